@@ -1,0 +1,4 @@
+//! config
+mod cidr;
+
+pub use cidr::{Cidr, CidrError};

@@ -1,0 +1,10 @@
+//! wontun
+#![deny(unsafe_code)]
+
+pub mod config;
+pub mod link;
+pub mod logging;
+pub mod packet;
+pub mod privileges;
+pub mod sys;
+pub mod time;

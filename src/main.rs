@@ -1,0 +1,2 @@
+//! wontun
+fn main() {}
