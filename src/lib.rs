@@ -2,9 +2,11 @@
 #![deny(unsafe_code)]
 
 pub mod config;
+pub mod counters;
 pub mod link;
 pub mod logging;
 pub mod packet;
 pub mod privileges;
 pub mod sys;
 pub mod time;
+pub mod tunnel;

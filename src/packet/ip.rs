@@ -1,0 +1,98 @@
+//! The outermost header of a packet: IPv4 (RFC 791) or IPv6 (RFC 8200).
+
+/// Bytes of an IPv4 header without options.
+pub const IPV4_HEADER: usize = 20;
+/// Bytes of an IPv6 header without extensions.
+pub const IPV6_HEADER: usize = 40;
+
+/// Which IP a packet is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// The version of `packet`, if it is a whole packet: the header is complete and the length it tells is
+/// exactly the number of bytes given. Checksums are left to the kernel, which verifies them anyway.
+///
+/// A jumbogram (RFC 2675) tells its length elsewhere and says 0 here; it cannot cross a UDP datagram.
+pub fn well_formed(packet: &[u8]) -> Option<Version> {
+    match packet.first()? >> 4 {
+        4 => {
+            let header: &[u8; IPV4_HEADER] = packet.first_chunk()?;
+            let header_length = usize::from(header[0] & 0x0f) * 4;
+            let total_length = usize::from(u16::from_be_bytes([header[2], header[3]]));
+            (header_length >= IPV4_HEADER && header_length <= total_length && total_length == packet.len())
+                .then_some(Version::V4)
+        }
+        6 => {
+            let header: &[u8; IPV6_HEADER] = packet.first_chunk()?;
+            let payload_length = usize::from(u16::from_be_bytes([header[4], header[5]]));
+            (IPV6_HEADER + payload_length == packet.len()).then_some(Version::V6)
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn v4(options: usize, payload: usize) -> Vec<u8> {
+        let mut packet = vec![0; IPV4_HEADER + options * 4 + payload];
+        packet[0] = 0x40 | u8::try_from(5 + options).unwrap();
+        let length = u16::try_from(packet.len()).unwrap();
+        packet[2..4].copy_from_slice(&length.to_be_bytes());
+        packet
+    }
+
+    fn v6(payload: u16) -> Vec<u8> {
+        let mut packet = vec![0; IPV6_HEADER + usize::from(payload)];
+        packet[0] = 0x60;
+        packet[4..6].copy_from_slice(&payload.to_be_bytes());
+        packet
+    }
+
+    #[test]
+    fn the_hello_is_no_packet() {
+        assert_eq!(well_formed(b"hello?"), None);
+        assert_eq!(well_formed(b""), None);
+    }
+
+    #[test]
+    fn a_header_longer_than_the_packet_is_refused() {
+        let mut packet = v4(0, 0);
+        packet[0] = 0x46;
+        assert_eq!(well_formed(&packet), None);
+        packet[0] = 0x44;
+        assert_eq!(well_formed(&packet), None);
+    }
+
+    proptest! {
+        #[test]
+        fn whole_packets_pass(options in 0usize..=10, payload in 0usize..2000) {
+            prop_assert_eq!(well_formed(&v4(options, payload)), Some(Version::V4));
+            prop_assert_eq!(well_formed(&v6(u16::try_from(payload).unwrap())), Some(Version::V6));
+        }
+
+        #[test]
+        fn one_byte_more_or_less_does_not(payload in 1usize..2000, six: bool) {
+            let mut packet = if six { v6(u16::try_from(payload).unwrap()) } else { v4(0, payload) };
+            packet.push(0);
+            prop_assert_eq!(well_formed(&packet), None);
+            packet.truncate(packet.len() - 2);
+            prop_assert_eq!(well_formed(&packet), None);
+        }
+
+        #[test]
+        fn other_versions_do_not(mut packet in prop::collection::vec(any::<u8>(), 1..100), version in 0u8..16) {
+            packet[0] = version << 4 | packet[0] & 0x0f;
+            if version != 4 && version != 6 {
+                prop_assert_eq!(well_formed(&packet), None);
+            }
+        }
+    }
+}
