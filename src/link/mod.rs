@@ -1,1 +1,28 @@
-//! link
+//! Address, MTU and link state of our device, asked of the kernel over rtnetlink.
+//!
+//! There is no `ip` in the image, so the binary does what `ip address add`, `ip link set` and `ip route get`
+//! would. Two sockets do it:
+//!
+//! - [`Link`] sends one request at a time and waits for its acknowledgement. The kernel has done the work by
+//!   the time the send returns, so the wait is a formality; it is bounded all the same.
+//! - [`Monitor`] is a non-blocking socket for the event loop that hears of every change of a device. A device
+//!   that went down and up again has lost its IPv6 addresses: [`Link::restore`] puts them back.
+//!
+//! A packet that the device makes up by itself would go through the tunnel and wake the far end for nothing,
+//! so [`Link::configure`] silences it: no generated link-local address and no router advertisement accepted
+//! (so no router is solicited), no multicast flag and not in the all-routers group (so no multicast listener
+//! report, and no mDNS from those who look at the flag).
+//!
+//! What the kernel says is read attribute by attribute, and only the attributes that are needed: a newer
+//! kernel's unknown or longer attribute must not keep a tunnel from starting.
+
+mod device;
+mod error;
+mod message;
+mod monitor;
+mod socket;
+
+pub use device::{Configured, Link};
+pub use error::LinkError;
+pub use message::LinkState;
+pub use monitor::{LinkEvent, Monitor};

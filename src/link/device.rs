@@ -1,0 +1,277 @@
+//! Our device: its addresses, MTU and state.
+
+use std::net::IpAddr;
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+use netlink_packet_route::link::LinkFlags;
+use nix::errno::Errno;
+
+use super::error::LinkError;
+use super::message::{self, LinkState};
+use super::socket::{Failure, Requests};
+use crate::config::Cidr;
+
+/// The kernel has no IPv6 on a device that takes less, in bytes.
+const IPV6_MIN_MTU: u32 = 1280;
+const MTU_REMEDY: &str = "choose an MTU from 68 to 65535";
+
+/// One device, known by its index (a rename does not lose it), and the socket to ask about it.
+#[derive(Debug)]
+pub struct Link {
+    requests: Requests,
+    name: String,
+    index: u32,
+    addresses: Vec<Cidr>,
+}
+
+/// What [`Link::configure`] and [`Link::restore`] could not do and the caller may want to tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Configured {
+    /// Addresses that were not set because IPv6 is disabled on the device or absent from the kernel.
+    pub ipv6_disabled: Vec<Cidr>,
+}
+
+impl Link {
+    /// Finds the device called `name` in this thread's network namespace.
+    ///
+    /// # Errors
+    /// Netlink is unavailable, or there is no such device.
+    pub fn open(name: &str) -> Result<Self, LinkError> {
+        let action = || format!("find the device {name}");
+        let mut requests =
+            Requests::open().map_err(|source| LinkError::Socket { action: action(), source })?;
+        let body = requests
+            .ask(message::get_link_by_name(name), 0)
+            .map_err(|failure| LinkError::new(action(), failure, "give a name of 1 to 15 bytes"))?;
+        let index = body.and_then(|body| message::link_header(&body)).map(|header| header.index);
+        let index = index.ok_or_else(|| LinkError::Unanswered { action: action() })?;
+        Ok(Self { requests, name: name.to_owned(), index, addresses: Vec::new() })
+    }
+
+    /// The kernel's number of the device.
+    pub fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// The name that the device was found by.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Silences the device, gives it an MTU (bytes) and addresses, and sets it up. Repeating it does no harm.
+    ///
+    /// # Errors
+    /// The privilege or the device is missing, or the kernel refuses the MTU or an address for another
+    /// reason than that IPv6 is disabled.
+    pub fn configure(&mut self, addresses: &[Cidr], mtu: u32) -> Result<Configured, LinkError> {
+        for &address in addresses {
+            // the kernel takes 0.0.0.0 and does nothing, and takes 224.0.0.1 too
+            if !is_unicast(address.address()) {
+                return Err(LinkError::Unusable { device: self.name.clone(), address });
+            }
+        }
+        self.addresses = addresses.to_vec();
+        self.set_flags(LinkFlags::empty(), LinkFlags::Multicast, "clear the multicast flag of")?;
+        self.leave_router_group()?;
+        self.change_mtu(mtu)?;
+        self.be_quiet()?;
+        let configured = self.add_addresses()?;
+        self.set_flags(LinkFlags::Up, LinkFlags::Up, "bring up")?;
+        Ok(configured)
+    }
+
+    /// Puts back what the kernel forgets when the device goes down, or its MTU below IPv6's 1280 bytes: the
+    /// addresses that [`Link::configure`] was given. Those still there stay as they are.
+    ///
+    /// # Errors
+    /// As for [`Link::configure`].
+    pub fn restore(&mut self) -> Result<Configured, LinkError> {
+        self.be_quiet()?;
+        self.add_addresses()
+    }
+
+    /// Sets the largest packet that the device takes, in bytes.
+    ///
+    /// Below 1280 the kernel takes IPv6 off the device with all its addresses; [`Link::restore`] brings them
+    /// back after it was raised again. If that happens while the device is up, the kernel generates a
+    /// link-local address and solicits routers before anybody can forbid it; setting the device down for it
+    /// would cost its IPv4 routes, so it is let be.
+    ///
+    /// # Errors
+    /// The privilege or the device is missing, or the MTU is out of the device's range.
+    pub fn set_mtu(&mut self, mtu: u32) -> Result<(), LinkError> {
+        self.change_mtu(mtu)?;
+        self.be_quiet()
+    }
+
+    /// Whether the device is up, and its MTU.
+    ///
+    /// # Errors
+    /// The device is gone, or netlink fails.
+    pub fn state(&mut self) -> Result<LinkState, LinkError> {
+        let body = self.read()?;
+        message::link_state(&body)
+            .ok_or_else(|| LinkError::Unanswered { action: format!("read the state of {}", self.name) })
+    }
+
+    /// The index of the device that packets of this host to `destination` leave by; `None` if there is no
+    /// route. A local address is on the loopback device; a link-local one may be on any device.
+    ///
+    /// # Errors
+    /// Netlink fails.
+    pub fn route_interface(&mut self, destination: IpAddr) -> Result<Option<u32>, LinkError> {
+        // an IPv4 peer of an IPv6 socket goes by the IPv4 routes
+        match self.requests.ask(message::get_route(destination.to_canonical()), 0) {
+            Ok(body) => Ok(body.and_then(|body| message::route_interface(&body))),
+            Err(Failure::Refused {
+                // no route, an IPv4 route of type unreachable, prohibit or blackhole, no such family
+                errno:
+                    Errno::ENETUNREACH
+                    | Errno::EHOSTUNREACH
+                    | Errno::EACCES
+                    | Errno::EINVAL
+                    | Errno::EAFNOSUPPORT
+                    | Errno::EOPNOTSUPP,
+                ..
+            }) => Ok(None),
+            Err(failure) => Err(LinkError::new(format!("look up the route to {destination}"), failure, "")),
+        }
+    }
+
+    /// On a host that forwards IPv6 (a server does), a new device has joined the all-routers group, and would
+    /// report that whenever it comes up. The kernel forgets the group with everything else about IPv6 when the
+    /// MTU is too small for it, and without the multicast flag it does not join again.
+    fn leave_router_group(&mut self) -> Result<(), LinkError> {
+        let body = self.read()?;
+        // one that is up has reported already, and belongs to somebody's routes
+        if message::forwards_ipv6(&body) && message::link_state(&body).is_some_and(|state| !state.up) {
+            self.change_mtu(IPV6_MIN_MTU - 1)?;
+        }
+        Ok(())
+    }
+
+    /// Anew after IPv6 went from the device and came back: both settings are lost then.
+    fn be_quiet(&mut self) -> Result<(), LinkError> {
+        // A solicitation needs a link-local address, which may be one that we were given, and that only this
+        // setting stops. It also keeps the far end from becoming this host's default router by an
+        // advertisement. Best effort: /proc/sys is read-only in most containers, and missing without IPv6.
+        let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{}/accept_ra", self.name), "0");
+        match self.requests.ask(message::set_no_generated_address(self.index), 0) {
+            // no IPv6 in the kernel, or none on a device with this MTU: nothing will be generated
+            Err(Failure::Refused { errno: Errno::EAFNOSUPPORT | Errno::EOPNOTSUPP, .. }) => Ok(()),
+            outcome => self.done(outcome, || format!("turn off generated addresses on {}", self.name), ""),
+        }
+    }
+
+    /// The kernel's `RTM_NEWLINK` about the device.
+    fn read(&mut self) -> Result<Vec<u8>, LinkError> {
+        let action = || format!("read the state of {}", self.name);
+        let outcome = self.requests.ask(message::get_link(self.index), 0);
+        let body = outcome.map_err(|failure| LinkError::new(action(), failure, ""))?;
+        body.ok_or_else(|| LinkError::Unanswered { action: action() })
+    }
+
+    fn change_mtu(&mut self, mtu: u32) -> Result<(), LinkError> {
+        let outcome = self.requests.ask(message::set_mtu(self.index, mtu), 0);
+        self.done(outcome, || format!("set the MTU of {} to {mtu}", self.name), MTU_REMEDY)
+    }
+
+    fn set_flags(&mut self, flags: LinkFlags, mask: LinkFlags, what: &str) -> Result<(), LinkError> {
+        let outcome = self.requests.ask(message::set_flags(self.index, flags, mask), 0);
+        self.done(outcome, || format!("{what} {}", self.name), "")
+    }
+
+    fn add_addresses(&mut self) -> Result<Configured, LinkError> {
+        let mut configured = Configured::default();
+        for address in self.addresses.clone() {
+            let outcome =
+                self.requests.ask(message::new_address(self.index, address), NLM_F_CREATE | NLM_F_REPLACE);
+            if let Err(Failure::Refused { errno, .. }) = &outcome
+                && address.address().is_ipv6()
+                && matches!(errno, Errno::EACCES | Errno::ENODEV | Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT)
+            {
+                // ENODEV may mean just that
+                self.state()?;
+                configured.ipv6_disabled.push(address);
+                continue;
+            }
+            let remedy = match &outcome {
+                Err(Failure::Refused { errno, .. }) => address_remedy(*errno, address.address()),
+                _ => "",
+            };
+            self.done(outcome, || format!("add {address} to {}", self.name), remedy)?;
+        }
+        Ok(configured)
+    }
+
+    fn done(
+        &self,
+        outcome: Result<Option<Vec<u8>>, Failure>,
+        action: impl FnOnce() -> String,
+        remedy: &'static str,
+    ) -> Result<(), LinkError> {
+        outcome.map(drop).map_err(|failure| LinkError::new(action(), failure, remedy))
+    }
+}
+
+const fn address_remedy(errno: Errno, address: IpAddr) -> &'static str {
+    match errno {
+        Errno::EEXIST => "take the address away from the device that has it, or choose another",
+        // RFC 8200: a link that carries less is no link for IPv6, and the kernel takes IPv6 off it
+        Errno::EINVAL | Errno::ENOBUFS if address.is_ipv6() => {
+            "IPv6 needs an MTU of at least 1280 on the device"
+        }
+        _ => "choose another address, one that a host can have",
+    }
+}
+
+fn is_unicast(address: IpAddr) -> bool {
+    let broadcast = matches!(address, IpAddr::V4(address) if address.is_broadcast());
+    !(address.is_unspecified() || address.is_multicast() || broadcast)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nothing here needs a privilege: the checks come first, and the kernel's refusal is what is tested.
+    #[test]
+    fn addresses_that_no_host_has_are_refused_unasked() {
+        let mut link = Link::open("lo").unwrap();
+        assert_eq!((link.name(), link.index()), ("lo", 1));
+        for text in ["0.0.0.0/0", "224.0.0.1/24", "255.255.255.255/32", "::/64", "ff02::1/64"] {
+            let address: Cidr = text.parse().unwrap();
+            let error = link.configure(&[address], 1472).unwrap_err();
+            assert!(matches!(error, LinkError::Unusable { .. }), "{error}");
+            assert!(error.to_string().contains(text));
+        }
+        assert_eq!(link.restore_list(), &[] as &[Cidr]);
+    }
+
+    impl Link {
+        fn restore_list(&self) -> &[Cidr] {
+            &self.addresses
+        }
+    }
+
+    #[test]
+    fn a_missing_device_is_named() {
+        let error = Link::open("no-such-link").unwrap_err();
+        assert!(matches!(error, LinkError::NoDevice { .. }));
+        assert!(error.to_string().contains("no-such-link"), "{error}");
+        assert!(Link::open("a-name-of-more-than-15-bytes").is_err());
+        assert!(Link::open("").is_err());
+    }
+
+    #[test]
+    fn loopback_is_read_and_routed() {
+        let mut link = Link::open("lo").unwrap();
+        assert!(link.state().unwrap().mtu > 0);
+        // the namespace's loopback may be down: only that it is answered
+        let _ = link.route_interface("127.0.0.1".parse().unwrap()).unwrap();
+        assert_eq!(
+            link.route_interface("2001:db8:ffff::1".parse().unwrap()).unwrap().filter(|&i| i == 1),
+            None
+        );
+    }
+}

@@ -1,0 +1,114 @@
+//! What can go wrong between us and the kernel's network configuration.
+
+use std::io;
+
+use nix::errno::Errno;
+
+use super::socket::Failure;
+use crate::config::Cidr;
+
+/// Why a device could not be found, read or changed.
+///
+/// Each message is complete in one line, the kernel's words included.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// There is no netlink, or it does not take part.
+    #[error(
+        "cannot {action}: netlink failed: {source}: allow AF_NETLINK sockets (seccomp, RestrictAddressFamilies)"
+    )]
+    Socket {
+        /// What was about to be done, with the name of the device.
+        action: String,
+        /// What the system call said.
+        source: io::Error,
+    },
+    /// The kernel refused for want of a capability.
+    #[error(
+        "cannot {action}: not permitted: needs CAP_NET_ADMIN (start as root, setcap cap_net_admin=ep, or --cap-add NET_ADMIN)"
+    )]
+    Privilege {
+        /// What was about to be done, with the name of the device.
+        action: String,
+    },
+    /// The device does not exist in this network namespace, or no longer does.
+    #[error(
+        "cannot {action}: there is no such device in this network namespace: create it, or see who deleted or moved it"
+    )]
+    NoDevice {
+        /// What was about to be done, with the name of the device.
+        action: String,
+    },
+    /// An address that no host can have, found before the kernel was asked (it would drop some without a word).
+    #[error(
+        "cannot give {device} the address {address}: expected a host's own, such as 10.8.0.1/24 or fd00::1/64"
+    )]
+    Unusable {
+        /// The device's name.
+        device: String,
+        /// The address in question.
+        address: Cidr,
+    },
+    /// The kernel said no.
+    #[error("cannot {action}: {}{}{}", errno.desc(), aside(said), advice(remedy))]
+    Refused {
+        /// What was about to be done, with the name of the device.
+        action: String,
+        /// The kernel's error number.
+        errno: Errno,
+        /// The kernel's own explanation, where it gave one.
+        said: Option<String>,
+        /// What to do about it; empty where nothing is known.
+        remedy: &'static str,
+    },
+    /// No answer, or none that could be understood.
+    #[error("cannot {action}: the kernel's netlink answer is missing or unreadable: try again")]
+    Unanswered {
+        /// What was about to be done, with the name of the device.
+        action: String,
+    },
+}
+
+fn aside(said: &Option<String>) -> String {
+    said.as_ref().map(|said| format!(" ({said})")).unwrap_or_default()
+}
+
+fn advice(remedy: &str) -> String {
+    if remedy.is_empty() { String::new() } else { format!(": {remedy}") }
+}
+
+impl LinkError {
+    /// `remedy` is for a refusal that has no variant of its own.
+    pub(super) fn new(action: String, failure: Failure, remedy: &'static str) -> Self {
+        match failure {
+            Failure::Socket(source) => Self::Socket { action, source },
+            Failure::Refused { errno: Errno::EPERM, .. } => Self::Privilege { action },
+            Failure::Refused { errno: Errno::ENODEV, .. } => Self::NoDevice { action },
+            Failure::Refused { errno, said } => Self::Refused { action, errno, said, remedy },
+            Failure::Unanswered => Self::Unanswered { action },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(errno: Errno, said: Option<&str>, remedy: &'static str) -> String {
+        let failure = Failure::Refused { errno, said: said.map(str::to_owned) };
+        LinkError::new("set the MTU of tun0 to 7".to_owned(), failure, remedy).to_string()
+    }
+
+    #[test]
+    fn a_message_is_one_line_and_says_all() {
+        assert_eq!(
+            refused(Errno::EINVAL, Some("mtu less than device minimum"), "choose another"),
+            "cannot set the MTU of tun0 to 7: Invalid argument (mtu less than device minimum): choose another"
+        );
+        assert_eq!(
+            refused(Errno::EBUSY, None, ""),
+            "cannot set the MTU of tun0 to 7: Device or resource busy"
+        );
+        assert!(refused(Errno::EPERM, None, "").contains("CAP_NET_ADMIN"));
+        assert!(refused(Errno::ENODEV, None, "").contains("no such device"));
+    }
+}

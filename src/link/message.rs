@@ -1,0 +1,377 @@
+//! rtnetlink messages that we send, and the few attributes that we read: pure functions over bytes.
+//!
+//! The crate's own parser fails on a whole message for one attribute that it does not understand, so only
+//! fixed headers are left to it.
+
+use std::net::IpAddr;
+
+use netlink_packet_core::{
+    NLM_F_ACK_TLVS, NLM_F_CAPPED, NetlinkBuffer, NetlinkHeader, NlasIterator, Parseable, parse_i32,
+    parse_string, parse_u32,
+};
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
+use netlink_packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, LinkAttribute, LinkFlags, LinkHeader, LinkMessage,
+};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use nix::errno::Errno;
+
+use crate::config::Cidr;
+
+/// Message types, from linux/netlink.h and linux/rtnetlink.h.
+const NLMSG_ERROR: u16 = 2;
+pub(super) const RTM_NEWLINK: u16 = 16;
+pub(super) const RTM_DELLINK: u16 = 17;
+/// Lengths of the fixed headers in front of the attributes.
+const NLMSG_HEADER: usize = 16;
+const LINK_HEADER: usize = 16;
+const ROUTE_HEADER: usize = 12;
+/// Attribute types.
+const NLMSGERR_ATTR_MSG: u16 = 1;
+const IFLA_MTU: u16 = 4;
+const IFLA_AF_SPEC: u16 = 26;
+const AF_INET6: u16 = 10;
+const IFLA_INET6_CONF: u16 = 2;
+const RTA_OIF: u16 = 4;
+
+/// What of a device concerns a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkState {
+    /// Whether the device is set up (`IFF_UP`).
+    pub up: bool,
+    /// The largest packet that the device takes, in bytes.
+    pub mtu: u32,
+}
+
+/// The messages of one datagram; a truncated or garbled rest is left out.
+pub(super) struct Messages<'a>(&'a [u8]);
+
+impl<'a> Messages<'a> {
+    pub(super) const fn new(datagram: &'a [u8]) -> Self {
+        Self(datagram)
+    }
+}
+
+impl<'a> Iterator for Messages<'a> {
+    type Item = (NetlinkHeader, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let buffer = NetlinkBuffer::new_checked(self.0).ok()?;
+        let header = NetlinkHeader::parse(&buffer).ok()?;
+        let length = usize::try_from(header.length).ok()?.next_multiple_of(4);
+        self.0 = self.0.get(length..).unwrap_or_default();
+        Some((header, buffer.payload()))
+    }
+}
+
+/// One message that came back for a request.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Reply<'a> {
+    /// It is done; no more replies follow.
+    Ack,
+    /// It was refused; no more replies follow. With the kernel's explanation where it has one.
+    Refused(Errno, Option<String>),
+    /// What was asked for: a message body without the netlink header.
+    Answer(&'a [u8]),
+    /// No kernel sends this.
+    Garbled,
+}
+
+impl<'a> Reply<'a> {
+    pub(super) fn parse(header: NetlinkHeader, payload: &'a [u8]) -> Self {
+        if header.message_type != NLMSG_ERROR {
+            return Self::Answer(payload);
+        }
+        match payload.first_chunk::<4>().and_then(|code| parse_i32(code).ok()) {
+            Some(0) => Self::Ack,
+            Some(code @ ..0) => {
+                Self::Refused(Errno::from_raw(code.saturating_neg()), explanation(header.flags, payload))
+            }
+            _ => Self::Garbled,
+        }
+    }
+}
+
+/// The text of an extended acknowledgement: it follows the error code and a copy of our request, of which
+/// only the header is there if capped.
+fn explanation(flags: u16, payload: &[u8]) -> Option<String> {
+    if flags & NLM_F_ACK_TLVS == 0 {
+        return None;
+    }
+    let request = payload.get(4..)?;
+    let copied = if flags & NLM_F_CAPPED != 0 {
+        NLMSG_HEADER
+    } else {
+        let length = request.first_chunk::<4>().and_then(|length| parse_u32(length).ok())?;
+        usize::try_from(length).ok()?.checked_next_multiple_of(4)?
+    };
+    let text = parse_string(&attribute(request.get(copied..)?, NLMSGERR_ATTR_MSG)?).ok()?;
+    // it becomes part of a one-line message
+    Some(text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect())
+}
+
+/// The value of the first attribute of that kind, whatever the others look like.
+fn attribute(attributes: &[u8], kind: u16) -> Option<Vec<u8>> {
+    NlasIterator::new(attributes).map_while(Result::ok).find(|a| a.kind() == kind).map(|a| a.value().to_vec())
+}
+
+fn attribute_u32(attributes: &[u8], kind: u16) -> Option<u32> {
+    parse_u32(&attribute(attributes, kind)?).ok()
+}
+
+/// The header of an `RTM_NEWLINK` or `RTM_DELLINK`.
+pub(super) fn link_header(body: &[u8]) -> Option<LinkHeader> {
+    LinkHeader::parse(body).ok()
+}
+
+/// The state in an `RTM_NEWLINK`.
+pub(super) fn link_state(body: &[u8]) -> Option<LinkState> {
+    let header = link_header(body)?;
+    let mtu = attribute_u32(body.get(LINK_HEADER..)?, IFLA_MTU)?;
+    Some(LinkState { up: header.flags.contains(LinkFlags::Up), mtu })
+}
+
+/// Whether the device of an `RTM_NEWLINK` forwards IPv6: the first of its `DEVCONF_*`.
+pub(super) fn forwards_ipv6(body: &[u8]) -> bool {
+    let settings = || {
+        let families = attribute(body.get(LINK_HEADER..)?, IFLA_AF_SPEC)?;
+        attribute(&attribute(&families, AF_INET6)?, IFLA_INET6_CONF)
+    };
+    settings()
+        .and_then(|settings| parse_i32(settings.first_chunk::<4>()?).ok())
+        .is_some_and(|value| value != 0)
+}
+
+/// The outgoing device in an `RTM_NEWROUTE`; `None` if the route says that nothing gets there.
+pub(super) fn route_interface(body: &[u8]) -> Option<u32> {
+    let header = RouteHeader::parse(body).ok()?;
+    // IPv4 answers a lookup of these with an error, IPv6 with the route
+    match header.kind {
+        RouteType::BlackHole | RouteType::Unreachable | RouteType::Prohibit | RouteType::Throw => None,
+        _ => attribute_u32(body.get(ROUTE_HEADER..)?, RTA_OIF),
+    }
+}
+
+pub(super) fn get_link_by_name(name: &str) -> RouteNetlinkMessage {
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    RouteNetlinkMessage::GetLink(message)
+}
+
+pub(super) fn get_link(index: u32) -> RouteNetlinkMessage {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    RouteNetlinkMessage::GetLink(message)
+}
+
+/// Changes the flags in `mask` to those in `flags` and leaves the others.
+pub(super) fn set_flags(index: u32, flags: LinkFlags, mask: LinkFlags) -> RouteNetlinkMessage {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message.header.flags = flags;
+    message.header.change_mask = mask;
+    RouteNetlinkMessage::SetLink(message)
+}
+
+pub(super) fn set_mtu(index: u32, mtu: u32) -> RouteNetlinkMessage {
+    set_attribute(index, LinkAttribute::Mtu(mtu))
+}
+
+/// No link-local address of the kernel's own making.
+pub(super) fn set_no_generated_address(index: u32) -> RouteNetlinkMessage {
+    let mode = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
+    set_attribute(index, LinkAttribute::AfSpecUnspec(vec![mode]))
+}
+
+fn set_attribute(index: u32, attribute: LinkAttribute) -> RouteNetlinkMessage {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message.attributes.push(attribute);
+    RouteNetlinkMessage::SetLink(message)
+}
+
+pub(super) fn new_address(index: u32, cidr: Cidr) -> RouteNetlinkMessage {
+    let mut message = AddressMessage::default();
+    message.header.index = index;
+    message.header.prefix_len = cidr.prefix();
+    message.header.family = family(cidr.address());
+    // IFA_LOCAL is ours and IFA_ADDRESS the other end's on a point-to-point device: alike, they make a network
+    // of the whole prefix, as on an Ethernet
+    message.attributes.push(AddressAttribute::Local(cidr.address()));
+    message.attributes.push(AddressAttribute::Address(cidr.address()));
+    if cidr.address().is_ipv6() {
+        // nobody else can have it, and a tentative address cannot be bound to for a second
+        message.header.flags = AddressHeaderFlags::Nodad;
+    }
+    RouteNetlinkMessage::NewAddress(message)
+}
+
+pub(super) fn get_route(destination: IpAddr) -> RouteNetlinkMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(destination);
+    message.header.destination_prefix_length = if destination.is_ipv4() { 32 } else { 128 };
+    message.attributes.push(RouteAttribute::Destination(RouteAddress::from(destination)));
+    RouteNetlinkMessage::GetRoute(message)
+}
+
+const fn family(address: IpAddr) -> AddressFamily {
+    if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    pub(in super::super) fn nla(kind: u16, value: &[u8]) -> Vec<u8> {
+        let mut bytes = u16::try_from(value.len() + 4).unwrap().to_ne_bytes().to_vec();
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    pub(in super::super) fn message(kind: u16, flags: u16, sequence: u32, body: &[u8]) -> Vec<u8> {
+        let mut bytes = u32::try_from(body.len() + 16).unwrap().to_ne_bytes().to_vec();
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(flags.to_ne_bytes());
+        bytes.extend(sequence.to_ne_bytes());
+        bytes.extend([0; 4]);
+        bytes.extend(body);
+        bytes
+    }
+
+    pub(in super::super) fn link(family: u8, index: u32, flags: u32, attributes: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![family, 0, 0xfe, 0xff];
+        bytes.extend(index.to_ne_bytes());
+        bytes.extend(flags.to_ne_bytes());
+        bytes.extend([0; 4]);
+        bytes.extend(attributes);
+        bytes
+    }
+
+    fn error(code: i32, flags: u16, rest: &[u8]) -> Vec<u8> {
+        let mut body = code.to_ne_bytes().to_vec();
+        body.extend(message(RTM_NEWLINK, 5, 7, &[]));
+        body.extend(rest);
+        message(NLMSG_ERROR, flags, 7, &body)
+    }
+
+    fn only(datagram: &[u8]) -> Reply<'_> {
+        let mut messages = Messages::new(datagram);
+        let (header, payload) = messages.next().unwrap();
+        assert!(messages.next().is_none());
+        Reply::parse(header, payload)
+    }
+
+    #[test]
+    fn acknowledged_and_refused() {
+        assert_eq!(only(&error(0, NLM_F_CAPPED, &[])), Reply::Ack);
+        assert_eq!(only(&error(-1, NLM_F_CAPPED, &[])), Reply::Refused(Errno::EPERM, None));
+        assert_eq!(only(&error(1, 0, &[])), Reply::Garbled);
+        assert_eq!(only(&error(i32::MIN, 0, &[])), Reply::Refused(Errno::UnknownErrno, None));
+        assert_eq!(only(&message(NLMSG_ERROR, 0, 7, &[0, 0])), Reply::Garbled);
+    }
+
+    #[test]
+    fn the_kernels_words_are_kept() {
+        let said = [nla(2, &[1, 2, 3, 4]), nla(NLMSGERR_ATTR_MSG, b"mtu greater\nthan all\0")].concat();
+        let expected = Reply::Refused(Errno::EINVAL, Some("mtu greater than all".to_owned()));
+        assert_eq!(only(&error(-22, NLM_F_CAPPED | NLM_F_ACK_TLVS, &said)), expected);
+        assert_eq!(only(&error(-22, NLM_F_ACK_TLVS, &said)), expected, "the copied request has no body");
+        assert_eq!(only(&error(-22, NLM_F_ACK_TLVS, &[])), Reply::Refused(Errno::EINVAL, None));
+    }
+
+    #[test]
+    fn unknown_and_broken_attributes_are_passed_over() {
+        let mtu = nla(IFLA_MTU, &1472u32.to_ne_bytes());
+        let up = LinkState { up: true, mtu: 1472 };
+        // IFLA_STATS64 and IFLA_LINKINFO that no parser likes, and one type that nobody has
+        let strange = [nla(23, &[1]), nla(18, &[255; 7]), nla(999, &[0; 3]), mtu.clone()].concat();
+        assert_eq!(link_state(&link(0, 3, 0x1043, &strange)), Some(up));
+        assert_eq!(link_state(&link(0, 3, 0x1042, &mtu)), Some(LinkState { up: false, mtu: 1472 }));
+        let cut = [mtu.clone(), vec![200, 0, 1, 0]].concat();
+        assert_eq!(link_state(&link(0, 3, 1, &cut)), Some(up), "a broken tail loses only itself");
+        assert_eq!(link_state(&link(0, 3, 1, &[])), None);
+        assert_eq!(link_state(&link(0, 3, 1, &nla(IFLA_MTU, &[1, 2]))), None);
+        assert_eq!(link_state(&[0; 15]), None);
+    }
+
+    #[test]
+    fn a_router_is_told_from_a_host() {
+        let device = |settings: &[u8]| {
+            let inet6 = [nla(1, &[0; 4]), nla(IFLA_INET6_CONF, settings)].concat();
+            let families = [nla(2, &nla(1, &[1; 8])), nla(AF_INET6, &inet6)].concat();
+            link(0, 3, 0, &[nla(IFLA_MTU, &[0; 4]), nla(IFLA_AF_SPEC | 0x8000, &families)].concat())
+        };
+        assert!(forwards_ipv6(&device(&[1, 0, 0, 0, 64, 0, 0, 0])));
+        assert!(!forwards_ipv6(&device(&[0, 0, 0, 0, 64, 0, 0, 0])));
+        assert!(!forwards_ipv6(&device(&[1, 0])));
+        assert!(!forwards_ipv6(&link(0, 3, 0, &[])));
+    }
+
+    #[test]
+    fn a_route_that_leads_nowhere_has_no_device() {
+        let oif = nla(RTA_OIF, &5u32.to_ne_bytes());
+        let route = |kind: u8| [&[2, 32, 0, 0, 254, 0, 0, kind, 0, 0, 0, 0], oif.as_slice()].concat();
+        assert_eq!(route_interface(&route(1)), Some(5));
+        assert_eq!(route_interface(&route(2)), Some(5), "our own address");
+        for kind in 6..=9 {
+            assert_eq!(route_interface(&route(kind)), None);
+        }
+        assert_eq!(route_interface(&[2; 11]), None);
+    }
+
+    #[test]
+    fn two_messages_in_one_datagram() {
+        let datagram =
+            [message(RTM_NEWLINK, 0, 1, &[9; 5]), vec![0; 3], message(NLMSG_ERROR, 0, 1, &[0; 20])];
+        let found: Vec<_> =
+            Messages::new(&datagram.concat()).map(|(h, p)| (h.message_type, p.len())).collect();
+        assert_eq!(found, [(RTM_NEWLINK, 5), (NLMSG_ERROR, 20)]);
+    }
+
+    #[test]
+    fn an_address_as_ip_sends_it() {
+        let RouteNetlinkMessage::NewAddress(v4) = new_address(4, "10.8.0.1/24".parse().unwrap()) else {
+            panic!()
+        };
+        let address: IpAddr = "10.8.0.1".parse().unwrap();
+        assert_eq!((v4.header.index, v4.header.prefix_len), (4, 24));
+        assert_eq!(v4.attributes, [AddressAttribute::Local(address), AddressAttribute::Address(address)]);
+        assert!(v4.header.flags.is_empty());
+        let RouteNetlinkMessage::NewAddress(v6) = new_address(4, "fd00::1/64".parse().unwrap()) else {
+            panic!()
+        };
+        assert_eq!(v6.header.flags, AddressHeaderFlags::Nodad);
+        assert_eq!(v6.header.family, AddressFamily::Inet6);
+    }
+
+    proptest! {
+        #[test]
+        fn any_datagram_is_survived(datagram in prop::collection::vec(any::<u8>(), 0..200)) {
+            for (header, payload) in Messages::new(&datagram) {
+                let _ = Reply::parse(header, payload);
+            }
+            let _ = (link_header(&datagram), link_state(&datagram), route_interface(&datagram));
+            let _ = forwards_ipv6(&datagram);
+        }
+
+        #[test]
+        fn any_body_is_survived(
+            kind in prop_oneof![Just(NLMSG_ERROR), Just(RTM_NEWLINK), any::<u16>()],
+            flags: u16,
+            body in prop::collection::vec(any::<u8>(), 0..120),
+            cut in 0usize..140,
+        ) {
+            let mut datagram = message(kind, flags, 1, &body);
+            datagram.truncate(cut);
+            for (header, payload) in Messages::new(&datagram) {
+                let _ = Reply::parse(header, payload);
+                let _ = (link_state(payload), route_interface(payload));
+            }
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! News of a device, for the event loop.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use netlink_packet_route::AddressFamily;
+use netlink_sys::protocols::NETLINK_ROUTE;
+use netlink_sys::{Socket, SocketAddr};
+use nix::errno::Errno;
+use nix::libc::MSG_TRUNC;
+
+use super::error::LinkError;
+use super::message::{self, LinkState, Messages, RTM_DELLINK, RTM_NEWLINK};
+use super::socket::{BUFFER, retry};
+
+/// The multicast group of link changes, from linux/rtnetlink.h.
+const RTMGRP_LINK: u32 = 1;
+
+/// What one datagram of the kernel said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkEvent {
+    /// Something about our device changed (or was said to); this is its state now.
+    Changed(LinkState),
+    /// Our device was deleted, or moved to another network namespace.
+    Deleted,
+    /// Events were lost or unreadable: read the state with [`super::Link::state`].
+    Overrun,
+    /// It was about another device.
+    Other,
+}
+
+/// A non-blocking socket that hears of every link change in its network namespace.
+#[derive(Debug)]
+pub struct Monitor {
+    socket: Socket,
+    index: u32,
+    buffer: Vec<u8>,
+}
+
+impl Monitor {
+    /// Listens from now on: read the state afterwards, and nothing is missed.
+    ///
+    /// # Errors
+    /// Netlink is unavailable.
+    pub fn open(index: u32) -> Result<Self, LinkError> {
+        let open = || {
+            let mut socket = Socket::new(NETLINK_ROUTE)?;
+            socket.set_non_blocking(true)?;
+            socket.bind(&SocketAddr::new(0, RTMGRP_LINK))?;
+            Ok(Self { socket, index, buffer: Vec::with_capacity(BUFFER) })
+        };
+        open().map_err(|source| LinkError::Socket { action: "watch for link changes".to_owned(), source })
+    }
+
+    /// Reads one datagram, so that the caller can keep a budget on a host where links come and go. `None` once
+    /// there are no more: the edge may be waited for again.
+    ///
+    /// # Errors
+    /// What the receive said, lost events excepted.
+    pub fn poll_event(&mut self) -> io::Result<Option<LinkEvent>> {
+        self.buffer.clear();
+        match retry(|| self.socket.recv_from(&mut self.buffer, MSG_TRUNC)) {
+            Ok((_, sender)) if sender.port_number() != 0 => Ok(Some(LinkEvent::Other)),
+            Ok((length, _)) if length > self.buffer.len() => Ok(Some(LinkEvent::Overrun)),
+            Ok(_) => Ok(Some(event(&self.buffer, self.index))),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => Ok(Some(LinkEvent::Overrun)),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl AsFd for Monitor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// The last thing that a datagram says of the device: an earlier one is history.
+fn event(datagram: &[u8], index: u32) -> LinkEvent {
+    let mut event = LinkEvent::Other;
+    for (header, body) in Messages::new(datagram) {
+        let Some(link) = message::link_header(body) else { continue };
+        // a bridge speaks of its ports in its own family, and of a port that leaves as deleted
+        if link.index != index || link.interface_family != AddressFamily::Unspec {
+            continue;
+        }
+        event = match header.message_type {
+            RTM_NEWLINK => message::link_state(body).map_or(LinkEvent::Overrun, LinkEvent::Changed),
+            RTM_DELLINK => LinkEvent::Deleted,
+            _ => continue,
+        };
+    }
+    event
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::message::tests::{link, message, nla};
+    use super::*;
+
+    fn new_link(family: u8, index: u32, flags: u32) -> Vec<u8> {
+        message(RTM_NEWLINK, 0, 0, &link(family, index, flags, &nla(4, &1400u32.to_ne_bytes())))
+    }
+
+    fn del_link(family: u8, index: u32) -> Vec<u8> {
+        message(RTM_DELLINK, 0, 0, &link(family, index, 0, &[]))
+    }
+
+    #[test]
+    fn our_device_is_told_from_others() {
+        let changed = |up| LinkEvent::Changed(LinkState { up, mtu: 1400 });
+        assert_eq!(event(&new_link(0, 3, 1), 3), changed(true));
+        assert_eq!(event(&new_link(0, 3, 0), 3), changed(false));
+        assert_eq!(event(&new_link(0, 4, 0), 3), LinkEvent::Other);
+        assert_eq!(event(&del_link(0, 3), 3), LinkEvent::Deleted);
+        assert_eq!(event(&del_link(0, 4), 3), LinkEvent::Other);
+        assert_eq!(event(&del_link(7, 3), 3), LinkEvent::Other, "it left a bridge");
+    }
+
+    #[test]
+    fn the_last_word_counts() {
+        assert_eq!(event(&[new_link(0, 3, 1), del_link(0, 3)].concat(), 3), LinkEvent::Deleted);
+        assert_eq!(event(&[del_link(0, 3), new_link(0, 4, 1)].concat(), 3), LinkEvent::Deleted);
+    }
+
+    #[test]
+    fn a_state_that_cannot_be_read_is_asked_for() {
+        assert_eq!(event(&message(RTM_NEWLINK, 0, 0, &link(0, 3, 1, &[])), 3), LinkEvent::Overrun);
+        assert_eq!(event(&new_link(0, 3, 1)[..30], 3), LinkEvent::Other);
+        assert_eq!(event(&[], 3), LinkEvent::Other);
+    }
+
+    #[test]
+    fn nothing_new_does_not_block() {
+        let mut monitor = Monitor::open(1).unwrap();
+        // other tests on this machine may well make links
+        while let Some(event) = monitor.poll_event().unwrap() {
+            assert_ne!(event, LinkEvent::Deleted);
+        }
+    }
+}
