@@ -1,0 +1,251 @@
+//! The bounded queue between the program, which must not wait, and the writer, which may.
+
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use tracing::level_filters::LevelFilter;
+use tracing::span;
+use tracing::{Dispatch, Event, Metadata, Subscriber, dispatcher, warn};
+
+use super::record::Record;
+
+/// Formatting needs little; a thread's usual 2 MiB would be charged where memory is locked or not overcommitted.
+const WRITER_STACK: usize = 128 * 1024;
+
+/// What the lines are finally handed to.
+pub(super) struct BackEnd {
+    dispatch: Dispatch,
+    /// The moment of the event being written, in microseconds since 1970, for a formatter that wants it.
+    moment: Arc<AtomicU64>,
+}
+
+impl BackEnd {
+    /// A back end that stamps the lines itself.
+    pub(super) fn new(dispatch: Dispatch) -> Self {
+        Self { dispatch, moment: Arc::default() }
+    }
+
+    /// A back end that finds each event's time in `moment`.
+    pub(super) fn with_moment(dispatch: Dispatch, moment: Arc<AtomicU64>) -> Self {
+        Self { dispatch, moment }
+    }
+
+    fn set_moment(&self, time: SystemTime) {
+        let since_1970 = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.moment.store(u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+}
+
+type OpenBackEnd = Box<dyn FnOnce() -> BackEnd + Send>;
+
+enum Message {
+    Line(Record),
+    /// Wakes the writer, to look for lost lines.
+    Nudge,
+}
+
+/// What both ends know of the queue.
+#[derive(Debug, Default)]
+struct State {
+    /// Lines put into the queue so far.
+    queued: AtomicU64,
+    /// Lines that found it full and were not yet told of.
+    lost: AtomicU64,
+    /// Lines handed to the back end so far.
+    written: Mutex<u64>,
+    advanced: Condvar,
+}
+
+impl State {
+    fn written(&self) -> MutexGuard<'_, u64> {
+        // A number is never half-written, whatever the other thread died of.
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn all_written(&self, written: u64) -> bool {
+        written >= self.queued.load(Ordering::Acquire) && self.lost.load(Ordering::Acquire) == 0
+    }
+}
+
+/// A queue of at most `lines` lines: the subscriber that fills it, and the end that `open`s the back end, on
+/// the thread that writes, and empties it.
+pub(super) fn new(
+    level: LevelFilter,
+    lines: usize,
+    open: impl FnOnce() -> BackEnd + Send + 'static,
+) -> (Front, Outlet) {
+    let (sender, receiver) = sync_channel(lines);
+    let state = Arc::new(State::default());
+    let writer = Writer { queue: receiver, state: Arc::clone(&state), open: Box::new(open) };
+    let front = Front { level, queue: sender.clone(), state: Arc::clone(&state) };
+    (front, Outlet { queue: sender, state, writer: Arc::new(Mutex::new(Some(writer))) })
+}
+
+/// The subscriber that the program logs to. It never waits and makes no system call but the writer's wake-up.
+/// Spans are accepted and forgotten: this program has none.
+pub(super) struct Front {
+    level: LevelFilter,
+    queue: SyncSender<Message>,
+    state: Arc<State>,
+}
+
+impl Subscriber for Front {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() <= self.level
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(self.level)
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        let record = Record::capture(event, SystemTime::now());
+        // Any failure is a lost line: a full queue, or a writer that is gone.
+        let counter = match self.queue.try_send(Message::Line(record)) {
+            Ok(()) => &self.state.queued,
+            Err(_) => &self.state.lost,
+        };
+        counter.fetch_add(1, Ordering::Release);
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+/// The queue's far end, as its owner holds it: the writer until it runs.
+pub(super) struct Outlet {
+    queue: SyncSender<Message>,
+    state: Arc<State>,
+    /// Taken by the thread itself, so that a thread the kernel refuses leaves it here.
+    writer: Arc<Mutex<Option<Writer>>>,
+}
+
+impl Outlet {
+    /// Starts the writer's thread, if none was started.
+    pub(super) fn start(&mut self) -> io::Result<()> {
+        let slot = Arc::clone(&self.writer);
+        if lock(&slot).is_none() {
+            return Ok(());
+        }
+        thread::Builder::new().name("wontun-log".to_owned()).stack_size(WRITER_STACK).spawn(move || {
+            let writer = lock(&slot).take();
+            if let Some(writer) = writer {
+                writer.run();
+            }
+        })?;
+        Ok(())
+    }
+
+    /// Waits until all is written, at most `timeout`.
+    pub(super) fn flush(&mut self, timeout: Duration) {
+        let Some(deadline) = Instant::now().checked_add(timeout) else { return };
+        // A thread also where none was started: a write may block, and only a thread can be left behind.
+        if self.start().is_err() {
+            if let Some(writer) = lock(&self.writer).take() {
+                writer.drain(deadline);
+            }
+            return;
+        }
+        if self.state.lost.load(Ordering::Acquire) != 0 {
+            // A full queue needs no nudge: the writer looks for lost lines when it has drained it.
+            let _ = self.queue.try_send(Message::Nudge);
+        }
+        let mut written = self.state.written();
+        while !self.state.all_written(*written) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            let waited = self.state.advanced.wait_timeout(written, left);
+            written = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+impl fmt::Debug for Outlet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outlet").field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
+fn lock(writer: &Mutex<Option<Writer>>) -> MutexGuard<'_, Option<Writer>> {
+    writer.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct Writer {
+    queue: Receiver<Message>,
+    state: Arc<State>,
+    open: OpenBackEnd,
+}
+
+impl Writer {
+    /// Writes until nobody can log any more. Sleeps while there is nothing to write.
+    fn run(self) {
+        let back_end = (self.open)();
+        loop {
+            let message = match self.queue.try_recv() {
+                Ok(message) => message,
+                Err(TryRecvError::Empty) => {
+                    report_lost(&self.state, &back_end);
+                    let Ok(message) = self.queue.recv() else { return };
+                    message
+                }
+                Err(TryRecvError::Disconnected) => return report_lost(&self.state, &back_end),
+            };
+            write(&self.state, &back_end, message);
+        }
+    }
+
+    /// Writes what is queued, until `deadline`.
+    fn drain(self, deadline: Instant) {
+        let back_end = (self.open)();
+        while Instant::now() < deadline {
+            let Ok(message) = self.queue.try_recv() else { return report_lost(&self.state, &back_end) };
+            write(&self.state, &back_end, message);
+        }
+    }
+}
+
+fn write(state: &State, back_end: &BackEnd, message: Message) {
+    if let Message::Line(record) = message {
+        back_end.set_moment(record.time);
+        record.replay(&back_end.dispatch);
+        *state.written() += 1;
+        state.advanced.notify_all();
+    }
+}
+
+/// Tells of lines that found the queue full. Straight to the back end: this line must not get lost itself.
+fn report_lost(state: &State, back_end: &BackEnd) {
+    let lost = state.lost.load(Ordering::Acquire);
+    if lost == 0 {
+        return;
+    }
+    back_end.set_moment(SystemTime::now());
+    dispatcher::with_default(&back_end.dispatch, || {
+        warn!(lost, "{lost} log lines were lost: whatever reads the log is too slow or stalled");
+    });
+    state.lost.fetch_sub(lost, Ordering::AcqRel);
+    // Under the lock, or a waiter that has just looked would miss it.
+    let written = state.written();
+    state.advanced.notify_all();
+    drop(written);
+}
+
+#[cfg(test)]
+#[path = "queue_tests.rs"]
+mod tests;

@@ -1,0 +1,49 @@
+//! Repeated warnings, thinned out.
+
+use std::time::Duration;
+
+use crate::time::Instant;
+
+/// Lets one event an interval through and counts the others.
+#[derive(Clone, Debug)]
+pub struct RateLimit {
+    interval: Duration,
+    last: Option<Instant>,
+    suppressed: u64,
+}
+
+impl RateLimit {
+    /// A limit of one event per `interval`. The first one always passes.
+    pub const fn new(interval: Duration) -> Self {
+        Self { interval, last: None, suppressed: 0 }
+    }
+
+    /// Whether an event at `now` may be told: then the number of those suppressed since the last one told.
+    pub fn allow(&mut self, now: Instant) -> Option<u64> {
+        if self.last.is_some_and(|last| now.since(last) < self.interval) {
+            self.suppressed = self.suppressed.saturating_add(1);
+            return None;
+        }
+        self.last = Some(now);
+        Some(std::mem::take(&mut self.suppressed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_event_an_interval_and_the_rest_counted() {
+        let mut limit = RateLimit::new(Duration::from_secs(10));
+        let at = |millis| Instant::from_boot(Duration::from_millis(millis));
+        assert_eq!(limit.allow(at(5)), Some(0), "the first, even right after boot");
+        assert_eq!(limit.allow(at(5)), None);
+        assert_eq!(limit.allow(at(10_004)), None);
+        assert_eq!(limit.allow(at(10_005)), Some(2));
+        assert_eq!(limit.allow(at(10_006)), None);
+        assert_eq!(limit.allow(at(90_000)), Some(1));
+        assert_eq!(limit.allow(at(190_000)), Some(0));
+        assert_eq!(limit.allow(at(0)), None, "an instant from the past is no new interval");
+    }
+}

@@ -1,0 +1,294 @@
+//! One line an event on stderr: `2026-07-30T12:00:00.123456Z  INFO ready role=server tun=tun0`.
+
+use std::error::Error;
+use std::fmt::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write};
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tracing::Dispatch;
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::Registry;
+use tracing_subscriber::field::RecordFields;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
+use tracing_subscriber::fmt::{FormatFields, MakeWriter};
+use tracing_subscriber::layer::SubscriberExt as _;
+
+use super::queue::BackEnd;
+
+/// Whether colour is welcome on stderr.
+pub(super) fn colour() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// A back end that writes text lines to `out`.
+pub(super) fn back_end<W>(level: LevelFilter, colour: bool, out: W) -> BackEnd
+where
+    W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
+{
+    let moment = Arc::<AtomicU64>::default();
+    let layer = tracing_subscriber::fmt::layer()
+        .with_ansi(colour)
+        .with_target(false)
+        .with_timer(EventTime(Arc::clone(&moment)))
+        .fmt_fields(Fields)
+        .with_writer(out)
+        // It would complain on stderr, which is what just failed, and panic there.
+        .log_internal_errors(false);
+    BackEnd::with_moment(Dispatch::new(Registry::default().with(level).with(layer)), moment)
+}
+
+/// Stderr without the standard library's lock: a writer that is stuck in a full pipe holds it, and a fatal
+/// error's own line would wait for it.
+pub(super) struct Stderr;
+
+impl Write for Stderr {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let stderr = io::stderr();
+        loop {
+            match nix::unistd::write(&stderr, line) {
+                Err(Errno::EINTR) => {}
+                // Somebody who shares the pipe made it non-blocking; this thread has time.
+                Err(Errno::EAGAIN) => {
+                    let mut ready = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
+                    match poll(&mut ready, PollTimeout::NONE) {
+                        Ok(_) | Err(Errno::EINTR) => {}
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+                result => return Ok(result?),
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The time of the event, not of its writing: a line may wait.
+struct EventTime(Arc<AtomicU64>);
+
+impl FormatTime for EventTime {
+    fn format_time(&self, line: &mut Writer<'_>) -> fmt::Result {
+        write_utc(line, self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// Writes microseconds since 1970 as RFC 3339 has it.
+fn write_utc(out: &mut impl fmt::Write, micros: u64) -> fmt::Result {
+    let seconds = micros / 1_000_000;
+    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    // Days to a civil date, counted in eras of 400 years that start on 1 March, so that a leap day comes last.
+    let days = seconds / 86_400 + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let march_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
+    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let micros = micros % 1_000_000;
+    write!(out, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
+}
+
+/// The message, then `name=value`. The crate's own formatter lets a line break in a message or a `%value`
+/// through, and with it a second line that looks like ours.
+struct Fields;
+
+impl<'writer> FormatFields<'writer> for Fields {
+    fn format_fields<R: RecordFields>(&self, writer: Writer<'writer>, fields: R) -> fmt::Result {
+        let mut visitor = FieldVisitor { writer, first: true, result: Ok(()) };
+        fields.record(&mut visitor);
+        visitor.result
+    }
+}
+
+struct FieldVisitor<'writer> {
+    writer: Writer<'writer>,
+    first: bool,
+    result: fmt::Result,
+}
+
+impl FieldVisitor<'_> {
+    fn put(&mut self, field: &Field, value: fmt::Arguments<'_>) {
+        if self.result.is_ok() {
+            self.result = self.try_put(field.name(), value);
+        }
+    }
+
+    fn try_put(&mut self, name: &str, value: fmt::Arguments<'_>) -> fmt::Result {
+        if !std::mem::take(&mut self.first) {
+            self.writer.write_char(' ')?;
+        }
+        if name != "message" {
+            let name = name.trim_start_matches("r#");
+            if self.writer.has_ansi_escapes() {
+                write!(self.writer, "\x1b[3m{name}\x1b[0m\x1b[2m=\x1b[0m")?;
+            } else {
+                write!(self.writer, "{name}=")?;
+            }
+        }
+        write!(Escaping(&mut self.writer), "{value}")
+    }
+}
+
+impl Visit for FieldVisitor<'_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "message" {
+            self.put(field, format_args!("{value}"));
+        } else {
+            self.put(field, format_args!("{value:?}"));
+        }
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
+        self.put(field, format_args!("{}", Chain(value)));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.put(field, format_args!("{value:?}"));
+    }
+}
+
+/// An error and its causes, `: ` between them.
+struct Chain<'a>(&'a (dyn Error + 'static));
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}
+
+/// Writes control characters, and those that turn a terminal's writing direction, as escapes.
+struct Escaping<W>(W);
+
+impl<W: fmt::Write> fmt::Write for Escaping<W> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let mut rest = text;
+        while let Some(at) = rest.find(forges) {
+            let (plain, tail) = rest.split_at(at);
+            self.0.write_str(plain)?;
+            let mut characters = tail.chars();
+            if let Some(character) = characters.next() {
+                write!(self.0, "{}", character.escape_default())?;
+            }
+            rest = characters.as_str();
+        }
+        self.0.write_str(rest)
+    }
+}
+
+fn forges(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tracing::{info, warn};
+
+    use super::*;
+    use crate::logging::queue;
+
+    #[derive(Clone, Default)]
+    struct Buffer(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Buffer {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What `log` writes, through queue and writer, as text.
+    fn written(level: LevelFilter, colour: bool, log: impl FnOnce()) -> String {
+        let buffer = Buffer::default();
+        let out = buffer.clone();
+        let (front, mut outlet) = queue::new(level, 16, move || back_end(level, colour, move || out.clone()));
+        tracing::subscriber::with_default(front, log);
+        outlet.flush(std::time::Duration::from_secs(10));
+        String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn one_plain_line_an_event() {
+        let before = std::time::SystemTime::now();
+        let text = written(LevelFilter::INFO, false, || {
+            info!(role = %"server", tun = %"tun0", mtu = 1472, "ready");
+            info!(tx_packets = 12_u64, drops = "stranger=3 malformed=1", "summary");
+            tracing::debug!("not shown");
+            warn!(error = &"".parse::<u8>().unwrap_err() as &dyn Error, "odd");
+        });
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines.len(), 3, "{text}");
+        let mut year = String::new();
+        let micros = before.duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap().as_micros();
+        write_utc(&mut year, u64::try_from(micros).unwrap()).unwrap();
+        assert!(lines[0] >= year.as_str() && lines[0].is_char_boundary(27), "{text}");
+        assert_eq!(&lines[0][26..], "Z  INFO ready role=server tun=tun0 mtu=1472");
+        assert_eq!(&lines[1][26..], "Z  INFO summary tx_packets=12 drops=\"stranger=3 malformed=1\"");
+        assert_eq!(&lines[2][26..], "Z  WARN odd error=cannot parse integer from empty string");
+        assert!(!text.contains('\x1b'), "no colour codes");
+    }
+
+    #[test]
+    fn colour_where_asked_for() {
+        let text = written(LevelFilter::INFO, true, || info!(mtu = 1472, "ready"));
+        assert!(text.contains("\x1b["), "{text:?}");
+    }
+
+    #[test]
+    fn nothing_in_a_value_forges_a_line() {
+        let evil = "a\n2026-01-01T00:00:00Z ERROR forged\r\x1b[2J\u{9b}31m\u{202e}\u{2028}\x07é";
+        #[derive(Debug, thiserror::Error)]
+        #[error("bad\nthing")]
+        struct Evil;
+        for colour in [false, true] {
+            let text = written(LevelFilter::INFO, colour, || {
+                info!(text = evil, shown = %evil, debugged = ?evil, "{evil}");
+                info!(message = evil, error = &Evil as &(dyn Error + 'static));
+            });
+            assert_eq!(text.lines().count(), 2, "{text:?}");
+            assert_eq!(text.matches('\n').count(), 2, "{text:?}");
+            assert!(!text.contains(['\r', '\u{9b}', '\u{202e}', '\u{2028}', '\x07']), "{text:?}");
+            assert!(!text.contains("\x1b[2J") && text.contains("\\u{1b}[2J"), "{text:?}");
+            assert!(text.contains('é'), "other letters stay");
+            assert!(text.contains(r"bad\nthing"), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn dates() {
+        let utc = |seconds: u64| {
+            let mut text = String::new();
+            write_utc(&mut text, seconds * 1_000_000 + 42).unwrap();
+            text
+        };
+        assert_eq!(utc(0), "1970-01-01T00:00:00.000042Z");
+        assert_eq!(utc(951_782_400), "2000-02-29T00:00:00.000042Z");
+        assert_eq!(utc(1_709_251_199), "2024-02-29T23:59:59.000042Z");
+        assert_eq!(utc(1_709_251_200), "2024-03-01T00:00:00.000042Z");
+        assert_eq!(utc(1_735_689_599), "2024-12-31T23:59:59.000042Z");
+        assert_eq!(utc(1_785_412_800), "2026-07-30T12:00:00.000042Z");
+        assert_eq!(utc(4_107_542_400), "2100-03-01T00:00:00.000042Z");
+        let mut text = String::new();
+        write_utc(&mut text, u64::MAX).unwrap();
+    }
+}
