@@ -1,1 +1,6 @@
-//! sys
+//! The only unsafe code of the program: small functions over borrowed descriptors and slices that neither the
+//! standard library nor `nix` offers.
+#![allow(unsafe_code)]
+
+pub mod capability;
+pub mod process;
