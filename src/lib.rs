@@ -7,6 +7,7 @@ pub mod link;
 pub mod logging;
 pub mod packet;
 pub mod privileges;
+pub mod resolver;
 pub mod sys;
 pub mod time;
 pub mod tunnel;
