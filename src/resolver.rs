@@ -19,7 +19,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
-use nix::sys::wait::waitpid;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use crate::privileges;
@@ -133,6 +133,10 @@ impl Drop for Resolver {
     fn drop(&mut self) {
         // It may be waiting for a name server. Killed, because it blocks every other signal; and waited for,
         // because the program may be a container's PID 1, or live on.
+        if waitpid(self.child, Some(WaitPidFlag::WNOHANG)) != Ok(WaitStatus::StillAlive) {
+            // It has ended, and perhaps another part of the program has collected it: its number may be another's.
+            return;
+        }
         let _ = kill(self.child, Signal::SIGKILL);
         while waitpid(self.child, None) == Err(Errno::EINTR) {}
     }

@@ -22,7 +22,7 @@ use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::Registry;
 use tracing_subscriber::layer::SubscriberExt as _;
 
-pub use rate_limit::RateLimit;
+pub use rate_limit::{RateLimit, Suppressed};
 
 use queue::{BackEnd, Outlet};
 
@@ -48,6 +48,8 @@ pub enum Target {
 #[derive(Debug)]
 pub struct Logging {
     outlet: Outlet,
+    journald: bool,
+    covers_stderr: bool,
 }
 
 /// Makes the log the program's own (`tracing`'s global default). From here on events are queued; they are
@@ -55,8 +57,9 @@ pub struct Logging {
 ///
 /// Never fails: where journald is wanted and absent, lines go to stderr and a warning says so.
 pub fn init(target: Target, level: LevelFilter) -> Logging {
+    let stderr_is_journal = stderr_is_journal(std::env::var("JOURNAL_STREAM").ok().as_deref());
     let wants_journald = match target {
-        Target::Auto => stderr_is_journal(std::env::var("JOURNAL_STREAM").ok().as_deref()),
+        Target::Auto => stderr_is_journal,
         Target::Journald => true,
         Target::Stderr => false,
     };
@@ -75,10 +78,21 @@ pub fn init(target: Target, level: LevelFilter) -> Logging {
     if let Some(error) = absent {
         warn_journald_absent(&error);
     }
-    Logging { outlet }
+    let covers_stderr = journald && stderr_is_journal && level >= LevelFilter::ERROR;
+    Logging { outlet, journald, covers_stderr }
 }
 
 impl Logging {
+    /// Whether lines go to journald rather than to stderr.
+    pub const fn is_journald(&self) -> bool {
+        self.journald
+    }
+
+    /// Whether whoever reads stderr reads the log too, so that an error need not be told there again.
+    pub const fn covers_stderr(&self) -> bool {
+        self.covers_stderr
+    }
+
     /// Starts the thread that writes the lines. Call it after the capability drop, with all signals blocked
     /// that must not be delivered to this thread (it inherits the caller's mask). A second call does nothing.
     ///

@@ -1,8 +1,12 @@
 //! Repeated warnings, thinned out.
 
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use crate::time::Instant;
+
+/// How many events went untold since the last one told, if any: a field that a line shows only when it says something.
+pub type Suppressed = Option<NonZeroU64>;
 
 /// Lets one event an interval through and counts the others.
 #[derive(Clone, Debug)]
@@ -19,13 +23,13 @@ impl RateLimit {
     }
 
     /// Whether an event at `now` may be told: then the number of those suppressed since the last one told.
-    pub fn allow(&mut self, now: Instant) -> Option<u64> {
+    pub fn allow(&mut self, now: Instant) -> Option<Suppressed> {
         if self.last.is_some_and(|last| now.since(last) < self.interval) {
             self.suppressed = self.suppressed.saturating_add(1);
             return None;
         }
         self.last = Some(now);
-        Some(std::mem::take(&mut self.suppressed))
+        Some(NonZeroU64::new(std::mem::take(&mut self.suppressed)))
     }
 }
 
@@ -37,13 +41,13 @@ mod tests {
     fn one_event_an_interval_and_the_rest_counted() {
         let mut limit = RateLimit::new(Duration::from_secs(10));
         let at = |millis| Instant::from_boot(Duration::from_millis(millis));
-        assert_eq!(limit.allow(at(5)), Some(0), "the first, even right after boot");
+        assert_eq!(limit.allow(at(5)), Some(None), "the first, even right after boot");
         assert_eq!(limit.allow(at(5)), None);
         assert_eq!(limit.allow(at(10_004)), None);
-        assert_eq!(limit.allow(at(10_005)), Some(2));
+        assert_eq!(limit.allow(at(10_005)), Some(NonZeroU64::new(2)));
         assert_eq!(limit.allow(at(10_006)), None);
-        assert_eq!(limit.allow(at(90_000)), Some(1));
-        assert_eq!(limit.allow(at(190_000)), Some(0));
+        assert_eq!(limit.allow(at(90_000)), Some(NonZeroU64::new(1)));
+        assert_eq!(limit.allow(at(190_000)), Some(None));
         assert_eq!(limit.allow(at(0)), None, "an instant from the past is no new interval");
     }
 }
