@@ -15,7 +15,9 @@ pub enum DropReason {
     Malformed,
     /// A datagram without a payload.
     Empty,
-    /// A datagram that came out of our own tun: a tunnel inside itself.
+    /// IPv6 neighbour discovery, which a tunnel without link addresses has no use for and a peer could abuse.
+    NeighbourDiscovery,
+    /// A datagram of the tunnel that came out of, or was about to go into, the tunnel itself.
     OwnTun,
     /// Larger than the outer network takes (EMSGSIZE).
     TooBig,
@@ -35,11 +37,12 @@ pub enum DropReason {
 
 impl DropReason {
     /// Every reason, in the order of its number.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::NoPeer,
         Self::Stranger,
         Self::Malformed,
         Self::Empty,
+        Self::NeighbourDiscovery,
         Self::OwnTun,
         Self::TooBig,
         Self::Unreachable,
@@ -57,6 +60,7 @@ impl DropReason {
             Self::Stranger => "stranger",
             Self::Malformed => "malformed",
             Self::Empty => "empty",
+            Self::NeighbourDiscovery => "neighbour_discovery",
             Self::OwnTun => "own_tun",
             Self::TooBig => "too_big",
             Self::Unreachable => "unreachable",

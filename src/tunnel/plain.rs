@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::counters::DropReason;
-use crate::packet::ip;
+use crate::packet::{icmpv6, ip, udp};
 use crate::time::Instant;
 
 /// The datagram that opens a tunnel, and keeps it open through NAT.
@@ -61,8 +61,12 @@ pub struct Plain {
     hello_due: Option<Instant>,
     /// Client: whether the server has been heard since it was last taken for gone.
     heard: bool,
+    /// Client: whether this endpoint was ever heard.
+    answered: bool,
     /// Client: when data was first sent that nothing came back after.
     unanswered_since: Option<Instant>,
+    /// Client: data has gone unanswered for [`UNANSWERED`].
+    unanswered: bool,
     /// Client: when to ask for another look at the server's address, and the pause after that.
     look_again: Option<(Instant, Duration)>,
     events: Events,
@@ -102,7 +106,9 @@ impl Plain {
             peer: None,
             hello_due: None,
             heard: false,
+            answered: false,
             unanswered_since: None,
+            unanswered: false,
             look_again: None,
             events: Events { hello: false, answered: false, look_again: false },
         }
@@ -121,6 +127,8 @@ impl Plain {
             return;
         }
         self.peer = Some(Peer { endpoint, last_heard: now, repeats_hello: false });
+        self.answered = false;
+        self.unanswered = false;
         if self.role == Role::Client {
             self.search(now);
         }
@@ -155,10 +163,8 @@ impl Plain {
             Ok(Datagram::Hello)
         } else if datagram.is_empty() {
             Err(DropReason::Empty)
-        } else if ip::well_formed(datagram).is_some() {
-            Ok(Datagram::Packet)
         } else {
-            Err(DropReason::Malformed)
+            check_packet(datagram).map(|()| Datagram::Packet)
         }
     }
 
@@ -167,19 +173,27 @@ impl Plain {
     /// # Errors
     /// The reason why it is to be dropped.
     pub fn handle_packet(&mut self, packet: &[u8], now: Instant) -> Result<(), DropReason> {
-        if ip::well_formed(packet).is_none() {
-            return Err(DropReason::Malformed);
+        check_packet(packet)?;
+        let endpoint = self.peer().ok_or(DropReason::NoPeer)?;
+        if udp::is_addressed_to(packet, endpoint) {
+            return Err(DropReason::OwnTun);
         }
-        if self.peer.is_none() {
-            return Err(DropReason::NoPeer);
-        }
-        if self.role == Role::Client && self.heard {
+        if self.role == Role::Client {
             let since = *self.unanswered_since.get_or_insert(now);
             if now.since(since) >= UNANSWERED {
-                self.search(now);
+                self.unanswered = true;
+                if self.heard {
+                    self.search(now);
+                }
             }
         }
         Ok(())
+    }
+
+    /// Client: whether data was sent and this endpoint has never answered anything, so that another address of the
+    /// same server may be worth a try. An unanswered `hello?` says nothing: a server has no answer to it.
+    pub const fn is_endpoint_doubtful(&self) -> bool {
+        self.unanswered && !self.answered
     }
 
     /// The peer's host said that nobody listens on its port.
@@ -237,6 +251,8 @@ impl Plain {
 
     fn handle_heard(&mut self, now: Instant) {
         self.unanswered_since = None;
+        self.unanswered = false;
+        self.answered = true;
         if !self.heard {
             self.heard = true;
             self.events.answered = true;
@@ -253,6 +269,18 @@ impl Plain {
         } else {
             Some(now + self.keepalive)
         }
+    }
+}
+
+/// What may cross the tunnel, either way. A router advertisement or a redirect from the peer could turn this
+/// host's routes, and a tunnel, which has no link addresses, needs nothing of the kind.
+fn check_packet(packet: &[u8]) -> Result<(), DropReason> {
+    match ip::well_formed(packet) {
+        None => Err(DropReason::Malformed),
+        Some(ip::Version::V6) if icmpv6::is_neighbour_discovery(packet) => {
+            Err(DropReason::NeighbourDiscovery)
+        }
+        Some(_) => Ok(()),
     }
 }
 

@@ -215,6 +215,54 @@ fn only_whole_packets_pass() {
     assert_eq!(server.handle_packet(&whole[..23], at(1.0)), Err(DropReason::Malformed));
 }
 
+#[test]
+fn only_a_server_that_never_answered_data_is_doubtful() {
+    let mut client = client();
+    hellos(&mut client, 8.0);
+    assert!(!client.is_endpoint_doubtful(), "hello? is not answered by a healthy server either");
+    client.handle_packet(&packet(1), at(8.0)).unwrap();
+    client.handle_packet(&packet(1), at(9.9)).unwrap();
+    assert!(!client.is_endpoint_doubtful());
+    client.handle_packet(&packet(1), at(10.0)).unwrap();
+    assert!(client.is_endpoint_doubtful());
+    client.handle_datagram(address(SERVER), &packet(1), at(11.0)).unwrap();
+    for second in [12.0, 14.0, 16.0] {
+        client.handle_packet(&packet(1), at(second)).unwrap();
+    }
+    assert!(!client.is_endpoint_doubtful(), "it answered once");
+    client.set_peer(address(RIVAL), at(20.0));
+    assert!(!client.is_endpoint_doubtful());
+}
+
+#[test]
+fn a_datagram_of_the_tunnel_itself_does_not_enter_it() {
+    let mut client = client();
+    let mut own = vec![0; 28];
+    own[0] = 0x45;
+    own[3] = 28;
+    own[9] = 17;
+    own[16..20].copy_from_slice(&[192, 0, 2, 1]);
+    own[22..24].copy_from_slice(&19_988u16.to_be_bytes());
+    assert_eq!(client.handle_packet(&own, at(1.0)), Err(DropReason::OwnTun));
+    own[23] += 1;
+    assert_eq!(client.handle_packet(&own, at(1.0)), Ok(()));
+}
+
+#[test]
+fn neighbour_discovery_crosses_neither_way() {
+    let mut server = server_of(CLIENT, 0.0);
+    let mut advertisement = vec![0; 56];
+    advertisement[0] = 0x60;
+    advertisement[5] = 16;
+    advertisement[6] = 58;
+    advertisement[40] = 134;
+    let result = Err(DropReason::NeighbourDiscovery);
+    assert_eq!(server.handle_datagram(address(CLIENT), &advertisement, at(1.0)), result);
+    assert_eq!(server.handle_packet(&advertisement, at(1.0)), Err(DropReason::NeighbourDiscovery));
+    advertisement[40] = 128;
+    assert_eq!(server.handle_datagram(address(CLIENT), &advertisement, at(1.0)), Ok(Datagram::Packet));
+}
+
 /// Datagrams under way: when they arrive, a running number, the direction and the bytes.
 #[derive(Default)]
 struct Wire(BTreeMap<(Instant, u32), (bool, Vec<u8>)>, u32);
