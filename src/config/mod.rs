@@ -1,4 +1,297 @@
-//! config
+//! What the user asked for, as typed and checked values. Values that are wrong by themselves are refused where
+//! they are parsed; what is wrong in combination, here.
+
 mod cidr;
+mod environment;
+mod peer_address;
+mod tun_name;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 pub use cidr::{Cidr, CidrError};
+pub use environment::{UnknownVariable, unknown_variables};
+pub use peer_address::{PeerAddress, PeerAddressError};
+pub use tun_name::{TunName, TunNameError};
+
+use crate::packet::ip::{IPV4_HEADER, IPV6_HEADER};
+use crate::tunnel::plain::Role;
+
+/// The UDP port of both sides unless told otherwise.
+pub const DEFAULT_PORT: u16 = 19_988;
+
+const UDP_HEADER: u32 = 8;
+/// The most that an IPv4 packet's length field can say; an IPv6 payload may be 40 bytes longer with its header.
+const MAX_IP_LENGTH: u32 = 65_535;
+/// What every link must carry: RFC 791 for IPv4, RFC 8200 for IPv6.
+const MIN_MTU_V4: u32 = 68;
+const MIN_MTU_V6: u32 = 1280;
+const ETHERNET_MTU: u32 = 1500;
+
+/// Why the options do not work together.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// The tun's MTU is out of range.
+    #[error("--mtu {mtu} cannot work: expected {min} to {max} bytes{why}")]
+    Mtu {
+        /// What was asked for, in bytes.
+        mtu: u32,
+        /// The least that works.
+        min: u32,
+        /// The most that works.
+        max: u32,
+        /// What sets the limit, or nothing.
+        why: &'static str,
+    },
+    /// The same address twice.
+    #[error("--address {0} is given twice: leave one out")]
+    AddressTwice(Cidr),
+    /// An option that does nothing in company of `--no-configure`.
+    #[error("{0} has no effect with --no-configure, which leaves the device to you: remove one of the two")]
+    NotConfigured(&'static str),
+    /// The same address to listen on twice, or one that another of them covers.
+    #[error("--listen {0} is covered by another --listen: leave one out")]
+    ListenTwice(IpAddr),
+    /// An address to listen on that means nothing without an interface.
+    #[error("--listen {0} is link-local, which is not supported: listen on :: instead")]
+    ListenLinkLocal(IpAddr),
+    /// Nothing but loopback to send from.
+    #[error(
+        "--peer {peer} cannot be reached from --listen {listen}, which is loopback: listen on another address too"
+    )]
+    ListenLoopback {
+        /// The peer's address.
+        peer: SocketAddr,
+        /// Ours.
+        listen: IpAddr,
+    },
+    /// The peer cannot be reached from where we listen.
+    #[error(
+        "--peer {peer} is {family} but --listen allows no {family} address: add one, such as --listen {any}"
+    )]
+    Family {
+        /// The peer's address.
+        peer: SocketAddr,
+        /// Its family's name.
+        family: &'static str,
+        /// The unspecified address of that family.
+        any: IpAddr,
+    },
+}
+
+/// One plain tunnel, as the user wants it.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The server's address: a client has one, a server has none.
+    pub peer: Option<PeerAddress>,
+    /// Name of the tun device.
+    pub tun: TunName,
+    /// Addresses of the tun device; empty: the role's default.
+    pub addresses: Vec<Cidr>,
+    /// MTU of the tun device in bytes; `None`: what fits an Ethernet path of the outer address family.
+    pub mtu: Option<u32>,
+    /// Whether the device gets its addresses, MTU and link-up from us.
+    pub configure: bool,
+    /// Local addresses to listen on; empty: all, of both families.
+    pub listen: Vec<IpAddr>,
+    /// UDP port; `None`: the default, and for a client another if that is taken.
+    pub listen_port: Option<u16>,
+    /// Time between two `hello?` of an answered client; zero for none.
+    pub keepalive: Duration,
+}
+
+impl Config {
+    /// Checks what the options mean together, and fills in the role's address.
+    ///
+    /// # Errors
+    /// The first combination that cannot work.
+    pub fn checked(mut self) -> Result<Self, ConfigError> {
+        if !self.configure {
+            if !self.addresses.is_empty() {
+                return Err(ConfigError::NotConfigured("--address"));
+            }
+            if self.mtu.is_some() {
+                return Err(ConfigError::NotConfigured("--mtu"));
+            }
+        } else if self.addresses.is_empty() {
+            let host = if self.role() == Role::Server { 1 } else { 3 };
+            self.addresses.extend(Cidr::new(Ipv4Addr::new(10, 8, 0, host).into(), 24));
+        }
+        for (place, cidr) in self.addresses.iter().enumerate() {
+            if self.addresses.iter().take(place).any(|earlier| earlier.address() == cidr.address()) {
+                return Err(ConfigError::AddressTwice(*cidr));
+            }
+        }
+        self.check_listen()?;
+        if let Some(PeerAddress::Socket(peer)) = self.peer
+            && !self.listens_on(peer.is_ipv4())
+        {
+            let (family, any): (_, IpAddr) = if peer.is_ipv4() {
+                ("IPv4", Ipv4Addr::UNSPECIFIED.into())
+            } else {
+                ("IPv6", Ipv6Addr::UNSPECIFIED.into())
+            };
+            return Err(ConfigError::Family { peer, family, any });
+        }
+        if let Some(mtu) = self.mtu {
+            self.check_mtu(mtu)?;
+        }
+        Ok(self)
+    }
+
+    fn check_listen(&self) -> Result<(), ConfigError> {
+        for (place, address) in self.listen.iter().enumerate() {
+            let others = self.listen.iter().enumerate().filter(|(other, _)| *other != place);
+            for (_, other) in others {
+                let covers = other.is_unspecified() && other.is_ipv4() == address.is_ipv4();
+                if covers || other == address {
+                    return Err(ConfigError::ListenTwice(*address));
+                }
+            }
+            if let IpAddr::V6(v6) = address
+                && v6.is_unicast_link_local()
+            {
+                return Err(ConfigError::ListenLinkLocal(*address));
+            }
+        }
+        if let Some(PeerAddress::Socket(peer)) = self.peer {
+            let mut family = self.listen.iter().filter(|address| address.is_ipv4() == peer.is_ipv4());
+            if let Some(&listen) = family.next()
+                && listen.is_loopback()
+                && !peer.ip().is_loopback()
+                && family.all(IpAddr::is_loopback)
+            {
+                return Err(ConfigError::ListenLoopback { peer, listen });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_mtu(&self, mtu: u32) -> Result<(), ConfigError> {
+        let inner_v6 = self.addresses.iter().any(|cidr| cidr.address().is_ipv6());
+        let min = if inner_v6 { MIN_MTU_V6 } else { MIN_MTU_V4 };
+        let max = if self.is_outer_v4() {
+            MAX_IP_LENGTH - UDP_HEADER - ipv4_header()
+        } else {
+            // an IPv6 payload length does not count the header, but the inner packet's own length is 16 bits
+            MAX_IP_LENGTH - UDP_HEADER
+        };
+        let why = if mtu > max {
+            ", the largest packet that a UDP datagram can hold"
+        } else if inner_v6 {
+            ", since IPv6 inside needs 1280"
+        } else {
+            ""
+        };
+        if (min..=max).contains(&mtu) { Ok(()) } else { Err(ConfigError::Mtu { mtu, min, max, why }) }
+    }
+
+    /// Client or server.
+    pub const fn role(&self) -> Role {
+        if self.peer.is_some() { Role::Client } else { Role::Server }
+    }
+
+    /// The MTU for an outer address family: as asked for, or what fits a path of 1500 bytes.
+    pub fn mtu_over(&self, outer_v4: bool) -> u32 {
+        let header = if outer_v4 { ipv4_header() } else { ipv6_header() };
+        self.mtu.unwrap_or(ETHERNET_MTU - UDP_HEADER - header)
+    }
+
+    /// Whether the outer addresses are, as far as the options tell, IPv4.
+    pub fn is_outer_v4(&self) -> bool {
+        match self.peer {
+            Some(PeerAddress::Socket(peer)) => peer.is_ipv4(),
+            _ => self.listens_on(true),
+        }
+    }
+
+    fn listens_on(&self, v4: bool) -> bool {
+        self.listen.is_empty() || self.listen.iter().any(|address| address.is_ipv4() == v4)
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "20 and 40 fit")]
+const fn ipv4_header() -> u32 {
+    IPV4_HEADER as u32
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "20 and 40 fit")]
+const fn ipv6_header() -> u32 {
+    IPV6_HEADER as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> Config {
+        Config {
+            peer: None,
+            tun: "tun0".parse().unwrap(),
+            addresses: Vec::new(),
+            mtu: None,
+            configure: true,
+            listen: Vec::new(),
+            listen_port: None,
+            keepalive: Duration::from_secs(25),
+        }
+    }
+
+    fn with_peer(peer: &str) -> Config {
+        Config { peer: Some(peer.parse().unwrap()), ..config() }
+    }
+
+    #[test]
+    fn each_role_has_its_address() {
+        assert_eq!(config().checked().unwrap().addresses, ["10.8.0.1/24".parse().unwrap()]);
+        let client = with_peer("192.0.2.1:19988").checked().unwrap();
+        assert_eq!(client.addresses, ["10.8.0.3/24".parse().unwrap()]);
+        assert!(Config { configure: false, ..config() }.checked().unwrap().addresses.is_empty());
+    }
+
+    #[test]
+    fn the_default_mtu_fits_the_outer_family() {
+        assert_eq!(config().mtu_over(true), 1472);
+        assert_eq!(config().mtu_over(false), 1452);
+        assert!(with_peer("192.0.2.1").is_outer_v4());
+        assert!(!with_peer("[2001:db8::1]:1").is_outer_v4());
+        assert!(!Config { listen: vec!["::".parse().unwrap()], ..config() }.is_outer_v4());
+    }
+
+    #[test]
+    fn an_mtu_that_cannot_work_is_refused() {
+        let v4 = |mtu| Config { mtu: Some(mtu), ..config() }.checked().is_ok();
+        assert_eq!([67, 68, 576, 65_507, 65_508, 65_535].map(v4), [false, true, true, true, false, false]);
+        let inner_v6 = vec!["fd00::1/64".parse().unwrap()];
+        let v6 = |mtu| Config { mtu: Some(mtu), addresses: inner_v6.clone(), ..config() }.checked().is_ok();
+        assert_eq!([576, 1279, 1280].map(v6), [false, false, true]);
+        let outer = |mtu| Config { mtu: Some(mtu), ..with_peer("[2001:db8::1]:1") }.checked().is_ok();
+        assert_eq!([65_527, 65_528].map(outer), [true, false]);
+    }
+
+    #[test]
+    fn options_that_contradict_each_other_are_named() {
+        let twice = vec!["10.0.0.1/24".parse().unwrap(), "10.0.0.1/16".parse().unwrap()];
+        let v4_only = vec!["0.0.0.0".parse().unwrap()];
+        let listen = |addresses: &[&str]| addresses.iter().map(|text| text.parse().unwrap()).collect();
+        for (config, part) in [
+            (
+                Config { listen: listen(&["0.0.0.0", "127.0.0.1"]), ..config() },
+                "--listen 127.0.0.1 is covered",
+            ),
+            (Config { listen: listen(&["::1", "::1"]), ..config() }, "--listen ::1 is covered"),
+            (Config { listen: listen(&["fe80::1"]), ..config() }, "link-local"),
+            (Config { listen: listen(&["127.0.0.1"]), ..with_peer("192.0.2.1") }, "loopback"),
+            (Config { addresses: twice, ..config() }, "--address 10.0.0.1/16"),
+            (Config { listen: v4_only, ..with_peer("[::1]:1") }, "--listen ::"),
+            (Config { configure: false, mtu: Some(1400), ..config() }, "--mtu"),
+            (
+                Config { configure: false, addresses: vec!["10.0.0.1/8".parse().unwrap()], ..config() },
+                "--address",
+            ),
+        ] {
+            let said = config.checked().unwrap_err().to_string();
+            assert!(said.contains(part), "{said}");
+        }
+    }
+}

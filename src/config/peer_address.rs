@@ -1,0 +1,188 @@
+//! Where the server is: `192.0.2.1:19988`, `[2001:db8::1]:19988` or `vpn.example.com:19988`, the port optional.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::str::FromStr;
+
+use super::DEFAULT_PORT;
+
+/// Longest name that DNS can hold, in its textual form (RFC 1035 section 3.1).
+const MAX_NAME: usize = 253;
+
+/// A server's address or name, and its UDP port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerAddress {
+    /// An address.
+    Socket(SocketAddr),
+    /// A name, to be resolved.
+    Name {
+        /// Host name.
+        host: String,
+        /// UDP port.
+        port: u16,
+    },
+}
+
+/// Why a text is no [`PeerAddress`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PeerAddressError {
+    /// No host at all, or none that could be.
+    #[error(
+        "'{0}' is no host: expected a name, an IPv4 address or an IPv6 address in brackets, then ':PORT'"
+    )]
+    Host(String),
+    /// The part after the colon.
+    #[error("'{0}' is no UDP port: expected a number from 1 to 65535")]
+    Port(String),
+    /// A link-local address that does not say on which link.
+    #[error("{0} is link-local and needs its interface: write [{0}%eth0]")]
+    NoScope(IpAddr),
+    /// An address that is not one host's.
+    #[error("{0} is no host's address: expected the server's own")]
+    NoHost(IpAddr),
+}
+
+impl FromStr for PeerAddress {
+    type Err = PeerAddressError;
+
+    fn from_str(text: &str) -> Result<Self, PeerAddressError> {
+        let bare_address = text.parse::<IpAddr>().ok();
+        let (host, port) = match text.rsplit_once(':') {
+            Some((host, port)) if bare_address.is_none() && !text.ends_with(']') => (host, parse_port(port)?),
+            _ => (text, DEFAULT_PORT),
+        };
+        let bracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let address = match bracketed {
+            Some(inner) => parse_scoped(inner, port),
+            None => host.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip.to_canonical(), port)),
+        };
+        if let Some(address) = address {
+            let ip = address.ip();
+            if let SocketAddr::V6(v6) = address
+                && v6.ip().is_unicast_link_local()
+                && v6.scope_id() == 0
+            {
+                return Err(PeerAddressError::NoScope(ip));
+            }
+            let broadcast = ip == IpAddr::from([255; 4]);
+            return if ip.is_unspecified() || ip.is_multicast() || broadcast {
+                Err(PeerAddressError::NoHost(ip))
+            } else {
+                Ok(Self::Socket(address))
+            };
+        }
+        let possible = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+        // what has only digits and dots was meant as an address
+        let numeric = host.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+        if (1..=MAX_NAME).contains(&host.len()) && host.bytes().all(possible) && !numeric {
+            Ok(Self::Name { host: host.to_owned(), port })
+        } else {
+            Err(PeerAddressError::Host(host.escape_debug().to_string()))
+        }
+    }
+}
+
+impl fmt::Display for PeerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket(address) => address.fmt(f),
+            Self::Name { host, port } => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+/// An IPv6 address with its interface, if it has one, by name or number: `fe80::1%eth0`.
+fn parse_scoped(text: &str, port: u16) -> Option<SocketAddr> {
+    let (address, scope) = match text.split_once('%') {
+        Some((address, scope)) => {
+            (address, scope.parse().ok().or_else(|| nix::net::if_::if_nametoindex(scope).ok())?)
+        }
+        None => (text, 0),
+    };
+    let address: Ipv6Addr = address.parse().ok()?;
+    Some(match address.to_ipv4_mapped() {
+        Some(v4) => SocketAddr::new(v4.into(), port),
+        None => SocketAddrV6::new(address, port, 0, scope).into(),
+    })
+}
+
+fn parse_port(text: &str) -> Result<u16, PeerAddressError> {
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
+    match text.parse() {
+        Ok(port) if port > 0 && digits => Ok(port),
+        _ => Err(PeerAddressError::Port(text.escape_debug().to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn shown(text: &str) -> String {
+        text.parse::<PeerAddress>().map_or_else(|error| error.to_string(), |peer| peer.to_string())
+    }
+
+    #[test]
+    fn addresses_and_names_with_and_without_a_port() {
+        for (text, expected) in [
+            ("172.18.0.2:19988", "172.18.0.2:19988"),
+            ("172.18.0.2", "172.18.0.2:19988"),
+            ("[2001:db8::1]:51820", "[2001:db8::1]:51820"),
+            ("[2001:db8::1]", "[2001:db8::1]:19988"),
+            ("2001:db8::1", "[2001:db8::1]:19988"),
+            ("[fe80::1%3]:7", "[fe80::1%3]:7"),
+            ("[fe80::1%lo]:7", "[fe80::1%1]:7"),
+            ("[::ffff:192.0.2.1]:7", "192.0.2.1:7"),
+            ("::ffff:192.0.2.1", "192.0.2.1:19988"),
+            ("vpn.example.com:443", "vpn.example.com:443"),
+            ("server", "server:19988"),
+        ] {
+            assert_eq!(shown(text), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (text, part) in [
+            ("", "'' is no host"),
+            (":19988", "'' is no host"),
+            ("server:", "'' is no UDP port"),
+            ("server:0", "'0' is no UDP port"),
+            ("server:+1", "'+1' is no UDP port"),
+            ("server:65536", "'65536'"),
+            ("0.0.0.0:1", "no host's address"),
+            ("[::]:1", "no host's address"),
+            ("224.0.0.1:1", "no host's address"),
+            ("255.255.255.255:1", "no host's address"),
+            ("[fe80::1]:1", "[fe80::1%eth0]"),
+            ("fe80::1", "[fe80::1%eth0]"),
+            ("[fe80::1%no-such-link]:1", "no host"),
+            ("10.0.0.256:1", "no host"),
+            ("two words:1", "no host"),
+            ("[server]:1", "no host"),
+        ] {
+            let said = shown(text);
+            assert!(said.contains(part), "{text}: {said}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn printed_and_read_again(ip: IpAddr, port in 1u16..) {
+            let address = PeerAddress::Socket(SocketAddr::new(ip, port));
+            match address.to_string().parse::<PeerAddress>() {
+                Ok(read) => prop_assert_eq!(read, PeerAddress::Socket(SocketAddr::new(ip.to_canonical(), port))),
+                Err(PeerAddressError::NoHost(refused) | PeerAddressError::NoScope(refused)) => {
+                    prop_assert_eq!(refused, ip.to_canonical());
+                }
+                Err(error) => prop_assert!(false, "{}", error),
+            }
+        }
+
+        #[test]
+        fn any_text_is_answered_in_one_line(text in "\\PC{0,40}|[\\[\\]:.0-9a-f%\n]{0,40}") {
+            prop_assert!(!shown(&text).contains('\n'));
+        }
+    }
+}
