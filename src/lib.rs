@@ -1,6 +1,7 @@
 //! wontun
 #![deny(unsafe_code)]
 
+pub mod io;
 pub mod config;
 pub mod counters;
 pub mod link;

@@ -4,3 +4,5 @@
 
 pub mod capability;
 pub mod process;
+pub mod socket;
+pub mod tun;

@@ -1,0 +1,107 @@
+//! The loop's one timer, and its one clock.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+
+use crate::time::Instant;
+
+/// The time on CLOCK_BOOTTIME.
+///
+/// # Errors
+/// None on a kernel that this program runs on (Linux 2.6.39).
+pub fn now() -> io::Result<Instant> {
+    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME)?;
+    Ok(Instant::from_boot(Duration::from(time)))
+}
+
+/// A timerfd on CLOCK_BOOTTIME that is set only when it must ring earlier than it would.
+#[derive(Debug)]
+pub struct Timer {
+    fd: TimerFd,
+    armed: Option<Instant>,
+}
+
+impl Timer {
+    /// A timer that is not armed.
+    ///
+    /// # Errors
+    /// The kernel's, such as too many open files.
+    pub fn new() -> io::Result<Self> {
+        let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
+        Ok(Self { fd: TimerFd::new(ClockId::CLOCK_BOOTTIME, flags)?, armed: None })
+    }
+
+    /// Makes sure that the descriptor becomes readable at `deadline` or before. An earlier ring that turns out
+    /// to be in vain costs one wake-up; setting the timer anew for each packet would cost a system call each.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn arm(&mut self, deadline: Option<Instant>) -> io::Result<()> {
+        let Some(deadline) = deadline else { return Ok(()) };
+        if self.armed.is_some_and(|armed| armed <= deadline) {
+            return Ok(());
+        }
+        // zero would disarm it
+        let time = TimeSpec::from_duration(deadline.since_boot().max(Duration::from_nanos(1)));
+        self.fd.set(Expiration::OneShot(time), TimerSetTimeFlags::TFD_TIMER_ABSTIME)?;
+        self.armed = Some(deadline);
+        Ok(())
+    }
+
+    /// To be called when the descriptor is readable.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn handle_ring(&mut self) -> io::Result<()> {
+        match self.fd.wait() {
+            Ok(()) => self.armed = None,
+            Err(nix::errno::Errno::EAGAIN) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+}
+
+impl AsFd for Timer {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+    fn rings_within(timer: &Timer, milliseconds: u16) -> bool {
+        let mut fds = [PollFd::new(timer.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::from(milliseconds)).unwrap() == 1
+    }
+
+    #[test]
+    fn it_rings_for_the_earliest_deadline_and_once() {
+        let mut timer = Timer::new().unwrap();
+        timer.arm(None).unwrap();
+        assert!(!rings_within(&timer, 0));
+        let start = now().unwrap();
+        timer.arm(Some(start + Duration::from_secs(3600))).unwrap();
+        timer.arm(Some(start + Duration::from_millis(5))).unwrap();
+        timer.arm(Some(start + Duration::from_secs(60))).unwrap();
+        assert!(rings_within(&timer, 10_000));
+        assert!(now().unwrap().since(start) >= Duration::from_millis(5));
+        timer.handle_ring().unwrap();
+        timer.handle_ring().unwrap();
+        assert!(!rings_within(&timer, 20));
+    }
+
+    #[test]
+    fn a_deadline_in_the_past_rings_at_once() {
+        let mut timer = Timer::new().unwrap();
+        timer.arm(Some(Instant::from_boot(Duration::ZERO))).unwrap();
+        assert!(rings_within(&timer, 10_000));
+    }
+}
