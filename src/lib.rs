@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 pub mod io;
+pub mod control;
 pub mod config;
 pub mod counters;
 pub mod link;

@@ -1,0 +1,200 @@
+//! `wontun health`: is the loop alive, and is its device up?
+//!
+//! The running tunnel listens on an abstract unix socket, which needs no writable file system, named after the
+//! network namespace and the device. It says one line and hangs up; it reads nothing. Abstract names have no
+//! owner or mode, so each side checks who the other one is (SO_PEERCRED): its own user or root.
+
+use std::fs;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
+
+use nix::sys::socket::{getsockopt, sockopt};
+use nix::unistd::geteuid;
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::config::TunName;
+
+/// How long the running tunnel may take to answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+const BACKLOG: i32 = 16;
+const OK: &str = "ok: ";
+
+/// Why there is no good answer.
+#[derive(Debug, thiserror::Error)]
+pub enum HealthError {
+    /// Nobody listens.
+    #[error("no tunnel runs on {0} in this network namespace: start it, or name the right one with --tun")]
+    NotRunning(TunName),
+    /// Someone listens, and does not answer.
+    #[error("the tunnel on {0} does not answer: its loop hangs; restart it")]
+    Hangs(TunName),
+    /// It answered that not all is well.
+    #[error("{0}")]
+    Unhealthy(String),
+    /// It closed without a word.
+    #[error("the tunnel on {0} does not answer this user: run this as root or as the tunnel's user")]
+    Refused(TunName),
+    /// Whoever answers is not to be believed.
+    #[error(
+        "user {uid} answers for {tun}, who is neither root nor this user: run this as the tunnel's user, or see who took its name (ss -xlp)"
+    )]
+    Stranger {
+        /// User id of the listener.
+        uid: u32,
+        /// The device asked for.
+        tun: TunName,
+    },
+    /// Anything else.
+    #[error("cannot ask for the health of {tun}: {source}")]
+    Other {
+        /// The device asked for.
+        tun: TunName,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+}
+
+/// The running tunnel's end.
+#[derive(Debug)]
+pub struct HealthListener(Socket);
+
+impl HealthListener {
+    /// Takes the name of the tunnel on `tun`.
+    ///
+    /// # Errors
+    /// The kernel's; `AddrInUse` if another process sits on the name.
+    pub fn open(tun: &TunName) -> io::Result<Self> {
+        let socket = Socket::new(Domain::UNIX, Type::SEQPACKET.nonblocking(), None)?;
+        socket.bind(&address(tun)?)?;
+        socket.listen(BACKLOG)?;
+        Ok(Self(socket))
+    }
+
+    /// Answers one who asks: what is well, or what is not. Gives whether there was one.
+    ///
+    /// # Errors
+    /// None that concerns the loop; what goes wrong with one who asks is that one's loss.
+    pub fn answer(&self, report: &Result<String, String>) -> io::Result<bool> {
+        let (asker, _) = match self.0.accept() {
+            Ok(accepted) => accepted,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            // the one who asked has gone again
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => return Ok(true),
+            Err(error) => return Err(error),
+        };
+        if is_ours(&asker).is_ok_and(|uid| uid.is_none()) {
+            let line = match report {
+                Ok(well) => format!("{OK}{well}"),
+                Err(trouble) => trouble.clone(),
+            };
+            // a new socket has room for a line; if not, the asker hears nothing, which says as much
+            let _ = asker.set_nonblocking(true).and_then(|()| asker.send(line.as_bytes()));
+        }
+        Ok(true)
+    }
+}
+
+impl AsFd for HealthListener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Asks the tunnel on `tun` and gives its line.
+///
+/// # Errors
+/// [`HealthError`]: there is none, it does not answer, or it is not well.
+pub fn ask(tun: &TunName) -> Result<String, HealthError> {
+    let other = |source| HealthError::Other { tun: tun.clone(), source };
+    let socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None).map_err(other)?;
+    // the first also bounds how long a full queue may hold up the connection
+    socket.set_write_timeout(Some(PATIENCE)).map_err(other)?;
+    socket.set_read_timeout(Some(PATIENCE)).map_err(other)?;
+    socket.connect(&address(tun).map_err(other)?).map_err(|error| match error.kind() {
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => HealthError::NotRunning(tun.clone()),
+        io::ErrorKind::WouldBlock => HealthError::Hangs(tun.clone()),
+        _ => other(error),
+    })?;
+    if let Some(uid) = is_ours(&socket).map_err(other)? {
+        return Err(HealthError::Stranger { uid, tun: tun.clone() });
+    }
+    let mut line = [0; 512];
+    let length = (&socket).read(&mut line).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => HealthError::Hangs(tun.clone()),
+        io::ErrorKind::ConnectionReset => HealthError::Refused(tun.clone()),
+        _ => other(error),
+    })?;
+    let line = String::from_utf8_lossy(line.get(..length).unwrap_or_default()).into_owned();
+    if line.is_empty() {
+        Err(HealthError::Refused(tun.clone()))
+    } else if line.starts_with(OK) {
+        Ok(line)
+    } else {
+        Err(HealthError::Unhealthy(line))
+    }
+}
+
+/// `None` if the other end is our own user or root, else its user id.
+fn is_ours(socket: &Socket) -> io::Result<Option<u32>> {
+    let uid = getsockopt(socket, sockopt::PeerCredentials)?.uid();
+    Ok((uid != 0 && uid != geteuid().as_raw()).then_some(uid))
+}
+
+fn address(tun: &TunName) -> io::Result<SockAddr> {
+    let namespace = fs::metadata("/proc/self/ns/net").map_or(0, |file| file.ino());
+    SockAddr::unix(format!("\0wontun/{namespace}/{tun}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(suffix: &str) -> TunName {
+        format!("t{}{suffix}", std::process::id() % 1_000_000).parse().unwrap()
+    }
+
+    fn answered(report: &Result<String, String>, suffix: &str) -> Result<String, HealthError> {
+        let tun = name(suffix);
+        let listener = HealthListener::open(&tun).unwrap();
+        let asker = std::thread::spawn({
+            let tun = tun.clone();
+            move || ask(&tun)
+        });
+        while !listener.answer(report).unwrap() {
+            std::thread::yield_now();
+        }
+        asker.join().unwrap()
+    }
+
+    #[test]
+    fn a_tunnel_that_is_well_says_so() {
+        assert_eq!(answered(&Ok("tun0 is up".to_owned()), "a").unwrap(), "ok: tun0 is up");
+    }
+
+    #[test]
+    fn and_one_that_is_not_says_what_is_wrong() {
+        let error = answered(&Err("tun0 is down".to_owned()), "b").unwrap_err();
+        assert_eq!(error.to_string(), "tun0 is down");
+    }
+
+    #[test]
+    fn nobody_there() {
+        assert!(matches!(ask(&name("c")), Err(HealthError::NotRunning(_))));
+    }
+
+    #[test]
+    fn a_loop_that_hangs_is_found_out() {
+        let tun = name("d");
+        let _listener = HealthListener::open(&tun).unwrap();
+        assert!(matches!(ask(&tun), Err(HealthError::Hangs(_))));
+    }
+
+    #[test]
+    fn the_name_is_taken_once() {
+        let tun = name("e");
+        let _listener = HealthListener::open(&tun).unwrap();
+        assert_eq!(HealthListener::open(&tun).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+}

@@ -1,0 +1,3 @@
+//! Talking to a tunnel that runs.
+
+pub mod health;
