@@ -1,13 +1,31 @@
-//! wontun
+//! A VPN tunnel: IP packets between a TUN device and UDP datagrams, in one edge-triggered epoll loop.
+//!
+//! # The life of a packet
+//! A program on this host sends to an address behind the tunnel. The kernel routes the packet to `tun0` and
+//! epoll wakes [`device`], which reads it ([`io::tun`]) and shows it to the protocol engine ([`tunnel`]). The
+//! engine looks at bytes and the time and nothing else; it says where the packet goes or why it is dropped
+//! ([`counters`]). The packet leaves as a datagram by the peer's connected socket ([`io::udp`]). A datagram that
+//! comes in takes the same way back: socket, engine, tun.
+//!
+//! # Around it
+//! [`cli`] reads the command line, [`config`] makes checked values of it, [`link`] sets the device up over netlink,
+//! [`privileges`] gives up what is no longer needed, [`resolver`] answers names in a process of its own,
+//! [`logging`] writes lines without holding up the loop, [`control`] answers `wontun health`. All unsafe code
+//! is in [`sys`].
+//!
+//! Arrows point one way: [`tunnel`] and [`packet`] import none of [`io`], [`link`], [`sys`] and [`device`].
 #![deny(unsafe_code)]
 
-pub mod io;
-pub mod control;
+pub mod cli;
 pub mod config;
+pub mod control;
 pub mod counters;
+pub mod device;
+pub mod io;
 pub mod link;
 pub mod logging;
 pub mod packet;
+pub mod peer;
 pub mod privileges;
 pub mod resolver;
 pub mod sys;

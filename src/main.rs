@@ -1,2 +1,156 @@
-//! wontun
-fn main() {}
+//! Parse, open, drop capabilities, run.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Context;
+use tracing::{error, warn};
+
+use wontun::cli::{Cli, Command, Run};
+use wontun::config::{Config, ConfigError, TunName, unknown_variables};
+use wontun::control::health;
+use wontun::device::{Device, DeviceError, SocketsError};
+use wontun::io::tun::TunError;
+use wontun::link::LinkError;
+use wontun::logging::{self, Logging};
+use wontun::privileges::{self, PrivilegeError};
+
+/// What an exit code means, as sysexits.h has it.
+mod exit {
+    pub(super) const OTHER: u8 = 1;
+    pub(super) const USAGE: u8 = 2;
+    pub(super) const UNAVAILABLE: u8 = 69;
+    pub(super) const NO_PERMISSION: u8 = 77;
+    pub(super) const CONFIG: u8 = 78;
+}
+
+/// How long the last lines may take: a stopped reader of the log must not hold up the exit.
+const LAST_LINES: Duration = Duration::from_millis(50);
+
+fn main() -> ExitCode {
+    let cli = match Cli::read() {
+        Ok(cli) => cli,
+        Err(error) => return refuse_usage(&error),
+    };
+    match cli.command {
+        Some(Command::Health) => match health::ask(&cli.tun) {
+            Ok(line) => {
+                // whoever hung up has the exit code
+                let _ = writeln!(io::stdout(), "{line}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => fail(exit::OTHER, error.to_string()),
+        },
+        None => {
+            let mut logging = logging::init(cli.run.log_target, cli.run.log_level);
+            let result = run(cli.tun, cli.run, &mut logging);
+            if let Err(error) = &result
+                && logging.is_journald()
+            {
+                error!("{}", one_line(error));
+            }
+            logging.flush(LAST_LINES);
+            match result {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) if logging.covers_stderr() => ExitCode::from(exit_code(&error)),
+                Err(error) => fail(exit_code(&error), one_line(&error)),
+            }
+        }
+    }
+}
+
+fn run(tun: TunName, options: Run, logging: &mut Logging) -> anyhow::Result<()> {
+    let set = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
+    for unknown in unknown_variables(set, &Cli::variables()) {
+        warn!("{unknown}");
+    }
+    let config = Config {
+        peer: options.peer,
+        tun,
+        addresses: options.address,
+        mtu: options.mtu,
+        configure: !options.no_configure,
+        listen: options.listen,
+        listen_port: options.listen_port,
+        keepalive: Duration::from_secs(options.keepalive.into()),
+    }
+    .checked()?;
+    privileges::require_net_admin()?;
+    let mut device = Device::open(config)?;
+    privileges::drop_all_but_net_admin()?;
+    logging.start_writer().context("cannot start the thread that writes the log")?;
+    warn!(
+        "plain mode is not encrypted: whoever sees the datagrams reads and forges the packets; use it on trusted wires only"
+    );
+    device.run()?;
+    Ok(())
+}
+
+/// The exit code that the first cause with a code of its own asks for.
+fn exit_code(error: &anyhow::Error) -> u8 {
+    if let Some(error) = error.downcast_ref::<DeviceError>() {
+        return match error {
+            DeviceError::Tun(TunError::Mode { .. } | TunError::Cgroup | TunError::NotPermitted(_))
+            | DeviceError::Sockets(SocketsError::PortPrivileged(_))
+            | DeviceError::Link(LinkError::Privilege { .. }) => exit::NO_PERMISSION,
+            DeviceError::PeerInTunnel { .. }
+            | DeviceError::PeerIsSelf(_)
+            | DeviceError::Link(LinkError::Unusable { .. }) => exit::CONFIG,
+            DeviceError::Tun(_)
+            | DeviceError::Sockets(_)
+            | DeviceError::TunGone(_)
+            | DeviceError::Link(LinkError::NoDevice { .. } | LinkError::Refused { .. }) => exit::UNAVAILABLE,
+            DeviceError::Link(LinkError::Socket { .. } | LinkError::Unanswered { .. })
+            | DeviceError::Resolver(_)
+            | DeviceError::System { .. }
+            | DeviceError::Token(_) => exit::OTHER,
+        };
+    }
+    if error.is::<ConfigError>() {
+        exit::CONFIG
+    } else if error.is::<PrivilegeError>() {
+        exit::NO_PERMISSION
+    } else {
+        exit::OTHER
+    }
+}
+
+/// The error and those causes that it does not tell itself.
+fn one_line(error: &anyhow::Error) -> String {
+    error.chain().skip(1).fold(error.to_string(), |told, cause| {
+        let cause = cause.to_string();
+        if told.contains(&cause) { told } else { format!("{told}: {cause}") }
+    })
+}
+
+/// Says the one line of a failure. By a thread that is left behind if stderr takes nothing: a reader that has
+/// stopped must not keep the process from ending.
+fn fail(code: u8, message: String) -> ExitCode {
+    let (done, written) = mpsc::channel();
+    let writer = thread::Builder::new().spawn(move || {
+        let _ = writeln!(io::stderr(), "wontun: {message}");
+        let _ = done.send(());
+    });
+    if writer.is_ok() {
+        let _ = written.recv_timeout(LAST_LINES);
+    }
+    ExitCode::from(code)
+}
+
+/// Help and version go out as they are; an error becomes one line.
+fn refuse_usage(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        return error.print().map_or(ExitCode::from(exit::OTHER), |()| ExitCode::SUCCESS);
+    }
+    let text = error.to_string();
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let what: Vec<&str> = lines
+        .by_ref()
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
+        .collect();
+    let what = what.join(" ");
+    fail(exit::USAGE, format!("{}; see wontun --help", what.strip_prefix("error: ").unwrap_or(&what)))
+}

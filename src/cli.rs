@@ -1,0 +1,110 @@
+//! The command line and its environment variables.
+
+use std::net::IpAddr;
+
+use clap::builder::{FalseyValueParser, PossibleValuesParser, TypedValueParser};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use tracing::level_filters::LevelFilter;
+
+use crate::config::{Cidr, PeerAddress, TunName};
+use crate::logging::Target;
+
+/// Joins two hosts into a private network: IP packets from a TUN device, carried in UDP.
+///
+/// Without --peer it is the server: tun0 is 10.8.0.1/24 and UDP port 19988 is open. With --peer it is the client
+/// of that server: tun0 is 10.8.0.3/24. This mode is not encrypted.
+#[derive(Debug, Parser)]
+#[command(name = "wontun", version, max_term_width = 110)]
+pub struct Cli {
+    /// A command for a tunnel that runs already; none: run a tunnel.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// Name of the TUN device, of the tunnel to run or to ask
+    #[arg(long, env = "WONTUN_TUN", value_name = "NAME", default_value = "tun0", global = true)]
+    pub tun: TunName,
+
+    /// What to run.
+    #[command(flatten)]
+    pub run: Run,
+}
+
+/// Commands beside running a tunnel.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum Command {
+    /// Tell whether the running tunnel's loop is alive and its device up: exit code 0 if so, else 1
+    Health,
+}
+
+/// Options of a running tunnel.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Be the client of this server: a name, an IPv4 address or an IPv6 address in brackets, then :PORT
+    #[arg(long, env = "WONTUN_PEER", value_name = "HOST:PORT")]
+    pub peer: Option<PeerAddress>,
+
+    /// Address of the TUN device, IPv4 or IPv6; repeatable [default: 10.8.0.1/24, as a client 10.8.0.3/24]
+    #[arg(long, env = "WONTUN_ADDRESS", value_name = "CIDR", value_delimiter = ',')]
+    pub address: Vec<Cidr>,
+
+    /// MTU of the TUN device in bytes [default: 1472, over IPv6 1452]
+    #[arg(long, env = "WONTUN_MTU", value_name = "BYTES")]
+    pub mtu: Option<u32>,
+
+    /// Leave the TUN device's addresses, MTU and state to other tools
+    #[arg(long, env = "WONTUN_NO_CONFIGURE", value_parser = FalseyValueParser::new())]
+    pub no_configure: bool,
+
+    /// Local address to listen on; repeatable [default: 0.0.0.0 and ::]
+    #[arg(long, env = "WONTUN_LISTEN", value_name = "ADDRESS", value_delimiter = ',')]
+    pub listen: Vec<IpAddr>,
+
+    /// UDP port to bind, 0 for any that is free [default: 19988; a client takes another if that is taken]
+    #[arg(long, env = "WONTUN_LISTEN_PORT", value_name = "PORT")]
+    pub listen_port: Option<u16>,
+
+    /// Seconds between two hello? of a client that was answered; 0 for none. A server lets a client that was
+    /// silent for three of them be replaced
+    #[arg(long, env = "WONTUN_KEEPALIVE", value_name = "SECONDS", default_value_t = 25)]
+    pub keepalive: u16,
+
+    /// Least serious message to log
+    #[arg(long, env = "WONTUN_LOG_LEVEL", value_name = "LEVEL", default_value = "info", value_parser = log_level())]
+    pub log_level: LevelFilter,
+
+    /// Where to log; auto: to journald if systemd connected stderr to it, else to stderr
+    #[arg(long, env = "WONTUN_LOG_TARGET", value_name = "TARGET", value_enum, default_value_t = Target::Auto)]
+    pub log_target: Target,
+}
+
+/// `LevelFilter` itself also reads numbers, and an empty text as a level.
+fn log_level() -> impl TypedValueParser<Value = LevelFilter> {
+    PossibleValuesParser::new(["off", "error", "warn", "info", "debug", "trace"])
+        .try_map(|name| name.parse::<LevelFilter>())
+}
+
+impl Cli {
+    /// Reads the command line and the environment, in which an empty variable is as good as none: that is how
+    /// container set-ups pass an option that nobody chose.
+    ///
+    /// # Errors
+    /// What is wrong with an option, or the help that was asked for.
+    pub fn read() -> Result<Self, clap::Error> {
+        let mut command = Self::command().mut_args(|argument| {
+            let empty = argument
+                .get_env()
+                .is_some_and(|name| std::env::var_os(name).is_some_and(|value| value.is_empty()));
+            if empty { argument.env(None) } else { argument }
+        });
+        let matches = command.try_get_matches_from_mut(std::env::args_os())?;
+        Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+    }
+
+    /// The names of all variables that options are read from.
+    pub fn variables() -> Vec<String> {
+        Self::command()
+            .get_arguments()
+            .filter_map(|argument| Some(argument.get_env()?.to_string_lossy().into_owned()))
+            .collect()
+    }
+}

@@ -1,0 +1,95 @@
+//! Edge-triggered epoll that speaks in tokens.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+
+use super::token::{Token, UnknownToken};
+
+/// Events taken from the kernel at once; more wait for the next call.
+pub(super) const EVENTS: usize = 64;
+
+/// The descriptors that can wake the loop. EPOLLERR and EPOLLHUP come unasked: whatever is reported, the
+/// handler tries to read and meets the error there.
+#[derive(Debug)]
+pub(super) struct Poll(Epoll);
+
+impl Poll {
+    /// An empty set.
+    ///
+    /// # Errors
+    /// The kernel's, such as too many open files.
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?))
+    }
+
+    /// Reports from now on, once for each edge, when `fd` becomes readable; at once if it is. Closing `fd` ends it.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(super) fn add(&self, fd: impl AsFd, token: Token) -> io::Result<()> {
+        Ok(self.0.add(fd, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, token.into()))?)
+    }
+
+    /// Whether to report also when `fd` becomes writable.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(super) fn watch_writable(&self, fd: impl AsFd, token: Token, watch: bool) -> io::Result<()> {
+        let writable = if watch { EpollFlags::EPOLLOUT } else { EpollFlags::empty() };
+        let mut event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET | writable, token.into());
+        Ok(self.0.modify(fd, &mut event)?)
+    }
+
+    /// The tokens of the descriptors that are ready; waits for the first if `block`, else returns what there is.
+    /// A signal that interrupts the wait gives none.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(super) fn wait<'a>(
+        &self,
+        events: &'a mut [EpollEvent; EVENTS],
+        block: bool,
+    ) -> io::Result<impl Iterator<Item = Result<Token, UnknownToken>> + 'a> {
+        let timeout = if block { EpollTimeout::NONE } else { EpollTimeout::ZERO };
+        let count = match self.0.wait(events.as_mut_slice(), timeout) {
+            Ok(count) => count,
+            Err(Errno::EINTR) => 0,
+            Err(error) => return Err(error.into()),
+        };
+        Ok(events.iter().take(count).map(|event| Token::try_from(event.data())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+
+    fn ready(poll: &Poll) -> Vec<Token> {
+        let mut events = [EpollEvent::empty(); EVENTS];
+        poll.wait(&mut events, false).unwrap().map(Result::unwrap).collect()
+    }
+
+    #[test]
+    fn one_event_for_each_edge() {
+        let poll = Poll::new().unwrap();
+        let (mut near, mut far) = std::os::unix::net::UnixStream::pair().unwrap();
+        near.set_nonblocking(true).unwrap();
+        far.write_all(b"before").unwrap();
+        poll.add(&near, Token::Tun).unwrap();
+        assert_eq!(ready(&poll), [Token::Tun], "what was there before counts");
+        assert_eq!(ready(&poll), [], "and is told once");
+        far.write_all(b"more").unwrap();
+        assert_eq!(ready(&poll), [Token::Tun]);
+        assert_eq!(near.read(&mut [0; 64]).unwrap(), 10);
+        poll.watch_writable(&near, Token::Tun, true).unwrap();
+        assert_eq!(ready(&poll), [Token::Tun], "writable");
+        poll.watch_writable(&near, Token::Tun, false).unwrap();
+        assert_eq!(ready(&poll), []);
+        drop(far);
+        assert_eq!(ready(&poll), [Token::Tun], "a hang-up comes unasked");
+    }
+}

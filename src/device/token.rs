@@ -1,0 +1,118 @@
+//! Which descriptor woke us: the `u64` that epoll carries for each.
+
+/// A socket's number: counted up, never used again, so an event of a closed socket finds nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SockId(pub u32);
+
+/// The source of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Token {
+    /// The TUN device.
+    Tun,
+    /// A UDP socket.
+    Sock(SockId),
+    /// The timer.
+    Timer,
+    /// Signals.
+    Signals,
+    /// Changes of network devices.
+    Link,
+    /// Answers of the resolver process.
+    Resolver,
+    /// Requests for our health.
+    Health,
+}
+
+/// A number that no [`Token`] encodes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("epoll gave {0:#x}, which is no token of ours: this is a defect of wontun")]
+pub struct UnknownToken(u64);
+
+/// The kind stands in the upper half, a socket's number in the lower.
+const SOCK: u64 = 2;
+
+impl From<Token> for u64 {
+    fn from(token: Token) -> Self {
+        match token {
+            Token::Tun => 1 << 32,
+            Token::Sock(SockId(number)) => SOCK << 32 | Self::from(number),
+            Token::Timer => 3 << 32,
+            Token::Signals => 4 << 32,
+            Token::Link => 5 << 32,
+            Token::Resolver => 6 << 32,
+            Token::Health => 7 << 32,
+        }
+    }
+}
+
+impl TryFrom<u64> for Token {
+    type Error = UnknownToken;
+
+    fn try_from(code: u64) -> Result<Self, UnknownToken> {
+        let [_, _, _, kind, number @ ..] = code.to_be_bytes();
+        let number = u32::from_be_bytes(number);
+        let token = match (kind, number) {
+            (1, _) => Self::Tun,
+            (2, _) => Self::Sock(SockId(number)),
+            (3, _) => Self::Timer,
+            (4, _) => Self::Signals,
+            (5, _) => Self::Link,
+            (6, _) => Self::Resolver,
+            (7, _) => Self::Health,
+            _ => return Err(UnknownToken(code)),
+        };
+        // one code each: whatever else the number has set is not ours
+        if u64::from(token) == code { Ok(token) } else { Err(UnknownToken(code)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn any_token() -> impl Strategy<Value = Token> {
+        prop_oneof![
+            any::<u32>().prop_map(|number| Token::Sock(SockId(number))),
+            prop::sample::select(vec![
+                Token::Tun,
+                Token::Timer,
+                Token::Signals,
+                Token::Link,
+                Token::Resolver,
+                Token::Health
+            ]),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn there_and_back(token in any_token()) {
+            prop_assert_eq!(Token::try_from(u64::from(token)), Ok(token));
+        }
+
+        #[test]
+        fn different_tokens_have_different_codes(a in any_token(), b in any_token()) {
+            prop_assert_eq!(a == b, u64::from(a) == u64::from(b));
+        }
+
+        #[test]
+        fn back_and_there(kind in prop_oneof![0u64..10, any::<u64>()], number in prop_oneof![Just(0u32), any::<u32>()]) {
+            let code = kind << 32 | u64::from(number);
+            match Token::try_from(code) {
+                Ok(token) => prop_assert_eq!(u64::from(token), code),
+                Err(UnknownToken(unknown)) => prop_assert_eq!(unknown, code),
+            }
+        }
+
+        #[test]
+        fn over_the_whole_range(code: u64) {
+            prop_assert!(Token::try_from(code).is_ok_and(|token| u64::from(token) == code) || Token::try_from(code) == Err(UnknownToken(code)));
+        }
+    }
+
+    #[test]
+    fn zero_is_no_token() {
+        assert_eq!(Token::try_from(0), Err(UnknownToken(0)));
+    }
+}
