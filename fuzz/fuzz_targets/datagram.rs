@@ -1,0 +1,7 @@
+//! `cargo +nightly fuzz run datagram`: whatever arrives, the engine answers and keeps its rules.
+#![no_main]
+
+#[path = "../bodies/datagram.rs"]
+mod datagram;
+
+libfuzzer_sys::fuzz_target!(|script: &[u8]| datagram::run(script));

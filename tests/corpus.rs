@@ -1,0 +1,23 @@
+//! Replays what the fuzzers have found interesting, so that an ordinary test run covers it.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
+
+use std::fs;
+use std::path::Path;
+
+#[path = "../fuzz/bodies/datagram.rs"]
+mod datagram;
+
+fn replay(target: &str, run: fn(&[u8])) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+    let mut count = 0;
+    for entry in fs::read_dir(&folder).unwrap() {
+        run(&fs::read(entry.unwrap().path()).unwrap());
+        count += 1;
+    }
+    assert!(count > 0, "{} is empty", folder.display());
+}
+
+#[test]
+fn datagram() {
+    replay("datagram", datagram::run);
+}
