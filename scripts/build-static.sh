@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+source "$(dirname "$0")/lib.sh"
+
+usage() {
+    cat <<'END'
+Usage: scripts/build-static.sh
+
+Builds wontun as one static file, target/static/wontun, which runs on any Linux of this processor and is what the
+Dockerfile puts into the image.
+END
+}
+
+help_if_asked "$@"
+(($# == 0)) || die "unexpected argument '$1': see --help"
+need "$for_rust" readelf:binutils
+need_rust
+
+# A folder of its own, since other compiler flags would make the ordinary build start anew each time. With --target
+# the flags are for wontun alone: build scripts and procedural macros cannot be static.
+triple=$(as_builder rustc -vV | sed -n 's/^host: //p')
+built=$(RUSTFLAGS='-C target-feature=+crt-static' cargo_executable build --release --bin wontun \
+    --target "$triple" --target-dir "$repo/target/static/build")
+as_builder install -m 755 "$built" "$repo/target/static/wontun"
+
+if readelf --program-headers --dynamic "$repo/target/static/wontun" | grep -E 'INTERP|\(NEEDED\)'; then
+    die "target/static/wontun is not static: it asks for the above at start"
+fi
+say "target/static/wontun: static, $(stat -c %s "$repo/target/static/wontun") bytes"

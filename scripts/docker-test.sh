@@ -1,0 +1,188 @@
+#!/usr/bin/env bash
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+source "$(dirname "$0")/lib.sh"
+
+usage() {
+    cat <<'END'
+Usage: scripts/docker-test.sh
+
+Tests the image: scripts/docker-demo.sh, then what a container promises (rights, stop, health, errors, names, IPv6).
+It starts a Docker engine of its own and does all of that in namespaces of its own: neither this machine's network nor
+an engine that runs here is touched. Needs root (uses sudo otherwise); nothing is pulled.
+END
+}
+
+image=wontun:$(package_version)
+network='wontun-test'
+box=(--pull never --cap-drop ALL --cap-add NET_ADMIN --device /dev/net/tun --read-only)
+
+# Everything below happens in network, mount and process namespaces made by `unshare`. They end with one process, and
+# take along the engine, its containers, interfaces, firewall rules, mounts and (in a tmpfs) files: also after a kill.
+outside() {
+    become_root
+    need "${for_two_hosts[@]}" "${for_engine[@]}" "$for_rust" readelf:binutils
+    # Debian 12 has the client in docker.io, Debian 13 in a package of its own.
+    need docker:docker-cli
+    # The engine's network has no way out, so what cargo must fetch, it fetches now.
+    bash "$repo/scripts/build-static.sh"
+
+    on_exit clean_up_outside
+    unshare --net --mount --pid --fork --kill-child --mount-proc bash "$script" --inside "wontun-test-$$" &
+    inside=$!
+    local code=0
+    wait "$inside" || code=$?
+    inside=
+    exit "$code"
+}
+
+clean_up_outside() {
+    if [[ -n ${inside:-} ]]; then
+        # --kill-child: the first process of the namespaces dies with this one, and all others with that.
+        kill -KILL "$inside" 2>/dev/null || true
+        wait "$inside" 2>/dev/null || true
+    fi
+    # Control groups belong to no namespace; the last processes in them need a moment to go.
+    wait_until 5 no_cgroups || say "some empty control groups named wontun-test-$$ could not be removed"
+}
+
+no_cgroups() {
+    find /sys/fs/cgroup -depth -type d -path "*/wontun-test-$$*" -exec rmdir {} + 2>/dev/null || true
+    [[ -z $(find /sys/fs/cgroup -type d -name "wontun-test-$$" 2>/dev/null) ]]
+}
+
+start_engine() {
+    ip link set lo up
+    # Sockets, process ids, images: all in memory, and hidden from an engine of the machine (and it from us).
+    mount -t tmpfs -o mode=755 wontun-test /run
+    # Docker 20 writes a key there.
+    [[ ! -d /etc/docker ]] || mount -t tmpfs wontun-test /etc/docker
+    mkdir /run/docker-config
+    echo '{}' >/run/docker-config/daemon.json
+    export DOCKER_HOST=unix:///run/docker.sock DOCKER_CONFIG=/run/docker-config TMPDIR=/run
+    unset DOCKER_CONTEXT
+    # vfs works on every file system; the engine's control groups get a name, so that they can be removed.
+    start /run/dockerd.log dockerd --config-file /run/docker-config/daemon.json --host "$DOCKER_HOST" \
+        --data-root /run/docker-data --exec-root /run/docker --pidfile /run/docker.pid --storage-driver vfs \
+        --exec-opt native.cgroupdriver=cgroupfs --cgroup-parent "/$1"
+    engine=$!
+    wait_until 60 engine_answers_or_ended || true
+    if ! docker version >/dev/null 2>&1; then
+        indent dockerd </run/dockerd.log >&2
+        die "the engine did not start: its messages are above"
+    fi
+}
+
+engine_answers_or_ended() { docker version >/dev/null 2>&1 || has_ended "$engine"; }
+
+ok() { say "ok: $*"; }
+
+inspect() { docker inspect --format "$2" "$1"; }
+netns() { say "/proc/$(inspect "$1" '{{.State.Pid}}')/ns/net"; }
+
+# up NAME OPTION... -- ARGUMENT...: starts a container and waits until its tunnel is ready.
+up() {
+    local name=$1 options=()
+    shift
+    while [[ $1 != -- ]]; do
+        options+=("$1")
+        shift
+    done
+    shift
+    docker run --detach --name "$name" --network "$network" "${box[@]}" "${options[@]}" "$image" "$@" >/dev/null
+    wait_until 20 said "$name" ' ready ' || {
+        docker logs "$name" 2>&1 | indent "$name" >&2
+        die "the container $name did not become ready: its messages are above"
+    }
+}
+
+said() { grep -q -e "$2" <<<"$(docker logs "$1" 2>&1)"; }
+
+# fails CODE TEXT OPTION...: a container started with these options ends with this code and says this text in one line.
+fails() {
+    local code=0 output
+    output=$(docker run --rm --pull never --cap-drop ALL --read-only "${@:3}" "$image" 2>&1) || code=$?
+    [[ $code == "$1" && $(grep -c -e "$2" <<<"$output") == 1 ]] ||
+        die "expected exit code $1 and one line with '$2'; got $code and: $output"
+    ok "exit code $code: $output"
+}
+
+test_rights_and_stop() {
+    up alone --
+    local pid want began
+    pid=$(inspect alone '{{.State.Pid}}')
+    for want in CapInh:0000000000000000 CapPrm:0000000000001000 CapEff:0000000000001000 CapBnd:0000000000001000 \
+        CapAmb:0000000000000000 NoNewPrivs:1; do
+        tr -d '\t' <"/proc/$pid/status" | grep -qx "$want" ||
+            die "expected $want in the container: $(grep -E '^(Cap|NoNew)' "/proc/$pid/status")"
+    done
+    ok "CAP_NET_ADMIN is the only capability in every set that has one"
+    awk '$5 == "/" && $6 ~ /^ro(,|$)/ { found = 1 } END { exit !found }' "/proc/$pid/mountinfo" ||
+        die "the container's root is not read-only"
+    ok "the root is read-only"
+
+    began=${EPOCHREALTIME/[.,]/}
+    docker stop alone >/dev/null
+    local milliseconds=$(((${EPOCHREALTIME/[.,]/} - began) / 1000))
+    [[ $(inspect alone '{{.State.ExitCode}}') == 0 ]] ||
+        die "docker stop: exit code $(inspect alone '{{.State.ExitCode}}'), not 0"
+    ((milliseconds < 1500)) || die "docker stop took $milliseconds ms: process 1 did not heed SIGTERM"
+    said alone summary || die "the stopped container did not sum up"
+    docker rm alone >/dev/null
+    ok "docker stop: $milliseconds ms, exit code 0"
+}
+
+test_errors() {
+    fails 69 --device=/dev/net/tun --cap-add NET_ADMIN
+    fails 77 NET_ADMIN --device /dev/net/tun
+}
+
+test_two_containers() {
+    up server --
+    # The name is resolved by the network's own name server.
+    up client -- --peer server:19988
+    in_netns "$(netns client)" ping -c 3 -i 0.2 -W 2 10.8.0.1
+    exchange "$(netns server)" "$(netns client)" /run
+    docker rm --force client server >/dev/null
+    ok "two containers, the server found by its name"
+}
+
+test_inner_ipv6() {
+    local inner=(--address 10.8.0.1/24 --address fd08::1/64) flags=()
+    up server -- "${inner[@]}"
+    # Docker turns IPv6 off in a container unless its network has it; then wontun must say which flag helps.
+    if [[ $(in_netns "$(netns server)" cat /proc/sys/net/ipv6/conf/tun0/disable_ipv6) == 1 ]]; then
+        read -ra flags <<<"$(docker logs server 2>&1 | grep WARN | grep -o -e '--sysctl[= ][a-z0-9_.]*=0' | tr '\n' ' ')"
+        [[ $(docker logs server 2>&1 | grep -c -e --sysctl) == 1 && ${#flags[@]} -gt 0 ]] ||
+            die "expected one warning with a --sysctl flag: $(docker logs server 2>&1)"
+        ok "IPv6 is off here, and one warning names ${flags[*]}"
+        docker rm --force server >/dev/null
+        up server "${flags[@]}" -- "${inner[@]}"
+    fi
+    said server --sysctl && die "a warning names --sysctl though IPv6 is on: $(docker logs server 2>&1)"
+    up client "${flags[@]}" -- --peer server:19988 --address 10.8.0.3/24 --address fd08::3/64
+    in_netns "$(netns client)" ping -6 -c 3 -i 0.2 -W 2 fd08::1
+    exchange "$(netns server)" "$(netns client)" /run fd08::1
+    docker rm --force client server >/dev/null
+    ok "IPv6 inside the tunnel${flags:+, with ${flags[*]}}"
+}
+
+inside() {
+    on_exit stop_started
+    start_engine "$1"
+    bash "$repo/scripts/docker-demo.sh"
+    docker network create "$network" >/dev/null
+    test_rights_and_stop
+    test_errors
+    test_two_containers
+    test_inner_ipv6
+    say "the image keeps its promises"
+}
+
+if [[ ${1:-} == --inside ]]; then
+    inside "$2"
+else
+    help_if_asked "$@"
+    (($# == 0)) || die "unexpected argument '$1': see --help"
+    outside
+fi

@@ -1,0 +1,96 @@
+#!/usr/bin/env bash
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+source "$(dirname "$0")/lib.sh"
+
+usage() {
+    cat <<'END'
+Usage: scripts/test.sh [--quick]
+
+Runs every check of the project, and stops at the first that fails. `--quick` leaves out what needs root, network
+namespaces or a container engine: the end-to-end tests, the demo and the container test.
+Needs root without --quick (uses sudo otherwise; cargo runs as you) and Rust with rustfmt and clippy; on Debian and
+Ubuntu it installs the other things it needs with apt.
+END
+}
+
+running=
+
+stop_running() {
+    [[ -n $running ]] || return 0
+    kill -TERM -- "-$running" 2>/dev/null || true
+    wait "$running" || true
+}
+
+# step NAME COMMAND...: announces and times one check, and ends the script when it fails.
+step() {
+    local name=$1 began=$SECONDS code=0
+    shift
+    printf '\n==> %s\n' "$name"
+    # In the background with a process group of its own (set -m), so that an interrupted run can end all of it.
+    set -m
+    "$@" </dev/null &
+    running=$!
+    set +m
+    wait "$running" || code=$?
+    running=
+    if ((code != 0)); then
+        say "FAILED: $name (exit code $code)" >&2
+        exit "$code"
+    fi
+    say "<== $name: $((SECONDS - began)) s"
+}
+
+# cargo builds the tests as the user who called, root runs them: in mount and process namespaces of their own, so that
+# an interrupted run, too, takes its processes and network namespaces along.
+end_to_end() {
+    local tests
+    tests=$(cargo_executable test --release --test e2e --no-run)
+    mkdir -p /run/netns
+    # shellcheck disable=SC2016 # the inner shell expands it
+    exec unshare --mount --pid --fork --kill-child --mount-proc bash -euc '
+        export TMPDIR=$(mktemp -d)
+        trap "rm -rf $TMPDIR" EXIT
+        trap "exit 143" HUP INT TERM
+        mount -t tmpfs wontun-test /run/netns
+        "$0"' "$tests"
+}
+
+help_if_asked "$@"
+case "$#:${1:-}" in
+    0:) quick= ;;
+    1:--quick) quick=yes ;;
+    *) die "unexpected arguments: $*; see --help" ;;
+esac
+[[ -n $quick ]] || become_root
+cd "$repo"
+# The tests choose wontun's options, not the environment.
+unset "${!WONTUN_@}"
+on_exit stop_running
+
+needed=("$for_rust" shellcheck:shellcheck)
+# libFuzzer is C++.
+[[ ! -d fuzz ]] || needed+=(c++:g++)
+[[ -n $quick ]] || needed+=("${for_two_hosts[@]}" "${for_engine[@]}" strace:strace setcap:libcap2-bin mount:mount)
+need "${needed[@]}"
+need_rust
+need_cargo_command fmt clippy
+
+step "formatting" as_builder cargo fmt --check
+step "scripts" shellcheck -x scripts/*.sh .ci/run
+step "lints" as_builder cargo clippy --all-targets --locked -- -D warnings
+step "documentation" as_builder env RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --locked
+step "unit and property tests" as_builder cargo test --locked
+if [[ -d fuzz ]]; then
+    # Running the targets needs a nightly toolchain, compiling them does not.
+    step "fuzz targets compile" as_builder cargo check --locked --manifest-path fuzz/Cargo.toml
+fi
+if [[ -n $quick ]]; then
+    say "all quick checks passed; without --quick there are the end-to-end tests, the demo and the container test too"
+    exit
+fi
+
+step "end-to-end tests" end_to_end
+step "demo" bash scripts/demo.sh
+step "container test" bash scripts/docker-test.sh
+say "all checks passed in $SECONDS s"
