@@ -1,0 +1,339 @@
+//! wontun as a process: its capabilities, its signals, its quiet when idle, where it can run.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::bare::{INNER_CLIENT, INNER_SERVER};
+use crate::daemon::{Daemon, END, Launch, Stopped, Summary, best_stop};
+use crate::lab::Lab;
+use crate::mounts::{BINARY, Folder, OPEN_TUN_NODE, READ_ONLY_ROOT};
+use crate::streams::Connection;
+use crate::waiting::{PATIENCE, eventually, exit_within};
+
+/// The mask of CAP_NET_ADMIN (number 12) alone.
+const NET_ADMIN: &str = "0000000000001000";
+const NOTHING: &str = "0000000000000000";
+/// An ordinary user.
+const AS_NOBODY: &str = "setpriv --reuid 65534 --regid 65534 --clear-groups";
+
+/// The lines of /proc/PID/status of every thread of `pid`.
+fn thread_states(pid: Pid) -> Vec<BTreeMap<String, String>> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let states: Vec<_> = tasks
+        .map(|task| {
+            let status = fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+            let pairs = status.lines().filter_map(|line| line.split_once(":\t"));
+            pairs.map(|(key, value)| (key.to_owned(), value.trim().to_owned())).collect()
+        })
+        .collect();
+    assert!(!states.is_empty());
+    states
+}
+
+/// Every thread has CAP_NET_ADMIN and nothing else, and can gain nothing.
+fn has_only_net_admin(pid: Pid) {
+    for state in thread_states(pid) {
+        let name = &state["Name"];
+        for (set, expected) in [
+            ("CapEff", NET_ADMIN),
+            ("CapPrm", NET_ADMIN),
+            ("CapInh", NOTHING),
+            ("CapAmb", NOTHING),
+            ("NoNewPrivs", "1"),
+        ] {
+            assert_eq!(state[set], expected, "{set} of the thread {name}");
+        }
+    }
+}
+
+fn has_bounding_set(pid: Pid, expected: &str) {
+    for state in thread_states(pid) {
+        assert_eq!(state["CapBnd"], expected, "the bounding set of the thread {}", state["Name"]);
+    }
+}
+
+fn is_user(pid: Pid, uid: &str) {
+    let state = &thread_states(pid)[0];
+    assert!(state["Uid"].split('\t').all(|word| word == uid), "{}", state["Uid"]);
+}
+
+#[test]
+fn root_keeps_only_net_admin_in_every_set_and_thread() {
+    let lab = Lab::new(2);
+    let server = Daemon::server(lab.server(), &[]);
+    let client = Daemon::client(lab.client(), lab.server(), &[]);
+    for daemon in [&server, &client] {
+        has_only_net_admin(daemon.pid());
+        has_bounding_set(daemon.pid(), NET_ADMIN);
+    }
+    lab.client().ping(INNER_SERVER);
+}
+
+/// A name is resolved beside the loop, on a thread or in a process of its own: that one has no more either.
+#[test]
+fn a_client_that_resolves_a_name_has_only_net_admin_in_every_thread() {
+    let (lab, folder) = (Lab::new(2), Folder::new());
+    let _name_server = lab.server().udp((lab.server().v4, 53));
+    let resolv = folder.write("resolv.conf", "nameserver 192.0.2.1\noptions timeout:30 attempts:5\n");
+    let script = format!("mount --bind {} /etc/resolv.conf;", resolv.display());
+    let client = Launch::new(lab.client(), &["--peer", "tunnel.example:19988"]).prepare(&script).spawn();
+    client.wait_ready();
+    has_only_net_admin(client.pid());
+    has_bounding_set(client.pid(), NET_ADMIN);
+    for child in client.children() {
+        for state in thread_states(child) {
+            for set in ["CapEff", "CapPrm", "CapBnd"] {
+                assert!(
+                    [NET_ADMIN, NOTHING].contains(&state[set].as_str()),
+                    "{set} {} of a child",
+                    state[set]
+                );
+            }
+            for (set, expected) in [("CapInh", NOTHING), ("CapAmb", NOTHING), ("NoNewPrivs", "1")] {
+                assert_eq!(state[set], expected, "{set} of a child");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_setcap_copy_runs_under_an_ordinary_user() {
+    let (lab, folder) = (Lab::new(2), Folder::new());
+    let copy = folder.install(Path::new(BINARY), Some("cap_net_admin=ep"));
+    let server = Launch::new(lab.server(), &[]).prepare(OPEN_TUN_NODE).wrap(AS_NOBODY).binary(&copy).spawn();
+    server.wait_ready();
+    is_user(server.pid(), "65534");
+    has_only_net_admin(server.pid());
+    let _client = Daemon::client(lab.client(), lab.server(), &[]);
+    lab.client().ping(INNER_SERVER);
+    assert_eq!(server.stop().status.code(), Some(0));
+}
+
+/// As with `AmbientCapabilities=CAP_NET_ADMIN` and `User=` in a systemd unit.
+#[test]
+fn an_ambient_capability_as_systemd_gives_it_is_enough() {
+    let (lab, folder) = (Lab::new(2), Folder::new());
+    let copy = folder.install(Path::new(BINARY), None);
+    let ambient = format!("{AS_NOBODY} --inh-caps +net_admin --ambient-caps +net_admin");
+    let server = Launch::new(lab.server(), &[]).prepare(OPEN_TUN_NODE).wrap(&ambient).binary(&copy).spawn();
+    server.wait_ready();
+    is_user(server.pid(), "65534");
+    has_only_net_admin(server.pid());
+    // A process that is not dumpable belongs to root in /proc, whoever runs it.
+    let owner = fs::metadata(format!("/proc/{}/environ", server.pid())).unwrap().uid();
+    assert_eq!(owner, 0, "the process is dumpable: its user can attach to it");
+    let _client = Daemon::client(lab.client(), lab.server(), &[]);
+    lab.client().ping(INNER_SERVER);
+}
+
+/// As with `--cap-drop ALL --cap-add NET_ADMIN --read-only` in a container.
+#[test]
+fn a_bounding_set_of_net_admin_alone_on_a_read_only_root_is_enough() {
+    let lab = Lab::new(2);
+    let bounded = "setpriv --bounding-set -all,+net_admin --inh-caps -all";
+    let server = Launch::new(lab.server(), &[]).prepare(READ_ONLY_ROOT).wrap(bounded).spawn();
+    server.wait_ready();
+    has_only_net_admin(server.pid());
+    has_bounding_set(server.pid(), NET_ADMIN);
+    let _client = Daemon::client(lab.client(), lab.server(), &[]);
+    lab.client().ping(INNER_SERVER);
+    assert_eq!(server.stop().status.code(), Some(0));
+}
+
+/// The system calls that strace sees `pid` make, all threads together: those within `time` of silence, and
+/// those that `then` causes, which show that strace sees any.
+fn system_calls(pid: Pid, trace: &Path, time: Duration, then: impl FnOnce()) -> (Vec<String>, usize) {
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-ttt", "-p", &pid.to_string(), "-o"]).arg(trace);
+    let mut strace = strace.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let tracer = strace.id().to_string();
+    eventually("strace is attached to every thread", || {
+        thread_states(pid).iter().all(|state| state["TracerPid"] == tracer)
+    });
+    thread::sleep(time);
+    let end = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
+    then();
+    kill(Pid::from_raw(strace.id() as i32), Signal::SIGINT).unwrap();
+    assert!(exit_within(&mut strace, PATIENCE).is_some(), "strace does not end");
+    let lines = fs::read_to_string(trace).unwrap();
+    // The call that each thread sleeps in when strace comes, and sleeps in still when it goes, is no wake-up.
+    let lines = lines.lines().filter(|line| !line.contains("<detached")).map(str::to_owned);
+    let (silent, after): (Vec<_>, Vec<_>) = lines.partition(|line| {
+        let time = line.split_whitespace().nth(1).unwrap();
+        time.parse::<f64>().unwrap() < end
+    });
+    (silent, after.len())
+}
+
+#[test]
+fn an_idle_tunnel_makes_no_more_than_a_handful_of_system_calls_in_ten_seconds() {
+    let (lab, folder) = (Lab::new(2), Folder::new());
+    let server = Daemon::server(lab.server(), &[]);
+    let client = Daemon::client(lab.client(), lab.server(), &[]);
+    lab.client().ping(INNER_SERVER);
+    Connection::open(lab.server(), (INNER_SERVER, 80), lab.client()).exchange(1_000_000);
+    // The last packet is one that nobody answers, as the last ACK of a connection is.
+    let _sink = lab.server().udp((INNER_SERVER, 9));
+    lab.client().udp((INNER_CLIENT, 0)).send_to(b"bye", (INNER_SERVER, 9)).unwrap();
+    // One second for what follows a connection.
+    thread::sleep(Duration::from_secs(1));
+    let ping = || lab.client().ping(INNER_SERVER);
+    let measure = |pid, name: &str| {
+        let (silent, after) = system_calls(pid, &folder.path().join(name), Duration::from_secs(10), ping);
+        assert!(after > 4, "strace sees nothing even when a packet goes by");
+        silent
+    };
+    let (at_server, at_client) = thread::scope(|scope| {
+        let at_server = scope.spawn(|| measure(server.pid(), "server"));
+        let at_client = scope.spawn(|| measure(client.pid(), "client"));
+        (at_server.join().unwrap(), at_client.join().unwrap())
+    });
+    // One wake-up of a timer (wait, read it, send hello?, arm it again) is 4 to 6 calls. The client may owe a
+    // hello? for the packet that nobody answered.
+    assert!(at_server.len() <= 8, "{} calls at the server: {at_server:#?}", at_server.len());
+    assert!(at_client.len() <= 16, "{} calls at the client: {at_client:#?}", at_client.len());
+}
+
+/// An idle process also spends no time.
+#[test]
+fn a_tunnel_that_waits_for_its_peer_does_not_spin() {
+    let lab = Lab::new(2);
+    let server = Daemon::server(lab.server(), &[]);
+    let client = Daemon::client(lab.client(), lab.server(), &["--keepalive", "0"]);
+    lab.client().ping(INNER_SERVER);
+    server.stop();
+    let switches = |daemon: &Daemon| -> u64 {
+        thread_states(daemon.pid())
+            .iter()
+            .map(|state| state["voluntary_ctxt_switches"].parse::<u64>().unwrap())
+            .sum()
+    };
+    let alone = Daemon::server(lab.server(), &["--listen-port", "20000"]);
+    let (client_before, alone_before) = (switches(&client), switches(&alone));
+    thread::sleep(Duration::from_secs(3));
+    assert!(switches(&alone) - alone_before <= 3, "a server without a peer wakes up");
+    assert!(switches(&client) - client_before <= 20, "a client without a server wakes up too often");
+}
+
+fn is_a_clean_stop(stopped: &Stopped) {
+    assert!(stopped.elapsed < END, "took {:?}", stopped.elapsed);
+    let last = stopped.lines.last().unwrap();
+    assert!(last.contains("summary "), "the last line is the summary: {last}");
+    Summary::parse(last);
+    assert!(stopped.lines.iter().any(|line| line.contains("stopping")), "{stopped:?}");
+}
+
+#[test]
+fn sigterm_and_sigint_end_within_100_ms_with_a_summary_and_0() {
+    let lab = Lab::new(2);
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        is_a_clean_stop(&best_stop(|| {
+            let server = Daemon::server(lab.server(), &[]);
+            let pid = server.pid();
+            server.stop_by(pid, signal)
+        }));
+        is_a_clean_stop(&best_stop(|| {
+            let client = Daemon::client(lab.client(), lab.server(), &[]);
+            let pid = client.pid();
+            client.stop_by(pid, signal)
+        }));
+    }
+}
+
+#[test]
+fn sigterm_ends_within_100_ms_while_data_flows() {
+    let lab = Lab::new(2);
+    is_a_clean_stop(&best_stop(|| {
+        let server = Daemon::server(lab.server(), &[]);
+        let client = Daemon::client(lab.client(), lab.server(), &[]);
+        server.wait_for("peer connected");
+        let inner = lab.client().udp((INNER_CLIENT, 0));
+        let (start, mut stopped) = (Instant::now(), None);
+        thread::scope(|scope| {
+            let flood = scope.spawn(|| {
+                while start.elapsed() < Duration::from_millis(400) {
+                    // The device goes away in the middle of it.
+                    inner.send_to(&[0; 1000], (INNER_SERVER, 9)).ok();
+                }
+            });
+            thread::sleep(Duration::from_millis(200));
+            stopped = Some(client.stop());
+            flood.join().unwrap();
+        });
+        stopped.unwrap()
+    }));
+}
+
+/// Process 1 ignores every signal that it has no handler for.
+#[test]
+fn sigterm_and_sigint_end_a_process_1_too() {
+    let lab = Lab::new(2);
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        is_a_clean_stop(&best_stop(|| {
+            let wrapper = "unshare --pid --fork --kill-child --mount-proc";
+            let server = Launch::new(lab.server(), &[]).wrap(wrapper).spawn();
+            server.wait_ready();
+            let children = server.children();
+            let [child] = *children.as_slice() else { panic!("one child expected: {children:?}") };
+            assert!(thread_states(child)[0]["NSpid"].ends_with("\t1"), "not process 1 of its namespace");
+            server.stop_by(child, signal)
+        }));
+    }
+}
+
+#[test]
+fn sigusr1_prints_the_summary_and_goes_on() {
+    let lab = Lab::new(2);
+    let mut server = Daemon::server(lab.server(), &[]);
+    let first = server.summary();
+    assert_eq!((first.tx_packets, first.rx_packets, first.all_dropped()), (0, 0, 0), "{first:?}");
+    let client = Daemon::client(lab.client(), lab.server(), &[]);
+    server.wait_for("peer connected");
+    for _ in 0..3 {
+        assert!(lab.client().ping_once(INNER_SERVER, 972));
+    }
+    // 972 bytes, 8 of ICMP and 20 of IPv4: inner bytes are counted.
+    for summary in [server.summary(), client.summary()] {
+        assert_eq!((summary.tx_packets, summary.tx_bytes), (3, 3000), "{summary:?}");
+        assert_eq!((summary.rx_packets, summary.rx_bytes), (3, 3000), "{summary:?}");
+    }
+    lab.client().ping(INNER_SERVER);
+    assert!(server.is_running());
+    let last = server.stop().lines.pop().unwrap();
+    assert_eq!(Summary::parse(&last).rx_packets, 4, "{last}");
+}
+
+/// What should not end it does not: a hangup of its terminal's line, a broken pipe of its log.
+#[test]
+fn a_log_whose_reader_went_away_does_not_end_it() {
+    let lab = Lab::new(2);
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut server = Launch::new(lab.server(), &["--log-level", "trace"]).spawn_with_stderr(writer.into());
+    eventually("the server is up", || lab.server().has_device("tun0"));
+    drop(reader);
+    let _client = Daemon::client(lab.client(), lab.server(), &[]);
+    lab.client().ping(INNER_SERVER);
+    assert!(server.is_running());
+    assert_eq!(server.stop().status.code(), Some(0));
+}
+
+#[test]
+fn a_read_only_root_file_system_is_enough() {
+    let lab = Lab::new(2);
+    let server = Launch::new(lab.server(), &[]).prepare(READ_ONLY_ROOT).spawn();
+    server.wait_ready();
+    let client = Launch::new(lab.client(), &["--peer", "192.0.2.1:19988"]).prepare(READ_ONLY_ROOT).spawn();
+    client.wait_ready();
+    lab.client().ping(INNER_SERVER);
+    for daemon in [server, client] {
+        assert_eq!(daemon.stop().status.code(), Some(0));
+    }
+}

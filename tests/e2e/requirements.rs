@@ -1,0 +1,44 @@
+//! What the tests need of the machine, checked once. What is missing fails the test and is named.
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+/// Tools that the laboratory runs, each with the Debian package that brings it.
+const TOOLS: &[(&str, &str)] = &[
+    ("ip", "iproute2"),
+    ("ping", "iputils-ping"),
+    ("setpriv", "util-linux"),
+    ("unshare", "util-linux"),
+    ("mount", "mount"),
+    ("setcap", "libcap2-bin"),
+    ("strace", "strace"),
+    ("install", "coreutils"),
+    ("mknod", "coreutils"),
+    ("sh", "dash"),
+];
+
+/// Panics with a sentence that names what this machine lacks.
+pub(crate) fn check() {
+    static MISSING: OnceLock<Vec<String>> = OnceLock::new();
+    let missing = MISSING.get_or_init(missing);
+    assert!(missing.is_empty(), "the end-to-end tests cannot run here: {}", missing.join("; "));
+}
+
+fn missing() -> Vec<String> {
+    let mut missing = Vec::new();
+    if !nix::unistd::geteuid().is_root() {
+        missing.push("they need root, to make network namespaces".to_owned());
+    }
+    if let Err(error) = std::fs::File::options().read(true).write(true).open("/dev/net/tun") {
+        missing.push(format!("/dev/net/tun does not open ({error}); modprobe tun"));
+    }
+    let path = std::env::var("PATH").unwrap_or_default();
+    for (tool, package) in TOOLS {
+        let found =
+            path.split(':').chain(["/usr/sbin", "/sbin"]).any(|dir| Path::new(dir).join(tool).exists());
+        if !found {
+            missing.push(format!("the tool '{tool}' is missing; apt-get install {package}"));
+        }
+    }
+    missing
+}

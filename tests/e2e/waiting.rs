@@ -1,0 +1,102 @@
+//! Bounded waits and bounded commands: no test may hang, and none sleeps where a condition can be asked.
+
+use std::io::Read;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// For what takes milliseconds on an idle machine. Two busy cores shared by other tests can be slow.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Asks `condition` until it holds; false when `limit` passed first.
+pub(crate) fn holds_within(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + limit;
+    loop {
+        if condition() {
+            return true;
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Panics with `what` unless `condition` holds within [`PATIENCE`].
+pub(crate) fn eventually(what: &str, condition: impl FnMut() -> bool) {
+    assert!(holds_within(PATIENCE, condition), "waited {PATIENCE:?} in vain: {what}");
+}
+
+/// Sets a flag when it goes out of scope, also by a panic: threads that work until the flag is set end with the
+/// test that failed, and do not keep it waiting for ever.
+#[derive(Debug)]
+pub(crate) struct SetAtEnd<'flag>(pub(crate) &'flag AtomicBool);
+
+impl Drop for SetAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What a command that ran to its end left behind.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Finished {
+    /// The exit code; panics when a signal ended the command.
+    pub(crate) fn code(&self) -> i32 {
+        self.status.code().unwrap_or_else(|| panic!("ended by a signal: {self:?}"))
+    }
+}
+
+/// Runs `command` to its end, at most `limit`; a command that takes longer is killed and fails the test.
+pub(crate) fn finish(command: &mut Command, limit: Duration) -> Finished {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+    let stdout = collect(child.stdout.take().unwrap());
+    let stderr = collect(child.stderr.take().unwrap());
+    let status = exit_within(&mut child, limit);
+    if status.is_none() {
+        child.kill().ok();
+        child.wait().ok();
+    }
+    let (stdout, stderr) = (stdout.join().unwrap(), stderr.join().unwrap());
+    let Some(status) = status else {
+        panic!("{command:?} did not end within {limit:?}\nstdout: {stdout}\nstderr: {stderr}");
+    };
+    Finished { status, stdout, stderr }
+}
+
+/// Runs `command` and returns its standard output; panics with its standard error unless it succeeds.
+pub(crate) fn succeed(command: &mut Command) -> String {
+    let finished = finish(command, Duration::from_secs(60));
+    assert!(finished.status.success(), "{command:?} failed: {finished:?}");
+    finished.stdout
+}
+
+/// Waits for `child` at most `limit`, in steps small enough to time a stop of 100 ms with.
+pub(crate) fn exit_within(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return Some(status);
+        }
+        if Instant::now() >= deadline {
+            return None;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn collect(mut from: impl Read + Send + 'static) -> thread::JoinHandle<String> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        from.read_to_end(&mut bytes).ok();
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
