@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -185,7 +186,13 @@ fn an_idle_tunnel_makes_no_more_than_a_handful_of_system_calls_in_ten_seconds() 
     lab.client().udp((INNER_CLIENT, 0)).send_to(b"bye", (INNER_SERVER, 9)).unwrap();
     // One second for what follows a connection.
     thread::sleep(Duration::from_secs(1));
-    let ping = || lab.client().ping(INNER_SERVER);
+    // The packets at the end reach both: neither may send one before the other's silence is over.
+    let done = AtomicU32::new(0);
+    let ping = || {
+        done.fetch_add(1, Ordering::Relaxed);
+        eventually("both have been watched", || done.load(Ordering::Relaxed) == 2);
+        lab.client().ping(INNER_SERVER);
+    };
     let measure = |pid, name: &str| {
         let (silent, after) = system_calls(pid, &folder.path().join(name), Duration::from_secs(10), ping);
         assert!(after > 4, "strace sees nothing even when a packet goes by");
