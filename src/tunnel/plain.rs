@@ -22,6 +22,9 @@ pub const HELLO_RETRY: Duration = Duration::from_secs(1);
 /// How long a client sends data and hears nothing before it takes the server for gone.
 pub const UNANSWERED: Duration = Duration::from_secs(2);
 
+/// A pause in sending after which the count of [`UNANSWERED`] begins anew: what came before it is another matter.
+const PAUSE: Duration = Duration::from_secs(10);
+
 /// A silent peer that used to repeat its `hello?` gives up its place after this many keepalive intervals.
 pub const SILENT_INTERVALS: u32 = 3;
 
@@ -65,6 +68,8 @@ pub struct Plain {
     answered: bool,
     /// Client: when data was first sent that nothing came back after.
     unanswered_since: Option<Instant>,
+    /// Client: when data was last sent.
+    last_sent: Instant,
     /// Client: data has gone unanswered for [`UNANSWERED`].
     unanswered: bool,
     /// Client: when to ask for another look at the server's address, and the pause after that.
@@ -108,6 +113,7 @@ impl Plain {
             heard: false,
             answered: false,
             unanswered_since: None,
+            last_sent: Instant::from_boot(Duration::ZERO),
             unanswered: false,
             look_again: None,
             events: Events { hello: false, answered: false, look_again: false },
@@ -179,6 +185,10 @@ impl Plain {
             return Err(DropReason::OwnTun);
         }
         if self.role == Role::Client {
+            if now.since(self.last_sent) >= PAUSE {
+                self.unanswered_since = None;
+            }
+            self.last_sent = now;
             let since = *self.unanswered_since.get_or_insert(now);
             if now.since(since) >= UNANSWERED {
                 self.unanswered = true;
