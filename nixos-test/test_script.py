@@ -171,9 +171,9 @@ with subtest("CAP_NET_ADMIN and nothing else"):
         everyone = machine.succeed(f"cat /sys/fs/cgroup{group}/cgroup.procs").split()
         assert str(pid) in everyone, everyone
         # The process that looks up names has none.
-        for other in everyone:
-            if other != str(pid):
-                for thread in status_blocks(machine, other):
+        for member in everyone:
+            if member != str(pid):
+                for thread in status_blocks(machine, member):
                     assert_capabilities(thread, CapInh=0, CapPrm=0, CapEff=0, CapAmb=0)
 
 with subtest("the journal has fields"):

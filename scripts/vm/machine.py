@@ -78,7 +78,11 @@ class Machine:
     # From here on: the names and the meaning of the NixOS driver.
 
     def execute(
-        self, command: str, check_return: bool = True, check_output: bool = True, timeout: float | None = DEFAULT_TIMEOUT
+        self,
+        command: str,
+        check_return: bool = True,
+        check_output: bool = True,
+        timeout: float | None = DEFAULT_TIMEOUT,
     ) -> tuple[int, str]:
         """Runs a command: exit code and standard output. In the background it needs an output of its own."""
         del check_return, check_output
