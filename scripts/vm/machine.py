@@ -62,8 +62,8 @@ class Machine:
                 self._connected().wait_until_ready(BOOT_TIMEOUT)
             except ShellError as error:
                 raise MachineError(f"{self.name}: {error}") from error
-            kernel = self.succeed("uname -sr").strip()
-            say(f"{self.name}: {kernel}")
+            for line in self.succeed("cat /proc/version", "systemctl --version").splitlines()[:2]:
+                say(f"{self.name}: {line}")
 
     def stop(self) -> None:
         """Ends the machine as if its plug were pulled."""

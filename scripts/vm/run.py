@@ -5,6 +5,7 @@ The script finds the names that the NixOS test driver gives: client, server, sta
 
 import argparse
 import hashlib
+import shutil
 import signal
 import socket
 import sys
@@ -85,6 +86,7 @@ def run(options: argparse.Namespace, work: Path) -> None:
         code = compile(options.script.read_text(), str(options.script), "exec")
         exec(code, {"__name__": "test_script", **driver})
     except Exception:
+        signal.alarm(0)
         # What the machines say of it, before they end.
         for machine in machines.values():
             log.show_end(str(machine.serial), 60)
@@ -116,18 +118,19 @@ def main() -> int:
     signal.signal(signal.SIGALRM, too_long)
     signal.alarm(options.timeout)
     work = Path(tempfile.mkdtemp(prefix="wontun-vm."))
+    failed = False
     try:
         with log.step(f"{options.script.name} on two virtual machines", "all passed"):
             run(options, work)
     except Exception as error:
+        failed = True
         if not isinstance(error, MachineError):
             traceback.print_exc()
         print(f"FAILED: {error}\nthe logs of both machines stay in {work}", file=sys.stderr)
-        return 1
-    for path in work.glob("*.initramfs"):
-        path.unlink()
-    print(f"the logs of both machines are in {work}")
-    return 0
+    finally:
+        if not failed:
+            shutil.rmtree(work)
+    return int(failed)
 
 
 if __name__ == "__main__":
