@@ -128,8 +128,13 @@ def main() -> int:
             traceback.print_exc()
         print(f"FAILED: {error}\nthe logs of both machines stay in {work}", file=sys.stderr)
     finally:
+        for path in work.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif not failed or path.suffix != ".log":
+                path.unlink()
         if not failed:
-            shutil.rmtree(work)
+            work.rmdir()
     return int(failed)
 
 
