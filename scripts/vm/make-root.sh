@@ -46,7 +46,9 @@ kernel_package=$(chroot "$root" apt-cache depends linux-image-cloud-amd64 |
 dpkg-deb --extract "$root/$kernel_package"_*.deb "$work/kernel"
 cp -a "$work/kernel/boot/." "$root/boot/"
 # Debian 12 has the modules in /lib, Debian 13 in /usr/lib; in the root they are one.
-cp -a "$work"/kernel/{lib,usr/lib}/modules "$root/usr/lib/" 2>/dev/null || [[ -d $root/usr/lib/modules ]]
+for place in "$work"/kernel/{lib,usr/lib}/modules; do
+    [[ ! -d $place ]] || cp -a "$place" "$root/usr/lib/"
+done
 release=$(ls "$root/usr/lib/modules")
 chroot "$root" depmod "$release"
 cp "$root/boot/vmlinuz-$release" "$work/result/kernel"
