@@ -1,0 +1,378 @@
+# The NixOS module: `services.wontun.tunnels.<name>`, one hardened unit `wontun@<name>.service` for each tunnel. Its
+# settings are those of scripts/systemd/wontun@.service, the template for other distributions; module-check.nix
+# compares them.
+{ self }:
+{
+  config,
+  lib,
+  pkgs,
+  utils,
+  ...
+}:
+let
+  inherit (lib) mkOption types;
+
+  tunnels = lib.filterAttrs (_: tunnel: tunnel.enable) config.services.wontun.tunnels;
+  all = lib.attrValues tunnels;
+
+  # The port that a tunnel takes; null for a client without one, which takes another when 19988 is in use.
+  portOf = tunnel: if tunnel.port == null && tunnel.peer == null then defaultPort else tunnel.port;
+  defaultPort = 19988;
+
+  addressesOf =
+    tunnel:
+    if !tunnel.configure then
+      [ ]
+    else if tunnel.addresses != [ ] then
+      map (cidr: lib.head (lib.splitString "/" cidr)) tunnel.addresses
+    else if tunnel.peer == null then
+      [ "10.8.0.1" ]
+    else
+      [ "10.8.0.3" ];
+
+  # Whether two tunnels would bind the same port of the same local address.
+  portsClash =
+    a: b:
+    portOf a != null
+    && portOf a == portOf b
+    && (a.listen == [ ] || b.listen == [ ] || lib.intersectLists a.listen b.listen != [ ]);
+
+  pairs = lib.concatLists (
+    lib.imap1 (
+      place: a:
+      map (b: {
+        inherit a b;
+        names = "${a.name} and ${b.name}";
+      }) (lib.drop place all)
+    ) all
+  );
+
+  perTunnel =
+    tunnel:
+    let
+      option = "services.wontun.tunnels.${tunnel.name}";
+      port = portOf tunnel;
+    in
+    [
+      {
+        assertion = builtins.match "[A-Za-z0-9:_.-]+" tunnel.name != null;
+        message = "${option}: a unit gets this name, so it has letters, digits, ':', '_', '.' and '-' only";
+      }
+      {
+        assertion = tunnel.openFirewall -> port != null;
+        message = "${option}.openFirewall needs ${option}.port: a client without one may take any port";
+      }
+      {
+        assertion = port == null || port >= 1024;
+        message = "${option}.port is ${toString port}: the unit may not bind one below 1024; choose a higher one";
+      }
+      {
+        assertion = tunnel.configure || (tunnel.addresses == [ ] && tunnel.mtu == null);
+        message = "${option}: addresses and mtu have no effect with configure = false; leave them out";
+      }
+      {
+        assertion =
+          tunnel.mtu == null || tunnel.mtu >= 1280 || !lib.any (lib.hasInfix ":") tunnel.addresses;
+        message = "${option}.mtu is ${toString tunnel.mtu}: an IPv6 address inside needs at least 1280";
+      }
+    ];
+
+  perPair =
+    {
+      a,
+      b,
+      names,
+    }:
+    let
+      option = "services.wontun.tunnels";
+      shared = lib.intersectLists (addressesOf a) (addressesOf b);
+    in
+    [
+      {
+        assertion = a.interface != b.interface;
+        message = "${option}: ${names} have the same interface ${a.interface}; give one another";
+      }
+      {
+        assertion = !portsClash a b;
+        message = "${option}: ${names} have the same port ${toString (portOf a)}; give one another";
+      }
+      {
+        assertion = shared == [ ];
+        message = "${option}: ${names} have the same address ${toString shared}; give one another";
+      }
+    ];
+
+  arguments =
+    tunnel:
+    let
+      # In one word, so that no value is taken for an option.
+      given = name: value: lib.optional (value != null) "--${name}=${toString value}";
+      each = name: map (value: "--${name}=${value}");
+    in
+    given "tun" tunnel.interface
+    ++ given "peer" tunnel.peer
+    ++ each "address" tunnel.addresses
+    ++ given "mtu" tunnel.mtu
+    ++ lib.optional (!tunnel.configure) "--no-configure"
+    ++ each "listen" tunnel.listen
+    ++ given "listen-port" tunnel.port
+    ++ given "keepalive" tunnel.keepalive
+    ++ given "log-level" tunnel.logLevel
+    ++ tunnel.extraArgs;
+
+  unit = tunnel: {
+    description = "wontun tunnel ${tunnel.name} on ${tunnel.interface}";
+    wantedBy = [ "multi-user.target" ];
+    # It waits for no network: it goes on until there is one. This makes it stop before the network does.
+    after = [ "network.target" ];
+    # An address or a device that comes later is worth trying again.
+    startLimitIntervalSec = 0;
+
+    serviceConfig = {
+      Type = "exec";
+      ExecStart = utils.escapeSystemdExecArgs ([ (lib.getExe tunnel.package) ] ++ arguments tunnel);
+      Restart = "on-failure";
+      RestartSec = 1;
+      # Wrong usage, wrong configuration, a missing privilege: no restart mends them.
+      RestartPreventExitStatus = [
+        2
+        77
+        78
+      ];
+
+      # An ordinary user with one capability. With PrivateUsers that would count for nothing.
+      DynamicUser = true;
+      AmbientCapabilities = [ "CAP_NET_ADMIN" ];
+      CapabilityBoundingSet = [ "CAP_NET_ADMIN" ];
+      NoNewPrivileges = true;
+      RestrictSUIDSGID = true;
+      UMask = "0077";
+
+      # One device. PrivateDevices would hide it.
+      DevicePolicy = "closed";
+      DeviceAllow = [ "/dev/net/tun rw" ];
+
+      # UDP, rtnetlink; the journal, the health check and the resolver process talk over unix sockets.
+      RestrictAddressFamilies = [
+        "AF_INET"
+        "AF_INET6"
+        "AF_NETLINK"
+        "AF_UNIX"
+      ];
+
+      # wontun drops capabilities itself, hence capset, which is one of @privileged; and it may confine itself further.
+      SystemCallArchitectures = "native";
+      SystemCallErrorNumber = "EPERM";
+      SystemCallFilter = [
+        "@system-service"
+        "~@privileged @resources"
+        "capset seccomp landlock_create_ruleset landlock_add_rule landlock_restrict_self"
+      ];
+
+      ProtectSystem = "strict";
+      ProtectHome = true;
+      PrivateTmp = true;
+      PrivateIPC = true;
+      ProtectProc = "invisible";
+      ProcSubset = "pid";
+      ProtectClock = true;
+      ProtectControlGroups = true;
+      ProtectHostname = true;
+      ProtectKernelLogs = true;
+      ProtectKernelModules = true;
+      ProtectKernelTunables = true;
+
+      LockPersonality = true;
+      MemoryDenyWriteExecute = true;
+      RestrictNamespaces = true;
+      RestrictRealtime = true;
+      KeyringMode = "private";
+      LimitCORE = 0;
+      # The tunnel, its log's writer and the process that looks up names.
+      TasksMax = 16;
+    };
+  };
+
+  tunnelModule =
+    { name, ... }:
+    {
+      options = {
+        name = mkOption {
+          type = types.str;
+          default = name;
+          readOnly = true;
+          internal = true;
+          description = "The tunnel's name.";
+        };
+
+        enable = mkOption {
+          type = types.bool;
+          default = true;
+          description = "Whether to run this tunnel.";
+        };
+
+        package = mkOption {
+          type = types.package;
+          default = self.packages.${pkgs.stdenv.hostPlatform.system}.wontun;
+          defaultText = lib.literalMD "the static binary of wontun's flake";
+          description = "The wontun to run.";
+        };
+
+        peer = mkOption {
+          type = types.nullOr (
+            types.strMatching "[A-Za-z0-9_.-]+(:[0-9]{1,5})?|\\[[^][[:space:]]+](:[0-9]{1,5})?|[0-9A-Fa-f:.]+"
+          );
+          default = null;
+          example = "vpn.example.com:19988";
+          description = ''
+            The server to be a client of: a name, an IPv4 address or an `[IPv6]` address, the UDP port optional (19988).
+            A name is looked up again until it resolves, and again while the server is silent.
+            `null`: be the server.
+          '';
+        };
+
+        interface = mkOption {
+          # What the kernel takes literally and needs no quoting anywhere.
+          type = types.addCheck (types.strMatching "[A-Za-z0-9_.-]{1,15}") (
+            text:
+            !lib.elem text [
+              "."
+              ".."
+            ]
+          );
+          default = name;
+          defaultText = lib.literalMD "the tunnel's name";
+          description = "Name of the TUN interface, 1 to 15 characters.";
+        };
+
+        addresses = mkOption {
+          type = types.listOf (types.strMatching "[0-9A-Fa-f:.]+(/[0-9]{1,3})?");
+          default = [ ];
+          example = [
+            "10.8.0.1/24"
+            "fd00:8::1/64"
+          ];
+          description = ''
+            Addresses of the interface, IPv4 or IPv6, with their prefix lengths.
+            Empty: `10.8.0.1/24` for a server, `10.8.0.3/24` for a client.
+          '';
+        };
+
+        port = mkOption {
+          type = types.nullOr types.port;
+          default = null;
+          example = 19988;
+          description = ''
+            UDP port to bind, 1024 or above. `null`: 19988, and for a client another when that is taken.
+          '';
+        };
+
+        listen = mkOption {
+          type = types.listOf (types.strMatching "[0-9A-Fa-f:.]+");
+          default = [ ];
+          example = [ "192.0.2.1" ];
+          description = "Local addresses to listen on. Empty: all, of both families.";
+        };
+
+        mtu = mkOption {
+          type = types.nullOr (types.ints.between 68 65527);
+          default = null;
+          example = 1412;
+          description = ''
+            MTU of the interface in bytes: the path's less 28, over IPv6 less 48. Give both sides the same.
+            `null`: what fits a path of 1500 bytes, 1472 or 1452.
+          '';
+        };
+
+        keepalive = mkOption {
+          type = types.ints.u16;
+          default = 25;
+          description = ''
+            Seconds between two `hello?` of a client that was answered, 0 for none. A server lets a client that was
+            silent for three of them be replaced, with 0 never. Give both sides the same.
+          '';
+        };
+
+        configure = mkOption {
+          type = types.bool;
+          default = true;
+          description = ''
+            Whether wontun sets the interface's addresses and MTU and brings it up. Otherwise that is for you
+            to do, with systemd-networkd for instance.
+          '';
+        };
+
+        openFirewall = mkOption {
+          type = types.bool;
+          default = false;
+          description = ''
+            Whether to let the tunnel's UDP port in. A server needs it, a client does not.
+            What comes *out* of the tunnel is for {option}`networking.firewall.interfaces.<interface>` to let in.
+          '';
+        };
+
+        logLevel = mkOption {
+          type = types.enum [
+            "off"
+            "error"
+            "warn"
+            "info"
+            "debug"
+            "trace"
+          ];
+          default = "info";
+          description = ''
+            The least serious message that goes to the journal. `debug` names each reason to drop a packet and the
+            peer's addresses, `trace` tells every packet.
+          '';
+        };
+
+        extraArgs = mkOption {
+          type = types.listOf types.str;
+          default = [ ];
+          example = [ "--log-target=stderr" ];
+          description = "More arguments for wontun, after those that the other options make.";
+        };
+      };
+    };
+in
+{
+  options.services.wontun.tunnels = mkOption {
+    type = types.attrsOf (types.submodule tunnelModule);
+    default = { };
+    example = {
+      tun0.openFirewall = true;
+      branch = {
+        peer = "vpn.example.com";
+        addresses = [ "10.9.0.2/24" ];
+      };
+    };
+    description = ''
+      Tunnels of this host by name, each a service `wontun@<name>.service`. Without
+      {option}`services.wontun.tunnels.<name>.peer` a tunnel is a server.
+      The tunnels are not encrypted: use them on trusted wires only.
+    '';
+  };
+
+  config = lib.mkIf (tunnels != { }) {
+    assertions = lib.concatMap perTunnel all ++ lib.concatMap perPair pairs;
+
+    boot.kernelModules = [ "tun" ];
+
+    # For `wontun health`.
+    environment.systemPackages = lib.unique (map (tunnel: tunnel.package) all);
+
+    networking = {
+      firewall.allowedUDPPorts = map portOf (
+        lib.filter (tunnel: tunnel.openFirewall && portOf tunnel != null) all
+      );
+      # wontun gives the interface its addresses; nobody else is to ask for some through the tunnel.
+      dhcpcd.denyInterfaces = map (tunnel: tunnel.interface) all;
+      networkmanager.unmanaged = map (tunnel: "interface-name:${tunnel.interface}") all;
+    };
+
+    systemd.services = lib.mapAttrs' (
+      name: tunnel: lib.nameValuePair "wontun@${name}" (unit tunnel)
+    ) tunnels;
+  };
+}
