@@ -8,7 +8,7 @@ LABEL org.opencontainers.image.title="wontun" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.licenses="MIT OR Apache-2.0"
 COPY target/static/wontun /bin/wontun
-EXPOSE 19988/udp
+EXPOSE 19988/udp 51820/udp
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s --retries=3 CMD ["/bin/wontun", "health"]
 ENTRYPOINT ["/bin/wontun"]

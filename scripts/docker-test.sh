@@ -5,9 +5,11 @@ source "$(dirname "$0")/lib.sh"
 
 usage() {
     cat <<'END'
-Usage: scripts/docker-test.sh
+Usage: scripts/docker-test.sh [--binary FILE]
 
-Tests the image: scripts/docker-demo.sh, then what a container promises (rights, stop, health, errors, names, IPv6).
+Tests the image: scripts/docker-demo.sh, then what a container promises (rights, stop, health, errors, names, IPv6), and
+that `docker load` takes the image of scripts/vm/image.py, which has the layout of the one that Nix builds.
+--binary tests with another static wontun than the one that scripts/build-static.sh makes.
 It starts a Docker engine of its own and does all of that in namespaces of its own: neither this machine's network nor
 an engine that runs here is touched. Needs root (uses sudo otherwise); nothing is pulled.
 END
@@ -24,8 +26,13 @@ outside() {
     need "${for_two_hosts[@]}" "${for_engine[@]}" "$for_rust" readelf:binutils
     # Debian 12 has the client in docker.io, Debian 13 in a package of its own.
     need docker:docker-cli
+    need python3:python3
     # The engine's network has no way out, so what cargo must fetch, it fetches now.
-    bash "$repo/scripts/build-static.sh"
+    if [[ -z $1 ]]; then
+        bash "$repo/scripts/build-static.sh"
+    else
+        install -D -m 0755 "$1" "$repo/target/static/wontun"
+    fi
 
     on_exit clean_up_outside
     unshare --net --mount --pid --fork --kill-child --mount-proc bash "$script" --inside "wontun-test-$$" &
@@ -167,6 +174,23 @@ test_inner_ipv6() {
     ok "IPv6 inside the tunnel${flags:+, with ${flags[*]}}"
 }
 
+test_loaded_image() {
+    local version tag config
+    version=$(package_version)-loaded
+    tag=wontun:$version
+    python3 -B "$repo/scripts/vm/image.py" "$repo/target/static/wontun" "$version" >/run/image.tar
+    docker load --quiet --input /run/image.tar >/dev/null
+    config='{{json .Config.Entrypoint}} {{json .Config.ExposedPorts}} {{json .Config.Healthcheck.Test}} {{.Config.StopSignal}}'
+    [[ $(docker image inspect --format "$config" "$tag") == "$(docker image inspect --format "$config" "$image")" ]] ||
+        die "the loaded image is set up as $(docker image inspect --format "$config" "$tag"), the built one is not"
+    image=$tag up alone --
+    wait_until 30 is_healthy alone || die "the loaded image does not become healthy: $(inspect alone '{{json .State.Health}}')"
+    docker rm --force alone >/dev/null
+    ok "docker load takes an image of the layout that Nix builds, and it is healthy"
+}
+
+is_healthy() { [[ $(inspect "$1" '{{.State.Health.Status}}') == healthy ]]; }
+
 inside() {
     on_exit stop_started
     start_engine "$1"
@@ -176,6 +200,7 @@ inside() {
     test_errors
     test_two_containers
     test_inner_ipv6
+    test_loaded_image
     say "the image keeps its promises"
 }
 
@@ -183,6 +208,9 @@ if [[ ${1:-} == --inside ]]; then
     inside "$2"
 else
     help_if_asked "$@"
-    (($# == 0)) || die "unexpected argument '$1': see --help"
-    outside
+    case "$#:${1:-}" in
+        0:) outside "" ;;
+        2:--binary) outside "$(realpath "$2")" ;;
+        *) die "unexpected arguments: $*; see --help" ;;
+    esac
 fi

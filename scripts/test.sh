@@ -68,7 +68,7 @@ cd "$repo"
 unset "${!WONTUN_@}"
 on_exit stop_running
 
-needed=("$for_rust" shellcheck:shellcheck)
+needed=("$for_rust" shellcheck:shellcheck nix-instantiate:nix-bin python3:python3)
 # libFuzzer is C++.
 [[ ! -d fuzz ]] || needed+=(c++:g++)
 [[ -n $quick ]] || needed+=("${for_two_hosts[@]}" "${for_engine[@]}" strace:strace setcap:libcap2-bin mount:mount)
@@ -77,10 +77,12 @@ need_rust
 need_cargo_command fmt clippy
 
 step "formatting" as_builder cargo fmt --check
-step "scripts" shellcheck -x scripts/*.sh .ci/run
+step "scripts" shellcheck -x scripts/*.sh scripts/vm/*.sh .ci/run
+step "Nix files" bash scripts/check-nix.sh
 step "lints" as_builder cargo clippy --all-targets --locked -- -D warnings
 step "documentation" as_builder env RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --locked
 step "unit and property tests" as_builder cargo test --locked
+step "Nix source, as an ordinary user without a network" bash scripts/check-fileset.sh
 if [[ -d fuzz ]]; then
     # Running the targets needs a nightly toolchain, compiling them does not.
     step "fuzz targets compile" as_builder cargo check --locked --manifest-path fuzz/Cargo.toml
