@@ -84,13 +84,13 @@ impl Device {
 
     /// Makes the sender of a `hello?` the peer, unless it is ourselves.
     pub(super) fn adopt(&mut self, arrival: &Arrival) -> Result<(), DeviceError> {
-        if self.is_behind_tun(arrival.from) {
-            self.count_drop(DropReason::OwnTun, Some(arrival.from));
-            return Ok(());
-        }
         if !self.adoptions.allow(self.now) {
             // it repeats its hello? every second
             self.count_drop(DropReason::Stranger, Some(arrival.from));
+            return Ok(());
+        }
+        if self.is_behind_tun(arrival.from) {
+            self.count_drop(DropReason::OwnTun, Some(arrival.from));
             return Ok(());
         }
         let replaces = self.peer.engine.peer().is_some();

@@ -14,7 +14,7 @@ use crate::mounts::Folder;
 use crate::waiting::{PATIENCE, eventually};
 
 /// Shell that gives a program its own /etc/hosts, and a name server that refuses at once.
-fn own_hosts(folder: &Folder) -> String {
+pub(crate) fn own_hosts(folder: &Folder) -> String {
     folder.write("resolv.conf", "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n");
     let path = folder.path().display();
     format!("mount --bind {path}/hosts /etc/hosts; mount --bind {path}/resolv.conf /etc/resolv.conf;")
@@ -189,6 +189,16 @@ fn a_peer_behind_our_own_tun_is_refused() {
     let run = Launch::new(lab.client(), &["--peer", "10.8.0.1:19988"]).run();
     assert_eq!(run.code(), 78, "{run:?}");
     assert!(run.stderr.contains("10.8.0.1") && run.stderr.contains("tun0"), "{run:?}");
+}
+
+#[test]
+fn our_own_address_as_the_peer_is_refused() {
+    let lab = Lab::new(2);
+    for own in ["127.0.0.1", "192.0.2.2", "[2001:db8::2]"] {
+        let run = Launch::new(lab.client(), &["--peer", own]).run();
+        assert_eq!(run.code(), 78, "{run:?}");
+        assert!(run.stderr.contains("this host's own address"), "{run:?}");
+    }
 }
 
 /// A name that turns out to point into the tunnel is no reason to die, but never to be used either.

@@ -250,6 +250,34 @@ fn an_unknown_variable_is_a_warning_that_names_the_nearest_option() {
     assert_eq!(lab.server().mtu("tun0"), 1472, "it has no effect");
 }
 
+/// Compose files pass an option that nobody chose as an empty variable.
+#[test]
+fn an_empty_variable_is_none() {
+    let lab = Lab::new(2);
+    let names =
+        ["PEER", "TUN", "ADDRESS", "MTU", "LISTEN", "LISTEN_PORT", "KEEPALIVE", "LOG_LEVEL", "LOG_TARGET"];
+    let launch = |args| {
+        names
+            .iter()
+            .fold(Launch::new(lab.server(), args), |launch, name| launch.env(&format!("WONTUN_{name}"), ""))
+    };
+    let server = launch(&[]).spawn();
+    let ready = server.wait_ready();
+    assert_eq!(field(&ready, "role"), Some("server"), "{ready}");
+    assert_eq!(field(&ready, "mtu"), Some("1472"), "{ready}");
+    assert_eq!(launch(&["health"]).run().code(), 0);
+}
+
+#[test]
+fn addresses_to_listen_on_that_overlap_are_named() {
+    server_fails(
+        &["--listen", "0.0.0.0", "--listen", "192.0.2.1"],
+        &[78],
+        &["--listen 192.0.2.1", "covered"],
+    );
+    server_fails(&["--listen", "::1", "--listen", "::1"], &[78], &["--listen ::1", "covered"]);
+}
+
 /// What Kubernetes injects for a service called `wontun`.
 #[test]
 fn variables_of_a_kubernetes_service_are_ignored_in_silence() {

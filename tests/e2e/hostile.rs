@@ -270,6 +270,42 @@ fn junk_faster_than_the_loop_does_not_starve_the_tun() {
 }
 
 /// A datagram whose forged source is the server itself: what it then sends would come back to it.
+/// Its sender cannot be answered: taken for the peer, it would keep the real client out for ever.
+#[test]
+fn a_forged_hello_from_nowhere_takes_no_place() {
+    let lab = Lab::new(2);
+    let server = Daemon::server(lab.server(), &[]);
+    // the path there is checked backwards unless the filter is off
+    lab.server().shell("for f in all eth0; do echo 0 > /proc/sys/net/ipv4/conf/$f/rp_filter; done");
+    let spoofer = Spoofer::new(lab.client());
+    let nowhere = SocketAddrV4::new([9, 8, 7, 6].into(), PORT);
+    spoofer.send(nowhere, SocketAddrV4::new(lab.server().v4, PORT), HELLO);
+    eventually("the forged hello? is dropped", || server.summary().dropped("unreachable") == 1);
+    assert_eq!(server.count("peer connected"), 0, "{:?}", server.lines());
+    let _client = Daemon::client(lab.client(), lab.server(), &[]);
+    lab.client().ping(INNER_SERVER);
+}
+
+/// An inner packet that claims to be the peer's datagram must not move the address that we answer from.
+#[test]
+fn a_forged_datagram_through_the_tunnel_moves_nothing() {
+    let lab = Lab::new(2);
+    let server = Daemon::server(lab.server(), &[]);
+    let client = Daemon::client(lab.client(), lab.server(), &[]);
+    lab.client().ping(INNER_SERVER);
+    lab.server().shell("for f in all tun0; do echo 0 > /proc/sys/net/ipv4/conf/$f/rp_filter; done");
+    let peer = SocketAddrV4::new(lab.client().v4, PORT);
+    let spoofer = Spoofer::new(lab.client());
+    for _ in 0..5 {
+        spoofer.send(peer, SocketAddrV4::new(INNER_SERVER, PORT), HELLO);
+    }
+    eventually("the server sees them come out of its tun", || server.summary().dropped("own_tun") == 5);
+    for _ in 0..5 {
+        lab.client().ping(INNER_SERVER);
+    }
+    assert_eq!(client.summary().dropped("stranger"), 0, "{:?}", client.lines());
+}
+
 #[test]
 fn a_hello_from_the_servers_own_address_makes_no_loop() {
     let lab = Lab::new(2);

@@ -26,6 +26,7 @@ mod errors;
 mod health;
 mod hostile;
 mod logs;
+mod names;
 mod network;
 mod process;
 mod start;

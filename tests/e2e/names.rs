@@ -1,0 +1,71 @@
+//! A server that is known by a name with several addresses: when to stay with one, and when to try the next.
+
+use std::time::Duration;
+
+use crate::bare::INNER_SERVER;
+use crate::daemon::{Daemon, Launch};
+use crate::endpoints::own_hosts;
+use crate::lab::{Host, Lab};
+use crate::mounts::Folder;
+use crate::waiting::eventually;
+
+/// Long enough for an unanswered client to have looked the name up again twice, after 5 s and 10 s more.
+const TWO_LOOKUPS: Duration = Duration::from_secs(17);
+
+fn client_of_name(host: &Host, folder: &Folder, addresses: &[&str]) -> Daemon {
+    let lines: String = addresses.iter().map(|address| format!("{address} tunnel.example\n")).collect();
+    folder.write("hosts", &format!("127.0.0.1 localhost\n{lines}"));
+    let arguments = ["--peer", "tunnel.example", "--log-level", "debug"];
+    let client = Launch::new(host, &arguments).prepare(&own_hosts(folder)).spawn();
+    client.wait_ready();
+    client
+}
+
+/// No server answers `hello?`, so an idle client hears nothing though all is well: it must not wander between the
+/// addresses of one server, which would take it for a stranger at the second.
+#[test]
+fn an_idle_client_stays_with_the_address_that_works() {
+    let (lab, folder) = (Lab::new(2), Folder::new());
+    let server = Daemon::server(lab.server(), &[]);
+    let client = client_of_name(lab.client(), &folder, &["192.0.2.1", "2001:db8::1"]);
+    server.wait_for("peer connected");
+    std::thread::sleep(TWO_LOOKUPS);
+    assert!(client.count("the server's address") >= 2, "it looked again: {:?}", client.lines());
+    lab.client().ping(INNER_SERVER);
+    assert_eq!(server.summary().dropped("stranger"), 0, "{:?}", server.lines());
+}
+
+/// The usual case of a name with an IPv6 address on a host that has no IPv6 route.
+#[test]
+fn an_address_without_a_route_is_passed_over() {
+    let (lab, folder) = (Lab::new(2), Folder::new());
+    let server = Daemon::server(lab.server(), &[]);
+    let client = client_of_name(lab.client(), &folder, &["2001:db8:ffff::1", "192.0.2.1"]);
+    lab.client().ping_within(Duration::from_secs(5), INNER_SERVER);
+    std::thread::sleep(Duration::from_secs(6));
+    lab.client().ping(INNER_SERVER);
+    assert_eq!(client.summary().dropped("stranger"), 0, "{:?}", client.lines());
+    assert_eq!(server.summary().dropped("stranger"), 0, "{:?}", server.lines());
+}
+
+#[test]
+fn an_address_that_refuses_gives_way_to_the_next() {
+    let (lab, folder) = (Lab::new(2), Folder::new());
+    lab.server().ip(&["address", "add", "192.0.2.77/24", "dev", "eth0"]);
+    let _server = Daemon::server(lab.server(), &["--listen", "192.0.2.77"]);
+    let client = client_of_name(lab.client(), &folder, &["192.0.2.1", "192.0.2.77"]);
+    eventually("the first address refuses", || client.summary().dropped("refused") > 0);
+    lab.client().ping_within(Duration::from_secs(20), INNER_SERVER);
+}
+
+/// A host that is gone says nothing: only data that nobody answers tells.
+#[test]
+fn an_address_that_swallows_data_gives_way_to_the_next() {
+    let (lab, folder) = (Lab::new(2), Folder::new());
+    // nobody has this link address
+    let dead = "192.0.2.99";
+    lab.client().ip(&["neighbour", "add", dead, "lladdr", "02:00:00:00:00:99", "dev", "eth0"]);
+    let _server = Daemon::server(lab.server(), &[]);
+    let _client = client_of_name(lab.client(), &folder, &[dead, "192.0.2.1"]);
+    lab.client().ping_within(Duration::from_secs(30), INNER_SERVER);
+}
