@@ -1,7 +1,10 @@
-//! The engine as a whole: each fault of the design's list, and the life of a session.
+//! The engine as a whole: each fault of the design's list, the life of a session, hours on a bad wire, and another
+//! implementation at the far end.
 
+mod differential;
 mod faults;
 mod life;
+mod simulation;
 mod wire;
 
 use super::*;
