@@ -261,7 +261,9 @@ impl Peer {
             self.drop_staged();
             self.timers.handle_given_up(now);
         } else {
-            self.clear_source();
+            if self.initiator.is_some() {
+                self.clear_source();
+            }
             self.outbox.initiation = true;
         }
     }

@@ -283,6 +283,33 @@ fn the_path_is_left_to_the_system_when_nobody_answers() {
 }
 
 #[test]
+fn an_interface_may_move_to_another_thread() {
+    fn assert_send<T: Send>() {}
+    assert_send::<Interface>();
+}
+
+proptest::proptest! {
+    #[test]
+    fn arbitrary_datagrams_are_dropped(kind in 0_u8..6, right_index: bool, mut bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
+        let mut world = World::connected(1);
+        world.weather.loss = 100;
+        world.send(0, &packet(100, 1));
+        let index: [u8; 4] = world.last[4..8].try_into().unwrap();
+        for (byte, value) in bytes.iter_mut().zip([kind, 0, 0, 0]) {
+            *byte = value;
+        }
+        if right_index && bytes.len() >= 8 {
+            bytes[4..8].copy_from_slice(&index);
+        }
+        world.hosts[1].events.clear();
+        world.deliver(1, endpoint("203.0.113.9:9"), &bytes);
+        proptest::prop_assert_eq!(world.hosts[1].drops.len(), 1);
+        proptest::prop_assert_eq!(&world.hosts[1].received, &Vec::<Vec<u8>>::new());
+        proptest::prop_assert_eq!(&world.hosts[1].events, &[]);
+    }
+}
+
+#[test]
 fn transfer_counts_whole_messages_of_both_sides_alike() {
     let mut world = World::new(1);
     world.send(0, &packet(100, 1));
