@@ -2,3 +2,4 @@
 //! no clock and no randomness of the operating system's in here, so a test plays a day in milliseconds.
 
 pub mod plain;
+pub mod wireguard;

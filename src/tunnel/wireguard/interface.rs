@@ -1,0 +1,479 @@
+//! One WireGuard interface: our key, the peers, and the way of each datagram to the right one.
+//!
+//! Whoever runs it moves bytes: datagrams go into [`Interface::handle_datagram`], packets into
+//! [`Interface::handle_packet`]; what is to be sent comes out of these and of [`Interface::poll_transmit`].
+//! Handshakes wait in a queue until [`Interface::handle_queued`] is called, so that data goes first.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::time::Duration;
+
+use super::admission::{Admission, Handshake};
+use super::drop_reason::DropReason;
+use super::ecn;
+use super::endpoint::Endpoint;
+use super::index::{IndexTable, PeerId};
+use super::key::{PresharedKey, PrivateKey, PublicKey};
+use super::mac::MacKeys;
+use super::message::{COOKIE_REPLY_LEN, DATA_HEADER_LEN, Message};
+use super::noise::{Identity, Responder, StaticSecrets};
+use super::peer::{Context, Peer, Received};
+use super::peer_table::PeerTable;
+use super::random::{self, Random};
+use super::timestamp::Stamper;
+use crate::time::Instant;
+
+/// A datagram to send: it lies at the front of the caller's buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transmit {
+    /// To whom; `None` for a cookie reply, which goes to whoever asked.
+    pub peer: Option<PeerId>,
+    /// Whereto, and from which address of ours.
+    pub endpoint: Endpoint,
+    /// Its bytes.
+    pub len: usize,
+    /// The traffic class of the outer header: DSCP and ECN.
+    pub class: u8,
+}
+
+/// What became of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outgoing {
+    /// It is a datagram now, in the same buffer.
+    Transmit(Transmit),
+    /// A copy waits for a handshake; [`Interface::poll_transmit`] gives it then.
+    Staged,
+}
+
+/// What a datagram was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Incoming {
+    /// A packet, which lies [`DATA_HEADER_LEN`] into the buffer. It is the peer's, but whether the peer may use its
+    /// source address is for the caller to say.
+    Packet {
+        /// Who sent it.
+        peer: PeerId,
+        /// Its bytes, without the padding.
+        len: usize,
+    },
+    /// A sign of life.
+    Keepalive(PeerId),
+    /// A cookie for the next handshake message.
+    Cookie(PeerId),
+    /// A handshake message: it waits for [`Interface::handle_queued`].
+    Queued,
+}
+
+/// News of a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Datagrams to it go elsewhere, or leave from elsewhere, from now on.
+    EndpointMoved {
+        /// Which peer.
+        peer: PeerId,
+        /// The new path.
+        endpoint: Endpoint,
+    },
+    /// There is a new session.
+    HandshakeCompleted {
+        /// With which peer.
+        peer: PeerId,
+    },
+    /// Initiations have gone unanswered for [`super::REKEY_ATTEMPT_TIME`], again and again: if the endpoint was
+    /// given as a name, it may have another address now.
+    HandshakeFailing {
+        /// With which peer.
+        peer: PeerId,
+    },
+}
+
+/// A peer that cannot be added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddPeerError {
+    /// Its public key belongs to our own private key.
+    #[error("the peer's public key is this interface's own; expected the key of another host")]
+    OwnKey,
+    /// More peers than ids.
+    #[error("the interface has all the peers that it can have; remove some first")]
+    Full,
+}
+
+struct Own {
+    identity: Identity,
+    mac_keys: MacKeys,
+}
+
+/// An interface's state.
+pub struct Interface {
+    own: Option<Own>,
+    secrets: StaticSecrets,
+    random: Box<dyn Random + Send>,
+    indices: IndexTable,
+    stamper: Stamper,
+    mtu: usize,
+    peers: PeerTable,
+    admission: Admission,
+    /// Peers that may have something to send.
+    outgoing: VecDeque<PeerId>,
+    /// Peers that have news.
+    news: VecDeque<PeerId>,
+    /// When to look at which peer. Set anew only when it must be earlier, so packets do not touch it; an entry that
+    /// is not its peer's `scheduled` is out of date.
+    due: BinaryHeap<Reverse<(Instant, PeerId)>>,
+}
+
+impl Interface {
+    /// An interface without a key and peers, for a device with this MTU.
+    pub fn new(mtu: usize, random: Box<dyn Random + Send>) -> Self {
+        Self {
+            own: None,
+            secrets: StaticSecrets::default(),
+            random,
+            indices: IndexTable::default(),
+            stamper: Stamper::default(),
+            mtu,
+            peers: PeerTable::default(),
+            admission: Admission::new(),
+            outgoing: VecDeque::new(),
+            news: VecDeque::new(),
+            due: BinaryHeap::new(),
+        }
+    }
+
+    /// Our public key, if there is a private one.
+    pub fn public_key(&self) -> Option<&PublicKey> {
+        self.own.as_ref().map(|own| &own.identity.public)
+    }
+
+    /// Our private key.
+    pub fn private_key(&self) -> Option<&PrivateKey> {
+        self.own.as_ref().map(|own| &own.identity.private)
+    }
+
+    /// Sets our key. Sessions made with the old one send nothing more. A peer with our new public key is removed;
+    /// its id is returned.
+    pub fn set_private_key(&mut self, private: Option<PrivateKey>, now: Instant) -> Option<PeerId> {
+        if self.private_key() == private.as_ref() {
+            return None;
+        }
+        self.admission.clear();
+        self.own = private.map(|private| {
+            let public = private.public_key();
+            Own { identity: Identity { private, public }, mac_keys: MacKeys::new(&public) }
+        });
+        let twin = self.public_key().and_then(|public| self.peers.by_key(public));
+        if let Some(twin) = twin {
+            self.remove_peer(twin);
+        }
+        self.secrets = StaticSecrets::default();
+        for peer in self.peers.iter_mut() {
+            peer.handle_identity_changed(&mut self.indices);
+            if let Some(own) = &self.own {
+                self.secrets.add(&own.identity, *peer.public_key());
+            }
+        }
+        let ids: Vec<_> = self.peers.ids().collect();
+        for id in ids {
+            self.note(id, now);
+        }
+        twin
+    }
+
+    /// Sets the device's MTU.
+    pub const fn set_mtu(&mut self, mtu: usize) {
+        self.mtu = mtu;
+    }
+
+    /// Adds a peer, or finds the one with this key. One with a key of low order is accepted, as the kernel does, and
+    /// never sent anything.
+    ///
+    /// # Errors
+    /// The key is our own.
+    pub fn add_peer(&mut self, public: PublicKey) -> Result<PeerId, AddPeerError> {
+        if let Some(id) = self.peers.by_key(&public) {
+            return Ok(id);
+        }
+        if self.public_key() == Some(&public) {
+            return Err(AddPeerError::OwnKey);
+        }
+        if let Some(own) = &self.own {
+            self.secrets.add(&own.identity, public);
+        }
+        let new = |id| Peer::new(id, public, PresharedKey::default());
+        self.peers.insert(public, new).ok_or(AddPeerError::Full)
+    }
+
+    /// Removes a peer with all its secrets; `false` if there is none.
+    pub fn remove_peer(&mut self, id: PeerId) -> bool {
+        let Some(mut peer) = self.peers.remove(id) else { return false };
+        peer.clear(&mut self.indices);
+        self.secrets.remove(peer.public_key());
+        true
+    }
+
+    /// A peer's state.
+    pub fn peer(&self, id: PeerId) -> Option<&Peer> {
+        self.peers.get(id)
+    }
+
+    /// The peer with this key.
+    pub fn peer_id(&self, public: &PublicKey) -> Option<PeerId> {
+        self.peers.by_key(public)
+    }
+
+    /// All peers, in the order of their public keys.
+    pub fn peer_ids(&self) -> impl Iterator<Item = PeerId> {
+        self.peers.ids()
+    }
+
+    /// Sets the key that is shared with a peer besides: the next handshake uses it. All zeroes is none.
+    pub fn set_preshared_key(&mut self, id: PeerId, preshared: PresharedKey) {
+        if let Some(peer) = self.peers.get_mut(id) {
+            peer.set_preshared_key(preshared);
+        }
+    }
+
+    /// Sets where a peer is.
+    pub fn set_endpoint(&mut self, id: PeerId, endpoint: Option<Endpoint>, now: Instant) {
+        if let Some(peer) = self.peers.get_mut(id) {
+            peer.set_endpoint(endpoint);
+        }
+        self.note(id, now);
+    }
+
+    /// Sets after how long a silence a keepalive goes to a peer; `None` or zero for never.
+    pub fn set_persistent_keepalive(&mut self, id: PeerId, interval: Option<Duration>, now: Instant) {
+        if let Some(peer) = self.peers.get_mut(id) {
+            peer.set_persistent_keepalive(interval);
+        }
+        self.note(id, now);
+    }
+
+    /// Sends a peer a keepalive now, which brings a handshake about where there is no session.
+    pub fn send_keepalive(&mut self, id: PeerId, now: Instant) {
+        if let Some(peer) = self.peers.get_mut(id) {
+            peer.request_keepalive();
+        }
+        self.note(id, now);
+    }
+
+    /// Takes a packet of `len` bytes for a peer. It lies [`DATA_HEADER_LEN`] into `buffer`, behind which
+    /// [`super::message::TAG_LEN`] and [`super::padding::PADDING`] bytes more are needed.
+    ///
+    /// # Errors
+    /// The reason why it is to be dropped.
+    pub fn handle_packet(
+        &mut self,
+        id: PeerId,
+        buffer: &mut [u8],
+        len: usize,
+        now: Instant,
+    ) -> Result<Outgoing, DropReason> {
+        let class = buffer.get(DATA_HEADER_LEN..).map(ecn::outer_class).unwrap_or_default();
+        let (mut context, peers) = self.split()?;
+        let peer = peers.get_mut(id).ok_or(DropReason::NoPeer)?;
+        let sealed = peer.handle_packet(&mut context, buffer, len, now)?;
+        let endpoint = peer.endpoint().ok_or(DropReason::NoEndpoint)?;
+        self.note(id, now);
+        Ok(sealed.map_or(Outgoing::Staged, |len| {
+            Outgoing::Transmit(Transmit { peer: Some(id), endpoint, len, class })
+        }))
+    }
+
+    /// Takes a datagram that came in from `from` with the traffic class `class`. Data is decrypted in place.
+    ///
+    /// # Errors
+    /// The reason why it is to be dropped.
+    pub fn handle_datagram(
+        &mut self,
+        from: Endpoint,
+        class: u8,
+        datagram: &mut [u8],
+        now: Instant,
+    ) -> Result<Incoming, DropReason> {
+        match Message::parse(datagram).ok_or(DropReason::NoMessage)? {
+            Message::Data(header) => {
+                let id = self.indices.peer(header.receiver).ok_or(DropReason::UnknownIndex)?;
+                let (mut context, peers) = self.split()?;
+                let peer = peers.get_mut(id).ok_or(DropReason::UnknownIndex)?;
+                let received = peer.handle_data(&mut context, from, header, datagram, now);
+                self.note(id, now);
+                match received? {
+                    Received::Keepalive => Ok(Incoming::Keepalive(id)),
+                    Received::Packet(len) => {
+                        let packet = datagram.get_mut(DATA_HEADER_LEN..).ok_or(DropReason::NoPacket)?;
+                        ecn::merge(class, packet)?;
+                        Ok(Incoming::Packet { peer: id, len })
+                    }
+                }
+            }
+            Message::CookieReply(reply) => {
+                let id = self.indices.peer(reply.receiver).ok_or(DropReason::UnknownIndex)?;
+                let peer = self.peers.get_mut(id).ok_or(DropReason::UnknownIndex)?;
+                peer.handle_cookie_reply(&reply, now)?;
+                Ok(Incoming::Cookie(id))
+            }
+            Message::Initiation(message) => {
+                let own = self.own.as_ref().ok_or(DropReason::NoKey)?;
+                let handshake = Handshake::Initiation(message);
+                let random = self.random.as_mut();
+                self.admission.handle(from, &message, handshake, &own.mac_keys, random, now)?;
+                Ok(Incoming::Queued)
+            }
+            Message::Response(message) => {
+                let own = self.own.as_ref().ok_or(DropReason::NoKey)?;
+                let handshake = Handshake::Response(message);
+                let random = self.random.as_mut();
+                self.admission.handle(from, &message, handshake, &own.mac_keys, random, now)?;
+                Ok(Incoming::Queued)
+            }
+        }
+    }
+
+    /// Handshake messages that wait for [`Self::handle_queued`].
+    pub fn queued(&self) -> usize {
+        self.admission.waiting()
+    }
+
+    /// Works on one handshake message: the curve work, some 100 µs. To be called a few times a turn, after the data.
+    /// `None` if none waits; else whose it was, or why it is dropped.
+    pub fn handle_queued(&mut self, now: Instant) -> Option<Result<PeerId, DropReason>> {
+        let (from, handshake) = self.admission.poll_handshake()?;
+        let handled = self.handle_handshake(from, &handshake, now);
+        if let Ok(id) = handled {
+            self.note(id, now);
+        }
+        Some(handled)
+    }
+
+    fn handle_handshake(
+        &mut self,
+        from: Endpoint,
+        handshake: &Handshake,
+        now: Instant,
+    ) -> Result<PeerId, DropReason> {
+        let (mut context, peers) = self.split()?;
+        match handshake {
+            Handshake::Initiation(message) => {
+                let ephemeral = random::bytes(context.random).into();
+                let responder = Responder::new(context.identity, context.secrets, ephemeral, &message.noise)?;
+                let id = peers.by_key(&responder.peer).ok_or(DropReason::UnknownPeer)?;
+                let peer = peers.get_mut(id).ok_or(DropReason::UnknownPeer)?;
+                peer.handle_initiation(&mut context, from, message, responder, now)?;
+                Ok(id)
+            }
+            Handshake::Response(message) => {
+                let id = context.indices.peer(message.receiver).ok_or(DropReason::UnknownIndex)?;
+                let peer = peers.get_mut(id).ok_or(DropReason::UnknownIndex)?;
+                peer.handle_response(&mut context, from, message, now)?;
+                Ok(id)
+            }
+        }
+    }
+
+    /// Writes the next datagram that is due into `out`, which should hold the largest packet and
+    /// [`super::message::DATA_OVERHEAD`] bytes more. `unix` is the wall clock's time since 1970. To be called until
+    /// it gives `None`.
+    pub fn poll_transmit(&mut self, now: Instant, unix: Duration, out: &mut [u8]) -> Option<Transmit> {
+        if let Some((endpoint, reply)) = self.admission.poll_reply() {
+            *out.first_chunk_mut()? = reply.to_bytes();
+            return Some(Transmit { peer: None, endpoint, len: COOKIE_REPLY_LEN, class: 0 });
+        }
+        while let Some(id) = self.outgoing.pop_front() {
+            let transmit = self.poll_peer(id, now, unix, out);
+            self.note(id, now);
+            if transmit.is_some() {
+                return transmit;
+            }
+        }
+        None
+    }
+
+    fn poll_peer(&mut self, id: PeerId, now: Instant, unix: Duration, out: &mut [u8]) -> Option<Transmit> {
+        let (mut context, peers) = self.split().ok()?;
+        let peer = peers.get_mut(id)?;
+        peer.is_in_outgoing = false;
+        let (len, class) = peer.poll_transmit(&mut context, now, unix, out)?;
+        Some(Transmit { peer: Some(id), endpoint: peer.endpoint()?, len, class })
+    }
+
+    /// What happened since the last call; to be called until it gives `None`.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        while let Some(id) = self.news.front().copied() {
+            let peer = self.peers.get_mut(id);
+            if let Some(event) = peer.and_then(Peer::poll_event) {
+                return Some(event);
+            }
+            self.news.pop_front();
+            if let Some(peer) = self.peers.get_mut(id) {
+                peer.is_in_news = false;
+            }
+        }
+        None
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called next, if ever.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.due.peek().map(|Reverse((due, _))| *due)
+    }
+
+    /// To be called at or after [`Self::poll_timeout`].
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while self.poll_timeout().is_some_and(|due| due <= now)
+            && let Some(Reverse((due, id))) = self.due.pop()
+        {
+            let Some(peer) = self.peers.get_mut(id).filter(|peer| peer.scheduled == Some(due)) else {
+                continue;
+            };
+            peer.scheduled = None;
+            if peer.is_due(now) {
+                peer.handle_timeout(&mut self.indices, now);
+            }
+            self.note(id, now);
+        }
+    }
+
+    /// Puts a peer into the lists that it belongs into.
+    fn note(&mut self, id: PeerId, now: Instant) {
+        let Some(peer) = self.peers.get_mut(id) else { return };
+        if !peer.is_in_outgoing && peer.has_outgoing(now) {
+            peer.is_in_outgoing = true;
+            self.outgoing.push_back(id);
+        }
+        if !peer.is_in_news && peer.has_news() {
+            peer.is_in_news = true;
+            self.news.push_back(id);
+        }
+        if let Some(due) = peer.poll_timeout()
+            && peer.scheduled.is_none_or(|scheduled| due < scheduled)
+        {
+            peer.scheduled = Some(due);
+            self.due.push(Reverse((due, id)));
+        }
+    }
+
+    /// Our parts, apart from each other.
+    fn split(&mut self) -> Result<(Context<'_>, &mut PeerTable), DropReason> {
+        let own = self.own.as_ref().ok_or(DropReason::NoKey)?;
+        let context = Context {
+            identity: &own.identity,
+            secrets: &self.secrets,
+            random: self.random.as_mut(),
+            indices: &mut self.indices,
+            stamper: &mut self.stamper,
+            mtu: self.mtu,
+        };
+        Ok((context, &mut self.peers))
+    }
+}
+
+#[cfg(test)]
+impl Interface {
+    pub(super) fn peer_mut(&mut self, id: PeerId) -> &mut Peer {
+        self.peers.get_mut(id).unwrap()
+    }
+
+    pub(super) fn indices(&self) -> usize {
+        self.indices.len()
+    }
+}

@@ -1,0 +1,272 @@
+//! The three kinds of keys, as `wg` prints and reads them: 32 bytes, in base64 44 characters.
+//!
+//! Secret ones are overwritten when dropped and say nothing in `Debug`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use base64ct::{Base64, Encoding};
+use subtle::ConstantTimeEq;
+use x25519_dalek::StaticSecret;
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use super::random::Random;
+
+/// Bytes of every key.
+pub const KEY_LEN: usize = 32;
+/// Characters of every key in base64.
+pub const KEY_TEXT_LEN: usize = 44;
+
+/// A text that is no key. It never repeats the text, which may be most of a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// Not 44 characters long.
+    #[error(
+        "a key has {KEY_TEXT_LEN} characters, this text has {0}; expected the output of 'wg genkey', 'wg pubkey' or 'wg genpsk'"
+    )]
+    Length(usize),
+    /// Not base64 with one `=` at its end.
+    #[error(
+        "the text is no base64 key; expected {KEY_TEXT_LEN} characters A-Z a-z 0-9 + / with one = at the end"
+    )]
+    Encoding,
+}
+
+fn decode(text: &str) -> Result<Zeroizing<[u8; KEY_LEN]>, KeyError> {
+    if text.len() != KEY_TEXT_LEN {
+        return Err(KeyError::Length(text.chars().count()));
+    }
+    let mut bytes = Zeroizing::new([0; KEY_LEN]);
+    match Base64::decode(text, bytes.as_mut()) {
+        Ok(decoded) if decoded.len() == KEY_LEN => Ok(bytes),
+        _ => Err(KeyError::Encoding),
+    }
+}
+
+fn encode(bytes: &[u8; KEY_LEN]) -> Zeroizing<String> {
+    let mut text = [0; KEY_TEXT_LEN];
+    let encoded = Base64::encode(bytes, &mut text).map(str::to_owned).unwrap_or_default();
+    text.zeroize();
+    Zeroizing::new(encoded)
+}
+
+/// Who a peer is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PublicKey([u8; KEY_LEN]);
+
+impl PublicKey {
+    /// The key with these bytes. Any 32 bytes are one; those of low order agree on no secret with anyone.
+    pub const fn from_bytes(bytes: [u8; KEY_LEN]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes, as on the wire.
+    pub const fn as_bytes(&self) -> &[u8; KEY_LEN] {
+        &self.0
+    }
+}
+
+impl fmt::Display for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&encode(&self.0))
+    }
+}
+
+/// Prints the first ten characters, enough to tell peers apart in a log.
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = encode(&self.0);
+        write!(f, "PublicKey({}…)", text.get(..10).unwrap_or_default())
+    }
+}
+
+impl FromStr for PublicKey {
+    type Err = KeyError;
+
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        decode(text).map(|bytes| Self(*bytes))
+    }
+}
+
+/// Our own secret: an X25519 scalar, clamped.
+#[derive(Clone)]
+pub struct PrivateKey(StaticSecret);
+
+impl PrivateKey {
+    /// The key with these bytes, clamped as `wg` clamps them.
+    pub fn from_bytes(bytes: &[u8; KEY_LEN]) -> Self {
+        let mut clamped = Zeroizing::new(*bytes);
+        let [first, .., last] = &mut *clamped;
+        *first &= 248;
+        *last = *last & 127 | 64;
+        Self(StaticSecret::from(*clamped))
+    }
+
+    /// A new key out of `random`.
+    pub fn generate(random: &mut dyn Random) -> Self {
+        let mut bytes = Zeroizing::new([0; KEY_LEN]);
+        random.fill(bytes.as_mut());
+        Self::from_bytes(&bytes)
+    }
+
+    /// The public key that belongs to it.
+    pub fn public_key(&self) -> PublicKey {
+        PublicKey(x25519_dalek::PublicKey::from(&self.0).to_bytes())
+    }
+
+    /// Its bytes.
+    pub fn as_bytes(&self) -> &[u8; KEY_LEN] {
+        self.0.as_bytes()
+    }
+
+    /// The key in base64, as `wg genkey` prints it; overwritten when dropped.
+    pub fn to_base64(&self) -> Zeroizing<String> {
+        encode(self.as_bytes())
+    }
+
+    /// The secret that both owners agree on; `None` if `public` is a point of low order, where the "secret" would
+    /// be the same whatever our key is.
+    pub(super) fn agree(&self, public: &PublicKey) -> Option<SharedSecret> {
+        let shared = self.0.diffie_hellman(&x25519_dalek::PublicKey::from(public.0));
+        shared.was_contributory().then(|| SharedSecret(shared.to_bytes()))
+    }
+}
+
+impl PartialEq for PrivateKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_bytes().ct_eq(other.as_bytes()).into()
+    }
+}
+
+impl Eq for PrivateKey {}
+
+impl fmt::Debug for PrivateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PrivateKey(…)")
+    }
+}
+
+impl FromStr for PrivateKey {
+    type Err = KeyError;
+
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        decode(text).map(|bytes| Self::from_bytes(&bytes))
+    }
+}
+
+/// A symmetric key that two peers share besides their key pairs. All zeroes is what WireGuard uses for none.
+#[derive(Clone, Default, Zeroize, ZeroizeOnDrop)]
+pub struct PresharedKey([u8; KEY_LEN]);
+
+impl PresharedKey {
+    /// The key with these bytes.
+    pub const fn from_bytes(bytes: [u8; KEY_LEN]) -> Self {
+        Self(bytes)
+    }
+
+    /// A new key out of `random`.
+    pub fn generate(random: &mut dyn Random) -> Self {
+        let mut key = Self::default();
+        random.fill(&mut key.0);
+        key
+    }
+
+    /// Its bytes.
+    pub const fn as_bytes(&self) -> &[u8; KEY_LEN] {
+        &self.0
+    }
+
+    /// Whether it is all zeroes, that is, no key.
+    pub fn is_none(&self) -> bool {
+        self.0.ct_eq(&[0; KEY_LEN]).into()
+    }
+
+    /// The key in base64, as `wg genpsk` prints it; overwritten when dropped.
+    pub fn to_base64(&self) -> Zeroizing<String> {
+        encode(&self.0)
+    }
+}
+
+impl PartialEq for PresharedKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Eq for PresharedKey {}
+
+impl fmt::Debug for PresharedKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_none() { "PresharedKey(none)" } else { "PresharedKey(…)" })
+    }
+}
+
+impl FromStr for PresharedKey {
+    type Err = KeyError;
+
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        decode(text).map(|bytes| Self(*bytes))
+    }
+}
+
+/// What an X25519 agreement gave.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub(super) struct SharedSecret([u8; KEY_LEN]);
+
+impl SharedSecret {
+    pub(super) const fn as_bytes(&self) -> &[u8; KEY_LEN] {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    // RFC 7748, section 6.1
+    const ALICE: &str = "dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo=";
+    const ALICE_PUBLIC: &str = "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=";
+
+    #[test]
+    fn the_public_key_is_the_one_of_rfc_7748() {
+        let private: PrivateKey = ALICE.parse().unwrap();
+        assert_eq!(private.public_key().to_string(), ALICE_PUBLIC);
+    }
+
+    #[test]
+    fn wrong_texts_are_refused_without_being_repeated() {
+        assert_eq!("".parse::<PublicKey>(), Err(KeyError::Length(0)));
+        assert_eq!(format!("{ALICE}=").parse::<PrivateKey>(), Err(KeyError::Length(45)));
+        for wrong in [
+            "dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCoA",
+            "dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCp=",
+            "dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LC==",
+            "dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25L-o=",
+        ] {
+            let error = wrong.parse::<PresharedKey>().unwrap_err();
+            assert_eq!(error, KeyError::Encoding, "{wrong}");
+            assert!(!error.to_string().contains("dwdt"));
+        }
+    }
+
+    #[test]
+    fn secrets_do_not_print() {
+        let private: PrivateKey = ALICE.parse().unwrap();
+        let preshared: PresharedKey = ALICE.parse().unwrap();
+        assert_eq!(format!("{private:?} {preshared:?}"), "PrivateKey(…) PresharedKey(…)");
+        assert_eq!(format!("{:?}", private.public_key()), "PublicKey(hSDwCYkwp1…)");
+    }
+
+    proptest! {
+        #[test]
+        fn a_key_survives_its_text(bytes: [u8; 32]) {
+            let public = PublicKey::from_bytes(bytes);
+            prop_assert_eq!(public.to_string().parse::<PublicKey>(), Ok(public));
+            let preshared = PresharedKey::from_bytes(bytes);
+            prop_assert_eq!(preshared.to_base64().parse::<PresharedKey>(), Ok(preshared));
+            let private = PrivateKey::from_bytes(&bytes);
+            prop_assert_eq!(private.to_base64().parse::<PrivateKey>(), Ok(private));
+        }
+    }
+}

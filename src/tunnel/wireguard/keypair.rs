@@ -1,0 +1,281 @@
+//! Sessions: the two keys of each, its counters, and which of a peer's three is used for what.
+
+use super::aead::Aead;
+use super::drop_reason::DropReason;
+use super::index::IndexTable;
+use super::message::{DATA_HEADER_LEN, DataHeader, TAG_LEN};
+use super::noise::SessionKeys;
+use super::replay::ReplayWindow;
+use super::{REJECT_AFTER_MESSAGES, REJECT_AFTER_TIME, REKEY_AFTER_MESSAGES, REKEY_AFTER_TIME};
+use crate::time::Instant;
+
+/// One session.
+pub(super) struct Keypair {
+    pub(super) local_index: u32,
+    remote_index: u32,
+    pub(super) created: Instant,
+    /// Whether we began the handshake, and so are the one to begin the next.
+    pub(super) is_initiator: bool,
+    send: Aead,
+    receive: Aead,
+    next_counter: u64,
+    window: ReplayWindow,
+    /// Cleared when our private key changed: what is under way may still arrive, but nothing new leaves.
+    may_send: bool,
+}
+
+impl Keypair {
+    pub(super) fn new(
+        keys: &SessionKeys,
+        local_index: u32,
+        remote_index: u32,
+        is_initiator: bool,
+        now: Instant,
+    ) -> Option<Box<Self>> {
+        Some(Box::new(Self {
+            local_index,
+            remote_index,
+            created: now,
+            is_initiator,
+            send: Aead::new(&keys.send)?,
+            receive: Aead::new(&keys.receive)?,
+            next_counter: 0,
+            window: ReplayWindow::new(),
+            may_send: true,
+        }))
+    }
+
+    /// Whether a packet may still leave with it.
+    pub(super) fn can_send(&self, now: Instant) -> bool {
+        self.may_send
+            && self.next_counter < REJECT_AFTER_MESSAGES
+            && now.since(self.created) < REJECT_AFTER_TIME
+    }
+
+    /// Whether, having sent with it, the next handshake is due. Only the initiator goes by time, so that not both
+    /// sides begin one.
+    pub(super) fn is_worn(&self, now: Instant) -> bool {
+        self.next_counter > REKEY_AFTER_MESSAGES
+            || self.is_initiator && now.since(self.created) >= REKEY_AFTER_TIME
+    }
+
+    /// Makes a data message in `buffer` out of the payload of `len` bytes (padding included) that lies behind the
+    /// room for the header; gives the message's length. `None`: the buffer is too small or the counter at its end.
+    pub(super) fn seal(&mut self, buffer: &mut [u8], len: usize) -> Option<usize> {
+        let counter = self.next_counter;
+        if counter >= REJECT_AFTER_MESSAGES {
+            return None;
+        }
+        let (header, rest) = buffer.split_first_chunk_mut::<DATA_HEADER_LEN>()?;
+        let (payload, rest) = rest.split_at_mut_checked(len)?;
+        let tag_room = rest.first_chunk_mut::<TAG_LEN>()?;
+        // counted before it is used: whatever happens, a nonce serves once
+        self.next_counter = counter + 1;
+        *header = DataHeader { receiver: self.remote_index, counter }.to_bytes();
+        *tag_room = self.send.seal(counter, &[], payload)?;
+        Some(DATA_HEADER_LEN + len + TAG_LEN)
+    }
+
+    /// Decrypts the data message in `datagram` in place and gives its payload, padding included.
+    pub(super) fn open<'d>(
+        &mut self,
+        counter: u64,
+        datagram: &'d mut [u8],
+        now: Instant,
+    ) -> Result<&'d mut [u8], DropReason> {
+        if counter >= REJECT_AFTER_MESSAGES || now.since(self.created) >= REJECT_AFTER_TIME {
+            return Err(DropReason::Expired);
+        }
+        if !self.window.is_fresh(counter) {
+            return Err(DropReason::Replay);
+        }
+        let sealed = datagram.get_mut(DATA_HEADER_LEN..).ok_or(DropReason::NoMessage)?;
+        let payload = self.receive.open(counter, &[], sealed).ok_or(DropReason::NotAuthentic)?;
+        if self.window.accept(counter) { Ok(payload) } else { Err(DropReason::Replay) }
+    }
+
+    #[cfg(test)]
+    pub(super) const fn set_next_counter(&mut self, counter: u64) {
+        self.next_counter = counter;
+    }
+}
+
+/// What a peer has: the session in use; the one before it, for what is still under way; and the one that we
+/// answered for but have not heard the peer use yet.
+#[derive(Default)]
+pub(super) struct Keypairs {
+    pub(super) current: Option<Box<Keypair>>,
+    previous: Option<Box<Keypair>>,
+    next: Option<Box<Keypair>>,
+}
+
+fn free(keypair: Option<Box<Keypair>>, indices: &mut IndexTable) {
+    if let Some(keypair) = keypair {
+        indices.free(keypair.local_index);
+    }
+}
+
+impl Keypairs {
+    /// The session with this index of ours, and whether it is the next one, not used by the peer so far.
+    pub(super) fn by_index(&mut self, index: u32) -> Option<(&mut Keypair, bool)> {
+        let of_index = |keypair: &&mut Box<Keypair>| keypair.local_index == index;
+        if let Some(keypair) = self.current.as_mut().filter(of_index) {
+            return Some((keypair, false));
+        }
+        if let Some(keypair) = self.previous.as_mut().filter(of_index) {
+            return Some((keypair, false));
+        }
+        self.next.as_mut().filter(of_index).map(|keypair| (keypair.as_mut(), true))
+    }
+
+    /// Our initiation was answered: the peer has the session, so it is used at once.
+    pub(super) fn install_initiated(&mut self, new: Box<Keypair>, indices: &mut IndexTable) {
+        let (current, next) = (self.current.replace(new), self.next.take());
+        let previous = if next.is_some() {
+            // the peer may be using that one already
+            free(current, indices);
+            next
+        } else {
+            current
+        };
+        free(std::mem::replace(&mut self.previous, previous), indices);
+    }
+
+    /// We answered: the session waits until the peer uses it.
+    pub(super) fn install_answered(&mut self, new: Box<Keypair>, indices: &mut IndexTable) {
+        free(self.previous.take(), indices);
+        free(self.next.replace(new), indices);
+    }
+
+    /// The peer used the next session: from now on it is the current one.
+    pub(super) fn confirm(&mut self, indices: &mut IndexTable) {
+        if let Some(next) = self.next.take() {
+            let current = self.current.replace(next);
+            free(std::mem::replace(&mut self.previous, current), indices);
+        }
+    }
+
+    /// Forgets all.
+    pub(super) fn clear(&mut self, indices: &mut IndexTable) {
+        let Self { current, previous, next } = std::mem::take(self);
+        for keypair in [current, previous, next] {
+            free(keypair, indices);
+        }
+    }
+
+    /// Lets nothing more leave with what there is.
+    pub(super) fn stop_sending(&mut self, indices: &mut IndexTable) {
+        free(self.next.take(), indices);
+        if let Some(current) = self.current.as_mut() {
+            current.may_send = false;
+        }
+    }
+
+    /// The current session, if a packet may leave with it.
+    pub(super) fn sending(&mut self, now: Instant) -> Option<&mut Keypair> {
+        self.current.as_deref_mut().filter(|keypair| keypair.can_send(now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use zeroize::Zeroizing;
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_boot(Duration::from_secs(1000 + seconds))
+    }
+
+    fn pair(local_index: u32, is_initiator: bool) -> Box<Keypair> {
+        let keys = SessionKeys { send: Zeroizing::new([1; 32]), receive: Zeroizing::new([1; 32]) };
+        Keypair::new(&keys, local_index, 9, is_initiator, at(0)).unwrap()
+    }
+
+    #[test]
+    fn fault_07_the_counter_stops_at_reject_after_messages() {
+        let mut keypair = pair(9, true);
+        keypair.set_next_counter(REJECT_AFTER_MESSAGES - 1);
+        let mut buffer = [0; 64];
+        assert!(keypair.can_send(at(0)));
+        assert_eq!(keypair.seal(&mut buffer, 16), Some(48));
+        assert!(!keypair.can_send(at(0)));
+        assert_eq!(keypair.seal(&mut buffer, 16), None);
+        assert_eq!(keypair.seal(&mut buffer, 16), None);
+
+        assert!(keypair.open(REJECT_AFTER_MESSAGES - 1, &mut { buffer }[..48], at(0)).is_ok());
+        // even an authentic message is refused past the limit
+        let mut beyond = [0; 64];
+        let tag = keypair.send.seal(REJECT_AFTER_MESSAGES, &[], &mut beyond[16..32]).unwrap();
+        beyond[32..48].copy_from_slice(&tag);
+        let refused = keypair.open(REJECT_AFTER_MESSAGES, &mut beyond[..48], at(0));
+        assert_eq!(refused, Err(DropReason::Expired));
+    }
+
+    #[test]
+    fn a_session_wears_and_ends_by_time_and_messages() {
+        let (mut initiated, answered) = (pair(1, true), pair(2, false));
+        assert!(!initiated.is_worn(at(119)) && initiated.is_worn(at(120)));
+        assert!(!answered.is_worn(at(179)));
+        assert!(initiated.can_send(at(179)) && !initiated.can_send(at(180)));
+        assert_eq!(initiated.open(0, &mut [0; 32], at(180)), Err(DropReason::Expired));
+        assert_eq!(initiated.open(0, &mut [0; 32], at(179)), Err(DropReason::NotAuthentic));
+        initiated.set_next_counter(REKEY_AFTER_MESSAGES);
+        assert!(!initiated.is_worn(at(0)));
+        initiated.set_next_counter(REKEY_AFTER_MESSAGES + 1);
+        assert!(initiated.is_worn(at(0)));
+    }
+
+    #[test]
+    fn a_forged_message_does_not_move_the_window() {
+        let mut keypair = pair(9, true);
+        let mut buffer = [0; 48];
+        assert_eq!(keypair.seal(&mut buffer, 16), Some(48));
+        assert_eq!(keypair.open(1 << 40, &mut buffer.clone(), at(0)), Err(DropReason::NotAuthentic));
+        assert!(keypair.open(0, &mut buffer.clone(), at(0)).is_ok());
+        assert_eq!(keypair.open(0, &mut buffer, at(0)), Err(DropReason::Replay));
+    }
+
+    #[test]
+    fn sessions_move_as_the_paper_says_and_free_their_indices() {
+        let mut indices = IndexTable::default();
+        let mut random = super::super::random::Seeded::new(1);
+        let mut new = |indices: &mut IndexTable, initiator| {
+            let id = super::super::index::PeerId { slot: 0, generation: 0 };
+            pair(indices.allocate(id, &mut random), initiator)
+        };
+        let mut keypairs = Keypairs::default();
+        let places = |keypairs: &Keypairs| {
+            [&keypairs.current, &keypairs.previous, &keypairs.next]
+                .map(|pair| pair.as_ref().map(|pair| pair.local_index))
+        };
+        let a = new(&mut indices, true);
+        let a_index = a.local_index;
+        keypairs.install_initiated(a, &mut indices);
+        assert_eq!(places(&keypairs), [Some(a_index), None, None]);
+
+        let b = new(&mut indices, false);
+        let b_index = b.local_index;
+        keypairs.install_answered(b, &mut indices);
+        assert_eq!(places(&keypairs), [Some(a_index), None, Some(b_index)]);
+        assert!(keypairs.by_index(b_index).unwrap().1);
+        keypairs.confirm(&mut indices);
+        assert_eq!(places(&keypairs), [Some(b_index), Some(a_index), None]);
+
+        let c = new(&mut indices, false);
+        let c_index = c.local_index;
+        keypairs.install_answered(c, &mut indices);
+        assert_eq!(places(&keypairs), [Some(b_index), None, Some(c_index)]);
+        let d = new(&mut indices, true);
+        let d_index = d.local_index;
+        keypairs.install_initiated(d, &mut indices);
+        assert_eq!(places(&keypairs), [Some(d_index), Some(c_index), None]);
+        assert_eq!(indices.len(), 2);
+
+        keypairs.stop_sending(&mut indices);
+        assert!(keypairs.sending(at(0)).is_none());
+        assert!(keypairs.by_index(d_index).is_some());
+        keypairs.clear(&mut indices);
+        assert_eq!(indices.len(), 0);
+    }
+}

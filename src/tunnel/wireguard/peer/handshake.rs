@@ -1,0 +1,157 @@
+//! A peer's handshakes, as initiator and as responder.
+
+use std::time::Duration;
+
+use super::super::INITIATION_INTERVAL;
+use super::super::drop_reason::DropReason;
+use super::super::endpoint::Endpoint;
+use super::super::index::IndexTable;
+use super::super::keypair::Keypair;
+use super::super::message::{CookieReply, INITIATION_LEN, Initiation, MAC_LEN, RESPONSE_LEN, Response};
+use super::super::noise::{Initiator, Responder};
+use super::super::random;
+use super::{Context, Peer};
+use crate::time::Instant;
+
+impl Peer {
+    /// Wants a handshake, for a reason that is not the retransmission of an initiation.
+    pub(super) fn request_initiation(&mut self, now: Instant) {
+        self.timers.begin_attempt(now);
+        if self.timers.may_initiate(now) {
+            self.outbox.initiation = true;
+        } else {
+            self.timers.postpone_initiation(now);
+        }
+    }
+
+    /// Writes an initiation, if one is wanted and the last handshake message is old enough.
+    pub(super) fn poll_initiation(
+        &mut self,
+        context: &mut Context<'_>,
+        now: Instant,
+        unix: Duration,
+        out: &mut [u8],
+    ) -> Option<usize> {
+        if !std::mem::take(&mut self.outbox.initiation) {
+            return None;
+        }
+        if !self.timers.may_initiate(now) {
+            self.timers.postpone_initiation(now);
+            return None;
+        }
+        let stamp = context.stamper.stamp(unix);
+        let ephemeral = random::bytes(context.random).into();
+        let started = Initiator::new(context.identity, context.secrets, &self.public, ephemeral, &stamp);
+        let (initiator, noise) = started.ok()?;
+        self.forget_initiation(context.indices);
+        let sender = context.indices.allocate(self.id, context.random);
+        self.initiator = Some((Box::new(initiator), sender));
+        let mut message = Initiation { sender, noise, mac1: [0; MAC_LEN], mac2: [0; MAC_LEN] };
+        self.cookies.sign(&self.mac_keys, &mut message, now);
+
+        self.draw_jitter(context.random);
+        self.timers.handle_any_sent(self.persistent, now);
+        self.timers.handle_initiation_sent(now);
+        self.transfer.sent += INITIATION_LEN as u64;
+        *out.first_chunk_mut()? = message.to_bytes();
+        Some(INITIATION_LEN)
+    }
+
+    /// Takes an initiation that proved to be this peer's, and prepares the response.
+    pub(in super::super) fn handle_initiation(
+        &mut self,
+        context: &mut Context<'_>,
+        from: Endpoint,
+        initiation: &Initiation,
+        responder: Responder,
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        if self.newest_stamp.is_some_and(|newest| responder.stamp <= newest) {
+            return Err(DropReason::OldInitiation);
+        }
+        if self.last_initiation.is_some_and(|last| now.since(last) < INITIATION_INTERVAL) {
+            return Err(DropReason::InitiationFlood);
+        }
+        self.newest_stamp = Some(responder.stamp);
+        self.last_initiation = Some(now);
+        self.handle_heard(from);
+        self.transfer.received += INITIATION_LEN as u64;
+        self.timers.handle_any_received(self.persistent, now);
+
+        let (noise, keys) = responder.finish(&self.preshared)?;
+        let sender = context.indices.allocate(self.id, context.random);
+        let Some(keypair) = Keypair::new(&keys, sender, initiation.sender, false, now) else {
+            context.indices.free(sender);
+            return Err(DropReason::Handshake);
+        };
+        self.keypairs.install_answered(keypair, context.indices);
+        let receiver = initiation.sender;
+        let mut message = Response { sender, receiver, noise, mac1: [0; MAC_LEN], mac2: [0; MAC_LEN] };
+        self.cookies.sign(&self.mac_keys, &mut message, now);
+        self.outbox.response = Some(Box::new(message));
+
+        self.draw_jitter(context.random);
+        self.timers.handle_session_derived(now);
+        self.timers.handle_any_sent(self.persistent, now);
+        self.timers.last_sent = Some(now);
+        Ok(())
+    }
+
+    /// Writes the response, if there is one to send.
+    pub(super) fn poll_response(&mut self, out: &mut [u8]) -> Option<usize> {
+        let message = self.outbox.response.take()?;
+        *out.first_chunk_mut()? = message.to_bytes();
+        self.transfer.sent += RESPONSE_LEN as u64;
+        Some(RESPONSE_LEN)
+    }
+
+    /// Takes the response to our initiation.
+    pub(in super::super) fn handle_response(
+        &mut self,
+        context: &mut Context<'_>,
+        from: Endpoint,
+        response: &Response,
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        let Some((initiator, index)) =
+            self.initiator.as_mut().filter(|(_, index)| *index == response.receiver)
+        else {
+            return Err(DropReason::Handshake);
+        };
+        let keys = initiator.finish(&self.preshared, &response.noise)?;
+        let keypair = Keypair::new(&keys, *index, response.sender, true, now).ok_or(DropReason::Handshake)?;
+        // its index lives on in the session
+        self.initiator = None;
+        self.keypairs.install_initiated(keypair, context.indices);
+        self.handle_heard(from);
+        self.transfer.received += RESPONSE_LEN as u64;
+        self.timers.handle_session_derived(now);
+        self.handle_handshake_complete(context.indices, now);
+        // only our first packet tells the peer that it may use the session
+        self.outbox.keepalive = true;
+        self.timers.handle_any_received(self.persistent, now);
+        Ok(())
+    }
+
+    /// Both sides have the new session.
+    pub(super) fn handle_handshake_complete(&mut self, indices: &mut IndexTable, now: Instant) {
+        self.forget_initiation(indices);
+        self.outbox.initiation = false;
+        self.timers.handle_handshake_complete();
+        self.last_handshake = Some(now);
+        self.news.completed = true;
+    }
+
+    /// Takes a cookie: the next handshake message carries a mac2. It says nothing about where the peer is.
+    pub(in super::super) fn handle_cookie_reply(
+        &mut self,
+        reply: &CookieReply,
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        if !self.cookies.handle_reply(&self.mac_keys, reply, now) {
+            return Err(DropReason::BadCookie);
+        }
+        self.transfer.received += super::super::message::COOKIE_REPLY_LEN as u64;
+        Ok(())
+    }
+}

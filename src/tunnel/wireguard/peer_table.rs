@@ -1,0 +1,77 @@
+//! The peers of an interface, by id and by public key.
+
+use std::collections::BTreeMap;
+
+use super::index::PeerId;
+use super::key::PublicKey;
+use super::peer::Peer;
+
+/// A place for a peer, and how many peers it had before.
+#[derive(Default)]
+struct Slot {
+    generation: u32,
+    peer: Option<Box<Peer>>,
+}
+
+/// All peers. The map is ordered, not hashed: strangers choose the keys that are looked up.
+#[derive(Default)]
+pub(super) struct PeerTable {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    by_key: BTreeMap<PublicKey, PeerId>,
+}
+
+impl PeerTable {
+    /// Adds the peer that `new` makes for an id.
+    pub(super) fn insert(&mut self, public: PublicKey, new: impl FnOnce(PeerId) -> Peer) -> Option<PeerId> {
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None => {
+                let slot = u32::try_from(self.slots.len()).ok()?;
+                self.slots.push(Slot::default());
+                slot
+            }
+        };
+        let place = self.slots.get_mut(slot as usize)?;
+        let id = PeerId { slot, generation: place.generation };
+        place.peer = Some(Box::new(new(id)));
+        self.by_key.insert(public, id);
+        Some(id)
+    }
+
+    /// Takes a peer out.
+    pub(super) fn remove(&mut self, id: PeerId) -> Option<Box<Peer>> {
+        let slot = self.slots.get_mut(id.slot as usize).filter(|slot| slot.generation == id.generation)?;
+        let peer = slot.peer.take()?;
+        self.by_key.remove(peer.public_key());
+        // a slot whose generations are used up is never used again
+        if let Some(generation) = slot.generation.checked_add(1) {
+            slot.generation = generation;
+            self.free.push(id.slot);
+        }
+        Some(peer)
+    }
+
+    pub(super) fn get(&self, id: PeerId) -> Option<&Peer> {
+        let slot = self.slots.get(id.slot as usize).filter(|slot| slot.generation == id.generation)?;
+        slot.peer.as_deref()
+    }
+
+    pub(super) fn get_mut(&mut self, id: PeerId) -> Option<&mut Peer> {
+        let slot = self.slots.get_mut(id.slot as usize).filter(|slot| slot.generation == id.generation)?;
+        slot.peer.as_deref_mut()
+    }
+
+    pub(super) fn by_key(&self, public: &PublicKey) -> Option<PeerId> {
+        self.by_key.get(public).copied()
+    }
+
+    /// All ids, in the order of the public keys.
+    pub(super) fn ids(&self) -> impl Iterator<Item = PeerId> {
+        self.by_key.values().copied()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Peer> {
+        self.slots.iter_mut().filter_map(|slot| slot.peer.as_deref_mut())
+    }
+}

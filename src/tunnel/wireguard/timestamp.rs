@@ -1,0 +1,86 @@
+//! TAI64N stamps: what keeps an old handshake initiation from being used again.
+
+use std::time::Duration;
+
+/// Bytes of a stamp.
+pub(super) const TIMESTAMP_LEN: usize = 12;
+
+/// TAI64's label of the UNIX epoch: 2^62, and the ten leap seconds of 1970.
+const UNIX_EPOCH: u64 = 0x4000_0000_0000_000a;
+/// Stamps are rounded down to this, so that they tell little about when we do what.
+const STEP_NANOS: u32 = 1 << 25;
+
+/// A point in time as initiations carry it; they compare as their bytes do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Timestamp([u8; TIMESTAMP_LEN]);
+
+impl Timestamp {
+    pub(super) const fn from_bytes(bytes: [u8; TIMESTAMP_LEN]) -> Self {
+        Self(bytes)
+    }
+
+    pub(super) const fn as_bytes(&self) -> &[u8; TIMESTAMP_LEN] {
+        &self.0
+    }
+
+    fn new(seconds: u64, nanos: u32) -> Self {
+        let mut bytes = [0; TIMESTAMP_LEN];
+        let (front, back) = bytes.split_at_mut(8);
+        front.copy_from_slice(&seconds.to_be_bytes());
+        back.copy_from_slice(&nanos.to_be_bytes());
+        Self(bytes)
+    }
+}
+
+/// Gives stamps that always grow, also when the wall clock is set back. One for all peers: a peer that is removed
+/// and added again still remembers our last one.
+#[derive(Debug, Default)]
+pub(super) struct Stamper {
+    /// The last one given: seconds since the epoch, and nanoseconds.
+    last: Option<(u64, u32)>,
+}
+
+impl Stamper {
+    /// A stamp for the time `unix` since 1970, or just above the last one if that is later.
+    pub(super) fn stamp(&mut self, unix: Duration) -> Timestamp {
+        let nanos = unix.subsec_nanos();
+        let wanted = (unix.as_secs(), nanos - nanos % STEP_NANOS);
+        let stamp = match self.last {
+            Some((seconds, 999_999_999)) if wanted <= (seconds, 999_999_999) => {
+                (seconds.saturating_add(1), 0)
+            }
+            Some((seconds, nanos)) if wanted <= (seconds, nanos) => (seconds, nanos + 1),
+            _ => wanted,
+        };
+        self.last = Some(stamp);
+        Timestamp::new(UNIX_EPOCH.saturating_add(stamp.0), stamp.1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_stamp_is_tai64n_with_coarse_nanoseconds() {
+        let stamp = Stamper::default().stamp(Duration::new(0x1234_5678, 999_999_999));
+        assert_eq!(stamp.as_bytes()[..8], (0x4000_0000_1234_5678_u64 + 10).to_be_bytes());
+        assert_eq!(stamp.as_bytes()[8..], (29_u32 << 25).to_be_bytes());
+    }
+
+    proptest! {
+        #[test]
+        fn stamps_grow_whatever_the_clock_does(times in prop::collection::vec((0_u64..3, 0_u32..1_000_000_000), 1..200)) {
+            let mut stamper = Stamper::default();
+            let stamps: Vec<_> = times.into_iter().map(|(s, n)| stamper.stamp(Duration::new(s, n))).collect();
+            prop_assert!(stamps.is_sorted_by(|a, b| a < b));
+        }
+    }
+
+    #[test]
+    fn a_full_second_carries() {
+        let mut stamper = Stamper { last: Some((5, 999_999_999)) };
+        assert_eq!(stamper.stamp(Duration::from_secs(1)), Timestamp::new(UNIX_EPOCH + 6, 0));
+    }
+}
