@@ -89,8 +89,8 @@ impl<P: Copy + Eq + Hash> AllowedIps<P> {
         if !self.v4.has_room() || !self.v6.has_room() {
             return None;
         }
-        let free = self.free;
-        let unused = if self.entry(free).is_some() { free } else { self.end() };
+        let end = u32::try_from(self.entries.len()).ok().filter(|&end| end != NONE)?;
+        let unused = if self.free == NONE { end } else { self.free };
         let value = match prefix.network() {
             IpAddr::V4(v4) => self.v4.entry(v4.to_bits(), prefix.length()),
             IpAddr::V6(v6) => self.v6.entry(v6.to_bits(), prefix.length()),
@@ -221,11 +221,6 @@ impl<P: Copy + Eq + Hash> AllowedIps<P> {
 
     fn entry_mut(&mut self, index: u32) -> Option<&mut Entry<P>> {
         self.entries.get_mut(index as usize)
-    }
-
-    /// The number of the entry that would be added next; the tries run out of room before it does not fit.
-    fn end(&self) -> u32 {
-        u32::try_from(self.entries.len()).unwrap_or(NONE)
     }
 }
 
