@@ -1,9 +1,9 @@
 //! The file of `wg-quick(8)`, as typed values and back.
 //!
-//! What `wg-quick` and `wg setconf` take is taken in the same meaning: keys and sections in any case and any order,
-//! `#` begins a comment wherever it stands, white space (CRLF too) hardly matters, lists may be spread over lines.
-//! What they take without a word although it says two things (a key given twice, two sections of one peer) is
-//! refused. `PrivateKeyFile` and `PresharedKeyFile` come on top. Nothing of a file is ever run.
+//! What `wg-quick` and `wg setconf` take is taken in the same meaning: keys and sections in any case and any
+//! order, `#` begins a comment wherever it stands, white space (CRLF too) hardly matters, lists may be spread
+//! over lines. What they take without a word although it says two things (a key given twice, two sections of one
+//! peer) is refused. `PrivateKeyFile` and `PresharedKeyFile` come on top. Nothing of a file is ever run.
 //!
 //! Nothing here opens a file: [`parse`] takes the text, and the path of a key is the caller's to read.
 

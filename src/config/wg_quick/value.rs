@@ -102,8 +102,8 @@ pub(super) fn mtu(text: &str) -> Result<Option<u32>, Fault> {
     decimal(text).filter(|mtu| MTU.contains(mtu)).map(Some).ok_or_else(|| wrong(Field::Mtu, text))
 }
 
-/// Nothing means the default, as it does to `wg-quick`, which hands any other text to `ip`: of its names, those that
-/// every machine has are known here.
+/// Nothing means the default, as it does to `wg-quick`, which hands any other text to `ip`: of its names, those
+/// that every machine has are known here.
 pub(super) fn table(text: &str) -> Result<Table, Fault> {
     let named = match text.to_ascii_lowercase().as_str() {
         "" | "auto" => return Ok(Table::Auto),
@@ -138,7 +138,8 @@ pub(super) fn persistent_keepalive(text: &str) -> Result<Option<NonZeroU16>, Fau
     seconds.map(NonZeroU16::new).ok_or_else(|| wrong(Field::PersistentKeepalive, text))
 }
 
-/// Where a peer is. `wg` needs the port, and takes an IPv6 address without brackets for one if a port is behind it.
+/// Where a peer is. `wg` needs the port, and takes an IPv6 address without brackets for one if a port is behind
+/// it.
 pub(super) fn endpoint(text: &str) -> Result<PeerAddress, Fault> {
     let field = Field::Endpoint;
     let compact = without_spaces(text);
