@@ -13,7 +13,8 @@
 //! [`logging`] writes lines without holding up the loop, [`control`] answers `wontun health`. All unsafe code
 //! is in [`sys`].
 //!
-//! Arrows point one way: [`tunnel`] and [`packet`] import none of [`io`], [`link`], [`sys`] and [`device`].
+//! Arrows point one way: [`tunnel`], [`routing`] and [`packet`] import none of [`io`], [`link`], [`sys`] and
+//! [`device`].
 #![deny(unsafe_code)]
 
 pub mod cli;
@@ -28,6 +29,7 @@ pub mod packet;
 pub mod peer;
 pub mod privileges;
 pub mod resolver;
+pub mod routing;
 pub mod sys;
 pub mod time;
 pub mod tunnel;

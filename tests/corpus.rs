@@ -1,9 +1,11 @@
 //! Replays what the fuzzers have found interesting, so that an ordinary test run covers it.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
 use std::fs;
 use std::path::Path;
 
+#[path = "../fuzz/bodies/config.rs"]
+mod config;
 #[path = "../fuzz/bodies/datagram.rs"]
 mod datagram;
 
@@ -15,6 +17,11 @@ fn replay(target: &str, run: fn(&[u8])) {
         count += 1;
     }
     assert!(count > 0, "{} is empty", folder.display());
+}
+
+#[test]
+fn config() {
+    replay("config", config::run);
 }
 
 #[test]

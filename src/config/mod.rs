@@ -5,6 +5,7 @@ mod cidr;
 mod environment;
 mod peer_address;
 mod tun_name;
+pub mod wg_quick;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;

@@ -1,0 +1,52 @@
+//! wg-quick's configuration: whatever a file has in it, it is answered, in one line and without its secrets, and
+//! what is understood survives being written and read again. Shared by the fuzzer and by the ordinary test that
+//! replays its corpus.
+
+use std::path::Path;
+
+use wontun::config::wg_quick::{Hooks, Warning, parse};
+
+/// More base64 characters in a row than any word of a message has, and fewer than half of a key has.
+const LONGEST_WORD: usize = 24;
+
+fn check_message(message: &str) {
+    assert!(message.starts_with("tun0.conf:"), "{message}");
+    assert!(!message.contains('\n'), "{message}");
+    let is_base64 = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/');
+    let longest = message.split(|c| !is_base64(c)).map(str::len).max();
+    assert!(longest <= Some(LONGEST_WORD), "may be a secret: {message}");
+}
+
+fn lines_grow(warnings: &[Warning]) -> bool {
+    warnings.is_sorted_by_key(|warning| warning.line)
+}
+
+/// Reads one file.
+///
+/// # Panics
+/// When the parser breaks one of its rules.
+pub(crate) fn run(text: &[u8]) {
+    let file = Path::new("tun0.conf");
+    let strict = parse(file, text, Hooks::Refuse);
+    let lenient = parse(file, text, Hooks::Ignore);
+    for result in [&strict, &lenient] {
+        match result {
+            Ok(parsed) => {
+                assert!(lines_grow(&parsed.warnings));
+                parsed.warnings.iter().for_each(|warning| check_message(&warning.to_string()));
+            }
+            Err(error) => {
+                assert!((1..=text.split(|&byte| byte == b'\n').count()).contains(&error.line));
+                check_message(&error.to_string());
+            }
+        }
+    }
+    if let Ok(strict) = &strict {
+        assert_eq!(lenient.as_ref(), Ok(strict), "without hooks there is nothing to ignore");
+    }
+    if let Ok(lenient) = lenient {
+        let printed = lenient.configuration.print();
+        let again = parse(file, printed.as_bytes(), Hooks::Refuse).expect("what was printed is read");
+        assert_eq!(again.configuration, lenient.configuration);
+    }
+}

@@ -1,0 +1,113 @@
+//! The file of `wg-quick(8)`, as typed values and back.
+//!
+//! What `wg-quick` and `wg setconf` take is taken in the same meaning: keys and sections in any case and any
+//! order, `#` begins a comment wherever it stands, white space (CRLF too) hardly matters, lists may be spread
+//! over lines. What they take without a word although it says two things (a key given twice, two sections of one
+//! peer) is refused. `PrivateKeyFile` and `PresharedKeyFile` come on top. Nothing of a file is ever run.
+//!
+//! Nothing here opens a file: [`parse`] takes the text, and the path of a key is the caller's to read.
+
+mod error;
+mod field;
+mod parser;
+mod print;
+mod value;
+
+use std::num::{NonZeroU16, NonZeroU32};
+use std::path::PathBuf;
+
+pub use crate::tunnel::wireguard::{KeyError, PresharedKey, PrivateKey, PublicKey};
+pub use error::{Fault, Notice, Warning, WgQuickError};
+pub use field::{Field, Section};
+pub use parser::parse;
+
+use super::{Cidr, PeerAddress};
+use crate::routing::Prefix;
+
+/// What happens to the keys that `wg-quick` would run as commands, and to `SaveConfig`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hooks {
+    /// They are an error.
+    #[default]
+    Refuse,
+    /// They are left out, with a warning each.
+    Ignore,
+}
+
+/// What a file gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parsed {
+    /// What it says.
+    pub configuration: WgQuick,
+    /// What the user should know of it, in the order of its lines.
+    pub warnings: Vec<Warning>,
+}
+
+/// A configuration. `Debug` shows no secret; [`Self::print`] does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WgQuick {
+    /// This side.
+    pub interface: Interface,
+    /// The other sides, each with a public key of its own, in the file's order: a prefix that two of them have is
+    /// the last one's.
+    pub peers: Vec<Peer>,
+}
+
+/// This side of the tunnel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Our secret.
+    pub private_key: KeySource<PrivateKey>,
+    /// UDP port to listen on; `None` (or 0 in the file) for any.
+    pub listen_port: Option<NonZeroU16>,
+    /// Mark of the outer packets; `None` (or `off` or 0 in the file) for none.
+    pub fwmark: Option<NonZeroU32>,
+    /// Addresses of the device, each once.
+    pub addresses: Vec<Cidr>,
+    /// MTU of the device in bytes, from 68, or 1280 with an IPv6 address; `None` for the default.
+    pub mtu: Option<u32>,
+    /// Where the routes go.
+    pub table: Table,
+    /// Name servers and search domains, as written.
+    pub dns: Vec<String>,
+}
+
+/// The other side of the tunnel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Who it is.
+    pub public_key: PublicKey,
+    /// What is shared with it besides.
+    pub preshared_key: Option<KeySource<PresharedKey>>,
+    /// What it may send from and gets sent to, each once.
+    pub allowed_ips: Vec<Prefix>,
+    /// Where it is, unless it is to make itself known.
+    pub endpoint: Option<PeerAddress>,
+    /// Seconds after which a silent link gets a keepalive; `None` (or `off` or 0 in the file) for never.
+    pub persistent_keepalive: Option<NonZeroU16>,
+}
+
+/// Where a secret is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeySource<K> {
+    /// In the configuration.
+    Inline(K),
+    /// In a file of its own, in base64, as `wg set` reads one. The path is as written: never empty, and what a
+    /// relative one starts from is the caller's choice.
+    File(PathBuf),
+}
+
+/// Which routing table the allowed IPs go to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Table {
+    /// The main one, and for default routes one of their own with rules.
+    #[default]
+    Auto,
+    /// None: no routes are set.
+    Off,
+    /// This one, without rules. 254 is the main table.
+    Number(NonZeroU32),
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,174 @@
+//! The values of single keys.
+
+use std::fmt::Write as _;
+use std::num::{NonZeroU16, NonZeroU32};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use zeroize::Zeroizing;
+
+use super::error::{Fault, hidden, shown};
+use super::field::Field;
+use super::{KeySource, Table};
+use crate::config::{Cidr, PeerAddress, PeerAddressError};
+use crate::routing::Prefix;
+use crate::tunnel::wireguard::PublicKey;
+
+/// The least that IPv4 needs (RFC 791), and the largest packet that a data message fits into a UDP datagram with.
+const MTU: std::ops::RangeInclusive<u32> = 68..=65_475;
+
+/// White space as `wg` and `wg-quick` see it.
+pub(super) const fn is_space(c: char) -> bool {
+    matches!(c, ' ' | '\t'..='\r')
+}
+
+/// As `wg` reads its own keys: white space anywhere is as good as none.
+pub(super) fn without_spaces(text: &str) -> Zeroizing<String> {
+    let mut compact = Zeroizing::new(String::with_capacity(text.len()));
+    compact.extend(text.chars().filter(|&c| !is_space(c)));
+    compact
+}
+
+fn wrong(field: Field, value: &str) -> Fault {
+    Fault::Value { field, found: shown(value), expected: field.expected().into() }
+}
+
+/// Decimal digits and nothing else: Rust's own parsers take a sign.
+fn decimal<N: FromStr>(text: &str) -> Option<N> {
+    text.parse().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// Decimal, or hexadecimal after `0x`.
+fn number(text: &str) -> Option<u32> {
+    match text.strip_prefix("0x") {
+        Some(digits) if digits.bytes().all(|b| b.is_ascii_hexdigit()) => u32::from_str_radix(digits, 16).ok(),
+        Some(_) => None,
+        None => decimal(text),
+    }
+}
+
+fn is_off(text: &str) -> bool {
+    text.eq_ignore_ascii_case("off")
+}
+
+/// A secret of this kind; the value is in no message.
+pub(super) fn secret<K: FromStr>(field: Field, text: &str) -> Result<KeySource<K>, Fault> {
+    let compact = without_spaces(text);
+    compact.parse().map(KeySource::Inline).map_err(|_| Fault::Value {
+        field,
+        found: hidden(&compact),
+        expected: field.expected().into(),
+    })
+}
+
+/// The path of a secret. A key in its place would end in the message that there is no such file.
+pub(super) fn secret_file<K>(field: Field, text: &str) -> Result<KeySource<K>, Fault> {
+    let found = if text.is_empty() {
+        "nothing"
+    } else if without_spaces(text).parse::<PublicKey>().is_ok() {
+        "the key itself"
+    } else {
+        return Ok(KeySource::File(PathBuf::from(text)));
+    };
+    Err(Fault::Value { field, found: found.to_owned(), expected: field.expected().into() })
+}
+
+/// Not shown if wrong: what is pasted there by mistake may be the other half of the pair.
+pub(super) fn public_key(text: &str) -> Result<PublicKey, Fault> {
+    let field = Field::PublicKey;
+    let compact = without_spaces(text);
+    compact.parse().map_err(|_| Fault::Value {
+        field,
+        found: hidden(&compact),
+        expected: field.expected().into(),
+    })
+}
+
+pub(super) fn listen_port(text: &str) -> Result<Option<NonZeroU16>, Fault> {
+    decimal(&without_spaces(text)).map(NonZeroU16::new).ok_or_else(|| wrong(Field::ListenPort, text))
+}
+
+pub(super) fn fwmark(text: &str) -> Result<Option<NonZeroU32>, Fault> {
+    let compact = without_spaces(text);
+    let mark = if is_off(&compact) { Some(0) } else { number(&compact) };
+    mark.map(NonZeroU32::new).ok_or_else(|| wrong(Field::FwMark, text))
+}
+
+/// Nothing means the default, as it does to `wg-quick`.
+pub(super) fn mtu(text: &str) -> Result<Option<u32>, Fault> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    decimal(text).filter(|mtu| MTU.contains(mtu)).map(Some).ok_or_else(|| wrong(Field::Mtu, text))
+}
+
+/// Nothing means the default, as it does to `wg-quick`, which hands any other text to `ip`: of its names, those
+/// that every machine has are known here.
+pub(super) fn table(text: &str) -> Result<Table, Fault> {
+    let named = match text.to_ascii_lowercase().as_str() {
+        "" | "auto" => return Ok(Table::Auto),
+        "off" => return Ok(Table::Off),
+        "default" => Some(253),
+        "main" => Some(254),
+        "local" => Some(255),
+        other => number(other),
+    };
+    named.and_then(NonZeroU32::new).map(Table::Number).ok_or_else(|| wrong(Field::Table, text))
+}
+
+/// The items of a list as `wg-quick` splits it: by commas, white space or both.
+pub(super) fn items(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c| c == ',' || is_space(c)).filter(|item| !item.is_empty())
+}
+
+pub(super) fn address(item: &str) -> Result<Cidr, Fault> {
+    item.parse().map_err(|_| wrong(Field::Address, item))
+}
+
+/// A network as it is written, perhaps with host bits, and as it is.
+pub(super) fn allowed_ip(item: &str) -> Result<(Cidr, Prefix), Fault> {
+    let given: Option<Cidr> = item.parse().ok();
+    let both = given.and_then(|cidr| Some((cidr, Prefix::new(cidr.address(), cidr.prefix())?)));
+    both.ok_or_else(|| wrong(Field::AllowedIps, item))
+}
+
+pub(super) fn persistent_keepalive(text: &str) -> Result<Option<NonZeroU16>, Fault> {
+    let compact = without_spaces(text);
+    let seconds = if is_off(&compact) { Some(0) } else { decimal(&compact) };
+    seconds.map(NonZeroU16::new).ok_or_else(|| wrong(Field::PersistentKeepalive, text))
+}
+
+/// Where a peer is. `wg` needs the port, and takes an IPv6 address without brackets for one if a port is behind
+/// it.
+pub(super) fn endpoint(text: &str) -> Result<PeerAddress, Fault> {
+    let field = Field::Endpoint;
+    let compact = without_spaces(text);
+    let (host, port) = compact.rsplit_once(':').ok_or_else(|| wrong(field, text))?;
+    let bracketed = host.starts_with('[') && host.ends_with(']');
+    let bare_v6 = host.parse::<std::net::Ipv6Addr>().is_ok();
+    if decimal::<u16>(port).is_none() || (host.contains(':') && !bracketed && !bare_v6) {
+        return Err(wrong(field, text));
+    }
+    let mut address = String::with_capacity(compact.len() + 2);
+    let (open, close) = if bare_v6 { ("[", "]") } else { ("", "") };
+    let _ = write!(address, "{open}{host}{close}:{port}");
+    address.parse().map_err(|error| {
+        let expected = match error {
+            PeerAddressError::NoScope(ip) => {
+                format!("the interface of a link-local address too, such as [{ip}%eth0]:{port}").into()
+            }
+            PeerAddressError::NoHost(_) => "the address of one host".into(),
+            PeerAddressError::Host(_) | PeerAddressError::Port(_) => field.expected().into(),
+        };
+        Fault::Value { field, found: shown(text), expected }
+    })
+}
+
+/// Whether the file is to be overwritten.
+pub(super) fn save_config(text: &str) -> Result<bool, Fault> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(wrong(Field::SaveConfig, text)),
+    }
+}

@@ -1,0 +1,80 @@
+//! A network: the leading bits that its addresses share.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// A network's address and the length of its prefix; the host's bits are zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Prefix {
+    network: IpAddr,
+    length: u8,
+}
+
+impl Prefix {
+    /// The network of `length` bits that `address` lies in; `None` if the address has fewer bits.
+    pub const fn new(address: IpAddr, length: u8) -> Option<Self> {
+        let bits = if address.is_ipv4() { 32 } else { 128 };
+        if length <= bits { Some(Self::of(address, length)) } else { None }
+    }
+
+    /// As [`Self::new`], where `length` is known to fit.
+    pub(super) const fn of(address: IpAddr, length: u8) -> Self {
+        let network = match address {
+            IpAddr::V4(v4) => {
+                IpAddr::V4(Ipv4Addr::from_bits(v4.to_bits() & !u32::MAX.unbounded_shr(length as u32)))
+            }
+            IpAddr::V6(v6) => {
+                IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::MAX.unbounded_shr(length as u32)))
+            }
+        };
+        Self { network, length }
+    }
+
+    /// The network's first address.
+    pub const fn network(self) -> IpAddr {
+        self.network
+    }
+
+    /// Bits that its addresses share.
+    pub const fn length(self) -> u8 {
+        self.length
+    }
+
+    /// Whether `address` lies in this network. An IPv4-mapped IPv6 address is an IPv6 address here.
+    pub fn contains(self, address: IpAddr) -> bool {
+        Self::new(address, self.length) == Some(self)
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.network, self.length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prefix(address: &str, length: u8) -> Option<String> {
+        Prefix::new(address.parse().unwrap(), length).map(|prefix| prefix.to_string())
+    }
+
+    #[test]
+    fn the_hosts_bits_are_cleared() {
+        assert_eq!(prefix("10.1.2.3", 8).unwrap(), "10.0.0.0/8");
+        assert_eq!(prefix("10.1.2.3", 0).unwrap(), "0.0.0.0/0");
+        assert_eq!(prefix("10.1.2.3", 32).unwrap(), "10.1.2.3/32");
+        assert_eq!(prefix("fd00::ffff", 127).unwrap(), "fd00::fffe/127");
+        assert_eq!(prefix("fd00::ffff", 0).unwrap(), "::/0");
+        assert_eq!(prefix("10.1.2.3", 33), None);
+        assert_eq!(prefix("fd00::1", 129), None);
+    }
+
+    #[test]
+    fn families_do_not_mix() {
+        let all_v4 = Prefix::new(Ipv4Addr::UNSPECIFIED.into(), 0).unwrap();
+        assert!(all_v4.contains("192.0.2.1".parse().unwrap()));
+        assert!(!all_v4.contains("::ffff:192.0.2.1".parse().unwrap()));
+    }
+}
