@@ -8,12 +8,12 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::drop_reason::DropReason;
 use super::endpoint::Endpoint;
 use super::mac::{self, CookieSecret, MacKeys, Macs};
 use super::message::{CookieReply, Initiation, Response};
 use super::random::Random;
 use super::rate_limit::RateLimiter;
+use crate::counters::DropReason;
 use crate::time::Instant;
 
 /// Handshake messages that may wait.
@@ -82,7 +82,7 @@ impl Admission {
             let cookie = self.cookies.cookie(&from, random, now);
             if !message.has_valid_mac2(&cookie) {
                 if self.replies.len() >= MAX_REPLIES {
-                    return Err(DropReason::QueueFull);
+                    return Err(DropReason::HandshakeQueueFull);
                 }
                 self.replies
                     .extend(mac::cookie_reply(keys, message, cookie, random).map(|reply| (from, reply)));
@@ -93,7 +93,7 @@ impl Admission {
             }
         }
         if self.queue.len() >= MAX_QUEUED {
-            return Err(DropReason::QueueFull);
+            return Err(DropReason::HandshakeQueueFull);
         }
         self.queue.push_back((from, handshake));
         Ok(())

@@ -1,6 +1,6 @@
 //! Congestion marks cross the tunnel: copied from the packet to its datagram, and merged back (RFC 6040).
 
-use super::drop_reason::DropReason;
+use crate::counters::DropReason;
 
 /// The traffic class of handshake messages: DSCP AF41, as the kernel's.
 pub const HANDSHAKE_CLASS: u8 = 0x88;

@@ -9,7 +9,6 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
 use super::admission::{Admission, Handshake};
-use super::drop_reason::DropReason;
 use super::ecn;
 use super::endpoint::Endpoint;
 use super::index::{IndexTable, PeerId};
@@ -21,6 +20,7 @@ use super::peer::{Context, Peer, Received};
 use super::peer_table::PeerTable;
 use super::random::{self, Random};
 use super::timestamp::Stamper;
+use crate::counters::DropReason;
 use crate::time::Instant;
 
 /// A datagram to send: it lies at the front of the caller's buffer.
@@ -301,7 +301,7 @@ impl Interface {
                 match received? {
                     Received::Keepalive => Ok(Incoming::Keepalive(id)),
                     Received::Packet(len) => {
-                        let packet = datagram.get_mut(DATA_HEADER_LEN..).ok_or(DropReason::NoPacket)?;
+                        let packet = datagram.get_mut(DATA_HEADER_LEN..).ok_or(DropReason::Malformed)?;
                         ecn::merge(class, packet)?;
                         Ok(Incoming::Packet { peer: id, len })
                     }

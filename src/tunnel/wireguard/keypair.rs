@@ -1,12 +1,12 @@
 //! Sessions: the two keys of each, its counters, and which of a peer's three is used for what.
 
 use super::aead::Aead;
-use super::drop_reason::DropReason;
 use super::index::IndexTable;
 use super::message::{DATA_HEADER_LEN, DataHeader, TAG_LEN};
 use super::noise::SessionKeys;
 use super::replay::ReplayWindow;
 use super::{REJECT_AFTER_MESSAGES, REJECT_AFTER_TIME, REKEY_AFTER_MESSAGES, REKEY_AFTER_TIME};
+use crate::counters::DropReason;
 use crate::time::Instant;
 
 /// One session.

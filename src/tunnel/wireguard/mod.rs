@@ -18,7 +18,6 @@ use std::time::Duration;
 
 mod admission;
 mod aead;
-mod drop_reason;
 mod ecn;
 mod endpoint;
 mod index;
@@ -38,8 +37,8 @@ mod staged;
 mod timers;
 mod timestamp;
 
+pub use crate::counters::DropReason;
 pub use admission::{LOAD_HOLD, LOAD_THRESHOLD, MAX_QUEUED, MAX_REPLIES};
-pub use drop_reason::DropReason;
 pub use ecn::HANDSHAKE_CLASS;
 pub use endpoint::Endpoint;
 pub use index::PeerId;

@@ -17,10 +17,10 @@ use snow::types::{Cipher, Dh, Hash, Random};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::aead::Aead;
-use super::drop_reason::DropReason;
 use super::key::{KEY_LEN, PresharedKey, PrivateKey, PublicKey, SharedSecret};
 use super::message::{INITIATION_NOISE_LEN, RESPONSE_NOISE_LEN, TAG_LEN};
 use super::timestamp::{TIMESTAMP_LEN, Timestamp};
+use crate::counters::DropReason;
 
 const PROTOCOL: &str = "Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s";
 const PROLOGUE: &[u8] = b"WireGuard v1 zx2c4 Jason@zx2c4.com";

@@ -1,12 +1,12 @@
 //! A peer's packets: sealed, opened, or staged until there is a session.
 
-use super::super::drop_reason::DropReason;
 use super::super::endpoint::Endpoint;
 use super::super::message::{DATA_HEADER_LEN, DATA_OVERHEAD, DataHeader};
 use super::super::padding::{packet_len, padded_len};
 use super::super::timers::Timers;
 use super::super::{KEEPALIVE_TIMEOUT, REJECT_AFTER_TIME, REKEY_TIMEOUT, ecn};
 use super::{Context, Peer};
+use crate::counters::DropReason;
 use crate::time::Instant;
 
 /// What an authentic data message was.
@@ -79,7 +79,7 @@ impl Peer {
         let payload = keypair.open(header.counter, datagram, now)?;
         let received = match payload {
             [] => Ok(Received::Keepalive),
-            _ => packet_len(payload).map(Received::Packet).ok_or(DropReason::NoPacket),
+            _ => packet_len(payload).map(Received::Packet).ok_or(DropReason::Malformed),
         };
         if is_next {
             // the peer has the session: it is the current one now, and what waited may go

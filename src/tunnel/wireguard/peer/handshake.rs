@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::super::INITIATION_INTERVAL;
-use super::super::drop_reason::DropReason;
 use super::super::endpoint::Endpoint;
 use super::super::index::IndexTable;
 use super::super::keypair::Keypair;
@@ -11,6 +10,7 @@ use super::super::message::{CookieReply, INITIATION_LEN, Initiation, MAC_LEN, RE
 use super::super::noise::{Initiator, Responder};
 use super::super::random;
 use super::{Context, Peer};
+use crate::counters::DropReason;
 use crate::time::Instant;
 
 impl Peer {
