@@ -26,7 +26,6 @@ pub mod io;
 pub mod link;
 pub mod logging;
 pub mod packet;
-pub mod peer;
 pub mod privileges;
 pub mod resolver;
 pub mod routing;

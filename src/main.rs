@@ -12,7 +12,7 @@ use tracing::{error, warn};
 use wontun::cli::{Cli, Command, Run};
 use wontun::config::{Config, ConfigError, TunName, unknown_variables};
 use wontun::control::health;
-use wontun::device::{Device, DeviceError, SocketsError};
+use wontun::device::{Device, DeviceError, PlainTunnel, SocketsError};
 use wontun::io::tun::TunError;
 use wontun::link::LinkError;
 use wontun::logging::{self, Logging};
@@ -79,7 +79,7 @@ fn run(tun: TunName, options: Run, logging: &mut Logging) -> anyhow::Result<()> 
     }
     .checked()?;
     privileges::require_net_admin()?;
-    let mut device = Device::open(config)?;
+    let mut device = Device::<PlainTunnel>::open(config)?;
     privileges::drop_all_but_net_admin()?;
     logging.start_writer().context("cannot start the thread that writes the log")?;
     warn!(
