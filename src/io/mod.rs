@@ -1,5 +1,6 @@
 //! The program's ends: safe, non-blocking, each the owner of its descriptor.
 
+mod control_message;
 pub mod fault;
 pub mod signal;
 pub mod timer;

@@ -49,7 +49,7 @@ impl PlainTunnel {
     }
 
     fn send_packet(&mut self, core: &mut Core, length: usize) -> Result<(), DeviceError> {
-        let Some(connected) = self.sockets.connected() else {
+        let Some(connected) = self.sockets.connected(()) else {
             core.count_drop(DropReason::Unreachable, None);
             return Ok(());
         };
@@ -84,19 +84,19 @@ impl PlainTunnel {
     }
 
     fn watch_writable(&self, core: &Core, watch: bool) -> Result<(), DeviceError> {
-        let Some(connected) = self.sockets.connected() else { return Ok(()) };
+        let Some(connected) = self.sockets.connected(()) else { return Ok(()) };
         core.poll
             .watch_writable(&connected.socket, Token::Sock(connected.id), watch)
             .map_err(system("watching a socket"))
     }
 
     pub(super) fn drain_socket(&mut self, core: &mut Core, id: SockId) -> Result<Progress, DeviceError> {
-        if self.sockets.connected().is_some_and(|connected| connected.id == id) {
+        if self.sockets.connected(()).is_some_and(|connected| connected.id == id) {
             self.flush_unsent(core)?;
         }
         for _ in 0..BUDGET {
             // closed by now, perhaps by what it received
-            let Some(socket) = self.sockets.get(id) else { return Ok(Progress::Drained) };
+            let Some((socket, _)) = self.sockets.get(id) else { return Ok(Progress::Drained) };
             match socket.receive(&mut core.thread.datagram, &mut core.thread.control) {
                 Ok(arrival) => match self.handle_datagram(core, &arrival)? {
                     Some(Datagram::NewPeer) => self.adopt(core, &arrival)?,
@@ -193,7 +193,7 @@ impl PlainTunnel {
     /// Sends what the engine has to say and tells its news.
     pub(super) fn serve_engine(&mut self, core: &mut Core) {
         while let Some(datagram) = self.engine.poll_transmit() {
-            let Some(connected) = self.sockets.connected() else { continue };
+            let Some(connected) = self.sockets.connected(()) else { continue };
             let sent = send(&connected.socket, datagram);
             // without room now, the next one will do
             if let Err(fault) = sent.result {

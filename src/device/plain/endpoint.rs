@@ -115,7 +115,7 @@ impl PlainTunnel {
     pub(super) fn follow_local(&mut self, core: &mut Core, arrival: &Arrival) -> Result<(), DeviceError> {
         let Some(local) = arrival.local else { return Ok(()) };
         let from_peer = self.engine.peer() == Some(arrival.from);
-        let connected = self.sockets.connected().and_then(|connected| connected.local);
+        let connected = self.sockets.connected(()).and_then(|connected| connected.local);
         if from_peer && connected != Some(local.address) && !self.is_just_connected(core) {
             self.connect(core, arrival.from, Some(local))?;
         }
@@ -131,10 +131,10 @@ impl PlainTunnel {
         local: Option<Local>,
     ) -> Result<bool, DeviceError> {
         self.connected_at = Some(core.now);
-        let mut result = self.sockets.connect(endpoint, local);
+        let mut result = self.sockets.connect((), endpoint, local);
         if result.is_err() && local.is_some() {
             // that address went away meanwhile
-            result = self.sockets.connect(endpoint, None);
+            result = self.sockets.connect((), endpoint, None);
         }
         let old = match result {
             Ok(old) => old,
@@ -146,7 +146,7 @@ impl PlainTunnel {
                 return Ok(false);
             }
         };
-        if let Some(connected) = self.sockets.connected() {
+        if let Some(connected) = self.sockets.connected(()) {
             let token = Token::Sock(connected.id);
             core.poll.add(&connected.socket, token).map_err(system("registering a socket"))?;
             // a packet that found no room in the old socket goes out through this one

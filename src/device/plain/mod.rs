@@ -27,7 +27,7 @@ const LOOPBACK: u32 = 1;
 #[derive(Debug)]
 pub struct PlainTunnel {
     config: Config,
-    sockets: Sockets,
+    sockets: Sockets<()>,
     lookup: Option<Lookup>,
     engine: Plain,
     /// Bytes of the packet that the socket had no room for; the tun is not read until they are sent.
