@@ -2,6 +2,7 @@
 
 mod control_message;
 pub mod fault;
+pub mod random;
 pub mod signal;
 pub mod timer;
 pub mod tun;
