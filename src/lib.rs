@@ -17,6 +17,7 @@
 //! [`device`].
 #![deny(unsafe_code)]
 
+pub mod background;
 pub mod cli;
 pub mod config;
 pub mod control;

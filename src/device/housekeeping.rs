@@ -5,6 +5,7 @@ use tracing::{debug, info, warn};
 
 use super::core::{Stop, system};
 use super::{BUDGET, Device, DeviceError, Mode, Progress, Token};
+use crate::control::health::Report;
 use crate::io::signal::reap_children;
 use crate::link::{LinkError, LinkEvent};
 
@@ -124,7 +125,7 @@ impl<M: Mode> Device<M> {
     pub(super) fn drain_health(&mut self) -> Progress {
         let Some(health) = &self.core.health else { return Progress::Drained };
         let tun = &self.core.name;
-        let report = if self.core.link.away {
+        let state = if self.core.link.away {
             Ok(format!(
                 "the loop of {tun} answers; the device is in another network namespace and not watched"
             ))
@@ -133,6 +134,7 @@ impl<M: Mode> Device<M> {
         } else {
             Err(format!("{tun} is down: set it up again (ip link set {tun} up)"))
         };
+        let report = Report { state, handshake_age: self.mode.handshake_age(self.core.now) };
         for _ in 0..BUDGET {
             match health.answer(&report) {
                 Ok(true) => {}

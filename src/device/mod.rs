@@ -5,7 +5,7 @@
 //! in a turn, so that what the handlers made due is done in the same one.
 //!
 //! [`Device`] is the loop. What a packet or datagram means is its [`Mode`]'s: [`PlainTunnel`] has one peer and
-//! `hello?`.
+//! `hello?`, [`WireGuard`] has many and keys.
 
 mod core;
 mod housekeeping;
@@ -15,6 +15,7 @@ mod ready;
 mod sockets;
 mod thread_data;
 mod token;
+mod wireguard;
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,6 +25,7 @@ use tracing::info;
 
 use crate::config::{PeerAddress, TunName};
 use crate::io::fault::{self, Fault};
+use crate::io::random::NoRandomness;
 use crate::io::timer::now;
 use crate::io::tun::TunError;
 use crate::link::LinkError;
@@ -34,6 +36,7 @@ use core::{Stop, system};
 pub use plain::PlainTunnel;
 pub use sockets::SocketsError;
 pub use token::{SockId, Token, UnknownToken};
+pub use wireguard::{ConfigFile, WireGuard};
 
 /// Packets or datagrams that one descriptor may hand over in one turn, junk included.
 const BUDGET: usize = 64;
@@ -72,6 +75,9 @@ pub enum DeviceError {
     /// The TUN device was deleted.
     #[error("{0} was deleted while in use: start wontun again")]
     TunGone(TunName),
+    /// No keys can be made.
+    #[error(transparent)]
+    Random(#[from] NoRandomness),
     /// A call failed that never does on a healthy system.
     #[error("{what} failed: {source}")]
     System {
@@ -207,7 +213,7 @@ impl<M: Mode> Device<M> {
             Token::Signals => self.drain_signals(),
             Token::Link => self.drain_link(),
             Token::Health => Ok(self.drain_health()),
-            Token::Sock(_) | Token::Resolver => self.mode.drain(&mut self.core, token),
+            _ => self.mode.drain(&mut self.core, token),
         }
     }
 

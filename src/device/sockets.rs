@@ -23,12 +23,12 @@ const PORT_TRIES: u32 = 16;
 pub enum SocketsError {
     /// Someone has the port.
     #[error(
-        "UDP port {0} is in use: stop the process that has it (ss -lunp), or choose another with --listen-port"
+        "UDP port {0} is in use: stop the process that has it (ss -lunp), or choose another (--listen-port, or ListenPort in the file)"
     )]
     PortInUse(u16),
     /// A port below 1024 without CAP_NET_BIND_SERVICE.
     #[error(
-        "may not bind UDP port {0}, which is below 1024: choose a higher --listen-port, or start as root"
+        "may not bind UDP port {0}, which is below 1024: choose a higher one (--listen-port, or ListenPort in the file), or start as root"
     )]
     PortPrivileged(u16),
     /// Not an address of this host.
@@ -53,6 +53,8 @@ pub(super) struct Connected<O> {
     pub(super) id: SockId,
     /// The socket.
     pub(super) socket: UdpSocket,
+    /// Where the peer is.
+    pub(super) remote: SocketAddr,
     /// The address that our datagrams leave from.
     pub(super) local: Option<IpAddr>,
 }
@@ -76,23 +78,40 @@ impl<O: Copy + PartialEq> Sockets<O> {
     /// # Errors
     /// [`SocketsError`], with the remedy.
     pub(super) fn open(listen: &[IpAddr], port: Option<u16>, may_move: bool) -> Result<Self, SocketsError> {
-        match Self::bind(listen, port.unwrap_or(DEFAULT_PORT)) {
-            Err(SocketsError::PortInUse(taken)) if port.is_none() && may_move => {
-                tracing::info!("port {taken} is taken; a client can do with another");
-            }
-            result => return result,
+        match port {
+            Some(0) => Self::bind_any(listen, 0),
+            Some(port) => Self::bind(listen, port, 0),
+            None => match Self::bind(listen, DEFAULT_PORT, 0) {
+                Err(SocketsError::PortInUse(taken)) if may_move => {
+                    tracing::info!("port {taken} is taken; a client can do with another");
+                    Self::bind_any(listen, 0)
+                }
+                result => result,
+            },
         }
-        let mut last = Self::bind(listen, 0);
+    }
+
+    /// Opens disconnected sockets on another port, on every address; 0 for any that is free. Their numbers follow on ours.
+    ///
+    /// # Errors
+    /// [`SocketsError`], with the remedy.
+    pub(super) fn reopen(&self, port: u16) -> Result<Self, SocketsError> {
+        if port == 0 { Self::bind_any(&[], self.next_id) } else { Self::bind(&[], port, self.next_id) }
+    }
+
+    /// A port that is free in one address family may be taken in the other.
+    fn bind_any(listen: &[IpAddr], first_id: u32) -> Result<Self, SocketsError> {
+        let mut last = Self::bind(listen, 0, first_id);
         for _ in 1..PORT_TRIES {
             if !matches!(last, Err(SocketsError::PortInUse(_))) {
                 break;
             }
-            last = Self::bind(listen, 0);
+            last = Self::bind(listen, 0, first_id);
         }
         last
     }
 
-    fn bind(listen: &[IpAddr], port: u16) -> Result<Self, SocketsError> {
+    fn bind(listen: &[IpAddr], port: u16, first_id: u32) -> Result<Self, SocketsError> {
         let everywhere = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
         let addresses = if listen.is_empty() { &everywhere } else { listen };
         let mut sockets = Self {
@@ -101,7 +120,7 @@ impl<O: Copy + PartialEq> Sockets<O> {
             port,
             mark: None,
             tells_class: false,
-            next_id: 0,
+            next_id: first_id,
         };
         for &address in addresses {
             let full = SocketAddr::new(address, sockets.port);
@@ -120,6 +139,12 @@ impl<O: Copy + PartialEq> Sockets<O> {
             }
         }
         Ok(sockets)
+    }
+
+    /// All of them, to be read a last time and closed.
+    pub(super) fn into_sockets(self) -> impl Iterator<Item = UdpSocket> {
+        let connected = self.connected.into_iter().map(|connected| connected.socket);
+        self.disconnected.into_iter().map(|(_, socket, _)| socket).chain(connected)
     }
 
     /// The UDP port that all of them have.
@@ -144,7 +169,12 @@ impl<O: Copy + PartialEq> Sockets<O> {
         self.connected.iter().find(|connected| connected.owner == owner)
     }
 
-    /// Peers that have a socket of their own.
+    /// Who has a socket of its own.
+    pub(super) fn owners(&self) -> impl Iterator<Item = O> + '_ {
+        self.connected.iter().map(|connected| connected.owner)
+    }
+
+    /// How many have a socket of their own.
     pub(super) fn connected_count(&self) -> usize {
         self.connected.len()
     }
@@ -215,7 +245,7 @@ impl<O: Copy + PartialEq> Sockets<O> {
             socket.receive_class()?;
         }
         let local = socket.local_addr().ok().map(|address| address.ip());
-        Ok(Connected { owner, id: self.take_id(), socket, local })
+        Ok(Connected { owner, id: self.take_id(), socket, remote: peer, local })
     }
 
     /// Gives the datagrams of all sockets, those to come included, a mark that routing rules can tell (`SO_MARK`).
