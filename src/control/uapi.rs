@@ -20,17 +20,24 @@
 
 mod answer;
 mod changes;
+mod claim;
 mod error;
 mod hex;
 mod line;
+mod listener;
+mod place;
 mod request;
 mod secret_text;
+mod stream;
 
 pub use answer::{Answer, InterfaceStatus, PeerStatus, Report, failure, success};
 pub use changes::{AllowedIpChange, Changes, PeerChanges};
 pub use error::{RequestError, RequestFault};
+pub use listener::{MAX_CONNECTIONS, UapiListener};
+pub use place::{UapiError, UapiFolders, UapiWarning, socket_name};
 pub use request::{MAX_LINE, MAX_REQUEST, Progress, Request, RequestParser};
 pub use secret_text::SecretText;
+pub use stream::{Poll, UapiStream};
 
 #[cfg(test)]
 mod tests;

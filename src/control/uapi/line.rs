@@ -1,6 +1,6 @@
 //! The meaning of single lines.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::str::FromStr;
 
 use subtle::ConstantTimeEq;
@@ -114,7 +114,11 @@ fn is_true(key: &'static str, value: &[u8]) -> Result<bool, RequestFault> {
 fn endpoint(value: &[u8]) -> Result<SocketAddr, RequestFault> {
     let expected = "the address and port of one host, such as 192.0.2.1:51820 or [fe80::1%eth0]:51820";
     let parsed = std::str::from_utf8(value).ok().and_then(|text| {
-        let has_port = text.contains(':') && !text.ends_with(']') && text.parse::<IpAddr>().is_err();
+        // an IPv6 address has its brackets, and every one its port
+        let has_port = match text.strip_prefix('[') {
+            Some(rest) => rest.contains("]:"),
+            None => text.split(':').count() == 2,
+        };
         if !has_port {
             return None;
         }
