@@ -142,7 +142,8 @@ impl Peer {
         self.news.completed = true;
     }
 
-    /// Takes a cookie: the next handshake message carries a mac2. It says nothing about where the peer is.
+    /// Takes a cookie: the next handshake message carries a mac2. It says nothing about where the peer is, and does not
+    /// count as transfer, with the kernel neither.
     pub(in super::super) fn handle_cookie_reply(
         &mut self,
         reply: &CookieReply,
@@ -151,7 +152,6 @@ impl Peer {
         if !self.cookies.handle_reply(&self.mac_keys, reply, now) {
             return Err(DropReason::BadCookie);
         }
-        self.transfer.received += super::super::message::COOKIE_REPLY_LEN as u64;
         Ok(())
     }
 }
