@@ -160,6 +160,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
             DeviceError::Tun(_)
             | DeviceError::Sockets(_)
             | DeviceError::TunGone(_)
+            | DeviceError::Uapi(_)
             | DeviceError::Link(LinkError::NoDevice { .. } | LinkError::Refused { .. }) => exit::UNAVAILABLE,
             DeviceError::Link(LinkError::Socket { .. } | LinkError::Unanswered { .. })
             | DeviceError::Resolver(_)

@@ -8,8 +8,10 @@ use tracing::warn;
 use super::change::open_sockets;
 use super::file::{self, ConfigFile, DEFAULT_MTU, Source};
 use super::names::Names;
+use super::uapi::Uapi;
 use super::{Quiet, WireGuard};
 use crate::config::TunName;
+use crate::control::uapi::{UapiError, UapiListener};
 use crate::device::core::{Core, LinkWatch, system};
 use crate::device::{Device, DeviceError, QUIET, Token};
 use crate::io::random::SystemRandom;
@@ -32,6 +34,7 @@ impl Device<WireGuard> {
         // a later version of the file may have names, too
         let resolver = file.as_ref().map(|_| Resolver::start()).transpose()?;
         let random = SystemRandom::open()?;
+        let uapi = open_uapi(&name, file.as_ref())?;
         let port = file.as_ref().and_then(|file| file.configuration.interface.listen_port);
         let sockets = open_sockets(port.map_or(0, std::num::NonZeroU16::get))?;
         let tun = Tun::open(&name)?;
@@ -53,6 +56,8 @@ impl Device<WireGuard> {
         if let Some(resolver) = &resolver {
             core.poll.add(resolver, Token::Resolver).map_err(system("registering the resolver"))?;
         }
+        let uapi = Uapi::new(uapi);
+        uapi.register(&core)?;
         let mode = WireGuard {
             engine: Interface::new(mtu, Box::new(random)),
             allowed_ips: AllowedIps::new(),
@@ -60,6 +65,7 @@ impl Device<WireGuard> {
             mark: None,
             fwmark: None,
             names: Names::new(resolver),
+            uapi,
             source: file.map_or(Source::Socket, |file| Source::File(Box::new(file))),
             unsent: None,
             lost: 0,
@@ -85,5 +91,22 @@ impl Device<WireGuard> {
         }
         self.mode.take_names(&self.core, &configuration, None);
         Ok(())
+    }
+}
+
+/// A tunnel that has a file can do without the socket; one that wg(8) is to configure cannot.
+fn open_uapi(name: &TunName, file: Option<&ConfigFile>) -> Result<Option<UapiListener>, DeviceError> {
+    match UapiListener::open(name, file.and_then(|file| file.path.parent())) {
+        Ok((listener, warning)) => {
+            if let Some(warning) = warning {
+                warn!("{warning}");
+            }
+            Ok(Some(listener))
+        }
+        Err(error @ UapiError::Nowhere(_)) if file.is_some() => {
+            warn!("{error}; until then wg(8) and `wontun show` do not work");
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
     }
 }
