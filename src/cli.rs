@@ -10,6 +10,9 @@ use tracing::level_filters::LevelFilter;
 use crate::config::{Cidr, PeerAddress, TunName};
 use crate::logging::Target;
 
+/// How alike a name must be to a command's for a slip of the fingers to be supposed, from 0 to 1.
+const ALIKE: f64 = 0.85;
+
 /// Joins hosts into a private network: IP packets from a TUN device, carried in UDP.
 ///
 /// With --config it is WireGuard, as the file says, which is one of wg-quick's. With a NAME it is a WireGuard interface
@@ -122,6 +125,18 @@ impl Cli {
             Self::command().mut_args(unset).mut_subcommands(|subcommand| subcommand.mut_args(unset));
         let matches = command.try_get_matches_from_mut(std::env::args_os())?;
         Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+    }
+
+    /// The name of the interface to make, if it looks like a command that was meant, and that command.
+    pub fn misspelled(&self) -> Option<(&str, String)> {
+        let name = self.run.interface.as_ref()?.as_str();
+        let command = Self::command();
+        let alike = |known: &str| strsim::jaro_winkler(name, known);
+        let nearest = command
+            .get_subcommands()
+            .map(clap::Command::get_name)
+            .max_by(|a, b| alike(a).total_cmp(&alike(b)))?;
+        (alike(nearest) > ALIKE).then(|| (name, nearest.to_owned()))
     }
 
     /// The names of all variables that options are read from.

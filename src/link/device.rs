@@ -113,14 +113,6 @@ impl Link {
         Ok(configured)
     }
 
-    /// The largest packet that the route to `destination` takes, in bytes, if known.
-    ///
-    /// # Errors
-    /// Netlink fails.
-    pub fn path_mtu(&mut self, _destination: IpAddr) -> Result<Option<u32>, LinkError> {
-        Ok(None)
-    }
-
     /// Sets the largest packet that the device takes, in bytes.
     ///
     /// Below 1280 the kernel takes IPv6 off the device with all its addresses; [`Link::restore`] brings them

@@ -23,6 +23,7 @@ use tracing::info;
 use super::core::Core;
 use super::sockets::Sockets;
 use super::{DeviceError, Mode, Progress, Token};
+use crate::link::Routes;
 use crate::logging::RateLimit;
 use crate::routing::AllowedIps;
 use crate::time::Instant;
@@ -47,6 +48,8 @@ pub struct WireGuard {
     names: Names,
     uapi: Uapi,
     source: Source,
+    /// The host's routes, where they are ours to set.
+    routes: Option<Routes>,
     /// A datagram that a socket had no room for lies in the packet buffer; the tun is not read until it is sent.
     unsent: Option<Transmit>,
     /// Packets that waited for a handshake in vain, of peers that were removed.
@@ -60,6 +63,7 @@ struct Quiet {
     handshake: RateLimit,
     silent: RateLimit,
     lookup: RateLimit,
+    routes: RateLimit,
 }
 
 impl std::fmt::Debug for WireGuard {

@@ -155,8 +155,8 @@ impl WireGuard {
         debug!(endpoint = %remote, "the address of a peer's name");
         if current != Some(remote) {
             self.engine.set_endpoint(peer, Some(Endpoint::new(remote)), core.now);
+            self.update_routes_for(core, Endpoint::new(remote));
             self.follow(core, peer)?;
-            self.update_routes(core);
         }
         self.serve_engine(core)
     }

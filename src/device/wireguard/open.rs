@@ -41,7 +41,7 @@ impl Device<WireGuard> {
         let mut link = LinkWatch::open(&name)?;
         if let Some(file) = &file {
             link.configured = true;
-            let mtu = file::mtu(&mut link.link, &file.configuration);
+            let mtu = file::mtu(&mut link.link, &file.configuration, file.configuration.interface.fwmark);
             let configured = link.link.configure(&file.configuration.interface.addresses, mtu)?;
             link.warn_ipv6_disabled(&configured);
         } else {
@@ -67,12 +67,14 @@ impl Device<WireGuard> {
             names: Names::new(resolver),
             uapi,
             source: file.map_or(Source::Socket, |file| Source::File(Box::new(file))),
+            routes: None,
             unsent: None,
             lost: 0,
             quiet: Quiet {
                 handshake: RateLimit::new(Duration::from_millis(100)),
                 silent: RateLimit::new(QUIET),
                 lookup: RateLimit::new(QUIET),
+                routes: RateLimit::new(QUIET),
             },
         };
         let mut device = Self { core, mode };
@@ -90,7 +92,7 @@ impl Device<WireGuard> {
             warn!(%error, "not all of the configuration is in force");
         }
         self.mode.take_names(&self.core, &configuration, None);
-        Ok(())
+        self.mode.open_routes(&self.core)
     }
 }
 
