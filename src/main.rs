@@ -50,13 +50,22 @@ fn main() -> ExitCode {
                 Err(error) => fail(exit::OTHER, error.to_string()),
             }
         }
-        None if cli.run.interface.is_some() && !cli.run.foreground => {
-            match background::start(in_background) {
-                Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(exit::OTHER)),
-                Err(error) => fail(exit::OTHER, format!("cannot go to the background: {error}")),
-            }
-        }
+        None if cli.run.interface.is_some() && !cli.run.foreground => into_background(&cli),
         None => ExitCode::from(run(cli, None)),
+    }
+}
+
+/// Starts the tunnel in a process of its own, and gives the command's exit code once the tunnel is there.
+fn into_background(cli: &Cli) -> ExitCode {
+    if let Some((name, command)) = cli.misspelled() {
+        let message = format!(
+            "there is no command '{name}', did you mean '{command}'? a tunnel of that name is started with -f"
+        );
+        return fail(exit::USAGE, message);
+    }
+    match background::start(in_background) {
+        Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(exit::OTHER)),
+        Err(error) => fail(exit::OTHER, format!("cannot go to the background: {error}")),
     }
 }
 
