@@ -18,6 +18,7 @@
 #![deny(unsafe_code)]
 
 pub mod cli;
+pub mod commands;
 pub mod config;
 pub mod control;
 pub mod counters;
