@@ -29,4 +29,5 @@ mod logs;
 mod names;
 mod network;
 mod process;
+mod routes;
 mod start;

@@ -171,6 +171,10 @@ impl Routes {
             self.source_mark.forget(&seen);
         }
         let by_policy = plans.iter().any(Plan::has_policy);
+        if by_policy {
+            // it says something else now, if the setting was put back
+            self.kernel.put_label(table, self.source_mark.owed(), &mut seen)?;
+        }
         self.kernel.delete_labels(by_policy.then_some(table), self.source_mark.owed(), &seen)?;
 
         self.plain = Both::new(|family| std::mem::take(&mut plans.of_mut(family).plain));

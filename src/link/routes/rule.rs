@@ -226,14 +226,15 @@ impl Policy {
 /// Tells the rules that belong to our `tables` from all others. `rules` are in the kernel's order.
 ///
 /// The rules that look up main do not name a table of ours: they belong to whom the next rule with the same mark
-/// belongs to.
+/// belongs to. If that one is gone, the mark tells, which is the table's number as a rule.
 pub(super) fn split(rules: Vec<Rule>, tables: &BTreeSet<u32>) -> (Vec<Rule>, Vec<Rule>) {
     let mut ours_by_mark: BTreeMap<u32, bool> = BTreeMap::new();
     let (mut own, mut foreign) = (Vec::new(), Vec::new());
     for rule in rules.into_iter().rev() {
         let ours = rule.protocol == PROTOCOL
             && if rule.table == MAIN {
-                rule.invert && ours_by_mark.get(&rule.mark).copied().unwrap_or(false)
+                let next = ours_by_mark.get(&rule.mark).copied();
+                rule.invert && next.unwrap_or_else(|| tables.contains(&rule.mark))
             } else {
                 tables.contains(&rule.table)
             };
@@ -252,7 +253,9 @@ pub(super) fn has_tunnel(foreign: &[Rule]) -> bool {
     foreign.iter().any(|rule| rule.other_tunnel().is_some())
 }
 
-/// Whether a rule speaks of this table or mark.
+/// Whether a rule speaks of this table or mark. That another tunnel lets a mark pass does not count: it may be the
+/// one that we had the last time.
 pub(super) fn mentions(rules: &[Rule], number: u32) -> bool {
-    rules.iter().any(|rule| rule.table == number || rule.mark == number)
+    let passes = |rule: &Rule| rule.protocol == PROTOCOL && matches!(rule.action, Action::Goto(_));
+    rules.iter().any(|rule| rule.table == number || (rule.mark == number && !passes(rule)))
 }
