@@ -35,7 +35,7 @@ pub struct Cli {
 }
 
 /// Commands beside running a tunnel.
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Tell whether the running tunnel's loop is alive and its device up: exit code 0 if so, else 1
     Health {
@@ -43,6 +43,22 @@ pub enum Command {
         #[arg(long, env = "WONTUN_MAX_HANDSHAKE_AGE", value_name = "SECONDS")]
         max_handshake_age: Option<u32>,
     },
+    /// Show running WireGuard tunnels: peers, endpoints, handshakes, transfer, drops by reason; never a secret
+    Show {
+        /// Name of the tunnel [default: that of --tun, or all]
+        #[arg(value_name = "NAME", conflicts_with = "tun")]
+        name: Option<TunName>,
+
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a new private key
+    Genkey,
+    /// Read a private key from standard input and print its public key
+    Pubkey,
+    /// Print a new preshared key
+    Genpsk,
 }
 
 /// Options of a running tunnel.
