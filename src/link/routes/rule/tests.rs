@@ -150,7 +150,7 @@ proptest! {
         let mut rules = host();
         rules.splice(1..1, policy.rules(&[], &host()).unwrap());
         rules.retain(|rule| rule.table == MAIN || rule.table == MARK);
-        let length = |prefix: Option<Prefix>| prefix.map(|prefix| prefix.length());
+        let length = |prefix: Option<Prefix>| prefix.map(Prefix::length);
         let in_main = length(look_up(&main, address, None));
         let in_ours = length(look_up(&ours, address, None));
         let expected = if in_ours.is_some() && in_ours >= in_main {
