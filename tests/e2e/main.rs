@@ -30,3 +30,4 @@ mod names;
 mod network;
 mod process;
 mod start;
+mod wireguard;

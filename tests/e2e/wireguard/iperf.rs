@@ -1,0 +1,60 @@
+//! iperf3 through a tunnel.
+
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use super::node::Node;
+use crate::waiting::{PATIENCE, eventually, finish};
+
+/// A server that takes one test after the other. Dropping it ends it.
+#[derive(Debug)]
+pub(crate) struct Iperf {
+    server: Child,
+}
+
+impl Iperf {
+    pub(crate) fn serve(node: &Node) -> Self {
+        let mut command = node.site.command("iperf3");
+        command.args(["-s", "--forceflush"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let server = command.spawn().unwrap();
+        eventually("iperf3 listens", || {
+            // 5201 in the kernel's hexadecimal table of listening sockets
+            node.site
+                .inside(|| std::fs::read_to_string("/proc/thread-self/net/tcp6"))
+                .unwrap()
+                .contains(":1451 ")
+        });
+        Self { server }
+    }
+
+    /// Runs `iperf3 -c address args…` on `client`; returns the bytes that arrived.
+    pub(crate) fn run(&self, client: &Node, address: &str, args: &[&str]) -> u64 {
+        let mut command = client.site.command("iperf3");
+        command.args(["-c", address, "--json", "--connect-timeout", "5000"]).args(args);
+        let done = finish(&mut command, PATIENCE + Duration::from_secs(20));
+        assert!(done.status.success(), "iperf3 {args:?} to {address} failed: {done:?}");
+        // TCP has the receiver's sum, UDP one sum with the losses.
+        let received = number_after(&done.stdout, "\"sum_received\":", "\"bytes\":");
+        let lost = if args.contains(&"-u") {
+            number_after(&done.stdout, "\"sum\":", "\"lost_packets\":")
+        } else {
+            Some(0)
+        };
+        assert_eq!(lost, Some(0), "iperf3 {args:?} to {address} lost packets: {}", done.stdout);
+        received.unwrap_or_else(|| panic!("no sum_received in {}", done.stdout))
+    }
+}
+
+/// The number behind `key` behind the last `section` of a JSON text.
+fn number_after(text: &str, section: &str, key: &str) -> Option<u64> {
+    let section = &text[text.rfind(section)?..];
+    let value = section[section.find(key)? + key.len()..].trim_start();
+    value.split(|character: char| !character.is_ascii_digit()).next()?.parse().ok()
+}
+
+impl Drop for Iperf {
+    fn drop(&mut self) {
+        self.server.kill().ok();
+        self.server.wait().ok();
+    }
+}
