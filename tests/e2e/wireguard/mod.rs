@@ -28,8 +28,14 @@ mod site;
 
 mod basics;
 mod counters;
+mod full_tunnel;
+mod lifecycle;
 mod live_keys;
 mod many_sites;
+mod moved;
 mod mtu;
+mod nat;
+mod paths;
 mod roaming;
+mod wg_quick_tool;
 mod wg_tool;

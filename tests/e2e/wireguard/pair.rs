@@ -56,7 +56,12 @@ pub(crate) struct Plan {
 impl Plan {
     /// A server on host 0 of `lab` and a client on host 1 that knows where it is.
     pub(crate) fn new(lab: &Arc<Lab>, outer: Outer) -> Self {
-        let [server_site, client_site] = [0, 1].map(|index| Arc::new(Site::new(lab, index)));
+        Self::between(lab, [0, 1], outer)
+    }
+
+    /// A server on the first of two hosts of `lab` and a client on the second.
+    pub(crate) fn between(lab: &Arc<Lab>, hosts: [usize; 2], outer: Outer) -> Self {
+        let [server_site, client_site] = hosts.map(|index| Arc::new(Site::new(lab, index)));
         let (server_keys, client_keys) = (Keys::new(), Keys::new());
         let server = Settings::new(&server_keys, &["10.9.0.1/24", "fd00:9::1/64"])
             .port(PORT)

@@ -51,8 +51,13 @@ impl Site {
         self.lab.host(self.index)
     }
 
+    /// The process whose mount namespace this is.
+    pub(crate) fn holder_pid(&self) -> u32 {
+        self.holder.id()
+    }
+
     fn target(&self) -> String {
-        self.holder.id().to_string()
+        self.holder_pid().to_string()
     }
 
     /// A command that will run on this host with this `/run`; its process id is the program's own.
@@ -66,6 +71,11 @@ impl Site {
     pub(crate) fn launch(&self, binary: &Path, args: &[&str]) -> Launch<'_> {
         let wrapper = format!("nsenter --target {} --mount --net --", self.target());
         Launch::new(self.host(), args).binary(binary).wrap(&wrapper)
+    }
+
+    /// Where this process finds the socket of the tunnel `name`.
+    pub(crate) fn socket(&self, name: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root/run/wireguard/{name}.sock", self.holder.id()))
     }
 
     /// Runs `wg args…`, which must succeed.
