@@ -1,6 +1,7 @@
 //! The command line and its environment variables.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use clap::builder::{FalseyValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -9,10 +10,11 @@ use tracing::level_filters::LevelFilter;
 use crate::config::{Cidr, PeerAddress, TunName};
 use crate::logging::Target;
 
-/// Joins two hosts into a private network: IP packets from a TUN device, carried in UDP.
+/// Joins hosts into a private network: IP packets from a TUN device, carried in UDP.
 ///
-/// Without --peer it is the server: tun0 is 10.8.0.1/24 and UDP port 19988 is open. With --peer it is the client
-/// of that server: tun0 is 10.8.0.3/24. This mode is not encrypted.
+/// With --config it is WireGuard, as the file says, which is one of wg-quick's. With a NAME it is a WireGuard interface
+/// that wg(8) configures. With neither it is plain mode, which is not encrypted: the server (tun0 is 10.8.0.1/24, UDP
+/// port 19988 is open), or with --peer the client of that server (tun0 is 10.8.0.3/24).
 #[derive(Debug, Parser)]
 #[command(name = "wontun", version, max_term_width = 110)]
 pub struct Cli {
@@ -20,9 +22,9 @@ pub struct Cli {
     #[command(subcommand)]
     pub command: Option<Command>,
 
-    /// Name of the TUN device, of the tunnel to run or to ask
-    #[arg(long, env = "WONTUN_TUN", value_name = "NAME", default_value = "tun0", global = true)]
-    pub tun: TunName,
+    /// Name of the TUN device, of the tunnel to run or to ask [default: tun0, with --config the file's name without .conf]
+    #[arg(long, env = "WONTUN_TUN", value_name = "NAME", global = true)]
+    pub tun: Option<TunName>,
 
     /// What to run.
     #[command(flatten)]
@@ -33,12 +35,32 @@ pub struct Cli {
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub enum Command {
     /// Tell whether the running tunnel's loop is alive and its device up: exit code 0 if so, else 1
-    Health,
+    Health {
+        /// Fail also if no peer has completed a handshake for so long, in seconds
+        #[arg(long, env = "WONTUN_MAX_HANDSHAKE_AGE", value_name = "SECONDS")]
+        max_handshake_age: Option<u32>,
+    },
 }
 
 /// Options of a running tunnel.
 #[derive(Debug, Args)]
 pub struct Run {
+    /// Make a WireGuard interface of this name for wg(8) to configure, and go to the background once it is there
+    #[arg(value_name = "NAME", conflicts_with_all = ["config", "tun", "peer", "address", "mtu", "no_configure", "listen", "listen_port", "keepalive"])]
+    pub interface: Option<TunName>,
+
+    /// With NAME: stay in the foreground
+    #[arg(short, long, requires = "interface")]
+    pub foreground: bool,
+
+    /// Be what this WireGuard configuration says, a file as wg-quick's; read again on SIGHUP
+    #[arg(long, env = "WONTUN_CONFIG", value_name = "FILE", conflicts_with_all = ["peer", "address", "mtu", "no_configure", "listen", "listen_port", "keepalive"])]
+    pub config: Option<PathBuf>,
+
+    /// Leave PreUp, PostUp, PreDown, PostDown and SaveConfig of the file out instead of refusing it; none is ever run
+    #[arg(long, env = "WONTUN_IGNORE_HOOKS", value_parser = FalseyValueParser::new())]
+    pub ignore_hooks: bool,
+
     /// Be the client of this server: a name, an IPv4 address or an IPv6 address in brackets, then :PORT
     #[arg(long, env = "WONTUN_PEER", value_name = "HOST:PORT")]
     pub peer: Option<PeerAddress>,
@@ -90,20 +112,23 @@ impl Cli {
     /// # Errors
     /// What is wrong with an option, or the help that was asked for.
     pub fn read() -> Result<Self, clap::Error> {
-        let mut command = Self::command().mut_args(|argument| {
+        let unset = |argument: clap::Arg| {
             let empty = argument
                 .get_env()
                 .is_some_and(|name| std::env::var_os(name).is_some_and(|value| value.is_empty()));
             if empty { argument.env(None) } else { argument }
-        });
+        };
+        let mut command =
+            Self::command().mut_args(unset).mut_subcommands(|subcommand| subcommand.mut_args(unset));
         let matches = command.try_get_matches_from_mut(std::env::args_os())?;
         Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
     }
 
     /// The names of all variables that options are read from.
     pub fn variables() -> Vec<String> {
-        Self::command()
-            .get_arguments()
+        let command = Self::command();
+        let all = std::iter::once(&command).chain(command.get_subcommands());
+        all.flat_map(clap::Command::get_arguments)
             .filter_map(|argument| Some(argument.get_env()?.to_string_lossy().into_owned()))
             .collect()
     }

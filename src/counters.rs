@@ -7,7 +7,7 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum DropReason {
-    /// From the tun, while no peer is known.
+    /// No such peer, or none is known yet.
     NoPeer,
     /// A datagram from an address that is not the peer's, a second client's `hello?` included.
     Stranger,
@@ -33,11 +33,55 @@ pub enum DropReason {
     TunError,
     /// Any other error of a socket, such as a firewall's EPERM.
     SocketError,
+    /// From the tun, to an address that is no peer's allowed IP.
+    NotRouted,
+    /// From a peer, with a source address that is not among its allowed IPs.
+    NotAllowed,
+    /// From the tun, to a peer whose endpoint is not known.
+    NoEndpoint,
+    /// Our own private key is not set.
+    NoKey,
+    /// A packet that the engine's buffer has no room for.
+    Buffer,
+    /// Waited for a handshake, in vain or for too long.
+    Unsent,
+    /// A datagram that is none of WireGuard's four messages.
+    NoMessage,
+    /// A handshake message for another key, or not of WireGuard at all.
+    BadMac1,
+    /// A handshake message of a source that sends more than its share, though it proved its address.
+    RateLimited,
+    /// A handshake message without a valid mac2 while one is due; a cookie reply went out.
+    NoCookie,
+    /// The queue of handshake messages, or that of cookie replies, is full.
+    HandshakeQueueFull,
+    /// A handshake message that does not decrypt, or that answers nothing we sent.
+    Handshake,
+    /// An initiation of somebody who is no peer.
+    UnknownPeer,
+    /// A public key of low order, with which there is no secret.
+    LowOrder,
+    /// An initiation no newer than one that was already accepted.
+    OldInitiation,
+    /// An initiation too soon after the peer's last.
+    InitiationFlood,
+    /// A cookie reply that answers nothing we sent or does not decrypt.
+    BadCookie,
+    /// A message to an index that is not in use.
+    UnknownIndex,
+    /// A data message of a session past its time or number of messages.
+    Expired,
+    /// A data message that is not authentic.
+    NotAuthentic,
+    /// A data message that was received before, or is too old to tell.
+    Replay,
+    /// A packet marked as congested on the way though its sender does not take part (RFC 6040).
+    Congested,
 }
 
 impl DropReason {
     /// Every reason, in the order of its number.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 35] = [
         Self::NoPeer,
         Self::Stranger,
         Self::Malformed,
@@ -51,6 +95,28 @@ impl DropReason {
         Self::TunDown,
         Self::TunError,
         Self::SocketError,
+        Self::NotRouted,
+        Self::NotAllowed,
+        Self::NoEndpoint,
+        Self::NoKey,
+        Self::Buffer,
+        Self::Unsent,
+        Self::NoMessage,
+        Self::BadMac1,
+        Self::RateLimited,
+        Self::NoCookie,
+        Self::HandshakeQueueFull,
+        Self::Handshake,
+        Self::UnknownPeer,
+        Self::LowOrder,
+        Self::OldInitiation,
+        Self::InitiationFlood,
+        Self::BadCookie,
+        Self::UnknownIndex,
+        Self::Expired,
+        Self::NotAuthentic,
+        Self::Replay,
+        Self::Congested,
     ];
 
     /// The name that logs and the summary use.
@@ -69,6 +135,28 @@ impl DropReason {
             Self::TunDown => "tun_down",
             Self::TunError => "tun_error",
             Self::SocketError => "socket_error",
+            Self::NotRouted => "not_routed",
+            Self::NotAllowed => "not_allowed",
+            Self::NoEndpoint => "no_endpoint",
+            Self::NoKey => "no_key",
+            Self::Buffer => "buffer",
+            Self::Unsent => "unsent",
+            Self::NoMessage => "no_message",
+            Self::BadMac1 => "bad_mac1",
+            Self::RateLimited => "rate_limited",
+            Self::NoCookie => "no_cookie",
+            Self::HandshakeQueueFull => "handshake_queue_full",
+            Self::Handshake => "bad_handshake",
+            Self::UnknownPeer => "unknown_peer",
+            Self::LowOrder => "low_order_key",
+            Self::OldInitiation => "old_initiation",
+            Self::InitiationFlood => "initiation_flood",
+            Self::BadCookie => "bad_cookie",
+            Self::UnknownIndex => "unknown_index",
+            Self::Expired => "expired",
+            Self::NotAuthentic => "not_authentic",
+            Self::Replay => "replay",
+            Self::Congested => "congested",
         }
     }
 }
@@ -91,13 +179,19 @@ impl Flow {
 }
 
 /// All that is counted about one tunnel.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Counters {
     /// From the tun to the wire.
     pub tx: Flow,
     /// From the wire to the tun.
     pub rx: Flow,
     drops: [u64; DropReason::ALL.len()],
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self { tx: Flow::default(), rx: Flow::default(), drops: [0; DropReason::ALL.len()] }
+    }
 }
 
 impl Counters {

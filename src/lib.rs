@@ -17,6 +17,7 @@
 //! [`device`].
 #![deny(unsafe_code)]
 
+pub mod background;
 pub mod cli;
 pub mod config;
 pub mod control;
@@ -26,7 +27,6 @@ pub mod io;
 pub mod link;
 pub mod logging;
 pub mod packet;
-pub mod peer;
 pub mod privileges;
 pub mod resolver;
 pub mod routing;

@@ -1,6 +1,7 @@
 //! Parse, open, drop capabilities, run.
 
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::thread;
@@ -9,13 +10,15 @@ use std::time::Duration;
 use anyhow::Context;
 use tracing::{error, warn};
 
-use wontun::cli::{Cli, Command, Run};
-use wontun::config::{Config, ConfigError, TunName, unknown_variables};
+use wontun::background;
+use wontun::cli::{Cli, Command};
+use wontun::config::wg_quick::{Hooks, LoadError};
+use wontun::config::{Config, ConfigError, FileNameError, TunName, unknown_variables};
 use wontun::control::health;
-use wontun::device::{Device, DeviceError, SocketsError};
+use wontun::device::{ConfigFile, Device, DeviceError, Mode, PlainTunnel, SocketsError, WireGuard};
 use wontun::io::tun::TunError;
 use wontun::link::LinkError;
-use wontun::logging::{self, Logging};
+use wontun::logging::{self, Logging, Target};
 use wontun::privileges::{self, PrivilegeError};
 
 /// What an exit code means, as sysexits.h has it.
@@ -36,40 +39,84 @@ fn main() -> ExitCode {
         Err(error) => return refuse_usage(&error),
     };
     match cli.command {
-        Some(Command::Health) => match health::ask(&cli.tun) {
-            Ok(line) => {
-                // whoever hung up has the exit code
-                let _ = writeln!(io::stdout(), "{line}");
-                ExitCode::SUCCESS
+        Some(Command::Health { max_handshake_age }) => {
+            let age = max_handshake_age.map(|seconds| Duration::from_secs(seconds.into()));
+            match health::ask(&cli.tun.unwrap_or_default(), age) {
+                Ok(line) => {
+                    // whoever hung up has the exit code
+                    let _ = writeln!(io::stdout(), "{line}");
+                    ExitCode::SUCCESS
+                }
+                Err(error) => fail(exit::OTHER, error.to_string()),
             }
-            Err(error) => fail(exit::OTHER, error.to_string()),
-        },
-        None => {
-            let mut logging = logging::init(cli.run.log_target, cli.run.log_level);
-            let result = run(cli.tun, cli.run, &mut logging);
-            if let Err(error) = &result
-                && logging.is_journald()
-            {
-                error!("{}", one_line(error));
+        }
+        None if cli.run.interface.is_some() && !cli.run.foreground => {
+            match background::start(in_background) {
+                Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(exit::OTHER)),
+                Err(error) => fail(exit::OTHER, format!("cannot go to the background: {error}")),
             }
-            logging.flush(LAST_LINES);
-            match result {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) if logging.covers_stderr() => ExitCode::from(exit_code(&error)),
-                Err(error) => fail(exit_code(&error), one_line(&error)),
-            }
+        }
+        None => ExitCode::from(run(cli, None)),
+    }
+}
+
+/// What the process in the background does; `ready` is how it says that the tunnel is there.
+fn in_background(ready: OwnedFd) -> i32 {
+    match Cli::read() {
+        Ok(cli) => run(cli, Some(ready)).into(),
+        // the process in front has read the same
+        Err(_) => exit::USAGE.into(),
+    }
+}
+
+/// Runs a tunnel until its end, and gives the exit code.
+fn run(cli: Cli, ready: Option<OwnedFd>) -> u8 {
+    // stderr is gone once the process is in the background
+    let target = match cli.run.log_target {
+        Target::Auto if ready.is_some() && logging::has_journald() => Target::Journald,
+        target => target,
+    };
+    let mut logging = logging::init(target, cli.run.log_level);
+    let result = open_and_run(cli, ready, &mut logging);
+    if let Err(error) = &result
+        && logging.is_journald()
+    {
+        error!("{}", one_line(error));
+    }
+    logging.flush(LAST_LINES);
+    match result {
+        Ok(()) => 0,
+        Err(error) if logging.covers_stderr() => exit_code(&error),
+        Err(error) => {
+            fail(exit_code(&error), one_line(&error));
+            exit_code(&error)
         }
     }
 }
 
-fn run(tun: TunName, options: Run, logging: &mut Logging) -> anyhow::Result<()> {
+fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyhow::Result<()> {
     let set = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
     for unknown in unknown_variables(set, &Cli::variables()) {
         warn!("{unknown}");
     }
+    let options = cli.run;
+    if let Some(path) = options.config {
+        let hooks = if options.ignore_hooks { Hooks::Ignore } else { Hooks::Refuse };
+        let name = match cli.tun {
+            Some(name) => name,
+            None => TunName::of_file(&path)?,
+        };
+        let file = ConfigFile::load(path, hooks)?;
+        privileges::require_net_admin()?;
+        return carry(Device::<WireGuard>::open(name, Some(file))?, ready, logging);
+    }
+    if let Some(name) = options.interface {
+        privileges::require_net_admin()?;
+        return carry(Device::<WireGuard>::open(name, None)?, ready, logging);
+    }
     let config = Config {
         peer: options.peer,
-        tun,
+        tun: cli.tun.unwrap_or_default(),
         addresses: options.address,
         mtu: options.mtu,
         configure: !options.no_configure,
@@ -79,14 +126,25 @@ fn run(tun: TunName, options: Run, logging: &mut Logging) -> anyhow::Result<()> 
     }
     .checked()?;
     privileges::require_net_admin()?;
-    let mut device = Device::open(config)?;
-    privileges::drop_all_but_net_admin()?;
-    logging.start_writer().context("cannot start the thread that writes the log")?;
+    let device = Device::<PlainTunnel>::open(config)?;
     warn!(
         "plain mode is not encrypted: whoever sees the datagrams reads and forges the packets; use it on trusted wires only"
     );
-    device.run()?;
-    Ok(())
+    carry(device, ready, logging)
+}
+
+/// Everything is open: gives up what is no longer needed, and carries packets to the end.
+fn carry<M: Mode>(
+    mut device: Device<M>,
+    ready: Option<OwnedFd>,
+    logging: &mut Logging,
+) -> anyhow::Result<()> {
+    privileges::drop_all_but_net_admin()?;
+    logging.start_writer().context("cannot start the thread that writes the log")?;
+    if let Some(ready) = ready {
+        background::detach(ready).context("cannot go to the background")?;
+    }
+    Ok(device.run()?)
 }
 
 /// The exit code that the first cause with a code of its own asks for.
@@ -105,11 +163,12 @@ fn exit_code(error: &anyhow::Error) -> u8 {
             | DeviceError::Link(LinkError::NoDevice { .. } | LinkError::Refused { .. }) => exit::UNAVAILABLE,
             DeviceError::Link(LinkError::Socket { .. } | LinkError::Unanswered { .. })
             | DeviceError::Resolver(_)
+            | DeviceError::Random(_)
             | DeviceError::System { .. }
             | DeviceError::Token(_) => exit::OTHER,
         };
     }
-    if error.is::<ConfigError>() {
+    if error.is::<ConfigError>() || error.is::<LoadError>() || error.is::<FileNameError>() {
         exit::CONFIG
     } else if error.is::<PrivilegeError>() {
         exit::NO_PERMISSION

@@ -13,7 +13,7 @@ use std::time::Duration;
 pub use cidr::{Cidr, CidrError};
 pub use environment::{UnknownVariable, unknown_variables};
 pub use peer_address::{PeerAddress, PeerAddressError};
-pub use tun_name::{TunName, TunNameError};
+pub use tun_name::{FileNameError, TunName, TunNameError};
 
 use crate::packet::ip::{IPV4_HEADER, IPV6_HEADER};
 use crate::tunnel::plain::Role;

@@ -1,6 +1,7 @@
 //! The name of a network device, as the kernel takes it.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// Bytes that a name may have: IFNAMSIZ less the closing zero.
@@ -17,7 +18,33 @@ pub struct TunName(String);
 )]
 pub struct TunNameError(String);
 
+/// A file whose name is no device's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}: the device is called as the file: {source}; rename it, or give another name with --tun", .file.display())]
+pub struct FileNameError {
+    file: PathBuf,
+    source: TunNameError,
+}
+
+impl Default for TunName {
+    /// `tun0`, for whoever names none.
+    fn default() -> Self {
+        Self("tun0".to_owned())
+    }
+}
+
 impl TunName {
+    /// The name of the device that the configuration `file` is about, as wg-quick has it: the file's own without
+    /// `.conf`.
+    ///
+    /// # Errors
+    /// That is no name of a device.
+    pub fn of_file(file: &Path) -> Result<Self, FileNameError> {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let name = name.strip_suffix(".conf").unwrap_or(&name);
+        name.parse().map_err(|source| FileNameError { file: file.to_owned(), source })
+    }
+
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -47,6 +74,17 @@ impl FromStr for TunName {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_names_its_device() {
+        let of_file = |path: &str| TunName::of_file(Path::new(path));
+        assert_eq!(of_file("/etc/wontun/wg-home.conf").unwrap().as_str(), "wg-home");
+        assert_eq!(of_file("wg.0").unwrap().as_str(), "wg.0");
+        for path in ["/etc/.conf", "/", "a-name-of-more-than-15.conf"] {
+            let error = of_file(path).unwrap_err().to_string();
+            assert!(error.contains(path) && error.contains("--tun"), "{error}");
+        }
+    }
 
     #[test]
     fn only_what_the_kernel_takes_literally() {

@@ -5,10 +5,11 @@
 //! over lines. What they take without a word although it says two things (a key given twice, two sections of one
 //! peer) is refused. `PrivateKeyFile` and `PresharedKeyFile` come on top. Nothing of a file is ever run.
 //!
-//! Nothing here opens a file: [`parse`] takes the text, and the path of a key is the caller's to read.
+//! [`parse`] takes the text and opens nothing; [`load`] reads the file and those in which it keeps keys.
 
 mod error;
 mod field;
+mod load;
 mod parser;
 mod print;
 mod value;
@@ -19,6 +20,7 @@ use std::path::PathBuf;
 pub use crate::tunnel::wireguard::{KeyError, PresharedKey, PrivateKey, PublicKey};
 pub use error::{Fault, Notice, Warning, WgQuickError};
 pub use field::{Field, Section};
+pub use load::{LoadError, Loaded, load};
 pub use parser::parse;
 
 use super::{Cidr, PeerAddress};
@@ -95,6 +97,16 @@ pub enum KeySource<K> {
     /// In a file of its own, in base64, as `wg set` reads one. The path is as written: never empty, and what a
     /// relative one starts from is the caller's choice.
     File(PathBuf),
+}
+
+impl<K> KeySource<K> {
+    /// The secret, if it is in the configuration itself, as it is after [`load`].
+    pub const fn inline(&self) -> Option<&K> {
+        match self {
+            Self::Inline(key) => Some(key),
+            Self::File(_) => None,
+        }
+    }
 }
 
 /// Which routing table the allowed IPs go to.

@@ -1,8 +1,9 @@
 //! `wontun health`: is the loop alive, and is its device up?
 //!
 //! The running tunnel listens on an abstract unix socket, which needs no writable file system, named after the
-//! network namespace and the device. It says one line and hangs up; it reads nothing. Abstract names have no
-//! owner or mode, so each side checks who the other one is (SO_PEERCRED): its own user or root.
+//! network namespace and the device. It says one line, and how long ago a handshake was completed if there was one, and
+//! hangs up; it reads nothing. Abstract names have no owner or mode, so each side checks who the other one is
+//! (SO_PEERCRED): its own user or root.
 
 use std::fs;
 use std::io::{self, Read};
@@ -20,6 +21,8 @@ use crate::config::TunName;
 const PATIENCE: Duration = Duration::from_secs(2);
 const BACKLOG: i32 = 16;
 const OK: &str = "ok: ";
+/// Begins the second line: seconds since the youngest handshake.
+const HANDSHAKE_AGE: &str = "handshake_age=";
 
 /// Why there is no good answer.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +36,16 @@ pub enum HealthError {
     /// It answered that not all is well.
     #[error("{0}")]
     Unhealthy(String),
+    /// All is well, but it has not been heard from for too long by any peer.
+    #[error("no peer of {tun} has completed a handshake {}; check the peers and the network between", since(*age, *max))]
+    Handshake {
+        /// The device asked for.
+        tun: TunName,
+        /// Age of the youngest handshake, if there was one.
+        age: Option<Duration>,
+        /// The oldest that would have done.
+        max: Duration,
+    },
     /// It closed without a word.
     #[error("the tunnel on {0} does not answer this user: run this as root or as the tunnel's user")]
     Refused(TunName),
@@ -56,6 +69,22 @@ pub enum HealthError {
     },
 }
 
+fn since(age: Option<Duration>, max: Duration) -> String {
+    match age {
+        Some(age) => format!("for {} s, more than {} s", age.as_secs(), max.as_secs()),
+        None => "yet".to_owned(),
+    }
+}
+
+/// How a running tunnel is.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// What is well, or what is not.
+    pub state: Result<String, String>,
+    /// How long ago the youngest handshake with a peer was completed; `None` if there was none.
+    pub handshake_age: Option<Duration>,
+}
+
 /// The running tunnel's end.
 #[derive(Debug)]
 pub struct HealthListener(Socket);
@@ -72,11 +101,11 @@ impl HealthListener {
         Ok(Self(socket))
     }
 
-    /// Answers one who asks: what is well, or what is not. Gives whether there was one.
+    /// Answers one who asks. Gives whether there was one.
     ///
     /// # Errors
     /// None that concerns the loop; what goes wrong with one who asks is that one's loss.
-    pub fn answer(&self, report: &Result<String, String>) -> io::Result<bool> {
+    pub fn answer(&self, report: &Report) -> io::Result<bool> {
         let (asker, _) = match self.0.accept() {
             Ok(accepted) => accepted,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
@@ -85,10 +114,13 @@ impl HealthListener {
             Err(error) => return Err(error),
         };
         if is_ours(&asker).is_ok_and(|uid| uid.is_none()) {
-            let line = match report {
+            let mut line = match &report.state {
                 Ok(well) => format!("{OK}{well}"),
                 Err(trouble) => trouble.clone(),
             };
+            if let Some(age) = report.handshake_age {
+                line += &format!("\n{HANDSHAKE_AGE}{}", age.as_secs());
+            }
             // a new socket has room for a line; if not, the asker hears nothing, which says as much
             let _ = asker.set_nonblocking(true).and_then(|()| asker.send(line.as_bytes()));
         }
@@ -102,11 +134,11 @@ impl AsFd for HealthListener {
     }
 }
 
-/// Asks the tunnel on `tun` and gives its line.
+/// Asks the tunnel on `tun` and gives its line. With `max_age` the youngest handshake may not be older than that.
 ///
 /// # Errors
 /// [`HealthError`]: there is none, it does not answer, or it is not well.
-pub fn ask(tun: &TunName) -> Result<String, HealthError> {
+pub fn ask(tun: &TunName, max_age: Option<Duration>) -> Result<String, HealthError> {
     let other = |source| HealthError::Other { tun: tun.clone(), source };
     let socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None).map_err(other)?;
     // the first also bounds how long a full queue may hold up the connection
@@ -126,13 +158,16 @@ pub fn ask(tun: &TunName) -> Result<String, HealthError> {
         io::ErrorKind::ConnectionReset => HealthError::Refused(tun.clone()),
         _ => other(error),
     })?;
-    let line = String::from_utf8_lossy(line.get(..length).unwrap_or_default()).into_owned();
-    if line.is_empty() {
-        Err(HealthError::Refused(tun.clone()))
-    } else if line.starts_with(OK) {
-        Ok(line)
-    } else {
-        Err(HealthError::Unhealthy(line))
+    let answer = String::from_utf8_lossy(line.get(..length).unwrap_or_default()).into_owned();
+    let (line, rest) = answer.split_once('\n').unwrap_or((&answer, ""));
+    let age = rest.strip_prefix(HANDSHAKE_AGE).and_then(|age| age.parse().ok()).map(Duration::from_secs);
+    match max_age {
+        _ if line.is_empty() => Err(HealthError::Refused(tun.clone())),
+        _ if !line.starts_with(OK) => Err(HealthError::Unhealthy(line.to_owned())),
+        Some(max) if age.is_none_or(|age| age > max) => {
+            Err(HealthError::Handshake { tun: tun.clone(), age, max })
+        }
+        _ => Ok(line.to_owned()),
     }
 }
 
@@ -155,12 +190,16 @@ mod tests {
         format!("t{}{suffix}", std::process::id() % 1_000_000).parse().unwrap()
     }
 
-    fn answered(report: &Result<String, String>, suffix: &str) -> Result<String, HealthError> {
+    fn answered(state: Result<String, String>, suffix: &str) -> Result<String, HealthError> {
+        asked(&Report { state, handshake_age: None }, None, suffix)
+    }
+
+    fn asked(report: &Report, max_age: Option<Duration>, suffix: &str) -> Result<String, HealthError> {
         let tun = name(suffix);
         let listener = HealthListener::open(&tun).unwrap();
         let asker = std::thread::spawn({
             let tun = tun.clone();
-            move || ask(&tun)
+            move || ask(&tun, max_age)
         });
         while !listener.answer(report).unwrap() {
             std::thread::yield_now();
@@ -170,25 +209,39 @@ mod tests {
 
     #[test]
     fn a_tunnel_that_is_well_says_so() {
-        assert_eq!(answered(&Ok("tun0 is up".to_owned()), "a").unwrap(), "ok: tun0 is up");
+        assert_eq!(answered(Ok("tun0 is up".to_owned()), "a").unwrap(), "ok: tun0 is up");
     }
 
     #[test]
     fn and_one_that_is_not_says_what_is_wrong() {
-        let error = answered(&Err("tun0 is down".to_owned()), "b").unwrap_err();
+        let error = answered(Err("tun0 is down".to_owned()), "b").unwrap_err();
         assert_eq!(error.to_string(), "tun0 is down");
     }
 
     #[test]
+    fn a_tunnel_that_is_well_may_be_dead_all_the_same() {
+        let max = Duration::from_secs(180);
+        for (age, suffix, well) in [(Some(180), "f", true), (Some(181), "g", false), (None, "h", false)] {
+            let handshake_age = age.map(Duration::from_secs);
+            let report = Report { state: Ok("tun0 is up".to_owned()), handshake_age };
+            assert_eq!(asked(&report, None, suffix).unwrap(), "ok: tun0 is up");
+            match asked(&report, Some(max), suffix) {
+                Ok(line) => assert!(well && line == "ok: tun0 is up"),
+                Err(error) => assert!(!well && matches!(error, HealthError::Handshake { .. }), "{error}"),
+            }
+        }
+    }
+
+    #[test]
     fn nobody_there() {
-        assert!(matches!(ask(&name("c")), Err(HealthError::NotRunning(_))));
+        assert!(matches!(ask(&name("c"), None), Err(HealthError::NotRunning(_))));
     }
 
     #[test]
     fn a_loop_that_hangs_is_found_out() {
         let tun = name("d");
         let _listener = HealthListener::open(&tun).unwrap();
-        assert!(matches!(ask(&tun), Err(HealthError::Hangs(_))));
+        assert!(matches!(ask(&tun, None), Err(HealthError::Hangs(_))));
     }
 
     #[test]

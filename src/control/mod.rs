@@ -1,3 +1,4 @@
 //! Talking to a tunnel that runs.
 
 pub mod health;
+pub mod uapi;

@@ -3,22 +3,23 @@
 use nix::sys::signal::Signal;
 use tracing::{debug, info, warn};
 
-use super::{BUDGET, Device, DeviceError, Progress, Token, warn_ipv6_disabled};
+use super::core::{Stop, system};
+use super::{BUDGET, Device, DeviceError, Mode, Progress, Token};
+use crate::control::health::Report;
 use crate::io::signal::reap_children;
 use crate::link::{LinkError, LinkEvent};
 
-impl Device {
+impl<M: Mode> Device<M> {
     pub(super) fn drain_signals(&mut self) -> Result<Progress, DeviceError> {
         loop {
-            let signal = self
-                .signals
-                .poll_signal()
-                .map_err(|source| DeviceError::System { what: "reading signals", source })?;
+            let signal = self.core.signals.poll_signal().map_err(system("reading signals"))?;
             match signal {
                 None => return Ok(Progress::Drained),
-                Some(signal @ (Signal::SIGTERM | Signal::SIGINT)) => self.stop = Some(signal),
+                Some(signal @ (Signal::SIGTERM | Signal::SIGINT)) => {
+                    self.core.stop = Some(Stop::Signal(signal));
+                }
                 Some(Signal::SIGUSR1) => self.report_summary(),
-                Some(Signal::SIGHUP) => info!("SIGHUP: there is no file to read again in plain mode"),
+                Some(Signal::SIGHUP) => self.mode.reload(&mut self.core)?,
                 Some(Signal::SIGCHLD) => reap_children(),
                 Some(_) => {}
             }
@@ -27,7 +28,7 @@ impl Device {
 
     /// One line of all that was counted.
     pub(super) fn report_summary(&self) {
-        let counters = &self.peer.counters;
+        let counters = &self.core.counters;
         info!(
             tx_packets = counters.tx.packets,
             tx_bytes = counters.tx.bytes,
@@ -40,73 +41,74 @@ impl Device {
 
     /// Several events tell of one change, some with values of before it: what counts is how the device is once they
     /// are all read, and whether it was down in between.
-    pub(super) fn drain_link(&mut self) -> Progress {
+    pub(super) fn drain_link(&mut self) -> Result<Progress, DeviceError> {
         for _ in 0..BUDGET {
-            match self.link.monitor.poll_event() {
+            match self.core.link.monitor.poll_event() {
                 Ok(None) => {
-                    self.handle_link_news();
-                    return Progress::Drained;
+                    self.handle_link_news()?;
+                    return Ok(Progress::Drained);
                 }
                 Ok(Some(LinkEvent::Other)) => {}
-                Ok(Some(LinkEvent::Changed(state))) => self.link.news.push_state(state.up),
+                Ok(Some(LinkEvent::Changed(state))) => self.core.link.news.push_state(state.up),
                 // a deleted device has no state to read, which says as much
-                Ok(Some(LinkEvent::Overrun | LinkEvent::Deleted)) => self.link.news.any = true,
+                Ok(Some(LinkEvent::Overrun | LinkEvent::Deleted)) => self.core.link.news.any = true,
                 Err(error) => {
-                    if let Some(suppressed) = self.quiet.link.allow(self.now) {
+                    if let Some(suppressed) = self.core.link.quiet.allow(self.core.now) {
                         warn!(%error, suppressed, "changes of the device are not heard");
                     }
-                    return Progress::Drained;
+                    return Ok(Progress::Drained);
                 }
             }
         }
-        Progress::More
+        Ok(Progress::More)
     }
 
-    fn handle_link_news(&mut self) {
-        let news = std::mem::take(&mut self.link.news);
+    fn handle_link_news(&mut self) -> Result<(), DeviceError> {
+        let news = std::mem::take(&mut self.core.link.news);
         if !news.any {
-            return;
+            return Ok(());
         }
-        let state = match self.link.link.state() {
+        let state = match self.core.link.link.state() {
             Ok(state) => state,
             Err(LinkError::NoDevice { .. }) => {
                 self.handle_link_gone();
-                return;
+                return Ok(());
             }
             Err(error) => {
-                if let Some(suppressed) = self.quiet.link.allow(self.now) {
+                if let Some(suppressed) = self.core.link.quiet.allow(self.core.now) {
                     warn!(%error, suppressed, "the device's state cannot be read");
                 }
-                return;
+                return Ok(());
             }
         };
-        let was_away = std::mem::replace(&mut self.link.away, false);
-        let was_up = std::mem::replace(&mut self.link.up, state.up);
-        let tun = &self.config.tun;
+        let was_away = std::mem::replace(&mut self.core.link.away, false);
+        self.core.link.mtu = state.mtu;
+        let was_up = std::mem::replace(&mut self.core.link.up, state.up);
+        let tun = &self.core.name;
         if !state.up {
-            if was_up && let Some(suppressed) = self.quiet.link.allow(self.now) {
-                self.link.told_down = true;
+            if was_up && let Some(suppressed) = self.core.link.quiet.allow(self.core.now) {
+                self.core.link.told_down = true;
                 warn!(%tun, suppressed, "{tun} is down, no packet passes until it is up again (ip link set {tun} up)");
             }
         } else if !was_up || news.fell || was_away {
-            if std::mem::replace(&mut self.link.told_down, false) {
+            if std::mem::replace(&mut self.core.link.told_down, false) {
                 info!(%tun, "{tun} is up again");
             }
             self.restore_addresses();
+            return self.mode.handle_link(&mut self.core, true);
         }
+        self.mode.handle_link(&mut self.core, false)
     }
 
     /// The kernel forgets a device's IPv6 addresses when it goes down.
     fn restore_addresses(&mut self) {
-        if !self.config.configure {
+        if !self.core.link.configured {
             return;
         }
-        match self.link.link.restore() {
-            Ok(configured) => {
-                warn_ipv6_disabled(&self.config.tun, &configured, &mut self.link.told_ipv6);
-            }
+        match self.core.link.link.restore() {
+            Ok(configured) => self.core.link.warn_ipv6_disabled(&configured),
             Err(error) => {
-                if let Some(suppressed) = self.quiet.link.allow(self.now) {
+                if let Some(suppressed) = self.core.link.quiet.allow(self.core.now) {
                     warn!(%error, suppressed, "the addresses that the device lost are not back");
                 }
             }
@@ -115,23 +117,24 @@ impl Device {
 
     /// Deleted, which reading the tun tells, or moved to another network namespace, where it still works.
     fn handle_link_gone(&mut self) {
-        self.link.away = true;
-        self.ready.insert(Token::Tun);
-        debug!(tun = %self.config.tun, "the device is no longer in this network namespace");
+        self.core.link.away = true;
+        self.core.ready.insert(Token::Tun);
+        debug!(tun = %self.core.name, "the device is no longer in this network namespace");
     }
 
     pub(super) fn drain_health(&mut self) -> Progress {
-        let Some(health) = &self.health else { return Progress::Drained };
-        let tun = &self.config.tun;
-        let report = if self.link.away {
+        let Some(health) = &self.core.health else { return Progress::Drained };
+        let tun = &self.core.name;
+        let state = if self.core.link.away {
             Ok(format!(
                 "the loop of {tun} answers; the device is in another network namespace and not watched"
             ))
-        } else if self.link.up {
+        } else if self.core.link.up {
             Ok(format!("{tun} is up and its loop answers"))
         } else {
             Err(format!("{tun} is down: set it up again (ip link set {tun} up)"))
         };
+        let report = Report { state, handshake_age: self.mode.handshake_age(self.core.now) };
         for _ in 0..BUDGET {
             match health.answer(&report) {
                 Ok(true) => {}

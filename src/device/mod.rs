@@ -3,47 +3,43 @@
 //! A wake-up puts tokens into the ready set. Each turn serves everyone who waits there once, for at most
 //! 64 packets; who has more to give stays in the set, and the next poll does not block. Timers come last
 //! in a turn, so that what the handlers made due is done in the same one.
+//!
+//! [`Device`] is the loop. What a packet or datagram means is its [`Mode`]'s: [`PlainTunnel`] has one peer and
+//! `hello?`, [`WireGuard`] has many and keys.
 
-mod data_path;
-mod endpoint;
+mod core;
 mod housekeeping;
+mod plain;
 mod poll;
 mod ready;
 mod sockets;
 mod thread_data;
 mod token;
+mod wireguard;
 
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
-use tracing::{info, warn};
+use tracing::info;
 
-use crate::config::{Config, PeerAddress, TunName};
-use crate::control::health::HealthListener;
-use crate::io::signal::Signals;
-use crate::io::timer::{Timer, now};
-use crate::io::tun::{Tun, TunError};
-use crate::link::{Configured, Link, LinkError, Monitor};
-use crate::logging::RateLimit;
-use crate::peer::Peer;
-use crate::resolver::{Resolver, ResolverError};
+use crate::config::{PeerAddress, TunName};
+use crate::io::fault::{self, Fault};
+use crate::io::random::NoRandomness;
+use crate::io::timer::now;
+use crate::io::tun::TunError;
+use crate::link::LinkError;
+use crate::resolver::ResolverError;
 use crate::time::Instant;
-use crate::tunnel::plain::Role;
-use endpoint::{Adoptions, Lookup};
-use poll::Poll;
-use ready::ReadySet;
-use sockets::Sockets;
+pub use core::Core;
+use core::{Stop, system};
+pub use plain::PlainTunnel;
 pub use sockets::SocketsError;
-use thread_data::ThreadData;
 pub use token::{SockId, Token, UnknownToken};
+pub use wireguard::{ConfigFile, WireGuard};
 
 /// Packets or datagrams that one descriptor may hand over in one turn, junk included.
 const BUDGET: usize = 64;
-
-/// Index of the loopback device, by which the kernel routes to each of the host's own addresses.
-const LOOPBACK: u32 = 1;
 
 /// Least time between two lines about the same kind of trouble.
 const QUIET: Duration = Duration::from_secs(10);
@@ -79,6 +75,9 @@ pub enum DeviceError {
     /// The TUN device was deleted.
     #[error("{0} was deleted while in use: start wontun again")]
     TunGone(TunName),
+    /// No keys can be made.
+    #[error(transparent)]
+    Random(#[from] NoRandomness),
     /// A call failed that never does on a healthy system.
     #[error("{what} failed: {source}")]
     System {
@@ -94,222 +93,110 @@ pub enum DeviceError {
 
 /// What a handler left behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Progress {
+pub enum Progress {
     /// Nothing: the next edge will tell.
     Drained,
     /// Perhaps more: the budget ended first.
     More,
 }
 
-/// A running tunnel.
-#[derive(Debug)]
-pub struct Device {
-    config: Config,
-    poll: Poll,
-    ready: ReadySet,
-    thread: ThreadData,
-    tun: Tun,
-    link: LinkWatch,
-    sockets: Sockets,
-    timer: Timer,
-    signals: Signals,
-    health: Option<HealthListener>,
-    lookup: Option<Lookup>,
-    peer: Peer,
-    adoptions: Adoptions,
-    /// When this turn began.
-    now: Instant,
-    stop: Option<Signal>,
-    quiet: Quiet,
-}
-
-/// The device as the rest of the host sees it.
-#[derive(Debug)]
-struct LinkWatch {
-    link: Link,
-    monitor: Monitor,
-    index: u32,
-    /// What we set, or found.
-    mtu: u32,
-    up: bool,
-    /// It was moved to another network namespace, out of our reach.
-    away: bool,
-    news: LinkNews,
-    /// That it is down was logged, and that it is up again was not yet.
-    told_down: bool,
-    /// That IPv6 is disabled was logged.
-    told_ipv6: bool,
-}
-
-/// What the events said that were read so far.
-#[derive(Debug, Default)]
-struct LinkNews {
-    /// There were some.
-    any: bool,
-    /// The device was down at one of them.
-    fell: bool,
-}
-
-impl LinkNews {
-    const fn push_state(&mut self, up: bool) {
-        self.any = true;
-        self.fell |= !up;
-    }
-}
-
-/// Brakes on lines that a network can provoke.
-#[derive(Debug)]
-struct Quiet {
-    drops: RateLimit,
-    own_tun: RateLimit,
-    connect: RateLimit,
-    lookup: RateLimit,
-    replaced: RateLimit,
-    answered: RateLimit,
-    link: RateLimit,
-}
-
-impl Device {
-    /// Opens everything that needs a privilege, and sets up the device. To be called while the process has one
-    /// thread: the resolver process is forked here.
+/// What a protocol makes of the loop's events. Each call may work with everything in [`Core`].
+pub trait Mode {
+    /// The first thing that the loop does: says that it is ready, and turns to the peers.
     ///
     /// # Errors
-    /// [`DeviceError`], with the remedy.
-    pub fn open(config: Config) -> Result<Self, DeviceError> {
-        let system = |what| move |source| DeviceError::System { what, source };
-        let signals = Signals::open().map_err(system("blocking signals"))?;
-        let lookup = match &config.peer {
-            Some(PeerAddress::Name { host, port }) => Some(Lookup::new(Resolver::start()?, host, *port)),
-            _ => None,
-        };
-        let sockets = Sockets::open(&config.listen, config.listen_port, config.role() == Role::Client)?;
-        let tun = Tun::open(&config.tun)?;
-        let mut link = Link::open(config.tun.as_str())?;
-        let index = link.index();
-        let mut monitor = Monitor::open(index)?;
-        let mtu = config.mtu_over(config.is_outer_v4());
-        let mut told_ipv6 = false;
-        if config.configure {
-            let configured = link.configure(&config.addresses, mtu)?;
-            warn_ipv6_disabled(&config.tun, &configured, &mut told_ipv6);
-        }
-        if let Some(peer @ PeerAddress::Socket(address)) = &config.peer
-            && link.route_interface(address.ip())? == Some(index)
-        {
-            return Err(DeviceError::PeerInTunnel { peer: peer.clone(), tun: config.tun });
-        }
-        if let Some(PeerAddress::Socket(address)) = config.peer
-            && address.port() == sockets.port()
-            && link.route_interface(address.ip())? == Some(LOOPBACK)
-        {
-            return Err(DeviceError::PeerIsSelf(address));
-        }
-        // what was heard of our own doing is no news
-        while monitor.poll_event().map_err(system("reading link changes"))?.is_some() {}
-        let state = link.state()?;
-        let health = match HealthListener::open(&config.tun) {
-            Ok(health) => Some(health),
-            Err(error) => {
-                warn!(%error, "another process sits on the health socket's name: `wontun health` will not work");
-                None
-            }
-        };
-        let device = Self {
-            poll: Poll::new().map_err(system("making an epoll"))?,
-            ready: ReadySet::default(),
-            thread: ThreadData::default(),
-            tun,
-            link: LinkWatch {
-                link,
-                monitor,
-                index,
-                mtu: if config.configure { mtu } else { state.mtu },
-                up: state.up,
-                away: false,
-                news: LinkNews::default(),
-                told_down: false,
-                told_ipv6,
-            },
-            sockets,
-            timer: Timer::new().map_err(system("making a timer"))?,
-            signals,
-            health,
-            lookup,
-            peer: Peer::new(&config),
-            adoptions: Adoptions::default(),
-            now: now().map_err(system("reading the clock"))?,
-            stop: None,
-            quiet: Quiet {
-                drops: RateLimit::new(Duration::from_secs(1)),
-                own_tun: RateLimit::new(QUIET * 6),
-                connect: RateLimit::new(QUIET),
-                lookup: RateLimit::new(QUIET * 6),
-                replaced: RateLimit::new(Duration::from_secs(1)),
-                answered: RateLimit::new(Duration::from_secs(1)),
-                link: RateLimit::new(Duration::from_secs(1)),
-            },
-            config,
-        };
-        device.register().map_err(system("registering with epoll"))?;
-        Ok(device)
-    }
+    /// Only what leaves no tunnel to run; so for all of these.
+    fn start(&mut self, core: &mut Core) -> Result<(), DeviceError>;
 
-    fn register(&self) -> io::Result<()> {
-        self.poll.add(&self.tun, Token::Tun)?;
-        self.poll.add(&self.timer, Token::Timer)?;
-        self.poll.add(&self.signals, Token::Signals)?;
-        self.poll.add(&self.link.monitor, Token::Link)?;
-        for (id, socket) in self.sockets.disconnected() {
-            self.poll.add(socket, Token::Sock(id))?;
-        }
-        if let Some(health) = &self.health {
-            self.poll.add(health, Token::Health)?;
-        }
-        if let Some(lookup) = &self.lookup {
-            self.poll.add(&lookup.resolver, Token::Resolver)?;
-        }
-        Ok(())
-    }
+    /// Whether a datagram waits for room in a socket: then the tun is not read, whose queue holds what comes.
+    fn is_blocked(&self) -> bool;
 
-    /// Carries packets until a signal ends it, and gives that signal.
+    /// Takes the packet of `length` bytes that was read from the tun.
+    ///
+    /// # Errors
+    /// As for [`Self::start`].
+    fn handle_packet(&mut self, core: &mut Core, length: usize) -> Result<(), DeviceError>;
+
+    /// Drains what only this mode has registered: sockets, the resolver, the wg(8) socket.
+    ///
+    /// # Errors
+    /// As for [`Self::start`].
+    fn drain(&mut self, core: &mut Core, token: Token) -> Result<Progress, DeviceError>;
+
+    /// When [`Self::handle_timeouts`] wants to be called next.
+    fn deadline(&self) -> Option<Instant>;
+
+    /// Does what is due.
+    ///
+    /// # Errors
+    /// As for [`Self::start`].
+    fn handle_timeouts(&mut self, core: &mut Core) -> Result<(), DeviceError>;
+
+    /// SIGHUP: read the configuration again.
+    ///
+    /// # Errors
+    /// As for [`Self::start`].
+    fn reload(&mut self, core: &mut Core) -> Result<(), DeviceError>;
+
+    /// The device is up again, or its MTU is another.
+    ///
+    /// # Errors
+    /// As for [`Self::start`].
+    fn handle_link(&mut self, core: &mut Core, came_up: bool) -> Result<(), DeviceError>;
+
+    /// Time since a peer last completed a handshake; `None` if none ever did, or the mode has no handshakes.
+    fn handshake_age(&self, now: Instant) -> Option<Duration>;
+}
+
+/// A running tunnel.
+#[derive(Debug)]
+pub struct Device<M> {
+    core: Core,
+    mode: M,
+}
+
+impl<M: Mode> Device<M> {
+    /// Carries packets until a signal ends it, or somebody takes away the socket by which it is configured.
     ///
     /// # Errors
     /// Only what leaves no tunnel to run: a deleted device, or a failing system.
-    pub fn run(&mut self) -> Result<Signal, DeviceError> {
-        let role = if self.config.role() == Role::Server { "server" } else { "client" };
-        info!(role, tun = %self.config.tun, mtu = self.link.mtu, port = self.sockets.port(), "ready");
+    pub fn run(&mut self) -> Result<(), DeviceError> {
         let result = self.carry();
-        if let Ok(signal) = result {
-            info!(%signal, "stopping");
+        match result {
+            Ok(Stop::Signal(signal)) => info!(%signal, "stopping"),
+            Ok(Stop::SocketRemoved) => info!("stopping, since the socket for wg(8) was removed"),
+            Err(_) => {}
         }
         self.report_summary();
-        result
+        result.map(drop)
     }
 
-    fn carry(&mut self) -> Result<Signal, DeviceError> {
-        self.start_peer()?;
+    fn carry(&mut self) -> Result<Stop, DeviceError> {
+        self.mode.start(&mut self.core)?;
         loop {
             self.turn()?;
-            if let Some(signal) = self.stop {
-                return Ok(signal);
+            if let Some(stop) = self.core.stop {
+                return Ok(stop);
             }
         }
     }
 
     /// One wake-up: collects what is ready, serves everyone once, then does what is due.
     fn turn(&mut self) -> Result<(), DeviceError> {
-        let system = |what| move |source| DeviceError::System { what, source };
-        self.handle_timeouts()?;
-        self.timer.arm(self.deadline()).map_err(system("setting the timer"))?;
-        let woken = self.poll.wait(&mut self.thread.events, self.ready.is_empty());
-        for token in woken.map_err(system("waiting for events"))? {
-            self.ready.insert(token?);
+        if self.mode.deadline().is_some_and(|deadline| self.core.now >= deadline) {
+            self.mode.handle_timeouts(&mut self.core)?;
         }
-        self.now = now().map_err(system("reading the clock"))?;
-        for _ in 0..self.ready.len() {
-            let Some(token) = self.ready.pop() else { break };
+        let core = &mut self.core;
+        core.timer.arm(self.mode.deadline()).map_err(system("setting the timer"))?;
+        let woken = core.poll.wait(&mut core.thread.events, core.ready.is_empty());
+        for token in woken.map_err(system("waiting for events"))? {
+            core.ready.insert(token?);
+        }
+        core.now = now().map_err(system("reading the clock"))?;
+        for _ in 0..core.ready.len() {
+            let Some(token) = self.core.ready.pop() else { break };
             if self.handle(token)? == Progress::More {
-                self.ready.insert(token);
+                self.core.ready.insert(token);
             }
         }
         Ok(())
@@ -318,51 +205,39 @@ impl Device {
     fn handle(&mut self, token: Token) -> Result<Progress, DeviceError> {
         match token {
             Token::Tun => self.drain_tun(),
-            Token::Sock(id) => self.drain_socket(id),
-            Token::Timer => match self.timer.handle_ring() {
+            Token::Timer => {
                 // the turn's end looks at all deadlines anyway
-                Ok(()) => Ok(Progress::Drained),
-                Err(source) => Err(DeviceError::System { what: "reading the timer", source }),
-            },
+                self.core.timer.handle_ring().map_err(system("reading the timer"))?;
+                Ok(Progress::Drained)
+            }
             Token::Signals => self.drain_signals(),
-            Token::Link => Ok(self.drain_link()),
-            Token::Resolver => self.drain_resolver(),
+            Token::Link => self.drain_link(),
             Token::Health => Ok(self.drain_health()),
+            _ => self.mode.drain(&mut self.core, token),
         }
     }
 
-    fn deadline(&self) -> Option<Instant> {
-        let lookup = self.lookup.as_ref().and_then(|lookup| lookup.again_at);
-        [self.peer.engine.poll_timeout(), self.peer.reconnect_at, lookup].into_iter().flatten().min()
-    }
-
-    fn handle_timeouts(&mut self) -> Result<(), DeviceError> {
-        if self.deadline().is_none_or(|deadline| self.now < deadline) {
-            return Ok(());
+    fn drain_tun(&mut self) -> Result<Progress, DeviceError> {
+        for _ in 0..BUDGET {
+            if self.mode.is_blocked() {
+                // the tun's queue holds what comes until the socket has room; then its token is put back
+                return Ok(Progress::Drained);
+            }
+            let core = &mut self.core;
+            match core.tun.receive(core.thread.packet_room()) {
+                Ok(length) => self.mode.handle_packet(core, length)?,
+                Err(error) => match fault::of_tun(&error) {
+                    Fault::WouldBlock => return Ok(Progress::Drained),
+                    Fault::Dead => return Err(DeviceError::TunGone(core.name.clone())),
+                    Fault::Drop(reason) => {
+                        // a device that is going away: its end is told by another event
+                        core.count_drop(reason, None);
+                        return Ok(Progress::Drained);
+                    }
+                    Fault::SourceGone => {}
+                },
+            }
         }
-        if self.lookup.as_ref().and_then(|lookup| lookup.again_at).is_some_and(|at| self.now >= at) {
-            self.look_up();
-        }
-        if self.peer.reconnect_at.is_some_and(|at| self.now >= at) {
-            self.reconnect()?;
-        }
-        self.peer.engine.handle_timeout(self.now);
-        self.serve_engine();
-        Ok(())
+        Ok(Progress::More)
     }
-}
-
-/// Warns once, which `told` remembers.
-fn warn_ipv6_disabled(tun: &TunName, configured: &Configured, told: &mut bool) {
-    let Some(first) = configured.ipv6_disabled.first() else { return };
-    if std::mem::replace(told, true) {
-        return;
-    }
-    warn!(
-        tun = %tun,
-        address = %first,
-        "IPv6 is disabled on {tun}, so its IPv6 addresses are not set and IPv4 goes on without them; \
-         in Docker add --sysctl net.ipv6.conf.all.disable_ipv6=0, \
-         elsewhere run sysctl -w net.ipv6.conf.default.disable_ipv6=0 before starting"
-    );
 }

@@ -17,6 +17,11 @@ impl ReadySet {
         }
     }
 
+    /// Adds all of `tokens`.
+    pub(super) fn extend(&mut self, tokens: impl IntoIterator<Item = Token>) {
+        tokens.into_iter().for_each(|token| self.insert(token));
+    }
+
     /// Takes the one that has waited longest.
     pub(super) fn pop(&mut self) -> Option<Token> {
         self.0.pop_front()

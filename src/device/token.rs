@@ -21,6 +21,14 @@ pub enum Token {
     Resolver,
     /// Requests for our health.
     Health,
+    /// Handshake messages that wait in the engine. No descriptor: it is only ever in the ready set.
+    Handshakes,
+    /// Programs such as wg(8) that connect.
+    Uapi,
+    /// The folder of the socket that they connect to.
+    UapiWatch,
+    /// One of them; counted up as sockets are.
+    UapiClient(u32),
 }
 
 /// A number that no [`Token`] encodes to.
@@ -30,6 +38,7 @@ pub struct UnknownToken(u64);
 
 /// The kind stands in the upper half, a socket's number in the lower.
 const SOCK: u64 = 2;
+const UAPI_CLIENT: u64 = 11;
 
 impl From<Token> for u64 {
     fn from(token: Token) -> Self {
@@ -41,6 +50,10 @@ impl From<Token> for u64 {
             Token::Link => 5 << 32,
             Token::Resolver => 6 << 32,
             Token::Health => 7 << 32,
+            Token::Handshakes => 8 << 32,
+            Token::Uapi => 9 << 32,
+            Token::UapiWatch => 10 << 32,
+            Token::UapiClient(number) => UAPI_CLIENT << 32 | Self::from(number),
         }
     }
 }
@@ -59,6 +72,10 @@ impl TryFrom<u64> for Token {
             (5, _) => Self::Link,
             (6, _) => Self::Resolver,
             (7, _) => Self::Health,
+            (8, _) => Self::Handshakes,
+            (9, _) => Self::Uapi,
+            (10, _) => Self::UapiWatch,
+            (11, _) => Self::UapiClient(number),
             _ => return Err(UnknownToken(code)),
         };
         // one code each: whatever else the number has set is not ours
@@ -74,13 +91,17 @@ mod tests {
     fn any_token() -> impl Strategy<Value = Token> {
         prop_oneof![
             any::<u32>().prop_map(|number| Token::Sock(SockId(number))),
+            any::<u32>().prop_map(Token::UapiClient),
             prop::sample::select(vec![
                 Token::Tun,
                 Token::Timer,
                 Token::Signals,
                 Token::Link,
                 Token::Resolver,
-                Token::Health
+                Token::Health,
+                Token::Handshakes,
+                Token::Uapi,
+                Token::UapiWatch
             ]),
         ]
     }
@@ -97,7 +118,7 @@ mod tests {
         }
 
         #[test]
-        fn back_and_there(kind in prop_oneof![0u64..10, any::<u64>()], number in prop_oneof![Just(0u32), any::<u32>()]) {
+        fn back_and_there(kind in prop_oneof![0u64..14, any::<u64>()], number in prop_oneof![Just(0u32), any::<u32>()]) {
             let code = kind << 32 | u64::from(number);
             match Token::try_from(code) {
                 Ok(token) => prop_assert_eq!(u64::from(token), code),

@@ -1,6 +1,8 @@
 //! The program's ends: safe, non-blocking, each the owner of its descriptor.
 
+mod control_message;
 pub mod fault;
+pub mod random;
 pub mod signal;
 pub mod timer;
 pub mod tun;

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
@@ -16,6 +16,11 @@ use crate::time::Instant;
 pub fn now() -> io::Result<Instant> {
     let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME)?;
     Ok(Instant::from_boot(Duration::from(time)))
+}
+
+/// The wall clock, as the time since 1970; zero on a clock that stands before.
+pub fn unix_now() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 /// A timerfd on CLOCK_BOOTTIME that is set only when it must ring earlier than it would.

@@ -1,13 +1,15 @@
 //! UDP sockets of two kinds: *disconnected*, which hear everyone on our port, and *connected*, which carry one
 //! peer's traffic and whose replies leave from the address that the peer talked to.
 
-use std::io::{self, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::num::NonZeroU32;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, MsgHdr, Protocol, SockAddr, Socket, Type};
 
+use super::control_message::Notes;
 use crate::sys;
 
 /// Bytes asked for the kernel's receive buffer. A stream's window must fit while the loop is elsewhere; the
@@ -15,7 +17,7 @@ use crate::sys;
 const RECEIVE_BUFFER: usize = 4 << 20;
 
 /// Room for the control messages of one datagram.
-pub const CONTROL: usize = 64;
+pub const CONTROL: usize = 128;
 
 /// The address and interface that a datagram came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +37,8 @@ pub struct Arrival {
     pub from: SocketAddr,
     /// Where it came to; only disconnected sockets tell.
     pub local: Option<Local>,
+    /// Its traffic class, DSCP and ECN; zero unless the socket was asked to tell ([`UdpSocket::receive_class`]).
+    pub class: u8,
 }
 
 /// A non-blocking UDP socket.
@@ -63,8 +67,12 @@ impl UdpSocket {
     ///
     /// # Errors
     /// The kernel's.
-    pub fn connect(local: SocketAddr, peer: SocketAddr) -> io::Result<Self> {
+    pub fn connect(local: SocketAddr, peer: SocketAddr, mark: Option<NonZeroU32>) -> io::Result<Self> {
         let socket = Self::new(local)?;
+        if mark.is_some() {
+            // before connect, which chooses a route and a source address
+            socket.set_mark(mark)?;
+        }
         socket.share_port(true)?;
         socket.0.bind(&local.into())?;
         socket.0.connect(&peer.into())?;
@@ -95,6 +103,27 @@ impl UdpSocket {
         self.0.set_reuse_address(share)
     }
 
+    /// Marks what is sent from now on, for routing rules and firewalls (`SO_MARK`); `None` for no mark.
+    ///
+    /// # Errors
+    /// `EPERM` without CAP_NET_ADMIN.
+    pub fn set_mark(&self, mark: Option<NonZeroU32>) -> io::Result<()> {
+        self.0.set_mark(mark.map_or(0, NonZeroU32::get))
+    }
+
+    /// From now on [`Arrival::class`] is told.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn receive_class(&self) -> io::Result<()> {
+        if self.0.domain()? == Domain::IPV6 {
+            setsockopt(&self.0, sockopt::Ipv6RecvTClass, &true)?;
+        } else {
+            setsockopt(&self.0, sockopt::IpRecvTos, &true)?;
+        }
+        Ok(())
+    }
+
     /// The address that the socket is bound to.
     ///
     /// # Errors
@@ -113,7 +142,7 @@ impl UdpSocket {
         let message =
             recvmsg::<SockaddrStorage>(self.0.as_raw_fd(), &mut slices, Some(control), MsgFlags::empty())?;
         let from = message.address.as_ref().and_then(socket_address).ok_or(nix::errno::Errno::EPROTO)?;
-        let mut local = None;
+        let (mut local, mut class) = (None, 0);
         // notes that did not fit are no reason to lose the datagram
         for note in message.cmsgs().into_iter().flatten() {
             match note {
@@ -129,10 +158,13 @@ impl UdpSocket {
                         interface: info.ipi6_ifindex,
                     });
                 }
+                ControlMessageOwned::Ipv4Tos(tos) => class = tos,
+                // 32 bits of which the kernel uses eight (RFC 3542)
+                ControlMessageOwned::Ipv6TClass(told) => [class, ..] = told.to_le_bytes(),
                 _ => {}
             }
         }
-        Ok(Arrival { length: message.bytes, from, local })
+        Ok(Arrival { length: message.bytes, from, local, class })
     }
 
     /// Sends one datagram to the peer that the socket is connected to.
@@ -143,6 +175,42 @@ impl UdpSocket {
     /// The kernel's; see [`crate::io::fault::of_socket`].
     pub fn send(&self, datagram: &[u8]) -> io::Result<()> {
         self.0.send(datagram).map(drop)
+    }
+
+    /// Sends one datagram, to `remote` or, by a connected socket, to its peer; from the address `local` of ours or
+    /// from where the routes say; with the traffic class `class`.
+    ///
+    /// # Errors
+    /// The kernel's; see [`crate::io::fault::of_socket`]. With an address that is no longer ours: `SourceGone`.
+    pub fn send_with(
+        &self,
+        datagram: &[u8],
+        remote: Option<SocketAddr>,
+        local: Option<IpAddr>,
+        class: u8,
+        is_v6: bool,
+    ) -> io::Result<()> {
+        let mut notes = Notes::default();
+        if let Some(local) = local {
+            let scope = match remote {
+                Some(SocketAddr::V6(remote)) => remote.scope_id(),
+                _ => 0,
+            };
+            notes.push_source(local, scope);
+        }
+        if class != 0 {
+            notes.push_class(class, is_v6);
+        }
+        let buffers = [IoSlice::new(datagram)];
+        let remote = remote.map(SockAddr::from);
+        let mut message = MsgHdr::new().with_buffers(&buffers);
+        if let Some(remote) = &remote {
+            message = message.with_addr(remote);
+        }
+        if !notes.as_bytes().is_empty() {
+            message = message.with_control(notes.as_bytes());
+        }
+        self.0.sendmsg(&message, 0).map(drop)
     }
 }
 
@@ -212,12 +280,12 @@ mod tests {
         let local = SocketAddr::new("127.0.0.1".parse().unwrap(), port);
         let client = std::net::UdpSocket::bind("127.0.0.2:0").unwrap();
         let peer = client.local_addr().unwrap();
-        assert_eq!(UdpSocket::connect(local, peer).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(UdpSocket::connect(local, peer, None).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         server.share_port(true).unwrap();
-        let connected = UdpSocket::connect(local, peer).unwrap();
+        let connected = UdpSocket::connect(local, peer, None).unwrap();
         server.share_port(false).unwrap();
         connected.share_port(false).unwrap();
-        assert_eq!(UdpSocket::connect(local, peer).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(UdpSocket::connect(local, peer, None).unwrap_err().kind(), io::ErrorKind::AddrInUse);
 
         // the peer's datagrams come to the connected one, everyone else's to the other
         client.send_to(b"peer", local).unwrap();
@@ -227,5 +295,28 @@ mod tests {
         connected.send(b"reply").unwrap();
         let mut buffer = [0; 16];
         assert_eq!(client.recv_from(&mut buffer).unwrap(), (5, local));
+    }
+
+    #[test]
+    fn a_datagram_leaves_with_the_source_and_class_asked_for() {
+        for (any, near, far) in [("0.0.0.0", "127.0.0.9", "127.0.0.8"), ("::", "::1", "::1")] {
+            let (sender, receiver) =
+                (UdpSocket::bind(any_port(any)).unwrap(), UdpSocket::bind(any_port(far)).unwrap());
+            receiver.receive_class().unwrap();
+            let is_v6 = any == "::";
+            let local = near.parse().unwrap();
+            for class in [0, 0x88, 0x03] {
+                sender.send_with(b"x", receiver.local_addr().ok(), Some(local), class, is_v6).unwrap();
+                let arrival = receive(&receiver).unwrap().0;
+                assert_eq!((arrival.from.ip(), arrival.class), (local, class));
+            }
+            sender.send_with(b"x", receiver.local_addr().ok(), None, 0, is_v6).unwrap();
+            assert_eq!(receive(&receiver).unwrap().0.class, 0);
+            // TEST-NET addresses (RFC 5737, RFC 3849) are not this host's
+            let gone = if is_v6 { "2001:db8::1" } else { "192.0.2.1" };
+            let error =
+                sender.send_with(b"x", receiver.local_addr().ok(), gone.parse().ok(), 0, is_v6).unwrap_err();
+            assert_eq!(crate::io::fault::of_socket(&error), crate::io::fault::Fault::SourceGone);
+        }
     }
 }

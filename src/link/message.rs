@@ -192,6 +192,14 @@ fn set_attribute(index: u32, attribute: LinkAttribute) -> RouteNetlinkMessage {
 }
 
 pub(super) fn new_address(index: u32, cidr: Cidr) -> RouteNetlinkMessage {
+    RouteNetlinkMessage::NewAddress(address(index, cidr))
+}
+
+pub(super) fn del_address(index: u32, cidr: Cidr) -> RouteNetlinkMessage {
+    RouteNetlinkMessage::DelAddress(address(index, cidr))
+}
+
+fn address(index: u32, cidr: Cidr) -> AddressMessage {
     let mut message = AddressMessage::default();
     message.header.index = index;
     message.header.prefix_len = cidr.prefix();
@@ -204,7 +212,7 @@ pub(super) fn new_address(index: u32, cidr: Cidr) -> RouteNetlinkMessage {
         // nobody else can have it, and a tentative address cannot be bound to for a second
         message.header.flags = AddressHeaderFlags::Nodad;
     }
-    RouteNetlinkMessage::NewAddress(message)
+    message
 }
 
 pub(super) fn get_route(destination: IpAddr) -> RouteNetlinkMessage {

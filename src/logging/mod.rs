@@ -82,6 +82,11 @@ pub fn init(target: Target, level: LevelFilter) -> Logging {
     Logging { outlet, journald, covers_stderr }
 }
 
+/// Whether journald is there to be written to.
+pub fn has_journald() -> bool {
+    probe_journald().is_ok()
+}
+
 impl Logging {
     /// Whether lines go to journald rather than to stderr.
     pub const fn is_journald(&self) -> bool {

@@ -1,5 +1,7 @@
 //! The outermost header of a packet: IPv4 (RFC 791) or IPv6 (RFC 8200).
 
+use std::net::IpAddr;
+
 /// Bytes of an IPv4 header without options.
 pub const IPV4_HEADER: usize = 20;
 /// Bytes of an IPv6 header without extensions.
@@ -36,6 +38,23 @@ pub fn well_formed(packet: &[u8]) -> Option<Version> {
     }
 }
 
+/// Source and destination of `packet`, if its header is there.
+pub fn addresses(packet: &[u8]) -> Option<(IpAddr, IpAddr)> {
+    match packet.first()? >> 4 {
+        4 => {
+            let header: &[u8; IPV4_HEADER] = packet.first_chunk()?;
+            let (source, destination) = (header[12..].first_chunk::<4>()?, header[16..].first_chunk::<4>()?);
+            Some((IpAddr::from(*source), IpAddr::from(*destination)))
+        }
+        6 => {
+            let header: &[u8; IPV6_HEADER] = packet.first_chunk()?;
+            let (source, destination) = (header[8..].first_chunk::<16>()?, header[24..].first_chunk::<16>()?);
+            Some((IpAddr::from(*source), IpAddr::from(*destination)))
+        }
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,6 +73,19 @@ mod tests {
         packet[0] = 0x60;
         packet[4..6].copy_from_slice(&payload.to_be_bytes());
         packet
+    }
+
+    #[test]
+    fn addresses_are_read_from_either_header() {
+        let mut packet = v4(1, 3);
+        packet[12..20].copy_from_slice(&[10, 8, 0, 1, 10, 8, 0, 3]);
+        assert_eq!(addresses(&packet), Some(([10, 8, 0, 1].into(), [10, 8, 0, 3].into())));
+        let mut packet = v6(3);
+        packet[8..24].copy_from_slice(&[1; 16]);
+        packet[24..40].copy_from_slice(&[2; 16]);
+        assert_eq!(addresses(&packet), Some(([1; 16].into(), [2; 16].into())));
+        assert_eq!(addresses(&packet[..39]), None);
+        assert_eq!(addresses(&[]), None);
     }
 
     #[test]

@@ -1,22 +1,28 @@
 //! Which handshake messages are worth curve work, and when: a bounded queue, cookies, and a share for each source.
 //!
-//! A message with a valid mac1 waits in the queue. When the queue fills, whoever comes must first prove its address
-//! with a cookie. A source that sends more than its share must do so at once, before it can fill the queue: then
-//! one flooder puts itself, and nobody else, into cookie mode. One that proved its address and still sends more than
-//! its share is cut off.
+//! A message with a valid mac1 waits in the queue. When the queue fills, we are under load, and whoever comes must
+//! first prove its address with a cookie.
+//!
+//! One source alone does not get us there: what goes beyond its share waits in the [`Backlog`] and goes on when little
+//! else is to be done. So a flooder stands in the way of nobody else, and many peers behind one address get through
+//! without cookies. Only where the backlog has no room left for a source must that source, and no other, show one.
+//!
+//! The kernel has no shares while it is not under load: there one flooder fills the queue, and everybody needs a
+//! cookie.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::drop_reason::DropReason;
+use super::backlog::{Backlog, MAX_BACKLOG, RELEASED};
 use super::endpoint::Endpoint;
 use super::mac::{self, CookieSecret, MacKeys, Macs};
 use super::message::{CookieReply, Initiation, Response};
 use super::random::Random;
 use super::rate_limit::RateLimiter;
+use crate::counters::DropReason;
 use crate::time::Instant;
 
-/// Handshake messages that may wait.
+/// Handshake messages that may wait, the backlog's included.
 pub const MAX_QUEUED: usize = 4096;
 /// So many waiting mean that we are under load.
 pub const LOAD_THRESHOLD: usize = MAX_QUEUED / 8;
@@ -24,6 +30,10 @@ pub const LOAD_THRESHOLD: usize = MAX_QUEUED / 8;
 pub const LOAD_HOLD: Duration = Duration::from_secs(1);
 /// Cookie replies that may wait to be sent.
 pub const MAX_REPLIES: usize = 256;
+/// Messages that may wait in the queue itself.
+const MAX_READY: usize = MAX_QUEUED - MAX_BACKLOG;
+/// With more than so many waiting nothing comes out of the backlog.
+const NEARLY_EMPTY: usize = 16;
 
 /// A handshake message that waits for its turn.
 #[derive(Clone, Copy)]
@@ -35,6 +45,8 @@ pub(super) enum Handshake {
 /// The gate before the curve work.
 pub(super) struct Admission {
     queue: VecDeque<(Endpoint, Handshake)>,
+    /// What goes beyond its source's share.
+    backlog: Backlog,
     replies: VecDeque<(Endpoint, CookieReply)>,
     loaded: Option<Instant>,
     cookies: CookieSecret,
@@ -48,6 +60,7 @@ impl Admission {
     pub(super) fn new() -> Self {
         Self {
             queue: VecDeque::new(),
+            backlog: Backlog::default(),
             replies: VecDeque::new(),
             loaded: None,
             cookies: CookieSecret::new(),
@@ -78,25 +91,47 @@ impl Admission {
             return Err(DropReason::BadMac1);
         }
         let address = from.remote.ip();
-        if self.is_under_load(now) || !self.unproven.take(address, now) {
-            let cookie = self.cookies.cookie(&from, random, now);
-            if !message.has_valid_mac2(&cookie) {
-                if self.replies.len() >= MAX_REPLIES {
-                    return Err(DropReason::QueueFull);
-                }
-                self.replies
-                    .extend(mac::cookie_reply(keys, message, cookie, random).map(|reply| (from, reply)));
-                return Err(DropReason::NoCookie);
-            }
-            if !self.proven.take(address, now) {
-                return Err(DropReason::RateLimited);
-            }
+        let loaded = self.is_under_load(now);
+        if !loaded && self.unproven.take(address, now) {
+            return self.push(from, handshake);
         }
-        if self.queue.len() >= MAX_QUEUED {
-            return Err(DropReason::QueueFull);
+        // beyond its share, or we are under load: now a cookie is worth something
+        let cookie = self.cookies.cookie(&from, random, now);
+        let is_proven = message.has_valid_mac2(&cookie);
+        if is_proven && self.proven.take(address, now) {
+            return self.push(from, handshake);
+        }
+        if (is_proven || !loaded) && self.backlog.push(from, handshake, now) {
+            return Ok(());
+        }
+        if is_proven {
+            return Err(DropReason::RateLimited);
+        }
+        if self.replies.len() >= MAX_REPLIES {
+            return Err(DropReason::HandshakeQueueFull);
+        }
+        self.replies.extend(mac::cookie_reply(keys, message, cookie, random).map(|reply| (from, reply)));
+        Err(DropReason::NoCookie)
+    }
+
+    fn push(&mut self, from: Endpoint, handshake: Handshake) -> Result<(), DropReason> {
+        if self.queue.len() >= MAX_READY {
+            return Err(DropReason::HandshakeQueueFull);
         }
         self.queue.push_back((from, handshake));
         Ok(())
+    }
+
+    /// When [`Self::handle_timeout`] is due.
+    pub(super) const fn poll_timeout(&self) -> Option<Instant> {
+        self.backlog.poll_timeout()
+    }
+
+    /// Lets some messages out of the backlog if there is little else to do.
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        if self.backlog.take_due(now) && self.queue.len() < NEARLY_EMPTY {
+            self.queue.extend((0..RELEASED).map_while(|_| self.backlog.pop()));
+        }
     }
 
     /// The message that waited longest.
@@ -114,7 +149,7 @@ impl Admission {
         self.replies.pop_front()
     }
 
-    /// Messages that wait.
+    /// Messages whose turn it is.
     pub(super) fn waiting(&self) -> usize {
         self.queue.len()
     }
@@ -122,12 +157,14 @@ impl Admission {
     /// Drops what waits: it was meant for a key that is no longer ours.
     pub(super) fn clear(&mut self) {
         self.queue.clear();
+        self.backlog.clear();
         self.replies.clear();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::backlog::MAX_BACKLOG_OF_SOURCE;
     use super::super::key::PublicKey;
     use super::super::mac::CookieJar;
     use super::super::random::Seeded;
@@ -178,7 +215,8 @@ mod tests {
         for _ in 0..100_000 {
             let _ = gate.knock(from(1, 1), &mut CookieJar::default(), at(0));
         }
-        assert_eq!(gate.admission.waiting(), 5, "no more than the flooder's burst waits");
+        assert_eq!(gate.admission.waiting(), 5, "no more than the flooder's burst is in the queue");
+        assert_eq!(gate.admission.backlog.len(), MAX_BACKLOG_OF_SOURCE);
         assert!(!gate.admission.is_under_load(at(0)));
         assert_eq!(gate.admission.replies.len(), MAX_REPLIES);
         assert_eq!(
@@ -186,6 +224,58 @@ mod tests {
             Ok(()),
             "another gets in without"
         );
+        assert_eq!(gate.admission.waiting(), 6, "and at once");
+    }
+
+    #[test]
+    fn fault_15_a_flooder_that_goes_on_gets_no_more_than_its_share_and_the_releases() {
+        let mut gate = Gate::new();
+        let (mut worked, mut others) = (0, 0);
+        for milli in 0..5_000 {
+            for _ in 0..4 {
+                let _ = gate.knock(from(1, 1), &mut CookieJar::default(), at(milli));
+            }
+            if milli % 200 == 0 {
+                let other = from(2, 1);
+                assert_eq!(gate.knock(other, &mut CookieJar::default(), at(milli)), Ok(()));
+                others += 1;
+            }
+            gate.admission.handle_timeout(at(milli));
+            while let Some((from, _)) = gate.admission.poll_handshake() {
+                worked += 1;
+                others -= usize::from(from.remote.ip() == std::net::Ipv4Addr::from(2));
+            }
+            assert_eq!(others, 0, "nobody waits longer than the flooder's burst takes");
+            while gate.admission.poll_reply().is_some() {}
+        }
+        assert!((4_500..=5_250).contains(&worked), "{worked}");
+    }
+
+    #[test]
+    fn a_thousand_peers_behind_one_address_get_through_in_two_seconds_beside_a_flooder() {
+        let mut gate = Gate::new();
+        let (mut served, mut last) = (std::collections::BTreeSet::new(), 0);
+        for milli in 0..4_000_u64 {
+            // the flooder was there first
+            for _ in 0..if milli == 0 { 2_000 } else { 2 } {
+                let _ = gate.knock(from(1, 1), &mut CookieJar::default(), at(milli));
+            }
+            if milli == 1_000 {
+                for port in 0..1_000 {
+                    assert_eq!(gate.knock(from(2, port), &mut CookieJar::default(), at(milli)), Ok(()));
+                }
+            }
+            gate.admission.handle_timeout(at(milli));
+            while let Some((from, _)) = gate.admission.poll_handshake() {
+                if from.remote.ip() == std::net::Ipv4Addr::from(2) {
+                    served.insert(from.remote.port());
+                    last = milli;
+                }
+            }
+        }
+        assert_eq!(served.len(), 1_000);
+        assert!(last <= 1_000 + 2_100, "{last}");
+        assert!(!gate.admission.is_under_load(at(4_000)));
     }
 
     #[test]
@@ -197,8 +287,10 @@ mod tests {
         assert_eq!(to, from(1, 1));
         assert!(jar.handle_reply(&gate.keys, &reply, at(0)));
         assert_eq!(gate.knock(from(1, 2), &mut jar, at(0)), Err(DropReason::NoCookie));
+        let waiting = gate.admission.waiting();
         let allowed = (0..100).filter(|_| gate.knock(from(1, 1), &mut jar, at(0)).is_ok()).count();
         assert_eq!(allowed, 5);
+        assert_eq!(gate.admission.waiting(), waiting + 5, "who has a cookie passes by the backlog");
         assert_eq!(gate.knock(from(1, 1), &mut jar, at(0)), Err(DropReason::RateLimited));
     }
 
@@ -207,7 +299,7 @@ mod tests {
         let mut gate = Gate::new();
         let mut jar = CookieJar::default();
         let honest = from(u32::MAX, 1);
-        for source in 0..50_000 {
+        for source in 0..10_000 {
             let _ = gate.knock(from(source, 1), &mut CookieJar::default(), at(0));
             while gate.admission.poll_reply().is_some() {}
         }
@@ -217,7 +309,16 @@ mod tests {
         assert_eq!(to, honest);
         assert!(jar.handle_reply(&gate.keys, &reply, at(0)));
         assert_eq!(gate.knock(honest, &mut jar, at(0)), Ok(()), "with a cookie there is room");
+        for _ in 0..10 {
+            assert_eq!(gate.knock(honest, &mut jar, at(0)), Ok(()), "also beyond its share");
+        }
+        assert_eq!((gate.admission.waiting(), gate.admission.backlog.len()), (LOAD_THRESHOLD + 5, 6));
+        gate.admission.handle_timeout(at(10));
+        assert_eq!(gate.admission.backlog.len(), 6, "which has to wait for quieter times");
         while gate.admission.poll_handshake().is_some() {}
+        gate.admission.handle_timeout(at(20));
+        assert_eq!((gate.admission.waiting(), gate.admission.backlog.len()), (6, 0));
+        assert_eq!(gate.admission.poll_timeout(), None);
         assert!(gate.admission.is_under_load(at(999)));
         assert!(!gate.admission.is_under_load(at(1000)));
     }

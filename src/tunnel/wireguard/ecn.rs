@@ -1,6 +1,10 @@
 //! Congestion marks cross the tunnel: copied from the packet to its datagram, and merged back (RFC 6040).
+//!
+//! The kernel's WireGuard does the same with two differences, which are older than that RFC: where the packet is marked
+//! as congested, its datagram says ECT(0) (`INET_ECN_encapsulate` in `net/inet_ecn.h`); and it ignores that
+//! `INET_ECN_decapsulate` wants a packet dropped.
 
-use super::drop_reason::DropReason;
+use crate::counters::DropReason;
 
 /// The traffic class of handshake messages: DSCP AF41, as the kernel's.
 pub const HANDSHAKE_CLASS: u8 = 0x88;

@@ -4,12 +4,10 @@
 //! [`Interface::handle_packet`]; what is to be sent comes out of these and of [`Interface::poll_transmit`].
 //! Handshakes wait in a queue until [`Interface::handle_queued`] is called, so that data goes first.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::admission::{Admission, Handshake};
-use super::drop_reason::DropReason;
 use super::ecn;
 use super::endpoint::Endpoint;
 use super::index::{IndexTable, PeerId};
@@ -21,6 +19,7 @@ use super::peer::{Context, Peer, Received};
 use super::peer_table::PeerTable;
 use super::random::{self, Random};
 use super::timestamp::Stamper;
+use crate::counters::DropReason;
 use crate::time::Instant;
 
 /// A datagram to send: it lies at the front of the caller's buffer.
@@ -117,9 +116,8 @@ pub struct Interface {
     outgoing: VecDeque<PeerId>,
     /// Peers that have news.
     news: VecDeque<PeerId>,
-    /// When to look at which peer. Set anew only when it must be earlier, so packets do not touch it; an entry that
-    /// is not its peer's `scheduled` is out of date.
-    due: BinaryHeap<Reverse<(Instant, PeerId)>>,
+    /// When to look at which peer: its `scheduled`. Set anew only when it must be earlier, so packets seldom touch it.
+    due: BTreeSet<(Instant, PeerId)>,
 }
 
 impl Interface {
@@ -136,7 +134,7 @@ impl Interface {
             admission: Admission::new(),
             outgoing: VecDeque::new(),
             news: VecDeque::new(),
-            due: BinaryHeap::new(),
+            due: BTreeSet::new(),
         }
     }
 
@@ -179,7 +177,7 @@ impl Interface {
         twin
     }
 
-    /// Sets the device's MTU.
+    /// Sets the device's MTU, past which nothing is padded; 0 if it is not known.
     pub const fn set_mtu(&mut self, mtu: usize) {
         self.mtu = mtu;
     }
@@ -207,6 +205,9 @@ impl Interface {
     pub fn remove_peer(&mut self, id: PeerId) -> bool {
         let Some(mut peer) = self.peers.remove(id) else { return false };
         peer.clear(&mut self.indices);
+        if let Some(scheduled) = peer.scheduled {
+            self.due.remove(&(scheduled, id));
+        }
         self.secrets.remove(peer.public_key());
         true
     }
@@ -301,7 +302,7 @@ impl Interface {
                 match received? {
                     Received::Keepalive => Ok(Incoming::Keepalive(id)),
                     Received::Packet(len) => {
-                        let packet = datagram.get_mut(DATA_HEADER_LEN..).ok_or(DropReason::NoPacket)?;
+                        let packet = datagram.get_mut(DATA_HEADER_LEN..).ok_or(DropReason::Malformed)?;
                         ecn::merge(class, packet)?;
                         Ok(Incoming::Packet { peer: id, len })
                     }
@@ -330,7 +331,7 @@ impl Interface {
         }
     }
 
-    /// Handshake messages that wait for [`Self::handle_queued`].
+    /// Handshake messages that wait for [`Self::handle_queued`]. Others may wait for [`Self::poll_timeout`] besides.
     pub fn queued(&self) -> usize {
         self.admission.waiting()
     }
@@ -381,18 +382,21 @@ impl Interface {
         }
         while let Some(id) = self.outgoing.pop_front() {
             let transmit = self.poll_peer(id, now, unix, out);
-            self.note(id, now);
             if transmit.is_some() {
+                self.note(id, now);
                 return transmit;
             }
+            // what could not leave now waits for a key or an endpoint, not in the list: it would be tried for ever
+            self.note_news(id);
+            self.schedule(id);
         }
         None
     }
 
     fn poll_peer(&mut self, id: PeerId, now: Instant, unix: Duration, out: &mut [u8]) -> Option<Transmit> {
+        self.peers.get_mut(id)?.is_in_outgoing = false;
         let (mut context, peers) = self.split().ok()?;
         let peer = peers.get_mut(id)?;
-        peer.is_in_outgoing = false;
         let (len, class) = peer.poll_transmit(&mut context, now, unix, out)?;
         Some(Transmit { peer: Some(id), endpoint: peer.endpoint()?, len, class })
     }
@@ -414,17 +418,17 @@ impl Interface {
 
     /// When [`Self::handle_timeout`] wants to be called next, if ever.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.due.peek().map(|Reverse((due, _))| *due)
+        let peers = self.due.first().map(|(due, _)| *due);
+        [peers, self.admission.poll_timeout()].into_iter().flatten().min()
     }
 
     /// To be called at or after [`Self::poll_timeout`].
     pub fn handle_timeout(&mut self, now: Instant) {
-        while self.poll_timeout().is_some_and(|due| due <= now)
-            && let Some(Reverse((due, id))) = self.due.pop()
+        self.admission.handle_timeout(now);
+        while self.due.first().is_some_and(|(due, _)| *due <= now)
+            && let Some((_, id)) = self.due.pop_first()
         {
-            let Some(peer) = self.peers.get_mut(id).filter(|peer| peer.scheduled == Some(due)) else {
-                continue;
-            };
+            let Some(peer) = self.peers.get_mut(id) else { continue };
             peer.scheduled = None;
             if peer.is_due(now) {
                 peer.handle_timeout(&mut self.indices, now);
@@ -435,20 +439,36 @@ impl Interface {
 
     /// Puts a peer into the lists that it belongs into.
     fn note(&mut self, id: PeerId, now: Instant) {
-        let Some(peer) = self.peers.get_mut(id) else { return };
-        if !peer.is_in_outgoing && peer.has_outgoing(now) {
+        if let Some(peer) = self.peers.get_mut(id)
+            && !peer.is_in_outgoing
+            && peer.has_outgoing(now)
+        {
             peer.is_in_outgoing = true;
             self.outgoing.push_back(id);
         }
-        if !peer.is_in_news && peer.has_news() {
+        self.note_news(id);
+        self.schedule(id);
+    }
+
+    fn note_news(&mut self, id: PeerId) {
+        if let Some(peer) = self.peers.get_mut(id)
+            && !peer.is_in_news
+            && peer.has_news()
+        {
             peer.is_in_news = true;
             self.news.push_back(id);
         }
-        if let Some(due) = peer.poll_timeout()
+    }
+
+    fn schedule(&mut self, id: PeerId) {
+        if let Some(peer) = self.peers.get_mut(id)
+            && let Some(due) = peer.poll_timeout()
             && peer.scheduled.is_none_or(|scheduled| due < scheduled)
         {
-            peer.scheduled = Some(due);
-            self.due.push(Reverse((due, id)));
+            if let Some(scheduled) = peer.scheduled.replace(due) {
+                self.due.remove(&(scheduled, id));
+            }
+            self.due.insert((due, id));
         }
     }
 
@@ -475,5 +495,9 @@ impl Interface {
 
     pub(super) fn indices(&self) -> usize {
         self.indices.len()
+    }
+
+    pub(super) fn scheduled(&self) -> usize {
+        self.due.len()
     }
 }

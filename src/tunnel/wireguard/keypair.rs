@@ -1,12 +1,15 @@
 //! Sessions: the two keys of each, its counters, and which of a peer's three is used for what.
 
 use super::aead::Aead;
-use super::drop_reason::DropReason;
 use super::index::IndexTable;
 use super::message::{DATA_HEADER_LEN, DataHeader, TAG_LEN};
 use super::noise::SessionKeys;
 use super::replay::ReplayWindow;
-use super::{REJECT_AFTER_MESSAGES, REJECT_AFTER_TIME, REKEY_AFTER_MESSAGES, REKEY_AFTER_TIME};
+use super::{
+    KEEPALIVE_TIMEOUT, REJECT_AFTER_MESSAGES, REJECT_AFTER_TIME, REKEY_AFTER_MESSAGES, REKEY_AFTER_TIME,
+    REKEY_TIMEOUT,
+};
+use crate::counters::DropReason;
 use crate::time::Instant;
 
 /// One session.
@@ -50,6 +53,12 @@ impl Keypair {
         self.may_send
             && self.next_counter < REJECT_AFTER_MESSAGES
             && now.since(self.created) < REJECT_AFTER_TIME
+    }
+
+    /// Whether, having received anything, the next handshake is due: we began this session, and it ends soon.
+    pub(super) fn ends_soon(&self, now: Instant) -> bool {
+        let warning = REJECT_AFTER_TIME.saturating_sub(KEEPALIVE_TIMEOUT).saturating_sub(REKEY_TIMEOUT);
+        self.may_send && self.is_initiator && now.since(self.created) >= warning
     }
 
     /// Whether, having sent with it, the next handshake is due. Only the initiator goes by time, so that not both
@@ -164,10 +173,9 @@ impl Keypairs {
     }
 
     /// Lets nothing more leave with what there is.
-    pub(super) fn stop_sending(&mut self, indices: &mut IndexTable) {
-        free(self.next.take(), indices);
-        if let Some(current) = self.current.as_mut() {
-            current.may_send = false;
+    pub(super) fn stop_sending(&mut self) {
+        for keypair in [&mut self.current, &mut self.next].into_iter().flatten() {
+            keypair.may_send = false;
         }
     }
 
@@ -217,6 +225,8 @@ mod tests {
         let (mut initiated, answered) = (pair(1, true), pair(2, false));
         assert!(!initiated.is_worn(at(119)) && initiated.is_worn(at(120)));
         assert!(!answered.is_worn(at(179)));
+        assert!(!initiated.ends_soon(at(164)) && initiated.ends_soon(at(165)));
+        assert!(!answered.ends_soon(at(179)), "its initiator sees to it");
         assert!(initiated.can_send(at(179)) && !initiated.can_send(at(180)));
         assert_eq!(initiated.open(0, &mut [0; 32], at(180)), Err(DropReason::Expired));
         assert_eq!(initiated.open(0, &mut [0; 32], at(179)), Err(DropReason::NotAuthentic));
@@ -272,7 +282,7 @@ mod tests {
         assert_eq!(places(&keypairs), [Some(d_index), Some(c_index), None]);
         assert_eq!(indices.len(), 2);
 
-        keypairs.stop_sending(&mut indices);
+        keypairs.stop_sending();
         assert!(keypairs.sending(at(0)).is_none());
         assert!(keypairs.by_index(d_index).is_some());
         keypairs.clear(&mut indices);

@@ -13,12 +13,14 @@
 //! # The life of a handshake message
 //! mac1 is checked first, which costs a hash. Then `admission` decides whether the sender has to prove its address
 //! with a cookie; if not, the message waits in a bounded queue until [`Interface::handle_queued`] does the curve work.
+//! What goes beyond the twenty a second of its source waits in the `backlog` before, from which
+//! [`Interface::handle_timeout`] lets out a thousand a second, of all sources together.
 
 use std::time::Duration;
 
 mod admission;
 mod aead;
-mod drop_reason;
+mod backlog;
 mod ecn;
 mod endpoint;
 mod index;
@@ -38,8 +40,9 @@ mod staged;
 mod timers;
 mod timestamp;
 
+pub use crate::counters::DropReason;
 pub use admission::{LOAD_HOLD, LOAD_THRESHOLD, MAX_QUEUED, MAX_REPLIES};
-pub use drop_reason::DropReason;
+pub use backlog::{MAX_BACKLOG, MAX_BACKLOG_OF_SOURCE, RELEASE_INTERVAL, RELEASED};
 pub use ecn::HANDSHAKE_CLASS;
 pub use endpoint::Endpoint;
 pub use index::PeerId;

@@ -17,10 +17,10 @@ use snow::types::{Cipher, Dh, Hash, Random};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::aead::Aead;
-use super::drop_reason::DropReason;
 use super::key::{KEY_LEN, PresharedKey, PrivateKey, PublicKey, SharedSecret};
 use super::message::{INITIATION_NOISE_LEN, RESPONSE_NOISE_LEN, TAG_LEN};
 use super::timestamp::{TIMESTAMP_LEN, Timestamp};
+use crate::counters::DropReason;
 
 const PROTOCOL: &str = "Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s";
 const PROLOGUE: &[u8] = b"WireGuard v1 zx2c4 Jason@zx2c4.com";
@@ -81,8 +81,9 @@ impl Initiator {
         ephemeral: Zeroizing<[u8; KEY_LEN]>,
         stamp: &Timestamp,
     ) -> Result<(Self, [u8; INITIATION_NOISE_LEN]), DropReason> {
-        let statics = Statics::Initiator(secrets.clone());
-        let mut state = build(identity, Some(peer), statics, ephemeral)?;
+        // not all secrets: each map that an unanswered initiation held on to would have to be copied to be changed
+        let secret = secrets.0.get(peer).cloned().ok_or(DropReason::LowOrder)?;
+        let mut state = build(identity, Some(peer), Statics::Initiator(*peer, secret), ephemeral)?;
         let mut message = [0; INITIATION_NOISE_LEN];
         let written = state.0.write_message(stamp.as_bytes(), &mut message).map_err(reason)?;
         if written == INITIATION_NOISE_LEN { Ok((Self(state), message)) } else { Err(DropReason::Handshake) }
@@ -187,7 +188,7 @@ impl Drop for Scrubbed {
         let primitives = Primitives {
             // a public key that does not fit: nobody looks at it, and making it costs curve work
             identity: Identity { private: nobody, public: PublicKey::from_bytes([0; KEY_LEN]) },
-            statics: Arc::new(Statics::Initiator(StaticSecrets::default())),
+            statics: Arc::new(Statics::Blank),
             ephemeral: Zeroizing::new([0; KEY_LEN]),
         };
         // moved into the old one's place, so its bytes are written over
@@ -243,7 +244,9 @@ impl Random for OneSecret {
 
 /// How the static key finds what it agrees on with a peer's.
 enum Statics {
-    Initiator(StaticSecrets),
+    /// The responder's key, and the secret that is shared with it.
+    Initiator(PublicKey, SharedSecret),
+    Blank,
     Responder {
         secrets: StaticSecrets,
         /// Whether the agreement with the initiator's ephemeral key, which always is the first, took place.
@@ -268,11 +271,8 @@ impl X25519 {
     fn agree(&self, pair: &Identity, public: &PublicKey) -> Result<SharedSecret, snow::Error> {
         if pair.public == self.identity.public {
             match &*self.statics {
-                Statics::Initiator(secrets) => {
-                    if let Some(known) = secrets.0.get(public) {
-                        return Ok(known.clone());
-                    }
-                }
+                Statics::Initiator(peer, secret) if peer == public => return Ok(secret.clone()),
+                Statics::Initiator(..) | Statics::Blank => {}
                 Statics::Responder { secrets, begun } => {
                     if begun.swap(true, Ordering::Relaxed) {
                         return secrets.0.get(public).cloned().ok_or(snow::Error::Input);
@@ -431,6 +431,7 @@ mod tests {
         let at_alice = secrets(&alice, &bob);
         let (mut initiator, first) =
             Initiator::new(&alice, &at_alice, &bob.public, ephemeral(3), &STAMP).unwrap();
+        assert_eq!(Arc::strong_count(&at_alice.0), 1, "no handshake keeps all secrets");
         let responder = Responder::new(&bob, &secrets(&bob, &alice), ephemeral(4), &first).unwrap();
         assert_eq!((responder.peer, responder.stamp), (alice.public, STAMP));
         let (second, bobs) = responder.finish(&psk).unwrap();

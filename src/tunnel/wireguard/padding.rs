@@ -5,11 +5,12 @@ use crate::packet::ip::{IPV4_HEADER, IPV6_HEADER};
 /// What the lengths of padded packets are multiples of.
 pub const PADDING: usize = 16;
 
-/// The length to which a packet of `len` bytes is padded: a multiple of 16, but never past `mtu`. One that is
-/// already longer than that stays as it is: whoever moved the device away may have changed its MTU.
+/// The length to which a packet of `len` bytes is padded: a multiple of 16, but never past `mtu`, which is 0 where it
+/// is not known. One that is already longer than that stays as it is: whoever moved the device away may have changed
+/// its MTU. (The kernel pads what such a packet is longer by; its MTU is never out of date.)
 pub const fn padded_len(len: usize, mtu: usize) -> usize {
     let padded = len.next_multiple_of(PADDING);
-    if padded <= mtu {
+    if padded <= mtu || mtu == 0 {
         padded
     } else if len < mtu {
         mtu
@@ -52,6 +53,9 @@ mod tests {
             (1421, 1420, 1421),
             (9000, 1420, 9000),
             (1439, 1440, 1440),
+            (0, 0, 0),
+            (1, 0, 16),
+            (1409, 0, 1424),
         ] {
             assert_eq!(padded_len(len, mtu), padded, "{len} of {mtu}");
         }

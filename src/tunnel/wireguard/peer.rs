@@ -196,7 +196,7 @@ impl Peer {
         self.forget_initiation(indices);
         self.outbox.response = None;
         self.timers.last_sent = None;
-        self.keypairs.stop_sending(indices);
+        self.keypairs.stop_sending();
     }
 
     /// Forgets all secrets, and gives the indices back.
@@ -238,9 +238,11 @@ impl Peer {
             self.request_initiation(now);
         }
         if Timers::take_due(&mut self.timers.zero_keys, now) {
-            self.forget_initiation(indices);
             self.keypairs.clear(indices);
-            self.drop_staged();
+            // a handshake that is under way is no residue: what waits for it must not be lost
+            if self.timers.retransmit.is_none() {
+                self.forget_initiation(indices);
+            }
         }
         if Timers::take_due(&mut self.timers.persistent, now) {
             self.outbox.keepalive = true;

@@ -20,13 +20,14 @@ const FORGET_AFTER: Duration = Duration::from_secs(1);
 
 /// One who pays: an IPv4 address, or the /64 of an IPv6 one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Source {
+pub(super) enum Source {
     V4(u32),
     V6(u64),
 }
 
 impl Source {
-    fn of(address: IpAddr) -> Self {
+    /// Who pays for what comes from `address`.
+    pub(super) fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(address) => Self::V4(address.to_bits()),
             IpAddr::V6(address) => Self::V6((address.to_bits() >> 64) as u64),

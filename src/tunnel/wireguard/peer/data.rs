@@ -1,12 +1,12 @@
 //! A peer's packets: sealed, opened, or staged until there is a session.
 
-use super::super::drop_reason::DropReason;
+use super::super::ecn;
 use super::super::endpoint::Endpoint;
 use super::super::message::{DATA_HEADER_LEN, DATA_OVERHEAD, DataHeader};
 use super::super::padding::{packet_len, padded_len};
 use super::super::timers::Timers;
-use super::super::{KEEPALIVE_TIMEOUT, REJECT_AFTER_TIME, REKEY_TIMEOUT, ecn};
 use super::{Context, Peer};
+use crate::counters::DropReason;
 use crate::time::Instant;
 
 /// What an authentic data message was.
@@ -79,7 +79,7 @@ impl Peer {
         let payload = keypair.open(header.counter, datagram, now)?;
         let received = match payload {
             [] => Ok(Received::Keepalive),
-            _ => packet_len(payload).map(Received::Packet).ok_or(DropReason::NoPacket),
+            _ => packet_len(payload).map(Received::Packet).ok_or(DropReason::Malformed),
         };
         if is_next {
             // the peer has the session: it is the current one now, and what waited may go
@@ -92,17 +92,14 @@ impl Peer {
         if received != Ok(Received::Keepalive) {
             self.timers.handle_data_received(now);
         }
-        self.keep_fresh_receiving(header.receiver, now);
+        self.keep_fresh_receiving(now);
         received
     }
 
-    /// The session that data comes in with ends soon, and nothing of ours may be sent before that would notice.
-    fn keep_fresh_receiving(&mut self, index: u32, now: Instant) {
-        let warning = REJECT_AFTER_TIME.saturating_sub(KEEPALIVE_TIMEOUT).saturating_sub(REKEY_TIMEOUT);
-        let ends = self.keypairs.current.as_ref().is_some_and(|current| {
-            current.local_index == index && current.is_initiator && now.since(current.created) >= warning
-        });
-        if ends && !self.timers.last_minute {
+    /// The session ends soon, and nothing of ours may be sent before that would notice.
+    fn keep_fresh_receiving(&mut self, now: Instant) {
+        let ends_soon = self.keypairs.current.as_ref().is_some_and(|current| current.ends_soon(now));
+        if ends_soon && !self.timers.last_minute {
             self.timers.last_minute = true;
             self.request_initiation(now);
         }

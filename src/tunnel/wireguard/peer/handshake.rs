@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::super::INITIATION_INTERVAL;
-use super::super::drop_reason::DropReason;
 use super::super::endpoint::Endpoint;
 use super::super::index::IndexTable;
 use super::super::keypair::Keypair;
@@ -11,6 +10,7 @@ use super::super::message::{CookieReply, INITIATION_LEN, Initiation, MAC_LEN, RE
 use super::super::noise::{Initiator, Responder};
 use super::super::random;
 use super::{Context, Peer};
+use crate::counters::DropReason;
 use crate::time::Instant;
 
 impl Peer {
@@ -142,7 +142,8 @@ impl Peer {
         self.news.completed = true;
     }
 
-    /// Takes a cookie: the next handshake message carries a mac2. It says nothing about where the peer is.
+    /// Takes a cookie: the next handshake message carries a mac2. It says nothing about where the peer is, and does not
+    /// count as transfer, with the kernel neither.
     pub(in super::super) fn handle_cookie_reply(
         &mut self,
         reply: &CookieReply,
@@ -151,7 +152,6 @@ impl Peer {
         if !self.cookies.handle_reply(&self.mac_keys, reply, now) {
             return Err(DropReason::BadCookie);
         }
-        self.transfer.received += super::super::message::COOKIE_REPLY_LEN as u64;
         Ok(())
     }
 }

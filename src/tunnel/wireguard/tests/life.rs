@@ -263,7 +263,7 @@ fn a_payload_that_is_no_packet_is_dropped_and_counts_as_heard() {
     let mut world = World::connected(1);
     world.send(0, &[0x15; 64]);
     world.run(seconds(0.0));
-    assert_eq!(world.hosts[1].drops, [DropReason::NoPacket]);
+    assert_eq!(world.hosts[1].drops, [DropReason::Malformed]);
     world.run(seconds(10.0));
     assert_eq!(world.hosts[0].keepalives, 1);
 }

@@ -1,8 +1,10 @@
-//! The engine as a whole: each fault of the design's list, the life of a session, hours on a bad wire, and another
+//! The engine as a whole: each fault of the design's list, the life of a session, what the kernel
+//! shows, hours on a bad wire, and another
 //! implementation at the far end.
 
 mod differential;
 mod faults;
+mod kernel;
 mod life;
 mod simulation;
 mod wire;

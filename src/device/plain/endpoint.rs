@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use tracing::{debug, info, warn};
 
-use super::{Device, DeviceError, Progress, Token};
+use super::PlainTunnel;
 use crate::config::PeerAddress;
 use crate::counters::DropReason;
+use crate::device::core::{Core, system};
+use crate::device::{DeviceError, Progress, Token};
 use crate::io::udp::{Arrival, Local};
 use crate::resolver::Resolver;
 use crate::time::Instant;
@@ -68,41 +70,41 @@ impl Adoptions {
     }
 }
 
-impl Device {
+impl PlainTunnel {
     /// A client turns to its server; a server waits to be found.
-    pub(super) fn start_peer(&mut self) -> Result<(), DeviceError> {
+    pub(super) fn start_peer(&mut self, core: &mut Core) -> Result<(), DeviceError> {
         match self.config.peer {
             Some(PeerAddress::Socket(address)) => {
-                self.peer.engine.set_peer(address, self.now);
-                self.reconnect()?;
+                self.engine.set_peer(address, core.now);
+                self.reconnect(core)?;
             }
-            Some(PeerAddress::Name { .. }) => self.look_up(),
+            Some(PeerAddress::Name { .. }) => self.look_up(core),
             None => {}
         }
         Ok(())
     }
 
     /// Makes the sender of a `hello?` the peer, unless it is ourselves.
-    pub(super) fn adopt(&mut self, arrival: &Arrival) -> Result<(), DeviceError> {
-        if !self.adoptions.allow(self.now) {
+    pub(super) fn adopt(&mut self, core: &mut Core, arrival: &Arrival) -> Result<(), DeviceError> {
+        if !self.adoptions.allow(core.now) {
             // it repeats its hello? every second
-            self.count_drop(DropReason::Stranger, Some(arrival.from));
+            core.count_drop(DropReason::Stranger, Some(arrival.from));
             return Ok(());
         }
-        if self.is_behind_tun(arrival.from) {
-            self.count_drop(DropReason::OwnTun, Some(arrival.from));
+        if Self::is_behind_tun(core, arrival.from) {
+            core.count_drop(DropReason::OwnTun, Some(arrival.from));
             return Ok(());
         }
-        let replaces = self.peer.engine.peer().is_some();
+        let replaces = self.engine.peer().is_some();
         // what the old peer sent is still its own until here
-        if !self.connect(arrival.from, arrival.local)? {
-            self.count_drop(DropReason::Unreachable, Some(arrival.from));
+        if !self.connect(core, arrival.from, arrival.local)? {
+            core.count_drop(DropReason::Unreachable, Some(arrival.from));
             return Ok(());
         }
-        self.peer.engine.set_peer(arrival.from, self.now);
+        self.engine.set_peer(arrival.from, core.now);
         if !replaces {
             info!("peer connected");
-        } else if let Some(suppressed) = self.quiet.replaced.allow(self.now) {
+        } else if let Some(suppressed) = self.quiet.replaced.allow(core.now) {
             info!(suppressed, "peer replaced");
         }
         debug!(endpoint = %arrival.from, local = ?arrival.local, "the peer's endpoint");
@@ -110,48 +112,51 @@ impl Device {
     }
 
     /// The peer talked to another address of ours than the one we answer from: answer from that one.
-    pub(super) fn follow_local(&mut self, arrival: &Arrival) -> Result<(), DeviceError> {
+    pub(super) fn follow_local(&mut self, core: &mut Core, arrival: &Arrival) -> Result<(), DeviceError> {
         let Some(local) = arrival.local else { return Ok(()) };
-        let from_peer = self.peer.engine.peer() == Some(arrival.from);
-        let connected = self.sockets.connected().and_then(|connected| connected.local);
-        if from_peer && connected != Some(local.address) && !self.is_just_connected() {
-            self.connect(arrival.from, Some(local))?;
+        let from_peer = self.engine.peer() == Some(arrival.from);
+        let connected = self.sockets.connected(()).and_then(|connected| connected.local);
+        if from_peer && connected != Some(local.address) && !self.is_just_connected(core) {
+            self.connect(core, arrival.from, Some(local))?;
         }
         Ok(())
     }
 
     /// Takes a new connected socket into use, and empties and closes the one before. Gives whether there is a way
     /// to `endpoint`; if not, all is as it was.
-    fn connect(&mut self, endpoint: SocketAddr, local: Option<Local>) -> Result<bool, DeviceError> {
-        self.peer.connected_at = Some(self.now);
-        let mut result = self.sockets.connect(endpoint, local);
+    fn connect(
+        &mut self,
+        core: &mut Core,
+        endpoint: SocketAddr,
+        local: Option<Local>,
+    ) -> Result<bool, DeviceError> {
+        self.connected_at = Some(core.now);
+        let mut result = self.sockets.connect((), endpoint, local);
         if result.is_err() && local.is_some() {
             // that address went away meanwhile
-            result = self.sockets.connect(endpoint, None);
+            result = self.sockets.connect((), endpoint, None);
         }
         let old = match result {
             Ok(old) => old,
             Err(error) => {
-                if let Some(suppressed) = self.quiet.connect.allow(self.now) {
+                if let Some(suppressed) = self.quiet.connect.allow(core.now) {
                     warn!(%error, suppressed, "no way to the peer for now: check the routes and --listen; trying on");
                 }
                 debug!(%endpoint, "no way there");
                 return Ok(false);
             }
         };
-        if let Some(connected) = self.sockets.connected() {
+        if let Some(connected) = self.sockets.connected(()) {
             let token = Token::Sock(connected.id);
-            self.poll
-                .add(&connected.socket, token)
-                .map_err(|source| DeviceError::System { what: "registering a socket", source })?;
+            core.poll.add(&connected.socket, token).map_err(system("registering a socket"))?;
             // a packet that found no room in the old socket goes out through this one
-            self.ready.insert(token);
+            core.ready.insert(token);
         }
         if let Some(old) = old {
-            self.drain_last(&old)?;
+            self.drain_last(core, &old)?;
         }
-        self.peer.reconnect_at = None;
-        self.fit_mtu(endpoint.is_ipv4());
+        self.reconnect_at = None;
+        self.fit_mtu(core, endpoint.is_ipv4());
         Ok(true)
     }
 
@@ -159,12 +164,12 @@ impl Device {
     ///
     /// # Errors
     /// The system fails.
-    pub(super) fn reconnect(&mut self) -> Result<(), DeviceError> {
-        self.peer.reconnect_at = None;
-        let Some(endpoint) = self.peer.engine.peer() else { return Ok(()) };
-        if !self.connect(endpoint, None)? {
+    pub(super) fn reconnect(&mut self, core: &mut Core) -> Result<(), DeviceError> {
+        self.reconnect_at = None;
+        let Some(endpoint) = self.engine.peer() else { return Ok(()) };
+        if !self.connect(core, endpoint, None)? {
             self.doubt_endpoint();
-            self.peer.reconnect_at = Some(self.now + RECONNECT);
+            self.reconnect_at = Some(core.now + RECONNECT);
         }
         Ok(())
     }
@@ -177,22 +182,22 @@ impl Device {
     }
 
     /// Our own address or the way to the peer is gone: connect anew, at most once a second.
-    pub(super) fn schedule_reconnect(&mut self) {
-        let earliest = self.peer.connected_at.map_or(self.now, |at| at + RECONNECT);
-        self.peer.reconnect_at.get_or_insert(earliest.max(self.now));
+    pub(super) fn schedule_reconnect(&mut self, core: &mut Core) {
+        let earliest = self.connected_at.map_or(core.now, |at| at + RECONNECT);
+        self.reconnect_at.get_or_insert(earliest.max(core.now));
     }
 
-    fn is_just_connected(&self) -> bool {
-        self.peer.connected_at.is_some_and(|at| self.now.since(at) < RECONNECT)
+    fn is_just_connected(&self, core: &Core) -> bool {
+        self.connected_at.is_some_and(|at| core.now.since(at) < RECONNECT)
     }
 
     /// The server has been silent for long: its name may mean another address now, or our own has changed.
-    pub(super) fn look_again(&mut self) {
-        if self.lookup.is_some() { self.look_up() } else { self.schedule_reconnect() }
+    pub(super) fn look_again(&mut self, core: &mut Core) {
+        if self.lookup.is_some() { self.look_up(core) } else { self.schedule_reconnect(core) }
     }
 
     /// Asks for the server's addresses; the answer comes as an event.
-    pub(super) fn look_up(&mut self) {
+    pub(super) fn look_up(&mut self, core: &mut Core) {
         let Some(lookup) = &mut self.lookup else { return };
         lookup.again_at = None;
         if lookup.asked {
@@ -200,24 +205,24 @@ impl Device {
         }
         match lookup.resolver.request(&lookup.host, lookup.port) {
             Ok(()) => lookup.asked = true,
-            Err(error) => self.handle_lookup_failure(&error.to_string()),
+            Err(error) => self.handle_lookup_failure(core, &error.to_string()),
         }
     }
 
-    pub(super) fn drain_resolver(&mut self) -> Result<Progress, DeviceError> {
+    pub(super) fn drain_resolver(&mut self, core: &mut Core) -> Result<Progress, DeviceError> {
         let Some(lookup) = &mut self.lookup else { return Ok(Progress::Drained) };
         match lookup.resolver.poll_answer() {
             Ok(None) => Ok(Progress::Drained),
             Ok(Some(answer)) => {
                 lookup.asked = false;
                 match answer {
-                    Ok(addresses) => self.handle_addresses(&addresses)?,
-                    Err(error) => self.handle_lookup_failure(&error.to_string()),
+                    Ok(addresses) => self.handle_addresses(core, &addresses)?,
+                    Err(error) => self.handle_lookup_failure(core, &error.to_string()),
                 }
                 Ok(Progress::More)
             }
             // without an address there is nothing to go on with
-            Err(source) if self.peer.engine.peer().is_none() => {
+            Err(source) if self.engine.peer().is_none() => {
                 Err(DeviceError::System { what: "resolving the server's name", source })
             }
             Err(error) => {
@@ -230,23 +235,23 @@ impl Device {
 
     /// Stays with the present address while the name still means it and nothing speaks against it: a server that
     /// takes us for a client at one address drops what comes from another.
-    fn handle_addresses(&mut self, addresses: &[SocketAddr]) -> Result<(), DeviceError> {
+    fn handle_addresses(&mut self, core: &mut Core, addresses: &[SocketAddr]) -> Result<(), DeviceError> {
         let mut usable = Vec::with_capacity(addresses.len());
         for &address in addresses {
-            if self.sockets.speaks(address.ip()) && !self.is_behind_tun(address) {
+            if self.sockets.speaks(address.ip()) && !Self::is_behind_tun(core, address) {
                 usable.push(address);
             }
         }
-        let place = usable.iter().position(|address| Some(*address) == self.peer.engine.peer());
-        let doubtful = self.peer.engine.is_endpoint_doubtful()
-            || self.lookup.as_ref().is_some_and(|lookup| lookup.doubtful);
+        let place = usable.iter().position(|address| Some(*address) == self.engine.peer());
+        let doubtful =
+            self.engine.is_endpoint_doubtful() || self.lookup.as_ref().is_some_and(|lookup| lookup.doubtful);
         // from the one after a doubtful one, around the corner
         let first = place.map_or(0, |place| place + usize::from(doubtful));
         let candidates = usable.iter().skip(first).chain(usable.iter().take(first));
         for &endpoint in candidates {
-            if self.connect(endpoint, None)? {
+            if self.connect(core, endpoint, None)? {
                 debug!(%endpoint, "the server's address");
-                self.peer.engine.set_peer(endpoint, self.now);
+                self.engine.set_peer(endpoint, core.now);
                 if let Some(lookup) = &mut self.lookup {
                     lookup.pause = LOOKUP_RETRY;
                     lookup.doubtful = false;
@@ -254,35 +259,35 @@ impl Device {
                 return Ok(());
             }
         }
-        self.handle_lookup_failure("no address that can be reached from here, outside the tunnel");
+        self.handle_lookup_failure(core, "no address that can be reached from here, outside the tunnel");
         Ok(())
     }
 
-    fn handle_lookup_failure(&mut self, error: &str) {
+    fn handle_lookup_failure(&mut self, core: &mut Core, error: &str) {
         let Some(lookup) = &mut self.lookup else { return };
-        lookup.again_at = Some(self.now + lookup.pause);
+        lookup.again_at = Some(core.now + lookup.pause);
         let pause = lookup.pause.as_secs();
         lookup.pause = (lookup.pause * 2).min(LOOKUP_RETRY_MAX);
-        if let Some(suppressed) = self.quiet.lookup.allow(self.now) {
+        if let Some(suppressed) = self.quiet.lookup.allow(core.now) {
             warn!(name = %lookup.host, error, suppressed, "the server's name does not lead to it; trying again in {pause} s, then less often");
         }
     }
 
     /// Whether datagrams to `endpoint` would go into our own tun.
-    fn is_behind_tun(&mut self, endpoint: SocketAddr) -> bool {
-        !self.link.away
-            && self.link.link.route_interface(endpoint.ip()).is_ok_and(|index| index == Some(self.link.index))
+    fn is_behind_tun(core: &mut Core, endpoint: SocketAddr) -> bool {
+        !core.link.away
+            && core.link.link.route_interface(endpoint.ip()).is_ok_and(|index| index == Some(core.link.index))
     }
 
     /// Unless the user chose an MTU, it follows the outer address family.
-    fn fit_mtu(&mut self, outer_v4: bool) {
+    fn fit_mtu(&mut self, core: &mut Core, outer_v4: bool) {
         let mtu = self.config.mtu_over(outer_v4);
-        if self.config.mtu.is_some() || !self.config.configure || self.link.away || mtu == self.link.mtu {
+        if self.config.mtu.is_some() || !self.config.configure || core.link.away || mtu == core.link.mtu {
             return;
         }
-        match self.link.link.set_mtu(mtu) {
+        match core.link.link.set_mtu(mtu) {
             Ok(()) => {
-                self.link.mtu = mtu;
+                core.link.mtu = mtu;
                 info!(mtu, "the MTU fits the peer's address family");
             }
             Err(error) => warn!(%error, "the MTU does not fit the peer's address family"),

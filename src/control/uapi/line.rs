@@ -1,0 +1,146 @@
+//! The meaning of single lines.
+
+use std::net::SocketAddr;
+use std::str::FromStr;
+
+use subtle::ConstantTimeEq;
+
+use super::changes::{AllowedIpChange, Changes, PeerChanges};
+use super::error::{RequestFault, hidden, shown};
+use super::hex;
+use crate::config::PeerAddress;
+use crate::routing::Prefix;
+use crate::tunnel::wireguard::{KEY_LEN, PresharedKey, PrivateKey, PublicKey};
+
+const DEVICE_KEYS: &str = "private_key, listen_port, fwmark, replace_peers, public_key";
+const PEER_KEYS: &str = "public_key, remove, update_only, preshared_key, endpoint, \
+    persistent_keepalive_interval, replace_allowed_ips, allowed_ip, protocol_version";
+
+/// Takes in one line of a `set=1`. Lines that set the same value twice leave the last one.
+pub(super) fn apply(changes: &mut Changes, line: &[u8]) -> Result<(), RequestFault> {
+    let equals = line.iter().position(|&b| b == b'=').ok_or(RequestFault::NoValue)?;
+    let (key, value) = line.split_at(equals);
+    let value = value.get(1..).unwrap_or_default();
+    if key == b"public_key" {
+        changes.peers.push(PeerChanges::new(public_key(value)?));
+        return Ok(());
+    }
+    match changes.peers.last_mut() {
+        Some(peer) => apply_to_peer(peer, key, value),
+        None => apply_to_interface(changes, key, value),
+    }
+}
+
+fn apply_to_interface(changes: &mut Changes, key: &[u8], value: &[u8]) -> Result<(), RequestFault> {
+    match key {
+        b"private_key" => changes.private_key = Some(private_key(value)?),
+        b"listen_port" => {
+            changes.listen_port = Some(number("listen_port", value, "a UDP port from 0 to 65535")?);
+        }
+        b"fwmark" => changes.fwmark = Some(number("fwmark", value, "a number from 0 to 4294967295")?),
+        b"replace_peers" => changes.replace_peers = is_true("replace_peers", value)?,
+        _ => return Err(unknown(key, "of the interface", DEVICE_KEYS)),
+    }
+    Ok(())
+}
+
+fn apply_to_peer(peer: &mut PeerChanges, key: &[u8], value: &[u8]) -> Result<(), RequestFault> {
+    match key {
+        b"remove" => peer.remove = is_true("remove", value)?,
+        b"update_only" => peer.update_only = is_true("update_only", value)?,
+        b"preshared_key" => peer.preshared_key = Some(preshared_key(value)?),
+        b"endpoint" => peer.endpoint = Some(endpoint(value)?),
+        b"persistent_keepalive_interval" => {
+            let seconds = "a number of seconds from 0 to 65535";
+            peer.persistent_keepalive = Some(number("persistent_keepalive_interval", value, seconds)?);
+        }
+        b"replace_allowed_ips" => {
+            peer.replace_allowed_ips = is_true("replace_allowed_ips", value)?;
+            // those of earlier lines go too
+            peer.allowed_ips.clear();
+        }
+        b"allowed_ip" => peer.allowed_ips.push(allowed_ip(value)?),
+        b"protocol_version" if value == b"1" => {}
+        b"protocol_version" => return Err(wrong("protocol_version", value, "1")),
+        _ => return Err(unknown(key, "of a peer", PEER_KEYS)),
+    }
+    Ok(())
+}
+
+fn wrong(key: &'static str, value: &[u8], expected: &'static str) -> RequestFault {
+    RequestFault::Value { key, found: shown(value), expected }
+}
+
+fn wrong_key(key: &'static str, value: &[u8]) -> RequestFault {
+    RequestFault::Value { key, found: hidden(value), expected: "64 hexadecimal digits" }
+}
+
+fn unknown(key: &[u8], place: &'static str, expected: &'static str) -> RequestFault {
+    RequestFault::UnknownKey { found: shown(key), place, expected }
+}
+
+fn private_key(value: &[u8]) -> Result<Option<PrivateKey>, RequestFault> {
+    let bytes = hex::decode(value).ok_or_else(|| wrong_key("private_key", value))?;
+    let is_none: bool = bytes.ct_eq(&[0; KEY_LEN]).into();
+    Ok((!is_none).then(|| PrivateKey::from_bytes(&bytes)))
+}
+
+fn preshared_key(value: &[u8]) -> Result<PresharedKey, RequestFault> {
+    let bytes = hex::decode(value).ok_or_else(|| wrong_key("preshared_key", value))?;
+    Ok(PresharedKey::from_bytes(*bytes))
+}
+
+/// Not shown if wrong: what is pasted there by mistake may be the other half of the pair.
+fn public_key(value: &[u8]) -> Result<PublicKey, RequestFault> {
+    let bytes = hex::decode(value).ok_or_else(|| wrong_key("public_key", value))?;
+    Ok(PublicKey::from_bytes(*bytes))
+}
+
+/// Decimal digits and nothing else: Rust's own parsers take a sign.
+fn number<N: FromStr>(key: &'static str, value: &[u8], expected: &'static str) -> Result<N, RequestFault> {
+    decimal(value).ok_or_else(|| wrong(key, value, expected))
+}
+
+fn decimal<N: FromStr>(value: &[u8]) -> Option<N> {
+    let text = std::str::from_utf8(value).ok()?;
+    text.parse().ok().filter(|_| value.iter().all(u8::is_ascii_digit))
+}
+
+fn is_true(key: &'static str, value: &[u8]) -> Result<bool, RequestFault> {
+    if value == b"true" { Ok(true) } else { Err(wrong(key, value, "true")) }
+}
+
+/// An address with its port. A name is never resolved here: `wg` has done so.
+fn endpoint(value: &[u8]) -> Result<SocketAddr, RequestFault> {
+    let expected = "the address and port of one host, such as 192.0.2.1:51820 or [fe80::1%eth0]:51820";
+    let parsed = std::str::from_utf8(value).ok().and_then(|text| {
+        // an IPv6 address has its brackets, and every one its port
+        let has_port = match text.strip_prefix('[') {
+            Some(rest) => rest.contains("]:"),
+            None => text.split(':').count() == 2,
+        };
+        if !has_port {
+            return None;
+        }
+        match text.parse() {
+            Ok(PeerAddress::Socket(address)) => Some(address),
+            _ => None,
+        }
+    });
+    parsed.ok_or_else(|| wrong("endpoint", value, expected))
+}
+
+/// A network, or with `-` in front one to be taken away. Host bits are cleared.
+fn allowed_ip(value: &[u8]) -> Result<AllowedIpChange, RequestFault> {
+    let (remove, network) = match value.strip_prefix(b"-") {
+        Some(network) => (true, network),
+        None => (false, value),
+    };
+    let parsed = std::str::from_utf8(network).ok().and_then(|text| {
+        let (address, length) = text.split_once('/')?;
+        Prefix::new(address.parse().ok()?, decimal(length.as_bytes())?)
+    });
+    parsed
+        .map(|prefix| AllowedIpChange { prefix, remove })
+        .ok_or_else(|| wrong("allowed_ip", value, "a network such as 10.0.0.0/8 or fd00::/8"))
+}

@@ -1,0 +1,173 @@
+//! Changes to a running interface, whether wg(8) or the file wants them. Sessions of peers that are not concerned go on.
+
+use std::io;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use super::WireGuard;
+use super::data_path::short;
+use crate::control::uapi::{Changes, PeerChanges};
+use crate::device::core::{Core, system};
+use crate::device::sockets::Sockets;
+use crate::device::{DeviceError, SocketsError, Token};
+use crate::tunnel::wireguard::{AddPeerError, Endpoint, Peer, PeerId};
+
+/// Why nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ChangeError {
+    /// There are no sockets on the port that is wanted; those in use stay.
+    #[error(transparent)]
+    Sockets(#[from] SocketsError),
+    /// The sockets do not take the mark.
+    #[error("the mark of outgoing datagrams cannot be set: {0}")]
+    Mark(#[source] io::Error),
+}
+
+impl WireGuard {
+    /// Applies `changes`, all of them or none.
+    ///
+    /// # Errors
+    /// Outside: the tunnel cannot go on. Inside: what is wanted cannot be done, and nothing was changed.
+    pub(super) fn change(
+        &mut self,
+        core: &mut Core,
+        changes: &Changes,
+    ) -> Result<Result<(), ChangeError>, DeviceError> {
+        // what can fail comes first
+        if let Some(port) = changes.listen_port.filter(|port| *port != self.sockets.port())
+            && let Err(error) = self.listen(core, port)?
+        {
+            return Ok(Err(error.into()));
+        }
+        if let Some(mark) = changes.fwmark
+            && let Err(error) = self.set_fwmark(NonZeroU32::new(mark))
+        {
+            return Ok(Err(ChangeError::Mark(error)));
+        }
+        if let Some(private) = &changes.private_key
+            && let Some(twin) = self.engine.set_private_key(private.clone(), core.now)
+        {
+            warn!("a peer that has our own public key is left out");
+            self.forget(core, twin)?;
+        }
+        if changes.replace_peers {
+            let ids: Vec<_> = self.engine.peer_ids().collect();
+            for id in ids {
+                self.remove_peer(core, id)?;
+            }
+        }
+        for peer in &changes.peers {
+            self.change_peer(core, peer)?;
+        }
+        self.update_routes(core);
+        self.serve_engine(core)?;
+        Ok(Ok(()))
+    }
+
+    fn change_peer(&mut self, core: &mut Core, changes: &PeerChanges) -> Result<(), DeviceError> {
+        let known = self.engine.peer_id(&changes.public_key);
+        if changes.remove {
+            return known.map_or(Ok(()), |id| self.remove_peer(core, id));
+        }
+        let id = match known {
+            Some(id) => id,
+            None if changes.update_only => return Ok(()),
+            None => match self.engine.add_peer(changes.public_key) {
+                Ok(id) => id,
+                Err(error @ (AddPeerError::OwnKey | AddPeerError::Full)) => {
+                    warn!(peer = short(&changes.public_key), %error, "a peer is left out");
+                    return Ok(());
+                }
+            },
+        };
+        if let Some(preshared) = &changes.preshared_key {
+            self.engine.set_preshared_key(id, preshared.clone());
+        }
+        if let Some(remote) = changes.endpoint {
+            self.names.remove(id);
+            self.engine.set_endpoint(id, Some(Endpoint::new(remote)), core.now);
+            self.follow(core, id)?;
+        }
+        if changes.replace_allowed_ips {
+            self.allowed_ips.remove_peer(id);
+        }
+        for change in &changes.allowed_ips {
+            if change.remove {
+                self.allowed_ips.remove_from(change.prefix, id);
+            } else {
+                self.allowed_ips.insert(change.prefix, id);
+            }
+        }
+        // last, since it may send something
+        if let Some(seconds) = changes.persistent_keepalive {
+            let interval = Some(Duration::from_secs(seconds.into()));
+            self.engine.set_persistent_keepalive(id, interval, core.now);
+        }
+        Ok(())
+    }
+
+    pub(super) fn remove_peer(&mut self, core: &mut Core, id: PeerId) -> Result<(), DeviceError> {
+        self.lost += self.engine.peer(id).map_or(0, Peer::lost);
+        // what waits in its socket is still its own
+        self.disconnect(core, id)?;
+        self.engine.remove_peer(id);
+        self.forget(core, id)
+    }
+
+    /// Forgets what is kept about a peer that the engine does not know any more.
+    fn forget(&mut self, core: &mut Core, id: PeerId) -> Result<(), DeviceError> {
+        self.names.remove(id);
+        self.allowed_ips.remove_peer(id);
+        self.disconnect(core, id)
+    }
+
+    /// Moves to another port; 0 for any that is free.
+    fn listen(&mut self, core: &mut Core, port: u16) -> Result<Result<(), SocketsError>, DeviceError> {
+        let mut sockets = match self.sockets.reopen(port) {
+            Ok(sockets) => sockets,
+            Err(error) => return Ok(Err(error)),
+        };
+        sockets.receive_class().map_err(system("asking for the traffic class"))?;
+        sockets.set_mark(self.mark).map_err(system("marking a socket"))?;
+        for (id, socket) in sockets.disconnected() {
+            core.poll.add(socket, Token::Sock(id)).map_err(system("registering a socket"))?;
+        }
+        // a datagram that found no room goes out through these
+        core.ready.extend(sockets.disconnected().map(|(id, _)| Token::Sock(id)));
+        let old = std::mem::replace(&mut self.sockets, sockets);
+        for socket in old.into_sockets() {
+            self.drain_last(core, &socket)?;
+        }
+        info!(port = self.sockets.port(), "listening on another port");
+        Ok(Ok(()))
+    }
+
+    /// The mark that was asked for. Where the routes need one, theirs is used as long as there is none.
+    fn set_fwmark(&mut self, mark: Option<NonZeroU32>) -> io::Result<()> {
+        if self.fwmark != mark {
+            self.fwmark = mark;
+            self.set_mark(mark)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn set_mark(&mut self, mark: Option<NonZeroU32>) -> io::Result<()> {
+        if self.mark != mark {
+            self.sockets.set_mark(mark)?;
+            self.mark = mark;
+        }
+        Ok(())
+    }
+}
+
+/// Sockets of a tunnel that has none yet.
+///
+/// # Errors
+/// [`SocketsError`], with the remedy.
+pub(super) fn open_sockets(port: u16) -> Result<Sockets<PeerId>, DeviceError> {
+    let mut sockets = Sockets::open(&[], Some(port), false)?;
+    sockets.receive_class().map_err(system("asking for the traffic class"))?;
+    Ok(sockets)
+}

@@ -1,0 +1,201 @@
+//! The configuration file: what it wants of the tunnel at the start, and what is different when it is read again.
+
+use std::collections::HashSet;
+use std::num::{NonZeroU16, NonZeroU32};
+use std::path::PathBuf;
+
+use tracing::{error, info, warn};
+
+use super::WireGuard;
+use crate::config::PeerAddress;
+use crate::config::wg_quick::{Hooks, KeySource, LoadError, Loaded, Peer, WgQuick, load};
+use crate::control::uapi::{AllowedIpChange, Changes, PeerChanges};
+use crate::device::DeviceError;
+use crate::device::core::Core;
+use crate::link::Link;
+use crate::tunnel::wireguard::PublicKey;
+
+/// Where the configuration comes from.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// A file, which SIGHUP has us read again.
+    File(Box<ConfigFile>),
+    /// Whoever uses the socket.
+    Socket,
+}
+
+/// The file, and what it said when it was last read.
+#[derive(Debug)]
+pub struct ConfigFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What to do with its hooks.
+    pub hooks: Hooks,
+    /// What it said.
+    pub configuration: WgQuick,
+}
+
+impl ConfigFile {
+    /// Reads the file at `path`, and warns of what the user should know of it.
+    ///
+    /// # Errors
+    /// [`LoadError`]: which file, and for a line of it what was expected.
+    pub fn load(path: PathBuf, hooks: Hooks) -> Result<Self, LoadError> {
+        let Loaded { configuration, warnings } = load(&path, hooks)?;
+        warnings.iter().for_each(|warning| warn!("{warning}"));
+        Ok(Self { path, hooks, configuration })
+    }
+}
+
+impl Source {
+    pub(super) fn configuration(&self) -> Option<&WgQuick> {
+        match self {
+            Self::File(file) => Some(&file.configuration),
+            Self::Socket => None,
+        }
+    }
+}
+
+/// What makes an interface with the peers `present` one that is as `new` says. `old` is what the file said before:
+/// where an endpoint or port is the same in both, the running tunnel's is kept, since peers roam.
+pub(super) fn changes(new: &WgQuick, old: Option<&WgQuick>, present: &HashSet<PublicKey>) -> Changes {
+    let interface = &new.interface;
+    let wanted: HashSet<_> = new.peers.iter().map(|peer| peer.public_key).collect();
+    let gone = present.difference(&wanted).map(|key| PeerChanges { remove: true, ..PeerChanges::new(*key) });
+    let port = interface.listen_port;
+    Changes {
+        private_key: interface.private_key.inline().cloned().map(Some),
+        listen_port: (old.is_none_or(|old| old.interface.listen_port != port))
+            .then(|| port.map_or(0, NonZeroU16::get)),
+        fwmark: Some(interface.fwmark.map_or(0, NonZeroU32::get)),
+        replace_peers: false,
+        peers: gone.chain(new.peers.iter().map(|peer| peer_changes(peer, before(old, peer)))).collect(),
+    }
+}
+
+fn before<'a>(old: Option<&'a WgQuick>, peer: &Peer) -> Option<&'a Peer> {
+    old.and_then(|old| old.peers.iter().find(|other| other.public_key == peer.public_key))
+}
+
+fn peer_changes(peer: &Peer, old: Option<&Peer>) -> PeerChanges {
+    let endpoint = match &peer.endpoint {
+        Some(PeerAddress::Socket(address)) if is_new_endpoint(peer, old) => Some(*address),
+        _ => None,
+    };
+    PeerChanges {
+        preshared_key: Some(
+            peer.preshared_key.as_ref().and_then(KeySource::inline).cloned().unwrap_or_default(),
+        ),
+        endpoint,
+        persistent_keepalive: Some(peer.persistent_keepalive.map_or(0, NonZeroU16::get)),
+        replace_allowed_ips: true,
+        allowed_ips: peer
+            .allowed_ips
+            .iter()
+            .map(|&prefix| AllowedIpChange { prefix, remove: false })
+            .collect(),
+        ..PeerChanges::new(peer.public_key)
+    }
+}
+
+fn is_new_endpoint(peer: &Peer, old: Option<&Peer>) -> bool {
+    old.is_none_or(|old| old.endpoint != peer.endpoint)
+}
+
+impl WireGuard {
+    /// Names of endpoints that are new in the file are asked for; those that are gone from it are not any more.
+    pub(super) fn take_names(&mut self, core: &Core, new: &WgQuick, old: Option<&WgQuick>) {
+        for peer in &new.peers {
+            let Some(id) = self.engine.peer_id(&peer.public_key) else { continue };
+            match &peer.endpoint {
+                Some(PeerAddress::Name { host, port }) if is_new_endpoint(peer, before(old, peer)) => {
+                    self.names.insert(id, host, *port, core.now);
+                }
+                Some(PeerAddress::Name { .. }) => {}
+                Some(PeerAddress::Socket(_)) | None => self.names.remove(id),
+            }
+        }
+    }
+
+    /// Reads the file again and applies what is different; a file with an error changes nothing.
+    pub(super) fn reload_file(&mut self, core: &mut Core) -> Result<(), DeviceError> {
+        let Source::File(file) = &self.source else {
+            info!("SIGHUP: there is no file to read again, this tunnel is configured by wg(8)");
+            return Ok(());
+        };
+        let Loaded { configuration: new, warnings } = match load(&file.path, file.hooks) {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                error!(%error, "the configuration is not read again, nothing was changed");
+                return Ok(());
+            }
+        };
+        warnings.iter().for_each(|warning| warn!("{warning}"));
+        let old = file.configuration.clone();
+        let present =
+            self.engine.peer_ids().filter_map(|id| Some(*self.engine.peer(id)?.public_key())).collect();
+        let changes = changes(&new, Some(&old), &present);
+        self.take_file(new);
+        if let Err(error) = self.change(core, &changes)? {
+            error!(%error, "the new configuration cannot be applied, nothing was changed");
+            self.take_file(old);
+            return Ok(());
+        }
+        if let Some(new) = self.source.configuration().cloned() {
+            self.take_names(core, &new, Some(&old));
+            self.change_device(core, &new, &old);
+        }
+        self.ask_names(core);
+        info!(peers = self.engine.peer_ids().count(), "the configuration was read again");
+        self.serve_engine(core)
+    }
+
+    fn take_file(&mut self, configuration: WgQuick) {
+        if let Source::File(file) = &mut self.source {
+            file.configuration = configuration;
+        }
+    }
+
+    fn change_device(&mut self, core: &mut Core, new: &WgQuick, old: &WgQuick) {
+        if new.interface.addresses != old.interface.addresses {
+            match core.link.link.replace_addresses(&new.interface.addresses) {
+                Ok(configured) => core.link.warn_ipv6_disabled(&configured),
+                Err(error) => {
+                    warn!(%error, "the device does not have the addresses of the new configuration");
+                }
+            }
+        }
+        if new.interface.mtu != old.interface.mtu {
+            let mtu = mtu(&mut core.link.link, new);
+            if let Err(error) = core.link.link.set_mtu(mtu) {
+                warn!(%error, "the device does not have the MTU of the new configuration");
+            }
+        }
+        self.update_routes(core);
+    }
+}
+
+/// The MTU that the file says; else the largest with which a packet and its headers fit the routes to all endpoints that
+/// are given as addresses; else what fits an Ethernet path.
+pub(super) fn mtu(link: &mut Link, configuration: &WgQuick) -> u32 {
+    let interface = &configuration.interface;
+    if let Some(mtu) = interface.mtu {
+        return mtu;
+    }
+    let addresses = configuration.peers.iter().filter_map(|peer| match &peer.endpoint {
+        Some(PeerAddress::Socket(address)) => Some(address.ip()),
+        _ => None,
+    });
+    let least =
+        if interface.addresses.iter().any(|cidr| cidr.address().is_ipv6()) { MIN_MTU_V6 } else { MIN_MTU_V4 };
+    let paths = addresses.filter_map(|address| link.path_mtu(address).ok().flatten());
+    paths.min().map_or(DEFAULT_MTU, |path| path.saturating_sub(OVERHEAD).max(least))
+}
+
+/// Of a path of 1500 bytes.
+pub(super) const DEFAULT_MTU: u32 = 1420;
+/// Outer headers over IPv6: IP 40, UDP 8, data message 32.
+const OVERHEAD: u32 = 80;
+/// What every host takes: RFC 8200, and RFC 791 for IPv4.
+const MIN_MTU_V6: u32 = 1280;
+const MIN_MTU_V4: u32 = 576;

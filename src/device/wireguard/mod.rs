@@ -1,0 +1,122 @@
+//! WireGuard mode: many peers, each known by its key, wherever it is.
+//!
+//! The protocol engine ([`crate::tunnel::wireguard`]) decides what is sent and what is believed; the allowed IPs
+//! ([`crate::routing`]) decide which peer a packet is for, and whether it may come from the peer that sent it. Here
+//! are the ways between them and the descriptors: packets and datagrams in `data_path`, the peers' sockets in
+//! `path`, their names in `names`, changes to all of it in `change`, the file in `file`, wg(8)'s socket in `uapi`.
+
+mod change;
+mod data_path;
+mod file;
+mod names;
+mod open;
+mod path;
+mod route;
+mod status;
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use tracing::info;
+
+use super::core::Core;
+use super::sockets::Sockets;
+use super::{DeviceError, Mode, Progress, Token};
+use crate::logging::RateLimit;
+use crate::routing::AllowedIps;
+use crate::time::Instant;
+use crate::tunnel::wireguard::{Interface, PeerId, Transmit};
+pub use file::ConfigFile;
+use file::Source;
+use names::Names;
+
+/// Handshake messages that are worked on in one turn; each takes longer than a budget of packets.
+const HANDSHAKES: usize = 4;
+
+/// A tunnel in WireGuard mode.
+pub struct WireGuard {
+    engine: Interface,
+    allowed_ips: AllowedIps<PeerId>,
+    sockets: Sockets<PeerId>,
+    /// What the sockets carry: what was asked for, or because the routes need it.
+    mark: Option<NonZeroU32>,
+    /// What the file or wg(8) asked for.
+    fwmark: Option<NonZeroU32>,
+    names: Names,
+    source: Source,
+    /// A datagram that a socket had no room for lies in the packet buffer; the tun is not read until it is sent.
+    unsent: Option<Transmit>,
+    /// Packets that waited for a handshake in vain, of peers that were removed.
+    lost: u64,
+    quiet: Quiet,
+}
+
+/// Brakes on lines that a network can provoke.
+#[derive(Debug)]
+struct Quiet {
+    handshake: RateLimit,
+    silent: RateLimit,
+    lookup: RateLimit,
+}
+
+impl std::fmt::Debug for WireGuard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WireGuard").finish_non_exhaustive()
+    }
+}
+
+impl Mode for WireGuard {
+    fn start(&mut self, core: &mut Core) -> Result<(), DeviceError> {
+        let peers = self.engine.peer_ids().count();
+        info!(mode = "wireguard", tun = %core.name, mtu = core.link.mtu, port = self.sockets.port(), peers, "ready");
+        self.ask_names(core);
+        self.serve_engine(core)
+    }
+
+    fn is_blocked(&self) -> bool {
+        self.unsent.is_some()
+    }
+
+    fn handle_packet(&mut self, core: &mut Core, length: usize) -> Result<(), DeviceError> {
+        self.take_packet(core, length)
+    }
+
+    fn drain(&mut self, core: &mut Core, token: Token) -> Result<Progress, DeviceError> {
+        match token {
+            Token::Sock(id) => self.drain_socket(core, id),
+            Token::Handshakes => self.drain_handshakes(core),
+            Token::Resolver => self.drain_resolver(core),
+            _ => Ok(Progress::Drained),
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        [self.engine.poll_timeout(), self.names.deadline()].into_iter().flatten().min()
+    }
+
+    fn handle_timeouts(&mut self, core: &mut Core) -> Result<(), DeviceError> {
+        self.engine.handle_timeout(core.now);
+        self.ask_names(core);
+        self.serve_engine(core)
+    }
+
+    fn reload(&mut self, core: &mut Core) -> Result<(), DeviceError> {
+        self.reload_file(core)
+    }
+
+    fn handle_link(&mut self, core: &mut Core, came_up: bool) -> Result<(), DeviceError> {
+        self.engine.set_mtu(usize::try_from(core.link.mtu).unwrap_or(usize::MAX));
+        if came_up {
+            self.restore_routes(core);
+        }
+        Ok(())
+    }
+
+    fn handshake_age(&self, now: Instant) -> Option<Duration> {
+        self.engine
+            .peer_ids()
+            .filter_map(|id| self.engine.peer(id)?.last_handshake())
+            .map(|last| now.since(last))
+            .min()
+    }
+}

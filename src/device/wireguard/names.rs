@@ -1,0 +1,182 @@
+//! Peers whose endpoint was given as a name: asked for at the start, again after a failure, and again whenever the peer
+//! has been silent for long, since the name may mean another address by then.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tracing::{debug, warn};
+
+use super::WireGuard;
+use super::data_path::short;
+use crate::device::core::Core;
+use crate::device::{DeviceError, Progress};
+use crate::resolver::Resolver;
+use crate::time::Instant;
+use crate::tunnel::wireguard::{Endpoint, Peer, PeerId};
+
+/// Pause after the first failed look-up of a name; doubled each time, up to [`RETRY_MAX`].
+const RETRY: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(30);
+/// Questions that are out at the same time: the resolver process answers one after the other.
+const MAX_ASKED: usize = 16;
+
+/// Names of endpoints, and the process that answers them.
+#[derive(Debug)]
+pub(super) struct Names {
+    resolver: Option<Resolver>,
+    names: HashMap<PeerId, Name>,
+    /// Whom the next answers are about; a peer may be gone by then.
+    asked: VecDeque<PeerId>,
+}
+
+#[derive(Debug)]
+struct Name {
+    host: String,
+    port: u16,
+    /// When to ask (again).
+    ask_at: Option<Instant>,
+    pause: Duration,
+    /// The address in use has not been answering: prefer another of the same name.
+    doubtful: bool,
+}
+
+impl Names {
+    pub(super) fn new(resolver: Option<Resolver>) -> Self {
+        Self { resolver, names: HashMap::new(), asked: VecDeque::new() }
+    }
+
+    /// A peer's endpoint is that name from now on; asked for at `now`.
+    pub(super) fn insert(&mut self, peer: PeerId, host: &str, port: u16, now: Instant) {
+        let name = Name { host: host.to_owned(), port, ask_at: Some(now), pause: RETRY, doubtful: false };
+        self.names.insert(peer, name);
+    }
+
+    /// A peer's endpoint is no name (any more).
+    pub(super) fn remove(&mut self, peer: PeerId) {
+        self.names.remove(&peer);
+    }
+
+    /// When a name is to be asked for.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        if self.resolver.is_none() || self.asked.len() >= MAX_ASKED {
+            // an answer will come first
+            return None;
+        }
+        self.names.values().filter_map(|name| name.ask_at).min()
+    }
+
+    /// The peer is at the address in use.
+    pub(super) fn handle_answered(&mut self, peer: PeerId) {
+        if let Some(name) = self.names.get_mut(&peer) {
+            (name.doubtful, name.pause) = (false, RETRY);
+        }
+    }
+
+    /// The peer has been silent for long.
+    pub(super) fn handle_silent(&mut self, peer: PeerId, now: Instant) {
+        if let Some(name) = self.names.get_mut(&peer) {
+            name.doubtful = true;
+            if !self.asked.contains(&peer) {
+                name.ask_at = Some(now);
+            }
+        }
+    }
+
+    fn take_due(&mut self, now: Instant) -> Option<PeerId> {
+        let due = |name: &Name| name.ask_at.is_some_and(|at| at <= now);
+        let (peer, name) = self.names.iter_mut().find(|(_, name)| due(name))?;
+        name.ask_at = None;
+        Some(*peer)
+    }
+}
+
+impl WireGuard {
+    /// Asks for the names that are due; the answers come as events.
+    pub(super) fn ask_names(&mut self, core: &Core) {
+        while self.names.resolver.is_some()
+            && self.names.asked.len() < MAX_ASKED
+            && let Some(peer) = self.names.take_due(core.now)
+        {
+            let (Some(name), Some(resolver)) = (self.names.names.get(&peer), &self.names.resolver) else {
+                return;
+            };
+            match resolver.request(&name.host, name.port) {
+                Ok(()) => self.names.asked.push_back(peer),
+                Err(error) => self.handle_lookup_failure(core, peer, &error.to_string()),
+            }
+        }
+    }
+
+    pub(super) fn drain_resolver(&mut self, core: &mut Core) -> Result<Progress, DeviceError> {
+        let Some(resolver) = &mut self.names.resolver else { return Ok(Progress::Drained) };
+        match resolver.poll_answer() {
+            Ok(None) => Ok(Progress::Drained),
+            Ok(Some(answer)) => {
+                if let Some(peer) = self.names.asked.pop_front() {
+                    match answer {
+                        Ok(addresses) => self.handle_addresses(core, peer, &addresses)?,
+                        Err(error) => self.handle_lookup_failure(core, peer, &error.to_string()),
+                    }
+                }
+                self.ask_names(core);
+                Ok(Progress::More)
+            }
+            Err(error) => {
+                warn!(%error, "the resolver process ended: endpoints given as names are not resolved again until a restart");
+                self.names.resolver = None;
+                Ok(Progress::Drained)
+            }
+        }
+    }
+
+    /// Stays with the present address while the name still means it and the peer answers there; else takes the next
+    /// one, around the corner.
+    fn handle_addresses(
+        &mut self,
+        core: &mut Core,
+        peer: PeerId,
+        addresses: &[SocketAddr],
+    ) -> Result<(), DeviceError> {
+        let Some(name) = self.names.names.get(&peer) else { return Ok(()) };
+        let usable: Vec<_> =
+            addresses.iter().filter(|address| self.sockets.speaks(address.ip())).copied().collect();
+        let current = self.engine.peer(peer).and_then(Peer::endpoint).map(|endpoint| endpoint.remote);
+        let place = usable.iter().position(|address| Some(*address) == current);
+        let next = match place {
+            Some(_) if !name.doubtful => return Ok(()),
+            Some(place) => place + 1,
+            None => 0,
+        };
+        let Some(&remote) = usable.get(next).or(usable.first()) else {
+            self.handle_lookup_failure(core, peer, "no address of a family that this host speaks");
+            return Ok(());
+        };
+        debug!(endpoint = %remote, "the address of a peer's name");
+        if current != Some(remote) {
+            self.engine.set_endpoint(peer, Some(Endpoint::new(remote)), core.now);
+            self.follow(core, peer)?;
+            self.update_routes(core);
+        }
+        self.serve_engine(core)
+    }
+
+    fn handle_lookup_failure(&mut self, core: &Core, peer: PeerId, error: &str) {
+        let Some(name) = self.names.names.get_mut(&peer) else { return };
+        name.ask_at = Some(core.now + name.pause);
+        let pause = name.pause.as_secs();
+        name.pause = (name.pause * 2).min(RETRY_MAX);
+        if let Some(suppressed) = self.quiet.lookup.allow(core.now)
+            && let Some(peer) = self.engine.peer(peer)
+        {
+            let peer = short(peer.public_key());
+            warn!(
+                peer,
+                name = %name.host,
+                error,
+                suppressed,
+                "an endpoint's name does not lead to an address; trying again in {pause} s, then less often"
+            );
+        }
+    }
+}

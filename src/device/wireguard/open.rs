@@ -1,0 +1,89 @@
+//! From options to a running tunnel: everything that needs a privilege.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use tracing::warn;
+
+use super::change::open_sockets;
+use super::file::{self, ConfigFile, DEFAULT_MTU, Source};
+use super::names::Names;
+use super::{Quiet, WireGuard};
+use crate::config::TunName;
+use crate::device::core::{Core, LinkWatch, system};
+use crate::device::{Device, DeviceError, QUIET, Token};
+use crate::io::random::SystemRandom;
+use crate::io::signal::Signals;
+use crate::io::tun::Tun;
+use crate::logging::RateLimit;
+use crate::resolver::Resolver;
+use crate::routing::AllowedIps;
+use crate::tunnel::wireguard::Interface;
+
+impl Device<WireGuard> {
+    /// Opens everything that needs a privilege. With a file the device is set up as it says; without one it gets a name and
+    /// nothing else, since wg(8) and ip(8) do the rest. To be called while the process has one thread: the resolver
+    /// process is forked here.
+    ///
+    /// # Errors
+    /// [`DeviceError`], with the remedy.
+    pub fn open(name: TunName, file: Option<ConfigFile>) -> Result<Self, DeviceError> {
+        let signals = Signals::open().map_err(system("blocking signals"))?;
+        // a later version of the file may have names, too
+        let resolver = file.as_ref().map(|_| Resolver::start()).transpose()?;
+        let random = SystemRandom::open()?;
+        let port = file.as_ref().and_then(|file| file.configuration.interface.listen_port);
+        let sockets = open_sockets(port.map_or(0, std::num::NonZeroU16::get))?;
+        let tun = Tun::open(&name)?;
+        let mut link = LinkWatch::open(&name)?;
+        if let Some(file) = &file {
+            link.configured = true;
+            let mtu = file::mtu(&mut link.link, &file.configuration);
+            let configured = link.link.configure(&file.configuration.interface.addresses, mtu)?;
+            link.warn_ipv6_disabled(&configured);
+        } else {
+            link.link.set_mtu(DEFAULT_MTU)?;
+        }
+        link.settle()?;
+        let mtu = usize::try_from(link.mtu).unwrap_or(usize::MAX);
+        let core = Core::open(name, tun, link, signals)?;
+        for (id, socket) in sockets.disconnected() {
+            core.poll.add(socket, Token::Sock(id)).map_err(system("registering a socket"))?;
+        }
+        if let Some(resolver) = &resolver {
+            core.poll.add(resolver, Token::Resolver).map_err(system("registering the resolver"))?;
+        }
+        let mode = WireGuard {
+            engine: Interface::new(mtu, Box::new(random)),
+            allowed_ips: AllowedIps::new(),
+            sockets,
+            mark: None,
+            fwmark: None,
+            names: Names::new(resolver),
+            source: file.map_or(Source::Socket, |file| Source::File(Box::new(file))),
+            unsent: None,
+            lost: 0,
+            quiet: Quiet {
+                handshake: RateLimit::new(Duration::from_millis(100)),
+                silent: RateLimit::new(QUIET),
+                lookup: RateLimit::new(QUIET),
+            },
+        };
+        let mut device = Self { core, mode };
+        device.configure()?;
+        Ok(device)
+    }
+
+    /// Gives the interface what the file says.
+    fn configure(&mut self) -> Result<(), DeviceError> {
+        let Some(configuration) = self.mode.source.configuration().cloned() else { return Ok(()) };
+        let mut changes = file::changes(&configuration, None, &HashSet::new());
+        // bound already
+        changes.listen_port = None;
+        if let Err(error) = self.mode.change(&mut self.core, &changes)? {
+            warn!(%error, "not all of the configuration is in force");
+        }
+        self.mode.take_names(&self.core, &configuration, None);
+        Ok(())
+    }
+}

@@ -1,0 +1,95 @@
+//! The peers' own sockets: who gets one, and how it follows a peer that moves.
+//!
+//! The rule: the first [`MAX_CONNECTED`] peers that complete a handshake get a connected socket each, and keep it while
+//! they have a session; everybody else's datagrams go by the disconnected sockets, with the source address that the
+//! peer talked to. So a client and a small server have the whole gain, and a thousand peers never pay for it: see
+//! [`crate::device::sockets`] for what a connected socket costs those who have none.
+
+use std::net::{IpAddr, SocketAddr};
+
+use tracing::debug;
+
+use super::WireGuard;
+use crate::device::core::{Core, system};
+use crate::device::{DeviceError, Token};
+use crate::io::udp::Local;
+use crate::tunnel::wireguard::{Endpoint, PeerId};
+
+/// Connected sockets of one tunnel.
+const MAX_CONNECTED: usize = 8;
+
+impl WireGuard {
+    /// A peer is somewhere else, or has just shown that it is there: its socket follows.
+    pub(super) fn follow(&mut self, core: &mut Core, id: PeerId) -> Result<(), DeviceError> {
+        let Some(peer) = self.engine.peer(id) else { return Ok(()) };
+        let Some(endpoint) = peer.endpoint() else { return Ok(()) };
+        match self.sockets.connected(id) {
+            Some(connected)
+                if connected.remote == endpoint.remote && connected.leaves_from(endpoint.local) =>
+            {
+                return Ok(());
+            }
+            Some(_) => {}
+            None if !peer.has_session(core.now) => return Ok(()),
+            None => {
+                if self.sockets.connected_count() >= MAX_CONNECTED && !self.disconnect_idle(core)? {
+                    return Ok(());
+                }
+            }
+        }
+        self.connect(core, id, endpoint)
+    }
+
+    /// Takes a new connected socket into use, and empties and closes the one before. Where there is none to be had, the
+    /// disconnected ones do.
+    fn connect(&mut self, core: &mut Core, id: PeerId, endpoint: Endpoint) -> Result<(), DeviceError> {
+        let local = endpoint.local.map(|address| Local { address, interface: scope(endpoint.remote) });
+        let old = match self.sockets.connect(id, endpoint.remote, local) {
+            Ok(old) => old,
+            Err(error) => {
+                debug!(%error, endpoint = %endpoint.remote, "no socket of its own for a peer");
+                return self.disconnect(core, id);
+            }
+        };
+        if let Some(connected) = self.sockets.connected(id) {
+            let token = Token::Sock(connected.id);
+            core.poll.add(&connected.socket, token).map_err(system("registering a socket"))?;
+            // a datagram that found no room in the old socket goes out through this one
+            core.ready.insert(token);
+        }
+        old.map_or(Ok(()), |old| self.drain_last(core, &old))
+    }
+
+    /// Takes a peer's own socket out of use.
+    pub(super) fn disconnect(&mut self, core: &mut Core, id: PeerId) -> Result<(), DeviceError> {
+        let Some(old) = self.sockets.disconnect(id) else { return Ok(()) };
+        if self.unsent.is_some() {
+            core.ready.extend(self.sockets.disconnected().map(|(id, _)| Token::Sock(id)));
+        }
+        self.drain_last(core, &old)
+    }
+
+    /// Frees the socket of a peer that has no session any more; tells whether there was one.
+    fn disconnect_idle(&mut self, core: &mut Core) -> Result<bool, DeviceError> {
+        let has_session = |id| self.engine.peer(id).is_some_and(|peer| peer.has_session(core.now));
+        let idle = self.sockets.owners().find(|id| !has_session(*id));
+        match idle {
+            Some(id) => self.disconnect(core, id).map(|()| true),
+            None => Ok(false),
+        }
+    }
+}
+
+/// The interface that a link-local address is on; 0 for every other.
+fn scope(remote: SocketAddr) -> u32 {
+    match remote {
+        SocketAddr::V6(remote) => remote.scope_id(),
+        SocketAddr::V4(_) => 0,
+    }
+}
+
+impl crate::device::sockets::Connected<PeerId> {
+    fn leaves_from(&self, local: Option<IpAddr>) -> bool {
+        local.is_none() || self.local == local
+    }
+}

@@ -1,0 +1,63 @@
+//! What can be said of the tunnel: for wg(8), for `wontun show`, for the summary.
+
+use zeroize::Zeroizing;
+
+use super::WireGuard;
+use crate::control::uapi::{Answer, InterfaceStatus, PeerStatus, Report};
+use crate::counters::DropReason;
+use crate::device::core::Core;
+use crate::io::timer::unix_now;
+use crate::tunnel::wireguard::{Peer, PeerId};
+
+impl WireGuard {
+    /// The answer to `get=1` or `status=1`.
+    pub(super) fn answer(&self, core: &Core, report: Report) -> Zeroizing<Vec<u8>> {
+        let interface = InterfaceStatus {
+            private_key: self.engine.private_key(),
+            public_key: self.engine.public_key(),
+            listen_port: self.sockets.port(),
+            fwmark: self.mark.map_or(0, std::num::NonZeroU32::get),
+            mtu: Some(core.link.mtu),
+            is_up: core.link.up,
+        };
+        let drops = DropReason::ALL.map(|reason| (reason.name(), self.drops(core, reason)));
+        let mut answer = Answer::new(report, &interface, drops);
+        for id in self.engine.peer_ids() {
+            self.answer_peer(core, &mut answer, id);
+        }
+        answer.finish()
+    }
+
+    fn answer_peer(&self, core: &Core, answer: &mut Answer, id: PeerId) {
+        let Some(peer) = self.engine.peer(id) else { return };
+        let age = peer.last_handshake().map(|last| core.now.since(last));
+        let transfer = peer.transfer();
+        let status = PeerStatus {
+            public_key: peer.public_key(),
+            preshared_key: peer.preshared_key(),
+            endpoint: peer.endpoint().map(|endpoint| endpoint.remote),
+            last_handshake: age.map(|age| unix_now().saturating_sub(age)).unwrap_or_default(),
+            tx_bytes: transfer.sent,
+            rx_bytes: transfer.received,
+            persistent_keepalive: peer
+                .persistent_keepalive()
+                .and_then(|interval| u16::try_from(interval.as_secs()).ok())
+                .unwrap_or_default(),
+            has_session: peer.has_session(core.now),
+        };
+        answer.peer(&status, self.allowed_ips.of_peer(id));
+    }
+
+    fn drops(&self, core: &Core, reason: DropReason) -> u64 {
+        match reason {
+            DropReason::Unsent => self.lost_packets(),
+            _ => core.counters.drops(reason),
+        }
+    }
+
+    /// Packets that waited for a handshake in vain.
+    pub(super) fn lost_packets(&self) -> u64 {
+        let present = self.engine.peer_ids().filter_map(|id| self.engine.peer(id));
+        self.lost + present.map(Peer::lost).sum::<u64>()
+    }
+}
