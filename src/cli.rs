@@ -10,6 +10,9 @@ use tracing::level_filters::LevelFilter;
 use crate::config::{Cidr, PeerAddress, TunName};
 use crate::logging::Target;
 
+/// How alike a name must be to a command's for a slip of the fingers to be supposed, from 0 to 1.
+const ALIKE: f64 = 0.85;
+
 /// Joins hosts into a private network: IP packets from a TUN device, carried in UDP.
 ///
 /// With --config it is WireGuard, as the file says, which is one of wg-quick's. With a NAME it is a WireGuard interface
@@ -32,7 +35,7 @@ pub struct Cli {
 }
 
 /// Commands beside running a tunnel.
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Tell whether the running tunnel's loop is alive and its device up: exit code 0 if so, else 1
     Health {
@@ -40,6 +43,22 @@ pub enum Command {
         #[arg(long, env = "WONTUN_MAX_HANDSHAKE_AGE", value_name = "SECONDS")]
         max_handshake_age: Option<u32>,
     },
+    /// Show running WireGuard tunnels: peers, endpoints, handshakes, transfer, drops by reason; never a secret
+    Show {
+        /// Name of the tunnel [default: that of --tun, or all]
+        #[arg(value_name = "NAME", conflicts_with = "tun")]
+        name: Option<TunName>,
+
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a new private key
+    Genkey,
+    /// Read a private key from standard input and print its public key
+    Pubkey,
+    /// Print a new preshared key
+    Genpsk,
 }
 
 /// Options of a running tunnel.
@@ -122,6 +141,18 @@ impl Cli {
             Self::command().mut_args(unset).mut_subcommands(|subcommand| subcommand.mut_args(unset));
         let matches = command.try_get_matches_from_mut(std::env::args_os())?;
         Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+    }
+
+    /// The name of the interface to make, if it looks like a command that was meant, and that command.
+    pub fn misspelled(&self) -> Option<(&str, String)> {
+        let name = self.run.interface.as_ref()?.as_str();
+        let command = Self::command();
+        let alike = |known: &str| strsim::jaro_winkler(name, known);
+        let nearest = command
+            .get_subcommands()
+            .map(clap::Command::get_name)
+            .max_by(|a, b| alike(a).total_cmp(&alike(b)))?;
+        (alike(nearest) > ALIKE).then(|| (name, nearest.to_owned()))
     }
 
     /// The names of all variables that options are read from.

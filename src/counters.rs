@@ -202,6 +202,13 @@ impl Counters {
         }
     }
 
+    /// Takes over a count that is kept elsewhere.
+    pub fn set_drops(&mut self, reason: DropReason, total: u64) {
+        if let Some(count) = self.drops.get_mut(reason as usize) {
+            *count = total;
+        }
+    }
+
     /// How many were dropped for `reason`.
     pub fn drops(&self, reason: DropReason) -> u64 {
         self.drops.get(reason as usize).copied().unwrap_or_default()

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::thread;
@@ -12,9 +13,11 @@ use tracing::{error, warn};
 
 use wontun::background;
 use wontun::cli::{Cli, Command};
+use wontun::commands::{self, ShowOptions};
 use wontun::config::wg_quick::{Hooks, LoadError};
 use wontun::config::{Config, ConfigError, FileNameError, TunName, unknown_variables};
 use wontun::control::health;
+use wontun::control::uapi::UapiFolders;
 use wontun::device::{ConfigFile, Device, DeviceError, Mode, PlainTunnel, SocketsError, WireGuard};
 use wontun::io::tun::TunError;
 use wontun::link::LinkError;
@@ -39,24 +42,46 @@ fn main() -> ExitCode {
         Err(error) => return refuse_usage(&error),
     };
     match cli.command {
-        Some(Command::Health { max_handshake_age }) => {
-            let age = max_handshake_age.map(|seconds| Duration::from_secs(seconds.into()));
-            match health::ask(&cli.tun.unwrap_or_default(), age) {
-                Ok(line) => {
-                    // whoever hung up has the exit code
-                    let _ = writeln!(io::stdout(), "{line}");
-                    ExitCode::SUCCESS
-                }
-                Err(error) => fail(exit::OTHER, error.to_string()),
-            }
-        }
-        None if cli.run.interface.is_some() && !cli.run.foreground => {
-            match background::start(in_background) {
-                Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(exit::OTHER)),
-                Err(error) => fail(exit::OTHER, format!("cannot go to the background: {error}")),
-            }
-        }
+        Some(command) => match answer(command, cli.tun, cli.run.config.as_deref()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(exit::OTHER, one_line(&error)),
+        },
+        None if cli.run.interface.is_some() && !cli.run.foreground => into_background(&cli),
         None => ExitCode::from(run(cli, None)),
+    }
+}
+
+/// Does what is not running a tunnel. `config` says in which folder a tunnel's socket may be.
+fn answer(command: Command, tun: Option<TunName>, config: Option<&Path>) -> anyhow::Result<()> {
+    match command {
+        Command::Health { max_handshake_age } => {
+            let age = max_handshake_age.map(|seconds| Duration::from_secs(seconds.into()));
+            let line = health::ask(&tun.unwrap_or_default(), age)?;
+            // whoever hung up has the exit code
+            let _ = writeln!(io::stdout(), "{line}");
+        }
+        Command::Show { name, json } => {
+            let folders = UapiFolders::new(config.and_then(Path::parent));
+            commands::show(&ShowOptions { name: name.or(tun), folders, json })?;
+        }
+        Command::Genkey => commands::genkey()?,
+        Command::Pubkey => commands::pubkey()?,
+        Command::Genpsk => commands::genpsk()?,
+    }
+    Ok(())
+}
+
+/// Starts the tunnel in a process of its own, and gives the command's exit code once the tunnel is there.
+fn into_background(cli: &Cli) -> ExitCode {
+    if let Some((name, command)) = cli.misspelled() {
+        let message = format!(
+            "there is no command '{name}', did you mean '{command}'? a tunnel of that name is started with -f"
+        );
+        return fail(exit::USAGE, message);
+    }
+    match background::start(in_background) {
+        Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(exit::OTHER)),
+        Err(error) => fail(exit::OTHER, format!("cannot go to the background: {error}")),
     }
 }
 
@@ -160,6 +185,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
             DeviceError::Tun(_)
             | DeviceError::Sockets(_)
             | DeviceError::TunGone(_)
+            | DeviceError::Uapi(_)
             | DeviceError::Link(LinkError::NoDevice { .. } | LinkError::Refused { .. }) => exit::UNAVAILABLE,
             DeviceError::Link(LinkError::Socket { .. } | LinkError::Unanswered { .. })
             | DeviceError::Resolver(_)

@@ -33,6 +33,7 @@ mod stream;
 pub use answer::{Answer, InterfaceStatus, PeerStatus, Report, failure, success};
 pub use changes::{AllowedIpChange, Changes, PeerChanges};
 pub use error::{RequestError, RequestFault};
+pub(crate) use hex::decode as key_from_hex;
 pub use listener::{MAX_CONNECTIONS, UapiListener};
 pub use place::{UapiError, UapiFolders, UapiWarning, socket_name};
 pub use request::{MAX_LINE, MAX_REQUEST, Progress, Request, RequestParser};

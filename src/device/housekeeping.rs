@@ -6,6 +6,7 @@ use tracing::{debug, info, warn};
 use super::core::{Stop, system};
 use super::{BUDGET, Device, DeviceError, Mode, Progress, Token};
 use crate::control::health::Report;
+use crate::counters::DropReason;
 use crate::io::signal::reap_children;
 use crate::link::{LinkError, LinkEvent};
 
@@ -28,7 +29,8 @@ impl<M: Mode> Device<M> {
 
     /// One line of all that was counted.
     pub(super) fn report_summary(&self) {
-        let counters = &self.core.counters;
+        let mut counters = self.core.counters.clone();
+        counters.set_drops(DropReason::Unsent, self.mode.lost_packets());
         info!(
             tx_packets = counters.tx.packets,
             tx_bytes = counters.tx.bytes,

@@ -24,6 +24,7 @@ use std::time::Duration;
 use tracing::info;
 
 use crate::config::{PeerAddress, TunName};
+use crate::control::uapi::UapiError;
 use crate::io::fault::{self, Fault};
 use crate::io::random::NoRandomness;
 use crate::io::timer::now;
@@ -75,6 +76,9 @@ pub enum DeviceError {
     /// The TUN device was deleted.
     #[error("{0} was deleted while in use: start wontun again")]
     TunGone(TunName),
+    /// No socket for wg(8).
+    #[error(transparent)]
+    Uapi(#[from] UapiError),
     /// No keys can be made.
     #[error(transparent)]
     Random(#[from] NoRandomness),
@@ -146,6 +150,9 @@ pub trait Mode {
 
     /// Time since a peer last completed a handshake; `None` if none ever did, or the mode has no handshakes.
     fn handshake_age(&self, now: Instant) -> Option<Duration>;
+
+    /// Packets that the engine took and could not send in the end.
+    fn lost_packets(&self) -> u64;
 }
 
 /// A running tunnel.

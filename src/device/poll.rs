@@ -33,6 +33,15 @@ impl Poll {
         Ok(self.0.add(fd, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, token.into()))?)
     }
 
+    /// As [`Self::add`], and also for each edge when `fd` becomes writable.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(super) fn add_both(&self, fd: impl AsFd, token: Token) -> io::Result<()> {
+        let both = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
+        Ok(self.0.add(fd, EpollEvent::new(both, token.into()))?)
+    }
+
     /// Whether to report also when `fd` becomes writable.
     ///
     /// # Errors

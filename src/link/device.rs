@@ -1,6 +1,7 @@
 //! Our device: its addresses, MTU and state.
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
 use netlink_packet_route::link::LinkFlags;
@@ -112,14 +113,6 @@ impl Link {
         Ok(configured)
     }
 
-    /// The largest packet that the route to `destination` takes, in bytes, if known.
-    ///
-    /// # Errors
-    /// Netlink fails.
-    pub fn path_mtu(&mut self, _destination: IpAddr) -> Result<Option<u32>, LinkError> {
-        Ok(None)
-    }
-
     /// Sets the largest packet that the device takes, in bytes.
     ///
     /// Below 1280 the kernel takes IPv6 off the device with all its addresses; [`Link::restore`] brings them
@@ -150,9 +143,50 @@ impl Link {
     /// # Errors
     /// Netlink fails.
     pub fn route_interface(&mut self, destination: IpAddr) -> Result<Option<u32>, LinkError> {
+        self.marked_route_interface(destination, None)
+    }
+
+    /// As [`Link::route_interface`], for packets that carry `mark`: policy routing may send them elsewhere.
+    ///
+    /// # Errors
+    /// Netlink fails.
+    pub fn marked_route_interface(
+        &mut self,
+        destination: IpAddr,
+        mark: Option<NonZeroU32>,
+    ) -> Result<Option<u32>, LinkError> {
+        Ok(self.route(destination, mark)?.and_then(|route| message::route_interface(&route)))
+    }
+
+    /// The largest packet, in bytes, that the way to `destination` is known to take: the MTU of the route itself
+    /// if it has one, else of the device that it leaves by. `None` if there is no route. `mark` is what the
+    /// packets will carry.
+    ///
+    /// # Errors
+    /// Netlink fails.
+    pub fn path_mtu(
+        &mut self,
+        destination: IpAddr,
+        mark: Option<NonZeroU32>,
+    ) -> Result<Option<u32>, LinkError> {
+        let Some(route) = self.route(destination, mark)? else { return Ok(None) };
+        let Some(index) = message::route_interface(&route) else { return Ok(None) };
+        if let Some(mtu) = message::route_mtu(&route) {
+            return Ok(Some(mtu));
+        }
+        match self.requests.ask(message::get_link(index), 0) {
+            Ok(body) => Ok(body.and_then(|body| message::link_state(&body)).map(|state| state.mtu)),
+            // gone since we asked for the route
+            Err(Failure::Refused { errno: Errno::ENODEV, .. }) => Ok(None),
+            Err(failure) => Err(LinkError::new(format!("read the MTU towards {destination}"), failure, "")),
+        }
+    }
+
+    /// The kernel's `RTM_NEWROUTE` for one destination.
+    fn route(&mut self, destination: IpAddr, mark: Option<NonZeroU32>) -> Result<Option<Vec<u8>>, LinkError> {
         // an IPv4 peer of an IPv6 socket goes by the IPv4 routes
-        match self.requests.ask(message::get_route(destination.to_canonical()), 0) {
-            Ok(body) => Ok(body.and_then(|body| message::route_interface(&body))),
+        match self.requests.ask(message::get_route(destination.to_canonical(), mark), 0) {
+            Ok(body) => Ok(body),
             Err(Failure::Refused {
                 // no route, an IPv4 route of type unreachable, prohibit or blackhole, no such family
                 errno:

@@ -4,6 +4,7 @@
 //! fixed headers are left to it.
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 
 use netlink_packet_core::{
     NLM_F_ACK_TLVS, NLM_F_CAPPED, NetlinkBuffer, NetlinkHeader, NlasIterator, Parseable, parse_i32,
@@ -21,19 +22,22 @@ use crate::config::Cidr;
 
 /// Message types, from linux/netlink.h and linux/rtnetlink.h.
 const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
 pub(super) const RTM_NEWLINK: u16 = 16;
 pub(super) const RTM_DELLINK: u16 = 17;
 /// Lengths of the fixed headers in front of the attributes.
 const NLMSG_HEADER: usize = 16;
 const LINK_HEADER: usize = 16;
-const ROUTE_HEADER: usize = 12;
+pub(super) const ROUTE_HEADER: usize = 12;
 /// Attribute types.
 const NLMSGERR_ATTR_MSG: u16 = 1;
 const IFLA_MTU: u16 = 4;
 const IFLA_AF_SPEC: u16 = 26;
 const AF_INET6: u16 = 10;
 const IFLA_INET6_CONF: u16 = 2;
-const RTA_OIF: u16 = 4;
+pub(super) const RTA_OIF: u16 = 4;
+const RTA_METRICS: u16 = 8;
+const RTAX_MTU: u16 = 2;
 
 /// What of a device concerns a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,16 +78,26 @@ pub(super) enum Reply<'a> {
     Refused(Errno, Option<String>),
     /// What was asked for: a message body without the netlink header.
     Answer(&'a [u8]),
+    /// The end of a list, or why it ends here.
+    Done(Result<(), Errno>),
     /// No kernel sends this.
     Garbled,
 }
 
 impl<'a> Reply<'a> {
     pub(super) fn parse(header: NetlinkHeader, payload: &'a [u8]) -> Self {
-        if header.message_type != NLMSG_ERROR {
-            return Self::Answer(payload);
+        let code = payload.first_chunk::<4>().and_then(|code| parse_i32(code).ok());
+        match header.message_type {
+            NLMSG_ERROR => {}
+            NLMSG_DONE => {
+                return match code {
+                    Some(code @ ..0) => Self::Done(Err(Errno::from_raw(code.saturating_neg()))),
+                    _ => Self::Done(Ok(())),
+                };
+            }
+            _ => return Self::Answer(payload),
         }
-        match payload.first_chunk::<4>().and_then(|code| parse_i32(code).ok()) {
+        match code {
             Some(0) => Self::Ack,
             Some(code @ ..0) => {
                 Self::Refused(Errno::from_raw(code.saturating_neg()), explanation(header.flags, payload))
@@ -112,11 +126,11 @@ fn explanation(flags: u16, payload: &[u8]) -> Option<String> {
 }
 
 /// The value of the first attribute of that kind, whatever the others look like.
-fn attribute(attributes: &[u8], kind: u16) -> Option<Vec<u8>> {
+pub(super) fn attribute(attributes: &[u8], kind: u16) -> Option<Vec<u8>> {
     NlasIterator::new(attributes).map_while(Result::ok).find(|a| a.kind() == kind).map(|a| a.value().to_vec())
 }
 
-fn attribute_u32(attributes: &[u8], kind: u16) -> Option<u32> {
+pub(super) fn attribute_u32(attributes: &[u8], kind: u16) -> Option<u32> {
     parse_u32(&attribute(attributes, kind)?).ok()
 }
 
@@ -151,6 +165,13 @@ pub(super) fn route_interface(body: &[u8]) -> Option<u32> {
         RouteType::BlackHole | RouteType::Unreachable | RouteType::Prohibit | RouteType::Throw => None,
         _ => attribute_u32(body.get(ROUTE_HEADER..)?, RTA_OIF),
     }
+}
+
+/// The MTU that the route in an `RTM_NEWROUTE` has of its own, in bytes: a metric of the route, or what path MTU
+/// discovery found.
+pub(super) fn route_mtu(body: &[u8]) -> Option<u32> {
+    let metrics = attribute(body.get(ROUTE_HEADER..)?, RTA_METRICS)?;
+    attribute_u32(&metrics, RTAX_MTU).filter(|&mtu| mtu > 0)
 }
 
 pub(super) fn get_link_by_name(name: &str) -> RouteNetlinkMessage {
@@ -215,15 +236,17 @@ fn address(index: u32, cidr: Cidr) -> AddressMessage {
     message
 }
 
-pub(super) fn get_route(destination: IpAddr) -> RouteNetlinkMessage {
+/// Looks up one route, for packets that carry `mark` if any.
+pub(super) fn get_route(destination: IpAddr, mark: Option<NonZeroU32>) -> RouteNetlinkMessage {
     let mut message = RouteMessage::default();
     message.header.address_family = family(destination);
     message.header.destination_prefix_length = if destination.is_ipv4() { 32 } else { 128 };
     message.attributes.push(RouteAttribute::Destination(RouteAddress::from(destination)));
+    message.attributes.extend(mark.map(|mark| RouteAttribute::Mark(mark.get())));
     RouteNetlinkMessage::GetRoute(message)
 }
 
-const fn family(address: IpAddr) -> AddressFamily {
+pub(super) const fn family(address: IpAddr) -> AddressFamily {
     if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
 }
 

@@ -20,9 +20,12 @@ mod device;
 mod error;
 mod message;
 mod monitor;
+mod nft;
+mod routes;
 mod socket;
 
 pub use device::{Configured, Link};
 pub use error::LinkError;
 pub use message::LinkState;
 pub use monitor::{LinkEvent, Monitor};
+pub use routes::{Applied, RouteWarning, Routes, Wanted};

@@ -1,9 +1,12 @@
 //! One request, its replies: a netlink socket that asks and waits.
 
 use std::io;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
-use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkMessage};
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
+};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
@@ -18,6 +21,19 @@ pub(super) const BUFFER: usize = 32 * 1024;
 const TIMEOUT: Duration = Duration::from_secs(1);
 /// Datagrams looked at for one request, late replies of earlier ones included.
 const MAX_DATAGRAMS: usize = 64;
+/// Requests in one send: their replies must fit into the socket's receive buffer, where each takes about 1 KiB
+/// of the 208 KiB that it has by default.
+const PIPELINE: usize = 64;
+/// A list that changes while it is read is read again, this many times at most.
+const DUMP_ATTEMPTS: usize = 4;
+
+/// What the kernel said instead of doing it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) errno: Errno,
+    /// The kernel's own explanation, where it gave one.
+    pub(super) said: Option<String>,
+}
 
 /// Why a request failed; what it was for is the caller's to add.
 #[derive(Debug)]
@@ -30,6 +46,12 @@ pub(super) enum Failure {
     Unanswered,
 }
 
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused { errno: refusal.errno, said: refusal.said }
+    }
+}
+
 /// A socket for requests, one at a time.
 #[derive(Debug)]
 pub(super) struct Requests {
@@ -40,13 +62,21 @@ pub(super) struct Requests {
 }
 
 impl Requests {
+    /// A socket for links, addresses, routes and rules.
     pub(super) fn open() -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        Self::open_protocol(NETLINK_ROUTE)
+    }
+
+    /// A socket for one of the kernel's `NETLINK_*` protocols.
+    pub(super) fn open_protocol(protocol: isize) -> io::Result<Self> {
+        let mut socket = Socket::new(protocol)?;
         socket.bind_auto()?;
         socket2::SockRef::from(&socket).set_read_timeout(Some(TIMEOUT))?;
         // the kernel's own words in a refusal; kernels before 4.12 have none
         let _ = socket.set_cap_ack(true);
         let _ = socket.set_ext_ack(true);
+        // lists are filtered by the kernel; those before 4.20 send all, and the caller filters
+        let _ = socket.set_netlink_get_strict_chk(true);
         Ok(Self { socket, sequence: 0, buffer: Vec::with_capacity(BUFFER) })
     }
 
@@ -57,21 +87,139 @@ impl Requests {
         message: RouteNetlinkMessage,
         flags: u16,
     ) -> Result<Option<Vec<u8>>, Failure> {
-        self.sequence = self.sequence.wrapping_add(1);
-        let request = serialize(message, flags, self.sequence);
-        retry(|| self.socket.send_to(&request, &SocketAddr::new(0, 0), 0)).map_err(Failure::Socket)?;
+        let sequence = self.next_sequence();
+        self.send(&serialize(message, NLM_F_ACK | flags, sequence))?;
         let mut answer = None;
-        for _ in 0..MAX_DATAGRAMS {
+        self.replies(MAX_DATAGRAMS, |header, reply| {
+            if header.sequence_number != sequence {
+                return ControlFlow::Continue(());
+            }
+            match reply {
+                Reply::Ack => ControlFlow::Break(Ok(answer.take())),
+                Reply::Refused(errno, said) => ControlFlow::Break(Err(Failure::Refused { errno, said })),
+                Reply::Answer(body) => {
+                    answer.get_or_insert_with(|| body.to_vec());
+                    ControlFlow::Continue(())
+                }
+                Reply::Done(_) | Reply::Garbled => ControlFlow::Break(Err(Failure::Unanswered)),
+            }
+        })?
+    }
+
+    /// Asks for a list and shows each of its entries, a message body, to `keep`; what that returns is the outcome.
+    pub(super) fn dump<T>(
+        &mut self,
+        message: &RouteNetlinkMessage,
+        keep: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Vec<T>, Failure> {
+        for _ in 0..DUMP_ATTEMPTS {
+            let sequence = self.next_sequence();
+            self.send(&serialize(message.clone(), NLM_F_DUMP, sequence))?;
+            let mut entries = Vec::new();
+            let mut interrupted = false;
+            // a list may be long, and the kernel goes on only as it is read: the time-out bounds it
+            self.replies(usize::MAX, |header, reply| {
+                if header.sequence_number != sequence {
+                    return ControlFlow::Continue(());
+                }
+                interrupted |= header.flags & NLM_F_DUMP_INTR != 0;
+                match reply {
+                    Reply::Answer(body) => {
+                        entries.extend(keep(body));
+                        ControlFlow::Continue(())
+                    }
+                    Reply::Ack | Reply::Done(Ok(())) => ControlFlow::Break(Ok(())),
+                    Reply::Refused(errno, said) => ControlFlow::Break(Err(Failure::Refused { errno, said })),
+                    Reply::Done(Err(errno)) => {
+                        ControlFlow::Break(Err(Failure::Refused { errno, said: None }))
+                    }
+                    Reply::Garbled => ControlFlow::Break(Err(Failure::Unanswered)),
+                }
+            })??;
+            if !interrupted {
+                return Ok(entries);
+            }
+        }
+        Err(Failure::Unanswered)
+    }
+
+    /// Sends many requests, several at a time; the outcome of each, in their order.
+    pub(super) fn ask_all(
+        &mut self,
+        messages: impl IntoIterator<Item = (RouteNetlinkMessage, u16)>,
+    ) -> Result<Vec<Result<(), Refusal>>, Failure> {
+        let mut outcomes = Vec::new();
+        let mut messages = messages.into_iter().peekable();
+        while messages.peek().is_some() {
+            let first = self.sequence.wrapping_add(1);
+            let mut bytes = Vec::new();
+            let mut count = 0;
+            for (message, flags) in messages.by_ref().take(PIPELINE) {
+                bytes.extend(serialize(message, NLM_F_ACK | flags, self.next_sequence()));
+                count += 1;
+            }
+            self.send(&bytes)?;
+            let mut batch = vec![None; count];
+            let mut missing = count;
+            self.replies(count.saturating_add(MAX_DATAGRAMS), |header, reply| {
+                let place = header.sequence_number.wrapping_sub(first);
+                let place = usize::try_from(place).ok().and_then(|place| batch.get_mut(place));
+                let Some(place @ None) = place else { return ControlFlow::Continue(()) };
+                *place = Some(match reply {
+                    Reply::Ack => Ok(()),
+                    Reply::Refused(errno, said) => Err(Refusal { errno, said }),
+                    Reply::Answer(_) => return ControlFlow::Continue(()),
+                    Reply::Done(_) | Reply::Garbled => return ControlFlow::Break(Err(Failure::Unanswered)),
+                });
+                missing = missing.saturating_sub(1);
+                if missing == 0 { ControlFlow::Break(Ok(())) } else { ControlFlow::Continue(()) }
+            })??;
+            outcomes.extend(batch.into_iter().flatten());
+        }
+        Ok(outcomes)
+    }
+
+    /// Sends requests that `build` writes, numbered from the sequence number it is given, and waits until the last
+    /// of them, whose number it returns, is acknowledged; the first refusal of any is the outcome of all.
+    pub(super) fn transact(&mut self, build: impl FnOnce(u32) -> (Vec<u8>, u32)) -> Result<(), Failure> {
+        let first = self.next_sequence();
+        let (bytes, last) = build(first);
+        self.sequence = last;
+        self.send(&bytes)?;
+        let span = last.wrapping_sub(first);
+        self.replies(MAX_DATAGRAMS.saturating_add(span as usize), |header, reply| {
+            if header.sequence_number.wrapping_sub(first) > span {
+                return ControlFlow::Continue(());
+            }
+            match reply {
+                Reply::Refused(errno, said) => ControlFlow::Break(Err(Failure::Refused { errno, said })),
+                Reply::Ack if header.sequence_number == last => ControlFlow::Break(Ok(())),
+                Reply::Ack | Reply::Answer(_) => ControlFlow::Continue(()),
+                Reply::Done(_) | Reply::Garbled => ControlFlow::Break(Err(Failure::Unanswered)),
+            }
+        })?
+    }
+
+    fn next_sequence(&mut self) -> u32 {
+        self.sequence = self.sequence.wrapping_add(1);
+        self.sequence
+    }
+
+    fn send(&self, bytes: &[u8]) -> Result<(), Failure> {
+        retry(|| self.socket.send_to(bytes, &SocketAddr::new(0, 0), 0)).map(drop).map_err(Failure::Socket)
+    }
+
+    /// Shows the messages that come in to `handle` until it has its outcome.
+    fn replies<T>(
+        &mut self,
+        datagrams: usize,
+        mut handle: impl FnMut(NetlinkHeader, Reply<'_>) -> ControlFlow<T>,
+    ) -> Result<T, Failure> {
+        for _ in 0..datagrams {
             self.receive()?;
             for (header, payload) in Messages::new(&self.buffer) {
-                if header.sequence_number != self.sequence {
-                    continue;
-                }
-                match Reply::parse(header, payload) {
-                    Reply::Ack => return Ok(answer),
-                    Reply::Refused(errno, said) => return Err(Failure::Refused { errno, said }),
-                    Reply::Answer(body) => answer = answer.or_else(|| Some(body.to_vec())),
-                    Reply::Garbled => return Err(Failure::Unanswered),
+                if let ControlFlow::Break(outcome) = handle(header, Reply::parse(header, payload)) {
+                    return Ok(outcome);
                 }
             }
         }
@@ -98,7 +246,7 @@ impl Requests {
 /// The bytes of a request.
 fn serialize(message: RouteNetlinkMessage, flags: u16, sequence: u32) -> Vec<u8> {
     let mut message = NetlinkMessage::from(message);
-    message.header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
+    message.header.flags = NLM_F_REQUEST | flags;
     message.header.sequence_number = sequence;
     message.finalize();
     let mut bytes = vec![0; message.buffer_len()];
@@ -123,7 +271,7 @@ mod tests {
 
     #[test]
     fn a_request_on_the_wire() {
-        let bytes = serialize(message::set_no_generated_address(5), 0, 9);
+        let bytes = serialize(message::set_no_generated_address(5), NLM_F_ACK, 9);
         #[rustfmt::skip]
         assert_eq!(bytes, [
             48, 0, 0, 0,  19, 0,  5, 0,  9, 0, 0, 0,  0, 0, 0, 0, // RTM_SETLINK, REQUEST | ACK, sequence 9

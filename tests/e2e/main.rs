@@ -29,5 +29,6 @@ mod logs;
 mod names;
 mod network;
 mod process;
+mod routes;
 mod start;
 mod wireguard;

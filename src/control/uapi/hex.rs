@@ -10,7 +10,7 @@ use crate::tunnel::wireguard::KEY_LEN;
 pub(super) const HEX_LEN: usize = 2 * KEY_LEN;
 
 /// The bytes that `text` stands for.
-pub(super) fn decode(text: &[u8]) -> Option<Zeroizing<[u8; KEY_LEN]>> {
+pub(crate) fn decode(text: &[u8]) -> Option<Zeroizing<[u8; KEY_LEN]>> {
     if text.len() != HEX_LEN {
         return None;
     }

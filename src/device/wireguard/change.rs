@@ -144,12 +144,12 @@ impl WireGuard {
         Ok(Ok(()))
     }
 
-    /// The mark that was asked for. Where the routes need one, theirs is used as long as there is none.
+    /// The mark that was asked for. Where the routes need one they have the last word ([`Self::update_routes`]).
     fn set_fwmark(&mut self, mark: Option<NonZeroU32>) -> io::Result<()> {
-        if self.fwmark != mark {
-            self.fwmark = mark;
+        if self.routes.is_none() {
             self.set_mark(mark)?;
         }
+        self.fwmark = mark;
         Ok(())
     }
 

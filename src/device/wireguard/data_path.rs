@@ -272,6 +272,7 @@ impl WireGuard {
         match event {
             Event::EndpointMoved { peer, endpoint } => {
                 debug!(endpoint = %endpoint.remote, local = ?endpoint.local, "endpoint moved");
+                self.update_routes_for(core, endpoint);
                 self.follow(core, peer)
             }
             Event::HandshakeCompleted { peer } => {

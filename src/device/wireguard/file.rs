@@ -166,18 +166,22 @@ impl WireGuard {
             }
         }
         if new.interface.mtu != old.interface.mtu {
-            let mtu = mtu(&mut core.link.link, new);
+            let mtu = mtu(&mut core.link.link, new, self.mark);
             if let Err(error) = core.link.link.set_mtu(mtu) {
                 warn!(%error, "the device does not have the MTU of the new configuration");
             }
         }
-        self.update_routes(core);
+        if self.routes.is_some() {
+            self.update_routes(core);
+        } else if let Err(error) = self.open_routes(core) {
+            warn!(%error, "the routes of the new configuration are not set");
+        }
     }
 }
 
 /// The MTU that the file says; else the largest with which a packet and its headers fit the routes to all endpoints that
 /// are given as addresses; else what fits an Ethernet path.
-pub(super) fn mtu(link: &mut Link, configuration: &WgQuick) -> u32 {
+pub(super) fn mtu(link: &mut Link, configuration: &WgQuick, mark: Option<NonZeroU32>) -> u32 {
     let interface = &configuration.interface;
     if let Some(mtu) = interface.mtu {
         return mtu;
@@ -188,7 +192,7 @@ pub(super) fn mtu(link: &mut Link, configuration: &WgQuick) -> u32 {
     });
     let least =
         if interface.addresses.iter().any(|cidr| cidr.address().is_ipv6()) { MIN_MTU_V6 } else { MIN_MTU_V4 };
-    let paths = addresses.filter_map(|address| link.path_mtu(address).ok().flatten());
+    let paths = addresses.filter_map(|address| link.path_mtu(address, mark).ok().flatten());
     paths.min().map_or(DEFAULT_MTU, |path| path.saturating_sub(OVERHEAD).max(least))
 }
 

@@ -13,6 +13,7 @@ mod open;
 mod path;
 mod route;
 mod status;
+mod uapi;
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -22,13 +23,15 @@ use tracing::info;
 use super::core::Core;
 use super::sockets::Sockets;
 use super::{DeviceError, Mode, Progress, Token};
+use crate::link::Routes;
 use crate::logging::RateLimit;
 use crate::routing::AllowedIps;
 use crate::time::Instant;
-use crate::tunnel::wireguard::{Interface, PeerId, Transmit};
+use crate::tunnel::wireguard::{Interface, Peer, PeerId, Transmit};
 pub use file::ConfigFile;
 use file::Source;
 use names::Names;
+use uapi::Uapi;
 
 /// Handshake messages that are worked on in one turn; each takes longer than a budget of packets.
 const HANDSHAKES: usize = 4;
@@ -43,7 +46,10 @@ pub struct WireGuard {
     /// What the file or wg(8) asked for.
     fwmark: Option<NonZeroU32>,
     names: Names,
+    uapi: Uapi,
     source: Source,
+    /// The host's routes, where they are ours to set.
+    routes: Option<Routes>,
     /// A datagram that a socket had no room for lies in the packet buffer; the tun is not read until it is sent.
     unsent: Option<Transmit>,
     /// Packets that waited for a handshake in vain, of peers that were removed.
@@ -57,6 +63,7 @@ struct Quiet {
     handshake: RateLimit,
     silent: RateLimit,
     lookup: RateLimit,
+    routes: RateLimit,
 }
 
 impl std::fmt::Debug for WireGuard {
@@ -86,7 +93,10 @@ impl Mode for WireGuard {
             Token::Sock(id) => self.drain_socket(core, id),
             Token::Handshakes => self.drain_handshakes(core),
             Token::Resolver => self.drain_resolver(core),
-            _ => Ok(Progress::Drained),
+            Token::Uapi => self.drain_uapi_listener(core),
+            Token::UapiWatch => Ok(self.drain_uapi_watch(core)),
+            Token::UapiClient(number) => self.drain_uapi_client(core, number),
+            Token::Tun | Token::Timer | Token::Signals | Token::Link | Token::Health => Ok(Progress::Drained),
         }
     }
 
@@ -118,5 +128,9 @@ impl Mode for WireGuard {
             .filter_map(|id| self.engine.peer(id)?.last_handshake())
             .map(|last| now.since(last))
             .min()
+    }
+    fn lost_packets(&self) -> u64 {
+        let present = self.engine.peer_ids().filter_map(|id| self.engine.peer(id));
+        self.lost + present.map(Peer::lost).sum::<u64>()
     }
 }

@@ -8,8 +8,10 @@ use tracing::warn;
 use super::change::open_sockets;
 use super::file::{self, ConfigFile, DEFAULT_MTU, Source};
 use super::names::Names;
+use super::uapi::Uapi;
 use super::{Quiet, WireGuard};
 use crate::config::TunName;
+use crate::control::uapi::{UapiError, UapiListener};
 use crate::device::core::{Core, LinkWatch, system};
 use crate::device::{Device, DeviceError, QUIET, Token};
 use crate::io::random::SystemRandom;
@@ -32,13 +34,14 @@ impl Device<WireGuard> {
         // a later version of the file may have names, too
         let resolver = file.as_ref().map(|_| Resolver::start()).transpose()?;
         let random = SystemRandom::open()?;
+        let uapi = open_uapi(&name, file.as_ref())?;
         let port = file.as_ref().and_then(|file| file.configuration.interface.listen_port);
         let sockets = open_sockets(port.map_or(0, std::num::NonZeroU16::get))?;
         let tun = Tun::open(&name)?;
         let mut link = LinkWatch::open(&name)?;
         if let Some(file) = &file {
             link.configured = true;
-            let mtu = file::mtu(&mut link.link, &file.configuration);
+            let mtu = file::mtu(&mut link.link, &file.configuration, file.configuration.interface.fwmark);
             let configured = link.link.configure(&file.configuration.interface.addresses, mtu)?;
             link.warn_ipv6_disabled(&configured);
         } else {
@@ -53,6 +56,8 @@ impl Device<WireGuard> {
         if let Some(resolver) = &resolver {
             core.poll.add(resolver, Token::Resolver).map_err(system("registering the resolver"))?;
         }
+        let uapi = Uapi::new(uapi);
+        uapi.register(&core)?;
         let mode = WireGuard {
             engine: Interface::new(mtu, Box::new(random)),
             allowed_ips: AllowedIps::new(),
@@ -60,13 +65,16 @@ impl Device<WireGuard> {
             mark: None,
             fwmark: None,
             names: Names::new(resolver),
+            uapi,
             source: file.map_or(Source::Socket, |file| Source::File(Box::new(file))),
+            routes: None,
             unsent: None,
             lost: 0,
             quiet: Quiet {
                 handshake: RateLimit::new(Duration::from_millis(100)),
                 silent: RateLimit::new(QUIET),
                 lookup: RateLimit::new(QUIET),
+                routes: RateLimit::new(QUIET),
             },
         };
         let mut device = Self { core, mode };
@@ -84,6 +92,23 @@ impl Device<WireGuard> {
             warn!(%error, "not all of the configuration is in force");
         }
         self.mode.take_names(&self.core, &configuration, None);
-        Ok(())
+        self.mode.open_routes(&self.core)
+    }
+}
+
+/// A tunnel that has a file can do without the socket; one that wg(8) is to configure cannot.
+fn open_uapi(name: &TunName, file: Option<&ConfigFile>) -> Result<Option<UapiListener>, DeviceError> {
+    match UapiListener::open(name, file.and_then(|file| file.path.parent())) {
+        Ok((listener, warning)) => {
+            if let Some(warning) = warning {
+                warn!("{warning}");
+            }
+            Ok(Some(listener))
+        }
+        Err(error @ UapiError::Nowhere(_)) if file.is_some() => {
+            warn!("{error}; until then wg(8) and `wontun show` do not work");
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
     }
 }

@@ -5,9 +5,10 @@ use zeroize::Zeroizing;
 use super::WireGuard;
 use crate::control::uapi::{Answer, InterfaceStatus, PeerStatus, Report};
 use crate::counters::DropReason;
+use crate::device::Mode as _;
 use crate::device::core::Core;
 use crate::io::timer::unix_now;
-use crate::tunnel::wireguard::{Peer, PeerId};
+use crate::tunnel::wireguard::PeerId;
 
 impl WireGuard {
     /// The answer to `get=1` or `status=1`.
@@ -53,11 +54,5 @@ impl WireGuard {
             DropReason::Unsent => self.lost_packets(),
             _ => core.counters.drops(reason),
         }
-    }
-
-    /// Packets that waited for a handshake in vain.
-    pub(super) fn lost_packets(&self) -> u64 {
-        let present = self.engine.peer_ids().filter_map(|id| self.engine.peer(id));
-        self.lost + present.map(Peer::lost).sum::<u64>()
     }
 }

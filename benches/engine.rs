@@ -1,0 +1,225 @@
+//! What one core does of the WireGuard engine's work: handshakes, and packets both ways. `cargo bench --bench engine`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use wontun::time::Instant;
+use wontun::tunnel::wireguard::{Endpoint, Incoming, Interface, Outgoing, PeerId, PrivateKey, Random};
+
+const MTU: usize = 1420;
+const BUFFER: usize = 2048;
+/// Packets that are sealed or opened between two looks at the clock.
+const BATCH: usize = 512;
+
+struct Seeded(ChaCha20Rng);
+
+impl Random for Seeded {
+    fn fill(&mut self, out: &mut [u8]) {
+        self.0.fill_bytes(out);
+    }
+}
+
+struct Host {
+    interface: Interface,
+    peer: PeerId,
+    at: Endpoint,
+}
+
+/// Two hosts that know each other, and the time, of which the engines know no other.
+struct Pair {
+    near: Host,
+    far: Host,
+    now: Instant,
+    buffer: [u8; BUFFER],
+}
+
+impl Pair {
+    fn new() -> Self {
+        let now = Instant::from_boot(Duration::from_secs(1000));
+        let keys = [1, 2].map(|byte| PrivateKey::from_bytes(&[byte; 32]));
+        let at = |host: u8| Endpoint::new(([192, 0, 2, host], 51820).into());
+        let host = |own: usize, other: usize, own_at, other_at| {
+            let random = Seeded(ChaCha20Rng::seed_from_u64(own as u64));
+            let mut interface = Interface::new(MTU, Box::new(random));
+            interface.set_private_key(Some(keys[own].clone()), now);
+            let peer = interface.add_peer(keys[other].public_key()).unwrap();
+            interface.set_endpoint(peer, Some(other_at), now);
+            Host { interface, peer, at: own_at }
+        };
+        Self { near: host(0, 1, at(1), at(2)), far: host(1, 0, at(2), at(1)), now, buffer: [0; BUFFER] }
+    }
+
+    /// The near host's initiation.
+    fn initiate(&mut self) -> usize {
+        let unix = self.now.since_boot();
+        self.near.interface.poll_transmit(self.now, unix, &mut self.buffer).unwrap().len
+    }
+
+    /// The far host's answer to the handshake message in the buffer.
+    fn respond(&mut self, len: usize) -> usize {
+        let (from, now) = (self.near.at, self.now);
+        let far = &mut self.far.interface;
+        assert_eq!(far.handle_datagram(from, 0, &mut self.buffer[..len], now), Ok(Incoming::Queued));
+        far.handle_queued(now).unwrap().unwrap();
+        far.poll_transmit(now, Duration::ZERO, &mut self.buffer).unwrap().len
+    }
+
+    /// The near host takes the response in the buffer.
+    fn finish(&mut self, len: usize) {
+        let (from, now) = (self.far.at, self.now);
+        let near = &mut self.near.interface;
+        assert_eq!(near.handle_datagram(from, 0, &mut self.buffer[..len], now), Ok(Incoming::Queued));
+        near.handle_queued(now).unwrap().unwrap();
+    }
+
+    /// The first packet, which the far host waits for.
+    fn confirm(&mut self) {
+        let (from, now) = (self.near.at, self.now);
+        let len = self.near.interface.poll_transmit(now, Duration::ZERO, &mut self.buffer).unwrap().len;
+        let confirmed = self.far.interface.handle_datagram(from, 0, &mut self.buffer[..len], now);
+        assert!(matches!(confirmed, Ok(Incoming::Keepalive(_))), "{confirmed:?}");
+    }
+
+    /// Later, when the near host may and wants to shake hands again.
+    fn next(&mut self) {
+        self.now = self.now + Duration::from_secs(200);
+        for host in [&mut self.near, &mut self.far] {
+            host.interface.handle_timeout(self.now);
+            while host.interface.poll_event().is_some() {}
+        }
+        self.near.interface.send_keepalive(self.near.peer, self.now);
+    }
+
+    fn connected() -> Self {
+        let mut pair = Self::new();
+        pair.handshake();
+        pair
+    }
+
+    fn handshake(&mut self) {
+        self.next();
+        let initiation = self.initiate();
+        let response = self.respond(initiation);
+        self.finish(response);
+        self.confirm();
+    }
+
+    /// A packet of the largest size that fits, at its place in a buffer.
+    fn seal(&mut self, buffer: &mut [u8]) -> usize {
+        match self.near.interface.handle_packet(self.near.peer, buffer, MTU, self.now) {
+            Ok(Outgoing::Transmit(transmit)) => transmit.len,
+            other => unreachable!("{other:?}"),
+        }
+    }
+}
+
+fn packet(buffer: &mut [u8]) {
+    buffer.fill(0);
+    buffer[16..20].copy_from_slice(&[0x45, 0, 0x05, 0x8c]);
+}
+
+/// Times `measured` alone of what `prepared` makes ready.
+fn timed<T>(
+    group: &mut BenchmarkGroup<'_, criterion::measurement::WallTime>,
+    name: &str,
+    mut prepared: impl FnMut(&mut Pair) -> T,
+    mut measured: impl FnMut(&mut Pair, T),
+) {
+    let mut pair = Pair::connected();
+    group.bench_function(name, |bencher| {
+        bencher.iter_custom(|iterations| {
+            let mut total = Duration::ZERO;
+            for _ in 0..iterations {
+                let input = prepared(&mut pair);
+                let start = std::time::Instant::now();
+                measured(&mut pair, input);
+                total += start.elapsed();
+            }
+            total
+        });
+    });
+}
+
+fn handshakes(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("handshake");
+    group.throughput(Throughput::Elements(1));
+    // from the initiation's arrival to the response on its way
+    timed(
+        &mut group,
+        "responder",
+        |pair| {
+            pair.next();
+            pair.initiate()
+        },
+        |pair, len| {
+            black_box(pair.respond(len));
+        },
+    );
+    // both halves of the initiator's work
+    timed(&mut group, "initiator: first message", Pair::next, |pair, ()| {
+        black_box(pair.initiate());
+    });
+    timed(
+        &mut group,
+        "initiator: session",
+        |pair| {
+            pair.next();
+            let initiation = pair.initiate();
+            pair.respond(initiation)
+        },
+        Pair::finish,
+    );
+    let junk = |pair: &mut Pair| {
+        pair.next();
+        let len = pair.initiate();
+        pair.buffer[len - 33] ^= 1;
+        len
+    };
+    // a flood's cheapest message: what is not ours
+    timed(&mut group, "wrong mac1", junk, |pair, len| {
+        let from = pair.near.at;
+        let refused = pair.far.interface.handle_datagram(from, 0, &mut pair.buffer[..len], pair.now);
+        assert!(refused.is_err());
+    });
+    group.finish();
+}
+
+fn packets(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("packet of 1,420 bytes");
+    group.throughput(Throughput::Bytes(MTU as u64));
+    let mut pair = Pair::connected();
+    let mut buffer = [0; BUFFER];
+    packet(&mut buffer);
+    group.bench_function("seal", |bencher| bencher.iter(|| black_box(pair.seal(&mut buffer))));
+    let mut sealed = vec![[0; BUFFER]; BATCH];
+    group.bench_function("open", |bencher| {
+        bencher.iter_custom(|iterations| {
+            let mut total = Duration::ZERO;
+            let mut left = usize::try_from(iterations).unwrap();
+            while left > 0 {
+                let batch = &mut sealed[..left.min(BATCH)];
+                left -= batch.len();
+                for buffer in &mut *batch {
+                    packet(buffer);
+                    pair.seal(buffer);
+                }
+                let (from, now) = (pair.near.at, pair.now);
+                let start = std::time::Instant::now();
+                for buffer in batch {
+                    let opened = pair.far.interface.handle_datagram(from, 0, &mut buffer[..MTU + 32], now);
+                    assert!(matches!(opened, Ok(Incoming::Packet { .. })));
+                }
+                total += start.elapsed();
+            }
+            total
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, handshakes, packets);
+criterion_main!(benches);

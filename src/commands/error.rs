@@ -1,0 +1,80 @@
+//! Why a command failed.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::config::TunName;
+use crate::io::random::NoRandomness;
+use crate::tunnel::wireguard::KeyError;
+
+/// A command that did not do what it should.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// There is nothing to make a key of.
+    #[error(transparent)]
+    Random(#[from] NoRandomness),
+    /// What came in is no key.
+    #[error("standard input has no key: {0}")]
+    Key(#[from] KeyError),
+    /// Something is behind the key.
+    #[error("standard input has something after the key: expected one key and nothing else")]
+    Trailing,
+    /// The input cannot be read.
+    #[error("cannot read standard input: {0}")]
+    Input(#[source] io::Error),
+    /// The output cannot be written.
+    #[error("cannot write to standard output: {0}")]
+    Output(#[source] io::Error),
+    /// Nobody listens for that name.
+    #[error("no tunnel {0} runs: start it, or name one that 'wontun show' lists")]
+    NotRunning(TunName),
+    /// Nobody listens at all.
+    #[error("no tunnel of wontun's runs in WireGuard mode: start one; 'wg show' tells about others")]
+    NoneRunning,
+    /// Someone listens, and does not answer.
+    #[error("the tunnel {0} does not answer: its loop hangs; restart it")]
+    Hangs(TunName),
+    /// Someone listens who does not know what is asked.
+    #[error("{0} is no tunnel of wontun's: ask 'wg show {0}'")]
+    Foreign(TunName),
+    /// We may not ask.
+    #[error("may not ask {}: run this as root or as the tunnel's user", .0.display())]
+    NotPermitted(PathBuf),
+    /// Whoever answers is not to be believed.
+    #[error(
+        "user {uid} answers at {}, who is neither root nor this user: run this as the tunnel's user",
+        path.display()
+    )]
+    Stranger {
+        /// User id of the listener.
+        uid: u32,
+        /// The socket.
+        path: PathBuf,
+    },
+    /// The answer is no answer.
+    #[error(
+        "the tunnel {tun} answers what cannot be understood ({key}): is it of another version? restart it"
+    )]
+    Answer {
+        /// The tunnel.
+        tun: TunName,
+        /// The key of the line.
+        key: String,
+    },
+    /// The tunnel cannot answer.
+    #[error("the tunnel {tun} reports error {errno}: see its log")]
+    Reported {
+        /// The tunnel.
+        tun: TunName,
+        /// The number that it gave.
+        errno: i64,
+    },
+    /// Anything else.
+    #[error("cannot ask {}: {source}", path.display())]
+    Other {
+        /// The socket.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+}

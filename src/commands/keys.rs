@@ -1,0 +1,167 @@
+//! `wontun genkey`, `pubkey` and `genpsk`, which read and write what `wg` does.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+
+use zeroize::Zeroizing;
+
+use super::error::CommandError;
+use crate::io::random::SystemRandom;
+use crate::tunnel::wireguard::{KEY_TEXT_LEN, KeyError, PresharedKey, PrivateKey};
+
+/// Everybody's permission bits.
+const OTHERS: u32 = 0o007;
+
+/// Prints a new private key.
+///
+/// # Errors
+/// There is no randomness, or the output takes nothing.
+pub fn genkey() -> Result<(), CommandError> {
+    let mut random = SystemRandom::open()?;
+    print_secret(&PrivateKey::generate(&mut random).to_base64())
+}
+
+/// Prints a new preshared key.
+///
+/// # Errors
+/// There is no randomness, or the output takes nothing.
+pub fn genpsk() -> Result<(), CommandError> {
+    let mut random = SystemRandom::open()?;
+    print_secret(&PresharedKey::generate(&mut random).to_base64())
+}
+
+/// Reads a private key and prints the public key that belongs to it.
+///
+/// # Errors
+/// The input is no key, or the output takes nothing.
+pub fn pubkey() -> Result<(), CommandError> {
+    // the standard library's own ends keep what went through them
+    let stdin = io::stdin().as_fd().try_clone_to_owned().map_err(CommandError::Input)?;
+    let private = read_key(&mut File::from(stdin))?;
+    write_line(&mut stdout()?, &private.public_key().to_string())
+}
+
+fn stdout() -> Result<File, CommandError> {
+    io::stdout().as_fd().try_clone_to_owned().map(File::from).map_err(CommandError::Output)
+}
+
+fn print_secret(text: &str) -> Result<(), CommandError> {
+    let mut stdout = stdout()?;
+    if is_open_to_all(&stdout) {
+        // whoever hung up has the file's mode
+        let _ = writeln!(
+            io::stderr(),
+            "wontun: warning: every user has access to the file that the key goes to: set the umask to 077 and make another"
+        );
+    }
+    write_line(&mut stdout, text)
+}
+
+fn is_open_to_all(output: &File) -> bool {
+    output.metadata().is_ok_and(|file| file.is_file() && file.mode() & OTHERS != 0)
+}
+
+fn write_line(output: &mut impl Write, text: &str) -> Result<(), CommandError> {
+    let mut line = Zeroizing::new(Vec::with_capacity(text.len() + 1));
+    line.extend_from_slice(text.as_bytes());
+    line.push(b'\n');
+    output.write_all(&line).map_err(CommandError::Output)
+}
+
+/// A key, and nothing but white space (or zeroes, as `wg` has it) behind it.
+fn read_key(input: &mut impl Read) -> Result<PrivateKey, CommandError> {
+    let mut text = Zeroizing::new([0; KEY_TEXT_LEN]);
+    let mut length = 0;
+    let mut rest = Zeroizing::new([0; 256]);
+    loop {
+        let room = text.get_mut(length..).unwrap_or_default();
+        let is_full = room.is_empty();
+        let buffer = if is_full { rest.as_mut_slice() } else { room };
+        let read = match input.read(buffer) {
+            Ok(0) => break,
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(CommandError::Input(error)),
+        };
+        if !is_full {
+            length += read;
+        } else if !buffer.iter().take(read).all(|b| matches!(b, 0 | b' ' | b'\t'..=b'\r')) {
+            return Err(CommandError::Trailing);
+        }
+    }
+    let text = std::str::from_utf8(text.get(..length).unwrap_or_default()).map_err(|_| KeyError::Encoding)?;
+    // of a text that is too short, the end of the line is not to be counted
+    Ok(text.trim_ascii_end().parse()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PRIVATE: &str = "dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo=";
+    const PUBLIC: &str = "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=";
+
+    /// Gives one byte at a time.
+    struct Slow<'a>(&'a [u8]);
+
+    impl Read for Slow<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let length = buffer.len().min(1);
+            self.0.read(&mut buffer[..length])
+        }
+    }
+
+    fn public(text: &str) -> Result<String, String> {
+        let whole = read_key(&mut text.as_bytes()).map_err(|error| error.to_string());
+        let slow = read_key(&mut Slow(text.as_bytes())).map_err(|error| error.to_string());
+        assert_eq!(whole, slow, "{text:?}");
+        whole.map(|key| key.public_key().to_string())
+    }
+
+    #[test]
+    fn a_key_with_white_space_behind_it_is_read() {
+        for end in ["", "\n", "\r\n", " \t\n\n", "\n\0"] {
+            assert_eq!(public(&format!("{PRIVATE}{end}")).unwrap(), PUBLIC);
+        }
+        assert_eq!(public(&format!("{PRIVATE}{}", "\n".repeat(1000))).unwrap(), PUBLIC);
+    }
+
+    #[test]
+    fn anything_else_is_refused_without_being_repeated() {
+        for (text, part) in [
+            (String::new(), "this text has 0"),
+            ("\n".to_owned(), "this text has 0"),
+            (format!("{}\n", &PRIVATE[1..]), "this text has 43"),
+            (format!("{}=\n", &PRIVATE[..43].replace('d', "!")), "no base64 key"),
+            (format!(" {PRIVATE}\n"), "something after the key"),
+            (format!("{PRIVATE}{PRIVATE}"), "something after the key"),
+            (format!("{PRIVATE}\n{PRIVATE}\n"), "something after the key"),
+            ("\u{e9}".repeat(22), "no base64 key"),
+        ] {
+            let error = public(&text).unwrap_err();
+            assert!(error.contains(part), "{text:?}: {error}");
+            assert!(!error.contains("dwdt") && !error.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn only_a_file_that_others_may_open_is_warned_of() {
+        use std::os::unix::fs::PermissionsExt;
+        let path = std::env::temp_dir().join(format!("wontun-key-{}", std::process::id()));
+        let file = File::create(&path).unwrap();
+        for (mode, open) in [(0o600, false), (0o660, false), (0o644, true), (0o601, true)] {
+            file.set_permissions(PermissionsExt::from_mode(mode)).unwrap();
+            assert_eq!(is_open_to_all(&file), open, "{mode:o}");
+        }
+        std::fs::remove_file(path).unwrap();
+        assert!(!is_open_to_all(&File::open("/dev/null").unwrap()));
+    }
+
+    #[test]
+    fn a_full_device_is_an_error() {
+        let mut full = File::options().write(true).open("/dev/full").unwrap();
+        assert!(matches!(write_line(&mut full, PUBLIC), Err(CommandError::Output(_))));
+    }
+}

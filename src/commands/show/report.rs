@@ -1,0 +1,129 @@
+//! What a tunnel says of itself, read from its answer.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::config::TunName;
+use crate::control::uapi::key_from_hex;
+use crate::routing::Prefix;
+use crate::tunnel::wireguard::PublicKey;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Report {
+    pub(super) name: TunName,
+    pub(super) version: String,
+    pub(super) public_key: Option<PublicKey>,
+    pub(super) listen_port: u16,
+    pub(super) fwmark: u32,
+    pub(super) mtu: Option<u32>,
+    pub(super) is_up: Option<bool>,
+    pub(super) dropped: BTreeMap<String, u64>,
+    pub(super) peers: Vec<Peer>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Peer {
+    pub(super) public_key: PublicKey,
+    pub(super) has_preshared_key: bool,
+    pub(super) has_session: bool,
+    pub(super) endpoint: Option<SocketAddr>,
+    /// Since 1970; zero for never.
+    pub(super) last_handshake: Duration,
+    pub(super) received: u64,
+    pub(super) sent: u64,
+    /// Seconds; 0 for never.
+    pub(super) persistent_keepalive: u16,
+    pub(super) allowed_ips: Vec<Prefix>,
+}
+
+impl Report {
+    pub(super) fn new(name: &TunName) -> Self {
+        Self {
+            name: name.clone(),
+            version: String::new(),
+            public_key: None,
+            listen_port: 0,
+            fwmark: 0,
+            mtu: None,
+            is_up: None,
+            dropped: BTreeMap::new(),
+            peers: Vec::new(),
+        }
+    }
+
+    /// Takes in a line; `None` if its value cannot be. One of a newer version's that is not known is passed over.
+    pub(super) fn handle_line(&mut self, key: &str, value: &str) -> Option<()> {
+        if key == "public_key" {
+            self.peers.push(Peer::new(public_key(value)?));
+            return Some(());
+        }
+        if let Some(peer) = self.peers.last_mut() {
+            return peer.handle_line(key, value);
+        }
+        match key {
+            "version" => value.clone_into(&mut self.version),
+            "own_public_key" => self.public_key = Some(public_key(value)?),
+            "listen_port" => self.listen_port = value.parse().ok()?,
+            "fwmark" => self.fwmark = value.parse().ok()?,
+            "mtu" => self.mtu = Some(value.parse().ok()?),
+            "device_up" => self.is_up = Some(value.parse().ok()?),
+            _ => {
+                if let Some(reason) = key.strip_prefix("drop_") {
+                    self.dropped.insert(reason.to_owned(), value.parse().ok()?);
+                }
+            }
+        }
+        Some(())
+    }
+
+    /// Puts the peers in the order of their latest handshake, the newest first.
+    pub(super) fn sort(&mut self) {
+        self.peers.sort_by_key(|peer| std::cmp::Reverse(peer.last_handshake));
+    }
+}
+
+impl Peer {
+    const fn new(public_key: PublicKey) -> Self {
+        Self {
+            public_key,
+            has_preshared_key: false,
+            has_session: false,
+            endpoint: None,
+            last_handshake: Duration::ZERO,
+            received: 0,
+            sent: 0,
+            persistent_keepalive: 0,
+            allowed_ips: Vec::new(),
+        }
+    }
+
+    fn handle_line(&mut self, key: &str, value: &str) -> Option<()> {
+        match key {
+            "has_preshared_key" => self.has_preshared_key = value.parse().ok()?,
+            "has_session" => self.has_session = value.parse().ok()?,
+            "endpoint" => self.endpoint = Some(value.parse().ok()?),
+            "last_handshake_time_sec" => {
+                let nanos = self.last_handshake.subsec_nanos();
+                self.last_handshake = Duration::new(value.parse().ok()?, nanos);
+            }
+            "last_handshake_time_nsec" => {
+                let nanos = value.parse().ok().filter(|nanos| *nanos < 1_000_000_000)?;
+                self.last_handshake = Duration::new(self.last_handshake.as_secs(), nanos);
+            }
+            "rx_bytes" => self.received = value.parse().ok()?,
+            "tx_bytes" => self.sent = value.parse().ok()?,
+            "persistent_keepalive_interval" => self.persistent_keepalive = value.parse().ok()?,
+            "allowed_ip" => {
+                let (address, length) = value.split_once('/')?;
+                self.allowed_ips.push(Prefix::new(address.parse().ok()?, length.parse().ok()?)?);
+            }
+            _ => {}
+        }
+        Some(())
+    }
+}
+
+fn public_key(text: &str) -> Option<PublicKey> {
+    key_from_hex(text.as_bytes()).map(|bytes| PublicKey::from_bytes(*bytes))
+}

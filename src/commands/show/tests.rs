@@ -1,0 +1,231 @@
+//! `show` against the listening end, in folders of the tests' own.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::control::uapi::{
+    Answer, InterfaceStatus, PeerStatus, Poll, Report as Operation, Request, UapiListener,
+};
+use crate::routing::Prefix;
+use crate::tunnel::wireguard::{PresharedKey, PrivateKey, PublicKey};
+
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("wontun-show-{}-{number}", std::process::id()));
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn folders(&self) -> UapiFolders {
+        let below = |name| self.0.join(name);
+        UapiFolders { standard: below("wireguard"), config: Some(self.0.clone()), own: below("wontun") }
+    }
+
+    fn socket(&self, folder: &str, name: &str) -> UnixListener {
+        std::fs::create_dir_all(self.0.join(folder)).unwrap();
+        let path = self.0.join(folder).join(name);
+        let _ = std::fs::remove_file(&path);
+        UnixListener::bind(path).unwrap()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn tun(name: &str) -> TunName {
+    name.parse().unwrap()
+}
+
+fn prefix(address: &str, length: u8) -> Prefix {
+    Prefix::new(address.parse().unwrap(), length).unwrap()
+}
+
+/// What a tunnel with two peers says.
+fn status() -> zeroize::Zeroizing<Vec<u8>> {
+    let private = PrivateKey::from_bytes(&[0x48; 32]);
+    let interface = InterfaceStatus {
+        private_key: Some(&private),
+        public_key: Some(&private.public_key()),
+        listen_port: 51820,
+        fwmark: 0xca6c,
+        mtu: Some(1420),
+        is_up: false,
+    };
+    let mut answer =
+        Answer::new(Operation::Status, &interface, [("replay", 3), ("no_key", 0), ("bad_mac1", 7)]);
+    let old = PeerStatus {
+        public_key: &PublicKey::from_bytes([1; 32]),
+        preshared_key: &PresharedKey::default(),
+        endpoint: None,
+        last_handshake: Duration::ZERO,
+        tx_bytes: 0,
+        rx_bytes: 0,
+        persistent_keepalive: 0,
+        has_session: false,
+    };
+    answer.peer(&old, []);
+    let new = PeerStatus {
+        public_key: &PublicKey::from_bytes([2; 32]),
+        preshared_key: &PresharedKey::from_bytes([9; 32]),
+        endpoint: Some("[fe80::1%1]:51820".parse().unwrap()),
+        last_handshake: Duration::new(1_600_000_000, 5),
+        tx_bytes: 5 << 20,
+        rx_bytes: 100,
+        persistent_keepalive: 25,
+        has_session: true,
+    };
+    answer.peer(&new, [prefix("10.0.0.0", 24), prefix("fd00::", 64)]);
+    answer.finish()
+}
+
+/// Runs `test` while `listener` answers.
+fn while_answering<T>(listener: &UapiListener, test: impl FnOnce() -> T) -> T {
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut streams = Vec::new();
+            while !done.load(Ordering::Relaxed) {
+                streams.extend(listener.accept().unwrap());
+                for stream in &mut streams {
+                    if let Ok(Poll::Request(request)) = stream.poll_request() {
+                        assert_eq!(request, Request::Status, "secrets are not asked for");
+                        stream.respond(status()).unwrap();
+                    }
+                }
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+        let result = test();
+        done.store(true, Ordering::Relaxed);
+        result
+    })
+}
+
+const HUMAN: &str = "interface: wt0
+  public key: MvixV3vTjNnaDIvlv8UqmNp4Tq3gYTKyUExvVUMz+X4=
+  private key: (hidden)
+  listening port: 51820
+  fwmark: 0xca6c
+  mtu: 1420
+  device: down
+  dropped: 7 bad_mac1, 3 replay
+
+peer: AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=
+  preshared key: (hidden)
+  endpoint: [fe80::1%1]:51820
+  allowed ips: 10.0.0.0/24, fd00::/64
+  latest handshake: 1 minute, 3 seconds ago
+  transfer: 100 B received, 5.00 MiB sent
+  persistent keepalive: every 25 seconds
+
+peer: AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=
+  allowed ips: (none)
+";
+
+#[test]
+fn one_by_name_for_people_and_programs() {
+    let folder = Folder::new();
+    let (listener, _) = UapiListener::open_in(&tun("wt0"), &folder.folders()).unwrap();
+    let mut report =
+        while_answering(&listener, || client::ask_by_name(&folder.folders(), &tun("wt0")).unwrap());
+    report.sort();
+    let public = PrivateKey::from_bytes(&[0x48; 32]).public_key().to_string();
+    let expected = HUMAN.replace("MvixV3vTjNnaDIvlv8UqmNp4Tq3gYTKyUExvVUMz+X4=", &public);
+    let reports = [report];
+    assert_eq!(human::print(&reports, Duration::from_secs(1_600_000_063)), expected);
+    let version = env!("CARGO_PKG_VERSION");
+    let json = format!(
+        r#"{{"tunnels":[{{"name":"wt0","version":"{version}","public_key":"{public}","listen_port":51820,"fwmark":51820,"mtu":1420,"up":false,"dropped":{{"bad_mac1":7,"replay":3}},"peers":[{{"public_key":"AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=","has_preshared_key":true,"has_session":true,"endpoint":"[fe80::1%1]:51820","allowed_ips":["10.0.0.0/24","fd00::/64"],"latest_handshake":1600000000,"received_bytes":100,"sent_bytes":5242880,"persistent_keepalive":25}},{{"public_key":"AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=","has_preshared_key":false,"has_session":false,"endpoint":null,"allowed_ips":[],"latest_handshake":null,"received_bytes":0,"sent_bytes":0,"persistent_keepalive":null}}]}}]}}"#
+    );
+    assert_eq!(json::print(&reports), format!("{json}\n"));
+}
+
+#[test]
+fn all_that_run_wherever_they_are() {
+    let folder = Folder::new();
+    let folders = folder.folders();
+    let only =
+        |folder: &Path| UapiFolders { standard: folder.to_owned(), config: None, own: folder.to_owned() };
+    let config = folders.config.clone().unwrap();
+    let listeners = [
+        UapiListener::open_in(&tun("b"), &only(&folders.standard)).unwrap().0,
+        UapiListener::open_in(&tun("c"), &only(&config)).unwrap().0,
+        UapiListener::open_in(&tun("a"), &only(&folders.own)).unwrap().0,
+    ];
+    // a stale one, one of another kind, what is no socket at all, and somebody else's in the user's folder
+    drop(folder.socket("wireguard", "stale.sock"));
+    std::fs::write(folders.standard.join("file.sock"), "").unwrap();
+    let _others = folder.socket(".", "docker.sock");
+    let foreign = folder.socket("wireguard", "foreign.sock");
+    let hangs_up = thread::spawn(move || {
+        let (mut stream, _) = foreign.accept().unwrap();
+        stream.read_exact(&mut [0; 10]).unwrap();
+    });
+    let (reports, error) = while_answering(&listeners[0], || {
+        while_answering(&listeners[1], || while_answering(&listeners[2], || client::ask_all(&folders)))
+    });
+    assert!(error.is_none(), "{error:?}");
+    let mut names: Vec<_> = reports.iter().map(|report| report.name.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["a", "b", "c"]);
+    hangs_up.join().unwrap();
+}
+
+#[test]
+fn nobody_there() {
+    let folder = Folder::new();
+    let options = ShowOptions { name: None, folders: folder.folders(), json: false };
+    assert!(matches!(show(&options), Err(CommandError::NoneRunning)));
+    drop(folder.socket("wireguard", "wt0.sock"));
+    assert!(matches!(show(&options), Err(CommandError::NoneRunning)));
+    let options = ShowOptions { name: Some(tun("wt0")), ..options };
+    let error = show(&options).unwrap_err();
+    assert!(matches!(error, CommandError::NotRunning(_)));
+    assert_eq!(error.to_string(), "no tunnel wt0 runs: start it, or name one that 'wontun show' lists");
+}
+
+#[test]
+fn one_that_hangs_is_found_out_in_two_seconds() {
+    let folder = Folder::new();
+    let _silent = folder.socket("wireguard", "wt0.sock");
+    let begin = Instant::now();
+    let error = client::ask_by_name(&folder.folders(), &tun("wt0")).unwrap_err();
+    assert!(matches!(error, CommandError::Hangs(_)), "{error}");
+    assert!((Duration::from_secs(1)..Duration::from_secs(4)).contains(&begin.elapsed()));
+}
+
+#[test]
+fn whoever_answers_something_else_is_told_apart() {
+    for (answer, part) in [
+        ("", "no tunnel of wontun's"),
+        ("errno=-22\n\n", "no tunnel of wontun's"),
+        ("version=1\n\n", "no tunnel of wontun's"),
+        ("version=1\nmtu=x\nerrno=0\n\n", "cannot be understood (mtu)"),
+        ("version=1\nendpoint\u{1b}=\nmtu=-1\n", "cannot be understood (mtu)"),
+        ("public_key=00\n", "cannot be understood (public_key)"),
+        ("version=1\nerrno=-5\n\n", "reports error -5"),
+    ] {
+        let folder = Folder::new();
+        let listener = folder.socket("wontun", "wt0.sock");
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.read_exact(&mut [0; 10]).unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
+        });
+        let error = client::ask_by_name(&folder.folders(), &tun("wt0")).unwrap_err().to_string();
+        assert!(error.contains(part) && !error.contains('\n'), "{answer:?}: {error}");
+        server.join().unwrap();
+    }
+}

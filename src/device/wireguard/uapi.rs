@@ -1,0 +1,127 @@
+//! wg(8)'s socket in the loop: who connects, what it asks, and the sign to end.
+
+use std::collections::BTreeMap;
+
+use nix::errno::Errno;
+use tracing::{debug, warn};
+
+use super::WireGuard;
+use super::change::ChangeError;
+use crate::control::uapi::{
+    MAX_CONNECTIONS, Poll, Report, Request, UapiListener, UapiStream, failure, success,
+};
+use crate::device::core::{Core, Stop, system};
+use crate::device::{BUDGET, DeviceError, Progress, SocketsError, Token};
+
+/// The socket, where there is one, and its connections.
+#[derive(Debug, Default)]
+pub(super) struct Uapi {
+    listener: Option<UapiListener>,
+    /// By number, which is counted up: the first is the oldest.
+    clients: BTreeMap<u32, UapiStream>,
+    next: u32,
+}
+
+impl Uapi {
+    pub(super) fn new(listener: Option<UapiListener>) -> Self {
+        Self { listener, ..Self::default() }
+    }
+
+    /// # Errors
+    /// The system's.
+    pub(super) fn register(&self, core: &Core) -> Result<(), DeviceError> {
+        let Some(listener) = &self.listener else { return Ok(()) };
+        core.poll.add(listener, Token::Uapi).map_err(system("registering the socket for wg(8)"))?;
+        if let Some(watch) = listener.watch() {
+            core.poll.add(watch, Token::UapiWatch).map_err(system("registering the socket's watch"))?;
+        }
+        Ok(())
+    }
+}
+
+impl WireGuard {
+    pub(super) fn drain_uapi_listener(&mut self, core: &mut Core) -> Result<Progress, DeviceError> {
+        for _ in 0..BUDGET {
+            let Some(listener) = &self.uapi.listener else { return Ok(Progress::Drained) };
+            let client = match listener.accept() {
+                Ok(Some(client)) => client,
+                Ok(None) => return Ok(Progress::Drained),
+                Err(error) => {
+                    // out of descriptors: those who wait are served when the next one connects
+                    debug!(%error, "a connection to the socket for wg(8) is not taken");
+                    return Ok(Progress::Drained);
+                }
+            };
+            if self.uapi.clients.len() >= MAX_CONNECTIONS {
+                self.uapi.clients.pop_first();
+            }
+            let number = self.uapi.next;
+            self.uapi.next = number.wrapping_add(1);
+            core.poll
+                .add_both(&client, Token::UapiClient(number))
+                .map_err(system("registering a connection"))?;
+            self.uapi.clients.insert(number, client);
+        }
+        Ok(Progress::More)
+    }
+
+    /// Whether the socket is still there; without it nobody could speak to us, and so userspace implementations are told
+    /// to end.
+    pub(super) fn drain_uapi_watch(&mut self, core: &mut Core) -> Progress {
+        let Some(listener) = &mut self.uapi.listener else { return Progress::Drained };
+        match listener.handle_watch() {
+            Ok(true) => {}
+            Ok(false) => core.stop = Some(Stop::SocketRemoved),
+            Err(error) => warn!(%error, "whether the socket for wg(8) is removed is not known any more"),
+        }
+        Progress::Drained
+    }
+
+    pub(super) fn drain_uapi_client(
+        &mut self,
+        core: &mut Core,
+        number: u32,
+    ) -> Result<Progress, DeviceError> {
+        // taken out, so that a request can change all else
+        let Some(mut client) = self.uapi.clients.remove(&number) else { return Ok(Progress::Drained) };
+        let progress = match client.poll_request() {
+            Ok(Poll::Blocked) => Progress::Drained,
+            Ok(Poll::Again) => Progress::More,
+            Ok(Poll::Request(request)) => {
+                let answer = match request {
+                    Request::Get => self.answer(core, Report::Get),
+                    Request::Status => self.answer(core, Report::Status),
+                    Request::Set(changes) => match self.change(core, &changes)? {
+                        Ok(()) => success(),
+                        Err(error) => {
+                            warn!(%error, "a change by wg(8) cannot be made, nothing was changed");
+                            failure(errno(&error))
+                        }
+                    },
+                };
+                match client.respond(answer) {
+                    Ok(()) => Progress::More,
+                    Err(_) => return Ok(Progress::Drained),
+                }
+            }
+            Ok(Poll::Refused(error)) => {
+                warn!(%error, "a request to the socket for wg(8) is not understood, nothing was changed");
+                Progress::More
+            }
+            // whoever it was has gone
+            Ok(Poll::Closed) | Err(_) => return Ok(Progress::Drained),
+        };
+        self.uapi.clients.insert(number, client);
+        Ok(progress)
+    }
+}
+
+/// As wireguard-go answers: negative.
+fn errno(error: &ChangeError) -> i32 {
+    let errno = match error {
+        ChangeError::Sockets(SocketsError::PortInUse(_)) => Errno::EADDRINUSE,
+        ChangeError::Sockets(SocketsError::PortPrivileged(_)) => Errno::EACCES,
+        ChangeError::Sockets(_) | ChangeError::Mark(_) => Errno::EIO,
+    };
+    -(errno as i32)
+}

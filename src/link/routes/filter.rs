@@ -1,0 +1,157 @@
+//! The netfilter table that goes with policy routing, as wg-quick(8) has it.
+//!
+//! - `preraw`: whoever is on the wire cannot send packets to the tunnel's own addresses past the tunnel.
+//! - `postmangle`, `premangle`: the mark of our outer packets is remembered with their connection and given to the
+//!   answers. With it the kernel's reverse path filter (strict `rp_filter`, and `net.ipv4.conf.all.src_valid_mark`)
+//!   looks up the way back as ours goes out; without it the way back would be the tunnel, and answers are dropped.
+
+use std::io;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+
+use super::plan::{Both, Family};
+use super::warning::{self, RouteWarning};
+use crate::link::nft::{Chain, Comparison, Hook, Meta, Nft, Priority, Step, Table};
+use crate::link::socket::Failure;
+
+/// `IFNAMSIZ`: the kernel compares names as this many bytes.
+const NAME_BYTES: usize = 16;
+/// `RTN_LOCAL`, from linux/rtnetlink.h.
+const RTN_LOCAL: u32 = 2;
+const UDP: u8 = 17;
+
+/// Our tables in nf_tables, one for each family.
+#[derive(Debug)]
+pub(super) struct Filters {
+    /// Opened when it is needed: that may load the kernel's modules.
+    nft: Option<Nft>,
+    device: String,
+    states: Both<State>,
+}
+
+/// What is known of a table.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Absent,
+    /// A killed run may have left one.
+    Leftover,
+    /// It was put up, and is there unless somebody flushed it.
+    Up(Table),
+}
+
+impl Filters {
+    pub(super) fn new(device: &str) -> Self {
+        Self { nft: None, device: device.to_owned(), states: Both::default() }
+    }
+
+    /// There was a run that was killed.
+    pub(super) fn may_be_left_over(&mut self) {
+        self.states = Both::new(|_| State::Leftover);
+    }
+
+    /// Puts up the table of one family, unless it is there.
+    pub(super) fn put_up(
+        &mut self,
+        family: Family,
+        addresses: &[IpAddr],
+        mark: NonZeroU32,
+    ) -> Option<RouteWarning> {
+        let table = table(&self.device, family, addresses, mark.get());
+        let up = State::Up(table.clone());
+        let known = *self.states.of(family) == up;
+        let outcome = self.nft().map_err(Failure::Socket).and_then(|nft| {
+            // `nft flush ruleset` takes everybody's tables
+            if known && nft.has(table.family, &table.name)? { Ok(()) } else { nft.replace(&table) }
+        });
+        match outcome {
+            Ok(()) => {
+                *self.states.of_mut(family) = up;
+                None
+            }
+            Err(failure) => Some(RouteWarning::Nftables {
+                table: table.name,
+                family: family.name(),
+                reason: match failure {
+                    Failure::Socket(error) => warning::described(&error),
+                    Failure::Refused { errno, said } => warning::reason(errno, said.as_deref()),
+                    Failure::Unanswered => "no answer".to_owned(),
+                },
+            }),
+        }
+    }
+
+    /// Takes the table of one family away, if it may be there.
+    pub(super) fn take_away(&mut self, family: Family) {
+        if std::mem::take(self.states.of_mut(family)) != State::Absent {
+            let name = table_name(&self.device);
+            if let Ok(nft) = self.nft() {
+                let _ = nft.delete(family.nft(), &name);
+            }
+        }
+    }
+
+    fn nft(&mut self) -> io::Result<&mut Nft> {
+        match &mut self.nft {
+            Some(nft) => Ok(nft),
+            none => Ok(none.insert(Nft::open()?)),
+        }
+    }
+}
+
+/// The name of our tables: the device's with ours in front.
+fn table_name(device: &str) -> String {
+    format!("wontun-{device}")
+}
+
+/// The table for one family; `addresses` are the device's.
+fn table(device: &str, family: Family, addresses: &[IpAddr], mark: u32) -> Table {
+    let own = addresses.iter().filter(|address| Family::of(**address) == family);
+    let udp = [Step::LoadMeta(Meta::TransportProtocol), equal(&[UDP])];
+    let chain = |name, hook, priority, rules| Chain { name, hook, priority, rules };
+    let save = [
+        Step::LoadMeta(Meta::Mark),
+        equal(&mark.to_ne_bytes()),
+        Step::LoadMeta(Meta::Mark),
+        Step::StoreConnectionMark,
+    ];
+    let restore = [Step::LoadConnectionMark, Step::StoreMeta(Meta::Mark)];
+    Table {
+        family: family.nft(),
+        name: table_name(device),
+        chains: vec![
+            chain(
+                "preraw",
+                Hook::Prerouting,
+                Priority::Raw,
+                own.map(|address| past_the_tunnel(device, *address)).collect(),
+            ),
+            chain("premangle", Hook::Prerouting, Priority::Mangle, vec![[&udp[..], &restore].concat()]),
+            chain("postmangle", Hook::Postrouting, Priority::Mangle, vec![[&udp[..], &save].concat()]),
+        ],
+    }
+}
+
+/// `iifname != DEVICE ip daddr ADDRESS fib saddr type != local drop`
+fn past_the_tunnel(device: &str, address: IpAddr) -> Vec<Step> {
+    let mut name = device.as_bytes().to_vec();
+    name.resize(NAME_BYTES, 0);
+    let (offset, bytes) = match address {
+        IpAddr::V4(address) => (16, address.octets().to_vec()),
+        IpAddr::V6(address) => (24, address.octets().to_vec()),
+    };
+    let length = if address.is_ipv4() { 4 } else { 16 };
+    vec![
+        Step::LoadMeta(Meta::InputInterfaceName),
+        Step::Compare(Comparison::NotEqual, name),
+        Step::LoadHeader { offset, length },
+        equal(&bytes),
+        Step::LoadSourceKind,
+        Step::Compare(Comparison::NotEqual, RTN_LOCAL.to_ne_bytes().to_vec()),
+        Step::Drop,
+    ]
+}
+
+fn equal(value: &[u8]) -> Step {
+    Step::Compare(Comparison::Equal, value.to_vec())
+}

@@ -1,0 +1,275 @@
+//! Reading and changing routes and rules.
+
+use std::collections::BTreeSet;
+use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::route::RouteMessage;
+use netlink_packet_route::rule::RuleMessage;
+use nix::errno::Errno;
+
+use super::label::Label;
+use super::plan::{Both, Family};
+use super::route::{self, Route};
+use super::rule::{self, Rule};
+use super::seen::{Seen, SeenFamily};
+use super::warning::{self, RouteWarning};
+use crate::link::error::LinkError;
+use crate::link::message;
+use crate::link::socket::{Failure, Refusal, Requests};
+use crate::routing::Prefix;
+
+/// Where the search for a free table, whose number is the mark too, begins: wg-quick's.
+const FIRST_TABLE: u32 = 51_820;
+/// The tables `default`, `main` and `local`, from linux/rtnetlink.h.
+const RESERVED: RangeInclusive<u32> = 253..=255;
+const POLICY_REMEDY: &str =
+    "policy routing needs CONFIG_IP_MULTIPLE_TABLES in the kernel: set Table and make the rules yourself";
+
+/// The kernel's routing, as seen from one device.
+#[derive(Debug)]
+pub(super) struct Kernel {
+    requests: Requests,
+    name: String,
+    index: u32,
+}
+
+/// The routes that could not be had.
+#[derive(Debug, Default)]
+pub(super) struct Trouble {
+    taken: Vec<(u32, Prefix)>,
+    refused: Vec<(Prefix, Refusal)>,
+    /// IPv6 is disabled on the device, or the device is gone.
+    pub(super) ipv6_disabled: bool,
+}
+
+impl Trouble {
+    /// A line for each kind.
+    pub(super) fn warnings(self, device: &str) -> impl Iterator<Item = RouteWarning> {
+        let more = |count: usize| count.saturating_sub(1);
+        let taken = self.taken.first().map(|&(table, prefix)| RouteWarning::Taken {
+            device: device.to_owned(),
+            prefix,
+            more: more(self.taken.len()),
+            table,
+        });
+        let refused = self.refused.first().map(|(prefix, refusal)| RouteWarning::Refused {
+            device: device.to_owned(),
+            prefix: *prefix,
+            more: more(self.refused.len()),
+            reason: warning::reason(refusal.errno, refusal.said.as_deref()),
+        });
+        taken.into_iter().chain(refused)
+    }
+}
+
+impl Kernel {
+    pub(super) fn open(name: &str, index: u32) -> Result<Self, LinkError> {
+        let requests = Requests::open().map_err(|source| LinkError::Socket {
+            action: format!("open a netlink socket for the routes of {name}"),
+            source,
+        })?;
+        Ok(Self { requests, name: name.to_owned(), index })
+    }
+
+    /// The device's name.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Reads what is there: two lists of rules and three of routes, none of which has other devices' routes.
+    pub(super) fn read(&mut self) -> Result<Seen, LinkError> {
+        let labels = self.routes(Family::V4, route::list_of_labels())?.unwrap_or_default();
+        let labels = labels
+            .into_iter()
+            .filter(|route| route.is_wontuns() && route.throws)
+            .map(|route| Label { table: route.table, metric: route.metric });
+        let (own_labels, foreign_labels): (Vec<_>, Vec<_>) =
+            labels.partition(|label| label.belongs_to(&self.name));
+        let tables: BTreeSet<u32> = own_labels.iter().map(|label| label.table).collect();
+        let mut families = Both::default();
+        for family in Family::BOTH {
+            *families.of_mut(family) = self.read_family(family, &tables)?;
+        }
+        Ok(Seen { own_labels, foreign_labels, families })
+    }
+
+    fn read_family(&mut self, family: Family, tables: &BTreeSet<u32>) -> Result<SeenFamily, LinkError> {
+        let mut message = RuleMessage::default();
+        message.header.family = family.netlink();
+        let parse = |body: &[u8]| Rule::parse(body, family);
+        let rules = self.requests.dump(&RouteNetlinkMessage::GetRule(message), parse);
+        // a kernel may have a family without rules for it
+        let rules = self.if_known(rules, "rules")?.unwrap_or_default();
+        let (own, foreign) = rule::split(rules, tables);
+        let mut seen = SeenFamily { own, foreign, ..SeenFamily::default() };
+        if let Some(routes) = self.routes(family, route::list_of_device(family, self.index))? {
+            seen.present = true;
+            for route in routes.into_iter().filter(|route| route.device == self.index) {
+                if route.is_wontuns() {
+                    seen.routes.insert((route.table, route.prefix));
+                } else if route.is_connected() {
+                    seen.connected.push(route.prefix);
+                }
+            }
+        }
+        Ok(seen)
+    }
+
+    fn routes(&mut self, family: Family, list: RouteMessage) -> Result<Option<Vec<Route>>, LinkError> {
+        let parse = |body: &[u8]| Route::parse(body, family);
+        let routes = self.requests.dump(&RouteNetlinkMessage::GetRoute(list), parse);
+        self.if_known(routes, "routes")
+    }
+
+    /// `None` where the kernel has no such family.
+    fn if_known<T>(&self, outcome: Result<Vec<T>, Failure>, what: &str) -> Result<Option<Vec<T>>, LinkError> {
+        match outcome {
+            Ok(list) => Ok(Some(list)),
+            Err(Failure::Refused { errno: Errno::EAFNOSUPPORT | Errno::EOPNOTSUPP, .. }) => Ok(None),
+            // no such table; no such device any more, and nothing leads to it
+            Err(Failure::Refused { errno: Errno::ENOENT | Errno::ENODEV, .. }) => Ok(Some(Vec::new())),
+            Err(failure) => Err(LinkError::new(format!("read the {what} for {}", self.name), failure, "")),
+        }
+    }
+
+    /// The mark and the table of policy routing: the user's mark, which is the table too unless that belongs to
+    /// somebody else; without one, those we have, or the first that are free.
+    pub(super) fn choose(
+        &mut self,
+        fwmark: Option<NonZeroU32>,
+        seen: &Seen,
+    ) -> Result<(Option<NonZeroU32>, u32), LinkError> {
+        let foreign = |table: u32| seen.foreign_labels.iter().any(|label| label.table == table);
+        if let Some(mark) = fwmark.map(NonZeroU32::get)
+            && !RESERVED.contains(&mark)
+            && !foreign(mark)
+        {
+            return Ok((fwmark, mark));
+        }
+        let own = seen.own_labels.iter().map(|label| label.table);
+        let table = match own.filter(|&table| table >= FIRST_TABLE && !foreign(table)).min() {
+            Some(table) => table,
+            None => self.free_table(seen)?,
+        };
+        Ok((fwmark.or(NonZeroU32::new(table)), table))
+    }
+
+    fn free_table(&mut self, seen: &Seen) -> Result<u32, LinkError> {
+        for number in FIRST_TABLE.. {
+            let mut used = seen.own_labels.iter().chain(&seen.foreign_labels).any(|l| l.table == number)
+                || seen.families.iter().any(|seen| rule::mentions(&seen.foreign, number));
+            for family in Family::BOTH {
+                if !used {
+                    let routes = self.routes(family, route::list_of_table(family, number))?;
+                    used = routes.unwrap_or_default().iter().any(|route| route.table == number);
+                }
+            }
+            if !used {
+                return Ok(number);
+            }
+        }
+        Err(LinkError::Unanswered { action: format!("find a free routing table for {}", self.name) })
+    }
+
+    /// Adds routes to the device, as tables and networks.
+    pub(super) fn add_routes(
+        &mut self,
+        routes: &[(u32, Prefix)],
+        trouble: &mut Trouble,
+    ) -> Result<(), LinkError> {
+        let index = self.index;
+        let messages = routes.iter().map(|&(table, prefix)| {
+            let route = route::to_device(table, prefix, index);
+            (RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | NLM_F_EXCL)
+        });
+        let action = || format!("add routes to {}", self.name);
+        let outcomes = self.requests.ask_all(messages).map_err(|f| LinkError::new(action(), f, ""))?;
+        for (outcome, &(table, prefix)) in outcomes.into_iter().zip(routes) {
+            let Err(refusal) = outcome else { continue };
+            match refusal.errno {
+                // they wait until it is up
+                Errno::ENETDOWN => {}
+                Errno::EEXIST => trouble.taken.push((table, prefix)),
+                Errno::EACCES | Errno::ENODEV | Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT
+                    if prefix.network().is_ipv6() =>
+                {
+                    trouble.ipv6_disabled = true;
+                }
+                Errno::EPERM | Errno::ENODEV => return Err(LinkError::new(action(), refusal.into(), "")),
+                _ => trouble.refused.push((prefix, refusal)),
+            }
+        }
+        Ok(())
+    }
+
+    /// The kernel says "no such device" of one that has no IPv6, too.
+    pub(super) fn confirm_device(&mut self) -> Result<(), LinkError> {
+        let outcome = self.requests.ask(message::get_link(self.index), 0);
+        outcome.map(drop).map_err(|f| LinkError::new(format!("add routes to {}", self.name), f, ""))
+    }
+
+    pub(super) fn delete_routes(&mut self, routes: &[(u32, Prefix)]) -> Result<(), LinkError> {
+        let index = self.index;
+        let messages = routes
+            .iter()
+            .map(|&(table, prefix)| RouteNetlinkMessage::DelRoute(route::to_device(table, prefix, index)));
+        self.delete(messages, "routes")
+    }
+
+    pub(super) fn add_rules(&mut self, family: Family, rules: &[Rule]) -> Result<(), LinkError> {
+        let messages = rules
+            .iter()
+            .map(|rule| (RouteNetlinkMessage::NewRule(rule.message(family)), NLM_F_CREATE | NLM_F_EXCL));
+        let action = || format!("add the {} rules of {}", family.name(), self.name);
+        let outcomes = self.requests.ask_all(messages);
+        let outcomes = outcomes.map_err(|failure| LinkError::new(action(), failure, POLICY_REMEDY))?;
+        let refusal = outcomes.into_iter().filter_map(Result::err).find(|r| r.errno != Errno::EEXIST);
+        refusal.map_or(Ok(()), |refusal| Err(LinkError::new(action(), refusal.into(), POLICY_REMEDY)))
+    }
+
+    pub(super) fn delete_rules(&mut self, family: Family, rules: &[Rule]) -> Result<(), LinkError> {
+        let messages = rules.iter().map(|rule| RouteNetlinkMessage::DelRule(rule.message(family)));
+        self.delete(messages, "rules")
+    }
+
+    /// Labels our table.
+    pub(super) fn put_label(&mut self, table: u32, owed: bool, seen: &mut Seen) -> Result<(), LinkError> {
+        let label = Label::new(table, &self.name, owed);
+        if !seen.own_labels.contains(&label) {
+            let added = RouteNetlinkMessage::NewRoute(route::label(label));
+            let outcome = self.requests.ask(added, NLM_F_CREATE | NLM_F_EXCL);
+            let action = || format!("add a route to table {table} for {}", self.name);
+            outcome.map_err(|failure| LinkError::new(action(), failure, POLICY_REMEDY))?;
+            seen.own_labels.push(label);
+        }
+        Ok(())
+    }
+
+    /// Deletes our labels but for that of the table `kept`.
+    pub(super) fn delete_labels(
+        &mut self,
+        kept: Option<u32>,
+        owed: bool,
+        seen: &Seen,
+    ) -> Result<(), LinkError> {
+        let kept = kept.map(|table| Label::new(table, &self.name, owed));
+        let surplus = seen.own_labels.iter().filter(|label| kept != Some(**label));
+        self.delete(surplus.map(|label| RouteNetlinkMessage::DelRoute(route::label(*label))), "routes")
+    }
+
+    /// What is to be deleted may be gone already; but not being allowed to is an error.
+    fn delete(
+        &mut self,
+        messages: impl Iterator<Item = RouteNetlinkMessage>,
+        what: &str,
+    ) -> Result<(), LinkError> {
+        let action = || format!("delete {what} of {}", self.name);
+        let outcomes = self.requests.ask_all(messages.map(|message| (message, 0)));
+        let outcomes = outcomes.map_err(|failure| LinkError::new(action(), failure, ""))?;
+        let denied = outcomes.into_iter().filter_map(Result::err).find(|r| r.errno == Errno::EPERM);
+        denied.map_or(Ok(()), |refusal| Err(LinkError::new(action(), refusal.into(), "")))
+    }
+}

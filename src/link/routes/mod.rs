@@ -1,0 +1,269 @@
+//! The host's routing for one tunnel device: routes for the allowed IPs, and policy routing where our own outer
+//! packets would take the tunnel that they carry. As wg-quick(8) does it.
+//!
+//! What is there is read from the kernel each time and compared with what is wanted, so it does not matter who
+//! changed something in between, and nothing is remembered that a killed run could forget. What is ours is known
+//! by its looks:
+//!
+//! - routes and rules carry [`rule::PROTOCOL`] (kernels before 4.17 do not tell a rule's: leftovers stay there);
+//! - routes are to our device, and vanish with it;
+//! - rules name a table that has our [`label`], which outlives the device;
+//! - the nf_tables tables are called `wontun-NAME`; a user has to choose other names.
+
+mod filter;
+mod kernel;
+mod label;
+mod plan;
+mod route;
+mod rule;
+mod seen;
+mod source_mark;
+mod warning;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+
+use nix::errno::Errno;
+
+use self::filter::Filters;
+use self::kernel::{Kernel, Trouble};
+use self::plan::{Both, Family, MAIN, Plan};
+use self::rule::Policy;
+use self::seen::Seen;
+use self::source_mark::SourceMark;
+pub use self::warning::RouteWarning;
+use super::error::LinkError;
+use crate::config::Cidr;
+use crate::config::wg_quick::Table;
+use crate::routing::Prefix;
+
+/// What is wanted of the host's routing for one tunnel device.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Where the routes go.
+    pub table: Table,
+    /// What the user wants outer packets to be marked with.
+    pub fwmark: Option<NonZeroU32>,
+    /// The networks behind the tunnel.
+    pub allowed_ips: Vec<Prefix>,
+    /// Where the peers are now, as far as is known.
+    pub endpoints: Vec<IpAddr>,
+    /// The device's addresses.
+    pub addresses: Vec<Cidr>,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// What the sockets of the tunnel must mark their packets with from now on (`SO_MARK`).
+    pub mark: Option<NonZeroU32>,
+    /// What could not be had, and was not said the last time.
+    pub warnings: Vec<RouteWarning>,
+}
+
+/// The host's routing for one device; what it put up goes when it is dropped.
+#[derive(Debug)]
+pub struct Routes {
+    kernel: Kernel,
+    filters: Filters,
+    source_mark: SourceMark,
+    /// What [`Routes::apply`] was last called for.
+    wanted: Option<Wanted>,
+    /// The networks with ordinary routes, for [`Routes::concerns`].
+    plain: Both<BTreeSet<Prefix>>,
+    told: Vec<RouteWarning>,
+}
+
+impl Routes {
+    /// The routing for the device called `name` with this index, in this thread's network namespace. Changes
+    /// nothing yet.
+    ///
+    /// # Errors
+    /// Netlink is unavailable.
+    pub fn open(name: &str, index: u32) -> Result<Self, LinkError> {
+        Ok(Self {
+            kernel: Kernel::open(name, index)?,
+            filters: Filters::new(name),
+            source_mark: SourceMark::default(),
+            wanted: None,
+            plain: Both::default(),
+            told: Vec::new(),
+        })
+    }
+
+    /// Makes the host's routing what is wanted, changing only what differs. The first time, what a killed run of
+    /// the same device name left behind is replaced. Routes of a device that is down wait for [`Routes::restore`].
+    ///
+    /// # Errors
+    /// The privilege, the device or policy routing is missing, or netlink fails. What was put up until then stays
+    /// for [`Routes::undo`].
+    pub fn apply(&mut self, wanted: &Wanted) -> Result<Applied, LinkError> {
+        let seen = self.kernel.read()?;
+        let first = self.wanted.replace(wanted.clone()).is_none();
+        if first && let Some(owed) = seen.leftover() {
+            self.source_mark = SourceMark::new(owed);
+            self.filters.may_be_left_over();
+        }
+        self.make(wanted, seen)
+    }
+
+    /// Whether [`Routes::apply`] must be called for a peer that is now at `endpoint`: it lies in an allowed
+    /// prefix with an ordinary route, which would lead our packets to it into the tunnel.
+    pub fn concerns(&self, endpoint: IpAddr) -> bool {
+        let endpoint = endpoint.to_canonical();
+        let automatic = self.wanted.as_ref().is_some_and(|wanted| wanted.table == Table::Auto);
+        automatic && plan::is_captured(endpoint, self.plain.of(Family::of(endpoint)))
+    }
+
+    /// Puts back what is missing of what was last wanted: a device that went down has lost its routes.
+    ///
+    /// # Errors
+    /// As for [`Routes::apply`].
+    pub fn restore(&mut self) -> Result<Applied, LinkError> {
+        match self.wanted.clone() {
+            Some(wanted) => self.apply(&wanted),
+            None => Ok(Applied::default()),
+        }
+    }
+
+    /// Takes away everything that was put up, as far as possible.
+    pub fn undo(&mut self) {
+        if self.wanted.take().is_some()
+            // without the device the routes are gone, but the rules are not
+            && let Ok(seen) = self.kernel.read()
+        {
+            let nothing = Wanted { table: Table::Off, ..Wanted::default() };
+            let _ = self.make(&nothing, seen);
+        }
+        self.told.clear();
+    }
+
+    /// Makes the difference between what is `seen` and what is `wanted`. First comes what is missing, then goes
+    /// what is too much, so that nothing is without a way in between.
+    fn make(&mut self, wanted: &Wanted, mut seen: Seen) -> Result<Applied, LinkError> {
+        let mut plans = Both::new(|family| Plan::new(wanted, family));
+        let mut warnings = Vec::new();
+        if !seen.families.of(Family::V6).present {
+            self.drop_ipv6(&mut plans, &mut warnings);
+        }
+        let by_policy = plans.iter().any(Plan::has_policy);
+        let (mark, table) =
+            if by_policy { self.kernel.choose(wanted.fwmark, &seen)? } else { (wanted.fwmark, MAIN) };
+        if plans.of(Family::V4).has_policy() {
+            warnings.extend(self.source_mark.heed(&seen));
+        }
+        if by_policy {
+            self.kernel.put_label(table, self.source_mark.owed(), &mut seen)?;
+        }
+
+        let surplus = self.add_routes(wanted, table, &mut plans, &seen, &mut warnings)?;
+        self.add_rules(wanted, mark, table, &plans, &mut seen, &mut warnings)?;
+
+        for family in Family::BOTH {
+            self.kernel.delete_rules(family, &seen.families.of(family).own)?;
+        }
+        self.kernel.delete_routes(&surplus)?;
+        for family in Family::BOTH.into_iter().filter(|family| !plans.of(*family).has_policy()) {
+            self.filters.take_away(family);
+        }
+        if !plans.of(Family::V4).has_policy() {
+            self.source_mark.forget(&seen);
+        }
+        let by_policy = plans.iter().any(Plan::has_policy);
+        if by_policy {
+            // it says something else now, if the setting was put back
+            self.kernel.put_label(table, self.source_mark.owed(), &mut seen)?;
+        }
+        self.kernel.delete_labels(by_policy.then_some(table), self.source_mark.owed(), &seen)?;
+
+        self.plain = Both::new(|family| std::mem::take(&mut plans.of_mut(family).plain));
+        let new = warnings.iter().filter(|warning| !self.told.contains(warning)).cloned().collect();
+        self.told = warnings;
+        Ok(Applied { mark: if by_policy { mark } else { wanted.fwmark }, warnings: new })
+    }
+
+    /// Adds the routes that are missing; those that are too many are the answer. Where IPv6 turns out to be
+    /// disabled, it goes from `plans`.
+    fn add_routes(
+        &mut self,
+        wanted: &Wanted,
+        policy_table: u32,
+        plans: &mut Both<Plan>,
+        seen: &Seen,
+        warnings: &mut Vec<RouteWarning>,
+    ) -> Result<Vec<(u32, Prefix)>, LinkError> {
+        let plain_table = match wanted.table {
+            Table::Number(number) => number.get(),
+            Table::Auto | Table::Off => MAIN,
+        };
+        let mut trouble = Trouble::default();
+        let mut surplus = Vec::new();
+        for family in Family::BOTH {
+            let (plan, state) = (plans.of(family), seen.families.of(family));
+            let plain = plan.plain.iter().filter(|prefix| {
+                // the kernel's route names the source address that fits the network: a route of ours would not
+                wanted.table != Table::Auto || !state.is_connected(**prefix)
+            });
+            let routes: BTreeSet<_> = plain
+                .map(|prefix| (plain_table, *prefix))
+                .chain(plan.policy.iter().map(|prefix| (policy_table, *prefix)))
+                .collect();
+            let missing: Vec<_> = routes.difference(&state.routes).copied().collect();
+            surplus.extend(state.routes.difference(&routes).copied());
+            self.kernel.add_routes(&missing, &mut trouble)?;
+        }
+        if trouble.ipv6_disabled {
+            self.kernel.confirm_device()?;
+            self.drop_ipv6(plans, warnings);
+        }
+        warnings.extend(trouble.warnings(self.kernel.name()));
+        Ok(surplus)
+    }
+
+    /// Puts up the rules and filters of policy routing that are missing. What is wanted goes from the rules `seen`,
+    /// so that those that are too many stay there.
+    fn add_rules(
+        &mut self,
+        wanted: &Wanted,
+        mark: Option<NonZeroU32>,
+        table: u32,
+        plans: &Both<Plan>,
+        seen: &mut Seen,
+        warnings: &mut Vec<RouteWarning>,
+    ) -> Result<(), LinkError> {
+        let addresses: Vec<IpAddr> = wanted.addresses.iter().map(|address| address.address()).collect();
+        for family in Family::BOTH {
+            let plan = plans.of(family);
+            let Some(mark) = mark.filter(|_| plan.has_policy()) else { continue };
+            warnings.extend(self.filters.put_up(family, &addresses, mark));
+            let policy = Policy { family, mark: mark.get(), table, levels: plan.levels() };
+            let state = seen.families.of_mut(family);
+            let rules = policy.rules(&state.own, &state.foreign).ok_or_else(|| LinkError::Refused {
+                action: format!("add the {} rules of {}", family.name(), self.kernel.name()),
+                errno: Errno::ENOSPC,
+                said: None,
+                remedy: "leave some priorities free between the rules for the tables local and main",
+            })?;
+            let missing: Vec<_> = rules.iter().filter(|rule| !state.own.contains(rule)).cloned().collect();
+            self.kernel.add_rules(family, &missing)?;
+            state.own.retain(|rule| !rules.contains(rule));
+        }
+        Ok(())
+    }
+
+    /// IPv6 cannot be had: nothing of it is wanted.
+    fn drop_ipv6(&self, plans: &mut Both<Plan>, warnings: &mut Vec<RouteWarning>) {
+        let plan = std::mem::take(plans.of_mut(Family::V6));
+        let prefixes = plan.plain.len().saturating_add(plan.policy.len());
+        if prefixes > 0 {
+            warnings.push(RouteWarning::Ipv6Disabled { device: self.kernel.name().to_owned(), prefixes });
+        }
+    }
+}
+
+impl Drop for Routes {
+    fn drop(&mut self) {
+        self.undo();
+    }
+}

@@ -1,0 +1,157 @@
+//! Which allowed IPs are ordinary routes, and which need policy routing.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use netlink_packet_route::AddressFamily;
+
+use super::Wanted;
+use crate::config::wg_quick::Table;
+use crate::link::nft;
+use crate::routing::Prefix;
+
+/// The main routing table, from linux/rtnetlink.h.
+pub(super) const MAIN: u32 = 254;
+/// Up to this length, a prefix is a good part of the whole internet: endpoints roam from one into the next, so all
+/// of the same length go by policy if one has to. 0.0.0.0/1 and 128.0.0.0/1 are the common case.
+const WIDE: u8 = 8;
+
+/// IPv4 or IPv6: the kernel routes them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    pub(super) const BOTH: [Self; 2] = [Self::V4, Self::V6];
+
+    pub(super) const fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+
+    pub(super) const fn bits(self) -> u8 {
+        match self {
+            Self::V4 => 32,
+            Self::V6 => 128,
+        }
+    }
+
+    pub(super) const fn unspecified(self) -> IpAddr {
+        match self {
+            Self::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            Self::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        }
+    }
+
+    pub(super) const fn netlink(self) -> AddressFamily {
+        match self {
+            Self::V4 => AddressFamily::Inet,
+            Self::V6 => AddressFamily::Inet6,
+        }
+    }
+
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        }
+    }
+
+    pub(super) const fn nft(self) -> nft::Family {
+        match self {
+            Self::V4 => nft::Family::Ip,
+            Self::V6 => nft::Family::Ip6,
+        }
+    }
+}
+
+/// One thing of each family.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Both<T> {
+    v4: T,
+    v6: T,
+}
+
+impl<T> Both<T> {
+    pub(super) fn new(mut make: impl FnMut(Family) -> T) -> Self {
+        Self { v4: make(Family::V4), v6: make(Family::V6) }
+    }
+
+    pub(super) const fn of(&self, family: Family) -> &T {
+        match family {
+            Family::V4 => &self.v4,
+            Family::V6 => &self.v6,
+        }
+    }
+
+    pub(super) const fn of_mut(&mut self, family: Family) -> &mut T {
+        match family {
+            Family::V4 => &mut self.v4,
+            Family::V6 => &mut self.v6,
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+        [&self.v4, &self.v6].into_iter()
+    }
+}
+
+/// What is wanted for one family.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// Routes for the plain table.
+    pub(super) plain: BTreeSet<Prefix>,
+    /// Routes for a table of their own, that our outer packets must not take.
+    pub(super) policy: BTreeSet<Prefix>,
+}
+
+impl Plan {
+    pub(super) fn new(wanted: &Wanted, family: Family) -> Self {
+        let of_family = |prefix: &&Prefix| Family::of(prefix.network()) == family;
+        let all: BTreeSet<Prefix> = wanted.allowed_ips.iter().filter(of_family).copied().collect();
+        match wanted.table {
+            Table::Off => Self::default(),
+            Table::Number(_) => Self { plain: all, policy: BTreeSet::new() },
+            Table::Auto => {
+                let policy = by_policy(&all, &wanted.endpoints, family);
+                Self { plain: all.difference(&policy).copied().collect(), policy }
+            }
+        }
+    }
+
+    /// Whether there are routes that our outer packets must not take.
+    pub(super) fn has_policy(&self) -> bool {
+        !self.policy.is_empty()
+    }
+
+    /// Lengths of the prefixes that go by policy, longest first.
+    pub(super) fn levels(&self) -> Vec<u8> {
+        let lengths: BTreeSet<u8> = self.policy.iter().map(|prefix| prefix.length()).collect();
+        lengths.into_iter().rev().collect()
+    }
+}
+
+fn by_policy(all: &BTreeSet<Prefix>, endpoints: &[IpAddr], family: Family) -> BTreeSet<Prefix> {
+    let lengths: BTreeSet<u8> = all.iter().map(|prefix| prefix.length()).collect();
+    let mut policy: BTreeSet<Prefix> = all.iter().filter(|prefix| prefix.length() == 0).copied().collect();
+    for endpoint in endpoints.iter().map(IpAddr::to_canonical).filter(|e| Family::of(*e) == family) {
+        policy.extend(around(endpoint, &lengths).filter(|prefix| all.contains(prefix)));
+    }
+    let wide: BTreeSet<u8> =
+        policy.iter().map(|prefix| prefix.length()).filter(|&length| length <= WIDE).collect();
+    policy.extend(all.iter().filter(|prefix| wide.contains(&prefix.length())));
+    policy
+}
+
+/// The prefixes of these lengths that `address` lies in.
+fn around(address: IpAddr, lengths: &BTreeSet<u8>) -> impl Iterator<Item = Prefix> {
+    lengths.iter().filter_map(move |&length| Prefix::new(address, length))
+}
+
+/// Whether `endpoint` lies in a plain prefix of these: its packets would take the tunnel that they carry.
+pub(super) fn is_captured(endpoint: IpAddr, plain: &BTreeSet<Prefix>) -> bool {
+    (0..=Family::of(endpoint).bits())
+        .filter_map(|length| Prefix::new(endpoint, length))
+        .any(|prefix| plain.contains(&prefix))
+}

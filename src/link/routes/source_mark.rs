@@ -1,0 +1,92 @@
+//! `net.ipv4.conf.all.src_valid_mark`: whether the reverse path filter of IPv4 heeds a packet's mark.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use super::plan::Family;
+use super::rule;
+use super::seen::Seen;
+use super::warning::{self, RouteWarning};
+
+const CONF: &str = "/proc/sys/net/ipv4/conf";
+const SRC_VALID_MARK: &str = "/proc/sys/net/ipv4/conf/all/src_valid_mark";
+
+/// The setting, and whether it has to be put back to 0.
+#[derive(Debug, Default)]
+pub(super) struct SourceMark {
+    owed: bool,
+    /// Open since it was needed: it stays this network namespace's, and writable whatever becomes of /proc.
+    file: Option<File>,
+}
+
+impl SourceMark {
+    pub(super) fn new(owed: bool) -> Self {
+        Self { owed, file: None }
+    }
+
+    pub(super) const fn owed(&self) -> bool {
+        self.owed
+    }
+
+    /// Sees that marks are heeded. Where they are already because a tunnel of ours before us set it, it is for
+    /// whoever needs it last to put it back.
+    pub(super) fn heed(&mut self, seen: &Seen) -> Option<RouteWarning> {
+        let opened = match self.file.take() {
+            Some(file) => Ok(file),
+            None => File::options().read(true).write(true).open(SRC_VALID_MARK),
+        };
+        let outcome = match opened {
+            Ok(file) if is_on(&file) => {
+                self.owed |= seen.foreign_labels.iter().any(|label| label.is_owed());
+                self.file = Some(file);
+                return None;
+            }
+            // in most containers it can only be read
+            Err(_) if File::open(SRC_VALID_MARK).is_ok_and(|file| is_on(&file)) => return None,
+            Ok(file) => file.write_at(b"1", 0).map(|_| file),
+            Err(error) => Err(error),
+        };
+        match outcome {
+            Ok(file) => {
+                (self.owed, self.file) = (true, Some(file));
+                None
+            }
+            Err(error) => {
+                let reason = warning::described(&error);
+                Some(RouteWarning::SourceValidMark { reason, strict: is_filter_strict() })
+            }
+        }
+    }
+
+    /// Puts the setting back, if we have to and no other tunnel needs it, one of wg-quick's included.
+    pub(super) fn forget(&mut self, seen: &Seen) {
+        let file = self.file.take();
+        if !std::mem::take(&mut self.owed) || rule::has_tunnel(&seen.families.of(Family::V4).foreign) {
+            return;
+        }
+        let file = file.map_or_else(|| File::options().write(true).open(SRC_VALID_MARK), Ok);
+        // best effort: what a killed run could write, we may not
+        let _ = file.and_then(|file| file.write_at(b"0", 0));
+    }
+}
+
+fn is_on(file: &File) -> bool {
+    let mut text = [0; 8];
+    file.read_at(&mut text, 0).is_ok_and(|length| length > 0) && text.first() != Some(&b'0')
+}
+
+/// Whether some device filters strictly: of the setting for all and its own, the larger is 1.
+fn is_filter_strict() -> bool {
+    let read = |name: &OsStr| -> Option<u32> {
+        fs::read_to_string(Path::new(CONF).join(name).join("rp_filter")).ok()?.trim().parse().ok()
+    };
+    let all = read(OsStr::new("all")).unwrap_or(0);
+    let Ok(devices) = fs::read_dir(CONF) else { return false };
+    devices
+        .flatten()
+        .map(|device| device.file_name())
+        .filter(|name| name != "all" && name != "default")
+        .any(|name| read(&name).is_some_and(|own| own.max(all) == 1))
+}
