@@ -97,5 +97,6 @@ fi
 
 step "end-to-end tests" end_to_end
 step "demo" bash scripts/demo.sh
+step "demo of WireGuard" bash scripts/demo.sh --wireguard
 step "container test" bash scripts/docker-test.sh
 say "all checks passed in $SECONDS s"
