@@ -7,6 +7,7 @@ use super::iperf::Iperf;
 use super::pair::{CLIENT_V4, CLIENT_V6, Outer, Pair, SERVER_V4, SERVER_V6};
 use crate::lab::heavy;
 use crate::streams::Connection;
+use crate::waiting::eventually;
 
 fn traffic_passes(server: Implementation, client: Implementation, outer: Outer) {
     let pair = Pair::new(server, client, outer);
@@ -21,24 +22,25 @@ fn traffic_passes(server: Implementation, client: Implementation, outer: Outer) 
         (&pair.server, CLIENT_V6, 1420 - 48),
         (&pair.client, SERVER_V6, 0),
     ] {
-        node.ping_exactly(address, 3, payload);
+        let address: IpAddr = address.parse().unwrap();
+        eventually("a packet of that size passes", || node.site.ping_once(address, payload));
     }
     let _guard = heavy();
     let iperf = Iperf::serve(&pair.server);
-    let flows: [(&str, &[&str]); 7] = [
+    let flows: [(&str, &[&str]); 5] = [
         (SERVER_V4, &["-n", "10M"]),
         (SERVER_V6, &["-n", "10M"]),
         (SERVER_V4, &["-n", "10M", "-R"]),
         (SERVER_V6, &["-n", "10M", "-R"]),
         (SERVER_V4, &["-n", "10M", "-P", "8", "--bidir"]),
-        (SERVER_V6, &["-u", "-b", "40M", "-l", "1300", "-n", "2M"]),
-        (SERVER_V4, &["-u", "-b", "40M", "-l", "1300", "-n", "2M", "-R"]),
     ];
     for (address, arguments) in flows {
         // iperf3 stops counting before the last bytes have arrived; that all of them do is shown below.
         let received = iperf.run(&pair.client, address, arguments);
         assert!(received > 1 << 20, "iperf3 {arguments:?}: {received} bytes arrived");
     }
+    iperf.run_udp(&pair.client, SERVER_V6, &[]);
+    iperf.run_udp(&pair.client, SERVER_V4, &["-R"]);
     let inner: IpAddr = SERVER_V4.parse().unwrap();
     Connection::open(&pair.server.site, (inner, 0), &pair.client.site).exchange(4 << 20);
 }

@@ -47,7 +47,7 @@ impl Implementation {
     pub(crate) fn arguments(self, name: &str) -> Vec<&str> {
         match self {
             Self::ConfigFile => panic!("a program with a configuration file is started with that"),
-            Self::Wontun => vec!["-f", name, "--log-level", "debug"],
+            Self::Wontun => vec!["-f", name, "--log-level", "trace"],
             Self::WireguardGo => vec!["-f", name],
             // It would ask for the user who logged in, whom a test machine does not have.
             Self::Boringtun => vec!["-f", name, "--disable-drop-privileges", "--threads", "2"],

@@ -50,7 +50,7 @@ impl Node {
             let file = site.write(&format!("{name}.conf"), &settings.wg_quick());
             let arguments = ["--config", file.to_str().unwrap(), "--log-level", "debug"];
             let daemon = site.launch(&implementation.binary(), &arguments).spawn();
-            daemon.wait_for("mode=wireguard");
+            daemon.wait_for(" ready mode=");
             return Self { daemon, site: Arc::clone(site), implementation, name: name.to_owned() };
         }
         let node = Self::bare(name, site, implementation);
