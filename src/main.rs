@@ -51,12 +51,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// Does what is not running a tunnel. `config` says in which folder a tunnel's socket may be.
+/// Does what is not running a tunnel. `config` is the tunnel's file, as the environment has it: it says how the tunnel is
+/// called, and in which folder its socket may be.
 fn answer(command: Command, tun: Option<TunName>, config: Option<&Path>) -> anyhow::Result<()> {
     match command {
         Command::Health { max_handshake_age } => {
             let age = max_handshake_age.map(|seconds| Duration::from_secs(seconds.into()));
-            let line = health::ask(&tun.unwrap_or_default(), age)?;
+            let of_file = config.and_then(|file| TunName::of_file(file).ok());
+            let line = health::ask(&tun.or(of_file).unwrap_or_default(), age)?;
             // whoever hung up has the exit code
             let _ = writeln!(io::stdout(), "{line}");
         }

@@ -307,6 +307,27 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn the_end_of_a_list() {
+        assert_eq!(only(&message(NLMSG_DONE, 2, 7, &[0; 4])), Reply::Done(Ok(())));
+        assert_eq!(only(&message(NLMSG_DONE, 2, 7, &[])), Reply::Done(Ok(())));
+        let refused = message(NLMSG_DONE, 2, 7, &(-2_i32).to_ne_bytes());
+        assert_eq!(only(&refused), Reply::Done(Err(Errno::ENOENT)));
+    }
+
+    #[test]
+    fn the_mtu_of_a_route() {
+        let route = |metrics: &[u8]| {
+            let attributes = [nla(RTA_OIF, &[5, 0, 0, 0]), nla(RTA_METRICS, metrics)].concat();
+            [&[2, 32, 0, 0, 254, 0, 0, 1, 0, 0, 0, 0], attributes.as_slice()].concat()
+        };
+        let mtu = |mtu: u32| nla(RTAX_MTU, &mtu.to_ne_bytes());
+        assert_eq!(route_mtu(&route(&[nla(1, &[0; 4]), mtu(1300)].concat())), Some(1300));
+        assert_eq!(route_mtu(&route(&mtu(0))), None);
+        assert_eq!(route_mtu(&route(&nla(1, &[0; 4]))), None);
+        assert_eq!(route_mtu(&[2; 11]), None);
+    }
+
+    #[test]
     fn the_kernels_words_are_kept() {
         let said = [nla(2, &[1, 2, 3, 4]), nla(NLMSGERR_ATTR_MSG, b"mtu greater\nthan all\0")].concat();
         let expected = Reply::Refused(Errno::EINVAL, Some("mtu greater than all".to_owned()));
@@ -387,7 +408,7 @@ pub(super) mod tests {
                 let _ = Reply::parse(header, payload);
             }
             let _ = (link_header(&datagram), link_state(&datagram), route_interface(&datagram));
-            let _ = forwards_ipv6(&datagram);
+            let _ = (forwards_ipv6(&datagram), route_mtu(&datagram));
         }
 
         #[test]
