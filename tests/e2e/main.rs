@@ -31,3 +31,4 @@ mod network;
 mod process;
 mod routes;
 mod start;
+mod wireguard;

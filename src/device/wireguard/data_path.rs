@@ -273,6 +273,11 @@ impl WireGuard {
             Event::EndpointMoved { peer, endpoint } => {
                 debug!(endpoint = %endpoint.remote, local = ?endpoint.local, "endpoint moved");
                 self.update_routes_for(core, endpoint);
+                if endpoint.local.is_none() {
+                    // The system is to choose the source anew, and a connected socket keeps the one it has: over IPv6
+                    // even an address that is no longer ours, without an error.
+                    self.disconnect(core, peer)?;
+                }
                 self.follow(core, peer)
             }
             Event::HandshakeCompleted { peer } => {
