@@ -71,7 +71,7 @@ on_exit stop_running
 needed=("$for_rust" shellcheck:shellcheck nix-instantiate:nix-bin python3:python3)
 # libFuzzer is C++.
 [[ ! -d fuzz ]] || needed+=(c++:g++)
-[[ -n $quick ]] || needed+=("${for_two_hosts[@]}" "${for_engine[@]}" strace:strace setcap:libcap2-bin mount:mount)
+[[ -n $quick ]] || needed+=("${for_two_hosts[@]}" "${for_engine[@]}" strace:strace setcap:libcap2-bin mount:mount wg:wireguard-tools)
 need "${needed[@]}"
 need_rust
 need_cargo_command fmt clippy

@@ -18,6 +18,7 @@ mod mounts;
 mod packets;
 mod requirements;
 mod streams;
+mod uapi_server;
 mod waiting;
 
 mod data;
@@ -30,3 +31,4 @@ mod names;
 mod network;
 mod process;
 mod start;
+mod uapi;
