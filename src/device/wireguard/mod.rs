@@ -106,6 +106,10 @@ impl Mode for WireGuard {
 
     fn handle_timeouts(&mut self, core: &mut Core) -> Result<(), DeviceError> {
         self.engine.handle_timeout(core.now);
+        if self.engine.queued() > 0 {
+            // out of the backlog, and nobody else knows of them
+            core.ready.insert(Token::Handshakes);
+        }
         self.ask_names(core);
         self.serve_engine(core)
     }
