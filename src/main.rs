@@ -23,6 +23,7 @@ use wontun::io::tun::TunError;
 use wontun::link::LinkError;
 use wontun::logging::{self, Logging, Target};
 use wontun::privileges::{self, PrivilegeError};
+use wontun::resolver::Resolver;
 
 /// What an exit code means, as sysexits.h has it.
 mod exit {
@@ -131,9 +132,11 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
             Some(name) => name,
             None => TunName::of_file(&path)?,
         };
+        // first of all: what is forked has a copy of all that is in memory, and this one reads what strangers send
+        let resolver = Resolver::start().map_err(DeviceError::from)?;
         let file = ConfigFile::load(path, hooks)?;
         privileges::require_net_admin()?;
-        return carry(Device::<WireGuard>::open(name, Some(file))?, ready, logging);
+        return carry(Device::<WireGuard>::open(name, Some((file, resolver)))?, ready, logging);
     }
     if let Some(name) = options.interface {
         privileges::require_net_admin()?;
