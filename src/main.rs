@@ -170,6 +170,8 @@ fn carry<M: Mode>(
     privileges::drop_all_but_net_admin()?;
     logging.start_writer().context("cannot start the thread that writes the log")?;
     if let Some(ready) = ready {
+        // nobody reads stderr afterwards
+        logging.flush(LAST_LINES);
         background::detach(ready).context("cannot go to the background")?;
     }
     Ok(device.run()?)
