@@ -52,12 +52,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// Does what is not running a tunnel. `config` says in which folder a tunnel's socket may be.
+/// Does what is not running a tunnel. `config` says in which folder a tunnel's socket may be, and what it is called.
 fn answer(command: Command, tun: Option<TunName>, config: Option<&Path>) -> anyhow::Result<()> {
     match command {
         Command::Health { max_handshake_age } => {
             let age = max_handshake_age.map(|seconds| Duration::from_secs(seconds.into()));
-            let line = health::ask(&tun.unwrap_or_default(), age)?;
+            let of_file = || config.map(TunName::of_file).transpose();
+            let tun = tun.map_or_else(of_file, |tun| Ok(Some(tun)))?.unwrap_or_default();
+            let line = health::ask(&tun, age)?;
             // whoever hung up has the exit code
             let _ = writeln!(io::stdout(), "{line}");
         }
