@@ -8,7 +8,7 @@ use tracing::{error, info, warn};
 
 use super::WireGuard;
 use crate::config::PeerAddress;
-use crate::config::wg_quick::{Hooks, KeySource, LoadError, Loaded, Peer, WgQuick, load};
+use crate::config::wg_quick::{Hooks, KeySource, LoadError, Loaded, Peer, WgQuick, load, load_again};
 use crate::control::uapi::{AllowedIpChange, Changes, PeerChanges};
 use crate::device::DeviceError;
 use crate::device::core::Core;
@@ -123,7 +123,7 @@ impl WireGuard {
             info!("SIGHUP: there is no file to read again, this tunnel is configured by wg(8)");
             return Ok(());
         };
-        let Loaded { configuration: new, warnings } = match load(&file.path, file.hooks) {
+        let Loaded { configuration: new, warnings } = match load_again(&file.path, file.hooks) {
             Ok(loaded) => loaded,
             Err(error) => {
                 error!(%error, "the configuration is not read again, nothing was changed");
