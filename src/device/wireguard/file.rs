@@ -8,7 +8,7 @@ use tracing::{error, info, warn};
 
 use super::WireGuard;
 use crate::config::PeerAddress;
-use crate::config::wg_quick::{Hooks, KeySource, LoadError, Loaded, Peer, WgQuick, load};
+use crate::config::wg_quick::{Hooks, KeySource, LoadError, Loaded, Peer, WgQuick, load, load_again};
 use crate::control::uapi::{AllowedIpChange, Changes, PeerChanges};
 use crate::device::DeviceError;
 use crate::device::core::Core;
@@ -123,7 +123,7 @@ impl WireGuard {
             info!("SIGHUP: there is no file to read again, this tunnel is configured by wg(8)");
             return Ok(());
         };
-        let Loaded { configuration: new, warnings } = match load(&file.path, file.hooks) {
+        let Loaded { configuration: new, warnings } = match load_again(&file.path, file.hooks) {
             Ok(loaded) => loaded,
             Err(error) => {
                 error!(%error, "the configuration is not read again, nothing was changed");
@@ -157,25 +157,37 @@ impl WireGuard {
     }
 
     fn change_device(&mut self, core: &mut Core, new: &WgQuick, old: &WgQuick) {
-        if new.interface.addresses != old.interface.addresses {
-            match core.link.link.replace_addresses(&new.interface.addresses) {
-                Ok(configured) => core.link.warn_ipv6_disabled(&configured),
-                Err(error) => {
-                    warn!(%error, "the device does not have the addresses of the new configuration");
-                }
-            }
+        let changed = new.interface.mtu != old.interface.mtu;
+        let mtu = changed.then(|| mtu(&mut core.link.link, new, self.mark));
+        // below 1280 bytes the device can neither be given IPv6 addresses nor be rid of them
+        let grows = mtu.is_some_and(|mtu| mtu > core.link.mtu);
+        if let Some(mtu) = mtu.filter(|_| grows) {
+            change_mtu(core, mtu);
         }
-        if new.interface.mtu != old.interface.mtu {
-            let mtu = mtu(&mut core.link.link, new, self.mark);
-            if let Err(error) = core.link.link.set_mtu(mtu) {
-                warn!(%error, "the device does not have the MTU of the new configuration");
-            }
+        if new.interface.addresses != old.interface.addresses {
+            change_addresses(core, new);
+        }
+        if let Some(mtu) = mtu.filter(|_| !grows) {
+            change_mtu(core, mtu);
         }
         if self.routes.is_some() {
             self.update_routes(core);
         } else if let Err(error) = self.open_routes(core) {
             warn!(%error, "the routes of the new configuration are not set");
         }
+    }
+}
+
+fn change_mtu(core: &mut Core, mtu: u32) {
+    if let Err(error) = core.link.link.set_mtu(mtu) {
+        warn!(%error, "the device does not have the MTU of the new configuration");
+    }
+}
+
+fn change_addresses(core: &mut Core, new: &WgQuick) {
+    match core.link.link.replace_addresses(&new.interface.addresses) {
+        Ok(configured) => core.link.warn_ipv6_disabled(&configured),
+        Err(error) => warn!(%error, "the device does not have the addresses of the new configuration"),
     }
 }
 

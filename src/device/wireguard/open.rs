@@ -24,15 +24,16 @@ use crate::tunnel::wireguard::Interface;
 
 impl Device<WireGuard> {
     /// Opens everything that needs a privilege. With a file the device is set up as it says; without one it gets a name and
-    /// nothing else, since wg(8) and ip(8) do the rest. To be called while the process has one thread: the resolver
-    /// process is forked here.
+    /// nothing else, since wg(8) and ip(8) do the rest.
+    ///
+    /// The resolver is for names that the file has now, or at a later reload. It is to be started before the file is
+    /// read: a child made later would have our keys in its memory.
     ///
     /// # Errors
     /// [`DeviceError`], with the remedy.
-    pub fn open(name: TunName, file: Option<ConfigFile>) -> Result<Self, DeviceError> {
+    pub fn open(name: TunName, file: Option<(ConfigFile, Resolver)>) -> Result<Self, DeviceError> {
         let signals = Signals::open().map_err(system("blocking signals"))?;
-        // a later version of the file may have names, too
-        let resolver = file.as_ref().map(|_| Resolver::start()).transpose()?;
+        let (file, resolver) = file.unzip();
         let random = SystemRandom::open()?;
         let uapi = open_uapi(&name, file.as_ref())?;
         let port = file.as_ref().and_then(|file| file.configuration.interface.listen_port);
