@@ -255,15 +255,16 @@ impl WireGuard {
         Ok(if self.engine.queued() > 0 { Progress::More } else { Progress::Drained })
     }
 
-    /// Sends what the engine has to say and tells its news.
+    /// Tells the engine's news and sends what it has to say.
     pub(super) fn serve_engine(&mut self, core: &mut Core) -> Result<(), DeviceError> {
+        // first, since news may be that a socket is not the right one any more
+        while let Some(event) = self.engine.poll_event() {
+            self.handle_event(core, event)?;
+        }
         while self.unsent.is_none()
             && let Some(transmit) = self.engine.poll_transmit(core.now, unix_now(), &mut core.thread.packet)
         {
             self.transmit(core, transmit)?;
-        }
-        while let Some(event) = self.engine.poll_event() {
-            self.handle_event(core, event)?;
         }
         Ok(())
     }
@@ -276,7 +277,7 @@ impl WireGuard {
                 if endpoint.local.is_none() {
                     // The system is to choose the source anew, and a connected socket keeps the one it has: over IPv6
                     // even an address that is no longer ours, without an error.
-                    self.disconnect(core, peer)?;
+                    return self.disconnect(core, peer);
                 }
                 self.follow(core, peer)
             }

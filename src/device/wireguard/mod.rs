@@ -15,6 +15,7 @@ mod route;
 mod status;
 mod uapi;
 
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -124,6 +125,10 @@ impl Mode for WireGuard {
             self.restore_routes(core);
         }
         Ok(())
+    }
+
+    fn handle_address_lost(&mut self, core: &mut Core, address: IpAddr) -> Result<(), DeviceError> {
+        self.leave_source(core, address)
     }
 
     fn handshake_age(&self, now: Instant) -> Option<Duration> {

@@ -13,7 +13,7 @@ use super::WireGuard;
 use crate::device::core::{Core, system};
 use crate::device::{DeviceError, Token};
 use crate::io::udp::Local;
-use crate::tunnel::wireguard::{Endpoint, PeerId};
+use crate::tunnel::wireguard::{Endpoint, Peer, PeerId};
 
 /// Connected sockets of one tunnel.
 const MAX_CONNECTED: usize = 8;
@@ -67,6 +67,19 @@ impl WireGuard {
             core.ready.extend(self.sockets.disconnected().map(|(id, _)| Token::Sock(id)));
         }
         self.drain_last(core, &old)
+    }
+
+    /// An address of ours is gone: whoever was answered from there is answered from where the routes say, by the
+    /// disconnected sockets, until an answer shows which address is the right one now.
+    pub(super) fn leave_source(&mut self, core: &mut Core, address: IpAddr) -> Result<(), DeviceError> {
+        let bound: Vec<_> = self.sockets.owners_bound_to(address).collect();
+        for id in bound {
+            self.disconnect(core, id)?;
+            if let Some(endpoint) = self.engine.peer(id).and_then(Peer::endpoint) {
+                self.engine.set_endpoint(id, Some(Endpoint::new(endpoint.remote)), core.now);
+            }
+        }
+        Ok(())
     }
 
     /// Frees the socket of a peer that has no session any more; tells whether there was one.
