@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::thread::sleep;
 use std::time::Duration;
 
+use wontun::counters::DropReason;
 use wontun::tunnel::wireguard::PublicKey;
 
 use super::capture::Capture;
 use super::implementation::Implementation;
 use super::node::Node;
 use super::pair::{CLIENT_V4, Outer, PORT, Pair, Plan, SERVER_V4};
+use super::probe::{DATA, INITIATION, RESPONSE};
 use super::settings::{Keys, Peer, Settings};
 use crate::lab::{Lab, heavy};
 use crate::streams::Connection;
@@ -129,4 +131,61 @@ fn nothing_goes_to_keys_of_low_order(implementation: Implementation) {
 between!(nothing_goes_to_keys_of_low_order: {
     from_a_file: (ConfigFile),
     told_by_wg: (Wontun),
+});
+
+/// Sends `text` from the client to the server in a packet with the traffic class `class`.
+fn send_with_class(pair: &Pair, class: u32, text: &[u8]) {
+    let socket = socket2::Socket::from(pair.client.site.udp(([10, 9, 0, 2], 0)));
+    socket.set_tos_v4(class).unwrap();
+    let to: std::net::SocketAddr = (SERVER_V4.parse::<IpAddr>().unwrap(), 7).into();
+    socket.send_to(text, &to.into()).unwrap();
+}
+
+/// Handshakes have DSCP AF41, data none; of a packet only its ECN field is seen outside, and what the way did to that
+/// is seen inside (RFC 6040).
+fn congestion_marks_go_in_and_out(server: Implementation, client: Implementation) {
+    const ECT_0: u8 = 2;
+    const CE: u8 = 3;
+    let lab = Arc::new(Lab::new(2));
+    let pair = Plan::new(&lab, Outer::V4).start(server, client);
+    let at_server = pair.server.site.udp(([10, 9, 0, 1], 7));
+    let capture = Capture::start(lab.server());
+    let receive = |text: &[u8]| {
+        let mut buffer = [0; 64];
+        assert_eq!(at_server.recv(&mut buffer).unwrap(), text.len());
+        assert_eq!(buffer[..text.len()], *text);
+    };
+    send_with_class(&pair, 0xb8 | u32::from(ECT_0), b"capable");
+    receive(b"capable");
+    lab.server().shell(
+        "nft 'table ip way { chain in { type filter hook prerouting priority -300; udp dport 51820 ip ecn set ce; }; }'",
+    );
+    send_with_class(&pair, u32::from(ECT_0), b"marked");
+    receive(b"marked");
+    // The sender does not know the mark, so the packet has to be lost.
+    send_with_class(&pair, 0, b"incapable");
+    send_with_class(&pair, u32::from(ECT_0), b"behind it");
+    receive(b"behind it");
+    let frames = capture.stop();
+    let classes = |to: u16, kind: Option<u8>, payload: &[u8]| -> Vec<u8> {
+        let of_kind = |frame: &&super::capture::Frame| {
+            frame.to.1 == to
+                && kind.is_none_or(|kind| frame.kind() == Some(kind))
+                && frame.payload.starts_with(payload)
+        };
+        frames.iter().filter(of_kind).map(|frame| frame.class).collect()
+    };
+    assert_eq!(classes(PORT, Some(INITIATION), b""), [0x88]);
+    assert_eq!(classes(pair.client.port(), Some(RESPONSE), b""), [0x88]);
+    assert_eq!(classes(7, None, b"capable"), [0xb8 | ECT_0]);
+    assert_eq!(classes(7, None, b"marked"), [CE]);
+    assert_eq!(classes(7, None, b"incapable"), []);
+    // The capture sees what comes in before nftables marks it.
+    let data = classes(PORT, Some(DATA), b"");
+    assert_eq!(data, [ECT_0, ECT_0, 0, ECT_0]);
+    assert_eq!(pair.server.daemon.summary().dropped(DropReason::Congested.name()), 1);
+}
+
+between!(congestion_marks_go_in_and_out: {
+    wontun_and_wontun: (ConfigFile, Wontun),
 });
