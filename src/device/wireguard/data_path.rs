@@ -5,6 +5,7 @@ use tracing::{debug, info, trace, warn};
 use super::{HANDSHAKES, WireGuard};
 use crate::counters::DropReason;
 use crate::device::core::{Core, system};
+use crate::device::sockets::Connected;
 use crate::device::thread_data::HEADROOM;
 use crate::device::{BUDGET, DeviceError, Progress, SockId, Token};
 use crate::io::fault::{self, Fault};
@@ -95,13 +96,13 @@ impl WireGuard {
         let datagram = core.thread.packet.get(..transmit.len).unwrap_or_default();
         let Endpoint { remote, local } = transmit.endpoint;
         let fault = |error| fault::of_socket(&error);
-        let connected = transmit.peer.and_then(|peer| self.sockets.connected(peer));
-        if let Some(connected) = connected.filter(|connected| connected.remote == remote) {
+        if let Some(connected) = self.own_socket(transmit) {
+            let source = connected.source_to_name(core.now);
             let send = || {
-                if transmit.class == 0 {
+                if transmit.class == 0 && source.is_none() {
                     connected.socket.send(datagram)
                 } else {
-                    connected.socket.send_with(datagram, None, None, transmit.class, remote.is_ipv6())
+                    connected.socket.send_with(datagram, None, source, transmit.class, remote.is_ipv6())
                 }
             };
             // the first error may be about an earlier datagram
@@ -136,9 +137,13 @@ impl WireGuard {
         Ok(())
     }
 
-    fn socket_for(&self, transmit: Transmit) -> Option<(SockId, &UdpSocket)> {
+    fn own_socket(&self, transmit: Transmit) -> Option<&Connected<PeerId>> {
         let connected = transmit.peer.and_then(|peer| self.sockets.connected(peer));
-        match connected.filter(|connected| connected.remote == transmit.endpoint.remote) {
+        connected.filter(|connected| connected.is_for(transmit.endpoint))
+    }
+
+    fn socket_for(&self, transmit: Transmit) -> Option<(SockId, &UdpSocket)> {
+        match self.own_socket(transmit) {
             Some(connected) => Some((connected.id, &connected.socket)),
             None => self.sockets.disconnected_for(transmit.endpoint.remote.ip()),
         }

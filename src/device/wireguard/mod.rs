@@ -15,6 +15,7 @@ mod route;
 mod status;
 mod uapi;
 
+use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -45,6 +46,8 @@ pub struct WireGuard {
     mark: Option<NonZeroU32>,
     /// What the file or wg(8) asked for.
     fwmark: Option<NonZeroU32>,
+    /// When peers were given their connected sockets.
+    connected_at: HashMap<PeerId, Instant>,
     names: Names,
     uapi: Uapi,
     source: Source,

@@ -1,6 +1,6 @@
 //! From options to a running tunnel: everything that needs a privilege.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use tracing::warn;
@@ -65,6 +65,7 @@ impl Device<WireGuard> {
             sockets,
             mark: None,
             fwmark: None,
+            connected_at: HashMap::new(),
             names: Names::new(resolver),
             uapi,
             source: file.map_or(Source::Socket, |file| Source::File(Box::new(file))),
