@@ -260,11 +260,16 @@ impl WireGuard {
         Ok(if self.engine.queued() > 0 { Progress::More } else { Progress::Drained })
     }
 
-    /// Sends what the engine has to say and tells its news.
+    /// Sends what the engine has to say, as much as one turn has time for, and tells its news.
     pub(super) fn serve_engine(&mut self, core: &mut Core) -> Result<(), DeviceError> {
-        while self.unsent.is_none()
-            && let Some(transmit) = self.engine.poll_transmit(core.now, unix_now(), &mut core.thread.packet)
-        {
+        while self.unsent.is_none() {
+            if !self.share.has_some(core.now) {
+                core.ready.insert(Token::Handshakes);
+                break;
+            }
+            let transmit = self.engine.poll_transmit(core.now, unix_now(), &mut core.thread.packet);
+            let Some(transmit) = transmit else { break };
+            self.share.take(transmit);
             self.transmit(core, transmit)?;
         }
         while let Some(event) = self.engine.poll_event() {

@@ -9,7 +9,7 @@ use super::change::open_sockets;
 use super::file::{self, ConfigFile, DEFAULT_MTU, Source};
 use super::names::Names;
 use super::uapi::Uapi;
-use super::{Quiet, WireGuard};
+use super::{Quiet, Share, WireGuard};
 use crate::config::TunName;
 use crate::control::uapi::{UapiError, UapiListener};
 use crate::device::core::{Core, LinkWatch, system};
@@ -71,6 +71,7 @@ impl Device<WireGuard> {
             source: file.map_or(Source::Socket, |file| Source::File(Box::new(file))),
             routes: None,
             unsent: None,
+            share: Share::default(),
             lost: 0,
             quiet: Quiet {
                 handshake: RateLimit::new(Duration::from_millis(100)),
