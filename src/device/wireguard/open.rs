@@ -94,7 +94,7 @@ impl Device<WireGuard> {
         if let Err(error) = self.mode.change(&mut self.core, &changes)? {
             warn!(%error, "not all of the configuration is in force");
         }
-        self.mode.take_names(&self.core, &configuration, None);
+        self.mode.take_names(&self.core, &configuration, None, &HashSet::new());
         self.mode.open_routes(&self.core)
     }
 }
