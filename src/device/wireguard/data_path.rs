@@ -84,7 +84,7 @@ impl WireGuard {
             Ok(()) => {}
             Err(Fault::WouldBlock) => {
                 self.unsent = Some(transmit);
-                self.watch_writable(core, transmit, true)?;
+                self.watch_writable(core, transmit)?;
             }
             Err(Fault::Drop(reason)) => core.count_drop(reason, Some(transmit.endpoint.remote)),
             Err(Fault::SourceGone | Fault::Dead) => self.handle_source_gone(core, transmit)?,
@@ -149,9 +149,22 @@ impl WireGuard {
         }
     }
 
-    fn watch_writable(&self, core: &Core, transmit: Transmit, watch: bool) -> Result<(), DeviceError> {
+    fn watch_writable(&mut self, core: &Core, transmit: Transmit) -> Result<(), DeviceError> {
         let Some((id, socket)) = self.socket_for(transmit) else { return Ok(()) };
-        core.poll.watch_writable(socket, Token::Sock(id), watch).map_err(system("watching a socket"))
+        core.poll.watch_writable(socket, Token::Sock(id), true).map_err(system("watching a socket"))?;
+        if self.watched != Some(id) {
+            self.unwatch_writable(core)?;
+            self.watched = Some(id);
+        }
+        Ok(())
+    }
+
+    /// That may be another socket than the one by which the datagram went in the end: left on watch it would wake the
+    /// loop for each datagram that it has sent.
+    fn unwatch_writable(&mut self, core: &Core) -> Result<(), DeviceError> {
+        let Some(id) = self.watched.take() else { return Ok(()) };
+        let Some((socket, _)) = self.sockets.get(id) else { return Ok(()) };
+        core.poll.watch_writable(socket, Token::Sock(id), false).map_err(system("watching a socket"))
     }
 
     /// Sends the datagram that found no room, and goes on with those that waited behind it.
@@ -159,7 +172,7 @@ impl WireGuard {
         let Some(transmit) = self.unsent.take() else { return Ok(()) };
         self.transmit(core, transmit)?;
         if self.unsent.is_none() {
-            self.watch_writable(core, transmit, false)?;
+            self.unwatch_writable(core)?;
             core.ready.insert(Token::Tun);
             self.serve_engine(core)?;
         }

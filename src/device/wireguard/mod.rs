@@ -23,7 +23,7 @@ use tracing::info;
 
 use super::core::Core;
 use super::sockets::Sockets;
-use super::{DeviceError, Mode, Progress, Token};
+use super::{DeviceError, Mode, Progress, SockId, Token};
 use crate::link::Routes;
 use crate::logging::RateLimit;
 use crate::routing::AllowedIps;
@@ -56,6 +56,8 @@ pub struct WireGuard {
     routes: Option<Routes>,
     /// A datagram that a socket had no room for lies in the packet buffer; the tun is not read until it is sent.
     unsent: Option<Transmit>,
+    /// The socket that tells when it has room.
+    watched: Option<SockId>,
     share: Share,
     /// Packets that waited for a handshake in vain, of peers that were removed.
     lost: u64,

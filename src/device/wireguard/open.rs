@@ -71,6 +71,7 @@ impl Device<WireGuard> {
             source: file.map_or(Source::Socket, |file| Source::File(Box::new(file))),
             routes: None,
             unsent: None,
+            watched: None,
             share: Share::default(),
             lost: 0,
             quiet: Quiet {
