@@ -1,6 +1,6 @@
 //! From options to a running tunnel: everything that needs a privilege.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use tracing::warn;
@@ -9,7 +9,7 @@ use super::change::open_sockets;
 use super::file::{self, ConfigFile, DEFAULT_MTU, Source};
 use super::names::Names;
 use super::uapi::Uapi;
-use super::{Quiet, WireGuard};
+use super::{Quiet, Share, WireGuard};
 use crate::config::TunName;
 use crate::control::uapi::{UapiError, UapiListener};
 use crate::device::core::{Core, LinkWatch, system};
@@ -65,11 +65,14 @@ impl Device<WireGuard> {
             sockets,
             mark: None,
             fwmark: None,
+            connected_at: HashMap::new(),
             names: Names::new(resolver),
             uapi,
             source: file.map_or(Source::Socket, |file| Source::File(Box::new(file))),
             routes: None,
             unsent: None,
+            watched: None,
+            share: Share::default(),
             lost: 0,
             quiet: Quiet {
                 handshake: RateLimit::new(Duration::from_millis(100)),
@@ -92,7 +95,7 @@ impl Device<WireGuard> {
         if let Err(error) = self.mode.change(&mut self.core, &changes)? {
             warn!(%error, "not all of the configuration is in force");
         }
-        self.mode.take_names(&self.core, &configuration, None);
+        self.mode.take_names(&self.core, &configuration, None, &HashSet::new());
         self.mode.open_routes(&self.core)
     }
 }
