@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from machine import Machine, MachineError
 
@@ -105,6 +106,8 @@ class Transfer:
 class End:
     """A machine's end of the tunnel."""
 
+    SHOW_ENDPOINT: ClassVar[str] = f"wg show {DEVICE} endpoints | cut -f 2"
+
     machine: Machine
     kind: str
     keys: Keys
@@ -119,7 +122,8 @@ class End:
         """Makes the device; it is ready after that."""
         interface = f"[Interface]\nPrivateKey = {self.keys.private}\nListenPort = {self.port}\n"
         if self.kind == FILE:
-            interface += f"Address = {', '.join(self.addresses)}\nMTU = {self.mtu}\n"
+            # The MTU is found without being told.
+            interface += f"Address = {', '.join(self.addresses)}\n"
         self._write("conf", f"{interface}\n{self.peer.section()}\n")
         if self.kind == FILE:
             self._start_service()
@@ -186,9 +190,9 @@ class End:
         self.set_peer(f"preshared-key {self._file('psk')}")
         self._has_preshared_key = bool(key)
 
-    def begin_anew(self) -> None:
-        """Removes the peer and adds it again, where it is: the next packet opens a handshake."""
-        self._add_peer(self.peer.public, self.endpoint())
+    def begin_anew(self, endpoint: str = "") -> None:
+        """Removes the peer and adds it again, where it is or elsewhere: the next packet opens a handshake."""
+        self._add_peer(self.peer.public, endpoint or self.endpoint())
 
     def _add_peer(self, old: str, endpoint: str) -> None:
         arguments = f"{self.peer.arguments()} endpoint {endpoint}"
@@ -206,9 +210,9 @@ class End:
         """Inside the tunnel."""
         return self.addresses[1].split("/")[0]
 
-    def ping(self, address: str, options: str = "-c 1 -W 20") -> str:
-        """The output of a ping through the tunnel that must be answered."""
-        return run(self.machine, f"ping -n {options} {address}")
+    def ping(self, *addresses: str, options: str = "-c 1 -W 20") -> str:
+        """The output of pings through the tunnel that must be answered, one after the other."""
+        return run(self.machine, "\n".join(f"ping -n {options} {address}" for address in addresses))
 
     def transfer(self) -> Transfer:
         """What the peer was sent, and what came from it."""
@@ -217,7 +221,7 @@ class End:
 
     def endpoint(self) -> str:
         """Where the peer is."""
-        return run(self.machine, f"wg show {DEVICE} endpoints").split()[1]
+        return run(self.machine, self.SHOW_ENDPOINT).strip()
 
     def last_handshake(self) -> int:
         """Seconds since 1970."""

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from log import say
 from machine import Machine
 from wireguard_end import CARD, DEVICE, FILE, KERNEL, NAME, PORT, End, Peer, PingStatistics, make_keys, run, wait
+from wireguard_flood import Flood
 from wireguard_watch import CongestedWire, Watch
 
 OUTER4 = {"client": "192.168.1.1", "server": "192.168.1.2"}
@@ -80,8 +81,7 @@ def message(packet: int) -> int:
 def ping_all(pair: Pair) -> None:
     """Both families, both ways."""
     for end, other in pair.both_ways():
-        for address in (other.address4, other.address6):
-            end.ping(address)
+        end.ping(other.address4, other.address6)
 
 
 def settled(pair: Pair) -> tuple[int, int]:
@@ -142,8 +142,8 @@ def iperf(pair: Pair) -> None:
     run(pair.server.machine, "iperf3 --server --daemon --pidfile /run/iperf3.pid")
     wait(pair.server.machine, "[[ $(ss -Hltn 'sport = :5201') ]]", "iperf3 listens")
     flows = [
-        (pair.server.address4, "--bytes 4M"),
-        (pair.server.address6, "--bytes 4M --reverse --parallel 2"),
+        (pair.server.address4, "--bytes 2M"),
+        (pair.server.address6, "--bytes 2M --reverse --parallel 2"),
         (pair.server.address4, "--bytes 512K --udp --bitrate 4M --length 1300"),
         (pair.server.address6, "--bytes 512K --udp --bitrate 4M --length 1300 --reverse"),
     ]
@@ -156,7 +156,7 @@ def iperf(pair: Pair) -> None:
             say(f"iperf3 {arguments}: {lost[0]} of {lost[1]} datagrams lost")
         else:
             # It stops counting before the last bytes have arrived.
-            assert result["sum_received"]["bytes"] > 1 << 20, output
+            assert result["sum_received"]["bytes"] > 1 << 19, output
             say(f"iperf3 {arguments}: {result['sum_received']['bits_per_second'] / 1e6:.1f} Mbit/s")
     run(pair.server.machine, "kill $(tr -d '\\0' </run/iperf3.pid)")
 
@@ -193,7 +193,7 @@ def packet_lengths(pair: Pair) -> None:
         with Watch(other.machine) as watch:
             run(end.machine, sent)
             # The last to arrive.
-            end.ping(other.address6, f"-c 1 -W 20 -s {MTU - IPV6 - ICMP}")
+            end.ping(other.address6, options=f"-c 1 -W 20 -s {MTU - IPV6 - ICMP}")
             found = watch.lengths()
         assert expected <= found <= expected | others, f"from {end.kind}: {sorted(found)}, not {sorted(expected)}"
         say(f"from {end.kind}: {len(found)} lengths up to {max(found)}")
@@ -205,7 +205,7 @@ def congestion(pair: Pair) -> None:
     sent = (2, 4, 6, 8)
     for end, other in pair.both_ways():
         pings = "\n".join(
-            f"ping -n -i 0.01 -W 1 -Q {mark} -c {count // 2} {address} || true"
+            f"ping -n -i 0.01 -W 0.5 -Q {mark} -c {count // 2} {address} || true"
             for address in (other.address4, other.address6)
             for mark, count in enumerate(sent)
         )
@@ -278,8 +278,8 @@ def restart(pair: Pair) -> None:
         end.start()
         wait(end.machine, f"[[ $(wg show {DEVICE} latest-handshakes | cut -f 2) != 0 ]]", "a handshake by itself")
         # The old session would need 15 seconds to be given up.
-        other.ping(end.address4, "-c 1 -W 5")
-        end.ping(other.address6, "-c 1 -W 5")
+        other.ping(end.address4, options="-c 1 -W 5")
+        end.ping(other.address6, options="-c 1 -W 5")
         if not keepalive:
             end.set_peer("persistent-keepalive 0")
         end.peer.keepalive = keepalive
@@ -288,36 +288,32 @@ def restart(pair: Pair) -> None:
 def roaming(pair: Pair) -> None:
     """The other end follows address and port."""
     for end, other in pair.both_ways():
-        old = OUTER4[end.machine.name]
-        for leaves, comes in ((old, "192.168.1.77"), ("192.168.1.77", old)):
-            run(
-                end.machine,
-                f"ip address delete {leaves}/24 dev {CARD}; ip address add {comes}/24 dev {CARD}",
-            )
-            end.ping(other.address4)
-            assert other.endpoint() == f"{comes}:{PORT}", other.endpoint()
-            other.ping(end.address6)
-        for port in (40001, PORT):
-            end.set(f"listen-port {port}")
-            end.ping(other.address4)
-            assert other.endpoint() == f"{old}:{port}", other.endpoint()
-            other.ping(end.address6)
+        home, away = OUTER4[end.machine.name], "192.168.1.77"
+        for now, address, port in (
+            (f"ip address delete {home}/24 dev {CARD}; ip address add {away}/24 dev {CARD}", away, PORT),
+            (f"wg set {DEVICE} listen-port 40001", away, 40001),
+            (f"ip address delete {away}/24 dev {CARD}; ip address add {home}/24 dev {CARD}", home, 40001),
+            (f"wg set {DEVICE} listen-port {PORT}", home, PORT),
+        ):
+            run(end.machine, f"{now}; ping -n -c 1 -W 20 {other.address4}")
+            endpoint, _ = run(other.machine, f"{other.SHOW_ENDPOINT}; ping -n -c 1 -W 20 {end.address6}").split("\n", 1)
+            assert endpoint == f"{address}:{port}", f"{other.kind}: {endpoint} after {now}"
 
 
 def keepalive(pair: Pair) -> None:
     """Silence is filled with keepalives where that is asked for, and with nothing elsewhere."""
     before = settled(pair)
-    for end in pair.ends:
-        end.set_peer("persistent-keepalive 1")
+    # One after the other: what is received, too, puts a keepalive off.
     for end, sent in zip(pair.ends, before, strict=True):
-        enough = f"(( $(wg show {DEVICE} transfer | cut -f 3) >= {sent + 3 * EMPTY} ))"
+        enough = f"(( $(wg show {DEVICE} transfer | cut -f 3) >= {sent + 2 * EMPTY} ))"
+        end.set_peer("persistent-keepalive 1")
         wait(end.machine, enough, "keepalives")
-    for end in pair.ends:
         end.set_peer("persistent-keepalive 0")
     silent = settled(pair)
     assert all((new - old) % EMPTY == 0 for old, new in zip(before, silent, strict=True)), f"{silent} after {before}"
-    time.sleep(3)
-    assert settled(pair) == silent, f"{settled(pair)} after {silent}"
+    time.sleep(2)
+    after = settled(pair)
+    assert after == silent, f"{after} after {silent}"
     for end in pair.ends:
         end.set_peer(f"persistent-keepalive {end.peer.keepalive}")
 
@@ -330,6 +326,24 @@ def full_tunnel(pair: Pair) -> None:
     way_of = "ip route get"
     assert f"dev {DEVICE} " in run(client, f"{way_of} {WORLD}")
     assert f"dev {CARD} " in run(client, f"{way_of} {OUTER4['server']} mark $(wg show {DEVICE} fwmark)")
+
+
+def cookies(pair: Pair) -> None:
+    """A server under a flood of handshakes wants its cookie back, and gets it."""
+    with Flood(pair.client, OUTER4["server"], pair.server.address4) as flood:
+        began = time.monotonic()
+        # The kernel's load comes and goes, since a cookie reply is little work. wontun has a share for each source,
+        # and may find room for the client's.
+        for _ in range(30):
+            pair.client.begin_anew()
+            wait(client, f"ping -n -c 1 -W 1 {pair.server.address4} >/dev/null", "a handshake", 90)
+            replies = flood.cookie_replies()
+            if replies["to_the_client"] or pair.server.kind != KERNEL:
+                break
+        else:
+            raise AssertionError(f"no cookie reply came to the client: {replies}")
+        say(f"a handshake after {time.monotonic() - began:.1f} s; replies: {replies}")
+    ping_all(pair)
 
 
 # --- a bad network ---------------------------------------------------------------------------------------------
@@ -370,7 +384,7 @@ def loss_delay_reordering(pair: Pair) -> None:
     before = drops(pair)
     with BadWire("delay 20ms 10ms loss 3% reorder 10%"):
         for end, other in pair.both_ways():
-            output = end.ping(other.address4, "-c 150 -i 0.01 -W 5")
+            output = end.ping(other.address4, options="-c 150 -i 0.01 -W 5")
             statistics = PingStatistics.parse(output)
             say(f"from {end.kind}: {statistics}, {overtaken(output)} overtaken")
             # Each way 3 %, so that 9 of 150 are expected; 36 would be nine standard deviations off.
@@ -391,7 +405,7 @@ def duplicates(pair: Pair) -> None:
     before = drops(pair)
     with BadWire("delay 5ms 3ms duplicate 30%"):
         for end, other in pair.both_ways():
-            statistics = PingStatistics.parse(end.ping(other.address6, "-c 50 -i 0.01 -W 5"))
+            statistics = PingStatistics.parse(end.ping(other.address6, options="-c 50 -i 0.01 -W 5"))
             assert (statistics.received, statistics.duplicates) == (50, 0), statistics
     for end, old, new in zip(pair.wontuns(), before, drops(pair), strict=True):
         reasons = grew(old, new)
@@ -420,6 +434,7 @@ GOOD_NETWORK = (
     live_private_key,
     restart,
     roaming,
+    cookies,
 )
 BAD_NETWORK = (loss_delay_reordering, duplicates, handshakes_under_loss)
 
