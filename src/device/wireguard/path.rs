@@ -8,7 +8,7 @@
 //! A connected socket has a source address of its own. It carries what is to leave from there and nothing else: what the
 //! system is to choose a source for goes by the disconnected sockets, until the peer has answered.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tracing::debug;
