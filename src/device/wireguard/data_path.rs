@@ -97,12 +97,11 @@ impl WireGuard {
         let Endpoint { remote, local } = transmit.endpoint;
         let fault = |error| fault::of_socket(&error);
         if let Some(connected) = self.own_socket(transmit) {
-            let source = connected.source_to_name(core.now);
             let send = || {
-                if transmit.class == 0 && source.is_none() {
+                if transmit.class == 0 {
                     connected.socket.send(datagram)
                 } else {
-                    connected.socket.send_with(datagram, None, source, transmit.class, remote.is_ipv6())
+                    connected.socket.send_with(datagram, None, None, transmit.class, remote.is_ipv6())
                 }
             };
             // the first error may be about an earlier datagram
@@ -297,11 +296,6 @@ impl WireGuard {
             Event::EndpointMoved { peer, endpoint } => {
                 debug!(endpoint = %endpoint.remote, local = ?endpoint.local, "endpoint moved");
                 self.update_routes_for(core, endpoint);
-                if endpoint.local.is_none() {
-                    // The system is to choose the source anew, and a connected socket keeps the one it has: over IPv6
-                    // even an address that is no longer ours, without an error.
-                    return self.disconnect(core, peer);
-                }
                 self.follow(core, peer)
             }
             Event::HandshakeCompleted { peer } => {
