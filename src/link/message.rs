@@ -25,10 +25,12 @@ const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 pub(super) const RTM_NEWLINK: u16 = 16;
 pub(super) const RTM_DELLINK: u16 = 17;
+pub(super) const RTM_DELADDR: u16 = 21;
 /// Lengths of the fixed headers in front of the attributes.
 const NLMSG_HEADER: usize = 16;
 const LINK_HEADER: usize = 16;
 pub(super) const ROUTE_HEADER: usize = 12;
+const ADDRESS_HEADER: usize = 8;
 /// Attribute types.
 const NLMSGERR_ATTR_MSG: u16 = 1;
 const IFLA_MTU: u16 = 4;
@@ -123,6 +125,17 @@ fn explanation(flags: u16, payload: &[u8]) -> Option<String> {
     let text = parse_string(&attribute(request.get(copied..)?, NLMSGERR_ATTR_MSG)?).ok()?;
     // it becomes part of a one-line message
     Some(text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect())
+}
+
+/// The host's own address in the body of an `RTM_NEWADDR` or `RTM_DELADDR`.
+pub(super) fn address_of(body: &[u8]) -> Option<IpAddr> {
+    const IFA_ADDRESS: u16 = 1;
+    const IFA_LOCAL: u16 = 2;
+    let attributes = body.get(ADDRESS_HEADER..)?;
+    // where there is a local one the other is the far end's
+    let value = attribute(attributes, IFA_LOCAL).or_else(|| attribute(attributes, IFA_ADDRESS))?;
+    let v4 = || <[u8; 4]>::try_from(value.as_slice()).ok().map(IpAddr::from);
+    <[u8; 16]>::try_from(value.as_slice()).ok().map(IpAddr::from).or_else(v4)
 }
 
 /// The value of the first attribute of that kind, whatever the others look like.

@@ -19,7 +19,7 @@ pub const MAX_BACKLOG_OF_SOURCE: usize = MAX_QUEUED / 4;
 /// Pause between two releases.
 pub const RELEASE_INTERVAL: Duration = Duration::from_millis(10);
 /// Messages that go on with a release. With the pause this bounds what all flooders together cost: the curve work of
-/// a thousand messages a second, a quarter of a core if they are copies of a peer's own and a tenth if they are not.
+/// a thousand messages a second, about a tenth of a core.
 pub const RELEASED: usize = 10;
 
 /// The waiting messages, in the order in which they came.
