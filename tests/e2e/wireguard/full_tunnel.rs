@@ -142,3 +142,16 @@ fn leftovers_of_a_killed_run_are_replaced() {
     assert_eq!(stopped.status.code(), Some(0), "{:?}", stopped.lines);
     assert_same(&network_state(&plan.client_site), &before);
 }
+
+/// Whoever deletes the device gets back the network that was there before.
+#[test]
+fn a_deleted_device_leaves_nothing() {
+    let (_lab, plan) = plan(Outer::V4, &["0.0.0.0/0", "::/0"]);
+    let before = network_state(&plan.client_site);
+    let pair = plan.start(Implementation::Wontun, ConfigFile);
+    reaches_the_world(&pair.server.site, &pair.client.site, WORLD_V4, "10.9.0.2");
+    let Pair { server: _server, client, plan } = pair;
+    plan.client_site.ip(&["link", "delete", "wg0"]);
+    client.daemon.wait_exit();
+    assert_same(&network_state(&plan.client_site), &before);
+}

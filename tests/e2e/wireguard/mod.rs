@@ -41,6 +41,7 @@ mod mtu;
 mod names;
 mod nat;
 mod paths;
+mod rekey;
 mod reload;
 mod roaming;
 mod secrets;
