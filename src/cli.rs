@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::builder::{FalseyValueParser, PossibleValuesParser, TypedValueParser};
+use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 
@@ -46,7 +47,7 @@ pub enum Command {
     /// Show running WireGuard tunnels: peers, endpoints, handshakes, transfer, drops by reason; never a secret
     Show {
         /// Name of the tunnel [default: that of --tun, or all]
-        #[arg(value_name = "NAME", conflicts_with = "tun")]
+        #[arg(value_name = "NAME")]
         name: Option<TunName>,
 
         /// As JSON
@@ -140,7 +141,12 @@ impl Cli {
         let mut command =
             Self::command().mut_args(unset).mut_subcommands(|subcommand| subcommand.mut_args(unset));
         let matches = command.try_get_matches_from_mut(std::env::args_os())?;
-        Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+        let cli = Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+        if let (Some(name), Some((known, _))) = (&cli.run.interface, matches.subcommand()) {
+            let message = format!("'{name}' stands before the command '{known}': try wontun {known} --help");
+            return Err(command.error(ErrorKind::ArgumentConflict, message));
+        }
+        Ok(cli)
     }
 
     /// The name of the interface to make, if it looks like a command that was meant, and that command.

@@ -23,6 +23,7 @@ use wontun::io::tun::TunError;
 use wontun::link::LinkError;
 use wontun::logging::{self, Logging, Target};
 use wontun::privileges::{self, PrivilegeError};
+use wontun::resolver::Resolver;
 
 /// What an exit code means, as sysexits.h has it.
 mod exit {
@@ -51,12 +52,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// Does what is not running a tunnel. `config` says in which folder a tunnel's socket may be.
+/// Does what is not running a tunnel. `config` says in which folder a tunnel's socket may be, and what it is called.
 fn answer(command: Command, tun: Option<TunName>, config: Option<&Path>) -> anyhow::Result<()> {
     match command {
         Command::Health { max_handshake_age } => {
             let age = max_handshake_age.map(|seconds| Duration::from_secs(seconds.into()));
-            let line = health::ask(&tun.unwrap_or_default(), age)?;
+            let of_file = || config.map(TunName::of_file).transpose();
+            let tun = tun.map_or_else(of_file, |tun| Ok(Some(tun)))?.unwrap_or_default();
+            let line = health::ask(&tun, age)?;
             // whoever hung up has the exit code
             let _ = writeln!(io::stdout(), "{line}");
         }
@@ -131,9 +134,11 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
             Some(name) => name,
             None => TunName::of_file(&path)?,
         };
+        // first of all: what is forked has a copy of all that is in memory, and this one reads what strangers send
+        let resolver = Resolver::start().map_err(DeviceError::from)?;
         let file = ConfigFile::load(path, hooks)?;
         privileges::require_net_admin()?;
-        return carry(Device::<WireGuard>::open(name, Some(file))?, ready, logging);
+        return carry(Device::<WireGuard>::open(name, Some((file, resolver)))?, ready, logging);
     }
     if let Some(name) = options.interface {
         privileges::require_net_admin()?;
@@ -167,6 +172,8 @@ fn carry<M: Mode>(
     privileges::drop_all_but_net_admin()?;
     logging.start_writer().context("cannot start the thread that writes the log")?;
     if let Some(ready) = ready {
+        // nobody reads stderr afterwards
+        logging.flush(LAST_LINES);
         background::detach(ready).context("cannot go to the background")?;
     }
     Ok(device.run()?)

@@ -5,7 +5,7 @@
 //! over lines. What they take without a word although it says two things (a key given twice, two sections of one
 //! peer) is refused. `PrivateKeyFile` and `PresharedKeyFile` come on top. Nothing of a file is ever run.
 //!
-//! [`parse`] takes the text and opens nothing; [`load`] reads the file and those in which it keeps keys.
+//! [`parse`] takes the text and opens nothing; [`load`] and [`load_again`] read the file and those in which it keeps keys.
 
 mod error;
 mod field;
@@ -20,7 +20,7 @@ use std::path::PathBuf;
 pub use crate::tunnel::wireguard::{KeyError, PresharedKey, PrivateKey, PublicKey};
 pub use error::{Fault, Notice, Warning, WgQuickError};
 pub use field::{Field, Section};
-pub use load::{LoadError, Loaded, load};
+pub use load::{LoadError, Loaded, load, load_again};
 pub use parser::parse;
 
 use super::{Cidr, PeerAddress};

@@ -18,9 +18,12 @@ use crate::io::fault::{self, Fault};
 use crate::io::signal::Signals;
 use crate::io::timer::{Timer, now};
 use crate::io::tun::Tun;
-use crate::link::{Configured, Link, LinkError, Monitor};
+use crate::link::{Configured, Link, LinkError, LinkState, Monitor};
 use crate::logging::RateLimit;
 use crate::time::Instant;
+
+/// With an MTU of less bytes the kernel takes IPv6 off a device, with all that belongs to it.
+pub(super) const IPV6_MIN_MTU: u32 = 1280;
 
 /// The parts of a running tunnel that its mode works with.
 #[derive(Debug)]
@@ -81,12 +84,15 @@ pub(super) struct LinkNews {
     pub(super) any: bool,
     /// The device was down at one of them.
     pub(super) fell: bool,
+    /// Its MTU was less than [`IPV6_MIN_MTU`] at one of them.
+    pub(super) shrank: bool,
 }
 
 impl LinkNews {
-    pub(super) const fn push_state(&mut self, up: bool) {
+    pub(super) const fn push_state(&mut self, state: LinkState) {
         self.any = true;
-        self.fell |= !up;
+        self.fell |= !state.up;
+        self.shrank |= state.mtu < IPV6_MIN_MTU;
     }
 }
 

@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 use tracing::{debug, info, warn};
 
-use super::core::{Stop, system};
+use super::core::{IPV6_MIN_MTU, Stop, system};
 use super::{BUDGET, Device, DeviceError, Mode, Progress, Token};
 use crate::control::health::Report;
 use crate::counters::DropReason;
@@ -51,7 +51,10 @@ impl<M: Mode> Device<M> {
                     return Ok(Progress::Drained);
                 }
                 Ok(Some(LinkEvent::Other)) => {}
-                Ok(Some(LinkEvent::Changed(state))) => self.core.link.news.push_state(state.up),
+                Ok(Some(LinkEvent::AddressLost(address))) => {
+                    self.mode.handle_address_lost(&mut self.core, address)?;
+                }
+                Ok(Some(LinkEvent::Changed(state))) => self.core.link.news.push_state(state),
                 // a deleted device has no state to read, which says as much
                 Ok(Some(LinkEvent::Overrun | LinkEvent::Deleted)) => self.core.link.news.any = true,
                 Err(error) => {
@@ -84,7 +87,8 @@ impl<M: Mode> Device<M> {
             }
         };
         let was_away = std::mem::replace(&mut self.core.link.away, false);
-        self.core.link.mtu = state.mtu;
+        let old_mtu = std::mem::replace(&mut self.core.link.mtu, state.mtu);
+        let has_ipv6_again = state.mtu >= IPV6_MIN_MTU && (news.shrank || old_mtu < IPV6_MIN_MTU);
         let was_up = std::mem::replace(&mut self.core.link.up, state.up);
         let tun = &self.core.name;
         if !state.up {
@@ -92,7 +96,7 @@ impl<M: Mode> Device<M> {
                 self.core.link.told_down = true;
                 warn!(%tun, suppressed, "{tun} is down, no packet passes until it is up again (ip link set {tun} up)");
             }
-        } else if !was_up || news.fell || was_away {
+        } else if !was_up || news.fell || was_away || has_ipv6_again {
             if std::mem::replace(&mut self.core.link.told_down, false) {
                 info!(%tun, "{tun} is up again");
             }
@@ -102,7 +106,7 @@ impl<M: Mode> Device<M> {
         self.mode.handle_link(&mut self.core, false)
     }
 
-    /// The kernel forgets a device's IPv6 addresses when it goes down.
+    /// The kernel forgets a device's IPv6 addresses when it goes down, or when its MTU is too small for them.
     fn restore_addresses(&mut self) {
         if !self.core.link.configured {
             return;

@@ -2,10 +2,11 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use nix::libc::O_NONBLOCK;
 use zeroize::Zeroizing;
 
 use super::{Hooks, KeyError, KeySource, Warning, WgQuick, WgQuickError, parse};
@@ -28,6 +29,9 @@ pub enum LoadError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// A pipe, say, which says nothing a second time.
+    #[error("{}: is no ordinary file, so it cannot be read again: start wontun with the path of one", .0.display())]
+    NotAgain(PathBuf),
     /// A file is too large to be what it should be.
     #[error("{}: more than {max} bytes: expected {what}", .file.display())]
     TooLarge {
@@ -66,16 +70,35 @@ pub struct Loaded {
 /// # Errors
 /// [`LoadError`]: which file, and for a line of it what was expected.
 pub fn load(path: &Path, hooks: Hooks) -> Result<Loaded, LoadError> {
+    load_once(path, hooks, Turn::First)
+}
+
+/// As [`load`], while a tunnel runs, which must not wait: only ordinary files are read.
+///
+/// # Errors
+/// As [`load`], and [`LoadError::NotAgain`].
+pub fn load_again(path: &Path, hooks: Hooks) -> Result<Loaded, LoadError> {
+    load_once(path, hooks, Turn::Again)
+}
+
+/// Whether there is time to wait for whoever writes the file, as into a pipe.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    First,
+    Again,
+}
+
+fn load_once(path: &Path, hooks: Hooks, turn: Turn) -> Result<Loaded, LoadError> {
     let mut warnings = Vec::new();
-    let text = read(path, MAX_FILE, "a WireGuard configuration", &mut warnings)?;
+    let text = read(path, MAX_FILE, "a WireGuard configuration", turn, &mut warnings)?;
     let parsed = parse(path, &text, hooks)?;
     warnings.extend(parsed.warnings.iter().map(Warning::to_string));
     let mut configuration = parsed.configuration;
     let folder = path.parent().unwrap_or(Path::new(""));
-    read_key(&mut configuration.interface.private_key, folder, &mut warnings)?;
+    read_key(&mut configuration.interface.private_key, folder, turn, &mut warnings)?;
     for peer in &mut configuration.peers {
         if let Some(key) = &mut peer.preshared_key {
-            read_key(key, folder, &mut warnings)?;
+            read_key(key, folder, turn, &mut warnings)?;
         }
     }
     Ok(Loaded { configuration, warnings })
@@ -84,11 +107,12 @@ pub fn load(path: &Path, hooks: Hooks) -> Result<Loaded, LoadError> {
 fn read_key<K: FromStr<Err = KeyError>>(
     key: &mut KeySource<K>,
     folder: &Path,
+    turn: Turn,
     warnings: &mut Vec<String>,
 ) -> Result<(), LoadError> {
     let KeySource::File(path) = key else { return Ok(()) };
     let file = folder.join(path);
-    let text = read(&file, MAX_KEY_FILE, "one key in base64", warnings)?;
+    let text = read(&file, MAX_KEY_FILE, "one key in base64", turn, warnings)?;
     // what is not text is no key either, and its length says as much
     let text = str::from_utf8(&text).unwrap_or_default().trim();
     *key = KeySource::Inline(text.parse().map_err(|source| LoadError::Key { file, source })?);
@@ -99,11 +123,17 @@ fn read(
     path: &Path,
     max: u64,
     what: &'static str,
+    turn: Turn,
     warnings: &mut Vec<String>,
 ) -> Result<Zeroizing<Vec<u8>>, LoadError> {
     let error = |source| LoadError::Read { file: path.to_owned(), source };
-    let file = File::open(path).map_err(error)?;
+    // to open a pipe waits for a writer
+    let flags = if turn == Turn::Again { O_NONBLOCK } else { 0 };
+    let file = File::options().read(true).custom_flags(flags).open(path).map_err(error)?;
     let metadata = file.metadata().map_err(error)?;
+    if turn == Turn::Again && !metadata.is_file() {
+        return Err(LoadError::NotAgain(path.to_owned()));
+    }
     if metadata.is_file() && metadata.mode() & NOT_THE_OWNER != 0 {
         let mode = metadata.mode() & 0o7777;
         warnings.push(format!(
@@ -111,13 +141,35 @@ fn read(
             path.display()
         ));
     }
-    // reserved at once: a vector that grows leaves copies of the keys behind
-    let reserve = metadata.len().clamp(MAX_KEY_FILE, max).saturating_add(1);
-    let mut text = Zeroizing::new(Vec::with_capacity(usize::try_from(reserve).unwrap_or_default()));
-    file.take(max.saturating_add(1)).read_to_end(&mut text).map_err(error)?;
+    let expected = usize::try_from(metadata.len().clamp(MAX_KEY_FILE, max)).unwrap_or_default();
+    let text = read_all(file.take(max.saturating_add(1)), expected).map_err(error)?;
     if text.len() as u64 > max {
         return Err(LoadError::TooLarge { file: path.to_owned(), max, what });
     }
+    Ok(text)
+}
+
+/// Reads `source` to its end, about `expected` bytes. A pipe does not say how many will come, and a vector that grows by
+/// itself leaves copies of the keys behind.
+fn read_all(mut source: impl io::Read, expected: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut text = Zeroizing::new(vec![0; expected.saturating_add(1)]);
+    let mut length = 0;
+    loop {
+        if length == text.len() {
+            let mut larger = Zeroizing::new(vec![0; text.len().saturating_mul(2)]);
+            if let Some(beginning) = larger.get_mut(..length) {
+                beginning.copy_from_slice(&text);
+            }
+            text = larger;
+        }
+        match source.read(text.get_mut(length..).unwrap_or_default()) {
+            Ok(0) => break,
+            Ok(count) => length += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    text.truncate(length);
     Ok(text)
 }
 
@@ -174,6 +226,37 @@ mod tests {
             let warnings = load(&path, Hooks::Refuse).unwrap().warnings;
             assert_eq!(warnings.len(), count, "{mode:o}");
             assert!(warnings.iter().all(|warning| warning.contains("chmod 600") && !warning.contains(KEY)));
+        }
+    }
+
+    #[test]
+    fn a_pipe_is_read_once_and_nobody_waits_for_it_again() {
+        let folder = Folder::new("pipe");
+        let path = folder.0.join("wg0.conf");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        // longer than what is reserved for something of unknown length
+        let text = format!("{}[Interface]\nPrivateKey = {KEY}\n", "# comment\n".repeat(2000));
+        let writer = std::thread::spawn({
+            let path = path.clone();
+            move || fs::write(path, text).unwrap()
+        });
+        load(&path, Hooks::Refuse).unwrap();
+        writer.join().unwrap();
+        assert!(matches!(load_again(&path, Hooks::Refuse), Err(LoadError::NotAgain(_))));
+        let path = folder.write("wg1.conf", "[Interface]\nPrivateKeyFile = wg0.conf\n", 0o600);
+        assert!(matches!(load_again(&path, Hooks::Refuse), Err(LoadError::NotAgain(_))));
+        folder.write("key", KEY, 0o600);
+        let path = folder.write("wg1.conf", "[Interface]\nPrivateKeyFile = key\n", 0o600);
+        load_again(&path, Hooks::Refuse).unwrap();
+    }
+
+    #[test]
+    fn all_is_read_whatever_was_expected() {
+        for length in [0, 1, 4095, 4096, 4097, 100_000] {
+            let bytes = vec![7; length];
+            for expected in [0, 1, 4096] {
+                assert_eq!(*read_all(&bytes[..], expected).unwrap(), bytes);
+            }
         }
     }
 

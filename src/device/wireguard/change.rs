@@ -119,6 +119,7 @@ impl WireGuard {
     /// Forgets what is kept about a peer that the engine does not know any more.
     fn forget(&mut self, core: &mut Core, id: PeerId) -> Result<(), DeviceError> {
         self.names.remove(id);
+        self.connected_at.remove(&id);
         self.allowed_ips.remove_peer(id);
         self.disconnect(core, id)
     }

@@ -5,6 +5,7 @@ use tracing::{debug, info, trace, warn};
 use super::{HANDSHAKES, WireGuard};
 use crate::counters::DropReason;
 use crate::device::core::{Core, system};
+use crate::device::sockets::Connected;
 use crate::device::thread_data::HEADROOM;
 use crate::device::{BUDGET, DeviceError, Progress, SockId, Token};
 use crate::io::fault::{self, Fault};
@@ -83,7 +84,7 @@ impl WireGuard {
             Ok(()) => {}
             Err(Fault::WouldBlock) => {
                 self.unsent = Some(transmit);
-                self.watch_writable(core, transmit, true)?;
+                self.watch_writable(core, transmit)?;
             }
             Err(Fault::Drop(reason)) => core.count_drop(reason, Some(transmit.endpoint.remote)),
             Err(Fault::SourceGone | Fault::Dead) => self.handle_source_gone(core, transmit)?,
@@ -95,8 +96,7 @@ impl WireGuard {
         let datagram = core.thread.packet.get(..transmit.len).unwrap_or_default();
         let Endpoint { remote, local } = transmit.endpoint;
         let fault = |error| fault::of_socket(&error);
-        let connected = transmit.peer.and_then(|peer| self.sockets.connected(peer));
-        if let Some(connected) = connected.filter(|connected| connected.remote == remote) {
+        if let Some(connected) = self.own_socket(transmit) {
             let send = || {
                 if transmit.class == 0 {
                     connected.socket.send(datagram)
@@ -136,17 +136,34 @@ impl WireGuard {
         Ok(())
     }
 
-    fn socket_for(&self, transmit: Transmit) -> Option<(SockId, &UdpSocket)> {
+    fn own_socket(&self, transmit: Transmit) -> Option<&Connected<PeerId>> {
         let connected = transmit.peer.and_then(|peer| self.sockets.connected(peer));
-        match connected.filter(|connected| connected.remote == transmit.endpoint.remote) {
+        connected.filter(|connected| connected.is_for(transmit.endpoint))
+    }
+
+    fn socket_for(&self, transmit: Transmit) -> Option<(SockId, &UdpSocket)> {
+        match self.own_socket(transmit) {
             Some(connected) => Some((connected.id, &connected.socket)),
             None => self.sockets.disconnected_for(transmit.endpoint.remote.ip()),
         }
     }
 
-    fn watch_writable(&self, core: &Core, transmit: Transmit, watch: bool) -> Result<(), DeviceError> {
+    fn watch_writable(&mut self, core: &Core, transmit: Transmit) -> Result<(), DeviceError> {
         let Some((id, socket)) = self.socket_for(transmit) else { return Ok(()) };
-        core.poll.watch_writable(socket, Token::Sock(id), watch).map_err(system("watching a socket"))
+        core.poll.watch_writable(socket, Token::Sock(id), true).map_err(system("watching a socket"))?;
+        if self.watched != Some(id) {
+            self.unwatch_writable(core)?;
+            self.watched = Some(id);
+        }
+        Ok(())
+    }
+
+    /// That may be another socket than the one by which the datagram went in the end: left on watch it would wake the
+    /// loop for each datagram that it has sent.
+    fn unwatch_writable(&mut self, core: &Core) -> Result<(), DeviceError> {
+        let Some(id) = self.watched.take() else { return Ok(()) };
+        let Some((socket, _)) = self.sockets.get(id) else { return Ok(()) };
+        core.poll.watch_writable(socket, Token::Sock(id), false).map_err(system("watching a socket"))
     }
 
     /// Sends the datagram that found no room, and goes on with those that waited behind it.
@@ -154,7 +171,7 @@ impl WireGuard {
         let Some(transmit) = self.unsent.take() else { return Ok(()) };
         self.transmit(core, transmit)?;
         if self.unsent.is_none() {
-            self.watch_writable(core, transmit, false)?;
+            self.unwatch_writable(core)?;
             core.ready.insert(Token::Tun);
             self.serve_engine(core)?;
         }
@@ -255,15 +272,21 @@ impl WireGuard {
         Ok(if self.engine.queued() > 0 { Progress::More } else { Progress::Drained })
     }
 
-    /// Sends what the engine has to say and tells its news.
+    /// Tells the engine's news and sends what it has to say, as much as one turn has time for.
     pub(super) fn serve_engine(&mut self, core: &mut Core) -> Result<(), DeviceError> {
-        while self.unsent.is_none()
-            && let Some(transmit) = self.engine.poll_transmit(core.now, unix_now(), &mut core.thread.packet)
-        {
-            self.transmit(core, transmit)?;
-        }
+        // first, since news may be that a socket is not the right one any more
         while let Some(event) = self.engine.poll_event() {
             self.handle_event(core, event)?;
+        }
+        while self.unsent.is_none() {
+            if !self.share.has_some(core.now) {
+                core.ready.insert(Token::Handshakes);
+                break;
+            }
+            let transmit = self.engine.poll_transmit(core.now, unix_now(), &mut core.thread.packet);
+            let Some(transmit) = transmit else { break };
+            self.share.take(transmit);
+            self.transmit(core, transmit)?;
         }
         Ok(())
     }

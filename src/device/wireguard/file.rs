@@ -1,6 +1,6 @@
 //! The configuration file: what it wants of the tunnel at the start, and what is different when it is read again.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use tracing::{error, info, warn};
 
 use super::WireGuard;
 use crate::config::PeerAddress;
-use crate::config::wg_quick::{Hooks, KeySource, LoadError, Loaded, Peer, WgQuick, load};
+use crate::config::wg_quick::{Hooks, KeySource, LoadError, Loaded, Peer, WgQuick, load, load_again};
 use crate::control::uapi::{AllowedIpChange, Changes, PeerChanges};
 use crate::device::DeviceError;
 use crate::device::core::Core;
@@ -63,18 +63,22 @@ pub(super) fn changes(new: &WgQuick, old: Option<&WgQuick>, present: &HashSet<Pu
     let wanted: HashSet<_> = new.peers.iter().map(|peer| peer.public_key).collect();
     let gone = present.difference(&wanted).map(|key| PeerChanges { remove: true, ..PeerChanges::new(*key) });
     let port = interface.listen_port;
+    let known = by_key(old, present);
+    let before = |peer: &Peer| known.get(&peer.public_key).copied();
     Changes {
         private_key: interface.private_key.inline().cloned().map(Some),
         listen_port: (old.is_none_or(|old| old.interface.listen_port != port))
             .then(|| port.map_or(0, NonZeroU16::get)),
         fwmark: Some(interface.fwmark.map_or(0, NonZeroU32::get)),
         replace_peers: false,
-        peers: gone.chain(new.peers.iter().map(|peer| peer_changes(peer, before(old, peer)))).collect(),
+        peers: gone.chain(new.peers.iter().map(|peer| peer_changes(peer, before(peer)))).collect(),
     }
 }
 
-fn before<'a>(old: Option<&'a WgQuick>, peer: &Peer) -> Option<&'a Peer> {
-    old.and_then(|old| old.peers.iter().find(|other| other.public_key == peer.public_key))
+/// The peers in `old` that are `present`: one that wg(8) has removed meanwhile is as new as any.
+fn by_key<'a>(old: Option<&'a WgQuick>, present: &'a HashSet<PublicKey>) -> HashMap<PublicKey, &'a Peer> {
+    let peers = old.into_iter().flat_map(|old| &old.peers);
+    peers.filter(|peer| present.contains(&peer.public_key)).map(|peer| (peer.public_key, peer)).collect()
 }
 
 fn peer_changes(peer: &Peer, old: Option<&Peer>) -> PeerChanges {
@@ -104,11 +108,20 @@ fn is_new_endpoint(peer: &Peer, old: Option<&Peer>) -> bool {
 
 impl WireGuard {
     /// Names of endpoints that are new in the file are asked for; those that are gone from it are not any more.
-    pub(super) fn take_names(&mut self, core: &Core, new: &WgQuick, old: Option<&WgQuick>) {
+    pub(super) fn take_names(
+        &mut self,
+        core: &Core,
+        new: &WgQuick,
+        old: Option<&WgQuick>,
+        present: &HashSet<PublicKey>,
+    ) {
+        let known = by_key(old, present);
         for peer in &new.peers {
             let Some(id) = self.engine.peer_id(&peer.public_key) else { continue };
             match &peer.endpoint {
-                Some(PeerAddress::Name { host, port }) if is_new_endpoint(peer, before(old, peer)) => {
+                Some(PeerAddress::Name { host, port })
+                    if is_new_endpoint(peer, known.get(&peer.public_key).copied()) =>
+                {
                     self.names.insert(id, host, *port, core.now);
                 }
                 Some(PeerAddress::Name { .. }) => {}
@@ -123,7 +136,7 @@ impl WireGuard {
             info!("SIGHUP: there is no file to read again, this tunnel is configured by wg(8)");
             return Ok(());
         };
-        let Loaded { configuration: new, warnings } = match load(&file.path, file.hooks) {
+        let Loaded { configuration: new, warnings } = match load_again(&file.path, file.hooks) {
             Ok(loaded) => loaded,
             Err(error) => {
                 error!(%error, "the configuration is not read again, nothing was changed");
@@ -132,7 +145,7 @@ impl WireGuard {
         };
         warnings.iter().for_each(|warning| warn!("{warning}"));
         let old = file.configuration.clone();
-        let present =
+        let present: HashSet<_> =
             self.engine.peer_ids().filter_map(|id| Some(*self.engine.peer(id)?.public_key())).collect();
         let changes = changes(&new, Some(&old), &present);
         self.take_file(new);
@@ -142,7 +155,7 @@ impl WireGuard {
             return Ok(());
         }
         if let Some(new) = self.source.configuration().cloned() {
-            self.take_names(core, &new, Some(&old));
+            self.take_names(core, &new, Some(&old), &present);
             self.change_device(core, &new, &old);
         }
         self.ask_names(core);
@@ -157,25 +170,37 @@ impl WireGuard {
     }
 
     fn change_device(&mut self, core: &mut Core, new: &WgQuick, old: &WgQuick) {
-        if new.interface.addresses != old.interface.addresses {
-            match core.link.link.replace_addresses(&new.interface.addresses) {
-                Ok(configured) => core.link.warn_ipv6_disabled(&configured),
-                Err(error) => {
-                    warn!(%error, "the device does not have the addresses of the new configuration");
-                }
-            }
+        let changed = new.interface.mtu != old.interface.mtu;
+        let mtu = changed.then(|| mtu(&mut core.link.link, new, self.mark));
+        // below 1280 bytes the device can neither be given IPv6 addresses nor be rid of them
+        let grows = mtu.is_some_and(|mtu| mtu > core.link.mtu);
+        if let Some(mtu) = mtu.filter(|_| grows) {
+            change_mtu(core, mtu);
         }
-        if new.interface.mtu != old.interface.mtu {
-            let mtu = mtu(&mut core.link.link, new, self.mark);
-            if let Err(error) = core.link.link.set_mtu(mtu) {
-                warn!(%error, "the device does not have the MTU of the new configuration");
-            }
+        if new.interface.addresses != old.interface.addresses {
+            change_addresses(core, new);
+        }
+        if let Some(mtu) = mtu.filter(|_| !grows) {
+            change_mtu(core, mtu);
         }
         if self.routes.is_some() {
             self.update_routes(core);
         } else if let Err(error) = self.open_routes(core) {
             warn!(%error, "the routes of the new configuration are not set");
         }
+    }
+}
+
+fn change_mtu(core: &mut Core, mtu: u32) {
+    if let Err(error) = core.link.link.set_mtu(mtu) {
+        warn!(%error, "the device does not have the MTU of the new configuration");
+    }
+}
+
+fn change_addresses(core: &mut Core, new: &WgQuick) {
+    match core.link.link.replace_addresses(&new.interface.addresses) {
+        Ok(configured) => core.link.warn_ipv6_disabled(&configured),
+        Err(error) => warn!(%error, "the device does not have the addresses of the new configuration"),
     }
 }
 
@@ -203,3 +228,50 @@ const OVERHEAD: u32 = 80;
 /// What every host takes: RFC 8200, and RFC 791 for IPv4.
 const MIN_MTU_V6: u32 = 1280;
 const MIN_MTU_V4: u32 = 576;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::wg_quick::parse;
+    use std::path::Path;
+
+    /// RFC 7748, section 6.1.
+    const PRIVATE: &str = "dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo=";
+    const ALICE: &str = "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=";
+    const BOB: &str = "3p7bfXt9wbTTW2HC7OQ1Nz+DQ8hbeGdNrfx+FG+IK08=";
+
+    fn file(interface: &str, peers: &[(&str, &str)]) -> WgQuick {
+        let mut text = format!("[Interface]\nPrivateKey = {PRIVATE}\n{interface}\n");
+        for (key, lines) in peers {
+            text += &format!("[Peer]\nPublicKey = {key}\n{lines}\n");
+        }
+        parse(Path::new("wg0.conf"), text.as_bytes(), Hooks::Refuse).unwrap().configuration
+    }
+
+    fn keys(keys: &[&str]) -> HashSet<PublicKey> {
+        keys.iter().map(|key| key.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn what_is_as_before_in_the_file_stays_as_it_is_in_the_tunnel() {
+        let old = file("ListenPort = 1000", &[(ALICE, "Endpoint = 192.0.2.1:1")]);
+        let same = changes(&old, Some(&old), &keys(&[ALICE]));
+        assert_eq!((same.listen_port, same.peers[0].endpoint), (None, None));
+        let new = file("ListenPort = 1001", &[(ALICE, "Endpoint = 192.0.2.1:2")]);
+        let other = changes(&new, Some(&old), &keys(&[ALICE]));
+        assert_eq!(other.listen_port, Some(1001));
+        assert_eq!(other.peers[0].endpoint, Some("192.0.2.1:2".parse().unwrap()));
+        let none = changes(&file("", &[]), Some(&old), &keys(&[ALICE]));
+        assert_eq!(none.listen_port, Some(0), "any port");
+        assert!(none.peers[0].remove);
+    }
+
+    #[test]
+    fn peers_that_wg_added_go_and_those_that_it_removed_come_back_whole() {
+        let old = file("", &[(ALICE, "Endpoint = 192.0.2.1:1")]);
+        let changes = changes(&old, Some(&old), &keys(&[BOB]));
+        let [bob, alice] = &changes.peers[..] else { panic!("{changes:?}") };
+        assert!(bob.remove && bob.public_key.to_string() == BOB);
+        assert_eq!(alice.endpoint, Some("192.0.2.1:1".parse().unwrap()));
+    }
+}

@@ -15,6 +15,8 @@ mod route;
 mod status;
 mod uapi;
 
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -22,11 +24,12 @@ use tracing::info;
 
 use super::core::Core;
 use super::sockets::Sockets;
-use super::{DeviceError, Mode, Progress, Token};
+use super::{DeviceError, Mode, Progress, SockId, Token};
 use crate::link::Routes;
 use crate::logging::RateLimit;
 use crate::routing::AllowedIps;
 use crate::time::Instant;
+use crate::tunnel::wireguard::message::{INITIATION_LEN, RESPONSE_LEN};
 use crate::tunnel::wireguard::{Interface, Peer, PeerId, Transmit};
 pub use file::ConfigFile;
 use file::Source;
@@ -45,6 +48,8 @@ pub struct WireGuard {
     mark: Option<NonZeroU32>,
     /// What the file or wg(8) asked for.
     fwmark: Option<NonZeroU32>,
+    /// When peers were given their connected sockets.
+    connected_at: HashMap<PeerId, Instant>,
     names: Names,
     uapi: Uapi,
     source: Source,
@@ -52,9 +57,39 @@ pub struct WireGuard {
     routes: Option<Routes>,
     /// A datagram that a socket had no room for lies in the packet buffer; the tun is not read until it is sent.
     unsent: Option<Transmit>,
+    /// The socket that tells when it has room.
+    watched: Option<SockId>,
+    share: Share,
     /// Packets that waited for a handshake in vain, of peers that were removed.
     lost: u64,
     quiet: Quiet,
+}
+
+/// What of the engine may leave in one turn, so that thousands of peers that all have something to say do not keep the
+/// loop from packets.
+#[derive(Debug, Default)]
+struct Share {
+    turn: Instant,
+    left: usize,
+}
+
+impl Share {
+    const ALL: usize = 1024;
+    /// An initiation takes as long as a hundred packets.
+    const HANDSHAKE: usize = Self::ALL / 8;
+
+    /// Whether anything may leave in the turn that began at `now`.
+    fn has_some(&mut self, now: Instant) -> bool {
+        if self.turn != now {
+            *self = Self { turn: now, left: Self::ALL };
+        }
+        self.left > 0
+    }
+
+    const fn take(&mut self, transmit: Transmit) {
+        let cost = if matches!(transmit.len, INITIATION_LEN | RESPONSE_LEN) { Self::HANDSHAKE } else { 1 };
+        self.left = self.left.saturating_sub(cost);
+    }
 }
 
 /// Brakes on lines that a network can provoke.
@@ -106,6 +141,10 @@ impl Mode for WireGuard {
 
     fn handle_timeouts(&mut self, core: &mut Core) -> Result<(), DeviceError> {
         self.engine.handle_timeout(core.now);
+        if self.engine.queued() > 0 {
+            // out of the engine's backlog, which no datagram announces
+            core.ready.insert(Token::Handshakes);
+        }
         self.ask_names(core);
         self.serve_engine(core)
     }
@@ -120,6 +159,10 @@ impl Mode for WireGuard {
             self.restore_routes(core);
         }
         Ok(())
+    }
+
+    fn handle_address_lost(&mut self, core: &mut Core, address: IpAddr) -> Result<(), DeviceError> {
+        self.leave_source(core, address)
     }
 
     fn handshake_age(&self, now: Instant) -> Option<Duration> {

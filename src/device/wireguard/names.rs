@@ -28,6 +28,8 @@ pub(super) struct Names {
     names: HashMap<PeerId, Name>,
     /// Whom the next answers are about; a peer may be gone by then.
     asked: VecDeque<PeerId>,
+    /// The earliest `ask_at`, or one that was: the loop asks for it each turn.
+    next: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -43,13 +45,21 @@ struct Name {
 
 impl Names {
     pub(super) fn new(resolver: Option<Resolver>) -> Self {
-        Self { resolver, names: HashMap::new(), asked: VecDeque::new() }
+        Self { resolver, names: HashMap::new(), asked: VecDeque::new(), next: None }
     }
 
     /// A peer's endpoint is that name from now on; asked for at `now`.
     pub(super) fn insert(&mut self, peer: PeerId, host: &str, port: u16, now: Instant) {
-        let name = Name { host: host.to_owned(), port, ask_at: Some(now), pause: RETRY, doubtful: false };
+        let name = Name { host: host.to_owned(), port, ask_at: None, pause: RETRY, doubtful: false };
         self.names.insert(peer, name);
+        self.ask_at(peer, now);
+    }
+
+    fn ask_at(&mut self, peer: PeerId, at: Instant) {
+        if let Some(name) = self.names.get_mut(&peer) {
+            name.ask_at = Some(at);
+            self.next = Some(self.next.map_or(at, |next| next.min(at)));
+        }
     }
 
     /// A peer's endpoint is no name (any more).
@@ -63,7 +73,7 @@ impl Names {
             // an answer will come first
             return None;
         }
-        self.names.values().filter_map(|name| name.ask_at).min()
+        self.next
     }
 
     /// The peer is at the address in use.
@@ -75,19 +85,26 @@ impl Names {
 
     /// The peer has been silent for long.
     pub(super) fn handle_silent(&mut self, peer: PeerId, now: Instant) {
-        if let Some(name) = self.names.get_mut(&peer) {
-            name.doubtful = true;
-            if !self.asked.contains(&peer) {
-                name.ask_at = Some(now);
-            }
+        let Some(name) = self.names.get_mut(&peer) else { return };
+        name.doubtful = true;
+        if !self.asked.contains(&peer) {
+            self.ask_at(peer, now);
         }
     }
 
     fn take_due(&mut self, now: Instant) -> Option<PeerId> {
+        if self.next.is_none_or(|next| now < next) {
+            return None;
+        }
         let due = |name: &Name| name.ask_at.is_some_and(|at| at <= now);
-        let (peer, name) = self.names.iter_mut().find(|(_, name)| due(name))?;
-        name.ask_at = None;
-        Some(*peer)
+        let peer = self.names.iter_mut().find(|(_, name)| due(name)).map(|(peer, name)| {
+            name.ask_at = None;
+            *peer
+        });
+        if peer.is_none() {
+            self.next = self.names.values().filter_map(|name| name.ask_at).min();
+        }
+        peer
     }
 }
 
@@ -163,20 +180,20 @@ impl WireGuard {
 
     fn handle_lookup_failure(&mut self, core: &Core, peer: PeerId, error: &str) {
         let Some(name) = self.names.names.get_mut(&peer) else { return };
-        name.ask_at = Some(core.now + name.pause);
+        let at = core.now + name.pause;
         let pause = name.pause.as_secs();
         name.pause = (name.pause * 2).min(RETRY_MAX);
         if let Some(suppressed) = self.quiet.lookup.allow(core.now)
             && let Some(peer) = self.engine.peer(peer)
         {
-            let peer = short(peer.public_key());
             warn!(
-                peer,
+                peer = short(peer.public_key()),
                 name = %name.host,
                 error,
                 suppressed,
                 "an endpoint's name does not lead to an address; trying again in {pause} s, then less often"
             );
         }
+        self.names.ask_at(peer, at);
     }
 }

@@ -1,6 +1,6 @@
 //! From options to a running tunnel: everything that needs a privilege.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use tracing::warn;
@@ -9,7 +9,7 @@ use super::change::open_sockets;
 use super::file::{self, ConfigFile, DEFAULT_MTU, Source};
 use super::names::Names;
 use super::uapi::Uapi;
-use super::{Quiet, WireGuard};
+use super::{Quiet, Share, WireGuard};
 use crate::config::TunName;
 use crate::control::uapi::{UapiError, UapiListener};
 use crate::device::core::{Core, LinkWatch, system};
@@ -24,15 +24,16 @@ use crate::tunnel::wireguard::Interface;
 
 impl Device<WireGuard> {
     /// Opens everything that needs a privilege. With a file the device is set up as it says; without one it gets a name and
-    /// nothing else, since wg(8) and ip(8) do the rest. To be called while the process has one thread: the resolver
-    /// process is forked here.
+    /// nothing else, since wg(8) and ip(8) do the rest.
+    ///
+    /// The resolver is for names that the file has now, or at a later reload. It is to be started before the file is
+    /// read: a child made later would have our keys in its memory.
     ///
     /// # Errors
     /// [`DeviceError`], with the remedy.
-    pub fn open(name: TunName, file: Option<ConfigFile>) -> Result<Self, DeviceError> {
+    pub fn open(name: TunName, file: Option<(ConfigFile, Resolver)>) -> Result<Self, DeviceError> {
         let signals = Signals::open().map_err(system("blocking signals"))?;
-        // a later version of the file may have names, too
-        let resolver = file.as_ref().map(|_| Resolver::start()).transpose()?;
+        let (file, resolver) = file.unzip();
         let random = SystemRandom::open()?;
         let uapi = open_uapi(&name, file.as_ref())?;
         let port = file.as_ref().and_then(|file| file.configuration.interface.listen_port);
@@ -64,11 +65,14 @@ impl Device<WireGuard> {
             sockets,
             mark: None,
             fwmark: None,
+            connected_at: HashMap::new(),
             names: Names::new(resolver),
             uapi,
             source: file.map_or(Source::Socket, |file| Source::File(Box::new(file))),
             routes: None,
             unsent: None,
+            watched: None,
+            share: Share::default(),
             lost: 0,
             quiet: Quiet {
                 handshake: RateLimit::new(Duration::from_millis(100)),
@@ -91,7 +95,7 @@ impl Device<WireGuard> {
         if let Err(error) = self.mode.change(&mut self.core, &changes)? {
             warn!(%error, "not all of the configuration is in force");
         }
-        self.mode.take_names(&self.core, &configuration, None);
+        self.mode.take_names(&self.core, &configuration, None, &HashSet::new());
         self.mode.open_routes(&self.core)
     }
 }

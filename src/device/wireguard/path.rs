@@ -4,8 +4,12 @@
 //! they have a session; everybody else's datagrams go by the disconnected sockets, with the source address that the
 //! peer talked to. So a client and a small server have the whole gain, and a thousand peers never pay for it: see
 //! [`crate::device::sockets`] for what a connected socket costs those who have none.
+//!
+//! A connected socket has a source address of its own. It carries what is to leave from there and nothing else: what the
+//! system is to choose a source for goes by the disconnected sockets, until the peer has answered.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use tracing::debug;
 
@@ -13,22 +17,25 @@ use super::WireGuard;
 use crate::device::core::{Core, system};
 use crate::device::{DeviceError, Token};
 use crate::io::udp::Local;
-use crate::tunnel::wireguard::{Endpoint, PeerId};
+use crate::tunnel::wireguard::{Endpoint, Peer, PeerId};
 
 /// Connected sockets of one tunnel.
 const MAX_CONNECTED: usize = 8;
+/// A peer that moves again so soon, as one behind two uplinks with each datagram, does without.
+const SETTLED: Duration = Duration::from_secs(1);
 
 impl WireGuard {
     /// A peer is somewhere else, or has just shown that it is there: its socket follows.
     pub(super) fn follow(&mut self, core: &mut Core, id: PeerId) -> Result<(), DeviceError> {
         let Some(peer) = self.engine.peer(id) else { return Ok(()) };
         let Some(endpoint) = peer.endpoint() else { return Ok(()) };
+        if endpoint.local.is_none() {
+            return self.disconnect(core, id);
+        }
+        let is_restless = self.connected_at.get(&id).is_some_and(|at| core.now.since(*at) < SETTLED);
         match self.sockets.connected(id) {
-            Some(connected)
-                if connected.remote == endpoint.remote && connected.leaves_from(endpoint.local) =>
-            {
-                return Ok(());
-            }
+            Some(connected) if connected.is_for(endpoint) => return Ok(()),
+            _ if is_restless => return self.disconnect(core, id),
             Some(_) => {}
             None if !peer.has_session(core.now) => return Ok(()),
             None => {
@@ -51,6 +58,7 @@ impl WireGuard {
                 return self.disconnect(core, id);
             }
         };
+        self.connected_at.insert(id, core.now);
         if let Some(connected) = self.sockets.connected(id) {
             let token = Token::Sock(connected.id);
             core.poll.add(&connected.socket, token).map_err(system("registering a socket"))?;
@@ -67,6 +75,19 @@ impl WireGuard {
             core.ready.extend(self.sockets.disconnected().map(|(id, _)| Token::Sock(id)));
         }
         self.drain_last(core, &old)
+    }
+
+    /// An address of ours is gone: whoever was answered from there is answered from where the routes say, by the
+    /// disconnected sockets, until an answer shows which address is the right one now.
+    pub(super) fn leave_source(&mut self, core: &mut Core, address: IpAddr) -> Result<(), DeviceError> {
+        let bound: Vec<_> = self.sockets.owners_bound_to(address).collect();
+        for id in bound {
+            self.disconnect(core, id)?;
+            if let Some(endpoint) = self.engine.peer(id).and_then(Peer::endpoint) {
+                self.engine.set_endpoint(id, Some(Endpoint::new(endpoint.remote)), core.now);
+            }
+        }
+        Ok(())
     }
 
     /// Frees the socket of a peer that has no session any more; tells whether there was one.
@@ -89,7 +110,8 @@ fn scope(remote: SocketAddr) -> u32 {
 }
 
 impl crate::device::sockets::Connected<PeerId> {
-    fn leaves_from(&self, local: Option<IpAddr>) -> bool {
-        local.is_none() || self.local == local
+    /// Whether it leads there, from there.
+    pub(super) fn is_for(&self, endpoint: Endpoint) -> bool {
+        (self.remote, self.local) == (endpoint.remote, endpoint.local)
     }
 }
