@@ -306,8 +306,8 @@ def keepalive(pair: Pair) -> None:
     for end, sent in zip(pair.ends, before, strict=True):
         enough = f"(( $(wg show {DEVICE} transfer | cut -f 3) >= {sent + 2 * EMPTY} ))"
         # Out of silence, the first one goes at once.
-        end.set_peer("persistent-keepalive 0")
-        end.set_peer("persistent-keepalive 1")
+        peer = f"wg set {DEVICE} peer {end.peer.public}"
+        run(end.machine, f"{peer} persistent-keepalive 0; {peer} persistent-keepalive 1")
         wait(end.machine, enough, "keepalives")
         end.set_peer("persistent-keepalive 0")
     silent = settled(pair)
