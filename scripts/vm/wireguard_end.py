@@ -154,7 +154,7 @@ class End:
             # Its routes, rules and firewall go with it.
             left = run(self.machine, _NETWORK)
             assert not re.search(f"{DEVICE}|{PORT}|wontun", left), left
-        gone = f"! ip link show dev {DEVICE} >/dev/null 2>&1 && ! pidof wontun >/dev/null"
+        gone = f"[[ ! -e /sys/class/net/{DEVICE} ]] && ! pidof wontun >/dev/null"
         wait(self.machine, gone, "the end is gone, and its process")
 
     def _file(self, suffix: str) -> str:

@@ -19,7 +19,7 @@ _SEND = f"""use Socket;
 alarm 200; open my $file, "<:raw", "{INITIATION_FILE}" or die; read $file, my $message, 148;
 socket my $socket, PF_INET, SOCK_DGRAM, 0 or die;
 my $to = sockaddr_in({PORT}, inet_aton("SERVER"));
-until (-e "{STOP_FILE}") {{ send $socket, $message, 0, $to for 1 .. 200; select undef, undef, undef, 0.03; }}
+until (-e "{STOP_FILE}") {{ send $socket, $message, 0, $to for 1 .. 1000; select undef, undef, undef, 0.05; }}
 """
 
 
@@ -52,7 +52,7 @@ class Flood:
             f"nft -f - <<'END'\n{rules}\nEND\nrm -f {STOP_FILE}\n"
             f"cat >/tmp/flood.pl <<'END'\n{send}END\n(nice -n 19 perl /tmp/flood.pl >/dev/null 2>&1 &)",
         )
-        under_load = f"nft list counter inet cookies to_the_flood | grep -q 'packets [1-9]'"
+        under_load = "nft list counter inet cookies to_the_flood | grep -q 'packets [1-9]'"
         wait(self._machine, under_load, "the server answers with cookies")
         return self
 
@@ -70,7 +70,7 @@ class Flood:
         endpoint = client.endpoint()
         client.begin_anew("127.0.0.1:9999")
         # A packet that wants to go out is enough.
-        run(self._machine, f"ping -n -c 1 -W 1 {self._inner_address} || true")
+        run(self._machine, f"ping -n -c 1 -W 0.2 {self._inner_address} || true")
         wait(self._machine, f"[[ -e {INITIATION_FILE} ]]", "an initiation")
         client.begin_anew(endpoint)
 

@@ -138,11 +138,10 @@ def tcp(pair: Pair) -> None:
 
 
 def iperf(pair: Pair) -> None:
-    """TCP and UDP, each way."""
+    """TCP in two streams at once, and UDP each way."""
     run(pair.server.machine, "iperf3 --server --daemon --pidfile /run/iperf3.pid")
     wait(pair.server.machine, "[[ $(ss -Hltn 'sport = :5201') ]]", "iperf3 listens")
     flows = [
-        (pair.server.address4, "--bytes 2M"),
         (pair.server.address6, "--bytes 2M --reverse --parallel 2"),
         (pair.server.address4, "--bytes 512K --udp --bitrate 4M --length 1300"),
         (pair.server.address6, "--bytes 512K --udp --bitrate 4M --length 1300 --reverse"),
@@ -306,7 +305,9 @@ def keepalive(pair: Pair) -> None:
     # One after the other: what is received, too, puts a keepalive off.
     for end, sent in zip(pair.ends, before, strict=True):
         enough = f"(( $(wg show {DEVICE} transfer | cut -f 3) >= {sent + 2 * EMPTY} ))"
-        end.set_peer("persistent-keepalive 1")
+        # Out of silence, the first one goes at once.
+        peer = f"wg set {DEVICE} peer {end.peer.public}"
+        run(end.machine, f"{peer} persistent-keepalive 0; {peer} persistent-keepalive 1")
         wait(end.machine, enough, "keepalives")
         end.set_peer("persistent-keepalive 0")
     silent = settled(pair)
