@@ -174,6 +174,44 @@ test_inner_ipv6() {
     ok "IPv6 inside the tunnel${flags:+, with ${flags[*]}}"
 }
 
+# write_wireguard HOST ADDRESS PEER ALLOWED [LINE]: one side's file, as it is mounted into its container.
+write_wireguard() {
+    local host=$1 address=$2 peer=$3 allowed=$4 line=${5:-}
+    mkdir -p "/run/etc-$host"
+    {
+        printf '[Interface]\nPrivateKeyFile = key\nAddress = %s\nListenPort = 51820\n' "$address"
+        printf '[Peer]\nPublicKey = %s\nAllowedIPs = %s\n%s\n' "$("$wontun" pubkey <"/run/$peer.key")" "$allowed" "$line"
+    } >"/run/etc-$host/wg0.conf"
+    cp "/run/$host.key" "/run/etc-$host/key"
+    chmod 600 "/run/etc-$host"/*
+}
+
+test_wireguard() {
+    local host wontun=$repo/target/static/wontun
+    for host in server client; do
+        (umask 077 && "$wontun" genkey >"/run/$host.key")
+    done
+    write_wireguard server 10.8.0.1/24 client 10.8.0.3/32
+    # The name is resolved by the network's own name server; a full tunnel, as far as a container may have one.
+    write_wireguard client 10.8.0.3/24 server 0.0.0.0/0 'Endpoint = server:51820'
+    for host in server client; do
+        up "$host" --env WONTUN_CONFIG=/etc/wontun/wg0.conf --volume "/run/etc-$host:/etc/wontun:ro" --tmpfs /run --
+    done
+    [[ $(docker logs client 2>&1 | grep -c -e '--sysctl[= ]net.ipv4.conf.all.src_valid_mark=1') -le 1 ]] ||
+        die "more than one warning about src_valid_mark: $(docker logs client 2>&1)"
+    in_netns "$(netns client)" ping -c 3 -i 0.2 -W 2 10.8.0.1
+    exchange "$(netns server)" "$(netns client)" /run
+    docker exec client /bin/wontun health --max-handshake-age 60
+    docker exec client /bin/wontun show
+    grep -q '"has_session":true' <<<"$(docker exec client /bin/wontun show --json)" ||
+        die "wontun show --json does not tell of a session: $(docker exec client /bin/wontun show --json)"
+    grep -F -q -f /run/server.key -f /run/client.key <<<"$(docker logs server 2>&1; docker logs client 2>&1)" &&
+        die "a private key is in a log"
+    wait_until 30 is_healthy client || die "the client does not become healthy: $(inspect client '{{json .State.Health}}')"
+    docker rm --force client server >/dev/null
+    ok "WireGuard: two containers, a name, a full tunnel"
+}
+
 test_loaded_image() {
     local version tag config
     version=$(package_version)-loaded
@@ -200,6 +238,7 @@ inside() {
     test_errors
     test_two_containers
     test_inner_ipv6
+    test_wireguard
     test_loaded_image
     say "the image keeps its promises"
 }

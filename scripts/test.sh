@@ -46,6 +46,8 @@ step() {
 end_to_end() {
     local tests
     tests=$(cargo_executable test --release --test e2e --no-run)
+    WONTUN_FOREIGN_PEERS=$(bash "$repo/scripts/foreign-peers.sh")
+    export WONTUN_FOREIGN_PEERS
     mkdir -p /run/netns
     # shellcheck disable=SC2016 # the inner shell expands it
     exec unshare --mount --pid --fork --kill-child --mount-proc bash -euc '
@@ -71,7 +73,8 @@ on_exit stop_running
 needed=("$for_rust" shellcheck:shellcheck nix-instantiate:nix-bin python3:python3)
 # libFuzzer is C++.
 [[ ! -d fuzz ]] || needed+=(c++:g++)
-[[ -n $quick ]] || needed+=("${for_two_hosts[@]}" "${for_engine[@]}" strace:strace setcap:libcap2-bin mount:mount)
+[[ -n $quick ]] || needed+=("${for_two_hosts[@]}" "${for_engine[@]}" strace:strace setcap:libcap2-bin mount:mount
+    wg:wireguard-tools iperf3:iperf3 nft:nftables)
 need "${needed[@]}"
 need_rust
 need_cargo_command fmt clippy

@@ -5,26 +5,28 @@ source "$(dirname "$0")/lib.sh"
 
 usage() {
     cat <<'END'
-Usage: scripts/vm-test.sh [--binary FILE] [--suite NAME] [--accelerator auto|kvm|tcg]
+Usage: scripts/vm-test.sh [--binary FILE] [--suite NAME] [--accelerator auto|kvm|tcg] [--only appliance|wireguard]
 
-Runs nixos-test/test_script.py, the test of `nix flake check`, where there is no Nix: on two virtual machines with Debian,
-the binary and scripts/systemd/wontun@.service, joined by a network of their own.
+Runs two scripts on two virtual machines with Debian, the binary and scripts/systemd/wontun@.service, joined by a network
+of their own: nixos-test/test_script.py, the test of `nix flake check`, where there is no Nix; and
+scripts/vm/wireguard_script.py, in which wontun meets the WireGuard of the machines' kernel.
 
   --binary FILE       a static wontun; scripts/build-static.sh makes one otherwise
   --suite NAME        the Debian release in the machines: bookworm (systemd 252, the oldest that the unit supports) unless
                       given
   --accelerator NAME  auto takes KVM if a kernel was seen to run on it, and emulates the processor otherwise
+  --only NAME         one script: appliance is the former, wireguard the latter
 
 The machines' system is made once, in ${XDG_CACHE_HOME:-~/.cache}/wontun-vm, and anew when its recipe changes. Needs
 root (uses sudo otherwise) and Debian's packages, which it installs with apt; x86-64 only.
 END
 }
 
-binary='' suite=bookworm accelerator=auto
+binary='' suite=bookworm accelerator=auto only=''
 help_if_asked "$@"
 while (($#)); do
     case $1 in
-        --binary | --suite | --accelerator)
+        --binary | --suite | --accelerator | --only)
             (($# >= 2)) || die "$1 needs a value: see --help"
             declare "${1#--}=$2"
             shift 2
@@ -35,6 +37,13 @@ done
 [[ $(uname -m) == x86_64 ]] || die "this test knows x86-64 machines only, not $(uname -m)"
 # It becomes part of a file's name.
 [[ $suite =~ ^[a-z]+$ ]] || die "--suite takes the name of a Debian release, not '$suite'"
+scripts=("$repo/nixos-test/test_script.py" "$repo/scripts/vm/wireguard_script.py")
+case $only in
+    '') ;;
+    appliance) scripts=("${scripts[0]}") ;;
+    wireguard) scripts=("${scripts[1]}") ;;
+    *) die "--only takes appliance or wireguard, not '$only'" ;;
+esac
 become_root
 need qemu-system-x86_64:qemu-system-x86 debootstrap:debootstrap mke2fs:e2fsprogs python3:python3 setpriv:util-linux \
     flock:util-linux xz:xz-utils readelf:binutils
@@ -65,4 +74,4 @@ fi
 flock --unlock "$lock"
 
 exec python3 -B "$repo/scripts/vm/run.py" --root "$root" --binary "$binary" --wontun-version "$(package_version)" \
-    --accelerator "$accelerator" "$repo/nixos-test/test_script.py" {lock}>&-
+    --accelerator "$accelerator" "${scripts[@]}" {lock}>&-

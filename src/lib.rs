@@ -2,16 +2,16 @@
 //!
 //! # The life of a packet
 //! A program on this host sends to an address behind the tunnel. The kernel routes the packet to `tun0` and
-//! epoll wakes [`device`], which reads it ([`io::tun`]) and shows it to the protocol engine ([`tunnel`]). The
-//! engine looks at bytes and the time and nothing else; it says where the packet goes or why it is dropped
-//! ([`counters`]). The packet leaves as a datagram by the peer's connected socket ([`io::udp`]). A datagram that
-//! comes in takes the same way back: socket, engine, tun.
+//! epoll wakes [`device`], which reads it ([`io::tun`]), finds the peer that it is for ([`routing`]) and shows it to the
+//! protocol engine ([`tunnel`]). The engine looks at bytes and the time and nothing else; it says where the packet goes or
+//! why it is dropped ([`counters`]). The packet leaves as a datagram by a UDP socket ([`io::udp`]). A datagram that
+//! comes in takes the same way back: socket, engine, the check that the peer may use that source address, tun.
 //!
 //! # Around it
 //! [`cli`] reads the command line, [`config`] makes checked values of it, [`link`] sets the device up over netlink,
 //! [`privileges`] gives up what is no longer needed, [`resolver`] answers names in a process of its own,
-//! [`logging`] writes lines without holding up the loop, [`control`] answers `wontun health`. All unsafe code
-//! is in [`sys`].
+//! [`logging`] writes lines without holding up the loop, [`control`] answers `wontun health` and wg(8), [`commands`] are
+//! what is not running a tunnel, [`background`] leaves the terminal. All unsafe code is in [`sys`].
 //!
 //! Arrows point one way: [`tunnel`], [`routing`] and [`packet`] import none of [`io`], [`link`], [`sys`] and
 //! [`device`].

@@ -8,6 +8,10 @@ use std::path::Path;
 mod config;
 #[path = "../fuzz/bodies/datagram.rs"]
 mod datagram;
+#[path = "../fuzz/bodies/engine.rs"]
+mod engine;
+#[path = "../fuzz/bodies/uapi.rs"]
+mod uapi;
 
 fn replay(target: &str, run: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
@@ -27,4 +31,14 @@ fn config() {
 #[test]
 fn datagram() {
     replay("datagram", datagram::run);
+}
+
+#[test]
+fn engine() {
+    replay("engine", engine::run);
+}
+
+#[test]
+fn uapi() {
+    replay("uapi", uapi::run);
 }

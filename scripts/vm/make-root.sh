@@ -18,7 +18,7 @@ help_if_asked "$@"
 ((EUID == 0)) || die "this needs root: debootstrap makes a system as root"
 folder=$1
 suite=${2:-bookworm}
-programs=systemd-sysv,udev,kmod,iproute2,netcat-openbsd,curl,iputils-ping,busybox-static
+programs=systemd-sysv,udev,kmod,iproute2,netcat-openbsd,curl,iputils-ping,busybox-static,wireguard-tools,iperf3,nftables
 # What the initramfs needs to reach its disk; the machine loads everything else itself.
 modules=(virtio_pci virtio_blk ext4)
 

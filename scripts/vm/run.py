@@ -1,6 +1,7 @@
-"""Runs a NixOS test's script on two virtual machines, a client and a server joined by a cable.
+"""Runs the scripts of NixOS tests on two virtual machines, a client and a server joined by a cable.
 
-The script finds the names that the NixOS test driver gives: client, server, start_all, subtest.
+A script finds the names that the NixOS test driver gives: client, server, start_all, subtest. The machines are started
+once: each script finds them as the one before it left them.
 """
 
 import argparse
@@ -56,12 +57,12 @@ def interrupted(number: int, _frame: object) -> NoReturn:
 
 
 def too_long(_number: int, _frame: object) -> NoReturn:
-    """The whole run has an end, whatever the script waits for."""
+    """The whole run has an end, whatever a script waits for."""
     raise MachineError("the whole run took too long")
 
 
 def run(options: argparse.Namespace, work: Path) -> None:
-    """Boots both machines when the script says so, and ends them in any case."""
+    """Boots both machines when the first script says so, and ends them in any case."""
     binary = options.binary.read_bytes()
     accelerator = qemu.choose_accelerator(options.root, options.accelerator)
     machines = {}
@@ -70,7 +71,13 @@ def run(options: argparse.Namespace, work: Path) -> None:
         write_files(files / "overlay", name, binary, options.wontun_version)
         machines[name] = Machine(name, options.root, files, work, accelerator)
 
+    running = False
+
     def start_all() -> None:
+        nonlocal running
+        if running:
+            return
+        running = True
         with log.step("starting all machines"):
             cable = socket.socketpair()
             for number, (machine, end) in enumerate(zip(machines.values(), cable, strict=True), start=1):
@@ -83,8 +90,10 @@ def run(options: argparse.Namespace, work: Path) -> None:
 
     driver: dict[str, Machine | Callable[..., object]] = {**machines, "start_all": start_all, "subtest": subtest}
     try:
-        code = compile(options.script.read_text(), str(options.script), "exec")
-        exec(code, {"__name__": "test_script", **driver})
+        for script in options.script:
+            with log.step(script.name, "passed"):
+                code = compile(script.read_text(), str(script), "exec")
+                exec(code, {"__name__": "test_script", **driver})
     except Exception:
         signal.alarm(0)
         # What the machines say of it, before they end.
@@ -103,14 +112,14 @@ def run(options: argparse.Namespace, work: Path) -> None:
 
 
 def main() -> int:
-    """The command line, and the exit code: 0 if the script ended well."""
+    """The command line, and the exit code: 0 if every script ended well."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", type=Path, required=True, help="what make-root.sh made")
     parser.add_argument("--binary", type=Path, required=True, help="a static wontun")
     parser.add_argument("--wontun-version", required=True, help="the image's version")
     parser.add_argument("--accelerator", choices=["auto", "kvm", "tcg"], default="auto")
-    parser.add_argument("--timeout", type=int, default=900, help="seconds for the whole run")
-    parser.add_argument("script", type=Path, help="the test's script")
+    parser.add_argument("--timeout", type=int, default=1800, help="seconds for the whole run")
+    parser.add_argument("script", type=Path, nargs="+", help="the tests' scripts, run in this order")
     options = parser.parse_args()
 
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
@@ -120,7 +129,7 @@ def main() -> int:
     work = Path(tempfile.mkdtemp(prefix="wontun-vm."))
     failed = False
     try:
-        with log.step(f"{options.script.name} on two virtual machines", "all passed"):
+        with log.step("two virtual machines", "all passed"):
             run(options, work)
     except Exception as error:
         failed = True

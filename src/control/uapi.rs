@@ -26,6 +26,7 @@ mod hex;
 mod line;
 mod listener;
 mod place;
+mod print;
 mod request;
 mod secret_text;
 mod stream;

@@ -51,6 +51,9 @@ impl<M: Mode> Device<M> {
                     return Ok(Progress::Drained);
                 }
                 Ok(Some(LinkEvent::Other)) => {}
+                Ok(Some(LinkEvent::AddressLost(address))) => {
+                    self.mode.handle_address_lost(&mut self.core, address)?;
+                }
                 Ok(Some(LinkEvent::Changed(state))) => self.core.link.news.push_state(state),
                 // a deleted device has no state to read, which says as much
                 Ok(Some(LinkEvent::Overrun | LinkEvent::Deleted)) => self.core.link.news.any = true,

@@ -18,7 +18,7 @@ mod token;
 mod wireguard;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tracing::info;
@@ -147,6 +147,13 @@ pub trait Mode {
     /// # Errors
     /// As for [`Self::start`].
     fn handle_link(&mut self, core: &mut Core, came_up: bool) -> Result<(), DeviceError>;
+
+    /// This host does not have that address any more: a connected socket that is bound to it would go on sending from it,
+    /// over IPv6 without an error.
+    ///
+    /// # Errors
+    /// As for [`Self::start`].
+    fn handle_address_lost(&mut self, core: &mut Core, address: IpAddr) -> Result<(), DeviceError>;
 
     /// Time since a peer last completed a handshake; `None` if none ever did, or the mode has no handshakes.
     fn handshake_age(&self, now: Instant) -> Option<Duration>;

@@ -197,6 +197,12 @@ impl<O: Copy + PartialEq> Sockets<O> {
         self.connected.iter().map(|connected| connected.owner)
     }
 
+    /// Whose own socket sends from `address`.
+    pub(super) fn owners_bound_to(&self, address: IpAddr) -> impl Iterator<Item = O> + '_ {
+        let bound = self.connected.iter().filter(move |connected| connected.local == Some(address));
+        bound.map(|connected| connected.owner)
+    }
+
     /// How many have a socket of their own.
     pub(super) fn connected_count(&self) -> usize {
         self.connected.len()

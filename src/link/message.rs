@@ -25,10 +25,12 @@ const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 pub(super) const RTM_NEWLINK: u16 = 16;
 pub(super) const RTM_DELLINK: u16 = 17;
+pub(super) const RTM_DELADDR: u16 = 21;
 /// Lengths of the fixed headers in front of the attributes.
 const NLMSG_HEADER: usize = 16;
 const LINK_HEADER: usize = 16;
 pub(super) const ROUTE_HEADER: usize = 12;
+const ADDRESS_HEADER: usize = 8;
 /// Attribute types.
 const NLMSGERR_ATTR_MSG: u16 = 1;
 const IFLA_MTU: u16 = 4;
@@ -123,6 +125,17 @@ fn explanation(flags: u16, payload: &[u8]) -> Option<String> {
     let text = parse_string(&attribute(request.get(copied..)?, NLMSGERR_ATTR_MSG)?).ok()?;
     // it becomes part of a one-line message
     Some(text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect())
+}
+
+/// The host's own address in the body of an `RTM_NEWADDR` or `RTM_DELADDR`.
+pub(super) fn address_of(body: &[u8]) -> Option<IpAddr> {
+    const IFA_ADDRESS: u16 = 1;
+    const IFA_LOCAL: u16 = 2;
+    let attributes = body.get(ADDRESS_HEADER..)?;
+    // where there is a local one the other is the far end's
+    let value = attribute(attributes, IFA_LOCAL).or_else(|| attribute(attributes, IFA_ADDRESS))?;
+    let v4 = || <[u8; 4]>::try_from(value.as_slice()).ok().map(IpAddr::from);
+    <[u8; 16]>::try_from(value.as_slice()).ok().map(IpAddr::from).or_else(v4)
 }
 
 /// The value of the first attribute of that kind, whatever the others look like.
@@ -307,6 +320,27 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn the_end_of_a_list() {
+        assert_eq!(only(&message(NLMSG_DONE, 2, 7, &[0; 4])), Reply::Done(Ok(())));
+        assert_eq!(only(&message(NLMSG_DONE, 2, 7, &[])), Reply::Done(Ok(())));
+        let refused = message(NLMSG_DONE, 2, 7, &(-2_i32).to_ne_bytes());
+        assert_eq!(only(&refused), Reply::Done(Err(Errno::ENOENT)));
+    }
+
+    #[test]
+    fn the_mtu_of_a_route() {
+        let route = |metrics: &[u8]| {
+            let attributes = [nla(RTA_OIF, &[5, 0, 0, 0]), nla(RTA_METRICS, metrics)].concat();
+            [&[2, 32, 0, 0, 254, 0, 0, 1, 0, 0, 0, 0], attributes.as_slice()].concat()
+        };
+        let mtu = |mtu: u32| nla(RTAX_MTU, &mtu.to_ne_bytes());
+        assert_eq!(route_mtu(&route(&[nla(1, &[0; 4]), mtu(1300)].concat())), Some(1300));
+        assert_eq!(route_mtu(&route(&mtu(0))), None);
+        assert_eq!(route_mtu(&route(&nla(1, &[0; 4]))), None);
+        assert_eq!(route_mtu(&[2; 11]), None);
+    }
+
+    #[test]
     fn the_kernels_words_are_kept() {
         let said = [nla(2, &[1, 2, 3, 4]), nla(NLMSGERR_ATTR_MSG, b"mtu greater\nthan all\0")].concat();
         let expected = Reply::Refused(Errno::EINVAL, Some("mtu greater than all".to_owned()));
@@ -387,7 +421,7 @@ pub(super) mod tests {
                 let _ = Reply::parse(header, payload);
             }
             let _ = (link_header(&datagram), link_state(&datagram), route_interface(&datagram));
-            let _ = forwards_ipv6(&datagram);
+            let _ = (forwards_ipv6(&datagram), route_mtu(&datagram));
         }
 
         #[test]

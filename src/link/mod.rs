@@ -1,12 +1,14 @@
-//! Address, MTU and link state of our device, asked of the kernel over rtnetlink.
+//! Address, MTU, link state and routes of our device, asked of the kernel over netlink.
 //!
-//! There is no `ip` in the image, so the binary does what `ip address add`, `ip link set` and `ip route get`
-//! would. Two sockets do it:
+//! There is no `ip` and no `nft` in the image, so the binary does what `ip address add`, `ip link set`, `ip route
+//! get` and, for its routes, wg-quick(8) would. Three sockets do it:
 //!
 //! - [`Link`] sends one request at a time and waits for its acknowledgement. The kernel has done the work by
 //!   the time the send returns, so the wait is a formality; it is bounded all the same.
 //! - [`Monitor`] is a non-blocking socket for the event loop that hears of every change of a device. A device
 //!   that went down and up again has lost its IPv6 addresses: [`Link::restore`] puts them back.
+//! - [`Routes`] compares the host's routes and rules with what is wanted for the tunnel, and makes the difference.
+//!   Where policy routing is needed, it has one more socket for its few nf_tables rules.
 //!
 //! A packet that the device makes up by itself would go through the tunnel and wake the far end for nothing,
 //! so [`Link::configure`] silences it: no generated link-local address and no router advertisement accepted

@@ -1,6 +1,7 @@
 //! News of a device, for the event loop.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use netlink_packet_route::AddressFamily;
@@ -10,11 +11,13 @@ use nix::errno::Errno;
 use nix::libc::MSG_TRUNC;
 
 use super::error::LinkError;
-use super::message::{self, LinkState, Messages, RTM_DELLINK, RTM_NEWLINK};
+use super::message::{self, LinkState, Messages, RTM_DELADDR, RTM_DELLINK, RTM_NEWLINK};
 use super::socket::{BUFFER, retry};
 
-/// The multicast group of link changes, from linux/rtnetlink.h.
+/// The multicast groups of link and of address changes, from linux/rtnetlink.h.
 const RTMGRP_LINK: u32 = 1;
+const RTMGRP_IPV4_IFADDR: u32 = 0x10;
+const RTMGRP_IPV6_IFADDR: u32 = 0x100;
 
 /// What one datagram of the kernel said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,11 +28,13 @@ pub enum LinkEvent {
     Deleted,
     /// Events were lost or unreadable: read the state with [`super::Link::state`].
     Overrun,
+    /// This host no longer has that address, on whichever device it was.
+    AddressLost(IpAddr),
     /// It was about another device.
     Other,
 }
 
-/// A non-blocking socket that hears of every link change in its network namespace.
+/// A non-blocking socket that hears of every link and address change in its network namespace.
 #[derive(Debug)]
 pub struct Monitor {
     socket: Socket,
@@ -46,7 +51,7 @@ impl Monitor {
         let open = || {
             let mut socket = Socket::new(NETLINK_ROUTE)?;
             socket.set_non_blocking(true)?;
-            socket.bind(&SocketAddr::new(0, RTMGRP_LINK))?;
+            socket.bind(&SocketAddr::new(0, RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR))?;
             Ok(Self { socket, index, buffer: Vec::with_capacity(BUFFER) })
         };
         open().map_err(|source| LinkError::Socket { action: "watch for link changes".to_owned(), source })
@@ -80,6 +85,12 @@ impl AsFd for Monitor {
 fn event(datagram: &[u8], index: u32) -> LinkEvent {
     let mut event = LinkEvent::Other;
     for (header, body) in Messages::new(datagram) {
+        if header.message_type == RTM_DELADDR {
+            event = message::address_of(body).map_or(event, LinkEvent::AddressLost);
+        }
+        if !matches!(header.message_type, RTM_NEWLINK | RTM_DELLINK) {
+            continue;
+        }
         let Some(link) = message::link_header(body) else { continue };
         // a bridge speaks of its ports in its own family, and of a port that leaves as deleted
         if link.index != index || link.interface_family != AddressFamily::Unspec {
@@ -129,6 +140,21 @@ mod tests {
         assert_eq!(event(&message(RTM_NEWLINK, 0, 0, &link(0, 3, 1, &[])), 3), LinkEvent::Overrun);
         assert_eq!(event(&new_link(0, 3, 1)[..30], 3), LinkEvent::Other);
         assert_eq!(event(&[], 3), LinkEvent::Other);
+    }
+
+    #[test]
+    fn an_address_that_goes_is_named() {
+        let v4 =
+            [&[2, 24, 0, 0, 2, 0, 0, 0][..], &nla(1, &[192, 0, 2, 1]), &nla(2, &[192, 0, 2, 9])].concat();
+        let gone = LinkEvent::AddressLost([192, 0, 2, 9].into());
+        assert_eq!(event(&message(RTM_DELADDR, 0, 0, &v4), 3), gone, "the local end, not the other");
+        let v6 = [&[10, 64, 0, 0, 2, 0, 0, 0][..], &nla(1, &[0xfd; 16])].concat();
+        assert_eq!(event(&message(RTM_DELADDR, 0, 0, &v6), 3), LinkEvent::AddressLost([0xfd; 16].into()));
+        let odd = [&[10, 64, 0, 0, 2, 0, 0, 0][..], &nla(1, &[0xfd; 7])].concat();
+        assert_eq!(event(&message(RTM_DELADDR, 0, 0, &odd), 3), LinkEvent::Other);
+        // RTM_NEWADDR, and a device's index where an address message has other things
+        assert_eq!(event(&message(20, 0, 0, &v4), 3), LinkEvent::Other);
+        assert_eq!(event(&message(20, 0, 0, &v4), 2), LinkEvent::Other);
     }
 
     #[test]

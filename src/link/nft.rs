@@ -113,18 +113,7 @@ impl Nft {
     pub(super) fn replace(&mut self, table: &Table) -> Result<(), Failure> {
         self.0.transact(|sequence| {
             let mut batch = Batch::new(table.family, sequence);
-            // a table that is not there cannot be deleted, and one that is can be created again
-            batch.new_table(&table.name);
-            batch.delete_table(&table.name);
-            batch.new_table(&table.name);
-            for chain in &table.chains {
-                batch.new_chain(&table.name, chain);
-            }
-            for chain in &table.chains {
-                for rule in &chain.rules {
-                    batch.new_rule(&table.name, chain.name, rule);
-                }
-            }
+            batch.put_up(table);
             batch.finish()
         })
     }
@@ -175,6 +164,21 @@ impl Batch {
         self.sequence = self.sequence.wrapping_add(1);
         let flags = NLM_F_ACK | flags;
         self.bytes.extend(message(kind, flags, self.sequence, self.family, 0, &attributes.0));
+    }
+
+    fn put_up(&mut self, table: &Table) {
+        // a table that is not there cannot be deleted, and one that is can be created again
+        self.new_table(&table.name);
+        self.delete_table(&table.name);
+        self.new_table(&table.name);
+        for chain in &table.chains {
+            self.new_chain(&table.name, chain);
+        }
+        for chain in &table.chains {
+            for rule in &chain.rules {
+                self.new_rule(&table.name, chain.name, rule);
+            }
+        }
     }
 
     fn new_table(&mut self, name: &str) {
@@ -317,4 +321,39 @@ fn message(kind: u16, flags: u16, sequence: u32, family: u8, resource: u16, attr
     bytes.extend(resource.to_be_bytes());
     bytes.extend(attributes);
     bytes
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// The messages that put up a table, each with its type and its body.
+    pub(in super::super) fn messages(table: &Table) -> Vec<(u16, Vec<u8>)> {
+        let mut batch = Batch::new(table.family, 7);
+        batch.put_up(table);
+        let (bytes, last) = batch.finish();
+        let messages: Vec<_> = super::super::message::Messages::new(&bytes)
+            .map(|(header, body)| (header.message_type, header.sequence_number, body.to_vec()))
+            .collect();
+        let (first, end) = (&messages[0], messages.last().unwrap());
+        assert_eq!((first.0, first.1, &first.2[..]), (NFNL_MSG_BATCH_BEGIN, 7, &[0, 0, 0, 10][..]));
+        assert_eq!((end.0, end.1, &end.2[..]), (NFNL_MSG_BATCH_END, last + 1, &[0, 0, 0, 10][..]));
+        assert!(messages.iter().map(|message| message.1).eq(7..=last + 1));
+        messages[1..messages.len() - 1].iter().map(|(kind, _, body)| (*kind, body.clone())).collect()
+    }
+
+    #[test]
+    fn an_old_table_is_replaced_in_the_same_transaction() {
+        let table = Table { family: Family::Ip6, name: "wontun-tun0".to_owned(), chains: vec![] };
+        let name = b"\x0a\0\0\0\x10\0\x01\0wontun-tun0\0";
+        let create = [&name[..], b"\x08\0\x02\0\0\0\0\0"].concat();
+        assert_eq!(
+            messages(&table),
+            [
+                (NFT_MSG_NEWTABLE, create.clone()),
+                (NFT_MSG_DELTABLE, name.to_vec()),
+                (NFT_MSG_NEWTABLE, create)
+            ]
+        );
+    }
 }

@@ -43,7 +43,8 @@ fn usage_errors_exit_2_and_name_the_option() {
         (&["--log-target", "printer"], "--log-target"),
         (&["--nonsense"], "--nonsense"),
         (&["--port", "1"], "--port"),
-        (&["surplus"], "surplus"),
+        (&["wg0", "surplus"], "surplus"),
+        (&["helth"], "'health'"),
         (&["--mtu"], "--mtu"),
     ] {
         fails_with(&Launch::new(lab.server(), args).run(), &[USAGE], &[needle]);

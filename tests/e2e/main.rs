@@ -18,6 +18,7 @@ mod mounts;
 mod packets;
 mod requirements;
 mod streams;
+mod uapi_server;
 mod waiting;
 
 mod data;
@@ -31,3 +32,5 @@ mod network;
 mod process;
 mod routes;
 mod start;
+mod uapi;
+mod wireguard;

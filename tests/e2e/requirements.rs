@@ -15,6 +15,7 @@ const TOOLS: &[(&str, &str)] = &[
     ("install", "coreutils"),
     ("mknod", "coreutils"),
     ("sh", "dash"),
+    ("wg", "wireguard-tools"),
 ];
 
 /// Panics with a sentence that names what this machine lacks.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::hex;
+use super::print;
 use super::secret_text::SecretText;
 use crate::routing::Prefix;
 use crate::tunnel::wireguard::{KEY_LEN, PresharedKey, PrivateKey, PublicKey};
@@ -146,10 +146,7 @@ impl Answer {
     }
 
     fn key(&mut self, name: &str, key: &[u8; KEY_LEN]) {
-        self.text.push(name.as_bytes());
-        self.text.push(b"=");
-        self.text.push(&*hex::encode(key));
-        self.text.push(b"\n");
+        print::key(&mut self.text, name, key);
     }
 }
 

@@ -107,7 +107,7 @@ impl UapiListener {
     }
 
     /// The next that connected; `None` when there is no more. One that is neither root nor our own user is turned
-    /// away.
+    /// away. Whoever connects again and again never lets it come to an end: take a few a turn.
     ///
     /// # Errors
     /// The kernel's, such as too many open files: whoever waits goes on waiting, and the next to connect is another

@@ -4,6 +4,7 @@
 mod data_path;
 mod endpoint;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use tracing::info;
@@ -152,6 +153,13 @@ impl Mode for PlainTunnel {
     }
 
     fn handle_link(&mut self, _: &mut Core, _: bool) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    fn handle_address_lost(&mut self, core: &mut Core, address: IpAddr) -> Result<(), DeviceError> {
+        if self.sockets.connected(()).is_some_and(|connected| connected.local == Some(address)) {
+            self.schedule_reconnect(core);
+        }
         Ok(())
     }
 

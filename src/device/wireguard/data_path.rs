@@ -273,8 +273,12 @@ impl WireGuard {
         Ok(if self.engine.queued() > 0 { Progress::More } else { Progress::Drained })
     }
 
-    /// Sends what the engine has to say, as much as one turn has time for, and tells its news.
+    /// Tells the engine's news and sends what it has to say, as much as one turn has time for.
     pub(super) fn serve_engine(&mut self, core: &mut Core) -> Result<(), DeviceError> {
+        // first, since news may be that a socket is not the right one any more
+        while let Some(event) = self.engine.poll_event() {
+            self.handle_event(core, event)?;
+        }
         while self.unsent.is_none() {
             if !self.share.has_some(core.now) {
                 core.ready.insert(Token::Handshakes);
@@ -285,9 +289,6 @@ impl WireGuard {
             self.share.take(transmit);
             self.transmit(core, transmit)?;
         }
-        while let Some(event) = self.engine.poll_event() {
-            self.handle_event(core, event)?;
-        }
         Ok(())
     }
 
@@ -296,6 +297,11 @@ impl WireGuard {
             Event::EndpointMoved { peer, endpoint } => {
                 debug!(endpoint = %endpoint.remote, local = ?endpoint.local, "endpoint moved");
                 self.update_routes_for(core, endpoint);
+                if endpoint.local.is_none() {
+                    // The system is to choose the source anew, and a connected socket keeps the one it has: over IPv6
+                    // even an address that is no longer ours, without an error.
+                    return self.disconnect(core, peer);
+                }
                 self.follow(core, peer)
             }
             Event::HandshakeCompleted { peer } => {

@@ -16,6 +16,7 @@ mod status;
 mod uapi;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -141,7 +142,7 @@ impl Mode for WireGuard {
     fn handle_timeouts(&mut self, core: &mut Core) -> Result<(), DeviceError> {
         self.engine.handle_timeout(core.now);
         if self.engine.queued() > 0 {
-            // out of the backlog, and nobody else knows of them
+            // out of the engine's backlog, which no datagram announces
             core.ready.insert(Token::Handshakes);
         }
         self.ask_names(core);
@@ -158,6 +159,10 @@ impl Mode for WireGuard {
             self.restore_routes(core);
         }
         Ok(())
+    }
+
+    fn handle_address_lost(&mut self, core: &mut Core, address: IpAddr) -> Result<(), DeviceError> {
+        self.leave_source(core, address)
     }
 
     fn handshake_age(&self, now: Instant) -> Option<Duration> {

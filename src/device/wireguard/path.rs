@@ -8,7 +8,7 @@
 //! A connected socket has a source address of its own. It carries what is to leave from there and nothing else: what the
 //! system is to choose a source for goes by the disconnected sockets, until the peer has answered.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tracing::debug;
@@ -17,7 +17,7 @@ use super::WireGuard;
 use crate::device::core::{Core, system};
 use crate::device::{DeviceError, Token};
 use crate::io::udp::Local;
-use crate::tunnel::wireguard::{Endpoint, PeerId};
+use crate::tunnel::wireguard::{Endpoint, Peer, PeerId};
 
 /// Connected sockets of one tunnel.
 const MAX_CONNECTED: usize = 8;
@@ -75,6 +75,19 @@ impl WireGuard {
             core.ready.extend(self.sockets.disconnected().map(|(id, _)| Token::Sock(id)));
         }
         self.drain_last(core, &old)
+    }
+
+    /// An address of ours is gone: whoever was answered from there is answered from where the routes say, by the
+    /// disconnected sockets, until an answer shows which address is the right one now.
+    pub(super) fn leave_source(&mut self, core: &mut Core, address: IpAddr) -> Result<(), DeviceError> {
+        let bound: Vec<_> = self.sockets.owners_bound_to(address).collect();
+        for id in bound {
+            self.disconnect(core, id)?;
+            if let Some(endpoint) = self.engine.peer(id).and_then(Peer::endpoint) {
+                self.engine.set_endpoint(id, Some(Endpoint::new(endpoint.remote)), core.now);
+            }
+        }
+        Ok(())
     }
 
     /// Frees the socket of a peer that has no session any more; tells whether there was one.

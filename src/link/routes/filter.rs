@@ -155,3 +155,36 @@ fn past_the_tunnel(device: &str, address: IpAddr) -> Vec<Step> {
 fn equal(value: &[u8]) -> Step {
     Step::Compare(Comparison::Equal, value.to_vec())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::nft::tests::messages;
+
+    /// What nft(8) 1.0.6 sends for wg-quick's rules (`nft --debug=mnl -f -`): each line has the type of a message
+    /// and its body. IPv4 is all of it, IPv6 has one rule.
+    const CAPTURED: &str = include_str!("filter_as_nft_sends_it.hex");
+
+    fn captured(family: &str) -> Vec<(u16, String)> {
+        let lines = CAPTURED.lines().filter_map(|line| line.split_once(' '));
+        let family = lines.filter(|(_, body)| body.starts_with(family));
+        family.map(|(kind, body)| (0xa00 | kind.parse::<u16>().unwrap(), body.to_owned())).collect()
+    }
+
+    fn ours(family: Family) -> Vec<(u16, String)> {
+        let addresses = ["10.8.0.2".parse().unwrap(), "fd08::2".parse().unwrap()];
+        let messages = messages(&table("tun0", family, &addresses, 51_820));
+        let hex = |body: Vec<u8>| body.iter().map(|byte| format!("{byte:02x}")).collect();
+        // the first two clear what was there before
+        messages.into_iter().skip(2).map(|(kind, body)| (kind, hex(body))).collect()
+    }
+
+    #[test]
+    fn the_bytes_are_nfts() {
+        assert_eq!(ours(Family::V4), captured("02"));
+        let v6 = ours(Family::V6);
+        let captured = captured("0a");
+        assert_eq!(captured.len(), 3);
+        assert!(captured.iter().all(|message| v6.contains(message)), "{v6:?}");
+    }
+}

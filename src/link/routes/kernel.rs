@@ -34,6 +34,8 @@ pub(super) struct Kernel {
     requests: Requests,
     name: String,
     index: u32,
+    /// Our policy table, once it has a label: its rules stay ours if somebody empties it.
+    table: Option<u32>,
 }
 
 /// The routes that could not be had.
@@ -71,7 +73,7 @@ impl Kernel {
             action: format!("open a netlink socket for the routes of {name}"),
             source,
         })?;
-        Ok(Self { requests, name: name.to_owned(), index })
+        Ok(Self { requests, name: name.to_owned(), index, table: None })
     }
 
     /// The device's name.
@@ -88,12 +90,12 @@ impl Kernel {
             .map(|route| Label { table: route.table, metric: route.metric });
         let (own_labels, foreign_labels): (Vec<_>, Vec<_>) =
             labels.partition(|label| label.belongs_to(&self.name));
-        let tables: BTreeSet<u32> = own_labels.iter().map(|label| label.table).collect();
+        let tables: BTreeSet<u32> = own_labels.iter().map(|label| label.table).chain(self.table).collect();
         let mut families = Both::default();
         for family in Family::BOTH {
             *families.of_mut(family) = self.read_family(family, &tables)?;
         }
-        Ok(Seen { own_labels, foreign_labels, families })
+        Ok(Seen { own_labels, foreign_labels, tables, families })
     }
 
     fn read_family(&mut self, family: Family, tables: &BTreeSet<u32>) -> Result<SeenFamily, LinkError> {
@@ -149,9 +151,8 @@ impl Kernel {
         {
             return Ok((fwmark, mark));
         }
-        let own = seen.own_labels.iter().map(|label| label.table);
-        let table = match own.filter(|&table| table >= FIRST_TABLE && !foreign(table)).min() {
-            Some(table) => table,
+        let table = match seen.tables.iter().find(|&&table| table >= FIRST_TABLE && !foreign(table)) {
+            Some(table) => *table,
             None => self.free_table(seen)?,
         };
         Ok((fwmark.or(NonZeroU32::new(table)), table))
@@ -159,7 +160,7 @@ impl Kernel {
 
     fn free_table(&mut self, seen: &Seen) -> Result<u32, LinkError> {
         for number in FIRST_TABLE.. {
-            let mut used = seen.own_labels.iter().chain(&seen.foreign_labels).any(|l| l.table == number)
+            let mut used = seen.foreign_labels.iter().any(|label| label.table == number)
                 || seen.families.iter().any(|seen| rule::mentions(&seen.foreign, number));
             for family in Family::BOTH {
                 if !used {
@@ -245,6 +246,7 @@ impl Kernel {
             outcome.map_err(|failure| LinkError::new(action(), failure, POLICY_REMEDY))?;
             seen.own_labels.push(label);
         }
+        self.table = Some(table);
         Ok(())
     }
 
@@ -256,6 +258,7 @@ impl Kernel {
         seen: &Seen,
     ) -> Result<(), LinkError> {
         let kept = kept.map(|table| Label::new(table, &self.name, owed));
+        self.table = kept.map(|label| label.table);
         let surplus = seen.own_labels.iter().filter(|label| kept != Some(**label));
         self.delete(surplus.map(|label| RouteNetlinkMessage::DelRoute(route::label(*label))), "routes")
     }

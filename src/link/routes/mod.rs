@@ -108,6 +108,12 @@ impl Routes {
         self.make(wanted, seen)
     }
 
+    /// Whether `wanted` is what [`Routes::apply`] was last called for, so that there is nothing to do unless somebody
+    /// else changed something.
+    pub fn is_wanted(&self, wanted: &Wanted) -> bool {
+        self.wanted.as_ref() == Some(wanted)
+    }
+
     /// Whether [`Routes::apply`] must be called for a peer that is now at `endpoint`: it lies in an allowed
     /// prefix with an ordinary route, which would lead our packets to it into the tunnel.
     pub fn concerns(&self, endpoint: IpAddr) -> bool {

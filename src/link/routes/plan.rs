@@ -155,3 +155,82 @@ pub(super) fn is_captured(endpoint: IpAddr, plain: &BTreeSet<Prefix>) -> bool {
         .filter_map(|length| Prefix::new(endpoint, length))
         .any(|prefix| plain.contains(&prefix))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::Cidr;
+
+    fn prefix(text: &str) -> Prefix {
+        let cidr: Cidr = text.parse().unwrap();
+        Prefix::new(cidr.address(), cidr.prefix()).unwrap()
+    }
+
+    fn wanted(allowed_ips: &[&str], endpoints: &[&str]) -> Wanted {
+        Wanted {
+            allowed_ips: allowed_ips.iter().map(|text| prefix(text)).collect(),
+            endpoints: endpoints.iter().map(|text| text.parse().unwrap()).collect(),
+            ..Wanted::default()
+        }
+    }
+
+    fn policy(allowed_ips: &[&str], endpoints: &[&str], family: Family) -> Vec<String> {
+        let plan = Plan::new(&wanted(allowed_ips, endpoints), family);
+        plan.policy.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn what_goes_by_policy() {
+        let far = ["198.51.100.7"];
+        assert_eq!(policy(&["10.0.0.0/8", "fd00::/8"], &far, Family::V4), [""; 0]);
+        assert_eq!(policy(&["0.0.0.0/0", "::/0", "10.0.0.0/8"], &[], Family::V4), ["0.0.0.0/0"]);
+        assert_eq!(policy(&["0.0.0.0/0", "::/0"], &[], Family::V6), ["::/0"]);
+        // both halves, as the peer may roam; no prefix as narrow as a /9
+        assert_eq!(policy(&["0.0.0.0/1", "128.0.0.0/1"], &far, Family::V4), ["0.0.0.0/1", "128.0.0.0/1"]);
+        assert_eq!(policy(&["0.0.0.0/1", "128.0.0.0/1"], &[], Family::V4), [""; 0]);
+        let narrow = ["198.0.0.0/9", "10.0.0.0/9", "198.51.100.7/32", "198.51.100.8/32"];
+        assert_eq!(policy(&narrow, &far, Family::V4), ["198.0.0.0/9", "198.51.100.7/32"]);
+        // an IPv4 peer of an IPv6 socket
+        assert_eq!(policy(&["198.0.0.0/9"], &["::ffff:198.51.100.7"], Family::V4), ["198.0.0.0/9"]);
+        assert_eq!(policy(&["::ffff:0:0/96"], &["::ffff:198.51.100.7"], Family::V6), [""; 0]);
+    }
+
+    #[test]
+    fn a_table_of_the_users_has_no_policy() {
+        let full = wanted(&["0.0.0.0/0", "10.0.0.0/8"], &["10.0.0.1"]);
+        let off = Wanted { table: Table::Off, ..full.clone() };
+        assert_eq!(Plan::new(&off, Family::V4), Plan::default());
+        let number = Wanted { table: Table::Number(NonZeroU32::MIN), ..full.clone() };
+        let plan = Plan::new(&number, Family::V4);
+        assert_eq!((plan.plain.len(), plan.has_policy()), (2, false));
+        assert_eq!(Plan::new(&full, Family::V4).levels(), [8, 0]);
+    }
+
+    proptest! {
+        /// Nothing is lost or twofold, and no endpoint is caught by what is ordinary.
+        #[test]
+        fn every_prefix_has_one_place(
+            prefixes in prop::collection::vec((any::<[u8; 4]>(), 0_u8..=32), 0..30),
+            endpoints in prop::collection::vec(any::<[u8; 4]>(), 0..4),
+        ) {
+            let wanted = Wanted {
+                allowed_ips: prefixes.iter().map(|(a, l)| Prefix::new((*a).into(), *l).unwrap()).collect(),
+                endpoints: endpoints.iter().map(|a| (*a).into()).collect(),
+                ..Wanted::default()
+            };
+            let plan = Plan::new(&wanted, Family::V4);
+            prop_assert!(plan.plain.is_disjoint(&plan.policy));
+            let all: BTreeSet<Prefix> = wanted.allowed_ips.iter().copied().collect();
+            prop_assert_eq!(plan.plain.union(&plan.policy).copied().collect::<BTreeSet<_>>(), all);
+            for endpoint in &wanted.endpoints {
+                prop_assert!(!is_captured(*endpoint, &plan.plain));
+                prop_assert!(!plan.plain.iter().any(|prefix| prefix.contains(*endpoint)));
+            }
+            prop_assert!(plan.plain.iter().all(|prefix| prefix.length() > 0));
+        }
+    }
+}

@@ -122,3 +122,58 @@ fn list(family: Family) -> RouteMessage {
     message.header.address_family = family.netlink();
     message
 }
+
+#[cfg(test)]
+mod tests {
+    use netlink_packet_core::Emitable;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn echoed(message: &RouteMessage) -> Vec<u8> {
+        let mut bytes = vec![0; message.buffer_len()];
+        message.emit(&mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn a_label_survives_the_wire() {
+        let label = Label { table: 51_820, metric: 7 };
+        let route = Route::parse(&echoed(&super::label(label)), Family::V4).unwrap();
+        assert!(route.throws && route.is_wontuns() && !route.is_connected());
+        assert_eq!((route.table, route.metric, route.prefix.length(), route.device), (51_820, 7, 0, 0));
+    }
+
+    /// `RTM_NEWROUTE` of the kernel for `10.8.0.0/24 dev eth0 proto kernel scope link`, of index 5.
+    #[test]
+    fn a_connected_route() {
+        let mut bytes = vec![2, 24, 0, 0, 254, 2, 253, 1, 0, 0, 0, 0];
+        bytes.extend([8, 0, 15, 0, 254, 0, 0, 0, 8, 0, 1, 0, 10, 8, 0, 0, 8, 0, 4, 0, 5, 0, 0, 0]);
+        let route = Route::parse(&bytes, Family::V4).unwrap();
+        assert!(route.is_connected() && !route.is_wontuns() && !route.throws);
+        assert_eq!((route.prefix.to_string().as_str(), route.device), ("10.8.0.0/24", 5));
+        assert_eq!(Route::parse(&bytes, Family::V6), None);
+        bytes[1] = 33;
+        assert_eq!(Route::parse(&bytes, Family::V4), None, "no address is that long");
+    }
+
+    proptest! {
+        #[test]
+        fn a_route_survives_the_wire(address: [u8; 16], length in 0_u8..=128, v4: bool, table: u32, device: u32) {
+            let [a, b, c, d, ..] = address;
+            let network = if v4 { IpAddr::from([a, b, c, d]) } else { IpAddr::from(address) };
+            let prefix = Prefix::new(network, if v4 { length / 4 } else { length }).unwrap();
+            let family = Family::of(network);
+            let route = Route::parse(&echoed(&to_device(table, prefix, device)), family).unwrap();
+            prop_assert_eq!((route.table, route.prefix, route.device), (table, prefix, device));
+            prop_assert!(route.is_wontuns() && !route.throws && !route.is_connected());
+        }
+
+        #[test]
+        fn any_body_is_survived(body in prop::collection::vec(any::<u8>(), 0..100), v6: bool) {
+            let family = if v6 { Family::V6 } else { Family::V4 };
+            let body = [&[if v6 { 10 } else { 2 }], &body[..]].concat();
+            let _ = Route::parse(&body, family);
+        }
+    }
+}

@@ -259,3 +259,6 @@ pub(super) fn mentions(rules: &[Rule], number: u32) -> bool {
     let passes = |rule: &Rule| rule.protocol == PROTOCOL && matches!(rule.action, Action::Goto(_));
     rules.iter().any(|rule| rule.table == number || (rule.mark == number && !passes(rule)))
 }
+
+#[cfg(test)]
+mod tests;

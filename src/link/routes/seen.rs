@@ -14,6 +14,8 @@ pub(super) struct Seen {
     pub(super) own_labels: Vec<Label>,
     /// Those of other tunnels of ours.
     pub(super) foreign_labels: Vec<Label>,
+    /// Our tables.
+    pub(super) tables: BTreeSet<u32>,
     pub(super) families: Both<SeenFamily>,
 }
 

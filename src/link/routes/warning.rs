@@ -112,3 +112,31 @@ pub(super) fn reason(errno: Errno, said: Option<&str>) -> String {
 pub(super) fn described(error: &io::Error) -> String {
     error.raw_os_error().map_or_else(|| error.to_string(), |code| Errno::from_raw(code).desc().to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warning_is_one_line_with_a_remedy() {
+        let prefix = Prefix::new("10.0.0.0".parse().unwrap(), 8).unwrap();
+        let device = || "tun0".to_owned();
+        let reason = || reason(Errno::EROFS, Some("why"));
+        for (warning, remedy) in [
+            (RouteWarning::Ipv6Disabled { device: device(), prefixes: 2 }, "--sysctl net.ipv6"),
+            (RouteWarning::Taken { device: device(), prefix, more: 3, table: 254 }, "10.0.0.0/8 and 3 more"),
+            (
+                RouteWarning::Refused { device: device(), prefix, more: 0, reason: reason() },
+                "(why): take it out",
+            ),
+            (
+                RouteWarning::SourceValidMark { reason: reason(), strict: true },
+                "docker run --sysctl net.ipv4.conf.all.src_valid_mark=1",
+            ),
+            (RouteWarning::Nftables { table: device(), family: "IPv4", reason: reason() }, "modprobe"),
+        ] {
+            let line = warning.to_string();
+            assert!(line.contains(remedy) && !line.contains('\n') && !line.contains("  "), "{line}");
+        }
+    }
+}

@@ -58,7 +58,6 @@ impl IndexTable {
     }
 
     /// Indices in use.
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }

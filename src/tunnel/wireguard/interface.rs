@@ -331,6 +331,11 @@ impl Interface {
         }
     }
 
+    /// Indices by which peers may address us now: at most four a peer, for three sessions and a handshake.
+    pub fn indices(&self) -> usize {
+        self.indices.len()
+    }
+
     /// Handshake messages that wait for [`Self::handle_queued`]. Others may wait for [`Self::poll_timeout`] besides.
     pub fn queued(&self) -> usize {
         self.admission.waiting()
@@ -491,10 +496,6 @@ impl Interface {
 impl Interface {
     pub(super) fn peer_mut(&mut self, id: PeerId) -> &mut Peer {
         self.peers.get_mut(id).unwrap()
-    }
-
-    pub(super) fn indices(&self) -> usize {
-        self.indices.len()
     }
 
     pub(super) fn scheduled(&self) -> usize {

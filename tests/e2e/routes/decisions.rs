@@ -9,6 +9,9 @@ use wontun::config::wg_quick::Table;
 use wontun::link::{Link, LinkError, RouteWarning, Wanted};
 use wontun::routing::Prefix;
 
+use crate::mounts::Folder;
+use crate::waiting::eventually;
+
 use super::{apply, full, lab, marked, open, picture, prefix, wanted, way};
 
 const MARK: u32 = 51_820;
@@ -126,6 +129,52 @@ fn routes_follow_the_allowed_ips() {
     assert_eq!(picture(host), before);
 }
 
+/// What the kernel announces while routes are applied is what was changed.
+#[test]
+fn only_what_differs_is_changed() {
+    let lab = lab();
+    let host = lab.client();
+    let folder = Folder::new();
+    let log = folder.path().join("monitor");
+    let mut monitor = host.command("ip");
+    monitor.args(["monitor", "route", "rule"]).stdout(std::fs::File::create(&log).unwrap());
+    let _monitor = Killed(monitor.spawn().unwrap());
+    let mut read = 0;
+    // what was announced until now, and that a change is announced at all
+    let mut announced = |sign: &str| -> Vec<String> {
+        let text = || std::fs::read_to_string(&log).unwrap();
+        eventually("the monitor shows a route", || {
+            host.ip(&["route", "replace", sign, "dev", "eth0"]);
+            text().contains(sign)
+        });
+        let text = text();
+        let new = &text[std::mem::replace(&mut read, text.len())..];
+        new.lines().filter(|line| line.contains("119")).map(str::to_owned).collect()
+    };
+    let mut routes = open(host, "tun7");
+    let networks = ["0.0.0.0/0", "::/0", "10.9.0.0/16", "10.10.0.0/16", "fd09::/64"];
+    assert_eq!(announced("203.0.113.1"), [""; 0]);
+    apply(host, &mut routes, &wanted(&networks, &["198.51.100.7"]));
+    // five routes, a label, two rules for each family
+    assert_eq!(announced("203.0.113.2").len(), 10);
+    apply(host, &mut routes, &wanted(&networks, &["198.51.100.8"]));
+    host.inside(|| routes.restore()).unwrap();
+    assert_eq!(announced("203.0.113.3"), [""; 0]);
+    apply(host, &mut routes, &wanted(&networks[..4], &["198.51.100.7"]));
+    let lines = announced("203.0.113.4");
+    assert!(matches!(&lines[..], [line] if line.starts_with("Deleted fd09::/64 dev tun7")), "{lines:?}");
+}
+
+/// A process that ends with the test, also with one that fails.
+struct Killed(std::process::Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[test]
 fn a_table_of_the_users_choice_has_no_rules() {
     let lab = lab();
@@ -169,10 +218,12 @@ fn a_device_that_went_down_gets_its_routes_back() {
     }
     // somebody reloads the firewall, and somebody tidies up the rules
     host.shell("nft flush ruleset; ip rule del priority 32764; ip -6 rule del priority 32765");
+    host.shell("ip route flush table 51820");
     host.inside(|| routes.restore()).unwrap();
     let again = picture(host);
     assert_eq!(again.matches("wontun-tun7").count(), 2, "{again}");
     assert_eq!(again.matches("suppress_prefixlength 0").count(), 2, "{again}");
+    assert_eq!(again.matches("not from all fwmark 0xca6c lookup 51820").count(), 2, "{again}");
     host.ip(&["link", "delete", "tun7"]);
     let error = host.inside(|| routes.restore()).unwrap_err();
     assert!(matches!(error, LinkError::NoDevice { .. }), "{error}");

@@ -1,0 +1,7 @@
+//! `cargo +nightly fuzz run engine`: whatever two engines meet with, they keep their rules.
+#![no_main]
+
+#[path = "../bodies/engine.rs"]
+mod engine;
+
+libfuzzer_sys::fuzz_target!(|script: &[u8]| engine::run(script));

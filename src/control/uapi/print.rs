@@ -1,0 +1,73 @@
+//! From changes to the text of their request.
+
+use std::fmt::{self, Write};
+
+use zeroize::Zeroizing;
+
+use super::changes::{Changes, PeerChanges};
+use super::hex;
+use super::secret_text::SecretText;
+use crate::tunnel::wireguard::KEY_LEN;
+
+impl Changes {
+    /// The `set=1` that asks for them, secrets included, in the order in which `wg` writes one.
+    /// [`super::RequestParser`] makes the same changes of it, provided that the endpoints are such as it gives.
+    pub fn print(&self) -> Zeroizing<Vec<u8>> {
+        let mut text = SecretText::default();
+        // writing to memory does not fail
+        let _ = self.write(&mut text);
+        text.into_inner()
+    }
+
+    fn write(&self, out: &mut SecretText) -> fmt::Result {
+        writeln!(out, "set=1")?;
+        if let Some(private_key) = &self.private_key {
+            key(out, "private_key", private_key.as_ref().map_or(&[0; KEY_LEN], |key| key.as_bytes()));
+        }
+        if let Some(port) = self.listen_port {
+            writeln!(out, "listen_port={port}")?;
+        }
+        if let Some(mark) = self.fwmark {
+            writeln!(out, "fwmark={mark}")?;
+        }
+        if self.replace_peers {
+            writeln!(out, "replace_peers=true")?;
+        }
+        self.peers.iter().try_for_each(|peer| peer.write(out))?;
+        writeln!(out)
+    }
+}
+
+impl PeerChanges {
+    fn write(&self, out: &mut SecretText) -> fmt::Result {
+        key(out, "public_key", self.public_key.as_bytes());
+        for (name, wanted) in [("remove", self.remove), ("update_only", self.update_only)] {
+            if wanted {
+                writeln!(out, "{name}=true")?;
+            }
+        }
+        if let Some(preshared_key) = &self.preshared_key {
+            key(out, "preshared_key", preshared_key.as_bytes());
+        }
+        if let Some(endpoint) = self.endpoint {
+            writeln!(out, "endpoint={endpoint}")?;
+        }
+        if let Some(seconds) = self.persistent_keepalive {
+            writeln!(out, "persistent_keepalive_interval={seconds}")?;
+        }
+        if self.replace_allowed_ips {
+            writeln!(out, "replace_allowed_ips=true")?;
+        }
+        self.allowed_ips.iter().try_for_each(|change| {
+            writeln!(out, "allowed_ip={}{}", if change.remove { "-" } else { "" }, change.prefix)
+        })
+    }
+}
+
+/// A line with a key.
+pub(super) fn key(out: &mut SecretText, name: &str, bytes: &[u8; KEY_LEN]) {
+    out.push(name.as_bytes());
+    out.push(b"=");
+    out.push(&*hex::encode(bytes));
+    out.push(b"\n");
+}

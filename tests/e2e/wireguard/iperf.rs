@@ -1,0 +1,70 @@
+//! iperf3 through a tunnel.
+
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use super::node::Node;
+use crate::waiting::{PATIENCE, eventually, finish};
+
+/// A server that takes one test after the other. Dropping it ends it.
+#[derive(Debug)]
+pub(crate) struct Iperf {
+    server: Child,
+}
+
+impl Iperf {
+    pub(crate) fn serve(node: &Node) -> Self {
+        let mut command = node.site.command("iperf3");
+        command.args(["-s", "--forceflush"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let server = command.spawn().unwrap();
+        eventually("iperf3 listens", || {
+            // 5201 in the kernel's hexadecimal table of listening sockets
+            node.site
+                .inside(|| std::fs::read_to_string("/proc/thread-self/net/tcp6"))
+                .unwrap()
+                .contains(":1451 ")
+        });
+        Self { server }
+    }
+
+    /// Runs `iperf3 -c address args…` on `client`; returns the bytes that arrived.
+    pub(crate) fn run(&self, client: &Node, address: &str, args: &[&str]) -> u64 {
+        let mut command = client.site.command("iperf3");
+        command.args(["-c", address, "--json", "--connect-timeout", "5000"]).args(args);
+        let done = finish(&mut command, PATIENCE + Duration::from_secs(20));
+        assert!(done.status.success(), "iperf3 {args:?} to {address} failed: {done:?}");
+        let received = number_after(&done.stdout, "\"sum_received\":", "\"bytes\":");
+        received.unwrap_or_else(|| panic!("no sum_received in {}", done.stdout))
+    }
+
+    /// Runs `iperf3 -c address -u args…` until one run loses nothing, five times at most: on a busy machine queues
+    /// overflow while a program waits for its turn.
+    pub(crate) fn run_udp(&self, client: &Node, address: &str, args: &[&str]) {
+        let mut lost = Vec::new();
+        while lost.len() < 5 {
+            let mut command = client.site.command("iperf3");
+            command.args(["-c", address, "-u", "-b", "40M", "-l", "1300", "-n", "1M", "--json"]).args(args);
+            let done = finish(&mut command, PATIENCE);
+            assert!(done.status.success(), "iperf3 -u {args:?} to {address} failed: {done:?}");
+            lost.push(number_after(&done.stdout, "\"sum\":", "\"lost_packets\":").unwrap());
+            if lost.last() == Some(&0) {
+                return;
+            }
+        }
+        panic!("iperf3 -u {args:?} to {address}: of about 800 packets these were lost: {lost:?}");
+    }
+}
+
+/// The number behind `key` behind the last `section` of a JSON text.
+fn number_after(text: &str, section: &str, key: &str) -> Option<u64> {
+    let section = &text[text.rfind(section)?..];
+    let value = section[section.find(key)? + key.len()..].trim_start();
+    value.split(|character: char| !character.is_ascii_digit()).next()?.parse().ok()
+}
+
+impl Drop for Iperf {
+    fn drop(&mut self) {
+        self.server.kill().ok();
+        self.server.wait().ok();
+    }
+}

@@ -1,0 +1,167 @@
+//! Begin and end: the device, its socket, the process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use super::implementation::Implementation::{self, Wontun};
+use super::node::Node;
+use super::pair::{Outer, Pair, Plan, SERVER_V4};
+use super::settings::{Keys, Settings};
+use super::site::Site;
+use crate::lab::Lab;
+use crate::mounts::BINARY;
+use crate::waiting::{PATIENCE, eventually, finish};
+
+/// A site of its own, whose network nobody needs.
+fn site() -> Arc<Site> {
+    Arc::new(Site::new(&Arc::new(Lab::new(2)), 0))
+}
+
+fn is_gone(site: &Site) -> bool {
+    !site.has_device("wg0") && !site.socket("wg0").exists()
+}
+
+fn a_deleted_device_ends_it(client: Implementation) {
+    let pair = Pair::new(Wontun, client, Outer::V4);
+    pair.client.ping(SERVER_V4);
+    let Pair { server: _server, client, plan } = pair;
+    plan.client_site.ip(&["link", "delete", "wg0"]);
+    let stopped = client.daemon.wait_exit();
+    assert!(stopped.status.code().is_some(), "{stopped:?}");
+    assert!(!plan.client_site.socket("wg0").exists(), "the socket is left: {:?}", stopped.lines);
+    assert_eq!(plan.client_site.processes(), []);
+}
+
+between!(a_deleted_device_ends_it: {
+    started_from_a_file: (ConfigFile),
+    told_by_wg: (Wontun),
+});
+
+/// Some versions of `wg-quick down` end a program like this.
+fn a_removed_socket_ends_it(client: Implementation) {
+    let pair = Pair::new(Wontun, client, Outer::V4);
+    pair.client.ping(SERVER_V4);
+    let Pair { server: _server, client, plan } = pair;
+    plan.client_site.shell("rm -f /run/wireguard/wg0.sock");
+    let stopped = client.daemon.wait_exit();
+    assert!(is_gone(&plan.client_site), "{stopped:?}");
+}
+
+between!(a_removed_socket_ends_it: {
+    started_from_a_file: (ConfigFile),
+    told_by_wg: (Wontun),
+});
+
+fn a_signal_ends_it_tidily(client: Implementation) {
+    let pair = Pair::new(Wontun, client, Outer::V4);
+    pair.client.ping(SERVER_V4);
+    let Pair { server: _server, client, plan } = pair;
+    let stopped = client.daemon.stop();
+    assert_eq!(stopped.status.code(), Some(0), "{stopped:?}");
+    assert!(is_gone(&plan.client_site), "{stopped:?}");
+    assert_eq!(plan.client_site.processes(), []);
+}
+
+between!(a_signal_ends_it_tidily: {
+    started_from_a_file: (ConfigFile),
+    told_by_wg: (Wontun),
+});
+
+/// What kill -9 leaves is a socket that nobody answers on.
+#[test]
+fn a_stale_socket_is_replaced() {
+    let site = site();
+    let node = Node::bare("wg0", &site, Wontun);
+    node.daemon.signal(Signal::SIGKILL);
+    node.daemon.wait_exit();
+    eventually("the kernel removes the device", || !site.has_device("wg0"));
+    assert!(site.socket("wg0").exists(), "nothing is left, so this test shows nothing");
+    let node = Node::bare("wg0", &site, Wontun);
+    node.configure(&Settings::new(&Keys::new(), &["10.9.0.1/24"]));
+    node.daemon.stop();
+    assert!(is_gone(&site));
+}
+
+/// A live one is refused, by a line that names the process; it goes on.
+#[test]
+fn a_live_tunnel_is_not_replaced() {
+    let site = site();
+    let mut node = Node::bare("wg0", &site, Wontun);
+    let second = finish(site.command(BINARY).args(["-f", "wg0"]), PATIENCE);
+    assert_eq!(second.code(), 69, "{second:?}");
+    assert_eq!(second.stderr.lines().count(), 1, "{second:?}");
+    assert!(node.daemon.is_running());
+    site.wg(&["show", "wg0"]);
+}
+
+/// The device of the same name in another network namespace is no obstacle, but the socket in the same `/run` is.
+#[test]
+fn a_live_socket_of_another_network_is_not_replaced() {
+    let lab = Arc::new(Lab::new(2));
+    let site = Arc::new(Site::new(&lab, 0));
+    let mut node = Node::bare("wg0", &site, Wontun);
+    let other = format!("--net=/run/netns/{}", lab.client().name());
+    let second = finish(
+        std::process::Command::new("nsenter").args([
+            "--target",
+            &site.holder_pid().to_string(),
+            "--mount",
+            &other,
+            "--",
+            BINARY,
+            "-f",
+            "wg0",
+        ]),
+        PATIENCE,
+    );
+    assert_eq!(second.code(), 69, "{second:?}");
+    let pid = node.daemon.pid().to_string();
+    assert!(second.stderr.contains(&pid), "the message does not name the process {pid}: {second:?}");
+    assert!(node.daemon.is_running() && site.socket("wg0").exists());
+    assert!(!lab.client().has_device("wg0"), "a device is left");
+}
+
+/// `wontun NAME` returns when device and socket are there, and goes on without a terminal.
+#[test]
+fn it_goes_to_the_background() {
+    let lab = Arc::new(Lab::new(2));
+    let plan = Plan::new(&lab, Outer::V4);
+    let server = Node::start(&plan.server_site, Implementation::WireguardGo, &plan.server);
+    let site = &plan.client_site;
+    let started = finish(site.command(Wontun.resolve().binary().to_str().unwrap()).arg("wg0"), PATIENCE);
+    assert_eq!(started.code(), 0, "{started:?}");
+    assert!(site.has_device("wg0") && site.socket("wg0").exists());
+    let mode = if Wontun.resolve() == Wontun { 0o600 } else { 0o700 };
+    assert_eq!(file_mode(site), mode);
+    assert!(!site.processes().is_empty());
+    let file = site.write("wg0.setconf", &plan.client.setconf());
+    site.wg(&["setconf", "wg0", file.to_str().unwrap()]);
+    site.ip(&["address", "add", "10.9.0.2/24", "dev", "wg0"]);
+    site.ip(&["link", "set", "wg0", "up"]);
+    site.ping([10, 9, 0, 1]);
+    drop(server);
+    site.ip(&["link", "delete", "wg0"]);
+    eventually("the process ends", || site.processes().is_empty());
+    assert!(is_gone(site));
+}
+
+fn file_mode(site: &Site) -> u32 {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(site.socket("wg0")).unwrap().permissions().mode() & 0o777
+}
+
+/// Stopping and starting again, at once and often, finds nothing in its way.
+#[test]
+fn it_starts_again_at_once() {
+    let lab = Arc::new(Lab::new(2));
+    let plan = Plan::new(&lab, Outer::V4);
+    let server = Node::start(&plan.server_site, Wontun, &plan.server);
+    for _ in 0..3 {
+        let client = Node::start(&plan.client_site, Implementation::ConfigFile, &plan.client);
+        client.site.ping_within(Duration::from_secs(12), [10, 9, 0, 1]);
+        client.daemon.stop();
+    }
+    drop(server);
+}

@@ -1,0 +1,82 @@
+//! One server, a thousand peers.
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::implementation::Implementation;
+use super::memory::resident_kilobytes;
+use super::node::Node;
+use super::pair::PORT;
+use super::probe::Probe;
+use super::settings::{Keys, Peer, Settings};
+use super::site::Site;
+use crate::lab::{Lab, heavy};
+
+const PEERS: u32 = 1000;
+
+/// Each peer has an address of its own, inside and outside. One after the other they shake hands and ping; then
+/// all ping at once.
+fn a_thousand_peers_ping(server: Implementation) {
+    let _guard = heavy();
+    let lab = Arc::new(Lab::new(2));
+    let site = Arc::new(Site::new(&lab, 0));
+    // The clients' host answers for all of 198.18.0.0/16.
+    lab.client().ip(&["route", "add", "local", "198.18.0.0/16", "dev", "lo"]);
+    lab.server().ip(&["route", "add", "198.18.0.0/16", "via", "192.0.2.2"]);
+    let own = Keys::new();
+    let keys: Vec<_> = (0..PEERS).map(|_| Keys::new()).collect();
+    let inner = |number: u32| Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 9, 16, 0)) + number);
+    let mut settings = Settings::new(&own, &["10.9.0.1/16"]).port(PORT);
+    for (number, keys) in (0..).zip(&keys) {
+        settings = settings.peer(Peer::new(&keys.public, &[&format!("{}/32", inner(number))]));
+    }
+    let mut node = Node::start(&site, server, &settings);
+    let configured = resident_kilobytes(node.daemon.pid());
+    let target = SocketAddr::from((lab.server().v4, PORT));
+    let mut peers: Vec<_> = (0..)
+        .zip(&keys)
+        .map(|(number, keys)| {
+            let outer = Ipv4Addr::from(u32::from(Ipv4Addr::new(198, 18, 0, 0)) + number);
+            let socket = lab.client().udp(SocketAddrV4::new(outer, 51820));
+            Probe::new(socket, keys, &own.public, target, inner(number))
+        })
+        .collect();
+    let start = Instant::now();
+    for peer in &mut peers {
+        peer.shake_hands();
+        peer.ping(1);
+    }
+    let connected = start.elapsed();
+    let start = Instant::now();
+    for round in 2..6 {
+        let requests: Vec<_> = peers.iter_mut().map(|peer| peer.echo_request(round)).collect();
+        for (peer, request) in peers.iter().zip(&requests) {
+            peer.send(request);
+        }
+        for peer in &mut peers {
+            peer.expect_echo(round);
+        }
+    }
+    let pinged = start.elapsed();
+    eprintln!(
+        "{PEERS} peers: handshake and ping, one by one, {connected:?}; four pings each, {pinged:?}; resident \
+        {configured} kB before, {} kB after",
+        resident_kilobytes(node.daemon.pid())
+    );
+    let shown = node.peers();
+    assert_eq!(shown.len(), PEERS as usize);
+    for (number, keys) in (0_u32..).zip(&keys) {
+        let state = shown.iter().find(|state| state.public == keys.public).unwrap();
+        assert!(state.handshake > 0, "{state:?}");
+        let outer = Ipv4Addr::from(u32::from(Ipv4Addr::new(198, 18, 0, 0)) + number);
+        assert_eq!(state.endpoint, format!("{outer}:51820"));
+    }
+    assert!(node.daemon.is_running());
+    assert!(connected < Duration::from_secs(60), "a thousand handshakes took {connected:?}");
+}
+
+between!(a_thousand_peers_ping: {
+    of_a_file: (ConfigFile),
+    told_by_wg: (Wontun),
+});

@@ -1,0 +1,53 @@
+//! What many peers cost.
+
+use std::sync::Arc;
+
+use nix::unistd::Pid;
+
+use super::implementation::Implementation;
+use super::node::Node;
+use super::pair::PORT;
+use super::settings::{Keys, Peer, Settings};
+use super::site::Site;
+use crate::lab::Lab;
+
+/// The most that a configured, idle peer with one allowed IP may take, in bytes of resident memory.
+const BYTES_PER_PEER: u64 = 4096;
+
+const PEERS: u64 = 10_000;
+
+/// Resident memory of a process, in kilobytes.
+pub(crate) fn resident_kilobytes(pid: Pid) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn ten_thousand_idle_peers_are_cheap() {
+    let site = Arc::new(Site::new(&Arc::new(Lab::new(2)), 0));
+    let keys = Keys::new();
+    let settings = Settings::new(&keys, &["10.9.0.1/16"]).port(PORT);
+    let node = Node::start(&site, Implementation::Wontun, &settings);
+    let before = resident_kilobytes(node.daemon.pid());
+    let mut many = settings.clone();
+    for number in 0..PEERS {
+        // Any 32 bytes are a public key.
+        let mut bytes = [9; 32];
+        bytes[..8].copy_from_slice(&number.to_le_bytes());
+        let public = wontun::tunnel::wireguard::PublicKey::from_bytes(bytes).to_string();
+        let allowed = format!("10.{}.{}.{}/32", 64 + (number >> 16), number >> 8 & 255, number & 255);
+        many = many.peer(Peer::new(&public, &[&allowed]));
+    }
+    let file = site.write("many.conf", &many.setconf());
+    site.wg(&["setconf", "wg0", file.to_str().unwrap()]);
+    assert_eq!(node.peers().len() as u64, PEERS);
+    let after = resident_kilobytes(node.daemon.pid());
+    let each = (after - before) * 1024 / PEERS;
+    eprintln!("resident: {before} kB without peers, {after} kB with {PEERS}: {each} bytes each");
+    assert!(each < BYTES_PER_PEER, "{each} bytes a peer");
+    // They can be replaced, and do not add up.
+    site.wg(&["setconf", "wg0", file.to_str().unwrap()]);
+    let again = resident_kilobytes(node.daemon.pid());
+    assert!(again < after + after / 4, "{after} kB became {again} kB when the same peers were set again");
+}

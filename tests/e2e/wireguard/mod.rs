@@ -1,0 +1,48 @@
+//! WireGuard: the real binary against itself and against other implementations, each configured by Debian's `wg`.
+//!
+//! The first group of modules is the laboratory, the second the scenarios, one topic a file. A scenario is a function
+//! of the programs at its ends, and `between!` says between which it is tried. `WONTUN_STAND_IN=wireguard-go` puts
+//! that program in our place, which shows whether a scenario asks for what others do.
+
+/// `between!(scenario: { name: (server, client, …), … })` makes a test of each line.
+macro_rules! between {
+    ($scenario:ident: { $($name:ident: ($($argument:expr),+ $(,)?)),+ $(,)? }) => {
+        mod $scenario {
+            #[allow(unused_imports)]
+            use super::{Implementation::*, *};
+            $(#[test]
+            fn $name() {
+                super::$scenario($($argument),+);
+            })+
+        }
+    };
+}
+
+mod capture;
+mod implementation;
+mod iperf;
+mod node;
+mod pair;
+mod probe;
+mod settings;
+mod site;
+
+mod basics;
+mod counters;
+mod full_tunnel;
+mod hostile;
+mod lifecycle;
+mod live_keys;
+mod many_peers;
+mod many_sites;
+mod memory;
+mod moved;
+mod mtu;
+mod names;
+mod nat;
+mod paths;
+mod reload;
+mod roaming;
+mod secrets;
+mod wg_quick_tool;
+mod wg_tool;

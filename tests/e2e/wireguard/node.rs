@@ -1,0 +1,161 @@
+//! A running end of a tunnel, whichever program it is.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::implementation::Implementation;
+use super::settings::Settings;
+use super::site::Site;
+use crate::daemon::Daemon;
+use crate::waiting::{eventually, succeed};
+
+/// A tunnel device and the program behind it.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) daemon: Daemon,
+    pub(crate) site: Arc<Site>,
+    pub(crate) implementation: Implementation,
+    pub(crate) name: String,
+}
+
+/// A line of `wg show NAME dump` about a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PeerState {
+    pub(crate) public: String,
+    pub(crate) preshared: String,
+    pub(crate) endpoint: String,
+    pub(crate) allowed: Vec<String>,
+    /// Seconds since 1970; 0 for never.
+    pub(crate) handshake: u64,
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
+    pub(crate) keepalive: String,
+}
+
+impl Node {
+    /// `wg0` on `site`, up and ready.
+    pub(crate) fn start(site: &Arc<Site>, implementation: Implementation, settings: &Settings) -> Self {
+        Self::named("wg0", site, implementation, settings)
+    }
+
+    /// The device `name` on `site`, up and ready.
+    pub(crate) fn named(
+        name: &str,
+        site: &Arc<Site>,
+        implementation: Implementation,
+        settings: &Settings,
+    ) -> Self {
+        let implementation = implementation.resolve();
+        if implementation == Implementation::ConfigFile {
+            let file = site.write(&format!("{name}.conf"), &settings.wg_quick());
+            let arguments = ["--config", file.to_str().unwrap(), "--log-level", "debug"];
+            let daemon = site.launch(&implementation.binary(), &arguments).spawn();
+            daemon.wait_for(" ready mode=");
+            return Self { daemon, site: Arc::clone(site), implementation, name: name.to_owned() };
+        }
+        let node = Self::bare(name, site, implementation);
+        node.configure(settings);
+        node
+    }
+
+    /// The device `name` on `site`, with nothing set: not for a program with a configuration file.
+    pub(crate) fn bare(name: &str, site: &Arc<Site>, implementation: Implementation) -> Self {
+        let implementation = implementation.resolve();
+        let daemon = site
+            .launch(&implementation.binary(), &implementation.arguments(name))
+            .env("LOG_LEVEL", "verbose")
+            .spawn();
+        let node = Self { daemon, site: Arc::clone(site), implementation, name: name.to_owned() };
+        eventually("wg finds the new tunnel", || site.try_wg(&["show", name]).status.success());
+        node
+    }
+
+    /// Does with `wg` and `ip` what `wg-quick` would do, but without rules for default routes.
+    pub(crate) fn configure(&self, settings: &Settings) {
+        let (site, name) = (&self.site, self.name.as_str());
+        let file = self.site.write(&format!("{name}.setconf"), &settings.setconf());
+        site.wg(&["setconf", name, file.to_str().unwrap()]);
+        for address in &settings.addresses {
+            site.ip(&["address", "add", address, "dev", name, "nodad"]);
+        }
+        let mtu = settings.mtu.unwrap_or(1420).to_string();
+        site.ip(&["link", "set", name, "mtu", &mtu, "up"]);
+        for allowed in settings.peers.iter().flat_map(|peer| &peer.allowed) {
+            let family = if allowed.contains(':') { "-6" } else { "-4" };
+            site.ip(&[family, "route", "replace", allowed, "dev", name]);
+        }
+    }
+
+    /// Runs `wg set NAME args…`.
+    pub(crate) fn set(&self, args: &[&str]) {
+        self.site.wg(&[&["set", self.name.as_str()], args].concat());
+    }
+
+    /// A file with one line, such as a key, as `wg set` wants keys.
+    pub(crate) fn key_file(&self, name: &str, key: &str) -> PathBuf {
+        self.site.write(name, &format!("{key}\n"))
+    }
+
+    /// The peers, as `wg` shows them.
+    pub(crate) fn peers(&self) -> Vec<PeerState> {
+        let dump = self.site.wg(&["show", &self.name, "dump"]);
+        dump.lines().skip(1).map(PeerState::parse).collect()
+    }
+
+    /// The peer `public`.
+    pub(crate) fn peer(&self, public: &str) -> PeerState {
+        let peers = self.peers();
+        let found = peers.iter().find(|peer| peer.public == public).cloned();
+        found.unwrap_or_else(|| panic!("no peer {public} in {peers:?}"))
+    }
+
+    /// The only peer.
+    pub(crate) fn only_peer(&self) -> PeerState {
+        let mut peers = self.peers();
+        assert_eq!(peers.len(), 1, "{peers:?}");
+        peers.remove(0)
+    }
+
+    /// The port that it listens on.
+    pub(crate) fn port(&self) -> u16 {
+        self.site.wg(&["show", &self.name, "listen-port"]).trim().parse().unwrap()
+    }
+
+    /// Runs `ip -n HOST link set NAME args…`.
+    pub(crate) fn set_link(&self, args: &[&str]) {
+        self.site.ip(&[&["link", "set", self.name.as_str()], args].concat());
+    }
+
+    /// Sends one ping from this end, which must be answered now or soon.
+    pub(crate) fn ping(&self, address: &str) {
+        self.site.ping(address.parse::<std::net::IpAddr>().unwrap());
+    }
+
+    /// Sends exactly `count` pings of `payload` bytes; each must be answered.
+    pub(crate) fn ping_exactly(&self, address: &str, count: usize, payload: usize) {
+        let (count, payload) = (count.to_string(), payload.to_string());
+        let mut ping = self.site.command("ping");
+        ping.args(["-n", "-q", "-M", "do", "-i", "0.01", "-W", "5", "-c", &count, "-s", &payload, address]);
+        let said = succeed(&mut ping);
+        assert!(said.contains(" 0% packet loss"), "{said}");
+    }
+}
+
+impl PeerState {
+    fn parse(line: &str) -> Self {
+        let fields: Vec<&str> = line.split('\t').collect();
+        let [public, preshared, endpoint, allowed, handshake, received, sent, keepalive] = fields[..] else {
+            panic!("wg's dump has a line of {} fields: {line}", fields.len());
+        };
+        Self {
+            public: public.to_owned(),
+            preshared: preshared.to_owned(),
+            endpoint: endpoint.to_owned(),
+            allowed: allowed.split(',').map(str::to_owned).collect(),
+            handshake: handshake.parse().unwrap(),
+            received: received.parse().unwrap(),
+            sent: sent.parse().unwrap(),
+            keepalive: keepalive.to_owned(),
+        }
+    }
+}
