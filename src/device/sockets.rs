@@ -5,24 +5,18 @@
 //! costs every datagram of those who have none some 6 ns, so a thousand would cost more than the rest of the way.
 //! Whoever opens them keeps them few.
 
-use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::num::NonZeroU32;
-use std::time::Duration;
 
 use nix::errno::Errno;
 
 use super::token::SockId;
 use crate::config::DEFAULT_PORT;
 use crate::io::udp::{Local, UdpSocket, is_family_missing};
-use crate::time::Instant;
 
 /// Tries to find a port that is free in both address families.
 const PORT_TRIES: u32 = 16;
-
-/// How long a connected socket may send from an IPv6 address that is not ours any more.
-const SOURCE_CHECK: Duration = Duration::from_secs(1);
 
 /// Why there are no sockets.
 #[derive(Debug, thiserror::Error)]
@@ -63,21 +57,6 @@ pub(super) struct Connected<O> {
     pub(super) remote: SocketAddr,
     /// The address that our datagrams leave from.
     pub(super) local: Option<IpAddr>,
-    /// When the kernel was last asked whether that is an address of ours.
-    checked: Cell<Option<Instant>>,
-}
-
-impl<O> Connected<O> {
-    /// The source address, if it is to be named with the datagram that is sent now: the kernel looks whether one that is
-    /// named is there. Of one that a socket is bound to it does so with IPv4 only, whenever addresses change.
-    pub(super) fn source_to_name(&self, now: Instant) -> Option<IpAddr> {
-        let local = self.local.filter(IpAddr::is_ipv6)?;
-        if self.checked.get().is_some_and(|checked| now.since(checked) < SOURCE_CHECK) {
-            return None;
-        }
-        self.checked.set(Some(now));
-        Some(local)
-    }
 }
 
 /// All sockets of a tunnel. `O` names who owns a connected one.
@@ -277,7 +256,7 @@ impl<O: Copy + PartialEq> Sockets<O> {
             socket.send_to_many();
         }
         let local = socket.local_addr().ok().map(|address| address.ip());
-        Ok(Connected { owner, id: self.take_id(), socket, remote: peer, local, checked: Cell::default() })
+        Ok(Connected { owner, id: self.take_id(), socket, remote: peer, local })
     }
 
     /// Gives the datagrams of all sockets, those to come included, a mark that routing rules can tell (`SO_MARK`).

@@ -97,12 +97,11 @@ impl WireGuard {
         let Endpoint { remote, local } = transmit.endpoint;
         let fault = |error| fault::of_socket(&error);
         if let Some(connected) = self.own_socket(transmit) {
-            let source = connected.source_to_name(core.now);
             let send = || {
-                if transmit.class == 0 && source.is_none() {
+                if transmit.class == 0 {
                     connected.socket.send(datagram)
                 } else {
-                    connected.socket.send_with(datagram, None, source, transmit.class, remote.is_ipv6())
+                    connected.socket.send_with(datagram, None, None, transmit.class, remote.is_ipv6())
                 }
             };
             // the first error may be about an earlier datagram
@@ -275,11 +274,15 @@ impl WireGuard {
 
     /// Tells the engine's news and sends what it has to say, as much as one turn has time for.
     pub(super) fn serve_engine(&mut self, core: &mut Core) -> Result<(), DeviceError> {
-        // first, since news may be that a socket is not the right one any more
-        while let Some(event) = self.engine.poll_event() {
-            self.handle_event(core, event)?;
-        }
-        while self.unsent.is_none() {
+        loop {
+            // first, since news may be that a socket is not the right one any more; and each time, since one that was
+            // closed upon sending had datagrams left, which are news again
+            while let Some(event) = self.engine.poll_event() {
+                self.handle_event(core, event)?;
+            }
+            if self.unsent.is_some() {
+                break;
+            }
             if !self.share.has_some(core.now) {
                 core.ready.insert(Token::Handshakes);
                 break;
@@ -297,11 +300,6 @@ impl WireGuard {
             Event::EndpointMoved { peer, endpoint } => {
                 debug!(endpoint = %endpoint.remote, local = ?endpoint.local, "endpoint moved");
                 self.update_routes_for(core, endpoint);
-                if endpoint.local.is_none() {
-                    // The system is to choose the source anew, and a connected socket keeps the one it has: over IPv6
-                    // even an address that is no longer ours, without an error.
-                    return self.disconnect(core, peer);
-                }
                 self.follow(core, peer)
             }
             Event::HandshakeCompleted { peer } => {
