@@ -68,6 +68,7 @@ pub(super) struct Sockets<O> {
     mark: Option<NonZeroU32>,
     /// Each datagram's traffic class is wanted.
     tells_class: bool,
+    has_many_peers: bool,
     next_id: u32,
 }
 
@@ -120,6 +121,7 @@ impl<O: Copy + PartialEq> Sockets<O> {
             port,
             mark: None,
             tells_class: false,
+            has_many_peers: false,
             next_id: first_id,
         };
         for &address in addresses {
@@ -250,6 +252,9 @@ impl<O: Copy + PartialEq> Sockets<O> {
         if self.tells_class {
             socket.receive_class()?;
         }
+        if self.has_many_peers {
+            socket.send_to_many();
+        }
         let local = socket.local_addr().ok().map(|address| address.ip());
         Ok(Connected { owner, id: self.take_id(), socket, remote: peer, local })
     }
@@ -270,6 +275,12 @@ impl<O: Copy + PartialEq> Sockets<O> {
     pub(super) fn receive_class(&mut self) -> io::Result<()> {
         self.tells_class = true;
         self.all().try_for_each(UdpSocket::receive_class)
+    }
+
+    /// The sockets, those to come included, are for many peers, of which none may keep the others waiting.
+    pub(super) fn send_to_many(&mut self) {
+        self.has_many_peers = true;
+        self.all().for_each(UdpSocket::send_to_many);
     }
 
     fn all(&self) -> impl Iterator<Item = &UdpSocket> {

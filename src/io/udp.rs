@@ -16,6 +16,10 @@ use crate::sys;
 /// usual 208 KiB hold less than a hundred full datagrams.
 const RECEIVE_BUFFER: usize = 4 << 20;
 
+/// Bytes asked for the send buffer of a socket for many peers: twenty times what one neighbour that does not answer keeps
+/// of it while it is looked for (`neigh/default/unres_qlen_bytes`), which is as much as the usual send buffer.
+const SEND_BUFFER: usize = 4 << 20;
+
 /// Room for the control messages of one datagram.
 pub const CONTROL: usize = 128;
 
@@ -109,6 +113,14 @@ impl UdpSocket {
     /// `EPERM` without CAP_NET_ADMIN.
     pub fn set_mark(&self, mark: Option<NonZeroU32>) -> io::Result<()> {
         self.0.set_mark(mark.map_or(0, NonZeroU32::get))
+    }
+
+    /// Makes the send buffer so large that a few peers whose neighbour is gone do not fill it with what waits for them, and
+    /// stop everybody's datagrams. As with the receive buffer, what is granted will do.
+    pub fn send_to_many(&self) {
+        if setsockopt(&self.0, sockopt::SndBufForce, &SEND_BUFFER).is_err() {
+            let _ = self.0.set_send_buffer_size(SEND_BUFFER);
+        }
     }
 
     /// From now on [`Arrival::class`] is told.

@@ -130,6 +130,7 @@ impl WireGuard {
             Ok(sockets) => sockets,
             Err(error) => return Ok(Err(error)),
         };
+        sockets.send_to_many();
         sockets.receive_class().map_err(system("asking for the traffic class"))?;
         sockets.set_mark(self.mark).map_err(system("marking a socket"))?;
         for (id, socket) in sockets.disconnected() {
@@ -169,6 +170,7 @@ impl WireGuard {
 /// [`SocketsError`], with the remedy.
 pub(super) fn open_sockets(port: u16) -> Result<Sockets<PeerId>, DeviceError> {
     let mut sockets = Sockets::open(&[], Some(port), false)?;
+    sockets.send_to_many();
     sockets.receive_class().map_err(system("asking for the traffic class"))?;
     Ok(sockets)
 }

@@ -274,11 +274,15 @@ impl WireGuard {
 
     /// Tells the engine's news and sends what it has to say, as much as one turn has time for.
     pub(super) fn serve_engine(&mut self, core: &mut Core) -> Result<(), DeviceError> {
-        // first, since news may be that a socket is not the right one any more
-        while let Some(event) = self.engine.poll_event() {
-            self.handle_event(core, event)?;
-        }
-        while self.unsent.is_none() {
+        loop {
+            // first, since news may be that a socket is not the right one any more; and each time, since one that was
+            // closed upon sending had datagrams left, which are news again
+            while let Some(event) = self.engine.poll_event() {
+                self.handle_event(core, event)?;
+            }
+            if self.unsent.is_some() {
+                break;
+            }
             if !self.share.has_some(core.now) {
                 core.ready.insert(Token::Handshakes);
                 break;

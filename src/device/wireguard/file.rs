@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::PathBuf;
 
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::WireGuard;
 use crate::config::PeerAddress;
@@ -139,7 +139,7 @@ impl WireGuard {
         let Loaded { configuration: new, warnings } = match load_again(&file.path, file.hooks) {
             Ok(loaded) => loaded,
             Err(error) => {
-                error!(%error, "the configuration is not read again, nothing was changed");
+                warn!(%error, "the configuration is not read again, nothing was changed");
                 return Ok(());
             }
         };
@@ -150,7 +150,7 @@ impl WireGuard {
         let changes = changes(&new, Some(&old), &present);
         self.take_file(new);
         if let Err(error) = self.change(core, &changes)? {
-            error!(%error, "the new configuration cannot be applied, nothing was changed");
+            warn!(%error, "the new configuration cannot be applied, nothing was changed");
             self.take_file(old);
             return Ok(());
         }

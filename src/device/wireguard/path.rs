@@ -30,6 +30,7 @@ impl WireGuard {
         let Some(peer) = self.engine.peer(id) else { return Ok(()) };
         let Some(endpoint) = peer.endpoint() else { return Ok(()) };
         if endpoint.local.is_none() {
+            // the system is to choose the source anew, and a connected socket keeps the one it has
             return self.disconnect(core, id);
         }
         let is_restless = self.connected_at.get(&id).is_some_and(|at| core.now.since(*at) < SETTLED);
