@@ -1,5 +1,14 @@
 //! Views of the packets inside the tunnel: pure functions over bytes, no copies, no sockets.
 
+pub mod checksum;
+mod field;
 pub mod icmpv6;
 pub mod ip;
+pub mod split;
+pub mod tcp;
+pub mod transport;
 pub mod udp;
+pub mod virtio;
+
+#[cfg(test)]
+mod sample;

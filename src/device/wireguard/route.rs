@@ -27,7 +27,9 @@ impl WireGuard {
     /// The routes follow the peers' allowed IPs and endpoints.
     pub(super) fn update_routes(&mut self, core: &mut Core) {
         let wanted = self.wanted_routes();
-        if let Some(routes) = self.routes.as_mut().filter(|routes| !core.link.away && !routes.is_wanted(&wanted)) {
+        if let Some(routes) =
+            self.routes.as_mut().filter(|routes| !core.link.away && !routes.is_wanted(&wanted))
+        {
             let applied = routes.apply(&wanted);
             self.handle_applied(core, applied);
         }
