@@ -1,6 +1,7 @@
 //! Views of the packets inside the tunnel: pure functions over bytes, no copies, no sockets.
 
 pub mod checksum;
+pub mod coalesce;
 mod field;
 pub mod icmpv6;
 pub mod ip;

@@ -156,6 +156,11 @@ impl Transport {
     }
 }
 
+/// The length that the UDP header at the front of `segment` tells.
+pub(super) fn udp_length(segment: &[u8]) -> Option<u16> {
+    u16_at(segment, UDP_LENGTH)
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::sample::{Sample, samples, slow_is_intact};
