@@ -1,5 +1,15 @@
 //! Views of the packets inside the tunnel: pure functions over bytes, no copies, no sockets.
 
+pub mod checksum;
+pub mod coalesce;
+mod field;
 pub mod icmpv6;
 pub mod ip;
+pub mod split;
+pub mod tcp;
+pub mod transport;
 pub mod udp;
+pub mod virtio;
+
+#[cfg(test)]
+mod sample;

@@ -1,0 +1,164 @@
+//! The Internet checksum (RFC 1071), its pseudo headers and its incremental update (RFC 1624).
+
+/// A ones' complement sum of 16-bit words, not inverted yet.
+///
+/// It is kept in the machine's own byte order: the sum does not mind which byte of a word is the upper one, as long as
+/// all words agree (RFC 1071 section 2 B), so bytes are added as they lie and only the result is turned.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sum(u64);
+
+impl Sum {
+    /// Adds `bytes`, which begin at an even place of what is summed: of several slices only the last may be of odd
+    /// length.
+    #[must_use]
+    pub fn add_bytes(self, bytes: &[u8]) -> Self {
+        let (words, rest) = bytes.as_chunks::<8>();
+        // Two halves that cannot overflow (that would take 2³² words) need no carries, so the compiler can use vectors.
+        let (mut lower, mut upper) = (0, 0);
+        for word in words {
+            let word = u64::from_ne_bytes(*word);
+            lower += word & 0xffff_ffff;
+            upper += word >> 32;
+        }
+        let mut last = [0; 8];
+        for (to, from) in last.iter_mut().zip(rest) {
+            *to = *from;
+        }
+        let last = u64::from_ne_bytes(last);
+        Self(self.0 + fold_once(lower) + fold_once(upper) + fold_once(last))
+    }
+
+    /// Adds one word, given as the number that its two bytes on the wire mean.
+    #[must_use]
+    pub fn add_u16(self, word: u16) -> Self {
+        Self(self.0 + u64::from(word.to_be()))
+    }
+
+    /// Takes one word off, which was added before.
+    #[must_use]
+    pub fn subtract_u16(self, word: u16) -> Self {
+        self.add_u16(!word)
+    }
+
+    /// The sum in 16 bits, as a number: what the kernel wants in the checksum field of a packet whose checksum is still
+    /// to be completed (`CHECKSUM_PARTIAL`), if this is the sum of the pseudo header.
+    pub fn folded(self) -> u16 {
+        let mut sum = self.0;
+        while sum > 0xffff {
+            sum = (sum & 0xffff) + (sum >> 16);
+        }
+        let [.., high, low] = sum.to_be_bytes();
+        u16::from_be(u16::from_be_bytes([high, low]))
+    }
+
+    /// The checksum: the inverted sum. Over bytes that hold their own right checksum it is 0.
+    pub fn checksum(self) -> u16 {
+        !self.folded()
+    }
+
+    /// The checksum as UDP writes it: 0 there means that there is none, so its other spelling is taken (RFC 768). TCP
+    /// takes both.
+    pub fn checksum_not_zero(self) -> u16 {
+        match self.checksum() {
+            0 => 0xffff,
+            checksum => checksum,
+        }
+    }
+}
+
+/// The upper and the lower half added: the same sum of words, in 33 bits.
+fn fold_once(sum: u64) -> u64 {
+    (sum & 0xffff_ffff) + (sum >> 32)
+}
+
+/// The checksum of `bytes` alone, such as an IPv4 header: 0 if they hold their own, right one.
+pub fn checksum(bytes: &[u8]) -> u16 {
+    Sum::default().add_bytes(bytes).checksum()
+}
+
+/// The sum over the pseudo header of TCP and UDP (RFC 9293 section 3.1, RFC 8200 section 8.1). `addresses` are source and
+/// destination as they lie in the header, 8 or 32 bytes; `length` is that of the transport header and what follows.
+pub fn pseudo_header(addresses: &[u8], protocol: u8, length: u16) -> Sum {
+    Sum::default().add_bytes(addresses).add_u16(protocol.into()).add_u16(length)
+}
+
+/// What becomes of `checksum` when one of the words that it covers changes (RFC 1624, equation 3).
+pub fn update(checksum: u16, old: u16, new: u16) -> u16 {
+    Sum::default().add_u16(!checksum).subtract_u16(old).add_u16(new).checksum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample::slow_sum;
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_example_of_rfc_1071() {
+        let sum = Sum::default().add_bytes(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]);
+        assert_eq!(sum.folded(), 0xddf2);
+        assert_eq!(sum.checksum(), 0x220d);
+    }
+
+    #[test]
+    fn the_example_of_rfc_1624() {
+        assert_eq!(update(0xdd2f, 0x5555, 0x3285), 0x0000);
+    }
+
+    #[test]
+    fn nothing_and_all_ones_do_not_overflow() {
+        assert_eq!(checksum(&[]), 0xffff);
+        assert_eq!(Sum::default().add_bytes(&[0xff; 65_535]).folded(), slow_sum(&[0xff; 65_535]));
+        assert_eq!(Sum::default().checksum_not_zero(), 0xffff);
+        assert_eq!(Sum::default().add_u16(0xffff).checksum_not_zero(), 0xffff);
+    }
+
+    /// Ones' complement has two zeros; sums are compared without the difference.
+    fn value(sum: u16) -> u16 {
+        if sum == 0xffff { 0 } else { sum }
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_the_slow_sum(bytes in prop::collection::vec(any::<u8>(), 0..300), start in 0_usize..9) {
+            // at any alignment
+            let bytes = bytes.get(start..).unwrap_or_default();
+            prop_assert_eq!(Sum::default().add_bytes(bytes).folded(), slow_sum(bytes));
+            prop_assert_eq!(checksum(bytes), !slow_sum(bytes));
+        }
+
+        #[test]
+        fn parts_add_up(bytes in prop::collection::vec(any::<u8>(), 0..300), cut in 0_usize..150, word: u16) {
+            let (front, back) = bytes.split_at((cut * 2).min(bytes.len() & !1));
+            let sum = Sum::default().add_bytes(front).add_bytes(back).add_u16(word);
+            let whole = [&word.to_be_bytes()[..], &bytes].concat();
+            prop_assert_eq!(sum.folded(), slow_sum(&whole));
+            prop_assert_eq!(value(sum.subtract_u16(word).folded()), value(slow_sum(&bytes)));
+        }
+
+        #[test]
+        fn what_holds_its_checksum_sums_up_to_zero(mut bytes in prop::collection::vec(any::<u8>(), 2..300)) {
+            bytes[..2].fill(0);
+            let sum = checksum(&bytes);
+            bytes[..2].copy_from_slice(&sum.to_be_bytes());
+            prop_assert_eq!(checksum(&bytes), 0);
+        }
+
+        #[test]
+        fn an_update_is_a_new_sum(mut bytes in prop::collection::vec(any::<u8>(), 2..100), place: usize, new: u16) {
+            let place = place % (bytes.len() / 2) * 2;
+            let (before, old) = (checksum(&bytes), u16::from_be_bytes([bytes[place], bytes[place + 1]]));
+            bytes[place..place + 2].copy_from_slice(&new.to_be_bytes());
+            prop_assert_eq!(value(!update(before, old, new)), value(slow_sum(&bytes)));
+        }
+
+        #[test]
+        fn a_pseudo_header_is_what_the_rfcs_draw(source: [u8; 16], destination: [u8; 16], protocol: u8, length: u16) {
+            let [high, low] = length.to_be_bytes();
+            let drawn = [&source[..4], &destination[..4], &[0, protocol, high, low]].concat();
+            prop_assert_eq!(pseudo_header(&drawn[..8], protocol, length).folded(), slow_sum(&drawn));
+            let drawn = [&source[..], &destination, &[0, 0, high, low, 0, 0, 0, protocol]].concat();
+            prop_assert_eq!(pseudo_header(&drawn[..32], protocol, length).folded(), slow_sum(&drawn));
+        }
+    }
+}

@@ -1,0 +1,381 @@
+//! From the wire to the tun: segments of one flow, one behind the other, become one super-packet, which the kernel takes
+//! in with one write and carries through its layers once.
+//!
+//! Nothing is copied but headers. The packets stay where they were decrypted, in one buffer of the caller's (the
+//! *arena*); what is to be written is a list of pieces for one `writev`. The caller shows all packets of a batch, then
+//! takes all writes:
+//!
+//! ```
+//! # use wontun::packet::{coalesce::Coalescer, virtio::Layout};
+//! # let arena = [0; 100];
+//! # let packets = [0..40, 60..100];
+//! let mut coalescer = Coalescer::new(Layout::Short, true);
+//! for packet in packets {
+//!     coalescer.handle_packet(&arena, packet)?;
+//! }
+//! while let Some(gather) = coalescer.poll_write(&arena) {
+//!     let pieces: Vec<_> = gather.pieces().collect();
+//!     // writev
+//! }
+//! # Ok::<(), wontun::packet::coalesce::CoalesceError>(())
+//! ```
+//!
+//! Which packets are joined is what the kernel's GRO joins (`tcp_gro_receive`, `udp_gro_receive_segment`), so that the
+//! kernel, or [`Split`](super::split::Split), can cut the super-packet into the same packets again; `segment.rs` has
+//! the rules. A packet that cannot be joined ends what its flow has begun, so that a flow's packets are written in the
+//! order in which they came; different flows may overtake each other within a batch.
+
+mod segment;
+
+use std::ops::Range;
+
+use segment::{Class, Segment, classify, continues, pushes, same_flow, same_hosts};
+
+use super::field::set;
+use super::ip::IPV6_HEADER;
+use super::tcp::{self, PSH};
+use super::transport::TCP;
+use super::virtio::{Header, Layout, MAX_HEADER, PartialChecksum, Segmentation};
+
+/// Packets of one batch: twice what one read with UDP_GRO gives, unless the sender's kernel lets 128 through.
+pub const MAX_PACKETS: usize = 128;
+/// Packets in one super-packet; the kernel's `UDP_GRO_CNT_MAX`.
+pub const MAX_SEGMENTS: usize = 64;
+/// Flows to which packets can be added at one time. With more of them one is ended.
+pub const OPEN_FLOWS: usize = 8;
+/// Pieces of one write: the headers, and the payload of each packet.
+pub const MAX_PIECES: usize = MAX_SEGMENTS + 1;
+/// Bytes of the largest super-packet, its virtio-net header not counted: what the IP headers can tell.
+pub const MAX_LEN: u32 = 65_535;
+
+const MAX_HEAD: usize = MAX_HEADER + IPV6_HEADER + tcp::MAX_HEADER;
+const NONE: u8 = u8::MAX;
+
+const _: () = assert!(MAX_PACKETS < NONE as usize);
+const _: () = assert!(size_of::<Coalescer>() <= 12 * 1024);
+
+/// One batch of packets on their way to the tun device. It is made once and used for one batch after the other; it does
+/// not allocate.
+#[derive(Debug)]
+pub struct Coalescer {
+    layout: Layout,
+    udp: bool,
+    packets: [Packet; MAX_PACKETS],
+    packet_count: usize,
+    /// In the order in which they are written.
+    groups: [Group; MAX_PACKETS],
+    group_count: usize,
+    /// Groups that have been written.
+    written: usize,
+    /// The groups to which packets can be added, [`NONE`] where there is none.
+    open: [u8; OPEN_FLOWS],
+    /// The place in `open` that is taken next.
+    next_open: usize,
+    head: [u8; MAX_HEAD],
+}
+
+/// Where a packet is.
+#[derive(Clone, Copy, Debug)]
+struct Packet {
+    start: u32,
+    len: u32,
+    /// The number of the next packet of its group.
+    next: u8,
+}
+
+/// Packets that are written at once.
+#[derive(Clone, Copy, Debug)]
+struct Group {
+    first: u8,
+    last: u8,
+    count: u8,
+    /// Whether the checksums of the first packet were looked at; they are once there is a second.
+    verified: bool,
+    /// Whether the last packet has PSH set.
+    push: bool,
+    /// Bytes of payload in each packet but the last.
+    size: u16,
+    /// Bytes in all, the headers counted once.
+    len: u32,
+    /// What the first packet is; `None` if it goes alone.
+    segment: Option<Segment>,
+}
+
+/// Why a packet was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CoalesceError {
+    /// The batch is full, or is being written: all writes are to be taken first.
+    #[error("the batch for the tun device takes no more packets before it is written")]
+    Full,
+    /// There are no such bytes in the arena.
+    #[error("a packet for the tun device lies outside of the buffer that it is said to be in")]
+    OutOfBounds,
+}
+
+impl Coalescer {
+    /// For a device whose virtio-net headers have this layout. `udp`: whether the device takes super-packets of UDP
+    /// (Linux 6.2; an older one answers EINVAL).
+    pub const fn new(layout: Layout, udp: bool) -> Self {
+        let group = Group {
+            first: NONE,
+            last: NONE,
+            count: 0,
+            verified: false,
+            push: false,
+            size: 0,
+            len: 0,
+            segment: None,
+        };
+        Self {
+            layout,
+            udp,
+            packets: [Packet { start: 0, len: 0, next: NONE }; MAX_PACKETS],
+            packet_count: 0,
+            groups: [group; MAX_PACKETS],
+            group_count: 0,
+            written: 0,
+            open: [NONE; OPEN_FLOWS],
+            next_open: 0,
+            head: [0; MAX_HEAD],
+        }
+    }
+
+    /// Whether nothing waits to be written.
+    pub fn is_empty(&self) -> bool {
+        self.packet_count == 0
+    }
+
+    /// Takes in the packet that lies at `place` of `arena`. The packet must stay there, unchanged, until it has been
+    /// written; `arena` is the same for all packets of a batch.
+    ///
+    /// # Errors
+    /// [`CoalesceError`]: the packet was not taken.
+    pub fn handle_packet(&mut self, arena: &[u8], place: Range<usize>) -> Result<(), CoalesceError> {
+        if self.packet_count == MAX_PACKETS || self.written > 0 {
+            return Err(CoalesceError::Full);
+        }
+        let bytes = arena.get(place.clone()).ok_or(CoalesceError::OutOfBounds)?;
+        let (Ok(start), Ok(len)) = (u32::try_from(place.start), u32::try_from(bytes.len())) else {
+            return Err(CoalesceError::OutOfBounds);
+        };
+        let packet = Packet { start, len, next: NONE };
+        match classify(bytes, self.udp) {
+            Class::Segment(segment) => {
+                let slot = self.find_open(
+                    |first, flow| same_flow(first, &flow.transport, bytes, &segment.transport),
+                    arena,
+                );
+                if let Some(slot) = slot {
+                    if self.join(arena, slot, packet, bytes, &segment) {
+                        return Ok(());
+                    }
+                    self.close(slot);
+                }
+                self.begin(packet, Some(segment), bytes);
+            }
+            Class::Alone(transport) => {
+                let slot =
+                    self.find_open(|first, flow| same_flow(first, &flow.transport, bytes, &transport), arena);
+                if let Some(slot) = slot {
+                    self.close(slot);
+                }
+                self.begin(packet, None, bytes);
+            }
+            Class::Unknown => {
+                while let Some(slot) = self.find_open(|first, _| same_hosts(first, bytes), arena) {
+                    self.close(slot);
+                }
+                self.begin(packet, None, bytes);
+            }
+            Class::NoFlow => self.begin(packet, None, bytes),
+        }
+        Ok(())
+    }
+
+    /// The next write to the device, until there is none; the batch is empty then, and takes packets again.
+    pub fn poll_write<'a>(&'a mut self, arena: &'a [u8]) -> Option<Gather<'a>> {
+        self.open = [NONE; OPEN_FLOWS];
+        let Some(group) = self.groups.get(self.written).filter(|_| self.written < self.group_count) else {
+            (self.packet_count, self.group_count, self.written) = (0, 0, 0);
+            return None;
+        };
+        self.written += 1;
+        let packets = self.packets.get(..self.packet_count).unwrap_or_default();
+        let first = bytes_of(packets, group.first, arena).unwrap_or_default();
+        let joined = group.segment.filter(|_| group.count > 1);
+        let built = joined.and_then(|segment| {
+            let len = build_head(&mut self.head, self.layout, first, &segment, group)?;
+            Some((len, segment.headers_len))
+        });
+        let (head_len, skip) = built.unwrap_or_else(|| {
+            self.head.fill(0);
+            (self.layout.len(), 0)
+        });
+        let head = self.head.get(..head_len).unwrap_or_default();
+        Some(Gather { head, arena, packets, group: *group, skip, layout: self.layout })
+    }
+
+    /// The place in `open` of the group whose first packet `is_it`.
+    fn find_open(&self, is_it: impl Fn(&[u8], &Segment) -> bool, arena: &[u8]) -> Option<usize> {
+        self.open.iter().position(|&group| {
+            let Some(group) = self.groups.get(usize::from(group)) else { return false };
+            let first = bytes_of(&self.packets, group.first, arena);
+            first.zip(group.segment).is_some_and(|(first, segment)| is_it(first, &segment))
+        })
+    }
+
+    fn close(&mut self, slot: usize) {
+        if let Some(open) = self.open.get_mut(slot) {
+            *open = NONE;
+        }
+    }
+
+    /// Adds the packet to the open group at `slot`, if the rules allow it.
+    fn join(&mut self, arena: &[u8], slot: usize, packet: Packet, bytes: &[u8], segment: &Segment) -> bool {
+        let Some(&number) = self.open.get(slot) else { return false };
+        let Some(group) = self.groups.get_mut(usize::from(number)) else { return false };
+        let Some(first) = bytes_of(&self.packets, group.first, arena) else { return false };
+        let Ok(payload) = u16::try_from(bytes.len() - segment.headers_len) else { return false };
+        let len = group.len + u32::from(payload);
+        if payload > group.size
+            || len > MAX_LEN
+            || !continues(first, bytes, segment, group.count, group.size)
+            || !segment.transport.is_intact(bytes)
+            || !(group.verified || segment.transport.is_intact(first))
+        {
+            return false;
+        }
+        let added = u8::try_from(self.packet_count).unwrap_or(NONE);
+        if let Some(last) = self.packets.get_mut(usize::from(group.last)) {
+            last.next = added;
+        }
+        group.last = added;
+        group.count += 1;
+        group.len = len;
+        group.verified = true;
+        group.push = pushes(bytes, segment);
+        let ended = group.push || payload < group.size || usize::from(group.count) == MAX_SEGMENTS;
+        self.store(packet);
+        if ended {
+            self.close(slot);
+        }
+        true
+    }
+
+    /// Begins a group with the packet.
+    fn begin(&mut self, packet: Packet, segment: Option<Segment>, bytes: &[u8]) {
+        let number = u8::try_from(self.packet_count).unwrap_or(NONE);
+        let payload = segment.map_or(0, |segment| bytes.len() - segment.headers_len);
+        let push = segment.is_some_and(|segment| pushes(bytes, &segment));
+        let group = Group {
+            first: number,
+            last: number,
+            count: 1,
+            verified: false,
+            push,
+            size: u16::try_from(payload).unwrap_or(u16::MAX),
+            len: packet.len,
+            segment,
+        };
+        if segment.is_some() && !push {
+            let number = u8::try_from(self.group_count).unwrap_or(NONE);
+            let free = self.open.iter().position(|&group| group == NONE);
+            let slot = free.unwrap_or_else(|| {
+                self.next_open = (self.next_open + 1) % OPEN_FLOWS;
+                self.next_open
+            });
+            if let Some(open) = self.open.get_mut(slot) {
+                *open = number;
+            }
+        }
+        if let Some(place) = self.groups.get_mut(self.group_count) {
+            *place = group;
+            self.group_count += 1;
+        }
+        self.store(packet);
+    }
+
+    fn store(&mut self, packet: Packet) {
+        if let Some(place) = self.packets.get_mut(self.packet_count) {
+            *place = packet;
+            self.packet_count += 1;
+        }
+    }
+}
+
+fn bytes_of<'a>(packets: &[Packet], number: u8, arena: &'a [u8]) -> Option<&'a [u8]> {
+    packets.get(usize::from(number))?.bytes(arena)
+}
+
+impl Packet {
+    fn bytes<'a>(&self, arena: &'a [u8]) -> Option<&'a [u8]> {
+        arena.get(usize::try_from(self.start).ok()?..)?.get(..usize::try_from(self.len).ok()?)
+    }
+}
+
+/// Writes the virtio-net header and the packet's headers of a super-packet; tells their length.
+fn build_head(
+    head: &mut [u8; MAX_HEAD],
+    layout: Layout,
+    first: &[u8],
+    segment: &Segment,
+    group: &Group,
+) -> Option<usize> {
+    let Segment { transport, headers_len, ecn } = *segment;
+    let start = u16::try_from(transport.offset).ok()?;
+    let offset = transport.checksum_offset()?;
+    let virtio = Header {
+        headers_len: u16::try_from(headers_len).ok()?,
+        segmentation: Some(Segmentation { gso: segment.gso()?, ecn, size: group.size }),
+        checksum: Some(PartialChecksum { start, offset: u16::try_from(offset).ok()? }),
+    };
+    let (front, headers) = head.get_mut(..layout.len() + headers_len)?.split_at_mut_checked(layout.len())?;
+    front.copy_from_slice(virtio.to_bytes().get(..layout.len())?);
+    headers.copy_from_slice(first.get(..headers_len)?);
+    let total = u16::try_from(group.len).ok()?;
+    transport.set_length(headers, total)?;
+    if transport.protocol == TCP && group.push {
+        *headers.get_mut(transport.offset + tcp::FLAGS)? |= PSH;
+    }
+    let pseudo = transport.pseudo_header(first, transport.segment_len(total)?)?;
+    set(headers, transport.offset + offset, pseudo.folded().to_be_bytes())?;
+    Some(layout.len() + headers_len)
+}
+
+/// One write to the device.
+#[derive(Clone, Copy, Debug)]
+pub struct Gather<'a> {
+    head: &'a [u8],
+    arena: &'a [u8],
+    packets: &'a [Packet],
+    group: Group,
+    /// Bytes of each packet that are not written, as their headers are in `head`.
+    skip: usize,
+    layout: Layout,
+}
+
+impl<'a> Gather<'a> {
+    /// What is to be written, one piece behind the other: at most [`MAX_PIECES`], the virtio-net header first.
+    pub fn pieces(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let Self { head, arena, packets, group, skip, .. } = *self;
+        let first = packets.get(usize::from(group.first));
+        let packets = std::iter::successors(first, move |packet| packets.get(usize::from(packet.next)));
+        let payloads =
+            packets.map(move |packet| packet.bytes(arena).and_then(|it| it.get(skip..)).unwrap_or_default());
+        std::iter::once(head).chain(payloads)
+    }
+
+    /// How many packets are written at once.
+    pub fn packets(&self) -> usize {
+        self.group.count.into()
+    }
+
+    /// Bytes in all, the virtio-net header counted.
+    #[expect(clippy::len_without_is_empty, reason = "the header is always there")]
+    pub fn len(&self) -> usize {
+        self.layout.len() + usize::try_from(self.group.len).unwrap_or(usize::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests;

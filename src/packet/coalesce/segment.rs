@@ -1,0 +1,152 @@
+//! Which packets may become one: the rules for one packet, and for two.
+//!
+//! They are those of the kernel's GRO, and of what cutting must give back:
+//! - TCP with ACK and perhaps PSH, ECE, CWR, or UDP with a checksum; with payload; no IPv4 options, no extension headers, no fragment;
+//! - never marked as congested (ECN CE): a receiver counts the marked packets;
+//! - the same header but for lengths, checksums, IPv4 identification, TCP sequence number, PSH and CWR. So it is the same
+//!   traffic class, TTL, flow label, acknowledgment number, window, options (timestamps are options: a sender's clock
+//!   ticks about once a millisecond);
+//! - the next sequence number;
+//! - the next identification, unless both have DF set: then it means nothing (RFC 6864 section 4.1);
+//! - CWR only on the first, and PSH only on the last, which ends the super-packet;
+//! - the payload of each as long as the first one's, the last may be shorter and ends the super-packet;
+//! - the checksums right, as nobody looks at them afterwards.
+
+use crate::packet::field::{u16_at, u32_at};
+use crate::packet::ip::{IPV4_HEADER, IPV6_HEADER, Version};
+use crate::packet::tcp::{self, ACK, CWR, ECE, PSH};
+use crate::packet::transport::{self, IPV4_IDENTIFICATION, TCP, Transport, UDP, address_bytes, udp_length};
+use crate::packet::virtio::Gso;
+
+/// The ECN field's "congestion experienced" (RFC 3168).
+const CE: u8 = 0b11;
+/// The IPv4 flag "don't fragment", in the header's seventh byte, where the upper bit is to be 0.
+const DONT_FRAGMENT: u8 = 0x40;
+const RESERVED: u8 = 0x80;
+
+/// What a packet means for the flows.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Class {
+    /// It may be joined with others.
+    Segment(Segment),
+    /// It goes alone, and what its flow has begun ends.
+    Alone(Transport),
+    /// It may belong to any flow between its hosts: a fragment, or no whole packet.
+    Unknown,
+    /// It belongs to none: another protocol.
+    NoFlow,
+}
+
+/// A packet that may be joined with others.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Segment {
+    pub(super) transport: Transport,
+    /// Where the payload begins.
+    pub(super) headers_len: usize,
+    /// Whether CWR is set.
+    pub(super) ecn: bool,
+}
+
+impl Segment {
+    /// What kind of super-packet it can be the first of.
+    pub(super) fn gso(&self) -> Option<Gso> {
+        match (self.transport.protocol, self.transport.version) {
+            (TCP, Version::V4) => Some(Gso::TcpV4),
+            (TCP, Version::V6) => Some(Gso::TcpV6),
+            (UDP, _) => Some(Gso::Udp),
+            _ => None,
+        }
+    }
+}
+
+/// Looks at one packet. `udp`: whether UDP may be joined.
+pub(super) fn classify(packet: &[u8], udp: bool) -> Class {
+    let Some(transport) = transport::find(packet) else { return Class::Unknown };
+    let Some(headers_len) = transport.headers_len(packet) else { return Class::NoFlow };
+    match segment(packet, transport, headers_len, udp) {
+        Some(segment) => Class::Segment(segment),
+        None => Class::Alone(transport),
+    }
+}
+
+fn segment(packet: &[u8], transport: Transport, headers_len: usize, udp: bool) -> Option<Segment> {
+    let (fixed, class) = match transport.version {
+        Version::V4 => (IPV4_HEADER, *packet.get(1)?),
+        Version::V6 => (IPV6_HEADER, (u16_at(packet, 0)? >> 4).to_be_bytes()[1]),
+    };
+    let reserved = transport.version == Version::V4 && packet.get(6)? & RESERVED != 0;
+    if transport.offset != fixed || class & CE == CE || reserved || headers_len >= packet.len() {
+        return None;
+    }
+    let segment = packet.get(transport.offset..)?;
+    let mut ecn = false;
+    let fits = if transport.protocol == TCP {
+        let flags = tcp::Header::parse(segment)?.flags();
+        ecn = flags & CWR != 0;
+        flags & ACK != 0 && flags & !(ACK | PSH | ECE | CWR) == 0
+    } else {
+        udp && udp_length(segment).map(usize::from) == Some(segment.len())
+    };
+    fits.then_some(Segment { transport, headers_len, ecn })
+}
+
+/// Whether a TCP packet has PSH set.
+pub(super) fn pushes(packet: &[u8], segment: &Segment) -> bool {
+    segment.transport.protocol == TCP
+        && packet.get(segment.transport.offset + tcp::FLAGS).is_some_and(|flags| flags & PSH != 0)
+}
+
+/// Whether two packets are between the same two hosts.
+pub(super) fn same_hosts(one: &[u8], other: &[u8]) -> bool {
+    address_bytes(one).is_some_and(|addresses| address_bytes(other) == Some(addresses))
+}
+
+/// Whether two packets are of one flow: the same protocol, addresses and ports.
+pub(super) fn same_flow(one: &[u8], of_one: &Transport, other: &[u8], of_other: &Transport) -> bool {
+    let ports = |packet: &[u8], transport: &Transport| u32_at(packet, transport.offset);
+    of_one.protocol == of_other.protocol
+        && of_one.version == of_other.version
+        && ports(one, of_one) == ports(other, of_other)
+        && same_hosts(one, other)
+}
+
+/// Whether `next` goes on where a super-packet ends that began with `first` and has `count` packets with `size` bytes of
+/// payload each; both are of the same flow. Lengths and checksums are left to others.
+pub(super) fn continues(first: &[u8], next: &[u8], segment: &Segment, count: u8, size: u16) -> bool {
+    let same = |from: usize, to: usize| first.get(from..to).is_some_and(|it| next.get(from..to) == Some(it));
+    let Segment { transport, headers_len, .. } = *segment;
+    let at = transport.offset;
+    let ip = match transport.version {
+        Version::V4 => {
+            same(0, 2) && same(6, 10) && same(12, at) && continues_identification(first, next, count)
+        }
+        Version::V6 => same(0, 4) && same(6, at),
+    };
+    ip && match transport.protocol {
+        TCP => {
+            // ports; acknowledgment, data offset; window; urgent pointer, options
+            same(at, at + 4)
+                && same(at + 8, at + tcp::FLAGS)
+                && same(at + tcp::FLAGS + 1, at + tcp::CHECKSUM)
+                && same(at + tcp::CHECKSUM + 2, headers_len)
+                && continues_stream(first, next, at, count, size)
+        }
+        _ => same(at, at + 4),
+    }
+}
+
+fn continues_identification(first: &[u8], next: &[u8], count: u8) -> bool {
+    // `next` has the same flags
+    let atomic = first.get(6).is_some_and(|flags| flags & DONT_FRAGMENT != 0);
+    let expected = u16_at(first, IPV4_IDENTIFICATION).map(|it| it.wrapping_add(count.into()));
+    atomic || u16_at(next, IPV4_IDENTIFICATION) == expected
+}
+
+fn continues_stream(first: &[u8], next: &[u8], at: usize, count: u8, size: u16) -> bool {
+    let header = |packet| tcp::Header::parse(<[u8]>::get(packet, at..)?);
+    let Some((first, next)) = header(first).zip(header(next)) else { return false };
+    let sent = u32::from(count) * u32::from(size);
+    next.sequence() == first.sequence().wrapping_add(sent)
+        && (first.flags() ^ next.flags()) & !(PSH | CWR) == 0
+        && next.flags() & CWR == 0
+}

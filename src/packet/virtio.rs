@@ -1,0 +1,275 @@
+//! The header that a TUN device with `IFF_VNET_HDR` puts before each packet: `struct virtio_net_hdr` of
+//! `linux/virtio_net.h`, in the machine's own byte order (that is what `TUNSETVNETLE` and `TUNSETVNETBE` would change).
+//!
+//! It tells what the packet still lacks: a checksum, or that it is many packets in one (a *super-packet*). It may stem
+//! from a virtual machine's driver behind a tap, so nothing in it is believed.
+
+/// Flags: the checksum covers what begins at `csum_start` and is to be stored `csum_offset` behind that.
+const NEEDS_CSUM: u8 = 1;
+
+const GSO_NONE: u8 = 0;
+const GSO_TCPV4: u8 = 1;
+const GSO_TCPV6: u8 = 4;
+/// `TUN_F_USO4`, `TUN_F_USO6`; since Linux 6.2.
+const GSO_UDP_L4: u8 = 5;
+/// Or'ed to the others: the first segment has CWR set.
+const GSO_ECN: u8 = 0x80;
+
+/// Bytes of the longest header.
+pub const MAX_HEADER: usize = 12;
+
+/// Which of its two layouts the header has; `TUNSETVNETHDRSZ` chooses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// `struct virtio_net_hdr`, 10 bytes: what a TUN device has unless told otherwise.
+    Short,
+    /// `struct virtio_net_hdr_mrg_rxbuf`, 12 bytes: with a number of buffers, which means nothing on a TUN device.
+    Long,
+}
+
+impl Layout {
+    /// Bytes of the header.
+    #[expect(clippy::len_without_is_empty, reason = "no header is empty")]
+    pub const fn len(self) -> usize {
+        match self {
+            Self::Short => 10,
+            Self::Long => MAX_HEADER,
+        }
+    }
+}
+
+/// What kind of packets one super-packet holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gso {
+    /// TCP over IPv4.
+    TcpV4,
+    /// TCP over IPv6.
+    TcpV6,
+    /// UDP over either.
+    Udp,
+}
+
+/// How a super-packet is to be cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segmentation {
+    /// What it is.
+    pub gso: Gso,
+    /// Whether its first segment has CWR set: TCP only.
+    pub ecn: bool,
+    /// Bytes of payload in each segment but the last, which may have fewer. Not 0.
+    pub size: u16,
+}
+
+/// A checksum that is still to be completed: its field holds the sum over the pseudo header, not inverted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartialChecksum {
+    /// Where what it covers begins, in bytes from the packet's begin; it ends with the packet.
+    pub start: u16,
+    /// Where it is stored, in bytes from `start`.
+    pub offset: u16,
+}
+
+/// What a header tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Header {
+    /// How many bytes of headers the super-packet has. The kernel is known to tell more than there are: a hint for it to
+    /// read, nothing to rely on.
+    pub headers_len: u16,
+    /// Set on a super-packet.
+    pub segmentation: Option<Segmentation>,
+    /// Set on a packet without a checksum.
+    pub checksum: Option<PartialChecksum>,
+}
+
+/// Why what was read from a TUN device is not usable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HeaderError {
+    /// Fewer bytes than the header has.
+    #[error("a read from the tun device ended within the virtio-net header")]
+    Truncated,
+    /// A kind of super-packet that was not asked for, or an unknown one.
+    #[error(
+        "a super-packet of type {0:#04x} came from the tun device; only TCP and UDP segmentation were asked for"
+    )]
+    UnknownGso(u8),
+    /// Segments of no size.
+    #[error("a super-packet of segments without payload came from the tun device")]
+    ZeroSize,
+    /// The headers are told to be longer than the packet.
+    #[error("a super-packet's headers are said to reach beyond its end")]
+    HeadersBeyondEnd,
+    /// The checksum is told to lie outside of the packet.
+    #[error("a packet's checksum is said to lie beyond its end")]
+    ChecksumBeyondEnd,
+}
+
+impl Header {
+    /// Takes apart what one read of the device gave: the header, and the packet behind it. What the header tells fits the
+    /// packet's length then; whether it fits what the packet is, [`Split::new`](super::split::Split::new) finds out.
+    ///
+    /// # Errors
+    /// [`HeaderError`]: this read is to be dropped.
+    pub fn parse(read: &[u8], layout: Layout) -> Result<(Self, &[u8]), HeaderError> {
+        let (header, packet) = read.split_at_checked(layout.len()).ok_or(HeaderError::Truncated)?;
+        let &[flags, gso, h0, h1, s0, s1, start0, start1, offset0, offset1] =
+            header.first_chunk().ok_or(HeaderError::Truncated)?;
+        let headers_len = u16::from_ne_bytes([h0, h1]);
+        let segmentation = match gso {
+            GSO_NONE => None,
+            _ => {
+                if usize::from(headers_len) > packet.len() {
+                    return Err(HeaderError::HeadersBeyondEnd);
+                }
+                Some(Segmentation::parse(gso, u16::from_ne_bytes([s0, s1]))?)
+            }
+        };
+        let checksum = PartialChecksum {
+            start: u16::from_ne_bytes([start0, start1]),
+            offset: u16::from_ne_bytes([offset0, offset1]),
+        };
+        let checksum = (flags & NEEDS_CSUM != 0).then_some(checksum);
+        if checksum.is_some_and(|checksum| checksum.field() + 2 > packet.len()) {
+            return Err(HeaderError::ChecksumBeyondEnd);
+        }
+        Ok((Self { headers_len, segmentation, checksum }, packet))
+    }
+
+    /// The header as it is written to the device: the first [`Layout::len`] bytes.
+    pub fn to_bytes(self) -> [u8; MAX_HEADER] {
+        let [h0, h1] = self.headers_len.to_ne_bytes();
+        let (gso, size) = self.segmentation.map_or((GSO_NONE, 0), |it| (it.gso_type(), it.size));
+        let [s0, s1] = size.to_ne_bytes();
+        let flags = if self.checksum.is_some() { NEEDS_CSUM } else { 0 };
+        let PartialChecksum { start, offset } =
+            self.checksum.unwrap_or(PartialChecksum { start: 0, offset: 0 });
+        let ([start0, start1], [offset0, offset1]) = (start.to_ne_bytes(), offset.to_ne_bytes());
+        [flags, gso, h0, h1, s0, s1, start0, start1, offset0, offset1, 0, 0]
+    }
+}
+
+impl Segmentation {
+    fn parse(gso_type: u8, size: u16) -> Result<Self, HeaderError> {
+        let ecn = gso_type & GSO_ECN != 0;
+        let gso = match (gso_type & !GSO_ECN, ecn) {
+            (GSO_TCPV4, _) => Gso::TcpV4,
+            (GSO_TCPV6, _) => Gso::TcpV6,
+            (GSO_UDP_L4, false) => Gso::Udp,
+            _ => return Err(HeaderError::UnknownGso(gso_type)),
+        };
+        if size == 0 {
+            return Err(HeaderError::ZeroSize);
+        }
+        Ok(Self { gso, ecn, size })
+    }
+
+    fn gso_type(self) -> u8 {
+        let gso = match self.gso {
+            Gso::TcpV4 => GSO_TCPV4,
+            Gso::TcpV6 => GSO_TCPV6,
+            Gso::Udp => GSO_UDP_L4,
+        };
+        if self.ecn { gso | GSO_ECN } else { gso }
+    }
+}
+
+impl PartialChecksum {
+    /// Where the checksum is stored, in bytes from the packet's begin.
+    pub fn field(self) -> usize {
+        usize::from(self.start) + usize::from(self.offset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn ne(fields: [u16; 4]) -> Vec<u8> {
+        fields.into_iter().flat_map(u16::to_ne_bytes).collect()
+    }
+
+    fn read(flags: u8, gso: u8, fields: [u16; 4], packet: usize) -> Vec<u8> {
+        [&[flags, gso][..], &ne(fields), &vec![7; packet]].concat()
+    }
+
+    #[test]
+    fn the_kernels_header_is_understood() {
+        let read = read(1, 0x81, [54, 1400, 20, 16], 3000);
+        let (header, packet) = Header::parse(&read, Layout::Short).unwrap();
+        assert_eq!(packet, &read[10..]);
+        let expected = Header {
+            headers_len: 54,
+            segmentation: Some(Segmentation { gso: Gso::TcpV4, ecn: true, size: 1400 }),
+            checksum: Some(PartialChecksum { start: 20, offset: 16 }),
+        };
+        assert_eq!(header, expected);
+        assert_eq!(header.to_bytes()[..10], read[..10]);
+        assert_eq!(header.to_bytes()[10..], [0, 0]);
+    }
+
+    #[test]
+    fn only_what_was_asked_for_is_taken() {
+        for gso in 0..=255_u8 {
+            let known = [0, 1, 4, 5, 0x81, 0x84].contains(&gso);
+            let read = read(0, gso, [20, 1, 0, 0], 40);
+            let expected = if known { None } else { Some(HeaderError::UnknownGso(gso)) };
+            assert_eq!(Header::parse(&read, Layout::Short).err(), expected);
+        }
+        let zero = read(0, 5, [20, 0, 0, 0], 40);
+        assert_eq!(Header::parse(&zero, Layout::Short), Err(HeaderError::ZeroSize));
+    }
+
+    #[test]
+    fn what_lies_beyond_the_end_is_refused() {
+        for (start, offset, fits) in [
+            (20, 6, true),
+            (32, 6, true),
+            (33, 6, false),
+            (0, 38, true),
+            (0, 39, false),
+            (0xffff, 0xffff, false),
+            (1, 0xffff, false),
+        ] {
+            let error = (!fits).then_some(HeaderError::ChecksumBeyondEnd);
+            let asked = read(1, 0, [0, 0, start, offset], 40);
+            assert_eq!(Header::parse(&asked, Layout::Short).err(), error);
+            // not asked for, so not looked at
+            assert_eq!(Header::parse(&read(0, 0, [9999, 0, start, offset], 40), Layout::Short).err(), None);
+        }
+        let beyond = read(0, 1, [41, 1, 0, 0], 40);
+        assert_eq!(Header::parse(&beyond, Layout::Short), Err(HeaderError::HeadersBeyondEnd));
+        for layout in [Layout::Short, Layout::Long] {
+            assert_eq!(Header::parse(&vec![0; layout.len() - 1], layout), Err(HeaderError::Truncated));
+            assert_eq!(Header::parse(&vec![0; layout.len()], layout), Ok((Header::default(), &[][..])));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_again(
+            headers_len in 0_u16..200,
+            size in 1_u16..,
+            kind in 0_u8..6,
+            checksum: Option<(u8, u8)>,
+            long: bool,
+        ) {
+            let gso = [Gso::TcpV4, Gso::TcpV6, Gso::Udp][usize::from(kind % 3)];
+            let segmentation = Segmentation { gso, ecn: kind < 2, size };
+            let header = Header {
+                headers_len,
+                segmentation: (kind < 5).then_some(segmentation),
+                checksum: checksum
+                    .map(|(start, offset)| PartialChecksum { start: start.into(), offset: offset.into() }),
+            };
+            let layout = if long { Layout::Long } else { Layout::Short };
+            let packet = [3; 600];
+            let read = [&header.to_bytes()[..layout.len()], &packet].concat();
+            prop_assert_eq!(Header::parse(&read, layout), Ok((header, &packet[..])));
+        }
+
+        #[test]
+        fn any_bytes_are_answered(read in prop::collection::vec(any::<u8>(), 0..40), long: bool) {
+            let _ = Header::parse(&read, if long { Layout::Long } else { Layout::Short });
+        }
+    }
+}
