@@ -35,6 +35,23 @@ impl WireGuard {
         core: &mut Core,
         changes: &Changes,
     ) -> Result<Result<(), ChangeError>, DeviceError> {
+        if let Err(error) = self.apply(core, changes)? {
+            return Ok(Err(error));
+        }
+        self.update_routes(core);
+        self.serve_engine(core)?;
+        Ok(Ok(()))
+    }
+
+    /// As [`Self::change`], but the routes are still to be set, and then the engine is to be served.
+    ///
+    /// # Errors
+    /// As for [`Self::change`].
+    pub(super) fn apply(
+        &mut self,
+        core: &mut Core,
+        changes: &Changes,
+    ) -> Result<Result<(), ChangeError>, DeviceError> {
         // what can fail comes first
         if let Some(port) = changes.listen_port.filter(|port| *port != self.sockets.port())
             && let Err(error) = self.listen(core, port)?
@@ -61,8 +78,6 @@ impl WireGuard {
         for peer in &changes.peers {
             self.change_peer(core, peer)?;
         }
-        self.update_routes(core);
-        self.serve_engine(core)?;
         Ok(Ok(()))
     }
 

@@ -149,7 +149,8 @@ impl WireGuard {
             self.engine.peer_ids().filter_map(|id| Some(*self.engine.peer(id)?.public_key())).collect();
         let changes = changes(&new, Some(&old), &present);
         self.take_file(new);
-        if let Err(error) = self.change(core, &changes)? {
+        // the device comes before the routes, which need its IPv6
+        if let Err(error) = self.apply(core, &changes)? {
             warn!(%error, "the new configuration cannot be applied, nothing was changed");
             self.take_file(old);
             return Ok(());

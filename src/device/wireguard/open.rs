@@ -92,7 +92,8 @@ impl Device<WireGuard> {
         let mut changes = file::changes(&configuration, None, &HashSet::new());
         // bound already
         changes.listen_port = None;
-        if let Err(error) = self.mode.change(&mut self.core, &changes)? {
+        // nothing is sent before the routes are right
+        if let Err(error) = self.mode.apply(&mut self.core, &changes)? {
             warn!(%error, "not all of the configuration is in force");
         }
         self.mode.take_names(&self.core, &configuration, None, &HashSet::new());

@@ -29,6 +29,7 @@ mod site;
 
 mod basics;
 mod counters;
+mod faults;
 mod full_tunnel;
 mod hostile;
 mod lifecycle;
