@@ -12,7 +12,7 @@ use super::site::Site;
 use crate::lab::Lab;
 
 /// The most that a configured, idle peer with one allowed IP may take, in bytes of resident memory.
-const BYTES_PER_PEER: u64 = 4096;
+const BYTES_PER_PEER: u64 = 2048;
 
 const PEERS: u64 = 10_000;
 

@@ -40,7 +40,8 @@ fn the_source_address_is_sticky(server: Implementation, client: Implementation, 
         capture.stop().into_iter().filter(|frame| frame.from.1 == PORT).map(|frame| frame.from.0).collect();
     assert!(answers.len() >= 3 && answers.iter().all(|from| *from == second), "{answers:?}");
     lab.server().ip(&["address", "delete", &format!("{second}/{prefix}"), "dev", "eth0"]);
-    pair.server.ping(CLIENT_V4);
+    // Sooner than by the silence of fifteen seconds after which a session is doubted.
+    pair.server.site.ping_within(Duration::from_secs(8), CLIENT_V4.parse::<IpAddr>().unwrap());
     pair.client.ping(SERVER_V4);
     assert!(!pair.client.only_peer().endpoint.contains(&second.to_string()), "{:?}", pair.client.peers());
 }
