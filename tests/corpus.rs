@@ -10,6 +10,8 @@ mod config;
 mod datagram;
 #[path = "../fuzz/bodies/engine.rs"]
 mod engine;
+#[path = "../fuzz/bodies/offload.rs"]
+mod offload;
 
 fn replay(target: &str, run: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
@@ -34,4 +36,9 @@ fn datagram() {
 #[test]
 fn engine() {
     replay("engine", engine::run);
+}
+
+#[test]
+fn offload() {
+    replay("offload", offload::run);
 }
