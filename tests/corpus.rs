@@ -10,6 +10,8 @@ mod config;
 mod datagram;
 #[path = "../fuzz/bodies/engine.rs"]
 mod engine;
+#[path = "../fuzz/bodies/offload.rs"]
+mod offload;
 #[path = "../fuzz/bodies/uapi.rs"]
 mod uapi;
 
@@ -41,4 +43,9 @@ fn engine() {
 #[test]
 fn uapi() {
     replay("uapi", uapi::run);
+}
+
+#[test]
+fn offload() {
+    replay("offload", offload::run);
 }

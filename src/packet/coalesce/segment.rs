@@ -62,14 +62,17 @@ impl Segment {
 /// Looks at one packet. `udp`: whether UDP may be joined.
 pub(super) fn classify(packet: &[u8], udp: bool) -> Class {
     let Some(transport) = transport::find(packet) else { return Class::Unknown };
-    let Some(headers_len) = transport.headers_len(packet) else { return Class::NoFlow };
-    match segment(packet, transport, headers_len, udp) {
+    if !matches!(transport.protocol, TCP | UDP) {
+        return Class::NoFlow;
+    }
+    match segment(packet, transport, udp) {
         Some(segment) => Class::Segment(segment),
         None => Class::Alone(transport),
     }
 }
 
-fn segment(packet: &[u8], transport: Transport, headers_len: usize, udp: bool) -> Option<Segment> {
+fn segment(packet: &[u8], transport: Transport, udp: bool) -> Option<Segment> {
+    let headers_len = transport.headers_len(packet)?;
     let (fixed, class) = match transport.version {
         Version::V4 => (IPV4_HEADER, *packet.get(1)?),
         Version::V6 => (IPV6_HEADER, (u16_at(packet, 0)? >> 4).to_be_bytes()[1]),

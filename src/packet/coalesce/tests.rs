@@ -321,6 +321,16 @@ fn options_extensions_and_fragments_go_alone_and_in_order() {
 }
 
 #[test]
+fn a_tcp_header_cut_short_keeps_its_place_in_its_flow() {
+    let mut packets: Vec<_> = stream(&Sample::default(), 4).iter().map(Sample::packet).collect();
+    let mut broken = packets[2].clone();
+    broken[32] = 0x10;
+    packets.insert(2, broken);
+    let written: Vec<_> = writes(&packets).iter().flat_map(|write| cut(write)).collect();
+    assert_eq!(written, packets);
+}
+
+#[test]
 fn it_grows_to_what_a_packet_can_hold() {
     for kind in kinds() {
         assert_eq!(counts(&stream(&kind, 130)), [64, 64, 2]);

@@ -1,0 +1,240 @@
+//! Splitting and coalescing: anything that a tun device might give, and streams of packets of which a script of bytes
+//! says what is unusual. Shared by the fuzzer and by the ordinary test that replays its corpus.
+
+use wontun::packet::coalesce::{CoalesceError, Coalescer, MAX_PIECES, MAX_SEGMENTS};
+use wontun::packet::ip;
+use wontun::packet::split::Split;
+use wontun::packet::transport::{self, TCP, UDP};
+use wontun::packet::virtio::{Header, Layout};
+
+/// Takes bytes off the script; zeros when it has ended.
+struct Script<'a>(&'a [u8]);
+
+impl<'a> Script<'a> {
+    fn byte(&mut self) -> u8 {
+        self.bytes(1).first().copied().unwrap_or_default()
+    }
+
+    fn bytes(&mut self, length: usize) -> &'a [u8] {
+        let (bytes, rest) = self.0.split_at(length.min(self.0.len()));
+        self.0 = rest;
+        bytes
+    }
+}
+
+/// The sum of RFC 1071, slowly: what is judged must not be the judge.
+fn sum(bytes: &[u8]) -> u16 {
+    let mut total = 0_u32;
+    for word in bytes.chunks(2) {
+        total += u32::from(word[0]) << 8 | word.get(1).copied().map_or(0, u32::from);
+        total = (total & 0xffff) + (total >> 16);
+    }
+    total.try_into().expect("folded")
+}
+
+fn transport_sum(packet: &[u8], offset: usize, protocol: u8) -> u16 {
+    let addresses = if packet[0] >> 4 == 4 { &packet[12..20] } else { &packet[8..40] };
+    let length = u16::try_from(packet.len() - offset).expect("a packet").to_be_bytes();
+    sum(&[addresses, &[0, protocol], &length, &packet[offset..]].concat())
+}
+
+/// Cuts what a tun device gave; `None` if it is refused.
+fn cut(read: &[u8], layout: Layout) -> Option<Vec<Vec<u8>>> {
+    let (header, packet) = Header::parse(read, layout).ok()?;
+    let mut split = Split::new(&header, packet).ok()?;
+    let mut packets = vec![];
+    while let Some(len) = split.next_len() {
+        let remaining = split.remaining();
+        let mut place = vec![0; len];
+        assert_eq!(split.write_next(packet, &mut place), Some(len));
+        assert_eq!(split.remaining(), remaining - 1);
+        packets.push(place);
+    }
+    assert_eq!(split.remaining(), 0);
+    Some(packets)
+}
+
+/// What a tun device may give: the header and the packet as they are, or with the lengths put right.
+fn split(script: &mut Script) {
+    let how = script.byte();
+    let layout = if how & 1 == 0 { Layout::Short } else { Layout::Long };
+    let mut read = script.0.to_vec();
+    let start = layout.len();
+    if how & 2 == 0 && read.len() >= start + 40 {
+        let len = u16::try_from(read.len() - start).unwrap_or(u16::MAX);
+        let (place, len) = if read[start] >> 4 == 4 { (start + 2, len) } else { (start + 4, len - 40) };
+        read[place..place + 2].copy_from_slice(&len.to_be_bytes());
+    }
+    let Some(packets) = cut(&read, layout) else { return };
+    let (header, whole) = Header::parse(&read, layout).expect("it was cut");
+    let Some(segmentation) = header.segmentation else {
+        assert_eq!(packets.len(), 1);
+        assert_eq!(packets[0].len(), whole.len());
+        return;
+    };
+    let found = transport::find(whole).expect("it was cut");
+    let headers_len = found.headers_len(whole).expect("it was cut");
+    let mut payload = vec![];
+    for (number, packet) in packets.iter().enumerate() {
+        assert!(ip::well_formed(packet).is_some());
+        assert_eq!(transport::find(packet), Some(found), "headers stay");
+        let last = number + 1 == packets.len();
+        let size = packet.len() - headers_len;
+        assert!(size == usize::from(segmentation.size) || last && size < usize::from(segmentation.size));
+        assert!(whole[0] >> 4 == 6 || sum(&packet[..found.offset]) == 0xffff);
+        if !found.source_routed {
+            assert!(found.is_intact(packet));
+            assert_eq!(transport_sum(packet, found.offset, found.protocol), 0xffff);
+        }
+        payload.extend_from_slice(&packet[headers_len..]);
+    }
+    assert!(payload == whole[headers_len..], "the payload is what it was");
+}
+
+/// The next packet of one of four flows, with what the script changes about it.
+fn packet(script: &mut Script, sequences: &mut [u32; 8], identification: &mut u16) -> Vec<u8> {
+    let step = script.byte();
+    let (six, tcp) = (step & 1 != 0, step & 2 != 0);
+    let flow = usize::from(step & 7);
+    let len = [100_u16, 100, 100, 1400, 37, 0, 9000, script.byte().into()][usize::from(step >> 3 & 7)];
+    let odd = step & 0x80 != 0;
+    let segment = if tcp { 20 } else { 8 } + len;
+    let protocol = if tcp { TCP } else { UDP };
+    *identification = identification.wrapping_add(1);
+    let mut packet = vec![];
+    if six {
+        packet.extend([0x60, 0, 0, 0]);
+        packet.extend(segment.to_be_bytes());
+        packet.extend([protocol, 64]);
+        packet.extend([0xfd; 31]);
+        packet.push(step & 4);
+    } else {
+        packet.extend([0x45, 0]);
+        packet.extend((20 + segment).to_be_bytes());
+        packet.extend(identification.to_be_bytes());
+        packet.extend([step & 0x40, 0, 64, protocol, 0, 0, 10, 0, 0, 1, 10, 0, 0, step & 4]);
+    }
+    let offset = packet.len();
+    packet.extend([1, 2, 3, 4]);
+    if tcp {
+        packet.extend(sequences[flow].to_be_bytes());
+        packet.extend([0, 0, 0, 9, 0x50, 0x10, 1, 0, 0, 0, 0, 0]);
+        sequences[flow] = sequences[flow].wrapping_add(len.into());
+    } else {
+        packet.extend(segment.to_be_bytes());
+        packet.extend([0, 0]);
+    }
+    packet.extend((0..len).map(|place| place.to_be_bytes()[1] ^ step));
+    // changed before the checksums are made, or after
+    let changes = if odd { usize::from(script.byte() & 3) } else { 0 };
+    for _ in 0..changes {
+        change(script, &mut packet);
+    }
+    if !six {
+        let header = usize::from(packet[0] & 0x0f) * 4;
+        packet[10..12].fill(0);
+        let checksum = !sum(&packet[..header.min(packet.len())]);
+        packet[10..12].copy_from_slice(&checksum.to_be_bytes());
+    }
+    let field = offset + if tcp { 16 } else { 6 };
+    packet[field..field + 2].fill(0);
+    let checksum = match !transport_sum(&packet, offset, protocol) {
+        0 => 0xffff,
+        checksum => checksum,
+    };
+    packet[field..field + 2].copy_from_slice(&checksum.to_be_bytes());
+    if odd && script.byte() & 3 == 0 {
+        change(script, &mut packet);
+    }
+    packet
+}
+
+/// One byte of the headers is another; the version stays.
+fn change(script: &mut Script, packet: &mut [u8]) {
+    let place = usize::from(script.byte()) % packet.len().min(80);
+    let mask = if place == 0 { 0x0f } else { 0xff };
+    packet[place] ^= script.byte() & mask;
+}
+
+/// What cutting need not give back: the identification where DF says that it means nothing, and the checksum over it.
+fn comparable(packet: &[u8]) -> Vec<u8> {
+    let mut packet = packet.to_vec();
+    if packet[0] >> 4 == 4 && packet[6] & 0x40 != 0 {
+        packet[4..6].fill(0);
+        packet[10..12].fill(0);
+    }
+    packet
+}
+
+/// Addresses, protocol and ports.
+fn flow(packet: &[u8]) -> Option<Vec<u8>> {
+    let found = transport::find(packet)?;
+    let ports = packet.get(found.offset..found.offset + 4)?;
+    Some([transport::address_bytes(packet)?, &[found.protocol], ports].concat())
+}
+
+fn coalesce(script: &mut Script) {
+    let how = script.byte();
+    let layout = if how & 1 == 0 { Layout::Short } else { Layout::Long };
+    let udp = how & 2 == 0;
+    let mut coalescer = Coalescer::new(layout, udp);
+    let (mut sequences, mut identification) = ([0xffff_f000; 8], 0xfff0);
+    while !script.0.is_empty() {
+        let (mut arena, mut places, mut came) = (vec![], vec![], vec![]);
+        for _ in 0..=script.byte() {
+            if script.0.is_empty() {
+                break;
+            }
+            let packet = packet(script, &mut sequences, &mut identification);
+            arena.extend([0xee; 16]);
+            places.push(arena.len()..arena.len() + packet.len());
+            arena.extend(&packet);
+            came.push(packet);
+        }
+        let mut left = vec![];
+        let mut take = |coalescer: &mut Coalescer| {
+            while let Some(gather) = coalescer.poll_write(&arena) {
+                assert!(gather.packets() <= MAX_SEGMENTS && gather.pieces().count() <= MAX_PIECES);
+                let written = gather.pieces().collect::<Vec<_>>().concat();
+                assert!(written.len() == gather.len() && written.len() <= layout.len() + 65_535);
+                let packets = cut(&written, layout).expect("what we write is understood");
+                assert_eq!(packets.len(), gather.packets());
+                if packets.len() == 1 {
+                    assert!(written[..layout.len()].iter().all(|byte| *byte == 0));
+                }
+                left.extend(packets);
+            }
+            assert!(coalescer.is_empty());
+        };
+        for place in places {
+            if coalescer.handle_packet(&arena, place.clone()) == Err(CoalesceError::Full) {
+                take(&mut coalescer);
+                assert_eq!(coalescer.handle_packet(&arena, place), Ok(()));
+            }
+        }
+        take(&mut coalescer);
+        // stable, so the order within a flow stays
+        let order = |packets: Vec<Vec<u8>>| {
+            let mut packets: Vec<_> =
+                packets.iter().map(|packet| (flow(packet), comparable(packet))).collect();
+            packets.sort_by(|one, other| one.0.cmp(&other.0));
+            packets
+        };
+        let (left, came) = (order(left), order(came));
+        assert_eq!(left.len(), came.len());
+        assert!(left == came, "every flow's packets leave as they came");
+    }
+}
+
+/// Plays one script.
+///
+/// # Panics
+/// When a rule is broken.
+pub(crate) fn run(script: &[u8]) {
+    let mut script = Script(script);
+    if script.byte() & 1 == 0 {
+        split(&mut script);
+    } else {
+        coalesce(&mut script);
+    }
+}
