@@ -195,6 +195,8 @@ mod tests {
 
         fn write(&self, name: &str, text: &str, mode: u32) -> PathBuf {
             let path = self.0.join(name);
+            // one that is there may not be writable, even for its owner
+            let _ = fs::remove_file(&path);
             fs::write(&path, text).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             path
