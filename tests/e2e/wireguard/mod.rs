@@ -28,6 +28,7 @@ mod settings;
 mod site;
 
 mod basics;
+mod commands;
 mod counters;
 mod faults;
 mod full_tunnel;
