@@ -88,9 +88,12 @@ impl FromStr for PublicKey {
     }
 }
 
-/// Our own secret: an X25519 scalar, clamped.
+const NO_KEY: [u8; KEY_LEN] = [0; KEY_LEN];
+
+/// Our own secret: an X25519 scalar, clamped. In a place of its own on the heap, so that moving it, as a vector that grows
+/// does, leaves no copy that nobody overwrites.
 #[derive(Clone)]
-pub struct PrivateKey(StaticSecret);
+pub struct PrivateKey(Box<StaticSecret>);
 
 impl PrivateKey {
     /// The key with these bytes, clamped as `wg` clamps them.
@@ -99,7 +102,7 @@ impl PrivateKey {
         let [first, .., last] = &mut *clamped;
         *first &= 248;
         *last = *last & 127 | 64;
-        Self(StaticSecret::from(*clamped))
+        Self(Box::new(StaticSecret::from(*clamped)))
     }
 
     /// A new key out of `random`.
@@ -111,7 +114,7 @@ impl PrivateKey {
 
     /// The public key that belongs to it.
     pub fn public_key(&self) -> PublicKey {
-        PublicKey(x25519_dalek::PublicKey::from(&self.0).to_bytes())
+        PublicKey(x25519_dalek::PublicKey::from(&*self.0).to_bytes())
     }
 
     /// Its bytes.
@@ -154,42 +157,45 @@ impl FromStr for PrivateKey {
     }
 }
 
-/// A symmetric key that two peers share besides their key pairs. All zeroes is what WireGuard uses for none.
-#[derive(Clone, Default, Zeroize, ZeroizeOnDrop)]
-pub struct PresharedKey([u8; KEY_LEN]);
+/// A symmetric key that two peers share besides their key pairs, on the heap as [`PrivateKey`] is. All zeroes is what
+/// WireGuard uses for none, and takes no memory.
+#[derive(Clone, Default)]
+pub struct PresharedKey(Option<Box<Zeroizing<[u8; KEY_LEN]>>>);
 
 impl PresharedKey {
     /// The key with these bytes.
-    pub const fn from_bytes(bytes: [u8; KEY_LEN]) -> Self {
-        Self(bytes)
+    pub fn from_bytes(bytes: [u8; KEY_LEN]) -> Self {
+        let bytes = Zeroizing::new(bytes);
+        let is_none: bool = bytes.ct_eq(&NO_KEY).into();
+        Self((!is_none).then(|| Box::new(bytes)))
     }
 
     /// A new key out of `random`.
     pub fn generate(random: &mut dyn Random) -> Self {
-        let mut key = Self::default();
-        random.fill(&mut key.0);
-        key
+        let mut bytes = Zeroizing::new(NO_KEY);
+        random.fill(bytes.as_mut());
+        Self(Some(Box::new(bytes)))
     }
 
     /// Its bytes.
-    pub const fn as_bytes(&self) -> &[u8; KEY_LEN] {
-        &self.0
+    pub fn as_bytes(&self) -> &[u8; KEY_LEN] {
+        self.0.as_ref().map_or(&NO_KEY, |key| key)
     }
 
     /// Whether it is all zeroes, that is, no key.
-    pub fn is_none(&self) -> bool {
-        self.0.ct_eq(&[0; KEY_LEN]).into()
+    pub const fn is_none(&self) -> bool {
+        self.0.is_none()
     }
 
     /// The key in base64, as `wg genpsk` prints it; overwritten when dropped.
     pub fn to_base64(&self) -> Zeroizing<String> {
-        encode(&self.0)
+        encode(self.as_bytes())
     }
 }
 
 impl PartialEq for PresharedKey {
     fn eq(&self, other: &Self) -> bool {
-        self.0.ct_eq(&other.0).into()
+        self.as_bytes().ct_eq(other.as_bytes()).into()
     }
 }
 
@@ -205,7 +211,7 @@ impl FromStr for PresharedKey {
     type Err = KeyError;
 
     fn from_str(text: &str) -> Result<Self, KeyError> {
-        decode(text).map(|bytes| Self(*bytes))
+        decode(text).map(|bytes| Self::from_bytes(*bytes))
     }
 }
 
@@ -248,6 +254,30 @@ mod tests {
             assert_eq!(error, KeyError::Encoding, "{wrong}");
             assert!(!error.to_string().contains("dwdt"));
         }
+    }
+
+    #[test]
+    fn secrets_stay_where_they_are_when_their_owner_moves() {
+        assert_eq!(
+            (size_of::<PrivateKey>(), size_of::<PresharedKey>()),
+            (size_of::<usize>(), size_of::<usize>())
+        );
+        let key = PresharedKey::from_bytes([7; KEY_LEN]);
+        let place = key.as_bytes().as_ptr();
+        let mut moved = vec![key];
+        moved.reserve(1000);
+        assert_eq!(moved[0].as_bytes().as_ptr(), place);
+    }
+
+    #[test]
+    fn all_zeroes_is_no_preshared_key() {
+        let none = PresharedKey::default();
+        assert!(none.is_none() && PresharedKey::from_bytes([0; KEY_LEN]).is_none());
+        assert_eq!(none.to_base64().parse::<PresharedKey>(), Ok(none.clone()));
+        assert_eq!(none.as_bytes(), &[0; KEY_LEN]);
+        let mut one = [0; KEY_LEN];
+        one[31] = 1;
+        assert!(!PresharedKey::from_bytes(one).is_none() && PresharedKey::from_bytes(one) != none);
     }
 
     #[test]
