@@ -25,8 +25,8 @@ need_cargo_command fmt clippy
 folder=$(as_builder mktemp -d)
 on_exit "rm -rf '$folder'"
 chmod 755 "$folder"
-# What compiles is kept from one run to the next, but for wontun itself, whose place is another each time.
-target=$repo/target/fileset
+# The libraries are shared with all other builds; wontun itself is compiled anew, since its place is another each time.
+target=$repo/target
 
 # Nix takes of a folder what git knows.
 copy_named() {
