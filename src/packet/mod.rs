@@ -1,5 +1,6 @@
 //! Views of the packets inside the tunnel: pure functions over bytes, no copies, no sockets.
 
+pub mod carried;
 pub mod checksum;
 pub mod coalesce;
 mod field;

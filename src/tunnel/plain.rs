@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::counters::DropReason;
-use crate::packet::{icmpv6, ip, udp};
+use crate::packet::{carried, udp};
 use crate::time::Instant;
 
 /// The datagram that opens a tunnel, and keeps it open through NAT.
@@ -170,7 +170,7 @@ impl Plain {
         } else if datagram.is_empty() {
             Err(DropReason::Empty)
         } else {
-            check_packet(datagram).map(|()| Datagram::Packet)
+            carried::check(datagram).map(|()| Datagram::Packet)
         }
     }
 
@@ -179,7 +179,7 @@ impl Plain {
     /// # Errors
     /// The reason why it is to be dropped.
     pub fn handle_packet(&mut self, packet: &[u8], now: Instant) -> Result<(), DropReason> {
-        check_packet(packet)?;
+        carried::check(packet)?;
         let endpoint = self.peer().ok_or(DropReason::NoPeer)?;
         if udp::is_addressed_to(packet, endpoint) {
             return Err(DropReason::OwnTun);
@@ -279,18 +279,6 @@ impl Plain {
         } else {
             Some(now + self.keepalive)
         }
-    }
-}
-
-/// What may cross the tunnel, either way. A router advertisement or a redirect from the peer could turn this
-/// host's routes, and a tunnel, which has no link addresses, needs nothing of the kind.
-fn check_packet(packet: &[u8]) -> Result<(), DropReason> {
-    match ip::well_formed(packet) {
-        None => Err(DropReason::Malformed),
-        Some(ip::Version::V6) if icmpv6::is_neighbour_discovery(packet) => {
-            Err(DropReason::NeighbourDiscovery)
-        }
-        Some(_) => Ok(()),
     }
 }
 

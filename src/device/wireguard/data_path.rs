@@ -11,7 +11,7 @@ use crate::device::{BUDGET, DeviceError, Progress, SockId, Token};
 use crate::io::fault::{self, Fault};
 use crate::io::timer::unix_now;
 use crate::io::udp::{Arrival, UdpSocket};
-use crate::packet::{icmpv6, ip, udp};
+use crate::packet::{carried, ip, udp};
 use crate::tunnel::wireguard::{Endpoint, Event, Incoming, Outgoing, Peer, PeerId, PublicKey, Transmit};
 
 /// Datagrams read from a socket before it is closed: more than its receive buffer can hold.
@@ -23,11 +23,6 @@ pub(super) fn short(key: &PublicKey) -> String {
     name.truncate(10);
     name.push('…');
     name
-}
-
-/// What a packet's way depends on besides the peer.
-fn is_neighbour_discovery(packet: &[u8]) -> bool {
-    packet.first().is_some_and(|first| first >> 4 == 6) && icmpv6::is_neighbour_discovery(packet)
 }
 
 impl WireGuard {
@@ -63,12 +58,7 @@ impl WireGuard {
     }
 
     fn peer_for(&self, packet: &[u8]) -> Result<PeerId, DropReason> {
-        if ip::well_formed(packet).is_none() {
-            return Err(DropReason::Malformed);
-        }
-        if is_neighbour_discovery(packet) {
-            return Err(DropReason::NeighbourDiscovery);
-        }
+        carried::check(packet)?;
         let (_, destination) = ip::addresses(packet).ok_or(DropReason::Malformed)?;
         let peer = self.allowed_ips.lookup(destination).ok_or(DropReason::NotRouted)?;
         let endpoint = self.engine.peer(peer).and_then(Peer::endpoint);
@@ -234,14 +224,9 @@ impl WireGuard {
 
     /// Cryptokey routing: a peer may only send from addresses that would be routed to it.
     fn check_source(&self, peer: PeerId, packet: &[u8]) -> Result<(), DropReason> {
+        carried::check(packet)?;
         let (source, _) = ip::addresses(packet).ok_or(DropReason::Malformed)?;
-        if self.allowed_ips.lookup(source) != Some(peer) {
-            return Err(DropReason::NotAllowed);
-        }
-        if is_neighbour_discovery(packet) {
-            return Err(DropReason::NeighbourDiscovery);
-        }
-        Ok(())
+        if self.allowed_ips.lookup(source) == Some(peer) { Ok(()) } else { Err(DropReason::NotAllowed) }
     }
 
     /// Reads what waits in a socket that is about to be closed.

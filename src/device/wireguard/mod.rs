@@ -172,6 +172,7 @@ impl Mode for WireGuard {
             .map(|last| now.since(last))
             .min()
     }
+
     fn lost_packets(&self) -> u64 {
         let present = self.engine.peer_ids().filter_map(|id| self.engine.peer(id));
         self.lost + present.map(Peer::lost).sum::<u64>()

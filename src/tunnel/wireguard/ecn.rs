@@ -5,6 +5,7 @@
 //! `INET_ECN_decapsulate` wants a packet dropped.
 
 use crate::counters::DropReason;
+use crate::packet::checksum;
 
 /// The traffic class of handshake messages: DSCP AF41, as the kernel's.
 pub const HANDSHAKE_CLASS: u8 = 0x88;
@@ -56,17 +57,11 @@ fn set(packet: &mut [u8], class: u8) {
             *second = class << 4 | *second & 0x0f;
         }
         [first, second, _, _, _, _, _, _, _, _, sum_high, sum_low, ..] => {
-            // RFC 1624, equation 3, on the word that holds the class
             let old = u16::from_be_bytes([*first, *second]);
             let new = u16::from_be_bytes([*first, class]);
-            let sum = u16::from_be_bytes([*sum_high, *sum_low]);
-            let mut total = u32::from(!sum) + u32::from(!old) + u32::from(new);
-            while total > 0xffff {
-                total = (total & 0xffff) + (total >> 16);
-            }
+            let sum = checksum::update(u16::from_be_bytes([*sum_high, *sum_low]), old, new);
             *second = class;
-            let [.., high, low] = (!total).to_be_bytes();
-            (*sum_high, *sum_low) = (high, low);
+            [*sum_high, *sum_low] = sum.to_be_bytes();
         }
         _ => {}
     }
