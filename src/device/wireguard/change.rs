@@ -52,16 +52,20 @@ impl WireGuard {
         core: &mut Core,
         changes: &Changes,
     ) -> Result<Result<(), ChangeError>, DeviceError> {
-        // what can fail comes first
-        if let Some(port) = changes.listen_port.filter(|port| *port != self.sockets.port())
-            && let Err(error) = self.listen(core, port)?
-        {
-            return Ok(Err(error.into()));
-        }
+        // what can fail comes first, and takes back what was done until then
+        let mark_before = self.fwmark;
         if let Some(mark) = changes.fwmark
             && let Err(error) = self.set_fwmark(NonZeroU32::new(mark))
         {
             return Ok(Err(ChangeError::Mark(error)));
+        }
+        if let Some(port) = changes.listen_port.filter(|port| *port != self.sockets.port())
+            && let Err(error) = self.listen(core, port)?
+        {
+            return Ok(Err(match self.set_fwmark(mark_before) {
+                Ok(()) => error.into(),
+                Err(error) => ChangeError::Mark(error),
+            }));
         }
         if let Some(private) = &changes.private_key
             && let Some(twin) = self.engine.set_private_key(private.clone(), core.now)
