@@ -140,6 +140,9 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
         privileges::require_net_admin()?;
         return carry(Device::<WireGuard>::open(name, Some((file, resolver)))?, ready, logging);
     }
+    if options.ignore_hooks {
+        return Err(ConfigError::NoFile.into());
+    }
     if let Some(name) = options.interface {
         privileges::require_net_admin()?;
         return carry(Device::<WireGuard>::open(name, None)?, ready, logging);

@@ -44,6 +44,9 @@ pub enum ConfigError {
         /// What sets the limit, or nothing.
         why: &'static str,
     },
+    /// An option about a file without one.
+    #[error("--ignore-hooks has no effect without --config: give the file, or leave it out")]
+    NoFile,
     /// The same address twice.
     #[error("--address {0} is given twice: leave one out")]
     AddressTwice(Cidr),
