@@ -6,6 +6,7 @@ pub mod coalesce;
 mod field;
 pub mod icmpv6;
 pub mod ip;
+pub mod mss;
 pub mod split;
 pub mod tcp;
 pub mod transport;

@@ -42,6 +42,11 @@ pub struct Transport {
     pub source_routed: bool,
 }
 
+/// Whether the next header is an IPv6 extension header behind which [`find`] looks.
+pub(super) const fn is_extension(next_header: u8) -> bool {
+    matches!(next_header, HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS)
+}
+
 /// The transport header of `packet`; `None` if it is not one whole packet, or if it is a fragment, or if its extension
 /// headers do not end.
 pub fn find(packet: &[u8]) -> Option<Transport> {
@@ -61,7 +66,7 @@ pub fn find(packet: &[u8]) -> Option<Transport> {
             let mut source_routed = false;
             for _ in 0..=MAX_EXTENSIONS {
                 match protocol {
-                    HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS => {
+                    _ if is_extension(protocol) => {
                         source_routed |= protocol == ROUTING;
                         protocol = *packet.get(offset)?;
                         // in units of 8 bytes, the first not counted

@@ -1,0 +1,312 @@
+//! The maximum segment size (RFC 9293 section 3.7.1) that a SYN tells, lowered to what crosses the tunnel: where
+//! nobody says that a packet was too big, path MTU discovery fails and a connection hangs with its first full segment.
+//!
+//! It is what `iptables -j TCPMSS --clamp-mss-to-pmtu` does, but for one thing: a SYN without the option is left alone,
+//! where the kernel adds it. The other end then sends segments of at most 536 bytes, over IPv6 1220 (RFC 9293), which
+//! fit any tunnel that takes packets of 576 bytes, or of IPv6's 1280; and the packet cannot grow where it lies.
+
+use super::checksum;
+use super::field::{set, u16_at};
+use super::ip::{IPV4_HEADER, IPV6_HEADER, Version};
+use super::{tcp, transport};
+
+/// Kinds of options (RFC 9293 section 3.2).
+const END: u8 = 0;
+const NO_OPERATION: u8 = 1;
+const MSS: u8 = 2;
+/// Bytes of the MSS option: kind, length, and the size itself.
+const MSS_LEN: usize = 4;
+
+/// Lowers the MSS in `packet` to what fits packets of `mtu` bytes, if it is a TCP SYN (or SYN and ACK) that tells a
+/// larger one, and says whether it did. Options do not count (RFC 6691): it is `mtu` less 40 over IPv4, less 60 over
+/// IPv6, and 1 at least.
+///
+/// The TCP checksum follows, unless the packet has only a `partial_checksum`
+/// ([`virtio::Header::checksum`](super::virtio::Header::checksum)): that covers no option yet. A wrong checksum stays
+/// wrong. A fragment, a SYN without the option, and what is not one whole packet stay as they are; a malformed option
+/// ends the list, as it does for who receives it. A packet that is no SYN costs two comparisons.
+#[inline]
+pub fn clamp(packet: &mut [u8], mtu: usize, partial_checksum: bool) -> bool {
+    may_be_syn(packet) && clamp_syn(packet, mtu, partial_checksum).unwrap_or_default()
+}
+
+/// A look at as few bytes as will do for nearly all packets; what it lets through is looked at again.
+#[inline]
+fn may_be_syn(packet: &[u8]) -> bool {
+    let offset = match (packet.first(), packet.get(6), packet.get(9)) {
+        (Some(first @ 0x40..0x50), _, Some(&transport::TCP)) => usize::from(first & 0x0f) * 4,
+        (Some(0x60..0x70), Some(&transport::TCP), _) => IPV6_HEADER,
+        (Some(0x60..0x70), Some(&next), _) => return transport::is_extension(next),
+        _ => return false,
+    };
+    packet.get(offset + tcp::FLAGS).is_some_and(|flags| flags & tcp::SYN != 0)
+}
+
+/// `None` if it is no SYN after all.
+#[cold]
+fn clamp_syn(packet: &mut [u8], mtu: usize, partial_checksum: bool) -> Option<bool> {
+    let found = transport::find(packet).filter(|found| found.protocol == transport::TCP)?;
+    let segment = packet.get_mut(found.offset..)?;
+    let header = tcp::Header::parse(segment)?;
+    let len = header.len();
+    (header.flags() & tcp::SYN != 0).then_some(())?;
+    let headers = tcp::HEADER
+        + match found.version {
+            Version::V4 => IPV4_HEADER,
+            Version::V6 => IPV6_HEADER,
+        };
+    // no option tells more than 65,535
+    let most = u16::try_from(mtu.saturating_sub(headers).max(1)).unwrap_or(u16::MAX);
+    let mut changed = false;
+    let mut at = tcp::HEADER;
+    while at < len {
+        let size = match *segment.get(at)? {
+            END => break,
+            NO_OPERATION => 1,
+            kind => {
+                let size = usize::from(*segment.get(at + 1)?);
+                if size < 2 || at + size > len {
+                    break;
+                }
+                // of several the last counts for some and the first for others
+                if kind == MSS && size == MSS_LEN {
+                    changed |= lower(segment, at + 2, most, partial_checksum)?;
+                }
+                size
+            }
+        };
+        at += size;
+    }
+    Some(changed)
+}
+
+/// Makes the MSS at `place` of a TCP header `most` if it is more.
+fn lower(segment: &mut [u8], place: usize, most: u16, partial_checksum: bool) -> Option<bool> {
+    let old = u16_at(segment, place)?;
+    if old <= most {
+        return Some(false);
+    }
+    set(segment, place, most.to_be_bytes())?;
+    if !partial_checksum {
+        let before = u16_at(segment, tcp::CHECKSUM)?;
+        // at an odd place the upper byte is the lower one of the word before, and the other way round
+        let (old, new) = if place % 2 == 0 { (old, most) } else { (old.swap_bytes(), most.swap_bytes()) };
+        set(segment, tcp::CHECKSUM, checksum::update(before, old, new).to_be_bytes())?;
+    }
+    Some(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample::{Sample, samples, slow_is_intact};
+    use super::*;
+    use proptest::prelude::*;
+
+    fn syn(six: bool, options: &[u8]) -> Sample {
+        let mut tcp_options = options.to_vec();
+        tcp_options.resize(options.len().next_multiple_of(4), END);
+        Sample { six, flags: tcp::SYN, tcp_options, ..Sample::default() }
+    }
+
+    /// What the options of `sample` are after clamping; everything else is compared here.
+    fn clamped(sample: &Sample, mtu: usize) -> Vec<u8> {
+        let before = sample.packet();
+        let mut packet = before.clone();
+        let changed = clamp(&mut packet, mtu, false);
+        assert_eq!(changed, packet != before);
+        assert!(slow_is_intact(&packet, sample.offset()));
+        let options = packet[sample.offset() + 20..sample.headers_len()].to_vec();
+        // all that the sample says else is what was there before; the checksum, judged above, has two zeros
+        let expected = Sample { tcp_options: options.clone(), ..sample.clone() };
+        let without_checksum = |mut packet: Vec<u8>| {
+            packet[sample.checksum_field()..][..2].fill(0);
+            packet
+        };
+        assert_eq!(without_checksum(packet), without_checksum(expected.packet()));
+        // where the device completes the checksum only the option differs
+        let mut partial = sample.partial();
+        let field = partial[sample.checksum_field()..][..2].to_vec();
+        assert_eq!(clamp(&mut partial, mtu, true), changed);
+        assert_eq!(partial[sample.checksum_field()..][..2], field);
+        assert_eq!(without_checksum(partial), without_checksum(expected.packet()));
+        options
+    }
+
+    #[test]
+    fn it_is_lowered_and_never_raised() {
+        for (six, mtu, told, expected) in [
+            (false, 1420, 1460, 1380),
+            (false, 1420, 1381, 1380),
+            (false, 1420, 1380, 1380),
+            (false, 1420, 536, 536),
+            (true, 1420, 1440, 1360),
+            (true, 1420, 1220, 1220),
+            (true, 1280, 65_535, 1220),
+            (false, 65_575, 65_535, 65_535),
+            (false, 70_000, 65_535, 65_535),
+            (false, 1420, 0, 0),
+            (false, 41, 9, 1),
+            (false, 40, 9, 1),
+            (false, 0, 9, 1),
+            (true, 0, 9, 1),
+        ] {
+            let [high, low] = u16::to_be_bytes(told);
+            let [to_high, to_low] = u16::to_be_bytes(expected);
+            let sample = syn(six, &[MSS, 4, high, low]);
+            assert_eq!(clamped(&sample, mtu), [MSS, 4, to_high, to_low], "{six} {mtu} {told}");
+            let answer = Sample { flags: tcp::SYN | tcp::ACK | tcp::ECE, ..sample };
+            assert_eq!(clamped(&answer, mtu), [MSS, 4, to_high, to_low]);
+        }
+    }
+
+    #[test]
+    fn it_is_found_among_other_options_at_any_place() {
+        // 1460 becomes 1380
+        for before in
+            [&[][..], &[1], &[1, 1], &[1, 1, 1], &[3, 3, 7], &[4, 2], &[8, 10, 2, 4, 9, 9, 9, 9, 9, 9]]
+        {
+            for six in [false, true] {
+                let options = [before, &[MSS, 4, 0x05, 0xb4, 3, 3, 7]].concat();
+                let mtu = if six { 1440 } else { 1420 };
+                let after = clamped(&syn(six, &options), mtu);
+                assert_eq!(after[..options.len()], [before, &[MSS, 4, 0x05, 0x64, 3, 3, 7]].concat());
+            }
+        }
+    }
+
+    #[test]
+    fn each_of_several_is_lowered() {
+        let after = clamped(&syn(false, &[MSS, 4, 0xff, 0xff, 1, MSS, 4, 0x10, 0]), 1420);
+        assert_eq!(after[..9], [MSS, 4, 0x05, 0x64, 1, MSS, 4, 0x05, 0x64]);
+    }
+
+    #[test]
+    fn what_is_no_mss_stays() {
+        for options in [
+            &[][..],
+            // behind the end of the list
+            &[END, MSS, 4, 0xff, 0xff],
+            // another length
+            &[MSS, 3, 0xff, MSS, 5, 0xff, 0xff, 0xff],
+            // no length, or one that leads nowhere or beyond the header
+            &[1, 1, 1, MSS],
+            &[3, 0, MSS, 4, 0xff, 0xff],
+            &[3, 1, MSS, 4, 0xff, 0xff],
+            &[3, 9, MSS, 4, 0xff, 0xff, 1, 1],
+            &[1, MSS, 4, 0xff],
+            // the value of another option
+            &[254, 6, MSS, 4, 0xff, 0xff],
+        ] {
+            let sample = Sample { payload: vec![0xff; 8], ..syn(false, options) };
+            assert_eq!(clamped(&sample, 1420), sample.tcp_options, "{options:?}");
+        }
+    }
+
+    #[test]
+    fn what_lies_before_a_malformed_option_counts() {
+        let after = clamped(&syn(false, &[MSS, 4, 0xff, 0xff, 3, 0, 0, 0]), 1420);
+        assert_eq!(after, [MSS, 4, 0x05, 0x64, 3, 0, 0, 0]);
+    }
+
+    #[test]
+    fn other_packets_stay() {
+        let stays = |mut packet: Vec<u8>, why: &str| {
+            let before = packet.clone();
+            assert!(!clamp(&mut packet, 600, false), "{why}");
+            assert_eq!(packet, before, "{why}");
+        };
+        for six in [false, true] {
+            let sample = syn(six, &[MSS, 4, 0xff, 0xff]);
+            stays(Sample { flags: !tcp::SYN, ..sample.clone() }.packet(), "no SYN");
+            let payload = vec![0xff; 40];
+            stays(Sample { tcp: false, payload, ..sample.clone() }.packet(), "UDP");
+            let whole = sample.packet();
+            for cut in 0..whole.len() {
+                stays(whole[..cut].to_vec(), "cut");
+            }
+            stays([whole.as_slice(), &[0]].concat(), "longer than it says");
+            for data_offset in [0x00, 0x40, 0x70, 0xf0] {
+                let mut packet = whole.clone();
+                packet[sample.offset() + 12] = data_offset;
+                stays(packet, "a TCP header of no length");
+            }
+        }
+        for fragment in [0x20, 0x01] {
+            let mut packet = syn(false, &[MSS, 4, 0xff, 0xff]).packet();
+            packet[6] = fragment;
+            stays(packet, "a fragment");
+        }
+        let ip_options = vec![0; 8];
+        let mut packet = Sample { ip_options, ..syn(true, &[MSS, 4, 0xff, 0xff]) }.packet();
+        packet[6] = 44;
+        packet[43] = 1;
+        stays(packet, "the first fragment of IPv6");
+    }
+
+    /// Options: any, and those that make a list.
+    fn options() -> impl Strategy<Value = Vec<u8>> {
+        let option = prop_oneof![
+            3 => any::<[u8; 2]>().prop_map(|[high, low]| vec![MSS, 4, high, low]),
+            3 => Just(vec![NO_OPERATION]),
+            1 => Just(vec![3, 3, 7]),
+            1 => prop::collection::vec(any::<u8>(), 1..5),
+        ];
+        prop::collection::vec(option, 0..10).prop_map(|options| {
+            let mut options = options.concat();
+            options.truncate(40);
+            options.resize(options.len().next_multiple_of(4), END);
+            options
+        })
+    }
+
+    /// Each MSS that the options tell, read another way.
+    fn told(options: &[u8]) -> Vec<u16> {
+        match options {
+            [] | [END, ..] => vec![],
+            [NO_OPERATION, rest @ ..] => told(rest),
+            [MSS, 4, high, low, rest @ ..] => {
+                [vec![u16::from(*high) << 8 | u16::from(*low)], told(rest)].concat()
+            }
+            [_, len, ..] if *len >= 2 => options.get(usize::from(*len)..).map(told).unwrap_or_default(),
+            _ => vec![],
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_syn_is_clamped_and_nothing_else(sample in samples(60), tcp_options in options(), mtu in 68_usize..10_000) {
+            let sample = Sample { tcp: true, tcp_options, ..sample };
+            let options = clamped(&sample, mtu);
+            let (before, after) = (told(&sample.tcp_options), told(&options));
+            if sample.flags & tcp::SYN == 0 {
+                prop_assert_eq!(&options, &sample.tcp_options);
+            } else {
+                let most = mtu.saturating_sub(if sample.six { 60 } else { 40 }).max(1);
+                let expected: Vec<_> =
+                    before.into_iter().map(|told| told.min(u16::try_from(most).unwrap())).collect();
+                prop_assert_eq!(after, expected);
+            }
+            let again = Sample { tcp_options: options.clone(), ..sample };
+            prop_assert_eq!(clamped(&again, mtu), options);
+        }
+
+        #[test]
+        fn any_bytes_are_answered(
+            mut packet in prop::collection::vec(any::<u8>(), 0..150),
+            lead in prop::sample::select(vec![&[][..], &[0x45, 0, 0, 0, 0, 0, 0, 0, 0, 6], &[0x60, 0, 0, 0, 0, 0, 6]]),
+            mtu: usize,
+            partial: bool,
+        ) {
+            let len = u16::try_from(packet.len()).unwrap();
+            if len >= 60 && !lead.is_empty() {
+                packet[..lead.len()].copy_from_slice(lead);
+                let (at, told) = if lead[0] == 0x45 { (2, len) } else { (4, len - 40) };
+                set(&mut packet, at, told.to_be_bytes()).unwrap();
+            }
+            let before = packet.clone();
+            let changed = clamp(&mut packet, mtu, partial);
+            prop_assert_eq!(packet.len(), before.len());
+            prop_assert_eq!(changed, packet != before);
+        }
+    }
+}
