@@ -9,6 +9,7 @@ pub mod ip;
 pub mod mss;
 pub mod split;
 pub mod tcp;
+pub mod too_big;
 pub mod transport;
 pub mod udp;
 pub mod virtio;

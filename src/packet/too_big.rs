@@ -1,11 +1,11 @@
 //! The message to who sent a packet that does not fit: ICMP "fragmentation needed" (RFC 792, RFC 1191), ICMPv6 "packet
 //! too big" (RFC 4443 section 3.2). Path MTU discovery lives on it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::checksum;
 use super::field::{set, u16_at};
-use super::ip::{self, IPV4_HEADER, IPV6_HEADER, Version};
+use super::ip::{self, IPV4_HEADER, IPV6_HEADER};
 
 /// The room that [`reply`] needs, in bytes: no ICMPv6 error is longer (RFC 4443 section 2.4 c).
 pub const MAX_REPLY: usize = 1280;
@@ -16,21 +16,27 @@ const MAX_REPLY_V4: usize = 576;
 const MIN_MTU_V4: usize = 68;
 const MIN_MTU_V6: usize = 1280;
 
-/// Bytes in front of the quoted packet.
+/// Bytes of ICMP in front of the quoted packet.
 const ICMP_HEADER: usize = 8;
+/// The answer's time to live, and its hop limit.
+const HOPS: u8 = 64;
 
 const ICMP: u8 = 1;
 const ICMPV6: u8 = 58;
 const DESTINATION_UNREACHABLE: u8 = 3;
 const FRAGMENTATION_NEEDED: u8 = 4;
 const PACKET_TOO_BIG: u8 = 2;
+/// ICMPv6 messages from here on are no errors, though a redirect counts as one here.
+const FIRST_INFORMATIONAL_V6: u8 = 128;
 const REDIRECT_V6: u8 = 137;
-/// The last ICMP type that is known not to be reserved, experimental or an error yet to come: address mask reply.
-const LAST_KNOWN: u8 = 18;
+/// Address mask reply. Types behind it may be errors that we do not know; Linux answers none of them either.
+const LAST_KNOWN_V4: u8 = 18;
 
 /// IPv4: don't fragment, beside the fragment's offset.
 const DONT_FRAGMENT: u16 = 0x4000;
 const FRAGMENT_OFFSET: u16 = 0x1fff;
+/// Of IPv6's fragment header.
+const FRAGMENT_OFFSET_V6: u16 = 0xfff8;
 
 /// IPv6 extension headers (RFC 8200 section 4, RFC 4302).
 const HOP_BY_HOP: u8 = 0;
@@ -54,73 +60,337 @@ const MAX_EXTENSIONS: usize = 8;
 /// came from, so it goes back the way that `packet` came. How often one may be sent is the caller's to bound (RFC 4443
 /// section 2.4 f).
 pub fn reply(packet: &[u8], mtu: usize, out: &mut [u8; MAX_REPLY]) -> Option<usize> {
-    let version = ip::well_formed(packet)?;
-    let (source, destination) = ip::addresses(packet)?;
-    (is_host(source) && is_host(destination)).then_some(())?;
-    match version {
-        Version::V4 => reply_v4(packet, mtu.max(MIN_MTU_V4), out),
-        Version::V6 => reply_v6(packet, mtu.max(MIN_MTU_V6), out),
+    ip::well_formed(packet)?;
+    match ip::addresses(packet)? {
+        (IpAddr::V4(source), IpAddr::V4(destination)) if is_host_v4(source) && is_host_v4(destination) => {
+            reply_v4(packet, mtu.max(MIN_MTU_V4), source, destination, out)
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) if is_host_v6(source) && is_host_v6(destination) => {
+            reply_v6(packet, mtu.max(MIN_MTU_V6), source, destination, out)
+        }
+        _ => None,
     }
 }
 
-fn reply_v4(packet: &[u8], mtu: usize, out: &mut [u8; MAX_REPLY]) -> Option<usize> {
-    let header: &[u8; IPV4_HEADER] = packet.first_chunk()?;
-    let fragment = u16::from_be_bytes([header[6], header[7]]);
-    let [source @ .., _, _, _, _] = header.last_chunk::<8>()?;
-    let destination = header.last_chunk::<4>()?;
+fn reply_v4(
+    packet: &[u8],
+    mtu: usize,
+    source: Ipv4Addr,
+    destination: Ipv4Addr,
+    out: &mut [u8; MAX_REPLY],
+) -> Option<usize> {
+    let fragment = u16_at(packet, 6)?;
     if packet.len() <= mtu || fragment & DONT_FRAGMENT == 0 || fragment & FRAGMENT_OFFSET != 0 {
         return None;
     }
-    if header[9] == ICMP && is_error_v4(*packet.get(usize::from(header[0] & 0x0f) * 4)?) {
+    if *packet.get(9)? == ICMP && is_error_v4(*packet.get(usize::from(packet.first()? & 0x0f) * 4)?) {
         return None;
     }
     let quoted = packet.get(..packet.len().min(MAX_REPLY_V4 - IPV4_HEADER - ICMP_HEADER))?;
     let len = IPV4_HEADER + ICMP_HEADER + quoted.len();
-    let reply = out.get_mut(..len)?;
-    reply.fill(0);
+    let (header, message) = out.get_mut(..len)?.split_at_mut_checked(IPV4_HEADER)?;
+    header.fill(0);
     // precedence: internetwork control (RFC 1812 section 4.3.2.5)
-    set(reply, 0, [0x45, 0xc0])?;
-    set(reply, 2, u16::try_from(len).ok()?.to_be_bytes())?;
-    set(reply, 6, DONT_FRAGMENT.to_be_bytes())?;
-    set(reply, 8, [HOPS, ICMP])?;
-    set(reply, 12, *destination)?;
-    set(reply, 16, *source)?;
-    let checksum = checksum::checksum(reply.get(..IPV4_HEADER)?);
-    set(reply, 10, checksum.to_be_bytes())?;
+    set(header, 0, [0x45, 0xc0])?;
+    set(header, 2, u16::try_from(len).ok()?.to_be_bytes())?;
+    set(header, 6, DONT_FRAGMENT.to_be_bytes())?;
+    set(header, 8, [HOPS, ICMP])?;
+    set(header, 12, destination.octets())?;
+    set(header, 16, source.octets())?;
+    let checksum = checksum::checksum(header);
+    set(header, 10, checksum.to_be_bytes())?;
 
-    let message = reply.get_mut(IPV4_HEADER..)?;
-    set(message, 0, [DESTINATION_UNREACHABLE, FRAGMENTATION_NEEDED])?;
-    set(message, 6, u16::try_from(mtu).ok()?.to_be_bytes())?;
+    let [mtu_high, mtu_low] = u16::try_from(mtu).ok()?.to_be_bytes();
+    set(message, 0, [DESTINATION_UNREACHABLE, FRAGMENTATION_NEEDED, 0, 0, 0, 0, mtu_high, mtu_low])?;
     message.get_mut(ICMP_HEADER..)?.copy_from_slice(quoted);
     let checksum = checksum::checksum(message);
     set(message, 2, checksum.to_be_bytes())?;
     Some(len)
 }
 
-fn reply_v6(packet: &[u8], mtu: usize, out: &mut [u8; MAX_REPLY]) -> Option<usize> {
-    let header: &[u8; IPV6_HEADER] = packet.first_chunk()?;
-    let [source @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = header.last_chunk::<32>()?;
-    let destination = header.last_chunk::<16>()?;
+fn reply_v6(
+    packet: &[u8],
+    mtu: usize,
+    source: Ipv6Addr,
+    destination: Ipv6Addr,
+    out: &mut [u8; MAX_REPLY],
+) -> Option<usize> {
     if packet.len() <= mtu || !may_be_answered_v6(packet)? {
         return None;
     }
     let quoted = packet.get(..packet.len().min(MAX_REPLY - IPV6_HEADER - ICMP_HEADER))?;
     let len = IPV6_HEADER + ICMP_HEADER + quoted.len();
-    let reply = out.get_mut(..len)?;
-    reply.fill(0);
     let payload = u16::try_from(ICMP_HEADER + quoted.len()).ok()?;
-    set(reply, 0, [0x60])?;
-    set(reply, 4, payload.to_be_bytes())?;
-    set(reply, 6, [ICMPV6, HOPS])?;
-    set(reply, 8, *destination)?;
-    set(reply, 24, *source)?;
+    let (header, message) = out.get_mut(..len)?.split_at_mut_checked(IPV6_HEADER)?;
+    header.fill(0);
+    set(header, 0, [0x60])?;
+    set(header, 4, payload.to_be_bytes())?;
+    set(header, 6, [ICMPV6, HOPS])?;
+    set(header, 8, destination.octets())?;
+    set(header, 24, source.octets())?;
 
-    let (header, message) = reply.split_at_mut_checked(IPV6_HEADER)?;
-    set(message, 0, [PACKET_TOO_BIG])?;
+    set(message, 0, [PACKET_TOO_BIG, 0, 0, 0])?;
     set(message, 4, u32::try_from(mtu).ok()?.to_be_bytes())?;
     message.get_mut(ICMP_HEADER..)?.copy_from_slice(quoted);
     let pseudo_header = checksum::pseudo_header(header.get(8..)?, ICMPV6, payload);
     let checksum = pseudo_header.add_bytes(message).checksum();
     set(message, 2, checksum.to_be_bytes())?;
     Some(len)
+}
+
+/// Whether the address may be one host's: not this network's (0.0.0.0/8), loopback, multicast, reserved or broadcast.
+const fn is_host_v4(address: Ipv4Addr) -> bool {
+    !matches!(address.octets(), [0 | 127 | 224.., ..])
+}
+
+/// Whether the address may be one host's: not unspecified, loopback or multicast.
+const fn is_host_v6(address: Ipv6Addr) -> bool {
+    !(address.is_unspecified() || address.is_loopback() || address.is_multicast())
+}
+
+/// Destination unreachable, source quench, redirect, time exceeded, parameter problem, and what is not known.
+const fn is_error_v4(kind: u8) -> bool {
+    matches!(kind, 3 | 4 | 5 | 11 | 12) || kind > LAST_KNOWN_V4
+}
+
+/// Whether the packet is neither an ICMPv6 error or redirect nor a fragment other than the first; `None` if it ends before
+/// that is told.
+fn may_be_answered_v6(packet: &[u8]) -> Option<bool> {
+    let mut next_header = *packet.get(6)?;
+    let mut offset = IPV6_HEADER;
+    for _ in 0..=MAX_EXTENSIONS {
+        let length = packet.get(offset + 1).copied().map(usize::from);
+        let size = match next_header {
+            ICMPV6 => {
+                let kind = *packet.get(offset)?;
+                return Some(kind >= FIRST_INFORMATIONAL_V6 && kind != REDIRECT_V6);
+            }
+            FRAGMENT if u16_at(packet, offset + 2)? & FRAGMENT_OFFSET_V6 != 0 => return Some(false),
+            FRAGMENT => 8,
+            HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS => (length? + 1) * 8,
+            // in units of 4 bytes, the first two not counted
+            AUTHENTICATION => (length? + 2) * 4,
+            _ => return Some(true),
+        };
+        next_header = *packet.get(offset)?;
+        offset += size;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample::{Sample, samples, slow_sum};
+    use super::*;
+    use proptest::prelude::*;
+
+    fn answer(packet: &[u8], mtu: usize) -> Option<Vec<u8>> {
+        // whatever lay there before
+        let mut out = [0xa5; MAX_REPLY];
+        let len = reply(packet, mtu, &mut out)?;
+        assert!(out[len..].iter().all(|byte| *byte == 0xa5));
+        Some(out[..len].to_vec())
+    }
+
+    /// Whether the answer is all that the RFCs ask for, judged by the slow oracle.
+    fn check(packet: &[u8], told: usize, answer: &[u8]) {
+        let told = u16::try_from(told).unwrap().to_be_bytes();
+        let len = u16::try_from(answer.len()).unwrap();
+        if packet[0] >> 4 == 4 {
+            assert_eq!(answer.len(), 576.min(28 + packet.len()));
+            let [high, low] = len.to_be_bytes();
+            assert_eq!(answer[..10], [0x45, 0xc0, high, low, 0, 0, 0x40, 0, 64, 1]);
+            assert_eq!(slow_sum(&answer[..20]), 0xffff);
+            assert_eq!((&answer[12..16], &answer[16..20]), (&packet[16..20], &packet[12..16]));
+            assert_eq!((&answer[20..22], &answer[24..28]), (&[3, 4][..], &[0, 0, told[0], told[1]][..]));
+            assert_eq!(slow_sum(&answer[20..]), 0xffff);
+            assert_eq!(answer[28..], packet[..answer.len() - 28]);
+            let header = usize::from(packet[0] & 0x0f) * 4;
+            assert!(answer.len() - 28 >= header + 8);
+        } else {
+            assert_eq!(answer.len(), 1280.min(48 + packet.len()));
+            let [high, low] = (len - 40).to_be_bytes();
+            assert_eq!(answer[..8], [0x60, 0, 0, 0, high, low, 58, 64]);
+            assert_eq!((&answer[8..24], &answer[24..40]), (&packet[24..40], &packet[8..24]));
+            assert_eq!((&answer[40..42], &answer[44..48]), (&[2, 0][..], &[0, 0, told[0], told[1]][..]));
+            let pseudo_header = [&answer[8..40], &[0, 0, high, low, 0, 0, 0, 58]].concat();
+            assert_eq!(slow_sum(&[&pseudo_header, &answer[40..]].concat()), 0xffff);
+            assert_eq!(answer[48..], packet[..answer.len() - 48]);
+        }
+    }
+
+    fn big(six: bool) -> Vec<u8> {
+        Sample { six, payload: vec![7; 1400], ..Sample::default() }.packet()
+    }
+
+    /// A packet of IPv6 with extension headers: next header, bytes.
+    fn extended(headers: &[(u8, &[u8])], last: u8, message: &[u8]) -> Vec<u8> {
+        let mut packet = big(true);
+        let mut place = 6;
+        let mut at = 40;
+        for &(kind, header) in headers {
+            packet[place] = kind;
+            place = at;
+            packet[at..at + header.len()].copy_from_slice(header);
+            at += header.len();
+        }
+        packet[place] = last;
+        packet[at..at + message.len()].copy_from_slice(message);
+        packet
+    }
+
+    #[test]
+    fn what_is_told_has_a_floor_and_must_help() {
+        for (six, mtu, told) in [
+            (false, 1439, Some(1439)),
+            (false, 1440, None),
+            (false, 1441, None),
+            (false, 67, Some(68)),
+            (false, 0, Some(68)),
+            (false, usize::MAX, None),
+            (true, 1459, Some(1459)),
+            (true, 1460, None),
+            (true, 1279, Some(1280)),
+            (true, 0, Some(1280)),
+        ] {
+            let packet = big(six);
+            let answer = answer(&packet, mtu);
+            assert_eq!(answer.is_some(), told.is_some(), "{six} {mtu}");
+            if let (Some(answer), Some(told)) = (answer, told) {
+                check(&packet, told, &answer);
+            }
+        }
+        let fits = Sample { six: true, payload: vec![0; 1280 - 60], ..Sample::default() }.packet();
+        assert_eq!((fits.len(), answer(&fits, 600)), (1280, None), "a smaller packet cannot be asked for");
+    }
+
+    #[test]
+    fn ipv4_without_df_and_fragments_but_the_first_are_not_answered() {
+        for (flags, answered) in [
+            ([0x40, 0], true),
+            ([0x60, 0], true),
+            ([0, 0], false),
+            ([0x20, 0], false),
+            ([0x40, 1], false),
+            ([0x5f, 0], false),
+        ] {
+            let mut packet = big(false);
+            packet[6..8].copy_from_slice(&flags);
+            assert_eq!(answer(&packet, 1300).is_some(), answered, "{flags:?}");
+        }
+    }
+
+    #[test]
+    fn errors_are_not_answered() {
+        for kind in 0..=255_u8 {
+            let mut packet = big(false);
+            packet[9] = 1;
+            packet[20] = kind;
+            let error = [3, 4, 5, 11, 12].contains(&kind) || kind > 18;
+            assert_eq!(answer(&packet, 1300).is_none(), error, "{kind}");
+            // behind options
+            packet[0] = 0x46;
+            packet[24] = kind;
+            packet[20] = 8;
+            assert_eq!(answer(&packet, 1300).is_none(), error, "{kind}");
+
+            let error = kind < 128 || kind == 137;
+            for headers in [
+                &[][..],
+                &[(0, &[0; 8][..])],
+                &[
+                    (60, &[0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]),
+                    (43, &[0; 8]),
+                    (44, &[0, 9, 0, 1, 5, 5, 5, 5]),
+                ],
+                &[(51, &[0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])],
+            ] {
+                let packet = extended(headers, 58, &[kind]);
+                assert_eq!(answer(&packet, 1300).is_none(), error, "{kind} {headers:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn fragments_of_ipv6_but_the_first_are_not_answered() {
+        for (offset, answered) in [([0, 0], true), ([0, 1], true), ([0, 8], false), ([0x80, 1], false)] {
+            let packet = extended(&[(44, &[0, 0, offset[0], offset[1], 1, 2, 3, 4])], 17, &[]);
+            assert_eq!(answer(&packet, 1300).is_some(), answered, "{offset:?}");
+        }
+    }
+
+    #[test]
+    fn extension_headers_without_an_end_are_not_answered() {
+        assert_eq!(answer(&extended(&[(0, &[0, 255])], 0, &[]), 1300), None);
+        let chain = [(60, &[0; 8][..]); 8];
+        assert!(answer(&extended(&chain, 17, &[]), 1300).is_some());
+        assert_eq!(answer(&extended(&[(60, &[0; 8][..]); 9], 17, &[]), 1300), None);
+    }
+
+    #[test]
+    fn only_hosts_are_answered() {
+        for (address, host) in [
+            ([10, 0, 0, 1], true),
+            ([223, 255, 255, 255], true),
+            ([0, 0, 0, 0], false),
+            ([0, 1, 2, 3], false),
+            ([127, 0, 0, 1], false),
+            ([224, 0, 0, 1], false),
+            ([239, 1, 1, 1], false),
+            ([240, 0, 0, 1], false),
+            ([255, 255, 255, 255], false),
+        ] {
+            for place in [12, 16] {
+                let mut packet = big(false);
+                packet[place..place + 4].copy_from_slice(&address);
+                assert_eq!(answer(&packet, 1300).is_some(), host, "{address:?}");
+            }
+        }
+        for (address, host) in
+            [("2001:db8::1", true), ("fe80::1", true), ("::", false), ("::1", false), ("ff02::1", false)]
+        {
+            let address: Ipv6Addr = address.parse().unwrap();
+            for place in [8, 24] {
+                let mut packet = big(true);
+                packet[place..place + 16].copy_from_slice(&address.octets());
+                assert_eq!(answer(&packet, 1300).is_some(), host, "{address:?}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_answer_is_right(sample in samples(2000), mtu in 0_usize..2100) {
+            let packet = sample.packet();
+            let told = mtu.max(if sample.six { 1280 } else { 68 });
+            let expected = packet.len() > told && (sample.six || sample.dont_fragment);
+            let answer = answer(&packet, mtu);
+            prop_assert_eq!(answer.is_some(), expected);
+            if let Some(answer) = answer {
+                check(&packet, told, &answer);
+                // never in answer to ourselves
+                prop_assert_eq!(super::reply(&answer, 68, &mut [0; MAX_REPLY]), None);
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_answered(
+            mut packet in prop::collection::vec(any::<u8>(), 0..1500),
+            lead in prop::sample::select(vec![&[][..], &[0x45, 0, 0, 0, 0, 0, 0x40, 0], &[0x60]]),
+            mtu: usize,
+            small in 0_usize..1500,
+        ) {
+            let len = u16::try_from(packet.len()).unwrap();
+            if len >= 40 && !lead.is_empty() {
+                packet[..lead.len()].copy_from_slice(lead);
+                let (at, told) = if lead[0] == 0x45 { (2, len) } else { (4, len - 40) };
+                set(&mut packet, at, told.to_be_bytes()).unwrap();
+            }
+            for mtu in [mtu, small] {
+                if let Some(answer) = answer(&packet, mtu) {
+                    check(&packet, mtu.max(if packet[0] >> 4 == 4 { 68 } else { 1280 }), &answer);
+                }
+            }
+        }
+    }
 }
