@@ -1,11 +1,12 @@
 //! Splitting and coalescing: anything that a tun device might give, and streams of packets of which a script of bytes
-//! says what is unusual. Shared by the fuzzer and by the ordinary test that replays its corpus.
+//! says what is unusual. Clamping the MSS of a packet, and the answer to one that is too big. Shared by the fuzzer and by the ordinary test that replays its corpus.
 
 use wontun::packet::coalesce::{CoalesceError, Coalescer, MAX_PIECES, MAX_SEGMENTS};
-use wontun::packet::ip;
 use wontun::packet::split::Split;
+use wontun::packet::too_big::{self, MAX_REPLY};
 use wontun::packet::transport::{self, TCP, UDP};
 use wontun::packet::virtio::{Header, Layout};
+use wontun::packet::{ip, mss};
 
 /// Takes bytes off the script; zeros when it has ended.
 struct Script<'a>(&'a [u8]);
@@ -226,15 +227,78 @@ fn coalesce(script: &mut Script) {
     }
 }
 
+/// The packet is the script as it is, or with the length put right, and as TCP with right checksums.
+fn clamp_and_answer(script: &mut Script) {
+    let how = script.byte();
+    let mtu = usize::from(script.byte()) << 8 | usize::from(script.byte());
+    let mut packet = script.0.to_vec();
+    if how & 1 == 0 && packet.len() >= 40 {
+        let len = u16::try_from(packet.len()).unwrap_or(u16::MAX);
+        let (place, len) = if packet[0] >> 4 == 4 { (2, len) } else { (4, len - 40) };
+        packet[place..place + 2].copy_from_slice(&len.to_be_bytes());
+    }
+    answer(&packet, mtu);
+    let tcp = transport::find(&packet)
+        .filter(|found| found.protocol == TCP && !found.source_routed)
+        .filter(|found| found.headers_len(&packet).is_some());
+    if let Some(found) = tcp {
+        packet[found.offset + 16..found.offset + 18].fill(0);
+        let checksum = !transport_sum(&packet, found.offset, TCP);
+        packet[found.offset + 16..found.offset + 18].copy_from_slice(&checksum.to_be_bytes());
+    }
+    let before = packet.clone();
+    let partial = how & 2 != 0;
+    let changed = mss::clamp(&mut packet, mtu, partial);
+    assert_eq!((changed, packet.len()), (packet != before, before.len()));
+    if !changed {
+        return;
+    }
+    let found = transport::find(&packet).expect("it was a SYN");
+    let options = found.offset + 20..found.headers_len(&packet).expect("it was a SYN");
+    assert!(found.protocol == TCP && before[found.offset + 13] & 2 != 0);
+    let field = found.offset + 16..found.offset + 18;
+    for (place, (now, then)) in packet.iter().zip(&before).enumerate() {
+        assert!(now == then || options.contains(&place) || !partial && field.contains(&place));
+    }
+    if !partial && !found.source_routed {
+        assert_eq!(transport_sum(&packet, found.offset, TCP), 0xffff);
+    }
+    assert!(!mss::clamp(&mut packet, mtu, partial), "once is enough");
+}
+
+fn answer(packet: &[u8], mtu: usize) {
+    let mut out = [0; MAX_REPLY];
+    let Some(len) = too_big::reply(packet, mtu, &mut out) else { return };
+    let answer = &out[..len];
+    assert_eq!(ip::well_formed(answer), ip::well_formed(packet));
+    let (source, destination) = ip::addresses(packet).expect("it was answered");
+    assert_eq!(ip::addresses(answer), Some((destination, source)));
+    if answer[0] >> 4 == 4 {
+        assert!(len <= 576 && packet[6] & 0x40 != 0);
+        assert!(answer[20..22] == [3, 4] && sum(&answer[..20]) == 0xffff && sum(&answer[20..]) == 0xffff);
+        assert_eq!(answer[28..], packet[..len - 28]);
+        assert_eq!(usize::from(u16::from_be_bytes([answer[26], answer[27]])), mtu.max(68));
+    } else {
+        assert!(answer[40..42] == [2, 0] && transport_sum(answer, 40, 58) == 0xffff);
+        assert_eq!(answer[48..], packet[..len - 48]);
+        assert_eq!(
+            u32::from_be_bytes([answer[44], answer[45], answer[46], answer[47]]) as usize,
+            mtu.max(1280)
+        );
+    }
+    assert!(packet.len() > mtu);
+    assert_eq!(too_big::reply(answer, 0, &mut [0; MAX_REPLY]), None, "no answer to an answer");
+}
+
 /// Plays one script.
 ///
 /// # Panics
 /// When a rule is broken.
 pub(crate) fn run(script: &[u8]) {
     let mut script = Script(script);
-    if script.byte() & 1 == 0 {
-        split(&mut script);
-    } else {
-        coalesce(&mut script);
+    match script.byte() & 3 {
+        0 => split(&mut script),
+        2 => clamp_and_answer(&mut script),
+        _ => coalesce(&mut script),
     }
 }
