@@ -8,7 +8,7 @@ use netlink_packet_route::link::LinkFlags;
 use nix::errno::Errno;
 
 use super::error::LinkError;
-use super::message::{self, LinkState};
+use super::message::{self, LinkState, Occupant};
 use super::socket::{Failure, Requests};
 use crate::config::Cidr;
 
@@ -23,6 +23,25 @@ pub struct Link {
     name: String,
     index: u32,
     addresses: Vec<Cidr>,
+}
+
+/// What has the name `name` in this thread's network namespace, asked before a tun device of that name is opened.
+///
+/// Of a device with many queues (`IFF_MULTI_QUEUE`) any process may take one more without a word from the kernel, and
+/// would get a share of the packets: whether it is taken has to be asked. Between the answer and the opening somebody
+/// may come first: who needs to be sure opens a new device with `IFF_TUN_EXCL`, and asks about an old one once more.
+///
+/// # Errors
+/// Netlink is unavailable.
+pub fn occupant(name: &str) -> Result<Occupant, LinkError> {
+    let action = || format!("find out whether {name} is taken");
+    let mut requests = Requests::open().map_err(|source| LinkError::Socket { action: action(), source })?;
+    match requests.ask(message::get_link_by_name(name), 0) {
+        Ok(Some(body)) => Ok(message::occupant(&body)),
+        Ok(None) => Err(LinkError::Unanswered { action: action() }),
+        Err(Failure::Refused { errno: Errno::ENODEV, .. }) => Ok(Occupant::Nobody),
+        Err(failure) => Err(LinkError::new(action(), failure, "give a name of 1 to 15 bytes")),
+    }
 }
 
 /// What [`Link::configure`] and [`Link::restore`] could not do and the caller may want to tell.
@@ -125,6 +144,38 @@ impl Link {
     pub fn set_mtu(&mut self, mtu: u32) -> Result<(), LinkError> {
         self.change_mtu(mtu)?;
         self.be_quiet()
+    }
+
+    /// Bounds what waits in the device until we read it: `packets`, a super-packet being one; with 0 it drops all.
+    /// (`txqueuelen`; a tun device's own ring has that size, at once.)
+    ///
+    /// # Errors
+    /// The privilege or the device is missing, or the number is more than the kernel takes or has memory for.
+    pub fn set_queue_len(&mut self, packets: u32) -> Result<(), LinkError> {
+        let outcome = self.requests.ask(message::set_queue_len(self.index, packets), 0);
+        self.done(
+            outcome,
+            || format!("set the queue length of {} to {packets}", self.name),
+            "choose a smaller one",
+        )
+    }
+
+    /// Bounds the super-packets that the kernel builds for the device, to `bytes`, at most 65,536; TCP fills them to 321
+    /// bytes less. Whether it is so afterwards: kernels before 4.16 cannot, and others have a least value. It makes the
+    /// tunnel faster, not right, so that is no error.
+    ///
+    /// # Errors
+    /// The privilege or the device is missing, or netlink fails.
+    pub fn set_gso_max_size(&mut self, bytes: u32) -> Result<bool, LinkError> {
+        match self.requests.ask(message::set_gso_max_size(self.index, bytes), 0) {
+            Ok(_) => {}
+            Err(Failure::Refused { errno: Errno::EINVAL | Errno::ERANGE | Errno::EOPNOTSUPP, .. }) => {
+                return Ok(false);
+            }
+            outcome => self.done(outcome, || format!("set the GSO size of {} to {bytes}", self.name), "")?,
+        }
+        // an old kernel passes over what it does not know
+        Ok(message::gso_max_size(&self.read()?) == Some(bytes))
     }
 
     /// Whether the device is up, and its MTU.
@@ -325,6 +376,14 @@ mod tests {
         assert!(error.to_string().contains("no-such-link"), "{error}");
         assert!(Link::open("a-name-of-more-than-15-bytes").is_err());
         assert!(Link::open("").is_err());
+    }
+
+    #[test]
+    fn a_name_is_free_or_taken() {
+        assert_eq!(occupant("no-such-link").unwrap(), Occupant::Nobody);
+        assert_eq!(occupant("lo").unwrap(), Occupant::Other);
+        let error = occupant("a-name-of-more-than-15-bytes").unwrap_err();
+        assert!(error.to_string().contains("a-name-of-more-than-15-bytes is taken"), "{error}");
     }
 
     #[test]

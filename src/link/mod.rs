@@ -26,8 +26,8 @@ mod nft;
 mod routes;
 mod socket;
 
-pub use device::{Configured, Link};
+pub use device::{Configured, Link, occupant};
 pub use error::LinkError;
-pub use message::LinkState;
+pub use message::{LinkState, Occupant, TunState};
 pub use monitor::{LinkEvent, Monitor};
 pub use routes::{Applied, RouteWarning, Routes, Wanted};
