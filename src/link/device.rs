@@ -150,19 +150,15 @@ impl Link {
     /// (`txqueuelen`; a tun device's own ring has that size, at once.)
     ///
     /// # Errors
-    /// The privilege or the device is missing, or the number is more than the kernel takes or has memory for.
+    /// The privilege or the device is missing. A tun driver that has no memory for so many says "not permitted" too.
     pub fn set_queue_len(&mut self, packets: u32) -> Result<(), LinkError> {
         let outcome = self.requests.ask(message::set_queue_len(self.index, packets), 0);
-        self.done(
-            outcome,
-            || format!("set the queue length of {} to {packets}", self.name),
-            "choose a smaller one",
-        )
+        self.done(outcome, || format!("set the queue length of {} to {packets}", self.name), "")
     }
 
-    /// Bounds the super-packets that the kernel builds for the device, to `bytes`, at most 65,536; TCP fills them to 321
-    /// bytes less. Whether it is so afterwards: kernels before 4.16 cannot, and others have a least value. It makes the
-    /// tunnel faster, not right, so that is no error.
+    /// Bounds the super-packets that the kernel builds for the device, to `bytes`, at most 65,536; TCP fills them to
+    /// about 320 bytes less. Whether it is so afterwards: kernels before 4.16 cannot, and others have a least value. It
+    /// makes the tunnel faster, not right, so that is no error.
     ///
     /// # Errors
     /// The privilege or the device is missing, or netlink fails.

@@ -90,7 +90,8 @@ fn lower(segment: &mut [u8], place: usize, most: u16, partial_checksum: bool) ->
     if !partial_checksum {
         let before = u16_at(segment, tcp::CHECKSUM)?;
         // at an odd place the upper byte is the lower one of the word before, and the other way round
-        let (old, new) = if place % 2 == 0 { (old, most) } else { (old.swap_bytes(), most.swap_bytes()) };
+        let (old, new) =
+            if place.is_multiple_of(2) { (old, most) } else { (old.swap_bytes(), most.swap_bytes()) };
         set(segment, tcp::CHECKSUM, checksum::update(before, old, new).to_be_bytes())?;
     }
     Some(true)
