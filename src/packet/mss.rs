@@ -24,7 +24,7 @@ const MSS_LEN: usize = 4;
 /// The TCP checksum follows, unless the packet has only a `partial_checksum`
 /// ([`virtio::Header::checksum`](super::virtio::Header::checksum)): that covers no option yet. A wrong checksum stays
 /// wrong. A fragment, a SYN without the option, and what is not one whole packet stay as they are; a malformed option
-/// ends the list, as it does for who receives it. A packet that is no SYN costs two comparisons.
+/// ends the list, as it does for who receives it. For a packet that is no SYN a few of its bytes are looked at.
 #[inline]
 pub fn clamp(packet: &mut [u8], mtu: usize, partial_checksum: bool) -> bool {
     may_be_syn(packet) && clamp_syn(packet, mtu, partial_checksum).unwrap_or_default()
@@ -59,18 +59,19 @@ fn clamp_syn(packet: &mut [u8], mtu: usize, partial_checksum: bool) -> Option<bo
     let most = u16::try_from(mtu.saturating_sub(headers).max(1)).unwrap_or(u16::MAX);
     let mut changed = false;
     let mut at = tcp::HEADER;
-    while at < len {
-        let size = match *segment.get(at)? {
+    let header = segment.get_mut(..len)?;
+    while let Some(&kind) = header.get(at) {
+        let size = match kind {
             END => break,
             NO_OPERATION => 1,
             kind => {
-                let size = usize::from(*segment.get(at + 1)?);
+                let size = header.get(at + 1).copied().map_or(0, usize::from);
                 if size < 2 || at + size > len {
                     break;
                 }
                 // of several the last counts for some and the first for others
                 if kind == MSS && size == MSS_LEN {
-                    changed |= lower(segment, at + 2, most, partial_checksum)?;
+                    changed |= lower(header, at + 2, most, partial_checksum)?;
                 }
                 size
             }
@@ -81,18 +82,18 @@ fn clamp_syn(packet: &mut [u8], mtu: usize, partial_checksum: bool) -> Option<bo
 }
 
 /// Makes the MSS at `place` of a TCP header `most` if it is more.
-fn lower(segment: &mut [u8], place: usize, most: u16, partial_checksum: bool) -> Option<bool> {
-    let old = u16_at(segment, place)?;
+fn lower(header: &mut [u8], place: usize, most: u16, partial_checksum: bool) -> Option<bool> {
+    let old = u16_at(header, place)?;
     if old <= most {
         return Some(false);
     }
-    set(segment, place, most.to_be_bytes())?;
+    set(header, place, most.to_be_bytes())?;
     if !partial_checksum {
-        let before = u16_at(segment, tcp::CHECKSUM)?;
+        let before = u16_at(header, tcp::CHECKSUM)?;
         // at an odd place the upper byte is the lower one of the word before, and the other way round
         let (old, new) =
             if place.is_multiple_of(2) { (old, most) } else { (old.swap_bytes(), most.swap_bytes()) };
-        set(segment, tcp::CHECKSUM, checksum::update(before, old, new).to_be_bytes())?;
+        set(header, tcp::CHECKSUM, checksum::update(before, old, new).to_be_bytes())?;
     }
     Some(true)
 }
@@ -205,8 +206,10 @@ mod tests {
 
     #[test]
     fn what_lies_before_a_malformed_option_counts() {
-        let after = clamped(&syn(false, &[MSS, 4, 0xff, 0xff, 3, 0, 0, 0]), 1420);
-        assert_eq!(after, [MSS, 4, 0x05, 0x64, 3, 0, 0, 0]);
+        for malformed in [[3, 0, 0, 0], [1, 1, 3, 3], [1, 1, 1, 3]] {
+            let after = clamped(&syn(false, &[&[MSS, 4, 0xff, 0xff][..], &malformed].concat()), 1420);
+            assert_eq!(after, [&[MSS, 4, 0x05, 0x64][..], &malformed].concat());
+        }
     }
 
     #[test]
