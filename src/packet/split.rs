@@ -34,6 +34,29 @@ pub struct Split {
     remaining: usize,
 }
 
+/// How long the packets of one read are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lengths {
+    /// How many there are; not 0.
+    pub count: usize,
+    /// Bytes of each but the last.
+    pub each: usize,
+    /// Bytes of the last, which is not longer.
+    pub last: usize,
+}
+
+impl Lengths {
+    /// One packet of `len` bytes.
+    pub const fn of_one(len: usize) -> Self {
+        Self { count: 1, each: len, last: len }
+    }
+
+    /// What `of` says of each packet's length, added up.
+    pub fn sum(&self, of: impl Fn(usize) -> usize) -> usize {
+        of(self.each) * self.count.saturating_sub(1) + of(self.last)
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Plan {
     /// One packet as it is, but for a checksum to be completed.
@@ -125,6 +148,19 @@ impl Split {
     /// How many packets are still to be written.
     pub fn remaining(&self) -> usize {
         self.remaining
+    }
+
+    /// How long the packets are that are still to be written.
+    pub fn lengths(&self) -> Lengths {
+        let each = self.next_len().unwrap_or_default();
+        let last = match &self.plan {
+            Plan::Whole { len, .. } => *len,
+            Plan::Segments(segments) => {
+                let before = self.remaining.saturating_sub(1) * segments.size;
+                segments.headers_len + segments.payload - segments.done - before
+            }
+        };
+        Lengths { count: self.remaining, each, last }
     }
 
     /// How many bytes the next packet has; `None` after the last. All but the last have the same number.
@@ -229,9 +265,12 @@ mod tests {
 
     fn write_all(header: &Header, packet: &[u8]) -> Vec<Vec<u8>> {
         let mut split = Split::new(header, packet).unwrap();
+        let lengths = split.lengths();
         let mut written = vec![];
         while let Some(len) = split.next_len() {
             let remaining = split.remaining();
+            let rest = Lengths { count: remaining, each: len, last: lengths.last };
+            assert_eq!(split.lengths(), rest);
             // a place that is too short changes nothing
             assert_eq!(split.write_next(packet, &mut vec![0; len - 1]), None);
             assert_eq!((split.next_len(), split.remaining()), (Some(len), remaining));
@@ -242,6 +281,8 @@ mod tests {
             written.push(place);
         }
         assert_eq!(split.write_next(packet, &mut [0; 100_000]), None);
+        assert_eq!(lengths.count, written.len());
+        assert_eq!(lengths.sum(|len| len), written.iter().map(Vec::len).sum());
         written
     }
 

@@ -17,7 +17,7 @@ const ECT_0: u8 = 0b10;
 const CE: u8 = 0b11;
 
 /// The mark for the datagram that carries `packet`: an outer traffic class with no DSCP.
-pub(super) fn outer_class(packet: &[u8]) -> u8 {
+pub fn outer_class(packet: &[u8]) -> u8 {
     class(packet).unwrap_or_default() & MASK
 }
 

@@ -12,14 +12,16 @@ use super::ecn;
 use super::endpoint::Endpoint;
 use super::index::{IndexTable, PeerId};
 use super::key::{PresharedKey, PrivateKey, PublicKey};
+use super::keypair::{Opened, Opening, Sealing};
 use super::mac::MacKeys;
-use super::message::{COOKIE_REPLY_LEN, DATA_HEADER_LEN, Message};
+use super::message::{COOKIE_REPLY_LEN, DATA_HEADER_LEN, DataHeader, Message};
 use super::noise::{Identity, Responder, StaticSecrets};
-use super::peer::{Context, Peer, Received};
+use super::peer::{Context, Peer};
 use super::peer_table::PeerTable;
 use super::random::{self, Random};
 use super::timestamp::Stamper;
 use crate::counters::DropReason;
+use crate::packet::split::Lengths;
 use crate::time::Instant;
 
 /// A datagram to send: it lies at the front of the caller's buffer.
@@ -270,15 +272,83 @@ impl Interface {
         len: usize,
         now: Instant,
     ) -> Result<Outgoing, DropReason> {
-        let class = buffer.get(DATA_HEADER_LEN..).map(ecn::outer_class).unwrap_or_default();
-        let (mut context, peers) = self.split()?;
+        let packet =
+            buffer.get(DATA_HEADER_LEN..).and_then(|rest| rest.get(..len)).ok_or(DropReason::Buffer)?;
+        let class = ecn::outer_class(packet);
+        match self.begin_send(id, Lengths::of_one(len), now)? {
+            Some((mut sealing, endpoint)) => {
+                let len = sealing.seal(buffer, len).ok_or(DropReason::Buffer)?;
+                Ok(Outgoing::Transmit(Transmit { peer: Some(id), endpoint, len, class }))
+            }
+            None => self.stage(id, packet, now).map(|()| Outgoing::Staged),
+        }
+    }
+
+    /// Packets for a peer are about to leave: gives the means to seal them, and where they go. `None`: there is no
+    /// session for now, and each is to be staged.
+    ///
+    /// # Errors
+    /// The reason why they are to be dropped.
+    pub fn begin_send(
+        &mut self,
+        id: PeerId,
+        packets: Lengths,
+        now: Instant,
+    ) -> Result<Option<(Sealing, Endpoint)>, DropReason> {
+        let (context, peers) = self.split()?;
         let peer = peers.get_mut(id).ok_or(DropReason::NoPeer)?;
-        let sealed = peer.handle_packet(&mut context, buffer, len, now)?;
+        let sealing = peer.begin_send(&context, packets, now)?;
         let endpoint = peer.endpoint().ok_or(DropReason::NoEndpoint)?;
         self.note(id, now);
-        Ok(sealed.map_or(Outgoing::Staged, |len| {
-            Outgoing::Transmit(Transmit { peer: Some(id), endpoint, len, class })
-        }))
+        Ok(sealing.map(|sealing| (sealing, endpoint)))
+    }
+
+    /// Keeps a copy of a packet until there is a session with its peer; [`Self::poll_transmit`] gives it then.
+    ///
+    /// # Errors
+    /// The reason why it is to be dropped.
+    pub fn stage(&mut self, id: PeerId, packet: &[u8], now: Instant) -> Result<(), DropReason> {
+        let (mut context, peers) = self.split()?;
+        let peer = peers.get_mut(id).ok_or(DropReason::NoPeer)?;
+        peer.stage(&mut context, packet, now)?;
+        self.note(id, now);
+        Ok(())
+    }
+
+    /// The key to data messages that are addressed to `index`.
+    ///
+    /// # Errors
+    /// The reason why they are to be dropped.
+    pub fn opening(&mut self, index: u32, now: Instant) -> Result<Opening, DropReason> {
+        let id = self.indices.peer(index).ok_or(DropReason::UnknownIndex)?;
+        self.peers.get_mut(id).ok_or(DropReason::UnknownIndex)?.opening(index, now)
+    }
+
+    /// Whether the data message with this header is worth opening.
+    ///
+    /// # Errors
+    /// The reason why it is to be dropped.
+    pub fn check(&mut self, opening: &Opening, header: DataHeader) -> Result<(), DropReason> {
+        self.peers.get_mut(opening.peer).ok_or(DropReason::UnknownIndex)?.check(header)
+    }
+
+    /// Takes note of a data message of `len` bytes that proved to be authentic, from `from`; whose it is.
+    ///
+    /// # Errors
+    /// The reason why it is to be dropped all the same: it was received before.
+    pub fn accept(
+        &mut self,
+        opening: &Opening,
+        from: Endpoint,
+        header: DataHeader,
+        len: usize,
+        now: Instant,
+    ) -> Result<PeerId, DropReason> {
+        let id = opening.peer;
+        let peer = self.peers.get_mut(id).ok_or(DropReason::UnknownIndex)?;
+        peer.accept(&mut self.indices, from, header, len, now)?;
+        self.note(id, now);
+        Ok(id)
     }
 
     /// Takes a datagram that came in from `from` with the traffic class `class`. Data is decrypted in place.
@@ -294,19 +364,14 @@ impl Interface {
     ) -> Result<Incoming, DropReason> {
         match Message::parse(datagram).ok_or(DropReason::NoMessage)? {
             Message::Data(header) => {
-                let id = self.indices.peer(header.receiver).ok_or(DropReason::UnknownIndex)?;
-                let (mut context, peers) = self.split()?;
-                let peer = peers.get_mut(id).ok_or(DropReason::UnknownIndex)?;
-                let received = peer.handle_data(&mut context, from, header, datagram, now);
-                self.note(id, now);
-                match received? {
-                    Received::Keepalive => Ok(Incoming::Keepalive(id)),
-                    Received::Packet(len) => {
-                        let packet = datagram.get_mut(DATA_HEADER_LEN..).ok_or(DropReason::Malformed)?;
-                        ecn::merge(class, packet)?;
-                        Ok(Incoming::Packet { peer: id, len })
-                    }
-                }
+                let opening = self.opening(header.receiver, now)?;
+                self.check(&opening, header)?;
+                let opened = opening.open(header, class, datagram)?;
+                let peer = self.accept(&opening, from, header, datagram.len(), now)?;
+                Ok(match opened? {
+                    Opened::Keepalive => Incoming::Keepalive(peer),
+                    Opened::Packet(len) => Incoming::Packet { peer, len },
+                })
             }
             Message::CookieReply(reply) => {
                 let id = self.indices.peer(reply.receiver).ok_or(DropReason::UnknownIndex)?;

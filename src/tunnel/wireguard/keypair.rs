@@ -1,9 +1,16 @@
 //! Sessions: the two keys of each, its counters, and which of a peer's three is used for what.
+//!
+//! The keys are shared with whoever seals or opens at this moment ([`Sealing`], [`Opening`]), so that the interface is
+//! not held up by it; all else is the interface's own.
+
+use std::sync::Arc;
 
 use super::aead::Aead;
-use super::index::IndexTable;
+use super::ecn;
+use super::index::{IndexTable, PeerId};
 use super::message::{DATA_HEADER_LEN, DataHeader, TAG_LEN};
 use super::noise::SessionKeys;
+use super::padding::{packet_len, padded_len};
 use super::replay::ReplayWindow;
 use super::{
     KEEPALIVE_TIMEOUT, REJECT_AFTER_MESSAGES, REJECT_AFTER_TIME, REKEY_AFTER_MESSAGES, REKEY_AFTER_TIME,
@@ -12,6 +19,94 @@ use super::{
 use crate::counters::DropReason;
 use crate::time::Instant;
 
+/// The two keys of a session.
+struct Keys {
+    send: Aead,
+    receive: Aead,
+}
+
+/// For the log: no key is in it.
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Keys")
+    }
+}
+
+/// The right to seal some packets, one behind the other, with counters that nobody else uses.
+#[derive(Debug)]
+pub struct Sealing {
+    keys: Arc<Keys>,
+    receiver: u32,
+    /// The next packet's.
+    counter: u64,
+    /// The first that is not ours.
+    end: u64,
+    mtu: usize,
+}
+
+impl Sealing {
+    /// Pads and seals the packet of `len` bytes that lies [`DATA_HEADER_LEN`] into `buffer`, and gives the datagram's
+    /// length. `None`: there is no room for padding and tag, or all counters are used.
+    pub fn seal(&mut self, buffer: &mut [u8], len: usize) -> Option<usize> {
+        let counter = self.counter;
+        if counter >= self.end {
+            return None;
+        }
+        let padded = padded_len(len, self.mtu);
+        let (header, rest) = buffer.split_first_chunk_mut::<DATA_HEADER_LEN>()?;
+        let (payload, rest) = rest.split_at_mut_checked(padded)?;
+        let tag_room = rest.first_chunk_mut::<TAG_LEN>()?;
+        payload.get_mut(len..)?.fill(0);
+        // counted before it is used: whatever happens, a nonce serves once
+        self.counter = counter + 1;
+        *header = DataHeader { receiver: self.receiver, counter }.to_bytes();
+        *tag_room = self.keys.send.seal(counter, &[], payload)?;
+        Some(DATA_HEADER_LEN + padded + TAG_LEN)
+    }
+}
+
+/// What an authentic data message was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opened {
+    /// An IP packet of this many bytes, [`DATA_HEADER_LEN`] into the datagram.
+    Packet(usize),
+    /// Nothing but a sign of life.
+    Keepalive,
+}
+
+/// The key to datagrams of one session.
+#[derive(Debug)]
+pub struct Opening {
+    keys: Arc<Keys>,
+    pub(super) peer: PeerId,
+}
+
+impl Opening {
+    /// Decrypts a data message in place and merges the congestion mark of its traffic class `class` into the packet.
+    /// Whether its counter is a new one is still to be asked ([`super::Interface::accept`]).
+    ///
+    /// # Errors
+    /// Outside: it is not authentic. Inside: it is, and is to be accepted, but what it carries is to be dropped.
+    pub fn open(
+        &self,
+        header: DataHeader,
+        class: u8,
+        datagram: &mut [u8],
+    ) -> Result<Result<Opened, DropReason>, DropReason> {
+        let payload = self.decrypt(header.counter, datagram)?;
+        if payload.is_empty() {
+            return Ok(Ok(Opened::Keepalive));
+        }
+        let Some(len) = packet_len(payload) else { return Ok(Err(DropReason::Malformed)) };
+        Ok(ecn::merge(class, payload).map(|()| Opened::Packet(len)))
+    }
+
+    fn decrypt<'d>(&self, counter: u64, datagram: &'d mut [u8]) -> Result<&'d mut [u8], DropReason> {
+        let sealed = datagram.get_mut(DATA_HEADER_LEN..).ok_or(DropReason::NoMessage)?;
+        self.keys.receive.open(counter, &[], sealed).ok_or(DropReason::NotAuthentic)
+    }
+}
+
 /// One session.
 pub(super) struct Keypair {
     pub(super) local_index: u32,
@@ -19,8 +114,7 @@ pub(super) struct Keypair {
     pub(super) created: Instant,
     /// Whether we began the handshake, and so are the one to begin the next.
     pub(super) is_initiator: bool,
-    send: Aead,
-    receive: Aead,
+    keys: Arc<Keys>,
     next_counter: u64,
     window: ReplayWindow,
     /// Cleared when our private key changed: what is under way may still arrive, but nothing new leaves.
@@ -40,8 +134,7 @@ impl Keypair {
             remote_index,
             created: now,
             is_initiator,
-            send: Aead::new(&keys.send)?,
-            receive: Aead::new(&keys.receive)?,
+            keys: Arc::new(Keys { send: Aead::new(&keys.send)?, receive: Aead::new(&keys.receive)? }),
             next_counter: 0,
             window: ReplayWindow::new(),
             may_send: true,
@@ -68,39 +161,45 @@ impl Keypair {
             || self.is_initiator && now.since(self.created) >= REKEY_AFTER_TIME
     }
 
-    /// Makes a data message in `buffer` out of the payload of `len` bytes (padding included) that lies behind the
-    /// room for the header; gives the message's length. `None`: the buffer is too small or the counter at its end.
-    pub(super) fn seal(&mut self, buffer: &mut [u8], len: usize) -> Option<usize> {
+    /// Sets the next `count` counters aside, or as many as there are. `mtu` is the one past which nothing is padded.
+    pub(super) fn reserve(&mut self, count: u64, mtu: usize) -> Sealing {
         let counter = self.next_counter;
-        if counter >= REJECT_AFTER_MESSAGES {
-            return None;
-        }
-        let (header, rest) = buffer.split_first_chunk_mut::<DATA_HEADER_LEN>()?;
-        let (payload, rest) = rest.split_at_mut_checked(len)?;
-        let tag_room = rest.first_chunk_mut::<TAG_LEN>()?;
-        // counted before it is used: whatever happens, a nonce serves once
-        self.next_counter = counter + 1;
-        *header = DataHeader { receiver: self.remote_index, counter }.to_bytes();
-        *tag_room = self.send.seal(counter, &[], payload)?;
-        Some(DATA_HEADER_LEN + len + TAG_LEN)
+        let end = counter.saturating_add(count).min(REJECT_AFTER_MESSAGES).max(counter);
+        self.next_counter = end;
+        Sealing { keys: Arc::clone(&self.keys), receiver: self.remote_index, counter, end, mtu }
     }
 
-    /// Decrypts the data message in `datagram` in place and gives its payload, padding included.
-    pub(super) fn open<'d>(
-        &mut self,
-        counter: u64,
-        datagram: &'d mut [u8],
-        now: Instant,
-    ) -> Result<&'d mut [u8], DropReason> {
-        if counter >= REJECT_AFTER_MESSAGES || now.since(self.created) >= REJECT_AFTER_TIME {
+    /// The way to open what came in for `peer`, to whom this session belongs.
+    ///
+    /// # Errors
+    /// The session is past its time.
+    pub(super) fn opening(&self, peer: PeerId, now: Instant) -> Result<Opening, DropReason> {
+        if now.since(self.created) >= REJECT_AFTER_TIME {
             return Err(DropReason::Expired);
         }
-        if !self.window.is_fresh(counter) {
-            return Err(DropReason::Replay);
+        Ok(Opening { keys: Arc::clone(&self.keys), peer })
+    }
+
+    /// Whether a message with this counter is worth opening.
+    ///
+    /// # Errors
+    /// The counter is past its limit, or was received before.
+    pub(super) fn check(&self, counter: u64) -> Result<(), DropReason> {
+        if counter >= REJECT_AFTER_MESSAGES {
+            Err(DropReason::Expired)
+        } else if self.window.is_fresh(counter) {
+            Ok(())
+        } else {
+            Err(DropReason::Replay)
         }
-        let sealed = datagram.get_mut(DATA_HEADER_LEN..).ok_or(DropReason::NoMessage)?;
-        let payload = self.receive.open(counter, &[], sealed).ok_or(DropReason::NotAuthentic)?;
-        if self.window.accept(counter) { Ok(payload) } else { Err(DropReason::Replay) }
+    }
+
+    /// Records the counter of an authentic message.
+    ///
+    /// # Errors
+    /// It was received before.
+    pub(super) fn accept(&mut self, counter: u64) -> Result<(), DropReason> {
+        if self.window.accept(counter) { Ok(()) } else { Err(DropReason::Replay) }
     }
 
     #[cfg(test)]
@@ -195,6 +294,28 @@ mod tests {
         Instant::from_boot(Duration::from_secs(1000 + seconds))
     }
 
+    const PEER: PeerId = PeerId { slot: 0, generation: 0 };
+
+    impl Keypair {
+        /// One packet's whole way out; `len` is a multiple of 16.
+        fn seal(&mut self, buffer: &mut [u8], len: usize) -> Option<usize> {
+            self.reserve(1, 0).seal(buffer, len)
+        }
+
+        /// One datagram's whole way in.
+        fn open<'d>(
+            &mut self,
+            counter: u64,
+            datagram: &'d mut [u8],
+            now: Instant,
+        ) -> Result<&'d mut [u8], DropReason> {
+            let opening = self.opening(PEER, now)?;
+            self.check(counter)?;
+            let payload = opening.decrypt(counter, datagram)?;
+            self.accept(counter).map(|()| payload)
+        }
+    }
+
     fn pair(local_index: u32, is_initiator: bool) -> Box<Keypair> {
         let keys = SessionKeys { send: Zeroizing::new([1; 32]), receive: Zeroizing::new([1; 32]) };
         Keypair::new(&keys, local_index, 9, is_initiator, at(0)).unwrap()
@@ -214,10 +335,29 @@ mod tests {
         assert!(keypair.open(REJECT_AFTER_MESSAGES - 1, &mut { buffer }[..48], at(0)).is_ok());
         // even an authentic message is refused past the limit
         let mut beyond = [0; 64];
-        let tag = keypair.send.seal(REJECT_AFTER_MESSAGES, &[], &mut beyond[16..32]).unwrap();
+        let tag = keypair.keys.send.seal(REJECT_AFTER_MESSAGES, &[], &mut beyond[16..32]).unwrap();
         beyond[32..48].copy_from_slice(&tag);
         let refused = keypair.open(REJECT_AFTER_MESSAGES, &mut beyond[..48], at(0));
         assert_eq!(refused, Err(DropReason::Expired));
+    }
+
+    #[test]
+    fn counters_set_aside_serve_once_each() {
+        let mut keypair = pair(9, true);
+        let (mut first, mut second) = (keypair.reserve(2, 0), keypair.reserve(1, 0));
+        let mut counters = vec![];
+        let mut buffer = [0; 64];
+        for is_first in [false, true, true] {
+            let sealing = if is_first { &mut first } else { &mut second };
+            assert_eq!(sealing.seal(&mut buffer, 16), Some(48));
+            counters.push(buffer[8]);
+        }
+        assert_eq!(counters, [2, 0, 1]);
+        assert_eq!((first.seal(&mut buffer, 16), second.seal(&mut buffer, 16)), (None, None));
+        keypair.set_next_counter(REJECT_AFTER_MESSAGES - 1);
+        let mut last = keypair.reserve(44, 0);
+        assert!(last.seal(&mut buffer, 16).is_some());
+        assert_eq!(last.seal(&mut buffer, 16), None);
     }
 
     #[test]
@@ -250,10 +390,8 @@ mod tests {
     fn sessions_move_as_the_paper_says_and_free_their_indices() {
         let mut indices = IndexTable::default();
         let mut random = super::super::random::Seeded::new(1);
-        let mut new = |indices: &mut IndexTable, initiator| {
-            let id = super::super::index::PeerId { slot: 0, generation: 0 };
-            pair(indices.allocate(id, &mut random), initiator)
-        };
+        let mut new =
+            |indices: &mut IndexTable, initiator| pair(indices.allocate(PEER, &mut random), initiator);
         let mut keypairs = Keypairs::default();
         let places = |keypairs: &Keypairs| {
             [&keypairs.current, &keypairs.previous, &keypairs.next]

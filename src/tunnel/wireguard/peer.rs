@@ -21,8 +21,6 @@ use super::timers::Timers;
 use super::timestamp::{Stamper, Timestamp};
 use crate::time::Instant;
 
-pub(super) use data::Received;
-
 /// What all peers of an interface share.
 pub(super) struct Context<'a> {
     pub(super) identity: &'a Identity,

@@ -2,98 +2,105 @@
 
 use super::super::ecn;
 use super::super::endpoint::Endpoint;
+use super::super::index::IndexTable;
+use super::super::keypair::{Opening, Sealing};
 use super::super::message::{DATA_HEADER_LEN, DATA_OVERHEAD, DataHeader};
-use super::super::padding::{packet_len, padded_len};
+use super::super::padding::padded_len;
 use super::super::timers::Timers;
 use super::{Context, Peer};
 use crate::counters::DropReason;
+use crate::packet::split::Lengths;
 use crate::time::Instant;
 
-/// What an authentic data message was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in super::super) enum Received {
-    /// An IP packet of this many bytes, [`DATA_HEADER_LEN`] into the datagram's buffer.
-    Packet(usize),
-    /// Nothing but a sign of life.
-    Keepalive,
-}
-
 impl Peer {
-    /// Seals the packet of `len` bytes that lies [`DATA_HEADER_LEN`] into `buffer`; gives the datagram's length, or
-    /// `None` if the packet was staged, or is to be.
-    pub(in super::super) fn handle_packet(
+    /// Sets counters aside for packets that leave now; `None` if they have to be staged.
+    pub(in super::super) fn begin_send(
         &mut self,
-        context: &mut Context<'_>,
-        buffer: &mut [u8],
-        len: usize,
+        context: &Context<'_>,
+        packets: Lengths,
         now: Instant,
-    ) -> Result<Option<usize>, DropReason> {
+    ) -> Result<Option<Sealing>, DropReason> {
         if self.endpoint.is_none() {
             return Err(DropReason::NoEndpoint);
         }
-        if self.staged.is_empty() && self.keypairs.sending(now).is_some() {
-            return self.seal(buffer, len, context.mtu, now).map(Some);
+        if !self.staged.is_empty() {
+            return Ok(None);
         }
-        if !context.secrets.contains(&self.public) {
-            return Err(DropReason::LowOrder);
-        }
-        let packet = buffer.get(DATA_HEADER_LEN..).and_then(|rest| rest.get(..len));
-        let drove_out_another = self.staged.push(packet.ok_or(DropReason::Buffer)?);
-        self.lost += u64::from(drove_out_another);
-        if self.keypairs.sending(now).is_none() {
-            self.request_initiation(now);
-        }
-        Ok(None)
+        Ok(self.reserve(packets, context.mtu, now))
     }
 
-    /// Pads and seals; the current session was looked at already.
-    fn seal(&mut self, buffer: &mut [u8], len: usize, mtu: usize, now: Instant) -> Result<usize, DropReason> {
-        let padded = padded_len(len, mtu);
-        let padding = buffer.get_mut(DATA_HEADER_LEN + len..DATA_HEADER_LEN + padded);
-        padding.ok_or(DropReason::Buffer)?.fill(0);
-        let keypair = self.keypairs.sending(now).ok_or(DropReason::Expired)?;
-        let sealed = keypair.seal(buffer, padded).ok_or(DropReason::Buffer)?;
+    /// Sets counters of the current session aside, and takes note that packets leave. `None` without a session.
+    fn reserve(&mut self, packets: Lengths, mtu: usize, now: Instant) -> Option<Sealing> {
+        let keypair = self.keypairs.sending(now)?;
+        let sealing = keypair.reserve(packets.count as u64, mtu);
         let is_worn = keypair.is_worn(now);
-        self.transfer.sent += sealed as u64;
+        self.transfer.sent += packets.sum(|len| DATA_OVERHEAD + padded_len(len, mtu)) as u64;
         self.timers.handle_any_sent(self.persistent, now);
-        if len > 0 {
+        if packets.last > 0 {
             self.timers.handle_data_sent(now);
         }
         if is_worn {
             self.request_initiation(now);
         }
-        Ok(sealed)
+        Some(sealing)
     }
 
-    /// Opens a data message in place.
-    pub(in super::super) fn handle_data(
+    /// Keeps a copy of a packet until there is a session.
+    pub(in super::super) fn stage(
         &mut self,
         context: &mut Context<'_>,
+        packet: &[u8],
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        if !context.secrets.contains(&self.public) {
+            return Err(DropReason::LowOrder);
+        }
+        let drove_out_another = self.staged.push(packet);
+        self.lost += u64::from(drove_out_another);
+        if self.keypairs.sending(now).is_none() {
+            self.request_initiation(now);
+        }
+        Ok(())
+    }
+
+    /// The session, if a data message of that index can be opened.
+    pub(in super::super) fn opening(&mut self, index: u32, now: Instant) -> Result<Opening, DropReason> {
+        let id = self.id;
+        let (keypair, _) = self.keypairs.by_index(index).ok_or(DropReason::UnknownIndex)?;
+        keypair.opening(id, now)
+    }
+
+    /// Whether a data message is worth opening.
+    pub(in super::super) fn check(&mut self, header: DataHeader) -> Result<(), DropReason> {
+        let (keypair, _) = self.keypairs.by_index(header.receiver).ok_or(DropReason::UnknownIndex)?;
+        keypair.check(header.counter)
+    }
+
+    /// Takes note of an authentic data message of `len` bytes.
+    pub(in super::super) fn accept(
+        &mut self,
+        indices: &mut IndexTable,
         from: Endpoint,
         header: DataHeader,
-        datagram: &mut [u8],
+        len: usize,
         now: Instant,
-    ) -> Result<Received, DropReason> {
-        let datagram_len = datagram.len();
+    ) -> Result<(), DropReason> {
+        // the session may have gone since it was opened
         let (keypair, is_next) = self.keypairs.by_index(header.receiver).ok_or(DropReason::UnknownIndex)?;
-        let payload = keypair.open(header.counter, datagram, now)?;
-        let received = match payload {
-            [] => Ok(Received::Keepalive),
-            _ => packet_len(payload).map(Received::Packet).ok_or(DropReason::Malformed),
-        };
+        keypair.accept(header.counter)?;
         if is_next {
             // the peer has the session: it is the current one now, and what waited may go
-            self.keypairs.confirm(context.indices);
-            self.handle_handshake_complete(context.indices, now);
+            self.keypairs.confirm(indices);
+            self.handle_handshake_complete(indices, now);
         }
         self.handle_heard(from);
-        self.transfer.received += datagram_len as u64;
+        self.transfer.received += len as u64;
         self.timers.handle_any_received(self.persistent, now);
-        if received != Ok(Received::Keepalive) {
+        if len > DATA_OVERHEAD {
             self.timers.handle_data_received(now);
         }
         self.keep_fresh_receiving(now);
-        received
+        Ok(())
     }
 
     /// The session ends soon, and nothing of ours may be sent before that would notice.
@@ -143,7 +150,7 @@ impl Peer {
             let room = out.get_mut(DATA_HEADER_LEN..).and_then(|rest| rest.get_mut(..packet.len()));
             if let Some(room) = room {
                 room.copy_from_slice(&packet);
-                if let Ok(len) = self.seal(out, packet.len(), mtu, now) {
+                if let Some(len) = self.seal(out, packet.len(), mtu, now) {
                     return Some((len, ecn::outer_class(&packet)));
                 }
             }
@@ -155,7 +162,11 @@ impl Peer {
             return None;
         }
         let keepalive = out.get_mut(..DATA_OVERHEAD)?;
-        self.seal(keepalive, 0, mtu, now).ok().map(|len| (len, 0))
+        self.seal(keepalive, 0, mtu, now).map(|len| (len, 0))
+    }
+
+    fn seal(&mut self, buffer: &mut [u8], len: usize, mtu: usize, now: Instant) -> Option<usize> {
+        self.reserve(Lengths::of_one(len), mtu, now)?.seal(buffer, len)
     }
 
     /// Whether a timer rings by `now`.
