@@ -1,6 +1,7 @@
 //! The command line and its environment variables.
 
 use std::net::IpAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::builder::{FalseyValueParser, PossibleValuesParser, TypedValueParser};
@@ -8,7 +9,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 
-use crate::config::{Cidr, PeerAddress, TunName};
+use crate::config::{Cidr, PeerAddress, TunName, Tuning};
 use crate::logging::Target;
 
 /// How alike a name must be to a command's for a slip of the fingers to be supposed, from 0 to 1.
@@ -110,6 +111,10 @@ pub struct Run {
     #[arg(long, env = "WONTUN_KEEPALIVE", value_name = "SECONDS", default_value_t = 25)]
     pub keepalive: u16,
 
+    /// How the work is done.
+    #[command(flatten)]
+    pub tuning: TuningOptions,
+
     /// Least serious message to log
     #[arg(long, env = "WONTUN_LOG_LEVEL", value_name = "LEVEL", default_value = "info", value_parser = log_level())]
     pub log_level: LevelFilter,
@@ -117,6 +122,56 @@ pub struct Run {
     /// Where to log; auto: to journald if systemd connected stderr to it, else to stderr
     #[arg(long, env = "WONTUN_LOG_TARGET", value_name = "TARGET", value_enum, default_value_t = Target::Auto)]
     pub log_target: Target,
+}
+
+/// How the work is done, whichever the protocol.
+#[derive(Debug, Args)]
+pub struct TuningOptions {
+    /// Threads that carry packets, 1 to 256 [default: one for each core that the process may run on]
+    #[arg(long, env = "WONTUN_WORKERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MAX_WORKERS))]
+    pub workers: Option<u16>,
+
+    /// Let the kernel join and cut packets, which is what makes it fast; off: each packet by itself
+    #[arg(long, env = "WONTUN_OFFLOAD", value_name = "WHETHER", value_enum, default_value_t = Offload::Auto)]
+    pub offload: Offload,
+
+    /// Lower the MSS of TCP connections to what crosses the tunnel unfragmented [default: on, in plain mode off]
+    #[arg(long, env = "WONTUN_CLAMP_MSS", value_name = "WHETHER", value_enum)]
+    pub clamp_mss: Option<Switch>,
+}
+
+/// Queues that a TUN device can have (the kernel's `MAX_TAP_QUEUES`).
+const MAX_WORKERS: i64 = 256;
+
+/// Whether the kernel is asked to join and cut packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Offload {
+    /// As far as it can.
+    Auto,
+    /// Not at all.
+    Off,
+}
+
+/// Yes or no.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Switch {
+    /// Yes.
+    On,
+    /// No.
+    Off,
+}
+
+impl TuningOptions {
+    /// The options as the tunnel takes them.
+    pub fn tuning(&self) -> Tuning {
+        let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let most = usize::try_from(MAX_WORKERS).unwrap_or(usize::MAX);
+        Tuning {
+            workers: self.workers.map_or_else(|| cores().min(most), usize::from),
+            offload: self.offload == Offload::Auto,
+            clamp_mss: self.clamp_mss.map(|switch| switch == Switch::On),
+        }
+    }
 }
 
 /// `LevelFilter` itself also reads numbers, and an empty text as a level.

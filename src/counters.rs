@@ -1,6 +1,7 @@
 //! What was carried and what was dropped, and why.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Why a packet or datagram went no further. Its number is its place in [`Counters`], so that dropping a
 /// hostile packet costs one addition.
@@ -170,17 +171,63 @@ pub struct Flow {
     pub bytes: u64,
 }
 
-impl Flow {
-    /// Counts one packet of `bytes`.
-    pub const fn count(&mut self, bytes: usize) {
-        self.packets += 1;
-        self.bytes += bytes as u64;
+/// What one worker counts: it alone adds, others read. No number is worth a lock, so a reader may see a packet that its
+/// bytes are not counted of yet.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct Counters {
+    tx: Pair,
+    rx: Pair,
+    drops: [AtomicU64; DropReason::ALL.len()],
+}
+
+#[derive(Debug, Default)]
+struct Pair {
+    packets: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Pair {
+    fn count(&self, packets: usize, bytes: usize) {
+        self.packets.fetch_add(packets as u64, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn add_to(&self, flow: &mut Flow) {
+        flow.packets += self.packets.load(Ordering::Relaxed);
+        flow.bytes += self.bytes.load(Ordering::Relaxed);
     }
 }
 
-/// All that is counted about one tunnel.
+impl Default for Counters {
+    fn default() -> Self {
+        let drops = [const { AtomicU64::new(0) }; DropReason::ALL.len()];
+        Self { tx: Pair::default(), rx: Pair::default(), drops }
+    }
+}
+
+impl Counters {
+    /// Counts packets from the tun to the wire, and their bytes.
+    pub fn count_tx(&self, packets: usize, bytes: usize) {
+        self.tx.count(packets, bytes);
+    }
+
+    /// Counts packets from the wire to the tun, and their bytes.
+    pub fn count_rx(&self, packets: usize, bytes: usize) {
+        self.rx.count(packets, bytes);
+    }
+
+    /// Counts so many drops.
+    pub fn dropped(&self, reason: DropReason, packets: usize) {
+        if let Some(count) = self.drops.get(reason as usize) {
+            count.fetch_add(packets as u64, Ordering::Relaxed);
+        }
+    }
+}
+
+/// All that was counted about one tunnel.
 #[derive(Clone, Debug)]
-pub struct Counters {
+pub struct Totals {
     /// From the tun to the wire.
     pub tx: Flow,
     /// From the wire to the tun.
@@ -188,17 +235,19 @@ pub struct Counters {
     drops: [u64; DropReason::ALL.len()],
 }
 
-impl Default for Counters {
+impl Default for Totals {
     fn default() -> Self {
         Self { tx: Flow::default(), rx: Flow::default(), drops: [0; DropReason::ALL.len()] }
     }
 }
 
-impl Counters {
-    /// Counts one drop.
-    pub fn dropped(&mut self, reason: DropReason) {
-        if let Some(count) = self.drops.get_mut(reason as usize) {
-            *count += 1;
+impl Totals {
+    /// Adds what one worker counted.
+    pub fn add(&mut self, counters: &Counters) {
+        counters.tx.add_to(&mut self.tx);
+        counters.rx.add_to(&mut self.rx);
+        for (total, count) in self.drops.iter_mut().zip(&counters.drops) {
+            *total += count.load(Ordering::Relaxed);
         }
     }
 
@@ -220,7 +269,7 @@ impl Counters {
     }
 }
 
-struct DropSummary<'a>(&'a Counters);
+struct DropSummary<'a>(&'a Totals);
 
 impl fmt::Display for DropSummary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -248,19 +297,28 @@ mod tests {
         assert_eq!(names.len(), DropReason::ALL.len());
         for (place, reason) in DropReason::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, place);
-            let mut counters = Counters::default();
-            counters.dropped(reason);
-            assert_eq!(counters.drop_summary().to_string(), format!("{}=1", reason.name()));
+            let (counters, mut totals) = (Counters::default(), Totals::default());
+            counters.dropped(reason, 1);
+            totals.add(&counters);
+            assert_eq!(totals.drop_summary().to_string(), format!("{}=1", reason.name()));
         }
     }
 
     #[test]
     fn the_summary_names_only_what_happened() {
-        let mut counters = Counters::default();
-        assert_eq!(counters.drop_summary().to_string(), "none");
-        for reason in [DropReason::Malformed, DropReason::Stranger, DropReason::Stranger] {
-            counters.dropped(reason);
-        }
-        assert_eq!(counters.drop_summary().to_string(), "stranger=2 malformed=1");
+        let workers = [Counters::default(), Counters::default()];
+        let total = || {
+            let mut totals = Totals::default();
+            workers.iter().for_each(|counters| totals.add(counters));
+            totals
+        };
+        assert_eq!(total().drop_summary().to_string(), "none");
+        workers[0].dropped(DropReason::Malformed, 1);
+        workers[1].dropped(DropReason::Stranger, 1);
+        workers[0].dropped(DropReason::Stranger, 1);
+        workers[0].count_tx(2, 300);
+        workers[1].count_tx(1, 4);
+        assert_eq!(total().drop_summary().to_string(), "stranger=2 malformed=1");
+        assert_eq!(total().tx, Flow { packets: 3, bytes: 304 });
     }
 }

@@ -128,6 +128,7 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
         warn!("{unknown}");
     }
     let options = cli.run;
+    let tuning = options.tuning.tuning();
     if let Some(path) = options.config {
         let hooks = if options.ignore_hooks { Hooks::Ignore } else { Hooks::Refuse };
         let name = match cli.tun {
@@ -138,14 +139,14 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
         let resolver = Resolver::start().map_err(DeviceError::from)?;
         let file = ConfigFile::load(path, hooks)?;
         privileges::require_net_admin()?;
-        return carry(Device::<WireGuard>::open(name, Some((file, resolver)))?, ready, logging);
+        return carry(Device::<WireGuard>::open(name, Some((file, resolver)), tuning)?, ready, logging);
     }
     if options.ignore_hooks {
         return Err(ConfigError::NoFile.into());
     }
     if let Some(name) = options.interface {
         privileges::require_net_admin()?;
-        return carry(Device::<WireGuard>::open(name, None)?, ready, logging);
+        return carry(Device::<WireGuard>::open(name, None, tuning)?, ready, logging);
     }
     let config = Config {
         peer: options.peer,
@@ -159,7 +160,7 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
     }
     .checked()?;
     privileges::require_net_admin()?;
-    let device = Device::<PlainTunnel>::open(config)?;
+    let device = Device::<PlainTunnel>::open(config, tuning)?;
     warn!(
         "plain mode is not encrypted: whoever sees the datagrams reads and forges the packets; use it on trusted wires only"
     );

@@ -4,7 +4,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use wontun::counters::Counters;
+use wontun::counters::{Counters, Totals};
 use wontun::packet::ip;
 use wontun::time::Instant;
 use wontun::tunnel::plain::{Datagram, HELLO, Plain, Role};
@@ -46,7 +46,7 @@ pub(crate) fn run(script: &[u8]) {
     let role = if script.byte() & 1 == 0 { Role::Server } else { Role::Client };
     let keepalive = Duration::from_secs(script.byte().into());
     let mut engine = Plain::new(role, keepalive);
-    let mut counters = Counters::default();
+    let counters = Counters::default();
     let mut now = Instant::from_boot(Duration::from_secs(1));
     if role == Role::Client {
         engine.set_peer(address(0), now);
@@ -62,7 +62,7 @@ pub(crate) fn run(script: &[u8]) {
                     Ok(Datagram::Packet) => {
                         assert!(ip::well_formed(datagram).is_some(), "only packets reach the tun");
                         assert_eq!(peer, Some(from), "and only the peer's");
-                        counters.rx.count(datagram.len());
+                        counters.count_rx(1, datagram.len());
                     }
                     Ok(Datagram::Hello) => assert_eq!((peer, datagram), (Some(from), HELLO)),
                     Ok(Datagram::NewPeer) => {
@@ -70,14 +70,14 @@ pub(crate) fn run(script: &[u8]) {
                         assert_ne!(peer, Some(from));
                         engine.set_peer(from, now);
                     }
-                    Err(reason) => counters.dropped(reason),
+                    Err(reason) => counters.dropped(reason, 1),
                 }
             }
             3 => {
                 let packet = script.bytes();
                 match engine.handle_packet(packet, now) {
                     Ok(()) => assert!(engine.peer().is_some() && ip::well_formed(packet).is_some()),
-                    Err(reason) => counters.dropped(reason),
+                    Err(reason) => counters.dropped(reason, 1),
                 }
             }
             4 => engine.handle_refused(now),
@@ -92,5 +92,7 @@ pub(crate) fn run(script: &[u8]) {
         while engine.poll_event().is_some() {}
         assert!(engine.poll_timeout().is_none_or(|due| due > now), "what was due is done");
     }
-    let _ = counters.drop_summary().to_string();
+    let mut totals = Totals::default();
+    totals.add(&counters);
+    let _ = totals.drop_summary().to_string();
 }

@@ -83,6 +83,17 @@ pub enum ConfigError {
     },
 }
 
+/// How the work is done, whichever the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tuning {
+    /// Threads that carry packets, each with queues and sockets of its own; not 0.
+    pub workers: usize,
+    /// Whether many packets may be one for the kernel.
+    pub offload: bool,
+    /// Whether the MSS of TCP's SYNs is lowered to what crosses the tunnel; `None`: as is usual for the mode.
+    pub clamp_mss: Option<bool>,
+}
+
 /// One plain tunnel, as the user wants it.
 #[derive(Clone, Debug)]
 pub struct Config {

@@ -1,23 +1,26 @@
-//! What every tunnel has, whichever protocol it speaks: the epoll, the tun, the timer, the device's state.
+//! What the workers of a tunnel share, whichever protocol it speaks: the timer, the device's state, and how each of them
+//! is reached. It is locked together with the mode, for as long as it takes to look something up or to take note of
+//! something, never while packets are sealed, opened, read or written.
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::Duration;
 
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::Signal;
-use tracing::{debug, enabled, trace, warn};
+use tracing::{debug, enabled, warn};
 
 use super::poll::Poll;
-use super::ready::ReadySet;
-use super::thread_data::ThreadData;
+use super::sockets::Leftover;
 use super::{DeviceError, QUIET, Token};
 use crate::config::TunName;
 use crate::control::health::HealthListener;
-use crate::counters::{Counters, DropReason};
-use crate::io::fault::{self, Fault};
+use crate::counters::{Counters, DropReason, Totals};
+use crate::io::mailbox::Local;
 use crate::io::signal::Signals;
 use crate::io::timer::{Timer, now};
-use crate::io::tun::Tun;
 use crate::link::{Configured, Link, LinkError, LinkState, Monitor};
 use crate::logging::RateLimit;
 use crate::time::Instant;
@@ -29,21 +32,33 @@ pub(super) const IPV6_MIN_MTU: u32 = 1280;
 #[derive(Debug)]
 pub struct Core {
     pub(super) name: TunName,
-    pub(super) poll: Poll,
-    pub(super) ready: ReadySet,
-    pub(super) thread: ThreadData,
-    pub(super) tun: Tun,
     pub(super) link: LinkWatch,
     pub(super) timer: Timer,
     pub(super) signals: Signals,
     pub(super) health: Option<HealthListener>,
-    pub(super) counters: Counters,
-    /// When this turn began.
+    /// One for each worker.
+    pub(super) counters: Arc<[Counters]>,
+    seats: Vec<Seat>,
+    /// The worker that holds the lock.
+    current: usize,
+    /// When its turn began, or a later one's.
     pub(super) now: Instant,
     pub(super) stop: Option<Stop>,
+    /// What ended a worker.
+    pub(super) failure: Option<DeviceError>,
     /// Brake on the lines about drops.
     drops: RateLimit,
     own_tun: RateLimit,
+}
+
+/// How a worker is reached.
+#[derive(Clone, Debug)]
+pub(super) struct Seat {
+    pub(super) poll: Arc<Poll>,
+    /// Wakes it up.
+    pub(super) bell: Arc<EventFd>,
+    /// What it is to look at.
+    pub(super) tokens: Vec<Token>,
 }
 
 /// Why a tunnel ends in good order.
@@ -153,13 +168,13 @@ impl LinkWatch {
 }
 
 impl Core {
-    /// Puts the parts together and registers them.
+    /// Puts the parts together and registers them with the first of `workers` workers.
     ///
     /// # Errors
     /// The system's.
     pub(super) fn open(
         name: TunName,
-        tun: Tun,
+        workers: usize,
         link: LinkWatch,
         signals: Signals,
     ) -> Result<Self, DeviceError> {
@@ -170,77 +185,124 @@ impl Core {
                 None
             }
         };
+        let seats = (0..workers).map(|_| Seat::new()).collect::<io::Result<_>>();
         let core = Self {
             name,
-            poll: Poll::new().map_err(system("making an epoll"))?,
-            ready: ReadySet::default(),
-            thread: ThreadData::default(),
-            tun,
             link,
             timer: Timer::new().map_err(system("making a timer"))?,
             signals,
             health,
-            counters: Counters::default(),
+            counters: (0..workers).map(|_| Counters::default()).collect(),
+            seats: seats.map_err(system("making an epoll"))?,
+            current: 0,
             now: now().map_err(system("reading the clock"))?,
             stop: None,
+            failure: None,
             drops: RateLimit::new(Duration::from_secs(1)),
             own_tun: RateLimit::new(QUIET * 6),
         };
-        core.register().map_err(system("registering with epoll"))?;
+        core.register(0, &core.timer, Token::Timer)?;
+        core.register(0, &core.signals, Token::Signals)?;
+        core.register(0, &core.link.monitor, Token::Link)?;
+        if let Some(health) = &core.health {
+            core.register(0, health, Token::Health)?;
+        }
         Ok(core)
     }
 
-    fn register(&self) -> io::Result<()> {
-        self.poll.add(&self.tun, Token::Tun)?;
-        self.poll.add(&self.timer, Token::Timer)?;
-        self.poll.add(&self.signals, Token::Signals)?;
-        self.poll.add(&self.link.monitor, Token::Link)?;
-        if let Some(health) = &self.health {
-            self.poll.add(health, Token::Health)?;
-        }
-        Ok(())
+    /// How many workers there are.
+    pub(super) fn workers(&self) -> usize {
+        self.seats.len()
     }
 
-    /// Writes the packet that lies in the datagram buffer from `start` for `length` bytes to the tun, and counts it.
+    /// The worker that holds the lock.
+    pub(super) const fn current(&self) -> usize {
+        self.current
+    }
+
+    /// A worker's seat.
+    pub(super) fn seat(&self, worker: usize) -> Option<&Seat> {
+        self.seats.get(worker)
+    }
+
+    /// `worker` has the lock from now on; its turn began at `now`.
+    pub(super) fn enter(&mut self, worker: usize, now: Instant) {
+        self.current = worker;
+        self.now = self.now.max(now);
+    }
+
+    /// What the worker that holds the lock is to look at.
+    pub(super) fn take_tokens(&mut self) -> impl Iterator<Item = Token> + '_ {
+        self.seats.get_mut(self.current).into_iter().flat_map(|seat| seat.tokens.drain(..))
+    }
+
+    /// Has the worker that holds the lock look at `token`.
+    pub(super) fn post(&mut self, token: Token) {
+        self.post_to(self.current, token);
+    }
+
+    /// Has a worker look at `token`.
+    pub(super) fn post_to(&mut self, worker: usize, token: Token) {
+        let Some(seat) = self.seats.get_mut(worker) else { return };
+        seat.tokens.push(token);
+        if worker != self.current {
+            // the counter's end, at which it would fail, is out of reach
+            let _ = seat.bell.write(1);
+        }
+    }
+
+    /// Has the workers read sockets that are out of use to their end.
+    pub(super) fn drain_last(&mut self, leftovers: impl IntoIterator<Item = Leftover>) {
+        for (worker, id) in leftovers {
+            self.post_to(worker, Token::Sock(id));
+        }
+    }
+
+    /// Has a worker's epoll report `fd`.
     ///
     /// # Errors
-    /// The device is gone.
-    pub(super) fn deliver(
-        &mut self,
-        start: usize,
-        length: usize,
-        from: SocketAddr,
-    ) -> Result<(), DeviceError> {
-        let packet =
-            self.thread.datagram.get(start..).and_then(|rest| rest.get(..length)).unwrap_or_default();
-        match self.tun.send(packet) {
-            Ok(()) => {
-                self.counters.rx.count(length);
-                trace!(length, "packet from the peer");
-            }
-            Err(error) => match fault::of_tun(&error) {
-                Fault::Dead => return Err(DeviceError::TunGone(self.name.clone())),
-                Fault::Drop(reason) => self.count_drop(reason, Some(from)),
-                Fault::WouldBlock | Fault::SourceGone => self.count_drop(DropReason::QueueFull, Some(from)),
-            },
-        }
-        Ok(())
+    /// The system's.
+    pub(super) fn register(&self, worker: usize, fd: impl AsFd, token: Token) -> Result<(), DeviceError> {
+        let Some(seat) = self.seats.get(worker) else { return Ok(()) };
+        seat.poll.add(fd, token).map_err(system("registering a descriptor with epoll"))
+    }
+
+    /// As [`Self::register`] with the first worker, also for when `fd` becomes writable.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn register_both(&self, fd: impl AsFd, token: Token) -> Result<(), DeviceError> {
+        let Some(seat) = self.seats.first() else { return Ok(()) };
+        seat.poll.add_both(fd, token).map_err(system("registering a descriptor with epoll"))
+    }
+
+    /// Whether a datagram came to `local` by our own tun: one of ours, led astray by a route.
+    pub(super) fn came_by_tun(&self, local: Option<Local>) -> bool {
+        local.is_some_and(|local| local.interface == self.link.index) && !self.link.away
+    }
+
+    /// All that the workers counted.
+    pub(super) fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        self.counters.iter().for_each(|counters| totals.add(counters));
+        totals
     }
 
     /// Counts a drop; at debug level also says so, at most once a second.
     pub(super) fn count_drop(&mut self, reason: DropReason, from: Option<SocketAddr>) {
-        self.counters.dropped(reason);
-        if enabled!(tracing::Level::DEBUG)
-            && let Some(suppressed) = self.drops.allow(self.now)
-        {
-            let from = from.map(tracing::field::display);
-            debug!(reason = reason.name(), from, suppressed, "dropped");
-        }
+        self.count_drops(reason, 1, from);
     }
 
-    /// Counts a packet from the tun that is a datagram of the tunnel itself, and says what to do about it.
-    pub(super) fn count_own_datagram(&mut self) {
-        self.count_drop(DropReason::OwnTun, None);
+    /// Counts so many drops; at debug level also says so, at most once a second.
+    pub(super) fn count_drops(&mut self, reason: DropReason, packets: usize, from: Option<SocketAddr>) {
+        if let Some(counters) = self.counters.get(self.current) {
+            counters.dropped(reason, packets);
+        }
+        tell_drop(&mut self.drops, self.now, reason, from);
+    }
+
+    /// Says about packets from the tun that are datagrams of the tunnel itself what to do about it.
+    pub(super) fn warn_own_datagram(&mut self) {
         if let Some(suppressed) = self.own_tun.allow(self.now) {
             let tun = &self.name;
             warn!(
@@ -248,5 +310,24 @@ impl Core {
                 "the route to the peer leads into {tun} itself: add a route to the peer's address past the tunnel (ip route add ADDRESS via GATEWAY)"
             );
         }
+    }
+}
+
+/// The line about a drop, at most once in the time that `limit` sets.
+pub(super) fn tell_drop(limit: &mut RateLimit, now: Instant, reason: DropReason, from: Option<SocketAddr>) {
+    if enabled!(tracing::Level::DEBUG)
+        && let Some(suppressed) = limit.allow(now)
+    {
+        let from = from.map(tracing::field::display);
+        debug!(reason = reason.name(), from, suppressed, "dropped");
+    }
+}
+
+impl Seat {
+    fn new() -> io::Result<Self> {
+        let bell = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
+        let poll = Poll::new()?;
+        poll.add(&bell, Token::Bell)?;
+        Ok(Self { poll: Arc::new(poll), bell: Arc::new(bell), tokens: Vec::with_capacity(16) })
     }
 }

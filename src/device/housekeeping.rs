@@ -3,24 +3,24 @@
 use nix::sys::signal::Signal;
 use tracing::{debug, info, warn};
 
-use super::core::{IPV6_MIN_MTU, Stop, system};
-use super::{BUDGET, Device, DeviceError, Mode, Progress, Token};
+use super::core::{Core, IPV6_MIN_MTU, Stop, system};
+use super::{BUDGET, DeviceError, Mode, Progress, Token};
 use crate::control::health::Report;
 use crate::counters::DropReason;
 use crate::io::signal::reap_children;
 use crate::link::{LinkError, LinkEvent};
 
-impl<M: Mode> Device<M> {
-    pub(super) fn drain_signals(&mut self) -> Result<Progress, DeviceError> {
+impl Core {
+    pub(super) fn drain_signals(&mut self, mode: &mut impl Mode) -> Result<Progress, DeviceError> {
         loop {
-            let signal = self.core.signals.poll_signal().map_err(system("reading signals"))?;
+            let signal = self.signals.poll_signal().map_err(system("reading signals"))?;
             match signal {
                 None => return Ok(Progress::Drained),
                 Some(signal @ (Signal::SIGTERM | Signal::SIGINT)) => {
-                    self.core.stop = Some(Stop::Signal(signal));
+                    self.stop = Some(Stop::Signal(signal));
                 }
-                Some(Signal::SIGUSR1) => self.report_summary(),
-                Some(Signal::SIGHUP) => self.mode.reload(&mut self.core)?,
+                Some(Signal::SIGUSR1) => self.report_summary(mode),
+                Some(Signal::SIGHUP) => mode.reload(self)?,
                 Some(Signal::SIGCHLD) => reap_children(),
                 Some(_) => {}
             }
@@ -28,9 +28,9 @@ impl<M: Mode> Device<M> {
     }
 
     /// One line of all that was counted.
-    pub(super) fn report_summary(&self) {
-        let mut counters = self.core.counters.clone();
-        counters.set_drops(DropReason::Unsent, self.mode.lost_packets());
+    pub(super) fn report_summary(&self, mode: &impl Mode) {
+        let mut counters = self.totals();
+        counters.set_drops(DropReason::Unsent, mode.lost_packets());
         info!(
             tx_packets = counters.tx.packets,
             tx_bytes = counters.tx.bytes,
@@ -43,22 +43,22 @@ impl<M: Mode> Device<M> {
 
     /// Several events tell of one change, some with values of before it: what counts is how the device is once they
     /// are all read, and whether it was down in between.
-    pub(super) fn drain_link(&mut self) -> Result<Progress, DeviceError> {
+    pub(super) fn drain_link(&mut self, mode: &mut impl Mode) -> Result<Progress, DeviceError> {
         for _ in 0..BUDGET {
-            match self.core.link.monitor.poll_event() {
+            match self.link.monitor.poll_event() {
                 Ok(None) => {
-                    self.handle_link_news()?;
+                    self.handle_link_news(mode)?;
                     return Ok(Progress::Drained);
                 }
                 Ok(Some(LinkEvent::Other)) => {}
                 Ok(Some(LinkEvent::AddressLost(address))) => {
-                    self.mode.handle_address_lost(&mut self.core, address)?;
+                    mode.handle_address_lost(self, address)?;
                 }
-                Ok(Some(LinkEvent::Changed(state))) => self.core.link.news.push_state(state),
+                Ok(Some(LinkEvent::Changed(state))) => self.link.news.push_state(state),
                 // a deleted device has no state to read, which says as much
-                Ok(Some(LinkEvent::Overrun | LinkEvent::Deleted)) => self.core.link.news.any = true,
+                Ok(Some(LinkEvent::Overrun | LinkEvent::Deleted)) => self.link.news.any = true,
                 Err(error) => {
-                    if let Some(suppressed) = self.core.link.quiet.allow(self.core.now) {
+                    if let Some(suppressed) = self.link.quiet.allow(self.now) {
                         warn!(%error, suppressed, "changes of the device are not heard");
                     }
                     return Ok(Progress::Drained);
@@ -68,53 +68,53 @@ impl<M: Mode> Device<M> {
         Ok(Progress::More)
     }
 
-    fn handle_link_news(&mut self) -> Result<(), DeviceError> {
-        let news = std::mem::take(&mut self.core.link.news);
+    fn handle_link_news(&mut self, mode: &mut impl Mode) -> Result<(), DeviceError> {
+        let news = std::mem::take(&mut self.link.news);
         if !news.any {
             return Ok(());
         }
-        let state = match self.core.link.link.state() {
+        let state = match self.link.link.state() {
             Ok(state) => state,
             Err(LinkError::NoDevice { .. }) => {
                 self.handle_link_gone();
                 return Ok(());
             }
             Err(error) => {
-                if let Some(suppressed) = self.core.link.quiet.allow(self.core.now) {
+                if let Some(suppressed) = self.link.quiet.allow(self.now) {
                     warn!(%error, suppressed, "the device's state cannot be read");
                 }
                 return Ok(());
             }
         };
-        let was_away = std::mem::replace(&mut self.core.link.away, false);
-        let old_mtu = std::mem::replace(&mut self.core.link.mtu, state.mtu);
+        let was_away = std::mem::replace(&mut self.link.away, false);
+        let old_mtu = std::mem::replace(&mut self.link.mtu, state.mtu);
         let has_ipv6_again = state.mtu >= IPV6_MIN_MTU && (news.shrank || old_mtu < IPV6_MIN_MTU);
-        let was_up = std::mem::replace(&mut self.core.link.up, state.up);
-        let tun = &self.core.name;
+        let was_up = std::mem::replace(&mut self.link.up, state.up);
+        let tun = &self.name;
         if !state.up {
-            if was_up && let Some(suppressed) = self.core.link.quiet.allow(self.core.now) {
-                self.core.link.told_down = true;
+            if was_up && let Some(suppressed) = self.link.quiet.allow(self.now) {
+                self.link.told_down = true;
                 warn!(%tun, suppressed, "{tun} is down, no packet passes until it is up again (ip link set {tun} up)");
             }
         } else if !was_up || news.fell || was_away || has_ipv6_again {
-            if std::mem::replace(&mut self.core.link.told_down, false) {
+            if std::mem::replace(&mut self.link.told_down, false) {
                 info!(%tun, "{tun} is up again");
             }
             self.restore_addresses();
-            return self.mode.handle_link(&mut self.core, true);
+            return mode.handle_link(self, true);
         }
-        self.mode.handle_link(&mut self.core, false)
+        mode.handle_link(self, false)
     }
 
     /// The kernel forgets a device's IPv6 addresses when it goes down, or when its MTU is too small for them.
     fn restore_addresses(&mut self) {
-        if !self.core.link.configured {
+        if !self.link.configured {
             return;
         }
-        match self.core.link.link.restore() {
-            Ok(configured) => self.core.link.warn_ipv6_disabled(&configured),
+        match self.link.link.restore() {
+            Ok(configured) => self.link.warn_ipv6_disabled(&configured),
             Err(error) => {
-                if let Some(suppressed) = self.core.link.quiet.allow(self.core.now) {
+                if let Some(suppressed) = self.link.quiet.allow(self.now) {
                     warn!(%error, suppressed, "the addresses that the device lost are not back");
                 }
             }
@@ -123,24 +123,24 @@ impl<M: Mode> Device<M> {
 
     /// Deleted, which reading the tun tells, or moved to another network namespace, where it still works.
     fn handle_link_gone(&mut self) {
-        self.core.link.away = true;
-        self.core.ready.insert(Token::Tun);
-        debug!(tun = %self.core.name, "the device is no longer in this network namespace");
+        self.link.away = true;
+        (0..self.workers()).for_each(|worker| self.post_to(worker, Token::Tun));
+        debug!(tun = %self.name, "the device is no longer in this network namespace");
     }
 
-    pub(super) fn drain_health(&mut self) -> Progress {
-        let Some(health) = &self.core.health else { return Progress::Drained };
-        let tun = &self.core.name;
-        let state = if self.core.link.away {
+    pub(super) fn drain_health(&mut self, mode: &impl Mode) -> Progress {
+        let Some(health) = &self.health else { return Progress::Drained };
+        let tun = &self.name;
+        let state = if self.link.away {
             Ok(format!(
                 "the loop of {tun} answers; the device is in another network namespace and not watched"
             ))
-        } else if self.core.link.up {
+        } else if self.link.up {
             Ok(format!("{tun} is up and its loop answers"))
         } else {
             Err(format!("{tun} is down: set it up again (ip link set {tun} up)"))
         };
-        let report = Report { state, handshake_age: self.mode.handshake_age(self.core.now) };
+        let report = Report { state, handshake_age: mode.handshake_age(self.now) };
         for _ in 0..BUDGET {
             match health.answer(&report) {
                 Ok(true) => {}

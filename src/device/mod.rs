@@ -1,46 +1,62 @@
-//! The tunnel at work: one thread, one edge-triggered epoll, handlers that drain with a budget.
+//! The tunnel at work: workers, each with an edge-triggered epoll of its own and handlers that drain with a budget.
 //!
-//! A wake-up puts tokens into the ready set. Each turn serves everyone who waits there once, for at most
-//! 64 packets; who has more to give stays in the set, and the next poll does not block. Timers come last
-//! in a turn, so that what the handlers made due is done in the same one.
+//! A wake-up puts tokens into the ready set. Each turn serves everyone who waits there once, for a bounded number of
+//! packets; who has more to give stays in the set, and the next poll does not block. What is due comes first in a turn,
+//! and each handler is followed by what it made due.
 //!
-//! [`Device`] is the loop. What a packet or datagram means is its [`Mode`]'s: [`PlainTunnel`] has one peer and
-//! `hello?`, [`WireGuard`] has many and keys.
+//! A [`Worker`] is the loop, and moves packets: `outgoing` from the tun to the wire, `incoming` back. What a packet or
+//! datagram means is its [`Mode`]'s: [`PlainTunnel`] has one peer and `hello?`, [`WireGuard`] has many and keys. The mode
+//! and [`Core`] are shared by the workers behind one lock, which is held neither while packets are sealed or opened nor
+//! across a packet's system calls.
 
 mod core;
 mod housekeeping;
+mod incoming;
+mod outgoing;
 mod plain;
 mod poll;
 mod ready;
 mod sockets;
-mod thread_data;
 mod token;
 mod wireguard;
+mod worker;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use tracing::info;
 
 use crate::config::{PeerAddress, TunName};
 use crate::control::uapi::UapiError;
-use crate::io::fault::{self, Fault};
+use crate::counters::DropReason;
+use crate::io::batch::{Batch, Route};
+use crate::io::fault::Fault;
+use crate::io::mailbox::Arrival;
 use crate::io::random::NoRandomness;
-use crate::io::timer::now;
-use crate::io::tun::TunError;
+use crate::io::tun::{Tun, TunError};
 use crate::link::LinkError;
+use crate::packet::split::Lengths;
 use crate::resolver::ResolverError;
 use crate::time::Instant;
 pub use core::Core;
 use core::{Stop, system};
+pub use incoming::Entrance;
+pub use outgoing::Way;
 pub use plain::PlainTunnel;
-pub use sockets::SocketsError;
+pub use sockets::{Sockets, SocketsError, Via};
 pub use token::{SockId, Token, UnknownToken};
 pub use wireguard::{ConfigFile, WireGuard};
+pub use worker::{Shared, Worker};
 
-/// Packets or datagrams that one descriptor may hand over in one turn, junk included.
-const BUDGET: usize = 64;
+/// Packets or datagrams that one descriptor may hand over in one turn, junk included; a super-packet counts as all that
+/// are in it.
+const BUDGET: usize = 128;
+
+/// Bytes of stack of each worker but the first.
+const STACK: usize = 512 * 1024;
 
 /// Least time between two lines about the same kind of trouble.
 const QUIET: Duration = Duration::from_secs(10);
@@ -104,28 +120,93 @@ pub enum Progress {
     More,
 }
 
-/// What a protocol makes of the loop's events. Each call may work with everything in [`Core`].
-pub trait Mode {
+/// What a protocol makes of the loop's events. Each call may work with everything in [`Core`], and with nothing that takes
+/// long, since others wait.
+pub trait Mode: Sized + Send + std::fmt::Debug {
+    /// Who has a socket of its own.
+    type Owner: Copy + PartialEq + Send + std::fmt::Debug;
+    /// What packets to one peer are sealed with, without anybody's leave.
+    type Sealing: Send + std::fmt::Debug;
+    /// What a worker keeps for [`Self::take_arrival`] between two calls, so that nothing is allocated.
+    type Scratch: Default + Send + std::fmt::Debug;
+    /// Bytes that sealing needs in front of a packet.
+    const HEADROOM: usize;
+    /// Bytes that sealing adds behind it.
+    const TAG: usize;
+    /// Bytes that sealing needs behind it: tag and padding.
+    const TAILROOM: usize;
+
     /// The first thing that the loop does: says that it is ready, and turns to the peers.
     ///
     /// # Errors
     /// Only what leaves no tunnel to run; so for all of these.
     fn start(&mut self, core: &mut Core) -> Result<(), DeviceError>;
 
-    /// Whether a datagram waits for room in a socket: then the tun is not read, whose queue holds what comes.
-    fn is_blocked(&self) -> bool;
+    /// The sockets.
+    fn sockets(&self) -> &Sockets<Self::Owner>;
 
-    /// Takes the packet of `length` bytes that was read from the tun.
+    /// The sockets.
+    fn sockets_mut(&mut self) -> &mut Sockets<Self::Owner>;
+
+    /// Where a packet from the tun goes, which is one or many of these lengths.
+    ///
+    /// # Errors
+    /// The reason why it is to be dropped.
+    fn route(&mut self, core: &mut Core, packet: &[u8], lengths: Lengths) -> Result<Way<Self>, DropReason>;
+
+    /// Keeps a copy of a packet until there is a way.
+    ///
+    /// # Errors
+    /// The reason why it is to be dropped.
+    fn stage(&mut self, core: &mut Core, owner: Self::Owner, packet: &[u8]) -> Result<(), DropReason>;
+
+    /// Makes a datagram of the packet of `len` bytes that lies [`Self::HEADROOM`] into `place`, and gives its length.
+    /// `None` if it cannot.
+    fn seal(sealing: &mut Self::Sealing, place: &mut [u8], len: usize) -> Option<usize>;
+
+    /// Datagrams could not be sent by a route: counts them, unless there is another way for them.
     ///
     /// # Errors
     /// As for [`Self::start`].
-    fn handle_packet(&mut self, core: &mut Core, length: usize) -> Result<(), DeviceError>;
+    fn handle_send_fault(
+        &mut self,
+        core: &mut Core,
+        fault: Fault,
+        route: &Route<Via<Self::Owner>>,
+        datagrams: usize,
+    ) -> Result<Option<Route<Via<Self::Owner>>>, DeviceError>;
 
-    /// Drains what only this mode has registered: sockets, the resolver, the wg(8) socket.
+    /// Takes datagrams of one sender, which lie in the worker's mailbox, and hands what is in them to
+    /// [`Worker::take_inner`].
+    ///
+    /// # Errors
+    /// As for [`Self::start`].
+    fn take_arrival(
+        shared: &Shared<Self>,
+        worker: &mut Worker<Self>,
+        arrival: &Arrival,
+        entrance: Entrance,
+    ) -> Result<(), DeviceError>;
+
+    /// An error that a datagram sent earlier came back with.
+    fn handle_bounce(&mut self, core: &mut Core, reason: DropReason) {
+        core.count_drop(reason, None);
+    }
+
+    /// An error of sending that may be about an earlier datagram, or about the one that is tried again now.
+    fn handle_doubtful_bounce(&mut self, _core: &mut Core, _reason: DropReason) {}
+
+    /// Drains what only this mode has registered, but for sockets: the resolver, the wg(8) socket, waiting handshakes.
     ///
     /// # Errors
     /// As for [`Self::start`].
     fn drain(&mut self, core: &mut Core, token: Token) -> Result<Progress, DeviceError>;
+
+    /// Adds the datagrams that are due to `batch`, and acts on news. Called after everything else.
+    ///
+    /// # Errors
+    /// As for [`Self::start`].
+    fn serve(&mut self, core: &mut Core, batch: &mut Batch<Via<Self::Owner>>) -> Result<(), DeviceError>;
 
     /// When [`Self::handle_timeouts`] wants to be called next.
     fn deadline(&self) -> Option<Instant>;
@@ -162,96 +243,75 @@ pub trait Mode {
     fn lost_packets(&self) -> u64;
 }
 
-/// A running tunnel.
+/// A tunnel, ready to run.
 #[derive(Debug)]
-pub struct Device<M> {
-    core: Core,
-    mode: M,
+pub struct Device<M: Mode> {
+    shared: Arc<Shared<M>>,
+    workers: Vec<Worker<M>>,
 }
 
 impl<M: Mode> Device<M> {
-    /// Carries packets until a signal ends it, or somebody takes away the socket by which it is configured.
+    /// # Errors
+    /// The system's.
+    fn assemble(mode: M, core: Core, tuns: Vec<Tun>, clamps_mss: bool) -> Result<Self, DeviceError> {
+        let mut workers = Vec::with_capacity(tuns.len());
+        for (number, tun) in tuns.into_iter().enumerate() {
+            workers.extend(Worker::new(&core, number, tun, clamps_mss)?);
+        }
+        for (worker, id, socket) in mode.sockets().disconnected() {
+            core.register(worker, socket.as_ref(), Token::Sock(id))?;
+        }
+        Ok(Self { shared: Arc::new(Shared::new(mode, core)), workers })
+    }
+
+    /// Carries packets until a signal ends it, or somebody takes away the socket by which it is configured. Each worker
+    /// but the first is a thread of its own for that time.
     ///
     /// # Errors
     /// Only what leaves no tunnel to run: a deleted device, or a failing system.
     pub fn run(&mut self) -> Result<(), DeviceError> {
-        let result = self.carry();
+        let shared = &self.shared;
+        let result = thread::scope(|scope| {
+            let Some((first, others)) = self.workers.split_first_mut() else { return Ok(None) };
+            for worker in others {
+                let name = format!("worker-{}", worker.number);
+                let started = thread::Builder::new()
+                    .name(name)
+                    .stack_size(STACK)
+                    .spawn_scoped(scope, move || end_with(shared, worker));
+                if let Err(error) = started {
+                    shared.end();
+                    return Err(system("starting a worker's thread")(error));
+                }
+            }
+            let result = first.run(shared);
+            shared.end();
+            result
+        });
         match result {
-            Ok(Stop::Signal(signal)) => info!(%signal, "stopping"),
-            Ok(Stop::SocketRemoved) => info!("stopping, since the socket for wg(8) was removed"),
-            Err(_) => {}
+            Ok(Some(Stop::Signal(signal))) => info!(%signal, "stopping"),
+            Ok(Some(Stop::SocketRemoved)) => info!("stopping, since the socket for wg(8) was removed"),
+            Ok(None) | Err(_) => {}
         }
-        self.report_summary();
+        shared.alone(|mode, core| core.report_summary(mode));
         result.map(drop)
     }
+}
 
-    fn carry(&mut self) -> Result<Stop, DeviceError> {
-        self.mode.start(&mut self.core)?;
-        loop {
-            self.turn()?;
-            if let Some(stop) = self.core.stop {
-                return Ok(stop);
+/// Runs a worker; when it ends by itself, the first one is told.
+fn end_with<M: Mode>(shared: &Shared<M>, worker: &mut Worker<M>) {
+    /// Also when a panic ends it.
+    struct Last<'a, M: Mode>(&'a Shared<M>);
+    impl<M: Mode> Drop for Last<'_, M> {
+        fn drop(&mut self) {
+            if thread::panicking() {
+                let source = io::Error::other("it panicked");
+                self.0.fail(DeviceError::System { what: "a worker's thread", source });
             }
         }
     }
-
-    /// One wake-up: collects what is ready, serves everyone once, then does what is due.
-    fn turn(&mut self) -> Result<(), DeviceError> {
-        if self.mode.deadline().is_some_and(|deadline| self.core.now >= deadline) {
-            self.mode.handle_timeouts(&mut self.core)?;
-        }
-        let core = &mut self.core;
-        core.timer.arm(self.mode.deadline()).map_err(system("setting the timer"))?;
-        let woken = core.poll.wait(&mut core.thread.events, core.ready.is_empty());
-        for token in woken.map_err(system("waiting for events"))? {
-            core.ready.insert(token?);
-        }
-        core.now = now().map_err(system("reading the clock"))?;
-        for _ in 0..core.ready.len() {
-            let Some(token) = self.core.ready.pop() else { break };
-            if self.handle(token)? == Progress::More {
-                self.core.ready.insert(token);
-            }
-        }
-        Ok(())
-    }
-
-    fn handle(&mut self, token: Token) -> Result<Progress, DeviceError> {
-        match token {
-            Token::Tun => self.drain_tun(),
-            Token::Timer => {
-                // the turn's end looks at all deadlines anyway
-                self.core.timer.handle_ring().map_err(system("reading the timer"))?;
-                Ok(Progress::Drained)
-            }
-            Token::Signals => self.drain_signals(),
-            Token::Link => self.drain_link(),
-            Token::Health => Ok(self.drain_health()),
-            _ => self.mode.drain(&mut self.core, token),
-        }
-    }
-
-    fn drain_tun(&mut self) -> Result<Progress, DeviceError> {
-        for _ in 0..BUDGET {
-            if self.mode.is_blocked() {
-                // the tun's queue holds what comes until the socket has room; then its token is put back
-                return Ok(Progress::Drained);
-            }
-            let core = &mut self.core;
-            match core.tun.receive(core.thread.packet_room()) {
-                Ok(length) => self.mode.handle_packet(core, length)?,
-                Err(error) => match fault::of_tun(&error) {
-                    Fault::WouldBlock => return Ok(Progress::Drained),
-                    Fault::Dead => return Err(DeviceError::TunGone(core.name.clone())),
-                    Fault::Drop(reason) => {
-                        // a device that is going away: its end is told by another event
-                        core.count_drop(reason, None);
-                        return Ok(Progress::Drained);
-                    }
-                    Fault::SourceGone => {}
-                },
-            }
-        }
-        Ok(Progress::More)
+    let last = Last(shared);
+    if let Err(error) = worker.run(shared) {
+        last.0.fail(error);
     }
 }

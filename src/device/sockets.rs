@@ -1,4 +1,7 @@
-//! A tunnel's UDP sockets, all on one port: the disconnected ones hear everybody, a connected one is one peer's alone.
+//! A tunnel's UDP sockets, all on one port: the disconnected ones hear everybody, a connected one is one peer's alone. Each
+//! is one worker's: it alone reads from it and sends by it. The disconnected ones of one address are a group
+//! (SO_REUSEPORT), in which the kernel chooses by the sender's address and port, so that a sender is always the same
+//! worker's.
 //!
 //! A connected socket saves its owner a tenth of a datagram's work, and has a receive buffer that a flood of strangers
 //! does not fill. But the kernel finds sockets of one address and port by going through a list: each connected socket
@@ -8,13 +11,19 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use nix::errno::Errno;
 
+use super::Entrance;
 use super::token::SockId;
 use crate::config::DEFAULT_PORT;
-use crate::io::udp::{Local, UdpSocket, is_family_missing};
+use crate::io::batch::Route;
+use crate::io::mailbox::Local;
+use crate::io::udp::{UdpSocket, is_family_missing};
 
+/// Datagrams read from a socket before it is closed: more than its receive buffer can hold.
+const LAST_DRAIN: usize = 16_384;
 /// Tries to find a port that is free in both address families.
 const PORT_TRIES: u32 = 16;
 
@@ -44,32 +53,94 @@ pub enum SocketsError {
     },
 }
 
+/// The socket that a datagram goes by, and whose it is if it is a peer's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Via<O> {
+    /// Its number.
+    pub(super) id: SockId,
+    /// The peer that the datagram is for.
+    pub(super) owner: Option<O>,
+}
+
+/// A socket that hears everybody on one address.
+#[derive(Debug)]
+struct Disconnected {
+    worker: usize,
+    id: SockId,
+    socket: Arc<UdpSocket>,
+    address: IpAddr,
+}
+
 /// The socket of a peer.
 #[derive(Debug)]
 pub(super) struct Connected<O> {
     /// Whose it is.
     owner: O,
+    /// Which worker reads it, and sends by it.
+    worker: usize,
     /// Its number.
     pub(super) id: SockId,
     /// The socket.
-    pub(super) socket: UdpSocket,
+    pub(super) socket: Arc<UdpSocket>,
     /// Where the peer is.
     pub(super) remote: SocketAddr,
     /// The address that our datagrams leave from.
     pub(super) local: Option<IpAddr>,
 }
 
+/// A socket that is read to its end and then closed.
+#[derive(Debug)]
+struct Retired {
+    id: SockId,
+    socket: Arc<UdpSocket>,
+    bound: Option<IpAddr>,
+    /// The peer of a connected one.
+    remote: Option<SocketAddr>,
+    /// Datagrams that are read from it at most.
+    left: usize,
+}
+
+/// Sockets that are out of use now: each worker is to read its own a last time.
+pub(super) type Leftover = (usize, SockId);
+
 /// All sockets of a tunnel. `O` names who owns a connected one.
 #[derive(Debug)]
-pub(super) struct Sockets<O> {
-    disconnected: Vec<(SockId, UdpSocket, IpAddr)>,
+pub struct Sockets<O> {
+    disconnected: Vec<Disconnected>,
     connected: Vec<Connected<O>>,
+    retired: Vec<Retired>,
     port: u16,
     mark: Option<NonZeroU32>,
-    /// Each datagram's traffic class is wanted.
-    tells_class: bool,
-    has_many_peers: bool,
     next_id: u32,
+    options: SocketOptions,
+}
+
+/// What all sockets of a tunnel are like.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SocketOptions {
+    /// Workers: each has a disconnected socket of its own for each address.
+    pub(super) workers: usize,
+    /// Many datagrams may be one for the kernel.
+    pub(super) offload: bool,
+    /// Each datagram's traffic class is wanted.
+    pub(super) tells_class: bool,
+    /// None of many peers may keep the others waiting.
+    pub(super) has_many_peers: bool,
+}
+
+impl SocketOptions {
+    fn apply(self, socket: &UdpSocket) -> io::Result<()> {
+        if self.offload {
+            socket.offload();
+        }
+        if self.tells_class {
+            socket.receive_class()?;
+        }
+        if self.has_many_peers {
+            socket.send_to_many();
+        }
+        Ok(())
+    }
 }
 
 impl<O: Copy + PartialEq> Sockets<O> {
@@ -78,14 +149,19 @@ impl<O: Copy + PartialEq> Sockets<O> {
     ///
     /// # Errors
     /// [`SocketsError`], with the remedy.
-    pub(super) fn open(listen: &[IpAddr], port: Option<u16>, may_move: bool) -> Result<Self, SocketsError> {
+    pub(super) fn open(
+        listen: &[IpAddr],
+        port: Option<u16>,
+        may_move: bool,
+        options: SocketOptions,
+    ) -> Result<Self, SocketsError> {
         match port {
-            Some(0) => Self::bind_any(listen, 0),
-            Some(port) => Self::bind(listen, port, 0),
-            None => match Self::bind(listen, DEFAULT_PORT, 0) {
+            Some(0) => Self::bind_any(listen, 0, options),
+            Some(port) => Self::bind(listen, port, 0, options),
+            None => match Self::bind(listen, DEFAULT_PORT, 0, options) {
                 Err(SocketsError::PortInUse(taken)) if may_move => {
                     tracing::info!("port {taken} is taken; a client can do with another");
-                    Self::bind_any(listen, 0)
+                    Self::bind_any(listen, 0, options)
                 }
                 result => result,
             },
@@ -97,56 +173,82 @@ impl<O: Copy + PartialEq> Sockets<O> {
     /// # Errors
     /// [`SocketsError`], with the remedy.
     pub(super) fn reopen(&self, port: u16) -> Result<Self, SocketsError> {
-        if port == 0 { Self::bind_any(&[], self.next_id) } else { Self::bind(&[], port, self.next_id) }
+        if port == 0 {
+            Self::bind_any(&[], self.next_id, self.options)
+        } else {
+            Self::bind(&[], port, self.next_id, self.options)
+        }
     }
 
     /// A port that is free in one address family may be taken in the other.
-    fn bind_any(listen: &[IpAddr], first_id: u32) -> Result<Self, SocketsError> {
-        let mut last = Self::bind(listen, 0, first_id);
+    fn bind_any(listen: &[IpAddr], first_id: u32, options: SocketOptions) -> Result<Self, SocketsError> {
+        let mut last = Self::bind(listen, 0, first_id, options);
         for _ in 1..PORT_TRIES {
             if !matches!(last, Err(SocketsError::PortInUse(_))) {
                 break;
             }
-            last = Self::bind(listen, 0, first_id);
+            last = Self::bind(listen, 0, first_id, options);
         }
         last
     }
 
-    fn bind(listen: &[IpAddr], port: u16, first_id: u32) -> Result<Self, SocketsError> {
+    fn bind(
+        listen: &[IpAddr],
+        port: u16,
+        first_id: u32,
+        options: SocketOptions,
+    ) -> Result<Self, SocketsError> {
         let everywhere = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
         let addresses = if listen.is_empty() { &everywhere } else { listen };
         let mut sockets = Self {
             disconnected: Vec::new(),
             connected: Vec::new(),
+            retired: Vec::new(),
             port,
             mark: None,
-            tells_class: false,
-            has_many_peers: false,
             next_id: first_id,
+            options,
         };
         for &address in addresses {
-            let full = SocketAddr::new(address, sockets.port);
-            match UdpSocket::bind(full) {
-                Ok(socket) => {
-                    // port 0 let the kernel choose one, which the next family must have too
-                    let other = |source| SocketsError::Other { address: full, source };
-                    sockets.port = socket.local_addr().map_err(other)?.port();
-                    let id = sockets.take_id();
-                    sockets.disconnected.push((id, socket, address));
-                }
+            match sockets.bind_for_all(address) {
+                Ok(()) => {}
                 Err(error) if listen.is_empty() && address.is_ipv6() && is_family_missing(&error) => {
                     tracing::debug!(%error, "this host has no IPv6");
                 }
-                Err(error) => return Err(bind_error(error, full)),
+                Err(error) => return Err(bind_error(error, SocketAddr::new(address, sockets.port))),
             }
         }
         Ok(sockets)
     }
 
-    /// All of them, to be read a last time and closed.
-    pub(super) fn into_sockets(self) -> impl Iterator<Item = UdpSocket> {
-        let connected = self.connected.into_iter().map(|connected| connected.socket);
-        self.disconnected.into_iter().map(|(_, socket, _)| socket).chain(connected)
+    /// A socket for each worker on one address. The first has it to itself while it is bound, so that a second process
+    /// is refused; then the others join.
+    fn bind_for_all(&mut self, address: IpAddr) -> io::Result<()> {
+        let mut first: Option<Arc<UdpSocket>> = None;
+        for worker in 0..self.options.workers {
+            let socket = UdpSocket::bind(SocketAddr::new(address, self.port), first.as_deref())?;
+            // port 0 let the kernel choose one, which the others must have too
+            self.port = socket.local_addr()?.port();
+            self.options.apply(&socket)?;
+            let (id, socket) = (self.take_id(), Arc::new(socket));
+            first.get_or_insert_with(|| Arc::clone(&socket));
+            self.disconnected.push(Disconnected { worker, id, socket, address });
+        }
+        Ok(())
+    }
+
+    /// Takes the place of `old`, whose sockets are out of use then.
+    pub(super) fn succeed(&mut self, old: Self) -> Vec<Leftover> {
+        let mut leftovers = Vec::new();
+        self.retired = old.retired;
+        for Disconnected { worker, id, socket, .. } in old.disconnected {
+            self.retired.push(Retired { id, socket, bound: None, remote: None, left: LAST_DRAIN });
+            leftovers.push((worker, id));
+        }
+        for connected in old.connected {
+            leftovers.push(self.retire(connected));
+        }
+        leftovers
     }
 
     /// The UDP port that all of them have.
@@ -154,16 +256,47 @@ impl<O: Copy + PartialEq> Sockets<O> {
         self.port
     }
 
-    /// The disconnected sockets.
-    pub(super) fn disconnected(&self) -> impl Iterator<Item = (SockId, &UdpSocket)> {
-        self.disconnected.iter().map(|(id, socket, _)| (*id, socket))
+    /// The disconnected sockets, and which worker's each is.
+    pub(super) fn disconnected(&self) -> impl Iterator<Item = (usize, SockId, &Arc<UdpSocket>)> {
+        self.disconnected.iter().map(|each| (each.worker, each.id, &each.socket))
     }
 
-    /// The disconnected socket for addresses of the family that `address` has.
-    pub(super) fn disconnected_for(&self, address: IpAddr) -> Option<(SockId, &UdpSocket)> {
-        let mut family =
-            self.disconnected.iter().filter(|(_, _, listen)| listen.is_ipv4() == address.is_ipv4());
-        family.next().map(|(id, socket, _)| (*id, socket))
+    /// A worker's disconnected socket for addresses of the family that `address` has.
+    pub(super) fn disconnected_for(
+        &self,
+        worker: usize,
+        address: IpAddr,
+    ) -> Option<(SockId, &Arc<UdpSocket>)> {
+        let mut fitting = self
+            .disconnected
+            .iter()
+            .filter(|each| each.worker == worker && each.address.is_ipv4() == address.is_ipv4());
+        fitting.next().map(|each| (each.id, &each.socket))
+    }
+
+    /// The way of a worker's datagrams to `remote`, from our address `local` or from where the system chooses: by the
+    /// owner's own socket if it is this worker's and leads there, else by the disconnected one. `None` if we do not listen
+    /// on addresses of that family.
+    pub(super) fn route(
+        &self,
+        worker: usize,
+        owner: Option<O>,
+        remote: SocketAddr,
+        local: Option<IpAddr>,
+        class: u8,
+    ) -> Option<Route<Via<O>>> {
+        let own = owner.and_then(|owner| self.connected(owner)).filter(|connected| {
+            connected.worker == worker && connected.remote == remote && connected.local == local
+        });
+        let (id, socket, is_connected) = match own {
+            Some(own) => (own.id, &own.socket, true),
+            None => {
+                let (id, socket) = self.disconnected_for(worker, remote.ip())?;
+                (id, socket, false)
+            }
+        };
+        let socket = Arc::clone(socket);
+        Some(Route { socket, is_connected, remote, local, class, owner: Via { id, owner } })
     }
 
     /// A peer's socket, if it has one.
@@ -187,34 +320,50 @@ impl<O: Copy + PartialEq> Sockets<O> {
         self.connected.len()
     }
 
-    /// The socket of that number, and the address that it is bound to if it is a connected one; `None` if it is
-    /// closed by now.
-    pub(super) fn get(&self, id: SockId) -> Option<(&UdpSocket, Option<IpAddr>)> {
-        let connected = self.connected.iter().find(|connected| connected.id == id);
-        match connected {
-            Some(connected) => Some((&connected.socket, connected.local)),
-            None => self.disconnected().find(|(other, _)| *other == id).map(|(_, socket)| (socket, None)),
+    /// The socket of that number, and what is known of it; `None` if it is closed by now.
+    pub(super) fn get(&self, id: SockId) -> Option<(Arc<UdpSocket>, Entrance)> {
+        if let Some(connected) = self.connected.iter().find(|connected| connected.id == id) {
+            let entrance = Entrance { bound: connected.local, retired: None };
+            return Some((Arc::clone(&connected.socket), entrance));
         }
+        if let Some(each) = self.disconnected.iter().find(|each| each.id == id) {
+            return Some((Arc::clone(&each.socket), Entrance { bound: None, retired: None }));
+        }
+        let retired = self.retired.iter().find(|retired| retired.id == id)?;
+        let entrance = Entrance { bound: retired.bound, retired: Some(retired.remote) };
+        Some((Arc::clone(&retired.socket), entrance))
+    }
+
+    /// So many datagrams were read from a socket that is out of use; `is_empty` if that was all. It is closed once it is
+    /// empty, or if it does not become so.
+    pub(super) fn finish(&mut self, id: SockId, taken: usize, is_empty: bool) {
+        self.retired.retain_mut(|retired| {
+            if retired.id == id {
+                retired.left = retired.left.saturating_sub(taken);
+            }
+            retired.id != id || !is_empty && retired.left > 0
+        });
     }
 
     /// Whether we listen on addresses of the family that `address` has.
     pub(super) fn speaks(&self, address: IpAddr) -> bool {
-        self.disconnected.iter().any(|(_, _, listen)| listen.is_ipv4() == address.is_ipv4())
+        self.disconnected.iter().any(|each| each.address.is_ipv4() == address.is_ipv4())
     }
 
-    /// Makes a connected socket for `owner` at `peer` that sends from `local`, or from where the kernel's routes say,
-    /// and gives back the socket whose place it took, still open: what waits in it is to be read before it is dropped.
+    /// Makes a connected socket of `worker`'s for `owner` at `peer` that sends from `local`, or from where the kernel's
+    /// routes say. The one whose place it takes is out of use then, and is to be read a last time.
     ///
     /// # Errors
     /// The kernel's; then everything is as before.
     pub(super) fn connect(
         &mut self,
+        worker: usize,
         owner: O,
         peer: SocketAddr,
         local: Option<Local>,
-    ) -> io::Result<Option<UdpSocket>> {
+    ) -> io::Result<Option<Leftover>> {
         self.share_port(true)?;
-        let result = self.connect_shared(owner, peer, local);
+        let result = self.connect_shared(worker, owner, peer, local);
         let unshared = self.share_port(false);
         let connected = result?;
         unshared?;
@@ -223,20 +372,28 @@ impl<O: Copy + PartialEq> Sockets<O> {
         Ok(old)
     }
 
-    /// Takes a peer's socket out of use, still open.
-    pub(super) fn disconnect(&mut self, owner: O) -> Option<UdpSocket> {
+    /// Takes a peer's socket out of use; it is to be read a last time.
+    pub(super) fn disconnect(&mut self, owner: O) -> Option<Leftover> {
         let place = self.connected.iter().position(|connected| connected.owner == owner)?;
-        Some(self.connected.swap_remove(place).socket)
+        let connected = self.connected.swap_remove(place);
+        Some(self.retire(connected))
+    }
+
+    fn retire(&mut self, connected: Connected<O>) -> Leftover {
+        let Connected { worker, id, socket, remote, local, .. } = connected;
+        self.retired.push(Retired { id, socket, bound: local, remote: Some(remote), left: LAST_DRAIN });
+        (worker, id)
     }
 
     fn connect_shared(
         &mut self,
+        worker: usize,
         owner: O,
         peer: SocketAddr,
         local: Option<Local>,
     ) -> io::Result<Connected<O>> {
         let family = |address: &IpAddr| address.is_ipv4() == peer.is_ipv4();
-        let listen = self.disconnected.iter().map(|(_, _, address)| *address).find(family);
+        let listen = self.disconnected.iter().map(|each| each.address).find(family);
         let address = local
             .map(|local| local.address)
             .or(listen)
@@ -249,14 +406,10 @@ impl<O: Copy + PartialEq> Sockets<O> {
         };
         let socket = UdpSocket::connect(from, peer, self.mark)?;
         socket.share_port(false)?;
-        if self.tells_class {
-            socket.receive_class()?;
-        }
-        if self.has_many_peers {
-            socket.send_to_many();
-        }
+        self.options.apply(&socket)?;
         let local = socket.local_addr().ok().map(|address| address.ip());
-        Ok(Connected { owner, id: self.take_id(), socket, remote: peer, local })
+        let id = self.take_id();
+        Ok(Connected { owner, worker, id, socket: Arc::new(socket), remote: peer, local })
     }
 
     /// Gives the datagrams of all sockets, those to come included, a mark that routing rules can tell (`SO_MARK`).
@@ -268,24 +421,10 @@ impl<O: Copy + PartialEq> Sockets<O> {
         self.all().try_for_each(|socket| socket.set_mark(mark))
     }
 
-    /// Has all sockets, those to come included, tell each datagram's traffic class.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub(super) fn receive_class(&mut self) -> io::Result<()> {
-        self.tells_class = true;
-        self.all().try_for_each(UdpSocket::receive_class)
-    }
-
-    /// The sockets, those to come included, are for many peers, of which none may keep the others waiting.
-    pub(super) fn send_to_many(&mut self) {
-        self.has_many_peers = true;
-        self.all().for_each(UdpSocket::send_to_many);
-    }
-
     fn all(&self) -> impl Iterator<Item = &UdpSocket> {
-        let connected = self.connected.iter().map(|connected| &connected.socket);
-        self.disconnected.iter().map(|(_, socket, _)| socket).chain(connected)
+        let connected = self.connected.iter().map(|connected| connected.socket.as_ref());
+        let retired = self.retired.iter().map(|retired| retired.socket.as_ref());
+        self.disconnected.iter().map(|each| each.socket.as_ref()).chain(connected).chain(retired)
     }
 
     fn share_port(&self, share: bool) -> io::Result<()> {

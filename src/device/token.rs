@@ -29,6 +29,8 @@ pub enum Token {
     UapiWatch,
     /// One of them; counted up as sockets are.
     UapiClient(u32),
+    /// Another worker has left us something to look at.
+    Bell,
 }
 
 /// A number that no [`Token`] encodes to.
@@ -54,6 +56,7 @@ impl From<Token> for u64 {
             Token::Uapi => 9 << 32,
             Token::UapiWatch => 10 << 32,
             Token::UapiClient(number) => UAPI_CLIENT << 32 | Self::from(number),
+            Token::Bell => 12 << 32,
         }
     }
 }
@@ -76,6 +79,7 @@ impl TryFrom<u64> for Token {
             (9, _) => Self::Uapi,
             (10, _) => Self::UapiWatch,
             (11, _) => Self::UapiClient(number),
+            (12, _) => Self::Bell,
             _ => return Err(UnknownToken(code)),
         };
         // one code each: whatever else the number has set is not ours
@@ -101,7 +105,8 @@ mod tests {
                 Token::Health,
                 Token::Handshakes,
                 Token::Uapi,
-                Token::UapiWatch
+                Token::UapiWatch,
+                Token::Bell,
             ]),
         ]
     }

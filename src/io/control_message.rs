@@ -1,7 +1,7 @@
-//! What a datagram takes along to the kernel: its source address and traffic class, as control messages.
+//! What a datagram takes along to the kernel: its source address, traffic class and segment size, as control messages.
 //!
 //! Written as bytes, so that nothing is allocated for a datagram. Layout: cmsg(3); `IP_PKTINFO` and `IP_TOS` from
-//! ip(7), `IPV6_PKTINFO` and `IPV6_TCLASS` from RFC 3542.
+//! ip(7), `IPV6_PKTINFO` and `IPV6_TCLASS` from RFC 3542, `UDP_SEGMENT` from udp(7).
 
 use std::net::IpAddr;
 
@@ -9,8 +9,8 @@ use nix::libc;
 
 /// `struct cmsghdr` as the kernel reads it: the length in a machine word, level and type in an int each.
 const HEADER: usize = size_of::<usize>() + 8;
-/// A source address (at most 40 bytes with header and padding) and a class (24).
-const ROOM: usize = 64;
+/// A source address (at most 40 bytes with header and padding), a class (24) and a segment size (24).
+const ROOM: usize = 88;
 
 /// Control messages for one datagram.
 #[derive(Debug)]
@@ -62,6 +62,11 @@ impl Notes {
         } else {
             self.push(libc::IPPROTO_IP, libc::IP_TOS, &value);
         }
+    }
+
+    /// What is sent is several datagrams, of `size` bytes each but the last.
+    pub(super) fn push_segment(&mut self, size: u16) {
+        self.push(libc::SOL_UDP, libc::UDP_SEGMENT, &size.to_ne_bytes());
     }
 
     fn push(&mut self, level: i32, kind: i32, value: &[u8]) {

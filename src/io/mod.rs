@@ -1,7 +1,9 @@
 //! The program's ends: safe, non-blocking, each the owner of its descriptor.
 
+pub mod batch;
 mod control_message;
 pub mod fault;
+pub mod mailbox;
 pub mod random;
 pub mod signal;
 pub mod timer;

@@ -370,6 +370,13 @@ impl<'a> Gather<'a> {
         self.group.count.into()
     }
 
+    /// Bytes of these packets, each with its headers.
+    pub fn packet_bytes(&self) -> usize {
+        let first = self.packets.get(usize::from(self.group.first));
+        let packets = std::iter::successors(first, |packet| self.packets.get(usize::from(packet.next)));
+        packets.map(|packet| packet.len as usize).sum()
+    }
+
     /// Bytes in all, the virtio-net header counted.
     #[expect(clippy::len_without_is_empty, reason = "the header is always there")]
     pub fn len(&self) -> usize {

@@ -3,6 +3,7 @@
 #![allow(unsafe_code)]
 
 pub mod capability;
+pub mod datagram;
 pub mod process;
 pub mod socket;
 pub mod tun;

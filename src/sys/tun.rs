@@ -1,9 +1,67 @@
-//! A descriptor for epoll out of `tun-tap`'s interface, which offers only a number.
+//! The ioctls of the TUN driver (the kernel's `include/uapi/linux/if_tun.h`), and a descriptor out of `tun-tap`'s
+//! interface, which offers only a number.
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use nix::libc;
+
+/// The kernel cuts TCP of both families for nobody: super-packets are read and written, checksums are not completed.
+pub const TCP_OFFLOADS: u32 = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6;
+/// The same for UDP; since Linux 6.2, and only both together.
+pub const UDP_OFFLOADS: u32 = libc::TUN_F_USO4 | libc::TUN_F_USO6;
+
+/// Bytes of the virtio-net header unless another process chose others: `struct virtio_net_hdr`.
+const HEADER: libc::c_int = 10;
 
 /// The descriptor of `iface`, borrowed for as long as the interface is.
 pub fn descriptor(iface: &tun_tap::Iface) -> BorrowedFd<'_> {
     // SAFETY: `Iface` owns the open file and closes it only when dropped; the borrow keeps it from that.
     unsafe { BorrowedFd::borrow_raw(iface.as_raw_fd()) }
+}
+
+/// Makes `node`, an open `/dev/net/tun`, a queue of the device `name` whose packets have virtio-net headers: of a new
+/// device, or of one that exists. With `many` the device can have several queues. With `new` one that exists is
+/// refused.
+///
+/// # Errors
+/// `EINVAL` for a device of another kind, for one that was made with another choice of `many`, or where the driver has
+/// no such headers; `EBUSY` for one whose only queue is taken, or with `new`; `EPERM` without CAP_NET_ADMIN.
+pub fn attach(node: impl AsFd, name: &str, many: bool, new: bool) -> io::Result<()> {
+    let mut flags = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
+    if many {
+        flags |= libc::IFF_MULTI_QUEUE;
+    }
+    if new {
+        flags |= libc::IFF_TUN_EXCL;
+    }
+    // SAFETY: all zeroes is a value of this structure of numbers and bytes.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    let room = request.ifr_name.len() - 1;
+    for (to, from) in request.ifr_name.iter_mut().take(room).zip(name.bytes()) {
+        *to = from.cast_signed();
+    }
+    // the upper bit belongs to the flags: the field is a short whose sign means nothing
+    let [low, high, ..] = flags.to_le_bytes();
+    request.ifr_ifru.ifru_flags = libc::c_short::from_le_bytes([low, high]);
+    // SAFETY: the descriptor is open while borrowed; TUNSETIFF reads and writes one `ifreq`, which outlives the call.
+    result(unsafe { libc::ioctl(node.as_fd().as_raw_fd(), libc::TUNSETIFF, &raw mut request) })
+}
+
+/// Gives every queue of the device headers of ten bytes, and says which offloads they may use: both belong to the
+/// device and outlive those who set them.
+///
+/// # Errors
+/// `EINVAL` for an offload that the kernel does not have.
+pub fn set_offloads(queue: impl AsFd, offloads: u32) -> io::Result<()> {
+    let queue = queue.as_fd().as_raw_fd();
+    let header = HEADER;
+    // SAFETY: the descriptor is open while borrowed; TUNSETVNETHDRSZ reads one int, which outlives the call.
+    result(unsafe { libc::ioctl(queue, libc::TUNSETVNETHDRSZ, &raw const header) })?;
+    // SAFETY: as above; the argument of TUNSETOFFLOAD is a number.
+    result(unsafe { libc::ioctl(queue, libc::TUNSETOFFLOAD, libc::c_ulong::from(offloads)) })
+}
+
+fn result(code: libc::c_int) -> io::Result<()> {
+    if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

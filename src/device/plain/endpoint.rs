@@ -8,9 +8,9 @@ use tracing::{debug, info, warn};
 use super::PlainTunnel;
 use crate::config::PeerAddress;
 use crate::counters::DropReason;
-use crate::device::core::{Core, system};
+use crate::device::core::Core;
 use crate::device::{DeviceError, Progress, Token};
-use crate::io::udp::{Arrival, Local};
+use crate::io::mailbox::{Arrival, Local};
 use crate::resolver::Resolver;
 use crate::time::Instant;
 
@@ -96,7 +96,6 @@ impl PlainTunnel {
             return Ok(());
         }
         let replaces = self.engine.peer().is_some();
-        // what the old peer sent is still its own until here
         if !self.connect(core, arrival.from, arrival.local)? {
             core.count_drop(DropReason::Unreachable, Some(arrival.from));
             return Ok(());
@@ -122,8 +121,8 @@ impl PlainTunnel {
         Ok(())
     }
 
-    /// Takes a new connected socket into use, and empties and closes the one before. Gives whether there is a way
-    /// to `endpoint`; if not, all is as it was.
+    /// Takes a new connected socket into use; the one before is emptied and closed. Gives whether there is a way to
+    /// `endpoint`; if not, all is as it was.
     fn connect(
         &mut self,
         core: &mut Core,
@@ -131,10 +130,10 @@ impl PlainTunnel {
         local: Option<Local>,
     ) -> Result<bool, DeviceError> {
         self.connected_at = Some(core.now);
-        let mut result = self.sockets.connect((), endpoint, local);
+        let mut result = self.sockets.connect(core.current(), (), endpoint, local);
         if result.is_err() && local.is_some() {
             // that address went away meanwhile
-            result = self.sockets.connect((), endpoint, None);
+            result = self.sockets.connect(core.current(), (), endpoint, None);
         }
         let old = match result {
             Ok(old) => old,
@@ -148,13 +147,9 @@ impl PlainTunnel {
         };
         if let Some(connected) = self.sockets.connected(()) {
             let token = Token::Sock(connected.id);
-            core.poll.add(&connected.socket, token).map_err(system("registering a socket"))?;
-            // a packet that found no room in the old socket goes out through this one
-            core.ready.insert(token);
+            core.register(core.current(), connected.socket.as_ref(), token)?;
         }
-        if let Some(old) = old {
-            self.drain_last(core, &old)?;
-        }
+        core.drain_last(old);
         self.reconnect_at = None;
         self.fit_mtu(core, endpoint.is_ipv4());
         Ok(true)

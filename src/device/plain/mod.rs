@@ -5,17 +5,23 @@ mod data_path;
 mod endpoint;
 
 use std::net::IpAddr;
+use std::ops::Range;
 use std::time::Duration;
 
 use tracing::info;
 
 use super::core::{Core, LinkWatch, system};
-use super::sockets::Sockets;
-use super::{Device, DeviceError, Mode, Progress, QUIET, Token};
-use crate::config::{Config, PeerAddress};
+use super::sockets::SocketOptions;
+use super::{Device, DeviceError, Entrance, Mode, Progress, QUIET, Shared, Sockets, Token, Via, Way, Worker};
+use crate::config::{Config, PeerAddress, Tuning};
+use crate::counters::DropReason;
+use crate::io::batch::{Batch, Route};
+use crate::io::fault::Fault;
+use crate::io::mailbox::Arrival;
 use crate::io::signal::Signals;
 use crate::io::tun::Tun;
 use crate::logging::RateLimit;
+use crate::packet::split::Lengths;
 use crate::resolver::Resolver;
 use crate::time::Instant;
 use crate::tunnel::plain::{Plain, Role};
@@ -31,8 +37,6 @@ pub struct PlainTunnel {
     sockets: Sockets<()>,
     lookup: Option<Lookup>,
     engine: Plain,
-    /// Bytes of the packet that the socket had no room for; the tun is not read until they are sent.
-    unsent: Option<usize>,
     /// When to connect anew, once the way to the peer or our own address was lost.
     reconnect_at: Option<Instant>,
     /// When the peer's socket was last made, or tried.
@@ -56,14 +60,21 @@ impl Device<PlainTunnel> {
     ///
     /// # Errors
     /// [`DeviceError`], with the remedy.
-    pub fn open(config: Config) -> Result<Self, DeviceError> {
+    pub fn open(config: Config, tuning: Tuning) -> Result<Self, DeviceError> {
         let signals = Signals::open().map_err(system("blocking signals"))?;
         let lookup = match &config.peer {
             Some(PeerAddress::Name { host, port }) => Some(Lookup::new(Resolver::start()?, host, *port)),
             _ => None,
         };
-        let sockets = Sockets::open(&config.listen, config.listen_port, config.role() == Role::Client)?;
-        let tun = Tun::open(&config.tun)?;
+        let options = SocketOptions {
+            workers: tuning.workers,
+            offload: tuning.offload,
+            tells_class: false,
+            has_many_peers: false,
+        };
+        let is_client = config.role() == Role::Client;
+        let sockets = Sockets::open(&config.listen, config.listen_port, is_client, options)?;
+        let tuns = Tun::open(&config.tun, tuning.workers, tuning.offload)?;
         let mut link = LinkWatch::open(&config.tun)?;
         link.configured = config.configure;
         if config.configure {
@@ -80,19 +91,15 @@ impl Device<PlainTunnel> {
             }
         }
         link.settle()?;
-        let core = Core::open(config.tun.clone(), tun, link, signals)?;
-        for (id, socket) in sockets.disconnected() {
-            core.poll.add(socket, Token::Sock(id)).map_err(system("registering a socket"))?;
-        }
+        let core = Core::open(config.tun.clone(), tuning.workers, link, signals)?;
         if let Some(lookup) = &lookup {
-            core.poll.add(&lookup.resolver, Token::Resolver).map_err(system("registering the resolver"))?;
+            core.register(0, &lookup.resolver, Token::Resolver)?;
         }
         let mode = PlainTunnel {
             engine: Plain::new(config.role(), config.keepalive),
             config,
             sockets,
             lookup,
-            unsent: None,
             reconnect_at: None,
             connected_at: None,
             adoptions: Adoptions::default(),
@@ -103,28 +110,82 @@ impl Device<PlainTunnel> {
                 answered: RateLimit::new(Duration::from_secs(1)),
             },
         };
-        Ok(Self { core, mode })
+        Self::assemble(mode, core, tuns, tuning.clamp_mss.unwrap_or(false))
     }
 }
 
 impl Mode for PlainTunnel {
+    type Owner = ();
+    type Sealing = ();
+    type Scratch = Vec<Range<usize>>;
+    const HEADROOM: usize = 0;
+    const TAG: usize = 0;
+    const TAILROOM: usize = 0;
+
     fn start(&mut self, core: &mut Core) -> Result<(), DeviceError> {
         let role = if self.config.role() == Role::Server { "server" } else { "client" };
         info!(role, tun = %core.name, mtu = core.link.mtu, port = self.sockets.port(), "ready");
         self.start_peer(core)
     }
 
-    fn is_blocked(&self) -> bool {
-        self.unsent.is_some()
+    fn sockets(&self) -> &Sockets<()> {
+        &self.sockets
     }
 
-    fn handle_packet(&mut self, core: &mut Core, length: usize) -> Result<(), DeviceError> {
-        self.take_packet(core, length)
+    fn sockets_mut(&mut self) -> &mut Sockets<()> {
+        &mut self.sockets
+    }
+
+    fn route(&mut self, core: &mut Core, packet: &[u8], _lengths: Lengths) -> Result<Way<Self>, DropReason> {
+        self.engine.handle_packet(packet, core.now)?;
+        Ok(Way::Send(self.way(core).ok_or(DropReason::Unreachable)?, ()))
+    }
+
+    fn stage(&mut self, _core: &mut Core, _owner: (), _packet: &[u8]) -> Result<(), DropReason> {
+        Err(DropReason::NoPeer)
+    }
+
+    fn seal(_sealing: &mut (), _place: &mut [u8], len: usize) -> Option<usize> {
+        Some(len)
+    }
+
+    fn handle_send_fault(
+        &mut self,
+        core: &mut Core,
+        fault: Fault,
+        _route: &Route<Via<()>>,
+        datagrams: usize,
+    ) -> Result<Option<Route<Via<()>>>, DeviceError> {
+        self.take_send_fault(core, fault, datagrams);
+        Ok(None)
+    }
+
+    fn take_arrival(
+        shared: &Shared<Self>,
+        worker: &mut Worker<Self>,
+        arrival: &Arrival,
+        entrance: Entrance,
+    ) -> Result<(), DeviceError> {
+        Self::take_datagrams(shared, worker, arrival, entrance)
+    }
+
+    fn handle_bounce(&mut self, core: &mut Core, reason: DropReason) {
+        self.take_bounce(core, reason);
+    }
+
+    fn handle_doubtful_bounce(&mut self, core: &mut Core, reason: DropReason) {
+        if reason == DropReason::Refused {
+            self.handle_refused(core);
+        }
+    }
+
+    fn serve(&mut self, core: &mut Core, batch: &mut Batch<Via<()>>) -> Result<(), DeviceError> {
+        self.serve_engine(core, batch);
+        Ok(())
     }
 
     fn drain(&mut self, core: &mut Core, token: Token) -> Result<Progress, DeviceError> {
         match token {
-            Token::Sock(id) => self.drain_socket(core, id),
             Token::Resolver => self.drain_resolver(core),
             _ => Ok(Progress::Drained),
         }
@@ -143,7 +204,6 @@ impl Mode for PlainTunnel {
             self.reconnect(core)?;
         }
         self.engine.handle_timeout(core.now);
-        self.serve_engine(core);
         Ok(())
     }
 

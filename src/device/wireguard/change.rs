@@ -8,10 +8,11 @@ use tracing::{info, warn};
 
 use super::WireGuard;
 use super::data_path::short;
+use crate::config::Tuning;
 use crate::control::uapi::{Changes, PeerChanges};
 use crate::device::core::{Core, system};
-use crate::device::sockets::Sockets;
-use crate::device::{DeviceError, SocketsError, Token};
+use crate::device::sockets::SocketOptions;
+use crate::device::{DeviceError, Sockets, SocketsError, Token};
 use crate::tunnel::wireguard::{AddPeerError, Endpoint, Peer, PeerId};
 
 /// Why nothing was changed.
@@ -39,11 +40,10 @@ impl WireGuard {
             return Ok(Err(error));
         }
         self.update_routes(core);
-        self.serve_engine(core)?;
         Ok(Ok(()))
     }
 
-    /// As [`Self::change`], but the routes are still to be set, and then the engine is to be served.
+    /// As [`Self::change`], but the routes are still to be set.
     ///
     /// # Errors
     /// As for [`Self::change`].
@@ -71,12 +71,12 @@ impl WireGuard {
             && let Some(twin) = self.engine.set_private_key(private.clone(), core.now)
         {
             warn!("a peer that has our own public key is left out");
-            self.forget(core, twin)?;
+            self.forget(core, twin);
         }
         if changes.replace_peers {
             let ids: Vec<_> = self.engine.peer_ids().collect();
             for id in ids {
-                self.remove_peer(core, id)?;
+                self.remove_peer(core, id);
             }
         }
         for peer in &changes.peers {
@@ -88,7 +88,10 @@ impl WireGuard {
     fn change_peer(&mut self, core: &mut Core, changes: &PeerChanges) -> Result<(), DeviceError> {
         let known = self.engine.peer_id(&changes.public_key);
         if changes.remove {
-            return known.map_or(Ok(()), |id| self.remove_peer(core, id));
+            if let Some(id) = known {
+                self.remove_peer(core, id);
+            }
+            return Ok(());
         }
         let id = match known {
             Some(id) => id,
@@ -127,20 +130,18 @@ impl WireGuard {
         Ok(())
     }
 
-    pub(super) fn remove_peer(&mut self, core: &mut Core, id: PeerId) -> Result<(), DeviceError> {
+    pub(super) fn remove_peer(&mut self, core: &mut Core, id: PeerId) {
         self.lost += self.engine.peer(id).map_or(0, Peer::lost);
-        // what waits in its socket is still its own
-        self.disconnect(core, id)?;
         self.engine.remove_peer(id);
-        self.forget(core, id)
+        self.forget(core, id);
     }
 
     /// Forgets what is kept about a peer that the engine does not know any more.
-    fn forget(&mut self, core: &mut Core, id: PeerId) -> Result<(), DeviceError> {
+    fn forget(&mut self, core: &mut Core, id: PeerId) {
         self.names.remove(id);
         self.connected_at.remove(&id);
         self.allowed_ips.remove_peer(id);
-        self.disconnect(core, id)
+        self.disconnect(core, id);
     }
 
     /// Moves to another port; 0 for any that is free.
@@ -149,18 +150,13 @@ impl WireGuard {
             Ok(sockets) => sockets,
             Err(error) => return Ok(Err(error)),
         };
-        sockets.send_to_many();
-        sockets.receive_class().map_err(system("asking for the traffic class"))?;
         sockets.set_mark(self.mark).map_err(system("marking a socket"))?;
-        for (id, socket) in sockets.disconnected() {
-            core.poll.add(socket, Token::Sock(id)).map_err(system("registering a socket"))?;
+        for (worker, id, socket) in sockets.disconnected() {
+            core.register(worker, socket.as_ref(), Token::Sock(id))?;
         }
-        // a datagram that found no room goes out through these
-        core.ready.extend(sockets.disconnected().map(|(id, _)| Token::Sock(id)));
         let old = std::mem::replace(&mut self.sockets, sockets);
-        for socket in old.into_sockets() {
-            self.drain_last(core, &socket)?;
-        }
+        let leftovers = self.sockets.succeed(old);
+        core.drain_last(leftovers);
         info!(port = self.sockets.port(), "listening on another port");
         Ok(Ok(()))
     }
@@ -187,9 +183,12 @@ impl WireGuard {
 ///
 /// # Errors
 /// [`SocketsError`], with the remedy.
-pub(super) fn open_sockets(port: u16) -> Result<Sockets<PeerId>, DeviceError> {
-    let mut sockets = Sockets::open(&[], Some(port), false)?;
-    sockets.send_to_many();
-    sockets.receive_class().map_err(system("asking for the traffic class"))?;
-    Ok(sockets)
+pub(super) fn open_sockets(port: u16, tuning: Tuning) -> Result<Sockets<PeerId>, SocketsError> {
+    let options = SocketOptions {
+        workers: tuning.workers,
+        offload: tuning.offload,
+        tells_class: true,
+        has_many_peers: true,
+    };
+    Sockets::open(&[], Some(port), false, options)
 }

@@ -1,21 +1,27 @@
 //! The path of packets: tun → allowed IPs → engine → wire, and back.
 
-use tracing::{debug, info, trace, warn};
+use std::net::IpAddr;
+use std::ops::Range;
+
+use tracing::{debug, info, warn};
 
 use super::{HANDSHAKES, WireGuard};
 use crate::counters::DropReason;
-use crate::device::core::{Core, system};
-use crate::device::sockets::Connected;
-use crate::device::thread_data::HEADROOM;
-use crate::device::{BUDGET, DeviceError, Progress, SockId, Token};
-use crate::io::fault::{self, Fault};
+use crate::device::core::Core;
+use crate::device::{DeviceError, Entrance, Mode, Progress, Shared, Token, Via, Way, Worker};
+use crate::io::batch::{Batch, Route};
+use crate::io::fault::Fault;
+use crate::io::mailbox::Arrival;
 use crate::io::timer::unix_now;
-use crate::io::udp::{Arrival, UdpSocket};
+use crate::packet::split::Lengths;
 use crate::packet::{carried, ip, udp};
-use crate::tunnel::wireguard::{Endpoint, Event, Incoming, Outgoing, Peer, PeerId, PublicKey, Transmit};
+use crate::tunnel::wireguard::message::{DATA_HEADER_LEN, DataHeader, Message};
+use crate::tunnel::wireguard::{
+    Endpoint, Event, Incoming, Opened, Opening, Peer, PeerId, PublicKey, Transmit, outer_class,
+};
 
-/// Datagrams read from a socket before it is closed: more than its receive buffer can hold.
-const LAST_DRAIN: usize = 16_384;
+/// The largest message that the engine gives of its own accord: a staged packet, sealed.
+const LARGEST: usize = 65_536 + WireGuard::TAILROOM;
 
 /// How a peer is called in the log: the beginning of its key.
 pub(super) fn short(key: &PublicKey) -> String {
@@ -25,227 +31,156 @@ pub(super) fn short(key: &PublicKey) -> String {
     name
 }
 
-impl WireGuard {
-    /// Takes the packet of `length` bytes that was read from the tun.
-    pub(super) fn take_packet(&mut self, core: &mut Core, length: usize) -> Result<(), DeviceError> {
-        let packet = core.thread.packet(length);
-        let peer = match self.peer_for(packet) {
-            Ok(peer) => peer,
-            Err(DropReason::OwnTun) => {
-                core.count_own_datagram();
-                return Ok(());
-            }
-            Err(reason) => {
-                core.count_drop(reason, None);
-                return Ok(());
-            }
-        };
-        match self.engine.handle_packet(peer, &mut core.thread.packet, length, core.now) {
-            Ok(Outgoing::Transmit(transmit)) => {
-                core.counters.tx.count(length);
-                trace!(length, "packet to a peer");
-                self.transmit(core, transmit)
-            }
-            Ok(Outgoing::Staged) => {
-                core.counters.tx.count(length);
-                self.serve_engine(core)
-            }
-            Err(reason) => {
-                core.count_drop(reason, None);
-                Ok(())
-            }
-        }
-    }
+/// Data messages of one session that came together.
+#[derive(Debug, Default)]
+pub struct Run {
+    messages: Vec<Received>,
+}
 
-    fn peer_for(&self, packet: &[u8]) -> Result<PeerId, DropReason> {
-        carried::check(packet)?;
+/// One of them.
+#[derive(Debug)]
+struct Received {
+    place: Range<usize>,
+    header: DataHeader,
+    fate: Fate,
+}
+
+/// How far it has come.
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    Sealed,
+    /// Authentic, and still to be accepted; what is in it may be unfit all the same.
+    Opened(Result<Opened, DropReason>),
+    Dropped(DropReason),
+    /// A packet of that length may go to the tun.
+    Accepted(usize),
+    /// A sign of life, which is all that it was for.
+    Done,
+}
+
+impl WireGuard {
+    pub(super) fn route_packet(
+        &mut self,
+        core: &Core,
+        packet: &[u8],
+        lengths: Lengths,
+    ) -> Result<Way<Self>, DropReason> {
         let (_, destination) = ip::addresses(packet).ok_or(DropReason::Malformed)?;
         let peer = self.allowed_ips.lookup(destination).ok_or(DropReason::NotRouted)?;
         let endpoint = self.engine.peer(peer).and_then(Peer::endpoint);
         if endpoint.is_some_and(|endpoint| udp::is_addressed_to(packet, endpoint.remote)) {
             return Err(DropReason::OwnTun);
         }
-        Ok(peer)
-    }
-
-    /// Sends the datagram that lies at the front of the packet buffer.
-    fn transmit(&mut self, core: &mut Core, transmit: Transmit) -> Result<(), DeviceError> {
-        match self.send(core, transmit) {
-            Ok(()) => {}
-            Err(Fault::WouldBlock) => {
-                self.unsent = Some(transmit);
-                self.watch_writable(core, transmit)?;
+        match self.engine.begin_send(peer, lengths, core.now)? {
+            None => Ok(Way::Stage(peer)),
+            Some((sealing, endpoint)) => {
+                let class = outer_class(packet);
+                let route = self.way(core, Some(peer), endpoint, class).ok_or(DropReason::Unreachable)?;
+                Ok(Way::Send(route, sealing))
             }
-            Err(Fault::Drop(reason)) => core.count_drop(reason, Some(transmit.endpoint.remote)),
-            Err(Fault::SourceGone | Fault::Dead) => self.handle_source_gone(core, transmit)?,
         }
-        Ok(())
     }
 
-    fn send(&self, core: &Core, transmit: Transmit) -> Result<(), Fault> {
-        let datagram = core.thread.packet.get(..transmit.len).unwrap_or_default();
-        let Endpoint { remote, local } = transmit.endpoint;
-        let fault = |error| fault::of_socket(&error);
-        if let Some(connected) = self.own_socket(transmit) {
-            let send = || {
-                if transmit.class == 0 {
-                    connected.socket.send(datagram)
-                } else {
-                    connected.socket.send_with(datagram, None, None, transmit.class, remote.is_ipv6())
+    fn way(
+        &self,
+        core: &Core,
+        peer: Option<PeerId>,
+        endpoint: Endpoint,
+        class: u8,
+    ) -> Option<Route<Via<PeerId>>> {
+        self.sockets.route(core.current(), peer, endpoint.remote, endpoint.local, class)
+    }
+
+    pub(super) fn take_send_fault(
+        &mut self,
+        core: &mut Core,
+        fault: Fault,
+        route: &Route<Via<PeerId>>,
+        datagrams: usize,
+    ) -> Result<Option<Route<Via<PeerId>>>, DeviceError> {
+        let reason = match fault {
+            Fault::Drop(reason) => reason,
+            Fault::WouldBlock => DropReason::QueueFull,
+            Fault::SourceGone | Fault::Dead => {
+                if let Some(other) = self.leave_route(core, route)? {
+                    return Ok(Some(other));
                 }
-            };
-            // the first error may be about an earlier datagram
-            return match send().map_err(fault) {
-                Err(Fault::Drop(_)) => send().map_err(fault),
-                result => result,
-            };
-        }
-        let (_, socket) =
-            self.sockets.disconnected_for(remote.ip()).ok_or(Fault::Drop(DropReason::Unreachable))?;
-        socket.send_with(datagram, Some(remote), local, transmit.class, remote.is_ipv6()).map_err(fault)
+                DropReason::Unreachable
+            }
+        };
+        core.count_drops(reason, datagrams, Some(route.remote));
+        Ok(None)
     }
 
-    /// The address of ours that we answered from is gone, or the way from there: the system chooses another, for
-    /// this datagram and all that follow.
-    fn handle_source_gone(&mut self, core: &mut Core, transmit: Transmit) -> Result<(), DeviceError> {
-        let endpoint = Endpoint::new(transmit.endpoint.remote);
-        if let Some(peer) = transmit.peer {
-            self.disconnect(core, peer)?;
-            if self.engine.peer(peer).and_then(Peer::endpoint) == Some(transmit.endpoint) {
+    /// The address of ours that we answered from is gone, or the way from there: the system chooses another, for these
+    /// datagrams and all that follow.
+    fn leave_route(
+        &mut self,
+        core: &mut Core,
+        route: &Route<Via<PeerId>>,
+    ) -> Result<Option<Route<Via<PeerId>>>, DeviceError> {
+        if route.local.is_none() && !route.is_connected {
+            return Ok(None);
+        }
+        let endpoint = Endpoint::new(route.remote);
+        if let Some(peer) = route.owner.owner {
+            self.disconnect(core, peer);
+            let old = Endpoint { remote: route.remote, local: route.local };
+            if self.engine.peer(peer).and_then(Peer::endpoint) == Some(old) {
                 self.engine.set_endpoint(peer, Some(endpoint), core.now);
             }
         }
-        match self.send(core, Transmit { endpoint, ..transmit }) {
-            Ok(()) => debug!(endpoint = %endpoint.remote, "answers leave from another address of ours"),
-            Err(Fault::Drop(reason)) => core.count_drop(reason, Some(endpoint.remote)),
-            Err(Fault::WouldBlock) => core.count_drop(DropReason::QueueFull, Some(endpoint.remote)),
-            Err(Fault::SourceGone | Fault::Dead) => {
-                core.count_drop(DropReason::Unreachable, Some(endpoint.remote));
-            }
-        }
-        Ok(())
+        debug!(endpoint = %endpoint.remote, "answers leave from another address of ours");
+        Ok(self.way(core, None, endpoint, route.class))
     }
 
-    fn own_socket(&self, transmit: Transmit) -> Option<&Connected<PeerId>> {
-        let connected = transmit.peer.and_then(|peer| self.sockets.connected(peer));
-        connected.filter(|connected| connected.is_for(transmit.endpoint))
-    }
-
-    fn socket_for(&self, transmit: Transmit) -> Option<(SockId, &UdpSocket)> {
-        match self.own_socket(transmit) {
-            Some(connected) => Some((connected.id, &connected.socket)),
-            None => self.sockets.disconnected_for(transmit.endpoint.remote.ip()),
-        }
-    }
-
-    fn watch_writable(&mut self, core: &Core, transmit: Transmit) -> Result<(), DeviceError> {
-        let Some((id, socket)) = self.socket_for(transmit) else { return Ok(()) };
-        core.poll.watch_writable(socket, Token::Sock(id), true).map_err(system("watching a socket"))?;
-        if self.watched != Some(id) {
-            self.unwatch_writable(core)?;
-            self.watched = Some(id);
-        }
-        Ok(())
-    }
-
-    /// That may be another socket than the one by which the datagram went in the end: left on watch it would wake the
-    /// loop for each datagram that it has sent.
-    fn unwatch_writable(&mut self, core: &Core) -> Result<(), DeviceError> {
-        let Some(id) = self.watched.take() else { return Ok(()) };
-        let Some((socket, _)) = self.sockets.get(id) else { return Ok(()) };
-        core.poll.watch_writable(socket, Token::Sock(id), false).map_err(system("watching a socket"))
-    }
-
-    /// Sends the datagram that found no room, and goes on with those that waited behind it.
-    pub(super) fn flush_unsent(&mut self, core: &mut Core) -> Result<(), DeviceError> {
-        let Some(transmit) = self.unsent.take() else { return Ok(()) };
-        self.transmit(core, transmit)?;
-        if self.unsent.is_none() {
-            self.unwatch_writable(core)?;
-            core.ready.insert(Token::Tun);
-            self.serve_engine(core)?;
-        }
-        Ok(())
-    }
-
-    pub(super) fn drain_socket(&mut self, core: &mut Core, id: SockId) -> Result<Progress, DeviceError> {
-        if self.unsent.is_some() {
-            self.flush_unsent(core)?;
-        }
-        let mut progress = Progress::More;
-        for _ in 0..BUDGET {
-            // closed by now, perhaps by what it received
-            let Some((socket, bound)) = self.sockets.get(id) else { return Ok(Progress::Drained) };
-            match socket.receive(&mut core.thread.datagram, &mut core.thread.control) {
-                Ok(arrival) => self.take_datagram(core, &arrival, bound)?,
-                Err(error) => match fault::of_socket(&error) {
-                    Fault::WouldBlock => {
-                        progress = Progress::Drained;
-                        break;
-                    }
-                    Fault::Drop(reason) => core.count_drop(reason, None),
-                    Fault::SourceGone => core.count_drop(DropReason::Unreachable, None),
-                    Fault::Dead => return Err(system("receiving from a socket")(error)),
-                },
-            }
-        }
-        self.serve_engine(core)?;
-        Ok(progress)
-    }
-
-    /// Takes the datagram that was received last, by a socket that is bound to `bound` if it is a connected one.
-    fn take_datagram(
-        &mut self,
-        core: &mut Core,
+    pub(super) fn take_datagrams(
+        shared: &Shared<Self>,
+        worker: &mut Worker<Self>,
         arrival: &Arrival,
-        bound: Option<std::net::IpAddr>,
+        entrance: Entrance,
     ) -> Result<(), DeviceError> {
-        if arrival.local.is_some_and(|local| local.interface == core.link.index) && !core.link.away {
-            core.count_drop(DropReason::OwnTun, Some(arrival.from));
-            return Ok(());
-        }
-        let local = arrival.local.map(|local| local.address).or(bound);
+        let mut run = std::mem::take(&mut worker.scratch);
+        let local = arrival.local.map(|local| local.address).or(entrance.bound);
         let from = Endpoint { remote: arrival.from, local };
-        let datagram = core.thread.datagram.get_mut(..arrival.length).unwrap_or_default();
-        match self.engine.handle_datagram(from, arrival.class, datagram, core.now) {
-            Ok(Incoming::Packet { peer, len }) => {
-                let packet = datagram.get(HEADROOM..).and_then(|rest| rest.get(..len)).unwrap_or_default();
-                match self.check_source(peer, packet) {
-                    Ok(()) => core.deliver(HEADROOM, len, arrival.from)?,
-                    Err(reason) => core.count_drop(reason, Some(arrival.from)),
+        let mut result = Ok(());
+        for place in arrival.places() {
+            let datagram = worker.mailbox.bytes().get(place.clone()).unwrap_or_default();
+            match Message::parse(datagram) {
+                Some(Message::Data(header)) => {
+                    if run.messages.first().is_some_and(|first| first.header.receiver != header.receiver) {
+                        result = result.and(run.finish(shared, worker, arrival, from));
+                    }
+                    run.messages.push(Received { place, header, fate: Fate::Sealed });
+                }
+                _ => {
+                    shared.with(worker, |mode, core, worker| {
+                        let datagram = worker.mailbox.bytes_mut().get_mut(place).unwrap_or_default();
+                        mode.take_message(core, arrival, from, datagram);
+                    });
                 }
             }
-            Ok(Incoming::Queued) => core.ready.insert(Token::Handshakes),
-            Ok(Incoming::Keepalive(_) | Incoming::Cookie(_)) => {}
+        }
+        result = result.and(run.finish(shared, worker, arrival, from));
+        worker.scratch = run;
+        result
+    }
+
+    /// Takes what is no data message.
+    fn take_message(&mut self, core: &mut Core, arrival: &Arrival, from: Endpoint, datagram: &mut [u8]) {
+        if core.came_by_tun(arrival.local) {
+            core.count_drop(DropReason::OwnTun, Some(arrival.from));
+            return;
+        }
+        match self.engine.handle_datagram(from, arrival.class, datagram, core.now) {
+            Ok(Incoming::Queued) => core.post(Token::Handshakes),
+            Ok(Incoming::Packet { .. } | Incoming::Keepalive(_) | Incoming::Cookie(_)) => {}
             Err(reason) => core.count_drop(reason, Some(arrival.from)),
         }
-        Ok(())
-    }
-
-    /// Cryptokey routing: a peer may only send from addresses that would be routed to it.
-    fn check_source(&self, peer: PeerId, packet: &[u8]) -> Result<(), DropReason> {
-        carried::check(packet)?;
-        let (source, _) = ip::addresses(packet).ok_or(DropReason::Malformed)?;
-        if self.allowed_ips.lookup(source) == Some(peer) { Ok(()) } else { Err(DropReason::NotAllowed) }
-    }
-
-    /// Reads what waits in a socket that is about to be closed.
-    pub(super) fn drain_last(&mut self, core: &mut Core, old: &UdpSocket) -> Result<(), DeviceError> {
-        let bound = old.local_addr().ok().map(|address| address.ip());
-        for _ in 0..LAST_DRAIN {
-            match old.receive(&mut core.thread.datagram, &mut core.thread.control) {
-                Ok(arrival) => self.take_datagram(core, &arrival, bound)?,
-                Err(error) => match fault::of_socket(&error) {
-                    Fault::Drop(reason) => core.count_drop(reason, None),
-                    Fault::WouldBlock | Fault::SourceGone | Fault::Dead => break,
-                },
-            }
-        }
-        Ok(())
     }
 
     /// Works on a few of the handshake messages that wait; the rest stays for the next turn, after the data.
-    pub(super) fn drain_handshakes(&mut self, core: &mut Core) -> Result<Progress, DeviceError> {
+    pub(super) fn drain_handshakes(&mut self, core: &mut Core) -> Progress {
         for _ in 0..HANDSHAKES {
             match self.engine.handle_queued(core.now) {
                 None => break,
@@ -253,29 +188,32 @@ impl WireGuard {
                 Some(Err(reason)) => core.count_drop(reason, None),
             }
         }
-        self.serve_engine(core)?;
-        Ok(if self.engine.queued() > 0 { Progress::More } else { Progress::Drained })
+        if self.engine.queued() > 0 { Progress::More } else { Progress::Drained }
     }
 
-    /// Tells the engine's news and sends what it has to say, as much as one turn has time for.
-    pub(super) fn serve_engine(&mut self, core: &mut Core) -> Result<(), DeviceError> {
+    /// Tells the engine's news and takes what it has to say, as much as one turn has time for.
+    pub(super) fn serve_engine(
+        &mut self,
+        core: &mut Core,
+        batch: &mut Batch<Via<PeerId>>,
+    ) -> Result<(), DeviceError> {
         loop {
-            // first, since news may be that a socket is not the right one any more; and each time, since one that was
-            // closed upon sending had datagrams left, which are news again
+            // first, since news may be that a socket is not the right one any more
             while let Some(event) = self.engine.poll_event() {
                 self.handle_event(core, event)?;
             }
-            if self.unsent.is_some() {
+            let room = batch.reserve(LARGEST).filter(|_| self.share.has_some(core.now));
+            let Some(room) = room else {
+                core.post(Token::Handshakes);
                 break;
-            }
-            if !self.share.has_some(core.now) {
-                core.ready.insert(Token::Handshakes);
-                break;
-            }
-            let transmit = self.engine.poll_transmit(core.now, unix_now(), &mut core.thread.packet);
-            let Some(transmit) = transmit else { break };
+            };
+            let Some(transmit) = self.engine.poll_transmit(core.now, unix_now(), room) else { break };
+            let Transmit { peer, endpoint, len, class } = transmit;
             self.share.take(transmit);
-            self.transmit(core, transmit)?;
+            match self.way(core, peer, endpoint, class) {
+                Some(route) => batch.commit(len, &route),
+                None => core.count_drop(DropReason::Unreachable, Some(endpoint.remote)),
+            }
         }
         Ok(())
     }
@@ -311,6 +249,122 @@ impl WireGuard {
                 self.ask_names(core);
                 Ok(())
             }
+        }
+    }
+}
+
+/// The last look-up: what comes together mostly comes from one address.
+#[derive(Default)]
+struct Sources(Option<(IpAddr, bool)>);
+
+impl Sources {
+    /// Cryptokey routing: a peer may only send from addresses that would be routed to it.
+    fn check(&mut self, mode: &WireGuard, peer: PeerId, packet: &[u8]) -> Result<(), DropReason> {
+        let (source, _) = ip::addresses(packet).ok_or(DropReason::Malformed)?;
+        let is_allowed = match self.0 {
+            Some((last, is_allowed)) if last == source => is_allowed,
+            _ => mode.allowed_ips.lookup(source) == Some(peer),
+        };
+        self.0 = Some((source, is_allowed));
+        if is_allowed { Ok(()) } else { Err(DropReason::NotAllowed) }
+    }
+}
+
+impl Run {
+    /// Opens what is there, in three steps: with the lock, what is worth it is found out; without, it is decrypted; with
+    /// the lock again, it is accepted. What may pass is handed on.
+    fn finish(
+        &mut self,
+        shared: &Shared<WireGuard>,
+        worker: &mut Worker<WireGuard>,
+        arrival: &Arrival,
+        from: Endpoint,
+    ) -> Result<(), DeviceError> {
+        let Some(first) = self.messages.first() else { return Ok(()) };
+        let receiver = first.header.receiver;
+        let opening = shared.with(worker, |mode, core, _| self.begin(mode, core, arrival, receiver));
+        if let Some(opening) = opening {
+            self.open(worker, &opening, arrival.class);
+            shared.with(worker, |mode, core, worker| {
+                self.accept(mode, core, worker.mailbox.bytes(), from, &opening);
+            });
+        }
+        for message in self.messages.drain(..) {
+            match message.fate {
+                Fate::Accepted(len) => {
+                    let start = message.place.start + DATA_HEADER_LEN;
+                    worker.take_inner(shared, start..start + len)?;
+                }
+                Fate::Dropped(reason) => worker.count_drops(reason, 1, Some(arrival.from)),
+                Fate::Sealed | Fate::Opened(_) | Fate::Done => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn begin(
+        &mut self,
+        mode: &mut WireGuard,
+        core: &Core,
+        arrival: &Arrival,
+        receiver: u32,
+    ) -> Option<Opening> {
+        let opening = if core.came_by_tun(arrival.local) {
+            Err(DropReason::OwnTun)
+        } else {
+            mode.engine.opening(receiver, core.now)
+        };
+        for message in &mut self.messages {
+            let checked = match &opening {
+                Ok(opening) => mode.engine.check(opening, message.header),
+                Err(reason) => Err(*reason),
+            };
+            if let Err(reason) = checked {
+                message.fate = Fate::Dropped(reason);
+            }
+        }
+        opening.ok()
+    }
+
+    fn open(&mut self, worker: &mut Worker<WireGuard>, opening: &Opening, class: u8) {
+        for message in &mut self.messages {
+            if !matches!(message.fate, Fate::Sealed) {
+                continue;
+            }
+            let datagram = worker.mailbox.bytes_mut().get_mut(message.place.clone()).unwrap_or_default();
+            message.fate = match opening.open(message.header, class, datagram) {
+                Err(reason) => Fate::Dropped(reason),
+                Ok(Ok(Opened::Packet(len))) => {
+                    let packet = datagram.get(DATA_HEADER_LEN..).and_then(|rest| rest.get(..len));
+                    let checked = carried::check(packet.unwrap_or_default());
+                    Fate::Opened(checked.map(|()| Opened::Packet(len)))
+                }
+                Ok(opened) => Fate::Opened(opened),
+            };
+        }
+    }
+
+    fn accept(
+        &mut self,
+        mode: &mut WireGuard,
+        core: &Core,
+        mailbox: &[u8],
+        from: Endpoint,
+        opening: &Opening,
+    ) {
+        let mut sources = Sources::default();
+        for message in &mut self.messages {
+            let Fate::Opened(opened) = message.fate else { continue };
+            let datagram = mailbox.get(message.place.clone()).unwrap_or_default();
+            let accepted = mode.engine.accept(opening, from, message.header, datagram.len(), core.now);
+            let fate = accepted.and_then(|peer| match opened? {
+                Opened::Keepalive => Ok(Fate::Done),
+                Opened::Packet(len) => {
+                    let packet = datagram.get(DATA_HEADER_LEN..).unwrap_or_default();
+                    sources.check(mode, peer, packet).map(|()| Fate::Accepted(len))
+                }
+            });
+            message.fate = fate.unwrap_or_else(Fate::Dropped);
         }
     }
 }

@@ -161,7 +161,7 @@ impl WireGuard {
         }
         self.ask_names(core);
         info!(peers = self.engine.peer_ids().count(), "the configuration was read again");
-        self.serve_engine(core)
+        Ok(())
     }
 
     fn take_file(&mut self, configuration: WgQuick) {

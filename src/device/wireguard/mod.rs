@@ -23,14 +23,19 @@ use std::time::Duration;
 use tracing::info;
 
 use super::core::Core;
-use super::sockets::Sockets;
-use super::{DeviceError, Mode, Progress, SockId, Token};
+use super::{DeviceError, Entrance, Mode, Progress, Shared, Sockets, Token, Via, Way, Worker};
+use crate::counters::DropReason;
+use crate::io::batch::{Batch, Route};
+use crate::io::fault::Fault;
+use crate::io::mailbox::Arrival;
 use crate::link::Routes;
 use crate::logging::RateLimit;
+use crate::packet::split::Lengths;
 use crate::routing::AllowedIps;
 use crate::time::Instant;
-use crate::tunnel::wireguard::message::{INITIATION_LEN, RESPONSE_LEN};
-use crate::tunnel::wireguard::{Interface, Peer, PeerId, Transmit};
+use crate::tunnel::wireguard::message::{DATA_HEADER_LEN, INITIATION_LEN, RESPONSE_LEN, TAG_LEN};
+use crate::tunnel::wireguard::padding::PADDING;
+use crate::tunnel::wireguard::{Interface, Peer, PeerId, Sealing, Transmit};
 pub use file::ConfigFile;
 use file::Source;
 use names::Names;
@@ -55,10 +60,6 @@ pub struct WireGuard {
     source: Source,
     /// The host's routes, where they are ours to set.
     routes: Option<Routes>,
-    /// A datagram that a socket had no room for lies in the packet buffer; the tun is not read until it is sent.
-    unsent: Option<Transmit>,
-    /// The socket that tells when it has room.
-    watched: Option<SockId>,
     share: Share,
     /// Packets that waited for a handshake in vain, of peers that were removed.
     lost: u64,
@@ -108,30 +109,71 @@ impl std::fmt::Debug for WireGuard {
 }
 
 impl Mode for WireGuard {
+    type Owner = PeerId;
+    type Sealing = Sealing;
+    type Scratch = data_path::Run;
+    const HEADROOM: usize = DATA_HEADER_LEN;
+    const TAG: usize = TAG_LEN;
+    const TAILROOM: usize = TAG_LEN + PADDING;
+
     fn start(&mut self, core: &mut Core) -> Result<(), DeviceError> {
         let peers = self.engine.peer_ids().count();
         info!(mode = "wireguard", tun = %core.name, mtu = core.link.mtu, port = self.sockets.port(), peers, "ready");
         self.ask_names(core);
-        self.serve_engine(core)
+        Ok(())
     }
 
-    fn is_blocked(&self) -> bool {
-        self.unsent.is_some()
+    fn sockets(&self) -> &Sockets<PeerId> {
+        &self.sockets
     }
 
-    fn handle_packet(&mut self, core: &mut Core, length: usize) -> Result<(), DeviceError> {
-        self.take_packet(core, length)
+    fn sockets_mut(&mut self) -> &mut Sockets<PeerId> {
+        &mut self.sockets
+    }
+
+    fn route(&mut self, core: &mut Core, packet: &[u8], lengths: Lengths) -> Result<Way<Self>, DropReason> {
+        self.route_packet(core, packet, lengths)
+    }
+
+    fn stage(&mut self, core: &mut Core, peer: PeerId, packet: &[u8]) -> Result<(), DropReason> {
+        self.engine.stage(peer, packet, core.now)
+    }
+
+    fn seal(sealing: &mut Sealing, place: &mut [u8], len: usize) -> Option<usize> {
+        sealing.seal(place, len)
+    }
+
+    fn handle_send_fault(
+        &mut self,
+        core: &mut Core,
+        fault: Fault,
+        route: &Route<Via<PeerId>>,
+        datagrams: usize,
+    ) -> Result<Option<Route<Via<PeerId>>>, DeviceError> {
+        self.take_send_fault(core, fault, route, datagrams)
+    }
+
+    fn take_arrival(
+        shared: &Shared<Self>,
+        worker: &mut Worker<Self>,
+        arrival: &Arrival,
+        entrance: Entrance,
+    ) -> Result<(), DeviceError> {
+        Self::take_datagrams(shared, worker, arrival, entrance)
+    }
+
+    fn serve(&mut self, core: &mut Core, batch: &mut Batch<Via<PeerId>>) -> Result<(), DeviceError> {
+        self.serve_engine(core, batch)
     }
 
     fn drain(&mut self, core: &mut Core, token: Token) -> Result<Progress, DeviceError> {
         match token {
-            Token::Sock(id) => self.drain_socket(core, id),
-            Token::Handshakes => self.drain_handshakes(core),
+            Token::Handshakes => Ok(self.drain_handshakes(core)),
             Token::Resolver => self.drain_resolver(core),
             Token::Uapi => self.drain_uapi_listener(core),
             Token::UapiWatch => Ok(self.drain_uapi_watch(core)),
             Token::UapiClient(number) => self.drain_uapi_client(core, number),
-            Token::Tun | Token::Timer | Token::Signals | Token::Link | Token::Health => Ok(Progress::Drained),
+            _ => Ok(Progress::Drained),
         }
     }
 
@@ -143,10 +185,10 @@ impl Mode for WireGuard {
         self.engine.handle_timeout(core.now);
         if self.engine.queued() > 0 {
             // out of the engine's backlog, which no datagram announces
-            core.ready.insert(Token::Handshakes);
+            core.post(Token::Handshakes);
         }
         self.ask_names(core);
-        self.serve_engine(core)
+        Ok(())
     }
 
     fn reload(&mut self, core: &mut Core) -> Result<(), DeviceError> {
@@ -162,7 +204,8 @@ impl Mode for WireGuard {
     }
 
     fn handle_address_lost(&mut self, core: &mut Core, address: IpAddr) -> Result<(), DeviceError> {
-        self.leave_source(core, address)
+        self.leave_source(core, address);
+        Ok(())
     }
 
     fn handshake_age(&self, now: Instant) -> Option<Duration> {

@@ -175,7 +175,7 @@ impl WireGuard {
             self.update_routes_for(core, Endpoint::new(remote));
             self.follow(core, peer)?;
         }
-        self.serve_engine(core)
+        Ok(())
     }
 
     fn handle_lookup_failure(&mut self, core: &Core, peer: PeerId, error: &str) {

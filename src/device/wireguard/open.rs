@@ -10,7 +10,7 @@ use super::file::{self, ConfigFile, DEFAULT_MTU, Source};
 use super::names::Names;
 use super::uapi::Uapi;
 use super::{Quiet, Share, WireGuard};
-use crate::config::TunName;
+use crate::config::{TunName, Tuning};
 use crate::control::uapi::{UapiError, UapiListener};
 use crate::device::core::{Core, LinkWatch, system};
 use crate::device::{Device, DeviceError, QUIET, Token};
@@ -31,14 +31,18 @@ impl Device<WireGuard> {
     ///
     /// # Errors
     /// [`DeviceError`], with the remedy.
-    pub fn open(name: TunName, file: Option<(ConfigFile, Resolver)>) -> Result<Self, DeviceError> {
+    pub fn open(
+        name: TunName,
+        file: Option<(ConfigFile, Resolver)>,
+        tuning: Tuning,
+    ) -> Result<Self, DeviceError> {
         let signals = Signals::open().map_err(system("blocking signals"))?;
         let (file, resolver) = file.unzip();
         let random = SystemRandom::open()?;
         let uapi = open_uapi(&name, file.as_ref())?;
         let port = file.as_ref().and_then(|file| file.configuration.interface.listen_port);
-        let sockets = open_sockets(port.map_or(0, std::num::NonZeroU16::get))?;
-        let tun = Tun::open(&name)?;
+        let sockets = open_sockets(port.map_or(0, std::num::NonZeroU16::get), tuning)?;
+        let tuns = Tun::open(&name, tuning.workers, tuning.offload)?;
         let mut link = LinkWatch::open(&name)?;
         if let Some(file) = &file {
             link.configured = true;
@@ -50,16 +54,13 @@ impl Device<WireGuard> {
         }
         link.settle()?;
         let mtu = usize::try_from(link.mtu).unwrap_or(usize::MAX);
-        let core = Core::open(name, tun, link, signals)?;
-        for (id, socket) in sockets.disconnected() {
-            core.poll.add(socket, Token::Sock(id)).map_err(system("registering a socket"))?;
-        }
+        let mut core = Core::open(name, tuning.workers, link, signals)?;
         if let Some(resolver) = &resolver {
-            core.poll.add(resolver, Token::Resolver).map_err(system("registering the resolver"))?;
+            core.register(0, resolver, Token::Resolver)?;
         }
         let uapi = Uapi::new(uapi);
         uapi.register(&core)?;
-        let mode = WireGuard {
+        let mut mode = WireGuard {
             engine: Interface::new(mtu, Box::new(random)),
             allowed_ips: AllowedIps::new(),
             sockets,
@@ -70,8 +71,6 @@ impl Device<WireGuard> {
             uapi,
             source: file.map_or(Source::Socket, |file| Source::File(Box::new(file))),
             routes: None,
-            unsent: None,
-            watched: None,
             share: Share::default(),
             lost: 0,
             quiet: Quiet {
@@ -81,23 +80,24 @@ impl Device<WireGuard> {
                 routes: RateLimit::new(QUIET),
             },
         };
-        let mut device = Self { core, mode };
-        device.configure()?;
-        Ok(device)
+        mode.configure(&mut core)?;
+        Self::assemble(mode, core, tuns, tuning.clamp_mss.unwrap_or(true))
     }
+}
 
+impl WireGuard {
     /// Gives the interface what the file says.
-    fn configure(&mut self) -> Result<(), DeviceError> {
-        let Some(configuration) = self.mode.source.configuration().cloned() else { return Ok(()) };
+    fn configure(&mut self, core: &mut Core) -> Result<(), DeviceError> {
+        let Some(configuration) = self.source.configuration().cloned() else { return Ok(()) };
         let mut changes = file::changes(&configuration, None, &HashSet::new());
         // bound already
         changes.listen_port = None;
         // nothing is sent before the routes are right
-        if let Err(error) = self.mode.apply(&mut self.core, &changes)? {
+        if let Err(error) = self.apply(core, &changes)? {
             warn!(%error, "not all of the configuration is in force");
         }
-        self.mode.take_names(&self.core, &configuration, None, &HashSet::new());
-        self.mode.open_routes(&self.core)
+        self.take_names(core, &configuration, None, &HashSet::new());
+        self.open_routes(core)
     }
 }
 

@@ -14,9 +14,9 @@ use std::time::Duration;
 use tracing::debug;
 
 use super::WireGuard;
-use crate::device::core::{Core, system};
+use crate::device::core::Core;
 use crate::device::{DeviceError, Token};
-use crate::io::udp::Local;
+use crate::io::mailbox::Local;
 use crate::tunnel::wireguard::{Endpoint, Peer, PeerId};
 
 /// Connected sockets of one tunnel.
@@ -31,16 +31,20 @@ impl WireGuard {
         let Some(endpoint) = peer.endpoint() else { return Ok(()) };
         if endpoint.local.is_none() {
             // the system is to choose the source anew, and a connected socket keeps the one it has
-            return self.disconnect(core, id);
+            self.disconnect(core, id);
+            return Ok(());
         }
         let is_restless = self.connected_at.get(&id).is_some_and(|at| core.now.since(*at) < SETTLED);
         match self.sockets.connected(id) {
             Some(connected) if connected.is_for(endpoint) => return Ok(()),
-            _ if is_restless => return self.disconnect(core, id),
+            _ if is_restless => {
+                self.disconnect(core, id);
+                return Ok(());
+            }
             Some(_) => {}
             None if !peer.has_session(core.now) => return Ok(()),
             None => {
-                if self.sockets.connected_count() >= MAX_CONNECTED && !self.disconnect_idle(core)? {
+                if self.sockets.connected_count() >= MAX_CONNECTED && !self.disconnect_idle(core) {
                     return Ok(());
                 }
             }
@@ -48,57 +52,53 @@ impl WireGuard {
         self.connect(core, id, endpoint)
     }
 
-    /// Takes a new connected socket into use, and empties and closes the one before. Where there is none to be had, the
-    /// disconnected ones do.
+    /// Takes a new connected socket into use; the one before is emptied and closed. Where there is none to be had, the
+    /// disconnected ones do. It is the worker's that has just heard the peer, who hears it again.
     fn connect(&mut self, core: &mut Core, id: PeerId, endpoint: Endpoint) -> Result<(), DeviceError> {
         let local = endpoint.local.map(|address| Local { address, interface: scope(endpoint.remote) });
-        let old = match self.sockets.connect(id, endpoint.remote, local) {
+        let old = match self.sockets.connect(core.current(), id, endpoint.remote, local) {
             Ok(old) => old,
             Err(error) => {
                 debug!(%error, endpoint = %endpoint.remote, "no socket of its own for a peer");
-                return self.disconnect(core, id);
+                self.disconnect(core, id);
+                return Ok(());
             }
         };
         self.connected_at.insert(id, core.now);
         if let Some(connected) = self.sockets.connected(id) {
             let token = Token::Sock(connected.id);
-            core.poll.add(&connected.socket, token).map_err(system("registering a socket"))?;
-            // a datagram that found no room in the old socket goes out through this one
-            core.ready.insert(token);
+            core.register(core.current(), connected.socket.as_ref(), token)?;
         }
-        old.map_or(Ok(()), |old| self.drain_last(core, &old))
+        core.drain_last(old);
+        Ok(())
     }
 
     /// Takes a peer's own socket out of use.
-    pub(super) fn disconnect(&mut self, core: &mut Core, id: PeerId) -> Result<(), DeviceError> {
-        let Some(old) = self.sockets.disconnect(id) else { return Ok(()) };
-        if self.unsent.is_some() {
-            core.ready.extend(self.sockets.disconnected().map(|(id, _)| Token::Sock(id)));
-        }
-        self.drain_last(core, &old)
+    pub(super) fn disconnect(&mut self, core: &mut Core, id: PeerId) {
+        let leftover = self.sockets.disconnect(id);
+        core.drain_last(leftover);
     }
 
     /// An address of ours is gone: whoever was answered from there is answered from where the routes say, by the
     /// disconnected sockets, until an answer shows which address is the right one now.
-    pub(super) fn leave_source(&mut self, core: &mut Core, address: IpAddr) -> Result<(), DeviceError> {
+    pub(super) fn leave_source(&mut self, core: &mut Core, address: IpAddr) {
         let bound: Vec<_> = self.sockets.owners_bound_to(address).collect();
         for id in bound {
-            self.disconnect(core, id)?;
+            self.disconnect(core, id);
             if let Some(endpoint) = self.engine.peer(id).and_then(Peer::endpoint) {
                 self.engine.set_endpoint(id, Some(Endpoint::new(endpoint.remote)), core.now);
             }
         }
-        Ok(())
     }
 
     /// Frees the socket of a peer that has no session any more; tells whether there was one.
-    fn disconnect_idle(&mut self, core: &mut Core) -> Result<bool, DeviceError> {
+    fn disconnect_idle(&mut self, core: &mut Core) -> bool {
         let has_session = |id| self.engine.peer(id).is_some_and(|peer| peer.has_session(core.now));
         let idle = self.sockets.owners().find(|id| !has_session(*id));
-        match idle {
-            Some(id) => self.disconnect(core, id).map(|()| true),
-            None => Ok(false),
+        if let Some(id) = idle {
+            self.disconnect(core, id);
         }
+        idle.is_some()
     }
 }
 

@@ -21,7 +21,9 @@ impl WireGuard {
             mtu: Some(core.link.mtu),
             is_up: core.link.up,
         };
-        let drops = DropReason::ALL.map(|reason| (reason.name(), self.drops(core, reason)));
+        let mut totals = core.totals();
+        totals.set_drops(DropReason::Unsent, self.lost_packets());
+        let drops = DropReason::ALL.map(|reason| (reason.name(), totals.drops(reason)));
         let mut answer = Answer::new(report, &interface, drops);
         for id in self.engine.peer_ids() {
             self.answer_peer(core, &mut answer, id);
@@ -47,12 +49,5 @@ impl WireGuard {
             has_session: peer.has_session(core.now),
         };
         answer.peer(&status, self.allowed_ips.of_peer(id));
-    }
-
-    fn drops(&self, core: &Core, reason: DropReason) -> u64 {
-        match reason {
-            DropReason::Unsent => self.lost_packets(),
-            _ => core.counters.drops(reason),
-        }
     }
 }

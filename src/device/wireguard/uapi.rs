@@ -10,7 +10,7 @@ use super::change::ChangeError;
 use crate::control::uapi::{
     MAX_CONNECTIONS, Poll, Report, Request, UapiListener, UapiStream, failure, success,
 };
-use crate::device::core::{Core, Stop, system};
+use crate::device::core::{Core, Stop};
 use crate::device::{BUDGET, DeviceError, Progress, SocketsError, Token};
 
 /// The socket, where there is one, and its connections.
@@ -31,9 +31,9 @@ impl Uapi {
     /// The system's.
     pub(super) fn register(&self, core: &Core) -> Result<(), DeviceError> {
         let Some(listener) = &self.listener else { return Ok(()) };
-        core.poll.add(listener, Token::Uapi).map_err(system("registering the socket for wg(8)"))?;
+        core.register(0, listener, Token::Uapi)?;
         if let Some(watch) = listener.watch() {
-            core.poll.add(watch, Token::UapiWatch).map_err(system("registering the socket's watch"))?;
+            core.register(0, watch, Token::UapiWatch)?;
         }
         Ok(())
     }
@@ -57,9 +57,7 @@ impl WireGuard {
             }
             let number = self.uapi.next;
             self.uapi.next = number.wrapping_add(1);
-            core.poll
-                .add_both(&client, Token::UapiClient(number))
-                .map_err(system("registering a connection"))?;
+            core.register_both(&client, Token::UapiClient(number))?;
             self.uapi.clients.insert(number, client);
         }
         Ok(Progress::More)

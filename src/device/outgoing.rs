@@ -1,0 +1,269 @@
+//! From the tun to the wire: read, cut into segments, sealed where they are sent from, sent many at once.
+//!
+//! A packet is copied once, from where it was read to its place in the batch. The first packet of a turn leaves at once,
+//! so that whoever sends one and waits does not wait for others; those behind it leave together. A batch is never kept
+//! for what may come.
+
+use std::io::IoSlice;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::core::Core;
+use super::worker::{Shared, Worker};
+use super::{BUDGET, DeviceError, Mode, Progress, Token, Via};
+use crate::counters::DropReason;
+use crate::io::batch::{Route, Sent};
+use crate::io::fault::{self, Fault};
+use crate::packet::ip::IPV4_HEADER;
+use crate::packet::split::{Lengths, Split};
+use crate::packet::transport::UDP_HEADER;
+use crate::packet::{carried, mss, too_big, virtio};
+
+/// Where packets from the tun go.
+#[derive(Debug)]
+pub enum Way<M: Mode> {
+    /// By this route, sealed with this.
+    Send(Route<Via<M::Owner>>, M::Sealing),
+    /// Nowhere yet: each is to be handed to [`Mode::stage`].
+    Stage(M::Owner),
+}
+
+/// Packets of one read that are still to be sealed and sent. The bytes are where they were read.
+#[derive(Debug)]
+pub(super) struct Pending<M: Mode> {
+    split: Split,
+    packet: Range<usize>,
+    route: Route<Via<M::Owner>>,
+    sealing: M::Sealing,
+}
+
+/// The largest datagram over the family of `remote`: the length fields of UDP and IPv4 have 16 bits.
+fn most(remote: std::net::SocketAddr) -> usize {
+    let most = usize::from(u16::MAX);
+    if remote.is_ipv4() { most - UDP_HEADER - IPV4_HEADER } else { most - UDP_HEADER }
+}
+
+impl<M: Mode> Worker<M> {
+    pub(super) fn drain_tun(&mut self, shared: &Shared<M>) -> Result<Progress, DeviceError> {
+        let mut left = BUDGET;
+        let mut is_first = true;
+        while left > 0 {
+            if self.blocked.is_some() {
+                // the tun's queue holds what comes until the socket has room; then its token is put back
+                return Ok(Progress::Drained);
+            }
+            match self.tun.receive(&mut self.packet) {
+                Ok(length) => {
+                    left = left.saturating_sub(self.take_packet(shared, length)?);
+                    if std::mem::take(&mut is_first) || self.batch.is_heavy() {
+                        self.flush(shared)?;
+                    }
+                }
+                Err(error) => {
+                    match fault::of_tun(&error) {
+                        Fault::WouldBlock | Fault::SourceGone => {}
+                        Fault::Dead => return Err(self.tun_gone(shared)),
+                        // a device that is going away: its end is told by another event
+                        Fault::Drop(reason) => self.count_drops(reason, 1, None),
+                    }
+                    self.flush(shared)?;
+                    return Ok(Progress::Drained);
+                }
+            }
+        }
+        self.flush(shared)?;
+        Ok(Progress::More)
+    }
+
+    pub(super) fn tun_gone(&mut self, shared: &Shared<M>) -> DeviceError {
+        DeviceError::TunGone(shared.with(self, |_, core, _| core.name.clone()))
+    }
+
+    /// Takes the `length` bytes that were read last, and gives how many packets they were.
+    fn take_packet(&mut self, shared: &Shared<M>, length: usize) -> Result<usize, DeviceError> {
+        let (split, packet) = match self.look_at(length) {
+            Ok(looked) => looked,
+            Err(reason) => {
+                self.count_drops(reason, 1, None);
+                return Ok(1);
+            }
+        };
+        let lengths = split.lengths();
+        let way = shared.with(self, |mode, core, worker| {
+            let bytes = worker.packet.get(packet.clone()).unwrap_or_default();
+            match mode.route(core, bytes, lengths) {
+                Ok(Way::Stage(owner)) => {
+                    worker.stage(mode, core, owner, split, packet.clone());
+                    None
+                }
+                Ok(Way::Send(route, sealing)) => Some((route, sealing)),
+                Err(reason) => {
+                    core.count_drops(reason, lengths.count, None);
+                    if reason == DropReason::OwnTun {
+                        core.warn_own_datagram();
+                    }
+                    None
+                }
+            }
+        });
+        let Some((route, sealing)) = way else { return Ok(lengths.count) };
+        let most = most(route.remote) - M::HEADROOM - M::TAG;
+        if lengths.each > most {
+            self.refuse_too_big(packet, most, lengths);
+            return Ok(lengths.count);
+        }
+        self.count_tx(lengths);
+        self.pending = Some(Pending { split, packet, route, sealing });
+        self.seal_pending(shared)?;
+        Ok(lengths.count)
+    }
+
+    /// What was read: how it is to be cut, and where the packet lies.
+    fn look_at(&mut self, length: usize) -> Result<(Split, Range<usize>), DropReason> {
+        let header_len = self.tun.layout().map_or(0, virtio::Layout::len);
+        let read = self.packet.get_mut(..length).unwrap_or_default();
+        let header = match self.tun.layout() {
+            Some(layout) => virtio::Header::parse(read, layout).map_err(|_| DropReason::Malformed)?.0,
+            None => virtio::Header::default(),
+        };
+        let packet = read.get_mut(header_len..).unwrap_or_default();
+        carried::check(packet)?;
+        if self.clamps_mss {
+            mss::clamp(packet, self.mtu, header.checksum.is_some());
+        }
+        let split = Split::new(&header, packet).map_err(|_| DropReason::Malformed)?;
+        Ok((split, header_len..length))
+    }
+
+    /// Hands over copies, which wait.
+    fn stage(
+        &mut self,
+        mode: &mut M,
+        core: &mut Core,
+        owner: M::Owner,
+        mut split: Split,
+        packet: Range<usize>,
+    ) {
+        let packet = self.packet.get(packet).unwrap_or_default();
+        // nothing lies in the mailbox while the tun is read
+        let room = self.mailbox.bytes_mut();
+        while let Some(len) = split.write_next(packet, room) {
+            let one = room.get(..len).unwrap_or_default();
+            match mode.stage(core, owner, one) {
+                Ok(()) => {
+                    if let Some(counters) = self.counters.get(self.number) {
+                        counters.count_tx(1, len);
+                    }
+                }
+                Err(reason) => core.count_drop(reason, None),
+            }
+        }
+    }
+
+    fn count_tx(&self, lengths: Lengths) {
+        if let Some(counters) = self.counters.get(self.number) {
+            counters.count_tx(lengths.count, lengths.sum(|len| len));
+        }
+    }
+
+    /// Tells the sender of a packet that no datagram can hold what one can.
+    fn refuse_too_big(&mut self, packet: Range<usize>, most: usize, lengths: Lengths) {
+        self.count_drops(DropReason::TooBig, lengths.count, None);
+        let mut reply = [0; too_big::MAX_REPLY];
+        let packet = self.packet.get(packet).unwrap_or_default();
+        if let Some(reply) = too_big::reply(packet, most, &mut reply).and_then(|len| reply.get(..len)) {
+            // a full device loses it, as a router might
+            let _ = self.write_one(reply);
+        }
+    }
+
+    /// Writes one packet to the tun.
+    pub(super) fn write_one(&self, packet: &[u8]) -> std::io::Result<()> {
+        match self.tun.layout() {
+            None => self.tun.send(&[IoSlice::new(packet)]),
+            Some(layout) => {
+                let header = virtio::Header::default().to_bytes();
+                let header = header.get(..layout.len()).unwrap_or_default();
+                self.tun.send(&[IoSlice::new(header), IoSlice::new(packet)])
+            }
+        }
+    }
+
+    /// Seals what is pending into the batch, and sends the batch where it is full.
+    fn seal_pending(&mut self, shared: &Shared<M>) -> Result<(), DeviceError> {
+        let Some(mut pending) = self.pending.take() else { return Ok(()) };
+        while let Some(len) = pending.split.next_len() {
+            let Some(place) = self.batch.reserve(M::HEADROOM + len + M::TAILROOM) else {
+                self.flush(shared)?;
+                if self.blocked.is_some() {
+                    self.pending = Some(pending);
+                    return Ok(());
+                }
+                continue;
+            };
+            let packet = self.packet.get(pending.packet.clone()).unwrap_or_default();
+            let room = place.get_mut(M::HEADROOM..).unwrap_or_default();
+            let written = pending.split.write_next(packet, room);
+            match written.and_then(|len| M::seal(&mut pending.sealing, place, len)) {
+                Some(len) => self.batch.commit(len, &pending.route),
+                None => {
+                    let rest = pending.split.remaining() + usize::from(written.is_some());
+                    self.count_drops(DropReason::Buffer, rest, Some(pending.route.remote));
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends the batch, and then what waited for room in it. When the socket has none, that is remembered.
+    pub(super) fn flush(&mut self, shared: &Shared<M>) -> Result<(), DeviceError> {
+        loop {
+            match self.batch.send(self.now) {
+                Sent::All => {
+                    self.unblock()?;
+                    if self.pending.is_none() {
+                        return Ok(());
+                    }
+                    self.seal_pending(shared)?;
+                    if self.batch.is_empty() || self.blocked.is_some() {
+                        return Ok(());
+                    }
+                }
+                Sent::Blocked(route) => return self.block(&route),
+                Sent::Bounced(reason) => {
+                    shared.with(self, |mode, core, _| mode.handle_doubtful_bounce(core, reason));
+                }
+                Sent::Refused { fault, route, datagrams } => {
+                    let other = shared
+                        .with(self, |mode, core, _| mode.handle_send_fault(core, fault, &route, datagrams))?;
+                    match other {
+                        Some(route) => self.batch.reroute(route),
+                        None => self.batch.skip(),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads no more from the tun until the route's socket has room.
+    fn block(&mut self, route: &Route<Via<M::Owner>>) -> Result<(), DeviceError> {
+        let id = route.owner.id;
+        if self.blocked.as_ref().is_some_and(|(blocked, _)| *blocked == id) {
+            return Ok(());
+        }
+        // left on watch, another socket would wake the loop for each datagram that it has sent
+        self.unblock()?;
+        self.watch_writable(route.socket.as_ref(), id, true)?;
+        self.blocked = Some((id, Arc::clone(&route.socket)));
+        Ok(())
+    }
+
+    fn unblock(&mut self) -> Result<(), DeviceError> {
+        if let Some((id, socket)) = self.blocked.take() {
+            self.watch_writable(socket.as_ref(), id, false)?;
+            self.post(Token::Tun);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,294 @@
+//! A worker: one thread with an epoll, a queue of the tun, sockets and buffers of its own. Each does the whole work on the
+//! packets that the kernel gives it; the kernel keeps a flow on one of them. The first also does the chores.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use nix::sys::epoll::EpollEvent;
+use nix::sys::eventfd::EventFd;
+
+use super::core::{Core, Stop, system, tell_drop};
+use super::outgoing::Pending;
+use super::poll::{EVENTS, Poll};
+use super::ready::ReadySet;
+use super::{DeviceError, Mode, Progress, SockId, Token, Via};
+use crate::counters::{Counters, DropReason};
+use crate::io::batch::Batch;
+use crate::io::mailbox::{Mailbox, SLOT, SLOTS};
+use crate::io::timer::now;
+use crate::io::tun::Tun;
+use crate::io::udp::UdpSocket;
+use crate::logging::RateLimit;
+use crate::packet::coalesce::Coalescer;
+use crate::packet::virtio::MAX_HEADER;
+use crate::time::Instant;
+
+/// The largest packet, rounded up.
+const LARGEST: usize = 65_536;
+/// Bytes for what one read of the tun gives.
+const PACKET: usize = MAX_HEADER + LARGEST;
+
+/// All the memory for packets that a worker has, in bytes: it does not grow.
+const BUFFERS: usize = PACKET + crate::io::batch::SIZE + SLOT * SLOTS + size_of::<Coalescer>();
+const _: () = assert!(BUFFERS <= 4 << 20, "a worker is to make do with 4 MiB");
+
+/// No worker's number.
+const NOBODY: usize = usize::MAX;
+
+/// What the workers of a tunnel share, behind one lock.
+#[derive(Debug)]
+pub struct Shared<M> {
+    state: Mutex<(M, Core)>,
+    /// All are to end.
+    is_ending: AtomicBool,
+}
+
+/// A worker's own.
+#[derive(Debug)]
+pub struct Worker<M: Mode> {
+    /// The first is 0.
+    pub(super) number: usize,
+    poll: Arc<Poll>,
+    bell: Arc<EventFd>,
+    ready: ReadySet,
+    events: [EpollEvent; EVENTS],
+    /// When this turn began.
+    pub(super) now: Instant,
+    pub(super) counters: Arc<[Counters]>,
+    drops: RateLimit,
+    /// The device's MTU, as of the last lock.
+    pub(super) mtu: usize,
+    /// Whether the MSS of TCP's SYNs is lowered to what fits.
+    pub(super) clamps_mss: bool,
+
+    pub(super) tun: Tun,
+    /// What was read from the tun last.
+    pub(super) packet: Box<[u8]>,
+    /// What of it found no room in the batch.
+    pub(super) pending: Option<Pending<M>>,
+    pub(super) batch: Batch<Via<M::Owner>>,
+    /// The socket without room for the batch; the tun is not read meanwhile, whose queue holds what comes.
+    pub(super) blocked: Option<(SockId, Arc<UdpSocket>)>,
+
+    pub(super) mailbox: Mailbox,
+    /// Joins what goes to the tun; `None` for a queue that takes no super-packets.
+    pub(super) coalescer: Option<Box<Coalescer>>,
+    pub(super) scratch: M::Scratch,
+}
+
+/// What a turn begins with.
+enum Begin {
+    Turn,
+    /// Something is due.
+    Due,
+    End(Stop),
+}
+
+impl<M: Mode> Shared<M> {
+    pub(super) const fn new(mode: M, core: Core) -> Self {
+        Self { state: Mutex::new((mode, core)), is_ending: AtomicBool::new(false) }
+    }
+
+    /// Lets `worker` work with what is shared. Nothing that takes long belongs in here.
+    pub(super) fn with<R>(
+        &self,
+        worker: &mut Worker<M>,
+        act: impl FnOnce(&mut M, &mut Core, &mut Worker<M>) -> R,
+    ) -> R {
+        // one who panicked ends the tunnel, by another way
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mode, core) = &mut *state;
+        core.enter(worker.number, worker.now);
+        let result = act(mode, core, worker);
+        worker.ready.extend(core.take_tokens());
+        worker.mtu = usize::try_from(core.link.mtu).unwrap_or(usize::MAX);
+        result
+    }
+
+    /// What is shared, once there is nobody to share it with, or not yet.
+    pub(super) fn alone<R>(&self, act: impl FnOnce(&mut M, &mut Core) -> R) -> R {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mode, core) = &mut *state;
+        core.enter(NOBODY, core.now);
+        act(mode, core)
+    }
+
+    /// A worker has ended; the first ends the others.
+    pub(super) fn fail(&self, error: DeviceError) {
+        self.alone(|_, core| {
+            core.failure.get_or_insert(error);
+            core.post_to(0, Token::Bell);
+        });
+    }
+
+    /// Tells all workers to end.
+    pub(super) fn end(&self) {
+        self.is_ending.store(true, Ordering::Relaxed);
+        self.alone(|_, core| (0..core.workers()).for_each(|worker| core.post_to(worker, Token::Bell)));
+    }
+}
+
+impl<M: Mode> Worker<M> {
+    /// # Errors
+    /// The system's.
+    pub(super) fn new(
+        core: &Core,
+        number: usize,
+        tun: Tun,
+        clamps_mss: bool,
+    ) -> Result<Option<Self>, DeviceError> {
+        let Some(seat) = core.seat(number) else { return Ok(None) };
+        if tun.is_own() {
+            core.register(number, &tun, Token::Tun)?;
+        }
+        let takes_udp = tun.takes_udp();
+        Ok(Some(Self {
+            number,
+            poll: Arc::clone(&seat.poll),
+            bell: Arc::clone(&seat.bell),
+            ready: ReadySet::default(),
+            events: [EpollEvent::empty(); EVENTS],
+            now: core.now,
+            counters: Arc::clone(&core.counters),
+            drops: RateLimit::new(Duration::from_secs(1)),
+            mtu: 0,
+            clamps_mss,
+            packet: vec![0; PACKET].into_boxed_slice(),
+            pending: None,
+            batch: Batch::default(),
+            blocked: None,
+            mailbox: Mailbox::default(),
+            coalescer: tun.layout().map(|layout| Box::new(Coalescer::new(layout, takes_udp))),
+            scratch: M::Scratch::default(),
+            tun,
+        }))
+    }
+
+    /// Works until somebody ends it.
+    ///
+    /// # Errors
+    /// Only what leaves no tunnel to run: a deleted device, or a failing system.
+    pub(super) fn run(&mut self, shared: &Shared<M>) -> Result<Option<Stop>, DeviceError> {
+        if self.number == 0 {
+            shared.with(self, |mode, core, _| mode.start(core))?;
+            self.serve(shared)?;
+        }
+        loop {
+            if let Some(stop) = self.turn(shared)? {
+                return Ok(Some(stop));
+            }
+            if shared.is_ending.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Does what is due; one wake-up: collects what is ready, serves everyone once.
+    fn turn(&mut self, shared: &Shared<M>) -> Result<Option<Stop>, DeviceError> {
+        match shared.with(self, |mode, core, worker| worker.begin(mode, core))? {
+            Begin::End(stop) => return Ok(Some(stop)),
+            Begin::Turn => {}
+            Begin::Due => {
+                self.serve(shared)?;
+                shared.with(self, |mode, core, _| arm(mode, core))?;
+            }
+        }
+        let woken = self.poll.wait(&mut self.events, self.ready.is_empty());
+        for token in woken.map_err(system("waiting for events"))? {
+            self.ready.insert(token?);
+        }
+        self.now = now().map_err(system("reading the clock"))?;
+        for _ in 0..self.ready.len() {
+            let Some(token) = self.ready.pop() else { break };
+            if self.handle(shared, token)? == Progress::More {
+                self.ready.insert(token);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Timers are the first worker's; whoever made one earlier sets it.
+    fn begin(&self, mode: &mut M, core: &mut Core) -> Result<Begin, DeviceError> {
+        if self.number == 0 {
+            if let Some(failure) = core.failure.take() {
+                return Err(failure);
+            }
+            if let Some(stop) = core.stop {
+                return Ok(Begin::End(stop));
+            }
+            if mode.deadline().is_some_and(|deadline| core.now >= deadline) {
+                mode.handle_timeouts(core)?;
+                return Ok(Begin::Due);
+            }
+        }
+        arm(mode, core)?;
+        Ok(Begin::Turn)
+    }
+
+    fn handle(&mut self, shared: &Shared<M>, token: Token) -> Result<Progress, DeviceError> {
+        let progress = match token {
+            Token::Tun => self.drain_tun(shared)?,
+            Token::Sock(id) => self.drain_socket(shared, id)?,
+            Token::Bell => {
+                // what was left for us has been taken with the lock
+                let _ = self.bell.read();
+                Progress::Drained
+            }
+            _ => shared.with(self, |mode, core, _| match token {
+                Token::Timer => {
+                    // the next turn looks at all deadlines anyway
+                    core.timer.handle_ring().map_err(system("reading the timer"))?;
+                    Ok(Progress::Drained)
+                }
+                Token::Signals => core.drain_signals(mode),
+                Token::Link => core.drain_link(mode),
+                Token::Health => Ok(core.drain_health(mode)),
+                _ => mode.drain(core, token),
+            })?,
+        };
+        self.serve(shared)?;
+        Ok(progress)
+    }
+
+    /// Sends what the mode has to say, unless there is no room.
+    pub(super) fn serve(&mut self, shared: &Shared<M>) -> Result<(), DeviceError> {
+        if self.blocked.is_none() {
+            shared.with(self, |mode, core, worker| mode.serve(core, &mut worker.batch))?;
+            self.flush(shared)?;
+        }
+        Ok(())
+    }
+
+    /// Has this worker look at `token` in this turn or the next.
+    pub(super) fn post(&mut self, token: Token) {
+        self.ready.insert(token);
+    }
+
+    /// Whether to be told when the socket `id` becomes writable.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn watch_writable(
+        &self,
+        socket: impl std::os::fd::AsFd,
+        id: SockId,
+        watch: bool,
+    ) -> Result<(), DeviceError> {
+        self.poll.watch_writable(socket, Token::Sock(id), watch).map_err(system("watching a socket"))
+    }
+
+    /// Counts drops; at debug level also says so, at most once a second.
+    pub(super) fn count_drops(&mut self, reason: DropReason, packets: usize, from: Option<SocketAddr>) {
+        if let Some(counters) = self.counters.get(self.number) {
+            counters.dropped(reason, packets);
+        }
+        tell_drop(&mut self.drops, self.now, reason, from);
+    }
+}
+
+fn arm<M: Mode>(mode: &M, core: &mut Core) -> Result<(), DeviceError> {
+    core.timer.arm(mode.deadline()).map_err(system("setting the timer"))
+}

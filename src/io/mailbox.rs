@@ -1,0 +1,207 @@
+//! Where datagrams come in: room for many at once, and what the kernel tells of each.
+//!
+//! A socket with `UDP_GRO` gives datagrams of one sender that came one behind the other as one *arrival*, if all have the
+//! same length and traffic class; only the last may be shorter (udp(7)).
+
+use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::ops::Range;
+
+use nix::libc;
+
+use crate::sys::datagram::Notes;
+
+/// Bytes for one arrival: the largest there can be, rounded up.
+pub const SLOT: usize = 65_536;
+/// Arrivals that one call takes at most.
+pub const SLOTS: usize = 16;
+
+/// `struct cmsghdr` as the kernel writes it: the length in a machine word, level and type in an int each.
+const WORD: usize = size_of::<usize>();
+const HEADER: usize = WORD + 8;
+
+/// The address and interface that a datagram came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Local {
+    /// Our address, as a reply's source.
+    pub address: IpAddr,
+    /// Index of the interface that it came in by.
+    pub interface: u32,
+}
+
+/// One datagram, or several of one sender.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// Bytes in all.
+    pub length: usize,
+    /// Bytes of each datagram but the last, which may have fewer. Not 0.
+    pub segment: usize,
+    /// Who sent it.
+    pub from: SocketAddr,
+    /// Where it came to; only disconnected sockets tell.
+    pub local: Option<Local>,
+    /// Its traffic class, DSCP and ECN; zero unless the socket was asked to tell.
+    pub class: u8,
+    /// Where in the mailbox it begins.
+    start: usize,
+}
+
+impl Arrival {
+    /// How many datagrams there are; an empty one is one.
+    pub const fn count(&self) -> usize {
+        let count = self.length.div_ceil(self.segment);
+        if count == 0 { 1 } else { count }
+    }
+
+    /// Where in the mailbox each lies.
+    pub fn places(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let Self { length, segment, start, .. } = *self;
+        (0..self.count()).map(move |number| {
+            let begin = (number * segment).min(length);
+            start + begin..start + (begin + segment).min(length)
+        })
+    }
+}
+
+/// The room of one worker, made once.
+#[derive(Debug)]
+pub struct Mailbox {
+    bytes: Box<[u8]>,
+    notes: [Notes; SLOTS],
+}
+
+impl Default for Mailbox {
+    fn default() -> Self {
+        Self { bytes: vec![0; SLOT * SLOTS].into_boxed_slice(), notes: [Notes::default(); SLOTS] }
+    }
+}
+
+impl Mailbox {
+    /// The room for `count` arrivals: bytes, and the notes of each.
+    pub(super) fn room(&mut self, count: usize) -> (&mut [u8], &mut [Notes]) {
+        (&mut self.bytes, self.notes.get_mut(..count.min(SLOTS)).unwrap_or_default())
+    }
+
+    /// All bytes, of which [`Arrival::places`] are parts.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// As [`Self::bytes`], to be decrypted where they lie.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+
+    /// The arrival of this number of the last call; `None` for a sender whose address is of no family that we use.
+    pub fn arrival(&self, number: usize) -> Option<Arrival> {
+        let notes = self.notes.get(number)?;
+        let length = notes.length().min(SLOT);
+        let mut arrival = Arrival {
+            length,
+            segment: length.max(1),
+            from: socket_address(notes.name())?,
+            local: None,
+            class: 0,
+            start: number * SLOT,
+        };
+        let mut rest = notes.control();
+        while let Some((level, kind, value)) = take_note(&mut rest) {
+            arrival.take(level, kind, value);
+        }
+        Some(arrival)
+    }
+}
+
+impl Arrival {
+    /// Takes one control message. Those that do not fit or mean nothing to us are no reason to lose the datagram.
+    fn take(&mut self, level: i32, kind: i32, value: &[u8]) -> Option<()> {
+        match (level, kind) {
+            (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
+                // struct in_pktinfo: interface, the address to answer from, the one in the header
+                let interface = u32::from_ne_bytes(*value.first_chunk()?);
+                let address: [u8; 4] = *value.get(4..)?.first_chunk()?;
+                self.local = Some(Local { address: address.into(), interface });
+            }
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
+                let address: [u8; 16] = *value.first_chunk()?;
+                let interface = u32::from_ne_bytes(*value.get(16..)?.first_chunk()?);
+                self.local = Some(Local { address: address.into(), interface });
+            }
+            (libc::IPPROTO_IP, libc::IP_TOS) => self.class = *value.first()?,
+            // 32 bits of which the kernel uses eight (RFC 3542)
+            (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
+                let class = i32::from_ne_bytes(*value.first_chunk()?);
+                [self.class, ..] = class.to_le_bytes();
+            }
+            (libc::SOL_UDP, libc::UDP_GRO) => {
+                let segment = i32::from_ne_bytes(*value.first_chunk()?);
+                self.segment = usize::try_from(segment).ok().filter(|segment| *segment > 0)?;
+            }
+            _ => {}
+        }
+        Some(())
+    }
+}
+
+/// Takes one control message off the front: level, type and value.
+fn take_note<'a>(rest: &mut &'a [u8]) -> Option<(i32, i32, &'a [u8])> {
+    let length = usize::from_ne_bytes(*rest.first_chunk()?);
+    let number = |at: usize| Some(i32::from_ne_bytes(*rest.get(at..)?.first_chunk()?));
+    let (level, kind) = (number(WORD)?, number(WORD + 4)?);
+    let value = rest.get(HEADER..length)?;
+    *rest = rest.get(length.next_multiple_of(WORD)..).unwrap_or_default();
+    Some((level, kind, value))
+}
+
+/// `struct sockaddr_in` or `sockaddr_in6`.
+fn socket_address(name: &[u8]) -> Option<SocketAddr> {
+    let family = i32::from(u16::from_ne_bytes(*name.first_chunk()?));
+    let port = u16::from_be_bytes(*name.get(2..)?.first_chunk()?);
+    match family {
+        libc::AF_INET => {
+            let address: [u8; 4] = *name.get(4..)?.first_chunk()?;
+            Some(SocketAddrV4::new(address.into(), port).into())
+        }
+        libc::AF_INET6 => {
+            let address: [u8; 16] = *name.get(8..)?.first_chunk()?;
+            let scope = u32::from_ne_bytes(*name.get(24..)?.first_chunk()?);
+            // the flow label may change from datagram to datagram and does not tell peers apart
+            Some(SocketAddrV6::new(address.into(), port, 0, scope).into())
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn arrival(length: usize, segment: usize) -> Arrival {
+        let from = SocketAddr::from(([127, 0, 0, 1], 1));
+        Arrival { length, segment, from, local: None, class: 0, start: 100 }
+    }
+
+    #[test]
+    fn datagrams_lie_one_behind_the_other() {
+        let places = |length, segment| {
+            arrival(length, segment).places().map(|place| (place.start, place.end)).collect::<Vec<_>>()
+        };
+        assert_eq!(places(0, 1).as_slice(), &[(100, 100)]);
+        assert_eq!(places(10, 10).as_slice(), &[(100, 110)]);
+        assert_eq!(places(25, 10).as_slice(), &[(100, 110), (110, 120), (120, 125)]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_notes_are_answered(control in prop::collection::vec(any::<u8>(), 0..128), name in prop::collection::vec(any::<u8>(), 0..28)) {
+            let mut arrival = arrival(1000, 1000);
+            let mut rest = &control[..];
+            while let Some((level, kind, value)) = take_note(&mut rest) {
+                prop_assert!(rest.len() < control.len());
+                arrival.take(level, kind, value);
+            }
+            prop_assert!(arrival.segment > 0);
+            let _ = socket_address(&name);
+        }
+    }
+}

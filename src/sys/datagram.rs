@@ -1,0 +1,181 @@
+//! Many datagrams in one system call: recvmmsg(2) and sendmmsg(2). `nix` offers both, but allocates for the first and
+//! takes only control messages that it knows for the second.
+
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, AsRawFd};
+
+use nix::libc;
+use socket2::SockAddr;
+
+/// Room for the kernel's notes about one datagram: address and interface (40 bytes), traffic class (24), and how long
+/// the joined ones are (24).
+const CONTROL: usize = 128;
+/// The longest address of those families that we use: `struct sockaddr_in6`.
+const NAME: usize = size_of::<libc::sockaddr_in6>();
+const NAME_LEN: libc::socklen_t = 28;
+const _: () = assert!(NAME == NAME_LEN as usize);
+/// Calls for more than this many are cut into several.
+pub const MOST: usize = 32;
+
+/// What the kernel tells of one datagram, or of several that it joined.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(8))]
+pub struct Notes {
+    control: [u8; CONTROL],
+    name: [u8; NAME],
+    control_len: usize,
+    name_len: usize,
+    length: usize,
+}
+
+impl Default for Notes {
+    fn default() -> Self {
+        Self { control: [0; CONTROL], name: [0; NAME], control_len: 0, name_len: 0, length: 0 }
+    }
+}
+
+impl Notes {
+    /// Bytes received.
+    pub const fn length(&self) -> usize {
+        self.length
+    }
+
+    /// The sender's address as the kernel has it: `struct sockaddr_in` or `sockaddr_in6`.
+    pub fn name(&self) -> &[u8] {
+        self.name.get(..self.name_len).unwrap_or_default()
+    }
+
+    /// The control messages, one behind the other as cmsg(3) describes them.
+    pub fn control(&self) -> &[u8] {
+        self.control.get(..self.control_len).unwrap_or_default()
+    }
+}
+
+/// A message to be sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    /// Whereto; `None` on a connected socket.
+    pub name: Option<&'a SockAddr>,
+    /// Its bytes, one piece behind the other.
+    pub pieces: &'a [IoSlice<'a>],
+    /// Control messages as cmsg(3) describes them; may be empty.
+    pub control: &'a [u8],
+}
+
+/// Receives without waiting: at most one message for each of `notes` and for each piece of `slot` bytes of `buffer`, in
+/// their order. Gives how many there were, at least one.
+///
+/// # Errors
+/// Those of recvmmsg(2): `EAGAIN` if nothing waits, and the errors of datagrams sent earlier.
+pub fn receive(socket: impl AsFd, buffer: &mut [u8], slot: usize, notes: &mut [Notes]) -> io::Result<usize> {
+    // SAFETY: all zeroes is a value of both structures of numbers and pointers.
+    let mut headers: [libc::mmsghdr; MOST] = unsafe { std::mem::zeroed() };
+    // SAFETY: as above.
+    let mut pieces: [libc::iovec; MOST] = unsafe { std::mem::zeroed() };
+    let mut count = 0;
+    let places = headers.iter_mut().zip(&mut pieces).zip(notes.iter_mut()).zip(buffer.chunks_exact_mut(slot));
+    for (((header, piece), note), room) in places {
+        *piece = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
+        let header = &mut header.msg_hdr;
+        header.msg_iov = piece;
+        header.msg_iovlen = 1;
+        header.msg_name = note.name.as_mut_ptr().cast();
+        header.msg_namelen = NAME_LEN;
+        header.msg_control = note.control.as_mut_ptr().cast();
+        header.msg_controllen = CONTROL as _;
+        count += 1;
+    }
+    // SAFETY: the descriptor is open while borrowed. The first `count` headers point to a piece, a name and a control
+    // buffer each, with their lengths, that are borrowed mutably for the call and overlap nowhere; no time-out is given.
+    let received = unsafe {
+        libc::recvmmsg(
+            socket.as_fd().as_raw_fd(),
+            headers.as_mut_ptr(),
+            count,
+            libc::MSG_DONTWAIT as _,
+            std::ptr::null_mut(),
+        )
+    };
+    let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
+    for (header, note) in headers.iter().zip(notes).take(received) {
+        note.length = header.msg_len as usize;
+        note.name_len = (header.msg_hdr.msg_namelen as usize).min(NAME);
+        #[allow(clippy::useless_conversion, reason = "musl's field has 32 bits")]
+        let control_len = usize::try_from(header.msg_hdr.msg_controllen).unwrap_or(CONTROL);
+        note.control_len = control_len.min(CONTROL);
+    }
+    Ok(received)
+}
+
+/// Sends without waiting, in their order, at most [`MOST`] of `messages`, and gives how many went out, at least one.
+///
+/// # Errors
+/// Those of sendmmsg(2) for the first message: it was not sent, and neither were the others.
+pub fn send(socket: impl AsFd, messages: &[Message<'_>]) -> io::Result<usize> {
+    // SAFETY: all zeroes is a value of this structure of numbers and pointers.
+    let mut headers: [libc::mmsghdr; MOST] = unsafe { std::mem::zeroed() };
+    let mut count = 0;
+    for (header, message) in headers.iter_mut().zip(messages) {
+        let header = &mut header.msg_hdr;
+        // an IoSlice has the layout of an iovec, which std guarantees
+        header.msg_iov = message.pieces.as_ptr().cast_mut().cast();
+        header.msg_iovlen = message.pieces.len() as _;
+        if let Some(name) = message.name {
+            header.msg_name = name.as_ptr().cast_mut().cast();
+            header.msg_namelen = name.len();
+        }
+        if !message.control.is_empty() {
+            header.msg_control = message.control.as_ptr().cast_mut().cast();
+            header.msg_controllen = message.control.len() as _;
+        }
+        count += 1;
+    }
+    // SAFETY: the descriptor is open while borrowed. The first `count` headers point to what `messages` borrow, with
+    // their lengths; the kernel only reads it, though the structure's pointers are mutable.
+    let sent = unsafe {
+        libc::sendmmsg(
+            socket.as_fd().as_raw_fd(),
+            headers.as_mut_ptr(),
+            count,
+            (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as _,
+        )
+    };
+    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::UdpSocket;
+
+    #[test]
+    fn many_go_out_and_come_in_with_one_call_each() {
+        let (near, far) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+        let name = SockAddr::from(far.local_addr().unwrap());
+        let pieces = [[IoSlice::new(b"one"), IoSlice::new(b"!")], [IoSlice::new(b""), IoSlice::new(b"two")]];
+        let messages = pieces.each_ref().map(|pieces| Message { name: Some(&name), pieces, control: &[] });
+        assert_eq!(send(&near, &messages).unwrap(), 2);
+
+        let (mut buffer, mut notes) = ([0; 32], [Notes::default(); 3]);
+        assert_eq!(receive(&far, &mut buffer, 8, &mut notes).unwrap(), 2);
+        assert_eq!((&buffer[..4], &buffer[8..11]), (&b"one!"[..], &b"two"[..]));
+        assert_eq!(notes.map(|note| note.length()), [4, 3, 0]);
+        let port = near.local_addr().unwrap().port().to_be_bytes();
+        assert_eq!(notes[1].name()[2..8], [&port[..], &[127, 0, 0, 1]].concat());
+        assert_eq!(notes[1].control(), []);
+        let empty = receive(&far, &mut buffer, 8, &mut notes).unwrap_err();
+        assert_eq!(empty.kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn more_than_there_is_room_for_waits() {
+        let far = UdpSocket::bind("127.0.0.1:0").unwrap();
+        for byte in 0..5_u8 {
+            far.send_to(&[byte; 9], far.local_addr().unwrap()).unwrap();
+        }
+        let (mut buffer, mut notes) = ([9; 16], [Notes::default(); 9]);
+        assert_eq!(receive(&far, &mut buffer, 8, &mut notes).unwrap(), 2);
+        assert_eq!((buffer, notes[0].length()), ([[0; 8], [1; 8]].concat().try_into().unwrap(), 8));
+        assert_eq!(receive(&far, &mut buffer, 16, &mut notes).unwrap(), 1);
+    }
+}
