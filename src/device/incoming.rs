@@ -5,6 +5,8 @@ use std::io::IoSlice;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
+use tracing::trace;
+
 use super::core::system;
 use super::worker::{Shared, Worker};
 use super::{BUDGET, DeviceError, Mode, Progress, SockId};
@@ -148,6 +150,7 @@ impl<M: Mode> Worker<M> {
     ) -> Result<(), DeviceError> {
         match written {
             Ok(()) => {
+                trace!(packets, bytes, "packet from the peer");
                 if let Some(counters) = self.counters.get(self.number) {
                     counters.count_rx(packets, bytes);
                 }

@@ -8,6 +8,8 @@ use std::io::IoSlice;
 use std::ops::Range;
 use std::sync::Arc;
 
+use tracing::trace;
+
 use super::core::Core;
 use super::worker::{Shared, Worker};
 use super::{BUDGET, DeviceError, Mode, Progress, Token, Via};
@@ -112,6 +114,7 @@ impl<M: Mode> Worker<M> {
             self.refuse_too_big(packet, most, lengths);
             return Ok(lengths.count);
         }
+        trace!(packets = lengths.count, length = packet.len(), "packet to the peer");
         self.count_tx(lengths);
         self.pending = Some(Pending { split, packet, route, sealing });
         self.seal_pending(shared)?;

@@ -246,10 +246,10 @@ fn a_host_without_ipv6_works() {
     let (Some(first), Some(last)) = (inet6.first(), inet6.last()) else {
         panic!("the server opens no IPv6 socket at all");
     };
-    assert_eq!(last - first + 1, inet6.len(), "other sockets in between would fail, too: {inet6:?}");
-    let without = format!(
-        "strace -D -f -o /dev/null -e trace=socket -e inject=socket:error=EAFNOSUPPORT:when={first}..{last}"
-    );
+    assert_eq!(last - first + 1, inet6.len(), "there are others later: {inet6:?}");
+    // One worker's fails, and the others' are not tried.
+    let without =
+        format!("strace -D -f -o /dev/null -e trace=socket -e inject=socket:error=EAFNOSUPPORT:when={first}");
     let server = Launch::new(lab.server(), &[]).wrap(&without).spawn();
     server.wait_ready();
     let _client = Daemon::client(lab.client(), lab.server(), &[]);

@@ -134,12 +134,10 @@ between!(nothing_goes_to_keys_of_low_order: {
     told_by_wg: (Wontun),
 });
 
-/// Sends `text` from the client to the server in a packet with the traffic class `class`.
-fn send_with_class(pair: &Pair, class: u32, text: &[u8]) {
-    let socket = socket2::Socket::from(pair.client.site.udp(([10, 9, 0, 2], 0)));
-    socket.set_tos_v4(class).unwrap();
-    let to: std::net::SocketAddr = (SERVER_V4.parse::<IpAddr>().unwrap(), 7).into();
-    socket.send_to(text, &to.into()).unwrap();
+/// Sends `text` to the server in a packet with the traffic class `class`.
+fn send_with_class(socket: &std::net::UdpSocket, class: u32, text: &[u8]) {
+    socket2::SockRef::from(socket).set_tos_v4(class).unwrap();
+    socket.send_to(text, (SERVER_V4.parse::<IpAddr>().unwrap(), 7)).unwrap();
 }
 
 /// Handshakes have DSCP AF41, data none; of a packet only its ECN field is seen outside, and what the way did to that
@@ -150,22 +148,24 @@ fn congestion_marks_go_in_and_out(server: Implementation, client: Implementation
     let lab = Arc::new(Lab::new(2));
     let pair = Plan::new(&lab, Outer::V4).start(server, client);
     let at_server = pair.server.site.udp(([10, 9, 0, 1], 7));
+    // One socket, one flow: what it sends stays in order.
+    let at_client = pair.client.site.udp(([10, 9, 0, 2], 0));
     let capture = Capture::start(lab.server());
     let receive = |text: &[u8]| {
         let mut buffer = [0; 64];
         assert_eq!(at_server.recv(&mut buffer).unwrap(), text.len());
         assert_eq!(buffer[..text.len()], *text);
     };
-    send_with_class(&pair, 0xb8 | u32::from(ECT_0), b"capable");
+    send_with_class(&at_client, 0xb8 | u32::from(ECT_0), b"capable");
     receive(b"capable");
     lab.server().shell(
         "nft 'table ip way { chain in { type filter hook prerouting priority -300; udp dport 51820 ip ecn set ce; }; }'",
     );
-    send_with_class(&pair, u32::from(ECT_0), b"marked");
+    send_with_class(&at_client, u32::from(ECT_0), b"marked");
     receive(b"marked");
     // The sender does not know the mark, so the packet has to be lost.
-    send_with_class(&pair, 0, b"incapable");
-    send_with_class(&pair, u32::from(ECT_0), b"behind it");
+    send_with_class(&at_client, 0, b"incapable");
+    send_with_class(&at_client, u32::from(ECT_0), b"behind it");
     receive(b"behind it");
     let frames = capture.stop();
     let classes = |to: u16, kind: Option<u8>, payload: &[u8]| -> Vec<u8> {
