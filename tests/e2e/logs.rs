@@ -135,7 +135,8 @@ fn under_systemd_the_log_goes_to_journald_with_its_fields() {
 #[test]
 fn priorities_follow_the_level() {
     let (lab, journal) = (Lab::new(2), Journal::new());
-    let (launch, _reader, writer) = journal.start(lab.server(), &["--log-level", "trace"]);
+    let (launch, _reader, writer) =
+        journal.start(lab.server(), &["--log-level", "trace", "--offload", "off"]);
     let _server = launch.spawn_with_stderr(writer.into());
     journal.wait_for("ready");
     let _client = Daemon::client(lab.client(), lab.server(), &[]);
@@ -199,12 +200,15 @@ fn journald_asked_for_and_absent_falls_back_to_standard_error_and_says_so() {
     assert_eq!(server.count("journald"), 1);
 }
 
+// The tests that need many lines have the offloads off: a line a packet.
+
 /// A journal that accepts and never reads: its queue is full after some entries.
 #[test]
 fn a_journald_that_hangs_does_not_hold_up_the_tunnel() {
     let (lab, journal) = (Lab::new(2), Journal::new());
     let stopped = best_stop(|| {
-        let (launch, _reader, writer) = journal.start(lab.server(), &["--log-level", "trace"]);
+        let (launch, _reader, writer) =
+            journal.start(lab.server(), &["--log-level", "trace", "--offload", "off"]);
         works_without_a_reader(&lab, launch.spawn_with_stderr(writer.into()))
     });
     assert!(stopped.elapsed < END, "took {:?} to end", stopped.elapsed);
@@ -217,7 +221,8 @@ fn a_standard_error_that_nobody_reads_does_not_hold_up_the_tunnel() {
     let lab = Lab::new(2);
     let stopped = best_stop(|| {
         let (reader, writer) = std::io::pipe().unwrap();
-        let server = Launch::new(lab.server(), &["--log-level", "trace"]).spawn_with_stderr(writer.into());
+        let server = Launch::new(lab.server(), &["--log-level", "trace", "--offload", "off"])
+            .spawn_with_stderr(writer.into());
         let stopped = works_without_a_reader(&lab, server);
         let log = read_all(reader);
         assert!(log.len() >= 60_000, "the pipe was never full: {} bytes", log.len());
@@ -239,7 +244,8 @@ fn works_without_a_reader(lab: &Lab, server: Daemon) -> Stopped {
 fn lost_lines_are_counted() {
     let lab = Lab::new(2);
     let (reader, writer) = std::io::pipe().unwrap();
-    let server = Launch::new(lab.server(), &["--log-level", "trace"]).spawn_with_stderr(writer.into());
+    let server = Launch::new(lab.server(), &["--log-level", "trace", "--offload", "off"])
+        .spawn_with_stderr(writer.into());
     let client = Daemon::client(lab.client(), lab.server(), &[]);
     lab.client().ping(INNER_SERVER);
     Connection::open(lab.server(), (INNER_SERVER, 80), lab.client()).exchange(20_000_000);
