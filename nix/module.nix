@@ -188,8 +188,8 @@ let
       RestrictRealtime = true;
       KeyringMode = "private";
       LimitCORE = 0;
-      # The tunnel, its log's writer and the process that looks up names.
-      TasksMax = 16;
+      # A worker a core, at most 256; the log's writer; the process that looks up names.
+      TasksMax = 300;
     };
   };
 

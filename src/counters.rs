@@ -207,7 +207,7 @@ impl Default for Counters {
 }
 
 impl Counters {
-    /// Counts packets from the tun to the wire, and their bytes.
+    /// Counts packets from the tun to the wire, and their bytes. One that cannot be sent in the end is a drop as well.
     pub fn count_tx(&self, packets: usize, bytes: usize) {
         self.tx.count(packets, bytes);
     }

@@ -19,6 +19,7 @@ use wontun::config::{Config, ConfigError, FileNameError, TunName, unknown_variab
 use wontun::control::health;
 use wontun::control::uapi::UapiFolders;
 use wontun::device::{ConfigFile, Device, DeviceError, Mode, PlainTunnel, SocketsError, WireGuard};
+use wontun::io::limit;
 use wontun::io::tun::TunError;
 use wontun::link::LinkError;
 use wontun::logging::{self, Logging, Target};
@@ -129,6 +130,7 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
     }
     let options = cli.run;
     let tuning = options.tuning.tuning();
+    limit::allow_descriptors(tuning.workers);
     if let Some(path) = options.config {
         let hooks = if options.ignore_hooks { Hooks::Ignore } else { Hooks::Refuse };
         let name = match cli.tun {

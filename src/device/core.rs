@@ -1,6 +1,7 @@
 //! What the workers of a tunnel share, whichever protocol it speaks: the timer, the device's state, and how each of them
 //! is reached. It is locked together with the mode, for as long as it takes to look something up or to take note of
-//! something, never while packets are sealed, opened, read or written.
+//! something, or for one handshake message, never while packets of a session are sealed or opened, nor while any is read or
+//! written.
 
 use std::io;
 use std::net::SocketAddr;

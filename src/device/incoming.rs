@@ -19,6 +19,8 @@ use crate::packet::mss;
 /// What is known of the socket that a datagram came by.
 #[derive(Clone, Copy, Debug)]
 pub struct Entrance {
+    /// Its number.
+    pub(super) id: SockId,
     /// The address that it is bound to, if it is a connected one.
     pub(super) bound: Option<IpAddr>,
     /// Set on a socket that is out of use, whose last datagrams these are: whom it was connected to, if it was.
@@ -54,11 +56,19 @@ impl<M: Mode> Worker<M> {
                         Fault::SourceGone => DropReason::Unreachable,
                         Fault::Dead => return Err(system("receiving from a socket")(error)),
                     };
-                    shared.with(self, |mode, core, _| mode.handle_bounce(core, reason));
+                    shared.with(self, |mode, core, _| {
+                        // of a socket that is out of use it says nothing about where the peer is now
+                        if entrance.retired.is_some() {
+                            core.count_drop(reason, None);
+                        } else {
+                            mode.handle_bounce(core, reason);
+                        }
+                    });
                     left -= 1;
                 }
             }
         }
+        drop(socket);
         if entrance.retired.is_some() {
             let taken = BUDGET - left;
             let is_closed = progress == Progress::Drained;

@@ -6,8 +6,8 @@
 //!
 //! A [`Worker`] is the loop, and moves packets: `outgoing` from the tun to the wire, `incoming` back. What a packet or
 //! datagram means is its [`Mode`]'s: [`PlainTunnel`] has one peer and `hello?`, [`WireGuard`] has many and keys. The mode
-//! and [`Core`] are shared by the workers behind one lock, which is held neither while packets are sealed or opened nor
-//! across a packet's system calls.
+//! and [`Core`] are shared by the workers behind one lock, which is held neither while packets of a session are sealed or
+//! opened nor across a packet's system calls. One handshake message is worked on under it at a time.
 
 mod core;
 mod housekeeping;
@@ -23,6 +23,7 @@ mod worker;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -202,11 +203,16 @@ pub trait Mode: Sized + Send + std::fmt::Debug {
     /// As for [`Self::start`].
     fn drain(&mut self, core: &mut Core, token: Token) -> Result<Progress, DeviceError>;
 
-    /// Adds the datagrams that are due to `batch`, and acts on news. Called after everything else.
+    /// Acts on news, and adds one datagram that is due to `batch`, which is not there while a socket has no room. Called
+    /// after everything else, and again while there is [`Progress::More`].
     ///
     /// # Errors
     /// As for [`Self::start`].
-    fn serve(&mut self, core: &mut Core, batch: &mut Batch<Via<Self::Owner>>) -> Result<(), DeviceError>;
+    fn serve(
+        &mut self,
+        core: &mut Core,
+        batch: Option<&mut Batch<Via<Self::Owner>>>,
+    ) -> Result<Progress, DeviceError>;
 
     /// When [`Self::handle_timeouts`] wants to be called next.
     fn deadline(&self) -> Option<Instant>;
@@ -275,16 +281,18 @@ impl<M: Mode> Device<M> {
             let Some((first, others)) = self.workers.split_first_mut() else { return Ok(None) };
             for worker in others {
                 let name = format!("worker-{}", worker.number);
-                let started = thread::Builder::new()
-                    .name(name)
-                    .stack_size(STACK)
-                    .spawn_scoped(scope, move || end_with(shared, worker));
+                let started =
+                    thread::Builder::new().name(name).stack_size(STACK).spawn_scoped(scope, move || {
+                        if let Err(error) = run_to_end(shared, worker) {
+                            shared.fail(error);
+                        }
+                    });
                 if let Err(error) = started {
                     shared.end();
                     return Err(system("starting a worker's thread")(error));
                 }
             }
-            let result = first.run(shared);
+            let result = run_to_end(shared, first);
             shared.end();
             result
         });
@@ -298,20 +306,11 @@ impl<M: Mode> Device<M> {
     }
 }
 
-/// Runs a worker; when it ends by itself, the first one is told.
-fn end_with<M: Mode>(shared: &Shared<M>, worker: &mut Worker<M>) {
-    /// Also when a panic ends it.
-    struct Last<'a, M: Mode>(&'a Shared<M>);
-    impl<M: Mode> Drop for Last<'_, M> {
-        fn drop(&mut self) {
-            if thread::panicking() {
-                let source = io::Error::other("it panicked");
-                self.0.fail(DeviceError::System { what: "a worker's thread", source });
-            }
-        }
-    }
-    let last = Last(shared);
-    if let Err(error) = worker.run(shared) {
-        last.0.fail(error);
-    }
+/// Runs a worker. One that panics ends as by an error: the others are to end too, and the log is to say so.
+fn run_to_end<M: Mode>(shared: &Shared<M>, worker: &mut Worker<M>) -> Result<Option<Stop>, DeviceError> {
+    let run = AssertUnwindSafe(|| worker.run(shared));
+    catch_unwind(run).unwrap_or_else(|_| {
+        let source = io::Error::other("it panicked, which is a defect of wontun");
+        Err(DeviceError::System { what: "a worker", source })
+    })
 }

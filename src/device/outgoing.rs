@@ -47,6 +47,9 @@ fn most(remote: std::net::SocketAddr) -> usize {
 
 impl<M: Mode> Worker<M> {
     pub(super) fn drain_tun(&mut self, shared: &Shared<M>) -> Result<Progress, DeviceError> {
+        if !self.tun.is_own() {
+            return Ok(Progress::Drained);
+        }
         let mut left = BUDGET;
         let mut is_first = true;
         while left > 0 {
@@ -61,16 +64,19 @@ impl<M: Mode> Worker<M> {
                         self.flush(shared)?;
                     }
                 }
-                Err(error) => {
-                    match fault::of_tun(&error) {
-                        Fault::WouldBlock | Fault::SourceGone => {}
-                        Fault::Dead => return Err(self.tun_gone(shared)),
-                        // a device that is going away: its end is told by another event
-                        Fault::Drop(reason) => self.count_drops(reason, 1, None),
+                Err(error) => match fault::of_tun(&error) {
+                    // a device that is going away: its end is told by another event
+                    Fault::WouldBlock | Fault::SourceGone | Fault::Drop(DropReason::TunDown) => {
+                        self.flush(shared)?;
+                        return Ok(Progress::Drained);
                     }
-                    self.flush(shared)?;
-                    return Ok(Progress::Drained);
-                }
+                    Fault::Dead => return Err(self.tun_gone(shared)),
+                    // that packet is gone, such as one of a kind that the driver has no header for; more may wait
+                    Fault::Drop(reason) => {
+                        self.count_drops(reason, 1, None);
+                        left -= 1;
+                    }
+                },
             }
         }
         self.flush(shared)?;
@@ -172,6 +178,9 @@ impl<M: Mode> Worker<M> {
     /// Tells the sender of a packet that no datagram can hold what one can.
     fn refuse_too_big(&mut self, packet: Range<usize>, most: usize, lengths: Lengths) {
         self.count_drops(DropReason::TooBig, lengths.count, None);
+        if self.answers.allow(self.now).is_none() {
+            return;
+        }
         let mut reply = [0; too_big::MAX_REPLY];
         let packet = self.packet.get(packet).unwrap_or_default();
         if let Some(reply) = too_big::reply(packet, most, &mut reply).and_then(|len| reply.get(..len)) {

@@ -96,7 +96,7 @@ struct Retired {
     bound: Option<IpAddr>,
     /// The peer of a connected one.
     remote: Option<SocketAddr>,
-    /// Datagrams that are read from it at most.
+    /// Datagrams that are still read from it at most; 0 once it is empty.
     left: usize,
 }
 
@@ -323,26 +323,29 @@ impl<O: Copy + PartialEq> Sockets<O> {
     /// The socket of that number, and what is known of it; `None` if it is closed by now.
     pub(super) fn get(&self, id: SockId) -> Option<(Arc<UdpSocket>, Entrance)> {
         if let Some(connected) = self.connected.iter().find(|connected| connected.id == id) {
-            let entrance = Entrance { bound: connected.local, retired: None };
+            let entrance = Entrance { id, bound: connected.local, retired: None };
             return Some((Arc::clone(&connected.socket), entrance));
         }
         if let Some(each) = self.disconnected.iter().find(|each| each.id == id) {
-            return Some((Arc::clone(&each.socket), Entrance { bound: None, retired: None }));
+            return Some((Arc::clone(&each.socket), Entrance { id, bound: None, retired: None }));
         }
         let retired = self.retired.iter().find(|retired| retired.id == id)?;
-        let entrance = Entrance { bound: retired.bound, retired: Some(retired.remote) };
+        let entrance = Entrance { id, bound: retired.bound, retired: Some(retired.remote) };
         Some((Arc::clone(&retired.socket), entrance))
     }
 
     /// So many datagrams were read from a socket that is out of use; `is_empty` if that was all. It is closed once it is
     /// empty, or if it does not become so.
     pub(super) fn finish(&mut self, id: SockId, taken: usize, is_empty: bool) {
-        self.retired.retain_mut(|retired| {
-            if retired.id == id {
-                retired.left = retired.left.saturating_sub(taken);
-            }
-            retired.id != id || !is_empty && retired.left > 0
-        });
+        if let Some(retired) = self.retired.iter_mut().find(|retired| retired.id == id) {
+            retired.left = if is_empty { 0 } else { retired.left.saturating_sub(taken) };
+        }
+        self.close_finished();
+    }
+
+    /// One that a batch still waits to be sent by has to stay, and to share its port.
+    fn close_finished(&mut self) {
+        self.retired.retain(|retired| retired.left > 0 || Arc::strong_count(&retired.socket) > 1);
     }
 
     /// Whether we listen on addresses of the family that `address` has.
@@ -362,6 +365,7 @@ impl<O: Copy + PartialEq> Sockets<O> {
         peer: SocketAddr,
         local: Option<Local>,
     ) -> io::Result<Option<Leftover>> {
+        self.close_finished();
         self.share_port(true)?;
         let result = self.connect_shared(worker, owner, peer, local);
         let unshared = self.share_port(false);

@@ -35,6 +35,8 @@ const PACKET: usize = MAX_HEADER + LARGEST;
 const BUFFERS: usize = PACKET + crate::io::batch::SIZE + SLOT * SLOTS + size_of::<Coalescer>();
 const _: () = assert!(BUFFERS <= 4 << 20, "a worker is to make do with 4 MiB");
 
+/// Handshake messages that are worked on in one turn; each takes longer than a budget of packets.
+const HANDSHAKES: usize = 4;
 /// No worker's number.
 const NOBODY: usize = usize::MAX;
 
@@ -59,6 +61,8 @@ pub struct Worker<M: Mode> {
     pub(super) now: Instant,
     pub(super) counters: Arc<[Counters]>,
     drops: RateLimit,
+    /// Brake on answers to packets that are too big (RFC 4443 section 2.4 f).
+    pub(super) answers: RateLimit,
     /// The device's MTU, as of the last lock.
     pub(super) mtu: usize,
     /// Whether the MSS of TCP's SYNs is lowered to what fits.
@@ -154,6 +158,7 @@ impl<M: Mode> Worker<M> {
             now: core.now,
             counters: Arc::clone(&core.counters),
             drops: RateLimit::new(Duration::from_secs(1)),
+            answers: RateLimit::new(Duration::from_millis(10)),
             mtu: 0,
             clamps_mss,
             packet: vec![0; PACKET].into_boxed_slice(),
@@ -232,6 +237,7 @@ impl<M: Mode> Worker<M> {
         let progress = match token {
             Token::Tun => self.drain_tun(shared)?,
             Token::Sock(id) => self.drain_socket(shared, id)?,
+            Token::Handshakes => self.drain_handshakes(shared)?,
             Token::Bell => {
                 // what was left for us has been taken with the lock
                 let _ = self.bell.read();
@@ -253,13 +259,30 @@ impl<M: Mode> Worker<M> {
         Ok(progress)
     }
 
-    /// Sends what the mode has to say, unless there is no room.
-    pub(super) fn serve(&mut self, shared: &Shared<M>) -> Result<(), DeviceError> {
-        if self.blocked.is_none() {
-            shared.with(self, |mode, core, worker| mode.serve(core, &mut worker.batch))?;
-            self.flush(shared)?;
+    /// Works on a few of the handshake messages that wait; the rest stays for the next turn, after the data.
+    fn drain_handshakes(&mut self, shared: &Shared<M>) -> Result<Progress, DeviceError> {
+        for _ in 0..HANDSHAKES {
+            let drain = |mode: &mut M, core: &mut Core, _: &mut Self| mode.drain(core, Token::Handshakes);
+            if shared.with(self, drain)? == Progress::Drained {
+                return Ok(Progress::Drained);
+            }
         }
-        Ok(())
+        Ok(Progress::More)
+    }
+
+    /// Lets the mode act on news, and sends what it has to say, unless there is no room.
+    pub(super) fn serve(&mut self, shared: &Shared<M>) -> Result<(), DeviceError> {
+        // the lock is given up between two datagrams: an initiation takes as long as a hundred packets
+        loop {
+            let progress = shared.with(self, |mode, core, worker| {
+                let has_room = worker.blocked.is_none();
+                mode.serve(core, has_room.then_some(&mut worker.batch))
+            })?;
+            if progress == Progress::Drained {
+                break;
+            }
+        }
+        if self.blocked.is_none() { self.flush(shared) } else { Ok(()) }
     }
 
     /// Has this worker look at `token` in this turn or the next.

@@ -227,11 +227,12 @@ impl<O: Clone> Batch<O> {
                     let is_gso = is_gso && !message.alone;
                     match (fault, error.raw_os_error()) {
                         (Fault::WouldBlock, _) => return Sent::Blocked(message.route.clone()),
-                        (_, Some(libc::EMSGSIZE)) if is_gso => {
+                        // EINVAL: what older kernels say about a path that is too narrow
+                        (_, Some(libc::EMSGSIZE | libc::EINVAL)) if is_gso => {
                             message.alone = true;
                             self.narrow.insert(remote, size, now);
                         }
-                        (_, Some(libc::EIO | libc::EINVAL)) if is_gso => {
+                        (_, Some(libc::EIO)) if is_gso => {
                             message.alone = true;
                             message.suspect = true;
                         }
@@ -251,7 +252,9 @@ impl<O: Clone> Batch<O> {
 
     /// Gives up what [`Sent::Refused`] was about.
     pub fn skip(&mut self) {
-        let Some(message) = self.messages.get(self.at) else { return };
+        let Some(message) = self.messages.get_mut(self.at) else { return };
+        // it was not the joining that was refused
+        message.suspect = false;
         let datagrams = if message.alone { 1 } else { message.count };
         self.advance(datagrams);
     }
@@ -394,7 +397,8 @@ impl Narrow {
     fn insert(&mut self, remote: SocketAddr, size: usize, now: Instant) {
         let known = self.paths.iter_mut().flatten().find(|(other, ..)| *other == remote);
         if let Some(path) = known {
-            *path = (remote, size.min(path.1), now);
+            let is_valid = now.since(path.2) < Self::LASTS;
+            *path = (remote, if is_valid { size.min(path.1) } else { size }, now);
         } else if let Some(place) = self.paths.get_mut(self.next) {
             *place = Some((remote, size, now));
             self.next = (self.next + 1) % self.paths.len();

@@ -3,6 +3,7 @@
 pub mod batch;
 mod control_message;
 pub mod fault;
+pub mod limit;
 pub mod mailbox;
 pub mod random;
 pub mod signal;

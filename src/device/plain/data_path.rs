@@ -58,6 +58,8 @@ impl PlainTunnel {
         entrance: Entrance,
     ) -> Result<(), DeviceError> {
         shared.with(worker, |mode, core, worker| {
+            // another worker may have taken the socket out of use since
+            let entrance = mode.sockets.get(entrance.id).map_or(entrance, |(_, now)| now);
             for place in arrival.places() {
                 let datagram = worker.mailbox.bytes().get(place.clone()).unwrap_or_default();
                 match mode.take_datagram(core, arrival, entrance, datagram)? {
@@ -106,14 +108,15 @@ impl PlainTunnel {
     }
 
     /// Takes what the engine has to say and tells its news.
-    pub(super) fn serve_engine(&mut self, core: &mut Core, batch: &mut Batch<Via<()>>) {
-        while let Some(datagram) = self.engine.poll_transmit() {
-            let Some(route) = self.way(core) else { continue };
+    pub(super) fn serve_engine(&mut self, core: &mut Core, batch: Option<&mut Batch<Via<()>>>) {
+        if let Some(batch) = batch
+            && let Some(datagram) = self.engine.poll_transmit()
+            && let Some(route) = self.way(core)
             // without room now, the next one will do
-            if let Some(room) = batch.reserve(datagram.len()) {
-                room.copy_from_slice(datagram);
-                batch.commit(datagram.len(), &route);
-            }
+            && let Some(room) = batch.reserve(datagram.len())
+        {
+            room.copy_from_slice(datagram);
+            batch.commit(datagram.len(), &route);
         }
         while let Some(event) = self.engine.poll_event() {
             match event {

@@ -179,9 +179,13 @@ impl Mode for PlainTunnel {
         }
     }
 
-    fn serve(&mut self, core: &mut Core, batch: &mut Batch<Via<()>>) -> Result<(), DeviceError> {
+    fn serve(
+        &mut self,
+        core: &mut Core,
+        batch: Option<&mut Batch<Via<()>>>,
+    ) -> Result<Progress, DeviceError> {
         self.serve_engine(core, batch);
-        Ok(())
+        Ok(Progress::Drained)
     }
 
     fn drain(&mut self, core: &mut Core, token: Token) -> Result<Progress, DeviceError> {

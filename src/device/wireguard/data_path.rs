@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use tracing::{debug, info, warn};
 
-use super::{HANDSHAKES, WireGuard};
+use super::WireGuard;
 use crate::counters::DropReason;
 use crate::device::core::Core;
 use crate::device::{DeviceError, Entrance, Mode, Progress, Shared, Token, Via, Way, Worker};
@@ -71,14 +71,13 @@ impl WireGuard {
         if endpoint.is_some_and(|endpoint| udp::is_addressed_to(packet, endpoint.remote)) {
             return Err(DropReason::OwnTun);
         }
-        match self.engine.begin_send(peer, lengths, core.now)? {
-            None => Ok(Way::Stage(peer)),
-            Some((sealing, endpoint)) => {
-                let class = outer_class(packet);
-                let route = self.way(core, Some(peer), endpoint, class).ok_or(DropReason::Unreachable)?;
-                Ok(Way::Send(route, sealing))
-            }
-        }
+        let endpoint = endpoint.ok_or(DropReason::NoEndpoint)?;
+        let route =
+            self.way(core, Some(peer), endpoint, outer_class(packet)).ok_or(DropReason::Unreachable)?;
+        Ok(match self.engine.begin_send(peer, lengths, core.now)? {
+            Some((sealing, _)) => Way::Send(route, sealing),
+            None => Way::Stage(peer),
+        })
     }
 
     fn way(
@@ -143,13 +142,15 @@ impl WireGuard {
         let mut run = std::mem::take(&mut worker.scratch);
         let local = arrival.local.map(|local| local.address).or(entrance.bound);
         let from = Endpoint { remote: arrival.from, local };
+        // what a socket that is out of use has left is older than the peer's move, and must not move it back
+        let heard_from = entrance.retired.is_none().then_some(from);
         let mut result = Ok(());
         for place in arrival.places() {
             let datagram = worker.mailbox.bytes().get(place.clone()).unwrap_or_default();
             match Message::parse(datagram) {
                 Some(Message::Data(header)) => {
                     if run.messages.first().is_some_and(|first| first.header.receiver != header.receiver) {
-                        result = result.and(run.finish(shared, worker, arrival, from));
+                        result = result.and(run.finish(shared, worker, arrival, heard_from));
                     }
                     run.messages.push(Received { place, header, fate: Fate::Sealed });
                 }
@@ -161,7 +162,7 @@ impl WireGuard {
                 }
             }
         }
-        result = result.and(run.finish(shared, worker, arrival, from));
+        result = result.and(run.finish(shared, worker, arrival, heard_from));
         worker.scratch = run;
         result
     }
@@ -179,43 +180,40 @@ impl WireGuard {
         }
     }
 
-    /// Works on a few of the handshake messages that wait; the rest stays for the next turn, after the data.
-    pub(super) fn drain_handshakes(&mut self, core: &mut Core) -> Progress {
-        for _ in 0..HANDSHAKES {
-            match self.engine.handle_queued(core.now) {
-                None => break,
-                Some(Ok(_)) => {}
-                Some(Err(reason)) => core.count_drop(reason, None),
-            }
+    /// Works on one of the handshake messages that wait.
+    pub(super) fn take_handshake(&mut self, core: &mut Core) -> Progress {
+        if let Some(Err(reason)) = self.engine.handle_queued(core.now) {
+            core.count_drop(reason, None);
         }
         if self.engine.queued() > 0 { Progress::More } else { Progress::Drained }
     }
 
-    /// Tells the engine's news and takes what it has to say, as much as one turn has time for.
+    /// Tells the engine's news and takes one message that it has to say, if this turn has time for it.
     pub(super) fn serve_engine(
         &mut self,
         core: &mut Core,
-        batch: &mut Batch<Via<PeerId>>,
-    ) -> Result<(), DeviceError> {
-        loop {
-            // first, since news may be that a socket is not the right one any more
-            while let Some(event) = self.engine.poll_event() {
-                self.handle_event(core, event)?;
-            }
-            let room = batch.reserve(LARGEST).filter(|_| self.share.has_some(core.now));
-            let Some(room) = room else {
-                core.post(Token::Handshakes);
-                break;
-            };
-            let Some(transmit) = self.engine.poll_transmit(core.now, unix_now(), room) else { break };
-            let Transmit { peer, endpoint, len, class } = transmit;
-            self.share.take(transmit);
-            match self.way(core, peer, endpoint, class) {
-                Some(route) => batch.commit(len, &route),
-                None => core.count_drop(DropReason::Unreachable, Some(endpoint.remote)),
-            }
+        batch: Option<&mut Batch<Via<PeerId>>>,
+    ) -> Result<Progress, DeviceError> {
+        // first, since news may be that a socket is not the right one any more
+        while let Some(event) = self.engine.poll_event() {
+            self.handle_event(core, event)?;
         }
-        Ok(())
+        let Some(batch) = batch else { return Ok(Progress::Drained) };
+        let room = batch.reserve(LARGEST).filter(|_| self.share.has_some(core.now));
+        let Some(room) = room else {
+            core.post(Token::Handshakes);
+            return Ok(Progress::Drained);
+        };
+        let Some(transmit) = self.engine.poll_transmit(core.now, unix_now(), room) else {
+            return Ok(Progress::Drained);
+        };
+        let Transmit { peer, endpoint, len, class } = transmit;
+        self.share.take(transmit);
+        match self.way(core, peer, endpoint, class) {
+            Some(route) => batch.commit(len, &route),
+            None => core.count_drop(DropReason::Unreachable, Some(endpoint.remote)),
+        }
+        Ok(Progress::More)
     }
 
     fn handle_event(&mut self, core: &mut Core, event: Event) -> Result<(), DeviceError> {
@@ -278,7 +276,7 @@ impl Run {
         shared: &Shared<WireGuard>,
         worker: &mut Worker<WireGuard>,
         arrival: &Arrival,
-        from: Endpoint,
+        from: Option<Endpoint>,
     ) -> Result<(), DeviceError> {
         let Some(first) = self.messages.first() else { return Ok(()) };
         let receiver = first.header.receiver;
@@ -349,7 +347,7 @@ impl Run {
         mode: &mut WireGuard,
         core: &Core,
         mailbox: &[u8],
-        from: Endpoint,
+        from: Option<Endpoint>,
         opening: &Opening,
     ) {
         let mut sources = Sources::default();

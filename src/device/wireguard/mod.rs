@@ -41,9 +41,6 @@ use file::Source;
 use names::Names;
 use uapi::Uapi;
 
-/// Handshake messages that are worked on in one turn; each takes longer than a budget of packets.
-const HANDSHAKES: usize = 4;
-
 /// A tunnel in WireGuard mode.
 pub struct WireGuard {
     engine: Interface,
@@ -162,13 +159,17 @@ impl Mode for WireGuard {
         Self::take_datagrams(shared, worker, arrival, entrance)
     }
 
-    fn serve(&mut self, core: &mut Core, batch: &mut Batch<Via<PeerId>>) -> Result<(), DeviceError> {
+    fn serve(
+        &mut self,
+        core: &mut Core,
+        batch: Option<&mut Batch<Via<PeerId>>>,
+    ) -> Result<Progress, DeviceError> {
         self.serve_engine(core, batch)
     }
 
     fn drain(&mut self, core: &mut Core, token: Token) -> Result<Progress, DeviceError> {
         match token {
-            Token::Handshakes => Ok(self.drain_handshakes(core)),
+            Token::Handshakes => Ok(self.take_handshake(core)),
             Token::Resolver => self.drain_resolver(core),
             Token::Uapi => self.drain_uapi_listener(core),
             Token::UapiWatch => Ok(self.drain_uapi_watch(core)),

@@ -53,7 +53,7 @@ impl WireGuard {
     }
 
     /// Takes a new connected socket into use; the one before is emptied and closed. Where there is none to be had, the
-    /// disconnected ones do. It is the worker's that has just heard the peer, who hears it again.
+    /// disconnected ones do. It is this worker's, which mostly is the one that has just heard the peer.
     fn connect(&mut self, core: &mut Core, id: PeerId, endpoint: Endpoint) -> Result<(), DeviceError> {
         let local = endpoint.local.map(|address| Local { address, interface: scope(endpoint.remote) });
         let old = match self.sockets.connect(core.current(), id, endpoint.remote, local) {

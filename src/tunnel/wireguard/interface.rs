@@ -332,14 +332,15 @@ impl Interface {
         self.peers.get_mut(opening.peer).ok_or(DropReason::UnknownIndex)?.check(header)
     }
 
-    /// Takes note of a data message of `len` bytes that proved to be authentic, from `from`; whose it is.
+    /// Takes note of a data message of `len` bytes that proved to be authentic, and tells whose it is. It came from `from`,
+    /// or, if that is `None`, by a way that says nothing about where the peer is now.
     ///
     /// # Errors
     /// The reason why it is to be dropped all the same: it was received before.
     pub fn accept(
         &mut self,
         opening: &Opening,
-        from: Endpoint,
+        from: Option<Endpoint>,
         header: DataHeader,
         len: usize,
         now: Instant,
@@ -367,7 +368,7 @@ impl Interface {
                 let opening = self.opening(header.receiver, now)?;
                 self.check(&opening, header)?;
                 let opened = opening.open(header, class, datagram)?;
-                let peer = self.accept(&opening, from, header, datagram.len(), now)?;
+                let peer = self.accept(&opening, Some(from), header, datagram.len(), now)?;
                 Ok(match opened? {
                     Opened::Keepalive => Incoming::Keepalive(peer),
                     Opened::Packet(len) => Incoming::Packet { peer, len },

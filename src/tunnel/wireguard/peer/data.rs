@@ -80,7 +80,7 @@ impl Peer {
     pub(in super::super) fn accept(
         &mut self,
         indices: &mut IndexTable,
-        from: Endpoint,
+        from: Option<Endpoint>,
         header: DataHeader,
         len: usize,
         now: Instant,
@@ -93,7 +93,9 @@ impl Peer {
             self.keypairs.confirm(indices);
             self.handle_handshake_complete(indices, now);
         }
-        self.handle_heard(from);
+        if let Some(from) = from {
+            self.handle_heard(from);
+        }
         self.transfer.received += len as u64;
         self.timers.handle_any_received(self.persistent, now);
         if len > DATA_OVERHEAD {

@@ -1,0 +1,35 @@
+//! How many descriptors the process may have open.
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// Descriptors besides those of workers and connections: files, netlink, timers, the log, and as many again.
+const OTHERS: u64 = 128;
+/// Descriptors of a worker: its epoll, its bell, its queue and a socket for each address family, and as many again.
+const OF_WORKER: u64 = 10;
+
+/// Raises the limit on open files (RLIMIT_NOFILE), as far as it may be, to what so many workers need; the usual 1,024 are
+/// enough for 89.
+pub fn allow_descriptors(workers: usize) {
+    let wanted = OTHERS + OF_WORKER * workers as u64;
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < wanted
+    {
+        // where that is not enough, opening the first that is too many says so
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, wanted.min(hard), hard);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_is_raised_for_many_and_never_lowered() {
+        let (before, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        allow_descriptors(1);
+        assert_eq!(getrlimit(Resource::RLIMIT_NOFILE).unwrap(), (before.max(138.min(hard)), hard));
+        allow_descriptors(256);
+        let (after, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        assert!(after >= 2688.min(hard) && after >= before);
+    }
+}
