@@ -205,7 +205,7 @@ fn a_full_socket_keeps_what_is_left() {
     pair.near.stop_segments();
     let mut sent = vec![];
     let mut blocked = 0;
-    for round in 0..20 {
+    for round in 0..18 {
         for i in 0..30 {
             pair.push(&datagram(round * 12 + i, 1000), &route);
             sent.push(datagram(round * 12 + i, 1000));
