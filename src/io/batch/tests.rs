@@ -197,33 +197,6 @@ fn a_source_that_is_gone_is_refused_and_another_way_is_taken_from_where_it_stopp
 }
 
 #[test]
-fn a_full_socket_keeps_what_is_left() {
-    let mut pair = Pair::new("127.0.0.1");
-    let route = pair.route();
-    // the smallest send buffer there is; loopback frees it only when the far end reads
-    socket2::SockRef::from(pair.near.as_ref()).set_send_buffer_size(1).unwrap();
-    pair.near.stop_segments();
-    let mut sent = vec![];
-    let mut blocked = 0;
-    for round in 0..18 {
-        for i in 0..30 {
-            pair.push(&datagram(round * 12 + i, 1000), &route);
-            sent.push(datagram(round * 12 + i, 1000));
-        }
-        let mut got = vec![];
-        while let Sent::Blocked(_) = pair.batch.send(at(0)) {
-            blocked += 1;
-            got.extend(pair.datagrams());
-            assert!(blocked < 100_000);
-        }
-        got.extend(pair.datagrams());
-        assert_eq!(got, sent);
-        sent.clear();
-    }
-    assert!(blocked > 0);
-}
-
-#[test]
 fn a_narrow_path_is_remembered_for_a_while() {
     let mut narrow = Narrow::default();
     let path = |host: u8| SocketAddr::from(([192, 0, 2, host], 1));
