@@ -13,19 +13,17 @@ impl Sum {
     #[must_use]
     pub fn add_bytes(self, bytes: &[u8]) -> Self {
         let (words, rest) = bytes.as_chunks::<8>();
-        // Two halves that cannot overflow (that would take 2³² words) need no carries, so the compiler can use vectors.
-        let (mut lower, mut upper) = (0, 0);
+        // Of each word the upper half, and the whole modulo 2⁶⁴: what is left of that without the upper halves are the
+        // lower ones. Neither half can overflow (that would take 2³² words), so there are no carries, and the compiler
+        // can use vectors.
+        let (mut whole, mut upper) = (0_u64, 0_u64);
         for word in words {
             let word = u64::from_ne_bytes(*word);
-            lower += word & 0xffff_ffff;
+            whole = whole.wrapping_add(word);
             upper += word >> 32;
         }
-        let mut last = [0; 8];
-        for (to, from) in last.iter_mut().zip(rest) {
-            *to = *from;
-        }
-        let last = u64::from_ne_bytes(last);
-        Self(self.0 + fold_once(lower) + fold_once(upper) + fold_once(last))
+        let lower = whole.wrapping_sub(upper << 32);
+        Self(self.0 + fold_once(lower) + fold_once(upper) + last_bytes(rest))
     }
 
     /// Adds one word, given as the number that its two bytes on the wire mean.
@@ -64,6 +62,20 @@ impl Sum {
             checksum => checksum,
         }
     }
+}
+
+/// The sum of fewer than 8 bytes.
+fn last_bytes(mut bytes: &[u8]) -> u64 {
+    let mut sum = 0;
+    if let Some((words, rest)) = bytes.split_first_chunk::<4>() {
+        sum += u64::from(u32::from_ne_bytes(*words));
+        bytes = rest;
+    }
+    if let Some((word, rest)) = bytes.split_first_chunk::<2>() {
+        sum += u64::from(u16::from_ne_bytes(*word));
+        bytes = rest;
+    }
+    sum + bytes.first().map_or(0, |last| u64::from(u16::from_ne_bytes([*last, 0])))
 }
 
 /// The upper and the lower half added: the same sum of words, in 33 bits.

@@ -22,8 +22,15 @@ use super::checksum::Sum;
 use super::field::{set, u16_at, u32_at};
 use super::ip::Version;
 use super::tcp::{self, CWR, FIN, PSH};
-use super::transport::{self, IPV4_IDENTIFICATION, TCP, Transport, UDP};
+use super::transport::{
+    self, IPV4_CHECKSUM, IPV4_IDENTIFICATION, IPV4_LENGTH, TCP, Transport, UDP, UDP_CHECKSUM, UDP_LENGTH,
+};
 use super::virtio::{Gso, Header, PartialChecksum};
+
+/// Words of the headers that are not the same in all segments. The segments' own are added to the sum of the others.
+const IPV4_DIFFER: [usize; 3] = [IPV4_LENGTH, IPV4_IDENTIFICATION, IPV4_CHECKSUM];
+const TCP_DIFFER: [usize; 4] = [tcp::SEQUENCE, tcp::SEQUENCE + 2, tcp::FLAGS - 1, tcp::CHECKSUM];
+const UDP_DIFFER: [usize; 2] = [UDP_LENGTH, UDP_CHECKSUM];
 
 /// How far the packets of one read have been written. It does not hold on to the bytes, so that they can stay in their
 /// buffer while the socket has no room.
@@ -80,8 +87,10 @@ struct Segments {
     done: usize,
     /// Segments that have been written.
     number: u16,
-    /// Of the pseudo header, but for the length.
-    pseudo: Sum,
+    /// Of the IPv4 header, but for what differs from segment to segment and the checksum.
+    ip: Sum,
+    /// Of the pseudo header and the transport header, the same left out.
+    headers: Sum,
 }
 
 /// Why a super-packet is not usable: its virtio-net header does not tell the truth.
@@ -132,6 +141,13 @@ impl Split {
         } else {
             transport.pseudo_header(packet, 0)
         };
+        let (ip_header, transport_header) = packet
+            .get(..headers_len)
+            .and_then(|headers| headers.split_at_checked(transport.offset))
+            .ok_or(SplitError::Malformed)?;
+        let differ = if transport.protocol == TCP { &TCP_DIFFER[..] } else { &UDP_DIFFER };
+        let ip = sum_without(Sum::default(), ip_header, &IPV4_DIFFER);
+        let headers = pseudo.and_then(|pseudo| sum_without(pseudo, transport_header, differ));
         let size = usize::from(segmentation.size).max(1);
         let segments = Segments {
             transport,
@@ -140,7 +156,8 @@ impl Split {
             size,
             done: 0,
             number: 0,
-            pseudo: pseudo.ok_or(SplitError::Malformed)?,
+            ip: ip.ok_or(SplitError::Malformed)?,
+            headers: headers.ok_or(SplitError::Malformed)?,
         };
         Ok(Self { plan: Plan::Segments(segments), remaining: payload.div_ceil(size).max(1) })
     }
@@ -197,41 +214,55 @@ fn complete(packet: &mut [u8], place: PartialChecksum) -> Option<()> {
     set(packet, place.field(), checksum.to_be_bytes())
 }
 
+/// `sum` and that of `header`, of which the words at `places` are taken for 0.
+fn sum_without(sum: Sum, header: &[u8], places: &[usize]) -> Option<Sum> {
+    places
+        .iter()
+        .try_fold(sum.add_bytes(header), |sum, place| Some(sum.subtract_u16(u16_at(header, *place)?)))
+}
+
 impl Segments {
     fn next_payload(&self) -> usize {
         self.size.min(self.payload - self.done)
     }
 
     fn write(&mut self, packet: &[u8], place: &mut [u8], last: bool) -> Option<()> {
-        let begin = self.headers_len + self.done;
         let len = self.next_payload();
+        let from = packet.get(self.headers_len + self.done..)?.get(..len)?;
         let (headers, payload) = place.split_at_mut_checked(self.headers_len)?;
         headers.copy_from_slice(packet.get(..self.headers_len)?);
-        payload.copy_from_slice(packet.get(begin..begin + len)?);
+        // summed first, as it is in the first cache then for the copy
+        let mut sum = self.headers.add_bytes(from);
+        payload.copy_from_slice(from);
 
         let total = u16::try_from(self.headers_len + len).ok()?;
-        let offset = self.transport.offset;
+        self.transport.set_lengths(headers, total)?;
         if self.transport.version == Version::V4 {
             let identification = u16_at(headers, IPV4_IDENTIFICATION)?.wrapping_add(self.number);
+            let checksum = self.ip.add_u16(total).add_u16(identification).checksum();
             set(headers, IPV4_IDENTIFICATION, identification.to_be_bytes())?;
+            set(headers, IPV4_CHECKSUM, checksum.to_be_bytes())?;
         }
-        self.transport.set_length(headers, total)?;
+        // of the pseudo header
+        let segment_len = self.transport.segment_len(total)?;
+        sum = sum.add_u16(segment_len);
+        let header = headers.get_mut(self.transport.offset..)?;
         if self.transport.protocol == TCP {
-            let at = offset + tcp::SEQUENCE;
-            let sequence = u32_at(headers, at)?.wrapping_add(u32::try_from(self.done).ok()?);
-            set(headers, at, sequence.to_be_bytes())?;
-            let flags = headers.get_mut(offset + tcp::FLAGS)?;
+            let sequence = u32_at(header, tcp::SEQUENCE)?.wrapping_add(u32::try_from(self.done).ok()?);
+            set(header, tcp::SEQUENCE, sequence.to_be_bytes())?;
+            let flags = header.get_mut(tcp::FLAGS)?;
             if self.number > 0 {
                 *flags &= !CWR;
             }
             if !last {
                 *flags &= !(FIN | PSH);
             }
+            sum = sum.add_bytes(&sequence.to_be_bytes()).add_u16(u16_at(header, tcp::FLAGS - 1)?);
+        } else {
+            sum = sum.add_u16(segment_len);
         }
-        let field = offset + self.transport.checksum_offset()?;
-        set(headers, field, [0; 2])?;
-        let sum = self.pseudo.add_u16(self.transport.segment_len(total)?).add_bytes(place.get(offset..)?);
-        set(place, field, sum.checksum_not_zero().to_be_bytes())?;
+        let checksum = sum.checksum_not_zero();
+        set(header, self.transport.checksum_offset()?, checksum.to_be_bytes())?;
 
         self.done += len;
         self.number = self.number.wrapping_add(1);

@@ -13,8 +13,8 @@ pub const UDP: u8 = 17;
 pub const UDP_HEADER: usize = 8;
 
 /// Where a UDP header has its length, and where its checksum.
-const UDP_LENGTH: usize = 4;
-const UDP_CHECKSUM: usize = 6;
+pub(super) const UDP_LENGTH: usize = 4;
+pub(super) const UDP_CHECKSUM: usize = 6;
 
 /// IPv6 extension headers that may stand before a transport header (RFC 8200 section 4).
 const HOP_BY_HOP: u8 = 0;
@@ -24,9 +24,10 @@ const DESTINATION_OPTIONS: u8 = 60;
 /// Extension headers looked behind; a longer chain is not what a host sends.
 const MAX_EXTENSIONS: usize = 8;
 
-/// Where an IPv4 header has its identification, and its checksum.
+/// Where an IPv4 header has its length, its identification, and its checksum.
+pub(super) const IPV4_LENGTH: usize = 2;
 pub(super) const IPV4_IDENTIFICATION: usize = 4;
-const IPV4_CHECKSUM: usize = 10;
+pub(super) const IPV4_CHECKSUM: usize = 10;
 
 /// What follows the IP header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,13 +138,19 @@ impl Transport {
     /// Makes the headers in `packet`, which may be all that is there of it, those of a packet of `total` bytes: the length
     /// and the checksum of the IP header, and the length of the UDP header. `None` where they do not fit.
     pub(super) fn set_length(&self, packet: &mut [u8], total: u16) -> Option<()> {
+        self.set_lengths(packet, total)?;
+        if self.version == Version::V4 {
+            set(packet, IPV4_CHECKSUM, [0; 2])?;
+            let checksum = checksum::checksum(packet.get(..self.offset)?);
+            set(packet, IPV4_CHECKSUM, checksum.to_be_bytes())?;
+        }
+        Some(())
+    }
+
+    /// The same but for the checksum.
+    pub(super) fn set_lengths(&self, packet: &mut [u8], total: u16) -> Option<()> {
         match self.version {
-            Version::V4 => {
-                set(packet, 2, total.to_be_bytes())?;
-                set(packet, IPV4_CHECKSUM, [0; 2])?;
-                let checksum = checksum::checksum(packet.get(..self.offset)?);
-                set(packet, IPV4_CHECKSUM, checksum.to_be_bytes())?;
-            }
+            Version::V4 => set(packet, IPV4_LENGTH, total.to_be_bytes())?,
             Version::V6 => {
                 let payload = usize::from(total).checked_sub(IPV6_HEADER)?;
                 set(packet, 4, u16::try_from(payload).ok()?.to_be_bytes())?;
