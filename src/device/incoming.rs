@@ -36,15 +36,21 @@ impl<M: Mode> Worker<M> {
         // closed by now, perhaps by what it received
         let Some((socket, entrance)) = found else { return Ok(Progress::Drained) };
         let mut left = BUDGET;
-        // who sends in bulk fills one arrival with a call; where many send little, one call takes many
-        let mut count = 1;
+        // Who sends in bulk fills an arrival; one call takes two of them, since a super-packet may have been sent as two
+        // messages. Where many send little, one call takes many.
+        let mut count = SLOTS;
         let mut progress = Progress::More;
         while left > 0 {
             match socket.receive(&mut self.mailbox, count) {
                 Ok(arrivals) => {
                     let datagrams = self.take_arrivals(shared, arrivals, entrance)?;
-                    count = if datagrams > 4 * arrivals { 2 } else { SLOTS };
                     left = left.saturating_sub(datagrams);
+                    if arrivals < count {
+                        // that was all: what comes later, an error included, is a new edge
+                        progress = Progress::Drained;
+                        break;
+                    }
+                    count = if datagrams > 4 * arrivals { 2 } else { SLOTS };
                 }
                 Err(error) => {
                     let reason = match fault::of_socket(&error) {

@@ -2,6 +2,7 @@
 //! takes only control messages that it knows for the second.
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd};
 
 use nix::libc;
@@ -68,16 +69,14 @@ pub struct Message<'a> {
 /// # Errors
 /// Those of recvmmsg(2): `EAGAIN` if nothing waits, and the errors of datagrams sent earlier.
 pub fn receive(socket: impl AsFd, buffer: &mut [u8], slot: usize, notes: &mut [Notes]) -> io::Result<usize> {
-    // SAFETY: all zeroes is a value of both structures of numbers and pointers.
-    let mut headers: [libc::mmsghdr; MOST] = unsafe { std::mem::zeroed() };
-    // SAFETY: as above.
-    let mut pieces: [libc::iovec; MOST] = unsafe { std::mem::zeroed() };
+    let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; MOST];
+    let mut pieces = [const { MaybeUninit::<libc::iovec>::uninit() }; MOST];
     let mut count = 0;
     let places = headers.iter_mut().zip(&mut pieces).zip(notes.iter_mut()).zip(buffer.chunks_exact_mut(slot));
     for (((header, piece), note), room) in places {
-        *piece = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
-        let header = &mut header.msg_hdr;
-        header.msg_iov = piece;
+        let iov = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
+        let header = &mut header.write(empty_header()).msg_hdr;
+        header.msg_iov = piece.write(iov);
         header.msg_iovlen = 1;
         header.msg_name = note.name.as_mut_ptr().cast();
         header.msg_namelen = NAME_LEN;
@@ -90,14 +89,16 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8], slot: usize, notes: &mut [N
     let received = unsafe {
         libc::recvmmsg(
             socket.as_fd().as_raw_fd(),
-            headers.as_mut_ptr(),
+            headers.as_mut_ptr().cast(),
             count,
             libc::MSG_DONTWAIT as _,
             std::ptr::null_mut(),
         )
     };
     let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
-    for (header, note) in headers.iter().zip(notes).take(received) {
+    for (header, note) in headers.iter().zip(notes).take(received.min(count as usize)) {
+        // SAFETY: the first `count` were written above.
+        let header = unsafe { header.assume_init_ref() };
         note.length = header.msg_len as usize;
         note.name_len = (header.msg_hdr.msg_namelen as usize).min(NAME);
         #[allow(clippy::useless_conversion, reason = "musl's field has 32 bits")]
@@ -112,11 +113,10 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8], slot: usize, notes: &mut [N
 /// # Errors
 /// Those of sendmmsg(2) for the first message: it was not sent, and neither were the others.
 pub fn send(socket: impl AsFd, messages: &[Message<'_>]) -> io::Result<usize> {
-    // SAFETY: all zeroes is a value of this structure of numbers and pointers.
-    let mut headers: [libc::mmsghdr; MOST] = unsafe { std::mem::zeroed() };
+    let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; MOST];
     let mut count = 0;
     for (header, message) in headers.iter_mut().zip(messages) {
-        let header = &mut header.msg_hdr;
+        let header = &mut header.write(empty_header()).msg_hdr;
         // an IoSlice has the layout of an iovec, which std guarantees
         header.msg_iov = message.pieces.as_ptr().cast_mut().cast();
         header.msg_iovlen = message.pieces.len() as _;
@@ -135,12 +135,17 @@ pub fn send(socket: impl AsFd, messages: &[Message<'_>]) -> io::Result<usize> {
     let sent = unsafe {
         libc::sendmmsg(
             socket.as_fd().as_raw_fd(),
-            headers.as_mut_ptr(),
+            headers.as_mut_ptr().cast(),
             count,
             (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as _,
         )
     };
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+}
+
+fn empty_header() -> libc::mmsghdr {
+    // SAFETY: all zeroes is a value of this structure of numbers and pointers.
+    unsafe { std::mem::zeroed() }
 }
 
 #[cfg(test)]
