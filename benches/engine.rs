@@ -265,11 +265,11 @@ fn under_the_lock(criterion: &mut Criterion) {
         group.bench_function(format!("begin_send/{count}"), |bencher| {
             bencher.iter(|| black_box(pair.near.interface.begin_send(peer, lengths, now).is_ok()));
         });
+        let mut buffer = [0; BUFFER];
+        packet(&mut buffer);
+        pair.seal(&mut buffer);
+        let Some(Message::Data(mut header)) = Message::parse(&buffer[..MTU + 32]) else { unreachable!() };
         group.bench_function(format!("opening_and_accept/{count}"), |bencher| {
-            let mut buffer = [0; BUFFER];
-            packet(&mut buffer);
-            pair.seal(&mut buffer);
-            let Some(Message::Data(mut header)) = Message::parse(&buffer[..MTU + 32]) else { unreachable!() };
             let from = Some(pair.near.at);
             bencher.iter(|| {
                 let opening = pair.far.interface.opening(header.receiver, now).unwrap();
