@@ -17,8 +17,8 @@ const ALIKE: f64 = 0.85;
 
 /// Joins hosts into a private network: IP packets from a TUN device, carried in UDP.
 ///
-/// With --config it is WireGuard, as the file says, which is one of wg-quick's. With a NAME it is a WireGuard interface
-/// that wg(8) configures. With neither it is plain mode, which is not encrypted: the server (tun0 is 10.8.0.1/24, UDP
+/// 'wontun serve' makes and runs a WireGuard server, 'wontun peer add' gives it a client. With --config it is
+/// WireGuard, as the file says, which is one of wg-quick's. With a NAME it is a WireGuard interface that wg(8) configures. With neither it is plain mode, which is not encrypted: the server (tun0 is 10.8.0.1/24, UDP
 /// port 19988 is open), or with --peer the client of that server (tun0 is 10.8.0.3/24).
 #[derive(Debug, Parser)]
 #[command(name = "wontun", version, max_term_width = 110)]

@@ -67,6 +67,13 @@ pub fn add_peer(folder: &Folder, options: AddOptions) -> Result<(), CommandError
     let applied = apply::change(folder, &file, changes, Some(&then));
     // printing may take as long as its reader likes
     drop(writer);
+    if file.configuration().interface.listen_port.is_none() {
+        let path = file.path().display();
+        let _ = writeln!(
+            io::stderr(),
+            "wontun: warning: {path} has no ListenPort, so the port is another at each start: add the endpoint's"
+        );
+    }
 
     if let Err(error) = print_secret(&text) {
         let CommandError::Output(source) = error else { return Err(error) };
