@@ -19,13 +19,13 @@ macro_rules! between {
 }
 
 mod capture;
-mod implementation;
+pub(crate) mod implementation;
 mod iperf;
 mod node;
 mod pair;
 mod probe;
-mod settings;
-mod site;
+pub(crate) mod settings;
+pub(crate) mod site;
 
 mod basics;
 mod commands;
@@ -47,5 +47,5 @@ mod rekey;
 mod reload;
 mod roaming;
 mod secrets;
-mod wg_quick_tool;
+pub(crate) mod wg_quick_tool;
 mod wg_tool;
