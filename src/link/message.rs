@@ -140,7 +140,13 @@ pub(super) fn address_of(body: &[u8]) -> Option<IpAddr> {
 
 /// The value of the first attribute of that kind, whatever the others look like.
 pub(super) fn attribute(attributes: &[u8], kind: u16) -> Option<Vec<u8>> {
-    NlasIterator::new(attributes).map_while(Result::ok).find(|a| a.kind() == kind).map(|a| a.value().to_vec())
+    self::attributes(attributes, kind).next()
+}
+
+/// The values of all attributes of that kind, up to the first that is broken.
+pub(super) fn attributes(attributes: &[u8], kind: u16) -> impl Iterator<Item = Vec<u8>> {
+    let intact = NlasIterator::new(attributes).map_while(Result::ok);
+    intact.filter(move |attribute| attribute.kind() == kind).map(|attribute| attribute.value().to_vec())
 }
 
 pub(super) fn attribute_u32(attributes: &[u8], kind: u16) -> Option<u32> {
