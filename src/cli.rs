@@ -8,7 +8,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 
-use crate::config::{Cidr, PeerAddress, TunName};
+use crate::config::{Cidr, NatMode, PeerAddress, TunName};
 use crate::logging::Target;
 
 /// How alike a name must be to a command's for a slip of the fingers to be supposed, from 0 to 1.
@@ -54,6 +54,12 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Let everything out again that a kill switch has held back since its tunnel ended other than by a signal
+    Unlock {
+        /// Name of the tunnel [default: that of --tun or --config, or all]
+        #[arg(value_name = "NAME")]
+        name: Option<TunName>,
+    },
     /// Print a new private key
     Genkey,
     /// Read a private key from standard input and print its public key
@@ -80,6 +86,16 @@ pub struct Run {
     /// Leave PreUp, PostUp, PreDown, PostDown and SaveConfig of the file out instead of refusing it; none is ever run
     #[arg(long, env = "WONTUN_IGNORE_HOOKS", value_parser = FalseyValueParser::new())]
     pub ignore_hooks: bool,
+
+    /// With --config: let the peers out to the rest of the world, with this host's address. auto: unless a peer has
+    /// the default route
+    #[arg(long, env = "WONTUN_NAT", value_name = "MODE", value_enum, default_value_t = NatMode::Off)]
+    pub nat: NatMode,
+
+    /// With --config and a default route: let nothing leave this host but through the tunnel, not even when it fails,
+    /// until SIGTERM or `wontun unlock`
+    #[arg(long, env = "WONTUN_KILL_SWITCH", value_parser = FalseyValueParser::new())]
+    pub kill_switch: bool,
 
     /// Be the client of this server: a name, an IPv4 address or an IPv6 address in brackets, then :PORT
     #[arg(long, env = "WONTUN_PEER", value_name = "HOST:PORT")]

@@ -15,7 +15,7 @@ use wontun::background;
 use wontun::cli::{Cli, Command};
 use wontun::commands::{self, ShowOptions};
 use wontun::config::wg_quick::{Hooks, LoadError};
-use wontun::config::{Config, ConfigError, FileNameError, TunName, unknown_variables};
+use wontun::config::{Config, ConfigError, FileNameError, NatMode, TunName, unknown_variables};
 use wontun::control::health;
 use wontun::control::uapi::UapiFolders;
 use wontun::device::{ConfigFile, Device, DeviceError, Mode, PlainTunnel, SocketsError, WireGuard};
@@ -66,6 +66,11 @@ fn answer(command: Command, tun: Option<TunName>, config: Option<&Path>) -> anyh
         Command::Show { name, json } => {
             let folders = UapiFolders::new(config.and_then(Path::parent));
             commands::show(&ShowOptions { name: name.or(tun), folders, json })?;
+        }
+        Command::Unlock { name } => {
+            privileges::require_net_admin()?;
+            let of_file = || config.map(TunName::of_file).transpose();
+            commands::unlock(name.or(tun).map_or_else(of_file, |name| Ok(Some(name)))?.as_ref())?;
         }
         Command::Genkey => commands::genkey()?,
         Command::Pubkey => commands::pubkey()?,
@@ -136,16 +141,26 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
         };
         // first of all: what is forked has a copy of all that is in memory, and this one reads what strangers send
         let resolver = Resolver::start().map_err(DeviceError::from)?;
-        let file = ConfigFile::load(path, hooks)?;
+        let mut file = ConfigFile::load(path, hooks)?;
+        (file.nat, file.kill_switch) = (options.nat, options.kill_switch);
+        if file.kill_switch && !file.configuration.is_full_tunnel() {
+            return Err(ConfigError::NotFullTunnel.into());
+        }
         privileges::require_net_admin()?;
-        return carry(Device::<WireGuard>::open(name, Some((file, resolver)))?, ready, logging);
+        let device = Device::<WireGuard>::open(name, Some((file, resolver)))?;
+        return carry(device, ready, logging).map(Device::close);
     }
-    if options.ignore_hooks {
-        return Err(ConfigError::NoFile.into());
+    let of_a_file = [
+        ("--ignore-hooks", options.ignore_hooks),
+        ("--kill-switch", options.kill_switch),
+        ("--nat auto", options.nat == NatMode::Auto),
+    ];
+    if let Some((option, _)) = of_a_file.into_iter().find(|(_, given)| *given) {
+        return Err(ConfigError::NoFile(option).into());
     }
     if let Some(name) = options.interface {
         privileges::require_net_admin()?;
-        return carry(Device::<WireGuard>::open(name, None)?, ready, logging);
+        return carry(Device::<WireGuard>::open(name, None)?, ready, logging).map(drop);
     }
     let config = Config {
         peer: options.peer,
@@ -163,15 +178,16 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
     warn!(
         "plain mode is not encrypted: whoever sees the datagrams reads and forges the packets; use it on trusted wires only"
     );
-    carry(device, ready, logging)
+    carry(device, ready, logging).map(drop)
 }
 
-/// Everything is open: gives up what is no longer needed, and carries packets to the end.
+/// Everything is open: gives up what is no longer needed, and carries packets to the end, in good order if without an
+/// error.
 fn carry<M: Mode>(
     mut device: Device<M>,
     ready: Option<OwnedFd>,
     logging: &mut Logging,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Device<M>> {
     privileges::drop_all_but_net_admin()?;
     logging.start_writer().context("cannot start the thread that writes the log")?;
     if let Some(ready) = ready {
@@ -179,7 +195,8 @@ fn carry<M: Mode>(
         logging.flush(LAST_LINES);
         background::detach(ready).context("cannot go to the background")?;
     }
-    Ok(device.run()?)
+    device.run()?;
+    Ok(device)
 }
 
 /// The exit code that the first cause with a code of its own asks for.

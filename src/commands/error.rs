@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::config::TunName;
 use crate::io::random::NoRandomness;
+use crate::link::LinkError;
 use crate::tunnel::wireguard::KeyError;
 
 /// A command that did not do what it should.
@@ -25,6 +26,9 @@ pub enum CommandError {
     /// The output cannot be written.
     #[error("cannot write to standard output: {0}")]
     Output(#[source] io::Error),
+    /// The kernel does not do it.
+    #[error(transparent)]
+    Link(#[from] LinkError),
     /// Nobody listens for that name.
     #[error("no tunnel {0} runs: start it, or name one that 'wontun show' lists")]
     NotRunning(TunName),

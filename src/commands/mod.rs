@@ -3,7 +3,9 @@
 mod error;
 mod keys;
 mod show;
+mod unlock;
 
 pub use error::CommandError;
 pub use keys::{genkey, genpsk, pubkey};
 pub use show::{ShowOptions, show};
+pub use unlock::unlock;

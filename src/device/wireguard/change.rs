@@ -39,6 +39,7 @@ impl WireGuard {
             return Ok(Err(error));
         }
         self.update_routes(core);
+        self.update_firewall();
         self.serve_engine(core)?;
         Ok(Ok(()))
     }
@@ -175,7 +176,9 @@ impl WireGuard {
     }
 
     pub(super) fn set_mark(&mut self, mark: Option<NonZeroU32>) -> io::Result<()> {
+        let mark = self.firewall.mark(mark);
         if self.mark != mark {
+            self.firewall.let_through(mark)?;
             self.sockets.set_mark(mark)?;
             self.mark = mark;
         }

@@ -8,6 +8,7 @@
 mod change;
 mod data_path;
 mod file;
+mod firewall;
 mod names;
 mod open;
 mod path;
@@ -33,6 +34,7 @@ use crate::tunnel::wireguard::message::{INITIATION_LEN, RESPONSE_LEN};
 use crate::tunnel::wireguard::{Interface, Peer, PeerId, Transmit};
 pub use file::ConfigFile;
 use file::Source;
+use firewall::Firewall;
 use names::Names;
 use uapi::Uapi;
 
@@ -55,6 +57,7 @@ pub struct WireGuard {
     source: Source,
     /// The host's routes, where they are ours to set.
     routes: Option<Routes>,
+    firewall: Firewall,
     /// A datagram that a socket had no room for lies in the packet buffer; the tun is not read until it is sent.
     unsent: Option<Transmit>,
     /// The socket that tells when it has room.

@@ -7,6 +7,7 @@ use tracing::warn;
 
 use super::change::open_sockets;
 use super::file::{self, ConfigFile, DEFAULT_MTU, Source};
+use super::firewall::Firewall;
 use super::names::Names;
 use super::uapi::Uapi;
 use super::{Quiet, Share, WireGuard};
@@ -39,6 +40,7 @@ impl Device<WireGuard> {
         let port = file.as_ref().and_then(|file| file.configuration.interface.listen_port);
         let sockets = open_sockets(port.map_or(0, std::num::NonZeroU16::get))?;
         let tun = Tun::open(&name)?;
+        let firewall = Firewall::open(&name, file.as_ref())?;
         let mut link = LinkWatch::open(&name)?;
         if let Some(file) = &file {
             link.configured = true;
@@ -70,6 +72,7 @@ impl Device<WireGuard> {
             uapi,
             source: file.map_or(Source::Socket, |file| Source::File(Box::new(file))),
             routes: None,
+            firewall,
             unsent: None,
             watched: None,
             share: Share::default(),
@@ -97,7 +100,9 @@ impl Device<WireGuard> {
             warn!(%error, "not all of the configuration is in force");
         }
         self.mode.take_names(&self.core, &configuration, None, &HashSet::new());
-        self.mode.open_routes(&self.core)
+        self.mode.open_routes(&self.core)?;
+        self.mode.update_firewall();
+        Ok(())
     }
 }
 
