@@ -34,6 +34,8 @@ pub struct Nat {
     device: String,
     /// Opened when it is needed: that may load the kernel's modules.
     nft: Option<Nft>,
+    /// What [`Nat::apply`] was last called for.
+    networks: Vec<Prefix>,
     /// It was put up, and is there unless somebody flushed it.
     table: Option<Table>,
     told: Vec<NatWarning>,
@@ -51,7 +53,7 @@ pub struct NatApplied {
 impl Nat {
     /// For the device called `name`, in this thread's network namespace. Changes nothing yet.
     pub fn new(name: &str) -> Self {
-        Self { device: name.to_owned(), nft: None, table: None, told: Vec::new() }
+        Self { device: name.to_owned(), nft: None, networks: Vec::new(), table: None, told: Vec::new() }
     }
 
     /// Lets the addresses in `networks` through to whatever is not the tunnel. A table that a killed run of the same
@@ -60,6 +62,7 @@ impl Nat {
     /// What cannot be had is a warning: the tunnel itself does not need it.
     pub fn apply(&mut self, networks: &[Prefix]) -> NatApplied {
         let mut applied = NatApplied::default();
+        self.networks = networks.to_vec();
         let wanted = table(&self.device, networks);
         if wanted.sets.is_empty() {
             self.take_away();
@@ -85,6 +88,12 @@ impl Nat {
         let new = applied.warnings.iter().filter(|warning| !self.told.contains(warning)).cloned().collect();
         self.told = std::mem::replace(&mut applied.warnings, new);
         applied
+    }
+
+    /// Whether `networks` are what [`Nat::apply`] was last called for, so that there is nothing to do unless somebody
+    /// else changed something.
+    pub fn is_wanted(&self, networks: &[Prefix]) -> bool {
+        self.networks == networks
     }
 
     /// Takes the table away, also one that a killed run left behind.

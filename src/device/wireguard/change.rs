@@ -39,7 +39,7 @@ impl WireGuard {
             return Ok(Err(error));
         }
         self.update_routes(core);
-        self.update_firewall();
+        self.follow_networks();
         self.serve_engine(core)?;
         Ok(Ok(()))
     }

@@ -22,41 +22,35 @@ pub(super) struct Firewall {
 }
 
 impl Firewall {
-    /// Engages the kill switch, if it is wanted: to be called before the device is up. Address translation is still
-    /// to be set, and what a killed run left of it goes if it is not wanted any more.
+    /// Engages the kill switch, if the file's options want it: to be called before the device is up. Address
+    /// translation is still to be set, and what a killed run left of it goes if it is not wanted any more. Without a
+    /// file the host's packet filter is not looked at.
     ///
     /// # Errors
     /// There is no kill switch to be had, without which nobody who wants one wants a tunnel.
     pub(super) fn open(name: &TunName, file: Option<&ConfigFile>) -> Result<Self, LinkError> {
-        let kill_switch = match file.filter(|file| file.kill_switch) {
-            Some(file) => {
-                let mark = file.configuration.interface.fwmark;
-                Some(KillSwitch::engage(name.as_str(), mark)?)
-            }
-            None => {
-                if KillSwitch::is_engaged(name.as_str()).unwrap_or(false) {
-                    warn!(
-                        tun = %name,
-                        "an earlier run's kill switch is still engaged, and may stop the tunnel too: start with \
-                         --kill-switch, or let everything out with `wontun unlock {name}`"
-                    );
-                }
-                None
-            }
-        };
-        let mut nat = Nat::new(name.as_str());
-        let wanted = file.filter(|file| file.nat == NatMode::Auto);
-        let is_client = wanted.is_some_and(|file| file.configuration.is_full_tunnel());
-        if is_client {
-            info!(tun = %name, "no address translation: a peer has the default route, so this is no way out for others");
+        let mut firewall = Self { name: name.clone(), nat: None, kill_switch: None };
+        let Some(file) = file else { return Ok(firewall) };
+        if file.kill_switch {
+            let mark = file.configuration.interface.fwmark;
+            firewall.kill_switch = Some(KillSwitch::engage(name.as_str(), mark)?);
+        } else if KillSwitch::is_engaged(name.as_str()).unwrap_or(false) {
+            warn!(
+                tun = %name,
+                "an earlier run's kill switch is still engaged, and may stop the tunnel too: start with --kill-switch, \
+                 or let everything out with `wontun unlock {name}`"
+            );
         }
-        let nat = if wanted.is_some() && !is_client {
-            Some(nat)
-        } else {
+        let mut nat = Nat::new(name.as_str());
+        if file.nat == NatMode::Off {
             nat.take_away();
-            None
-        };
-        Ok(Self { name: name.clone(), nat, kill_switch })
+        } else if file.configuration.is_full_tunnel() {
+            nat.take_away();
+            info!(tun = %name, "no address translation: a peer has the default route, so this is no way out for others");
+        } else {
+            firewall.nat = Some(nat);
+        }
+        Ok(firewall)
     }
 
     /// What the sockets are to be marked with, where `mark` is what the file and the routes want.
@@ -90,6 +84,14 @@ impl Drop for Firewall {
 }
 
 impl WireGuard {
+    /// Address translation follows the networks that the tunnel has now.
+    pub(super) fn follow_networks(&mut self) {
+        let networks = self.networks();
+        if self.firewall.nat.as_ref().is_some_and(|nat| !nat.is_wanted(&networks)) {
+            self.update_firewall();
+        }
+    }
+
     /// Sets address translation for the networks that the tunnel has now, and puts back what somebody has flushed.
     pub(super) fn update_firewall(&mut self) {
         let networks = self.networks();

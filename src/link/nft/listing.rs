@@ -148,10 +148,10 @@ mod tests {
         let but = Step::device(Meta::InputInterfaceName, Comparison::NotEqual, "tun0");
         assert!(!accepts([&but[..], &accept].concat(), "tun0"));
         // as iptables compares
-        let short = vec![Step::LoadMeta(Meta::InputInterfaceName), Step::equal(b"tun0\0")];
+        let short = [Step::LoadMeta(Meta::InputInterfaceName), Step::equal(b"tun0\0")];
         assert!(accepts([&short[..], &accept].concat(), "tun0"));
         // iptables' `-i tun+`
-        let any = vec![Step::LoadMeta(Meta::InputInterfaceName), Step::equal(b"tun")];
+        let any = [Step::LoadMeta(Meta::InputInterfaceName), Step::equal(b"tun")];
         assert!(!accepts([&any[..], &accept].concat(), "tun"));
     }
 

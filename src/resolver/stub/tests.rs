@@ -55,7 +55,7 @@ fn server(udp_answers: Answers, tcp_answers: Answers) -> SocketAddr {
                 let mut query = vec![0; usize::from(u16::from_be_bytes(length))];
                 stream.read_exact(&mut query).unwrap();
                 for answer in tcp_answers(&Packet::parse(&query).unwrap()) {
-                    stream.write_all(&(answer.len() as u16).to_be_bytes()).unwrap();
+                    stream.write_all(&u16::try_from(answer.len()).unwrap().to_be_bytes()).unwrap();
                     stream.write_all(&answer).unwrap();
                 }
             }
