@@ -54,7 +54,7 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Let everything out again that a kill switch has held back since its tunnel ended other than by a signal
+    /// Take away a kill switch that has outlived its tunnel: all may leave this host again
     Unlock {
         /// Name of the tunnel [default: that of --tun or --config, or all]
         #[arg(value_name = "NAME")]

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub(super) struct Forwarding {
     root: PathBuf,
+    /// The settings that were on the last time.
+    on: Vec<&'static str>,
 }
 
 /// What became of it.
@@ -19,13 +21,15 @@ pub(super) enum Outcome {
     TurnedOn,
     /// The kernel does not have the family.
     Absent,
-    /// It is off, or nobody knows, and it stays so.
-    Failed(io::Error),
+    /// It is off, and cannot be turned on.
+    Off(io::Error),
+    /// It cannot be read.
+    Unknown(io::Error),
 }
 
 impl Forwarding {
     pub(super) fn new() -> Self {
-        Self { root: PathBuf::from("/proc/sys") }
+        Self { root: PathBuf::from("/proc/sys"), on: Vec::new() }
     }
 
     /// What sysctl(8), and `docker run --sysctl`, call the setting.
@@ -34,20 +38,34 @@ impl Forwarding {
     }
 
     /// Turns it on for one family. It is not turned off again: others may count on it by then.
-    pub(super) fn turn_on(&self, v6: bool) -> Outcome {
+    pub(super) fn turn_on(&mut self, v6: bool) -> Outcome {
+        let key = Self::key(v6);
+        match self.try_to(v6) {
+            // a sandbox of our own keeps us from it since
+            Outcome::Unknown(_) if self.on.contains(&key) => Outcome::On,
+            outcome => {
+                if matches!(outcome, Outcome::On | Outcome::TurnedOn) && !self.on.contains(&key) {
+                    self.on.push(key);
+                }
+                outcome
+            }
+        }
+    }
+
+    fn try_to(&self, v6: bool) -> Outcome {
         let path = self.root.join(Self::key(v6).replace('.', "/"));
         match fs::read_to_string(&path) {
             Ok(text) if text.trim() != "0" => return Outcome::On,
             Ok(_) => {}
             Err(error) if v6 && error.kind() == io::ErrorKind::NotFound => return Outcome::Absent,
-            Err(error) => return Outcome::Failed(error),
+            Err(error) => return Outcome::Unknown(error),
         }
         if v6 {
             self.keep_advertisements();
         }
         match fs::write(&path, "1") {
             Ok(()) => Outcome::TurnedOn,
-            Err(error) => Outcome::Failed(error),
+            Err(error) => Outcome::Off(error),
         }
     }
 
@@ -90,7 +108,7 @@ mod tests {
         }
 
         fn forwarding(&self) -> Forwarding {
-            Forwarding { root: self.0.clone() }
+            Forwarding { root: self.0.clone(), on: Vec::new() }
         }
 
         fn read(&self, key: &str) -> String {
@@ -107,12 +125,16 @@ mod tests {
     #[test]
     fn only_what_is_off_is_turned_on() {
         let settings = Settings::new("off", &[("net/ipv4/ip_forward", "0")]);
-        assert!(matches!(settings.forwarding().turn_on(false), Outcome::TurnedOn));
+        let mut forwarding = settings.forwarding();
+        assert!(matches!(forwarding.turn_on(false), Outcome::TurnedOn));
         assert_eq!(settings.read("net/ipv4/ip_forward"), "1");
-        assert!(matches!(settings.forwarding().turn_on(false), Outcome::On));
-        assert!(matches!(settings.forwarding().turn_on(true), Outcome::Absent));
-        let none = Forwarding { root: settings.0.join("nowhere") };
-        assert!(matches!(none.turn_on(false), Outcome::Failed(_)));
+        assert!(matches!(forwarding.turn_on(false), Outcome::On));
+        assert!(matches!(forwarding.turn_on(true), Outcome::Absent));
+        // who could read it before is not alarmed when it no longer can
+        forwarding.root = settings.0.join("nowhere");
+        assert!(matches!(forwarding.turn_on(false), Outcome::On));
+        forwarding.on.clear();
+        assert!(matches!(forwarding.turn_on(false), Outcome::Unknown(_)));
     }
 
     #[test]

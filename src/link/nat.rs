@@ -11,6 +11,8 @@
 mod foreign;
 mod warning;
 
+use std::io;
+
 use self::foreign::look_for_drops;
 pub use self::warning::NatWarning;
 use super::error;
@@ -38,6 +40,7 @@ pub struct Nat {
     networks: Vec<Prefix>,
     /// It was put up, and is there unless somebody flushed it.
     table: Option<Table>,
+    forwarding: Forwarding,
     told: Vec<NatWarning>,
 }
 
@@ -53,7 +56,14 @@ pub struct NatApplied {
 impl Nat {
     /// For the device called `name`, in this thread's network namespace. Changes nothing yet.
     pub fn new(name: &str) -> Self {
-        Self { device: name.to_owned(), nft: None, networks: Vec::new(), table: None, told: Vec::new() }
+        Self {
+            device: name.to_owned(),
+            nft: None,
+            networks: Vec::new(),
+            table: None,
+            forwarding: Forwarding::new(),
+            told: Vec::new(),
+        }
     }
 
     /// Lets the addresses in `networks` through to whatever is not the tunnel. A table that a killed run of the same
@@ -69,14 +79,11 @@ impl Nat {
             return applied;
         }
         for v6 in [false, true].into_iter().filter(|v6| has_family(&wanted, *v6)) {
-            match Forwarding::new().turn_on(v6) {
+            match self.forwarding.turn_on(v6) {
                 Outcome::On | Outcome::Absent => {}
                 Outcome::TurnedOn => applied.turned_on.push(Forwarding::key(v6)),
-                Outcome::Failed(error) => applied.warnings.push(NatWarning::Forwarding {
-                    device: self.device.clone(),
-                    key: Forwarding::key(v6),
-                    reason: error::described(&error),
-                }),
+                Outcome::Off(error) => applied.warnings.push(self.no_forwarding(v6, true, &error)),
+                Outcome::Unknown(error) => applied.warnings.push(self.no_forwarding(v6, false, &error)),
             }
         }
         match self.put_up(&wanted) {
@@ -103,6 +110,11 @@ impl Nat {
         if let Ok(nft) = self.nft() {
             let _ = nft.delete(Family::Inet, &name);
         }
+    }
+
+    fn no_forwarding(&self, v6: bool, off: bool, error: &io::Error) -> NatWarning {
+        let (device, key) = (self.device.clone(), Forwarding::key(v6));
+        NatWarning::Forwarding { device, key, off, reason: error::described(error) }
     }
 
     fn put_up(&mut self, wanted: &Table) -> Result<(), Failure> {

@@ -8,6 +8,7 @@ use tracing::{info, warn};
 
 use super::WireGuard;
 use super::file::ConfigFile;
+use crate::config::wg_quick::WgQuick;
 use crate::config::{NatMode, TunName};
 use crate::device::Device;
 use crate::link::{KillSwitch, LinkError, Nat};
@@ -42,13 +43,12 @@ impl Firewall {
             );
         }
         let mut nat = Nat::new(name.as_str());
-        if file.nat == NatMode::Off {
-            nat.take_away();
-        } else if file.configuration.is_full_tunnel() {
-            nat.take_away();
+        match file.nat {
+            NatMode::Off => nat.take_away(),
+            NatMode::Auto => firewall.nat = Some(nat),
+        }
+        if file.nat == NatMode::Auto && file.configuration.is_full_tunnel() {
             info!(tun = %name, "no address translation: a peer has the default route, so this is no way out for others");
-        } else {
-            firewall.nat = Some(nat);
         }
         Ok(firewall)
     }
@@ -107,11 +107,24 @@ impl WireGuard {
         if let Err(error) = self.firewall.let_through(self.mark) {
             warn!(%error, "the kill switch may not be as it should");
         }
+        if self.firewall.kill_switch.is_some() && !self.is_full_tunnel() {
+            warn!(
+                "no peer has the default route any more, and the kill switch holds back all that has no other way"
+            );
+        }
+    }
+
+    fn is_full_tunnel(&self) -> bool {
+        self.source.configuration().is_some_and(WgQuick::is_full_tunnel)
     }
 
     /// The VPN's own addresses: the networks that the device is in, and peers that are single hosts elsewhere. The
-    /// networks behind a peer are not: they have ways of their own.
+    /// networks behind a peer are not: they have ways of their own. None where a peer has the default route: this is no
+    /// way out for others.
     fn networks(&self) -> Vec<Prefix> {
+        if self.is_full_tunnel() {
+            return Vec::new();
+        }
         let interface = self.source.configuration().map(|file| &file.interface);
         let addresses = interface.into_iter().flat_map(|interface| &interface.addresses);
         let own = addresses.filter_map(|address| Prefix::new(address.address(), address.prefix()));

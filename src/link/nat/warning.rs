@@ -18,6 +18,8 @@ pub enum NatWarning {
         device: String,
         /// The setting, as sysctl(8) calls it.
         key: &'static str,
+        /// It is known to be off.
+        off: bool,
         /// Why it could not be read or written.
         reason: String,
     },
@@ -83,10 +85,12 @@ impl fmt::Display for NatWarning {
                  nothing beyond: see that the kernel is Linux 5.2 or newer with nf_tables (modprobe nft_masq \
                  nft_chain_nat), or translate their addresses by other means and give --nat off"
             ),
-            Self::Forwarding { device, key, reason } => write!(
+            Self::Forwarding { device, key, off, reason } => write!(
                 f,
-                "{key} is off and cannot be turned on: {reason}: what comes out of {device} gets no further than \
-                 this host: start the container with docker run --sysctl {key}=1, or run sysctl -w {key}=1 on the host"
+                "{key} {}: {reason}: what comes out of {device} gets no further than this host{}: start the \
+                 container with docker run --sysctl {key}=1, or run sysctl -w {key}=1 on the host",
+                if *off { "is off and cannot be turned on" } else { "cannot be read" },
+                if *off { "" } else { ", unless it is on" }
             ),
             Self::Dropped { device, table, chain, remedy } => write!(
                 f,
@@ -149,6 +153,7 @@ mod tests {
                 NatWarning::Forwarding {
                     device: device(),
                     key: "net.ipv4.ip_forward",
+                    off: true,
                     reason: "Read-only file system".to_owned(),
                 },
                 "docker run --sysctl net.ipv4.ip_forward=1",

@@ -382,6 +382,15 @@ fn reading_the_file_again_engages_it_again() {
     eventually("it is engaged again", || is_locked(client));
     reaches_the_world(&stage);
     assert!(!client.ping_once(NEIGHBOUR_V4, 56));
+
+    // a file that sends less through the tunnel opens nothing
+    let mut split = stage.plan.client.clone();
+    split.peers[0].allowed = vec!["10.9.0.0/24".to_owned()];
+    client.write("wg0.conf", &split.wg_quick());
+    daemon.signal(Signal::SIGHUP);
+    daemon.wait_for("no peer has the default route any more");
+    assert!(!client.ping_once(WORLD_V4, 56));
+    client.ping([10, 9, 0, 1]);
 }
 
 /// A second run that fails since the first has the device does not cut the first one off.

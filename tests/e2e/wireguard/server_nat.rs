@@ -203,6 +203,12 @@ fn the_table_follows_the_file_and_comes_back() {
     server.signal(Signal::SIGHUP);
     eventually("the table has the new network", || ruleset(site).contains("10.9.0.0/24, 10.10.0.0/16"));
     assert_eq!(seen_from(&lab, &client.site, WEB_V4), address(OUTSIDE_V4));
+
+    // A peer with the default route: this host is no way out any more.
+    plan.server.peers[0].allowed.push("::/0".to_owned());
+    site.write("wg0.conf", &plan.server.wg_quick());
+    server.signal(Signal::SIGHUP);
+    eventually("the table is gone", || !ruleset(site).contains("wontun-nat"));
 }
 
 /// The rule that the log names lets the tunnel through, and then nothing is said any more.
