@@ -2,12 +2,16 @@
 //!
 //! It is `wontun-lock-NAME`, of the family inet, with one chain. Its hook is postrouting, the last place where a packet
 //! of this host or a forwarded one passes, when the device that it leaves by is certain; its priority is behind
-//! everybody else's. Its policy is to drop, so that what is not known of here does not get out. What gets out:
+//! everybody else's. What is not known of here does not get out. What gets out:
 //!
 //! - by the loopback device, and by the tunnel, whether it exists or not;
 //! - with our mark: the datagrams of the tunnel and the resolver's questions;
 //! - answers that came out of the tunnel, to hosts that this one is the router of (since Linux 5.7);
 //! - what a host needs to have a network at all: DHCP's questions, and IPv6's for routers and neighbours.
+//!
+//! The policy to drop is not enough. When one transaction replaces a chain, the kernel takes the old one off its hook
+//! before it gives the new one its policy, while the new one's rules count from the first moment: so the last rule
+//! drops, too.
 //!
 //! Nothing here belongs to a process: the table stays when we die, whatever of, and is taken away by
 //! [`KillSwitch::release`] or by `wontun unlock`.
@@ -157,6 +161,7 @@ fn table(device: &str, mark: Option<NonZeroU32>) -> Table {
     for rule in &mut rules {
         rule.push(Step::Decide(Verdict::Accept));
     }
+    rules.push(vec![Step::Decide(Verdict::Drop)]);
     let leaving = Chain {
         name: "leaving",
         kind: Kind::Filter,
@@ -195,6 +200,7 @@ mod tests {
     ///     meta nfproto ipv4 udp sport 68 udp dport 67 accept
     ///     meta nfproto ipv6 udp sport 546 udp dport 547 accept
     ///     meta nfproto ipv6 icmpv6 type 133-136 accept
+    ///     drop
     /// }
     /// ```
     const CAPTURED: &str = include_str!("kill_switch_as_nft_sends_it.hex");

@@ -21,7 +21,7 @@ use super::settings::Settings;
 use super::site::Site;
 use super::tally::Tally;
 use crate::daemon::Daemon;
-use crate::lab::Lab;
+use crate::lab::{Lab, heavy};
 use crate::mounts::BINARY;
 use crate::waiting::{Finished, PATIENCE, SetAtEnd, eventually, finish};
 
@@ -278,6 +278,35 @@ fn nothing_leaks_from_one_run_to_the_next() {
         }
     });
     assert_eq!((tally.count("leaked"), tally.count("dns")), (0, 0));
+}
+
+/// The table is replaced with each new mark, and shut at every instant of it.
+#[test]
+fn nothing_leaks_while_the_table_is_replaced() {
+    let _alone = heavy();
+    let stage = Stage::new();
+    let (client, tally) = (stage.client(), stage.count());
+    let _daemon = stage.start();
+    reaches_the_world(&stage);
+    let stop = AtomicBool::new(false);
+    let sockets = [(); 2].map(|()| client.udp((Ipv4Addr::UNSPECIFIED, 0)));
+    tally.reset();
+    thread::scope(|scope| {
+        let _end = SetAtEnd(&stop);
+        for socket in &sockets {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    assert!(socket.send_to(b"out", (NEIGHBOUR_V4, 9)).is_err());
+                }
+            });
+        }
+        for mark in 1000..1300 {
+            client.wg(&["set", "wg0", "fwmark", &mark.to_string()]);
+        }
+    });
+    assert!(client.shell("nft list ruleset").contains("meta mark 0x00000513 accept"));
+    assert_eq!((tally.count("leaked"), tally.count("dns")), (0, 0));
+    client.ping(WORLD_V4);
 }
 
 fn send_always(socket: &UdpSocket, stop: &AtomicBool, sent: &AtomicBool) {
