@@ -4,12 +4,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::message;
+use super::socket::Requests;
+
 /// The settings under /proc/sys.
 #[derive(Debug)]
 pub(super) struct Forwarding {
     root: PathBuf,
-    /// The settings that were on the last time.
-    on: Vec<&'static str>,
+    requests: Option<Requests>,
 }
 
 /// What became of it.
@@ -29,7 +31,7 @@ pub(super) enum Outcome {
 
 impl Forwarding {
     pub(super) fn new() -> Self {
-        Self { root: PathBuf::from("/proc/sys"), on: Vec::new() }
+        Self { root: PathBuf::from("/proc/sys"), requests: None }
     }
 
     /// What sysctl(8), and `docker run --sysctl`, call the setting.
@@ -38,18 +40,27 @@ impl Forwarding {
     }
 
     /// Turns it on for one family. It is not turned off again: others may count on it by then.
-    pub(super) fn turn_on(&mut self, v6: bool) -> Outcome {
-        let key = Self::key(v6);
-        match self.try_to(v6) {
-            // a sandbox of our own keeps us from it since
-            Outcome::Unknown(_) if self.on.contains(&key) => Outcome::On,
-            outcome => {
-                if matches!(outcome, Outcome::On | Outcome::TurnedOn) && !self.on.contains(&key) {
-                    self.on.push(key);
-                }
-                outcome
-            }
+    ///
+    /// Where the setting cannot be read, as in a sandbox without /proc/sys, the kernel is asked what it does with packets
+    /// from the device called `name`.
+    pub(super) fn turn_on(&mut self, name: &str, v6: bool) -> Outcome {
+        // opened the first time, and kept: later on a sandbox of our own may forbid it
+        if self.requests.is_none() {
+            self.requests = Requests::open().ok();
         }
+        match self.try_to(v6) {
+            Outcome::Unknown(error) => match self.ask(name, v6) {
+                Some(true) => Outcome::On,
+                Some(false) => Outcome::Off(error),
+                None => Outcome::Unknown(error),
+            },
+            outcome => outcome,
+        }
+    }
+
+    fn ask(&mut self, name: &str, v6: bool) -> Option<bool> {
+        let link = self.requests.as_mut()?.ask(message::get_link_by_name(name), 0).ok()??;
+        message::forwards(&link, v6)
     }
 
     fn try_to(&self, v6: bool) -> Outcome {
@@ -57,7 +68,10 @@ impl Forwarding {
         match fs::read_to_string(&path) {
             Ok(text) if text.trim() != "0" => return Outcome::On,
             Ok(_) => {}
-            Err(error) if v6 && error.kind() == io::ErrorKind::NotFound => return Outcome::Absent,
+            // without a name for it, and yet with some for others
+            Err(error) if v6 && error.kind() == io::ErrorKind::NotFound && self.root.join("net").exists() => {
+                return Outcome::Absent;
+            }
             Err(error) => return Outcome::Unknown(error),
         }
         if v6 {
@@ -93,6 +107,9 @@ fn is(setting: &Path, value: &str) -> bool {
 mod tests {
     use super::*;
 
+    /// No device's name.
+    const NONE: &str = "no-such-link";
+
     /// A /proc/sys of the test's own.
     struct Settings(PathBuf);
 
@@ -108,7 +125,7 @@ mod tests {
         }
 
         fn forwarding(&self) -> Forwarding {
-            Forwarding { root: self.0.clone(), on: Vec::new() }
+            Forwarding { root: self.0.clone(), requests: None }
         }
 
         fn read(&self, key: &str) -> String {
@@ -126,15 +143,16 @@ mod tests {
     fn only_what_is_off_is_turned_on() {
         let settings = Settings::new("off", &[("net/ipv4/ip_forward", "0")]);
         let mut forwarding = settings.forwarding();
-        assert!(matches!(forwarding.turn_on(false), Outcome::TurnedOn));
+        assert!(matches!(forwarding.turn_on(NONE, false), Outcome::TurnedOn));
         assert_eq!(settings.read("net/ipv4/ip_forward"), "1");
-        assert!(matches!(forwarding.turn_on(false), Outcome::On));
-        assert!(matches!(forwarding.turn_on(true), Outcome::Absent));
-        // who could read it before is not alarmed when it no longer can
+        assert!(matches!(forwarding.turn_on(NONE, false), Outcome::On));
+        assert!(matches!(forwarding.turn_on(NONE, true), Outcome::Absent));
         forwarding.root = settings.0.join("nowhere");
-        assert!(matches!(forwarding.turn_on(false), Outcome::On));
-        forwarding.on.clear();
-        assert!(matches!(forwarding.turn_on(false), Outcome::Unknown(_)));
+        for v6 in [false, true] {
+            assert!(matches!(forwarding.turn_on(NONE, v6), Outcome::Unknown(_)));
+        }
+        // the kernel is asked instead
+        assert!(matches!(forwarding.turn_on("lo", false), Outcome::On | Outcome::Off(_)));
     }
 
     #[test]
@@ -151,13 +169,13 @@ mod tests {
                 (&eth1, "0"),
             ],
         );
-        assert!(matches!(settings.forwarding().turn_on(true), Outcome::TurnedOn));
+        assert!(matches!(settings.forwarding().turn_on(NONE, true), Outcome::TurnedOn));
         assert_eq!(settings.read("net/ipv6/conf/all/forwarding"), "1");
         let now = [&all, &default, &eth0, &eth1].map(|key| settings.read(key));
         assert_eq!(now, ["1", "1", "2", "0"]);
         // on already: whoever turned it on has decided about advertisements
         fs::write(settings.0.join(&eth0), "1").unwrap();
-        assert!(matches!(settings.forwarding().turn_on(true), Outcome::On));
+        assert!(matches!(settings.forwarding().turn_on(NONE, true), Outcome::On));
         assert_eq!(settings.read(&eth0), "1");
     }
 }

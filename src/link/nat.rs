@@ -79,7 +79,7 @@ impl Nat {
             return applied;
         }
         for v6 in [false, true].into_iter().filter(|v6| has_family(&wanted, *v6)) {
-            match self.forwarding.turn_on(v6) {
+            match self.forwarding.turn_on(&self.device, v6) {
                 Outcome::On | Outcome::Absent => {}
                 Outcome::TurnedOn => applied.turned_on.push(Forwarding::key(v6)),
                 Outcome::Off(error) => applied.warnings.push(self.no_forwarding(v6, true, &error)),

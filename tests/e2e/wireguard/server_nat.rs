@@ -294,6 +294,20 @@ fn forwarding_that_cannot_be_turned_on_is_named_with_its_flag() {
     assert_eq!(server.count("WARN"), 0, "{:?}", server.lines());
 }
 
+/// As under systemd's ProcSubset=pid: the kernel is asked over netlink.
+#[test]
+fn forwarding_is_known_without_proc_sys() {
+    let (_lab, plan) = stage();
+    let site = &plan.server_site;
+    site.shell(&format!(
+        "echo 1 >{}; mount -t proc -o subset=pid none /proc; ! test -e /proc/sys",
+        FORWARDING[0]
+    ));
+    let server = serve(site, &plan.server, &["--nat", "auto"]);
+    server.wait_for("net.ipv6.conf.all.forwarding is off and cannot be turned on: No such file or directory");
+    assert_eq!(server.count("WARN"), 1, "{:?}", server.lines());
+}
+
 #[test]
 fn without_nftables_the_tunnel_runs_and_says_so() {
     let (_lab, plan) = stage();
