@@ -9,7 +9,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 
-use crate::config::{Cidr, PeerAddress, TunName, Tuning};
+use crate::config::{Cidr, NatMode, PeerAddress, TunName, Tuning};
 use crate::logging::Target;
 use crate::setup::{ClientDns, ClientEndpoint, PeerName, Subnet};
 
@@ -83,6 +83,12 @@ pub enum Command {
         /// As JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Take away a kill switch that has outlived its tunnel: all may leave this host again
+    Unlock {
+        /// Name of the tunnel [default: that of --tun or --config, or all]
+        #[arg(value_name = "NAME")]
+        name: Option<TunName>,
     },
     /// Print a new private key
     Genkey,
@@ -195,6 +201,16 @@ pub struct Run {
     /// Leave PreUp, PostUp, PreDown, PostDown and SaveConfig of the file out instead of refusing it; none is ever run
     #[arg(long, env = "WONTUN_IGNORE_HOOKS", value_parser = FalseyValueParser::new(), global = true)]
     pub ignore_hooks: bool,
+
+    /// With serve or --config: let the peers out to the rest of the world, with this host's address. auto: unless a
+    /// peer has the default route [default: with serve auto, with --config off]
+    #[arg(long, env = "WONTUN_NAT", value_name = "MODE", value_enum, global = true)]
+    pub nat: Option<NatMode>,
+
+    /// With --config and a default route: let nothing leave this host but through the tunnel, not even when it fails,
+    /// until SIGTERM or `wontun unlock`
+    #[arg(long, env = "WONTUN_KILL_SWITCH", value_parser = FalseyValueParser::new(), global = true)]
+    pub kill_switch: bool,
 
     /// Be the client of this server: a name, an IPv4 address or an IPv6 address in brackets, then :PORT
     #[arg(long, env = "WONTUN_PEER", value_name = "HOST:PORT")]

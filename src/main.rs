@@ -15,7 +15,7 @@ use wontun::background;
 use wontun::cli::{Cli, Command, Dir, PeerCommand, Run, Server};
 use wontun::commands::{self, AddOptions, CommandError, ShowOptions};
 use wontun::config::wg_quick::{Hooks, LoadError};
-use wontun::config::{Config, ConfigError, FileNameError, TunName, unknown_variables};
+use wontun::config::{Config, ConfigError, FileNameError, NatMode, TunName, unknown_variables};
 use wontun::control::health;
 use wontun::control::uapi::UapiFolders;
 use wontun::device::{ConfigFile, Device, DeviceError, Mode, PlainTunnel, SocketsError, WireGuard};
@@ -80,6 +80,11 @@ fn answer(command: Command, tun: Option<TunName>, config: Option<&Path>) -> anyh
         Command::Serve { dir, server } => {
             return Ok(Some(commands::prepare(&folder(dir, tun), &initial(server))?));
         }
+        Command::Unlock { name } => {
+            privileges::require_net_admin()?;
+            let of_file = || config.map(TunName::of_file).transpose();
+            commands::unlock(name.or(tun).map_or_else(of_file, |name| Ok(Some(name)))?.as_ref())?;
+        }
         Command::Genkey => commands::genkey()?,
         Command::Pubkey => commands::pubkey()?,
         Command::Genpsk => commands::genpsk()?,
@@ -87,9 +92,9 @@ fn answer(command: Command, tun: Option<TunName>, config: Option<&Path>) -> anyh
     Ok(None)
 }
 
-/// Runs the server that `config` describes: as with --config, and with what its clients need of this host besides.
+/// Runs the server that `config` describes: as with --config, and lets its clients out unless told otherwise.
 fn serve(config: PathBuf, tun: Option<TunName>, options: Run) -> ExitCode {
-    let options = Run { config: Some(config), ..options };
+    let options = Run { config: Some(config), nat: options.nat.or(Some(NatMode::Auto)), ..options };
     ExitCode::from(run(Cli { command: None, tun, run: options }, None))
 }
 
@@ -199,16 +204,26 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
         };
         // first of all: what is forked has a copy of all that is in memory, and this one reads what strangers send
         let resolver = Resolver::start().map_err(DeviceError::from)?;
-        let file = ConfigFile::load(path, hooks)?;
+        let mut file = ConfigFile::load(path, hooks)?;
+        (file.nat, file.kill_switch) = (options.nat.unwrap_or_default(), options.kill_switch);
+        if file.kill_switch && !file.configuration.is_full_tunnel() {
+            return Err(ConfigError::NotFullTunnel.into());
+        }
         privileges::require_net_admin()?;
-        return carry(Device::<WireGuard>::open(name, Some((file, resolver)), tuning)?, ready, logging);
+        let device = Device::<WireGuard>::open(name, Some((file, resolver)), tuning)?;
+        return carry(device, ready, logging).map(Device::close);
     }
-    if options.ignore_hooks {
-        return Err(ConfigError::NoFile.into());
+    let of_a_file = [
+        ("--ignore-hooks", options.ignore_hooks),
+        ("--kill-switch", options.kill_switch),
+        ("--nat auto", options.nat == Some(NatMode::Auto)),
+    ];
+    if let Some((option, _)) = of_a_file.into_iter().find(|(_, given)| *given) {
+        return Err(ConfigError::NoFile(option).into());
     }
     if let Some(name) = options.interface {
         privileges::require_net_admin()?;
-        return carry(Device::<WireGuard>::open(name, None, tuning)?, ready, logging);
+        return carry(Device::<WireGuard>::open(name, None, tuning)?, ready, logging).map(drop);
     }
     let config = Config {
         peer: options.peer,
@@ -226,15 +241,16 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
     warn!(
         "plain mode is not encrypted: whoever sees the datagrams reads and forges the packets; use it on trusted wires only"
     );
-    carry(device, ready, logging)
+    carry(device, ready, logging).map(drop)
 }
 
-/// Everything is open: gives up what is no longer needed, and carries packets to the end.
+/// Everything is open: gives up what is no longer needed, and carries packets to the end, in good order if without an
+/// error.
 fn carry<M: Mode>(
     mut device: Device<M>,
     ready: Option<OwnedFd>,
     logging: &mut Logging,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Device<M>> {
     privileges::drop_all_but_net_admin()?;
     logging.start_writer().context("cannot start the thread that writes the log")?;
     if let Some(ready) = ready {
@@ -242,7 +258,8 @@ fn carry<M: Mode>(
         logging.flush(LAST_LINES);
         background::detach(ready).context("cannot go to the background")?;
     }
-    Ok(device.run()?)
+    device.run()?;
+    Ok(device)
 }
 
 /// The exit code that the first cause with a code of its own asks for.

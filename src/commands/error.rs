@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::config::TunName;
 use crate::io::random::NoRandomness;
+use crate::link::LinkError;
 use crate::setup::SetupError;
 use crate::tunnel::wireguard::KeyError;
 
@@ -40,6 +41,9 @@ pub enum CommandError {
         /// Why the tunnel was not changed.
         source: Box<CommandError>,
     },
+    /// The kernel does not do it.
+    #[error(transparent)]
+    Link(#[from] LinkError),
     /// Nobody listens for that name.
     #[error("no tunnel {0} runs: start it, or name one that 'wontun show' lists")]
     NotRunning(TunName),

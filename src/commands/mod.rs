@@ -8,6 +8,7 @@ mod output;
 mod peer;
 mod serve;
 mod show;
+mod unlock;
 
 pub use error::CommandError;
 pub use init::init;
@@ -15,3 +16,4 @@ pub use keys::{genkey, genpsk, pubkey};
 pub use peer::{AddOptions, add_peer, list_peers, remove_peer, rename_peer, show_peer};
 pub use serve::prepare;
 pub use show::{ShowOptions, show};
+pub use unlock::unlock;

@@ -5,3 +5,4 @@ mod killed;
 mod places;
 mod running;
 mod server;
+mod story;

@@ -1,5 +1,6 @@
 //! A server's folder, and the commands about it.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -111,4 +112,10 @@ pub(crate) fn client(lab: &Arc<Lab>, index: usize, text: &str) -> (Site, Daemon)
 pub(crate) fn value<'text>(text: &'text str, key: &str) -> &'text str {
     let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(" = "));
     line.unwrap_or_else(|| panic!("no {key} in:\n{text}"))
+}
+
+/// The addresses of a client's file.
+pub(crate) fn addresses(text: &str) -> Vec<IpAddr> {
+    let items = value(text, "Address").split(", ");
+    items.map(|item| item.split('/').next().unwrap().parse().unwrap()).collect()
 }
