@@ -10,7 +10,9 @@ use std::time::Duration;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
+use wontun::packet::split::Lengths;
 use wontun::time::Instant;
+use wontun::tunnel::wireguard::message::{DataHeader, Message};
 use wontun::tunnel::wireguard::{Endpoint, Incoming, Interface, Outgoing, PeerId, PrivateKey, Random};
 
 const MTU: usize = 1420;
@@ -251,5 +253,40 @@ fn packets(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, handshakes, packets);
+/// What is done with a lock held where several workers share an interface: for a super-packet of 44 segments and for one
+/// packet, in both directions.
+fn under_the_lock(criterion: &mut Criterion) {
+    const SEGMENTS: usize = 44;
+    let mut group = criterion.benchmark_group("locked");
+    for count in [1, SEGMENTS] {
+        let mut pair = Pair::connected();
+        let (peer, now) = (pair.near.peer, pair.now);
+        let lengths = Lengths { count, each: MTU, last: MTU };
+        group.bench_function(format!("begin_send/{count}"), |bencher| {
+            bencher.iter(|| black_box(pair.near.interface.begin_send(peer, lengths, now).is_ok()));
+        });
+        group.bench_function(format!("opening_and_accept/{count}"), |bencher| {
+            let mut buffer = [0; BUFFER];
+            packet(&mut buffer);
+            pair.seal(&mut buffer);
+            let Some(Message::Data(mut header)) = Message::parse(&buffer[..MTU + 32]) else { unreachable!() };
+            let from = Some(pair.near.at);
+            bencher.iter(|| {
+                let opening = pair.far.interface.opening(header.receiver, now).unwrap();
+                for number in 0..count as u64 {
+                    let header = DataHeader { counter: header.counter + number, ..header };
+                    assert!(pair.far.interface.check(&opening, header).is_ok());
+                }
+                for _ in 0..count {
+                    assert!(pair.far.interface.accept(&opening, from, header, MTU + 32, now).is_ok());
+                    header.counter += 1;
+                }
+                pair.far.interface.settle(&opening, now);
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, handshakes, packets, under_the_lock);
 criterion_main!(benches);

@@ -19,6 +19,7 @@ use super::{DeviceError, QUIET, Token};
 use crate::config::TunName;
 use crate::control::health::HealthListener;
 use crate::counters::{Counters, DropReason, Totals};
+use crate::io::batch::{MAX_MESSAGE, MAX_SEGMENTS_OF_MESSAGE};
 use crate::io::mailbox::Local;
 use crate::io::signal::Signals;
 use crate::io::timer::{Timer, now};
@@ -81,6 +82,8 @@ pub(super) struct LinkWatch {
     pub(super) configured: bool,
     /// What we set, or found, in bytes.
     pub(super) mtu: u32,
+    /// Bytes that a datagram has besides its packet, where super-packets are to fit messages.
+    pub(super) fits: Option<u32>,
     pub(super) up: bool,
     /// It was moved to another network namespace, out of our reach.
     pub(super) away: bool,
@@ -117,6 +120,31 @@ pub(super) fn system(what: &'static str) -> impl Fn(io::Error) -> DeviceError {
     move |source| DeviceError::System { what, source }
 }
 
+/// Packets that wait in a queue of the device: its driver's usual number. While a socket has no room they are held here,
+/// and a burst of some hundred has to be.
+const QUEUE: u32 = 500;
+/// What TCP leaves free of the size that it is told (`MAX_TCP_HEADER` and one).
+const TCP_RESERVE: u32 = 321;
+/// Bytes of the usual headers of a segment inside: IPv4, TCP with time stamps.
+const SEGMENT_HEADERS: u32 = 52;
+/// The kernel's own bound (`GSO_LEGACY_MAX_SIZE`).
+const MAX_SUPER_PACKET: u32 = 65_536;
+
+/// The size of a super-packet whose segments, each with `overhead`, are the most that one message holds.
+fn super_packet(mtu: u32, overhead: u32) -> u32 {
+    let segments = u32::try_from(MAX_MESSAGE).unwrap_or(u32::MAX) / (mtu + overhead).max(1);
+    let segments = segments.clamp(1, u32::try_from(MAX_SEGMENTS_OF_MESSAGE).unwrap_or(1));
+    (segments * mtu.saturating_sub(SEGMENT_HEADERS) + TCP_RESERVE).min(MAX_SUPER_PACKET)
+}
+
+/// Whether this host forwards packets of either family.
+fn forwards() -> bool {
+    ["/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding"]
+        .into_iter()
+        // a host that does not tell may
+        .any(|path| std::fs::read_to_string(path).map_or(path.contains("ipv4"), |text| text.trim() != "0"))
+}
+
 impl LinkWatch {
     /// Finds the device and listens to its changes.
     ///
@@ -131,6 +159,7 @@ impl LinkWatch {
             index,
             configured: false,
             mtu: 0,
+            fits: None,
             up: false,
             away: false,
             news: LinkNews::default(),
@@ -149,6 +178,24 @@ impl LinkWatch {
         let state = self.link.state()?;
         (self.mtu, self.up) = (state.mtu, state.up);
         Ok(())
+    }
+
+    /// From now on, the kernel builds super-packets as large as one message of datagrams, each `overhead` bytes longer than
+    /// its packet, and the device's queue holds so many of them.
+    pub(super) fn fit_queue(&mut self, overhead: usize) {
+        self.fits = u32::try_from(overhead).ok();
+        if let Err(error) = self.link.set_queue_len(QUEUE) {
+            debug!(%error, "the queue is as long as it was");
+        }
+        self.fit_super_packets();
+    }
+
+    /// Fits super-packets to the MTU. A host that forwards keeps the kernel's bound: what its other devices have joined is
+    /// often larger, and would be cut before it comes here.
+    pub(super) fn fit_super_packets(&mut self) {
+        let Some(overhead) = self.fits.filter(|_| !self.away && !forwards()) else { return };
+        let fitted = self.link.set_gso_max_size(super_packet(self.mtu, overhead));
+        debug!(?fitted, "super-packets fit the MTU");
     }
 
     /// Warns once about addresses that could not be set.
@@ -330,5 +377,34 @@ impl Seat {
         let poll = Poll::new()?;
         poll.add(&bell, Token::Bell)?;
         Ok(Self { poll: Arc::new(poll), bell: Arc::new(bell), tokens: Vec::with_capacity(16) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_super_packet_fills_one_message() {
+        // 45 segments of 1,368 bytes, 44 of 1,420
+        assert_eq!(super_packet(1420, 32), 45 * 1368 + 321);
+        assert_eq!(super_packet(1472, 0), 44 * 1420 + 321);
+        // the kernel's 64 segments; jumbo frames; the largest, and the smallest, that there are
+        assert_eq!(super_packet(576, 32), 64 * 524 + 321);
+        assert_eq!(super_packet(9000, 32), 7 * 8948 + 321);
+        assert_eq!([super_packet(65_475, 32), super_packet(65_507, 0)], [MAX_SUPER_PACKET; 2]);
+        assert_eq!(super_packet(68, 0), 64 * 16 + 321);
+        for mtu in 576..=65_475 {
+            let payload = super_packet(mtu, 32) - TCP_RESERVE;
+            // with time stamps and without; over IPv6 one segment more may go in a second message
+            for headers in [52, 40] {
+                let size = mtu - headers;
+                let datagrams = payload / size * (mtu + 32);
+                assert!(
+                    payload / size <= 64 && datagrams <= 65_507 || payload < size,
+                    "MTU {mtu}, {headers}"
+                );
+            }
+        }
     }
 }

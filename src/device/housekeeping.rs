@@ -90,6 +90,9 @@ impl Core {
         let old_mtu = std::mem::replace(&mut self.link.mtu, state.mtu);
         let has_ipv6_again = state.mtu >= IPV6_MIN_MTU && (news.shrank || old_mtu < IPV6_MIN_MTU);
         let was_up = std::mem::replace(&mut self.link.up, state.up);
+        if old_mtu != state.mtu {
+            self.link.fit_super_packets();
+        }
         let tun = &self.name;
         if !state.up {
             if was_up && let Some(suppressed) = self.link.quiet.allow(self.now) {

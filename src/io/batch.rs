@@ -32,9 +32,9 @@ const MAX_MESSAGES: usize = 64;
 pub const SIZE: usize =
     ARENA + MAX_SEGMENTS * size_of::<Segment>() + MAX_MESSAGES * size_of::<Message<u64>>();
 /// Datagrams of one message: the kernel's `UDP_MAX_SEGMENTS` (128 since Linux 6.10, which gains nothing).
-const MAX_SEGMENTS_OF_MESSAGE: usize = 64;
+pub const MAX_SEGMENTS_OF_MESSAGE: usize = 64;
 /// Bytes of one message: what a UDP datagram over IPv4 can hold.
-const MAX_MESSAGE: usize = 65_507;
+pub const MAX_MESSAGE: usize = 65_507;
 /// With so much in it, a batch is sent: more would not make it cheaper, only later.
 const ENOUGH: usize = 48 * 1024;
 

@@ -283,6 +283,7 @@ impl PlainTunnel {
         match core.link.link.set_mtu(mtu) {
             Ok(()) => {
                 core.link.mtu = mtu;
+                core.link.fit_super_packets();
                 info!(mtu, "the MTU fits the peer's address family");
             }
             Err(error) => warn!(%error, "the MTU does not fit the peer's address family"),

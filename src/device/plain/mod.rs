@@ -91,6 +91,9 @@ impl Device<PlainTunnel> {
             }
         }
         link.settle()?;
+        if config.configure && tuns.iter().any(|tun| tun.layout().is_some()) {
+            link.fit_queue(0);
+        }
         let core = Core::open(config.tun.clone(), tuning.workers, link, signals)?;
         if let Some(lookup) = &lookup {
             core.register(0, &lookup.resolver, Token::Resolver)?;

@@ -364,5 +364,6 @@ impl Run {
             });
             message.fate = fate.unwrap_or_else(Fate::Dropped);
         }
+        mode.engine.settle(opening, core.now);
     }
 }

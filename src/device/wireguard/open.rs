@@ -22,6 +22,7 @@ use crate::logging::RateLimit;
 use crate::resolver::Resolver;
 use crate::routing::AllowedIps;
 use crate::tunnel::wireguard::Interface;
+use crate::tunnel::wireguard::message::DATA_OVERHEAD;
 
 impl Device<WireGuard> {
     /// Opens everything that needs a privilege. With a file the device is set up as it says; without one it gets a name and
@@ -55,6 +56,9 @@ impl Device<WireGuard> {
             link.link.set_mtu(DEFAULT_MTU)?;
         }
         link.settle()?;
+        if tuns.iter().any(|tun| tun.layout().is_some()) {
+            link.fit_queue(DATA_OVERHEAD);
+        }
         let mtu = usize::try_from(link.mtu).unwrap_or(usize::MAX);
         let mut core = Core::open(name, tuning.workers, link, signals)?;
         if let Some(resolver) = &resolver {

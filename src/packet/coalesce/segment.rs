@@ -24,6 +24,31 @@ const CE: u8 = 0b11;
 const DONT_FRAGMENT: u8 = 0x40;
 const RESERVED: u8 = 0x80;
 
+/// The bits that are the same in all packets of a super-packet: of an IPv4 header,
+const IPV4_SAME: [u8; IPV4_HEADER] = [
+    0xff, 0xff, 0x00, 0x00, // length
+    0x00, 0x00, 0xff, 0xff, // identification
+    0xff, 0xff, 0x00, 0x00, // checksum
+    0xff, 0xff, 0xff, 0xff, //
+    0xff, 0xff, 0xff, 0xff, //
+];
+/// of an IPv6 header,
+const IPV6_SAME: [u8; IPV6_HEADER] = [
+    0xff, 0xff, 0xff, 0xff, //
+    0x00, 0x00, 0xff, 0xff, // length
+    0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, //
+    0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, //
+];
+/// and of a TCP header without options.
+const TCP_SAME: [u8; tcp::HEADER] = [
+    0xff, 0xff, 0xff, 0xff, //
+    0x00, 0x00, 0x00, 0x00, // sequence number
+    0xff, 0xff, 0xff, 0xff, //
+    0xff, SAME_FLAGS, 0xff, 0xff, //
+    0x00, 0x00, 0xff, 0xff, // checksum
+];
+const SAME_FLAGS: u8 = !(PSH | CWR);
+
 /// What a packet means for the flows.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Class {
@@ -116,26 +141,26 @@ pub(super) fn same_flow(one: &[u8], of_one: &Transport, other: &[u8], of_other: 
 /// Whether `next` goes on where a super-packet ends that began with `first` and has `count` packets with `size` bytes of
 /// payload each; both are of the same flow. Lengths and checksums are left to others.
 pub(super) fn continues(first: &[u8], next: &[u8], segment: &Segment, count: u8, size: u16) -> bool {
-    let same = |from: usize, to: usize| first.get(from..to).is_some_and(|it| next.get(from..to) == Some(it));
     let Segment { transport, headers_len, .. } = *segment;
     let at = transport.offset;
     let ip = match transport.version {
-        Version::V4 => {
-            same(0, 2) && same(6, 10) && same(12, at) && continues_identification(first, next, count)
-        }
-        Version::V6 => same(0, 4) && same(6, at),
+        Version::V4 => same(first, next, 0, &IPV4_SAME) && continues_identification(first, next, count),
+        Version::V6 => same(first, next, 0, &IPV6_SAME),
     };
-    ip && match transport.protocol {
-        TCP => {
-            // ports; acknowledgment, data offset; window; urgent pointer, options
-            same(at, at + 4)
-                && same(at + 8, at + tcp::FLAGS)
-                && same(at + tcp::FLAGS + 1, at + tcp::CHECKSUM)
-                && same(at + tcp::CHECKSUM + 2, headers_len)
-                && continues_stream(first, next, at, count, size)
-        }
-        _ => same(at, at + 4),
-    }
+    let options = at + tcp::HEADER..headers_len;
+    ip && (transport.protocol != TCP
+        || same(first, next, at, &TCP_SAME)
+            && (options.is_empty() || first.get(options.clone()) == next.get(options))
+            && continues_stream(first, next, at, count, size))
+}
+
+/// Whether the headers at `at` have the same bits where `mask` has ones.
+fn same<const N: usize>(first: &[u8], next: &[u8], at: usize, mask: &[u8; N]) -> bool {
+    let (Some(first), Some(next)) = (first.get(at..), next.get(at..)) else { return false };
+    let (Some(first), Some(next)) = (first.first_chunk::<N>(), next.first_chunk::<N>()) else { return false };
+    // all of it, without a branch for each byte: vectors
+    first.iter().zip(next).zip(mask).fold(0, |differ, ((one, other), mask)| differ | (one ^ other) & mask)
+        == 0
 }
 
 fn continues_identification(first: &[u8], next: &[u8], count: u8) -> bool {
@@ -146,10 +171,8 @@ fn continues_identification(first: &[u8], next: &[u8], count: u8) -> bool {
 }
 
 fn continues_stream(first: &[u8], next: &[u8], at: usize, count: u8, size: u16) -> bool {
-    let header = |packet| tcp::Header::parse(<[u8]>::get(packet, at..)?);
-    let Some((first, next)) = header(first).zip(header(next)) else { return false };
+    let sequence = |packet| u32_at(packet, at + tcp::SEQUENCE);
     let sent = u32::from(count) * u32::from(size);
-    next.sequence() == first.sequence().wrapping_add(sent)
-        && (first.flags() ^ next.flags()) & !(PSH | CWR) == 0
-        && next.flags() & CWR == 0
+    let reduced = next.get(at + tcp::FLAGS).is_none_or(|flags| flags & CWR != 0);
+    !reduced && sequence(next) == sequence(first).map(|sequence| sequence.wrapping_add(sent))
 }

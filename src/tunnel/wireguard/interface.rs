@@ -333,7 +333,8 @@ impl Interface {
     }
 
     /// Takes note of a data message of `len` bytes that proved to be authentic, and tells whose it is. It came from `from`,
-    /// or, if that is `None`, by a way that says nothing about where the peer is now.
+    /// or, if that is `None`, by a way that says nothing about where the peer is now. After the last of several
+    /// [`Self::settle`] is to be called.
     ///
     /// # Errors
     /// The reason why it is to be dropped all the same: it was received before.
@@ -348,8 +349,12 @@ impl Interface {
         let id = opening.peer;
         let peer = self.peers.get_mut(id).ok_or(DropReason::UnknownIndex)?;
         peer.accept(&mut self.indices, from, header, len, now)?;
-        self.note(id, now);
         Ok(id)
+    }
+
+    /// Takes note of what [`Self::accept`] made due or new.
+    pub fn settle(&mut self, opening: &Opening, now: Instant) {
+        self.note(opening.peer, now);
     }
 
     /// Takes a datagram that came in from `from` with the traffic class `class`. Data is decrypted in place.
@@ -368,7 +373,9 @@ impl Interface {
                 let opening = self.opening(header.receiver, now)?;
                 self.check(&opening, header)?;
                 let opened = opening.open(header, class, datagram)?;
-                let peer = self.accept(&opening, Some(from), header, datagram.len(), now)?;
+                let accepted = self.accept(&opening, Some(from), header, datagram.len(), now);
+                self.settle(&opening, now);
+                let peer = accepted?;
                 Ok(match opened? {
                     Opened::Keepalive => Incoming::Keepalive(peer),
                     Opened::Packet(len) => Incoming::Packet { peer, len },
