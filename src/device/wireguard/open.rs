@@ -56,9 +56,6 @@ impl Device<WireGuard> {
             link.link.set_mtu(DEFAULT_MTU)?;
         }
         link.settle()?;
-        if tuns.iter().any(|tun| tun.layout().is_some()) {
-            link.fit_queue(DATA_OVERHEAD);
-        }
         let mtu = usize::try_from(link.mtu).unwrap_or(usize::MAX);
         let mut core = Core::open(name, tuning.workers, link, signals)?;
         if let Some(resolver) = &resolver {
@@ -88,6 +85,10 @@ impl Device<WireGuard> {
             },
         };
         mode.configure(&mut core)?;
+        // after the firewall, which may have turned forwarding on
+        if tuns.iter().any(|tun| tun.layout().is_some()) {
+            core.link.fit_queue(DATA_OVERHEAD);
+        }
         Self::assemble(mode, core, tuns, tuning.clamp_mss.unwrap_or(true))
     }
 }
