@@ -9,17 +9,19 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 
-use crate::config::{Cidr, PeerAddress, TunName, Tuning};
+use crate::config::{Cidr, NatMode, PeerAddress, TunName, Tuning};
 use crate::logging::Target;
+use crate::setup::{ClientDns, ClientEndpoint, PeerName, Subnet};
 
 /// How alike a name must be to a command's for a slip of the fingers to be supposed, from 0 to 1.
 const ALIKE: f64 = 0.85;
 
 /// Joins hosts into a private network: IP packets from a TUN device, carried in UDP.
 ///
-/// With --config it is WireGuard, as the file says, which is one of wg-quick's. With a NAME it is a WireGuard interface
-/// that wg(8) configures. With neither it is plain mode, which is not encrypted: the server (tun0 is 10.8.0.1/24, UDP
-/// port 19988 is open), or with --peer the client of that server (tun0 is 10.8.0.3/24).
+/// 'wontun serve' makes and runs a WireGuard server, 'wontun peer add' gives it a client. With --config it is
+/// WireGuard, as the file says, which is one of wg-quick's. With a NAME it is a WireGuard interface that wg(8)
+/// configures. With neither it is plain mode, which is not encrypted: the server (tun0 is 10.8.0.1/24, UDP port 19988 is
+/// open), or with --peer the client of that server (tun0 is 10.8.0.3/24).
 #[derive(Debug, Parser)]
 #[command(name = "wontun", version, max_term_width = 110)]
 pub struct Cli {
@@ -45,6 +47,33 @@ pub enum Command {
         #[arg(long, env = "WONTUN_MAX_HANDSHAKE_AGE", value_name = "SECONDS")]
         max_handshake_age: Option<u32>,
     },
+    /// Make a WireGuard server's key and configuration, DIR/tun0.conf; what is there already stays as it is
+    Init {
+        /// Where.
+        #[command(flatten)]
+        dir: Dir,
+        /// What.
+        #[command(flatten)]
+        server: Server,
+    },
+    /// Run the WireGuard server of DIR/tun0.conf, which is made first if there is none
+    Serve {
+        /// Where.
+        #[command(flatten)]
+        dir: Dir,
+        /// What.
+        #[command(flatten)]
+        server: Server,
+    },
+    /// Add, list, show, remove or rename the clients of the server, in DIR/tun0.conf and in the tunnel that runs
+    Peer {
+        /// Where.
+        #[command(flatten)]
+        dir: Dir,
+        /// Which of these.
+        #[command(subcommand)]
+        command: PeerCommand,
+    },
     /// Show running WireGuard tunnels: peers, endpoints, handshakes, transfer, drops by reason; never a secret
     Show {
         /// Name of the tunnel [default: that of --tun, or all]
@@ -55,12 +84,103 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Take away a kill switch that has outlived its tunnel: all may leave this host again
+    Unlock {
+        /// Name of the tunnel [default: that of --tun or --config, or all]
+        #[arg(value_name = "NAME")]
+        name: Option<TunName>,
+    },
     /// Print a new private key
     Genkey,
     /// Read a private key from standard input and print its public key
     Pubkey,
     /// Print a new preshared key
     Genpsk,
+}
+
+/// The folder of a server.
+#[derive(Clone, Debug, Args)]
+pub struct Dir {
+    /// Folder of the server's files; its tunnel's is called as the TUN device, tun0.conf unless --tun says otherwise
+    #[arg(long, env = "WONTUN_DIR", value_name = "DIR", default_value = "/etc/wontun", global = true)]
+    pub dir: PathBuf,
+}
+
+/// What a server is to be.
+#[derive(Clone, Debug, Args)]
+pub struct Server {
+    /// Name or address by which clients find this server; without a port it is 51820
+    #[arg(long, env = "WONTUN_ENDPOINT", value_name = "HOST[:PORT]")]
+    pub endpoint: Option<ClientEndpoint>,
+
+    /// Network that clients get their addresses from, one of IPv4, one of IPv6 or both; for a new file only
+    /// [default: 10.8.0.0/24 and a random fd…/64]
+    #[arg(long, env = "WONTUN_SUBNET", value_name = "CIDR", value_delimiter = ',')]
+    pub subnet: Vec<Subnet>,
+
+    /// UDP port to listen on; for a new file only [default: the endpoint's]
+    #[arg(long, env = "WONTUN_LISTEN_PORT", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub listen_port: Option<u16>,
+
+    /// Name servers that clients are told, separated by commas, or 'none' [default: for a full tunnel those of Quad9]
+    #[arg(long, env = "WONTUN_DNS", value_name = "ADDRESSES")]
+    pub dns: Option<ClientDns>,
+}
+
+/// What to do with the clients of a server.
+#[derive(Clone, Debug, Subcommand)]
+pub enum PeerCommand {
+    /// Add a client and print its configuration, a file for wg-quick, wontun and the WireGuard apps. Its private key is
+    /// nowhere else: print it to a file of mode 0600, or show it as a QR code
+    Add {
+        /// What to call it
+        #[arg(value_name = "NAME")]
+        name: PeerName,
+
+        /// Have it send everything through the tunnel, instead of what is for the server and its other clients
+        #[arg(long)]
+        full_tunnel: bool,
+
+        /// The client's own public key: it keeps the private one to itself, and its configuration is printed without
+        #[arg(long, value_name = "KEY", conflicts_with_all = ["qr", "qr_file"])]
+        public_key: Option<String>,
+
+        /// Name servers for this client, separated by commas, or 'none' [default: as wontun init was told]
+        #[arg(long, value_name = "ADDRESSES")]
+        dns: Option<ClientDns>,
+
+        /// Show the configuration as a QR code too, on standard error
+        #[arg(long)]
+        qr: bool,
+
+        /// Write the configuration as a QR code too, into a new SVG file of mode 0600
+        #[arg(long, value_name = "FILE")]
+        qr_file: Option<PathBuf>,
+    },
+    /// List the clients
+    List,
+    /// Show what is known of a client; its private key is not
+    Show {
+        /// Its name or public key
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+    /// Remove a client: it is cut off at once
+    Remove {
+        /// Its name or public key
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+    /// Give a client another name
+    Rename {
+        /// Its name or public key
+        #[arg(value_name = "NAME")]
+        name: String,
+
+        /// What to call it
+        #[arg(value_name = "NEW-NAME")]
+        new_name: PeerName,
+    },
 }
 
 /// Options of a running tunnel.
@@ -79,8 +199,18 @@ pub struct Run {
     pub config: Option<PathBuf>,
 
     /// Leave PreUp, PostUp, PreDown, PostDown and SaveConfig of the file out instead of refusing it; none is ever run
-    #[arg(long, env = "WONTUN_IGNORE_HOOKS", value_parser = FalseyValueParser::new())]
+    #[arg(long, env = "WONTUN_IGNORE_HOOKS", value_parser = FalseyValueParser::new(), global = true)]
     pub ignore_hooks: bool,
+
+    /// With serve or --config: let the peers out to the rest of the world, with this host's address. auto: unless a
+    /// peer has the default route [default: with serve auto, with --config off]
+    #[arg(long, env = "WONTUN_NAT", value_name = "MODE", value_enum, global = true)]
+    pub nat: Option<NatMode>,
+
+    /// With --config and a default route: let nothing leave this host but through the tunnel, not even when it fails,
+    /// until SIGTERM or `wontun unlock`
+    #[arg(long, env = "WONTUN_KILL_SWITCH", value_parser = FalseyValueParser::new(), global = true)]
+    pub kill_switch: bool,
 
     /// Be the client of this server: a name, an IPv4 address or an IPv6 address in brackets, then :PORT
     #[arg(long, env = "WONTUN_PEER", value_name = "HOST:PORT")]
@@ -116,11 +246,11 @@ pub struct Run {
     pub tuning: TuningOptions,
 
     /// Least serious message to log
-    #[arg(long, env = "WONTUN_LOG_LEVEL", value_name = "LEVEL", default_value = "info", value_parser = log_level())]
+    #[arg(long, env = "WONTUN_LOG_LEVEL", value_name = "LEVEL", default_value = "info", value_parser = log_level(), global = true)]
     pub log_level: LevelFilter,
 
     /// Where to log; auto: to journald if systemd connected stderr to it, else to stderr
-    #[arg(long, env = "WONTUN_LOG_TARGET", value_name = "TARGET", value_enum, default_value_t = Target::Auto)]
+    #[arg(long, env = "WONTUN_LOG_TARGET", value_name = "TARGET", value_enum, default_value_t = Target::Auto, global = true)]
     pub log_target: Target,
 }
 
@@ -128,15 +258,15 @@ pub struct Run {
 #[derive(Debug, Args)]
 pub struct TuningOptions {
     /// Threads that carry packets, 1 to 256 [default: one for each core that the process may run on]
-    #[arg(long, env = "WONTUN_WORKERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MAX_WORKERS))]
+    #[arg(long, env = "WONTUN_WORKERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MAX_WORKERS), global = true)]
     pub workers: Option<u16>,
 
     /// Let the kernel join and cut packets, which is what makes it fast; off: each packet by itself
-    #[arg(long, env = "WONTUN_OFFLOAD", value_name = "WHETHER", value_enum, default_value_t = Offload::Auto)]
+    #[arg(long, env = "WONTUN_OFFLOAD", value_name = "WHETHER", value_enum, default_value_t = Offload::Auto, global = true)]
     pub offload: Offload,
 
     /// Lower the MSS of TCP connections to what crosses the tunnel unfragmented [default: on, in plain mode off]
-    #[arg(long, env = "WONTUN_CLAMP_MSS", value_name = "WHETHER", value_enum)]
+    #[arg(long, env = "WONTUN_CLAMP_MSS", value_name = "WHETHER", value_enum, global = true)]
     pub clamp_mss: Option<Switch>,
 }
 
@@ -193,8 +323,7 @@ impl Cli {
                 .is_some_and(|name| std::env::var_os(name).is_some_and(|value| value.is_empty()));
             if empty { argument.env(None) } else { argument }
         };
-        let mut command =
-            Self::command().mut_args(unset).mut_subcommands(|subcommand| subcommand.mut_args(unset));
+        let mut command = with_arguments(Self::command(), &mut { unset });
         let matches = command.try_get_matches_from_mut(std::env::args_os())?;
         let cli = Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
         if let (Some(name), Some((known, _))) = (&cli.run.interface, matches.subcommand()) {
@@ -218,10 +347,16 @@ impl Cli {
 
     /// The names of all variables that options are read from.
     pub fn variables() -> Vec<String> {
-        let command = Self::command();
-        let all = std::iter::once(&command).chain(command.get_subcommands());
-        all.flat_map(clap::Command::get_arguments)
-            .filter_map(|argument| Some(argument.get_env()?.to_string_lossy().into_owned()))
-            .collect()
+        let mut names = Vec::new();
+        with_arguments(Self::command(), &mut |argument: clap::Arg| {
+            names.extend(argument.get_env().map(|name| name.to_string_lossy().into_owned()));
+            argument
+        });
+        names
     }
+}
+
+/// The command with each argument of it, and of the commands below it, as `change` makes it.
+fn with_arguments(command: clap::Command, change: &mut impl FnMut(clap::Arg) -> clap::Arg) -> clap::Command {
+    command.mut_args(&mut *change).mut_subcommands(|command| with_arguments(command, change))
 }

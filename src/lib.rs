@@ -31,6 +31,7 @@ pub mod packet;
 pub mod privileges;
 pub mod resolver;
 pub mod routing;
+pub mod setup;
 pub mod sys;
 pub mod time;
 pub mod tunnel;

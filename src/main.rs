@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::thread;
@@ -12,10 +12,10 @@ use anyhow::Context;
 use tracing::{error, warn};
 
 use wontun::background;
-use wontun::cli::{Cli, Command};
-use wontun::commands::{self, ShowOptions};
+use wontun::cli::{Cli, Command, Dir, PeerCommand, Run, Server};
+use wontun::commands::{self, AddOptions, CommandError, ShowOptions};
 use wontun::config::wg_quick::{Hooks, LoadError};
-use wontun::config::{Config, ConfigError, FileNameError, TunName, unknown_variables};
+use wontun::config::{Config, ConfigError, FileNameError, NatMode, TunName, unknown_variables};
 use wontun::control::health;
 use wontun::control::uapi::UapiFolders;
 use wontun::device::{ConfigFile, Device, DeviceError, Mode, PlainTunnel, SocketsError, WireGuard};
@@ -25,6 +25,7 @@ use wontun::link::LinkError;
 use wontun::logging::{self, Logging, Target};
 use wontun::privileges::{self, PrivilegeError};
 use wontun::resolver::Resolver;
+use wontun::setup::{Folder, Initial, SetupError};
 
 /// What an exit code means, as sysexits.h has it.
 mod exit {
@@ -44,17 +45,23 @@ fn main() -> ExitCode {
         Err(error) => return refuse_usage(&error),
     };
     match cli.command {
-        Some(command) => match answer(command, cli.tun, cli.run.config.as_deref()) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(exit::OTHER, one_line(&error)),
+        Some(command) => match answer(command, cli.tun.clone(), cli.run.config.as_deref()) {
+            Ok(None) => ExitCode::SUCCESS,
+            Ok(Some(config)) => serve(config, cli.tun, cli.run),
+            Err(error) => {
+                let code = error.downcast_ref().map_or(exit::OTHER, command_code);
+                fail(code, one_line(&error))
+            }
         },
         None if cli.run.interface.is_some() && !cli.run.foreground => into_background(&cli),
         None => ExitCode::from(run(cli, None)),
     }
 }
 
-/// Does what is not running a tunnel. `config` says in which folder a tunnel's socket may be, and what it is called.
-fn answer(command: Command, tun: Option<TunName>, config: Option<&Path>) -> anyhow::Result<()> {
+/// Does what is not running a tunnel, and gives the configuration of one that is to be run then. `config` says in which
+/// folder a tunnel's socket may be, and what it is called.
+fn answer(command: Command, tun: Option<TunName>, config: Option<&Path>) -> anyhow::Result<Option<PathBuf>> {
+    privileges::hide_memory();
     match command {
         Command::Health { max_handshake_age } => {
             let age = max_handshake_age.map(|seconds| Duration::from_secs(seconds.into()));
@@ -68,16 +75,74 @@ fn answer(command: Command, tun: Option<TunName>, config: Option<&Path>) -> anyh
             let folders = UapiFolders::new(config.and_then(Path::parent));
             commands::show(&ShowOptions { name: name.or(tun), folders, json })?;
         }
+        Command::Init { dir, server } => commands::init(&folder(dir, tun), &initial(server))?,
+        Command::Peer { dir, command } => peer(&folder(dir, tun), command)?,
+        Command::Serve { dir, server } => {
+            return Ok(Some(commands::prepare(&folder(dir, tun), &initial(server))?));
+        }
+        Command::Unlock { name } => {
+            privileges::require_net_admin()?;
+            let of_file = || config.map(TunName::of_file).transpose();
+            commands::unlock(name.or(tun).map_or_else(of_file, |name| Ok(Some(name)))?.as_ref())?;
+        }
         Command::Genkey => commands::genkey()?,
         Command::Pubkey => commands::pubkey()?,
         Command::Genpsk => commands::genpsk()?,
     }
-    Ok(())
+    Ok(None)
+}
+
+/// Runs the server that `config` describes: as with --config, and lets its clients out unless told otherwise.
+fn serve(config: PathBuf, tun: Option<TunName>, options: Run) -> ExitCode {
+    let options = Run { config: Some(config), nat: options.nat.or(Some(NatMode::Auto)), ..options };
+    ExitCode::from(run(Cli { command: None, tun, run: options }, None))
+}
+
+fn folder(dir: Dir, tun: Option<TunName>) -> Folder {
+    Folder::new(dir.dir, tun.unwrap_or_default())
+}
+
+fn initial(server: Server) -> Initial {
+    let Server { endpoint, subnet, listen_port, dns } = server;
+    Initial { endpoint, subnets: subnet, listen_port, dns }
+}
+
+fn peer(folder: &Folder, command: PeerCommand) -> Result<(), CommandError> {
+    match command {
+        PeerCommand::Add { name, full_tunnel, public_key, dns, qr, qr_file } => {
+            commands::add_peer(folder, AddOptions { name, full_tunnel, public_key, dns, qr, qr_file })
+        }
+        PeerCommand::List => commands::list_peers(folder),
+        PeerCommand::Show { name } => commands::show_peer(folder, &name),
+        PeerCommand::Remove { name } => commands::remove_peer(folder, &name),
+        PeerCommand::Rename { name, new_name } => commands::rename_peer(folder, &name, &new_name),
+    }
+}
+
+/// The exit code of a command that failed.
+const fn command_code(error: &CommandError) -> u8 {
+    match error {
+        CommandError::Setup(error) => match error {
+            SetupError::PublicKey(_) | SetupError::Subnets(..) => exit::USAGE,
+            SetupError::NotPermitted { .. } | SetupError::Owner { .. } => exit::NO_PERMISSION,
+            SetupError::Load(_)
+            | SetupError::NoFile(_)
+            | SetupError::Different { .. }
+            | SetupError::Note { .. }
+            | SetupError::NoEndpoint(_)
+            | SetupError::NoSubnet(_)
+            | SetupError::Overlap { .. } => exit::CONFIG,
+            _ => exit::OTHER,
+        },
+        _ => exit::OTHER,
+    }
 }
 
 /// Starts the tunnel in a process of its own, and gives the command's exit code once the tunnel is there.
 fn into_background(cli: &Cli) -> ExitCode {
-    if let Some((name, command)) = cli.misspelled() {
+    // wg-quick, which says so, gives the name of a file, and never -f
+    let by_wg_quick = std::env::var_os("WG_QUICK_USERSPACE_IMPLEMENTATION").is_some();
+    if let Some((name, command)) = cli.misspelled().filter(|_| !by_wg_quick) {
         let message = format!(
             "there is no command '{name}', did you mean '{command}'? a tunnel of that name is started with -f"
         );
@@ -139,16 +204,26 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
         };
         // first of all: what is forked has a copy of all that is in memory, and this one reads what strangers send
         let resolver = Resolver::start().map_err(DeviceError::from)?;
-        let file = ConfigFile::load(path, hooks)?;
+        let mut file = ConfigFile::load(path, hooks)?;
+        (file.nat, file.kill_switch) = (options.nat.unwrap_or_default(), options.kill_switch);
+        if file.kill_switch && !file.configuration.is_full_tunnel() {
+            return Err(ConfigError::NotFullTunnel.into());
+        }
         privileges::require_net_admin()?;
-        return carry(Device::<WireGuard>::open(name, Some((file, resolver)), tuning)?, ready, logging);
+        let device = Device::<WireGuard>::open(name, Some((file, resolver)), tuning)?;
+        return carry(device, ready, logging).map(Device::close);
     }
-    if options.ignore_hooks {
-        return Err(ConfigError::NoFile.into());
+    let of_a_file = [
+        ("--ignore-hooks", options.ignore_hooks),
+        ("--kill-switch", options.kill_switch),
+        ("--nat auto", options.nat == Some(NatMode::Auto)),
+    ];
+    if let Some((option, _)) = of_a_file.into_iter().find(|(_, given)| *given) {
+        return Err(ConfigError::NoFile(option).into());
     }
     if let Some(name) = options.interface {
         privileges::require_net_admin()?;
-        return carry(Device::<WireGuard>::open(name, None, tuning)?, ready, logging);
+        return carry(Device::<WireGuard>::open(name, None, tuning)?, ready, logging).map(drop);
     }
     let config = Config {
         peer: options.peer,
@@ -166,15 +241,16 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
     warn!(
         "plain mode is not encrypted: whoever sees the datagrams reads and forges the packets; use it on trusted wires only"
     );
-    carry(device, ready, logging)
+    carry(device, ready, logging).map(drop)
 }
 
-/// Everything is open: gives up what is no longer needed, and carries packets to the end.
+/// Everything is open: gives up what is no longer needed, and carries packets to the end, in good order if without an
+/// error.
 fn carry<M: Mode>(
     mut device: Device<M>,
     ready: Option<OwnedFd>,
     logging: &mut Logging,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Device<M>> {
     privileges::drop_all_but_net_admin()?;
     logging.start_writer().context("cannot start the thread that writes the log")?;
     if let Some(ready) = ready {
@@ -182,7 +258,8 @@ fn carry<M: Mode>(
         logging.flush(LAST_LINES);
         background::detach(ready).context("cannot go to the background")?;
     }
-    Ok(device.run()?)
+    device.run()?;
+    Ok(device)
 }
 
 /// The exit code that the first cause with a code of its own asks for.

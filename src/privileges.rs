@@ -87,6 +87,12 @@ pub enum PrivilegeError {
     },
 }
 
+/// Keeps the memory of this process out of core files and from debuggers of the same user: commands have keys in it.
+/// A kernel that does not do it has nothing to lose by.
+pub fn hide_memory() {
+    let _ = prctl::set_dumpable(false);
+}
+
 /// Makes sure that CAP_NET_ADMIN is effective, raising it where it is only permitted.
 ///
 /// # Errors

@@ -5,12 +5,21 @@
 //! answers one question after the other over a socket of whole messages, and dies with the program. The loop
 //! sends a request, goes on, and is woken by the answer.
 //!
+//! A tunnel that has the default route has a mark for what must not go through it, and the questions about its own
+//! peers' names are such. The system's resolver cannot be told to mark its sockets, and a process without privileges
+//! may not. So a request that needs it brings sockets that are marked already (`marked`), and the child asks the
+//! name servers itself (`stub`), before it asks the system.
+//!
 //! Each side reads the other's messages as if a stranger had sent them (`wire`).
 
+mod files;
+mod marked;
+mod stub;
 mod wire;
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::num::NonZeroU32;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
@@ -82,13 +91,14 @@ impl Resolver {
     }
 
     /// Asks for the addresses of `host`: a name, or a literal address without brackets. Answers come in the
-    /// order of the requests.
+    /// order of the requests. Questions to name servers carry `mark`, if there is one; only if they are not answered is
+    /// the system asked, which marks nothing.
     ///
     /// # Errors
     /// `InvalidInput` for a host that is empty, longer than [`MAX_HOST`] bytes or holds a NUL; `WouldBlock` when
-    /// too many requests wait; otherwise the process is gone.
-    pub fn request(&self, host: &str, port: u16) -> io::Result<()> {
-        self.channel.request(host, port)
+    /// too many requests wait; no marked sockets can be made; otherwise the process is gone.
+    pub fn request(&self, host: &str, port: u16, mark: Option<NonZeroU32>) -> io::Result<()> {
+        self.channel.request(host, port, mark)
     }
 
     /// The next answer, at most [`MAX_ADDRESSES`] addresses in the order of preference; `None` while there is
@@ -149,19 +159,15 @@ struct Channel {
 }
 
 impl Channel {
-    fn request(&self, host: &str, port: u16) -> io::Result<()> {
+    fn request(&self, host: &str, port: u16, mark: Option<NonZeroU32>) -> io::Result<()> {
         let message = wire::request(host, port).ok_or_else(|| {
             io::Error::new(
                 io::ErrorKind::InvalidInput,
                 format!("a host name has 1 to {MAX_HOST} bytes and no NUL, this one has {}", host.len()),
             )
         })?;
-        loop {
-            match send(self.socket.as_raw_fd(), &message, MsgFlags::MSG_NOSIGNAL) {
-                Err(Errno::EINTR) => {}
-                result => return Ok(result.map(drop)?),
-            }
-        }
+        let sockets = mark.map(marked::open).transpose()?.unwrap_or_default();
+        marked::send(&self.socket, &message, &sockets)
     }
 
     fn poll_answer(&mut self) -> io::Result<Option<Result<Vec<SocketAddr>, ResolveError>>> {
@@ -245,9 +251,9 @@ fn confine() -> Result<(), String> {
 /// Answers requests until the parent closes its end.
 fn serve(socket: &OwnedFd) {
     let mut buffer = [0; wire::MAX_MESSAGE];
-    while let Ok(Some(message)) = receive(socket, &mut buffer) {
+    while let Ok(Some((message, sockets))) = marked::receive(socket, &mut buffer) {
         let answer = match wire::parse_request(message) {
-            Some((host, port)) => look_up(host, port),
+            Some((host, port)) => look_up(host, port, sockets),
             None => Answer::Malformed,
         };
         if !reply(socket, &answer) {
@@ -256,8 +262,25 @@ fn serve(socket: &OwnedFd) {
     }
 }
 
+/// Asks the name servers over marked `sockets` if there are any, and else, or if that comes to nothing, the system.
+fn look_up(host: &str, port: u16, sockets: Vec<OwnedFd>) -> Answer {
+    if sockets.is_empty() || !stub::is_for_dns(host) {
+        return ask_system(host, port);
+    }
+    match stub::look_up(host, sockets) {
+        Ok(addresses) => {
+            let addresses = addresses.into_iter().take(MAX_ADDRESSES);
+            Answer::Addresses(addresses.map(|address| SocketAddr::new(address, port)).collect())
+        }
+        Err(error) => match ask_system(host, port) {
+            Answer::Failed(text) => Answer::Failed(format!("{error}; {text}")),
+            answer => answer,
+        },
+    }
+}
+
 /// Asks the system, which reads /etc/hosts, /etc/nsswitch.conf and /etc/resolv.conf as they are now.
-fn look_up(host: &str, port: u16) -> Answer {
+fn ask_system(host: &str, port: u16) -> Answer {
     match (host, port).to_socket_addrs() {
         Ok(found) => {
             let mut addresses = Vec::new();
@@ -324,9 +347,9 @@ mod tests {
     fn literals_and_localhost_are_answered_in_order() {
         let (mut channel, thread) = served();
         assert!(channel.poll_answer().unwrap().is_none());
-        channel.request("192.0.2.7", 19988).unwrap();
-        channel.request("2001:db8::7", 1).unwrap();
-        channel.request("localhost", 65535).unwrap();
+        channel.request("192.0.2.7", 19988, None).unwrap();
+        channel.request("2001:db8::7", 1, None).unwrap();
+        channel.request("localhost", 65535, None).unwrap();
         assert_eq!(wait(&mut channel).unwrap().unwrap(), ["192.0.2.7:19988".parse().unwrap()]);
         assert_eq!(wait(&mut channel).unwrap().unwrap(), ["[2001:db8::7]:1".parse().unwrap()]);
         let localhost = wait(&mut channel).unwrap().unwrap();
@@ -340,10 +363,10 @@ mod tests {
     fn what_cannot_be_a_host_is_refused_or_answered() {
         let (mut channel, thread) = served();
         for host in ["", "a\0b", &"a".repeat(MAX_HOST + 1)] {
-            assert_eq!(channel.request(host, 1).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+            assert_eq!(channel.request(host, 1, None).unwrap_err().kind(), io::ErrorKind::InvalidInput);
         }
         // A label longer than 63 bytes fails without a question to any server.
-        channel.request(&"a".repeat(MAX_HOST), 1).unwrap();
+        channel.request(&"a".repeat(MAX_HOST), 1, None).unwrap();
         assert!(matches!(wait(&mut channel).unwrap(), Err(ResolveError::Failed(_))));
         drop(channel);
         thread.join().unwrap();
@@ -357,7 +380,7 @@ mod tests {
             send(channel.socket.as_raw_fd(), garbage, MsgFlags::empty()).unwrap();
             assert_eq!(wait(&mut channel).unwrap(), Err(ResolveError::Malformed));
         }
-        channel.request("127.0.0.1", 2).unwrap();
+        channel.request("127.0.0.1", 2, None).unwrap();
         assert!(wait(&mut channel).unwrap().is_ok());
         drop(channel);
         thread.join().unwrap();
@@ -375,14 +398,14 @@ mod tests {
         assert_eq!(wait(&mut channel).unwrap(), Err(ResolveError::NoAddress));
         drop(theirs);
         assert_eq!(wait(&mut channel).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
-        assert!(channel.request("localhost", 1).is_err());
+        assert!(channel.request("localhost", 1, None).is_err());
     }
 
     #[test]
     fn too_many_requests_do_not_block() {
         let (ours, _theirs) = pair().unwrap();
         let channel = Channel { socket: ours };
-        let refused = (0..100_000).find_map(|_| channel.request("127.0.0.1", 1).err()).unwrap();
+        let refused = (0..100_000).find_map(|_| channel.request("127.0.0.1", 1, None).err()).unwrap();
         assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
     }
 }

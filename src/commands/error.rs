@@ -5,11 +5,16 @@ use std::path::PathBuf;
 
 use crate::config::TunName;
 use crate::io::random::NoRandomness;
+use crate::link::LinkError;
+use crate::setup::SetupError;
 use crate::tunnel::wireguard::KeyError;
 
 /// A command that did not do what it should.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
+    /// The server's file was not read, or not changed.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
     /// There is nothing to make a key of.
     #[error(transparent)]
     Random(#[from] NoRandomness),
@@ -25,6 +30,20 @@ pub enum CommandError {
     /// The output cannot be written.
     #[error("cannot write to standard output: {0}")]
     Output(#[source] io::Error),
+    /// The client's file did not get out, so that nobody has its key.
+    #[error("the client's file cannot be written to standard output ({0}): the peer was taken back")]
+    TakenBack(#[source] io::Error),
+    /// The file says it, and the tunnel that runs does not do it.
+    #[error("{} was changed, but the tunnel that runs was not: {source}; it takes the file at its next start or SIGHUP", file.display())]
+    NotApplied {
+        /// The server's file.
+        file: PathBuf,
+        /// Why the tunnel was not changed.
+        source: Box<CommandError>,
+    },
+    /// The kernel does not do it.
+    #[error(transparent)]
+    Link(#[from] LinkError),
     /// Nobody listens for that name.
     #[error("no tunnel {0} runs: start it, or name one that 'wontun show' lists")]
     NotRunning(TunName),

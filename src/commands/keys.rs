@@ -1,18 +1,15 @@
 //! `wontun genkey`, `pubkey` and `genpsk`, which read and write what `wg` does.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
 
 use zeroize::Zeroizing;
 
 use super::error::CommandError;
+use super::output::{print_secret, stdout, write};
 use crate::io::random::SystemRandom;
 use crate::tunnel::wireguard::{KEY_TEXT_LEN, KeyError, PresharedKey, PrivateKey};
-
-/// Everybody's permission bits.
-const OTHERS: u32 = 0o007;
 
 /// Prints a new private key.
 ///
@@ -20,7 +17,7 @@ const OTHERS: u32 = 0o007;
 /// There is no randomness, or the output takes nothing.
 pub fn genkey() -> Result<(), CommandError> {
     let mut random = SystemRandom::open()?;
-    print_secret(&PrivateKey::generate(&mut random).to_base64())
+    print_secret(&line(&PrivateKey::generate(&mut random).to_base64()))
 }
 
 /// Prints a new preshared key.
@@ -29,7 +26,7 @@ pub fn genkey() -> Result<(), CommandError> {
 /// There is no randomness, or the output takes nothing.
 pub fn genpsk() -> Result<(), CommandError> {
     let mut random = SystemRandom::open()?;
-    print_secret(&PresharedKey::generate(&mut random).to_base64())
+    print_secret(&line(&PresharedKey::generate(&mut random).to_base64()))
 }
 
 /// Reads a private key and prints the public key that belongs to it.
@@ -40,34 +37,14 @@ pub fn pubkey() -> Result<(), CommandError> {
     // the standard library's own ends keep what went through them
     let stdin = io::stdin().as_fd().try_clone_to_owned().map_err(CommandError::Input)?;
     let private = read_key(&mut File::from(stdin))?;
-    write_line(&mut stdout()?, &private.public_key().to_string())
+    write(&mut stdout()?, &line(&private.public_key().to_string()))
 }
 
-fn stdout() -> Result<File, CommandError> {
-    io::stdout().as_fd().try_clone_to_owned().map(File::from).map_err(CommandError::Output)
-}
-
-fn print_secret(text: &str) -> Result<(), CommandError> {
-    let mut stdout = stdout()?;
-    if is_open_to_all(&stdout) {
-        // whoever hung up has the file's mode
-        let _ = writeln!(
-            io::stderr(),
-            "wontun: warning: every user has access to the file that the key goes to: set the umask to 077 and make another"
-        );
-    }
-    write_line(&mut stdout, text)
-}
-
-fn is_open_to_all(output: &File) -> bool {
-    output.metadata().is_ok_and(|file| file.is_file() && file.mode() & OTHERS != 0)
-}
-
-fn write_line(output: &mut impl Write, text: &str) -> Result<(), CommandError> {
+fn line(text: &str) -> Zeroizing<Vec<u8>> {
     let mut line = Zeroizing::new(Vec::with_capacity(text.len() + 1));
     line.extend_from_slice(text.as_bytes());
     line.push(b'\n');
-    output.write_all(&line).map_err(CommandError::Output)
+    line
 }
 
 /// A key, and nothing but white space (or zeroes, as `wg` has it) behind it.
@@ -144,24 +121,5 @@ mod tests {
             assert!(error.contains(part), "{text:?}: {error}");
             assert!(!error.contains("dwdt") && !error.contains('\n'), "{error}");
         }
-    }
-
-    #[test]
-    fn only_a_file_that_others_may_open_is_warned_of() {
-        use std::os::unix::fs::PermissionsExt;
-        let path = std::env::temp_dir().join(format!("wontun-key-{}", std::process::id()));
-        let file = File::create(&path).unwrap();
-        for (mode, open) in [(0o600, false), (0o660, false), (0o644, true), (0o601, true)] {
-            file.set_permissions(PermissionsExt::from_mode(mode)).unwrap();
-            assert_eq!(is_open_to_all(&file), open, "{mode:o}");
-        }
-        std::fs::remove_file(path).unwrap();
-        assert!(!is_open_to_all(&File::open("/dev/null").unwrap()));
-    }
-
-    #[test]
-    fn a_full_device_is_an_error() {
-        let mut full = File::options().write(true).open("/dev/full").unwrap();
-        assert!(matches!(write_line(&mut full, PUBLIC), Err(CommandError::Output(_))));
     }
 }

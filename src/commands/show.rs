@@ -1,9 +1,9 @@
 //! `wontun show`: how the tunnels that run are.
 
-mod client;
-mod human;
+pub(super) mod client;
+pub(super) mod human;
 mod json;
-mod report;
+pub(super) mod report;
 
 use std::io::{self, Write};
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -3,6 +3,7 @@
 
 mod cidr;
 mod environment;
+mod nat_mode;
 mod peer_address;
 mod tun_name;
 pub mod wg_quick;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 pub use cidr::{Cidr, CidrError};
 pub use environment::{UnknownVariable, unknown_variables};
+pub use nat_mode::NatMode;
 pub use peer_address::{PeerAddress, PeerAddressError};
 pub use tun_name::{FileNameError, TunName, TunNameError};
 
@@ -45,8 +47,13 @@ pub enum ConfigError {
         why: &'static str,
     },
     /// An option about a file without one.
-    #[error("--ignore-hooks has no effect without --config: give the file, or leave it out")]
-    NoFile,
+    #[error("{0} has no effect without --config: give the file, or leave it out")]
+    NoFile(&'static str),
+    /// A kill switch for a tunnel that does not carry everything.
+    #[error(
+        "--kill-switch would cut off all that does not go through this tunnel: expected a peer with AllowedIPs = 0.0.0.0/0, ::/0 (or one of them) in the file; add it, or leave the option out"
+    )]
+    NotFullTunnel,
     /// The same address twice.
     #[error("--address {0} is given twice: leave one out")]
     AddressTwice(Cidr),

@@ -42,14 +42,16 @@ pub enum PeerAddressError {
     NoHost(IpAddr),
 }
 
-impl FromStr for PeerAddress {
-    type Err = PeerAddressError;
-
-    fn from_str(text: &str) -> Result<Self, PeerAddressError> {
+impl PeerAddress {
+    /// Reads a text as [`FromStr`] does; one without a port means `port`.
+    ///
+    /// # Errors
+    /// [`PeerAddressError`]: the part that is wrong, and what was expected.
+    pub fn parse_with_port(text: &str, port: u16) -> Result<Self, PeerAddressError> {
         let bare_address = text.parse::<IpAddr>().ok();
         let (host, port) = match text.rsplit_once(':') {
             Some((host, port)) if bare_address.is_none() && !text.ends_with(']') => (host, parse_port(port)?),
-            _ => (text, DEFAULT_PORT),
+            _ => (text, port),
         };
         let bracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
         let address = match bracketed {
@@ -79,6 +81,14 @@ impl FromStr for PeerAddress {
         } else {
             Err(PeerAddressError::Host(host.escape_debug().to_string()))
         }
+    }
+}
+
+impl FromStr for PeerAddress {
+    type Err = PeerAddressError;
+
+    fn from_str(text: &str) -> Result<Self, PeerAddressError> {
+        Self::parse_with_port(text, DEFAULT_PORT)
     }
 }
 

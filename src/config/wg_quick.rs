@@ -14,6 +14,7 @@ mod parser;
 mod print;
 mod value;
 
+use std::collections::HashSet;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::PathBuf;
 
@@ -21,6 +22,7 @@ pub use crate::tunnel::wireguard::{KeyError, PresharedKey, PrivateKey, PublicKey
 pub use error::{Fault, Notice, Warning, WgQuickError};
 pub use field::{Field, Section};
 pub use load::{LoadError, Loaded, load, load_again};
+pub(crate) use load::{private_key, read_text};
 pub use parser::parse;
 
 use super::{Cidr, PeerAddress};
@@ -53,6 +55,17 @@ pub struct WgQuick {
     /// The other sides, each with a public key of its own, in the file's order: a prefix that two of them have is
     /// the last one's.
     pub peers: Vec<Peer>,
+}
+
+impl WgQuick {
+    /// Whether all of IPv4, or all of IPv6, goes through the tunnel, be it in halves.
+    pub fn is_full_tunnel(&self) -> bool {
+        let all = |length: u8, v6: bool| -> HashSet<Prefix> {
+            let prefixes = self.peers.iter().flat_map(|peer| &peer.allowed_ips).copied();
+            prefixes.filter(|prefix| prefix.length() == length && prefix.network().is_ipv6() == v6).collect()
+        };
+        [false, true].into_iter().any(|v6| !all(0, v6).is_empty() || all(1, v6).len() == 2)
+    }
 }
 
 /// This side of the tunnel.

@@ -255,7 +255,9 @@ impl Link {
     fn leave_router_group(&mut self) -> Result<(), LinkError> {
         let body = self.read()?;
         // one that is up has reported already, and belongs to somebody's routes
-        if message::forwards_ipv6(&body) && message::link_state(&body).is_some_and(|state| !state.up) {
+        if message::forwards(&body, true) == Some(true)
+            && message::link_state(&body).is_some_and(|state| !state.up)
+        {
             self.change_mtu(IPV6_MIN_MTU - 1)?;
         }
         Ok(())

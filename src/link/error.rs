@@ -89,6 +89,19 @@ impl LinkError {
     }
 }
 
+/// The kernel's words in one line.
+pub(super) fn reason(errno: Errno, said: Option<&str>) -> String {
+    match said {
+        Some(said) => format!("{} ({said})", errno.desc()),
+        None => errno.desc().to_owned(),
+    }
+}
+
+/// The system's words without the number that `io::Error` adds.
+pub(super) fn described(error: &io::Error) -> String {
+    error.raw_os_error().map_or_else(|| error.to_string(), |code| Errno::from_raw(code).desc().to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

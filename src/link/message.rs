@@ -37,7 +37,9 @@ const IFLA_MTU: u16 = 4;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_AF_SPEC: u16 = 26;
 const IFLA_GSO_MAX_SIZE: u16 = 41;
+const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
+const IFLA_INET_CONF: u16 = 1;
 const IFLA_INET6_CONF: u16 = 2;
 pub(super) const RTA_OIF: u16 = 4;
 const RTA_METRICS: u16 = 8;
@@ -173,7 +175,13 @@ pub(super) fn address_of(body: &[u8]) -> Option<IpAddr> {
 
 /// The value of the first attribute of that kind, whatever the others look like.
 pub(super) fn attribute(attributes: &[u8], kind: u16) -> Option<Vec<u8>> {
-    NlasIterator::new(attributes).map_while(Result::ok).find(|a| a.kind() == kind).map(|a| a.value().to_vec())
+    self::attributes(attributes, kind).next()
+}
+
+/// The values of all attributes of that kind, up to the first that is broken.
+pub(super) fn attributes(attributes: &[u8], kind: u16) -> impl Iterator<Item = Vec<u8>> {
+    let intact = NlasIterator::new(attributes).map_while(Result::ok);
+    intact.filter(move |attribute| attribute.kind() == kind).map(|attribute| attribute.value().to_vec())
 }
 
 pub(super) fn attribute_u32(attributes: &[u8], kind: u16) -> Option<u32> {
@@ -225,15 +233,13 @@ pub(super) fn occupant(body: &[u8]) -> Occupant {
     })
 }
 
-/// Whether the device of an `RTM_NEWLINK` forwards IPv6: the first of its `DEVCONF_*`.
-pub(super) fn forwards_ipv6(body: &[u8]) -> bool {
-    let settings = || {
-        let families = attribute(body.get(LINK_HEADER..)?, IFLA_AF_SPEC)?;
-        attribute(&attribute(&families, AF_INET6)?, IFLA_INET6_CONF)
-    };
-    settings()
-        .and_then(|settings| parse_i32(settings.first_chunk::<4>()?).ok())
-        .is_some_and(|value| value != 0)
+/// Whether the device of an `RTM_NEWLINK` forwards what comes in by it, the first of its `DEVCONF_*`; `None` if it has no
+/// such family.
+pub(super) fn forwards(body: &[u8], v6: bool) -> Option<bool> {
+    let (family, settings) = if v6 { (AF_INET6, IFLA_INET6_CONF) } else { (AF_INET, IFLA_INET_CONF) };
+    let families = attribute(body.get(LINK_HEADER..)?, IFLA_AF_SPEC)?;
+    let settings = attribute(&attribute(&families, family)?, settings)?;
+    parse_i32(settings.first_chunk::<4>()?).ok().map(|value| value != 0)
 }
 
 /// The outgoing device in an `RTM_NEWROUTE`; `None` if the route says that nothing gets there.
@@ -477,13 +483,14 @@ pub(super) mod tests {
     fn a_router_is_told_from_a_host() {
         let device = |settings: &[u8]| {
             let inet6 = [nla(1, &[0; 4]), nla(IFLA_INET6_CONF, settings)].concat();
-            let families = [nla(2, &nla(1, &[1; 8])), nla(AF_INET6, &inet6)].concat();
+            let families = [nla(AF_INET, &nla(IFLA_INET_CONF, &[1; 8])), nla(AF_INET6, &inet6)].concat();
             link(0, 3, 0, &[nla(IFLA_MTU, &[0; 4]), nla(IFLA_AF_SPEC | 0x8000, &families)].concat())
         };
-        assert!(forwards_ipv6(&device(&[1, 0, 0, 0, 64, 0, 0, 0])));
-        assert!(!forwards_ipv6(&device(&[0, 0, 0, 0, 64, 0, 0, 0])));
-        assert!(!forwards_ipv6(&device(&[1, 0])));
-        assert!(!forwards_ipv6(&link(0, 3, 0, &[])));
+        assert_eq!(forwards(&device(&[1, 0, 0, 0, 64, 0, 0, 0]), true), Some(true));
+        assert_eq!(forwards(&device(&[0, 0, 0, 0, 64, 0, 0, 0]), true), Some(false));
+        assert_eq!(forwards(&device(&[1, 0]), true), None);
+        assert_eq!(forwards(&link(0, 3, 0, &[]), true), None);
+        assert_eq!(forwards(&device(&[]), false), Some(true));
     }
 
     #[test]
@@ -530,7 +537,7 @@ pub(super) mod tests {
                 let _ = Reply::parse(header, payload);
             }
             let _ = (link_header(&datagram), link_state(&datagram), route_interface(&datagram));
-            let _ = (forwards_ipv6(&datagram), route_mtu(&datagram), occupant(&datagram), gso_max_size(&datagram));
+            let _ = (forwards(&datagram, true), route_mtu(&datagram), occupant(&datagram), gso_max_size(&datagram));
         }
 
         #[test]

@@ -10,6 +10,9 @@
 //! - [`Routes`] compares the host's routes and rules with what is wanted for the tunnel, and makes the difference.
 //!   Where policy routing is needed, it has one more socket for its few nf_tables rules.
 //!
+//! Two more tables of nf_tables stand beside it: [`Nat`] lets a server's peers out to the world, [`KillSwitch`] lets
+//! nothing out of a client but by the tunnel.
+//!
 //! A packet that the device makes up by itself would go through the tunnel and wake the far end for nothing,
 //! so [`Link::configure`] silences it: no generated link-local address and no router advertisement accepted
 //! (so no router is solicited), no multicast flag and not in the all-routers group (so no multicast listener
@@ -20,14 +23,20 @@
 
 mod device;
 mod error;
+mod forwarding;
+mod kill_switch;
 mod message;
 mod monitor;
+mod nat;
 mod nft;
+mod ranges;
 mod routes;
 mod socket;
 
 pub use device::{Configured, Link, occupant};
 pub use error::LinkError;
+pub use kill_switch::KillSwitch;
 pub use message::{LinkState, Occupant, TunState};
 pub use monitor::{LinkEvent, Monitor};
+pub use nat::{Nat, NatApplied, NatWarning};
 pub use routes::{Applied, RouteWarning, Routes, Wanted};

@@ -12,7 +12,10 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
 use nix::libc::MSG_TRUNC;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::SndBufForce;
 
+use super::error;
 use super::message::{Messages, Reply};
 
 /// The kernel limits a datagram to the reader's buffer or 32 KiB; an answer about one device is some 2 KiB.
@@ -24,6 +27,8 @@ const MAX_DATAGRAMS: usize = 64;
 /// Requests in one send: their replies must fit into the socket's receive buffer, where each takes about 1 KiB
 /// of the 208 KiB that it has by default.
 const PIPELINE: usize = 64;
+/// What the default send buffer of 208 KiB surely takes, in bytes.
+const LARGE: usize = 64 * 1024;
 /// A list that changes while it is read is read again, this many times at most.
 const DUMP_ATTEMPTS: usize = 4;
 
@@ -44,6 +49,17 @@ pub(super) enum Failure {
     Refused { errno: Errno, said: Option<String> },
     /// No acknowledgement, or one that could not be read.
     Unanswered,
+}
+
+impl Failure {
+    /// In one line, without what it was for.
+    pub(super) fn described(&self) -> String {
+        match self {
+            Self::Socket(error) => error::described(error),
+            Self::Refused { errno, said } => error::reason(*errno, said.as_deref()),
+            Self::Unanswered => "no answer".to_owned(),
+        }
+    }
 }
 
 impl From<Refusal> for Failure {
@@ -112,9 +128,18 @@ impl Requests {
         message: &RouteNetlinkMessage,
         keep: impl Fn(&[u8]) -> Option<T>,
     ) -> Result<Vec<T>, Failure> {
+        self.list(|sequence| serialize(message.clone(), NLM_F_DUMP, sequence), keep)
+    }
+
+    /// As [`Self::dump`], for a request that `build` writes with the sequence number it is given.
+    pub(super) fn list<T>(
+        &mut self,
+        build: impl Fn(u32) -> Vec<u8>,
+        keep: impl Fn(&[u8]) -> Option<T>,
+    ) -> Result<Vec<T>, Failure> {
         for _ in 0..DUMP_ATTEMPTS {
             let sequence = self.next_sequence();
-            self.send(&serialize(message.clone(), NLM_F_DUMP, sequence))?;
+            self.send(&build(sequence))?;
             let mut entries = Vec::new();
             let mut interrupted = false;
             // a list may be long, and the kernel goes on only as it is read: the time-out bounds it
@@ -185,6 +210,11 @@ impl Requests {
         let first = self.next_sequence();
         let (bytes, last) = build(first);
         self.sequence = last;
+        if bytes.len() > LARGE {
+            // it goes in one piece or not at all
+            let room = bytes.len().saturating_mul(2);
+            let _ = setsockopt(&self.socket, SndBufForce, &room);
+        }
         self.send(&bytes)?;
         let span = last.wrapping_sub(first);
         self.replies(MAX_DATAGRAMS.saturating_add(span as usize), |header, reply| {

@@ -18,7 +18,7 @@ impl Prefix {
     }
 
     /// As [`Self::new`], where `length` is known to fit.
-    pub(super) const fn of(address: IpAddr, length: u8) -> Self {
+    pub(crate) const fn of(address: IpAddr, length: u8) -> Self {
         let network = match address {
             IpAddr::V4(v4) => {
                 IpAddr::V4(Ipv4Addr::from_bits(v4.to_bits() & !u32::MAX.unbounded_shr(length as u32)))

@@ -31,6 +31,7 @@ mod names;
 mod network;
 mod process;
 mod routes;
+mod setup;
 mod start;
 mod uapi;
 mod wireguard;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -16,17 +16,29 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use super::report::Report;
 use crate::commands::CommandError;
 use crate::config::TunName;
-use crate::control::uapi::{UapiFolders, socket_name};
+use crate::control::uapi::{Changes, UapiFolders, socket_name};
 
 /// How long a tunnel may say nothing.
 const PATIENCE: Duration = Duration::from_secs(2);
 const REQUEST: &[u8] = b"status=1\n\n";
+/// Bytes that the answer to a change may have.
+const MAX_ERRNO: u64 = 64;
 
 /// Asks the tunnel of this name, wherever its socket is.
 pub(super) fn ask_by_name(folders: &UapiFolders, tun: &TunName) -> Result<Report, CommandError> {
+    ask(connect_by_name(folders, tun, None)?, tun)
+}
+
+/// A connection to the tunnel of this name, wherever its socket is. Whoever listens must be root, this user, or
+/// `trusted`.
+pub(in crate::commands) fn connect_by_name(
+    folders: &UapiFolders,
+    tun: &TunName,
+    trusted: Option<u32>,
+) -> Result<UnixStream, CommandError> {
     for folder in folders.iter() {
-        if let Some(socket) = connect(&folder.join(socket_name(tun)), tun)? {
-            return ask(socket, tun);
+        if let Some(socket) = connect(&folder.join(socket_name(tun)), tun, trusted)? {
+            return Ok(socket);
         }
     }
     Err(CommandError::NotRunning(tun.clone()))
@@ -39,7 +51,7 @@ pub(super) fn ask_all(folders: &UapiFolders) -> (Vec<Report>, Option<CommandErro
     let mut first_error = None;
     for (path, tun) in sockets(folders) {
         let answer =
-            connect(&path, &tun).and_then(|socket| socket.map(|socket| ask(socket, &tun)).transpose());
+            connect(&path, &tun, None).and_then(|socket| socket.map(|socket| ask(socket, &tun)).transpose());
         match answer {
             Ok(report) => reports.extend(report),
             Err(CommandError::Foreign(_)) => {}
@@ -73,7 +85,7 @@ fn sockets(folders: &UapiFolders) -> BTreeMap<PathBuf, TunName> {
 }
 
 /// `None` if nobody listens there.
-fn connect(path: &Path, tun: &TunName) -> Result<Option<Socket>, CommandError> {
+fn connect(path: &Path, tun: &TunName, trusted: Option<u32>) -> Result<Option<UnixStream>, CommandError> {
     let other = |source| CommandError::Other { path: path.to_owned(), source };
     // the path is too long for any socket
     let Ok(address) = SockAddr::unix(path) else { return Ok(None) };
@@ -91,19 +103,15 @@ fn connect(path: &Path, tun: &TunName) -> Result<Option<Socket>, CommandError> {
         };
     }
     let uid = getsockopt(&socket, sockopt::PeerCredentials).map_err(|error| other(error.into()))?.uid();
-    if uid != 0 && uid != geteuid().as_raw() {
+    if uid != 0 && uid != geteuid().as_raw() && Some(uid) != trusted {
         return Err(CommandError::Stranger { uid, path: path.to_owned() });
     }
-    Ok(Some(socket))
+    Ok(Some(UnixStream::from(std::os::fd::OwnedFd::from(socket))))
 }
 
-fn ask(socket: Socket, tun: &TunName) -> Result<Report, CommandError> {
-    let failed = |error: io::Error| match error.kind() {
-        io::ErrorKind::WouldBlock => CommandError::Hangs(tun.clone()),
-        // wireguard-go hangs up on an operation that it does not know
-        _ => CommandError::Foreign(tun.clone()),
-    };
-    let socket = UnixStream::from(std::os::fd::OwnedFd::from(socket));
+/// Asks how the tunnel is.
+pub(in crate::commands) fn ask(socket: UnixStream, tun: &TunName) -> Result<Report, CommandError> {
+    let failed = |error| failed(&error, tun);
     (&socket).write_all(REQUEST).map_err(failed)?;
     let mut report = Report::new(tun);
     let mut has_answered = false;
@@ -129,4 +137,29 @@ fn ask(socket: Socket, tun: &TunName) -> Result<Report, CommandError> {
         })?;
     }
     Err(CommandError::Foreign(tun.clone()))
+}
+
+/// Asks the tunnel to change, all of it or nothing.
+pub(in crate::commands) fn set(
+    socket: UnixStream,
+    tun: &TunName,
+    changes: &Changes,
+) -> Result<(), CommandError> {
+    let failed = |error| failed(&error, tun);
+    (&socket).write_all(&changes.print()).map_err(failed)?;
+    let mut line = String::new();
+    BufReader::new(&socket).take(MAX_ERRNO).read_line(&mut line).map_err(failed)?;
+    match line.trim_end().strip_prefix("errno=").map(str::parse) {
+        Some(Ok(0)) => Ok(()),
+        Some(Ok(errno)) => Err(CommandError::Reported { tun: tun.clone(), errno }),
+        _ => Err(CommandError::Foreign(tun.clone())),
+    }
+}
+
+fn failed(error: &io::Error, tun: &TunName) -> CommandError {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => CommandError::Hangs(tun.clone()),
+        // wireguard-go hangs up on an operation that it does not know
+        _ => CommandError::Foreign(tun.clone()),
+    }
 }

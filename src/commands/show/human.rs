@@ -50,7 +50,7 @@ fn write_report(out: &mut String, report: &Report, now: Duration) -> fmt::Result
     Ok(())
 }
 
-fn write_peer(out: &mut String, peer: &Peer, now: Duration) -> fmt::Result {
+pub(in crate::commands) fn write_peer(out: &mut String, peer: &Peer, now: Duration) -> fmt::Result {
     writeln!(out, "peer: {}", peer.public_key)?;
     if peer.has_preshared_key {
         writeln!(out, "  preshared key: (hidden)")?;
@@ -85,7 +85,7 @@ impl fmt::Display for Plain<'_> {
     }
 }
 
-fn ago(then: Duration, now: Duration) -> String {
+pub(in crate::commands) fn ago(then: Duration, now: Duration) -> String {
     match now.as_secs().checked_sub(then.as_secs()) {
         Some(0) => "Now".to_owned(),
         Some(seconds) => format!("{} ago", Span(seconds)),

@@ -10,35 +10,35 @@ use crate::routing::Prefix;
 use crate::tunnel::wireguard::PublicKey;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Report {
-    pub(super) name: TunName,
-    pub(super) version: String,
-    pub(super) public_key: Option<PublicKey>,
-    pub(super) listen_port: u16,
-    pub(super) fwmark: u32,
-    pub(super) mtu: Option<u32>,
-    pub(super) is_up: Option<bool>,
-    pub(super) dropped: BTreeMap<String, u64>,
-    pub(super) peers: Vec<Peer>,
+pub(in crate::commands) struct Report {
+    pub(in crate::commands) name: TunName,
+    pub(in crate::commands) version: String,
+    pub(in crate::commands) public_key: Option<PublicKey>,
+    pub(in crate::commands) listen_port: u16,
+    pub(in crate::commands) fwmark: u32,
+    pub(in crate::commands) mtu: Option<u32>,
+    pub(in crate::commands) is_up: Option<bool>,
+    pub(in crate::commands) dropped: BTreeMap<String, u64>,
+    pub(in crate::commands) peers: Vec<Peer>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Peer {
-    pub(super) public_key: PublicKey,
-    pub(super) has_preshared_key: bool,
-    pub(super) has_session: bool,
-    pub(super) endpoint: Option<SocketAddr>,
+pub(in crate::commands) struct Peer {
+    pub(in crate::commands) public_key: PublicKey,
+    pub(in crate::commands) has_preshared_key: bool,
+    pub(in crate::commands) has_session: bool,
+    pub(in crate::commands) endpoint: Option<SocketAddr>,
     /// Since 1970; zero for never.
-    pub(super) last_handshake: Duration,
-    pub(super) received: u64,
-    pub(super) sent: u64,
+    pub(in crate::commands) last_handshake: Duration,
+    pub(in crate::commands) received: u64,
+    pub(in crate::commands) sent: u64,
     /// Seconds; 0 for never.
-    pub(super) persistent_keepalive: u16,
-    pub(super) allowed_ips: Vec<Prefix>,
+    pub(in crate::commands) persistent_keepalive: u16,
+    pub(in crate::commands) allowed_ips: Vec<Prefix>,
 }
 
 impl Report {
-    pub(super) fn new(name: &TunName) -> Self {
+    pub(in crate::commands) fn new(name: &TunName) -> Self {
         Self {
             name: name.clone(),
             version: String::new(),
@@ -53,7 +53,7 @@ impl Report {
     }
 
     /// Takes in a line; `None` if its value cannot be. One of a newer version's that is not known is passed over.
-    pub(super) fn handle_line(&mut self, key: &str, value: &str) -> Option<()> {
+    pub(in crate::commands) fn handle_line(&mut self, key: &str, value: &str) -> Option<()> {
         if key == "public_key" {
             self.peers.push(Peer::new(public_key(value)?));
             return Some(());
@@ -78,13 +78,13 @@ impl Report {
     }
 
     /// Puts the peers in the order of their latest handshake, the newest first.
-    pub(super) fn sort(&mut self) {
+    pub(in crate::commands) fn sort(&mut self) {
         self.peers.sort_by_key(|peer| std::cmp::Reverse(peer.last_handshake));
     }
 }
 
 impl Peer {
-    const fn new(public_key: PublicKey) -> Self {
+    pub(in crate::commands) const fn new(public_key: PublicKey) -> Self {
         Self {
             public_key,
             has_preshared_key: false,

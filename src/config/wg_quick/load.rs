@@ -9,12 +9,13 @@ use std::str::FromStr;
 use nix::libc::O_NONBLOCK;
 use zeroize::Zeroizing;
 
-use super::{Hooks, KeyError, KeySource, Warning, WgQuick, WgQuickError, parse};
+use super::{Hooks, KeyError, KeySource, PrivateKey, Warning, WgQuick, WgQuickError, parse};
 
 /// Bytes that a file may have: room for more than 100,000 allowed IPs.
 const MAX_FILE: u64 = 16 << 20;
 /// Bytes that a file with one key may have, white space included.
 const MAX_KEY_FILE: u64 = 4096;
+const WHAT: &str = "a WireGuard configuration";
 /// Mode bits of others, and of the group: a file with secrets should have none of them.
 const NOT_THE_OWNER: u32 = 0o077;
 
@@ -81,6 +82,27 @@ pub fn load_again(path: &Path, hooks: Hooks) -> Result<Loaded, LoadError> {
     load_once(path, hooks, Turn::Again)
 }
 
+/// The text of the configuration in `path`, for whoever edits it. It has secrets in it.
+///
+/// # Errors
+/// It cannot be read, or is no ordinary file.
+pub(crate) fn read_text(path: &Path) -> Result<Zeroizing<Vec<u8>>, LoadError> {
+    read(path, MAX_FILE, WHAT, Turn::Again, &mut Vec::new())
+}
+
+/// The private key of the configuration in `path`, wherever it is kept.
+///
+/// # Errors
+/// It is in a file of its own, which cannot be read or has none.
+pub(crate) fn private_key(path: &Path, source: &KeySource<PrivateKey>) -> Result<PrivateKey, LoadError> {
+    let mut source = source.clone();
+    read_key(&mut source, path.parent().unwrap_or(Path::new("")), Turn::Again, &mut Vec::new())?;
+    match source {
+        KeySource::Inline(key) => Ok(key),
+        KeySource::File(file) => Err(LoadError::NotAgain(file)),
+    }
+}
+
 /// Whether there is time to wait for whoever writes the file, as into a pipe.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Turn {
@@ -90,7 +112,7 @@ enum Turn {
 
 fn load_once(path: &Path, hooks: Hooks, turn: Turn) -> Result<Loaded, LoadError> {
     let mut warnings = Vec::new();
-    let text = read(path, MAX_FILE, "a WireGuard configuration", turn, &mut warnings)?;
+    let text = read(path, MAX_FILE, WHAT, turn, &mut warnings)?;
     let parsed = parse(path, &text, hooks)?;
     warnings.extend(parsed.warnings.iter().map(Warning::to_string));
     let mut configuration = parsed.configuration;

@@ -32,6 +32,22 @@ fn warnings(text: &str, hooks: Hooks) -> Vec<String> {
 }
 
 #[test]
+fn a_full_tunnel_has_all_of_a_family() {
+    let is_full = |allowed: &str| {
+        let peer = format!("[Peer]\nPublicKey = {PUBLIC}\nAllowedIPs = {allowed}\n");
+        good(&format!("[Interface]\nPrivateKey = {PRIVATE}\n{peer}")).is_full_tunnel()
+    };
+    for full in ["0.0.0.0/0", "10.0.0.0/8, ::/0", "0.0.0.0/1, 128.0.0.0/1", "8000::/1, ::/1"] {
+        assert!(is_full(full), "{full}");
+    }
+    for split in
+        ["10.0.0.0/8", "0.0.0.0/1", "0.0.0.0/1, 0.0.0.0/1", "0.0.0.0/1, 8000::/1", "0.0.0.0/2, 64.0.0.0/2"]
+    {
+        assert!(!is_full(split), "{split}");
+    }
+}
+
+#[test]
 fn every_key_is_read() {
     let configuration = good(&format!(
         "# a laptop\n\

@@ -198,7 +198,7 @@ impl PlainTunnel {
         if lookup.asked {
             return;
         }
-        match lookup.resolver.request(&lookup.host, lookup.port) {
+        match lookup.resolver.request(&lookup.host, lookup.port, None) {
             Ok(()) => lookup.asked = true,
             Err(error) => self.handle_lookup_failure(core, &error.to_string()),
         }

@@ -40,6 +40,7 @@ impl WireGuard {
             return Ok(Err(error));
         }
         self.update_routes(core);
+        self.follow_networks();
         Ok(Ok(()))
     }
 
@@ -171,7 +172,9 @@ impl WireGuard {
     }
 
     pub(super) fn set_mark(&mut self, mark: Option<NonZeroU32>) -> io::Result<()> {
+        let mark = self.firewall.mark(mark);
         if self.mark != mark {
+            self.firewall.let_through(mark)?;
             self.sockets.set_mark(mark)?;
             self.mark = mark;
         }

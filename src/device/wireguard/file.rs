@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use tracing::{info, warn};
 
 use super::WireGuard;
-use crate::config::PeerAddress;
 use crate::config::wg_quick::{Hooks, KeySource, LoadError, Loaded, Peer, WgQuick, load, load_again};
+use crate::config::{NatMode, PeerAddress};
 use crate::control::uapi::{AllowedIpChange, Changes, PeerChanges};
 use crate::device::DeviceError;
 use crate::device::core::Core;
@@ -33,17 +33,22 @@ pub struct ConfigFile {
     pub hooks: Hooks,
     /// What it said.
     pub configuration: WgQuick,
+    /// Whether the peers are let out to the rest of the world.
+    pub nat: NatMode,
+    /// Whether nothing may leave this host but through the tunnel.
+    pub kill_switch: bool,
 }
 
 impl ConfigFile {
-    /// Reads the file at `path`, and warns of what the user should know of it.
+    /// Reads the file at `path`, and warns of what the user should know of it. Without address translation and kill
+    /// switch, which are the caller's to ask for.
     ///
     /// # Errors
     /// [`LoadError`]: which file, and for a line of it what was expected.
     pub fn load(path: PathBuf, hooks: Hooks) -> Result<Self, LoadError> {
         let Loaded { configuration, warnings } = load(&path, hooks)?;
         warnings.iter().for_each(|warning| warn!("{warning}"));
-        Ok(Self { path, hooks, configuration })
+        Ok(Self { path, hooks, configuration, nat: NatMode::Off, kill_switch: false })
     }
 }
 
@@ -159,6 +164,7 @@ impl WireGuard {
             self.take_names(core, &new, Some(&old), &present);
             self.change_device(core, &new, &old);
         }
+        self.update_firewall();
         self.ask_names(core);
         info!(peers = self.engine.peer_ids().count(), "the configuration was read again");
         Ok(())

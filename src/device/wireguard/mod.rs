@@ -8,6 +8,7 @@
 mod change;
 mod data_path;
 mod file;
+mod firewall;
 mod names;
 mod open;
 mod path;
@@ -38,6 +39,7 @@ use crate::tunnel::wireguard::padding::PADDING;
 use crate::tunnel::wireguard::{Interface, Peer, PeerId, Sealing, Transmit};
 pub use file::ConfigFile;
 use file::Source;
+use firewall::Firewall;
 use names::Names;
 use uapi::Uapi;
 
@@ -57,6 +59,7 @@ pub struct WireGuard {
     source: Source,
     /// The host's routes, where they are ours to set.
     routes: Option<Routes>,
+    firewall: Firewall,
     share: Share,
     /// Packets that waited for a handshake in vain, of peers that were removed.
     lost: u64,

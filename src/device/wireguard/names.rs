@@ -118,7 +118,7 @@ impl WireGuard {
             let (Some(name), Some(resolver)) = (self.names.names.get(&peer), &self.names.resolver) else {
                 return;
             };
-            match resolver.request(&name.host, name.port) {
+            match resolver.request(&name.host, name.port, self.mark) {
                 Ok(()) => self.names.asked.push_back(peer),
                 Err(error) => self.handle_lookup_failure(core, peer, &error.to_string()),
             }

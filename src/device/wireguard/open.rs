@@ -7,6 +7,7 @@ use tracing::warn;
 
 use super::change::open_sockets;
 use super::file::{self, ConfigFile, DEFAULT_MTU, Source};
+use super::firewall::Firewall;
 use super::names::Names;
 use super::uapi::Uapi;
 use super::{Quiet, Share, WireGuard};
@@ -44,6 +45,7 @@ impl Device<WireGuard> {
         let port = file.as_ref().and_then(|file| file.configuration.interface.listen_port);
         let sockets = open_sockets(port.map_or(0, std::num::NonZeroU16::get), tuning)?;
         let tuns = Tun::open(&name, tuning.workers, tuning.offload)?;
+        let firewall = Firewall::open(&name, file.as_ref())?;
         let mut link = LinkWatch::open(&name)?;
         if let Some(file) = &file {
             link.configured = true;
@@ -54,9 +56,6 @@ impl Device<WireGuard> {
             link.link.set_mtu(DEFAULT_MTU)?;
         }
         link.settle()?;
-        if tuns.iter().any(|tun| tun.layout().is_some()) {
-            link.fit_queue(DATA_OVERHEAD);
-        }
         let mtu = usize::try_from(link.mtu).unwrap_or(usize::MAX);
         let mut core = Core::open(name, tuning.workers, link, signals)?;
         if let Some(resolver) = &resolver {
@@ -75,6 +74,7 @@ impl Device<WireGuard> {
             uapi,
             source: file.map_or(Source::Socket, |file| Source::File(Box::new(file))),
             routes: None,
+            firewall,
             share: Share::default(),
             lost: 0,
             quiet: Quiet {
@@ -85,6 +85,10 @@ impl Device<WireGuard> {
             },
         };
         mode.configure(&mut core)?;
+        // after the firewall, which may have turned forwarding on
+        if tuns.iter().any(|tun| tun.layout().is_some()) {
+            core.link.fit_queue(DATA_OVERHEAD);
+        }
         Self::assemble(mode, core, tuns, tuning.clamp_mss.unwrap_or(true))
     }
 }
@@ -101,7 +105,9 @@ impl WireGuard {
             warn!(%error, "not all of the configuration is in force");
         }
         self.take_names(core, &configuration, None, &HashSet::new());
-        self.open_routes(core)
+        self.open_routes(core)?;
+        self.update_firewall();
+        Ok(())
     }
 }
 

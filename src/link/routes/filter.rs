@@ -10,12 +10,10 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 
 use super::plan::{Both, Family};
-use super::warning::{self, RouteWarning};
-use crate::link::nft::{Chain, Comparison, Hook, Meta, Nft, Priority, Step, Table};
+use super::warning::RouteWarning;
+use crate::link::nft::{Chain, Comparison, Header, Hook, Kind, Meta, Nft, Priority, Step, Table, Verdict};
 use crate::link::socket::Failure;
 
-/// `IFNAMSIZ`: the kernel compares names as this many bytes.
-const NAME_BYTES: usize = 16;
 /// `RTN_LOCAL`, from linux/rtnetlink.h.
 const RTN_LOCAL: u32 = 2;
 const UDP: u8 = 17;
@@ -72,11 +70,7 @@ impl Filters {
             Err(failure) => Some(RouteWarning::Nftables {
                 table: table.name,
                 family: family.name(),
-                reason: match failure {
-                    Failure::Socket(error) => warning::described(&error),
-                    Failure::Refused { errno, said } => warning::reason(errno, said.as_deref()),
-                    Failure::Unanswered => "no answer".to_owned(),
-                },
+                reason: failure.described(),
             }),
         }
     }
@@ -107,11 +101,12 @@ fn table_name(device: &str) -> String {
 /// The table for one family; `addresses` are the device's.
 fn table(device: &str, family: Family, addresses: &[IpAddr], mark: u32) -> Table {
     let own = addresses.iter().filter(|address| Family::of(**address) == family);
-    let udp = [Step::LoadMeta(Meta::TransportProtocol), equal(&[UDP])];
-    let chain = |name, hook, priority, rules| Chain { name, hook, priority, rules };
+    let udp = [Step::LoadMeta(Meta::TransportProtocol), Step::equal(&[UDP])];
+    let (kind, policy) = (Kind::Filter, Verdict::Accept);
+    let chain = |name, hook, priority, rules| Chain { name, kind, hook, priority, policy, rules };
     let save = [
         Step::LoadMeta(Meta::Mark),
-        equal(&mark.to_ne_bytes()),
+        Step::equal(&mark.to_ne_bytes()),
         Step::LoadMeta(Meta::Mark),
         Step::StoreConnectionMark,
     ];
@@ -119,6 +114,7 @@ fn table(device: &str, family: Family, addresses: &[IpAddr], mark: u32) -> Table
     Table {
         family: family.nft(),
         name: table_name(device),
+        sets: vec![],
         chains: vec![
             chain(
                 "preraw",
@@ -134,56 +130,44 @@ fn table(device: &str, family: Family, addresses: &[IpAddr], mark: u32) -> Table
 
 /// `iifname != DEVICE ip daddr ADDRESS fib saddr type != local drop`
 fn past_the_tunnel(device: &str, address: IpAddr) -> Vec<Step> {
-    let mut name = device.as_bytes().to_vec();
-    name.resize(NAME_BYTES, 0);
     let (offset, bytes) = match address {
         IpAddr::V4(address) => (16, address.octets().to_vec()),
         IpAddr::V6(address) => (24, address.octets().to_vec()),
     };
     let length = if address.is_ipv4() { 4 } else { 16 };
-    vec![
-        Step::LoadMeta(Meta::InputInterfaceName),
-        Step::Compare(Comparison::NotEqual, name),
-        Step::LoadHeader { offset, length },
-        equal(&bytes),
+    let mut rule = Step::device(Meta::InputInterfaceName, Comparison::NotEqual, device).to_vec();
+    rule.extend([
+        Step::LoadHeader { header: Header::Network, offset, length },
+        Step::equal(&bytes),
         Step::LoadSourceKind,
         Step::Compare(Comparison::NotEqual, RTN_LOCAL.to_ne_bytes().to_vec()),
-        Step::Drop,
-    ]
-}
-
-fn equal(value: &[u8]) -> Step {
-    Step::Compare(Comparison::Equal, value.to_vec())
+        Step::Decide(Verdict::Drop),
+    ]);
+    rule
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::link::nft::tests::messages;
+    use crate::link::nft::tests::{captured, hex};
 
-    /// What nft(8) 1.0.6 sends for wg-quick's rules (`nft --debug=mnl -f -`): each line has the type of a message
-    /// and its body. IPv4 is all of it, IPv6 has one rule.
+    /// For wg-quick's rules. IPv4 is all of it, IPv6 has one rule.
     const CAPTURED: &str = include_str!("filter_as_nft_sends_it.hex");
 
-    fn captured(family: &str) -> Vec<(u16, String)> {
-        let lines = CAPTURED.lines().filter_map(|line| line.split_once(' '));
-        let family = lines.filter(|(_, body)| body.starts_with(family));
-        family.map(|(kind, body)| (0xa00 | kind.parse::<u16>().unwrap(), body.to_owned())).collect()
+    fn of_family(family: &str) -> Vec<(u16, String)> {
+        captured(CAPTURED).into_iter().filter(|(_, body)| body.starts_with(family)).collect()
     }
 
     fn ours(family: Family) -> Vec<(u16, String)> {
         let addresses = ["10.8.0.2".parse().unwrap(), "fd08::2".parse().unwrap()];
-        let messages = messages(&table("tun0", family, &addresses, 51_820));
-        let hex = |body: Vec<u8>| body.iter().map(|byte| format!("{byte:02x}")).collect();
-        // the first two clear what was there before
-        messages.into_iter().skip(2).map(|(kind, body)| (kind, hex(body))).collect()
+        hex(&table("tun0", family, &addresses, 51_820))
     }
 
     #[test]
     fn the_bytes_are_nfts() {
-        assert_eq!(ours(Family::V4), captured("02"));
+        assert_eq!(ours(Family::V4), of_family("02"));
         let v6 = ours(Family::V6);
-        let captured = captured("0a");
+        let captured = of_family("0a");
         assert_eq!(captured.len(), 3);
         assert!(captured.iter().all(|message| v6.contains(message)), "{v6:?}");
     }

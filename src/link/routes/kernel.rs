@@ -15,8 +15,8 @@ use super::plan::{Both, Family};
 use super::route::{self, Route};
 use super::rule::{self, Rule};
 use super::seen::{Seen, SeenFamily};
-use super::warning::{self, RouteWarning};
-use crate::link::error::LinkError;
+use super::warning::RouteWarning;
+use crate::link::error::{self, LinkError};
 use crate::link::message;
 use crate::link::socket::{Failure, Refusal, Requests};
 use crate::routing::Prefix;
@@ -61,7 +61,7 @@ impl Trouble {
             device: device.to_owned(),
             prefix: *prefix,
             more: more(self.refused.len()),
-            reason: warning::reason(refusal.errno, refusal.said.as_deref()),
+            reason: error::reason(refusal.errno, refusal.said.as_deref()),
         });
         taken.into_iter().chain(refused)
     }

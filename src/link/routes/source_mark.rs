@@ -8,7 +8,8 @@ use std::path::Path;
 use super::plan::Family;
 use super::rule;
 use super::seen::Seen;
-use super::warning::{self, RouteWarning};
+use super::warning::RouteWarning;
+use crate::link::error;
 
 const CONF: &str = "/proc/sys/net/ipv4/conf";
 const SRC_VALID_MARK: &str = "/proc/sys/net/ipv4/conf/all/src_valid_mark";
@@ -54,7 +55,7 @@ impl SourceMark {
                 None
             }
             Err(error) => {
-                let reason = warning::described(&error);
+                let reason = error::described(&error);
                 Some(RouteWarning::SourceValidMark { reason, strict: is_filter_strict() })
             }
         }

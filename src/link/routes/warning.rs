@@ -1,8 +1,6 @@
 //! What of the host's routing could not be had, although the tunnel runs.
 
-use std::{fmt, io};
-
-use nix::errno::Errno;
+use std::fmt;
 
 use crate::routing::Prefix;
 
@@ -100,19 +98,6 @@ fn and(more: usize) -> String {
     if more == 0 { String::new() } else { format!(" and {more} more") }
 }
 
-/// The kernel's words in one line.
-pub(super) fn reason(errno: Errno, said: Option<&str>) -> String {
-    match said {
-        Some(said) => format!("{} ({said})", errno.desc()),
-        None => errno.desc().to_owned(),
-    }
-}
-
-/// The system's words without the number that `io::Error` adds.
-pub(super) fn described(error: &io::Error) -> String {
-    error.raw_os_error().map_or_else(|| error.to_string(), |code| Errno::from_raw(code).desc().to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,7 +106,7 @@ mod tests {
     fn a_warning_is_one_line_with_a_remedy() {
         let prefix = Prefix::new("10.0.0.0".parse().unwrap(), 8).unwrap();
         let device = || "tun0".to_owned();
-        let reason = || reason(Errno::EROFS, Some("why"));
+        let reason = || "Read-only file system (why)".to_owned();
         for (warning, remedy) in [
             (RouteWarning::Ipv6Disabled { device: device(), prefixes: 2 }, "--sysctl net.ipv6"),
             (RouteWarning::Taken { device: device(), prefix, more: 3, table: 254 }, "10.0.0.0/8 and 3 more"),

@@ -19,13 +19,16 @@ macro_rules! between {
 }
 
 mod capture;
-mod implementation;
+pub(crate) mod implementation;
 mod iperf;
+mod name_server;
+mod no_nftables;
 mod node;
 mod pair;
 mod probe;
-mod settings;
-mod site;
+pub(crate) mod settings;
+pub(crate) mod site;
+mod tally;
 
 mod basics;
 mod commands;
@@ -33,6 +36,7 @@ mod counters;
 mod faults;
 mod full_tunnel;
 mod hostile;
+mod kill_switch;
 mod lifecycle;
 mod live_keys;
 mod many_peers;
@@ -47,5 +51,6 @@ mod rekey;
 mod reload;
 mod roaming;
 mod secrets;
-mod wg_quick_tool;
+mod server_nat;
+pub(crate) mod wg_quick_tool;
 mod wg_tool;

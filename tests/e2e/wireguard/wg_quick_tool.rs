@@ -12,7 +12,7 @@ use crate::waiting::{Finished, PATIENCE, eventually, finish};
 
 /// Runs `wg-quick args…` as on a machine whose kernel has no WireGuard: wg-quick takes the `ip` beside it, and looks
 /// for the module in /sys/module.
-fn wg_quick(site: &Site, implementation: Implementation, action: &str, file: &Path) -> Finished {
+pub(crate) fn wg_quick(site: &Site, implementation: Implementation, action: &str, file: &Path) -> Finished {
     let shim = "#!/bin/sh\ncase \"$*\" in *'type wireguard'*) echo no such type >&2; exit 2 ;; esac\n\
         exec /sbin/ip \"$@\"\n";
     site.write("ip", shim);

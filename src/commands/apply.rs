@@ -1,0 +1,57 @@
+//! Telling the tunnel that runs what its file says now.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+
+use super::error::CommandError;
+use super::show::client;
+use super::show::report::Report;
+use crate::control::uapi::{Changes, PeerChanges, UapiFolders};
+use crate::setup::{Folder, ServerFile};
+
+/// What the tunnel of `file` that runs says of itself; `None` if none does, or if one of that name has another key: it
+/// is another one's.
+pub(super) fn status(folder: &Folder, file: &ServerFile) -> Result<Option<Report>, CommandError> {
+    let report = connect(folder).and_then(|socket| client::ask(socket, folder.tun()));
+    match report {
+        Ok(report) if report.public_key == Some(*file.public_key()) => Ok(Some(report)),
+        Ok(_) | Err(CommandError::NotRunning(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Changes one peer of the tunnel that runs, and leaves all others alone. That none runs is no error; it is said on
+/// standard error if there is `then` to say of it.
+pub(super) fn change(
+    folder: &Folder,
+    file: &ServerFile,
+    peer: PeerChanges,
+    then: Option<&str>,
+) -> Result<(), CommandError> {
+    let changes = Changes { peers: vec![peer], ..Changes::default() };
+    let applied = match status(folder, file) {
+        Ok(Some(_)) => connect(folder).and_then(|socket| client::set(socket, folder.tun(), &changes)),
+        Ok(None) => Err(CommandError::NotRunning(folder.tun().clone())),
+        Err(error) => Err(error),
+    };
+    match applied {
+        Err(CommandError::NotRunning(tun)) => {
+            if let Some(then) = then {
+                let path = file.path().display();
+                let _ = writeln!(io::stderr(), "wontun: no tunnel {tun} of {path} runs: {then}");
+            }
+            Ok(())
+        }
+        Err(source) => {
+            Err(CommandError::NotApplied { file: file.path().to_owned(), source: Box::new(source) })
+        }
+        Ok(()) => Ok(()),
+    }
+}
+
+/// The tunnel may run as the user that the file belongs to, who can read all that is said to it there as well.
+fn connect(folder: &Folder) -> Result<std::os::unix::net::UnixStream, CommandError> {
+    let owner = fs::metadata(folder.file()).ok().map(|file| file.uid());
+    client::connect_by_name(&UapiFolders::new(Some(folder.path())), folder.tun(), owner)
+}

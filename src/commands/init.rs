@@ -1,0 +1,42 @@
+//! `wontun init`: a server's key and file.
+
+use std::fmt::Write as _;
+
+use super::error::CommandError;
+use super::output::{stdout, write};
+use crate::setup::{Folder, Initial, Prepared};
+
+/// Makes the server's file, or takes the one that is there, and prints what it says; never its private key.
+///
+/// # Errors
+/// [`CommandError::Setup`]: what is wrong with the file, the options or the folder.
+pub fn init(folder: &Folder, wanted: &Initial) -> Result<(), CommandError> {
+    let Prepared { file, is_new, noted } = folder.prepare(wanted)?;
+    let noted = noted?;
+    let interface = &file.configuration().interface;
+    let addresses: Vec<_> = interface.addresses.iter().map(ToString::to_string).collect();
+    let mut text = String::new();
+    let happened = match (is_new, noted) {
+        (true, _) => "made",
+        (false, true) => "changed; its key is as it was",
+        (false, false) => "is there already, nothing was changed",
+    };
+    // writing to memory does not fail
+    let _ = writeln!(text, "{}: {happened}", file.path().display());
+    let _ = writeln!(text, "  public key: {}", file.public_key());
+    let _ = writeln!(text, "  addresses: {}", addresses.join(", "));
+    if let Some(port) = interface.listen_port {
+        let _ = writeln!(text, "  listening port: {port}, UDP: the firewall must let it in");
+    }
+    match file.endpoint()? {
+        Some(endpoint) => {
+            let _ = writeln!(text, "  endpoint for clients: {endpoint}");
+        }
+        None => text
+            .push_str("  endpoint for clients: unknown, give it with 'wontun init --endpoint HOST[:PORT]'\n"),
+    }
+    if let Some(dns) = file.dns()? {
+        let _ = writeln!(text, "  name servers for clients: {dns}");
+    }
+    write(&mut stdout()?, text.as_bytes())
+}

@@ -1,0 +1,62 @@
+//! Standard output for what is secret.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+
+use super::error::CommandError;
+
+/// Everybody's permission bits.
+const OTHERS: u32 = 0o007;
+
+/// Standard output without a buffer: the standard library's own keeps what went through it.
+pub(super) fn stdout() -> Result<File, CommandError> {
+    io::stdout().as_fd().try_clone_to_owned().map(File::from).map_err(CommandError::Output)
+}
+
+/// Prints a text with a key in it, and warns if it goes to a file that every user may open.
+pub(super) fn print_secret(text: &[u8]) -> Result<(), CommandError> {
+    let mut stdout = stdout()?;
+    if is_open_to_all(&stdout) {
+        // whoever hung up has the file's mode
+        let _ = writeln!(
+            io::stderr(),
+            "wontun: warning: every user has access to the file that the key goes to: set the umask to 077 and make another"
+        );
+    }
+    write(&mut stdout, text)
+}
+
+/// Writes all of it, at once if that is possible.
+pub(super) fn write(output: &mut impl Write, text: &[u8]) -> Result<(), CommandError> {
+    output.write_all(text).map_err(CommandError::Output)
+}
+
+fn is_open_to_all(output: &File) -> bool {
+    output.metadata().is_ok_and(|file| file.is_file() && file.mode() & OTHERS != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_file_that_others_may_open_is_warned_of() {
+        use std::os::unix::fs::PermissionsExt;
+        let path = std::env::temp_dir().join(format!("wontun-output-{}", std::process::id()));
+        let file = File::create(&path).unwrap();
+        for (mode, open) in [(0o600, false), (0o660, false), (0o644, true), (0o601, true)] {
+            file.set_permissions(PermissionsExt::from_mode(mode)).unwrap();
+            assert_eq!(is_open_to_all(&file), open, "{mode:o}");
+        }
+        std::fs::remove_file(path).unwrap();
+        assert!(!is_open_to_all(&File::open("/dev/null").unwrap()));
+    }
+
+    #[test]
+    fn a_full_device_is_an_error() {
+        let mut full = File::options().write(true).open("/dev/full").unwrap();
+        assert!(matches!(write(&mut full, b"a key"), Err(CommandError::Output(_))));
+    }
+}

@@ -1,0 +1,27 @@
+//! `wontun serve`: a server from an empty folder.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use super::error::CommandError;
+use crate::setup::{Folder, Initial};
+
+/// Sees to it that there is a server's file, as `wontun init` does, and gives its path: the tunnel to run. A folder that
+/// cannot be written is no obstacle when the file is there.
+///
+/// # Errors
+/// [`CommandError::Setup`]: what is wrong with the file, the options or the folder.
+pub fn prepare(folder: &Folder, wanted: &Initial) -> Result<PathBuf, CommandError> {
+    let prepared = folder.prepare(wanted)?;
+    let file = prepared.file.path().display();
+    let told = match prepared.noted {
+        Ok(true) if prepared.is_new => Some(format!("made {file}")),
+        Ok(true) => Some(format!("noted in {file} what clients are told")),
+        Ok(false) => None,
+        Err(error) => Some(format!("warning: clients are told what {file} says, since {error}")),
+    };
+    if let Some(told) = told {
+        let _ = writeln!(io::stderr(), "wontun: {told}");
+    }
+    Ok(folder.file())
+}

@@ -1,0 +1,79 @@
+//! Who else drops what this host forwards. An accept ends the turn of its own chain, and no other's: where a table of
+//! somebody's drops by default, only a rule of theirs helps.
+
+use std::fs;
+
+use super::warning::{NatWarning, Remedy};
+use crate::link::nft::{FoundChain, Nft};
+
+/// A line for each firewall that has to let the device through; `families` say whether IPv4 and IPv6 matter.
+pub(super) fn look_for_drops(nft: &mut Nft, device: &str, families: [bool; 2]) -> Vec<NatWarning> {
+    // a list that cannot be had drops nothing that we know of
+    let chains = nft.chains().unwrap_or_default();
+    let [v4, v6] = families;
+    let drops = chains.iter().filter(|chain| {
+        chain.drops_forwarded() && (v4 && chain.concerns(false) || v6 && chain.concerns(true))
+    });
+    let mut warnings: Vec<NatWarning> = Vec::new();
+    for chain in drops {
+        if nft.accepts_from(chain, device).unwrap_or(false) {
+            continue;
+        }
+        let remedy = remedy(chain, &chains);
+        // ufw and firewalls of the family inet have one command for both families
+        if !warnings.iter().any(|warning| warning.is_remedied_by(&remedy)) {
+            warnings.push(NatWarning::Dropped {
+                device: device.to_owned(),
+                table: format!("{} {}", chain.family_name(), chain.table),
+                chain: chain.name.clone(),
+                remedy,
+            });
+        }
+    }
+    for (matters, v6, names) in
+        [(v4, false, "/proc/net/ip_tables_names"), (v6, true, "/proc/net/ip6_tables_names")]
+    {
+        if matters && fs::read_to_string(names).is_ok_and(|names| has_filter(&names)) {
+            warnings.push(NatWarning::Legacy { device: device.to_owned(), v6 });
+        }
+    }
+    warnings
+}
+
+/// Which rule helps where `chain` drops; `chains` are all there are.
+fn remedy(chain: &FoundChain, chains: &[FoundChain]) -> Remedy {
+    let beside = |name: &str| {
+        let mut same = chains.iter().filter(|c| c.family == chain.family && c.table == chain.table);
+        same.any(|chain| chain.name.starts_with(name))
+    };
+    let iptables = match (chain.family_name(), chain.table.as_str(), chain.name.as_str()) {
+        ("ip", "filter", "FORWARD") => Some(false),
+        ("ip6", "filter", "FORWARD") => Some(true),
+        _ => None,
+    };
+    match iptables {
+        // Docker asks its users' chain before everything else
+        Some(v6) if beside("DOCKER-USER") => Remedy::Docker { v6 },
+        Some(_) if beside("ufw-") || beside("ufw6-") => Remedy::Ufw,
+        Some(v6) => Remedy::Iptables { v6 },
+        None => {
+            Remedy::Nft { family: chain.family_name(), table: chain.table.clone(), chain: chain.name.clone() }
+        }
+    }
+}
+
+/// Whether legacy iptables has a table that can drop, by its list of tables in use.
+fn has_filter(names: &str) -> bool {
+    names.lines().any(|name| name.trim() == "filter")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn legacy_tables_are_told_by_name() {
+        assert!(has_filter("nat\nfilter\n"));
+        assert!(!has_filter("nat\nmangle\n") && !has_filter("") && !has_filter("filters\n"));
+    }
+}

@@ -1,0 +1,174 @@
+//! What of forwarding and address translation could not be had, although the tunnel runs.
+
+use std::fmt;
+
+/// Something that the user should know. Displays as one line that says what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NatWarning {
+    /// The nf_tables rules could not be put up.
+    Nftables {
+        /// The table's name.
+        table: String,
+        /// What the kernel said.
+        reason: String,
+    },
+    /// This host does not forward, and could not be told to.
+    Forwarding {
+        /// The device's name.
+        device: String,
+        /// The setting, as sysctl(8) calls it.
+        key: &'static str,
+        /// It is known to be off.
+        off: bool,
+        /// Why it could not be read or written.
+        reason: String,
+    },
+    /// Somebody else's rules drop what is forwarded.
+    Dropped {
+        /// The device's name.
+        device: String,
+        /// Their table, with its family in front.
+        table: String,
+        /// Their chain.
+        chain: String,
+        /// The rule to add.
+        remedy: Remedy,
+    },
+    /// Legacy iptables filters, and nobody tells us what.
+    Legacy {
+        /// The device's name.
+        device: String,
+        /// For IPv6.
+        v6: bool,
+    },
+}
+
+/// How a firewall is told to let the tunnel through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// Docker has a chain for its users' rules.
+    Docker {
+        /// Its rules for IPv6.
+        v6: bool,
+    },
+    /// ufw has routes.
+    Ufw,
+    /// Bare iptables.
+    Iptables {
+        /// ip6tables.
+        v6: bool,
+    },
+    /// A table of nft's.
+    Nft {
+        /// `ip`, `ip6` or `inet`.
+        family: &'static str,
+        /// The table's name.
+        table: String,
+        /// The chain that drops.
+        chain: String,
+    },
+}
+
+impl NatWarning {
+    /// Whether it asks for that already.
+    pub(super) fn is_remedied_by(&self, other: &Remedy) -> bool {
+        matches!(self, Self::Dropped { remedy, .. } if remedy == other)
+    }
+}
+
+impl fmt::Display for NatWarning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nftables { table, reason } => write!(
+                f,
+                "cannot put up the nftables table {table}: {reason}: the peers reach this host and each other, but \
+                 nothing beyond: see that the kernel is Linux 5.2 or newer with nf_tables (modprobe nft_masq \
+                 nft_chain_nat), or translate their addresses by other means and give --nat off"
+            ),
+            Self::Forwarding { device, key, off, reason } => write!(
+                f,
+                "{key} {}: {reason}: what comes out of {device} gets no further than this host{}: start the \
+                 container with docker run --sysctl {key}=1, or run sysctl -w {key}=1 on the host",
+                if *off { "is off and cannot be turned on" } else { "cannot be read" },
+                if *off { "" } else { ", unless it is on" }
+            ),
+            Self::Dropped { device, table, chain, remedy } => write!(
+                f,
+                "the chain {chain} of the nftables table {table} drops what is forwarded, and no rule of ours can \
+                 undo that: let {device} through: {}",
+                remedy.command(device)
+            ),
+            Self::Legacy { device, v6 } => write!(
+                f,
+                "legacy iptables filters {} here, and its rules cannot be seen: if its FORWARD chain drops \
+                 ({}-legacy -S FORWARD), let {device} through: {} (on a Docker host, DOCKER-USER instead of FORWARD)",
+                if *v6 { "IPv6" } else { "IPv4" },
+                iptables(*v6),
+                both_ways(&format!("{}-legacy -I FORWARD", iptables(*v6)), device)
+            ),
+        }
+    }
+}
+
+impl Remedy {
+    fn command(&self, device: &str) -> String {
+        match self {
+            Self::Docker { v6 } => both_ways(&format!("{} -I DOCKER-USER", iptables(*v6)), device),
+            // answers pass there anyway
+            Self::Ufw => format!("ufw route allow in on {device}"),
+            Self::Iptables { v6 } => both_ways(&format!("{} -I FORWARD", iptables(*v6)), device),
+            Self::Nft { family, table, chain } => {
+                let add = format!("nft insert rule {family} {table} {chain}");
+                format!("{add} iifname {device} accept && {add} oifname {device} accept")
+            }
+        }
+    }
+}
+
+fn both_ways(add: &str, device: &str) -> String {
+    format!("{add} -i {device} -j ACCEPT && {add} -o {device} -j ACCEPT")
+}
+
+const fn iptables(v6: bool) -> &'static str {
+    if v6 { "ip6tables" } else { "iptables" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warning_is_one_line_with_a_remedy() {
+        let device = || "tun0".to_owned();
+        let dropped = |remedy| NatWarning::Dropped {
+            device: device(),
+            table: "ip filter".to_owned(),
+            chain: "FORWARD".to_owned(),
+            remedy,
+        };
+        let nft = Remedy::Nft { family: "inet", table: "fw".to_owned(), chain: "fwd".to_owned() };
+        for (warning, remedy) in [
+            (NatWarning::Nftables { table: device(), reason: "no".to_owned() }, "--nat off"),
+            (
+                NatWarning::Forwarding {
+                    device: device(),
+                    key: "net.ipv4.ip_forward",
+                    off: true,
+                    reason: "Read-only file system".to_owned(),
+                },
+                "docker run --sysctl net.ipv4.ip_forward=1",
+            ),
+            (dropped(Remedy::Docker { v6: false }), "iptables -I DOCKER-USER -i tun0 -j ACCEPT"),
+            (dropped(Remedy::Ufw), "ufw route allow in on tun0"),
+            (dropped(Remedy::Iptables { v6: true }), "ip6tables -I FORWARD -i tun0 -j ACCEPT"),
+            (dropped(nft), "nft insert rule inet fw fwd iifname tun0 accept"),
+            (
+                NatWarning::Legacy { device: device(), v6: false },
+                "(iptables-legacy -S FORWARD), let tun0 through: iptables-legacy -I FORWARD -i tun0",
+            ),
+        ] {
+            let line = warning.to_string();
+            assert!(line.contains(remedy) && !line.contains('\n') && !line.contains("  "), "{line}");
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! What others have in nf_tables, as far as it concerns us.
+
+use super::table::{Hook, Meta, Verdict};
+use crate::link::message::{attribute, attributes};
+
+/// Length of netfilter's own header, `struct nfgenmsg`.
+const HEADER: usize = 4;
+/// `NFPROTO_*`: those whose hooks packets of this host go through.
+const INET: u8 = 1;
+const IPV4: u8 = 2;
+const IPV6: u8 = 10;
+
+/// A chain of somebody's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::link) struct FoundChain {
+    /// The kernel's number.
+    pub(in crate::link) family: u8,
+    pub(in crate::link) table: String,
+    pub(in crate::link) name: String,
+    /// Where it hangs, if it is a base chain.
+    hook: Option<u32>,
+    /// Whether it drops what no rule of it decides about.
+    drops: bool,
+}
+
+impl FoundChain {
+    /// Reads an `NFT_MSG_NEWCHAIN`.
+    pub(super) fn parse(body: &[u8]) -> Option<Self> {
+        let (family, attributes) = (*body.first()?, body.get(HEADER..)?);
+        Some(Self {
+            family,
+            table: text(attributes, 1)?,
+            name: text(attributes, 3)?,
+            hook: attribute(attributes, 4).and_then(|hook| number(&hook, 1)),
+            drops: number(attributes, 5) == Some(Verdict::Drop as u32),
+        })
+    }
+
+    /// Whether packets that this host forwards are dropped here unless a rule lets them through.
+    pub(in crate::link) fn drops_forwarded(&self) -> bool {
+        // a bridge's forward hook has the same number
+        matches!(self.family, INET | IPV4 | IPV6) && self.hook == Some(Hook::Forward as u32) && self.drops
+    }
+
+    /// Whether packets of that family go through it.
+    pub(in crate::link) const fn concerns(&self, v6: bool) -> bool {
+        self.family == INET || self.family == if v6 { IPV6 } else { IPV4 }
+    }
+
+    /// The family as nft(8) spells it.
+    pub(in crate::link) const fn family_name(&self) -> &'static str {
+        match self.family {
+            IPV4 => "ip",
+            IPV6 => "ip6",
+            _ => "inet",
+        }
+    }
+}
+
+/// The name in an `NFT_MSG_NEWTABLE`.
+pub(super) fn table_name(body: &[u8]) -> Option<String> {
+    text(body.get(HEADER..)?, 1)
+}
+
+/// Whether an `NFT_MSG_NEWRULE` names `device` as where a packet comes in, and accepts it.
+pub(super) fn accepts_from(body: &[u8], device: &str) -> bool {
+    let expressions = body.get(HEADER..).and_then(|rule| attribute(rule, 4)).unwrap_or_default();
+    let (mut loaded, mut comes_from, mut accepts) = (None, false, false);
+    for expression in attributes(&expressions, 1) {
+        let Some(data) = attribute(&expression, 2) else { continue };
+        match text(&expression, 1).as_deref() {
+            Some("meta") => loaded = number(&data, 2),
+            Some("cmp") => {
+                let value = attribute(&data, 3).and_then(|value| attribute(&value, 1)).unwrap_or_default();
+                comes_from |= loaded == Some(Meta::InputInterfaceName as u32)
+                    && number(&data, 2) == Some(0)
+                    // iptables compares up to the closing zero, nft(8) all of IFNAMSIZ
+                    && value.split(|byte| *byte == 0).next() == Some(device.as_bytes())
+                    && value.last() == Some(&0);
+            }
+            Some("immediate") => {
+                let verdict = attribute(&data, 2).and_then(|data| attribute(&data, 2));
+                accepts |= verdict.and_then(|verdict| number(&verdict, 1)) == Some(Verdict::Accept as u32);
+            }
+            _ => {}
+        }
+    }
+    comes_from && accepts
+}
+
+fn text(list: &[u8], kind: u16) -> Option<String> {
+    let value = attribute(list, kind)?;
+    let text = value.split(|byte| *byte == 0).next()?;
+    Some(String::from_utf8_lossy(text).into_owned())
+}
+
+fn number(list: &[u8], kind: u16) -> Option<u32> {
+    attribute(list, kind)?.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::batch::tests::messages;
+    use super::super::table::{Chain, Comparison, Family, Kind, Priority, Step, Table};
+    use super::*;
+
+    fn chain(family: Family, hook: Hook, policy: Verdict, rules: Vec<Vec<Step>>) -> Vec<(u16, Vec<u8>)> {
+        let (kind, priority) = (Kind::Filter, Priority::Filter);
+        let chains = vec![Chain { name: "FORWARD", kind, hook, priority, policy, rules }];
+        let table = Table { family, name: "filter".to_owned(), sets: vec![], chains };
+        messages(&table).into_iter().skip(3).collect()
+    }
+
+    #[test]
+    fn a_chain_that_drops_is_told_from_others() {
+        let found =
+            |family, hook, policy| FoundChain::parse(&chain(family, hook, policy, vec![])[0].1).unwrap();
+        let drops = found(Family::Ip, Hook::Forward, Verdict::Drop);
+        assert_eq!(
+            (drops.table.as_str(), drops.name.as_str(), drops.family_name()),
+            ("filter", "FORWARD", "ip")
+        );
+        assert!(drops.drops_forwarded() && drops.concerns(false) && !drops.concerns(true));
+        let both = found(Family::Inet, Hook::Forward, Verdict::Drop);
+        assert!(both.drops_forwarded() && both.concerns(false) && both.concerns(true));
+        assert!(!found(Family::Ip, Hook::Forward, Verdict::Accept).drops_forwarded());
+        assert!(!found(Family::Ip, Hook::Postrouting, Verdict::Drop).drops_forwarded());
+        let bridge = FoundChain { family: 7, ..drops };
+        assert!(!bridge.drops_forwarded());
+    }
+
+    #[test]
+    fn a_rule_that_lets_the_tunnel_through() {
+        let accepts = |rule: Vec<Step>, device: &str| {
+            let messages = chain(Family::Ip, Hook::Forward, Verdict::Drop, vec![rule]);
+            accepts_from(&messages[1].1, device)
+        };
+        let from = |name: &str| Step::device(Meta::InputInterfaceName, Comparison::Equal, name).to_vec();
+        let accept = [Step::Decide(Verdict::Accept)];
+        assert!(accepts([&from("tun0")[..], &accept].concat(), "tun0"));
+        assert!(!accepts([&from("tun01")[..], &accept].concat(), "tun0"));
+        assert!(!accepts([&from("tun0")[..], &[Step::Decide(Verdict::Drop)]].concat(), "tun0"));
+        assert!(!accepts(accept.to_vec(), "tun0"));
+        let to = Step::device(Meta::OutputInterfaceName, Comparison::Equal, "tun0");
+        assert!(!accepts([&to[..], &accept].concat(), "tun0"));
+        let but = Step::device(Meta::InputInterfaceName, Comparison::NotEqual, "tun0");
+        assert!(!accepts([&but[..], &accept].concat(), "tun0"));
+        // as iptables compares
+        let short = [Step::LoadMeta(Meta::InputInterfaceName), Step::equal(b"tun0\0")];
+        assert!(accepts([&short[..], &accept].concat(), "tun0"));
+        // iptables' `-i tun+`
+        let any = [Step::LoadMeta(Meta::InputInterfaceName), Step::equal(b"tun")];
+        assert!(!accepts([&any[..], &accept].concat(), "tun"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_body_is_survived(body in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = (FoundChain::parse(&body), table_name(&body), accepts_from(&body, "tun0"));
+        }
+    }
+}

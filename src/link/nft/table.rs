@@ -1,0 +1,164 @@
+//! What a table of ours can hold.
+
+use std::ops::RangeInclusive;
+
+/// `IFNAMSIZ`: the kernel compares names of devices as this many bytes.
+const NAME_BYTES: usize = 16;
+
+/// Whose packets a table sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::link) enum Family {
+    /// Both of the others.
+    Inet = 1,
+    Ip = 2,
+    Ip6 = 10,
+}
+
+/// Where a chain hangs in the path of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::link) enum Hook {
+    Prerouting = 0,
+    Forward = 2,
+    Postrouting = 4,
+}
+
+/// When a chain's turn is among those of its hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::link) enum Priority {
+    /// Before connections are tracked.
+    Raw = -300,
+    /// Before the route is chosen, after connections are tracked.
+    Mangle = -150,
+    Filter = 0,
+    /// Where source addresses are translated.
+    SourceNat = 100,
+    /// Nobody comes after it.
+    Last = i32::MAX as isize,
+}
+
+/// What a chain is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::link) enum Kind {
+    Filter,
+    Nat,
+}
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::link) enum Verdict {
+    Drop = 0,
+    Accept = 1,
+}
+
+/// What is known of a packet besides its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::link) enum Meta {
+    Mark = 3,
+    /// Where a packet is sent out that was forwarded, kernels before 5.7 do not tell it.
+    InputInterfaceName = 6,
+    OutputInterfaceName = 7,
+    /// A [`Family`], as one byte.
+    NetworkProtocol = 15,
+    TransportProtocol = 16,
+}
+
+/// Where an offset into a packet is counted from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::link) enum Header {
+    Network = 1,
+    Transport = 2,
+}
+
+/// How a value is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::link) enum Comparison {
+    Equal = 0,
+    NotEqual = 1,
+    /// At most, as bytes.
+    Most = 3,
+    /// At least, as bytes.
+    Least = 5,
+}
+
+/// A step of a rule. Values go through one register: a load fills it, a comparison that fails ends the rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::link) enum Step {
+    LoadMeta(Meta),
+    /// Sets it to the value in the register.
+    StoreMeta(Meta),
+    LoadConnectionMark,
+    /// Sets it to the value in the register.
+    StoreConnectionMark,
+    /// A bit of `IP_CT_*`, such as [`ESTABLISHED_OR_RELATED`].
+    LoadConnectionState,
+    /// Bytes of a header.
+    LoadHeader {
+        header: Header,
+        offset: u32,
+        length: u32,
+    },
+    /// The kind of the packet's source address, an `RTN_*`.
+    LoadSourceKind,
+    /// The largest TCP segment that fits the ways to both ends, two bytes in the host's order.
+    LoadSegmentSize,
+    /// Turns the two bytes in the register into the network's order.
+    ToNetworkOrder,
+    /// Keeps the bits that are set here.
+    Mask(Vec<u8>),
+    Compare(Comparison, Vec<u8>),
+    /// Goes on if the value is in the set of that number.
+    Lookup(usize),
+    /// Lowers the TCP option "maximum segment size" to the value in the register; never raises or adds it.
+    StoreSegmentSize,
+    /// Gives the packet the address of the device that it leaves by.
+    Masquerade,
+    Decide(Verdict),
+}
+
+/// What [`Step::LoadConnectionState`] loads of packets that belong to a known connection or tell about one.
+pub(in crate::link) const ESTABLISHED_OR_RELATED: u32 = 6;
+
+impl Step {
+    pub(in crate::link) fn equal(value: &[u8]) -> Self {
+        Self::Compare(Comparison::Equal, value.to_vec())
+    }
+
+    /// The packet came from, or goes to, the device of that name.
+    pub(in crate::link) fn device(which: Meta, comparison: Comparison, name: &str) -> [Self; 2] {
+        let mut bytes = name.as_bytes().to_vec();
+        bytes.resize(NAME_BYTES, 0);
+        [Self::LoadMeta(which), Self::Compare(comparison, bytes)]
+    }
+}
+
+/// A base chain with its rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::link) struct Chain {
+    pub(in crate::link) name: &'static str,
+    pub(in crate::link) kind: Kind,
+    pub(in crate::link) hook: Hook,
+    pub(in crate::link) priority: Priority,
+    /// What becomes of a packet that no rule decides about.
+    pub(in crate::link) policy: Verdict,
+    pub(in crate::link) rules: Vec<Vec<Step>>,
+}
+
+/// A set of addresses of one family, as ranges in ascending order that neither overlap nor touch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::link) struct Set {
+    pub(in crate::link) name: &'static str,
+    /// Not [`Family::Inet`].
+    pub(in crate::link) family: Family,
+    /// IPv4 addresses are in the last 32 bits.
+    pub(in crate::link) ranges: Vec<RangeInclusive<u128>>,
+}
+
+/// A table, all of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::link) struct Table {
+    pub(in crate::link) family: Family,
+    pub(in crate::link) name: String,
+    /// [`Step::Lookup`] counts them from 0.
+    pub(in crate::link) sets: Vec<Set>,
+    pub(in crate::link) chains: Vec<Chain>,
+}

@@ -1,0 +1,81 @@
+//! The name servers that clients are told to use.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+/// Addresses of name servers; none of them for none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientDns(Vec<IpAddr>);
+
+/// A text that is no list of name servers.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is no name server: expected IP addresses separated by commas, or 'none'")]
+pub struct ClientDnsError(String);
+
+impl ClientDns {
+    /// What a client with a full tunnel uses unless told: the one that its own network gave it is seldom reachable
+    /// through the tunnel. Quad9, whose foundation keeps no addresses.
+    pub fn public() -> Self {
+        let v6 = Ipv6Addr::new(0x2620, 0xfe, 0, 0, 0, 0, 0, 0xfe);
+        Self(vec![Ipv4Addr::new(9, 9, 9, 9).into(), v6.into()])
+    }
+
+    /// None.
+    pub const fn none() -> Self {
+        Self(Vec::new())
+    }
+
+    /// The servers' addresses, the preferred one first.
+    pub fn addresses(&self) -> &[IpAddr] {
+        &self.0
+    }
+}
+
+impl fmt::Display for ClientDns {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((first, rest)) = self.0.split_first() else { return f.write_str("none") };
+        write!(f, "{first}")?;
+        rest.iter().try_for_each(|address| write!(f, ", {address}"))
+    }
+}
+
+impl FromStr for ClientDns {
+    type Err = ClientDnsError;
+
+    fn from_str(text: &str) -> Result<Self, ClientDnsError> {
+        if text == "none" {
+            return Ok(Self::none());
+        }
+        let address = |item: &str| {
+            let item = item.trim();
+            item.parse().map_err(|_| ClientDnsError(item.escape_debug().to_string()))
+        };
+        text.split(',').map(address).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn lists_and_none() {
+        assert_eq!("none".parse(), Ok(ClientDns::none()));
+        assert_eq!("9.9.9.9,2620:fe::fe".parse(), Ok(ClientDns::public()));
+        assert_eq!(ClientDns::public().to_string(), "9.9.9.9, 2620:fe::fe");
+        for text in ["", "9.9.9.9,", "dns.example.com", "9.9.9.9 1.1.1.1", "9.9.9.9\n1.1.1.1"] {
+            let error = text.parse::<ClientDns>().unwrap_err().to_string();
+            assert!(error.contains("no name server") && !error.contains('\n'), "{text:?}: {error:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn printed_and_read_again(addresses in proptest::collection::vec(any::<IpAddr>(), 0..4)) {
+            let dns = ClientDns(addresses);
+            prop_assert_eq!(dns.to_string().parse(), Ok(dns));
+        }
+    }
+}

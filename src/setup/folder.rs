@@ -1,0 +1,277 @@
+//! The folder of a server: `/etc/wontun`, with a file for each tunnel.
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use nix::ifaddrs::getifaddrs;
+use nix::sys::socket::SockaddrStorage;
+
+use super::address::{Subnet, overlap};
+use super::dns::ClientDns;
+use super::endpoint::{ClientEndpoint, DEFAULT_PORT};
+use super::error::SetupError;
+use super::server_file::ServerFile;
+use super::write::{Writer, failed};
+use crate::config::wg_quick::{Interface, KeySource, PrivateKey, Table};
+use crate::config::{Cidr, TunName};
+use crate::io::random::SystemRandom;
+use crate::routing::Prefix;
+
+/// A tunnel's file in a folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Folder {
+    path: PathBuf,
+    tun: TunName,
+}
+
+/// What a server is to be. All of it may be left open.
+#[derive(Clone, Debug, Default)]
+pub struct Initial {
+    /// Where clients find it.
+    pub endpoint: Option<ClientEndpoint>,
+    /// What clients get their addresses from; empty for 10.8.0.0/24 and a random unique local /64.
+    pub subnets: Vec<Subnet>,
+    /// The UDP port to listen on; `None` for the endpoint's.
+    pub listen_port: Option<u16>,
+    /// The clients' name servers.
+    pub dns: Option<ClientDns>,
+}
+
+/// A server's file that is there, and how it came to be.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The file.
+    pub file: ServerFile,
+    /// Whether it is new.
+    pub is_new: bool,
+    /// Whether something in it was changed. What could not be noted in one that was there already is no failure for
+    /// whoever wants to run it.
+    pub noted: Result<bool, SetupError>,
+}
+
+impl Folder {
+    /// The tunnel `tun` in the folder `path`; nothing is looked at.
+    pub const fn new(path: PathBuf, tun: TunName) -> Self {
+        Self { path, tun }
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The tunnel's name.
+    pub const fn tun(&self) -> &TunName {
+        &self.tun
+    }
+
+    /// Where the tunnel's file is.
+    pub fn file(&self) -> PathBuf {
+        self.path.join(format!("{}.conf", self.tun))
+    }
+
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// As [`ServerFile::read`].
+    pub fn read(&self) -> Result<ServerFile, SetupError> {
+        ServerFile::read(&self.file())
+    }
+
+    /// Waits until nobody else writes the file, and reads it.
+    ///
+    /// # Errors
+    /// As [`Writer::lock`] and [`ServerFile::read`].
+    pub fn lock(&self) -> Result<(Writer, ServerFile), SetupError> {
+        if !self.is_there()? {
+            return Err(SetupError::NoFile(self.file()));
+        }
+        let writer = Writer::lock(&self.file())?;
+        Ok((writer, self.read()?))
+    }
+
+    /// Sees to it that there is a file: makes the folder, the key and the file, or takes the one that is there, in which
+    /// another endpoint or other name servers are noted. A key that is there stays.
+    ///
+    /// # Errors
+    /// [`SetupError`]: the file has an error in it, is about other subnets or another port than what is wanted, or
+    /// cannot be made.
+    pub fn prepare(&self, wanted: &Initial) -> Result<Prepared, SetupError> {
+        self.prepare_beside(wanted, host_addresses)
+    }
+
+    /// As [`Self::prepare`], on a host whose interfaces have these addresses.
+    fn prepare_beside(
+        &self,
+        wanted: &Initial,
+        host: fn() -> Vec<(String, Cidr)>,
+    ) -> Result<Prepared, SetupError> {
+        if !self.is_there()? {
+            match self.make(wanted, &host()) {
+                // somebody was faster
+                Err(SetupError::Exists(_)) => {}
+                made => return Ok(Prepared { file: made?, is_new: true, noted: Ok(true) }),
+            }
+        }
+        let file = self.read()?;
+        check(&file, wanted)?;
+        if !differs(&file, wanted) {
+            return Ok(Prepared { file, is_new: false, noted: Ok(false) });
+        }
+        let noted = self.lock().and_then(|(writer, file)| {
+            let file = note(file, wanted)?;
+            writer.replace(file.text()).map(|()| file)
+        });
+        Ok(match noted {
+            Ok(file) => Prepared { file, is_new: false, noted: Ok(true) },
+            Err(error) => Prepared { file, is_new: false, noted: Err(error) },
+        })
+    }
+
+    fn is_there(&self) -> Result<bool, SetupError> {
+        let path = self.file();
+        match fs::symlink_metadata(&path) {
+            Ok(_) => Ok(true),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound) => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                Err(SetupError::NotPermitted { what: "read", path })
+            }
+            Err(error) => Err(failed(&path, error)),
+        }
+    }
+
+    fn make(&self, wanted: &Initial, host: &[(String, Cidr)]) -> Result<ServerFile, SetupError> {
+        let mut random = SystemRandom::open()?;
+        let subnets = match &wanted.subnets[..] {
+            [] => vec![Subnet::default_v4(), Subnet::random_v6(&mut random)],
+            given => one_of_each(given)?,
+        };
+        self.check_overlap(&subnets, host)?;
+        let addresses = subnets.iter().filter_map(|subnet| subnet.server()).collect();
+        let port = wanted.listen_port.or_else(|| wanted.endpoint.as_ref().map(ClientEndpoint::port));
+        let interface = Interface {
+            private_key: KeySource::Inline(PrivateKey::generate(&mut random)),
+            listen_port: NonZeroU16::new(port.unwrap_or(DEFAULT_PORT)),
+            fwmark: None,
+            addresses,
+            mtu: None,
+            table: Table::Auto,
+            dns: Vec::new(),
+        };
+        let file = note(ServerFile::new(&self.file(), interface)?, wanted)?;
+        make_folder(&self.path).map_err(|error| failed(&self.path, error))?;
+        Writer::lock(&self.file())?.create(file.text())?;
+        Ok(file)
+    }
+
+    /// Refuses a subnet that another interface of this host has addresses in: packets would go astray.
+    fn check_overlap(&self, subnets: &[Subnet], host: &[(String, Cidr)]) -> Result<(), SetupError> {
+        for (interface, address) in host.iter().filter(|(name, _)| name != self.tun.as_str()) {
+            let network = Prefix::of(address.address(), address.prefix());
+            if let Some(&subnet) = subnets.iter().find(|subnet| overlap(subnet.prefix(), network)) {
+                return Err(SetupError::Overlap { subnet, address: *address, interface: interface.clone() });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The addresses of this host's interfaces. One that does not tell has told nothing against a subnet.
+fn host_addresses() -> Vec<(String, Cidr)> {
+    let ip = |storage: SockaddrStorage| {
+        let v4 = storage.as_sockaddr_in().map(|address| IpAddr::from(address.ip()));
+        v4.or_else(|| storage.as_sockaddr_in6().map(|address| address.ip().into()))
+    };
+    let entries = getifaddrs().into_iter().flatten();
+    entries
+        .filter_map(|entry| {
+            let mask = match ip(entry.netmask?)? {
+                IpAddr::V4(v4) => v4.to_bits().leading_ones(),
+                IpAddr::V6(v6) => v6.to_bits().leading_ones(),
+            };
+            Some((entry.interface_name, Cidr::new(ip(entry.address?)?, u8::try_from(mask).ok()?)?))
+        })
+        .collect()
+}
+
+/// The subnets that were given, if no two are of one family.
+fn one_of_each(given: &[Subnet]) -> Result<Vec<Subnet>, SetupError> {
+    for (place, subnet) in given.iter().enumerate() {
+        let is_v4 = subnet.prefix().network().is_ipv4();
+        let mut earlier = given.iter().take(place);
+        if let Some(twin) = earlier.find(|other| other.prefix().network().is_ipv4() == is_v4) {
+            return Err(SetupError::Subnets(*twin, *subnet));
+        }
+    }
+    Ok(given.to_vec())
+}
+
+/// Refuses what would make the clients' files wrong.
+fn check(file: &ServerFile, wanted: &Initial) -> Result<(), SetupError> {
+    let interface = &file.configuration().interface;
+    let different = |key, found: String, wanted: String| {
+        Err(SetupError::Different { path: file.path().to_owned(), key, found, wanted })
+    };
+    if !wanted.subnets.is_empty() {
+        let network = |cidr: &Cidr| Prefix::of(cidr.address(), cidr.prefix());
+        let has: Vec<_> = interface.addresses.iter().map(network).collect();
+        let is_there = |subnet: &Subnet| has.contains(&subnet.prefix());
+        if has.len() != wanted.subnets.len() || !wanted.subnets.iter().all(is_there) {
+            return different("Address", joined(&interface.addresses), joined(&wanted.subnets));
+        }
+    }
+    match wanted.listen_port {
+        Some(port) if interface.listen_port.map(u16::from) != Some(port) => {
+            different("ListenPort", interface.listen_port.map_or(0, u16::from).to_string(), port.to_string())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn joined(items: &[impl ToString]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Whether something is wanted that the file does not say.
+fn differs(file: &ServerFile, wanted: &Initial) -> bool {
+    // what cannot be read there is different too
+    let has = |is_same: Result<bool, SetupError>| is_same.unwrap_or_default();
+    let endpoint = wanted.endpoint.is_some() && !has(file.endpoint().map(|found| found == wanted.endpoint));
+    endpoint || wanted.dns.is_some() && !has(file.dns().map(|found| found == wanted.dns))
+}
+
+fn note(mut file: ServerFile, wanted: &Initial) -> Result<ServerFile, SetupError> {
+    // each goes directly below the header
+    if let Some(dns) = &wanted.dns {
+        file = file.with_dns(dns)?;
+    }
+    if let Some(endpoint) = &wanted.endpoint {
+        file = file.with_endpoint(endpoint)?;
+    }
+    Ok(file)
+}
+
+/// Makes a folder with its parents, for its owner alone.
+fn make_folder(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(parent) = parent {
+        DirBuilder::new().recursive(true).mode(0o755).create(parent)?;
+    }
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    // that it lasts is worth a try
+    let _ = File::open(parent.unwrap_or(Path::new("."))).and_then(|parent| parent.sync_all());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

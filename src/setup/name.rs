@@ -1,0 +1,122 @@
+//! What a peer is called.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::tunnel::wireguard::PublicKey;
+
+/// Characters that a name may have.
+const MAX_LENGTH: usize = 64;
+
+/// A name that stands in one line of a file and on one line of a terminal as what it is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PeerName(String);
+
+/// Why a text is no [`PeerName`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PeerNameError {
+    /// Nothing, or too much.
+    #[error("a peer's name has 1 to {MAX_LENGTH} characters, this one {0}: choose another")]
+    Length(usize),
+    /// A newline, a control character, one that shows nothing or turns the text around.
+    #[error(
+        "'{0}' has a character that cannot be seen: choose a name of letters, digits, signs and single spaces"
+    )]
+    Invisible(String),
+    /// White space that nobody would see, or a dash that makes an option of it.
+    #[error("'{0}' begins or ends with a space, or begins with '-': choose a name without")]
+    Edge(String),
+    /// Peers can be named by their keys as well.
+    #[error("the name is a key: choose one that tells people whose device it is")]
+    Key,
+}
+
+impl PeerName {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for PeerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for PeerName {
+    type Err = PeerNameError;
+
+    fn from_str(text: &str) -> Result<Self, PeerNameError> {
+        let length = text.chars().count();
+        if !(1..=MAX_LENGTH).contains(&length) {
+            return Err(PeerNameError::Length(length));
+        }
+        // quotes and backslashes are escaped although they can be seen
+        let plain = text.replace(['"', '\'', '\\'], "");
+        if plain.escape_debug().ne(plain.chars()) {
+            return Err(PeerNameError::Invisible(text.escape_debug().to_string()));
+        }
+        if text.starts_with([' ', '-']) || text.ends_with(' ') {
+            return Err(PeerNameError::Edge(text.to_owned()));
+        }
+        if text.parse::<PublicKey>().is_ok() {
+            return Err(PeerNameError::Key);
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn names_that_people_give() {
+        for name in ["phone", "Anna's laptop", "büro-2", "電話", "tablet #2 = old", "a\"b\\c", "🦀"] {
+            assert_eq!(name.parse::<PeerName>().unwrap().as_str(), name);
+        }
+        assert!("é".repeat(MAX_LENGTH).parse::<PeerName>().is_ok());
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_in_one_visible_line() {
+        for (name, part) in [
+            ("", "this one 0"),
+            (&"x".repeat(65), "this one 65"),
+            ("a\nPublicKey = b", "cannot be seen"),
+            ("a\rb", "cannot be seen"),
+            ("a\tb", "cannot be seen"),
+            ("a\0b", "cannot be seen"),
+            ("\u{1b}[31mred", "cannot be seen"),
+            ("a\u{7f}", "cannot be seen"),
+            ("a\u{85}b", "cannot be seen"),
+            ("a\u{2028}b", "cannot be seen"),
+            ("abc\u{202e}gpj", "cannot be seen"),
+            ("a\u{200b}b", "cannot be seen"),
+            ("a\u{a0}b", "cannot be seen"),
+            ("\u{301}a", "cannot be seen"),
+            (" a", "space"),
+            ("a ", "space"),
+            ("-a", "'-'"),
+            ("hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=", "is a key"),
+        ] {
+            let error = name.parse::<PeerName>().unwrap_err().to_string();
+            assert!(error.contains(part), "{name:?}: {error}");
+            assert!(!error.chars().any(char::is_control) && !error.contains('\u{202e}'), "{error:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_name_is_its_own_trimmed_line(text in "\\PC{0,70}|.{0,70}") {
+            if let Ok(name) = text.parse::<PeerName>() {
+                let shown = name.to_string();
+                prop_assert_eq!(shown.trim(), &text);
+                prop_assert!(!text.chars().any(char::is_control));
+                prop_assert_eq!(shown.lines().count(), 1);
+            }
+        }
+    }
+}

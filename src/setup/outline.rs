@@ -1,0 +1,266 @@
+//! Where what is in a file's text: the sections with their comments, byte by byte.
+//!
+//! A section reaches from the comments directly above its header to its last key and the comments directly below that.
+//! What stands between two sections, such as a comment with an empty line on either side, belongs to neither.
+
+use std::ops::Range;
+
+use crate::config::wg_quick::Section;
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// What a line is, as `wg` and `wg-quick` see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Empty,
+    Comment,
+    Header(Section),
+    Key,
+}
+
+/// A line's kind and bytes, its end included.
+#[derive(Clone, Debug)]
+struct Line {
+    kind: Kind,
+    bytes: Range<usize>,
+}
+
+/// One section.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Block {
+    pub(super) section: Section,
+    /// All of it, comments included.
+    pub(super) bytes: Range<usize>,
+    /// Behind the header's line.
+    pub(super) behind_header: usize,
+    /// The lines of its comments.
+    pub(super) comments: Vec<Range<usize>>,
+}
+
+/// The sections of `text`, in their order. A text that can be parsed has one for each that the parser found.
+pub(super) fn blocks(text: &[u8]) -> Vec<Block> {
+    let lines = lines(text);
+    let headers: Vec<_> = lines
+        .iter()
+        .enumerate()
+        .filter_map(|(place, line)| match line.kind {
+            Kind::Header(section) => Some((place, section)),
+            _ => None,
+        })
+        .collect();
+    let begins: Vec<_> = headers.iter().map(|&(header, _)| first_comment_above(&lines, header)).collect();
+    let ends = begins.iter().skip(1).copied().chain([lines.len()]);
+    headers
+        .iter()
+        .zip(&begins)
+        .zip(ends)
+        .map(|((&(header, section), &begin), limit)| block(&lines, section, begin, header, limit))
+        .collect()
+}
+
+fn block(lines: &[Line], section: Section, begin: usize, header: usize, limit: usize) -> Block {
+    let own = lines.get(header..limit).unwrap_or_default();
+    let is_body = |line: &Line| matches!(line.kind, Kind::Key | Kind::Header(_));
+    let last = header + own.iter().rposition(is_body).unwrap_or_default();
+    let below = lines.get(last + 1..limit).unwrap_or_default();
+    let end = last + 1 + below.iter().take_while(|line| line.kind == Kind::Comment).count();
+    let all = lines.get(begin..end).unwrap_or_default();
+    let at = |line: Option<&Line>, edge: fn(&Range<usize>) -> usize| line.map_or(0, |line| edge(&line.bytes));
+    Block {
+        section,
+        bytes: at(all.first(), |bytes| bytes.start)..at(all.last(), |bytes| bytes.end),
+        behind_header: at(lines.get(header), |bytes| bytes.end),
+        comments: all
+            .iter()
+            .filter(|line| line.kind == Kind::Comment)
+            .map(|line| line.bytes.clone())
+            .collect(),
+    }
+}
+
+fn first_comment_above(lines: &[Line], header: usize) -> usize {
+    let above = lines.get(..header).unwrap_or_default();
+    header - above.iter().rev().take_while(|line| line.kind == Kind::Comment).count()
+}
+
+fn lines(text: &[u8]) -> Vec<Line> {
+    let mut start = 0;
+    text.split_inclusive(|&byte| byte == b'\n')
+        .map(|line| {
+            let bytes = start..start + line.len();
+            let kind =
+                kind(if start == 0 { line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line) } else { line });
+            start = bytes.end;
+            Line { kind, bytes }
+        })
+        .collect()
+}
+
+fn kind(line: &[u8]) -> Kind {
+    let (code, has_comment) = match line.iter().position(|&byte| byte == b'#') {
+        Some(hash) => (line.get(..hash).unwrap_or_default(), true),
+        None => (line, false),
+    };
+    let compact: Vec<u8> = code.iter().copied().filter(|&byte| !is_space(byte)).take(16).collect();
+    if compact.is_empty() {
+        if has_comment { Kind::Comment } else { Kind::Empty }
+    } else if compact.eq_ignore_ascii_case(b"[interface]") {
+        Kind::Header(Section::Interface)
+    } else if compact.eq_ignore_ascii_case(b"[peer]") {
+        Kind::Header(Section::Peer)
+    } else {
+        Kind::Key
+    }
+}
+
+/// White space as `wg` sees it.
+const fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t'..=b'\r')
+}
+
+/// Where the value of a comment `# KEY = VALUE` is in `text`; `line` is the comment's place there. Nothing in a value
+/// is not text.
+pub(super) fn note(text: &[u8], line: &Range<usize>, key: &str) -> Option<Range<usize>> {
+    let comment = str::from_utf8(text.get(line.clone())?).ok()?;
+    let (before, value) = comment.split_once('=')?;
+    let name =
+        before.trim_start_matches('\u{feff}').trim_start().strip_prefix('#')?.trim_matches(['#', ' ', '\t']);
+    if !name.eq_ignore_ascii_case(key) {
+        return None;
+    }
+    let trimmed = value.trim_matches(|c: char| c.is_ascii() && u8::try_from(c).is_ok_and(is_space));
+    let start = line.start + before.len() + 1 + value.find(trimmed)?;
+    Some(start..start + trimmed.len())
+}
+
+/// What to take out with a section at `block` so that no gap stays: the empty line behind it, or if it is the last of
+/// all, the one in front of it.
+pub(super) fn with_one_gap(text: &[u8], block: &Range<usize>) -> Range<usize> {
+    let before = text.get(..block.start).unwrap_or_default();
+    let behind = text.get(block.end..).unwrap_or_default();
+    let next = behind.split_inclusive(|&byte| byte == b'\n').next();
+    let last_line = before.split_inclusive(|&byte| byte == b'\n').next_back();
+    match (last_line, next) {
+        // the last of all: the gap in front of it goes
+        (Some(gap), None) if kind(gap) == Kind::Empty => block.start - gap.len()..block.end,
+        (_, Some(gap)) if kind(gap) == Kind::Empty => block.start..block.end + gap.len(),
+        _ => block.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::wg_quick::{Hooks, parse};
+    use proptest::prelude::*;
+    use std::path::Path;
+
+    const FILE: &str = "\
+# about the server
+[Interface]
+# ClientEndpoint = a:1
+PrivateKey = x
+
+# between
+
+# Name = above
+[Peer]
+# Name = inside
+PublicKey = y # [Peer]
+# directly below
+
+# TODO
+";
+
+    fn shown(text: &str) -> Vec<&str> {
+        blocks(text.as_bytes()).into_iter().map(|block| &text[block.bytes]).collect()
+    }
+
+    #[test]
+    fn comments_belong_to_what_they_touch() {
+        assert_eq!(
+            shown(FILE),
+            [
+                "# about the server\n[Interface]\n# ClientEndpoint = a:1\nPrivateKey = x\n",
+                "# Name = above\n[Peer]\n# Name = inside\nPublicKey = y # [Peer]\n# directly below\n"
+            ]
+        );
+        assert_eq!(shown("[Peer]\na=b\n# c\n[Peer]\nd=e"), ["[Peer]\na=b\n", "# c\n[Peer]\nd=e"]);
+        assert_eq!(shown("[Peer]\n[ pe er ] # x\n#y"), ["[Peer]\n", "[ pe er ] # x\n#y"]);
+        assert_eq!(shown("\u{feff}[Interface]\r\n\r\n"), ["\u{feff}[Interface]\r\n"]);
+        assert_eq!(shown(""), [""; 0]);
+    }
+
+    #[test]
+    fn notes_are_read_as_people_write_them() {
+        let value =
+            |line: &str| note(line.as_bytes(), &(0..line.len()), "Name").map(|place| line[place].to_owned());
+        for line in ["# Name = a b\n", "#name=a b", "  ## NAME =\ta b \r\n", "\u{feff}# Name = a b"] {
+            assert_eq!(value(line).as_deref(), Some("a b"), "{line:?}");
+        }
+        assert_eq!(value("# Name = a = b # c").as_deref(), Some("a = b # c"));
+        assert_eq!(value("# Name =").as_deref(), Some(""));
+        for line in ["# Names = a", "# The Name = a", "Name = a", "# Name: a", "# Name"] {
+            assert_eq!(value(line), None, "{line:?}");
+        }
+        assert_eq!(note(b"# Name = \xff", &(0..10), "Name"), None);
+    }
+
+    #[test]
+    fn a_section_goes_with_one_empty_line() {
+        let without = |text: &str, number: usize| {
+            let block = blocks(text.as_bytes())[number].bytes.clone();
+            let gone = with_one_gap(text.as_bytes(), &block);
+            format!("{}{}", &text[..gone.start], &text[gone.end..])
+        };
+        assert_eq!(without("[Interface]\n\n[Peer]\na=b\n", 1), "[Interface]\n");
+        assert_eq!(without("[Interface]\n\n[Peer]\na=b\n\n[Peer]\nc=d\n", 1), "[Interface]\n\n[Peer]\nc=d\n");
+        assert_eq!(without("[Interface]\n[Peer]\na=b\n[Peer]\nc=d\n", 1), "[Interface]\n[Peer]\nc=d\n");
+        assert_eq!(without("[Interface]\n\n[Peer]\na=b\n\n# TODO\n", 1), "[Interface]\n\n# TODO\n");
+    }
+
+    proptest! {
+        #[test]
+        fn blocks_are_in_order_and_within_the_text(text in "(\\[peer\\]|\\[Interface\\]|# Name = a|[ \tab=#\r\n])*") {
+            let mut end = 0;
+            for block in blocks(text.as_bytes()) {
+                prop_assert!(end <= block.bytes.start && block.bytes.start < block.bytes.end);
+                prop_assert!(block.bytes.contains(&(block.behind_header - 1)));
+                end = block.bytes.end;
+                for comment in &block.comments {
+                    prop_assert!(block.bytes.start <= comment.start && comment.end <= end);
+                    if let Some(value) = note(text.as_bytes(), comment, "Name") {
+                        prop_assert!(comment.start < value.start && value.end <= comment.end);
+                    }
+                }
+                let gone = with_one_gap(text.as_bytes(), &block.bytes);
+                prop_assert!(gone.start <= block.bytes.start && gone.end >= end && gone.end <= text.len());
+            }
+            prop_assert!(end <= text.len());
+        }
+
+        /// The sections are those that the parser sees.
+        #[test]
+        fn the_parser_sees_the_same_sections(
+            lines in proptest::collection::vec("\\[peer\\]|# x|#|| |[Pp]ersistentKeepalive = 1", 0..30)
+        ) {
+            let key = "dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo=";
+            let mut text = format!("[Interface]\nPrivateKey = {key}\n");
+            let mut number = 0_u8;
+            for line in lines {
+                let in_peer = number > 0;
+                if line == "[peer]" {
+                    number += 1;
+                    let public = crate::tunnel::wireguard::PublicKey::from_bytes([number; 32]);
+                    text += &format!("[peer]\nPublicKey = {public}\n");
+                } else if in_peer && !text.ends_with("= 1\n") || !line.contains('=') {
+                    text += &format!("{line}\n");
+                }
+            }
+            if let Ok(parsed) = parse(Path::new("x"), text.as_bytes(), Hooks::Refuse) {
+                let peers = blocks(text.as_bytes()).iter().filter(|block| block.section == Section::Peer).count();
+                prop_assert_eq!(peers, parsed.configuration.peers.len());
+            }
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! What the tests of this room share.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::tunnel::wireguard::Random;
+
+/// A folder of the test's own, removed at its end.
+pub(super) struct TestFolder(PathBuf);
+
+impl TestFolder {
+    pub(super) fn new() -> Self {
+        static COUNTER: AtomicU32 = AtomicU32::new(0);
+        let serial = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("wontun-setup-{}-{serial}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// What is in it, sorted.
+    pub(super) fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.0).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+impl Drop for TestFolder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Bytes that count up: no two keys are the same, and each run is like the one before.
+pub(super) struct Counting(pub(super) u64);
+
+impl Random for Counting {
+    fn fill(&mut self, out: &mut [u8]) {
+        for chunk in out.chunks_mut(8) {
+            self.0 += 1;
+            chunk.copy_from_slice(&self.0.to_le_bytes()[..chunk.len()]);
+        }
+    }
+}

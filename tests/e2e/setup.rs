@@ -1,0 +1,8 @@
+//! From an empty folder to clients that connect: `wontun init`, `serve` and `peer`.
+
+mod files;
+mod killed;
+mod places;
+mod running;
+mod server;
+mod story;

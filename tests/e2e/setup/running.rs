@@ -1,0 +1,201 @@
+//! A server that runs, and clients that come with what it printed for them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use super::server::{Server, addresses, client, value};
+use crate::lab::Lab;
+use crate::mounts::{BINARY, OPEN_TUN_NODE};
+use crate::waiting::{PATIENCE, eventually, finish};
+use crate::wireguard::implementation::Implementation;
+use crate::wireguard::site::Site;
+use crate::wireguard::wg_quick_tool::wg_quick;
+
+/// The server's inner address.
+const SERVER: [u8; 4] = [10, 8, 0, 1];
+
+/// `wg`'s line about the peer `name`: endpoint, networks, latest handshake and so on.
+fn live(server: &Server, name: &str) -> Option<String> {
+    let dump = server.site.wg(&["show", "tun0", "dump"]);
+    let key = server.key_of(name);
+    dump.lines().find(|line| line.starts_with(&key)).map(str::to_owned)
+}
+
+fn handshake(server: &Server, name: &str) -> String {
+    live(server, name).unwrap().split('\t').nth(4).unwrap().to_owned()
+}
+
+#[test]
+fn from_an_empty_folder_to_two_clients() {
+    let lab = Arc::new(Lab::new(3));
+    let server = Server::new(&lab, 0);
+    let daemon = server.serve(&["--endpoint", &lab.host(0).v4.to_string()]);
+    daemon.wait_for("wontun: made ");
+    let added = server.run(&["peer", "add", "phone"]);
+    assert_eq!((added.code(), added.stderr.as_str()), (0, ""), "{added:?}");
+    let (phone, _phone) = client(&lab, 1, &added.stdout);
+    phone.ping(SERVER);
+    let v6 = server.read().configuration().interface.addresses[1].address();
+    phone.ping(v6);
+    assert!(
+        server
+            .told(&["peer", "list"])
+            .lines()
+            .any(|line| line.starts_with("phone ") && !line.contains("never"))
+    );
+    assert!(server.told(&["peer", "show", "phone"]).contains("endpoint: 192.0.2.2:"));
+
+    // another comes, is renamed, and goes: the first one's session is the same, and so is its stream of packets
+    let before = handshake(&server, "phone");
+    let mut ping = phone.command("ping");
+    ping.args(["-n", "-q", "-i", "0.02", "-W", "5", "-c", "200", "10.8.0.1"]);
+    let (tablet, _tablet, text) = std::thread::scope(|scope| {
+        let pings = scope.spawn(|| finish(&mut ping, Duration::from_secs(60)));
+        let text = server.told(&["peer", "add", "tablet"]);
+        let (tablet, daemon) = client(&lab, 2, &text);
+        tablet.ping(SERVER);
+        server.told(&["peer", "rename", "tablet", "pad"]);
+        server.told(&["peer", "add", "third"]);
+        server.told(&["peer", "remove", "third"]);
+        let pings = pings.join().unwrap();
+        assert!(pings.stdout.contains(" 0% packet loss"), "{pings:?}");
+        (tablet, daemon, text)
+    });
+    assert_eq!(handshake(&server, "phone"), before);
+    assert_eq!(daemon.count("listening on another port"), 0);
+
+    // each reaches the other
+    for address in addresses(&text) {
+        phone.ping(address);
+    }
+
+    // to read the file again changes nothing
+    daemon.signal(Signal::SIGHUP);
+    daemon.wait_for("the configuration was read again");
+    assert_eq!(handshake(&server, "phone"), before);
+    phone.ping(SERVER);
+
+    // who is removed is cut off at once, and nobody else
+    server.told(&["peer", "remove", "pad"]);
+    assert!(!tablet.ping_once(SERVER, 56), "a peer that was removed is answered");
+    phone.ping(SERVER);
+    assert_eq!(handshake(&server, "phone"), before);
+
+    // the same server after a restart
+    let key = server.read().public_key().to_string();
+    assert!(daemon.stop().status.success());
+    let daemon = server.serve(&["--endpoint", &lab.host(0).v4.to_string()]);
+    assert_eq!(daemon.count("wontun: made "), 0);
+    assert_eq!(server.site.wg(&["show", "tun0", "public-key"]).trim(), key);
+    phone.ping(SERVER);
+}
+
+#[test]
+fn a_peer_that_was_added_before_connects_once_it_runs() {
+    let lab = Arc::new(Lab::new(2));
+    let server = Server::new(&lab, 0);
+    server.told(&["init", "--endpoint", &lab.host(0).v4.to_string(), "--subnet", "10.8.0.0/24"]);
+    let added = server.run(&["peer", "add", "phone", "--full-tunnel", "--dns", "none"]);
+    assert!(added.code() == 0 && added.stderr.contains("'phone' can connect once it does"), "{added:?}");
+    assert!(!added.stdout.contains("DNS"), "{}", added.stdout);
+    let _daemon = server.serve(&[]);
+    let (phone, _phone) = client(&lab, 1, &added.stdout);
+    phone.ping(SERVER);
+}
+
+/// The tunnel and its folder are another user's, as with systemd's DynamicUser and StateDirectory; root changes peers.
+#[test]
+fn root_changes_the_peers_of_a_tunnel_of_another_user() {
+    let lab = Arc::new(Lab::new(2));
+    let server = Server::new(&lab, 0);
+    std::fs::create_dir(&server.dir).unwrap();
+    std::os::unix::fs::chown(&server.dir, Some(65534), Some(65534)).unwrap();
+    let copy = server.site.path().join("wontun");
+    server.site.shell(&format!("{OPEN_TUN_NODE} install -m 755 {BINARY} {}", copy.display()));
+    let user =
+        "setpriv --reuid 65534 --regid 65534 --clear-groups --inh-caps +net_admin --ambient-caps +net_admin";
+    let daemon = server.launch(&["--endpoint", "192.0.2.1"]).binary(&copy).wrap(user).spawn();
+    daemon.wait_for(" ready mode=");
+    let added = server.run(&["peer", "add", "phone"]);
+    assert_eq!((added.code(), added.stderr.as_str()), (0, ""), "{added:?}");
+    let (phone, _phone) = client(&lab, 1, &added.stdout);
+    phone.ping(SERVER);
+    // which the tunnel can read again
+    daemon.signal(Signal::SIGHUP);
+    daemon.wait_for("the configuration was read again");
+    server.told(&["peer", "remove", "phone"]);
+    assert!(!phone.ping_once(SERVER, 56), "a peer that was removed is answered");
+}
+
+#[test]
+fn a_tunnel_of_the_same_name_with_another_key_is_left_alone() {
+    let lab = Arc::new(Lab::new(1));
+    let server = Server::new(&lab, 0);
+    let _daemon = server.serve(&["--endpoint", "192.0.2.1"]);
+    let shown = server.site.wg(&["showconf", "tun0"]);
+    let other = Server { dir: server.site.path().join("other"), site: Arc::clone(&server.site) };
+    other.told(&["init", "--endpoint", "192.0.2.1", "--subnet", "10.9.0.0/24"]);
+    for args in [["peer", "add", "phone"], ["peer", "remove", "phone"]] {
+        let run = other.run(&args);
+        assert!(run.code() == 0 && run.stderr.contains("no tunnel tun0 of "), "{run:?}");
+    }
+    assert_eq!(server.site.wg(&["showconf", "tun0"]), shown);
+}
+
+/// The client's file gets out all the same: its key is nowhere else.
+#[test]
+fn a_tunnel_that_hangs_is_told_of_and_the_peer_is_in_the_file() {
+    let lab = Arc::new(Lab::new(1));
+    let server = Server::new(&lab, 0);
+    let daemon = server.serve(&["--endpoint", "192.0.2.1"]);
+    daemon.signal(Signal::SIGSTOP);
+    let run = server.run(&["peer", "add", "phone"]);
+    daemon.signal(Signal::SIGCONT);
+    assert_eq!(run.code(), 1, "{run:?}");
+    assert!(run.stderr.contains("was changed, but the tunnel that runs was not"), "{run:?}");
+    assert!(run.stdout.contains("PrivateKey = "), "{run:?}");
+    daemon.signal(Signal::SIGHUP);
+    eventually("the peer comes with the file", || live(&server, "phone").is_some());
+}
+
+#[test]
+fn without_ipv6_all_goes_over_ipv4() {
+    let lab = Arc::new(Lab::new(2));
+    let server = Server::new(&lab, 0);
+    server.site.shell("echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6; echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6");
+    let daemon = server.serve(&["--endpoint", "192.0.2.1"]);
+    daemon.wait_for("IPv6 is disabled on tun0");
+    let text = server.told(&["peer", "add", "phone"]);
+    let (phone, _phone) = client(&lab, 1, &text);
+    phone.ping(SERVER);
+}
+
+#[test]
+fn a_server_that_is_reached_over_ipv6_only() {
+    let lab = Arc::new(Lab::new(2));
+    let server = Server::new(&lab, 0);
+    server.site.ip(&["address", "flush", "dev", "eth0", "scope", "global"]);
+    server.site.ip(&["address", "add", &format!("{}/64", lab.host(0).v6), "dev", "eth0", "nodad"]);
+    let _daemon = server.serve(&["--endpoint", &lab.host(0).v6.to_string(), "--subnet", "fd77::/64"]);
+    let text = server.told(&["peer", "add", "phone"]);
+    assert_eq!(value(&text, "Endpoint"), "[2001:db8::1]:51820");
+    let (phone, _phone) = client(&lab, 1, &text);
+    phone.ping([0xfd77, 0, 0, 0, 0, 0, 0, 1]);
+}
+
+/// wg-quick, with us as its user space: a name of a file that looks like a command is a name.
+#[test]
+fn wg_quick_brings_a_client_up() {
+    let lab = Arc::new(Lab::new(2));
+    let server = Server::new(&lab, 0);
+    let _daemon = server.serve(&["--endpoint", "192.0.2.1"]);
+    let site = Site::new(&lab, 1);
+    let file = site.write("server.conf", &server.told(&["peer", "add", "phone"]));
+    let up = wg_quick(&site, Implementation::Wontun, "up", &file);
+    assert!(up.status.success(), "{up:?}");
+    site.ping(SERVER);
+    let said = finish(site.command(BINARY).args(["servers"]), PATIENCE);
+    assert!(said.code() == 2 && said.stderr.contains("did you mean 'serve'"), "{said:?}");
+}
