@@ -18,14 +18,14 @@ macro_rules! between {
     };
 }
 
-mod capture;
+pub(crate) mod capture;
 mod implementation;
 mod iperf;
 mod node;
-mod pair;
+pub(crate) mod pair;
 mod probe;
-mod settings;
-mod site;
+pub(crate) mod settings;
+pub(crate) mod site;
 
 mod basics;
 mod commands;
