@@ -18,6 +18,7 @@ mod mounts;
 mod packets;
 mod requirements;
 mod streams;
+mod tunnel;
 mod uapi_server;
 mod waiting;
 
@@ -29,6 +30,7 @@ mod hostile;
 mod logs;
 mod names;
 mod network;
+mod offload;
 mod process;
 mod routes;
 mod setup;

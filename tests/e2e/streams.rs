@@ -5,10 +5,15 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
+use socket2::SockRef;
+
 use crate::lab::Host;
 use crate::waiting::PATIENCE;
 
 const BLOCK: usize = 64 * 1024;
+
+/// What any host grants without being asked for privileges (`net.core.rmem_max`).
+const WINDOW: usize = 200 * 1024;
 
 /// A deterministic stream of bytes (xorshift64*), different for every seed.
 #[derive(Debug)]
@@ -106,6 +111,13 @@ impl Connection {
             stream.set_nodelay(true).unwrap();
         }
         Self { server, client }
+    }
+
+    /// Bounds what is under way at a time to less than any queue of the tunnel holds.
+    pub(crate) fn bound_windows(&self) {
+        for stream in [&self.server, &self.client] {
+            SockRef::from(stream).set_recv_buffer_size(WINDOW).unwrap();
+        }
     }
 
     /// Moves `bytes` each way, both ways at once, and compares.

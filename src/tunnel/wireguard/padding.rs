@@ -1,19 +1,24 @@
 //! Packets are padded to 16 bytes before they are encrypted, and cut to the length they tell after.
 
+use super::message::DATA_OVERHEAD;
 use crate::packet::ip::{IPV4_HEADER, IPV6_HEADER};
 
 /// What the lengths of padded packets are multiples of.
 pub const PADDING: usize = 16;
 
-/// The length to which a packet of `len` bytes is padded: a multiple of 16, but never past `mtu`, which is 0 where it
-/// is not known. One that is already longer than that stays as it is: whoever moved the device away may have changed
-/// its MTU. (The kernel pads what such a packet is longer by; its MTU is never out of date.)
+/// The largest packet whose message every UDP datagram can hold: over IPv4 that is 65,507 bytes.
+pub const MOST: usize = 65_507 - DATA_OVERHEAD;
+
+/// The length to which a packet of `len` bytes is padded: a multiple of 16, but never past [`MOST`] or `mtu`, which is 0
+/// where it is not known. One that is already longer than that stays as it is: whoever moved the device away may have
+/// changed its MTU. (The kernel pads what such a packet is longer by; its MTU is never out of date.)
 pub const fn padded_len(len: usize, mtu: usize) -> usize {
+    let most = if mtu == 0 || mtu > MOST { MOST } else { mtu };
     let padded = len.next_multiple_of(PADDING);
-    if padded <= mtu || mtu == 0 {
+    if padded <= most {
         padded
-    } else if len < mtu {
-        mtu
+    } else if len < most {
+        most
     } else {
         len
     }
@@ -56,6 +61,10 @@ mod tests {
             (0, 0, 0),
             (1, 0, 16),
             (1409, 0, 1424),
+            (65_472, 65_535, 65_472),
+            (65_473, 65_535, 65_475),
+            (65_475, 0, 65_475),
+            (65_476, 65_535, 65_476),
         ] {
             assert_eq!(padded_len(len, mtu), padded, "{len} of {mtu}");
         }
@@ -87,7 +96,8 @@ mod tests {
             let padded = padded_len(len, mtu);
             prop_assert!(padded >= len && padded < len + PADDING);
             prop_assert!(padded <= mtu || padded == len);
-            prop_assert!(padded.is_multiple_of(PADDING) || padded == mtu || len > mtu);
+            let most = mtu.min(MOST);
+            prop_assert!(padded.is_multiple_of(PADDING) || padded == most || len > most);
         }
     }
 }

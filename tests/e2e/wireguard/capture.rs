@@ -41,14 +41,21 @@ impl Frame {
 
 /// A running capture of all that a host's devices send and receive.
 #[derive(Debug)]
-pub(crate) struct Capture {
+pub(crate) struct Capture<T = Frame> {
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<Vec<Frame>>>,
+    thread: Option<JoinHandle<Vec<T>>>,
 }
 
 impl Capture {
     /// Captures UDP from now on.
     pub(crate) fn start(host: &Host) -> Self {
+        Self::of(host, parse)
+    }
+}
+
+impl<T: Send + 'static> Capture<T> {
+    /// Captures from now on what `parse` makes of IP packets.
+    pub(crate) fn of(host: &Host, parse: fn(&[u8]) -> Option<T>) -> Self {
         let mut socket = host
             .inside(|| Socket::new(Domain::PACKET, Type::DGRAM, Some(Protocol::from(EVERY_PROTOCOL))))
             .unwrap();
@@ -72,13 +79,13 @@ impl Capture {
     }
 
     /// Ends it; what was seen, of the tunnel's devices and the others.
-    pub(crate) fn stop(mut self) -> Vec<Frame> {
+    pub(crate) fn stop(mut self) -> Vec<T> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.take().unwrap().join().unwrap()
     }
 }
 
-impl Drop for Capture {
+impl<T> Drop for Capture<T> {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
     }

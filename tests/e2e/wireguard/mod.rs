@@ -18,13 +18,13 @@ macro_rules! between {
     };
 }
 
-mod capture;
+pub(crate) mod capture;
 pub(crate) mod implementation;
 mod iperf;
 mod name_server;
 mod no_nftables;
 mod node;
-mod pair;
+pub(crate) mod pair;
 mod probe;
 pub(crate) mod settings;
 pub(crate) mod site;

@@ -1,0 +1,9 @@
+//! Super-packets on both sides of the tunnel: what goes in comes out, with offloads and where the kernel refuses them.
+
+mod clamp;
+mod datagrams;
+mod devices;
+mod mtu;
+mod narrow;
+mod refused;
+mod streams;

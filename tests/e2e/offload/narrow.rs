@@ -1,0 +1,109 @@
+//! A path that carries less than our datagrams, from one moment to the next: many of them cannot be one message then,
+//! since the kernel does not cut into what it would have to cut again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use crate::lab::{Host, Lab};
+use crate::tunnel::{Mode, Plan, SERVER_V4, Tunnel};
+use crate::waiting::{SetAtEnd, eventually};
+use crate::wireguard::pair::Outer;
+
+const MEGABYTE: u64 = 1_000_000;
+const NARROW: u32 = 1280;
+const WIDE: u32 = 1500;
+
+/// Sets what the hosts take the path to carry. The cards stay as they are: a veth drops what is larger than its far end's
+/// MTU, and nobody would hear of it.
+fn set_path(lab: &Lab, outer: Outer, mtu: u32) {
+    let mtu = mtu.to_string();
+    for host in [lab.server(), lab.client()] {
+        match outer {
+            Outer::V4 => host.ip(&["route", "change", "192.0.2.0/24", "dev", "eth0", "mtu", &mtu]),
+            // of IPv6 routes the better metric decides: this one stands beside the kernel's
+            Outer::V6 => host.ip(&[
+                "-6",
+                "route",
+                "replace",
+                "2001:db8::/64",
+                "dev",
+                "eth0",
+                "metric",
+                "1",
+                "mtu",
+                &mtu,
+            ]),
+        };
+    }
+}
+
+/// How many packets the card sent for each datagram of the tunnel while `work` was done: fragments are more than one,
+/// messages that a card is to cut are less.
+fn packets_per_datagram(tunnel: &Tunnel, work: impl FnOnce()) -> f64 {
+    let counts = || (tunnel.client.summary().tx_packets, packets_sent(&tunnel.client_site));
+    let before = counts();
+    work();
+    let after = counts();
+    (after.1 - before.1) as f64 / (after.0 - before.0) as f64
+}
+
+fn packets_sent(host: &Host) -> u64 {
+    host.device_packets("eth0").1
+}
+
+fn a_stream_survives_a_narrower_path(mode: Mode, outer: Outer) {
+    let lab = Arc::new(Lab::new(2));
+    let tunnel = Plan::new(mode).outer(outer).args("--offload auto").start_on(&lab);
+    let connection = tunnel.connect(SERVER_V4);
+    // no queue on the way overflows, so that whatever is lost was lost by the tunnel
+    connection.bound_windows();
+    let ended = AtomicBool::new(false);
+    let carried = || tunnel.client.summary().tx_bytes;
+    let until = |what: &str, bytes: u64| eventually(what, || carried() >= bytes);
+    thread::scope(|scope| {
+        let stream = scope.spawn(|| connection.exchange_while(|_| !ended.load(Ordering::Relaxed)));
+        let _end = SetAtEnd(&ended);
+        let wide = packets_per_datagram(&tunnel, || until("the stream flows", 5 * MEGABYTE));
+        assert!(wide < 0.5, "{wide} packets a datagram on the wide path");
+        set_path(&lab, outer, NARROW);
+        let begin = carried();
+        until("the stream flows on when the path is narrow", begin + MEGABYTE);
+        let narrow = packets_per_datagram(&tunnel, || {
+            until("the stream flows on the narrow path", begin + 6 * MEGABYTE);
+        });
+        // acknowledgements need no second fragment
+        assert!(narrow > 1.3, "{narrow} packets a datagram on the narrow path");
+        ended.store(true, Ordering::Relaxed);
+        stream.join().unwrap();
+    });
+    set_path(&lab, outer, WIDE);
+    // for some seconds the path is taken to be as it was
+    eventually("datagrams leave together again", || {
+        thread::sleep(std::time::Duration::from_secs(1));
+        let connection = tunnel.connect(SERVER_V4);
+        connection.bound_windows();
+        packets_per_datagram(&tunnel, || connection.exchange(MEGABYTE)) < 0.5
+    });
+    tunnel.assert_lossless();
+}
+
+#[test]
+fn a_stream_survives_a_narrower_path_in_plain_mode() {
+    a_stream_survives_a_narrower_path(Mode::Plain, Outer::V4);
+}
+
+#[test]
+fn a_stream_survives_a_narrower_path_in_plain_mode_over_ipv6() {
+    a_stream_survives_a_narrower_path(Mode::Plain, Outer::V6);
+}
+
+#[test]
+fn a_stream_survives_a_narrower_path_in_wireguard() {
+    a_stream_survives_a_narrower_path(Mode::WireGuard, Outer::V4);
+}
+
+#[test]
+fn a_stream_survives_a_narrower_path_in_wireguard_over_ipv6() {
+    a_stream_survives_a_narrower_path(Mode::WireGuard, Outer::V6);
+}
