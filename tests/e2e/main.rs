@@ -36,3 +36,4 @@ mod routes;
 mod start;
 mod uapi;
 mod wireguard;
+mod workers;
