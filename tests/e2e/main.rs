@@ -37,3 +37,4 @@ mod setup;
 mod start;
 mod uapi;
 mod wireguard;
+mod workers;

@@ -126,7 +126,7 @@ impl Plan {
             Mode::Plain => self.start_plain(&server_site, &client_site),
             Mode::WireGuard => self.start_wireguard(&server_site, &client_site),
         };
-        Tunnel { server, client, server_site, client_site, lab: Arc::clone(lab), mode: self.mode }
+        Tunnel { server, client, server_site, client_site }
     }
 
     fn has_ipv6(&self) -> bool {
@@ -208,8 +208,6 @@ pub(crate) struct Tunnel {
     pub(crate) client: Daemon,
     pub(crate) server_site: Arc<Site>,
     pub(crate) client_site: Arc<Site>,
-    pub(crate) lab: Arc<Lab>,
-    pub(crate) mode: Mode,
 }
 
 impl Tunnel {

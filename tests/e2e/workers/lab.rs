@@ -1,0 +1,146 @@
+//! A server with two clients, each of which another worker hears.
+
+use std::net::{Ipv4Addr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::unistd::Pid;
+
+use crate::daemon::Daemon;
+use crate::lab::Lab;
+use crate::mounts::BINARY;
+use crate::tunnel::{DEVICE, SERVER_V4};
+use crate::wireguard::pair::{Outer, PORT};
+use crate::wireguard::settings::{Keys, Peer, Settings};
+use crate::wireguard::site::Site;
+
+/// The inner addresses of the clients.
+pub(super) const CLIENTS: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 9, 0, 2), Ipv4Addr::new(10, 9, 0, 3)];
+
+/// Ports that a client is tried on. That all of them go to the worker of the other client is as likely as that a coin
+/// falls on the same side so often.
+const PORTS: std::ops::Range<u16> = 52_000..52_030;
+
+/// Datagrams that show which worker hears a client.
+const SAMPLES: u64 = 50;
+
+/// A thread of a process.
+#[derive(Clone, Debug)]
+pub(super) struct Thread {
+    pub(super) name: String,
+    /// Time that it ran so far.
+    pub(super) ran: Duration,
+    /// How often it went to sleep.
+    slept: u64,
+}
+
+/// The threads of a process, the first one first.
+pub(super) fn threads(pid: Pid) -> Vec<Thread> {
+    let mut tasks: Vec<u32> = std::fs::read_dir(format!("/proc/{pid}/task"))
+        .unwrap()
+        .map(|task| task.unwrap().file_name().to_str().unwrap().parse().unwrap())
+        .collect();
+    tasks.sort_unstable();
+    let threads = tasks.iter().map(|task| {
+        let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/task/{task}/{file}")).unwrap();
+        // the first number is the time on a CPU, in nanoseconds
+        let schedstat = read("schedstat");
+        let ran = schedstat.split_whitespace().next().unwrap().parse().unwrap();
+        let status = read("status");
+        let slept = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap();
+        Thread {
+            name: read("comm").trim().to_owned(),
+            ran: Duration::from_nanos(ran),
+            slept: slept.trim().parse().unwrap(),
+        }
+    });
+    threads.collect()
+}
+
+/// Those of its threads that carry packets.
+pub(super) fn workers(pid: Pid) -> Vec<Thread> {
+    threads(pid).into_iter().filter(|thread| thread.name != "wontun-log").collect()
+}
+
+/// A WireGuard server with 10.9.0.1 and its clients.
+#[derive(Debug)]
+pub(super) struct Star {
+    // the daemons first: the sites' ends kill whoever is left
+    pub(super) server: Daemon,
+    _clients: [Daemon; 2],
+    pub(super) server_site: Arc<Site>,
+    pub(super) client_sites: [Arc<Site>; 2],
+}
+
+impl Star {
+    /// With `args` for the server.
+    pub(super) fn new(args: &[&str]) -> Self {
+        let lab = Arc::new(Lab::new(3));
+        let server_site = Arc::new(Site::new(&lab, 0));
+        let client_sites = [1, 2].map(|index| Arc::new(Site::new(&lab, index)));
+        let (own, keys) = (Keys::new(), [Keys::new(), Keys::new()]);
+        let mut settings = Settings::new(&own, &["10.9.0.1/24"]).port(PORT);
+        for (keys, address) in keys.iter().zip(CLIENTS) {
+            settings = settings.peer(Peer::new(&keys.public, &[&format!("{address}/32")]));
+        }
+        let start = |site: &Site, settings: &Settings, args: &[&str]| {
+            let file = site.write("tun0.conf", &settings.wg_quick());
+            let args = [&["--config", file.to_str().unwrap()], args].concat();
+            let daemon = site.launch(BINARY.as_ref(), &args).spawn();
+            daemon.wait_for(" ready mode=");
+            daemon
+        };
+        let server = start(&server_site, &settings, args);
+        let clients = [0, 1].map(|client: usize| {
+            let address = format!("{}/24", CLIENTS[client]);
+            let peer = Peer::new(&own.public, &["10.9.0.0/24"]).at(Outer::V4.endpoint(&server_site));
+            let settings = Settings::new(&keys[client], &[&address]).peer(peer);
+            let daemon = start(&client_sites[client], &settings, &["--workers", "2"]);
+            client_sites[client].ping(SERVER_V4);
+            daemon
+        });
+        Self { server, _clients: clients, server_site, client_sites }
+    }
+
+    /// With two workers, one for each client: the second client takes one port after the other until it is so.
+    pub(super) fn spread(args: &[&str]) -> Self {
+        let star = Self::new(&[&["--workers", "2"], args].concat());
+        let first = star.worker_of(0);
+        for port in PORTS {
+            if star.worker_of(1) != first {
+                return star;
+            }
+            star.client_sites[1].wg(&["set", DEVICE, "listen-port", &port.to_string()]);
+        }
+        panic!("one worker hears both clients, whatever their ports");
+    }
+
+    /// A UDP socket of `client`'s that is connected to one at the server, and that one.
+    pub(super) fn udp(&self, client: usize) -> (UdpSocket, UdpSocket) {
+        let sink = self.server_site.udp((SERVER_V4, 0));
+        let socket = self.client_sites[client].udp((CLIENTS[client], 0));
+        socket.connect(sink.local_addr().unwrap()).unwrap();
+        sink.connect(socket.local_addr().unwrap()).unwrap();
+        (socket, sink)
+    }
+
+    /// The server's worker that hears `client`: it wakes up for each of its datagrams.
+    fn worker_of(&self, client: usize) -> usize {
+        let (socket, sink) = self.udp(client);
+        let before = workers(self.server.pid());
+        for _ in 0..SAMPLES {
+            socket.send(b"anybody there?").unwrap();
+            sink.recv(&mut [0; 32]).unwrap();
+        }
+        let after = workers(self.server.pid());
+        let slept: Vec<u64> =
+            before.iter().zip(&after).map(|(before, after)| after.slept - before.slept).collect();
+        let busiest = (0..slept.len()).max_by_key(|&worker| slept[worker]).unwrap();
+        let others: u64 = slept.iter().sum::<u64>() - slept[busiest];
+        assert!(
+            slept[busiest] >= SAMPLES / 2 && others < SAMPLES / 2,
+            "not one worker's datagrams: {slept:?}"
+        );
+        busiest
+    }
+}

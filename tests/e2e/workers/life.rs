@@ -1,0 +1,120 @@
+//! The workers' beginning and end, and changes that concern all of them.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use super::lab::{Star, threads};
+use crate::daemon::Stopped;
+use crate::streams::Connection;
+use crate::tunnel::{DEVICE, Mode, Plan, SERVER_V4};
+use crate::waiting::{PATIENCE, SetAtEnd, eventually, holds_within};
+
+/// How soon all threads must have ended. It takes milliseconds, of which a busy machine makes more.
+const END: Duration = Duration::from_secs(1);
+
+#[test]
+fn there_are_as_many_threads_as_workers() {
+    for mode in Mode::BOTH {
+        for (workers, expected) in
+            [("1", vec!["wontun", "wontun-log"]), ("3", vec!["wontun", "wontun-log", "worker-1", "worker-2"])]
+        {
+            let tunnel = Plan::new(mode).args("--workers").args(workers).start();
+            for daemon in [&tunnel.server, &tunnel.client] {
+                // a thread has its name a moment after it is there
+                let names = || {
+                    let mut names: Vec<_> =
+                        threads(daemon.pid()).into_iter().map(|thread| thread.name).collect();
+                    names.sort();
+                    names
+                };
+                assert!(holds_within(PATIENCE, || names() == expected), "{mode:?}: {:?}", names());
+            }
+        }
+    }
+}
+
+/// Both clients send until `act` has ended the server.
+fn under_load(star: Star, act: impl FnOnce(Star) -> Stopped) -> Stopped {
+    let floods = [0, 1].map(|client| star.udp(client));
+    let (ended, sent) = (AtomicBool::new(false), AtomicU64::new(0));
+    thread::scope(|scope| {
+        for (socket, _) in &floods {
+            scope.spawn(|| {
+                while !ended.load(Ordering::Relaxed) {
+                    // nobody is there in the end
+                    let _ = socket.send(&[0; 1000]);
+                    sent.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let _end = SetAtEnd(&ended);
+        eventually("the clients send", || sent.load(Ordering::Relaxed) > 10_000);
+        act(star)
+    })
+}
+
+#[test]
+fn a_stop_ends_all_workers_while_they_work() {
+    let stopped = under_load(Star::spread(&[]), |star| star.server.stop());
+    assert_eq!(stopped.status.code(), Some(0), "{stopped:?}");
+    assert!(stopped.elapsed < END, "{stopped:?}");
+    assert!(stopped.lines.last().unwrap().contains("summary "), "{stopped:?}");
+}
+
+#[test]
+fn what_ends_one_worker_ends_the_process_with_its_code() {
+    let stopped = under_load(Star::spread(&[]), |star| {
+        star.server_site.ip(&["link", "delete", DEVICE]);
+        star.server.wait_exit()
+    });
+    assert_eq!(stopped.status.code(), Some(69), "{stopped:?}");
+    let said = stopped.lines.iter().filter(|line| line.starts_with("wontun: ")).collect::<Vec<_>>();
+    assert!(matches!(said[..], [line] if line.contains("tun0 was deleted")), "{stopped:?}");
+}
+
+/// Streams of both clients go on through everything that changes the sockets of all workers.
+#[test]
+fn changes_reach_all_workers_while_they_work() {
+    let star = Star::spread(&[]);
+    let ended = AtomicBool::new(false);
+    let set = |args: &[&str]| star.server_site.wg(&[&["set", DEVICE], args].concat());
+    let carried = || star.server.summary().rx_bytes;
+    let goes_on = |after: &str| {
+        let before = carried();
+        eventually(&format!("data flows after {after}"), || carried() > before + 1_000_000);
+    };
+    thread::scope(|scope| {
+        let streams = star.client_sites.each_ref().map(|site| {
+            let connection = Connection::open(&star.server_site, (SERVER_V4, 0), site);
+            let ended = &ended;
+            scope.spawn(move || connection.exchange_while(|_| !ended.load(Ordering::Relaxed)))
+        });
+        let _end = SetAtEnd(&ended);
+        goes_on("the start");
+        for round in 0..3_u16 {
+            star.server.signal(Signal::SIGHUP);
+            star.server.wait_for_more("was read again", usize::from(round));
+            goes_on("SIGHUP");
+            set(&["fwmark", &(round + 1).to_string()]);
+            goes_on("another mark");
+            star.client_sites[0].wg(&["set", DEVICE, "listen-port", &(53_000 + round).to_string()]);
+            goes_on("another port of a client");
+            // the clients follow, since the server goes on sending
+            set(&["listen-port", &(54_000 + round).to_string()]);
+            goes_on("another port of the server");
+        }
+        ended.store(true, Ordering::Relaxed);
+        for stream in streams {
+            let (up, down) = stream.join().unwrap();
+            assert!(up > 0 && down > 0);
+        }
+    });
+    assert_eq!(star.server_site.wg(&["show", DEVICE, "listen-port"]).trim(), "54002");
+    assert_eq!(star.server_site.wg(&["show", DEVICE, "fwmark"]).trim(), "0x3");
+    for site in &star.client_sites {
+        site.ping(SERVER_V4);
+    }
+}
