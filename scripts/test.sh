@@ -52,6 +52,8 @@ end_to_end() {
     # shellcheck disable=SC2016 # the inner shell expands it
     exec unshare --mount --pid --fork --kill-child --mount-proc bash -euc '
         export TMPDIR=$(mktemp -d)
+        # some tests are other users there
+        chmod 755 "$TMPDIR"
         trap "rm -rf $TMPDIR" EXIT
         trap "exit 143" HUP INT TERM
         mount -t tmpfs wontun-test /run/netns

@@ -14,6 +14,11 @@ fn headers(inner: IpAddr) -> usize {
     if inner.is_ipv4() { 28 } else { 48 }
 }
 
+/// A train of so many bytes comes to the tunnel as one packet; a larger one is cut by the kernel (`gso_max_size`).
+const AS_ONE: usize = 60_000;
+/// The most that a socket takes, nearly.
+const LARGEST: usize = 65_000;
+
 /// Sends trains of datagrams from `from` to `to` and compares each datagram, in its order.
 fn trains_arrive(from: (&Site, IpAddr), to: (&Site, IpAddr), mtu: u32) {
     let sink = to.0.udp(SocketAddr::new(to.1, 0));
@@ -27,10 +32,20 @@ fn trains_arrive(from: (&Site, IpAddr), to: (&Site, IpAddr), mtu: u32) {
         setsockopt(&socket, UdpGsoSegment, &(segment as i32)).unwrap();
         // whole trains, trains with a shorter end, single datagrams, and less than one
         for length in [64 * segment, 63 * segment + segment / 2, 2 * segment, segment + 1, segment, 1] {
-            let limit = segment * (65_000 / segment).min(64);
+            let limit = segment * (AS_ONE / segment).min(64);
             train_arrives(&socket, &sink, &mut random, segment, length.min(limit));
         }
     }
+}
+
+fn largest_train_arrives(from: (&Site, IpAddr), to: (&Site, IpAddr), mtu: u32) {
+    let sink = to.0.udp(SocketAddr::new(to.1, 0));
+    setsockopt(&sink, RcvBufForce, &4_000_000).unwrap();
+    let socket = from.0.udp(SocketAddr::new(from.1, 0));
+    socket.connect(sink.local_addr().unwrap()).unwrap();
+    let full = mtu as usize - headers(to.1);
+    setsockopt(&socket, UdpGsoSegment, &(full as i32)).unwrap();
+    train_arrives(&socket, &sink, &mut Pattern::new(9), full, LARGEST / full * full);
 }
 
 fn train_arrives(socket: &UdpSocket, sink: &UdpSocket, random: &mut Pattern, segment: usize, length: usize) {
@@ -61,6 +76,9 @@ fn trains(mode: Mode, offload: &str, mtu: u32) -> (f64, f64) {
     // a session, so that nothing waits for one
     tunnel.client_site.ping(SERVER_V4);
     let joined = tunnel.joined(|| both_ways(&tunnel, mtu));
+    for (from, to) in [(CLIENT_V4.into(), SERVER_V4.into()), (CLIENT_V6.into(), SERVER_V6.into())] {
+        largest_train_arrives((tunnel.client_site.as_ref(), from), (tunnel.server_site.as_ref(), to), mtu);
+    }
     tunnel.assert_lossless();
     joined
 }
