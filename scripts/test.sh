@@ -58,7 +58,10 @@ end_to_end() {
         trap "exit 143" HUP INT TERM
         mount -t tmpfs wontun-test /run/netns
         # they wait more than they compute
-        "$0" --test-threads=4' "$tests"
+        "$0" --test-threads=4
+        # what carries packets, once more with one worker and without offloads
+        WONTUN_WORKERS=1 WONTUN_OFFLOAD=off "$0" --test-threads=4 network:: data:: hostile:: endpoints:: \
+            wireguard::basics:: wireguard::roaming:: wireguard::paths:: wireguard::counters:: wireguard::mtu::' "$tests"
 }
 
 help_if_asked "$@"
@@ -88,6 +91,7 @@ step "Nix files" bash scripts/check-nix.sh
 step "lints" as_builder cargo clippy --all-targets --locked -- -D warnings
 step "documentation" as_builder env RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --locked
 step "unit and property tests" as_builder cargo test --locked
+step "the benchmark's pages" as_builder python3 -B -m unittest discover scripts/bench
 step "Nix source, as an ordinary user without a network" bash scripts/check-fileset.sh
 if [[ -d fuzz ]]; then
     # Running the targets needs a nightly toolchain, compiling them does not.
