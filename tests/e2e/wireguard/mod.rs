@@ -19,9 +19,9 @@ macro_rules! between {
 }
 
 pub(crate) mod capture;
-mod implementation;
+pub(crate) mod implementation;
 mod iperf;
-mod node;
+pub(crate) mod node;
 pub(crate) mod pair;
 mod probe;
 pub(crate) mod settings;
