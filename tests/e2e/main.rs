@@ -28,6 +28,7 @@ mod endpoints;
 mod errors;
 mod health;
 mod hostile;
+mod latency;
 mod load;
 mod logs;
 mod names;
