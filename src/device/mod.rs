@@ -178,7 +178,7 @@ pub trait Mode: Sized + Send + std::fmt::Debug {
     ) -> Result<Option<Route<Via<Self::Owner>>>, DeviceError>;
 
     /// Takes datagrams of one sender, which lie in the worker's mailbox, and hands what is in them to
-    /// [`Worker::take_inner`].
+    /// `Worker::take_inner`.
     ///
     /// # Errors
     /// As for [`Self::start`].

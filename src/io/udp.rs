@@ -110,7 +110,7 @@ impl UdpSocket {
         }
     }
 
-    /// From now on [`Arrival::class`] is told.
+    /// From now on [`Arrival::class`](super::mailbox::Arrival::class) is told.
     ///
     /// # Errors
     /// The kernel's.

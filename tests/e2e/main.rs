@@ -22,11 +22,14 @@ mod tunnel;
 mod uapi_server;
 mod waiting;
 
+mod allocation;
 mod data;
 mod endpoints;
 mod errors;
 mod health;
 mod hostile;
+mod latency;
+mod load;
 mod logs;
 mod names;
 mod network;

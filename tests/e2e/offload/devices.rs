@@ -31,8 +31,8 @@ fn a_persistent_device_is_used(kind: &[&str], holders: &[(Mode, &str, usize, boo
     lab.server().ip(&[&["tuntap", "add", DEVICE, "mode", "tun"], kind].concat());
     for &(mode, args, expected, joins) in holders {
         let plan = Plan::new(mode);
-        let server = plan.server.clone().args(args);
-        let tunnel = Plan { server, ..plan }.start_on(&lab);
+        let (server, client) = (plan.server.clone().args(args), plan.client.clone().args("--offload auto"));
+        let tunnel = Plan { server, client, ..plan }.start_on(&lab);
         assert_eq!(queues(&tunnel), expected, "{mode:?} {args}");
         let joined = joined(&tunnel);
         assert!(if joins { joined > 2.0 } else { joined == 1.0 }, "{mode:?} {args}: {joined} packets in one");

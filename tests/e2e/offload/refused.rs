@@ -86,8 +86,8 @@ fn carries_both_families(tunnel: &Tunnel) -> (f64, f64) {
 fn with_refused_ioctls(mode: Mode, args: &str, error: &str, when: &str) -> Tunnel {
     let folder = Folder::new();
     let refusing = refusing(&folder, &format!("ioctl:error={error}:when={when}"));
-    let plan = Plan::new(mode);
-    let server = plan.server.clone().args("--offload auto").args(args).wrap(&refusing);
+    let plan = Plan::new(mode).args("--offload auto");
+    let server = plan.server.clone().args(args).wrap(&refusing);
     let tunnel = Plan { server, ..plan }.start();
     assert!(injected(&folder) > 0, "nothing was refused");
     tunnel

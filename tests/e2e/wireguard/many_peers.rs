@@ -1,17 +1,18 @@
-//! One server, a thousand peers.
+//! One server with a thousand peers and more.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::implementation::Implementation;
-use super::memory::resident_kilobytes;
+use super::memory::{resident_kilobytes, with_idle_peers};
 use super::node::Node;
-use super::pair::PORT;
+use super::pair::{Outer, PORT, Plan, SERVER_V4};
 use super::probe::Probe;
 use super::settings::{Keys, Peer, Settings};
 use super::site::Site;
 use crate::lab::{Lab, heavy};
+use crate::streams::Connection;
 
 const PEERS: u32 = 1000;
 
@@ -80,3 +81,32 @@ between!(a_thousand_peers_ping: {
     of_a_file: (ConfigFile),
     told_by_wg: (Wontun),
 });
+
+/// Bytes of a stream, half of them each way.
+const STREAM: u64 = 200_000_000;
+
+/// What idle peers cost the one that is active is told, not judged: no machine is quiet enough for that.
+#[test]
+fn a_stream_flows_beside_ten_thousand_idle_peers() {
+    let _guard = heavy();
+    let server_v4: Ipv4Addr = SERVER_V4.parse().unwrap();
+    for idle in [0, 1_000, 10_000] {
+        let mut plan = Plan::new(&Arc::new(Lab::new(2)), Outer::V4);
+        plan.server = with_idle_peers(&plan.server, idle);
+        let start = Instant::now();
+        let server = Node::start(&plan.server_site, Implementation::ConfigFile, &plan.server);
+        let started = start.elapsed();
+        let client = Node::start(&plan.client_site, Implementation::ConfigFile, &plan.client);
+        client.ping(SERVER_V4);
+        let connection = Connection::open(&server.site, (server_v4, 0), &client.site);
+        let start = Instant::now();
+        connection.exchange(STREAM / 2);
+        let seconds = start.elapsed().as_secs_f64();
+        eprintln!(
+            "{idle} idle peers: ready after {started:?}, {} kB resident, {:.0} Mbit/s both ways together",
+            resident_kilobytes(server.daemon.pid()),
+            STREAM as f64 * 8e-6 / seconds
+        );
+        assert_eq!(server.peers().len() as u64, idle + 1);
+    }
+}

@@ -23,6 +23,18 @@ pub(crate) fn resident_kilobytes(pid: Pid) -> u64 {
     line.split_whitespace().next().unwrap().parse().unwrap()
 }
 
+/// `settings` with so many peers that never say a word, each with one address of 10.64.0.0/10.
+pub(crate) fn with_idle_peers(settings: &Settings, count: u64) -> Settings {
+    (0..count).fold(settings.clone(), |settings, number| {
+        // Any 32 bytes are a public key.
+        let mut bytes = [9; 32];
+        bytes[..8].copy_from_slice(&number.to_le_bytes());
+        let public = wontun::tunnel::wireguard::PublicKey::from_bytes(bytes).to_string();
+        let allowed = format!("10.{}.{}.{}/32", 64 + (number >> 16), number >> 8 & 255, number & 255);
+        settings.peer(Peer::new(&public, &[&allowed]))
+    })
+}
+
 #[test]
 fn ten_thousand_idle_peers_are_cheap() {
     let site = Arc::new(Site::new(&Arc::new(Lab::new(2)), 0));
@@ -30,15 +42,7 @@ fn ten_thousand_idle_peers_are_cheap() {
     let settings = Settings::new(&keys, &["10.9.0.1/16"]).port(PORT);
     let node = Node::start(&site, Implementation::Wontun, &settings);
     let before = resident_kilobytes(node.daemon.pid());
-    let mut many = settings.clone();
-    for number in 0..PEERS {
-        // Any 32 bytes are a public key.
-        let mut bytes = [9; 32];
-        bytes[..8].copy_from_slice(&number.to_le_bytes());
-        let public = wontun::tunnel::wireguard::PublicKey::from_bytes(bytes).to_string();
-        let allowed = format!("10.{}.{}.{}/32", 64 + (number >> 16), number >> 8 & 255, number & 255);
-        many = many.peer(Peer::new(&public, &[&allowed]));
-    }
+    let many = with_idle_peers(&settings, PEERS);
     let file = site.write("many.conf", &many.setconf());
     site.wg(&["setconf", "wg0", file.to_str().unwrap()]);
     assert_eq!(node.peers().len() as u64, PEERS);

@@ -23,7 +23,7 @@ pub(crate) mod implementation;
 mod iperf;
 mod name_server;
 mod no_nftables;
-mod node;
+pub(crate) mod node;
 pub(crate) mod pair;
 mod probe;
 pub(crate) mod settings;

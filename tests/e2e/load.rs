@@ -1,0 +1,85 @@
+//! What a tunnel takes of the machine while it carries as much as it can.
+
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::lab::heavy;
+use crate::mounts::Folder;
+use crate::tunnel::{Mode, Plan, SERVER_V4, Tunnel};
+use crate::waiting::{PATIENCE, SetAtEnd, eventually, exit_within};
+
+/// What may be resident at most, of the program, its libraries and its buffers.
+const MOST_KILOBYTES: u64 = 16 * 1024;
+
+/// The most that was ever resident of a process, in kilobytes.
+fn peak_kilobytes(pid: Pid) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+/// The system calls that `pid` makes in some time, of those that ask for memory and those that send datagrams.
+fn calls(pid: Pid, time: Duration) -> (Vec<String>, usize) {
+    let folder = Folder::new();
+    let trace = folder.path().join("trace");
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-s", "0", "-e", "trace=brk,mmap,munmap,mremap,madvise,sendmmsg"]);
+    strace.args(["-e", "signal=none", "-p", &pid.to_string(), "-o"]).arg(&trace);
+    let mut strace = strace.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let lines = || std::fs::read_to_string(&trace).unwrap_or_default();
+    eventually("strace sees system calls", || lines().contains("sendmmsg"));
+    thread::sleep(time);
+    kill(Pid::from_raw(strace.id() as i32), Signal::SIGINT).unwrap();
+    assert!(exit_within(&mut strace, PATIENCE).is_some(), "strace does not end");
+    let lines = lines();
+    let (sends, others): (Vec<_>, Vec<_>) = lines.lines().partition(|line| line.contains("sendmmsg"));
+    (others.into_iter().map(str::to_owned).collect(), sends.len())
+}
+
+/// A stream both ways while `work` is done, which has begun by then.
+fn under_load(tunnel: &Tunnel, work: impl FnOnce()) {
+    let ended = AtomicBool::new(false);
+    let connection = tunnel.connect(SERVER_V4);
+    thread::scope(|scope| {
+        let stream = scope.spawn(|| connection.exchange_while(|_| !ended.load(Ordering::Relaxed)));
+        {
+            let _end = SetAtEnd(&ended);
+            eventually("data flows", || tunnel.server.summary().rx_bytes > 50_000_000);
+            work();
+        }
+        stream.join().unwrap();
+    });
+}
+
+fn memory_stays_as_it_is(mode: Mode) {
+    let _one_at_a_time = heavy();
+    let tunnel = Plan::new(mode).args("--workers 2").start();
+    under_load(&tunnel, || {
+        for daemon in [&tunnel.server, &tunnel.client] {
+            let (memory, sends) = calls(daemon.pid(), Duration::from_secs(1));
+            assert!(sends > 100, "{sends} calls to send");
+            assert!(memory.is_empty(), "memory is asked for while packets flow: {memory:#?}");
+        }
+    });
+    tunnel.connect(SERVER_V4).exchange(200_000_000);
+    for daemon in [&tunnel.server, &tunnel.client] {
+        let peak = peak_kilobytes(daemon.pid());
+        eprintln!("{mode:?}: {peak} kB at most");
+        assert!(peak <= MOST_KILOBYTES, "{peak} kB were resident");
+    }
+}
+
+#[test]
+fn memory_stays_as_it_is_in_plain_mode() {
+    memory_stays_as_it_is(Mode::Plain);
+}
+
+#[test]
+fn memory_stays_as_it_is_in_wireguard() {
+    memory_stays_as_it_is(Mode::WireGuard);
+}
