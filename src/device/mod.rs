@@ -137,6 +137,9 @@ pub trait Mode: Sized + Send + std::fmt::Debug {
     /// Bytes that sealing needs behind it: tag and padding.
     const TAILROOM: usize;
 
+    /// [`Self::Scratch`] with room for the largest arrival.
+    fn scratch() -> Self::Scratch;
+
     /// The first thing that the loop does: says that it is ready, and turns to the peers.
     ///
     /// # Errors

@@ -6,8 +6,15 @@ use super::token::Token;
 
 /// Tokens in the order in which they wait to be served, each at most once. Whoever was served goes to the end,
 /// so the least recently served is first and nobody starves.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct ReadySet(VecDeque<Token>);
+
+impl Default for ReadySet {
+    fn default() -> Self {
+        // more than a tunnel has but for one whose peers come by sockets of their own
+        Self(VecDeque::with_capacity(16))
+    }
+}
 
 impl ReadySet {
     /// Adds `token` at the end, unless it waits already.

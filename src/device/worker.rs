@@ -167,7 +167,7 @@ impl<M: Mode> Worker<M> {
             blocked: None,
             mailbox: Mailbox::default(),
             coalescer: tun.layout().map(|layout| Box::new(Coalescer::new(layout, takes_udp))),
-            scratch: M::Scratch::default(),
+            scratch: M::scratch(),
             tun,
         }))
     }

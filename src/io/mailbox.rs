@@ -14,6 +14,8 @@ use crate::sys::datagram::Notes;
 pub const SLOT: usize = 65_536;
 /// Arrivals that one call takes at most.
 pub const SLOTS: usize = 16;
+/// Datagrams that one arrival has, but for an odd kernel's: `UDP_MAX_SEGMENTS`.
+pub const MOST_DATAGRAMS: usize = 128;
 
 /// `struct cmsghdr` as the kernel writes it: the length in a machine word, level and type in an int each.
 const WORD: usize = size_of::<usize>();

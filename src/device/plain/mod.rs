@@ -17,7 +17,7 @@ use crate::config::{Config, PeerAddress, Tuning};
 use crate::counters::DropReason;
 use crate::io::batch::{Batch, Route};
 use crate::io::fault::Fault;
-use crate::io::mailbox::Arrival;
+use crate::io::mailbox::{Arrival, MOST_DATAGRAMS};
 use crate::io::signal::Signals;
 use crate::io::tun::Tun;
 use crate::logging::RateLimit;
@@ -124,6 +124,10 @@ impl Mode for PlainTunnel {
     const HEADROOM: usize = 0;
     const TAG: usize = 0;
     const TAILROOM: usize = 0;
+
+    fn scratch() -> Self::Scratch {
+        Vec::with_capacity(MOST_DATAGRAMS)
+    }
 
     fn start(&mut self, core: &mut Core) -> Result<(), DeviceError> {
         let role = if self.config.role() == Role::Server { "server" } else { "client" };

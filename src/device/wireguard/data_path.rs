@@ -11,7 +11,7 @@ use crate::device::core::Core;
 use crate::device::{DeviceError, Entrance, Mode, Progress, Shared, Token, Via, Way, Worker};
 use crate::io::batch::{Batch, Route};
 use crate::io::fault::Fault;
-use crate::io::mailbox::Arrival;
+use crate::io::mailbox::{Arrival, MOST_DATAGRAMS};
 use crate::io::timer::unix_now;
 use crate::packet::split::Lengths;
 use crate::packet::{carried, ip, udp};
@@ -269,6 +269,11 @@ impl Sources {
 }
 
 impl Run {
+    /// With room for the largest arrival.
+    pub(super) fn with_room() -> Self {
+        Self { messages: Vec::with_capacity(MOST_DATAGRAMS) }
+    }
+
     /// Opens what is there, in three steps: with the lock, what is worth it is found out; without, it is decrypted; with
     /// the lock again, it is accepted. What may pass is handed on.
     fn finish(

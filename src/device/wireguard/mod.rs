@@ -116,6 +116,10 @@ impl Mode for WireGuard {
     const TAG: usize = TAG_LEN;
     const TAILROOM: usize = TAG_LEN + PADDING;
 
+    fn scratch() -> Self::Scratch {
+        data_path::Run::with_room()
+    }
+
     fn start(&mut self, core: &mut Core) -> Result<(), DeviceError> {
         let peers = self.engine.peer_ids().count();
         info!(mode = "wireguard", tun = %core.name, mtu = core.link.mtu, port = self.sockets.port(), peers, "ready");
