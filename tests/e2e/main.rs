@@ -22,7 +22,6 @@ mod tunnel;
 mod uapi_server;
 mod waiting;
 
-mod allocation;
 mod data;
 mod endpoints;
 mod errors;
