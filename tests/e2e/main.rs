@@ -22,6 +22,7 @@ mod tunnel;
 mod uapi_server;
 mod waiting;
 
+mod allocation;
 mod data;
 mod endpoints;
 mod errors;

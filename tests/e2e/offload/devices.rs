@@ -80,7 +80,7 @@ fn a_device_of_many_queues_is_taken_by_one_process_only() {
     let lab = Arc::new(Lab::new(2));
     lab.server().ip(&["tuntap", "add", DEVICE, "mode", "tun", "multi_queue"]);
     for workers in ["--workers 1", "--workers 2"] {
-        let tunnel = Plan::new(Mode::Plain).args(workers).start_on(&lab);
+        let tunnel = Plan::new(Mode::Plain).args("--offload auto").args(workers).start_on(&lab);
         for others in ["1", "2"] {
             let args = ["--tun", DEVICE, "--listen-port", "20000", "--workers", others];
             let run = Launch::new(lab.server(), &args).run();

@@ -73,8 +73,8 @@ pub(super) struct Star {
 }
 
 impl Star {
-    /// With `args` for the server.
-    pub(super) fn new(args: &[&str]) -> Self {
+    /// The server has `workers`, the clients two each; `args` are for all.
+    pub(super) fn new(workers: &str, args: &[&str]) -> Self {
         let lab = Arc::new(Lab::new(3));
         let server_site = Arc::new(Site::new(&lab, 0));
         let client_sites = [1, 2].map(|index| Arc::new(Site::new(&lab, index)));
@@ -83,19 +83,19 @@ impl Star {
         for (keys, address) in keys.iter().zip(CLIENTS) {
             settings = settings.peer(Peer::new(&keys.public, &[&format!("{address}/32")]));
         }
-        let start = |site: &Site, settings: &Settings, args: &[&str]| {
+        let start = |site: &Site, settings: &Settings, workers: &str| {
             let file = site.write("tun0.conf", &settings.wg_quick());
-            let args = [&["--config", file.to_str().unwrap()], args].concat();
+            let args = [&["--config", file.to_str().unwrap(), "--workers", workers], args].concat();
             let daemon = site.launch(BINARY.as_ref(), &args).spawn();
             daemon.wait_for(" ready mode=");
             daemon
         };
-        let server = start(&server_site, &settings, args);
+        let server = start(&server_site, &settings, workers);
         let clients = [0, 1].map(|client: usize| {
             let address = format!("{}/24", CLIENTS[client]);
             let peer = Peer::new(&own.public, &["10.9.0.0/24"]).at(Outer::V4.endpoint(&server_site));
             let settings = Settings::new(&keys[client], &[&address]).peer(peer);
-            let daemon = start(&client_sites[client], &settings, &["--workers", "2"]);
+            let daemon = start(&client_sites[client], &settings, "2");
             client_sites[client].ping(SERVER_V4);
             daemon
         });
@@ -104,7 +104,7 @@ impl Star {
 
     /// With two workers, one for each client: the second client takes one port after the other until it is so.
     pub(super) fn spread(args: &[&str]) -> Self {
-        let star = Self::new(&[&["--workers", "2"], args].concat());
+        let star = Self::new("2", args);
         let first = star.worker_of(0);
         for port in PORTS {
             if star.worker_of(1) != first {

@@ -39,7 +39,7 @@ fn two_clients_are_two_workers_work() {
     let all: Duration = spread.iter().sum();
     assert_eq!(spread.len(), 2);
     assert!(spread.iter().all(|ran| *ran > all / 4), "one worker did the other's work: {spread:?}");
-    let alone = carry(&Star::new(&["--workers", "1"]));
+    let alone = carry(&Star::new("1", &[]));
     tell("one worker for both", &alone);
     assert_eq!(alone.len(), 1);
 }
