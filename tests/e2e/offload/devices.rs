@@ -82,7 +82,7 @@ fn a_device_of_many_queues_is_taken_by_one_process_only() {
     for workers in ["--workers 1", "--workers 2"] {
         let tunnel = Plan::new(Mode::Plain).args("--offload auto").args(workers).start_on(&lab);
         for others in ["1", "2"] {
-            let args = ["--tun", DEVICE, "--listen-port", "20000", "--workers", others];
+            let args = ["--tun", DEVICE, "--listen-port", "20000", "--offload", "auto", "--workers", others];
             let run = Launch::new(lab.server(), &args).run();
             assert_eq!(run.code(), 69, "{run:?}");
             assert!(run.stderr.contains("tun0 is taken by another process"), "{run:?}");

@@ -22,16 +22,14 @@ pub(super) const CLIENTS: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 9, 0, 2), Ipv4Addr:
 const PORTS: std::ops::Range<u16> = 52_000..52_030;
 
 /// Datagrams that show which worker hears a client.
-const SAMPLES: u64 = 50;
+const SAMPLES: usize = 50;
 
 /// A thread of a process.
 #[derive(Clone, Debug)]
 pub(super) struct Thread {
     pub(super) name: String,
     /// Time that it ran so far.
-    pub(super) ran: Duration,
-    /// How often it went to sleep.
-    slept: u64,
+    ran: Duration,
 }
 
 /// The threads of a process, the first one first.
@@ -46,20 +44,23 @@ pub(super) fn threads(pid: Pid) -> Vec<Thread> {
         // the first number is the time on a CPU, in nanoseconds
         let schedstat = read("schedstat");
         let ran = schedstat.split_whitespace().next().unwrap().parse().unwrap();
-        let status = read("status");
-        let slept = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap();
-        Thread {
-            name: read("comm").trim().to_owned(),
-            ran: Duration::from_nanos(ran),
-            slept: slept.trim().parse().unwrap(),
-        }
+        Thread { name: read("comm").trim().to_owned(), ran: Duration::from_nanos(ran) }
     });
     threads.collect()
 }
 
 /// Those of its threads that carry packets.
-pub(super) fn workers(pid: Pid) -> Vec<Thread> {
+fn workers(pid: Pid) -> Vec<Thread> {
     threads(pid).into_iter().filter(|thread| thread.name != "wontun-log").collect()
+}
+
+/// How long each of them ran while `work` was done.
+pub(super) fn ran_meanwhile(pid: Pid, work: impl FnOnce()) -> Vec<Duration> {
+    let before = workers(pid);
+    work();
+    let after = workers(pid);
+    assert_eq!(before.len(), after.len());
+    before.iter().zip(&after).map(|(before, after)| after.ran - before.ran).collect()
 }
 
 /// A WireGuard server with 10.9.0.1 and its clients.
@@ -124,23 +125,18 @@ impl Star {
         (socket, sink)
     }
 
-    /// The server's worker that hears `client`: it wakes up for each of its datagrams.
+    /// The server's worker that hears `client`: the one that works when the client sends.
     fn worker_of(&self, client: usize) -> usize {
         let (socket, sink) = self.udp(client);
-        let before = workers(self.server.pid());
-        for _ in 0..SAMPLES {
-            socket.send(b"anybody there?").unwrap();
-            sink.recv(&mut [0; 32]).unwrap();
-        }
-        let after = workers(self.server.pid());
-        let slept: Vec<u64> =
-            before.iter().zip(&after).map(|(before, after)| after.slept - before.slept).collect();
-        let busiest = (0..slept.len()).max_by_key(|&worker| slept[worker]).unwrap();
-        let others: u64 = slept.iter().sum::<u64>() - slept[busiest];
-        assert!(
-            slept[busiest] >= SAMPLES / 2 && others < SAMPLES / 2,
-            "not one worker's datagrams: {slept:?}"
-        );
+        let ran = ran_meanwhile(self.server.pid(), || {
+            for _ in 0..SAMPLES {
+                socket.send(b"anybody there?").unwrap();
+                sink.recv(&mut [0; 32]).unwrap();
+            }
+        });
+        let busiest = (0..ran.len()).max_by_key(|&worker| ran[worker]).unwrap();
+        let others = ran.iter().sum::<Duration>() - ran[busiest];
+        assert!(ran[busiest] > others * 3, "not one worker's datagrams: {ran:?}");
         busiest
     }
 }
