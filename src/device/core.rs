@@ -123,6 +123,9 @@ pub(super) fn system(what: &'static str) -> impl Fn(io::Error) -> DeviceError {
 /// Packets that wait in a queue of the device: its driver's usual number. While a socket has no room they are held here,
 /// and a burst of some hundred has to be.
 const QUEUE: u32 = 500;
+/// The same where packets come one by one. A single worker reads them then, while all write: what they write is answered
+/// faster than it is read, and with 500 a burst of a thousand answers lost some. 2,000 full packets are 3 MB.
+const PLAIN_QUEUE: u32 = 2_000;
 /// What TCP leaves free of the size that it is told (`MAX_TCP_HEADER` and one).
 const TCP_RESERVE: u32 = 321;
 /// Bytes of the usual headers of a segment inside: IPv4, TCP with time stamps.
@@ -184,10 +187,19 @@ impl LinkWatch {
     /// its packet, and the device's queue holds so many of them.
     pub(super) fn fit_queue(&mut self, overhead: usize) {
         self.fits = u32::try_from(overhead).ok();
-        if let Err(error) = self.link.set_queue_len(QUEUE) {
+        self.set_queue_len(QUEUE);
+        self.fit_super_packets();
+    }
+
+    /// The device gives packets one by one: its queue holds so many more of them.
+    pub(super) fn fit_plain_queue(&mut self) {
+        self.set_queue_len(PLAIN_QUEUE);
+    }
+
+    fn set_queue_len(&mut self, packets: u32) {
+        if let Err(error) = self.link.set_queue_len(packets) {
             debug!(%error, "the queue is as long as it was");
         }
-        self.fit_super_packets();
     }
 
     /// Fits super-packets to the MTU. A host that forwards keeps the kernel's bound: what its other devices have joined is

@@ -91,8 +91,12 @@ impl Device<PlainTunnel> {
             }
         }
         link.settle()?;
-        if config.configure && tuns.iter().any(|tun| tun.layout().is_some()) {
-            link.fit_queue(0);
+        if config.configure {
+            if tuns.iter().any(|tun| tun.layout().is_some()) {
+                link.fit_queue(0);
+            } else {
+                link.fit_plain_queue();
+            }
         }
         let core = Core::open(config.tun.clone(), tuning.workers, link, signals)?;
         if let Some(lookup) = &lookup {

@@ -88,6 +88,8 @@ impl Device<WireGuard> {
         // after the firewall, which may have turned forwarding on
         if tuns.iter().any(|tun| tun.layout().is_some()) {
             core.link.fit_queue(DATA_OVERHEAD);
+        } else {
+            core.link.fit_plain_queue();
         }
         Self::assemble(mode, core, tuns, tuning.clamp_mss.unwrap_or(true))
     }
