@@ -342,6 +342,10 @@ fn names_of_peers_are_asked_for_all_the_same() {
 
     // nobody else's questions get out, also when the tunnel is gone
     kill(daemon);
+    // the kernel says the last words of a dead process's connections: they have the mark, and are no question
+    eventually("the lookup's connections are closed", || {
+        client.shell("ss -Htan dport = 53").lines().all(|line| line.starts_with("TIME-WAIT"))
+    });
     tally.reset();
     let socket = client.udp((Ipv4Addr::UNSPECIFIED, 0));
     assert!(socket.send_to(b"a question", (WORLD_V4, 53)).is_err());
