@@ -50,7 +50,7 @@ fn from_an_empty_folder_to_two_clients() {
     // another comes, is renamed, and goes: the first one's session is the same, and so is its stream of packets
     let before = handshake(&server, "phone");
     let mut ping = phone.command("ping");
-    ping.args(["-n", "-q", "-i", "0.02", "-W", "5", "-c", "200", "10.8.0.1"]);
+    ping.args(["-n", "-q", "-i", "0.2", "-W", "5", "-c", "20", "10.8.0.1"]);
     let (tablet, _tablet, text) = std::thread::scope(|scope| {
         let pings = scope.spawn(|| finish(&mut ping, Duration::from_secs(60)));
         let text = server.told(&["peer", "add", "tablet"]);

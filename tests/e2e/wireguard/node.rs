@@ -135,7 +135,8 @@ impl Node {
     pub(crate) fn ping_exactly(&self, address: &str, count: usize, payload: usize) {
         let (count, payload) = (count.to_string(), payload.to_string());
         let mut ping = self.site.command("ping");
-        ping.args(["-n", "-q", "-M", "do", "-i", "0.01", "-W", "5", "-c", &count, "-s", &payload, address]);
+        // ping(8) waits for the last answer as long as between two of them
+        ping.args(["-n", "-q", "-M", "do", "-i", "0.2", "-W", "5", "-c", &count, "-s", &payload, address]);
         let said = succeed(&mut ping);
         assert!(said.contains(" 0% packet loss"), "{said}");
     }
