@@ -45,14 +45,14 @@ impl Core {
     }
 
     fn answer_health(&mut self, mode: &impl Mode) {
-        let mut handshake_age = None;
+        let mut handshake = None;
         while let Some((deadline, round, asker)) = self.checkup.0.pop_front() {
             if !self.pulse.is_complete(round) && self.now < deadline {
                 self.checkup.0.push_front((deadline, round, asker));
                 break;
             }
-            let age = *handshake_age.get_or_insert_with(|| mode.handshake_age(self.now));
-            asker.answer(&Report { state: self.state(round), handshake_age: age });
+            let handshake = *handshake.get_or_insert_with(|| mode.handshake(self.now));
+            asker.answer(&Report { state: self.state(round), handshake });
         }
     }
 

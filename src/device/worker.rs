@@ -112,7 +112,7 @@ impl<M: Mode> Shared<M> {
         result
     }
 
-    /// What is shared, once there is nobody to share it with, or not yet.
+    /// Lets one who is no worker work with what is shared, as briefly.
     pub(super) fn alone<R>(&self, act: impl FnOnce(&mut M, &mut Core) -> R) -> R {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (mode, core) = &mut *state;
