@@ -47,9 +47,15 @@ fn the_dashboard_shows_what_is_served_and_nothing_else() {
 fn the_dashboard_is_one_that_grafana_takes() {
     let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
     assert!(dashboard["schemaVersion"].as_u64().unwrap() >= 36);
-    assert!(!dashboard["title"].as_str().unwrap().is_empty() && !dashboard["uid"].as_str().unwrap().is_empty());
-    let variables: BTreeSet<_> =
-        dashboard["templating"]["list"].as_array().unwrap().iter().map(|v| v["name"].as_str().unwrap()).collect();
+    assert!(
+        !dashboard["title"].as_str().unwrap().is_empty() && !dashboard["uid"].as_str().unwrap().is_empty()
+    );
+    let variables: BTreeSet<_> = dashboard["templating"]["list"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|v| v["name"].as_str().unwrap())
+        .collect();
     assert_eq!(variables, BTreeSet::from(["datasource", "instance"]));
     let panels = dashboard["panels"].as_array().unwrap();
     let mut ids = BTreeSet::new();
@@ -58,7 +64,10 @@ fn the_dashboard_is_one_that_grafana_takes() {
         let title = panel["title"].as_str().unwrap();
         assert!(ids.insert(panel["id"].as_u64().unwrap()), "{title}: its number is taken");
         let place = |key: &str| panel["gridPos"][key].as_u64().unwrap();
-        assert!(place("x") + place("w") <= 24 && place("w") > 0 && place("h") > 0, "{title} is beyond the edge");
+        assert!(
+            place("x") + place("w") <= 24 && place("w") > 0 && place("h") > 0,
+            "{title} is beyond the edge"
+        );
         for (x, y) in (place("x")..place("x") + place("w"))
             .flat_map(|x| (place("y")..place("y") + place("h")).map(move |y| (x, y)))
         {
@@ -69,7 +78,11 @@ fn the_dashboard_is_one_that_grafana_takes() {
         for target in targets {
             let expression = target["expr"].as_str().unwrap();
             for (open, close) in [('(', ')'), ('{', '}'), ('[', ']')] {
-                assert_eq!(expression.matches(open).count(), expression.matches(close).count(), "{expression}");
+                assert_eq!(
+                    expression.matches(open).count(),
+                    expression.matches(close).count(),
+                    "{expression}"
+                );
             }
         }
     }

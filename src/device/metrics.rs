@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use tracing::debug;
+
 use super::core::Core;
 use super::{Mode, Shared, SockId};
 use crate::counters::DropReason;
@@ -36,25 +38,31 @@ impl<M: Mode> Shared<M> {
     pub(super) fn sample(&self, observer: &mut Observer, process: &Process) -> Sample {
         let mut sample = Sample { mode: M::NAME, ..Sample::default() };
         let mut sockets = Vec::with_capacity(64);
-        let moment = now().unwrap_or_default();
+        let mut longest = Duration::ZERO;
         self.alone(|mode, core| {
+            let moment = now().unwrap_or_default();
             core.tell(&mut sample);
             mode.tell(moment, &mut sample);
             sockets
                 .extend(mode.sockets().in_use().map(|(worker, id, socket)| (worker, id, Arc::clone(socket))));
+            longest = longest.max(now().unwrap_or_default().since(moment));
         });
         let mut last = None;
         loop {
             sample.peers.reserve(PEERS_AT_ONCE);
             let before = sample.peers.len();
-            let moment = now().unwrap_or_default();
-            self.alone(|mode, _| mode.tell_peers(last.as_ref(), PEERS_AT_ONCE, moment, &mut sample.peers));
+            self.alone(|mode, _| {
+                let moment = now().unwrap_or_default();
+                mode.tell_peers(last.as_ref(), PEERS_AT_ONCE, moment, &mut sample.peers);
+                longest = longest.max(now().unwrap_or_default().since(moment));
+            });
             if sample.peers.len() < before + PEERS_AT_ONCE {
                 break;
             }
             last = sample.peers.last().map(|peer| peer.public_key);
             thread::sleep(PAUSE);
         }
+        debug!(peers = sample.peers.len(), longest_lock_us = longest.as_micros(), "looked at for metrics");
         let unsent = sample.lost + sample.peers.iter().map(|peer| peer.lost).sum::<u64>();
         // a peer that goes in between is counted neither with the others nor with those that are gone
         observer.unsent = observer.unsent.max(unsent);

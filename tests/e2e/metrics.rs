@@ -11,17 +11,17 @@ use std::time::{Duration, Instant};
 use crate::daemon::{Daemon, Launch};
 use crate::lab::{Host, Lab, heavy};
 use crate::mounts::BINARY;
+use crate::process::has_only_net_admin;
 use crate::streams::Connection;
 use crate::tunnel::{CLIENT_V4, Mode, Plan, SERVER_V4, Tunnel};
 use crate::waiting::{PATIENCE, SetAtEnd, eventually, finish, holds_within};
 use crate::wireguard::memory::{resident_kilobytes, with_idle_peers};
 use crate::wireguard::pair::{self, Outer};
 use crate::wireguard::site::Site;
+use crate::workers::lab::threads;
 
 const PORT: u16 = 9586;
 const GET: &[u8] = b"GET /metrics HTTP/1.0\r\nHost: wontun\r\n\r\n";
-/// Least time between two looks at the tunnel: what was asked for before is told again.
-const FRESH: Duration = Duration::from_millis(500);
 
 /// What was told: the number of each name with its labels, as they are written.
 #[derive(Debug)]
@@ -101,6 +101,7 @@ fn values_move_with_traffic_and_are_true() {
         let told = now.get("process_resident_memory_bytes");
         assert!((told - resident).abs() < resident / 4.0, "{told} bytes told, {resident} resident");
         assert!(now.get("process_cpu_seconds_total") > 0.0);
+        assert!(now.get("wontun_device_queue_drops_total") >= 0.0, "the device is in the list");
         let buffers: Vec<_> = now.all("wontun_socket_receive_buffer_bytes").collect();
         assert_eq!(buffers.len(), 2, "{buffers:?}");
         assert!(buffers.iter().all(|(_, bytes)| *bytes >= 1e6), "{buffers:?}");
@@ -166,10 +167,10 @@ fn ping(site: &Site, address: Ipv4Addr, count: u32) -> (u32, f64) {
     ping.args(["-n", "-q", "-c", &count, "-i", "0.02", "-W", "2", &address]);
     let finished = finish(&mut ping, PATIENCE * 2);
     // 100 packets transmitted, 100 received, …; rtt min/avg/max/mdev = 0.1/0.2/0.3/0.0 ms
-    let words: Vec<&str> = finished.stdout.split([' ', '/']).collect();
+    let words: Vec<&str> = finished.stdout.split(|c: char| c.is_whitespace() || c == '/').collect();
     let before = |word: &str| {
         let place = words.iter().position(|each| each.starts_with(word)).unwrap();
-        words[place - 1].parse::<u32>().or_else(|_| words[place - 2].parse()).unwrap()
+        words[place - 1].parse::<u32>().unwrap()
     };
     let lost = before("packets") - before("received");
     let rtt = words.iter().position(|word| *word == "=").unwrap();
@@ -191,7 +192,8 @@ fn ten_thousand_peers_are_told_of_while_the_tunnel_works() {
     };
     let address = SocketAddr::from((plan.server_site.v4, PORT));
     let text = plan.server.wg_quick();
-    let server = start(&plan.server_site, &text, &["--metrics", &address.to_string()]);
+    let server =
+        start(&plan.server_site, &text, &["--metrics", &address.to_string(), "--log-level", "debug"]);
     let client = start(&plan.client_site, &plan.client.wg_quick(), &[]);
     plan.client_site.ping(SERVER_V4);
     let quiet = ping(&plan.client_site, SERVER_V4, 100);
@@ -216,6 +218,12 @@ fn ten_thousand_peers_are_told_of_while_the_tunnel_works() {
         };
         let times = scraper.join().unwrap();
         eprintln!("{} scrapes of {PEERS} peers, the longest took {:?}", times.len(), times.iter().max());
+        let looks: Vec<u64> = server
+            .lines()
+            .iter()
+            .filter_map(|line| line.split_once("longest_lock_us=")?.1.split(' ').next()?.parse().ok())
+            .collect();
+        eprintln!("the longest times that a look at them had the lock, in µs: {looks:?}");
         busy
     });
     let after = resident_kilobytes(server.pid());
@@ -306,6 +314,16 @@ fn hostile_scrapers_do_not_disturb_the_tunnel() {
         eventually("metrics are told again", || try_scrape(lab.client(), address).is_ok());
         assert_eq!(tunnel.server.stop().status.code(), Some(0));
     }
+}
+
+/// The thread that strangers talk to has no more rights than the others.
+#[test]
+fn the_metrics_thread_has_only_net_admin() {
+    let lab = Arc::new(Lab::new(2));
+    let (tunnel, address) = start(Mode::WireGuard, &lab);
+    scrape(lab.client(), address);
+    assert!(threads(tunnel.server.pid()).iter().any(|thread| thread.name == "metrics"));
+    has_only_net_admin(tunnel.server.pid());
 }
 
 /// The end does not wait for those who ask.
