@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, Socket, Type};
+
 use crate::daemon::{Daemon, Launch};
 use crate::lab::{Host, Lab, heavy};
 use crate::mounts::BINARY;
@@ -235,47 +237,42 @@ fn ten_thousand_peers_are_told_of_while_the_tunnel_works() {
     drop(client);
 }
 
-/// A thousand connections that say nothing, requests of one byte a second, requests without end, and answers that nobody
-/// reads, all at once.
+/// A connection that nobody waits for: it may be there, on its way, or refused.
+fn begin_to_connect(address: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None).unwrap();
+    match socket.connect(&address.into()) {
+        Ok(()) => {}
+        Err(error) => assert_eq!(error.raw_os_error(), Some(nix::libc::EINPROGRESS)),
+    }
+    socket.into()
+}
+
+/// A thousand connections that say nothing, requests of a byte now and then, requests without end, and answers that nobody
+/// reads, all at once. Gives how many connections there were.
 fn abuse(host: &Host, address: SocketAddr, ended: &AtomicBool) -> usize {
-    let goes_on = || !ended.load(Ordering::Relaxed);
-    let connect = || {
-        let stream = TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok()?;
-        stream.set_nonblocking(true).unwrap();
-        Some(stream)
+    let waits = |error: std::io::Error| {
+        matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::NotConnected)
     };
     host.inside(|| {
-        let (mut silent, mut others, mut made) = (Vec::new(), Vec::new(), 0);
-        while goes_on() {
-            while silent.len() < 1000 && goes_on() {
-                silent.extend(connect());
-                made += 1;
-                if silent.len() % 50 == 0 {
-                    others.extend(connect());
-                    made += 1;
-                }
-            }
+        let mut silent: Vec<_> = (0..1000).map(|_| begin_to_connect(address)).collect();
+        let mut others: Vec<_> = (0..30).map(|_| begin_to_connect(address)).collect();
+        let mut made = silent.len() + others.len();
+        while !ended.load(Ordering::Relaxed) {
             for (number, stream) in others.iter_mut().enumerate() {
-                // whoever was hung up on tries again
-                let is_gone = match number % 3 {
-                    0 => {
-                        stream.write(b"G").is_err_and(|error| error.kind() != std::io::ErrorKind::WouldBlock)
-                    }
-                    1 => {
-                        let huge = [b'a'; 64 * 1024];
-                        stream.write(&huge).is_err_and(|error| error.kind() != std::io::ErrorKind::WouldBlock)
-                    }
-                    _ => {
-                        let _ = stream.write(GET);
-                        stream.shutdown(Shutdown::Write).is_err()
-                    }
+                let written = match number % 3 {
+                    0 => stream.write(b"G"),
+                    1 => stream.write(&[b'a'; 64 * 1024]),
+                    _ => stream.write(GET).inspect(|_| drop(stream.shutdown(Shutdown::Write))),
                 };
-                if is_gone && let Some(again) = connect() {
-                    (*stream, made) = (again, made + 1);
+                // whoever was hung up on tries again
+                if !written.map_or_else(waits, |_| true) {
+                    (*stream, made) = (begin_to_connect(address), made + 1);
                 }
             }
-            thread::sleep(Duration::from_millis(5));
-            silent.truncate(900);
+            silent.drain(..20);
+            silent.extend((0..20).map(|_| begin_to_connect(address)));
+            made += 20;
+            thread::sleep(Duration::from_millis(20));
         }
         made
     })
