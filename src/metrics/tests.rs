@@ -21,7 +21,7 @@ fn peer(number: u32) -> PeerSample {
         tx_bytes: u64::MAX,
         rx_packets: 3,
         tx_packets: 4,
-        handshake_age: (number % 2 == 0).then(|| Duration::from_millis(u64::from(number) * 1000 + 7)),
+        handshake_age: number.is_multiple_of(2).then(|| Duration::from_millis(u64::from(number) * 1000 + 7)),
         has_session: number.is_multiple_of(2),
         staged: 2,
         lost: 0,
