@@ -1,6 +1,6 @@
 //! The command line and its environment variables.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -244,6 +244,10 @@ pub struct Run {
     /// How the work is done.
     #[command(flatten)]
     pub tuning: TuningOptions,
+
+    /// Serve metrics for Prometheus on this address, at /metrics, to whoever reaches it: there is no password
+    #[arg(long, env = "WONTUN_METRICS", value_name = "ADDRESS:PORT", global = true)]
+    pub metrics: Option<SocketAddr>,
 
     /// Least serious message to log
     #[arg(long, env = "WONTUN_LOG_LEVEL", value_name = "LEVEL", default_value = "info", value_parser = log_level(), global = true)]

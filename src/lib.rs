@@ -10,8 +10,8 @@
 //! # Around it
 //! [`cli`] reads the command line, [`config`] makes checked values of it, [`link`] sets the device up over netlink,
 //! [`privileges`] gives up what is no longer needed, [`resolver`] answers names in a process of its own,
-//! [`logging`] writes lines without holding up the loop, [`control`] answers `wontun health` and wg(8), [`commands`] are
-//! what is not running a tunnel, [`background`] leaves the terminal. All unsafe code is in [`sys`].
+//! [`logging`] writes lines without holding up the loop, [`control`] answers `wontun health` and wg(8), [`metrics`] those
+//! who watch many tunnels, [`commands`] are what is not running a tunnel, [`background`] leaves the terminal. All unsafe code is in [`sys`].
 //!
 //! Arrows point one way: [`tunnel`], [`routing`] and [`packet`] import none of [`io`], [`link`], [`sys`] and
 //! [`device`].
@@ -27,6 +27,7 @@ pub mod device;
 pub mod io;
 pub mod link;
 pub mod logging;
+pub mod metrics;
 pub mod packet;
 pub mod privileges;
 pub mod resolver;

@@ -1,6 +1,7 @@
 //! Parse, open, drop capabilities, run.
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -23,6 +24,7 @@ use wontun::io::limit;
 use wontun::io::tun::TunError;
 use wontun::link::LinkError;
 use wontun::logging::{self, Logging, Target};
+use wontun::metrics::{Metrics, MetricsError};
 use wontun::privileges::{self, PrivilegeError};
 use wontun::resolver::Resolver;
 use wontun::setup::{Folder, Initial, SetupError};
@@ -66,7 +68,8 @@ fn answer(command: Command, tun: Option<TunName>, config: Option<&Path>) -> anyh
         Command::Health { max_handshake_age } => {
             let age = max_handshake_age.map(|seconds| Duration::from_secs(seconds.into()));
             let of_file = || config.map(TunName::of_file).transpose();
-            let tun = tun.map_or_else(of_file, |tun| Ok(Some(tun)))?.unwrap_or_default();
+            let tun = tun.map_or_else(of_file, |tun| Ok(Some(tun)))?;
+            let tun = tun.map_or_else(health::choose, Ok)?;
             let line = health::ask(&tun, age)?;
             // whoever hung up has the exit code
             let _ = writeln!(io::stdout(), "{line}");
@@ -196,6 +199,7 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
     let options = cli.run;
     let tuning = options.tuning.tuning();
     limit::allow_descriptors(tuning.workers);
+    let metrics = options.metrics.map(|address| (address, options.config.clone()));
     if let Some(path) = options.config {
         let hooks = if options.ignore_hooks { Hooks::Ignore } else { Hooks::Refuse };
         let name = match cli.tun {
@@ -211,7 +215,7 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
         }
         privileges::require_net_admin()?;
         let device = Device::<WireGuard>::open(name, Some((file, resolver)), tuning)?;
-        return carry(device, ready, logging).map(Device::close);
+        return carry(device, metrics, ready, logging).map(Device::close);
     }
     let of_a_file = [
         ("--ignore-hooks", options.ignore_hooks),
@@ -223,7 +227,7 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
     }
     if let Some(name) = options.interface {
         privileges::require_net_admin()?;
-        return carry(Device::<WireGuard>::open(name, None, tuning)?, ready, logging).map(drop);
+        return carry(Device::<WireGuard>::open(name, None, tuning)?, metrics, ready, logging).map(drop);
     }
     let config = Config {
         peer: options.peer,
@@ -241,16 +245,20 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
     warn!(
         "plain mode is not encrypted: whoever sees the datagrams reads and forges the packets; use it on trusted wires only"
     );
-    carry(device, ready, logging).map(drop)
+    carry(device, metrics, ready, logging).map(drop)
 }
 
-/// Everything is open: gives up what is no longer needed, and carries packets to the end, in good order if without an
-/// error.
+/// Everything is open but what serves `metrics`, at an address and with the peers' names of a file: opens that, gives up
+/// what is no longer needed, and carries packets to the end, in good order if without an error.
 fn carry<M: Mode>(
     mut device: Device<M>,
+    metrics: Option<(SocketAddr, Option<PathBuf>)>,
     ready: Option<OwnedFd>,
     logging: &mut Logging,
 ) -> anyhow::Result<Device<M>> {
+    if let Some((address, file)) = metrics {
+        device.serve_metrics(Metrics::open(address, file)?);
+    }
     privileges::drop_all_but_net_admin()?;
     logging.start_writer().context("cannot start the thread that writes the log")?;
     if let Some(ready) = ready {
@@ -282,6 +290,13 @@ fn exit_code(error: &anyhow::Error) -> u8 {
             | DeviceError::Random(_)
             | DeviceError::System { .. }
             | DeviceError::Token(_) => exit::OTHER,
+        };
+    }
+    if let Some(error) = error.downcast_ref::<MetricsError>() {
+        return match error {
+            MetricsError::InUse(_) | MetricsError::NotLocal(_) => exit::UNAVAILABLE,
+            MetricsError::Privileged(_) => exit::NO_PERMISSION,
+            MetricsError::Other { .. } => exit::OTHER,
         };
     }
     if error.is::<ConfigError>() || error.is::<LoadError>() || error.is::<FileNameError>() {

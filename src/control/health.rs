@@ -23,6 +23,13 @@ const BACKLOG: i32 = 16;
 const OK: &str = "ok: ";
 /// Begins the second line: seconds since the youngest handshake.
 const HANDSHAKE_AGE: &str = "handshake_age=";
+const NEVER: &str = "never";
+/// Begins the names of the sockets.
+const PREFIX: &str = "wontun";
+/// The kernel's list of unix sockets in this network namespace, and the flag there of one that listens
+/// (`__SO_ACCEPTCON`).
+const SOCKETS: &str = "/proc/self/net/unix";
+const LISTENS: u32 = 1 << 16;
 
 /// Why there is no good answer.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +43,12 @@ pub enum HealthError {
     /// It answered that not all is well.
     #[error("{0}")]
     Unhealthy(String),
+    /// Several listen, and none was named.
+    #[error("several tunnels run here ({}): name one with --tun or WONTUN_TUN", names(.0))]
+    Several(Vec<TunName>),
+    /// A handshake is asked for where there is none.
+    #[error("{0} is in plain mode, which has no handshakes: leave out --max-handshake-age")]
+    NoHandshakes(TunName),
     /// All is well, but it has not been heard from for too long by any peer.
     #[error("no peer of {tun} has completed a handshake {}; check the peers and the network between", since(*age, *max))]
     Handshake {
@@ -69,6 +82,10 @@ pub enum HealthError {
     },
 }
 
+fn names(tunnels: &[TunName]) -> String {
+    tunnels.iter().map(TunName::as_str).collect::<Vec<_>>().join(", ")
+}
+
 fn since(age: Option<Duration>, max: Duration) -> String {
     match age {
         Some(age) => format!("for {} s, more than {} s", age.as_secs(), max.as_secs()),
@@ -81,8 +98,19 @@ fn since(age: Option<Duration>, max: Duration) -> String {
 pub struct Report {
     /// What is well, or what is not.
     pub state: Result<String, String>,
-    /// How long ago the youngest handshake with a peer was completed; `None` if there was none.
-    pub handshake_age: Option<Duration>,
+    /// Of the youngest handshake with a peer.
+    pub handshake: Handshake,
+}
+
+/// How long ago a handshake was completed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handshake {
+    /// There are none in this mode.
+    Unknown,
+    /// None ever was.
+    Never,
+    /// So long.
+    Ago(Duration),
 }
 
 /// The running tunnel's end.
@@ -101,30 +129,38 @@ impl HealthListener {
         Ok(Self(socket))
     }
 
-    /// Answers one who asks. Gives whether there was one.
+    /// Takes one who asks; `None` if that was somebody who may not, or who has gone again.
     ///
     /// # Errors
-    /// None that concerns the loop; what goes wrong with one who asks is that one's loss.
-    pub fn answer(&self, report: &Report) -> io::Result<bool> {
-        let (asker, _) = match self.0.accept() {
+    /// `WouldBlock` if nobody asks; the kernel's.
+    pub fn accept(&self) -> io::Result<Option<Asker>> {
+        let (socket, _) = match self.0.accept() {
             Ok(accepted) => accepted,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-            // the one who asked has gone again
-            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => return Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => return Ok(None),
             Err(error) => return Err(error),
         };
-        if is_ours(&asker).is_ok_and(|uid| uid.is_none()) {
-            let mut line = match &report.state {
-                Ok(well) => format!("{OK}{well}"),
-                Err(trouble) => trouble.clone(),
-            };
-            if let Some(age) = report.handshake_age {
-                line += &format!("\n{HANDSHAKE_AGE}{}", age.as_secs());
-            }
-            // a new socket has room for a line; if not, the asker hears nothing, which says as much
-            let _ = asker.set_nonblocking(true).and_then(|()| asker.send(line.as_bytes()));
+        Ok(is_ours(&socket).is_ok_and(|uid| uid.is_none()).then_some(Asker(socket)))
+    }
+}
+
+/// One who asks, and waits for an answer.
+#[derive(Debug)]
+pub struct Asker(Socket);
+
+impl Asker {
+    /// Answers. What goes wrong with it is the asker's loss.
+    pub fn answer(self, report: &Report) {
+        let mut line = match &report.state {
+            Ok(well) => format!("{OK}{well}"),
+            Err(trouble) => trouble.clone(),
+        };
+        match report.handshake {
+            Handshake::Unknown => {}
+            Handshake::Never => line += &format!("\n{HANDSHAKE_AGE}{NEVER}"),
+            Handshake::Ago(age) => line += &format!("\n{HANDSHAKE_AGE}{}", age.as_secs()),
         }
-        Ok(true)
+        // a new socket has room for a line; if not, the asker hears nothing, which says as much
+        let _ = self.0.set_nonblocking(true).and_then(|()| self.0.send(line.as_bytes()));
     }
 }
 
@@ -160,10 +196,12 @@ pub fn ask(tun: &TunName, max_age: Option<Duration>) -> Result<String, HealthErr
     })?;
     let answer = String::from_utf8_lossy(line.get(..length).unwrap_or_default()).into_owned();
     let (line, rest) = answer.split_once('\n').unwrap_or((&answer, ""));
-    let age = rest.strip_prefix(HANDSHAKE_AGE).and_then(|age| age.parse().ok()).map(Duration::from_secs);
+    let told = rest.strip_prefix(HANDSHAKE_AGE);
+    let age = told.and_then(|age| age.parse().ok()).map(Duration::from_secs);
     match max_age {
         _ if line.is_empty() => Err(HealthError::Refused(tun.clone())),
         _ if !line.starts_with(OK) => Err(HealthError::Unhealthy(line.to_owned())),
+        Some(_) if told.is_none() => Err(HealthError::NoHandshakes(tun.clone())),
         Some(max) if age.is_none_or(|age| age > max) => {
             Err(HealthError::Handshake { tun: tun.clone(), age, max })
         }
@@ -179,7 +217,41 @@ fn is_ours(socket: &Socket) -> io::Result<Option<u32>> {
 
 fn address(tun: &TunName) -> io::Result<SockAddr> {
     let namespace = fs::metadata("/proc/self/ns/net").map_or(0, |file| file.ino());
-    SockAddr::unix(format!("\0wontun/{namespace}/{tun}"))
+    SockAddr::unix(format!("\0{PREFIX}/{namespace}/{tun}"))
+}
+
+/// The tunnel to ask if nobody chose one: the default one if that runs, or the only one that does.
+///
+/// # Errors
+/// [`HealthError::Several`].
+pub fn choose() -> Result<TunName, HealthError> {
+    let default = TunName::default();
+    // where nobody tells, the default one is asked
+    let mut running = running(&fs::read_to_string(SOCKETS).unwrap_or_default());
+    match running.len() {
+        0 => Ok(default),
+        _ if running.contains(&default) => Ok(default),
+        1 => Ok(running.pop().unwrap_or_default()),
+        _ => Err(HealthError::Several(running)),
+    }
+}
+
+/// The tunnels whose sockets are in the kernel's list, which has a line for each: number, users, protocol, flags, type,
+/// state, inode, name, with `@` for the zero that begins an abstract one.
+fn running(sockets: &str) -> Vec<TunName> {
+    let mut running: Vec<TunName> = sockets
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split_ascii_whitespace();
+            let flags = u32::from_str_radix(words.nth(3)?, 16).ok()?;
+            let name = words.nth(3)?.strip_prefix('@')?.strip_prefix(PREFIX)?.strip_prefix('/')?;
+            // the network namespace: the list has none of another
+            let (_, tun) = name.split_once('/')?;
+            (flags & LISTENS != 0).then(|| tun.parse().ok()).flatten()
+        })
+        .collect();
+    running.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+    running
 }
 
 #[cfg(test)]
@@ -191,7 +263,7 @@ mod tests {
     }
 
     fn answered(state: Result<String, String>, suffix: &str) -> Result<String, HealthError> {
-        asked(&Report { state, handshake_age: None }, None, suffix)
+        asked(&Report { state, handshake: Handshake::Unknown }, None, suffix)
     }
 
     fn asked(report: &Report, max_age: Option<Duration>, suffix: &str) -> Result<String, HealthError> {
@@ -201,7 +273,11 @@ mod tests {
             let tun = tun.clone();
             move || ask(&tun, max_age)
         });
-        while !listener.answer(report).unwrap() {
+        loop {
+            match listener.accept() {
+                Ok(one) => break one.unwrap().answer(report),
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+            }
             std::thread::yield_now();
         }
         asker.join().unwrap()
@@ -222,14 +298,39 @@ mod tests {
     fn a_tunnel_that_is_well_may_be_dead_all_the_same() {
         let max = Duration::from_secs(180);
         for (age, suffix, well) in [(Some(180), "f", true), (Some(181), "g", false), (None, "h", false)] {
-            let handshake_age = age.map(Duration::from_secs);
-            let report = Report { state: Ok("tun0 is up".to_owned()), handshake_age };
+            let handshake = age.map_or(Handshake::Never, |age| Handshake::Ago(Duration::from_secs(age)));
+            let report = Report { state: Ok("tun0 is up".to_owned()), handshake };
             assert_eq!(asked(&report, None, suffix).unwrap(), "ok: tun0 is up");
             match asked(&report, Some(max), suffix) {
                 Ok(line) => assert!(well && line == "ok: tun0 is up"),
                 Err(error) => assert!(!well && matches!(error, HealthError::Handshake { .. }), "{error}"),
             }
         }
+    }
+
+    #[test]
+    fn plain_mode_has_no_handshakes_to_be_old() {
+        let report = Report { state: Ok("tun0 is up".to_owned()), handshake: Handshake::Unknown };
+        let error = asked(&report, Some(Duration::from_secs(180)), "i").unwrap_err();
+        assert!(matches!(error, HealthError::NoHandshakes(_)), "{error}");
+    }
+
+    #[test]
+    fn tunnels_that_run_are_found_in_the_kernels_list() {
+        let list = "\
+Num       RefCount Protocol Flags    Type St Inode Path
+0000000000000000: 00000002 00000000 00010000 0005 01 17 @wontun/4026531840/wg5
+0000000000000000: 00000003 00000000 00000000 0005 03 18 @wontun/4026531840/connected
+0000000000000000: 00000002 00000000 00010000 0001 01 19 /run/wontun/1/file
+0000000000000000: 00000002 00000000 00010000 0001 01 20 @wontun-other/1/other
+0000000000000000: 00000002 00000000 00010000 0001 01 20
+0000000000000000: 00000002 00000000 00010000 0005 01 21 @wontun/4026531840/tun0
+0000000000000000: 00000002 00000000 00010000 0005 01 21 @wontun/4026531840/../no-device-has-such-a-name
+";
+        assert_eq!(names(&running(list)), "tun0, wg5");
+        let tun = name("j");
+        let _listener = HealthListener::open(&tun).unwrap();
+        assert!(running(&fs::read_to_string(SOCKETS).unwrap()).contains(&tun));
     }
 
     #[test]

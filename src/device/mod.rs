@@ -9,12 +9,15 @@
 //! and [`Core`] are shared by the workers behind one lock, which is held neither while packets of a session are sealed or
 //! opened nor across a packet's system calls. One handshake message is worked on under it at a time.
 
+mod checkup;
 mod core;
 mod housekeeping;
 mod incoming;
+mod metrics;
 mod outgoing;
 mod plain;
 mod poll;
+mod pulse;
 mod ready;
 mod sockets;
 mod token;
@@ -28,9 +31,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::config::{PeerAddress, TunName};
+use crate::control::health::Handshake;
 use crate::control::uapi::UapiError;
 use crate::counters::DropReason;
 use crate::io::batch::{Batch, Route};
@@ -39,9 +43,11 @@ use crate::io::mailbox::Arrival;
 use crate::io::random::NoRandomness;
 use crate::io::tun::{Tun, TunError};
 use crate::link::LinkError;
+use crate::metrics::{Metrics, PeerSample, Process, Sample};
 use crate::packet::split::Lengths;
 use crate::resolver::ResolverError;
 use crate::time::Instant;
+use crate::tunnel::wireguard::PublicKey;
 pub use core::Core;
 use core::{Stop, system};
 pub use incoming::Entrance;
@@ -130,6 +136,8 @@ pub trait Mode: Sized + Send + std::fmt::Debug {
     type Sealing: Send + std::fmt::Debug;
     /// What a worker keeps for [`Self::take_arrival`] between two calls, so that nothing is allocated.
     type Scratch: Default + Send + std::fmt::Debug;
+    /// What metrics call it.
+    const NAME: &'static str;
     /// Bytes that sealing needs in front of a packet.
     const HEADROOM: usize;
     /// Bytes that sealing adds behind it.
@@ -245,8 +253,15 @@ pub trait Mode: Sized + Send + std::fmt::Debug {
     /// As for [`Self::start`].
     fn handle_address_lost(&mut self, core: &mut Core, address: IpAddr) -> Result<(), DeviceError>;
 
-    /// Time since a peer last completed a handshake; `None` if none ever did, or the mode has no handshakes.
-    fn handshake_age(&self, now: Instant) -> Option<Duration>;
+    /// Time since a peer last completed a handshake.
+    fn handshake(&self, now: Instant) -> Handshake;
+
+    /// Says what metrics tell of this mode, but for each peer.
+    fn tell(&self, now: Instant, sample: &mut Sample);
+
+    /// Adds what metrics tell of peers: at most so many, in the order of their public keys, of those that come after
+    /// `after`. There is room for them.
+    fn tell_peers(&self, after: Option<&PublicKey>, most: usize, now: Instant, peers: &mut Vec<PeerSample>);
 
     /// Packets that the engine took and could not send in the end.
     fn lost_packets(&self) -> u64;
@@ -257,6 +272,7 @@ pub trait Mode: Sized + Send + std::fmt::Debug {
 pub struct Device<M: Mode> {
     shared: Arc<Shared<M>>,
     workers: Vec<Worker<M>>,
+    metrics: Option<Metrics>,
 }
 
 impl<M: Mode> Device<M> {
@@ -270,7 +286,20 @@ impl<M: Mode> Device<M> {
         for (worker, id, socket) in mode.sockets().disconnected() {
             core.register(worker, socket.as_ref(), Token::Sock(id))?;
         }
-        Ok(Self { shared: Arc::new(Shared::new(mode, core)), workers })
+        Ok(Self { shared: Arc::new(Shared::new(mode, core)), workers, metrics: None })
+    }
+
+    /// Serves metrics while the tunnel runs.
+    pub fn serve_metrics(&mut self, metrics: Metrics) {
+        let address = metrics.listener().address();
+        info!("metrics are at http://{address}/metrics");
+        if metrics.listener().is_public() {
+            warn!(
+                "whoever reaches {address} reads the metrics, which tell the peers' names and when they are there: \
+                 let a firewall keep others out, or serve them on an address that only your own can reach"
+            );
+        }
+        self.metrics = Some(metrics);
     }
 
     /// Carries packets until a signal ends it, or somebody takes away the socket by which it is configured. Each worker
@@ -280,6 +309,7 @@ impl<M: Mode> Device<M> {
     /// Only what leaves no tunnel to run: a deleted device, or a failing system.
     pub fn run(&mut self) -> Result<(), DeviceError> {
         let shared = &self.shared;
+        let metrics = self.metrics.as_ref();
         let result = thread::scope(|scope| {
             let Some((first, others)) = self.workers.split_first_mut() else { return Ok(None) };
             for worker in others {
@@ -295,8 +325,17 @@ impl<M: Mode> Device<M> {
                     return Err(system("starting a worker's thread")(error));
                 }
             }
+            if let Some(metrics) = metrics {
+                let serve = move || tell_metrics(shared, metrics);
+                let name = "metrics".to_owned();
+                let started = thread::Builder::new().name(name).stack_size(STACK).spawn_scoped(scope, serve);
+                if let Err(error) = started {
+                    warn!(%error, "no thread for the metrics, which are not served");
+                }
+            }
             let result = run_to_end(shared, first);
             shared.end();
+            metrics.inspect(|metrics| metrics.end());
             result
         });
         match result {
@@ -307,6 +346,18 @@ impl<M: Mode> Device<M> {
         shared.alone(|mode, core| core.report_summary(mode));
         result.map(drop)
     }
+}
+
+/// Serves metrics. What goes wrong with that does not concern the tunnel.
+fn tell_metrics<M: Mode>(shared: &Shared<M>, metrics: &Metrics) {
+    let mut observer = metrics::Observer::default();
+    let sample = |process: &Process| shared.sample(&mut observer, process);
+    let error = match catch_unwind(AssertUnwindSafe(|| metrics.serve(sample))) {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error,
+        Err(_) => io::Error::other("it panicked, which is a defect of wontun"),
+    };
+    warn!(%error, "metrics are not served any more");
 }
 
 /// Runs a worker. One that panics ends as by an error: the others are to end too, and the log is to say so.

@@ -261,6 +261,12 @@ impl<O: Copy + PartialEq> Sockets<O> {
         self.disconnected.iter().map(|each| (each.worker, each.id, &each.socket))
     }
 
+    /// All sockets in use, and which worker's each is.
+    pub(super) fn in_use(&self) -> impl Iterator<Item = (usize, SockId, &Arc<UdpSocket>)> {
+        let connected = self.connected.iter().map(|each| (each.worker, each.id, &each.socket));
+        self.disconnected().chain(connected)
+    }
+
     /// A worker's disconnected socket for addresses of the family that `address` has.
     pub(super) fn disconnected_for(
         &self,

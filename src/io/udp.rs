@@ -85,6 +85,14 @@ impl UdpSocket {
         Ok(Self { socket, segments: AtomicBool::new(false) })
     }
 
+    /// What the socket's queues hold.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn memory(&self) -> io::Result<sys::socket::Memory> {
+        sys::socket::memory(&self.socket)
+    }
+
     /// Whether another socket that shares too may be bound to the same port (SO_REUSEADDR). Left on, any
     /// user's process could take our datagrams by binding to a more specific address.
     ///

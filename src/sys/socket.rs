@@ -14,6 +14,44 @@ pub fn allow_fragments(socket: impl AsFd) -> io::Result<()> {
     set(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT)
 }
 
+/// What the kernel holds for a socket, in bytes, and what it dropped for want of room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Of what waits to be read.
+    pub receive_queue: u64,
+    /// Room for that (`SO_RCVBUF`).
+    pub receive_buffer: u64,
+    /// Of what was sent and has not left yet.
+    pub send_queue: u64,
+    /// Room for that (`SO_SNDBUF`).
+    pub send_buffer: u64,
+    /// Datagrams dropped since the socket was opened; the kernel's counter has 32 bits.
+    pub drops: u64,
+}
+
+/// Asks for the memory of a socket (`SO_MEMINFO`, Linux 4.12).
+///
+/// # Errors
+/// The kernel's.
+pub fn memory(socket: impl AsFd) -> io::Result<Memory> {
+    let mut numbers = [0_u32; 16];
+    let mut length = libc::socklen_t::try_from(size_of_val(&numbers)).map_err(io::Error::other)?;
+    let socket = socket.as_fd().as_raw_fd();
+    // SAFETY: the descriptor is open while borrowed, and the kernel writes at most `length` bytes into `numbers`, all of whose
+    // bit patterns are numbers; both outlive the call.
+    let result = unsafe {
+        let numbers = (&raw mut numbers).cast();
+        libc::getsockopt(socket, libc::SOL_SOCKET, libc::SO_MEMINFO, numbers, &raw mut length)
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // in the order of linux/sock_diag.h; what an older kernel does not tell is 0
+    let [receive_queue, receive_buffer, send_queue, send_buffer, _, _, _, _, drops, ..] =
+        numbers.map(u64::from);
+    Ok(Memory { receive_queue, receive_buffer, send_queue, send_buffer, drops })
+}
+
 /// Sends without UDP checksums, which also keeps the kernel from cutting messages into datagrams.
 #[cfg(test)]
 pub fn omit_checksums(socket: impl AsFd) -> io::Result<()> {
@@ -27,4 +65,28 @@ fn set(socket: impl AsFd, level: libc::c_int, name: libc::c_int, value: libc::c_
     // outlives the call.
     let result = unsafe { libc::setsockopt(socket, level, name, (&raw const value).cast(), length) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::UdpSocket;
+
+    #[test]
+    fn what_waits_and_what_found_no_room_is_told() {
+        let [reader, writer] = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
+        writer.connect(reader.local_addr().unwrap()).unwrap();
+        let empty = memory(&reader).unwrap();
+        assert_eq!((empty.receive_queue, empty.drops), (0, 0));
+        assert!(empty.receive_buffer >= 2048 && empty.send_buffer >= 2048, "{empty:?}");
+        writer.send(&[0; 100]).unwrap();
+        let one = memory(&reader).unwrap();
+        assert!(one.receive_queue >= 100, "{one:?}");
+        let most = one.receive_buffer / 100;
+        for _ in 0..most {
+            writer.send(&[0; 100]).unwrap();
+        }
+        let full = memory(&reader).unwrap();
+        assert!(full.drops > 0 && full.drops < most && full.receive_queue > one.receive_queue, "{full:?}");
+    }
 }

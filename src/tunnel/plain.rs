@@ -125,6 +125,11 @@ impl Plain {
         self.peer.map(|peer| peer.endpoint)
     }
 
+    /// Time since the peer was last heard, or became known.
+    pub fn silence(&self, now: Instant) -> Option<Duration> {
+        self.peer.map(|peer| now.since(peer.last_heard))
+    }
+
     /// Makes `endpoint` the peer. A client says `hello?` to it at once and until it answers; a client whose
     /// server did not move goes on as it was.
     pub fn set_peer(&mut self, endpoint: SocketAddr, now: Instant) {

@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use nix::sys::signal::Signal;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, socket};
@@ -10,6 +12,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, socket
 use crate::daemon::{Daemon, Launch};
 use crate::lab::{Host, Lab};
 use crate::mounts::{BINARY, Folder, OPEN_TUN_NODE, READ_ONLY_ROOT};
+use crate::tunnel::{Mode, Plan};
 use crate::waiting::{Finished, eventually};
 
 const AS_NOBODY: &str = "setpriv --reuid 65534 --regid 65534 --clear-groups";
@@ -61,7 +64,71 @@ fn tun_chooses_the_tunnel_that_is_asked() {
     let _server = Daemon::server(lab.server(), &["--tun", "tun7"]);
     is_healthy(&Launch::new(lab.server(), &["health", "--tun", "tun7"]).run());
     is_healthy(&Launch::new(lab.server(), &["health"]).env("WONTUN_TUN", "tun7").run());
-    is_unhealthy(&health(lab.server()));
+    is_unhealthy(&Launch::new(lab.server(), &["health", "--tun", "tun0"]).run());
+}
+
+/// As the image's health check does, which knows nothing of the options that the container was started with.
+#[test]
+fn the_only_tunnel_is_found_and_of_several_the_default_one() {
+    let lab = Lab::new(2);
+    let start = |tun: &str, port: &str| Daemon::server(lab.server(), &["--tun", tun, "--listen-port", port]);
+    let says = |needle: &str| {
+        let run = health(lab.server());
+        assert!(run.stdout.contains(needle) || run.stderr.contains(needle), "{needle}: {run:?}");
+        run
+    };
+    let _seven = start("tun7", "1007");
+    is_healthy(&says("tun7 is up"));
+    let eight = start("tun8", "1008");
+    is_unhealthy(&says("several tunnels run here (tun7, tun8)"));
+    eight.stop();
+    let _zero = start("tun0", "1000");
+    is_healthy(&says("tun0 is up"));
+}
+
+/// The client's other way of asking: what has no handshakes cannot be judged by them.
+#[test]
+fn plain_mode_is_not_judged_by_handshakes() {
+    let lab = Lab::new(2);
+    let _server = Daemon::server(lab.server(), &[]);
+    let run = Launch::new(lab.server(), &["health", "--max-handshake-age", "180"]).run();
+    is_unhealthy(&run);
+    assert!(run.stderr.contains("plain mode"), "{run:?}");
+}
+
+/// One worker of two is held up in a system call for good, while the first goes on.
+#[test]
+fn a_worker_that_is_stuck_is_not_healthy_though_the_first_turns() {
+    for mode in Mode::BOTH {
+        let tunnel = Plan::new(mode).args("--workers").args("2").start();
+        let server = &tunnel.server;
+        let host = tunnel.server_site.host();
+        is_healthy(&health(host));
+        let worker = std::fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap();
+        let worker = worker
+            .map(|task| task.unwrap().file_name().into_string().unwrap())
+            .find(|task| {
+                let name = std::fs::read_to_string(format!("/proc/{}/task/{task}/comm", server.pid()));
+                name.unwrap().trim() == "worker-1"
+            })
+            .expect("a second worker");
+        let mut strace = Command::new("strace");
+        strace.args(["-qq", "-o", "/dev/null", "-e", "trace=epoll_wait", "-p", &worker]);
+        strace.args(["-e", "inject=epoll_wait:delay_exit=60000000"]);
+        let mut strace = strace.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let tracer = format!("TracerPid:\t{}\n", strace.id());
+        let status = format!("/proc/{}/task/{worker}/status", server.pid());
+        eventually("strace is attached", || std::fs::read_to_string(&status).unwrap().contains(&tracer));
+        let start = Instant::now();
+        eventually("the stuck worker is noticed", || health(host).code() == 1);
+        let run = health(host);
+        is_unhealthy(&run);
+        assert!(run.stderr.contains("worker 1 of tun0"), "{mode:?}: {run:?}");
+        eprintln!("{mode:?}: noticed after {:?}", start.elapsed());
+        strace.kill().unwrap();
+        strace.wait().unwrap();
+        eventually("the worker goes on", || health(host).code() == 0);
+    }
 }
 
 #[test]

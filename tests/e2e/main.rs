@@ -31,6 +31,7 @@ mod hostile;
 mod latency;
 mod load;
 mod logs;
+mod metrics;
 mod names;
 mod network;
 mod offload;

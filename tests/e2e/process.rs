@@ -40,7 +40,7 @@ fn thread_states(pid: Pid) -> Vec<BTreeMap<String, String>> {
 }
 
 /// Every thread has CAP_NET_ADMIN and nothing else, and can gain nothing.
-fn has_only_net_admin(pid: Pid) {
+pub(crate) fn has_only_net_admin(pid: Pid) {
     for state in thread_states(pid) {
         let name = &state["Name"];
         for (set, expected) in [

@@ -14,6 +14,7 @@ use super::core::{Core, LinkWatch, system};
 use super::sockets::SocketOptions;
 use super::{Device, DeviceError, Entrance, Mode, Progress, QUIET, Shared, Sockets, Token, Via, Way, Worker};
 use crate::config::{Config, PeerAddress, Tuning};
+use crate::control::health::Handshake;
 use crate::counters::DropReason;
 use crate::io::batch::{Batch, Route};
 use crate::io::fault::Fault;
@@ -21,10 +22,12 @@ use crate::io::mailbox::{Arrival, MOST_DATAGRAMS};
 use crate::io::signal::Signals;
 use crate::io::tun::Tun;
 use crate::logging::RateLimit;
+use crate::metrics::{PeerSample, Sample};
 use crate::packet::split::Lengths;
 use crate::resolver::Resolver;
 use crate::time::Instant;
 use crate::tunnel::plain::{Plain, Role};
+use crate::tunnel::wireguard::PublicKey;
 use endpoint::{Adoptions, Lookup};
 
 /// Index of the loopback device, by which the kernel routes to each of the host's own addresses.
@@ -125,6 +128,7 @@ impl Mode for PlainTunnel {
     type Owner = ();
     type Sealing = ();
     type Scratch = Vec<Range<usize>>;
+    const NAME: &'static str = "plain";
     const HEADROOM: usize = 0;
     const TAG: usize = 0;
     const TAILROOM: usize = 0;
@@ -238,9 +242,16 @@ impl Mode for PlainTunnel {
         Ok(())
     }
 
-    fn handshake_age(&self, _: Instant) -> Option<Duration> {
-        None
+    fn handshake(&self, _: Instant) -> Handshake {
+        Handshake::Unknown
     }
+
+    fn tell(&self, now: Instant, sample: &mut Sample) {
+        sample.peer_count = self.engine.peer().iter().count();
+        sample.silence = self.engine.silence(now);
+    }
+
+    fn tell_peers(&self, _: Option<&PublicKey>, _: usize, _: Instant, _: &mut Vec<PeerSample>) {}
 
     fn lost_packets(&self) -> u64 {
         0

@@ -19,24 +19,25 @@ mod uapi;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::time::Duration;
 
 use tracing::info;
 
 use super::core::Core;
 use super::{DeviceError, Entrance, Mode, Progress, Shared, Sockets, Token, Via, Way, Worker};
+use crate::control::health::Handshake;
 use crate::counters::DropReason;
 use crate::io::batch::{Batch, Route};
 use crate::io::fault::Fault;
 use crate::io::mailbox::Arrival;
 use crate::link::Routes;
 use crate::logging::RateLimit;
+use crate::metrics::{PeerSample, QueueSample, Sample};
 use crate::packet::split::Lengths;
 use crate::routing::AllowedIps;
 use crate::time::Instant;
 use crate::tunnel::wireguard::message::{DATA_HEADER_LEN, INITIATION_LEN, RESPONSE_LEN, TAG_LEN};
 use crate::tunnel::wireguard::padding::PADDING;
-use crate::tunnel::wireguard::{Interface, Peer, PeerId, Sealing, Transmit};
+use crate::tunnel::wireguard::{Interface, Peer, PeerId, PublicKey, Sealing, Transmit};
 pub use file::ConfigFile;
 use file::Source;
 use firewall::Firewall;
@@ -112,6 +113,7 @@ impl Mode for WireGuard {
     type Owner = PeerId;
     type Sealing = Sealing;
     type Scratch = data_path::Run;
+    const NAME: &'static str = "wireguard";
     const HEADROOM: usize = DATA_HEADER_LEN;
     const TAG: usize = TAG_LEN;
     const TAILROOM: usize = TAG_LEN + PADDING;
@@ -216,12 +218,33 @@ impl Mode for WireGuard {
         Ok(())
     }
 
-    fn handshake_age(&self, now: Instant) -> Option<Duration> {
-        self.engine
-            .peer_ids()
-            .filter_map(|id| self.engine.peer(id)?.last_handshake())
-            .map(|last| now.since(last))
-            .min()
+    fn handshake(&self, now: Instant) -> Handshake {
+        let last = self.engine.peers_after(None).filter_map(Peer::last_handshake).max();
+        last.map_or(Handshake::Never, |last| Handshake::Ago(now.since(last)))
+    }
+
+    fn tell(&self, _: Instant, sample: &mut Sample) {
+        sample.peer_count = self.engine.peer_count();
+        sample.lost = self.lost;
+        let (handshakes, backlog) = (self.engine.queued(), self.engine.backlog());
+        sample.queues = Some(QueueSample { handshakes, backlog });
+    }
+
+    fn tell_peers(&self, after: Option<&PublicKey>, most: usize, now: Instant, peers: &mut Vec<PeerSample>) {
+        peers.extend(self.engine.peers_after(after).take(most).map(|peer| {
+            let transfer = peer.transfer();
+            PeerSample {
+                public_key: *peer.public_key(),
+                rx_bytes: transfer.received,
+                tx_bytes: transfer.sent,
+                rx_packets: transfer.packets_received,
+                tx_packets: transfer.packets_sent,
+                handshake_age: peer.last_handshake().map(|last| now.since(last)),
+                has_session: peer.has_session(now),
+                staged: peer.staged(),
+                lost: peer.lost(),
+            }
+        }));
     }
 
     fn lost_packets(&self) -> u64 {

@@ -154,6 +154,11 @@ impl Admission {
         self.queue.len()
     }
 
+    /// Messages beyond their source's share.
+    pub(super) fn backlog(&self) -> usize {
+        self.backlog.len()
+    }
+
     /// Drops what waits: it was meant for a key that is no longer ours.
     pub(super) fn clear(&mut self) {
         self.queue.clear();

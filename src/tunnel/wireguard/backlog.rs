@@ -81,7 +81,6 @@ impl Backlog {
     }
 
     /// Messages that wait.
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.queue.len()
     }

@@ -229,6 +229,16 @@ impl Interface {
         self.peers.ids()
     }
 
+    /// The peers whose public keys come after `key`, in their order; all without.
+    pub fn peers_after(&self, key: Option<&PublicKey>) -> impl Iterator<Item = &Peer> {
+        self.peers.ids_after(key).filter_map(|id| self.peers.get(id))
+    }
+
+    /// How many peers there are.
+    pub fn peer_count(&self) -> usize {
+        self.peers.len()
+    }
+
     /// Sets the key that is shared with a peer besides: the next handshake uses it. All zeroes is none.
     pub fn set_preshared_key(&mut self, id: PeerId, preshared: PresharedKey) {
         if let Some(peer) = self.peers.get_mut(id) {
@@ -412,6 +422,11 @@ impl Interface {
     /// Handshake messages that wait for [`Self::handle_queued`]. Others may wait for [`Self::poll_timeout`] besides.
     pub fn queued(&self) -> usize {
         self.admission.waiting()
+    }
+
+    /// Handshake messages beyond their source's share, which wait for a quiet moment.
+    pub fn backlog(&self) -> usize {
+        self.admission.backlog()
     }
 
     /// Works on one handshake message: the curve work, some 100 µs. To be called a few times a turn, after the data.

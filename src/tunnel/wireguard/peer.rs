@@ -32,13 +32,17 @@ pub(super) struct Context<'a> {
     pub(super) mtu: usize,
 }
 
-/// Bytes that went over the wire, all messages whole, as `wg` counts them.
+/// Bytes that went over the wire, all messages whole, as `wg` counts them; and the packets in them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Transfer {
     /// Received, and authentic.
     pub received: u64,
     /// Sent.
     pub sent: u64,
+    /// Packets received.
+    pub packets_received: u64,
+    /// Packets sent.
+    pub packets_sent: u64,
 }
 
 /// One peer's state.

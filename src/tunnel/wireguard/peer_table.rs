@@ -1,6 +1,7 @@
 //! The peers of an interface, by id and by public key.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use super::index::PeerId;
 use super::key::PublicKey;
@@ -69,6 +70,16 @@ impl PeerTable {
     /// All ids, in the order of the public keys.
     pub(super) fn ids(&self) -> impl Iterator<Item = PeerId> {
         self.by_key.values().copied()
+    }
+
+    /// As [`Self::ids`], those behind `key`, or all.
+    pub(super) fn ids_after(&self, key: Option<&PublicKey>) -> impl Iterator<Item = PeerId> {
+        let begin = key.map_or(Bound::Unbounded, Bound::Excluded);
+        self.by_key.range((begin, Bound::Unbounded)).map(|(_, id)| *id)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_key.len()
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Peer> {

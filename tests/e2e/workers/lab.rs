@@ -26,14 +26,14 @@ const SAMPLES: usize = 50;
 
 /// A thread of a process.
 #[derive(Clone, Debug)]
-pub(super) struct Thread {
-    pub(super) name: String,
+pub(crate) struct Thread {
+    pub(crate) name: String,
     /// Time that it ran so far.
     ran: Duration,
 }
 
 /// The threads of a process, the first one first.
-pub(super) fn threads(pid: Pid) -> Vec<Thread> {
+pub(crate) fn threads(pid: Pid) -> Vec<Thread> {
     let mut tasks: Vec<u32> = std::fs::read_dir(format!("/proc/{pid}/task"))
         .unwrap()
         .map(|task| task.unwrap().file_name().to_str().unwrap().parse().unwrap())

@@ -37,6 +37,7 @@ impl Peer {
         self.transfer.sent += packets.sum(|len| DATA_OVERHEAD + padded_len(len, mtu)) as u64;
         self.timers.handle_any_sent(self.persistent, now);
         if packets.last > 0 {
+            self.transfer.packets_sent += packets.count as u64;
             self.timers.handle_data_sent(now);
         }
         if is_worn {
@@ -99,6 +100,7 @@ impl Peer {
         self.transfer.received += len as u64;
         self.timers.handle_any_received(self.persistent, now);
         if len > DATA_OVERHEAD {
+            self.transfer.packets_received += 1;
             self.timers.handle_data_received(now);
         }
         self.keep_fresh_receiving(now);

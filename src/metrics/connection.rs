@@ -1,0 +1,168 @@
+//! One who asks: a request is read, an answer written piece by piece, and the end waited for, each for a bounded time.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use nix::poll::PollFlags;
+
+use super::exposition::Exposition;
+use super::request::{self, MAX_HEAD};
+use crate::time::Instant;
+
+/// How long a request may take.
+const REQUEST: Duration = Duration::from_secs(5);
+/// How long an answer may take: Prometheus waits for ten seconds unless told otherwise.
+const ANSWER: Duration = Duration::from_secs(30);
+/// How long to wait for the other side's end. To hang up on one that still sends could cost it the answer.
+const GOODBYE: Duration = Duration::from_secs(1);
+/// Bytes that are read and thrown away meanwhile.
+const MAX_REST: usize = 64 * 1024;
+/// Bytes of text that are made at once.
+const PIECE: usize = 16 * 1024;
+
+/// A connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    stream: TcpStream,
+    state: State,
+    /// When it ends at the latest.
+    pub(super) deadline: Instant,
+    /// When something last came or went.
+    pub(super) touched: Instant,
+}
+
+#[derive(Debug)]
+enum State {
+    /// What came so far.
+    Reading(Vec<u8>),
+    Writing {
+        piece: Vec<u8>,
+        sent: usize,
+        /// What is still to be said, and whether each piece is to have its length in front.
+        rest: Option<(Exposition, bool)>,
+    },
+    /// Bytes that may still come.
+    Ending(usize),
+}
+
+/// What became of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Open,
+    Over,
+}
+
+impl Connection {
+    /// # Errors
+    /// The system's.
+    pub(super) fn new(stream: TcpStream, now: Instant) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        Ok(Self { stream, state: State::Reading(Vec::new()), deadline: now + REQUEST, touched: now })
+    }
+
+    /// What to wait for.
+    pub(super) const fn interest(&self) -> PollFlags {
+        match self.state {
+            State::Reading(_) | State::Ending(_) => PollFlags::POLLIN,
+            State::Writing { .. } => PollFlags::POLLOUT,
+        }
+    }
+
+    /// One read or one write. `expose` gives the metrics' text if that is what is asked for.
+    pub(super) fn step(&mut self, now: Instant, expose: impl FnOnce() -> Exposition) -> Step {
+        let result = match &self.state {
+            State::Reading(_) => self.read(now, expose),
+            State::Writing { .. } => self.write(now),
+            State::Ending(left) => self.end(*left),
+        };
+        match result {
+            Ok(step) => step,
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                Step::Open
+            }
+            Err(_) => Step::Over,
+        }
+    }
+
+    fn read(&mut self, now: Instant, expose: impl FnOnce() -> Exposition) -> io::Result<Step> {
+        let State::Reading(bytes) = &mut self.state else { return Ok(Step::Open) };
+        let mut piece = [0; 1024];
+        let room = piece.len().min(MAX_HEAD - bytes.len());
+        let length = self.stream.read(piece.get_mut(..room).unwrap_or_default())?;
+        if length == 0 {
+            return Ok(Step::Over);
+        }
+        bytes.extend_from_slice(piece.get(..length).unwrap_or_default());
+        self.touched = now;
+        if let Some(request) = request::parse(bytes) {
+            self.deadline = now + ANSWER;
+            let rest = request.wants_metrics().then(|| (expose(), request.takes_chunks));
+            self.state = State::Writing { piece: request.answer(), sent: 0, rest };
+        }
+        Ok(Step::Open)
+    }
+
+    fn write(&mut self, now: Instant) -> io::Result<Step> {
+        let State::Writing { piece, sent, rest } = &mut self.state else { return Ok(Step::Open) };
+        if *sent == piece.len() {
+            match rest {
+                Some((text, in_chunks)) => {
+                    *sent = 0;
+                    if !next(text, *in_chunks, piece) {
+                        *rest = None;
+                    }
+                }
+                None => {
+                    self.stream.shutdown(Shutdown::Write)?;
+                    self.state = State::Ending(MAX_REST);
+                    self.deadline = self.deadline.min(now + GOODBYE);
+                    return Ok(Step::Open);
+                }
+            }
+        }
+        *sent += self.stream.write(piece.get(*sent..).unwrap_or_default())?;
+        self.touched = now;
+        Ok(Step::Open)
+    }
+
+    fn end(&mut self, left: usize) -> io::Result<Step> {
+        let mut piece = [0; 4096];
+        match self.stream.read(&mut piece)? {
+            0 => Ok(Step::Over),
+            length if length >= left => Ok(Step::Over),
+            length => {
+                self.state = State::Ending(left - length);
+                Ok(Step::Open)
+            }
+        }
+    }
+}
+
+/// Makes the next piece, and gives whether there is one more.
+fn next(text: &mut Exposition, in_chunks: bool, piece: &mut Vec<u8>) -> bool {
+    let mut body = String::with_capacity(PIECE + PIECE / 4);
+    let has_more = text.write(&mut body, PIECE);
+    piece.clear();
+    if in_chunks {
+        // an empty one would be the end
+        if !body.is_empty() {
+            piece.extend_from_slice(format!("{:x}\r\n", body.len()).as_bytes());
+            piece.extend_from_slice(body.as_bytes());
+            piece.extend_from_slice(b"\r\n");
+        }
+        if !has_more {
+            piece.extend_from_slice(b"0\r\n\r\n");
+        }
+    } else {
+        piece.extend_from_slice(body.as_bytes());
+    }
+    has_more
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}

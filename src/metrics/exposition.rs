@@ -1,0 +1,128 @@
+//! A sample as text, piece by piece.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use super::family::{FAMILIES, Family, Number, Values};
+use super::names::NameOf;
+use super::sample::Sample;
+
+/// Peers whose lines are written before it is asked whether the piece is long enough.
+const PEERS_AT_ONCE: usize = 16;
+
+/// The text of a sample, of which any part is written when it is asked for.
+#[derive(Clone, Debug)]
+pub struct Exposition {
+    sample: Arc<Sample>,
+    names: Arc<NameOf>,
+    family: usize,
+    /// The next peer, within a family of peers.
+    peer: usize,
+}
+
+impl Exposition {
+    /// The text of `sample`, in which peers are called as `names` has them.
+    pub const fn new(sample: Arc<Sample>, names: Arc<NameOf>) -> Self {
+        Self { sample, names, family: 0, peer: 0 }
+    }
+
+    /// Appends the text that follows, about so many bytes. Gives whether there is more.
+    pub fn write(&mut self, out: &mut String, bytes: usize) -> bool {
+        let end = out.len() + bytes;
+        while out.len() < end {
+            let Some(family) = FAMILIES.get(self.family) else { return false };
+            if self.write_family(out, family) {
+                (self.family, self.peer) = (self.family + 1, 0);
+            }
+        }
+        self.family < FAMILIES.len()
+    }
+
+    /// Appends a metric, or a part of it. Gives whether that was the last part.
+    fn write_family(&mut self, out: &mut String, family: &Family) -> bool {
+        let start = out.len();
+        if self.peer == 0 {
+            let Family { name, kind, help, .. } = family;
+            let kind = kind.name();
+            // a text takes all
+            let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+        }
+        let header = out.len() - start;
+        let mut lines = Lines { out, name: family.name };
+        match &family.values {
+            Values::One(value) => {
+                if let Some(number) = value(&self.sample) {
+                    lines.push(&[], number);
+                }
+            }
+            Values::Workers(value) => {
+                for (number, worker) in self.sample.workers.iter().enumerate() {
+                    lines.push(&[("worker", &number.to_string())], value(worker).into());
+                }
+            }
+            Values::Lines(write) => write(&self.sample, &mut lines),
+            Values::Peers(value) => {
+                let rest = self.sample.peers.get(self.peer..).unwrap_or_default();
+                let here = rest.get(..PEERS_AT_ONCE).unwrap_or(rest);
+                for peer in here {
+                    let Some(number) = value(peer) else { continue };
+                    let key = peer.public_key.to_string();
+                    let name = self.names.get(&peer.public_key).map_or("", |name| name.as_str());
+                    lines.push(&[("public_key", &key), ("name", name)], number);
+                }
+                self.peer += here.len();
+                if here.len() < rest.len() {
+                    return false;
+                }
+            }
+        }
+        let is_nothing = match family.values {
+            // its first lines may have been in an earlier piece
+            Values::Peers(_) => self.sample.peers.is_empty(),
+            _ => out.len() == start + header,
+        };
+        if is_nothing {
+            out.truncate(start);
+        }
+        true
+    }
+}
+
+/// The lines of one metric.
+#[derive(Debug)]
+pub(super) struct Lines<'a> {
+    out: &'a mut String,
+    name: &'static str,
+}
+
+impl Lines<'_> {
+    /// Appends a line.
+    pub(super) fn push(&mut self, labels: &[(&str, &str)], number: Number) {
+        self.out.push_str(self.name);
+        let mut separator = '{';
+        for (label, value) in labels {
+            self.out.push(separator);
+            self.out.push_str(label);
+            self.out.push_str("=\"");
+            escape(value, self.out);
+            self.out.push('"');
+            separator = ',';
+        }
+        if separator == ',' {
+            self.out.push('}');
+        }
+        let _ = writeln!(self.out, " {number}");
+    }
+}
+
+/// Appends a label's value. The format knows three characters that cannot stand for themselves.
+fn escape(value: &str, out: &mut String) {
+    for c in value.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '"' => out.push_str("\\\""),
+            '\n' => out.push_str("\\n"),
+            c => out.push(c),
+        }
+    }
+}

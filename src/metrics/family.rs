@@ -1,0 +1,267 @@
+//! Every metric: its name, what it is, and how it is read from a [`Sample`].
+//!
+//! Names follow <https://prometheus.io/docs/practices/naming/>: base units, `_total` for what only grows.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::exposition::Lines;
+use super::sample::{PeerSample, Sample, WorkerSample};
+use crate::counters::DropReason;
+
+/// What a metric is to Prometheus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows, but for a restart.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+}
+
+impl Kind {
+    /// As `# TYPE` has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+        }
+    }
+}
+
+/// A number of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Number {
+    /// A count, or bytes.
+    Whole(u64),
+    /// Seconds, told to the millisecond.
+    Time(Duration),
+}
+
+impl From<u64> for Number {
+    fn from(number: u64) -> Self {
+        Self::Whole(number)
+    }
+}
+
+impl From<usize> for Number {
+    fn from(number: usize) -> Self {
+        Self::Whole(number as u64)
+    }
+}
+
+impl From<bool> for Number {
+    fn from(is: bool) -> Self {
+        Self::Whole(is.into())
+    }
+}
+
+impl From<Duration> for Number {
+    fn from(time: Duration) -> Self {
+        Self::Time(time)
+    }
+}
+
+impl fmt::Display for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole(number) => number.fmt(f),
+            Self::Time(time) => write!(f, "{}.{:03}", time.as_secs(), time.subsec_millis()),
+        }
+    }
+}
+
+/// A metric.
+#[derive(Debug)]
+pub struct Family {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is to Prometheus.
+    pub kind: Kind,
+    /// One line for people.
+    pub help: &'static str,
+    pub(super) values: Values,
+}
+
+/// Where a metric's numbers come from.
+#[derive(Debug)]
+pub(super) enum Values {
+    /// One of the tunnel; none if it does not apply.
+    One(fn(&Sample) -> Option<Number>),
+    /// One for each worker.
+    Workers(fn(&WorkerSample) -> u64),
+    /// One for each peer that it applies to.
+    Peers(fn(&PeerSample) -> Option<Number>),
+    /// Anything else.
+    Lines(fn(&Sample, &mut Lines<'_>)),
+}
+
+const fn counter(name: &'static str, help: &'static str, values: Values) -> Family {
+    Family { name, kind: Kind::Counter, help, values }
+}
+
+const fn gauge(name: &'static str, help: &'static str, values: Values) -> Family {
+    Family { name, kind: Kind::Gauge, help, values }
+}
+
+fn some(number: impl Into<Number>) -> Option<Number> {
+    Some(number.into())
+}
+
+fn drops(sample: &Sample, lines: &mut Lines<'_>) {
+    for reason in DropReason::ALL {
+        lines.push(&[("reason", reason.name())], sample.totals.drops(reason).into());
+    }
+}
+
+fn staged(sample: &Sample) -> Option<Number> {
+    sample.queues?;
+    some(sample.peers.iter().map(|peer| peer.staged).sum::<usize>())
+}
+
+/// All of them, in the order in which they are served.
+pub static FAMILIES: &[Family] = &[
+    gauge(
+        "wontun_build_info",
+        "Version of wontun; always 1.",
+        Values::Lines(|_, lines| lines.push(&[("version", env!("CARGO_PKG_VERSION"))], true.into())),
+    ),
+    gauge(
+        "wontun_tunnel_info",
+        "The TUN device, and the mode: plain or wireguard; always 1.",
+        Values::Lines(|sample, lines| {
+            lines.push(&[("device", &sample.tun), ("mode", sample.mode)], true.into());
+        }),
+    ),
+    gauge(
+        "wontun_device_up",
+        "Whether the TUN device is up: 1 or 0.",
+        Values::One(|sample| some(sample.is_up)),
+    ),
+    gauge(
+        "wontun_device_mtu_bytes",
+        "MTU of the TUN device.",
+        Values::One(|sample| some(u64::from(sample.mtu))),
+    ),
+    counter(
+        "wontun_device_queue_drops_total",
+        "Packets to the tunnel that the kernel dropped because the TUN device's queue was full.",
+        Values::One(|sample| sample.process.queue_drops.map(Number::Whole)),
+    ),
+    gauge("wontun_workers", "Threads that carry packets.", Values::One(|sample| some(sample.workers.len()))),
+    counter(
+        "wontun_transmit_bytes_total",
+        "Bytes of inner packets from the TUN device to peers.",
+        Values::One(|sample| some(sample.totals.tx.bytes)),
+    ),
+    counter(
+        "wontun_transmit_packets_total",
+        "Inner packets from the TUN device to peers.",
+        Values::One(|sample| some(sample.totals.tx.packets)),
+    ),
+    counter(
+        "wontun_receive_bytes_total",
+        "Bytes of inner packets from peers to the TUN device.",
+        Values::One(|sample| some(sample.totals.rx.bytes)),
+    ),
+    counter(
+        "wontun_receive_packets_total",
+        "Inner packets from peers to the TUN device.",
+        Values::One(|sample| some(sample.totals.rx.packets)),
+    ),
+    counter(
+        "wontun_drops_total",
+        "Packets and datagrams that went no further, by reason.",
+        Values::Lines(drops),
+    ),
+    gauge(
+        "wontun_socket_receive_queue_bytes",
+        "Kernel memory of datagrams that wait to be read, in all UDP sockets of a worker.",
+        Values::Workers(|worker| worker.receive_queue),
+    ),
+    gauge(
+        "wontun_socket_receive_buffer_bytes",
+        "Room for datagrams that wait to be read, in all UDP sockets of a worker.",
+        Values::Workers(|worker| worker.receive_buffer),
+    ),
+    gauge(
+        "wontun_socket_send_queue_bytes",
+        "Kernel memory of datagrams that have not left yet, in all UDP sockets of a worker.",
+        Values::Workers(|worker| worker.send_queue),
+    ),
+    gauge(
+        "wontun_socket_send_buffer_bytes",
+        "Room for datagrams that have not left yet, in all UDP sockets of a worker.",
+        Values::Workers(|worker| worker.send_buffer),
+    ),
+    counter(
+        "wontun_socket_receive_drops_total",
+        "Datagrams that the kernel dropped because a UDP socket of a worker had no room.",
+        Values::Workers(|worker| worker.receive_drops),
+    ),
+    gauge(
+        "wontun_handshake_queue_messages",
+        "Handshake messages whose turn it is.",
+        Values::One(|sample| some(sample.queues?.handshakes)),
+    ),
+    gauge(
+        "wontun_handshake_backlog_messages",
+        "Handshake messages beyond their source's share, which wait for a quiet moment.",
+        Values::One(|sample| some(sample.queues?.backlog)),
+    ),
+    gauge("wontun_staged_packets", "Packets that wait for a handshake with their peer.", Values::One(staged)),
+    gauge(
+        "wontun_peers",
+        "Peers: those that are configured; in plain mode 1 once the other side is known.",
+        Values::One(|sample| some(sample.peer_count)),
+    ),
+    gauge(
+        "wontun_plain_peer_silence_seconds",
+        "Plain mode: time since the other side was last heard.",
+        Values::One(|sample| sample.silence.map(Number::Time)),
+    ),
+    gauge(
+        "wontun_peer_has_session",
+        "Whether there is a session with the peer, so that packets can go to it now: 1 or 0.",
+        Values::Peers(|peer| some(peer.has_session)),
+    ),
+    gauge(
+        "wontun_peer_handshake_age_seconds",
+        "Time since a handshake with the peer was last completed; absent if none ever was.",
+        Values::Peers(|peer| peer.handshake_age.map(Number::Time)),
+    ),
+    counter(
+        "wontun_peer_receive_bytes_total",
+        "Bytes of the peer's authentic messages, handshakes and headers included.",
+        Values::Peers(|peer| some(peer.rx_bytes)),
+    ),
+    counter(
+        "wontun_peer_transmit_bytes_total",
+        "Bytes of messages to the peer, handshakes and headers included.",
+        Values::Peers(|peer| some(peer.tx_bytes)),
+    ),
+    counter(
+        "wontun_peer_receive_packets_total",
+        "Authentic packets from the peer.",
+        Values::Peers(|peer| some(peer.rx_packets)),
+    ),
+    counter(
+        "wontun_peer_transmit_packets_total",
+        "Packets to the peer.",
+        Values::Peers(|peer| some(peer.tx_packets)),
+    ),
+    gauge(
+        "process_resident_memory_bytes",
+        "Resident memory.",
+        Values::One(|sample| sample.process.resident.map(Number::Whole)),
+    ),
+    counter(
+        "process_cpu_seconds_total",
+        "Time on a CPU, user and system.",
+        Values::One(|sample| sample.process.cpu.map(Number::Time)),
+    ),
+    gauge(
+        "process_start_time_seconds",
+        "When the process started, since 1970.",
+        Values::One(|sample| some(sample.process.started)),
+    ),
+];

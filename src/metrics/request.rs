@@ -1,0 +1,156 @@
+//! What is asked, in HTTP/1.1 or 1.0 (RFC 9112), and the head of what is answered. Every answer ends its connection.
+
+/// Bytes that a request's head may have: Prometheus sends some 300.
+pub(super) const MAX_HEAD: usize = 4096;
+const MAX_FIELDS: usize = 32;
+const HINT: &str = "wontun: metrics are at /metrics\n";
+
+/// What is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Request {
+    pub(super) status: Status,
+    /// Only the head of the answer.
+    pub(super) is_head: bool,
+    /// The other side reads a body in pieces with their lengths, so that it can tell a whole one.
+    pub(super) takes_chunks: bool,
+}
+
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Status {
+    /// The metrics.
+    Metrics,
+    /// `/`, which says where they are.
+    Hint,
+    /// Nothing of ours.
+    NotFound,
+    /// Neither GET nor HEAD.
+    Method,
+    /// No HTTP.
+    Bad,
+    /// More than [`MAX_HEAD`] bytes or [`MAX_FIELDS`] fields.
+    TooLarge,
+}
+
+/// Understands what came so far; `None` if there is more to come.
+pub(super) fn parse(bytes: &[u8]) -> Option<Request> {
+    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+    let mut request = httparse::Request::new(&mut fields);
+    let status = match request.parse(bytes) {
+        Ok(httparse::Status::Complete(_)) => {
+            let path = request.path.and_then(|path| path.split('?').next());
+            match (request.method, path) {
+                (Some("GET" | "HEAD"), Some("/metrics")) => Status::Metrics,
+                (Some("GET" | "HEAD"), Some("/")) => Status::Hint,
+                (Some("GET" | "HEAD"), _) => Status::NotFound,
+                _ => Status::Method,
+            }
+        }
+        Ok(httparse::Status::Partial) if bytes.len() < MAX_HEAD => return None,
+        Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => Status::TooLarge,
+        Err(_) => Status::Bad,
+    };
+    Some(Request {
+        status,
+        is_head: request.method == Some("HEAD"),
+        takes_chunks: request.version == Some(1),
+    })
+}
+
+impl Request {
+    /// The head of the answer, and its body if that is short.
+    pub(super) fn answer(self) -> Vec<u8> {
+        let (code, kind, body) = match self.status {
+            Status::Metrics => ("200 OK", "text/plain; version=0.0.4; charset=utf-8", ""),
+            Status::Hint => ("200 OK", "text/plain; charset=utf-8", HINT),
+            Status::NotFound => ("404 Not Found", "text/plain; charset=utf-8", HINT),
+            Status::Method => ("405 Method Not Allowed", "text/plain; charset=utf-8", "GET or HEAD\n"),
+            Status::Bad => ("400 Bad Request", "text/plain; charset=utf-8", "not understood\n"),
+            Status::TooLarge => {
+                ("431 Request Header Fields Too Large", "text/plain; charset=utf-8", "too large\n")
+            }
+        };
+        let mut head = format!("HTTP/1.1 {code}\r\nContent-Type: {kind}\r\nConnection: close\r\n");
+        if self.status == Status::Method {
+            head += "Allow: GET, HEAD\r\n";
+        }
+        if self.status != Status::Metrics {
+            head += &format!("Content-Length: {}\r\n", body.len());
+        } else if self.takes_chunks {
+            head += "Transfer-Encoding: chunked\r\n";
+        }
+        head += "\r\n";
+        if !self.is_head {
+            head += body;
+        }
+        head.into_bytes()
+    }
+
+    /// Whether the metrics follow.
+    pub(super) fn wants_metrics(self) -> bool {
+        self.status == Status::Metrics && !self.is_head
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn status(text: &str) -> Option<Status> {
+        parse(text.as_bytes()).map(|request| request.status)
+    }
+
+    #[test]
+    fn what_is_asked_is_understood() {
+        let request = parse(b"GET /metrics HTTP/1.1\r\nHost: a\r\nAccept: */*\r\n\r\n").unwrap();
+        assert_eq!(request, Request { status: Status::Metrics, is_head: false, takes_chunks: true });
+        let request = parse(b"HEAD /metrics?debug=1 HTTP/1.0\r\n\r\n").unwrap();
+        assert_eq!(request, Request { status: Status::Metrics, is_head: true, takes_chunks: false });
+        assert_eq!(status("GET / HTTP/1.1\r\n\r\n"), Some(Status::Hint));
+        for path in ["/metrics/", "/../etc/passwd", "*", "//metrics"] {
+            assert_eq!(status(&format!("GET {path} HTTP/1.1\r\n\r\n")), Some(Status::NotFound), "{path}");
+        }
+        assert_eq!(status("POST /metrics HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello"), Some(Status::Method));
+    }
+
+    #[test]
+    fn what_is_not_whole_is_waited_for_and_what_is_wrong_is_not() {
+        let whole = "GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n";
+        for end in 0..whole.len() {
+            assert_eq!(status(&whole[..end]), None, "{end}");
+        }
+        for bad in
+            ["\u{0}\r\n\r\n", "GET /metrics HTTP/2.0\r\n\r\n", "GET /metrics\r\n\r\n", "\u{16}\u{3}\u{1}"]
+        {
+            assert_eq!(status(bad), Some(Status::Bad), "{bad:?}");
+        }
+        let fields = "a: b\r\n".repeat(MAX_FIELDS + 1);
+        assert_eq!(status(&format!("GET / HTTP/1.1\r\n{fields}\r\n")), Some(Status::TooLarge));
+        assert_eq!(status(&format!("GET /{}", "a".repeat(MAX_HEAD))), Some(Status::TooLarge));
+    }
+
+    #[test]
+    fn answers_say_how_long_they_are() {
+        let answer = |text: &str| String::from_utf8(parse(text.as_bytes()).unwrap().answer()).unwrap();
+        let hint = answer("GET / HTTP/1.1\r\n\r\n");
+        assert!(
+            hint.contains("Content-Length: 32\r\n") && hint.ends_with(HINT) && HINT.len() == 32,
+            "{hint}"
+        );
+        assert!(answer("HEAD / HTTP/1.1\r\n\r\n").ends_with("32\r\n\r\n"));
+        assert!(answer("DELETE / HTTP/1.1\r\n\r\n").contains("\r\nAllow: GET, HEAD\r\n"));
+        assert!(answer("GET /metrics HTTP/1.1\r\n\r\n").contains("Transfer-Encoding: chunked"));
+        // HTTP/1.0 ends a body with the connection
+        assert!(!answer("GET /metrics HTTP/1.0\r\n\r\n").contains("Transfer-Encoding"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_do_harm(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            if let Some(request) = parse(&bytes) {
+                prop_assert!(request.answer().starts_with(b"HTTP/1.1 "));
+            }
+        }
+    }
+}
