@@ -101,30 +101,36 @@ impl HealthListener {
         Ok(Self(socket))
     }
 
-    /// Answers one who asks. Gives whether there was one.
+    /// Takes one who asks; `None` if that was somebody who may not, or who has gone again.
     ///
     /// # Errors
-    /// None that concerns the loop; what goes wrong with one who asks is that one's loss.
-    pub fn answer(&self, report: &Report) -> io::Result<bool> {
-        let (asker, _) = match self.0.accept() {
+    /// `WouldBlock` if nobody asks; the kernel's.
+    pub fn accept(&self) -> io::Result<Option<Asker>> {
+        let (socket, _) = match self.0.accept() {
             Ok(accepted) => accepted,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-            // the one who asked has gone again
-            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => return Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => return Ok(None),
             Err(error) => return Err(error),
         };
-        if is_ours(&asker).is_ok_and(|uid| uid.is_none()) {
-            let mut line = match &report.state {
-                Ok(well) => format!("{OK}{well}"),
-                Err(trouble) => trouble.clone(),
-            };
-            if let Some(age) = report.handshake_age {
-                line += &format!("\n{HANDSHAKE_AGE}{}", age.as_secs());
-            }
-            // a new socket has room for a line; if not, the asker hears nothing, which says as much
-            let _ = asker.set_nonblocking(true).and_then(|()| asker.send(line.as_bytes()));
+        Ok(is_ours(&socket).is_ok_and(|uid| uid.is_none()).then_some(Asker(socket)))
+    }
+}
+
+/// One who asks, and waits for an answer.
+#[derive(Debug)]
+pub struct Asker(Socket);
+
+impl Asker {
+    /// Answers. What goes wrong with it is the asker's loss.
+    pub fn answer(self, report: &Report) {
+        let mut line = match &report.state {
+            Ok(well) => format!("{OK}{well}"),
+            Err(trouble) => trouble.clone(),
+        };
+        if let Some(age) = report.handshake_age {
+            line += &format!("\n{HANDSHAKE_AGE}{}", age.as_secs());
         }
-        Ok(true)
+        // a new socket has room for a line; if not, the asker hears nothing, which says as much
+        let _ = self.0.set_nonblocking(true).and_then(|()| self.0.send(line.as_bytes()));
     }
 }
 
@@ -201,7 +207,11 @@ mod tests {
             let tun = tun.clone();
             move || ask(&tun, max_age)
         });
-        while !listener.answer(report).unwrap() {
+        loop {
+            match listener.accept() {
+                Ok(one) => break one.unwrap().answer(report),
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+            }
             std::thread::yield_now();
         }
         asker.join().unwrap()

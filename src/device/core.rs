@@ -13,7 +13,9 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::Signal;
 use tracing::{debug, enabled, warn};
 
+use super::checkup::Checkup;
 use super::poll::Poll;
+use super::pulse::Pulse;
 use super::sockets::Leftover;
 use super::{DeviceError, QUIET, Token};
 use crate::config::TunName;
@@ -38,6 +40,8 @@ pub struct Core {
     pub(super) timer: Timer,
     pub(super) signals: Signals,
     pub(super) health: Option<HealthListener>,
+    pub(super) checkup: Checkup,
+    pub(super) pulse: Pulse,
     /// One for each worker.
     pub(super) counters: Arc<[Counters]>,
     seats: Vec<Seat>,
@@ -252,6 +256,8 @@ impl Core {
             timer: Timer::new().map_err(system("making a timer"))?,
             signals,
             health,
+            checkup: Checkup::default(),
+            pulse: Pulse::new(workers),
             counters: (0..workers).map(|_| Counters::default()).collect(),
             seats: seats.map_err(system("making an epoll"))?,
             current: 0,

@@ -1,11 +1,10 @@
-//! What is not packets: signals, the device's own state, and those who ask for our health.
+//! What is not packets: signals, and the device's own state.
 
 use nix::sys::signal::Signal;
 use tracing::{debug, info, warn};
 
 use super::core::{Core, IPV6_MIN_MTU, Stop, system};
 use super::{BUDGET, DeviceError, Mode, Progress, Token};
-use crate::control::health::Report;
 use crate::counters::DropReason;
 use crate::io::signal::reap_children;
 use crate::link::{LinkError, LinkEvent};
@@ -129,29 +128,5 @@ impl Core {
         self.link.away = true;
         (0..self.workers()).for_each(|worker| self.post_to(worker, Token::Tun));
         debug!(tun = %self.name, "the device is no longer in this network namespace");
-    }
-
-    pub(super) fn drain_health(&mut self, mode: &impl Mode) -> Progress {
-        let Some(health) = &self.health else { return Progress::Drained };
-        let tun = &self.name;
-        let state = if self.link.away {
-            Ok(format!(
-                "the loop of {tun} answers; the device is in another network namespace and not watched"
-            ))
-        } else if self.link.up {
-            Ok(format!("{tun} is up and its loop answers"))
-        } else {
-            Err(format!("{tun} is down: set it up again (ip link set {tun} up)"))
-        };
-        let report = Report { state, handshake_age: mode.handshake_age(self.now) };
-        for _ in 0..BUDGET {
-            match health.answer(&report) {
-                Ok(true) => {}
-                Ok(false) => return Progress::Drained,
-                // out of descriptors or memory: those who wait are served at the next request
-                Err(_) => return Progress::Drained,
-            }
-        }
-        Progress::More
     }
 }

@@ -9,12 +9,14 @@
 //! and [`Core`] are shared by the workers behind one lock, which is held neither while packets of a session are sealed or
 //! opened nor across a packet's system calls. One handshake message is worked on under it at a time.
 
+mod checkup;
 mod core;
 mod housekeeping;
 mod incoming;
 mod outgoing;
 mod plain;
 mod poll;
+mod pulse;
 mod ready;
 mod sockets;
 mod token;

@@ -217,12 +217,16 @@ impl<M: Mode> Worker<M> {
 
     /// Timers are the first worker's; whoever made one earlier sets it.
     fn begin(&self, mode: &mut M, core: &mut Core) -> Result<Begin, DeviceError> {
+        core.hear();
         if self.number == 0 {
             if let Some(failure) = core.failure.take() {
                 return Err(failure);
             }
             if let Some(stop) = core.stop {
                 return Ok(Begin::End(stop));
+            }
+            if core.deadline().is_some_and(|deadline| core.now >= deadline) {
+                core.handle_timeouts(mode);
             }
             if mode.deadline().is_some_and(|deadline| core.now >= deadline) {
                 mode.handle_timeouts(core)?;
@@ -313,5 +317,6 @@ impl<M: Mode> Worker<M> {
 }
 
 fn arm<M: Mode>(mode: &M, core: &mut Core) -> Result<(), DeviceError> {
-    core.timer.arm(mode.deadline()).map_err(system("setting the timer"))
+    let deadline = [mode.deadline(), core.deadline()].into_iter().flatten().min();
+    core.timer.arm(deadline).map_err(system("setting the timer"))
 }

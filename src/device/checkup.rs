@@ -1,0 +1,81 @@
+//! Those who ask for our health. Each waits until every worker was heard, or one of them for too long.
+
+use std::collections::VecDeque;
+
+use super::core::Core;
+use super::pulse::{PATIENCE, Round};
+use super::{BUDGET, Mode, Progress};
+use crate::control::health::{Asker, HealthListener, Report};
+use crate::time::Instant;
+
+/// Those who may wait; more stay in the socket's queue until there is room.
+const MAX_WAITING: usize = 16;
+
+/// Who waits, oldest first: when they must be answered at the latest, and since which round.
+#[derive(Debug, Default)]
+pub(super) struct Checkup(VecDeque<(Instant, Round, Asker)>);
+
+impl Checkup {
+    /// When the first must be answered.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.0.front().map(|(deadline, ..)| *deadline)
+    }
+}
+
+impl Core {
+    /// Answers those whose answer is there, and takes those who ask.
+    pub(super) fn drain_health(&mut self, mode: &impl Mode) -> Progress {
+        self.answer_health(mode);
+        let mut round = None;
+        for _ in 0..BUDGET {
+            if self.checkup.0.len() >= MAX_WAITING {
+                // looked at again when they are answered
+                return Progress::Drained;
+            }
+            let asker = match self.health.as_ref().map(HealthListener::accept) {
+                Some(Ok(Some(asker))) => asker,
+                Some(Ok(None)) => continue,
+                // nobody; or out of descriptors or memory: those who wait are served at the next request
+                Some(Err(_)) | None => return Progress::Drained,
+            };
+            let round = *round.get_or_insert_with(|| self.ask_workers());
+            self.checkup.0.push_back((self.now + PATIENCE, round, asker));
+        }
+        Progress::More
+    }
+
+    fn answer_health(&mut self, mode: &impl Mode) {
+        let mut handshake_age = None;
+        while let Some((deadline, round, asker)) = self.checkup.0.pop_front() {
+            if !self.pulse.is_complete(round) && self.now < deadline {
+                self.checkup.0.push_front((deadline, round, asker));
+                break;
+            }
+            let age = *handshake_age.get_or_insert_with(|| mode.handshake_age(self.now));
+            asker.answer(&Report { state: self.state(round), handshake_age: age });
+        }
+    }
+
+    fn state(&self, round: Round) -> Result<String, String> {
+        let tun = &self.name;
+        if let Some(worker) = self.pulse.missing(round).next() {
+            let others = match self.pulse.missing(round).count() - 1 {
+                0 => String::new(),
+                others => format!(" and {others} more"),
+            };
+            let patience = PATIENCE.as_secs();
+            return Err(format!(
+                "worker {worker}{others} of {tun} has not turned for {patience} s: it is stuck; restart the tunnel"
+            ));
+        }
+        if self.link.away {
+            Ok(format!(
+                "the loop of {tun} answers; the device is in another network namespace and not watched"
+            ))
+        } else if self.link.up {
+            Ok(format!("{tun} is up and its loop answers"))
+        } else {
+            Err(format!("{tun} is down: set it up again (ip link set {tun} up)"))
+        }
+    }
+}
