@@ -17,6 +17,7 @@ use wontun::commands::{self, AddOptions, CommandError, ShowOptions};
 use wontun::config::wg_quick::{Hooks, LoadError};
 use wontun::config::{Config, ConfigError, FileNameError, NatMode, TunName, unknown_variables};
 use wontun::control::health;
+use wontun::control::notify::Notifier;
 use wontun::control::uapi::UapiFolders;
 use wontun::device::{ConfigFile, Device, DeviceError, Mode, PlainTunnel, SocketsError, WireGuard};
 use wontun::io::limit;
@@ -189,6 +190,11 @@ fn run(cli: Cli, ready: Option<OwnedFd>) -> u8 {
 }
 
 fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyhow::Result<()> {
+    // before anything is forked: a child is not to speak for us
+    let notifier = Notifier::from_environment().unwrap_or_else(|error| {
+        warn!(%error, "the service manager hears nothing of this tunnel");
+        None
+    });
     let set = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
     for unknown in unknown_variables(set, &Cli::variables()) {
         warn!("{unknown}");
@@ -211,7 +217,7 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
         }
         privileges::require_net_admin()?;
         let device = Device::<WireGuard>::open(name, Some((file, resolver)), tuning)?;
-        return carry(device, ready, logging).map(Device::close);
+        return carry(device, notifier, ready, logging).map(Device::close);
     }
     let of_a_file = [
         ("--ignore-hooks", options.ignore_hooks),
@@ -223,7 +229,7 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
     }
     if let Some(name) = options.interface {
         privileges::require_net_admin()?;
-        return carry(Device::<WireGuard>::open(name, None, tuning)?, ready, logging).map(drop);
+        return carry(Device::<WireGuard>::open(name, None, tuning)?, notifier, ready, logging).map(drop);
     }
     let config = Config {
         peer: options.peer,
@@ -241,13 +247,14 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
     warn!(
         "plain mode is not encrypted: whoever sees the datagrams reads and forges the packets; use it on trusted wires only"
     );
-    carry(device, ready, logging).map(drop)
+    carry(device, notifier, ready, logging).map(drop)
 }
 
 /// Everything is open: gives up what is no longer needed, and carries packets to the end, in good order if without an
 /// error.
 fn carry<M: Mode>(
     mut device: Device<M>,
+    notifier: Option<Notifier>,
     ready: Option<OwnedFd>,
     logging: &mut Logging,
 ) -> anyhow::Result<Device<M>> {
@@ -258,6 +265,7 @@ fn carry<M: Mode>(
         logging.flush(LAST_LINES);
         background::detach(ready).context("cannot go to the background")?;
     }
+    device.notify(notifier);
     device.run()?;
     Ok(device)
 }

@@ -18,6 +18,7 @@ mod plain;
 mod poll;
 mod pulse;
 mod ready;
+mod service;
 mod sockets;
 mod token;
 mod wireguard;
@@ -247,6 +248,9 @@ pub trait Mode: Sized + Send + std::fmt::Debug {
     /// As for [`Self::start`].
     fn handle_address_lost(&mut self, core: &mut Core, address: IpAddr) -> Result<(), DeviceError>;
 
+    /// How the peers are, in a few words that seldom change.
+    fn status(&self, now: Instant) -> String;
+
     /// Time since a peer last completed a handshake; `None` if none ever did, or the mode has no handshakes.
     fn handshake_age(&self, now: Instant) -> Option<Duration>;
 
@@ -298,6 +302,7 @@ impl<M: Mode> Device<M> {
                 }
             }
             let result = run_to_end(shared, first);
+            shared.alone(|_, core| core.tell_stopping());
             shared.end();
             result
         });

@@ -216,6 +216,10 @@ impl Mode for WireGuard {
         Ok(())
     }
 
+    fn status(&self, now: Instant) -> String {
+        self.status_line(now)
+    }
+
     fn handshake_age(&self, now: Instant) -> Option<Duration> {
         self.engine
             .peer_ids()
