@@ -104,8 +104,8 @@ fn folder(dir: Dir, tun: Option<TunName>) -> Folder {
 }
 
 fn initial(server: Server) -> Initial {
-    let Server { endpoint, subnet, listen_port, dns } = server;
-    Initial { endpoint, subnets: subnet, listen_port, dns }
+    let Server { endpoint, subnet, listen_port, dns, private_key_file } = server;
+    Initial { endpoint, subnets: subnet, listen_port, dns, private_key_file }
 }
 
 fn peer(folder: &Folder, command: PeerCommand) -> Result<(), CommandError> {
