@@ -33,6 +33,7 @@ mod load;
 mod logs;
 mod names;
 mod network;
+mod notify;
 mod offload;
 mod process;
 mod routes;
