@@ -218,11 +218,11 @@ test_serve() {
     mkdir -p /run/etc-phone
     (umask 077 && docker exec server wontun peer add phone --qr >/run/etc-phone/tun0.conf 2>/run/qr)
     grep -q '█' /run/qr || die "no QR code: $(cat /run/qr)"
-    grep -q '^phone ' <<<"$(docker exec server wontun peer list)" || die "the client is not listed"
     up phone --env WONTUN_CONFIG=/etc/wontun/tun0.conf --volume /run/etc-phone:/etc/wontun:ro --tmpfs /run --
     in_netns "$(netns phone)" ping -c 3 -i 0.2 -W 2 10.8.0.1
-    grep -q 'latest handshake' <<<"$(docker exec server wontun --config /etc/wontun/tun0.conf show)" ||
-        die "no handshake: $(docker exec server wontun --config /etc/wontun/tun0.conf show 2>&1)"
+    # The socket by which it asks is in the volume, the one place that can be written.
+    grep -q '^phone .*\(ago\|Now\)' <<<"$(docker exec server wontun peer list)" ||
+        die "the client is not listed as connected: $(docker exec server wontun peer list 2>&1)"
     docker restart --time 5 server >/dev/null
     wait_until 60 in_netns "$(netns phone)" ping -c 1 -W 1 10.8.0.1 || die "the client does not find the server again"
     wait_until 30 is_healthy server || die "the server does not become healthy: $(inspect server '{{json .State.Health}}')"
