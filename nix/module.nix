@@ -20,8 +20,8 @@ let
   isDeclared = tunnel: !isServer tunnel && (tunnel.privateKeyFile != null || tunnel.peers != [ ]);
   isWireGuard = tunnel: isServer tunnel || isDeclared tunnel;
 
-  # The port that a tunnel takes; null where it may be any: of a declared one without, and of a plain client, which takes
-  # another when 19988 is in use.
+  # The port that a tunnel takes; null where it may be any: of a declared one without, and of a plain client, which
+  # takes another when 19988 is in use.
   portOf =
     tunnel:
     if tunnel.port != null then
@@ -103,13 +103,18 @@ let
         message = "${option}.peers needs ${option}.privateKeyFile: this side's own key";
       }
       {
-        assertion = isServer tunnel -> tunnel.peers == [ ] && tunnel.addresses == [ ] && tunnel.mtu == null;
-        message = "${option}: with endpoint, peers, addresses and mtu are in the server's own file; 'wontun peer add' adds a peer, and extraArgs takes --subnet";
+        assertion =
+          isServer tunnel -> tunnel.peers == [ ] && tunnel.addresses == [ ] && tunnel.mtu == null;
+        message =
+          "${option}: with endpoint, peers, addresses and mtu are in the server's own file; "
+          + "'wontun peer add' adds a peer, and extraArgs takes --subnet";
       }
       {
         assertion =
           isWireGuard tunnel -> tunnel.peer == null && tunnel.listen == [ ] && tunnel.configure;
-        message = "${option} is WireGuard by its privateKeyFile, peers or endpoint: peer, listen and configure are for plain tunnels";
+        message =
+          "${option} is WireGuard by its privateKeyFile, peers or endpoint: "
+          + "peer, listen and configure are for plain tunnels";
       }
       {
         assertion = tunnel.nat -> isWireGuard tunnel;
@@ -117,12 +122,17 @@ let
       }
       {
         assertion = lib.all (path: !lib.hasPrefix builtins.storeDir path) (keyFiles tunnel);
-        message = "${option}: a key in the Nix store can be read by everybody; give the path of a file outside, in quotes";
+        message =
+          "${option}: a key in the Nix store can be read by everybody; "
+          + "give the path of a file outside, in quotes";
       }
     ];
 
   keyFiles =
-    tunnel: lib.filter (path: path != null) ([ tunnel.privateKeyFile ] ++ map (peer: peer.presharedKeyFile) tunnel.peers);
+    tunnel:
+    lib.filter (path: path != null) (
+      [ tunnel.privateKeyFile ] ++ map (peer: peer.presharedKeyFile) tunnel.peers
+    );
 
   # Root's files with keys come to the service as credentials, which have these names in the unit's folder.
   credentials =
@@ -244,7 +254,7 @@ let
     reloadTriggers = lib.optional (isDeclared tunnel) (configuration tunnel);
 
     serviceConfig = {
-      # It says when it is there, when it reads its file again (SIGHUP), how it is, and that each of its workers is alive.
+      # It says when it is there, when it reads its file again (SIGHUP), how it is, and that each worker is alive.
       Type = "notify-reload";
       NotifyAccess = "main";
       WatchdogSec = 30;
@@ -409,7 +419,7 @@ let
           default = null;
           example = "/run/keys/wontun";
           description = ''
-            File of root's with this side's private key, as `wontun genkey` prints it; the service gets it as a credential.
+            File of root's with this side's private key, as `wontun genkey` prints it; a credential of the service's.
             With it the tunnel is WireGuard with these {option}`peers`, or a server if {option}`endpoint` is set.
           '';
         };
@@ -438,9 +448,9 @@ let
           default = config.endpoint != null;
           defaultText = lib.literalMD "whether {option}`endpoint` is set";
           description = ''
-            Whether the peers of a WireGuard tunnel are let out to the rest of the world, with this host's address. It turns
-            forwarding on in {option}`boot.kernel.sysctl`, which the service may not. A host that has its IPv6 default
-            route from router advertisements needs `net.ipv6.conf.<card>.accept_ra = 2` then.
+            Whether the peers of a WireGuard tunnel are let out to the rest of the world, with this host's address. It
+            turns forwarding on in {option}`boot.kernel.sysctl`, which the service may not. A host that has its IPv6
+            default route from router advertisements needs `net.ipv6.conf.<card>.accept_ra = 2` then.
           '';
         };
 
@@ -476,8 +486,8 @@ let
           default = null;
           example = 19988;
           description = ''
-            UDP port to bind, 1024 or above. `null`: 19988, and for a client another when that is taken; for WireGuard with
-            {option}`endpoint` that one's or 51820, else any.
+            UDP port to bind, 1024 or above. `null`: 19988, and for a client another when that is taken; for WireGuard
+            with {option}`endpoint` that one's or 51820, else any.
           '';
         };
 
@@ -494,7 +504,7 @@ let
           example = 1412;
           description = ''
             MTU of the interface in bytes: the path's less 28, over IPv6 less 48. Give both sides the same.
-            `null`: what fits a path of 1500 bytes, 1472 or 1452. For WireGuard 80 less than the path's, which is the default.
+            `null`: what fits a path of 1500 bytes, 1472 or 1452. For WireGuard the path's less 80, as by default.
           '';
         };
 
