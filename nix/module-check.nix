@@ -56,6 +56,43 @@ let
         enable = false;
         interface = "tun0";
       };
+      # WireGuard: a server whose clients are added as it runs, the same with a key of root's, and what stands here.
+      server = {
+        endpoint = "vpn.example.com:20443";
+        openFirewall = true;
+      };
+      keyed = {
+        endpoint = "[2001:db8::3]";
+        privateKeyFile = "/run/keys/100%";
+        nat = false;
+        openFirewall = true;
+      };
+      site = {
+        privateKeyFile = "/run/keys/site";
+        port = 20444;
+        addresses = [
+          "10.11.0.1/24"
+          "fd00:11::1/64"
+        ];
+        mtu = 1400;
+        nat = true;
+        peers = [
+          {
+            publicKey = "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=";
+            allowedIPs = [ "10.11.0.2/32" ];
+          }
+          {
+            publicKey = "3p7bfXt9wbTTW2HC7OQ1Nz+DQ8hbeGdNrfx+FG+IK08=";
+            presharedKeyFile = "/run/keys/shared";
+            allowedIPs = [
+              "10.11.0.3/32"
+              "fd00:11::3/128"
+            ];
+            endpoint = "branch.example.com:51820";
+            persistentKeepalive = 25;
+          }
+        ];
+      };
     }).config;
 
   text = name: good.systemd.units."wontun@${name}.service".text;
@@ -88,6 +125,9 @@ let
         "Environment"
         "EnvironmentFile"
         "ExecStart"
+        # systemd 252 has no notify-reload.
+        "ExecReload"
+        "Type"
       ];
   template = builtins.readFile (../scripts/systemd + "/wontun@.service");
 
@@ -125,6 +165,9 @@ let
         "wontun@bare.service"
         "wontun@beside.service"
         "wontun@client.service"
+        "wontun@keyed.service"
+        "wontun@server.service"
+        "wontun@site.service"
         "wontun@tun0.service"
       ];
 
@@ -153,6 +196,57 @@ let
       "--log-level=info"
     ]) (text "bare");
 
+    "a WireGuard server's arguments" = lib.hasInfix (quoted [
+      "--tun=server"
+      "serve"
+      "--dir=/var/lib/wontun"
+      "--endpoint=vpn.example.com:20443"
+      "--nat=auto"
+      "--log-level=info"
+    ]) (text "server");
+    "those of one whose key is root's" = lib.hasInfix (quoted [
+      "--tun=keyed"
+      "serve"
+      "--dir=/var/lib/wontun"
+      "--endpoint=[2001:db8::3]"
+      "--private-key-file=/run/credentials/wontun@keyed.service/private-key"
+      "--nat=off"
+      "--log-level=info"
+    ]) (text "keyed");
+    "its key is a credential" = has "keyed" "LoadCredential=private-key:/run/keys/100%%";
+    "those of a tunnel whose peers stand here" = lib.hasInfix (quoted [
+      "--tun=site"
+      "--config=/etc/wontun/site.conf"
+      "--nat=auto"
+      "--log-level=info"
+    ]) (text "site");
+    "its keys are credentials" =
+      has "site" "LoadCredential=private-key:/run/keys/site"
+      && has "site" "LoadCredential=preshared-key-1:/run/keys/shared";
+    "its file" =
+      good.environment.etc."wontun/site.conf".text == ''
+        [Interface]
+        PrivateKeyFile = /run/credentials/wontun@site.service/private-key
+        ListenPort = 20444
+        Address = 10.11.0.1/24, fd00:11::1/64
+        MTU = 1400
+
+        [Peer]
+        PublicKey = hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=
+        AllowedIPs = 10.11.0.2/32
+
+        [Peer]
+        PublicKey = 3p7bfXt9wbTTW2HC7OQ1Nz+DQ8hbeGdNrfx+FG+IK08=
+        PresharedKeyFile = /run/credentials/wontun@site.service/preshared-key-1
+        AllowedIPs = 10.11.0.3/32, fd00:11::3/128
+        Endpoint = branch.example.com:51820
+        PersistentKeepalive = 25
+      '';
+    "other peers are read by the tunnel that runs" = lib.hasInfix "X-Reload-Triggers=" (text "site");
+    "forwarding is turned on for whom it is wanted" =
+      good.boot.kernel.sysctl."net.ipv4.ip_forward" == 1
+      && good.boot.kernel.sysctl."net.ipv6.conf.all.forwarding" == 1;
+
     "the template for other distributions says the same: ${toString otherwise}" = otherwise == [ ];
     "hardening" = lib.all (has "tun0") [
       "DynamicUser=true"
@@ -167,8 +261,15 @@ let
       "MemoryDenyWriteExecute=true"
       "NoNewPrivileges=true"
       "ProtectSystem=strict"
-      "Type=exec"
+      "Type=notify-reload"
+      "WatchdogSec=30"
+      "User=wontun"
+      "StateDirectory=wontun"
       "Restart=on-failure"
+    ];
+    "the template waits for readiness too" = lib.all (lib.flip lib.elem (lib.splitString "\n" template)) [
+      "Type=notify"
+      "ExecReload=/bin/sh -c \"kill -HUP $MAINPID\""
     ];
     # The order counts: what is allowed again stands after what is taken away.
     "system calls" = lib.hasInfix ''
@@ -184,9 +285,11 @@ let
       ];
 
     "the firewall lets in what was asked for" =
-      good.networking.firewall.allowedUDPPorts == [
+      lib.sort lib.lessThan good.networking.firewall.allowedUDPPorts == [
         19988
         20000
+        20443
+        51820
       ];
     "the driver is loaded" = lib.elem "tun" good.boot.kernelModules;
 
@@ -250,6 +353,37 @@ let
       "a b".interface = "tun0";
     };
 
+    "peers need a key" = refusesOnly "peers needs" {
+      tun0.peers = [ { publicKey = "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo="; } ];
+    };
+    "a server's clients are not declared" = refusesOnly "'wontun peer add' adds a peer" {
+      tun0 = {
+        endpoint = "vpn.example.com";
+        privateKeyFile = "/run/keys/key";
+        peers = [ { publicKey = "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo="; } ];
+      };
+    };
+    "no plain options for WireGuard" = refusesOnly "for plain tunnels" {
+      tun0 = {
+        endpoint = "vpn.example.com";
+        peer = "server";
+      };
+    };
+    "no NAT for plain tunnels" = refusesOnly "nat is for WireGuard" { tun0.nat = true; };
+    "no key in the store" = refusesOnly "can be read by everybody" {
+      tun0.privateKeyFile = "${pkgs.writeText "key" "no key"}";
+    };
+    "no port twice, by default either" = refusesOnly "same port 51820" {
+      a.endpoint = "one.example.com";
+      b.endpoint = "other.example.com";
+    };
+
+    "a key is given by a path" = illTyped { privateKeyFile = "keys/wontun"; };
+    "a public key is one" = illTyped {
+      privateKeyFile = "/run/keys/key";
+      peers = [ { publicKey = "none"; } ];
+    };
+
     "an interface's name is at most 15 characters" = illTyped { interface = "sixteen-bytes-12"; };
     "an interface's name has no slash" = illTyped { interface = "a/b"; };
     "an interface's name is not .." = illTyped { interface = ".."; };
@@ -270,6 +404,9 @@ pkgs.writeText "wontun-units" (
     "bare"
     "beside"
     "client"
+    "keyed"
+    "server"
+    "site"
     "tun0"
   ]
 )

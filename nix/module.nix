@@ -15,13 +15,36 @@ let
   tunnels = lib.filterAttrs (_: tunnel: tunnel.enable) config.services.wontun.tunnels;
   all = lib.attrValues tunnels;
 
-  # The port that a tunnel takes; null for a client without one, which takes another when 19988 is in use.
-  portOf = tunnel: if tunnel.port == null && tunnel.peer == null then defaultPort else tunnel.port;
+  # A WireGuard tunnel is a server whose clients come and go by `wontun peer`, or what these options say of it.
+  isServer = tunnel: tunnel.endpoint != null;
+  isDeclared = tunnel: !isServer tunnel && (tunnel.privateKeyFile != null || tunnel.peers != [ ]);
+  isWireGuard = tunnel: isServer tunnel || isDeclared tunnel;
+
+  # The port that a tunnel takes; null where it may be any: of a declared one without, and of a plain client, which
+  # takes another when 19988 is in use.
+  portOf =
+    tunnel:
+    if tunnel.port != null then
+      tunnel.port
+    else if isServer tunnel then
+      endpointPort tunnel.endpoint
+    else if isDeclared tunnel || tunnel.peer != null then
+      null
+    else
+      defaultPort;
   defaultPort = 19988;
+  endpointPort =
+    endpoint:
+    let
+      given = builtins.match "(.*]|[^:]*):([0-9]{1,5})" endpoint;
+    in
+    if given == null then 51820 else lib.toInt (lib.last given);
 
   addressesOf =
     tunnel:
-    if !tunnel.configure then
+    if isWireGuard tunnel then
+      map (cidr: lib.head (lib.splitString "/" cidr)) tunnel.addresses
+    else if !tunnel.configure then
       [ ]
     else if tunnel.addresses != [ ] then
       map (cidr: lib.head (lib.splitString "/" cidr)) tunnel.addresses
@@ -75,7 +98,91 @@ let
           tunnel.mtu == null || tunnel.mtu >= 1280 || !lib.any (lib.hasInfix ":") tunnel.addresses;
         message = "${option}.mtu is ${toString tunnel.mtu}: an IPv6 address inside needs at least 1280";
       }
+      {
+        assertion = isDeclared tunnel -> tunnel.privateKeyFile != null;
+        message = "${option}.peers needs ${option}.privateKeyFile: this side's own key";
+      }
+      {
+        assertion =
+          isServer tunnel -> tunnel.peers == [ ] && tunnel.addresses == [ ] && tunnel.mtu == null;
+        message =
+          "${option}: with endpoint, peers, addresses and mtu are in the server's own file; "
+          + "'wontun peer add' adds a peer, and extraArgs takes --subnet";
+      }
+      {
+        assertion =
+          isWireGuard tunnel -> tunnel.peer == null && tunnel.listen == [ ] && tunnel.configure;
+        message =
+          "${option} is WireGuard by its privateKeyFile, peers or endpoint: "
+          + "peer, listen and configure are for plain tunnels";
+      }
+      {
+        assertion = tunnel.nat -> isWireGuard tunnel;
+        message = "${option}.nat is for WireGuard: set endpoint, or privateKeyFile and peers";
+      }
+      {
+        assertion = lib.all (path: !lib.hasPrefix builtins.storeDir path) (keyFiles tunnel);
+        message =
+          "${option}: a key in the Nix store can be read by everybody; "
+          + "give the path of a file outside, in quotes";
+      }
     ];
+
+  keyFiles =
+    tunnel:
+    lib.filter (path: path != null) (
+      [ tunnel.privateKeyFile ] ++ map (peer: peer.presharedKeyFile) tunnel.peers
+    );
+
+  # Root's files with keys come to the service as credentials, which have these names in the unit's folder.
+  credentials =
+    tunnel:
+    lib.optional (tunnel.privateKeyFile != null) {
+      id = "private-key";
+      path = tunnel.privateKeyFile;
+    }
+    ++ lib.concatLists (
+      lib.imap0 (
+        number: peer:
+        lib.optional (peer.presharedKeyFile != null) {
+          id = presharedKeyId number;
+          path = peer.presharedKeyFile;
+        }
+      ) tunnel.peers
+    );
+  presharedKeyId = number: "preshared-key-${toString number}";
+  credentialPath = tunnel: id: "/run/credentials/wontun@${tunnel.name}.service/${id}";
+
+  # What wontun is given of a declared tunnel; no secret is in it.
+  configuration =
+    tunnel:
+    let
+      line = key: value: lib.optional (value != null) "${key} = ${toString value}";
+      list = key: values: lib.optional (values != [ ]) "${key} = ${lib.concatStringsSep ", " values}";
+      peer =
+        number: options:
+        [
+          ""
+          "[Peer]"
+        ]
+        ++ line "PublicKey" options.publicKey
+        ++ lib.optional (
+          options.presharedKeyFile != null
+        ) "PresharedKeyFile = ${credentialPath tunnel (presharedKeyId number)}"
+        ++ list "AllowedIPs" options.allowedIPs
+        ++ line "Endpoint" options.endpoint
+        ++ line "PersistentKeepalive" options.persistentKeepalive;
+      lines = [
+        "[Interface]"
+        "PrivateKeyFile = ${credentialPath tunnel "private-key"}"
+      ]
+      ++ line "ListenPort" tunnel.port
+      ++ list "Address" tunnel.addresses
+      ++ line "MTU" tunnel.mtu
+      ++ lib.concatLists (lib.imap0 peer tunnel.peers);
+    in
+    lib.concatLines lines;
+  configurationFile = tunnel: "wontun/${tunnel.name}.conf";
 
   perPair =
     {
@@ -110,13 +217,29 @@ let
       each = name: map (value: "--${name}=${value}");
     in
     given "tun" tunnel.interface
-    ++ given "peer" tunnel.peer
-    ++ each "address" tunnel.addresses
-    ++ given "mtu" tunnel.mtu
-    ++ lib.optional (!tunnel.configure) "--no-configure"
-    ++ each "listen" tunnel.listen
-    ++ given "listen-port" tunnel.port
-    ++ given "keepalive" tunnel.keepalive
+    ++ (
+      if isServer tunnel then
+        [
+          "serve"
+          "--dir=/var/lib/wontun"
+        ]
+        ++ given "endpoint" tunnel.endpoint
+        ++ given "listen-port" tunnel.port
+        ++ lib.optional (
+          tunnel.privateKeyFile != null
+        ) "--private-key-file=${credentialPath tunnel "private-key"}"
+      else if isDeclared tunnel then
+        [ "--config=/etc/${configurationFile tunnel}" ]
+      else
+        given "peer" tunnel.peer
+        ++ each "address" tunnel.addresses
+        ++ given "mtu" tunnel.mtu
+        ++ lib.optional (!tunnel.configure) "--no-configure"
+        ++ each "listen" tunnel.listen
+        ++ given "listen-port" tunnel.port
+        ++ given "keepalive" tunnel.keepalive
+    )
+    ++ lib.optional (isWireGuard tunnel) "--nat=${if tunnel.nat then "auto" else "off"}"
     ++ given "log-level" tunnel.logLevel
     ++ tunnel.extraArgs;
 
@@ -127,9 +250,14 @@ let
     after = [ "network.target" ];
     # An address or a device that comes later is worth trying again.
     startLimitIntervalSec = 0;
+    # Other peers are no reason to disturb those that stay.
+    reloadTriggers = lib.optional (isDeclared tunnel) (configuration tunnel);
 
     serviceConfig = {
-      Type = "exec";
+      # It says when it is there, when it reads its file again (SIGHUP), how it is, and that each worker is alive.
+      Type = "notify-reload";
+      NotifyAccess = "main";
+      WatchdogSec = 30;
       ExecStart = utils.escapeSystemdExecArgs ([ (lib.getExe tunnel.package) ] ++ arguments tunnel);
       Restart = "on-failure";
       RestartSec = 1;
@@ -142,11 +270,20 @@ let
 
       # An ordinary user with one capability. With PrivateUsers that would count for nothing.
       DynamicUser = true;
+      # The same for all instances, which share the folders.
+      User = "wontun";
       AmbientCapabilities = [ "CAP_NET_ADMIN" ];
       CapabilityBoundingSet = [ "CAP_NET_ADMIN" ];
       NoNewPrivileges = true;
       RestrictSUIDSGID = true;
       UMask = "0077";
+
+      # A server's file, which it reads again on a reload; credentials and root's files it could not. Control sockets.
+      StateDirectory = "wontun";
+      StateDirectoryMode = "0700";
+      RuntimeDirectory = "wontun";
+      RuntimeDirectoryMode = "0700";
+      RuntimeDirectoryPreserve = true;
 
       # One device. PrivateDevices would hide it.
       DevicePolicy = "closed";
@@ -173,6 +310,7 @@ let
       ProtectHome = true;
       PrivateTmp = true;
       PrivateIPC = true;
+      PrivateMounts = true;
       ProtectProc = "invisible";
       ProcSubset = "pid";
       ProtectClock = true;
@@ -190,11 +328,56 @@ let
       LimitCORE = 0;
       # A worker a core, at most 256; the log's writer; the process that looks up names.
       TasksMax = 300;
+    }
+    // lib.optionalAttrs (credentials tunnel != [ ]) {
+      LoadCredential = map (
+        credential: "${credential.id}:${lib.replaceStrings [ "%" ] [ "%%" ] credential.path}"
+      ) (credentials tunnel);
+    };
+  };
+
+  keyFile = types.strMatching "/[^[:cntrl:]]+";
+
+  peerModule = {
+    options = {
+      publicKey = mkOption {
+        type = types.strMatching "[A-Za-z0-9+/]{43}=";
+        example = "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=";
+        description = "The peer's public key, in base64.";
+      };
+
+      presharedKeyFile = mkOption {
+        type = types.nullOr keyFile;
+        default = null;
+        example = "/run/keys/wontun-phone";
+        description = "File of root's with the key that is shared with this peer besides.";
+      };
+
+      allowedIPs = mkOption {
+        type = types.listOf (types.strMatching "[0-9A-Fa-f:.]+(/[0-9]{1,3})?");
+        default = [ ];
+        example = [ "10.8.0.2/32" ];
+        description = "What the peer may send from and gets sent to.";
+      };
+
+      endpoint = mkOption {
+        type = types.nullOr (types.strMatching "[^[:space:]#]+:[0-9]{1,5}");
+        default = null;
+        example = "vpn.example.com:51820";
+        description = "Where the peer is; `null` if it makes itself known.";
+      };
+
+      persistentKeepalive = mkOption {
+        type = types.nullOr (types.ints.between 1 65535);
+        default = null;
+        example = 25;
+        description = "Seconds after which a silent link gets a keepalive; `null` for never.";
+      };
     };
   };
 
   tunnelModule =
-    { name, ... }:
+    { name, config, ... }:
     {
       options = {
         name = mkOption {
@@ -231,6 +414,46 @@ let
           '';
         };
 
+        privateKeyFile = mkOption {
+          type = types.nullOr keyFile;
+          default = null;
+          example = "/run/keys/wontun";
+          description = ''
+            File of root's with this side's private key, as `wontun genkey` prints it; a credential of the service's.
+            With it the tunnel is WireGuard with these {option}`peers`, or a server if {option}`endpoint` is set.
+          '';
+        };
+
+        peers = mkOption {
+          type = types.listOf (types.submodule peerModule);
+          default = [ ];
+          description = ''
+            The peers of a WireGuard tunnel. Another list is read by the running tunnel without disturbing those peers
+            that stay; other preshared keys start it again.
+          '';
+        };
+
+        endpoint = mkOption {
+          type = types.nullOr (types.strMatching "[^[:space:]#]+");
+          default = null;
+          example = "vpn.example.com";
+          description = ''
+            The name or address by which clients find this host: be a WireGuard server, whose key and clients are in
+            `/var/lib/wontun`. `wontun peer add NAME --dir /var/lib/wontun` adds a client. Without a port it is 51820.
+          '';
+        };
+
+        nat = mkOption {
+          type = types.bool;
+          default = config.endpoint != null;
+          defaultText = lib.literalMD "whether {option}`endpoint` is set";
+          description = ''
+            Whether the peers of a WireGuard tunnel are let out to the rest of the world, with this host's address. It
+            turns forwarding on in {option}`boot.kernel.sysctl`, which the service may not. A host that has its IPv6
+            default route from router advertisements needs `net.ipv6.conf.<card>.accept_ra = 2` then.
+          '';
+        };
+
         interface = mkOption {
           # What the kernel takes literally and needs no quoting anywhere.
           type = types.addCheck (types.strMatching "[A-Za-z0-9_.-]{1,15}") (
@@ -254,7 +477,7 @@ let
           ];
           description = ''
             Addresses of the interface, IPv4 or IPv6, with their prefix lengths.
-            Empty: `10.8.0.1/24` for a server, `10.8.0.3/24` for a client.
+            Empty: `10.8.0.1/24` for a server, `10.8.0.3/24` for a client; none with {option}`privateKeyFile`.
           '';
         };
 
@@ -263,7 +486,8 @@ let
           default = null;
           example = 19988;
           description = ''
-            UDP port to bind, 1024 or above. `null`: 19988, and for a client another when that is taken.
+            UDP port to bind, 1024 or above. `null`: 19988, and for a client another when that is taken; for WireGuard
+            with {option}`endpoint` that one's or 51820, else any.
           '';
         };
 
@@ -280,7 +504,7 @@ let
           example = 1412;
           description = ''
             MTU of the interface in bytes: the path's less 28, over IPv6 less 48. Give both sides the same.
-            `null`: what fits a path of 1500 bytes, 1472 or 1452.
+            `null`: what fits a path of 1500 bytes, 1472 or 1452. For WireGuard the path's less 80, as by default.
           '';
         };
 
@@ -350,7 +574,8 @@ in
     description = ''
       Tunnels of this host by name, each a service `wontun@<name>.service`. Without
       {option}`services.wontun.tunnels.<name>.peer` a tunnel is a server.
-      The tunnels are not encrypted: use them on trusted wires only.
+      They are WireGuard with `endpoint`, or with `privateKeyFile` and `peers`. Others are not encrypted: use those on
+      trusted wires only.
     '';
   };
 
@@ -370,6 +595,21 @@ in
       dhcpcd.denyInterfaces = map (tunnel: tunnel.interface) all;
       networkmanager.unmanaged = map (tunnel: "interface-name:${tunnel.interface}") all;
     };
+
+    boot.kernel.sysctl = lib.mkIf (lib.any (tunnel: tunnel.nat) all) {
+      "net.ipv4.ip_forward" = lib.mkDefault 1;
+      "net.ipv6.conf.all.forwarding" = lib.mkDefault 1;
+    };
+
+    # Copied, not linked: the path stays the same, and so does the file behind it for whoever may open nothing else.
+    environment.etc = lib.mkMerge (
+      map (tunnel: {
+        ${configurationFile tunnel} = {
+          text = configuration tunnel;
+          mode = "0444";
+        };
+      }) (lib.filter isDeclared all)
+    );
 
     systemd.services = lib.mapAttrs' (
       name: tunnel: lib.nameValuePair "wontun@${name}" (unit tunnel)

@@ -21,6 +21,7 @@ let
       pkgs.iputils
       # Debian's; NixOS has another by default.
       pkgs.netcat-openbsd
+      pkgs.nftables
     ];
   };
 in
@@ -31,6 +32,20 @@ pkgs.testers.runNixOSTest {
   nodes.server = {
     imports = [ machine ];
     services.wontun.tunnels.tun0.openFirewall = true;
+    services.wontun.tunnels.vpn = {
+      # A name, which /etc/hosts of these machines knows.
+      endpoint = "server";
+      privateKeyFile = "/etc/wontun-test/key";
+      openFirewall = true;
+      extraArgs = [ "--subnet=10.77.0.0/24,fd77::/64" ];
+    };
+    # The script waits for it.
+    systemd.services."wontun@vpn".serviceConfig.WatchdogSec = pkgs.lib.mkForce 10;
+    # Of RFC 7748, section 6.1: the script knows its other half.
+    environment.etc."wontun-test/key" = {
+      text = "dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo=";
+      mode = "0600";
+    };
     # The script compares the binary in it with the one that runs.
     environment.etc."wontun-test/image.tar".source = own.image;
   };

@@ -1,13 +1,23 @@
-"""A client and a server on a virtual LAN, each with the service wontun@tun0: does the appliance work as promised?
+"""A client and a server on a virtual LAN, each with the service wontun@tun0: does the appliance work as promised? The server
+has a second one, wontun@vpn, a WireGuard server; a "web server" beyond it is a network namespace of the same machine.
 
 Two drivers run this: the NixOS test driver (nixos-test/default.nix) and scripts/vm-test.sh on Debian machines. Both give the
 names start_all, client, server and subtest. Commands run under `set -euo pipefail`: a pipe's reader must read to the end.
 """
 
+import base64
 import json
 import re
 
 UNIT = "wontun@tun0.service"
+VPN = "wontun@vpn.service"
+# Where systemd has that one's file, and what root calls that.
+VPN_FILE = "/var/lib/wontun/vpn.conf"
+VPN_PEER = "wontun --tun vpn peer --dir /var/lib/wontun"
+# Of the key that both drivers put into /etc/wontun-test/key.
+VPN_PUBLIC_KEY = "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo="
+VPN_SERVER = ("10.77.0.1", "fd77::1")
+WEB = ("203.0.113.2", "2001:db8:77::2")
 # Addresses inside the tunnel.
 SERVER = "10.8.0.1"
 CLIENT = "10.8.0.3"
@@ -19,14 +29,34 @@ PATIENCE = 120
 CAP_NET_ADMIN = 1 << 12
 
 
-def unit_property(machine, name):
+def unit_property(machine, name, unit=UNIT):
     """What systemd says of the service."""
-    return machine.succeed(f"systemctl show --property={name} --value {UNIT}").strip()
+    return machine.succeed(f"systemctl show --property={name} --value {unit}").strip()
 
 
-def main_pid(machine):
+def main_pid(machine, unit=UNIT):
     """The service's process id."""
-    return int(unit_property(machine, "MainPID"))
+    return int(unit_property(machine, "MainPID", unit))
+
+
+def wait_for_status(machine, unit, pattern):
+    """Waits until the service says this of itself."""
+    show = f"systemctl show --property=StatusText --value {unit}"
+    machine.wait_until_succeeds(f"{show} | grep -E '{pattern}'", timeout=PATIENCE)
+
+
+def wait_for_restart(machine, unit, old):
+    """Waits until the service has another process."""
+    machine.wait_until_succeeds(
+        f"pid=$(systemctl show --property=MainPID --value {unit}); test $pid != 0 && test $pid != {old}",
+        timeout=PATIENCE,
+    )
+
+
+def write_secret(machine, path, text):
+    """A file that only root can read."""
+    encoded = base64.b64encode(text.encode()).decode()
+    machine.succeed(f"umask 077; mkdir -p {path.rpartition('/')[0]}; echo {encoded} | base64 -d >{path}")
 
 
 def status_blocks(machine, pid):
@@ -67,18 +97,18 @@ def checksum(machine, path):
     return machine.succeed(f"sha256sum {path}").split()[0]
 
 
-def fetch_command(address, seconds):
-    """Fetches the payload at the address, through tun0 and no other way."""
+def fetch_command(address, seconds, device="tun0"):
+    """Fetches the payload at the address, through the device and no other way."""
     return (
-        f"curl --fail --silent --show-error --max-time {seconds} --interface tun0 --output /tmp/received "
+        f"curl --fail --silent --show-error --max-time {seconds} --interface {device} --output /tmp/received "
         f"http://{address}:{PORT}/"
     )
 
 
-def fetch(machine, address, expected):
+def fetch(machine, address, expected, device="tun0"):
     """Fetches as soon as that works, and compares."""
     machine.succeed("rm -f /tmp/received")
-    machine.wait_until_succeeds(fetch_command(address, 60), timeout=PATIENCE)
+    machine.wait_until_succeeds(fetch_command(address, 60, device), timeout=PATIENCE)
     found = checksum(machine, "/tmp/received")
     assert found == expected, f"the payload changed on its way from {address}: {found}, not {expected}"
 
@@ -228,10 +258,7 @@ with subtest("each side lives through the other's restart"):
 with subtest("a killed server comes back by itself"):
     old = main_pid(server)
     server.succeed(f"kill -KILL {old}")
-    server.wait_until_succeeds(
-        f"pid=$(systemctl show --property=MainPID --value {UNIT}); test $pid != 0 && test $pid != {old}",
-        timeout=PATIENCE,
-    )
+    wait_for_restart(server, UNIT, old)
     fetch(client, SERVER, server_sum)
 
 with subtest("the image's binary is the one under test"):
@@ -249,3 +276,64 @@ with subtest("the image's binary is the one under test"):
     for machine in (server, client):
         running = checksum(machine, f"/proc/{main_pid(machine)}/exe")
         assert running == in_image, f"the service runs {running}, the image has {in_image}"
+
+with subtest("a WireGuard server with a folder of systemd's, and root's key as a credential"):
+    server.wait_for_unit(VPN)
+    wait_for_status(server, VPN, "^0 of 0 peers connected, no handshake yet$")
+    # root's writes stay the service's
+    owner = server.succeed("stat --dereference --format=%u:%g /var/lib/wontun").strip()
+    assert not owner.startswith("0:"), owner
+    laptop = server.succeed(f"{VPN_PEER} add laptop")
+    assert f"PublicKey = {VPN_PUBLIC_KEY}" in laptop and "Endpoint = server:51820" in laptop, laptop
+    assert server.succeed(f"stat --format='%u:%g %a' {VPN_FILE}").strip() == f"{owner} 600"
+    server.succeed(f"chmod 640 {VPN_FILE}", f"{VPN_PEER} add tablet", f"{VPN_PEER} rename tablet pad")
+    assert server.succeed(f"stat --format='%u:%g %a' {VPN_FILE}").strip() == f"{owner} 640"
+    server.succeed(f"chmod 600 {VPN_FILE}", f"grep '^PrivateKeyFile = /run/credentials/{VPN}/' {VPN_FILE}")
+    wait_for_status(server, VPN, "^0 of 2 peers connected")
+
+with subtest("its client reaches it, and by its address a web server that knows no way back"):
+    server.succeed(
+        "ip netns add web",
+        "ip link add web0 type veth peer name eth0 netns web",
+        "ip address add 203.0.113.1/24 dev web0; ip address add 2001:db8:77::1/64 dev web0 nodad; ip link set web0 up",
+        "ip -n web address add 203.0.113.2/24 dev eth0; ip -n web address add 2001:db8:77::2/64 dev eth0 nodad",
+        "ip -n web link set lo up; ip -n web link set eth0 up",
+        'systemd-run --quiet --unit=test-web --setenv=PATH="$PATH" "$(command -v ip)" netns exec web '
+        '"$(command -v bash)" -c '
+        f"'while true; do nc -N -w 10 -l {WEB[0]} {PORT} </tmp/answer >/tmp/request || sleep 0.2; done'",
+    )
+    server.fail("ip netns exec web ping -c 1 -W 2 10.77.0.1")
+    write_secret(
+        client, "/run/test-vpn/vpn.conf", laptop.replace("AllowedIPs = ", "AllowedIPs = 203.0.113.0/24, 2001:db8:77::/64, ")
+    )
+    # This ends when the client is ready.
+    client.succeed(
+        "systemd-run --quiet --unit=test-vpn --service-type=notify "
+        '"$(command -v wontun)" --config /run/test-vpn/vpn.conf'
+    )
+    for address in VPN_SERVER + WEB:
+        client.wait_until_succeeds(f"ping -c 1 -W 2 {address}", timeout=PATIENCE)
+    fetch(client, WEB[0], server_sum, "vpn")
+    wait_for_status(server, VPN, "^1 of 2 peers connected, last handshake ")
+    wait_for_status(client, "test-vpn.service", "^1 of 1 peers connected, last handshake ")
+
+with subtest("a reload disturbs nobody, and its failure is in the status"):
+    old = main_pid(server, VPN)
+    server.succeed(f"systemctl reload {VPN}")
+    server.succeed(f"cat {VPN_FILE} >/tmp/kept; echo '[Pear]' >>{VPN_FILE}", f"systemctl reload {VPN}")
+    wait_for_status(server, VPN, "^reload failed: .*vpn.conf.*; 1 of 2 peers connected, ")
+    client.succeed(f"ping -c 1 -W 5 {VPN_SERVER[0]}")
+    server.succeed(f"cat /tmp/kept >{VPN_FILE}; rm /tmp/kept", f"systemctl reload {VPN}")
+    wait_for_status(server, VPN, "^1 of 2 peers connected, ")
+    assert main_pid(server, VPN) == old
+
+with subtest("a loop that is stuck is started again"):
+    old = main_pid(server, VPN)
+    server.succeed(f"kill -STOP {old}")
+    wait_for_restart(server, VPN, old)
+    server.succeed(f"journalctl --quiet --unit={VPN} | grep 'Watchdog timeout'")
+    client.wait_until_succeeds(f"ping -c 1 -W 2 {WEB[0]}", timeout=PATIENCE)
+    client.succeed("systemctl stop test-vpn")
+    server.succeed(f"systemctl stop {VPN} test-web", "ip netns delete web")
+    assert unit_property(server, "Result", VPN) == "success"
+    assert not server.succeed("nft list tables | grep wontun-nat-vpn || true").strip()

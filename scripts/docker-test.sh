@@ -212,6 +212,24 @@ test_wireguard() {
     ok "WireGuard: two containers, a name, a full tunnel"
 }
 
+# The README's server: a volume that is empty, and a client that a second command adds.
+test_serve() {
+    up server --volume wontun-etc:/etc/wontun --sysctl net.ipv4.ip_forward=1 -- serve --endpoint server
+    mkdir -p /run/etc-phone
+    (umask 077 && docker exec server wontun peer add phone --qr >/run/etc-phone/tun0.conf 2>/run/qr)
+    grep -q '█' /run/qr || die "no QR code: $(cat /run/qr)"
+    up phone --env WONTUN_CONFIG=/etc/wontun/tun0.conf --volume /run/etc-phone:/etc/wontun:ro --tmpfs /run --
+    in_netns "$(netns phone)" ping -c 3 -i 0.2 -W 2 10.8.0.1
+    # The socket by which it asks is in the volume, the one place that can be written.
+    grep -q '^phone .*\(ago\|Now\)' <<<"$(docker exec server wontun peer list)" ||
+        die "the client is not listed as connected: $(docker exec server wontun peer list 2>&1)"
+    docker restart --time 5 server >/dev/null
+    wait_until 60 in_netns "$(netns phone)" ping -c 1 -W 1 10.8.0.1 || die "the client does not find the server again"
+    wait_until 30 is_healthy server || die "the server does not become healthy: $(inspect server '{{json .State.Health}}')"
+    docker rm --force phone server >/dev/null
+    ok "serve in an empty volume, a client by 'docker exec', the same server after a restart"
+}
+
 test_loaded_image() {
     local version tag config
     version=$(package_version)-loaded
@@ -239,6 +257,7 @@ inside() {
     test_two_containers
     test_inner_ipv6
     test_wireguard
+    test_serve
     test_loaded_image
     say "the image keeps its promises"
 }

@@ -125,6 +125,11 @@ pub struct Server {
     /// Name servers that clients are told, separated by commas, or 'none' [default: for a full tunnel those of Quad9]
     #[arg(long, env = "WONTUN_DNS", value_name = "ADDRESSES")]
     pub dns: Option<ClientDns>,
+
+    /// File with the private key, such as a credential of systemd's; for a new file only, which then says
+    /// PrivateKeyFile = FILE [default: a new key, in the new file itself]
+    #[arg(long, env = "WONTUN_PRIVATE_KEY_FILE", value_name = "FILE", value_parser = key_file)]
+    pub private_key_file: Option<PathBuf>,
 }
 
 /// What to do with the clients of a server.
@@ -306,6 +311,14 @@ impl TuningOptions {
             clamp_mss: self.clamp_mss.map(|switch| switch == Switch::On),
         }
     }
+}
+
+/// A path that can stand in a configuration and means the same wherever it is read.
+fn key_file(text: &str) -> Result<PathBuf, String> {
+    if text.contains('#') || text.contains(char::is_control) || text.trim() != text {
+        return Err("no line of the configuration can hold this path: give one without '#', line breaks and spaces at its ends".to_owned());
+    }
+    std::path::absolute(text).map_err(|error| error.to_string())
 }
 
 /// `LevelFilter` itself also reads numbers, and an empty text as a level.

@@ -18,6 +18,7 @@ use wontun::commands::{self, AddOptions, CommandError, ShowOptions};
 use wontun::config::wg_quick::{Hooks, LoadError};
 use wontun::config::{Config, ConfigError, FileNameError, NatMode, TunName, unknown_variables};
 use wontun::control::health;
+use wontun::control::notify::Notifier;
 use wontun::control::uapi::UapiFolders;
 use wontun::device::{ConfigFile, Device, DeviceError, Mode, PlainTunnel, SocketsError, WireGuard};
 use wontun::io::limit;
@@ -106,8 +107,8 @@ fn folder(dir: Dir, tun: Option<TunName>) -> Folder {
 }
 
 fn initial(server: Server) -> Initial {
-    let Server { endpoint, subnet, listen_port, dns } = server;
-    Initial { endpoint, subnets: subnet, listen_port, dns }
+    let Server { endpoint, subnet, listen_port, dns, private_key_file } = server;
+    Initial { endpoint, subnets: subnet, listen_port, dns, private_key_file }
 }
 
 fn peer(folder: &Folder, command: PeerCommand) -> Result<(), CommandError> {
@@ -192,6 +193,11 @@ fn run(cli: Cli, ready: Option<OwnedFd>) -> u8 {
 }
 
 fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyhow::Result<()> {
+    // before anything is forked: a child is not to speak for us
+    let notifier = Notifier::from_environment().unwrap_or_else(|error| {
+        warn!(%error, "the service manager hears nothing of this tunnel");
+        None
+    });
     let set = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
     for unknown in unknown_variables(set, &Cli::variables()) {
         warn!("{unknown}");
@@ -199,7 +205,7 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
     let options = cli.run;
     let tuning = options.tuning.tuning();
     limit::allow_descriptors(tuning.workers);
-    let metrics = options.metrics.map(|address| (address, options.config.clone()));
+    let around = Around { file: options.config.clone(), metrics: options.metrics, notifier, ready };
     if let Some(path) = options.config {
         let hooks = if options.ignore_hooks { Hooks::Ignore } else { Hooks::Refuse };
         let name = match cli.tun {
@@ -215,7 +221,7 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
         }
         privileges::require_net_admin()?;
         let device = Device::<WireGuard>::open(name, Some((file, resolver)), tuning)?;
-        return carry(device, metrics, ready, logging).map(Device::close);
+        return carry(device, around, logging).map(Device::close);
     }
     let of_a_file = [
         ("--ignore-hooks", options.ignore_hooks),
@@ -227,7 +233,7 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
     }
     if let Some(name) = options.interface {
         privileges::require_net_admin()?;
-        return carry(Device::<WireGuard>::open(name, None, tuning)?, metrics, ready, logging).map(drop);
+        return carry(Device::<WireGuard>::open(name, None, tuning)?, around, logging).map(drop);
     }
     let config = Config {
         peer: options.peer,
@@ -245,18 +251,26 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
     warn!(
         "plain mode is not encrypted: whoever sees the datagrams reads and forges the packets; use it on trusted wires only"
     );
-    carry(device, metrics, ready, logging).map(drop)
+    carry(device, around, logging).map(drop)
 }
 
-/// Everything is open but what serves `metrics`, at an address and with the peers' names of a file: opens that, gives up
-/// what is no longer needed, and carries packets to the end, in good order if without an error.
-fn carry<M: Mode>(
-    mut device: Device<M>,
-    metrics: Option<(SocketAddr, Option<PathBuf>)>,
+/// What a tunnel has to do with the world around it.
+struct Around {
+    /// Its configuration file.
+    file: Option<PathBuf>,
+    /// Where metrics are served.
+    metrics: Option<SocketAddr>,
+    /// The service manager.
+    notifier: Option<Notifier>,
+    /// How a process in the background says that the tunnel is there.
     ready: Option<OwnedFd>,
-    logging: &mut Logging,
-) -> anyhow::Result<Device<M>> {
-    if let Some((address, file)) = metrics {
+}
+
+/// Everything is open but what serves metrics: opens that, gives up what is no longer needed, and carries packets to the
+/// end, in good order if without an error.
+fn carry<M: Mode>(mut device: Device<M>, around: Around, logging: &mut Logging) -> anyhow::Result<Device<M>> {
+    let Around { file, metrics, notifier, ready } = around;
+    if let Some(address) = metrics {
         device.serve_metrics(Metrics::open(address, file)?);
     }
     privileges::drop_all_but_net_admin()?;
@@ -266,6 +280,7 @@ fn carry<M: Mode>(
         logging.flush(LAST_LINES);
         background::detach(ready).context("cannot go to the background")?;
     }
+    device.notify(notifier);
     device.run()?;
     Ok(device)
 }

@@ -23,7 +23,9 @@ from image import image
 from machine import Machine, MachineError
 
 ADDRESSES = {"client": "192.168.1.1", "server": "192.168.1.2"}
-UNIT = Path(__file__).parent.parent / "systemd" / "wontun@.service"
+SYSTEMD = Path(__file__).parent.parent / "systemd"
+# Of RFC 7748, section 6.1: the scripts know its other half.
+PRIVATE_KEY = "dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo=\n"
 
 
 def write_files(overlay: Path, name: str, binary: bytes, version: str) -> None:
@@ -36,10 +38,10 @@ def write_files(overlay: Path, name: str, binary: bytes, version: str) -> None:
         target.chmod(mode)
 
     put("usr/local/bin/wontun", binary, 0o755)
-    put("etc/systemd/system/wontun@.service", UNIT.read_bytes())
-    wanted = overlay / "etc/systemd/system/multi-user.target.wants/wontun@tun0.service"
-    wanted.parent.mkdir()
-    wanted.symlink_to("../wontun@.service")
+    put("etc/systemd/system/wontun@.service", (SYSTEMD / "wontun@.service").read_bytes())
+    wants = overlay / "etc/systemd/system/multi-user.target.wants"
+    wants.mkdir()
+    (wants / "wontun@tun0.service").symlink_to("../wontun@.service")
     put("etc/hostname", f"{name}\n")
     # With a number of its own the system is not on its first boot, which would enable and ask things.
     put("etc/machine-id", hashlib.sha256(name.encode()).hexdigest()[:32] + "\n")
@@ -49,6 +51,19 @@ def write_files(overlay: Path, name: str, binary: bytes, version: str) -> None:
         put("etc/wontun/tun0.env", "WONTUN_PEER=server\n")
     else:
         put("etc/wontun-test/image.tar", image(binary, version))
+        # A second tunnel, a WireGuard server, as the README has it.
+        (wants / "wontun@vpn.service").symlink_to("../wontun@.service")
+        put("etc/wontun-test/key", PRIVATE_KEY, 0o600)
+        put(
+            "etc/systemd/system/wontun@vpn.service.d/test.conf",
+            "[Service]\nLoadCredential=private-key:/etc/wontun-test/key\nWatchdogSec=10\n",
+        )
+        put(
+            "etc/wontun/vpn.env",
+            "COMMAND=serve\nWONTUN_ENDPOINT=server\nWONTUN_SUBNET=10.77.0.0/24,fd77::/64\n"
+            "WONTUN_PRIVATE_KEY_FILE=/run/credentials/wontun@vpn.service/private-key\n",
+        )
+        put("etc/sysctl.d/60-wontun.conf", (SYSTEMD / "60-wontun.conf").read_bytes())
 
 
 def interrupted(number: int, _frame: object) -> NoReturn:

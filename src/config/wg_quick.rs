@@ -58,6 +58,14 @@ pub struct WgQuick {
 }
 
 impl WgQuick {
+    /// Whether keys that nobody else may know stand in the file itself.
+    pub fn has_secrets(&self) -> bool {
+        let is_inline =
+            |key: &Option<KeySource<PresharedKey>>| key.as_ref().and_then(KeySource::inline).is_some();
+        self.interface.private_key.inline().is_some()
+            || self.peers.iter().any(|peer| is_inline(&peer.preshared_key))
+    }
+
     /// Whether all of IPv4, or all of IPv6, goes through the tunnel, be it in halves.
     pub fn is_full_tunnel(&self) -> bool {
         let all = |length: u8, v6: bool| -> HashSet<Prefix> {

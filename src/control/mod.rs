@@ -1,4 +1,5 @@
-//! Talking to a tunnel that runs.
+//! Talking to a tunnel that runs, and to whoever watches over it.
 
 pub mod health;
+pub mod notify;
 pub mod uapi;

@@ -16,6 +16,7 @@ use tracing::{debug, enabled, warn};
 use super::checkup::Checkup;
 use super::poll::Poll;
 use super::pulse::Pulse;
+use super::service::Service;
 use super::sockets::Leftover;
 use super::{DeviceError, QUIET, Token};
 use crate::config::TunName;
@@ -42,6 +43,7 @@ pub struct Core {
     pub(super) health: Option<HealthListener>,
     pub(super) checkup: Checkup,
     pub(super) pulse: Pulse,
+    pub(super) service: Service,
     /// One for each worker.
     pub(super) counters: Arc<[Counters]>,
     seats: Vec<Seat>,
@@ -259,6 +261,7 @@ impl Core {
             health,
             checkup: Checkup::default(),
             pulse: Pulse::new(workers),
+            service: Service::default(),
             counters: (0..workers).map(|_| Counters::default()).collect(),
             seats: seats.map_err(system("making an epoll"))?,
             current: 0,

@@ -19,7 +19,11 @@ impl Core {
                     self.stop = Some(Stop::Signal(signal));
                 }
                 Some(Signal::SIGUSR1) => self.report_summary(mode),
-                Some(Signal::SIGHUP) => mode.reload(self)?,
+                Some(Signal::SIGHUP) => {
+                    self.tell_reloading();
+                    mode.reload(self)?;
+                    self.tell_reloaded(mode);
+                }
                 Some(Signal::SIGCHLD) => reap_children(),
                 Some(_) => {}
             }

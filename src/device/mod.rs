@@ -19,6 +19,7 @@ mod plain;
 mod poll;
 mod pulse;
 mod ready;
+mod service;
 mod sockets;
 mod token;
 mod wireguard;
@@ -263,6 +264,9 @@ pub trait Mode: Sized + Send + std::fmt::Debug {
     /// `after`. There is room for them.
     fn tell_peers(&self, after: Option<&PublicKey>, most: usize, now: Instant, peers: &mut Vec<PeerSample>);
 
+    /// How the peers are, in a few words that seldom change.
+    fn status(&self, now: Instant) -> String;
+
     /// Packets that the engine took and could not send in the end.
     fn lost_packets(&self) -> u64;
 }
@@ -334,6 +338,7 @@ impl<M: Mode> Device<M> {
                 }
             }
             let result = run_to_end(shared, first);
+            shared.alone(|_, core| core.tell_stopping());
             shared.end();
             metrics.inspect(|metrics| metrics.end());
             result

@@ -180,6 +180,7 @@ impl<M: Mode> Worker<M> {
         if self.number == 0 {
             shared.with(self, |mode, core, _| mode.start(core))?;
             self.serve(shared)?;
+            shared.with(self, |mode, core, _| core.tell_ready(mode));
         }
         loop {
             if let Some(stop) = self.turn(shared)? {
@@ -255,7 +256,10 @@ impl<M: Mode> Worker<M> {
                 }
                 Token::Signals => core.drain_signals(mode),
                 Token::Link => core.drain_link(mode),
-                Token::Health => Ok(core.drain_health(mode)),
+                Token::Health => {
+                    core.attend_service(mode);
+                    Ok(core.drain_health(mode))
+                }
                 _ => mode.drain(core, token),
             })?,
         };

@@ -39,6 +39,8 @@ pub struct Initial {
     pub listen_port: Option<u16>,
     /// The clients' name servers.
     pub dns: Option<ClientDns>,
+    /// The file with the private key, an absolute path; `None` to make one.
+    pub private_key_file: Option<PathBuf>,
 }
 
 /// A server's file that is there, and how it came to be.
@@ -154,7 +156,10 @@ impl Folder {
         let addresses = subnets.iter().filter_map(|subnet| subnet.server()).collect();
         let port = wanted.listen_port.or_else(|| wanted.endpoint.as_ref().map(ClientEndpoint::port));
         let interface = Interface {
-            private_key: KeySource::Inline(PrivateKey::generate(&mut random)),
+            private_key: match &wanted.private_key_file {
+                Some(path) => KeySource::File(path.clone()),
+                None => KeySource::Inline(PrivateKey::generate(&mut random)),
+            },
             listen_port: NonZeroU16::new(port.unwrap_or(DEFAULT_PORT)),
             fwmark: None,
             addresses,
@@ -222,6 +227,18 @@ fn check(file: &ServerFile, wanted: &Initial) -> Result<(), SetupError> {
         let is_there = |subnet: &Subnet| has.contains(&subnet.prefix());
         if has.len() != wanted.subnets.len() || !wanted.subnets.iter().all(is_there) {
             return different("Address", joined(&interface.addresses), joined(&wanted.subnets));
+        }
+    }
+    if let Some(wanted) = &wanted.private_key_file {
+        let folder = file.path().parent().unwrap_or(Path::new(""));
+        let found = match &interface.private_key {
+            KeySource::Inline(_) => None,
+            KeySource::File(path) => Some(folder.join(path)),
+        };
+        if found.as_ref() != Some(wanted) {
+            let found = found
+                .map_or_else(|| "nothing but the key itself".to_owned(), |path| path.display().to_string());
+            return different("PrivateKeyFile", found, wanted.display().to_string());
         }
     }
     match wanted.listen_port {

@@ -16,6 +16,19 @@ pub fn thread_count() -> Option<usize> {
     Some(fs::read_dir("/proc/self/task").ok()?.count())
 }
 
+/// Takes variables out of the environment: neither this process nor a child of it sees them again. While another thread
+/// runs, which might be reading the environment, they stay.
+pub fn remove_variables(names: &[&str]) {
+    if thread_count().is_some_and(|threads| threads != 1) {
+        return;
+    }
+    for name in names {
+        // SAFETY: no other thread reads or writes the environment, since there is none. Where /proc is absent the
+        // callers' order holds: the environment is read before any thread is started.
+        unsafe { std::env::remove_var(name) };
+    }
+}
+
 /// Starts a child that keeps standard input, output and error and `keep`, closes every other descriptor it
 /// inherited, runs `child` and exits with what that returns. The child never returns into the caller's code:
 /// a panic, too, ends it. `child` is a plain function because a closure could hold a descriptor that is closed.

@@ -205,6 +205,11 @@ impl Plain {
         Ok(())
     }
 
+    /// Client: whether the server has been heard, and was not lost since.
+    pub const fn is_heard(&self) -> bool {
+        self.heard
+    }
+
     /// Client: whether data was sent and this endpoint has never answered anything, so that another address of the
     /// same server may be worth a try. An unanswered `hello?` says nothing: a server has no answer to it.
     pub const fn is_endpoint_doubtful(&self) -> bool {

@@ -34,6 +34,7 @@ mod logs;
 mod metrics;
 mod names;
 mod network;
+mod notify;
 mod offload;
 mod process;
 mod routes;

@@ -18,6 +18,11 @@ const MAX_KEY_FILE: u64 = 4096;
 const WHAT: &str = "a WireGuard configuration";
 /// Mode bits of others, and of the group: a file with secrets should have none of them.
 const NOT_THE_OWNER: u32 = 0o077;
+/// Those of them by which the file could be changed.
+const WRITE: u32 = 0o022;
+/// The folder of what systemd gives a service to read, which sees to it that nobody else may (systemd.exec(5),
+/// LoadCredential=). Where it does so by an access list, the mode looks as if the group might.
+const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
@@ -87,7 +92,7 @@ pub fn load_again(path: &Path, hooks: Hooks) -> Result<Loaded, LoadError> {
 /// # Errors
 /// It cannot be read, or is no ordinary file.
 pub(crate) fn read_text(path: &Path) -> Result<Zeroizing<Vec<u8>>, LoadError> {
-    read(path, MAX_FILE, WHAT, Turn::Again, &mut Vec::new())
+    read(path, MAX_FILE, WHAT, Turn::Again).map(|(text, _)| text)
 }
 
 /// The private key of the configuration in `path`, wherever it is kept.
@@ -112,8 +117,10 @@ enum Turn {
 
 fn load_once(path: &Path, hooks: Hooks, turn: Turn) -> Result<Loaded, LoadError> {
     let mut warnings = Vec::new();
-    let text = read(path, MAX_FILE, WHAT, turn, &mut warnings)?;
+    let (text, mode) = read(path, MAX_FILE, WHAT, turn)?;
     let parsed = parse(path, &text, hooks)?;
+    let forbidden = if parsed.configuration.has_secrets() { NOT_THE_OWNER } else { WRITE };
+    warnings.extend(warning(path, mode, forbidden));
     warnings.extend(parsed.warnings.iter().map(Warning::to_string));
     let mut configuration = parsed.configuration;
     let folder = path.parent().unwrap_or(Path::new(""));
@@ -134,20 +141,32 @@ fn read_key<K: FromStr<Err = KeyError>>(
 ) -> Result<(), LoadError> {
     let KeySource::File(path) = key else { return Ok(()) };
     let file = folder.join(path);
-    let text = read(&file, MAX_KEY_FILE, "one key in base64", turn, warnings)?;
+    let (text, mode) = read(&file, MAX_KEY_FILE, "one key in base64", turn)?;
+    warnings.extend(warning(&file, mode, NOT_THE_OWNER));
     // what is not text is no key either, and its length says as much
     let text = str::from_utf8(&text).unwrap_or_default().trim();
     *key = KeySource::Inline(text.parse().map_err(|source| LoadError::Key { file, source })?);
     Ok(())
 }
 
+/// What to say of a file that has any of the mode bits `forbidden`.
+fn warning(path: &Path, mode: u32, forbidden: u32) -> Option<String> {
+    let is_credential = || {
+        let folder = std::env::var_os(CREDENTIALS).filter(|folder| !folder.is_empty());
+        folder.is_some_and(|folder| path.starts_with(folder))
+    };
+    (mode & forbidden != 0 && !is_credential()).then(|| {
+        format!("{}: mode {mode:04o} lets others read or change its keys: chmod 600 it", path.display())
+    })
+}
+
+/// The content of the file, and its mode; 0 for what is no ordinary file.
 fn read(
     path: &Path,
     max: u64,
     what: &'static str,
     turn: Turn,
-    warnings: &mut Vec<String>,
-) -> Result<Zeroizing<Vec<u8>>, LoadError> {
+) -> Result<(Zeroizing<Vec<u8>>, u32), LoadError> {
     let error = |source| LoadError::Read { file: path.to_owned(), source };
     // to open a pipe waits for a writer
     let flags = if turn == Turn::Again { O_NONBLOCK } else { 0 };
@@ -156,19 +175,13 @@ fn read(
     if turn == Turn::Again && !metadata.is_file() {
         return Err(LoadError::NotAgain(path.to_owned()));
     }
-    if metadata.is_file() && metadata.mode() & NOT_THE_OWNER != 0 {
-        let mode = metadata.mode() & 0o7777;
-        warnings.push(format!(
-            "{}: mode {mode:04o} lets others read or change its keys: chmod 600 it",
-            path.display()
-        ));
-    }
+    let mode = if metadata.is_file() { metadata.mode() & 0o7777 } else { 0 };
     let expected = usize::try_from(metadata.len().clamp(MAX_KEY_FILE, max)).unwrap_or_default();
     let text = read_all(file.take(max.saturating_add(1)), expected).map_err(error)?;
     if text.len() as u64 > max {
         return Err(LoadError::TooLarge { file: path.to_owned(), max, what });
     }
-    Ok(text)
+    Ok((text, mode))
 }
 
 /// Reads `source` to its end, about `expected` bytes. A pipe does not say how many will come, and a vector that grows by
@@ -251,6 +264,22 @@ mod tests {
             assert_eq!(warnings.len(), count, "{mode:o}");
             assert!(warnings.iter().all(|warning| warning.contains("chmod 600") && !warning.contains(KEY)));
         }
+    }
+
+    #[test]
+    fn a_file_without_secrets_may_be_read_and_only_read() {
+        let folder = Folder::new("public");
+        folder.write("key", KEY, 0o600);
+        for (mode, count) in [(0o600, 0), (0o444, 0), (0o644, 0), (0o660, 1), (0o602, 1)] {
+            let path = folder.write("wg0.conf", "[Interface]\nPrivateKeyFile = key\n", mode);
+            assert_eq!(load(&path, Hooks::Refuse).unwrap().warnings.len(), count, "{mode:o}");
+        }
+        // a preshared key is a secret too
+        let text = format!(
+            "[Interface]\nPrivateKeyFile = key\n[Peer]\nPublicKey = {PUBLIC}\nPresharedKey = {KEY}\n"
+        );
+        let path = folder.write("wg0.conf", &text, 0o644);
+        assert_eq!(load(&path, Hooks::Refuse).unwrap().warnings.len(), 1);
     }
 
     #[test]

@@ -242,6 +242,16 @@ impl Mode for PlainTunnel {
         Ok(())
     }
 
+    fn status(&self, _: Instant) -> String {
+        let status = match (self.config.role(), self.engine.peer()) {
+            (Role::Server, None) => "waiting for a client",
+            (Role::Server, Some(_)) => "has a client",
+            (Role::Client, _) if self.engine.is_heard() => "the server is heard",
+            (Role::Client, _) => "nothing is heard of the server",
+        };
+        status.to_owned()
+    }
+
     fn handshake(&self, _: Instant) -> Handshake {
         Handshake::Unknown
     }

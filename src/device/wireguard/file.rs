@@ -145,6 +145,7 @@ impl WireGuard {
             Ok(loaded) => loaded,
             Err(error) => {
                 warn!(%error, "the configuration is not read again, nothing was changed");
+                core.service.set_trouble(format!("reload failed: {error}"));
                 return Ok(());
             }
         };
@@ -157,6 +158,7 @@ impl WireGuard {
         // the device comes before the routes, which need its IPv6
         if let Err(error) = self.apply(core, &changes)? {
             warn!(%error, "the new configuration cannot be applied, nothing was changed");
+            core.service.set_trouble(format!("reload failed: {error}"));
             self.take_file(old);
             return Ok(());
         }

@@ -218,6 +218,10 @@ impl Mode for WireGuard {
         Ok(())
     }
 
+    fn status(&self, now: Instant) -> String {
+        self.status_line(now)
+    }
+
     fn handshake(&self, now: Instant) -> Handshake {
         let last = self.engine.peers_after(None).filter_map(Peer::last_handshake).max();
         last.map_or(Handshake::Never, |last| Handshake::Ago(now.since(last)))

@@ -1,4 +1,6 @@
-//! What can be said of the tunnel: for wg(8), for `wontun show`, for the summary.
+//! What can be said of the tunnel: for wg(8), for `wontun show`, for the summary, for the service manager.
+
+use std::time::Duration;
 
 use zeroize::Zeroizing;
 
@@ -7,7 +9,9 @@ use crate::control::uapi::{Answer, InterfaceStatus, PeerStatus, Report};
 use crate::counters::DropReason;
 use crate::device::Mode as _;
 use crate::device::core::Core;
+use crate::device::service::ago;
 use crate::io::timer::unix_now;
+use crate::time::Instant;
 use crate::tunnel::wireguard::PeerId;
 
 impl WireGuard {
@@ -29,6 +33,21 @@ impl WireGuard {
             self.answer_peer(core, &mut answer, id);
         }
         answer.finish()
+    }
+
+    /// For the service manager: `3 of 5 peers connected, last handshake less than a minute ago`.
+    pub(super) fn status_line(&self, now: Instant) -> String {
+        let (mut connected, mut peers) = (0_usize, 0_usize);
+        let mut youngest: Option<Duration> = None;
+        for peer in self.engine.peer_ids().filter_map(|id| self.engine.peer(id)) {
+            peers += 1;
+            connected += usize::from(peer.has_session(now));
+            let age = peer.last_handshake().map(|last| now.since(last));
+            youngest = youngest.into_iter().chain(age).min();
+        }
+        let handshake = youngest
+            .map_or_else(|| "no handshake yet".to_owned(), |age| format!("last handshake {}", ago(age)));
+        format!("{connected} of {peers} peers connected, {handshake}")
     }
 
     fn answer_peer(&self, core: &Core, answer: &mut Answer, id: PeerId) {

@@ -98,6 +98,30 @@ fn what_would_make_clients_files_wrong_is_refused() {
 }
 
 #[test]
+fn a_key_from_outside_stays_there() {
+    const KEY: &str = "dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo=";
+    let place = TestFolder::new();
+    let folder = folder(&place, "d");
+    let key = place.path().join("private-key");
+    let wanted = Initial { private_key_file: Some(key.clone()), ..unused() };
+    assert!(matches!(folder.prepare_beside(&wanted, quiet), Err(SetupError::Load(_))), "there is no key");
+    assert!(!folder.file().exists());
+    fs::write(&key, KEY).unwrap();
+    let made = folder.prepare_beside(&wanted, quiet).unwrap();
+    assert_eq!(made.file.public_key().to_string(), "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=");
+    let text = String::from_utf8(fs::read(folder.file()).unwrap()).unwrap();
+    assert!(text.contains(&format!("PrivateKeyFile = {}\n", key.display())) && !text.contains(KEY), "{text}");
+    // the same again is nothing new; another path, or a key in the file, is
+    assert!(!folder.prepare_beside(&wanted, quiet).unwrap().is_new);
+    fs::write(folder.file(), text.replace(key.to_str().unwrap(), "../private-key")).unwrap();
+    assert!(matches!(folder.prepare_beside(&wanted, quiet), Err(SetupError::Different { .. })));
+    let own = Folder::new(folder.path().to_owned(), "wg1".parse().unwrap());
+    own.prepare_beside(&unused(), quiet).unwrap();
+    let error = own.prepare_beside(&wanted, quiet).unwrap_err().to_string();
+    assert!(error.contains("nothing but the key itself, not /"), "{error}");
+}
+
+#[test]
 fn a_subnet_of_an_interface_of_this_host_is_refused() {
     fn host() -> Vec<(String, Cidr)> {
         vec![

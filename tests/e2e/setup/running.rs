@@ -1,5 +1,6 @@
 //! A server that runs, and clients that come with what it printed for them.
 
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -105,6 +106,53 @@ fn a_peer_that_was_added_before_connects_once_it_runs() {
     phone.ping(SERVER);
 }
 
+/// User, group and mode of the server's file.
+fn owner_and_mode(server: &Server) -> (u32, u32, u32) {
+    let file = std::fs::metadata(server.file()).unwrap();
+    (file.uid(), file.gid(), file.mode() & 0o7777)
+}
+
+#[test]
+fn a_new_file_of_roots_is_the_folders_owners() {
+    let server = Server::alone();
+    std::fs::create_dir(&server.dir).unwrap();
+    std::os::unix::fs::chown(&server.dir, Some(65534), Some(65533)).unwrap();
+    server.told(&["init", "--endpoint", "192.0.2.1"]);
+    assert_eq!(owner_and_mode(&server), (65534, 65533, 0o600));
+}
+
+/// As with systemd's LoadCredential=: a folder that the service may read and not change, whose files' modes show the mask
+/// of an access list. Root's commands find the key where the file says that it is.
+#[test]
+fn a_servers_key_may_be_a_credential() {
+    let lab = Arc::new(Lab::new(2));
+    let server = Server::new(&lab, 0);
+    let credentials = server.site.path().join("credentials");
+    std::fs::create_dir(&credentials).unwrap();
+    let key = server.site.write("credentials/private-key", "dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo=\n");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o440)).unwrap();
+    let launch = server.launch(&["--endpoint", "192.0.2.1"]);
+    let launch = launch.env("CREDENTIALS_DIRECTORY", credentials.to_str().unwrap());
+    let daemon = launch.env("WONTUN_PRIVATE_KEY_FILE", key.to_str().unwrap()).spawn();
+    daemon.wait_for(" ready mode=");
+    assert_eq!(daemon.count("lets others read"), 0, "{:?}", daemon.lines());
+    assert!(
+        server.text().contains(&format!("PrivateKeyFile = {}\n", key.display()))
+            && !server.text().contains("dwdtCn")
+    );
+    let text = server.told(&["peer", "add", "phone"]);
+    assert_eq!(value(&text, "PublicKey"), "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=");
+    let (phone, _phone) = client(&lab, 1, &text);
+    phone.ping(SERVER);
+    daemon.signal(Signal::SIGHUP);
+    daemon.wait_for("the configuration was read again");
+    phone.ping(SERVER);
+    for path in ["", "a#b", " key", "two\nlines"] {
+        let run = server.run(&["init", "--private-key-file", path]);
+        assert!(run.code() == 2 && run.stderr.contains("--private-key-file"), "{path:?}: {run:?}");
+    }
+}
+
 /// The tunnel and its folder are another user's, as with systemd's DynamicUser and StateDirectory; root changes peers.
 #[test]
 fn root_changes_the_peers_of_a_tunnel_of_another_user() {
@@ -120,6 +168,11 @@ fn root_changes_the_peers_of_a_tunnel_of_another_user() {
     daemon.wait_for(" ready mode=");
     let added = server.run(&["peer", "add", "phone"]);
     assert_eq!((added.code(), added.stderr.as_str()), (0, ""), "{added:?}");
+    assert_eq!(owner_and_mode(&server), (65534, 65534, 0o600));
+    std::fs::set_permissions(server.file(), std::fs::Permissions::from_mode(0o640)).unwrap();
+    server.told(&["peer", "add", "tablet"]);
+    server.told(&["peer", "rename", "tablet", "pad"]);
+    assert_eq!(owner_and_mode(&server), (65534, 65534, 0o640));
     let (phone, _phone) = client(&lab, 1, &added.stdout);
     phone.ping(SERVER);
     // which the tunnel can read again

@@ -1,0 +1,302 @@
+//! What a service manager hears from us: `sd_notify(3)`'s messages over the socket that `NOTIFY_SOCKET` names.
+//!
+//! The socket is opened once, at the start, and kept: later on a sandbox forbids to open one. It never blocks; what finds
+//! no room waits here and is tried again. The variables are taken out of the environment, so that no child speaks for us.
+//! The crate `sd-notify` opens a socket for each message.
+
+use std::collections::VecDeque;
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+use tracing::warn;
+
+use crate::sys::process;
+
+const SOCKET: &str = "NOTIFY_SOCKET";
+const WATCHDOG_USEC: &str = "WATCHDOG_USEC";
+const WATCHDOG_PID: &str = "WATCHDOG_PID";
+
+const READY: &str = "READY=1";
+const STOPPING: &str = "STOPPING=1";
+const ALIVE: &str = "WATCHDOG=1";
+const STATUS: &str = "STATUS=";
+
+/// Messages that may wait for room.
+const MAX_WAITING: usize = 8;
+/// Bytes of a status' line; systemd takes messages of 4096.
+const MAX_STATUS: usize = 1000;
+
+/// Why nobody is told, although somebody wants to be.
+#[derive(Debug, thiserror::Error)]
+pub enum NotifyError {
+    /// No address that we know.
+    #[error("NOTIFY_SOCKET is {}: expected the path of a socket, or its abstract name after '@'", .0.display())]
+    Address(OsString),
+    /// Nobody listens there, or we may not talk to it.
+    #[error("cannot connect to NOTIFY_SOCKET ({}): {source}", address.display())]
+    Connect {
+        /// Where.
+        address: OsString,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+}
+
+/// The way to the service manager.
+#[derive(Debug)]
+pub struct Notifier {
+    socket: UnixDatagram,
+    watchdog: Option<Duration>,
+    waiting: VecDeque<String>,
+    /// That nobody listens any more was logged.
+    told: bool,
+}
+
+impl Notifier {
+    /// Connects to the service manager that the environment names; `None` if it names none. The variables about it are gone
+    /// afterwards. To be called while this process has one thread.
+    ///
+    /// # Errors
+    /// [`NotifyError`]; the tunnel can do without.
+    pub fn from_environment() -> Result<Option<Self>, NotifyError> {
+        let address = env::var_os(SOCKET).filter(|address| !address.is_empty());
+        let watchdog = watchdog(
+            env::var_os(WATCHDOG_USEC).as_deref(),
+            env::var_os(WATCHDOG_PID).as_deref(),
+            std::process::id(),
+        );
+        process::remove_variables(&[SOCKET, WATCHDOG_USEC, WATCHDOG_PID]);
+        address.map(|address| Self::connect(address, watchdog)).transpose()
+    }
+
+    fn connect(address: OsString, watchdog: Option<Duration>) -> Result<Self, NotifyError> {
+        let parsed = match address.as_bytes() {
+            [b'@', name @ ..] => SocketAddr::from_abstract_name(name),
+            [b'/', ..] => SocketAddr::from_pathname(&address),
+            _ => return Err(NotifyError::Address(address)),
+        };
+        let connect = |address: SocketAddr| {
+            let socket = UnixDatagram::unbound()?;
+            socket.connect_addr(&address)?;
+            socket.set_nonblocking(true)?;
+            Ok(socket)
+        };
+        let socket = parsed.and_then(connect).map_err(|source| NotifyError::Connect { address, source })?;
+        Ok(Self { socket, watchdog, waiting: VecDeque::new(), told: false })
+    }
+
+    /// How long we may say nothing before we are taken for stuck, if that is watched.
+    pub const fn watchdog(&self) -> Option<Duration> {
+        self.watchdog
+    }
+
+    /// All is there, at the start or after [`Self::reloading`].
+    pub fn ready(&mut self, status: &str) {
+        self.send(format!("{READY}\n{}", line(status)));
+    }
+
+    /// The configuration is being read again, from now on.
+    pub fn reloading(&mut self) {
+        // systemd tells by the time that this belongs to its own request
+        let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
+        self.send(format!("RELOADING=1\nMONOTONIC_USEC={}", now.as_micros()));
+    }
+
+    /// We are about to end.
+    pub fn stopping(&mut self, status: &str) {
+        self.send(format!("{STOPPING}\n{}", line(status)));
+    }
+
+    /// One line about how we are.
+    pub fn status(&mut self, status: &str) {
+        self.send(line(status));
+    }
+
+    /// We are alive.
+    pub fn alive(&mut self) {
+        self.send(ALIVE.to_owned());
+    }
+
+    /// Whether something waits for room: [`Self::flush`] tries it again.
+    pub fn is_behind(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Sends what waits, as far as there is room.
+    pub fn flush(&mut self) {
+        while let Some(message) = self.waiting.front() {
+            match self.socket.send(message.as_bytes()) {
+                Err(error) if is_full(&error) => return,
+                Err(error) if !self.told => {
+                    self.told = true;
+                    warn!(%error, "the service manager does not listen any more");
+                }
+                Ok(_) => self.told = false,
+                Err(_) => {}
+            }
+            self.waiting.pop_front();
+        }
+    }
+
+    fn send(&mut self, message: String) {
+        // of what is said again only the newest counts
+        self.waiting.retain(|older| *older != message && !(is_status(older) && is_status(&message)));
+        if self.waiting.len() >= MAX_WAITING {
+            self.waiting.pop_front();
+        }
+        self.waiting.push_back(message);
+        self.flush();
+    }
+}
+
+fn is_status(message: &str) -> bool {
+    message.starts_with(STATUS)
+}
+
+/// No room in the other's queue, or in ours.
+fn is_full(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock || error.raw_os_error() == Some(nix::libc::ENOBUFS)
+}
+
+/// A status as a line of a message: what would end the line becomes a space.
+fn line(status: &str) -> String {
+    let mut line = STATUS.to_owned();
+    for character in status.chars() {
+        if line.len() + character.len_utf8() > MAX_STATUS {
+            break;
+        }
+        line.push(if character.is_control() { ' ' } else { character });
+    }
+    line
+}
+
+/// How long the process `own` may say nothing, as `sd_watchdog_enabled(3)` has it: `None` if that is not watched, or another
+/// process is meant.
+fn watchdog(usec: Option<&OsStr>, pid: Option<&OsStr>, own: u32) -> Option<Duration> {
+    if pid.is_some_and(|pid| pid.to_str() != Some(&own.to_string())) {
+        return None;
+    }
+    let usec = usec?.to_str()?.parse().ok().filter(|&usec| usec > 0)?;
+    Some(Duration::from_micros(usec))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    /// A service manager, and somebody who talks to it.
+    struct Manager(UnixDatagram);
+
+    impl Manager {
+        fn new() -> (Self, Notifier) {
+            static COUNTER: AtomicU32 = AtomicU32::new(0);
+            let serial = COUNTER.fetch_add(1, Ordering::Relaxed);
+            let name = format!("wontun-notify-{}-{serial}", std::process::id());
+            let socket = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+            socket.set_nonblocking(true).unwrap();
+            let notifier = Notifier::connect(format!("@{name}").into(), None).unwrap();
+            (Self(socket), notifier)
+        }
+
+        fn hear(&self) -> Option<String> {
+            let mut message = [0; 4096];
+            let length = self.0.recv(&mut message).ok()?;
+            Some(String::from_utf8(message[..length].to_vec()).unwrap())
+        }
+    }
+
+    #[test]
+    fn each_message_is_what_systemd_reads() {
+        let (manager, mut notifier) = Manager::new();
+        notifier.ready("1 of 2 peers");
+        assert_eq!(manager.hear().unwrap(), "READY=1\nSTATUS=1 of 2 peers");
+        notifier.status("a line\nREADY=1\0");
+        assert_eq!(manager.hear().unwrap(), "STATUS=a line READY=1 ");
+        notifier.status(&"ü".repeat(4000));
+        assert_eq!(manager.hear().unwrap(), format!("STATUS={}", "ü".repeat(496)));
+        notifier.alive();
+        assert_eq!(manager.hear().unwrap(), "WATCHDOG=1");
+        notifier.stopping("SIGTERM");
+        assert_eq!(manager.hear().unwrap(), "STOPPING=1\nSTATUS=SIGTERM");
+        assert!(manager.hear().is_none() && !notifier.is_behind());
+    }
+
+    #[test]
+    fn a_reload_is_told_with_the_time() {
+        let micros = || Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap()).as_micros();
+        let (manager, mut notifier) = Manager::new();
+        let before = micros();
+        notifier.reloading();
+        let message = manager.hear().unwrap();
+        let told = message.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap().parse::<u128>().unwrap();
+        assert!((before..=micros()).contains(&told));
+    }
+
+    #[test]
+    fn what_finds_no_room_waits_and_of_what_is_said_again_only_the_newest() {
+        let (manager, mut notifier) = Manager::new();
+        while !notifier.is_behind() {
+            notifier.stopping("noise");
+        }
+        for status in ["one", "two", "three"] {
+            notifier.status(status);
+            notifier.alive();
+        }
+        notifier.reloading();
+        notifier.ready("four");
+        for _ in 0..100 {
+            notifier.alive();
+        }
+        assert!(notifier.waiting.len() <= MAX_WAITING);
+        let mut heard = Vec::new();
+        loop {
+            notifier.flush();
+            let Some(message) = manager.hear() else { break };
+            heard.push(message);
+        }
+        assert!(!notifier.is_behind());
+        heard.retain(|message| !message.ends_with("noise"));
+        let begins = heard.iter().map(|message| message.split('\n').next().unwrap()).collect::<Vec<_>>();
+        assert_eq!(begins, ["STATUS=three", "RELOADING=1", "READY=1", "WATCHDOG=1"]);
+    }
+
+    #[test]
+    fn nobody_there_is_no_reason_to_stop() {
+        let (manager, mut notifier) = Manager::new();
+        drop(manager);
+        notifier.ready("");
+        notifier.status("x");
+        assert!(!notifier.is_behind());
+        let nobody = Notifier::connect("@wontun-nobody".into(), None).unwrap_err().to_string();
+        assert!(nobody.contains("@wontun-nobody"), "{nobody}");
+        for address in ["vsock:2:1", "relative", "@"] {
+            assert!(Notifier::connect(address.into(), None).is_err(), "{address}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_as_good_as_an_abstract_name() {
+        let path = std::env::temp_dir().join(format!("wontun-notify-{}", std::process::id()));
+        let manager = Manager(UnixDatagram::bind(&path).unwrap());
+        let mut notifier = Notifier::connect(path.clone().into(), None).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        notifier.alive();
+        assert_eq!(manager.hear().unwrap(), "WATCHDOG=1");
+    }
+
+    #[test]
+    fn the_watchdog_is_for_whom_it_names() {
+        let asked = |usec: &str, pid: Option<&str>| watchdog(Some(usec.as_ref()), pid.map(OsStr::new), 7);
+        let second = Some(Duration::from_secs(1));
+        assert_eq!([asked("1000000", Some("7")), asked("1000000", None)], [second; 2]);
+        assert_eq!([asked("1000000", Some("8")), asked("1000000", Some("")), asked("0", None)], [None; 3]);
+        assert_eq!([asked("-1", None), asked("soon", None), watchdog(None, None, 7)], [None; 3]);
+    }
+}

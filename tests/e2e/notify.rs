@@ -1,0 +1,349 @@
+//! What the service manager hears: a socket of the test's own stands in for systemd.
+
+use std::io::IoSliceMut;
+use std::os::fd::AsRawFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, UnixCredentials, recvmsg, setsockopt, sockopt};
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::Pid;
+
+use crate::bare::{INNER_CLIENT, INNER_SERVER};
+use crate::daemon::{Daemon, Launch};
+use crate::lab::{Host, Lab};
+use crate::mounts::Folder;
+use crate::streams::Connection;
+use crate::waiting::{PATIENCE, exit_within, holds_within};
+use crate::wireguard::implementation::Implementation;
+use crate::wireguard::node::Node;
+use crate::wireguard::pair::{Outer, Plan, SERVER_V4};
+
+/// So long nothing comes from a tunnel that has nothing to say.
+const SILENCE: Duration = Duration::from_secs(3);
+
+/// Where systemd would listen.
+struct Manager {
+    socket: UnixDatagram,
+    address: String,
+    _folder: Folder,
+}
+
+impl Manager {
+    /// Under a path, as systemd's own.
+    fn new() -> Self {
+        let folder = Folder::new();
+        let path = folder.path().join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        Self::with(socket, path.to_str().unwrap().to_owned(), folder)
+    }
+
+    /// Under an abstract name, which belongs to the network namespace.
+    fn abstract_on(host: &Host) -> Self {
+        let name = format!("wontun-e2e-{}", host.name());
+        let address = SocketAddr::from_abstract_name(&name).unwrap();
+        let socket = host.inside(|| UnixDatagram::bind_addr(&address).unwrap());
+        Self::with(socket, format!("@{name}"), Folder::new())
+    }
+
+    fn with(socket: UnixDatagram, address: String, folder: Folder) -> Self {
+        // systemd believes the kernel, and only the main process
+        setsockopt(&socket, sockopt::PassCred, &true).unwrap();
+        Self { socket, address, _folder: folder }
+    }
+
+    /// The next message within `limit`, and who sent it.
+    fn try_hear(&self, limit: Duration) -> Option<(String, Pid)> {
+        self.socket.set_read_timeout(Some(limit.max(Duration::from_millis(1)))).unwrap();
+        let mut bytes = [0; 4096];
+        let mut slices = [IoSliceMut::new(&mut bytes)];
+        let mut control = nix::cmsg_space!(UnixCredentials);
+        let received =
+            recvmsg::<()>(self.socket.as_raw_fd(), &mut slices, Some(&mut control), MsgFlags::empty())
+                .ok()?;
+        let sender = received.cmsgs().unwrap().find_map(|message| match message {
+            ControlMessageOwned::ScmCredentials(credentials) => Some(Pid::from_raw(credentials.pid())),
+            _ => None,
+        });
+        let length = received.bytes;
+        Some((String::from_utf8(bytes[..length].to_vec()).unwrap(), sender.unwrap()))
+    }
+
+    fn hear(&self) -> String {
+        self.try_hear(PATIENCE).expect("the service manager hears nothing").0
+    }
+
+    /// The next message that is no ping.
+    fn hear_news(&self) -> String {
+        loop {
+            let message = self.hear();
+            if message != "WATCHDOG=1" {
+                return message;
+            }
+        }
+    }
+
+    /// Waits for a message with `part` in it; what comes before it does not matter.
+    fn wait_for(&self, part: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let message = self.hear();
+            if message.contains(part) {
+                return message;
+            }
+            assert!(Instant::now() < deadline, "no {part}, but {message}");
+        }
+    }
+
+    /// Whether nothing comes for so long, within `limit`; what came before that is taken away.
+    fn falls_silent(&self, time: Duration, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        while self.try_hear(time).is_some() {
+            if Instant::now() > deadline {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The longest time between two of the next `count` pings.
+    fn longest_gap(&self, count: usize) -> Duration {
+        self.wait_for("WATCHDOG=1");
+        let gaps = (0..count).map(|_| {
+            let before = Instant::now();
+            self.wait_for("WATCHDOG=1");
+            before.elapsed()
+        });
+        gaps.max().unwrap()
+    }
+}
+
+/// `launch` as a service of `manager`'s.
+fn service<'host>(launch: Launch<'host>, manager: &Manager) -> Launch<'host> {
+    launch.env("NOTIFY_SOCKET", &manager.address)
+}
+
+/// As with WatchdogSec=, whose time is meant for the process that systemd started.
+fn watched<'host>(launch: Launch<'host>, manager: &Manager, time: Duration) -> Launch<'host> {
+    service(launch, manager)
+        .prepare("export WATCHDOG_PID=$$;")
+        .env("WATCHDOG_USEC", &time.as_micros().to_string())
+}
+
+#[test]
+fn ready_is_said_once_the_tunnel_is_there_and_stopping_at_its_end() {
+    let lab = Lab::new(1);
+    for manager in [Manager::new(), Manager::abstract_on(lab.server())] {
+        let daemon = service(Launch::new(lab.server(), &[]), &manager).spawn();
+        let (first, sender) = manager.try_hear(PATIENCE).unwrap();
+        assert_eq!(first, "READY=1\nSTATUS=waiting for a client");
+        assert_eq!(sender, daemon.pid(), "NotifyAccess=main");
+        assert!(lab.server().ip(&["-4", "address", "show", "dev", "tun0", "up"]).contains("10.8.0.1/24"));
+        assert_eq!(Launch::new(lab.server(), &["health"]).run().code(), 0);
+        // no watchdog, no news: no word, and no wake-up that could be heard of
+        assert!(manager.try_hear(SILENCE).is_none());
+        assert_eq!(daemon.stop().status.code(), Some(0));
+        assert_eq!(manager.hear(), "STOPPING=1\nSTATUS=stopping");
+        assert!(manager.try_hear(Duration::ZERO).is_none());
+    }
+}
+
+#[test]
+fn what_does_not_start_is_never_ready() {
+    let lab = Lab::new(1);
+    let manager = Manager::new();
+    let _taken = lab.server().udp((lab.server().v4, 19988));
+    let run = service(Launch::new(lab.server(), &[]), &manager).run();
+    assert_eq!(run.code(), 69, "{run:?}");
+    assert!(manager.try_hear(Duration::ZERO).is_none());
+}
+
+#[test]
+fn a_manager_that_is_not_there_costs_a_warning() {
+    let lab = Lab::new(2);
+    for (address, part) in [("/nowhere/notify", "/nowhere/notify"), ("vsock:2:1", "expected the path")] {
+        let daemon = Launch::new(lab.server(), &[]).env("NOTIFY_SOCKET", address).spawn();
+        daemon.wait_ready();
+        assert!(daemon.wait_for("WARN the service manager hears nothing").contains(part));
+        let _client = Daemon::client(lab.client(), lab.server(), &[]);
+        lab.client().ping(INNER_SERVER);
+    }
+    // one that goes away
+    let manager = Manager::new();
+    let daemon = service(Launch::new(lab.server(), &[]), &manager).spawn();
+    manager.wait_for("READY=1");
+    drop(manager);
+    daemon.signal(Signal::SIGHUP);
+    daemon.wait_for("does not listen any more");
+    let _client = Daemon::client(lab.client(), lab.server(), &[]);
+    lab.client().ping(INNER_SERVER);
+}
+
+/// The process that looks up names cannot speak for the tunnel.
+#[test]
+fn the_resolver_does_not_have_the_socket() {
+    let lab = Lab::new(1);
+    let manager = Manager::new();
+    let daemon = service(Launch::new(lab.server(), &["--peer", "name.invalid"]), &manager).spawn();
+    manager.wait_for("READY=1");
+    let children = daemon.children();
+    assert!(!children.is_empty());
+    for child in children {
+        let sockets = |pid: Pid| {
+            let files = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+            let links = files.filter_map(|file| std::fs::read_link(file.unwrap().path()).ok());
+            links.filter(|link| link.to_str().unwrap().starts_with("socket:")).collect::<Vec<PathBuf>>()
+        };
+        let own = sockets(child);
+        assert_eq!(own.len(), 1, "one to talk to the tunnel: {own:?}");
+        assert!(!sockets(daemon.pid()).contains(&own[0]));
+    }
+}
+
+/// A server from a file, as a service, and a client of it.
+fn wireguard(manager: &Manager) -> (Plan, Node, Node) {
+    let plan = Plan::new(&Arc::new(Lab::new(2)), Outer::V4);
+    let site = &plan.server_site;
+    let file = site.write("wg0.conf", &plan.server.wg_quick());
+    let launch = site.launch(Path::new(crate::mounts::BINARY), &["--config", file.to_str().unwrap()]);
+    let daemon = service(launch, manager).spawn();
+    let implementation = Implementation::ConfigFile;
+    let server = Node { daemon, site: Arc::clone(site), implementation, name: "wg0".to_owned() };
+    let client = Node::start(&plan.client_site, Implementation::Wontun, &plan.client);
+    (plan, server, client)
+}
+
+#[test]
+fn a_reload_is_told_with_its_time_and_what_came_of_it() {
+    let manager = Manager::new();
+    let (plan, server, _client) = wireguard(&manager);
+    assert_eq!(manager.hear(), "READY=1\nSTATUS=0 of 1 peers connected, no handshake yet");
+    let micros = || Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap()).as_micros();
+    let reload = |text: &str| {
+        server.site.write("wg0.conf", text);
+        let before = micros();
+        server.daemon.signal(Signal::SIGHUP);
+        let reloading = manager.wait_for("RELOADING=1");
+        let told = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap().parse::<u128>().unwrap();
+        assert!((before..=micros()).contains(&told), "not the time of this reload: {told}");
+        let ready = manager.hear();
+        ready.strip_prefix("READY=1\nSTATUS=").unwrap_or_else(|| panic!("no READY=1: {ready}")).to_owned()
+    };
+    let good = plan.server.wg_quick();
+    let said = reload(&good.replace("[Peer]", "[Pear]"));
+    assert!(said.starts_with("reload failed: ") && said.contains("wg0.conf"), "{said}");
+    assert!(said.ends_with("; 0 of 1 peers connected, no handshake yet") && !said.contains('\n'), "{said}");
+    let said = reload(&good);
+    assert_eq!(said, "0 of 1 peers connected, no handshake yet");
+    let two = format!("{good}\n[Peer]\nPublicKey = {}\n", crate::wireguard::settings::Keys::new().public);
+    assert_eq!(reload(&two), "0 of 2 peers connected, no handshake yet");
+}
+
+#[test]
+fn the_status_follows_the_peers_and_the_device() {
+    let manager = Manager::new();
+    let (_plan, server, client) = wireguard(&manager);
+    manager.wait_for("READY=1");
+    client.ping(SERVER_V4);
+    let said = manager.hear();
+    assert_eq!(said, "STATUS=1 of 1 peers connected, last handshake less than a minute ago");
+    server.set_link(&["down"]);
+    assert!(manager.hear().starts_with("STATUS=wg0 is down; "));
+}
+
+/// Pings come at half of the watchdog's time, whether there is work or not.
+#[test]
+fn the_watchdog_hears_an_idle_tunnel_and_a_busy_one() {
+    let _heavy = crate::lab::heavy();
+    let lab = Lab::new(2);
+    let manager = Manager::new();
+    let time = Duration::from_secs(4);
+    let server = watched(Launch::new(lab.server(), &["--workers", "2"]), &manager, time).spawn();
+    assert!(manager.hear().starts_with("READY=1\n"));
+    assert_eq!(manager.hear(), "WATCHDOG=1", "the first at once");
+    let gap = manager.longest_gap(3);
+    assert!(gap < time && gap > time / 4, "idle: {gap:?}");
+    let _client = Daemon::client(lab.client(), lab.server(), &[]);
+    lab.client().ping(INNER_SERVER);
+    let ended = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let connection = Connection::open(lab.server(), (INNER_SERVER, 80), lab.client());
+        let ended = &ended;
+        let stream = scope
+            .spawn(move || connection.exchange_while(|_| !ended.load(std::sync::atomic::Ordering::Relaxed)));
+        let end = crate::waiting::SetAtEnd(ended);
+        let gap = manager.longest_gap(3);
+        assert!(gap < time, "busy: {gap:?}");
+        drop(end);
+        let (up, down) = stream.join().unwrap();
+        assert!(up > 1_000_000 && down > 1_000_000, "there was no load: {up}, {down}");
+    });
+    assert!(server.stop().status.success());
+}
+
+/// strace stands in for a worker that is stuck: it holds one thread back whenever that waits for events.
+#[test]
+fn a_worker_that_is_stuck_silences_the_watchdog() {
+    let lab = Lab::new(1);
+    for stuck in ["worker-1", "wontun"] {
+        let manager = Manager::new();
+        let time = Duration::from_secs(1);
+        let server = watched(Launch::new(lab.server(), &["--workers", "3"]), &manager, time).spawn();
+        manager.wait_for("READY=1");
+        manager.longest_gap(3);
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap();
+        let named = |task: &PathBuf| std::fs::read_to_string(task.join("comm")).unwrap().trim() == stuck;
+        let task = tasks.map(|task| task.unwrap().path()).find(named).unwrap();
+        let mut strace = Command::new("strace");
+        strace.args(["-qq", "-o", "/dev/null", "-e", "trace=epoll_wait,epoll_pwait"]);
+        // far longer than the test waits
+        strace.args(["-e", "inject=epoll_wait,epoll_pwait:delay_enter=600000000"]);
+        strace.arg("-p").arg(task.file_name().unwrap());
+        let mut strace = strace.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        assert!(manager.falls_silent(3 * time, PATIENCE), "{stuck} is stuck, and the pings go on");
+        // whoever is let go goes on
+        kill(Pid::from_raw(strace.id() as i32), Signal::SIGKILL).unwrap();
+        assert!(exit_within(&mut strace, PATIENCE).is_some());
+        assert_eq!(manager.hear(), "WATCHDOG=1", "{stuck}");
+        manager.longest_gap(2);
+        assert!(server.stop().status.success());
+    }
+}
+
+#[test]
+fn a_watchdog_for_another_process_gets_no_pings() {
+    let lab = Lab::new(1);
+    let manager = Manager::new();
+    let launch = service(Launch::new(lab.server(), &[]), &manager);
+    let _server = launch.env("WATCHDOG_USEC", "100000").env("WATCHDOG_PID", "1").spawn();
+    manager.wait_for("READY=1");
+    assert!(manager.try_hear(SILENCE).is_none());
+}
+
+/// systemd may be busy for a while: the tunnel goes on, and what matters is told once there is room.
+#[test]
+fn a_manager_that_does_not_listen_disturbs_nothing() {
+    let lab = Lab::new(2);
+    let manager = Manager::new();
+    let server = watched(Launch::new(lab.server(), &[]), &manager, Duration::from_millis(10)).spawn();
+    server.wait_ready();
+    let client = Daemon::client(lab.client(), lab.server(), &[]);
+    // by now pings have filled the queue, whatever its length is
+    std::thread::sleep(SILENCE);
+    lab.client().ping(INNER_SERVER);
+    server.signal(Signal::SIGHUP);
+    server.wait_for("SIGHUP: there is no file");
+    lab.server().ping(INNER_CLIENT);
+    assert_eq!(manager.hear_news(), "READY=1\nSTATUS=waiting for a client");
+    assert!(manager.hear_news().starts_with("RELOADING=1\n"));
+    assert_eq!(manager.hear_news(), "READY=1\nSTATUS=has a client");
+    assert!(holds_within(PATIENCE, || manager.hear() == "WATCHDOG=1"));
+    drop(client);
+    let stopped = server.stop();
+    assert!(stopped.status.success() && stopped.elapsed < Duration::from_secs(2), "{stopped:?}");
+}
