@@ -67,6 +67,7 @@ fn status() -> zeroize::Zeroizing<Vec<u8>> {
         Answer::new(Operation::Status, &interface, [("replay", 3), ("no_key", 0), ("bad_mac1", 7)]);
     let old = PeerStatus {
         public_key: &PublicKey::from_bytes([1; 32]),
+        name: None,
         preshared_key: &PresharedKey::default(),
         endpoint: None,
         last_handshake: Duration::ZERO,
@@ -78,6 +79,7 @@ fn status() -> zeroize::Zeroizing<Vec<u8>> {
     answer.peer(&old, []);
     let new = PeerStatus {
         public_key: &PublicKey::from_bytes([2; 32]),
+        name: Some(&"Anna's \"phone\"".parse().unwrap()),
         preshared_key: &PresharedKey::from_bytes([9; 32]),
         endpoint: Some("[fe80::1%1]:51820".parse().unwrap()),
         last_handshake: Duration::new(1_600_000_000, 5),

@@ -308,6 +308,7 @@ prop_compose! {
 
 prop_compose! {
     fn any_peer()(
+        name in prop::option::of("[a-zé]{1,8}( #=[a-z]{1,8})?"),
         public_key in any::<[u8; 32]>().prop_map(PublicKey::from_bytes),
         preshared_key in prop::option::of(any_source(PresharedKey::from_bytes)),
         mut allowed_ips in prop::collection::vec(any_prefix(), 0..6),
@@ -317,7 +318,8 @@ prop_compose! {
         allowed_ips.sort_unstable();
         allowed_ips.dedup();
         let persistent_keepalive = NonZeroU16::new(persistent_keepalive);
-        Peer { public_key, preshared_key, allowed_ips, endpoint, persistent_keepalive }
+        let name = name.map(|name| name.parse().unwrap());
+        Peer { name, public_key, preshared_key, allowed_ips, endpoint, persistent_keepalive }
     }
 }
 
