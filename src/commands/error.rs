@@ -72,7 +72,9 @@ pub enum CommandError {
         path: PathBuf,
     },
     /// There is nothing to draw on.
-    #[error("wontun top draws on a terminal, and standard output is none: 'wontun show' prints the same once")]
+    #[error(
+        "wontun top draws on a terminal, and standard output is none: 'wontun show' prints the same once"
+    )]
     NoTerminal,
     /// The terminal does not do what it should.
     #[error("cannot use the terminal: {0}")]

@@ -130,8 +130,7 @@ pub fn rename_peer(folder: &Folder, wanted: &str, name: &PeerName) -> Result<(),
     let Some(key) = file.peers().nth(number).map(|peer| peer.peer.public_key) else { return Ok(()) };
     let file = file.with_name(number, name)?;
     writer.replace(file.text())?;
-    let changes =
-        PeerChanges { update_only: true, name: Some(Some(name.clone())), ..PeerChanges::new(key) };
+    let changes = PeerChanges { update_only: true, name: Some(Some(name.clone())), ..PeerChanges::new(key) };
     apply::change(folder, &file, changes, None)
 }
 
@@ -180,7 +179,7 @@ pub fn show_peer(folder: &Folder, wanted: &str, as_json: bool) -> Result<(), Com
         return print(&json::print_peers(folder.tun(), &[listed]));
     }
     let mut text = human::print_peer(&listed.peer, now(), human::wants_colours());
-    if !listed.runs {
+    if !listed.running {
         text.push_str("  (the tunnel does not run, or does not know the peer)\n");
     }
     print(&text)
@@ -188,8 +187,7 @@ pub fn show_peer(folder: &Folder, wanted: &str, as_json: bool) -> Result<(), Com
 
 /// What the tunnel says of a peer, or the file where it says nothing. What it is called the file knows best.
 fn listed(peer: &ServerPeer<'_>, live: Option<&report::Report>) -> Listed {
-    let live =
-        live.and_then(|live| live.peers.iter().find(|live| live.public_key == peer.peer.public_key));
+    let live = live.and_then(|live| live.peers.iter().find(|live| live.public_key == peer.peer.public_key));
     let from_file = || report::Peer {
         has_preshared_key: peer.peer.preshared_key.is_some(),
         allowed_ips: peer.peer.allowed_ips.clone(),
@@ -197,7 +195,7 @@ fn listed(peer: &ServerPeer<'_>, live: Option<&report::Report>) -> Listed {
         ..report::Peer::new(peer.peer.public_key)
     };
     let known = live.cloned().unwrap_or_else(from_file);
-    Listed { peer: report::Peer { name: peer.name.clone(), ..known }, runs: live.is_some() }
+    Listed { peer: report::Peer { name: peer.name.clone(), ..known }, running: live.is_some() }
 }
 
 /// What the tunnel says. Whoever asks about the file gets an answer without it, too.

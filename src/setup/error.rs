@@ -5,8 +5,8 @@ use std::io;
 use std::path::PathBuf;
 
 use super::address::Subnet;
-use crate::config::{Cidr, PeerName};
 use crate::config::wg_quick::LoadError;
+use crate::config::{Cidr, PeerName};
 use crate::io::random::NoRandomness;
 use crate::routing::Prefix;
 use crate::tunnel::wireguard::{KeyError, PublicKey};

@@ -214,3 +214,31 @@ fn failed(error: &io::Error, tun: &TunName) -> CommandError {
         _ => CommandError::Foreign(tun.clone()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn a_folder_that_others_can_write_vouches_for_nobody() {
+        let folder = std::env::temp_dir().join(format!("wontun-client-{}", std::process::id()));
+        fs::create_dir(&folder).unwrap();
+        let path = folder.join("wt0.sock");
+        let _listener = UnixListener::bind(&path).unwrap();
+        let own = geteuid().as_raw();
+        for (mode, placed) in [(0o755, true), (0o700, true), (0o775, false), (0o777, false), (0o1777, false)]
+        {
+            fs::set_permissions(&folder, PermissionsExt::from_mode(mode)).unwrap();
+            assert_eq!(is_placed(&path, own), placed, "{mode:o}");
+            assert!(!is_placed(&path, own + 1), "a socket that is not that user's");
+        }
+        assert!(!is_placed(&folder.join("none.sock"), own));
+        fs::remove_dir_all(&folder).unwrap();
+        assert!(Trust::Placed.covers(own, &path) && Trust::Placed.covers(0, &path));
+        assert!(Trust::User(Some(own + 1)).covers(own + 1, &path));
+        assert!(!Trust::User(None).covers(own + 1, &path) && !Trust::Placed.covers(own + 1, &path));
+    }
+}

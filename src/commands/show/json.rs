@@ -5,11 +5,11 @@ use std::fmt::{self, Display, Write};
 use super::report::{Peer, Report};
 use crate::config::TunName;
 
-/// A peer of a server's file, and what the tunnel says of it if `runs` is true.
+/// A peer of a server's file, and what the tunnel says of it if it is `running` and knows it.
 #[derive(Clone, Debug)]
 pub(in crate::commands) struct Listed {
     pub(in crate::commands) peer: Peer,
-    pub(in crate::commands) runs: bool,
+    pub(in crate::commands) running: bool,
 }
 
 /// One document with all tunnels, on one line.
@@ -58,7 +58,7 @@ fn write_peer(peer: &Peer, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 fn write_listed(listed: &Listed, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     f.write_char('{')?;
     write_peer_fields(&listed.peer, f)?;
-    write!(f, ",\"runs\":{}}}", listed.runs)
+    write!(f, ",\"running\":{}}}", listed.running)
 }
 
 fn write_peer_fields(peer: &Peer, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -133,6 +133,8 @@ impl<T: Display> Display for Text<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -141,6 +143,23 @@ mod tests {
         assert_eq!(Text("it's").to_string(), r#""it's""#);
         assert_eq!(Text("a\"b\\c\n\u{1b}\u{2028}é🦀").to_string(), "\"a\\\"b\\\\c\\u000a\\u001b\\u2028é🦀\"");
         assert_eq!(Text("\u{9b}31m\u{202e}\u{e0001}").to_string(), r#""\u009b31m\u202e\udb40\udc01""#);
+    }
+
+    /// Every field is in docs/json.md, and no other.
+    #[test]
+    fn the_fields_are_those_that_are_documented() {
+        let peer = Peer::new(crate::tunnel::wireguard::PublicKey::from_bytes([1; 32]));
+        let report = Report { peers: vec![peer.clone()], ..Report::new(&TunName::default()) };
+        let documents =
+            print(&[report]) + &print_peers(&TunName::default(), &[Listed { peer, running: true }]);
+        let keys = documents.split("\":").filter_map(|part| part.rsplit('"').next());
+        let written: BTreeSet<_> = keys.filter(|key| !key.contains(['{', '}', '['])).collect();
+        let promised: BTreeSet<_> = include_str!("../../../docs/json.md")
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
+            .collect();
+        assert!(written.contains("latest_handshake") && written.contains("running"), "{written:?}");
+        assert_eq!(written, promised);
     }
 
     #[test]

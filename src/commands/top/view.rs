@@ -91,8 +91,7 @@ fn draw_totals(frame: &mut Frame<'_>, area: Rect, state: &State, watched: &Watch
         ("sent", now.sent, all(|peer| peer.sent), |rate| rate.sent, Color::Cyan),
     ];
     for ((what, now, all, direction, bars), row) in lines.into_iter().zip(area.rows()) {
-        let [words, line] =
-            *Layout::horizontal([Constraint::Length(TOTALS), Constraint::Fill(1)]).split(row)
+        let [words, line] = *Layout::horizontal([Constraint::Length(TOTALS), Constraint::Fill(1)]).split(row)
         else {
             return;
         };
@@ -223,7 +222,8 @@ fn draw_peers(
         let row = Row::new(cells.collect::<Vec<_>>());
         if peer.has_session { row } else { row.style(DIM) }
     });
-    let widths = columns.iter().map(|(_, width)| Constraint::Length(u16::try_from(*width).unwrap_or(u16::MAX)));
+    let widths =
+        columns.iter().map(|(_, width)| Constraint::Length(u16::try_from(*width).unwrap_or(u16::MAX)));
     let mut table = Table::new(rows.collect::<Vec<_>>(), widths.collect::<Vec<_>>()).column_spacing(1);
     if has_header {
         table = table.header(Row::new(header.collect::<Vec<_>>()));

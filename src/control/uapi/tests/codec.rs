@@ -533,9 +533,14 @@ fn the_status_has_no_secret() {
     let text = answer.finish();
     let text = std::str::from_utf8(&text).unwrap();
     assert!(!text.contains(&"48".repeat(32)) && !text.contains(&"ab".repeat(32)), "{text}");
-    for line in
-        ["own_public_key=", "mtu=1420\n", "device_up=true\n", "drop_replay=3\n", "has_preshared_key=true\n", "name=Anna's phone\n"]
-    {
+    for line in [
+        "own_public_key=",
+        "mtu=1420\n",
+        "device_up=true\n",
+        "drop_replay=3\n",
+        "has_preshared_key=true\n",
+        "name=Anna's phone\n",
+    ] {
         assert!(text.contains(line), "{text}");
     }
     assert!(!text.contains("buffer"), "{text}");
