@@ -81,12 +81,12 @@ fn a_screen_of_80_by_24() {
     let reports = vec![report(three(1 << 20), 1), report(three(3 << 20), 1), report(three(4 << 20), 4)];
     let lines = screen(&mut state(reports), 80, 24);
     let expected = [
-        " wt0 · up · mtu 1420 · port 51820 · 3 peers, 2 with a session        every 1 s",
-        " received 1.00 MiB/s9.00 MiB in all       ",
-        " sent          0 B/s7.00 GiB in all",
+        " wt0 · up · mtu 1420 · port 51820 · 3 peers, 2 with a session         every 1 s",
+        " received 1.00 MiB/s  9.00 MiB in all",
+        " sent          0 B/s  7.00 GiB in all",
         " dropped  replay 4 (+3/s)",
         "",
-        "PEER            ENDPOINT                RECEIVED       SENT BOTH       HANDSHAKE",
+        "PEER            ENDPOINT                RECEIVED       SENT BOTH WAYS  HANDSHAKE",
         "phone           192.0.2.1:51820       1.00 MiB/s      0 B/s         █▄    1m 03s",
         "laptop with a … 192.0.2.3:51820            0 B/s      0 B/s         ▁▁     never",
         "AgICAgICAg…     192.0.2.2:51820            0 B/s      0 B/s         ▁▁    1m 03s",

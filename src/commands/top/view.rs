@@ -98,7 +98,7 @@ fn draw_totals(frame: &mut Frame<'_>, area: Rect, state: &State, watched: &Watch
         let text = Line::from(vec![
             Span::styled(format!(" {what:<9}"), BOLD),
             Span::raw(format!("{:>RATE$}", rate(now))),
-            Span::styled(format!("{:>AMOUNT$} in all", amount(all)), DIM),
+            Span::styled(format!("  {:>AMOUNT$} in all", amount(all)), DIM),
         ]);
         frame.render_widget(Paragraph::new(text), words);
         let width = usize::from(line.width);
@@ -127,7 +127,7 @@ fn draw_drops(frame: &mut Frame<'_>, area: Rect, state: &State, watched: &Watche
             line.push(Span::raw(format!("{separator}{reason} {count}")));
         }
     }
-    frame.render_widget(Paragraph::new(Line::from(line)).wrap(Wrap { trim: true }), area);
+    frame.render_widget(Paragraph::new(Line::from(line)).wrap(Wrap { trim: false }), area);
 }
 
 /// A column of the table.
@@ -150,7 +150,7 @@ impl Column {
             Self::Endpoint => "ENDPOINT",
             Self::Received => "RECEIVED",
             Self::Sent => "SENT",
-            Self::Trend => "BOTH",
+            Self::Trend => "BOTH WAYS",
             Self::Handshake => "HANDSHAKE",
             Self::ReceivedAll => "RECV ALL",
             Self::SentAll => "SENT ALL",
@@ -178,7 +178,7 @@ fn columns(width: u16) -> Vec<(Column, usize)> {
     let all = [
         (Column::Name, 0, 0),
         (Column::Endpoint, endpoint, 56),
-        (Column::Received, RATE, 21),
+        (Column::Received, RATE, 20),
         (Column::Sent, RATE, 32),
         (Column::Trend, trend, 76),
         (Column::Handshake, AGE, 44),
