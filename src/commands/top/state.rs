@@ -170,10 +170,6 @@ impl State {
             Order::Transfer => transfer(b).cmp(&transfer(a)),
             Order::Name => Ordering::Equal,
         };
-        let by_name = |a: &&Peer, b: &&Peer| {
-            let key = |peer: &Peer| (peer.name.is_none(), peer.name.clone(), *peer.public_key.as_bytes());
-            key(a).cmp(&key(b))
-        };
         // whatever is the same for several keeps its place from one look to the next
         peers.sort_by(|a, b| by_order(a, b).then_with(|| by_name(a, b)));
         if self.is_reversed {
@@ -181,6 +177,16 @@ impl State {
         }
         peers
     }
+}
+
+/// Those without a name last, in the order of their keys.
+fn by_name(a: &Peer, b: &Peer) -> Ordering {
+    let is_nameless = |peer: &Peer| peer.name.is_none();
+    (is_nameless(a), &a.name, a.public_key.as_bytes()).cmp(&(
+        is_nameless(b),
+        &b.name,
+        b.public_key.as_bytes(),
+    ))
 }
 
 const fn transfer(peer: &Peer) -> u64 {

@@ -402,3 +402,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn peers_have_the_names_of_their_comments() {
+    let key = |number: u8| PublicKey::from_bytes([number; 32]);
+    let text = format!(
+        "\u{feff}[Interface]\r\n# Name = not a peer\r\nPrivateKey = {PRIVATE}\r\n\r\n# Name = phone\r\n[Peer]\r\nPublicKey = {}\r\n\
+         \n[peer]\n#name=büro = 2\n# Name = the second\nPublicKey = {}\n\n[Peer]\nPublicKey = {} # Name = none\n\
+         \n# Name = far away\n\n[Peer]\n# Name = \u{1b}[31mred\nPublicKey = {}\n",
+        key(1),
+        key(2),
+        key(3),
+        key(4)
+    );
+    let parsed = parse(Path::new("wg0.conf"), text.as_bytes(), Hooks::Refuse).unwrap();
+    let names: Vec<_> =
+        parsed.configuration.peers.iter().map(|peer| peer.name.as_ref().map(PeerName::as_str)).collect();
+    assert_eq!(names, [Some("phone"), Some("büro = 2"), None, None]);
+}
