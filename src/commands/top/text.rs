@@ -50,10 +50,10 @@ pub(super) fn age(then: Duration, now: Duration) -> String {
     let Some(seconds) = now.as_secs().checked_sub(then.as_secs()) else { return "future".to_owned() };
     let pair = |large: u64, unit: &str, small: u64, part: &str| format!("{large}{unit} {small:02}{part}");
     match seconds {
-        ..60 => format!("{seconds}s"),
-        ..3600 => pair(seconds / 60, "m", seconds % 60, "s"),
-        ..86_400 => pair(seconds / 3600, "h", seconds / 60 % 60, "m"),
-        ..8_640_000 => pair(seconds / 86_400, "d", seconds / 3600 % 24, "h"),
+        0..60 => format!("{seconds}s"),
+        60..3600 => pair(seconds / 60, "m", seconds % 60, "s"),
+        3600..86_400 => pair(seconds / 3600, "h", seconds / 60 % 60, "m"),
+        86_400..8_640_000 => pair(seconds / 86_400, "d", seconds / 3600 % 24, "h"),
         _ => format!("{}d", (seconds / 86_400).min(9_999_999)),
     }
 }

@@ -84,25 +84,23 @@ fn bar(frame: &mut Frame<'_>, area: Rect, left: &str, right: &str, style: Style)
 }
 
 fn draw_totals(frame: &mut Frame<'_>, area: Rect, state: &State, watched: &Watched) {
-    let now = watched.total.rate();
-    let all = |direction: fn(&Peer) -> u64| watched.report.peers.iter().map(direction).sum::<u64>();
-    let lines: [(&str, u64, u64, fn(Rate) -> u64, Color); 2] = [
-        ("received", now.received, all(|peer| peer.received), |rate| rate.received, Color::Green),
-        ("sent", now.sent, all(|peer| peer.sent), |rate| rate.sent, Color::Cyan),
-    ];
-    for ((what, now, all, direction, bars), row) in lines.into_iter().zip(area.rows()) {
+    for (is_sent, row) in [false, true].into_iter().zip(area.rows()) {
+        let (what, bars) = if is_sent { ("sent", Color::Cyan) } else { ("received", Color::Green) };
+        let of = |rate: Rate| if is_sent { rate.sent } else { rate.received };
+        let bytes = watched.report.peers.iter().map(|peer| if is_sent { peer.sent } else { peer.received });
+        let all = bytes.fold(0, u64::saturating_add);
         let [words, line] = *Layout::horizontal([Constraint::Length(TOTALS), Constraint::Fill(1)]).split(row)
         else {
             return;
         };
         let text = Line::from(vec![
             Span::styled(format!(" {what:<9}"), BOLD),
-            Span::raw(format!("{:>RATE$}", rate(now))),
+            Span::raw(format!("{:>RATE$}", rate(of(watched.total.rate())))),
             Span::styled(format!("  {:>AMOUNT$} in all", amount(all)), DIM),
         ]);
         frame.render_widget(Paragraph::new(text), words);
         let width = usize::from(line.width);
-        let mut values: Vec<_> = watched.total.last(width).map(direction).collect();
+        let mut values: Vec<_> = watched.total.last(width).map(of).collect();
         // the newest is at the right end
         let missing = width.saturating_sub(values.len());
         values.splice(0..0, std::iter::repeat_n(0, missing));
