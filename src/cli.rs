@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::{FalseyValueParser, PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
@@ -76,6 +77,10 @@ pub enum Command {
     },
     /// Show running WireGuard tunnels: peers, endpoints, handshakes, transfer, drops by reason; never a secret
     Show {
+        /// Where its socket may be, besides where wg(8) looks.
+        #[command(flatten)]
+        dir: Dir,
+
         /// Name of the tunnel [default: that of --tun, or all]
         #[arg(value_name = "NAME")]
         name: Option<TunName>,
@@ -83,6 +88,20 @@ pub enum Command {
         /// As JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Watch a running WireGuard tunnel on this terminal: peers, rates, handshakes, drops
+    Top {
+        /// Where its socket may be, besides where wg(8) looks.
+        #[command(flatten)]
+        dir: Dir,
+
+        /// Name of the tunnel [default: that of --tun, or the only one, or a list to choose from]
+        #[arg(value_name = "NAME")]
+        name: Option<TunName>,
+
+        /// Time between two looks, from 0.1 to 3600
+        #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = interval)]
+        interval: Duration,
     },
     /// Take away a kill switch that has outlived its tunnel: all may leave this host again
     Unlock {
@@ -163,12 +182,20 @@ pub enum PeerCommand {
         qr_file: Option<PathBuf>,
     },
     /// List the clients
-    List,
+    List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Show what is known of a client; its private key is not
     Show {
         /// Its name or public key
         #[arg(value_name = "NAME")]
         name: String,
+
+        /// As JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Remove a client: it is cut off at once
     Remove {
@@ -319,6 +346,12 @@ fn key_file(text: &str) -> Result<PathBuf, String> {
         return Err("no line of the configuration can hold this path: give one without '#', line breaks and spaces at its ends".to_owned());
     }
     std::path::absolute(text).map_err(|error| error.to_string())
+}
+
+/// Seconds, with a fraction if need be.
+fn interval(text: &str) -> Result<Duration, &'static str> {
+    let seconds = text.parse().ok().filter(|seconds| (0.1..=3600.0).contains(seconds));
+    seconds.map(Duration::from_secs_f64).ok_or("expected a number of seconds from 0.1 to 3600")
 }
 
 /// `LevelFilter` itself also reads numbers, and an empty text as a level.

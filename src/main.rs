@@ -14,7 +14,7 @@ use tracing::{error, warn};
 
 use wontun::background;
 use wontun::cli::{Cli, Command, Dir, PeerCommand, Run, Server};
-use wontun::commands::{self, AddOptions, CommandError, ShowOptions};
+use wontun::commands::{self, AddOptions, CommandError, ShowOptions, TopOptions};
 use wontun::config::wg_quick::{Hooks, LoadError};
 use wontun::config::{Config, ConfigError, FileNameError, NatMode, TunName, unknown_variables};
 use wontun::control::health;
@@ -52,7 +52,11 @@ fn main() -> ExitCode {
             Ok(None) => ExitCode::SUCCESS,
             Ok(Some(config)) => serve(config, cli.tun, cli.run),
             Err(error) => {
-                let code = error.downcast_ref().map_or(exit::OTHER, command_code);
+                let code = match error.downcast_ref() {
+                    Some(error) => command_code(error),
+                    None if error.is::<PrivilegeError>() => exit::NO_PERMISSION,
+                    None => exit::OTHER,
+                };
                 fail(code, one_line(&error))
             }
         },
@@ -75,9 +79,12 @@ fn answer(command: Command, tun: Option<TunName>, config: Option<&Path>) -> anyh
             // whoever hung up has the exit code
             let _ = writeln!(io::stdout(), "{line}");
         }
-        Command::Show { name, json } => {
-            let folders = UapiFolders::new(config.and_then(Path::parent));
-            commands::show(&ShowOptions { name: name.or(tun), folders, json })?;
+        Command::Show { dir, name, json } => {
+            commands::show(&ShowOptions { name: name.or(tun), folders: folders(&dir, config), json })?;
+        }
+        Command::Top { dir, name, interval } => {
+            let folders = folders(&dir, config);
+            commands::top(TopOptions { name: name.or(tun), folders, interval })?;
         }
         Command::Init { dir, server } => commands::init(&folder(dir, tun), &initial(server))?,
         Command::Peer { dir, command } => peer(&folder(dir, tun), command)?,
@@ -102,6 +109,11 @@ fn serve(config: PathBuf, tun: Option<TunName>, options: Run) -> ExitCode {
     ExitCode::from(run(Cli { command: None, tun, run: options }, None))
 }
 
+/// Where the sockets of tunnels may be.
+fn folders(dir: &Dir, config: Option<&Path>) -> UapiFolders {
+    UapiFolders::new(config.map_or(Some(dir.dir.as_path()), Path::parent))
+}
+
 fn folder(dir: Dir, tun: Option<TunName>) -> Folder {
     Folder::new(dir.dir, tun.unwrap_or_default())
 }
@@ -116,8 +128,8 @@ fn peer(folder: &Folder, command: PeerCommand) -> Result<(), CommandError> {
         PeerCommand::Add { name, full_tunnel, public_key, dns, qr, qr_file } => {
             commands::add_peer(folder, AddOptions { name, full_tunnel, public_key, dns, qr, qr_file })
         }
-        PeerCommand::List => commands::list_peers(folder),
-        PeerCommand::Show { name } => commands::show_peer(folder, &name),
+        PeerCommand::List { json } => commands::list_peers(folder, json),
+        PeerCommand::Show { name, json } => commands::show_peer(folder, &name, json),
         PeerCommand::Remove { name } => commands::remove_peer(folder, &name),
         PeerCommand::Rename { name, new_name } => commands::rename_peer(folder, &name, &new_name),
     }
@@ -138,6 +150,9 @@ const fn command_code(error: &CommandError) -> u8 {
             | SetupError::Overlap { .. } => exit::CONFIG,
             _ => exit::OTHER,
         },
+        CommandError::NotPermitted(_)
+        | CommandError::Stranger { .. }
+        | CommandError::Link(LinkError::Privilege { .. }) => exit::NO_PERMISSION,
         _ => exit::OTHER,
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 
 use super::error::CommandError;
-use super::show::client;
+use super::show::client::{self, Trust};
 use super::show::report::Report;
 use crate::control::uapi::{Changes, PeerChanges, UapiFolders};
 use crate::setup::{Folder, ServerFile};
@@ -53,5 +53,5 @@ pub(super) fn change(
 /// The tunnel may run as the user that the file belongs to, who can read all that is said to it there as well.
 fn connect(folder: &Folder) -> Result<std::os::unix::net::UnixStream, CommandError> {
     let owner = fs::metadata(folder.file()).ok().map(|file| file.uid());
-    client::connect_by_name(&UapiFolders::new(Some(folder.path())), folder.tun(), owner)
+    client::connect_by_name(&UapiFolders::new(Some(folder.path())), folder.tun(), Trust::User(owner))
 }

@@ -61,7 +61,8 @@ pub enum CommandError {
     NotPermitted(PathBuf),
     /// Whoever answers is not to be believed.
     #[error(
-        "user {uid} answers at {}, who is neither root nor this user: run this as the tunnel's user",
+        "user {uid} answers at {}, who is neither root nor this user, or others than they can write to that folder: \
+         run this as the tunnel's user",
         path.display()
     )]
     Stranger {
@@ -70,6 +71,17 @@ pub enum CommandError {
         /// The socket.
         path: PathBuf,
     },
+    /// There is nothing to draw on.
+    #[error(
+        "wontun top draws on a terminal, and standard output is none: 'wontun show' prints the same once"
+    )]
+    NoTerminal,
+    /// The terminal does not do what it should.
+    #[error("cannot use the terminal: {0}")]
+    Terminal(#[source] io::Error),
+    /// A part of the program failed; it has said how.
+    #[error("wontun top has failed: this is a fault in wontun, please report it")]
+    Fault,
     /// The answer is no answer.
     #[error(
         "the tunnel {tun} answers what cannot be understood ({key}): is it of another version? restart it"

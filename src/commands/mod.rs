@@ -8,6 +8,7 @@ mod output;
 mod peer;
 mod serve;
 mod show;
+mod top;
 mod unlock;
 
 pub use error::CommandError;
@@ -16,4 +17,5 @@ pub use keys::{genkey, genpsk, pubkey};
 pub use peer::{AddOptions, add_peer, list_peers, remove_peer, rename_peer, show_peer};
 pub use serve::prepare;
 pub use show::{ShowOptions, show};
+pub use top::{TopOptions, top};
 pub use unlock::unlock;

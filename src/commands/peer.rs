@@ -8,7 +8,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::apply;
 use super::error::CommandError;
 use super::output::{print_secret, stdout, write};
-use super::show::{human, report};
+use super::show::json::Listed;
+use super::show::{human, json, report};
 use crate::control::uapi::{AllowedIpChange, PeerChanges};
 use crate::io::random::SystemRandom;
 use crate::setup::peers::{self, AddPeer, Added};
@@ -58,6 +59,7 @@ pub fn add_peer(folder: &Folder, options: AddOptions) -> Result<(), CommandError
         drawing.keep();
     }
     let changes = PeerChanges {
+        name: Some(Some(peer.name.clone())),
         preshared_key: Some(peer.preshared_key.clone()),
         replace_allowed_ips: true,
         allowed_ips: peer.allowed_ips().map(|prefix| AllowedIpChange { prefix, remove: false }).collect(),
@@ -111,10 +113,11 @@ fn remove(folder: &Folder, wanted: &str, then: Option<&str>) -> Result<(), Comma
     apply::change(folder, &file, PeerChanges { remove: true, ..PeerChanges::new(key) }, then)
 }
 
-/// Gives a peer, named by its name or public key, another name. The tunnel does not notice.
+/// Gives a peer, named by its name or public key, another name, in the server's file and in the tunnel that runs; its
+/// session goes on.
 ///
 /// # Errors
-/// [`CommandError::Setup`]; nothing was changed.
+/// [`CommandError`]. Only after [`CommandError::NotApplied`] does the file say it.
 pub fn rename_peer(folder: &Folder, wanted: &str, name: &PeerName) -> Result<(), CommandError> {
     let (writer, file) = folder.lock()?;
     let number = file.find(wanted)?;
@@ -124,16 +127,25 @@ pub fn rename_peer(folder: &Folder, wanted: &str, name: &PeerName) -> Result<(),
         Some(_) => return Ok(()),
         None => {}
     }
-    Ok(writer.replace(file.with_name(number, name)?.text())?)
+    let Some(key) = file.peers().nth(number).map(|peer| peer.peer.public_key) else { return Ok(()) };
+    let file = file.with_name(number, name)?;
+    writer.replace(file.text())?;
+    let changes = PeerChanges { update_only: true, name: Some(Some(name.clone())), ..PeerChanges::new(key) };
+    apply::change(folder, &file, changes, None)
 }
 
-/// Prints the peers in the server's file, one a line, with what the tunnel says of them if it runs.
+/// Prints the peers in the server's file, one a line or as docs/json.md promises, with what the tunnel says of them if
+/// it runs.
 ///
 /// # Errors
 /// [`CommandError`]: the file cannot be read, or the output takes nothing.
-pub fn list_peers(folder: &Folder) -> Result<(), CommandError> {
+pub fn list_peers(folder: &Folder, as_json: bool) -> Result<(), CommandError> {
     let file = folder.read()?;
     let live = live(folder, &file);
+    if as_json {
+        let peers: Vec<_> = file.peers().map(|peer| listed(&peer, live.as_ref())).collect();
+        return print(&json::print_peers(folder.tun(), &peers));
+    }
     let mut rows = vec![["NAME", "ADDRESSES", "LATEST HANDSHAKE", "PUBLIC KEY"].map(str::to_owned)];
     rows.extend(file.peers().map(|peer| {
         let name = peer.name.as_ref().map_or("-", PeerName::as_str).to_owned();
@@ -153,30 +165,37 @@ pub fn list_peers(folder: &Folder) -> Result<(), CommandError> {
     print(&text)
 }
 
-/// Prints all that the server knows of a peer, named by its name or public key, but for what is secret.
+/// Prints all that the server knows of a peer, named by its name or public key, but for what is secret: for people, or
+/// as docs/json.md promises.
 ///
 /// # Errors
 /// [`CommandError`]: there is no such peer, the file cannot be read, or the output takes nothing.
-pub fn show_peer(folder: &Folder, wanted: &str) -> Result<(), CommandError> {
+pub fn show_peer(folder: &Folder, wanted: &str, as_json: bool) -> Result<(), CommandError> {
     let file = folder.read()?;
     let number = file.find(wanted)?;
     let Some(peer) = file.peers().nth(number) else { return Ok(()) };
+    let listed = listed(&peer, live(folder, &file).as_ref());
+    if as_json {
+        return print(&json::print_peers(folder.tun(), &[listed]));
+    }
+    let mut text = human::print_peer(&listed.peer, now(), human::wants_colours());
+    if !listed.running {
+        text.push_str("  (the tunnel does not run, or does not know the peer)\n");
+    }
+    print(&text)
+}
+
+/// What the tunnel says of a peer, or the file where it says nothing. What it is called the file knows best.
+fn listed(peer: &ServerPeer<'_>, live: Option<&report::Report>) -> Listed {
+    let live = live.and_then(|live| live.peers.iter().find(|live| live.public_key == peer.peer.public_key));
     let from_file = || report::Peer {
         has_preshared_key: peer.peer.preshared_key.is_some(),
         allowed_ips: peer.peer.allowed_ips.clone(),
         persistent_keepalive: peer.peer.persistent_keepalive.map_or(0, u16::from),
         ..report::Peer::new(peer.peer.public_key)
     };
-    let live = live(folder, &file);
-    let found =
-        live.as_ref().and_then(|live| live.peers.iter().find(|live| live.public_key == peer.peer.public_key));
-    let mut text = String::new();
-    let _ = writeln!(text, "name: {}", peer.name.as_ref().map_or("-", PeerName::as_str));
-    let _ = human::write_peer(&mut text, &found.cloned().unwrap_or_else(from_file), now());
-    if found.is_none() {
-        text.push_str("  (the tunnel does not run, or does not know the peer)\n");
-    }
-    print(&text)
+    let known = live.cloned().unwrap_or_else(from_file);
+    Listed { peer: report::Peer { name: peer.name.clone(), ..known }, running: live.is_some() }
 }
 
 /// What the tunnel says. Whoever asks about the file gets an answer without it, too.

@@ -2,7 +2,7 @@
 
 pub(super) mod client;
 pub(super) mod human;
-mod json;
+pub(super) mod json;
 pub(super) mod report;
 
 use std::io::{self, Write};
@@ -23,24 +23,8 @@ pub struct ShowOptions {
     pub json: bool,
 }
 
-/// Prints what one tunnel, or each that runs, says of itself. Keys that are secret are not asked for.
-///
-/// With [`ShowOptions::json`] it is one document, whose fields keep their names and meaning; new ones may be added:
-///
-/// ```json
-/// {"tunnels": [{
-///   "name": "tun0", "version": "0.1.0", "public_key": "base64, or null without a key",
-///   "listen_port": 51820, "fwmark": 0, "mtu": 1420, "up": true,
-///   "dropped": {"replay": 3},
-///   "peers": [{
-///     "public_key": "base64", "has_preshared_key": false, "has_session": true,
-///     "endpoint": "192.0.2.1:51820", "allowed_ips": ["10.0.0.0/24"],
-///     "latest_handshake": 1600000000, "received_bytes": 0, "sent_bytes": 0, "persistent_keepalive": 25
-///   }]
-/// }]}
-/// ```
-/// `mtu`, `up`, `endpoint`, `latest_handshake` (seconds since 1970) and `persistent_keepalive` (seconds) are null where
-/// there is none; `fwmark` is 0. Peers are in the order of their latest handshake, the newest first.
+/// Prints what one tunnel, or each that runs, says of itself: with [`ShowOptions::json`] as docs/json.md promises. Keys
+/// that are secret are not asked for.
 ///
 /// # Errors
 /// [`CommandError`]: nothing runs, or does not answer within two seconds. If only some of many do not, the others are
@@ -58,7 +42,7 @@ pub fn show(options: &ShowOptions) -> Result<(), CommandError> {
         json::print(&reports)
     } else {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        human::print(&reports, now)
+        human::print(&reports, now, human::wants_colours())
     };
     match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
         // whoever hung up has seen enough

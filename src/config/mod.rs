@@ -5,6 +5,7 @@ mod cidr;
 mod environment;
 mod nat_mode;
 mod peer_address;
+mod peer_name;
 mod tun_name;
 pub mod wg_quick;
 
@@ -15,6 +16,7 @@ pub use cidr::{Cidr, CidrError};
 pub use environment::{UnknownVariable, unknown_variables};
 pub use nat_mode::NatMode;
 pub use peer_address::{PeerAddress, PeerAddressError};
+pub use peer_name::{PeerName, PeerNameError};
 pub use tun_name::{FileNameError, TunName, TunNameError};
 
 use crate::packet::ip::{IPV4_HEADER, IPV6_HEADER};

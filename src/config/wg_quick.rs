@@ -3,13 +3,15 @@
 //! What `wg-quick` and `wg setconf` take is taken in the same meaning: keys and sections in any case and any
 //! order, `#` begins a comment wherever it stands, white space (CRLF too) hardly matters, lists may be spread
 //! over lines. What they take without a word although it says two things (a key given twice, two sections of one
-//! peer) is refused. `PrivateKeyFile` and `PresharedKeyFile` come on top. Nothing of a file is ever run.
+//! peer) is refused. `PrivateKeyFile` and `PresharedKeyFile` come on top, and the comment `# Name = phone` of a peer.
+//! Nothing of a file is ever run.
 //!
 //! [`parse`] takes the text and opens nothing; [`load`] and [`load_again`] read the file and those in which it keeps keys.
 
 mod error;
 mod field;
 mod load;
+pub(crate) mod outline;
 mod parser;
 mod print;
 mod value;
@@ -25,7 +27,7 @@ pub use load::{LoadError, Loaded, load, load_again};
 pub(crate) use load::{private_key, read_text};
 pub use parser::parse;
 
-use super::{Cidr, PeerAddress};
+use super::{Cidr, PeerAddress, PeerName};
 use crate::routing::Prefix;
 
 /// What happens to the keys that `wg-quick` would run as commands, and to `SaveConfig`.
@@ -98,6 +100,8 @@ pub struct Interface {
 /// The other side of the tunnel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
+    /// What it is called: the first of its comments `# Name = phone`. `None` also for one that is no [`PeerName`].
+    pub name: Option<PeerName>,
     /// Who it is.
     pub public_key: PublicKey,
     /// What is shared with it besides.

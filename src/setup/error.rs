@@ -5,9 +5,8 @@ use std::io;
 use std::path::PathBuf;
 
 use super::address::Subnet;
-use super::name::PeerName;
-use crate::config::Cidr;
 use crate::config::wg_quick::LoadError;
+use crate::config::{Cidr, PeerName};
 use crate::io::random::NoRandomness;
 use crate::routing::Prefix;
 use crate::tunnel::wireguard::{KeyError, PublicKey};

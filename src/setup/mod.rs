@@ -23,8 +23,6 @@ mod dns;
 mod endpoint;
 mod error;
 mod folder;
-mod name;
-mod outline;
 pub mod peers;
 mod qr;
 mod server_file;
@@ -33,13 +31,13 @@ mod write;
 #[cfg(test)]
 mod testing;
 
+pub use crate::config::{PeerName, PeerNameError};
 pub use address::{Subnet, SubnetError};
 pub use client_file::ClientFile;
 pub use dns::{ClientDns, ClientDnsError};
 pub use endpoint::{ClientEndpoint, ClientEndpointError, DEFAULT_PORT};
 pub use error::SetupError;
 pub use folder::{Folder, Initial, Prepared};
-pub use name::{PeerName, PeerNameError};
 pub use qr::QrCode;
 pub use server_file::{ServerFile, ServerPeer};
 pub use write::{Writer, create_secret};

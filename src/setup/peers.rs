@@ -6,8 +6,8 @@ use super::address::{host, next_free};
 use super::client_file::ClientFile;
 use super::dns::ClientDns;
 use super::error::SetupError;
-use super::name::PeerName;
 use super::server_file::ServerFile;
+use crate::config::PeerName;
 use crate::routing::Prefix;
 use crate::tunnel::wireguard::{PresharedKey, PrivateKey, PublicKey, Random};
 

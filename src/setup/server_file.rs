@@ -9,16 +9,15 @@ use zeroize::Zeroizing;
 use super::dns::ClientDns;
 use super::endpoint::ClientEndpoint;
 use super::error::SetupError;
-use super::name::PeerName;
-use super::outline::{self, Block};
 use super::peers::NewPeer;
+use crate::config::PeerName;
+use crate::config::wg_quick::outline::{self, Block, NAME};
 use crate::config::wg_quick::{
     Field, Hooks, Interface, KeySource, LoadError, Peer, PublicKey, Section, WgQuick, parse, private_key,
     read_text,
 };
 use crate::control::uapi::SecretText;
 
-const NAME: &str = "Name";
 const ENDPOINT: &str = "ClientEndpoint";
 const DNS: &str = "ClientDNS";
 
@@ -117,10 +116,7 @@ impl ServerFile {
 
     /// Its peers, in its order.
     pub fn peers(&self) -> impl Iterator<Item = ServerPeer<'_>> {
-        self.peer_blocks().zip(&self.configuration.peers).map(|(block, peer)| {
-            let name = self.note(block, NAME).and_then(|name| self.slice(&name).parse().ok());
-            ServerPeer { name, peer }
-        })
+        self.configuration.peers.iter().map(|peer| ServerPeer { name: peer.name.clone(), peer })
     }
 
     /// The number, in the file's order, of the peer with this name or public key.
@@ -201,6 +197,7 @@ impl ServerFile {
         line(&[Field::AllowedIps.name(), " = ", &networks.join(", ")]);
         let mut expected = self.configuration.clone();
         expected.peers.push(Peer {
+            name: Some(peer.name.clone()),
             public_key: peer.public_key,
             preshared_key: Some(KeySource::Inline(peer.preshared_key.clone())),
             allowed_ips: peer.allowed_ips().collect(),
@@ -228,7 +225,9 @@ impl ServerFile {
     /// [`SetupError::Edit`], also if there is no such peer.
     pub fn with_name(&self, number: usize, name: &PeerName) -> Result<Self, SetupError> {
         let block = self.peer_blocks().nth(number).ok_or_else(|| self.fault())?;
-        self.with_note(block, NAME, name.as_str())
+        let mut expected = self.configuration.clone();
+        expected.peers.get_mut(number).ok_or_else(|| self.fault())?.name = Some(name.clone());
+        self.with_note(block, NAME, name.as_str(), &expected)
     }
 
     fn peer_blocks(&self) -> impl Iterator<Item = &Block> {
@@ -258,11 +257,17 @@ impl ServerFile {
 
     fn with_interface_note(&self, key: &str, value: &str) -> Result<Self, SetupError> {
         let block = self.interface_block().ok_or_else(|| self.fault())?;
-        self.with_note(block, key, value)
+        self.with_note(block, key, value, &self.configuration)
     }
 
     /// With another value of a comment, which is put below the header if there is none.
-    fn with_note(&self, block: &Block, key: &str, value: &str) -> Result<Self, SetupError> {
+    fn with_note(
+        &self,
+        block: &Block,
+        key: &str,
+        value: &str,
+        expected: &WgQuick,
+    ) -> Result<Self, SetupError> {
         if let Some(place) = self.note(block, key) {
             // a value that is empty may have no space in front
             let space =
@@ -271,13 +276,13 @@ impl ServerFile {
                 } else {
                     ""
                 };
-            return self.edited(place, format!("{space}{value}").as_bytes(), &self.configuration);
+            return self.edited(place, format!("{space}{value}").as_bytes(), expected);
         }
         let place = block.behind_header..block.behind_header;
         let end = self.line_end();
         let begin =
             if self.text().get(..place.start).unwrap_or_default().ends_with(b"\n") { "" } else { end };
-        self.edited(place, format!("{begin}# {key} = {value}{end}").as_bytes(), &self.configuration)
+        self.edited(place, format!("{begin}# {key} = {value}{end}").as_bytes(), expected)
     }
 
     /// With `new` in the place of the bytes `place`, if it says what is expected then.

@@ -127,6 +127,7 @@ impl Model {
         for peer in &self.peers {
             let status = PeerStatus {
                 public_key: &peer.public_key,
+                name: None,
                 preshared_key: &peer.preshared_key,
                 endpoint: peer.endpoint,
                 last_handshake: peer.last_handshake,

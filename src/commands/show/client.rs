@@ -6,7 +6,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, sockopt};
@@ -20,24 +20,57 @@ use crate::control::uapi::{Changes, UapiFolders, socket_name};
 
 /// How long a tunnel may say nothing.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long all of an answer may take: whoever answers may mean harm.
+const LONGEST: Duration = Duration::from_secs(10);
+/// Bytes that an answer may have: room for a hundred thousand peers.
+const MAX_ANSWER: u64 = 64 << 20;
 const REQUEST: &[u8] = b"status=1\n\n";
 /// Bytes that the answer to a change may have.
 const MAX_ERRNO: u64 = 64;
 
-/// Asks the tunnel of this name, wherever its socket is.
-pub(super) fn ask_by_name(folders: &UapiFolders, tun: &TunName) -> Result<Report, CommandError> {
-    ask(connect_by_name(folders, tun, None)?, tun)
+/// Whom to believe besides root and this user.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::commands) enum Trust {
+    /// If root asks, whoever listens where only root and that user can have put the socket. The worst that they can do is
+    /// to tell lies about their own tunnel: for questions in which there is no secret.
+    Placed,
+    /// This user.
+    User(Option<u32>),
 }
 
-/// A connection to the tunnel of this name, wherever its socket is. Whoever listens must be root, this user, or
-/// `trusted`.
+impl Trust {
+    fn covers(self, uid: u32, path: &Path) -> bool {
+        let own = geteuid().as_raw();
+        match self {
+            _ if uid == 0 || uid == own => true,
+            Self::Placed => own == 0 && is_placed(path, uid),
+            Self::User(trusted) => trusted == Some(uid),
+        }
+    }
+}
+
+/// Whether nobody but root and `uid` can have put the socket at `path` there. An abstract name, such as the health
+/// check's, could be anybody's.
+fn is_placed(path: &Path, uid: u32) -> bool {
+    let folder = path.parent().and_then(|folder| fs::metadata(folder).ok());
+    let is_safe = folder.is_some_and(|folder| [0, uid].contains(&folder.uid()) && folder.mode() & 0o022 == 0);
+    is_safe && fs::symlink_metadata(path).is_ok_and(|socket| socket.uid() == uid)
+}
+
+/// Asks the tunnel of this name, wherever its socket is.
+pub(in crate::commands) fn ask_by_name(folders: &UapiFolders, tun: &TunName) -> Result<Report, CommandError> {
+    ask(connect_by_name(folders, tun, Trust::Placed)?, tun)
+}
+
+/// A connection to the tunnel of this name, wherever its socket is. Whoever listens must be root, this user, or covered
+/// by `trust`.
 pub(in crate::commands) fn connect_by_name(
     folders: &UapiFolders,
     tun: &TunName,
-    trusted: Option<u32>,
+    trust: Trust,
 ) -> Result<UnixStream, CommandError> {
     for folder in folders.iter() {
-        if let Some(socket) = connect(&folder.join(socket_name(tun)), tun, trusted)? {
+        if let Some(socket) = connect(&folder.join(socket_name(tun)), tun, trust)? {
             return Ok(socket);
         }
     }
@@ -46,12 +79,12 @@ pub(in crate::commands) fn connect_by_name(
 
 /// Asks all that run, in the order of their names. Those of other programs are passed over; of the errors of others the
 /// first is given too.
-pub(super) fn ask_all(folders: &UapiFolders) -> (Vec<Report>, Option<CommandError>) {
+pub(in crate::commands) fn ask_all(folders: &UapiFolders) -> (Vec<Report>, Option<CommandError>) {
     let mut reports = Vec::new();
     let mut first_error = None;
     for (path, tun) in sockets(folders) {
-        let answer =
-            connect(&path, &tun, None).and_then(|socket| socket.map(|socket| ask(socket, &tun)).transpose());
+        let answer = connect(&path, &tun, Trust::Placed)
+            .and_then(|socket| socket.map(|socket| ask(socket, &tun)).transpose());
         match answer {
             Ok(report) => reports.extend(report),
             Err(CommandError::Foreign(_)) => {}
@@ -85,7 +118,7 @@ fn sockets(folders: &UapiFolders) -> BTreeMap<PathBuf, TunName> {
 }
 
 /// `None` if nobody listens there.
-fn connect(path: &Path, tun: &TunName, trusted: Option<u32>) -> Result<Option<UnixStream>, CommandError> {
+fn connect(path: &Path, tun: &TunName, trust: Trust) -> Result<Option<UnixStream>, CommandError> {
     let other = |source| CommandError::Other { path: path.to_owned(), source };
     // the path is too long for any socket
     let Ok(address) = SockAddr::unix(path) else { return Ok(None) };
@@ -103,7 +136,7 @@ fn connect(path: &Path, tun: &TunName, trusted: Option<u32>) -> Result<Option<Un
         };
     }
     let uid = getsockopt(&socket, sockopt::PeerCredentials).map_err(|error| other(error.into()))?.uid();
-    if uid != 0 && uid != geteuid().as_raw() && Some(uid) != trusted {
+    if !trust.covers(uid, path) {
         return Err(CommandError::Stranger { uid, path: path.to_owned() });
     }
     Ok(Some(UnixStream::from(std::os::fd::OwnedFd::from(socket))))
@@ -115,7 +148,8 @@ pub(in crate::commands) fn ask(socket: UnixStream, tun: &TunName) -> Result<Repo
     (&socket).write_all(REQUEST).map_err(failed)?;
     let mut report = Report::new(tun);
     let mut has_answered = false;
-    for line in BufReader::new(&socket).split(b'\n') {
+    let bounded = Bounded { socket: &socket, deadline: Instant::now() + LONGEST }.take(MAX_ANSWER);
+    for line in BufReader::new(bounded).split(b'\n') {
         let line = line.map_err(failed)?;
         if line.is_empty() {
             break;
@@ -137,6 +171,23 @@ pub(in crate::commands) fn ask(socket: UnixStream, tun: &TunName) -> Result<Repo
         })?;
     }
     Err(CommandError::Foreign(tun.clone()))
+}
+
+/// A socket that is read until a point in time.
+struct Bounded<'a> {
+    socket: &'a UnixStream,
+    deadline: Instant,
+}
+
+impl Read for Bounded<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.socket.set_read_timeout(Some(left.min(PATIENCE)))?;
+        self.socket.read(buffer)
+    }
 }
 
 /// Asks the tunnel to change, all of it or nothing.
@@ -161,5 +212,33 @@ fn failed(error: &io::Error, tun: &TunName) -> CommandError {
         io::ErrorKind::WouldBlock => CommandError::Hangs(tun.clone()),
         // wireguard-go hangs up on an operation that it does not know
         _ => CommandError::Foreign(tun.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn a_folder_that_others_can_write_vouches_for_nobody() {
+        let folder = std::env::temp_dir().join(format!("wontun-client-{}", std::process::id()));
+        fs::create_dir(&folder).unwrap();
+        let path = folder.join("wt0.sock");
+        let _listener = UnixListener::bind(&path).unwrap();
+        let own = geteuid().as_raw();
+        for (mode, placed) in [(0o755, true), (0o700, true), (0o775, false), (0o777, false), (0o1777, false)]
+        {
+            fs::set_permissions(&folder, PermissionsExt::from_mode(mode)).unwrap();
+            assert_eq!(is_placed(&path, own), placed, "{mode:o}");
+            assert!(!is_placed(&path, own + 1), "a socket that is not that user's");
+        }
+        assert!(!is_placed(&folder.join("none.sock"), own));
+        fs::remove_dir_all(&folder).unwrap();
+        assert!(Trust::Placed.covers(own, &path) && Trust::Placed.covers(0, &path));
+        assert!(Trust::User(Some(own + 1)).covers(own + 1, &path));
+        assert!(!Trust::User(None).covers(own + 1, &path) && !Trust::Placed.covers(own + 1, &path));
     }
 }

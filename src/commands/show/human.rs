@@ -1,87 +1,129 @@
 //! For people, in the manner of `wg show`.
 
-use std::fmt::{self, Write};
+use std::fmt::{self, Display, Write};
+use std::io::{self, IsTerminal};
 use std::time::Duration;
+
+use anstyle::{AnsiColor, Style};
 
 use super::report::{Peer, Report};
 
 const KIB: f64 = 1024.0;
+const LABEL: Style = Style::new().bold();
+const INTERFACE: Style = AnsiColor::Green.on_default().bold();
+const PEER: Style = AnsiColor::Yellow.on_default().bold();
+
+/// Whether the text may have colours: on a terminal, unless NO_COLOR is set (<https://no-color.org>).
+pub(in crate::commands) fn wants_colours() -> bool {
+    let is_refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let is_dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
+    io::stdout().is_terminal() && !is_refused && !is_dumb
+}
 
 /// All tunnels, as of `now`, the wall clock's time since 1970.
-pub(super) fn print(reports: &[Report], now: Duration) -> String {
-    let mut text = String::new();
+pub(super) fn print(reports: &[Report], now: Duration, colours: bool) -> String {
+    let mut page = Page::new(colours);
     for (place, report) in reports.iter().enumerate() {
         if place > 0 {
-            text.push('\n');
+            page.gap();
         }
+        page.report(report, now);
+    }
+    page.text
+}
+
+/// One peer.
+pub(in crate::commands) fn print_peer(peer: &Peer, now: Duration, colours: bool) -> String {
+    let mut page = Page::new(colours);
+    page.peer(peer, now);
+    page.text
+}
+
+/// What has been written so far.
+struct Page {
+    text: String,
+    colours: bool,
+}
+
+impl Page {
+    const fn new(colours: bool) -> Self {
+        Self { text: String::new(), colours }
+    }
+
+    fn report(&mut self, report: &Report, now: Duration) {
+        self.title(INTERFACE, "interface", &report.name);
+        if let Some(key) = &report.public_key {
+            self.line("public key", key);
+            self.line("private key", "(hidden)");
+        }
+        if report.listen_port != 0 {
+            self.line("listening port", report.listen_port);
+        }
+        if report.fwmark != 0 {
+            self.line("fwmark", format_args!("{:#x}", report.fwmark));
+        }
+        if let Some(mtu) = report.mtu {
+            self.line("mtu", mtu);
+        }
+        if report.is_up == Some(false) {
+            self.line("device", "down");
+        }
+        if !report.dropped.is_empty() {
+            let drops = report.dropped.iter().map(|(reason, count)| format!("{count} {reason}"));
+            self.line("dropped", drops.collect::<Vec<_>>().join(", "));
+        }
+        for peer in &report.peers {
+            self.gap();
+            self.peer(peer, now);
+        }
+    }
+
+    fn peer(&mut self, peer: &Peer, now: Duration) {
+        match &peer.name {
+            Some(name) => {
+                self.title(PEER, "peer", name);
+                self.line("public key", peer.public_key);
+            }
+            None => self.title(PEER, "peer", peer.public_key),
+        }
+        if peer.has_preshared_key {
+            self.line("preshared key", "(hidden)");
+        }
+        if let Some(endpoint) = peer.endpoint {
+            self.line("endpoint", endpoint);
+        }
+        let networks: Vec<_> = peer.allowed_ips.iter().map(ToString::to_string).collect();
+        self.line("allowed ips", if networks.is_empty() { "(none)".into() } else { networks.join(", ") });
+        if !peer.last_handshake.is_zero() {
+            self.line("latest handshake", ago(peer.last_handshake, now));
+        }
+        if peer.received > 0 || peer.sent > 0 {
+            let (received, sent) = (Bytes(peer.received), Bytes(peer.sent));
+            self.line("transfer", format_args!("{received} received, {sent} sent"));
+        }
+        if peer.persistent_keepalive > 0 {
+            let seconds = Span(peer.persistent_keepalive.into());
+            self.line("persistent keepalive", format_args!("every {seconds}"));
+        }
+    }
+
+    fn title(&mut self, style: Style, label: &str, value: impl Display) {
+        let style = self.style(style);
         // writing to memory does not fail
-        let _ = write_report(&mut text, report, now);
+        let _ = writeln!(self.text, "{style}{label}{style:#}: {style}{value}{style:#}");
     }
-    text
-}
 
-fn write_report(out: &mut String, report: &Report, now: Duration) -> fmt::Result {
-    writeln!(out, "interface: {}", report.name)?;
-    if let Some(key) = &report.public_key {
-        writeln!(out, "  public key: {key}")?;
-        writeln!(out, "  private key: (hidden)")?;
+    fn line(&mut self, label: &str, value: impl Display) {
+        let style = self.style(LABEL);
+        let _ = writeln!(self.text, "  {style}{label}{style:#}: {value}");
     }
-    if report.listen_port != 0 {
-        writeln!(out, "  listening port: {}", report.listen_port)?;
-    }
-    if report.fwmark != 0 {
-        writeln!(out, "  fwmark: {:#x}", report.fwmark)?;
-    }
-    if let Some(mtu) = report.mtu {
-        writeln!(out, "  mtu: {mtu}")?;
-    }
-    if report.is_up == Some(false) {
-        writeln!(out, "  device: down")?;
-    }
-    if !report.dropped.is_empty() {
-        let drops: Vec<_> =
-            report.dropped.iter().map(|(reason, count)| format!("{count} {}", Plain(reason))).collect();
-        writeln!(out, "  dropped: {}", drops.join(", "))?;
-    }
-    for peer in &report.peers {
-        out.push('\n');
-        write_peer(out, peer, now)?;
-    }
-    Ok(())
-}
 
-pub(in crate::commands) fn write_peer(out: &mut String, peer: &Peer, now: Duration) -> fmt::Result {
-    writeln!(out, "peer: {}", peer.public_key)?;
-    if peer.has_preshared_key {
-        writeln!(out, "  preshared key: (hidden)")?;
+    fn gap(&mut self) {
+        self.text.push('\n');
     }
-    if let Some(endpoint) = peer.endpoint {
-        writeln!(out, "  endpoint: {endpoint}")?;
-    }
-    let networks: Vec<_> = peer.allowed_ips.iter().map(ToString::to_string).collect();
-    writeln!(
-        out,
-        "  allowed ips: {}",
-        if networks.is_empty() { "(none)".into() } else { networks.join(", ") }
-    )?;
-    if !peer.last_handshake.is_zero() {
-        writeln!(out, "  latest handshake: {}", ago(peer.last_handshake, now))?;
-    }
-    if peer.received > 0 || peer.sent > 0 {
-        writeln!(out, "  transfer: {} received, {} sent", Bytes(peer.received), Bytes(peer.sent))?;
-    }
-    if peer.persistent_keepalive > 0 {
-        writeln!(out, "  persistent keepalive: every {}", Span(peer.persistent_keepalive.into()))?;
-    }
-    Ok(())
-}
 
-/// A word of another process, without what would move a terminal's cursor.
-struct Plain<'a>(&'a str);
-
-impl fmt::Display for Plain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.escape_debug().fmt(f)
+    const fn style(&self, style: Style) -> Style {
+        if self.colours { style } else { Style::new() }
     }
 }
 
@@ -96,7 +138,7 @@ pub(in crate::commands) fn ago(then: Duration, now: Duration) -> String {
 /// Seconds, as `1 hour, 2 minutes, 3 seconds`.
 struct Span(u64);
 
-impl fmt::Display for Span {
+impl Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut left = self.0;
         let mut separator = "";
@@ -114,9 +156,10 @@ impl fmt::Display for Span {
     }
 }
 
-struct Bytes(u64);
+/// Bytes, as `1.50 MiB`.
+pub(in crate::commands) struct Bytes(pub(in crate::commands) u64);
 
-impl fmt::Display for Bytes {
+impl Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0 < 1024 {
             return write!(f, "{} B", self.0);

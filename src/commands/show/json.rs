@@ -1,15 +1,31 @@
-//! For programs. What is written is a handful of fields, so no library is needed for it.
+//! For programs, as docs/json.md promises. What is written is a handful of fields, so no library is needed for it.
 
 use std::fmt::{self, Display, Write};
 
 use super::report::{Peer, Report};
+use crate::config::TunName;
+
+/// A peer of a server's file, and what the tunnel says of it if it is `running` and knows it.
+#[derive(Clone, Debug)]
+pub(in crate::commands) struct Listed {
+    pub(in crate::commands) peer: Peer,
+    pub(in crate::commands) running: bool,
+}
 
 /// One document with all tunnels, on one line.
 pub(super) fn print(reports: &[Report]) -> String {
+    document(format_args!("{{\"tunnels\":{}}}", List(reports, write_report)))
+}
+
+/// One document with the peers of a server's file, on one line.
+pub(in crate::commands) fn print_peers(tun: &TunName, peers: &[Listed]) -> String {
+    document(format_args!("{{\"tunnel\":{},\"peers\":{}}}", Text(tun), List(peers, write_listed)))
+}
+
+fn document(content: fmt::Arguments<'_>) -> String {
     let mut text = String::new();
     // writing to memory does not fail
-    let _ = write!(text, "{{\"tunnels\":{}}}", List(reports, write_report));
-    text.push('\n');
+    let _ = writeln!(text, "{content}");
     text
 }
 
@@ -34,12 +50,25 @@ fn write_report(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 }
 
 fn write_peer(peer: &Peer, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    f.write_char('{')?;
+    write_peer_fields(peer, f)?;
+    f.write_char('}')
+}
+
+fn write_listed(listed: &Listed, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    f.write_char('{')?;
+    write_peer_fields(&listed.peer, f)?;
+    write!(f, ",\"running\":{}}}", listed.running)
+}
+
+fn write_peer_fields(peer: &Peer, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let latest_handshake = Some(peer.last_handshake.as_secs()).filter(|&seconds| seconds > 0);
     let persistent_keepalive = Some(peer.persistent_keepalive).filter(|&seconds| seconds > 0);
     write!(
         f,
-        "{{\"public_key\":{},\"has_preshared_key\":{},\"has_session\":{},\"endpoint\":{},\"allowed_ips\":{},\
-         \"latest_handshake\":{},\"received_bytes\":{},\"sent_bytes\":{},\"persistent_keepalive\":{}}}",
+        "\"name\":{},\"public_key\":{},\"has_preshared_key\":{},\"has_session\":{},\"endpoint\":{},\"allowed_ips\":{},\
+         \"latest_handshake\":{},\"received_bytes\":{},\"sent_bytes\":{},\"persistent_keepalive\":{}",
+        OrNull(peer.name.as_ref().map(Text)),
         Text(peer.public_key),
         peer.has_preshared_key,
         peer.has_session,
@@ -79,7 +108,8 @@ impl<T: Display> Display for OrNull<T> {
     }
 }
 
-/// A string (RFC 8259, section 7).
+/// A string (RFC 8259, section 7). What cannot be seen is escaped too: it may come from another process, and the
+/// document may be read on a terminal.
 struct Text<T>(T);
 
 impl<T: Display> Display for Text<T> {
@@ -88,9 +118,13 @@ impl<T: Display> Display for Text<T> {
         for c in self.0.to_string().chars() {
             match c {
                 '"' | '\\' => write!(f, "\\{c}")?,
-                // control characters, and what JavaScript takes for the end of a line
-                '\0'..='\u{1f}' | '\u{7f}' | '\u{2028}' | '\u{2029}' => write!(f, "\\u{:04x}", u32::from(c))?,
-                c => f.write_char(c)?,
+                '\'' => f.write_char(c)?,
+                c if c.escape_debug().count() == 1 => f.write_char(c)?,
+                c => {
+                    for unit in c.encode_utf16(&mut [0; 2]) {
+                        write!(f, "\\u{unit:04x}")?;
+                    }
+                }
             }
         }
         f.write_char('"')
@@ -99,16 +133,38 @@ impl<T: Display> Display for Text<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
     fn strings_are_escaped() {
         assert_eq!(Text("tun0").to_string(), r#""tun0""#);
+        assert_eq!(Text("it's").to_string(), r#""it's""#);
         assert_eq!(Text("a\"b\\c\n\u{1b}\u{2028}é🦀").to_string(), "\"a\\\"b\\\\c\\u000a\\u001b\\u2028é🦀\"");
+        assert_eq!(Text("\u{9b}31m\u{202e}\u{e0001}").to_string(), r#""\u009b31m\u202e\udb40\udc01""#);
+    }
+
+    /// Every field is in docs/json.md, and no other.
+    #[test]
+    fn the_fields_are_those_that_are_documented() {
+        let peer = Peer::new(crate::tunnel::wireguard::PublicKey::from_bytes([1; 32]));
+        let report = Report { peers: vec![peer.clone()], ..Report::new(&TunName::default()) };
+        let documents =
+            print(&[report]) + &print_peers(&TunName::default(), &[Listed { peer, running: true }]);
+        let keys = documents.split("\":").filter_map(|part| part.rsplit('"').next());
+        let written: BTreeSet<_> = keys.filter(|key| !key.contains(['{', '}', '['])).collect();
+        let promised: BTreeSet<_> = include_str!("../../../docs/json.md")
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
+            .collect();
+        assert!(written.contains("latest_handshake") && written.contains("running"), "{written:?}");
+        assert_eq!(written, promised);
     }
 
     #[test]
     fn nothing_runs() {
         assert_eq!(print(&[]), "{\"tunnels\":[]}\n");
+        assert_eq!(print_peers(&TunName::default(), &[]), "{\"tunnel\":\"tun0\",\"peers\":[]}\n");
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::config::TunName;
+use crate::config::{PeerName, TunName};
 use crate::control::uapi::key_from_hex;
 use crate::routing::Prefix;
 use crate::tunnel::wireguard::PublicKey;
@@ -24,6 +24,7 @@ pub(in crate::commands) struct Report {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::commands) struct Peer {
+    pub(in crate::commands) name: Option<PeerName>,
     pub(in crate::commands) public_key: PublicKey,
     pub(in crate::commands) has_preshared_key: bool,
     pub(in crate::commands) has_session: bool,
@@ -69,7 +70,7 @@ impl Report {
             "mtu" => self.mtu = Some(value.parse().ok()?),
             "device_up" => self.is_up = Some(value.parse().ok()?),
             _ => {
-                if let Some(reason) = key.strip_prefix("drop_") {
+                if let Some(reason) = key.strip_prefix("drop_").filter(|reason| is_word(reason)) {
                     self.dropped.insert(reason.to_owned(), value.parse().ok()?);
                 }
             }
@@ -86,6 +87,7 @@ impl Report {
 impl Peer {
     pub(in crate::commands) const fn new(public_key: PublicKey) -> Self {
         Self {
+            name: None,
             public_key,
             has_preshared_key: false,
             has_session: false,
@@ -100,6 +102,8 @@ impl Peer {
 
     fn handle_line(&mut self, key: &str, value: &str) -> Option<()> {
         match key {
+            // what may not be shown on a terminal is no name
+            "name" => self.name = value.parse().ok(),
             "has_preshared_key" => self.has_preshared_key = value.parse().ok()?,
             "has_session" => self.has_session = value.parse().ok()?,
             "endpoint" => self.endpoint = Some(value.parse().ok()?),
@@ -122,6 +126,11 @@ impl Peer {
         }
         Some(())
     }
+}
+
+/// What a reason looks like; anything else is not ours, and may not be fit for a terminal.
+fn is_word(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
 }
 
 fn public_key(text: &str) -> Option<PublicKey> {

@@ -67,6 +67,7 @@ fn status() -> zeroize::Zeroizing<Vec<u8>> {
         Answer::new(Operation::Status, &interface, [("replay", 3), ("no_key", 0), ("bad_mac1", 7)]);
     let old = PeerStatus {
         public_key: &PublicKey::from_bytes([1; 32]),
+        name: None,
         preshared_key: &PresharedKey::default(),
         endpoint: None,
         last_handshake: Duration::ZERO,
@@ -78,6 +79,7 @@ fn status() -> zeroize::Zeroizing<Vec<u8>> {
     answer.peer(&old, []);
     let new = PeerStatus {
         public_key: &PublicKey::from_bytes([2; 32]),
+        name: Some(&"Anna's \"phone\"".parse().unwrap()),
         preshared_key: &PresharedKey::from_bytes([9; 32]),
         endpoint: Some("[fe80::1%1]:51820".parse().unwrap()),
         last_handshake: Duration::new(1_600_000_000, 5),
@@ -122,7 +124,8 @@ const HUMAN: &str = "interface: wt0
   device: down
   dropped: 7 bad_mac1, 3 replay
 
-peer: AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=
+peer: Anna's \"phone\"
+  public key: AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=
   preshared key: (hidden)
   endpoint: [fe80::1%1]:51820
   allowed ips: 10.0.0.0/24, fd00::/64
@@ -134,6 +137,12 @@ peer: AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=
   allowed ips: (none)
 ";
 
+fn without_colours(text: &str) -> String {
+    let mut parts = text.split("\u{1b}[");
+    let first = parts.next().unwrap_or_default().to_owned();
+    first + &parts.filter_map(|part| part.split_once('m')).map(|(_, text)| text).collect::<String>()
+}
+
 #[test]
 fn one_by_name_for_people_and_programs() {
     let folder = Folder::new();
@@ -144,10 +153,16 @@ fn one_by_name_for_people_and_programs() {
     let public = PrivateKey::from_bytes(&[0x48; 32]).public_key().to_string();
     let expected = HUMAN.replace("MvixV3vTjNnaDIvlv8UqmNp4Tq3gYTKyUExvVUMz+X4=", &public);
     let reports = [report];
-    assert_eq!(human::print(&reports, Duration::from_secs(1_600_000_063)), expected);
+    assert_eq!(human::print(&reports, Duration::from_secs(1_600_000_063), false), expected);
+    let coloured = human::print(&reports, Duration::from_secs(1_600_000_063), true);
+    assert_eq!(without_colours(&coloured), expected);
+    assert!(
+        coloured.contains("\u{1b}[1m\u{1b}[33mpeer\u{1b}[0m: ")
+            && coloured.contains("\u{1b}[1mendpoint\u{1b}[0m: ")
+    );
     let version = env!("CARGO_PKG_VERSION");
     let json = format!(
-        r#"{{"tunnels":[{{"name":"wt0","version":"{version}","public_key":"{public}","listen_port":51820,"fwmark":51820,"mtu":1420,"up":false,"dropped":{{"bad_mac1":7,"replay":3}},"peers":[{{"public_key":"AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=","has_preshared_key":true,"has_session":true,"endpoint":"[fe80::1%1]:51820","allowed_ips":["10.0.0.0/24","fd00::/64"],"latest_handshake":1600000000,"received_bytes":100,"sent_bytes":5242880,"persistent_keepalive":25}},{{"public_key":"AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=","has_preshared_key":false,"has_session":false,"endpoint":null,"allowed_ips":[],"latest_handshake":null,"received_bytes":0,"sent_bytes":0,"persistent_keepalive":null}}]}}]}}"#
+        r#"{{"tunnels":[{{"name":"wt0","version":"{version}","public_key":"{public}","listen_port":51820,"fwmark":51820,"mtu":1420,"up":false,"dropped":{{"bad_mac1":7,"replay":3}},"peers":[{{"name":"Anna's \"phone\"","public_key":"AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=","has_preshared_key":true,"has_session":true,"endpoint":"[fe80::1%1]:51820","allowed_ips":["10.0.0.0/24","fd00::/64"],"latest_handshake":1600000000,"received_bytes":100,"sent_bytes":5242880,"persistent_keepalive":25}},{{"name":null,"public_key":"AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=","has_preshared_key":false,"has_session":false,"endpoint":null,"allowed_ips":[],"latest_handshake":null,"received_bytes":0,"sent_bytes":0,"persistent_keepalive":null}}]}}]}}"#
     );
     assert_eq!(json::print(&reports), format!("{json}\n"));
 }
@@ -204,6 +219,48 @@ fn one_that_hangs_is_found_out_in_two_seconds() {
     let error = client::ask_by_name(&folder.folders(), &tun("wt0")).unwrap_err();
     assert!(matches!(error, CommandError::Hangs(_)), "{error}");
     assert!((Duration::from_secs(1)..Duration::from_secs(4)).contains(&begin.elapsed()));
+}
+
+/// Names, versions and reasons of a process that means harm never move a cursor; what is no name is none.
+#[test]
+fn no_escape_sequence_gets_through() {
+    let folder = Folder::new();
+    let listener = folder.socket("wontun", "wt0.sock");
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.read_exact(&mut [0; 10]).unwrap();
+        let key = "01".repeat(32);
+        let answer = format!(
+            "version=1\u{1b}[2J\ndrop_\u{1b}[2Jx=1\ndrop_replay=2\npublic_key={key}\nname=\u{1b}[31mred\n\
+             public_key={key}\nname=\u{9b}31m\nerrno=0\n\n"
+        );
+        stream.write_all(answer.as_bytes()).unwrap();
+    });
+    let reports = [client::ask_by_name(&folder.folders(), &tun("wt0")).unwrap()];
+    server.join().unwrap();
+    for text in [human::print(&reports, Duration::ZERO, false), json::print(&reports)] {
+        assert!(text.contains("replay"), "{text}");
+        assert!(!text.replace('\n', "").contains(char::is_control), "{text:?}");
+    }
+    assert!(reports[0].peers.iter().all(|peer| peer.name.is_none()));
+}
+
+#[test]
+fn an_answer_without_end_is_given_up() {
+    let folder = Folder::new();
+    let listener = folder.socket("wontun", "wt0.sock");
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let line = [&[b'x'; 1 << 20][..], b"\n"].concat();
+        let mut written = 0;
+        while stream.write_all(&line).is_ok() {
+            written += line.len();
+        }
+        written
+    });
+    let error = client::ask_by_name(&folder.folders(), &tun("wt0")).unwrap_err();
+    assert!(matches!(error, CommandError::Foreign(_)), "{error}");
+    assert!(server.join().unwrap() < 80 << 20);
 }
 
 #[test]

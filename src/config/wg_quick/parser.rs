@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::error::{Fault, Notice, Warning, WgQuickError, shown, shown_name};
 use super::field::{Field, Section};
-use super::{Hooks, Interface, KeySource, Parsed, Peer, Table, WgQuick, value};
+use super::{Hooks, Interface, KeySource, Parsed, Peer, Table, WgQuick, outline, value};
 use crate::config::{Cidr, PeerAddress};
 use crate::routing::Prefix;
 use crate::tunnel::wireguard::{PresharedKey, PrivateKey, PublicKey};
@@ -22,6 +22,7 @@ const IPV6_MIN_MTU: u32 = 1280;
 /// # Errors
 /// What is wrong with the first line on which something is wrong.
 pub fn parse(file: &Path, text: &[u8], hooks: Hooks) -> Result<Parsed, WgQuickError> {
+    let names = || outline::peer_names(text);
     let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     let mut parser = Parser::new(hooks);
     let mut result = Ok(());
@@ -34,7 +35,8 @@ pub fn parse(file: &Path, text: &[u8], hooks: Hooks) -> Result<Parsed, WgQuickEr
     }
     let notices = std::mem::take(&mut parser.notices);
     match result.and_then(|()| parser.finish()) {
-        Ok(configuration) => {
+        Ok(mut configuration) => {
+            configuration.peers.iter_mut().zip(names()).for_each(|(peer, name)| peer.name = name);
             let warning = |(line, notice)| Warning { file: file.to_owned(), line, notice };
             Ok(Parsed { configuration, warnings: notices.into_iter().map(warning).collect() })
         }
@@ -282,6 +284,7 @@ impl Parser {
         };
         let peer = |draft: PeerDraft| {
             Ok(Peer {
+                name: None,
                 public_key: draft.public_key.ok_or((draft.line, Fault::Missing(Field::PublicKey)))?,
                 preshared_key: draft.preshared_key,
                 allowed_ips: draft.allowed_ips,

@@ -5,7 +5,7 @@ use std::fmt::{self, Write};
 use zeroize::Zeroizing;
 
 use super::field::{Field, Section};
-use super::{Interface, KeySource, Peer, Table, WgQuick};
+use super::{Interface, KeySource, Peer, Table, WgQuick, outline};
 use crate::tunnel::wireguard::{PresharedKey, PrivateKey};
 
 impl WgQuick {
@@ -57,6 +57,9 @@ impl Interface {
 impl Peer {
     fn write(&self, out: &mut impl Write) -> fmt::Result {
         writeln!(out, "\n{}", Section::Peer)?;
+        if let Some(name) = &self.name {
+            writeln!(out, "# {} = {name}", outline::NAME)?;
+        }
         line(out, Field::PublicKey, &self.public_key)?;
         match &self.preshared_key {
             Some(KeySource::Inline(key)) => {

@@ -308,6 +308,7 @@ prop_compose! {
 
 prop_compose! {
     fn any_peer()(
+        name in prop::option::of("[a-zé]{1,8}( #=[a-z]{1,8})?"),
         public_key in any::<[u8; 32]>().prop_map(PublicKey::from_bytes),
         preshared_key in prop::option::of(any_source(PresharedKey::from_bytes)),
         mut allowed_ips in prop::collection::vec(any_prefix(), 0..6),
@@ -317,7 +318,8 @@ prop_compose! {
         allowed_ips.sort_unstable();
         allowed_ips.dedup();
         let persistent_keepalive = NonZeroU16::new(persistent_keepalive);
-        Peer { public_key, preshared_key, allowed_ips, endpoint, persistent_keepalive }
+        let name = name.map(|name| name.parse().unwrap());
+        Peer { name, public_key, preshared_key, allowed_ips, endpoint, persistent_keepalive }
     }
 }
 
@@ -399,4 +401,22 @@ proptest! {
             prop_assert!(!error.to_string().contains('\n'));
         }
     }
+}
+
+#[test]
+fn peers_have_the_names_of_their_comments() {
+    let key = |number: u8| PublicKey::from_bytes([number; 32]);
+    let text = format!(
+        "\u{feff}[Interface]\r\n# Name = not a peer\r\nPrivateKey = {PRIVATE}\r\n\r\n# Name = phone\r\n[Peer]\r\nPublicKey = {}\r\n\
+         \n[peer]\n#name=büro = 2\n# Name = the second\nPublicKey = {}\n\n[Peer]\nPublicKey = {} # Name = none\n\
+         \n# Name = far away\n\n[Peer]\n# Name = \u{1b}[31mred\nPublicKey = {}\n",
+        key(1),
+        key(2),
+        key(3),
+        key(4)
+    );
+    let parsed = parse(Path::new("wg0.conf"), text.as_bytes(), Hooks::Refuse).unwrap();
+    let names: Vec<_> =
+        parsed.configuration.peers.iter().map(|peer| peer.name.as_ref().map(PeerName::as_str)).collect();
+    assert_eq!(names, [Some("phone"), Some("büro = 2"), None, None]);
 }

@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 
 use super::print;
 use super::secret_text::SecretText;
+use crate::config::PeerName;
 use crate::routing::Prefix;
 use crate::tunnel::wireguard::{KEY_LEN, PresharedKey, PrivateKey, PublicKey};
 
@@ -19,7 +20,7 @@ pub enum Report {
     /// `status=1`: no secret is in it. Instead of `private_key` there is `own_public_key`, instead of `preshared_key`
     /// `has_preshared_key=true` where there is one; `listen_port` and `fwmark` are there also if 0. Besides there
     /// are `version`, `mtu`, `device_up` (`true` or `false`) and, for each reason with drops, `drop_REASON`; for each
-    /// peer `has_session` (`true` or `false`).
+    /// peer `has_session` (`true` or `false`) and, if it has one, its `name`.
     Status,
 }
 
@@ -45,6 +46,8 @@ pub struct InterfaceStatus<'a> {
 pub struct PeerStatus<'a> {
     /// Who it is.
     pub public_key: &'a PublicKey,
+    /// What it is called, if it has a name.
+    pub name: Option<&'a PeerName>,
     /// The key shared with it besides; all zeroes for none.
     pub preshared_key: &'a PresharedKey,
     /// Where it is, if known.
@@ -118,6 +121,9 @@ impl Answer {
                     self.line("has_preshared_key", true);
                 }
                 self.line("has_session", peer.has_session);
+                if let Some(name) = peer.name {
+                    self.line("name", name);
+                }
             }
         }
         self.line("protocol_version", 1);

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use crate::config::PeerName;
 use crate::routing::Prefix;
 use crate::tunnel::wireguard::{PresharedKey, PrivateKey, PublicKey};
 
@@ -34,6 +35,8 @@ pub struct PeerChanges {
     pub remove: bool,
     /// Whether it is passed over if there is no such peer.
     pub update_only: bool,
+    /// What it is called, which `wg(8)` knows nothing of; `Some(None)` for nothing.
+    pub name: Option<Option<PeerName>>,
     /// The key shared with it besides; all zeroes for none.
     pub preshared_key: Option<PresharedKey>,
     /// Where it is.
@@ -62,6 +65,7 @@ impl PeerChanges {
             public_key,
             remove: false,
             update_only: false,
+            name: None,
             preshared_key: None,
             endpoint: None,
             persistent_keepalive: None,

@@ -8,12 +8,12 @@ use subtle::ConstantTimeEq;
 use super::changes::{AllowedIpChange, Changes, PeerChanges};
 use super::error::{RequestFault, hidden, shown};
 use super::hex;
-use crate::config::PeerAddress;
+use crate::config::{PeerAddress, PeerName};
 use crate::routing::Prefix;
 use crate::tunnel::wireguard::{KEY_LEN, PresharedKey, PrivateKey, PublicKey};
 
 const DEVICE_KEYS: &str = "private_key, listen_port, fwmark, replace_peers, public_key";
-const PEER_KEYS: &str = "public_key, remove, update_only, preshared_key, endpoint, \
+const PEER_KEYS: &str = "public_key, remove, update_only, name, preshared_key, endpoint, \
     persistent_keepalive_interval, replace_allowed_ips, allowed_ip, protocol_version";
 
 /// Takes in one line of a `set=1`. Lines that set the same value twice leave the last one.
@@ -48,6 +48,7 @@ fn apply_to_peer(peer: &mut PeerChanges, key: &[u8], value: &[u8]) -> Result<(),
     match key {
         b"remove" => peer.remove = is_true("remove", value)?,
         b"update_only" => peer.update_only = is_true("update_only", value)?,
+        b"name" => peer.name = Some(name(value)?),
         b"preshared_key" => peer.preshared_key = Some(preshared_key(value)?),
         b"endpoint" => peer.endpoint = Some(endpoint(value)?),
         b"persistent_keepalive_interval" => {
@@ -88,6 +89,15 @@ fn private_key(value: &[u8]) -> Result<Option<PrivateKey>, RequestFault> {
 fn preshared_key(value: &[u8]) -> Result<PresharedKey, RequestFault> {
     let bytes = hex::decode(value).ok_or_else(|| wrong_key("preshared_key", value))?;
     Ok(PresharedKey::from_bytes(*bytes))
+}
+
+/// A key of our own: `wontun peer` tells what it has written into the file. Empty for no name.
+fn name(value: &[u8]) -> Result<Option<PeerName>, RequestFault> {
+    if value.is_empty() {
+        return Ok(None);
+    }
+    let parsed = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+    parsed.map(Some).ok_or_else(|| wrong("name", value, "1 to 64 characters that can be seen"))
 }
 
 /// Not shown if wrong: what is pasted there by mistake may be the other half of the pair.

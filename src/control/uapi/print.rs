@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 use super::changes::{Changes, PeerChanges};
 use super::hex;
 use super::secret_text::SecretText;
+use crate::config::PeerName;
 use crate::tunnel::wireguard::KEY_LEN;
 
 impl Changes {
@@ -45,6 +46,9 @@ impl PeerChanges {
             if wanted {
                 writeln!(out, "{name}=true")?;
             }
+        }
+        if let Some(name) = &self.name {
+            writeln!(out, "name={}", name.as_ref().map_or("", PeerName::as_str))?;
         }
         if let Some(preshared_key) = &self.preshared_key {
             key(out, "preshared_key", preshared_key.as_bytes());

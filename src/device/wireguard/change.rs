@@ -105,6 +105,11 @@ impl WireGuard {
                 }
             },
         };
+        match &changes.name {
+            Some(Some(name)) => drop(self.labels.insert(id, name.clone())),
+            Some(None) => drop(self.labels.remove(&id)),
+            None => {}
+        }
         if let Some(preshared) = &changes.preshared_key {
             self.engine.set_preshared_key(id, preshared.clone());
         }
@@ -140,6 +145,7 @@ impl WireGuard {
     /// Forgets what is kept about a peer that the engine does not know any more.
     fn forget(&mut self, core: &mut Core, id: PeerId) {
         self.names.remove(id);
+        self.labels.remove(&id);
         self.connected_at.remove(&id);
         self.allowed_ips.remove_peer(id);
         self.disconnect(core, id);

@@ -92,6 +92,7 @@ fn peer_changes(peer: &Peer, old: Option<&Peer>) -> PeerChanges {
         _ => None,
     };
     PeerChanges {
+        name: Some(peer.name.clone()),
         preshared_key: Some(
             peer.preshared_key.as_ref().and_then(KeySource::inline).cloned().unwrap_or_default(),
         ),

@@ -24,6 +24,7 @@ use tracing::info;
 
 use super::core::Core;
 use super::{DeviceError, Entrance, Mode, Progress, Shared, Sockets, Token, Via, Way, Worker};
+use crate::config::PeerName;
 use crate::control::health::Handshake;
 use crate::counters::DropReason;
 use crate::io::batch::{Batch, Route};
@@ -56,6 +57,8 @@ pub struct WireGuard {
     /// When peers were given their connected sockets.
     connected_at: HashMap<PeerId, Instant>,
     names: Names,
+    /// What the peers are called, for people; most have no name.
+    labels: HashMap<PeerId, PeerName>,
     uapi: Uapi,
     source: Source,
     /// The host's routes, where they are ours to set.

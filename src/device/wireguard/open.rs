@@ -70,6 +70,7 @@ impl Device<WireGuard> {
             mark: None,
             fwmark: None,
             connected_at: HashMap::new(),
+            labels: HashMap::new(),
             names: Names::new(resolver),
             uapi,
             source: file.map_or(Source::Socket, |file| Source::File(Box::new(file))),

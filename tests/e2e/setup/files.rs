@@ -122,7 +122,7 @@ fn peers_come_and_go_and_the_file_is_as_before() {
     let key = server.key_of("büro");
     for name in ["büro", &key] {
         let shown = server.told(&["peer", "show", name]);
-        for part in ["name: büro", &key, "preshared key: (hidden)", "10.8.0.2/32"] {
+        for part in ["peer: büro", &key, "preshared key: (hidden)", "10.8.0.2/32"] {
             assert!(shown.contains(part), "{part}: {shown}");
         }
     }

@@ -69,6 +69,7 @@ fn any_peer() -> impl Strategy<Value = PeerChanges> {
     (
         any::<[u8; 32]>(),
         any::<[bool; 3]>(),
+        prop::option::of(prop::option::of("[a-zé]{1,8}( =[a-z]{1,8})?")),
         any::<Option<[u8; 32]>>(),
         prop::option::of(any_endpoint()),
         any::<Option<u16>>(),
@@ -78,6 +79,7 @@ fn any_peer() -> impl Strategy<Value = PeerChanges> {
             |(
                 key,
                 [remove, update_only, replace_allowed_ips],
+                name,
                 preshared,
                 endpoint,
                 keepalive,
@@ -86,6 +88,7 @@ fn any_peer() -> impl Strategy<Value = PeerChanges> {
                 PeerChanges {
                     remove,
                     update_only,
+                    name: name.map(|name| name.map(|name| name.parse().unwrap())),
                     preshared_key: preshared.map(PresharedKey::from_bytes),
                     endpoint,
                     persistent_keepalive: keepalive,
@@ -342,6 +345,19 @@ fn wrong_values_are_named() {
 }
 
 #[test]
+fn names_are_taken_off_again_and_have_no_escape_sequence() {
+    assert_eq!(peer("update_only=true\n").name, None);
+    assert_eq!(peer("name=old\nname=Anna's phone\n").name, Some(Some("Anna's phone".parse().unwrap())));
+    assert_eq!(peer("name=\n").name, Some(None));
+    for value in ["\u{1b}[31m", " x", "a\u{9b}31m", "abc\u{202e}gpj", &"x".repeat(65)] {
+        let error = error(format!("public_key={KEY}\nname={value}\n"));
+        let message = error.to_string();
+        assert!(error.line == 3 && message.contains("name: found "), "{message}");
+        assert!(!message.contains(|c: char| c.is_control() || c == '\u{202e}'), "{message:?}");
+    }
+}
+
+#[test]
 fn bytes_that_are_no_text_are_escaped() {
     let message = error(b"listen_port=1\xff\x1b[31m\n").to_string();
     assert!(message.contains(r"listen_port: found '1\xff\u{1b}[31m'"), "{message}");
@@ -425,6 +441,7 @@ fn answers_are_wireguard_gos() {
     let none = PresharedKey::default();
     let mut status = PeerStatus {
         public_key: &public(OTHER),
+        name: None,
         preshared_key: &none,
         endpoint: Some("[fe80::1%2]:51820".parse().unwrap()),
         last_handshake: Duration::new(1_600_000_000, 5),
@@ -503,6 +520,7 @@ fn the_status_has_no_secret() {
     let mut answer = Answer::new(Report::Status, &interface, [("replay", 3), ("buffer", 0)]);
     let status = PeerStatus {
         public_key: &public(KEY),
+        name: Some(&"Anna's phone".parse().unwrap()),
         preshared_key: &PresharedKey::from_bytes([0xab; 32]),
         endpoint: None,
         last_handshake: Duration::ZERO,
@@ -515,9 +533,14 @@ fn the_status_has_no_secret() {
     let text = answer.finish();
     let text = std::str::from_utf8(&text).unwrap();
     assert!(!text.contains(&"48".repeat(32)) && !text.contains(&"ab".repeat(32)), "{text}");
-    for line in
-        ["own_public_key=", "mtu=1420\n", "device_up=true\n", "drop_replay=3\n", "has_preshared_key=true\n"]
-    {
+    for line in [
+        "own_public_key=",
+        "mtu=1420\n",
+        "device_up=true\n",
+        "drop_replay=3\n",
+        "has_preshared_key=true\n",
+        "name=Anna's phone\n",
+    ] {
         assert!(text.contains(line), "{text}");
     }
     assert!(!text.contains("buffer"), "{text}");

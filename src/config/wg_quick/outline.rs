@@ -5,7 +5,8 @@
 
 use std::ops::Range;
 
-use crate::config::wg_quick::Section;
+use super::Section;
+use crate::config::PeerName;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -27,18 +28,32 @@ struct Line {
 
 /// One section.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Block {
-    pub(super) section: Section,
+pub(crate) struct Block {
+    pub(crate) section: Section,
     /// All of it, comments included.
-    pub(super) bytes: Range<usize>,
+    pub(crate) bytes: Range<usize>,
     /// Behind the header's line.
-    pub(super) behind_header: usize,
+    pub(crate) behind_header: usize,
     /// The lines of its comments.
-    pub(super) comments: Vec<Range<usize>>,
+    pub(crate) comments: Vec<Range<usize>>,
+}
+
+/// The comment that says what a peer is called.
+pub(crate) const NAME: &str = "Name";
+
+/// What the peers of `text` are called, in their order: one for each section, `None` where it has no name.
+pub(super) fn peer_names(text: &[u8]) -> Vec<Option<PeerName>> {
+    let peers = blocks(text).into_iter().filter(|block| block.section == Section::Peer);
+    peers
+        .map(|block| {
+            let place = block.comments.iter().find_map(|line| note(text, line, NAME))?;
+            str::from_utf8(text.get(place)?).ok()?.parse().ok()
+        })
+        .collect()
 }
 
 /// The sections of `text`, in their order. A text that can be parsed has one for each that the parser found.
-pub(super) fn blocks(text: &[u8]) -> Vec<Block> {
+pub(crate) fn blocks(text: &[u8]) -> Vec<Block> {
     let lines = lines(text);
     let headers: Vec<_> = lines
         .iter()
@@ -120,7 +135,7 @@ const fn is_space(byte: u8) -> bool {
 
 /// Where the value of a comment `# KEY = VALUE` is in `text`; `line` is the comment's place there. Nothing in a value
 /// is not text.
-pub(super) fn note(text: &[u8], line: &Range<usize>, key: &str) -> Option<Range<usize>> {
+pub(crate) fn note(text: &[u8], line: &Range<usize>, key: &str) -> Option<Range<usize>> {
     let comment = str::from_utf8(text.get(line.clone())?).ok()?;
     let (before, value) = comment.split_once('=')?;
     let name =
@@ -135,7 +150,7 @@ pub(super) fn note(text: &[u8], line: &Range<usize>, key: &str) -> Option<Range<
 
 /// What to take out with a section at `block` so that no gap stays: the empty line behind it, or if it is the last of
 /// all, the one in front of it.
-pub(super) fn with_one_gap(text: &[u8], block: &Range<usize>) -> Range<usize> {
+pub(crate) fn with_one_gap(text: &[u8], block: &Range<usize>) -> Range<usize> {
     let before = text.get(..block.start).unwrap_or_default();
     let behind = text.get(block.end..).unwrap_or_default();
     let next = behind.split_inclusive(|&byte| byte == b'\n').next();

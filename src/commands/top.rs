@@ -1,0 +1,183 @@
+//! `wontun top`: a running tunnel, watched on a terminal.
+//!
+//! Three threads wait, for keys, for signals and for the tunnel's answers, and tell the first one, which alone has the
+//! [`State`] and draws it. What is asked is what `wontun show` asks, at intervals: carrying packets costs nothing more.
+
+mod asker;
+mod history;
+mod keys;
+mod state;
+mod text;
+mod view;
+
+use std::io::{self, IsTerminal};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, sync_channel};
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use nix::sys::signal::{SigSet, Signal};
+use ratatui::DefaultTerminal;
+use ratatui::crossterm::event::{self, Event};
+
+use super::error::CommandError;
+use super::show::human;
+use crate::config::TunName;
+use crate::control::uapi::UapiFolders;
+use asker::{Answer, Asker, Target};
+use keys::Wish;
+use state::State;
+
+/// What to watch, and how often to look.
+#[derive(Clone, Debug)]
+pub struct TopOptions {
+    /// The tunnel; `None` for the only one that runs, or a list to choose from.
+    pub name: Option<TunName>,
+    /// Where its socket may be.
+    pub folders: UapiFolders,
+    /// Time between two looks.
+    pub interval: Duration,
+}
+
+/// What happened.
+enum Happening {
+    /// A key, or another size of the terminal.
+    Terminal(Event),
+    /// The terminal says nothing any more.
+    Deaf(io::Error),
+    /// The tunnel has spoken, or has not.
+    Answer(Answer),
+    /// A signal asks for the end.
+    Stop,
+    /// One of our threads is gone.
+    Fault,
+}
+
+/// Happenings that may wait. A terminal that takes nothing holds up those who tell of them.
+const WAITING: usize = 64;
+
+/// Draws the tunnel's peers, rates and drops on the terminal until `q`, Esc, Ctrl-C or SIGTERM; then the terminal is as
+/// it was. A tunnel that goes away is waited for.
+///
+/// # Errors
+/// [`CommandError`]: there is no terminal, or this user may not ask the tunnel.
+pub fn top(options: TopOptions) -> Result<(), CommandError> {
+    if !io::stdout().is_terminal() {
+        return Err(CommandError::NoTerminal);
+    }
+    let target = options.name.map_or(Target::Any, Target::One);
+    let asker = Asker { folders: options.folders, interval: options.interval };
+    let mut state = State::new(target.clone(), options.interval, human::wants_colours());
+    let first = asker.ask(&target);
+    if let Err(error) = &first.found
+        && !asker::may_change(error)
+    {
+        return first.found.map(drop);
+    }
+    let next = state.handle_answer(first).unwrap_or(target);
+
+    let (happens, happenings) = sync_channel(WAITING);
+    // before any other thread, which would take the signal and end the process
+    watch_signals(happens.clone()).map_err(CommandError::Terminal)?;
+    let terminal = ratatui::try_init();
+    let result = terminal.map_err(CommandError::Terminal).and_then(|terminal| {
+        watch_keys(happens.clone()).map_err(CommandError::Terminal)?;
+        let wanted = asker.start(next, happens).map_err(CommandError::Terminal)?;
+        run(terminal, &mut state, &happenings, &wanted)
+    });
+    // what went wrong before matters more than that this does too
+    let restored = ratatui::try_restore().map_err(CommandError::Terminal);
+    result.and(restored)
+}
+
+fn run(
+    mut terminal: DefaultTerminal,
+    state: &mut State,
+    happenings: &Receiver<Happening>,
+    wanted: &Sender<Target>,
+) -> Result<(), CommandError> {
+    loop {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        terminal.draw(|frame| view::draw(frame, state, now)).map_err(CommandError::Terminal)?;
+        let Ok(first) = happenings.recv() else { return Err(CommandError::Fault) };
+        // drawn once for all that has happened
+        for happening in std::iter::once(first).chain(happenings.try_iter()) {
+            let next = match happening {
+                Happening::Stop => return Ok(()),
+                Happening::Fault => return Err(CommandError::Fault),
+                Happening::Deaf(error) => return Err(CommandError::Terminal(error)),
+                Happening::Answer(answer) => state.handle_answer(answer),
+                Happening::Terminal(Event::Key(key)) => match keys::wish(key) {
+                    Some(Wish::Quit) => return Ok(()),
+                    Some(Wish::Redraw) => {
+                        terminal.clear().map_err(CommandError::Terminal)?;
+                        None
+                    }
+                    Some(wish) => state.handle_wish(wish),
+                    None => None,
+                },
+                Happening::Terminal(_) => None,
+            };
+            if let Some(target) = next {
+                // if it is not there any more, it says so itself
+                let _ = wanted.send(target);
+            }
+        }
+    }
+}
+
+/// Signals that end the program are taken by a thread: the second one ends it whatever the terminal does.
+fn watch_signals(happens: SyncSender<Happening>) -> io::Result<()> {
+    let mut signals = SigSet::empty();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT] {
+        signals.add(signal);
+    }
+    signals.thread_block()?;
+    spawn("signals", happens, move |happens| {
+        let _ = signals.wait();
+        let _ = happens.try_send(Happening::Stop);
+        let _ = signals.thread_unblock();
+        loop {
+            thread::park();
+        }
+    })
+}
+
+fn watch_keys(happens: SyncSender<Happening>) -> io::Result<()> {
+    spawn("keys", happens, |happens| {
+        loop {
+            let (happening, ends) = match event::read() {
+                Ok(event) => (Happening::Terminal(event), false),
+                Err(error) => (Happening::Deaf(error), true),
+            };
+            if happens.send(happening).is_err() || ends {
+                return;
+            }
+        }
+    })
+}
+
+/// A thread whose unexpected end is told.
+fn spawn(
+    name: &str,
+    happens: SyncSender<Happening>,
+    work: impl FnOnce(&SyncSender<Happening>) + Send + 'static,
+) -> io::Result<()> {
+    thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let telling = TellsOfFault(happens);
+        work(&telling.0);
+    })?;
+    Ok(())
+}
+
+struct TellsOfFault(SyncSender<Happening>);
+
+impl Drop for TellsOfFault {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let _ = self.0.send(Happening::Fault);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

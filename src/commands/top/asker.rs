@@ -1,0 +1,84 @@
+//! Asks the tunnel, again and again.
+
+use std::io;
+use std::sync::mpsc::{RecvTimeoutError, Sender, SyncSender, channel};
+use std::time::{Duration, Instant};
+
+use super::{Happening, spawn};
+use crate::commands::CommandError;
+use crate::commands::show::client;
+use crate::commands::show::report::Report;
+use crate::config::TunName;
+use crate::control::uapi::UapiFolders;
+
+/// Whom to ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Target {
+    /// All that run.
+    Any,
+    /// This one.
+    One(TunName),
+}
+
+/// What was found.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) target: Target,
+    /// When.
+    pub(super) at: Instant,
+    /// One report, or with [`Target::Any`] one for each tunnel, at least one.
+    pub(super) found: Result<Vec<Report>, CommandError>,
+}
+
+/// Who asks.
+#[derive(Debug)]
+pub(super) struct Asker {
+    pub(super) folders: UapiFolders,
+    pub(super) interval: Duration,
+}
+
+/// Whether an error may be over the next time: a tunnel that does not run, or hangs.
+pub(super) const fn may_change(error: &CommandError) -> bool {
+    matches!(error, CommandError::NotRunning(_) | CommandError::NoneRunning | CommandError::Hangs(_))
+}
+
+impl Asker {
+    /// Asks once.
+    pub(super) fn ask(&self, target: &Target) -> Answer {
+        let found = match target {
+            Target::One(tun) => client::ask_by_name(&self.folders, tun).map(|report| vec![report]),
+            Target::Any => match client::ask_all(&self.folders) {
+                (reports, None) if reports.is_empty() => Err(CommandError::NoneRunning),
+                (reports, Some(error)) if reports.is_empty() => Err(error),
+                (reports, _) => Ok(reports),
+            },
+        };
+        Answer { target: target.clone(), at: Instant::now(), found }
+    }
+
+    /// Asks from now on, at intervals; at once whenever somebody else is to be asked, for which a sender is given back.
+    ///
+    /// # Errors
+    /// The system's: there is no thread.
+    pub(super) fn start(self, target: Target, happens: SyncSender<Happening>) -> io::Result<Sender<Target>> {
+        let (wanted, wishes) = channel();
+        spawn("asker", happens, move |happens| {
+            let mut target = target;
+            // the first answer is there, and two at once would give no rate
+            let mut wait = self.interval;
+            loop {
+                match wishes.recv_timeout(wait) {
+                    Ok(wish) => target = wish,
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => return,
+                }
+                let begin = Instant::now();
+                if happens.send(Happening::Answer(self.ask(&target))).is_err() {
+                    return;
+                }
+                wait = self.interval.saturating_sub(begin.elapsed());
+            }
+        })?;
+        Ok(wanted)
+    }
+}

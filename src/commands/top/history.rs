@@ -1,0 +1,104 @@
+//! From one report to the next: rates, and how they were before.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Instant;
+
+use crate::commands::show::report::{Peer, Report};
+use crate::tunnel::wireguard::PublicKey;
+
+/// Rates that are remembered, for the sparklines.
+const REMEMBERED: usize = 200;
+
+/// Bytes a second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Rate {
+    pub(super) received: u64,
+    pub(super) sent: u64,
+}
+
+impl Rate {
+    pub(super) const fn both(self) -> u64 {
+        self.received.saturating_add(self.sent)
+    }
+}
+
+/// The rates of a peer or of all, the newest last. Empty until there are two reports.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Trend(VecDeque<Rate>);
+
+impl Trend {
+    pub(super) fn rate(&self) -> Rate {
+        self.0.back().copied().unwrap_or_default()
+    }
+
+    /// The last `count` rates, fewer if there are not so many.
+    pub(super) fn last(&self, count: usize) -> impl Iterator<Item = Rate> {
+        self.0.iter().skip(self.0.len().saturating_sub(count)).copied()
+    }
+
+    fn push(&mut self, rate: Rate) {
+        if self.0.len() == REMEMBERED {
+            self.0.pop_front();
+        }
+        self.0.push_back(rate);
+    }
+}
+
+/// A tunnel as it was last seen, and what it has been doing.
+#[derive(Clone, Debug)]
+pub(super) struct Watched {
+    pub(super) report: Report,
+    /// Of all peers.
+    pub(super) total: Trend,
+    /// Drops a second, for each reason.
+    pub(super) drop_rates: BTreeMap<String, u64>,
+    at: Instant,
+    trends: HashMap<PublicKey, Trend>,
+}
+
+impl Watched {
+    /// The first report, of the time `at`.
+    pub(super) fn new(report: Report, at: Instant) -> Self {
+        Self { report, at, total: Trend::default(), drop_rates: BTreeMap::new(), trends: HashMap::new() }
+    }
+
+    /// Takes in the next report. A counter that went back, of a peer that was made anew or of a tunnel that was started
+    /// again, says nothing about a rate.
+    pub(super) fn handle_report(&mut self, report: Report, at: Instant) {
+        let millis = at.saturating_duration_since(self.at).as_millis().max(1);
+        let per_second = |before: u64, now: u64| {
+            u64::try_from(u128::from(now.saturating_sub(before)) * 1000 / millis).unwrap_or(u64::MAX)
+        };
+        let before: HashMap<_, _> = self.report.peers.iter().map(|peer| (peer.public_key, peer)).collect();
+        let mut total = Rate::default();
+        let mut trends = HashMap::with_capacity(report.peers.len());
+        for peer in &report.peers {
+            let mut trend = self.trends.remove(&peer.public_key).unwrap_or_default();
+            if let Some(old) = before.get(&peer.public_key) {
+                let received = per_second(old.received, peer.received);
+                let rate = Rate { received, sent: per_second(old.sent, peer.sent) };
+                total.received = total.received.saturating_add(rate.received);
+                total.sent = total.sent.saturating_add(rate.sent);
+                trend.push(rate);
+            }
+            trends.insert(peer.public_key, trend);
+        }
+        let rates = report.dropped.iter().map(|(reason, &count)| {
+            let before = self.report.dropped.get(reason).copied().unwrap_or_default();
+            (reason.clone(), per_second(before, count))
+        });
+        self.drop_rates = rates.collect();
+        self.total.push(total);
+        (self.trends, self.report, self.at) = (trends, report, at);
+    }
+
+    /// What a peer of the report has been doing; `None` before the second report of it.
+    pub(super) fn trend(&self, peer: &Peer) -> Option<&Trend> {
+        self.trends.get(&peer.public_key)
+    }
+
+    /// The peer's last rate.
+    pub(super) fn rate(&self, peer: &Peer) -> Rate {
+        self.trend(peer).map(Trend::rate).unwrap_or_default()
+    }
+}

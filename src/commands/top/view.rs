@@ -1,0 +1,316 @@
+//! The screen.
+//!
+//! From the top: which tunnel, what all peers carry together, what is dropped, the peers, what the keys do. The smaller the
+//! terminal, the less of it there is; the peers go last.
+
+use std::time::Duration;
+
+use ratatui::Frame;
+use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::{Color, Modifier, Style};
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Cell, Paragraph, Row, Sparkline, Table, Wrap};
+
+use super::history::{Rate, Watched};
+use super::state::{Order, Scene, State};
+use super::text::{age, amount, fit, name, rate, sparkline};
+use crate::commands::show::report::{Peer, Report};
+
+/// Columns for the words in front of a sparkline of all peers.
+const TOTALS: u16 = 42;
+const RATE: usize = 10;
+const AMOUNT: usize = 8;
+const AGE: usize = 9;
+const BOLD: Style = Style::new().add_modifier(Modifier::BOLD);
+const DIM: Style = Style::new().add_modifier(Modifier::DIM);
+const BAR: Style = Style::new().add_modifier(Modifier::REVERSED);
+
+/// Draws all of it, as of `now`, the wall clock's time since 1970.
+pub(super) fn draw(frame: &mut Frame<'_>, state: &mut State, now: Duration) {
+    let scene = std::mem::replace(&mut state.scene, Scene::Waiting(String::new()));
+    match &scene {
+        Scene::Tunnel(watched) => draw_tunnel(frame, state, watched, now),
+        Scene::Choice(reports, marked) => draw_choice(frame, state, reports, *marked),
+        Scene::Waiting(why) => draw_waiting(frame, state, why),
+    }
+    state.scene = scene;
+}
+
+fn draw_tunnel(frame: &mut Frame<'_>, state: &mut State, watched: &Watched, now: Duration) {
+    let height = frame.area().height;
+    let totals = if height >= 10 { 2 } else { 0 };
+    let drops = match height {
+        ..8 => 0,
+        8..24 => 1,
+        _ => 2,
+    };
+    let keys = u16::from(height >= 6);
+    let parts = [1, totals, drops].map(Constraint::Length);
+    let parts = parts.into_iter().chain([Constraint::Fill(1), Constraint::Length(keys)]);
+    let [title, totals, drops, peers, keys] = *Layout::vertical(parts).split(frame.area()) else { return };
+    draw_title(frame, title, state, &watched.report);
+    draw_totals(frame, totals, state, watched);
+    draw_drops(frame, drops, state, watched);
+    let shown = draw_peers(frame, peers, state, watched, now);
+    draw_keys(frame, keys, state, &shown);
+}
+
+fn draw_title(frame: &mut Frame<'_>, area: Rect, state: &State, report: &Report) {
+    let sessions = report.peers.iter().filter(|peer| peer.has_session).count();
+    let up = match report.is_up {
+        Some(false) => "DOWN",
+        _ => "up",
+    };
+    let mtu = report.mtu.map_or_else(String::new, |mtu| format!(" · mtu {mtu}"));
+    let count = report.peers.len();
+    let text = format!(
+        " {} · {up}{mtu} · port {} · {count} peer{}, {sessions} with a session",
+        report.name,
+        report.listen_port,
+        if count == 1 { "" } else { "s" },
+    );
+    let style = if report.is_up == Some(false) { colour(state, Color::Red).patch(BAR) } else { BAR };
+    bar(frame, area, &text, &format!("every {} s ", state.interval.as_secs_f64()), style);
+}
+
+/// A line from edge to edge; what is at its right end is left out where there is no room.
+fn bar(frame: &mut Frame<'_>, area: Rect, left: &str, right: &str, style: Style) {
+    let width = usize::from(area.width);
+    let left = fit(left, width);
+    let room = width.saturating_sub(Span::raw(left.as_str()).width());
+    let right = if Span::raw(right).width() < room { right } else { "" };
+    let gap = room.saturating_sub(Span::raw(right).width());
+    frame.render_widget(Paragraph::new(format!("{left}{:gap$}{right}", "")).style(style), area);
+}
+
+fn draw_totals(frame: &mut Frame<'_>, area: Rect, state: &State, watched: &Watched) {
+    for (is_sent, row) in [false, true].into_iter().zip(area.rows()) {
+        let (what, bars) = if is_sent { ("sent", Color::Cyan) } else { ("received", Color::Green) };
+        let of = |rate: Rate| if is_sent { rate.sent } else { rate.received };
+        let bytes = watched.report.peers.iter().map(|peer| if is_sent { peer.sent } else { peer.received });
+        let all = bytes.fold(0, u64::saturating_add);
+        let [words, line] = *Layout::horizontal([Constraint::Length(TOTALS), Constraint::Fill(1)]).split(row)
+        else {
+            return;
+        };
+        let text = Line::from(vec![
+            Span::styled(format!(" {what:<9}"), BOLD),
+            Span::raw(format!("{:>RATE$}", rate(of(watched.total.rate())))),
+            Span::styled(format!("  {:>AMOUNT$} in all", amount(all)), DIM),
+        ]);
+        frame.render_widget(Paragraph::new(text), words);
+        let width = usize::from(line.width);
+        let mut values: Vec<_> = watched.total.last(width).map(of).collect();
+        // the newest is at the right end
+        let missing = width.saturating_sub(values.len());
+        values.splice(0..0, std::iter::repeat_n(0, missing));
+        frame.render_widget(Sparkline::default().data(values).style(colour(state, bars)), line);
+    }
+}
+
+fn draw_drops(frame: &mut Frame<'_>, area: Rect, state: &State, watched: &Watched) {
+    let mut drops: Vec<_> = watched.report.dropped.iter().collect();
+    drops.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+    let mut line = vec![Span::styled(" dropped  ", BOLD)];
+    if drops.is_empty() {
+        line.push(Span::styled("nothing", DIM));
+    }
+    for (place, (reason, count)) in drops.into_iter().enumerate() {
+        let separator = if place > 0 { ", " } else { "" };
+        let now = watched.drop_rates.get(reason).copied().unwrap_or_default();
+        if now > 0 {
+            let text = format!("{separator}{reason} {count} (+{now}/s)");
+            line.push(Span::styled(text, colour(state, Color::Red)));
+        } else {
+            line.push(Span::raw(format!("{separator}{reason} {count}")));
+        }
+    }
+    frame.render_widget(Paragraph::new(Line::from(line)).wrap(Wrap { trim: false }), area);
+}
+
+/// A column of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Column {
+    Name,
+    Endpoint,
+    Received,
+    Sent,
+    Trend,
+    Handshake,
+    ReceivedAll,
+    SentAll,
+}
+
+impl Column {
+    const fn title(self) -> &'static str {
+        match self {
+            Self::Name => "PEER",
+            Self::Endpoint => "ENDPOINT",
+            Self::Received => "RECEIVED",
+            Self::Sent => "SENT",
+            Self::Trend => "BOTH WAYS",
+            Self::Handshake => "HANDSHAKE",
+            Self::ReceivedAll => "RECV ALL",
+            Self::SentAll => "SENT ALL",
+        }
+    }
+
+    const fn is_number(self) -> bool {
+        matches!(self, Self::Received | Self::Sent | Self::Handshake | Self::ReceivedAll | Self::SentAll)
+    }
+
+    fn is_ordered_by(self, order: Order) -> bool {
+        matches!(
+            (self, order),
+            (Self::Name, Order::Name)
+                | (Self::Received | Self::Sent, Order::Rate)
+                | (Self::Handshake, Order::Handshake)
+                | (Self::ReceivedAll | Self::SentAll, Order::Transfer)
+        )
+    }
+}
+
+/// The columns that a screen of this width has room for, each with its own; the name has what is left.
+fn columns(width: u16) -> Vec<(Column, usize)> {
+    let (endpoint, trend) = if width >= 118 { (25, 19) } else { (21, 10) };
+    let all = [
+        (Column::Name, 0, 0),
+        (Column::Endpoint, endpoint, 56),
+        (Column::Received, RATE, 20),
+        (Column::Sent, RATE, 32),
+        (Column::Trend, trend, 76),
+        (Column::Handshake, AGE, 44),
+        (Column::ReceivedAll, AMOUNT, 118),
+        (Column::SentAll, AMOUNT, 118),
+    ];
+    let mut columns: Vec<_> = all
+        .into_iter()
+        .filter(|(_, _, from)| width >= *from)
+        .map(|(column, width, _)| (column, width))
+        .collect();
+    let taken: usize = columns.iter().skip(1).map(|(_, width)| width + 1).sum();
+    if let Some((_, name)) = columns.first_mut() {
+        *name = usize::from(width).saturating_sub(taken);
+    }
+    columns
+}
+
+/// Draws as many peers as there is room for, and tells which these are.
+fn draw_peers(
+    frame: &mut Frame<'_>,
+    area: Rect,
+    state: &mut State,
+    watched: &Watched,
+    now: Duration,
+) -> String {
+    let has_header = area.height >= 2;
+    let room = usize::from(area.height) - usize::from(has_header);
+    let peers = state.ordered(watched);
+    let count = peers.len();
+    state.page = room.max(1);
+    state.offset = state.offset.min(count.saturating_sub(room));
+    let columns = columns(area.width);
+    let header = columns.iter().map(|(column, width)| {
+        let ordered = column.is_ordered_by(state.order);
+        let text = aligned(*column, column.title(), *width);
+        Cell::new(text).style(if ordered { BOLD.add_modifier(Modifier::UNDERLINED) } else { BOLD })
+    });
+    let rows = peers.into_iter().skip(state.offset).take(room).map(|peer| {
+        let cells = columns.iter().map(|(column, width)| cell(state, watched, peer, now, *column, *width));
+        let row = Row::new(cells.collect::<Vec<_>>());
+        if peer.has_session { row } else { row.style(DIM) }
+    });
+    let widths =
+        columns.iter().map(|(_, width)| Constraint::Length(u16::try_from(*width).unwrap_or(u16::MAX)));
+    let mut table = Table::new(rows.collect::<Vec<_>>(), widths.collect::<Vec<_>>()).column_spacing(1);
+    if has_header {
+        table = table.header(Row::new(header.collect::<Vec<_>>()));
+    }
+    frame.render_widget(table, area);
+    let last = count.min(state.offset + room);
+    if count <= room { String::new() } else { format!("{}–{last} of {count} ", state.offset + 1) }
+}
+
+fn cell<'a>(
+    state: &State,
+    watched: &Watched,
+    peer: &Peer,
+    now: Duration,
+    column: Column,
+    width: usize,
+) -> Cell<'a> {
+    let current = watched.rate(peer);
+    let trend = watched.trend(peer);
+    let text = match column {
+        Column::Name => name(peer),
+        Column::Endpoint => peer.endpoint.map_or_else(|| "-".to_owned(), |endpoint| endpoint.to_string()),
+        Column::Received => rate(current.received),
+        Column::Sent => rate(current.sent),
+        Column::Trend => {
+            let rates = trend.into_iter().flat_map(|trend| trend.last(width)).map(Rate::both);
+            let bars = sparkline(rates, width);
+            return Cell::new(bars).style(colour(state, Color::Green));
+        }
+        Column::Handshake => age(peer.last_handshake, now),
+        Column::ReceivedAll => amount(peer.received),
+        Column::SentAll => amount(peer.sent),
+    };
+    let style = match column {
+        Column::Name if peer.has_session => colour(state, Color::Yellow),
+        Column::Received if current.received > 0 => colour(state, Color::Green),
+        Column::Sent if current.sent > 0 => colour(state, Color::Cyan),
+        _ => Style::new(),
+    };
+    Cell::new(aligned(column, &text, width)).style(style)
+}
+
+fn aligned(column: Column, text: &str, width: usize) -> String {
+    let text = fit(text, width);
+    if column.is_number() { format!("{text:>width$}") } else { text }
+}
+
+fn draw_keys(frame: &mut Frame<'_>, area: Rect, state: &State, shown: &str) {
+    let reversed = if state.is_reversed { ", reversed" } else { "" };
+    let text = format!(
+        " q quit  s order: {}{reversed}  r reverse  ↑↓ scroll  l list of tunnels",
+        state.order.name()
+    );
+    let short = format!(" q quit  s order: {}{reversed}  r  ↑↓  l", state.order.name());
+    // where one ends that is shown is worth more than words
+    let fits = Span::raw(text.as_str()).width() + Span::raw(shown).width() < usize::from(area.width);
+    bar(frame, area, if fits { &text } else { &short }, shown, BAR);
+}
+
+fn draw_choice(frame: &mut Frame<'_>, state: &mut State, reports: &[Report], marked: usize) {
+    let parts = [Constraint::Length(1), Constraint::Fill(1), Constraint::Length(1)];
+    let [title, list, keys] = *Layout::vertical(parts).split(frame.area()) else { return };
+    bar(frame, title, " which tunnel?", "", BAR);
+    let room = usize::from(list.height).max(1);
+    state.page = room;
+    let offset = marked.saturating_sub(room - 1);
+    for ((place, report), row) in reports.iter().enumerate().skip(offset).zip(list.rows()) {
+        let count = report.peers.len();
+        let text = format!(
+            " {:<15}  port {:<5}  {count} peer{}",
+            report.name.as_str(),
+            report.listen_port,
+            if count == 1 { "" } else { "s" }
+        );
+        let style = if place == marked { colour(state, Color::Yellow).patch(BAR) } else { Style::new() };
+        bar(frame, row, &text, "", style);
+    }
+    bar(frame, keys, " q quit  ↑↓ mark  Enter watch", "", BAR);
+}
+
+fn draw_waiting(frame: &mut Frame<'_>, state: &State, why: &str) {
+    let parts = [Constraint::Length(1), Constraint::Fill(1), Constraint::Length(1)];
+    let [title, message, keys] = *Layout::vertical(parts).split(frame.area()) else { return };
+    bar(frame, title, " waiting", "", BAR);
+    let text = Paragraph::new(Line::styled(why, colour(state, Color::Yellow))).wrap(Wrap { trim: true });
+    frame.render_widget(text, message);
+    bar(frame, keys, " q quit  l list of tunnels", "", BAR);
+}
+
+fn colour(state: &State, colour: Color) -> Style {
+    if state.colours { Style::new().fg(colour) } else { Style::new() }
+}

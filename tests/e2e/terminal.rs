@@ -1,0 +1,194 @@
+//! A terminal: a pseudo-terminal with a program on it, and an emulator that looks at what the program draws.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::num::NonZeroU16;
+use std::os::fd::AsFd;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, ExitStatus};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rustix::pty;
+use rustix::termios::{self, Termios, Winsize};
+
+use crate::waiting::{PATIENCE, exit_within, holds_within};
+
+/// A program on a terminal of its own. Dropping it kills the program.
+pub(crate) struct Terminal {
+    program: Program,
+    controller: File,
+    /// The program's end, which is ours to look at as well.
+    end: File,
+    before: Termios,
+    seen: Arc<Mutex<Seen>>,
+    is_open: Arc<AtomicBool>,
+    reader: JoinHandle<()>,
+}
+
+struct Program(Child);
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+struct Seen {
+    emulator: vt100::Parser,
+    /// Every byte that was written.
+    bytes: Vec<u8>,
+}
+
+/// How the program left its terminal.
+#[derive(Debug)]
+pub(crate) struct Left {
+    pub(crate) status: ExitStatus,
+    pub(crate) bytes: Vec<u8>,
+}
+
+fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
+    seen.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn size(number: u16) -> NonZeroU16 {
+    NonZeroU16::new(number).unwrap()
+}
+
+impl Terminal {
+    /// Starts `command`, whose first word is a program that takes the terminal for its own (`setsid --ctty`), with so many
+    /// columns and rows.
+    pub(crate) fn start(mut command: Command, columns: u16, rows: u16) -> Self {
+        let controller = pty::openpt(pty::OpenptFlags::RDWR | pty::OpenptFlags::NOCTTY).unwrap();
+        pty::grantpt(&controller).unwrap();
+        pty::unlockpt(&controller).unwrap();
+        let name = pty::ptsname(&controller, Vec::new()).unwrap();
+        let end = rustix::fs::open(
+            name,
+            rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY | rustix::fs::OFlags::CLOEXEC,
+            rustix::fs::Mode::empty(),
+        );
+        let end = File::from(end.unwrap());
+        rustix::io::fcntl_setfd(&controller, rustix::io::FdFlags::CLOEXEC).unwrap();
+        set_size(&controller, columns, rows);
+        let before = termios::tcgetattr(&end).unwrap();
+        let copy = || end.try_clone().unwrap();
+        command.env("TERM", "xterm-256color").env_remove("NO_COLOR");
+        command.stdin(copy()).stdout(copy()).stderr(copy());
+        let child = command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+        let emulator = vt100::Parser::new(size(rows), size(columns), 0);
+        let seen = Arc::new(Mutex::new(Seen { emulator, bytes: Vec::new() }));
+        let controller = File::from(controller);
+        let is_open = Arc::new(AtomicBool::new(true));
+        let reader = std::thread::spawn({
+            let (mut controller, seen) = (controller.try_clone().unwrap(), Arc::clone(&seen));
+            let is_open = Arc::clone(&is_open);
+            move || {
+                let mut bytes = [0; 4096];
+                while is_open.load(Ordering::Relaxed) {
+                    let mut waiting = [PollFd::new(controller.as_fd(), PollFlags::POLLIN)];
+                    if poll(&mut waiting, 20_u16).unwrap() == 0 {
+                        continue;
+                    }
+                    // a terminal that nobody has open any more is an error
+                    let Ok(count @ 1..) = controller.read(&mut bytes) else { break };
+                    let mut seen = lock(&seen);
+                    seen.emulator.process(&bytes[..count]);
+                    seen.bytes.extend_from_slice(&bytes[..count]);
+                }
+            }
+        });
+        Self { program: Program(child), controller, end, before, seen, is_open, reader }
+    }
+
+    /// The lines of the screen, without the spaces behind them.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let seen = lock(&self.seen);
+        let (_, columns) = seen.emulator.screen().size();
+        seen.emulator.screen().rows(0, columns.get()).map(|line| line.trim_end().to_owned()).collect()
+    }
+
+    /// The screen's lines once they are as `wanted` says; panics with them if they do not become so.
+    pub(crate) fn wait_for(&self, what: &str, wanted: impl Fn(&[String]) -> bool) -> Vec<String> {
+        let mut lines = Vec::new();
+        let held = holds_within(PATIENCE, || {
+            lines = self.lines();
+            wanted(&lines)
+        });
+        assert!(held, "waited in vain: {what}; the screen:\n{}", lines.join("\n"));
+        lines
+    }
+
+    /// The screen's lines once one of them contains `text`.
+    pub(crate) fn wait_for_text(&self, text: &str) -> Vec<String> {
+        self.wait_for(text, |lines| lines.iter().any(|line| line.contains(text)))
+    }
+
+    /// Whether the program has the alternate screen.
+    pub(crate) fn is_alternate(&self) -> bool {
+        lock(&self.seen).emulator.screen().alternate_screen()
+    }
+
+    /// As if somebody had drawn the window larger or smaller: the kernel sends SIGWINCH.
+    pub(crate) fn resize(&self, columns: u16, rows: u16) {
+        lock(&self.seen).emulator.screen_mut().set_size(size(rows), size(columns));
+        set_size(&self.controller, columns, rows);
+    }
+
+    /// Presses keys.
+    pub(crate) fn press(&mut self, keys: &str) {
+        self.controller.write_all(keys.as_bytes()).unwrap();
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.program.0.id() as i32), signal).unwrap();
+    }
+
+    /// Waits for the end of the program, which must leave the terminal as it was.
+    pub(crate) fn wait_exit(mut self) -> Left {
+        let status = exit_within(&mut self.program.0, PATIENCE);
+        let Some(status) = status else {
+            panic!("still running after {PATIENCE:?}; the screen:\n{}", self.lines().join("\n"));
+        };
+        let after = termios::tcgetattr(&self.end).unwrap();
+        let modes = |all: &Termios| (all.input_modes, all.output_modes, all.control_modes, all.local_modes);
+        assert_eq!(modes(&after), modes(&self.before), "the terminal's settings");
+        drop(self.end);
+        self.reader.join().unwrap();
+        let seen = lock(&self.seen);
+        let screen = seen.emulator.screen();
+        assert!(!screen.alternate_screen() && !screen.hide_cursor(), "{}", seen.bytes.escape_ascii());
+        Left { status, bytes: seen.bytes.clone() }
+    }
+
+    /// Closes the window, and waits for the end of the program.
+    pub(crate) fn hang_up(mut self) -> ExitStatus {
+        self.is_open.store(false, Ordering::Relaxed);
+        self.reader.join().unwrap();
+        drop(self.controller);
+        exit_within(&mut self.program.0, PATIENCE)
+            .unwrap_or_else(|| panic!("still running after {PATIENCE:?}"))
+    }
+}
+
+fn set_size(controller: &impl AsFd, columns: u16, rows: u16) {
+    let size = Winsize { ws_col: columns, ws_row: rows, ws_xpixel: 0, ws_ypixel: 0 };
+    termios::tcsetwinsize(controller, size).unwrap();
+}
+
+impl Left {
+    /// The exit code.
+    pub(crate) fn code(&self) -> i32 {
+        self.status.code().unwrap_or_else(|| panic!("ended by signal {:?}", self.status.signal()))
+    }
+
+    /// What was written.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes).into_owned()
+    }
+}
