@@ -72,7 +72,7 @@ pub enum ImportError {
     #[error(
         "{}: the key file '{}' is named by a relative path, which would start at another folder: write it with its whole path",
         file.display(),
-        .key.display()
+        .key.to_string_lossy().escape_debug()
     )]
     RelativeKeyFile {
         /// The file.

@@ -78,7 +78,7 @@ fn hosts_of_two_lans_reach_each_other() {
     Connection::open(a, (lan_v6(10, 2), 80), b).exchange(1_000_000);
     // nobody's address is translated
     let (at_b, at_a) = (b.udp(([192, 168, 20, 2], 7)), a.udp(([0, 0, 0, 0], 0)));
-    at_a.send_to(b"who am I", ([192, 168, 20, 2], 7)).unwrap();
+    at_a.send_to(b"who am I", "192.168.20.2:7").unwrap();
     let mut buffer = [0; 16];
     let (_, from) = at_b.recv_from(&mut buffer).unwrap();
     assert_eq!(from.ip(), std::net::IpAddr::from([192, 168, 10, 2]));
