@@ -34,7 +34,8 @@ fn home(change: fn(String) -> String) -> (Arc<Lab>, Server, Daemon, Site, Daemon
         server.told(&["peer", "show", "home"]).contains("endpoint: 198.51.100.254:"),
         "no address translation"
     );
-    sleep(MEMORY + Duration::from_secs(4));
+    // it answers the last packet that it heard with a keepalive of its own, after ten seconds
+    sleep(MEMORY + Duration::from_secs(14));
     (lab, server, serve, home, daemon)
 }
 

@@ -126,9 +126,9 @@ fn wg_easys_clients_reach_the_world_as_before() {
     nodes[0].ping("10.8.0.3");
     let list = server.told(&["peer", "list"]);
     for name in ["phone", "laptop"] {
-        assert!(list.lines().any(|line| line.starts_with(name) && line.contains("ago")), "{list}");
+        assert!(list.lines().any(|line| line.starts_with(name) && !line.contains("never")), "{list}");
     }
-    assert!(!list.contains("lost") && !list.contains("never"), "{list}");
+    assert!(!list.contains("lost"), "{list}");
     // it is a server like any other
     server.told(&["init", "--endpoint", &endpoint]);
     assert!(server.told(&["peer", "add", "new"]).contains("Address = 10.8.0.4/32"));
@@ -180,7 +180,10 @@ fn a_wg_quick_servers_clients_reach_the_world_and_its_hooks_are_not_run() {
     node.ping("10.8.0.1");
     assert_eq!(seen_from(web, WEB.into(), &node.site), IpAddr::from(outside.v4));
     assert!(
-        server.told(&["peer", "list"]).lines().any(|line| line.starts_with("phone ") && line.contains("ago"))
+        server
+            .told(&["peer", "list"])
+            .lines()
+            .any(|line| line.starts_with("phone ") && !line.contains("never"))
     );
     assert!(daemon.stop().status.success());
     assert!(!witness.exists(), "a hook was run");
