@@ -38,6 +38,7 @@ mod network;
 mod notify;
 mod offload;
 mod process;
+mod recipes;
 mod routes;
 mod setup;
 mod show;

@@ -5,4 +5,4 @@ mod killed;
 mod places;
 mod running;
 pub(crate) mod server;
-mod story;
+pub(crate) mod story;
