@@ -65,6 +65,25 @@ pub enum Command {
         #[command(flatten)]
         server: Server,
     },
+    /// Make DIR/tun0.conf of another set-up's file, with its keys, so that its clients go on as they are. Nothing of the file
+    /// is run; what wontun does in another way, or not at all, is said
+    Import {
+        /// wg-quick's file, or the wg0.json of wg-easy 14 and before; '-' is standard input
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+
+        /// Write nothing, and print the file that would be made without its secrets
+        #[arg(long)]
+        dry_run: bool,
+
+        /// Where.
+        #[command(flatten)]
+        dir: Dir,
+
+        /// What.
+        #[command(flatten)]
+        missing: Missing,
+    },
     /// Add, list, show, remove or rename the clients of the server, in DIR/tun0.conf and in the tunnel that runs
     Peer {
         /// Where.
@@ -123,6 +142,22 @@ pub struct Server {
     pub listen_port: Option<u16>,
 
     /// Name servers that clients are told, separated by commas, or 'none' [default: for a full tunnel those of Quad9]
+    #[arg(long, env = "WONTUN_DNS", value_name = "ADDRESSES")]
+    pub dns: Option<ClientDns>,
+}
+
+/// What another set-up's file does not say.
+#[derive(Clone, Debug, Args)]
+pub struct Missing {
+    /// Name or address by which clients find this server, for those that are added later
+    #[arg(long, env = "WONTUN_ENDPOINT", value_name = "HOST[:PORT]")]
+    pub endpoint: Option<ClientEndpoint>,
+
+    /// UDP port that the server listens on, which wg-easy's file does not say [default: the endpoint's, 51820]
+    #[arg(long, env = "WONTUN_LISTEN_PORT", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub listen_port: Option<u16>,
+
+    /// Name servers that clients are told that are added later, separated by commas, or 'none'
     #[arg(long, env = "WONTUN_DNS", value_name = "ADDRESSES")]
     pub dns: Option<ClientDns>,
 }

@@ -1,6 +1,7 @@
 //! Parse, open, drop capabilities, run.
 
 use std::io::{self, Write};
+use std::num::NonZeroU16;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -12,7 +13,7 @@ use anyhow::Context;
 use tracing::{error, warn};
 
 use wontun::background;
-use wontun::cli::{Cli, Command, Dir, PeerCommand, Run, Server};
+use wontun::cli::{Cli, Command, Dir, Missing, PeerCommand, Run, Server};
 use wontun::commands::{self, AddOptions, CommandError, ShowOptions};
 use wontun::config::wg_quick::{Hooks, LoadError};
 use wontun::config::{Config, ConfigError, FileNameError, NatMode, TunName, unknown_variables};
@@ -25,6 +26,7 @@ use wontun::link::LinkError;
 use wontun::logging::{self, Logging, Target};
 use wontun::privileges::{self, PrivilegeError};
 use wontun::resolver::Resolver;
+use wontun::setup::import::{Import, ImportError};
 use wontun::setup::{Folder, Initial, SetupError};
 
 /// What an exit code means, as sysexits.h has it.
@@ -76,6 +78,12 @@ fn answer(command: Command, tun: Option<TunName>, config: Option<&Path>) -> anyh
             commands::show(&ShowOptions { name: name.or(tun), folders, json })?;
         }
         Command::Init { dir, server } => commands::init(&folder(dir, tun), &initial(server))?,
+        Command::Import { file, dry_run, dir, missing } => {
+            let Missing { endpoint, listen_port, dns } = missing;
+            let listen_port = listen_port.and_then(NonZeroU16::new);
+            let import = Import { source: file, endpoint, listen_port, dns };
+            commands::import(&folder(dir, tun), &import, dry_run)?;
+        }
         Command::Peer { dir, command } => peer(&folder(dir, tun), command)?,
         Command::Serve { dir, server } => {
             return Ok(Some(commands::prepare(&folder(dir, tun), &initial(server))?));
@@ -122,7 +130,8 @@ fn peer(folder: &Folder, command: PeerCommand) -> Result<(), CommandError> {
 /// The exit code of a command that failed.
 const fn command_code(error: &CommandError) -> u8 {
     match error {
-        CommandError::Setup(error) => match error {
+        CommandError::Import(ImportError::Exists(_)) => exit::OTHER,
+        CommandError::Setup(error) | CommandError::Import(ImportError::Setup(error)) => match error {
             SetupError::PublicKey(_) | SetupError::Subnets(..) => exit::USAGE,
             SetupError::NotPermitted { .. } | SetupError::Owner { .. } => exit::NO_PERMISSION,
             SetupError::Load(_)
@@ -134,6 +143,7 @@ const fn command_code(error: &CommandError) -> u8 {
             | SetupError::Overlap { .. } => exit::CONFIG,
             _ => exit::OTHER,
         },
+        CommandError::Import(_) => exit::CONFIG,
         _ => exit::OTHER,
     }
 }

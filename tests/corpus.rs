@@ -10,6 +10,8 @@ mod config;
 mod datagram;
 #[path = "../fuzz/bodies/engine.rs"]
 mod engine;
+#[path = "../fuzz/bodies/import.rs"]
+mod import;
 #[path = "../fuzz/bodies/offload.rs"]
 mod offload;
 #[path = "../fuzz/bodies/uapi.rs"]
@@ -48,4 +50,9 @@ fn uapi() {
 #[test]
 fn offload() {
     replay("offload", offload::run);
+}
+
+#[test]
+fn import() {
+    replay("import", import::run);
 }

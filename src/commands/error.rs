@@ -7,6 +7,7 @@ use crate::config::TunName;
 use crate::io::random::NoRandomness;
 use crate::link::LinkError;
 use crate::setup::SetupError;
+use crate::setup::import::ImportError;
 use crate::tunnel::wireguard::KeyError;
 
 /// A command that did not do what it should.
@@ -15,6 +16,9 @@ pub enum CommandError {
     /// The server's file was not read, or not changed.
     #[error(transparent)]
     Setup(#[from] SetupError),
+    /// Another program's file was not taken over.
+    #[error(transparent)]
+    Import(#[from] ImportError),
     /// There is nothing to make a key of.
     #[error(transparent)]
     Random(#[from] NoRandomness),

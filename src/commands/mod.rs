@@ -2,6 +2,7 @@
 
 mod apply;
 mod error;
+mod import;
 mod init;
 mod keys;
 mod output;
@@ -11,6 +12,7 @@ mod show;
 mod unlock;
 
 pub use error::CommandError;
+pub use import::import;
 pub use init::init;
 pub use keys::{genkey, genpsk, pubkey};
 pub use peer::{AddOptions, add_peer, list_peers, remove_peer, rename_peer, show_peer};

@@ -22,7 +22,7 @@ pub use crate::tunnel::wireguard::{KeyError, PresharedKey, PrivateKey, PublicKey
 pub use error::{Fault, Notice, Warning, WgQuickError};
 pub use field::{Field, Section};
 pub use load::{LoadError, Loaded, load, load_again};
-pub(crate) use load::{private_key, read_text};
+pub(crate) use load::{private_key, read_once, read_text};
 pub use parser::parse;
 
 use super::{Cidr, PeerAddress};

@@ -313,7 +313,7 @@ mod tests {
         }
         assert_eq!(split.write_next(packet, &mut [0; 100_000]), None);
         assert_eq!(lengths.count, written.len());
-        assert_eq!(lengths.sum(|len| len), written.iter().map(Vec::len).sum());
+        assert_eq!(lengths.sum(|len| len), written.iter().map(Vec::len).sum::<usize>());
         written
     }
 

@@ -163,9 +163,17 @@ impl Folder {
             dns: Vec::new(),
         };
         let file = note(ServerFile::new(&self.file(), interface)?, wanted)?;
-        make_folder(&self.path).map_err(|error| failed(&self.path, error))?;
-        Writer::lock(&self.file())?.create(file.text())?;
+        self.create(&file)?;
         Ok(file)
+    }
+
+    /// Writes a new file, and makes the folder if there is none; never in the place of a file that is there.
+    ///
+    /// # Errors
+    /// [`SetupError`], [`SetupError::Exists`] among them; no file was written.
+    pub fn create(&self, file: &ServerFile) -> Result<(), SetupError> {
+        make_folder(&self.path).map_err(|error| failed(&self.path, error))?;
+        Writer::lock(&self.file())?.create(file.text())
     }
 
     /// Refuses a subnet that another interface of this host has addresses in: packets would go astray.

@@ -3,7 +3,7 @@
 //! [`Folder`] is where it all is. [`ServerFile`] is the file, read; it edits its text in place, so that every other
 //! byte stays as it was, and what it gives back has been read again and says what was meant. [`Folder::lock`] gives the
 //! one who may write. [`peers`] says what adding, removing and renaming a peer means, [`ClientFile`] is what the client
-//! gets, [`QrCode`] is that as a picture.
+//! gets, [`QrCode`] is that as a picture. [`import`] takes over what another program set up.
 //!
 //! wg-quick reads the file too, so what only we need to know is in comments:
 //!
@@ -23,6 +23,7 @@ mod dns;
 mod endpoint;
 mod error;
 mod folder;
+pub mod import;
 mod name;
 mod outline;
 pub mod peers;

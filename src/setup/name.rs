@@ -9,7 +9,7 @@ use crate::tunnel::wireguard::PublicKey;
 const MAX_LENGTH: usize = 64;
 
 /// A name that stands in one line of a file and on one line of a terminal as what it is.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerName(String);
 
 /// Why a text is no [`PeerName`].

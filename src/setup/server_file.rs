@@ -70,7 +70,11 @@ impl ServerFile {
         Self::understand(path, text)
     }
 
-    fn understand(path: &Path, text: Zeroizing<Vec<u8>>) -> Result<Self, SetupError> {
+    /// What `text` says, which is or will be the file at `path`.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub(super) fn understand(path: &Path, text: Zeroizing<Vec<u8>>) -> Result<Self, SetupError> {
         let configuration = parse(path, &text, Hooks::Ignore).map_err(LoadError::from)?.configuration;
         let public_key = private_key(path, &configuration.interface.private_key)?.public_key();
         let blocks = outline::blocks(&text);

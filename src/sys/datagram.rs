@@ -167,7 +167,7 @@ mod tests {
         assert_eq!(notes.map(|note| note.length()), [4, 3, 0]);
         let port = near.local_addr().unwrap().port().to_be_bytes();
         assert_eq!(notes[1].name()[2..8], [&port[..], &[127, 0, 0, 1]].concat());
-        assert_eq!(notes[1].control(), []);
+        assert!(notes[1].control().is_empty());
         let empty = receive(&far, &mut buffer, 8, &mut notes).unwrap_err();
         assert_eq!(empty.kind(), io::ErrorKind::WouldBlock);
     }

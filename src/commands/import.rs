@@ -1,0 +1,89 @@
+//! `wontun import`: a server's or a client's file from wg-quick's or wg-easy's.
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use super::error::CommandError;
+use super::output::{stdout, write};
+use crate::setup::import::{Format, Import, Imported, without_secrets};
+use crate::setup::{Folder, ServerPeer};
+
+/// Where commands look unless told.
+const USUAL_FOLDER: &str = "/etc/wontun";
+
+/// Makes the file of `folder` from another program's, and prints what it says and what to do next; never a secret. With
+/// `dry_run` nothing is written, and the file is printed without its secrets. What is otherwise than it was is said on
+/// standard error.
+///
+/// # Errors
+/// [`CommandError::Import`]; nothing was changed.
+pub fn import(folder: &Folder, import: &Import, dry_run: bool) -> Result<(), CommandError> {
+    let imported = import.read(folder)?;
+    if !dry_run {
+        imported.write(folder)?;
+    }
+    let mut notices = String::new();
+    for notice in &imported.notices {
+        // writing to memory does not fail
+        let _ = writeln!(notices, "wontun: {notice}");
+    }
+    // whoever hung up has the file
+    let _ = io::stderr().write_all(notices.as_bytes());
+    let text = if dry_run { without_secrets(&imported.file) } else { told(folder, import, &imported)? };
+    write(&mut stdout()?, text.as_bytes())
+}
+
+fn told(folder: &Folder, import: &Import, imported: &Imported) -> Result<String, CommandError> {
+    let file = &imported.file;
+    let interface = &file.configuration().interface;
+    let addresses: Vec<_> = interface.addresses.iter().map(ToString::to_string).collect();
+    let peers: Vec<_> = file.peers().map(|peer: ServerPeer<'_>| peer.label()).collect();
+    let from = match imported.format {
+        Format::WgQuick => "wg-quick's",
+        Format::WgEasy => "wg-easy's",
+    };
+    let mut text = String::new();
+    let _ = writeln!(text, "{}: made of {from} {}", file.path().display(), import.source.display());
+    let _ = writeln!(text, "  public key: {}", file.public_key());
+    let _ = writeln!(text, "  addresses: {}", addresses.join(", "));
+    if let Some(port) = interface.listen_port {
+        let _ = writeln!(text, "  listening port: {port}, UDP: the firewall must let it in");
+    }
+    let _ = writeln!(
+        text,
+        "  peers: {}{}{}",
+        peers.len(),
+        if peers.is_empty() { "" } else { ": " },
+        peers.join(", ")
+    );
+    if imported.is_client() {
+        text.push_str("next: stop what runs this tunnel now (sudo wg-quick down NAME), then\n");
+        let _ = writeln!(text, "  wontun --config {}", file.path().display());
+        return Ok(text);
+    }
+    text.push_str(
+        "next: stop what serves these peers now, since only one can have the port and the addresses, then\n",
+    );
+    let place = options(folder);
+    let _ = writeln!(text, "  wontun serve{place}");
+    if file.endpoint()?.is_none() {
+        let _ = writeln!(
+            text,
+            "and for those that are added later, where they find this server: wontun init{place} --endpoint HOST[:PORT]"
+        );
+    }
+    Ok(text)
+}
+
+/// The options that name the folder and the tunnel, if they are not the usual ones.
+fn options(folder: &Folder) -> String {
+    let mut options = String::new();
+    if folder.path() != Path::new(USUAL_FOLDER) {
+        let _ = write!(options, " --dir {}", folder.path().display());
+    }
+    if *folder.tun() != crate::config::TunName::default() {
+        let _ = write!(options, " --tun {}", folder.tun());
+    }
+    options
+}

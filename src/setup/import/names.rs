@@ -1,0 +1,146 @@
+//! What the peers of other set-ups are called.
+
+use std::collections::HashSet;
+
+use crate::setup::PeerName;
+
+/// The most characters of a name, with room for a number behind it.
+const LONGEST: usize = 60;
+
+/// The names that are taken.
+#[derive(Debug, Default)]
+pub(super) struct Names(HashSet<PeerName>);
+
+impl Names {
+    /// Takes a name as it is; false if somebody has it.
+    pub(super) fn insert(&mut self, name: PeerName) -> bool {
+        self.0.insert(name)
+    }
+
+    /// The name that is the most like `wanted` and can be had: without what cannot be seen, not too long, with a number
+    /// if somebody has it. `None` if nothing is left of it.
+    pub(super) fn nearest(&mut self, wanted: &str) -> Option<PeerName> {
+        let spaced = wanted.chars().map(|c| if c.is_whitespace() { ' ' } else { c });
+        let visible: String = spaced.filter(|&c| is_visible(c)).take(LONGEST).collect();
+        let mut text = visible.trim().trim_start_matches(['-', ' ']);
+        // what can only follow another character cannot be the first
+        let base = loop {
+            match text.parse::<PeerName>() {
+                Ok(name) => break name,
+                Err(_) => {
+                    let mut rest = text.chars();
+                    rest.next()?;
+                    text = rest.as_str().trim_start();
+                }
+            }
+        };
+        let numbered = (2_u32..).map_while(|number| format!("{base} {number}").parse().ok());
+        let name = std::iter::once(base.clone()).chain(numbered).find(|name| !self.0.contains(name))?;
+        self.0.insert(name.clone());
+        Some(name)
+    }
+}
+
+/// Whether a character shows, behind another.
+fn is_visible(c: char) -> bool {
+    let behind: String = ['a', c].iter().collect();
+    matches!(c, '"' | '\'' | '\\') || behind.escape_debug().eq(behind.chars())
+}
+
+/// The name in a comment, if it is one in which another program names a peer: wg-easy, the scripts called
+/// wireguard-install, PiVPN, linuxserver's container, the Prometheus exporter.
+pub(super) fn in_comment(comment: &str) -> Option<&str> {
+    let text = comment.trim_start_matches(['#', ' ', '\t']).trim_end();
+    if let Some(rest) = text.strip_prefix("Client: ") {
+        return match rest.rsplit_once(" (") {
+            Some((name, id)) if id.ends_with(')') => Some(name),
+            _ => Some(rest),
+        };
+    }
+    if let Some(name) = text.strip_prefix("begin ").and_then(|rest| rest.strip_suffix(" ###")) {
+        return Some(name);
+    }
+    if let Some(name) = text.strip_prefix("Client ").filter(|_| comment.trim_start().starts_with("###")) {
+        return Some(name);
+    }
+    if let Some(name) = text.strip_prefix("BEGIN_PEER ") {
+        return Some(name);
+    }
+    if let Some(rest) = text.strip_prefix("friendly_name") {
+        return rest.trim_start().strip_prefix('=').map(str::trim);
+    }
+    let peer = text.strip_prefix("peer").filter(|rest| !rest.is_empty() && !rest.contains(' '))?;
+    match peer.strip_prefix('_') {
+        Some("") => None,
+        Some(name) => Some(name),
+        None => peer.bytes().all(|byte| byte.is_ascii_digit()).then_some(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn comments_of_other_programs() {
+        for (comment, name) in [
+            ("# Client: phone (6ad1f2c8-52b6-4f0c-9d3c-0d1d4e8f2b6a)", Some("phone")),
+            ("# Client: Anna (work) (12)", Some("Anna (work)")),
+            ("# Client: alone", Some("alone")),
+            ("### Client laptop", Some("laptop")),
+            ("# Client laptop", None),
+            ("# BEGIN_PEER tablet", Some("tablet")),
+            ("# END_PEER tablet", None),
+            ("### begin pi ###", Some("pi")),
+            ("### end pi ###", None),
+            ("# friendly_name=Büro", Some("Büro")),
+            ("# friendly_name = Büro ", Some("Büro")),
+            ("# peer_phone", Some("phone")),
+            ("# peer1", Some("peer1")),
+            ("# peers of the office", None),
+            ("# peer", None),
+            ("# peer_", None),
+            ("# TODO", None),
+            ("#", None),
+        ] {
+            assert_eq!(in_comment(comment), name, "{comment}");
+        }
+    }
+
+    #[test]
+    fn names_are_made_fit_and_different() {
+        let mut names = Names::default();
+        let mut nearest = |wanted: &str| names.nearest(wanted).map(|name| name.to_string());
+        for (wanted, found) in [
+            ("phone", Some("phone")),
+            ("phone", Some("phone 2")),
+            ("phone", Some("phone 3")),
+            (" a\nb\t", Some("a b")),
+            ("--x", Some("x")),
+            ("tab\u{200b}let\u{202e}", Some("tablet")),
+            ("O'Hara \"x\" \\", Some("O'Hara \"x\" \\")),
+            ("", None),
+            ("\u{200b}", None),
+            ("\u{301}e\u{301}", Some("e\u{301}")),
+            ("❤\u{fe0f}", Some("❤\u{fe0f}")),
+        ] {
+            assert_eq!(nearest(wanted).as_deref(), found, "{wanted:?}");
+        }
+        assert_eq!(nearest(&"é".repeat(500)).unwrap().chars().count(), LONGEST);
+        assert_eq!(nearest(&"é".repeat(500)).unwrap().chars().count(), LONGEST + 2);
+    }
+
+    proptest! {
+        #[test]
+        fn a_name_is_always_one(wanted in prop::collection::vec("\\PC{0,5}|.{0,70}|phone", 0..20)) {
+            let mut names = Names::default();
+            let found: Vec<_> = wanted.iter().filter_map(|wanted| names.nearest(wanted)).collect();
+            let distinct: HashSet<_> = found.iter().collect();
+            prop_assert_eq!(distinct.len(), found.len());
+            for name in &found {
+                prop_assert_eq!(&name.as_str().parse::<PeerName>().unwrap(), name);
+            }
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! wg-quick's file: what wontun does not take becomes a comment, and everything else stays as it is.
+
+use std::path::Path;
+
+use super::hooks::{self, Command, Duty};
+use super::names::{self, Names};
+use super::{Draft, ImportError};
+use crate::config::wg_quick::{
+    Fault, Field, Hooks, KeySource, LoadError, Notice, Section, WgQuick, WgQuickError, parse,
+};
+use crate::control::uapi::SecretText;
+use crate::setup::DEFAULT_PORT;
+use crate::setup::outline;
+
+/// Keys of AmneziaWG, which disguises its messages.
+const AMNEZIA: &[&str] =
+    &["Jc", "Jmin", "Jmax", "S1", "S2", "S3", "S4", "H1", "H2", "H3", "H4", "I1", "I2", "I3", "I4", "I5"];
+
+/// A line with a command.
+struct Hook {
+    line: usize,
+    field: Field,
+    commands: Vec<Command>,
+}
+
+/// What the file in `text`, which messages call `source`, is to become.
+pub(super) fn draft(source: &Path, text: &[u8]) -> Result<Draft, ImportError> {
+    let parsed = parse(source, text, Hooks::Ignore).map_err(|error| explained(error, text))?;
+    if let Some(hook) = hooks(text).into_iter().find(|hook| hook.has(Duty::PrivateKey)) {
+        return Err(hook.key_by_command(source));
+    }
+    check_key_files(source, &parsed.configuration)?;
+    let mut notices: Vec<_> = parsed
+        .warnings
+        .iter()
+        .filter(|warning| matches!(warning.notice, Notice::HostBits { .. } | Notice::Moved { .. }))
+        .map(ToString::to_string)
+        .collect();
+    let edited = without_commands(source, text, &mut notices);
+    let port = parsed.configuration.interface.listen_port.map_or(DEFAULT_PORT, u16::from);
+    tell(source, &hooks(text), port, &mut notices);
+    let text = with_names(edited.as_bytes(), &mut notices).into_inner();
+    Ok(Draft { text, notices })
+}
+
+/// The error, or a better one.
+fn explained(error: WgQuickError, text: &[u8]) -> ImportError {
+    match &error.fault {
+        Fault::Missing(Field::PrivateKey) => {
+            if let Some(hook) = hooks(text).into_iter().find(|hook| hook.has(Duty::PrivateKey)) {
+                return hook.key_by_command(&error.file);
+            }
+        }
+        Fault::UnknownKey { name: Some(name), .. }
+            if AMNEZIA.iter().any(|known| known.eq_ignore_ascii_case(name)) =>
+        {
+            return ImportError::Amnezia { file: error.file.clone(), line: error.line, key: name.clone() };
+        }
+        _ => {}
+    }
+    LoadError::from(error).into()
+}
+
+/// Refuses keys in files that would not be found.
+fn check_key_files(source: &Path, configuration: &WgQuick) -> Result<(), ImportError> {
+    let own = match &configuration.interface.private_key {
+        KeySource::File(path) => Some(path),
+        KeySource::Inline(_) => None,
+    };
+    let shared = configuration.peers.iter().filter_map(|peer| match &peer.preshared_key {
+        Some(KeySource::File(path)) => Some(path),
+        _ => None,
+    });
+    match own.into_iter().chain(shared).find(|path| path.is_relative()) {
+        Some(key) => Err(ImportError::RelativeKeyFile { file: source.to_owned(), key: key.clone() }),
+        None => Ok(()),
+    }
+}
+
+/// The text's lines without their ends.
+fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let text = text.strip_suffix(b"\n").unwrap_or(text);
+    text.split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+}
+
+/// The key of a line and its value, as the parser, which has been here, sees them.
+fn key_and_value(line: &[u8]) -> Option<(Field, &str)> {
+    let code = line.split(|&byte| byte == b'#').next()?;
+    let (name, value) = str::from_utf8(code).ok()?.split_once('=')?;
+    let name: String = name.chars().filter(|c| !c.is_ascii_whitespace()).collect();
+    Some((Field::named(&name)?, value.trim()))
+}
+
+fn hooks(text: &[u8]) -> Vec<Hook> {
+    let numbered = lines(text).zip(1..);
+    let hook = |(line, number)| match key_and_value(line)? {
+        (field @ (Field::PreUp | Field::PostUp | Field::PreDown | Field::PostDown), value) => {
+            Some(Hook { line: number, field, commands: hooks::commands(value) })
+        }
+        _ => None,
+    };
+    numbered.filter_map(hook).collect()
+}
+
+impl Hook {
+    fn has(&self, duty: Duty) -> bool {
+        self.commands.iter().any(|command| command.duty == duty)
+    }
+
+    fn key_by_command(&self, source: &Path) -> ImportError {
+        ImportError::KeyByCommand { file: source.to_owned(), line: self.line, hook: self.field.name() }
+    }
+}
+
+/// The text with commands, `SaveConfig` and `DNS` in comments, and Unix line ends.
+fn without_commands(source: &Path, text: &[u8], notices: &mut Vec<String>) -> SecretText {
+    let mut out = SecretText::default();
+    let mut behind_left_out = false;
+    for (line, number) in lines(text).zip(1..) {
+        let place = format!("{}:{number}", source.display());
+        let key = key_and_value(line);
+        let is_left_out = match key {
+            Some((Field::PreUp | Field::PostUp | Field::PreDown | Field::PostDown, _)) => true,
+            Some((Field::Dns, _)) => {
+                notices.push(format!("{place}: DNS is left out: wontun does not touch the resolver"));
+                true
+            }
+            Some((Field::SaveConfig, value)) if value.eq_ignore_ascii_case("true") => {
+                notices.push(format!(
+                    "{place}: SaveConfig is left out: what 'wg set' changes is not written into the file; 'wontun peer' changes both"
+                ));
+                true
+            }
+            _ => false,
+        };
+        if is_left_out {
+            out.push(b"# ");
+        } else if behind_left_out && key.is_none() && !line.trim_ascii().is_empty() {
+            // a comment right above the next section would be a part of that
+            out.push(b"\n");
+        }
+        out.push(line);
+        out.push(b"\n");
+        behind_left_out = is_left_out;
+    }
+    out
+}
+
+/// Says what the hooks did that is done otherwise now, or not at all.
+fn tell(source: &Path, hooks: &[Hook], port: u16, notices: &mut Vec<String>) {
+    let file = source.display();
+    // nft's tables and chains are there for the rules
+    let translates = hooks.iter().any(|hook| hook.has(Duty::Nat));
+    let is_nat = |hook: &&Hook| hook.has(Duty::Nat) || (translates && hook.has(Duty::Scaffold));
+    let nat: Vec<_> = hooks.iter().filter(is_nat).collect();
+    if !nat.is_empty() {
+        notices.push(format!(
+            "{file}: {}: address translation and forwarding are left out: 'wontun serve' does both itself (with 'wontun --config' it is --nat auto)",
+            places(&nat)
+        ));
+    }
+    let lets_in: Vec<_> = hooks.iter().filter(|hook| hook.has(Duty::LetIn)).collect();
+    if !lets_in.is_empty() {
+        notices.push(format!(
+            "{file}: {}: what opens this host's firewall is left out: see that it lets UDP port {port} in",
+            places(&lets_in)
+        ));
+    }
+    for hook in hooks {
+        let mut programs = hooks::programs(&hook.commands, Duty::Other);
+        if !translates {
+            programs.extend(hooks::programs(&hook.commands, Duty::Scaffold));
+        }
+        if !programs.is_empty() {
+            let programs: Vec<_> = programs.iter().map(|name| format!("'{}'", name.escape_debug())).collect();
+            notices.push(format!(
+                "{file}:{}: {} is left out: it runs {}, for a purpose that wontun does not know; if that is still needed, let a service of your own do it",
+                hook.line,
+                hook.field,
+                programs.join(", ")
+            ));
+        }
+    }
+}
+
+fn places(hooks: &[&Hook]) -> String {
+    let places: Vec<_> = hooks.iter().map(|hook| format!("line {} ({})", hook.line, hook.field)).collect();
+    places.join(", ")
+}
+
+/// The text with the names that other programs gave the peers, in our way.
+fn with_names(text: &[u8], notices: &mut Vec<String>) -> SecretText {
+    let mut names = Names::default();
+    let blocks = outline::blocks(text);
+    let peers: Vec<_> = blocks.iter().filter(|block| block.section == Section::Peer).collect();
+    let comment =
+        |place: &std::ops::Range<usize>| str::from_utf8(text.get(place.clone()).unwrap_or_default());
+    let mut has_name = Vec::with_capacity(peers.len());
+    for block in &peers {
+        let note = block.comments.iter().find_map(|line| outline::note(text, line, "Name"));
+        let name = note.and_then(|place| comment(&place).ok()?.parse().ok());
+        has_name.push(name.is_some_and(|name| names.insert(name)));
+    }
+    let mut out = SecretText::default();
+    let mut end = 0;
+    let mut unnamed = 0;
+    for (block, has_name) in peers.iter().zip(has_name) {
+        if has_name {
+            continue;
+        }
+        let wanted = block.comments.iter().find_map(|line| names::in_comment(comment(line).ok()?));
+        let Some(name) = wanted.and_then(|wanted| names.nearest(wanted)) else {
+            unnamed += 1;
+            continue;
+        };
+        if wanted != Some(name.as_str()) {
+            notices.push(renamed(wanted.unwrap_or_default(), &name.to_string()));
+        }
+        out.push(text.get(end..block.behind_header).unwrap_or_default());
+        out.push(format!("# Name = {name}\n").as_bytes());
+        end = block.behind_header;
+    }
+    out.push(text.get(end..).unwrap_or_default());
+    if unnamed > 0 {
+        notices.push(format!(
+            "{unnamed} of {} peers {} no name: 'wontun peer rename KEY NAME' gives one",
+            peers.len(),
+            if unnamed == 1 { "has" } else { "have" }
+        ));
+    }
+    out
+}
+
+/// Says that a peer is called otherwise.
+pub(super) fn renamed(wanted: &str, name: &str) -> String {
+    format!("the peer '{}' is called '{name}' here", wanted.escape_debug())
+}
