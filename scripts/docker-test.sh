@@ -2,13 +2,16 @@
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "$0")/lib.sh"
+# shellcheck source=scripts/docker-recipes.sh
+source "$(dirname "$0")/docker-recipes.sh"
 
 usage() {
     cat <<'END'
 Usage: scripts/docker-test.sh [--binary FILE]
 
-Tests the image: scripts/docker-demo.sh, then what a container promises (rights, stop, health, errors, names, IPv6), and
-that `docker load` takes the image of scripts/vm/image.py, which has the layout of the one that Nix builds.
+Tests the image: scripts/docker-demo.sh, then what a container promises (rights, stop, health, errors, names, IPv6),
+that `docker load` takes the image of scripts/vm/image.py, which has the layout of the one that Nix builds, and the recipes
+for Compose and Quadlet.
 --binary tests with another static wontun than the one that scripts/build-static.sh makes.
 It starts a Docker engine of its own and does all of that in namespaces of its own: neither this machine's network nor
 an engine that runs here is touched. Needs root (uses sudo otherwise); nothing is pulled.
@@ -26,6 +29,8 @@ outside() {
     need "${for_two_hosts[@]}" "${for_engine[@]}" "$for_rust" readelf:binutils
     # Debian 12 has the client in docker.io, Debian 13 in a package of its own.
     need docker:docker-cli
+    # A plugin of the client's, or a program of its own.
+    docker compose version >/dev/null 2>&1 || need docker-compose:docker-compose
     need python3:python3
     # The engine's network has no way out, so what cargo must fetch, it fetches now.
     if [[ -z $1 ]]; then
@@ -240,6 +245,9 @@ inside() {
     test_inner_ipv6
     test_wireguard
     test_loaded_image
+    make_visitor
+    test_compose
+    test_quadlet
     say "the image keeps its promises"
 }
 

@@ -88,6 +88,7 @@ need_cargo_command fmt clippy
 step "formatting" as_builder cargo fmt --check
 step "scripts" shellcheck -x scripts/*.sh scripts/vm/*.sh .ci/run
 step "Nix files" bash scripts/check-nix.sh
+step "recipes" bash scripts/check-recipes.sh
 step "lints" as_builder cargo clippy --all-targets --locked -- -D warnings
 step "documentation" as_builder env RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --locked
 step "unit and property tests" as_builder cargo test --locked

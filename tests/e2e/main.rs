@@ -35,6 +35,7 @@ mod names;
 mod network;
 mod offload;
 mod process;
+mod recipes;
 mod routes;
 mod setup;
 mod start;

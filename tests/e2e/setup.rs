@@ -4,5 +4,5 @@ mod files;
 mod killed;
 mod places;
 mod running;
-mod server;
-mod story;
+pub(crate) mod server;
+pub(crate) mod story;

@@ -13,7 +13,7 @@ const WEB: [u8; 4] = [203, 0, 113, 1];
 const WEB_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 7, 0, 0, 0, 0, 1);
 
 /// Who a datagram from `client` comes from, as the web server sees it; the answer must get back.
-fn seen_from(web: &Host, address: IpAddr, client: &Site) -> IpAddr {
+pub(crate) fn seen_from(web: &Host, address: IpAddr, client: &Site) -> IpAddr {
     let at_web = web.udp((address, 7));
     let any = if address.is_ipv4() { IpAddr::from([0, 0, 0, 0]) } else { Ipv6Addr::UNSPECIFIED.into() };
     let at_client = client.udp((any, 0));
