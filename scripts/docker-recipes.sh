@@ -23,9 +23,7 @@ make_visitor() {
     ip -n visitor address add "$visitor/24" dev eth0
     ip -n visitor link set eth0 up
     ip -n visitor link set lo up
-    ip link add world type dummy
-    ip address add "$world/32" dev world
-    ip link set world up
+    ip address add "$world/32" dev lo
 }
 
 # serves: the container `wontun` does for a client what its recipe promises.
@@ -44,12 +42,17 @@ serves() {
 
     (umask 077 && docker exec wontun /bin/wontun peer add "$1" --full-tunnel >"/run/$1.told")
     # There is no name server here for the name that the file may have.
-    sed "s/^Endpoint = .*/Endpoint = $outside:51820/; /^DNS/d" "/run/$1.told" >"/run/$1.conf"
-    ! in_netns /run/netns/visitor ping -c 1 -W 1 "$world" >/dev/null || die "the client reaches $world without the tunnel"
-    start "/run/$1.log" in_netns /run/netns/visitor "$repo/target/static/wontun" --config "/run/$1.conf"
+    (umask 077 && sed "s/^Endpoint = .*/Endpoint = $outside:51820/; /^DNS/d" "/run/$1.told" >"/run/$1.conf")
+    ! in_netns /run/netns/visitor ping -c 1 -W 1 "$world" >/dev/null 2>&1 || die "the client reaches $world without the tunnel"
+    # not by a function, so that the process is the client itself
+    start "/run/$1.log" nsenter --net=/run/netns/visitor "$repo/target/static/wontun" --config "/run/$1.conf"
     local client=$!
     wait_ready "$client" "/run/$1.log"
-    in_netns /run/netns/visitor ping -c 3 -i 0.2 -W 2 10.8.0.1
+    wait_until 20 in_netns /run/netns/visitor ping -q -c 1 -W 1 10.8.0.1 >/dev/null || {
+        indent client <"/run/$1.log" >&2
+        docker logs wontun 2>&1 | indent wontun >&2
+        die "the server does not answer the client: their messages are above"
+    }
     in_netns /run/netns/visitor ping -c 3 -i 0.2 -W 2 "$world"
     docker exec wontun /bin/wontun peer list
     [[ $(docker exec wontun /bin/wontun peer list | grep "^$1 ") != *never* ]] || die "no handshake of $1 is listed"
