@@ -37,6 +37,7 @@ mod offload;
 mod process;
 mod routes;
 mod setup;
+mod soak;
 mod start;
 mod uapi;
 mod wireguard;

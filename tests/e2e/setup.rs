@@ -4,5 +4,5 @@ mod files;
 mod killed;
 mod places;
 mod running;
-mod server;
+pub(crate) mod server;
 mod story;

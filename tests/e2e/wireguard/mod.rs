@@ -41,7 +41,7 @@ mod lifecycle;
 mod live_keys;
 mod many_peers;
 mod many_sites;
-mod memory;
+pub(crate) mod memory;
 mod moved;
 mod mtu;
 mod names;
