@@ -41,15 +41,18 @@ clean_up() {
 }
 on_exit clean_up
 
-# at HOST COMMAND...: on that host, which has a /run of its own for wontun's socket.
-at() {
+# run_at HOST COMMAND...: becomes that command on that host, which has a /run of its own for wontun's socket.
+run_at() {
     local host=$1
     shift
     mkdir -p "$folder/run-$host"
     # shellcheck disable=SC2016 # the inner shell expands it
-    ip netns exec "$(netns "$host")" unshare --mount bash -euc 'mount --bind "$0" /run; exec "$@"' \
+    exec ip netns exec "$(netns "$host")" unshare --mount bash -euc 'mount --bind "$0" /run; exec "$@"' \
         "$folder/run-$host" "$@"
 }
+
+# at HOST COMMAND...: runs it there.
+at() { (run_at "$@"); }
 
 # cable HOST DEVICE ADDRESS OTHER DEVICE ADDRESS
 cable() {
@@ -94,9 +97,8 @@ ip -n "$(netns laptop)" route add 192.0.2.1 via 100.64.0.1
 
 say "an empty folder, and:  wontun serve --endpoint 192.0.2.1"
 mkdir "$etc"
-start "$folder/server" at server "$wontun" serve --dir "$etc" --endpoint 192.0.2.1
-server=$!
-wait_ready "$server" "$folder/server"
+start "$folder/server" run_at server "$wontun" serve --dir "$etc" --endpoint 192.0.2.1
+wait_ready $! "$folder/server"
 indent "the folder has" < <(ls -A "$etc")
 
 say "on the server:  wontun peer add phone --full-tunnel --qr >phone.conf"
@@ -111,7 +113,7 @@ say "on the server:  wontun peer add laptop >laptop.conf"
 
 say "both bring their file up:  wontun --config phone.conf,  wontun --config laptop.conf"
 for host in phone laptop; do
-    start "$folder/$host" at "$host" "$wontun" --tun tun0 --config "$folder/$host.conf"
+    start "$folder/$host" run_at "$host" "$wontun" --tun tun0 --config "$folder/$host.conf"
     wait_ready $! "$folder/$host"
 done
 address() { sed -n 's,^Address = \([0-9.]*\)/.*,\1,p' "$folder/$1.conf"; }
@@ -144,7 +146,8 @@ at server "$wontun" show | indent show
 say "stopping all of them; what is left of it on each host:"
 stop_started
 for host in server phone laptop; do
-    left=$(at "$host" sh -c 'ip -o link show type tun; nft list ruleset; ls -A /run/wireguard; ip rule | grep -vE "lookup (local|main|default)"') || true
+    left=$(at "$host" sh -euc 'ip -o link show type tun; nft list ruleset; ls -A /run/wireguard
+        ip rule | grep -vE "lookup (local|main|default)" || true')
     [[ -z $left ]] || die "on the $host there is still: $left"
     say "    $host: no device, no packet filter, no rule, no socket"
 done
