@@ -13,6 +13,7 @@
 
 mod bare;
 mod daemon;
+mod descriptors;
 mod lab;
 mod mounts;
 mod packets;

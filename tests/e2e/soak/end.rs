@@ -2,7 +2,6 @@
 //! machine.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,8 +10,8 @@ use nix::unistd::Pid;
 
 use super::clock::Clock;
 use crate::daemon::{Daemon, Summary};
+use crate::descriptors::open_descriptors;
 use crate::mounts::BINARY;
-use crate::waiting::succeed;
 use crate::wireguard::memory::resident_kilobytes;
 use crate::wireguard::site::Site;
 
@@ -131,39 +130,11 @@ impl End {
     /// Takes a sample.
     pub(super) fn measure(&mut self) {
         let pid = self.pid();
-        let descriptors = self.descriptors().len();
+        let descriptors = open_descriptors(pid).len();
         self.samples.push(Sample {
             at: self.began.elapsed(),
             resident: resident_kilobytes(pid),
             descriptors,
         });
-    }
-
-    /// The numbers of its open descriptors.
-    fn descriptors(&self) -> Vec<u64> {
-        let entries = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap();
-        entries.map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap()).collect()
-    }
-
-    /// Allows it no descriptor more than it has. Gives what it was allowed before, for [`Self::allow_descriptors`].
-    pub(super) fn allow_no_descriptor(&self) -> String {
-        let pid = self.pid().to_string();
-        let before = succeed(Command::new("prlimit").args([
-            "--pid",
-            &pid,
-            "--nofile",
-            "--noheadings",
-            "--output=SOFT",
-        ]));
-        let open = self.descriptors();
-        // descriptors are given from the lowest free number
-        let free = (0..).find(|number| !open.contains(number)).unwrap();
-        self.allow_descriptors(&free.to_string());
-        before.trim().to_owned()
-    }
-
-    pub(super) fn allow_descriptors(&self, soft: &str) {
-        let pid = self.pid().to_string();
-        succeed(Command::new("prlimit").args(["--pid", &pid, &format!("--nofile={soft}:")]));
     }
 }

@@ -18,6 +18,7 @@ use super::figures::Played;
 use super::traffic::Traffic;
 use super::{AGAIN, NAMES};
 use crate::daemon::read_all;
+use crate::descriptors::{allow_descriptors, allow_no_descriptor};
 use crate::lab::Lab;
 use crate::mounts::Folder;
 use crate::setup::server::{Server, addresses};
@@ -226,14 +227,14 @@ impl<'traffic> Soak<'traffic> {
     /// The server may open nothing: a client that comes from another port does without a socket of its own, a file that
     /// cannot be read changes nothing, and who asks for the peers is answered once that is over.
     fn exhaust_server(&mut self) -> Duration {
-        let allowed = self.server.allow_no_descriptor();
+        let allowed = allow_no_descriptor(self.server.pid());
         let mut show = self.server.site.command("wg");
         show.args(["show", "tun0"]);
         let asked = thread::spawn(move || finish(&mut show, AGAIN));
         self.server.hup_and_see("the configuration is not read again");
         let restored = self.clients[RESTLESS].kill(|_| {});
         self.traffic.await_again("a client from another port", restored);
-        self.server.allow_descriptors(&allowed);
+        allow_descriptors(self.server.pid(), &allowed);
         self.server.reload();
         self.folder.told(&["peer", "list"]);
         let answer = asked.join().unwrap();
@@ -244,20 +245,18 @@ impl<'traffic> Soak<'traffic> {
     }
 
     fn exhaust_client(&mut self, client: usize) {
-        let allowed = self.clients[client].allow_no_descriptor();
+        let allowed = allow_no_descriptor(self.clients[client].pid());
         self.flap(Who::Client(client), "eth0", 500);
         let back = self.began.elapsed();
         self.traffic.await_again("a cable out without descriptors", back);
-        self.clients[client].allow_descriptors(&allowed);
+        allow_descriptors(self.clients[client].pid(), &allowed);
         self.clients[client].reload();
         self.rekey(client);
     }
 }
 
-/// Panics with a sentence about what is missing.
+/// Panics with a sentence about what is missing; `requirements.rs` knows the rest.
 pub(super) fn check_tools() {
-    for (tool, package) in [("cc", "gcc"), ("prlimit", "util-linux")] {
-        let there = Command::new(tool).arg("--version").output().is_ok_and(|done| done.status.success());
-        assert!(there, "the soak cannot run here: the tool '{tool}' is missing; apt-get install {package}");
-    }
+    let there = Command::new("cc").arg("--version").output().is_ok_and(|done| done.status.success());
+    assert!(there, "the soak cannot run here: the tool 'cc' is missing; apt-get install gcc libc6-dev");
 }
