@@ -130,18 +130,14 @@ pub(super) fn processes(ends: &[&End]) -> String {
         "process", "for (s)", "killed", "RSS kB", "at the end", "descriptors", "at the end"
     );
     for end in ends {
-        let Some(Use { life, resident, descriptors }) = Use::of(&end.samples) else { continue };
-        let _ = writeln!(
-            text,
-            "{:10} {:9.0} {:7} {:12} {:12} {:12} {:10}",
-            end.name,
-            life.as_secs_f64(),
-            end.killed,
-            resident[0],
-            resident[1],
-            descriptors[0],
-            descriptors[1]
-        );
+        let line = match Use::of(&end.samples) {
+            Some(Use { life, resident: [rss, rss_now], descriptors: [open, open_now] }) => {
+                let life = life.as_secs_f64();
+                format!("{life:9.0} {:7} {rss:12} {rss_now:12} {open:12} {open_now:10}", end.killed)
+            }
+            None => format!("{:>9} {:7}", "too short", end.killed),
+        };
+        let _ = writeln!(text, "{:10} {line}", end.name);
     }
     text
 }
