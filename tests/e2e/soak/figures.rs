@@ -147,3 +147,41 @@ pub(super) fn growing(ends: &[&End]) -> Vec<String> {
     let faults = |end: &&End| Some(format!("{}: {}", end.name, Use::of(&end.samples)?.faults()?));
     ends.iter().filter_map(faults).collect()
 }
+
+#[test]
+fn a_disturbance_explains_its_own_clients_losses_only() {
+    let seconds = Duration::from_secs;
+    let played = Played {
+        kind: "cable out and in",
+        what: String::new(),
+        disturbed: vec![1],
+        from: seconds(10),
+        restored: seconds(11),
+        datagrams: seconds(12),
+        streams: seconds(20),
+    };
+    for (client, sent, explained) in
+        [(1, 9, true), (1, 13, true), (1, 8, false), (1, 14, false), (0, 11, false), (2, 11, false)]
+    {
+        assert_eq!(played.covers(client, seconds(sent)), explained, "client {client} at {sent} s");
+    }
+}
+
+#[test]
+fn what_grows_is_found() {
+    let samples = |resident: fn(u64) -> u64, descriptors: fn(u64) -> usize| -> Vec<Sample> {
+        let sample =
+            |n| Sample { at: Duration::from_secs(n), resident: resident(n), descriptors: descriptors(n) };
+        (0..50).map(sample).collect()
+    };
+    let is_flat = |samples: &[Sample]| Use::of(samples).unwrap().faults().is_none();
+    // it warms up, and it is noisy
+    assert!(is_flat(&samples(
+        |n| if n < 10 { 1000 + 400 * n } else { 5000 + n % 3 * 100 },
+        |n| if n < 5 { 20 } else { 30 }
+    )));
+    assert!(!is_flat(&samples(|n| 5000 + 40 * n, |_| 30)));
+    assert!(!is_flat(&samples(|_| 5000, |n| if n < 48 { 30 } else { 31 })));
+    assert!(!is_flat(&samples(|_| 5000, |n| if n < 48 { 30 } else { 29 })));
+    assert!(Use::of(&samples(|_| 5000, |_| 30)[..4]).is_none(), "too short to tell");
+}
