@@ -149,11 +149,13 @@ need_cargo_command() {
 # cargo_executable SUBCOMMAND ARGUMENT...: runs cargo and prints where it put the (last) executable, wherever the
 # user's settings have that.
 cargo_executable() {
-    local quiet=()
+    local quiet=() is_test=false
     # Progress is for a person; warnings and errors are printed either way.
     [[ -t 2 ]] || quiet=(--quiet)
+    # `cargo test` also builds the program that the tests run, before them or after.
+    [[ $1 != test ]] || is_test=true
     as_builder cargo "$@" --locked "${quiet[@]}" --message-format=json-render-diagnostics |
-        sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1
+        sed -n 's/.*"profile":{[^}]*"test":'$is_test'}.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1
 }
 
 package_version() { sed -n 's/^version *= *"\(.*\)"/\1/p' "$repo/Cargo.toml"; }
