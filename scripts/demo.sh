@@ -5,11 +5,13 @@ source "$(dirname "$0")/lib.sh"
 
 usage() {
     cat <<'END'
-Usage: scripts/demo.sh [--wireguard]
+Usage: scripts/demo.sh [--wireguard | --server]
 
 Two hosts on this machine, joined by wontun: builds it, makes two network namespaces connected by a virtual cable,
 runs a server in one and a client in the other, and sends a line of text each way over TCP through tun0.
 With --wireguard the tunnel is WireGuard: two key pairs, two files, up.
+With --server it is the story that the README begins with: a server out of an empty folder, a phone and a laptop that
+take the files made for them, and a web server that only the server can reach.
 Needs root (uses sudo otherwise) and Rust; on Debian and Ubuntu it installs the other things it needs with apt.
 The machine's own network is not touched, and nothing stays behind but the build in target/.
 END
@@ -19,6 +21,8 @@ help_if_asked "$@"
 case "$#:${1:-}" in
     0:) wireguard= ;;
     1:--wireguard) wireguard=yes ;;
+    # the same by a script of its own
+    1:--server) exec bash "$(dirname "$0")/demo-server.sh" ;;
     *) die "unexpected arguments: $*; see --help" ;;
 esac
 become_root

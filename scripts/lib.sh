@@ -149,17 +149,39 @@ need_cargo_command() {
 # cargo_executable SUBCOMMAND ARGUMENT...: runs cargo and prints where it put the (last) executable, wherever the
 # user's settings have that.
 cargo_executable() {
-    local quiet=()
+    local quiet=() is_test=false
     # Progress is for a person; warnings and errors are printed either way.
     [[ -t 2 ]] || quiet=(--quiet)
+    # `cargo test` also builds the program that the tests run, before them or after.
+    [[ $1 != test ]] || is_test=true
     as_builder cargo "$@" --locked "${quiet[@]}" --message-format=json-render-diagnostics |
-        sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1
+        sed -n 's/.*"profile":{[^}]*"test":'$is_test'}.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1
 }
 
 package_version() { sed -n 's/^version *= *"\(.*\)"/\1/p' "$repo/Cargo.toml"; }
 
 build_release() {
     cargo_executable build --release --bin wontun
+}
+
+# --- end-to-end tests --------------------------------------------------------------------------------------------
+
+# with_end_to_end_tests SCRIPT: builds the tests as the user who called, and runs the lines of shell in SCRIPT as root with
+# the tests' program as $0: in mount and process namespaces of their own, so that an interrupted run, too, takes its
+# processes and network namespaces along. Does not return.
+with_end_to_end_tests() {
+    local tests
+    tests=$(cargo_executable test --release --test e2e --no-run)
+    mkdir -p /run/netns
+    # shellcheck disable=SC2016 # the inner shell expands it
+    exec unshare --mount --pid --fork --kill-child --mount-proc bash -euc '
+        export TMPDIR=$(mktemp -d)
+        # some tests are other users there
+        chmod 755 "$TMPDIR"
+        trap "rm -rf $TMPDIR" EXIT
+        trap "exit 143" HUP INT TERM
+        mount -t tmpfs wontun-test /run/netns
+        '"$1" "$tests"
 }
 
 # --- one role on a real machine --------------------------------------------------------------------------------

@@ -41,27 +41,16 @@ step() {
     say "<== $name: $((SECONDS - began)) s"
 }
 
-# cargo builds the tests as the user who called, root runs them: in mount and process namespaces of their own, so that
-# an interrupted run, too, takes its processes and network namespaces along.
 end_to_end() {
-    local tests
-    tests=$(cargo_executable test --release --test e2e --no-run)
     WONTUN_FOREIGN_PEERS=$(bash "$repo/scripts/foreign-peers.sh")
     export WONTUN_FOREIGN_PEERS
-    mkdir -p /run/netns
     # shellcheck disable=SC2016 # the inner shell expands it
-    exec unshare --mount --pid --fork --kill-child --mount-proc bash -euc '
-        export TMPDIR=$(mktemp -d)
-        # some tests are other users there
-        chmod 755 "$TMPDIR"
-        trap "rm -rf $TMPDIR" EXIT
-        trap "exit 143" HUP INT TERM
-        mount -t tmpfs wontun-test /run/netns
+    with_end_to_end_tests '
         # they wait more than they compute
         "$0" --test-threads=4
         # what carries packets, once more with one worker and without offloads
         WONTUN_WORKERS=1 WONTUN_OFFLOAD=off "$0" --test-threads=4 network:: data:: hostile:: endpoints:: \
-            wireguard::basics:: wireguard::roaming:: wireguard::paths:: wireguard::counters:: wireguard::mtu::' "$tests"
+            wireguard::basics:: wireguard::roaming:: wireguard::paths:: wireguard::counters:: wireguard::mtu::'
 }
 
 help_if_asked "$@"
@@ -106,5 +95,6 @@ fi
 step "end-to-end tests" end_to_end
 step "demo" bash scripts/demo.sh
 step "demo of WireGuard" bash scripts/demo.sh --wireguard
+step "demo of a server" bash scripts/demo.sh --server
 step "container test" bash scripts/docker-test.sh
 say "all checks passed in $SECONDS s"

@@ -186,22 +186,6 @@ pub struct Missing {
     pub dns: Option<ClientDns>,
 }
 
-/// What another set-up's file does not say.
-#[derive(Clone, Debug, Args)]
-pub struct Missing {
-    /// Name or address by which clients find this server, for those that are added later
-    #[arg(long, env = "WONTUN_ENDPOINT", value_name = "HOST[:PORT]")]
-    pub endpoint: Option<ClientEndpoint>,
-
-    /// UDP port that the server listens on, which wg-easy's file does not say [default: the endpoint's, 51820]
-    #[arg(long, env = "WONTUN_LISTEN_PORT", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
-    pub listen_port: Option<u16>,
-
-    /// Name servers that clients are told that are added later, separated by commas, or 'none'
-    #[arg(long, env = "WONTUN_DNS", value_name = "ADDRESSES")]
-    pub dns: Option<ClientDns>,
-}
-
 /// What to do with the clients of a server.
 #[derive(Clone, Debug, Subcommand)]
 pub enum PeerCommand {

@@ -13,6 +13,7 @@
 
 mod bare;
 mod daemon;
+mod descriptors;
 mod lab;
 mod mounts;
 mod packets;
@@ -42,6 +43,7 @@ mod recipes;
 mod routes;
 mod setup;
 mod show;
+mod soak;
 mod start;
 mod top;
 mod uapi;

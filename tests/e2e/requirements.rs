@@ -11,6 +11,7 @@ const TOOLS: &[(&str, &str)] = &[
     ("unshare", "util-linux"),
     ("mount", "mount"),
     ("setcap", "libcap2-bin"),
+    ("prlimit", "util-linux"),
     ("strace", "strace"),
     ("install", "coreutils"),
     ("mknod", "coreutils"),

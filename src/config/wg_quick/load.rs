@@ -114,24 +114,6 @@ pub(crate) fn read_once(path: &Path) -> Result<Zeroizing<Vec<u8>>, LoadError> {
     Ok(text)
 }
 
-/// The text of another program's configuration in `path`, which may be a pipe; `-` is standard input. It has secrets in it.
-///
-/// # Errors
-/// It cannot be read.
-pub(crate) fn read_once(path: &Path) -> Result<Zeroizing<Vec<u8>>, LoadError> {
-    if path.as_os_str() != "-" {
-        return read(path, MAX_FILE, WHAT, Turn::First, &mut Vec::new());
-    }
-    let error = |source| LoadError::Read { file: path.to_owned(), source };
-    // the standard library's own end keeps what went through it
-    let stdin = io::stdin().as_fd().try_clone_to_owned().map_err(error)?;
-    let text = read_all(File::from(stdin).take(MAX_FILE + 1), 0).map_err(error)?;
-    if text.len() as u64 > MAX_FILE {
-        return Err(LoadError::TooLarge { file: path.to_owned(), max: MAX_FILE, what: WHAT });
-    }
-    Ok(text)
-}
-
 /// The private key of the configuration in `path`, wherever it is kept.
 ///
 /// # Errors

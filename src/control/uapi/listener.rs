@@ -110,8 +110,7 @@ impl UapiListener {
     /// away. Whoever connects again and again never lets it come to an end: take a few a turn.
     ///
     /// # Errors
-    /// The kernel's, such as too many open files: whoever waits goes on waiting, and the next to connect is another
-    /// edge.
+    /// The kernel's, such as too many open files: whoever waits goes on waiting, and no edge tells when to try again.
     pub fn accept(&self) -> io::Result<Option<UapiStream>> {
         loop {
             let socket = match self.socket.accept() {

@@ -191,7 +191,7 @@ impl Mode for WireGuard {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        [self.engine.poll_timeout(), self.names.deadline()].into_iter().flatten().min()
+        [self.engine.poll_timeout(), self.names.deadline(), self.uapi.deadline()].into_iter().flatten().min()
     }
 
     fn handle_timeouts(&mut self, core: &mut Core) -> Result<(), DeviceError> {
@@ -201,6 +201,7 @@ impl Mode for WireGuard {
             core.post(Token::Handshakes);
         }
         self.ask_names(core);
+        self.uapi.handle_timeout(core);
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! wg(8)'s socket in the loop: who connects, what it asks, and the sign to end.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use tracing::{debug, warn};
@@ -12,6 +13,10 @@ use crate::control::uapi::{
 };
 use crate::device::core::{Core, Stop};
 use crate::device::{BUDGET, DeviceError, Progress, SocketsError, Token};
+use crate::time::Instant;
+
+/// How soon those are looked at again who could not be taken for lack of descriptors: no edge tells when there are some.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// The socket, where there is one, and its connections.
 #[derive(Debug, Default)]
@@ -20,11 +25,26 @@ pub(super) struct Uapi {
     /// By number, which is counted up: the first is the oldest.
     clients: BTreeMap<u32, UapiStream>,
     next: u32,
+    /// When to look at those who wait to be taken.
+    retry_at: Option<Instant>,
 }
 
 impl Uapi {
     pub(super) fn new(listener: Option<UapiListener>) -> Self {
         Self { listener, ..Self::default() }
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called.
+    pub(super) const fn deadline(&self) -> Option<Instant> {
+        self.retry_at
+    }
+
+    /// Has the listener looked at again, if that is due.
+    pub(super) fn handle_timeout(&mut self, core: &mut Core) {
+        if self.retry_at.is_some_and(|at| core.now >= at) {
+            self.retry_at = None;
+            core.post_to(0, Token::Uapi);
+        }
     }
 
     /// # Errors
@@ -47,8 +67,9 @@ impl WireGuard {
                 Ok(Some(client)) => client,
                 Ok(None) => return Ok(Progress::Drained),
                 Err(error) => {
-                    // out of descriptors: those who wait are served when the next one connects
-                    debug!(%error, "a connection to the socket for wg(8) is not taken");
+                    // out of descriptors
+                    self.uapi.retry_at = Some(core.now + RETRY);
+                    debug!(%error, "a connection to the socket for wg(8) is not taken yet");
                     return Ok(Progress::Drained);
                 }
             };

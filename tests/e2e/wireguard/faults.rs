@@ -19,6 +19,7 @@ use super::node::Node;
 use super::pair::{Outer, PORT, Pair, SERVER_V4};
 use super::settings::{Keys, Peer, Settings};
 use super::site::Site;
+use crate::descriptors::{allow_descriptors, allow_no_descriptor};
 use crate::lab::{Lab, heavy};
 use crate::waiting::{PATIENCE, SetAtEnd, eventually, finish, holds_within, succeed};
 
@@ -141,6 +142,21 @@ fn dead_neighbours_do_not_stop_the_others() {
         let mut ping = server_site.command("ping");
         let said = succeed(ping.args(["-n", "-q", "-c", "50", "-i", "0.1", "-W", "1", &inner(1)]));
         assert!(said.contains(" 0% packet loss"), "{said}");
+    });
+}
+
+/// Nobody else comes, and no edge of the listener tells that there are descriptors again.
+#[test]
+fn who_asks_while_there_are_no_descriptors_is_answered_once_there_are() {
+    let node = node_of(&Settings::new(&Keys::new(), &["10.9.0.1/24"]));
+    let pid = node.daemon.pid();
+    let allowed = allow_no_descriptor(pid);
+    std::thread::scope(|scope| {
+        let asked = scope.spawn(|| node.site.try_wg(&["show", "wg0"]));
+        node.daemon.wait_for("is not taken yet");
+        allow_descriptors(pid, &allowed);
+        let answer = asked.join().unwrap();
+        assert!(answer.status.success(), "{answer:?}");
     });
 }
 

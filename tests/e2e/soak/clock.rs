@@ -1,0 +1,81 @@
+//! Clocks that can be stepped while a process runs by them. The kernel's wall clock is everybody's, and its boot clock only
+//! ever goes on; a time namespace moves the latter, but only for processes that are yet to start. So a small library is put
+//! before the C library (`clock.c`). libfaketime does that too, but opens a file at each look at the clock, which a
+//! sandboxed process may not, and leaves the boot clock's timers alone.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nix::unistd::Pid;
+
+use crate::waiting::succeed;
+
+const LIBRARY: &str = "stepped-clock.so";
+
+/// Compiles the library into `folder`.
+pub(super) fn build(folder: &Path) -> PathBuf {
+    let (source, library) = (folder.join("clock.c"), folder.join(LIBRARY));
+    std::fs::write(&source, include_str!("clock.c")).unwrap();
+    succeed(
+        Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(&source).arg("-ldl"),
+    );
+    library
+}
+
+/// The clocks of one process at a time.
+#[derive(Debug)]
+pub(super) struct Clock {
+    library: PathBuf,
+    path: PathBuf,
+    file: File,
+    /// Seconds before or after the kernel's.
+    wall: i64,
+    boot: i64,
+}
+
+impl Clock {
+    /// Clocks as the kernel's, with `library` and the file `path`.
+    pub(super) fn new(library: &Path, path: PathBuf) -> Self {
+        let file = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
+        let clock = Self { library: library.to_owned(), path, file, wall: 0, boot: 0 };
+        clock.write();
+        clock
+    }
+
+    /// The words in front of a command that is to live by these clocks.
+    pub(super) fn wrapper(&self) -> String {
+        format!("env LD_PRELOAD={} STEPPED_CLOCK={}", self.library.display(), self.path.display())
+    }
+
+    /// Panics unless the process lives by stepped clocks: a static one takes no libraries.
+    pub(super) fn check(pid: Pid) {
+        let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+        assert!(maps.contains(LIBRARY), "process {pid} has not taken {LIBRARY}:\n{maps}");
+    }
+
+    /// Sets the wall clock forward, or back, by so many seconds.
+    pub(super) fn step_wall(&mut self, seconds: i64) {
+        self.wall += seconds;
+        self.write();
+    }
+
+    /// Sets the boot clock forward by so many seconds, as the kernel does after a sleep.
+    pub(super) fn sleep(&mut self, seconds: u32) {
+        self.boot += i64::from(seconds);
+        self.write();
+    }
+
+    /// The boot clock of a machine that was started anew, `since_boot` seconds ago. Not for a running process.
+    pub(super) fn reboot(&mut self, since_boot: u32) {
+        let now = wontun::io::timer::now().unwrap().since_boot().as_secs();
+        self.boot = i64::from(since_boot) - i64::try_from(now).unwrap();
+        self.write();
+    }
+
+    fn write(&self) {
+        let bytes = [self.wall.to_ne_bytes(), self.boot.to_ne_bytes()].concat();
+        self.file.write_all_at(&bytes, 0).unwrap();
+    }
+}

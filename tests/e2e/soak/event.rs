@@ -1,0 +1,179 @@
+//! What happens to the tunnel, in an order that a seed decides.
+
+use std::fmt;
+
+use crate::streams::Pattern;
+
+/// Who something happens to. Clients 0 and 1 are killed all the time; the server and client 2 only at first, so that what
+/// they take can be watched for long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Who {
+    Server,
+    Client(usize),
+}
+
+/// Something that happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    /// A client's session is replaced while packets flow: its boot clock says that the session is two minutes old.
+    Rekey(usize),
+    /// A client sleeps longer than a session may live.
+    Sleep(usize),
+    /// The wall clock of a process that runs is set, by so many seconds.
+    WallClock(Who, i64),
+    /// A client starts again with its wall clock set back: the server has seen later stamps from it.
+    ClockBack(usize),
+    /// A peer comes, is renamed and goes.
+    Guest,
+    /// A client is removed and comes back with other keys, and its file is read again.
+    Renew(usize),
+    /// A file is read again.
+    Reload(Who),
+    /// A process is killed, and another started: a client's by the boot clock of a machine that was started anew.
+    Kill(Who),
+    /// The cable is out for so many milliseconds.
+    Cable(Who, u64),
+    /// The tunnel's device is down for so many milliseconds.
+    Device(Who, u64),
+    /// A client's outer address is another.
+    Roam(usize),
+    /// There is no room for the server's files.
+    DiskFull,
+    /// A process may open no more descriptors. To the server a client comes then from another port, and its files are
+    /// read; a client is without its cable.
+    Descriptors(Who),
+}
+
+impl Event {
+    /// What its figures are under.
+    pub(super) const fn kind(self) -> &'static str {
+        match self {
+            Self::Rekey(_) => "rekey",
+            Self::Sleep(_) => "a client sleeps",
+            Self::WallClock(..) => "wall clock set",
+            Self::ClockBack(_) => "restart, clock set back 10 s",
+            Self::Guest => "peer added, renamed, removed",
+            Self::Renew(_) => "client gets new keys",
+            Self::Reload(_) => "reload",
+            Self::Kill(Who::Server) => "kill -9 of the server",
+            Self::Kill(Who::Client(_)) => "kill -9 of a client",
+            Self::Cable(..) => "cable out and in",
+            Self::Device(..) => "tun down and up",
+            Self::Roam(_) => "client roams",
+            Self::DiskFull => "disk full",
+            Self::Descriptors(_) => "no descriptors",
+        }
+    }
+
+    /// Whose packets may be lost.
+    pub(super) fn disturbs(self) -> Vec<usize> {
+        let of = |who| match who {
+            Who::Server => (0..super::CLIENTS).collect(),
+            Who::Client(client) => vec![client],
+        };
+        match self {
+            Self::Kill(who) | Self::Cable(who, _) | Self::Device(who, _) => of(who),
+            Self::Sleep(client) | Self::ClockBack(client) | Self::Renew(client) | Self::Roam(client) => {
+                vec![client]
+            }
+            // who comes from another port meanwhile
+            Self::Descriptors(Who::Server) => vec![RESTLESS],
+            Self::Descriptors(who) => of(who),
+            Self::Rekey(_) | Self::WallClock(..) | Self::Guest | Self::Reload(_) | Self::DiskFull => {
+                Vec::new()
+            }
+        }
+    }
+}
+
+/// The client that is killed while the server may open nothing.
+pub(super) const RESTLESS: usize = 0;
+/// The one that is spared.
+const SPARED: usize = super::CLIENTS - 1;
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+/// A deck of all kinds of events, shuffled anew each time it is through.
+#[derive(Debug)]
+pub(super) struct Deck {
+    random: Pattern,
+    cards: Vec<u64>,
+}
+
+impl Deck {
+    const KINDS: u64 = 14;
+
+    pub(super) fn new(seed: u64) -> Self {
+        Self { random: Pattern::new(seed), cards: Vec::new() }
+    }
+
+    /// A number below `end`.
+    pub(super) fn below(&mut self, end: u64) -> u64 {
+        // the low bits of this generator are its worst
+        (self.random.number() >> 32) % end
+    }
+
+    fn client(&mut self) -> usize {
+        self.below(super::CLIENTS as u64) as usize
+    }
+
+    fn client_not_spared(&mut self) -> usize {
+        self.below(SPARED as u64) as usize
+    }
+
+    fn anyone(&mut self) -> Who {
+        match self.below(super::CLIENTS as u64 + 1) {
+            0 => Who::Server,
+            number => Who::Client(number as usize - 1),
+        }
+    }
+
+    /// What must come first, since it is only done then.
+    pub(super) fn overture() -> [Event; 2] {
+        [Event::Kill(Who::Server), Event::Kill(Who::Client(SPARED))]
+    }
+
+    /// Replaces a client's session.
+    pub(super) fn rekey(&mut self) -> Event {
+        Event::Rekey(self.client())
+    }
+
+    /// The next event. `is_early`: while everyone may be killed.
+    pub(super) fn draw(&mut self, is_early: bool) -> Event {
+        if self.cards.is_empty() {
+            self.cards = (0..Self::KINDS).collect();
+            for place in (1..self.cards.len()).rev() {
+                let other = self.below(place as u64 + 1) as usize;
+                self.cards.swap(place, other);
+            }
+        }
+        match self.cards.pop().unwrap() {
+            0 => Event::Sleep(self.client()),
+            1 => {
+                let seconds = self.below(2 * 86_400) as i64 - 86_400;
+                // who is killed after its clock was set back is not heard until it has caught up
+                let is_server = self.below(2) == 0 || is_early;
+                Event::WallClock(if is_server { Who::Server } else { Who::Client(SPARED) }, seconds)
+            }
+            2 => Event::ClockBack(self.client_not_spared()),
+            3 => Event::Guest,
+            4 => Event::Renew(self.client()),
+            5 => Event::Reload(self.anyone()),
+            6 => Event::Kill(Who::Client(self.client_not_spared())),
+            7 if is_early => Event::Kill(if self.below(2) == 0 { Who::Server } else { Who::Client(SPARED) }),
+            7 => self.rekey(),
+            8 => Event::Cable(Who::Server, self.below(3000)),
+            9 => Event::Cable(Who::Client(self.client()), self.below(3000)),
+            10 => Event::Device(self.anyone(), self.below(2000)),
+            11 => Event::Roam(self.client()),
+            12 => Event::DiskFull,
+            _ => {
+                Event::Descriptors(if self.below(2) == 0 { Who::Server } else { Who::Client(self.client()) })
+            }
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! The tunnel under test, and each event done to it.
+
+use std::io::Write;
+use std::net::IpAddr;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use wontun::tunnel::wireguard::PublicKey;
+
+use super::clock::{self, Clock};
+use super::end::End;
+use super::event::{Event, RESTLESS, Who};
+use super::figures::Played;
+use super::traffic::Traffic;
+use super::{AGAIN, NAMES};
+use crate::daemon::read_all;
+use crate::descriptors::{allow_descriptors, allow_no_descriptor};
+use crate::lab::Lab;
+use crate::mounts::Folder;
+use crate::setup::server::{Server, addresses};
+use crate::waiting::{PATIENCE, eventually, finish};
+use crate::wireguard::site::Site;
+
+/// A session is replaced after 120 seconds, and dead after 180.
+const OLD_SESSION: u32 = 121;
+const DEAD_SESSION: u32 = 200;
+
+/// A server with its clients, and what flows between them.
+#[derive(Debug)]
+pub(super) struct Soak<'traffic> {
+    pub(super) server: End,
+    pub(super) clients: Vec<End>,
+    traffic: &'traffic Traffic,
+    pub(super) played: Vec<Played>,
+    /// The clients' inner addresses.
+    pub(super) inner: Vec<IpAddr>,
+    folder: Server,
+    began: Instant,
+    /// For `clock.c` and what it reads.
+    _clocks: Folder,
+}
+
+impl<'traffic> Soak<'traffic> {
+    /// Starts a server and its clients on the hosts of `lab`. The server's folder is a file system of its own, and small.
+    pub(super) fn start(lab: &Arc<Lab>, traffic: &'traffic Traffic, began: Instant) -> Self {
+        let folder = Server::new(lab, 0);
+        let path = folder.dir.display();
+        folder.site.shell(&format!("mkdir {path}; mount -t tmpfs -o size=256k,mode=700 none {path}"));
+        let clocks = Folder::new();
+        let library = clock::build(clocks.path());
+        let clock = |name: &str| Clock::new(&library, clocks.path().join(name));
+        let endpoint = lab.host(0).v4.to_string();
+        let args = ["serve", "--endpoint", &endpoint];
+        let server = End::start("server", &folder.site, clock("server"), &args, &folder.dir, began);
+        let (mut clients, mut inner) = (Vec::new(), Vec::new());
+        for (index, name) in NAMES.into_iter().enumerate() {
+            let site = Arc::new(Site::new(lab, index + 1));
+            let text = folder.told(&["peer", "add", name]);
+            let file = site.write("tun0.conf", &text);
+            let args = ["--config", file.to_str().unwrap()];
+            inner.push(addresses(&text)[0]);
+            clients.push(End::start(name, &site, clock(name), &args, &PathBuf::new(), began));
+        }
+        Self { server, clients, traffic, played: Vec::new(), inner, folder, began, _clocks: clocks }
+    }
+
+    fn end(&mut self, who: Who) -> &mut End {
+        match who {
+            Who::Server => &mut self.server,
+            Who::Client(client) => &mut self.clients[client],
+        }
+    }
+
+    pub(super) fn ends(&self) -> Vec<&End> {
+        [&self.server].into_iter().chain(&self.clients).collect()
+    }
+
+    /// Does `event`, and waits until everything flows again.
+    pub(super) fn play(&mut self, event: Event) {
+        let from = self.began.elapsed();
+        eprintln!("soak: {:7.1} s {event}", from.as_secs_f64());
+        let restored = self.does(event);
+        let (datagrams, streams) = self.traffic.await_again(&event.to_string(), restored);
+        let (kind, what, disturbed) = (event.kind(), event.to_string(), event.disturbs());
+        self.played.push(Played { kind, what, disturbed, from, restored, datagrams, streams });
+        self.server.check();
+        self.clients.iter_mut().for_each(End::check);
+    }
+
+    /// Takes a sample of each process.
+    pub(super) fn measure(&mut self) {
+        self.server.measure();
+        self.clients.iter_mut().for_each(End::measure);
+    }
+
+    /// Does it, and gives the time when what was taken away was there again.
+    fn does(&mut self, event: Event) -> Duration {
+        match event {
+            Event::Rekey(client) => self.rekey(client),
+            Event::Sleep(client) => self.clients[client].clock.sleep(DEAD_SESSION),
+            Event::WallClock(who, seconds) => {
+                self.end(who).clock.step_wall(seconds);
+                // whose stamps must go on growing
+                if let Who::Client(client) = who {
+                    self.rekey(client);
+                }
+            }
+            Event::ClockBack(client) => return self.set_clock_back(client),
+            Event::Guest => self.have_guest(),
+            Event::Renew(client) => self.renew(client),
+            Event::Reload(who) => self.end(who).reload(),
+            Event::Kill(Who::Server) => return self.server.kill(|_| {}),
+            Event::Kill(Who::Client(client)) => {
+                let since_boot = if self.clients[client].killed.is_multiple_of(2) { 5 } else { 10_000_000 };
+                return self.clients[client].kill(|clock| clock.reboot(since_boot));
+            }
+            Event::Cable(who, millis) => self.flap(who, "eth0", millis),
+            Event::Device(who, millis) => self.flap(who, "tun0", millis),
+            Event::Roam(client) => self.roam(client),
+            Event::DiskFull => self.fill_disk(),
+            Event::Descriptors(Who::Server) => return self.exhaust_server(),
+            Event::Descriptors(Who::Client(client)) => self.exhaust_client(client),
+        }
+        self.began.elapsed()
+    }
+
+    /// When the server last shook hands with a client, by its own clock.
+    fn handshake(&self, client: usize) -> Duration {
+        let key = self.clients[client].site.wg(&["show", "tun0", "public-key"]);
+        let key: PublicKey = key.trim().parse().unwrap();
+        let key: String = key.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+        let mut socket = UnixStream::connect(self.server.site.socket("tun0")).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        // wg(8) leaves out the nanoseconds
+        socket.write_all(b"get=1\n\n").unwrap();
+        socket.shutdown(std::net::Shutdown::Write).unwrap();
+        let answer = read_all(socket);
+        let peer = answer.split("public_key=").find(|peer| peer.starts_with(&key));
+        let peer = peer.unwrap_or_else(|| panic!("the server does not know {}", NAMES[client]));
+        let value = |key: &str| -> u64 {
+            let line = peer.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+            line.unwrap_or_else(|| panic!("no {key} in the server's answer")).parse().unwrap()
+        };
+        Duration::from_secs(value("last_handshake_time_sec"))
+            + Duration::from_nanos(value("last_handshake_time_nsec"))
+    }
+
+    /// Replaces a client's session, by its age.
+    fn rekey(&mut self, client: usize) {
+        // the time is reckoned anew from the age at each question
+        const APART: Duration = Duration::from_millis(200);
+        let before = self.handshake(client);
+        thread::sleep(2 * APART);
+        self.clients[client].clock.sleep(OLD_SESSION);
+        eventually("a new session", || self.handshake(client) > before + APART);
+    }
+
+    /// What the server has seen of later stamps keeps a client out until it has caught up.
+    fn set_clock_back(&mut self, client: usize) -> Duration {
+        const STEP: i64 = 10;
+        let refused = self.server.summary().dropped("old_initiation");
+        self.clients[client].clock.step_wall(STEP);
+        self.rekey(client);
+        let started = self.clients[client].kill(|clock| clock.step_wall(-STEP));
+        eventually("the server refuses old stamps", || {
+            self.server.summary().dropped("old_initiation") > refused
+        });
+        started
+    }
+
+    fn have_guest(&mut self) {
+        self.folder.told(&["peer", "add", "guest"]);
+        self.folder.told(&["peer", "rename", "guest", "visitor"]);
+        self.folder.told(&["peer", "remove", "visitor"]);
+    }
+
+    fn renew(&mut self, client: usize) {
+        let name = NAMES[client];
+        self.folder.told(&["peer", "remove", name]);
+        let text = self.folder.told(&["peer", "add", name]);
+        assert_eq!(addresses(&text)[0], self.inner[client], "the address that has become free");
+        let end = &self.clients[client];
+        end.site.write("tun0.conf", &text);
+        end.reload();
+    }
+
+    fn flap(&mut self, who: Who, device: &str, millis: u64) {
+        let site = Arc::clone(&self.end(who).site);
+        site.ip(&["link", "set", device, "down"]);
+        thread::sleep(Duration::from_millis(millis));
+        site.ip(&["link", "set", device, "up"]);
+    }
+
+    fn roam(&mut self, client: usize) {
+        let site = &self.clients[client].site;
+        let [home, away] = [client + 2, client + 102].map(|host| format!("192.0.2.{host}/24"));
+        let is_home = site.ip(&["-o", "address", "show", "dev", "eth0"]).contains(&format!(" {home} "));
+        let (old, new) = if is_home { (home, away) } else { (away, home) };
+        site.ip(&["address", "del", &old, "dev", "eth0"]);
+        site.ip(&["address", "add", &new, "dev", "eth0"]);
+    }
+
+    /// The file as the server's host sees it: the test is in another mount namespace.
+    fn server_file(&self) -> String {
+        self.folder.site.shell(&format!("cat {}", self.folder.file().display()))
+    }
+
+    fn fill_disk(&mut self) {
+        let fill = self.folder.dir.join("fill");
+        let before = self.server_file();
+        self.folder.site.shell(&format!("! dd if=/dev/zero of={} bs=4k 2>/dev/null", fill.display()));
+        let refused = self.folder.run(&["peer", "add", "guest"]);
+        assert!(refused.code() == 1 && refused.stderr.contains("make room there"), "{refused:?}");
+        assert_eq!(refused.stdout, "", "nobody gets a file of a peer that is none");
+        assert_eq!(self.server_file(), before);
+        let names = self.folder.site.shell(&format!("ls -A {}", self.folder.dir.display()));
+        assert!(!names.contains(".new"), "{names}");
+        self.server.reload();
+        self.folder.site.shell(&format!("rm {}", fill.display()));
+        self.have_guest();
+    }
+
+    /// The server may open nothing: a client that comes from another port does without a socket of its own, a file that
+    /// cannot be read changes nothing, and who asks for the peers is answered once that is over.
+    fn exhaust_server(&mut self) -> Duration {
+        let allowed = allow_no_descriptor(self.server.pid());
+        let mut show = self.server.site.command("wg");
+        show.args(["show", "tun0"]);
+        let asked = thread::spawn(move || finish(&mut show, AGAIN));
+        self.server.hup_and_see("the configuration is not read again");
+        let restored = self.clients[RESTLESS].kill(|_| {});
+        self.traffic.await_again("a client from another port", restored);
+        allow_descriptors(self.server.pid(), &allowed);
+        self.server.reload();
+        self.folder.told(&["peer", "list"]);
+        let answer = asked.join().unwrap();
+        assert!(answer.status.success(), "who asked meanwhile: {answer:?}");
+        // with a new session it has a socket of its own again
+        self.rekey(RESTLESS);
+        restored
+    }
+
+    fn exhaust_client(&mut self, client: usize) {
+        let allowed = allow_no_descriptor(self.clients[client].pid());
+        self.flap(Who::Client(client), "eth0", 500);
+        let back = self.began.elapsed();
+        self.traffic.await_again("a cable out without descriptors", back);
+        allow_descriptors(self.clients[client].pid(), &allowed);
+        self.clients[client].reload();
+        self.rekey(client);
+    }
+}
+
+/// Panics with a sentence about what is missing; `requirements.rs` knows the rest.
+pub(super) fn check_tools() {
+    let there = Command::new("cc").arg("--version").output().is_ok_and(|done| done.status.success());
+    assert!(there, "the soak cannot run here: the tool 'cc' is missing; apt-get install gcc libc6-dev");
+}
