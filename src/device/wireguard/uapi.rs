@@ -1,6 +1,7 @@
 //! wg(8)'s socket in the loop: who connects, what it asks, and the sign to end.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use nix::errno::Errno;
 use tracing::{debug, warn};
@@ -25,6 +26,11 @@ pub(super) struct Uapi {
 impl Uapi {
     pub(super) fn new(listener: Option<UapiListener>) -> Self {
         Self { listener, ..Self::default() }
+    }
+
+    /// Where its file is.
+    pub(super) fn folder(&self) -> Option<PathBuf> {
+        Some(self.listener.as_ref()?.path().parent()?.to_owned())
     }
 
     /// # Errors
