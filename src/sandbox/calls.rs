@@ -203,10 +203,7 @@ const TUNNEL: &[Call] = &[
         ],
     ),
     // std's non-blocking sockets; whether stderr is a terminal, as glibc and musl ask; not the tun's
-    only(
-        libc::SYS_ioctl,
-        &[&[Is(1, FIONBIO)], &[Is(1, TCGETS)], &[Is(1, TIOCGWINSZ)]],
-    ),
+    only(libc::SYS_ioctl, &[&[Is(1, FIONBIO)], &[Is(1, TCGETS)], &[Is(1, TIOCGWINSZ)]]),
     // a name for a thread
     only(libc::SYS_prctl, &[&[Is(0, libc::PR_SET_NAME)]]),
     // std asks for the limit of the main thread's stack

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreated, RulesetCreatedAttr, RulesetError, RestrictionStatus, Scope, make_bitflags,
+    ABI, Access, AccessFs, AccessNet, BitFlags, PathBeneath, PathFd, RestrictionStatus, Ruleset, RulesetAttr,
+    RulesetCreated, RulesetCreatedAttr, RulesetError, Scope, make_bitflags,
 };
 
 use super::SandboxError;
@@ -70,10 +70,8 @@ impl Files {
     pub(super) fn of_tunnel(places: &Places) -> Result<Self, RulesetError> {
         // no TCP socket is bound or connected, no process but our own (the resolver, killed at the end) is sent a signal:
         // seccomp sees to that
-        let mut rules = base()?
-            .handle_access(AccessNet::from_all(KNOWN))?
-            .scope(Scope::AbstractUnixSocket)?
-            .create()?;
+        let mut rules =
+            base()?.handle_access(AccessNet::from_all(KNOWN))?.scope(Scope::AbstractUnixSocket)?.create()?;
         for path in places.files.iter().chain(&places.folders) {
             rules = allow(rules, path, READ)?;
         }
@@ -87,10 +85,7 @@ impl Files {
     }
 
     pub(super) fn of_resolver() -> Result<Self, RulesetError> {
-        let mut rules = base()?
-            .handle_access(AccessNet::BindTcp)?
-            .scope(Scope::from_all(KNOWN))?
-            .create()?;
+        let mut rules = base()?.handle_access(AccessNet::BindTcp)?.scope(Scope::from_all(KNOWN))?.create()?;
         let behind = Path::new(RESOLV_CONF).canonicalize().ok();
         let behind = behind.as_deref().and_then(Path::parent).filter(|folder| *folder != Path::new("/"));
         for path in OF_RESOLVER.iter().map(Path::new).chain(behind) {

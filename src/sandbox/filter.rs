@@ -55,10 +55,9 @@ impl Filters {
         };
         let (allow, trap) = (SeccompAction::Allow, SeccompAction::Trap);
         Ok(Some(Self(match role {
-            Role::Tunnel { .. } => vec![
-                program(TUNNEL_ABSENT, allow.clone(), absent)?,
-                program(TUNNEL_ALLOWED, trap, allow)?,
-            ],
+            Role::Tunnel { .. } => {
+                vec![program(TUNNEL_ABSENT, allow.clone(), absent)?, program(TUNNEL_ALLOWED, trap, allow)?]
+            }
             Role::Log { .. } => {
                 vec![program(TUNNEL_ABSENT, allow.clone(), absent)?, program(LOG_ALLOWED, trap, allow)?]
             }
@@ -112,10 +111,7 @@ fn program(
 }
 
 /// The condition as the library has it; `None` if it can never hold.
-fn compare(
-    condition: Condition,
-    resolver: Option<Pid>,
-) -> Option<Result<SeccompCondition, BackendError>> {
+fn compare(condition: Condition, resolver: Option<Pid>) -> Option<Result<SeccompCondition, BackendError>> {
     let bits = |value: i32| u64::from(value.cast_unsigned());
     let (argument, operator, value) = match condition {
         Condition::Is(argument, value) => (argument, SeccompCmpOp::Eq, value),

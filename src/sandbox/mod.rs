@@ -18,8 +18,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use landlock::RulesetError;
 use nix::unistd::Pid;
 
-pub use self::files::Places;
 use self::files::Files;
+pub use self::files::Places;
 use self::filter::Filters;
 pub use self::filter::Role;
 pub use self::report::{Landlock, Report, State};

@@ -26,11 +26,7 @@ pub fn thread_count() -> Option<usize> {
 /// # Errors
 /// `WouldBlock` as the kernel gives it for a limit on processes, `OutOfMemory`, or an error of its own when
 /// this process has a second thread, whose locks would stay locked for ever in the child.
-pub fn fork<T: Copy + UnwindSafe>(
-    keep: OwnedFd,
-    told: T,
-    child: fn(OwnedFd, T) -> i32,
-) -> io::Result<Pid> {
+pub fn fork<T: Copy + UnwindSafe>(keep: OwnedFd, told: T, child: fn(OwnedFd, T) -> i32) -> io::Result<Pid> {
     if let Some(threads) = thread_count().filter(|&threads| threads != 1) {
         return Err(io::Error::other(format!(
             "this process has {threads} threads where one is required: fork before starting any"

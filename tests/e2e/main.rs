@@ -36,6 +36,7 @@ mod network;
 mod offload;
 mod process;
 mod routes;
+mod sandbox;
 mod setup;
 mod start;
 mod uapi;
