@@ -2,7 +2,8 @@
 //!
 //! The program needs CAP_NET_ADMIN, for as long as it runs: the tun's ioctls and netlink ask for it. It opens
 //! what it needs, then calls [`drop_all_but_net_admin`], which does not trust the calls that it makes: the
-//! kernel is asked for every set afterwards, by another way than the sets were changed.
+//! kernel is asked for every set afterwards, by another way than the sets were changed. With --user it also becomes
+//! somebody else ([`Identity`]).
 
 mod identity;
 

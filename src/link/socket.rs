@@ -71,11 +71,14 @@ impl From<Refusal> for Failure {
 }
 
 /// The sockets that there are, by their protocol, once no others can be opened: [`seal`].
-static SEALED: OnceLock<Vec<(isize, Result<Arc<Socket>, Errno>)>> = OnceLock::new();
+static SEALED: OnceLock<Vec<Sealed>> = OnceLock::new();
 /// Where the next socket's numbers begin: those who share one must not take each other's answers for their own.
 static FIRST: AtomicU32 = AtomicU32::new(0);
 /// Requests that a socket makes before its numbers meet the next one's.
 const NUMBERS: u32 = 1 << 20;
+
+/// A protocol and its socket, or why there is none.
+type Sealed = (isize, Result<Arc<Socket>, Errno>);
 
 /// A socket for requests, one at a time.
 #[derive(Debug)]

@@ -275,7 +275,7 @@ fn attacker() {
         (None, Some((_, number, arguments))) => raw_call(*number, *arguments).map(drop),
         (None, None) => std::os::unix::net::UnixDatagram::unbound().map(drop),
     };
-    println!("{CAME}{outcome:?}");
+    eprintln!("{CAME}{outcome:?}");
     // nothing of the harness's, which may do what nobody foresaw
     std::process::exit(0);
 }
@@ -310,7 +310,7 @@ impl Stage {
     /// What came of it, as it was printed.
     fn outcome(&self, role: &str, act: &str) -> String {
         let output = self.attack(role, act);
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
         let line = text.lines().find_map(|line| line.split_once(CAME));
         line.map(|(_, outcome)| outcome.to_owned()).unwrap_or_else(|| panic!("{role}: {act}: {output:?}"))
     }
@@ -363,10 +363,7 @@ fn what_a_tunnel_does_is_allowed() {
     }
     assert_eq!(stage.outcome("tunnel", "remove the socket"), "Ok(())");
     assert_eq!(stage.outcome("log", "a unix socket"), "Ok(())");
-    assert!(
-        stage.outcome("tunnel", "end the resolver").contains("ESRCH")
-            || stage.outcome("tunnel", "end the resolver").contains("No such process")
-    );
+    assert!(stage.outcome("tunnel", "end the resolver").contains("code: 3,"), "ESRCH");
     assert!(stage.outcome("tunnel", "clone3").contains("code: 38"), "ENOSYS");
     assert!(stage.outcome("tunnel", "panic").contains("caught"));
     let aborted = stage.attack("tunnel", "abort");
