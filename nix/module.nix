@@ -297,7 +297,7 @@ let
         "AF_UNIX"
       ];
 
-      # wontun drops capabilities itself, hence capset, which is one of @privileged; and it may confine itself further.
+      # wontun drops capabilities itself, hence capset, which is one of @privileged, and confines itself further.
       SystemCallArchitectures = "native";
       SystemCallErrorNumber = "EPERM";
       SystemCallFilter = [

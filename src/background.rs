@@ -18,7 +18,7 @@ use crate::sys::process;
 /// No process can be started.
 pub fn start(child: fn(OwnedFd) -> i32) -> io::Result<i32> {
     let (ours, theirs) = pipe2(OFlag::O_CLOEXEC)?;
-    let pid = process::fork(theirs, child)?;
+    let pid = process::fork(theirs, child, |ready, child| child(ready))?;
     let mut word = [0; 1];
     if File::from(ours).read(&mut word)? > 0 {
         return Ok(0);

@@ -12,6 +12,7 @@ use tracing::level_filters::LevelFilter;
 
 use crate::config::{Cidr, NatMode, PeerAddress, TunName, Tuning};
 use crate::logging::Target;
+use crate::privileges::UserSpec;
 use crate::setup::{ClientDns, ClientEndpoint, PeerName, Subnet};
 
 /// How alike a name must be to a command's for a slip of the fingers to be supposed, from 0 to 1.
@@ -307,6 +308,14 @@ pub struct Run {
     /// silent for three of them be replaced
     #[arg(long, env = "WONTUN_KEEPALIVE", value_name = "SECONDS", default_value_t = 25)]
     pub keepalive: u16,
+
+    /// Become this user once all is open, and keep CAP_NET_ADMIN: a name, UID or UID:GID
+    #[arg(long, env = "WONTUN_USER", value_name = "USER", global = true)]
+    pub user: Option<UserSpec>,
+
+    /// Do without the sandbox (seccomp and Landlock), to find out whether it is in the way
+    #[arg(long, env = "WONTUN_NO_SANDBOX", value_parser = FalseyValueParser::new(), global = true)]
+    pub no_sandbox: bool,
 
     /// How the work is done.
     #[command(flatten)]

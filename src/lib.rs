@@ -9,7 +9,7 @@
 //!
 //! # Around it
 //! [`cli`] reads the command line, [`config`] makes checked values of it, [`link`] sets the device up over netlink,
-//! [`privileges`] gives up what is no longer needed, [`resolver`] answers names in a process of its own,
+//! [`privileges`] and [`sandbox`] give up what is no longer needed, [`resolver`] answers names in a process of its own,
 //! [`logging`] writes lines without holding up the loop, [`control`] answers `wontun health` and wg(8), [`metrics`] those
 //! who watch many tunnels, [`commands`] are what is not running a tunnel, [`background`] leaves the terminal. All unsafe code is in [`sys`].
 //!
@@ -32,6 +32,7 @@ pub mod packet;
 pub mod privileges;
 pub mod resolver;
 pub mod routing;
+pub mod sandbox;
 pub mod setup;
 pub mod sys;
 pub mod time;

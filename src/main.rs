@@ -1,5 +1,6 @@
 //! Parse, open, drop capabilities, run.
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
@@ -11,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context;
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use wontun::background;
 use wontun::cli::{Cli, Command, Dir, Missing, PeerCommand, Run, Server};
@@ -27,8 +28,9 @@ use wontun::io::tun::TunError;
 use wontun::link::LinkError;
 use wontun::logging::{self, Logging, Target};
 use wontun::metrics::{Metrics, MetricsError};
-use wontun::privileges::{self, PrivilegeError};
+use wontun::privileges::{self, Identity, PrivilegeError};
 use wontun::resolver::Resolver;
+use wontun::sandbox::{Confinement, Report, Sandbox, State};
 use wontun::setup::import::{Import, ImportError};
 use wontun::setup::{Folder, Initial, SetupError};
 
@@ -228,9 +230,16 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
         warn!("{unknown}");
     }
     let options = cli.run;
+    privileges::forbid_core_files();
+    // the resolver process does the same, and is forked before anything else is done
+    let confinement = Confinement {
+        user: options.user.as_ref().map(Identity::look_up).transpose()?,
+        is_sandboxed: !options.no_sandbox,
+    };
     let tuning = options.tuning.tuning();
     limit::allow_descriptors(tuning.workers);
-    let around = Around { file: options.config.clone(), metrics: options.metrics, notifier, ready };
+    let around =
+        Around { file: options.config.clone(), confinement, metrics: options.metrics, notifier, ready };
     if let Some(path) = options.config {
         let hooks = if options.ignore_hooks { Hooks::Ignore } else { Hooks::Refuse };
         let name = match cli.tun {
@@ -238,7 +247,7 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
             None => TunName::of_file(&path)?,
         };
         // first of all: what is forked has a copy of all that is in memory, and this one reads what strangers send
-        let resolver = Resolver::start().map_err(DeviceError::from)?;
+        let resolver = Resolver::start(confinement).map_err(DeviceError::from)?;
         let mut file = ConfigFile::load(path, hooks)?;
         (file.nat, file.kill_switch) = (options.nat.unwrap_or_default(), options.kill_switch);
         if file.kill_switch && !file.configuration.is_full_tunnel() {
@@ -272,7 +281,7 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
     }
     .checked()?;
     privileges::require_net_admin()?;
-    let device = Device::<PlainTunnel>::open(config, tuning)?;
+    let device = Device::<PlainTunnel>::open(config, tuning, confinement)?;
     warn!(
         "plain mode is not encrypted: whoever sees the datagrams reads and forges the packets; use it on trusted wires only"
     );
@@ -283,6 +292,8 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
 struct Around {
     /// Its configuration file.
     file: Option<PathBuf>,
+    /// What it gives up.
+    confinement: Confinement,
     /// Where metrics are served.
     metrics: Option<SocketAddr>,
     /// The service manager.
@@ -294,20 +305,44 @@ struct Around {
 /// Everything is open but what serves metrics: opens that, gives up what is no longer needed, and carries packets to the
 /// end, in good order if without an error.
 fn carry<M: Mode>(mut device: Device<M>, around: Around, logging: &mut Logging) -> anyhow::Result<Device<M>> {
-    let Around { file, metrics, notifier, ready } = around;
+    let Around { file, confinement, metrics, notifier, ready } = around;
     if let Some(address) = metrics {
-        device.serve_metrics(Metrics::open(address, file)?);
+        device.serve_metrics(Metrics::open(address, file.clone())?);
     }
-    privileges::drop_all_but_net_admin()?;
-    logging.start_writer().context("cannot start the thread that writes the log")?;
+    let sandbox = if confinement.is_sandboxed { Some(device.sandbox()?) } else { None };
+    privileges::drop_all_but_net_admin(confinement.user)?;
+    if let (Some(_), Some(file)) = (confinement.user, file)
+        && let Err(error) = File::open(&file)
+    {
+        let file = file.display();
+        warn!("--user: {file} cannot be read by that user ({error}): SIGHUP will not work until it can");
+    }
+    let of_log = sandbox.as_ref().map(|sandbox| sandbox.of_log(logging.is_journald())).transpose()?;
+    logging.start_writer(of_log).context("cannot start the thread that writes the log")?;
     if let Some(ready) = ready {
         // nobody reads stderr afterwards
         logging.flush(LAST_LINES);
         background::detach(ready).context("cannot go to the background")?;
     }
     device.notify(notifier);
+    confine(sandbox.as_ref())?;
     device.run()?;
     Ok(device)
+}
+
+/// Engages the sandbox for this thread and all that it starts from now on, and tells of it.
+fn confine(sandbox: Option<&Sandbox>) -> anyhow::Result<()> {
+    let Some(sandbox) = sandbox else {
+        warn!("the sandbox is off (--no-sandbox): for debugging only");
+        return Ok(());
+    };
+    let Report { seccomp, landlock } = sandbox.engage()?;
+    if let State::Forbidden(_) = seccomp {
+        warn!(%seccomp, %landlock, "the sandbox is not whole: let the one around it allow seccomp(2)");
+    } else {
+        info!(%seccomp, %landlock, "sandbox");
+    }
+    Ok(())
 }
 
 /// The exit code that the first cause with a code of its own asks for.
@@ -341,8 +376,8 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     }
     if error.is::<ConfigError>() || error.is::<LoadError>() || error.is::<FileNameError>() {
         exit::CONFIG
-    } else if error.is::<PrivilegeError>() {
-        exit::NO_PERMISSION
+    } else if let Some(error) = error.downcast_ref::<PrivilegeError>() {
+        if matches!(error, PrivilegeError::NoUser { .. }) { exit::CONFIG } else { exit::NO_PERMISSION }
     } else {
         exit::OTHER
     }

@@ -2,7 +2,10 @@
 //!
 //! The program needs CAP_NET_ADMIN, for as long as it runs: the tun's ioctls and netlink ask for it. It opens
 //! what it needs, then calls [`drop_all_but_net_admin`], which does not trust the calls that it makes: the
-//! kernel is asked for every set afterwards, by another way than the sets were changed.
+//! kernel is asked for every set afterwards, by another way than the sets were changed. With --user it also becomes
+//! somebody else ([`Identity`]).
+
+mod identity;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,8 +14,10 @@ use caps::errors::CapsError;
 use caps::{CapSet, Capability, CapsHashSet};
 use nix::errno::Errno;
 use nix::sys::prctl;
+use nix::sys::resource::{Resource, setrlimit};
 use tracing::warn;
 
+pub use self::identity::{Identity, UserSpec, UserSpecError};
 use crate::sys::{capability, process};
 
 /// Why the program does not have, or cannot give up, what it should.
@@ -64,6 +69,32 @@ pub enum PrivilegeError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// There is no such user.
+    #[error("--user {user}: {}; give the name of a user of this system, its number, or UID:GID",
+        .source.map_or_else(|| "there is no such user".to_owned(), |error| error.to_string()))]
+    NoUser {
+        /// Who was asked for.
+        user: String,
+        /// What the system said.
+        source: Option<Errno>,
+    },
+    /// The program was started without what --user needs.
+    #[error(
+        "{needed} is missing, which --user needs: start it as root with CAP_SETUID and CAP_SETGID \
+         (docker run --cap-add SETUID --cap-add SETGID), or as that user at once and without --user"
+    )]
+    CannotChangeUser {
+        /// The first that is missing.
+        needed: Capability,
+    },
+    /// The kernel did not change the user.
+    #[error("the user cannot be changed ({what}); a user namespace or the sandbox (seccomp) forbids it")]
+    User {
+        /// The call.
+        what: &'static str,
+        /// What the kernel said.
+        source: Errno,
+    },
     /// The kernel did not set or tell an attribute of the process.
     #[error("the process attribute {attribute} cannot be set; the sandbox (seccomp) must allow prctl")]
     Attribute {
@@ -90,7 +121,14 @@ pub enum PrivilegeError {
 /// Keeps the memory of this process out of core files and from debuggers of the same user: commands have keys in it.
 /// A kernel that does not do it has nothing to lose by.
 pub fn hide_memory() {
+    forbid_core_files();
     let _ = prctl::set_dumpable(false);
+}
+
+/// No core files (RLIMIT_CORE), for this process and those that it starts: it has keys in memory. Lowering a limit is
+/// allowed to everybody.
+pub fn forbid_core_files() {
+    let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
 }
 
 /// Makes sure that CAP_NET_ADMIN is effective, raising it where it is only permitted.
@@ -110,26 +148,27 @@ pub fn require_net_admin() -> Result<(), PrivilegeError> {
     Ok(())
 }
 
-/// Gives up every capability but CAP_NET_ADMIN, for this process and all that it could ever start, and reads
-/// everything back.
+/// Gives up every capability but CAP_NET_ADMIN, for this process and all that it could ever start, becomes `user` if
+/// there is one, and reads everything back.
 ///
 /// Afterwards the process is not dumpable: most of its /proc/self belongs to root.
 ///
 /// # Errors
 /// Whatever could not be given up or does not read back as it should. The program must not go on then.
-pub fn drop_all_but_net_admin() -> Result<(), PrivilegeError> {
-    drop_to(&CapsHashSet::from([Capability::CAP_NET_ADMIN]))
+pub fn drop_all_but_net_admin(user: Option<Identity>) -> Result<(), PrivilegeError> {
+    drop_to(&CapsHashSet::from([Capability::CAP_NET_ADMIN]), user)
 }
 
-/// Gives up every capability, for a child process that needs none, and reads everything back.
+/// Gives up every capability, for a child process that needs none, becomes `user` if there is one, and reads everything
+/// back.
 ///
 /// # Errors
 /// As [`drop_all_but_net_admin`].
-pub fn drop_everything() -> Result<(), PrivilegeError> {
-    drop_to(&CapsHashSet::new())
+pub fn drop_everything(user: Option<Identity>) -> Result<(), PrivilegeError> {
+    drop_to(&CapsHashSet::new(), user)
 }
 
-fn drop_to(keep: &CapsHashSet) -> Result<(), PrivilegeError> {
+fn drop_to(keep: &CapsHashSet, user: Option<Identity>) -> Result<(), PrivilegeError> {
     match process::thread_count() {
         Some(1) => {}
         Some(count) => return Err(PrivilegeError::Threads { count }),
@@ -147,6 +186,8 @@ fn drop_to(keep: &CapsHashSet) -> Result<(), PrivilegeError> {
     } else {
         None
     };
+    // While there are the capabilities to do it. The effective set is lost on the way.
+    user.map_or(Ok(()), Identity::assume)?;
     // Effective before permitted, which must contain it.
     change("effective", caps::set(None, CapSet::Effective, keep))?;
     change("inheritable", caps::clear(None, CapSet::Inheritable))?;
@@ -154,7 +195,8 @@ fn drop_to(keep: &CapsHashSet) -> Result<(), PrivilegeError> {
     attribute("no_new_privs", prctl::set_no_new_privs())?;
     attribute("dumpable", prctl::set_dumpable(false))?;
 
-    verify(kept, bounding)
+    verify(kept, bounding)?;
+    user.map_or(Ok(()), Identity::verify)
 }
 
 /// Takes everything but `kept` out of the bounding set, capabilities included that no crate has a name for.
@@ -287,7 +329,7 @@ mod tests {
         let (done, wait) = std::sync::mpsc::channel::<()>();
         let second = std::thread::spawn(move || wait.recv());
         for attempt in [drop_all_but_net_admin, drop_everything] {
-            assert!(matches!(attempt(), Err(PrivilegeError::Threads { count: 2.. })));
+            assert!(matches!(attempt(None), Err(PrivilegeError::Threads { count: 2.. })));
         }
         drop(done);
         let _ = second.join().unwrap();

@@ -32,6 +32,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use crate::privileges;
+use crate::sandbox::{Confinement, Sandbox};
 use crate::sys::process;
 use wire::Answer;
 
@@ -82,9 +83,9 @@ impl Resolver {
     ///
     /// # Errors
     /// [`ResolverError`]; also when the child could not give up every privilege.
-    pub fn start() -> Result<Self, ResolverError> {
+    pub fn start(confinement: Confinement) -> Result<Self, ResolverError> {
         let (ours, theirs) = pair().map_err(|error| ResolverError::Socket(error.into()))?;
-        let child = process::fork(theirs, child).map_err(ResolverError::Fork)?;
+        let child = process::fork(theirs, confinement, child).map_err(ResolverError::Fork)?;
         let mut resolver = Self { channel: Channel { socket: ours }, child };
         resolver.wait_until_ready()?;
         Ok(resolver)
@@ -109,6 +110,11 @@ impl Resolver {
     /// its descriptor should leave the epoll.
     pub fn poll_answer(&mut self) -> io::Result<Option<Result<Vec<SocketAddr>, ResolveError>>> {
         self.channel.poll_answer()
+    }
+
+    /// The process.
+    pub const fn pid(&self) -> Pid {
+        self.child
     }
 
     fn wait_until_ready(&mut self) -> Result<(), ResolverError> {
@@ -219,10 +225,10 @@ fn receive<'a>(socket: &OwnedFd, buffer: &'a mut [u8]) -> nix::Result<Option<&'a
 }
 
 /// The child process, from its first instruction on. Returns its exit code.
-fn child(socket: OwnedFd) -> i32 {
+fn child(socket: OwnedFd, confinement: Confinement) -> i32 {
     // Its name in ps. Whatever it is called, it works.
     let _ = prctl::set_name(c"wontun-resolver");
-    match confine() {
+    match confine(confinement) {
         Ok(()) => {
             if !reply(&socket, &Answer::Ready) {
                 return 1;
@@ -238,14 +244,18 @@ fn child(socket: OwnedFd) -> i32 {
 }
 
 /// Leaves nothing but the socket and the ability to look up names.
-fn confine() -> Result<(), String> {
+fn confine(confinement: Confinement) -> Result<(), String> {
     // A Ctrl-C goes to every process of the terminal, but this one is to end with its parent, which may still
     // need an answer: at the socket's end, or killed.
     SigSet::all().thread_block().map_err(|error| format!("signals cannot be blocked: {error}"))?;
-    privileges::drop_everything().map_err(|error| one_line(&error))?;
+    privileges::drop_everything(confinement.user).map_err(|error| one_line(&error))?;
     // A parent that is gone already has closed the socket, so that no race is left open here.
     prctl::set_pdeathsig(Signal::SIGKILL)
-        .map_err(|error| format!("it cannot be tied to the parent's life: {error}"))
+        .map_err(|error| format!("it cannot be tied to the parent's life: {error}"))?;
+    if confinement.is_sandboxed {
+        Sandbox::of_resolver().and_then(|sandbox| sandbox.engage()).map_err(|error| one_line(&error))?;
+    }
+    Ok(())
 }
 
 /// Answers requests until the parent closes its end.

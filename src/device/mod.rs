@@ -43,10 +43,11 @@ use crate::io::fault::Fault;
 use crate::io::mailbox::Arrival;
 use crate::io::random::NoRandomness;
 use crate::io::tun::{Tun, TunError};
-use crate::link::LinkError;
+use crate::link::{self, LinkError};
 use crate::metrics::{Metrics, PeerSample, Process, Sample};
 use crate::packet::split::Lengths;
-use crate::resolver::ResolverError;
+use crate::resolver::{Resolver, ResolverError};
+use crate::sandbox::{Places, Sandbox, SandboxError};
 use crate::time::Instant;
 use crate::tunnel::wireguard::PublicKey;
 pub use core::Core;
@@ -148,6 +149,14 @@ pub trait Mode: Sized + Send + std::fmt::Debug {
 
     /// [`Self::Scratch`] with room for the largest arrival.
     fn scratch() -> Self::Scratch;
+
+    /// What is opened or removed while it runs, besides sockets of its own.
+    fn places(&self) -> Places {
+        Places::default()
+    }
+
+    /// The process that looks up names, if there is one.
+    fn resolver(&self) -> Option<&Resolver>;
 
     /// The first thing that the loop does: says that it is ready, and turns to the peers.
     ///
@@ -304,6 +313,20 @@ impl<M: Mode> Device<M> {
             );
         }
         self.metrics = Some(metrics);
+    }
+
+    /// The sandbox for the threads of this tunnel, to be engaged before [`Self::run`]. From now on this process opens no
+    /// netlink socket.
+    ///
+    /// # Errors
+    /// [`SandboxError`].
+    pub fn sandbox(&self) -> Result<Sandbox, SandboxError> {
+        self.shared.alone(|mode, _| {
+            let places = mode.places();
+            // what has a file may have other routes after the next look at it
+            link::seal_sockets(!places.folders.is_empty());
+            Sandbox::of_tunnel(&places, mode.resolver().map(Resolver::pid))
+        })
     }
 
     /// Carries packets until a signal ends it, or somebody takes away the socket by which it is configured. Each worker

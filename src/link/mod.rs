@@ -40,3 +40,10 @@ pub use message::{LinkState, Occupant, TunState};
 pub use monitor::{LinkEvent, Monitor};
 pub use nat::{Nat, NatApplied, NatWarning};
 pub use routes::{Applied, RouteWarning, Routes, Wanted};
+
+/// Opens the sockets that routes, address translation and the kill switch may yet need, if `all` of that may come, and sees
+/// to it that no other is ever opened in this process: for a sandbox that ends whoever tries.
+pub fn seal_sockets(all: bool) {
+    use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
+    socket::seal(if all { &[NETLINK_ROUTE, NETLINK_NETFILTER] } else { &[] });
+}

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use netlink_packet_core::{
@@ -68,10 +70,20 @@ impl From<Refusal> for Failure {
     }
 }
 
+/// The sockets that there are, by their protocol, once no others can be opened: [`seal`].
+static SEALED: OnceLock<Vec<Sealed>> = OnceLock::new();
+/// Where the next socket's numbers begin: those who share one must not take each other's answers for their own.
+static FIRST: AtomicU32 = AtomicU32::new(0);
+/// Requests that a socket makes before its numbers meet the next one's.
+const NUMBERS: u32 = 1 << 20;
+
+/// A protocol and its socket, or why there is none.
+type Sealed = (isize, Result<Arc<Socket>, Errno>);
+
 /// A socket for requests, one at a time.
 #[derive(Debug)]
 pub(super) struct Requests {
-    socket: Socket,
+    socket: Arc<Socket>,
     /// Number of the last request.
     sequence: u32,
     buffer: Vec<u8>,
@@ -85,15 +97,15 @@ impl Requests {
 
     /// A socket for one of the kernel's `NETLINK_*` protocols.
     pub(super) fn open_protocol(protocol: isize) -> io::Result<Self> {
-        let mut socket = Socket::new(protocol)?;
-        socket.bind_auto()?;
-        socket2::SockRef::from(&socket).set_read_timeout(Some(TIMEOUT))?;
-        // the kernel's own words in a refusal; kernels before 4.12 have none
-        let _ = socket.set_cap_ack(true);
-        let _ = socket.set_ext_ack(true);
-        // lists are filtered by the kernel; those before 4.20 send all, and the caller filters
-        let _ = socket.set_netlink_get_strict_chk(true);
-        Ok(Self { socket, sequence: 0, buffer: Vec::with_capacity(BUFFER) })
+        let socket = match SEALED.get() {
+            None => Arc::new(open(protocol)?),
+            Some(sealed) => match sealed.iter().find(|(known, _)| *known == protocol) {
+                Some((_, socket)) => socket.clone()?,
+                None => return Err(Errno::EPERM.into()),
+            },
+        };
+        let sequence = FIRST.fetch_add(NUMBERS, Ordering::Relaxed);
+        Ok(Self { socket, sequence, buffer: Vec::with_capacity(BUFFER) })
     }
 
     /// Sends one request and waits until it is done. The body of the answer, if one came before the
@@ -271,6 +283,30 @@ impl Requests {
         }
         Ok(())
     }
+}
+
+fn open(protocol: isize) -> io::Result<Socket> {
+    let mut socket = Socket::new(protocol)?;
+    socket.bind_auto()?;
+    socket2::SockRef::from(&socket).set_read_timeout(Some(TIMEOUT))?;
+    // the kernel's own words in a refusal; kernels before 4.12 have none
+    let _ = socket.set_cap_ack(true);
+    let _ = socket.set_ext_ack(true);
+    // lists are filtered by the kernel; those before 4.20 send all, and the caller filters
+    let _ = socket.set_netlink_get_strict_chk(true);
+    Ok(socket)
+}
+
+/// Opens a socket of each of `protocols`. From now on in this process, whoever opens one gets that, or the error that it
+/// met; another protocol's is refused. For a sandbox that forbids to open any. Those who share one are to take turns.
+pub(super) fn seal(protocols: &[isize]) {
+    SEALED.get_or_init(|| {
+        let opened = |protocol| {
+            let errno = |error: io::Error| error.raw_os_error().map_or(Errno::EPERM, Errno::from_raw);
+            open(protocol).map(Arc::new).map_err(errno)
+        };
+        protocols.iter().map(|protocol| (*protocol, opened(*protocol))).collect()
+    });
 }
 
 /// The bytes of a request.

@@ -24,6 +24,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 
 pub use rate_limit::{RateLimit, Suppressed};
 
+use crate::sandbox::LogSandbox;
 use queue::{BackEnd, Outlet};
 
 /// Lines that may wait for the writer.
@@ -99,12 +100,13 @@ impl Logging {
     }
 
     /// Starts the thread that writes the lines. Call it after the capability drop, with all signals blocked
-    /// that must not be delivered to this thread (it inherits the caller's mask). A second call does nothing.
+    /// that must not be delivered to this thread (it inherits the caller's mask). It engages the `sandbox` first of all.
+    /// A second call does nothing.
     ///
     /// # Errors
-    /// When the kernel refuses a thread; lines then stay queued, and `flush` still writes them.
-    pub fn start_writer(&mut self) -> io::Result<()> {
-        self.outlet.start()
+    /// When the kernel refuses a thread, or the sandbox; lines then stay queued, and `flush` still writes them.
+    pub fn start_writer(&mut self, sandbox: Option<LogSandbox>) -> io::Result<()> {
+        self.outlet.start(sandbox)
     }
 
     /// Waits until every queued line is written, at most `timeout`: a stalled pipe must not hold up the exit.

@@ -13,6 +13,7 @@ use tracing::span;
 use tracing::{Dispatch, Event, Metadata, Subscriber, dispatcher, warn};
 
 use super::record::Record;
+use crate::sandbox::LogSandbox;
 
 /// Formatting needs little; a thread's usual 2 MiB would be charged where memory is locked or not overcommitted.
 const WRITER_STACK: usize = 128 * 1024;
@@ -135,26 +136,30 @@ pub(super) struct Outlet {
 }
 
 impl Outlet {
-    /// Starts the writer's thread, if none was started.
-    pub(super) fn start(&mut self) -> io::Result<()> {
+    /// Starts the writer's thread, if none was started, and waits the moment until it has engaged the `sandbox`.
+    pub(super) fn start(&mut self, sandbox: Option<LogSandbox>) -> io::Result<()> {
         let slot = Arc::clone(&self.writer);
         if lock(&slot).is_none() {
             return Ok(());
         }
+        let (tell, told) = sync_channel(1);
         thread::Builder::new().name("wontun-log".to_owned()).stack_size(WRITER_STACK).spawn(move || {
-            let writer = lock(&slot).take();
+            let engaged = sandbox.as_ref().map_or(Ok(()), |sandbox| sandbox.engage().map(drop));
+            let is_engaged = engaged.is_ok();
+            let _ = tell.send(engaged);
+            let writer = if is_engaged { lock(&slot).take() } else { None };
             if let Some(writer) = writer {
-                writer.run();
+                writer.run(sandbox);
             }
         })?;
-        Ok(())
+        told.recv().map_err(io::Error::other)?.map_err(io::Error::other)
     }
 
     /// Waits until all is written, at most `timeout`.
     pub(super) fn flush(&mut self, timeout: Duration) {
         let Some(deadline) = Instant::now().checked_add(timeout) else { return };
         // A thread also where none was started: a write may block, and only a thread can be left behind.
-        if self.start().is_err() {
+        if self.start(None).is_err() {
             if let Some(writer) = lock(&self.writer).take() {
                 writer.drain(deadline);
             }
@@ -194,8 +199,11 @@ struct Writer {
 
 impl Writer {
     /// Writes until nobody can log any more. Sleeps while there is nothing to write.
-    fn run(self) {
+    fn run(self, sandbox: Option<LogSandbox>) {
         let back_end = (self.open)();
+        if let Some(Err(error)) = sandbox.map(LogSandbox::narrow) {
+            warn!(%error, "the log's thread may do more than it should");
+        }
         loop {
             let message = match self.queue.try_recv() {
                 Ok(message) => message,

@@ -179,8 +179,8 @@ fn lines_keep_their_order_before_and_after_the_writer_starts() {
             info!(number);
         }
         assert!(capturing.events().is_empty(), "nobody writes yet");
-        outlet.start().unwrap();
-        outlet.start().unwrap();
+        outlet.start(None).unwrap();
+        outlet.start(None).unwrap();
         for number in 500..1000_u64 {
             info!(number);
         }
@@ -194,7 +194,7 @@ fn lines_keep_their_order_before_and_after_the_writer_starts() {
 #[test]
 fn a_full_queue_counts_the_lost_and_never_blocks() {
     let Stall { capturing, arrived, pass, front, mut outlet } = stalling(4);
-    outlet.start().unwrap();
+    outlet.start(None).unwrap();
     let front = Dispatch::new(front);
     dispatcher::with_default(&front, || {
         info!(number = 0_u64);
@@ -234,7 +234,7 @@ fn a_stalled_back_end_does_not_hold_flush_beyond_its_timeout() {
     for started in [true, false] {
         let Stall { capturing, arrived, pass, front, mut outlet } = stalling(4);
         if started {
-            outlet.start().unwrap();
+            outlet.start(None).unwrap();
         }
         subscriber::with_default(front, || (0..10_u64).for_each(|number| info!(number)));
         let start = Instant::now();

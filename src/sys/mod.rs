@@ -6,4 +6,5 @@ pub mod capability;
 pub mod datagram;
 pub mod process;
 pub mod socket;
+pub mod trap;
 pub mod tun;

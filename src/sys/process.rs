@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
-use std::panic;
+use std::panic::{self, UnwindSafe};
 
 use nix::libc::{self, c_uint};
 use nix::unistd::{ForkResult, Pid, SysconfVar, sysconf};
@@ -31,14 +31,15 @@ pub fn remove_variables(names: &[&str]) {
 
 /// Starts a child that keeps standard input, output and error and `keep`, closes every other descriptor it
 /// inherited, runs `child` and exits with what that returns. The child never returns into the caller's code:
-/// a panic, too, ends it. `child` is a plain function because a closure could hold a descriptor that is closed.
+/// a panic, too, ends it. `child` is a plain function because a closure could hold a descriptor that is closed; what it
+/// is to know is `told`, which owns nothing.
 ///
 /// In the parent `keep` is closed. The child's pid is the caller's to wait for.
 ///
 /// # Errors
 /// `WouldBlock` as the kernel gives it for a limit on processes, `OutOfMemory`, or an error of its own when
 /// this process has a second thread, whose locks would stay locked for ever in the child.
-pub fn fork(keep: OwnedFd, child: fn(OwnedFd) -> i32) -> io::Result<Pid> {
+pub fn fork<T: Copy + UnwindSafe>(keep: OwnedFd, told: T, child: fn(OwnedFd, T) -> i32) -> io::Result<Pid> {
     if let Some(threads) = thread_count().filter(|&threads| threads != 1) {
         return Err(io::Error::other(format!(
             "this process has {threads} threads where one is required: fork before starting any"
@@ -51,7 +52,7 @@ pub fn fork(keep: OwnedFd, child: fn(OwnedFd) -> i32) -> io::Result<Pid> {
         ForkResult::Child => {
             let code = panic::catch_unwind(move || {
                 close_all_but(keep.as_raw_fd());
-                child(keep)
+                child(keep, told)
             });
             let code = match code {
                 Ok(code) => code,
@@ -104,7 +105,7 @@ mod tests {
         let (done, wait) = std::sync::mpsc::channel::<()>();
         let second = std::thread::spawn(move || wait.recv());
         assert!(thread_count().unwrap() >= 2);
-        let error = fork(fs::File::open("/dev/null").unwrap().into(), |_| 0).unwrap_err();
+        let error = fork(fs::File::open("/dev/null").unwrap().into(), (), |_, ()| 0).unwrap_err();
         assert!(error.to_string().contains("threads where one is required"), "{error}");
         drop(done);
         let _ = second.join().unwrap();

@@ -11,6 +11,7 @@ use std::time::Duration;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use wontun::config::{Config, Tuning};
 use wontun::device::{Device, PlainTunnel, WireGuard};
+use wontun::sandbox::Confinement;
 
 use crate::daemon::{Daemon, Launch};
 use crate::lab::{Lab, heavy};
@@ -56,7 +57,10 @@ fn counter() {
                 listen_port: None,
                 keepalive: Duration::from_secs(25),
             };
-            Device::<PlainTunnel>::open(config.checked().unwrap(), tuning).unwrap().run().unwrap();
+            Device::<PlainTunnel>::open(config.checked().unwrap(), tuning, Confinement::default())
+                .unwrap()
+                .run()
+                .unwrap();
         }
     });
     loop {

@@ -41,6 +41,7 @@ mod offload;
 mod process;
 mod recipes;
 mod routes;
+mod sandbox;
 mod setup;
 mod show;
 mod soak;

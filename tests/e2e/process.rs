@@ -26,7 +26,7 @@ const NOTHING: &str = "0000000000000000";
 const AS_NOBODY: &str = "setpriv --reuid 65534 --regid 65534 --clear-groups";
 
 /// The lines of /proc/PID/status of every thread of `pid`.
-fn thread_states(pid: Pid) -> Vec<BTreeMap<String, String>> {
+pub(crate) fn thread_states(pid: Pid) -> Vec<BTreeMap<String, String>> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     let states: Vec<_> = tasks
         .map(|task| {

@@ -62,6 +62,13 @@ pub enum LoadError {
     },
 }
 
+impl LoadError {
+    /// Whether this process may not read it.
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Self::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
+    }
+}
+
 /// What a file gave, with every key in it.
 #[derive(Clone, Debug)]
 pub struct Loaded {
@@ -69,6 +76,8 @@ pub struct Loaded {
     pub configuration: WgQuick,
     /// What the user should know of it, a line each.
     pub warnings: Vec<String>,
+    /// The files that keys came from.
+    pub key_files: Vec<PathBuf>,
 }
 
 /// Reads the configuration in `path`, and the keys that it keeps in files of their own. Relative paths of those
@@ -143,29 +152,34 @@ fn load_once(path: &Path, hooks: Hooks, turn: Turn) -> Result<Loaded, LoadError>
     warnings.extend(parsed.warnings.iter().map(Warning::to_string));
     let mut configuration = parsed.configuration;
     let folder = path.parent().unwrap_or(Path::new(""));
-    read_key(&mut configuration.interface.private_key, folder, turn, &mut warnings)?;
+    let mut key_files = Vec::new();
+    key_files.extend(read_key(&mut configuration.interface.private_key, folder, turn, &mut warnings)?);
     for peer in &mut configuration.peers {
         if let Some(key) = &mut peer.preshared_key {
-            read_key(key, folder, turn, &mut warnings)?;
+            key_files.extend(read_key(key, folder, turn, &mut warnings)?);
         }
     }
-    Ok(Loaded { configuration, warnings })
+    Ok(Loaded { configuration, warnings, key_files })
 }
 
+/// Gives the file that the key was in, if it was in one of its own.
 fn read_key<K: FromStr<Err = KeyError>>(
     key: &mut KeySource<K>,
     folder: &Path,
     turn: Turn,
     warnings: &mut Vec<String>,
-) -> Result<(), LoadError> {
-    let KeySource::File(path) = key else { return Ok(()) };
+) -> Result<Option<PathBuf>, LoadError> {
+    let KeySource::File(path) = key else { return Ok(None) };
     let file = folder.join(path);
     let (text, mode) = read(&file, MAX_KEY_FILE, "one key in base64", turn)?;
     warnings.extend(warning(&file, mode, NOT_THE_OWNER));
     // what is not text is no key either, and its length says as much
     let text = str::from_utf8(&text).unwrap_or_default().trim();
-    *key = KeySource::Inline(text.parse().map_err(|source| LoadError::Key { file, source })?);
-    Ok(())
+    *key = KeySource::Inline(match text.parse() {
+        Ok(key) => key,
+        Err(source) => return Err(LoadError::Key { file, source }),
+    });
+    Ok(Some(file))
 }
 
 /// What to say of a file that has any of the mode bits `forbidden`.
@@ -272,6 +286,7 @@ mod tests {
         let KeySource::Inline(key) = &loaded.configuration.interface.private_key else { panic!() };
         assert_eq!(key.public_key().to_string(), PUBLIC);
         assert_eq!(loaded.warnings, [] as [String; 0]);
+        assert_eq!(loaded.key_files, [folder.0.join("key")]);
     }
 
     #[test]

@@ -25,6 +25,7 @@ use crate::logging::RateLimit;
 use crate::metrics::{PeerSample, Sample};
 use crate::packet::split::Lengths;
 use crate::resolver::Resolver;
+use crate::sandbox::Confinement;
 use crate::time::Instant;
 use crate::tunnel::plain::{Plain, Role};
 use crate::tunnel::wireguard::PublicKey;
@@ -59,14 +60,16 @@ struct Quiet {
 
 impl Device<PlainTunnel> {
     /// Opens everything that needs a privilege, and sets up the device. To be called while the process has one
-    /// thread: the resolver process is forked here.
+    /// thread: the resolver process is forked here, and confined as `confinement` says.
     ///
     /// # Errors
     /// [`DeviceError`], with the remedy.
-    pub fn open(config: Config, tuning: Tuning) -> Result<Self, DeviceError> {
+    pub fn open(config: Config, tuning: Tuning, confinement: Confinement) -> Result<Self, DeviceError> {
         let signals = Signals::open().map_err(system("blocking signals"))?;
         let lookup = match &config.peer {
-            Some(PeerAddress::Name { host, port }) => Some(Lookup::new(Resolver::start()?, host, *port)),
+            Some(PeerAddress::Name { host, port }) => {
+                Some(Lookup::new(Resolver::start(confinement)?, host, *port))
+            }
             _ => None,
         };
         let options = SocketOptions {
@@ -135,6 +138,10 @@ impl Mode for PlainTunnel {
 
     fn scratch() -> Self::Scratch {
         Vec::with_capacity(MOST_DATAGRAMS)
+    }
+
+    fn resolver(&self) -> Option<&Resolver> {
+        self.lookup.as_ref().map(|lookup| &lookup.resolver)
     }
 
     fn start(&mut self, core: &mut Core) -> Result<(), DeviceError> {

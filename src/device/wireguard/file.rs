@@ -13,6 +13,7 @@ use crate::control::uapi::{AllowedIpChange, Changes, PeerChanges};
 use crate::device::DeviceError;
 use crate::device::core::Core;
 use crate::link::Link;
+use crate::sandbox;
 use crate::tunnel::wireguard::PublicKey;
 
 /// Where the configuration comes from.
@@ -33,6 +34,8 @@ pub struct ConfigFile {
     pub hooks: Hooks,
     /// What it said.
     pub configuration: WgQuick,
+    /// The files that keys came from.
+    pub key_files: Vec<PathBuf>,
     /// Whether the peers are let out to the rest of the world.
     pub nat: NatMode,
     /// Whether nothing may leave this host but through the tunnel.
@@ -46,9 +49,9 @@ impl ConfigFile {
     /// # Errors
     /// [`LoadError`]: which file, and for a line of it what was expected.
     pub fn load(path: PathBuf, hooks: Hooks) -> Result<Self, LoadError> {
-        let Loaded { configuration, warnings } = load(&path, hooks)?;
+        let Loaded { configuration, warnings, key_files } = load(&path, hooks)?;
         warnings.iter().for_each(|warning| warn!("{warning}"));
-        Ok(Self { path, hooks, configuration, nat: NatMode::Off, kill_switch: false })
+        Ok(Self { path, hooks, configuration, key_files, nat: NatMode::Off, kill_switch: false })
     }
 }
 
@@ -142,10 +145,16 @@ impl WireGuard {
             info!("SIGHUP: there is no file to read again, this tunnel is configured by wg(8)");
             return Ok(());
         };
-        let Loaded { configuration: new, warnings } = match load_again(&file.path, file.hooks) {
+        let Loaded { configuration: new, warnings, .. } = match load_again(&file.path, file.hooks) {
             Ok(loaded) => loaded,
             Err(error) => {
                 warn!(%error, "the configuration is not read again, nothing was changed");
+                if error.is_denied() && sandbox::is_engaged() {
+                    warn!(
+                        "the sandbox lets a running tunnel read its configuration's folder and the files with keys that \
+                         were there when it was started: keep keys in that folder, or start wontun again"
+                    );
+                }
                 core.service.set_trouble(format!("reload failed: {error}"));
                 return Ok(());
             }

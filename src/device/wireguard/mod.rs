@@ -34,7 +34,9 @@ use crate::link::Routes;
 use crate::logging::RateLimit;
 use crate::metrics::{PeerSample, QueueSample, Sample};
 use crate::packet::split::Lengths;
+use crate::resolver::Resolver;
 use crate::routing::AllowedIps;
+use crate::sandbox::Places;
 use crate::time::Instant;
 use crate::tunnel::wireguard::message::{DATA_HEADER_LEN, INITIATION_LEN, RESPONSE_LEN, TAG_LEN};
 use crate::tunnel::wireguard::padding::PADDING;
@@ -123,6 +125,18 @@ impl Mode for WireGuard {
 
     fn scratch() -> Self::Scratch {
         data_path::Run::with_room()
+    }
+
+    fn places(&self) -> Places {
+        let places = match &self.source {
+            Source::File(file) => Places::of_configuration(&file.path, &file.key_files),
+            Source::Socket => Places::default(),
+        };
+        Places { socket_folder: self.uapi.folder(), ..places }
+    }
+
+    fn resolver(&self) -> Option<&Resolver> {
+        self.names.resolver()
     }
 
     fn start(&mut self, core: &mut Core) -> Result<(), DeviceError> {

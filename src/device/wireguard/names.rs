@@ -44,6 +44,10 @@ struct Name {
 }
 
 impl Names {
+    pub(super) const fn resolver(&self) -> Option<&Resolver> {
+        self.resolver.as_ref()
+    }
+
     pub(super) fn new(resolver: Option<Resolver>) -> Self {
         Self { resolver, names: HashMap::new(), asked: VecDeque::new(), next: None }
     }

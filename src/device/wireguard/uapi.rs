@@ -1,6 +1,7 @@
 //! wg(8)'s socket in the loop: who connects, what it asks, and the sign to end.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -45,6 +46,11 @@ impl Uapi {
             self.retry_at = None;
             core.post_to(0, Token::Uapi);
         }
+    }
+
+    /// Where its file is.
+    pub(super) fn folder(&self) -> Option<PathBuf> {
+        Some(self.listener.as_ref()?.path().parent()?.to_owned())
     }
 
     /// # Errors

@@ -1,0 +1,164 @@
+//! The user that the program becomes once all is open.
+
+use std::fmt;
+use std::str::FromStr;
+
+use caps::Capability;
+use nix::errno::Errno;
+use nix::sys::prctl;
+use nix::unistd::{Gid, Uid, User, getgroups, getresgid, getresuid, setgroups, setresgid, setresuid};
+
+use super::{PrivilegeError, raise, read_sets};
+
+/// Who is meant, as the command line says it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UserSpec {
+    /// By name.
+    Name(String),
+    /// By number, with the number of a group if one is given.
+    Number(u32, Option<u32>),
+}
+
+/// Who nobody could be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected the name of a user, its number, or UID:GID")]
+pub struct UserSpecError;
+
+/// A user and a group, by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    uid: Uid,
+    gid: Gid,
+}
+
+impl FromStr for UserSpec {
+    type Err = UserSpecError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // -1 means to leave it as it is
+        let number = |text: &str| text.parse().ok().filter(|number| *number != u32::MAX).ok_or(UserSpecError);
+        match text.split_once(':') {
+            Some((uid, gid)) => Ok(Self::Number(number(uid)?, Some(number(gid)?))),
+            None if text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(Self::Number(number(text)?, None)),
+            None if text.contains(['\0', '/']) => Err(UserSpecError),
+            None => Ok(Self::Name(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for UserSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Number(uid, Some(gid)) => write!(f, "{uid}:{gid}"),
+            Self::Number(uid, None) => uid.fmt(f),
+        }
+    }
+}
+
+impl Identity {
+    /// Who `spec` means. Without a group it is the user's own, and for a number that is nobody's the group of the same
+    /// number. Asks the system (nsswitch.conf(5)), so it is to be called before anything is given up.
+    ///
+    /// # Errors
+    /// [`PrivilegeError::NoUser`]: there is none of that name.
+    pub fn look_up(spec: &UserSpec) -> Result<Self, PrivilegeError> {
+        let unknown = |source| PrivilegeError::NoUser { user: spec.to_string(), source };
+        match spec {
+            UserSpec::Name(name) => {
+                let user = User::from_name(name).map_err(|error| unknown(Some(error)))?;
+                user.map(|user| Self { uid: user.uid, gid: user.gid }).ok_or_else(|| unknown(None))
+            }
+            UserSpec::Number(uid, Some(gid)) => {
+                Ok(Self { uid: Uid::from_raw(*uid), gid: Gid::from_raw(*gid) })
+            }
+            UserSpec::Number(uid, None) => {
+                let known = User::from_uid(Uid::from_raw(*uid)).ok().flatten();
+                let gid = known.map_or(Gid::from_raw(*uid), |user| user.gid);
+                Ok(Self { uid: Uid::from_raw(*uid), gid })
+            }
+        }
+    }
+
+    /// Becomes that user, without any other group, and keeps the permitted capabilities.
+    ///
+    /// # Errors
+    /// The capabilities to do so are missing, or the kernel refuses.
+    pub(super) fn assume(self) -> Result<(), PrivilegeError> {
+        if self.verify().is_ok() {
+            return Ok(());
+        }
+        let permitted = read_sets()?.permitted;
+        for needed in [Capability::CAP_SETGID, Capability::CAP_SETUID] {
+            if permitted & needed.bitmask() == 0 {
+                return Err(PrivilegeError::CannotChangeUser { needed });
+            }
+            raise(needed)?;
+        }
+        let refused = |what| move |source: Errno| PrivilegeError::User { what, source };
+        prctl::set_keepcaps(true).map_err(refused("prctl(PR_SET_KEEPCAPS)"))?;
+        setgroups(&[]).map_err(refused("setgroups"))?;
+        setresgid(self.gid, self.gid, self.gid).map_err(refused("setresgid"))?;
+        setresuid(self.uid, self.uid, self.uid).map_err(refused("setresuid"))?;
+        prctl::set_keepcaps(false).map_err(refused("prctl(PR_SET_KEEPCAPS)"))
+    }
+
+    /// Whether it is that user, in every way.
+    pub(super) fn verify(self) -> Result<(), PrivilegeError> {
+        let refused = |what| move |source: Errno| PrivilegeError::User { what, source };
+        let uids = getresuid().map_err(refused("getresuid"))?;
+        let gids = getresgid().map_err(refused("getresgid"))?;
+        let groups = getgroups().map_err(refused("getgroups"))?;
+        let is_own = |group: &Gid| *group == self.gid;
+        let found = [uids.real, uids.effective, uids.saved].map(Uid::as_raw);
+        let found_groups = [gids.real, gids.effective, gids.saved].map(Gid::as_raw);
+        if found == [self.uid.as_raw(); 3]
+            && found_groups == [self.gid.as_raw(); 3]
+            && groups.iter().all(is_own)
+        {
+            return Ok(());
+        }
+        Err(PrivilegeError::Verify {
+            what: "the user",
+            expected: format!("{}:{}", self.uid, self.gid),
+            found: format!("{found:?}:{found_groups:?} and the groups {groups:?}"),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_is_a_name_or_numbers() {
+        let parsed = |text: &str| text.parse::<UserSpec>();
+        assert_eq!(parsed("nobody"), Ok(UserSpec::Name("nobody".to_owned())));
+        assert_eq!(parsed("65534"), Ok(UserSpec::Number(65534, None)));
+        assert_eq!(parsed("1:2"), Ok(UserSpec::Number(1, Some(2))));
+        for wrong in ["", "1:", ":1", "a:b", "1:2:3", "4294967295", "99999999999", "/etc/passwd", "a\0"] {
+            assert_eq!(parsed(wrong), Err(UserSpecError), "{wrong:?}");
+        }
+        assert_eq!(parsed("1:2").unwrap().to_string(), "1:2");
+    }
+
+    #[test]
+    fn a_user_is_looked_up() {
+        let of = |text: &str| Identity::look_up(&text.parse().unwrap());
+        let root = Identity { uid: Uid::from_raw(0), gid: Gid::from_raw(0) };
+        assert_eq!(of("root").unwrap(), root);
+        assert_eq!(of("0").unwrap(), root);
+        let numbers = Identity { uid: Uid::from_raw(7), gid: Gid::from_raw(9) };
+        assert_eq!(of("7:9").unwrap(), numbers);
+        // nobody's
+        assert_eq!(of("3999999999").unwrap().gid, Gid::from_raw(3_999_999_999));
+        let error = of("no-such-user").unwrap_err().to_string();
+        assert!(error.contains("no-such-user") && error.lines().count() == 1, "{error}");
+    }
+
+    #[test]
+    fn another_user_is_told() {
+        let error = Identity { uid: Uid::from_raw(4_000_000_000), gid: Gid::from_raw(7) }.verify();
+        assert!(matches!(error, Err(PrivilegeError::Verify { what: "the user", .. })));
+    }
+}

@@ -1,0 +1,393 @@
+//! What each process may ask of the kernel: the filters as data. Reviewed by hand; whoever adds a line says what needs it.
+//!
+//! Calls that are made for packets have no conditions: since Linux 5.11 the kernel remembers of such a call that it is
+//! allowed and does not run the filter.
+
+use nix::libc::{self, c_int, c_long};
+
+/// A call, and the ways in which it may be made: one of them is to hold, none means any.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Call {
+    pub(super) number: c_long,
+    pub(super) ways: &'static [&'static [Condition]],
+}
+
+/// What is to hold of an argument, which is counted from 0. Of arguments of 64 bits the lower half is looked at: all of
+/// these are an int, or flags in the lower half.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Condition {
+    /// It has this value.
+    Is(u8, c_int),
+    /// It has another.
+    IsNot(u8, c_int),
+    /// Of these bits it has exactly those.
+    Masked(u8, c_int, c_int),
+    /// It is this process.
+    IsSelf(u8),
+    /// It is the resolver process, if there is one.
+    IsResolver(u8),
+}
+
+use Condition::{Is, IsNot, IsResolver, IsSelf, Masked};
+
+const fn any(number: c_long) -> Call {
+    Call { number, ways: &[] }
+}
+
+const fn only(number: c_long, ways: &'static [&'static [Condition]]) -> Call {
+    Call { number, ways }
+}
+
+const EXECUTABLE: Condition = Masked(2, libc::PROT_EXEC, libc::PROT_EXEC);
+const NOT_EXECUTABLE: Condition = Masked(2, libc::PROT_EXEC, 0);
+/// A thread of this process, in its namespaces.
+const AS_THREAD: &[Condition] = &[Masked(
+    0,
+    libc::CLONE_THREAD
+        | libc::CLONE_VM
+        | libc::CLONE_NEWNS
+        | libc::CLONE_NEWUTS
+        | libc::CLONE_NEWIPC
+        | libc::CLONE_NEWUSER
+        | libc::CLONE_NEWPID
+        | libc::CLONE_NEWNET
+        | libc::CLONE_NEWCGROUP,
+    libc::CLONE_THREAD | libc::CLONE_VM,
+)];
+/// `SOCK_TYPE_MASK`: what is left are SOCK_CLOEXEC and SOCK_NONBLOCK.
+const SOCKET_TYPE: c_int = 0xf;
+const DATAGRAM: Condition = Masked(1, SOCKET_TYPE, libc::SOCK_DGRAM);
+const STREAM: Condition = Masked(1, SOCKET_TYPE, libc::SOCK_STREAM);
+
+/// Both processes, all threads.
+const COMMON: &[Call] = &[
+    // No call: what a tracer makes of one that it skips (strace's injected errors). The kernel answers ENOSYS.
+    any(0xffff_ffff),
+    // descriptors that are open
+    any(libc::SYS_read),
+    any(libc::SYS_write),
+    any(libc::SYS_readv),
+    any(libc::SYS_writev),
+    any(libc::SYS_sendto),
+    any(libc::SYS_recvfrom),
+    any(libc::SYS_sendmsg),
+    any(libc::SYS_recvmsg),
+    any(libc::SYS_sendmmsg),
+    any(libc::SYS_recvmmsg),
+    any(libc::SYS_epoll_pwait),
+    any(libc::SYS_epoll_ctl),
+    any(libc::SYS_ppoll),
+    any(libc::SYS_close),
+    any(libc::SYS_bind),
+    any(libc::SYS_connect),
+    any(libc::SYS_shutdown),
+    any(libc::SYS_getsockname),
+    any(libc::SYS_getpeername),
+    any(libc::SYS_getsockopt),
+    any(libc::SYS_fstat),
+    any(libc::SYS_lseek),
+    any(libc::SYS_pread64),
+    // memory and threads, as the C library and std manage them
+    any(libc::SYS_brk),
+    any(libc::SYS_munmap),
+    any(libc::SYS_mremap),
+    any(libc::SYS_madvise),
+    only(libc::SYS_mprotect, &[&[NOT_EXECUTABLE]]),
+    any(libc::SYS_futex),
+    any(libc::SYS_set_robust_list),
+    any(libc::SYS_rseq),
+    any(libc::SYS_sched_yield),
+    any(libc::SYS_sched_getaffinity),
+    any(libc::SYS_rt_sigaction),
+    any(libc::SYS_rt_sigprocmask),
+    any(libc::SYS_rt_sigreturn),
+    any(libc::SYS_sigaltstack),
+    any(libc::SYS_restart_syscall),
+    any(libc::SYS_nanosleep),
+    any(libc::SYS_clock_nanosleep),
+    any(libc::SYS_exit),
+    any(libc::SYS_exit_group),
+    // abort(): glibc's, musl's
+    only(libc::SYS_tgkill, &[&[IsSelf(0)]]),
+    only(libc::SYS_tkill, &[&[Is(1, libc::SIGABRT)]]),
+    // where the vDSO does not answer
+    any(libc::SYS_clock_gettime),
+    any(libc::SYS_gettimeofday),
+    any(libc::SYS_getrandom),
+    any(libc::SYS_getpid),
+    any(libc::SYS_gettid),
+    any(libc::SYS_getuid),
+    any(libc::SYS_geteuid),
+    any(libc::SYS_getgid),
+    any(libc::SYS_getegid),
+    any(libc::SYS_uname),
+    any(libc::SYS_sysinfo),
+    // files, which Landlock confines
+    any(libc::SYS_openat),
+    any(libc::SYS_newfstatat),
+    any(libc::SYS_statx),
+    any(libc::SYS_getdents64),
+    any(libc::SYS_readlinkat),
+    any(libc::SYS_getcwd),
+];
+
+/// What the older processor has besides, in the C libraries of today: the same as above by another number.
+#[cfg(target_arch = "x86_64")]
+const COMMON_LEGACY: &[Call] = &[
+    any(libc::SYS_epoll_wait),
+    any(libc::SYS_poll),
+    any(libc::SYS_open),
+    any(libc::SYS_stat),
+    any(libc::SYS_lstat),
+    any(libc::SYS_readlink),
+    any(libc::SYS_time),
+];
+#[cfg(not(target_arch = "x86_64"))]
+const COMMON_LEGACY: &[Call] = &[];
+
+/// All threads of the tunnel.
+const TUNNEL: &[Call] = &[
+    only(libc::SYS_mmap, &[&[NOT_EXECUTABLE]]),
+    only(libc::SYS_clone, &[AS_THREAD]),
+    // sockets of peers that moved, and such as carry the resolver's questions
+    only(
+        libc::SYS_socket,
+        &[
+            &[Is(0, libc::AF_INET), DATAGRAM, Is(2, 0)],
+            &[Is(0, libc::AF_INET), DATAGRAM, Is(2, libc::IPPROTO_UDP)],
+            &[Is(0, libc::AF_INET), STREAM, Is(2, 0)],
+            &[Is(0, libc::AF_INET6), DATAGRAM, Is(2, 0)],
+            &[Is(0, libc::AF_INET6), DATAGRAM, Is(2, libc::IPPROTO_UDP)],
+            &[Is(0, libc::AF_INET6), STREAM, Is(2, 0)],
+        ],
+    ),
+    // not those that load a program, and not the packet filter's (IPT_SO_SET_REPLACE)
+    only(
+        libc::SYS_setsockopt,
+        &[
+            &[Is(1, libc::SOL_SOCKET), Is(2, libc::SO_REUSEADDR)],
+            &[Is(1, libc::SOL_SOCKET), Is(2, libc::SO_REUSEPORT)],
+            &[Is(1, libc::SOL_SOCKET), Is(2, libc::SO_SNDBUF)],
+            &[Is(1, libc::SOL_SOCKET), Is(2, libc::SO_RCVBUF)],
+            &[Is(1, libc::SOL_SOCKET), Is(2, libc::SO_SNDBUFFORCE)],
+            &[Is(1, libc::SOL_SOCKET), Is(2, libc::SO_RCVBUFFORCE)],
+            &[Is(1, libc::SOL_SOCKET), Is(2, libc::SO_SNDTIMEO)],
+            &[Is(1, libc::SOL_SOCKET), Is(2, libc::SO_RCVTIMEO)],
+            &[Is(1, libc::SOL_SOCKET), Is(2, libc::SO_LINGER)],
+            &[Is(1, libc::SOL_SOCKET), Is(2, libc::SO_MARK)],
+            &[Is(1, libc::IPPROTO_IP), Is(2, libc::IP_MTU_DISCOVER)],
+            &[Is(1, libc::IPPROTO_IP), Is(2, libc::IP_PKTINFO)],
+            &[Is(1, libc::IPPROTO_IP), Is(2, libc::IP_RECVTOS)],
+            &[Is(1, libc::IPPROTO_IPV6), Is(2, libc::IPV6_V6ONLY)],
+            &[Is(1, libc::IPPROTO_IPV6), Is(2, libc::IPV6_RECVPKTINFO)],
+            &[Is(1, libc::IPPROTO_IPV6), Is(2, libc::IPV6_RECVTCLASS)],
+            &[Is(1, libc::IPPROTO_UDP), Is(2, libc::UDP_SEGMENT)],
+            &[Is(1, libc::IPPROTO_UDP), Is(2, libc::UDP_GRO)],
+            &[Is(1, libc::IPPROTO_TCP), Is(2, libc::TCP_NODELAY)],
+        ],
+    ),
+    // wg(8), `wontun health`, the metrics
+    any(libc::SYS_accept4),
+    any(libc::SYS_epoll_create1),
+    any(libc::SYS_timerfd_settime),
+    // no owner of signals (F_SETOWN), no locks
+    only(
+        libc::SYS_fcntl,
+        &[
+            &[Is(1, libc::F_GETFD)],
+            &[Is(1, libc::F_SETFD)],
+            &[Is(1, libc::F_GETFL)],
+            &[Is(1, libc::F_SETFL)],
+            &[Is(1, libc::F_DUPFD_CLOEXEC)],
+            &[Is(1, libc::F_ADD_SEALS)],
+        ],
+    ),
+    // std's non-blocking sockets; whether stderr is a terminal, as glibc and musl ask; not the tun's
+    only(libc::SYS_ioctl, &[&[Is(1, FIONBIO)], &[Is(1, TCGETS)], &[Is(1, TIOCGWINSZ)]]),
+    // a name for a thread
+    only(libc::SYS_prctl, &[&[Is(0, libc::PR_SET_NAME)]]),
+    // std asks for the limit of the main thread's stack
+    only(libc::SYS_prlimit64, &[&[Is(0, 0), Is(2, 0)]]),
+    // a line for journald that a datagram does not hold
+    any(libc::SYS_memfd_create),
+    // settings under /proc/sys
+    any(libc::SYS_pwrite64),
+    // the end: the UAPI socket's file, the resolver process
+    any(libc::SYS_unlinkat),
+    only(libc::SYS_kill, &[&[IsResolver(0), Is(1, libc::SIGKILL)]]),
+    any(libc::SYS_wait4),
+];
+
+/// What the log's thread may do besides until it has found journald.
+const LOG: &[Call] = &[
+    only(libc::SYS_socket, &[&[Is(0, libc::AF_UNIX), DATAGRAM]]),
+    // to confine itself further
+    only(libc::SYS_prctl, &[&[Is(0, libc::PR_SET_NO_NEW_PRIVS)]]),
+    any(libc::SYS_seccomp),
+];
+
+/// The resolver process: what getaddrinfo(3) does, and the modules that nsswitch.conf(5) has it load, which are foreign
+/// code. What is missing here does not exist for them (ENOSYS).
+const RESOLVER: &[Call] = &[
+    // a module's code is a file's, and never writable
+    only(
+        libc::SYS_mmap,
+        &[
+            &[NOT_EXECUTABLE],
+            &[EXECUTABLE, Masked(2, libc::PROT_WRITE, 0), Masked(3, libc::MAP_ANONYMOUS, 0)],
+        ],
+    ),
+    only(
+        libc::SYS_socket,
+        &[
+            &[Is(0, libc::AF_INET), DATAGRAM],
+            &[Is(0, libc::AF_INET), STREAM],
+            &[Is(0, libc::AF_INET6), DATAGRAM],
+            &[Is(0, libc::AF_INET6), STREAM],
+            // nscd, systemd-resolved, avahi; and glibc's way to ask for a device's index
+            &[Is(0, libc::AF_UNIX), DATAGRAM],
+            &[Is(0, libc::AF_UNIX), STREAM],
+            // which addresses this host has, of NETLINK_ROUTE
+            &[Is(0, libc::AF_NETLINK), Is(2, libc::NETLINK_ROUTE)],
+        ],
+    ),
+    any(libc::SYS_setsockopt),
+    only(
+        libc::SYS_ioctl,
+        &[
+            &[Is(1, FIONBIO)],
+            &[Is(1, FIONREAD)],
+            &[Is(1, TCGETS)],
+            &[Is(1, SIOCGIFINDEX)],
+            &[Is(1, SIOCGIFNAME)],
+        ],
+    ),
+    any(libc::SYS_fcntl),
+    any(libc::SYS_pselect6),
+    any(libc::SYS_epoll_create1),
+    any(libc::SYS_eventfd2),
+    any(libc::SYS_timerfd_create),
+    any(libc::SYS_timerfd_settime),
+    any(libc::SYS_faccessat),
+    any(libc::SYS_faccessat2),
+    any(libc::SYS_statfs),
+    any(libc::SYS_fstatfs),
+    any(libc::SYS_getppid),
+    any(libc::SYS_getgroups),
+    any(libc::SYS_getresuid),
+    any(libc::SYS_getresgid),
+    only(libc::SYS_prlimit64, &[&[Is(0, 0), Is(2, 0)]]),
+];
+#[cfg(target_arch = "x86_64")]
+const RESOLVER_LEGACY: &[Call] = &[any(libc::SYS_access), any(libc::SYS_select)];
+#[cfg(not(target_arch = "x86_64"))]
+const RESOLVER_LEGACY: &[Call] = &[];
+
+/// What ends the resolver process, since no look-up does it: the ways of somebody who has taken it over.
+const NEVER: &[Call] = &[
+    // other programs, other processes
+    any(libc::SYS_execve),
+    any(libc::SYS_execveat),
+    any(libc::SYS_ptrace),
+    any(libc::SYS_process_vm_readv),
+    any(libc::SYS_process_vm_writev),
+    any(libc::SYS_process_madvise),
+    any(libc::SYS_pidfd_getfd),
+    any(libc::SYS_pidfd_send_signal),
+    any(libc::SYS_kill),
+    any(libc::SYS_kcmp),
+    // other sockets, and being asked
+    only(
+        libc::SYS_socket,
+        &[&[
+            IsNot(0, libc::AF_UNIX),
+            IsNot(0, libc::AF_INET),
+            IsNot(0, libc::AF_INET6),
+            IsNot(0, libc::AF_NETLINK),
+        ]],
+    ),
+    any(libc::SYS_listen),
+    any(libc::SYS_accept),
+    any(libc::SYS_accept4),
+    // programs for the kernel
+    any(libc::SYS_bpf),
+    any(libc::SYS_perf_event_open),
+    only(
+        libc::SYS_setsockopt,
+        &[
+            &[Is(1, libc::SOL_SOCKET), Is(2, libc::SO_ATTACH_FILTER)],
+            &[Is(1, libc::SOL_SOCKET), Is(2, libc::SO_ATTACH_BPF)],
+            &[Is(1, libc::SOL_SOCKET), Is(2, libc::SO_ATTACH_REUSEPORT_CBPF)],
+            &[Is(1, libc::SOL_SOCKET), Is(2, libc::SO_ATTACH_REUSEPORT_EBPF)],
+        ],
+    ),
+    any(libc::SYS_io_uring_setup),
+    any(libc::SYS_io_uring_enter),
+    any(libc::SYS_io_uring_register),
+    any(libc::SYS_userfaultfd),
+    // other places
+    any(libc::SYS_unshare),
+    any(libc::SYS_setns),
+    any(libc::SYS_mount),
+    any(libc::SYS_umount2),
+    any(libc::SYS_pivot_root),
+    any(libc::SYS_chroot),
+    any(libc::SYS_open_tree),
+    any(libc::SYS_move_mount),
+    any(libc::SYS_fsopen),
+    any(libc::SYS_fsconfig),
+    any(libc::SYS_fsmount),
+    any(libc::SYS_fspick),
+    any(libc::SYS_mount_setattr),
+    any(libc::SYS_open_by_handle_at),
+    // the kernel's keys, its modules, its clock
+    any(libc::SYS_add_key),
+    any(libc::SYS_request_key),
+    any(libc::SYS_keyctl),
+    any(libc::SYS_init_module),
+    any(libc::SYS_finit_module),
+    any(libc::SYS_delete_module),
+    any(libc::SYS_kexec_load),
+    any(libc::SYS_reboot),
+    any(libc::SYS_swapon),
+    any(libc::SYS_settimeofday),
+    any(libc::SYS_clock_settime),
+    any(libc::SYS_clock_adjtime),
+    any(libc::SYS_adjtimex),
+    // files
+    any(libc::SYS_unlinkat),
+    any(libc::SYS_renameat2),
+    any(libc::SYS_linkat),
+    any(libc::SYS_symlinkat),
+    any(libc::SYS_mkdirat),
+    any(libc::SYS_mknodat),
+    any(libc::SYS_fchmodat),
+    any(libc::SYS_fchownat),
+];
+#[cfg(target_arch = "x86_64")]
+const NEVER_LEGACY: &[Call] = &[any(libc::SYS_fork), any(libc::SYS_vfork)];
+#[cfg(not(target_arch = "x86_64"))]
+const NEVER_LEGACY: &[Call] = &[];
+
+/// A call that the C library does without where the kernel does not have it. It has its flags in memory, which a filter
+/// does not see: threads are made by clone instead.
+const ABSENT: &[Call] = &[any(libc::SYS_clone3)];
+
+/// What is allowed to the tunnel's threads.
+pub(super) const TUNNEL_ALLOWED: &[&[Call]] = &[COMMON, COMMON_LEGACY, TUNNEL, ABSENT];
+/// What is allowed to the log's thread until it has found journald.
+pub(super) const LOG_ALLOWED: &[&[Call]] = &[COMMON, COMMON_LEGACY, TUNNEL, ABSENT, LOG];
+/// What the tunnel's threads find not to exist.
+pub(super) const TUNNEL_ABSENT: &[&[Call]] = &[ABSENT];
+/// What is allowed to the resolver process.
+pub(super) const RESOLVER_ALLOWED: &[&[Call]] = &[COMMON, COMMON_LEGACY, RESOLVER, RESOLVER_LEGACY];
+/// What ends the resolver process.
+pub(super) const RESOLVER_FORBIDDEN: &[&[Call]] = &[NEVER, NEVER_LEGACY];
+
+// The kernel's numbers of requests (`asm-generic/ioctls.h`, `linux/sockios.h`): the libraries disagree about their type.
+const TCGETS: c_int = 0x5401;
+const TIOCGWINSZ: c_int = 0x5413;
+const FIONREAD: c_int = 0x541b;
+const FIONBIO: c_int = 0x5421;
+const SIOCGIFNAME: c_int = 0x8910;
+const SIOCGIFINDEX: c_int = 0x8933;

@@ -1,0 +1,142 @@
+//! What files a process may open, as Landlock has it: all that is not named here is refused with EACCES. What was open
+//! before stays open.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, BitFlags, PathBeneath, PathFd, RestrictionStatus, Ruleset, RulesetAttr,
+    RulesetCreated, RulesetCreatedAttr, RulesetError, Scope, make_bitflags,
+};
+
+use super::SandboxError;
+
+/// The newest version whose rights were looked at one by one; of an older kernel's there are fewer.
+const KNOWN: ABI = ABI::V6;
+
+/// Reading files and folders.
+const READ: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile | ReadDir});
+/// Setting what there is under /proc/sys.
+const SET: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile | ReadDir | WriteFile | Truncate});
+
+/// The kernel's settings of this network namespace.
+const SETTINGS: &str = "/proc/sys/net";
+/// What legacy iptables has there, if anything.
+const PROC_NET: &str = "/proc/self/net";
+
+/// Where getaddrinfo(3) and the modules of nsswitch.conf(5) read: their configuration, their code, and where those who
+/// write /etc/resolv.conf keep it. Whole folders, since files in them are replaced by others as time goes by.
+const OF_RESOLVER: [&str; 15] = [
+    "/etc",
+    "/usr",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/nix/store",
+    "/gnu/store",
+    "/var/db",
+    "/run/systemd",
+    "/run/resolvconf",
+    "/run/NetworkManager",
+    "/run/connman",
+    "/run/netconfig",
+    "/run/nscd",
+    "/dev/urandom",
+];
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+/// What a tunnel opens or removes after its start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    /// Files that are read again, such as keys.
+    pub files: Vec<PathBuf>,
+    /// Folders, files of which are read.
+    pub folders: Vec<PathBuf>,
+    /// The folder of the UAPI socket, which is removed at the end.
+    pub socket_folder: Option<PathBuf>,
+}
+
+/// Rules, and the folders under /proc that they are about: the kernel would make others in their place, which no rule
+/// is about, once nobody holds them.
+#[derive(Debug)]
+pub(super) struct Files {
+    rules: RulesetCreated,
+    #[allow(dead_code, reason = "held, not used")]
+    held: Arc<[PathFd]>,
+}
+
+impl Files {
+    pub(super) fn of_tunnel(places: &Places) -> Result<Self, RulesetError> {
+        // no TCP socket is bound or connected, no process but our own (the resolver, killed at the end) is sent a signal:
+        // seccomp sees to that
+        let mut rules =
+            base()?.handle_access(AccessNet::from_all(KNOWN))?.scope(Scope::AbstractUnixSocket)?.create()?;
+        for path in places.files.iter().chain(&places.folders) {
+            rules = allow(rules, path, READ)?;
+        }
+        if let Some(folder) = &places.socket_folder {
+            rules = allow(rules, folder, AccessFs::RemoveFile.into())?;
+        }
+        rules = allow(rules, Path::new(SETTINGS), SET)?;
+        rules = allow(rules, Path::new(PROC_NET), READ)?;
+        let held = [SETTINGS, PROC_NET].into_iter().filter_map(|path| PathFd::new(path).ok());
+        Ok(Self { rules, held: held.collect() })
+    }
+
+    pub(super) fn of_resolver() -> Result<Self, RulesetError> {
+        let mut rules = base()?.handle_access(AccessNet::BindTcp)?.scope(Scope::from_all(KNOWN))?.create()?;
+        let behind = Path::new(RESOLV_CONF).canonicalize().ok();
+        let behind = behind.as_deref().and_then(Path::parent).filter(|folder| *folder != Path::new("/"));
+        for path in OF_RESOLVER.iter().map(Path::new).chain(behind) {
+            rules = allow(rules, path, READ)?;
+        }
+        Ok(Self { rules, held: [].into() })
+    }
+
+    pub(super) fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { rules: self.rules.try_clone()?, held: Arc::clone(&self.held) })
+    }
+
+    /// Puts the rules on this thread and those that it starts from now on.
+    pub(super) fn restrict(&self) -> Result<RestrictionStatus, SandboxError> {
+        Ok(self.rules.try_clone().map_err(SandboxError::Clone)?.restrict_self()?)
+    }
+}
+
+/// Everything that is done with paths is asked for.
+fn base() -> Result<Ruleset, RulesetError> {
+    Ruleset::default().handle_access(AccessFs::from_all(KNOWN))
+}
+
+/// Allows `access` to what is at `path`, and below it. Where there is nothing, nothing is allowed.
+fn allow(
+    rules: RulesetCreated,
+    path: &Path,
+    access: BitFlags<AccessFs>,
+) -> Result<RulesetCreated, RulesetError> {
+    let Ok(place) = PathFd::new(path) else { return Ok(rules) };
+    // rights that only folders have are no rights to a file
+    let access = if path.is_dir() { access } else { access & AccessFs::from_file(KNOWN) };
+    rules.add_rule(PathBeneath::new(place, access))
+}
+
+impl Places {
+    /// What reading the configuration at `path` and its `keys` again needs: its folder, where it may be replaced, the
+    /// folder in which it really is if `path` is a link, and of other folders exactly the files with keys.
+    pub fn of_configuration(path: &Path, keys: &[PathBuf]) -> Self {
+        let folder = |path: &Path| match path.parent() {
+            Some(folder) if folder.as_os_str().is_empty() => PathBuf::from("."),
+            Some(folder) => folder.to_owned(),
+            None => PathBuf::from("/"),
+        };
+        let mut folders = vec![folder(path)];
+        if let Ok(real) = path.canonicalize() {
+            let real = folder(&real);
+            if folders.iter().all(|known| known.canonicalize().ok().as_ref() != Some(&real)) {
+                folders.push(real);
+            }
+        }
+        Self { files: keys.to_vec(), folders, socket_folder: None }
+    }
+}

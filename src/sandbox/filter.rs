@@ -1,0 +1,124 @@
+//! From lists of calls to programs that the kernel runs at each call (seccomp(2)).
+
+use std::collections::BTreeMap;
+use std::env::consts::ARCH;
+use std::io;
+
+use nix::errno::Errno;
+use nix::unistd::{Pid, getpid};
+use seccompiler::{
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch,
+};
+
+use super::SandboxError;
+use super::calls::{
+    Call, Condition, LOG_ALLOWED, RESOLVER_ALLOWED, RESOLVER_FORBIDDEN, TUNNEL_ABSENT, TUNNEL_ALLOWED,
+};
+use super::report::State;
+
+/// Whose calls are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Any thread of the tunnel. The resolver process, if there is one, is what it may end.
+    Tunnel {
+        /// The resolver process.
+        resolver: Option<Pid>,
+    },
+    /// The log's thread until it has found journald; then it is to become one of the tunnel's.
+    Log {
+        /// The resolver process.
+        resolver: Option<Pid>,
+    },
+    /// The resolver process.
+    Resolver,
+}
+
+/// The filters of a thread; of what they say about a call, the harshest counts.
+#[derive(Clone, Debug)]
+pub(super) struct Filters(Vec<BpfProgram>);
+
+impl Filters {
+    /// Those of `role`, for this process.
+    ///
+    /// # Errors
+    /// [`SandboxError::Filter`], which is a defect of ours; `None` for a processor whose numbers are not known.
+    pub(super) fn new(role: Role) -> Result<Option<Self>, SandboxError> {
+        let Ok(architecture) = TargetArch::try_from(ARCH) else { return Ok(None) };
+        let absent = SeccompAction::Errno(Errno::ENOSYS as u32);
+        let resolver = match role {
+            Role::Tunnel { resolver } | Role::Log { resolver } => resolver,
+            Role::Resolver => None,
+        };
+        let program = |lists: &[&[Call]], others, listed| {
+            program(lists, others, listed, architecture, resolver).map_err(SandboxError::Filter)
+        };
+        let (allow, trap) = (SeccompAction::Allow, SeccompAction::Trap);
+        Ok(Some(Self(match role {
+            Role::Tunnel { .. } => {
+                vec![program(TUNNEL_ABSENT, allow.clone(), absent)?, program(TUNNEL_ALLOWED, trap, allow)?]
+            }
+            Role::Log { .. } => {
+                vec![program(TUNNEL_ABSENT, allow.clone(), absent)?, program(LOG_ALLOWED, trap, allow)?]
+            }
+            Role::Resolver => vec![
+                program(RESOLVER_FORBIDDEN, allow.clone(), trap)?,
+                program(RESOLVER_ALLOWED, absent, allow)?,
+            ],
+        })))
+    }
+
+    /// Puts them on this thread and those that it starts from now on.
+    ///
+    /// # Errors
+    /// The kernel has the means, and something else is wrong.
+    pub(super) fn apply(&self) -> Result<State, SandboxError> {
+        // each is looked at by those before it
+        for program in &self.0 {
+            match seccompiler::apply_filter(program) {
+                Ok(()) => {}
+                Err(seccompiler::Error::Seccomp(error) | seccompiler::Error::Prctl(error)) => {
+                    return State::of_refusal(error).map_err(SandboxError::Seccomp);
+                }
+                Err(error) => return Err(SandboxError::Seccomp(io::Error::other(error))),
+            }
+        }
+        Ok(State::On)
+    }
+}
+
+/// A program that does `listed` to the calls in `lists` and `others` to all else.
+fn program(
+    lists: &[&[Call]],
+    others: SeccompAction,
+    listed: SeccompAction,
+    architecture: TargetArch,
+    resolver: Option<Pid>,
+) -> Result<BpfProgram, BackendError> {
+    let mut rules = BTreeMap::<i64, Vec<SeccompRule>>::new();
+    for call in lists.iter().copied().flatten() {
+        if call.ways.is_empty() {
+            rules.insert(call.number, Vec::new());
+        }
+        for way in call.ways {
+            let conditions = way.iter().map(|condition| compare(*condition, resolver));
+            // a way that there is not, such as to end a resolver process without one
+            let Some(conditions) = conditions.collect::<Option<Result<Vec<_>, _>>>() else { continue };
+            rules.entry(call.number).or_default().push(SeccompRule::new(conditions?)?);
+        }
+    }
+    SeccompFilter::new(rules, others, listed, architecture)?.try_into()
+}
+
+/// The condition as the library has it; `None` if it can never hold.
+fn compare(condition: Condition, resolver: Option<Pid>) -> Option<Result<SeccompCondition, BackendError>> {
+    let bits = |value: i32| u64::from(value.cast_unsigned());
+    let (argument, operator, value) = match condition {
+        Condition::Is(argument, value) => (argument, SeccompCmpOp::Eq, value),
+        Condition::IsNot(argument, value) => (argument, SeccompCmpOp::Ne, value),
+        Condition::Masked(argument, mask, value) => (argument, SeccompCmpOp::MaskedEq(bits(mask)), value),
+        Condition::IsSelf(argument) => (argument, SeccompCmpOp::Eq, getpid().as_raw()),
+        Condition::IsResolver(argument) => (argument, SeccompCmpOp::Eq, resolver?.as_raw()),
+    };
+    Some(SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, bits(value)))
+}

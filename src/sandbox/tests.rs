@@ -1,0 +1,454 @@
+//! An attacker in a process of his own, behind the real sandbox. The process is this test's program again, with a call to
+//! make in its environment.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::net::UdpSocket;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use nix::libc::{self, c_long};
+use nix::unistd::Pid;
+
+use super::*;
+use crate::sys::trap::{EXIT_FORBIDDEN, raw_call};
+
+/// `ROLE ACT FOLDER`, for the attacker.
+const PLAN: &str = "WONTUN_TEST_SANDBOX";
+/// What the attacker says in the end, in front of what came of it.
+const CAME: &str = "it came to: ";
+/// Calls that nobody in the tunnel may make, or only otherwise than so.
+const ATTACKS: &[(&str, c_long, [c_long; 6])] = &[
+    ("execve", libc::SYS_execve, [0; 6]),
+    ("execveat", libc::SYS_execveat, [-1, 0, 0, 0, 0, 0]),
+    ("clone of a process", libc::SYS_clone, [libc::SIGCHLD as c_long, 0, 0, 0, 0, 0]),
+    ("ptrace", libc::SYS_ptrace, [libc::PTRACE_TRACEME as c_long, 0, 0, 0, 0, 0]),
+    ("process_vm_readv", libc::SYS_process_vm_readv, [1, 0, 0, 0, 0, 0]),
+    ("process_vm_writev", libc::SYS_process_vm_writev, [1, 0, 0, 0, 0, 0]),
+    ("pidfd_getfd", libc::SYS_pidfd_getfd, [-1, 0, 0, 0, 0, 0]),
+    ("kill of another", libc::SYS_kill, [i32::MAX as c_long, 0, 0, 0, 0, 0]),
+    ("kill of all", libc::SYS_kill, [-1, 0, 0, 0, 0, 0]),
+    ("a packet socket", libc::SYS_socket, [libc::AF_PACKET as c_long, libc::SOCK_RAW as c_long, 0, 0, 0, 0]),
+    (
+        "a Bluetooth socket",
+        libc::SYS_socket,
+        [libc::AF_BLUETOOTH as c_long, libc::SOCK_RAW as c_long, 0, 0, 0, 0],
+    ),
+    ("a vsock socket", libc::SYS_socket, [libc::AF_VSOCK as c_long, libc::SOCK_STREAM as c_long, 0, 0, 0, 0]),
+    (
+        "an AF_ALG socket",
+        libc::SYS_socket,
+        [libc::AF_ALG as c_long, libc::SOCK_SEQPACKET as c_long, 0, 0, 0, 0],
+    ),
+    ("listen", libc::SYS_listen, [-1, 1, 0, 0, 0, 0]),
+    ("a socket's program", libc::SYS_setsockopt, [-1, 1, libc::SO_ATTACH_BPF as c_long, 0, 0, 0]),
+    ("open_by_handle_at", libc::SYS_open_by_handle_at, [-1, 0, 0, 0, 0, 0]),
+    ("mount", libc::SYS_mount, [0; 6]),
+    ("umount2", libc::SYS_umount2, [0; 6]),
+    ("fsopen", libc::SYS_fsopen, [0; 6]),
+    ("pivot_root", libc::SYS_pivot_root, [0; 6]),
+    ("chroot", libc::SYS_chroot, [0; 6]),
+    ("unshare", libc::SYS_unshare, [libc::CLONE_NEWUSER as c_long, 0, 0, 0, 0, 0]),
+    ("setns", libc::SYS_setns, [-1, 0, 0, 0, 0, 0]),
+    ("bpf", libc::SYS_bpf, [0; 6]),
+    ("perf_event_open", libc::SYS_perf_event_open, [0; 6]),
+    ("keyctl", libc::SYS_keyctl, [0; 6]),
+    ("add_key", libc::SYS_add_key, [0; 6]),
+    ("request_key", libc::SYS_request_key, [0; 6]),
+    ("userfaultfd", libc::SYS_userfaultfd, [0; 6]),
+    ("io_uring_setup", libc::SYS_io_uring_setup, [1, 0, 0, 0, 0, 0]),
+    ("init_module", libc::SYS_init_module, [0; 6]),
+    ("finit_module", libc::SYS_finit_module, [-1, 0, 0, 0, 0, 0]),
+    ("kexec_load", libc::SYS_kexec_load, [0; 6]),
+    ("reboot", libc::SYS_reboot, [0; 6]),
+    ("clock_settime", libc::SYS_clock_settime, [0; 6]),
+];
+/// The same in the tunnel only.
+const OF_TUNNEL: &[(&str, c_long, [c_long; 6])] = &[
+    ("a unix socket", libc::SYS_socket, [libc::AF_UNIX as c_long, libc::SOCK_STREAM as c_long, 0, 0, 0, 0]),
+    (
+        "a unix datagram socket",
+        libc::SYS_socket,
+        [libc::AF_UNIX as c_long, libc::SOCK_DGRAM as c_long, 0, 0, 0, 0],
+    ),
+    (
+        "a netlink socket",
+        libc::SYS_socket,
+        [libc::AF_NETLINK as c_long, libc::SOCK_DGRAM as c_long, 0, 0, 0, 0],
+    ),
+    ("a raw socket", libc::SYS_socket, [libc::AF_INET as c_long, libc::SOCK_RAW as c_long, 1, 0, 0, 0]),
+    ("a ping socket", libc::SYS_socket, [libc::AF_INET as c_long, libc::SOCK_DGRAM as c_long, 1, 0, 0, 0]),
+    (
+        "an MPTCP socket",
+        libc::SYS_socket,
+        [libc::AF_INET as c_long, libc::SOCK_STREAM as c_long, 262, 0, 0, 0],
+    ),
+    ("iptables", libc::SYS_setsockopt, [-1, libc::SOL_IP as c_long, 64, 0, 0, 0]),
+    (
+        "memory with code",
+        libc::SYS_mmap,
+        [0, 4096, 5, (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as c_long, -1, 0],
+    ),
+    ("code of memory", libc::SYS_mprotect, [0, 4096, libc::PROT_EXEC as c_long, 0, 0, 0]),
+    ("a process in namespaces", libc::SYS_clone, [(THREAD | libc::CLONE_NEWNS) as c_long, 0, 0, 0, 0, 0]),
+    ("a tun's ioctl", libc::SYS_ioctl, [-1, libc::TUNSETIFF as c_long, 0, 0, 0, 0]),
+    ("typing for others", libc::SYS_ioctl, [0, libc::TIOCSTI as c_long, 0, 0, 0, 0]),
+    ("signals of a descriptor", libc::SYS_fcntl, [0, libc::F_SETOWN as c_long, 1, 0, 0, 0]),
+    ("prctl", libc::SYS_prctl, [libc::PR_SET_DUMPABLE as c_long, 1, 0, 0, 0, 0]),
+    ("capset", libc::SYS_capset, [0; 6]),
+    ("setuid", libc::SYS_setuid, [0; 6]),
+    ("limits of another", libc::SYS_prlimit64, [1, 0, 0, 0, 0, 0]),
+    ("another filter", libc::SYS_seccomp, [0; 6]),
+    ("renameat2", libc::SYS_renameat2, [-1, 0, -1, 0, 0, 0]),
+    ("no such call", 9999, [0; 6]),
+];
+const THREAD: i32 = libc::CLONE_THREAD | libc::CLONE_VM | libc::CLONE_SIGHAND;
+
+/// What is allowed, and what is an error and no more; each gives what came of it.
+fn acts(folder: &Path) -> HashMap<&'static str, Box<dyn Fn() -> io::Result<()>>> {
+    let within = |name: &str| folder.join(name);
+    let mut acts: HashMap<&'static str, Box<dyn Fn() -> io::Result<()>>> = HashMap::new();
+    let (config, new, link, key) =
+        (within("wontun/tun0.conf"), within("wontun/new"), within("wontun/link"), within("key"));
+    acts.insert(
+        "read the configuration",
+        Box::new({
+            let config = config.clone();
+            move || fs::read(&config).map(drop)
+        }),
+    );
+    acts.insert("read the key", Box::new(move || fs::read(&key).map(drop)));
+    acts.insert(
+        "list the folder",
+        Box::new({
+            let folder = within("wontun");
+            move || fs::read_dir(&folder).map(drop)
+        }),
+    );
+    acts.insert("write the configuration", Box::new(move || fs::write(&config, "").map(drop)));
+    acts.insert("write a new file", Box::new(move || fs::write(&new, "")));
+    acts.insert("read past the folder", Box::new(move || fs::read(&link).map(drop)));
+    acts.insert(
+        "read another file",
+        Box::new({
+            let other = within("other");
+            move || fs::read(&other).map(drop)
+        }),
+    );
+    acts.insert("read /etc/passwd", Box::new(|| fs::read("/etc/passwd").map(drop)));
+    acts.insert("read /proc/self/mem", Box::new(|| fs::File::open("/proc/self/mem").map(drop)));
+    acts.insert("list /", Box::new(|| fs::read_dir("/").map(drop)));
+    acts.insert(
+        "remove the socket",
+        Box::new({
+            let socket = within("run/tun0.sock");
+            // as the standard library does not
+            move || {
+                Ok(nix::unistd::unlinkat(
+                    nix::fcntl::AT_FDCWD,
+                    &socket,
+                    nix::unistd::UnlinkatFlags::NoRemoveDir,
+                )?)
+            }
+        }),
+    );
+    acts.insert(
+        "remove the configuration",
+        Box::new({
+            let config = within("wontun/tun0.conf");
+            move || {
+                Ok(nix::unistd::unlinkat(
+                    nix::fcntl::AT_FDCWD,
+                    &config,
+                    nix::unistd::UnlinkatFlags::NoRemoveDir,
+                )?)
+            }
+        }),
+    );
+    acts.insert(
+        "open UDP sockets",
+        Box::new(|| {
+            let socket = UdpSocket::bind("127.0.0.1:0")?;
+            socket.connect(socket.local_addr()?)?;
+            socket.send(b"x")?;
+            socket.recv(&mut [0; 1]).map(drop)
+        }),
+    );
+    acts.insert(
+        "bind TCP",
+        Box::new(|| {
+            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+            let address: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
+            socket.bind(&address.into())
+        }),
+    );
+    acts.insert(
+        "connect TCP",
+        Box::new(|| {
+            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+            let address: std::net::SocketAddr = "127.0.0.1:9".parse().unwrap();
+            socket.connect(&address.into())
+        }),
+    );
+    acts.insert(
+        "start a thread",
+        Box::new(|| {
+            let thread =
+                std::thread::Builder::new().name("another".to_owned()).spawn(|| vec![1_u8; 1 << 20])?;
+            thread.join().map(drop).map_err(|_| io::Error::other("it panicked"))
+        }),
+    );
+    acts.insert(
+        "panic",
+        Box::new(|| {
+            std::panic::catch_unwind(|| panic!("on purpose")).map_err(|_| io::Error::other("caught"))
+        }),
+    );
+    acts.insert("abort", Box::new(|| std::process::abort()));
+    acts.insert("clone3", Box::new(|| raw_call(libc::SYS_clone3, [0; 6]).map(drop)));
+    acts.insert(
+        "end the resolver",
+        Box::new(|| raw_call(libc::SYS_kill, [RESOLVER.into(), libc::SIGKILL.into(), 0, 0, 0, 0]).map(drop)),
+    );
+    acts.insert(
+        "stop the resolver",
+        Box::new(|| raw_call(libc::SYS_kill, [RESOLVER.into(), libc::SIGSTOP.into(), 0, 0, 0, 0]).map(drop)),
+    );
+    acts.insert(
+        "look up localhost",
+        Box::new(|| {
+            use std::net::ToSocketAddrs as _;
+            let found = ("localhost", 7).to_socket_addrs()?;
+            if found.into_iter().all(|address| address.ip().is_loopback()) {
+                Ok(())
+            } else {
+                Err(io::Error::other("elsewhere"))
+            }
+        }),
+    );
+    acts.insert(
+        "look up nobody",
+        Box::new(|| {
+            use std::net::ToSocketAddrs as _;
+            ("no-such-host.invalid", 7).to_socket_addrs().map(drop)
+        }),
+    );
+    acts.insert("a unix socket", Box::new(|| std::os::unix::net::UnixDatagram::unbound().map(drop)));
+    acts.insert("no such call", Box::new(|| raw_call(9999, [0; 6]).map(drop)));
+    acts
+}
+
+/// Nobody's number.
+const RESOLVER: i32 = 0x3fff_fff0;
+
+fn sandbox(role: &str, folder: &Path) -> Sandbox {
+    let mut places = Places::of_configuration(&folder.join("wontun/tun0.conf"), &[folder.join("key")]);
+    places.socket_folder = Some(folder.join("run"));
+    match role {
+        "tunnel" => Sandbox::of_tunnel(&places, Some(Pid::from_raw(RESOLVER))),
+        "resolver" => Sandbox::of_resolver(),
+        _ => panic!("{role}"),
+    }
+    .unwrap()
+}
+
+/// The attacker. Run as a test, it has nothing to do.
+#[test]
+fn attacker() {
+    let Ok(plan) = std::env::var(PLAN) else { return };
+    let [role, act, folder] = plan.split('|').collect::<Vec<_>>().try_into().unwrap();
+    let folder = Path::new(folder);
+    if role == "log" {
+        let log = sandbox("tunnel", folder).of_log(true).unwrap();
+        log.engage().unwrap();
+        if act == "a unix socket once it is narrow" {
+            log.narrow().unwrap();
+        }
+    } else {
+        sandbox(role, folder).engage().unwrap();
+    }
+    let attack = ATTACKS.iter().chain(OF_TUNNEL).find(|(name, ..)| *name == act);
+    let outcome = match (acts(folder).get(act), attack) {
+        (Some(act), _) => act(),
+        (None, Some((_, number, arguments))) => raw_call(*number, *arguments).map(drop),
+        (None, None) => std::os::unix::net::UnixDatagram::unbound().map(drop),
+    };
+    eprintln!("{CAME}{outcome:?}");
+    // nothing of the harness's, which may do what nobody foresaw
+    std::process::exit(0);
+}
+
+/// A folder with a configuration, a key beside it, a socket and another's file.
+struct Stage(PathBuf);
+
+impl Stage {
+    fn new(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("wontun-sandbox-{name}-{}", std::process::id()));
+        for part in ["wontun", "run"] {
+            fs::create_dir_all(folder.join(part)).unwrap();
+        }
+        for file in ["wontun/tun0.conf", "key", "other", "run/tun0.sock"] {
+            fs::write(folder.join(file), "x").unwrap();
+        }
+        let _ = fs::remove_file(folder.join("wontun/link"));
+        std::os::unix::fs::symlink(folder.join("other"), folder.join("wontun/link")).unwrap();
+        Self(folder)
+    }
+
+    fn attack(&self, role: &str, act: &str) -> Output {
+        let folder = self.0.to_str().unwrap();
+        Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "sandbox::tests::attacker", "--nocapture", "--test-threads=1"])
+            .env(PLAN, format!("{role}|{act}|{folder}"))
+            .env("RUST_BACKTRACE", "1")
+            .output()
+            .unwrap()
+    }
+
+    /// What came of it, as it was printed.
+    fn outcome(&self, role: &str, act: &str) -> String {
+        let output = self.attack(role, act);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        let line = text.lines().find_map(|line| line.split_once(CAME));
+        line.map(|(_, outcome)| outcome.to_owned()).unwrap_or_else(|| panic!("{role}: {act}: {output:?}"))
+    }
+
+    fn dies(&self, role: &str, act: &str, number: c_long) {
+        let output = self.attack(role, act);
+        assert_eq!(output.status.code(), Some(EXIT_FORBIDDEN), "{role}: {act}: {output:?}");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            said.contains(&format!("forbids system call {number} ({})", std::env::consts::ARCH)),
+            "{said}"
+        );
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Tests of what the kernel does need one that has it, as all that this is developed on have.
+fn has_landlock() -> bool {
+    raw_call(libc::SYS_landlock_create_ruleset, [0, 0, 1, 0, 0, 0]).is_ok_and(|abi| abi >= 4)
+}
+
+#[test]
+fn an_attackers_calls_end_the_process() {
+    let stage = Stage::new("dies");
+    for (name, number, _) in ATTACKS {
+        stage.dies("tunnel", name, *number);
+        if *name != "clone of a process" {
+            stage.dies("resolver", name, *number);
+        }
+    }
+    for (name, number, _) in OF_TUNNEL {
+        stage.dies("tunnel", name, *number);
+    }
+    stage.dies("tunnel", "stop the resolver", libc::SYS_kill);
+    stage.dies("log", "a unix socket once it is narrow", libc::SYS_socket);
+}
+
+#[test]
+fn what_a_tunnel_does_is_allowed() {
+    let stage = Stage::new("allowed");
+    for act in
+        ["open UDP sockets", "start a thread", "read the configuration", "read the key", "list the folder"]
+    {
+        assert_eq!(stage.outcome("tunnel", act), "Ok(())", "{act}");
+    }
+    assert_eq!(stage.outcome("tunnel", "remove the socket"), "Ok(())");
+    assert_eq!(stage.outcome("log", "a unix socket"), "Ok(())");
+    assert!(stage.outcome("tunnel", "end the resolver").contains("code: 3,"), "ESRCH");
+    assert!(stage.outcome("tunnel", "clone3").contains("code: 38"), "ENOSYS");
+    assert!(stage.outcome("tunnel", "panic").contains("caught"));
+    let aborted = stage.attack("tunnel", "abort");
+    assert_eq!(aborted.status.signal(), Some(libc::SIGABRT), "{aborted:?}");
+}
+
+#[test]
+fn a_forbidden_file_is_refused() {
+    if !has_landlock() {
+        eprintln!("this kernel has no Landlock of version 4: nothing to see");
+        return;
+    }
+    let stage = Stage::new("files");
+    for act in [
+        "write the configuration",
+        "write a new file",
+        "remove the configuration",
+        "read past the folder",
+        "read another file",
+        "read /etc/passwd",
+        "read /proc/self/mem",
+        "list /",
+        "bind TCP",
+        "connect TCP",
+    ] {
+        let outcome = stage.outcome("tunnel", act);
+        assert!(outcome.contains("code: 13") || outcome == "Err(EACCES)", "{act}: {outcome}");
+    }
+    for act in ["write the configuration", "write a new file", "read the key", "list /", "bind TCP"] {
+        let outcome = stage.outcome("resolver", act);
+        assert!(outcome.contains("code: 13"), "{act}: {outcome}");
+    }
+}
+
+#[test]
+fn names_are_looked_up_in_the_sandbox() {
+    let stage = Stage::new("names");
+    assert_eq!(stage.outcome("resolver", "look up localhost"), "Ok(())");
+    let nobody = stage.outcome("resolver", "look up nobody");
+    assert!(nobody.contains("failed to lookup address"), "{nobody}");
+    for act in ["read /etc/passwd", "a unix socket", "open UDP sockets"] {
+        assert_eq!(stage.outcome("resolver", act), "Ok(())", "{act}");
+    }
+    // what a module may try is not there, and no more than that
+    for act in ["no such call", "clone3", "start a thread"] {
+        assert!(stage.outcome("resolver", act).contains("code: 38"), "{act}");
+    }
+}
+
+/// A call that is listed with conditions and without would be allowed in any way.
+#[test]
+fn no_list_takes_back_a_condition() {
+    for lists in [
+        calls::TUNNEL_ALLOWED,
+        calls::LOG_ALLOWED,
+        calls::TUNNEL_ABSENT,
+        calls::RESOLVER_ALLOWED,
+        calls::RESOLVER_FORBIDDEN,
+    ] {
+        let mut conditional = HashMap::new();
+        for call in lists.iter().copied().flatten() {
+            let has_conditions = !call.ways.is_empty();
+            let before = conditional.insert(call.number, has_conditions);
+            assert!(before.is_none_or(|before| before && has_conditions), "call {} twice", call.number);
+        }
+    }
+}
+
+/// Calls that are made for packets have no conditions, or the kernel would run the filter for each.
+#[test]
+fn what_packets_need_has_no_conditions() {
+    for number in [
+        libc::SYS_read,
+        libc::SYS_write,
+        libc::SYS_readv,
+        libc::SYS_writev,
+        libc::SYS_recvmmsg,
+        libc::SYS_sendmmsg,
+        libc::SYS_recvmsg,
+        libc::SYS_sendmsg,
+        libc::SYS_epoll_pwait,
+        libc::SYS_futex,
+        libc::SYS_timerfd_settime,
+    ] {
+        let mut listed = calls::TUNNEL_ALLOWED.iter().copied().flatten().filter(|call| call.number == number);
+        assert!(listed.next().is_some_and(|call| call.ways.is_empty()), "call {number}");
+    }
+}

@@ -1,0 +1,264 @@
+//! What a running tunnel has given up: system calls, files, core files, and its user. That a forbidden call ends a
+//! process is shown beside the code (`src/sandbox/tests.rs`), since nothing in the program makes one.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::sync::Arc;
+
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+use crate::bare::INNER_SERVER;
+use crate::daemon::{Daemon, Launch};
+use crate::lab::Lab;
+use crate::mounts::{BINARY, Folder};
+use crate::process::{has_only_net_admin, thread_states};
+use crate::waiting::eventually;
+use crate::wireguard::implementation::Implementation::{ConfigFile, Wontun};
+use crate::wireguard::node::Node;
+use crate::wireguard::pair::{CLIENT_V4, Outer, Pair, Plan, SERVER_V4};
+use crate::wireguard::settings::{Keys, Peer};
+
+/// `SECCOMP_MODE_FILTER`, from linux/seccomp.h.
+const FILTERED: &str = "2";
+/// What each role has: one for what is to end the process, one for what is not to exist.
+const FILTERS: &str = "2";
+const NOBODY: u32 = 65534;
+
+/// Every thread of `pid`, and of its children, has the filters; gives how many there are.
+fn is_confined(daemon: &Daemon) -> usize {
+    let pids: Vec<Pid> = daemon.children().into_iter().chain([daemon.pid()]).collect();
+    let states: Vec<_> = pids.into_iter().flat_map(thread_states).collect();
+    for state in &states {
+        let name = &state["Name"];
+        assert_eq!(state["Seccomp"], FILTERED, "{name}");
+        assert_eq!(state["Seccomp_filters"], FILTERS, "{name}");
+        assert_eq!(state["NoNewPrivs"], "1", "{name}");
+    }
+    states.len()
+}
+
+fn limit_of_core_files(pid: Pid) -> String {
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap();
+    line.split_whitespace().take(2).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn every_thread_and_the_resolver_are_confined_in_plain_mode() {
+    let lab = Lab::new(2);
+    let server = Daemon::server(lab.server(), &["--workers", "3"]);
+    let client = Launch::new(lab.client(), &["--peer", "localhost:19988", "--workers", "2"]).spawn();
+    client.wait_ready();
+    // workers and the log; the client has a resolver besides
+    assert_eq!(is_confined(&server), 4);
+    assert_eq!(is_confined(&client), 4);
+    for daemon in [&server, &client] {
+        let line = daemon.wait_for(" sandbox ");
+        assert!(line.contains("seccomp=on") && line.contains("landlock=on (ABI "), "{line}");
+        assert_eq!(limit_of_core_files(daemon.pid()), "0 0");
+        daemon.children().into_iter().for_each(|child| assert_eq!(limit_of_core_files(child), "0 0"));
+    }
+    assert_eq!(client.children().len(), 1);
+    drop(client);
+    let _client = Daemon::client(lab.client(), lab.server(), &[]);
+    lab.client().ping(INNER_SERVER);
+    assert_eq!(server.stop().status.code(), Some(0));
+}
+
+#[test]
+fn every_thread_and_the_resolver_are_confined_in_wireguard_mode() {
+    let pair = Pair::new(ConfigFile, Wontun, Outer::V4);
+    pair.client.ping(SERVER_V4);
+    for node in [&pair.server, &pair.client] {
+        assert!(is_confined(&node.daemon) >= 3);
+    }
+    assert_eq!(pair.server.daemon.children().len(), 1, "no resolver process");
+    pair.server.ping(CLIENT_V4);
+}
+
+#[test]
+fn without_the_sandbox_there_is_none_and_the_log_says_so() {
+    let lab = Lab::new(2);
+    for launch in [
+        Launch::new(lab.server(), &["--no-sandbox"]),
+        Launch::new(lab.server(), &[]).env("WONTUN_NO_SANDBOX", "1"),
+    ] {
+        let server = launch.spawn();
+        server.wait_ready();
+        assert!(thread_states(server.pid()).iter().all(|state| state["Seccomp"] == "0"));
+        assert_eq!(server.count("the sandbox is off"), 1);
+        server.stop();
+    }
+}
+
+/// A sandbox around ours that forbids what ours needs, as an old container engine's does.
+#[test]
+fn a_sandbox_that_is_forbidden_is_told_and_the_tunnel_runs() {
+    let lab = Lab::new(2);
+    let strace = "strace -D -f -o /dev/null -e trace=seccomp,landlock_create_ruleset \
+                  -e inject=seccomp:error=EPERM -e inject=landlock_create_ruleset:error=ENOSYS";
+    let server = Launch::new(lab.server(), &[]).wrap(strace).spawn();
+    server.wait_ready();
+    let line = server.wait_for("the sandbox is not whole");
+    assert!(line.contains("landlock=this kernel does not have it"), "{line}");
+    let _client = Daemon::client(lab.client(), lab.server(), &[]);
+    lab.client().ping(INNER_SERVER);
+}
+
+/// Keys in other folders are read again if they were there at the start; no other file is.
+#[test]
+fn a_reload_reads_what_was_there_at_the_start_and_no_other_file() {
+    let (plan, elsewhere) = (Plan::new(&Arc::new(Lab::new(2)), Outer::V4), Folder::new());
+    let private = |name: &str, key: &str| {
+        let path = elsewhere.write(name, &format!("{key}\n"));
+        fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+        path
+    };
+    let key = private("key", &plan.server.private);
+    let text = |key: &std::path::Path| {
+        let old = format!("PrivateKey = {}", plan.server.private);
+        let text = plan.server.wg_quick();
+        assert!(text.contains(&old), "{text}");
+        text.replace(&old, &format!("PrivateKeyFile = {}", key.display()))
+    };
+    let site = &plan.server_site;
+    let file = site.write("wg0.conf", &text(&key));
+    let daemon = site.launch(BINARY.as_ref(), &["--config", file.to_str().unwrap()]).spawn();
+    daemon.wait_for(" ready mode=");
+    let server = Node { daemon, site: Arc::clone(site), implementation: ConfigFile, name: "wg0".to_owned() };
+    let client = Node::start(&plan.client_site, Wontun, &plan.client);
+    client.ping(SERVER_V4);
+
+    let reloaded = |nth: usize| {
+        server.daemon.signal(Signal::SIGHUP);
+        server.daemon.wait_for_more("the configuration was read again", nth);
+    };
+    // the file itself is replaced, as editors do
+    let new = site.write("new", &(text(&key) + &format!("\n[Peer]\nPublicKey = {}\n", Keys::new().public)));
+    fs::rename(new, &file).unwrap();
+    reloaded(0);
+    assert_eq!(server.peers().len(), 2);
+
+    let other = Keys::new();
+    let other_key = private("other", &other.private);
+    site.write("wg0.conf", &text(&other_key));
+    server.daemon.signal(Signal::SIGHUP);
+    let refused = server.daemon.wait_for("the configuration is not read again");
+    assert!(
+        refused.contains(other_key.to_str().unwrap()) && refused.contains("Permission denied"),
+        "{refused}"
+    );
+    server.daemon.wait_for("keep keys in that folder, or start wontun again");
+    client.ping(SERVER_V4);
+
+    // in the folder of the configuration it may be
+    let beside = site.write("key", &format!("{}\n", plan.server.private));
+    site.write("wg0.conf", &text(&beside));
+    reloaded(1);
+    client.ping(SERVER_V4);
+    assert_eq!(server.daemon.stop().status.code(), Some(0));
+    assert!(!site.socket("wg0").exists(), "the socket is left");
+}
+
+/// A configuration that wants policy routing only later, for which sockets to netlink are needed.
+#[test]
+fn a_reload_can_ask_for_what_needs_other_netlink_sockets() {
+    let mut plan = Plan::new(&Arc::new(Lab::new(2)), Outer::V4);
+    plan.client.table = Some("off".to_owned());
+    let server = Node::start(&plan.server_site, Wontun, &plan.server);
+    let client = Node::start(&plan.client_site, ConfigFile, &plan.client);
+    let reloaded = |nth: usize, text: &str| {
+        client.site.write("wg0.conf", text);
+        client.daemon.signal(Signal::SIGHUP);
+        client.daemon.wait_for_more("the configuration was read again", nth);
+    };
+    plan.client.table = None;
+    plan.client.peers[0].allowed = vec!["0.0.0.0/0".to_owned()];
+    for nth in 0..2 {
+        reloaded(nth, &plan.client.wg_quick());
+        assert!(client.site.ip(&["rule", "show"]).contains("51820"), "no rule for the default route");
+        assert!(client.site.shell("nft list tables").contains("wontun-wg0"));
+        client.ping(SERVER_V4);
+    }
+    assert!(is_confined(&client.daemon) >= 3);
+    drop(server);
+    assert_eq!(client.daemon.stop().status.code(), Some(0));
+    assert!(!plan.client_site.ip(&["rule", "show"]).contains("51820"), "rules are left");
+}
+
+fn is_nobody(pid: Pid) {
+    for state in thread_states(pid) {
+        for ids in ["Uid", "Gid"] {
+            assert!(state[ids].split('\t').all(|id| id == "65534"), "{ids}: {}", state[ids]);
+        }
+        assert_eq!(state["Groups"], "", "supplementary groups");
+    }
+}
+
+#[test]
+fn another_user_has_net_admin_and_nothing_else() {
+    let lab = Lab::new(2);
+    for user in ["nobody", "65534", "65534:65534"] {
+        let server = Daemon::server(lab.server(), &["--user", user]);
+        is_nobody(server.pid());
+        has_only_net_admin(server.pid());
+        let client = Daemon::client(lab.client(), lab.server(), &["--user", user]);
+        lab.client().ping(INNER_SERVER);
+        for daemon in [client, server] {
+            assert_eq!(daemon.stop().status.code(), Some(0));
+        }
+        assert!(!lab.server().has_device("tun0"));
+    }
+}
+
+#[test]
+fn another_user_reads_the_configuration_again_if_it_may() {
+    let plan = Plan::new(&Arc::new(Lab::new(2)), Outer::V4);
+    let site = &plan.server_site;
+    let file = site.write("wg0.conf", &plan.server.wg_quick());
+    let arguments = ["--config", file.to_str().unwrap(), "--user", "nobody", "--nat", "auto"];
+    let daemon = site.launch(BINARY.as_ref(), &arguments).spawn();
+    daemon.wait_for(" ready mode=");
+    daemon.wait_for("SIGHUP will not work");
+    let server = Node { daemon, site: Arc::clone(site), implementation: ConfigFile, name: "wg0".to_owned() };
+    for pid in server.daemon.children().into_iter().chain([server.daemon.pid()]) {
+        is_nobody(pid);
+    }
+    has_only_net_admin(server.daemon.pid());
+    let client = Node::start(&plan.client_site, Wontun, &plan.client);
+    client.ping(SERVER_V4);
+
+    server.daemon.signal(Signal::SIGHUP);
+    server.daemon.wait_for("the configuration is not read again");
+    chown(&file, Some(NOBODY), Some(NOBODY)).unwrap();
+    let settings = plan.server.clone().port(51999).peer(Peer::new(&Keys::new().public, &["10.66.0.0/24"]));
+    site.write("wg0.conf", &settings.wg_quick());
+    server.daemon.signal(Signal::SIGHUP);
+    server.daemon.wait_for("the configuration was read again");
+    assert_eq!((server.port(), server.peers().len()), (51999, 2));
+    eventually("the route is there", || site.ip(&["route", "show", "dev", "wg0"]).contains("10.66.0.0/24"));
+    server.ping(CLIENT_V4);
+    client.ping(SERVER_V4);
+    assert_eq!(server.daemon.stop().status.code(), Some(0));
+    assert!(!site.shell("nft list tables").contains("wontun"), "a table is left");
+    // the socket's file is in a folder of root's, so it stays; the next run takes its place
+    let again = Node::start(site, ConfigFile, &plan.server);
+    assert_eq!(again.daemon.stop().status.code(), Some(0));
+    assert!(!site.socket("wg0").exists());
+}
+
+#[test]
+fn a_user_that_cannot_be_had_is_an_error_before_anything_is_done() {
+    let lab = Lab::new(2);
+    let unknown = Launch::new(lab.server(), &["--user", "no-such-user"]).run();
+    assert_eq!(unknown.code(), 78, "{unknown:?}");
+    assert!(unknown.stderr.contains("there is no such user"), "{unknown:?}");
+    let wrong = Launch::new(lab.server(), &["--user", "1:x"]).run();
+    assert_eq!(wrong.code(), 2, "{wrong:?}");
+    let bounded = "setpriv --bounding-set -all,+net_admin --inh-caps -all";
+    let powerless = Launch::new(lab.server(), &["--user", "nobody"]).wrap(bounded).run();
+    assert_eq!(powerless.code(), 77, "{powerless:?}");
+    assert!(powerless.stderr.contains("CAP_SETGID is missing, which --user needs"), "{powerless:?}");
+    assert!(!lab.server().has_device("tun0"));
+}
