@@ -188,6 +188,7 @@ const TUNNEL: &[Call] = &[
     ),
     // wg(8), `wontun health`, the metrics
     any(libc::SYS_accept4),
+    any(libc::SYS_getrusage),
     any(libc::SYS_epoll_create1),
     any(libc::SYS_timerfd_settime),
     // no owner of signals (F_SETOWN), no locks

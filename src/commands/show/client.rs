@@ -197,6 +197,8 @@ pub(in crate::commands) fn set(
     changes: &Changes,
 ) -> Result<(), CommandError> {
     let failed = |error| failed(&error, tun);
+    // a change has the kernel set routes, which on a busy host takes its time
+    socket.set_read_timeout(Some(LONGEST)).map_err(failed)?;
     (&socket).write_all(&changes.print()).map_err(failed)?;
     let mut line = String::new();
     BufReader::new(&socket).take(MAX_ERRNO).read_line(&mut line).map_err(failed)?;
