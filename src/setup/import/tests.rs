@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::config::wg_quick::{Hooks, parse};
+use crate::config::wg_quick::{Hooks, WgQuick, parse};
 use crate::setup::testing::{Counting, TestFolder};
 use crate::tunnel::wireguard::{PresharedKey, PrivateKey};
 
@@ -45,6 +45,12 @@ fn error(text: &str) -> String {
 
 fn text(imported: &Imported) -> &str {
     str::from_utf8(imported.file.text()).unwrap()
+}
+
+/// Names are what an import adds to.
+fn nameless(mut configuration: WgQuick) -> WgQuick {
+    configuration.peers.iter_mut().for_each(|peer| peer.name = None);
+    configuration
 }
 
 /// Name, first allowed IP and preshared key of each peer.
@@ -301,7 +307,7 @@ fn the_file_that_wg_easy_writes() {
     // the tunnel takes it as it is, and it says what the old one did
     let strict = parse(Path::new("x"), imported.file.text(), Hooks::Refuse).unwrap();
     let before = parse(Path::new("x"), original.as_bytes(), Hooks::Ignore).unwrap();
-    assert_eq!(strict.configuration, before.configuration);
+    assert_eq!(nameless(strict.configuration), nameless(before.configuration));
     assert_eq!(strict.warnings, []);
     let said = imported.notices.join("\n");
     assert!(
@@ -467,7 +473,7 @@ proptest! {
                     let after = parse(Path::new("x"), imported.file.text(), Hooks::Refuse).unwrap().configuration;
                     let mut expected = before.configuration;
                     expected.interface.dns.clear();
-                    prop_assert_eq!(after, expected);
+                    prop_assert_eq!(nameless(after), nameless(expected));
                     let names: Vec<_> = imported.file.peers().filter_map(|peer| peer.name).collect();
                     prop_assert!(names.iter().all(|name| !name.as_str().is_empty()));
                 }
