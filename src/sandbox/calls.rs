@@ -211,8 +211,9 @@ const TUNNEL: &[Call] = &[
     only(libc::SYS_prlimit64, &[&[Is(0, 0), Is(2, 0)]]),
     // a line for journald that a datagram does not hold
     any(libc::SYS_memfd_create),
-    // settings under /proc/sys
+    // settings under /proc/sys; glibc's pwrite, and musl's since 1.2.6
     any(libc::SYS_pwrite64),
+    any(libc::SYS_pwritev2),
     // the end: the UAPI socket's file, the resolver process
     any(libc::SYS_unlinkat),
     only(libc::SYS_kill, &[&[IsResolver(0), Is(1, libc::SIGKILL)]]),
