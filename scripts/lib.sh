@@ -160,8 +160,14 @@ cargo_executable() {
 
 package_version() { sed -n 's/^version *= *"\(.*\)"/\1/p' "$repo/Cargo.toml"; }
 
+# Prints where the release is. scripts/test.sh names the one that the end-to-end tests made: cargo would build it once more,
+# since the tests' crates want more of some libraries.
 build_release() {
-    cargo_executable build --release --bin wontun
+    if [[ -n ${built_for_tests:-} ]]; then
+        printf '%s\n' "$built_for_tests"
+    else
+        cargo_executable build --release --bin wontun
+    fi
 }
 
 # --- end-to-end tests --------------------------------------------------------------------------------------------

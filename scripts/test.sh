@@ -93,6 +93,9 @@ if [[ -n $quick ]]; then
 fi
 
 step "end-to-end tests" end_to_end
+tests=$(cargo_executable test --release --test e2e --no-run)
+built_for_tests=$(dirname "$(dirname "$tests")")/wontun
+export built_for_tests
 step "demo" bash scripts/demo.sh
 step "demo of WireGuard" bash scripts/demo.sh --wireguard
 step "demo of a server" bash scripts/demo.sh --server
