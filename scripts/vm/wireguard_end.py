@@ -190,15 +190,16 @@ class End:
         self.set_peer(f"preshared-key {self._file('psk')}")
         self._has_preshared_key = bool(key)
 
-    def begin_anew(self, endpoint: str = "") -> None:
-        """Removes the peer and adds it again, where it is or elsewhere: the next packet opens a handshake."""
-        self._add_peer(self.peer.public, endpoint or self.endpoint())
+    def begin_anew(self, endpoint: str = "", after: str = ":") -> None:
+        """Removes the peer and adds it again, where it is or elsewhere, once the command `after` has ended: the next
+        packet opens a handshake."""
+        self._add_peer(self.peer.public, endpoint or self.endpoint(), after)
 
-    def _add_peer(self, old: str, endpoint: str) -> None:
+    def _add_peer(self, old: str, endpoint: str, after: str = ":") -> None:
         arguments = f"{self.peer.arguments()} endpoint {endpoint}"
         if self._has_preshared_key:
             arguments += f" preshared-key {self._file('psk')}"
-        run(self.machine, f"wg set {DEVICE} peer {old} remove\nwg set {DEVICE} {arguments}")
+        run(self.machine, f"{after}\nwg set {DEVICE} peer {old} remove\nwg set {DEVICE} {arguments}")
 
     @property
     def address4(self) -> str:

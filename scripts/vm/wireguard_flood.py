@@ -9,6 +9,10 @@ INITIATION_FILE = "/tmp/initiation"
 STOP_FILE = "/tmp/enough"
 COOKIE_REPLY = 3
 
+# Ends once another cookie reply came to the flood: the kernel is under load for a second from then on.
+UNDER_LOAD = """replies() { nft list counter inet cookies to_the_flood | grep packets; }
+before=$(replies); for (( i = 0; i < 100; i++ )); do [[ $(replies) == "$before" ]] || break; sleep 0.05; done"""
+
 # Debian has perl everywhere. Initiations for the other end are valid up to mac1, whoever repeats them.
 _RECEIVE = f"""use Socket;
 socket my $socket, PF_INET, SOCK_DGRAM, 0 or die; bind $socket, sockaddr_in(9999, INADDR_LOOPBACK) or die;
