@@ -7,6 +7,11 @@ from wireguard_end import CARD, DEVICE, PORT, run
 
 # ECN as nft calls it, in the order of the bits' value (RFC 3168).
 MARKS = ("not-ect", "ect1", "ect0", "ce")
+# The kernel joins datagrams for a socket that takes several at once (UDP_GRO) before nft sees them. ETHTOOL_SGRO of
+# SIOCETHTOOL, from perl, which Debian has everywhere.
+_SET_GRO = f"""perl -MSocket -e 'socket my $socket, PF_INET, SOCK_DGRAM, 0 or die;
+my $value = pack "LL", 0x2c, VALUE; my $request = pack "a16p", "{CARD}", $value;
+ioctl $socket, 0x8946, $request or die "GRO: $!"'"""
 WHERE = ("outer", "inner")
 
 
@@ -47,11 +52,11 @@ class Watch:
                 iifname {DEVICE} icmpv6 type echo-request jump asked
             }}
         }}"""
-        run(self._machine, f"nft -f - <<'END'\n{rules}\nEND")
+        run(self._machine, f"{_SET_GRO.replace('VALUE', '0')}\nnft -f - <<'END'\n{rules}\nEND")
         return self
 
     def __exit__(self, *_error: object) -> None:
-        run(self._machine, "nft delete table inet watch")
+        run(self._machine, f"nft delete table inet watch\n{_SET_GRO.replace('VALUE', '1')}")
 
     def lengths(self) -> set[int]:
         """Those of the tunnel's IP packets that arrived."""
