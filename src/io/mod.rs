@@ -3,6 +3,7 @@
 pub mod batch;
 mod control_message;
 pub mod fault;
+pub mod interrupted;
 pub mod limit;
 pub mod mailbox;
 pub mod random;

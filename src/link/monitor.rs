@@ -12,7 +12,8 @@ use nix::libc::MSG_TRUNC;
 
 use super::error::LinkError;
 use super::message::{self, LinkState, Messages, RTM_DELADDR, RTM_DELLINK, RTM_NEWLINK};
-use super::socket::{BUFFER, retry};
+use super::socket::BUFFER;
+use crate::io::interrupted::retry;
 
 /// The multicast groups of link and of address changes, from linux/rtnetlink.h.
 const RTMGRP_LINK: u32 = 1;

@@ -19,6 +19,7 @@ use nix::sys::socket::sockopt::SndBufForce;
 
 use super::error;
 use super::message::{Messages, Reply};
+use crate::io::interrupted::retry;
 
 /// The kernel limits a datagram to the reader's buffer or 32 KiB; an answer about one device is some 2 KiB.
 pub(super) const BUFFER: usize = 32 * 1024;
@@ -320,16 +321,6 @@ fn serialize(message: RouteNetlinkMessage, flags: u16, sequence: u32) -> Vec<u8>
     bytes
 }
 
-/// Again while a signal interrupts.
-pub(super) fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    loop {
-        match call() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::message;
@@ -344,16 +335,6 @@ mod tests {
             0, 0, 0, 0,  5, 0, 0, 0,  0, 0, 0, 0,  0, 0, 0, 0, // AF_UNSPEC, index 5
             16, 0, 26, 0,  12, 0, 10, 0,  5, 0, 8, 0,  1, 0, 0, 0, // IFLA_AF_SPEC { AF_INET6 { ADDR_GEN_MODE = none } }
         ]);
-    }
-
-    #[test]
-    fn interrupted_calls_are_repeated() {
-        let mut left = 3;
-        let outcome = retry(|| {
-            left -= 1;
-            if left > 0 { Err(Errno::EINTR.into()) } else { Ok(left) }
-        });
-        assert_eq!(outcome.unwrap(), 0);
     }
 
     /// Reading needs neither a privilege nor a network: every namespace has a loopback device.
