@@ -16,6 +16,7 @@ use nix::unistd::geteuid;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::config::TunName;
+use crate::io::interrupted::retry;
 
 /// How long the running tunnel may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -180,7 +181,8 @@ pub fn ask(tun: &TunName, max_age: Option<Duration>) -> Result<String, HealthErr
     // the first also bounds how long a full queue may hold up the connection
     socket.set_write_timeout(Some(PATIENCE)).map_err(other)?;
     socket.set_read_timeout(Some(PATIENCE)).map_err(other)?;
-    socket.connect(&address(tun).map_err(other)?).map_err(|error| match error.kind() {
+    let address = address(tun).map_err(other)?;
+    retry(|| socket.connect(&address)).map_err(|error| match error.kind() {
         io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => HealthError::NotRunning(tun.clone()),
         io::ErrorKind::WouldBlock => HealthError::Hangs(tun.clone()),
         _ => other(error),
@@ -189,7 +191,7 @@ pub fn ask(tun: &TunName, max_age: Option<Duration>) -> Result<String, HealthErr
         return Err(HealthError::Stranger { uid, tun: tun.clone() });
     }
     let mut line = [0; 512];
-    let length = (&socket).read(&mut line).map_err(|error| match error.kind() {
+    let length = retry(|| (&socket).read(&mut line)).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => HealthError::Hangs(tun.clone()),
         io::ErrorKind::ConnectionReset => HealthError::Refused(tun.clone()),
         _ => other(error),

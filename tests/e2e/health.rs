@@ -156,6 +156,27 @@ fn a_stopped_loop_is_not_healthy() {
     is_healthy(&health(lab.server()));
 }
 
+/// As by a shell's ^Z and fg while it waits for the answer.
+#[test]
+fn who_asks_may_be_stopped_and_continued() {
+    /// recvfrom(2) on x86-64 and elsewhere.
+    const RECEIVING: [&str; 2] = ["45", "207"];
+    let lab = Lab::new(2);
+    let server = Daemon::server(lab.server(), &[]);
+    server.signal(Signal::SIGSTOP);
+    let asker = Launch::new(lab.server(), &["health"]).spawn();
+    let tells = |file: &str| std::fs::read_to_string(format!("/proc/{}/{file}", asker.pid())).unwrap();
+    eventually("it waits for the answer", || {
+        RECEIVING.iter().any(|number| tells("syscall").starts_with(&format!("{number} ")))
+    });
+    asker.signal(Signal::SIGSTOP);
+    eventually("it is stopped", || tells("status").contains("\nState:\tT"));
+    asker.signal(Signal::SIGCONT);
+    server.signal(Signal::SIGCONT);
+    let stopped = asker.wait_exit();
+    assert!(stopped.status.success(), "{stopped:?}");
+}
+
 #[test]
 fn health_works_on_a_read_only_root() {
     let lab = Lab::new(2);

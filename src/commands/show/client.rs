@@ -17,6 +17,7 @@ use super::report::Report;
 use crate::commands::CommandError;
 use crate::config::TunName;
 use crate::control::uapi::{Changes, UapiFolders, socket_name};
+use crate::io::interrupted::retry;
 
 /// How long a tunnel may say nothing.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -126,7 +127,7 @@ fn connect(path: &Path, tun: &TunName, trust: Trust) -> Result<Option<UnixStream
     // the first also bounds how long a full queue may hold up the connection
     socket.set_write_timeout(Some(PATIENCE)).map_err(other)?;
     socket.set_read_timeout(Some(PATIENCE)).map_err(other)?;
-    if let Err(error) = socket.connect(&address) {
+    if let Err(error) = retry(|| socket.connect(&address)) {
         return match error.raw_os_error().map(Errno::from_raw) {
             Some(Errno::ENOENT | Errno::ENOTDIR | Errno::ECONNREFUSED) => Ok(None),
             Some(Errno::EAGAIN) => Err(CommandError::Hangs(tun.clone())),
