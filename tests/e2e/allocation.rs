@@ -17,6 +17,7 @@ use crate::daemon::{Daemon, Launch};
 use crate::lab::{Lab, heavy};
 use crate::streams::Connection;
 use crate::tunnel::{CLIENT_V4, DEVICE, SERVER_V4};
+use crate::waiting::uninterrupted;
 use crate::wireguard::implementation::Implementation;
 use crate::wireguard::node::Node;
 use crate::wireguard::pair::Outer;
@@ -96,7 +97,7 @@ fn nothing_is_allocated(counter: &Daemon, server: &Site, client: &Site) {
         for _ in 0..500 {
             connection.say_hello();
             socket.send(&[0; 1000]).unwrap();
-            sink.recv(&mut [0; 1000]).unwrap();
+            uninterrupted(|| sink.recv(&mut [0; 1000])).unwrap();
         }
     };
     work(20 * MEGABYTE);

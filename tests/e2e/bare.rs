@@ -8,7 +8,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::lab::Host;
 use crate::packets;
-use crate::waiting::PATIENCE;
+use crate::waiting::{PATIENCE, uninterrupted};
 
 pub(crate) const HELLO: &[u8] = b"hello?";
 pub(crate) const PORT: u16 = 19988;
@@ -105,7 +105,7 @@ impl Bare {
     pub(crate) fn drain(&self) {
         self.socket.set_nonblocking(true).unwrap();
         let mut buffer = [0; 16];
-        while self.socket.recv_from(&mut buffer).is_ok() {}
+        while uninterrupted(|| self.socket.recv_from(&mut buffer)).is_ok() {}
         self.socket.set_nonblocking(false).unwrap();
     }
 }

@@ -7,7 +7,7 @@ use crate::bare::{INNER_CLIENT, INNER_SERVER};
 use crate::daemon::{Daemon, Launch, field};
 use crate::lab::{Host, Lab, heavy};
 use crate::streams::Connection;
-use crate::waiting::{PATIENCE, finish};
+use crate::waiting::{PATIENCE, finish, uninterrupted};
 
 const MEGABYTE: u64 = 1_000_000;
 const INNER_SERVER_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 8, 0, 0, 0, 0, 0, 1);
@@ -130,10 +130,10 @@ fn is_echoed(socket: &UdpSocket, echo: &UdpSocket, to: SocketAddr, size: usize) 
     }
     for _ in 0..5 {
         socket.send_to(&sent, to).unwrap();
-        let Ok((length, from)) = echo.recv_from(&mut buffer) else { continue };
+        let Ok((length, from)) = uninterrupted(|| echo.recv_from(&mut buffer)) else { continue };
         assert!(buffer[..length] == sent, "{size} bytes left, {length} (other) bytes arrived");
         echo.send_to(&sent, from).unwrap();
-        if let Ok(length) = socket.recv(&mut buffer) {
+        if let Ok(length) = uninterrupted(|| socket.recv(&mut buffer)) {
             assert!(buffer[..length] == sent, "{size} bytes returned as {length} (other) bytes");
             return;
         }

@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 
 use crate::mounts::Folder;
 use crate::tunnel::{CLIENT_V4, Mode, Plan, SERVER_V4, Tunnel};
-use crate::waiting::{PATIENCE, eventually, exit_within};
+use crate::waiting::{PATIENCE, eventually, exit_within, uninterrupted};
 
 /// Fewer bytes are no packet: timers, signals and bells are read, too.
 const LEAST: i64 = 20;
@@ -93,10 +93,11 @@ fn single_packets_and_bursts(tunnel: &Tunnel) {
     for (from, to) in [(&socket, &sink), (&sink, &socket)] {
         for _ in 0..20 {
             from.send(&[1; 100]).unwrap();
-            assert_eq!(to.recv(&mut buffer).unwrap(), 100);
+            assert_eq!(uninterrupted(|| to.recv(&mut buffer)).unwrap(), 100);
         }
         (0..BURST).for_each(|number| assert_eq!(from.send(&[2; 200][number..]).unwrap(), 200 - number));
-        (0..BURST).for_each(|number| assert_eq!(to.recv(&mut buffer).unwrap(), 200 - number));
+        (0..BURST)
+            .for_each(|number| assert_eq!(uninterrupted(|| to.recv(&mut buffer)).unwrap(), 200 - number));
     }
 }
 

@@ -12,7 +12,7 @@ use crate::daemon::{Daemon, END, Launch, Stopped, best_stop, read_all};
 use crate::lab::{Host, Lab};
 use crate::mounts::Folder;
 use crate::streams::Connection;
-use crate::waiting::PATIENCE;
+use crate::waiting::{PATIENCE, uninterrupted};
 
 /// One entry of the journal.
 type Entry = BTreeMap<String, String>;
@@ -55,7 +55,7 @@ impl Journal {
         let (start, mut others) = (Instant::now(), Vec::new());
         let mut buffer = vec![0; 256 * 1024];
         while start.elapsed() < PATIENCE {
-            let Ok(length) = self.socket.recv(&mut buffer) else { break };
+            let Ok(length) = uninterrupted(|| self.socket.recv(&mut buffer)) else { break };
             let entry = parse(&buffer[..length]);
             if entry.get("MESSAGE").is_some_and(|message| message.contains(needle)) {
                 return entry;
@@ -143,8 +143,9 @@ fn priorities_follow_the_level() {
     assert!(lab.client().ping_once(INNER_SERVER, 56));
     // At this level there are entries of debug or trace, and all of them are priority 7.
     let mut buffer = vec![0; 256 * 1024];
-    let found =
-        (0..1000).map_while(|_| journal.socket.recv(&mut buffer).ok().map(|length| parse(&buffer[..length])));
+    let found = (0..1000).map_while(|_| {
+        uninterrupted(|| journal.socket.recv(&mut buffer)).ok().map(|length| parse(&buffer[..length]))
+    });
     let entry = found.into_iter().find(|entry| entry["PRIORITY"] == "7");
     assert!(entry.is_some(), "no entry of priority 7 at trace level");
 }
@@ -169,7 +170,7 @@ fn a_redirected_standard_error_gets_the_log_whatever_journal_stream_says() {
     server.wait_ready();
     server.stop();
     journal.socket.set_nonblocking(true).unwrap();
-    assert!(journal.socket.recv(&mut [0; 16]).is_err(), "an entry in the journal");
+    assert!(uninterrupted(|| journal.socket.recv(&mut [0; 16])).is_err(), "an entry in the journal");
 }
 
 #[test]
@@ -181,7 +182,7 @@ fn log_target_overrules_what_systemd_says() {
     server.stop();
     assert!(read_all(reader).contains("summary "));
     journal.socket.set_nonblocking(true).unwrap();
-    assert!(journal.socket.recv(&mut [0; 16]).is_err(), "an entry in the journal");
+    assert!(uninterrupted(|| journal.socket.recv(&mut [0; 16])).is_err(), "an entry in the journal");
     journal.socket.set_nonblocking(false).unwrap();
     let args = ["--log-target", "journald"];
     let server = Launch::new(lab.server(), &args).prepare(&journal.mounts()).spawn();

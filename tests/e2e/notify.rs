@@ -19,7 +19,7 @@ use crate::daemon::{Daemon, Launch};
 use crate::lab::{Host, Lab};
 use crate::mounts::Folder;
 use crate::streams::Connection;
-use crate::waiting::{PATIENCE, exit_within, holds_within};
+use crate::waiting::{PATIENCE, exit_within, holds_within, uninterrupted};
 use crate::wireguard::implementation::Implementation;
 use crate::wireguard::node::Node;
 use crate::wireguard::pair::{Outer, Plan, SERVER_V4};
@@ -60,18 +60,20 @@ impl Manager {
     /// The next message within `limit`, and who sent it.
     fn try_hear(&self, limit: Duration) -> Option<(String, Pid)> {
         self.socket.set_read_timeout(Some(limit.max(Duration::from_millis(1)))).unwrap();
-        let mut bytes = [0; 4096];
-        let mut slices = [IoSliceMut::new(&mut bytes)];
-        let mut control = nix::cmsg_space!(UnixCredentials);
-        let received =
-            recvmsg::<()>(self.socket.as_raw_fd(), &mut slices, Some(&mut control), MsgFlags::empty())
-                .ok()?;
-        let sender = received.cmsgs().unwrap().find_map(|message| match message {
-            ControlMessageOwned::ScmCredentials(credentials) => Some(Pid::from_raw(credentials.pid())),
-            _ => None,
-        });
-        let length = received.bytes;
-        Some((String::from_utf8(bytes[..length].to_vec()).unwrap(), sender.unwrap()))
+        let receive = || {
+            let mut bytes = [0; 4096];
+            let mut slices = [IoSliceMut::new(&mut bytes)];
+            let mut control = nix::cmsg_space!(UnixCredentials);
+            let (socket, flags) = (self.socket.as_raw_fd(), MsgFlags::empty());
+            let received = recvmsg::<()>(socket, &mut slices, Some(&mut control), flags)?;
+            let sender = received.cmsgs().unwrap().find_map(|message| match message {
+                ControlMessageOwned::ScmCredentials(credentials) => Some(Pid::from_raw(credentials.pid())),
+                _ => None,
+            });
+            let length = received.bytes;
+            Ok((String::from_utf8(bytes[..length].to_vec()).unwrap(), sender.unwrap()))
+        };
+        uninterrupted(receive).ok()
     }
 
     fn hear(&self) -> String {

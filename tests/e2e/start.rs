@@ -10,7 +10,7 @@ use crate::daemon::{Daemon, Launch, field};
 use crate::lab::{Host, Lab};
 use crate::packets;
 use crate::streams::Connection;
-use crate::waiting::{PATIENCE, eventually, holds_within};
+use crate::waiting::{PATIENCE, eventually, holds_within, uninterrupted};
 
 fn wontun_on(host: &Host) -> SocketAddr {
     (host.v4, PORT).into()
@@ -287,7 +287,7 @@ fn what_a_bare_client_sends_arrives_and_is_answered() {
         packets::udp4(SocketAddrV4::new(INNER_CLIENT, 5), SocketAddrV4::new(INNER_SERVER, 6000), b"up");
     bare.send(&packet, wontun_on(lab.server()));
     let mut buffer = [0; 64];
-    let (length, from) = inner.recv_from(&mut buffer).unwrap();
+    let (length, from) = uninterrupted(|| inner.recv_from(&mut buffer)).unwrap();
     assert_eq!((&buffer[..length], from), (&b"up"[..], SocketAddr::from((INNER_CLIENT, 5))));
     inner.send_to(b"down", from).unwrap();
     let (datagram, from) = bare.receive(PATIENCE).expect("no answer");

@@ -1,6 +1,6 @@
 //! Bounded waits and bounded commands: no test may hang, and none sleeps where a condition can be asked.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -26,6 +26,17 @@ pub(crate) fn holds_within(limit: Duration, mut condition: impl FnMut() -> bool)
 /// Panics with `what` unless `condition` holds within [`PATIENCE`].
 pub(crate) fn eventually(what: &str, condition: impl FnMut() -> bool) {
     assert!(holds_within(PATIENCE, condition), "waited {PATIENCE:?} in vain: {what}");
+}
+
+/// `read` again while something interrupts it. The kernel does not begin a read with a time-out anew when the process was
+/// stopped and continued meanwhile (signal(7)), as a debugger does it, or whoever freezes a machine that is lent.
+pub(crate) fn uninterrupted<T>(mut read: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match read() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
 }
 
 /// Sets a flag when it goes out of scope, also by a panic: threads that work until the flag is set end with the

@@ -7,6 +7,7 @@ use nix::sys::socket::{setsockopt, sockopt::RcvBufForce, sockopt::UdpGsoSegment}
 
 use crate::streams::Pattern;
 use crate::tunnel::{CLIENT_V4, CLIENT_V6, Mode, Plan, SERVER_V4, SERVER_V6, Tunnel};
+use crate::waiting::uninterrupted;
 use crate::wireguard::site::Site;
 
 /// Bytes of the headers in front of a UDP payload.
@@ -55,7 +56,8 @@ fn train_arrives(socket: &UdpSocket, sink: &UdpSocket, random: &mut Pattern, seg
     let mut buffer = vec![0; 65_536];
     for (number, datagram) in train.chunks(segment).enumerate() {
         let what = format!("datagram {number} of {} of {segment} bytes", train.len().div_ceil(segment));
-        let received = sink.recv(&mut buffer).unwrap_or_else(|error| panic!("{what} is lost: {error}"));
+        let received = uninterrupted(|| sink.recv(&mut buffer))
+            .unwrap_or_else(|error| panic!("{what} is lost: {error}"));
         assert_eq!(received, datagram.len(), "{what}");
         assert!(&buffer[..received] == datagram, "{what} has other bytes");
     }

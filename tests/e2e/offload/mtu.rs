@@ -7,7 +7,7 @@ use crate::daemon::Launch;
 use crate::lab::Lab;
 use crate::streams::Pattern;
 use crate::tunnel::{CLIENT_V4, CLIENT_V6, DEVICE, Mode, Plan, SERVER_V4, SERVER_V6, Tunnel};
-use crate::waiting::eventually;
+use crate::waiting::{eventually, uninterrupted};
 use crate::wireguard::pair::Outer;
 use crate::wireguard::settings::{Keys, Settings};
 use crate::wireguard::site::Site;
@@ -41,7 +41,7 @@ fn datagram_passes(tunnel: &Tunnel, (from, to): (IpAddr, IpAddr), size: usize) {
     Pattern::new(size as u64).fill(&mut datagram);
     for _ in 0..3 {
         socket.send_to(&datagram, sink.local_addr().unwrap()).unwrap();
-        if let Ok(received) = sink.recv(&mut buffer) {
+        if let Ok(received) = uninterrupted(|| sink.recv(&mut buffer)) {
             assert!(buffer[..received] == datagram, "{size} bytes became {received} other ones");
             return;
         }

@@ -9,7 +9,7 @@ use wontun::link::{RouteWarning, Routes};
 
 use super::{apply, full, lab, marked, open, picture, wanted};
 use crate::lab::Host;
-use crate::waiting::succeed;
+use crate::waiting::{succeed, uninterrupted};
 
 const FAR: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
 
@@ -21,9 +21,9 @@ fn is_answered(client: &Host, server: &Host, mark: u32) -> bool {
     socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
     socket.send_to(b"ping", (FAR, 7777)).unwrap();
     let mut buffer = [0; 16];
-    let (length, from) = echo.recv_from(&mut buffer).unwrap();
+    let (length, from) = uninterrupted(|| echo.recv_from(&mut buffer)).unwrap();
     echo.send_to(&buffer[..length], from).unwrap();
-    socket.recv_from(&mut buffer).is_ok()
+    uninterrupted(|| socket.recv_from(&mut buffer)).is_ok()
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn packets_past_the_tunnel_are_dropped() {
         inner.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
         let outside = if address.is_ipv4() { server.udp((server.v4, 0)) } else { server.udp((server.v6, 0)) };
         outside.send_to(b"psst", SocketAddr::new(address, 4444)).unwrap();
-        inner.recv_from(&mut [0; 8]).is_ok()
+        uninterrupted(|| inner.recv_from(&mut [0; 8])).is_ok()
     };
     let inner: [IpAddr; 2] = ["10.8.0.2".parse().unwrap(), "fd08::2".parse().unwrap()];
     assert_eq!(inner.map(arrives), [true, true]);

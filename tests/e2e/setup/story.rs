@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::server::{Server, addresses, client};
 use crate::lab::{Host, Lab};
 use crate::streams::Connection;
+use crate::waiting::uninterrupted;
 use crate::wireguard::site::Site;
 
 const WEB: [u8; 4] = [203, 0, 113, 1];
@@ -19,10 +20,10 @@ pub(crate) fn seen_from(web: &Host, address: IpAddr, client: &Site) -> IpAddr {
     let at_client = client.udp((any, 0));
     at_client.send_to(b"to the web", (address, 7)).unwrap();
     let mut buffer = [0; 64];
-    let (len, from) = at_web.recv_from(&mut buffer).unwrap();
+    let (len, from) = uninterrupted(|| at_web.recv_from(&mut buffer)).unwrap();
     assert_eq!(&buffer[..len], b"to the web");
     at_web.send_to(b"and back", from).unwrap();
-    assert_eq!(at_client.recv_from(&mut buffer).unwrap(), (8, (address, 7).into()));
+    assert_eq!(uninterrupted(|| at_client.recv_from(&mut buffer)).unwrap(), (8, (address, 7).into()));
     from.ip()
 }
 

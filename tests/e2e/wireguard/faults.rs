@@ -21,7 +21,7 @@ use super::settings::{Keys, Peer, Settings};
 use super::site::Site;
 use crate::descriptors::{allow_descriptors, allow_no_descriptor};
 use crate::lab::{Lab, heavy};
-use crate::waiting::{PATIENCE, SetAtEnd, eventually, finish, holds_within, succeed};
+use crate::waiting::{PATIENCE, SetAtEnd, eventually, finish, holds_within, succeed, uninterrupted};
 
 /// The type of a response, section 5.4.3 of the white paper.
 const RESPONSE: u8 = 2;
@@ -85,7 +85,8 @@ fn a_burst_of_handshakes_from_one_address_is_answered() {
     // Each answer names the index of whom it is for.
     let (mut answered, mut datagram) = (HashSet::new(), [0; 2048]);
     while answered.len() < PEERS {
-        let length = socket.recv(&mut datagram).unwrap_or_else(|error| panic!("{error}: {}", answered.len()));
+        let length = uninterrupted(|| socket.recv(&mut datagram))
+            .unwrap_or_else(|error| panic!("{error}: {}", answered.len()));
         assert_eq!((length, datagram[0]), (RESPONSE_LEN, RESPONSE));
         answered.insert(<[u8; 4]>::try_from(&datagram[8..12]).unwrap());
     }

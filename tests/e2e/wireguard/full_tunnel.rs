@@ -11,7 +11,7 @@ use super::node::Node;
 use super::pair::{Outer, PORT, Pair, Plan};
 use super::site::Site;
 use crate::lab::Lab;
-use crate::waiting::eventually;
+use crate::waiting::{eventually, uninterrupted};
 
 /// Addresses on the server that stand for the rest of the world.
 const WORLD_V4: &str = "203.0.113.1";
@@ -57,13 +57,13 @@ fn reaches_the_world(server: &Site, client: &Site, world: &str, inner: &str) {
     eventually("a datagram reaches the world", || {
         at_client.send_to(b"to the world", (world, 7)).ok();
         at_world.set_read_timeout(Some(std::time::Duration::from_secs(1))).unwrap();
-        from = at_world.recv_from(&mut buffer).ok().map(|(_, from)| from);
+        from = uninterrupted(|| at_world.recv_from(&mut buffer)).ok().map(|(_, from)| from);
         from.is_some()
     });
     let from = from.unwrap();
     assert_eq!(from.ip(), inner);
     at_world.send_to(b"and back", from).unwrap();
-    assert_eq!(at_client.recv_from(&mut buffer).unwrap(), (8, SocketAddr::new(world, 7)));
+    assert_eq!(uninterrupted(|| at_client.recv_from(&mut buffer)).unwrap(), (8, SocketAddr::new(world, 7)));
 }
 
 fn everything_goes_through(server: Implementation, outer: Outer, allowed: &[&str]) {

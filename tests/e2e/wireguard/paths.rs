@@ -16,6 +16,7 @@ use super::probe::{DATA, INITIATION, RESPONSE};
 use super::settings::{Keys, Peer, Settings};
 use crate::lab::{Lab, heavy};
 use crate::streams::Connection;
+use crate::waiting::uninterrupted;
 
 /// The server has two addresses. Its answers leave from the one that the client talks to; when that is removed, the
 /// server's next packet leaves from the other, and the client follows.
@@ -153,7 +154,7 @@ fn congestion_marks_go_in_and_out(server: Implementation, client: Implementation
     let capture = Capture::start(lab.server());
     let receive = |text: &[u8]| {
         let mut buffer = [0; 64];
-        assert_eq!(at_server.recv(&mut buffer).unwrap(), text.len());
+        assert_eq!(uninterrupted(|| at_server.recv(&mut buffer)).unwrap(), text.len());
         assert_eq!(buffer[..text.len()], *text);
     };
     send_with_class(&at_client, 0xb8 | u32::from(ECT_0), b"capable");

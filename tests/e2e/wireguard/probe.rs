@@ -14,7 +14,7 @@ use wontun::tunnel::wireguard::{Endpoint, Incoming, Interface, Outgoing, PeerId,
 
 use super::settings::Keys;
 use crate::packets;
-use crate::waiting::PATIENCE;
+use crate::waiting::{PATIENCE, uninterrupted};
 
 pub(crate) const INITIATION: u8 = 1;
 pub(crate) const RESPONSE: u8 = 2;
@@ -76,7 +76,7 @@ impl Probe {
     pub(crate) fn receive(&self, limit: Duration) -> Option<Vec<u8>> {
         let mut buffer = vec![0; 65_536];
         self.socket.set_read_timeout(Some(limit.max(Duration::from_micros(1)))).unwrap();
-        let (length, from) = self.socket.recv_from(&mut buffer).ok()?;
+        let (length, from) = uninterrupted(|| self.socket.recv_from(&mut buffer)).ok()?;
         assert_eq!(from, self.server);
         buffer.truncate(length);
         Some(buffer)

@@ -21,7 +21,7 @@ use super::tally::Tally;
 use crate::daemon::Daemon;
 use crate::lab::Lab;
 use crate::mounts::BINARY;
-use crate::waiting::{PATIENCE, eventually};
+use crate::waiting::{PATIENCE, eventually, uninterrupted};
 
 const WEB_V4: &str = "192.0.2.1";
 const WEB_V6: &str = "2001:db8::1";
@@ -71,10 +71,10 @@ fn seen_from(lab: &Lab, client: &Site, web: &str) -> Option<IpAddr> {
     at_web.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
     let from = (0..6).find_map(|_| {
         at_client.send_to(b"to the web", (web, 7)).ok();
-        at_web.recv_from(&mut buffer).ok().map(|(_, from)| from)
+        uninterrupted(|| at_web.recv_from(&mut buffer)).ok().map(|(_, from)| from)
     })?;
     at_web.send_to(b"and back", from).unwrap();
-    assert_eq!(at_client.recv_from(&mut buffer).unwrap(), (8, SocketAddr::new(web, 7)));
+    assert_eq!(uninterrupted(|| at_client.recv_from(&mut buffer)).unwrap(), (8, SocketAddr::new(web, 7)));
     Some(from.ip())
 }
 
@@ -140,7 +140,10 @@ fn peers_reach_the_world_with_the_servers_address() {
     // What goes from one peer to another, or to the server, keeps its source.
     let at_server = plan.server_site.udp(([10, 9, 0, 1], 7));
     client.site.udp(([10, 9, 0, 2], 0)).send_to(b"inside", "10.9.0.1:7").unwrap();
-    assert_eq!(at_server.recv_from(&mut [0; 64]).unwrap().1.ip(), IpAddr::from([10, 9, 0, 2]));
+    assert_eq!(
+        uninterrupted(|| at_server.recv_from(&mut [0; 64])).unwrap().1.ip(),
+        IpAddr::from([10, 9, 0, 2])
+    );
 
     let stopped = server.stop();
     assert_eq!(stopped.status.code(), Some(0), "{:?}", stopped.lines);

@@ -10,6 +10,7 @@ use crate::daemon::Daemon;
 use crate::lab::Lab;
 use crate::mounts::BINARY;
 use crate::tunnel::{DEVICE, SERVER_V4};
+use crate::waiting::uninterrupted;
 use crate::wireguard::pair::{Outer, PORT};
 use crate::wireguard::settings::{Keys, Peer, Settings};
 use crate::wireguard::site::Site;
@@ -131,7 +132,7 @@ impl Star {
         let ran = ran_meanwhile(self.server.pid(), || {
             for _ in 0..SAMPLES {
                 socket.send(b"anybody there?").unwrap();
-                sink.recv(&mut [0; 32]).unwrap();
+                uninterrupted(|| sink.recv(&mut [0; 32])).unwrap();
             }
         });
         let busiest = (0..ran.len()).max_by_key(|&worker| ran[worker]).unwrap();

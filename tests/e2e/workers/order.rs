@@ -11,7 +11,7 @@ use super::lab::Star;
 use crate::lab::{Host, heavy};
 use crate::streams::Connection;
 use crate::tunnel::SERVER_V4;
-use crate::waiting::SetAtEnd;
+use crate::waiting::{SetAtEnd, uninterrupted};
 
 /// TCP segments that came to a host before one that was sent earlier.
 fn out_of_order(host: &Host) -> u64 {
@@ -66,7 +66,7 @@ fn numbers_stay_in_order(from: &UdpSocket, to: &UdpSocket) -> u64 {
             }
         });
         let (mut last, mut count, mut late, mut buffer) = (0, 0, 0, [0; 2000]);
-        while let Ok(length) = to.recv(&mut buffer) {
+        while let Ok(length) = uninterrupted(|| to.recv(&mut buffer)) {
             assert_eq!(length, 1000);
             let number = u64::from_be_bytes(*buffer.first_chunk().unwrap());
             late += u64::from(number <= last);
