@@ -8,7 +8,7 @@ use std::thread;
 use socket2::SockRef;
 
 use crate::lab::Host;
-use crate::waiting::PATIENCE;
+use crate::waiting::{PATIENCE, uninterrupted};
 
 const BLOCK: usize = 64 * 1024;
 
@@ -73,8 +73,7 @@ fn receive(mut stream: &TcpStream, seed: u64) -> (u64, u64) {
     loop {
         let mut filled = 0;
         while filled < BLOCK {
-            let got = stream
-                .read(&mut block[filled..])
+            let got = uninterrupted(|| stream.read(&mut block[filled..]))
                 .unwrap_or_else(|error| panic!("receiving stalled after {received} bytes: {error}"));
             if got == 0 {
                 break;

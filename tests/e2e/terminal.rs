@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 use rustix::pty;
 use rustix::termios::{self, Termios, Winsize};
 
-use crate::waiting::{PATIENCE, exit_within, holds_within};
+use crate::waiting::{PATIENCE, exit_within, holds_within, uninterrupted};
 
 /// A program on a terminal of its own. Dropping it kills the program.
 pub(crate) struct Terminal {
@@ -92,7 +92,7 @@ impl Terminal {
                 let mut bytes = [0; 4096];
                 while is_open.load(Ordering::Relaxed) {
                     let mut waiting = [PollFd::new(controller.as_fd(), PollFlags::POLLIN)];
-                    if poll(&mut waiting, 20_u16).unwrap() == 0 {
+                    if uninterrupted(|| Ok(poll(&mut waiting, 20_u16)?)).unwrap() == 0 {
                         continue;
                     }
                     // a terminal that nobody has open any more is an error

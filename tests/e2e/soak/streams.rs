@@ -12,6 +12,7 @@ use socket2::SockRef;
 use super::AGAIN;
 use crate::lab::Host;
 use crate::streams::Pattern;
+use crate::waiting::uninterrupted;
 
 const BLOCK: usize = 16 * 1024;
 /// Time between two blocks: a flow that neither fills a queue nor a core.
@@ -143,7 +144,7 @@ fn receive(mut stream: &TcpStream, way: &Way, seed: u64) -> io::Result<u64> {
     loop {
         let mut filled = 0;
         while filled < BLOCK {
-            let got = or_end(stream, stream.read(&mut block[filled..]))?;
+            let got = or_end(stream, uninterrupted(|| stream.read(&mut block[filled..])))?;
             if got == 0 {
                 // the sender sends whole blocks
                 return if filled == 0 { Ok(received) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
