@@ -9,8 +9,9 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use nix::fcntl::AT_FDCWD;
 use nix::libc::{self, c_long};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, UnlinkatFlags, unlinkat};
 
 use super::*;
 use crate::sys::trap::{EXIT_FORBIDDEN, raw_call};
@@ -140,33 +141,14 @@ fn acts(folder: &Path) -> HashMap<&'static str, Box<dyn Fn() -> io::Result<()>>>
     acts.insert("read /etc/passwd", Box::new(|| fs::read("/etc/passwd").map(drop)));
     acts.insert("read /proc/self/mem", Box::new(|| fs::File::open("/proc/self/mem").map(drop)));
     acts.insert("list /", Box::new(|| fs::read_dir("/").map(drop)));
-    acts.insert(
-        "remove the socket",
-        Box::new({
-            let socket = within("run/tun0.sock");
-            // as the standard library does not
-            move || {
-                Ok(nix::unistd::unlinkat(
-                    nix::fcntl::AT_FDCWD,
-                    &socket,
-                    nix::unistd::UnlinkatFlags::NoRemoveDir,
-                )?)
-            }
-        }),
-    );
-    acts.insert(
-        "remove the configuration",
-        Box::new({
-            let config = within("wontun/tun0.conf");
-            move || {
-                Ok(nix::unistd::unlinkat(
-                    nix::fcntl::AT_FDCWD,
-                    &config,
-                    nix::unistd::UnlinkatFlags::NoRemoveDir,
-                )?)
-            }
-        }),
-    );
+    for (act, name) in
+        [("remove the socket", "run/tun0.sock"), ("remove the configuration", "wontun/tun0.conf")]
+    {
+        let file = within(name);
+        // by this call, as the standard library does not
+        let remove = move || Ok(unlinkat(AT_FDCWD, &file, UnlinkatFlags::NoRemoveDir)?);
+        acts.insert(act, Box::new(remove));
+    }
     acts.insert(
         "open UDP sockets",
         Box::new(|| {

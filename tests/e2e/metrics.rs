@@ -179,24 +179,26 @@ fn ping(site: &Site, address: Ipv4Addr, count: u32) -> (u32, f64) {
     (lost, words[rtt + 3].parse().unwrap())
 }
 
+/// A tunnel of the settings `text`.
+fn start_with(site: &Site, text: &str, args: &[&str]) -> Daemon {
+    let file = site.write("tun0.conf", text);
+    let daemon =
+        site.launch(BINARY.as_ref(), &[&["--config", file.to_str().unwrap()], args].concat()).spawn();
+    daemon.wait_for(" ready mode=");
+    daemon
+}
+
 #[test]
 fn ten_thousand_peers_are_told_of_while_the_tunnel_works() {
     const PEERS: usize = 10_000;
     let _guard = heavy();
     let mut plan = pair::Plan::new(&Arc::new(Lab::new(2)), Outer::V4);
     plan.server = with_idle_peers(&plan.server, PEERS as u64);
-    let start = |site: &Site, text: &str, args: &[&str]| {
-        let file = site.write("tun0.conf", text);
-        let daemon =
-            site.launch(BINARY.as_ref(), &[&["--config", file.to_str().unwrap()], args].concat()).spawn();
-        daemon.wait_for(" ready mode=");
-        daemon
-    };
     let address = SocketAddr::from((plan.server_site.v4, PORT));
     let text = plan.server.wg_quick();
     let server =
-        start(&plan.server_site, &text, &["--metrics", &address.to_string(), "--log-level", "debug"]);
-    let client = start(&plan.client_site, &plan.client.wg_quick(), &[]);
+        start_with(&plan.server_site, &text, &["--metrics", &address.to_string(), "--log-level", "debug"]);
+    let client = start_with(&plan.client_site, &plan.client.wg_quick(), &[]);
     plan.client_site.ping(SERVER_V4);
     let quiet = ping(&plan.client_site, SERVER_V4, 100);
     let before = resident_kilobytes(server.pid());
@@ -381,16 +383,9 @@ fn the_kill_switch_holds_for_metrics_too() {
     let lab = Arc::new(Lab::new(2));
     let mut plan = pair::Plan::new(&lab, Outer::V4);
     plan.client.peers[0].allowed = vec!["0.0.0.0/0".to_owned()];
-    let start = |site: &Site, text: &str, args: &[&str]| {
-        let file = site.write("tun0.conf", text);
-        let daemon =
-            site.launch(BINARY.as_ref(), &[&["--config", file.to_str().unwrap()], args].concat()).spawn();
-        daemon.wait_for(" ready mode=");
-        daemon
-    };
-    let _server = start(&plan.server_site, &plan.server.wg_quick(), &[]);
+    let _server = start_with(&plan.server_site, &plan.server.wg_quick(), &[]);
     let args = ["--kill-switch", "--metrics", "0.0.0.0:9586"];
-    let _client = start(&plan.client_site, &plan.client.wg_quick(), &args);
+    let _client = start_with(&plan.client_site, &plan.client.wg_quick(), &args);
     plan.client_site.ping(SERVER_V4);
     let ask = |host: &Host, address: Ipv4Addr| {
         let address = SocketAddr::from((address, PORT));

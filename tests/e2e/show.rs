@@ -6,7 +6,7 @@ use std::sync::Arc;
 use nix::sys::signal::Signal;
 
 use crate::lab::Lab;
-use crate::mounts::{BINARY, Folder, OPEN_TUN_NODE};
+use crate::mounts::{BINARY, Folder};
 use crate::setup::server::Server;
 use crate::terminal::Terminal;
 use crate::waiting::{PATIENCE, eventually, finish};
@@ -70,14 +70,7 @@ fn peer_list_and_show_speak_json() {
 #[test]
 fn root_sees_the_tunnel_of_another_user_unless_others_could_be_that_user() {
     let server = Server::alone();
-    std::fs::create_dir(&server.dir).unwrap();
-    std::os::unix::fs::chown(&server.dir, Some(65534), Some(65534)).unwrap();
-    let copy = server.site.path().join("wontun");
-    server.site.shell(&format!("{OPEN_TUN_NODE} install -m 755 {BINARY} {}", copy.display()));
-    let user =
-        "setpriv --reuid 65534 --regid 65534 --clear-groups --inh-caps +net_admin --ambient-caps +net_admin";
-    let daemon = server.launch(&["--endpoint", "192.0.2.1"]).binary(&copy).wrap(user).spawn();
-    daemon.wait_for(" ready mode=");
+    let (_daemon, copy) = server.serve_as_nobody();
     server.told(&["peer", "add", "phone"]);
     for args in [&["show"][..], &["show", "tun0"]] {
         assert!(server.told(args).contains("\npeer: phone\n"), "{args:?}");

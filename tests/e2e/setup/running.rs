@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 
 use super::server::{Server, addresses, client, value};
 use crate::lab::Lab;
-use crate::mounts::{BINARY, OPEN_TUN_NODE};
+use crate::mounts::BINARY;
 use crate::waiting::{PATIENCE, eventually, finish};
 use crate::wireguard::implementation::Implementation;
 use crate::wireguard::site::Site;
@@ -158,14 +158,7 @@ fn a_servers_key_may_be_a_credential() {
 fn root_changes_the_peers_of_a_tunnel_of_another_user() {
     let lab = Arc::new(Lab::new(2));
     let server = Server::new(&lab, 0);
-    std::fs::create_dir(&server.dir).unwrap();
-    std::os::unix::fs::chown(&server.dir, Some(65534), Some(65534)).unwrap();
-    let copy = server.site.path().join("wontun");
-    server.site.shell(&format!("{OPEN_TUN_NODE} install -m 755 {BINARY} {}", copy.display()));
-    let user =
-        "setpriv --reuid 65534 --regid 65534 --clear-groups --inh-caps +net_admin --ambient-caps +net_admin";
-    let daemon = server.launch(&["--endpoint", "192.0.2.1"]).binary(&copy).wrap(user).spawn();
-    daemon.wait_for(" ready mode=");
+    let (daemon, _) = server.serve_as_nobody();
     let added = server.run(&["peer", "add", "phone"]);
     assert_eq!((added.code(), added.stderr.as_str()), (0, ""), "{added:?}");
     assert_eq!(owner_and_mode(&server), (65534, 65534, 0o600));

@@ -8,7 +8,7 @@ use wontun::setup::ServerFile;
 
 use crate::daemon::{Daemon, Launch};
 use crate::lab::Lab;
-use crate::mounts::BINARY;
+use crate::mounts::{BINARY, OPEN_TUN_NODE};
 use crate::waiting::{Finished, PATIENCE, finish};
 use crate::wireguard::site::Site;
 
@@ -96,6 +96,20 @@ impl Server {
         let daemon = self.launch(args).spawn();
         daemon.wait_for(" ready mode=");
         daemon
+    }
+
+    /// Starts it as another user, whose the folder is too, as with systemd's DynamicUser and StateDirectory. Also gives the
+    /// program's copy that this user may run.
+    pub(crate) fn serve_as_nobody(&self) -> (Daemon, PathBuf) {
+        std::fs::create_dir(&self.dir).unwrap();
+        std::os::unix::fs::chown(&self.dir, Some(65534), Some(65534)).unwrap();
+        let copy = self.site.path().join("wontun");
+        self.site.shell(&format!("{OPEN_TUN_NODE} install -m 755 {BINARY} {}", copy.display()));
+        let user = "setpriv --reuid 65534 --regid 65534 --clear-groups \
+                    --inh-caps +net_admin --ambient-caps +net_admin";
+        let daemon = self.launch(&["--endpoint", "192.0.2.1"]).binary(&copy).wrap(user).spawn();
+        daemon.wait_for(" ready mode=");
+        (daemon, copy)
     }
 }
 
