@@ -200,7 +200,7 @@ test_wireguard() {
     # The name is resolved by the network's own name server; a full tunnel, as far as a container may have one.
     write_wireguard client 10.8.0.3/24 server 0.0.0.0/0 'Endpoint = server:51820'
     for host in server client; do
-        up "$host" --env WONTUN_CONFIG=/etc/wontun/wg0.conf --volume "/run/etc-$host:/etc/wontun:ro" --tmpfs /run --
+        up "$host" --env WONTUN_CONFIG=/etc/wontun/wg0.conf --volume "/run/etc-$host:/etc/wontun:ro" --tmpfs /var/run --
     done
     [[ $(docker logs client 2>&1 | grep -c -e '--sysctl[= ]net.ipv4.conf.all.src_valid_mark=1') -le 1 ]] ||
         die "more than one warning about src_valid_mark: $(docker logs client 2>&1)"
