@@ -87,8 +87,9 @@ pub(super) fn events(played: &[Played], lost: &BTreeMap<&'static str, usize>) ->
     text
 }
 
-/// What a process had at first, after it had warmed up, and what it has at the end: medians of the resident memory, and
-/// the descriptors.
+/// What a process had at first, after it had warmed up, and what it has at the end: medians of the resident memory; the most
+/// descriptors until three fifths of its life, and the last number. A peer that moved has no socket of its own until the next
+/// handshake, so one moment is no measure of what is usual.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Use {
     life: Duration,
@@ -108,17 +109,18 @@ impl Use {
             all.sort_unstable();
             all.get(all.len() / 2).copied()
         };
+        let usual = samples.get(fifth..3 * fifth)?.iter().map(|sample| sample.descriptors).max()?;
         Some(Self {
             life: last.at - first.at,
             resident: [resident(early)?, resident(late)?],
-            descriptors: [early.last()?.descriptors, last.descriptors],
+            descriptors: [usual, last.descriptors],
         })
     }
 
     /// What is not as it was.
     fn faults(&self) -> Option<String> {
         let ([resident, resident_now], [descriptors, descriptors_now]) = (self.resident, self.descriptors);
-        let is_flat = resident_now <= resident + resident / 20 + GROWTH && descriptors_now == descriptors;
+        let is_flat = resident_now <= resident + resident / 20 + GROWTH && descriptors_now <= descriptors;
         (!is_flat).then(|| format!("{self:?}"))
     }
 }
@@ -182,6 +184,9 @@ fn what_grows_is_found() {
     )));
     assert!(!is_flat(&samples(|n| 5000 + 40 * n, |_| 30)));
     assert!(!is_flat(&samples(|_| 5000, |n| if n < 48 { 30 } else { 31 })));
-    assert!(!is_flat(&samples(|_| 5000, |n| if n < 48 { 30 } else { 29 })));
+    assert!(!is_flat(&samples(|_| 5000, |n| if n < 30 { 30 } else { 31 })));
+    assert!(!is_flat(&samples(|_| 5000, |n| 30 + n as usize / 15)));
+    // a peer without a socket of its own for a while, at the beginning and at the end
+    assert!(is_flat(&samples(|_| 5000, |n| if (8..25).contains(&n) || n > 47 { 29 } else { 30 })));
     assert!(Use::of(&samples(|_| 5000, |_| 30)[..4]).is_none(), "too short to tell");
 }
