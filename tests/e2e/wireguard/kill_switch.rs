@@ -38,6 +38,9 @@ const CLASSES: &[(&str, &str)] = &[
     ("dhcp", "meta nfproto ipv4 udp sport 68 udp dport 67"),
     ("dhcpv6", "udp sport 546 udp dport 547"),
     ("discovery", "icmpv6 type 133-136"),
+    // The kernel reports of its own accord what a host listens to, within a second of its addresses: it may be before the switch
+    // is there, which drops them.
+    ("listener", "icmpv6 type 143"),
     ("dns", "meta l4proto { tcp, udp } th dport 53"),
     ("leaked", ""),
 ];
