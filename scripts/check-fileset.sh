@@ -65,7 +65,6 @@ copy_named
 say "$(find "$folder" -type f | wc -l) files in an empty folder"
 cargo_there fmt --check
 cargo_there clippy --quiet --all-targets --offline --locked -- --deny warnings
-cargo_there build --quiet --offline --locked
 
 # Compiled where the crates are, run where nothing is.
 mapfile -t tests < <(cargo_there test --quiet --offline --locked --no-run --message-format=json |

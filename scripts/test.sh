@@ -47,11 +47,14 @@ step() {
 }
 
 # What the steps that need root run. Link-time optimisation keeps one core busy for minutes, so this is done beside the first
-# steps.
+# steps, and two of them at once.
 build_for_root() {
+    local static
+    bash "$repo/scripts/build-static.sh" &
+    static=$!
     bash "$repo/scripts/foreign-peers.sh"
     cargo_executable test --release --test e2e --no-run
-    bash "$repo/scripts/build-static.sh"
+    wait "$static"
 }
 
 begin_builds() {
