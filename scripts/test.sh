@@ -69,9 +69,10 @@ begin_builds() {
 end_builds() {
     local code=0 began=$SECONDS
     wait "$ahead" || code=$?
-    ahead=
     cat "$ahead_log"
+    # of two builds one may go on when the other failed: on_exit ends it
     ((code == 0)) || die "what the end-to-end tests run could not be built (exit code $code): see above"
+    ahead=
     say "<== builds that were begun before: another $((SECONDS - began)) s"
 }
 
