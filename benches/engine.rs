@@ -13,7 +13,9 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use wontun::packet::split::Lengths;
 use wontun::time::Instant;
 use wontun::tunnel::wireguard::message::{DataHeader, Message};
-use wontun::tunnel::wireguard::{Endpoint, Incoming, Interface, Outgoing, PeerId, PrivateKey, Random};
+use wontun::tunnel::wireguard::{
+    Accepted, Endpoint, Incoming, Interface, Outgoing, PeerId, PrivateKey, Random,
+};
 
 const MTU: usize = 1420;
 const BUFFER: usize = 2048;
@@ -272,16 +274,18 @@ fn under_the_lock(criterion: &mut Criterion) {
         group.bench_function(format!("opening_and_accept/{count}"), |bencher| {
             let from = Some(pair.near.at);
             bencher.iter(|| {
+                let mut accepted = Accepted::default();
                 let opening = pair.far.interface.opening(header.receiver, now).unwrap();
                 for number in 0..count as u64 {
                     let header = DataHeader { counter: header.counter + number, ..header };
                     assert!(pair.far.interface.check(&opening, header).is_ok());
                 }
                 for _ in 0..count {
-                    assert!(pair.far.interface.accept(&opening, from, header, MTU + 32, now).is_ok());
+                    let peer = pair.far.interface.accept(&opening, &mut accepted, header, MTU + 32, now);
+                    assert!(peer.is_ok());
                     header.counter += 1;
                 }
-                pair.far.interface.settle(&opening, now);
+                pair.far.interface.settle(&opening, accepted, from, now);
             });
         });
     }

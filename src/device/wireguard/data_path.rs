@@ -17,7 +17,7 @@ use crate::packet::split::Lengths;
 use crate::packet::{carried, ip, udp};
 use crate::tunnel::wireguard::message::{DATA_HEADER_LEN, DataHeader, Message};
 use crate::tunnel::wireguard::{
-    Endpoint, Event, Incoming, Opened, Opening, Peer, PeerId, PublicKey, Transmit, outer_class,
+    Accepted, Endpoint, Event, Incoming, Opened, Opening, Peer, PeerId, PublicKey, Transmit, outer_class,
 };
 
 /// The largest message that the engine gives of its own accord: a staged packet, sealed.
@@ -356,11 +356,12 @@ impl Run {
         opening: &Opening,
     ) {
         let mut sources = Sources::default();
+        let mut accepted = Accepted::default();
         for message in &mut self.messages {
             let Fate::Opened(opened) = message.fate else { continue };
             let datagram = mailbox.get(message.place.clone()).unwrap_or_default();
-            let accepted = mode.engine.accept(opening, from, message.header, datagram.len(), core.now);
-            let fate = accepted.and_then(|peer| match opened? {
+            let peer = mode.engine.accept(opening, &mut accepted, message.header, datagram.len(), core.now);
+            let fate = peer.and_then(|peer| match opened? {
                 Opened::Keepalive => Ok(Fate::Done),
                 Opened::Packet(len) => {
                     let packet = datagram.get(DATA_HEADER_LEN..).unwrap_or_default();
@@ -369,6 +370,6 @@ impl Run {
             });
             message.fate = fate.unwrap_or_else(Fate::Dropped);
         }
-        mode.engine.settle(opening, core.now);
+        mode.engine.settle(opening, accepted, from, core.now);
     }
 }

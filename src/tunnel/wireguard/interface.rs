@@ -16,7 +16,7 @@ use super::keypair::{Opened, Opening, Sealing};
 use super::mac::MacKeys;
 use super::message::{COOKIE_REPLY_LEN, DATA_HEADER_LEN, DataHeader, Message};
 use super::noise::{Identity, Responder, StaticSecrets};
-use super::peer::{Context, Peer};
+use super::peer::{Accepted, Context, Peer};
 use super::peer_table::PeerTable;
 use super::random::{self, Random};
 use super::timestamp::Stamper;
@@ -342,28 +342,32 @@ impl Interface {
         self.peers.get_mut(opening.peer).ok_or(DropReason::UnknownIndex)?.check(header)
     }
 
-    /// Takes note of a data message of `len` bytes that proved to be authentic, and tells whose it is. It came from `from`,
-    /// or, if that is `None`, by a way that says nothing about where the peer is now. After the last of several
-    /// [`Self::settle`] is to be called.
+    /// Takes note of a data message of `len` bytes that proved to be authentic, adds it to `accepted`, and tells whose it
+    /// is. After the last of several [`Self::settle`] is to be called.
     ///
     /// # Errors
     /// The reason why it is to be dropped all the same: it was received before.
     pub fn accept(
         &mut self,
         opening: &Opening,
-        from: Option<Endpoint>,
+        accepted: &mut Accepted,
         header: DataHeader,
         len: usize,
         now: Instant,
     ) -> Result<PeerId, DropReason> {
         let id = opening.peer;
         let peer = self.peers.get_mut(id).ok_or(DropReason::UnknownIndex)?;
-        peer.accept(&mut self.indices, from, header, len, now)?;
+        peer.accept(&mut self.indices, header, now)?;
+        accepted.add(len);
         Ok(id)
     }
 
-    /// Takes note of what [`Self::accept`] made due or new.
-    pub fn settle(&mut self, opening: &Opening, now: Instant) {
+    /// Takes note of what [`Self::accept`] accepted, which came together. It came from `from`, or, if that is `None`, by a
+    /// way that says nothing about where the peer is now.
+    pub fn settle(&mut self, opening: &Opening, accepted: Accepted, from: Option<Endpoint>, now: Instant) {
+        if let Some(peer) = self.peers.get_mut(opening.peer) {
+            peer.handle_accepted(accepted, from, now);
+        }
         self.note(opening.peer, now);
     }
 
@@ -383,9 +387,10 @@ impl Interface {
                 let opening = self.opening(header.receiver, now)?;
                 self.check(&opening, header)?;
                 let opened = opening.open(header, class, datagram)?;
-                let accepted = self.accept(&opening, Some(from), header, datagram.len(), now);
-                self.settle(&opening, now);
-                let peer = accepted?;
+                let mut accepted = Accepted::default();
+                let peer = self.accept(&opening, &mut accepted, header, datagram.len(), now);
+                self.settle(&opening, accepted, Some(from), now);
+                let peer = peer?;
                 Ok(match opened? {
                     Opened::Keepalive => Incoming::Keepalive(peer),
                     Opened::Packet(len) => Incoming::Packet { peer, len },

@@ -50,7 +50,7 @@ pub use interface::{AddPeerError, Event, Incoming, Interface, Outgoing, Transmit
 pub use key::{KEY_LEN, KEY_TEXT_LEN, KeyError, PresharedKey, PrivateKey, PublicKey};
 pub use keypair::{Opened, Opening, Sealing};
 pub use mac::{COOKIE_LATENCY, COOKIE_SECRET_MAX_AGE};
-pub use peer::{Peer, Transfer};
+pub use peer::{Accepted, Peer, Transfer};
 pub use random::Random;
 pub use rate_limit::{BURST, MAX_SOURCES, PER_SECOND};
 pub use replay::WINDOW;

@@ -4,6 +4,8 @@
 mod data;
 mod handshake;
 
+pub use data::Accepted;
+
 use std::time::Duration;
 
 use super::REKEY_TIMEOUT_JITTER;
@@ -232,7 +234,7 @@ impl Peer {
         if Timers::take_due(&mut self.timers.keepalive, now) {
             self.outbox.keepalive = true;
             if std::mem::take(&mut self.timers.another_keepalive) {
-                self.timers.handle_data_received(now);
+                self.timers.handle_data_received(1, now);
             }
         }
         if Timers::take_due(&mut self.timers.silence, now) {

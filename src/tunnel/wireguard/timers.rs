@@ -63,12 +63,11 @@ impl Timers {
         }
     }
 
-    /// A packet that is data came. A keepalive is none: an answer to it would be answered too.
-    pub(super) fn handle_data_received(&mut self, now: Instant) {
-        if self.keepalive.is_none() {
-            self.keepalive = Some(now + KEEPALIVE_TIMEOUT);
-        } else {
-            self.another_keepalive = true;
+    /// So many packets came that are data. A keepalive is none: an answer to it would be answered too.
+    pub(super) fn handle_data_received(&mut self, packets: u64, now: Instant) {
+        if packets > 0 {
+            self.another_keepalive |= packets > 1 || self.keepalive.is_some();
+            self.keepalive.get_or_insert(now + KEEPALIVE_TIMEOUT);
         }
     }
 

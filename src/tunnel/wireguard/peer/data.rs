@@ -12,6 +12,25 @@ use crate::counters::DropReason;
 use crate::packet::split::Lengths;
 use crate::time::Instant;
 
+/// Data messages of one session that came together and were accepted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Accepted {
+    messages: u64,
+    /// Those that are no keepalives.
+    packets: u64,
+    /// Of the messages.
+    bytes: u64,
+}
+
+impl Accepted {
+    /// One more, of `len` bytes.
+    pub(in super::super) fn add(&mut self, len: usize) {
+        self.messages += 1;
+        self.packets += u64::from(len > DATA_OVERHEAD);
+        self.bytes += len as u64;
+    }
+}
+
 impl Peer {
     /// Sets counters aside for packets that leave now; `None` if they have to be staged.
     pub(in super::super) fn begin_send(
@@ -77,13 +96,11 @@ impl Peer {
         keypair.check(header.counter)
     }
 
-    /// Takes note of an authentic data message of `len` bytes.
+    /// Takes note of an authentic data message's counter; all else is [`Self::handle_accepted`]'s.
     pub(in super::super) fn accept(
         &mut self,
         indices: &mut IndexTable,
-        from: Option<Endpoint>,
         header: DataHeader,
-        len: usize,
         now: Instant,
     ) -> Result<(), DropReason> {
         // the session may have gone since it was opened
@@ -94,17 +111,27 @@ impl Peer {
             self.keypairs.confirm(indices);
             self.handle_handshake_complete(indices, now);
         }
+        Ok(())
+    }
+
+    /// Data messages were accepted, which came together.
+    pub(in super::super) fn handle_accepted(
+        &mut self,
+        accepted: Accepted,
+        from: Option<Endpoint>,
+        now: Instant,
+    ) {
+        if accepted.messages == 0 {
+            return;
+        }
         if let Some(from) = from {
             self.handle_heard(from);
         }
-        self.transfer.received += len as u64;
+        self.transfer.received += accepted.bytes;
+        self.transfer.packets_received += accepted.packets;
         self.timers.handle_any_received(self.persistent, now);
-        if len > DATA_OVERHEAD {
-            self.transfer.packets_received += 1;
-            self.timers.handle_data_received(now);
-        }
+        self.timers.handle_data_received(accepted.packets, now);
         self.keep_fresh_receiving(now);
-        Ok(())
     }
 
     /// The session ends soon, and nothing of ours may be sent before that would notice.

@@ -1,5 +1,6 @@
 //! What a session goes through, one matter a test.
 
+use super::message::Message;
 use super::wire::*;
 use super::*;
 use std::time::Duration;
@@ -85,6 +86,58 @@ fn a_persistent_keepalive_is_sent_only_into_silence() {
     assert!(sent.windows(2).all(|pair| (pair[1] - pair[0]).as_secs() <= 25), "{sent:?}");
     assert!((38..=60).contains(&sent.len()), "{}", sent.len());
     assert!(world.peer(0).has_session(world.now), "it also keeps the session alive");
+}
+
+#[test]
+fn messages_that_came_together_do_what_they_do_one_by_one() {
+    let lives = [true, false].map(|together| {
+        let mut world = World::connected(1);
+        world.run(seconds(20.0));
+        let mut datagrams = vec![];
+        for len in [100, 0, 60] {
+            let mut buffer = [0; BUFFER];
+            buffer[16..16 + len].copy_from_slice(&packet(100, 1)[..len]);
+            let (peer, now) = (world.hosts[1].peer, world.now);
+            let sent = world.hosts[1].interface.handle_packet(peer, &mut buffer, len, now);
+            let Ok(Outgoing::Transmit(transmit)) = sent else { panic!("{sent:?}") };
+            datagrams.push(buffer[..transmit.len].to_vec());
+        }
+        let (moved, now) = (endpoint("192.0.2.2:4000"), world.now);
+        if together {
+            let interface = &mut world.hosts[0].interface;
+            let headers = datagrams.iter().map(|datagram| match Message::parse(datagram) {
+                Some(Message::Data(header)) => header,
+                other => panic!("{other:?}"),
+            });
+            let headers: Vec<_> = headers.collect();
+            let mut accepted = Accepted::default();
+            let opening = interface.opening(headers[0].receiver, now).unwrap();
+            for header in &headers {
+                assert_eq!(interface.check(&opening, *header), Ok(()));
+            }
+            for (datagram, header) in datagrams.iter_mut().zip(headers) {
+                assert!(opening.open(header, 0, datagram).is_ok());
+                let mut accept = || interface.accept(&opening, &mut accepted, header, datagram.len(), now);
+                assert!(accept().is_ok());
+                assert_eq!(accept(), Err(DropReason::Replay), "and is not counted");
+            }
+            interface.settle(&opening, accepted, Some(moved), now);
+            // none accepted: nobody was heard
+            interface.settle(&opening, Accepted::default(), Some(endpoint("192.0.2.9:9")), now);
+            world.flush(0);
+        } else {
+            datagrams.iter().for_each(|datagram| world.deliver(0, moved, datagram));
+        }
+        assert_eq!(world.peer(0).endpoint(), Some(moved));
+        let transfer = world.peer(0).transfer();
+        assert_eq!(transfer.packets_received, 2);
+        world.seen.clear();
+        world.run(seconds(300.0));
+        let events = world.events();
+        (transfer, events, world.seen)
+    });
+    assert_eq!(lives[0], lives[1]);
+    assert!(lives[0].2.iter().any(|seen| seen.from == 0 && seen.kind == 4), "what came is acknowledged");
 }
 
 #[test]
