@@ -29,7 +29,7 @@ mod segment;
 
 use std::ops::Range;
 
-use segment::{Class, Segment, classify, continues, pushes, same_flow, same_hosts};
+use segment::{Class, Segment, classify, continues, is_like, pushes, same_flow, same_hosts};
 
 use super::field::set;
 use super::ip::IPV6_HEADER;
@@ -71,6 +71,8 @@ pub struct Coalescer {
     open: [u8; OPEN_FLOWS],
     /// The place in `open` that is taken next.
     next_open: usize,
+    /// The place in `open` of the flow that the last packet was of.
+    latest: usize,
     head: [u8; MAX_HEAD],
 }
 
@@ -136,8 +138,14 @@ impl Coalescer {
             written: 0,
             open: [NONE; OPEN_FLOWS],
             next_open: 0,
+            latest: 0,
             head: [0; MAX_HEAD],
         }
+    }
+
+    /// How many more packets there is room for in this batch.
+    pub const fn room(&self) -> usize {
+        MAX_PACKETS - self.packet_count
     }
 
     /// Whether nothing waits to be written.
@@ -159,6 +167,9 @@ impl Coalescer {
             return Err(CoalesceError::OutOfBounds);
         };
         let packet = Packet { start, len, next: NONE };
+        if self.follow(arena, packet, bytes) {
+            return Ok(());
+        }
         match classify(bytes, self.udp) {
             Class::Segment(segment) => {
                 let slot = self.find_open(
@@ -230,6 +241,17 @@ impl Coalescer {
         }
     }
 
+    /// What mostly comes: the next segment of the flow that the last packet was of. It has that one's headers, so that
+    /// they need not be read anew. `false`: it is to be looked at.
+    fn follow(&mut self, arena: &[u8], packet: Packet, bytes: &[u8]) -> bool {
+        let group = self.open.get(self.latest).and_then(|&number| self.groups.get(usize::from(number)));
+        let Some((group, segment)) = group.and_then(|group| Some((group, group.segment?))) else {
+            return false;
+        };
+        let Some(first) = bytes_of(&self.packets, group.first, arena) else { return false };
+        is_like(first, bytes, &segment) && self.join(arena, self.latest, packet, bytes, &segment)
+    }
+
     /// Adds the packet to the open group at `slot`, if the rules allow it.
     fn join(&mut self, arena: &[u8], slot: usize, packet: Packet, bytes: &[u8], segment: &Segment) -> bool {
         let Some(&number) = self.open.get(slot) else { return false };
@@ -255,6 +277,7 @@ impl Coalescer {
         group.verified = true;
         group.push = pushes(bytes, segment);
         let ended = group.push || payload < group.size || usize::from(group.count) == MAX_SEGMENTS;
+        self.latest = slot;
         self.store(packet);
         if ended {
             self.close(slot);
@@ -287,6 +310,7 @@ impl Coalescer {
             if let Some(open) = self.open.get_mut(slot) {
                 *open = number;
             }
+            self.latest = slot;
         }
         if let Some(place) = self.groups.get_mut(self.group_count) {
             *place = group;

@@ -13,7 +13,7 @@
 //! - the checksums right, as nobody looks at them afterwards.
 
 use crate::packet::field::{u16_at, u32_at};
-use crate::packet::ip::{IPV4_HEADER, IPV6_HEADER, Version};
+use crate::packet::ip::{self, IPV4_HEADER, IPV6_HEADER, Version};
 use crate::packet::tcp::{self, ACK, CWR, ECE, PSH};
 use crate::packet::transport::{self, IPV4_IDENTIFICATION, TCP, Transport, UDP, address_bytes, udp_length};
 use crate::packet::virtio::Gso;
@@ -122,6 +122,18 @@ fn segment(packet: &[u8], transport: Transport, udp: bool) -> Option<Segment> {
 pub(super) fn pushes(packet: &[u8], segment: &Segment) -> bool {
     segment.transport.protocol == TCP
         && packet.get(segment.transport.offset + tcp::FLAGS).is_some_and(|flags| flags & PSH != 0)
+}
+
+/// Whether `next`, if it also [`continues`] what began with `first`, is a segment of the same flow, with headers of the
+/// same lengths. What one compares the other leaves out.
+pub(super) fn is_like(first: &[u8], next: &[u8], segment: &Segment) -> bool {
+    let Segment { transport, headers_len, .. } = *segment;
+    let at = transport.offset;
+    next.len() > headers_len
+        && ip::well_formed(next) == Some(transport.version)
+        && (transport.protocol == TCP
+            || u32_at(first, at) == u32_at(next, at)
+                && next.get(at..).is_some_and(|it| udp_length(it).map(usize::from) == Some(it.len())))
 }
 
 /// Whether two packets are between the same two hosts.

@@ -24,6 +24,15 @@ fn arena(packets: &[Vec<u8>]) -> (Vec<u8>, Vec<Range<usize>>) {
 
 /// What is written of these packets, batch by batch.
 fn writes_of(coalescer: &mut Coalescer, packets: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    writes_with(coalescer, packets, |_| {})
+}
+
+/// The same; `before` each packet something is done.
+fn writes_with(
+    coalescer: &mut Coalescer,
+    packets: &[Vec<u8>],
+    before: impl Fn(&mut Coalescer),
+) -> Vec<Vec<u8>> {
     let (arena, places) = arena(packets);
     let mut writes = vec![];
     let mut take = |coalescer: &mut Coalescer| {
@@ -36,8 +45,12 @@ fn writes_of(coalescer: &mut Coalescer, packets: &[Vec<u8>]) -> Vec<Vec<u8>> {
         assert!(coalescer.is_empty());
     };
     for place in places {
+        before(coalescer);
+        assert_eq!(coalescer.room() == 0, coalescer.packet_count == MAX_PACKETS);
         if coalescer.handle_packet(&arena, place.clone()) == Err(CoalesceError::Full) {
+            assert_eq!(coalescer.room(), 0);
             take(coalescer);
+            assert_eq!(coalescer.room(), MAX_PACKETS);
             assert_eq!(coalescer.handle_packet(&arena, place), Ok(()));
         }
     }
@@ -546,6 +559,34 @@ proptest! {
             .filter(|packet| transport::find(packet).is_some_and(|it| slow_is_intact(packet, it.offset)))
             .count();
         prop_assert_eq!(intact(&cut), intact(&bytes));
+    }
+
+    #[test]
+    fn the_short_way_joins_what_the_long_one_does(
+        flows in prop::collection::vec(samples(0), 1..3),
+        steps in steps(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..60, any::<u8>()), 0..6),
+    ) {
+        let flows: Vec<_> = flows
+            .into_iter()
+            .map(|flow| Sample { flags: flow.flags & ECE | ACK, class: flow.class & !1, ip_options: vec![], ..flow })
+            .collect();
+        let mut packets: Vec<_> = mixed(&flows, &steps).into_iter().map(|(_, packet)| packet).collect();
+        for (packet, place, change) in changes {
+            let packet = packet.get_mut(&mut packets);
+            // where the sums stay right, more than one rule has to see it
+            if let [first, second] = [place & !1, place & !1 | 8].map(|place| packet.get(place).copied())
+                && let (Some(first), Some(second)) = (first, second)
+            {
+                packet[place & !1] = second;
+                packet[place & !1 | 8] = first;
+            }
+            if let Some(byte) = packet.get_mut(place).filter(|_| change & 1 == 1) {
+                *byte ^= change;
+            }
+        }
+        let long = writes_with(&mut Coalescer::new(LAYOUT, true), &packets, |it| it.latest = OPEN_FLOWS);
+        prop_assert_eq!(writes(&packets), long);
     }
 
     #[test]
