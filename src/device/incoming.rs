@@ -98,6 +98,10 @@ impl<M: Mode> Worker<M> {
                 continue;
             };
             datagrams += arrival.count();
+            // what was sent as one message is mostly one super-packet, and is to be written as one
+            if self.coalescer.as_ref().is_some_and(|coalescer| coalescer.room() < arrival.count()) {
+                self.deliver(shared)?;
+            }
             M::take_arrival(shared, self, &arrival, entrance)?;
         }
         self.deliver(shared)?;
