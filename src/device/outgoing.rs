@@ -1,8 +1,8 @@
 //! From the tun to the wire: read, cut into segments, sealed where they are sent from, sent many at once.
 //!
 //! A packet is copied once, from where it was read to its place in the batch. The first packet of a turn leaves at once,
-//! so that whoever sends one and waits does not wait for others; those behind it leave together. A batch is never kept
-//! for what may come.
+//! so that whoever sends one and waits does not wait for others; those behind it leave together, and so does a
+//! super-packet with what is behind it. A batch is never kept for what may come.
 
 use std::io::IoSlice;
 use std::ops::Range;
@@ -60,7 +60,8 @@ impl<M: Mode> Worker<M> {
             match self.tun.receive(&mut self.packet) {
                 Ok(length) => {
                     left = left.saturating_sub(self.take_packet(shared, length)?);
-                    if std::mem::take(&mut is_first) || self.batch.is_heavy() {
+                    let leaves_alone = std::mem::take(&mut is_first) && !self.batch.is_bulk();
+                    if leaves_alone || self.batch.is_heavy() {
                         self.flush(shared)?;
                     }
                 }

@@ -35,8 +35,10 @@ pub const SIZE: usize =
 pub const MAX_SEGMENTS_OF_MESSAGE: usize = 64;
 /// Bytes of one message: what a UDP datagram over IPv4 can hold.
 pub const MAX_MESSAGE: usize = 65_507;
+/// With so much in it, a message is as good as full.
+const BULK: usize = 48 * 1024;
 /// With so much in it, a batch is sent: more would not make it cheaper, only later.
-const ENOUGH: usize = 48 * 1024;
+const ENOUGH: usize = 2 * BULK;
 
 const NONE: u16 = u16::MAX;
 
@@ -148,6 +150,11 @@ impl<O: Clone> Batch<O> {
     /// Whether nothing waits to be sent.
     pub fn is_empty(&self) -> bool {
         self.messages.is_empty()
+    }
+
+    /// Whether it is somebody's bulk, a super-packet or most of one.
+    pub fn is_bulk(&self) -> bool {
+        self.used >= BULK
     }
 
     /// Whether it is time to send: more would wait for nothing.

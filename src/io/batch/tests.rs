@@ -105,6 +105,26 @@ fn destinations_that_take_turns_have_a_message_each() {
 }
 
 #[test]
+fn bulk_is_sent_two_messages_at_once_and_small_datagrams_by_the_message() {
+    let until = |len: usize, is_it: fn(&Batch<u32>) -> bool| {
+        let mut pair = Pair::new("127.0.0.1");
+        let route = pair.route();
+        let mut count = 0;
+        while !is_it(&pair.batch) {
+            pair.push(&datagram(count, len), &route);
+            count += 1;
+        }
+        count
+    };
+    assert_eq!(until(9000, Batch::is_bulk), 6);
+    assert_eq!(until(9000, Batch::is_heavy), 11);
+    assert_eq!(until(65_000, Batch::is_bulk), 1);
+    assert_eq!(until(65_000, Batch::is_heavy), 2);
+    assert_eq!(until(96, Batch::is_heavy), 64);
+    assert_eq!(until(1452, Batch::is_heavy), 64);
+}
+
+#[test]
 fn what_is_full_says_so_and_goes_on_after_it_was_sent() {
     let mut pair = Pair::new("127.0.0.1");
     let route = pair.route();
