@@ -12,9 +12,12 @@ use super::worker::{Shared, Worker};
 use super::{BUDGET, DeviceError, Mode, Progress, SockId};
 use crate::counters::DropReason;
 use crate::io::fault::{self, Fault};
-use crate::io::mailbox::SLOTS;
+use crate::io::mailbox::{SLOT, SLOTS};
 use crate::packet::coalesce::{CoalesceError, MAX_PIECES};
 use crate::packet::mss;
+
+/// Bytes of an arrival from which on it is taken for a super-packet.
+const BULK: usize = SLOT / 2;
 
 /// What is known of the socket that a datagram came by.
 #[derive(Clone, Copy, Debug)]
@@ -98,8 +101,10 @@ impl<M: Mode> Worker<M> {
                 continue;
             };
             datagrams += arrival.count();
-            // what was sent as one message is mostly one super-packet, and is to be written as one
-            if self.coalescer.as_ref().is_some_and(|coalescer| coalescer.room() < arrival.count()) {
+            // bulk that was sent as one message is mostly one super-packet, and is to be written as one; of small packets
+            // as many as fit
+            let is_bulk = arrival.length > BULK;
+            if is_bulk && self.coalescer.as_ref().is_some_and(|it| it.room() < arrival.count()) {
                 self.deliver(shared)?;
             }
             M::take_arrival(shared, self, &arrival, entrance)?;
