@@ -4,6 +4,8 @@
 
 pub mod capability;
 pub mod datagram;
+#[cfg(ipsec_mb)]
+pub mod ipsec_mb;
 pub mod process;
 pub mod socket;
 pub mod trap;

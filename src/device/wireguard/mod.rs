@@ -40,7 +40,7 @@ use crate::sandbox::Places;
 use crate::time::Instant;
 use crate::tunnel::wireguard::message::{DATA_HEADER_LEN, INITIATION_LEN, RESPONSE_LEN, TAG_LEN};
 use crate::tunnel::wireguard::padding::PADDING;
-use crate::tunnel::wireguard::{Interface, Peer, PeerId, PublicKey, Sealing, Transmit};
+use crate::tunnel::wireguard::{Interface, Peer, PeerId, PublicKey, Sealing, Transmit, cipher_library};
 pub use file::ConfigFile;
 use file::Source;
 use firewall::Firewall;
@@ -141,7 +141,8 @@ impl Mode for WireGuard {
 
     fn start(&mut self, core: &mut Core) -> Result<(), DeviceError> {
         let peers = self.engine.peer_ids().count();
-        info!(mode = "wireguard", tun = %core.name, mtu = core.link.mtu, port = self.sockets.port(), peers, "ready");
+        let (mtu, port, cipher) = (core.link.mtu, self.sockets.port(), cipher_library());
+        info!(mode = "wireguard", tun = %core.name, mtu, port, peers, cipher, "ready");
         self.ask_names(core);
         Ok(())
     }

@@ -21,8 +21,8 @@ use crate::io::tun::Tun;
 use crate::logging::RateLimit;
 use crate::resolver::Resolver;
 use crate::routing::AllowedIps;
-use crate::tunnel::wireguard::Interface;
 use crate::tunnel::wireguard::message::DATA_OVERHEAD;
+use crate::tunnel::wireguard::{Interface, cipher_library};
 
 impl Device<WireGuard> {
     /// Opens everything that needs a privilege. With a file the device is set up as it says; without one it gets a name and
@@ -38,6 +38,8 @@ impl Device<WireGuard> {
         file: Option<(ConfigFile, Resolver)>,
         tuning: Tuning,
     ) -> Result<Self, DeviceError> {
+        // now, when nobody waits for it
+        cipher_library();
         let signals = Signals::open().map_err(system("blocking signals"))?;
         let (file, resolver) = file.unzip();
         let random = SystemRandom::open()?;

@@ -1,33 +1,62 @@
 //! The one seam to ChaCha20-Poly1305: whoever wants another library changes this file.
 //!
-//! `ring` leaves its key schedule in memory; the keys here are overwritten when dropped.
+//! It is `ring`'s; with the feature `ipsec-mb` it is Intel's where the processor has AVX-512, which takes half the time.
+
+#[cfg(ipsec_mb)]
+use subtle::ConstantTimeEq;
+#[cfg(ipsec_mb)]
+use zeroize::Zeroizing;
 
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 
 use super::message::TAG_LEN;
+#[cfg(ipsec_mb)]
+use crate::sys::ipsec_mb::ChaCha20Poly1305;
 
 /// A ChaCha20-Poly1305 key, with the nonces that Noise makes of counters: four zeroes and the little-endian counter.
-pub(super) struct Aead(LessSafeKey);
-
-fn key(bytes: &[u8; 32]) -> Option<LessSafeKey> {
-    UnboundKey::new(&CHACHA20_POLY1305, bytes).ok().map(LessSafeKey::new)
+/// It is overwritten when dropped.
+#[cfg_attr(
+    ipsec_mb,
+    expect(clippy::large_enum_variant, reason = "where it is small, keys are read on the way of a packet")
+)]
+pub(super) enum Aead {
+    Ring(RingKey),
+    #[cfg(ipsec_mb)]
+    IpsecMb(Zeroizing<[u8; 32]>, &'static ChaCha20Poly1305),
 }
 
-fn nonce(counter: u64) -> Nonce {
-    let [a, b, c, d, e, f, g, h] = counter.to_le_bytes();
-    Nonce::assume_unique_for_key([0, 0, 0, 0, a, b, c, d, e, f, g, h])
+/// The name of the library that encrypts. The first call finds out, which can take some milliseconds: better than the
+/// first handshake.
+pub fn cipher_library() -> &'static str {
+    #[cfg(ipsec_mb)]
+    if ChaCha20Poly1305::get().is_some() {
+        return "intel-ipsec-mb";
+    }
+    "ring"
 }
 
 impl Aead {
     /// `None` never happens: 32 bytes are a key.
     pub(super) fn new(bytes: &[u8; 32]) -> Option<Self> {
-        key(bytes).map(Self)
+        #[cfg(ipsec_mb)]
+        if let Some(library) = ChaCha20Poly1305::get() {
+            return Some(Self::IpsecMb(Zeroizing::new(*bytes), library));
+        }
+        RingKey::new(bytes).map(Self::Ring)
     }
 
     /// Encrypts `data` in place and gives the tag; `None` only for data longer than 256 GiB.
     pub(super) fn seal(&self, counter: u64, associated: &[u8], data: &mut [u8]) -> Option<[u8; TAG_LEN]> {
-        let tag = self.0.seal_in_place_separate_tag(nonce(counter), Aad::from(associated), data).ok()?;
-        tag.as_ref().try_into().ok()
+        let nonce = nonce(counter);
+        match self {
+            Self::Ring(RingKey(key)) => {
+                let (nonce, associated) = (Nonce::assume_unique_for_key(nonce), Aad::from(associated));
+                let tag = key.seal_in_place_separate_tag(nonce, associated, data).ok()?;
+                tag.as_ref().try_into().ok()
+            }
+            #[cfg(ipsec_mb)]
+            Self::IpsecMb(key, library) => Some(library.encrypt(key, &nonce, associated, data)),
+        }
     }
 
     /// Decrypts `data`, whose last [`TAG_LEN`] bytes are the tag, in place; `None` if it is not authentic, and then
@@ -38,14 +67,39 @@ impl Aead {
         associated: &[u8],
         data: &'d mut [u8],
     ) -> Option<&'d mut [u8]> {
-        self.0.open_in_place(nonce(counter), Aad::from(associated), data).ok()
+        let nonce = nonce(counter);
+        match self {
+            Self::Ring(RingKey(key)) => {
+                key.open_in_place(Nonce::assume_unique_for_key(nonce), Aad::from(associated), data).ok()
+            }
+            #[cfg(ipsec_mb)]
+            Self::IpsecMb(key, library) => {
+                let (data, tag) = data.split_last_chunk_mut::<TAG_LEN>()?;
+                let expected = library.decrypt(key, &nonce, associated, data);
+                bool::from(expected.ct_eq(tag)).then_some(data)
+            }
+        }
     }
 }
 
-impl Drop for Aead {
+fn nonce(counter: u64) -> [u8; 12] {
+    let [a, b, c, d, e, f, g, h] = counter.to_le_bytes();
+    [0, 0, 0, 0, a, b, c, d, e, f, g, h]
+}
+
+/// `ring` leaves its key schedule in memory.
+pub(super) struct RingKey(LessSafeKey);
+
+impl RingKey {
+    fn new(bytes: &[u8; 32]) -> Option<Self> {
+        UnboundKey::new(&CHACHA20_POLY1305, bytes).ok().map(LessSafeKey::new).map(Self)
+    }
+}
+
+impl Drop for RingKey {
     fn drop(&mut self) {
-        if let Some(blank) = key(&[0; 32]) {
-            self.0 = blank;
+        if let Ok(blank) = UnboundKey::new(&CHACHA20_POLY1305, &[0; 32]) {
+            self.0 = LessSafeKey::new(blank);
             // without this the compiler may see that nobody reads what was just written
             std::hint::black_box(&self.0);
         }
@@ -54,34 +108,55 @@ impl Drop for Aead {
 
 #[cfg(test)]
 mod tests {
+    use chacha20poly1305::aead::{AeadInPlace, KeyInit};
+
     use super::*;
+
+    /// The key in the library that is chosen here, and in the one that is chosen elsewhere.
+    fn both(bytes: &[u8; 32]) -> [Aead; 2] {
+        [Aead::new(bytes).unwrap(), Aead::Ring(RingKey::new(bytes).unwrap())]
+    }
 
     #[test]
     fn seals_and_opens_and_refuses_a_changed_bit() {
-        let aead = Aead::new(&[7; 32]).unwrap();
-        let mut sealed = b"a packet".to_vec();
-        let tag = aead.seal(u64::MAX - 1, b"header", &mut sealed).unwrap();
-        sealed.extend(tag);
-        assert_eq!(aead.open(u64::MAX - 1, b"header", &mut sealed.clone()).unwrap(), b"a packet");
-        for bit in 0..sealed.len() * 8 {
-            let mut changed = sealed.clone();
-            changed[bit / 8] ^= 1 << (bit % 8);
-            assert!(aead.open(u64::MAX - 1, b"header", &mut changed).is_none());
+        for aead in both(&[7; 32]) {
+            let mut sealed = b"a packet".to_vec();
+            let tag = aead.seal(u64::MAX - 1, b"header", &mut sealed).unwrap();
+            sealed.extend(tag);
+            assert_eq!(aead.open(u64::MAX - 1, b"header", &mut sealed.clone()).unwrap(), b"a packet");
+            for bit in 0..sealed.len() * 8 {
+                let mut changed = sealed.clone();
+                changed[bit / 8] ^= 1 << (bit % 8);
+                assert!(aead.open(u64::MAX - 1, b"header", &mut changed).is_none());
+            }
+            assert!(aead.open(1, b"header", &mut sealed.clone()).is_none());
+            assert!(aead.open(u64::MAX - 1, b"", &mut sealed).is_none());
+            for len in 0..TAG_LEN {
+                assert!(aead.open(0, b"", &mut vec![0; len]).is_none());
+            }
         }
-        assert!(aead.open(1, b"header", &mut sealed.clone()).is_none());
-        assert!(aead.open(u64::MAX - 1, b"", &mut sealed).is_none());
-        assert!(aead.open(0, b"", &mut []).is_none());
     }
 
-    /// RFC 7539's key and nonce layout, seen from outside: the tag over nothing with an all-zero key, as Noise uses it.
+    /// RFC 8439's cipher with Noise's nonces, for messages of every length up to more than a processor takes at once, and
+    /// the longest that a datagram holds.
     #[test]
     fn agrees_with_another_implementation() {
-        use chacha20poly1305::aead::{AeadInPlace, KeyInit};
-        let other = chacha20poly1305::ChaCha20Poly1305::new(&[9; 32].into());
-        let (mut ours, mut theirs) = ([3; 100], [3; 100]);
-        let tag = Aead::new(&[9; 32]).unwrap().seal(0x0102, b"x", &mut ours).unwrap();
-        let nonce = [0, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0];
-        let other_tag = other.encrypt_in_place_detached(&nonce.into(), b"x", &mut theirs).unwrap();
-        assert_eq!((ours, tag.as_slice()), (theirs, other_tag.as_slice()));
+        let key: [u8; 32] = std::array::from_fn(|at| at.to_le_bytes()[0]);
+        let other = chacha20poly1305::ChaCha20Poly1305::new(&key.into());
+        for aead in both(&key) {
+            for len in (0..1100).chain([1420, 4096, 65_475]) {
+                let associated = &[5; 64][..len % 65];
+                let plain: Vec<u8> = (0..len).map(|at| at.to_le_bytes()[0]).collect();
+                let (mut ours, mut theirs) = (plain.clone(), plain.clone());
+                let tag = aead.seal(0x0807_0605_0403_0201, associated, &mut ours).unwrap();
+                let nonce = [0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+                let other_tag =
+                    other.encrypt_in_place_detached(&nonce.into(), associated, &mut theirs).unwrap();
+                assert!(ours == theirs && tag.as_slice() == other_tag.as_slice(), "{len} bytes");
+                ours.extend(tag);
+                let opened = aead.open(0x0807_0605_0403_0201, associated, &mut ours);
+                assert!(opened.is_some_and(|opened| opened == plain), "{len} bytes");
+            }
+        }
     }
 }

@@ -42,6 +42,7 @@ mod timestamp;
 
 pub use crate::counters::DropReason;
 pub use admission::{LOAD_HOLD, LOAD_THRESHOLD, MAX_QUEUED, MAX_REPLIES};
+pub use aead::cipher_library;
 pub use backlog::{MAX_BACKLOG, MAX_BACKLOG_OF_SOURCE, RELEASE_INTERVAL, RELEASED};
 pub use ecn::{HANDSHAKE_CLASS, outer_class};
 pub use endpoint::Endpoint;
