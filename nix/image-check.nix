@@ -5,6 +5,7 @@
   manifest,
   image,
   wontun,
+  variant ? "",
 }:
 let
   inherit (pkgs) lib;
@@ -17,7 +18,7 @@ pkgs.runCommand "wontun-image-check"
     binary = lib.getExe wontun;
     closure = pkgs.closureInfo { rootPaths = [ image ]; };
     promised = builtins.toJSON {
-      tags = [ "${manifest.name}:${manifest.version}" ];
+      tags = [ "${manifest.name}:${manifest.version}${variant}" ];
       inherit architecture;
       os = "linux";
       created = "1970-01-01T00:00:01+00:00";

@@ -7,6 +7,8 @@
   dockerTools,
   architecture,
   wontun,
+  # ends the tag
+  variant,
 }:
 let
   manifest = (lib.importTOML ../Cargo.toml).package;
@@ -14,7 +16,7 @@ in
 dockerTools.buildLayeredImage {
   inherit (manifest) name;
   inherit architecture;
-  tag = manifest.version;
+  tag = manifest.version + variant;
   compressor = "none";
   # Copied, where `contents` would link to it: so the image has no /nix/store. Whatever store path the binary named
   # would still become a layer of its own, and fail the check of the image's contents.

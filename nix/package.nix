@@ -1,14 +1,28 @@
 # The binary. Called from pkgsStatic it is one static file, linked against musl; its check phase runs the unprivileged
 # tests with that libc. Called for another processor it is cross-compiled, and the tests are left out.
-{ lib, rustPlatform }:
+# With `withIpsecMb`, for x86_64 alone, it has Intel's cipher for processors with AVX-512.
+{
+  lib,
+  rustPlatform,
+  intel-ipsec-mb,
+  withIpsecMb ? false,
+}:
 let
   manifest = (lib.importTOML ../Cargo.toml).package;
+
+  # Its Makefile makes a shared library unless it is told otherwise.
+  library = intel-ipsec-mb.overrideAttrs (old: {
+    makeFlags = old.makeFlags ++ [ "SHARED=n" ];
+  });
 in
 rustPlatform.buildRustPackage {
   pname = manifest.name;
   inherit (manifest) version;
   src = import ./source.nix { inherit lib; };
   cargoLock.lockFile = ../Cargo.lock;
+
+  buildFeatures = lib.optional withIpsecMb "ipsec-mb";
+  env = lib.optionalAttrs withIpsecMb { IPSEC_MB_LIB_DIR = "${library}/lib"; };
 
   # It would add the list of dependencies to the binary; Cargo.lock holds it already.
   auditable = false;

@@ -5,22 +5,25 @@ let
   inherit (pkgs.stdenv) hostPlatform;
 
   # pkgsStatic, not pkgsCross.musl64: there rustc would link musl dynamically.
-  static = packages: packages.pkgsStatic.callPackage ./package.nix { };
+  static = packages: packages.pkgsStatic.callPackage ./package.nix;
 
   # The image's tools always run on the machine that builds.
   imageOf =
-    architecture: wontun:
+    architecture: wontun: variant:
     pkgs.callPackage ./image.nix {
-      inherit architecture wontun;
+      inherit architecture wontun variant;
     };
 
-  wontun = static pkgs;
+  wontun = static pkgs { };
+  wontun-ipsec-mb = static pkgs { withIpsecMb = true; };
 in
 {
   inherit wontun;
   default = wontun;
-  image = imageOf (if hostPlatform.isAarch64 then "arm64" else "amd64") wontun;
+  image = imageOf (if hostPlatform.isAarch64 then "arm64" else "amd64") wontun "";
 }
 // lib.optionalAttrs hostPlatform.isx86_64 {
-  image-arm64 = imageOf "arm64" (static pkgs.pkgsCross.aarch64-multiplatform);
+  inherit wontun-ipsec-mb;
+  image-ipsec-mb = imageOf "amd64" wontun-ipsec-mb "-ipsec-mb";
+  image-arm64 = imageOf "arm64" (static pkgs.pkgsCross.aarch64-multiplatform { }) "";
 }

@@ -172,12 +172,17 @@ build_release() {
 
 # --- end-to-end tests --------------------------------------------------------------------------------------------
 
+# What cargo builds the end-to-end tests with, and the wontun that they run.
+features=()
+
+end_to_end_program() { cargo_executable test --release --test e2e --no-run "${features[@]}"; }
+
 # with_end_to_end_tests SCRIPT: builds the tests as the user who called, and runs the lines of shell in SCRIPT as root with
 # the tests' program as $0: in mount and process namespaces of their own, so that an interrupted run, too, takes its
 # processes and network namespaces along. Does not return.
 with_end_to_end_tests() {
     local tests
-    tests=$(cargo_executable test --release --test e2e --no-run)
+    tests=$(end_to_end_program)
     mkdir -p /run/netns
     # shellcheck disable=SC2016 # the inner shell expands it
     exec unshare --mount --pid --fork --kill-child --mount-proc bash -euc '
