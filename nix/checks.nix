@@ -88,7 +88,7 @@ in
 
   vm = import ../nixos-test { inherit self pkgs; };
 }
-// lib.optionalAttrs pkgs.stdenv.hostPlatform.isx86_64 {
+// lib.optionalAttrs (own ? wontun-ipsec-mb) {
   linkage-ipsec-mb = linkageOf own.wontun-ipsec-mb;
 
   image-ipsec-mb = import ./image-check.nix {

@@ -4,7 +4,8 @@
 {
   lib,
   rustPlatform,
-  intel-ipsec-mb,
+  # what an older nixpkgs does not have
+  intel-ipsec-mb ? null,
   withIpsecMb ? false,
 }:
 let

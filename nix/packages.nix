@@ -22,8 +22,10 @@ in
   default = wontun;
   image = imageOf (if hostPlatform.isAarch64 then "arm64" else "amd64") wontun "";
 }
-// lib.optionalAttrs hostPlatform.isx86_64 {
+// lib.optionalAttrs (hostPlatform.isx86_64 && pkgs ? intel-ipsec-mb) {
   inherit wontun-ipsec-mb;
   image-ipsec-mb = imageOf "amd64" wontun-ipsec-mb "-ipsec-mb";
+}
+// lib.optionalAttrs hostPlatform.isx86_64 {
   image-arm64 = imageOf "arm64" (static pkgs.pkgsCross.aarch64-multiplatform { }) "";
 }
