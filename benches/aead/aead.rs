@@ -5,6 +5,10 @@
 
 #[path = "../cpu/mod.rs"]
 mod cpu;
+#[cfg(ipsec_mb)]
+#[allow(dead_code, unused_imports, reason = "its tests are the project's")]
+#[path = "../../src/sys/ipsec_mb.rs"]
+mod ipsec_mb;
 mod libraries;
 
 use std::hint::black_box;
@@ -122,6 +126,8 @@ fn compare(criterion: &mut Criterion) {
             library::<libraries::Rscrypto>(&mut group, len, seal);
             #[cfg(feature = "openssl")]
             library::<libraries::OpenSsl>(&mut group, len, seal);
+            #[cfg(ipsec_mb)]
+            library::<libraries::IpsecMb>(&mut group, len, seal);
             group.finish();
         }
     }

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs the comparison several times and prints its table: ns for one packet, the least and the median of the runs.
 
-Usage: compare.py RUNS [ARGUMENT OF CARGO BENCH]..., such as: compare.py 5 --features openssl
+Usage: compare.py RUNS [ARGUMENT OF CARGO BENCH]..., such as: compare.py 5 --features openssl,ipsec-mb
 For a build for this machine alone: RUSTFLAGS=-Ctarget-cpu=native CARGO_TARGET_DIR=target/native compare.py 5
 """
 

@@ -187,3 +187,24 @@ impl Aead for OpenSsl {
         self.open.cipher_final(&mut []).is_ok()
     }
 }
+
+/// The binding is the project's own.
+#[cfg(ipsec_mb)]
+pub(crate) struct IpsecMb([u8; 32], &'static crate::ipsec_mb::ChaCha20Poly1305);
+
+#[cfg(ipsec_mb)]
+impl Aead for IpsecMb {
+    const NAME: &'static str = "intel-ipsec-mb";
+
+    fn new(key: [u8; 32]) -> Self {
+        Self(key, crate::ipsec_mb::ChaCha20Poly1305::get().expect("a processor with AVX-512 and IFMA"))
+    }
+
+    fn seal(&mut self, nonce: [u8; 12], data: &mut [u8]) -> [u8; TAG] {
+        self.1.encrypt(&self.0, &nonce, &[], data)
+    }
+
+    fn open(&mut self, nonce: [u8; 12], data: &mut [u8], tag: [u8; TAG]) -> bool {
+        self.1.decrypt(&self.0, &nonce, &[], data) == tag
+    }
+}
