@@ -175,7 +175,7 @@ build_release() {
 # What cargo builds the end-to-end tests with, and the wontun that they run.
 features=()
 
-end_to_end_program() { cargo_executable test --release --test e2e --no-run "${features[@]}"; }
+end_to_end_program() { cargo_executable test --profile e2e --test e2e --no-run "${features[@]}"; }
 
 # with_end_to_end_tests SCRIPT: builds the tests as the user who called, and runs the lines of shell in SCRIPT as root with
 # the tests' program as $0: in mount and process namespaces of their own, so that an interrupted run, too, takes its

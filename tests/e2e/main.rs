@@ -1,6 +1,6 @@
 //! End-to-end tests: the real binary, real tun devices and real TCP, in network namespaces of their own.
 //!
-//! `cargo test --release --test e2e` runs them. They need root and a few tools (see `requirements.rs`); a
+//! `cargo test --profile e2e --test e2e` runs them. They need root and a few tools (see `requirements.rs`); a
 //! machine that lacks one gets failures that name it. Nothing is added to the machine's own network: every
 //! address, link and route lives in a namespace that the test made and removes again.
 //!
