@@ -6,6 +6,7 @@ ip(8) and wg(8). Over a bad network (netem) wontun meets itself too.
 
 import json
 import re
+import shlex
 import time
 from collections.abc import Callable
 
@@ -327,6 +328,18 @@ def full_tunnel(pair: Pair) -> None:
     way_of = "ip route get"
     assert f"dev {DEVICE} " in run(client, f"{way_of} {WORLD}")
     assert f"dev {CARD} " in run(client, f"{way_of} {OUTER4['server']} mark $(wg show {DEVICE} fwmark)")
+
+
+def firewall_reload(pair: Pair) -> None:
+    """Tables, rules and routes that another program deletes are back at once."""
+    tables, routing = "nft list tables | grep wontun | sort", "ip -4 rule; ip -6 rule; ip route show table all proto 119"
+    before = run(client, tables), run(client, routing)
+    assert f"wontun-{DEVICE}" in before[0] and DEVICE in before[1], before
+    run(client, "nft flush ruleset")
+    wait(client, f"[[ $({tables}) == $(echo {shlex.quote(before[0])}) ]]", "the tables are back")
+    run(client, "for family in -4 -6; do ip $family rule flush protocol 119; done; ip route flush table all proto 119")
+    wait(client, f"[[ $({routing}) == $(echo {shlex.quote(before[1])}) ]]", "the rules and routes are back")
+    pair.client.ping(pair.server.address4, pair.server.address6)
 
 
 def cookies(pair: Pair) -> None:

@@ -111,6 +111,8 @@ pub(super) struct LinkNews {
     pub(super) fell: bool,
     /// Its MTU was less than [`IPV6_MIN_MTU`] at one of them.
     pub(super) shrank: bool,
+    /// Routes of wontun's or policy rules were deleted, by whomever.
+    pub(super) routing_lost: bool,
 }
 
 impl LinkNews {

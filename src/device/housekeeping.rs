@@ -50,16 +50,25 @@ impl Core {
         for _ in 0..BUDGET {
             match self.link.monitor.poll_event() {
                 Ok(None) => {
+                    let routing_lost = std::mem::take(&mut self.link.news.routing_lost);
                     self.handle_link_news(mode)?;
+                    // of a device that is down the kernel itself deletes the routes
+                    if routing_lost && self.link.up {
+                        mode.handle_routing_lost(self);
+                    }
                     return Ok(Progress::Drained);
                 }
                 Ok(Some(LinkEvent::Other)) => {}
+                Ok(Some(LinkEvent::RoutingLost)) => self.link.news.routing_lost = true,
                 Ok(Some(LinkEvent::AddressLost(address))) => {
                     mode.handle_address_lost(self, address)?;
                 }
                 Ok(Some(LinkEvent::Changed(state))) => self.link.news.push_state(state),
                 // a deleted device has no state to read, which says as much
-                Ok(Some(LinkEvent::Overrun | LinkEvent::Deleted)) => self.link.news.any = true,
+                Ok(Some(LinkEvent::Overrun)) => {
+                    (self.link.news.any, self.link.news.routing_lost) = (true, true);
+                }
+                Ok(Some(LinkEvent::Deleted)) => self.link.news.any = true,
                 Err(error) => {
                     if let Some(suppressed) = self.link.quiet.allow(self.now) {
                         warn!(%error, suppressed, "changes of the device are not heard");

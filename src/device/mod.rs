@@ -263,6 +263,9 @@ pub trait Mode: Sized + Send + std::fmt::Debug {
     /// As for [`Self::start`].
     fn handle_address_lost(&mut self, core: &mut Core, address: IpAddr) -> Result<(), DeviceError>;
 
+    /// Routes of wontun's or policy rules were deleted, perhaps by somebody else.
+    fn handle_routing_lost(&mut self, _core: &mut Core) {}
+
     /// Time since a peer last completed a handshake.
     fn handshake(&self, now: Instant) -> Handshake;
 

@@ -31,6 +31,8 @@ pub enum Token {
     UapiClient(u32),
     /// Another worker has left us something to look at.
     Bell,
+    /// Changes of the host's nf_tables ruleset.
+    Ruleset,
 }
 
 /// A number that no [`Token`] encodes to.
@@ -57,6 +59,7 @@ impl From<Token> for u64 {
             Token::UapiWatch => 10 << 32,
             Token::UapiClient(number) => UAPI_CLIENT << 32 | Self::from(number),
             Token::Bell => 12 << 32,
+            Token::Ruleset => 13 << 32,
         }
     }
 }
@@ -80,6 +83,7 @@ impl TryFrom<u64> for Token {
             (10, _) => Self::UapiWatch,
             (11, _) => Self::UapiClient(number),
             (12, _) => Self::Bell,
+            (13, _) => Self::Ruleset,
             _ => return Err(UnknownToken(code)),
         };
         // one code each: whatever else the number has set is not ours
@@ -107,6 +111,7 @@ mod tests {
                 Token::Uapi,
                 Token::UapiWatch,
                 Token::Bell,
+                Token::Ruleset,
             ]),
         ]
     }
@@ -123,7 +128,7 @@ mod tests {
         }
 
         #[test]
-        fn back_and_there(kind in prop_oneof![0u64..14, any::<u64>()], number in prop_oneof![Just(0u32), any::<u32>()]) {
+        fn back_and_there(kind in prop_oneof![0u64..15, any::<u64>()], number in prop_oneof![Just(0u32), any::<u32>()]) {
             let code = kind << 32 | u64::from(number);
             match Token::try_from(code) {
                 Ok(token) => prop_assert_eq!(u64::from(token), code),

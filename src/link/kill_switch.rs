@@ -22,8 +22,8 @@ use nix::errno::Errno;
 
 use super::error::LinkError;
 use super::nft::{
-    Chain, Comparison, ESTABLISHED_OR_RELATED, Family, Header, Hook, Kind, Meta, Nft, Priority, Step, Table,
-    Verdict,
+    Chain, Comparison, ESTABLISHED_OR_RELATED, Family, Found, Header, Hook, Kind, Meta, Nft, Priority, Step,
+    Table, Verdict,
 };
 use super::socket::Failure;
 
@@ -79,6 +79,17 @@ impl KillSwitch {
         outcome.map_err(|failure| LinkError::new(action(), failure, REMEDY))?;
         self.table = wanted;
         Ok(())
+    }
+
+    /// Puts the table up again if somebody else has deleted or changed it. Returns the table's name if so.
+    ///
+    /// # Errors
+    /// As for [`KillSwitch::engage`].
+    pub fn repair(&mut self) -> Result<Option<String>, LinkError> {
+        let found = self.nft.ensure(&self.table).map_err(|failure| {
+            LinkError::new(format!("put back the kill switch of {}", self.device), failure, REMEDY)
+        })?;
+        Ok((found == Found::Repaired).then(|| format!("inet {}", self.table.name)))
     }
 
     /// Lets everything out again.

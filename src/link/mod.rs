@@ -39,7 +39,8 @@ pub use kill_switch::KillSwitch;
 pub use message::{LinkState, Occupant, TunState};
 pub use monitor::{LinkEvent, Monitor};
 pub use nat::{Nat, NatApplied, NatWarning};
-pub use routes::{Applied, RouteWarning, Routes, Wanted};
+pub use nft::{RulesetChange, Watch};
+pub use routes::{Added, Applied, RouteWarning, Routes, Wanted};
 
 /// Opens the sockets that routes, address translation and the kill switch may yet need, if `all` of that may come, and sees
 /// to it that no other is ever opened in this process: for a sandbox that ends whoever tries.

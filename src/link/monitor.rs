@@ -8,17 +8,35 @@ use netlink_packet_route::AddressFamily;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
-use nix::libc::MSG_TRUNC;
+use nix::libc::{self, MSG_TRUNC};
+use socket2::{SockFilter, SockRef};
 
 use super::error::LinkError;
 use super::message::{self, LinkState, Messages, RTM_DELADDR, RTM_DELLINK, RTM_NEWLINK};
+use super::routes::PROTOCOL;
 use super::socket::BUFFER;
 use crate::io::interrupted::retry;
 
-/// The multicast groups of link and of address changes, from linux/rtnetlink.h.
+/// The multicast groups of link, address, route and rule changes, from linux/rtnetlink.h.
 const RTMGRP_LINK: u32 = 1;
 const RTMGRP_IPV4_IFADDR: u32 = 0x10;
 const RTMGRP_IPV6_IFADDR: u32 = 0x100;
+const RTMGRP_IPV4_ROUTE: u32 = 0x40;
+const RTMGRP_IPV4_RULE: u32 = 0x80;
+const RTMGRP_IPV6_ROUTE: u32 = 0x400;
+/// `RTNLGRP_IPV6_RULE`, which is 19.
+const RTMGRP_IPV6_RULE: u32 = 1 << 18;
+const GROUPS: u32 = RTMGRP_LINK
+    | RTMGRP_IPV4_IFADDR
+    | RTMGRP_IPV6_IFADDR
+    | RTMGRP_IPV4_ROUTE
+    | RTMGRP_IPV4_RULE
+    | RTMGRP_IPV6_ROUTE
+    | RTMGRP_IPV6_RULE;
+const RTM_NEWROUTE: u16 = 24;
+const RTM_DELROUTE: u16 = 25;
+const RTM_NEWRULE: u16 = 32;
+const RTM_DELRULE: u16 = 33;
 
 /// What one datagram of the kernel said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,13 +47,16 @@ pub enum LinkEvent {
     Deleted,
     /// Events were lost or unreadable: read the state with [`super::Link::state`].
     Overrun,
+    /// A route of wontun's or a policy rule was deleted, by anybody.
+    RoutingLost,
     /// This host no longer has that address, on whichever device it was.
     AddressLost(IpAddr),
     /// It was about another device.
     Other,
 }
 
-/// A non-blocking socket that hears of every link and address change in its network namespace.
+/// A non-blocking socket that hears of every link and address change in its network namespace, and of the
+/// deletion of routes and rules. A socket filter drops the many other changes of routes that some hosts have.
 #[derive(Debug)]
 pub struct Monitor {
     socket: Socket,
@@ -52,7 +73,8 @@ impl Monitor {
         let open = || {
             let mut socket = Socket::new(NETLINK_ROUTE)?;
             socket.set_non_blocking(true)?;
-            socket.bind(&SocketAddr::new(0, RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR))?;
+            SockRef::from(&socket).attach_filter(&FILTER)?;
+            socket.bind(&SocketAddr::new(0, GROUPS))?;
             Ok(Self { socket, index, buffer: Vec::with_capacity(BUFFER) })
         };
         open().map_err(|source| LinkError::Socket { action: "watch for link changes".to_owned(), source })
@@ -82,12 +104,39 @@ impl AsFd for Monitor {
     }
 }
 
+/// A classic BPF program. Dropped are new routes and rules, and deleted routes that are not wontun's.
+const FILTER: [SockFilter; 8] = {
+    const LOAD_BYTE: u16 = (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16;
+    const LOAD_HALF: u16 = (libc::BPF_LD | libc::BPF_H | libc::BPF_ABS) as u16;
+    const JUMP_IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    // nlmsg_type is in the host's order, and read in the network's; rtm_protocol is behind the header
+    const TYPE: u32 = 4;
+    const ROUTE_PROTOCOL: u32 = 16 + 5;
+    const fn kind(kind: u16) -> u32 {
+        u16::from_be_bytes(kind.to_ne_bytes()) as u32
+    }
+    [
+        SockFilter::new(LOAD_HALF, 0, 0, TYPE),
+        SockFilter::new(JUMP_IF_EQUAL, 5, 0, kind(RTM_NEWROUTE)),
+        SockFilter::new(JUMP_IF_EQUAL, 4, 0, kind(RTM_NEWRULE)),
+        SockFilter::new(JUMP_IF_EQUAL, 0, 2, kind(RTM_DELROUTE)),
+        SockFilter::new(LOAD_BYTE, 0, 0, ROUTE_PROTOCOL),
+        SockFilter::new(JUMP_IF_EQUAL, 0, 1, PROTOCOL as u32),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+        SockFilter::new(RETURN, 0, 0, 0),
+    ]
+};
+
 /// The last thing that a datagram says of the device: an earlier one is history.
 fn event(datagram: &[u8], index: u32) -> LinkEvent {
     let mut event = LinkEvent::Other;
     for (header, body) in Messages::new(datagram) {
         if header.message_type == RTM_DELADDR {
             event = message::address_of(body).map_or(event, LinkEvent::AddressLost);
+        }
+        if matches!(header.message_type, RTM_DELROUTE | RTM_DELRULE) {
+            event = LinkEvent::RoutingLost;
         }
         if !matches!(header.message_type, RTM_NEWLINK | RTM_DELLINK) {
             continue;

@@ -18,7 +18,7 @@ pub use self::warning::NatWarning;
 use super::error;
 use super::forwarding::{Forwarding, Outcome};
 use super::nft::{
-    Chain, Comparison, Family, Header, Hook, Kind, Meta, Nft, Priority, Set, Step, Table, Verdict,
+    Chain, Comparison, Family, Found, Header, Hook, Kind, Meta, Nft, Priority, Set, Step, Table, Verdict,
 };
 use super::ranges;
 use super::socket::Failure;
@@ -49,6 +49,8 @@ pub struct Nat {
 pub struct NatApplied {
     /// The sysctl settings that were off, and are on from now on, also after the tunnel's end.
     pub turned_on: Vec<&'static str>,
+    /// The table that somebody else had deleted or changed, and that has been put up again.
+    pub repaired: Option<String>,
     /// What could not be had, and was not said the last time.
     pub warnings: Vec<NatWarning>,
 }
@@ -87,7 +89,10 @@ impl Nat {
             }
         }
         match self.put_up(&wanted) {
-            Ok(()) => applied.warnings.extend(self.look_for_drops(&wanted)),
+            Ok(found) => {
+                applied.repaired = (found == Found::Repaired).then(|| format!("inet {}", wanted.name));
+                applied.warnings.extend(self.look_for_drops(&wanted));
+            }
             Err(failure) => applied
                 .warnings
                 .push(NatWarning::Nftables { table: wanted.name, reason: failure.described() }),
@@ -117,15 +122,20 @@ impl Nat {
         NatWarning::Forwarding { device, key, off, reason: error::described(error) }
     }
 
-    fn put_up(&mut self, wanted: &Table) -> Result<(), Failure> {
+    fn put_up(&mut self, wanted: &Table) -> Result<Found, Failure> {
         let known = self.table.as_ref() == Some(wanted);
         let nft = self.nft()?;
-        // `nft flush ruleset` takes everybody's tables
-        if !known || !nft.has(wanted.family, &wanted.name)? {
-            nft.replace(wanted)?;
-        }
+        let found = if known { nft.ensure(wanted)? } else { nft.replace(wanted).map(|()| Found::Intact)? };
         self.table = Some(wanted.clone());
-        Ok(())
+        Ok(found)
+    }
+
+    /// Puts the table up again if somebody else has deleted or changed it. Returns the table's name if so;
+    /// that it cannot be had is told by the next [`Nat::apply`].
+    pub fn repair(&mut self) -> Option<String> {
+        let wanted = self.table.clone()?;
+        let found = self.nft().and_then(|nft| nft.ensure(&wanted)).ok()?;
+        (found == Found::Repaired).then(|| format!("inet {}", wanted.name))
     }
 
     fn look_for_drops(&mut self, wanted: &Table) -> Vec<NatWarning> {

@@ -116,8 +116,13 @@ impl Requests {
         message: RouteNetlinkMessage,
         flags: u16,
     ) -> Result<Option<Vec<u8>>, Failure> {
+        self.query(|sequence| serialize(message, NLM_F_ACK | flags, sequence))
+    }
+
+    /// As [`Self::ask`], for a request that `build` writes with the sequence number it is given.
+    pub(super) fn query(&mut self, build: impl FnOnce(u32) -> Vec<u8>) -> Result<Option<Vec<u8>>, Failure> {
         let sequence = self.next_sequence();
-        self.send(&serialize(message, NLM_F_ACK | flags, sequence))?;
+        self.send(&build(sequence))?;
         let mut answer = None;
         self.replies(MAX_DATAGRAMS, |header, reply| {
             if header.sequence_number != sequence {
@@ -241,6 +246,13 @@ impl Requests {
                 Reply::Done(_) | Reply::Garbled => ControlFlow::Break(Err(Failure::Unanswered)),
             }
         })?
+    }
+
+    /// Returns the socket's netlink port id, by which the kernel names the owner of a table.
+    pub(super) fn port(&self) -> io::Result<u32> {
+        let mut address = SocketAddr::new(0, 0);
+        self.socket.get_address(&mut address)?;
+        Ok(address.port_number())
     }
 
     fn next_sequence(&mut self) -> u32 {

@@ -32,6 +32,7 @@ mod health;
 mod hostile;
 mod latency;
 mod load;
+mod local;
 mod logs;
 mod metrics;
 mod names;

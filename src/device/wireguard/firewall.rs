@@ -3,16 +3,22 @@
 use std::io;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
+use std::time::Duration;
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::WireGuard;
 use super::file::ConfigFile;
 use crate::config::wg_quick::WgQuick;
 use crate::config::{NatMode, TunName};
-use crate::device::Device;
-use crate::link::{KillSwitch, LinkError, Nat};
+use crate::device::core::Core;
+use crate::device::{Device, DeviceError, Progress, Token};
+use crate::link::{KillSwitch, LinkError, Nat, Routes, RulesetChange, Watch};
 use crate::routing::Prefix;
+use crate::time::Instant;
+
+/// Least time between two looks at what others have in the ruleset: some hosts change it all the time.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 
 /// The tables of a tunnel. Address translation ends with it; the kill switch only by [`Device::close`].
 #[derive(Debug)]
@@ -20,6 +26,11 @@ pub(super) struct Firewall {
     name: TunName,
     nat: Option<Nat>,
     kill_switch: Option<KillSwitch>,
+    /// Changes of the ruleset; `None` where the kernel has no nf_tables, or without a file.
+    watch: Option<Watch>,
+    /// When others' rules are looked at next, after a change.
+    look_at: Option<Instant>,
+    looked_at: Option<Instant>,
 }
 
 impl Firewall {
@@ -30,7 +41,14 @@ impl Firewall {
     /// # Errors
     /// There is no kill switch to be had, without which nobody who wants one wants a tunnel.
     pub(super) fn open(name: &TunName, file: Option<&ConfigFile>) -> Result<Self, LinkError> {
-        let mut firewall = Self { name: name.clone(), nat: None, kill_switch: None };
+        let mut firewall = Self {
+            name: name.clone(),
+            nat: None,
+            kill_switch: None,
+            watch: None,
+            look_at: None,
+            looked_at: None,
+        };
         let Some(file) = file else { return Ok(firewall) };
         if file.kill_switch {
             let mark = file.configuration.interface.fwmark;
@@ -42,6 +60,13 @@ impl Firewall {
                  or let everything out with `wontun unlock {name}`"
             );
         }
+        firewall.watch = match Watch::open() {
+            Ok(watch) => Some(watch),
+            Err(error) => {
+                debug!(%error, "changes of the nf_tables ruleset are not watched");
+                None
+            }
+        };
         let mut nat = Nat::new(name.as_str());
         match file.nat {
             NatMode::Off => nat.take_away(),
@@ -51,6 +76,19 @@ impl Firewall {
             info!(tun = %name, "no address translation: a peer has the default route, so this is no way out for others");
         }
         Ok(firewall)
+    }
+
+    /// Has the first worker's epoll report changes of the ruleset.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn register(&self, core: &Core) -> Result<(), DeviceError> {
+        self.watch.as_ref().map_or(Ok(()), |watch| core.register(0, watch, Token::Ruleset))
+    }
+
+    /// When [`WireGuard::look_at_ruleset`] is due.
+    pub(super) const fn deadline(&self) -> Option<Instant> {
+        self.look_at
     }
 
     /// What the sockets are to be marked with, where `mark` is what the file and the routes want.
@@ -97,6 +135,9 @@ impl WireGuard {
         let networks = self.networks();
         if let Some(nat) = &mut self.firewall.nat {
             let applied = nat.apply(&networks);
+            if let Some(table) = applied.repaired {
+                warn!(table, "an nf_tables table of this tunnel was deleted or changed, and is back");
+            }
             for key in applied.turned_on {
                 info!("{key} was off: it is on now, and stays on");
             }
@@ -111,6 +152,62 @@ impl WireGuard {
             warn!(
                 "no peer has the default route any more, and the kill switch holds back all that has no other way"
             );
+        }
+    }
+
+    /// Reads that the ruleset was changed, and puts back at once what is missing of this tunnel's tables.
+    pub(super) fn drain_ruleset(&mut self, core: &Core) -> Progress {
+        let change = self.firewall.watch.as_mut().map_or(Ok(None), Watch::poll_change);
+        match change {
+            Ok(None) => Progress::Drained,
+            Ok(Some(change)) => {
+                self.repair_tables(core.now, &change);
+                let next = self.firewall.looked_at.map_or(core.now, |looked| looked + BETWEEN_LOOKS);
+                self.firewall.look_at = Some(next.max(core.now));
+                Progress::More
+            }
+            Err(error) => {
+                if let Some(suppressed) = self.quiet.repairs.allow(core.now) {
+                    warn!(%error, suppressed, "changes of the nf_tables ruleset are not heard");
+                }
+                Progress::Drained
+            }
+        }
+    }
+
+    fn repair_tables(&mut self, now: Instant, change: &RulesetChange) {
+        let mut repaired = Vec::new();
+        match self.firewall.kill_switch.as_mut().map_or(Ok(None), KillSwitch::repair) {
+            Ok(table) => repaired.extend(table),
+            Err(error) => {
+                if let Some(suppressed) = self.quiet.repairs.allow(now) {
+                    warn!(%error, suppressed, "the kill switch is not engaged any more");
+                }
+            }
+        }
+        repaired.extend(self.firewall.nat.as_mut().and_then(Nat::repair));
+        repaired.extend(self.routes.as_mut().map(Routes::repair_tables).unwrap_or_default());
+        if !repaired.is_empty()
+            && let Some(suppressed) = self.quiet.repairs.allow(now)
+        {
+            let (by, pid) = change.author.clone().unzip();
+            let tables = repaired.join(", ");
+            warn!(
+                tables,
+                by, pid, suppressed, "nf_tables tables of this tunnel were deleted or changed: they are back"
+            );
+        }
+    }
+
+    /// Looks at the ruleset of others, a while after it was changed: whether something drops what this
+    /// tunnel forwards.
+    pub(super) fn look_at_ruleset(&mut self, now: Instant) {
+        if self.firewall.look_at.is_some_and(|due| now >= due) {
+            self.firewall.look_at = None;
+            self.firewall.looked_at = Some(now);
+            if self.firewall.nat.is_some() {
+                self.update_firewall();
+            }
         }
     }
 

@@ -106,6 +106,7 @@ struct Quiet {
     silent: RateLimit,
     lookup: RateLimit,
     routes: RateLimit,
+    repairs: RateLimit,
 }
 
 impl std::fmt::Debug for WireGuard {
@@ -201,12 +202,14 @@ impl Mode for WireGuard {
             Token::Uapi => self.drain_uapi_listener(core),
             Token::UapiWatch => Ok(self.drain_uapi_watch(core)),
             Token::UapiClient(number) => self.drain_uapi_client(core, number),
+            Token::Ruleset => Ok(self.drain_ruleset(core)),
             _ => Ok(Progress::Drained),
         }
     }
 
     fn deadline(&self) -> Option<Instant> {
-        [self.engine.poll_timeout(), self.names.deadline(), self.uapi.deadline()].into_iter().flatten().min()
+        let others = [self.names.deadline(), self.uapi.deadline(), self.firewall.deadline()];
+        others.into_iter().chain([self.engine.poll_timeout()]).flatten().min()
     }
 
     fn handle_timeouts(&mut self, core: &mut Core) -> Result<(), DeviceError> {
@@ -217,6 +220,7 @@ impl Mode for WireGuard {
         }
         self.ask_names(core);
         self.uapi.handle_timeout(core);
+        self.look_at_ruleset(core.now);
         Ok(())
     }
 
@@ -235,6 +239,10 @@ impl Mode for WireGuard {
     fn handle_address_lost(&mut self, core: &mut Core, address: IpAddr) -> Result<(), DeviceError> {
         self.leave_source(core, address);
         Ok(())
+    }
+
+    fn handle_routing_lost(&mut self, core: &mut Core) {
+        self.repair_routing(core);
     }
 
     fn status(&self, now: Instant) -> String {

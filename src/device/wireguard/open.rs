@@ -65,6 +65,7 @@ impl Device<WireGuard> {
         }
         let uapi = Uapi::new(uapi);
         uapi.register(&core)?;
+        firewall.register(&core)?;
         let mut mode = WireGuard {
             engine: Interface::new(mtu, Box::new(random)),
             allowed_ips: AllowedIps::new(),
@@ -85,6 +86,7 @@ impl Device<WireGuard> {
                 silent: RateLimit::new(QUIET),
                 lookup: RateLimit::new(QUIET),
                 routes: RateLimit::new(QUIET),
+                repairs: RateLimit::new(Duration::from_secs(1)),
             },
         };
         mode.configure(&mut core)?;

@@ -6,7 +6,7 @@ use super::WireGuard;
 use crate::config::wg_quick::Table;
 use crate::device::DeviceError;
 use crate::device::core::{Core, system};
-use crate::link::{Applied, LinkError, Routes, Wanted};
+use crate::link::{Added, Applied, LinkError, Routes, Wanted};
 use crate::tunnel::wireguard::{Endpoint, Peer};
 
 impl WireGuard {
@@ -39,8 +39,30 @@ impl WireGuard {
     pub(super) fn restore_routes(&mut self, core: &mut Core) {
         if let Some(routes) = self.routes.as_mut().filter(|_| !core.link.away) {
             let applied = routes.restore();
-            self.handle_applied(core, applied);
+            self.handle_applied(core, applied.map(|(applied, _)| applied));
         }
+    }
+
+    /// Puts back routes and rules that somebody else has deleted, and warns of it. Network managers do that
+    /// when they start.
+    pub(super) fn repair_routing(&mut self, core: &Core) {
+        let Some(routes) = self.routes.as_mut().filter(|_| !core.link.away) else { return };
+        let applied = routes.restore();
+        if let Ok((_, added)) = applied
+            && added != Added::default()
+            && let Some(suppressed) = self.quiet.repairs.allow(core.now)
+        {
+            let tun = &core.name;
+            warn!(
+                %tun,
+                routes = added.routes,
+                rules = added.rules,
+                suppressed,
+                "routes or policy rules of {tun} were deleted by another program, and are back; if it is \
+                 systemd-networkd, set ManageForeignRoutingPolicyRules=no and ManageForeignRoutes=no in networkd.conf"
+            );
+        }
+        self.handle_applied(core, applied.map(|(applied, _)| applied));
     }
 
     /// A peer's own address may lie behind the tunnel now, which its datagrams must not be led into.

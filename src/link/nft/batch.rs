@@ -4,7 +4,7 @@
 //! that its `--debug=mnl` shows the same bytes. Integers are big-endian, except for values that the kernel
 //! compares in registers, which it keeps as it has them.
 
-use netlink_packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REQUEST};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST};
 
 use super::table::{Chain, Family, Kind, Set, Step, Table, Verdict};
 
@@ -47,11 +47,13 @@ impl Batch {
         self.bytes.extend(message(kind, flags, self.sequence, self.family, 0, &attributes.0));
     }
 
-    pub(super) fn put_up(&mut self, table: &Table) {
-        // a table that is not there cannot be deleted, and one that is can be created again
-        self.new_table(&table.name);
-        self.delete_table(&table.name);
-        self.new_table(&table.name);
+    /// Adds the messages that create `table` with these `flags` (`NFT_TABLE_F_*`). With `replaces` a
+    /// table of that name exists, and is deleted first.
+    pub(super) fn put_up(&mut self, table: &Table, replaces: bool, flags: u32) {
+        if replaces {
+            self.delete_table(&table.name);
+        }
+        self.new_table(&table.name, flags);
         for chain in &table.chains {
             self.new_chain(&table.name, chain);
         }
@@ -66,11 +68,12 @@ impl Batch {
         }
     }
 
-    fn new_table(&mut self, name: &str) {
+    fn new_table(&mut self, name: &str, flags: u32) {
         let mut attributes = Attributes::default();
         attributes.text(1, name);
-        attributes.number(2, 0);
-        self.push(NFT_MSG_NEWTABLE, NLM_F_CREATE, &attributes);
+        attributes.number(2, flags);
+        // the kernel answers EEXIST where somebody else has created it meanwhile
+        self.push(NFT_MSG_NEWTABLE, NLM_F_CREATE | NLM_F_EXCL, &attributes);
     }
 
     pub(super) fn delete_table(&mut self, name: &str) {
@@ -338,7 +341,7 @@ pub(in crate::link) mod tests {
     /// The messages that put up a table, each with its type and its body.
     pub(in crate::link) fn messages(table: &Table) -> Vec<(u16, Vec<u8>)> {
         let mut batch = Batch::new(table.family, 7);
-        batch.put_up(table);
+        batch.put_up(table, true, 0);
         let (bytes, last) = batch.finish();
         let messages: Vec<_> = Messages::new(&bytes)
             .map(|(header, body)| (header.message_type, header.sequence_number, body.to_vec()))
@@ -350,10 +353,10 @@ pub(in crate::link) mod tests {
         messages[1..messages.len() - 1].iter().map(|(kind, _, body)| (*kind, body.clone())).collect()
     }
 
-    /// As [`messages`], without the first two, which clear what was there before, and in hexadecimal.
+    /// As [`messages`], without the deletion of the old table, and in hexadecimal.
     pub(in crate::link) fn hex(table: &Table) -> Vec<(u16, String)> {
         let hex = |body: Vec<u8>| body.iter().map(|byte| format!("{byte:02x}")).collect();
-        messages(table).into_iter().skip(2).map(|(kind, body)| (kind, hex(body))).collect()
+        messages(table).into_iter().skip(1).map(|(kind, body)| (kind, hex(body))).collect()
     }
 
     /// What nft(8) 1.0.6 sends (`nft --debug=mnl -f -`): each line of `text` has the type of a message and its body.
@@ -372,11 +375,7 @@ pub(in crate::link) mod tests {
         let create = [&name[..], b"\x08\0\x02\0\0\0\0\0"].concat();
         assert_eq!(
             messages(&table(Family::Ip6, vec![])),
-            [
-                (NFT_MSG_NEWTABLE, create.clone()),
-                (NFT_MSG_DELTABLE, name.to_vec()),
-                (NFT_MSG_NEWTABLE, create)
-            ]
+            [(NFT_MSG_DELTABLE, name.to_vec()), (NFT_MSG_NEWTABLE, create)]
         );
     }
 

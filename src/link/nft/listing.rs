@@ -9,6 +9,8 @@ const HEADER: usize = 4;
 const INET: u8 = 1;
 const IPV4: u8 = 2;
 const IPV6: u8 = 10;
+/// Attribute of a table, from linux/netfilter/nf_tables.h.
+const NFTA_TABLE_OWNER: u16 = 7;
 
 /// A chain of somebody's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +59,22 @@ impl FoundChain {
     }
 }
 
-/// The name in an `NFT_MSG_NEWTABLE`.
+/// A table as the kernel has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FoundTable {
+    /// Port id of the netlink socket that owns the table (`NFTA_TABLE_OWNER`).
+    pub(super) owner: Option<u32>,
+}
+
+impl FoundTable {
+    /// Reads an `NFT_MSG_NEWTABLE`.
+    pub(super) fn parse(body: &[u8]) -> Option<Self> {
+        let owner = number(body.get(HEADER..)?, NFTA_TABLE_OWNER);
+        Some(Self { owner: owner.filter(|port| *port != 0) })
+    }
+}
+
+/// Returns the name in an `NFT_MSG_NEWTABLE`.
 pub(super) fn table_name(body: &[u8]) -> Option<String> {
     text(body.get(HEADER..)?, 1)
 }
@@ -88,13 +105,13 @@ pub(super) fn accepts_from(body: &[u8], device: &str) -> bool {
     comes_from && accepts
 }
 
-fn text(list: &[u8], kind: u16) -> Option<String> {
+pub(super) fn text(list: &[u8], kind: u16) -> Option<String> {
     let value = attribute(list, kind)?;
     let text = value.split(|byte| *byte == 0).next()?;
     Some(String::from_utf8_lossy(text).into_owned())
 }
 
-fn number(list: &[u8], kind: u16) -> Option<u32> {
+pub(super) fn number(list: &[u8], kind: u16) -> Option<u32> {
     attribute(list, kind)?.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
 }
 
@@ -110,7 +127,7 @@ mod tests {
         let (kind, priority) = (Kind::Filter, Priority::Filter);
         let chains = vec![Chain { name: "FORWARD", kind, hook, priority, policy, rules }];
         let table = Table { family, name: "filter".to_owned(), sets: vec![], chains };
-        messages(&table).into_iter().skip(3).collect()
+        messages(&table).into_iter().skip(2).collect()
     }
 
     #[test]
@@ -159,6 +176,7 @@ mod tests {
         #[test]
         fn any_body_is_survived(body in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = (FoundChain::parse(&body), table_name(&body), accepts_from(&body, "tun0"));
+            let _ = FoundTable::parse(&body);
         }
     }
 }

@@ -1,10 +1,20 @@
 //! nf_tables: tables of ours, each put up or taken away in one transaction, and what others have there.
 //!
 //! Only what our tables need can be said, and only what concerns us is read.
+//!
+//! # Ownership
+//!
+//! Since Linux 6.9 a table can have the flags `owner` and `persist`: only the netlink socket that created
+//! it can change or delete it, `nft flush ruleset` passes it by, and it stays when the socket closes. It
+//! is an *orphan* then, which anybody may delete or replace. Each table of ours is edited by one
+//! [`Nft`], which lives as long as whoever keeps the table up. Where the kernel has no such flags, anybody
+//! with CAP_NET_ADMIN can delete a table: [`Watch`] reports each change of the ruleset, and
+//! [`Nft::ensure`] puts back what is missing.
 
 mod batch;
 mod listing;
 mod table;
+mod watch;
 
 use std::io;
 
@@ -14,52 +24,151 @@ use nix::errno::Errno;
 use super::socket::{Failure, Requests};
 use batch::Batch;
 pub(super) use listing::FoundChain;
+use listing::FoundTable;
 pub(super) use table::{
     Chain, Comparison, ESTABLISHED_OR_RELATED, Family, Header, Hook, Kind, Meta, Priority, Set, Step, Table,
     Verdict,
 };
+pub use watch::{RulesetChange, Watch};
 
-/// The socket to nf_tables.
+/// `NFT_TABLE_F_OWNER | NFT_TABLE_F_PERSIST`. Never the first alone: such a table goes with its owner.
+const OWNED: u32 = 2 | 4;
+/// Attempts at a change while somebody else changes the same table.
+const ATTEMPTS: u32 = 4;
+
+/// A socket to nf_tables, and the tables that it owns.
 #[derive(Debug)]
-pub(super) struct Nft(Requests);
+pub(super) struct Nft {
+    requests: Requests,
+    /// `NFT_TABLE_F_*` of new tables: [`OWNED`] until the kernel turns out to be too old.
+    flags: u32,
+}
+
+/// State of a wanted table, found by [`Nft::ensure`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// It was as wanted.
+    Intact,
+    /// It was missing or changed, and has been put up again.
+    Repaired,
+}
 
 impl Nft {
     pub(super) fn open() -> io::Result<Self> {
-        Requests::open_protocol(NETLINK_NETFILTER).map(Self)
+        Ok(Self { requests: Requests::open_protocol(NETLINK_NETFILTER)?, flags: OWNED })
     }
 
     /// Puts up the table in the place of one with the same name, if there is one: there is no moment without.
     pub(super) fn replace(&mut self, table: &Table) -> Result<(), Failure> {
-        self.0.transact(|sequence| {
-            let mut batch = Batch::new(table.family, sequence);
-            batch.put_up(table);
-            batch.finish()
-        })
+        let mut last = Failure::Unanswered;
+        for _ in 0..ATTEMPTS {
+            let found = self.find(table.family, &table.name)?;
+            let flags = self.flags;
+            let outcome = self.requests.transact(|sequence| {
+                let mut batch = Batch::new(table.family, sequence);
+                batch.put_up(table, found.is_some(), flags);
+                batch.finish()
+            });
+            let errno = match outcome {
+                Ok(()) => return Ok(()),
+                Err(Failure::Refused { errno, said }) => {
+                    last = self.explained(found, errno, said);
+                    errno
+                }
+                Err(failure) => return Err(failure),
+            };
+            match errno {
+                // deleted or created by somebody else since it was looked for
+                Errno::ENOENT | Errno::EEXIST => {}
+                // Linux before 6.9
+                Errno::EOPNOTSUPP | Errno::EINVAL if flags != 0 => self.flags = 0,
+                _ => return Err(last),
+            }
+        }
+        Err(last)
+    }
+
+    /// Sees that `table` is there, as it was put up, and puts it up again if it is not.
+    pub(super) fn ensure(&mut self, table: &Table) -> Result<Found, Failure> {
+        if self.is_intact(table)? {
+            return Ok(Found::Intact);
+        }
+        self.replace(table).map(|()| Found::Repaired)
+    }
+
+    /// Nobody but the owner changes an owned table. Of one that anybody can change, the rules are counted.
+    fn is_intact(&mut self, table: &Table) -> Result<bool, Failure> {
+        let Some(found) = self.find(table.family, &table.name)? else { return Ok(false) };
+        if self.owns(found) {
+            return Ok(true);
+        }
+        if self.flags != 0 {
+            // orphaned, or created by somebody else: ours is owned
+            return Ok(false);
+        }
+        let wanted: usize = table.chains.iter().map(|chain| chain.rules.len()).sum();
+        let family = table.family as u8;
+        let list = |sequence| batch::list_rules(family, &table.name, sequence);
+        Ok(self.requests.list(list, |_| Some(()))?.len() == wanted)
+    }
+
+    fn owns(&self, found: FoundTable) -> bool {
+        found.owner.is_some() && self.requests.port().ok() == found.owner
+    }
+
+    /// Says of a refusal that another process owns the table, if that is the reason.
+    fn explained(&self, found: Option<FoundTable>, errno: Errno, said: Option<String>) -> Failure {
+        match found {
+            Some(found) if errno == Errno::EPERM && found.owner.is_some() && !self.owns(found) => {
+                Failure::Refused { errno: Errno::EBUSY, said: Some("a running process owns it".to_owned()) }
+            }
+            _ => Failure::Refused { errno, said },
+        }
     }
 
     /// Takes the table away, and says whether it was there.
+    ///
+    /// The kernel's answer is `EBUSY` where another process owns the table.
     pub(super) fn delete(&mut self, family: Family, name: &str) -> Result<bool, Failure> {
-        let outcome = self.0.transact(|sequence| {
+        let found = self.find(family, name)?;
+        if found.is_none() {
+            return Ok(false);
+        }
+        let outcome = self.requests.transact(|sequence| {
             let mut batch = Batch::new(family, sequence);
             batch.delete_table(name);
             batch.finish()
         });
-        is_there(outcome)
+        match outcome {
+            Ok(()) => Ok(true),
+            Err(Failure::Refused { errno: Errno::ENOENT, .. }) => Ok(false),
+            Err(Failure::Refused { errno, said }) => Err(self.explained(found, errno, said)),
+            Err(failure) => Err(failure),
+        }
     }
 
     /// Whether a table of that name is there.
     pub(super) fn has(&mut self, family: Family, name: &str) -> Result<bool, Failure> {
-        is_there(self.0.transact(|sequence| (batch::get_table(family, name, sequence), sequence)))
+        Ok(self.find(family, name)?.is_some())
+    }
+
+    fn find(&mut self, family: Family, name: &str) -> Result<Option<FoundTable>, Failure> {
+        match self.requests.query(|sequence| batch::get_table(family, name, sequence)) {
+            Ok(Some(body)) => Ok(FoundTable::parse(&body)),
+            Ok(None) => Err(Failure::Unanswered),
+            Err(Failure::Refused { errno: Errno::ENOENT, .. }) => Ok(None),
+            Err(failure) => Err(failure),
+        }
     }
 
     /// The names of all tables of that family.
     pub(super) fn tables(&mut self, family: Family) -> Result<Vec<String>, Failure> {
-        self.0.list(|sequence| batch::list_tables(family, sequence), listing::table_name)
+        self.requests.list(|sequence| batch::list_tables(family, sequence), listing::table_name)
     }
 
     /// The chains of all tables.
     pub(super) fn chains(&mut self) -> Result<Vec<FoundChain>, Failure> {
-        self.0.list(batch::list_chains, FoundChain::parse)
+        self.requests.list(batch::list_chains, FoundChain::parse)
     }
 
     /// Whether a rule in the table that `chain` is in accepts what comes in by `device`. That the rule is reached, and
@@ -67,15 +176,7 @@ impl Nft {
     pub(super) fn accepts_from(&mut self, chain: &FoundChain, device: &str) -> Result<bool, Failure> {
         let accepts = |rule: &[u8]| listing::accepts_from(rule, device).then_some(());
         let list = |sequence| batch::list_rules(chain.family, &chain.table, sequence);
-        self.0.list(list, accepts).map(|found| !found.is_empty())
-    }
-}
-
-fn is_there(outcome: Result<(), Failure>) -> Result<bool, Failure> {
-    match outcome {
-        Ok(()) => Ok(true),
-        Err(Failure::Refused { errno: Errno::ENOENT, .. }) => Ok(false),
-        Err(failure) => Err(failure),
+        self.requests.list(list, accepts).map(|found| !found.is_empty())
     }
 }
 

@@ -14,6 +14,17 @@ pub(in crate::link) enum Family {
     Ip6 = 10,
 }
 
+impl Family {
+    /// Returns the family as nft(8) spells it.
+    pub(in crate::link) const fn name(self) -> &'static str {
+        match self {
+            Self::Inet => "inet",
+            Self::Ip => "ip",
+            Self::Ip6 => "ip6",
+        }
+    }
+}
+
 /// Where a chain hangs in the path of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::link) enum Hook {

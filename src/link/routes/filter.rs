@@ -11,7 +11,9 @@ use std::num::NonZeroU32;
 
 use super::plan::{Both, Family};
 use super::warning::RouteWarning;
-use crate::link::nft::{Chain, Comparison, Header, Hook, Kind, Meta, Nft, Priority, Step, Table, Verdict};
+use crate::link::nft::{
+    Chain, Comparison, Found, Header, Hook, Kind, Meta, Nft, Priority, Step, Table, Verdict,
+};
 use crate::link::socket::Failure;
 
 /// `RTN_LOCAL`, from linux/rtnetlink.h.
@@ -58,10 +60,10 @@ impl Filters {
         let table = table(&self.device, family, addresses, mark.get());
         let up = State::Up(table.clone());
         let known = *self.states.of(family) == up;
-        let outcome = self.nft().map_err(Failure::Socket).and_then(|nft| {
-            // `nft flush ruleset` takes everybody's tables
-            if known && nft.has(table.family, &table.name)? { Ok(()) } else { nft.replace(&table) }
-        });
+        let outcome = self
+            .nft()
+            .map_err(Failure::Socket)
+            .and_then(|nft| if known { nft.ensure(&table).map(drop) } else { nft.replace(&table) });
         match outcome {
             Ok(()) => {
                 *self.states.of_mut(family) = up;
@@ -73,6 +75,21 @@ impl Filters {
                 reason: failure.described(),
             }),
         }
+    }
+
+    /// Puts up again what somebody else has deleted or changed. Returns the tables' names; one that cannot
+    /// be had is told by the next [`Filters::put_up`].
+    pub(super) fn repair(&mut self) -> Vec<String> {
+        let mut repaired = Vec::new();
+        for family in Family::BOTH {
+            let State::Up(table) = self.states.of(family) else { continue };
+            let table = table.clone();
+            let found = self.nft().map_err(Failure::Socket).and_then(|nft| nft.ensure(&table));
+            if matches!(found, Ok(Found::Repaired)) {
+                repaired.push(format!("{} {}", family.nft().name(), table.name));
+            }
+        }
+        repaired
     }
 
     /// Takes the table of one family away, if it may be there.

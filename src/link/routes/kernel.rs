@@ -175,12 +175,12 @@ impl Kernel {
         Err(LinkError::Unanswered { action: format!("find a free routing table for {}", self.name) })
     }
 
-    /// Adds routes to the device, as tables and networks.
+    /// Adds routes to the device, as tables and networks, and returns how many the kernel took.
     pub(super) fn add_routes(
         &mut self,
         routes: &[(u32, Prefix)],
         trouble: &mut Trouble,
-    ) -> Result<(), LinkError> {
+    ) -> Result<usize, LinkError> {
         let index = self.index;
         let messages = routes.iter().map(|&(table, prefix)| {
             let route = route::to_device(table, prefix, index);
@@ -188,8 +188,12 @@ impl Kernel {
         });
         let action = || format!("add routes to {}", self.name);
         let outcomes = self.requests.ask_all(messages).map_err(|f| LinkError::new(action(), f, ""))?;
+        let mut added = 0_usize;
         for (outcome, &(table, prefix)) in outcomes.into_iter().zip(routes) {
-            let Err(refusal) = outcome else { continue };
+            let Err(refusal) = outcome else {
+                added = added.saturating_add(1);
+                continue;
+            };
             match refusal.errno {
                 // they wait until it is up
                 Errno::ENETDOWN => {}
@@ -203,7 +207,7 @@ impl Kernel {
                 _ => trouble.refused.push((prefix, refusal)),
             }
         }
-        Ok(())
+        Ok(added)
     }
 
     /// The kernel says "no such device" of one that has no IPv6, too.

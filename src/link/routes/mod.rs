@@ -29,6 +29,7 @@ use nix::errno::Errno;
 use self::filter::Filters;
 use self::kernel::{Kernel, Trouble};
 use self::plan::{Both, Family, MAIN, Plan};
+pub(super) use self::rule::PROTOCOL;
 use self::rule::Policy;
 use self::seen::Seen;
 use self::source_mark::SourceMark;
@@ -60,6 +61,15 @@ pub struct Applied {
     pub mark: Option<NonZeroU32>,
     /// What could not be had, and was not said the last time.
     pub warnings: Vec<RouteWarning>,
+}
+
+/// Pieces of routing that were missing and have been added.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Added {
+    /// Number of routes.
+    pub routes: usize,
+    /// Number of policy rules.
+    pub rules: usize,
 }
 
 /// The host's routing for one device; what it put up goes when it is dropped.
@@ -99,6 +109,10 @@ impl Routes {
     /// The privilege, the device or policy routing is missing, or netlink fails. What was put up until then stays
     /// for [`Routes::undo`].
     pub fn apply(&mut self, wanted: &Wanted) -> Result<Applied, LinkError> {
+        self.apply_counted(wanted).map(|(applied, _)| applied)
+    }
+
+    fn apply_counted(&mut self, wanted: &Wanted) -> Result<(Applied, Added), LinkError> {
         let seen = self.kernel.read()?;
         let first = self.wanted.replace(wanted.clone()).is_none();
         if first && let Some(owed) = seen.leftover() {
@@ -122,15 +136,27 @@ impl Routes {
         automatic && plan::is_captured(endpoint, self.plain.of(Family::of(endpoint)))
     }
 
-    /// Puts back what is missing of what was last wanted: a device that went down has lost its routes.
+    /// Puts back what is missing of what was last wanted, and counts it: a device that went down has lost its
+    /// routes, and other programs delete rules that are not theirs.
     ///
     /// # Errors
     /// As for [`Routes::apply`].
-    pub fn restore(&mut self) -> Result<Applied, LinkError> {
+    pub fn restore(&mut self) -> Result<(Applied, Added), LinkError> {
         match self.wanted.clone() {
-            Some(wanted) => self.apply(&wanted),
-            None => Ok(Applied::default()),
+            Some(wanted) => self.apply_counted(&wanted),
+            None => Ok(<(Applied, Added)>::default()),
         }
+    }
+
+    /// Puts up again those of our nf_tables tables that somebody else has deleted or changed, and returns
+    /// their names.
+    pub fn repair_tables(&mut self) -> Vec<String> {
+        self.filters.repair()
+    }
+
+    /// Leaves everything as it is, as the death of the process does.
+    pub fn abandon(mut self) {
+        self.wanted = None;
     }
 
     /// Takes away everything that was put up, as far as possible.
@@ -147,7 +173,7 @@ impl Routes {
 
     /// Makes the difference between what is `seen` and what is `wanted`. First comes what is missing, then goes
     /// what is too much, so that nothing is without a way in between.
-    fn make(&mut self, wanted: &Wanted, mut seen: Seen) -> Result<Applied, LinkError> {
+    fn make(&mut self, wanted: &Wanted, mut seen: Seen) -> Result<(Applied, Added), LinkError> {
         let mut plans = Both::new(|family| Plan::new(wanted, family));
         let mut warnings = Vec::new();
         if !seen.families.of(Family::V6).present {
@@ -163,8 +189,8 @@ impl Routes {
             self.kernel.put_label(table, self.source_mark.owed(), &mut seen)?;
         }
 
-        let surplus = self.add_routes(wanted, table, &mut plans, &seen, &mut warnings)?;
-        self.add_rules(wanted, mark, table, &plans, &mut seen, &mut warnings)?;
+        let (added_routes, surplus) = self.add_routes(wanted, table, &mut plans, &seen, &mut warnings)?;
+        let added_rules = self.add_rules(wanted, mark, table, &plans, &mut seen, &mut warnings)?;
 
         for family in Family::BOTH {
             self.kernel.delete_rules(family, &seen.families.of(family).own)?;
@@ -186,11 +212,12 @@ impl Routes {
         self.plain = Both::new(|family| std::mem::take(&mut plans.of_mut(family).plain));
         let new = warnings.iter().filter(|warning| !self.told.contains(warning)).cloned().collect();
         self.told = warnings;
-        Ok(Applied { mark: if by_policy { mark } else { wanted.fwmark }, warnings: new })
+        let mark = if by_policy { mark } else { wanted.fwmark };
+        Ok((Applied { mark, warnings: new }, Added { routes: added_routes, rules: added_rules }))
     }
 
-    /// Adds the routes that are missing; those that are too many are the answer. Where IPv6 turns out to be
-    /// disabled, it goes from `plans`.
+    /// Adds the routes that are missing. Returns their number, and the routes that are too many. Where IPv6
+    /// turns out to be disabled, it goes from `plans`.
     fn add_routes(
         &mut self,
         wanted: &Wanted,
@@ -198,13 +225,13 @@ impl Routes {
         plans: &mut Both<Plan>,
         seen: &Seen,
         warnings: &mut Vec<RouteWarning>,
-    ) -> Result<Vec<(u32, Prefix)>, LinkError> {
+    ) -> Result<(usize, Vec<(u32, Prefix)>), LinkError> {
         let plain_table = match wanted.table {
             Table::Number(number) => number.get(),
             Table::Auto | Table::Off => MAIN,
         };
         let mut trouble = Trouble::default();
-        let mut surplus = Vec::new();
+        let (mut added, mut surplus) = (0_usize, Vec::new());
         for family in Family::BOTH {
             let (plan, state) = (plans.of(family), seen.families.of(family));
             let plain = plan.plain.iter().filter(|prefix| {
@@ -217,18 +244,18 @@ impl Routes {
                 .collect();
             let missing: Vec<_> = routes.difference(&state.routes).copied().collect();
             surplus.extend(state.routes.difference(&routes).copied());
-            self.kernel.add_routes(&missing, &mut trouble)?;
+            added = added.saturating_add(self.kernel.add_routes(&missing, &mut trouble)?);
         }
         if trouble.ipv6_disabled {
             self.kernel.confirm_device()?;
             self.drop_ipv6(plans, warnings);
         }
         warnings.extend(trouble.warnings(self.kernel.name()));
-        Ok(surplus)
+        Ok((added, surplus))
     }
 
-    /// Puts up the rules and filters of policy routing that are missing. What is wanted goes from the rules `seen`,
-    /// so that those that are too many stay there.
+    /// Puts up the rules and filters of policy routing that are missing, and returns the number of rules. What
+    /// is wanted goes from the rules `seen`, so that those that are too many stay there.
     fn add_rules(
         &mut self,
         wanted: &Wanted,
@@ -237,7 +264,8 @@ impl Routes {
         plans: &Both<Plan>,
         seen: &mut Seen,
         warnings: &mut Vec<RouteWarning>,
-    ) -> Result<(), LinkError> {
+    ) -> Result<usize, LinkError> {
+        let mut added = 0_usize;
         let addresses: Vec<IpAddr> = wanted.addresses.iter().map(|address| address.address()).collect();
         for family in Family::BOTH {
             let plan = plans.of(family);
@@ -253,9 +281,10 @@ impl Routes {
             })?;
             let missing: Vec<_> = rules.iter().filter(|rule| !state.own.contains(rule)).cloned().collect();
             self.kernel.add_rules(family, &missing)?;
+            added = added.saturating_add(missing.len());
             state.own.retain(|rule| !rules.contains(rule));
         }
-        Ok(())
+        Ok(added)
     }
 
     /// IPv6 cannot be had: nothing of it is wanted.

@@ -17,7 +17,7 @@ use crate::link::message::{attribute, attribute_u32};
 
 /// Marks routes and rules as ours (`ip route show proto 119`): no program known to us has taken this number of
 /// `/etc/iproute2/rt_protos`. It is the letter w.
-pub(super) const PROTOCOL: u8 = 119;
+pub(in crate::link) const PROTOCOL: u8 = 119;
 /// The table of this host's own addresses, from linux/rtnetlink.h.
 const LOCAL: u32 = 255;
 const RULE_HEADER: usize = 12;

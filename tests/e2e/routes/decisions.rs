@@ -208,11 +208,11 @@ fn a_device_that_went_down_gets_its_routes_back() {
     apply(host, &mut routes, &both);
     let up = picture(host);
     host.ip(&["link", "set", "tun7", "down"]);
-    assert_eq!(host.inside(|| routes.restore()).unwrap(), marked(MARK), "as long as it is down, they wait");
+    assert_eq!(host.inside(|| routes.restore()).unwrap().0, marked(MARK), "as long as it is down, they wait");
     host.ip(&["link", "set", "tun7", "up"]);
     host.ip(&["address", "replace", "fd08::2/64", "dev", "tun7", "nodad"]);
     assert_ne!(picture(host), up);
-    assert_eq!(host.inside(|| routes.restore()).unwrap(), marked(MARK));
+    assert_eq!(host.inside(|| routes.restore()).unwrap().0, marked(MARK));
     for (destination, mark, device) in
         [("10.9.1.1", 0, "tun7"), ("9.9.9.9", 0, "tun7"), ("2001:db8:99::7", 0, "tun7")]
     {

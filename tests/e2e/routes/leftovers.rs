@@ -10,7 +10,7 @@ use super::{add_device, apply, full, lab, marked, open, picture, wanted, way};
 fn kill(host: &crate::lab::Host, name: &str, wanted: &Wanted) {
     let mut routes = open(host, name);
     apply(host, &mut routes, wanted);
-    std::mem::forget(routes);
+    routes.abandon();
     host.ip(&["link", "delete", name]);
 }
 
@@ -43,7 +43,7 @@ fn leftovers_of_a_killed_run_are_replaced() {
     assert_eq!(apply(host, &mut routes, &other), marked(0x1234));
     let now = picture(host);
     assert!(!now.contains("51820") && !now.contains("0xca6c"), "{now}");
-    std::mem::forget(routes);
+    routes.abandon();
     host.ip(&["link", "delete", "tun7"]);
 
     // the next run wants nothing of the kind

@@ -28,7 +28,7 @@ pub(crate) mod pair;
 mod probe;
 pub(crate) mod settings;
 pub(crate) mod site;
-mod tally;
+pub(crate) mod tally;
 
 mod basics;
 mod commands;

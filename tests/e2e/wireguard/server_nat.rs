@@ -57,8 +57,9 @@ fn serve(site: &Site, settings: &Settings, arguments: &[&str]) -> Daemon {
     daemon
 }
 
+/// The ruleset, whoever owns its tables.
 fn ruleset(site: &Site) -> String {
-    site.shell("nft list ruleset")
+    site.shell(r#"nft list ruleset | sed -e 's/ # progname .*//' -e '/^\tflags/d'"#)
 }
 
 /// Who a datagram from the client comes from, as the web server sees it, if it gets there; the answer must get back.
@@ -317,8 +318,8 @@ fn without_nftables_the_tunnel_runs_and_says_so() {
     let site = &plan.server_site;
     let file = site.write("wg0.conf", &plan.server.wg_quick());
     let arguments = ["--config", file.to_str().unwrap(), "--nat", "auto"];
-    // the first such socket looks for a kill switch, the last is kept for later
-    let refuse = no_nftables::refuse(site, &arguments, |places| places.nth(1));
+    // the first such socket looks for a kill switch, the second watches, the last is kept for later
+    let refuse = no_nftables::refuse(site, &arguments, |places| places.nth(2));
     let server = site.launch(BINARY.as_ref(), &arguments).wrap(&refuse).spawn();
     server.wait_for("cannot put up the nftables table wontun-nat-wg0: Protocol not supported");
     let client = Node::start(&plan.client_site, ConfigFile, &plan.client);
