@@ -110,8 +110,8 @@ mod tests {
         for (text, part) in [
             (String::new(), "this text has 0"),
             ("\n".to_owned(), "this text has 0"),
-            (format!("{}\n", &PRIVATE[1..]), "this text has 43"),
-            (format!("{}=\n", &PRIVATE[..43].replace('d', "!")), "no base64 key"),
+            (PRIVATE[1..].to_owned() + "\n", "this text has 43"),
+            (format!("{}=\n", PRIVATE[..43].replace('d', "!")), "no base64 key"),
             (format!(" {PRIVATE}\n"), "something after the key"),
             (format!("{PRIVATE}{PRIVATE}"), "something after the key"),
             (format!("{PRIVATE}\n{PRIVATE}\n"), "something after the key"),
