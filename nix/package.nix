@@ -27,6 +27,10 @@ rustPlatform.buildRustPackage {
 
   # It would add the list of dependencies to the binary; Cargo.lock holds it already.
   auditable = false;
+  # Symbols too: by default Nix strips debugging information only, and it overrides Cargo.toml's `strip`.
+  stripAllList = [ "bin" ];
+  # A store path in the binary, its own or another, would become part of its closure and of the image.
+  allowedReferences = [ ];
   # The tests need no link-time optimisation, which takes longer than they do.
   checkType = "debug";
 
