@@ -1,5 +1,5 @@
-# Opens the built image and compares everything in it with what is promised: the configuration, one layer with one file,
-# that file the binary, and no store path.
+# Opens the built image and compares everything in it with what is promised: the tags, the configuration, one layer with
+# one file, that file the binary, no store path but the layer's in the history, and no owner or time of the builder.
 {
   pkgs,
   manifest,
@@ -18,7 +18,10 @@ pkgs.runCommand "wontun-image-check"
     binary = lib.getExe wontun;
     closure = pkgs.closureInfo { rootPaths = [ image ]; };
     promised = builtins.toJSON {
-      tags = [ "${manifest.name}:${manifest.version}${variant}" ];
+      tags = [
+        "${manifest.name}:latest${variant}"
+        "${manifest.name}:${manifest.version}${variant}"
+      ];
       inherit architecture;
       os = "linux";
       created = "1970-01-01T00:00:01+00:00";
@@ -59,9 +62,17 @@ pkgs.runCommand "wontun-image-check"
     cmp root/bin/wontun "$binary" || fail "the binary in the image is not the package's"
     [[ -x root/bin/wontun ]] || fail "the binary in the image is not executable"
 
-    # The tar itself is one path: nothing in it names another.
-    [[ $(cat "$closure/store-paths") == "$image" ]] ||
-      fail "the image names store paths: $(cat "$closure/store-paths")"
+    # The history names the layer, as dockerTools writes it. Nothing else in the tar is a store path.
+    grep -v -e '-customisation-layer$' "$closure/store-paths" > paths || true
+    [[ $(cat paths) == "$image" ]] || fail "the image names store paths: $(cat paths)"
+
+    tar -t -v --numeric-owner --full-time --utc -f "$image" |
+      grep -v -E '^[^ ]+ 0/0 +[0-9]+ 1970-01-01 00:00:01 ' > foreign || true
+    [[ ! -s foreign ]] || fail "the tar has other owners or times than root and the constant: $(cat foreign)"
+    # nixpkgs chooses the times in a layer, which are constant too.
+    tar -t -v --numeric-owner -f image/*/layer.tar | grep -v -E '^[^ ]+ 0/0 ' > foreign || true
+    [[ ! -s foreign ]] || fail "the layer has files of others than root: $(cat foreign)"
+
     # The binary and at most 100 kB of tar and JSON around it.
     (($(stat -c %s "$image") <= $(stat -c %s "$binary") + 100000)) ||
       fail "the image is much larger than the binary in it: $(stat -c %s "$image") bytes"
