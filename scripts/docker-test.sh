@@ -248,10 +248,13 @@ test_loaded_image() {
     config='{{json .Config.Entrypoint}} {{json .Config.ExposedPorts}} {{json .Config.Healthcheck.Test}} {{.Config.StopSignal}}'
     [[ $(docker image inspect --format "$config" "$tag") == "$(docker image inspect --format "$config" "$image")" ]] ||
         die "the loaded image is set up as $(docker image inspect --format "$config" "$tag"), the built one is not"
-    image=$tag up alone --
+    # The tag without a version, which the README's commands take, is the loaded image's.
+    [[ $(docker image inspect --format '{{.Id}}' wontun) == "$(docker image inspect --format '{{.Id}}' "$tag")" ]] ||
+        die "the loaded image is $(docker image inspect --format '{{.RepoTags}}' "$tag"), without wontun:latest"
+    image=wontun up alone --
     wait_until 30 is_healthy alone || die "the loaded image does not become healthy: $(inspect alone '{{json .State.Health}}')"
     docker rm --force alone >/dev/null
-    ok "docker load takes an image of the layout that Nix builds, and it is healthy"
+    ok "docker load takes an image of the layout that Nix builds, 'docker run wontun' finds it, and it is healthy"
 }
 
 is_healthy() { [[ $(inspect "$1" '{{.State.Health.Status}}') == healthy ]]; }

@@ -52,7 +52,8 @@ def image(binary: bytes, version: str, architecture: str = "amd64") -> bytes:
     encoded = json.dumps(description, sort_keys=True).encode()
     description_name = _sha256(encoded) + ".json"
     layer_name = _sha256(layer) + "/layer.tar"
-    manifest = [{"Config": description_name, "RepoTags": [f"wontun:{version}"], "Layers": [layer_name]}]
+    tags = ["wontun:latest", f"wontun:{version}"]
+    manifest = [{"Config": description_name, "RepoTags": tags, "Layers": [layer_name]}]
     return _tar({layer_name: layer, description_name: encoded, "manifest.json": json.dumps(manifest).encode()})
 
 
