@@ -129,6 +129,7 @@ step "Nix files" bash scripts/check-nix.sh
 step "recipes" bash scripts/check-recipes.sh
 # Its packages, and what cargo must fetch, are there from now on.
 [[ -n $quick ]] || begin_builds
+step "dependencies" bash scripts/deny.sh
 step "lints" as_builder cargo clippy --all-targets --locked "${features[@]}" -- -D warnings
 step "documentation" as_builder env RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --locked "${features[@]}"
 step "unit and property tests" as_builder cargo test --locked "${features[@]}"
