@@ -25,7 +25,7 @@ mod name_server;
 mod no_nftables;
 pub(crate) mod node;
 pub(crate) mod pair;
-mod probe;
+pub(crate) mod probe;
 pub(crate) mod settings;
 pub(crate) mod site;
 pub(crate) mod tally;
