@@ -34,6 +34,7 @@ pub mod resolver;
 pub mod routing;
 pub mod sandbox;
 pub mod setup;
+mod stack;
 pub mod sys;
 pub mod time;
 pub mod tunnel;

@@ -54,6 +54,8 @@ pub struct Core {
     pub(super) stop: Option<Stop>,
     /// What ended a worker.
     pub(super) failure: Option<DeviceError>,
+    /// Ended sessions that all workers were woken for.
+    ended_sessions: u64,
     /// Brake on the lines about drops.
     drops: RateLimit,
     own_tun: RateLimit,
@@ -270,6 +272,7 @@ impl Core {
             now: now().map_err(system("reading the clock"))?,
             stop: None,
             failure: None,
+            ended_sessions: 0,
             drops: RateLimit::new(Duration::from_secs(1)),
             own_tun: RateLimit::new(QUIET * 6),
         };
@@ -320,6 +323,13 @@ impl Core {
         if worker != self.current {
             // the counter's end, at which it would fail, is out of reach
             let _ = seat.bell.write(1);
+        }
+    }
+
+    /// Wakes all workers, so that each of them overwrites its stack, if there are more ended sessions than before.
+    pub(super) fn note_ended_sessions(&mut self, count: u64) {
+        if std::mem::replace(&mut self.ended_sessions, count) != count {
+            (0..self.workers()).for_each(|worker| self.post_to(worker, Token::Bell));
         }
     }
 

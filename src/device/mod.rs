@@ -279,6 +279,12 @@ pub trait Mode: Sized + Send + std::fmt::Debug {
     /// How the peers are, in a few words that seldom change.
     fn status(&self, now: Instant) -> String;
 
+    /// Sessions that are over. Whenever there are more of them, each worker overwrites its stack, where the cipher may
+    /// have left copies of their keys.
+    fn ended_sessions(&self) -> u64 {
+        0
+    }
+
     /// Packets that the engine took and could not send in the end.
     fn lost_packets(&self) -> u64;
 }

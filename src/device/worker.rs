@@ -24,6 +24,7 @@ use crate::io::udp::UdpSocket;
 use crate::logging::RateLimit;
 use crate::packet::coalesce::Coalescer;
 use crate::packet::virtio::MAX_HEADER;
+use crate::stack;
 use crate::time::Instant;
 
 /// The largest packet, rounded up.
@@ -60,6 +61,8 @@ pub struct Worker<M: Mode> {
     /// When this turn began.
     pub(super) now: Instant,
     pub(super) counters: Arc<[Counters]>,
+    /// Ended sessions of whose keys this worker's stack has no copies.
+    cleared_sessions: u64,
     drops: RateLimit,
     /// Brake on answers to packets that are too big (RFC 4443 section 2.4 f).
     pub(super) answers: RateLimit,
@@ -88,6 +91,16 @@ enum Begin {
     Turn,
     /// Something is due.
     Due,
+    /// The stack is to be overwritten first.
+    ClearStack,
+    End(Stop),
+}
+
+/// How a turn ended.
+enum Turn {
+    Done,
+    /// Before it began: the stack may have copies of keys that are no longer in use.
+    ClearStack,
     End(Stop),
 }
 
@@ -157,6 +170,7 @@ impl<M: Mode> Worker<M> {
             events: [EpollEvent::empty(); EVENTS],
             now: core.now,
             counters: Arc::clone(&core.counters),
+            cleared_sessions: 0,
             drops: RateLimit::new(Duration::from_secs(1)),
             answers: RateLimit::new(Duration::from_millis(10)),
             mtu: 0,
@@ -183,8 +197,10 @@ impl<M: Mode> Worker<M> {
             shared.with(self, |mode, core, _| core.tell_ready(mode));
         }
         loop {
-            if let Some(stop) = self.turn(shared)? {
-                return Ok(Some(stop));
+            match self.turn(shared)? {
+                Turn::Done => {}
+                Turn::ClearStack => stack::clear(),
+                Turn::End(stop) => return Ok(Some(stop)),
             }
             if shared.is_ending.load(Ordering::Relaxed) {
                 return Ok(None);
@@ -192,10 +208,13 @@ impl<M: Mode> Worker<M> {
         }
     }
 
-    /// Does what is due; one wake-up: collects what is ready, serves everyone once.
-    fn turn(&mut self, shared: &Shared<M>) -> Result<Option<Stop>, DeviceError> {
+    /// Does what is due; one wake-up: collects what is ready, serves everyone once. Not inlined, so that all that works
+    /// with keys is below the frame of [`Self::run`], which overwrites it.
+    #[inline(never)]
+    fn turn(&mut self, shared: &Shared<M>) -> Result<Turn, DeviceError> {
         match shared.with(self, |mode, core, worker| worker.begin(mode, core))? {
-            Begin::End(stop) => return Ok(Some(stop)),
+            Begin::End(stop) => return Ok(Turn::End(stop)),
+            Begin::ClearStack => return Ok(Turn::ClearStack),
             Begin::Turn => {}
             Begin::Due => {
                 self.serve(shared)?;
@@ -213,12 +232,17 @@ impl<M: Mode> Worker<M> {
                 self.ready.insert(token);
             }
         }
-        Ok(None)
+        Ok(Turn::Done)
     }
 
     /// Timers are the first worker's; whoever made one earlier sets it.
-    fn begin(&self, mode: &mut M, core: &mut Core) -> Result<Begin, DeviceError> {
+    fn begin(&mut self, mode: &mut M, core: &mut Core) -> Result<Begin, DeviceError> {
         core.hear();
+        let ended = mode.ended_sessions();
+        if std::mem::replace(&mut self.cleared_sessions, ended) != ended {
+            core.note_ended_sessions(ended);
+            return Ok(Begin::ClearStack);
+        }
         if self.number == 0 {
             if let Some(failure) = core.failure.take() {
                 return Err(failure);

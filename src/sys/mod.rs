@@ -10,3 +10,4 @@ pub mod process;
 pub mod socket;
 pub mod trap;
 pub mod tun;
+pub mod wiped;

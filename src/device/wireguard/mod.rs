@@ -278,6 +278,10 @@ impl Mode for WireGuard {
         }));
     }
 
+    fn ended_sessions(&self) -> u64 {
+        self.engine.ended_sessions()
+    }
+
     fn lost_packets(&self) -> u64 {
         let present = self.engine.peer_ids().filter_map(|id| self.engine.peer(id));
         self.lost + present.map(Peer::lost).sum::<u64>()

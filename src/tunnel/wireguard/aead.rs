@@ -4,25 +4,27 @@
 
 #[cfg(ipsec_mb)]
 use subtle::ConstantTimeEq;
-#[cfg(ipsec_mb)]
-use zeroize::Zeroizing;
 
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 
 use super::message::TAG_LEN;
 #[cfg(ipsec_mb)]
 use crate::sys::ipsec_mb::ChaCha20Poly1305;
+use crate::sys::wiped::Wiped;
 
 /// A ChaCha20-Poly1305 key, with the nonces that Noise makes of counters: four zeroes and the little-endian counter.
-/// It is overwritten when dropped.
+/// It is overwritten when dropped, which the libraries do not do. What they leave on the stack while they work is
+/// overwritten by [`crate::stack`].
+pub(super) struct Aead(Wiped<Key>);
+
 #[cfg_attr(
     ipsec_mb,
     expect(clippy::large_enum_variant, reason = "where it is small, keys are read on the way of a packet")
 )]
-pub(super) enum Aead {
-    Ring(RingKey),
+enum Key {
+    Ring(LessSafeKey),
     #[cfg(ipsec_mb)]
-    IpsecMb(Zeroizing<[u8; 32]>, &'static ChaCha20Poly1305),
+    IpsecMb([u8; 32], &'static ChaCha20Poly1305),
 }
 
 /// The name of the library that encrypts. The first call finds out, which can take some milliseconds: better than the
@@ -40,22 +42,27 @@ impl Aead {
     pub(super) fn new(bytes: &[u8; 32]) -> Option<Self> {
         #[cfg(ipsec_mb)]
         if let Some(library) = ChaCha20Poly1305::get() {
-            return Some(Self::IpsecMb(Zeroizing::new(*bytes), library));
+            return Some(Self(Wiped::new(Key::IpsecMb(*bytes, library))));
         }
-        RingKey::new(bytes).map(Self::Ring)
+        Self::of_ring(bytes)
+    }
+
+    fn of_ring(bytes: &[u8; 32]) -> Option<Self> {
+        let key = UnboundKey::new(&CHACHA20_POLY1305, bytes).ok()?;
+        Some(Self(Wiped::new(Key::Ring(LessSafeKey::new(key)))))
     }
 
     /// Encrypts `data` in place and gives the tag; `None` only for data longer than 256 GiB.
     pub(super) fn seal(&self, counter: u64, associated: &[u8], data: &mut [u8]) -> Option<[u8; TAG_LEN]> {
         let nonce = nonce(counter);
-        match self {
-            Self::Ring(RingKey(key)) => {
+        match &*self.0 {
+            Key::Ring(key) => {
                 let (nonce, associated) = (Nonce::assume_unique_for_key(nonce), Aad::from(associated));
                 let tag = key.seal_in_place_separate_tag(nonce, associated, data).ok()?;
                 tag.as_ref().try_into().ok()
             }
             #[cfg(ipsec_mb)]
-            Self::IpsecMb(key, library) => Some(library.encrypt(key, &nonce, associated, data)),
+            Key::IpsecMb(key, library) => Some(library.encrypt(key, &nonce, associated, data)),
         }
     }
 
@@ -68,12 +75,12 @@ impl Aead {
         data: &'d mut [u8],
     ) -> Option<&'d mut [u8]> {
         let nonce = nonce(counter);
-        match self {
-            Self::Ring(RingKey(key)) => {
+        match &*self.0 {
+            Key::Ring(key) => {
                 key.open_in_place(Nonce::assume_unique_for_key(nonce), Aad::from(associated), data).ok()
             }
             #[cfg(ipsec_mb)]
-            Self::IpsecMb(key, library) => {
+            Key::IpsecMb(key, library) => {
                 let (data, tag) = data.split_last_chunk_mut::<TAG_LEN>()?;
                 let expected = library.decrypt(key, &nonce, associated, data);
                 bool::from(expected.ct_eq(tag)).then_some(data)
@@ -87,25 +94,6 @@ fn nonce(counter: u64) -> [u8; 12] {
     [0, 0, 0, 0, a, b, c, d, e, f, g, h]
 }
 
-/// `ring` leaves its key schedule in memory.
-pub(super) struct RingKey(LessSafeKey);
-
-impl RingKey {
-    fn new(bytes: &[u8; 32]) -> Option<Self> {
-        UnboundKey::new(&CHACHA20_POLY1305, bytes).ok().map(LessSafeKey::new).map(Self)
-    }
-}
-
-impl Drop for RingKey {
-    fn drop(&mut self) {
-        if let Ok(blank) = UnboundKey::new(&CHACHA20_POLY1305, &[0; 32]) {
-            self.0 = LessSafeKey::new(blank);
-            // without this the compiler may see that nobody reads what was just written
-            std::hint::black_box(&self.0);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use chacha20poly1305::aead::{AeadInPlace, KeyInit};
@@ -114,7 +102,7 @@ mod tests {
 
     /// The key in the library that is chosen here, and in the one that is chosen elsewhere.
     fn both(bytes: &[u8; 32]) -> [Aead; 2] {
-        [Aead::new(bytes).unwrap(), Aead::Ring(RingKey::new(bytes).unwrap())]
+        [Aead::new(bytes).unwrap(), Aead::of_ring(bytes).unwrap()]
     }
 
     #[test]

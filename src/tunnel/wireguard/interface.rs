@@ -12,7 +12,7 @@ use super::ecn;
 use super::endpoint::Endpoint;
 use super::index::{IndexTable, PeerId};
 use super::key::{PresharedKey, PrivateKey, PublicKey};
-use super::keypair::{Opened, Opening, Sealing};
+use super::keypair::{EndedSessions, Opened, Opening, Sealing};
 use super::mac::MacKeys;
 use super::message::{COOKIE_REPLY_LEN, DATA_HEADER_LEN, DataHeader, Message};
 use super::noise::{Identity, Responder, StaticSecrets};
@@ -22,6 +22,7 @@ use super::random::{self, Random};
 use super::timestamp::Stamper;
 use crate::counters::DropReason;
 use crate::packet::split::Lengths;
+use crate::stack;
 use crate::time::Instant;
 
 /// A datagram to send: it lies at the front of the caller's buffer.
@@ -111,6 +112,7 @@ pub struct Interface {
     random: Box<dyn Random + Send>,
     indices: IndexTable,
     stamper: Stamper,
+    ended: EndedSessions,
     mtu: usize,
     peers: PeerTable,
     admission: Admission,
@@ -131,6 +133,7 @@ impl Interface {
             random,
             indices: IndexTable::default(),
             stamper: Stamper::default(),
+            ended: EndedSessions::default(),
             mtu,
             peers: PeerTable::default(),
             admission: Admission::new(),
@@ -424,6 +427,12 @@ impl Interface {
         self.indices.len()
     }
 
+    /// Sessions that are over and whose keys were overwritten. Each thread that sealed or opened packets may have copies
+    /// of them on its stack, made by the cipher.
+    pub fn ended_sessions(&self) -> u64 {
+        self.ended.count()
+    }
+
     /// Handshake messages that wait for [`Self::handle_queued`]. Others may wait for [`Self::poll_timeout`] besides.
     pub fn queued(&self) -> usize {
         self.admission.waiting()
@@ -435,10 +444,10 @@ impl Interface {
     }
 
     /// Works on one handshake message: the curve work, some 100 µs. To be called a few times a turn, after the data.
-    /// `None` if none waits; else whose it was, or why it is dropped.
+    /// `None` if none waits; else whose it was, or why it is dropped. None of its secrets is left on the stack.
     pub fn handle_queued(&mut self, now: Instant) -> Option<Result<PeerId, DropReason>> {
         let (from, handshake) = self.admission.poll_handshake()?;
-        let handled = self.handle_handshake(from, &handshake, now);
+        let handled = stack::isolate(|| self.handle_handshake(from, &handshake, now));
         if let Ok(id) = handled {
             self.note(id, now);
         }
@@ -579,6 +588,7 @@ impl Interface {
             random: self.random.as_mut(),
             indices: &mut self.indices,
             stamper: &mut self.stamper,
+            ended: &self.ended,
             mtu: self.mtu,
         };
         Ok((context, &mut self.peers))

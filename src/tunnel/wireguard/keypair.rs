@@ -4,6 +4,7 @@
 //! not held up by it; all else is the interface's own.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::aead::Aead;
 use super::ecn;
@@ -19,10 +20,27 @@ use super::{
 use crate::counters::DropReason;
 use crate::time::Instant;
 
-/// The two keys of a session.
+/// Counts the sessions whose keys were overwritten.
+#[derive(Clone, Debug, Default)]
+pub(super) struct EndedSessions(Arc<AtomicU64>);
+
+impl EndedSessions {
+    pub(super) fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The two keys of a session. They are dropped by whoever uses them last.
 struct Keys {
     send: Aead,
     receive: Aead,
+    ended: EndedSessions,
+}
+
+impl Drop for Keys {
+    fn drop(&mut self) {
+        self.ended.0.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// For the log: no key is in it.
@@ -127,14 +145,16 @@ impl Keypair {
         local_index: u32,
         remote_index: u32,
         is_initiator: bool,
+        ended: &EndedSessions,
         now: Instant,
     ) -> Option<Box<Self>> {
+        let (send, receive) = (Aead::new(&keys.send)?, Aead::new(&keys.receive)?);
         Some(Box::new(Self {
             local_index,
             remote_index,
             created: now,
             is_initiator,
-            keys: Arc::new(Keys { send: Aead::new(&keys.send)?, receive: Aead::new(&keys.receive)? }),
+            keys: Arc::new(Keys { send, receive, ended: ended.clone() }),
             next_counter: 0,
             window: ReplayWindow::new(),
             may_send: true,
@@ -318,7 +338,7 @@ mod tests {
 
     fn pair(local_index: u32, is_initiator: bool) -> Box<Keypair> {
         let keys = SessionKeys { send: Zeroizing::new([1; 32]), receive: Zeroizing::new([1; 32]) };
-        Keypair::new(&keys, local_index, 9, is_initiator, at(0)).unwrap()
+        Keypair::new(&keys, local_index, 9, is_initiator, &EndedSessions::default(), at(0)).unwrap()
     }
 
     #[test]
@@ -339,6 +359,22 @@ mod tests {
         beyond[32..48].copy_from_slice(&tag);
         let refused = keypair.open(REJECT_AFTER_MESSAGES, &mut beyond[..48], at(0));
         assert_eq!(refused, Err(DropReason::Expired));
+    }
+
+    /// A worker that is still sealing keeps the keys of a peer that was removed until it is done.
+    #[test]
+    fn a_session_has_ended_when_the_last_user_of_its_keys_is_done() {
+        let keys = SessionKeys { send: Zeroizing::new([1; 32]), receive: Zeroizing::new([2; 32]) };
+        let ended = EndedSessions::default();
+        let mut indices = IndexTable::default();
+        let mut keypairs = Keypairs::default();
+        let mut keypair = Keypair::new(&keys, 1, 2, true, &ended, at(0)).unwrap();
+        let sealing = keypair.reserve(1, 0);
+        keypairs.install_initiated(keypair, &mut indices);
+        keypairs.clear(&mut indices);
+        assert_eq!(ended.count(), 0);
+        drop(sealing);
+        assert_eq!(ended.count(), 1);
     }
 
     #[test]

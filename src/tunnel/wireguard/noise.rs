@@ -21,6 +21,7 @@ use super::key::{KEY_LEN, PresharedKey, PrivateKey, PublicKey, SharedSecret};
 use super::message::{INITIATION_NOISE_LEN, RESPONSE_NOISE_LEN, TAG_LEN};
 use super::timestamp::{TIMESTAMP_LEN, Timestamp};
 use crate::counters::DropReason;
+use crate::sys::wiped::Wiped;
 
 const PROTOCOL: &str = "Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s";
 const PROLOGUE: &[u8] = b"WireGuard v1 zx2c4 Jason@zx2c4.com";
@@ -70,7 +71,7 @@ pub(super) struct SessionKeys {
 }
 
 /// An initiation that was sent and not answered yet.
-pub(super) struct Initiator(Scrubbed);
+pub(super) struct Initiator(State);
 
 impl Initiator {
     /// Starts a handshake with `peer`, with `ephemeral` as its one-time secret.
@@ -85,7 +86,7 @@ impl Initiator {
         let secret = secrets.0.get(peer).cloned().ok_or(DropReason::LowOrder)?;
         let mut state = build(identity, Some(peer), Statics::Initiator(*peer, secret), ephemeral)?;
         let mut message = [0; INITIATION_NOISE_LEN];
-        let written = state.0.write_message(stamp.as_bytes(), &mut message).map_err(reason)?;
+        let written = state.write_message(stamp.as_bytes(), &mut message).map_err(reason)?;
         if written == INITIATION_NOISE_LEN { Ok((Self(state), message)) } else { Err(DropReason::Handshake) }
     }
 
@@ -96,16 +97,16 @@ impl Initiator {
         response: &[u8; RESPONSE_NOISE_LEN],
     ) -> Result<SessionKeys, DropReason> {
         // set now, not when the handshake began: a key that changed meanwhile counts
-        self.0.0.set_psk(PSK_LOCATION, preshared.as_bytes()).map_err(reason)?;
-        self.0.0.read_message(response, &mut []).map_err(reason)?;
-        let (send, receive) = self.0.0.dangerously_get_raw_split();
+        self.0.set_psk(PSK_LOCATION, preshared.as_bytes()).map_err(reason)?;
+        self.0.read_message(response, &mut []).map_err(reason)?;
+        let (send, receive) = self.0.dangerously_get_raw_split();
         Ok(SessionKeys { send: send.into(), receive: receive.into() })
     }
 }
 
 /// An initiation that was received and is about to be answered.
 pub(super) struct Responder {
-    state: Scrubbed,
+    state: State,
     /// Who sent it.
     pub(super) peer: PublicKey,
     /// When, by its own clock.
@@ -123,8 +124,8 @@ impl Responder {
         let statics = Statics::Responder { secrets: secrets.clone(), begun: AtomicBool::new(false) };
         let mut state = build(identity, None, statics, ephemeral)?;
         let mut stamp = [0; TIMESTAMP_LEN];
-        state.0.read_message(initiation, &mut stamp).map_err(reason)?;
-        let peer = state.0.get_remote_static().and_then(|key| key.try_into().ok());
+        state.read_message(initiation, &mut stamp).map_err(reason)?;
+        let peer = state.get_remote_static().and_then(|key| key.try_into().ok());
         let peer = PublicKey::from_bytes(peer.ok_or(DropReason::Handshake)?);
         Ok(Self { state, peer, stamp: Timestamp::from_bytes(stamp) })
     }
@@ -134,7 +135,7 @@ impl Responder {
         mut self,
         preshared: &PresharedKey,
     ) -> Result<([u8; RESPONSE_NOISE_LEN], SessionKeys), DropReason> {
-        let state = &mut self.state.0;
+        let state = &mut self.state;
         state.set_psk(PSK_LOCATION, preshared.as_bytes()).map_err(reason)?;
         let mut message = [0; RESPONSE_NOISE_LEN];
         state.write_message(&[], &mut message).map_err(reason)?;
@@ -157,47 +158,22 @@ fn build(
     peer: Option<&PublicKey>,
     statics: Statics,
     ephemeral: Zeroizing<[u8; KEY_LEN]>,
-) -> Result<Scrubbed, DropReason> {
+) -> Result<State, DropReason> {
     let primitives = Primitives { identity: identity.clone(), statics: Arc::new(statics), ephemeral };
-    state(primitives, identity.private.as_bytes(), peer).map(Scrubbed).map_err(reason)
-}
-
-fn state(
-    primitives: Primitives,
-    private: &[u8; KEY_LEN],
-    peer: Option<&PublicKey>,
-) -> Result<Box<HandshakeState>, snow::Error> {
-    let params = PROTOCOL.parse()?;
-    let builder = snow::Builder::with_resolver(params, Box::new(primitives))
-        .local_private_key(private)?
-        .prologue(PROLOGUE)?;
-    let state = match peer {
-        Some(peer) => builder.remote_public_key(peer.as_bytes())?.build_initiator()?,
-        None => builder.build_responder()?,
-    };
-    Ok(Box::new(state))
-}
-
-/// A handshake's state that is overwritten when dropped, which `snow` does not do.
-struct Scrubbed(Box<HandshakeState>);
-
-impl Drop for Scrubbed {
-    fn drop(&mut self) {
-        let nobody = PrivateKey::from_bytes(&[0; KEY_LEN]);
-        let private = *nobody.as_bytes();
-        let primitives = Primitives {
-            // a public key that does not fit: nobody looks at it, and making it costs curve work
-            identity: Identity { private: nobody, public: PublicKey::from_bytes([0; KEY_LEN]) },
-            statics: Arc::new(Statics::Blank),
-            ephemeral: Zeroizing::new([0; KEY_LEN]),
-        };
-        // moved into the old one's place, so its bytes are written over
-        if let Ok(blank) = state(primitives, &private, None) {
-            *self.0 = *blank;
-            std::hint::black_box(&self.0);
+    let build = || {
+        let builder = snow::Builder::with_resolver(PROTOCOL.parse()?, Box::new(primitives))
+            .local_private_key(identity.private.as_bytes())?
+            .prologue(PROLOGUE)?;
+        match peer {
+            Some(peer) => builder.remote_public_key(peer.as_bytes())?.build_initiator(),
+            None => builder.build_responder(),
         }
-    }
+    };
+    build().map(|state| Box::new(Wiped::new(state))).map_err(reason)
 }
+
+/// A handshake's state, overwritten when dropped, which `snow` does not do.
+type State = Box<Wiped<HandshakeState>>;
 
 /// Our own implementations of what Noise needs, for one handshake.
 struct Primitives {
@@ -208,7 +184,7 @@ struct Primitives {
 
 impl CryptoResolver for Primitives {
     fn resolve_rng(&self) -> Option<Box<dyn Random>> {
-        Some(Box::new(OneSecret(Some(self.ephemeral.clone()))))
+        Some(Box::new(OneSecret { secret: self.ephemeral.clone(), is_used: false }))
     }
 
     fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
@@ -219,26 +195,29 @@ impl CryptoResolver for Primitives {
     }
 
     fn resolve_hash(&self, choice: &HashChoice) -> Option<Box<dyn Hash>> {
-        (*choice == HashChoice::Blake2s).then(|| Box::new(Blake2s(Blake2s256::new())) as Box<dyn Hash>)
+        (*choice == HashChoice::Blake2s)
+            .then(|| Box::new(Blake2s(Wiped::new(Blake2s256::new()))) as Box<dyn Hash>)
     }
 
     fn resolve_cipher(&self, choice: &CipherChoice) -> Option<Box<dyn Cipher>> {
-        (*choice == CipherChoice::ChaChaPoly).then(|| Box::new(ChaChaPoly(None)) as Box<dyn Cipher>)
+        (*choice == CipherChoice::ChaChaPoly)
+            .then(|| Box::new(ChaChaPoly(Wiped::new(None))) as Box<dyn Cipher>)
     }
 }
 
-/// The randomness of a handshake: the one secret that it was given.
-struct OneSecret(Option<Zeroizing<[u8; KEY_LEN]>>);
+/// The randomness of a handshake: the one secret that it was given, which stays in place until it is overwritten.
+struct OneSecret {
+    secret: Zeroizing<[u8; KEY_LEN]>,
+    is_used: bool,
+}
 
 impl Random for OneSecret {
     fn try_fill_bytes(&mut self, out: &mut [u8]) -> Result<(), snow::Error> {
-        match self.0.take() {
-            Some(secret) if secret.len() == out.len() => {
-                out.copy_from_slice(secret.as_ref());
-                Ok(())
-            }
-            _ => Err(snow::Error::Rng),
+        if std::mem::replace(&mut self.is_used, true) || out.len() != self.secret.len() {
+            return Err(snow::Error::Rng);
         }
+        out.copy_from_slice(self.secret.as_ref());
+        Ok(())
     }
 }
 
@@ -246,7 +225,6 @@ impl Random for OneSecret {
 enum Statics {
     /// The responder's key, and the secret that is shared with it.
     Initiator(PublicKey, SharedSecret),
-    Blank,
     Responder {
         secrets: StaticSecrets,
         /// Whether the agreement with the initiator's ephemeral key, which always is the first, took place.
@@ -272,7 +250,7 @@ impl X25519 {
         if pair.public == self.identity.public {
             match &*self.statics {
                 Statics::Initiator(peer, secret) if peer == public => return Ok(secret.clone()),
-                Statics::Initiator(..) | Statics::Blank => {}
+                Statics::Initiator(..) => {}
                 Statics::Responder { secrets, begun } => {
                     if begun.swap(true, Ordering::Relaxed) {
                         return secrets.0.get(public).cloned().ok_or(snow::Error::Input);
@@ -327,7 +305,8 @@ impl Dh for X25519 {
     }
 }
 
-struct Blake2s(Blake2s256);
+/// Its state after the last message is a key, or what keys derive from: overwritten when dropped.
+struct Blake2s(Wiped<Blake2s256>);
 
 impl Hash for Blake2s {
     fn name(&self) -> &'static str {
@@ -343,11 +322,11 @@ impl Hash for Blake2s {
     }
 
     fn reset(&mut self) {
-        digest::Reset::reset(&mut self.0);
+        digest::Reset::reset(&mut *self.0);
     }
 
     fn input(&mut self, data: &[u8]) {
-        Digest::update(&mut self.0, data);
+        Digest::update(&mut *self.0, data);
     }
 
     fn result(&mut self, out: &mut [u8]) {
@@ -360,7 +339,7 @@ impl Hash for Blake2s {
 }
 
 /// The same [`Aead`] as for data. Nothing in these two messages is longer than a key and its tag.
-struct ChaChaPoly(Option<Aead>);
+struct ChaChaPoly(Wiped<Option<Aead>>);
 
 const MAX_SEALED: usize = KEY_LEN + TAG_LEN;
 
@@ -370,7 +349,7 @@ impl Cipher for ChaChaPoly {
     }
 
     fn set(&mut self, key: &[u8; KEY_LEN]) {
-        self.0 = Aead::new(key);
+        *self.0 = Aead::new(key);
     }
 
     fn encrypt(&self, nonce: u64, associated: &[u8], plain: &[u8], out: &mut [u8]) -> usize {

@@ -13,7 +13,7 @@ use super::endpoint::Endpoint;
 use super::index::{IndexTable, PeerId};
 use super::interface::Event;
 use super::key::{PresharedKey, PublicKey};
-use super::keypair::Keypairs;
+use super::keypair::{EndedSessions, Keypairs};
 use super::mac::{CookieJar, MacKeys};
 use super::message::Response;
 use super::noise::{Identity, Initiator, StaticSecrets};
@@ -30,6 +30,7 @@ pub(super) struct Context<'a> {
     pub(super) random: &'a mut dyn Random,
     pub(super) indices: &'a mut IndexTable,
     pub(super) stamper: &'a mut Stamper,
+    pub(super) ended: &'a EndedSessions,
     /// The device's MTU, past which nothing is padded.
     pub(super) mtu: usize,
 }

@@ -11,6 +11,7 @@ use super::super::noise::{Initiator, Responder};
 use super::super::random;
 use super::{Context, Peer};
 use crate::counters::DropReason;
+use crate::stack;
 use crate::time::Instant;
 
 impl Peer {
@@ -24,7 +25,8 @@ impl Peer {
         }
     }
 
-    /// Writes an initiation, if one is wanted and the last handshake message is old enough.
+    /// Writes an initiation, if one is wanted and the last handshake message is old enough, and leaves none of its
+    /// secrets on the stack.
     pub(super) fn poll_initiation(
         &mut self,
         context: &mut Context<'_>,
@@ -39,6 +41,16 @@ impl Peer {
             self.timers.postpone_initiation(now);
             return None;
         }
+        stack::isolate(|| self.write_initiation(context, now, unix, out))
+    }
+
+    fn write_initiation(
+        &mut self,
+        context: &mut Context<'_>,
+        now: Instant,
+        unix: Duration,
+        out: &mut [u8],
+    ) -> Option<usize> {
         let stamp = context.stamper.stamp(unix);
         let ephemeral = random::bytes(context.random).into();
         let started = Initiator::new(context.identity, context.secrets, &self.public, ephemeral, &stamp);
@@ -80,7 +92,8 @@ impl Peer {
 
         let (noise, keys) = responder.finish(&self.preshared)?;
         let sender = context.indices.allocate(self.id, context.random);
-        let Some(keypair) = Keypair::new(&keys, sender, initiation.sender, false, now) else {
+        let keypair = Keypair::new(&keys, sender, initiation.sender, false, context.ended, now);
+        let Some(keypair) = keypair else {
             context.indices.free(sender);
             return Err(DropReason::Handshake);
         };
@@ -119,7 +132,8 @@ impl Peer {
             return Err(DropReason::Handshake);
         };
         let keys = initiator.finish(&self.preshared, &response.noise)?;
-        let keypair = Keypair::new(&keys, *index, response.sender, true, now).ok_or(DropReason::Handshake)?;
+        let keypair = Keypair::new(&keys, *index, response.sender, true, context.ended, now);
+        let keypair = keypair.ok_or(DropReason::Handshake)?;
         // its index lives on in the session
         self.initiator = None;
         self.keypairs.install_initiated(keypair, context.indices);

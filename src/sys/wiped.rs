@@ -1,0 +1,100 @@
+//! Memory that is overwritten when its value is dropped.
+
+use std::mem::{ManuallyDrop, MaybeUninit};
+use std::ops::{Deref, DerefMut};
+use std::slice;
+
+use zeroize::Zeroize as _;
+
+/// A value whose bytes are overwritten with zeroes where it is dropped, after its destructor: all of them, padding and
+/// unused variants of an enum included, where moves leave copies of what was on the stack. For values of other crates that do
+/// not overwrite themselves. Moving it leaves a copy, as moving anything does.
+pub struct Wiped<T>(ManuallyDrop<T>);
+
+impl<T> Wiped<T> {
+    /// Puts `value` into a place that will be overwritten.
+    pub const fn new(value: T) -> Self {
+        Self(ManuallyDrop::new(value))
+    }
+}
+
+impl<T> Deref for Wiped<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T> DerefMut for Wiped<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.0
+    }
+}
+
+impl<T> Drop for Wiped<T> {
+    fn drop(&mut self) {
+        /// Overwrites the value also if its destructor panics.
+        struct Overwrite<'a, T>(&'a mut ManuallyDrop<T>);
+
+        impl<T> Drop for Overwrite<'_, T> {
+            fn drop(&mut self) {
+                let bytes = (&raw mut *self.0).cast::<MaybeUninit<u8>>();
+                // SAFETY: these are the bytes of the value, borrowed mutably, and any bytes are a `MaybeUninit<u8>`. Its
+                // destructor has run and nobody uses the value again: it is within a `ManuallyDrop` that is being dropped.
+                let bytes = unsafe { slice::from_raw_parts_mut(bytes, size_of::<T>()) };
+                bytes.zeroize();
+            }
+        }
+
+        let value = Overwrite(&mut self.0);
+        // SAFETY: this is the only place that drops it, and it is not used afterwards.
+        unsafe { ManuallyDrop::drop(value.0) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Says when it is dropped, and what its bytes are then.
+    struct Loud<'a>([u8; 48], &'a std::cell::Cell<u32>);
+
+    impl Drop for Loud<'_> {
+        fn drop(&mut self) {
+            assert_eq!(self.0, [7; 48]);
+            self.1.set(self.1.get() + 1);
+        }
+    }
+
+    #[test]
+    fn a_value_is_dropped_once_and_then_overwritten() {
+        let drops = std::cell::Cell::new(0);
+        let mut place = MaybeUninit::new(Wiped::new(Loud([7; 48], &drops)));
+        // SAFETY: it is initialised, and not used as a value afterwards.
+        unsafe { place.assume_init_drop() };
+        assert_eq!(drops.get(), 1);
+        // SAFETY: all bytes were just written.
+        let bytes = unsafe { slice::from_raw_parts(place.as_ptr().cast::<u8>(), size_of::<Loud<'_>>()) };
+        assert!(bytes.iter().all(|byte| *byte == 0), "{bytes:?}");
+    }
+
+    #[test]
+    fn a_destructor_that_panics_keeps_nothing() {
+        struct Panics([u8; 32]);
+        impl Drop for Panics {
+            fn drop(&mut self) {
+                panic!("{} bytes", self.0.len());
+            }
+        }
+        let mut place = MaybeUninit::new(Wiped::new(Panics([7; 32])));
+        let dropped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            // SAFETY: it is initialised, and not used as a value afterwards.
+            unsafe { place.assume_init_drop() };
+        }));
+        assert!(dropped.is_err());
+        // SAFETY: all bytes were just written.
+        let bytes = unsafe { slice::from_raw_parts(place.as_ptr().cast::<u8>(), 32) };
+        assert_eq!(bytes, [0; 32]);
+    }
+}
