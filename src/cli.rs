@@ -12,6 +12,7 @@ use tracing::level_filters::LevelFilter;
 
 use crate::config::{Cidr, NatMode, PeerAddress, TunName, Tuning};
 use crate::logging::Target;
+use crate::metrics::HostName;
 use crate::privileges::UserSpec;
 use crate::setup::{ClientDns, ClientEndpoint, PeerName, Subnet};
 
@@ -324,6 +325,10 @@ pub struct Run {
     /// Serve metrics for Prometheus on this address, at /metrics, to whoever reaches it: there is no password
     #[arg(long, env = "WONTUN_METRICS", value_name = "ADDRESS:PORT", global = true)]
     pub metrics: Option<SocketAddr>,
+
+    /// Name of this host under which metrics are requested, besides its addresses and localhost; repeatable
+    #[arg(long, env = "WONTUN_METRICS_HOST", value_name = "NAME", value_delimiter = ',', global = true)]
+    pub metrics_host: Vec<HostName>,
 
     /// Least serious message to log
     #[arg(long, env = "WONTUN_LOG_LEVEL", value_name = "LEVEL", default_value = "info", value_parser = log_level(), global = true)]

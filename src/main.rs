@@ -27,7 +27,7 @@ use wontun::io::limit;
 use wontun::io::tun::TunError;
 use wontun::link::LinkError;
 use wontun::logging::{self, Logging, Target};
-use wontun::metrics::{Metrics, MetricsError};
+use wontun::metrics::{HostName, Metrics, MetricsError};
 use wontun::privileges::{self, Identity, PrivilegeError};
 use wontun::resolver::Resolver;
 use wontun::sandbox::{Confinement, Report, Sandbox, State};
@@ -238,8 +238,8 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
     };
     let tuning = options.tuning.tuning();
     limit::allow_descriptors(tuning.workers);
-    let around =
-        Around { file: options.config.clone(), confinement, metrics: options.metrics, notifier, ready };
+    let metrics = options.metrics.map(|address| (address, options.metrics_host));
+    let around = Around { file: options.config.clone(), confinement, metrics, notifier, ready };
     if let Some(path) = options.config {
         let hooks = if options.ignore_hooks { Hooks::Ignore } else { Hooks::Refuse };
         let name = match cli.tun {
@@ -294,8 +294,8 @@ struct Around {
     file: Option<PathBuf>,
     /// What it gives up.
     confinement: Confinement,
-    /// Where metrics are served.
-    metrics: Option<SocketAddr>,
+    /// Where metrics are served, and under which names.
+    metrics: Option<(SocketAddr, Vec<HostName>)>,
     /// The service manager.
     notifier: Option<Notifier>,
     /// How a process in the background says that the tunnel is there.
@@ -306,8 +306,8 @@ struct Around {
 /// end, in good order if without an error.
 fn carry<M: Mode>(mut device: Device<M>, around: Around, logging: &mut Logging) -> anyhow::Result<Device<M>> {
     let Around { file, confinement, metrics, notifier, ready } = around;
-    if let Some(address) = metrics {
-        device.serve_metrics(Metrics::open(address, file.clone())?);
+    if let Some((address, hosts)) = metrics {
+        device.serve_metrics(Metrics::open(address, hosts, file.clone())?);
     }
     let sandbox = if confinement.is_sandboxed { Some(device.sandbox()?) } else { None };
     privileges::drop_all_but_net_admin(confinement.user)?;

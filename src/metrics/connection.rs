@@ -8,6 +8,7 @@ use std::time::Duration;
 use nix::poll::PollFlags;
 
 use super::exposition::Exposition;
+use super::host::HostNames;
 use super::request::{self, MAX_HEAD};
 use crate::time::Instant;
 
@@ -70,10 +71,15 @@ impl Connection {
         }
     }
 
-    /// One read or one write. `expose` gives the metrics' text if that is what is asked for.
-    pub(super) fn step(&mut self, now: Instant, expose: impl FnOnce() -> Exposition) -> Step {
+    /// One read or one write. `expose` gives the metrics' text if that is what is asked for, of a server called `hosts`.
+    pub(super) fn step(
+        &mut self,
+        now: Instant,
+        hosts: &HostNames,
+        expose: impl FnOnce() -> Exposition,
+    ) -> Step {
         let result = match &self.state {
-            State::Reading(_) => self.read(now, expose),
+            State::Reading(_) => self.read(now, hosts, expose),
             State::Writing { .. } => self.write(now),
             State::Ending(left) => self.end(*left),
         };
@@ -86,7 +92,12 @@ impl Connection {
         }
     }
 
-    fn read(&mut self, now: Instant, expose: impl FnOnce() -> Exposition) -> io::Result<Step> {
+    fn read(
+        &mut self,
+        now: Instant,
+        hosts: &HostNames,
+        expose: impl FnOnce() -> Exposition,
+    ) -> io::Result<Step> {
         let State::Reading(bytes) = &mut self.state else { return Ok(Step::Open) };
         let mut piece = [0; 1024];
         let room = piece.len().min(MAX_HEAD - bytes.len());
@@ -96,7 +107,7 @@ impl Connection {
         }
         bytes.extend_from_slice(piece.get(..length).unwrap_or_default());
         self.touched = now;
-        if let Some(request) = request::parse(bytes) {
+        if let Some(request) = request::parse(bytes, hosts) {
             self.deadline = now + ANSWER;
             let rest = request.wants_metrics().then(|| (expose(), request.takes_chunks));
             self.state = State::Writing { piece: request.answer(), sent: 0, rest };

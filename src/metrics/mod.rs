@@ -10,6 +10,7 @@
 mod connection;
 mod exposition;
 mod family;
+mod host;
 mod listener;
 mod names;
 mod process;
@@ -22,6 +23,7 @@ mod tests;
 
 pub use exposition::Exposition;
 pub use family::{FAMILIES, Family, Kind};
+pub use host::{HostName, HostNameError};
 pub use listener::{MetricsError, MetricsListener};
 pub use names::{NameOf, Names};
 pub use process::{Process, ProcessSample};

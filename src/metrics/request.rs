@@ -1,9 +1,13 @@
 //! What is asked, in HTTP/1.1 or 1.0 (RFC 9112), and the head of what is answered. Every answer ends its connection.
 
+use super::host::{Host, HostNames};
+
 /// Bytes that a request's head may have: Prometheus sends some 300.
 pub(super) const MAX_HEAD: usize = 4096;
 const MAX_FIELDS: usize = 32;
 const HINT: &str = "wontun: metrics are at /metrics\n";
+const MISDIRECTED: &str =
+    "wontun: not served under this name: use an address, or allow the name with --metrics-host\n";
 
 /// What is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,23 +30,27 @@ pub(super) enum Status {
     NotFound,
     /// Neither GET nor HEAD.
     Method,
+    /// For a host of another name.
+    Misdirected,
     /// No HTTP.
     Bad,
     /// More than [`MAX_HEAD`] bytes or [`MAX_FIELDS`] fields.
     TooLarge,
 }
 
-/// Understands what came so far; `None` if there is more to come.
-pub(super) fn parse(bytes: &[u8]) -> Option<Request> {
+/// Understands what came so far, on a server that is called `hosts`; `None` if there is more to come.
+pub(super) fn parse(bytes: &[u8], hosts: &HostNames) -> Option<Request> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut fields);
     let status = match request.parse(bytes) {
         Ok(httparse::Status::Complete(_)) => {
             let path = request.path.and_then(|path| path.split('?').next());
-            match (request.method, path) {
-                (Some("GET" | "HEAD"), Some("/metrics")) => Status::Metrics,
-                (Some("GET" | "HEAD"), Some("/")) => Status::Hint,
-                (Some("GET" | "HEAD"), _) => Status::NotFound,
+            match (host(&request, hosts), request.method, path) {
+                (Host::Malformed, ..) => Status::Bad,
+                (Host::Foreign, ..) => Status::Misdirected,
+                (_, Some("GET" | "HEAD"), Some("/metrics")) => Status::Metrics,
+                (_, Some("GET" | "HEAD"), Some("/")) => Status::Hint,
+                (_, Some("GET" | "HEAD"), _) => Status::NotFound,
                 _ => Status::Method,
             }
         }
@@ -57,6 +65,16 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Request> {
     })
 }
 
+/// Whom a request is for. HTTP/1.1 requires one `Host` field, HTTP/1.0 none; no browser speaks the latter.
+fn host(request: &httparse::Request<'_, '_>, hosts: &HostNames) -> Host {
+    let mut fields = request.headers.iter().filter(|field| field.name.eq_ignore_ascii_case("host"));
+    match (fields.next(), fields.next()) {
+        (Some(field), None) => hosts.classify(field.value),
+        (None, _) if request.version == Some(0) => Host::Own,
+        _ => Host::Malformed,
+    }
+}
+
 impl Request {
     /// The head of the answer, and its body if that is short.
     pub(super) fn answer(self) -> Vec<u8> {
@@ -65,6 +83,7 @@ impl Request {
             Status::Hint => ("200 OK", "text/plain; charset=utf-8", HINT),
             Status::NotFound => ("404 Not Found", "text/plain; charset=utf-8", HINT),
             Status::Method => ("405 Method Not Allowed", "text/plain; charset=utf-8", "GET or HEAD\n"),
+            Status::Misdirected => ("421 Misdirected Request", "text/plain; charset=utf-8", MISDIRECTED),
             Status::Bad => ("400 Bad Request", "text/plain; charset=utf-8", "not understood\n"),
             Status::TooLarge => {
                 ("431 Request Header Fields Too Large", "text/plain; charset=utf-8", "too large\n")
@@ -98,20 +117,36 @@ mod tests {
     use proptest::prelude::*;
 
     fn status(text: &str) -> Option<Status> {
-        parse(text.as_bytes()).map(|request| request.status)
+        parse(text.as_bytes(), &HostNames::default()).map(|request| request.status)
     }
 
     #[test]
     fn what_is_asked_is_understood() {
-        let request = parse(b"GET /metrics HTTP/1.1\r\nHost: a\r\nAccept: */*\r\n\r\n").unwrap();
+        let request =
+            parse(b"GET /metrics HTTP/1.1\r\nHost: [::1]:9586\r\nAccept: */*\r\n\r\n", &HostNames::default());
+        let request = request.unwrap();
         assert_eq!(request, Request { status: Status::Metrics, is_head: false, takes_chunks: true });
-        let request = parse(b"HEAD /metrics?debug=1 HTTP/1.0\r\n\r\n").unwrap();
+        let request = parse(b"HEAD /metrics?debug=1 HTTP/1.0\r\n\r\n", &HostNames::default()).unwrap();
         assert_eq!(request, Request { status: Status::Metrics, is_head: true, takes_chunks: false });
-        assert_eq!(status("GET / HTTP/1.1\r\n\r\n"), Some(Status::Hint));
+        assert_eq!(status("GET / HTTP/1.1\r\nHost: 10.0.0.1\r\n\r\n"), Some(Status::Hint));
         for path in ["/metrics/", "/../etc/passwd", "*", "//metrics"] {
-            assert_eq!(status(&format!("GET {path} HTTP/1.1\r\n\r\n")), Some(Status::NotFound), "{path}");
+            assert_eq!(status(&format!("GET {path} HTTP/1.0\r\n\r\n")), Some(Status::NotFound), "{path}");
         }
-        assert_eq!(status("POST /metrics HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello"), Some(Status::Method));
+        assert_eq!(status("POST /metrics HTTP/1.0\r\nContent-Length: 5\r\n\r\nhello"), Some(Status::Method));
+    }
+
+    #[test]
+    fn a_request_for_another_host_is_refused_whatever_it_asks() {
+        for head in
+            ["GET /metrics HTTP/1.1", "GET / HTTP/1.0", "GET /other HTTP/1.1", "POST /metrics HTTP/1.1"]
+        {
+            let foreign = format!("{head}\r\nhOST:  evil.example:9586 \r\n\r\n");
+            assert_eq!(status(&foreign), Some(Status::Misdirected), "{foreign}");
+            let twice = format!("{head}\r\nHost: localhost\r\nHost: evil.example\r\n\r\n");
+            assert_eq!(status(&twice), Some(Status::Bad), "{twice}");
+        }
+        assert_eq!(status("GET /metrics HTTP/1.1\r\n\r\n"), Some(Status::Bad), "HTTP/1.1 requires the field");
+        assert_eq!(status("GET /metrics HTTP/1.0\r\n\r\n"), Some(Status::Metrics));
     }
 
     #[test]
@@ -132,7 +167,10 @@ mod tests {
 
     #[test]
     fn answers_say_how_long_they_are() {
-        let answer = |text: &str| String::from_utf8(parse(text.as_bytes()).unwrap().answer()).unwrap();
+        let answer = |text: &str| {
+            let text = text.replace("\r\n\r\n", "\r\nHost: localhost\r\n\r\n");
+            String::from_utf8(parse(text.as_bytes(), &HostNames::default()).unwrap().answer()).unwrap()
+        };
         let hint = answer("GET / HTTP/1.1\r\n\r\n");
         assert!(
             hint.contains("Content-Length: 32\r\n") && hint.ends_with(HINT) && HINT.len() == 32,
@@ -148,7 +186,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_do_harm(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            if let Some(request) = parse(&bytes) {
+            if let Some(request) = parse(&bytes, &HostNames::default()) {
                 prop_assert!(request.answer().starts_with(b"HTTP/1.1 "));
             }
         }

@@ -12,7 +12,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::connection::{Connection, Step};
-use super::{Exposition, MetricsError, MetricsListener, Names, Process, Sample};
+use super::host::HostNames;
+use super::{Exposition, HostName, MetricsError, MetricsListener, Names, Process, Sample};
 use crate::io::timer::now;
 use crate::time::Instant;
 
@@ -34,6 +35,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub struct Metrics {
     listener: MetricsListener,
     process: Process,
+    hosts: HostNames,
     /// The configuration, which has the peers' names.
     file: Option<PathBuf>,
     end: EventFd,
@@ -58,15 +60,20 @@ struct Woken {
 
 impl Metrics {
     /// Opens everything that is needed, of which a sandbox would allow nothing later but reading `file`, the
-    /// configuration that has the peers' names. `address` with port 0 is any that is free.
+    /// configuration that has the peers' names. `address` with port 0 is any that is free. Requests may be for any address,
+    /// `localhost` and `hosts`.
     ///
     /// # Errors
     /// [`MetricsError`], with the remedy.
-    pub fn open(address: SocketAddr, file: Option<PathBuf>) -> Result<Self, MetricsError> {
+    pub fn open(
+        address: SocketAddr,
+        hosts: Vec<HostName>,
+        file: Option<PathBuf>,
+    ) -> Result<Self, MetricsError> {
         let listener = MetricsListener::open(address)?;
         let end = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)
             .map_err(|error| MetricsError::Other { address, source: error.into() })?;
-        Ok(Self { listener, process: Process::open(), file, end })
+        Ok(Self { listener, process: Process::open(), hosts: HostNames::new(hosts), file, end })
     }
 
     /// Where it listens.
@@ -99,7 +106,7 @@ impl Metrics {
                 return Ok(());
             }
             let began = now()?;
-            server.turn(&self.listener, &woken, began);
+            server.turn(&self.listener, &self.hosts, &woken, began);
             rest += now()?.since(began) * REST;
             if rest >= LEAST_REST {
                 if self.is_ended_within(rest)? {
@@ -143,7 +150,7 @@ fn poll_again(fds: &mut [PollFd<'_>], time: Option<Duration>) -> io::Result<usiz
 
 impl<F: FnMut() -> Sample> Server<F> {
     /// One step of everyone who is ready; then some more are taken.
-    fn turn(&mut self, listener: &MetricsListener, woken: &Woken, now: Instant) {
+    fn turn(&mut self, listener: &MetricsListener, hosts: &HostNames, woken: &Woken, now: Instant) {
         let Self { sample, names, last, connections, pause } = self;
         let mut expose = || match last {
             Some((taken, text)) if now.since(*taken) < FRESH => text.clone(),
@@ -157,7 +164,7 @@ impl<F: FnMut() -> Sample> Server<F> {
         let mut ready = woken.connections.iter();
         connections.retain_mut(|each| {
             let is_ready = ready.next() == Some(&true);
-            !(is_ready && each.step(now, &mut expose) == Step::Over) && now < each.deadline
+            !(is_ready && each.step(now, hosts, &mut expose) == Step::Over) && now < each.deadline
         });
         if !woken.listener {
             return;

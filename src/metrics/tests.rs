@@ -211,7 +211,7 @@ proptest! {
 
 /// A server on loopback, which ends with the test.
 fn serving(peers: u32, test: impl FnOnce(SocketAddr, &AtomicUsize)) {
-    let metrics = Metrics::open("127.0.0.1:0".parse().unwrap(), None).unwrap();
+    let metrics = Metrics::open("127.0.0.1:0".parse().unwrap(), Vec::new(), None).unwrap();
     let samples = AtomicUsize::new(0);
     thread::scope(|scope| {
         let serve = || {
@@ -267,7 +267,7 @@ fn body(answer: &str) -> String {
     }
 }
 
-const GET: &str = "GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n";
+const GET: &str = "GET /metrics HTTP/1.1\r\nHost: localhost:9586\r\n\r\n";
 
 #[test]
 fn metrics_are_served_and_everything_else_is_refused() {
@@ -278,11 +278,15 @@ fn metrics_are_served_and_everything_else_is_refused() {
         let (head, old) = old.split_once("\r\n\r\n").unwrap();
         assert!(head.contains("text/plain; version=0.0.4; charset=utf-8"), "{head}");
         assert_eq!(read(old).len(), lines.len());
-        assert!(ask(address, "HEAD /metrics HTTP/1.1\r\n\r\n").ends_with("chunked\r\n\r\n"));
-        assert!(ask(address, "GET / HTTP/1.1\r\n\r\n").contains("/metrics"));
+        assert!(
+            ask(address, "HEAD /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").ends_with("chunked\r\n\r\n")
+        );
+        assert!(ask(address, "GET / HTTP/1.0\r\n\r\n").contains("/metrics"));
         for (request, code) in [
-            ("GET /other HTTP/1.1\r\n\r\n", "404"),
-            ("PUT /metrics HTTP/1.1\r\n\r\n", "405"),
+            ("GET /other HTTP/1.0\r\n\r\n", "404"),
+            ("PUT /metrics HTTP/1.0\r\n\r\n", "405"),
+            ("GET /metrics HTTP/1.1\r\n\r\n", "400"),
+            ("GET /metrics HTTP/1.1\r\nHost: rebound.example:9586\r\n\r\n", "421"),
             ("hello?\r\n\r\n", "400"),
             (&format!("GET /{}", "a".repeat(4091)), "431"),
         ] {

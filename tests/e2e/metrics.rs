@@ -23,7 +23,7 @@ use crate::wireguard::site::Site;
 use crate::workers::lab::threads;
 
 const PORT: u16 = 9586;
-const GET: &[u8] = b"GET /metrics HTTP/1.0\r\nHost: wontun\r\n\r\n";
+const GET: &[u8] = b"GET /metrics HTTP/1.0\r\nHost: 192.0.2.1:9586\r\n\r\n";
 
 /// What was told: the number of each name with its labels, as they are written.
 #[derive(Debug)]

@@ -1,0 +1,130 @@
+//! The `Host` field of a request (RFC 9110 section 7.2), checked against DNS rebinding: a web page whose own name is made
+//! to lead here would read the metrics with the help of its visitor's browser, which sends that name.
+
+use std::net::Ipv6Addr;
+use std::str::FromStr;
+
+/// Characters of a host name.
+const MAX_LENGTH: usize = 253;
+
+/// A name of this host that requests may be for, in lower case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostName(String);
+
+/// A text that is no host name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is no host name: expected letters, digits, '-', '_' and '.', without a port")]
+pub struct HostNameError(String);
+
+impl FromStr for HostName {
+    type Err = HostNameError;
+
+    fn from_str(text: &str) -> Result<Self, HostNameError> {
+        let name = text.strip_suffix('.').unwrap_or(text);
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        if name.is_empty() || name.len() > MAX_LENGTH || !name.bytes().all(is_plain) {
+            return Err(HostNameError(text.to_owned()));
+        }
+        Ok(Self(name.to_ascii_lowercase()))
+    }
+}
+
+/// Whom a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Host {
+    /// This server.
+    Own,
+    /// A name that is not known to be this server's.
+    Foreign,
+    /// No host.
+    Malformed,
+}
+
+/// The names that requests may be for, besides addresses and `localhost`.
+#[derive(Clone, Debug, Default)]
+pub(super) struct HostNames(Vec<HostName>);
+
+impl HostNames {
+    pub(super) const fn new(names: Vec<HostName>) -> Self {
+        Self(names)
+    }
+
+    /// Classifies the value of a `Host` field. Any address will do, also one that is translated on the way: no page has one
+    /// for a name and is served from elsewhere.
+    pub(super) fn classify(&self, value: &[u8]) -> Host {
+        let Ok(value) = std::str::from_utf8(value) else { return Host::Malformed };
+        let (host, port) = match value.trim().rsplit_once(':') {
+            Some((host, port)) if !port.contains(']') => (host, port),
+            _ => (value.trim(), ""),
+        };
+        if !port.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Host::Malformed;
+        }
+        if let Some(address) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            return if address.parse::<Ipv6Addr>().is_ok() { Host::Own } else { Host::Malformed };
+        }
+        let Ok(name) = host.parse::<HostName>() else { return Host::Malformed };
+        let is_address = host.parse::<std::net::Ipv4Addr>().is_ok();
+        if is_address || name.0 == "localhost" || self.0.contains(&name) { Host::Own } else { Host::Foreign }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn addresses_localhost_and_the_names_that_are_allowed_are_this_server() {
+        let names = HostNames::new(vec!["VPN.example.".parse().unwrap()]);
+        for own in [
+            "127.0.0.1",
+            "127.0.0.1:9586",
+            "10.8.0.1:1",
+            "[::1]",
+            "[2001:db8::1]:9586",
+            "localhost",
+            "LocalHost:9586",
+            "vpn.example:9586",
+            "Vpn.Example.",
+        ] {
+            assert_eq!(names.classify(own.as_bytes()), Host::Own, "{own}");
+        }
+        for foreign in [
+            "evil.example",
+            "vpn.example.evil.example:9586",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example",
+            "1.2.3",
+            "0x7f.1",
+            "wontun",
+        ] {
+            assert_eq!(names.classify(foreign.as_bytes()), Host::Foreign, "{foreign}");
+        }
+        for malformed in [
+            "",
+            ":80",
+            "a b",
+            "[::1",
+            "[127.0.0.1]",
+            "::1",
+            "a:b",
+            "a@b",
+            "http://a/",
+            "a,b",
+            "[::1]x",
+            "a:80:80",
+        ] {
+            assert_eq!(names.classify(malformed.as_bytes()), Host::Malformed, "{malformed}");
+        }
+        assert_eq!(names.classify(b"\xff"), Host::Malformed);
+    }
+
+    proptest! {
+        #[test]
+        fn no_other_name_is_this_server(name in "[a-z0-9.-]{0,20}[a-z]") {
+            prop_assume!(name != "localhost");
+            prop_assert!(HostNames::default().classify(name.as_bytes()) != Host::Own);
+        }
+    }
+}
