@@ -4,7 +4,7 @@
 //! number that the system's generator draws; what does not come from that server with that number and question is
 //! nobody's. An answer that did not fit is asked for again over TCP.
 
-use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -20,6 +20,9 @@ use crate::tunnel::wireguard::Random as _;
 
 /// The largest answer that is read: without EDNS a server sends 512 bytes over UDP, and over TCP what we need is short.
 const MAX_ANSWER: usize = 4096;
+
+/// Time for an answer over TCP when that over UDP came late.
+const LEAST_TCP_TIME: Duration = Duration::from_secs(1);
 
 /// Whether name servers are to be asked for that name: not for an address, a name of the own network, or one that is
 /// yet to be translated to ASCII.
@@ -115,11 +118,7 @@ impl Sockets {
         }
         let mut buffer = [0; MAX_ANSWER];
         while queries.0.iter().any(|query| query.answer.is_none()) {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(io::Error::from(ErrorKind::TimedOut));
-            }
-            socket.set_read_timeout(Some(left))?;
+            socket.set_read_timeout(Some(left(deadline)?))?;
             match socket.recv_from(&mut buffer) {
                 Ok((length, from)) if is_same(from, server) => {
                     queries.take(buffer.get(..length).unwrap_or_default());
@@ -132,7 +131,8 @@ impl Sockets {
         Ok(())
     }
 
-    /// Asks again, over TCP.
+    /// Asks again, over TCP: connecting, sending and receiving together end at `deadline`, or a second from now if that is
+    /// later.
     fn ask_at_length(
         &mut self,
         queries: &mut Queries,
@@ -141,11 +141,9 @@ impl Sockets {
     ) -> io::Result<()> {
         let place = self.tcp.iter().position(|(domain, _)| *domain == Domain::for_address(server));
         let (_, socket) = self.tcp.swap_remove(place.ok_or_else(lacking)?);
-        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(1));
-        socket.connect_timeout(&server.into(), left)?;
-        let mut stream = TcpStream::from(socket);
-        stream.set_read_timeout(Some(left))?;
-        stream.set_write_timeout(Some(left))?;
+        let deadline = deadline.max(Instant::now() + LEAST_TCP_TIME);
+        socket.connect_timeout(&server.into(), left(deadline)?)?;
+        let mut stream = Timed { stream: TcpStream::from(socket), deadline };
         for query in &queries.0 {
             let length = u16::try_from(query.bytes.len()).map_err(io::Error::other)?;
             stream.write_all(&[&length.to_be_bytes()[..], &query.bytes].concat())?;
@@ -165,6 +163,39 @@ impl Sockets {
         let discard = SocketAddr::new(address, 9);
         let mut sockets = self.udp.iter().filter(|(domain, _)| *domain == Domain::for_address(discard));
         sockets.any(|(_, socket)| socket.connect(discard).is_ok())
+    }
+}
+
+/// The time until `deadline`.
+///
+/// # Errors
+/// It has passed.
+fn left(deadline: Instant) -> io::Result<Duration> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(left) }
+}
+
+/// A connection on which all reads and writes together end at a deadline, however little each of them moves.
+struct Timed {
+    stream: TcpStream,
+    deadline: Instant,
+}
+
+impl Read for Timed {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(Some(left(self.deadline)?))?;
+        self.stream.read(buffer)
+    }
+}
+
+impl Write for Timed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(Some(left(self.deadline)?))?;
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
     }
 }
 

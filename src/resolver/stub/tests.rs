@@ -97,6 +97,39 @@ fn what_does_not_fit_is_asked_over_tcp() {
     assert_eq!(ask(&[server(partly, nothing)]).unwrap(), [IpAddr::from(V4), V6.into()]);
 }
 
+/// A server that sends a byte now and then holds nobody up: the bytes do not renew the deadline.
+#[test]
+fn an_answer_over_tcp_has_one_deadline() {
+    const TIMEOUT: Duration = Duration::from_secs(2);
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = udp.local_addr().unwrap();
+    let listener = TcpListener::bind(address).unwrap();
+    thread::spawn(move || {
+        let mut buffer = [0; 1024];
+        while let Ok((length, from)) = udp.recv_from(&mut buffer) {
+            let query = Packet::parse(&buffer[..length]).unwrap();
+            let cut = reply(&query, false, |reply| reply.set_flags(PacketFlag::TRUNCATION));
+            udp.send_to(&cut, from).unwrap();
+        }
+    });
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        // a long answer
+        stream.write_all(&[0x0f, 0xff]).unwrap();
+        for _ in 0..100 {
+            thread::sleep(TIMEOUT / 20);
+            if stream.write_all(&[0]).is_err() {
+                break;
+            }
+        }
+    });
+    let conf = ResolvConf { servers: vec![address], timeout: TIMEOUT, attempts: 1 };
+    let start = Instant::now();
+    let refused = sockets().ask_all("vpn.example", &conf).unwrap_err();
+    assert!(refused.ends_with("no answer"), "{refused}");
+    assert!(start.elapsed() < TIMEOUT * 2, "{:?}", start.elapsed());
+}
+
 #[test]
 fn forged_answers_are_nobodys() {
     let forged: Answers = |query| {
