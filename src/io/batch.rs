@@ -130,6 +130,8 @@ pub struct Batch<O> {
     /// The first message that is still to be sent.
     at: usize,
     narrow: Narrow,
+    /// That the kernel does not cut datagrams was logged. It depends on the path, which a peer changes by moving.
+    told_uncut: bool,
 }
 
 impl<O: Clone> Default for Batch<O> {
@@ -142,6 +144,7 @@ impl<O: Clone> Default for Batch<O> {
             messages: Vec::with_capacity(MAX_MESSAGES),
             at: 0,
             narrow: Narrow::default(),
+            told_uncut: false,
         }
     }
 }
@@ -347,9 +350,11 @@ impl<O: Clone> Batch<O> {
         if message.suspect {
             message.suspect = false;
             message.route.socket.stop_segments();
-            tracing::info!(
-                "the kernel does not cut datagrams on this path (UDP_SEGMENT): each goes alone now"
-            );
+            if !std::mem::replace(&mut self.told_uncut, true) {
+                tracing::info!(
+                    "the kernel does not cut datagrams on this path (UDP_SEGMENT): each goes alone now"
+                );
+            }
         }
         message.retried = false;
         if datagrams >= message.count {

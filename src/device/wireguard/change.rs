@@ -7,7 +7,7 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use super::WireGuard;
-use super::data_path::short;
+use super::peer_log::display_name;
 use crate::config::Tuning;
 use crate::control::uapi::{Changes, PeerChanges};
 use crate::device::core::{Core, system};
@@ -100,7 +100,8 @@ impl WireGuard {
             None => match self.engine.add_peer(changes.public_key) {
                 Ok(id) => id,
                 Err(error @ (AddPeerError::OwnKey | AddPeerError::Full)) => {
-                    warn!(peer = short(&changes.public_key), %error, "a peer is left out");
+                    let name = changes.name.as_ref().and_then(Option::as_ref);
+                    warn!(peer = display_name(name, &changes.public_key), %error, "a peer is left out");
                     return Ok(());
                 }
             },
@@ -147,6 +148,7 @@ impl WireGuard {
         self.names.remove(id);
         self.labels.remove(&id);
         self.connected_at.remove(&id);
+        self.peer_log.remove(id);
         self.allowed_ips.remove_peer(id);
         self.disconnect(core, id);
     }

@@ -6,6 +6,7 @@ use std::ops::Range;
 use tracing::{debug, info, warn};
 
 use super::WireGuard;
+use super::peer_log::Line;
 use crate::counters::DropReason;
 use crate::device::core::Core;
 use crate::device::{DeviceError, Entrance, Mode, Progress, Shared, Token, Via, Way, Worker};
@@ -17,19 +18,11 @@ use crate::packet::split::Lengths;
 use crate::packet::{carried, ip, udp};
 use crate::tunnel::wireguard::message::{DATA_HEADER_LEN, DataHeader, Message};
 use crate::tunnel::wireguard::{
-    Accepted, Endpoint, Event, Incoming, Opened, Opening, Peer, PeerId, PublicKey, Transmit, outer_class,
+    Accepted, Endpoint, Event, Incoming, Opened, Opening, Peer, PeerId, Transmit, outer_class,
 };
 
 /// The largest message that the engine gives of its own accord: a staged packet, sealed.
 const LARGEST: usize = 65_536 + WireGuard::TAILROOM;
-
-/// How a peer is called in the log: the beginning of its key.
-pub(super) fn short(key: &PublicKey) -> String {
-    let mut name = key.to_string();
-    name.truncate(10);
-    name.push('…');
-    name
-}
 
 /// Data messages of one session that came together.
 #[derive(Debug, Default)]
@@ -126,10 +119,13 @@ impl WireGuard {
             self.disconnect(core, peer);
             let old = Endpoint { remote: route.remote, local: route.local };
             if self.engine.peer(peer).and_then(Peer::endpoint) == Some(old) {
-                self.engine.set_endpoint(peer, Some(endpoint), core.now);
+                self.engine.set_any_source(peer);
+            }
+            if let Some(suppressed) = self.peer_log.allow(peer, Line::Moved, core.now) {
+                let (peer, endpoint) = (self.peer_name(peer), endpoint.remote);
+                debug!(peer, %endpoint, suppressed, "answers leave from another address of ours");
             }
         }
-        debug!(endpoint = %endpoint.remote, "answers leave from another address of ours");
         Ok(self.way(core, None, endpoint, route.class))
     }
 
@@ -219,26 +215,25 @@ impl WireGuard {
     fn handle_event(&mut self, core: &mut Core, event: Event) -> Result<(), DeviceError> {
         match event {
             Event::EndpointMoved { peer, endpoint } => {
-                debug!(endpoint = %endpoint.remote, local = ?endpoint.local, "endpoint moved");
-                self.update_routes_for(core, endpoint);
+                if let Some(suppressed) = self.peer_log.allow(peer, Line::Moved, core.now) {
+                    let (peer, local, endpoint) = (self.peer_name(peer), endpoint.local, endpoint.remote);
+                    debug!(peer, %endpoint, ?local, suppressed, "endpoint moved");
+                }
+                self.update_routes_for(core, peer);
                 self.follow(core, peer)
             }
             Event::HandshakeCompleted { peer } => {
-                if let Some(suppressed) = self.quiet.handshake.allow(core.now)
-                    && let Some(peer) = self.engine.peer(peer)
-                {
-                    info!(peer = short(peer.public_key()), suppressed, "handshake completed");
+                if let Some(suppressed) = self.peer_log.allow(peer, Line::Handshake, core.now) {
+                    info!(peer = self.peer_name(peer), suppressed, "handshake completed");
                 }
                 self.names.handle_answered(peer);
+                self.update_routes_for(core, peer);
                 self.follow(core, peer)
             }
             Event::HandshakeFailing { peer } => {
-                if let Some(state) = self.engine.peer(peer)
-                    && let Some(suppressed) = self.quiet.silent.allow(core.now)
-                {
-                    let peer = short(state.public_key());
+                if let Some(suppressed) = self.quiet.silent.allow(core.now) {
                     warn!(
-                        peer,
+                        peer = self.peer_name(peer),
                         suppressed,
                         "a peer does not answer handshakes: check its endpoint and that it has our public key"
                     );

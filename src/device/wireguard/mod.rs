@@ -12,6 +12,7 @@ mod firewall;
 mod names;
 mod open;
 mod path;
+mod peer_log;
 mod route;
 mod status;
 mod uapi;
@@ -45,6 +46,7 @@ pub use file::ConfigFile;
 use file::Source;
 use firewall::Firewall;
 use names::Names;
+use peer_log::PeerLog;
 use uapi::Uapi;
 
 /// A tunnel in WireGuard mode.
@@ -70,6 +72,7 @@ pub struct WireGuard {
     /// Packets that waited for a handshake in vain, of peers that were removed.
     lost: u64,
     quiet: Quiet,
+    peer_log: PeerLog,
 }
 
 /// What of the engine may leave in one turn, so that thousands of peers that all have something to say do not keep the
@@ -99,14 +102,14 @@ impl Share {
     }
 }
 
-/// Brakes on lines that a network can provoke.
+/// Brakes on lines that a network can provoke. Those on what one peer can provoke are in `peer_log`.
 #[derive(Debug)]
 struct Quiet {
-    handshake: RateLimit,
     silent: RateLimit,
     lookup: RateLimit,
     routes: RateLimit,
     repairs: RateLimit,
+    route_warnings: RateLimit,
 }
 
 impl std::fmt::Debug for WireGuard {

@@ -8,7 +8,6 @@ use std::time::Duration;
 use tracing::{debug, warn};
 
 use super::WireGuard;
-use super::data_path::short;
 use crate::device::core::Core;
 use crate::device::{DeviceError, Progress};
 use crate::resolver::Resolver;
@@ -176,7 +175,7 @@ impl WireGuard {
         debug!(endpoint = %remote, "the address of a peer's name");
         if current != Some(remote) {
             self.engine.set_endpoint(peer, Some(Endpoint::new(remote)), core.now);
-            self.update_routes_for(core, Endpoint::new(remote));
+            self.update_routes_for(core, peer);
             self.follow(core, peer)?;
         }
         Ok(())
@@ -187,12 +186,11 @@ impl WireGuard {
         let at = core.now + name.pause;
         let pause = name.pause.as_secs();
         name.pause = (name.pause * 2).min(RETRY_MAX);
-        if let Some(suppressed) = self.quiet.lookup.allow(core.now)
-            && let Some(peer) = self.engine.peer(peer)
-        {
+        if let Some(suppressed) = self.quiet.lookup.allow(core.now) {
+            let name = name.host.clone();
             warn!(
-                peer = short(peer.public_key()),
-                name = %name.host,
+                peer = self.peer_name(peer),
+                %name,
                 error,
                 suppressed,
                 "an endpoint's name does not lead to an address; trying again in {pause} s, then less often"

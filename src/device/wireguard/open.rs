@@ -1,7 +1,6 @@
 //! From options to a running tunnel: everything that needs a privilege.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
 
 use tracing::warn;
 
@@ -9,6 +8,7 @@ use super::change::open_sockets;
 use super::file::{self, ConfigFile, DEFAULT_MTU, Source};
 use super::firewall::Firewall;
 use super::names::Names;
+use super::peer_log::PeerLog;
 use super::uapi::Uapi;
 use super::{Quiet, Share, WireGuard};
 use crate::config::{TunName, Tuning};
@@ -82,12 +82,13 @@ impl Device<WireGuard> {
             share: Share::default(),
             lost: 0,
             quiet: Quiet {
-                handshake: RateLimit::new(Duration::from_millis(100)),
                 silent: RateLimit::new(QUIET),
                 lookup: RateLimit::new(QUIET),
                 routes: RateLimit::new(QUIET),
                 repairs: RateLimit::new(Duration::from_secs(1)),
+                route_warnings: RateLimit::new(QUIET),
             },
+            peer_log: PeerLog::default(),
         };
         mode.configure(&mut core)?;
         // after the firewall, which may have turned forwarding on

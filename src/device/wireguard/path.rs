@@ -14,10 +14,11 @@ use std::time::Duration;
 use tracing::debug;
 
 use super::WireGuard;
+use super::peer_log::Line;
 use crate::device::core::Core;
 use crate::device::{DeviceError, Token};
 use crate::io::mailbox::Local;
-use crate::tunnel::wireguard::{Endpoint, Peer, PeerId};
+use crate::tunnel::wireguard::{Endpoint, PeerId};
 
 /// Connected sockets of one tunnel.
 const MAX_CONNECTED: usize = 8;
@@ -59,7 +60,10 @@ impl WireGuard {
         let old = match self.sockets.connect(core.current(), id, endpoint.remote, local) {
             Ok(old) => old,
             Err(error) => {
-                debug!(%error, endpoint = %endpoint.remote, "no socket of its own for a peer");
+                if let Some(suppressed) = self.peer_log.allow(id, Line::Socket, core.now) {
+                    let (peer, endpoint) = (self.peer_name(id), endpoint.remote);
+                    debug!(peer, %error, %endpoint, suppressed, "no socket of its own for a peer");
+                }
                 self.disconnect(core, id);
                 return Ok(());
             }
@@ -85,9 +89,7 @@ impl WireGuard {
         let bound: Vec<_> = self.sockets.owners_bound_to(address).collect();
         for id in bound {
             self.disconnect(core, id);
-            if let Some(endpoint) = self.engine.peer(id).and_then(Peer::endpoint) {
-                self.engine.set_endpoint(id, Some(Endpoint::new(endpoint.remote)), core.now);
-            }
+            self.engine.set_any_source(id);
         }
     }
 

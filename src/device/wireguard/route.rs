@@ -1,13 +1,14 @@
 //! The host's routes to what the peers may be sent, where they are ours to set.
 
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::WireGuard;
+use super::peer_log::Line;
 use crate::config::wg_quick::Table;
 use crate::device::DeviceError;
 use crate::device::core::{Core, system};
 use crate::link::{Added, Applied, LinkError, Routes, Wanted};
-use crate::tunnel::wireguard::{Endpoint, Peer};
+use crate::tunnel::wireguard::{Peer, PeerId};
 
 impl WireGuard {
     /// Sets the routes for the first time, if there is a file and it does not keep us from it.
@@ -21,10 +22,10 @@ impl WireGuard {
         let mut routes = Routes::open(core.name.as_str(), core.link.index)?;
         let applied = routes.apply(&self.wanted_routes())?;
         self.routes = Some(routes);
-        self.take_applied(applied).map_err(system("marking the sockets"))
+        self.take_applied(core, applied).map_err(system("marking the sockets"))
     }
 
-    /// The routes follow the peers' allowed IPs and endpoints.
+    /// The routes follow the peers' allowed IPs and confirmed addresses.
     pub(super) fn update_routes(&mut self, core: &mut Core) {
         let wanted = self.wanted_routes();
         if let Some(routes) =
@@ -65,9 +66,38 @@ impl WireGuard {
         self.handle_applied(core, applied.map(|(applied, _)| applied));
     }
 
-    /// A peer's own address may lie behind the tunnel now, which its datagrams must not be led into.
-    pub(super) fn update_routes_for(&mut self, core: &mut Core, endpoint: Endpoint) {
-        if self.routes.as_ref().is_some_and(|routes| routes.concerns(endpoint.remote.ip())) {
+    /// A peer's own address may lie behind the tunnel now, which its datagrams must not be led into. Only a completed
+    /// handshake changes the host's routing for that, or the configuration: the source of other messages is what the peer
+    /// says it is. Until then the peer has moved, as WireGuard has it, and the host's routes lead where they did.
+    pub(super) fn update_routes_for(&mut self, core: &mut Core, id: PeerId) {
+        let Some(peer) = self.engine.peer(id) else { return };
+        let Some(endpoint) = peer.endpoint().map(|endpoint| endpoint.remote) else { return };
+        if !self.routes.as_ref().is_some_and(|routes| routes.concerns(endpoint.ip())) {
+            return;
+        }
+        let is_confirmed = peer.confirmed_address() == Some(endpoint.ip());
+        let line = if is_confirmed { Line::Routed } else { Line::Captured };
+        if let Some(suppressed) = self.peer_log.allow(id, line, core.now) {
+            let peer = self.peer_name(id);
+            if is_confirmed {
+                info!(
+                    peer,
+                    %endpoint,
+                    suppressed,
+                    "the host's routes change: the peer's address lies in a network that they lead into the tunnel"
+                );
+            } else {
+                warn!(
+                    peer,
+                    %endpoint,
+                    suppressed,
+                    "a peer sends from a network that the host's routes lead into the tunnel, and answers go there, too: \
+                     they change once the peer has completed a handshake from there; if it cannot, add a route to its \
+                     address past the tunnel (ip route add ADDRESS via GATEWAY)"
+                );
+            }
+        }
+        if is_confirmed {
             self.update_routes(core);
         }
     }
@@ -79,7 +109,7 @@ impl WireGuard {
             table: interface.map_or(Table::Off, |interface| interface.table),
             fwmark: self.fwmark,
             allowed_ips: self.allowed_ips.iter().map(|(prefix, _)| prefix).collect(),
-            endpoints: peers.filter_map(Peer::endpoint).map(|endpoint| endpoint.remote.ip()).collect(),
+            endpoints: peers.filter_map(Peer::confirmed_address).collect(),
             addresses: interface.map(|interface| interface.addresses.clone()).unwrap_or_default(),
         }
     }
@@ -87,8 +117,10 @@ impl WireGuard {
     fn handle_applied(&mut self, core: &Core, applied: Result<Applied, LinkError>) {
         match applied {
             Ok(applied) => {
-                if let Err(error) = self.take_applied(applied) {
-                    warn!(%error, "the sockets do not take the mark that the routes need");
+                if let Err(error) = self.take_applied(core, applied)
+                    && let Some(suppressed) = self.quiet.routes.allow(core.now)
+                {
+                    warn!(%error, suppressed, "the sockets do not take the mark that the routes need");
                 }
             }
             Err(error) => {
@@ -99,9 +131,9 @@ impl WireGuard {
         }
     }
 
-    fn take_applied(&mut self, applied: Applied) -> std::io::Result<()> {
-        for warning in &applied.warnings {
-            warn!("{warning}");
+    fn take_applied(&mut self, core: &Core, applied: Applied) -> std::io::Result<()> {
+        if !applied.warnings.is_empty() && self.quiet.route_warnings.allow(core.now).is_some() {
+            applied.warnings.iter().for_each(|warning| warn!("{warning}"));
         }
         self.set_mark(applied.mark.or(self.fwmark))
     }

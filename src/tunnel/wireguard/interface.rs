@@ -257,6 +257,13 @@ impl Interface {
         self.note(id, now);
     }
 
+    /// Leaves it to the system again from which address of ours datagrams to a peer leave.
+    pub fn set_any_source(&mut self, id: PeerId) {
+        if let Some(peer) = self.peers.get_mut(id) {
+            peer.set_any_source();
+        }
+    }
+
     /// Sets after how long a silence a keepalive goes to a peer; `None` or zero for never.
     pub fn set_persistent_keepalive(&mut self, id: PeerId, interval: Option<Duration>, now: Instant) {
         if let Some(peer) = self.peers.get_mut(id) {

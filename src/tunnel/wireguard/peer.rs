@@ -6,6 +6,7 @@ mod handshake;
 
 pub use data::Accepted;
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::REKEY_TIMEOUT_JITTER;
@@ -54,6 +55,10 @@ pub struct Peer {
     public: PublicKey,
     preshared: PresharedKey,
     endpoint: Option<Endpoint>,
+    /// Where it is for certain: as configured, or as the last completed handshake showed.
+    confirmed: Option<IpAddr>,
+    /// Where the last response went.
+    answered: Option<SocketAddr>,
     persistent: Option<Duration>,
     keypairs: Keypairs,
     /// The initiation that waits for its response, and our index in it.
@@ -100,6 +105,8 @@ impl Peer {
             public,
             preshared,
             endpoint: None,
+            confirmed: None,
+            answered: None,
             persistent: None,
             keypairs: Keypairs::default(),
             initiator: None,
@@ -133,6 +140,13 @@ impl Peer {
     /// Where it is, once known.
     pub const fn endpoint(&self) -> Option<Endpoint> {
         self.endpoint
+    }
+
+    /// The address that was configured for it, or that the last completed handshake showed to be the peer's: a response to
+    /// our message came from there, or ours that went there was answered. [`Self::endpoint`] also follows data, whose source
+    /// the peer can make up.
+    pub const fn confirmed_address(&self) -> Option<IpAddr> {
+        self.confirmed
     }
 
     /// How long the link may be silent before a keepalive is sent.
@@ -176,6 +190,14 @@ impl Peer {
     pub(super) fn set_endpoint(&mut self, endpoint: Option<Endpoint>) {
         self.outbox.keepalive |= self.endpoint.is_none() && self.persistent.is_some();
         self.endpoint = endpoint;
+        self.confirmed = endpoint.map(|endpoint| endpoint.remote.ip());
+    }
+
+    /// Leaves it to the system again from which address of ours datagrams leave.
+    pub(super) fn set_any_source(&mut self) {
+        if let Some(endpoint) = &mut self.endpoint {
+            endpoint.local = None;
+        }
     }
 
     /// Sets after how long a silence a keepalive is sent; the first goes out at once.

@@ -1,5 +1,8 @@
 //! Attacks and accidents on the host itself: other users, other administrators, other programs.
 
+mod endpoint_routes;
+mod metrics_host;
 mod noise_peer;
+mod peer_noise;
 mod ruleset;
 mod session_keys;

@@ -113,6 +113,7 @@ impl Peer {
     /// Writes the response, if there is one to send.
     pub(super) fn poll_response(&mut self, out: &mut [u8]) -> Option<usize> {
         let message = self.outbox.response.take()?;
+        self.answered = self.endpoint.map(|endpoint| endpoint.remote);
         *out.first_chunk_mut()? = message.to_bytes();
         self.transfer.sent += RESPONSE_LEN as u64;
         Some(RESPONSE_LEN)
@@ -138,6 +139,7 @@ impl Peer {
         self.initiator = None;
         self.keypairs.install_initiated(keypair, context.indices);
         self.handle_heard(from);
+        self.confirmed = Some(from.remote.ip());
         self.transfer.received += RESPONSE_LEN as u64;
         self.timers.handle_session_derived(now);
         self.handle_handshake_complete(context.indices, now);
