@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::admission::{Admission, Handshake};
 use super::ecn;
 use super::endpoint::Endpoint;
+use super::event::Event;
 use super::index::{IndexTable, PeerId};
 use super::key::{PresharedKey, PrivateKey, PublicKey};
 use super::keypair::{EndedSessions, Opened, Opening, Sealing};
@@ -64,29 +65,6 @@ pub enum Incoming {
     Cookie(PeerId),
     /// A handshake message: it waits for [`Interface::handle_queued`].
     Queued,
-}
-
-/// News of a peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// Datagrams to it go elsewhere, or leave from elsewhere, from now on.
-    EndpointMoved {
-        /// Which peer.
-        peer: PeerId,
-        /// The new path.
-        endpoint: Endpoint,
-    },
-    /// There is a new session.
-    HandshakeCompleted {
-        /// With which peer.
-        peer: PeerId,
-    },
-    /// Initiations have gone unanswered for [`super::REKEY_ATTEMPT_TIME`], again and again: if the endpoint was
-    /// given as a name, it may have another address now.
-    HandshakeFailing {
-        /// With which peer.
-        peer: PeerId,
-    },
 }
 
 /// A peer that cannot be added.

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use super::REKEY_TIMEOUT_JITTER;
 use super::endpoint::Endpoint;
+use super::event::Event;
 use super::index::{IndexTable, PeerId};
-use super::interface::Event;
 use super::key::{PresharedKey, PublicKey};
 use super::keypair::{EndedSessions, Keypairs};
 use super::mac::{CookieJar, MacKeys};

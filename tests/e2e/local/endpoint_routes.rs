@@ -39,8 +39,8 @@ fn a_source_address_of_data_changes_no_rule_and_that_of_a_handshake_does() {
     let elsewhere = new_peer(INSIDE);
     elsewhere.send_packet(&mut session, &[]);
     eventually("the peer has moved", || node.only_peer().endpoint == format!("{INSIDE}:40000"));
-    node.daemon.wait_for("sends from a network that the host's routes lead into the tunnel");
     assert_eq!(routing(), before, "data changed the host's routing");
+    node.daemon.wait_for("sends from a network that the host's routes lead into the tunnel");
     // also not when the routes are looked at for another reason
     node.set(&["peer", &plan.client_keys.public, "persistent-keepalive", "3600"]);
     assert_eq!(routing(), before, "data changed the host's routing later");

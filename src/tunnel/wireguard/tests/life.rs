@@ -56,9 +56,10 @@ fn data_without_an_answer_brings_a_handshake_after_fifteen_seconds() {
 fn after_nine_minutes_without_new_keys_none_is_left() {
     let mut world = World::connected(1);
     world.run(seconds(539.0));
-    assert_eq!(world.hosts[0].interface.indices(), 1);
+    assert_eq!((world.hosts[0].interface.indices(), world.hosts[0].interface.ended_sessions()), (1, 0));
     world.run(seconds(1.0));
     assert_eq!(world.hosts.each_ref().map(|host| host.interface.indices()), [0, 0]);
+    assert_eq!(world.hosts.each_ref().map(|host| host.interface.ended_sessions()), [1, 1]);
     assert_eq!(world.hosts.each_ref().map(|host| host.interface.poll_timeout()), [None, None]);
 }
 

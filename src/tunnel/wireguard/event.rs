@@ -1,0 +1,27 @@
+//! What an interface reports about its peers.
+
+use super::endpoint::Endpoint;
+use super::index::PeerId;
+
+/// A change in the state of a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Datagrams to it go elsewhere, or leave from elsewhere, from now on.
+    EndpointMoved {
+        /// Which peer.
+        peer: PeerId,
+        /// The new path.
+        endpoint: Endpoint,
+    },
+    /// There is a new session.
+    HandshakeCompleted {
+        /// With which peer.
+        peer: PeerId,
+    },
+    /// Initiations have gone unanswered for [`super::REKEY_ATTEMPT_TIME`], again and again: if the endpoint was
+    /// given as a name, it may have another address now.
+    HandshakeFailing {
+        /// With which peer.
+        peer: PeerId,
+    },
+}
