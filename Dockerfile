@@ -9,6 +9,8 @@ LABEL org.opencontainers.image.title="wontun" \
       org.opencontainers.image.licenses="MIT OR Apache-2.0"
 COPY target/static/wontun /bin/wontun
 EXPOSE 19988/udp 51820/udp
+# The default command, and no CMD: it is read only without arguments, WONTUN_CONFIG and WONTUN_PEER.
+ENV WONTUN_COMMAND=serve
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s --retries=3 CMD ["/bin/wontun", "health"]
 ENTRYPOINT ["/bin/wontun"]

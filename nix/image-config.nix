@@ -11,6 +11,8 @@ let
 in
 {
   Entrypoint = [ "/bin/wontun" ];
+  # The default command, and no Cmd: it is read only without arguments, WONTUN_CONFIG and WONTUN_PEER.
+  Env = [ "WONTUN_COMMAND=serve" ];
   StopSignal = "SIGTERM";
   ExposedPorts = {
     "19988/udp" = { };

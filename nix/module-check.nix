@@ -24,7 +24,10 @@ let
 
   good =
     (system {
-      tun0.openFirewall = true;
+      tun0 = {
+        plain = true;
+        openFirewall = true;
+      };
       client = {
         peer = "[2001:db8::1]:51820";
         interface = "wt-client.1";
@@ -38,6 +41,7 @@ let
         extraArgs = [ "--log-target=$HOME %i" ];
       };
       bare = {
+        plain = true;
         port = 20000;
         listen = [
           "192.0.2.1"
@@ -47,6 +51,7 @@ let
       };
       # The port of another tunnel, on another address.
       beside = {
+        plain = true;
         port = 20000;
         listen = [ "192.0.2.2" ];
         addresses = [ "10.10.0.1/24" ];
@@ -173,11 +178,13 @@ let
 
     "a server's arguments" = lib.hasInfix (quoted [
       "--tun=tun0"
+      "plain"
       "--keepalive=25"
       "--log-level=info"
     ]) (text "tun0");
     "a client's arguments" = lib.hasInfix (quoted [
       "--tun=wt-client.1"
+      "plain"
       "--peer=[2001:db8::1]:51820"
       "--address=10.9.0.2/24"
       "--address=fd00:9::2/64"
@@ -188,6 +195,7 @@ let
     ]) (text "client");
     "arguments of a tunnel that configures nothing" = lib.hasInfix (quoted [
       "--tun=bare"
+      "plain"
       "--no-configure"
       "--listen=192.0.2.1"
       "--listen=2001:db8::2"
@@ -307,24 +315,34 @@ let
           openFirewall = true;
         };
       } == [ ];
-    "no port below 1024" = refusesOnly "below 1024" { tun0.port = 443; };
+    "no port below 1024" = refusesOnly "below 1024" {
+      tun0 = {
+        plain = true;
+        port = 443;
+      };
+    };
     "no interface twice" = refusesOnly "same interface tun0" {
-      a.interface = "tun0";
+      a = {
+        plain = true;
+        interface = "tun0";
+      };
       b = {
         interface = "tun0";
         peer = "server";
       };
     };
     "no port twice" = refusesOnly "a and b have the same port 19988" {
-      a = { };
+      a.plain = true;
       b = {
+        plain = true;
         addresses = [ "10.9.0.1/24" ];
         port = 19988;
       };
     };
     "no address twice" = refusesOnly "same address 10.8.0.1" {
-      a = { };
+      a.plain = true;
       b = {
+        plain = true;
         addresses = [ "10.8.0.1/16" ];
         port = 20000;
       };
@@ -339,18 +357,23 @@ let
       } == [ ];
     "nothing to configure without configure" = refusesOnly "configure = false" {
       tun0 = {
+        plain = true;
         configure = false;
         mtu = 1400;
       };
     };
     "IPv6 inside needs its MTU" = refusesOnly "at least 1280" {
       tun0 = {
+        plain = true;
         addresses = [ "fd00::1/64" ];
         mtu = 1279;
       };
     };
     "no name that a unit cannot have" = refusesOnly "a unit gets this name" {
-      "a b".interface = "tun0";
+      "a b" = {
+        plain = true;
+        interface = "tun0";
+      };
     };
 
     "peers need a key" = refusesOnly "peers needs" {
@@ -369,7 +392,21 @@ let
         peer = "server";
       };
     };
-    "no NAT for plain tunnels" = refusesOnly "nat is for WireGuard" { tun0.nat = true; };
+    "no NAT for plain tunnels" = refusesOnly "nat is for WireGuard" {
+      tun0 = {
+        plain = true;
+        nat = true;
+      };
+    };
+    "an unencrypted server is asked for by its name" = refusesOnly "plain = true" {
+      tun0.openFirewall = false;
+    };
+    "and is not WireGuard" = refusesOnly "does not encrypt" {
+      tun0 = {
+        plain = true;
+        endpoint = "vpn.example.com";
+      };
+    };
     "no key in the store" = refusesOnly "can be read by everybody" {
       tun0.privateKeyFile = "${pkgs.writeText "key" "no key"}";
     };

@@ -28,7 +28,7 @@ let
       tunnel.port
     else if isServer tunnel then
       endpointPort tunnel.endpoint
-    else if isDeclared tunnel || tunnel.peer != null then
+    else if isDeclared tunnel || tunnel.peer != null || !tunnel.plain then
       null
     else
       defaultPort;
@@ -115,6 +115,16 @@ let
         message =
           "${option} is WireGuard by its privateKeyFile, peers or endpoint: "
           + "peer, listen and configure are for plain tunnels";
+      }
+      {
+        assertion = isWireGuard tunnel || tunnel.plain || tunnel.peer != null;
+        message =
+          "${option} is no tunnel yet: set endpoint for a WireGuard server, privateKeyFile and peers for another "
+          + "WireGuard tunnel, or plain = true for a server that does not encrypt";
+      }
+      {
+        assertion = tunnel.plain -> !isWireGuard tunnel;
+        message = "${option}: plain = true does not encrypt, and endpoint, privateKeyFile and peers are WireGuard's";
       }
       {
         assertion = tunnel.nat -> isWireGuard tunnel;
@@ -231,7 +241,8 @@ let
       else if isDeclared tunnel then
         [ "--config=/etc/${configurationFile tunnel}" ]
       else
-        given "peer" tunnel.peer
+        [ "plain" ]
+        ++ given "peer" tunnel.peer
         ++ each "address" tunnel.addresses
         ++ given "mtu" tunnel.mtu
         ++ lib.optional (!tunnel.configure) "--no-configure"
@@ -408,9 +419,9 @@ let
           default = null;
           example = "vpn.example.com:19988";
           description = ''
-            The server to be a client of: a name, an IPv4 address or an `[IPv6]` address, the UDP port optional (19988).
+            The server to be a plain client of: a name, an IPv4 address or an `[IPv6]` address, the UDP port optional (19988).
             A name is looked up again until it resolves, and again while the server is silent.
-            `null`: be the server.
+            `null`: with {option}`plain`, be the server.
           '';
         };
 
@@ -421,6 +432,15 @@ let
           description = ''
             File of root's with this side's private key, as `wontun genkey` prints it; a credential of the service's.
             With it the tunnel is WireGuard with these {option}`peers`, or a server if {option}`endpoint` is set.
+          '';
+        };
+
+        plain = mkOption {
+          type = types.bool;
+          default = false;
+          description = ''
+            Whether the tunnel is a plain one, which neither encrypts nor authenticates anything: a server, or with
+            {option}`peer` a client. For labs and trusted wires only.
           '';
         };
 
@@ -477,7 +497,7 @@ let
           ];
           description = ''
             Addresses of the interface, IPv4 or IPv6, with their prefix lengths.
-            Empty: `10.8.0.1/24` for a server, `10.8.0.3/24` for a client; none with {option}`privateKeyFile`.
+            Empty: `10.8.0.1/24` for a plain server, `10.8.0.3/24` for its client; none with {option}`privateKeyFile`.
           '';
         };
 
@@ -565,17 +585,19 @@ in
     type = types.attrsOf (types.submodule tunnelModule);
     default = { };
     example = {
-      tun0.openFirewall = true;
-      branch = {
-        peer = "vpn.example.com";
+      tun0 = {
+        endpoint = "vpn.example.com";
+        openFirewall = true;
+      };
+      lab = {
+        plain = true;
+        peer = "server.example.com";
         addresses = [ "10.9.0.2/24" ];
       };
     };
     description = ''
-      Tunnels of this host by name, each a service `wontun@<name>.service`. Without
-      {option}`services.wontun.tunnels.<name>.peer` a tunnel is a server.
-      They are WireGuard with `endpoint`, or with `privateKeyFile` and `peers`. Others are not encrypted: use those on
-      trusted wires only.
+      Tunnels of this host by name, each a service `wontun@<name>.service`. They are WireGuard with `endpoint`, or with
+      `privateKeyFile` and `peers`. Those with `plain` or `peer` are not encrypted: use those on trusted wires only.
     '';
   };
 

@@ -31,7 +31,10 @@ pkgs.testers.runNixOSTest {
 
   nodes.server = {
     imports = [ machine ];
-    services.wontun.tunnels.tun0.openFirewall = true;
+    services.wontun.tunnels.tun0 = {
+      plain = true;
+      openFirewall = true;
+    };
     services.wontun.tunnels.vpn = {
       # A name, which /etc/hosts of these machines knows.
       endpoint = "server";
@@ -53,7 +56,10 @@ pkgs.testers.runNixOSTest {
   nodes.client = {
     imports = [ machine ];
     # A name, which /etc/hosts of these machines knows.
-    services.wontun.tunnels.tun0.peer = "server";
+    services.wontun.tunnels.tun0 = {
+      plain = true;
+      peer = "server";
+    };
   };
 
   testScript = builtins.readFile ./test_script.py;

@@ -116,10 +116,10 @@ if [[ -n $wireguard ]]; then
     say "starting the client:  wontun --config tun0.conf"
     start "$folder/client" run_at "$client" "$wontun" --config "$folder/etc-client/tun0.conf"
 else
-    say "starting the server:  wontun"
+    say "starting the server:  wontun plain"
     start "$folder/server" ip netns exec "$server" "$repo/scripts/run_server.sh"
     wait_ready $! "$folder/server"
-    say "starting the client:  wontun --peer 172.18.0.2:19988"
+    say "starting the client:  wontun plain --peer 172.18.0.2:19988"
     start "$folder/client" ip netns exec "$client" "$repo/scripts/run_client.sh" 172.18.0.2
 fi
 wait_ready $! "$folder/client"

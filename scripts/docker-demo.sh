@@ -59,7 +59,7 @@ fi
 
 say "starting the server in the container $container"
 docker run --detach --pull never --name "$container" --network "$network" --health-interval 1s \
-    --cap-drop ALL --cap-add NET_ADMIN --device /dev/net/tun --read-only "$image" >/dev/null
+    --cap-drop ALL --cap-add NET_ADMIN --device /dev/net/tun --read-only "$image" plain >/dev/null
 is_healthy() { [[ $(docker inspect --format '{{.State.Health.Status}}' "$container") == healthy ]]; }
 wait_until 30 is_healthy || {
     docker logs "$container" 2>&1 | indent server >&2
@@ -73,8 +73,8 @@ address=$(docker inspect --format "{{(index .NetworkSettings.Networks \"$network
 [[ $(cat "/proc/$pid/comm" 2>/dev/null) == wontun ]] ||
     die "the container's processes are not on this machine: the engine ($engine) must run here, not in a virtual machine"
 
-say "starting the client on this machine:  wontun --peer $address:19988"
-start "$folder/client" "$repo/target/static/wontun" --peer "$address:19988"
+say "starting the client on this machine:  wontun plain --peer $address:19988"
+start "$folder/client" "$repo/target/static/wontun" plain --peer "$address:19988"
 wait_ready $! "$folder/client"
 
 # The image has no nc and needs none: a process of this machine can enter the container's network alone.

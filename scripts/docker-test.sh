@@ -110,17 +110,18 @@ up() {
 
 said() { grep -q -e "$2" <<<"$(docker logs "$1" 2>&1)"; }
 
-# fails CODE TEXT OPTION...: a container started with these options ends with this code and says this text in one line.
+# fails CODE TEXT OPTION...: a plain tunnel in a container with these options ends with this code and says this text in one
+# line.
 fails() {
     local code=0 output
-    output=$(docker run --rm --pull never --cap-drop ALL --read-only "${@:3}" "$image" 2>&1) || code=$?
+    output=$(docker run --rm --pull never --cap-drop ALL --read-only "${@:3}" "$image" plain 2>&1) || code=$?
     [[ $code == "$1" && $(grep -c -e "$2" <<<"$output") == 1 ]] ||
         die "expected exit code $1 and one line with '$2'; got $code and: $output"
     ok "exit code $code: $output"
 }
 
 test_rights_and_stop() {
-    up alone --
+    up alone -- plain
     local pid want began
     pid=$(inspect alone '{{.State.Pid}}')
     for want in CapInh:0000000000000000 CapPrm:0000000000001000 CapEff:0000000000001000 CapBnd:0000000000001000 \
@@ -150,9 +151,9 @@ test_errors() {
 }
 
 test_two_containers() {
-    up server --
+    up server -- plain
     # The name is resolved by the network's own name server.
-    up client -- --peer server:19988
+    up client -- plain --peer server:19988
     in_netns "$(netns client)" ping -c 3 -i 0.2 -W 2 10.8.0.1
     exchange "$(netns server)" "$(netns client)" /run
     docker rm --force client server >/dev/null
@@ -161,7 +162,7 @@ test_two_containers() {
 
 test_inner_ipv6() {
     local inner=(--address 10.8.0.1/24 --address fd08::1/64) flags=()
-    up server -- "${inner[@]}"
+    up server -- plain "${inner[@]}"
     # Docker turns IPv6 off in a container unless its network has it; then wontun must say which flag helps.
     if [[ $(in_netns "$(netns server)" cat /proc/sys/net/ipv6/conf/tun0/disable_ipv6) == 1 ]]; then
         read -ra flags <<<"$(docker logs server 2>&1 | grep WARN | grep -o -e '--sysctl[= ][a-z0-9_.]*=0' | tr '\n' ' ')"
@@ -169,10 +170,10 @@ test_inner_ipv6() {
             die "expected one warning with a --sysctl flag: $(docker logs server 2>&1)"
         ok "IPv6 is off here, and one warning names ${flags[*]}"
         docker rm --force server >/dev/null
-        up server "${flags[@]}" -- "${inner[@]}"
+        up server "${flags[@]}" -- plain "${inner[@]}"
     fi
     said server --sysctl && die "a warning names --sysctl though IPv6 is on: $(docker logs server 2>&1)"
-    up client "${flags[@]}" -- --peer server:19988 --address 10.8.0.3/24 --address fd08::3/64
+    up client "${flags[@]}" -- plain --peer server:19988 --address 10.8.0.3/24 --address fd08::3/64
     in_netns "$(netns client)" ping -6 -c 3 -i 0.2 -W 2 fd08::1
     exchange "$(netns server)" "$(netns client)" /run fd08::1
     docker rm --force client server >/dev/null
@@ -222,6 +223,7 @@ test_serve() {
     local began took
     began=$(date +%s%N)
     up server --volume wontun-etc:/etc/wontun --sysctl net.ipv4.ip_forward=1 -- serve --endpoint server
+    ! said server 'on no volume' || die "a volume is not seen: $(docker logs server 2>&1)"
     mkdir -p /run/etc-phone
     (umask 077 && docker exec server wontun peer add phone --qr >/run/etc-phone/tun0.conf 2>/run/qr)
     grep -q '█' /run/qr || die "no QR code: $(cat /run/qr)"
@@ -239,6 +241,17 @@ test_serve() {
         "'docker run' to the client's first ping"
 }
 
+# `docker run wontun` without a word: a WireGuard server, which says that its keys are lost with the container.
+test_bare() {
+    docker run --detach --name bare --network "$network" --pull never --cap-drop ALL --cap-add NET_ADMIN \
+        --device /dev/net/tun "$image" >/dev/null
+    wait_until 20 said bare ' ready mode=wireguard' || die "a bare container is no WireGuard server: $(docker logs bare 2>&1)"
+    said bare '/etc/wontun is on no volume' || die "no warning about the keys: $(docker logs bare 2>&1)"
+    wait_until 30 is_healthy bare || die "the bare container does not become healthy: $(inspect bare '{{json .State.Health}}')"
+    docker rm --force bare >/dev/null
+    ok "a bare container is a WireGuard server, and warns that its keys are on no volume"
+}
+
 test_loaded_image() {
     local version tag config
     version=$(package_version)-loaded
@@ -251,7 +264,12 @@ test_loaded_image() {
     # The tag without a version, which the README's commands take, is the loaded image's.
     [[ $(docker image inspect --format '{{.Id}}' wontun) == "$(docker image inspect --format '{{.Id}}' "$tag")" ]] ||
         die "the loaded image is $(docker image inspect --format '{{.RepoTags}}' "$tag"), without wontun:latest"
-    image=wontun up alone --
+    # The engine's own builder may add a PATH.
+    for tag in "$tag" "$image"; do
+        grep -q '"WONTUN_COMMAND=serve"' <<<"$(docker image inspect --format '{{json .Config.Env}}' "$tag")" ||
+            die "$tag has another environment: $(docker image inspect --format '{{json .Config.Env}}' "$tag")"
+    done
+    image=wontun up alone -- plain
     wait_until 30 is_healthy alone || die "the loaded image does not become healthy: $(inspect alone '{{json .State.Health}}')"
     docker rm --force alone >/dev/null
     ok "docker load takes an image of the layout that Nix builds, 'docker run wontun' finds it, and it is healthy"
@@ -270,6 +288,7 @@ inside() {
     test_inner_ipv6
     test_wireguard
     test_serve
+    test_bare
     test_loaded_image
     make_visitor
     test_compose

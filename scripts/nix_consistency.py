@@ -74,6 +74,8 @@ def docker_config(text: str, version: str) -> dict:
                 config["ExposedPorts"].update({port: {} for port in rest.split()})
             case "STOPSIGNAL":
                 config["StopSignal"] = rest
+            case "ENV":
+                config.setdefault("Env", []).append(rest)
             case "ENTRYPOINT":
                 config["Entrypoint"] = json.loads(rest)
             case "HEALTHCHECK":

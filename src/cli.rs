@@ -1,5 +1,7 @@
 //! The command line and its environment variables.
 
+mod bare;
+
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -7,6 +9,7 @@ use std::time::Duration;
 
 use clap::builder::{FalseyValueParser, PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
+use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 
@@ -23,12 +26,15 @@ const ALIKE: f64 = 0.85;
 ///
 /// 'wontun serve' makes and runs a WireGuard server, 'wontun peer add' gives it a client. With --config it is
 /// WireGuard, as the file says, which is one of wg-quick's. With a NAME it is a WireGuard interface that wg(8)
-/// configures. With neither it is plain mode, which is not encrypted: the server (tun0 is 10.8.0.1/24, UDP port 19988 is
-/// open), or with --peer the client of that server (tun0 is 10.8.0.3/24).
+/// configures. 'wontun plain' does not encrypt: it is a server (tun0 is 10.8.0.1/24, UDP port 19988 is open), or with
+/// --peer the client of that server (tun0 is 10.8.0.3/24).
 #[derive(Debug, Parser)]
 #[command(name = "wontun", version, max_term_width = 110)]
+#[command(
+    after_help = "Without an argument, WONTUN_CONFIG and WONTUN_PEER, the variable WONTUN_COMMAND gives the command to run: serve or plain."
+)]
 pub struct Cli {
-    /// A command for a tunnel that runs already; none: run a tunnel.
+    /// The command; none: run the tunnel of --config, NAME or --peer.
     #[command(subcommand)]
     pub command: Option<Command>,
 
@@ -67,6 +73,13 @@ pub enum Command {
         /// What.
         #[command(flatten)]
         server: Server,
+    },
+    /// Run a tunnel that does not encrypt or authenticate anything, for labs and trusted wires: the server, or with --peer
+    /// its client
+    Plain {
+        /// Options of the tunnel.
+        #[command(flatten)]
+        plain: PlainOptions,
     },
     /// Make DIR/tun0.conf of another set-up's file, with its keys, so that its clients go on as they are. Nothing of the file
     /// is run; what wontun does in another way, or not at all, is said
@@ -281,34 +294,9 @@ pub struct Run {
     #[arg(long, env = "WONTUN_KILL_SWITCH", value_parser = FalseyValueParser::new(), global = true)]
     pub kill_switch: bool,
 
-    /// Be the client of this server: a name, an IPv4 address or an IPv6 address in brackets, then :PORT
-    #[arg(long, env = "WONTUN_PEER", value_name = "HOST:PORT")]
-    pub peer: Option<PeerAddress>,
-
-    /// Address of the TUN device, IPv4 or IPv6; repeatable [default: 10.8.0.1/24, as a client 10.8.0.3/24]
-    #[arg(long, env = "WONTUN_ADDRESS", value_name = "CIDR", value_delimiter = ',')]
-    pub address: Vec<Cidr>,
-
-    /// MTU of the TUN device in bytes [default: 1472, over IPv6 1452]
-    #[arg(long, env = "WONTUN_MTU", value_name = "BYTES")]
-    pub mtu: Option<u32>,
-
-    /// Leave the TUN device's addresses, MTU and state to other tools
-    #[arg(long, env = "WONTUN_NO_CONFIGURE", value_parser = FalseyValueParser::new())]
-    pub no_configure: bool,
-
-    /// Local address to listen on; repeatable [default: 0.0.0.0 and ::]
-    #[arg(long, env = "WONTUN_LISTEN", value_name = "ADDRESS", value_delimiter = ',')]
-    pub listen: Vec<IpAddr>,
-
-    /// UDP port to bind, 0 for any that is free [default: 19988; a client takes another if that is taken]
-    #[arg(long, env = "WONTUN_LISTEN_PORT", value_name = "PORT")]
-    pub listen_port: Option<u16>,
-
-    /// Seconds between two hello? of a client that was answered; 0 for none. A server lets a client that was
-    /// silent for three of them be replaced
-    #[arg(long, env = "WONTUN_KEEPALIVE", value_name = "SECONDS", default_value_t = 25)]
-    pub keepalive: u16,
+    /// Options of a plain tunnel; with --peer they start its client without the command 'plain', too.
+    #[command(flatten)]
+    pub plain: PlainOptions,
 
     /// Become this user once all is open, and keep CAP_NET_ADMIN: a name, UID or UID:GID
     #[arg(long, env = "WONTUN_USER", value_name = "USER", global = true)]
@@ -337,6 +325,39 @@ pub struct Run {
     /// Where to log; auto: to journald if systemd connected stderr to it, else to stderr
     #[arg(long, env = "WONTUN_LOG_TARGET", value_name = "TARGET", value_enum, default_value_t = Target::Auto, global = true)]
     pub log_target: Target,
+}
+
+/// Options of a plain tunnel.
+#[derive(Clone, Debug, Args)]
+pub struct PlainOptions {
+    /// Be the client of this server: a name, an IPv4 address or an IPv6 address in brackets, then :PORT
+    #[arg(long, env = "WONTUN_PEER", value_name = "HOST:PORT")]
+    pub peer: Option<PeerAddress>,
+
+    /// Address of the TUN device, IPv4 or IPv6; repeatable [default: 10.8.0.1/24, as a client 10.8.0.3/24]
+    #[arg(long, env = "WONTUN_ADDRESS", value_name = "CIDR", value_delimiter = ',')]
+    pub address: Vec<Cidr>,
+
+    /// MTU of the TUN device in bytes [default: 1472, over IPv6 1452]
+    #[arg(long, env = "WONTUN_MTU", value_name = "BYTES")]
+    pub mtu: Option<u32>,
+
+    /// Leave the TUN device's addresses, MTU and state to other tools
+    #[arg(long, env = "WONTUN_NO_CONFIGURE", value_parser = FalseyValueParser::new())]
+    pub no_configure: bool,
+
+    /// Local address to listen on; repeatable [default: 0.0.0.0 and ::]
+    #[arg(long, env = "WONTUN_LISTEN", value_name = "ADDRESS", value_delimiter = ',')]
+    pub listen: Vec<IpAddr>,
+
+    /// UDP port to bind, 0 for any that is free [default: 19988; a client takes another if that is taken]
+    #[arg(long, env = "WONTUN_LISTEN_PORT", value_name = "PORT")]
+    pub listen_port: Option<u16>,
+
+    /// Seconds between two hello? of a client that was answered; 0 for none. A server lets a client that was
+    /// silent for three of them be replaced
+    #[arg(long, env = "WONTUN_KEEPALIVE", value_name = "SECONDS", default_value_t = 25)]
+    pub keepalive: u16,
 }
 
 /// How the work is done, whichever the protocol.
@@ -423,13 +444,49 @@ impl Cli {
             if empty { argument.env(None) } else { argument }
         };
         let mut command = with_arguments(Self::command(), &mut { unset });
-        let matches = command.try_get_matches_from_mut(std::env::args_os())?;
+        let mut arguments: Vec<_> = std::env::args_os().collect();
+        if arguments.len() <= 1 {
+            let of_environment = bare::command(|name| std::env::var_os(name));
+            let name = of_environment.map_err(|message| command.error(ErrorKind::InvalidValue, message))?;
+            arguments.extend(name.map(Into::into));
+        }
+        let matches = command.try_get_matches_from_mut(arguments)?;
         let cli = Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
-        if let (Some(name), Some((known, _))) = (&cli.run.interface, matches.subcommand()) {
-            let message = format!("'{name}' stands before the command '{known}': try wontun {known} --help");
-            return Err(command.error(ErrorKind::ArgumentConflict, message));
+        if let Some((known, _)) = matches.subcommand() {
+            if let Some(name) = cli.misplaced(&matches) {
+                let message =
+                    format!("{name} stands before the command '{known}': try wontun {known} --help");
+                return Err(command.error(ErrorKind::ArgumentConflict, message));
+            }
+            if let (Some(Command::Plain { .. }), Some(file)) = (&cli.command, &cli.run.config) {
+                let message = format!(
+                    "a plain tunnel has no file, and --config or WONTUN_CONFIG gives {}: leave that or 'plain' out",
+                    file.display()
+                );
+                return Err(command.error(ErrorKind::ArgumentConflict, message));
+            }
         }
         Ok(cli)
+    }
+
+    /// Returns what was given before a command and has no effect there: a name, or an option of a plain tunnel.
+    fn misplaced(&self, matches: &clap::ArgMatches) -> Option<String> {
+        if let Some(name) = &self.run.interface {
+            return Some(format!("'{name}'"));
+        }
+        let options = PlainOptions::augment_args(clap::Command::new(""));
+        let given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
+        let option = options.get_arguments().find(|argument| given(argument.get_id().as_str()))?;
+        option.get_long().map(|name| format!("--{name}"))
+    }
+
+    /// Returns the message for a start that says how to run a tunnel, or nothing at all, and not which tunnel: the
+    /// unencrypted one is started by its name only.
+    pub fn refusal(&self) -> Option<String> {
+        let Run { interface, config, plain, .. } = &self.run;
+        let is_told =
+            self.command.is_some() || interface.is_some() || config.is_some() || plain.peer.is_some();
+        (!is_told).then(|| bare::refusal(std::env::args_os().skip(1)))
     }
 
     /// The name of the interface to make, if it looks like a command that was meant, and that command.
@@ -446,7 +503,7 @@ impl Cli {
 
     /// The names of all variables that options are read from.
     pub fn variables() -> Vec<String> {
-        let mut names = Vec::new();
+        let mut names = vec![bare::VARIABLE.to_owned()];
         with_arguments(Self::command(), &mut |argument: clap::Arg| {
             names.extend(argument.get_env().map(|name| name.to_string_lossy().into_owned()));
             argument

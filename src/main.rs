@@ -51,7 +51,14 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return refuse_usage(&error),
     };
+    if let Some(message) = cli.refusal() {
+        return fail(exit::USAGE, message);
+    }
     match cli.command {
+        Some(Command::Plain { plain }) => {
+            let options = Run { plain, ..cli.run };
+            ExitCode::from(run(Cli { command: None, tun: cli.tun, run: options }, None))
+        }
         Some(command) => match answer(command, cli.tun.clone(), cli.run.config.as_deref()) {
             Ok(None) => ExitCode::SUCCESS,
             Ok(Some(config)) => serve(config, cli.tun, cli.run),
@@ -106,6 +113,8 @@ fn answer(command: Command, tun: Option<TunName>, config: Option<&Path>) -> anyh
             let of_file = || config.map(TunName::of_file).transpose();
             commands::unlock(name.or(tun).map_or_else(of_file, |name| Ok(Some(name)))?.as_ref())?;
         }
+        // the caller runs it
+        Command::Plain { .. } => {}
         Command::Genkey => commands::genkey()?,
         Command::Pubkey => commands::pubkey()?,
         Command::Genpsk => commands::genpsk()?,
@@ -269,15 +278,16 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
         privileges::require_net_admin()?;
         return carry(Device::<WireGuard>::open(name, None, tuning)?, around, logging).map(drop);
     }
+    let plain = options.plain;
     let config = Config {
-        peer: options.peer,
+        peer: plain.peer,
         tun: cli.tun.unwrap_or_default(),
-        addresses: options.address,
-        mtu: options.mtu,
-        configure: !options.no_configure,
-        listen: options.listen,
-        listen_port: options.listen_port,
-        keepalive: Duration::from_secs(options.keepalive.into()),
+        addresses: plain.address,
+        mtu: plain.mtu,
+        configure: !plain.no_configure,
+        listen: plain.listen,
+        listen_port: plain.listen_port,
+        keepalive: Duration::from_secs(plain.keepalive.into()),
     }
     .checked()?;
     privileges::require_net_admin()?;

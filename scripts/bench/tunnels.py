@@ -68,7 +68,7 @@ def plain(tunnel: Tunnel, pair: Pair) -> list[Program]:
     """wontun's own protocol; it sets the device up itself."""
     programs = []
     for host in pair.hosts:
-        command = [tunnel.binary, "--tun", host.device, "--address", f"{host.inner}/{INNER_PREFIX}"]
+        command = [tunnel.binary, "plain", "--tun", host.device, "--address", f"{host.inner}/{INNER_PREFIX}"]
         command += ["--mtu", str(PLAIN_MTU)]
         if host is pair.client:
             command += ["--peer", f"{pair.server.outer}:19988"]

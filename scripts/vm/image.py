@@ -20,6 +20,7 @@ def config(version: str) -> dict[str, object]:
     """What the image asks of whoever runs it."""
     return {
         "Entrypoint": ["/bin/wontun"],
+        "Env": ["WONTUN_COMMAND=serve"],
         "ExposedPorts": {"19988/udp": {}, "51820/udp": {}},
         "Healthcheck": {
             "Test": ["CMD", "/bin/wontun", "health"],

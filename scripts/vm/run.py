@@ -48,8 +48,9 @@ def write_files(overlay: Path, name: str, binary: bytes, version: str) -> None:
     put("etc/hosts", "127.0.0.1 localhost\n" + "".join(f"{a} {n}\n" for n, a in ADDRESSES.items()))
     put("etc/vm-lan.env", f"ADDRESS={ADDRESSES[name]}/24\n")
     if name == "client":
-        put("etc/wontun/tun0.env", "WONTUN_PEER=server\n")
+        put("etc/wontun/tun0.env", "COMMAND=plain\nWONTUN_PEER=server\n")
     else:
+        put("etc/wontun/tun0.env", "COMMAND=plain\n")
         put("etc/wontun-test/image.tar", image(binary, version))
         # A second tunnel, a WireGuard server, as the README has it.
         (wants / "wontun@vpn.service").symlink_to("../wontun@.service")

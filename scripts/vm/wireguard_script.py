@@ -467,6 +467,12 @@ with subtest("the kernel has WireGuard, and wontun's own service is out of the w
         run(machine, "systemctl stop 'wontun@*.service' test-answers.service || true")
         run(machine, f"modprobe wireguard; ip -6 address replace {OUTER6[machine.name]}/64 dev {CARD} nodad")
 
+with subtest("a unit whose file is missing does not start, and says so"):
+    said = run(server, "! systemctl start wontun@nothing.service 2>&1")
+    assert "Assertion failed" in said, said
+    state = run(server, "systemctl show --property=AssertResult,ActiveState,NRestarts wontun@nothing.service")
+    assert set(state.split()) == {"AssertResult=no", "ActiveState=inactive", "NRestarts=0"}, state
+
 for client_kind, server_kind in ((FILE, KERNEL), (KERNEL, NAME), (NAME, FILE)):
     with subtest(f"client: {client_kind}; server: {server_kind}"), Pair(client_kind, server_kind) as pair:
         ping_all(pair)

@@ -7,7 +7,7 @@ use super::error::CommandError;
 use crate::setup::{Folder, Initial};
 
 /// Sees to it that there is a server's file, as `wontun init` does, and gives its path: the tunnel to run. A folder that
-/// cannot be written is no obstacle when the file is there.
+/// cannot be written is no obstacle when the file is there. Warns when the file is deleted along with its container.
 ///
 /// # Errors
 /// [`CommandError::Setup`]: what is wrong with the file, the options or the folder.
@@ -22,6 +22,14 @@ pub fn prepare(folder: &Folder, wanted: &Initial) -> Result<PathBuf, CommandErro
     };
     if let Some(told) = told {
         let _ = writeln!(io::stderr(), "wontun: {told}");
+    }
+    if folder.is_lost_with_container() {
+        let folder = folder.path().display();
+        let _ = writeln!(
+            io::stderr(),
+            "wontun: warning: {folder} is on no volume: the server's key and its clients are deleted along with this \
+             container; mount one there (docker run -v wontun:{folder} ...)"
+        );
     }
     Ok(folder.file())
 }

@@ -15,6 +15,7 @@ use super::dns::ClientDns;
 use super::endpoint::{ClientEndpoint, DEFAULT_PORT};
 use super::error::SetupError;
 use super::server_file::ServerFile;
+use super::volume::is_lost_with_container;
 use super::write::{Writer, failed};
 use crate::config::wg_quick::{Interface, KeySource, PrivateKey, Table};
 use crate::config::{Cidr, TunName};
@@ -74,6 +75,12 @@ impl Folder {
     /// Where the tunnel's file is.
     pub fn file(&self) -> PathBuf {
         self.path.join(format!("{}.conf", self.tun))
+    }
+
+    /// Returns whether the file is in a container and on none of its volumes, so that its key and clients are deleted
+    /// along with the container.
+    pub fn is_lost_with_container(&self) -> bool {
+        is_lost_with_container(&self.path)
     }
 
     /// Reads the file.

@@ -27,6 +27,7 @@ pub mod import;
 pub mod peers;
 mod qr;
 mod server_file;
+mod volume;
 mod write;
 
 #[cfg(test)]

@@ -118,7 +118,7 @@ fn nothing_is_allocated(counter: &Daemon, server: &Site, client: &Site) {
 fn nothing_is_allocated_for_packets_in_plain_mode() {
     let _one_at_a_time = heavy();
     let lab = Arc::new(Lab::new(2));
-    let server = Launch::new(lab.server(), &["--address", &format!("{SERVER_V4}/24")]).spawn();
+    let server = Launch::plain(lab.server(), &["--address", &format!("{SERVER_V4}/24")]).spawn();
     server.wait_ready();
     let [at_server, at_client] = [0, 1].map(|index| Site::new(&lab, index));
     let counter = start_counter(&at_client, &format!("{}:19988", lab.server().v4));

@@ -38,6 +38,11 @@ impl<'host> Launch<'host> {
         }
     }
 
+    /// `wontun plain` with `args`.
+    pub(crate) fn plain(host: &'host Host, args: &[&str]) -> Self {
+        Self::new(host, &[&["plain"], args].concat())
+    }
+
     /// A copy of the binary to start instead of the one that cargo built.
     pub(crate) fn binary(mut self, binary: &Path) -> Self {
         self.binary = binary.to_owned();
@@ -129,7 +134,7 @@ pub(crate) struct Stopped {
 impl Daemon {
     /// The server with default options plus `args`, up and ready.
     pub(crate) fn server(host: &Host, args: &[&str]) -> Self {
-        let daemon = Launch::new(host, args).spawn();
+        let daemon = Launch::plain(host, args).spawn();
         daemon.wait_ready();
         daemon
     }
@@ -137,7 +142,7 @@ impl Daemon {
     /// The client of the server on `server`'s IPv4 address with `args`, up and ready.
     pub(crate) fn client(host: &Host, server: &Host, args: &[&str]) -> Self {
         let peer = format!("{}:19988", server.v4);
-        let daemon = Launch::new(host, &[&["--peer", peer.as_str()], args].concat()).spawn();
+        let daemon = Launch::plain(host, &[&["--peer", peer.as_str()], args].concat()).spawn();
         daemon.wait_ready();
         daemon
     }

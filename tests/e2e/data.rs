@@ -28,7 +28,7 @@ fn tunnel(server: &Host, client: &Host, outer: Outer, args: &[&str]) -> (Daemon,
         Outer::V6 => IpAddr::from(server.v6),
     };
     let peer = SocketAddr::new(address, 19988).to_string();
-    let server = Launch::new(server, &[SERVER_ADDRESSES, args].concat()).spawn();
+    let server = Launch::plain(server, &[SERVER_ADDRESSES, args].concat()).spawn();
     let client = Launch::new(client, &[&["--peer", &peer], CLIENT_ADDRESSES, args].concat()).spawn();
     server.wait_ready();
     client.wait_ready();

@@ -236,7 +236,7 @@ fn a_host_without_ipv6_works() {
     let trace = folder.path().join("trace");
     let file = trace.display();
     let look =
-        Launch::new(lab.server(), &[]).wrap(&format!("strace -D -f -o {file} -e trace=socket")).spawn();
+        Launch::plain(lab.server(), &[]).wrap(&format!("strace -D -f -o {file} -e trace=socket")).spawn();
     look.wait_ready();
     look.stop();
     let calls = std::fs::read_to_string(&trace).unwrap();
@@ -250,7 +250,7 @@ fn a_host_without_ipv6_works() {
     // One worker's fails, and the others' are not tried.
     let without =
         format!("strace -D -f -o /dev/null -e trace=socket -e inject=socket:error=EAFNOSUPPORT:when={first}");
-    let server = Launch::new(lab.server(), &[]).wrap(&without).spawn();
+    let server = Launch::plain(lab.server(), &[]).wrap(&without).spawn();
     server.wait_ready();
     let _client = Daemon::client(lab.client(), lab.server(), &[]);
     lab.client().ping(INNER_SERVER);

@@ -29,7 +29,7 @@ fn fails_with(run: &Finished, codes: &[i32], needles: &[&str]) {
 
 fn server_fails(args: &[&str], codes: &[i32], needles: &[&str]) {
     let lab = Lab::new(2);
-    fails_with(&Launch::new(lab.server(), args).run(), codes, needles);
+    fails_with(&Launch::plain(lab.server(), args).run(), codes, needles);
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn values_that_cannot_be_are_refused_by_name() {
         (&["--peer", "2001:db8::1:x"], "2001:db8::1:x"),
         (&["--listen", "nowhere"], "nowhere"),
     ] {
-        fails_with(&Launch::new(lab.server(), args).run(), &[USAGE, CONFIGURATION], &[needle]);
+        fails_with(&Launch::plain(lab.server(), args).run(), &[USAGE, CONFIGURATION], &[needle]);
     }
 }
 
@@ -102,7 +102,7 @@ fn an_mtu_below_1280_is_refused_with_an_inner_ipv6_address_and_only_then() {
 fn bad_device_names_are_refused() {
     let lab = Lab::new(2);
     for name in ["sixteen-bytes-xx", "tun/0", "tun%d", ".", "..", "tun 0", "tun\t0", ""] {
-        let run = Launch::new(lab.server(), &["--tun", name]).run();
+        let run = Launch::plain(lab.server(), &["--tun", name]).run();
         fails_with(&run, &[USAGE, CONFIGURATION], &["tun"]);
     }
     assert!(!lab.server().has_device("tun"), "and nothing was made");
@@ -114,7 +114,7 @@ fn bad_device_names_are_refused() {
 fn without_net_admin_it_says_how_to_get_it() {
     let lab = Lab::new(2);
     let without = "setpriv --bounding-set -net_admin --inh-caps -net_admin";
-    let run = Launch::new(lab.server(), &[]).wrap(without).run();
+    let run = Launch::plain(lab.server(), &[]).wrap(without).run();
     fails_with(&run, &[NO_PRIVILEGE], &["CAP_NET_ADMIN", "setcap"]);
 }
 
@@ -125,7 +125,7 @@ fn without_permission_on_the_tun_node_it_names_its_mode() {
     let copy = folder.install(Path::new(BINARY), Some("cap_net_admin=ep"));
     let node = "mount -t tmpfs none /dev/net; mknod -m 640 /dev/net/tun c 10 200;";
     let as_nobody = "setpriv --reuid 65534 --regid 65534 --clear-groups";
-    let run = Launch::new(lab.server(), &[]).prepare(node).wrap(as_nobody).binary(&copy).run();
+    let run = Launch::plain(lab.server(), &[]).prepare(node).wrap(as_nobody).binary(&copy).run();
     fails_with(&run, &[NO_PRIVILEGE], &["/dev/net/tun", "640"]);
 }
 
@@ -133,14 +133,14 @@ fn without_permission_on_the_tun_node_it_names_its_mode() {
 fn a_port_below_1024_needs_a_capability_that_is_named() {
     let lab = Lab::new(2);
     let bounded = "setpriv --bounding-set -all,+net_admin --inh-caps -all";
-    let run = Launch::new(lab.server(), &["--listen-port", "80"]).wrap(bounded).run();
+    let run = Launch::plain(lab.server(), &["--listen-port", "80"]).wrap(bounded).run();
     fails_with(&run, &[NO_PRIVILEGE], &["80", "1024"]);
 }
 
 #[test]
 fn without_a_tun_node_it_says_where_one_comes_from() {
     let lab = Lab::new(2);
-    let run = Launch::new(lab.server(), &[]).prepare(NO_TUN_NODE).run();
+    let run = Launch::plain(lab.server(), &[]).prepare(NO_TUN_NODE).run();
     fails_with(&run, &[UNAVAILABLE], &["/dev/net/tun", "--device"]);
 }
 
@@ -148,11 +148,11 @@ fn without_a_tun_node_it_says_where_one_comes_from() {
 fn a_device_name_that_is_taken_is_named() {
     let lab = Lab::new(2);
     let _first = Daemon::server(lab.server(), &[]);
-    let run = Launch::new(lab.server(), &["--listen-port", "20000"]).run();
+    let run = Launch::plain(lab.server(), &["--listen-port", "20000"]).run();
     fails_with(&run, &[UNAVAILABLE], &["tun0", "--tun"]);
     // Nor can a device of another kind be used.
     lab.client().ip(&["link", "add", "tun0", "type", "bridge"]);
-    let run = Launch::new(lab.client(), &[]).run();
+    let run = Launch::plain(lab.client(), &[]).run();
     fails_with(&run, &[UNAVAILABLE], &["tun0", "--tun"]);
 }
 
@@ -171,7 +171,7 @@ fn a_persistent_tun_of_that_name_is_used() {
 fn a_port_in_use_is_named() {
     let lab = Lab::new(2);
     let _first = Daemon::server(lab.server(), &[]);
-    let run = Launch::new(lab.server(), &["--tun", "tun1"]).run();
+    let run = Launch::plain(lab.server(), &["--tun", "tun1"]).run();
     fails_with(&run, &[UNAVAILABLE], &["19988", "--listen-port"]);
     assert!(!lab.server().has_device("tun1"), "its device is gone with it");
 }
@@ -221,7 +221,7 @@ fn every_option_is_an_environment_variable() {
 fn no_configure_is_an_environment_variable_too() {
     let lab = Lab::new(2);
     for (value, addresses) in [("true", 0), ("false", 1)] {
-        let server = Launch::new(lab.server(), &[]).env("WONTUN_NO_CONFIGURE", value).spawn();
+        let server = Launch::plain(lab.server(), &[]).env("WONTUN_NO_CONFIGURE", value).spawn();
         server.wait_ready();
         let shown = lab.server().ip(&["-4", "-o", "address", "show", "dev", "tun0"]);
         assert_eq!(shown.lines().count(), addresses, "WONTUN_NO_CONFIGURE={value}: {shown}");
@@ -232,17 +232,17 @@ fn no_configure_is_an_environment_variable_too() {
 #[test]
 fn the_command_line_wins_over_the_environment_and_bad_values_name_the_variable() {
     let lab = Lab::new(2);
-    let server = Launch::new(lab.server(), &["--mtu", "1400"]).env("WONTUN_MTU", "1300").spawn();
+    let server = Launch::plain(lab.server(), &["--mtu", "1400"]).env("WONTUN_MTU", "1300").spawn();
     server.wait_ready();
     assert_eq!(lab.server().mtu("tun0"), 1400);
-    let run = Launch::new(lab.client(), &[]).env("WONTUN_MTU", "many").run();
+    let run = Launch::plain(lab.client(), &[]).env("WONTUN_MTU", "many").run();
     fails_with(&run, &[USAGE], &["many"]);
 }
 
 #[test]
 fn an_unknown_variable_is_a_warning_that_names_the_nearest_option() {
     let lab = Lab::new(2);
-    let server = Launch::new(lab.server(), &[]).env("WONTUN_MTUU", "1300").spawn();
+    let server = Launch::plain(lab.server(), &[]).env("WONTUN_MTUU", "1300").spawn();
     server.wait_ready();
     let warning = server.wait_for("WONTUN_MTUU");
     let without = warning.replace("WONTUN_MTUU", "");
@@ -262,7 +262,7 @@ fn an_empty_variable_is_none() {
             .iter()
             .fold(Launch::new(lab.server(), args), |launch, name| launch.env(&format!("WONTUN_{name}"), ""))
     };
-    let server = launch(&[]).spawn();
+    let server = launch(&["plain"]).spawn();
     let ready = server.wait_ready();
     assert_eq!(field(&ready, "role"), Some("server"), "{ready}");
     assert_eq!(field(&ready, "mtu"), Some("1472"), "{ready}");
@@ -283,7 +283,7 @@ fn addresses_to_listen_on_that_overlap_are_named() {
 #[test]
 fn variables_of_a_kubernetes_service_are_ignored_in_silence() {
     let lab = Lab::new(2);
-    let server = Launch::new(lab.server(), &[])
+    let server = Launch::plain(lab.server(), &[])
         .env("WONTUN_SERVICE_HOST", "10.0.0.1")
         .env("WONTUN_SERVICE_PORT", "19988")
         .env("WONTUN_SERVICE_PORT_VPN", "19988")
@@ -302,7 +302,7 @@ fn variables_of_a_kubernetes_service_are_ignored_in_silence() {
 fn after_a_failed_start_the_next_one_works() {
     let lab = Lab::new(2);
     let taken = lab.server().udp((Ipv4Addr::UNSPECIFIED, PORT));
-    fails_with(&Launch::new(lab.server(), &[]).run(), &[UNAVAILABLE], &["19988"]);
+    fails_with(&Launch::plain(lab.server(), &[]).run(), &[UNAVAILABLE], &["19988"]);
     drop(taken);
     let _server = Daemon::server(lab.server(), &[]);
 }

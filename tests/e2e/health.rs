@@ -180,7 +180,7 @@ fn who_asks_may_be_stopped_and_continued() {
 #[test]
 fn health_works_on_a_read_only_root() {
     let lab = Lab::new(2);
-    let server = Launch::new(lab.server(), &[]).prepare(READ_ONLY_ROOT).spawn();
+    let server = Launch::plain(lab.server(), &[]).prepare(READ_ONLY_ROOT).spawn();
     server.wait_ready();
     is_healthy(&Launch::new(lab.server(), &["health"]).prepare(READ_ONLY_ROOT).run());
 }
@@ -191,7 +191,7 @@ fn an_ordinary_user_may_ask_their_own_tunnel() {
     let (lab, folder) = (Lab::new(2), Folder::new());
     let copy = folder.install(Path::new(BINARY), None);
     let ambient = format!("{AS_NOBODY} --inh-caps +net_admin --ambient-caps +net_admin");
-    let server = Launch::new(lab.server(), &[]).prepare(OPEN_TUN_NODE).wrap(&ambient).binary(&copy).spawn();
+    let server = Launch::plain(lab.server(), &[]).prepare(OPEN_TUN_NODE).wrap(&ambient).binary(&copy).spawn();
     server.wait_ready();
     is_healthy(&Launch::new(lab.server(), &["health"]).wrap(AS_NOBODY).binary(&copy).run());
 }

@@ -236,7 +236,7 @@ fn packets_above_the_tuns_mtu_do_no_harm() {
 fn junk_faster_than_the_loop_does_not_starve_the_tun() {
     let lab = Lab::new(3);
     let slow = "strace -D -f -o /dev/null -e trace=recvmsg -e inject=recvmsg:delay_exit=1000";
-    let server = Launch::new(lab.server(), &[]).wrap(slow).spawn();
+    let server = Launch::plain(lab.server(), &[]).wrap(slow).spawn();
     server.wait_ready();
     let bare = Bare::client(lab.client());
     bare.send(HELLO, (lab.server().v4, PORT));

@@ -46,7 +46,7 @@ impl Journal {
     fn start<'host>(&self, host: &'host Host, args: &[&str]) -> (Launch<'host>, PipeReader, PipeWriter) {
         let (reader, writer) = std::io::pipe().unwrap();
         let launch =
-            Launch::new(host, args).prepare(&self.mounts()).env("JOURNAL_STREAM", &stream_name(&writer));
+            Launch::plain(host, args).prepare(&self.mounts()).env("JOURNAL_STREAM", &stream_name(&writer));
         (launch, reader, writer)
     }
 
@@ -165,7 +165,7 @@ fn a_fatal_error_is_an_entry_of_priority_3() {
 #[test]
 fn a_redirected_standard_error_gets_the_log_whatever_journal_stream_says() {
     let (lab, journal) = (Lab::new(2), Journal::new());
-    let launch = Launch::new(lab.server(), &[]).prepare(&journal.mounts()).env("JOURNAL_STREAM", "1:1");
+    let launch = Launch::plain(lab.server(), &[]).prepare(&journal.mounts()).env("JOURNAL_STREAM", "1:1");
     let server = launch.spawn();
     server.wait_ready();
     server.stop();
@@ -185,7 +185,7 @@ fn log_target_overrules_what_systemd_says() {
     assert!(uninterrupted(|| journal.socket.recv(&mut [0; 16])).is_err(), "an entry in the journal");
     journal.socket.set_nonblocking(false).unwrap();
     let args = ["--log-target", "journald"];
-    let server = Launch::new(lab.server(), &args).prepare(&journal.mounts()).spawn();
+    let server = Launch::plain(lab.server(), &args).prepare(&journal.mounts()).spawn();
     has(&journal.wait_for("ready"), "WONTUN_ROLE", "server");
     assert_eq!(server.stop().lines, [""; 0], "nothing on standard error");
 }
@@ -194,7 +194,7 @@ fn log_target_overrules_what_systemd_says() {
 fn journald_asked_for_and_absent_falls_back_to_standard_error_and_says_so() {
     let lab = Lab::new(2);
     let no_journald = "mount -t tmpfs none /run;";
-    let server = Launch::new(lab.server(), &["--log-target", "journald"]).prepare(no_journald).spawn();
+    let server = Launch::plain(lab.server(), &["--log-target", "journald"]).prepare(no_journald).spawn();
     server.wait_ready();
     let said = server.wait_for("journald");
     assert!(said.contains("WARN"), "{said}");
@@ -222,7 +222,7 @@ fn a_standard_error_that_nobody_reads_does_not_hold_up_the_tunnel() {
     let lab = Lab::new(2);
     let stopped = best_stop(|| {
         let (reader, writer) = std::io::pipe().unwrap();
-        let server = Launch::new(lab.server(), &["--log-level", "trace", "--offload", "off"])
+        let server = Launch::plain(lab.server(), &["--log-level", "trace", "--offload", "off"])
             .spawn_with_stderr(writer.into());
         let stopped = works_without_a_reader(&lab, server);
         let log = read_all(reader);
@@ -245,7 +245,7 @@ fn works_without_a_reader(lab: &Lab, server: Daemon) -> Stopped {
 fn lost_lines_are_counted() {
     let lab = Lab::new(2);
     let (reader, writer) = std::io::pipe().unwrap();
-    let server = Launch::new(lab.server(), &["--log-level", "trace", "--offload", "off"])
+    let server = Launch::plain(lab.server(), &["--log-level", "trace", "--offload", "off"])
         .spawn_with_stderr(writer.into());
     let client = Daemon::client(lab.client(), lab.server(), &[]);
     lab.client().ping(INNER_SERVER);
@@ -290,7 +290,7 @@ fn the_log_is_one_plain_line_an_event_and_names_no_address_at_info() {
         assert!(!line.contains("192.0.2.2"), "a peer's address above debug: {line}");
     }
     // And the level decides: at error there is nothing to say.
-    let quiet = Launch::new(lab.server(), &["--log-level", "error"]).spawn();
+    let quiet = Launch::plain(lab.server(), &["--log-level", "error"]).spawn();
     crate::waiting::eventually("the server is up", || lab.server().has_device("tun0"));
     let _client = Daemon::client(lab.client(), lab.server(), &[]);
     lab.client().ping(INNER_SERVER);

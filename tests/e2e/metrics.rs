@@ -349,7 +349,7 @@ fn nobody_is_told_anything_unless_it_is_asked_for_and_strangers_earn_a_warning()
     assert_eq!(listeners(), 0);
     server.stop();
     for (address, warns) in [("127.0.0.1:9586", false), ("0.0.0.0:9586", true), ("[::1]:9586", false)] {
-        let server = Launch::new(lab.server(), &[]).env("WONTUN_METRICS", address).spawn();
+        let server = Launch::plain(lab.server(), &[]).env("WONTUN_METRICS", address).spawn();
         server.wait_ready();
         let lines = server.lines();
         assert!(lines.iter().any(|line| line.contains(&format!("http://{address}/metrics"))), "{lines:?}");
@@ -370,7 +370,7 @@ fn an_address_that_cannot_be_is_refused() {
         ("9586", 2, "--metrics"),
         ("localhost:9586", 2, "--metrics"),
     ] {
-        let run = Launch::new(lab.server(), &["--metrics", address]).run();
+        let run = Launch::plain(lab.server(), &["--metrics", address]).run();
         assert_eq!(run.code(), code, "{address}: {run:?}");
         let line = run.stderr.lines().last().unwrap();
         assert!(line.starts_with("wontun: ") && line.contains(part), "{address}: {run:?}");

@@ -142,7 +142,7 @@ fn watched<'host>(launch: Launch<'host>, manager: &Manager, time: Duration) -> L
 fn ready_is_said_once_the_tunnel_is_there_and_stopping_at_its_end() {
     let lab = Lab::new(1);
     for manager in [Manager::new(), Manager::abstract_on(lab.server())] {
-        let daemon = service(Launch::new(lab.server(), &[]), &manager).spawn();
+        let daemon = service(Launch::plain(lab.server(), &[]), &manager).spawn();
         let (first, sender) = manager.try_hear(PATIENCE).unwrap();
         assert_eq!(first, "READY=1\nSTATUS=waiting for a client");
         assert_eq!(sender, daemon.pid(), "NotifyAccess=main");
@@ -161,7 +161,7 @@ fn what_does_not_start_is_never_ready() {
     let lab = Lab::new(1);
     let manager = Manager::new();
     let _taken = lab.server().udp((lab.server().v4, 19988));
-    let run = service(Launch::new(lab.server(), &[]), &manager).run();
+    let run = service(Launch::plain(lab.server(), &[]), &manager).run();
     assert_eq!(run.code(), 69, "{run:?}");
     assert!(manager.try_hear(Duration::ZERO).is_none());
 }
@@ -170,7 +170,7 @@ fn what_does_not_start_is_never_ready() {
 fn a_manager_that_is_not_there_costs_a_warning() {
     let lab = Lab::new(2);
     for (address, part) in [("/nowhere/notify", "/nowhere/notify"), ("vsock:2:1", "expected the path")] {
-        let daemon = Launch::new(lab.server(), &[]).env("NOTIFY_SOCKET", address).spawn();
+        let daemon = Launch::plain(lab.server(), &[]).env("NOTIFY_SOCKET", address).spawn();
         daemon.wait_ready();
         assert!(daemon.wait_for("WARN the service manager hears nothing").contains(part));
         let _client = Daemon::client(lab.client(), lab.server(), &[]);
@@ -178,7 +178,7 @@ fn a_manager_that_is_not_there_costs_a_warning() {
     }
     // one that goes away
     let manager = Manager::new();
-    let daemon = service(Launch::new(lab.server(), &[]), &manager).spawn();
+    let daemon = service(Launch::plain(lab.server(), &[]), &manager).spawn();
     manager.wait_for("READY=1");
     drop(manager);
     // a process that another test is about to start may have the socket for a moment
@@ -273,7 +273,7 @@ fn the_watchdog_hears_an_idle_tunnel_and_a_busy_one() {
     let lab = Lab::new(2);
     let manager = Manager::new();
     let time = Duration::from_secs(4);
-    let server = watched(Launch::new(lab.server(), &["--workers", "2"]), &manager, time).spawn();
+    let server = watched(Launch::plain(lab.server(), &["--workers", "2"]), &manager, time).spawn();
     assert!(manager.hear().starts_with("READY=1\n"));
     assert_eq!(manager.hear(), "WATCHDOG=1", "the first at once");
     let gap = manager.longest_gap(3);
@@ -303,7 +303,7 @@ fn a_worker_that_is_stuck_silences_the_watchdog() {
     for stuck in ["worker-1", "wontun"] {
         let manager = Manager::new();
         let time = Duration::from_secs(1);
-        let server = watched(Launch::new(lab.server(), &["--workers", "3"]), &manager, time).spawn();
+        let server = watched(Launch::plain(lab.server(), &["--workers", "3"]), &manager, time).spawn();
         manager.wait_for("READY=1");
         manager.longest_gap(3);
         let tasks = std::fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap();
@@ -329,7 +329,7 @@ fn a_worker_that_is_stuck_silences_the_watchdog() {
 fn a_watchdog_for_another_process_gets_no_pings() {
     let lab = Lab::new(1);
     let manager = Manager::new();
-    let launch = service(Launch::new(lab.server(), &[]), &manager);
+    let launch = service(Launch::plain(lab.server(), &[]), &manager);
     let _server = launch.env("WATCHDOG_USEC", "100000").env("WATCHDOG_PID", "1").spawn();
     manager.wait_for("READY=1");
     assert!(manager.try_hear(SILENCE).is_none());
@@ -340,7 +340,7 @@ fn a_watchdog_for_another_process_gets_no_pings() {
 fn a_manager_that_does_not_listen_disturbs_nothing() {
     let lab = Lab::new(2);
     let manager = Manager::new();
-    let server = watched(Launch::new(lab.server(), &[]), &manager, Duration::from_millis(10)).spawn();
+    let server = watched(Launch::plain(lab.server(), &[]), &manager, Duration::from_millis(10)).spawn();
     server.wait_ready();
     let client = Daemon::client(lab.client(), lab.server(), &[]);
     // by now pings have filled the queue, whatever its length is

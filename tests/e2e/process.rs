@@ -109,7 +109,8 @@ fn a_client_that_resolves_a_name_has_only_net_admin_in_every_thread() {
 fn a_setcap_copy_runs_under_an_ordinary_user() {
     let (lab, folder) = (Lab::new(2), Folder::new());
     let copy = folder.install(Path::new(BINARY), Some("cap_net_admin=ep"));
-    let server = Launch::new(lab.server(), &[]).prepare(OPEN_TUN_NODE).wrap(AS_NOBODY).binary(&copy).spawn();
+    let server =
+        Launch::plain(lab.server(), &[]).prepare(OPEN_TUN_NODE).wrap(AS_NOBODY).binary(&copy).spawn();
     server.wait_ready();
     is_user(server.pid(), "65534");
     has_only_net_admin(server.pid());
@@ -124,7 +125,7 @@ fn an_ambient_capability_as_systemd_gives_it_is_enough() {
     let (lab, folder) = (Lab::new(2), Folder::new());
     let copy = folder.install(Path::new(BINARY), None);
     let ambient = format!("{AS_NOBODY} --inh-caps +net_admin --ambient-caps +net_admin");
-    let server = Launch::new(lab.server(), &[]).prepare(OPEN_TUN_NODE).wrap(&ambient).binary(&copy).spawn();
+    let server = Launch::plain(lab.server(), &[]).prepare(OPEN_TUN_NODE).wrap(&ambient).binary(&copy).spawn();
     server.wait_ready();
     is_user(server.pid(), "65534");
     has_only_net_admin(server.pid());
@@ -140,7 +141,7 @@ fn an_ambient_capability_as_systemd_gives_it_is_enough() {
 fn a_bounding_set_of_net_admin_alone_on_a_read_only_root_is_enough() {
     let lab = Lab::new(2);
     let bounded = "setpriv --bounding-set -all,+net_admin --inh-caps -all";
-    let server = Launch::new(lab.server(), &[]).prepare(READ_ONLY_ROOT).wrap(bounded).spawn();
+    let server = Launch::plain(lab.server(), &[]).prepare(READ_ONLY_ROOT).wrap(bounded).spawn();
     server.wait_ready();
     has_only_net_admin(server.pid());
     has_bounding_set(server.pid(), NET_ADMIN);
@@ -286,7 +287,7 @@ fn sigterm_and_sigint_end_a_process_1_too() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         is_a_clean_stop(&best_stop(|| {
             let wrapper = "unshare --pid --fork --kill-child --mount-proc";
-            let server = Launch::new(lab.server(), &[]).wrap(wrapper).spawn();
+            let server = Launch::plain(lab.server(), &[]).wrap(wrapper).spawn();
             server.wait_ready();
             let children = server.children();
             let [child] = *children.as_slice() else { panic!("one child expected: {children:?}") };
@@ -323,7 +324,7 @@ fn sigusr1_prints_the_summary_and_goes_on() {
 fn a_log_whose_reader_went_away_does_not_end_it() {
     let lab = Lab::new(2);
     let (reader, writer) = std::io::pipe().unwrap();
-    let mut server = Launch::new(lab.server(), &["--log-level", "trace"]).spawn_with_stderr(writer.into());
+    let mut server = Launch::plain(lab.server(), &["--log-level", "trace"]).spawn_with_stderr(writer.into());
     eventually("the server is up", || lab.server().has_device("tun0"));
     drop(reader);
     let _client = Daemon::client(lab.client(), lab.server(), &[]);
@@ -335,7 +336,7 @@ fn a_log_whose_reader_went_away_does_not_end_it() {
 #[test]
 fn a_read_only_root_file_system_is_enough() {
     let lab = Lab::new(2);
-    let server = Launch::new(lab.server(), &[]).prepare(READ_ONLY_ROOT).spawn();
+    let server = Launch::plain(lab.server(), &[]).prepare(READ_ONLY_ROOT).spawn();
     server.wait_ready();
     let client = Launch::new(lab.client(), &["--peer", "192.0.2.1:19988"]).prepare(READ_ONLY_ROOT).spawn();
     client.wait_ready();

@@ -81,8 +81,8 @@ fn every_thread_and_the_resolver_are_confined_in_wireguard_mode() {
 fn without_the_sandbox_there_is_none_and_the_log_says_so() {
     let lab = Lab::new(2);
     for launch in [
-        Launch::new(lab.server(), &["--no-sandbox"]),
-        Launch::new(lab.server(), &[]).env("WONTUN_NO_SANDBOX", "1"),
+        Launch::plain(lab.server(), &["--no-sandbox"]),
+        Launch::plain(lab.server(), &[]).env("WONTUN_NO_SANDBOX", "1"),
     ] {
         let server = launch.spawn();
         server.wait_ready();
@@ -98,7 +98,7 @@ fn a_sandbox_that_is_forbidden_is_told_and_the_tunnel_runs() {
     let lab = Lab::new(2);
     let strace = "strace -D -f -o /dev/null -e trace=seccomp,landlock_create_ruleset \
                   -e inject=seccomp:error=EPERM -e inject=landlock_create_ruleset:error=ENOSYS";
-    let server = Launch::new(lab.server(), &[]).wrap(strace).spawn();
+    let server = Launch::plain(lab.server(), &[]).wrap(strace).spawn();
     server.wait_ready();
     let line = server.wait_for("the sandbox is not whole");
     assert!(line.contains("landlock=this kernel does not have it"), "{line}");
@@ -251,13 +251,13 @@ fn another_user_reads_the_configuration_again_if_it_may() {
 #[test]
 fn a_user_that_cannot_be_had_is_an_error_before_anything_is_done() {
     let lab = Lab::new(2);
-    let unknown = Launch::new(lab.server(), &["--user", "no-such-user"]).run();
+    let unknown = Launch::plain(lab.server(), &["--user", "no-such-user"]).run();
     assert_eq!(unknown.code(), 78, "{unknown:?}");
     assert!(unknown.stderr.contains("there is no such user"), "{unknown:?}");
-    let wrong = Launch::new(lab.server(), &["--user", "1:x"]).run();
+    let wrong = Launch::plain(lab.server(), &["--user", "1:x"]).run();
     assert_eq!(wrong.code(), 2, "{wrong:?}");
     let bounded = "setpriv --bounding-set -all,+net_admin --inh-caps -all";
-    let powerless = Launch::new(lab.server(), &["--user", "nobody"]).wrap(bounded).run();
+    let powerless = Launch::plain(lab.server(), &["--user", "nobody"]).wrap(bounded).run();
     assert_eq!(powerless.code(), 77, "{powerless:?}");
     assert!(powerless.stderr.contains("CAP_SETGID is missing, which --user needs"), "{powerless:?}");
     assert!(!lab.server().has_device("tun0"));

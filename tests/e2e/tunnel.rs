@@ -143,7 +143,7 @@ impl Plan {
 
     fn start_plain(&self, server_site: &Site, client_site: &Site) -> (Daemon, Daemon) {
         let start = |site: &Site, end: &End, addresses: [String; 2], peer: Option<SocketAddr>| {
-            let mut args = vec!["--tun".to_owned(), DEVICE.to_owned()];
+            let mut args = ["plain", "--tun", DEVICE].map(str::to_owned).to_vec();
             let families = if self.has_ipv6() { 2 } else { 1 };
             for address in addresses.into_iter().take(families) {
                 args.extend(["--address".to_owned(), address]);

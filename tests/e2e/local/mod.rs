@@ -4,5 +4,6 @@ mod endpoint_routes;
 mod metrics_host;
 mod noise_peer;
 mod peer_noise;
+mod plain_by_name;
 mod ruleset;
 mod session_keys;

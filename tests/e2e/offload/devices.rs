@@ -69,7 +69,7 @@ fn a_persistent_device_of_many_queues_is_used() {
 fn without_offloads_a_device_of_many_queues_is_refused() {
     let lab = Lab::new(2);
     lab.server().ip(&["tuntap", "add", DEVICE, "mode", "tun", "multi_queue"]);
-    let run = Launch::new(lab.server(), &["--offload", "off"]).run();
+    let run = Launch::plain(lab.server(), &["--offload", "off"]).run();
     assert_eq!(run.code(), 69, "{run:?}");
     assert!(run.stderr.contains("tun0 exists and is no plain tun device"), "{run:?}");
 }
@@ -83,7 +83,7 @@ fn a_device_of_many_queues_is_taken_by_one_process_only() {
         let tunnel = Plan::new(Mode::Plain).args("--offload auto").args(workers).start_on(&lab);
         for others in ["1", "2"] {
             let args = ["--tun", DEVICE, "--listen-port", "20000", "--offload", "auto", "--workers", others];
-            let run = Launch::new(lab.server(), &args).run();
+            let run = Launch::plain(lab.server(), &args).run();
             assert_eq!(run.code(), 69, "{run:?}");
             assert!(run.stderr.contains("tun0 is taken by another process"), "{run:?}");
         }

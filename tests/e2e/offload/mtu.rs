@@ -95,7 +95,7 @@ fn the_largest_mtu_works() {
 fn a_larger_mtu_is_refused() {
     let lab = Arc::new(Lab::new(2));
     for mtu in ["65508", "65535"] {
-        let run = Launch::new(lab.server(), &["--mtu", mtu]).run();
+        let run = Launch::plain(lab.server(), &["--mtu", mtu]).run();
         assert_eq!(run.code(), 78, "{run:?}");
         let said = run.stderr;
         assert!(said.contains(&format!("--mtu {mtu}")) && said.contains("65507"), "{said}");

@@ -60,7 +60,7 @@ fn ioctls(args: &str) -> Vec<String> {
     let (lab, folder) = (Arc::new(Lab::new(2)), Folder::new());
     let trace = folder.path().join("trace");
     let site = Site::new(&lab, 0);
-    let args: Vec<&str> = args.split_whitespace().chain(["--offload", "auto"]).collect();
+    let args: Vec<&str> = ["plain", "--offload", "auto"].into_iter().chain(args.split_whitespace()).collect();
     let wrapper = strace(&format!("-e trace=ioctl -o {}", trace.display()));
     let server = site.launch(Path::new(BINARY), &args).wrap(&wrapper).spawn();
     server.wait_ready();

@@ -131,7 +131,7 @@ fn a_file_that_cannot_be_is_refused_with_its_line() {
         assert!(said.contains("wg0.conf:2") && said.contains(needle), "{said}");
         assert!(!said.contains(&keys.private), "{said}");
     }
-    let alone = wontun(&site, &["--ignore-hooks"]);
+    let alone = wontun(&site, &["plain", "--ignore-hooks"]);
     assert!(alone.code() == 78 && alone.stderr.contains("--config"), "{alone:?}");
     let said = refused(&site, &good, &["--peer", "192.0.2.1"], 2);
     assert!(said.contains("--config") && said.contains("--peer"), "{said}");

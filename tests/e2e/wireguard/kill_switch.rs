@@ -471,7 +471,7 @@ fn without_nftables_there_is_no_tunnel() {
 fn it_takes_a_file_with_a_default_route() {
     let mut stage = Stage::new();
     let client = stage.client();
-    let plain = finish(client.command(BINARY).arg("--kill-switch"), PATIENCE);
+    let plain = finish(client.command(BINARY).args(["plain", "--kill-switch"]), PATIENCE);
     assert_eq!(plain.code(), 78);
     assert!(plain.stderr.contains("--kill-switch has no effect without --config"), "{}", plain.stderr);
     stage.plan.client.peers[0].allowed = vec!["10.9.0.0/24".to_owned(), "0.0.0.0/1".to_owned()];
