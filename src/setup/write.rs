@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
-use nix::libc::{O_DIRECTORY, O_NOFOLLOW};
+use nix::libc::{O_DIRECTORY, O_NOFOLLOW, O_PATH};
 
 use super::error::SetupError;
 
@@ -25,6 +25,8 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// For a new file: it has keys in it.
 const SECRET: u32 = 0o600;
 const GROUP: u32 = 0o070;
+/// The mode bits that a file keeps.
+const PERMISSIONS: u32 = 0o777;
 
 /// The one who may write a file, until it is dropped.
 #[derive(Debug)]
@@ -70,13 +72,14 @@ impl Writer {
         Ok(Self { path, temporary, folder, _lock: lock })
     }
 
-    /// Puts `text` in the place of the file, which keeps its owner and mode.
+    /// Puts `text` in the place of the file, which keeps its owner and its permissions, but for set-user-ID and the like: a
+    /// file that has keys in it is not run.
     ///
     /// # Errors
     /// [`SetupError`]; the file is as it was.
     pub fn replace(&self, text: &[u8]) -> Result<(), SetupError> {
-        let old = fs::metadata(&self.path).map_err(|error| failed(&self.path, error))?;
-        self.write(text, &old, old.mode() & 0o7777, &self.path)?;
+        let old = metadata(&self.path).map_err(|error| failed(&self.path, error))?;
+        self.write(text, &old, old.mode() & PERMISSIONS, &self.path)?;
         self.finish(fs::rename(&self.temporary, &self.path))
     }
 
@@ -117,7 +120,7 @@ impl Writer {
             gid: like.gid(),
             source,
         })?;
-        // after the owner, whose change would take bits away
+        // after the owner: no group but the right one ever has a right to it
         file.set_permissions(Permissions::from_mode(mode)).map_err(error)?;
         file.write_all(text).map_err(error)?;
         file.sync_all().map_err(error)
@@ -152,6 +155,14 @@ pub fn create_secret(path: &Path, text: &[u8]) -> Result<(), SetupError> {
         let _ = fs::remove_file(path);
         failed(path, error)
     })
+}
+
+/// Returns what the kernel says of the ordinary file at `path`, by a descriptor of it: a symbolic link that somebody puts
+/// there instead is not followed.
+fn metadata(path: &Path) -> io::Result<Metadata> {
+    let file = File::options().read(true).custom_flags(O_PATH | O_NOFOLLOW).open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.is_file() { Ok(metadata) } else { Err(io::Error::other("it is no ordinary file")) }
 }
 
 fn new_secret(path: &Path) -> io::Result<File> {
@@ -245,6 +256,35 @@ mod tests {
             assert_eq!(old, "old", "whoever reads goes on reading the old one");
         }
         assert_eq!(folder.names(), [".tun0.conf.lock", "tun0.conf"]);
+    }
+
+    #[test]
+    fn bits_beside_the_permissions_do_not_survive() {
+        let folder = TestFolder::new();
+        let path = folder.path().join("tun0.conf");
+        fs::write(&path, "old").unwrap();
+        for (before, after) in [(0o4700, 0o700), (0o2650, 0o650), (0o1640, 0o640)] {
+            fs::set_permissions(&path, Permissions::from_mode(before)).unwrap();
+            assert_eq!(mode(&path), before);
+            Writer::lock(&path).unwrap().replace(b"new").unwrap();
+            assert_eq!(mode(&path), after, "{before:o}");
+        }
+    }
+
+    #[test]
+    fn what_takes_the_files_place_is_not_followed() {
+        let folder = TestFolder::new();
+        let (path, other) = (folder.path().join("tun0.conf"), folder.path().join("other"));
+        fs::write(&path, "old").unwrap();
+        fs::write(&other, "other").unwrap();
+        fs::set_permissions(&other, Permissions::from_mode(0o666)).unwrap();
+        let writer = Writer::lock(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink(&other, &path).unwrap();
+        let error = writer.replace(b"new").unwrap_err().to_string();
+        assert!(error.contains("tun0.conf") && error.contains("no ordinary file"), "{error}");
+        assert_eq!(fs::read(&other).unwrap(), b"other");
+        assert_eq!(folder.names(), [".tun0.conf.lock", "other", "tun0.conf"]);
     }
 
     #[test]
