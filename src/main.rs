@@ -28,7 +28,7 @@ use wontun::io::tun::TunError;
 use wontun::link::LinkError;
 use wontun::logging::{self, Logging, Target};
 use wontun::metrics::{HostName, Metrics, MetricsError};
-use wontun::privileges::{self, Identity, PrivilegeError};
+use wontun::privileges::{self, Identity, PrivilegeError, setcap};
 use wontun::resolver::Resolver;
 use wontun::sandbox::{Confinement, Report, Sandbox, State};
 use wontun::setup::import::{Import, ImportError};
@@ -106,9 +106,11 @@ fn answer(command: Command, tun: Option<TunName>, config: Option<&Path>) -> anyh
         }
         Command::Peer { dir, command } => peer(&folder(dir, tun), command)?,
         Command::Serve { dir, server } => {
+            setcap::refuse("wontun serve")?;
             return Ok(Some(commands::prepare(&folder(dir, tun), &initial(server))?));
         }
         Command::Unlock { name } => {
+            setcap::refuse("wontun unlock")?;
             privileges::require_net_admin()?;
             let of_file = || config.map(TunName::of_file).transpose();
             commands::unlock(name.or(tun).map_or_else(of_file, |name| Ok(Some(name)))?.as_ref())?;
@@ -239,6 +241,12 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
         warn!("{unknown}");
     }
     let options = cli.run;
+    if options.nat == Some(NatMode::Auto) {
+        setcap::refuse("--nat auto")?;
+    }
+    if options.kill_switch {
+        setcap::refuse("--kill-switch")?;
+    }
     privileges::forbid_core_files();
     // the resolver process does the same, and is forked before anything else is done
     let confinement = Confinement {
@@ -255,6 +263,7 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
             Some(name) => name,
             None => TunName::of_file(&path)?,
         };
+        setcap::check_device(&name)?;
         // first of all: what is forked has a copy of all that is in memory, and this one reads what strangers send
         let resolver = Resolver::start(confinement).map_err(DeviceError::from)?;
         let mut file = ConfigFile::load(path, hooks)?;
@@ -275,6 +284,7 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
         return Err(ConfigError::NoFile(option).into());
     }
     if let Some(name) = options.interface {
+        setcap::check_device(&name)?;
         privileges::require_net_admin()?;
         return carry(Device::<WireGuard>::open(name, None, tuning)?, around, logging).map(drop);
     }
@@ -290,6 +300,8 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
         keepalive: Duration::from_secs(plain.keepalive.into()),
     }
     .checked()?;
+    setcap::check_device(&config.tun)?;
+    setcap::check_addresses(&config.tun, &config.addresses)?;
     privileges::require_net_admin()?;
     let device = Device::<PlainTunnel>::open(config, tuning, confinement)?;
     warn!(
@@ -384,7 +396,9 @@ fn exit_code(error: &anyhow::Error) -> u8 {
             MetricsError::Other { .. } => exit::OTHER,
         };
     }
-    if error.is::<ConfigError>() || error.is::<LoadError>() || error.is::<FileNameError>() {
+    if let Some(LoadError::Untrusted(_)) = error.downcast_ref::<LoadError>() {
+        exit::NO_PERMISSION
+    } else if error.is::<ConfigError>() || error.is::<LoadError>() || error.is::<FileNameError>() {
         exit::CONFIG
     } else if let Some(error) = error.downcast_ref::<PrivilegeError>() {
         if matches!(error, PrivilegeError::NoUser { .. }) { exit::CONFIG } else { exit::NO_PERMISSION }

@@ -6,6 +6,7 @@
 //! somebody else ([`Identity`]).
 
 mod identity;
+pub mod setcap;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -25,14 +26,29 @@ use crate::sys::{capability, process};
 pub enum PrivilegeError {
     /// The program was started without CAP_NET_ADMIN.
     #[error(
-        "CAP_NET_ADMIN is missing: run it as root (sudo), or once `sudo setcap cap_net_admin=ep {}`, \
-         or with AmbientCapabilities=CAP_NET_ADMIN under systemd, or with --cap-add=NET_ADMIN under docker",
+        "CAP_NET_ADMIN is missing: run it as root (sudo), or a copy of {} that only its group may start (mode 0750) \
+         after `sudo setcap cap_net_admin=ep COPY`, or with AmbientCapabilities=CAP_NET_ADMIN under systemd, or with --cap-add=NET_ADMIN under docker",
         quoted(.program)
     )]
     Missing {
         /// The program's own file.
         program: PathBuf,
     },
+    /// A user whose capability is the program's wants what concerns all users of the host.
+    #[error(
+        "{what} is refused: it changes the network for all users of this host, and the right to do so comes from this \
+         program's file (setcap), hence to whoever may start it: run it as root (sudo) or as a service"
+    )]
+    Setcap {
+        /// The command, option or address.
+        what: String,
+    },
+    /// The host's devices or routes are not known, and might be led elsewhere.
+    #[error(
+        "the host's devices and routes cannot be read from /proc/self/net ({0}), and a program with capabilities of its \
+         own file (setcap) takes only what nobody else has: mount /proc, or run it as root (sudo)"
+    )]
+    Network(io::Error),
     /// Capabilities belong to threads: another thread would keep what this one drops.
     #[error(
         "capabilities cannot be dropped in a process with {count} threads, only with one: \
@@ -302,14 +318,15 @@ mod tests {
         let line = PrivilegeError::Missing { program: PathBuf::from("/usr/bin/wontun") }.to_string();
         for remedy in [
             "root (sudo)",
-            "`sudo setcap cap_net_admin=ep /usr/bin/wontun`",
+            "a copy of /usr/bin/wontun that only its group may start (mode 0750)",
+            "`sudo setcap cap_net_admin=ep COPY`",
             "AmbientCapabilities=CAP_NET_ADMIN",
             "--cap-add=NET_ADMIN",
         ] {
             assert!(line.contains(remedy), "{line}");
         }
         let odd = PrivilegeError::Missing { program: PathBuf::from("/a b\n/w") }.to_string();
-        assert!(odd.contains(r#"=ep "/a b\n/w"`"#) && odd.lines().count() == 1, "{odd}");
+        assert!(odd.contains(r#"a copy of "/a b\n/w" that"#) && odd.lines().count() == 1, "{odd}");
     }
 
     #[test]

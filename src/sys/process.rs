@@ -16,6 +16,13 @@ pub fn thread_count() -> Option<usize> {
     Some(fs::read_dir("/proc/self/task").ok()?.count())
 }
 
+/// Returns whether the kernel gave this process rights that its user does not have, since its file has capabilities or a
+/// set-user-ID bit (`AT_SECURE`, getauxval(3)).
+pub fn is_secure() -> bool {
+    // SAFETY: takes a number and returns one; the vector is the kernel's, and never changes.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
 /// Takes variables out of the environment: neither this process nor a child of it sees them again. While another thread
 /// runs, which might be reading the environment, they stay.
 pub fn remove_variables(names: &[&str]) {

@@ -1,6 +1,6 @@
 //! From a path to a configuration with all its keys: the one place that opens the files.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -9,6 +9,8 @@ use std::str::FromStr;
 
 use nix::libc::O_NONBLOCK;
 use zeroize::Zeroizing;
+
+use crate::sys::process;
 
 use super::{Hooks, KeyError, KeySource, PrivateKey, Warning, WgQuick, WgQuickError, parse};
 
@@ -36,6 +38,14 @@ pub enum LoadError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// A file of a user's, for a program with capabilities of its own file, which any user may start.
+    #[error(
+        "{}: is refused: this program has its capability from its own file (setcap), hence for whoever may start it, and \
+         takes routes and keys only from files of root's that nobody else may write: have root own it (chown root, \
+         chmod go-w), or run wontun as root (sudo) or as a service",
+        .0.display()
+    )]
+    Untrusted(PathBuf),
     /// A pipe, say, which says nothing a second time.
     #[error("{}: is no ordinary file, so it cannot be read again: start wontun with the path of one", .0.display())]
     NotAgain(PathBuf),
@@ -145,7 +155,9 @@ enum Turn {
 
 fn load_once(path: &Path, hooks: Hooks, turn: Turn) -> Result<Loaded, LoadError> {
     let mut warnings = Vec::new();
-    let (text, mode) = read(path, MAX_FILE, WHAT, turn)?;
+    let (text, metadata) = read(path, MAX_FILE, WHAT, turn)?;
+    check_owner(path, &metadata)?;
+    let mode = mode_of(&metadata);
     let parsed = parse(path, &text, hooks)?;
     let forbidden = if parsed.configuration.has_secrets() { NOT_THE_OWNER } else { WRITE };
     warnings.extend(warning(path, mode, forbidden));
@@ -171,8 +183,9 @@ fn read_key<K: FromStr<Err = KeyError>>(
 ) -> Result<Option<PathBuf>, LoadError> {
     let KeySource::File(path) = key else { return Ok(None) };
     let file = folder.join(path);
-    let (text, mode) = read(&file, MAX_KEY_FILE, "one key in base64", turn)?;
-    warnings.extend(warning(&file, mode, NOT_THE_OWNER));
+    let (text, metadata) = read(&file, MAX_KEY_FILE, "one key in base64", turn)?;
+    check_owner(&file, &metadata)?;
+    warnings.extend(warning(&file, mode_of(&metadata), NOT_THE_OWNER));
     // what is not text is no key either, and its length says as much
     let text = str::from_utf8(&text).unwrap_or_default().trim();
     *key = KeySource::Inline(match text.parse() {
@@ -193,13 +206,25 @@ fn warning(path: &Path, mode: u32, forbidden: u32) -> Option<String> {
     })
 }
 
-/// The content of the file, and its mode; 0 for what is no ordinary file.
+/// Refuses a file whose content is not root's alone, if any user may have started this program with a capability of the
+/// program's. Where the file is does not matter: this is about the one that was opened.
+fn check_owner(path: &Path, metadata: &Metadata) -> Result<(), LoadError> {
+    let is_roots = metadata.is_file() && metadata.uid() == 0 && metadata.mode() & WRITE == 0;
+    if is_roots || !process::is_secure() { Ok(()) } else { Err(LoadError::Untrusted(path.to_owned())) }
+}
+
+/// The mode bits; 0 for what is no ordinary file.
+fn mode_of(metadata: &Metadata) -> u32 {
+    if metadata.is_file() { metadata.mode() & 0o7777 } else { 0 }
+}
+
+/// The content of the file, and what the kernel says of it.
 fn read(
     path: &Path,
     max: u64,
     what: &'static str,
     turn: Turn,
-) -> Result<(Zeroizing<Vec<u8>>, u32), LoadError> {
+) -> Result<(Zeroizing<Vec<u8>>, Metadata), LoadError> {
     let error = |source| LoadError::Read { file: path.to_owned(), source };
     // to open a pipe waits for a writer
     let flags = if turn == Turn::Again { O_NONBLOCK } else { 0 };
@@ -208,13 +233,12 @@ fn read(
     if turn == Turn::Again && !metadata.is_file() {
         return Err(LoadError::NotAgain(path.to_owned()));
     }
-    let mode = if metadata.is_file() { metadata.mode() & 0o7777 } else { 0 };
     let expected = usize::try_from(metadata.len().clamp(MAX_KEY_FILE, max)).unwrap_or_default();
     let text = read_all(file.take(max.saturating_add(1)), expected).map_err(error)?;
     if text.len() as u64 > max {
         return Err(LoadError::TooLarge { file: path.to_owned(), max, what });
     }
-    Ok((text, mode))
+    Ok((text, metadata))
 }
 
 /// Reads `source` to its end, about `expected` bytes. A pipe does not say how many will come, and a vector that grows by

@@ -7,3 +7,4 @@ mod peer_noise;
 mod plain_by_name;
 mod ruleset;
 mod session_keys;
+mod setcap;
