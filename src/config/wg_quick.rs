@@ -17,6 +17,7 @@ mod print;
 mod value;
 
 use std::collections::HashSet;
+use std::net::Ipv6Addr;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::PathBuf;
 
@@ -70,11 +71,39 @@ impl WgQuick {
 
     /// Whether all of IPv4, or all of IPv6, goes through the tunnel, be it in halves.
     pub fn is_full_tunnel(&self) -> bool {
-        let all = |length: u8, v6: bool| -> HashSet<Prefix> {
+        self.has_all(false) || self.has_all(true)
+    }
+
+    /// Whether all of IPv6, or else all of IPv4, goes through the tunnel, be it in halves.
+    fn has_all(&self, v6: bool) -> bool {
+        let all = |length: u8| -> HashSet<Prefix> {
             let prefixes = self.peers.iter().flat_map(|peer| &peer.allowed_ips).copied();
             prefixes.filter(|prefix| prefix.length() == length && prefix.network().is_ipv6() == v6).collect()
         };
-        [false, true].into_iter().any(|v6| !all(0, v6).is_empty() || all(1, v6).len() == 2)
+        !all(0).is_empty() || all(1).len() == 2
+    }
+
+    /// Returns the warning about a full tunnel of one family, beside which the other one leaves this host as if there
+    /// were no tunnel. None where the routes are somebody else's, or go into a table of their own without rules. All that
+    /// the Internet has of IPv6 is 2000::/3, which some files have in place of ::/0.
+    pub fn past_full_tunnel(&self) -> Option<&'static str> {
+        if self.interface.table != Table::Auto {
+            return None;
+        }
+        let internet = Prefix::of(Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0).into(), 3);
+        let has_internet = || self.peers.iter().any(|peer| peer.allowed_ips.contains(&internet));
+        match (self.has_all(false), self.has_all(true) || has_internet()) {
+            (true, false) => Some(
+                "all of IPv4 goes through the tunnel, and IPv6 leaves this host past it: add ::/0 to the AllowedIPs that \
+                 have 0.0.0.0/0 (what the other side cannot forward, it drops), or start with --kill-switch, which holds \
+                 IPv6 back",
+            ),
+            (false, true) => Some(
+                "all of IPv6 goes through the tunnel, and IPv4 leaves this host past it: unless that is wanted, add \
+                 0.0.0.0/0 to the AllowedIPs that have ::/0",
+            ),
+            _ => None,
+        }
     }
 }
 

@@ -48,6 +48,31 @@ fn a_full_tunnel_has_all_of_a_family() {
 }
 
 #[test]
+fn a_full_tunnel_of_one_family_earns_a_warning() {
+    let past = |allowed: &str, table: &str| {
+        let peer = format!("[Peer]\nPublicKey = {PUBLIC}\nAllowedIPs = {allowed}\n");
+        good(&format!("[Interface]\nPrivateKey = {PRIVATE}\n{table}{peer}")).past_full_tunnel()
+    };
+    for (allowed, add) in [
+        ("0.0.0.0/0", Some("add ::/0")),
+        ("0.0.0.0/1, 128.0.0.0/1, fd00::/8", Some("add ::/0")),
+        ("::/0", Some("add 0.0.0.0/0")),
+        ("2000::/3, 10.0.0.0/8", Some("add 0.0.0.0/0")),
+        ("0.0.0.0/0, ::/0", None),
+        ("0.0.0.0/0, ::/1, 8000::/1", None),
+        ("0.0.0.0/0, 2000::/3", None),
+        ("10.0.0.0/8, fd00::/8", None),
+    ] {
+        let said = past(allowed, "");
+        assert_eq!(said.is_some(), add.is_some(), "{allowed}");
+        assert!(add.is_none_or(|add| said.unwrap().contains(add)), "{allowed}: {said:?}");
+    }
+    for table in ["Table = off\n", "Table = 1000\n"] {
+        assert_eq!(past("0.0.0.0/0", table), None, "the routes are not ours");
+    }
+}
+
+#[test]
 fn every_key_is_read() {
     let configuration = good(&format!(
         "# a laptop\n\

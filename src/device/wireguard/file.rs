@@ -177,6 +177,7 @@ impl WireGuard {
             self.change_device(core, &new, &old);
         }
         self.update_firewall();
+        self.warn_of_other_family();
         self.ask_names(core);
         info!(peers = self.engine.peer_ids().count(), "the configuration was read again");
         Ok(())

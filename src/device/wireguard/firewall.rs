@@ -211,6 +211,14 @@ impl WireGuard {
         }
     }
 
+    /// Warns of a family that leaves this host past a full tunnel of the other one, unless it is held back.
+    pub(super) fn warn_of_other_family(&self) {
+        let past = self.source.configuration().and_then(WgQuick::past_full_tunnel);
+        if let Some(warning) = past.filter(|_| self.firewall.kill_switch.is_none()) {
+            warn!("{warning}");
+        }
+    }
+
     fn is_full_tunnel(&self) -> bool {
         self.source.configuration().is_some_and(WgQuick::is_full_tunnel)
     }

@@ -115,6 +115,7 @@ impl WireGuard {
         self.take_names(core, &configuration, None, &HashSet::new());
         self.open_routes(core)?;
         self.update_firewall();
+        self.warn_of_other_family();
         Ok(())
     }
 }

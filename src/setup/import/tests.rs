@@ -378,6 +378,9 @@ fn a_clients_file_stays_one() {
     assert!(imported.is_client());
     assert!(imported.file.configuration().is_full_tunnel());
     assert_eq!(text(&imported), original.replace("DNS", "# DNS"));
+    let half = translate(&original.replace(", ::/0", "")).unwrap();
+    assert!(half.notices.iter().any(|notice| notice.contains("add ::/0")), "{:?}", half.notices);
+    assert!(!imported.notices.iter().any(|notice| notice.contains("::/0")), "{:?}", imported.notices);
 }
 
 #[test]

@@ -36,6 +36,9 @@ pub(super) fn draft(source: &Path, text: &[u8]) -> Result<Draft, ImportError> {
         .filter(|warning| matches!(warning.notice, Notice::HostBits { .. } | Notice::Moved { .. }))
         .map(ToString::to_string)
         .collect();
+    if let Some(notice) = parsed.configuration.past_full_tunnel() {
+        notices.push(format!("{}: {notice}", source.display()));
+    }
     let edited = without_commands(source, text, &mut notices);
     let port = parsed.configuration.interface.listen_port.map_or(DEFAULT_PORT, u16::from);
     tell(source, &hooks(text), port, &mut notices);

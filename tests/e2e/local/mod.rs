@@ -3,6 +3,7 @@
 mod endpoint_routes;
 mod metrics_host;
 mod noise_peer;
+mod other_family;
 mod peer_noise;
 mod plain_by_name;
 mod ruleset;
