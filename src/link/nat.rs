@@ -18,7 +18,8 @@ pub use self::warning::NatWarning;
 use super::error;
 use super::forwarding::{Forwarding, Outcome};
 use super::nft::{
-    Chain, Comparison, Family, Found, Header, Hook, Kind, Meta, Nft, Priority, Set, Step, Table, Verdict,
+    Chain, Comparison, Elements, Family, Found, Header, Hook, Kind, Meta, Nft, Priority, Set, Step, Table,
+    Verdict,
 };
 use super::ranges;
 use super::socket::Failure;
@@ -174,8 +175,9 @@ fn has_family(table: &Table, v6: bool) -> bool {
 fn table(device: &str, networks: &[Prefix]) -> Table {
     let sets: Vec<Set> = [("v4", Family::Ip, false), ("v6", Family::Ip6, true)]
         .into_iter()
-        .map(|(name, family, v6)| Set { name, family, ranges: ranges::merged(networks, v6) })
-        .filter(|set| !set.ranges.is_empty())
+        .map(|(name, family, v6)| (name, family, ranges::merged(networks, v6)))
+        .filter(|(_, _, ranges)| !ranges.is_empty())
+        .map(|(name, family, ranges)| Set { name, family, elements: Elements::Ranges(ranges) })
         .collect();
     let translate = sets.iter().enumerate().map(|(number, set)| masquerade(device, number, set.family));
     let accept = |which| {

@@ -6,7 +6,7 @@
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST};
 
-use super::table::{Chain, Family, Kind, Set, Step, Table, Verdict};
+use super::table::{Chain, Elements, Family, Kind, Set, Step, Table, Verdict};
 
 const NFNL_MSG_BATCH_BEGIN: u16 = 0x10;
 const NFNL_MSG_BATCH_END: u16 = 0x11;
@@ -26,6 +26,15 @@ const NFT_REG_1: u32 = 1;
 const NFT_REG_VERDICT: u32 = 0;
 /// A list of elements is one attribute, of 64 KiB at most; a range of IPv6 addresses takes 64 bytes.
 const RANGES_IN_A_MESSAGE: usize = 500;
+const NFT_SET_INTERVAL: u32 = 4;
+const NFT_SET_TIMEOUT: u32 = 0x10;
+const NFT_SET_EVAL: u32 = 0x20;
+/// Elements that a dynamic set holds at most.
+const DYNAMIC_SIZE: u32 = 65_535;
+/// Milliseconds for which a dynamic set holds an element.
+const DYNAMIC_TIMEOUT: u64 = 1000;
+const NFT_DYNSET_OP_UPDATE: u32 = 1;
+const NFT_DYNSET_OP_DELETE: u32 = 2;
 
 /// The messages of one transaction.
 pub(super) struct Batch {
@@ -109,16 +118,23 @@ impl Batch {
         let mut attributes = Attributes::default();
         attributes.text(1, table);
         attributes.text(2, set.name);
-        // NFT_SET_INTERVAL
-        attributes.number(3, 4);
+        let flags = match set.elements {
+            Elements::Ranges(_) => NFT_SET_INTERVAL,
+            Elements::Dynamic => NFT_SET_EVAL | NFT_SET_TIMEOUT,
+        };
+        attributes.number(3, flags);
         attributes.number(4, kind);
         attributes.number(5, length);
         attributes.number(10, id);
+        if set.elements == Elements::Dynamic {
+            attributes.nest(9, |description| description.number(1, DYNAMIC_SIZE));
+        }
         self.push(NFT_MSG_NEWSET, NLM_F_CREATE, &attributes);
     }
 
     fn fill_set(&mut self, table: &str, set: &Set, id: u32) {
-        for ranges in set.ranges.chunks(RANGES_IN_A_MESSAGE) {
+        let Elements::Ranges(ranges) = &set.elements else { return };
+        for ranges in ranges.chunks(RANGES_IN_A_MESSAGE) {
             let mut attributes = Attributes::default();
             attributes.text(1, table);
             attributes.text(2, set.name);
@@ -223,6 +239,11 @@ impl Step {
                 data.number(2, 3);
                 data.number(1, NFT_REG_1);
             }),
+            // NFT_RT_NEXTHOP4, NFT_RT_NEXTHOP6
+            Self::LoadNextHop(family) => element.expression("rt", |data| {
+                data.number(2, if *family == Family::Ip { 1 } else { 2 });
+                data.number(1, NFT_REG_1);
+            }),
             // NFT_RT_TCPMSS
             Self::LoadSegmentSize => element.expression("rt", |data| {
                 data.number(2, 3);
@@ -254,6 +275,19 @@ impl Step {
                 data.number(2, NFT_REG_1);
                 data.text(1, sets.get(*number).map_or("", |set| set.name));
                 data.number(4, set_id(*number));
+            }),
+            Self::Remember(number) => element.expression("dynset", |data| {
+                data.number(4, NFT_REG_1);
+                data.number(3, NFT_DYNSET_OP_UPDATE);
+                data.value(6, &DYNAMIC_TIMEOUT.to_be_bytes());
+                data.text(1, sets.get(*number).map_or("", |set| set.name));
+                data.number(2, set_id(*number));
+            }),
+            Self::Forget(number) => element.expression("dynset", |data| {
+                data.number(4, NFT_REG_1);
+                data.number(3, NFT_DYNSET_OP_DELETE);
+                data.text(1, sets.get(*number).map_or("", |set| set.name));
+                data.number(2, set_id(*number));
             }),
             // TCPOPT_MAXSEG, whose value is behind its kind and length; NFT_EXTHDR_OP_TCPOPT
             Self::StoreSegmentSize => element.expression("exthdr", |data| {
@@ -384,7 +418,7 @@ pub(in crate::link) mod tests {
     #[test]
     fn a_set_of_ranges() {
         let ranges = vec![0x0a08_0000..=0x0a08_00ff, 0xff00_0000..=0xffff_ffff];
-        let set = Set { name: "v4", family: Family::Ip, ranges };
+        let set = Set { name: "v4", family: Family::Ip, elements: Elements::Ranges(ranges) };
         let sent = hex(&table(Family::Inet, vec![set]));
         let name = "0100000010000100776f6e74756e2d74756e3000";
         let begin = |address: &str| format!("100001800c00018008000100{address}");
@@ -414,7 +448,7 @@ pub(in crate::link) mod tests {
     #[test]
     fn a_large_set_comes_in_several_messages() {
         let ranges = (0..1200_u128).map(|i| i << 64..=i << 64).collect();
-        let set = Set { name: "v6", family: Family::Ip6, ranges };
+        let set = Set { name: "v6", family: Family::Ip6, elements: Elements::Ranges(ranges) };
         let sent = messages(&table(Family::Inet, vec![set]));
         let lists: Vec<usize> =
             sent.iter().filter(|m| m.0 == NFT_MSG_NEWSETELEM).map(|m| m.1.len()).collect();

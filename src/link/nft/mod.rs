@@ -26,8 +26,8 @@ use batch::Batch;
 pub(super) use listing::FoundChain;
 use listing::FoundTable;
 pub(super) use table::{
-    Chain, Comparison, ESTABLISHED_OR_RELATED, Family, Header, Hook, Kind, Meta, Priority, Set, Step, Table,
-    Verdict,
+    Chain, Comparison, ESTABLISHED_OR_RELATED, Elements, Family, Header, Hook, Kind, Meta, Priority, Set,
+    Step, Table, Verdict,
 };
 pub use watch::{RulesetChange, Watch};
 

@@ -85,6 +85,8 @@ pub(in crate::link) enum Header {
 pub(in crate::link) enum Comparison {
     Equal = 0,
     NotEqual = 1,
+    /// Less, as bytes.
+    Less = 2,
     /// At most, as bytes.
     Most = 3,
     /// At least, as bytes.
@@ -110,6 +112,9 @@ pub(in crate::link) enum Step {
     },
     /// The kind of the packet's source address, an `RTN_*`.
     LoadSourceKind,
+    /// The next hop of the packet's route, for a packet of that family: a router, or the destination
+    /// itself if that is on the link.
+    LoadNextHop(Family),
     /// The largest TCP segment that fits the ways to both ends, two bytes in the host's order.
     LoadSegmentSize,
     /// Turns the two bytes in the register into the network's order.
@@ -119,6 +124,10 @@ pub(in crate::link) enum Step {
     Compare(Comparison, Vec<u8>),
     /// Goes on if the value is in the set of that number.
     Lookup(usize),
+    /// Adds the value to the set of that number, for a second.
+    Remember(usize),
+    /// Removes the value from the set of that number, if it is there.
+    Forget(usize),
     /// Lowers the TCP option "maximum segment size" to the value in the register; never raises or adds it.
     StoreSegmentSize,
     /// Gives the packet the address of the device that it leaves by.
@@ -154,14 +163,22 @@ pub(in crate::link) struct Chain {
     pub(in crate::link) rules: Vec<Vec<Step>>,
 }
 
-/// A set of addresses of one family, as ranges in ascending order that neither overlap nor touch.
+/// A set of addresses of one family.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::link) struct Set {
     pub(in crate::link) name: &'static str,
     /// Not [`Family::Inet`].
     pub(in crate::link) family: Family,
-    /// IPv4 addresses are in the last 32 bits.
-    pub(in crate::link) ranges: Vec<RangeInclusive<u128>>,
+    pub(in crate::link) elements: Elements,
+}
+
+/// The elements of a set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::link) enum Elements {
+    /// Ranges in ascending order that neither overlap nor touch. IPv4 addresses are in the last 32 bits.
+    Ranges(Vec<RangeInclusive<u128>>),
+    /// Addresses that rules add and remove: [`Step::Remember`], [`Step::Forget`].
+    Dynamic,
 }
 
 /// A table, all of it.
