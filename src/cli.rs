@@ -13,7 +13,7 @@ use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 
-use crate::config::{Cidr, NatMode, PeerAddress, TunName, Tuning};
+use crate::config::{AllowedNetwork, Cidr, KillSwitchMode, NatMode, PeerAddress, TunName, Tuning};
 use crate::logging::Target;
 use crate::metrics::HostName;
 use crate::privileges::UserSpec;
@@ -137,7 +137,13 @@ pub enum Command {
         #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = interval)]
         interval: Duration,
     },
-    /// Take away a kill switch that has outlived its tunnel: all may leave this host again
+    /// Engage a kill switch before its tunnel runs, or take one away: see --kill-switch
+    KillSwitch {
+        /// Which of these.
+        #[command(subcommand)]
+        command: KillSwitchCommand,
+    },
+    /// Same as 'kill-switch off'
     Unlock {
         /// Name of the tunnel [default: that of --tun or --config, or all]
         #[arg(value_name = "NAME")]
@@ -149,6 +155,27 @@ pub enum Command {
     Pubkey,
     /// Print a new preshared key
     Genpsk,
+}
+
+/// What to do with a kill switch.
+#[derive(Clone, Debug, Subcommand)]
+pub enum KillSwitchCommand {
+    /// Let nothing leave this host but through the tunnel, which need not run yet; for the boot, before any network
+    On {
+        /// Name of the tunnel
+        #[arg(value_name = "NAME")]
+        name: TunName,
+
+        /// Network that everything may be sent to; repeatable. To be the same as the tunnel's --kill-switch-allow
+        #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+        allow: Vec<AllowedNetwork>,
+    },
+    /// Let everything leave this host again. A tunnel that runs goes on without a kill switch until its next start
+    Off {
+        /// Name of the tunnel [default: that of --tun or --config, or all]
+        #[arg(value_name = "NAME")]
+        name: Option<TunName>,
+    },
 }
 
 /// The folder of a server.
@@ -289,10 +316,15 @@ pub struct Run {
     #[arg(long, env = "WONTUN_NAT", value_name = "MODE", value_enum, global = true)]
     pub nat: Option<NatMode>,
 
-    /// With --config and a default route: let nothing leave this host but through the tunnel, not even when it fails,
-    /// until SIGTERM or `wontun unlock`
-    #[arg(long, env = "WONTUN_KILL_SWITCH", value_parser = FalseyValueParser::new(), global = true)]
-    pub kill_switch: bool,
+    /// With --config and a default route: let nothing leave this host but through the tunnel, not even when it fails or
+    /// cannot start. on, which is also meant without a MODE: until SIGTERM or 'wontun kill-switch off'; keep: after
+    /// SIGTERM, too
+    #[arg(long, env = "WONTUN_KILL_SWITCH", value_name = "MODE", num_args = 0..=1, default_missing_value = "on", global = true)]
+    pub kill_switch: Option<KillSwitchMode>,
+
+    /// With --kill-switch: network that everything may be sent to, past the tunnel too; repeatable. For SSH, say
+    #[arg(long, env = "WONTUN_KILL_SWITCH_ALLOW", value_name = "CIDR", value_delimiter = ',', global = true)]
+    pub kill_switch_allow: Vec<AllowedNetwork>,
 
     /// Options of a plain tunnel; with --peer they start its client without the command 'plain', too.
     #[command(flatten)]

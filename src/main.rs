@@ -15,14 +15,19 @@ use anyhow::Context;
 use tracing::{error, info, warn};
 
 use wontun::background;
-use wontun::cli::{Cli, Command, Dir, Missing, PeerCommand, Run, Server};
+use wontun::cli::{Cli, Command, Dir, KillSwitchCommand, Missing, PeerCommand, Run, Server};
 use wontun::commands::{self, AddOptions, CommandError, ShowOptions, TopOptions};
 use wontun::config::wg_quick::{Hooks, LoadError};
-use wontun::config::{Config, ConfigError, FileNameError, NatMode, TunName, unknown_variables};
+use wontun::config::{
+    AllowedNetwork, Config, ConfigError, FileNameError, KillSwitchMode, KillSwitchOptions, NatMode, TunName,
+    unknown_variables,
+};
 use wontun::control::health;
 use wontun::control::notify::Notifier;
 use wontun::control::uapi::UapiFolders;
-use wontun::device::{ConfigFile, Device, DeviceError, Mode, PlainTunnel, SocketsError, WireGuard};
+use wontun::device::{
+    ConfigFile, Device, DeviceError, EngagedKillSwitch, Mode, PlainTunnel, SocketsError, WireGuard,
+};
 use wontun::io::limit;
 use wontun::io::tun::TunError;
 use wontun::link::LinkError;
@@ -59,7 +64,7 @@ fn main() -> ExitCode {
             let options = Run { plain, ..cli.run };
             ExitCode::from(run(Cli { command: None, tun: cli.tun, run: options }, None))
         }
-        Some(command) => match answer(command, cli.tun.clone(), cli.run.config.as_deref()) {
+        Some(command) => match answer(command, cli.tun.clone(), &cli.run) {
             Ok(None) => ExitCode::SUCCESS,
             Ok(Some(config)) => serve(config, cli.tun, cli.run),
             Err(error) => {
@@ -78,8 +83,9 @@ fn main() -> ExitCode {
 
 /// Does what is not running a tunnel, and gives the configuration of one that is to be run then. `config` says in which
 /// folder a tunnel's socket may be, and what it is called.
-fn answer(command: Command, tun: Option<TunName>, config: Option<&Path>) -> anyhow::Result<Option<PathBuf>> {
+fn answer(command: Command, tun: Option<TunName>, options: &Run) -> anyhow::Result<Option<PathBuf>> {
     privileges::hide_memory();
+    let config = options.config.as_deref();
     match command {
         Command::Health { max_handshake_age } => {
             let age = max_handshake_age.map(|seconds| Duration::from_secs(seconds.into()));
@@ -109,11 +115,22 @@ fn answer(command: Command, tun: Option<TunName>, config: Option<&Path>) -> anyh
             setcap::refuse("wontun serve")?;
             return Ok(Some(commands::prepare(&folder(dir, tun), &initial(server))?));
         }
-        Command::Unlock { name } => {
-            setcap::refuse("wontun unlock")?;
+        Command::KillSwitch { command: KillSwitchCommand::On { name, allow } } => {
+            setcap::refuse("wontun kill-switch")?;
+            privileges::require_net_admin()?;
+            let allowed: Vec<_> = allow
+                .iter()
+                .chain(&options.kill_switch_allow)
+                .map(|AllowedNetwork(network)| *network)
+                .collect();
+            commands::lock(&name, &UapiFolders::new(config.and_then(Path::parent)), &allowed)?;
+        }
+        Command::KillSwitch { command: KillSwitchCommand::Off { name } } | Command::Unlock { name } => {
+            setcap::refuse("wontun kill-switch")?;
             privileges::require_net_admin()?;
             let of_file = || config.map(TunName::of_file).transpose();
-            commands::unlock(name.or(tun).map_or_else(of_file, |name| Ok(Some(name)))?.as_ref())?;
+            let name = name.or(tun).map_or_else(of_file, |name| Ok(Some(name)))?;
+            commands::unlock(name.as_ref(), &UapiFolders::new(config.and_then(Path::parent)))?;
         }
         // the caller runs it
         Command::Plain { .. } => {}
@@ -126,6 +143,10 @@ fn answer(command: Command, tun: Option<TunName>, config: Option<&Path>) -> anyh
 
 /// Runs the server that `config` describes: as with --config, and lets its clients out unless told otherwise.
 fn serve(config: PathBuf, tun: Option<TunName>, options: Run) -> ExitCode {
+    // before a kill switch is engaged: a server is not to be cut off from those who set it up
+    if options.kill_switch.is_some_and(|mode| mode != KillSwitchMode::Off) {
+        return fail(exit::CONFIG, ConfigError::NotFullTunnel.to_string());
+    }
     let options = Run { config: Some(config), nat: options.nat.or(Some(NatMode::Auto)), ..options };
     ExitCode::from(run(Cli { command: None, tun, run: options }, None))
 }
@@ -244,10 +265,12 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
     if options.nat == Some(NatMode::Auto) {
         setcap::refuse("--nat auto")?;
     }
-    if options.kill_switch {
+    if options.kill_switch.is_some_and(|mode| mode != KillSwitchMode::Off) {
         setcap::refuse("--kill-switch")?;
     }
     privileges::forbid_core_files();
+    let named =
+        options.config.as_deref().map(|file| name_and_lock(file, cli.tun.clone(), &options)).transpose()?;
     // the resolver process does the same, and is forked before anything else is done
     let confinement = Confinement {
         user: options.user.as_ref().map(Identity::look_up).transpose()?,
@@ -257,18 +280,14 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
     limit::allow_descriptors(tuning.workers);
     let metrics = options.metrics.map(|address| (address, options.metrics_host));
     let around = Around { file: options.config.clone(), confinement, metrics, notifier, ready };
-    if let Some(path) = options.config {
+    if let (Some(path), Some((name, kill_switch))) = (options.config, named) {
         let hooks = if options.ignore_hooks { Hooks::Ignore } else { Hooks::Refuse };
-        let name = match cli.tun {
-            Some(name) => name,
-            None => TunName::of_file(&path)?,
-        };
         setcap::check_device(&name)?;
         // first of all: what is forked has a copy of all that is in memory, and this one reads what strangers send
         let resolver = Resolver::start(confinement).map_err(DeviceError::from)?;
         let mut file = ConfigFile::load(path, hooks)?;
-        (file.nat, file.kill_switch) = (options.nat.unwrap_or_default(), options.kill_switch);
-        if file.kill_switch && !file.configuration.is_full_tunnel() {
+        (file.nat, file.kill_switch) = (options.nat.unwrap_or_default(), kill_switch);
+        if file.kill_switch.is_some() && !file.configuration.is_full_tunnel() {
             return Err(ConfigError::NotFullTunnel.into());
         }
         privileges::require_net_admin()?;
@@ -277,7 +296,8 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
     }
     let of_a_file = [
         ("--ignore-hooks", options.ignore_hooks),
-        ("--kill-switch", options.kill_switch),
+        ("--kill-switch", options.kill_switch.is_some_and(|mode| mode != KillSwitchMode::Off)),
+        ("--kill-switch-allow", !options.kill_switch_allow.is_empty()),
         ("--nat auto", options.nat == Some(NatMode::Auto)),
     ];
     if let Some((option, _)) = of_a_file.into_iter().find(|(_, given)| *given) {
@@ -308,6 +328,25 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
         "plain mode is not encrypted: whoever sees the datagrams reads and forges the packets; use it on trusted wires only"
     );
     carry(device, around, logging).map(drop)
+}
+
+/// Returns the name of the tunnel of `file`, which is not read, and its kill switch, if it is to have one. That is engaged
+/// before all else, so that nothing leaves the host whatever fails afterwards.
+fn name_and_lock(
+    file: &Path,
+    tun: Option<TunName>,
+    options: &Run,
+) -> anyhow::Result<(TunName, Option<EngagedKillSwitch>)> {
+    let name = tun.map_or_else(|| TunName::of_file(file), Ok)?;
+    let Some(wanted) = KillSwitchOptions::new(options.kill_switch, &options.kill_switch_allow) else {
+        if options.kill_switch_allow.is_empty() {
+            return Ok((name, None));
+        }
+        return Err(ConfigError::NoKillSwitch.into());
+    };
+    privileges::require_net_admin()?;
+    let engaged = EngagedKillSwitch::engage(&name, &wanted).map_err(DeviceError::from)?;
+    Ok((name, Some(engaged)))
 }
 
 /// What a tunnel has to do with the world around it.

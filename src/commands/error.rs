@@ -48,6 +48,11 @@ pub enum CommandError {
     /// The kernel does not do it.
     #[error(transparent)]
     Link(#[from] LinkError),
+    /// The tunnel would be cut off.
+    #[error(
+        "the tunnel {0} runs without a kill switch, and one would cut it off: start it with --kill-switch"
+    )]
+    NoKillSwitch(TunName),
     /// Nobody listens for that name.
     #[error("no tunnel {0} runs: start it, or name one that 'wontun show' lists")]
     NotRunning(TunName),

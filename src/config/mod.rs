@@ -3,6 +3,7 @@
 
 mod cidr;
 mod environment;
+mod kill_switch;
 mod nat_mode;
 mod peer_address;
 mod peer_name;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 pub use cidr::{Cidr, CidrError};
 pub use environment::{UnknownVariable, unknown_variables};
+pub use kill_switch::{AllowedNetwork, KillSwitchMode, KillSwitchOptions};
 pub use nat_mode::NatMode;
 pub use peer_address::{PeerAddress, PeerAddressError};
 pub use peer_name::{PeerName, PeerNameError};
@@ -51,6 +53,9 @@ pub enum ConfigError {
     /// An option about a file without one.
     #[error("{0} has no effect without --config: give the file, or leave it out")]
     NoFile(&'static str),
+    /// Networks for a kill switch that there is not.
+    #[error("--kill-switch-allow has no effect without --kill-switch: give both, or leave it out")]
+    NoKillSwitch,
     /// A kill switch for a tunnel that does not carry everything.
     #[error(
         "--kill-switch would cut off all that does not go through this tunnel: expected a peer with AllowedIPs = 0.0.0.0/0, ::/0 (or one of them) in the file; add it, or leave the option out"

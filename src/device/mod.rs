@@ -57,7 +57,7 @@ pub use outgoing::Way;
 pub use plain::PlainTunnel;
 pub use sockets::{Sockets, SocketsError, Via};
 pub use token::{SockId, Token, UnknownToken};
-pub use wireguard::{ConfigFile, WireGuard};
+pub use wireguard::{ConfigFile, EngagedKillSwitch, WireGuard};
 pub use worker::{Shared, Worker};
 
 /// Packets or datagrams that one descriptor may hand over in one turn, junk included; a super-packet counts as all that

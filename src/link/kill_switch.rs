@@ -1,95 +1,173 @@
-//! A table that lets nothing out but by the tunnel, for hosts that would rather be silent than talk past it.
+//! A table that lets nothing out except through the tunnel, for hosts that must not send anything past it.
 //!
-//! It is `wontun-lock-NAME`, of the family inet, with one chain. Its hook is postrouting, the last place where a packet
-//! of this host or a forwarded one passes, when the device that it leaves by is certain; its priority is behind
-//! everybody else's. What is not known of here does not get out. What gets out:
+//! The table is `wontun-lock-NAME`, family inet, with one chain at the postrouting hook: the last place where a
+//! packet of this host, or a forwarded one, passes, when the device it leaves by is certain. Its priority is behind
+//! everybody else's. What no rule accepts is dropped. Accepted are:
 //!
-//! - by the loopback device, and by the tunnel, whether it exists or not;
-//! - with our mark: the datagrams of the tunnel and the resolver's questions;
+//! - what leaves by the loopback device or by the tunnel, whether that exists or not;
+//! - what goes to the networks that the user allows;
+//! - the tunnel's datagrams: UDP from the tunnel's port with the tunnel's mark. A mark alone says nothing, because
+//!   every process with CAP_NET_RAW may set one (Linux 5.17);
+//! - questions to name servers, if the tunnel has endpoints that are names: port 53 and the tunnel's mark;
 //! - answers that came out of the tunnel, to hosts that this one is the router of (since Linux 5.7);
-//! - what a host needs to have a network at all: DHCP's questions, and IPv6's for routers and neighbours.
+//! - what a host needs to have a network at all, on the link only: DHCP, and IPv6's discovery of routers and
+//!   neighbours with the hop limit 255, which no router forwards unchanged (RFC 4861, section 3.1).
+//!
+//! Until the tunnel has a port and a mark the table has no rules for them: [`KillSwitch::engage`] needs nothing but
+//! the device's name, so that it can come before everything that may fail; [`KillSwitch::let_through`] adds them.
+//!
+//! On the link are `ff02::/16`, 255.255.255.255, and every unicast address that is its own next hop. nf_tables cannot
+//! compare two registers, so the rule goes by a set: it removes the destination from it, adds the next hop, and looks
+//! for the destination. A packet to somewhere behind a router finds only the router in the set.
 //!
 //! The policy to drop is not enough. When one transaction replaces a chain, the kernel takes the old one off its hook
 //! before it gives the new one its policy, while the new one's rules count from the first moment: so the last rule
 //! drops, too.
 //!
-//! Nothing here belongs to a process: the table stays when we die, whatever of, and is taken away by
-//! [`KillSwitch::release`] or by `wontun unlock`.
+//! Nothing here belongs to a process: the table stays when the process ends, and is removed by
+//! [`KillSwitch::release`] or by `wontun kill-switch off`.
 
 use std::num::NonZeroU32;
 
 use nix::errno::Errno;
 
+use super::device::occupant;
 use super::error::LinkError;
+use super::message::Occupant;
 use super::nft::{
-    Chain, Comparison, ESTABLISHED_OR_RELATED, Family, Found, Header, Hook, Kind, Meta, Nft, Priority, Step,
-    Table, Verdict,
+    Chain, Comparison, ESTABLISHED_OR_RELATED, Elements, Family, Found, Header, Hook, Kind, Meta, Nft,
+    Priority, Set, Step, Table, Verdict,
 };
+use super::ranges;
 use super::socket::Failure;
+use crate::routing::Prefix;
 
 const PREFIX: &str = "wontun-lock-";
 const REMEDY: &str = "see that the kernel has nf_tables (CONFIG_NF_TABLES, CONFIG_NF_TABLES_INET; modprobe nf_tables \
                       nft_ct)";
+const TCP: u8 = 6;
 const UDP: u8 = 17;
 const ICMPV6: u8 = 58;
+const DNS_PORT: u16 = 53;
 /// Source and destination port, as they stand in the header: RFC 2131, section 4.1; RFC 8415, section 7.2.
 const DHCP: [u8; 4] = [0, 68, 0, 67];
 const DHCPV6: [u8; 4] = [2, 34, 2, 35];
 /// Router solicitation to neighbour advertisement: RFC 4861, section 4.
 const DISCOVERY: [u8; 2] = [133, 136];
+/// The hop limit of neighbour discovery: RFC 4861, section 3.1.
+const MAX_HOPS: u8 = 255;
+const BROADCAST: [u8; 4] = [255; 4];
+/// The first bytes of link-local multicast addresses (ff02::/16).
+const LINK_MULTICAST: [u8; 2] = [0xff, 0x02];
+/// Places of the sets of next hops in the table: IPv4, IPv6.
+const NEXT_HOPS: [usize; 2] = [0, 1];
 
-/// The kill switch of one tunnel device, which is engaged. Dropping it leaves it so.
+/// What a kill switch lets through for the tunnel itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pass {
+    /// The mark of the tunnel's sockets.
+    pub mark: NonZeroU32,
+    /// Their UDP port.
+    pub port: u16,
+    /// Also lets through marked questions to name servers.
+    pub dns: bool,
+}
+
+/// The kill switch of one tunnel device. Dropping it leaves the table in place.
 #[derive(Debug)]
 pub struct KillSwitch {
     nft: Nft,
     device: String,
-    /// What was put up last.
-    table: Table,
+    allowed: Vec<Prefix>,
+    pass: Option<Pass>,
+    /// The table in place is not ours yet: another run, or an earlier one, has put it up.
+    is_foreign: bool,
+    /// Off by [`KillSwitch::set_engaged`]: the table is not there, and is not put up.
+    is_off: bool,
 }
 
 impl KillSwitch {
-    /// What the tunnel's sockets are to be marked with where nothing else asks for a mark: wg-quick's.
+    /// The mark of the tunnel's sockets where nothing else asks for one: wg-quick's.
     pub const MARK: NonZeroU32 = NonZeroU32::new(51_820).unwrap();
 
-    /// Drops everything from now on that would leave this host past the device called `name`, which need not exist
-    /// yet, but for what carries `mark`. In the place of one that an earlier run left: there is no moment without.
+    /// Drops everything from now on that would leave this host, except through the device called `name`, which need
+    /// not exist yet, and to `allowed`. Replaces the table of an earlier run, without a moment in between.
+    ///
+    /// If there is a table already, and a device of that name, a tunnel may be running: its table stays as it is until
+    /// [`Self::let_through`], so that a second run, which will fail, does not cut the first one off.
     ///
     /// # Errors
     /// The kernel has no nf_tables, or the privilege is missing.
-    pub fn engage(name: &str, mark: Option<NonZeroU32>) -> Result<Self, LinkError> {
-        let action = || format!("put up the kill switch of {name}");
-        let mut nft = open(action)?;
-        let table = table(name, mark);
-        nft.replace(&table).map_err(|failure| LinkError::new(action(), failure, REMEDY))?;
-        Ok(Self { nft, device: name.to_owned(), table })
+    pub fn engage(name: &str, allowed: &[Prefix]) -> Result<Self, LinkError> {
+        let mut nft = open(|| putting_up(name))?;
+        let found = nft.has(Family::Inet, &table_name(name));
+        let found = found.map_err(|failure| LinkError::new(putting_up(name), failure, REMEDY))?;
+        let is_foreign = found && occupant(name)? != Occupant::Nobody;
+        let (device, allowed) = (name.to_owned(), allowed.to_vec());
+        let mut switch = Self { nft, device, allowed, pass: None, is_foreign, is_off: false };
+        if !is_foreign {
+            switch.put_up()?;
+        }
+        Ok(switch)
     }
 
-    /// Lets through what carries `mark`, instead of the mark before. Also puts the table up again if somebody has taken
-    /// it away.
+    /// Lets `pass` through instead of what was let through before.
     ///
     /// # Errors
-    /// As for [`KillSwitch::engage`]; the mark before is still let through.
-    pub fn let_through(&mut self, mark: Option<NonZeroU32>) -> Result<(), LinkError> {
-        let action = || format!("change the kill switch of {}", self.device);
-        let wanted = table(&self.device, mark);
-        let outcome = self
-            .nft
-            .has(wanted.family, &wanted.name)
-            .and_then(|there| if there && self.table == wanted { Ok(()) } else { self.nft.replace(&wanted) });
-        outcome.map_err(|failure| LinkError::new(action(), failure, REMEDY))?;
-        self.table = wanted;
-        Ok(())
+    /// As for [`KillSwitch::engage`]; what was let through before still is.
+    pub fn let_through(&mut self, pass: Pass) -> Result<(), LinkError> {
+        self.change(Some(pass))
     }
 
-    /// Puts the table up again if somebody else has deleted or changed it. Returns the table's name if so.
+    /// Lets nothing of the tunnel's own through any more.
+    ///
+    /// # Errors
+    /// As for [`Self::let_through`].
+    pub fn close(&mut self) -> Result<(), LinkError> {
+        if self.is_foreign { Ok(()) } else { self.change(None) }
+    }
+
+    fn change(&mut self, pass: Option<Pass>) -> Result<(), LinkError> {
+        let before = std::mem::replace(&mut self.pass, pass);
+        if self.is_off || before == pass && !self.is_foreign {
+            return Ok(());
+        }
+        self.put_up().inspect_err(|_| self.pass = before)
+    }
+
+    /// Puts the table up again if somebody else has deleted or changed it, unless it was switched off. Returns
+    /// the table's name if so.
     ///
     /// # Errors
     /// As for [`KillSwitch::engage`].
-    pub fn repair(&mut self) -> Result<Option<String>, LinkError> {
-        let found = self.nft.ensure(&self.table).map_err(|failure| {
+    pub fn put_back(&mut self) -> Result<Option<String>, LinkError> {
+        if self.is_off || self.is_foreign {
+            return Ok(None);
+        }
+        let wanted = table(&self.device, &self.allowed, self.pass);
+        let found = self.nft.ensure(&wanted).map_err(|failure| {
             LinkError::new(format!("put back the kill switch of {}", self.device), failure, REMEDY)
         })?;
-        Ok((found == Found::Repaired).then(|| format!("inet {}", self.table.name)))
+        Ok((found == Found::Repaired).then(|| format!("inet {}", wanted.name)))
+    }
+
+    /// Takes the table away until it is wanted again, or puts it up again.
+    ///
+    /// # Errors
+    /// As for [`KillSwitch::engage`]; then it is as it was.
+    pub fn set_engaged(&mut self, is_engaged: bool) -> Result<(), LinkError> {
+        if is_engaged {
+            self.put_up()?;
+        } else {
+            remove(&mut self.nft, &self.device)?;
+        }
+        self.is_off = !is_engaged;
+        Ok(())
+    }
+
+    /// Returns true unless it was switched off.
+    pub const fn is_engaged(&self) -> bool {
+        !self.is_off
     }
 
     /// Lets everything out again.
@@ -100,17 +178,29 @@ impl KillSwitch {
         remove(&mut self.nft, &self.device).map(drop)
     }
 
-    /// Whether the kill switch of the device called `name` is engaged, by whomever.
+    /// Puts the table up, in the place of whatever is there.
+    ///
+    /// # Errors
+    /// As for [`KillSwitch::engage`].
+    pub fn put_up(&mut self) -> Result<(), LinkError> {
+        let wanted = table(&self.device, &self.allowed, self.pass);
+        let outcome = self.nft.replace(&wanted);
+        outcome.map_err(|failure| LinkError::new(putting_up(&self.device), failure, REMEDY))?;
+        self.is_foreign = false;
+        Ok(())
+    }
+
+    /// Returns true if a kill switch of the device called `name` is in place, whoever put it up.
     ///
     /// # Errors
     /// Netlink fails.
-    pub fn is_engaged(name: &str) -> Result<bool, LinkError> {
+    pub fn is_in_place(name: &str) -> Result<bool, LinkError> {
         let action = || format!("look for a kill switch of {name}");
         let found = open(action)?.has(Family::Inet, &table_name(name));
         found.map_err(|failure| LinkError::new(action(), failure, REMEDY))
     }
 
-    /// The names of the devices whose kill switches are engaged.
+    /// Returns the names of the devices that have a kill switch in place.
     ///
     /// # Errors
     /// Netlink fails.
@@ -121,13 +211,17 @@ impl KillSwitch {
         Ok(tables.iter().filter_map(|table| table.strip_prefix(PREFIX)).map(str::to_owned).collect())
     }
 
-    /// Takes away the kill switch of the device called `name`, whoever engaged it, and says whether there was one.
+    /// Removes the kill switch of the device called `name`, whoever put it up, and returns false if there was none.
     ///
     /// # Errors
     /// The privilege is missing, or netlink fails.
     pub fn unlock(name: &str) -> Result<bool, LinkError> {
         remove(&mut open(|| format!("take away the kill switch of {name}"))?, name)
     }
+}
+
+fn putting_up(name: &str) -> String {
+    format!("put up the kill switch of {name}")
 }
 
 fn open(action: impl Fn() -> String) -> Result<Nft, LinkError> {
@@ -148,27 +242,26 @@ fn table_name(device: &str) -> String {
     format!("{PREFIX}{device}")
 }
 
-fn table(device: &str, mark: Option<NonZeroU32>) -> Table {
+fn table(device: &str, allowed: &[Prefix], pass: Option<Pass>) -> Table {
+    let set = |name, family, elements| Set { name, family, elements };
+    let mut sets = vec![
+        set("next-hops-v4", Family::Ip, Elements::Dynamic),
+        set("next-hops-v6", Family::Ip6, Elements::Dynamic),
+    ];
     let leaves_by = |name| Step::device(Meta::OutputInterfaceName, Comparison::Equal, name).to_vec();
-    let marked = |mark: NonZeroU32| vec![Step::LoadMeta(Meta::Mark), Step::equal(&mark.get().to_ne_bytes())];
-    let mut answer = Step::device(Meta::InputInterfaceName, Comparison::Equal, device).to_vec();
-    answer.extend([
-        Step::LoadConnectionState,
-        Step::Mask(ESTABLISHED_OR_RELATED.to_ne_bytes().to_vec()),
-        Step::Compare(Comparison::NotEqual, vec![0; 4]),
-    ]);
-    let [first, last] = DISCOVERY;
-    let mut discovery = transport(Family::Ip6, ICMPV6, 1);
-    discovery
-        .extend([Step::Compare(Comparison::Least, vec![first]), Step::Compare(Comparison::Most, vec![last])]);
-    let ports = |family, ports: [u8; 4]| {
-        let mut rule = transport(family, UDP, 4);
-        rule.push(Step::equal(&ports));
-        rule
-    };
     let mut rules = vec![leaves_by("lo"), leaves_by(device)];
-    rules.extend(mark.map(marked));
-    rules.extend([answer, ports(Family::Ip, DHCP), ports(Family::Ip6, DHCPV6), discovery]);
+    for (name, family) in [("allowed-v4", Family::Ip), ("allowed-v6", Family::Ip6)] {
+        let ranges = ranges::merged(allowed, family == Family::Ip6);
+        if !ranges.is_empty() {
+            let mut rule = of_family(family);
+            rule.extend([destination(family), Step::Lookup(sets.len())]);
+            rules.push(rule);
+            sets.push(set(name, family, Elements::Ranges(ranges)));
+        }
+    }
+    rules.extend(pass.into_iter().flat_map(of_tunnel));
+    rules.push(answers(device));
+    rules.extend(of_link());
     for rule in &mut rules {
         rule.push(Step::Decide(Verdict::Accept));
     }
@@ -181,18 +274,105 @@ fn table(device: &str, mark: Option<NonZeroU32>) -> Table {
         policy: Verdict::Drop,
         rules,
     };
-    Table { family: Family::Inet, name: table_name(device), sets: vec![], chains: vec![leaving] }
+    Table { family: Family::Inet, name: table_name(device), sets, chains: vec![leaving] }
+}
+
+/// Returns the conditions under which a packet is the tunnel's own, each a rule's.
+fn of_tunnel(pass: Pass) -> impl Iterator<Item = Vec<Step>> {
+    let rule = move |protocol, offset, port: u16| {
+        vec![
+            Step::LoadMeta(Meta::Mark),
+            Step::equal(&pass.mark.get().to_ne_bytes()),
+            Step::LoadMeta(Meta::TransportProtocol),
+            Step::equal(&[protocol]),
+            Step::LoadHeader { header: Header::Transport, offset, length: 2 },
+            Step::equal(&port.to_be_bytes()),
+        ]
+    };
+    let (source, destination) = (0, 2);
+    let datagrams = rule(UDP, source, pass.port);
+    let questions = [UDP, TCP].map(|protocol| rule(protocol, destination, DNS_PORT));
+    std::iter::once(datagrams).chain(questions.into_iter().filter(move |_| pass.dns))
+}
+
+/// Answers that came out of the tunnel.
+fn answers(device: &str) -> Vec<Step> {
+    let mut rule = Step::device(Meta::InputInterfaceName, Comparison::Equal, device).to_vec();
+    rule.extend([
+        Step::LoadConnectionState,
+        Step::Mask(ESTABLISHED_OR_RELATED.to_ne_bytes().to_vec()),
+        Step::Compare(Comparison::NotEqual, vec![0; 4]),
+    ]);
+    rule
+}
+
+/// DHCP, DHCPv6 and neighbour discovery, each to everybody on the link and to one host on it.
+fn of_link() -> Vec<Vec<Step>> {
+    let ports = |family, ports: [u8; 4]| {
+        let mut rule = transport(family, UDP, 4);
+        rule.push(Step::equal(&ports));
+        rule
+    };
+    let [first, last] = DISCOVERY;
+    let mut discovery = transport(Family::Ip6, ICMPV6, 1);
+    discovery.extend([
+        Step::Compare(Comparison::Least, vec![first]),
+        Step::Compare(Comparison::Most, vec![last]),
+        Step::LoadHeader { header: Header::Network, offset: 7, length: 1 },
+        Step::equal(&[MAX_HOPS]),
+    ]);
+    let to_all = [destination(Family::Ip), Step::equal(&BROADCAST)];
+    let to_all_v6 =
+        [Step::LoadHeader { header: Header::Network, offset: 24, length: 2 }, Step::equal(&LINK_MULTICAST)];
+    let (dhcp, dhcpv6) = (ports(Family::Ip, DHCP), ports(Family::Ip6, DHCPV6));
+    vec![
+        [&dhcp[..], &to_all].concat(),
+        [&dhcp[..], &to_neighbour(Family::Ip)].concat(),
+        [&dhcpv6[..], &to_all_v6].concat(),
+        [&dhcpv6[..], &to_neighbour(Family::Ip6)].concat(),
+        [&discovery[..], &to_all_v6].concat(),
+        [&discovery[..], &to_neighbour(Family::Ip6)].concat(),
+    ]
+}
+
+/// Goes on for packets to one host on the link, as the head of this file describes.
+fn to_neighbour(family: Family) -> [Step; 8] {
+    let ([next_hops, _], multicast) = if family == Family::Ip {
+        (NEXT_HOPS, vec![224, 0, 0, 0])
+    } else {
+        let [v4, v6] = NEXT_HOPS;
+        ([v6, v4], [&[0xff][..], &[0; 15]].concat())
+    };
+    [
+        destination(family),
+        Step::Compare(Comparison::Less, multicast),
+        destination(family),
+        Step::Forget(next_hops),
+        Step::LoadNextHop(family),
+        Step::Remember(next_hops),
+        destination(family),
+        Step::Lookup(next_hops),
+    ]
+}
+
+fn destination(family: Family) -> Step {
+    let (offset, length) = if family == Family::Ip { (16, 4) } else { (24, 16) };
+    Step::LoadHeader { header: Header::Network, offset, length }
+}
+
+fn of_family(family: Family) -> Vec<Step> {
+    vec![Step::LoadMeta(Meta::NetworkProtocol), Step::equal(&[family as u8])]
 }
 
 /// Goes on for packets of one family and protocol, with the first bytes of what the IP header is in front of.
 fn transport(family: Family, protocol: u8, length: u32) -> Vec<Step> {
-    vec![
-        Step::LoadMeta(Meta::NetworkProtocol),
-        Step::equal(&[family as u8]),
+    let mut steps = of_family(family);
+    steps.extend([
         Step::LoadMeta(Meta::TransportProtocol),
         Step::equal(&[protocol]),
         Step::LoadHeader { header: Header::Transport, offset: 0, length },
-    ]
+    ]);
+    steps
 }
 
 #[cfg(test)]
@@ -200,33 +380,66 @@ mod tests {
     use super::*;
     use crate::link::nft::tests::{captured, hex};
 
-    /// What nft(8) sends for
+    /// The bytes that nft(8) 1.0.6 sends for this table, without the user data that it adds to a set for itself.
     ///
     /// ```text
+    /// set next-hops-v4 { type ipv4_addr; size 65535; flags dynamic,timeout; }
+    /// set next-hops-v6 { type ipv6_addr; size 65535; flags dynamic,timeout; }
     /// chain leaving { type filter hook postrouting priority 2147483647; policy drop;
     ///     oifname "lo" accept
     ///     oifname "tun0" accept
-    ///     meta mark 51820 accept
+    ///     meta mark 51820 meta l4proto udp th sport 40000 accept
+    ///     meta mark 51820 meta l4proto udp th dport 53 accept
+    ///     meta mark 51820 meta l4proto tcp th dport 53 accept
     ///     iifname "tun0" ct state & 6 != 0 accept
-    ///     meta nfproto ipv4 udp sport 68 udp dport 67 accept
-    ///     meta nfproto ipv6 udp sport 546 udp dport 547 accept
-    ///     meta nfproto ipv6 icmpv6 type 133-136 accept
+    ///     meta nfproto ipv4 meta l4proto udp @th,0,32 0x440043 ip daddr 255.255.255.255 accept
+    ///     meta nfproto ipv4 meta l4proto udp @th,0,32 0x440043 ip daddr < 224.0.0.0
+    ///         delete @next-hops-v4 { ip daddr } update @next-hops-v4 { rt ip nexthop timeout 1s }
+    ///         ip daddr @next-hops-v4 accept
+    ///     meta nfproto ipv6 meta l4proto udp @th,0,32 0x2220223 @nh,192,16 0xff02 accept
+    ///     meta nfproto ipv6 meta l4proto udp @th,0,32 0x2220223 ip6 daddr < ff00::
+    ///         delete @next-hops-v6 { ip6 daddr } update @next-hops-v6 { rt ip6 nexthop timeout 1s }
+    ///         ip6 daddr @next-hops-v6 accept
+    ///     meta nfproto ipv6 icmpv6 type 133-136 ip6 hoplimit 255 @nh,192,16 0xff02 accept
+    ///     meta nfproto ipv6 icmpv6 type 133-136 ip6 hoplimit 255 ip6 daddr < ff00::
+    ///         delete @next-hops-v6 { ip6 daddr } update @next-hops-v6 { rt ip6 nexthop timeout 1s }
+    ///         ip6 daddr @next-hops-v6 accept
     ///     drop
     /// }
     /// ```
     const CAPTURED: &str = include_str!("kill_switch_as_nft_sends_it.hex");
+    const PASS: Pass = Pass { mark: KillSwitch::MARK, port: 40_000, dns: true };
+
+    fn rules(allowed: &[Prefix], pass: Option<Pass>) -> Vec<Vec<Step>> {
+        table("tun0", allowed, pass).chains[0].rules.clone()
+    }
 
     #[test]
     fn the_bytes_are_nfts() {
-        let sent = hex(&table("tun0", Some(KillSwitch::MARK)));
+        let sent = hex(&table("tun0", &[], Some(PASS)));
         assert_eq!(sent[1..], captured(CAPTURED));
     }
 
     #[test]
-    fn without_a_mark_there_is_no_rule_for_one() {
-        let [with, without] = [Some(KillSwitch::MARK), None].map(|mark| table("tun0", mark));
-        let mut rules = with.chains[0].rules.clone();
-        rules.remove(2);
-        assert_eq!(without.chains[0].rules, rules);
+    fn what_the_tunnel_does_not_need_has_no_rule() {
+        let mut all = rules(&[], Some(PASS));
+        all.drain(3..5);
+        assert_eq!(rules(&[], Some(Pass { dns: false, ..PASS })), all);
+        all.remove(2);
+        assert_eq!(rules(&[], None), all);
+    }
+
+    #[test]
+    fn each_family_that_is_allowed_has_a_rule() {
+        let allowed =
+            ["192.0.2.0", "2001:db8::"].map(|network| Prefix::new(network.parse().unwrap(), 32).unwrap());
+        let none = rules(&[], None).len();
+        assert_eq!(rules(&allowed[..1], None).len(), none + 1);
+        assert_eq!(rules(&allowed, None).len(), none + 2);
+        let rule = &rules(&allowed[1..], None)[2];
+        assert_eq!(
+            rule[1..],
+            [Step::equal(&[10]), destination(Family::Ip6), Step::Lookup(2), Step::Decide(Verdict::Accept)]
+        );
     }
 }

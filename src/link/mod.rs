@@ -35,7 +35,7 @@ mod socket;
 
 pub use device::{Configured, Link, occupant};
 pub use error::LinkError;
-pub use kill_switch::KillSwitch;
+pub use kill_switch::{KillSwitch, Pass};
 pub use message::{LinkState, Occupant, TunState};
 pub use monitor::{LinkEvent, Monitor};
 pub use nat::{Nat, NatApplied, NatWarning};

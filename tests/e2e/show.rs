@@ -116,7 +116,8 @@ fn what_needs_a_right_says_so_with_the_exit_code() {
     let (lab, folder) = (Arc::new(Lab::new(1)), Folder::new());
     let site = Site::new(&lab, 0);
     let copy = folder.install(std::path::Path::new(BINARY), None);
-    for args in [&["unlock"][..], &["unlock", "tun0"]] {
+    let (on, off) = (&["kill-switch", "on", "tun0"][..], &["kill-switch", "off"][..]);
+    for args in [on, off, &["unlock"], &["unlock", "tun0"]] {
         let run = finish(site.command("setpriv").args(AS_NOBODY).arg(&copy).args(args), PATIENCE);
         assert_eq!((run.code(), run.stdout.as_str()), (77, ""), "{run:?}");
         assert!(run.stderr.lines().count() == 1 && run.stderr.contains("CAP_NET_ADMIN"), "{run:?}");

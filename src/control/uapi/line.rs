@@ -12,7 +12,7 @@ use crate::config::{PeerAddress, PeerName};
 use crate::routing::Prefix;
 use crate::tunnel::wireguard::{KEY_LEN, PresharedKey, PrivateKey, PublicKey};
 
-const DEVICE_KEYS: &str = "private_key, listen_port, fwmark, replace_peers, public_key";
+const DEVICE_KEYS: &str = "private_key, listen_port, fwmark, replace_peers, wontun_kill_switch, public_key";
 const PEER_KEYS: &str = "public_key, remove, update_only, name, preshared_key, endpoint, \
     persistent_keepalive_interval, replace_allowed_ips, allowed_ip, protocol_version";
 
@@ -38,6 +38,13 @@ fn apply_to_interface(changes: &mut Changes, key: &[u8], value: &[u8]) -> Result
             changes.listen_port = Some(number("listen_port", value, "a UDP port from 0 to 65535")?);
         }
         b"fwmark" => changes.fwmark = Some(number("fwmark", value, "a number from 0 to 4294967295")?),
+        b"wontun_kill_switch" => {
+            changes.kill_switch = Some(match value {
+                b"on" => true,
+                b"off" => false,
+                _ => return Err(wrong("wontun_kill_switch", value, "on or off")),
+            });
+        }
         b"replace_peers" => changes.replace_peers = is_true("replace_peers", value)?,
         _ => return Err(unknown(key, "of the interface", DEVICE_KEYS)),
     }

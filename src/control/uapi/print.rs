@@ -31,6 +31,9 @@ impl Changes {
         if let Some(mark) = self.fwmark {
             writeln!(out, "fwmark={mark}")?;
         }
+        if let Some(is_engaged) = self.kill_switch {
+            writeln!(out, "wontun_kill_switch={}", if is_engaged { "on" } else { "off" })?;
+        }
         if self.replace_peers {
             writeln!(out, "replace_peers=true")?;
         }

@@ -24,6 +24,9 @@ pub(super) enum ChangeError {
     /// The sockets do not take the mark.
     #[error("the mark of outgoing datagrams cannot be set: {0}")]
     Mark(#[source] io::Error),
+    /// The kill switch does not let the new port through, or is not switched.
+    #[error("the kill switch cannot be changed: {0}")]
+    KillSwitch(#[source] io::Error),
 }
 
 impl WireGuard {
@@ -36,7 +39,18 @@ impl WireGuard {
         core: &mut Core,
         changes: &Changes,
     ) -> Result<Result<(), ChangeError>, DeviceError> {
+        let was_locked = self.firewall.is_locked();
+        if let Some(is_engaged) = changes.kill_switch
+            && let Err(error) = self.firewall.set_kill_switch(is_engaged)
+        {
+            return Ok(Err(ChangeError::KillSwitch(error)));
+        }
         if let Err(error) = self.apply(core, changes)? {
+            if changes.kill_switch.is_some()
+                && let Err(error) = self.firewall.set_kill_switch(was_locked)
+            {
+                warn!(%error, "the kill switch is not as it was before");
+            }
             return Ok(Err(error));
         }
         self.update_routes(core);
@@ -64,7 +78,7 @@ impl WireGuard {
             && let Err(error) = self.listen(core, port)?
         {
             return Ok(Err(match self.set_fwmark(mark_before) {
-                Ok(()) => error.into(),
+                Ok(()) => error,
                 Err(error) => ChangeError::Mark(error),
             }));
         }
@@ -154,11 +168,14 @@ impl WireGuard {
     }
 
     /// Moves to another port; 0 for any that is free.
-    fn listen(&mut self, core: &mut Core, port: u16) -> Result<Result<(), SocketsError>, DeviceError> {
+    fn listen(&mut self, core: &mut Core, port: u16) -> Result<Result<(), ChangeError>, DeviceError> {
         let mut sockets = match self.sockets.reopen(port) {
             Ok(sockets) => sockets,
-            Err(error) => return Ok(Err(error)),
+            Err(error) => return Ok(Err(error.into())),
         };
+        if let Err(error) = self.let_through(self.mark, sockets.port()) {
+            return Ok(Err(ChangeError::KillSwitch(error)));
+        }
         sockets.set_mark(self.mark).map_err(system("marking a socket"))?;
         for (worker, id, socket) in sockets.disconnected() {
             core.register(worker, socket.as_ref(), Token::Sock(id))?;
@@ -182,7 +199,7 @@ impl WireGuard {
     pub(super) fn set_mark(&mut self, mark: Option<NonZeroU32>) -> io::Result<()> {
         let mark = self.firewall.mark(mark);
         if self.mark != mark {
-            self.firewall.let_through(mark)?;
+            self.let_through(mark, self.sockets.port())?;
             self.sockets.set_mark(mark)?;
             self.mark = mark;
         }

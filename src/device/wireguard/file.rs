@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use tracing::{info, warn};
 
 use super::WireGuard;
+use super::kill_switch::EngagedKillSwitch;
 use crate::config::wg_quick::{Hooks, KeySource, LoadError, Loaded, Peer, WgQuick, load, load_again};
 use crate::config::{NatMode, PeerAddress};
 use crate::control::uapi::{AllowedIpChange, Changes, PeerChanges};
@@ -38,20 +39,20 @@ pub struct ConfigFile {
     pub key_files: Vec<PathBuf>,
     /// Whether the peers are let out to the rest of the world.
     pub nat: NatMode,
-    /// Whether nothing may leave this host but through the tunnel.
-    pub kill_switch: bool,
+    /// The kill switch, until the tunnel takes it.
+    pub kill_switch: Option<EngagedKillSwitch>,
 }
 
 impl ConfigFile {
     /// Reads the file at `path`, and warns of what the user should know of it. Without address translation and kill
-    /// switch, which are the caller's to ask for.
+    /// switch, which are the caller's to add.
     ///
     /// # Errors
     /// [`LoadError`]: which file, and for a line of it what was expected.
     pub fn load(path: PathBuf, hooks: Hooks) -> Result<Self, LoadError> {
         let Loaded { configuration, warnings, key_files } = load(&path, hooks)?;
         warnings.iter().for_each(|warning| warn!("{warning}"));
-        Ok(Self { path, hooks, configuration, key_files, nat: NatMode::Off, kill_switch: false })
+        Ok(Self { path, hooks, configuration, key_files, nat: NatMode::Off, kill_switch: None })
     }
 }
 
@@ -78,6 +79,7 @@ pub(super) fn changes(new: &WgQuick, old: Option<&WgQuick>, present: &HashSet<Pu
         listen_port: (old.is_none_or(|old| old.interface.listen_port != port))
             .then(|| port.map_or(0, NonZeroU16::get)),
         fwmark: Some(interface.fwmark.map_or(0, NonZeroU32::get)),
+        kill_switch: None,
         replace_peers: false,
         peers: gone.chain(new.peers.iter().map(|peer| peer_changes(peer, before(peer)))).collect(),
     }

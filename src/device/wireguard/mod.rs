@@ -9,11 +9,13 @@ mod change;
 mod data_path;
 mod file;
 mod firewall;
+mod kill_switch;
 mod names;
 mod open;
 mod path;
 mod peer_log;
 mod route;
+mod ruleset;
 mod status;
 mod uapi;
 
@@ -45,6 +47,7 @@ use crate::tunnel::wireguard::{Interface, Peer, PeerId, PublicKey, Sealing, Tran
 pub use file::ConfigFile;
 use file::Source;
 use firewall::Firewall;
+pub use kill_switch::EngagedKillSwitch;
 use names::Names;
 use peer_log::PeerLog;
 use uapi::Uapi;
@@ -211,7 +214,7 @@ impl Mode for WireGuard {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let others = [self.names.deadline(), self.uapi.deadline(), self.firewall.deadline()];
+        let others = [self.names.deadline(), self.uapi.deadline(), self.firewall.ruleset.deadline()];
         others.into_iter().chain([self.engine.poll_timeout()]).flatten().min()
     }
 

@@ -65,6 +65,11 @@ impl Names {
         }
     }
 
+    /// Returns true if an endpoint is a name.
+    pub(super) fn has_some(&self) -> bool {
+        self.resolver.is_some() && !self.names.is_empty()
+    }
+
     /// A peer's endpoint is no name (any more).
     pub(super) fn remove(&mut self, peer: PeerId) {
         self.names.remove(&peer);

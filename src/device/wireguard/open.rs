@@ -1,6 +1,7 @@
 //! From options to a running tunnel: everything that needs a privilege.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use tracing::warn;
 
@@ -29,7 +30,8 @@ impl Device<WireGuard> {
     /// nothing else, since wg(8) and ip(8) do the rest.
     ///
     /// The resolver is for names that the file has now, or at a later reload. It is to be started before the file is
-    /// read: a child made later would have our keys in its memory.
+    /// read: a child made later would have our keys in its memory. The file's kill switch comes before either, and stays
+    /// in place if there is an error.
     ///
     /// # Errors
     /// [`DeviceError`], with the remedy.
@@ -41,13 +43,14 @@ impl Device<WireGuard> {
         // now, when nobody waits for it
         cipher_library();
         let signals = Signals::open().map_err(system("blocking signals"))?;
-        let (file, resolver) = file.unzip();
+        let (mut file, resolver) = file.unzip();
+        let kill_switch = file.as_mut().and_then(|file| file.kill_switch.take());
         let random = SystemRandom::open()?;
         let uapi = open_uapi(&name, file.as_ref())?;
         let port = file.as_ref().and_then(|file| file.configuration.interface.listen_port);
         let sockets = open_sockets(port.map_or(0, std::num::NonZeroU16::get), tuning)?;
         let tuns = Tun::open(&name, tuning.workers, tuning.offload)?;
-        let firewall = Firewall::open(&name, file.as_ref())?;
+        let firewall = Firewall::open(&name, file.as_ref(), kill_switch);
         let mut link = LinkWatch::open(&name)?;
         if let Some(file) = &file {
             link.configured = true;
@@ -65,7 +68,7 @@ impl Device<WireGuard> {
         }
         let uapi = Uapi::new(uapi);
         uapi.register(&core)?;
-        firewall.register(&core)?;
+        firewall.ruleset.register(&core)?;
         let mut mode = WireGuard {
             engine: Interface::new(mtu, Box::new(random)),
             allowed_ips: AllowedIps::new(),

@@ -1,6 +1,7 @@
 //! wg(8)'s socket in the loop: who connects, what it asks, and the sign to end.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -146,7 +147,8 @@ fn errno(error: &ChangeError) -> i32 {
     let errno = match error {
         ChangeError::Sockets(SocketsError::PortInUse(_)) => Errno::EADDRINUSE,
         ChangeError::Sockets(SocketsError::PortPrivileged(_)) => Errno::EACCES,
-        ChangeError::Sockets(_) | ChangeError::Mark(_) => Errno::EIO,
+        ChangeError::KillSwitch(error) if error.kind() == io::ErrorKind::Unsupported => Errno::EOPNOTSUPP,
+        ChangeError::Sockets(_) | ChangeError::Mark(_) | ChangeError::KillSwitch(_) => Errno::EIO,
     };
     -(errno as i32)
 }

@@ -1,6 +1,9 @@
 //! Attacks and accidents on the host itself: other users, other administrators, other programs.
 
 mod endpoint_routes;
+mod kill_switch_commands;
+mod kill_switch_pass;
+mod kill_switch_start;
 mod metrics_host;
 mod noise_peer;
 mod other_family;

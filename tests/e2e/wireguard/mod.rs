@@ -21,7 +21,7 @@ macro_rules! between {
 pub(crate) mod capture;
 pub(crate) mod implementation;
 mod iperf;
-mod name_server;
+pub(crate) mod name_server;
 mod no_nftables;
 pub(crate) mod node;
 pub(crate) mod pair;
@@ -36,7 +36,7 @@ mod counters;
 mod faults;
 mod full_tunnel;
 mod hostile;
-mod kill_switch;
+pub(crate) mod kill_switch;
 mod lifecycle;
 mod live_keys;
 mod many_peers;

@@ -105,13 +105,15 @@ fn any_changes() -> impl Strategy<Value = Changes> {
         any::<Option<Option<[u8; 32]>>>(),
         any::<Option<u16>>(),
         any::<Option<u32>>(),
+        any::<Option<bool>>(),
         any::<bool>(),
         prop::collection::vec(any_peer(), 0..4),
     )
-        .prop_map(|(key, listen_port, fwmark, replace_peers, peers)| Changes {
+        .prop_map(|(key, listen_port, fwmark, kill_switch, replace_peers, peers)| Changes {
             private_key: key.map(|key| key.map(|key| PrivateKey::from_bytes(&key))),
             listen_port,
             fwmark,
+            kill_switch,
             replace_peers,
             peers,
         })

@@ -1,0 +1,109 @@
+//! The options of the kill switch.
+
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use crate::routing::Prefix;
+
+/// The value of `--kill-switch`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KillSwitchMode {
+    /// No kill switch.
+    Off,
+    /// A clean stop of the tunnel takes the kill switch away.
+    On,
+    /// A clean stop leaves the kill switch in place, so that nothing leaves the host until the next start.
+    Keep,
+}
+
+/// A kill switch, as the user wants it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KillSwitchOptions {
+    /// Stays in place after a clean stop.
+    pub keep: bool,
+    /// Networks that everything may be sent to.
+    pub allowed: Vec<Prefix>,
+}
+
+/// A network that `--kill-switch-allow` names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AllowedNetwork(pub Prefix);
+
+impl KillSwitchOptions {
+    /// Returns the options of the kill switch, or `None` if there is to be none.
+    pub fn new(mode: Option<KillSwitchMode>, allowed: &[AllowedNetwork]) -> Option<Self> {
+        let keep = match mode? {
+            KillSwitchMode::Off => return None,
+            KillSwitchMode::On => false,
+            KillSwitchMode::Keep => true,
+        };
+        Some(Self { keep, allowed: allowed.iter().map(|network| network.0).collect() })
+    }
+}
+
+impl FromStr for KillSwitchMode {
+    type Err = &'static str;
+
+    /// Takes the words for yes and no as well, which `WONTUN_KILL_SWITCH` has always taken.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.to_ascii_lowercase().as_str() {
+            "keep" => Ok(Self::Keep),
+            "on" | "yes" | "y" | "true" | "t" | "1" => Ok(Self::On),
+            "off" | "no" | "n" | "false" | "f" | "0" => Ok(Self::Off),
+            _ => Err("expected on, keep or off"),
+        }
+    }
+}
+
+impl FromStr for AllowedNetwork {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (address, length) =
+            text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
+        let prefix = address.parse::<IpAddr>().ok().and_then(|address| {
+            let all = if address.is_ipv4() { 32 } else { 128 };
+            let length = match length {
+                None => all,
+                Some(length) if length.bytes().all(|byte| byte.is_ascii_digit()) => length.parse().ok()?,
+                Some(_) => return None,
+            };
+            Prefix::new(address, length)
+        });
+        match prefix {
+            Some(prefix) if prefix.length() == 0 => {
+                Err(format!("{prefix} would let everything out: leave --kill-switch out instead"))
+            }
+            Some(prefix) => Ok(Self(prefix)),
+            None => Err("expected an address or a network, such as 192.0.2.7 or 2001:db8::/32".to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_is_an_address_with_or_without_a_length() {
+        let parsed = |text: &str| text.parse::<AllowedNetwork>().map(|network| network.0.to_string());
+        assert_eq!(parsed("192.0.2.7").unwrap(), "192.0.2.7/32");
+        assert_eq!(parsed("192.0.2.7/24").unwrap(), "192.0.2.0/24");
+        assert_eq!(parsed("2001:db8::1").unwrap(), "2001:db8::1/128");
+        for wrong in ["", "192.0.2.7/", "192.0.2.7/33", "192.0.2.7/+8", "fe80::1%eth0", "host", "/8"] {
+            assert!(parsed(wrong).unwrap_err().starts_with("expected an address"), "{wrong}");
+        }
+        assert!(parsed("::/0").unwrap_err().contains("let everything out"));
+    }
+
+    #[test]
+    fn a_mode_is_a_word() {
+        let modes =
+            ["ON", "1", "true", "keep", "0", "off"].map(|text| text.parse::<KillSwitchMode>().unwrap());
+        use KillSwitchMode::{Keep, Off, On};
+        assert_eq!(modes, [On, On, On, Keep, Off, Off]);
+        assert!("maybe".parse::<KillSwitchMode>().is_err());
+        assert_eq!(KillSwitchOptions::new(Some(Off), &[]), None);
+        assert!(KillSwitchOptions::new(Some(Keep), &[]).unwrap().keep);
+    }
+}

@@ -1,0 +1,130 @@
+//! `wontun kill-switch`: on and off, with and without a tunnel that runs.
+
+use nix::sys::signal::Signal;
+
+use crate::mounts::BINARY;
+use crate::waiting::{Finished, PATIENCE, eventually, finish};
+use crate::wireguard::kill_switch::{
+    NEIGHBOUR_V4, NEIGHBOUR_V6, Stage, WORLD_V4, is_locked, kill, reaches_the_world, start, talk,
+};
+use crate::wireguard::site::Site;
+
+fn command(site: &Site, arguments: &[&str]) -> Finished {
+    finish(site.command(BINARY).arg("kill-switch").args(arguments), PATIENCE)
+}
+
+/// Panics unless the command says `line` and ends well.
+fn says(site: &Site, arguments: &[&str], line: &str) {
+    let run = command(site, arguments);
+    assert_eq!((run.code(), run.stdout.as_str()), (0, line), "{run:?}");
+}
+
+/// A tunnel that runs takes the table away itself, and does not put it up again: not upon a reload either.
+#[test]
+fn off_holds_while_the_tunnel_runs() {
+    let stage = Stage::new();
+    let client = stage.client();
+    let daemon = start(client, &stage.plan.client, &["--kill-switch", "keep"]);
+    reaches_the_world(&stage);
+    assert!(!client.ping_once(NEIGHBOUR_V4, 56));
+    says(client, &["off", "wg0"], "wg0 is unlocked\n");
+    daemon.wait_for("the kill switch is off, by request");
+    client.ping(NEIGHBOUR_V4);
+    daemon.signal(Signal::SIGHUP);
+    daemon.wait_for("the configuration was read again");
+    client.wg(&["set", "wg0", "fwmark", "77"]);
+    reaches_the_world(&stage);
+    assert!(!is_locked(client), "it is back");
+    says(client, &["off", "wg0"], "wg0 has no kill switch engaged\n");
+
+    // on again, with port and mark as they are by now
+    says(client, &["on", "wg0"], "wg0 is locked: the tunnel runs\n");
+    says(client, &["on", "wg0"], "wg0 is locked: the tunnel runs\n");
+    assert!(is_locked(client));
+    reaches_the_world(&stage);
+    assert!(!client.ping_once(NEIGHBOUR_V4, 56));
+
+    // and an end after it was switched off leaves nothing, whatever --kill-switch says
+    says(client, &["off"], "wg0 is unlocked\n");
+    let stopped = daemon.stop();
+    assert_eq!(stopped.status.code(), Some(0), "{:?}", stopped.lines);
+    assert!(!is_locked(client));
+    let daemon = start(client, &stage.plan.client, &["--kill-switch"]);
+    assert!(is_locked(client), "a start engages it");
+    assert_eq!(daemon.stop().status.code(), Some(0));
+}
+
+#[test]
+fn off_takes_away_what_a_killed_tunnel_left() {
+    let stage = Stage::new();
+    let client = stage.client();
+    kill(start(client, &stage.plan.client, &["--kill-switch"]));
+    assert!(is_locked(client) && !client.ping_once(NEIGHBOUR_V4, 56));
+    says(client, &["off", "wg0"], "wg0 is unlocked\n");
+    client.ping(NEIGHBOUR_V4);
+    // the old name of the command
+    kill(start(client, &stage.plan.client, &["--kill-switch"]));
+    let run = finish(client.command(BINARY).arg("unlock"), PATIENCE);
+    assert_eq!((run.code(), run.stdout.as_str()), (0, "wg0 is unlocked\n"), "{run:?}");
+    assert!(!is_locked(client));
+}
+
+/// A tunnel that hangs cannot be asked: the command goes on without it.
+#[test]
+fn off_does_not_need_an_answer() {
+    let stage = Stage::new();
+    let client = stage.client();
+    let daemon = start(client, &stage.plan.client, &["--kill-switch"]);
+    daemon.signal(Signal::SIGSTOP);
+    says(client, &["off", "wg0"], "wg0 is unlocked\n");
+    client.ping(NEIGHBOUR_V4);
+    daemon.signal(Signal::SIGCONT);
+}
+
+/// As at the boot: the name is all that there is. The tunnel comes later, and takes the table over.
+#[test]
+fn on_needs_nothing_but_the_name() {
+    let stage = Stage::new();
+    let (client, tally) = (stage.client(), stage.count());
+    let locked = "wg0 is locked: `wontun kill-switch off wg0` lets everything out\n";
+    says(client, &["on", "wg0"], locked);
+    talk(client);
+    assert_eq!(["leaked", "dns", "tunnel"].map(|class| tally.count(class)), [0, 0, 0]);
+    says(client, &["on", "wg0", "--allow", &format!("{NEIGHBOUR_V4}/32,{NEIGHBOUR_V6}")], locked);
+    client.ping(NEIGHBOUR_V4);
+    client.ping(NEIGHBOUR_V6);
+    let daemon = start(client, &stage.plan.client, &["--kill-switch"]);
+    reaches_the_world(&stage);
+    assert!(!client.ping_once(NEIGHBOUR_V4, 56), "the tunnel's own list is another");
+    assert_eq!(daemon.stop().status.code(), Some(0));
+    assert!(!is_locked(client));
+    client.ping(NEIGHBOUR_V4);
+}
+
+/// It would be cut off, and does not know how to open the table for itself.
+#[test]
+fn a_tunnel_without_a_kill_switch_gets_none() {
+    let stage = Stage::new();
+    let client = stage.client();
+    let _daemon = start(client, &stage.plan.client, &[]);
+    let run = command(client, &["on", "wg0"]);
+    assert_eq!((run.code(), run.stdout.as_str()), (1, ""), "{run:?}");
+    assert!(run.stderr.contains("start it with --kill-switch"), "{run:?}");
+    assert!(!is_locked(client));
+    client.ping(WORLD_V4);
+}
+
+/// Somebody else's flush is put right upon a reload, which a request to switch it off is not.
+#[test]
+fn a_flush_is_no_request() {
+    let stage = Stage::new();
+    let client = stage.client();
+    let daemon = start(client, &stage.plan.client, &["--kill-switch"]);
+    client.shell("nft delete table inet wontun-lock-wg0");
+    says(client, &["on", "wg0"], "wg0 is locked: the tunnel runs\n");
+    assert!(is_locked(client));
+    client.shell("nft delete table inet wontun-lock-wg0");
+    daemon.signal(Signal::SIGHUP);
+    eventually("it is engaged again", || is_locked(client));
+    reaches_the_world(&stage);
+}
