@@ -16,6 +16,7 @@ const TOOLS: &[(&str, &str)] = &[
     ("install", "coreutils"),
     ("mknod", "coreutils"),
     ("sh", "dash"),
+    ("systemd-analyze", "systemd"),
     ("wg", "wireguard-tools"),
 ];
 

@@ -4,6 +4,7 @@ mod endpoint_routes;
 mod kill_switch_commands;
 mod kill_switch_pass;
 mod kill_switch_start;
+mod kill_switch_unit;
 mod metrics_host;
 mod noise_peer;
 mod other_family;
