@@ -111,7 +111,8 @@ needed=("$for_rust" shellcheck:shellcheck nix-instantiate:nix-bin python3:python
 # libFuzzer is C++.
 [[ ! -d fuzz ]] || needed+=(c++:g++)
 [[ -n $quick ]] || needed+=("${for_two_hosts[@]}" "${for_engine[@]}" strace:strace setcap:libcap2-bin mount:mount
-    wg:wireguard-tools iperf3:iperf3 nft:nftables wireguard-go:wireguard-go readelf:binutils)
+    wg:wireguard-tools iperf3:iperf3 nft:nftables wireguard-go:wireguard-go readelf:binutils
+    systemd-analyze:systemd)
 need "${needed[@]}"
 need_rust
 need_cargo_command fmt clippy

@@ -54,6 +54,20 @@ fn off_holds_while_the_tunnel_runs() {
     assert_eq!(daemon.stop().status.code(), Some(0));
 }
 
+/// A tunnel that has become another user can still do both, in its sandbox, and root may ask it to.
+#[test]
+fn off_and_on_work_for_a_tunnel_of_another_user() {
+    let stage = Stage::new();
+    let client = stage.client();
+    let daemon = start(client, &stage.plan.client, &["--kill-switch", "--user", "65534"]);
+    says(client, &["off", "wg0"], "wg0 is unlocked\n");
+    daemon.wait_for("the kill switch is off, by request");
+    client.ping(NEIGHBOUR_V4);
+    says(client, &["on", "wg0"], "wg0 is locked: the tunnel runs\n");
+    assert!(is_locked(client) && !client.ping_once(NEIGHBOUR_V4, 56));
+    reaches_the_world(&stage);
+}
+
 #[test]
 fn off_takes_away_what_a_killed_tunnel_left() {
     let stage = Stage::new();

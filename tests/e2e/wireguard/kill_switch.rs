@@ -350,6 +350,10 @@ fn names_of_peers_are_asked_for_all_the_same() {
     let (udp, tcp) = name_server.asked();
     assert!(udp >= 2 && tcp >= 2, "{:?}", name_server.asked());
     assert_eq!(tally.count("leaked"), 0);
+    for protocol in ["udp", "tcp"] {
+        let rule = format!("meta mark 0x0000ca6c {protocol} dport 53 accept");
+        assert!(table(client).contains(&rule), "{}", table(client));
+    }
 
     // nobody else's questions get out, also when the tunnel is gone
     kill(daemon);

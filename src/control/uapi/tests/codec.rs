@@ -310,6 +310,7 @@ fn wrong_values_are_named() {
         ("listen_port=0x1", "found '0x1'"),
         ("fwmark=4294967296", "fwmark: found '4294967296', expected a number from 0 to 4294967295"),
         ("fwmark=-1", "found '-1'"),
+        ("wontun_kill_switch=true", "wontun_kill_switch: found 'true', expected on or off"),
         ("replace_peers=false", "replace_peers: found 'false', expected true"),
         ("private_key=00", "private_key: found 2 characters, expected 64 hexadecimal digits"),
         ("public_key=00", "public_key: found 2 characters, expected 64 hexadecimal digits"),
