@@ -227,6 +227,11 @@ impl Step {
                 data.number(2, 0);
                 data.number(1, NFT_REG_1);
             }),
+            // NFT_CT_STATUS
+            Self::LoadConnectionStatus => element.expression("ct", |data| {
+                data.number(2, 2);
+                data.number(1, NFT_REG_1);
+            }),
             Self::LoadHeader { header, offset, length } => element.expression("payload", |data| {
                 data.number(1, NFT_REG_1);
                 data.number(2, *header as u32);

@@ -105,6 +105,37 @@ pub(super) fn accepts_from(body: &[u8], device: &str) -> bool {
     comes_from && accepts
 }
 
+/// The family and the device that a rule of the chain `chain` compares, of those that drop: what an
+/// `NFT_MSG_NEWRULE` holds back. Without a device it holds back all.
+pub(super) fn held_back(body: &[u8], chain: &str) -> Option<(bool, Option<String>)> {
+    let rule = body.get(HEADER..)?;
+    if text(rule, 2)? != chain {
+        return None;
+    }
+    let (mut loaded, mut v6, mut device, mut drops) = (None, None, None, false);
+    for expression in attributes(&attribute(rule, 4)?, 1) {
+        let data = attribute(&expression, 2)?;
+        match text(&expression, 1)?.as_str() {
+            "meta" => loaded = number(&data, 2),
+            "cmp" => {
+                let value = attribute(&data, 3).and_then(|value| attribute(&value, 1))?;
+                if loaded == Some(Meta::NetworkProtocol as u32) {
+                    v6 = value.first().map(|family| *family == IPV6);
+                } else if loaded == Some(Meta::InputInterfaceName as u32) {
+                    let name = value.split(|byte| *byte == 0).next()?;
+                    device = Some(String::from_utf8_lossy(name).into_owned());
+                }
+            }
+            "immediate" => {
+                let verdict = attribute(&data, 2).and_then(|data| attribute(&data, 2));
+                drops = verdict.and_then(|verdict| number(&verdict, 1)) == Some(Verdict::Drop as u32);
+            }
+            _ => {}
+        }
+    }
+    v6.filter(|_| drops).map(|v6| (v6, device))
+}
+
 pub(super) fn text(list: &[u8], kind: u16) -> Option<String> {
     let value = attribute(list, kind)?;
     let text = value.split(|byte| *byte == 0).next()?;
@@ -172,11 +203,30 @@ mod tests {
         assert!(!accepts([&any[..], &accept].concat(), "tun"));
     }
 
+    #[test]
+    fn what_is_held_back_is_read_from_its_rules() {
+        let read = |rule: Vec<Step>| {
+            let messages = chain(Family::Inet, Hook::Forward, Verdict::Accept, vec![rule]);
+            held_back(&messages[1].1, "FORWARD")
+        };
+        let from = Step::device(Meta::InputInterfaceName, Comparison::Equal, "eth0");
+        let (drop, accept) = (Step::Decide(Verdict::Drop), Step::Decide(Verdict::Accept));
+        let rule =
+            |v6: bool, verdict: &Step| [&Step::family(v6)[..], &from, std::slice::from_ref(verdict)].concat();
+        assert_eq!(read(rule(false, &drop)), Some((false, Some("eth0".to_owned()))));
+        assert_eq!(read(rule(true, &drop)), Some((true, Some("eth0".to_owned()))));
+        assert_eq!(read([&Step::family(true)[..], &[drop]].concat()), Some((true, None)));
+        assert_eq!(read(rule(false, &accept)), None);
+        let messages = chain(Family::Inet, Hook::Forward, Verdict::Accept, vec![rule(false, &accept)]);
+        assert_eq!(held_back(&messages[1].1, "others"), None, "of another chain");
+    }
+
     proptest! {
         #[test]
         fn any_body_is_survived(body in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = (FoundChain::parse(&body), table_name(&body), accepts_from(&body, "tun0"));
             let _ = FoundTable::parse(&body);
+            let _ = held_back(&body, "others");
         }
     }
 }

@@ -26,8 +26,8 @@ use batch::Batch;
 pub(super) use listing::FoundChain;
 use listing::FoundTable;
 pub(super) use table::{
-    Chain, Comparison, ESTABLISHED_OR_RELATED, Elements, Family, Header, Hook, Kind, Meta, Priority, Set,
-    Step, Table, Verdict,
+    Chain, Comparison, DESTINATION_TRANSLATED, ESTABLISHED_OR_RELATED, Elements, End, Family, Header, Hook,
+    Kind, Meta, Priority, Set, Step, Table, Verdict,
 };
 pub use watch::{RulesetChange, Watch};
 
@@ -177,6 +177,17 @@ impl Nft {
         let accepts = |rule: &[u8]| listing::accepts_from(rule, device).then_some(());
         let list = |sequence| batch::list_rules(chain.family, &chain.table, sequence);
         self.requests.list(list, accepts).map(|found| !found.is_empty())
+    }
+
+    /// The rules of `chain` in the inet table `table` that drop: the address family, IPv6 or not, and the device that
+    /// packets came in by, if only one's are dropped.
+    pub(super) fn held_back(
+        &mut self,
+        table: &str,
+        chain: &str,
+    ) -> Result<Vec<(bool, Option<String>)>, Failure> {
+        let list = |sequence| batch::list_rules(Family::Inet as u8, table, sequence);
+        self.requests.list(list, |rule| listing::held_back(rule, chain))
     }
 }
 

@@ -1,6 +1,9 @@
 //! What a table of ours can hold.
 
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
+
+use crate::routing::Prefix;
 
 /// `IFNAMSIZ`: the kernel compares names of devices as this many bytes.
 const NAME_BYTES: usize = 16;
@@ -71,6 +74,8 @@ pub(in crate::link) enum Meta {
     /// A [`Family`], as one byte.
     NetworkProtocol = 15,
     TransportProtocol = 16,
+    /// The group of the device that a packet came in by (`ip link set DEVICE group NUMBER`), in the host's order.
+    InputInterfaceGroup = 21,
 }
 
 /// Where an offset into a packet is counted from.
@@ -104,6 +109,8 @@ pub(in crate::link) enum Step {
     StoreConnectionMark,
     /// A bit of `IP_CT_*`, such as [`ESTABLISHED_OR_RELATED`].
     LoadConnectionState,
+    /// Bits of `IPS_*`, such as [`DESTINATION_TRANSLATED`].
+    LoadConnectionStatus,
     /// Bytes of a header.
     LoadHeader {
         header: Header,
@@ -137,8 +144,75 @@ pub(in crate::link) enum Step {
 
 /// What [`Step::LoadConnectionState`] loads of packets that belong to a known connection or tell about one.
 pub(in crate::link) const ESTABLISHED_OR_RELATED: u32 = 6;
+/// The bit in [`Step::LoadConnectionStatus`] of connections whose destination a rule of this host has translated
+/// (`IPS_DST_NAT`).
+pub(in crate::link) const DESTINATION_TRANSLATED: u32 = 1 << 5;
+
+/// Which address of a packet is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::link) enum End {
+    Source,
+    Destination,
+}
 
 impl Step {
+    /// Goes on for packets of the address family of `v6`.
+    pub(in crate::link) fn family(v6: bool) -> [Self; 2] {
+        let family = if v6 { Family::Ip6 } else { Family::Ip };
+        [Self::LoadMeta(Meta::NetworkProtocol), Self::equal(&[family as u8])]
+    }
+
+    /// Loads the first `length` bytes of an address.
+    pub(in crate::link) const fn address(end: End, v6: bool, length: u32) -> Self {
+        let offset = match (end, v6) {
+            (End::Source, false) => 12,
+            (End::Destination, false) => 16,
+            (End::Source, true) => 8,
+            (End::Destination, true) => 24,
+        };
+        Self::LoadHeader { header: Header::Network, offset, length }
+    }
+
+    /// Goes on for packets of the family of set number `set` with an address in it.
+    pub(in crate::link) fn in_set(end: End, v6: bool, set: usize) -> Vec<Self> {
+        let [load, compare] = Self::family(v6);
+        vec![load, compare, Self::address(end, v6, if v6 { 16 } else { 4 }), Self::Lookup(set)]
+    }
+
+    /// Goes on for packets with an address in `network`.
+    pub(in crate::link) fn in_network(end: End, network: Prefix) -> Vec<Self> {
+        let (bytes, v6) = match network.network() {
+            IpAddr::V4(address) => (address.octets().to_vec(), false),
+            IpAddr::V6(address) => (address.octets().to_vec(), true),
+        };
+        let length = usize::from(network.length());
+        let mut rule = Self::family(v6).to_vec();
+        if length % 8 == 0 {
+            let whole = bytes.get(..length / 8).unwrap_or_default();
+            rule.push(Self::address(end, v6, u32::from(network.length() / 8)));
+            rule.push(Self::equal(whole));
+        } else {
+            let mask = (0..bytes.len()).map(|index| {
+                let bits = length.saturating_sub(index * 8).min(8);
+                0xff_u8.checked_shl(8 - u32::try_from(bits).unwrap_or(8)).unwrap_or(0)
+            });
+            rule.push(Self::address(end, v6, if v6 { 16 } else { 4 }));
+            rule.push(Self::Mask(mask.collect()));
+            rule.push(Self::equal(&bytes));
+        }
+        rule
+    }
+
+    /// Goes on for packets of a known connection, or about one.
+    pub(in crate::link) fn is_known() -> [Self; 3] {
+        Self::any_bit(Self::LoadConnectionState, ESTABLISHED_OR_RELATED)
+    }
+
+    /// Goes on if `load` gives a number with one of `bits`.
+    pub(in crate::link) fn any_bit(load: Self, bits: u32) -> [Self; 3] {
+        [load, Self::Mask(bits.to_ne_bytes().to_vec()), Self::Compare(Comparison::NotEqual, vec![0; 4])]
+    }
+
     pub(in crate::link) fn equal(value: &[u8]) -> Self {
         Self::Compare(Comparison::Equal, value.to_vec())
     }
