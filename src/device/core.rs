@@ -115,6 +115,8 @@ pub(super) struct LinkNews {
     pub(super) shrank: bool,
     /// Routes of wontun's or policy rules were deleted, by whomever.
     pub(super) routing_lost: bool,
+    /// Addresses of other devices, or settings such as forwarding, were changed.
+    pub(super) host_changed: bool,
 }
 
 impl LinkNews {

@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 use tracing::{debug, info, warn};
 
-use super::core::{Core, IPV6_MIN_MTU, Stop, system};
+use super::core::{Core, IPV6_MIN_MTU, LinkNews, Stop, system};
 use super::{BUDGET, DeviceError, Mode, Progress, Token};
 use crate::counters::DropReason;
 use crate::io::signal::reap_children;
@@ -50,23 +50,29 @@ impl Core {
         for _ in 0..BUDGET {
             match self.link.monitor.poll_event() {
                 Ok(None) => {
-                    let routing_lost = std::mem::take(&mut self.link.news.routing_lost);
+                    let LinkNews { routing_lost, host_changed, .. } = self.link.news;
                     self.handle_link_news(mode)?;
                     // of a device that is down the kernel itself deletes the routes
                     if routing_lost && self.link.up {
                         mode.handle_routing_lost(self);
+                    }
+                    if host_changed {
+                        mode.handle_host_changed(self);
                     }
                     return Ok(Progress::Drained);
                 }
                 Ok(Some(LinkEvent::Other)) => {}
                 Ok(Some(LinkEvent::RoutingLost)) => self.link.news.routing_lost = true,
                 Ok(Some(LinkEvent::AddressLost(address))) => {
+                    self.link.news.host_changed = true;
                     mode.handle_address_lost(self, address)?;
                 }
+                Ok(Some(LinkEvent::HostChanged)) => self.link.news.host_changed = true,
                 Ok(Some(LinkEvent::Changed(state))) => self.link.news.push_state(state),
                 // a deleted device has no state to read, which says as much
                 Ok(Some(LinkEvent::Overrun)) => {
-                    (self.link.news.any, self.link.news.routing_lost) = (true, true);
+                    self.link.news.any = true;
+                    (self.link.news.routing_lost, self.link.news.host_changed) = (true, true);
                 }
                 Ok(Some(LinkEvent::Deleted)) => self.link.news.any = true,
                 Err(error) => {

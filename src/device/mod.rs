@@ -266,6 +266,9 @@ pub trait Mode: Sized + Send + std::fmt::Debug {
     /// Routes of wontun's or policy rules were deleted, perhaps by somebody else.
     fn handle_routing_lost(&mut self, _core: &mut Core) {}
 
+    /// Addresses of other devices, or settings of devices such as forwarding, were changed.
+    fn handle_host_changed(&mut self, _core: &mut Core) {}
+
     /// Time since a peer last completed a handshake.
     fn handshake(&self, now: Instant) -> Handshake;
 

@@ -8,6 +8,7 @@ use netlink_packet_route::link::LinkFlags;
 use nix::errno::Errno;
 
 use super::error::LinkError;
+use super::interfaces::TUNNELS;
 use super::message::{self, LinkState, Occupant};
 use super::socket::{Failure, Requests};
 use crate::config::Cidr;
@@ -98,6 +99,18 @@ impl Link {
         let configured = self.add_addresses()?;
         self.set_flags(LinkFlags::Up, LinkFlags::Up, "bring up")?;
         Ok(configured)
+    }
+
+    /// Puts the device into the group of wontun's tunnels, unless somebody else has given it one.
+    ///
+    /// # Errors
+    /// As for [`Link::set_mtu`].
+    pub fn join_tunnels(&mut self) -> Result<(), LinkError> {
+        if message::link_group(&self.read()?).is_some_and(|group| group != 0) {
+            return Ok(());
+        }
+        let outcome = self.requests.ask(message::set_group(self.index, TUNNELS), 0);
+        self.done(outcome, || format!("put {} into the device group {TUNNELS}", self.name), "")
     }
 
     /// Puts back what the kernel forgets when the device goes down, or its MTU below IPv6's 1280 bytes: the

@@ -25,7 +25,9 @@ const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 pub(super) const RTM_NEWLINK: u16 = 16;
 pub(super) const RTM_DELLINK: u16 = 17;
+pub(super) const RTM_NEWADDR: u16 = 20;
 pub(super) const RTM_DELADDR: u16 = 21;
+pub(super) const RTM_NEWNETCONF: u16 = 80;
 /// Lengths of the fixed headers in front of the attributes.
 const NLMSG_HEADER: usize = 16;
 const LINK_HEADER: usize = 16;
@@ -33,9 +35,11 @@ pub(super) const ROUTE_HEADER: usize = 12;
 const ADDRESS_HEADER: usize = 8;
 /// Attribute types.
 const NLMSGERR_ATTR_MSG: u16 = 1;
+const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_AF_SPEC: u16 = 26;
+const IFLA_GROUP: u16 = 27;
 const IFLA_GSO_MAX_SIZE: u16 = 41;
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
@@ -173,6 +177,17 @@ pub(super) fn address_of(body: &[u8]) -> Option<IpAddr> {
     <[u8; 16]>::try_from(value.as_slice()).ok().map(IpAddr::from).or_else(v4)
 }
 
+/// The network in the body of an `RTM_NEWADDR`: the address that its prefix belongs to, the prefix's length, and the
+/// index of the device.
+pub(super) fn address_network(body: &[u8]) -> Option<(IpAddr, u8, u32)> {
+    const IFA_ADDRESS: u16 = 1;
+    let value = attribute(body.get(ADDRESS_HEADER..)?, IFA_ADDRESS)?;
+    let v4 = || <[u8; 4]>::try_from(value.as_slice()).ok().map(IpAddr::from);
+    let address = <[u8; 16]>::try_from(value.as_slice()).ok().map(IpAddr::from).or_else(v4)?;
+    let index = body.get(4..)?.first_chunk()?;
+    Some((address, *body.get(1)?, u32::from_ne_bytes(*index)))
+}
+
 /// The value of the first attribute of that kind, whatever the others look like.
 pub(super) fn attribute(attributes: &[u8], kind: u16) -> Option<Vec<u8>> {
     self::attributes(attributes, kind).next()
@@ -198,6 +213,16 @@ pub(super) fn link_state(body: &[u8]) -> Option<LinkState> {
     let header = link_header(body)?;
     let mtu = attribute_u32(body.get(LINK_HEADER..)?, IFLA_MTU)?;
     Some(LinkState { up: header.flags.contains(LinkFlags::Up), mtu })
+}
+
+/// The name in an `RTM_NEWLINK`.
+pub(super) fn link_name(body: &[u8]) -> Option<String> {
+    parse_string(&attribute(body.get(LINK_HEADER..)?, IFLA_IFNAME)?).ok()
+}
+
+/// The device group in an `RTM_NEWLINK`.
+pub(super) fn link_group(body: &[u8]) -> Option<u32> {
+    attribute_u32(body.get(LINK_HEADER..)?, IFLA_GROUP)
 }
 
 /// The largest super-packet, in bytes, in an `RTM_NEWLINK`.
@@ -282,6 +307,11 @@ pub(super) fn set_flags(index: u32, flags: LinkFlags, mask: LinkFlags) -> RouteN
 
 pub(super) fn set_mtu(index: u32, mtu: u32) -> RouteNetlinkMessage {
     set_attribute(index, LinkAttribute::Mtu(mtu))
+}
+
+/// Puts the device into a group.
+pub(super) fn set_group(index: u32, group: u32) -> RouteNetlinkMessage {
+    set_attribute(index, LinkAttribute::Group(group))
 }
 
 /// How many packets wait in the device's own queue.

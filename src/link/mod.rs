@@ -24,6 +24,7 @@
 mod device;
 mod error;
 mod forwarding;
+mod interfaces;
 mod kill_switch;
 mod message;
 mod monitor;

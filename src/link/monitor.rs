@@ -12,7 +12,9 @@ use nix::libc::{self, MSG_TRUNC};
 use socket2::{SockFilter, SockRef};
 
 use super::error::LinkError;
-use super::message::{self, LinkState, Messages, RTM_DELADDR, RTM_DELLINK, RTM_NEWLINK};
+use super::message::{
+    self, LinkState, Messages, RTM_DELADDR, RTM_DELLINK, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWNETCONF,
+};
 use super::routes::PROTOCOL;
 use super::socket::BUFFER;
 use crate::io::interrupted::retry;
@@ -26,13 +28,16 @@ const RTMGRP_IPV4_RULE: u32 = 0x80;
 const RTMGRP_IPV6_ROUTE: u32 = 0x400;
 /// `RTNLGRP_IPV6_RULE`, which is 19.
 const RTMGRP_IPV6_RULE: u32 = 1 << 18;
+/// `RTNLGRP_IPV4_NETCONF` and `RTNLGRP_IPV6_NETCONF` as bits: settings such as forwarding.
+const RTMGRP_NETCONF: u32 = 1 << 23 | 1 << 24;
 const GROUPS: u32 = RTMGRP_LINK
     | RTMGRP_IPV4_IFADDR
     | RTMGRP_IPV6_IFADDR
     | RTMGRP_IPV4_ROUTE
     | RTMGRP_IPV4_RULE
     | RTMGRP_IPV6_ROUTE
-    | RTMGRP_IPV6_RULE;
+    | RTMGRP_IPV6_RULE
+    | RTMGRP_NETCONF;
 const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
 const RTM_NEWRULE: u16 = 32;
@@ -51,6 +56,8 @@ pub enum LinkEvent {
     RoutingLost,
     /// This host no longer has that address, on whichever device it was.
     AddressLost(IpAddr),
+    /// Another device has got an address, or a setting of devices was changed, such as forwarding.
+    HostChanged,
     /// It was about another device.
     Other,
 }
@@ -132,12 +139,14 @@ const FILTER: [SockFilter; 8] = {
 fn event(datagram: &[u8], index: u32) -> LinkEvent {
     let mut event = LinkEvent::Other;
     for (header, body) in Messages::new(datagram) {
-        if header.message_type == RTM_DELADDR {
-            event = message::address_of(body).map_or(event, LinkEvent::AddressLost);
-        }
-        if matches!(header.message_type, RTM_DELROUTE | RTM_DELRULE) {
-            event = LinkEvent::RoutingLost;
-        }
+        let is_elsewhere = || message::address_network(body).is_some_and(|(_, _, device)| device != index);
+        event = match header.message_type {
+            RTM_DELADDR => message::address_of(body).map_or(event, LinkEvent::AddressLost),
+            RTM_NEWADDR if is_elsewhere() => LinkEvent::HostChanged,
+            RTM_NEWNETCONF => LinkEvent::HostChanged,
+            RTM_DELROUTE | RTM_DELRULE => LinkEvent::RoutingLost,
+            _ => event,
+        };
         if !matches!(header.message_type, RTM_NEWLINK | RTM_DELLINK) {
             continue;
         }
@@ -202,9 +211,14 @@ mod tests {
         assert_eq!(event(&message(RTM_DELADDR, 0, 0, &v6), 3), LinkEvent::AddressLost([0xfd; 16].into()));
         let odd = [&[10, 64, 0, 0, 2, 0, 0, 0][..], &nla(1, &[0xfd; 7])].concat();
         assert_eq!(event(&message(RTM_DELADDR, 0, 0, &odd), 3), LinkEvent::Other);
-        // RTM_NEWADDR, and a device's index where an address message has other things
-        assert_eq!(event(&message(20, 0, 0, &v4), 3), LinkEvent::Other);
-        assert_eq!(event(&message(20, 0, 0, &v4), 2), LinkEvent::Other);
+        assert_eq!(event(&message(RTM_NEWADDR, 0, 0, &v4), 3), LinkEvent::HostChanged);
+        assert_eq!(event(&message(RTM_NEWADDR, 0, 0, &v4), 2), LinkEvent::Other, "our own device's");
+    }
+
+    #[test]
+    fn a_setting_that_changes_is_told() {
+        let body = [&[10, 0, 0, 0][..], &nla(1, &(-1_i32).to_ne_bytes()), &nla(2, &[1, 0, 0, 0])].concat();
+        assert_eq!(event(&message(RTM_NEWNETCONF, 0, 0, &body), 3), LinkEvent::HostChanged);
     }
 
     #[test]

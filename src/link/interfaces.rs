@@ -1,0 +1,95 @@
+//! The host's devices and their addresses.
+
+use std::net::IpAddr;
+
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::address::AddressMessage;
+use netlink_packet_route::link::{LinkFlags, LinkMessage};
+
+use super::message;
+use super::socket::{Failure, Requests};
+use crate::routing::Prefix;
+
+/// The device group of wontun's WireGuard tunnels, as `ip link show group 51820` lists them. What comes in by one of
+/// them has passed the allowed IPs of its peers.
+pub(super) const TUNNELS: u32 = 51_820;
+
+/// A device of this network namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Interface {
+    pub(super) index: u32,
+    pub(super) name: String,
+    pub(super) is_loopback: bool,
+    /// Whether it is in the group [`TUNNELS`].
+    pub(super) is_tunnel: bool,
+    pub(super) addresses: Vec<InterfaceAddress>,
+}
+
+/// An address of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct InterfaceAddress {
+    /// The host's own.
+    pub(super) address: IpAddr,
+    /// The network that the address is in; on a point-to-point link the far end.
+    pub(super) network: Prefix,
+}
+
+impl Interface {
+    pub(super) fn has_family(&self, v6: bool) -> bool {
+        self.addresses.iter().any(|address| address.address.is_ipv6() == v6)
+    }
+}
+
+/// Returns all devices with their addresses.
+pub(super) fn interfaces(requests: &mut Requests) -> Result<Vec<Interface>, Failure> {
+    let links = RouteNetlinkMessage::GetLink(LinkMessage::default());
+    let mut interfaces = requests.dump(&links, |body| {
+        let header = message::link_header(body)?;
+        Some(Interface {
+            index: header.index,
+            name: message::link_name(body)?,
+            is_loopback: header.flags.contains(LinkFlags::Loopback),
+            is_tunnel: message::link_group(body) == Some(TUNNELS),
+            addresses: Vec::new(),
+        })
+    })?;
+    let addresses = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+    for (index, address) in requests.dump(&addresses, interface_address)? {
+        if let Some(interface) = interfaces.iter_mut().find(|interface| interface.index == index) {
+            interface.addresses.push(address);
+        }
+    }
+    Ok(interfaces)
+}
+
+/// Reads an `RTM_NEWADDR`: the device's index and the address.
+fn interface_address(body: &[u8]) -> Option<(u32, InterfaceAddress)> {
+    let (far, length, index) = message::address_network(body)?;
+    let network = Prefix::new(far, length)?;
+    Some((index, InterfaceAddress { address: message::address_of(body)?, network }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::message::tests::nla;
+    use super::*;
+
+    #[test]
+    fn an_address_has_its_network() {
+        let v4 =
+            [&[2, 24, 0, 0, 7, 0, 0, 0][..], &nla(1, &[192, 0, 2, 1]), &nla(2, &[192, 0, 2, 9])].concat();
+        let (index, read) = interface_address(&v4).unwrap();
+        assert_eq!((index, read.address), (7, IpAddr::from([192, 0, 2, 9])));
+        assert_eq!(read.network, Prefix::new([192, 0, 2, 0].into(), 24).unwrap());
+        assert_eq!(interface_address(&v4[..9]), None);
+        let too_long = [&[2, 64, 0, 0, 7, 0, 0, 0][..], &nla(1, &[192, 0, 2, 1])].concat();
+        assert_eq!(interface_address(&too_long), None);
+    }
+
+    #[test]
+    fn loopback_is_found() {
+        let all = interfaces(&mut Requests::open().unwrap()).unwrap();
+        let loopback = all.iter().find(|interface| interface.is_loopback).unwrap();
+        assert_eq!((loopback.name.as_str(), loopback.index, loopback.is_tunnel), ("lo", 1, false));
+    }
+}
