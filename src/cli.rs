@@ -13,7 +13,9 @@ use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 
-use crate::config::{AllowedNetwork, Cidr, KillSwitchMode, NatMode, PeerAddress, TunName, Tuning};
+use crate::config::{
+    AllowedNetwork, Cidr, KillSwitchMode, NatMode, PeerAddress, PeerPolicy, TunName, Tuning,
+};
 use crate::logging::Target;
 use crate::metrics::HostName;
 use crate::privileges::UserSpec;
@@ -315,6 +317,11 @@ pub struct Run {
     /// peer has the default route [default: with serve auto, with --config off]
     #[arg(long, env = "WONTUN_NAT", value_name = "MODE", value_enum, global = true)]
     pub nat: Option<NatMode>,
+
+    /// With serve or --config: what the peers may send each other through this host. open: all that their AllowedIPs
+    /// allow; isolate: nothing [default: open]
+    #[arg(long, env = "WONTUN_POLICY", value_name = "POLICY", value_enum, global = true)]
+    pub policy: Option<PeerPolicy>,
 
     /// With --config and a default route: let nothing leave this host but through the tunnel, not even when it fails or
     /// cannot start. on, which is also meant without a MODE: until SIGTERM or 'wontun kill-switch off'; keep: after

@@ -287,6 +287,7 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
         let resolver = Resolver::start(confinement).map_err(DeviceError::from)?;
         let mut file = ConfigFile::load(path, hooks)?;
         (file.nat, file.kill_switch) = (options.nat.unwrap_or_default(), kill_switch);
+        file.policy = options.policy.unwrap_or_default();
         if file.kill_switch.is_some() && !file.configuration.is_full_tunnel() {
             return Err(ConfigError::NotFullTunnel.into());
         }
@@ -299,6 +300,7 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
         ("--kill-switch", options.kill_switch.is_some_and(|mode| mode != KillSwitchMode::Off)),
         ("--kill-switch-allow", !options.kill_switch_allow.is_empty()),
         ("--nat auto", options.nat == Some(NatMode::Auto)),
+        ("--policy", options.policy.is_some()),
     ];
     if let Some((option, _)) = of_a_file.into_iter().find(|(_, given)| *given) {
         return Err(ConfigError::NoFile(option).into());

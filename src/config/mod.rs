@@ -7,6 +7,7 @@ mod kill_switch;
 mod nat_mode;
 mod peer_address;
 mod peer_name;
+mod peer_policy;
 mod tun_name;
 pub mod wg_quick;
 
@@ -19,6 +20,7 @@ pub use kill_switch::{AllowedNetwork, KillSwitchMode, KillSwitchOptions};
 pub use nat_mode::NatMode;
 pub use peer_address::{PeerAddress, PeerAddressError};
 pub use peer_name::{PeerName, PeerNameError};
+pub use peer_policy::PeerPolicy;
 pub use tun_name::{FileNameError, TunName, TunNameError};
 
 use crate::packet::ip::{IPV4_HEADER, IPV6_HEADER};

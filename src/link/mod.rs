@@ -10,8 +10,8 @@
 //! - [`Routes`] compares the host's routes and rules with what is wanted for the tunnel, and makes the difference.
 //!   Where policy routing is needed, it has one more socket for its few nf_tables rules.
 //!
-//! Two more tables of nf_tables stand beside it: [`Nat`] lets a server's peers out to the world, [`KillSwitch`] lets
-//! nothing out of a client but by the tunnel.
+//! Three more tables of nf_tables stand beside it: [`Nat`] lets a server's peers out to the world, [`Guard`] drops what
+//! comes in past the tunnel with its addresses, [`KillSwitch`] lets nothing out of a client but by the tunnel.
 //!
 //! A packet that the device makes up by itself would go through the tunnel and wake the far end for nothing,
 //! so [`Link::configure`] silences it: no generated link-local address and no router advertisement accepted
@@ -24,6 +24,7 @@
 mod device;
 mod error;
 mod forwarding;
+mod guard;
 mod interfaces;
 mod kill_switch;
 mod message;
@@ -36,6 +37,7 @@ mod socket;
 
 pub use device::{Configured, Link, occupant};
 pub use error::LinkError;
+pub use guard::{Guard, GuardWarning};
 pub use kill_switch::{KillSwitch, Pass};
 pub use message::{LinkState, Occupant, TunState};
 pub use monitor::{LinkEvent, Monitor};

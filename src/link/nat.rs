@@ -124,11 +124,10 @@ impl Nat {
     }
 
     fn put_up(&mut self, wanted: &Table) -> Result<Found, Failure> {
-        let known = self.table.as_ref() == Some(wanted);
-        let nft = self.nft()?;
-        let found = if known { nft.ensure(wanted)? } else { nft.replace(wanted).map(|()| Found::Intact)? };
-        self.table = Some(wanted.clone());
-        Ok(found)
+        let mut kept = self.table.take();
+        let outcome = self.nft().and_then(|nft| nft.keep(&mut kept, wanted));
+        self.table = kept;
+        outcome
     }
 
     /// Puts the table up again if somebody else has deleted or changed it. Returns the table's name if so;

@@ -9,7 +9,7 @@ use tracing::{info, warn};
 use super::WireGuard;
 use super::kill_switch::EngagedKillSwitch;
 use crate::config::wg_quick::{Hooks, KeySource, LoadError, Loaded, Peer, WgQuick, load, load_again};
-use crate::config::{NatMode, PeerAddress};
+use crate::config::{NatMode, PeerAddress, PeerPolicy};
 use crate::control::uapi::{AllowedIpChange, Changes, PeerChanges};
 use crate::device::DeviceError;
 use crate::device::core::Core;
@@ -39,6 +39,8 @@ pub struct ConfigFile {
     pub key_files: Vec<PathBuf>,
     /// Whether the peers are let out to the rest of the world.
     pub nat: NatMode,
+    /// Whether the peers reach each other.
+    pub policy: PeerPolicy,
     /// The kill switch, until the tunnel takes it.
     pub kill_switch: Option<EngagedKillSwitch>,
 }
@@ -52,7 +54,15 @@ impl ConfigFile {
     pub fn load(path: PathBuf, hooks: Hooks) -> Result<Self, LoadError> {
         let Loaded { configuration, warnings, key_files } = load(&path, hooks)?;
         warnings.iter().for_each(|warning| warn!("{warning}"));
-        Ok(Self { path, hooks, configuration, key_files, nat: NatMode::Off, kill_switch: None })
+        Ok(Self {
+            path,
+            hooks,
+            configuration,
+            key_files,
+            nat: NatMode::Off,
+            policy: PeerPolicy::Open,
+            kill_switch: None,
+        })
     }
 }
 
@@ -176,6 +186,8 @@ impl WireGuard {
         }
         if let Some(new) = self.source.configuration().cloned() {
             self.take_names(core, &new, Some(&old), &present);
+            // no address is there before it is guarded
+            self.update_guard();
             self.change_device(core, &new, &old);
         }
         self.update_firewall();

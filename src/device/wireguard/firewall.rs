@@ -11,15 +11,17 @@ use super::file::ConfigFile;
 use super::kill_switch::EngagedKillSwitch;
 use super::ruleset::RulesetWatch;
 use crate::config::wg_quick::WgQuick;
-use crate::config::{NatMode, TunName};
+use crate::config::{Cidr, NatMode, PeerPolicy, TunName};
 use crate::device::Device;
-use crate::link::{KillSwitch, Nat, Pass};
+use crate::link::{Guard, GuardWarning, KillSwitch, LinkError, Nat, Pass};
 use crate::routing::Prefix;
 
 /// The tables of a tunnel. Address translation ends with it; the kill switch only by [`Device::close`].
 #[derive(Debug)]
 pub(super) struct Firewall {
     pub(super) nat: Option<Nat>,
+    /// Only with a file.
+    pub(super) guard: Option<Guard>,
     pub(super) kill_switch: Option<EngagedKillSwitch>,
     pub(super) ruleset: RulesetWatch,
 }
@@ -27,13 +29,16 @@ pub(super) struct Firewall {
 impl Firewall {
     /// Takes the kill switch, if there is one. Address translation is still to be set, and what a killed run left of it
     /// goes if it is not wanted any more. Without a file the host's packet filter is not looked at.
+    ///
+    /// # Errors
+    /// The peers are to be isolated, and cannot be.
     pub(super) fn open(
         name: &TunName,
         file: Option<&ConfigFile>,
         kill_switch: Option<EngagedKillSwitch>,
-    ) -> Self {
-        let mut firewall = Self { nat: None, kill_switch, ruleset: RulesetWatch::default() };
-        let Some(file) = file else { return firewall };
+    ) -> Result<Self, LinkError> {
+        let mut firewall = Self { nat: None, guard: None, kill_switch, ruleset: RulesetWatch::default() };
+        let Some(file) = file else { return Ok(firewall) };
         if firewall.kill_switch.is_none() && KillSwitch::is_in_place(name.as_str()).unwrap_or(false) {
             warn!(
                 tun = %name,
@@ -42,6 +47,8 @@ impl Firewall {
             );
         }
         firewall.ruleset = RulesetWatch::open();
+        firewall.guard = Some(Guard::new(name.as_str(), file.policy == PeerPolicy::Isolate));
+        firewall.update_guard(&file.configuration.interface.addresses)?;
         let mut nat = Nat::new(name.as_str());
         match file.nat {
             NatMode::Off => nat.take_away(),
@@ -50,7 +57,24 @@ impl Firewall {
         if file.nat == NatMode::Auto && file.configuration.is_full_tunnel() {
             info!(tun = %name, "no address translation: a peer has the default route, so this is no way out for others");
         }
-        firewall
+        Ok(firewall)
+    }
+
+    /// Guards these addresses of the tunnel, and warns once of what cannot be guarded.
+    ///
+    /// # Errors
+    /// The peers are to be isolated, and cannot be.
+    fn update_guard(&mut self, addresses: &[Cidr]) -> Result<(), LinkError> {
+        let Some(guard) = &mut self.guard else { return Ok(()) };
+        let warnings = match guard.apply(addresses) {
+            Ok(warnings) => warnings,
+            Err(error) if guard.isolates() => return Err(error),
+            Err(error) => guard.told(vec![GuardWarning::Nftables(error.to_string())]),
+        };
+        for warning in warnings {
+            warn!("{warning}");
+        }
+        Ok(())
     }
 
     /// What the sockets are to be marked with, where `mark` is what the file and the routes want.
@@ -105,8 +129,10 @@ impl WireGuard {
         }
     }
 
-    /// Sets address translation for the networks that the tunnel has now, and puts back what somebody has flushed.
-    pub(super) fn update_firewall(&mut self) {
+    /// Sets address translation and the guard for what the tunnel and the host's other devices have now, and puts back
+    /// what somebody has flushed.
+    pub(super) fn update_tables(&mut self) {
+        self.update_guard();
         let networks = self.networks();
         if let Some(nat) = &mut self.firewall.nat {
             let applied = nat.apply(&networks);
@@ -120,6 +146,19 @@ impl WireGuard {
                 warn!("{warning}");
             }
         }
+    }
+
+    /// Guards the addresses that the file gives the tunnel.
+    pub(super) fn update_guard(&mut self) {
+        let addresses = self.source.configuration().map(|file| file.interface.addresses.clone());
+        if let Err(error) = self.firewall.update_guard(&addresses.unwrap_or_default()) {
+            warn!(%error, "the peers may reach each other");
+        }
+    }
+
+    /// As [`Self::update_tables`], and sees that the kill switch is as it should be.
+    pub(super) fn update_firewall(&mut self) {
+        self.update_tables();
         let outcome = self.let_through(self.mark, self.sockets.port());
         if let Err(error) = outcome.and_then(|()| self.firewall.restore_kill_switch()) {
             warn!(%error, "the kill switch may not be as it should");

@@ -251,6 +251,10 @@ impl Mode for WireGuard {
         self.repair_routing(core);
     }
 
+    fn handle_host_changed(&mut self, _core: &mut Core) {
+        self.update_tables();
+    }
+
     fn status(&self, now: Instant) -> String {
         self.status_line(now)
     }

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::change::open_sockets;
 use super::file::{self, ConfigFile, DEFAULT_MTU, Source};
@@ -50,8 +50,12 @@ impl Device<WireGuard> {
         let port = file.as_ref().and_then(|file| file.configuration.interface.listen_port);
         let sockets = open_sockets(port.map_or(0, std::num::NonZeroU16::get), tuning)?;
         let tuns = Tun::open(&name, tuning.workers, tuning.offload)?;
-        let firewall = Firewall::open(&name, file.as_ref(), kill_switch);
+        let firewall = Firewall::open(&name, file.as_ref(), kill_switch)?;
         let mut link = LinkWatch::open(&name)?;
+        // before the first packet: other tunnels' guards tell it by that
+        if let Err(error) = link.link.join_tunnels() {
+            debug!(%error, "other tunnels' guards take this one for a network");
+        }
         if let Some(file) = &file {
             link.configured = true;
             let mtu = file::mtu(&mut link.link, &file.configuration, file.configuration.interface.fwmark);

@@ -9,7 +9,7 @@ use super::firewall::Firewall;
 use super::{EngagedKillSwitch, WireGuard};
 use crate::device::core::Core;
 use crate::device::{DeviceError, Progress, Token};
-use crate::link::{Nat, Routes, RulesetChange, Watch};
+use crate::link::{Guard, Nat, Routes, RulesetChange, Watch};
 use crate::time::Instant;
 
 /// Least time between two looks at what others have in the ruleset: some hosts change it all the time.
@@ -70,7 +70,7 @@ impl WireGuard {
     }
 
     fn repair_tables(&mut self, now: Instant, change: &RulesetChange) {
-        let Firewall { nat, kill_switch, .. } = &mut self.firewall;
+        let Firewall { nat, guard, kill_switch, .. } = &mut self.firewall;
         let mut repaired = Vec::new();
         match kill_switch.as_mut().map_or(Ok(None), EngagedKillSwitch::put_back) {
             Ok(table) => repaired.extend(table),
@@ -80,6 +80,7 @@ impl WireGuard {
                 }
             }
         }
+        repaired.extend(guard.as_mut().and_then(Guard::repair));
         repaired.extend(nat.as_mut().and_then(Nat::repair));
         repaired.extend(self.routes.as_mut().map(Routes::repair_tables).unwrap_or_default());
         if !repaired.is_empty()
@@ -100,9 +101,7 @@ impl WireGuard {
         let ruleset = &mut self.firewall.ruleset;
         if ruleset.look_at.is_some_and(|due| now >= due) {
             (ruleset.look_at, ruleset.looked_at) = (None, Some(now));
-            if self.firewall.nat.is_some() {
-                self.update_firewall();
-            }
+            self.update_tables();
         }
     }
 }

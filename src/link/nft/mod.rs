@@ -96,6 +96,16 @@ impl Nft {
         self.replace(table).map(|()| Found::Repaired)
     }
 
+    /// Puts up `wanted` in the place of the table `kept`, or sees that it is there if they are the same.
+    pub(super) fn keep(&mut self, kept: &mut Option<Table>, wanted: &Table) -> Result<Found, Failure> {
+        let found = match kept {
+            Some(kept) if kept == wanted => self.ensure(wanted)?,
+            _ => self.replace(wanted).map(|()| Found::Intact)?,
+        };
+        *kept = Some(wanted.clone());
+        Ok(found)
+    }
+
     /// Nobody but the owner changes an owned table. Of one that anybody can change, the rules are counted.
     fn is_intact(&mut self, table: &Table) -> Result<bool, Failure> {
         let Some(found) = self.find(table.family, &table.name)? else { return Ok(false) };

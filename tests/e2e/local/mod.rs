@@ -13,3 +13,4 @@ mod plain_by_name;
 mod ruleset;
 mod session_keys;
 mod setcap;
+mod spoof;

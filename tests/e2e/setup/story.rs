@@ -70,7 +70,7 @@ fn a_phone_reaches_the_world_and_its_companions_through_a_new_server() {
     let _daemon = server.serve(&["--nat", "off"]);
     phone.ping([10, 8, 0, 1]);
     assert!(!phone.ping_once(WEB, 56), "the server forwards though it was told not to");
-    assert_eq!(server.site.shell("nft list ruleset"), "");
+    assert!(!server.site.shell("nft list ruleset").contains("wontun-nat"));
 }
 
 /// A server has no default route to guard: the option is understood behind the command, and refused with the reason.

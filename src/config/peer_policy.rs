@@ -1,0 +1,11 @@
+//! Whether a tunnel's peers reach each other.
+
+/// What peers may send each other through this host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum PeerPolicy {
+    /// Everything that their allowed IPs allow.
+    #[default]
+    Open,
+    /// Nothing: each reaches this host and what is beyond it.
+    Isolate,
+}

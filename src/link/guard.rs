@@ -1,0 +1,325 @@
+//! A table that keeps packets with the VPN's addresses from coming in past the tunnel, and a server's peers from each
+//! other where they are to be isolated.
+//!
+//! It is `wontun-guard-NAME`, of the family inet:
+//!
+//! - `prerouting`: what comes in by another device than the tunnel is dropped if its source is in the networks of the
+//!   tunnel's own addresses, or its destination is one of these addresses. The kernel does neither: its reverse path
+//!   filter is loose or off on most hosts, and a host answers for each of its addresses on all devices. Allowed IPs
+//!   are left alone, since those of a full tunnel are all addresses. What comes in by loopback is this host's own, and
+//!   what comes in by another tunnel of wontun's has passed the allowed IPs of that;
+//! - `forward`, if peers are isolated: what comes from the tunnel does not go back into it.
+//!
+//! A network that another device is in as well cannot be guarded, nor an address that another device has as well. Of
+//! link-local addresses each link has its own.
+
+use std::io;
+use std::net::IpAddr;
+
+use nix::errno::Errno;
+
+use super::error::LinkError;
+use super::interfaces::{Interface, TUNNELS, interfaces};
+use super::nft::{
+    Chain, Comparison, Elements, End, Family, Found, Hook, Kind, Meta, Nft, Priority, Set, Step, Table,
+    Verdict,
+};
+use super::ranges;
+use super::socket::{Failure, Requests};
+use crate::config::Cidr;
+use crate::routing::Prefix;
+
+const LOOPBACK: &str = "lo";
+const REMEDY: &str =
+    "see that the kernel has nf_tables (CONFIG_NF_TABLES, CONFIG_NF_TABLES_INET; modprobe nf_tables)";
+
+/// The guard of one tunnel device; the table goes when it is dropped.
+#[derive(Debug)]
+pub struct Guard {
+    device: String,
+    isolates: bool,
+    /// Opened when they are needed.
+    nft: Option<Nft>,
+    requests: Option<Requests>,
+    /// It was put up, and is there unless somebody flushed it.
+    table: Option<Table>,
+    told: Vec<GuardWarning>,
+}
+
+/// What is not guarded. Displays as one line that says why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GuardWarning {
+    /// Another device is in the same network.
+    #[error(
+        "the network {network} of {device} is the network of {other}, too: what comes in by {other} with such a source \
+         cannot be told from the VPN's own; give the tunnel a network of its own"
+    )]
+    Network {
+        /// The tunnel device's name.
+        device: String,
+        /// The tunnel's network.
+        network: Prefix,
+        /// The other device's name.
+        other: String,
+    },
+    /// Another device has the same address.
+    #[error(
+        "{other} has the address {address} of {device}, too: it is reached by other devices than the tunnel"
+    )]
+    Address {
+        /// The tunnel device's name.
+        device: String,
+        /// The address.
+        address: IpAddr,
+        /// The other device's name.
+        other: String,
+    },
+    /// The table could not be put up.
+    #[error(
+        "{0}: until then hosts on this host's other networks can send with the VPN's addresses as their source, and \
+         reach the tunnel's own address"
+    )]
+    Nftables(String),
+}
+
+impl Guard {
+    /// For the device called `name`, in this thread's network namespace, which need not exist yet. Changes nothing yet.
+    pub fn new(name: &str, isolates: bool) -> Self {
+        Self { device: name.to_owned(), isolates, nft: None, requests: None, table: None, told: Vec::new() }
+    }
+
+    /// Puts up the table for a tunnel with these addresses, in the place of one that is there. Returns what is not
+    /// guarded, and was not said the last time.
+    ///
+    /// # Errors
+    /// The kernel has no nf_tables, or the privilege is missing. [`Self::told`] says it once.
+    pub fn apply(&mut self, addresses: &[Cidr]) -> Result<Vec<GuardWarning>, LinkError> {
+        let mut warnings = Vec::new();
+        let wanted = self.wanted(addresses, &mut warnings);
+        self.put_up(&wanted).map_err(|failure| {
+            LinkError::new(format!("put up the nftables table {}", wanted.name), failure, REMEDY)
+        })?;
+        Ok(self.told(warnings))
+    }
+
+    /// Returns those of `warnings` that are not the same as the last time.
+    pub fn told(&mut self, warnings: Vec<GuardWarning>) -> Vec<GuardWarning> {
+        let new = warnings.iter().filter(|warning| !self.told.contains(warning)).cloned().collect();
+        self.told = warnings;
+        new
+    }
+
+    /// Whether it keeps peers from each other.
+    pub const fn isolates(&self) -> bool {
+        self.isolates
+    }
+
+    /// The table for these addresses, as the host's other devices allow it.
+    fn wanted(&mut self, addresses: &[Cidr], warnings: &mut Vec<GuardWarning>) -> Table {
+        let interfaces = self.interfaces();
+        let others = interfaces.iter().filter(|interface| interface.name != self.device);
+        let others: Vec<&Interface> = others.filter(|interface| !interface.is_tunnel).collect();
+        let (mut networks, mut own) = (Vec::new(), Vec::new());
+        for cidr in addresses.iter().filter(|cidr| !is_link_local(cidr.address())) {
+            let address = cidr.address();
+            match others.iter().find(|other| other.addresses.iter().any(|a| a.address == address)) {
+                None => own.extend(Prefix::new(address, if address.is_ipv4() { 32 } else { 128 })),
+                Some(other) => warnings.push(GuardWarning::Address {
+                    device: self.device.clone(),
+                    address,
+                    other: other.name.clone(),
+                }),
+            }
+            // the network of all addresses is nobody's own
+            let Some(network) = Prefix::new(address, cidr.prefix()).filter(|network| network.length() > 0)
+            else {
+                continue;
+            };
+            let mut lan = others.iter().filter(|other| !other.is_loopback);
+            match lan.find(|other| other.addresses.iter().any(|a| overlap(network, a.network))) {
+                None => networks.push(network),
+                Some(other) => warnings.push(GuardWarning::Network {
+                    device: self.device.clone(),
+                    network,
+                    other: other.name.clone(),
+                }),
+            }
+        }
+        table(&self.device, &networks, &own, self.isolates)
+    }
+
+    /// The host's devices; where they cannot be read, none is known.
+    fn interfaces(&mut self) -> Vec<Interface> {
+        if self.requests.is_none() {
+            self.requests = Requests::open().ok();
+        }
+        self.requests.as_mut().and_then(|requests| interfaces(requests).ok()).unwrap_or_default()
+    }
+
+    fn put_up(&mut self, wanted: &Table) -> Result<(), Failure> {
+        let mut kept = self.table.take();
+        let outcome = self.nft().and_then(|nft| nft.keep(&mut kept, wanted));
+        self.table = kept;
+        outcome.map(drop)
+    }
+
+    /// Puts the table up again if somebody else has deleted or changed it. Returns the table's name if so;
+    /// that it cannot be had is told by the next [`Guard::apply`].
+    pub fn repair(&mut self) -> Option<String> {
+        let wanted = self.table.clone()?;
+        let found = self.nft().and_then(|nft| nft.ensure(&wanted)).ok()?;
+        (found == Found::Repaired).then(|| format!("inet {}", wanted.name))
+    }
+
+    fn nft(&mut self) -> Result<&mut Nft, Failure> {
+        match &mut self.nft {
+            Some(nft) => Ok(nft),
+            none => Ok(none.insert(Nft::open().map_err(open_failure)?)),
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if self.table.take().is_some() {
+            let name = table_name(&self.device);
+            if let Ok(nft) = self.nft() {
+                let _ = nft.delete(Family::Inet, &name);
+            }
+        }
+    }
+}
+
+/// A kernel without netfilter's netlink refuses the socket as another would a table.
+fn open_failure(error: io::Error) -> Failure {
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(errno @ Errno::EPROTONOSUPPORT) => Failure::Refused { errno, said: None },
+        _ => Failure::Socket(error),
+    }
+}
+
+fn table_name(device: &str) -> String {
+    format!("wontun-guard-{device}")
+}
+
+/// Whether an address is one of those that each link has for itself.
+const fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
+}
+
+fn overlap(a: Prefix, b: Prefix) -> bool {
+    a.contains(b.network()) || b.contains(a.network())
+}
+
+/// ```text
+/// chain prerouting { type filter hook prerouting priority raw; policy accept;
+///     iifname { DEVICE, "lo" } accept
+///     iifgroup 51820 accept
+///     ip saddr @v4 drop
+///     ip6 saddr @v6 drop
+///     ip daddr @own4 drop
+///     ip6 daddr @own6 drop
+/// }
+/// chain forward { type filter hook forward priority filter; policy accept;
+///     iifname DEVICE oifname DEVICE drop
+/// }
+/// ```
+///
+/// without the rules for sets that would be empty, and with the first as two rules.
+fn table(device: &str, networks: &[Prefix], own: &[Prefix], isolates: bool) -> Table {
+    let (input, output) = (Meta::InputInterfaceName, Meta::OutputInterfaceName);
+    let group = [Step::LoadMeta(Meta::InputInterfaceGroup), Step::equal(&TUNNELS.to_ne_bytes())];
+    let by = |name: &str| Step::device(input, Comparison::Equal, name).to_vec();
+    let mut rules = vec![by(device), by(LOOPBACK), group.to_vec()];
+    rules.iter_mut().for_each(|rule| rule.push(Step::Decide(Verdict::Accept)));
+    let mut sets: Vec<Set> = Vec::new();
+    for (name, prefixes, v6, end) in [
+        ("v4", networks, false, End::Source),
+        ("v6", networks, true, End::Source),
+        ("own4", own, false, End::Destination),
+        ("own6", own, true, End::Destination),
+    ] {
+        let ranges = ranges::merged(prefixes, v6);
+        if ranges.is_empty() {
+            continue;
+        }
+        let mut rule = Step::in_set(end, v6, sets.len());
+        rule.push(Step::Decide(Verdict::Drop));
+        rules.push(rule);
+        sets.push(Set {
+            name,
+            family: if v6 { Family::Ip6 } else { Family::Ip },
+            elements: Elements::Ranges(ranges),
+        });
+    }
+    let chain = |name, hook, priority, rules| Chain {
+        name,
+        kind: Kind::Filter,
+        hook,
+        priority,
+        policy: Verdict::Accept,
+        rules,
+    };
+    let mut chains = vec![chain("prerouting", Hook::Prerouting, Priority::Raw, rules)];
+    if isolates {
+        let back = Step::device(output, Comparison::Equal, device);
+        let rule = [&by(device)[..], &back, &[Step::Decide(Verdict::Drop)]].concat();
+        chains.push(chain("forward", Hook::Forward, Priority::Filter, vec![rule]));
+    }
+    Table { family: Family::Inet, name: table_name(device), sets, chains }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::nft::tests::{captured, hex};
+
+    /// For the rules in the comment above. The sets are compared in `nft`.
+    const CAPTURED: &str = include_str!("guard_as_nft_sends_it.hex");
+    const NEWCHAIN: u16 = 0xa03;
+    const NEWRULE: u16 = 0xa06;
+
+    fn prefix(text: &str) -> Prefix {
+        let (address, length) = text.split_once('/').unwrap();
+        Prefix::new(address.parse().unwrap(), length.parse().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn the_bytes_are_nfts() {
+        let networks = ["10.8.0.0/24", "fd08::/64"].map(prefix);
+        let own = ["10.8.0.1/32", "fd08::1/128"].map(prefix);
+        let sent = hex(&table("tun0", &networks, &own, true));
+        let chains_and_rules: Vec<_> =
+            sent.into_iter().filter(|(kind, _)| matches!(*kind, NEWCHAIN | NEWRULE)).collect();
+        assert_eq!(chains_and_rules, captured(CAPTURED));
+    }
+
+    #[test]
+    fn a_family_without_addresses_has_no_rules() {
+        let v4 = table("tun0", &[prefix("10.8.0.0/24")], &[prefix("10.8.0.1/32")], false);
+        assert_eq!((v4.chains.len(), v4.chains[0].rules.len(), v4.sets.len()), (1, 5, 2));
+        assert_eq!(table("tun0", &[], &[], false).chains[0].rules.len(), 3);
+    }
+
+    #[test]
+    fn networks_overlap_whichever_is_the_larger() {
+        let networks = ["10.0.0.0/8", "10.8.0.0/24", "192.0.2.0/24", "fd08::/64"].map(prefix);
+        let [ten, vpn, lan, v6] = networks;
+        assert!(overlap(ten, vpn) && overlap(vpn, ten) && overlap(vpn, vpn));
+        assert!(!overlap(vpn, lan) && !overlap(lan, v6) && !overlap(v6, vpn));
+    }
+
+    #[test]
+    fn a_warning_is_one_line() {
+        let network = GuardWarning::Network {
+            device: "tun0".to_owned(),
+            network: prefix("10.8.0.0/24"),
+            other: "eth0".to_owned(),
+        };
+        let line = network.to_string();
+        assert!(
+            line.contains("10.8.0.0/24 of tun0 is the network of eth0, too") && !line.contains("  "),
+            "{line}"
+        );
+    }
+}
