@@ -318,6 +318,11 @@ pub struct Run {
     #[arg(long, env = "WONTUN_NAT", value_name = "MODE", value_enum, global = true)]
     pub nat: Option<NatMode>,
 
+    /// With --nat auto: let the peers reach this link-local network with this host's address, such as
+    /// 169.254.169.254/32, where a cloud serves this host's credentials; repeatable [default: none of 169.254.0.0/16, fe80::/10]
+    #[arg(long, env = "WONTUN_NAT_ALLOW", value_name = "CIDR", value_delimiter = ',', global = true)]
+    pub nat_allow: Vec<Cidr>,
+
     /// With serve or --config: what the peers may send each other through this host. open: all that their AllowedIPs
     /// allow; isolate: nothing [default: open]
     #[arg(long, env = "WONTUN_POLICY", value_name = "POLICY", value_enum, global = true)]

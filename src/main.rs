@@ -20,7 +20,7 @@ use wontun::commands::{self, AddOptions, CommandError, ShowOptions, TopOptions};
 use wontun::config::wg_quick::{Hooks, LoadError};
 use wontun::config::{
     AllowedNetwork, Config, ConfigError, FileNameError, KillSwitchMode, KillSwitchOptions, NatMode, TunName,
-    unknown_variables,
+    link_local, unknown_variables,
 };
 use wontun::control::health;
 use wontun::control::notify::Notifier;
@@ -287,7 +287,7 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
         let resolver = Resolver::start(confinement).map_err(DeviceError::from)?;
         let mut file = ConfigFile::load(path, hooks)?;
         (file.nat, file.kill_switch) = (options.nat.unwrap_or_default(), kill_switch);
-        file.policy = options.policy.unwrap_or_default();
+        (file.nat_allow, file.policy) = (link_local(&options.nat_allow)?, options.policy.unwrap_or_default());
         if file.kill_switch.is_some() && !file.configuration.is_full_tunnel() {
             return Err(ConfigError::NotFullTunnel.into());
         }
@@ -300,6 +300,7 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
         ("--kill-switch", options.kill_switch.is_some_and(|mode| mode != KillSwitchMode::Off)),
         ("--kill-switch-allow", !options.kill_switch_allow.is_empty()),
         ("--nat auto", options.nat == Some(NatMode::Auto)),
+        ("--nat-allow", !options.nat_allow.is_empty()),
         ("--policy", options.policy.is_some()),
     ];
     if let Some((option, _)) = of_a_file.into_iter().find(|(_, given)| *given) {

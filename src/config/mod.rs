@@ -24,6 +24,7 @@ pub use peer_policy::PeerPolicy;
 pub use tun_name::{FileNameError, TunName, TunNameError};
 
 use crate::packet::ip::{IPV4_HEADER, IPV6_HEADER};
+use crate::routing::Prefix;
 use crate::tunnel::plain::Role;
 
 /// The UDP port of both sides unless told otherwise.
@@ -58,6 +59,11 @@ pub enum ConfigError {
     /// Networks for a kill switch that there is not.
     #[error("--kill-switch-allow has no effect without --kill-switch: give both, or leave it out")]
     NoKillSwitch,
+    /// An exception to what is not link-local, and not refused.
+    #[error(
+        "--nat-allow {0} is not link-local: expected a network within 169.254.0.0/16 or fe80::/10, such as 169.254.169.254/32; peers reach all others without it"
+    )]
+    NotLinkLocal(Cidr),
     /// A kill switch for a tunnel that does not carry everything.
     #[error(
         "--kill-switch would cut off all that does not go through this tunnel: expected a peer with AllowedIPs = 0.0.0.0/0, ::/0 (or one of them) in the file; add it, or leave the option out"
@@ -97,6 +103,22 @@ pub enum ConfigError {
         /// The unspecified address of that family.
         any: IpAddr,
     },
+}
+
+/// Returns the networks of `--nat-allow`.
+///
+/// # Errors
+/// One of them is not link-local.
+pub fn link_local(allowed: &[Cidr]) -> Result<Vec<Prefix>, ConfigError> {
+    let network = |cidr: &Cidr| {
+        let within = match cidr.address() {
+            IpAddr::V4(address) => address.is_link_local() && cidr.prefix() >= 16,
+            IpAddr::V6(address) => address.is_unicast_link_local() && cidr.prefix() >= 10,
+        };
+        let network = Prefix::new(cidr.address(), cidr.prefix()).filter(|_| within);
+        network.ok_or(ConfigError::NotLinkLocal(*cidr))
+    };
+    allowed.iter().map(network).collect()
 }
 
 /// How the work is done, whichever the protocol.
@@ -254,6 +276,17 @@ const fn ipv6_header() -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn exceptions_to_nat_are_link_local() {
+        let parse = |text: &str| link_local(&[text.parse().unwrap()]);
+        for text in ["169.254.169.254/32", "169.254.0.0/16", "fe80::/10", "fe80::a00/120"] {
+            assert_eq!(parse(text).unwrap().len(), 1, "{text}");
+        }
+        for text in ["169.254.0.0/15", "10.0.0.0/8", "fe80::/9", "::/0"] {
+            assert_eq!(parse(text), Err(ConfigError::NotLinkLocal(text.parse().unwrap())));
+        }
+    }
 
     fn config() -> Config {
         Config {

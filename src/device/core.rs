@@ -153,12 +153,15 @@ fn super_packet(mtu: u32, overhead: u32) -> u32 {
     (segments * mtu.saturating_sub(SEGMENT_HEADERS) + TCP_RESERVE).min(MAX_SUPER_PACKET)
 }
 
-/// Whether this host forwards packets of either family.
-fn forwards() -> bool {
-    ["/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding"]
+/// Whether this host forwards packets of either family that come in by the device called `name`.
+fn forwards(name: &str) -> bool {
+    let own_v4 = format!("/proc/sys/net/ipv4/conf/{name}/forwarding");
+    let own_v6 = format!("/proc/sys/net/ipv6/conf/{name}/force_forwarding");
+    let all_v4 = "/proc/sys/net/ipv4/ip_forward";
+    [all_v4, "/proc/sys/net/ipv6/conf/all/forwarding", &own_v4, &own_v6]
         .into_iter()
         // a host that does not tell may
-        .any(|path| std::fs::read_to_string(path).map_or(path.contains("ipv4"), |text| text.trim() != "0"))
+        .any(|path| std::fs::read_to_string(path).map_or(path == all_v4, |text| text.trim() != "0"))
 }
 
 impl LinkWatch {
@@ -218,7 +221,7 @@ impl LinkWatch {
     /// Fits super-packets to the MTU. A host that forwards keeps the kernel's bound: what its other devices have joined is
     /// often larger, and would be cut before it comes here.
     pub(super) fn fit_super_packets(&mut self) {
-        let Some(overhead) = self.fits.filter(|_| !self.away && !forwards()) else { return };
+        let Some(overhead) = self.fits.filter(|_| !self.away && !forwards(self.link.name())) else { return };
         let fitted = self.link.set_gso_max_size(super_packet(self.mtu, overhead));
         debug!(?fitted, "super-packets fit the MTU");
     }

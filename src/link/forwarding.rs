@@ -1,5 +1,21 @@
-//! Whether this host forwards packets between its devices: read first, and turned on only where it is off.
+//! Forwarding between the tunnel and the host's other devices, which makes no router of a host that was none.
+//!
+//! The kernel has a switch for all devices and one for each device that packets come in by. Where the switch for all
+//! is off, only those of the tunnel and of the devices with addresses are turned on. IPv6 has them since Linux 6.17
+//! (`force_forwarding`); before, and where they cannot be written, the switch for all of IPv6 is turned on.
+//!
+//! Either way a packet that neither comes from the tunnel nor goes to it would be forwarded now, and was not before:
+//! [`Held`] says which have to be dropped for that. It ends when somebody else turns on the switch for all:
+//!
+//! - While it is off, by reading it. The kernel announces the change (`RTM_NEWNETCONF`). A 0 written to IPv6's turns off
+//!   those of single devices, even if it was 0 already; they are turned on again.
+//! - If it was wontun that turned it on, the kernel says nothing of a second 1. But each write to it is copied to the
+//!   setting for devices that are yet to come, `conf.default`: with a 0 there beforehand, that is a change.
+//!
+//! What was turned on is turned off at the end, unless somebody else has turned on the switch for all since, or
+//! another tunnel needs it. A killed run leaves it on, and its table in place; the next run takes over from that table.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,91 +28,304 @@ use super::socket::Requests;
 pub(super) struct Forwarding {
     root: PathBuf,
     requests: Option<Requests>,
+    /// IPv4's and IPv6's.
+    families: [State; 2],
+}
+
+/// What wontun has turned on for one family.
+#[derive(Debug, Default)]
+struct State {
+    held: Held,
+    /// The switch of the tunnel's own device was turned on.
+    tunnel: bool,
+    /// The error with which writing the switches of single devices failed; they are not tried again.
+    refused: Option<i32>,
+    /// Devices whose `accept_ra` was raised to 2.
+    advertised: BTreeSet<String>,
+}
+
+/// What would not be forwarded without wontun, and has to be dropped unless it comes from the tunnel or goes to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Held {
+    /// What comes in by these devices.
+    pub(super) devices: BTreeSet<String>,
+    /// Everything of the family.
+    pub(super) all: bool,
+}
+
+impl Held {
+    pub(super) fn is_empty(&self) -> bool {
+        !self.all && self.devices.is_empty()
+    }
+
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.all |= other.all;
+        self.devices.extend(other.devices.iter().cloned());
+    }
+}
+
+/// What is to be done for one family.
+#[derive(Debug)]
+pub(super) enum Plan {
+    /// Nothing, and why.
+    Done(Outcome),
+    /// Turn on the switches of these devices beside the tunnel's.
+    Devices(BTreeSet<String>),
+    /// Turn on the switch for all.
+    All,
 }
 
 /// What became of it.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// It was on.
+    /// Packets are forwarded as they were before.
     On,
-    /// It was off, and is on from now on.
-    TurnedOn,
+    /// Switches were off, and are on now; what is said about it.
+    TurnedOn(String),
+    /// Somebody else has turned on the switch for all: nothing is held back any more.
+    Released,
     /// The kernel does not have the family.
     Absent,
     /// It is off, and cannot be turned on.
     Off(io::Error),
     /// It cannot be read.
     Unknown(io::Error),
+    /// The switches of single devices cannot be written: to be planned again.
+    Refused,
 }
 
 impl Forwarding {
     pub(super) fn new() -> Self {
-        Self { root: PathBuf::from("/proc/sys"), requests: None }
+        Self { root: PathBuf::from("/proc/sys"), requests: None, families: Default::default() }
     }
 
-    /// What sysctl(8), and `docker run --sysctl`, call the setting.
+    /// What sysctl(8), and `docker run --sysctl`, call the switch for all devices.
     pub(super) const fn key(v6: bool) -> &'static str {
         if v6 { "net.ipv6.conf.all.forwarding" } else { "net.ipv4.ip_forward" }
     }
 
-    /// Turns it on for one family. It is not turned off again: others may count on it by then.
+    /// What has to be dropped for what wontun has turned on.
+    pub(super) fn held(&self, v6: bool) -> &Held {
+        &self.state(v6).held
+    }
+
+    /// Whether something is to be turned off at the end.
+    pub(super) fn is_owed(&self) -> bool {
+        self.families.iter().any(|state| state.tunnel || !state.held.is_empty())
+    }
+
+    /// Decides what is to be done so that packets of one family pass between the device `tunnel` and `devices`.
+    /// [`Self::held`] includes it from now on: what has to be dropped is to be dropped before [`Self::turn_on`].
+    ///
+    /// `found` is what this tunnel's table, left over by a killed run, and those of other tunnels hold back: what is on
+    /// of that was turned on by wontun.
     ///
     /// Where the setting cannot be read, as in a sandbox without /proc/sys, the kernel is asked what it does with packets
-    /// from the device called `name`.
-    pub(super) fn turn_on(&mut self, name: &str, v6: bool) -> Outcome {
-        // opened the first time, and kept: later on a sandbox of our own may forbid it
+    /// from the device `tunnel`.
+    pub(super) fn plan(&mut self, tunnel: &str, v6: bool, devices: &BTreeSet<String>, found: &Held) -> Plan {
+        let is_on = match fs::read_to_string(self.path(v6, None)) {
+            Ok(text) => text.trim() != "0",
+            // without a name for it, and yet with some for others
+            Err(error) if v6 && error.kind() == io::ErrorKind::NotFound && self.root.join("net").exists() => {
+                return Plan::Done(Outcome::Absent);
+            }
+            Err(error) => return Plan::Done(self.ask(tunnel, v6, error)),
+        };
+        let announces = is(&self.path(v6, Some("default")), "0");
+        let has_own = !v6 || self.own_switch(v6, tunnel).exists();
+        let (owns, refused) = (&self.state(v6).held, self.state(v6).refused);
+        if is_on {
+            if v6 && announces && (owns.all || found.all) {
+                self.state_mut(v6).held = Held { all: true, ..Held::default() };
+                return Plan::Done(Outcome::On);
+            }
+            let was_held = !owns.is_empty();
+            *self.state_mut(v6) = State::default();
+            return Plan::Done(if was_held { Outcome::Released } else { Outcome::On });
+        }
+        if let Some(code) = refused.filter(|_| !v6) {
+            return Plan::Done(Outcome::Off(io::Error::from_raw_os_error(code)));
+        }
+        if v6 && (refused.is_some() || !has_own) {
+            self.state_mut(v6).held = Held { all: true, ..Held::default() };
+            return Plan::All;
+        }
+        let is_off = |device: &str| is(&self.own_switch(v6, device), "0");
+        let turned_on = |device: &&String| owns.devices.contains(*device) || found.devices.contains(*device);
+        let wanted: BTreeSet<String> = devices.iter().filter(|device| is_off(device)).cloned().collect();
+        let held: BTreeSet<String> = devices.iter().filter(turned_on).chain(&wanted).cloned().collect();
+        let is_tunnel_on = !is_off(tunnel);
+        self.state_mut(v6).held = Held { devices: held, all: false };
+        if wanted.is_empty() && is_tunnel_on { Plan::Done(Outcome::On) } else { Plan::Devices(wanted) }
+    }
+
+    /// Does what was planned for one family.
+    pub(super) fn turn_on(&mut self, tunnel: &str, v6: bool, plan: Plan) -> Outcome {
+        match plan {
+            Plan::Done(outcome) => outcome,
+            Plan::Devices(devices) => self.turn_on_devices(tunnel, v6, &devices),
+            Plan::All => self.turn_on_all(tunnel, v6),
+        }
+    }
+
+    fn turn_on_devices(&mut self, tunnel: &str, v6: bool, devices: &BTreeSet<String>) -> Outcome {
+        let own = self.own_switch(v6, tunnel);
+        let was_off = is(&own, "0");
+        let mut outcome = fs::write(&own, "1");
+        self.state_mut(v6).tunnel |= was_off && outcome.is_ok();
+        for device in devices {
+            // one that has gone meanwhile is not missed
+            let written = fs::write(self.own_switch(v6, device), "1");
+            outcome = outcome.and(written.or_else(absent_is_fine));
+        }
+        match outcome {
+            Ok(()) => {
+                let (family, between) = (if v6 { "IPv6" } else { "IPv4" }, listed(devices));
+                Outcome::TurnedOn(format!(
+                    "{family} is forwarded between {tunnel} and {between}, not among these"
+                ))
+            }
+            Err(error) => {
+                self.turn_off_devices(tunnel, v6, &Held::default());
+                self.state_mut(v6).refused = error.raw_os_error().or(Some(0));
+                if v6 { Outcome::Refused } else { Outcome::Off(error) }
+            }
+        }
+    }
+
+    fn turn_on_all(&mut self, tunnel: &str, v6: bool) -> Outcome {
+        let advertised = self.keep_advertisements();
+        self.state_mut(v6).advertised.extend(advertised);
+        match fs::write(self.path(v6, None), "1") {
+            Ok(()) => {
+                // another program's write is copied here, which is how it is told from ours
+                let _ = fs::write(self.path(v6, Some("default")), "0");
+                let key = Self::key(v6);
+                Outcome::TurnedOn(format!(
+                    "{key} was off: it is on now, and only what comes from {tunnel} or goes to it is forwarded"
+                ))
+            }
+            Err(error) => {
+                self.put_back_advertisements(v6);
+                self.state_mut(v6).held = Held::default();
+                Outcome::Off(error)
+            }
+        }
+    }
+
+    /// Takes over what a killed run of this tunnel has turned on.
+    pub(super) fn adopt(&mut self, v6: bool, found: &Held) {
+        self.state_mut(v6).held.merge(found);
+    }
+
+    /// Turns off what wontun has turned on, except for what `others`, other tunnels of this host, need.
+    pub(super) fn turn_off(&mut self, tunnel: &str, others: &[Held; 2]) {
+        for (v6, others) in [false, true].into_iter().zip(others) {
+            let all = self.path(v6, None);
+            let is_ours = v6 && self.state(v6).held.all && is(&self.path(v6, Some("default")), "0");
+            if is(&all, "0") {
+                self.turn_off_devices(tunnel, v6, others);
+            } else if is_ours && !others.all {
+                let _ = fs::write(&all, "0");
+                self.put_back_advertisements(v6);
+            }
+            *self.state_mut(v6) = State::default();
+        }
+    }
+
+    fn turn_off_devices(&mut self, tunnel: &str, v6: bool, others: &Held) {
+        let state = std::mem::take(self.state_mut(v6));
+        let devices = state.held.devices.iter().filter(|device| !others.devices.contains(*device));
+        for device in devices.map(String::as_str).chain(state.tunnel.then_some(tunnel)) {
+            // where it cannot be written it was not, and where it is gone there is nothing to turn off
+            let _ = fs::write(self.own_switch(v6, device), "0");
+        }
+    }
+
+    /// The socket to ask about devices; opened the first time, since a sandbox may forbid it later.
+    pub(super) fn requests(&mut self) -> Option<&mut Requests> {
         if self.requests.is_none() {
             self.requests = Requests::open().ok();
         }
-        match self.try_to(v6) {
-            Outcome::Unknown(error) => match self.ask(name, v6) {
-                Some(true) => Outcome::On,
-                Some(false) => Outcome::Off(error),
-                None => Outcome::Unknown(error),
-            },
-            outcome => outcome,
-        }
+        self.requests.as_mut()
     }
 
-    fn ask(&mut self, name: &str, v6: bool) -> Option<bool> {
-        let link = self.requests.as_mut()?.ask(message::get_link_by_name(name), 0).ok()??;
-        message::forwards(&link, v6)
-    }
-
-    fn try_to(&self, v6: bool) -> Outcome {
-        let path = self.root.join(Self::key(v6).replace('.', "/"));
-        match fs::read_to_string(&path) {
-            Ok(text) if text.trim() != "0" => return Outcome::On,
-            Ok(_) => {}
-            // without a name for it, and yet with some for others
-            Err(error) if v6 && error.kind() == io::ErrorKind::NotFound && self.root.join("net").exists() => {
-                return Outcome::Absent;
-            }
-            Err(error) => return Outcome::Unknown(error),
-        }
-        if v6 {
-            self.keep_advertisements();
-        }
-        match fs::write(&path, "1") {
-            Ok(()) => Outcome::TurnedOn,
-            Err(error) => Outcome::Off(error),
+    fn ask(&mut self, name: &str, v6: bool, error: io::Error) -> Outcome {
+        let asked = self.requests().and_then(|requests| {
+            let link = requests.ask(message::get_link_by_name(name), 0).ok()??;
+            message::forwards(&link, v6)
+        });
+        match asked {
+            Some(true) => Outcome::On,
+            Some(false) => Outcome::Off(error),
+            None => Outcome::Unknown(error),
         }
     }
 
     /// A host that forwards IPv6 believes no router advertisements any more, and loses the default route that it has
-    /// from one, unless `accept_ra` is 2. Where it believes them now, it shall go on to.
-    fn keep_advertisements(&self) {
-        let Ok(devices) = fs::read_dir(self.root.join("net/ipv6/conf")) else { return };
-        let names = devices.flatten().map(|device| device.file_name());
+    /// from one, unless `accept_ra` is 2. Where it believes them now, it shall go on to. Returns those devices.
+    fn keep_advertisements(&self) -> Vec<String> {
+        let Ok(devices) = fs::read_dir(self.root.join("net/ipv6/conf")) else { return Vec::new() };
+        let names = devices.flatten().filter_map(|device| device.file_name().into_string().ok());
         // those two would change devices that have none yet, or none at all
-        for name in names.filter(|name| name != "all" && name != "default") {
-            let setting = self.root.join("net/ipv6/conf").join(name).join("accept_ra");
-            if is(&setting, "1") {
+        let names = names.filter(|name| name != "all" && name != "default");
+        names
+            .filter(|name| {
+                let setting = self.accept_ra(name);
                 // where this cannot be written, forwarding cannot either
-                let _ = fs::write(setting, "2");
+                is(&setting, "1") && fs::write(setting, "2").is_ok()
+            })
+            .collect()
+    }
+
+    fn put_back_advertisements(&mut self, v6: bool) {
+        for device in std::mem::take(&mut self.state_mut(v6).advertised) {
+            let setting = self.accept_ra(&device);
+            if is(&setting, "2") {
+                let _ = fs::write(setting, "1");
             }
         }
     }
+
+    fn accept_ra(&self, device: &str) -> PathBuf {
+        self.root.join("net/ipv6/conf").join(device).join("accept_ra")
+    }
+
+    /// The switch for all devices, or that which `conf` names of the kernel's two general ones.
+    fn path(&self, v6: bool, conf: Option<&str>) -> PathBuf {
+        match (v6, conf) {
+            (false, None) => self.root.join("net/ipv4/ip_forward"),
+            (false, Some(conf)) => self.root.join("net/ipv4/conf").join(conf).join("forwarding"),
+            (true, conf) => self.root.join("net/ipv6/conf").join(conf.unwrap_or("all")).join("forwarding"),
+        }
+    }
+
+    /// The switch of one device, for what comes in by it.
+    fn own_switch(&self, v6: bool, device: &str) -> PathBuf {
+        let (family, name) = if v6 { ("ipv6", "force_forwarding") } else { ("ipv4", "forwarding") };
+        self.root.join("net").join(family).join("conf").join(device).join(name)
+    }
+
+    fn state(&self, v6: bool) -> &State {
+        let [v4_state, v6_state] = &self.families;
+        if v6 { v6_state } else { v4_state }
+    }
+
+    fn state_mut(&mut self, v6: bool) -> &mut State {
+        let [v4_state, v6_state] = &mut self.families;
+        if v6 { v6_state } else { v4_state }
+    }
+}
+
+fn absent_is_fine(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
+}
+
+fn listed(devices: &BTreeSet<String>) -> String {
+    if devices.is_empty() {
+        return "those that forward already".to_owned();
+    }
+    devices.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
 }
 
 fn is(setting: &Path, value: &str) -> bool {
@@ -104,78 +333,4 @@ fn is(setting: &Path, value: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// No device's name.
-    const NONE: &str = "no-such-link";
-
-    /// A /proc/sys of the test's own.
-    struct Settings(PathBuf);
-
-    impl Settings {
-        fn new(name: &str, settings: &[(&str, &str)]) -> Self {
-            let root = std::env::temp_dir().join(format!("wontun-forwarding-{}-{name}", std::process::id()));
-            for (key, value) in settings {
-                let path = root.join(key);
-                fs::create_dir_all(path.parent().unwrap()).unwrap();
-                fs::write(path, format!("{value}\n")).unwrap();
-            }
-            Self(root)
-        }
-
-        fn forwarding(&self) -> Forwarding {
-            Forwarding { root: self.0.clone(), requests: None }
-        }
-
-        fn read(&self, key: &str) -> String {
-            fs::read_to_string(self.0.join(key)).unwrap().trim().to_owned()
-        }
-    }
-
-    impl Drop for Settings {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
-    }
-
-    #[test]
-    fn only_what_is_off_is_turned_on() {
-        let settings = Settings::new("off", &[("net/ipv4/ip_forward", "0")]);
-        let mut forwarding = settings.forwarding();
-        assert!(matches!(forwarding.turn_on(NONE, false), Outcome::TurnedOn));
-        assert_eq!(settings.read("net/ipv4/ip_forward"), "1");
-        assert!(matches!(forwarding.turn_on(NONE, false), Outcome::On));
-        assert!(matches!(forwarding.turn_on(NONE, true), Outcome::Absent));
-        forwarding.root = settings.0.join("nowhere");
-        for v6 in [false, true] {
-            assert!(matches!(forwarding.turn_on(NONE, v6), Outcome::Unknown(_)));
-        }
-        // the kernel is asked instead
-        assert!(matches!(forwarding.turn_on("lo", false), Outcome::On | Outcome::Off(_)));
-    }
-
-    #[test]
-    fn a_default_route_that_was_advertised_is_kept() {
-        let conf = |device: &str| format!("net/ipv6/conf/{device}/accept_ra");
-        let (all, default, eth0, eth1) = (conf("all"), conf("default"), conf("eth0"), conf("eth1"));
-        let settings = Settings::new(
-            "advertised",
-            &[
-                ("net/ipv6/conf/all/forwarding", "0"),
-                (&all, "1"),
-                (&default, "1"),
-                (&eth0, "1"),
-                (&eth1, "0"),
-            ],
-        );
-        assert!(matches!(settings.forwarding().turn_on(NONE, true), Outcome::TurnedOn));
-        assert_eq!(settings.read("net/ipv6/conf/all/forwarding"), "1");
-        let now = [&all, &default, &eth0, &eth1].map(|key| settings.read(key));
-        assert_eq!(now, ["1", "1", "2", "0"]);
-        // on already: whoever turned it on has decided about advertisements
-        fs::write(settings.0.join(&eth0), "1").unwrap();
-        assert!(matches!(settings.forwarding().turn_on(NONE, true), Outcome::On));
-        assert_eq!(settings.read(&eth0), "1");
-    }
-}
+mod tests;

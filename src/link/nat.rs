@@ -1,35 +1,33 @@
-//! What a server does for its peers on their way to the rest of the world: forwarding, and its own address on what
-//! they send. As `iptables -t nat -A POSTROUTING -s 10.8.0.0/24 ! -o tun0 -j MASQUERADE` and its companions do, whatever
-//! the outer device is called.
+//! Forwarding and address translation for a server's peers.
 //!
-//! One table of our own, `wontun-nat-NAME`, of the family inet:
+//! One table of our own, `wontun-nat-NAME`, of the family inet; its rules are in `nat/rules.rs`:
 //!
 //! - `postrouting`: what leaves from the VPN's networks by another device than the tunnel gets that device's address;
-//! - `forward`: TCP connections through the tunnel agree on segments that fit both ways, and what comes out of the
-//!   tunnel or goes into it is accepted. That does not undo what another table drops: such are found and named.
+//! - `forward`: TCP connections through the tunnel agree on segments that fit both ways. To the VPN's networks goes
+//!   only what belongs to a known connection, comes from the tunnel, or was led there by this host's own address
+//!   translation. Networks behind a peer are routed and not translated: they stay open. From the tunnel nothing goes
+//!   to link-local addresses, which are services for this host alone, unless they are allowed;
+//! - `others`: what would be forwarded between other devices only since wontun turned forwarding on is dropped
+//!   ([`super::forwarding`]).
+//!
+//! An accept here does not undo what another table drops: such tables are found and named.
 
 mod foreign;
+mod rules;
 mod warning;
 
+use std::collections::BTreeSet;
 use std::io;
 
 use self::foreign::look_for_drops;
+use self::rules::{OTHERS, PREFIX, Wanted, has_family, table, table_name};
 pub use self::warning::NatWarning;
 use super::error;
-use super::forwarding::{Forwarding, Outcome};
-use super::nft::{
-    Chain, Comparison, Elements, Family, Found, Header, Hook, Kind, Meta, Nft, Priority, Set, Step, Table,
-    Verdict,
-};
-use super::ranges;
+use super::forwarding::{Forwarding, Held, Outcome, Plan};
+use super::interfaces::{Interface, interfaces};
+use super::nft::{Family, Found, Nft, Table};
 use super::socket::Failure;
 use crate::routing::Prefix;
-
-const TCP: u8 = 6;
-/// Where the flags are in the TCP header, and two of them.
-const TCP_FLAGS: u32 = 13;
-const SYN: u8 = 2;
-const RST: u8 = 4;
 
 /// Forwarding and address translation for one tunnel device; the table goes when it is dropped.
 #[derive(Debug)]
@@ -39,6 +37,8 @@ pub struct Nat {
     nft: Option<Nft>,
     /// What [`Nat::apply`] was last called for.
     networks: Vec<Prefix>,
+    /// Link-local networks that the peers may reach.
+    allowed: Vec<Prefix>,
     /// It was put up, and is there unless somebody flushed it.
     table: Option<Table>,
     forwarding: Forwarding,
@@ -48,21 +48,32 @@ pub struct Nat {
 /// What came of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NatApplied {
-    /// The sysctl settings that were off, and are on from now on, also after the tunnel's end.
-    pub turned_on: Vec<&'static str>,
-    /// The table that somebody else had deleted or changed, and that has been put up again.
-    pub repaired: Option<String>,
+    /// Changes to the host that its user should know of, a line each.
+    pub notes: Vec<String>,
     /// What could not be had, and was not said the last time.
     pub warnings: Vec<NatWarning>,
 }
 
+/// What other tunnels of this host have put up.
+#[derive(Debug, Default)]
+struct Others {
+    /// The devices of those with address translation.
+    tunnels: BTreeSet<String>,
+    /// What they hold back, of IPv4 and IPv6.
+    held: [Held; 2],
+    /// What a killed run of this tunnel held back.
+    own: [Held; 2],
+}
+
 impl Nat {
-    /// For the device called `name`, in this thread's network namespace. Changes nothing yet.
-    pub fn new(name: &str) -> Self {
+    /// For the device called `name`, in this thread's network namespace; peers may reach the link-local networks
+    /// `allowed`. Changes nothing yet.
+    pub fn new(name: &str, allowed: &[Prefix]) -> Self {
         Self {
             device: name.to_owned(),
             nft: None,
             networks: Vec::new(),
+            allowed: allowed.to_vec(),
             table: None,
             forwarding: Forwarding::new(),
             told: Vec::new(),
@@ -76,27 +87,16 @@ impl Nat {
     pub fn apply(&mut self, networks: &[Prefix]) -> NatApplied {
         let mut applied = NatApplied::default();
         self.networks = networks.to_vec();
-        let wanted = table(&self.device, networks);
-        if wanted.sets.is_empty() {
+        if networks.is_empty() {
             self.take_away();
             return applied;
         }
-        for v6 in [false, true].into_iter().filter(|v6| has_family(&wanted, *v6)) {
-            match self.forwarding.turn_on(&self.device, v6) {
-                Outcome::On | Outcome::Absent => {}
-                Outcome::TurnedOn => applied.turned_on.push(Forwarding::key(v6)),
-                Outcome::Off(error) => applied.warnings.push(self.no_forwarding(v6, true, &error)),
-                Outcome::Unknown(error) => applied.warnings.push(self.no_forwarding(v6, false, &error)),
-            }
-        }
-        match self.put_up(&wanted) {
-            Ok(found) => {
-                applied.repaired = (found == Found::Repaired).then(|| format!("inet {}", wanted.name));
-                applied.warnings.extend(self.look_for_drops(&wanted));
-            }
+        match self.put_up(&mut applied) {
+            Ok(wanted) => applied.warnings.extend(self.look_for_drops(&wanted)),
+            // nothing is forwarded without the rules that go with it
             Err(failure) => applied
                 .warnings
-                .push(NatWarning::Nftables { table: wanted.name, reason: failure.described() }),
+                .push(NatWarning::Nftables { table: table_name(&self.device), reason: failure.described() }),
         }
         let new = applied.warnings.iter().filter(|warning| !self.told.contains(warning)).cloned().collect();
         self.told = std::mem::replace(&mut applied.warnings, new);
@@ -109,8 +109,14 @@ impl Nat {
         self.networks == networks
     }
 
-    /// Takes the table away, also one that a killed run left behind.
+    /// Takes the table away and turns forwarding off, also what a killed run left behind.
     pub fn take_away(&mut self) {
+        if let Ok(others) = self.others() {
+            for (v6, own) in [false, true].into_iter().zip(&others.own) {
+                self.forwarding.adopt(v6, own);
+            }
+            self.forwarding.turn_off(&self.device, &others.held);
+        }
         self.table = None;
         let name = table_name(&self.device);
         if let Ok(nft) = self.nft() {
@@ -118,16 +124,80 @@ impl Nat {
         }
     }
 
+    /// Puts up the table, and only then turns forwarding on.
+    fn put_up(&mut self, applied: &mut NatApplied) -> Result<Table, Failure> {
+        let others = self.others()?;
+        let interfaces = self.interfaces();
+        let mut wanted = self.wanted(&others);
+        let families = [false, true].into_iter().filter(|v6| has_family(&wanted, *v6)).collect::<Vec<_>>();
+        for v6 in families {
+            // twice where the first attempt shows that the switches of single devices cannot be written
+            for _ in 0..2 {
+                let plan = self.plan(v6, &interfaces, &others);
+                wanted = self.wanted(&others);
+                self.put_up_table(&wanted)?;
+                let outcome = self.forwarding.turn_on(&self.device, v6, plan);
+                let is_refused = matches!(outcome, Outcome::Refused);
+                self.take_outcome(v6, outcome, applied);
+                if !is_refused {
+                    break;
+                }
+            }
+        }
+        Ok(wanted)
+    }
+
+    fn plan(&mut self, v6: bool, interfaces: &[Interface], others: &Others) -> Plan {
+        let [mut v4_found, mut v6_found] = others.held.clone();
+        let [v4_own, v6_own] = &others.own;
+        v4_found.merge(v4_own);
+        v6_found.merge(v6_own);
+        let found = if v6 { v6_found } else { v4_found };
+        // another tunnel with address translation turns on its own device's switch, and nobody holds it back
+        let devices = interfaces.iter().filter(|interface| {
+            interface.has_family(v6)
+                && !interface.is_loopback
+                && interface.name != self.device
+                && !others.tunnels.contains(&interface.name)
+        });
+        let devices = devices.map(|interface| interface.name.clone()).collect();
+        self.forwarding.plan(&self.device, v6, &devices, &found)
+    }
+
+    fn take_outcome(&self, v6: bool, outcome: Outcome, applied: &mut NatApplied) {
+        let key = Forwarding::key(v6);
+        match outcome {
+            Outcome::On | Outcome::Absent | Outcome::Refused => {}
+            Outcome::TurnedOn(note) => applied.notes.push(note),
+            Outcome::Released => applied.notes.push(format!(
+                "{key} was turned on by another program: packets between other devices are not dropped any more"
+            )),
+            Outcome::Off(error) => applied.warnings.push(self.no_forwarding(v6, true, &error)),
+            Outcome::Unknown(error) => applied.warnings.push(self.no_forwarding(v6, false, &error)),
+        }
+    }
+
+    /// The table as it is to be now.
+    fn wanted(&self, others: &Others) -> Table {
+        table(&Wanted {
+            device: &self.device,
+            networks: &self.networks,
+            allowed: &self.allowed,
+            held: [false, true].map(|v6| self.forwarding.held(v6)),
+            tunnels: &others.tunnels,
+        })
+    }
+
     fn no_forwarding(&self, v6: bool, off: bool, error: &io::Error) -> NatWarning {
         let (device, key) = (self.device.clone(), Forwarding::key(v6));
         NatWarning::Forwarding { device, key, off, reason: error::described(error) }
     }
 
-    fn put_up(&mut self, wanted: &Table) -> Result<Found, Failure> {
+    fn put_up_table(&mut self, wanted: &Table) -> Result<(), Failure> {
         let mut kept = self.table.take();
         let outcome = self.nft().and_then(|nft| nft.keep(&mut kept, wanted));
         self.table = kept;
-        outcome
+        outcome.map(drop)
     }
 
     /// Puts the table up again if somebody else has deleted or changed it. Returns the table's name if so;
@@ -136,6 +206,39 @@ impl Nat {
         let wanted = self.table.clone()?;
         let found = self.nft().and_then(|nft| nft.ensure(&wanted)).ok()?;
         (found == Found::Repaired).then(|| format!("inet {}", wanted.name))
+    }
+
+    /// Reads the tables of other tunnels, and this tunnel's own unless this run has put it up.
+    fn others(&mut self) -> Result<Others, Failure> {
+        let mut others = Others::default();
+        let (own, is_up) = (table_name(&self.device), self.table.is_some());
+        let nft = self.nft()?;
+        for name in nft.tables(Family::Inet)? {
+            let Some(device) = name.strip_prefix(PREFIX) else { continue };
+            let is_own = name == own;
+            if is_own && is_up {
+                continue;
+            }
+            let held = if is_own { &mut others.own } else { &mut others.held };
+            for (v6, device) in nft.held_back(&name, OTHERS)? {
+                let [v4_held, v6_held] = &mut *held;
+                let held = if v6 { v6_held } else { v4_held };
+                match device {
+                    Some(device) => drop(held.devices.insert(device)),
+                    None => held.all = true,
+                }
+            }
+            if !is_own {
+                others.tunnels.insert(device.to_owned());
+            }
+        }
+        Ok(others)
+    }
+
+    /// The host's devices; where they cannot be read, none is known.
+    fn interfaces(&mut self) -> Vec<Interface> {
+        let requests = self.forwarding.requests();
+        requests.and_then(|requests| interfaces(requests).ok()).unwrap_or_default()
     }
 
     fn look_for_drops(&mut self, wanted: &Table) -> Vec<NatWarning> {
@@ -155,117 +258,8 @@ impl Nat {
 
 impl Drop for Nat {
     fn drop(&mut self) {
-        if self.table.is_some() {
+        if self.table.is_some() || self.forwarding.is_owed() {
             self.take_away();
         }
-    }
-}
-
-fn table_name(device: &str) -> String {
-    format!("wontun-nat-{device}")
-}
-
-fn has_family(table: &Table, v6: bool) -> bool {
-    let family = if v6 { Family::Ip6 } else { Family::Ip };
-    table.sets.iter().any(|set| set.family == family)
-}
-
-/// The table for a device and the networks behind it; without sets if there are none.
-fn table(device: &str, networks: &[Prefix]) -> Table {
-    let sets: Vec<Set> = [("v4", Family::Ip, false), ("v6", Family::Ip6, true)]
-        .into_iter()
-        .map(|(name, family, v6)| (name, family, ranges::merged(networks, v6)))
-        .filter(|(_, _, ranges)| !ranges.is_empty())
-        .map(|(name, family, ranges)| Set { name, family, elements: Elements::Ranges(ranges) })
-        .collect();
-    let translate = sets.iter().enumerate().map(|(number, set)| masquerade(device, number, set.family));
-    let accept = |which| {
-        let mut rule = Step::device(which, Comparison::Equal, device).to_vec();
-        rule.push(Step::Decide(Verdict::Accept));
-        rule
-    };
-    let (from, to) = (Meta::InputInterfaceName, Meta::OutputInterfaceName);
-    let chains = vec![
-        Chain {
-            name: "forward",
-            kind: Kind::Filter,
-            hook: Hook::Forward,
-            priority: Priority::Filter,
-            policy: Verdict::Accept,
-            rules: vec![clamp(device, from), clamp(device, to), accept(from), accept(to)],
-        },
-        Chain {
-            name: "postrouting",
-            kind: Kind::Nat,
-            hook: Hook::Postrouting,
-            priority: Priority::SourceNat,
-            policy: Verdict::Accept,
-            rules: translate.collect(),
-        },
-    ];
-    Table { family: Family::Inet, name: table_name(device), sets, chains }
-}
-
-/// `ip saddr @v4 oifname != DEVICE masquerade`
-fn masquerade(device: &str, set: usize, family: Family) -> Vec<Step> {
-    let (offset, length) = if family == Family::Ip { (12, 4) } else { (8, 16) };
-    let mut rule = vec![
-        Step::LoadMeta(Meta::NetworkProtocol),
-        Step::equal(&[family as u8]),
-        Step::LoadHeader { header: Header::Network, offset, length },
-        Step::Lookup(set),
-    ];
-    rule.extend(Step::device(Meta::OutputInterfaceName, Comparison::NotEqual, device));
-    rule.push(Step::Masquerade);
-    rule
-}
-
-/// `iifname DEVICE tcp flags syn / syn,rst tcp option maxseg size set rt mtu`, or `oifname`
-fn clamp(device: &str, which: Meta) -> Vec<Step> {
-    let mut rule = Step::device(which, Comparison::Equal, device).to_vec();
-    rule.extend([
-        Step::LoadMeta(Meta::TransportProtocol),
-        Step::equal(&[TCP]),
-        Step::LoadHeader { header: Header::Transport, offset: TCP_FLAGS, length: 1 },
-        Step::Mask(vec![SYN | RST]),
-        Step::equal(&[SYN]),
-        Step::LoadSegmentSize,
-        Step::ToNetworkOrder,
-        Step::StoreSegmentSize,
-    ]);
-    rule
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::link::nft::tests::{captured, hex};
-
-    /// For the rules in the comments above. The sets are compared in `nft`.
-    const CAPTURED: &str = include_str!("nat_as_nft_sends_it.hex");
-    const NEWCHAIN: u16 = 0xa03;
-    const NEWRULE: u16 = 0xa06;
-
-    fn prefix(text: &str) -> Prefix {
-        let (address, length) = text.split_once('/').unwrap();
-        Prefix::new(address.parse().unwrap(), length.parse().unwrap()).unwrap()
-    }
-
-    #[test]
-    fn the_bytes_are_nfts() {
-        let networks = ["10.8.0.0/24", "10.9.0.0/16", "255.0.0.0/8", "fd08::/64"].map(prefix);
-        let sent = hex(&table("tun0", &networks));
-        let chains_and_rules: Vec<_> =
-            sent.into_iter().filter(|(kind, _)| matches!(*kind, NEWCHAIN | NEWRULE)).collect();
-        assert_eq!(chains_and_rules, captured(CAPTURED));
-    }
-
-    #[test]
-    fn a_family_without_networks_is_left_alone() {
-        let only_v6 = table("tun0", &[prefix("fd08::/64")]);
-        assert!(has_family(&only_v6, true) && !has_family(&only_v6, false));
-        assert_eq!(only_v6.chains[1].rules.len(), 1);
-        assert!(only_v6.chains[1].rules[0].contains(&Step::Lookup(0)));
-        assert!(table("tun0", &[]).sets.is_empty());
     }
 }

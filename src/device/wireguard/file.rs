@@ -14,6 +14,7 @@ use crate::control::uapi::{AllowedIpChange, Changes, PeerChanges};
 use crate::device::DeviceError;
 use crate::device::core::Core;
 use crate::link::Link;
+use crate::routing::Prefix;
 use crate::sandbox;
 use crate::tunnel::wireguard::PublicKey;
 
@@ -39,6 +40,8 @@ pub struct ConfigFile {
     pub key_files: Vec<PathBuf>,
     /// Whether the peers are let out to the rest of the world.
     pub nat: NatMode,
+    /// Link-local networks that the peers may reach by address translation.
+    pub nat_allow: Vec<Prefix>,
     /// Whether the peers reach each other.
     pub policy: PeerPolicy,
     /// The kill switch, until the tunnel takes it.
@@ -60,6 +63,7 @@ impl ConfigFile {
             configuration,
             key_files,
             nat: NatMode::Off,
+            nat_allow: Vec::new(),
             policy: PeerPolicy::Open,
             kill_switch: None,
         })

@@ -49,7 +49,7 @@ impl Firewall {
         firewall.ruleset = RulesetWatch::open();
         firewall.guard = Some(Guard::new(name.as_str(), file.policy == PeerPolicy::Isolate));
         firewall.update_guard(&file.configuration.interface.addresses)?;
-        let mut nat = Nat::new(name.as_str());
+        let mut nat = Nat::new(name.as_str(), &file.nat_allow);
         match file.nat {
             NatMode::Off => nat.take_away(),
             NatMode::Auto => firewall.nat = Some(nat),
@@ -136,11 +136,8 @@ impl WireGuard {
         let networks = self.networks();
         if let Some(nat) = &mut self.firewall.nat {
             let applied = nat.apply(&networks);
-            if let Some(table) = applied.repaired {
-                warn!(table, "an nf_tables table of this tunnel was deleted or changed, and is back");
-            }
-            for key in applied.turned_on {
-                info!("{key} was off: it is on now, and stays on");
+            for note in applied.notes {
+                info!("{note}");
             }
             for warning in applied.warnings {
                 warn!("{warning}");

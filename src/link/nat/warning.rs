@@ -81,8 +81,8 @@ impl fmt::Display for NatWarning {
         match self {
             Self::Nftables { table, reason } => write!(
                 f,
-                "cannot put up the nftables table {table}: {reason}: the peers reach this host and each other, but \
-                 nothing beyond: see that the kernel is Linux 5.2 or newer with nf_tables (modprobe nft_masq \
+                "cannot put up the nftables table {table}: {reason}: the peers reach this host, and nothing \
+                 beyond: see that the kernel is Linux 5.2 or newer with nf_tables (modprobe nft_masq \
                  nft_chain_nat), or translate their addresses by other means and give --nat off"
             ),
             Self::Forwarding { device, key, off, reason } => write!(

@@ -6,6 +6,7 @@ mod kill_switch_pass;
 mod kill_switch_start;
 mod kill_switch_unit;
 mod metrics_host;
+mod nat_state;
 mod noise_peer;
 mod other_family;
 mod peer_noise;

@@ -115,9 +115,9 @@ fn peers_reach_the_world_with_the_servers_address() {
     let (lab, plan) = stage();
     let server = serve(&plan.server_site, &plan.server, &["--nat", "auto"]);
     let client = Node::start(&plan.client_site, ConfigFile, &plan.client);
-    for (file, key) in FORWARDING.iter().zip(["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"]) {
-        assert_eq!(plan.server_site.shell(&format!("cat {file}")), "1\n");
-        server.wait_for(&format!("{key} was off: it is on now, and stays on"));
+    for (file, family) in FORWARDING.iter().zip(["IPv4", "IPv6"]) {
+        assert_eq!(plan.server_site.shell(&format!("cat {file}")), "0\n", "on for all devices");
+        server.wait_for(&format!("{family} is forwarded between wg0 and left, right, not among these"));
     }
     assert_eq!(seen_from(&lab, &client.site, WEB_V4), address(OUTSIDE_V4));
     assert_eq!(seen_from(&lab, &client.site, WEB_V6), address(OUTSIDE_V6));
@@ -183,6 +183,9 @@ fn leftovers_of_a_killed_run_are_replaced_or_removed() {
     server.wait_exit();
     let _server = serve(site, &plan.server, &[]);
     assert!(!ruleset(site).contains("wontun-nat"));
+    let switches =
+        "cat /proc/sys/net/ipv4/conf/left/forwarding /proc/sys/net/ipv6/conf/left/force_forwarding";
+    assert_eq!(site.shell(switches), "0\n0\n", "still turned on");
 }
 
 #[test]

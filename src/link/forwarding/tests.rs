@@ -1,0 +1,182 @@
+use super::*;
+
+/// No device's name.
+const NONE: &str = "no-such-link";
+const V4: &str = "net/ipv4/ip_forward";
+const V6: &str = "net/ipv6/conf/all/forwarding";
+const V6_NEW: &str = "net/ipv6/conf/default/forwarding";
+
+/// A /proc/sys of the test's own.
+struct Settings(PathBuf);
+
+impl Settings {
+    /// All is off, and nothing forwards; `more` are settings besides.
+    fn new(name: &str, more: &[(&str, &str)]) -> Self {
+        let root = std::env::temp_dir().join(format!("wontun-forwarding-{}-{name}", std::process::id()));
+        let settings = Self(root);
+        for (key, value) in [(V4, "0"), (V6, "0"), (V6_NEW, "0")].iter().chain(more) {
+            settings.write(key, value);
+        }
+        settings
+    }
+
+    fn with_devices(name: &str, devices: &[&str]) -> Self {
+        let settings = Self::new(name, &[]);
+        for device in devices {
+            settings.write(&v4(device), "0");
+            settings.write(&v6(device), "0");
+        }
+        settings
+    }
+
+    fn forwarding(&self) -> Forwarding {
+        Forwarding { root: self.0.clone(), ..Forwarding::new() }
+    }
+
+    fn read(&self, key: &str) -> String {
+        fs::read_to_string(self.0.join(key)).unwrap().trim().to_owned()
+    }
+
+    fn write(&self, key: &str, value: &str) {
+        let path = self.0.join(key);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, format!("{value}\n")).unwrap();
+    }
+}
+
+impl Drop for Settings {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn v4(device: &str) -> String {
+    format!("net/ipv4/conf/{device}/forwarding")
+}
+
+fn v6(device: &str) -> String {
+    format!("net/ipv6/conf/{device}/force_forwarding")
+}
+
+fn devices(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(ToString::to_string).collect()
+}
+
+fn held(names: &[&str]) -> Held {
+    Held { devices: devices(names), all: false }
+}
+
+const ALL: Held = Held { devices: BTreeSet::new(), all: true };
+
+/// Plans for the device `tun0` and does it.
+fn apply(forwarding: &mut Forwarding, v6: bool, names: &[&str], found: &Held) -> Outcome {
+    let plan = forwarding.plan("tun0", v6, &devices(names), found);
+    forwarding.turn_on("tun0", v6, plan)
+}
+
+#[test]
+fn single_devices_are_turned_on_and_off_again() {
+    let settings = Settings::with_devices("single", &["tun0", "eth0", "eth1", "router"]);
+    let mut forwarding = settings.forwarding();
+    let names = ["eth0", "eth1", "router"];
+    for (is_v6, key) in [(false, v4 as fn(&str) -> String), (true, v6)] {
+        settings.write(&key("router"), "1");
+        let none = Held::default();
+        assert!(matches!(apply(&mut forwarding, is_v6, &names, &none), Outcome::TurnedOn(_)));
+        assert_eq!(["tun0", "eth0", "eth1"].map(|name| settings.read(&key(name))), ["1"; 3]);
+        assert_eq!(
+            *forwarding.held(is_v6),
+            held(&["eth0", "eth1"]),
+            "what forwarded before is not held back"
+        );
+        assert!(matches!(apply(&mut forwarding, is_v6, &names, &none), Outcome::On));
+        assert_eq!(*forwarding.held(is_v6), held(&["eth0", "eth1"]));
+    }
+    assert_eq!([V4, V6, V6_NEW].map(|key| settings.read(key)), ["0"; 3]);
+    // another tunnel needs eth1
+    forwarding.turn_off("tun0", &[held(&["eth1"]), Held::default()]);
+    assert_eq!(["tun0", "eth0", "eth1", "router"].map(|name| settings.read(&v4(name))), ["0", "0", "1", "1"]);
+    assert_eq!(["tun0", "eth0", "eth1", "router"].map(|name| settings.read(&v6(name))), ["0", "0", "0", "1"]);
+    assert!(!forwarding.is_owed());
+}
+
+#[test]
+fn what_a_killed_run_or_another_tunnel_turned_on_is_wontuns() {
+    let settings = Settings::with_devices("killed", &["tun0", "eth0"]);
+    settings.write(&v4("eth0"), "1");
+    settings.write(&v4("tun0"), "1");
+    let mut forwarding = settings.forwarding();
+    assert!(matches!(apply(&mut forwarding, false, &["eth0"], &held(&["eth0"])), Outcome::On));
+    assert_eq!(*forwarding.held(false), held(&["eth0"]));
+    // somebody turns on the switch for all, and nobody is held back
+    settings.write(V4, "1");
+    assert!(matches!(apply(&mut forwarding, false, &["eth0"], &held(&["eth0"])), Outcome::Released));
+    assert!(forwarding.held(false).is_empty());
+    assert!(matches!(apply(&mut forwarding, false, &["eth0"], &Held::default()), Outcome::On));
+    forwarding.turn_off("tun0", &[Held::default(), Held::default()]);
+    assert_eq!([V4, &v4("eth0")].map(|key| settings.read(key)), ["1"; 2], "not wontun's any more");
+}
+
+/// Before Linux 6.17.
+#[test]
+fn the_switch_for_all_is_wontuns_until_somebody_writes_to_it() {
+    let conf = |device: &str| format!("net/ipv6/conf/{device}/accept_ra");
+    let (all, default, eth0, eth1) = (conf("all"), conf("default"), conf("eth0"), conf("eth1"));
+    let settings = Settings::new("all", &[(&all, "1"), (&default, "1"), (&eth0, "1"), (&eth1, "0")]);
+    let advertised = || [&all, &default, &eth0, &eth1].map(|key| settings.read(key));
+    let mut forwarding = settings.forwarding();
+    let none = Held::default();
+    assert!(matches!(apply(&mut forwarding, true, &["eth0"], &none), Outcome::TurnedOn(_)));
+    assert_eq!([V6, V6_NEW].map(|key| settings.read(key)), ["1", "0"]);
+    assert_eq!(advertised(), ["1", "1", "2", "0"], "a default route that was advertised is kept");
+    assert_eq!(*forwarding.held(true), ALL);
+    assert!(matches!(apply(&mut forwarding, true, &["eth0"], &none), Outcome::On));
+    // a later run, after this one was killed
+    let mut later = settings.forwarding();
+    assert!(matches!(apply(&mut later, true, &["eth0"], &ALL), Outcome::On));
+    assert_eq!(*later.held(true), ALL);
+    // another tunnel needs it
+    later.turn_off("tun0", &[Held::default(), ALL]);
+    assert_eq!(settings.read(V6), "1");
+    forwarding.turn_off("tun0", &[Held::default(), Held::default()]);
+    assert_eq!(settings.read(V6), "0");
+    assert_eq!(advertised(), ["1", "1", "1", "0"]);
+
+    let mut forwarding = settings.forwarding();
+    assert!(matches!(apply(&mut forwarding, true, &["eth0"], &none), Outcome::TurnedOn(_)));
+    // the kernel copies another program's 1
+    settings.write(V6_NEW, "1");
+    assert!(matches!(apply(&mut forwarding, true, &["eth0"], &none), Outcome::Released));
+    assert!(forwarding.held(true).is_empty());
+    forwarding.turn_off("tun0", &[Held::default(), Held::default()]);
+    assert_eq!(settings.read(V6), "1");
+}
+
+#[test]
+fn switches_that_cannot_be_written_are_not_tried_again() {
+    let settings = Settings::with_devices("refused", &["tun0"]);
+    // no file, where one is expected
+    fs::create_dir_all(settings.0.join(v6("eth0"))).unwrap();
+    let mut forwarding = settings.forwarding();
+    let plan = Plan::Devices(devices(&["eth0"]));
+    assert!(matches!(forwarding.turn_on("tun0", true, plan), Outcome::Refused));
+    assert_eq!(settings.read(&v6("tun0")), "0", "what was turned on is off again");
+    assert!(matches!(apply(&mut forwarding, true, &["eth0"], &Held::default()), Outcome::TurnedOn(_)));
+    assert_eq!(settings.read(V6), "1");
+}
+
+#[test]
+fn a_family_may_be_absent_or_hidden() {
+    let settings = Settings::with_devices("hidden", &[]);
+    fs::remove_dir_all(settings.0.join("net/ipv6")).unwrap();
+    let mut forwarding = settings.forwarding();
+    assert!(matches!(apply(&mut forwarding, true, &[], &Held::default()), Outcome::Absent));
+    forwarding.root = settings.0.join("nowhere");
+    for v6 in [false, true] {
+        let plan = forwarding.plan(NONE, v6, &devices(&[]), &Held::default());
+        assert!(matches!(plan, Plan::Done(Outcome::Unknown(_))));
+    }
+    // the kernel is asked instead
+    let plan = forwarding.plan("lo", false, &devices(&[]), &Held::default());
+    assert!(matches!(plan, Plan::Done(Outcome::On | Outcome::Off(_))));
+}
