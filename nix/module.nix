@@ -419,8 +419,8 @@ let
           default = null;
           example = "vpn.example.com:19988";
           description = ''
-            The server to be a plain client of: a name, an IPv4 address or an `[IPv6]` address, the UDP port optional (19988).
-            A name is looked up again until it resolves, and again while the server is silent.
+            The server to be a plain client of: a name, an IPv4 address or an `[IPv6]` address, with or without the UDP
+            port (19988). A name is looked up again until it resolves, and again while the server is silent.
             `null`: with {option}`plain`, be the server.
           '';
         };

@@ -245,7 +245,7 @@ test_serve() {
 test_bare() {
     docker run --detach --name bare --network "$network" --pull never --cap-drop ALL --cap-add NET_ADMIN \
         --device /dev/net/tun "$image" >/dev/null
-    wait_until 20 said bare ' ready mode=wireguard' || die "a bare container is no WireGuard server: $(docker logs bare 2>&1)"
+    wait_until 20 said bare ' ready mode="wireguard"' || die "a bare container is no WireGuard server: $(docker logs bare 2>&1)"
     said bare '/etc/wontun is on no volume' || die "no warning about the keys: $(docker logs bare 2>&1)"
     wait_until 30 is_healthy bare || die "the bare container does not become healthy: $(inspect bare '{{json .State.Health}}')"
     docker rm --force bare >/dev/null

@@ -264,7 +264,10 @@ mod tests {
         let path = folder.path().join("tun0.conf");
         fs::write(&path, "old").unwrap();
         for (before, after) in [(0o4700, 0o700), (0o2650, 0o650), (0o1640, 0o640)] {
-            fs::set_permissions(&path, Permissions::from_mode(before)).unwrap();
+            // a sandbox that builds packages, such as Nix's, forbids the first two
+            if fs::set_permissions(&path, Permissions::from_mode(before)).is_err() {
+                continue;
+            }
             assert_eq!(mode(&path), before);
             Writer::lock(&path).unwrap().replace(b"new").unwrap();
             assert_eq!(mode(&path), after, "{before:o}");
