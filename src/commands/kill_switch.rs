@@ -64,13 +64,14 @@ fn unlock_one(name: &str, folders: &UapiFolders) -> Result<bool, CommandError> {
     if !KillSwitch::is_in_place(name)? {
         return Ok(false);
     }
-    // What it answers does not matter: the table is there or not. An older version, or a tunnel that hangs, does not
-    // put it up again by itself.
-    if let Ok(tun) = name.parse() {
-        let _ = tell(&tun, folders, false);
-    }
+    let told = name.parse().ok().map(|tun| tell(&tun, folders, false));
+    // whatever it answers, the table is there or not: an older version, or a tunnel that hangs, has left it
     if KillSwitch::is_in_place(name)? {
-        KillSwitch::unlock(name)?;
+        KillSwitch::unlock(name).map_err(|error| match told {
+            // one whose table nobody else may remove
+            Some(Err(told)) if !matches!(told, CommandError::NotRunning(_)) => told,
+            _ => error.into(),
+        })?;
     }
     Ok(true)
 }

@@ -7,8 +7,8 @@ use tracing::{info, warn};
 use crate::config::{KillSwitchOptions, TunName};
 use crate::link::{KillSwitch, LinkError, Pass};
 
-/// A kill switch in place. It stays so when this is dropped, and the log says how to take it away; only
-/// [`Self::finish`] may take it away.
+/// A kill switch in place. It stays so when this is dropped, and the log says how to take it away; only the tunnel's
+/// orderly end does.
 #[derive(Debug)]
 pub struct EngagedKillSwitch {
     name: TunName,
