@@ -1,10 +1,8 @@
 //! Memory that is overwritten when its value is dropped.
 
-use std::mem::{ManuallyDrop, MaybeUninit};
+use std::hint::black_box;
+use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
-use std::slice;
-
-use zeroize::Zeroize as _;
 
 /// A value whose bytes are overwritten with zeroes where it is dropped, after its destructor: all of them, padding and
 /// unused variants of an enum included, where moves leave copies of what was on the stack. For values of other crates that do
@@ -39,11 +37,12 @@ impl<T> Drop for Wiped<T> {
 
         impl<T> Drop for Overwrite<'_, T> {
             fn drop(&mut self) {
-                let bytes = (&raw mut *self.0).cast::<MaybeUninit<u8>>();
-                // SAFETY: these are the bytes of the value, borrowed mutably, and any bytes are a `MaybeUninit<u8>`. Its
-                // destructor has run and nobody uses the value again: it is within a `ManuallyDrop` that is being dropped.
-                let bytes = unsafe { slice::from_raw_parts_mut(bytes, size_of::<T>()) };
-                bytes.zeroize();
+                let value = &raw mut *self.0;
+                // SAFETY: the value is borrowed mutably. Its destructor has run and nobody uses it again: it is within a
+                // `ManuallyDrop` that is being dropped.
+                unsafe { value.write_bytes(0, 1) };
+                // the compiler must assume that somebody reads it
+                black_box(value);
             }
         }
 
@@ -55,6 +54,9 @@ impl<T> Drop for Wiped<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::mem::MaybeUninit;
+    use std::slice;
+
     use super::*;
 
     /// Says when it is dropped, and what its bytes are then.
