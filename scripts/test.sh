@@ -107,9 +107,8 @@ cd "$repo"
 unset "${!WONTUN_@}"
 on_exit stop_all
 
-needed=("$for_rust" shellcheck:shellcheck nix-instantiate:nix-bin python3:python3)
 # libFuzzer is C++.
-[[ ! -d fuzz ]] || needed+=(c++:g++)
+needed=("$for_rust" shellcheck:shellcheck nix-instantiate:nix-bin python3:python3 c++:g++)
 [[ -n $quick ]] || needed+=("${for_two_hosts[@]}" "${for_engine[@]}" strace:strace setcap:libcap2-bin mount:mount
     wg:wireguard-tools iperf3:iperf3 nft:nftables wireguard-go:wireguard-go readelf:binutils
     systemd-analyze:systemd)
@@ -136,9 +135,10 @@ step "documentation" as_builder env RUSTDOCFLAGS='-D warnings' cargo doc --no-de
 step "unit and property tests" as_builder cargo test --locked "${features[@]}"
 step "the benchmark's pages" as_builder python3 -B -m unittest discover scripts/bench
 step "Nix source, as an ordinary user without a network" bash scripts/check-fileset.sh
-if [[ -d fuzz ]]; then
-    # Running the targets needs a nightly toolchain, compiling them does not.
+if [[ -n $quick ]]; then
     step "fuzz targets compile" as_builder cargo check --locked --manifest-path fuzz/Cargo.toml
+else
+    step "fuzz targets" bash scripts/fuzz.sh
 fi
 if [[ -n $quick ]]; then
     say "all quick checks passed; without --quick there are the end-to-end tests, the demo and the container test too"

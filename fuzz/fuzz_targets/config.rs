@@ -1,4 +1,4 @@
-//! `cargo +nightly fuzz run config`: whatever is in a file, the parser answers and keeps its rules.
+//! `scripts/fuzz.sh config`: whatever is in a file, the parser answers and keeps its rules.
 #![no_main]
 
 #[path = "../bodies/config.rs"]

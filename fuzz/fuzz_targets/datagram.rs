@@ -1,4 +1,4 @@
-//! `cargo +nightly fuzz run datagram`: whatever arrives, the engine answers and keeps its rules.
+//! `scripts/fuzz.sh datagram`: whatever arrives, the engine answers and keeps its rules.
 #![no_main]
 
 #[path = "../bodies/datagram.rs"]

@@ -1,4 +1,4 @@
-//! `cargo +nightly fuzz run engine`: whatever two engines meet with, they keep their rules.
+//! `scripts/fuzz.sh engine`: whatever two engines meet with, they keep their rules.
 #![no_main]
 
 #[path = "../bodies/engine.rs"]

@@ -1,4 +1,4 @@
-//! `cargo +nightly fuzz run import`: whatever another program's file has in it, it is taken over or refused.
+//! `scripts/fuzz.sh import`: whatever another program's file has in it, it is taken over or refused.
 #![no_main]
 
 #[path = "../bodies/import.rs"]

@@ -1,4 +1,4 @@
-//! `cargo +nightly fuzz run uapi`: whatever comes over the socket, the parser answers and keeps its rules.
+//! `scripts/fuzz.sh uapi`: whatever comes over the socket, the parser answers and keeps its rules.
 #![no_main]
 
 #[path = "../bodies/uapi.rs"]
