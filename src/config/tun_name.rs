@@ -45,6 +45,11 @@ impl TunName {
         name.parse().map_err(|source| FileNameError { file: file.to_owned(), source })
     }
 
+    /// Returns the name of a device that is to be renamed, made of the lower 48 bits of `number`.
+    pub(crate) fn temporary(number: u64) -> Self {
+        Self(format!("wt-{:012x}", number & 0xffff_ffff_ffff))
+    }
+
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -83,6 +88,15 @@ mod tests {
         for path in ["/etc/.conf", "/", "a-name-of-more-than-15.conf"] {
             let error = of_file(path).unwrap_err().to_string();
             assert!(error.contains(path) && error.contains("--tun"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_temporary_name_is_one() {
+        for number in [0, 7, u64::MAX] {
+            let name = TunName::temporary(number);
+            assert_eq!(name.as_str().parse(), Ok(name.clone()));
+            assert_eq!(name.as_str().len(), MAX_LENGTH);
         }
     }
 

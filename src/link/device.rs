@@ -9,7 +9,7 @@ use nix::errno::Errno;
 
 use super::error::LinkError;
 use super::interfaces::TUNNELS;
-use super::message::{self, LinkState, Occupant};
+use super::message::{self, LinkState};
 use super::socket::{Failure, Requests};
 use crate::config::Cidr;
 
@@ -24,25 +24,6 @@ pub struct Link {
     name: String,
     index: u32,
     addresses: Vec<Cidr>,
-}
-
-/// What has the name `name` in this thread's network namespace, asked before a tun device of that name is opened.
-///
-/// Of a device with many queues (`IFF_MULTI_QUEUE`) any process may take one more without a word from the kernel, and
-/// would get a share of the packets: whether it is taken has to be asked. Between the answer and the opening somebody
-/// may come first: who needs to be sure opens a new device with `IFF_TUN_EXCL`, and asks about an old one once more.
-///
-/// # Errors
-/// Netlink is unavailable.
-pub fn occupant(name: &str) -> Result<Occupant, LinkError> {
-    let action = || format!("find out whether {name} is taken");
-    let mut requests = Requests::open().map_err(|source| LinkError::Socket { action: action(), source })?;
-    match requests.ask(message::get_link_by_name(name), 0) {
-        Ok(Some(body)) => Ok(message::occupant(&body)),
-        Ok(None) => Err(LinkError::Unanswered { action: action() }),
-        Err(Failure::Refused { errno: Errno::ENODEV, .. }) => Ok(Occupant::Nobody),
-        Err(failure) => Err(LinkError::new(action(), failure, "give a name of 1 to 15 bytes")),
-    }
 }
 
 /// What [`Link::configure`] and [`Link::restore`] could not do and the caller may want to tell.
@@ -387,14 +368,6 @@ mod tests {
         assert!(error.to_string().contains("no-such-link"), "{error}");
         assert!(Link::open("a-name-of-more-than-15-bytes").is_err());
         assert!(Link::open("").is_err());
-    }
-
-    #[test]
-    fn a_name_is_free_or_taken() {
-        assert_eq!(occupant("no-such-link").unwrap(), Occupant::Nobody);
-        assert_eq!(occupant("lo").unwrap(), Occupant::Other);
-        let error = occupant("a-name-of-more-than-15-bytes").unwrap_err();
-        assert!(error.to_string().contains("a-name-of-more-than-15-bytes is taken"), "{error}");
     }
 
     #[test]

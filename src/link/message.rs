@@ -30,14 +30,14 @@ pub(super) const RTM_DELADDR: u16 = 21;
 pub(super) const RTM_NEWNETCONF: u16 = 80;
 /// Lengths of the fixed headers in front of the attributes.
 const NLMSG_HEADER: usize = 16;
-const LINK_HEADER: usize = 16;
+pub(super) const LINK_HEADER: usize = 16;
 pub(super) const ROUTE_HEADER: usize = 12;
 const ADDRESS_HEADER: usize = 8;
 /// Attribute types.
 const NLMSGERR_ATTR_MSG: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
-const IFLA_LINKINFO: u16 = 18;
+pub(super) const IFLA_LINKINFO: u16 = 18;
 const IFLA_AF_SPEC: u16 = 26;
 const IFLA_GROUP: u16 = 27;
 const IFLA_GSO_MAX_SIZE: u16 = 41;
@@ -56,37 +56,6 @@ pub struct LinkState {
     pub up: bool,
     /// The largest packet that the device takes, in bytes.
     pub mtu: u32,
-}
-
-/// What has a name among the devices.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Occupant {
-    /// Nothing: the name is free.
-    Nobody,
-    /// A device of another kind; a tap device, too.
-    Other,
-    /// A tun device.
-    Tun(TunState),
-}
-
-/// What the kernel tells of a tun device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TunState {
-    /// Whether it was made with `IFF_MULTI_QUEUE`: who opens it has to ask for the same.
-    pub multi_queue: bool,
-    /// Whether it stays when nobody holds it (`TUNSETPERSIST`, `ip tuntap add`).
-    pub persistent: bool,
-    /// How many queues processes hold, those that are detached included. The kernel counts them on a device of many
-    /// queues only.
-    pub queues: Option<u32>,
-}
-
-impl TunState {
-    /// Whether a process is known to hold the device. A persistent one with a single queue may be held all the same:
-    /// there the kernel answers a second process with EBUSY. On one of many queues it does not, so this has to be asked.
-    pub fn is_held(&self) -> bool {
-        !self.persistent || self.queues.is_some_and(|queues| queues > 0)
-    }
 }
 
 /// The messages of one datagram; a truncated or garbled rest is left out.
@@ -230,34 +199,6 @@ pub(super) fn gso_max_size(body: &[u8]) -> Option<u32> {
     attribute_u32(body.get(LINK_HEADER..)?, IFLA_GSO_MAX_SIZE)
 }
 
-/// What the device of an `RTM_NEWLINK` is to one who wants to open it as a tun device.
-pub(super) fn occupant(body: &[u8]) -> Occupant {
-    const IFLA_INFO_KIND: u16 = 1;
-    const IFLA_INFO_DATA: u16 = 2;
-    const IFLA_TUN_TYPE: u16 = 3;
-    const IFLA_TUN_PERSIST: u16 = 6;
-    const IFLA_TUN_MULTI_QUEUE: u16 = 7;
-    const IFLA_TUN_NUM_QUEUES: u16 = 8;
-    const IFLA_TUN_NUM_DISABLED_QUEUES: u16 = 9;
-    const IFF_TUN: u8 = 1;
-    let info = body.get(LINK_HEADER..).and_then(|attributes| attribute(attributes, IFLA_LINKINFO));
-    let info = info.unwrap_or_default();
-    let kind = attribute(&info, IFLA_INFO_KIND).and_then(|kind| parse_string(&kind).ok());
-    let data = attribute(&info, IFLA_INFO_DATA).unwrap_or_default();
-    let byte = |attribute_kind| attribute(&data, attribute_kind).and_then(|value| value.first().copied());
-    if kind.as_deref() != Some("tun") || byte(IFLA_TUN_TYPE).is_some_and(|tun_type| tun_type != IFF_TUN) {
-        return Occupant::Other;
-    }
-    let held = attribute_u32(&data, IFLA_TUN_NUM_QUEUES);
-    let detached = attribute_u32(&data, IFLA_TUN_NUM_DISABLED_QUEUES).unwrap_or_default();
-    Occupant::Tun(TunState {
-        multi_queue: byte(IFLA_TUN_MULTI_QUEUE).is_some_and(|set| set != 0),
-        // kernels before 4.17 do not tell: then nothing is claimed
-        persistent: byte(IFLA_TUN_PERSIST).is_none_or(|set| set != 0),
-        queues: held.map(|held| held.saturating_add(detached)),
-    })
-}
-
 /// Whether the device of an `RTM_NEWLINK` forwards what comes in by it, the first of its `DEVCONF_*`; `None` if it has no
 /// such family.
 pub(super) fn forwards(body: &[u8], v6: bool) -> Option<bool> {
@@ -303,6 +244,16 @@ pub(super) fn set_flags(index: u32, flags: LinkFlags, mask: LinkFlags) -> RouteN
     message.header.flags = flags;
     message.header.change_mask = mask;
     RouteNetlinkMessage::SetLink(message)
+}
+
+pub(super) fn rename(index: u32, name: &str) -> RouteNetlinkMessage {
+    set_attribute(index, LinkAttribute::IfName(name.to_owned()))
+}
+
+pub(super) fn delete_link(index: u32) -> RouteNetlinkMessage {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    RouteNetlinkMessage::DelLink(message)
 }
 
 pub(super) fn set_mtu(index: u32, mtu: u32) -> RouteNetlinkMessage {
@@ -477,39 +428,6 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_tun_device_is_told_from_others() {
-        let device = |kind: &[u8], data: &[Vec<u8>]| {
-            let info = [nla(1, kind), nla(2, &data.concat())].concat();
-            occupant(&link(0, 3, 0, &[nla(IFLA_MTU, &[0; 4]), nla(IFLA_LINKINFO, &info)].concat()))
-        };
-        let tun =
-            |multi_queue, persistent, queues| Occupant::Tun(TunState { multi_queue, persistent, queues });
-        let flags =
-            |kind: u8, persist: u8, multi: u8| vec![nla(3, &[kind]), nla(6, &[persist]), nla(7, &[multi])];
-        let many = |persist, held: u32, detached: u32| {
-            [flags(1, persist, 1), vec![nla(8, &held.to_ne_bytes()), nla(9, &detached.to_ne_bytes())]]
-                .concat()
-        };
-        assert_eq!(device(b"tun\0", &flags(1, 0, 0)), tun(false, false, None));
-        assert_eq!(device(b"tun\0", &many(1, 2, 1)), tun(true, true, Some(3)));
-        assert_eq!(device(b"tun\0", &many(0, u32::MAX, 1)), tun(true, false, Some(u32::MAX)));
-        assert_eq!(device(b"tun\0", &[]), tun(false, true, None), "an old kernel");
-        assert_eq!(device(b"tun\0", &flags(2, 0, 0)), Occupant::Other, "a tap");
-        assert_eq!(device(b"veth\0", &flags(1, 0, 0)), Occupant::Other);
-        assert_eq!(occupant(&link(0, 3, 0, &[])), Occupant::Other, "such as lo");
-        for (state, held) in [
-            (tun(false, false, None), true),
-            (tun(false, true, None), false),
-            (tun(true, true, Some(0)), false),
-            (tun(true, true, Some(1)), true),
-            (tun(true, false, Some(1)), true),
-        ] {
-            let Occupant::Tun(state) = state else { panic!() };
-            assert_eq!(state.is_held(), held, "{state:?}");
-        }
-    }
-
-    #[test]
     fn a_router_is_told_from_a_host() {
         let device = |settings: &[u8]| {
             let inet6 = [nla(1, &[0; 4]), nla(IFLA_INET6_CONF, settings)].concat();
@@ -567,7 +485,7 @@ pub(super) mod tests {
                 let _ = Reply::parse(header, payload);
             }
             let _ = (link_header(&datagram), link_state(&datagram), route_interface(&datagram));
-            let _ = (forwards(&datagram, true), route_mtu(&datagram), occupant(&datagram), gso_max_size(&datagram));
+            let _ = (forwards(&datagram, true), route_mtu(&datagram), gso_max_size(&datagram));
         }
 
         #[test]

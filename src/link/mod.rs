@@ -34,16 +34,18 @@ mod nft;
 mod ranges;
 mod routes;
 mod socket;
+mod tun;
 
-pub use device::{Configured, Link, occupant};
+pub use device::{Configured, Link};
 pub use error::LinkError;
 pub use guard::{Guard, GuardWarning};
 pub use kill_switch::{KillSwitch, Pass};
-pub use message::{LinkState, Occupant, TunState};
+pub use message::LinkState;
 pub use monitor::{LinkEvent, Monitor};
 pub use nat::{Nat, NatApplied, NatWarning};
 pub use nft::{RulesetChange, Watch};
 pub use routes::{Added, Applied, RouteWarning, Routes, Wanted};
+pub use tun::{Occupant, TunState, delete, occupant, rename};
 
 /// Opens the sockets that routes, address translation and the kill switch may yet need, if `all` of that may come, and sees
 /// to it that no other is ever opened in this process: for a sandbox that ends whoever tries.

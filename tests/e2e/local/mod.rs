@@ -15,3 +15,4 @@ mod ruleset;
 mod session_keys;
 mod setcap;
 mod spoof;
+mod tun_owner;

@@ -1,0 +1,245 @@
+//! TUN devices as rtnetlink describes them: their owner, and how many queues processes hold.
+
+use netlink_packet_core::{parse_string, parse_u32};
+use netlink_packet_route::RouteNetlinkMessage;
+use nix::errno::Errno;
+
+use super::error::LinkError;
+use super::message::{self, IFLA_LINKINFO, LINK_HEADER, attribute, attribute_u32, link_header};
+use super::socket::{Failure, Requests};
+
+/// Attribute types in an `RTM_NEWLINK`'s `IFLA_LINKINFO`, and in its `IFLA_INFO_DATA`.
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const IFLA_TUN_OWNER: u16 = 1;
+const IFLA_TUN_GROUP: u16 = 2;
+const IFLA_TUN_TYPE: u16 = 3;
+const IFLA_TUN_PI: u16 = 4;
+const IFLA_TUN_VNET_HDR: u16 = 5;
+const IFLA_TUN_PERSIST: u16 = 6;
+const IFLA_TUN_MULTI_QUEUE: u16 = 7;
+const IFLA_TUN_NUM_QUEUES: u16 = 8;
+const IFLA_TUN_NUM_DISABLED_QUEUES: u16 = 9;
+const IFF_TUN: u8 = 1;
+
+/// The device that has a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occupant {
+    /// There is none: the name is free.
+    Nobody,
+    /// A device of another kind; a tap device, too.
+    Other,
+    /// A tun device of a kernel that does not describe them (before Linux 4.17).
+    Undescribed {
+        /// The kernel's number of the device.
+        index: u32,
+    },
+    /// A tun device.
+    Tun(TunState),
+}
+
+/// The kernel's description of a tun device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TunState {
+    /// The kernel's number of the device.
+    pub index: u32,
+    /// The user that may attach without CAP_NET_ADMIN (`TUNSETOWNER`). With neither owner nor group everybody may.
+    pub owner: Option<u32>,
+    /// The group whose members may attach (`TUNSETGROUP`).
+    pub group: Option<u32>,
+    /// True if packets have a `struct tun_pi` in front.
+    pub packet_info: bool,
+    /// True if packets have a virtio-net header in front (`IFF_VNET_HDR`).
+    pub virtio_header: bool,
+    /// True if it was made with `IFF_MULTI_QUEUE`: each process that attaches has to ask for the same.
+    pub multi_queue: bool,
+    /// True if it stays when nobody holds it (`TUNSETPERSIST`, `ip tuntap add`).
+    pub persistent: bool,
+    /// Queues that processes hold, attached or detached (`IFF_DETACH_QUEUE`). The kernel counts them on a device of
+    /// many queues only.
+    pub queues: Option<u32>,
+}
+
+impl TunState {
+    /// Returns true if a process is known to hold the device. A persistent one with a single queue may be held all the
+    /// same: there the kernel answers a second process with EBUSY. On one of many queues it does not.
+    pub fn is_held(&self) -> bool {
+        !self.persistent || self.queues.is_some_and(|queues| queues > 0)
+    }
+}
+
+/// Returns the device called `name` in this thread's network namespace.
+///
+/// # Errors
+/// Netlink is unavailable.
+pub fn occupant(name: &str) -> Result<Occupant, LinkError> {
+    let action = || format!("find out whether {name} is taken");
+    match request(message::get_link_by_name(name), action)? {
+        Ok(Some(body)) => Ok(parse(&body)),
+        Ok(None) => Err(LinkError::Unanswered { action: action() }),
+        Err(Failure::Refused { errno: Errno::ENODEV, .. }) => Ok(Occupant::Nobody),
+        Err(failure) => Err(LinkError::new(action(), failure, "give a name of 1 to 15 bytes")),
+    }
+}
+
+/// Renames the device `index`, which is down. Returns false if another device has that name.
+///
+/// # Errors
+/// The privilege or the device is missing, or netlink fails.
+pub fn rename(index: u32, name: &str) -> Result<bool, LinkError> {
+    let action = || format!("give a new tun device the name {name}");
+    match request(message::rename(index, name), action)? {
+        Ok(_) => Ok(true),
+        Err(Failure::Refused { errno: Errno::EEXIST, .. }) => Ok(false),
+        Err(failure) => Err(LinkError::new(action(), failure, "choose another name with --tun")),
+    }
+}
+
+/// Deletes the device `index`, whoever holds it.
+///
+/// # Errors
+/// The privilege or the device is missing, or netlink fails.
+pub fn delete(index: u32) -> Result<(), LinkError> {
+    let action = || format!("delete the tun device {index}");
+    let outcome = request(message::delete_link(index), action)?;
+    outcome.map(drop).map_err(|failure| LinkError::new(action(), failure, ""))
+}
+
+/// Sends one request by a socket of its own. The error is the socket's.
+fn request(
+    message: RouteNetlinkMessage,
+    action: impl FnOnce() -> String,
+) -> Result<Result<Option<Vec<u8>>, Failure>, LinkError> {
+    let mut requests = Requests::open().map_err(|source| LinkError::Socket { action: action(), source })?;
+    Ok(requests.ask(message, 0))
+}
+
+/// Parses an `RTM_NEWLINK`.
+fn parse(body: &[u8]) -> Occupant {
+    let info = body.get(LINK_HEADER..).and_then(|attributes| attribute(attributes, IFLA_LINKINFO));
+    let info = info.unwrap_or_default();
+    let kind = attribute(&info, IFLA_INFO_KIND).and_then(|kind| parse_string(&kind).ok());
+    let Some(header) = link_header(body).filter(|_| kind.as_deref() == Some("tun")) else {
+        return Occupant::Other;
+    };
+    let data = attribute(&info, IFLA_INFO_DATA).unwrap_or_default();
+    let byte = |kind| attribute(&data, kind).and_then(|value| value.first().copied());
+    let is_set = |kind| byte(kind).is_some_and(|set| set != 0);
+    match byte(IFLA_TUN_TYPE) {
+        None => return Occupant::Undescribed { index: header.index },
+        Some(IFF_TUN) => {}
+        Some(_) => return Occupant::Other,
+    }
+    let user = |kind| parse_u32(&attribute(&data, kind)?).ok();
+    let detached = attribute_u32(&data, IFLA_TUN_NUM_DISABLED_QUEUES).unwrap_or_default();
+    Occupant::Tun(TunState {
+        index: header.index,
+        owner: user(IFLA_TUN_OWNER),
+        group: user(IFLA_TUN_GROUP),
+        packet_info: is_set(IFLA_TUN_PI),
+        virtio_header: is_set(IFLA_TUN_VNET_HDR),
+        multi_queue: is_set(IFLA_TUN_MULTI_QUEUE),
+        persistent: is_set(IFLA_TUN_PERSIST),
+        queues: attribute_u32(&data, IFLA_TUN_NUM_QUEUES).map(|held| held.saturating_add(detached)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::message::tests::{link, nla};
+    use super::*;
+
+    const DEVICE: TunState = TunState {
+        index: 3,
+        owner: None,
+        group: None,
+        packet_info: false,
+        virtio_header: false,
+        multi_queue: false,
+        persistent: false,
+        queues: None,
+    };
+
+    fn device(kind: &[u8], data: &[Vec<u8>]) -> Occupant {
+        let info = [nla(IFLA_INFO_KIND, kind), nla(IFLA_INFO_DATA, &data.concat())].concat();
+        parse(&link(0, 3, 0, &[nla(4, &[0; 4]), nla(IFLA_LINKINFO, &info)].concat()))
+    }
+
+    fn flags(kind: u8, persist: u8, multi: u8) -> Vec<u8> {
+        [nla(IFLA_TUN_TYPE, &[kind]), nla(IFLA_TUN_PERSIST, &[persist]), nla(IFLA_TUN_MULTI_QUEUE, &[multi])]
+            .concat()
+    }
+
+    fn number(kind: u16, value: u32) -> Vec<u8> {
+        nla(kind, &value.to_ne_bytes())
+    }
+
+    #[test]
+    fn a_tun_device_is_told_from_others() {
+        assert_eq!(device(b"tun\0", &[flags(1, 0, 0)]), Occupant::Tun(DEVICE));
+        assert_eq!(device(b"tun\0", &[]), Occupant::Undescribed { index: 3 });
+        assert_eq!(device(b"tun\0", &[flags(2, 0, 0)]), Occupant::Other, "a tap");
+        assert_eq!(device(b"veth\0", &[flags(1, 0, 0)]), Occupant::Other);
+        assert_eq!(parse(&link(0, 3, 0, &[])), Occupant::Other, "such as lo");
+        assert_eq!(parse(&[]), Occupant::Other);
+    }
+
+    #[test]
+    fn owners_headers_and_queues_are_read() {
+        let data = [
+            number(IFLA_TUN_OWNER, 0),
+            number(IFLA_TUN_GROUP, 7),
+            flags(1, 1, 1),
+            nla(IFLA_TUN_PI, &[0]),
+            nla(IFLA_TUN_VNET_HDR, &[1]),
+            number(IFLA_TUN_NUM_QUEUES, 2),
+            number(IFLA_TUN_NUM_DISABLED_QUEUES, 1),
+        ];
+        let expected = TunState {
+            owner: Some(0),
+            group: Some(7),
+            virtio_header: true,
+            multi_queue: true,
+            persistent: true,
+            queues: Some(3),
+            ..DEVICE
+        };
+        assert_eq!(device(b"tun\0", &data), Occupant::Tun(expected));
+        let many =
+            [flags(1, 0, 1), number(IFLA_TUN_NUM_QUEUES, u32::MAX), number(IFLA_TUN_NUM_DISABLED_QUEUES, 1)];
+        let expected = TunState { multi_queue: true, queues: Some(u32::MAX), ..DEVICE };
+        assert_eq!(device(b"tun\0", &many), Occupant::Tun(expected));
+    }
+
+    #[test]
+    fn holders_are_known_from_their_queues() {
+        for (persistent, queues, held) in [
+            (false, None, true),
+            (true, None, false),
+            (true, Some(0), false),
+            (true, Some(1), true),
+            (false, Some(1), true),
+        ] {
+            let state = TunState { persistent, queues, ..DEVICE };
+            assert_eq!(state.is_held(), held, "{state:?}");
+        }
+    }
+
+    /// Nothing here needs a privilege.
+    #[test]
+    fn a_name_is_free_or_taken() {
+        assert_eq!(occupant("no-such-link").unwrap(), Occupant::Nobody);
+        assert_eq!(occupant("lo").unwrap(), Occupant::Other);
+        let error = occupant("a-name-of-more-than-15-bytes").unwrap_err();
+        assert!(error.to_string().contains("a-name-of-more-than-15-bytes is taken"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_body_is_survived(body in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = parse(&body);
+        }
+    }
+}
