@@ -11,6 +11,10 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::libc;
@@ -21,12 +25,14 @@ use super::{NODE, Queue, Tun, TunError};
 use crate::config::TunName;
 use crate::io::random::SystemRandom;
 use crate::link::{self, LinkError, Occupant, TunState};
-use crate::sys;
+use crate::sys::{self, process};
 use crate::tunnel::wireguard::Random as _;
 
 /// New devices that are made before giving up. To attach to one in the microseconds before it has an owner, a process
 /// has to hear of it from the kernel first.
-const ATTEMPTS: usize = 32;
+const ATTEMPTS: usize = 64;
+/// Milliseconds to wait for the kernel to forget a thread that has ended.
+const MOST_WAITS: u32 = 1000;
 
 /// The form of a device's queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,12 +189,12 @@ fn attach_all(
 }
 
 /// Gives the device to root; to the process's own user where the user namespace has no root.
-fn own(queue: &Attached) -> io::Result<u32> {
+fn own(queue: impl AsFd + Copy) -> io::Result<u32> {
     set_first(&[0, geteuid().as_raw()], |uid| sys::tun::set_owner(queue, uid))
 }
 
 /// As [`own`], for the group.
-fn own_group(queue: &Attached) -> io::Result<u32> {
+fn own_group(queue: impl AsFd + Copy) -> io::Result<u32> {
     set_first(&[0, getegid().as_raw()], |gid| sys::tun::set_group(queue, gid))
 }
 
@@ -254,7 +260,12 @@ fn occupant(device: &TunName, name: &TunName) -> Result<Occupant, Refusal> {
 
 fn attach(device: &TunName, name: &TunName, many: bool, new: bool) -> Result<Attached, Refusal> {
     let node = open_node().map_err(|error| Refusal::Error(node_error(error, name)))?;
-    match sys::tun::attach(&node, device.as_str(), many, new) {
+    let outcome = if new {
+        attach_owned(&node, device, many)
+    } else {
+        sys::tun::attach(&node, device.as_str(), many, false)
+    };
+    match outcome {
         Ok(()) => Ok(Attached::Offloaded(node)),
         Err(error) => Err(match error.raw_os_error().map(Errno::from_raw) {
             Some(Errno::EPERM) => Refusal::Error(TunError::NotPermitted(name.clone())),
@@ -262,6 +273,36 @@ fn attach(device: &TunName, name: &TunName, many: bool, new: bool) -> Result<Att
             _ => Refusal::Unsupported(error),
         }),
     }
+}
+
+/// Makes a device while a second thread sets its owner over and over. That thread waits for the kernel's lock on devices
+/// by the time other processes hear of the new device, so it gets the lock before them; a first try after the device was
+/// made comes too late if there are processes that listen for new devices.
+fn attach_owned(node: &File, device: &TunName, many: bool) -> io::Result<()> {
+    let threads = process::thread_count();
+    let done = &AtomicBool::new(false);
+    let (started, starts) = mpsc::channel();
+    let outcome = thread::scope(|scope| {
+        let owner = thread::Builder::new().spawn_scoped(scope, move || {
+            drop(started);
+            // EBADFD as long as there is no device
+            while !done.load(Ordering::Relaxed) && own(node).is_err() {}
+        });
+        // until the thread runs, or there is none
+        let _: Result<(), _> = starts.recv();
+        let outcome = sys::tun::attach(node, device.as_str(), many, true);
+        done.store(true, Ordering::Relaxed);
+        // where there is no second thread the owner is set afterwards
+        let _ = owner.map(thread::ScopedJoinHandle::join);
+        outcome
+    });
+    // the kernel counts a thread for a moment longer, and capabilities are dropped by a process of one thread
+    let mut waits = 0;
+    while process::thread_count() > threads && waits < MOST_WAITS {
+        thread::sleep(Duration::from_millis(1));
+        waits += 1;
+    }
+    outcome
 }
 
 fn attach_plain(device: &TunName, name: &TunName) -> Result<Attached, Refusal> {

@@ -20,14 +20,19 @@ const UNPRIVILEGED: &str =
 /// Flows of the host, each of which the kernel gives to one of the device's queues.
 const FLOWS: u16 = 400;
 
-/// A program that starts others with each ioctl taking `milliseconds` longer: so long lasts the moment in which a new
-/// device has no owner.
-fn slow_ioctls(milliseconds: u32) -> String {
-    let microseconds = milliseconds * 1000;
+/// A program that starts others with each ioctl taking 50 ms longer, and without the thread that sets the owner of the
+/// first `devices` new ones: so long lasts the moment in which such a device has no owner.
+fn slow_ioctls(devices: u32) -> String {
+    let threads =
+        if devices > 0 { format!("-e inject=clone3:error=EAGAIN:when=1..{devices}") } else { String::new() };
     format!(
-        "strace -D -f -qq -e signal=none -e trace=ioctl -e inject=ioctl:delay_exit={microseconds} -o /dev/null --"
+        "strace -D -f -qq -e signal=none -e trace=ioctl,clone3 -e inject=ioctl:delay_exit=50000 {threads} \
+         -o /dev/null --"
     )
 }
+
+/// As many new devices as are made before giving up.
+const ATTEMPTS: u32 = 64;
 
 /// The program of the attackers.
 struct Attacker {
@@ -138,7 +143,7 @@ fn an_attacker_was_first(deed: &str) {
     let (lab, attacker) = (Arc::new(Lab::new(1)), Attacker::new());
     let site = Site::new(&lab, 0);
     let first = attacker.watch(lab.server(), deed, "1");
-    let tunnel = launch(&site, &slow_ioctls(50), &[]).spawn();
+    let tunnel = launch(&site, &slow_ioctls(1), &[]).spawn();
     tunnel.wait_for(" ready mode=");
     first.wait_for("attached");
     assert_eq!(tun_devices(lab.server()), ["tun0:"], "{deed}: of the device that it was in nothing is left");
@@ -173,7 +178,7 @@ fn an_attacker_that_is_always_first_keeps_the_tunnel_down_and_is_told_of() {
     let (lab, attacker) = (Arc::new(Lab::new(1)), Attacker::new());
     let site = Site::new(&lab, 0);
     let first = attacker.watch(lab.server(), "stay", "1000");
-    let run = launch(&site, &slow_ioctls(50), &[]).run();
+    let run = launch(&site, &slow_ioctls(ATTEMPTS), &[]).run();
     assert_eq!(run.code(), 69, "{run:?}");
     for word in ["tun0", "another process attaches", "fuser", "chmod 0600 /dev/net/tun"] {
         assert!(run.stderr.contains(word), "{word}: {run:?}");
@@ -229,7 +234,7 @@ fn a_persistent_device_that_others_hold_is_refused() {
         // in the moment before the device is ours, of which the kernel tells if the device is up
         lab.server().ip(&["link", "set", DEVICE, "up"]);
         let meanwhile = attacker.watch(lab.server(), deed, "1");
-        let run = launch(&site, &slow_ioctls(50), &[]).run();
+        let run = launch(&site, &slow_ioctls(0), &[]).run();
         assert_eq!(run.code(), 69, "{run:?}");
         assert!(run.stderr.contains("tun0 is taken by another process"), "{run:?}");
         assert_eq!(meanwhile.count("attached"), 1);
@@ -262,7 +267,8 @@ fn in_a_user_namespace_without_root_its_own_user_owns_it() {
     std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
     let inside = format!(
         "{} --config {} --offload auto --workers 2 2>&1 & \
-         until ip -d -o link show {DEVICE} 2>&1 | grep ' persist off user '; do sleep 0.1; done; kill $!; wait $!",
+         for i in $(seq 100); do ip -d -o link show {DEVICE} 2>&1 | grep ' persist off user ' && break; sleep 0.1; done; \
+         kill $!; wait $!",
         copy.display(),
         file.display()
     );
