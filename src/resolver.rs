@@ -2,8 +2,11 @@
 //!
 //! `getaddrinfo` blocks for as long as a name server is silent, and with a static glibc it loads foreign code
 //! into the process. So a child is forked first thing, while the program has one thread; it keeps no capability,
-//! answers one question after the other over a socket of whole messages, and dies with the program. The loop
-//! sends a request, goes on, and is woken by the answer.
+//! becomes nobody where it may, answers one question after the other over a socket of whole messages, and ends with the
+//! program. The loop sends a request, goes on, and is woken by the answer.
+//!
+//! The child forks a process for each question, which reads the system's files as they are then: Landlock names files by
+//! their inodes, and files in /etc are replaced by others. The child itself runs no foreign code.
 //!
 //! A tunnel that has the default route has a mark for what must not go through it, and the questions about its own
 //! peers' names are such. The system's resolver cannot be told to mark its sockets, and a process without privileges
@@ -21,17 +24,21 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::num::NonZeroU32;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::thread;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signal::{SigSet, Signal, kill};
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, recv, send, shutdown, socketpair,
+};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use crate::privileges;
+use crate::privileges::{self, Identity};
 use crate::sandbox::{Confinement, Sandbox};
 use crate::sys::process;
 use wire::Answer;
@@ -40,6 +47,8 @@ pub use wire::{MAX_ADDRESSES, MAX_HOST};
 
 /// How long the child may take to give up its privileges, in milliseconds. It takes less than one.
 const START_MILLIS: u16 = 10_000;
+/// How long the child may take to end once its socket has, in milliseconds. It takes less than one.
+const END_MILLIS: u32 = 1_000;
 
 /// Why there is no resolver.
 #[derive(Debug, thiserror::Error)]
@@ -153,8 +162,18 @@ impl Drop for Resolver {
             // It has ended, and perhaps another part of the program has collected it: its number may be another's.
             return;
         }
-        let _ = kill(self.child, Signal::SIGKILL);
-        while waitpid(self.child, None) == Err(Errno::EINTR) {}
+        if kill(self.child, Signal::SIGKILL).is_ok() {
+            while waitpid(self.child, None) == Err(Errno::EINTR) {}
+            return;
+        }
+        // It is another user's: it ends at the end of its socket, which it always listens to.
+        let _ = shutdown(self.channel.socket.as_raw_fd(), Shutdown::Both);
+        for _ in 0..END_MILLIS {
+            if waitpid(self.child, Some(WaitPidFlag::WNOHANG)) != Ok(WaitStatus::StillAlive) {
+                return;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 
@@ -239,7 +258,8 @@ fn child(socket: OwnedFd, confinement: Confinement) -> i32 {
             return 1;
         }
     }
-    serve(&socket);
+    process::forget_children();
+    serve(&socket, |message, sockets| answer_by_process(&socket, confinement, message, &sockets));
     0
 }
 
@@ -248,7 +268,8 @@ fn confine(confinement: Confinement) -> Result<(), String> {
     // A Ctrl-C goes to every process of the terminal, but this one is to end with its parent, which may still
     // need an answer: at the socket's end, or killed.
     SigSet::all().thread_block().map_err(|error| format!("signals cannot be blocked: {error}"))?;
-    privileges::drop_everything(confinement.user).map_err(|error| one_line(&error))?;
+    let user = confinement.user.or_else(Identity::nobody);
+    privileges::drop_everything(user).map_err(|error| one_line(&error))?;
     // A parent that is gone already has closed the socket, so that no race is left open here.
     prctl::set_pdeathsig(Signal::SIGKILL)
         .map_err(|error| format!("it cannot be tied to the parent's life: {error}"))?;
@@ -258,17 +279,94 @@ fn confine(confinement: Confinement) -> Result<(), String> {
     Ok(())
 }
 
-/// Answers requests until the parent closes its end.
-fn serve(socket: &OwnedFd) {
+/// Answers requests by `answer` until the parent closes its end, or `answer` finds that it has.
+fn serve(socket: &OwnedFd, answer: impl Fn(&[u8], Vec<OwnedFd>) -> Option<Answer>) {
     let mut buffer = [0; wire::MAX_MESSAGE];
     while let Ok(Some((message, sockets))) = marked::receive(socket, &mut buffer) {
-        let answer = match wire::parse_request(message) {
-            Some((host, port)) => look_up(host, port, sockets),
-            None => Answer::Malformed,
-        };
+        let Some(answer) = answer(message, sockets) else { return };
         if !reply(socket, &answer) {
             return;
         }
+    }
+}
+
+/// Answers one request.
+fn answer(message: &[u8], sockets: Vec<OwnedFd>) -> Answer {
+    match wire::parse_request(message) {
+        Some((host, port)) => look_up(host, port, sockets),
+        None => Answer::Malformed,
+    }
+}
+
+/// Has one request answered by a process of its own. Returns `None` once `parent`, the socket to the program, has ended;
+/// then that process ends with this one.
+fn answer_by_process(
+    parent: &OwnedFd,
+    confinement: Confinement,
+    message: &[u8],
+    sockets: &[OwnedFd],
+) -> Option<Answer> {
+    let failed = |error: io::Error| Some(Answer::Failed(format!("the name cannot be looked up: {error}")));
+    let (ours, theirs) = match pair() {
+        Ok(pair) => pair,
+        Err(error) => return failed(error.into()),
+    };
+    // what it is to answer is there before it is
+    if let Err(error) = marked::send(&ours, message, sockets) {
+        return failed(error);
+    }
+    if let Err(error) = process::fork(theirs, confinement, look_up_process) {
+        return failed(error);
+    }
+    loop {
+        let mut ends =
+            [PollFd::new(parent.as_fd(), PollFlags::empty()), PollFd::new(ours.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut ends, PollTimeout::NONE) {
+            Err(Errno::EINTR) => continue,
+            Err(error) => return failed(error.into()),
+            Ok(_) => {}
+        }
+        let [parent, ours_ready] = ends;
+        if parent.any() == Some(true) {
+            return None;
+        }
+        if ours_ready.any() != Some(true) {
+            continue;
+        }
+        let mut buffer = [0; wire::MAX_MESSAGE];
+        return match receive(&ours, &mut buffer) {
+            Ok(Some(message)) => Some(match wire::parse_answer(message) {
+                Some(Answer::Ready) | None => {
+                    Answer::Failed("the look-up gave a malformed answer".to_owned())
+                }
+                Some(answer) => answer,
+            }),
+            // reset: it has not even read the request
+            Ok(None) | Err(Errno::ECONNRESET) => {
+                Some(Answer::Failed("the look-up ended without an answer".to_owned()))
+            }
+            Err(Errno::EAGAIN) => continue,
+            Err(error) => failed(error.into()),
+        };
+    }
+}
+
+/// The process that answers one request, from its first instruction on. Returns its exit code.
+fn look_up_process(socket: OwnedFd, confinement: Confinement) -> i32 {
+    let confined = prctl::set_pdeathsig(Signal::SIGKILL).map_err(|error| error.to_string()).and_then(|()| {
+        if confinement.is_sandboxed {
+            Sandbox::of_look_up().and_then(|sandbox| sandbox.engage()).map_err(|error| one_line(&error))?;
+        }
+        Ok(())
+    });
+    if let Err(text) = confined {
+        reply(&socket, &Answer::Failed(text));
+        return 1;
+    }
+    let mut buffer = [0; wire::MAX_MESSAGE];
+    match marked::receive(&socket, &mut buffer) {
+        Ok(Some((message, sockets))) => i32::from(!reply(&socket, &answer(message, sockets))),
+        _ => 1,
     }
 }
 
@@ -331,16 +429,16 @@ fn one_line(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::thread;
-    use std::time::Duration;
-
     use super::*;
 
     /// A thread that serves as the child does, and the parent's end. (The fork itself needs a process with one
     /// thread, which a test harness is not.)
     fn served() -> (Channel, thread::JoinHandle<()>) {
         let (ours, theirs) = pair().unwrap();
-        (Channel { socket: ours }, thread::spawn(move || serve(&theirs)))
+        (
+            Channel { socket: ours },
+            thread::spawn(move || serve(&theirs, |message, sockets| Some(answer(message, sockets)))),
+        )
     }
 
     fn wait(channel: &mut Channel) -> io::Result<Result<Vec<SocketAddr>, ResolveError>> {

@@ -1,6 +1,7 @@
 //! The user that the program becomes once all is open.
 
 use std::fmt;
+use std::fs;
 use std::str::FromStr;
 
 use caps::Capability;
@@ -80,6 +81,21 @@ impl Identity {
         }
     }
 
+    /// Nobody, whom a child process that needs nothing becomes. Returns `None` where it cannot: the capabilities to do so
+    /// are missing, or this user namespace does not map nobody or forbids to leave groups.
+    pub fn nobody() -> Option<Self> {
+        /// By custom of all Linux distributions, and the kernel's own number for users that it cannot show.
+        const NOBODY: u32 = 65534;
+        let permitted = read_sets().ok()?.permitted;
+        let needed = Capability::CAP_SETUID.bitmask() | Capability::CAP_SETGID.bitmask();
+        let read = |name: &str| fs::read_to_string(format!("/proc/self/{name}")).ok();
+        let may = permitted & needed == needed
+            && maps(&read("uid_map")?, NOBODY)
+            && maps(&read("gid_map")?, NOBODY)
+            && read("setgroups")?.trim() == "allow";
+        may.then(|| Self { uid: Uid::from_raw(NOBODY), gid: Gid::from_raw(NOBODY) })
+    }
+
     /// Becomes that user, without any other group, and keeps the permitted capabilities.
     ///
     /// # Errors
@@ -126,9 +142,31 @@ impl Identity {
     }
 }
 
+/// Returns true if the text of a `uid_map` or `gid_map` (user_namespaces(7)) has `id`.
+fn maps(text: &str, id: u32) -> bool {
+    text.lines().any(|line| {
+        let mut numbers = line.split_whitespace().map(str::parse::<u32>);
+        match (numbers.next(), numbers.next(), numbers.next()) {
+            (Some(Ok(first)), Some(Ok(_)), Some(Ok(count))) => {
+                id.checked_sub(first).is_some_and(|offset| offset < count)
+            }
+            _ => false,
+        }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_map_has_a_user_or_not() {
+        assert!(maps("         0          0 4294967295\n", 65534));
+        assert!(maps("0 1000 1\n1 100000 65536\n", 65534));
+        for text in ["", "0 1000 1\n", "0 100000 65534\n", "65535 7 9", "nonsense", "0 0"] {
+            assert!(!maps(text, 65534), "{text}");
+        }
+    }
 
     #[test]
     fn a_user_is_a_name_or_numbers() {

@@ -228,9 +228,26 @@ const LOG: &[Call] = &[
     any(libc::SYS_seccomp),
 ];
 
-/// The resolver process: what getaddrinfo(3) does, and the modules that nsswitch.conf(5) has it load, which are foreign
-/// code. What is missing here does not exist for them (ENOSYS).
+/// The resolver process besides: it starts a process for each look-up, which confines itself.
 const RESOLVER: &[Call] = &[
+    // a child as fork(3) makes one
+    only(
+        libc::SYS_clone,
+        &[&[Masked(0, !(libc::CLONE_CHILD_SETTID | libc::CLONE_CHILD_CLEARTID), libc::SIGCHLD)]],
+    ),
+    any(libc::SYS_close_range),
+    // its socket, which is not of the network
+    only(libc::SYS_socketpair, &[&[Is(0, libc::AF_UNIX)]]),
+    only(libc::SYS_prctl, &[&[Is(0, libc::PR_SET_PDEATHSIG)], &[Is(0, libc::PR_SET_NO_NEW_PRIVS)]]),
+    any(libc::SYS_landlock_create_ruleset),
+    any(libc::SYS_landlock_add_rule),
+    any(libc::SYS_landlock_restrict_self),
+    any(libc::SYS_seccomp),
+];
+
+/// A look-up: what getaddrinfo(3) does, and the modules that nsswitch.conf(5) has it load, which are foreign code. What is
+/// missing here does not exist for them (ENOSYS).
+const LOOK_UP: &[Call] = &[
     // a module's code is a file's, and never writable
     only(
         libc::SYS_mmap,
@@ -281,11 +298,11 @@ const RESOLVER: &[Call] = &[
     only(libc::SYS_prlimit64, &[&[Is(0, 0), Is(2, 0)]]),
 ];
 #[cfg(target_arch = "x86_64")]
-const RESOLVER_LEGACY: &[Call] = &[any(libc::SYS_access), any(libc::SYS_select)];
+const LOOK_UP_LEGACY: &[Call] = &[any(libc::SYS_access), any(libc::SYS_select)];
 #[cfg(not(target_arch = "x86_64"))]
-const RESOLVER_LEGACY: &[Call] = &[];
+const LOOK_UP_LEGACY: &[Call] = &[];
 
-/// What ends the resolver process, since no look-up does it: the ways of somebody who has taken it over.
+/// What ends the resolver process and look-ups, since neither does it: the ways of somebody who has taken it over.
 const NEVER: &[Call] = &[
     // other programs, other processes
     any(libc::SYS_execve),
@@ -382,8 +399,10 @@ pub(super) const LOG_ALLOWED: &[&[Call]] = &[COMMON, COMMON_LEGACY, TUNNEL, ABSE
 /// What the tunnel's threads find not to exist.
 pub(super) const TUNNEL_ABSENT: &[&[Call]] = &[ABSENT];
 /// What is allowed to the resolver process.
-pub(super) const RESOLVER_ALLOWED: &[&[Call]] = &[COMMON, COMMON_LEGACY, RESOLVER, RESOLVER_LEGACY];
-/// What ends the resolver process.
+pub(super) const RESOLVER_ALLOWED: &[&[Call]] = &[COMMON, COMMON_LEGACY, LOOK_UP, LOOK_UP_LEGACY, RESOLVER];
+/// What is allowed to a process that looks up a name.
+pub(super) const LOOK_UP_ALLOWED: &[&[Call]] = &[COMMON, COMMON_LEGACY, LOOK_UP, LOOK_UP_LEGACY];
+/// What ends the resolver process and look-ups.
 pub(super) const RESOLVER_FORBIDDEN: &[&[Call]] = &[NEVER, NEVER_LEGACY];
 
 // The kernel's numbers of requests (`asm-generic/ioctls.h`, `linux/sockios.h`): the libraries disagree about their type.

@@ -25,8 +25,9 @@ const SETTINGS: &str = "/proc/sys/net";
 /// What legacy iptables has there, if anything.
 const PROC_NET: &str = "/proc/self/net";
 
-/// Where getaddrinfo(3) and the modules of nsswitch.conf(5) read: their configuration, their code, and where those who
-/// write /etc/resolv.conf keep it. Whole folders, since files in them are replaced by others as time goes by.
+/// The resolver process opens nothing itself, but those that it starts can read no more than it: folders of what
+/// [`CODE`] and [`OF_LOOK_UP`] name, since files in them are replaced by others as time goes by, and where those who write
+/// /etc/resolv.conf keep it.
 const OF_RESOLVER: [&str; 15] = [
     "/etc",
     "/usr",
@@ -45,6 +46,25 @@ const OF_RESOLVER: [&str; 15] = [
     "/dev/urandom",
 ];
 const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// The code of the modules of nsswitch.conf(5).
+const CODE: [&str; 6] = ["/usr", "/lib", "/lib32", "/lib64", "/nix/store", "/gnu/store"];
+/// Files that getaddrinfo(3), those modules and [`crate::resolver`] read for one look-up.
+const OF_LOOK_UP: [&str; 14] = [
+    RESOLV_CONF,
+    "/etc/hosts",
+    "/etc/nsswitch.conf",
+    "/etc/host.conf",
+    "/etc/gai.conf",
+    "/etc/services",
+    "/etc/protocols",
+    "/etc/networks",
+    "/etc/hostname",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.preload",
+    "/etc/mdns.allow",
+    "/run/systemd/resolve/resolv.conf",
+    "/dev/urandom",
+];
 
 /// What a tunnel opens or removes after its start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -90,6 +110,15 @@ impl Files {
         let behind = behind.as_deref().and_then(Path::parent).filter(|folder| *folder != Path::new("/"));
         for path in OF_RESOLVER.iter().map(Path::new).chain(behind) {
             rules = allow(rules, path, READ)?;
+        }
+        Ok(Self { rules, held: [].into() })
+    }
+
+    /// The files that have these names now: a rule is about a file, not about its name.
+    pub(super) fn of_look_up() -> Result<Self, RulesetError> {
+        let mut rules = base()?.handle_access(AccessNet::BindTcp)?.scope(Scope::from_all(KNOWN))?.create()?;
+        for path in CODE.into_iter().chain(OF_LOOK_UP) {
+            rules = allow(rules, Path::new(path), READ)?;
         }
         Ok(Self { rules, held: [].into() })
     }

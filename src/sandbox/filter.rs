@@ -13,7 +13,8 @@ use seccompiler::{
 
 use super::SandboxError;
 use super::calls::{
-    Call, Condition, LOG_ALLOWED, RESOLVER_ALLOWED, RESOLVER_FORBIDDEN, TUNNEL_ABSENT, TUNNEL_ALLOWED,
+    Call, Condition, LOG_ALLOWED, LOOK_UP_ALLOWED, RESOLVER_ALLOWED, RESOLVER_FORBIDDEN, TUNNEL_ABSENT,
+    TUNNEL_ALLOWED,
 };
 use super::report::State;
 
@@ -32,6 +33,8 @@ pub enum Role {
     },
     /// The resolver process.
     Resolver,
+    /// A process that looks up a name for the resolver process.
+    LookUp,
 }
 
 /// The filters of a thread; of what they say about a call, the harshest counts.
@@ -48,7 +51,7 @@ impl Filters {
         let absent = SeccompAction::Errno(Errno::ENOSYS as u32);
         let resolver = match role {
             Role::Tunnel { resolver } | Role::Log { resolver } => resolver,
-            Role::Resolver => None,
+            Role::Resolver | Role::LookUp => None,
         };
         let program = |lists: &[&[Call]], others, listed| {
             program(lists, others, listed, architecture, resolver).map_err(SandboxError::Filter)
@@ -64,6 +67,10 @@ impl Filters {
             Role::Resolver => vec![
                 program(RESOLVER_FORBIDDEN, allow.clone(), trap)?,
                 program(RESOLVER_ALLOWED, absent, allow)?,
+            ],
+            Role::LookUp => vec![
+                program(RESOLVER_FORBIDDEN, allow.clone(), trap)?,
+                program(LOOK_UP_ALLOWED, absent, allow)?,
             ],
         })))
     }

@@ -4,8 +4,8 @@
 //! thread engages them before it starts others; only the log's thread is older, and engages them itself.
 //!
 //! A system call that is not on the list ends the process, with a line that tells its number ([`trap`]). In the
-//! resolver process, where foreign code runs (the modules of nsswitch.conf(5)), only what no look-up would do does so;
-//! all else does not exist there. What Landlock refuses is an error like any other (EACCES).
+//! resolver process and in those that it starts for look-ups, where foreign code runs (the modules of nsswitch.conf(5)),
+//! only what no look-up would do does so; all else does not exist there. What Landlock refuses is an error like any other (EACCES).
 
 mod calls;
 mod files;
@@ -91,12 +91,20 @@ impl Sandbox {
         Ok(Self { files, filters, resolver })
     }
 
-    /// For the resolver process.
+    /// For the resolver process, which starts others that look up names.
     ///
     /// # Errors
     /// [`SandboxError`].
     pub fn of_resolver() -> Result<Self, SandboxError> {
         Ok(Self { files: Files::of_resolver()?, filters: Filters::new(Role::Resolver)?, resolver: None })
+    }
+
+    /// For a process that looks up one name: the files that it may read are those that have their names now.
+    ///
+    /// # Errors
+    /// [`SandboxError`].
+    pub fn of_look_up() -> Result<Self, SandboxError> {
+        Ok(Self { files: Files::of_look_up()?, filters: Filters::new(Role::LookUp)?, resolver: None })
     }
 
     /// The same for the log's thread, which may open a socket to journald first if `to_journald`.

@@ -139,6 +139,8 @@ fn acts(folder: &Path) -> HashMap<&'static str, Box<dyn Fn() -> io::Result<()>>>
         }),
     );
     acts.insert("read /etc/passwd", Box::new(|| fs::read("/etc/passwd").map(drop)));
+    acts.insert("read /etc/hosts", Box::new(|| fs::read("/etc/hosts").map(drop)));
+    acts.insert("list /etc", Box::new(|| fs::read_dir("/etc").map(drop)));
     acts.insert("read /proc/self/mem", Box::new(|| fs::File::open("/proc/self/mem").map(drop)));
     acts.insert("list /", Box::new(|| fs::read_dir("/").map(drop)));
     for (act, name) in
@@ -231,6 +233,7 @@ fn sandbox(role: &str, folder: &Path) -> Sandbox {
     match role {
         "tunnel" => Sandbox::of_tunnel(&places, Some(Pid::from_raw(RESOLVER))),
         "resolver" => Sandbox::of_resolver(),
+        "look-up" => Sandbox::of_look_up(),
         _ => panic!("{role}"),
     }
     .unwrap()
@@ -326,6 +329,7 @@ fn an_attackers_calls_end_the_process() {
         stage.dies("tunnel", name, *number);
         if *name != "clone of a process" {
             stage.dies("resolver", name, *number);
+            stage.dies("look-up", name, *number);
         }
     }
     for (name, number, _) in OF_TUNNEL {
@@ -374,29 +378,43 @@ fn a_forbidden_file_is_refused() {
         let outcome = stage.outcome("tunnel", act);
         assert!(outcome.contains("code: 13") || outcome == "Err(EACCES)", "{act}: {outcome}");
     }
-    for act in ["write the configuration", "write a new file", "read the key", "list /", "bind TCP"] {
-        let outcome = stage.outcome("resolver", act);
+    for role in ["resolver", "look-up"] {
+        for act in ["write the configuration", "write a new file", "read the key", "list /", "bind TCP"] {
+            let outcome = stage.outcome(role, act);
+            assert!(outcome.contains("code: 13"), "{role}: {act}: {outcome}");
+        }
+    }
+    // it knows the files that it needs, and not the folder that they and many others are in
+    for act in ["read /etc/passwd", "list /etc"] {
+        let outcome = stage.outcome("look-up", act);
         assert!(outcome.contains("code: 13"), "{act}: {outcome}");
     }
+    assert_eq!(stage.outcome("look-up", "read /etc/hosts"), "Ok(())");
 }
 
 #[test]
 fn names_are_looked_up_in_the_sandbox() {
     let stage = Stage::new("names");
-    assert_eq!(stage.outcome("resolver", "look up localhost"), "Ok(())");
-    let nobody = stage.outcome("resolver", "look up nobody");
+    assert_eq!(stage.outcome("look-up", "look up localhost"), "Ok(())");
+    let nobody = stage.outcome("look-up", "look up nobody");
     assert!(nobody.contains("failed to lookup address"), "{nobody}");
-    for act in ["read /etc/passwd", "a unix socket", "open UDP sockets"] {
-        assert_eq!(stage.outcome("resolver", act), "Ok(())", "{act}");
+    for act in ["a unix socket", "open UDP sockets"] {
+        assert_eq!(stage.outcome("look-up", act), "Ok(())", "{act}");
     }
     // what a module may try is not there, and no more than that
+    for act in ["no such call", "clone3", "clone of a process", "another filter"] {
+        assert!(stage.outcome("look-up", act).contains("code: 38"), "{act}");
+    }
+    // it starts processes, and no threads
     for act in ["no such call", "clone3"] {
         assert!(stage.outcome("resolver", act).contains("code: 38"), "{act}");
     }
     // musl reports EAGAIN for every error of clone
     let refused = if cfg!(target_env = "musl") { libc::EAGAIN } else { libc::ENOSYS };
-    let outcome = stage.outcome("resolver", "start a thread");
-    assert!(outcome.contains(&format!("code: {refused},")), "{outcome}");
+    for role in ["look-up", "resolver"] {
+        let outcome = stage.outcome(role, "start a thread");
+        assert!(outcome.contains(&format!("code: {refused},")), "{role}: {outcome}");
+    }
 }
 
 /// A call that is listed with conditions and without would be allowed in any way.
@@ -407,6 +425,7 @@ fn no_list_takes_back_a_condition() {
         calls::LOG_ALLOWED,
         calls::TUNNEL_ABSENT,
         calls::RESOLVER_ALLOWED,
+        calls::LOOK_UP_ALLOWED,
         calls::RESOLVER_FORBIDDEN,
     ] {
         let mut conditional = HashMap::new();

@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 use std::panic::{self, UnwindSafe};
 
 use nix::libc::{self, c_uint};
+use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::unistd::{ForkResult, Pid, SysconfVar, sysconf};
 
 /// The child's exit code when its function panicked.
@@ -74,6 +75,12 @@ pub fn fork<T: Copy + UnwindSafe>(keep: OwnedFd, told: T, child: fn(OwnedFd, T) 
             unsafe { libc::_exit(code) }
         }
     }
+}
+
+/// Has the kernel forget children that end (SIGCHLD ignored): nobody waits for them.
+pub fn forget_children() {
+    // SAFETY: no handler of ours is replaced, and none is set. The only error is for a signal that does not exist.
+    let _ = unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) };
 }
 
 /// Closes every descriptor above 2 except `keep`. For a child that has just been forked: whoever owned them

@@ -1,0 +1,113 @@
+//! The process that looks up names runs foreign code on strangers' bytes: it is nobody, starts a process for each look-up,
+//! and ends with the tunnel.
+
+use std::fs;
+use std::path::Path;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::daemon::{Daemon, Launch, children_of};
+use crate::lab::Lab;
+use crate::mounts::Folder;
+use crate::process::thread_states;
+use crate::waiting::{eventually, succeed};
+
+const NOBODY: &str = "65534";
+const PEER: &str = "tunnel.example:19988";
+
+/// A client whose question about its peer's name is not answered.
+fn that_waits(lab: &Lab, folder: &Folder, wrapper: &str) -> Daemon {
+    let resolv = folder.write("resolv.conf", "nameserver 192.0.2.1\noptions timeout:30 attempts:5\n");
+    let script = format!("mount --bind {} /etc/resolv.conf;", resolv.display());
+    let client = Launch::new(lab.client(), &["--peer", PEER]).prepare(&script).wrap(wrapper).spawn();
+    client.wait_ready();
+    client
+}
+
+/// The resolver process, and the one that looks up the name.
+fn processes(client: &Daemon) -> [Pid; 2] {
+    let mut found = Vec::new();
+    eventually("a look-up begins", || {
+        let resolvers = client.children();
+        found = resolvers.iter().copied().chain(resolvers.iter().copied().flat_map(children_of)).collect();
+        found.len() == 2
+    });
+    found.try_into().unwrap()
+}
+
+fn is_gone(pid: Pid) -> bool {
+    !Path::new(&format!("/proc/{pid}")).exists()
+}
+
+#[test]
+fn the_resolver_is_nobody_where_it_may_become_so() {
+    let (lab, folder) = (Lab::new(2), Folder::new());
+    let _name_server = lab.server().udp((lab.server().v4, 53));
+    for (wrapper, uid) in [
+        ("", NOBODY),
+        ("setpriv --bounding-set -all,+net_admin,+setuid,+setgid --groups 4,24", NOBODY),
+        // as in a container with CAP_NET_ADMIN only
+        ("setpriv --bounding-set -all,+net_admin --inh-caps -all", "0"),
+    ] {
+        let client = that_waits(&lab, &folder, wrapper);
+        for pid in processes(&client) {
+            let state = &thread_states(pid)[0];
+            for ids in ["Uid", "Gid"] {
+                assert!(state[ids].split('\t').all(|word| word == uid), "{wrapper}: {ids} {}", state[ids]);
+            }
+            if uid == NOBODY {
+                assert_eq!(state["Groups"], "", "{wrapper}");
+            }
+            assert_eq!((state["CapPrm"].as_str(), state["NoNewPrivs"].as_str()), ("0000000000000000", "1"));
+            assert_eq!(state["Seccomp"], "2");
+        }
+        assert_eq!(client.stop().status.code(), Some(0));
+    }
+}
+
+/// Nobody has the right to end another user's process: it ends by itself, in the middle of a look-up too.
+#[test]
+fn both_processes_end_with_the_tunnel() {
+    let (lab, folder) = (Lab::new(2), Folder::new());
+    let _name_server = lab.server().udp((lab.server().v4, 53));
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        let client = that_waits(&lab, &folder, "");
+        let pids = processes(&client);
+        let pid = client.pid();
+        client.stop_by(pid, signal);
+        eventually("both have ended", || pids.into_iter().all(is_gone));
+    }
+}
+
+/// A look-up that somebody ends is answered, and the next one is made.
+#[test]
+fn a_look_up_that_dies_is_an_error_and_the_next_one_works() {
+    let (lab, folder) = (Lab::new(2), Folder::new());
+    let _name_server = lab.server().udp((lab.server().v4, 53));
+    let client = that_waits(&lab, &folder, "");
+    let [resolver, look_up] = processes(&client);
+    kill(look_up, Signal::SIGKILL).unwrap();
+    client.wait_for("ended without an answer");
+    let next = processes(&client);
+    assert_eq!(next[0], resolver);
+    assert_ne!(next[1], look_up);
+}
+
+/// Landlock knows files by inode, and this one is another file of the same name.
+#[test]
+fn files_that_are_replaced_are_read() {
+    let (lab, folder) = (Lab::new(2), Folder::new());
+    let etc = folder.path().join("etc");
+    succeed(std::process::Command::new("cp").args(["-a", "/etc"]).arg(&etc));
+    fs::remove_file(etc.join("resolv.conf")).ok();
+    fs::write(etc.join("resolv.conf"), "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n").unwrap();
+    fs::write(etc.join("hosts"), "127.0.0.1 localhost\n").unwrap();
+    let server = Daemon::server(lab.server(), &[]);
+    let script = format!("mount --bind {} /etc;", etc.display());
+    let client = Launch::new(lab.client(), &["--peer", PEER]).prepare(&script).spawn();
+    client.wait_for("the server's name does not lead to it");
+    fs::write(etc.join("new"), format!("{} tunnel.example\n", lab.server().v4)).unwrap();
+    fs::rename(etc.join("new"), etc.join("hosts")).unwrap();
+    server.wait_for("peer connected");
+}
