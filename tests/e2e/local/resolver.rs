@@ -51,7 +51,7 @@ fn the_resolver_is_nobody_where_it_may_become_so() {
         ("setpriv --bounding-set -all,+net_admin --inh-caps -all", "0"),
     ] {
         let client = that_waits(&lab, &folder, wrapper);
-        for pid in processes(&client) {
+        let check = |pid| {
             let state = &thread_states(pid)[0];
             for ids in ["Uid", "Gid"] {
                 assert!(state[ids].split('\t').all(|word| word == uid), "{wrapper}: {ids} {}", state[ids]);
@@ -61,7 +61,9 @@ fn the_resolver_is_nobody_where_it_may_become_so() {
             }
             assert_eq!((state["CapPrm"].as_str(), state["NoNewPrivs"].as_str()), ("0000000000000000", "1"));
             assert_eq!(state["Seccomp"], "2");
-        }
+        };
+        client.children().into_iter().for_each(check);
+        processes(&client).into_iter().for_each(check);
         assert_eq!(client.stop().status.code(), Some(0));
     }
 }
