@@ -18,6 +18,7 @@ use super::poll::Poll;
 use super::pulse::Pulse;
 use super::service::Service;
 use super::sockets::Leftover;
+use super::suspension::Suspension;
 use super::{DeviceError, QUIET, Token};
 use crate::config::TunName;
 use crate::control::health::HealthListener;
@@ -56,6 +57,7 @@ pub struct Core {
     pub(super) failure: Option<DeviceError>,
     /// Ended sessions that all workers were woken for.
     ended_sessions: u64,
+    pub(super) suspension: Suspension,
     /// Brake on the lines about drops.
     drops: RateLimit,
     own_tun: RateLimit,
@@ -278,6 +280,7 @@ impl Core {
             stop: None,
             failure: None,
             ended_sessions: 0,
+            suspension: Suspension::new().map_err(system("reading the clock"))?,
             drops: RateLimit::new(Duration::from_secs(1)),
             own_tun: RateLimit::new(QUIET * 6),
         };

@@ -21,6 +21,7 @@ mod pulse;
 mod ready;
 mod service;
 mod sockets;
+mod suspension;
 mod token;
 mod wireguard;
 mod worker;
@@ -255,6 +256,9 @@ pub trait Mode: Sized + Send + std::fmt::Debug {
     /// # Errors
     /// As for [`Self::start`].
     fn handle_link(&mut self, core: &mut Core, came_up: bool) -> Result<(), DeviceError>;
+
+    /// The machine was suspended: what was agreed on before is not to be used any more.
+    fn handle_resume(&mut self, _core: &mut Core) {}
 
     /// This host does not have that address any more: a connected socket that is bound to it would go on sending from it,
     /// over IPv6 without an error.

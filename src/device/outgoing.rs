@@ -39,6 +39,13 @@ pub(super) struct Pending<M: Mode> {
     sealing: M::Sealing,
 }
 
+impl<M: Mode> Pending<M> {
+    /// How many are still to be sealed.
+    pub(super) fn packets(&self) -> usize {
+        self.split.remaining()
+    }
+}
+
 /// The largest datagram over the family of `remote`: the length fields of UDP and IPv4 have 16 bits.
 fn most(remote: std::net::SocketAddr) -> usize {
     let most = usize::from(u16::MAX);

@@ -14,11 +14,12 @@ use super::core::{Core, Stop, system, tell_drop};
 use super::outgoing::Pending;
 use super::poll::{EVENTS, Poll};
 use super::ready::ReadySet;
+use super::suspension::Suspension;
 use super::{DeviceError, Mode, Progress, SockId, Token, Via};
 use crate::counters::{Counters, DropReason};
 use crate::io::batch::Batch;
 use crate::io::mailbox::{Mailbox, SLOT, SLOTS};
-use crate::io::timer::now;
+use crate::io::timer::now_and_suspended;
 use crate::io::tun::Tun;
 use crate::io::udp::UdpSocket;
 use crate::logging::RateLimit;
@@ -60,6 +61,7 @@ pub struct Worker<M: Mode> {
     events: [EpollEvent; EVENTS],
     /// When this turn began.
     pub(super) now: Instant,
+    suspension: Suspension,
     pub(super) counters: Arc<[Counters]>,
     /// Ended sessions of whose keys this worker's stack has no copies.
     cleared_sessions: u64,
@@ -169,6 +171,7 @@ impl<M: Mode> Worker<M> {
             ready: ReadySet::default(),
             events: [EpollEvent::empty(); EVENTS],
             now: core.now,
+            suspension: core.suspension,
             counters: Arc::clone(&core.counters),
             cleared_sessions: 0,
             drops: RateLimit::new(Duration::from_secs(1)),
@@ -225,7 +228,11 @@ impl<M: Mode> Worker<M> {
         for token in woken.map_err(system("waiting for events"))? {
             self.ready.insert(token?);
         }
-        self.now = now().map_err(system("reading the clock"))?;
+        let (now, suspended) = now_and_suspended().map_err(system("reading the clock"))?;
+        self.now = now;
+        if self.suspension.observe(suspended) {
+            self.handle_resume(shared, suspended);
+        }
         for _ in 0..self.ready.len() {
             let Some(token) = self.ready.pop() else { break };
             if self.handle(shared, token)? == Progress::More {
@@ -233,6 +240,18 @@ impl<M: Mode> Worker<M> {
             }
         }
         Ok(Turn::Done)
+    }
+
+    /// Drops what was to be sealed with the keys of before; the first worker to notice has all sessions dropped.
+    fn handle_resume(&mut self, shared: &Shared<M>, suspended: Duration) {
+        shared.with(self, |mode, core, worker| {
+            if core.suspension.observe(suspended) {
+                mode.handle_resume(core);
+            }
+            if let Some(pending) = worker.pending.take() {
+                core.count_drops(DropReason::Unsent, pending.packets(), None);
+            }
+        });
     }
 
     /// Timers are the first worker's; whoever made one earlier sets it.

@@ -18,6 +18,17 @@ pub fn now() -> io::Result<Instant> {
     Ok(Instant::from_boot(Duration::from(time)))
 }
 
+/// The time on CLOCK_BOOTTIME, and how long the machine has been suspended since its start. The second is exact or too
+/// little, by as much as this thread was kept from the processor between two looks at clocks; never too much.
+///
+/// # Errors
+/// As for [`now`].
+pub fn now_and_suspended() -> io::Result<(Instant, Duration)> {
+    let now = now()?;
+    let awake = Duration::from(nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)?);
+    Ok((now, now.since_boot().saturating_sub(awake)))
+}
+
 /// The wall clock, as the time since 1970; zero on a clock that stands before.
 pub fn unix_now() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()

@@ -242,6 +242,11 @@ impl Mode for WireGuard {
         Ok(())
     }
 
+    fn handle_resume(&mut self, core: &mut Core) {
+        self.engine.forget_sessions(core.now);
+        info!("the machine was suspended: all sessions were dropped, and new ones are made");
+    }
+
     fn handle_address_lost(&mut self, core: &mut Core, address: IpAddr) -> Result<(), DeviceError> {
         self.leave_source(core, address);
         Ok(())

@@ -4,6 +4,8 @@
 //! [`Interface::handle_packet`]; what is to be sent comes out of these and of [`Interface::poll_transmit`].
 //! Handshakes wait in a queue until [`Interface::handle_queued`] is called, so that data goes first.
 
+mod suspend;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 

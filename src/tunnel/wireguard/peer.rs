@@ -226,6 +226,18 @@ impl Peer {
         self.keypairs.stop_sending();
     }
 
+    /// Forgets what was agreed on, and begins anew if that was still in use. What waits for a session waits on.
+    pub(super) fn forget_sessions(&mut self, indices: &mut IndexTable, now: Instant) {
+        let begins = self.has_session(now) || self.initiator.is_some();
+        self.forget_initiation(indices);
+        self.keypairs.clear(indices);
+        self.outbox.response = None;
+        if begins {
+            self.timers.last_sent = None;
+            self.request_initiation(now);
+        }
+    }
+
     /// Forgets all secrets, and gives the indices back.
     pub(super) fn clear(&mut self, indices: &mut IndexTable) {
         self.forget_initiation(indices);

@@ -16,4 +16,5 @@ mod ruleset;
 mod session_keys;
 mod setcap;
 mod spoof;
+mod suspension;
 mod tun_owner;

@@ -15,7 +15,7 @@ use crate::waiting::succeed;
 const LIBRARY: &str = "stepped-clock.so";
 
 /// Compiles the library into `folder`.
-pub(super) fn build(folder: &Path) -> PathBuf {
+pub(crate) fn build(folder: &Path) -> PathBuf {
     let (source, library) = (folder.join("clock.c"), folder.join(LIBRARY));
     std::fs::write(&source, include_str!("clock.c")).unwrap();
     succeed(
@@ -26,7 +26,7 @@ pub(super) fn build(folder: &Path) -> PathBuf {
 
 /// The clocks of one process at a time.
 #[derive(Debug)]
-pub(super) struct Clock {
+pub(crate) struct Clock {
     library: PathBuf,
     path: PathBuf,
     file: File,
@@ -37,7 +37,7 @@ pub(super) struct Clock {
 
 impl Clock {
     /// Clocks as the kernel's, with `library` and the file `path`.
-    pub(super) fn new(library: &Path, path: PathBuf) -> Self {
+    pub(crate) fn new(library: &Path, path: PathBuf) -> Self {
         let file = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
         let clock = Self { library: library.to_owned(), path, file, wall: 0, boot: 0 };
         clock.write();
@@ -45,12 +45,12 @@ impl Clock {
     }
 
     /// The words in front of a command that is to live by these clocks.
-    pub(super) fn wrapper(&self) -> String {
+    pub(crate) fn wrapper(&self) -> String {
         format!("env LD_PRELOAD={} STEPPED_CLOCK={}", self.library.display(), self.path.display())
     }
 
     /// Panics unless the process lives by stepped clocks: a static one takes no libraries.
-    pub(super) fn check(pid: Pid) {
+    pub(crate) fn check(pid: Pid) {
         let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
         assert!(maps.contains(LIBRARY), "process {pid} has not taken {LIBRARY}:\n{maps}");
     }
@@ -62,7 +62,7 @@ impl Clock {
     }
 
     /// Sets the boot clock forward by so many seconds, as the kernel does after a sleep.
-    pub(super) fn sleep(&mut self, seconds: u32) {
+    pub(crate) fn sleep(&mut self, seconds: u32) {
         self.boot += i64::from(seconds);
         self.write();
     }

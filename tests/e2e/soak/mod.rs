@@ -8,7 +8,7 @@
 //! `scripts/soak.sh` runs this alone, for half an hour, and shows the figures. Events are drawn by a seed, which is printed:
 //! with the same one the same events come in the same order.
 
-mod clock;
+pub(crate) mod clock;
 mod datagrams;
 mod end;
 mod event;

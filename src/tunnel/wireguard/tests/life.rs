@@ -251,6 +251,31 @@ fn a_changed_private_key_ends_what_was_agreed_and_begins_anew() {
 }
 
 #[test]
+fn after_a_suspension_nothing_is_sealed_with_old_keys_and_new_ones_are_made() {
+    let mut world = World::connected(1);
+    world.run(seconds(1.0));
+    let now = world.now;
+    world.hosts[0].interface.forget_sessions(now);
+    assert_eq!(world.hosts[0].interface.indices(), 0);
+    world.send(0, &packet(100, 1));
+    // what the other side still seals with the old keys finds nobody
+    world.send(1, &packet(100, 2));
+    world.run(seconds(0.0));
+    assert_eq!(world.sent(0, 1).len(), 1, "an initiation, although the last one is young");
+    assert_eq!(world.hosts[1].received, [packet(100, 1)]);
+    assert_eq!(world.hosts[0].drops, [DropReason::UnknownIndex]);
+    world.send(1, &packet(100, 3));
+    world.run(seconds(0.0));
+    assert_eq!(world.hosts[0].received, [packet(100, 3)]);
+    // peers without a session are left alone
+    let mut world = World::new(1);
+    let now = world.now;
+    world.hosts[0].interface.forget_sessions(now);
+    world.run(seconds(20.0));
+    assert_eq!(world.sent(0, 1), []);
+}
+
+#[test]
 fn without_a_key_or_an_endpoint_nothing_happens_and_nothing_waits() {
     let mut world = World::new(1);
     let now = world.now;

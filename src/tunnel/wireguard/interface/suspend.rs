@@ -1,0 +1,17 @@
+//! Sessions do not outlive the machine's sleep.
+
+use super::Interface;
+use crate::time::Instant;
+
+impl Interface {
+    /// Drops all sessions and handshakes, with their keys, and begins new ones with the peers that had a session.
+    pub fn forget_sessions(&mut self, now: Instant) {
+        let ids: Vec<_> = self.peers.ids().collect();
+        for id in ids {
+            if let Some(peer) = self.peers.get_mut(id) {
+                peer.forget_sessions(&mut self.indices, now);
+            }
+            self.note(id, now);
+        }
+    }
+}
