@@ -292,7 +292,7 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
             return Err(ConfigError::NotFullTunnel.into());
         }
         privileges::require_net_admin()?;
-        let device = Device::<WireGuard>::open(name, Some((file, resolver)), tuning)?;
+        let device = Device::<WireGuard>::open(name, Some((file, resolver)), tuning, confinement.user)?;
         return carry(device, around, logging).map(Device::close);
     }
     let of_a_file = [
@@ -309,7 +309,8 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
     if let Some(name) = options.interface {
         setcap::check_device(&name)?;
         privileges::require_net_admin()?;
-        return carry(Device::<WireGuard>::open(name, None, tuning)?, around, logging).map(drop);
+        let device = Device::<WireGuard>::open(name, None, tuning, confinement.user)?;
+        return carry(device, around, logging).map(drop);
     }
     let plain = options.plain;
     let config = Config {

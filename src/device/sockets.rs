@@ -3,6 +3,11 @@
 //! (SO_REUSEPORT), in which the kernel chooses by the sender's address and port, so that a sender is always the same
 //! worker's.
 //!
+//! The first socket of an address is bound alone, so that a port that somebody has is refused. From then on all have
+//! SO_REUSEPORT: the kernel lets sockets of the same owner share the port, and of nobody else. The owner is who made the
+//! socket, so those that exist before the process becomes another user are made in that user's name
+//! ([`Identity::owning_sockets`]). SO_REUSEADDR, which knows no owners, is never set.
+//!
 //! A connected socket saves its owner a tenth of a datagram's work, and has a receive buffer that a flood of strangers
 //! does not fill. But the kernel finds sockets of one address and port by going through a list: each connected socket
 //! costs every datagram of those who have none some 6 ns, so a thousand would cost more than the rest of the way.
@@ -21,6 +26,7 @@ use crate::config::DEFAULT_PORT;
 use crate::io::batch::Route;
 use crate::io::mailbox::Local;
 use crate::io::udp::{UdpSocket, is_family_missing};
+use crate::privileges::Identity;
 
 /// Datagrams read from a socket before it is closed: more than its receive buffer can hold.
 const LAST_DRAIN: usize = 16_384;
@@ -145,7 +151,8 @@ impl SocketOptions {
 
 impl<O: Copy + PartialEq> Sockets<O> {
     /// Opens a disconnected socket on each address of `listen`, or on every address of each family there is.
-    /// `port` `None` means the default port, or another one if `may_move` and that is taken.
+    /// `port` `None` means the default port, or another one if `may_move` and that is taken. `user` is whom the process
+    /// becomes later, if it does.
     ///
     /// # Errors
     /// [`SocketsError`], with the remedy.
@@ -154,8 +161,9 @@ impl<O: Copy + PartialEq> Sockets<O> {
         port: Option<u16>,
         may_move: bool,
         options: SocketOptions,
+        user: Option<Identity>,
     ) -> Result<Self, SocketsError> {
-        match port {
+        Identity::owning_sockets(user, || match port {
             Some(0) => Self::bind_any(listen, 0, options),
             Some(port) => Self::bind(listen, port, 0, options),
             None => match Self::bind(listen, DEFAULT_PORT, 0, options) {
@@ -165,7 +173,7 @@ impl<O: Copy + PartialEq> Sockets<O> {
                 }
                 result => result,
             },
-        }
+        })
     }
 
     /// Opens disconnected sockets on another port, on every address; 0 for any that is free. Their numbers follow on ours.
@@ -224,14 +232,13 @@ impl<O: Copy + PartialEq> Sockets<O> {
     /// A socket for each worker on one address. The first has it to itself while it is bound, so that a second process
     /// is refused; then the others join.
     fn bind_for_all(&mut self, address: IpAddr) -> io::Result<()> {
-        let mut first: Option<Arc<UdpSocket>> = None;
         for worker in 0..self.options.workers {
-            let socket = UdpSocket::bind(SocketAddr::new(address, self.port), first.as_deref())?;
+            let local = SocketAddr::new(address, self.port);
+            let socket = if worker == 0 { UdpSocket::bind(local) } else { UdpSocket::join(local) }?;
             // port 0 let the kernel choose one, which the others must have too
             self.port = socket.local_addr()?.port();
             self.options.apply(&socket)?;
             let (id, socket) = (self.take_id(), Arc::new(socket));
-            first.get_or_insert_with(|| Arc::clone(&socket));
             self.disconnected.push(Disconnected { worker, id, socket, address });
         }
         Ok(())
@@ -349,7 +356,7 @@ impl<O: Copy + PartialEq> Sockets<O> {
         self.close_finished();
     }
 
-    /// One that a batch still waits to be sent by has to stay, and to share its port.
+    /// One that a batch still waits to be sent by has to stay.
     fn close_finished(&mut self) {
         self.retired.retain(|retired| retired.left > 0 || Arc::strong_count(&retired.socket) > 1);
     }
@@ -372,13 +379,13 @@ impl<O: Copy + PartialEq> Sockets<O> {
         local: Option<Local>,
     ) -> io::Result<Option<Leftover>> {
         self.close_finished();
-        self.share_port(true)?;
-        let result = self.connect_shared(worker, owner, peer, local);
-        let unshared = self.share_port(false);
-        let connected = result?;
-        unshared?;
+        let from = self.source(peer, local)?;
+        let socket = UdpSocket::connect(from, peer, self.mark)?;
+        self.options.apply(&socket)?;
+        let local = socket.local_addr().ok().map(|address| address.ip());
         let old = self.disconnect(owner);
-        self.connected.push(connected);
+        let id = self.take_id();
+        self.connected.push(Connected { owner, worker, id, socket: Arc::new(socket), remote: peer, local });
         Ok(old)
     }
 
@@ -395,31 +402,26 @@ impl<O: Copy + PartialEq> Sockets<O> {
         (worker, id)
     }
 
-    fn connect_shared(
-        &mut self,
-        worker: usize,
-        owner: O,
-        peer: SocketAddr,
-        local: Option<Local>,
-    ) -> io::Result<Connected<O>> {
+    /// Where a connected socket to `peer` is bound: to `local`, or else to the address that we listen on, or else, where that
+    /// is a wildcard, to the one that the routes choose.
+    fn source(&self, peer: SocketAddr, local: Option<Local>) -> io::Result<SocketAddr> {
+        if let Some(Local { address, interface }) = local {
+            return Ok(match address {
+                IpAddr::V6(v6) if v6.is_unicast_link_local() => {
+                    SocketAddrV6::new(v6, self.port, 0, interface).into()
+                }
+                _ => SocketAddr::new(address, self.port),
+            });
+        }
         let family = |address: &IpAddr| address.is_ipv4() == peer.is_ipv4();
         let listen = self.disconnected.iter().map(|each| each.address).find(family);
-        let address = local
-            .map(|local| local.address)
-            .or(listen)
-            .ok_or_else(|| io::Error::from(Errno::EAFNOSUPPORT))?;
-        let from = match (address, local) {
-            (IpAddr::V6(v6), Some(local)) if v6.is_unicast_link_local() => {
-                SocketAddrV6::new(v6, self.port, 0, local.interface).into()
-            }
-            _ => SocketAddr::new(address, self.port),
-        };
-        let socket = UdpSocket::connect(from, peer, self.mark)?;
-        socket.share_port(false)?;
-        self.options.apply(&socket)?;
-        let local = socket.local_addr().ok().map(|address| address.ip());
-        let id = self.take_id();
-        Ok(Connected { owner, worker, id, socket: Arc::new(socket), remote: peer, local })
+        let listen = listen.ok_or_else(|| io::Error::from(Errno::EAFNOSUPPORT))?;
+        if !listen.is_unspecified() {
+            return Ok(SocketAddr::new(listen, self.port));
+        }
+        let mut source = UdpSocket::source_towards(peer, self.mark)?;
+        source.set_port(self.port);
+        Ok(source)
     }
 
     /// Gives the datagrams of all sockets, those to come included, a mark that routing rules can tell (`SO_MARK`).
@@ -435,10 +437,6 @@ impl<O: Copy + PartialEq> Sockets<O> {
         let connected = self.connected.iter().map(|connected| connected.socket.as_ref());
         let retired = self.retired.iter().map(|retired| retired.socket.as_ref());
         self.disconnected.iter().map(|each| each.socket.as_ref()).chain(connected).chain(retired)
-    }
-
-    fn share_port(&self, share: bool) -> io::Result<()> {
-        self.all().try_for_each(|socket| socket.share_port(share))
     }
 
     const fn take_id(&mut self) -> SockId {

@@ -31,43 +31,78 @@ pub struct UdpSocket {
 }
 
 impl UdpSocket {
-    /// A disconnected socket on `address`, which nobody else may have: a second process gets "address in use". With
-    /// `beside` it joins that socket, which has this address, and the kernel spreads senders over both.
+    /// Binds a disconnected socket to `address`, which no other socket may have: if one does, whoever owns it, the error is
+    /// "address in use". Afterwards sockets of the same owner, and no others, can share it ([`Self::join`],
+    /// [`Self::connect`]).
     ///
     /// # Errors
     /// The kernel's.
-    pub fn bind(address: SocketAddr, beside: Option<&Self>) -> io::Result<Self> {
+    pub fn bind(address: SocketAddr) -> io::Result<Self> {
         let socket = Self::new(address)?;
-        if let Some(first) = beside {
-            // set after the first one's bind, which was to be exclusive; only our own user's sockets can join
-            first.socket.set_reuse_port(true)?;
-            socket.socket.set_reuse_port(true)?;
-        }
         socket.socket.bind(&address.into())?;
-        match address {
-            SocketAddr::V4(_) => setsockopt(&socket.socket, sockopt::Ipv4PacketInfo, &true)?,
-            SocketAddr::V6(_) => setsockopt(&socket.socket, sockopt::Ipv6RecvPacketInfo, &true)?,
-        }
+        // after the bind, which is exclusive without it
+        socket.socket.set_reuse_port(true)?;
+        socket.tell_local(address)?;
         Ok(socket)
     }
 
-    /// A connected socket from `local` to `peer`. The sockets that have the port already must share it
-    /// ([`Self::share_port`]) for the time of the call, and the new one shares it until told otherwise.
-    ///
-    /// Between bind and connect a stranger's datagram can be queued, so each arrival's source is to be checked.
+    /// Binds another disconnected socket to the `address` of one that [`Self::bind`] returned. The kernel spreads senders
+    /// over all of them.
     ///
     /// # Errors
     /// The kernel's.
+    pub fn join(address: SocketAddr) -> io::Result<Self> {
+        let socket = Self::new(address)?;
+        socket.socket.set_reuse_port(true)?;
+        socket.socket.bind(&address.into())?;
+        socket.tell_local(address)?;
+        Ok(socket)
+    }
+
+    /// Connects a socket from `local`, a specific address with the port of a socket that [`Self::bind`] returned, to
+    /// `peer`.
+    ///
+    /// Until it is connected the new socket receives all that is sent to `local`, so the source of each arrival is to be
+    /// checked. A wildcard is refused: the kernel would spread the senders of the whole port over the new socket, too.
+    ///
+    /// # Errors
+    /// The kernel's; `InvalidInput` for a wildcard.
     pub fn connect(local: SocketAddr, peer: SocketAddr, mark: Option<NonZeroU32>) -> io::Result<Self> {
+        if local.ip().is_unspecified() {
+            return Err(io::Error::from(io::ErrorKind::InvalidInput));
+        }
         let socket = Self::new(local)?;
         if mark.is_some() {
-            // before connect, which chooses a route and a source address
+            // before connect, which looks up the route
             socket.set_mark(mark)?;
         }
-        socket.share_port(true)?;
+        socket.socket.set_reuse_port(true)?;
         socket.socket.bind(&local.into())?;
         socket.socket.connect(&peer.into())?;
         Ok(socket)
+    }
+
+    /// Returns the address that the routes choose as the source of datagrams to `peer` with this mark; the port means
+    /// nothing.
+    ///
+    /// # Errors
+    /// The kernel's, such as `NetworkUnreachable`.
+    pub fn source_towards(peer: SocketAddr, mark: Option<NonZeroU32>) -> io::Result<SocketAddr> {
+        let socket = Socket::new(Domain::for_address(peer), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
+        if let Some(mark) = mark {
+            socket.set_mark(mark.get())?;
+        }
+        socket.connect(&peer.into())?;
+        socket_address(&socket)
+    }
+
+    /// Has each arrival carry the address that it came to.
+    fn tell_local(&self, address: SocketAddr) -> io::Result<()> {
+        match address {
+            SocketAddr::V4(_) => setsockopt(&self.socket, sockopt::Ipv4PacketInfo, &true)?,
+            SocketAddr::V6(_) => setsockopt(&self.socket, sockopt::Ipv6RecvPacketInfo, &true)?,
+        }
+        Ok(())
     }
 
     fn new(address: SocketAddr) -> io::Result<Self> {
@@ -91,15 +126,6 @@ impl UdpSocket {
     /// The kernel's.
     pub fn memory(&self) -> io::Result<sys::socket::Memory> {
         sys::socket::memory(&self.socket)
-    }
-
-    /// Whether another socket that shares too may be bound to the same port (SO_REUSEADDR). Left on, any
-    /// user's process could take our datagrams by binding to a more specific address.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn share_port(&self, share: bool) -> io::Result<()> {
-        self.socket.set_reuse_address(share)
     }
 
     /// Marks what is sent from now on, for routing rules and firewalls (`SO_MARK`); `None` for no mark.
@@ -136,7 +162,7 @@ impl UdpSocket {
     /// # Errors
     /// The kernel's.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()?.as_socket().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+        socket_address(&self.socket)
     }
 
     /// From now on datagrams of one sender may come as one, and go as one where that is asked for. What of it the kernel
@@ -185,6 +211,10 @@ impl AsFd for UdpSocket {
     }
 }
 
+fn socket_address(socket: &Socket) -> io::Result<SocketAddr> {
+    socket.local_addr()?.as_socket().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+}
+
 /// Whether the kernel has this address family at all, as a host without IPv6 does not.
 pub fn is_family_missing(error: &io::Error) -> bool {
     use nix::errno::Errno;
@@ -211,7 +241,7 @@ mod tests {
 
     #[test]
     fn a_disconnected_socket_tells_where_a_datagram_came_to() {
-        let server = UdpSocket::bind(any_port("0.0.0.0"), None).unwrap();
+        let server = UdpSocket::bind(any_port("0.0.0.0")).unwrap();
         let port = server.local_addr().unwrap().port();
         let client = std::net::UdpSocket::bind("127.0.0.2:0").unwrap();
         client.send_to(b"hello?", ("127.0.0.3", port)).unwrap();
@@ -225,25 +255,29 @@ mod tests {
 
     #[test]
     fn an_empty_datagram_is_one() {
-        let server = UdpSocket::bind(any_port("127.0.0.1"), None).unwrap();
+        let server = UdpSocket::bind(any_port("127.0.0.1")).unwrap();
         let client = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         client.send_to(&[], server.local_addr().unwrap()).unwrap();
         assert_eq!(receive(&server).unwrap().0.length, 0);
     }
 
     #[test]
-    fn the_port_is_shared_only_while_told_to() {
-        let server = UdpSocket::bind(any_port("0.0.0.0"), None).unwrap();
+    fn a_connected_socket_receives_its_peers_datagrams_and_no_others() {
+        let server = UdpSocket::bind(any_port("0.0.0.0")).unwrap();
         let port = server.local_addr().unwrap().port();
         let local = SocketAddr::new("127.0.0.1".parse().unwrap(), port);
         let client = std::net::UdpSocket::bind("127.0.0.2:0").unwrap();
         let peer = client.local_addr().unwrap();
-        assert_eq!(UdpSocket::connect(local, peer, None).unwrap_err().kind(), io::ErrorKind::AddrInUse);
-        server.share_port(true).unwrap();
+        let wildcard = SocketAddr::new("0.0.0.0".parse().unwrap(), port);
+        assert_eq!(UdpSocket::connect(wildcard, peer, None).unwrap_err().kind(), io::ErrorKind::InvalidInput);
         let connected = UdpSocket::connect(local, peer, None).unwrap();
-        server.share_port(false).unwrap();
-        connected.share_port(false).unwrap();
-        assert_eq!(UdpSocket::connect(local, peer, None).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(connected.local_addr().unwrap(), local);
+        for address in [wildcard, local] {
+            // SO_REUSEADDR is of no use to anybody while it is off for one of the two
+            let other = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+            other.set_reuse_address(true).unwrap();
+            assert_eq!(other.bind(&address.into()).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        }
 
         // the peer's datagrams come to the connected one, everyone else's to the other
         client.send_to(b"peer", local).unwrap();
@@ -257,12 +291,21 @@ mod tests {
     }
 
     #[test]
+    fn the_source_towards_a_peer_is_what_the_routes_choose() {
+        for address in ["127.0.0.1", "::1"] {
+            let peer = SocketAddr::new(address.parse().unwrap(), 9);
+            let source = UdpSocket::source_towards(peer, None).unwrap();
+            assert_eq!(source.ip(), peer.ip());
+        }
+    }
+
+    #[test]
     fn sockets_beside_each_other_share_a_port_and_nobody_else_joins() {
-        let first = UdpSocket::bind(any_port("127.0.0.1"), None).unwrap();
+        let first = UdpSocket::bind(any_port("127.0.0.1")).unwrap();
         let address = first.local_addr().unwrap();
-        assert_eq!(UdpSocket::bind(address, None).unwrap_err().kind(), io::ErrorKind::AddrInUse);
-        let second = UdpSocket::bind(address, Some(&first)).unwrap();
-        assert_eq!(UdpSocket::bind(address, None).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(UdpSocket::bind(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let second = UdpSocket::join(address).unwrap();
+        assert_eq!(UdpSocket::bind(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         // each sender is one socket's, and many are spread over both
         let mut counts = [0; 2];
         for _ in 0..64 {

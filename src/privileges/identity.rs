@@ -7,7 +7,9 @@ use std::str::FromStr;
 use caps::Capability;
 use nix::errno::Errno;
 use nix::sys::prctl;
-use nix::unistd::{Gid, Uid, User, getgroups, getresgid, getresuid, setgroups, setresgid, setresuid};
+use nix::unistd::{
+    Gid, Uid, User, getgroups, getresgid, getresuid, setfsuid, setgroups, setresgid, setresuid,
+};
 
 use super::{PrivilegeError, raise, read_sets};
 
@@ -94,6 +96,23 @@ impl Identity {
             && maps(&read("gid_map")?, NOBODY)
             && read("setgroups")?.trim() == "allow";
         may.then(|| Self { uid: Uid::from_raw(NOBODY), gid: Gid::from_raw(NOBODY) })
+    }
+
+    /// Runs `work`, whose new sockets and files belong to `user` (setfsuid(2)), whom the process becomes later. Without one,
+    /// or if the process may not change its user, which [`Self::assume`] reports, it just runs it.
+    ///
+    /// SO_REUSEPORT compares the owners of sockets, which stay the same when the process becomes another user. To change
+    /// them (fchown(2)) takes CAP_CHOWN, which `--user` does not need otherwise.
+    pub fn owning_sockets<T>(user: Option<Self>, work: impl FnOnce() -> T) -> T {
+        let Some(user) = user else { return work() };
+        // where it is only permitted; whatever goes wrong is met again by `assume`
+        if read_sets().is_ok_and(|sets| sets.permitted & Capability::CAP_SETUID.bitmask() != 0) {
+            let _ = raise(Capability::CAP_SETUID);
+        }
+        let before = setfsuid(user.uid);
+        let result = work();
+        setfsuid(before);
+        result
     }
 
     /// Becomes that user, without any other group, and keeps the permitted capabilities.

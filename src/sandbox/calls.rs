@@ -165,7 +165,6 @@ const TUNNEL: &[Call] = &[
     only(
         libc::SYS_setsockopt,
         &[
-            &[Is(1, libc::SOL_SOCKET), Is(2, libc::SO_REUSEADDR)],
             &[Is(1, libc::SOL_SOCKET), Is(2, libc::SO_REUSEPORT)],
             &[Is(1, libc::SOL_SOCKET), Is(2, libc::SO_SNDBUF)],
             &[Is(1, libc::SOL_SOCKET), Is(2, libc::SO_RCVBUF)],

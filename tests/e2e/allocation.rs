@@ -46,7 +46,9 @@ fn counter() {
     let tuning = Tuning { workers: 2, offload: true, clamp_mss: None };
     let role = std::env::var(ROLE).expect("started by one of the tests below");
     std::thread::spawn(move || match role.as_str() {
-        FOR_WG => Device::<WireGuard>::open(DEVICE.parse().unwrap(), None, tuning).unwrap().run().unwrap(),
+        FOR_WG => {
+            Device::<WireGuard>::open(DEVICE.parse().unwrap(), None, tuning, None).unwrap().run().unwrap()
+        }
         peer => {
             let config = Config {
                 peer: Some(peer.parse().unwrap()),

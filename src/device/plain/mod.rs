@@ -79,7 +79,8 @@ impl Device<PlainTunnel> {
             has_many_peers: false,
         };
         let is_client = config.role() == Role::Client;
-        let sockets = Sockets::open(&config.listen, config.listen_port, is_client, options)?;
+        let sockets =
+            Sockets::open(&config.listen, config.listen_port, is_client, options, confinement.user)?;
         let tuns = Tun::open(&config.tun, tuning.workers, tuning.offload)?;
         let mut link = LinkWatch::open(&config.tun)?;
         link.configured = config.configure;

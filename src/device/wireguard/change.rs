@@ -13,6 +13,7 @@ use crate::control::uapi::{Changes, PeerChanges};
 use crate::device::core::{Core, system};
 use crate::device::sockets::SocketOptions;
 use crate::device::{DeviceError, Sockets, SocketsError, Token};
+use crate::privileges::Identity;
 use crate::tunnel::wireguard::{AddPeerError, Endpoint, Peer, PeerId};
 
 /// Why nothing was changed.
@@ -207,16 +208,20 @@ impl WireGuard {
     }
 }
 
-/// Sockets of a tunnel that has none yet.
+/// Sockets of a tunnel that has none yet, for a process that becomes `user`, if there is one.
 ///
 /// # Errors
 /// [`SocketsError`], with the remedy.
-pub(super) fn open_sockets(port: u16, tuning: Tuning) -> Result<Sockets<PeerId>, SocketsError> {
+pub(super) fn open_sockets(
+    port: u16,
+    tuning: Tuning,
+    user: Option<Identity>,
+) -> Result<Sockets<PeerId>, SocketsError> {
     let options = SocketOptions {
         workers: tuning.workers,
         offload: tuning.offload,
         tells_class: true,
         has_many_peers: true,
     };
-    Sockets::open(&[], Some(port), false, options)
+    Sockets::open(&[], Some(port), false, options, user)
 }

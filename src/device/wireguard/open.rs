@@ -20,6 +20,7 @@ use crate::io::random::SystemRandom;
 use crate::io::signal::Signals;
 use crate::io::tun::Tun;
 use crate::logging::RateLimit;
+use crate::privileges::Identity;
 use crate::resolver::Resolver;
 use crate::routing::AllowedIps;
 use crate::tunnel::wireguard::message::DATA_OVERHEAD;
@@ -28,6 +29,8 @@ use crate::tunnel::wireguard::{Interface, cipher_library};
 impl Device<WireGuard> {
     /// Opens everything that needs a privilege. With a file the device is set up as it says; without one it gets a name and
     /// nothing else, since wg(8) and ip(8) do the rest.
+    ///
+    /// `user` is whom the process becomes afterwards ([`crate::privileges`]), if it does.
     ///
     /// The resolver is for names that the file has now, or at a later reload. It is to be started before the file is
     /// read: a child made later would have our keys in its memory. The file's kill switch comes before either, and stays
@@ -39,6 +42,7 @@ impl Device<WireGuard> {
         name: TunName,
         file: Option<(ConfigFile, Resolver)>,
         tuning: Tuning,
+        user: Option<Identity>,
     ) -> Result<Self, DeviceError> {
         // now, when nobody waits for it
         cipher_library();
@@ -48,7 +52,7 @@ impl Device<WireGuard> {
         let random = SystemRandom::open()?;
         let uapi = open_uapi(&name, file.as_ref())?;
         let port = file.as_ref().and_then(|file| file.configuration.interface.listen_port);
-        let sockets = open_sockets(port.map_or(0, std::num::NonZeroU16::get), tuning)?;
+        let sockets = open_sockets(port.map_or(0, std::num::NonZeroU16::get), tuning, user)?;
         let tuns = Tun::open(&name, tuning.workers, tuning.offload)?;
         let firewall = Firewall::open(&name, file.as_ref(), kill_switch)?;
         let mut link = LinkWatch::open(&name)?;

@@ -16,7 +16,7 @@ struct Pair {
 
 impl Pair {
     fn new(address: &str) -> Self {
-        let bind = || UdpSocket::bind(SocketAddr::new(address.parse().unwrap(), 0), None).unwrap();
+        let bind = || UdpSocket::bind(SocketAddr::new(address.parse().unwrap(), 0)).unwrap();
         let (near, far) = (Arc::new(bind()), bind());
         near.offload();
         far.offload();
@@ -90,7 +90,7 @@ fn order_is_kept_whatever_the_lengths() {
 #[test]
 fn destinations_that_take_turns_have_a_message_each() {
     let mut pair = Pair::new("127.0.0.1");
-    let other = UdpSocket::bind("127.0.0.1:0".parse().unwrap(), None).unwrap();
+    let other = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     other.offload();
     let (route, mut aside) = (pair.route(), pair.route());
     aside.remote = other.local_addr().unwrap();

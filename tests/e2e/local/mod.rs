@@ -18,3 +18,4 @@ mod setcap;
 mod spoof;
 mod suspension;
 mod tun_owner;
+mod udp_port;
