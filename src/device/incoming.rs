@@ -16,6 +16,10 @@ use crate::io::mailbox::{SLOT, SLOTS};
 use crate::packet::coalesce::{CoalesceError, MAX_PIECES};
 use crate::packet::mss;
 
+/// Datagrams that the socket for handshake messages may hand over in one turn, and so the cookie replies: a tenth of what
+/// a turn with data takes, so that a flood of them leaves the rest to the data.
+const HANDSHAKE_BUDGET: usize = 16;
+
 /// Bytes of an arrival from which on it is taken for a super-packet.
 const BULK: usize = SLOT / 2;
 
@@ -28,6 +32,8 @@ pub struct Entrance {
     pub(super) bound: Option<IpAddr>,
     /// Set on a socket that is out of use, whose last datagrams these are: whom it was connected to, if it was.
     pub(super) retired: Option<Option<SocketAddr>>,
+    /// It has handshake messages only, which take longer than data and come from everybody.
+    pub(super) is_for_handshakes: bool,
 }
 
 impl<M: Mode> Worker<M> {
@@ -38,12 +44,14 @@ impl<M: Mode> Worker<M> {
         let found = shared.with(self, |mode, _, _| mode.sockets().get(id));
         // closed by now, perhaps by what it received
         let Some((socket, entrance)) = found else { return Ok(Progress::Drained) };
-        let mut left = BUDGET;
+        let budget = if entrance.is_for_handshakes { HANDSHAKE_BUDGET } else { BUDGET };
+        let mut left = budget;
         // Who sends in bulk fills an arrival; one call takes two of them, since a super-packet may have been sent as two
         // messages. Where many send little, one call takes many.
         let mut count = SLOTS;
         let mut progress = Progress::More;
         while left > 0 {
+            count = count.min(left);
             match socket.receive(&mut self.mailbox, count) {
                 Ok(arrivals) => {
                     let datagrams = self.take_arrivals(shared, arrivals, entrance)?;
@@ -79,7 +87,7 @@ impl<M: Mode> Worker<M> {
         }
         drop(socket);
         if entrance.retired.is_some() {
-            let taken = BUDGET - left;
+            let taken = budget - left;
             let is_closed = progress == Progress::Drained;
             shared.with(self, |mode, _, _| mode.sockets_mut().finish(id, taken, is_closed));
         }

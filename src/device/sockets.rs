@@ -1,7 +1,9 @@
 //! A tunnel's UDP sockets, all on one port: the disconnected ones hear everybody, a connected one is one peer's alone. Each
 //! is one worker's: it alone reads from it and sends by it. The disconnected ones of one address are a group
 //! (SO_REUSEPORT), in which the kernel chooses by the sender's address and port, so that a sender is always the same
-//! worker's.
+//! worker's; or, where the datagrams are WireGuard messages, by what they say ([`crate::io::steering`]): each peer's data
+//! is one worker's, and handshake messages, which strangers may send as many as they like of, have a small socket of
+//! their own.
 //!
 //! The first socket of an address is bound alone, so that a port that somebody has is refused. From then on all have
 //! SO_REUSEPORT: the kernel lets sockets of the same owner share the port, and of nobody else. The owner is who made the
@@ -72,6 +74,8 @@ pub struct Via<O> {
 #[derive(Debug)]
 struct Disconnected {
     worker: usize,
+    /// It has the handshake messages of all, and nothing is sent by it.
+    is_for_handshakes: bool,
     id: SockId,
     socket: Arc<UdpSocket>,
     address: IpAddr,
@@ -132,6 +136,9 @@ pub(super) struct SocketOptions {
     pub(super) tells_class: bool,
     /// None of many peers may keep the others waiting.
     pub(super) has_many_peers: bool,
+    /// The datagrams are WireGuard messages: handshake messages have a socket of their own, and data messages go to the worker
+    /// that their receiver index leads to.
+    pub(super) steers: bool,
 }
 
 impl SocketOptions {
@@ -229,19 +236,43 @@ impl<O: Copy + PartialEq> Sockets<O> {
         Ok(sockets)
     }
 
-    /// A socket for each worker on one address. The first has it to itself while it is bound, so that a second process
-    /// is refused; then the others join.
+    /// A socket for each worker on one address, and the one for handshake messages. The first has the address to itself while
+    /// it is bound, so that a second process is refused; then the others join.
     fn bind_for_all(&mut self, address: IpAddr) -> io::Result<()> {
-        for worker in 0..self.options.workers {
+        let workers = self.options.workers;
+        // the last worker has no chores; the kernel counts this socket first
+        let handshakes = self.options.steers.then_some((workers.saturating_sub(1), true));
+        let first = self.disconnected.len();
+        for (worker, is_for_handshakes) in
+            handshakes.into_iter().chain((0..workers).map(|worker| (worker, false)))
+        {
             let local = SocketAddr::new(address, self.port);
-            let socket = if worker == 0 { UdpSocket::bind(local) } else { UdpSocket::join(local) }?;
+            let is_first = self.disconnected.len() == first;
+            let socket = if is_first { UdpSocket::bind(local) } else { UdpSocket::join(local) }?;
             // port 0 let the kernel choose one, which the others must have too
             self.port = socket.local_addr()?.port();
             self.options.apply(&socket)?;
+            if is_for_handshakes {
+                socket.receive_handshakes();
+            }
             let (id, socket) = (self.take_id(), Arc::new(socket));
-            self.disconnected.push(Disconnected { worker, id, socket, address });
+            self.disconnected.push(Disconnected { worker, is_for_handshakes, id, socket, address });
+        }
+        if handshakes.is_some() {
+            self.steer(first);
         }
         Ok(())
+    }
+
+    /// Has the kernel tell messages apart that come to the group whose first socket is number `first`. Where it cannot, the
+    /// socket for handshake messages is closed, and senders are spread over the others.
+    fn steer(&mut self, first: usize) {
+        let receivers = u32::try_from(self.options.workers).unwrap_or(u32::MAX);
+        let result = self.disconnected.get(first).map_or(Ok(()), |each| each.socket.steer(receivers));
+        if let Err(error) = result {
+            tracing::debug!(%error, "handshake messages have no socket of their own");
+            self.disconnected.remove(first);
+        }
     }
 
     /// Takes the place of `old`, whose sockets are out of use then.
@@ -283,7 +314,8 @@ impl<O: Copy + PartialEq> Sockets<O> {
         let mut fitting = self
             .disconnected
             .iter()
-            .filter(|each| each.worker == worker && each.address.is_ipv4() == address.is_ipv4());
+            .filter(|each| each.worker == worker && !each.is_for_handshakes)
+            .filter(|each| each.address.is_ipv4() == address.is_ipv4());
         fitting.next().map(|each| (each.id, &each.socket))
     }
 
@@ -336,14 +368,19 @@ impl<O: Copy + PartialEq> Sockets<O> {
     /// The socket of that number, and what is known of it; `None` if it is closed by now.
     pub(super) fn get(&self, id: SockId) -> Option<(Arc<UdpSocket>, Entrance)> {
         if let Some(connected) = self.connected.iter().find(|connected| connected.id == id) {
-            let entrance = Entrance { id, bound: connected.local, retired: None };
+            let entrance = Entrance { id, bound: connected.local, retired: None, is_for_handshakes: false };
             return Some((Arc::clone(&connected.socket), entrance));
         }
         if let Some(each) = self.disconnected.iter().find(|each| each.id == id) {
-            return Some((Arc::clone(&each.socket), Entrance { id, bound: None, retired: None }));
+            let is_for_handshakes = each.is_for_handshakes;
+            return Some((
+                Arc::clone(&each.socket),
+                Entrance { id, bound: None, retired: None, is_for_handshakes },
+            ));
         }
         let retired = self.retired.iter().find(|retired| retired.id == id)?;
-        let entrance = Entrance { id, bound: retired.bound, retired: Some(retired.remote) };
+        let entrance =
+            Entrance { id, bound: retired.bound, retired: Some(retired.remote), is_for_handshakes: false };
         Some((Arc::clone(&retired.socket), entrance))
     }
 

@@ -8,6 +8,7 @@ pub mod limit;
 pub mod mailbox;
 pub mod random;
 pub mod signal;
+pub mod steering;
 pub mod timer;
 pub mod tun;
 pub mod udp;

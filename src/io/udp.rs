@@ -11,12 +11,17 @@ use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::mailbox::{Mailbox, SLOT};
+use super::steering;
 use crate::sys;
 use crate::sys::datagram::Message;
 
 /// Bytes asked for the kernel's receive buffer. A stream's window must fit while the loop is elsewhere; the
 /// usual 208 KiB hold less than a hundred full datagrams.
 const RECEIVE_BUFFER: usize = 4 << 20;
+
+/// The same for a socket that receives handshake messages only: a thousand of them, so that many peers may come at once, and
+/// a flood costs no more memory than that.
+const HANDSHAKE_BUFFER: usize = 512 << 10;
 
 /// Bytes asked for the send buffer of a socket for many peers: twenty times what one neighbour that does not answer keeps
 /// of it while it is looked for (`neigh/default/unres_qlen_bytes`), which is as much as the usual send buffer.
@@ -105,6 +110,27 @@ impl UdpSocket {
         Ok(())
     }
 
+    /// Makes the receive buffer as small as a socket for handshake messages needs it.
+    pub fn receive_handshakes(&self) {
+        self.set_receive_buffer(HANDSHAKE_BUFFER);
+    }
+
+    /// Has the kernel choose the socket of this one's group by what a WireGuard message says, for a group of one socket for
+    /// handshake messages and `receivers` more; see [`steering`].
+    ///
+    /// # Errors
+    /// The kernel's, where it has no such thing.
+    pub fn steer(&self, receivers: u32) -> io::Result<()> {
+        sys::socket::choose_by(&self.socket, &steering::program(receivers))
+    }
+
+    fn set_receive_buffer(&self, bytes: usize) {
+        // the forced size passes net.core.rmem_max, which CAP_NET_ADMIN allows; what is granted will do
+        if setsockopt(&self.socket, sockopt::RcvBufForce, &bytes).is_err() {
+            let _ = self.socket.set_recv_buffer_size(bytes);
+        }
+    }
+
     fn new(address: SocketAddr) -> io::Result<Self> {
         let socket =
             Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
@@ -113,11 +139,9 @@ impl UdpSocket {
         } else {
             sys::socket::allow_fragments(&socket)?;
         }
-        // the forced size passes net.core.rmem_max, which CAP_NET_ADMIN allows; what is granted will do
-        if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
-            let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
-        }
-        Ok(Self { socket, segments: AtomicBool::new(false) })
+        let socket = Self { socket, segments: AtomicBool::new(false) };
+        socket.set_receive_buffer(RECEIVE_BUFFER);
+        Ok(socket)
     }
 
     /// What the socket's queues hold.

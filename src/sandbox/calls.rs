@@ -161,11 +161,13 @@ const TUNNEL: &[Call] = &[
             &[Is(0, libc::AF_INET6), STREAM, Is(2, 0)],
         ],
     ),
-    // not those that load a program, and not the packet filter's (IPT_SO_SET_REPLACE)
+    // none that loads a program but the one below, and not the packet filter's (IPT_SO_SET_REPLACE)
     only(
         libc::SYS_setsockopt,
         &[
             &[Is(1, libc::SOL_SOCKET), Is(2, libc::SO_REUSEPORT)],
+            // which socket of ours a datagram goes to, on another port than before
+            &[Is(1, libc::SOL_SOCKET), Is(2, libc::SO_ATTACH_REUSEPORT_CBPF)],
             &[Is(1, libc::SOL_SOCKET), Is(2, libc::SO_SNDBUF)],
             &[Is(1, libc::SOL_SOCKET), Is(2, libc::SO_RCVBUF)],
             &[Is(1, libc::SOL_SOCKET), Is(2, libc::SO_SNDBUFFORCE)],

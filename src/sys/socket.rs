@@ -52,6 +52,27 @@ pub fn memory(socket: impl AsFd) -> io::Result<Memory> {
     Ok(Memory { receive_queue, receive_buffer, send_queue, send_buffer, drops })
 }
 
+/// Has the kernel choose the socket of a SO_REUSEPORT group by a program of socket filter instructions
+/// (SO_ATTACH_REUSEPORT_CBPF, Linux 4.5), which sees a datagram's payload and returns the socket's number.
+///
+/// # Errors
+/// The kernel's, such as EINVAL for a program that is none or a socket without a group.
+pub fn choose_by(socket: impl AsFd, program: &[libc::sock_filter]) -> io::Result<()> {
+    let program = libc::sock_fprog {
+        len: u16::try_from(program.len()).map_err(io::Error::other)?,
+        filter: program.as_ptr().cast_mut(),
+    };
+    let length = libc::socklen_t::try_from(size_of_val(&program)).map_err(io::Error::other)?;
+    let socket = socket.as_fd().as_raw_fd();
+    // SAFETY: the descriptor is open while borrowed; the kernel reads `length` bytes of `program` and the instructions that
+    // it points to, writes neither, and both outlive the call.
+    let result = unsafe {
+        let program = (&raw const program).cast();
+        libc::setsockopt(socket, libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF, program, length)
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Sends without UDP checksums, which also keeps the kernel from cutting messages into datagrams.
 #[cfg(test)]
 pub fn omit_checksums(socket: impl AsFd) -> io::Result<()> {

@@ -77,6 +77,7 @@ impl Device<PlainTunnel> {
             offload: tuning.offload,
             tells_class: false,
             has_many_peers: false,
+            steers: false,
         };
         let is_client = config.role() == Role::Client;
         let sockets =

@@ -222,6 +222,7 @@ pub(super) fn open_sockets(
         offload: tuning.offload,
         tells_class: true,
         has_many_peers: true,
+        steers: true,
     };
     Sockets::open(&[], Some(port), false, options, user)
 }

@@ -1,6 +1,7 @@
 //! From options to a running tunnel: everything that needs a privilege.
 
 use std::collections::{HashMap, HashSet};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use tracing::{debug, warn};
@@ -77,8 +78,11 @@ impl Device<WireGuard> {
         let uapi = Uapi::new(uapi);
         uapi.register(&core)?;
         firewall.ruleset.register(&core)?;
+        let mut engine = Interface::new(mtu, Box::new(random));
+        let receivers = u32::try_from(tuning.workers).ok().and_then(NonZeroU32::new);
+        engine.set_receivers(receivers.unwrap_or(NonZeroU32::MIN));
         let mut mode = WireGuard {
-            engine: Interface::new(mtu, Box::new(random)),
+            engine,
             allowed_ips: AllowedIps::new(),
             sockets,
             mark: None,

@@ -54,10 +54,11 @@ impl WireGuard {
     }
 
     /// Takes a new connected socket into use; the one before is emptied and closed. Where there is none to be had, the
-    /// disconnected ones do. It is this worker's, which mostly is the one that has just heard the peer.
+    /// disconnected ones do. It is the worker's that the peer's data goes to anyway.
     fn connect(&mut self, core: &mut Core, id: PeerId, endpoint: Endpoint) -> Result<(), DeviceError> {
         let local = endpoint.local.map(|address| Local { address, interface: scope(endpoint.remote) });
-        let old = match self.sockets.connect(core.current(), id, endpoint.remote, local) {
+        let worker = self.engine.receiver(id) as usize;
+        let old = match self.sockets.connect(worker, id, endpoint.remote, local) {
             Ok(old) => old,
             Err(error) => {
                 if let Some(suppressed) = self.peer_log.allow(id, Line::Socket, core.now) {
@@ -71,7 +72,7 @@ impl WireGuard {
         self.connected_at.insert(id, core.now);
         if let Some(connected) = self.sockets.connected(id) {
             let token = Token::Sock(connected.id);
-            core.register(core.current(), connected.socket.as_ref(), token)?;
+            core.register(worker, connected.socket.as_ref(), token)?;
         }
         core.drain_last(old);
         Ok(())

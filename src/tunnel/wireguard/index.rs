@@ -1,7 +1,11 @@
 //! The indices that peers address us by: random, so that nobody can guess one, and found in one look-up.
+//!
+//! Where data messages have several receivers, such as the workers of a tunnel, each peer has one, and the indices that are
+//! allocated for the peer lead there ([`receiver_of`]).
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::num::NonZeroU32;
 
 use super::random::{self, Random};
 
@@ -32,34 +36,74 @@ impl Hasher for Spread {
     }
 }
 
+/// Returns the receiver, counted from 0, of data messages with the receiver index `index`: the remainder of the index as it is
+/// read in network byte order, which is how a socket filter reads it in the message (`wontun::io::steering`).
+const fn receiver_of(index: u32, receivers: NonZeroU32) -> u32 {
+    u32::from_be_bytes(index.to_le_bytes()) % receivers.get()
+}
+
+/// Changes `index` as little as possible so that it leads to `receiver`.
+const fn lead_to(index: u32, receiver: u32, receivers: NonZeroU32) -> u32 {
+    let read = u32::from_be_bytes(index.to_le_bytes());
+    let first = read - read % receivers.get();
+    let fitting = match first.checked_add(receiver) {
+        Some(fitting) => fitting,
+        // the last indices are not enough for all receivers
+        None => first - receivers.get() + receiver,
+    };
+    u32::from_le_bytes(fitting.to_be_bytes())
+}
+
 /// Which index belongs to which peer.
-#[derive(Default)]
-pub(super) struct IndexTable(HashMap<u32, PeerId, BuildHasherDefault<Spread>>);
+pub(super) struct IndexTable {
+    peers: HashMap<u32, PeerId, BuildHasherDefault<Spread>>,
+    receivers: NonZeroU32,
+}
+
+impl Default for IndexTable {
+    fn default() -> Self {
+        Self { peers: HashMap::default(), receivers: NonZeroU32::MIN }
+    }
+}
 
 impl IndexTable {
-    /// A new random index for `peer`.
+    /// Sets how many receivers data messages have. Indices in use stay as they are.
+    pub(super) const fn set_receivers(&mut self, receivers: NonZeroU32) {
+        self.receivers = receivers;
+    }
+
+    /// Returns the receiver of a peer's data messages.
+    pub(super) const fn receiver(&self, peer: PeerId) -> u32 {
+        peer.slot % self.receivers.get()
+    }
+
+    /// Allocates a random index for `peer` that leads to its receiver.
     pub(super) fn allocate(&mut self, peer: PeerId, random: &mut dyn Random) -> u32 {
-        let mut index = random::number(random);
-        while self.0.contains_key(&index) {
-            index = index.wrapping_add(random::number(random) | 1);
+        let receiver = self.receiver(peer);
+        let mut number = random::number(random);
+        let mut index = lead_to(number, receiver, self.receivers);
+        while self.peers.contains_key(&index) {
+            number = number.wrapping_add(random::number(random) | 1);
+            index = lead_to(number, receiver, self.receivers);
         }
-        self.0.insert(index, peer);
+        debug_assert!(receiver_of(index, self.receivers) == receiver);
+        self.peers.insert(index, peer);
         index
     }
 
     /// Takes an index out of use.
     pub(super) fn free(&mut self, index: u32) {
-        self.0.remove(&index);
+        self.peers.remove(&index);
     }
 
     /// Whose index it is.
     pub(super) fn peer(&self, index: u32) -> Option<PeerId> {
-        self.0.get(&index).copied()
+        self.peers.get(&index).copied()
     }
 
     /// Indices in use.
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.peers.len()
     }
 }
 
@@ -87,6 +131,33 @@ mod tests {
         assert_eq!(table.peer(indices[7]), Some(PEER));
         table.free(indices[7]);
         assert_eq!(table.peer(indices[7]), None);
+    }
+
+    #[test]
+    fn indices_lead_to_their_peers_receiver_and_are_random_otherwise() {
+        for receivers in [2, 3, 7, 256].map(|number| NonZeroU32::new(number).unwrap()) {
+            let mut table = IndexTable::default();
+            table.set_receivers(receivers);
+            let mut random = Seeded::new(2);
+            let mut ones = [0; 32];
+            for slot in 0..4096 {
+                let peer = PeerId { slot, generation: 0 };
+                let index = table.allocate(peer, &mut random);
+                assert_eq!(receiver_of(index, receivers), slot % receivers.get());
+                assert_eq!(table.receiver(peer), slot % receivers.get());
+                (0..32).for_each(|bit| ones[bit] += index >> bit & 1);
+            }
+            // of the byte with the remainder the receiver decides
+            assert!(ones[..24].iter().all(|ones| (1800..2300).contains(ones)), "{ones:?}");
+        }
+    }
+
+    #[test]
+    fn the_last_indices_lead_to_every_receiver_too() {
+        let receivers = NonZeroU32::new(7).unwrap();
+        for receiver in 0..7 {
+            assert_eq!(receiver_of(lead_to(u32::MAX, receiver, receivers), receivers), receiver);
+        }
     }
 
     #[test]

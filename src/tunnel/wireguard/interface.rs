@@ -7,6 +7,7 @@
 mod suspend;
 
 use std::collections::{BTreeSet, VecDeque};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::admission::{Admission, Handshake};
@@ -121,6 +122,16 @@ impl Interface {
             news: VecDeque::new(),
             due: BTreeSet::new(),
         }
+    }
+
+    /// Sets how many receivers data messages have; a new interface has one. To be called before there are sessions.
+    pub const fn set_receivers(&mut self, receivers: NonZeroU32) {
+        self.indices.set_receivers(receivers);
+    }
+
+    /// Returns the receiver, counted from 0, that a peer's data messages lead to by their receiver index.
+    pub const fn receiver(&self, id: PeerId) -> u32 {
+        self.indices.receiver(id)
     }
 
     /// Our public key, if there is a private one.

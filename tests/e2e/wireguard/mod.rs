@@ -52,5 +52,6 @@ mod reload;
 mod roaming;
 mod secrets;
 mod server_nat;
+mod steering;
 pub(crate) mod wg_quick_tool;
 mod wg_tool;
