@@ -9,7 +9,7 @@ use tracing::trace;
 
 use super::core::system;
 use super::worker::{Shared, Worker};
-use super::{BUDGET, DeviceError, Mode, Progress, SockId};
+use super::{BUDGET, DeviceError, Mode, Progress, SockId, Token};
 use crate::counters::DropReason;
 use crate::io::fault::{self, Fault};
 use crate::io::mailbox::{SLOT, SLOTS};
@@ -44,6 +44,9 @@ impl<M: Mode> Worker<M> {
         let found = shared.with(self, |mode, _, _| mode.sockets().get(id));
         // closed by now, perhaps by what it received
         let Some((socket, entrance)) = found else { return Ok(Progress::Drained) };
+        if entrance.is_for_handshakes && !self.begin_handshakes(Token::Sock(id))? {
+            return Ok(Progress::Drained);
+        }
         let budget = if entrance.is_for_handshakes { HANDSHAKE_BUDGET } else { BUDGET };
         let mut left = budget;
         // Who sends in bulk fills an arrival; one call takes two of them, since a super-packet may have been sent as two

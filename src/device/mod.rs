@@ -11,6 +11,7 @@
 
 mod checkup;
 mod core;
+mod handshake_budget;
 mod housekeeping;
 mod incoming;
 mod metrics;

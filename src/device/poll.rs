@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -52,17 +53,20 @@ impl Poll {
         Ok(self.0.modify(fd, &mut event)?)
     }
 
-    /// The tokens of the descriptors that are ready; waits for the first if `block`, else returns what there is.
-    /// A signal that interrupts the wait gives none.
+    /// The tokens of the descriptors that are ready; waits for the first, at most `limit`, which is rounded up to
+    /// milliseconds. A signal that interrupts the wait gives none.
     ///
     /// # Errors
     /// The kernel's.
     pub(super) fn wait<'a>(
         &self,
         events: &'a mut [EpollEvent; EVENTS],
-        block: bool,
+        limit: Option<Duration>,
     ) -> io::Result<impl Iterator<Item = Result<Token, UnknownToken>> + 'a> {
-        let timeout = if block { EpollTimeout::NONE } else { EpollTimeout::ZERO };
+        let timeout = limit.map_or(EpollTimeout::NONE, |limit| {
+            let millis = limit.as_micros().div_ceil(1000);
+            u16::try_from(millis).unwrap_or(u16::MAX).into()
+        });
         let count = match self.0.wait(events.as_mut_slice(), timeout) {
             Ok(count) => count,
             Err(Errno::EINTR) => 0,
@@ -79,7 +83,7 @@ mod tests {
 
     fn ready(poll: &Poll) -> Vec<Token> {
         let mut events = [EpollEvent::empty(); EVENTS];
-        poll.wait(&mut events, false).unwrap().map(Result::unwrap).collect()
+        poll.wait(&mut events, Some(Duration::ZERO)).unwrap().map(Result::unwrap).collect()
     }
 
     #[test]

@@ -11,6 +11,7 @@ use nix::sys::epoll::EpollEvent;
 use nix::sys::eventfd::EventFd;
 
 use super::core::{Core, Stop, system, tell_drop};
+use super::handshake_budget::HandshakeBudget;
 use super::outgoing::Pending;
 use super::poll::{EVENTS, Poll};
 use super::ready::ReadySet;
@@ -19,7 +20,7 @@ use super::{DeviceError, Mode, Progress, SockId, Token, Via};
 use crate::counters::{Counters, DropReason};
 use crate::io::batch::Batch;
 use crate::io::mailbox::{Mailbox, SLOT, SLOTS};
-use crate::io::timer::now_and_suspended;
+use crate::io::timer::{now, now_and_suspended};
 use crate::io::tun::Tun;
 use crate::io::udp::UdpSocket;
 use crate::logging::RateLimit;
@@ -58,6 +59,9 @@ pub struct Worker<M: Mode> {
     poll: Arc<Poll>,
     bell: Arc<EventFd>,
     ready: ReadySet,
+    handshakes: HandshakeBudget,
+    /// When the handshake work began that is being done.
+    shaking_since: Option<Instant>,
     events: [EpollEvent; EVENTS],
     /// When this turn began.
     pub(super) now: Instant,
@@ -169,6 +173,8 @@ impl<M: Mode> Worker<M> {
             poll: Arc::clone(&seat.poll),
             bell: Arc::clone(&seat.bell),
             ready: ReadySet::default(),
+            handshakes: HandshakeBudget::default(),
+            shaking_since: None,
             events: [EpollEvent::empty(); EVENTS],
             now: core.now,
             suspension: core.suspension,
@@ -224,7 +230,8 @@ impl<M: Mode> Worker<M> {
                 shared.with(self, |mode, core, _| arm(mode, core))?;
             }
         }
-        let woken = self.poll.wait(&mut self.events, self.ready.is_empty());
+        let limit = if self.ready.is_empty() { self.handshakes.pause() } else { Some(Duration::ZERO) };
+        let woken = self.poll.wait(&mut self.events, limit);
         for token in woken.map_err(system("waiting for events"))? {
             self.ready.insert(token?);
         }
@@ -232,6 +239,9 @@ impl<M: Mode> Worker<M> {
         self.now = now;
         if self.suspension.observe(suspended) {
             self.handle_resume(shared, suspended);
+        }
+        while let Some(token) = self.handshakes.take_waiting(self.now) {
+            self.ready.insert(token);
         }
         for _ in 0..self.ready.len() {
             let Some(token) = self.ready.pop() else { break };
@@ -307,11 +317,30 @@ impl<M: Mode> Worker<M> {
             })?,
         };
         self.serve(shared)?;
+        if let Some(start) = self.shaking_since.take() {
+            let end = now().map_err(system("reading the clock"))?;
+            self.handshakes.spend(end.since(start));
+        }
         Ok(progress)
+    }
+
+    /// Returns true if there is time for handshakes now, which is counted from now until `token` is done with; otherwise
+    /// `token` comes again.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn begin_handshakes(&mut self, token: Token) -> Result<bool, DeviceError> {
+        let start = now().map_err(system("reading the clock"))?;
+        let is_allowed = self.handshakes.allows(token, start);
+        self.shaking_since = is_allowed.then_some(start);
+        Ok(is_allowed)
     }
 
     /// Works on a few of the handshake messages that wait; the rest stays for the next turn, after the data.
     fn drain_handshakes(&mut self, shared: &Shared<M>) -> Result<Progress, DeviceError> {
+        if !self.begin_handshakes(Token::Handshakes)? {
+            return Ok(Progress::Drained);
+        }
         for _ in 0..HANDSHAKES {
             let drain = |mode: &mut M, core: &mut Core, _: &mut Self| mode.drain(core, Token::Handshakes);
             if shared.with(self, drain)? == Progress::Drained {

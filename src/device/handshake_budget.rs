@@ -1,0 +1,86 @@
+//! How much of its time a worker gives to handshakes, so that a flood of them costs a bounded part of a core.
+//!
+//! The budget is a token bucket of time: what handshakes take is subtracted, and an eighth of all time is added. The bucket is
+//! large, so a thousand peers that come at once are served at full speed; only whoever goes on for longer is slowed down.
+
+use std::time::Duration;
+
+use super::Token;
+use super::ready::ReadySet;
+use crate::time::Instant;
+
+/// Time that may be spent at once.
+const FULL: Duration = Duration::from_secs(1);
+/// One part in so many of all time may be spent in the long run.
+const SHARE: u32 = 8;
+
+/// The budget of one worker, and what waits for it.
+#[derive(Debug, Default)]
+pub(super) struct HandshakeBudget {
+    /// Time spent beyond the share.
+    debt: Duration,
+    counted: Instant,
+    waiting: ReadySet,
+}
+
+impl HandshakeBudget {
+    /// Returns true if there is time for `token` now; otherwise it waits until there is, see [`Self::take_waiting`].
+    pub(super) fn allows(&mut self, token: Token, now: Instant) -> bool {
+        self.count(now);
+        let allowed = self.debt < FULL;
+        if !allowed {
+            self.waiting.insert(token);
+        }
+        allowed
+    }
+
+    /// Subtracts time that was spent.
+    pub(super) fn spend(&mut self, time: Duration) {
+        self.debt += time;
+    }
+
+    /// Returns how long to wait at most until there is time for what waits; `None` if nothing does.
+    pub(super) fn pause(&self) -> Option<Duration> {
+        (!self.waiting.is_empty())
+            .then(|| (self.debt.saturating_sub(FULL) * SHARE).max(Duration::from_millis(1)))
+    }
+
+    /// Returns what there is time for again.
+    pub(super) fn take_waiting(&mut self, now: Instant) -> Option<Token> {
+        self.count(now);
+        if self.debt < FULL { self.waiting.pop() } else { None }
+    }
+
+    fn count(&mut self, now: Instant) {
+        self.debt = self.debt.saturating_sub(now.since(self.counted) / SHARE);
+        self.counted = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_is_served_and_then_the_share_holds() {
+        let mut budget = HandshakeBudget::default();
+        let start = Instant::from_boot(Duration::from_secs(1000));
+        let (mut now, mut spent) = (start, Duration::ZERO);
+        let step = Duration::from_micros(500);
+        while now.since(start) < Duration::from_secs(60) {
+            if budget.allows(Token::Handshakes, now) {
+                budget.spend(step);
+                spent += step;
+                now = now + step;
+                assert_eq!(budget.pause(), None);
+            } else {
+                now = now + budget.pause().unwrap();
+                assert_eq!(budget.take_waiting(now), Some(Token::Handshakes));
+            }
+        }
+        assert!((Duration::from_millis(8400)..Duration::from_millis(8600)).contains(&spent), "{spent:?}");
+        assert!(now.since(start) >= Duration::from_secs(60));
+        now = now + Duration::from_secs(8);
+        assert!(budget.allows(Token::Handshakes, now) && budget.debt <= Duration::from_millis(1));
+    }
+}
