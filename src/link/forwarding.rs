@@ -8,7 +8,8 @@
 //! [`Held`] says which have to be dropped for that. It ends when somebody else turns on the switch for all:
 //!
 //! - While it is off, by reading it. The kernel announces the change (`RTM_NEWNETCONF`). A 0 written to IPv6's turns off
-//!   those of single devices, even if it was 0 already; they are turned on again.
+//!   those of single devices, even if it was 0 already, and the kernel does not announce that: they are turned on again
+//!   with the next [`Forwarding::plan`], at the latest on SIGHUP.
 //! - If it was wontun that turned it on, the kernel says nothing of a second 1. But each write to it is copied to the
 //!   setting for devices that are yet to come, `conf.default`: with a 0 there beforehand, that is a change.
 //!
