@@ -55,7 +55,7 @@ fn segments_that_are_refused_while_data_flows_leave_alone_in_wireguard() {
     segments_are_refused_while_data_flows(Mode::WireGuard);
 }
 
-/// The ioctls that a server makes on its way up, in their order.
+/// The ioctls that a server's main thread makes on its way up, in their order.
 fn ioctls(args: &str) -> Vec<String> {
     let (lab, folder) = (Arc::new(Lab::new(2)), Folder::new());
     let trace = folder.path().join("trace");
@@ -65,7 +65,10 @@ fn ioctls(args: &str) -> Vec<String> {
     let server = site.launch(Path::new(BINARY), &args).wrap(&wrapper).spawn();
     server.wait_ready();
     let text = std::fs::read_to_string(&trace).unwrap();
-    text.lines().map(str::to_owned).collect()
+    // strace counts those of each thread, and a second one makes some while the device is made
+    let main = format!("{} ", server.pid());
+    let of_main = text.lines().filter(|line| line.starts_with(&main) && !line.contains(" resumed>"));
+    of_main.map(str::to_owned).collect()
 }
 
 /// The place of the first of `calls` that is `name`, counted from 1 as strace does.
