@@ -358,7 +358,8 @@ pub struct Run {
     #[arg(long, env = "WONTUN_METRICS", value_name = "ADDRESS:PORT", global = true)]
     pub metrics: Option<SocketAddr>,
 
-    /// Name of this host under which metrics are requested, besides its addresses and localhost; repeatable
+    /// Name of this host under which metrics are requested, besides its addresses and localhost;
+    /// repeatable
     #[arg(long, env = "WONTUN_METRICS_HOST", value_name = "NAME", value_delimiter = ',', global = true)]
     pub metrics_host: Vec<HostName>,
 

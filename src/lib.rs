@@ -13,8 +13,8 @@
 //! [`logging`] writes lines without holding up the loop, [`control`] answers `wontun health` and wg(8), [`metrics`] those
 //! who watch many tunnels, [`commands`] are what is not running a tunnel, [`background`] leaves the terminal. All unsafe code is in [`sys`].
 //!
-//! Arrows point one way: [`tunnel`], [`routing`] and [`packet`] import none of [`io`], [`link`] and [`device`], and of
-//! [`sys`] only what overwrites memory and the cipher's library.
+//! Arrows point one way: [`tunnel`], [`routing`] and [`packet`] import none of [`io`], [`link`] and
+//! [`device`], and of [`sys`] only what overwrites memory and the cipher's library.
 #![deny(unsafe_code)]
 
 pub mod background;

@@ -359,7 +359,7 @@ struct Around {
     file: Option<PathBuf>,
     /// What it gives up.
     confinement: Confinement,
-    /// Where metrics are served, and under which names.
+    /// Address on which metrics are served, and the names of this host that requests may have.
     metrics: Option<(SocketAddr, Vec<HostName>)>,
     /// The service manager.
     notifier: Option<Notifier>,

@@ -1,8 +1,9 @@
 //! Keeps keys off a thread's stack once they are no longer in use.
 //!
-//! Moving a value copies it, and a cipher keeps its key in its own frame while it works: a destructor reaches neither. So
-//! handshakes run in [`isolate`], and whoever calls something that worked with keys of a session, in a function that is not
-//! inlined, calls [`clear`] once the session is over.
+//! Moving a value copies it, and a cipher keeps its key in its own frame while it works: a
+//! destructor reaches neither. So handshakes run in [`isolate`], and whoever calls something that
+//! worked with keys of a session, in a function that is not inlined, calls [`clear`] once the
+//! session is over.
 
 use std::hint::black_box;
 
@@ -17,8 +18,9 @@ pub(crate) fn clear() {
     black_box(&mut below);
 }
 
-/// Runs `work` on a stack that holds nothing of earlier calls, and overwrites what it leaves there. The first matters since
-/// values with unused bytes, such as a smaller variant of an enum, take along to the heap what these hold.
+/// Runs `work` on a stack that holds nothing of earlier calls, and overwrites what it leaves there.
+/// The first matters since values with unused bytes, such as a smaller variant of an enum, take
+/// along to the heap what these hold.
 pub(crate) fn isolate<R>(work: impl FnOnce() -> R) -> R {
     #[inline(never)]
     fn call<R>(work: impl FnOnce() -> R) -> R {
@@ -42,7 +44,8 @@ mod tests {
         black_box(&mut copies);
     }
 
-    /// How many copies of `bytes` are in the memory of this thread's stack below this function's frame.
+    /// Counts the copies of `bytes` in the memory of this thread's stack below this function's
+    /// frame.
     #[inline(never)]
     fn left(bytes: &[u8; 32]) -> usize {
         use std::os::unix::fs::FileExt as _;

@@ -334,7 +334,8 @@ impl Core {
         }
     }
 
-    /// Wakes all workers, so that each of them overwrites its stack, if there are more ended sessions than before.
+    /// Wakes all workers, so that each of them overwrites its stack, if there are more ended
+    /// sessions than before.
     pub(super) fn note_ended_sessions(&mut self, count: u64) {
         if std::mem::replace(&mut self.ended_sessions, count) != count {
             (0..self.workers()).for_each(|worker| self.post_to(worker, Token::Bell));

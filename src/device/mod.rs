@@ -287,8 +287,8 @@ pub trait Mode: Sized + Send + std::fmt::Debug {
     /// How the peers are, in a few words that seldom change.
     fn status(&self, now: Instant) -> String;
 
-    /// Sessions that are over. Whenever there are more of them, each worker overwrites its stack, where the cipher may
-    /// have left copies of their keys.
+    /// Sessions that are over. Whenever there are more of them, each worker overwrites its stack,
+    /// where the cipher may have left copies of their keys.
     fn ended_sessions(&self) -> u64 {
         0
     }

@@ -102,7 +102,7 @@ enum Begin {
     End(Stop),
 }
 
-/// How a turn ended.
+/// Result of a turn.
 enum Turn {
     Done,
     /// Before it began: the stack may have copies of keys that are no longer in use.
@@ -217,8 +217,8 @@ impl<M: Mode> Worker<M> {
         }
     }
 
-    /// Does what is due; one wake-up: collects what is ready, serves everyone once. Not inlined, so that all that works
-    /// with keys is below the frame of [`Self::run`], which overwrites it.
+    /// Does what is due; one wake-up: collects what is ready, serves everyone once. Not inlined, so
+    /// that all that works with keys is below the frame of [`Self::run`], which overwrites it.
     #[inline(never)]
     fn turn(&mut self, shared: &Shared<M>) -> Result<Turn, DeviceError> {
         match shared.with(self, |mode, core, worker| worker.begin(mode, core))? {

@@ -130,7 +130,8 @@ pub struct Batch<O> {
     /// The first message that is still to be sent.
     at: usize,
     narrow: Narrow,
-    /// That the kernel does not cut datagrams was logged. It depends on the path, which a peer changes by moving.
+    /// Set once the log says that the kernel does not cut datagrams. It depends on the path, which
+    /// a peer changes by moving.
     told_uncut: bool,
 }
 

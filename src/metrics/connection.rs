@@ -71,7 +71,8 @@ impl Connection {
         }
     }
 
-    /// One read or one write. `expose` gives the metrics' text if that is what is asked for, of a server called `hosts`.
+    /// One read or one write. `expose` gives the metrics' text if that is what is asked for, of a
+    /// server called `hosts`.
     pub(super) fn step(
         &mut self,
         now: Instant,

@@ -1,5 +1,6 @@
-//! The `Host` field of a request (RFC 9110 section 7.2), checked against DNS rebinding: a web page whose own name is made
-//! to lead here would read the metrics with the help of its visitor's browser, which sends that name.
+//! The `Host` field of a request (RFC 9110 section 7.2), checked against DNS rebinding: a web page
+//! whose own name is made to lead here would read the metrics with the help of its visitor's
+//! browser, which sends that name.
 
 use std::net::Ipv6Addr;
 use std::str::FromStr;
@@ -29,7 +30,7 @@ impl FromStr for HostName {
     }
 }
 
-/// Whom a request is for.
+/// The host that a request names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Host {
     /// This server.
@@ -49,8 +50,8 @@ impl HostNames {
         Self(names)
     }
 
-    /// Classifies the value of a `Host` field. Any address will do, also one that is translated on the way: no page has one
-    /// for a name and is served from elsewhere.
+    /// Classifies the value of a `Host` field. Any address will do, also one that is translated on
+    /// the way: no page has one for a name and is served from elsewhere.
     pub(super) fn classify(&self, value: &[u8]) -> Host {
         let Ok(value) = std::str::from_utf8(value) else { return Host::Malformed };
         let (host, port) = match value.trim().rsplit_once(':') {

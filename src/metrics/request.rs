@@ -38,7 +38,8 @@ pub(super) enum Status {
     TooLarge,
 }
 
-/// Understands what came so far, on a server that is called `hosts`; `None` if there is more to come.
+/// Understands what came so far, on a server that is called `hosts`; `None` if there is more to
+/// come.
 pub(super) fn parse(bytes: &[u8], hosts: &HostNames) -> Option<Request> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut fields);
@@ -65,7 +66,8 @@ pub(super) fn parse(bytes: &[u8], hosts: &HostNames) -> Option<Request> {
     })
 }
 
-/// Whom a request is for. HTTP/1.1 requires one `Host` field, HTTP/1.0 none; no browser speaks the latter.
+/// Classifies the host that a request names. HTTP/1.1 requires one `Host` field, HTTP/1.0 none; no
+/// browser speaks the latter.
 fn host(request: &httparse::Request<'_, '_>, hosts: &HostNames) -> Host {
     let mut fields = request.headers.iter().filter(|field| field.name.eq_ignore_ascii_case("host"));
     match (fields.next(), fields.next()) {

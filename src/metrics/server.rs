@@ -59,9 +59,9 @@ struct Woken {
 }
 
 impl Metrics {
-    /// Opens everything that is needed, of which a sandbox would allow nothing later but reading `file`, the
-    /// configuration that has the peers' names. `address` with port 0 is any that is free. Requests may be for any address,
-    /// `localhost` and `hosts`.
+    /// Opens everything that is needed, of which a sandbox would allow nothing later but reading
+    /// `file`, the configuration that has the peers' names. `address` with port 0 is any that is
+    /// free. Requests may be for any address, `localhost` and `hosts`.
     ///
     /// # Errors
     /// [`MetricsError`], with the remedy.

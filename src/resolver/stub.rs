@@ -131,8 +131,8 @@ impl Sockets {
         Ok(())
     }
 
-    /// Asks again, over TCP: connecting, sending and receiving together end at `deadline`, or a second from now if that is
-    /// later.
+    /// Asks again, over TCP: connecting, sending and receiving together end at `deadline`, or a
+    /// second from now if that is later.
     fn ask_at_length(
         &mut self,
         queries: &mut Queries,
@@ -175,7 +175,8 @@ fn left(deadline: Instant) -> io::Result<Duration> {
     if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(left) }
 }
 
-/// A connection on which all reads and writes together end at a deadline, however little each of them moves.
+/// A connection on which all reads and writes together end at a deadline, however little each of
+/// them moves.
 struct Timed {
     stream: TcpStream,
     deadline: Instant,

@@ -4,9 +4,10 @@ use std::hint::black_box;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 
-/// A value whose bytes are overwritten with zeroes where it is dropped, after its destructor: all of them, padding and
-/// unused variants of an enum included, where moves leave copies of what was on the stack. For values of other crates that do
-/// not overwrite themselves. Moving it leaves a copy, as moving anything does.
+/// A value whose bytes are overwritten with zeroes where it is dropped, after its destructor: all
+/// of them, padding and unused variants of an enum included, where moves leave copies of what was
+/// on the stack. For values of other crates that do not overwrite themselves. Moving it leaves a
+/// copy, as moving anything does.
 pub struct Wiped<T>(ManuallyDrop<T>);
 
 impl<T> Wiped<T> {
@@ -38,8 +39,8 @@ impl<T> Drop for Wiped<T> {
         impl<T> Drop for Overwrite<'_, T> {
             fn drop(&mut self) {
                 let value = &raw mut *self.0;
-                // SAFETY: the value is borrowed mutably. Its destructor has run and nobody uses it again: it is within a
-                // `ManuallyDrop` that is being dropped.
+                // SAFETY: the value is borrowed mutably. Its destructor has run and nobody uses it
+                // again: it is within a `ManuallyDrop` that is being dropped.
                 unsafe { value.write_bytes(0, 1) };
                 // the compiler must assume that somebody reads it
                 black_box(value);

@@ -105,7 +105,8 @@ impl Share {
     }
 }
 
-/// Brakes on lines that a network can provoke. Those on what one peer can provoke are in `peer_log`.
+/// Brakes on lines that a network can provoke. Those on what one peer can provoke are in
+/// `peer_log`.
 #[derive(Debug)]
 struct Quiet {
     silent: RateLimit,

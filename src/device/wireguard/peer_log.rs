@@ -1,5 +1,5 @@
-//! Rate limits on log lines that a peer can provoke, authentic as it is. Each peer has its own, so that one that is noisy
-//! does not keep another's lines from the log.
+//! Rate limits on log lines that a peer can provoke, authentic as it is. Each peer has its own, so
+//! that one that is noisy does not keep another's lines from the log.
 
 use std::collections::HashMap;
 use std::num::NonZeroU64;
@@ -11,7 +11,8 @@ use crate::logging::{RateLimit, Suppressed};
 use crate::time::Instant;
 use crate::tunnel::wireguard::{Peer, PeerId, PublicKey, REKEY_TIMEOUT};
 
-/// Least time between two lines of one kind about one peer: one that keeps to the protocol begins no handshake sooner.
+/// Least time between two lines of one kind about one peer: one that keeps to the protocol begins
+/// no handshake sooner.
 const INTERVAL: Duration = REKEY_TIMEOUT;
 /// Least time between two lines about handshakes, of whichever peers.
 const ALL_HANDSHAKES: Duration = Duration::from_millis(100);
@@ -49,7 +50,8 @@ impl Default for PeerLog {
 }
 
 impl PeerLog {
-    /// Whether a line about `peer` may be written at `now`: then the number of those left out since the last.
+    /// Returns the number of lines left out since the last one if a line about `peer` may be
+    /// written at `now`.
     pub(super) fn allow(&mut self, peer: PeerId, line: Line, now: Instant) -> Option<Suppressed> {
         let new = || std::array::from_fn(|_| RateLimit::new(INTERVAL));
         let limits = self.limits.entry(peer).or_insert_with(new);

@@ -66,9 +66,10 @@ impl WireGuard {
         self.handle_applied(core, applied.map(|(applied, _)| applied));
     }
 
-    /// A peer's own address may lie behind the tunnel now, which its datagrams must not be led into. Only a completed
-    /// handshake changes the host's routing for that, or the configuration: the source of other messages is what the peer
-    /// says it is. Until then the peer has moved, as WireGuard has it, and the host's routes lead where they did.
+    /// A peer's own address may lie behind the tunnel now, which its datagrams must not be led
+    /// into. Only a completed handshake changes the host's routing for that, or the configuration:
+    /// the source of other messages is what the peer says it is. Until then the peer has moved, as
+    /// WireGuard has it, and the host's routes lead where they did.
     pub(super) fn update_routes_for(&mut self, core: &mut Core, id: PeerId) {
         let Some(peer) = self.engine.peer(id) else { return };
         let Some(endpoint) = peer.endpoint().map(|endpoint| endpoint.remote) else { return };

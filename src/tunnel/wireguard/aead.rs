@@ -12,9 +12,9 @@ use super::message::TAG_LEN;
 use crate::sys::ipsec_mb::ChaCha20Poly1305;
 use crate::sys::wiped::Wiped;
 
-/// A ChaCha20-Poly1305 key, with the nonces that Noise makes of counters: four zeroes and the little-endian counter.
-/// It is overwritten when dropped, which the libraries do not do. What they leave on the stack while they work is
-/// overwritten by [`crate::stack`].
+/// A ChaCha20-Poly1305 key, with the nonces that Noise makes of counters: four zeroes and the
+/// little-endian counter. It is overwritten when dropped, which the libraries do not do. What they
+/// leave on the stack while they work is overwritten by [`crate::stack`].
 pub(super) struct Aead(Wiped<Key>);
 
 #[cfg_attr(

@@ -1,4 +1,4 @@
-//! What an interface reports about its peers.
+//! Events that an interface reports about its peers.
 
 use super::endpoint::Endpoint;
 use super::index::PeerId;
@@ -18,8 +18,8 @@ pub enum Event {
         /// With which peer.
         peer: PeerId,
     },
-    /// Initiations have gone unanswered for [`super::REKEY_ATTEMPT_TIME`], again and again: if the endpoint was
-    /// given as a name, it may have another address now.
+    /// Initiations have gone unanswered for [`super::REKEY_ATTEMPT_TIME`], again and again: if the
+    /// endpoint was given as a name, it may have another address now.
     HandshakeFailing {
         /// With which peer.
         peer: PeerId,

@@ -425,8 +425,8 @@ impl Interface {
         self.indices.len()
     }
 
-    /// Sessions that are over and whose keys were overwritten. Each thread that sealed or opened packets may have copies
-    /// of them on its stack, made by the cipher.
+    /// Sessions that are over and whose keys were overwritten. Each thread that sealed or opened
+    /// packets may have copies of them on its stack, made by the cipher.
     pub fn ended_sessions(&self) -> u64 {
         self.ended.count()
     }
@@ -441,8 +441,9 @@ impl Interface {
         self.admission.backlog()
     }
 
-    /// Works on one handshake message: the curve work, some 100 µs. To be called a few times a turn, after the data.
-    /// `None` if none waits; else whose it was, or why it is dropped. None of its secrets is left on the stack.
+    /// Works on one handshake message: the curve work, some 100 µs. To be called a few times a
+    /// turn, after the data. `None` if none waits; else whose it was, or why it is dropped. None of
+    /// its secrets is left on the stack.
     pub fn handle_queued(&mut self, now: Instant) -> Option<Result<PeerId, DropReason>> {
         let (from, handshake) = self.admission.poll_handshake()?;
         let handled = stack::isolate(|| self.handle_handshake(from, &handshake, now));

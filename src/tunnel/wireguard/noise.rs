@@ -205,7 +205,8 @@ impl CryptoResolver for Primitives {
     }
 }
 
-/// The randomness of a handshake: the one secret that it was given, which stays in place until it is overwritten.
+/// The randomness of a handshake: the one secret that it was given, which stays in place until it
+/// is overwritten.
 struct OneSecret {
     secret: Zeroizing<[u8; KEY_LEN]>,
     is_used: bool,

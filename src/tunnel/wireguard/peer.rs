@@ -55,9 +55,9 @@ pub struct Peer {
     public: PublicKey,
     preshared: PresharedKey,
     endpoint: Option<Endpoint>,
-    /// Where it is for certain: as configured, or as the last completed handshake showed.
+    /// Its address as configured, or as the last completed handshake showed it.
     confirmed: Option<IpAddr>,
-    /// Where the last response went.
+    /// Destination of the last response.
     answered: Option<SocketAddr>,
     persistent: Option<Duration>,
     keypairs: Keypairs,
@@ -142,9 +142,9 @@ impl Peer {
         self.endpoint
     }
 
-    /// The address that was configured for it, or that the last completed handshake showed to be the peer's: a response to
-    /// our message came from there, or ours that went there was answered. [`Self::endpoint`] also follows data, whose source
-    /// the peer can make up.
+    /// The address that was configured for it, or that the last completed handshake showed to be
+    /// the peer's: a response to our message came from there, or ours that went there was answered.
+    /// [`Self::endpoint`] also follows data, whose source the peer can make up.
     pub const fn confirmed_address(&self) -> Option<IpAddr> {
         self.confirmed
     }

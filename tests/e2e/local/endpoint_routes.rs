@@ -1,4 +1,5 @@
-//! What a peer's packets say about where it is does not change the host's routing; a completed handshake does.
+//! The source address of a peer's data does not change the host's routing; a completed handshake
+//! does.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;

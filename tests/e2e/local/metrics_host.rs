@@ -1,4 +1,5 @@
-//! DNS rebinding: a web page under a name that its owner makes lead to the metrics' address reads nothing.
+//! DNS rebinding: a web page under a name that its owner makes lead to the metrics' address reads
+//! nothing.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};

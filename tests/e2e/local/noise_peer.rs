@@ -1,5 +1,5 @@
-//! A WireGuard peer whose session keys the test knows: Noise_IKpsk2 written out, as in section 5.4 of the white paper,
-//! over one UDP socket. It takes either role of a handshake.
+//! A WireGuard peer whose session keys the test knows: Noise_IKpsk2 written out, as in section 5.4
+//! of the white paper, over one UDP socket. It takes either role of a handshake.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -41,7 +41,8 @@ pub(crate) struct NoisePeer {
 }
 
 impl NoisePeer {
-    /// A peer with the keys `keys` on `socket`; the daemon with the key `server_key` is at `server`.
+    /// A peer with the keys `keys` on `socket`; the daemon with the key `server_key` is at
+    /// `server`.
     pub(crate) fn new(socket: UdpSocket, keys: &Keys, server_key: &str, server: SocketAddr) -> Self {
         let private = StaticSecret::from(decode(&keys.private));
         let public = x25519_dalek::PublicKey::from(&private).to_bytes();
@@ -83,7 +84,8 @@ impl NoisePeer {
         Session { send, receive, remote_index: number(&response[4..8]), counter: 0 }
     }
 
-    /// Waits for the daemon's initiation, answers it, and waits for the packet that confirms the session.
+    /// Waits for the daemon's initiation, answers it, and waits for the packet that confirms the
+    /// session.
     pub(crate) fn answer(&mut self) -> Session {
         let initiation = self.receive_kind(INITIATION);
         assert_eq!(initiation.len(), INITIATION_LEN);

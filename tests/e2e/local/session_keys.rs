@@ -1,4 +1,5 @@
-//! Keys of a session that is over are nowhere in the process' memory: neither on the heap nor on any thread's stack.
+//! Keys of a session that is over are nowhere in the process' memory: neither on the heap nor on
+//! any thread's stack.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -24,8 +25,8 @@ const FLOWS: u16 = 64;
 /// Least pause between two initiations that are answered.
 const BETWEEN_INITIATIONS: Duration = Duration::from_millis(25);
 
-/// Copies of a half of one of `keys` in the memory of `pid`, each by mapping and address. Half a key counts: vector code
-/// keeps keys in registers of 16 bytes, and spills them so.
+/// Copies of a half of one of `keys` in the memory of `pid`, each by mapping and address. Half a
+/// key counts: vector code keeps keys in registers of 16 bytes, and spills them so.
 fn copies(pid: Pid, keys: &[Key]) -> Vec<String> {
     let halves: Vec<&[u8]> = keys.iter().flat_map(|key| key.chunks(16)).collect();
     let memory = std::fs::File::open(format!("/proc/{pid}/mem")).unwrap();
@@ -165,7 +166,8 @@ fn keys_of_a_removed_peer_are_gone_that_answered_the_handshake() {
     vanish(&target.daemon, "after the peer's removal", &session);
 }
 
-/// The session before the current one stays for packets that are under way; the one before that is gone.
+/// The session before the current one stays for packets that are under way; the one before that is
+/// gone.
 #[test]
 fn keys_of_replaced_sessions_are_gone() {
     let mut target = Target::new(false);

@@ -25,8 +25,8 @@ impl Peer {
         }
     }
 
-    /// Writes an initiation, if one is wanted and the last handshake message is old enough, and leaves none of its
-    /// secrets on the stack.
+    /// Writes an initiation, if one is wanted and the last handshake message is old enough, and
+    /// leaves none of its secrets on the stack.
     pub(super) fn poll_initiation(
         &mut self,
         context: &mut Context<'_>,
