@@ -20,12 +20,14 @@ impl<T> Wiped<T> {
 impl<T> Deref for Wiped<T> {
     type Target = T;
 
+    #[inline]
     fn deref(&self) -> &T {
         &self.0
     }
 }
 
 impl<T> DerefMut for Wiped<T> {
+    #[inline]
     fn deref_mut(&mut self) -> &mut T {
         &mut self.0
     }
