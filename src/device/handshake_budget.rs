@@ -27,7 +27,7 @@ impl HandshakeBudget {
     /// Returns true if there is time for `token` now; otherwise it waits until there is, see [`Self::take_waiting`].
     pub(super) fn allows(&mut self, token: Token, now: Instant) -> bool {
         self.count(now);
-        let allowed = self.debt < FULL;
+        let allowed = self.debt <= FULL;
         if !allowed {
             self.waiting.insert(token);
         }
@@ -48,7 +48,7 @@ impl HandshakeBudget {
     /// Returns what there is time for again.
     pub(super) fn take_waiting(&mut self, now: Instant) -> Option<Token> {
         self.count(now);
-        if self.debt < FULL { self.waiting.pop() } else { None }
+        if self.debt <= FULL { self.waiting.pop() } else { None }
     }
 
     fn count(&mut self, now: Instant) {

@@ -21,7 +21,7 @@ use super::mac::MacKeys;
 use super::message::{COOKIE_REPLY_LEN, DATA_HEADER_LEN, DataHeader, Message};
 use super::noise::{Identity, Responder, StaticSecrets};
 use super::peer::{Accepted, Context, Peer};
-use super::peer_table::PeerTable;
+use super::peer_table::{AddPeerError, PeerTable};
 use super::random::{self, Random};
 use super::timestamp::Stamper;
 use crate::counters::DropReason;
@@ -68,17 +68,6 @@ pub enum Incoming {
     Cookie(PeerId),
     /// A handshake message: it waits for [`Interface::handle_queued`].
     Queued,
-}
-
-/// A peer that cannot be added.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AddPeerError {
-    /// Its public key belongs to our own private key.
-    #[error("the peer's public key is this interface's own; expected the key of another host")]
-    OwnKey,
-    /// More peers than ids.
-    #[error("the interface has all the peers that it can have; remove some first")]
-    Full,
 }
 
 struct Own {

@@ -7,6 +7,17 @@ use super::index::PeerId;
 use super::key::PublicKey;
 use super::peer::Peer;
 
+/// A peer that cannot be added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddPeerError {
+    /// Its public key belongs to our own private key.
+    #[error("the peer's public key is this interface's own; expected the key of another host")]
+    OwnKey,
+    /// More peers than ids.
+    #[error("the interface has all the peers that it can have; remove some first")]
+    Full,
+}
+
 /// A place for a peer, and how many peers it had before.
 #[derive(Default)]
 struct Slot {
