@@ -1,6 +1,6 @@
 //! How much of its time a worker gives to handshakes, so that a flood of them costs a bounded part of a core.
 //!
-//! The budget is a token bucket of time: what handshakes take is subtracted, and an eighth of all time is added. The bucket is
+//! The budget is a token bucket of CPU time: what handshakes take is subtracted, and an eighth of all time is added. The bucket is
 //! large, so a thousand peers that come at once are served at full speed; only whoever goes on for longer is slowed down.
 
 use std::time::Duration;
@@ -34,7 +34,7 @@ impl HandshakeBudget {
         allowed
     }
 
-    /// Subtracts time that was spent.
+    /// Subtracts CPU time that was spent.
     pub(super) fn spend(&mut self, time: Duration) {
         self.debt += time;
     }

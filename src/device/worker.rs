@@ -20,7 +20,7 @@ use super::{DeviceError, Mode, Progress, SockId, Token, Via};
 use crate::counters::{Counters, DropReason};
 use crate::io::batch::Batch;
 use crate::io::mailbox::{Mailbox, SLOT, SLOTS};
-use crate::io::timer::{now, now_and_suspended};
+use crate::io::timer::{now_and_suspended, thread_time};
 use crate::io::tun::Tun;
 use crate::io::udp::UdpSocket;
 use crate::logging::RateLimit;
@@ -60,7 +60,7 @@ pub struct Worker<M: Mode> {
     bell: Arc<EventFd>,
     ready: ReadySet,
     handshakes: HandshakeBudget,
-    /// When the handshake work began that is being done.
+    /// When the handshake work began that is being done, in this thread's CPU time.
     shaking_since: Option<Instant>,
     events: [EpollEvent; EVENTS],
     /// When this turn began.
@@ -318,7 +318,7 @@ impl<M: Mode> Worker<M> {
         };
         self.serve(shared)?;
         if let Some(start) = self.shaking_since.take() {
-            let end = now().map_err(system("reading the clock"))?;
+            let end = thread_time().map_err(system("reading the clock"))?;
             self.handshakes.spend(end.since(start));
         }
         Ok(progress)
@@ -330,9 +330,11 @@ impl<M: Mode> Worker<M> {
     /// # Errors
     /// The system's.
     pub(super) fn begin_handshakes(&mut self, token: Token) -> Result<bool, DeviceError> {
-        let start = now().map_err(system("reading the clock"))?;
-        let is_allowed = self.handshakes.allows(token, start);
-        self.shaking_since = is_allowed.then_some(start);
+        let is_allowed = self.handshakes.allows(token, self.now);
+        if is_allowed {
+            // not the clock's: on a busy machine others have most of that
+            self.shaking_since = Some(thread_time().map_err(system("reading the clock"))?);
+        }
         Ok(is_allowed)
     }
 

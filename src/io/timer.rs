@@ -9,6 +9,15 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 
 use crate::time::Instant;
 
+/// Returns the CPU time that this thread has used, as an instant on a clock of its own.
+///
+/// # Errors
+/// The kernel's.
+pub fn thread_time() -> io::Result<Instant> {
+    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID)?;
+    Ok(Instant::from_boot(Duration::from(time)))
+}
+
 /// The time on CLOCK_BOOTTIME.
 ///
 /// # Errors
