@@ -147,7 +147,7 @@ fn a_user_does_not_take_a_kill_switch_away() {
     for arguments in [&["unlock"][..], &["unlock", "tun0"]] {
         let run = stage.launch(arguments).run();
         assert!(is_locked(), "{run:?}");
-        stage.is_refused(&run, "unlock");
+        stage.is_refused(&run, "kill-switch");
     }
 }
 

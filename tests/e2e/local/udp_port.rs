@@ -278,7 +278,7 @@ fn a_port_that_is_taken_is_refused_however_it_is_shared() {
             socket.bind(&address.into()).unwrap();
             socket
         });
-        let run = Launch::new(lab.server(), &[]).run();
+        let run = Launch::plain(lab.server(), &[]).run();
         assert!(run.code() == 69 && run.stderr.contains("UDP port 19988 is in use"), "{run:?}");
     }
 }
