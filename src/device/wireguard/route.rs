@@ -6,8 +6,8 @@ use super::WireGuard;
 use super::peer_log::Line;
 use crate::config::wg_quick::Table;
 use crate::device::DeviceError;
-use crate::device::core::{Core, system};
-use crate::link::{Added, Applied, LinkError, Routes, Wanted};
+use crate::device::core::{Core, IPV6_MIN_MTU, system};
+use crate::link::{Added, Applied, LinkError, RouteWarning, Routes, Wanted};
 use crate::tunnel::wireguard::{Peer, PeerId};
 
 impl WireGuard {
@@ -46,9 +46,16 @@ impl WireGuard {
 
     /// Puts back routes and rules that somebody else has deleted, and warns of it. Network managers do that
     /// when they start.
-    pub(super) fn repair_routing(&mut self, core: &Core) {
+    pub(super) fn repair_routing(&mut self, core: &mut Core) {
         let Some(routes) = self.routes.as_mut().filter(|_| !core.link.away) else { return };
-        let applied = routes.restore();
+        // with a smaller MTU the kernel has taken IPv6 off the device, routes included: they come back with the MTU
+        let has_ipv6 = core.link.link.state().is_ok_and(|state| state.mtu >= IPV6_MIN_MTU);
+        let mut applied = routes.restore();
+        if let Ok((applied, _)) = &mut applied
+            && !has_ipv6
+        {
+            applied.warnings.retain(|warning| !matches!(warning, RouteWarning::Ipv6Disabled { .. }));
+        }
         if let Ok((_, added)) = applied
             && added != Added::default()
             && let Some(suppressed) = self.quiet.repairs.allow(core.now)

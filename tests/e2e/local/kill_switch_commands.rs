@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 
 use crate::mounts::BINARY;
-use crate::waiting::{Finished, PATIENCE, eventually, finish};
+use crate::waiting::{Finished, PATIENCE, finish};
 use crate::wireguard::kill_switch::{
     NEIGHBOUR_V4, NEIGHBOUR_V6, Stage, WORLD_V4, is_locked, kill, reaches_the_world, start, talk,
 };

@@ -417,17 +417,16 @@ fn it_follows_the_mark_of_the_tunnel() {
     }
 }
 
-/// Whatever took it away, `nft flush ruleset` for one, reading the file again brings it back.
+/// Neither another administrator nor a reload opens it.
 #[test]
-fn reading_the_file_again_engages_it_again() {
+fn neither_deleting_the_table_nor_another_file_opens_it() {
     let stage = Stage::new();
     let client = stage.client();
     let daemon = stage.start();
     reaches_the_world(&stage);
-    client.shell("nft delete table inet wontun-lock-wg0");
-    client.ping(NEIGHBOUR_V4);
-    daemon.signal(Signal::SIGHUP);
-    eventually("it is engaged again", || is_locked(client));
+    // where the kernel knows owners this is refused, elsewhere the table is put back
+    client.shell("nft delete table inet wontun-lock-wg0 2>/dev/null || true");
+    eventually("it is engaged", || is_locked(client));
     reaches_the_world(&stage);
     assert!(!client.ping_once(NEIGHBOUR_V4, 56));
 

@@ -336,8 +336,8 @@ fn without_nftables_peers_are_not_served_if_they_are_to_be_isolated() {
     let site = &plan.server_site;
     let file = site.write("wg0.conf", &plan.server.wg_quick());
     let arguments = ["--config", file.to_str().unwrap()];
-    // the first such socket looks for a kill switch
-    let refuse = no_nftables::refuse(site, &arguments, |places| places.nth(1));
+    // the first such socket looks for a kill switch, the second watches
+    let refuse = no_nftables::refuse(site, &arguments, |places| places.nth(2));
     let isolate = [&arguments[..], &["--policy", "isolate"]].concat();
     let ended = site.launch(BINARY.as_ref(), &isolate).wrap(&refuse).spawn().wait_exit();
     let failure = "cannot put up the nftables table wontun-guard-wg0: Protocol not supported";
