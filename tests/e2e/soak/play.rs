@@ -161,7 +161,8 @@ impl<'traffic> Soak<'traffic> {
 
     /// What the server has seen of later stamps keeps a client out until it has caught up.
     fn set_clock_back(&mut self, client: usize) -> Duration {
-        const STEP: i64 = 10;
+        // longer than the client takes to start again on a busy machine
+        const STEP: i64 = 20;
         let refused = self.server.summary().dropped("old_initiation");
         self.clients[client].clock.step_wall(STEP);
         self.rekey(client);
