@@ -26,10 +26,11 @@ const ALIKE: f64 = 0.85;
 
 /// Joins hosts into a private network: IP packets from a TUN device, carried in UDP.
 ///
-/// 'wontun serve' makes and runs a WireGuard server, 'wontun peer add' gives it a client. With --config it is
-/// WireGuard, as the file says, which is one of wg-quick's. With a NAME it is a WireGuard interface that wg(8)
-/// configures. 'wontun plain' does not encrypt: it is a server (tun0 is 10.8.0.1/24, UDP port 19988 is open), or with
-/// --peer the client of that server (tun0 is 10.8.0.3/24).
+/// 'wontun serve' makes and runs a WireGuard server, 'wontun peer add' gives it a client. With
+/// --config it is WireGuard, as the file says, which is one of wg-quick's. With a NAME it is a
+/// WireGuard interface that wg(8) configures. 'wontun plain' does not encrypt: it is a server (tun0
+/// is 10.8.0.1/24, UDP port 19988 is open), or with --peer the client of that server (tun0 is
+/// 10.8.0.3/24).
 #[derive(Debug, Parser)]
 #[command(name = "wontun", version, max_term_width = 110)]
 #[command(
@@ -76,8 +77,8 @@ pub enum Command {
         #[command(flatten)]
         server: Server,
     },
-    /// Run a tunnel that does not encrypt or authenticate anything, for labs and trusted wires: the server, or with --peer
-    /// its client
+    /// Run a tunnel that does not encrypt or authenticate anything, for labs and trusted wires: the
+    /// server, or with --peer its client
     Plain {
         /// Options of the tunnel.
         #[command(flatten)]
@@ -159,20 +160,23 @@ pub enum Command {
     Genpsk,
 }
 
-/// What to do with a kill switch.
+/// Subcommands of `wontun kill-switch`.
 #[derive(Clone, Debug, Subcommand)]
 pub enum KillSwitchCommand {
-    /// Let nothing leave this host but through the tunnel, which need not run yet; for the boot, before any network
+    /// Let nothing leave this host but through the tunnel, which need not run yet; for the boot,
+    /// before any network
     On {
         /// Name of the tunnel
         #[arg(value_name = "NAME")]
         name: TunName,
 
-        /// Network that everything may be sent to; repeatable. To be the same as the tunnel's --kill-switch-allow
+        /// Network that everything may be sent to; repeatable. To be the same as the tunnel's
+        /// --kill-switch-allow
         #[arg(long, value_name = "CIDR", value_delimiter = ',')]
         allow: Vec<AllowedNetwork>,
     },
-    /// Let everything leave this host again. A tunnel that runs goes on without a kill switch until its next start
+    /// Let everything leave this host again. A tunnel that runs goes on without a kill switch until
+    /// its next start
     Off {
         /// Name of the tunnel [default: that of --tun or --config, or all]
         #[arg(value_name = "NAME")]
@@ -318,27 +322,30 @@ pub struct Run {
     #[arg(long, env = "WONTUN_NAT", value_name = "MODE", value_enum, global = true)]
     pub nat: Option<NatMode>,
 
-    /// With --nat auto: let the peers reach this link-local network with this host's address, such as
-    /// 169.254.169.254/32, where a cloud serves this host's credentials; repeatable [default: none of 169.254.0.0/16, fe80::/10]
+    /// With --nat auto: let the peers reach this link-local network with this host's address, such
+    /// as 169.254.169.254/32, where a cloud serves this host's credentials; repeatable [default:
+    /// none of 169.254.0.0/16, fe80::/10]
     #[arg(long, env = "WONTUN_NAT_ALLOW", value_name = "CIDR", value_delimiter = ',', global = true)]
     pub nat_allow: Vec<Cidr>,
 
-    /// With serve or --config: what the peers may send each other through this host. open: all that their AllowedIPs
-    /// allow; isolate: nothing [default: open]
+    /// With serve or --config: what the peers may send each other through this host. open: all that
+    /// their AllowedIPs allow; isolate: nothing [default: open]
     #[arg(long, env = "WONTUN_POLICY", value_name = "POLICY", value_enum, global = true)]
     pub policy: Option<PeerPolicy>,
 
-    /// With --config and a default route: let nothing leave this host but through the tunnel, not even when it fails or
-    /// cannot start. on, which is also meant without a MODE: until SIGTERM or 'wontun kill-switch off'; keep: after
-    /// SIGTERM, too
+    /// With --config and a default route: let nothing leave this host but through the tunnel, not
+    /// even when it fails or cannot start. on, which is also meant without a MODE: until SIGTERM or
+    /// 'wontun kill-switch off'; keep: after SIGTERM, too
     #[arg(long, env = "WONTUN_KILL_SWITCH", value_name = "MODE", num_args = 0..=1, default_missing_value = "on", global = true)]
     pub kill_switch: Option<KillSwitchMode>,
 
-    /// With --kill-switch: network that everything may be sent to, past the tunnel too; repeatable. For SSH, say
+    /// With --kill-switch: network that everything may be sent to, past the tunnel too; repeatable.
+    /// For SSH, say
     #[arg(long, env = "WONTUN_KILL_SWITCH_ALLOW", value_name = "CIDR", value_delimiter = ',', global = true)]
     pub kill_switch_allow: Vec<AllowedNetwork>,
 
-    /// Options of a plain tunnel; with --peer they start its client without the command 'plain', too.
+    /// Options of a plain tunnel; with --peer they start its client without the command 'plain',
+    /// too.
     #[command(flatten)]
     pub plain: PlainOptions,
 
@@ -350,11 +357,12 @@ pub struct Run {
     #[arg(long, env = "WONTUN_NO_SANDBOX", value_parser = FalseyValueParser::new(), global = true)]
     pub no_sandbox: bool,
 
-    /// How the work is done.
+    /// Tuning options.
     #[command(flatten)]
     pub tuning: TuningOptions,
 
-    /// Serve metrics for Prometheus on this address, at /metrics, to whoever reaches it: there is no password
+    /// Serve metrics for Prometheus on this address, at /metrics, to whoever reaches it: there is
+    /// no password
     #[arg(long, env = "WONTUN_METRICS", value_name = "ADDRESS:PORT", global = true)]
     pub metrics: Option<SocketAddr>,
 
@@ -367,7 +375,7 @@ pub struct Run {
     #[arg(long, env = "WONTUN_LOG_LEVEL", value_name = "LEVEL", default_value = "info", value_parser = log_level(), global = true)]
     pub log_level: LevelFilter,
 
-    /// Where to log; auto: to journald if systemd connected stderr to it, else to stderr
+    /// Destination of the log; auto: to journald if systemd connected stderr to it, else to stderr
     #[arg(long, env = "WONTUN_LOG_TARGET", value_name = "TARGET", value_enum, default_value_t = Target::Auto, global = true)]
     pub log_target: Target,
 }
@@ -514,7 +522,8 @@ impl Cli {
         Ok(cli)
     }
 
-    /// Returns what was given before a command and has no effect there: a name, or an option of a plain tunnel.
+    /// Returns what was given before a command and has no effect there: a name, or an option of a
+    /// plain tunnel.
     fn misplaced(&self, matches: &clap::ArgMatches) -> Option<String> {
         if let Some(name) = &self.run.interface {
             return Some(format!("'{name}'"));
@@ -525,8 +534,8 @@ impl Cli {
         option.get_long().map(|name| format!("--{name}"))
     }
 
-    /// Returns the message for a start that says how to run a tunnel, or nothing at all, and not which tunnel: the
-    /// unencrypted one is started by its name only.
+    /// Returns the message for a start that says how to run a tunnel, or nothing at all, and not
+    /// which tunnel: the unencrypted one is started by its name only.
     pub fn refusal(&self) -> Option<String> {
         let Run { interface, config, plain, .. } = &self.run;
         let is_told =

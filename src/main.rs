@@ -334,8 +334,9 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
     carry(device, around, logging).map(drop)
 }
 
-/// Returns the name of the tunnel of `file`, which is not read, and its kill switch, if it is to have one. That is engaged
-/// before all else, so that nothing leaves the host whatever fails afterwards.
+/// Returns the name of the tunnel of `file`, which is not read, and its kill switch, if it is to
+/// have one. That is engaged before all else, so that nothing leaves the host whatever fails
+/// afterwards.
 fn name_and_lock(
     file: &Path,
     tun: Option<TunName>,

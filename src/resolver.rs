@@ -1,12 +1,14 @@
 //! Names to addresses, by a process of its own.
 //!
-//! `getaddrinfo` blocks for as long as a name server is silent, and with a static glibc it loads foreign code
-//! into the process. So a child is forked first thing, while the program has one thread; it keeps no capability,
-//! becomes nobody where it may, answers one question after the other over a socket of whole messages, and ends with the
-//! program. The loop sends a request, goes on, and is woken by the answer.
+//! `getaddrinfo` blocks for as long as a name server is silent, and with a static glibc it loads
+//! foreign code into the process. So a child is forked first thing, while the program has one
+//! thread; it keeps no capability, becomes nobody where it may, answers one question after the
+//! other over a socket of whole messages, and ends with the program. The loop sends a request, goes
+//! on, and is woken by the answer.
 //!
-//! The child forks a process for each question, which reads the system's files as they are then: Landlock names files by
-//! their inodes, and files in /etc are replaced by others. The child itself runs no foreign code.
+//! The child forks a process for each question, which reads the system's files as they are then:
+//! Landlock names files by their inodes, and files in /etc are replaced by others. The child itself
+//! runs no foreign code.
 //!
 //! A tunnel that has the default route has a mark for what must not go through it, and the questions about its own
 //! peers' names are such. The system's resolver cannot be told to mark its sockets, and a process without privileges
@@ -47,7 +49,8 @@ pub use wire::{MAX_ADDRESSES, MAX_HOST};
 
 /// How long the child may take to give up its privileges, in milliseconds. It takes less than one.
 const START_MILLIS: u16 = 10_000;
-/// How long the child may take to end once its socket has, in milliseconds. It takes less than one.
+/// Time that the child may take to end once its socket has, in milliseconds. It takes less than
+/// one.
 const END_MILLIS: u32 = 1_000;
 
 /// Why there is no resolver.
@@ -298,8 +301,8 @@ fn answer(message: &[u8], sockets: Vec<OwnedFd>) -> Answer {
     }
 }
 
-/// Has one request answered by a process of its own. Returns `None` once `parent`, the socket to the program, has ended;
-/// then that process ends with this one.
+/// Has one request answered by a process of its own. Returns `None` once `parent`, the socket to
+/// the program, has ended; then that process ends with this one.
 fn answer_by_process(
     parent: &OwnedFd,
     confinement: Confinement,

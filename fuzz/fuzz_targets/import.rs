@@ -1,4 +1,5 @@
-//! `scripts/fuzz.sh import`: whatever another program's file has in it, it is taken over or refused.
+//! `scripts/fuzz.sh import`: whatever another program's file has in it, it is taken over or
+//! refused.
 #![no_main]
 
 #[path = "../bodies/import.rs"]

@@ -2,7 +2,8 @@
 
 use std::ffi::{OsStr, OsString};
 
-/// The variable with the command of a start without any argument: how an image has a default and no CMD.
+/// The variable with the command of a start without any argument: how an image has a default and no
+/// CMD.
 pub(super) const VARIABLE: &str = "WONTUN_COMMAND";
 
 /// Variables that say what to run by themselves. Either wins over [`VARIABLE`].
@@ -24,7 +25,8 @@ nothing to run: give a command, --config or NAME
   wontun --help                  lists all commands and options
 The variable WONTUN_COMMAND=serve or plain, as a container has it, gives the command of a start without arguments.";
 
-/// Returns the command that the environment gives to a start without any argument. An empty variable is none.
+/// Returns the command that the environment gives to a start without any argument. An empty
+/// variable is none.
 ///
 /// # Errors
 /// The message about a command that it cannot give.

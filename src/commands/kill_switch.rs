@@ -9,12 +9,13 @@ use crate::control::uapi::{Changes, UapiFolders};
 use crate::link::KillSwitch;
 use crate::routing::Prefix;
 
-/// Lets nothing leave this host from now on except to `allowed` and through the tunnel called `name`, which need not run
-/// yet. A tunnel that runs and has a kill switch puts up its own again, with the networks it was started with.
+/// Lets nothing leave this host from now on except to `allowed` and through the tunnel called
+/// `name`, which need not run yet. A tunnel that runs and has a kill switch puts up its own again,
+/// with the networks it was started with.
 ///
 /// # Errors
-/// [`CommandError::NoKillSwitch`]: the tunnel runs without one, and would be cut off. [`CommandError::Link`]: not
-/// permitted, or no nf_tables. [`CommandError::Output`].
+/// [`CommandError::NoKillSwitch`]: the tunnel runs without one, and would be cut off.
+/// [`CommandError::Link`]: not permitted, or no nf_tables. [`CommandError::Output`].
 pub fn lock(name: &TunName, folders: &UapiFolders, allowed: &[Prefix]) -> Result<(), CommandError> {
     match tell(name, folders, true) {
         Ok(()) => {
@@ -34,9 +35,9 @@ pub fn lock(name: &TunName, folders: &UapiFolders, allowed: &[Prefix]) -> Result
     }
 }
 
-/// Lets everything out again that the kill switch of the tunnel called `name`, or of any, holds back, and says so.
-/// A tunnel that runs is asked to take it away itself, and leaves it off until its next start. That there is none is no
-/// error.
+/// Lets everything out again that the kill switch of the tunnel called `name`, or of any, holds
+/// back, and says so. A tunnel that runs is asked to take it away itself, and leaves it off until
+/// its next start. That there is none is no error.
 ///
 /// # Errors
 /// [`CommandError::Link`]: not permitted, or no netlink. [`CommandError::Output`].
@@ -65,7 +66,8 @@ fn unlock_one(name: &str, folders: &UapiFolders) -> Result<bool, CommandError> {
         return Ok(false);
     }
     let told = name.parse().ok().map(|tun| tell(&tun, folders, false));
-    // whatever it answers, the table is there or not: an older version, or a tunnel that hangs, has left it
+    // whatever it answers, the table is there or not: an older version, or a tunnel that hangs, has
+    // left it
     if KillSwitch::is_in_place(name)? {
         KillSwitch::unlock(name).map_err(|error| match told {
             // one whose table nobody else may remove
@@ -76,7 +78,8 @@ fn unlock_one(name: &str, folders: &UapiFolders) -> Result<bool, CommandError> {
     Ok(true)
 }
 
-/// Asks the tunnel called `name` to switch its kill switch on or off. It may run as a user of its own: no secret is told.
+/// Asks the tunnel called `name` to switch its kill switch on or off. It may run as a user of its
+/// own: no secret is told.
 fn tell(name: &TunName, folders: &UapiFolders, is_engaged: bool) -> Result<(), CommandError> {
     let socket = client::connect_by_name(folders, name, Trust::Placed)?;
     client::set(socket, name, &Changes { kill_switch: Some(is_engaged), ..Changes::default() })

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use super::error::CommandError;
 use crate::setup::{Folder, Initial};
 
-/// Sees to it that there is a server's file, as `wontun init` does, and gives its path: the tunnel to run. A folder that
-/// cannot be written is no obstacle when the file is there. Warns when the file is deleted along with its container.
+/// Sees to it that there is a server's file, as `wontun init` does, and gives its path: the tunnel
+/// to run. A folder that cannot be written is no obstacle when the file is there. Warns when the
+/// file is deleted along with its container.
 ///
 /// # Errors
 /// [`CommandError::Setup`]: what is wrong with the file, the options or the folder.

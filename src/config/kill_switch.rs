@@ -8,11 +8,12 @@ use crate::routing::Prefix;
 /// The value of `--kill-switch`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KillSwitchMode {
-    /// No kill switch.
+    /// Starts without a kill switch.
     Off,
     /// A clean stop of the tunnel takes the kill switch away.
     On,
-    /// A clean stop leaves the kill switch in place, so that nothing leaves the host until the next start.
+    /// A clean stop leaves the kill switch in place, so that nothing leaves the host until the next
+    /// start.
     Keep,
 }
 

@@ -1,6 +1,6 @@
-//! Whether a tunnel's peers reach each other.
+//! The policy between a tunnel's peers.
 
-/// What peers may send each other through this host.
+/// Traffic that is allowed between peers, through this host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum PeerPolicy {
     /// Everything that their allowed IPs allow.

@@ -74,7 +74,7 @@ impl WgQuick {
         self.has_all(false) || self.has_all(true)
     }
 
-    /// Whether all of IPv6, or else all of IPv4, goes through the tunnel, be it in halves.
+    /// Returns true if all of IPv6, or else all of IPv4, goes through the tunnel, be it in halves.
     fn has_all(&self, v6: bool) -> bool {
         let all = |length: u8| -> HashSet<Prefix> {
             let prefixes = self.peers.iter().flat_map(|peer| &peer.allowed_ips).copied();
@@ -83,9 +83,10 @@ impl WgQuick {
         !all(0).is_empty() || all(1).len() == 2
     }
 
-    /// Returns the warning about a full tunnel of one family, beside which the other one leaves this host as if there
-    /// were no tunnel. None where the routes are somebody else's, or go into a table of their own without rules. All that
-    /// the Internet has of IPv6 is 2000::/3, which some files have in place of ::/0.
+    /// Returns the warning about a full tunnel of one family, beside which the other one leaves
+    /// this host as if there were no tunnel. None where the routes are somebody else's, or go into
+    /// a table of their own without rules. All that the Internet has of IPv6 is 2000::/3, which
+    /// some files have in place of ::/0.
     pub fn past_full_tunnel(&self) -> Option<&'static str> {
         if self.interface.table != Table::Auto {
             return None;

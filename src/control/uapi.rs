@@ -8,10 +8,11 @@
 //! an error changes nothing, where wireguard-go has applied the lines before it.
 //!
 //! # Extensions
-//! `status=1` is an operation of our own ([`Request::Status`]), `name` a key of a peer. `wontun_kill_switch=off`, a
-//! key of the interface in `set=1`, has the tunnel remove the table of its kill switch and leave it off until
-//! `wontun_kill_switch=on` or its next start: where the process owns the table, nobody else may remove it.
-//! Only root and the tunnel's own user can connect at all.
+//! `status=1` is an operation of our own ([`Request::Status`]), `name` a key of a peer.
+//! `wontun_kill_switch=off`, a key of the interface in `set=1`, has the tunnel remove the table of
+//! its kill switch and leave it off until `wontun_kill_switch=on` or its next start: where the
+//! process owns the table, nobody else may remove it. Only root and the tunnel's own user can
+//! connect at all.
 //!
 //! # Error numbers
 //! A negative errno, as wireguard-go answers and as `wg set` turns into a message. (`wg show` takes positive ones only; but

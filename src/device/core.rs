@@ -155,7 +155,8 @@ fn super_packet(mtu: u32, overhead: u32) -> u32 {
     (segments * mtu.saturating_sub(SEGMENT_HEADERS) + TCP_RESERVE).min(MAX_SUPER_PACKET)
 }
 
-/// Whether this host forwards packets of either family that come in by the device called `name`.
+/// Returns true if this host forwards packets of either family that come in by the device called
+/// `name`.
 fn forwards(name: &str) -> bool {
     let own_v4 = format!("/proc/sys/net/ipv4/conf/{name}/forwarding");
     let own_v6 = format!("/proc/sys/net/ipv6/conf/{name}/force_forwarding");

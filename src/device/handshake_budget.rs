@@ -1,7 +1,9 @@
-//! How much of its time a worker gives to handshakes, so that a flood of them costs a bounded part of a core.
+//! The part of its time that a worker gives to handshakes, so that a flood of them costs a bounded
+//! part of a core.
 //!
-//! The budget is a token bucket of CPU time: what handshakes take is subtracted, and an eighth of all time is added. The bucket is
-//! large, so a thousand peers that come at once are served at full speed; only whoever goes on for longer is slowed down.
+//! The budget is a token bucket of CPU time: what handshakes take is subtracted, and an eighth of
+//! all time is added. The bucket is large, so a thousand peers that come at once are served at full
+//! speed; only whoever goes on for longer is slowed down.
 
 use std::time::Duration;
 
@@ -24,7 +26,8 @@ pub(super) struct HandshakeBudget {
 }
 
 impl HandshakeBudget {
-    /// Returns true if there is time for `token` now; otherwise it waits until there is, see [`Self::take_waiting`].
+    /// Returns true if there is time for `token` now; otherwise it waits until there is, see
+    /// [`Self::take_waiting`].
     pub(super) fn allows(&mut self, token: Token, now: Instant) -> bool {
         self.count(now);
         let allowed = self.debt <= FULL;

@@ -16,8 +16,9 @@ use crate::io::mailbox::{SLOT, SLOTS};
 use crate::packet::coalesce::{CoalesceError, MAX_PIECES};
 use crate::packet::mss;
 
-/// Datagrams that the socket for handshake messages may hand over in one turn, and so the cookie replies: a tenth of what
-/// a turn with data takes, so that a flood of them leaves the rest to the data.
+/// Datagrams that the socket for handshake messages may hand over in one turn, and so the cookie
+/// replies: a tenth of what a turn with data takes, so that a flood of them leaves the rest to the
+/// data.
 const HANDSHAKE_BUDGET: usize = 16;
 
 /// Bytes of an arrival from which on it is taken for a super-packet.

@@ -40,7 +40,7 @@ pub(super) struct Pending<M: Mode> {
 }
 
 impl<M: Mode> Pending<M> {
-    /// How many are still to be sealed.
+    /// Returns the number of packets that are still to be sealed.
     pub(super) fn packets(&self) -> usize {
         self.split.remaining()
     }

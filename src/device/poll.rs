@@ -53,8 +53,8 @@ impl Poll {
         Ok(self.0.modify(fd, &mut event)?)
     }
 
-    /// The tokens of the descriptors that are ready; waits for the first, at most `limit`, which is rounded up to
-    /// milliseconds. A signal that interrupts the wait gives none.
+    /// The tokens of the descriptors that are ready; waits for the first, at most `limit`, which is
+    /// rounded up to milliseconds. A signal that interrupts the wait gives none.
     ///
     /// # Errors
     /// The kernel's.

@@ -1,14 +1,16 @@
-//! A tunnel's UDP sockets, all on one port: the disconnected ones hear everybody, a connected one is one peer's alone. Each
-//! is one worker's: it alone reads from it and sends by it. The disconnected ones of one address are a group
-//! (SO_REUSEPORT), in which the kernel chooses by the sender's address and port, so that a sender is always the same
-//! worker's; or, where the datagrams are WireGuard messages, by what they say ([`crate::io::steering`]): each peer's data
-//! is one worker's, and handshake messages, which strangers may send as many as they like of, have a small socket of
-//! their own.
+//! A tunnel's UDP sockets, all on one port: the disconnected ones hear everybody, a connected one
+//! is one peer's alone. Each is one worker's: it alone reads from it and sends by it. The
+//! disconnected ones of one address are a group (SO_REUSEPORT), in which the kernel chooses by the
+//! sender's address and port, so that a sender is always the same worker's; or, where the datagrams
+//! are WireGuard messages, by what they say ([`crate::io::steering`]): each peer's data is one
+//! worker's, and handshake messages, which strangers may send as many as they like of, have a small
+//! socket of their own.
 //!
-//! The first socket of an address is bound alone, so that a port that somebody has is refused. From then on all have
-//! SO_REUSEPORT: the kernel lets sockets of the same owner share the port, and of nobody else. The owner is who made the
-//! socket, so those that exist before the process becomes another user are made in that user's name
-//! ([`Identity::owning_sockets`]). SO_REUSEADDR, which knows no owners, is never set.
+//! The first socket of an address is bound alone, so that a port that somebody has is refused. From
+//! then on all have SO_REUSEPORT: the kernel lets sockets of the same owner share the port, and of
+//! nobody else. The owner is who made the socket, so those that exist before the process becomes
+//! another user are made in that user's name ([`Identity::owning_sockets`]). SO_REUSEADDR, which
+//! knows no owners, is never set.
 //!
 //! A connected socket saves its owner a tenth of a datagram's work, and has a receive buffer that a flood of strangers
 //! does not fill. But the kernel finds sockets of one address and port by going through a list: each connected socket
@@ -136,8 +138,8 @@ pub(super) struct SocketOptions {
     pub(super) tells_class: bool,
     /// None of many peers may keep the others waiting.
     pub(super) has_many_peers: bool,
-    /// The datagrams are WireGuard messages: handshake messages have a socket of their own, and data messages go to the worker
-    /// that their receiver index leads to.
+    /// The datagrams are WireGuard messages: handshake messages have a socket of their own, and
+    /// data messages go to the worker that their receiver index leads to.
     pub(super) steers: bool,
 }
 
@@ -157,9 +159,9 @@ impl SocketOptions {
 }
 
 impl<O: Copy + PartialEq> Sockets<O> {
-    /// Opens a disconnected socket on each address of `listen`, or on every address of each family there is.
-    /// `port` `None` means the default port, or another one if `may_move` and that is taken. `user` is whom the process
-    /// becomes later, if it does.
+    /// Opens a disconnected socket on each address of `listen`, or on every address of each family
+    /// there is. `port` `None` means the default port, or another one if `may_move` and that is
+    /// taken. `user` is whom the process becomes later, if it does.
     ///
     /// # Errors
     /// [`SocketsError`], with the remedy.
@@ -236,8 +238,9 @@ impl<O: Copy + PartialEq> Sockets<O> {
         Ok(sockets)
     }
 
-    /// A socket for each worker on one address, and the one for handshake messages. The first has the address to itself while
-    /// it is bound, so that a second process is refused; then the others join.
+    /// A socket for each worker on one address, and the one for handshake messages. The first has
+    /// the address to itself while it is bound, so that a second process is refused; then the
+    /// others join.
     fn bind_for_all(&mut self, address: IpAddr) -> io::Result<()> {
         let workers = self.options.workers;
         // the last worker has no chores; the kernel counts this socket first
@@ -264,8 +267,9 @@ impl<O: Copy + PartialEq> Sockets<O> {
         Ok(())
     }
 
-    /// Has the kernel tell messages apart that come to the group whose first socket is number `first`. Where it cannot, the
-    /// socket for handshake messages is closed, and senders are spread over the others.
+    /// Has the kernel tell messages apart that come to the group whose first socket is number
+    /// `first`. Where it cannot, the socket for handshake messages is closed, and senders are
+    /// spread over the others.
     fn steer(&mut self, first: usize) {
         let receivers = u32::try_from(self.options.workers).unwrap_or(u32::MAX);
         let result = self.disconnected.get(first).map_or(Ok(()), |each| each.socket.steer(receivers));
@@ -439,8 +443,9 @@ impl<O: Copy + PartialEq> Sockets<O> {
         (worker, id)
     }
 
-    /// Where a connected socket to `peer` is bound: to `local`, or else to the address that we listen on, or else, where that
-    /// is a wildcard, to the one that the routes choose.
+    /// Returns the address that a connected socket to `peer` is bound to: `local`, or else to the
+    /// address that we listen on, or else, where that is a wildcard, to the one that the routes
+    /// choose.
     fn source(&self, peer: SocketAddr, local: Option<Local>) -> io::Result<SocketAddr> {
         if let Some(Local { address, interface }) = local {
             return Ok(match address {

@@ -1,12 +1,14 @@
-//! Notices that the machine was suspended: keys that were in memory then are not used afterwards, as in the kernel.
+//! Notices that the machine was suspended: keys that were in memory then are not used afterwards,
+//! as in the kernel.
 
 use std::io;
 use std::time::Duration;
 
 use crate::io::timer::now_and_suspended;
 
-/// CLOCK_BOOTTIME goes on while the machine is suspended, CLOCK_MONOTONIC does not. Both are read one after the other, so
-/// that their difference varies by less than this, and no suspension is as short.
+/// CLOCK_BOOTTIME goes on while the machine is suspended, CLOCK_MONOTONIC does not. Both are read
+/// one after the other, so that their difference varies by less than this, and no suspension is as
+/// short.
 const TOLERANCE: Duration = Duration::from_millis(1);
 /// Readings of which the most exact is taken at the start.
 const READINGS: usize = 16;
@@ -26,7 +28,8 @@ impl Suspension {
         Ok(Self(known))
     }
 
-    /// Returns true if the machine has been suspended since the last time, of which `suspended` is the evidence.
+    /// Returns true if the machine has been suspended since the last time, of which `suspended` is
+    /// the evidence.
     pub(super) fn observe(&mut self, suspended: Duration) -> bool {
         let was_suspended = suspended > self.0 + TOLERANCE;
         self.0 = self.0.max(suspended);

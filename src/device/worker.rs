@@ -252,7 +252,8 @@ impl<M: Mode> Worker<M> {
         Ok(Turn::Done)
     }
 
-    /// Drops what was to be sealed with the keys of before; the first worker to notice has all sessions dropped.
+    /// Drops what was to be sealed with the keys of before; the first worker to notice has all
+    /// sessions dropped.
     fn handle_resume(&mut self, shared: &Shared<M>, suspended: Duration) {
         shared.with(self, |mode, core, worker| {
             if core.suspension.observe(suspended) {
@@ -324,8 +325,8 @@ impl<M: Mode> Worker<M> {
         Ok(progress)
     }
 
-    /// Returns true if there is time for handshakes now, which is counted from now until `token` is done with; otherwise
-    /// `token` comes again.
+    /// Returns true if there is time for handshakes now, which is counted from now until `token` is
+    /// done with; otherwise `token` comes again.
     ///
     /// # Errors
     /// The system's.

@@ -1,15 +1,16 @@
-//! Which socket of a group (SO_REUSEPORT) a WireGuard message goes to: a program that the kernel runs for each datagram that
-//! comes to the group.
+//! Which socket of a group (SO_REUSEPORT) a WireGuard message goes to: a program that the kernel
+//! runs for each datagram that comes to the group.
 //!
-//! The first socket of the group has all but data messages, the others have the data messages by their receiver index: the
-//! kernel counts sockets in the order in which they were bound. A socket that is closed changes the order, and an index
-//! that no socket has is replaced by a hash over all of them, so the group is closed as a whole.
+//! The first socket of the group has all but data messages, the others have the data messages by
+//! their receiver index: the kernel counts sockets in the order in which they were bound. A socket
+//! that is closed changes the order, and an index that no socket has is replaced by a hash over all
+//! of them, so the group is closed as a whole.
 
 use nix::libc::{self, sock_filter};
 
 /// Type of a data message, its first byte.
 const DATA: u32 = 4;
-/// Where a data message has its receiver index.
+/// Offset of the receiver index in a data message.
 const RECEIVER: u32 = 4;
 
 /// Instructions of a program.

@@ -27,8 +27,9 @@ pub fn now() -> io::Result<Instant> {
     Ok(Instant::from_boot(Duration::from(time)))
 }
 
-/// The time on CLOCK_BOOTTIME, and how long the machine has been suspended since its start. The second is exact or too
-/// little, by as much as this thread was kept from the processor between two looks at clocks; never too much.
+/// The time on CLOCK_BOOTTIME, and how long the machine has been suspended since its start. The
+/// second is exact or too little, by as much as this thread was kept from the processor between two
+/// looks at clocks; never too much.
 ///
 /// # Errors
 /// As for [`now`].

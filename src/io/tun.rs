@@ -1,8 +1,9 @@
 //! The TUN device: packets between this process and the host's IP stack.
 //!
-//! Source: the kernel's Documentation/networking/tuntap.rst. With offloads, packets have a virtio-net header in front
-//! ([`crate::packet::virtio`]) and may be super-packets; such queues are attached in [`crate::sys::tun`]. Without, one
-//! queue carries packets as they are, and the `tun-tap` crate opens it.
+//! Source: the kernel's Documentation/networking/tuntap.rst. With offloads, packets have a
+//! virtio-net header in front ([`crate::packet::virtio`]) and may be super-packets; such queues are
+//! attached in [`crate::sys::tun`]. Without, one queue carries packets as they are, and the
+//! `tun-tap` crate opens it.
 
 mod open;
 
@@ -91,10 +92,11 @@ enum Queue {
 }
 
 impl Tun {
-    /// Makes the device, or takes over a persistent one that nobody holds, and gives `count` ways into it: queues of
-    /// their own where the device has as many, else one that the first alone reads and all can write to. Without
-    /// `offload`, or where the kernel refuses it, packets are read and written one by one. The device belongs to root:
-    /// no process without CAP_NET_ADMIN can attach to it.
+    /// Makes the device, or takes over a persistent one that nobody holds, and gives `count` ways
+    /// into it: queues of their own where the device has as many, else one that the first alone
+    /// reads and all can write to. Without `offload`, or where the kernel refuses it, packets are
+    /// read and written one by one. The device belongs to root: no process without CAP_NET_ADMIN
+    /// can attach to it.
     ///
     /// # Errors
     /// [`TunError`], with the remedy.

@@ -19,8 +19,8 @@ use crate::sys::datagram::Message;
 /// usual 208 KiB hold less than a hundred full datagrams.
 const RECEIVE_BUFFER: usize = 4 << 20;
 
-/// The same for a socket that receives handshake messages only: a thousand of them, so that many peers may come at once, and
-/// a flood costs no more memory than that.
+/// The same for a socket that receives handshake messages only: a thousand of them, so that many
+/// peers may come at once, and a flood costs no more memory than that.
 const HANDSHAKE_BUFFER: usize = 512 << 10;
 
 /// Bytes asked for the send buffer of a socket for many peers: twenty times what one neighbour that does not answer keeps
@@ -36,9 +36,9 @@ pub struct UdpSocket {
 }
 
 impl UdpSocket {
-    /// Binds a disconnected socket to `address`, which no other socket may have: if one does, whoever owns it, the error is
-    /// "address in use". Afterwards sockets of the same owner, and no others, can share it ([`Self::join`],
-    /// [`Self::connect`]).
+    /// Binds a disconnected socket to `address`, which no other socket may have: if one does,
+    /// whoever owns it, the error is "address in use". Afterwards sockets of the same owner, and no
+    /// others, can share it ([`Self::join`], [`Self::connect`]).
     ///
     /// # Errors
     /// The kernel's.
@@ -51,8 +51,8 @@ impl UdpSocket {
         Ok(socket)
     }
 
-    /// Binds another disconnected socket to the `address` of one that [`Self::bind`] returned. The kernel spreads senders
-    /// over all of them.
+    /// Binds another disconnected socket to the `address` of one that [`Self::bind`] returned. The
+    /// kernel spreads senders over all of them.
     ///
     /// # Errors
     /// The kernel's.
@@ -64,11 +64,12 @@ impl UdpSocket {
         Ok(socket)
     }
 
-    /// Connects a socket from `local`, a specific address with the port of a socket that [`Self::bind`] returned, to
-    /// `peer`.
+    /// Connects a socket from `local`, a specific address with the port of a socket that
+    /// [`Self::bind`] returned, to `peer`.
     ///
-    /// Until it is connected the new socket receives all that is sent to `local`, so the source of each arrival is to be
-    /// checked. A wildcard is refused: the kernel would spread the senders of the whole port over the new socket, too.
+    /// Until it is connected the new socket receives all that is sent to `local`, so the source of
+    /// each arrival is to be checked. A wildcard is refused: the kernel would spread the senders of
+    /// the whole port over the new socket, too.
     ///
     /// # Errors
     /// The kernel's; `InvalidInput` for a wildcard.
@@ -87,8 +88,8 @@ impl UdpSocket {
         Ok(socket)
     }
 
-    /// Returns the address that the routes choose as the source of datagrams to `peer` with this mark; the port means
-    /// nothing.
+    /// Returns the address that the routes choose as the source of datagrams to `peer` with this
+    /// mark; the port means nothing.
     ///
     /// # Errors
     /// The kernel's, such as `NetworkUnreachable`.
@@ -115,8 +116,8 @@ impl UdpSocket {
         self.set_receive_buffer(HANDSHAKE_BUFFER);
     }
 
-    /// Has the kernel choose the socket of this one's group by what a WireGuard message says, for a group of one socket for
-    /// handshake messages and `receivers` more; see [`steering`].
+    /// Has the kernel choose the socket of this one's group by what a WireGuard message says, for a
+    /// group of one socket for handshake messages and `receivers` more; see [`steering`].
     ///
     /// # Errors
     /// The kernel's, where it has no such thing.
@@ -125,7 +126,8 @@ impl UdpSocket {
     }
 
     fn set_receive_buffer(&self, bytes: usize) {
-        // the forced size passes net.core.rmem_max, which CAP_NET_ADMIN allows; what is granted will do
+        // the forced size passes net.core.rmem_max, which CAP_NET_ADMIN allows; what is granted
+        // will do
         if setsockopt(&self.socket, sockopt::RcvBufForce, &bytes).is_err() {
             let _ = self.socket.set_recv_buffer_size(bytes);
         }

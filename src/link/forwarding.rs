@@ -1,20 +1,26 @@
-//! Forwarding between the tunnel and the host's other devices, which makes no router of a host that was none.
+//! Forwarding between the tunnel and the host's other devices, which makes no router of a host that
+//! was none.
 //!
-//! The kernel has a switch for all devices and one for each device that packets come in by. Where the switch for all
-//! is off, only those of the tunnel and of the devices with addresses are turned on. IPv6 has them since Linux 6.17
-//! (`force_forwarding`); before, and where they cannot be written, the switch for all of IPv6 is turned on.
+//! The kernel has a switch for all devices and one for each device that packets come in by. Where
+//! the switch for all is off, only those of the tunnel and of the devices with addresses are turned
+//! on. IPv6 has them since Linux 6.17 (`force_forwarding`); before, and where they cannot be
+//! written, the switch for all of IPv6 is turned on.
 //!
-//! Either way a packet that neither comes from the tunnel nor goes to it would be forwarded now, and was not before:
-//! [`Held`] says which have to be dropped for that. It ends when somebody else turns on the switch for all:
+//! Either way a packet that neither comes from the tunnel nor goes to it would be forwarded now,
+//! and was not before: [`Held`] says which have to be dropped for that. It ends when somebody else
+//! turns on the switch for all:
 //!
-//! - While it is off, by reading it. The kernel announces the change (`RTM_NEWNETCONF`). A 0 written to IPv6's turns off
-//!   those of single devices, even if it was 0 already, and the kernel does not announce that: they are turned on again
-//!   with the next [`Forwarding::plan`], at the latest on SIGHUP.
-//! - If it was wontun that turned it on, the kernel says nothing of a second 1. But each write to it is copied to the
-//!   setting for devices that are yet to come, `conf.default`: with a 0 there beforehand, that is a change.
+//! - While it is off, by reading it. The kernel announces the change (`RTM_NEWNETCONF`). A 0
+//!   written to IPv6's turns off those of single devices, even if it was 0 already, and the kernel
+//!   does not announce that: they are turned on again with the next [`Forwarding::plan`], at the
+//!   latest on SIGHUP.
+//! - If it was wontun that turned it on, the kernel says nothing of a second 1. But each write to
+//!   it is copied to the setting for devices that are yet to come, `conf.default`: with a 0 there
+//!   beforehand, that is a change.
 //!
-//! What was turned on is turned off at the end, unless somebody else has turned on the switch for all since, or
-//! another tunnel needs it. A killed run leaves it on, and its table in place; the next run takes over from that table.
+//! Each switch that was turned on is turned off at the end, unless somebody else has turned on the
+//! switch for all since, or another tunnel needs it. A killed run leaves it on, and its table in
+//! place; the next run takes over from that table.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -33,22 +39,24 @@ pub(super) struct Forwarding {
     families: [State; 2],
 }
 
-/// What wontun has turned on for one family.
+/// Switches that wontun has turned on for one family.
 #[derive(Debug, Default)]
 struct State {
     held: Held,
     /// The switch of the tunnel's own device was turned on.
     tunnel: bool,
-    /// The error with which writing the switches of single devices failed; they are not tried again.
+    /// The error with which writing the switches of single devices failed; they are not tried
+    /// again.
     refused: Option<i32>,
     /// Devices whose `accept_ra` was raised to 2.
     advertised: BTreeSet<String>,
 }
 
-/// What would not be forwarded without wontun, and has to be dropped unless it comes from the tunnel or goes to it.
+/// Packets that would not be forwarded without wontun, and have to be dropped unless it comes from
+/// the tunnel or goes to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Held {
-    /// What comes in by these devices.
+    /// Those that come in by these devices.
     pub(super) devices: BTreeSet<String>,
     /// Everything of the family.
     pub(super) all: bool,
@@ -65,7 +73,7 @@ impl Held {
     }
 }
 
-/// What is to be done for one family.
+/// The changes to be made for one family.
 #[derive(Debug)]
 pub(super) enum Plan {
     /// Nothing, and why.
@@ -100,29 +108,31 @@ impl Forwarding {
         Self { root: PathBuf::from("/proc/sys"), requests: None, families: Default::default() }
     }
 
-    /// What sysctl(8), and `docker run --sysctl`, call the switch for all devices.
+    /// Returns the name of the switch for all devices, as sysctl(8) and `docker run --sysctl` have
+    /// it.
     pub(super) const fn key(v6: bool) -> &'static str {
         if v6 { "net.ipv6.conf.all.forwarding" } else { "net.ipv4.ip_forward" }
     }
 
-    /// What has to be dropped for what wontun has turned on.
+    /// Returns the packets that have to be dropped because of what wontun has turned on.
     pub(super) fn held(&self, v6: bool) -> &Held {
         &self.state(v6).held
     }
 
-    /// Whether something is to be turned off at the end.
+    /// Returns true if something is to be turned off at the end.
     pub(super) fn is_owed(&self) -> bool {
         self.families.iter().any(|state| state.tunnel || !state.held.is_empty())
     }
 
-    /// Decides what is to be done so that packets of one family pass between the device `tunnel` and `devices`.
-    /// [`Self::held`] includes it from now on: what has to be dropped is to be dropped before [`Self::turn_on`].
+    /// Decides what is to be done so that packets of one family pass between the device `tunnel`
+    /// and `devices`. [`Self::held`] includes it from now on: what has to be dropped is to be
+    /// dropped before [`Self::turn_on`].
     ///
-    /// `found` is what this tunnel's table, left over by a killed run, and those of other tunnels hold back: what is on
-    /// of that was turned on by wontun.
+    /// `found` is what this tunnel's table, left over by a killed run, and those of other tunnels
+    /// hold back: what is on of that was turned on by wontun.
     ///
-    /// Where the setting cannot be read, as in a sandbox without /proc/sys, the kernel is asked what it does with packets
-    /// from the device `tunnel`.
+    /// If the setting cannot be read, as in a sandbox without /proc/sys, the kernel is asked
+    /// what it does with packets from the device `tunnel`.
     pub(super) fn plan(&mut self, tunnel: &str, v6: bool, devices: &BTreeSet<String>, found: &Held) -> Plan {
         let is_on = match fs::read_to_string(self.path(v6, None)) {
             Ok(text) => text.trim() != "0",
@@ -219,7 +229,8 @@ impl Forwarding {
         self.state_mut(v6).held.merge(found);
     }
 
-    /// Turns off what wontun has turned on, except for what `others`, other tunnels of this host, need.
+    /// Turns off what wontun has turned on, except for what `others`, other tunnels of this host,
+    /// need.
     pub(super) fn turn_off(&mut self, tunnel: &str, others: &[Held; 2]) {
         for (v6, others) in [false, true].into_iter().zip(others) {
             let all = self.path(v6, None);
@@ -238,7 +249,8 @@ impl Forwarding {
         let state = std::mem::take(self.state_mut(v6));
         let devices = state.held.devices.iter().filter(|device| !others.devices.contains(*device));
         for device in devices.map(String::as_str).chain(state.tunnel.then_some(tunnel)) {
-            // where it cannot be written it was not, and where it is gone there is nothing to turn off
+            // where it cannot be written it was not, and where it is gone there is nothing to turn
+            // off
             let _ = fs::write(self.own_switch(v6, device), "0");
         }
     }
@@ -263,8 +275,9 @@ impl Forwarding {
         }
     }
 
-    /// A host that forwards IPv6 believes no router advertisements any more, and loses the default route that it has
-    /// from one, unless `accept_ra` is 2. Where it believes them now, it shall go on to. Returns those devices.
+    /// A host that forwards IPv6 believes no router advertisements any more, and loses the default
+    /// route that it has from one, unless `accept_ra` is 2. Where it believes them now, it shall go
+    /// on to. Returns those devices.
     fn keep_advertisements(&self) -> Vec<String> {
         let Ok(devices) = fs::read_dir(self.root.join("net/ipv6/conf")) else { return Vec::new() };
         let names = devices.flatten().filter_map(|device| device.file_name().into_string().ok());

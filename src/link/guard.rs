@@ -1,17 +1,18 @@
-//! A table that keeps packets with the VPN's addresses from coming in past the tunnel, and a server's peers from each
-//! other where they are to be isolated.
+//! A table that keeps packets with the VPN's addresses from coming in past the tunnel, and a
+//! server's peers from each other where they are to be isolated.
 //!
 //! It is `wontun-guard-NAME`, of the family inet:
 //!
-//! - `prerouting`: what comes in by another device than the tunnel is dropped if its source is in the networks of the
-//!   tunnel's own addresses, or its destination is one of these addresses. The kernel does neither: its reverse path
-//!   filter is loose or off on most hosts, and a host answers for each of its addresses on all devices. Allowed IPs
-//!   are left alone, since those of a full tunnel are all addresses. What comes in by loopback is this host's own, and
-//!   what comes in by another tunnel of wontun's has passed the allowed IPs of that;
+//! - `prerouting`: what comes in by another device than the tunnel is dropped if its source is in
+//!   the networks of the tunnel's own addresses, or its destination is one of these addresses. The
+//!   kernel does neither: its reverse path filter is loose or off on most hosts, and a host answers
+//!   for each of its addresses on all devices. Allowed IPs are left alone, since those of a full
+//!   tunnel are all addresses. What comes in by loopback is this host's own, and what comes in by
+//!   another tunnel of wontun's has passed the allowed IPs of that;
 //! - `forward`, if peers are isolated: what comes from the tunnel does not go back into it.
 //!
-//! A network that another device is in as well cannot be guarded, nor an address that another device has as well. Of
-//! link-local addresses each link has its own.
+//! A network that another device is in as well cannot be guarded, nor an address that another
+//! device has as well. Of link-local addresses each link has its own.
 
 use std::io;
 use std::net::IpAddr;
@@ -46,7 +47,7 @@ pub struct Guard {
     told: Vec<GuardWarning>,
 }
 
-/// What is not guarded. Displays as one line that says why.
+/// A gap in the guard. Displays as one line that says why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GuardWarning {
     /// Another device is in the same network.
@@ -83,13 +84,14 @@ pub enum GuardWarning {
 }
 
 impl Guard {
-    /// For the device called `name`, in this thread's network namespace, which need not exist yet. Changes nothing yet.
+    /// For the device called `name`, in this thread's network namespace, which need not exist yet.
+    /// Changes nothing yet.
     pub fn new(name: &str, isolates: bool) -> Self {
         Self { device: name.to_owned(), isolates, nft: None, requests: None, table: None, told: Vec::new() }
     }
 
-    /// Puts up the table for a tunnel with these addresses, in the place of one that is there. Returns what is not
-    /// guarded, and was not said the last time.
+    /// Puts up the table for a tunnel with these addresses, in the place of one that is there.
+    /// Returns what is not guarded, and was not said the last time.
     ///
     /// # Errors
     /// The kernel has no nf_tables, or the privilege is missing. [`Self::told`] says it once.
@@ -109,7 +111,7 @@ impl Guard {
         new
     }
 
-    /// Whether it keeps peers from each other.
+    /// Returns true if it keeps peers from each other.
     pub const fn isolates(&self) -> bool {
         self.isolates
     }
@@ -163,8 +165,8 @@ impl Guard {
         outcome.map(drop)
     }
 
-    /// Puts the table up again if somebody else has deleted or changed it. Returns the table's name if so;
-    /// that it cannot be had is told by the next [`Guard::apply`].
+    /// Puts the table up again if somebody else has deleted or changed it. Returns the table's name
+    /// if so; that it cannot be had is told by the next [`Guard::apply`].
     pub fn repair(&mut self) -> Option<String> {
         let wanted = self.table.clone()?;
         let found = self.nft().and_then(|nft| nft.ensure(&wanted)).ok()?;
@@ -202,7 +204,7 @@ fn table_name(device: &str) -> String {
     format!("wontun-guard-{device}")
 }
 
-/// Whether an address is one of those that each link has for itself.
+/// Returns true for addresses that each link has for itself.
 const fn is_link_local(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }

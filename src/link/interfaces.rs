@@ -10,8 +10,8 @@ use super::message;
 use super::socket::{Failure, Requests};
 use crate::routing::Prefix;
 
-/// The device group of wontun's WireGuard tunnels, as `ip link show group 51820` lists them. What comes in by one of
-/// them has passed the allowed IPs of its peers.
+/// The device group of wontun's WireGuard tunnels, as `ip link show group 51820` lists them. What
+/// comes in by one of them has passed the allowed IPs of its peers.
 pub(super) const TUNNELS: u32 = 51_820;
 
 /// A device of this network namespace.
@@ -20,7 +20,7 @@ pub(super) struct Interface {
     pub(super) index: u32,
     pub(super) name: String,
     pub(super) is_loopback: bool,
-    /// Whether it is in the group [`TUNNELS`].
+    /// True if it is in the group [`TUNNELS`].
     pub(super) is_tunnel: bool,
     pub(super) addresses: Vec<InterfaceAddress>,
 }

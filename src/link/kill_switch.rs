@@ -1,24 +1,29 @@
-//! A table that lets nothing out except through the tunnel, for hosts that must not send anything past it.
+//! A table that lets nothing out except through the tunnel, for hosts that must not send anything
+//! past it.
 //!
-//! The table is `wontun-lock-NAME`, family inet, with one chain at the postrouting hook: the last place where a
-//! packet of this host, or a forwarded one, passes, when the device it leaves by is certain. Its priority is behind
-//! everybody else's. What no rule accepts is dropped. Accepted are:
+//! The table is `wontun-lock-NAME`, family inet, with one chain at the postrouting hook: the last
+//! place where a packet of this host, or a forwarded one, passes, when the device it leaves by is
+//! certain. Its priority is behind everybody else's. What no rule accepts is dropped. Accepted are:
 //!
 //! - what leaves by the loopback device or by the tunnel, whether that exists or not;
 //! - what goes to the networks that the user allows;
-//! - the tunnel's datagrams: UDP from the tunnel's port with the tunnel's mark. A mark alone says nothing, because
-//!   every process with CAP_NET_RAW may set one (Linux 5.17);
-//! - questions to name servers, if the tunnel has endpoints that are names: port 53 and the tunnel's mark;
+//! - the tunnel's datagrams: UDP from the tunnel's port with the tunnel's mark. A mark alone says
+//!   nothing, because every process with CAP_NET_RAW may set one (Linux 5.17);
+//! - questions to name servers, if the tunnel has endpoints that are names: port 53 and the
+//!   tunnel's mark;
 //! - answers that came out of the tunnel, to hosts that this one is the router of (since Linux 5.7);
-//! - what a host needs to have a network at all, on the link only: DHCP, and IPv6's discovery of routers and
-//!   neighbours with the hop limit 255, which no router forwards unchanged (RFC 4861, section 3.1).
+//! - what a host needs to have a network at all, on the link only: DHCP, and IPv6's discovery of
+//!   routers and neighbours with the hop limit 255, which no router forwards unchanged (RFC 4861,
+//!   section 3.1).
 //!
-//! Until the tunnel has a port and a mark the table has no rules for them: [`KillSwitch::engage`] needs nothing but
-//! the device's name, so that it can come before everything that may fail; [`KillSwitch::let_through`] adds them.
+//! Until the tunnel has a port and a mark the table has no rules for them: [`KillSwitch::engage`]
+//! needs nothing but the device's name, so that it can come before everything that may fail;
+//! [`KillSwitch::let_through`] adds them.
 //!
-//! On the link are `ff02::/16`, 255.255.255.255, and every unicast address that is its own next hop. nf_tables cannot
-//! compare two registers, so the rule goes by a set: it removes the destination from it, adds the next hop, and looks
-//! for the destination. A packet to somewhere behind a router finds only the router in the set.
+//! On the link are `ff02::/16`, 255.255.255.255, and every unicast address that is its own next
+//! hop. nf_tables cannot compare two registers, so the rule goes by a set: it removes the
+//! destination from it, adds the next hop, and looks for the destination. A packet to somewhere
+//! behind a router finds only the router in the set.
 //!
 //! The policy to drop is not enough. When one transaction replaces a chain, the kernel takes the old one off its hook
 //! before it gives the new one its policy, while the new one's rules count from the first moment: so the last rule
@@ -61,7 +66,7 @@ const LINK_MULTICAST: [u8; 2] = [0xff, 0x02];
 /// Places of the sets of next hops in the table: IPv4, IPv6.
 const NEXT_HOPS: [usize; 2] = [0, 1];
 
-/// What a kill switch lets through for the tunnel itself.
+/// The tunnel's own packets that a kill switch lets through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pass {
     /// The mark of the tunnel's sockets.
@@ -89,11 +94,13 @@ impl KillSwitch {
     /// The mark of the tunnel's sockets where nothing else asks for one: wg-quick's.
     pub const MARK: NonZeroU32 = NonZeroU32::new(51_820).unwrap();
 
-    /// Drops everything from now on that would leave this host, except through the device called `name`, which need
-    /// not exist yet, and to `allowed`. Replaces the table of an earlier run, without a moment in between.
+    /// Drops everything from now on that would leave this host, except through the device called
+    /// `name`, which need not exist yet, and to `allowed`. Replaces the table of an earlier run,
+    /// without a moment in between.
     ///
-    /// If there is a table already, and a device of that name, a tunnel may be running: its table stays as it is until
-    /// [`Self::let_through`], so that a second run, which will fail, does not cut the first one off.
+    /// If there is a table already, and a device of that name, a tunnel may be running: its table
+    /// stays as it is until [`Self::let_through`], so that a second run, which will fail, does not
+    /// cut the first one off.
     ///
     /// # Errors
     /// The kernel has no nf_tables, or the privilege is missing.
@@ -134,8 +141,8 @@ impl KillSwitch {
         self.put_up().inspect_err(|_| self.pass = before)
     }
 
-    /// Puts the table up again if somebody else has deleted or changed it, unless it was switched off. Returns
-    /// the table's name if so.
+    /// Puts the table up again if somebody else has deleted or changed it, unless it was switched
+    /// off. Returns the table's name if so.
     ///
     /// # Errors
     /// As for [`KillSwitch::engage`].
@@ -210,7 +217,8 @@ impl KillSwitch {
         Ok(tables.iter().filter_map(|table| table.strip_prefix(PREFIX)).map(str::to_owned).collect())
     }
 
-    /// Removes the kill switch of the device called `name`, whoever put it up, and returns false if there was none.
+    /// Removes the kill switch of the device called `name`, whoever put it up, and returns false if
+    /// there was none.
     ///
     /// # Errors
     /// The privilege is missing, or netlink fails.
@@ -379,7 +387,8 @@ mod tests {
     use super::*;
     use crate::link::nft::tests::{captured, hex};
 
-    /// The bytes that nft(8) 1.0.6 sends for this table, without the user data that it adds to a set for itself.
+    /// The bytes that nft(8) 1.0.6 sends for this table, without the user data that it adds to a
+    /// set for itself.
     ///
     /// ```text
     /// set next-hops-v4 { type ipv4_addr; size 65535; flags dynamic,timeout; }

@@ -146,8 +146,8 @@ pub(super) fn address_of(body: &[u8]) -> Option<IpAddr> {
     <[u8; 16]>::try_from(value.as_slice()).ok().map(IpAddr::from).or_else(v4)
 }
 
-/// The network in the body of an `RTM_NEWADDR`: the address that its prefix belongs to, the prefix's length, and the
-/// index of the device.
+/// The network in the body of an `RTM_NEWADDR`: the address that its prefix belongs to, the
+/// prefix's length, and the index of the device.
 pub(super) fn address_network(body: &[u8]) -> Option<(IpAddr, u8, u32)> {
     const IFA_ADDRESS: u16 = 1;
     let value = attribute(body.get(ADDRESS_HEADER..)?, IFA_ADDRESS)?;

@@ -10,8 +10,9 @@
 //! - [`Routes`] compares the host's routes and rules with what is wanted for the tunnel, and makes the difference.
 //!   Where policy routing is needed, it has one more socket for its few nf_tables rules.
 //!
-//! Three more tables of nf_tables stand beside it: [`Nat`] lets a server's peers out to the world, [`Guard`] drops what
-//! comes in past the tunnel with its addresses, [`KillSwitch`] lets nothing out of a client but by the tunnel.
+//! Three more tables of nf_tables stand beside it: [`Nat`] lets a server's peers out to the world,
+//! [`Guard`] drops what comes in past the tunnel with its addresses, [`KillSwitch`] lets nothing
+//! out of a client but by the tunnel.
 //!
 //! A packet that the device makes up by itself would go through the tunnel and wake the far end for nothing,
 //! so [`Link::configure`] silences it: no generated link-local address and no router advertisement accepted

@@ -62,8 +62,9 @@ pub enum LinkEvent {
     Other,
 }
 
-/// A non-blocking socket that hears of every link and address change in its network namespace, and of the
-/// deletion of routes and rules. A socket filter drops the many other changes of routes that some hosts have.
+/// A non-blocking socket that hears of every link and address change in its network namespace, and
+/// of the deletion of routes and rules. A socket filter drops the many other changes of routes that
+/// some hosts have.
 #[derive(Debug)]
 pub struct Monitor {
     socket: Socket,
@@ -111,13 +112,15 @@ impl AsFd for Monitor {
     }
 }
 
-/// A classic BPF program. Dropped are new routes and rules, and deleted routes that are not wontun's.
+/// A classic BPF program. Dropped are new routes and rules, and deleted routes that are not
+/// wontun's.
 const FILTER: [SockFilter; 8] = {
     const LOAD_BYTE: u16 = (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16;
     const LOAD_HALF: u16 = (libc::BPF_LD | libc::BPF_H | libc::BPF_ABS) as u16;
     const JUMP_IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
     const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
-    // nlmsg_type is in the host's order, and read in the network's; rtm_protocol is behind the header
+    // nlmsg_type is in the host's order, and read in the network's; rtm_protocol is behind the
+    // header
     const TYPE: u32 = 4;
     const ROUTE_PROTOCOL: u32 = 16 + 5;
     const fn kind(kind: u16) -> u32 {

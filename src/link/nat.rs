@@ -3,12 +3,13 @@
 //! One table of our own, `wontun-nat-NAME`, of the family inet; its rules are in `nat/rules.rs`:
 //!
 //! - `postrouting`: what leaves from the VPN's networks by another device than the tunnel gets that device's address;
-//! - `forward`: TCP connections through the tunnel agree on segments that fit both ways. To the VPN's networks goes
-//!   only what belongs to a known connection, comes from the tunnel, or was led there by this host's own address
-//!   translation. Networks behind a peer are routed and not translated: they stay open. From the tunnel nothing goes
-//!   to link-local addresses, which are services for this host alone, unless they are allowed;
-//! - `others`: what would be forwarded between other devices only since wontun turned forwarding on is dropped
-//!   ([`super::forwarding`]).
+//! - `forward`: TCP connections through the tunnel agree on segments that fit both ways. To the
+//!   VPN's networks goes only what belongs to a known connection, comes from the tunnel, or was led
+//!   there by this host's own address translation. Networks behind a peer are routed and not
+//!   translated: they stay open. From the tunnel nothing goes to link-local addresses, which are
+//!   services for this host alone, unless they are allowed;
+//! - `others`: what would be forwarded between other devices only since wontun turned forwarding on
+//!   is dropped ([`super::forwarding`]).
 //!
 //! An accept here does not undo what another table drops: such tables are found and named.
 
@@ -54,20 +55,20 @@ pub struct NatApplied {
     pub warnings: Vec<NatWarning>,
 }
 
-/// What other tunnels of this host have put up.
+/// Tables of other tunnels of this host.
 #[derive(Debug, Default)]
 struct Others {
     /// The devices of those with address translation.
     tunnels: BTreeSet<String>,
-    /// What they hold back, of IPv4 and IPv6.
+    /// Packets that they hold back, of IPv4 and IPv6.
     held: [Held; 2],
-    /// What a killed run of this tunnel held back.
+    /// Packets that a killed run of this tunnel held back.
     own: [Held; 2],
 }
 
 impl Nat {
-    /// For the device called `name`, in this thread's network namespace; peers may reach the link-local networks
-    /// `allowed`. Changes nothing yet.
+    /// For the device called `name`, in this thread's network namespace; peers may reach the
+    /// link-local networks `allowed`. Changes nothing yet.
     pub fn new(name: &str, allowed: &[Prefix]) -> Self {
         Self {
             device: name.to_owned(),
@@ -131,7 +132,8 @@ impl Nat {
         let mut wanted = self.wanted(&others);
         let families = [false, true].into_iter().filter(|v6| has_family(&wanted, *v6)).collect::<Vec<_>>();
         for v6 in families {
-            // twice where the first attempt shows that the switches of single devices cannot be written
+            // twice where the first attempt shows that the switches of single devices cannot be
+            // written
             for _ in 0..2 {
                 let plan = self.plan(v6, &interfaces, &others);
                 wanted = self.wanted(&others);
@@ -153,7 +155,8 @@ impl Nat {
         v4_found.merge(v4_own);
         v6_found.merge(v6_own);
         let found = if v6 { v6_found } else { v4_found };
-        // another tunnel with address translation turns on its own device's switch, and nobody holds it back
+        // another tunnel with address translation turns on its own device's switch, and nobody
+        // holds it back
         let devices = interfaces.iter().filter(|interface| {
             interface.has_family(v6)
                 && !interface.is_loopback
@@ -200,8 +203,8 @@ impl Nat {
         outcome.map(drop)
     }
 
-    /// Puts the table up again if somebody else has deleted or changed it. Returns the table's name if so;
-    /// that it cannot be had is told by the next [`Nat::apply`].
+    /// Puts the table up again if somebody else has deleted or changed it. Returns the table's name
+    /// if so; that it cannot be had is told by the next [`Nat::apply`].
     pub fn repair(&mut self) -> Option<String> {
         let wanted = self.table.clone()?;
         let found = self.nft().and_then(|nft| nft.ensure(&wanted)).ok()?;

@@ -43,7 +43,8 @@ pub enum Occupant {
 pub struct TunState {
     /// The kernel's number of the device.
     pub index: u32,
-    /// The user that may attach without CAP_NET_ADMIN (`TUNSETOWNER`). With neither owner nor group everybody may.
+    /// The user that may attach without CAP_NET_ADMIN (`TUNSETOWNER`). With neither owner nor group
+    /// everybody may.
     pub owner: Option<u32>,
     /// The group whose members may attach (`TUNSETGROUP`).
     pub group: Option<u32>,
@@ -51,18 +52,20 @@ pub struct TunState {
     pub packet_info: bool,
     /// True if packets have a virtio-net header in front (`IFF_VNET_HDR`).
     pub virtio_header: bool,
-    /// True if it was made with `IFF_MULTI_QUEUE`: each process that attaches has to ask for the same.
+    /// True if it was made with `IFF_MULTI_QUEUE`: each process that attaches has to ask for the
+    /// same.
     pub multi_queue: bool,
     /// True if it stays when nobody holds it (`TUNSETPERSIST`, `ip tuntap add`).
     pub persistent: bool,
-    /// Queues that processes hold, attached or detached (`IFF_DETACH_QUEUE`). The kernel counts them on a device of
-    /// many queues only.
+    /// Queues that processes hold, attached or detached (`IFF_DETACH_QUEUE`). The kernel counts
+    /// them on a device of many queues only.
     pub queues: Option<u32>,
 }
 
 impl TunState {
-    /// Returns true if a process is known to hold the device. A persistent one with a single queue may be held all the
-    /// same: there the kernel answers a second process with EBUSY. On one of many queues it does not.
+    /// Returns true if a process is known to hold the device. A persistent one with a single queue
+    /// may be held all the same: there the kernel answers a second process with EBUSY. On one of
+    /// many queues it does not.
     pub fn is_held(&self) -> bool {
         !self.persistent || self.queues.is_some_and(|queues| queues > 0)
     }

@@ -37,7 +37,7 @@ pub(super) enum Host {
     Own,
     /// A name that is not known to be this server's.
     Foreign,
-    /// No host.
+    /// The header is empty.
     Malformed,
 }
 

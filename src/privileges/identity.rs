@@ -83,10 +83,12 @@ impl Identity {
         }
     }
 
-    /// Nobody, whom a child process that needs nothing becomes. Returns `None` where it cannot: the capabilities to do so
-    /// are missing, or this user namespace does not map nobody or forbids to leave groups.
+    /// Nobody, whom a child process that needs nothing becomes. Returns `None` where it cannot: the
+    /// capabilities to do so are missing, or this user namespace does not map nobody or forbids to
+    /// leave groups.
     pub fn nobody() -> Option<Self> {
-        /// By custom of all Linux distributions, and the kernel's own number for users that it cannot show.
+        /// By custom of all Linux distributions, and the kernel's own number for users that it
+        /// cannot show.
         const NOBODY: u32 = 65534;
         let permitted = read_sets().ok()?.permitted;
         let needed = Capability::CAP_SETUID.bitmask() | Capability::CAP_SETGID.bitmask();
@@ -98,11 +100,13 @@ impl Identity {
         may.then(|| Self { uid: Uid::from_raw(NOBODY), gid: Gid::from_raw(NOBODY) })
     }
 
-    /// Runs `work`, whose new sockets and files belong to `user` (setfsuid(2)), whom the process becomes later. Without one,
-    /// or if the process may not change its user, which [`Self::assume`] reports, it just runs it.
+    /// Runs `work`, whose new sockets and files belong to `user` (setfsuid(2)), whom the process
+    /// becomes later. Without one, or if the process may not change its user, which
+    /// [`Self::assume`] reports, it just runs it.
     ///
-    /// SO_REUSEPORT compares the owners of sockets, which stay the same when the process becomes another user. To change
-    /// them (fchown(2)) takes CAP_CHOWN, which `--user` does not need otherwise.
+    /// SO_REUSEPORT compares the owners of sockets, which stay the same when the process becomes
+    /// another user. To change them (fchown(2)) takes CAP_CHOWN, which `--user` does not need
+    /// otherwise.
     pub fn owning_sockets<T>(user: Option<Self>, work: impl FnOnce() -> T) -> T {
         let Some(user) = user else { return work() };
         // where it is only permitted; whatever goes wrong is met again by `assume`

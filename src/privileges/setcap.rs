@@ -1,7 +1,9 @@
-//! What is refused to a user whose capability is the program's: a file with CAP_NET_ADMIN (`setcap`) gives it to whoever
-//! may start it. Such a user has a tunnel of their own, and leads nobody else's traffic anywhere.
+//! Limits for users whose capability is the program's: a file with CAP_NET_ADMIN
+//! (`setcap`) gives it to whoever may start it. Such a user has a tunnel of their own, and leads
+//! nobody else's traffic anywhere.
 //!
-//! The kernel marks such a process (`AT_SECURE`). Root is not marked, nor is a service with an ambient capability.
+//! The kernel marks such a process (`AT_SECURE`). Root is not marked, nor is a service with an
+//! ambient capability.
 
 use std::fs;
 use std::io;
@@ -39,7 +41,8 @@ pub fn check_device(tun: &TunName) -> Result<(), PrivilegeError> {
     if !process::is_secure() {
         return Ok(());
     }
-    // /sys may be another network namespace's: it says whose a device is, and not that there is none
+    // /sys may be another network namespace's: it says whose a device is, and not that there is
+    // none
     let devices = fs::read_to_string("/proc/self/net/dev").map_err(PrivilegeError::Network)?;
     let names = devices.lines().filter_map(|line| Some(line.split_once(':')?.0.trim()));
     let owner = || fs::read_to_string(format!("/sys/class/net/{tun}/owner")).unwrap_or_default();
@@ -49,8 +52,8 @@ pub fn check_device(tun: &TunName) -> Result<(), PrivilegeError> {
     Err(PrivilegeError::Setcap { what: format!("the device {tun}, which is there and not this user's,") })
 }
 
-/// Refuses addresses whose networks are others' too, since each is a route into the tunnel: those of the Internet, and
-/// those that the host has another route to.
+/// Refuses addresses whose networks are others' too, since each is a route into the tunnel: those
+/// of the Internet, and those that the host has another route to.
 ///
 /// # Errors
 /// [`PrivilegeError::Setcap`], [`PrivilegeError::Network`].
@@ -91,7 +94,8 @@ fn host_routes(tun: &str) -> io::Result<Vec<Prefix>> {
     Ok(routes.filter(|(device, to)| *device != tun && to.length() > 0).map(|(_, to)| to).collect())
 }
 
-/// Reads a line `DEVICE DESTINATION GATEWAY FLAGS REFCNT USE METRIC MASK ...`; addresses are words of the host's byte order.
+/// Reads a line `DEVICE DESTINATION GATEWAY FLAGS REFCNT USE METRIC MASK ...`; addresses are words
+/// of the host's byte order.
 fn route_v4(line: &str) -> Option<(&str, Prefix)> {
     let mut words = line.split_whitespace();
     let device = words.next()?;

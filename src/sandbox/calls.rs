@@ -246,8 +246,8 @@ const RESOLVER: &[Call] = &[
     any(libc::SYS_seccomp),
 ];
 
-/// A look-up: what getaddrinfo(3) does, and the modules that nsswitch.conf(5) has it load, which are foreign code. What is
-/// missing here does not exist for them (ENOSYS).
+/// A look-up: what getaddrinfo(3) does, and the modules that nsswitch.conf(5) has it load, which
+/// are foreign code. What is missing here does not exist for them (ENOSYS).
 const LOOK_UP: &[Call] = &[
     // a module's code is a file's, and never writable
     only(
@@ -303,7 +303,8 @@ const LOOK_UP_LEGACY: &[Call] = &[any(libc::SYS_access), any(libc::SYS_select)];
 #[cfg(not(target_arch = "x86_64"))]
 const LOOK_UP_LEGACY: &[Call] = &[];
 
-/// What ends the resolver process and look-ups, since neither does it: the ways of somebody who has taken it over.
+/// Calls that end the resolver process and look-ups, since neither does it: the ways of somebody
+/// who has taken it over.
 const NEVER: &[Call] = &[
     // other programs, other processes
     any(libc::SYS_execve),
@@ -401,9 +402,9 @@ pub(super) const LOG_ALLOWED: &[&[Call]] = &[COMMON, COMMON_LEGACY, TUNNEL, ABSE
 pub(super) const TUNNEL_ABSENT: &[&[Call]] = &[ABSENT];
 /// What is allowed to the resolver process.
 pub(super) const RESOLVER_ALLOWED: &[&[Call]] = &[COMMON, COMMON_LEGACY, LOOK_UP, LOOK_UP_LEGACY, RESOLVER];
-/// What is allowed to a process that looks up a name.
+/// Calls that are allowed to a process that looks up a name.
 pub(super) const LOOK_UP_ALLOWED: &[&[Call]] = &[COMMON, COMMON_LEGACY, LOOK_UP, LOOK_UP_LEGACY];
-/// What ends the resolver process and look-ups.
+/// Calls that end the resolver process and look-ups.
 pub(super) const RESOLVER_FORBIDDEN: &[&[Call]] = &[NEVER, NEVER_LEGACY];
 
 // The kernel's numbers of requests (`asm-generic/ioctls.h`, `linux/sockios.h`): the libraries disagree about their type.

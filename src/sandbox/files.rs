@@ -25,9 +25,9 @@ const SETTINGS: &str = "/proc/sys/net";
 /// What legacy iptables has there, if anything.
 const PROC_NET: &str = "/proc/self/net";
 
-/// The resolver process opens nothing itself, but those that it starts can read no more than it: folders of what
-/// [`CODE`] and [`OF_LOOK_UP`] name, since files in them are replaced by others as time goes by, and where those who write
-/// /etc/resolv.conf keep it.
+/// The resolver process opens nothing itself, but those that it starts can read no more than it:
+/// folders of what [`CODE`] and [`OF_LOOK_UP`] name, since files in them are replaced by others as
+/// time goes by, and where those who write /etc/resolv.conf keep it.
 const OF_RESOLVER: [&str; 15] = [
     "/etc",
     "/usr",

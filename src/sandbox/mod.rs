@@ -3,9 +3,10 @@
 //! Both belong to threads and are inherited by those that are started later, and nobody can be rid of them. So the main
 //! thread engages them before it starts others; only the log's thread is older, and engages them itself.
 //!
-//! A system call that is not on the list ends the process, with a line that tells its number ([`trap`]). In the
-//! resolver process and in those that it starts for look-ups, where foreign code runs (the modules of nsswitch.conf(5)),
-//! only what no look-up would do does so; all else does not exist there. What Landlock refuses is an error like any other (EACCES).
+//! A system call that is not on the list ends the process, with a line that tells its number
+//! ([`trap`]). In the resolver process and in those that it starts for look-ups, where foreign code
+//! runs (the modules of nsswitch.conf(5)), only what no look-up would do does so; all else does not
+//! exist there. What Landlock refuses is an error like any other (EACCES).
 
 mod calls;
 mod files;
@@ -99,7 +100,8 @@ impl Sandbox {
         Ok(Self { files: Files::of_resolver()?, filters: Filters::new(Role::Resolver)?, resolver: None })
     }
 
-    /// For a process that looks up one name: the files that it may read are those that have their names now.
+    /// For a process that looks up one name: the files that it may read are those that have their
+    /// names now.
     ///
     /// # Errors
     /// [`SandboxError`].

@@ -77,8 +77,8 @@ impl Folder {
         self.path.join(format!("{}.conf", self.tun))
     }
 
-    /// Returns whether the file is in a container and on none of its volumes, so that its key and clients are deleted
-    /// along with the container.
+    /// Returns whether the file is in a container and on none of its volumes, so that its key and
+    /// clients are deleted along with the container.
     pub fn is_lost_with_container(&self) -> bool {
         is_lost_with_container(&self.path)
     }

@@ -11,8 +11,9 @@ const MARKERS: [&str; 2] = ["/.dockerenv", "/run/.containerenv"];
 /// File systems in memory.
 const IN_MEMORY: [&[u8]; 2] = [b"tmpfs", b"ramfs"];
 
-/// Returns whether this process is in a container and `folder` is on none of its volumes. The device number would not
-/// tell: a volume is often on the file system that the container's root is on.
+/// Returns whether this process is in a container and `folder` is on none of its volumes. The
+/// device number would not tell: a volume is often on the file system that the container's root is
+/// on.
 pub(super) fn is_lost_with_container(folder: &Path) -> bool {
     let is_container = std::process::id() == 1 || MARKERS.iter().any(|marker| Path::new(marker).exists());
     is_container
@@ -21,8 +22,8 @@ pub(super) fn is_lost_with_container(folder: &Path) -> bool {
             .unwrap_or_default()
 }
 
-/// Returns whether the folder, an absolute path without symbolic links, is on the root or on a file system in memory. A
-/// part of one that is mounted here was chosen by somebody, and is a volume.
+/// Returns whether the folder, an absolute path without symbolic links, is on the root or on a file
+/// system in memory. A part of one that is mounted here was chosen by somebody, and is a volume.
 fn is_lost(mountinfo: &[u8], folder: &Path) -> bool {
     let mounts = mountinfo.split(|&byte| byte == b'\n').filter_map(Mount::parse);
     // of two mounts on one point the later one hides the other
@@ -35,7 +36,7 @@ fn is_lost(mountinfo: &[u8], folder: &Path) -> bool {
 /// A line of /proc/PID/mountinfo (proc_pid_mountinfo(5)).
 struct Mount {
     point: PathBuf,
-    /// Whether the root of the file system is mounted, and not a folder of it.
+    /// True if the root of the file system is mounted, and not a folder of it.
     is_whole: bool,
     is_in_memory: bool,
 }

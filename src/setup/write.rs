@@ -72,8 +72,8 @@ impl Writer {
         Ok(Self { path, temporary, folder, _lock: lock })
     }
 
-    /// Puts `text` in the place of the file, which keeps its owner and its permissions, but for set-user-ID and the like: a
-    /// file that has keys in it is not run.
+    /// Puts `text` in the place of the file, which keeps its owner and its permissions, but for
+    /// set-user-ID and the like: a file that has keys in it is not run.
     ///
     /// # Errors
     /// [`SetupError`]; the file is as it was.
@@ -157,8 +157,8 @@ pub fn create_secret(path: &Path, text: &[u8]) -> Result<(), SetupError> {
     })
 }
 
-/// Returns what the kernel says of the ordinary file at `path`, by a descriptor of it: a symbolic link that somebody puts
-/// there instead is not followed.
+/// Returns what the kernel says of the ordinary file at `path`, by a descriptor of it: a symbolic
+/// link that somebody puts there instead is not followed.
 fn metadata(path: &Path) -> io::Result<Metadata> {
     let file = File::options().read(true).custom_flags(O_PATH | O_NOFOLLOW).open(path)?;
     let metadata = file.metadata()?;

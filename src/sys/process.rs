@@ -17,8 +17,8 @@ pub fn thread_count() -> Option<usize> {
     Some(fs::read_dir("/proc/self/task").ok()?.count())
 }
 
-/// Returns whether the kernel gave this process rights that its user does not have, since its file has capabilities or a
-/// set-user-ID bit (`AT_SECURE`, getauxval(3)).
+/// Returns whether the kernel gave this process rights that its user does not have, since its file
+/// has capabilities or a set-user-ID bit (`AT_SECURE`, getauxval(3)).
 pub fn is_secure() -> bool {
     // SAFETY: takes a number and returns one; the vector is the kernel's, and never changes.
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
@@ -79,7 +79,8 @@ pub fn fork<T: Copy + UnwindSafe>(keep: OwnedFd, told: T, child: fn(OwnedFd, T) 
 
 /// Has the kernel forget children that end (SIGCHLD ignored): nobody waits for them.
 pub fn forget_children() {
-    // SAFETY: no handler of ours is replaced, and none is set. The only error is for a signal that does not exist.
+    // SAFETY: no handler of ours is replaced, and none is set. The only error is for a signal that
+    // does not exist.
     let _ = unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) };
 }
 

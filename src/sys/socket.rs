@@ -52,8 +52,9 @@ pub fn memory(socket: impl AsFd) -> io::Result<Memory> {
     Ok(Memory { receive_queue, receive_buffer, send_queue, send_buffer, drops })
 }
 
-/// Has the kernel choose the socket of a SO_REUSEPORT group by a program of socket filter instructions
-/// (SO_ATTACH_REUSEPORT_CBPF, Linux 4.5), which sees a datagram's payload and returns the socket's number.
+/// Has the kernel choose the socket of a SO_REUSEPORT group by a program of socket filter
+/// instructions (SO_ATTACH_REUSEPORT_CBPF, Linux 4.5), which sees a datagram's payload and returns
+/// the socket's number.
 ///
 /// # Errors
 /// The kernel's, such as EINVAL for a program that is none or a socket without a group.
@@ -64,8 +65,8 @@ pub fn choose_by(socket: impl AsFd, program: &[libc::sock_filter]) -> io::Result
     };
     let length = libc::socklen_t::try_from(size_of_val(&program)).map_err(io::Error::other)?;
     let socket = socket.as_fd().as_raw_fd();
-    // SAFETY: the descriptor is open while borrowed; the kernel reads `length` bytes of `program` and the instructions that
-    // it points to, writes neither, and both outlive the call.
+    // SAFETY: the descriptor is open while borrowed; the kernel reads `length` bytes of `program`
+    // and the instructions that it points to, writes neither, and both outlive the call.
     let result = unsafe {
         let program = (&raw const program).cast();
         libc::setsockopt(socket, libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF, program, length)

@@ -62,8 +62,8 @@ pub fn set_offloads(queue: impl AsFd, offloads: u32) -> io::Result<()> {
     result(unsafe { libc::ioctl(queue, libc::TUNSETOFFLOAD, libc::c_ulong::from(offloads)) })
 }
 
-/// Lets only `uid`, and whoever has CAP_NET_ADMIN in the device's network namespace, attach to the device from now on.
-/// Queues that others hold already are not affected.
+/// Lets only `uid`, and whoever has CAP_NET_ADMIN in the device's network namespace, attach to the
+/// device from now on. Queues that others hold already are not affected.
 ///
 /// # Errors
 /// `EINVAL` for a user that this process's user namespace does not map.
@@ -81,9 +81,10 @@ pub fn set_group(queue: impl AsFd, gid: u32) -> io::Result<()> {
     result(unsafe { libc::ioctl(queue.as_fd().as_raw_fd(), libc::TUNSETGROUP, libc::c_ulong::from(gid)) })
 }
 
-/// Resets the settings that an earlier holder of the device may have left and that rtnetlink does not show: byte
-/// order of headers, steering and filter programs, send buffer, link type, carrier. A setting that the kernel does not
-/// have, or that cannot be changed while the device is up, stays as it is.
+/// Resets the settings that an earlier holder of the device may have left and that rtnetlink does
+/// not show: byte order of headers, steering and filter programs, send buffer, link type, carrier.
+/// A setting that the kernel does not have, or that cannot be changed while the device is up, stays
+/// as it is.
 pub fn reset_settings(queue: impl AsFd) {
     const NONE: libc::c_int = -1;
     let queue = queue.as_fd().as_raw_fd();
@@ -96,7 +97,8 @@ pub fn reset_settings(queue: impl AsFd) {
         (libc::TUNSETCARRIER, 1),
     ] {
         let value: libc::c_int = value;
-        // SAFETY: the descriptor is open while borrowed; each of these reads one int, which outlives the call.
+        // SAFETY: the descriptor is open while borrowed; each of these reads one int, which
+        // outlives the call.
         let _ = unsafe { libc::ioctl(queue, request, &raw const value) };
     }
     // SAFETY: as above; the argument of TUNSETLINK is a number.

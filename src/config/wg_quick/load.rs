@@ -38,7 +38,8 @@ pub enum LoadError {
         /// The kernel's answer.
         source: io::Error,
     },
-    /// A file of a user's, for a program with capabilities of its own file, which any user may start.
+    /// A file of a user's, for a program with capabilities of its own file, which any user may
+    /// start.
     #[error(
         "{}: is refused: this program has its capability from its own file (setcap), hence for whoever may start it, and \
          takes routes and keys only from files of root's that nobody else may write: have root own it (chown root, \
@@ -206,8 +207,9 @@ fn warning(path: &Path, mode: u32, forbidden: u32) -> Option<String> {
     })
 }
 
-/// Refuses a file whose content is not root's alone, if any user may have started this program with a capability of the
-/// program's. Where the file is does not matter: this is about the one that was opened.
+/// Refuses a file whose content is not root's alone, if any user may have started this program with
+/// a capability of the program's. Where the file is does not matter: this is about the one that was
+/// opened.
 fn check_owner(path: &Path, metadata: &Metadata) -> Result<(), LoadError> {
     let is_roots = metadata.is_file() && metadata.uid() == 0 && metadata.mode() & WRITE == 0;
     if is_roots || !process::is_secure() { Ok(()) } else { Err(LoadError::Untrusted(path.to_owned())) }

@@ -17,8 +17,8 @@ pub struct Changes {
     pub listen_port: Option<u16>,
     /// Mark of the outer packets; 0 for none.
     pub fwmark: Option<u32>,
-    /// The kill switch, which `wg(8)` knows nothing of: false switches it off until the tunnel is started again or it is
-    /// switched on.
+    /// The kill switch, which `wg(8)` knows nothing of: false switches it off until the tunnel is
+    /// started again or it is switched on.
     pub kill_switch: Option<bool>,
     /// Whether all peers go first.
     pub replace_peers: bool,

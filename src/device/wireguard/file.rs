@@ -42,7 +42,7 @@ pub struct ConfigFile {
     pub nat: NatMode,
     /// Link-local networks that the peers may reach by address translation.
     pub nat_allow: Vec<Prefix>,
-    /// Whether the peers reach each other.
+    /// The policy between the peers.
     pub policy: PeerPolicy,
     /// The kill switch, until the tunnel takes it.
     pub kill_switch: Option<EngagedKillSwitch>,

@@ -27,8 +27,9 @@ pub(super) struct Firewall {
 }
 
 impl Firewall {
-    /// Takes the kill switch, if there is one. Address translation is still to be set, and what a killed run left of it
-    /// goes if it is not wanted any more. Without a file the host's packet filter is not looked at.
+    /// Takes the kill switch, if there is one. Address translation is still to be set, and what a
+    /// killed run left of it goes if it is not wanted any more. Without a file the host's packet
+    /// filter is not looked at.
     ///
     /// # Errors
     /// The peers are to be isolated, and cannot be.
@@ -82,8 +83,8 @@ impl Firewall {
         mark.or(self.kill_switch.as_ref().map(|_| KillSwitch::MARK))
     }
 
-    /// Lets the tunnel's datagrams through the kill switch: UDP from `port` with `mark`, and if `dns` is true marked
-    /// questions to name servers.
+    /// Lets the tunnel's datagrams through the kill switch: UDP from `port` with `mark`, and if
+    /// `dns` is true marked questions to name servers.
     ///
     /// # Errors
     /// The kernel does not take it, and lets through what it did before.
@@ -129,8 +130,8 @@ impl WireGuard {
         }
     }
 
-    /// Sets address translation and the guard for what the tunnel and the host's other devices have now, and puts back
-    /// what somebody has flushed.
+    /// Sets address translation and the guard for what the tunnel and the host's other devices have
+    /// now, and puts back what somebody has flushed.
     pub(super) fn update_tables(&mut self) {
         self.update_guard();
         let networks = self.networks();
@@ -167,7 +168,8 @@ impl WireGuard {
         }
     }
 
-    /// Warns of a family that leaves this host past a full tunnel of the other one, unless it is held back.
+    /// Warns of a family that leaves this host past a full tunnel of the other one, unless it is
+    /// held back.
     pub(super) fn warn_of_other_family(&self) {
         let past = self.source.configuration().and_then(WgQuick::past_full_tunnel);
         if let Some(warning) = past.filter(|_| !self.firewall.is_locked()) {
@@ -210,8 +212,9 @@ fn is_host(prefix: Prefix) -> bool {
 }
 
 impl Device<WireGuard> {
-    /// The tunnel's end in good order, after [`Device::run`] has returned without an error: all that was put up goes,
-    /// and last of all the kill switch, unless it is to be kept. A device that is dropped otherwise leaves that behind.
+    /// The tunnel's end in good order, after [`Device::run`] has returned without an error: all
+    /// that was put up goes, and last of all the kill switch, unless it is to be kept. A device
+    /// that is dropped otherwise leaves that behind.
     pub fn close(self) {
         let kill_switch = self.shared.alone(|mode, _| mode.firewall.kill_switch.take());
         drop(self);

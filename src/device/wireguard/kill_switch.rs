@@ -1,4 +1,5 @@
-//! The kill switch of a tunnel, from before anything else of the tunnel is there to after all of it is gone.
+//! The kill switch of a tunnel, from before anything else of the tunnel is there to after all of it
+//! is gone.
 
 use std::io;
 
@@ -7,8 +8,8 @@ use tracing::{info, warn};
 use crate::config::{KillSwitchOptions, TunName};
 use crate::link::{KillSwitch, LinkError, Pass};
 
-/// A kill switch in place. It stays so when this is dropped, and the log says how to take it away; only the tunnel's
-/// orderly end does.
+/// A kill switch in place. It stays so when this is dropped, and the log says how to take it away;
+/// only the tunnel's orderly end does.
 #[derive(Debug)]
 pub struct EngagedKillSwitch {
     name: TunName,
@@ -20,8 +21,8 @@ pub struct EngagedKillSwitch {
 }
 
 impl EngagedKillSwitch {
-    /// Puts up the kill switch of the tunnel called `name`, with everything closed. It needs nothing but the name: call
-    /// it before anything that may fail.
+    /// Puts up the kill switch of the tunnel called `name`, with everything closed. It needs
+    /// nothing but the name: call it before anything that may fail.
     ///
     /// # Errors
     /// The kernel has no nf_tables, or the privilege is missing.
@@ -47,7 +48,8 @@ impl EngagedKillSwitch {
         self.switch.as_mut().map_or(Ok(()), |switch| switch.let_through(pass)).map_err(io::Error::other)
     }
 
-    /// Puts the table up again if somebody else has deleted or changed it. Returns the table's name if so.
+    /// Puts the table up again if somebody else has deleted or changed it. Returns the table's name
+    /// if so.
     ///
     /// # Errors
     /// The kernel does not take it.

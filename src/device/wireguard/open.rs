@@ -33,9 +33,9 @@ impl Device<WireGuard> {
     ///
     /// `user` is whom the process becomes afterwards ([`crate::privileges`]), if it does.
     ///
-    /// The resolver is for names that the file has now, or at a later reload. It is to be started before the file is
-    /// read: a child made later would have our keys in its memory. The file's kill switch comes before either, and stays
-    /// in place if there is an error.
+    /// The resolver is for names that the file has now, or at a later reload. It is to be started
+    /// before the file is read: a child made later would have our keys in its memory. The file's
+    /// kill switch comes before either, and stays in place if there is an error.
     ///
     /// # Errors
     /// [`DeviceError`], with the remedy.

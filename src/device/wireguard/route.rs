@@ -44,11 +44,12 @@ impl WireGuard {
         }
     }
 
-    /// Puts back routes and rules that somebody else has deleted, and warns of it. Network managers do that
-    /// when they start.
+    /// Puts back routes and rules that somebody else has deleted, and warns of it. Network managers
+    /// do that when they start.
     pub(super) fn repair_routing(&mut self, core: &mut Core) {
         let Some(routes) = self.routes.as_mut().filter(|_| !core.link.away) else { return };
-        // with a smaller MTU the kernel has taken IPv6 off the device, routes included: they come back with the MTU
+        // with a smaller MTU the kernel has taken IPv6 off the device, routes included: they come
+        // back with the MTU
         let has_ipv6 = core.link.link.state().is_ok_and(|state| state.mtu >= IPV6_MIN_MTU);
         let mut applied = routes.restore();
         if let Ok((applied, _)) = &mut applied

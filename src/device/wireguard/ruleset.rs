@@ -1,5 +1,5 @@
-//! The host's nf_tables ruleset as others change it: what is missing of this tunnel's tables is put back, and their
-//! rules are looked at.
+//! The host's nf_tables ruleset as others change it: what is missing of this tunnel's tables is put
+//! back, and their rules are looked at.
 
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use crate::device::{DeviceError, Progress, Token};
 use crate::link::{Guard, Nat, Routes, RulesetChange, Watch};
 use crate::time::Instant;
 
-/// Least time between two looks at what others have in the ruleset: some hosts change it all the time.
+/// Least time between two looks at what others have in the ruleset: some hosts change it all the
+/// time.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 
 /// The watch over the ruleset.
@@ -49,7 +50,8 @@ impl RulesetWatch {
 }
 
 impl WireGuard {
-    /// Reads that the ruleset was changed, and puts back at once what is missing of this tunnel's tables.
+    /// Reads that the ruleset was changed, and puts back at once what is missing of this tunnel's
+    /// tables.
     pub(super) fn drain_ruleset(&mut self, core: &Core) -> Progress {
         let ruleset = &mut self.firewall.ruleset;
         match ruleset.watch.as_mut().map_or(Ok(None), Watch::poll_change) {
@@ -95,8 +97,8 @@ impl WireGuard {
         }
     }
 
-    /// Looks at the ruleset of others, a while after it was changed: whether something drops what this
-    /// tunnel forwards.
+    /// Looks at the ruleset of others, a while after it was changed: whether something drops what
+    /// this tunnel forwards.
     pub(super) fn look_at_ruleset(&mut self, now: Instant) {
         let ruleset = &mut self.firewall.ruleset;
         if ruleset.look_at.is_some_and(|due| now >= due) {

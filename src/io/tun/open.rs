@@ -1,10 +1,11 @@
 //! Opening a TUN device so that nobody else gets a queue of it.
 //!
-//! A device without an owner admits every process that can open the node, and the node is 0666 on most hosts. So the
-//! device is made under a random name and given an owner, then rtnetlink is asked about it: a process that attached
-//! before the owner was set shows as a queue more, even if it has detached it (`numdisabled`). Such a device is deleted,
-//! and another one made. Only a device that is ours alone gets the wanted name. A persistent device that an
-//! administrator made is taken over in the same way, except that it is not ours to delete.
+//! A device without an owner admits every process that can open the node, and the node is 0666 on
+//! most hosts. So the device is made under a random name and given an owner, then rtnetlink is
+//! asked about it: a process that attached before the owner was set shows as a queue more, even if
+//! it has detached it (`numdisabled`). Such a device is deleted, and another one made. Only a
+//! device that is ours alone gets the wanted name. A persistent device that an administrator made
+//! is taken over in the same way, except that it is not ours to delete.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -28,8 +29,8 @@ use crate::link::{self, LinkError, Occupant, TunState};
 use crate::sys::{self, process};
 use crate::tunnel::wireguard::Random as _;
 
-/// New devices that are made before giving up. To attach to one in the microseconds before it has an owner, a process
-/// has to hear of it from the kernel first.
+/// New devices that are made before giving up. To attach to one in the microseconds before it has
+/// an owner, a process has to hear of it from the kernel first.
 const ATTEMPTS: usize = 64;
 /// Milliseconds to wait for the kernel to forget a thread that has ended.
 const MOST_WAITS: u32 = 1000;
@@ -96,7 +97,8 @@ fn open_as(name: &TunName, count: usize, form: Form) -> Result<Vec<Tun>, Refusal
     Err(taken(name))
 }
 
-/// Makes a device that nobody else has a queue of. Returns `None` if the name was taken in the meantime.
+/// Makes a device that nobody else has a queue of. Returns `None` if the name was taken in the
+/// meantime.
 fn create(name: &TunName, form: Form) -> Result<Option<Vec<Attached>>, Refusal> {
     let other = |source| Refusal::Error(TunError::Other { name: name.clone(), source });
     let mut random = SystemRandom::open().map_err(|error| other(io::Error::other(error)))?;
@@ -154,7 +156,8 @@ fn take_over(name: &TunName, before: &TunState, form: Form) -> Result<Vec<Attach
     Ok(queues)
 }
 
-/// Returns the description of a new device that has the `form`, belongs to `owner`, and that nobody else has a queue of.
+/// Returns the description of a new device that has the `form`, belongs to `owner`, and that nobody
+/// else has a queue of.
 fn expected(state: &TunState, form: Form, owner: u32) -> TunState {
     TunState {
         index: state.index,
@@ -168,8 +171,8 @@ fn expected(state: &TunState, form: Form, owner: u32) -> TunState {
     }
 }
 
-/// Attaches all queues of the device called `device`, and gives the device an owner as soon as there is one. `new`: only
-/// of a device that is not there yet. Returns the queues and the owner.
+/// Attaches all queues of the device called `device`, and gives the device an owner as soon as
+/// there is one. `new`: only of a device that is not there yet. Returns the queues and the owner.
 fn attach_all(
     device: &TunName,
     name: &TunName,
@@ -219,7 +222,8 @@ fn ways(name: &TunName, queues: Vec<Attached>, count: usize) -> Result<Vec<Tun>,
             Attached::Offloaded(_) => udp = set_offloads(first).map_err(Refusal::Unsupported)?,
             Attached::Plain(iface) => {
                 iface.set_non_blocking().map_err(|error| other(name, error))?;
-                // a persistent device may have some from its last user; where the kernel knows of none there are none
+                // a persistent device may have some from its last user; where the kernel knows of
+                // none there are none
                 let _ = sys::tun::set_offloads(first, 0);
             }
         }
@@ -275,9 +279,10 @@ fn attach(device: &TunName, name: &TunName, many: bool, new: bool) -> Result<Att
     }
 }
 
-/// Makes a device while a second thread sets its owner over and over. That thread waits for the kernel's lock on devices
-/// by the time other processes hear of the new device, so it gets the lock before them; a first try after the device was
-/// made comes too late if there are processes that listen for new devices.
+/// Makes a device while a second thread sets its owner over and over. That thread waits for the
+/// kernel's lock on devices by the time other processes hear of the new device, so it gets the lock
+/// before them; a first try after the device was made comes too late if there are processes that
+/// listen for new devices.
 fn attach_owned(node: &File, device: &TunName, many: bool) -> io::Result<()> {
     let threads = process::thread_count();
     let done = &AtomicBool::new(false);
@@ -296,7 +301,8 @@ fn attach_owned(node: &File, device: &TunName, many: bool) -> io::Result<()> {
         let _ = owner.map(thread::ScopedJoinHandle::join);
         outcome
     });
-    // the kernel counts a thread for a moment longer, and capabilities are dropped by a process of one thread
+    // the kernel counts a thread for a moment longer, and capabilities are dropped by a process of
+    // one thread
     let mut waits = 0;
     while process::thread_count() > threads && waits < MOST_WAITS {
         thread::sleep(Duration::from_millis(1));

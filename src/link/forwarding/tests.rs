@@ -1,6 +1,6 @@
 use super::*;
 
-/// No device's name.
+/// A name that no device has.
 const NONE: &str = "no-such-link";
 const V4: &str = "net/ipv4/ip_forward";
 const V6: &str = "net/ipv6/conf/all/forwarding";

@@ -11,18 +11,18 @@ use crate::link::nft::{
 use crate::link::ranges;
 use crate::routing::Prefix;
 
-/// What the table's name is before the device's.
+/// The first part of a table's name; the device's follows.
 pub(super) const PREFIX: &str = "wontun-nat-";
 /// The chain that holds back what neither comes from the tunnel nor goes to it.
 pub(super) const OTHERS: &str = "others";
 
 const TCP: u8 = 6;
-/// Where the flags are in the TCP header, and two of them.
+/// Offset of the flags in the TCP header, and two of them.
 const TCP_FLAGS: u32 = 13;
 const SYN: u8 = 2;
 const RST: u8 = 4;
 
-/// What a table is made of.
+/// The contents of a table.
 #[derive(Debug)]
 pub(super) struct Wanted<'a> {
     pub(super) device: &'a str,
@@ -136,7 +136,7 @@ fn link_local() -> impl Iterator<Item = Prefix> {
 /// meta nfproto ipv6 drop
 /// ```
 ///
-/// No rules if nothing is held back.
+/// The list is empty if nothing is held back.
 fn others(wanted: &Wanted<'_>) -> Vec<Vec<Step>> {
     let mut drops = Vec::new();
     for (v6, held) in [false, true].into_iter().zip(wanted.held) {

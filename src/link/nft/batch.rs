@@ -56,8 +56,8 @@ impl Batch {
         self.bytes.extend(message(kind, flags, self.sequence, self.family, 0, &attributes.0));
     }
 
-    /// Adds the messages that create `table` with these `flags` (`NFT_TABLE_F_*`). With `replaces` a
-    /// table of that name exists, and is deleted first.
+    /// Adds the messages that create `table` with these `flags` (`NFT_TABLE_F_*`). With `replaces`
+    /// a table of that name exists, and is deleted first.
     pub(super) fn put_up(&mut self, table: &Table, replaces: bool, flags: u32) {
         if replaces {
             self.delete_table(&table.name);

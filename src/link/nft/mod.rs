@@ -4,12 +4,12 @@
 //!
 //! # Ownership
 //!
-//! Since Linux 6.9 a table can have the flags `owner` and `persist`: only the netlink socket that created
-//! it can change or delete it, `nft flush ruleset` passes it by, and it stays when the socket closes. It
-//! is an *orphan* then, which anybody may delete or replace. Each table of ours is edited by one
-//! [`Nft`], which lives as long as whoever keeps the table up. Where the kernel has no such flags, anybody
-//! with CAP_NET_ADMIN can delete a table: [`Watch`] reports each change of the ruleset, and
-//! [`Nft::ensure`] puts back what is missing.
+//! Since Linux 6.9 a table can have the flags `owner` and `persist`: only the netlink socket that
+//! created it can change or delete it, `nft flush ruleset` passes it by, and it stays when the
+//! socket closes. It is an *orphan* then, which anybody may delete or replace. Each table of ours
+//! is edited by one [`Nft`], which lives as long as whoever keeps the table up. Where the kernel
+//! has no such flags, anybody with CAP_NET_ADMIN can delete a table: [`Watch`] reports each change
+//! of the ruleset, and [`Nft::ensure`] puts back what is missing.
 
 mod batch;
 mod listing;
@@ -31,7 +31,8 @@ pub(super) use table::{
 };
 pub use watch::{RulesetChange, Watch};
 
-/// `NFT_TABLE_F_OWNER | NFT_TABLE_F_PERSIST`. Never the first alone: such a table goes with its owner.
+/// `NFT_TABLE_F_OWNER | NFT_TABLE_F_PERSIST`. Never the first alone: such a table goes with its
+/// owner.
 const OWNED: u32 = 2 | 4;
 /// Attempts at a change while somebody else changes the same table.
 const ATTEMPTS: u32 = 4;
@@ -96,7 +97,8 @@ impl Nft {
         self.replace(table).map(|()| Found::Repaired)
     }
 
-    /// Puts up `wanted` in the place of the table `kept`, or sees that it is there if they are the same.
+    /// Puts up `wanted` in the place of the table `kept`, or sees that it is there if they are the
+    /// same.
     pub(super) fn keep(&mut self, kept: &mut Option<Table>, wanted: &Table) -> Result<Found, Failure> {
         let found = match kept {
             Some(kept) if kept == wanted => self.ensure(wanted)?,
@@ -106,7 +108,8 @@ impl Nft {
         Ok(found)
     }
 
-    /// Nobody but the owner changes an owned table. Of one that anybody can change, the rules are counted.
+    /// Nobody but the owner changes an owned table. Of one that anybody can change, the rules are
+    /// counted.
     fn is_intact(&mut self, table: &Table) -> Result<bool, Failure> {
         let Some(found) = self.find(table.family, &table.name)? else { return Ok(false) };
         if self.owns(found) {
@@ -189,8 +192,8 @@ impl Nft {
         self.requests.list(list, accepts).map(|found| !found.is_empty())
     }
 
-    /// The rules of `chain` in the inet table `table` that drop: the address family, IPv6 or not, and the device that
-    /// packets came in by, if only one's are dropped.
+    /// The rules of `chain` in the inet table `table` that drop: the address family, IPv6 or not,
+    /// and the device that packets came in by, if only one's are dropped.
     pub(super) fn held_back(
         &mut self,
         table: &str,

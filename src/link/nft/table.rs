@@ -74,7 +74,8 @@ pub(in crate::link) enum Meta {
     /// A [`Family`], as one byte.
     NetworkProtocol = 15,
     TransportProtocol = 16,
-    /// The group of the device that a packet came in by (`ip link set DEVICE group NUMBER`), in the host's order.
+    /// The group of the device that a packet came in by (`ip link set DEVICE group NUMBER`), in the
+    /// host's order.
     InputInterfaceGroup = 21,
 }
 
@@ -119,8 +120,8 @@ pub(in crate::link) enum Step {
     },
     /// The kind of the packet's source address, an `RTN_*`.
     LoadSourceKind,
-    /// The next hop of the packet's route, for a packet of that family: a router, or the destination
-    /// itself if that is on the link.
+    /// The next hop of the packet's route, for a packet of that family: a router, or the
+    /// destination itself if that is on the link.
     LoadNextHop(Family),
     /// The largest TCP segment that fits the ways to both ends, two bytes in the host's order.
     LoadSegmentSize,
@@ -144,8 +145,8 @@ pub(in crate::link) enum Step {
 
 /// What [`Step::LoadConnectionState`] loads of packets that belong to a known connection or tell about one.
 pub(in crate::link) const ESTABLISHED_OR_RELATED: u32 = 6;
-/// The bit in [`Step::LoadConnectionStatus`] of connections whose destination a rule of this host has translated
-/// (`IPS_DST_NAT`).
+/// The bit in [`Step::LoadConnectionStatus`] of connections whose destination a rule of this host
+/// has translated (`IPS_DST_NAT`).
 pub(in crate::link) const DESTINATION_TRANSLATED: u32 = 1 << 5;
 
 /// Which address of a packet is looked at.
@@ -249,7 +250,8 @@ pub(in crate::link) struct Set {
 /// The elements of a set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::link) enum Elements {
-    /// Ranges in ascending order that neither overlap nor touch. IPv4 addresses are in the last 32 bits.
+    /// Ranges in ascending order that neither overlap nor touch. IPv4 addresses are in the last 32
+    /// bits.
     Ranges(Vec<RangeInclusive<u128>>),
     /// Addresses that rules add and remove: [`Step::Remember`], [`Step::Forget`].
     Dynamic,

@@ -86,8 +86,8 @@ impl AsFd for Watch {
     }
 }
 
-/// A classic BPF program that passes netlink messages of one type. The type stands behind the length of 4
-/// bytes, in the host's order, which the program reads in the network's.
+/// A classic BPF program that passes netlink messages of one type. The type stands behind the
+/// length of 4 bytes, in the host's order, which the program reads in the network's.
 fn only(kind: u16) -> [SockFilter; 4] {
     const LOAD_HALF: u16 = (libc::BPF_LD | libc::BPF_H | libc::BPF_ABS) as u16;
     const JUMP_IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;

@@ -77,8 +77,8 @@ impl Filters {
         }
     }
 
-    /// Puts up again what somebody else has deleted or changed. Returns the tables' names; one that cannot
-    /// be had is told by the next [`Filters::put_up`].
+    /// Puts up again what somebody else has deleted or changed. Returns the tables' names; one that
+    /// cannot be had is told by the next [`Filters::put_up`].
     pub(super) fn repair(&mut self) -> Vec<String> {
         let mut repaired = Vec::new();
         for family in Family::BOTH {

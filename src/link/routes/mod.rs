@@ -136,8 +136,8 @@ impl Routes {
         automatic && plan::is_captured(endpoint, self.plain.of(Family::of(endpoint)))
     }
 
-    /// Puts back what is missing of what was last wanted, and counts it: a device that went down has lost its
-    /// routes, and other programs delete rules that are not theirs.
+    /// Puts back what is missing of what was last wanted, and counts it: a device that went down
+    /// has lost its routes, and other programs delete rules that are not theirs.
     ///
     /// # Errors
     /// As for [`Routes::apply`].
@@ -148,8 +148,8 @@ impl Routes {
         }
     }
 
-    /// Puts up again those of our nf_tables tables that somebody else has deleted or changed, and returns
-    /// their names.
+    /// Puts up again those of our nf_tables tables that somebody else has deleted or changed, and
+    /// returns their names.
     pub fn repair_tables(&mut self) -> Vec<String> {
         self.filters.repair()
     }
@@ -216,8 +216,8 @@ impl Routes {
         Ok((Applied { mark, warnings: new }, Added { routes: added_routes, rules: added_rules }))
     }
 
-    /// Adds the routes that are missing. Returns their number, and the routes that are too many. Where IPv6
-    /// turns out to be disabled, it goes from `plans`.
+    /// Adds the routes that are missing. Returns their number, and the routes that are too many.
+    /// If IPv6 turns out to be disabled, it goes from `plans`.
     fn add_routes(
         &mut self,
         wanted: &Wanted,
@@ -254,8 +254,9 @@ impl Routes {
         Ok((added, surplus))
     }
 
-    /// Puts up the rules and filters of policy routing that are missing, and returns the number of rules. What
-    /// is wanted goes from the rules `seen`, so that those that are too many stay there.
+    /// Puts up the rules and filters of policy routing that are missing, and returns the number of
+    /// rules. What is wanted goes from the rules `seen`, so that those that are too many stay
+    /// there.
     fn add_rules(
         &mut self,
         wanted: &Wanted,

@@ -1,7 +1,7 @@
 //! The indices that peers address us by: random, so that nobody can guess one, and found in one look-up.
 //!
-//! Where data messages have several receivers, such as the workers of a tunnel, each peer has one, and the indices that are
-//! allocated for the peer lead there ([`receiver_of`]).
+//! If data messages have several receivers, such as the workers of a tunnel, each peer has one,
+//! and the indices that are allocated for the peer lead there ([`receiver_of`]).
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -36,8 +36,9 @@ impl Hasher for Spread {
     }
 }
 
-/// Returns the receiver, counted from 0, of data messages with the receiver index `index`: the remainder of the index as it is
-/// read in network byte order, which is how a socket filter reads it in the message (`wontun::io::steering`).
+/// Returns the receiver, counted from 0, of data messages with the receiver index `index`: the
+/// remainder of the index as it is read in network byte order, which is how a socket filter reads
+/// it in the message (`wontun::io::steering`).
 const fn receiver_of(index: u32, receivers: NonZeroU32) -> u32 {
     u32::from_be_bytes(index.to_le_bytes()) % receivers.get()
 }

@@ -113,12 +113,14 @@ impl Interface {
         }
     }
 
-    /// Sets how many receivers data messages have; a new interface has one. To be called before there are sessions.
+    /// Sets how many receivers data messages have; a new interface has one. To be called before
+    /// there are sessions.
     pub const fn set_receivers(&mut self, receivers: NonZeroU32) {
         self.indices.set_receivers(receivers);
     }
 
-    /// Returns the receiver, counted from 0, that a peer's data messages lead to by their receiver index.
+    /// Returns the receiver, counted from 0, that a peer's data messages lead to by their receiver
+    /// index.
     pub const fn receiver(&self, id: PeerId) -> u32 {
         self.indices.receiver(id)
     }

@@ -226,7 +226,8 @@ impl Peer {
         self.keypairs.stop_sending();
     }
 
-    /// Forgets what was agreed on, and begins anew if that was still in use. What waits for a session waits on.
+    /// Forgets what was agreed on, and begins anew if that was still in use. What waits for a
+    /// session waits on.
     pub(super) fn forget_sessions(&mut self, indices: &mut IndexTable, now: Instant) {
         let begins = self.has_session(now) || self.initiator.is_some();
         self.forget_initiation(indices);

@@ -19,7 +19,8 @@ fn says(site: &Site, arguments: &[&str], line: &str) {
     assert_eq!((run.code(), run.stdout.as_str()), (0, line), "{run:?}");
 }
 
-/// A tunnel that runs takes the table away itself, and does not put it up again: not upon a reload either.
+/// A tunnel that runs takes the table away itself, and does not put it up again: not upon a reload
+/// either.
 #[test]
 fn off_holds_while_the_tunnel_runs() {
     let stage = Stage::new();
@@ -83,8 +84,8 @@ fn off_takes_away_what_a_killed_tunnel_left() {
     assert!(!is_locked(client));
 }
 
-/// A tunnel that hangs still owns its table, which nobody else can delete: the command says so. (Before Linux 6.9 it
-/// deletes the table.) Once the process has ended, the table can be deleted.
+/// A tunnel that hangs still owns its table, which nobody else can delete: the command says so.
+/// (Before Linux 6.9 it deletes the table.) Once the process has ended, the table can be deleted.
 #[test]
 fn off_says_that_a_tunnel_hangs_and_works_when_it_has_ended() {
     let stage = Stage::new();

@@ -1,4 +1,4 @@
-//! What a kill switch lets through for the tunnel and for the link, and nothing that looks like it.
+//! Packets of the tunnel and of the link pass a kill switch, and none that look like them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
@@ -67,8 +67,8 @@ fn the_port_alone_lets_nothing_out() {
     assert_eq!(tally.count("leaked"), 0);
 }
 
-/// A tunnel whose endpoints are addresses asks no name server; the questions of one that has a name are tested in
-/// `wireguard/kill_switch.rs`.
+/// A tunnel whose endpoints are addresses asks no name server; the questions of one that has a name
+/// are tested in `wireguard/kill_switch.rs`.
 #[test]
 fn the_table_follows_port_and_mark() {
     let mut stage = Stage::new();
@@ -165,7 +165,8 @@ fn neighbour_discovery_stays_on_the_link() {
     assert_eq!(tally.count("leaked"), 0);
 }
 
-/// The kernel's own discovery goes on: addresses are resolved in both directions, and neighbours stay reachable.
+/// The kernel's own discovery goes on: addresses are resolved in both directions, and neighbours
+/// stay reachable.
 #[test]
 fn real_neighbours_find_each_other() {
     let stage = Stage::new();

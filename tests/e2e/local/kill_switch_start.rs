@@ -15,7 +15,8 @@ use crate::wireguard::kill_switch::{
 
 const OFF: &str = "`wontun kill-switch off wg0`";
 
-/// Panics unless the start has failed with `code`, the log says how to open the network, and nothing gets out.
+/// Panics unless the start has failed with `code`, the log says how to open the network, and
+/// nothing gets out.
 fn is_silent(stage: &Stage, failed: &Stopped, code: i32) {
     assert_eq!(failed.status.code(), Some(code), "{:?}", failed.lines);
     let tally = stage.count();
@@ -62,7 +63,8 @@ fn an_unknown_user_opens_nothing() {
     is_silent(&stage, &failed, 78);
 }
 
-/// The table of a run that was killed lets its port and mark through; a start that fails afterwards closes that.
+/// The table of a run that was killed lets its port and mark through; a start that fails afterwards
+/// closes that.
 #[test]
 fn a_start_that_fails_closes_what_an_earlier_run_let_through() {
     let stage = Stage::new();
@@ -75,7 +77,8 @@ fn a_start_that_fails_closes_what_an_earlier_run_let_through() {
     assert!(!table(stage.client()).contains("meta mark"));
 }
 
-/// A sender that never stops gets nothing out while the tunnel is stopped in good order and started again.
+/// A sender that never stops gets nothing out while the tunnel is stopped in good order and started
+/// again.
 #[test]
 fn keep_leaves_no_gap_over_a_restart() {
     let stage = Stage::new();
@@ -114,7 +117,8 @@ fn keep_leaves_no_gap_over_a_restart() {
     assert_eq!((tally.count("leaked"), tally.count("dns")), (0, 0));
 }
 
-/// Who uses SSH over the network says from where, and is not locked out: not by a start that fails either.
+/// A user of SSH over the network says from where, and is not locked out: not by a start that fails
+/// either.
 #[test]
 fn what_is_allowed_always_passes() {
     let stage = Stage::new();

@@ -46,7 +46,8 @@ fn both_units_are_fine_and_so_is_their_order() {
     assert!(said.contains("ordering cycle"), "{said}");
 }
 
-/// What its two commands do, one after the other: the first closes, a mistake in the second opens nothing.
+/// Its two commands, one after the other: the first closes, a mistake in the second opens
+/// nothing.
 #[test]
 fn a_mistake_in_its_networks_opens_nothing() {
     let stage = Stage::new();

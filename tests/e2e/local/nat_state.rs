@@ -1,7 +1,8 @@
-//! `--nat auto` lets peers out, and nobody in: neither to the peers, nor from one device of the host to another.
+//! `--nat auto` lets peers out, and nobody in: neither to the peers, nor from one device of the
+//! host to another.
 //!
-//! The router of the laboratory is the VPN's server, host 1 its client, and host 0 a host outside that sends what is
-//! for the VPN's networks to the server.
+//! The router of the laboratory is the VPN's server, host 1 its client, and host 0 a host outside
+//! that sends what is for the VPN's networks to the server.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -58,13 +59,13 @@ fn address(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-/// Whether a TCP connection from `from` to a listener on `to` is made.
+/// Returns true if a TCP connection from `from` to a listener on `to` is made.
 fn connects(from: &Host, to: &Host, target: IpAddr) -> bool {
     let _listener = to.listen((target, 7000));
     from.inside(|| TcpStream::connect_timeout(&SocketAddr::new(target, 7000), ARRIVES)).is_ok()
 }
 
-/// Whether one of a few datagrams from `from` to `target`, an address of `to`, arrives.
+/// Returns true if one of a few datagrams from `from` to `target`, an address of `to`, arrives.
 fn reaches(from: &Host, to: &Host, target: IpAddr) -> bool {
     let inbox = to.udp((target, 7001));
     let any: IpAddr = if target.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { address("::") };
@@ -76,7 +77,7 @@ fn reaches(from: &Host, to: &Host, target: IpAddr) -> bool {
     })
 }
 
-/// Whether host 0 reaches host 1 past the tunnel, through the server.
+/// Returns true if host 0 reaches host 1 past the tunnel, through the server.
 fn routes_between_others(lab: &Lab) -> [bool; 2] {
     [BEHIND_V4, BEHIND_V6].map(|behind| reaches(lab.host(0), lab.host(1), address(behind)))
 }
@@ -101,8 +102,8 @@ fn outside_hosts_open_nothing_to_a_client() {
     assert_eq!(server.count("WARN"), 0, "{:?}", server.lines());
 }
 
-/// Networks behind a peer are routed and not translated: they stay open, as does what the host's own rules lead to a
-/// client.
+/// Networks behind a peer are routed and not translated: they stay open, as does what the host's
+/// own rules lead to a client.
 #[test]
 fn wanted_ways_in_stay_open() {
     let (lab, mut plan) = stage();
@@ -159,7 +160,8 @@ fn the_host_is_no_router_between_its_other_devices() {
     let kept = "cat /proc/sys/net/ipv4/conf/left/forwarding /proc/sys/net/ipv4/conf/right/forwarding";
     assert_eq!(site.shell(kept), "0\n0\n", "switches are left on");
 
-    // A killed run leaves its switches on: its table holds others back, and a later run puts them off.
+    // A killed run leaves its switches on: its table holds others back, and a later run puts them
+    // off.
     let server = serve(site, &plan.server, &[]);
     server.signal(Signal::SIGKILL);
     server.wait_exit();
@@ -170,8 +172,8 @@ fn the_host_is_no_router_between_its_other_devices() {
     assert_eq!(site.shell(kept), "0\n0\n", "switches of a killed run are left on");
 }
 
-/// `sysctl --system` on a host whose files turn forwarding off. To the kernel a 0 over a 0 is a change for IPv6, of
-/// which it tells nobody.
+/// `sysctl --system` on a host whose files turn forwarding off. To the kernel a 0 over a 0 is a
+/// change for IPv6, of which it tells nobody.
 #[test]
 fn clients_get_out_after_somebody_turns_off_what_is_off() {
     let (lab, plan) = stage();
@@ -230,8 +232,8 @@ fn a_router_stays_a_router() {
     assert_eq!(site.shell(SWITCHES), "1\n1\n");
 }
 
-/// What dockerd does when it starts: it turns forwarding on where it is off, adds a bridge and its chains, and then runs
-/// a container.
+/// Does as dockerd when it starts: it turns forwarding on where it is off, adds a bridge and its
+/// chains, and then runs a container.
 #[test]
 fn containers_of_a_docker_that_starts_later_reach_the_world() {
     let (lab, plan) = stage();
@@ -284,7 +286,8 @@ fn docker(site: &Site) {
     );
 }
 
-/// A kernel before 6.17 has one switch for all devices of IPv6: here those of single devices cannot be written.
+/// A kernel before 6.17 has one switch for all devices of IPv6: here those of single devices cannot
+/// be written.
 #[test]
 fn one_switch_for_all_is_held_back_until_others_turn_it_on() {
     let (lab, plan) = stage();

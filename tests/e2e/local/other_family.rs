@@ -1,4 +1,5 @@
-//! A full tunnel of one address family: the other one goes past it, which the log says with what to add.
+//! A full tunnel of one address family: the other one goes past it, which the log says with what to
+//! add.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! The tunnel that does not encrypt is started by its name only: nothing that is left out starts it.
+//! The tunnel that does not encrypt is started by its name only: nothing that is left out starts
+//! it.
 
 use crate::bare::INNER_SERVER;
 use crate::daemon::{Daemon, Launch, field};
@@ -109,7 +110,7 @@ fn what_contradicts_plain_is_refused() {
     }
 }
 
-/// What an image's environment makes of `docker run wontun`.
+/// The environment of an image decides about `docker run wontun`.
 #[test]
 fn a_bare_start_runs_the_command_of_the_environment() {
     let lab = Lab::new(2);

@@ -1,5 +1,5 @@
-//! The process that looks up names runs foreign code on strangers' bytes: it is nobody, starts a process for each look-up,
-//! and ends with the tunnel.
+//! The process that looks up names runs foreign code on strangers' bytes: it is nobody, starts a
+//! process for each look-up, and ends with the tunnel.
 
 use std::fs;
 use std::path::Path;
@@ -68,7 +68,8 @@ fn the_resolver_is_nobody_where_it_may_become_so() {
     }
 }
 
-/// Nobody has the right to end another user's process: it ends by itself, in the middle of a look-up too.
+/// Nobody has the right to end another user's process: it ends by itself, in the middle of a
+/// look-up too.
 #[test]
 fn both_processes_end_with_the_tunnel() {
     let (lab, folder) = (Lab::new(2), Folder::new());

@@ -1,5 +1,5 @@
-//! A firewall that reloads (`nft flush ruleset`: Debian's nftables.service, ufw, firewalld), and network
-//! managers that delete routes and rules which are not theirs.
+//! A firewall that reloads (`nft flush ruleset`: Debian's nftables.service, ufw, firewalld), and
+//! network managers that delete routes and rules which are not theirs.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -106,7 +106,8 @@ fn a_flushed_ruleset_does_not_open_the_kill_switch() {
     eventually("the tables are there", || tables(stage.client()) == before);
     stage.reaches_the_world();
 
-    // without the tunnel nothing leaves, although the firewall reloads in the very moment of its end
+    // without the tunnel nothing leaves, although the firewall reloads in the very moment of its
+    // end
     let tally = Tally::start(&stage.router, "prerouting", CLASSES);
     daemon.signal(Signal::SIGKILL);
     daemon.wait_exit();

@@ -1,5 +1,5 @@
-//! A binary with CAP_NET_ADMIN of its own (setcap) that every user may start: none of them may lead the traffic of others
-//! elsewhere. The user here is nobody, with no capability but the file's.
+//! A binary with CAP_NET_ADMIN of its own (setcap) that every user may start: none of them may lead
+//! the traffic of others elsewhere. The user here is nobody, with no capability but the file's.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
@@ -56,7 +56,8 @@ impl Stage {
         self.site.ip(&["route", "get", WORLD])
     }
 
-    /// Panics unless it ended for want of a right, in one line with `part`, and led nothing elsewhere.
+    /// Panics unless it ended for want of a right, in one line with `part`, and led nothing
+    /// elsewhere.
     fn is_refused(&self, run: &Finished, part: &str) {
         assert_eq!(run.code(), 77, "{run:?}\n{}", self.route());
         let lines: Vec<_> = run.stderr.lines().collect();

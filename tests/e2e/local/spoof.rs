@@ -1,6 +1,8 @@
-//! Hosts on the server's own network that send as if they were in the VPN, or to the tunnel's address past the tunnel.
+//! Hosts on the server's own network that send as if they were in the VPN, or to the tunnel's
+//! address past the tunnel.
 //!
-//! Host 0 is the VPN's server, host 1 its client, host 2 the attacker: root there, and on the same wire.
+//! Host 0 is the VPN's server, host 1 its client, host 2 the attacker: root there, and on the same
+//! wire.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -32,7 +34,8 @@ fn stage() -> (Arc<Lab>, Plan) {
     (lab, plan)
 }
 
-/// Whether a datagram from the address `source` of `from` gets to `target`, an address of `to`.
+/// Returns true if a datagram from the address `source` of `from` gets to `target`, an address of
+/// `to`.
 fn reaches(from: &Host, source: &str, to: &Host, target: IpAddr) -> bool {
     let inbox = to.udp((target, 7001));
     let outbox = from.udp((address(source), 0));
@@ -119,7 +122,7 @@ fn a_lan_with_the_tunnels_network_goes_on() {
     eventually("it is guarded again", || !reaches(neighbour, "fd00:9::7", server, server.v6.into()));
 }
 
-/// What comes by another tunnel of ours has passed its allowed IPs.
+/// Packets that come by another tunnel of ours have passed its allowed IPs.
 #[test]
 fn another_tunnel_is_no_stranger() {
     let (lab, plan) = stage();

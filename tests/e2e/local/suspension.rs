@@ -1,5 +1,5 @@
-//! Keys do not outlive the machine's sleep: after it all sessions are new. The machine's boot clock is stepped, as the kernel
-//! does after a suspension.
+//! Keys do not outlive the machine's sleep: after it all sessions are new. The machine's boot clock
+//! is stepped, as the kernel does after a suspension.
 
 use std::sync::Arc;
 

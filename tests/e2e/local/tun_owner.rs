@@ -1,5 +1,5 @@
-//! The tun device belongs to the tunnel: no process without a capability gets a queue of it, whenever it tries, although
-//! everybody may open `/dev/net/tun`.
+//! The tun device belongs to the tunnel: no process without a capability gets a queue of it,
+//! whenever it tries, although everybody may open `/dev/net/tun`.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -20,8 +20,9 @@ const UNPRIVILEGED: &str =
 /// Flows of the host, each of which the kernel gives to one of the device's queues.
 const FLOWS: u16 = 400;
 
-/// A program that starts others with each ioctl taking 50 ms longer, and without the thread that sets the owner of the
-/// first `devices` new ones: so long lasts the moment in which such a device has no owner.
+/// A program that starts others with each ioctl taking 50 ms longer, and without the thread that
+/// sets the owner of the first `devices` new ones: so long lasts the moment in which such a device
+/// has no owner.
 fn slow_ioctls(devices: u32) -> String {
     let threads =
         if devices > 0 { format!("-e inject=clone3:error=EAGAIN:when=1..{devices}") } else { String::new() };
@@ -138,7 +139,8 @@ fn launch<'site>(site: &'site Site, wrapper: &str, args: &[&str]) -> Launch<'sit
     site.launch(BINARY.as_ref(), &args).wrap(wrapper)
 }
 
-/// An attacker that hears of each new device from the kernel was there before the device had an owner.
+/// An attacker that hears of each new device from the kernel was there before the device had an
+/// owner.
 fn an_attacker_was_first(deed: &str) {
     let (lab, attacker) = (Arc::new(Lab::new(1)), Attacker::new());
     let site = Site::new(&lab, 0);
@@ -187,7 +189,8 @@ fn an_attacker_that_is_always_first_keeps_the_tunnel_down_and_is_told_of() {
     assert_eq!(tun_devices(lab.server()), [""; 0]);
 }
 
-/// Of a device that its maker gave to everybody, or to another user, nobody gets a queue from the tunnel's start on.
+/// Of a device that its maker gave to everybody, or to another user, nobody gets a queue from the
+/// tunnel's start on.
 #[test]
 fn a_persistent_device_is_taken_over_and_closed_to_others() {
     let attacker = Attacker::new();
@@ -257,7 +260,7 @@ fn a_device_that_was_moved_keeps_its_owner() {
     is_ours(lab.client(), DEVICE, 2);
 }
 
-/// Where the user namespace has no root, the device is the process's own user's.
+/// If the user namespace has no root, the device is the process's own user's.
 #[test]
 fn in_a_user_namespace_without_root_its_own_user_owns_it() {
     let (lab, folder) = (Lab::new(1), Folder::new());

@@ -1,4 +1,5 @@
-//! The UDP port belongs to the tunnel: no process of another user binds it, however often peers move.
+//! The UDP port belongs to the tunnel: no process of another user binds it, however often peers
+//! move.
 
 use std::fmt::Write as _;
 use std::io::{Read, Write};
@@ -77,7 +78,8 @@ impl Drop for Attacker {
     }
 }
 
-/// What the attacker does: it binds every address of the host in turn, sharing whatever can be shared, and reads.
+/// The attacker: it binds every address of the host in turn, sharing whatever can be
+/// shared, and reads.
 fn attack(port: u16) {
     static ENDS: AtomicBool = AtomicBool::new(false);
     thread::spawn(|| {
@@ -170,8 +172,9 @@ impl Mover {
         Self { uapi: Uapi::open(site), keys: plan.client_keys.clone(), server_public }
     }
 
-    /// Shakes hands from `from`, which is on the client's host, and pings. The server knows nothing of the peer but its key,
-    /// so that the handshake makes a connected socket at once, however soon it comes after the last one.
+    /// Shakes hands from `from`, which is on the client's host, and pings. The server knows nothing
+    /// of the peer but its key, so that the handshake makes a connected socket at once, however
+    /// soon it comes after the last one.
     fn move_to(&mut self, lab: &Lab, from: SocketAddr, server: SocketAddr) {
         let public: PublicKey = self.keys.public.parse().unwrap();
         let hex = public.as_bytes().iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
@@ -243,7 +246,8 @@ fn no_user_takes_the_port_of_a_plain_tunnel() {
     }
 }
 
-/// With `--user`, the sockets that exist before the change of the user and those made afterwards have one owner.
+/// With `--user`, the sockets that exist before the change of the user and those made afterwards
+/// have one owner.
 #[test]
 fn peers_have_sockets_of_their_own_after_a_change_of_the_user() {
     for user in ["65534", "12345:12345"] {
@@ -266,7 +270,8 @@ fn peers_have_sockets_of_their_own_after_a_change_of_the_user() {
     }
 }
 
-/// A process that has the port already keeps it, even if it shares it with everybody of its user, which is ours too.
+/// A process that has the port already keeps it, even if it shares it with everybody of its user,
+/// which is ours too.
 #[test]
 fn a_port_that_is_taken_is_refused_however_it_is_shared() {
     let lab = Lab::new(2);

@@ -240,7 +240,8 @@ fn a_deleted_device_leaves_it_engaged() {
     assert_eq!(["leaked", "dns", "tunnel"].map(|class| tally.count(class)), [0, 0, 0]);
 }
 
-/// The kernel is asked for the kill switch before the file is read, and before anything is opened for the tunnel.
+/// The kernel is asked for the kill switch before the file is read, and before anything is opened
+/// for the tunnel.
 #[test]
 fn it_is_engaged_before_all_else() {
     let stage = Stage::new();

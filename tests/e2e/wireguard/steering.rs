@@ -1,5 +1,6 @@
-//! Which socket of the server a datagram waits in: handshake messages have one of their own, and data is told apart by its
-//! receiver index. The server is stopped meanwhile, so that what was sent is still there to be looked at.
+//! Which socket of the server a datagram waits in: handshake messages have one of their own, and
+//! data is told apart by its receiver index. The server is stopped meanwhile, so that what was sent
+//! is still there to be looked at.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::sync::Arc;
@@ -79,7 +80,8 @@ impl Bed {
         Waiting::in_sockets(self.lab.server(), family, port)
     }
 
-    /// The only socket in which something waits after `message` was sent to `to` by many, whom a hash would spread.
+    /// The only socket in which something waits after `message` was sent to `to` by many, whom a
+    /// hash would spread.
     fn where_it_waits(&self, to: SocketAddr, message: &[u8]) -> u64 {
         let family = if to.is_ipv4() { "udp" } else { "udp6" };
         let full = || {
@@ -123,7 +125,7 @@ impl Bed {
     }
 }
 
-/// What a socket of the server's has to read.
+/// Returns the bytes that a socket of the server's has to read.
 #[derive(Debug)]
 struct Waiting {
     inode: u64,
@@ -171,7 +173,8 @@ fn handshakes_and_data_wait_apart() {
     }
 }
 
-/// Initiations of strangers fill their own socket: what a peer without a connected socket sends still finds room.
+/// Initiations of strangers fill their own socket: what a peer without a connected socket sends
+/// still finds room.
 #[test]
 fn a_flood_of_handshakes_takes_no_room_of_data() {
     let _guard = heavy();

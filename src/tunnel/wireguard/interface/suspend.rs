@@ -4,7 +4,8 @@ use super::Interface;
 use crate::time::Instant;
 
 impl Interface {
-    /// Drops all sessions and handshakes, with their keys, and begins new ones with the peers that had a session.
+    /// Drops all sessions and handshakes, with their keys, and begins new ones with the peers that
+    /// had a session.
     pub fn forget_sessions(&mut self, now: Instant) {
         let ids: Vec<_> = self.peers.ids().collect();
         for id in ids {
