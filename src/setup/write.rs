@@ -14,8 +14,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
-use nix::libc::{O_DIRECTORY, O_NOFOLLOW, O_PATH};
+use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::libc::{O_DIRECTORY, O_NOFOLLOW};
+use nix::sys::stat::Mode;
 
 use super::error::SetupError;
 
@@ -160,7 +161,9 @@ pub fn create_secret(path: &Path, text: &[u8]) -> Result<(), SetupError> {
 /// Returns what the kernel says of the ordinary file at `path`, by a descriptor of it: a symbolic
 /// link that somebody puts there instead is not followed.
 fn metadata(path: &Path) -> io::Result<Metadata> {
-    let file = File::options().read(true).custom_flags(O_PATH | O_NOFOLLOW).open(path)?;
+    // std takes O_PATH away with musl, where it is part of O_ACCMODE
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let file = File::from(nix::fcntl::open(path, flags, Mode::empty())?);
     let metadata = file.metadata()?;
     if metadata.is_file() { Ok(metadata) } else { Err(io::Error::other("it is no ordinary file")) }
 }
