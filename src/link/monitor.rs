@@ -8,7 +8,7 @@ use netlink_packet_route::AddressFamily;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
-use nix::libc::{self, MSG_TRUNC};
+use nix::libc::MSG_TRUNC;
 use socket2::{SockFilter, SockRef};
 
 use super::error::LinkError;
@@ -18,6 +18,7 @@ use super::message::{
 use super::routes::PROTOCOL;
 use super::socket::BUFFER;
 use crate::io::interrupted::retry;
+use crate::sys::bpf;
 
 /// The multicast groups of link, address, route and rule changes, from linux/rtnetlink.h.
 const RTMGRP_LINK: u32 = 1;
@@ -115,10 +116,6 @@ impl AsFd for Monitor {
 /// A classic BPF program. Dropped are new routes and rules, and deleted routes that are not
 /// wontun's.
 const FILTER: [SockFilter; 8] = {
-    const LOAD_BYTE: u16 = (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16;
-    const LOAD_HALF: u16 = (libc::BPF_LD | libc::BPF_H | libc::BPF_ABS) as u16;
-    const JUMP_IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
     // nlmsg_type is in the host's order, and read in the network's; rtm_protocol is behind the
     // header
     const TYPE: u32 = 4;
@@ -127,14 +124,14 @@ const FILTER: [SockFilter; 8] = {
         u16::from_be_bytes(kind.to_ne_bytes()) as u32
     }
     [
-        SockFilter::new(LOAD_HALF, 0, 0, TYPE),
-        SockFilter::new(JUMP_IF_EQUAL, 5, 0, kind(RTM_NEWROUTE)),
-        SockFilter::new(JUMP_IF_EQUAL, 4, 0, kind(RTM_NEWRULE)),
-        SockFilter::new(JUMP_IF_EQUAL, 0, 2, kind(RTM_DELROUTE)),
-        SockFilter::new(LOAD_BYTE, 0, 0, ROUTE_PROTOCOL),
-        SockFilter::new(JUMP_IF_EQUAL, 0, 1, PROTOCOL as u32),
-        SockFilter::new(RETURN, 0, 0, u32::MAX),
-        SockFilter::new(RETURN, 0, 0, 0),
+        SockFilter::new(bpf::LOAD_HALF, 0, 0, TYPE),
+        SockFilter::new(bpf::JUMP_IF_EQUAL, 5, 0, kind(RTM_NEWROUTE)),
+        SockFilter::new(bpf::JUMP_IF_EQUAL, 4, 0, kind(RTM_NEWRULE)),
+        SockFilter::new(bpf::JUMP_IF_EQUAL, 0, 2, kind(RTM_DELROUTE)),
+        SockFilter::new(bpf::LOAD_BYTE, 0, 0, ROUTE_PROTOCOL),
+        SockFilter::new(bpf::JUMP_IF_EQUAL, 0, 1, PROTOCOL as u32),
+        SockFilter::new(bpf::RETURN, 0, 0, u32::MAX),
+        SockFilter::new(bpf::RETURN, 0, 0, 0),
     ]
 };
 

@@ -2,6 +2,7 @@
 //! standard library nor `nix` offers.
 #![allow(unsafe_code)]
 
+pub mod bpf;
 pub mod capability;
 pub mod datagram;
 #[cfg(ipsec_mb)]

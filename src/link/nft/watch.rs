@@ -6,12 +6,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
-use nix::libc::{self, MSG_TRUNC};
+use nix::libc::MSG_TRUNC;
 use socket2::{SockFilter, SockRef};
 
 use super::listing::{number, text};
 use crate::io::interrupted::retry;
 use crate::link::message::Messages;
+use crate::sys::bpf;
 
 /// The multicast group of nf_tables, from linux/netfilter/nfnetlink.h.
 const NFNLGRP_NFTABLES: u32 = 7;
@@ -89,14 +90,11 @@ impl AsFd for Watch {
 /// A classic BPF program that passes netlink messages of one type. The type stands behind the
 /// length of 4 bytes, in the host's order, which the program reads in the network's.
 fn only(kind: u16) -> [SockFilter; 4] {
-    const LOAD_HALF: u16 = (libc::BPF_LD | libc::BPF_H | libc::BPF_ABS) as u16;
-    const JUMP_IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
     [
-        SockFilter::new(LOAD_HALF, 0, 0, 4),
-        SockFilter::new(JUMP_IF_EQUAL, 0, 1, u16::from_be_bytes(kind.to_ne_bytes()).into()),
-        SockFilter::new(RETURN, 0, 0, u32::MAX),
-        SockFilter::new(RETURN, 0, 0, 0),
+        SockFilter::new(bpf::LOAD_HALF, 0, 0, 4),
+        SockFilter::new(bpf::JUMP_IF_EQUAL, 0, 1, u16::from_be_bytes(kind.to_ne_bytes()).into()),
+        SockFilter::new(bpf::RETURN, 0, 0, u32::MAX),
+        SockFilter::new(bpf::RETURN, 0, 0, 0),
     ]
 }
 

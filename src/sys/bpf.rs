@@ -1,0 +1,26 @@
+//! Operations of classic BPF, the programs of socket filters: `linux/bpf_common.h`, and the kernel's
+//! Documentation/networking/filter.rst.
+
+use nix::libc;
+
+/// Loads a byte of the packet into the accumulator.
+pub const LOAD_BYTE: u16 = operation(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS);
+/// Loads two bytes, in the network's order.
+pub const LOAD_HALF: u16 = operation(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS);
+/// Loads four bytes, in the network's order.
+pub const LOAD_WORD: u16 = operation(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS);
+/// Compares the accumulator with a constant, and skips instructions.
+pub const JUMP_IF_EQUAL: u16 = operation(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K);
+/// Takes the accumulator modulo a constant.
+pub const MODULO: u16 = operation(libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K);
+/// Adds a constant to the accumulator.
+pub const ADD: u16 = operation(libc::BPF_ALU | libc::BPF_ADD | libc::BPF_K);
+/// Ends with a constant.
+pub const RETURN: u16 = operation(libc::BPF_RET | libc::BPF_K);
+/// Ends with the accumulator.
+pub const RETURN_ACCUMULATOR: u16 = operation(libc::BPF_RET | libc::BPF_A);
+
+#[allow(clippy::cast_possible_truncation, reason = "an operation has 16 bits")]
+const fn operation(code: u32) -> u16 {
+    code as u16
+}
