@@ -102,7 +102,7 @@ impl Identity {
 
     /// Runs `work`, whose new sockets and files belong to `user` (setfsuid(2)), whom the process
     /// becomes later. Without one, or if the process may not change its user, which
-    /// [`Self::assume`] reports, it just runs it.
+    /// `assume` reports, it just runs it.
     ///
     /// SO_REUSEPORT compares the owners of sockets, which stay the same when the process becomes
     /// another user. To change them (fchown(2)) takes CAP_CHOWN, which `--user` does not need
