@@ -27,6 +27,7 @@ pub use field::{Field, Section};
 pub use load::{LoadError, Loaded, load, load_again};
 pub(crate) use load::{private_key, read_once, read_text};
 pub use parser::parse;
+pub use value::is_space;
 
 use super::{Cidr, PeerAddress, PeerName};
 use crate::routing::Prefix;

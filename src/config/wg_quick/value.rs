@@ -17,8 +17,8 @@ use crate::tunnel::wireguard::PublicKey;
 /// The least that IPv4 needs (RFC 791), and the largest packet that a data message fits into a UDP datagram with.
 const MTU: std::ops::RangeInclusive<u32> = 68..=65_475;
 
-/// White space as `wg` and `wg-quick` see it.
-pub(super) const fn is_space(c: char) -> bool {
+/// Returns true for white space as `wg` and `wg-quick` see it, which includes the vertical tab.
+pub const fn is_space(c: char) -> bool {
     matches!(c, ' ' | '\t'..='\r')
 }
 

@@ -324,6 +324,18 @@ fn the_file_that_wg_easy_writes() {
     assert!(text(&imported).contains("\n# PostUp =  iptables"), "{}", text(&imported));
 }
 
+/// Found by the fuzzer: Rust's ASCII white space is without the vertical tab, wg-quick's is with it.
+#[test]
+fn a_hook_behind_a_vertical_tab_is_one() {
+    let original = format!(
+        "[Interface]\nPrivateKey = {}\nAddress = 10.8.0.1/24\n\u{b}PreUp = true\n\u{b}D\u{b}NS\u{b}=\u{b}10.8.0.53\n",
+        secret(SERVER)
+    );
+    let imported = translate(&original).unwrap();
+    parse(Path::new("x"), imported.file.text(), Hooks::Refuse).unwrap();
+    assert!(text(&imported).contains("# \u{b}PreUp = true"), "{}", text(&imported));
+}
+
 #[test]
 fn a_file_of_windows_with_everything() {
     let original = format!(

@@ -7,7 +7,7 @@ use super::names::{self, Names};
 use super::{Draft, ImportError};
 use crate::config::wg_quick::outline;
 use crate::config::wg_quick::{
-    Fault, Field, Hooks, KeySource, LoadError, Notice, Section, WgQuick, WgQuickError, parse,
+    Fault, Field, Hooks, KeySource, LoadError, Notice, Section, WgQuick, WgQuickError, is_space, parse,
 };
 use crate::control::uapi::SecretText;
 use crate::setup::DEFAULT_PORT;
@@ -90,8 +90,8 @@ fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
 fn key_and_value(line: &[u8]) -> Option<(Field, &str)> {
     let code = line.split(|&byte| byte == b'#').next()?;
     let (name, value) = str::from_utf8(code).ok()?.split_once('=')?;
-    let name: String = name.chars().filter(|c| !c.is_ascii_whitespace()).collect();
-    Some((Field::named(&name)?, value.trim()))
+    let name: String = name.chars().filter(|c| !is_space(*c)).collect();
+    Some((Field::named(&name)?, value.trim_matches(is_space)))
 }
 
 fn hooks(text: &[u8]) -> Vec<Hook> {
