@@ -81,18 +81,20 @@ end_to_end() {
     export WONTUN_FOREIGN_PEERS
     # shellcheck disable=SC2016 # the inner shell expands it
     with_end_to_end_tests '
+        run=(bash scripts/run-tests.sh "$0")
         # what waits for minutes begins first: sessions that age, names that are looked up again
         slow=(wireguard::rekey:: wireguard::names::)
-        "$0" "${slow[@]}" >"$TMPDIR/slow" 2>&1 &
+        "${run[@]}" "${slow[@]}" >"$TMPDIR/slow" 2>&1 &
         # they wait more than they compute
-        "$0" --test-threads=4 "${slow[@]/#/--skip=}"
+        "${run[@]}" --test-threads=4 "${slow[@]/#/--skip=}"
         code=0
         wait "$!" || code=$?
         cat "$TMPDIR/slow"
         ((code == 0))
         # what carries packets, once more with one worker and without offloads
-        WONTUN_WORKERS=1 WONTUN_OFFLOAD=off "$0" --test-threads=4 network:: data:: hostile:: endpoints:: \
-            wireguard::basics:: wireguard::roaming:: wireguard::paths:: wireguard::counters:: wireguard::mtu::'
+        WONTUN_WORKERS=1 WONTUN_OFFLOAD=off "${run[@]}" --test-threads=4 network:: data:: hostile:: endpoints:: \
+            wireguard::basics:: wireguard::roaming:: wireguard::paths:: wireguard::counters:: wireguard::mtu::
+        [[ ! -e $TMPDIR/flaky ]] || sed "s/^/FLAKY: /" "$TMPDIR/flaky"'
 }
 
 help_if_asked "$@"
