@@ -1,6 +1,7 @@
 //! The laboratory: hosts that are network namespaces, joined by a veth pair, a bridge or a router.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -203,9 +204,17 @@ impl Host {
     /// A UDP socket on this host whose reads give up after [`PATIENCE`].
     pub(crate) fn udp(&self, address: impl Into<SocketAddr>) -> UdpSocket {
         let address = address.into();
-        let socket = self
-            .inside(|| UdpSocket::bind(address))
-            .unwrap_or_else(|error| panic!("cannot bind {address} on {}: {error}", self.name));
+        let mut tries = 0..50;
+        let socket = loop {
+            match self.inside(|| UdpSocket::bind(address)) {
+                Ok(socket) => break socket,
+                // a process that another test starts has our sockets until it becomes its program
+                Err(error) if error.kind() == ErrorKind::AddrInUse && tries.next().is_some() => {
+                    thread::sleep(Duration::from_millis(10));
+                }
+                Err(error) => panic!("cannot bind {address} on {}: {error}", self.name),
+            }
+        };
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket
     }

@@ -42,6 +42,8 @@ fn a_mark_alone_lets_nothing_out() {
             let stream = marked(client, domain, Type::STREAM, None);
             let any: IpAddr =
                 if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+            // the attempt before is still being taken down
+            stream.set_reuse_address(true).unwrap();
             stream.bind(&SocketAddr::new(any, 40_000).into()).unwrap();
             assert!(stream.connect_timeout(&to, Duration::from_millis(100)).is_err(), "TCP to {address}");
         }

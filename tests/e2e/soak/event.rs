@@ -15,7 +15,10 @@ pub(super) enum Who {
 /// Something that happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
-    /// A client's session is replaced while packets flow: its boot clock says that the session is two minutes old.
+    /// A client's session is replaced while packets flow: its boot clock says that the session is two
+    /// minutes old. Only the boot clock is stepped, so that to the client its host was suspended,
+    /// and it drops its session with what is under way. `wireguard::rekey` has rekeys without that,
+    /// and without a loss.
     Rekey(usize),
     /// A client sleeps longer than a session may live.
     Sleep(usize),
@@ -51,7 +54,7 @@ impl Event {
             Self::Rekey(_) => "rekey",
             Self::Sleep(_) => "a client sleeps",
             Self::WallClock(..) => "wall clock set",
-            Self::ClockBack(_) => "restart, clock set back 10 s",
+            Self::ClockBack(_) => "restart, clock set back 20 s",
             Self::Guest => "peer added, renamed, removed",
             Self::Renew(_) => "client gets new keys",
             Self::Reload(_) => "reload",
@@ -73,15 +76,14 @@ impl Event {
         };
         match self {
             Self::Kill(who) | Self::Cable(who, _) | Self::Device(who, _) => of(who),
+            Self::Rekey(client) | Self::WallClock(Who::Client(client), _) => vec![client],
             Self::Sleep(client) | Self::ClockBack(client) | Self::Renew(client) | Self::Roam(client) => {
                 vec![client]
             }
             // who comes from another port meanwhile
             Self::Descriptors(Who::Server) => vec![RESTLESS],
             Self::Descriptors(who) => of(who),
-            Self::Rekey(_) | Self::WallClock(..) | Self::Guest | Self::Reload(_) | Self::DiskFull => {
-                Vec::new()
-            }
+            Self::WallClock(Who::Server, _) | Self::Guest | Self::Reload(_) | Self::DiskFull => Vec::new(),
         }
     }
 }
