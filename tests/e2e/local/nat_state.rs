@@ -224,11 +224,11 @@ fn a_router_stays_a_router() {
     let (lab, plan) = stage();
     let site = &plan.server_site;
     site.shell("echo 1 >/proc/sys/net/ipv4/ip_forward; echo 1 >/proc/sys/net/ipv6/conf/all/forwarding");
-    assert_eq!(routes_between_others(&lab), [true; 2]);
+    eventually("others are routed", || routes_between_others(&lab) == [true; 2]);
     let server = serve(site, &plan.server, &[]);
-    assert_eq!(routes_between_others(&lab), [true; 2]);
+    eventually("others are routed", || routes_between_others(&lab) == [true; 2]);
     server.stop();
-    assert_eq!(routes_between_others(&lab), [true; 2]);
+    eventually("others are routed", || routes_between_others(&lab) == [true; 2]);
     assert_eq!(site.shell(SWITCHES), "1\n1\n");
 }
 
