@@ -480,7 +480,7 @@ for client_kind, server_kind in ((FILE, KERNEL), (KERNEL, NAME), (NAME, FILE)):
             divided = [fragments(machine) for machine in (client, server)]
             try_all(pair, GOOD_NETWORK)
             if client_kind == FILE:
-                try_all(pair, (full_tunnel,))
+                try_all(pair, (full_tunnel, firewall_reload))
             with subtest("over IPv6"):
                 pair.use_outer(OUTER6)
                 ping_all(pair)
