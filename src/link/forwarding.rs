@@ -56,7 +56,7 @@ struct State {
 /// the tunnel or goes to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Held {
-    /// Those that come in by these devices.
+    /// Packets that come in by these devices.
     pub(super) devices: BTreeSet<String>,
     /// Everything of the family.
     pub(super) all: bool,

@@ -1,5 +1,5 @@
-//! Operations of classic BPF, the programs of socket filters: `linux/bpf_common.h`, and the kernel's
-//! Documentation/networking/filter.rst.
+//! Operations of classic BPF, the programs of socket filters: `linux/bpf_common.h`, and the
+//! kernel's Documentation/networking/filter.rst.
 
 use nix::libc;
 

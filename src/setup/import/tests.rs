@@ -324,7 +324,8 @@ fn the_file_that_wg_easy_writes() {
     assert!(text(&imported).contains("\n# PostUp =  iptables"), "{}", text(&imported));
 }
 
-/// Found by the fuzzer: Rust's ASCII white space is without the vertical tab, wg-quick's is with it.
+/// Found by the fuzzer: Rust's ASCII white space is without the vertical tab, wg-quick's is with
+/// it.
 #[test]
 fn a_hook_behind_a_vertical_tab_is_one() {
     let original = format!(

@@ -15,10 +15,10 @@ pub(super) enum Who {
 /// Something that happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
-    /// A client's session is replaced while packets flow: its boot clock says that the session is two
-    /// minutes old. Only the boot clock is stepped, so that to the client its host was suspended,
-    /// and it drops its session with what is under way. `wireguard::rekey` has rekeys without that,
-    /// and without a loss.
+    /// A client's session is replaced while packets flow: its boot clock says that the session is
+    /// two minutes old. Only the boot clock is stepped, so that to the client its host was
+    /// suspended, and it drops its session with what is under way. `wireguard::rekey` has rekeys
+    /// without that, and without a loss.
     Rekey(usize),
     /// A client sleeps longer than a session may live.
     Sleep(usize),
