@@ -3,13 +3,16 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::tunnel::wireguard::PublicKey;
 
 /// Characters that a name may have.
 const MAX_LENGTH: usize = 64;
 
 /// A name that stands in one line of a file and on one line of a terminal as what it is.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct PeerName(String);
 
 /// Why a text is no [`PeerName`].
@@ -35,6 +38,20 @@ impl PeerName {
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl From<PeerName> for String {
+    fn from(name: PeerName) -> Self {
+        name.0
+    }
+}
+
+impl TryFrom<String> for PeerName {
+    type Error = PeerNameError;
+
+    fn try_from(text: String) -> Result<Self, PeerNameError> {
+        text.parse()
     }
 }
 

@@ -4,11 +4,14 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 /// Bytes that a name may have: IFNAMSIZ less the closing zero.
 const MAX_LENGTH: usize = 15;
 
 /// A device name that means just that device: the kernel would expand `%d` and `tun-tap` would cut a long one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct TunName(String);
 
 /// Why a text is no [`TunName`].
@@ -53,6 +56,20 @@ impl TunName {
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl From<TunName> for String {
+    fn from(name: TunName) -> Self {
+        name.0
+    }
+}
+
+impl TryFrom<String> for TunName {
+    type Error = TunNameError;
+
+    fn try_from(text: String) -> Result<Self, TunNameError> {
+        text.parse()
     }
 }
 

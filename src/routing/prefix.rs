@@ -3,8 +3,11 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use serde::{Deserialize, Serialize};
+
 /// A network's address and the length of its prefix; the host's bits are zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "(IpAddr, u8)", try_from = "(IpAddr, u8)")]
 pub struct Prefix {
     network: IpAddr,
     length: u8,
@@ -43,6 +46,21 @@ impl Prefix {
     /// Whether `address` lies in this network. An IPv4-mapped IPv6 address is an IPv6 address here.
     pub fn contains(self, address: IpAddr) -> bool {
         Self::new(address, self.length) == Some(self)
+    }
+}
+
+impl From<Prefix> for (IpAddr, u8) {
+    fn from(prefix: Prefix) -> Self {
+        (prefix.network, prefix.length)
+    }
+}
+
+impl TryFrom<(IpAddr, u8)> for Prefix {
+    type Error = &'static str;
+
+    fn try_from((network, length): (IpAddr, u8)) -> Result<Self, Self::Error> {
+        let prefix = Self::new(network, length).filter(|prefix| prefix.network == network);
+        prefix.ok_or("a prefix is longer than the address, or has host bits")
     }
 }
 

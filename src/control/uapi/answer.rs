@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::print;
@@ -13,7 +14,7 @@ use crate::routing::Prefix;
 use crate::tunnel::wireguard::{KEY_LEN, PresharedKey, PrivateKey, PublicKey};
 
 /// Which of the two operations is answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Report {
     /// `get=1`, as wireguard-go answers it.
     Get,

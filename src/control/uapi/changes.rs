@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::PeerName;
 use crate::routing::Prefix;
 use crate::tunnel::wireguard::{PresharedKey, PrivateKey, PublicKey};
@@ -9,7 +11,7 @@ use crate::tunnel::wireguard::{PresharedKey, PrivateKey, PublicKey};
 /// Changes to an interface. What is `None` or `false` stays as it is.
 ///
 /// To be applied in this order: the key, the port, the mark, the removal of all peers, then each of `peers`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changes {
     /// Our key; `Some(None)` removes it.
     pub private_key: Option<Option<PrivateKey>>,
@@ -30,7 +32,7 @@ pub struct Changes {
 /// Changes to one peer, which is made if there is none with that key.
 ///
 /// One with our own key is passed over.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerChanges {
     /// Who it is.
     pub public_key: PublicKey,
@@ -43,6 +45,7 @@ pub struct PeerChanges {
     /// The key shared with it besides; all zeroes for none.
     pub preshared_key: Option<PresharedKey>,
     /// Where it is.
+    #[serde(with = "crate::messages::address::optional")]
     pub endpoint: Option<SocketAddr>,
     /// Seconds after which a silent link gets a keepalive; 0 for never. One that is turned on is sent at once.
     pub persistent_keepalive: Option<u16>,
@@ -53,7 +56,7 @@ pub struct PeerChanges {
 }
 
 /// A change to the allowed IPs of a peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AllowedIpChange {
     /// The network.
     pub prefix: Prefix,

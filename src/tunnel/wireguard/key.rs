@@ -6,6 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use base64ct::{Base64, Encoding};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use subtle::ConstantTimeEq;
 use x25519_dalek::StaticSecret;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
@@ -51,7 +52,7 @@ fn encode(bytes: &[u8; KEY_LEN]) -> Zeroizing<String> {
 }
 
 /// Who a peer is.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PublicKey([u8; KEY_LEN]);
 
 impl PublicKey {
@@ -63,6 +64,34 @@ impl PublicKey {
     /// Its bytes, as on the wire.
     pub const fn as_bytes(&self) -> &[u8; KEY_LEN] {
         &self.0
+    }
+}
+
+/// For the channel to another process, whose buffers are overwritten.
+impl Serialize for PrivateKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.as_bytes().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for PrivateKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes = Zeroizing::new(<[u8; KEY_LEN]>::deserialize(deserializer)?);
+        Ok(Self::from_bytes(&bytes))
+    }
+}
+
+/// For the channel to another process, whose buffers are overwritten.
+impl Serialize for PresharedKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.as_bytes().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for PresharedKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bytes = Zeroizing::new(<[u8; KEY_LEN]>::deserialize(deserializer)?);
+        Ok(Self::from_bytes(*bytes))
     }
 }
 

@@ -1,0 +1,269 @@
+//! Messages between the supervisor and the tunnel process. Each side treats the other's as hostile:
+//! a value that decodes is of its type, and no more is known of it.
+//!
+//! Nothing here is sent for a packet or a datagram.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::TunName;
+use crate::control::uapi::{Changes, Report};
+use crate::tunnel::wireguard::PublicKey;
+
+pub mod address;
+mod parts;
+
+pub use address::Address;
+pub use parts::parts;
+
+/// A message from the supervisor to the tunnel process.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum ToTunnel {
+    /// The first message. Its descriptors: the health socket if `has_health`, then the socket for
+    /// metrics if there are any.
+    Start(Box<Start>),
+    /// The queues of the TUN device, one for each worker; one descriptor each.
+    Queues(Vec<Queue>),
+    /// The disconnected UDP sockets, which take the place of those before; one descriptor each.
+    Sockets {
+        /// UDP port of all of them.
+        port: u16,
+        /// Description of each.
+        sockets: Vec<BaseSocket>,
+    },
+    /// The start is complete: the process confines itself, says [`FromTunnel::Ready`] and carries
+    /// packets.
+    Run,
+    /// UDP sockets for peers, neither bound nor connected; one descriptor each, those for IPv4
+    /// first. They are marked and share the port with the disconnected ones.
+    SpareSockets {
+        /// Sockets for IPv4.
+        ipv4: u8,
+        /// Sockets for IPv6.
+        ipv6: u8,
+    },
+    /// The mark of outgoing datagrams is another, 0 for none: the disconnected sockets have it
+    /// already, peers' sockets and spare ones are to be closed.
+    Mark(u32),
+    /// Changes to keys and peers, to be applied in order and acknowledged by [`FromTunnel::Changed`]
+    /// if there is a number.
+    Change {
+        /// The number to acknowledge.
+        number: Option<u32>,
+        /// The changes. Port, mark and kill switch are `None`.
+        changes: Changes,
+    },
+    /// The endpoint of a peer is this name from now on; `None` if it is none (any more).
+    Name {
+        /// The peer.
+        peer: PublicKey,
+        /// Host name and port.
+        name: Option<(String, u16)>,
+    },
+    /// State of the TUN device.
+    Link(Link),
+    /// The host does not have this address any more.
+    AddressLost(IpAddr),
+    /// Answer to [`FromTunnel::LookUp`].
+    Addresses {
+        /// The peer whose endpoint's name was looked up; `None` in plain mode.
+        peer: Option<PublicKey>,
+        /// Usable addresses in order of preference, or the error's text.
+        result: Result<Vec<Address>, String>,
+    },
+    /// Answer to [`FromTunnel::Candidate`]: true if the host's routes lead to that address by
+    /// another device than the tunnel's.
+    CandidateChecked {
+        /// The address.
+        address: IpAddr,
+        /// The result.
+        is_usable: bool,
+    },
+    /// Liveness probe, to be answered by [`FromTunnel::Alive`] once every worker has turned.
+    Probe(u64),
+    /// Answer to [`FromTunnel::Probe`].
+    Alive(u64),
+    /// Write this answer to the connection that comes with it, then say [`FromTunnel::Answered`].
+    Answer {
+        /// Number of the connection.
+        client: u32,
+        /// The operation.
+        report: Report,
+    },
+    /// Log a summary of the counters (SIGUSR1).
+    Summary,
+    /// End in good order.
+    Stop,
+}
+
+/// A message from the tunnel process to the supervisor: all that it can ask for.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum FromTunnel {
+    /// The process is confined and begins to carry packets.
+    Ready,
+    /// Changes were applied up to this number.
+    Changed(u32),
+    /// Look up the name of the peer's endpoint; `None` for the server's name in plain mode.
+    LookUp(Option<PublicKey>),
+    /// A peer is at this address. Confirmed ones are those that a completed handshake has shown.
+    Endpoint {
+        /// The peer.
+        peer: PublicKey,
+        /// Its address.
+        address: IpAddr,
+        /// True if a completed handshake has shown it.
+        is_confirmed: bool,
+    },
+    /// Send more [`ToTunnel::SpareSockets`].
+    NeedSockets {
+        /// For IPv4.
+        ipv4: u8,
+        /// For IPv6.
+        ipv6: u8,
+    },
+    /// Plain mode: check whether the routes to this address lead into the tunnel itself.
+    Candidate(IpAddr),
+    /// Plain mode: the peer is reached over this address family, and the MTU may follow.
+    OuterFamily {
+        /// True for IPv4.
+        is_ipv4: bool,
+    },
+    /// Answer to [`ToTunnel::Probe`].
+    Alive {
+        /// The probe's number.
+        probe: u64,
+        /// State of the peers.
+        status: Status,
+    },
+    /// Liveness probe, to be answered by [`ToTunnel::Alive`].
+    Probe(u64),
+    /// The answer was written, or its client is gone.
+    Answered(u32),
+    /// The process was asked to end (SIGTERM, SIGINT): it waits for [`ToTunnel::Stop`].
+    StopRequested,
+}
+
+/// Everything that the tunnel process needs to know from its start on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Start {
+    /// Name of the TUN device.
+    pub tun: TunName,
+    /// Its interface index.
+    pub index: u32,
+    /// Its state.
+    pub link: Link,
+    /// Worker threads.
+    pub workers: u16,
+    /// The MSS of TCP's SYNs is lowered to what crosses the tunnel.
+    pub clamps_mss: bool,
+    /// Many datagrams may be one for the kernel.
+    pub offload: bool,
+    /// Seccomp and Landlock are engaged.
+    pub is_sandboxed: bool,
+    /// Where log lines go.
+    pub log: Log,
+    /// The health socket comes with this message.
+    pub has_health: bool,
+    /// The socket for metrics comes with this message.
+    pub metrics: Option<MetricsStart>,
+    /// What the mode needs.
+    pub mode: ModeStart,
+}
+
+/// Settings of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Log {
+    /// To journald; otherwise to standard error.
+    pub to_journald: bool,
+    /// The most verbose level: 0 off, 1 error, 2 warn, 3 info, 4 debug, 5 trace.
+    pub level: u8,
+}
+
+/// Settings of the metrics.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MetricsStart {
+    /// Address that the socket listens on.
+    pub address: SocketAddr,
+    /// Names of this host that requests may have (`--metrics-host`).
+    pub hosts: Vec<String>,
+}
+
+/// Settings of the mode.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ModeStart {
+    /// WireGuard.
+    WireGuard {
+        /// The host's routes are the supervisor's to set: it is told of endpoints.
+        reports_endpoints: bool,
+    },
+    /// Plain mode.
+    Plain {
+        /// True for a client, whose server is `server` or known by a name.
+        is_client: bool,
+        /// The server's address.
+        server: Option<Address>,
+        /// Time between two `hello?` of an answered client; zero for none.
+        keepalive: Duration,
+    },
+}
+
+/// State of the TUN device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// MTU in bytes.
+    pub mtu: u32,
+    /// It is up.
+    pub is_up: bool,
+    /// It was moved to another network namespace.
+    pub is_away: bool,
+}
+
+/// A queue of the TUN device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queue {
+    /// Packets have virtio-net headers, and may be super-packets.
+    pub is_offloaded: bool,
+    /// This worker, and no other, reads from it.
+    pub is_own: bool,
+    /// Super-packets of UDP may be written.
+    pub takes_udp: bool,
+}
+
+/// A disconnected UDP socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BaseSocket {
+    /// Worker that reads it.
+    pub worker: u16,
+    /// It receives the handshake messages of all peers, and nothing is sent by it.
+    pub is_for_handshakes: bool,
+    /// Address that it is bound to.
+    pub address: IpAddr,
+    /// Several datagrams may be sent as one message (UDP_SEGMENT).
+    pub sends_segments: bool,
+}
+
+/// State of the peers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Status {
+    /// WireGuard mode.
+    WireGuard {
+        /// Peers with a session.
+        connected: u32,
+        /// All peers.
+        peers: u32,
+        /// Age of the youngest handshake.
+        handshake: Option<Duration>,
+    },
+    /// Plain mode, server: whether it has a client.
+    PlainServer {
+        /// There is a client.
+        has_client: bool,
+    },
+    /// Plain mode, client: whether its server is heard.
+    PlainClient {
+        /// The server is heard.
+        is_heard: bool,
+    },
+}

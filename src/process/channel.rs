@@ -1,0 +1,221 @@
+//! A connection between two processes: typed messages, and descriptors that go with them.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use rustix::cmsg_space;
+use rustix::io::Errno;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
+
+use super::codec::{self, CodecError, MAX_MESSAGE};
+
+/// Descriptors that go with one message at most; the kernel takes 253 (`SCM_MAX_FD`).
+pub const MAX_DESCRIPTORS: usize = 250;
+/// Bytes that may wait for room.
+const MAX_QUEUED: usize = 64 << 20;
+
+/// Why a channel is of no more use.
+#[derive(Debug, thiserror::Error)]
+pub enum ChannelError {
+    /// The other side has ended.
+    #[error("the process at the other end has ended")]
+    Closed,
+    /// The other side sent something else than a message.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// The other side does not read, and too much waits for it.
+    #[error("the process at the other end does not read its messages")]
+    Full,
+    /// The kernel's error.
+    #[error("messages cannot be sent or received: {0}")]
+    System(#[from] io::Error),
+}
+
+/// One end. `In` is received, `Out` is sent. Neither ever blocks.
+#[derive(Debug)]
+pub struct Channel<In, Out> {
+    socket: OwnedFd,
+    /// Messages that found no room, in order.
+    queue: VecDeque<(Zeroizing<Vec<u8>>, Vec<OwnedFd>)>,
+    queued: usize,
+    buffer: Zeroizing<Vec<u8>>,
+    types: PhantomData<fn(Out) -> In>,
+}
+
+/// Returns two connected ends, both non-blocking and closed on exec.
+///
+/// # Errors
+/// The kernel's, such as too many open files.
+pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?)
+}
+
+impl<In: DeserializeOwned, Out: Serialize> Channel<In, Out> {
+    /// Takes one end of [`pair`].
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn new(socket: OwnedFd) -> io::Result<Self> {
+        let flags = OFlag::from_bits_retain(fcntl(&socket, FcntlArg::F_GETFL)?);
+        fcntl(&socket, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+        let buffer = Zeroizing::new(vec![0; MAX_MESSAGE + 1]);
+        Ok(Self { socket, queue: VecDeque::new(), queued: 0, buffer, types: PhantomData })
+    }
+
+    /// Sends `message` with `descriptors`, or keeps it until there is room and [`Self::flush`] is
+    /// called.
+    ///
+    /// # Errors
+    /// [`ChannelError`].
+    pub fn send(&mut self, message: &Out, descriptors: Vec<OwnedFd>) -> Result<(), ChannelError> {
+        let bytes = codec::encode(message)?;
+        if descriptors.len() > MAX_DESCRIPTORS {
+            return Err(io::Error::from(io::ErrorKind::InvalidInput).into());
+        }
+        self.queued += bytes.len();
+        if self.queued > MAX_QUEUED {
+            return Err(ChannelError::Full);
+        }
+        self.queue.push_back((bytes, descriptors));
+        self.flush()
+    }
+
+    /// Sends what waits, as far as there is room. To be called when the descriptor becomes writable.
+    ///
+    /// # Errors
+    /// [`ChannelError`].
+    pub fn flush(&mut self) -> Result<(), ChannelError> {
+        while let Some((bytes, descriptors)) = self.queue.front() {
+            match transmit(&self.socket, bytes, descriptors) {
+                Ok(()) => self.queued = self.queued.saturating_sub(bytes.len()),
+                Err(Errno::AGAIN) => return Ok(()),
+                Err(Errno::PIPE | Errno::CONNRESET) => return Err(ChannelError::Closed),
+                Err(error) => return Err(io::Error::from(error).into()),
+            }
+            self.queue.pop_front();
+        }
+        Ok(())
+    }
+
+    /// Returns true if something waits for room.
+    pub fn is_behind(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// Returns the next message and the descriptors that came with it; `None` if there is none yet.
+    ///
+    /// # Errors
+    /// [`ChannelError`]; the channel is of no more use.
+    pub fn receive(&mut self) -> Result<Option<(In, Vec<OwnedFd>)>, ChannelError> {
+        let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let length = loop {
+            let mut pieces = [IoSliceMut::new(&mut self.buffer)];
+            match recvmsg(&self.socket, &mut pieces, &mut control, RecvFlags::CMSG_CLOEXEC) {
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(None),
+                // reset: it has ended with messages of ours unread
+                Err(Errno::CONNRESET) => return Err(ChannelError::Closed),
+                Err(error) => return Err(io::Error::from(error).into()),
+                // nobody sends an empty message, so that zero bytes are the end
+                Ok(received) if received.bytes == 0 => return Err(ChannelError::Closed),
+                Ok(received) => break received.bytes,
+            }
+        };
+        let mut descriptors = Vec::new();
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(received) = message {
+                descriptors.extend(received);
+            }
+        }
+        let bytes = self.buffer.get_mut(..length).unwrap_or_default();
+        let message = codec::decode(bytes);
+        zeroize::Zeroize::zeroize(bytes);
+        Ok(Some((message?, descriptors)))
+    }
+}
+
+impl<In, Out> AsFd for Channel<In, Out> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn transmit(socket: &OwnedFd, bytes: &[u8], descriptors: &[OwnedFd]) -> Result<(), Errno> {
+    let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+    if !borrowed.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&borrowed)) {
+        return Err(Errno::TOOBIG);
+    }
+    loop {
+        match sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL) {
+            Err(Errno::INTR) => {}
+            result => return result.map(drop),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsRawFd as _;
+
+    fn channels() -> (Channel<String, u32>, Channel<u32, String>) {
+        let (near, far) = pair().unwrap();
+        (Channel::new(near).unwrap(), Channel::new(far).unwrap())
+    }
+
+    #[test]
+    fn messages_keep_their_order_and_descriptors() {
+        let (mut near, mut far) = channels();
+        let (one, other) = pair().unwrap();
+        near.send(&1, vec![one, other]).unwrap();
+        near.send(&2, Vec::new()).unwrap();
+        let (message, descriptors) = far.receive().unwrap().unwrap();
+        assert_eq!((message, descriptors.len()), (1, 2));
+        assert!(descriptors.iter().all(|descriptor| descriptor.as_raw_fd() > 2));
+        assert_eq!(far.receive().unwrap().unwrap().0, 2);
+        assert!(far.receive().unwrap().is_none());
+        drop(near);
+        assert!(matches!(far.receive(), Err(ChannelError::Closed)));
+        assert!(matches!(far.send(&String::new(), Vec::new()), Err(ChannelError::Closed)));
+    }
+
+    #[test]
+    fn what_finds_no_room_waits() {
+        let (mut near, mut far) = channels();
+        let text = "x".repeat(60_000);
+        for _ in 0..20 {
+            far.send(&text, Vec::new()).unwrap();
+        }
+        assert!(far.is_behind());
+        for _ in 0..20 {
+            let (message, _) = near.receive().unwrap().unwrap();
+            assert_eq!(message, text);
+            far.flush().unwrap();
+        }
+        assert!(!far.is_behind() && near.receive().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_message_of_another_type_ends_the_channel() {
+        let (near, far) = pair().unwrap();
+        let mut near: Channel<u32, u32> = Channel::new(near).unwrap();
+        let mut far: Channel<String, String> = Channel::new(far).unwrap();
+        far.send(&"no number".to_owned(), Vec::new()).unwrap();
+        assert!(matches!(near.receive(), Err(ChannelError::Codec(_))));
+    }
+}
