@@ -338,7 +338,7 @@ let
       KeyringMode = "private";
       LimitCORE = 0;
       # A worker a core, at most 256; the log's writer; the process that looks up names.
-      TasksMax = 300;
+      TasksMax = 320;
     }
     // lib.optionalAttrs (credentials tunnel != [ ]) {
       LoadCredential = map (

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -19,25 +18,26 @@ use wontun::cli::{Cli, Command, Dir, KillSwitchCommand, Missing, PeerCommand, Ru
 use wontun::commands::{self, AddOptions, CommandError, ShowOptions, TopOptions};
 use wontun::config::wg_quick::{Hooks, LoadError};
 use wontun::config::{
-    AllowedNetwork, Config, ConfigError, FileNameError, KillSwitchMode, KillSwitchOptions, NatMode, TunName,
-    link_local, unknown_variables,
+    AllowedNetwork, Config, ConfigError, FileNameError, KillSwitchMode, KillSwitchOptions, NatMode,
+    PeerAddress, TunName, link_local, unknown_variables,
 };
 use wontun::control::health;
 use wontun::control::notify::Notifier;
 use wontun::control::uapi::UapiFolders;
-use wontun::device::{
-    ConfigFile, Device, DeviceError, EngagedKillSwitch, Mode, PlainTunnel, SocketsError, WireGuard,
-};
 use wontun::io::limit;
 use wontun::io::tun::TunError;
 use wontun::link::LinkError;
 use wontun::logging::{self, Logging, Target};
-use wontun::metrics::{HostName, Metrics, MetricsError};
+use wontun::metrics::MetricsError;
 use wontun::privileges::{self, Identity, PrivilegeError, setcap};
-use wontun::resolver::Resolver;
 use wontun::sandbox::{Confinement, Report, Sandbox, State};
 use wontun::setup::import::{Import, ImportError};
 use wontun::setup::{Folder, Initial, SetupError};
+use wontun::supervisor::{
+    ConfigFile, EngagedKillSwitch, Mode, Plain, SocketsError, StartOptions, Starting, Supervisor,
+    SupervisorError, WireGuard,
+};
+use wontun::{device, process, resolver};
 
 /// What an exit code means, as sysexits.h has it.
 mod exit {
@@ -52,6 +52,13 @@ mod exit {
 const LAST_LINES: Duration = Duration::from_millis(50);
 
 fn main() -> ExitCode {
+    if let Some((role, channel)) = process::helper_role() {
+        return ExitCode::from(match role.as_str() {
+            "tunnel" => device::main(channel),
+            "resolver" => resolver::main(channel),
+            _ => exit::USAGE,
+        });
+    }
     let cli = match Cli::read() {
         Ok(cli) => cli,
         Err(error) => return refuse_usage(&error),
@@ -243,7 +250,7 @@ fn run(cli: Cli, ready: Option<OwnedFd>) -> u8 {
     logging.flush(LAST_LINES);
     match result {
         Ok(()) => 0,
-        Err(error) if logging.covers_stderr() => exit_code(&error),
+        Err(error) if logging.covers_stderr() || is_told(&error) => exit_code(&error),
         Err(error) => {
             fail(exit_code(&error), one_line(&error));
             exit_code(&error)
@@ -271,20 +278,32 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
     privileges::forbid_core_files();
     let named =
         options.config.as_deref().map(|file| name_and_lock(file, cli.tun.clone(), &options)).transpose()?;
-    // the resolver process does the same, and is forked before anything else is done
     let confinement = Confinement {
         user: options.user.as_ref().map(Identity::look_up).transpose()?,
         is_sandboxed: !options.no_sandbox,
     };
     let tuning = options.tuning.tuning();
     limit::allow_descriptors(tuning.workers);
-    let metrics = options.metrics.map(|address| (address, options.metrics_host));
-    let around = Around { file: options.config.clone(), confinement, metrics, notifier, ready };
+    let looks_up_names = match &options.plain.peer {
+        _ if options.config.is_some() => true,
+        Some(PeerAddress::Name { .. }) => options.interface.is_none(),
+        Some(PeerAddress::Socket(_)) | None => false,
+    };
+    let start = StartOptions {
+        confinement,
+        tuning,
+        looks_up_names,
+        is_in_background: ready.is_some(),
+        log: logging.settings(),
+        metrics: options.metrics.map(|address| (address, options.metrics_host)),
+        notifier,
+    };
+    let run_context = RunContext { file: options.config.clone(), confinement, ready };
     if let (Some(path), Some((name, kill_switch))) = (options.config, named) {
         let hooks = if options.ignore_hooks { Hooks::Ignore } else { Hooks::Refuse };
         setcap::check_device(&name)?;
-        // first of all: what is forked has a copy of all that is in memory, and this one reads what strangers send
-        let resolver = Resolver::start(confinement).map_err(DeviceError::from)?;
+        // before the file is read: a child has a copy of all that is in memory
+        let starting = Starting::new(start)?;
         let mut file = ConfigFile::load(path, hooks)?;
         (file.nat, file.kill_switch) = (options.nat.unwrap_or_default(), kill_switch);
         (file.nat_allow, file.policy) = (link_local(&options.nat_allow)?, options.policy.unwrap_or_default());
@@ -292,8 +311,7 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
             return Err(ConfigError::NotFullTunnel.into());
         }
         privileges::require_net_admin()?;
-        let device = Device::<WireGuard>::open(name, Some((file, resolver)), tuning, confinement.user)?;
-        return carry(device, around, logging).map(Device::close);
+        return carry(Supervisor::<WireGuard>::open(name, Some(file), starting)?, run_context, logging);
     }
     let of_a_file = [
         ("--ignore-hooks", options.ignore_hooks),
@@ -309,8 +327,8 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
     if let Some(name) = options.interface {
         setcap::check_device(&name)?;
         privileges::require_net_admin()?;
-        let device = Device::<WireGuard>::open(name, None, tuning, confinement.user)?;
-        return carry(device, around, logging).map(drop);
+        let supervisor = Supervisor::<WireGuard>::open(name, None, Starting::new(start)?)?;
+        return carry(supervisor, run_context, logging);
     }
     let plain = options.plain;
     let config = Config {
@@ -327,11 +345,11 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
     setcap::check_device(&config.tun)?;
     setcap::check_addresses(&config.tun, &config.addresses)?;
     privileges::require_net_admin()?;
-    let device = Device::<PlainTunnel>::open(config, tuning, confinement)?;
+    let supervisor = Supervisor::<Plain>::open(config, Starting::new(start)?)?;
     warn!(
         "plain mode is not encrypted: whoever sees the datagrams reads and forges the packets; use it on trusted wires only"
     );
-    carry(device, around, logging).map(drop)
+    carry(supervisor, run_context, logging)
 }
 
 /// Returns the name of the tunnel of `file`, which is not read, and its kill switch, if it is to
@@ -350,32 +368,29 @@ fn name_and_lock(
         return Err(ConfigError::NoKillSwitch.into());
     };
     privileges::require_net_admin()?;
-    let engaged = EngagedKillSwitch::engage(&name, &wanted).map_err(DeviceError::from)?;
+    let engaged = EngagedKillSwitch::engage(&name, &wanted).map_err(SupervisorError::from)?;
     Ok((name, Some(engaged)))
 }
 
-/// What a tunnel has to do with the world around it.
-struct Around {
+/// How a tunnel is run.
+struct RunContext {
     /// Its configuration file.
     file: Option<PathBuf>,
-    /// What it gives up.
+    /// What the process gives up.
     confinement: Confinement,
-    /// Address on which metrics are served, and the names of this host that requests may have.
-    metrics: Option<(SocketAddr, Vec<HostName>)>,
-    /// The service manager.
-    notifier: Option<Notifier>,
     /// How a process in the background says that the tunnel is there.
     ready: Option<OwnedFd>,
 }
 
-/// Everything is open but what serves metrics: opens that, gives up what is no longer needed, and carries packets to the
-/// end, in good order if without an error.
-fn carry<M: Mode>(mut device: Device<M>, around: Around, logging: &mut Logging) -> anyhow::Result<Device<M>> {
-    let Around { file, confinement, metrics, notifier, ready } = around;
-    if let Some((address, hosts)) = metrics {
-        device.serve_metrics(Metrics::open(address, hosts, file.clone())?);
-    }
-    let sandbox = if confinement.is_sandboxed { Some(device.sandbox()?) } else { None };
+/// Everything is open: gives up what is no longer needed, has the tunnel process carry packets, and
+/// supervises it to the end.
+fn carry<M: Mode>(
+    mut supervisor: Supervisor<M>,
+    run_context: RunContext,
+    logging: &mut Logging,
+) -> anyhow::Result<()> {
+    let RunContext { file, confinement, ready } = run_context;
+    let sandbox = if confinement.is_sandboxed { Some(supervisor.sandbox()?) } else { None };
     privileges::drop_all_but_net_admin(confinement.user)?;
     if let (Some(_), Some(file)) = (confinement.user, file)
         && let Err(error) = File::open(&file)
@@ -385,15 +400,14 @@ fn carry<M: Mode>(mut device: Device<M>, around: Around, logging: &mut Logging) 
     }
     let of_log = sandbox.as_ref().map(|sandbox| sandbox.of_log(logging.is_journald())).transpose()?;
     logging.start_writer(of_log).context("cannot start the thread that writes the log")?;
+    supervisor.start()?;
     if let Some(ready) = ready {
         // nobody reads stderr afterwards
         logging.flush(LAST_LINES);
         background::detach(ready).context("cannot go to the background")?;
     }
-    device.notify(notifier);
     confine(sandbox.as_ref())?;
-    device.run()?;
-    Ok(device)
+    Ok(supervisor.run()?)
 }
 
 /// Engages the sandbox for this thread and all that it starts from now on, and tells of it.
@@ -411,33 +425,39 @@ fn confine(sandbox: Option<&Sandbox>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Returns true if the tunnel process has told the error itself, on the same standard error.
+fn is_told(error: &anyhow::Error) -> bool {
+    let told = [exit::OTHER, exit::UNAVAILABLE].map(i32::from);
+    matches!(error.downcast_ref(), Some(SupervisorError::TunnelExited(code)) if told.contains(code))
+}
+
 /// The exit code that the first cause with a code of its own asks for.
 fn exit_code(error: &anyhow::Error) -> u8 {
-    if let Some(error) = error.downcast_ref::<DeviceError>() {
+    if let Some(error) = error.downcast_ref::<SupervisorError>() {
         return match error {
-            DeviceError::Tun(TunError::Mode { .. } | TunError::Cgroup | TunError::NotPermitted(_))
-            | DeviceError::Sockets(SocketsError::PortPrivileged(_))
-            | DeviceError::Link(LinkError::Privilege { .. }) => exit::NO_PERMISSION,
-            DeviceError::PeerInTunnel { .. }
-            | DeviceError::PeerIsSelf(_)
-            | DeviceError::Link(LinkError::Unusable { .. }) => exit::CONFIG,
-            DeviceError::Tun(_)
-            | DeviceError::Sockets(_)
-            | DeviceError::TunGone(_)
-            | DeviceError::Uapi(_)
-            | DeviceError::Link(LinkError::NoDevice { .. } | LinkError::Refused { .. }) => exit::UNAVAILABLE,
-            DeviceError::Link(LinkError::Socket { .. } | LinkError::Unanswered { .. })
-            | DeviceError::Resolver(_)
-            | DeviceError::Random(_)
-            | DeviceError::System { .. }
-            | DeviceError::Token(_) => exit::OTHER,
-        };
-    }
-    if let Some(error) = error.downcast_ref::<MetricsError>() {
-        return match error {
-            MetricsError::InUse(_) | MetricsError::NotLocal(_) => exit::UNAVAILABLE,
-            MetricsError::Privileged(_) => exit::NO_PERMISSION,
-            MetricsError::Other { .. } => exit::OTHER,
+            SupervisorError::Tun(TunError::Mode { .. } | TunError::Cgroup | TunError::NotPermitted(_))
+            | SupervisorError::Sockets(SocketsError::PortPrivileged(_))
+            | SupervisorError::Metrics(MetricsError::Privileged(_))
+            | SupervisorError::Link(LinkError::Privilege { .. }) => exit::NO_PERMISSION,
+            SupervisorError::PeerInTunnel { .. }
+            | SupervisorError::PeerIsSelf(_)
+            | SupervisorError::Link(LinkError::Unusable { .. }) => exit::CONFIG,
+            SupervisorError::Tun(_)
+            | SupervisorError::Sockets(_)
+            | SupervisorError::Uapi(_)
+            | SupervisorError::Metrics(MetricsError::InUse(_) | MetricsError::NotLocal(_))
+            | SupervisorError::Link(LinkError::NoDevice { .. } | LinkError::Refused { .. }) => {
+                exit::UNAVAILABLE
+            }
+            SupervisorError::TunnelExited(code) => u8::try_from(*code).unwrap_or(exit::OTHER),
+            SupervisorError::Link(LinkError::Socket { .. } | LinkError::Unanswered { .. })
+            | SupervisorError::Metrics(MetricsError::Other { .. })
+            | SupervisorError::Nursery(_)
+            | SupervisorError::Resolver(_)
+            | SupervisorError::System { .. }
+            | SupervisorError::NotReady
+            | SupervisorError::TunnelKilled(_)
+            | SupervisorError::Channel(_) => exit::OTHER,
         };
     }
     if let Some(LoadError::Untrusted(_)) = error.downcast_ref::<LoadError>() {

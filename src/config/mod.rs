@@ -19,7 +19,7 @@ pub use environment::{UnknownVariable, unknown_variables};
 pub use kill_switch::{AllowedNetwork, KillSwitchMode, KillSwitchOptions};
 pub use nat_mode::NatMode;
 pub use peer_address::{PeerAddress, PeerAddressError};
-pub use peer_name::{PeerName, PeerNameError};
+pub use peer_name::{PeerName, PeerNameError, display_name};
 pub use peer_policy::PeerPolicy;
 pub use tun_name::{FileNameError, TunName, TunNameError};
 

@@ -84,6 +84,17 @@ impl FromStr for PeerName {
     }
 }
 
+/// Returns what a peer is called in the log: its name, or else the beginning of its key.
+pub fn display_name(name: Option<&PeerName>, key: &PublicKey) -> String {
+    if let Some(name) = name {
+        return name.to_string();
+    }
+    let mut text = key.to_string();
+    text.truncate(10);
+    text.push('…');
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

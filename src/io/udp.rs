@@ -2,9 +2,9 @@
 //! peer's traffic and whose replies leave from the address that the peer talked to.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::socket::{setsockopt, sockopt};
@@ -85,6 +85,20 @@ impl UdpSocket {
         socket.socket.set_reuse_port(true)?;
         socket.socket.bind(&local.into())?;
         socket.socket.connect(&peer.into())?;
+        Ok(socket)
+    }
+
+    /// Returns a socket of the family of `address` that is bound to nothing, sends with `mark` and
+    /// can share the port of those that [`Self::bind`] returned.
+    ///
+    /// # Errors
+    /// The kernel's; `EPERM` for a mark without CAP_NET_ADMIN.
+    pub fn spare(address: IpAddr, mark: Option<NonZeroU32>) -> io::Result<Self> {
+        let socket = Self::new(SocketAddr::new(address, 0))?;
+        if mark.is_some() {
+            socket.set_mark(mark)?;
+        }
+        socket.socket.set_reuse_port(true)?;
         Ok(socket)
     }
 
@@ -228,6 +242,12 @@ impl UdpSocket {
     /// longer ours: `SourceGone`.
     pub fn send(&self, messages: &[Message<'_>]) -> io::Result<usize> {
         sys::datagram::send(&self.socket, messages)
+    }
+}
+
+impl From<UdpSocket> for OwnedFd {
+    fn from(socket: UdpSocket) -> Self {
+        socket.socket.into()
     }
 }
 

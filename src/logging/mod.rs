@@ -24,6 +24,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 
 pub use rate_limit::{RateLimit, Suppressed};
 
+use crate::messages::Log;
 use crate::sandbox::LogSandbox;
 use queue::{BackEnd, Outlet};
 
@@ -51,6 +52,7 @@ pub struct Logging {
     outlet: Outlet,
     journald: bool,
     covers_stderr: bool,
+    level: LevelFilter,
 }
 
 /// Makes the log the program's own (`tracing`'s global default). From here on events are queued; they are
@@ -80,7 +82,7 @@ pub fn init(target: Target, level: LevelFilter) -> Logging {
         warn_journald_absent(&error);
     }
     let covers_stderr = journald && stderr_is_journal && level >= LevelFilter::ERROR;
-    Logging { outlet, journald, covers_stderr }
+    Logging { outlet, journald, covers_stderr, level }
 }
 
 /// Whether journald is there to be written to.
@@ -97,6 +99,24 @@ impl Logging {
     /// Whether whoever reads stderr reads the log too, so that an error need not be told there again.
     pub const fn covers_stderr(&self) -> bool {
         self.covers_stderr
+    }
+
+    /// Returns the settings for another process that logs to the same place.
+    pub fn settings(&self) -> Log {
+        let levels = [
+            LevelFilter::OFF,
+            LevelFilter::ERROR,
+            LevelFilter::WARN,
+            LevelFilter::INFO,
+            LevelFilter::DEBUG,
+            LevelFilter::TRACE,
+        ];
+        let level = levels.iter().position(|level| *level == self.level).unwrap_or(0);
+        Log {
+            to_journald: self.journald,
+            covers_stderr: self.covers_stderr,
+            level: u8::try_from(level).unwrap_or(0),
+        }
     }
 
     /// Starts the thread that writes the lines. Call it after the capability drop, with all signals blocked

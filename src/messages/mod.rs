@@ -24,7 +24,8 @@ pub enum ToTunnel {
     /// The first message. Its descriptors: the health socket if `has_health`, then the socket for
     /// metrics if there are any.
     Start(Box<Start>),
-    /// The queues of the TUN device, one for each worker; one descriptor each.
+    /// Queues of the TUN device, one for each worker in their order; one descriptor each. Several such
+    /// messages follow each other where one does not hold as many descriptors.
     Queues(Vec<Queue>),
     /// The disconnected UDP sockets, which take the place of those before; one descriptor each.
     Sockets {
@@ -33,6 +34,8 @@ pub enum ToTunnel {
         /// Description of each.
         sockets: Vec<BaseSocket>,
     },
+    /// More disconnected UDP sockets of the same port, for those that one message does not hold.
+    MoreSockets(Vec<BaseSocket>),
     /// The start is complete: the process confines itself, says [`FromTunnel::Ready`] and carries
     /// packets.
     Run,
@@ -177,6 +180,8 @@ pub struct Start {
 pub struct Log {
     /// To journald; otherwise to standard error.
     pub to_journald: bool,
+    /// Whoever reads standard error reads the log too.
+    pub covers_stderr: bool,
     /// The most verbose level: 0 off, 1 error, 2 warn, 3 info, 4 debug, 5 trace.
     pub level: u8,
 }

@@ -2,6 +2,7 @@
 //! whose own name is made to lead here would read the metrics with the help of its visitor's
 //! browser, which sends that name.
 
+use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
@@ -16,6 +17,12 @@ pub struct HostName(String);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("'{0}' is no host name: expected letters, digits, '-', '_' and '.', without a port")]
 pub struct HostNameError(String);
+
+impl fmt::Display for HostName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 impl FromStr for HostName {
     type Err = HostNameError;

@@ -100,6 +100,11 @@ impl Identity {
         may.then(|| Self { uid: Uid::from_raw(NOBODY), gid: Gid::from_raw(NOBODY) })
     }
 
+    /// Returns the number of the user.
+    pub const fn uid(self) -> u32 {
+        self.uid.as_raw()
+    }
+
     /// Runs `work`, whose new sockets and files belong to `user` (setfsuid(2)), whom the process
     /// becomes later. Without one, or if the process may not change its user, which
     /// `assume` reports, it just runs it.

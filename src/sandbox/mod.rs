@@ -92,6 +92,15 @@ impl Sandbox {
         Ok(Self { files, filters, resolver })
     }
 
+    /// Returns the sandbox of the supervisor. The `places` are looked up now, with the rights that
+    /// this process has now; what is put in the place of a file among them later cannot be opened.
+    ///
+    /// # Errors
+    /// [`SandboxError`].
+    pub fn of_supervisor(places: &Places) -> Result<Self, SandboxError> {
+        Self::of_tunnel(places, None)
+    }
+
     /// For the resolver process, which starts others that look up names.
     ///
     /// # Errors

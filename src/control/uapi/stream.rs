@@ -106,6 +106,16 @@ impl UapiStream {
         self.flush().map(drop)
     }
 
+    /// Takes note that somebody else has written the answer to this connection.
+    pub const fn handle_answered(&mut self) {
+        self.is_owed_an_answer = false;
+    }
+
+    /// Returns true while a request waits for its answer.
+    pub const fn is_owed_an_answer(&self) -> bool {
+        self.is_owed_an_answer
+    }
+
     /// Whether a part of an answer waits for room.
     pub fn wants_write(&self) -> bool {
         !self.output.is_empty()

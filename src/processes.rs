@@ -1,0 +1,79 @@
+//! The processes of a tunnel and their rights: the one list of them. The table in SECURITY.md is
+//! tested against it.
+
+/// A process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProcessInfo {
+    /// Its name in `ps`, at most 15 bytes.
+    pub name: &'static str,
+    /// Capabilities that it keeps.
+    pub capabilities: &'static str,
+    /// User that it runs as.
+    pub user: &'static str,
+    /// Data of strangers that it reads.
+    pub reads: &'static str,
+    /// Descriptors and files that it has or may open.
+    pub has: &'static str,
+    /// When it runs.
+    pub runs: &'static str,
+}
+
+const OWN_USER: &str = "the one that it was started as, or `--user`";
+const HELPER_USER: &str = "65533, where the start has CAP_SETUID and CAP_SETGID; else the supervisor's";
+
+/// All of them.
+pub const PROCESSES: [ProcessInfo; 4] = [
+    ProcessInfo {
+        name: "wontun",
+        capabilities: "CAP_NET_ADMIN",
+        user: OWN_USER,
+        reads: "nothing: requests of root to the control socket, messages of the other processes",
+        has: "netlink, nf_tables, /proc/sys/net, the configuration's folder, key files, signals",
+        runs: "always: it is the supervisor",
+    },
+    ProcessInfo {
+        name: "wontun-tunnel",
+        capabilities: "none",
+        user: HELPER_USER,
+        reads: "packets, datagrams, requests for metrics",
+        has: "queues of the TUN device, UDP sockets, the health and metrics sockets, keys; opens no file and no socket",
+        runs: "always",
+    },
+    ProcessInfo {
+        name: "wontun-resolver",
+        capabilities: "none",
+        user: HELPER_USER,
+        reads: "answers of name servers",
+        has: "the files that name resolution needs; sockets to name servers",
+        runs: "where an endpoint may be a name",
+    },
+    ProcessInfo {
+        name: "wontun-nursery",
+        capabilities: "none",
+        user: HELPER_USER,
+        reads: "nothing",
+        has: "the program's own file, to execute it: it starts the others, and ends them with the supervisor",
+        runs: "always",
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_security_page_says_the_same() {
+        let page = include_str!("../SECURITY.md");
+        let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| `wontun")).collect();
+        let expected = PROCESSES.map(|process| {
+            let ProcessInfo { name, capabilities, user, reads, has, runs } = process;
+            format!("| `{name}` | {capabilities} | {user} | {reads} | {has} | {runs} |")
+        });
+        assert_eq!(rows, expected);
+    }
+
+    #[test]
+    fn names_fit_the_kernels_field() {
+        assert!(PROCESSES.iter().all(|process| process.name.len() <= 15));
+    }
+}

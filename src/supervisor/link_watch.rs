@@ -1,0 +1,319 @@
+//! The TUN device as the host sees it: its state is watched, and what it loses is put back.
+
+use std::time::Duration;
+
+use tracing::{debug, info, warn};
+
+use super::context::Context;
+use super::{Mode, SupervisorError, system};
+use crate::config::TunName;
+use crate::io::batch::{MAX_MESSAGE, MAX_SEGMENTS_OF_MESSAGE};
+use crate::link::{Configured, Link, LinkError, LinkEvent, LinkState, Monitor};
+use crate::logging::RateLimit;
+use crate::messages::{self, ToTunnel};
+
+/// Events that are read in one turn.
+const BUDGET: usize = 128;
+/// With an MTU of less bytes the kernel takes IPv6 off a device, with all that belongs to it.
+pub(super) const IPV6_MIN_MTU: u32 = 1280;
+
+/// The device as the rest of the host sees it.
+#[derive(Debug)]
+pub(super) struct LinkWatch {
+    pub(super) link: Link,
+    pub(super) monitor: Monitor,
+    pub(super) index: u32,
+    /// Whether its addresses, MTU and state are ours to set.
+    pub(super) configured: bool,
+    /// What we set, or found, in bytes.
+    pub(super) mtu: u32,
+    /// Bytes that a datagram has besides its packet, where super-packets are to fit messages.
+    pub(super) fits: Option<u32>,
+    pub(super) up: bool,
+    /// It was moved to another network namespace, out of our reach.
+    pub(super) away: bool,
+    pub(super) news: LinkNews,
+    /// That it is down was logged, and that it is up again was not yet.
+    pub(super) told_down: bool,
+    /// That IPv6 is disabled was logged.
+    pub(super) told_ipv6: bool,
+    /// Brake on the lines about it.
+    pub(super) quiet: RateLimit,
+}
+
+/// What the events said that were read so far.
+#[derive(Debug, Default)]
+pub(super) struct LinkNews {
+    /// There were some.
+    pub(super) any: bool,
+    /// The device was down at one of them.
+    pub(super) fell: bool,
+    /// Its MTU was less than [`IPV6_MIN_MTU`] at one of them.
+    pub(super) shrank: bool,
+    /// Routes of wontun's or policy rules were deleted, by whomever.
+    pub(super) routing_lost: bool,
+    /// Addresses of other devices, or settings such as forwarding, were changed.
+    pub(super) host_changed: bool,
+}
+
+impl LinkNews {
+    pub(super) const fn push_state(&mut self, state: LinkState) {
+        self.any = true;
+        self.fell |= !state.up;
+        self.shrank |= state.mtu < IPV6_MIN_MTU;
+    }
+}
+
+/// Packets that wait in a queue of the device: its driver's usual number. While a socket has no room they are held here,
+/// and a burst of some hundred has to be.
+const QUEUE: u32 = 500;
+/// The same where packets come one by one. A single worker reads them then, while all write: what they write is answered
+/// faster than it is read, and with 500 a burst of a thousand answers lost some. It is what other devices have; twice of
+/// it doubles the ping under load.
+const PLAIN_QUEUE: u32 = 1_000;
+/// What TCP leaves free of the size that it is told (`MAX_TCP_HEADER` and one).
+const TCP_RESERVE: u32 = 321;
+/// Bytes of the usual headers of a segment inside: IPv4, TCP with time stamps.
+const SEGMENT_HEADERS: u32 = 52;
+/// The kernel's own bound (`GSO_LEGACY_MAX_SIZE`).
+const MAX_SUPER_PACKET: u32 = 65_536;
+
+/// The size of a super-packet whose segments, each with `overhead`, are the most that one message holds.
+fn super_packet(mtu: u32, overhead: u32) -> u32 {
+    let segments = u32::try_from(MAX_MESSAGE).unwrap_or(u32::MAX) / (mtu + overhead).max(1);
+    let segments = segments.clamp(1, u32::try_from(MAX_SEGMENTS_OF_MESSAGE).unwrap_or(1));
+    (segments * mtu.saturating_sub(SEGMENT_HEADERS) + TCP_RESERVE).min(MAX_SUPER_PACKET)
+}
+
+/// Returns true if this host forwards packets of either family that come in by the device called
+/// `name`.
+fn forwards(name: &str) -> bool {
+    let own_v4 = format!("/proc/sys/net/ipv4/conf/{name}/forwarding");
+    let own_v6 = format!("/proc/sys/net/ipv6/conf/{name}/force_forwarding");
+    let all_v4 = "/proc/sys/net/ipv4/ip_forward";
+    [all_v4, "/proc/sys/net/ipv6/conf/all/forwarding", &own_v4, &own_v6]
+        .into_iter()
+        // a host that does not tell may
+        .any(|path| std::fs::read_to_string(path).map_or(path == all_v4, |text| text.trim() != "0"))
+}
+
+impl LinkWatch {
+    /// Finds the device and listens to its changes.
+    ///
+    /// # Errors
+    /// Netlink is unavailable.
+    pub(super) fn open(name: &TunName) -> Result<Self, LinkError> {
+        let link = Link::open(name.as_str())?;
+        let index = link.index();
+        Ok(Self {
+            link,
+            monitor: Monitor::open(index)?,
+            index,
+            configured: false,
+            mtu: 0,
+            fits: None,
+            up: false,
+            away: false,
+            news: LinkNews::default(),
+            told_down: false,
+            told_ipv6: false,
+            quiet: RateLimit::new(Duration::from_secs(1)),
+        })
+    }
+
+    /// Takes note of how the device is now. What was heard of our own doing is no news.
+    ///
+    /// # Errors
+    /// The device is gone, or netlink fails.
+    pub(super) fn settle(&mut self) -> Result<(), SupervisorError> {
+        while self.monitor.poll_event().map_err(system("reading link changes"))?.is_some() {}
+        let state = self.link.state()?;
+        (self.mtu, self.up) = (state.mtu, state.up);
+        Ok(())
+    }
+
+    /// From now on, the kernel builds super-packets as large as one message of datagrams, each `overhead` bytes longer than
+    /// its packet, and the device's queue holds so many of them.
+    pub(super) fn fit_queue(&mut self, overhead: usize) {
+        self.fits = u32::try_from(overhead).ok();
+        self.set_queue_len(QUEUE);
+        self.fit_super_packets();
+    }
+
+    /// The device gives packets one by one: its queue holds so many more of them.
+    pub(super) fn fit_plain_queue(&mut self) {
+        self.set_queue_len(PLAIN_QUEUE);
+    }
+
+    fn set_queue_len(&mut self, packets: u32) {
+        if let Err(error) = self.link.set_queue_len(packets) {
+            debug!(%error, "the queue is as long as it was");
+        }
+    }
+
+    /// Fits super-packets to the MTU. A host that forwards keeps the kernel's bound: what its other devices have joined is
+    /// often larger, and would be cut before it comes here.
+    pub(super) fn fit_super_packets(&mut self) {
+        let Some(overhead) = self.fits.filter(|_| !self.away && !forwards(self.link.name())) else { return };
+        let fitted = self.link.set_gso_max_size(super_packet(self.mtu, overhead));
+        debug!(?fitted, "super-packets fit the MTU");
+    }
+
+    /// Warns once about addresses that could not be set.
+    pub(super) fn warn_ipv6_disabled(&mut self, configured: &Configured) {
+        let Some(first) = configured.ipv6_disabled.first() else { return };
+        if std::mem::replace(&mut self.told_ipv6, true) {
+            return;
+        }
+        let tun = self.link.name();
+        warn!(
+            tun,
+            address = %first,
+            "IPv6 is disabled on {tun}, so its IPv6 addresses are not set and IPv4 goes on without them; \
+             in Docker add --sysctl net.ipv6.conf.all.disable_ipv6=0, \
+             elsewhere run sysctl -w net.ipv6.conf.default.disable_ipv6=0 before starting"
+        );
+    }
+}
+
+impl LinkWatch {
+    /// Returns the state as the tunnel process is told it.
+    pub(super) const fn message(&self) -> messages::Link {
+        messages::Link { mtu: self.mtu, is_up: self.up, is_away: self.away }
+    }
+}
+
+impl Context {
+    /// Several events tell of one change, some with values of before it: what counts is how the device is once they
+    /// are all read, and whether it was down in between.
+    pub(super) fn drain_link(&mut self, mode: &mut impl Mode) {
+        for _ in 0..BUDGET {
+            match self.link.monitor.poll_event() {
+                Ok(None) => {
+                    let LinkNews { routing_lost, host_changed, .. } = self.link.news;
+                    self.handle_link_news(mode);
+                    // of a device that is down the kernel itself deletes the routes
+                    if routing_lost && self.link.up {
+                        mode.handle_routing_lost(self);
+                    }
+                    if host_changed {
+                        mode.handle_host_changed(self);
+                    }
+                    return;
+                }
+                Ok(Some(LinkEvent::Other)) => {}
+                Ok(Some(LinkEvent::RoutingLost)) => self.link.news.routing_lost = true,
+                Ok(Some(LinkEvent::AddressLost(address))) => {
+                    self.link.news.host_changed = true;
+                    self.tunnel.send(&ToTunnel::AddressLost(address));
+                }
+                Ok(Some(LinkEvent::HostChanged)) => self.link.news.host_changed = true,
+                Ok(Some(LinkEvent::Changed(state))) => self.link.news.push_state(state),
+                // a deleted device has no state to read, which says as much
+                Ok(Some(LinkEvent::Overrun)) => {
+                    self.link.news.any = true;
+                    (self.link.news.routing_lost, self.link.news.host_changed) = (true, true);
+                }
+                Ok(Some(LinkEvent::Deleted)) => self.link.news.any = true,
+                Err(error) => {
+                    if let Some(suppressed) = self.link.quiet.allow(self.now) {
+                        warn!(%error, suppressed, "changes of the device are not heard");
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    fn handle_link_news(&mut self, mode: &mut impl Mode) {
+        let news = std::mem::take(&mut self.link.news);
+        if !news.any {
+            return;
+        }
+        let state = match self.link.link.state() {
+            Ok(state) => state,
+            Err(LinkError::NoDevice { .. }) => {
+                // deleted, which reading the tun tells, or moved to another network namespace, where it still works
+                self.link.away = true;
+                debug!(tun = %self.name, "the device is no longer in this network namespace");
+                self.tunnel.set_link(self.link.message());
+                return;
+            }
+            Err(error) => {
+                if let Some(suppressed) = self.link.quiet.allow(self.now) {
+                    warn!(%error, suppressed, "the device's state cannot be read");
+                }
+                return;
+            }
+        };
+        let was_away = std::mem::replace(&mut self.link.away, false);
+        let old_mtu = std::mem::replace(&mut self.link.mtu, state.mtu);
+        let has_ipv6_again = state.mtu >= IPV6_MIN_MTU && (news.shrank || old_mtu < IPV6_MIN_MTU);
+        let was_up = std::mem::replace(&mut self.link.up, state.up);
+        if old_mtu != state.mtu {
+            self.link.fit_super_packets();
+        }
+        let tun = &self.name;
+        let mut came_up = false;
+        if !state.up {
+            if was_up && let Some(suppressed) = self.link.quiet.allow(self.now) {
+                self.link.told_down = true;
+                warn!(%tun, suppressed, "{tun} is down, no packet passes until it is up again (ip link set {tun} up)");
+            }
+        } else if !was_up || news.fell || was_away || has_ipv6_again {
+            if std::mem::replace(&mut self.link.told_down, false) {
+                info!(%tun, "{tun} is up again");
+            }
+            self.restore_addresses();
+            came_up = true;
+        }
+        self.tunnel.set_link(self.link.message());
+        if came_up {
+            mode.handle_link_up(self);
+        }
+    }
+
+    /// The kernel forgets a device's IPv6 addresses when it goes down, or when its MTU is too small for them.
+    fn restore_addresses(&mut self) {
+        if !self.link.configured {
+            return;
+        }
+        match self.link.link.restore() {
+            Ok(configured) => self.link.warn_ipv6_disabled(&configured),
+            Err(error) => {
+                if let Some(suppressed) = self.link.quiet.allow(self.now) {
+                    warn!(%error, suppressed, "the addresses that the device lost are not back");
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_super_packet_fills_one_message() {
+        // 45 segments of 1,368 bytes, 44 of 1,420
+        assert_eq!(super_packet(1420, 32), 45 * 1368 + 321);
+        assert_eq!(super_packet(1472, 0), 44 * 1420 + 321);
+        // the kernel's 64 segments; jumbo frames; the largest, and the smallest, that there are
+        assert_eq!(super_packet(576, 32), 64 * 524 + 321);
+        assert_eq!(super_packet(9000, 32), 7 * 8948 + 321);
+        assert_eq!([super_packet(65_475, 32), super_packet(65_507, 0)], [MAX_SUPER_PACKET; 2]);
+        assert_eq!(super_packet(68, 0), 64 * 16 + 321);
+        for mtu in 576..=65_475 {
+            let payload = super_packet(mtu, 32) - TCP_RESERVE;
+            // with time stamps and without; over IPv6 one segment more may go in a second message
+            for headers in [52, 40] {
+                let size = mtu - headers;
+                let datagrams = payload / size * (mtu + 32);
+                assert!(
+                    payload / size <= 64 && datagrams <= 65_507 || payload < size,
+                    "MTU {mtu}, {headers}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! The resolver process: questions of the tunnel process go there, and it is started again when it
+//! ends.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use tracing::warn;
+
+use crate::process::Nursery;
+use crate::resolver::{Resolver, ResolverError};
+use crate::time::Instant;
+use crate::tunnel::wireguard::PublicKey;
+
+/// The peer whose endpoint's name is looked up; `None` in plain mode.
+pub(super) type Question = Option<PublicKey>;
+
+/// Questions that may wait: the process answers one after the other.
+const MAX_ASKED: usize = 32;
+/// Pause before the process is started again; doubled each time, up to [`PAUSE_MAX`].
+const PAUSE: Duration = Duration::from_millis(500);
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// The resolver process and what it was asked.
+#[derive(Debug)]
+pub(super) struct Lookups {
+    resolver: Option<Resolver>,
+    /// Questions in their order, which is that of the answers.
+    asked: VecDeque<Question>,
+    is_sandboxed: bool,
+    stderr: OwnedFd,
+    /// `None` if no process is wanted, or it runs.
+    restart_at: Option<Instant>,
+    pause: Duration,
+}
+
+impl Lookups {
+    /// Takes the process, if names may occur.
+    pub(super) const fn new(resolver: Option<Resolver>, is_sandboxed: bool, stderr: OwnedFd) -> Self {
+        Self { resolver, asked: VecDeque::new(), is_sandboxed, stderr, restart_at: None, pause: PAUSE }
+    }
+
+    /// Returns the descriptor that becomes readable with answers.
+    pub(super) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.resolver.as_ref().map(|resolver| resolver.as_fd())
+    }
+
+    /// Looks up `host`. Questions to name servers carry `mark`.
+    ///
+    /// # Errors
+    /// A text for the log: too many questions wait, or there is no process at the moment.
+    pub(super) fn request(
+        &mut self,
+        question: Question,
+        host: &str,
+        port: u16,
+        mark: Option<NonZeroU32>,
+    ) -> Result<(), String> {
+        let resolver = self.resolver.as_ref().ok_or("the resolver process is being started again")?;
+        if self.asked.len() >= MAX_ASKED {
+            return Err("too many names are looked up at the same time".to_owned());
+        }
+        resolver.request(host, port, mark).map_err(|error| error.to_string())?;
+        self.asked.push_back(question);
+        Ok(())
+    }
+
+    /// Returns the next answer. If the process has ended all questions are answered with an error,
+    /// and it is to be started again.
+    pub(super) fn poll_answer(&mut self, now: Instant) -> Vec<(Question, Result<Vec<SocketAddr>, String>)> {
+        let Some(resolver) = &mut self.resolver else { return Vec::new() };
+        match resolver.poll_answer() {
+            Ok(None) => Vec::new(),
+            Ok(Some(answer)) => {
+                self.pause = PAUSE;
+                let question = self.asked.pop_front();
+                question
+                    .map(|question| (question, answer.map_err(|error| error.to_string())))
+                    .into_iter()
+                    .collect()
+            }
+            Err(error) => self.handle_end(now, &error),
+        }
+    }
+
+    fn handle_end(
+        &mut self,
+        now: Instant,
+        error: &io::Error,
+    ) -> Vec<(Question, Result<Vec<SocketAddr>, String>)> {
+        let pause = self.pause.as_secs_f32();
+        warn!(%error, "the resolver process ended: it is started again in {pause} s");
+        self.resolver = None;
+        self.restart_at = Some(now + self.pause);
+        self.pause = (self.pause * 2).min(PAUSE_MAX);
+        self.asked
+            .drain(..)
+            .map(|question| (question, Err("the resolver process ended".to_owned())))
+            .collect()
+    }
+
+    /// Returns the time at which [`Self::restart`] is due.
+    pub(super) const fn deadline(&self) -> Option<Instant> {
+        self.restart_at
+    }
+
+    /// Starts the process again if that is due. Returns the error if it cannot be.
+    pub(super) fn restart(&mut self, nursery: &mut Nursery, now: Instant) -> Option<ResolverError> {
+        if self.restart_at.is_none_or(|at| now < at) {
+            return None;
+        }
+        match Resolver::start(nursery, self.is_sandboxed, self.stderr.as_fd()) {
+            Ok(resolver) => {
+                (self.resolver, self.restart_at) = (Some(resolver), None);
+                None
+            }
+            Err(error) => {
+                self.restart_at = Some(now + self.pause);
+                self.pause = (self.pause * 2).min(PAUSE_MAX);
+                Some(error)
+            }
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Plain mode, as the supervisor sees it: the device, its MTU, the server's name, and which addresses
+//! can be reached past the tunnel.
+
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use nix::poll::PollFlags;
+use tracing::{info, warn};
+
+use super::context::Context;
+use super::link_watch::LinkWatch;
+use super::sockets::{SocketOptions, Sockets};
+use super::start::{Opened, Starting};
+use super::{Mode, SocketBudget, Source, Supervisor, SupervisorError, system};
+use crate::config::{Config, PeerAddress};
+use crate::io::tun::Tun;
+use crate::messages::{Address, FromTunnel, ModeStart, ToTunnel};
+use crate::sandbox::Places;
+use crate::time::Instant;
+use crate::tunnel::plain::Role;
+use crate::tunnel::wireguard::PublicKey;
+
+/// Index of the loopback device, by which the kernel routes to each of the host's own addresses.
+const LOOPBACK: u32 = 1;
+/// Spare sockets that the tunnel process has at the start.
+const SPARE_SOCKETS: u8 = 4;
+/// Candidates that are checked in a second; each takes a request to the kernel.
+const CANDIDATES: u32 = 32;
+
+/// The supervisor's half of a tunnel in plain mode.
+#[derive(Debug)]
+pub struct Plain {
+    config: Config,
+    sockets: Sockets,
+    spare: SocketBudget,
+    /// Begin of the present second, and candidates checked in it.
+    checked: (Option<Instant>, u32),
+}
+
+impl Supervisor<Plain> {
+    /// Opens everything that needs a privilege, sets up the device, and hands the tunnel process what
+    /// it needs.
+    ///
+    /// # Errors
+    /// [`SupervisorError`], with the remedy.
+    pub fn open(config: Config, starting: Starting) -> Result<Self, SupervisorError> {
+        let tuning = starting.tuning;
+        let options = SocketOptions {
+            workers: tuning.workers,
+            offload: tuning.offload,
+            tells_class: false,
+            has_many_peers: false,
+            steers: false,
+        };
+        let is_client = config.role() == Role::Client;
+        let sockets = Sockets::open(&config.listen, config.listen_port, is_client, options, starting.user)?;
+        let tuns = Tun::open(&config.tun, tuning.workers, tuning.offload)?;
+        let mut link = LinkWatch::open(&config.tun)?;
+        link.configured = config.configure;
+        if config.configure {
+            let configured = link.link.configure(&config.addresses, config.mtu_over(config.is_outer_v4()))?;
+            link.warn_ipv6_disabled(&configured);
+        }
+        let mut server = None;
+        if let Some(peer @ PeerAddress::Socket(address)) = &config.peer {
+            let interface = link.link.route_interface(address.ip())?;
+            if interface == Some(link.index) {
+                return Err(SupervisorError::PeerInTunnel { peer: peer.clone(), tun: config.tun });
+            }
+            if address.port() == sockets.port() && interface == Some(LOOPBACK) {
+                return Err(SupervisorError::PeerIsSelf(*address));
+            }
+            server = Some(Address::from(*address));
+        }
+        link.settle()?;
+        if config.configure {
+            if tuns.iter().any(|tun| tun.layout().is_some()) {
+                link.fit_queue(0);
+            } else {
+                link.fit_plain_queue();
+            }
+        }
+        let mode = ModeStart::Plain { is_client, server, keepalive: config.keepalive };
+        let clamps_mss = tuning.clamp_mss.unwrap_or(false);
+        let mut context =
+            starting.hand_over(Opened { name: config.tun.clone(), link, tuns, mode, clamps_mss })?;
+        let hand_over = system("handing over sockets");
+        context.tunnel.send_all(sockets.messages().map_err(&hand_over)?);
+        let (message, descriptors) = sockets.spare(SPARE_SOCKETS, SPARE_SOCKETS).map_err(&hand_over)?;
+        context.tunnel.send_with(&message, descriptors);
+        let mode = Plain { config, sockets, spare: SocketBudget::default(), checked: (None, 0) };
+        Ok(Self::new(mode, context))
+    }
+}
+
+impl Mode for Plain {
+    fn places(&self) -> Places {
+        Places::default()
+    }
+
+    fn descriptors(&self) -> Vec<(Source, BorrowedFd<'_>, PollFlags)> {
+        Vec::new()
+    }
+
+    fn handle_ready(&mut self, _: &mut Context, _: Source, _: PollFlags) {}
+
+    fn handle_message(&mut self, context: &mut Context, message: FromTunnel) {
+        match message {
+            FromTunnel::LookUp(None) => {
+                let result = match &self.config.peer {
+                    Some(PeerAddress::Name { host, port }) => {
+                        context.lookups.request(None, host, *port, None)
+                    }
+                    _ => Err("the server is not known by a name".to_owned()),
+                };
+                if let Err(error) = result {
+                    context.answer_question(None, Err(error));
+                }
+            }
+            FromTunnel::Candidate(address) if self.may_check(context.now) => {
+                let is_usable = !is_behind_tun(context, address);
+                context.tunnel.send(&ToTunnel::CandidateChecked { address, is_usable });
+            }
+            FromTunnel::OuterFamily { is_ipv4 } => self.fit_mtu(context, is_ipv4),
+            FromTunnel::NeedSockets { ipv4, ipv6 } => {
+                let (ipv4, ipv6) = self.spare.take(context.now, ipv4, ipv6);
+                match self.sockets.spare(ipv4, ipv6) {
+                    Ok((message, descriptors)) => context.tunnel.send_with(&message, descriptors),
+                    Err(error) => warn!(%error, "the peer gets no socket of its own"),
+                }
+            }
+            // too many, not this mode's, or the loop's
+            FromTunnel::Candidate(_)
+            | FromTunnel::Ready
+            | FromTunnel::Changed(_)
+            | FromTunnel::LookUp(Some(_))
+            | FromTunnel::Endpoint { .. }
+            | FromTunnel::Alive { .. }
+            | FromTunnel::Probe(_)
+            | FromTunnel::Answered(_)
+            | FromTunnel::StopRequested => {}
+        }
+    }
+
+    fn handle_addresses(
+        &mut self,
+        context: &mut Context,
+        question: Option<PublicKey>,
+        result: Result<Vec<SocketAddr>, String>,
+    ) {
+        let result = result.map(|mut addresses| {
+            addresses
+                .retain(|address| self.sockets.speaks(address.ip()) && !is_behind_tun(context, address.ip()));
+            addresses
+        });
+        context.answer_question(question, result);
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        None
+    }
+
+    fn handle_timeouts(&mut self, _: &mut Context) {}
+
+    fn reload(&mut self, _: &mut Context) {
+        info!("SIGHUP: there is no file to read again in plain mode");
+    }
+
+    fn handle_link_up(&mut self, _: &mut Context) {}
+
+    fn handle_routing_lost(&mut self, _: &mut Context) {}
+
+    fn handle_host_changed(&mut self, _: &mut Context) {}
+
+    fn finish(self, _: bool) {}
+}
+
+impl Plain {
+    /// Returns true if another candidate may be checked in this second.
+    fn may_check(&mut self, now: Instant) -> bool {
+        let (second, count) = &mut self.checked;
+        if second.is_none_or(|second| now.since(second) >= Duration::from_secs(1)) {
+            (*second, *count) = (Some(now), 0);
+        }
+        *count += 1;
+        *count <= CANDIDATES
+    }
+
+    /// Unless the user chose an MTU, it follows the outer address family.
+    fn fit_mtu(&self, context: &mut Context, is_outer_v4: bool) {
+        let mtu = self.config.mtu_over(is_outer_v4);
+        if self.config.mtu.is_some() || !self.config.configure || context.link.away || mtu == context.link.mtu
+        {
+            return;
+        }
+        match context.link.link.set_mtu(mtu) {
+            Ok(()) => {
+                context.link.mtu = mtu;
+                context.link.fit_super_packets();
+                context.tunnel.set_link(context.link.message());
+                info!(mtu, "the MTU fits the peer's address family");
+            }
+            Err(error) => warn!(%error, "the MTU does not fit the peer's address family"),
+        }
+    }
+}
+
+/// Returns true if datagrams to `address` would go into our own tun.
+fn is_behind_tun(context: &mut Context, address: IpAddr) -> bool {
+    !context.link.away
+        && context
+            .link
+            .link
+            .route_interface(address)
+            .is_ok_and(|interface| interface == Some(context.link.index))
+}

@@ -1,0 +1,221 @@
+//! Notifications to the service manager: ready, reloading, stopping, status and watchdog. The
+//! watchdog is only told that the tunnel is alive once the tunnel process has answered a probe, which
+//! it does when all its workers have turned; so one that is stuck has the tunnel restarted, and so
+//! has a supervisor that is stuck.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::context::Context;
+use crate::control::notify::Notifier;
+use crate::messages::Status;
+use crate::time::Instant;
+
+/// Time between two looks at the status.
+const STATUS_INTERVAL: Duration = Duration::from_secs(10);
+/// Pause before what found no room is tried again.
+const RETRY: Duration = Duration::from_millis(100);
+/// The least time between two probes, whatever the watchdog asks for.
+const LEAST_INTERVAL: Duration = Duration::from_millis(1);
+
+/// State of the notifications.
+#[derive(Debug, Default)]
+pub(super) struct Service {
+    /// `None` unless a service manager started us.
+    notifier: Option<Notifier>,
+    watchdog: Option<Watchdog>,
+    status_at: Option<Instant>,
+    retry_at: Option<Instant>,
+    /// Probe whose answer has READY=1 sent, at the start or after a reload.
+    ready_after: Option<u64>,
+    /// Status as it was last sent.
+    sent_status: String,
+    /// Error of the last reload.
+    trouble: Option<String>,
+}
+
+#[derive(Debug)]
+struct Watchdog {
+    interval: Duration,
+    probe_at: Instant,
+    /// Probe that was not answered yet.
+    probe: Option<u64>,
+}
+
+impl Service {
+    pub(super) fn new(notifier: Option<Notifier>) -> Self {
+        Self { notifier, ..Self::default() }
+    }
+
+    /// Sets the error of the last reload, which the status tells.
+    pub(super) fn set_trouble(&mut self, trouble: String) {
+        self.trouble = Some(trouble);
+    }
+
+    /// Sees to it that what found no room is tried again.
+    fn settle(&mut self, now: Instant) {
+        let is_behind = self.notifier.as_ref().is_some_and(Notifier::is_behind);
+        self.retry_at = is_behind.then(|| self.retry_at.unwrap_or(now + RETRY));
+    }
+
+    /// Returns the time at which [`Context::serve_service`] is due.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let probe_at = self.watchdog.as_ref().filter(|watchdog| watchdog.probe.is_none());
+        [probe_at.map(|watchdog| watchdog.probe_at), self.status_at, self.retry_at]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+}
+
+impl Context {
+    /// Sends READY=1 once the tunnel process has answered.
+    pub(super) fn notify_ready(&mut self) {
+        if self.service.notifier.is_some() {
+            self.service.ready_after = Some(self.tunnel.probe());
+        }
+    }
+
+    /// Sends RELOADING=1; [`Self::notify_ready`] is to follow.
+    pub(super) fn notify_reloading(&mut self) {
+        self.service.trouble = None;
+        if let Some(notifier) = &mut self.service.notifier {
+            notifier.reloading();
+        }
+    }
+
+    /// Sends STOPPING=1.
+    pub(super) fn notify_stopping(&mut self) {
+        if let Some(notifier) = &mut self.service.notifier {
+            notifier.stopping("stopping");
+        }
+    }
+
+    /// Takes the answer to a probe.
+    pub(super) fn handle_alive(&mut self, probe: u64, status: Status) {
+        let text = self.status_text(status);
+        let now = self.now;
+        let service = &mut self.service;
+        let Some(notifier) = &mut service.notifier else { return };
+        let is_answered = |asked: Option<u64>| asked.is_some_and(|asked| probe >= asked);
+        if is_answered(service.ready_after) {
+            service.ready_after = None;
+            notifier.ready(&text);
+            if service.status_at.is_none() {
+                service.watchdog = notifier.watchdog().map(|time| {
+                    let interval = (time / 2).max(LEAST_INTERVAL);
+                    Watchdog { interval, probe_at: now, probe: None }
+                });
+                service.status_at = Some(now + STATUS_INTERVAL);
+            }
+        } else if text != service.sent_status {
+            notifier.status(&text);
+        }
+        if let Some(watchdog) = service.watchdog.as_mut().filter(|watchdog| is_answered(watchdog.probe)) {
+            watchdog.probe = None;
+            notifier.alive();
+        }
+        service.sent_status = text;
+        service.settle(now);
+    }
+
+    /// Does what is due.
+    pub(super) fn serve_service(&mut self) {
+        let now = self.now;
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| now >= at);
+        if self
+            .service
+            .watchdog
+            .as_ref()
+            .is_some_and(|watchdog| watchdog.probe.is_none() && now >= watchdog.probe_at)
+        {
+            let probe = self.tunnel.probe();
+            if let Some(watchdog) = &mut self.service.watchdog {
+                watchdog.probe_at = now + watchdog.interval;
+                watchdog.probe = Some(probe);
+            }
+        }
+        if is_due(self.service.status_at) {
+            self.service.status_at = Some(now + STATUS_INTERVAL);
+            self.tunnel.probe();
+        }
+        if is_due(self.service.retry_at)
+            && let Some(notifier) = &mut self.service.notifier
+        {
+            self.service.retry_at = None;
+            notifier.flush();
+        }
+        self.service.settle(now);
+    }
+
+    /// Returns the state of the tunnel in one line.
+    fn status_text(&self, status: Status) -> String {
+        let mut text = String::new();
+        if let Some(trouble) = &self.service.trouble {
+            let _ = write!(text, "{trouble}; ");
+        }
+        if !self.link.up && !self.link.away {
+            let _ = write!(text, "{} is down; ", self.name);
+        }
+        text + &describe(status)
+    }
+}
+
+fn describe(status: Status) -> String {
+    match status {
+        Status::WireGuard { connected, peers, handshake } => {
+            let handshake = handshake
+                .map_or_else(|| "no handshake yet".to_owned(), |age| format!("last handshake {}", ago(age)));
+            format!("{connected} of {peers} peers connected, {handshake}")
+        }
+        Status::PlainServer { has_client: false } => "waiting for a client".to_owned(),
+        Status::PlainServer { has_client: true } => "has a client".to_owned(),
+        Status::PlainClient { is_heard: true } => "the server is heard".to_owned(),
+        Status::PlainClient { is_heard: false } => "nothing is heard of the server".to_owned(),
+    }
+}
+
+/// Returns how long ago something was, so coarsely that the text seldom changes.
+fn ago(age: Duration) -> String {
+    const MINUTE: u64 = 60;
+    const HOUR: u64 = 60 * MINUTE;
+    const DAY: u64 = 24 * HOUR;
+    match age.as_secs() {
+        0..MINUTE => "less than a minute ago".to_owned(),
+        seconds @ MINUTE..HOUR => format!("{} min ago", seconds / MINUTE),
+        seconds @ HOUR..DAY => format!("{} h ago", seconds / HOUR),
+        seconds => format!("{} d ago", seconds / DAY),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_age_is_told_coarsely() {
+        let told =
+            [0, 59, 60, 3599, 3600, 86_399, 86_400, 1_000_000].map(|age| ago(Duration::from_secs(age)));
+        let minute = "less than a minute ago";
+        assert_eq!(
+            told,
+            [minute, minute, "1 min ago", "59 min ago", "1 h ago", "23 h ago", "1 d ago", "11 d ago"]
+        );
+    }
+
+    #[test]
+    fn the_next_thing_that_is_due_is_what_wakes_the_loop() {
+        let at = |seconds| Instant::from_boot(Duration::from_secs(seconds));
+        let mut service = Service::default();
+        assert_eq!(service.deadline(), None, "nobody listens: no wake-up");
+        service.status_at = Some(at(30));
+        service.watchdog = Some(Watchdog { interval: Duration::from_secs(5), probe_at: at(20), probe: None });
+        assert_eq!(service.deadline(), Some(at(20)));
+        service.retry_at = Some(at(10));
+        assert_eq!(service.deadline(), Some(at(10)));
+        service.retry_at = None;
+        service.watchdog =
+            Some(Watchdog { interval: Duration::from_secs(5), probe_at: at(20), probe: Some(1) });
+        assert_eq!(service.deadline(), Some(at(30)), "an unanswered probe is not repeated");
+    }
+}

@@ -1,0 +1,289 @@
+//! The UDP sockets of a tunnel, which the supervisor makes and the tunnel process uses: a process
+//! without a capability can neither mark a socket, force its buffers, nor bind a port below 1024.
+//!
+//! The *base sockets* receive from everybody on the tunnel's port. Those of one address are a group
+//! (SO_REUSEPORT), one for each worker, in which the kernel chooses by the sender's address and
+//! port, or, where the datagrams are WireGuard messages, by what they say ([`crate::io::steering`]).
+//! The supervisor keeps a descriptor of each, to mark it when the mark changes. *Spare sockets* are
+//! bound to nothing yet; the tunnel process binds and connects one to a single peer. The supervisor
+//! keeps none of them, since a connected socket receives until its last descriptor is closed.
+//!
+//! The first socket of an address is bound alone, so that a port that somebody has is refused. From
+//! then on all have SO_REUSEPORT: the kernel lets sockets of the same owner share the port, and of
+//! nobody else. The owner is who made the socket, so those that exist before the process becomes
+//! another user are made in that user's name ([`Identity::owning_sockets`]). SO_REUSEADDR, which
+//! knows no owners, is never set.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU32;
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use nix::errno::Errno;
+use tracing::{debug, info};
+
+use crate::config::DEFAULT_PORT;
+use crate::io::udp::{UdpSocket, is_family_missing};
+use crate::messages::{BaseSocket, ToTunnel};
+use crate::privileges::Identity;
+use crate::process::MAX_DESCRIPTORS;
+
+/// Tries to find a port that is free in both address families.
+const PORT_TRIES: u32 = 16;
+
+/// Why there are no sockets.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketsError {
+    /// Someone has the port.
+    #[error(
+        "UDP port {0} is in use: stop the process that has it (ss -lunp), or choose another (--listen-port, or ListenPort in the file)"
+    )]
+    PortInUse(u16),
+    /// A port below 1024 without CAP_NET_BIND_SERVICE.
+    #[error(
+        "may not bind UDP port {0}, which is below 1024: choose a higher one (--listen-port, or ListenPort in the file), or start as root"
+    )]
+    PortPrivileged(u16),
+    /// Not an address of this host.
+    #[error("--listen {0} is no address of this host: choose one that `ip address` shows, or leave it out")]
+    NotLocal(IpAddr),
+    /// Anything else.
+    #[error("cannot open a UDP socket on {address}: {source}")]
+    Other {
+        /// Where.
+        address: SocketAddr,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+}
+
+/// A base socket.
+#[derive(Debug)]
+struct Base {
+    worker: usize,
+    /// It receives the handshake messages of all, and nothing is sent by it.
+    is_for_handshakes: bool,
+    socket: UdpSocket,
+    address: IpAddr,
+}
+
+/// All base sockets of a tunnel.
+#[derive(Debug)]
+pub(super) struct Sockets {
+    base: Vec<Base>,
+    port: u16,
+    mark: Option<NonZeroU32>,
+    options: SocketOptions,
+}
+
+/// What all sockets of a tunnel are like.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SocketOptions {
+    /// Workers: each has a disconnected socket of its own for each address.
+    pub(super) workers: usize,
+    /// Many datagrams may be one for the kernel.
+    pub(super) offload: bool,
+    /// Each datagram's traffic class is wanted.
+    pub(super) tells_class: bool,
+    /// None of many peers may keep the others waiting.
+    pub(super) has_many_peers: bool,
+    /// The datagrams are WireGuard messages: handshake messages have a socket of their own, and
+    /// data messages go to the worker that their receiver index leads to.
+    pub(super) steers: bool,
+}
+
+impl SocketOptions {
+    fn apply(self, socket: &UdpSocket) -> io::Result<()> {
+        if self.offload {
+            socket.offload();
+        }
+        if self.tells_class {
+            socket.receive_class()?;
+        }
+        if self.has_many_peers {
+            socket.send_to_many();
+        }
+        Ok(())
+    }
+}
+
+impl Sockets {
+    /// Opens a base socket on each address of `listen`, or on every address of each family there
+    /// is. `port` `None` means the default port, or another one if `may_move` and that is taken.
+    /// `user` is whom the process becomes later, if it does.
+    ///
+    /// # Errors
+    /// [`SocketsError`], with the remedy.
+    pub(super) fn open(
+        listen: &[IpAddr],
+        port: Option<u16>,
+        may_move: bool,
+        options: SocketOptions,
+        user: Option<Identity>,
+    ) -> Result<Self, SocketsError> {
+        Identity::owning_sockets(user, || match port {
+            Some(0) => Self::bind_any(listen, options),
+            Some(port) => Self::bind(listen, port, options),
+            None => match Self::bind(listen, DEFAULT_PORT, options) {
+                Err(SocketsError::PortInUse(taken)) if may_move => {
+                    info!("port {taken} is taken; a client can do with another");
+                    Self::bind_any(listen, options)
+                }
+                result => result,
+            },
+        })
+    }
+
+    /// Opens base sockets on another port, on every address; 0 for any that is free.
+    ///
+    /// # Errors
+    /// [`SocketsError`], with the remedy.
+    pub(super) fn reopen(&self, port: u16) -> Result<Self, SocketsError> {
+        if port == 0 { Self::bind_any(&[], self.options) } else { Self::bind(&[], port, self.options) }
+    }
+
+    /// A port that is free in one address family may be taken in the other.
+    fn bind_any(listen: &[IpAddr], options: SocketOptions) -> Result<Self, SocketsError> {
+        let mut last = Self::bind(listen, 0, options);
+        for _ in 1..PORT_TRIES {
+            if !matches!(last, Err(SocketsError::PortInUse(_))) {
+                break;
+            }
+            last = Self::bind(listen, 0, options);
+        }
+        last
+    }
+
+    fn bind(listen: &[IpAddr], port: u16, options: SocketOptions) -> Result<Self, SocketsError> {
+        let everywhere = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+        let addresses = if listen.is_empty() { &everywhere } else { listen };
+        let mut sockets = Self { base: Vec::new(), port, mark: None, options };
+        for &address in addresses {
+            match sockets.bind_for_all(address) {
+                Ok(()) => {}
+                Err(error) if listen.is_empty() && address.is_ipv6() && is_family_missing(&error) => {
+                    debug!(%error, "this host has no IPv6");
+                }
+                Err(error) => return Err(bind_error(error, SocketAddr::new(address, sockets.port))),
+            }
+        }
+        Ok(sockets)
+    }
+
+    /// A socket for each worker on one address, and the one for handshake messages. The first has
+    /// the address to itself while it is bound, so that a second process is refused; then the
+    /// others join.
+    fn bind_for_all(&mut self, address: IpAddr) -> io::Result<()> {
+        let workers = self.options.workers;
+        // the last worker has no chores; the kernel counts this socket first
+        let handshakes = self.options.steers.then_some((workers.saturating_sub(1), true));
+        let first = self.base.len();
+        for (worker, is_for_handshakes) in
+            handshakes.into_iter().chain((0..workers).map(|worker| (worker, false)))
+        {
+            let local = SocketAddr::new(address, self.port);
+            let is_first = self.base.len() == first;
+            let socket = if is_first { UdpSocket::bind(local) } else { UdpSocket::join(local) }?;
+            // port 0 let the kernel choose one, which the others must have too
+            self.port = socket.local_addr()?.port();
+            self.options.apply(&socket)?;
+            if is_for_handshakes {
+                socket.receive_handshakes();
+            }
+            self.base.push(Base { worker, is_for_handshakes, socket, address });
+        }
+        if handshakes.is_some() {
+            self.steer(first);
+        }
+        Ok(())
+    }
+
+    /// Has the kernel tell messages apart that come to the group whose first socket is number
+    /// `first`. Where it cannot, the socket for handshake messages is closed, and senders are
+    /// spread over the others.
+    fn steer(&mut self, first: usize) {
+        let receivers = u32::try_from(self.options.workers).unwrap_or(u32::MAX);
+        let result = self.base.get(first).map_or(Ok(()), |each| each.socket.steer(receivers));
+        if let Err(error) = result {
+            debug!(%error, "handshake messages have no socket of their own");
+            self.base.remove(first);
+        }
+    }
+
+    /// Returns the UDP port that all of them have.
+    pub(super) const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Returns true if there are base sockets of the family that `address` has.
+    pub(super) fn speaks(&self, address: IpAddr) -> bool {
+        self.base.iter().any(|each| each.address.is_ipv4() == address.is_ipv4())
+    }
+
+    /// Marks what the base sockets send, and spare sockets that are made from now on (`SO_MARK`).
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(super) fn set_mark(&mut self, mark: Option<NonZeroU32>) -> io::Result<()> {
+        self.mark = mark;
+        self.base.iter().try_for_each(|each| each.socket.set_mark(mark))
+    }
+
+    /// Returns the base sockets as messages, each with its descriptors.
+    ///
+    /// # Errors
+    /// The kernel's, such as too many open files.
+    pub(super) fn messages(&self) -> io::Result<Vec<(ToTunnel, Vec<OwnedFd>)>> {
+        let mut messages = Vec::new();
+        for base in self.base.chunks(MAX_DESCRIPTORS) {
+            let mut descriptors = Vec::with_capacity(base.len());
+            let mut sockets = Vec::with_capacity(base.len());
+            for each in base {
+                descriptors.push(each.socket.as_fd().try_clone_to_owned()?);
+                sockets.push(BaseSocket {
+                    worker: u16::try_from(each.worker).unwrap_or(u16::MAX),
+                    is_for_handshakes: each.is_for_handshakes,
+                    address: each.address,
+                    sends_segments: each.socket.sends_segments(),
+                });
+            }
+            let message = if messages.is_empty() {
+                ToTunnel::Sockets { port: self.port, sockets }
+            } else {
+                ToTunnel::MoreSockets(sockets)
+            };
+            messages.push((message, descriptors));
+        }
+        Ok(messages)
+    }
+
+    /// Returns so many spare sockets of each family as a message, and its descriptors; of a family
+    /// without base sockets there are none.
+    ///
+    /// # Errors
+    /// The kernel's, such as too many open files.
+    pub(super) fn spare(&self, ipv4: u8, ipv6: u8) -> io::Result<(ToTunnel, Vec<OwnedFd>)> {
+        let mut descriptors = Vec::new();
+        let mut make = |address: IpAddr, count: u8| {
+            let count = if self.speaks(address) { count } else { 0 };
+            for _ in 0..count {
+                let socket = UdpSocket::spare(address, self.mark)?;
+                self.options.apply(&socket)?;
+                descriptors.push(OwnedFd::from(socket));
+            }
+            Ok::<u8, io::Error>(count)
+        };
+        let ipv4 = make(Ipv4Addr::UNSPECIFIED.into(), ipv4)?;
+        let ipv6 = make(Ipv6Addr::UNSPECIFIED.into(), ipv6)?;
+        Ok((ToTunnel::SpareSockets { ipv4, ipv6 }, descriptors))
+    }
+}
+
+fn bind_error(error: io::Error, address: SocketAddr) -> SocketsError {
+    match error.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EADDRINUSE) => SocketsError::PortInUse(address.port()),
+        Some(Errno::EACCES) => SocketsError::PortPrivileged(address.port()),
+        Some(Errno::EADDRNOTAVAIL | Errno::EAFNOSUPPORT) => SocketsError::NotLocal(address.ip()),
+        _ => SocketsError::Other { address, source: error },
+    }
+}

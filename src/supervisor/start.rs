@@ -1,0 +1,217 @@
+//! The start: helper processes first, as long as this process knows no key, then all that needs a
+//! privilege, then the handing over of what the tunnel process needs.
+
+use std::fs::File;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tracing::{info, warn};
+
+use super::context::Context;
+use super::link_watch::LinkWatch;
+use super::lookups::Lookups;
+use super::service::Service;
+use super::tunnel::Tunnel;
+use super::{Mode, Supervisor, SupervisorError, system};
+use crate::config::{TunName, Tuning};
+use crate::control::health::HealthListener;
+use crate::control::notify::Notifier;
+use crate::io::signal::Signals;
+use crate::io::timer::now;
+use crate::io::tun::Tun;
+use crate::messages::{FromTunnel, Log, MetricsStart, ModeStart, Start, ToTunnel};
+use crate::metrics::{HostName, MetricsError, MetricsListener};
+use crate::privileges::Identity;
+use crate::process::{MAX_DESCRIPTORS, Nursery};
+use crate::resolver::Resolver;
+use crate::sandbox::Confinement;
+
+/// Time that the tunnel process may take to confine itself. It takes a few milliseconds.
+const READY: Duration = Duration::from_secs(10);
+
+/// What the start is told.
+#[derive(Debug)]
+pub struct StartOptions {
+    /// The user to become, and whether the sandbox is engaged.
+    pub confinement: Confinement,
+    /// Workers and offloads.
+    pub tuning: Tuning,
+    /// Names may have to be looked up.
+    pub looks_up_names: bool,
+    /// Nobody reads standard error once the tunnel runs.
+    pub is_in_background: bool,
+    /// Settings of the tunnel process's log.
+    pub log: Log,
+    /// Address on which metrics are served, and the names of this host that requests may have.
+    pub metrics: Option<(SocketAddr, Vec<HostName>)>,
+    /// The service manager.
+    pub notifier: Option<Notifier>,
+}
+
+/// A start under way: the helper processes are there, and wait.
+#[derive(Debug)]
+pub struct Starting {
+    pub(super) tuning: Tuning,
+    pub(super) user: Option<Identity>,
+    is_sandboxed: bool,
+    log: Log,
+    metrics: Option<(SocketAddr, Vec<HostName>)>,
+    notifier: Option<Notifier>,
+    nursery: Nursery,
+    tunnel: Tunnel,
+    resolver: Option<Resolver>,
+    stderr: OwnedFd,
+}
+
+/// What was opened for the tunnel process.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) name: TunName,
+    pub(super) link: LinkWatch,
+    pub(super) tuns: Vec<Tun>,
+    pub(super) mode: ModeStart,
+    pub(super) clamps_mss: bool,
+}
+
+impl Starting {
+    /// Starts the helper processes. To be called while this process has one thread and no key in
+    /// its memory, which a child would have as well, and before privileges are dropped.
+    ///
+    /// # Errors
+    /// [`SupervisorError`].
+    pub fn new(options: StartOptions) -> Result<Self, SupervisorError> {
+        let StartOptions { confinement, tuning, looks_up_names, is_in_background, log, metrics, notifier } =
+            options;
+        let Confinement { user, is_sandboxed } = confinement;
+        let stderr = if is_in_background {
+            File::options().write(true).open("/dev/null").map(OwnedFd::from)
+        } else {
+            io::stderr().as_fd().try_clone_to_owned()
+        };
+        let stderr = stderr.map_err(system("opening the helper processes' standard error"))?;
+        let mut nursery = Nursery::start(is_sandboxed)?;
+        let tunnel = Tunnel::start(&mut nursery, stderr.as_fd())?;
+        let resolver = if looks_up_names {
+            Some(Resolver::start(&mut nursery, is_sandboxed, stderr.as_fd())?)
+        } else {
+            None
+        };
+        Ok(Self { tuning, user, is_sandboxed, log, metrics, notifier, nursery, tunnel, resolver, stderr })
+    }
+
+    /// Hands the tunnel process what it needs of the device, the log, health and metrics.
+    ///
+    /// # Errors
+    /// [`SupervisorError`].
+    pub(super) fn hand_over(self, opened: Opened) -> Result<Context, SupervisorError> {
+        let Opened { name, link, tuns, mode, clamps_mss } = opened;
+        let mut tunnel = self.tunnel;
+        let mut descriptors = Vec::new();
+        let health = match HealthListener::open(&name) {
+            Ok(health) => Some(health),
+            Err(error) => {
+                warn!(%error, "another process holds the health socket's name: `wontun health` will not work");
+                None
+            }
+        };
+        let has_health = health.is_some();
+        descriptors.extend(health.map(HealthListener::into_fd));
+        let metrics = self.metrics.map(|(address, hosts)| open_metrics(address, &hosts)).transpose()?;
+        let metrics = metrics.map(|(start, descriptor)| {
+            descriptors.push(descriptor);
+            start
+        });
+        let start = Start {
+            tun: name.clone(),
+            index: link.index,
+            link: link.message(),
+            workers: u16::try_from(self.tuning.workers).unwrap_or(u16::MAX),
+            clamps_mss,
+            offload: self.tuning.offload,
+            is_sandboxed: self.is_sandboxed,
+            user: self.user.map_or_else(|| nix::unistd::geteuid().as_raw(), Identity::uid),
+            log: self.log,
+            has_health,
+            metrics,
+            mode,
+        };
+        tunnel.send_with(&ToTunnel::Start(Box::new(start)), descriptors);
+        let parts = tuns.into_iter().map(Tun::into_parts).collect::<io::Result<Vec<_>>>();
+        let mut parts = parts.map_err(system("handing over the TUN device"))?;
+        while !parts.is_empty() {
+            let rest = parts.split_off(parts.len().min(MAX_DESCRIPTORS));
+            let (descriptors, queues) = parts.into_iter().unzip();
+            tunnel.send_with(&ToTunnel::Queues(queues), descriptors);
+            parts = rest;
+        }
+        tunnel.set_link(link.message());
+        Ok(Context {
+            name,
+            now: now().map_err(system("reading the clock"))?,
+            link,
+            tunnel,
+            lookups: Lookups::new(self.resolver, self.is_sandboxed, self.stderr),
+            service: Service::new(self.notifier),
+            nursery: self.nursery,
+            signals: Signals::open().map_err(system("blocking signals"))?,
+            stop: None,
+        })
+    }
+}
+
+/// Opens the socket for metrics and says where it is.
+fn open_metrics(address: SocketAddr, hosts: &[HostName]) -> Result<(MetricsStart, OwnedFd), MetricsError> {
+    let listener = MetricsListener::open(address)?;
+    let address = listener.address();
+    info!("metrics are at http://{address}/metrics");
+    if listener.is_public() {
+        warn!(
+            "whoever reaches {address} reads the metrics, which tell the peers' names and when they are there: \
+             let a firewall keep others out, or serve them on an address that only your own can reach"
+        );
+    }
+    let hosts = hosts.iter().map(ToString::to_string).collect();
+    Ok((MetricsStart { address, hosts }, listener.into_fd()))
+}
+
+impl<M: Mode> Supervisor<M> {
+    /// Has the tunnel process confine itself and carry packets, and waits until it does.
+    ///
+    /// # Errors
+    /// It ended, or does not come up.
+    pub fn start(&mut self) -> Result<(), SupervisorError> {
+        let context = &mut self.context;
+        context.tunnel.send(&ToTunnel::Run);
+        let start = now().map_err(system("reading the clock"))?;
+        let mut waited = Duration::ZERO;
+        while waited < READY {
+            let wanted = if context.tunnel.is_behind() {
+                PollFlags::POLLIN | PollFlags::POLLOUT
+            } else {
+                PollFlags::POLLIN
+            };
+            let mut descriptors = [PollFd::new(context.tunnel.as_fd(), wanted)];
+            let limit = u16::try_from((READY - waited).as_millis()).unwrap_or(u16::MAX);
+            match poll(&mut descriptors, PollTimeout::from(limit)) {
+                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                Err(error) => return Err(system("waiting for the tunnel process")(error.into())),
+            }
+            context.now = now().map_err(system("reading the clock"))?;
+            waited = context.now.since(start);
+            context.tunnel.flush();
+            while let Some(message) = context.tunnel.receive(context.now) {
+                if matches!(message, FromTunnel::Ready) {
+                    return Ok(());
+                }
+                self.mode.handle_message(context, message);
+            }
+            if context.tunnel.is_gone() {
+                return Err(context.tunnel.error().unwrap_or(SupervisorError::TunnelExited(0)));
+            }
+        }
+        Err(SupervisorError::NotReady)
+    }
+}

@@ -1,0 +1,248 @@
+//! The tunnel process as the supervisor sees it: its channel, its life and how much it may ask for.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use tracing::warn;
+
+use super::SupervisorError;
+use crate::control::uapi::Changes;
+use crate::logging::RateLimit;
+use crate::messages::{self, FromTunnel, Link, ToTunnel};
+use crate::process::{Channel, ChannelError, Nursery};
+use crate::time::Instant;
+
+/// Messages that the process may send at once.
+const BURST: u32 = 4096;
+/// Messages that it may send in a second afterwards.
+const PER_SECOND: u32 = 1024;
+/// Time that it may take to end once its channel is closed.
+const END: Duration = Duration::from_secs(1);
+
+/// How the process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// With this exit code.
+    Exited(i32),
+    /// By this signal.
+    Killed(Signal),
+    /// Unknown: it closed its channel, and may still run.
+    Unknown,
+}
+
+/// The tunnel process.
+#[derive(Debug)]
+pub(super) struct Tunnel {
+    pid: Pid,
+    channel: Channel<FromTunnel, ToTunnel>,
+    budget: Budget,
+    /// Set once the channel is of no more use.
+    failure: Option<ChannelError>,
+    end: Option<End>,
+    link: Link,
+    changes: u32,
+    probes: u64,
+}
+
+/// A token bucket of messages.
+#[derive(Debug)]
+struct Budget {
+    left: u32,
+    since: Option<Instant>,
+    log: RateLimit,
+}
+
+impl Budget {
+    fn refill(&mut self, now: Instant) {
+        let since = *self.since.get_or_insert(now);
+        let millis = u32::try_from(now.since(since).as_millis()).unwrap_or(u32::MAX);
+        let more = millis.saturating_mul(PER_SECOND) / 1000;
+        if more > 0 {
+            self.left = self.left.saturating_add(more).min(BURST);
+            self.since = Some(now);
+        }
+    }
+}
+
+impl Tunnel {
+    /// Starts the process, which waits for its first message.
+    ///
+    /// # Errors
+    /// The nursery's.
+    pub(super) fn start(nursery: &mut Nursery, stderr: BorrowedFd<'_>) -> Result<Self, SupervisorError> {
+        let child = nursery.spawn("tunnel", stderr)?;
+        let channel =
+            Channel::new(child.socket).map_err(super::system("opening the tunnel process's channel"))?;
+        Ok(Self {
+            pid: child.pid,
+            channel,
+            budget: Budget { left: BURST, since: None, log: RateLimit::new(Duration::from_secs(10)) },
+            failure: None,
+            end: None,
+            link: Link::default(),
+            changes: 0,
+            probes: 0,
+        })
+    }
+
+    /// Sends a message.
+    pub(super) fn send(&mut self, message: &ToTunnel) {
+        self.send_with(message, Vec::new());
+    }
+
+    /// Sends a message with descriptors. If the process is gone, [`Self::is_gone`] tells.
+    pub(super) fn send_with(&mut self, message: &ToTunnel, descriptors: Vec<OwnedFd>) {
+        if self.failure.is_none()
+            && let Err(error) = self.channel.send(message, descriptors)
+        {
+            self.failure = Some(error);
+        }
+    }
+
+    /// Sends messages, each with its descriptors.
+    pub(super) fn send_all(&mut self, messages: Vec<(ToTunnel, Vec<OwnedFd>)>) {
+        for (message, descriptors) in messages {
+            self.send_with(&message, descriptors);
+        }
+    }
+
+    /// Sends `changes` in parts. Returns the number that the process acknowledges.
+    pub(super) fn change(&mut self, changes: Changes) -> u32 {
+        self.changes = self.changes.wrapping_add(1);
+        let mut parts = messages::parts(changes).into_iter().peekable();
+        while let Some(changes) = parts.next() {
+            let number = parts.peek().is_none().then_some(self.changes);
+            self.send(&ToTunnel::Change { number, changes });
+        }
+        self.changes
+    }
+
+    /// Sends the device's state if it is another than before.
+    pub(super) fn set_link(&mut self, link: Link) {
+        if std::mem::replace(&mut self.link, link) != link {
+            self.send(&ToTunnel::Link(link));
+        }
+    }
+
+    /// Sends a liveness probe and returns its number.
+    pub(super) fn probe(&mut self) -> u64 {
+        self.probes += 1;
+        self.send(&ToTunnel::Probe(self.probes));
+        self.probes
+    }
+
+    /// Sends what waits for room.
+    pub(super) fn flush(&mut self) {
+        if self.failure.is_none()
+            && let Err(error) = self.channel.flush()
+        {
+            self.failure = Some(error);
+        }
+    }
+
+    /// Returns true if something waits for room.
+    pub(super) fn is_behind(&self) -> bool {
+        self.channel.is_behind()
+    }
+
+    /// Returns true if messages may be read now: the process has not sent more than it may.
+    pub(super) fn may_send(&mut self, now: Instant) -> bool {
+        self.budget.refill(now);
+        self.budget.left > 0
+    }
+
+    /// Returns the time at which messages are read again, if none are read now.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        (self.budget.left == 0).then(|| self.budget.since.unwrap_or_default() + Duration::from_millis(100))
+    }
+
+    /// Returns the next message; `None` if there is none, or if the process has sent too many.
+    pub(super) fn receive(&mut self, now: Instant) -> Option<FromTunnel> {
+        if self.failure.is_some() || !self.may_send(now) {
+            return None;
+        }
+        match self.channel.receive() {
+            Ok(None) => None,
+            Ok(Some((message, _))) => {
+                self.budget.left = self.budget.left.saturating_sub(1);
+                if self.budget.left == 0
+                    && let Some(suppressed) = self.budget.log.allow(now)
+                {
+                    warn!(
+                        suppressed,
+                        "the tunnel process sends more messages than it should: they are read later"
+                    );
+                }
+                Some(message)
+            }
+            Err(error) => {
+                self.failure = Some(error);
+                None
+            }
+        }
+    }
+
+    /// Returns true once the process has ended or its channel is of no more use.
+    pub(super) const fn is_gone(&self) -> bool {
+        self.failure.is_some() || self.end.is_some()
+    }
+
+    /// Takes note of a child that ended. Returns true if it was this process.
+    pub(super) fn note_end(&mut self, status: WaitStatus) -> bool {
+        let end = match status {
+            WaitStatus::Exited(pid, code) if pid == self.pid => End::Exited(code),
+            WaitStatus::Signaled(pid, signal, _) if pid == self.pid => End::Killed(signal),
+            _ => return false,
+        };
+        self.end = Some(end);
+        true
+    }
+
+    /// Waits until the process has ended, for a while. Returns how.
+    pub(super) fn wait(&mut self, limit: Duration) -> End {
+        let pause = Duration::from_millis(1);
+        let mut waited = Duration::ZERO;
+        while self.end.is_none() {
+            match waitpid(self.pid, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::StillAlive) if waited < limit => {}
+                Ok(WaitStatus::StillAlive) | Err(_) => return End::Unknown,
+                Ok(status) => {
+                    self.note_end(status);
+                    continue;
+                }
+            }
+            thread::sleep(pause);
+            waited += pause;
+        }
+        self.end.unwrap_or(End::Unknown)
+    }
+
+    /// Returns the error of a process that ended without being told to; `None` if it ended in good
+    /// order.
+    pub(super) fn error(&mut self) -> Option<SupervisorError> {
+        if let Some(failure) = self.failure.take()
+            && !matches!(failure, ChannelError::Closed)
+        {
+            return Some(SupervisorError::Channel(failure));
+        }
+        match self.wait(END) {
+            End::Exited(0) => None,
+            End::Exited(code) => Some(SupervisorError::TunnelExited(code)),
+            End::Killed(signal) => Some(SupervisorError::TunnelKilled(signal)),
+            End::Unknown => Some(SupervisorError::Channel(ChannelError::System(io::Error::other(
+                "the tunnel process closed its channel and did not end",
+            )))),
+        }
+    }
+}
+
+impl AsFd for Tunnel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
+    }
+}

@@ -1,0 +1,186 @@
+//! WireGuard mode, as the supervisor sees it: the configuration file, wg(8)'s socket, routes and
+//! tables of the host, and the peers as far as these depend on them. Keys, sessions and packets are
+//! the tunnel process's.
+
+mod change;
+mod file;
+mod firewall;
+mod kill_switch;
+mod open;
+mod peers;
+mod route;
+mod ruleset;
+mod uapi;
+
+use std::num::NonZeroU32;
+use std::os::fd::BorrowedFd;
+
+use nix::poll::PollFlags;
+
+use super::context::Context;
+use super::sockets::Sockets;
+use super::{Mode, SocketBudget, Source};
+use crate::link::Routes;
+use crate::logging::RateLimit;
+use crate::messages::FromTunnel;
+use crate::sandbox::Places;
+use crate::time::Instant;
+use crate::tunnel::wireguard::PublicKey;
+pub(super) use change::MAX_SPARE;
+pub use file::ConfigFile;
+use firewall::Firewall;
+pub use kill_switch::EngagedKillSwitch;
+use peers::Peers;
+use uapi::Uapi;
+
+use file::Source as Configuration;
+
+/// The supervisor's half of a tunnel in WireGuard mode.
+#[derive(Debug)]
+pub struct WireGuard {
+    peers: Peers,
+    sockets: Sockets,
+    /// Mark of the sockets: what was asked for, or because the routes need it.
+    mark: Option<NonZeroU32>,
+    /// Mark that the file or wg(8) asked for.
+    fwmark: Option<NonZeroU32>,
+    uapi: Uapi,
+    source: Configuration,
+    /// The host's routes, where they are ours to set.
+    routes: Option<Routes>,
+    /// When the routes are to follow the peers' addresses, and when they last did.
+    routes_due: Option<Instant>,
+    routed_at: Option<Instant>,
+    firewall: Firewall,
+    /// The tunnel process has what it needs to run.
+    is_running: bool,
+    spare: SocketBudget,
+    quiet: Quiet,
+}
+
+/// Rate limits of log lines.
+#[derive(Debug)]
+struct Quiet {
+    routes: RateLimit,
+    repairs: RateLimit,
+    route_warnings: RateLimit,
+}
+
+impl Mode for WireGuard {
+    fn places(&self) -> Places {
+        let places = match &self.source {
+            Configuration::File(file) => Places::of_configuration(&file.path, &file.key_files),
+            Configuration::Socket => Places::default(),
+        };
+        Places { socket_folder: self.uapi.folder(), ..places }
+    }
+
+    fn descriptors(&self) -> Vec<(Source, BorrowedFd<'_>, PollFlags)> {
+        let mut descriptors = self.uapi.descriptors();
+        let ruleset = self.firewall.ruleset.descriptor();
+        descriptors.extend(ruleset.map(|watch| (Source::Ruleset, watch, PollFlags::POLLIN)));
+        descriptors
+    }
+
+    fn handle_ready(&mut self, context: &mut Context, source: Source, events: PollFlags) {
+        match source {
+            Source::Uapi => self.accept_uapi(context.now),
+            Source::UapiWatch => self.drain_uapi_watch(context),
+            Source::UapiClient(number) => self.drain_uapi_client(context, number, events),
+            Source::Ruleset => self.drain_ruleset(context.now),
+            Source::Signals | Source::Tunnel | Source::Link | Source::Resolver => {}
+        }
+    }
+
+    fn handle_message(&mut self, context: &mut Context, message: FromTunnel) {
+        match message {
+            FromTunnel::Changed(number) => self.handle_changed(context, number),
+            FromTunnel::Answered(number) => self.handle_answered(context, number),
+            FromTunnel::Endpoint { peer, address, is_confirmed } => {
+                self.handle_endpoint(context, &peer, address, is_confirmed);
+            }
+            FromTunnel::LookUp(Some(peer)) => self.look_up(context, &peer),
+            FromTunnel::NeedSockets { ipv4, ipv6 } => {
+                let (ipv4, ipv6) = self.spare.take(context.now, ipv4, ipv6);
+                self.send_spare_sockets(context, ipv4, ipv6);
+            }
+            // not this mode's, or the loop's
+            FromTunnel::Ready
+            | FromTunnel::LookUp(None)
+            | FromTunnel::Candidate(_)
+            | FromTunnel::OuterFamily { .. }
+            | FromTunnel::Alive { .. }
+            | FromTunnel::Probe(_)
+            | FromTunnel::StopRequested => {}
+        }
+    }
+
+    fn handle_addresses(
+        &mut self,
+        context: &mut Context,
+        question: Option<PublicKey>,
+        result: Result<Vec<std::net::SocketAddr>, String>,
+    ) {
+        // the routes lead to each of them before anything is sent there
+        if let (Some(key), Ok(addresses)) = (&question, &result)
+            && let Some(peer) = self.peers.get_mut(key)
+        {
+            peer.set_addresses(addresses.iter().map(std::net::SocketAddr::ip));
+            let is_concerned = |address: &std::net::SocketAddr| {
+                self.routes.as_ref().is_some_and(|routes| routes.concerns(address.ip()))
+            };
+            if addresses.iter().any(is_concerned) {
+                self.update_routes(context);
+            }
+        }
+        context.answer_question(question, result);
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let deadlines = [self.uapi.deadline(), self.firewall.ruleset.deadline(), self.routes_deadline()];
+        deadlines.into_iter().flatten().min()
+    }
+
+    fn handle_timeouts(&mut self, context: &mut Context) {
+        self.serve_uapi(context.now);
+        self.look_at_ruleset(context.now);
+        self.serve_routes(context);
+    }
+
+    fn reload(&mut self, context: &mut Context) {
+        self.reload_file(context);
+    }
+
+    fn handle_link_up(&mut self, context: &mut Context) {
+        self.restore_routes(context);
+    }
+
+    fn handle_routing_lost(&mut self, context: &mut Context) {
+        self.repair_routing(context);
+    }
+
+    fn handle_host_changed(&mut self, _: &mut Context) {
+        self.update_tables();
+    }
+
+    fn finish(mut self, opens_kill_switch: bool) {
+        let kill_switch = self.firewall.kill_switch.take();
+        drop(self);
+        if let Some(kill_switch) = kill_switch.filter(|_| opens_kill_switch) {
+            kill_switch.finish();
+        }
+    }
+}
+
+impl WireGuard {
+    /// Looks up the name of a peer's endpoint, which is what the configuration says.
+    fn look_up(&mut self, context: &mut Context, key: &PublicKey) {
+        let result = match self.peers.host(key) {
+            Some((host, port)) => context.lookups.request(Some(*key), host, port, self.mark),
+            None => Err("the peer's endpoint is no name".to_owned()),
+        };
+        if let Err(error) = result {
+            context.answer_question(Some(*key), Err(error));
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! From options to a running tunnel: everything that needs a privilege.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use tracing::{debug, warn};
+
+use super::change::SPARE_SOCKETS;
+use super::file::{self, ConfigFile, DEFAULT_MTU, Source};
+use super::firewall::Firewall;
+use super::peers::Peers;
+use super::uapi::Uapi;
+use super::{Quiet, WireGuard};
+use crate::config::TunName;
+use crate::control::uapi::{UapiError, UapiListener};
+use crate::io::tun::Tun;
+use crate::logging::RateLimit;
+use crate::messages::ModeStart;
+use crate::supervisor::link_watch::LinkWatch;
+use crate::supervisor::sockets::{SocketOptions, Sockets};
+use crate::supervisor::start::{Opened, Starting};
+use crate::supervisor::{SocketBudget, Supervisor, SupervisorError};
+use crate::tunnel::wireguard::message::DATA_OVERHEAD;
+
+/// Least time between two lines about the same kind of trouble.
+const QUIET: Duration = Duration::from_secs(10);
+
+impl Supervisor<WireGuard> {
+    /// Opens everything that needs a privilege, and hands the tunnel process what it needs. With a
+    /// file the device is set up as it says; without one it gets a name and nothing else, since wg(8)
+    /// and ip(8) do the rest. The file's kill switch comes before all else, and stays in place if
+    /// there is an error.
+    ///
+    /// # Errors
+    /// [`SupervisorError`], with the remedy.
+    pub fn open(
+        name: TunName,
+        file: Option<ConfigFile>,
+        starting: Starting,
+    ) -> Result<Self, SupervisorError> {
+        let mut file = file;
+        let tuning = starting.tuning;
+        let kill_switch = file.as_mut().and_then(|file| file.kill_switch.take());
+        let uapi = open_uapi(&name, file.as_ref())?;
+        let port = file.as_ref().and_then(|file| file.configuration.interface.listen_port);
+        let options = SocketOptions {
+            workers: tuning.workers,
+            offload: tuning.offload,
+            tells_class: true,
+            has_many_peers: true,
+            steers: true,
+        };
+        let port = Some(port.map_or(0, std::num::NonZeroU16::get));
+        let sockets = Sockets::open(&[], port, false, options, starting.user)?;
+        let tuns = Tun::open(&name, tuning.workers, tuning.offload)?;
+        let is_offloaded = tuns.iter().any(|tun| tun.layout().is_some());
+        let firewall = Firewall::open(&name, file.as_ref(), kill_switch)?;
+        let mut link = LinkWatch::open(&name)?;
+        // before the first packet: other tunnels' guards tell it by that
+        if let Err(error) = link.link.join_tunnels() {
+            debug!(%error, "other tunnels' guards take this one for a network");
+        }
+        if let Some(file) = &file {
+            link.configured = true;
+            let mtu = file::mtu(&mut link.link, &file.configuration, file.configuration.interface.fwmark);
+            let configured = link.link.configure(&file.configuration.interface.addresses, mtu)?;
+            link.warn_ipv6_disabled(&configured);
+        } else {
+            link.link.set_mtu(DEFAULT_MTU)?;
+        }
+        link.settle()?;
+        let mode = ModeStart::WireGuard { reports_endpoints: file.is_some() };
+        let opened = Opened { name, link, tuns, mode, clamps_mss: tuning.clamp_mss.unwrap_or(true) };
+        let messages = sockets.messages().map_err(crate::supervisor::system("handing over sockets"))?;
+        let mut context = starting.hand_over(opened)?;
+        context.tunnel.send_all(messages);
+        let mut mode = WireGuard {
+            peers: Peers::new(),
+            sockets,
+            mark: None,
+            fwmark: None,
+            uapi: Uapi::new(uapi),
+            source: file.map_or(Source::Socket, |file| Source::File(Box::new(file))),
+            routes: None,
+            routes_due: None,
+            routed_at: None,
+            firewall,
+            is_running: false,
+            spare: SocketBudget::default(),
+            quiet: Quiet {
+                routes: RateLimit::new(QUIET),
+                repairs: RateLimit::new(Duration::from_secs(1)),
+                route_warnings: RateLimit::new(QUIET),
+            },
+        };
+        mode.configure(&mut context)?;
+        // after the firewall, which may have turned forwarding on
+        if is_offloaded {
+            context.link.fit_queue(DATA_OVERHEAD);
+        } else {
+            context.link.fit_plain_queue();
+        }
+        mode.send_spare_sockets(&mut context, SPARE_SOCKETS, SPARE_SOCKETS);
+        mode.is_running = true;
+        Ok(Self::new(mode, context))
+    }
+}
+
+impl WireGuard {
+    /// Gives the interface what the file says.
+    fn configure(
+        &mut self,
+        context: &mut crate::supervisor::context::Context,
+    ) -> Result<(), SupervisorError> {
+        let Some(configuration) = self.source.configuration().cloned() else { return Ok(()) };
+        let mut changes = file::changes(&configuration, None, &HashSet::new());
+        // bound already
+        changes.listen_port = None;
+        if let Err(error) = self.apply(context, &changes) {
+            warn!(%error, "not all of the configuration is in force");
+        }
+        let names = self.take_names(&configuration, None, &HashSet::new());
+        self.open_routes(context)?;
+        self.update_firewall();
+        self.warn_of_other_family();
+        self.send_changes(context, changes);
+        names.iter().for_each(|name| context.tunnel.send(name));
+        Ok(())
+    }
+}
+
+/// A tunnel that has a file can do without the socket; one that wg(8) is to configure cannot.
+fn open_uapi(name: &TunName, file: Option<&ConfigFile>) -> Result<Option<UapiListener>, SupervisorError> {
+    match UapiListener::open(name, file.and_then(|file| file.path.parent())) {
+        Ok((listener, warning)) => {
+            if let Some(warning) = warning {
+                warn!("{warning}");
+            }
+            Ok(Some(listener))
+        }
+        Err(error @ UapiError::Nowhere(_)) if file.is_some() => {
+            warn!("{error}; until then wg(8) and `wontun show` do not work");
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}

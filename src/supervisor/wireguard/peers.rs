@@ -1,0 +1,243 @@
+//! The peers as the supervisor knows them: what its routes, its address translation and its
+//! questions to name servers are made of. All of it comes from the configuration and from wg(8), but
+//! for the addresses at which peers are, which the tunnel process reports.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::config::{PeerName, display_name};
+use crate::control::uapi::{Changes, PeerChanges};
+use crate::logging::RateLimit;
+use crate::routing::{AllowedIps, Prefix};
+use crate::tunnel::wireguard::{PrivateKey, PublicKey};
+
+/// Addresses of one peer that are kept: a name may have several.
+const MAX_ADDRESSES: usize = 16;
+/// Least time between two lines of one kind about one peer.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// All peers, the same ones that the tunnel process has.
+#[derive(Debug)]
+pub(super) struct Peers {
+    /// The interface's own public key, which no peer has.
+    own: Option<PublicKey>,
+    peers: BTreeMap<PublicKey, Peer>,
+    allowed_ips: AllowedIps<PublicKey>,
+}
+
+/// A peer.
+#[derive(Debug)]
+pub(super) struct Peer {
+    name: Option<PeerName>,
+    /// Addresses that it is at, or may be at: those that the configuration gives, those of its
+    /// endpoint's name, or the one that a completed handshake has shown.
+    addresses: Vec<IpAddr>,
+    /// The name and port of its endpoint, if that is a name.
+    host: Option<(String, u16)>,
+    /// Rate limits of the lines about confirmed and unconfirmed addresses that the routes lead into
+    /// the tunnel.
+    pub(super) routed: RateLimit,
+    pub(super) captured: RateLimit,
+}
+
+impl Peer {
+    fn new() -> Self {
+        Self {
+            name: None,
+            addresses: Vec::new(),
+            host: None,
+            routed: RateLimit::new(INTERVAL),
+            captured: RateLimit::new(INTERVAL),
+        }
+    }
+
+    /// Returns its name for the log.
+    pub(super) fn display_name(&self, key: &PublicKey) -> String {
+        display_name(self.name.as_ref(), key)
+    }
+
+    /// Returns true if it is at that address and may be at no other.
+    pub(super) fn is_at(&self, address: IpAddr) -> bool {
+        self.addresses == [address]
+    }
+
+    /// Sets the addresses that it may be at.
+    pub(super) fn set_addresses(&mut self, addresses: impl IntoIterator<Item = IpAddr>) {
+        self.addresses = addresses.into_iter().take(MAX_ADDRESSES).collect();
+    }
+}
+
+impl Peers {
+    pub(super) fn new() -> Self {
+        Self { own: None, peers: BTreeMap::new(), allowed_ips: AllowedIps::new() }
+    }
+
+    /// Returns the number of peers.
+    pub(super) fn len(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// Returns the keys of all peers.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &PublicKey> {
+        self.peers.keys()
+    }
+
+    /// Returns the peer with this key.
+    pub(super) fn get_mut(&mut self, key: &PublicKey) -> Option<&mut Peer> {
+        self.peers.get_mut(key)
+    }
+
+    /// Returns the networks of all peers.
+    pub(super) fn allowed_ips(&self) -> impl Iterator<Item = Prefix> + '_ {
+        self.allowed_ips.iter().map(|(prefix, _)| prefix)
+    }
+
+    /// Returns the addresses that peers are at, or may be at.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.peers.values().flat_map(|peer| peer.addresses.iter().copied())
+    }
+
+    /// Returns the name and port of a peer's endpoint, if that is a name.
+    pub(super) fn host(&self, key: &PublicKey) -> Option<(&str, u16)> {
+        self.peers.get(key)?.host.as_ref().map(|(host, port)| (host.as_str(), *port))
+    }
+
+    /// Sets the name and port of a peer's endpoint.
+    pub(super) fn set_host(&mut self, key: &PublicKey, host: Option<(String, u16)>) {
+        if let Some(peer) = self.peers.get_mut(key) {
+            peer.host = host;
+        }
+    }
+
+    /// Returns true if an endpoint is a name.
+    pub(super) fn has_hosts(&self) -> bool {
+        self.peers.values().any(|peer| peer.host.is_some())
+    }
+
+    /// Applies `changes` as the tunnel process does: in the same order, and with the same peers left
+    /// out.
+    pub(super) fn apply(&mut self, changes: &Changes) {
+        if let Some(private) = &changes.private_key {
+            self.own = private.as_ref().map(PrivateKey::public_key);
+            if let Some(own) = self.own {
+                self.remove(&own);
+            }
+        }
+        if changes.replace_peers {
+            self.peers.clear();
+            self.allowed_ips = AllowedIps::new();
+        }
+        for peer in &changes.peers {
+            self.apply_to_peer(peer);
+        }
+    }
+
+    fn apply_to_peer(&mut self, changes: &PeerChanges) {
+        let key = changes.public_key;
+        if changes.remove {
+            self.remove(&key);
+            return;
+        }
+        if self.own == Some(key) || changes.update_only && !self.peers.contains_key(&key) {
+            return;
+        }
+        let peer = self.peers.entry(key).or_insert_with(Peer::new);
+        if let Some(name) = &changes.name {
+            peer.name.clone_from(name);
+        }
+        if let Some(endpoint) = changes.endpoint {
+            peer.host = None;
+            peer.addresses = vec![endpoint.ip()];
+        }
+        if changes.replace_allowed_ips {
+            self.allowed_ips.remove_peer(key);
+        }
+        for change in &changes.allowed_ips {
+            if change.remove {
+                self.allowed_ips.remove_from(change.prefix, key);
+            } else {
+                self.allowed_ips.insert(change.prefix, key);
+            }
+        }
+    }
+
+    fn remove(&mut self, key: &PublicKey) {
+        self.peers.remove(key);
+        self.allowed_ips.remove_peer(*key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::uapi::AllowedIpChange;
+    use crate::tunnel::wireguard::PrivateKey;
+
+    fn add(key: PublicKey, networks: &[&str]) -> PeerChanges {
+        let allowed_ips = networks.iter().map(|network| {
+            let cidr: crate::config::Cidr = network.parse().unwrap();
+            AllowedIpChange { prefix: Prefix::new(cidr.address(), cidr.prefix()).unwrap(), remove: false }
+        });
+        PeerChanges { allowed_ips: allowed_ips.collect(), ..PeerChanges::new(key) }
+    }
+
+    fn networks(peers: &Peers) -> Vec<String> {
+        let mut networks: Vec<_> = peers.allowed_ips().map(|prefix| prefix.to_string()).collect();
+        networks.sort();
+        networks
+    }
+
+    #[test]
+    fn a_network_moves_with_the_peer_that_has_it_last() {
+        let [a, b] = [1, 2].map(|byte| PublicKey::from_bytes([byte; 32]));
+        let mut peers = Peers::new();
+        peers.apply(&Changes {
+            peers: vec![add(a, &["10.0.0.0/8", "10.1.0.0/16"]), add(b, &["10.0.0.0/8"])],
+            ..Changes::default()
+        });
+        assert_eq!(networks(&peers), ["10.0.0.0/8", "10.1.0.0/16"]);
+        peers.apply(&Changes {
+            peers: vec![PeerChanges { remove: true, ..PeerChanges::new(b) }],
+            ..Changes::default()
+        });
+        assert_eq!(networks(&peers), ["10.1.0.0/16"]);
+        peers.apply(&Changes { replace_peers: true, ..Changes::default() });
+        assert_eq!((peers.len(), networks(&peers).len()), (0, 0));
+    }
+
+    #[test]
+    fn a_peer_with_our_own_key_is_left_out() {
+        let private = PrivateKey::from_bytes(&[7; 32]);
+        let own = private.public_key();
+        let mut peers = Peers::new();
+        peers.apply(&Changes { peers: vec![add(own, &["0.0.0.0/0"])], ..Changes::default() });
+        assert_eq!(peers.len(), 1);
+        peers.apply(&Changes { private_key: Some(Some(private)), ..Changes::default() });
+        assert_eq!((peers.len(), networks(&peers).len()), (0, 0));
+        peers.apply(&Changes { peers: vec![add(own, &["0.0.0.0/0"])], ..Changes::default() });
+        assert_eq!((peers.len(), networks(&peers).len()), (0, 0));
+    }
+
+    #[test]
+    fn an_update_of_a_peer_that_is_gone_adds_none() {
+        let key = PublicKey::from_bytes([1; 32]);
+        let mut peers = Peers::new();
+        let update = PeerChanges { update_only: true, ..add(key, &["10.0.0.0/8"]) };
+        peers.apply(&Changes { peers: vec![update], ..Changes::default() });
+        assert_eq!((peers.len(), networks(&peers).len()), (0, 0));
+    }
+
+    #[test]
+    fn an_endpoint_is_an_address_or_a_name() {
+        let key = PublicKey::from_bytes([1; 32]);
+        let mut peers = Peers::new();
+        peers.apply(&Changes { peers: vec![add(key, &[])], ..Changes::default() });
+        peers.set_host(&key, Some(("vpn.example".to_owned(), 1)));
+        assert!(peers.has_hosts() && peers.host(&key) == Some(("vpn.example", 1)));
+        let endpoint = "192.0.2.1:1".parse().ok();
+        peers
+            .apply(&Changes { peers: vec![PeerChanges { endpoint, ..add(key, &[]) }], ..Changes::default() });
+        assert!(!peers.has_hosts() && peers.addresses().eq([IpAddr::from([192, 0, 2, 1])]));
+    }
+}

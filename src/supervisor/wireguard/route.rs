@@ -1,0 +1,181 @@
+//! The host's routes to what the peers may be sent, where they are ours to set.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use super::WireGuard;
+use crate::config::wg_quick::Table;
+use crate::link::{Added, Applied, LinkError, RouteWarning, Routes, Wanted};
+use crate::supervisor::context::Context;
+use crate::supervisor::link_watch::IPV6_MIN_MTU;
+use crate::supervisor::{SupervisorError, system};
+use crate::time::Instant;
+use crate::tunnel::wireguard::PublicKey;
+
+/// Least time between two changes of the routes that peers' addresses cause.
+const BETWEEN_UPDATES: Duration = Duration::from_millis(100);
+
+impl WireGuard {
+    /// Sets the routes for the first time, if there is a file and it does not keep us from it.
+    ///
+    /// # Errors
+    /// The kernel refuses them.
+    pub(super) fn open_routes(&mut self, context: &mut Context) -> Result<(), SupervisorError> {
+        if self.source.configuration().is_none_or(|file| file.interface.table == Table::Off) {
+            return Ok(());
+        }
+        let mut routes = Routes::open(context.name.as_str(), context.link.index)?;
+        let applied = routes.apply(&self.wanted_routes())?;
+        self.routes = Some(routes);
+        self.take_applied(context, applied).map_err(system("marking the sockets"))
+    }
+
+    /// The routes follow the peers' allowed IPs and confirmed addresses.
+    pub(super) fn update_routes(&mut self, context: &mut Context) {
+        let wanted = self.wanted_routes();
+        if let Some(routes) =
+            self.routes.as_mut().filter(|routes| !context.link.away && !routes.is_wanted(&wanted))
+        {
+            let applied = routes.apply(&wanted);
+            self.handle_applied(context, applied);
+        }
+    }
+
+    /// A device that was down has lost its routes.
+    pub(super) fn restore_routes(&mut self, context: &mut Context) {
+        if let Some(routes) = self.routes.as_mut().filter(|_| !context.link.away) {
+            let applied = routes.restore();
+            self.handle_applied(context, applied.map(|(applied, _)| applied));
+        }
+    }
+
+    /// Puts back routes and rules that somebody else has deleted, and warns of it. Network managers
+    /// do that when they start.
+    pub(super) fn repair_routing(&mut self, context: &mut Context) {
+        let Some(routes) = self.routes.as_mut().filter(|_| !context.link.away) else { return };
+        // with a smaller MTU the kernel has taken IPv6 off the device, routes included: they come
+        // back with the MTU
+        let has_ipv6 = context.link.link.state().is_ok_and(|state| state.mtu >= IPV6_MIN_MTU);
+        let mut applied = routes.restore();
+        if let Ok((applied, _)) = &mut applied
+            && !has_ipv6
+        {
+            applied.warnings.retain(|warning| !matches!(warning, RouteWarning::Ipv6Disabled { .. }));
+        }
+        if let Ok((_, added)) = applied
+            && added != Added::default()
+            && let Some(suppressed) = self.quiet.repairs.allow(context.now)
+        {
+            let tun = &context.name;
+            warn!(
+                %tun,
+                routes = added.routes,
+                rules = added.rules,
+                suppressed,
+                "routes or policy rules of {tun} were deleted by another program, and are back; if it is \
+                 systemd-networkd, set ManageForeignRoutingPolicyRules=no and ManageForeignRoutes=no in networkd.conf"
+            );
+        }
+        self.handle_applied(context, applied.map(|(applied, _)| applied));
+    }
+
+    /// The tunnel process reports that a peer is at `address`, which may lie behind the tunnel, where
+    /// the peer's own datagrams must not be led. Only a completed handshake changes the host's
+    /// routing for that, or the configuration: the source of other messages is what the peer says it
+    /// is. Until then the peer has moved, as WireGuard has it, and the host's routes lead where they
+    /// did.
+    pub(super) fn handle_endpoint(
+        &mut self,
+        context: &mut Context,
+        key: &PublicKey,
+        address: IpAddr,
+        is_confirmed: bool,
+    ) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        if is_confirmed {
+            if peer.is_at(address) {
+                return;
+            }
+            peer.set_addresses([address]);
+        }
+        if !self.routes.as_ref().is_some_and(|routes| routes.concerns(address)) {
+            return;
+        }
+        let limit = if is_confirmed { &mut peer.routed } else { &mut peer.captured };
+        if let Some(suppressed) = limit.allow(context.now) {
+            let peer = peer.display_name(key);
+            if is_confirmed {
+                info!(
+                    peer,
+                    %address,
+                    suppressed,
+                    "the host's routes change: the peer's address lies in a network that they lead into the tunnel"
+                );
+            } else {
+                warn!(
+                    peer,
+                    %address,
+                    suppressed,
+                    "a peer sends from a network that the host's routes lead into the tunnel, and answers go there, too: \
+                     they change once the peer has completed a handshake from there; if it cannot, add a route to its \
+                     address past the tunnel (ip route add ADDRESS via GATEWAY)"
+                );
+            }
+        }
+        if is_confirmed {
+            self.routes_due.get_or_insert_with(|| {
+                self.routed_at.map_or(context.now, |at| context.now.max(at + BETWEEN_UPDATES))
+            });
+        }
+    }
+
+    /// Returns the time at which [`Self::serve_routes`] is due.
+    pub(super) const fn routes_deadline(&self) -> Option<Instant> {
+        self.routes_due
+    }
+
+    /// Has the routes follow the peers' addresses, if that is due.
+    pub(super) fn serve_routes(&mut self, context: &mut Context) {
+        if self.routes_due.is_some_and(|at| context.now >= at) {
+            (self.routes_due, self.routed_at) = (None, Some(context.now));
+            self.update_routes(context);
+        }
+    }
+
+    fn wanted_routes(&self) -> Wanted {
+        let interface = self.source.configuration().map(|file| &file.interface);
+        Wanted {
+            table: interface.map_or(Table::Off, |interface| interface.table),
+            fwmark: self.fwmark,
+            allowed_ips: self.peers.allowed_ips().collect(),
+            endpoints: self.peers.addresses().collect(),
+            addresses: interface.map(|interface| interface.addresses.clone()).unwrap_or_default(),
+        }
+    }
+
+    fn handle_applied(&mut self, context: &mut Context, applied: Result<Applied, LinkError>) {
+        match applied {
+            Ok(applied) => {
+                if let Err(error) = self.take_applied(context, applied)
+                    && let Some(suppressed) = self.quiet.routes.allow(context.now)
+                {
+                    warn!(%error, suppressed, "the sockets do not take the mark that the routes need");
+                }
+            }
+            Err(error) => {
+                if let Some(suppressed) = self.quiet.routes.allow(context.now) {
+                    warn!(%error, suppressed, "the host's routes are not as they should be");
+                }
+            }
+        }
+    }
+
+    fn take_applied(&mut self, context: &mut Context, applied: Applied) -> std::io::Result<()> {
+        if !applied.warnings.is_empty() && self.quiet.route_warnings.allow(context.now).is_some() {
+            applied.warnings.iter().for_each(|warning| warn!("{warning}"));
+        }
+        self.set_mark(context, applied.mark.or(self.fwmark))
+    }
+}

@@ -1,0 +1,240 @@
+//! wg(8)'s socket: connections, requests, and the sign to end. Requests come from root or our own
+//! user, and are read here; answers with keys and counters are written by the tunnel process, which
+//! gets the connection for that.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::PollFlags;
+use tracing::{debug, warn};
+
+use super::WireGuard;
+use super::change::ChangeError;
+use crate::control::uapi::{
+    MAX_CONNECTIONS, Poll, Report, Request, UapiListener, UapiStream, failure, success,
+};
+use crate::messages::ToTunnel;
+use crate::supervisor::context::{Context, Stop};
+use crate::supervisor::{SocketsError, Source};
+use crate::time::Instant;
+
+/// Connections that are taken in one turn.
+const BUDGET: usize = 16;
+/// Requests of one connection that may be answered at once; a program that has more to say waits for
+/// answers.
+const MAX_REQUESTS: usize = 1024;
+/// Pause before a connection is taken that could not be for lack of descriptors.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The socket, where there is one, and its connections.
+#[derive(Debug, Default)]
+pub(super) struct Uapi {
+    listener: Option<UapiListener>,
+    /// By number, which is counted up: the first is the oldest.
+    clients: BTreeMap<u32, Client>,
+    next: u32,
+    /// When the listener is looked at again.
+    retry_at: Option<Instant>,
+}
+
+/// A connection.
+#[derive(Debug)]
+struct Client {
+    stream: UapiStream,
+    /// Change whose acknowledgement is its answer.
+    change: Option<u32>,
+}
+
+impl Uapi {
+    pub(super) fn new(listener: Option<UapiListener>) -> Self {
+        Self { listener, ..Self::default() }
+    }
+
+    /// Returns the time at which the listener is looked at again.
+    pub(super) const fn deadline(&self) -> Option<Instant> {
+        self.retry_at
+    }
+
+    /// Returns the folder of the socket's file.
+    pub(super) fn folder(&self) -> Option<PathBuf> {
+        Some(self.listener.as_ref()?.path().parent()?.to_owned())
+    }
+
+    /// Returns the descriptors to wait for.
+    pub(super) fn descriptors(&self) -> Vec<(Source, BorrowedFd<'_>, PollFlags)> {
+        let mut descriptors = Vec::new();
+        if let Some(listener) = &self.listener {
+            if self.retry_at.is_none() {
+                descriptors.push((Source::Uapi, listener.as_fd(), PollFlags::POLLIN));
+            }
+            descriptors.extend(listener.watch().map(|watch| (Source::UapiWatch, watch, PollFlags::POLLIN)));
+        }
+        for (number, Client { stream, .. }) in &self.clients {
+            // while it waits for an answer only its end is of interest
+            let flags = match (stream.wants_write(), stream.is_owed_an_answer()) {
+                (true, _) => PollFlags::POLLOUT,
+                (false, true) => PollFlags::empty(),
+                (false, false) => PollFlags::POLLIN,
+            };
+            descriptors.push((Source::UapiClient(*number), stream.as_fd(), flags));
+        }
+        descriptors
+    }
+}
+
+impl WireGuard {
+    /// Takes connections.
+    pub(super) fn accept_uapi(&mut self, now: Instant) {
+        self.uapi.retry_at = None;
+        for _ in 0..BUDGET {
+            let Some(listener) = &self.uapi.listener else { return };
+            let stream = match listener.accept() {
+                Ok(Some(stream)) => stream,
+                Ok(None) => return,
+                Err(error) => {
+                    // out of descriptors
+                    self.uapi.retry_at = Some(now + RETRY);
+                    debug!(%error, "a connection to the socket for wg(8) is not taken yet");
+                    return;
+                }
+            };
+            if self.uapi.clients.len() >= MAX_CONNECTIONS
+                && let Some((_, oldest)) = self.uapi.clients.pop_first()
+            {
+                oldest.end();
+            }
+            let number = self.uapi.next;
+            self.uapi.next = number.wrapping_add(1);
+            self.uapi.clients.insert(number, Client { stream, change: None });
+        }
+    }
+
+    /// Takes connections again that could not be taken before, if that is due.
+    pub(super) fn serve_uapi(&mut self, now: Instant) {
+        if self.uapi.retry_at.is_some_and(|at| now >= at) {
+            self.accept_uapi(now);
+        }
+    }
+
+    /// Looks whether the socket's file is still there; without it nobody could speak to us, and so
+    /// userspace implementations are told to end.
+    pub(super) fn drain_uapi_watch(&mut self, context: &mut Context) {
+        let Some(listener) = &mut self.uapi.listener else { return };
+        match listener.handle_watch() {
+            Ok(true) => {}
+            Ok(false) => context.stop = Some(Stop::SocketRemoved),
+            Err(error) => warn!(%error, "whether the socket for wg(8) is removed is not known any more"),
+        }
+    }
+
+    /// Reads from a connection that is ready, and acts on what it asks for.
+    pub(super) fn drain_uapi_client(&mut self, context: &mut Context, number: u32, events: PollFlags) {
+        // taken out, so that a request can change all else
+        let Some(mut client) = self.uapi.clients.remove(&number) else { return };
+        if client.stream.is_owed_an_answer() && events.intersects(PollFlags::POLLHUP | PollFlags::POLLERR) {
+            return;
+        }
+        // a read may bring several requests
+        for _ in 0..MAX_REQUESTS {
+            match client.stream.poll_request() {
+                Ok(Poll::Blocked | Poll::Again) => {
+                    self.uapi.clients.insert(number, client);
+                    return;
+                }
+                Ok(Poll::Request(request)) => {
+                    if !self.handle_request(context, number, &mut client, request) {
+                        return;
+                    }
+                }
+                Ok(Poll::Refused(error)) => {
+                    warn!(%error, "a request to the socket for wg(8) is not understood, nothing was changed");
+                }
+                // whoever it was has gone
+                Ok(Poll::Closed) | Err(_) => return,
+            }
+        }
+    }
+
+    /// Returns true if the connection stays.
+    fn handle_request(
+        &mut self,
+        context: &mut Context,
+        number: u32,
+        client: &mut Client,
+        request: Request,
+    ) -> bool {
+        let report = match request {
+            Request::Get => Report::Get,
+            Request::Status => Report::Status,
+            Request::Set(changes) => match self.change(context, changes) {
+                Ok(change) => {
+                    client.change = Some(change);
+                    return true;
+                }
+                Err(error) => {
+                    warn!(%error, "a change by wg(8) cannot be made, nothing was changed");
+                    return client.stream.respond(failure(errno(&error))).is_ok();
+                }
+            },
+        };
+        match client.stream.as_fd().try_clone_to_owned() {
+            Ok(descriptor) => {
+                context.tunnel.send_with(&ToTunnel::Answer { client: number, report }, vec![descriptor]);
+                true
+            }
+            Err(_) => client.stream.respond(failure(-(Errno::EMFILE as i32))).is_ok(),
+        }
+    }
+
+    /// The tunnel process has written an answer, or found that nobody reads it.
+    pub(super) fn handle_answered(&mut self, context: &mut Context, number: u32) {
+        if let Some(client) = self.uapi.clients.get_mut(&number).filter(|client| client.change.is_none()) {
+            client.stream.handle_answered();
+            // a further request may have been read already
+            self.drain_uapi_client(context, number, PollFlags::empty());
+        }
+    }
+
+    /// The tunnel process has applied changes up to `change`: whoever asked for them is answered.
+    pub(super) fn handle_changed(&mut self, context: &mut Context, change: u32) {
+        let is_done = |client: &Client| client.change.is_some_and(|own| own <= change);
+        let numbers: Vec<_> = self
+            .uapi
+            .clients
+            .iter()
+            .filter(|(_, client)| is_done(client))
+            .map(|(number, _)| *number)
+            .collect();
+        for number in numbers {
+            let Some(client) = self.uapi.clients.get_mut(&number) else { continue };
+            client.change = None;
+            if client.stream.respond(success()).is_err() {
+                self.uapi.clients.remove(&number);
+                continue;
+            }
+            self.drain_uapi_client(context, number, PollFlags::empty());
+        }
+    }
+}
+
+impl Client {
+    /// Ends the connection, also for the tunnel process.
+    fn end(self) {
+        let _ = rustix::net::shutdown(self.stream.as_fd(), rustix::net::Shutdown::Both);
+    }
+}
+
+/// As wireguard-go answers: negative.
+fn errno(error: &ChangeError) -> i32 {
+    let errno = match error {
+        ChangeError::Sockets(SocketsError::PortInUse(_)) => Errno::EADDRINUSE,
+        ChangeError::Sockets(SocketsError::PortPrivileged(_)) => Errno::EACCES,
+        ChangeError::KillSwitch(error) if error.kind() == io::ErrorKind::Unsupported => Errno::EOPNOTSUPP,
+        ChangeError::Sockets(_) | ChangeError::System(_) | ChangeError::KillSwitch(_) => Errno::EIO,
+    };
+    -(errno as i32)
+}
