@@ -83,21 +83,34 @@ impl Identity {
         }
     }
 
-    /// Nobody, whom a child process that needs nothing becomes. Returns `None` where it cannot: the
-    /// capabilities to do so are missing, or this user namespace does not map nobody or forbids to
-    /// leave groups.
+    /// Nobody, whom a child process that needs nothing becomes. Returns `None` where it cannot be
+    /// ([`Self::of_number`]).
     pub fn nobody() -> Option<Self> {
         /// By custom of all Linux distributions, and the kernel's own number for users that it
         /// cannot show.
         const NOBODY: u32 = 65534;
+        Self::of_number(NOBODY)
+    }
+
+    /// The user whom helper processes become. It is not nobody, whom other daemons run as: they
+    /// could send signals to a helper, and read its memory in the instant after its start. Returns
+    /// `None` where it cannot be ([`Self::of_number`]).
+    pub fn helper() -> Option<Self> {
+        const HELPER: u32 = 65533;
+        Self::of_number(HELPER)
+    }
+
+    /// Returns the user and the group of that number if this process may become them: it has the
+    /// capabilities to do so, and its user namespace maps them and allows to leave groups.
+    fn of_number(number: u32) -> Option<Self> {
         let permitted = read_sets().ok()?.permitted;
         let needed = Capability::CAP_SETUID.bitmask() | Capability::CAP_SETGID.bitmask();
         let read = |name: &str| fs::read_to_string(format!("/proc/self/{name}")).ok();
         let may = permitted & needed == needed
-            && maps(&read("uid_map")?, NOBODY)
-            && maps(&read("gid_map")?, NOBODY)
+            && maps(&read("uid_map")?, number)
+            && maps(&read("gid_map")?, number)
             && read("setgroups")?.trim() == "allow";
-        may.then(|| Self { uid: Uid::from_raw(NOBODY), gid: Gid::from_raw(NOBODY) })
+        may.then(|| Self { uid: Uid::from_raw(number), gid: Gid::from_raw(number) })
     }
 
     /// Returns the number of the user.

@@ -5,8 +5,10 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use rustix::cmsg_space;
 use rustix::io::Errno;
@@ -109,6 +111,67 @@ impl<In: DeserializeOwned, Out: Serialize> Channel<In, Out> {
         Ok(())
     }
 
+    /// Sends `message` with `descriptors` at once or not at all.
+    ///
+    /// # Errors
+    /// [`ChannelError`]; `WouldBlock` in [`ChannelError::System`] if there is no room.
+    pub fn try_send(&self, message: &Out, descriptors: &[OwnedFd]) -> Result<(), ChannelError> {
+        if self.is_behind() {
+            return Err(io::Error::from(io::ErrorKind::WouldBlock).into());
+        }
+        transmit(&self.socket, &codec::encode(message)?, descriptors).map_err(|error| match error {
+            Errno::PIPE | Errno::CONNRESET => ChannelError::Closed,
+            error => io::Error::from(error).into(),
+        })
+    }
+
+    /// Sends `message` with `descriptors`, and waits until there is room for it.
+    ///
+    /// # Errors
+    /// [`ChannelError`].
+    pub fn send_blocking(&mut self, message: &Out, descriptors: Vec<OwnedFd>) -> Result<(), ChannelError> {
+        self.send(message, descriptors)?;
+        while self.is_behind() {
+            self.wait(PollFlags::POLLOUT, PollTimeout::NONE)?;
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Returns the next message and the descriptors that came with it, for which it waits until
+    /// `deadline`; `None` if there is none by then.
+    ///
+    /// # Errors
+    /// [`ChannelError`].
+    pub fn receive_until(
+        &mut self,
+        deadline: Option<Instant>,
+    ) -> Result<Option<(In, Vec<OwnedFd>)>, ChannelError> {
+        loop {
+            if let Some(message) = self.receive()? {
+                return Ok(Some(message));
+            }
+            let Some(deadline) = deadline else {
+                self.wait(PollFlags::POLLIN, PollTimeout::NONE)?;
+                continue;
+            };
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(None);
+            }
+            // rounded up: a wait of 0 ms would turn until the deadline
+            let left = left + Duration::from_millis(1);
+            self.wait(PollFlags::POLLIN, left.try_into().unwrap_or(PollTimeout::MAX))?;
+        }
+    }
+
+    fn wait(&self, events: PollFlags, timeout: PollTimeout) -> io::Result<()> {
+        match poll(&mut [PollFd::new(self.socket.as_fd(), events)], timeout) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Returns true if something waits for room.
     pub fn is_behind(&self) -> bool {
         !self.queue.is_empty()
@@ -208,6 +271,32 @@ mod tests {
             far.flush().unwrap();
         }
         assert!(!far.is_behind() && near.receive().unwrap().is_none());
+    }
+
+    #[test]
+    fn waiting_is_bounded_and_ends_with_the_other_side() {
+        let (mut near, mut far) = channels();
+        let soon = || Some(Instant::now() + Duration::from_millis(20));
+        assert!(near.receive_until(soon()).unwrap().is_none());
+        let waits = std::thread::spawn(move || {
+            let message = near.receive_until(None).unwrap().unwrap().0;
+            (message, near.receive_until(None).map(drop))
+        });
+        let text = "x".repeat(1000);
+        far.send_blocking(&text, Vec::new()).unwrap();
+        drop(far);
+        let (message, end) = waits.join().unwrap();
+        assert!(message == text && matches!(end, Err(ChannelError::Closed)));
+    }
+
+    #[test]
+    fn what_does_not_wait_is_refused_without_room() {
+        let (near, mut far) = channels();
+        let refused = (0..1_000_000).find_map(|_| near.try_send(&1, &[]).err()).unwrap();
+        assert!(matches!(refused, ChannelError::System(error) if error.kind() == io::ErrorKind::WouldBlock));
+        assert_eq!(far.receive().unwrap().unwrap().0, 1);
+        drop(far);
+        assert!(matches!(near.try_send(&1, &[]), Err(ChannelError::Closed)));
     }
 
     #[test]

@@ -3,6 +3,11 @@
 
 mod channel;
 mod codec;
+mod helper;
+mod nursery;
 
 pub use channel::{Channel, ChannelError, MAX_DESCRIPTORS, pair};
 pub use codec::{CodecError, MAX_MESSAGE, decode, encode};
+pub(crate) use helper::one_line;
+pub use helper::{HelperError, end_helper, helper_role, prepare_helper};
+pub use nursery::{Child, FromNursery, Nursery, NurseryError, Spawn, SpawnFailure};

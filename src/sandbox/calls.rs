@@ -303,12 +303,12 @@ const LOOK_UP_LEGACY: &[Call] = &[any(libc::SYS_access), any(libc::SYS_select)];
 #[cfg(not(target_arch = "x86_64"))]
 const LOOK_UP_LEGACY: &[Call] = &[];
 
-/// Calls that end the resolver process and look-ups, since neither does it: the ways of somebody
-/// who has taken it over.
-const NEVER: &[Call] = &[
+/// Calls that end the nursery, every helper and look-ups, since none of them does it: the ways of
+/// somebody who has taken one over. The nursery's filter is every helper's too, so that nothing here
+/// is what a helper needs before it confines itself, and no call that is made for packets is here.
+const ATTACKS: &[Call] = &[
     // other programs, other processes
     any(libc::SYS_execve),
-    any(libc::SYS_execveat),
     any(libc::SYS_ptrace),
     any(libc::SYS_process_vm_readv),
     any(libc::SYS_process_vm_writev),
@@ -316,32 +316,12 @@ const NEVER: &[Call] = &[
     any(libc::SYS_pidfd_getfd),
     any(libc::SYS_pidfd_send_signal),
     any(libc::SYS_kill),
+    any(libc::SYS_rt_sigqueueinfo),
+    any(libc::SYS_rt_tgsigqueueinfo),
     any(libc::SYS_kcmp),
-    // other sockets, and being asked
-    only(
-        libc::SYS_socket,
-        &[&[
-            IsNot(0, libc::AF_UNIX),
-            IsNot(0, libc::AF_INET),
-            IsNot(0, libc::AF_INET6),
-            IsNot(0, libc::AF_NETLINK),
-        ]],
-    ),
-    any(libc::SYS_listen),
-    any(libc::SYS_accept),
-    any(libc::SYS_accept4),
     // programs for the kernel
     any(libc::SYS_bpf),
     any(libc::SYS_perf_event_open),
-    only(
-        libc::SYS_setsockopt,
-        &[
-            &[Is(1, libc::SOL_SOCKET), Is(2, libc::SO_ATTACH_FILTER)],
-            &[Is(1, libc::SOL_SOCKET), Is(2, libc::SO_ATTACH_BPF)],
-            &[Is(1, libc::SOL_SOCKET), Is(2, libc::SO_ATTACH_REUSEPORT_CBPF)],
-            &[Is(1, libc::SOL_SOCKET), Is(2, libc::SO_ATTACH_REUSEPORT_EBPF)],
-        ],
-    ),
     any(libc::SYS_io_uring_setup),
     any(libc::SYS_io_uring_enter),
     any(libc::SYS_io_uring_register),
@@ -375,6 +355,54 @@ const NEVER: &[Call] = &[
     any(libc::SYS_clock_settime),
     any(libc::SYS_clock_adjtime),
     any(libc::SYS_adjtimex),
+];
+
+/// The nursery and every helper besides: another program than the image, whose descriptor has no
+/// path; namespaces; and signals to other threads than those of abort().
+const NURSERY_NEVER: &[Call] = &[
+    only(libc::SYS_execveat, &[&[IsNot(4, libc::AT_EMPTY_PATH)]]),
+    only(libc::SYS_tgkill, &[&[IsNot(2, libc::SIGABRT)]]),
+    only(libc::SYS_tkill, &[&[IsNot(1, libc::SIGABRT)]]),
+    only(
+        libc::SYS_clone,
+        &[
+            &[Masked(0, libc::CLONE_NEWNS, libc::CLONE_NEWNS)],
+            &[Masked(0, libc::CLONE_NEWUTS, libc::CLONE_NEWUTS)],
+            &[Masked(0, libc::CLONE_NEWIPC, libc::CLONE_NEWIPC)],
+            &[Masked(0, libc::CLONE_NEWUSER, libc::CLONE_NEWUSER)],
+            &[Masked(0, libc::CLONE_NEWPID, libc::CLONE_NEWPID)],
+            &[Masked(0, libc::CLONE_NEWNET, libc::CLONE_NEWNET)],
+            &[Masked(0, libc::CLONE_NEWCGROUP, libc::CLONE_NEWCGROUP)],
+        ],
+    ),
+];
+
+/// Calls that end the resolver process and look-ups besides, since neither does it.
+const NEVER: &[Call] = &[
+    any(libc::SYS_execveat),
+    // other sockets, and being asked
+    only(
+        libc::SYS_socket,
+        &[&[
+            IsNot(0, libc::AF_UNIX),
+            IsNot(0, libc::AF_INET),
+            IsNot(0, libc::AF_INET6),
+            IsNot(0, libc::AF_NETLINK),
+        ]],
+    ),
+    any(libc::SYS_listen),
+    any(libc::SYS_accept),
+    any(libc::SYS_accept4),
+    // programs for the kernel
+    only(
+        libc::SYS_setsockopt,
+        &[
+            &[Is(1, libc::SOL_SOCKET), Is(2, libc::SO_ATTACH_FILTER)],
+            &[Is(1, libc::SOL_SOCKET), Is(2, libc::SO_ATTACH_BPF)],
+            &[Is(1, libc::SOL_SOCKET), Is(2, libc::SO_ATTACH_REUSEPORT_CBPF)],
+            &[Is(1, libc::SOL_SOCKET), Is(2, libc::SO_ATTACH_REUSEPORT_EBPF)],
+        ],
+    ),
     // files
     any(libc::SYS_unlinkat),
     any(libc::SYS_renameat2),
@@ -405,7 +433,11 @@ pub(super) const RESOLVER_ALLOWED: &[&[Call]] = &[COMMON, COMMON_LEGACY, LOOK_UP
 /// Calls that are allowed to a process that looks up a name.
 pub(super) const LOOK_UP_ALLOWED: &[&[Call]] = &[COMMON, COMMON_LEGACY, LOOK_UP, LOOK_UP_LEGACY];
 /// Calls that end the resolver process and look-ups.
-pub(super) const RESOLVER_FORBIDDEN: &[&[Call]] = &[NEVER, NEVER_LEGACY];
+pub(super) const RESOLVER_FORBIDDEN: &[&[Call]] = &[ATTACKS, NEVER, NEVER_LEGACY];
+/// Calls that end the nursery and every helper.
+pub(super) const NURSERY_FORBIDDEN: &[&[Call]] = &[ATTACKS, NURSERY_NEVER];
+/// What the nursery and every helper find not to exist.
+pub(super) const NURSERY_ABSENT: &[&[Call]] = &[ABSENT];
 
 // The kernel's numbers of requests (`asm-generic/ioctls.h`, `linux/sockios.h`): the libraries disagree about their type.
 const TCGETS: c_int = 0x5401;

@@ -114,6 +114,11 @@ impl Files {
         Ok(Self { rules, held: [].into() })
     }
 
+    /// No rule about files, which helpers have of their own: no signal goes to a process outside.
+    pub(super) fn of_nursery() -> Result<Self, RulesetError> {
+        Ok(Self { rules: Ruleset::default().scope(Scope::Signal)?.create()?, held: [].into() })
+    }
+
     /// The files that have these names now: a rule is about a file, not about its name.
     pub(super) fn of_look_up() -> Result<Self, RulesetError> {
         let mut rules = base()?.handle_access(AccessNet::BindTcp)?.scope(Scope::from_all(KNOWN))?.create()?;

@@ -13,8 +13,8 @@ use seccompiler::{
 
 use super::SandboxError;
 use super::calls::{
-    Call, Condition, LOG_ALLOWED, LOOK_UP_ALLOWED, RESOLVER_ALLOWED, RESOLVER_FORBIDDEN, TUNNEL_ABSENT,
-    TUNNEL_ALLOWED,
+    Call, Condition, LOG_ALLOWED, LOOK_UP_ALLOWED, NURSERY_ABSENT, NURSERY_FORBIDDEN, RESOLVER_ALLOWED,
+    RESOLVER_FORBIDDEN, TUNNEL_ABSENT, TUNNEL_ALLOWED,
 };
 use super::report::State;
 
@@ -35,6 +35,8 @@ pub enum Role {
     Resolver,
     /// A process that looks up a name for the resolver process.
     LookUp,
+    /// The process that starts helpers, which are confined so from their beginning on.
+    Nursery,
 }
 
 /// The filters of a thread; of what they say about a call, the harshest counts.
@@ -51,7 +53,7 @@ impl Filters {
         let absent = SeccompAction::Errno(Errno::ENOSYS as u32);
         let resolver = match role {
             Role::Tunnel { resolver } | Role::Log { resolver } => resolver,
-            Role::Resolver | Role::LookUp => None,
+            Role::Resolver | Role::LookUp | Role::Nursery => None,
         };
         let program = |lists: &[&[Call]], others, listed| {
             program(lists, others, listed, architecture, resolver).map_err(SandboxError::Filter)
@@ -71,6 +73,10 @@ impl Filters {
             Role::LookUp => vec![
                 program(RESOLVER_FORBIDDEN, allow.clone(), trap)?,
                 program(LOOK_UP_ALLOWED, absent, allow)?,
+            ],
+            Role::Nursery => vec![
+                program(NURSERY_ABSENT, allow.clone(), absent)?,
+                program(NURSERY_FORBIDDEN, allow, trap)?,
             ],
         })))
     }

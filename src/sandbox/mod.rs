@@ -118,6 +118,14 @@ impl Sandbox {
         Ok(Self { files: Files::of_look_up()?, filters: Filters::new(Role::LookUp)?, resolver: None })
     }
 
+    /// For the process that starts helpers. What it may not do no helper may.
+    ///
+    /// # Errors
+    /// [`SandboxError`].
+    pub fn of_nursery() -> Result<Self, SandboxError> {
+        Ok(Self { files: Files::of_nursery()?, filters: Filters::new(Role::Nursery)?, resolver: None })
+    }
+
     /// The same for the log's thread, which may open a socket to journald first if `to_journald`.
     ///
     /// # Errors

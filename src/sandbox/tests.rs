@@ -234,6 +234,7 @@ fn sandbox(role: &str, folder: &Path) -> Sandbox {
         "tunnel" => Sandbox::of_tunnel(&places, Some(Pid::from_raw(RESOLVER))),
         "resolver" => Sandbox::of_resolver(),
         "look-up" => Sandbox::of_look_up(),
+        "nursery" => Sandbox::of_nursery(),
         _ => panic!("{role}"),
     }
     .unwrap()
@@ -340,6 +341,30 @@ fn an_attackers_calls_end_the_process() {
 }
 
 #[test]
+fn an_attackers_calls_end_the_nursery_and_helpers_that_are_not_confined_yet() {
+    /// What some helper does, at its start or always.
+    const OF_HELPERS: [&str; 7] = [
+        "clone of a process",
+        "a packet socket",
+        "a Bluetooth socket",
+        "a vsock socket",
+        "an AF_ALG socket",
+        "listen",
+        "a socket's program",
+    ];
+    let stage = Stage::new("nursery");
+    for (name, number, _) in ATTACKS.iter().filter(|(name, ..)| !OF_HELPERS.contains(name)) {
+        stage.dies("nursery", name, *number);
+    }
+    stage.dies("nursery", "a process in namespaces", libc::SYS_clone);
+    for act in ["open UDP sockets", "start a thread", "read the configuration", "a unix socket", "bind TCP"] {
+        assert_eq!(stage.outcome("nursery", act), "Ok(())", "{act}");
+    }
+    let aborted = stage.attack("nursery", "abort");
+    assert_eq!(aborted.status.signal(), Some(libc::SIGABRT), "{aborted:?}");
+}
+
+#[test]
 fn what_a_tunnel_does_is_allowed() {
     let stage = Stage::new("allowed");
     for act in
@@ -427,6 +452,8 @@ fn no_list_takes_back_a_condition() {
         calls::RESOLVER_ALLOWED,
         calls::LOOK_UP_ALLOWED,
         calls::RESOLVER_FORBIDDEN,
+        calls::NURSERY_ABSENT,
+        calls::NURSERY_FORBIDDEN,
     ] {
         let mut conditional = HashMap::new();
         for call in lists.iter().copied().flatten() {
@@ -455,5 +482,8 @@ fn what_packets_need_has_no_conditions() {
     ] {
         let mut listed = calls::TUNNEL_ALLOWED.iter().copied().flatten().filter(|call| call.number == number);
         assert!(listed.next().is_some_and(|call| call.ways.is_empty()), "call {number}");
+        // which is every helper's too
+        let mut forbidden = calls::NURSERY_FORBIDDEN.iter().chain(calls::NURSERY_ABSENT).copied().flatten();
+        assert!(forbidden.all(|call| call.number != number), "call {number}");
     }
 }

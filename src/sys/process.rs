@@ -1,16 +1,36 @@
-//! A child process without `exec`.
+//! Child processes: copies of this one, and fresh ones by `exec`.
 
+use std::ffi::{CStr, OsStr};
 use std::fs;
-use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::panic::{self, UnwindSafe};
+use std::path::PathBuf;
+use std::ptr;
 
-use nix::libc::{self, c_uint};
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::libc::{self, c_char, c_int, c_long, c_uint};
 use nix::sys::signal::{SigHandler, Signal, signal};
-use nix::unistd::{ForkResult, Pid, SysconfVar, sysconf};
+use nix::unistd::{ForkResult, Pid, SysconfVar, pipe2, sysconf};
 
 /// The child's exit code when its function panicked.
 const EXIT_PANIC: i32 = 101;
+/// The child's exit code when its program could not be executed, as of a shell.
+const EXIT_NO_EXEC: i32 = 127;
+/// The descriptor that a fresh process finds its socket at.
+const SOCKET: RawFd = 3;
+/// The lowest number of the descriptors that a fresh process does not get.
+const ABOVE: RawFd = 10;
+
+/// Why [`execute`] has started nothing.
+#[derive(Debug)]
+pub enum ExecuteError {
+    /// There is no child.
+    Clone(io::Error),
+    /// The program cannot be executed; the child has ended, and waits to be collected by its parent.
+    Execute(Pid, io::Error),
+}
 
 /// The threads of this process; `None` where /proc is absent and nobody can tell.
 pub fn thread_count() -> Option<usize> {
@@ -75,6 +95,113 @@ pub fn fork<T: Copy + UnwindSafe>(keep: OwnedFd, told: T, child: fn(OwnedFd, T) 
             unsafe { libc::_exit(code) }
         }
     }
+}
+
+/// Returns the path that this program was executed by, as the kernel noted it (`AT_EXECFN`).
+pub fn executed_path() -> Option<PathBuf> {
+    // SAFETY: takes a number and returns one; the vector is the kernel's, and never changes.
+    let address = unsafe { libc::getauxval(libc::AT_EXECFN) };
+    let start = ptr::with_exposed_provenance::<c_char>(usize::try_from(address).ok()?);
+    if start.is_null() {
+        return None;
+    }
+    // SAFETY: the kernel wrote a string that ends in a NUL at the top of the stack, where nobody changes it, and it
+    // stays as long as the process does.
+    let path = unsafe { CStr::from_ptr(start) };
+    Some(PathBuf::from(OsStr::from_bytes(path.to_bytes())))
+}
+
+/// Executes `image`, an open program, in a fresh process, whose parent is the *parent of this
+/// process* (CLONE_PARENT): that one is to collect it, and its death is what PR_SET_PDEATHSIG of
+/// the fresh process is about.
+///
+/// The process has `name` for its only argument (`argv[0]`) and no environment, this process's
+/// standard input and output, `stderr` for standard error, `socket` as descriptor 3 and no other.
+/// Its signal mask is this one's.
+///
+/// # Errors
+/// [`ExecuteError`].
+pub fn execute(
+    image: BorrowedFd<'_>,
+    name: &CStr,
+    socket: BorrowedFd<'_>,
+    stderr: BorrowedFd<'_>,
+) -> Result<Pid, ExecuteError> {
+    let above = |fd: BorrowedFd<'_>| -> io::Result<OwnedFd> {
+        let fd = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(ABOVE))?;
+        // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
+        Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    };
+    // above what the child puts its own at, so that nothing overwrites anything
+    let prepare = || -> io::Result<_> {
+        let (told, tells) = pipe2(OFlag::O_CLOEXEC)?;
+        Ok((told, above(tells.as_fd())?, above(image)?, above(socket)?, above(stderr)?))
+    };
+    let (told, tells, image, socket, stderr) = prepare().map_err(ExecuteError::Clone)?;
+    let arguments = [name.as_ptr(), ptr::null()];
+    let environment = [ptr::null::<c_char>()];
+    let flags = c_long::from(libc::CLONE_PARENT | libc::SIGCHLD);
+    // stack, thread numbers and thread-local storage: none, as for fork(2)
+    const NONE: c_long = 0;
+    // SAFETY: without CLONE_VM and with no stack of its own the child goes on with a copy of this memory, as after
+    // fork(2). The C library does not know of it; so the child calls nothing but system calls, which ends in
+    // `_exit` if it does not end in another program.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, NONE, NONE, NONE, NONE) };
+    if pid == 0 {
+        // SAFETY: all pointers are to strings and arrays of this frame, which the child has a copy of; the arrays end
+        // in null. dup2, close_range, execveat, write and _exit are system calls that keep no state in the C library.
+        unsafe {
+            let is_placed = libc::dup2(stderr.as_raw_fd(), libc::STDERR_FILENO) >= 0
+                && libc::dup2(socket.as_raw_fd(), SOCKET) >= 0;
+            if is_placed {
+                // all that is open is closed on exec already; this is for what somebody forgot. Since Linux 5.11.
+                libc::syscall(
+                    libc::SYS_close_range,
+                    (SOCKET + 1).cast_unsigned(),
+                    c_uint::MAX,
+                    libc::CLOSE_RANGE_CLOEXEC,
+                );
+                libc::syscall(
+                    libc::SYS_execveat,
+                    image.as_raw_fd(),
+                    c"".as_ptr(),
+                    arguments.as_ptr(),
+                    environment.as_ptr(),
+                    libc::AT_EMPTY_PATH,
+                );
+            }
+            let errno = (*errno_location()).to_ne_bytes();
+            libc::write(tells.as_raw_fd(), errno.as_ptr().cast(), errno.len());
+            libc::_exit(EXIT_NO_EXEC)
+        }
+    }
+    if pid < 0 {
+        return Err(ExecuteError::Clone(io::Error::last_os_error()));
+    }
+    let pid = Pid::from_raw(libc::pid_t::try_from(pid).unwrap_or(0));
+    drop(tells);
+    let mut errno = [0; size_of::<c_int>()];
+    match fs::File::from(told).read_exact(&mut errno) {
+        Ok(()) => Err(ExecuteError::Execute(pid, io::Error::from_raw_os_error(c_int::from_ne_bytes(errno)))),
+        // closed by the exec
+        Err(_) => Ok(pid),
+    }
+}
+
+/// Returns the address of this thread's `errno`.
+fn errno_location() -> *mut c_int {
+    // SAFETY: takes nothing, and returns the address of a variable of this thread.
+    unsafe { libc::__errno_location() }
+}
+
+/// Takes descriptor 3, which a fresh process gets its socket as ([`execute`]); `None` if it is not
+/// open. To be called once, before this process opens anything.
+pub fn take_socket() -> Option<OwnedFd> {
+    // SAFETY: only borrowed to ask whether it is open; the answer for one that is not is EBADF.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(SOCKET) };
+    fcntl(borrowed, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).ok()?;
+    // SAFETY: it is open, came from the process that executed this program, and no code of this process has it.
+    Some(unsafe { OwnedFd::from_raw_fd(SOCKET) })
 }
 
 /// Has the kernel forget children that end (SIGCHLD ignored): nobody waits for them.

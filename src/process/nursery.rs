@@ -1,0 +1,341 @@
+//! The process that starts helpers (`wontun-nursery`).
+//!
+//! To start a process takes rights that a confined process has given up: another user, fork, exec.
+//! So before it gives them up, it forks this one, which has no capability and the helpers' user,
+//! reads nothing but the requests of the process that forked it, and executes nothing but this
+//! program's own image. That process, and not the nursery, is the parent of what is started
+//! (CLONE_PARENT).
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{OFlag, open};
+use nix::sys::prctl;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::stat::{Mode, fstat};
+use nix::unistd::{Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout};
+use serde::{Deserialize, Serialize};
+use tracing::debug;
+
+use super::channel::{Channel, ChannelError, pair};
+use super::helper::{HELPERS, PREFIX, collect, end_helper, one_line, system};
+use crate::privileges::{self, Identity};
+use crate::sandbox::Sandbox;
+use crate::sys::process::{self, ExecuteError};
+
+/// Longest wait for an answer of the nursery, which takes some milliseconds.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The program of this process.
+const IMAGE: &str = "/proc/self/exe";
+
+/// Why there is no nursery, or no helper.
+#[derive(Debug, thiserror::Error)]
+pub enum NurseryError {
+    /// No socket.
+    #[error("the process that starts helpers gets no socket ({0}); free file descriptors (ulimit -n)")]
+    Socket(#[source] io::Error),
+    /// No process.
+    #[error("the process that starts helpers cannot be started ({0}); free processes (ulimit -u, pids.max)")]
+    Fork(#[source] io::Error),
+    /// The nursery cannot confine itself.
+    #[error("the process that starts helpers did not start: {0}")]
+    Confine(String),
+    /// There is no such helper.
+    #[error("there is no helper process '{0}': this is a fault in wontun, please report it")]
+    UnknownRole(String),
+    /// The nursery has ended, or is no longer understood.
+    #[error(
+        "the helper process {role} cannot be started, since the process that starts helpers has failed ({source}); \
+         restart the tunnel"
+    )]
+    Gone {
+        /// The helper.
+        role: String,
+        /// The channel's error.
+        source: ChannelError,
+    },
+    /// The nursery does not answer.
+    #[error(
+        "the helper process {role} was not started within {} s; see whether this host has memory and processor time \
+         left, and restart the tunnel", PATIENCE.as_secs()
+    )]
+    Silent {
+        /// The helper.
+        role: String,
+    },
+    /// No process for the helper.
+    #[error("the helper process {role} cannot be started ({source}); free processes (ulimit -u, pids.max)")]
+    Clone {
+        /// The helper.
+        role: String,
+        /// The kernel's error.
+        source: io::Error,
+    },
+    /// This program cannot be executed again.
+    #[error(
+        "the helper process {role} cannot be executed ({source}); the program's file must be on a filesystem that is \
+         mounted without noexec, and executable for the user that runs it (chmod a+x)"
+    )]
+    Execute {
+        /// The helper.
+        role: String,
+        /// The kernel's error.
+        source: io::Error,
+    },
+}
+
+/// A request to the nursery: start a helper. Its descriptors: its end of the channel, and what is
+/// to be its standard error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spawn {
+    /// The request's number.
+    pub number: u32,
+    /// The helper's role.
+    pub role: String,
+}
+
+/// A message from the nursery.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromNursery {
+    /// It is confined.
+    Ready {
+        /// It is another user than this process.
+        has_own_user: bool,
+    },
+    /// It cannot confine itself, and ends.
+    NotReady(String),
+    /// The helper of the request with that number.
+    Spawned {
+        /// The request's number.
+        number: u32,
+        /// The result.
+        result: Result<i32, SpawnFailure>,
+    },
+}
+
+/// Why a helper was not started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SpawnFailure {
+    /// The request is none.
+    Refused,
+    /// There is no process, with the kernel's error.
+    Clone(i32),
+    /// The process, which has ended and is to be collected, cannot execute the program, with the
+    /// kernel's error.
+    Execute(i32, i32),
+}
+
+/// A helper that was started.
+#[derive(Debug)]
+pub struct Child {
+    /// The process, a child of this one.
+    pub pid: Pid,
+    /// This process's end of the channel to it.
+    pub socket: OwnedFd,
+}
+
+/// This process's hold on the nursery. Dropping it ends the nursery, and not its helpers.
+#[derive(Debug)]
+pub struct Nursery {
+    channel: Channel<FromNursery, Spawn>,
+    pid: Pid,
+    next: u32,
+}
+
+impl Nursery {
+    /// Starts the nursery, and waits until it is confined.
+    ///
+    /// To be called while this process has one thread, no keys in memory, and the capabilities that
+    /// it was started with.
+    ///
+    /// # Errors
+    /// [`NurseryError`].
+    pub fn start(is_sandboxed: bool) -> Result<Self, NurseryError> {
+        let (ours, theirs) = pair().map_err(NurseryError::Socket)?;
+        let channel = Channel::new(ours).map_err(NurseryError::Socket)?;
+        let pid = process::fork(theirs, is_sandboxed, nursery).map_err(NurseryError::Fork)?;
+        let mut nursery = Self { channel, pid, next: 0 };
+        match nursery.channel.receive_until(Some(Instant::now() + PATIENCE)) {
+            Ok(Some((FromNursery::Ready { has_own_user }, _))) => {
+                if !has_own_user {
+                    debug!(
+                        "helper processes have this process's user: it may not become another, or its program is not executable for others"
+                    );
+                }
+                Ok(nursery)
+            }
+            Ok(Some((FromNursery::NotReady(text), _))) => Err(NurseryError::Confine(text)),
+            Ok(Some(_)) => Err(NurseryError::Confine("it sent something unexpected".to_owned())),
+            Ok(None) => Err(NurseryError::Confine(format!("no message within {} s", PATIENCE.as_secs()))),
+            Err(error) => Err(NurseryError::Confine(error.to_string())),
+        }
+    }
+
+    /// Starts the helper `role` with `stderr` for its standard error.
+    ///
+    /// # Errors
+    /// [`NurseryError`].
+    pub fn spawn(&mut self, role: &str, stderr: BorrowedFd<'_>) -> Result<Child, NurseryError> {
+        let gone = |source| NurseryError::Gone { role: role.to_owned(), source };
+        if !HELPERS.contains(&role) {
+            return Err(NurseryError::UnknownRole(role.to_owned()));
+        }
+        let (socket, theirs) = pair().map_err(NurseryError::Socket)?;
+        let stderr = stderr.try_clone_to_owned().map_err(NurseryError::Socket)?;
+        let number = self.next;
+        self.next = number.wrapping_add(1);
+        let deadline = Instant::now() + PATIENCE;
+        self.channel.send(&Spawn { number, role: role.to_owned() }, vec![theirs, stderr]).map_err(gone)?;
+        loop {
+            let answer = self.channel.receive_until(Some(deadline)).map_err(gone)?;
+            let Some((answer, _)) = answer else {
+                return Err(NurseryError::Silent { role: role.to_owned() });
+            };
+            let FromNursery::Spawned { number: answered, result } = answer else { continue };
+            // one that was too late: that helper has ended, since nobody has the other end of its channel
+            if answered != number {
+                continue;
+            }
+            let role = role.to_owned();
+            return match result {
+                Ok(pid) if pid > 0 => Ok(Child { pid: Pid::from_raw(pid), socket }),
+                Ok(_) | Err(SpawnFailure::Refused) => Err(NurseryError::UnknownRole(role)),
+                Err(SpawnFailure::Clone(errno)) => Err(NurseryError::Clone { role, source: system(errno) }),
+                Err(SpawnFailure::Execute(pid, errno)) => {
+                    if pid > 0 {
+                        collect(Pid::from_raw(pid));
+                    }
+                    Err(NurseryError::Execute { role, source: system(errno) })
+                }
+            };
+        }
+    }
+
+    /// Returns the nursery's process.
+    pub const fn pid(&self) -> Pid {
+        self.pid
+    }
+}
+
+impl Drop for Nursery {
+    fn drop(&mut self) {
+        end_helper(self.pid, &self.channel);
+    }
+}
+
+/// The nursery from its first instruction on. Returns its exit code.
+fn nursery(socket: OwnedFd, is_sandboxed: bool) -> i32 {
+    let _ = prctl::set_name(c"wontun-nursery");
+    let Ok(mut channel) = Channel::<Spawn, FromNursery>::new(socket) else { return 1 };
+    let (image, has_own_user) = match confine(is_sandboxed) {
+        Ok(confined) => confined,
+        Err(text) => {
+            let _ = channel.send_blocking(&FromNursery::NotReady(text), Vec::new());
+            return 1;
+        }
+    };
+    if channel.send_blocking(&FromNursery::Ready { has_own_user }, Vec::new()).is_err() {
+        return 1;
+    }
+    loop {
+        let (Spawn { number, role }, descriptors) = match channel.receive_until(None) {
+            Ok(Some(request)) => request,
+            Ok(None) => continue,
+            Err(ChannelError::Closed) => return 0,
+            Err(_) => return 1,
+        };
+        let result = spawn(&image, &role, descriptors);
+        if channel.send_blocking(&FromNursery::Spawned { number, result }, Vec::new()).is_err() {
+            return 1;
+        }
+    }
+}
+
+/// Leaves nothing but the socket, the image and the ability to execute it. Returns the image, and
+/// true if this process has become the helpers' user.
+fn confine(is_sandboxed: bool) -> Result<(OwnedFd, bool), String> {
+    let failed = |what: &'static str| move |error| format!("{what}: {error}");
+    // those of a terminal go to all of its processes; and so is the mask that helpers begin with
+    SigSet::all().thread_block().map_err(failed("signals cannot be blocked"))?;
+    let image = open_image().map_err(failed("the program's own file cannot be opened; mount /proc"))?;
+    let null = File::options().read(true).write(true).open("/dev/null");
+    let null = null.map_err(|error| format!("/dev/null cannot be opened: {error}"))?;
+    dup2_stdin(&null)
+        .and_then(|()| dup2_stdout(&null))
+        .and_then(|()| dup2_stderr(&null))
+        .map_err(failed("/dev/null cannot be used"))?;
+    drop(null);
+    // so that no helper keeps a filesystem busy
+    chdir("/").map_err(failed("the root folder cannot be entered"))?;
+    let is_for_others = fstat(&image)
+        .map(|status| Mode::from_bits_truncate(status.st_mode).contains(Mode::S_IXOTH))
+        .map_err(failed("the program's own file cannot be examined"))?;
+    let user = if is_for_others { Identity::helper() } else { None };
+    privileges::hide_memory();
+    privileges::drop_everything(user).map_err(|error| one_line(&error))?;
+    // after the change of user, which takes it back
+    prctl::set_pdeathsig(Signal::SIGKILL).map_err(failed("it cannot be tied to the parent's life"))?;
+    if is_sandboxed {
+        Sandbox::of_nursery().and_then(|sandbox| sandbox.engage()).map_err(|error| one_line(&error))?;
+    }
+    Ok((image, user.is_some()))
+}
+
+/// Opens the file of this program, for nothing but to execute it.
+fn open_image() -> nix::Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+    open(IMAGE, flags, Mode::empty()).or_else(|error| {
+        // where /proc is absent
+        process::executed_path().ok_or(error).and_then(|path| open(&path, flags, Mode::empty()))
+    })
+}
+
+fn spawn(image: &OwnedFd, role: &str, descriptors: Vec<OwnedFd>) -> Result<i32, SpawnFailure> {
+    let is_helper = HELPERS.contains(&role);
+    let (Ok([socket, stderr]), true) = (<[OwnedFd; 2]>::try_from(descriptors), is_helper) else {
+        return Err(SpawnFailure::Refused);
+    };
+    let name = CString::new(format!("{PREFIX}{role}")).map_err(|_| SpawnFailure::Refused)?;
+    let errno = |error: io::Error| error.raw_os_error().unwrap_or_default();
+    match process::execute(image.as_fd(), &name, socket.as_fd(), stderr.as_fd()) {
+        Ok(pid) => Ok(pid.as_raw()),
+        Err(ExecuteError::Clone(error)) => Err(SpawnFailure::Clone(errno(error))),
+        Err(ExecuteError::Execute(pid, error)) => Err(SpawnFailure::Execute(pid.as_raw(), errno(error))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_but_helpers_is_executed() {
+        let image = open_image().unwrap();
+        let descriptors = || vec![image.try_clone().unwrap(), image.try_clone().unwrap()];
+        for role in ["", "nursery", "tunnel ", "../sh", "a\0b"] {
+            assert_eq!(spawn(&image, role, descriptors()), Err(SpawnFailure::Refused), "{role:?}");
+        }
+        assert_eq!(spawn(&image, "tunnel", Vec::new()), Err(SpawnFailure::Refused));
+    }
+
+    #[test]
+    fn an_image_that_cannot_be_executed_is_an_error() {
+        let image = open("/dev/null", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).unwrap();
+        let (one, other) = pair().unwrap();
+        let result = spawn(&image, "tunnel", vec![one, other]);
+        let Err(SpawnFailure::Execute(pid, errno)) = result else { panic!("{result:?}") };
+        assert_eq!(errno, nix::libc::EACCES);
+        let error = NurseryError::Execute { role: "tunnel".to_owned(), source: system(errno) }.to_string();
+        assert!(error.contains("Permission denied") && error.lines().count() == 1, "{error}");
+        assert!(pid > 0);
+    }
+
+    #[test]
+    fn the_programs_path_is_known_without_proc() {
+        let path = process::executed_path().unwrap();
+        assert_eq!(path.canonicalize().unwrap(), std::env::current_exe().unwrap());
+    }
+}
