@@ -68,7 +68,7 @@ impl Device<PlainTunnel> {
         let signals = Signals::open().map_err(system("blocking signals"))?;
         let lookup = match &config.peer {
             Some(PeerAddress::Name { host, port }) => {
-                Some(Lookup::new(Resolver::start(confinement)?, host, *port))
+                Some(Lookup::new(Resolver::start_forked(confinement)?, host, *port))
             }
             _ => None,
         };

@@ -1,0 +1,179 @@
+//! Messages between a program and its resolver process. Their limits hold on both sides: what is
+//! beyond them is no message.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::messages::Address;
+
+/// The longest name that DNS can carry, in bytes as it is written.
+pub const MAX_HOST: usize = 253;
+/// Addresses that one answer holds at most; further ones are dropped.
+pub const MAX_ADDRESSES: usize = 16;
+/// A failure's text is cut off here, in bytes.
+const MAX_TEXT: usize = 400;
+
+/// A message to the resolver process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToResolver {
+    /// The first message.
+    Start {
+        /// Seccomp and Landlock are engaged.
+        is_sandboxed: bool,
+    },
+    /// A name to look up. Its descriptors, if any, are marked sockets for questions to name servers.
+    LookUp {
+        /// The name.
+        host: Host,
+        /// The port that the addresses are to have.
+        port: u16,
+    },
+}
+
+/// A message from the resolver process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromResolver {
+    /// It is confined, and answers requests.
+    Ready,
+    /// It cannot confine itself, and ends.
+    NotReady(Text),
+    /// The addresses of a name; requests are answered in their order.
+    Addresses(Addresses),
+    /// The name could not be looked up.
+    Failed(Text),
+}
+
+/// A name, or a literal address without brackets: 1 to [`MAX_HOST`] bytes without a NUL.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Host(String);
+
+/// At most [`MAX_ADDRESSES`] addresses in the order of preference.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<Address>")]
+pub struct Addresses(Vec<Address>);
+
+/// The text of an error, of at most [`MAX_TEXT`] bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Text(String);
+
+/// Something that is longer than it may be, or a host that is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what} of {length} bytes or addresses, where at most {limit} are allowed")]
+pub struct LimitError {
+    what: &'static str,
+    length: usize,
+    limit: usize,
+}
+
+impl TryFrom<String> for Host {
+    type Error = LimitError;
+
+    fn try_from(host: String) -> Result<Self, LimitError> {
+        if (1..=MAX_HOST).contains(&host.len()) && !host.contains('\0') {
+            Ok(Self(host))
+        } else {
+            Err(LimitError { what: "a host name", length: host.len(), limit: MAX_HOST })
+        }
+    }
+}
+
+impl TryFrom<Vec<Address>> for Addresses {
+    type Error = LimitError;
+
+    fn try_from(addresses: Vec<Address>) -> Result<Self, LimitError> {
+        if addresses.len() <= MAX_ADDRESSES {
+            Ok(Self(addresses))
+        } else {
+            Err(LimitError { what: "an answer", length: addresses.len(), limit: MAX_ADDRESSES })
+        }
+    }
+}
+
+impl TryFrom<String> for Text {
+    type Error = LimitError;
+
+    fn try_from(text: String) -> Result<Self, LimitError> {
+        if text.len() <= MAX_TEXT {
+            Ok(Self(text))
+        } else {
+            Err(LimitError { what: "a text", length: text.len(), limit: MAX_TEXT })
+        }
+    }
+}
+
+impl Host {
+    /// Returns the name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Addresses {
+    /// Returns the first [`MAX_ADDRESSES`] of them, each once.
+    pub fn first_of(addresses: impl IntoIterator<Item = SocketAddr>) -> Self {
+        let mut first = Vec::new();
+        for address in addresses.into_iter().map(Address::from) {
+            if first.len() < MAX_ADDRESSES && !first.contains(&address) {
+                first.push(address);
+            }
+        }
+        Self(first)
+    }
+
+    /// Returns the addresses.
+    pub fn into_vec(self) -> Vec<SocketAddr> {
+        self.0.into_iter().map(SocketAddr::from).collect()
+    }
+}
+
+impl Text {
+    /// Returns the first [`MAX_TEXT`] bytes of a text.
+    pub fn cut(mut text: String) -> Self {
+        let end = (0..=MAX_TEXT.min(text.len())).rev().find(|&end| text.is_char_boundary(end));
+        text.truncate(end.unwrap_or(0));
+        Self(text)
+    }
+
+    /// Returns the text.
+    pub fn into_string(self) -> String {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::{decode, encode};
+
+    #[test]
+    fn what_is_beyond_a_limit_is_no_message() {
+        let address = Address::from("[2001:db8::1%7]:9".parse::<SocketAddr>().unwrap());
+        let lookup = |host: &str| ToResolver::LookUp { host: Host(host.to_owned()), port: 1 };
+        let answer = |count| FromResolver::Addresses(Addresses(vec![address; count]));
+        let text = |count| FromResolver::Failed(Text("x".repeat(count)));
+        for host in ["a", &"a".repeat(MAX_HOST)] {
+            assert_eq!(decode::<ToResolver>(&encode(&lookup(host)).unwrap()), Ok(lookup(host)));
+        }
+        for host in ["", "a\0b", &"a".repeat(MAX_HOST + 1)] {
+            assert!(decode::<ToResolver>(&encode(&lookup(host)).unwrap()).is_err(), "{host:?}");
+        }
+        for (good, bad) in
+            [(answer(0), answer(MAX_ADDRESSES + 1)), (answer(MAX_ADDRESSES), text(MAX_TEXT + 1))]
+        {
+            assert_eq!(decode::<FromResolver>(&encode(&good).unwrap()), Ok(good));
+            assert!(decode::<FromResolver>(&encode(&bad).unwrap()).is_err());
+        }
+    }
+
+    #[test]
+    fn too_much_is_cut_off() {
+        let many = (0..300).map(|port| SocketAddr::from(([192, 0, 2, 1], port / 2)));
+        let kept = Addresses::first_of(many).into_vec();
+        assert_eq!((kept.len(), kept[1].port()), (MAX_ADDRESSES, 1));
+        assert_eq!(Text::cut("é".repeat(1000)).into_string(), "é".repeat(MAX_TEXT / 2));
+        assert_eq!(Text::cut(format!("a{}", "é".repeat(1000))).into_string().len(), MAX_TEXT - 1);
+    }
+}
