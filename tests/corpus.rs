@@ -12,6 +12,8 @@ mod datagram;
 mod engine;
 #[path = "../fuzz/bodies/import.rs"]
 mod import;
+#[path = "../fuzz/bodies/messages.rs"]
+mod messages;
 #[path = "../fuzz/bodies/offload.rs"]
 mod offload;
 #[path = "../fuzz/bodies/uapi.rs"]
@@ -45,6 +47,11 @@ fn engine() {
 #[test]
 fn uapi() {
     replay("uapi", uapi::run);
+}
+
+#[test]
+fn messages() {
+    replay("messages", messages::run);
 }
 
 #[test]

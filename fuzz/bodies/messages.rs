@@ -1,0 +1,49 @@
+//! Messages between processes: whatever bytes come, they are an error or a message, which is written and read as
+//! itself. Shared by the fuzzer and by the ordinary test that replays its corpus.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use wontun::messages::{FromTunnel, ToTunnel};
+use wontun::process::{CodecError, FromNursery, MAX_MESSAGE, Spawn, decode, encode};
+use wontun::resolver::messages::{FromResolver, ToResolver};
+
+fn check<M: Serialize + DeserializeOwned>(bytes: &[u8]) -> bool {
+    let message = match decode::<M>(bytes) {
+        Ok(message) => message,
+        Err(CodecError::Encode(error)) => panic!("nothing was written: {error}"),
+        Err(error) => {
+            assert!(!error.to_string().chars().any(char::is_control), "{error:?}");
+            return false;
+        }
+    };
+    let written = encode(&message).expect("what was read is written");
+    // numbers may have been longer than they need be
+    assert!(written.len() <= bytes.len().min(MAX_MESSAGE));
+    let again = decode::<M>(&written).expect("what was written is read");
+    assert_eq!(*encode(&again).expect("it is written again"), *written);
+    true
+}
+
+/// Reads bytes as each kind of message: as they are, or, if the first is odd, the rest behind a valid header.
+///
+/// # Panics
+/// When a message breaks one of the rules.
+pub(crate) fn run(input: &[u8]) {
+    let Some((first, rest)) = input.split_first() else { return };
+    let mut bytes = Vec::new();
+    if first & 1 == 1 {
+        let empty = encode(&()).expect("a message without content");
+        bytes.extend(&empty[..2]);
+        bytes.extend(u32::try_from(rest.len()).unwrap_or(u32::MAX).to_le_bytes());
+    }
+    bytes.extend(rest);
+    let read = [
+        check::<ToTunnel>(&bytes),
+        check::<FromTunnel>(&bytes),
+        check::<ToResolver>(&bytes),
+        check::<FromResolver>(&bytes),
+        check::<Spawn>(&bytes),
+        check::<FromNursery>(&bytes),
+    ];
+    assert!(bytes.len() <= MAX_MESSAGE || read == [false; 6], "longer than a message may be");
+}
