@@ -272,3 +272,6 @@ pub enum Status {
         is_heard: bool,
     },
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,7 @@ pub const MAX_HOST: usize = 253;
 /// Addresses that one answer holds at most; further ones are dropped.
 pub const MAX_ADDRESSES: usize = 16;
 /// A failure's text is cut off here, in bytes.
-const MAX_TEXT: usize = 400;
+pub const MAX_TEXT: usize = 400;
 
 /// A message to the resolver process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

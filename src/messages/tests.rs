@@ -1,0 +1,104 @@
+//! Whatever bytes the other process sends, they are an error or a message that is written and read as itself.
+
+use proptest::prelude::*;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::*;
+use crate::process::{decode, encode};
+
+/// Variants of the larger enum, and some that there are not.
+const VARIANTS: u8 = 20;
+
+/// Returns `body` behind a valid header.
+fn framed(body: &[u8]) -> Vec<u8> {
+    let empty = encode(&()).unwrap();
+    let length = u32::try_from(body.len()).unwrap().to_le_bytes();
+    [&empty[..2], &length, body].concat()
+}
+
+fn check<M: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<(), TestCaseError> {
+    let Ok(message) = decode::<M>(bytes) else { return Ok(()) };
+    let written = encode(&message).unwrap();
+    prop_assert!(written.len() <= bytes.len());
+    let again: M = decode(&written).unwrap();
+    prop_assert_eq!(&*encode(&again).unwrap(), &*written);
+    Ok(())
+}
+
+fn check_both(bytes: &[u8]) -> Result<(), TestCaseError> {
+    check::<ToTunnel>(bytes)?;
+    check::<FromTunnel>(bytes)
+}
+
+fn samples() -> Vec<Vec<u8>> {
+    let peer = PublicKey::from_bytes([7; 32]);
+    let to = [
+        ToTunnel::Start(Box::new(Start {
+            tun: "tun0".parse().unwrap(),
+            index: 3,
+            link: Link { mtu: 1420, is_up: true, is_away: false },
+            workers: 2,
+            clamps_mss: true,
+            offload: true,
+            is_sandboxed: true,
+            log: Log { to_journald: false, level: 3 },
+            has_health: true,
+            metrics: Some(MetricsStart {
+                address: "127.0.0.1:9100".parse().unwrap(),
+                hosts: vec!["vpn.example".to_owned()],
+            }),
+            mode: ModeStart::Plain { is_client: true, server: None, keepalive: Duration::from_secs(25) },
+        })),
+        ToTunnel::Sockets {
+            port: 51820,
+            sockets: vec![BaseSocket {
+                worker: 1,
+                is_for_handshakes: true,
+                address: "::".parse().unwrap(),
+                sends_segments: true,
+            }],
+        },
+        ToTunnel::Name { peer, name: Some(("vpn.example".to_owned(), 51820)) },
+        ToTunnel::Addresses { peer: Some(peer), result: Err("no such name".to_owned()) },
+    ];
+    let from = [
+        FromTunnel::Endpoint { peer, address: "2001:db8::1".parse().unwrap(), is_confirmed: true },
+        FromTunnel::Alive {
+            probe: 9,
+            status: Status::WireGuard {
+                connected: 1,
+                peers: 2,
+                handshake: Some(Duration::from_millis(1500)),
+            },
+        },
+    ];
+    let to = to.iter().map(|message| encode(message).unwrap().to_vec());
+    to.chain(from.iter().map(|message| encode(message).unwrap().to_vec())).collect()
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_a_message_or_an_error(variant in 0..VARIANTS, rest: Vec<u8>) {
+        check_both(&framed(&[&[variant][..], &rest].concat()))?;
+    }
+
+    #[test]
+    fn a_damaged_message_is_another_or_an_error(sample in 0..6_usize, at: prop::sample::Index, byte: u8) {
+        let mut bytes = samples()[sample].clone();
+        let at = at.index(bytes.len());
+        bytes[at] = byte;
+        check_both(&bytes)?;
+    }
+}
+
+#[test]
+fn messages_come_back_and_cut_ones_do_not() {
+    for (number, bytes) in samples().iter().enumerate() {
+        let is_read = |bytes: &[u8]| {
+            if number < 4 { decode::<ToTunnel>(bytes).is_ok() } else { decode::<FromTunnel>(bytes).is_ok() }
+        };
+        assert!(is_read(bytes), "{number}");
+        assert!((0..bytes.len()).all(|length| !is_read(&bytes[..length])), "{number}");
+    }
+}
