@@ -358,11 +358,22 @@ const ATTACKS: &[Call] = &[
 ];
 
 /// The nursery and every helper besides: another program than the image, whose descriptor has no
-/// path; namespaces; and signals to other threads than those of abort().
+/// path; namespaces; signals to other threads than those of abort(), and such as a descriptor or a
+/// limit sends; keys on a terminal.
 const NURSERY_NEVER: &[Call] = &[
     only(libc::SYS_execveat, &[&[IsNot(4, libc::AT_EMPTY_PATH)]]),
     only(libc::SYS_tgkill, &[&[IsNot(2, libc::SIGABRT)]]),
     only(libc::SYS_tkill, &[&[IsNot(1, libc::SIGABRT)]]),
+    only(libc::SYS_fcntl, &[&[Is(1, libc::F_SETOWN)], &[Is(1, F_SETSIG)], &[Is(1, F_SETOWN_EX)]]),
+    only(
+        libc::SYS_ioctl,
+        &[&[Is(1, FIOSETOWN)], &[Is(1, SIOCSPGRP)], &[Is(1, TIOCSTI)], &[Is(1, TIOCLINUX)]],
+    ),
+    only(libc::SYS_prlimit64, &[&[IsNot(0, 0)]]),
+    any(libc::SYS_setpriority),
+    any(libc::SYS_sched_setparam),
+    any(libc::SYS_sched_setscheduler),
+    any(libc::SYS_sched_setattr),
     only(
         libc::SYS_clone,
         &[
@@ -441,8 +452,15 @@ pub(super) const NURSERY_ABSENT: &[&[Call]] = &[ABSENT];
 
 // The kernel's numbers of requests (`asm-generic/ioctls.h`, `linux/sockios.h`): the libraries disagree about their type.
 const TCGETS: c_int = 0x5401;
+const TIOCSTI: c_int = 0x5412;
 const TIOCGWINSZ: c_int = 0x5413;
 const FIONREAD: c_int = 0x541b;
+const TIOCLINUX: c_int = 0x541c;
 const FIONBIO: c_int = 0x5421;
+const FIOSETOWN: c_int = 0x8901;
+const SIOCSPGRP: c_int = 0x8902;
 const SIOCGIFNAME: c_int = 0x8910;
 const SIOCGIFINDEX: c_int = 0x8933;
+// `asm-generic/fcntl.h`
+const F_SETSIG: c_int = 10;
+const F_SETOWN_EX: c_int = 15;
