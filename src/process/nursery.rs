@@ -6,6 +6,7 @@
 //! program's own image. That process, and not the nursery, is the parent of what is started
 //! (CLONE_PARENT).
 
+use std::collections::VecDeque;
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
@@ -28,6 +29,8 @@ use crate::sys::process::{self, ExecuteError};
 
 /// Longest wait for an answer of the nursery, which takes some milliseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Helpers whose descriptors are kept; more than there are at a time.
+const MAX_HELPERS: usize = 8;
 /// The program of this process.
 const IMAGE: &str = "/proc/self/exe";
 
@@ -240,6 +243,22 @@ fn nursery(socket: OwnedFd, is_sandboxed: bool) -> i32 {
     if channel.send_blocking(&FromNursery::Ready { has_own_user }, Vec::new()).is_err() {
         return 1;
     }
+    let mut helpers = VecDeque::new();
+    let code = serve(&mut channel, &image, &mut helpers);
+    // The process that they were started for has ended. One that is stuck or stopped does not see
+    // that; and the kernel delivers no PR_SET_PDEATHSIG to another user's process.
+    for helper in helpers {
+        process::kill(helper.as_fd());
+    }
+    code
+}
+
+/// Starts helpers until the channel ends, and keeps descriptors of the last ones.
+fn serve(
+    channel: &mut Channel<Spawn, FromNursery>,
+    image: &OwnedFd,
+    helpers: &mut VecDeque<OwnedFd>,
+) -> i32 {
     loop {
         let (Spawn { number, role }, descriptors) = match channel.receive_until(None) {
             Ok(Some(request)) => request,
@@ -247,7 +266,16 @@ fn nursery(socket: OwnedFd, is_sandboxed: bool) -> i32 {
             Err(ChannelError::Closed) => return 0,
             Err(_) => return 1,
         };
-        let result = spawn(&image, &role, descriptors);
+        let result = spawn(image, &role, descriptors).map(|(pid, pidfd)| {
+            if let Some(pidfd) = pidfd {
+                // the tunnel process is the first, and stays
+                if helpers.len() >= MAX_HELPERS {
+                    helpers.remove(1);
+                }
+                helpers.push_back(pidfd);
+            }
+            pid
+        });
         if channel.send_blocking(&FromNursery::Spawned { number, result }, Vec::new()).is_err() {
             return 1;
         }
@@ -293,7 +321,11 @@ fn open_image() -> nix::Result<OwnedFd> {
     })
 }
 
-fn spawn(image: &OwnedFd, role: &str, descriptors: Vec<OwnedFd>) -> Result<i32, SpawnFailure> {
+fn spawn(
+    image: &OwnedFd,
+    role: &str,
+    descriptors: Vec<OwnedFd>,
+) -> Result<(i32, Option<OwnedFd>), SpawnFailure> {
     let is_helper = HELPERS.contains(&role);
     let (Ok([socket, stderr]), true) = (<[OwnedFd; 2]>::try_from(descriptors), is_helper) else {
         return Err(SpawnFailure::Refused);
@@ -301,7 +333,7 @@ fn spawn(image: &OwnedFd, role: &str, descriptors: Vec<OwnedFd>) -> Result<i32, 
     let name = CString::new(format!("{PREFIX}{role}")).map_err(|_| SpawnFailure::Refused)?;
     let errno = |error: io::Error| error.raw_os_error().unwrap_or_default();
     match process::execute(image.as_fd(), &name, socket.as_fd(), stderr.as_fd()) {
-        Ok(pid) => Ok(pid.as_raw()),
+        Ok((pid, pidfd)) => Ok((pid.as_raw(), pidfd)),
         Err(ExecuteError::Clone(error)) => Err(SpawnFailure::Clone(errno(error))),
         Err(ExecuteError::Execute(pid, error)) => Err(SpawnFailure::Execute(pid.as_raw(), errno(error))),
     }
@@ -316,9 +348,9 @@ mod tests {
         let image = open_image().unwrap();
         let descriptors = || vec![image.try_clone().unwrap(), image.try_clone().unwrap()];
         for role in ["", "nursery", "tunnel ", "../sh", "a\0b"] {
-            assert_eq!(spawn(&image, role, descriptors()), Err(SpawnFailure::Refused), "{role:?}");
+            assert_eq!(spawn(&image, role, descriptors()).unwrap_err(), SpawnFailure::Refused, "{role:?}");
         }
-        assert_eq!(spawn(&image, "tunnel", Vec::new()), Err(SpawnFailure::Refused));
+        assert_eq!(spawn(&image, "tunnel", Vec::new()).unwrap_err(), SpawnFailure::Refused);
     }
 
     #[test]

@@ -314,7 +314,6 @@ const ATTACKS: &[Call] = &[
     any(libc::SYS_process_vm_writev),
     any(libc::SYS_process_madvise),
     any(libc::SYS_pidfd_getfd),
-    any(libc::SYS_pidfd_send_signal),
     any(libc::SYS_kill),
     any(libc::SYS_rt_sigqueueinfo),
     any(libc::SYS_rt_tgsigqueueinfo),
@@ -361,6 +360,8 @@ const ATTACKS: &[Call] = &[
 /// path; namespaces; signals to other threads than those of abort(), and such as a descriptor or a
 /// limit sends; keys on a terminal.
 const NURSERY_NEVER: &[Call] = &[
+    // its helpers' end, once the supervisor has ended; no helper has a descriptor of a process
+    only(libc::SYS_pidfd_send_signal, &[&[IsNot(1, libc::SIGKILL)]]),
     only(libc::SYS_execveat, &[&[IsNot(4, libc::AT_EMPTY_PATH)]]),
     only(libc::SYS_tgkill, &[&[IsNot(2, libc::SIGABRT)]]),
     only(libc::SYS_tkill, &[&[IsNot(1, libc::SIGABRT)]]),
@@ -391,6 +392,7 @@ const NURSERY_NEVER: &[Call] = &[
 /// Calls that end the resolver process and look-ups besides, since neither does it.
 const NEVER: &[Call] = &[
     any(libc::SYS_execveat),
+    any(libc::SYS_pidfd_send_signal),
     // other sockets, and being asked
     only(
         libc::SYS_socket,

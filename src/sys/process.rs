@@ -117,7 +117,8 @@ pub fn executed_path() -> Option<PathBuf> {
 ///
 /// The process has `name` for its only argument (`argv[0]`) and no environment, this process's
 /// standard input and output, `stderr` for standard error, `socket` as descriptor 3 and no other.
-/// Its signal mask is this one's.
+/// Its signal mask is this one's. Besides its pid, a descriptor of it is returned where the kernel
+/// has such (CLONE_PIDFD, Linux 5.2).
 ///
 /// # Errors
 /// [`ExecuteError`].
@@ -126,7 +127,7 @@ pub fn execute(
     name: &CStr,
     socket: BorrowedFd<'_>,
     stderr: BorrowedFd<'_>,
-) -> Result<Pid, ExecuteError> {
+) -> Result<(Pid, Option<OwnedFd>), ExecuteError> {
     let above = |fd: BorrowedFd<'_>| -> io::Result<OwnedFd> {
         let fd = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(ABOVE))?;
         // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
@@ -140,13 +141,14 @@ pub fn execute(
     let (told, tells, image, socket, stderr) = prepare().map_err(ExecuteError::Clone)?;
     let arguments = [name.as_ptr(), ptr::null()];
     let environment = [ptr::null::<c_char>()];
-    let flags = c_long::from(libc::CLONE_PARENT | libc::SIGCHLD);
-    // stack, thread numbers and thread-local storage: none, as for fork(2)
+    let flags = c_long::from(libc::CLONE_PARENT | libc::CLONE_PIDFD | libc::SIGCHLD);
+    let mut pidfd: c_int = -1;
+    // stack, thread number and thread-local storage: none, as for fork(2)
     const NONE: c_long = 0;
     // SAFETY: without CLONE_VM and with no stack of its own the child goes on with a copy of this memory, as after
     // fork(2). The C library does not know of it; so the child calls nothing but system calls, which ends in
-    // `_exit` if it does not end in another program.
-    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, NONE, NONE, NONE, NONE) };
+    // `_exit` if it does not end in another program. The kernel writes one int to `pidfd`, which outlives the call.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, NONE, &raw mut pidfd, NONE, NONE) };
     if pid == 0 {
         // SAFETY: all pointers are to strings and arrays of this frame, which the child has a copy of; the arrays end
         // in null. dup2, close_range, execveat, write and _exit are system calls that keep no state in the C library.
@@ -179,13 +181,25 @@ pub fn execute(
         return Err(ExecuteError::Clone(io::Error::last_os_error()));
     }
     let pid = Pid::from_raw(libc::pid_t::try_from(pid).unwrap_or(0));
+    // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
+    let pidfd = (pidfd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(pidfd) });
     drop(tells);
     let mut errno = [0; size_of::<c_int>()];
     match fs::File::from(told).read_exact(&mut errno) {
         Ok(()) => Err(ExecuteError::Execute(pid, io::Error::from_raw_os_error(c_int::from_ne_bytes(errno)))),
         // closed by the exec
-        Err(_) => Ok(pid),
+        Err(_) => Ok((pid, pidfd)),
     }
+}
+
+/// Kills the process that `pidfd` is about. Returns false if it has ended already, or is not ours to
+/// kill.
+pub fn kill(pidfd: BorrowedFd<'_>) -> bool {
+    const NO_INFO: *const libc::siginfo_t = ptr::null();
+    const NO_FLAGS: c_uint = 0;
+    let pidfd = pidfd.as_raw_fd();
+    // SAFETY: the descriptor is open while borrowed; no information is passed, which is allowed.
+    unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd, libc::SIGKILL, NO_INFO, NO_FLAGS) == 0 }
 }
 
 /// Returns the address of this thread's `errno`.
