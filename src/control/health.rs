@@ -7,7 +7,7 @@
 
 use std::fs;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
@@ -116,7 +116,11 @@ pub enum Handshake {
 
 /// The running tunnel's end.
 #[derive(Debug)]
-pub struct HealthListener(Socket);
+pub struct HealthListener {
+    socket: Socket,
+    /// The user that may ask, besides root.
+    user: u32,
+}
 
 impl HealthListener {
     /// Takes the name of the tunnel on `tun`.
@@ -127,7 +131,18 @@ impl HealthListener {
         let socket = Socket::new(Domain::UNIX, Type::SEQPACKET.nonblocking(), None)?;
         socket.bind(&address(tun)?)?;
         socket.listen(BACKLOG)?;
-        Ok(Self(socket))
+        Ok(Self { socket, user: geteuid().as_raw() })
+    }
+
+    /// Returns the socket, for another process.
+    pub fn into_fd(self) -> OwnedFd {
+        self.socket.into()
+    }
+
+    /// Takes a socket of [`Self::open`] that another process has opened; `user` may ask, besides
+    /// root.
+    pub fn from_fd(socket: OwnedFd, user: u32) -> Self {
+        Self { socket: socket.into(), user }
     }
 
     /// Takes one who asks; `None` if that was somebody who may not, or who has gone again.
@@ -135,12 +150,12 @@ impl HealthListener {
     /// # Errors
     /// `WouldBlock` if nobody asks; the kernel's.
     pub fn accept(&self) -> io::Result<Option<Asker>> {
-        let (socket, _) = match self.0.accept() {
+        let (socket, _) = match self.socket.accept() {
             Ok(accepted) => accepted,
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => return Ok(None),
             Err(error) => return Err(error),
         };
-        Ok(is_ours(&socket).is_ok_and(|uid| uid.is_none()).then_some(Asker(socket)))
+        Ok(is_ours(&socket, self.user).is_ok_and(|uid| uid.is_none()).then_some(Asker(socket)))
     }
 }
 
@@ -167,7 +182,7 @@ impl Asker {
 
 impl AsFd for HealthListener {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.socket.as_fd()
     }
 }
 
@@ -187,7 +202,7 @@ pub fn ask(tun: &TunName, max_age: Option<Duration>) -> Result<String, HealthErr
         io::ErrorKind::WouldBlock => HealthError::Hangs(tun.clone()),
         _ => other(error),
     })?;
-    if let Some(uid) = is_ours(&socket).map_err(other)? {
+    if let Some(uid) = is_ours(&socket, geteuid().as_raw()).map_err(other)? {
         return Err(HealthError::Stranger { uid, tun: tun.clone() });
     }
     let mut line = [0; 512];
@@ -211,10 +226,10 @@ pub fn ask(tun: &TunName, max_age: Option<Duration>) -> Result<String, HealthErr
     }
 }
 
-/// `None` if the other end is our own user or root, else its user id.
-fn is_ours(socket: &Socket) -> io::Result<Option<u32>> {
+/// `None` if the other end is `user` or root, else its user id.
+fn is_ours(socket: &Socket, user: u32) -> io::Result<Option<u32>> {
     let uid = getsockopt(socket, sockopt::PeerCredentials)?.uid();
-    Ok((uid != 0 && uid != geteuid().as_raw()).then_some(uid))
+    Ok((uid != 0 && uid != user).then_some(uid))
 }
 
 fn address(tun: &TunName) -> io::Result<SockAddr> {

@@ -11,14 +11,32 @@ use crate::time::Instant;
 /// Those who may wait; more stay in the socket's queue until there is room.
 const MAX_WAITING: usize = 16;
 
-/// Who waits, oldest first: when they must be answered at the latest, and since which round.
+/// Who waits, oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Checkup(VecDeque<(Instant, Round, Asker)>);
+pub(super) struct Checkup(VecDeque<Request>);
+
+/// A request.
+#[derive(Debug)]
+struct Request {
+    /// When it must be answered at the latest.
+    deadline: Instant,
+    probes: Probes,
+    asker: Asker,
+}
+
+/// Liveness probes that were sent for a request.
+#[derive(Clone, Copy, Debug)]
+struct Probes {
+    /// Of the workers.
+    round: Round,
+    /// Of the supervisor.
+    supervisor: u64,
+}
 
 impl Checkup {
     /// When the first must be answered.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.0.front().map(|(deadline, ..)| *deadline)
+        self.0.front().map(|request| request.deadline)
     }
 }
 
@@ -26,7 +44,7 @@ impl Core {
     /// Answers those whose answer is there, and takes those who ask.
     pub(super) fn drain_health(&mut self, mode: &impl Mode) -> Progress {
         self.answer_health(mode);
-        let mut round = None;
+        let mut probes = None;
         for _ in 0..BUDGET {
             if self.checkup.0.len() >= MAX_WAITING {
                 // looked at again when they are answered
@@ -38,26 +56,35 @@ impl Core {
                 // nobody; or out of descriptors or memory: those who wait are served at the next request
                 Some(Err(_)) | None => return Progress::Drained,
             };
-            let round = *round.get_or_insert_with(|| self.ask_workers());
-            self.checkup.0.push_back((self.now + PATIENCE, round, asker));
+            let probes = *probes.get_or_insert_with(|| Probes {
+                round: self.ask_workers(),
+                supervisor: self.probe_supervisor(),
+            });
+            self.checkup.0.push_back(Request { deadline: self.now + PATIENCE, probes, asker });
         }
         Progress::More
     }
 
     fn answer_health(&mut self, mode: &impl Mode) {
         let mut handshake = None;
-        while let Some((deadline, round, asker)) = self.checkup.0.pop_front() {
-            if !self.pulse.is_complete(round) && self.now < deadline {
-                self.checkup.0.push_front((deadline, round, asker));
+        while let Some(request) = self.checkup.0.pop_front() {
+            if !self.is_answered(request.probes) && self.now < request.deadline {
+                self.checkup.0.push_front(request);
                 break;
             }
+            let Request { probes, asker, .. } = request;
             let handshake = *handshake.get_or_insert_with(|| mode.handshake(self.now));
-            asker.answer(&Report { state: self.state(round), handshake });
+            asker.answer(&Report { state: self.state(probes), handshake });
         }
     }
 
-    fn state(&self, round: Round) -> Result<String, String> {
+    fn is_answered(&self, probes: Probes) -> bool {
+        self.pulse.is_complete(probes.round) && self.supervisor.has_answered(probes.supervisor)
+    }
+
+    fn state(&self, probes: Probes) -> Result<String, String> {
         let tun = &self.name;
+        let round = probes.round;
         if let Some(worker) = self.pulse.missing(round).next() {
             let others = match self.pulse.missing(round).count() - 1 {
                 0 => String::new(),
@@ -66,6 +93,12 @@ impl Core {
             let patience = PATIENCE.as_secs();
             return Err(format!(
                 "worker {worker}{others} of {tun} has not turned for {patience} s: it is stuck; restart the tunnel"
+            ));
+        }
+        if !self.supervisor.has_answered(probes.supervisor) {
+            let patience = PATIENCE.as_secs();
+            return Err(format!(
+                "the supervisor of {tun} has not answered for {patience} s: it is stuck; restart the tunnel"
             ));
         }
         if self.link.away {

@@ -16,35 +16,35 @@ use tracing::{debug, enabled, warn};
 use super::checkup::Checkup;
 use super::poll::Poll;
 use super::pulse::Pulse;
-use super::service::Service;
 use super::sockets::Leftover;
+use super::supervisor::Supervisor;
 use super::suspension::Suspension;
 use super::{DeviceError, QUIET, Token};
 use crate::config::TunName;
 use crate::control::health::HealthListener;
 use crate::counters::{Counters, DropReason, Totals};
-use crate::io::batch::{MAX_MESSAGE, MAX_SEGMENTS_OF_MESSAGE};
 use crate::io::mailbox::Local;
 use crate::io::signal::Signals;
 use crate::io::timer::{Timer, now};
-use crate::link::{Configured, Link, LinkError, LinkState, Monitor};
 use crate::logging::RateLimit;
+use crate::messages::{self, FromTunnel, ToTunnel};
+use crate::process::Channel;
 use crate::time::Instant;
 
-/// With an MTU of less bytes the kernel takes IPv6 off a device, with all that belongs to it.
-pub(super) const IPV6_MIN_MTU: u32 = 1280;
+/// Time that the supervisor has to end the tunnel after a signal.
+pub(super) const STOP_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The parts of a running tunnel that its mode works with.
 #[derive(Debug)]
 pub struct Core {
     pub(super) name: TunName,
-    pub(super) link: LinkWatch,
+    pub(super) link: LinkView,
+    pub(super) supervisor: Supervisor,
     pub(super) timer: Timer,
     pub(super) signals: Signals,
     pub(super) health: Option<HealthListener>,
     pub(super) checkup: Checkup,
     pub(super) pulse: Pulse,
-    pub(super) service: Service,
     /// One for each worker.
     pub(super) counters: Arc<[Counters]>,
     seats: Vec<Seat>,
@@ -53,6 +53,8 @@ pub struct Core {
     /// When its turn began, or a later one's.
     pub(super) now: Instant,
     pub(super) stop: Option<Stop>,
+    /// When the tunnel ends although the supervisor has not answered to a signal.
+    pub(super) stop_at: Option<(Instant, Signal)>,
     /// What ended a worker.
     pub(super) failure: Option<DeviceError>,
     /// Ended sessions that all workers were woken for.
@@ -76,174 +78,33 @@ pub(super) struct Seat {
 /// Why a tunnel ends in good order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stop {
-    /// Somebody said so.
+    /// The supervisor said so.
+    Supervisor,
+    /// A signal, upon which the supervisor has not said anything.
     Signal(Signal),
-    /// Somebody took away the socket that wg(8) talks to, which is how that is said without a signal.
-    SocketRemoved,
 }
 
-/// The device as the rest of the host sees it.
-#[derive(Debug)]
-pub(super) struct LinkWatch {
-    pub(super) link: Link,
-    pub(super) monitor: Monitor,
+/// The device, as the supervisor describes it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LinkView {
     pub(super) index: u32,
-    /// Whether its addresses, MTU and state are ours to set.
-    pub(super) configured: bool,
-    /// What we set, or found, in bytes.
+    /// In bytes.
     pub(super) mtu: u32,
-    /// Bytes that a datagram has besides its packet, where super-packets are to fit messages.
-    pub(super) fits: Option<u32>,
     pub(super) up: bool,
-    /// It was moved to another network namespace, out of our reach.
+    /// It was moved to another network namespace.
     pub(super) away: bool,
-    pub(super) news: LinkNews,
-    /// That it is down was logged, and that it is up again was not yet.
-    pub(super) told_down: bool,
-    /// That IPv6 is disabled was logged.
-    pub(super) told_ipv6: bool,
-    /// Brake on the lines about it.
-    pub(super) quiet: RateLimit,
 }
 
-/// What the events said that were read so far.
-#[derive(Debug, Default)]
-pub(super) struct LinkNews {
-    /// There were some.
-    pub(super) any: bool,
-    /// The device was down at one of them.
-    pub(super) fell: bool,
-    /// Its MTU was less than [`IPV6_MIN_MTU`] at one of them.
-    pub(super) shrank: bool,
-    /// Routes of wontun's or policy rules were deleted, by whomever.
-    pub(super) routing_lost: bool,
-    /// Addresses of other devices, or settings such as forwarding, were changed.
-    pub(super) host_changed: bool,
-}
-
-impl LinkNews {
-    pub(super) const fn push_state(&mut self, state: LinkState) {
-        self.any = true;
-        self.fell |= !state.up;
-        self.shrank |= state.mtu < IPV6_MIN_MTU;
+impl LinkView {
+    pub(super) const fn new(index: u32, link: messages::Link) -> Self {
+        let messages::Link { mtu, is_up, is_away } = link;
+        Self { index, mtu, up: is_up, away: is_away }
     }
 }
 
 /// Turns a call's error into one that says what was tried.
 pub(super) fn system(what: &'static str) -> impl Fn(io::Error) -> DeviceError {
     move |source| DeviceError::System { what, source }
-}
-
-/// Packets that wait in a queue of the device: its driver's usual number. While a socket has no room they are held here,
-/// and a burst of some hundred has to be.
-const QUEUE: u32 = 500;
-/// The same where packets come one by one. A single worker reads them then, while all write: what they write is answered
-/// faster than it is read, and with 500 a burst of a thousand answers lost some. It is what other devices have; twice of
-/// it doubles the ping under load.
-const PLAIN_QUEUE: u32 = 1_000;
-/// What TCP leaves free of the size that it is told (`MAX_TCP_HEADER` and one).
-const TCP_RESERVE: u32 = 321;
-/// Bytes of the usual headers of a segment inside: IPv4, TCP with time stamps.
-const SEGMENT_HEADERS: u32 = 52;
-/// The kernel's own bound (`GSO_LEGACY_MAX_SIZE`).
-const MAX_SUPER_PACKET: u32 = 65_536;
-
-/// The size of a super-packet whose segments, each with `overhead`, are the most that one message holds.
-fn super_packet(mtu: u32, overhead: u32) -> u32 {
-    let segments = u32::try_from(MAX_MESSAGE).unwrap_or(u32::MAX) / (mtu + overhead).max(1);
-    let segments = segments.clamp(1, u32::try_from(MAX_SEGMENTS_OF_MESSAGE).unwrap_or(1));
-    (segments * mtu.saturating_sub(SEGMENT_HEADERS) + TCP_RESERVE).min(MAX_SUPER_PACKET)
-}
-
-/// Returns true if this host forwards packets of either family that come in by the device called
-/// `name`.
-fn forwards(name: &str) -> bool {
-    let own_v4 = format!("/proc/sys/net/ipv4/conf/{name}/forwarding");
-    let own_v6 = format!("/proc/sys/net/ipv6/conf/{name}/force_forwarding");
-    let all_v4 = "/proc/sys/net/ipv4/ip_forward";
-    [all_v4, "/proc/sys/net/ipv6/conf/all/forwarding", &own_v4, &own_v6]
-        .into_iter()
-        // a host that does not tell may
-        .any(|path| std::fs::read_to_string(path).map_or(path == all_v4, |text| text.trim() != "0"))
-}
-
-impl LinkWatch {
-    /// Finds the device and listens to its changes.
-    ///
-    /// # Errors
-    /// Netlink is unavailable.
-    pub(super) fn open(name: &TunName) -> Result<Self, LinkError> {
-        let link = Link::open(name.as_str())?;
-        let index = link.index();
-        Ok(Self {
-            link,
-            monitor: Monitor::open(index)?,
-            index,
-            configured: false,
-            mtu: 0,
-            fits: None,
-            up: false,
-            away: false,
-            news: LinkNews::default(),
-            told_down: false,
-            told_ipv6: false,
-            quiet: RateLimit::new(Duration::from_secs(1)),
-        })
-    }
-
-    /// Takes note of how the device is now. What was heard of our own doing is no news.
-    ///
-    /// # Errors
-    /// The device is gone, or netlink fails.
-    pub(super) fn settle(&mut self) -> Result<(), DeviceError> {
-        while self.monitor.poll_event().map_err(system("reading link changes"))?.is_some() {}
-        let state = self.link.state()?;
-        (self.mtu, self.up) = (state.mtu, state.up);
-        Ok(())
-    }
-
-    /// From now on, the kernel builds super-packets as large as one message of datagrams, each `overhead` bytes longer than
-    /// its packet, and the device's queue holds so many of them.
-    pub(super) fn fit_queue(&mut self, overhead: usize) {
-        self.fits = u32::try_from(overhead).ok();
-        self.set_queue_len(QUEUE);
-        self.fit_super_packets();
-    }
-
-    /// The device gives packets one by one: its queue holds so many more of them.
-    pub(super) fn fit_plain_queue(&mut self) {
-        self.set_queue_len(PLAIN_QUEUE);
-    }
-
-    fn set_queue_len(&mut self, packets: u32) {
-        if let Err(error) = self.link.set_queue_len(packets) {
-            debug!(%error, "the queue is as long as it was");
-        }
-    }
-
-    /// Fits super-packets to the MTU. A host that forwards keeps the kernel's bound: what its other devices have joined is
-    /// often larger, and would be cut before it comes here.
-    pub(super) fn fit_super_packets(&mut self) {
-        let Some(overhead) = self.fits.filter(|_| !self.away && !forwards(self.link.name())) else { return };
-        let fitted = self.link.set_gso_max_size(super_packet(self.mtu, overhead));
-        debug!(?fitted, "super-packets fit the MTU");
-    }
-
-    /// Warns once about addresses that could not be set.
-    pub(super) fn warn_ipv6_disabled(&mut self, configured: &Configured) {
-        let Some(first) = configured.ipv6_disabled.first() else { return };
-        if std::mem::replace(&mut self.told_ipv6, true) {
-            return;
-        }
-        let tun = self.link.name();
-        warn!(
-            tun,
-            address = %first,
-            "IPv6 is disabled on {tun}, so its IPv6 addresses are not set and IPv4 goes on without them; \
-             in Docker add --sysctl net.ipv6.conf.all.disable_ipv6=0, \
-             elsewhere run sysctl -w net.ipv6.conf.default.disable_ipv6=0 before starting"
-        );
-    }
 }
 
 impl Core {
@@ -254,31 +115,26 @@ impl Core {
     pub(super) fn open(
         name: TunName,
         workers: usize,
-        link: LinkWatch,
-        signals: Signals,
+        link: LinkView,
+        supervisor: Channel<ToTunnel, FromTunnel>,
+        health: Option<HealthListener>,
     ) -> Result<Self, DeviceError> {
-        let health = match HealthListener::open(&name) {
-            Ok(health) => Some(health),
-            Err(error) => {
-                warn!(%error, "another process sits on the health socket's name: `wontun health` will not work");
-                None
-            }
-        };
         let seats = (0..workers).map(|_| Seat::new()).collect::<io::Result<_>>();
         let core = Self {
             name,
             link,
             timer: Timer::new().map_err(system("making a timer"))?,
-            signals,
+            signals: Signals::open().map_err(system("blocking signals"))?,
+            supervisor: Supervisor::new(supervisor),
             health,
             checkup: Checkup::default(),
             pulse: Pulse::new(workers),
-            service: Service::default(),
             counters: (0..workers).map(|_| Counters::default()).collect(),
             seats: seats.map_err(system("making an epoll"))?,
             current: 0,
             now: now().map_err(system("reading the clock"))?,
             stop: None,
+            stop_at: None,
             failure: None,
             ended_sessions: 0,
             suspension: Suspension::new().map_err(system("reading the clock"))?,
@@ -287,7 +143,7 @@ impl Core {
         };
         core.register(0, &core.timer, Token::Timer)?;
         core.register(0, &core.signals, Token::Signals)?;
-        core.register(0, &core.link.monitor, Token::Link)?;
+        core.register_supervisor()?;
         if let Some(health) = &core.health {
             core.register(0, health, Token::Health)?;
         }
@@ -368,6 +224,22 @@ impl Core {
         seat.poll.add_both(fd, token).map_err(system("registering a descriptor with epoll"))
     }
 
+    /// As [`Self::register`] with the first worker, for when `fd` becomes writable only.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn register_writable(&self, fd: impl AsFd, token: Token) -> Result<(), DeviceError> {
+        let Some(seat) = self.seats.first() else { return Ok(()) };
+        seat.poll.add_writable(fd, token).map_err(system("registering a descriptor with epoll"))
+    }
+
+    /// Has the first worker's epoll report nothing more of `fd`, which another process has, too.
+    pub(super) fn unregister(&self, fd: impl AsFd) {
+        if let Some(seat) = self.seats.first() {
+            seat.poll.remove(fd);
+        }
+    }
+
     /// Whether a datagram came to `local` by our own tun: one of ours, led astray by a route.
     pub(super) fn came_by_tun(&self, local: Option<Local>) -> bool {
         local.is_some_and(|local| local.interface == self.link.index) && !self.link.away
@@ -421,34 +293,5 @@ impl Seat {
         let poll = Poll::new()?;
         poll.add(&bell, Token::Bell)?;
         Ok(Self { poll: Arc::new(poll), bell: Arc::new(bell), tokens: Vec::with_capacity(16) })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_super_packet_fills_one_message() {
-        // 45 segments of 1,368 bytes, 44 of 1,420
-        assert_eq!(super_packet(1420, 32), 45 * 1368 + 321);
-        assert_eq!(super_packet(1472, 0), 44 * 1420 + 321);
-        // the kernel's 64 segments; jumbo frames; the largest, and the smallest, that there are
-        assert_eq!(super_packet(576, 32), 64 * 524 + 321);
-        assert_eq!(super_packet(9000, 32), 7 * 8948 + 321);
-        assert_eq!([super_packet(65_475, 32), super_packet(65_507, 0)], [MAX_SUPER_PACKET; 2]);
-        assert_eq!(super_packet(68, 0), 64 * 16 + 321);
-        for mtu in 576..=65_475 {
-            let payload = super_packet(mtu, 32) - TCP_RESERVE;
-            // with time stamps and without; over IPv6 one segment more may go in a second message
-            for headers in [52, 40] {
-                let size = mtu - headers;
-                let datagrams = payload / size * (mtu + 32);
-                assert!(
-                    payload / size <= 64 && datagrams <= 65_507 || payload < size,
-                    "MTU {mtu}, {headers}"
-                );
-            }
-        }
     }
 }

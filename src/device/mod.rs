@@ -19,16 +19,18 @@ mod outgoing;
 mod plain;
 mod poll;
 mod pulse;
+mod process;
 mod ready;
-mod service;
 mod sockets;
+mod supervisor;
 mod suspension;
 mod token;
 mod wireguard;
 mod worker;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
@@ -36,20 +38,19 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use crate::config::{PeerAddress, TunName};
+use crate::config::TunName;
 use crate::control::health::Handshake;
-use crate::control::uapi::UapiError;
 use crate::counters::DropReason;
 use crate::io::batch::{Batch, Route};
 use crate::io::fault::Fault;
 use crate::io::mailbox::Arrival;
 use crate::io::random::NoRandomness;
-use crate::io::tun::{Tun, TunError};
-use crate::link::{self, LinkError};
-use crate::metrics::{Metrics, PeerSample, Process, Sample};
+use crate::io::tun::Tun;
+use crate::messages::{FromTunnel, Status, ToTunnel};
+use crate::metrics::{Metrics, MetricsError, PeerSample, Process, Sample};
 use crate::packet::split::Lengths;
-use crate::resolver::{Resolver, ResolverError};
-use crate::sandbox::{Places, Sandbox, SandboxError};
+use crate::process::ChannelError;
+use crate::sandbox::SandboxError;
 use crate::time::Instant;
 use crate::tunnel::wireguard::PublicKey;
 pub use core::Core;
@@ -57,9 +58,10 @@ use core::{Stop, system};
 pub use incoming::Entrance;
 pub use outgoing::Way;
 pub use plain::PlainTunnel;
-pub use sockets::{Sockets, SocketsError, Via};
+pub use process::main;
+pub use sockets::{Sockets, Via};
 pub use token::{SockId, Token, UnknownToken};
-pub use wireguard::{ConfigFile, EngagedKillSwitch, WireGuard};
+pub use wireguard::WireGuard;
 pub use worker::{Shared, Worker};
 
 /// Packets or datagrams that one descriptor may hand over in one turn, junk included; a super-packet counts as all that
@@ -72,43 +74,33 @@ const STACK: usize = 512 * 1024;
 /// Least time between two lines about the same kind of trouble.
 const QUIET: Duration = Duration::from_secs(10);
 
-/// Why a tunnel does not start, or ends by itself.
+/// Why a tunnel process does not start, or ends by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
-    /// No TUN device.
-    #[error(transparent)]
-    Tun(#[from] TunError),
-    /// No UDP sockets.
-    #[error(transparent)]
-    Sockets(#[from] SocketsError),
-    /// The device could not be set up.
-    #[error(transparent)]
-    Link(#[from] LinkError),
-    /// The resolver process could not be started.
-    #[error(transparent)]
-    Resolver(#[from] ResolverError),
-    /// The server's address lies behind our own tun.
-    #[error(
-        "--peer {peer} routes into {tun} itself, so the tunnel would carry its own datagrams: give the server's address outside the tunnel, or another --address"
-    )]
-    PeerInTunnel {
-        /// The server, as given.
-        peer: PeerAddress,
-        /// Our device.
-        tun: TunName,
-    },
-    /// The server's address is our own.
-    #[error("--peer {0} is this host's own address and port: give the server's")]
-    PeerIsSelf(SocketAddr),
     /// The TUN device was deleted.
     #[error("{0} was deleted while in use: start wontun again")]
     TunGone(TunName),
-    /// No socket for wg(8).
-    #[error(transparent)]
-    Uapi(#[from] UapiError),
     /// No keys can be made.
     #[error(transparent)]
     Random(#[from] NoRandomness),
+    /// There is no supervisor any more, or it is another program.
+    #[error("the tunnel process ends: {0}")]
+    Supervisor(#[from] ChannelError),
+    /// The supervisor says nothing.
+    #[error("the tunnel process ends: the supervisor does not say what to do")]
+    Silence,
+    /// It is told to end before it has begun.
+    #[error("the tunnel process ends before it has begun, as its supervisor says")]
+    Stopped,
+    /// A message that does not belong there, or has the wrong descriptors.
+    #[error("the supervisor sent a message that is not expected here: this is a defect of wontun")]
+    Message,
+    /// The process cannot be confined.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    /// Metrics cannot be served.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
     /// A call failed that never does on a healthy system.
     #[error("{what} failed: {source}")]
     System {
@@ -151,14 +143,6 @@ pub trait Mode: Sized + Send + std::fmt::Debug {
 
     /// [`Self::Scratch`] with room for the largest arrival.
     fn scratch() -> Self::Scratch;
-
-    /// What is opened or removed while it runs, besides sockets of its own.
-    fn places(&self) -> Places {
-        Places::default()
-    }
-
-    /// The process that looks up names, if there is one.
-    fn resolver(&self) -> Option<&Resolver>;
 
     /// The first thing that the loop does: says that it is ready, and turns to the peers.
     ///
@@ -220,7 +204,7 @@ pub trait Mode: Sized + Send + std::fmt::Debug {
     /// An error of sending that may be about an earlier datagram, or about the one that is tried again now.
     fn handle_doubtful_bounce(&mut self, _core: &mut Core, _reason: DropReason) {}
 
-    /// Drains what only this mode has registered, but for sockets: the resolver, the wg(8) socket, waiting handshakes.
+    /// Drains what only this mode has registered, but for sockets: answers to wg(8), waiting handshakes.
     ///
     /// # Errors
     /// As for [`Self::start`].
@@ -246,17 +230,25 @@ pub trait Mode: Sized + Send + std::fmt::Debug {
     /// As for [`Self::start`].
     fn handle_timeouts(&mut self, core: &mut Core) -> Result<(), DeviceError>;
 
-    /// SIGHUP: read the configuration again.
+    /// Applies a message of the supervisor that is about this mode only.
     ///
     /// # Errors
-    /// As for [`Self::start`].
-    fn reload(&mut self, core: &mut Core) -> Result<(), DeviceError>;
+    /// [`DeviceError::Message`] if it is not; as for [`Self::start`].
+    fn handle_message(
+        &mut self,
+        core: &mut Core,
+        message: ToTunnel,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<(), DeviceError>;
 
-    /// The device is up again, or its MTU is another.
+    /// The mark of datagrams was changed, and peers' sockets are out of use.
+    fn handle_mark(&mut self, _core: &mut Core) {}
+
+    /// The device's state or MTU may be another.
     ///
     /// # Errors
     /// As for [`Self::start`].
-    fn handle_link(&mut self, core: &mut Core, came_up: bool) -> Result<(), DeviceError>;
+    fn handle_link(&mut self, core: &mut Core) -> Result<(), DeviceError>;
 
     /// The machine was suspended: what was agreed on before is not to be used any more.
     fn handle_resume(&mut self, _core: &mut Core) {}
@@ -268,12 +260,6 @@ pub trait Mode: Sized + Send + std::fmt::Debug {
     /// As for [`Self::start`].
     fn handle_address_lost(&mut self, core: &mut Core, address: IpAddr) -> Result<(), DeviceError>;
 
-    /// Routes of wontun's or policy rules were deleted, perhaps by somebody else.
-    fn handle_routing_lost(&mut self, _core: &mut Core) {}
-
-    /// Addresses of other devices, or settings of devices such as forwarding, were changed.
-    fn handle_host_changed(&mut self, _core: &mut Core) {}
-
     /// Time since a peer last completed a handshake.
     fn handshake(&self, now: Instant) -> Handshake;
 
@@ -284,8 +270,8 @@ pub trait Mode: Sized + Send + std::fmt::Debug {
     /// `after`. There is room for them.
     fn tell_peers(&self, after: Option<&PublicKey>, most: usize, now: Instant, peers: &mut Vec<PeerSample>);
 
-    /// How the peers are, in a few words that seldom change.
-    fn status(&self, now: Instant) -> String;
+    /// Returns the state of the peers, for the service manager.
+    fn status(&self, now: Instant) -> Status;
 
     /// Sessions that are over. Whenever there are more of them, each worker overwrites its stack,
     /// where the cipher may have left copies of their keys.
@@ -332,22 +318,20 @@ impl<M: Mode> Device<M> {
         self.metrics = Some(metrics);
     }
 
-    /// The sandbox for the threads of this tunnel, to be engaged before [`Self::run`]. From now on this process opens no
-    /// netlink socket.
+    /// Applies a message of the supervisor before [`Self::run`].
     ///
     /// # Errors
-    /// [`SandboxError`].
-    pub fn sandbox(&self) -> Result<Sandbox, SandboxError> {
-        self.shared.alone(|mode, _| {
-            let places = mode.places();
-            // what has a file may have other routes after the next look at it
-            link::seal_sockets(!places.folders.is_empty());
-            Sandbox::of_tunnel(&places, mode.resolver().map(Resolver::pid))
-        })
+    /// [`DeviceError`].
+    fn apply(&mut self, message: ToTunnel, descriptors: Vec<OwnedFd>) -> Result<(), DeviceError> {
+        self.shared.alone(|mode, core| core.handle_message(mode, message, descriptors))
     }
 
-    /// Carries packets until a signal ends it, or somebody takes away the socket by which it is configured. Each worker
-    /// but the first is a thread of its own for that time.
+    /// Tells the supervisor that packets are carried from now on.
+    fn say_ready(&self) {
+        self.shared.alone(|_, core| core.send(&FromTunnel::Ready));
+    }
+
+    /// Carries packets until the supervisor ends it. Each worker but the first is a thread of its own for that time.
     ///
     /// # Errors
     /// Only what leaves no tunnel to run: a deleted device, or a failing system.
@@ -378,15 +362,13 @@ impl<M: Mode> Device<M> {
                 }
             }
             let result = run_to_end(shared, first);
-            shared.alone(|_, core| core.tell_stopping());
             shared.end();
             metrics.inspect(|metrics| metrics.end());
             result
         });
         match result {
             Ok(Some(Stop::Signal(signal))) => info!(%signal, "stopping"),
-            Ok(Some(Stop::SocketRemoved)) => info!("stopping, since the socket for wg(8) was removed"),
-            Ok(None) | Err(_) => {}
+            Ok(Some(Stop::Supervisor) | None) | Err(_) => {}
         }
         shared.alone(|mode, core| core.report_summary(mode));
         result.map(drop)

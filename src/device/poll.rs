@@ -43,6 +43,20 @@ impl Poll {
         Ok(self.0.add(fd, EpollEvent::new(both, token.into()))?)
     }
 
+    /// Reports from now on, once for each edge, when `fd` becomes writable; at once if it is.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(super) fn add_writable(&self, fd: impl AsFd, token: Token) -> io::Result<()> {
+        Ok(self.0.add(fd, EpollEvent::new(EpollFlags::EPOLLOUT | EpollFlags::EPOLLET, token.into()))?)
+    }
+
+    /// Reports nothing more of `fd`. Closing it is enough unless another process has it, too.
+    pub(super) fn remove(&self, fd: impl AsFd) {
+        // one that was not added is none
+        let _ = self.0.delete(fd);
+    }
+
     /// Whether to report also when `fd` becomes writable.
     ///
     /// # Errors

@@ -73,12 +73,12 @@ impl Core {
 
     /// When [`Self::handle_timeouts`] wants to be called next.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        [self.checkup.deadline(), self.service.deadline()].into_iter().flatten().min()
+        [self.checkup.deadline(), self.stop_at.map(|(at, _)| at)].into_iter().flatten().min()
     }
 
     /// Does what is due.
     pub(super) fn handle_timeouts(&mut self, mode: &impl Mode) {
-        self.attend_service(mode);
+        self.handle_stop_timeout();
         self.drain_health(mode);
     }
 }

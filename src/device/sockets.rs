@@ -6,11 +6,8 @@
 //! worker's, and handshake messages, which strangers may send as many as they like of, have a small
 //! socket of their own.
 //!
-//! The first socket of an address is bound alone, so that a port that somebody has is refused. From
-//! then on all have SO_REUSEPORT: the kernel lets sockets of the same owner share the port, and of
-//! nobody else. The owner is who made the socket, so those that exist before the process becomes
-//! another user are made in that user's name ([`Identity::owning_sockets`]). SO_REUSEADDR, which
-//! knows no owners, is never set.
+//! All sockets are the supervisor's making: this process has no right to mark them, or to make a
+//! socket at all. Those for peers come unbound and unconnected, as a pool of spare ones.
 //!
 //! A connected socket saves its owner a tenth of a datagram's work, and has a receive buffer that a flood of strangers
 //! does not fill. But the kernel finds sockets of one address and port by going through a list: each connected socket
@@ -19,49 +16,20 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::num::NonZeroU32;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use nix::errno::Errno;
 
-use super::Entrance;
 use super::token::SockId;
-use crate::config::DEFAULT_PORT;
+use super::{DeviceError, Entrance};
 use crate::io::batch::Route;
 use crate::io::mailbox::Local;
-use crate::io::udp::{UdpSocket, is_family_missing};
-use crate::privileges::Identity;
+use crate::io::udp::UdpSocket;
+use crate::messages::BaseSocket;
 
 /// Datagrams read from a socket before it is closed: more than its receive buffer can hold.
 const LAST_DRAIN: usize = 16_384;
-/// Tries to find a port that is free in both address families.
-const PORT_TRIES: u32 = 16;
-
-/// Why there are no sockets.
-#[derive(Debug, thiserror::Error)]
-pub enum SocketsError {
-    /// Someone has the port.
-    #[error(
-        "UDP port {0} is in use: stop the process that has it (ss -lunp), or choose another (--listen-port, or ListenPort in the file)"
-    )]
-    PortInUse(u16),
-    /// A port below 1024 without CAP_NET_BIND_SERVICE.
-    #[error(
-        "may not bind UDP port {0}, which is below 1024: choose a higher one (--listen-port, or ListenPort in the file), or start as root"
-    )]
-    PortPrivileged(u16),
-    /// Not an address of this host.
-    #[error("--listen {0} is no address of this host: choose one that `ip address` shows, or leave it out")]
-    NotLocal(IpAddr),
-    /// Anything else.
-    #[error("cannot open a UDP socket on {address}: {source}")]
-    Other {
-        /// Where.
-        address: SocketAddr,
-        /// The kernel's answer.
-        source: io::Error,
-    },
-}
 
 /// The socket that a datagram goes by, and whose it is if it is a peer's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +49,8 @@ struct Disconnected {
     id: SockId,
     socket: Arc<UdpSocket>,
     address: IpAddr,
+    /// Several datagrams could be sent as one message when it was made, which holds for spare ones.
+    sends_segments: bool,
 }
 
 /// The socket of a peer.
@@ -121,166 +91,126 @@ pub struct Sockets<O> {
     disconnected: Vec<Disconnected>,
     connected: Vec<Connected<O>>,
     retired: Vec<Retired>,
+    /// For IPv4 and for IPv6.
+    spares: [Vec<OwnedFd>; 2],
     port: u16,
-    mark: Option<NonZeroU32>,
+    /// Mark of outgoing datagrams, 0 for none.
+    mark: u32,
     next_id: u32,
-    options: SocketOptions,
 }
 
-/// What all sockets of a tunnel are like.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct SocketOptions {
-    /// Workers: each has a disconnected socket of its own for each address.
-    pub(super) workers: usize,
-    /// Many datagrams may be one for the kernel.
-    pub(super) offload: bool,
-    /// Each datagram's traffic class is wanted.
-    pub(super) tells_class: bool,
-    /// None of many peers may keep the others waiting.
-    pub(super) has_many_peers: bool,
-    /// The datagrams are WireGuard messages: handshake messages have a socket of their own, and
-    /// data messages go to the worker that their receiver index leads to.
-    pub(super) steers: bool,
-}
-
-impl SocketOptions {
-    fn apply(self, socket: &UdpSocket) -> io::Result<()> {
-        if self.offload {
-            socket.offload();
-        }
-        if self.tells_class {
-            socket.receive_class()?;
-        }
-        if self.has_many_peers {
-            socket.send_to_many();
-        }
-        Ok(())
-    }
+/// The place of an address family among [`Sockets::spares`].
+const fn family(address: IpAddr) -> usize {
+    if address.is_ipv4() { 0 } else { 1 }
 }
 
 impl<O: Copy + PartialEq> Sockets<O> {
-    /// Opens a disconnected socket on each address of `listen`, or on every address of each family
-    /// there is. `port` `None` means the default port, or another one if `may_move` and that is
-    /// taken. `user` is whom the process becomes later, if it does.
+    /// Takes disconnected sockets from the supervisor.
     ///
     /// # Errors
-    /// [`SocketsError`], with the remedy.
-    pub(super) fn open(
-        listen: &[IpAddr],
-        port: Option<u16>,
-        may_move: bool,
-        options: SocketOptions,
-        user: Option<Identity>,
-    ) -> Result<Self, SocketsError> {
-        Identity::owning_sockets(user, || match port {
-            Some(0) => Self::bind_any(listen, 0, options),
-            Some(port) => Self::bind(listen, port, 0, options),
-            None => match Self::bind(listen, DEFAULT_PORT, 0, options) {
-                Err(SocketsError::PortInUse(taken)) if may_move => {
-                    tracing::info!("port {taken} is taken; a client can do with another");
-                    Self::bind_any(listen, 0, options)
-                }
-                result => result,
-            },
-        })
-    }
-
-    /// Opens disconnected sockets on another port, on every address; 0 for any that is free. Their numbers follow on ours.
-    ///
-    /// # Errors
-    /// [`SocketsError`], with the remedy.
-    pub(super) fn reopen(&self, port: u16) -> Result<Self, SocketsError> {
-        if port == 0 {
-            Self::bind_any(&[], self.next_id, self.options)
-        } else {
-            Self::bind(&[], port, self.next_id, self.options)
-        }
-    }
-
-    /// A port that is free in one address family may be taken in the other.
-    fn bind_any(listen: &[IpAddr], first_id: u32, options: SocketOptions) -> Result<Self, SocketsError> {
-        let mut last = Self::bind(listen, 0, first_id, options);
-        for _ in 1..PORT_TRIES {
-            if !matches!(last, Err(SocketsError::PortInUse(_))) {
-                break;
-            }
-            last = Self::bind(listen, 0, first_id, options);
-        }
-        last
-    }
-
-    fn bind(
-        listen: &[IpAddr],
+    /// [`DeviceError::Message`]: they are not as described.
+    pub(super) fn new(
         port: u16,
+        sockets: Vec<BaseSocket>,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<Self, DeviceError> {
+        Self::with_ids_from(0, port, sockets, descriptors)
+    }
+
+    fn with_ids_from(
         first_id: u32,
-        options: SocketOptions,
-    ) -> Result<Self, SocketsError> {
-        let everywhere = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
-        let addresses = if listen.is_empty() { &everywhere } else { listen };
+        port: u16,
+        described: Vec<BaseSocket>,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<Self, DeviceError> {
+        if described.len() != descriptors.len() {
+            return Err(DeviceError::Message);
+        }
         let mut sockets = Self {
-            disconnected: Vec::new(),
+            disconnected: Vec::with_capacity(described.len()),
             connected: Vec::new(),
             retired: Vec::new(),
+            spares: [Vec::new(), Vec::new()],
             port,
-            mark: None,
+            mark: 0,
             next_id: first_id,
-            options,
         };
-        for &address in addresses {
-            match sockets.bind_for_all(address) {
-                Ok(()) => {}
-                Err(error) if listen.is_empty() && address.is_ipv6() && is_family_missing(&error) => {
-                    tracing::debug!(%error, "this host has no IPv6");
-                }
-                Err(error) => return Err(bind_error(error, SocketAddr::new(address, sockets.port))),
-            }
+        for (socket, descriptor) in described.into_iter().zip(descriptors) {
+            let BaseSocket { worker, is_for_handshakes, address, sends_segments } = socket;
+            let id = sockets.take_id();
+            sockets.disconnected.push(Disconnected {
+                worker: worker.into(),
+                is_for_handshakes,
+                id,
+                socket: Arc::new(UdpSocket::from_parts(descriptor, sends_segments)),
+                address,
+                sends_segments,
+            });
         }
         Ok(sockets)
     }
 
-    /// A socket for each worker on one address, and the one for handshake messages. The first has
-    /// the address to itself while it is bound, so that a second process is refused; then the
-    /// others join.
-    fn bind_for_all(&mut self, address: IpAddr) -> io::Result<()> {
-        let workers = self.options.workers;
-        // the last worker has no chores; the kernel counts this socket first
-        let handshakes = self.options.steers.then_some((workers.saturating_sub(1), true));
-        let first = self.disconnected.len();
-        for (worker, is_for_handshakes) in
-            handshakes.into_iter().chain((0..workers).map(|worker| (worker, false)))
-        {
-            let local = SocketAddr::new(address, self.port);
-            let is_first = self.disconnected.len() == first;
-            let socket = if is_first { UdpSocket::bind(local) } else { UdpSocket::join(local) }?;
-            // port 0 let the kernel choose one, which the others must have too
-            self.port = socket.local_addr()?.port();
-            self.options.apply(&socket)?;
-            if is_for_handshakes {
-                socket.receive_handshakes();
-            }
-            let (id, socket) = (self.take_id(), Arc::new(socket));
-            self.disconnected.push(Disconnected { worker, is_for_handshakes, id, socket, address });
+    /// Takes other disconnected sockets from the supervisor. Those before and the peers' are out of
+    /// use then.
+    ///
+    /// # Errors
+    /// As for [`Self::new`].
+    pub(super) fn replace(
+        &mut self,
+        port: u16,
+        sockets: Vec<BaseSocket>,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<Vec<Leftover>, DeviceError> {
+        let mut new = Self::with_ids_from(self.next_id, port, sockets, descriptors)?;
+        new.mark = self.mark;
+        new.spares = std::mem::take(&mut self.spares);
+        let old = std::mem::replace(self, new);
+        Ok(self.succeed(old))
+    }
+
+    /// Takes spare sockets from the supervisor, those for IPv4 first.
+    ///
+    /// # Errors
+    /// [`DeviceError::Message`]: there are more or fewer.
+    pub(super) fn add_spares(
+        &mut self,
+        ipv4: usize,
+        ipv6: usize,
+        mut descriptors: Vec<OwnedFd>,
+    ) -> Result<(), DeviceError> {
+        if descriptors.len() != ipv4 + ipv6 {
+            return Err(DeviceError::Message);
         }
-        if handshakes.is_some() {
-            self.steer(first);
-        }
+        let [of_ipv4, of_ipv6] = &mut self.spares;
+        of_ipv6.extend(descriptors.drain(ipv4..));
+        of_ipv4.extend(descriptors);
         Ok(())
     }
 
-    /// Has the kernel tell messages apart that come to the group whose first socket is number
-    /// `first`. Where it cannot, the socket for handshake messages is closed, and senders are
-    /// spread over the others.
-    fn steer(&mut self, first: usize) {
-        let receivers = u32::try_from(self.options.workers).unwrap_or(u32::MAX);
-        let result = self.disconnected.get(first).map_or(Ok(()), |each| each.socket.steer(receivers));
-        if let Err(error) = result {
-            tracing::debug!(%error, "handshake messages have no socket of their own");
-            self.disconnected.remove(first);
-        }
+    /// Returns the number of spare sockets for IPv4 and IPv6; `None` for a family that is not
+    /// listened on.
+    pub(super) fn spares(&self) -> [Option<usize>; 2] {
+        let [ipv4, ipv6] = &self.spares;
+        let count = |spares: &Vec<_>, any: IpAddr| self.speaks(any).then_some(spares.len());
+        [count(ipv4, Ipv4Addr::UNSPECIFIED.into()), count(ipv6, Ipv6Addr::UNSPECIFIED.into())]
+    }
+
+    /// Takes note of the mark of outgoing datagrams, 0 for none, which the disconnected sockets have
+    /// already. Peers' sockets and spare ones, which have the mark of before, are out of use.
+    pub(super) fn set_mark(&mut self, mark: u32) -> Vec<Leftover> {
+        self.mark = mark;
+        self.spares = [Vec::new(), Vec::new()];
+        let connected = std::mem::take(&mut self.connected);
+        connected.into_iter().map(|connected| self.retire(connected)).collect()
+    }
+
+    /// Returns the mark of outgoing datagrams, 0 for none.
+    pub(super) const fn mark(&self) -> u32 {
+        self.mark
     }
 
     /// Takes the place of `old`, whose sockets are out of use then.
-    pub(super) fn succeed(&mut self, old: Self) -> Vec<Leftover> {
+    fn succeed(&mut self, old: Self) -> Vec<Leftover> {
         let mut leftovers = Vec::new();
         self.retired = old.retired;
         for Disconnected { worker, id, socket, .. } in old.disconnected {
@@ -407,11 +337,11 @@ impl<O: Copy + PartialEq> Sockets<O> {
         self.disconnected.iter().any(|each| each.address.is_ipv4() == address.is_ipv4())
     }
 
-    /// Makes a connected socket of `worker`'s for `owner` at `peer` that sends from `local`, or from where the kernel's
+    /// Connects a spare socket to `peer`, as `worker`'s for `owner`, from `local` or from where the kernel's
     /// routes say. The one whose place it takes is out of use then, and is to be read a last time.
     ///
     /// # Errors
-    /// The kernel's; then everything is as before.
+    /// The kernel's, or `WouldBlock` if there is no spare socket; then everything is as before.
     pub(super) fn connect(
         &mut self,
         worker: usize,
@@ -420,9 +350,23 @@ impl<O: Copy + PartialEq> Sockets<O> {
         local: Option<Local>,
     ) -> io::Result<Option<Leftover>> {
         self.close_finished();
-        let from = self.source(peer, local)?;
-        let socket = UdpSocket::connect(from, peer, self.mark)?;
-        self.options.apply(&socket)?;
+        let of_family = |each: &&Disconnected| each.address.is_ipv4() == peer.is_ipv4();
+        let base = self.disconnected.iter().find(of_family);
+        let base = base.ok_or_else(|| io::Error::from(Errno::EAFNOSUPPORT))?;
+        let (listen, sends_segments) = (base.address, base.sends_segments);
+        let spare = self.spares.get_mut(family(peer.ip())).and_then(Vec::pop);
+        let spare = spare.ok_or_else(|| io::Error::new(io::ErrorKind::WouldBlock, "no spare UDP socket yet"))?;
+        let socket = UdpSocket::from_parts(spare, sends_segments);
+        let source = self.source(&socket, listen, peer, local);
+        if let Err(error) = source.and_then(|source| socket.connect(source, peer)) {
+            // as good as before unless it is bound
+            if socket.local_addr().is_ok_and(|address| address.port() == 0)
+                && let Some(spares) = self.spares.get_mut(family(peer.ip()))
+            {
+                spares.push(socket.into_fd());
+            }
+            return Err(error);
+        }
         let local = socket.local_addr().ok().map(|address| address.ip());
         let old = self.disconnect(owner);
         let id = self.take_id();
@@ -443,10 +387,16 @@ impl<O: Copy + PartialEq> Sockets<O> {
         (worker, id)
     }
 
-    /// Returns the address that a connected socket to `peer` is bound to: `local`, or else to the
-    /// address that we listen on, or else, where that is a wildcard, to the one that the routes
-    /// choose.
-    fn source(&self, peer: SocketAddr, local: Option<Local>) -> io::Result<SocketAddr> {
+    /// Returns the address that a connected socket to `peer` is bound to: `local`, or else `listen`,
+    /// the address that we listen on, or else, where that is a wildcard, the one that the routes
+    /// choose for `spare`.
+    fn source(
+        &self,
+        spare: &UdpSocket,
+        listen: IpAddr,
+        peer: SocketAddr,
+        local: Option<Local>,
+    ) -> io::Result<SocketAddr> {
         if let Some(Local { address, interface }) = local {
             return Ok(match address {
                 IpAddr::V6(v6) if v6.is_unicast_link_local() => {
@@ -455,30 +405,12 @@ impl<O: Copy + PartialEq> Sockets<O> {
                 _ => SocketAddr::new(address, self.port),
             });
         }
-        let family = |address: &IpAddr| address.is_ipv4() == peer.is_ipv4();
-        let listen = self.disconnected.iter().map(|each| each.address).find(family);
-        let listen = listen.ok_or_else(|| io::Error::from(Errno::EAFNOSUPPORT))?;
         if !listen.is_unspecified() {
             return Ok(SocketAddr::new(listen, self.port));
         }
-        let mut source = UdpSocket::source_towards(peer, self.mark)?;
+        let mut source = spare.source_towards(peer)?;
         source.set_port(self.port);
         Ok(source)
-    }
-
-    /// Gives the datagrams of all sockets, those to come included, a mark that routing rules can tell (`SO_MARK`).
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub(super) fn set_mark(&mut self, mark: Option<NonZeroU32>) -> io::Result<()> {
-        self.mark = mark;
-        self.all().try_for_each(|socket| socket.set_mark(mark))
-    }
-
-    fn all(&self) -> impl Iterator<Item = &UdpSocket> {
-        let connected = self.connected.iter().map(|connected| connected.socket.as_ref());
-        let retired = self.retired.iter().map(|retired| retired.socket.as_ref());
-        self.disconnected.iter().map(|each| each.socket.as_ref()).chain(connected).chain(retired)
     }
 
     const fn take_id(&mut self) -> SockId {
@@ -488,11 +420,74 @@ impl<O: Copy + PartialEq> Sockets<O> {
     }
 }
 
-fn bind_error(error: io::Error, address: SocketAddr) -> SocketsError {
-    match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::EADDRINUSE) => SocketsError::PortInUse(address.port()),
-        Some(Errno::EACCES) => SocketsError::PortPrivileged(address.port()),
-        Some(Errno::EADDRNOTAVAIL | Errno::EAFNOSUPPORT) => SocketsError::NotLocal(address.ip()),
-        _ => SocketsError::Other { address, source: error },
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn base() -> (Sockets<u8>, u16) {
+        let socket = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let described = BaseSocket {
+            worker: 0,
+            is_for_handshakes: false,
+            address: "127.0.0.1".parse().unwrap(),
+            sends_segments: true,
+        };
+        let sockets = Sockets::new(port, vec![described], vec![socket.try_clone_fd().unwrap()]).unwrap();
+        (sockets, port)
+    }
+
+    fn spares(count: usize) -> Vec<OwnedFd> {
+        (0..count).map(|_| UdpSocket::unbound(true).unwrap().try_clone_fd().unwrap()).collect()
+    }
+
+    #[test]
+    fn peers_have_spare_sockets_and_without_one_nothing_changes() {
+        let (mut sockets, port) = base();
+        let peer = "127.0.0.2:9".parse().unwrap();
+        assert_eq!(sockets.spares(), [Some(0), None], "IPv6 is not listened on");
+        assert_eq!(sockets.connect(0, 1, peer, None).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert!(matches!(sockets.add_spares(2, 1, spares(2)), Err(DeviceError::Message)));
+        sockets.add_spares(2, 0, spares(2)).unwrap();
+        assert!(sockets.connect(0, 1, peer, None).unwrap().is_none());
+        let connected = sockets.connected(1).unwrap();
+        assert_eq!(connected.socket.local_addr().unwrap(), SocketAddr::new("127.0.0.1".parse().unwrap(), port));
+        assert!(connected.socket.sends_segments());
+        let first = connected.id;
+        assert_eq!(sockets.connect(0, 1, "127.0.0.3:9".parse().unwrap(), None).unwrap(), Some((0, first)));
+        assert_eq!(sockets.spares(), [Some(0), None]);
+        assert!(sockets.get(first).unwrap().1.retired.is_some(), "read to its end");
+        sockets.finish(first, 0, true);
+        assert!(sockets.get(first).is_none());
+    }
+
+    #[test]
+    fn another_mark_puts_peers_sockets_and_spare_ones_out_of_use() {
+        let (mut sockets, _) = base();
+        sockets.add_spares(2, 0, spares(2)).unwrap();
+        sockets.connect(3, 1, "127.0.0.2:9".parse().unwrap(), None).unwrap();
+        let id = sockets.connected(1).unwrap().id;
+        assert_eq!(sockets.set_mark(7), [(3, id)]);
+        assert_eq!((sockets.mark(), sockets.connected_count(), sockets.spares()), (7, 0, [Some(0), None]));
+    }
+
+    #[test]
+    fn other_sockets_take_the_place_of_those_before() {
+        let (mut sockets, _) = base();
+        sockets.add_spares(2, 0, spares(2)).unwrap();
+        sockets.connect(0, 1, "127.0.0.2:9".parse().unwrap(), None).unwrap();
+        let before: Vec<_> = sockets.in_use().map(|(worker, id, _)| (worker, id)).collect();
+        let (new, port) = base();
+        let handed = new.disconnected[0].socket.try_clone_fd().unwrap();
+        let described = BaseSocket {
+            worker: 0,
+            is_for_handshakes: false,
+            address: "127.0.0.1".parse().unwrap(),
+            sends_segments: false,
+        };
+        assert!(matches!(sockets.replace(port, vec![described], Vec::new()), Err(DeviceError::Message)));
+        assert_eq!(sockets.replace(port, vec![described], vec![handed]).unwrap(), before);
+        assert_eq!((sockets.port(), sockets.spares(), sockets.connected_count()), (port, [Some(1), None], 0));
+        assert!(sockets.in_use().all(|(_, id, _)| before.iter().all(|(_, old)| *old != id)), "other numbers");
     }
 }

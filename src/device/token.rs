@@ -15,24 +15,17 @@ pub enum Token {
     Timer,
     /// Signals.
     Signals,
-    /// Changes of network devices.
-    Link,
-    /// Answers of the resolver process.
-    Resolver,
+    /// Messages of the supervisor.
+    Supervisor,
     /// Requests for our health.
     Health,
     /// Handshake messages that wait in the engine. No descriptor: it is only ever in the ready set.
     Handshakes,
-    /// Programs such as wg(8) that connect.
-    Uapi,
-    /// The folder of the socket that they connect to.
-    UapiWatch,
-    /// One of them; counted up as sockets are.
+    /// A program such as wg(8) whose answer has not been written to its end; counted up as sockets
+    /// are.
     UapiClient(u32),
     /// Another worker has left us something to look at.
     Bell,
-    /// Changes of the host's nf_tables ruleset.
-    Ruleset,
 }
 
 /// A number that no [`Token`] encodes to.
@@ -51,15 +44,11 @@ impl From<Token> for u64 {
             Token::Sock(SockId(number)) => SOCK << 32 | Self::from(number),
             Token::Timer => 3 << 32,
             Token::Signals => 4 << 32,
-            Token::Link => 5 << 32,
-            Token::Resolver => 6 << 32,
+            Token::Supervisor => 5 << 32,
             Token::Health => 7 << 32,
             Token::Handshakes => 8 << 32,
-            Token::Uapi => 9 << 32,
-            Token::UapiWatch => 10 << 32,
             Token::UapiClient(number) => UAPI_CLIENT << 32 | Self::from(number),
             Token::Bell => 12 << 32,
-            Token::Ruleset => 13 << 32,
         }
     }
 }
@@ -75,15 +64,11 @@ impl TryFrom<u64> for Token {
             (2, _) => Self::Sock(SockId(number)),
             (3, _) => Self::Timer,
             (4, _) => Self::Signals,
-            (5, _) => Self::Link,
-            (6, _) => Self::Resolver,
+            (5, _) => Self::Supervisor,
             (7, _) => Self::Health,
             (8, _) => Self::Handshakes,
-            (9, _) => Self::Uapi,
-            (10, _) => Self::UapiWatch,
             (11, _) => Self::UapiClient(number),
             (12, _) => Self::Bell,
-            (13, _) => Self::Ruleset,
             _ => return Err(UnknownToken(code)),
         };
         // one code each: whatever else the number has set is not ours
@@ -104,14 +89,10 @@ mod tests {
                 Token::Tun,
                 Token::Timer,
                 Token::Signals,
-                Token::Link,
-                Token::Resolver,
+                Token::Supervisor,
                 Token::Health,
                 Token::Handshakes,
-                Token::Uapi,
-                Token::UapiWatch,
                 Token::Bell,
-                Token::Ruleset,
             ]),
         ]
     }

@@ -203,7 +203,6 @@ impl<M: Mode> Worker<M> {
         if self.number == 0 {
             shared.with(self, |mode, core, _| mode.start(core))?;
             self.serve(shared)?;
-            shared.with(self, |mode, core, _| core.tell_ready(mode));
         }
         loop {
             match self.turn(shared)? {
@@ -282,6 +281,9 @@ impl<M: Mode> Worker<M> {
             }
             if core.deadline().is_some_and(|deadline| core.now >= deadline) {
                 core.handle_timeouts(mode);
+                if let Some(stop) = core.stop {
+                    return Ok(Begin::End(stop));
+                }
             }
             if mode.deadline().is_some_and(|deadline| core.now >= deadline) {
                 mode.handle_timeouts(core)?;
@@ -309,9 +311,9 @@ impl<M: Mode> Worker<M> {
                     Ok(Progress::Drained)
                 }
                 Token::Signals => core.drain_signals(mode),
-                Token::Link => core.drain_link(mode),
+                Token::Supervisor => core.drain_supervisor(mode),
                 Token::Health => {
-                    core.attend_service(mode);
+                    core.answer_probe(mode);
                     Ok(core.drain_health(mode))
                 }
                 _ => mode.drain(core, token),

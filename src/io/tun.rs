@@ -9,14 +9,12 @@ mod open;
 
 use std::fs::File;
 use std::io::{self, IoSlice, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use tun_tap::Iface;
-
 use crate::config::TunName;
+use crate::messages;
 use crate::packet::virtio::Layout;
-use crate::sys;
 
 const NODE: &str = "/dev/net/tun";
 
@@ -77,18 +75,13 @@ pub enum TunError {
 /// A queue of an open TUN device.
 #[derive(Debug)]
 pub struct Tun {
-    queue: Queue,
+    file: Arc<File>,
+    /// Each packet has a virtio-net header in front and may be a super-packet; otherwise each read
+    /// and write is one IP packet.
+    is_offloaded: bool,
     /// Whether nobody else reads this queue.
     is_own: bool,
     udp: bool,
-}
-
-#[derive(Clone, Debug)]
-enum Queue {
-    /// Each read and write is one IP packet.
-    Plain(Arc<Iface>),
-    /// Each is a virtio-net header and a packet or super-packet.
-    Offloaded(Arc<File>),
 }
 
 impl Tun {
@@ -104,6 +97,25 @@ impl Tun {
         open::open(name, count, offload)
     }
 
+    /// Returns a descriptor of the queue and its description, for another process.
+    ///
+    /// # Errors
+    /// The kernel's, such as too many open files.
+    pub fn into_parts(self) -> io::Result<(OwnedFd, messages::Queue)> {
+        let Self { file, is_offloaded, is_own, udp } = self;
+        let queue = match Arc::try_unwrap(file) {
+            Ok(file) => file.into(),
+            Err(shared) => shared.as_fd().try_clone_to_owned()?,
+        };
+        Ok((queue, messages::Queue { is_offloaded, is_own, takes_udp: udp }))
+    }
+
+    /// Takes a queue that another process has opened.
+    pub fn from_parts(queue: OwnedFd, description: messages::Queue) -> Self {
+        let messages::Queue { is_offloaded, is_own, takes_udp } = description;
+        Self { file: Arc::new(File::from(queue)), is_offloaded, is_own, udp: takes_udp }
+    }
+
     /// Whether this way into the device is to be read, and by nobody else.
     pub const fn is_own(&self) -> bool {
         self.is_own
@@ -111,10 +123,7 @@ impl Tun {
 
     /// The header in front of each packet that is read or written; `None` if there is none, and no super-packets.
     pub const fn layout(&self) -> Option<Layout> {
-        match self.queue {
-            Queue::Plain(_) => None,
-            Queue::Offloaded(_) => Some(Layout::Short),
-        }
+        if self.is_offloaded { Some(Layout::Short) } else { None }
     }
 
     /// Whether super-packets of UDP may be written.
@@ -128,10 +137,7 @@ impl Tun {
     /// # Errors
     /// The kernel's; see [`crate::io::fault::of_tun`].
     pub fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        match &self.queue {
-            Queue::Plain(iface) => iface.recv(buffer),
-            Queue::Offloaded(file) => file.as_ref().read(buffer),
-        }
+        self.file.as_ref().read(buffer)
     }
 
     /// Writes one packet, of which `pieces` are the parts: the first is the header, where there is one.
@@ -140,21 +146,12 @@ impl Tun {
     /// The kernel's; see [`crate::io::fault::of_tun`].
     pub fn send(&self, pieces: &[IoSlice<'_>]) -> io::Result<()> {
         // the driver takes a packet whole or not at all
-        match &self.queue {
-            Queue::Plain(iface) => {
-                let packet = pieces.first().map(|piece| &**piece).unwrap_or_default();
-                iface.send(packet).map(drop)
-            }
-            Queue::Offloaded(file) => file.as_ref().write_vectored(pieces).map(drop),
-        }
+        self.file.as_ref().write_vectored(pieces).map(drop)
     }
 }
 
 impl AsFd for Tun {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match &self.queue {
-            Queue::Plain(iface) => sys::tun::descriptor(iface),
-            Queue::Offloaded(file) => file.as_fd(),
-        }
+        self.file.as_fd()
     }
 }

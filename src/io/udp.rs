@@ -2,7 +2,7 @@
 //! peer's traffic and whose replies leave from the address that the peer talked to.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -64,56 +64,65 @@ impl UdpSocket {
         Ok(socket)
     }
 
-    /// Connects a socket from `local`, a specific address with the port of a socket that
-    /// [`Self::bind`] returned, to `peer`.
+    /// Returns a socket that is neither bound nor connected, to share a port with those of
+    /// [`Self::bind`]: a spare one for a peer ([`Self::connect`]).
     ///
-    /// Until it is connected the new socket receives all that is sent to `local`, so the source of
+    /// # Errors
+    /// The kernel's.
+    pub fn unbound(is_ipv4: bool) -> io::Result<Self> {
+        let address: IpAddr =
+            if is_ipv4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let socket = Self::new(SocketAddr::new(address, 0))?;
+        socket.socket.set_reuse_port(true)?;
+        Ok(socket)
+    }
+
+    /// Takes a socket that another process has made and set up.
+    pub fn from_parts(socket: OwnedFd, sends_segments: bool) -> Self {
+        Self { socket: socket.into(), segments: AtomicBool::new(sends_segments) }
+    }
+
+    /// Returns another descriptor of the socket, for another process.
+    ///
+    /// # Errors
+    /// The kernel's, such as too many open files.
+    pub fn try_clone_fd(&self) -> io::Result<OwnedFd> {
+        self.socket.as_fd().try_clone_to_owned()
+    }
+
+    /// Returns the socket's descriptor.
+    pub fn into_fd(self) -> OwnedFd {
+        self.socket.into()
+    }
+
+    /// Connects a socket of [`Self::unbound`] from `local`, a specific address with the port of a
+    /// socket that [`Self::bind`] returned, to `peer`.
+    ///
+    /// Until it is connected the socket receives all that is sent to `local`, so the source of
     /// each arrival is to be checked. A wildcard is refused: the kernel would spread the senders of
-    /// the whole port over the new socket, too.
+    /// the whole port over this socket, too.
     ///
     /// # Errors
     /// The kernel's; `InvalidInput` for a wildcard.
-    pub fn connect(local: SocketAddr, peer: SocketAddr, mark: Option<NonZeroU32>) -> io::Result<Self> {
+    pub fn connect(&self, local: SocketAddr, peer: SocketAddr) -> io::Result<()> {
         if local.ip().is_unspecified() {
             return Err(io::Error::from(io::ErrorKind::InvalidInput));
         }
-        let socket = Self::new(local)?;
-        if mark.is_some() {
-            // before connect, which looks up the route
-            socket.set_mark(mark)?;
-        }
-        socket.socket.set_reuse_port(true)?;
-        socket.socket.bind(&local.into())?;
-        socket.socket.connect(&peer.into())?;
-        Ok(socket)
+        self.socket.bind(&local.into())?;
+        self.socket.connect(&peer.into())
     }
 
-    /// Returns a socket of the family of `address` that is bound to nothing, sends with `mark` and
-    /// can share the port of those that [`Self::bind`] returned.
-    ///
-    /// # Errors
-    /// The kernel's; `EPERM` for a mark without CAP_NET_ADMIN.
-    pub fn spare(address: IpAddr, mark: Option<NonZeroU32>) -> io::Result<Self> {
-        let socket = Self::new(SocketAddr::new(address, 0))?;
-        if mark.is_some() {
-            socket.set_mark(mark)?;
-        }
-        socket.socket.set_reuse_port(true)?;
-        Ok(socket)
-    }
-
-    /// Returns the address that the routes choose as the source of datagrams to `peer` with this
-    /// mark; the port means nothing.
+    /// Returns the address that the routes choose as the source of datagrams to `peer` from this
+    /// socket of [`Self::unbound`], which is as before afterwards; the port means nothing.
     ///
     /// # Errors
     /// The kernel's, such as `NetworkUnreachable`.
-    pub fn source_towards(peer: SocketAddr, mark: Option<NonZeroU32>) -> io::Result<SocketAddr> {
-        let socket = Socket::new(Domain::for_address(peer), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
-        if let Some(mark) = mark {
-            socket.set_mark(mark.get())?;
-        }
-        socket.connect(&peer.into())?;
-        socket_address(&socket)
+    pub fn source_towards(&self, peer: SocketAddr) -> io::Result<SocketAddr> {
+        let connected = self.socket.connect(&peer.into());
+        let source = connected.and_then(|()| socket_address(&self.socket));
+        // its port, too, is given back by that
+        rustix::net::connect_unspec(&self.socket)?;
+        source
     }
 
     /// Has each arrival carry the address that it came to.
@@ -245,12 +254,6 @@ impl UdpSocket {
     }
 }
 
-impl From<UdpSocket> for OwnedFd {
-    fn from(socket: UdpSocket) -> Self {
-        socket.socket.into()
-    }
-}
-
 impl AsFd for UdpSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
@@ -271,7 +274,6 @@ pub fn is_family_missing(error: &io::Error) -> bool {
 mod tests {
     use super::*;
     use crate::io::mailbox::Arrival;
-    use std::net::IpAddr;
 
     fn any_port(address: &str) -> SocketAddr {
         SocketAddr::new(address.parse().unwrap(), 0)
@@ -315,8 +317,9 @@ mod tests {
         let client = std::net::UdpSocket::bind("127.0.0.2:0").unwrap();
         let peer = client.local_addr().unwrap();
         let wildcard = SocketAddr::new("0.0.0.0".parse().unwrap(), port);
-        assert_eq!(UdpSocket::connect(wildcard, peer, None).unwrap_err().kind(), io::ErrorKind::InvalidInput);
-        let connected = UdpSocket::connect(local, peer, None).unwrap();
+        let connected = UdpSocket::unbound(true).unwrap();
+        assert_eq!(connected.connect(wildcard, peer).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        connected.connect(local, peer).unwrap();
         assert_eq!(connected.local_addr().unwrap(), local);
         for address in [wildcard, local] {
             // SO_REUSEADDR is of no use to anybody while it is off for one of the two
@@ -340,8 +343,17 @@ mod tests {
     fn the_source_towards_a_peer_is_what_the_routes_choose() {
         for address in ["127.0.0.1", "::1"] {
             let peer = SocketAddr::new(address.parse().unwrap(), 9);
-            let source = UdpSocket::source_towards(peer, None).unwrap();
-            assert_eq!(source.ip(), peer.ip());
+            let spare = UdpSocket::unbound(peer.is_ipv4()).unwrap();
+            for _ in 0..2 {
+                assert_eq!(spare.source_towards(peer).unwrap().ip(), peer.ip());
+                assert_eq!(spare.local_addr().unwrap().port(), 0, "as before");
+            }
+            // it can be a peer's afterwards
+            let base = UdpSocket::bind(any_port(address)).unwrap();
+            let local = base.local_addr().unwrap();
+            let handed = UdpSocket::from_parts(spare.try_clone_fd().unwrap(), false);
+            handed.connect(local, peer).unwrap();
+            assert_eq!(spare.local_addr().unwrap(), local);
         }
     }
 

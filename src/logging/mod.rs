@@ -66,6 +66,16 @@ pub fn init(target: Target, level: LevelFilter) -> Logging {
         Target::Journald => true,
         Target::Stderr => false,
     };
+    begin(wants_journald, stderr_is_journal, level)
+}
+
+/// As [`init`], for a process whose supervisor has chosen: to journald if `to_journald`, else to
+/// standard error.
+pub fn init_chosen(to_journald: bool, level: LevelFilter) -> Logging {
+    begin(to_journald, stderr_is_journal(std::env::var("JOURNAL_STREAM").ok().as_deref()), level)
+}
+
+fn begin(wants_journald: bool, stderr_is_journal: bool, level: LevelFilter) -> Logging {
     let absent = if wants_journald { probe_journald().err() } else { None };
     let journald = wants_journald && absent.is_none();
 

@@ -165,6 +165,8 @@ pub struct Start {
     pub offload: bool,
     /// Seccomp and Landlock are engaged.
     pub is_sandboxed: bool,
+    /// Effective user of the supervisor: it and root may ask for the health.
+    pub user: u32,
     /// Where log lines go.
     pub log: Log,
     /// The health socket comes with this message.
@@ -209,6 +211,8 @@ pub enum ModeStart {
         is_client: bool,
         /// The server's address.
         server: Option<Address>,
+        /// The server's name, for the log.
+        name: Option<String>,
         /// Time between two `hello?` of an answered client; zero for none.
         keepalive: Duration,
     },

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use super::family::{FAMILIES, Family, Number, Values};
-use super::names::NameOf;
 use super::sample::Sample;
+use crate::config::PeerName;
 
 /// Peers whose lines are written before it is asked whether the piece is long enough.
 const PEERS_AT_ONCE: usize = 16;
@@ -14,16 +14,15 @@ const PEERS_AT_ONCE: usize = 16;
 #[derive(Clone, Debug)]
 pub struct Exposition {
     sample: Arc<Sample>,
-    names: Arc<NameOf>,
     family: usize,
     /// The next peer, within a family of peers.
     peer: usize,
 }
 
 impl Exposition {
-    /// The text of `sample`, in which peers are called as `names` has them.
-    pub const fn new(sample: Arc<Sample>, names: Arc<NameOf>) -> Self {
-        Self { sample, names, family: 0, peer: 0 }
+    /// The text of `sample`.
+    pub const fn new(sample: Arc<Sample>) -> Self {
+        Self { sample, family: 0, peer: 0 }
     }
 
     /// Appends the text that follows, about so many bytes. Gives whether there is more.
@@ -67,7 +66,7 @@ impl Exposition {
                 for peer in here {
                     let Some(number) = value(peer) else { continue };
                     let key = peer.public_key.to_string();
-                    let name = self.names.get(&peer.public_key).map_or("", |name| name.as_str());
+                    let name = peer.name.as_ref().map_or("", PeerName::as_str);
                     lines.push(&[("public_key", &key), ("name", name)], number);
                 }
                 self.peer += here.len();

@@ -13,6 +13,13 @@ const MAX_LENGTH: usize = 253;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostName(String);
 
+impl HostName {
+    /// Returns the name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// A text that is no host name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("'{0}' is no host name: expected letters, digits, '-', '_' and '.', without a port")]

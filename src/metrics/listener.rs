@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 
 use socket2::{Domain, Socket, Type};
 
@@ -67,6 +68,17 @@ impl MetricsListener {
             io::ErrorKind::PermissionDenied => MetricsError::Privileged(address),
             _ => MetricsError::Other { address, source },
         })
+    }
+
+    /// Returns the socket, for another process.
+    pub fn into_fd(self) -> OwnedFd {
+        self.socket.into()
+    }
+
+    /// Takes a socket of [`Self::open`] that another process has opened and that listens on
+    /// `address`.
+    pub fn from_fd(socket: OwnedFd, address: SocketAddr) -> Self {
+        Self { socket: socket.into(), address }
     }
 
     /// Where it listens.

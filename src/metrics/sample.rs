@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::ProcessSample;
+use crate::config::PeerName;
 use crate::counters::Totals;
 use crate::tunnel::wireguard::PublicKey;
 
@@ -60,10 +61,12 @@ pub struct WorkerSample {
 }
 
 /// A peer at one moment.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct PeerSample {
     /// Who it is.
     pub public_key: PublicKey,
+    /// The name of the peer, if it has one.
+    pub name: Option<PeerName>,
     /// Bytes from it, all messages whole, as `wg` counts them.
     pub rx_bytes: u64,
     /// Bytes to it.

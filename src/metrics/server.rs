@@ -1,9 +1,7 @@
 //! The metrics' loop.
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +11,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::connection::{Connection, Step};
 use super::host::HostNames;
-use super::{Exposition, HostName, MetricsError, MetricsListener, Names, Process, Sample};
+use super::{Exposition, HostName, MetricsError, MetricsListener, Process, Sample};
 use crate::io::timer::now;
 use crate::time::Instant;
 
@@ -36,15 +34,12 @@ pub struct Metrics {
     listener: MetricsListener,
     process: Process,
     hosts: HostNames,
-    /// The configuration, which has the peers' names.
-    file: Option<PathBuf>,
     end: EventFd,
 }
 
 /// What the loop works with.
 struct Server<F> {
     sample: F,
-    names: Names,
     last: Option<(Instant, Exposition)>,
     connections: Vec<Connection>,
     /// No connection is taken before.
@@ -59,21 +54,16 @@ struct Woken {
 }
 
 impl Metrics {
-    /// Opens everything that is needed, of which a sandbox would allow nothing later but reading
-    /// `file`, the configuration that has the peers' names. `address` with port 0 is any that is
-    /// free. Requests may be for any address, `localhost` and `hosts`.
+    /// Opens what else is needed to serve on `listener`, of which a sandbox would allow nothing
+    /// later. Requests may be for any address, `localhost` and `hosts`.
     ///
     /// # Errors
     /// [`MetricsError`], with the remedy.
-    pub fn open(
-        address: SocketAddr,
-        hosts: Vec<HostName>,
-        file: Option<PathBuf>,
-    ) -> Result<Self, MetricsError> {
-        let listener = MetricsListener::open(address)?;
+    pub fn new(listener: MetricsListener, hosts: Vec<HostName>) -> Result<Self, MetricsError> {
+        let address = listener.address();
         let end = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)
             .map_err(|error| MetricsError::Other { address, source: error.into() })?;
-        Ok(Self { listener, process: Process::open(), hosts: HostNames::new(hosts), file, end })
+        Ok(Self { listener, process: Process::open(), hosts: HostNames::new(hosts), end })
     }
 
     /// Where it listens.
@@ -94,7 +84,6 @@ impl Metrics {
     pub fn serve(&self, mut sample: impl FnMut(&Process) -> Sample) -> io::Result<()> {
         let mut server = Server {
             sample: || sample(&self.process),
-            names: Names::new(self.file.clone()),
             last: None,
             connections: Vec::with_capacity(MAX_CONNECTIONS),
             pause: Instant::default(),
@@ -151,13 +140,13 @@ fn poll_again(fds: &mut [PollFd<'_>], time: Option<Duration>) -> io::Result<usiz
 impl<F: FnMut() -> Sample> Server<F> {
     /// One step of everyone who is ready; then some more are taken.
     fn turn(&mut self, listener: &MetricsListener, hosts: &HostNames, woken: &Woken, now: Instant) {
-        let Self { sample, names, last, connections, pause } = self;
+        let Self { sample, last, connections, pause } = self;
         let mut expose = || match last {
             Some((taken, text)) if now.since(*taken) < FRESH => text.clone(),
             _ => {
                 // the old one goes before the new one comes
                 *last = None;
-                let text = Exposition::new(Arc::new(sample()), names.read());
+                let text = Exposition::new(Arc::new(sample()));
                 last.insert((now, text)).1.clone()
             }
         };

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -17,6 +17,7 @@ fn peer(number: u32) -> PeerSample {
     key[..4].copy_from_slice(&number.to_be_bytes());
     PeerSample {
         public_key: PublicKey::from_bytes(key),
+        name: None,
         rx_bytes: u64::from(number),
         tx_bytes: u64::MAX,
         rx_packets: 3,
@@ -53,13 +54,13 @@ fn plain() -> Sample {
     Sample { mode: "plain", tun: "tun0".to_owned(), peer_count: 1, silence, ..Sample::default() }
 }
 
-fn exposition(sample: Sample, names: NameOf) -> Exposition {
-    Exposition::new(Arc::new(sample), Arc::new(names))
+fn exposition(sample: Sample) -> Exposition {
+    Exposition::new(Arc::new(sample))
 }
 
-fn text(sample: Sample, names: NameOf) -> String {
+fn text(sample: Sample) -> String {
     let mut out = String::new();
-    assert!(!exposition(sample, names).write(&mut out, usize::MAX / 2));
+    assert!(!exposition(sample).write(&mut out, usize::MAX / 2));
     out
 }
 
@@ -143,7 +144,7 @@ fn names_are_as_prometheus_wants_them() {
 
 #[test]
 fn all_that_is_known_is_told() {
-    let lines = read(&text(wireguard(3), NameOf::new()));
+    let lines = read(&text(wireguard(3)));
     let of = |name: &str| number(&lines, name, None).unwrap();
     assert_eq!([of("wontun_transmit_packets_total"), of("wontun_transmit_bytes_total")], [2.0, 300.0]);
     assert_eq!(number(&lines, "wontun_drops_total", Some(("reason", "replay"))), Some(5.0));
@@ -163,7 +164,7 @@ fn all_that_is_known_is_told() {
 
 #[test]
 fn of_what_a_mode_does_not_have_nothing_is_said() {
-    let all = text(plain(), NameOf::new());
+    let all = text(plain());
     let lines = read(&all);
     assert_eq!(number(&lines, "wontun_plain_peer_silence_seconds", None), Some(1.5));
     assert_eq!(number(&lines, "wontun_peers", None), Some(1.0));
@@ -175,8 +176,9 @@ fn of_what_a_mode_does_not_have_nothing_is_said() {
 #[test]
 fn names_of_peers_are_escaped() {
     for name in ["phone", "a \"b\"", "back\\slash\\", "ünïcode 📱", "}", "\",x=\"y"] {
-        let names = HashMap::from([(peer(0).public_key, name.parse().unwrap())]);
-        let lines = read(&text(wireguard(2), names));
+        let mut sample = wireguard(2);
+        sample.peers[0].name = Some(name.parse().unwrap());
+        let lines = read(&text(sample));
         let called: Vec<_> = lines
             .iter()
             .filter(|line| line.0 == "wontun_peer_has_session")
@@ -189,11 +191,11 @@ fn names_of_peers_are_escaped() {
 proptest! {
     #[test]
     fn pieces_make_the_whole(peers in 0_u32..60, piece in 1_usize..5000) {
-        let whole = text(wireguard(peers), NameOf::new());
+        let whole = text(wireguard(peers));
         let strip = |text: &str| {
             text.lines().filter(|line| !line.starts_with("process_")).map(str::to_owned).collect::<Vec<_>>()
         };
-        let mut exposition = exposition(wireguard(peers), NameOf::new());
+        let mut exposition = exposition(wireguard(peers));
         let mut all = String::new();
         loop {
             let mut out = String::new();
@@ -211,7 +213,7 @@ proptest! {
 
 /// A server on loopback, which ends with the test.
 fn serving(peers: u32, test: impl FnOnce(SocketAddr, &AtomicUsize)) {
-    let metrics = Metrics::open("127.0.0.1:0".parse().unwrap(), Vec::new(), None).unwrap();
+    let metrics = Metrics::new(MetricsListener::open("127.0.0.1:0".parse().unwrap()).unwrap(), Vec::new()).unwrap();
     let samples = AtomicUsize::new(0);
     thread::scope(|scope| {
         let serve = || {

@@ -435,6 +435,110 @@ const NEVER_LEGACY: &[Call] = &[];
 /// does not see: threads are made by clone instead.
 const ABSENT: &[Call] = &[any(libc::SYS_clone3)];
 
+/// All threads of the tunnel process. It opens nothing: no socket, no file, no process.
+const DATA_PLANE: &[Call] = &[
+    // No call, as above.
+    any(0xffff_ffff),
+    // descriptors that are open: packets, datagrams, events, the supervisor, the log
+    any(libc::SYS_read),
+    any(libc::SYS_write),
+    any(libc::SYS_readv),
+    any(libc::SYS_writev),
+    any(libc::SYS_sendto),
+    any(libc::SYS_recvfrom),
+    any(libc::SYS_sendmsg),
+    any(libc::SYS_recvmsg),
+    any(libc::SYS_sendmmsg),
+    any(libc::SYS_recvmmsg),
+    any(libc::SYS_epoll_pwait),
+    any(libc::SYS_epoll_ctl),
+    any(libc::SYS_ppoll),
+    any(libc::SYS_timerfd_settime),
+    any(libc::SYS_close),
+    // spare UDP sockets; Landlock refuses TCP
+    any(libc::SYS_bind),
+    any(libc::SYS_connect),
+    any(libc::SYS_getsockname),
+    // `wontun health`, the metrics: who asks, and the end of an answer
+    any(libc::SYS_accept4),
+    any(libc::SYS_getsockopt),
+    any(libc::SYS_shutdown),
+    // what is open of /proc, for the metrics
+    any(libc::SYS_pread64),
+    any(libc::SYS_getrusage),
+    // memory and threads, as the C library and std manage them
+    any(libc::SYS_brk),
+    only(libc::SYS_mmap, &[&[NOT_EXECUTABLE]]),
+    any(libc::SYS_munmap),
+    any(libc::SYS_mremap),
+    any(libc::SYS_madvise),
+    only(libc::SYS_mprotect, &[&[NOT_EXECUTABLE]]),
+    only(libc::SYS_clone, &[AS_THREAD]),
+    only(libc::SYS_prctl, &[&[Is(0, libc::PR_SET_NAME)]]),
+    any(libc::SYS_futex),
+    any(libc::SYS_set_robust_list),
+    any(libc::SYS_rseq),
+    any(libc::SYS_sched_yield),
+    any(libc::SYS_sched_getaffinity),
+    any(libc::SYS_rt_sigaction),
+    any(libc::SYS_rt_sigprocmask),
+    any(libc::SYS_rt_sigreturn),
+    any(libc::SYS_sigaltstack),
+    any(libc::SYS_restart_syscall),
+    any(libc::SYS_nanosleep),
+    any(libc::SYS_clock_nanosleep),
+    any(libc::SYS_exit),
+    any(libc::SYS_exit_group),
+    // abort(): glibc's, musl's
+    only(libc::SYS_tgkill, &[&[IsSelf(0)]]),
+    only(libc::SYS_tkill, &[&[Is(1, libc::SIGABRT)]]),
+    any(libc::SYS_getpid),
+    any(libc::SYS_gettid),
+    // where the vDSO does not answer
+    any(libc::SYS_clock_gettime),
+    any(libc::SYS_gettimeofday),
+    any(libc::SYS_getrandom),
+    // connections that were taken are made non-blocking: socket2's way, std's way
+    only(libc::SYS_fcntl, &[&[Is(1, libc::F_GETFL)], &[Is(1, libc::F_SETFL)]]),
+    // whether stderr is a terminal, as glibc and musl ask; not the tun's
+    only(libc::SYS_ioctl, &[&[Is(1, FIONBIO)], &[Is(1, TCGETS)], &[Is(1, TIOCGWINSZ)]]),
+];
+
+/// The same as above by the older processor's other numbers.
+#[cfg(target_arch = "x86_64")]
+const DATA_PLANE_LEGACY: &[Call] = &[any(libc::SYS_epoll_wait), any(libc::SYS_poll), any(libc::SYS_time)];
+#[cfg(not(target_arch = "x86_64"))]
+const DATA_PLANE_LEGACY: &[Call] = &[];
+
+/// What libraries may try in the tunnel process, and do without where it does not exist: clone3 as
+/// above; files, which a panic's backtrace and the time zone are read from; the limit of the main
+/// thread's stack; a line for journald that a datagram does not hold.
+const DATA_PLANE_ABSENT: &[Call] = &[
+    any(libc::SYS_clone3),
+    any(libc::SYS_openat),
+    any(libc::SYS_newfstatat),
+    any(libc::SYS_fstat),
+    any(libc::SYS_lseek),
+    any(libc::SYS_statx),
+    any(libc::SYS_readlinkat),
+    any(libc::SYS_getcwd),
+    any(libc::SYS_prlimit64),
+    any(libc::SYS_memfd_create),
+];
+#[cfg(target_arch = "x86_64")]
+const DATA_PLANE_ABSENT_LEGACY: &[Call] =
+    &[any(libc::SYS_open), any(libc::SYS_stat), any(libc::SYS_lstat), any(libc::SYS_readlink)];
+#[cfg(not(target_arch = "x86_64"))]
+const DATA_PLANE_ABSENT_LEGACY: &[Call] = &[];
+
+/// What is allowed to the threads of the tunnel process, or does not exist for them.
+pub(super) const DATA_PLANE_ALLOWED: &[&[Call]] =
+    &[DATA_PLANE, DATA_PLANE_LEGACY, DATA_PLANE_ABSENT, DATA_PLANE_ABSENT_LEGACY];
+/// What is allowed to the log's thread of the tunnel process until it has found journald.
+pub(super) const DATA_PLANE_LOG_ALLOWED: &[&[Call]] =
+    &[DATA_PLANE, DATA_PLANE_LEGACY, DATA_PLANE_ABSENT, DATA_PLANE_ABSENT_LEGACY, LOG];
+/// What the threads of the tunnel process find not to exist.
+pub(super) const DATA_PLANE_MISSING: &[&[Call]] = &[DATA_PLANE_ABSENT, DATA_PLANE_ABSENT_LEGACY];
 /// What is allowed to the tunnel's threads.
 pub(super) const TUNNEL_ALLOWED: &[&[Call]] = &[COMMON, COMMON_LEGACY, TUNNEL, ABSENT];
 /// What is allowed to the log's thread until it has found journald.

@@ -104,6 +104,13 @@ impl Files {
         Ok(Self { rules, held: held.collect() })
     }
 
+    /// No file at all, no TCP, no other process.
+    pub(super) fn of_data_plane() -> Result<Self, RulesetError> {
+        let rules =
+            base()?.handle_access(AccessNet::from_all(KNOWN))?.scope(Scope::from_all(KNOWN))?.create()?;
+        Ok(Self { rules, held: [].into() })
+    }
+
     pub(super) fn of_resolver() -> Result<Self, RulesetError> {
         let mut rules = base()?.handle_access(AccessNet::BindTcp)?.scope(Scope::from_all(KNOWN))?.create()?;
         let behind = Path::new(RESOLV_CONF).canonicalize().ok();

@@ -13,8 +13,8 @@ use seccompiler::{
 
 use super::SandboxError;
 use super::calls::{
-    Call, Condition, LOG_ALLOWED, LOOK_UP_ALLOWED, NURSERY_ABSENT, NURSERY_FORBIDDEN, RESOLVER_ALLOWED,
-    RESOLVER_FORBIDDEN, TUNNEL_ABSENT, TUNNEL_ALLOWED,
+    Call, Condition, DATA_PLANE_ALLOWED, DATA_PLANE_LOG_ALLOWED, DATA_PLANE_MISSING, LOG_ALLOWED, LOOK_UP_ALLOWED, NURSERY_ABSENT, NURSERY_FORBIDDEN, RESOLVER_ALLOWED, RESOLVER_FORBIDDEN, TUNNEL_ABSENT,
+    TUNNEL_ALLOWED,
 };
 use super::report::State;
 
@@ -31,6 +31,10 @@ pub enum Role {
         /// The resolver process.
         resolver: Option<Pid>,
     },
+    /// Any thread of the tunnel process.
+    DataPlane,
+    /// Its log's thread until it has found journald; then it is to become one like the others.
+    DataPlaneLog,
     /// The resolver process.
     Resolver,
     /// A process that looks up a name for the resolver process.
@@ -53,7 +57,7 @@ impl Filters {
         let absent = SeccompAction::Errno(Errno::ENOSYS as u32);
         let resolver = match role {
             Role::Tunnel { resolver } | Role::Log { resolver } => resolver,
-            Role::Resolver | Role::LookUp | Role::Nursery => None,
+            Role::DataPlane | Role::DataPlaneLog | Role::Resolver | Role::LookUp | Role::Nursery => None,
         };
         let program = |lists: &[&[Call]], others, listed| {
             program(lists, others, listed, architecture, resolver).map_err(SandboxError::Filter)
@@ -66,6 +70,14 @@ impl Filters {
             Role::Log { .. } => {
                 vec![program(TUNNEL_ABSENT, allow.clone(), absent)?, program(LOG_ALLOWED, trap, allow)?]
             }
+            Role::DataPlane => vec![
+                program(DATA_PLANE_MISSING, allow.clone(), absent)?,
+                program(DATA_PLANE_ALLOWED, trap, allow)?,
+            ],
+            Role::DataPlaneLog => vec![
+                program(DATA_PLANE_MISSING, allow.clone(), absent)?,
+                program(DATA_PLANE_LOG_ALLOWED, trap, allow)?,
+            ],
             Role::Resolver => vec![
                 program(RESOLVER_FORBIDDEN, allow.clone(), trap)?,
                 program(RESOLVER_ALLOWED, absent, allow)?,

@@ -70,7 +70,8 @@ pub struct Sandbox {
     files: Files,
     /// `None` for a processor whose calls nobody has told.
     filters: Option<Filters>,
-    resolver: Option<Pid>,
+    /// That of the log's thread until it has found journald.
+    log: Role,
 }
 
 /// The sandbox of the log's thread.
@@ -89,7 +90,16 @@ impl Sandbox {
     /// [`SandboxError`].
     pub fn of_tunnel(places: &Places, resolver: Option<Pid>) -> Result<Self, SandboxError> {
         let (files, filters) = (Files::of_tunnel(places)?, Filters::new(Role::Tunnel { resolver })?);
-        Ok(Self { files, filters, resolver })
+        Ok(Self { files, filters, log: Role::Log { resolver } })
+    }
+
+    /// For the threads of the tunnel process, which opens nothing.
+    ///
+    /// # Errors
+    /// [`SandboxError`].
+    pub fn of_data_plane() -> Result<Self, SandboxError> {
+        let (files, filters) = (Files::of_data_plane()?, Filters::new(Role::DataPlane)?);
+        Ok(Self { files, filters, log: Role::DataPlaneLog })
     }
 
     /// Returns the sandbox of the supervisor. The `places` are looked up now, with the rights that
@@ -106,7 +116,7 @@ impl Sandbox {
     /// # Errors
     /// [`SandboxError`].
     pub fn of_resolver() -> Result<Self, SandboxError> {
-        Ok(Self { files: Files::of_resolver()?, filters: Filters::new(Role::Resolver)?, resolver: None })
+        Ok(Self { files: Files::of_resolver()?, filters: Filters::new(Role::Resolver)?, log: Role::Resolver })
     }
 
     /// For a process that looks up one name: the files that it may read are those that have their
@@ -115,7 +125,7 @@ impl Sandbox {
     /// # Errors
     /// [`SandboxError`].
     pub fn of_look_up() -> Result<Self, SandboxError> {
-        Ok(Self { files: Files::of_look_up()?, filters: Filters::new(Role::LookUp)?, resolver: None })
+        Ok(Self { files: Files::of_look_up()?, filters: Filters::new(Role::LookUp)?, log: Role::LookUp })
     }
 
     /// For the process that starts helpers. What it may not do no helper may.
@@ -133,11 +143,11 @@ impl Sandbox {
     pub fn of_log(&self, to_journald: bool) -> Result<LogSandbox, SandboxError> {
         let files = self.files.try_clone().map_err(SandboxError::Clone)?;
         let (filters, narrow) = if to_journald {
-            (Filters::new(Role::Log { resolver: self.resolver })?, self.filters.clone())
+            (Filters::new(self.log)?, self.filters.clone())
         } else {
             (self.filters.clone(), None)
         };
-        Ok(LogSandbox { sandbox: Self { files, filters, resolver: self.resolver }, narrow })
+        Ok(LogSandbox { sandbox: Self { files, filters, log: self.log }, narrow })
     }
 
     /// Confines the calling thread, and those that it starts from now on, for good. To be called without privileges, or

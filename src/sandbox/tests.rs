@@ -220,6 +220,8 @@ fn acts(folder: &Path) -> HashMap<&'static str, Box<dyn Fn() -> io::Result<()>>>
         }),
     );
     acts.insert("a unix socket", Box::new(|| std::os::unix::net::UnixDatagram::unbound().map(drop)));
+    // the attacker's own, since the socket is older than the sandbox
+    acts.insert("connect a spare socket", Box::new(|| Ok(())));
     acts.insert("no such call", Box::new(|| raw_call(9999, [0; 6]).map(drop)));
     acts
 }
@@ -231,6 +233,7 @@ fn sandbox(role: &str, folder: &Path) -> Sandbox {
     let mut places = Places::of_configuration(&folder.join("wontun/tun0.conf"), &[folder.join("key")]);
     places.socket_folder = Some(folder.join("run"));
     match role {
+        "data plane" => Sandbox::of_data_plane(),
         "tunnel" => Sandbox::of_tunnel(&places, Some(Pid::from_raw(RESOLVER))),
         "resolver" => Sandbox::of_resolver(),
         "look-up" => Sandbox::of_look_up(),
@@ -246,8 +249,11 @@ fn attacker() {
     let Ok(plan) = std::env::var(PLAN) else { return };
     let [role, act, folder] = plan.split('|').collect::<Vec<_>>().try_into().unwrap();
     let folder = Path::new(folder);
-    if role == "log" {
-        let log = sandbox("tunnel", folder).of_log(true).unwrap();
+    // made before, as the supervisor does; what is inherited would be closed at exec
+    let spare = crate::io::udp::UdpSocket::unbound(true).unwrap();
+    if let Some(of) = role.strip_suffix("log") {
+        let of = if of.is_empty() { "tunnel" } else { of.trim_end() };
+        let log = sandbox(of, folder).of_log(true).unwrap();
         log.engage().unwrap();
         if act == "a unix socket once it is narrow" {
             log.narrow().unwrap();
@@ -255,8 +261,11 @@ fn attacker() {
     } else {
         sandbox(role, folder).engage().unwrap();
     }
-    let attack = ATTACKS.iter().chain(OF_TUNNEL).find(|(name, ..)| *name == act);
+    let attack = ATTACKS.iter().chain(OF_TUNNEL).chain(OF_DATA_PLANE).find(|(name, ..)| *name == act);
     let outcome = match (acts(folder).get(act), attack) {
+        (Some(_), _) if act == "connect a spare socket" => {
+            spare.connect("127.0.0.1:0".parse().unwrap(), "127.0.0.1:9".parse().unwrap())
+        }
         (Some(act), _) => act(),
         (None, Some((_, number, arguments))) => raw_call(*number, *arguments).map(drop),
         (None, None) => std::os::unix::net::UnixDatagram::unbound().map(drop),
@@ -307,7 +316,7 @@ impl Stage {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(
             said.contains(&format!("forbids system call {number} ({})", std::env::consts::ARCH)),
-            "{said}"
+            "{role}: {act}: {said}"
         );
     }
 }
@@ -387,6 +396,52 @@ fn what_a_tunnel_does_is_allowed() {
     assert_eq!(aborted.status.signal(), Some(libc::SIGABRT), "{aborted:?}");
 }
 
+/// Calls that the tunnel process is without, besides those of everybody.
+const OF_DATA_PLANE: &[(&str, c_long, [c_long; 6])] = &[
+    ("a UDP socket", libc::SYS_socket, [libc::AF_INET as c_long, libc::SOCK_DGRAM as c_long, 0, 0, 0, 0]),
+    ("a pair of sockets", libc::SYS_socketpair, [libc::AF_UNIX as c_long, 1, 0, 0, 0, 0]),
+    ("a mark", libc::SYS_setsockopt, [-1, libc::SOL_SOCKET as c_long, libc::SO_MARK as c_long, 0, 0, 0]),
+    (
+        "choosing a socket",
+        libc::SYS_setsockopt,
+        [-1, libc::SOL_SOCKET as c_long, libc::SO_ATTACH_REUSEPORT_CBPF as c_long, 0, 0, 0],
+    ),
+    ("unlinkat", libc::SYS_unlinkat, [-1, 0, 0, 0, 0, 0]),
+    ("getdents64", libc::SYS_getdents64, [-1, 0, 0, 0, 0, 0]),
+    ("pwrite64", libc::SYS_pwrite64, [-1, 0, 0, 0, 0, 0]),
+    ("wait4", libc::SYS_wait4, [-1, 0, 0, 0, 0, 0]),
+    ("kill of itself", libc::SYS_kill, [0, 0, 0, 0, 0, 0]),
+    ("another descriptor", libc::SYS_fcntl, [0, libc::F_DUPFD_CLOEXEC as c_long, 0, 0, 0, 0]),
+    ("a tun's owner", libc::SYS_ioctl, [-1, libc::TUNSETOWNER as c_long, 0, 0, 0, 0]),
+    ("a tun that stays", libc::SYS_ioctl, [-1, libc::TUNSETPERSIST as c_long, 1, 0, 0, 0]),
+    ("a tun's offloads", libc::SYS_ioctl, [-1, libc::TUNSETOFFLOAD as c_long, 0, 0, 0, 0]),
+    ("a tun's carrier", libc::SYS_ioctl, [-1, libc::TUNSETCARRIER as c_long, 0, 0, 0, 0]),
+    ("a tun's program", libc::SYS_ioctl, [-1, libc::TUNSETSTEERINGEBPF as c_long, 0, 0, 0, 0]),
+];
+
+#[test]
+fn the_tunnel_process_opens_nothing() {
+    let stage = Stage::new("data-plane");
+    for (name, number, _) in ATTACKS.iter().chain(OF_TUNNEL).chain(OF_DATA_PLANE) {
+        // the limits do not exist for it
+        if *name != "limits of another" {
+            stage.dies("data plane", name, *number);
+        }
+    }
+    for act in ["start a thread", "connect a spare socket"] {
+        assert_eq!(stage.outcome("data plane", act), "Ok(())", "{act}");
+    }
+    assert!(stage.outcome("data plane", "panic").contains("caught"));
+    for act in ["read the configuration", "read /proc/self/mem", "write a new file", "clone3"] {
+        let outcome = stage.outcome("data plane", act);
+        assert!(outcome.contains("code: 38"), "{act}: {outcome}");
+    }
+    let aborted = stage.attack("data plane", "abort");
+    assert_eq!(aborted.status.signal(), Some(libc::SIGABRT), "{aborted:?}");
+    assert_eq!(stage.outcome("data plane log", "a unix socket"), "Ok(())");
+    stage.dies("data plane log", "a unix socket once it is narrow", libc::SYS_socket);
+}
+
 #[test]
 fn a_forbidden_file_is_refused() {
     if !has_landlock() {
@@ -455,6 +510,9 @@ fn no_list_takes_back_a_condition() {
         calls::TUNNEL_ALLOWED,
         calls::LOG_ALLOWED,
         calls::TUNNEL_ABSENT,
+        calls::DATA_PLANE_ALLOWED,
+        calls::DATA_PLANE_LOG_ALLOWED,
+        calls::DATA_PLANE_MISSING,
         calls::RESOLVER_ALLOWED,
         calls::LOOK_UP_ALLOWED,
         calls::RESOLVER_FORBIDDEN,
@@ -486,8 +544,12 @@ fn what_packets_need_has_no_conditions() {
         libc::SYS_futex,
         libc::SYS_timerfd_settime,
     ] {
-        let mut listed = calls::TUNNEL_ALLOWED.iter().copied().flatten().filter(|call| call.number == number);
-        assert!(listed.next().is_some_and(|call| call.ways.is_empty()), "call {number}");
+        for list in [calls::TUNNEL_ALLOWED, calls::DATA_PLANE_ALLOWED] {
+            let mut listed = list.iter().copied().flatten().filter(|call| call.number == number);
+            assert!(listed.next().is_some_and(|call| call.ways.is_empty()), "call {number}");
+        }
+        let missing = calls::DATA_PLANE_MISSING.iter().copied().flatten();
+        assert!(missing.into_iter().all(|call| call.number != number), "call {number}");
         // which is every helper's too
         let mut forbidden = calls::NURSERY_FORBIDDEN.iter().chain(calls::NURSERY_ABSENT).copied().flatten();
         assert!(forbidden.all(|call| call.number != number), "call {number}");

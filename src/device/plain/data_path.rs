@@ -63,7 +63,7 @@ impl PlainTunnel {
             for place in arrival.places() {
                 let datagram = worker.mailbox.bytes().get(place.clone()).unwrap_or_default();
                 match mode.take_datagram(core, arrival, entrance, datagram)? {
-                    Some(Datagram::NewPeer) => mode.adopt(core, arrival)?,
+                    Some(Datagram::NewPeer) => mode.consider(core, arrival),
                     Some(Datagram::Packet) => {
                         worker.scratch.push(place);
                         mode.follow_local(core, arrival)?;

@@ -1,43 +1,44 @@
-//! Plain mode: one peer, whose packets are datagrams as they are. Where it is, is in `endpoint`; what goes to and
+//! Plain mode: one peer, whose packets are datagrams as they are. Where it is, is in `endpoint`; who may become it, in `candidate`; what goes to and
 //! fro, in `data_path`.
 
+mod candidate;
 mod data_path;
 mod endpoint;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use tracing::info;
 
-use super::core::{Core, LinkWatch, system};
-use super::sockets::SocketOptions;
+use super::core::Core;
 use super::{Device, DeviceError, Entrance, Mode, Progress, QUIET, Shared, Sockets, Token, Via, Way, Worker};
-use crate::config::{Config, PeerAddress, Tuning};
 use crate::control::health::Handshake;
 use crate::counters::DropReason;
 use crate::io::batch::{Batch, Route};
 use crate::io::fault::Fault;
 use crate::io::mailbox::{Arrival, MOST_DATAGRAMS};
-use crate::io::signal::Signals;
 use crate::io::tun::Tun;
 use crate::logging::RateLimit;
+use crate::messages::{Status, ToTunnel};
 use crate::metrics::{PeerSample, Sample};
 use crate::packet::split::Lengths;
-use crate::resolver::Resolver;
-use crate::sandbox::Confinement;
 use crate::time::Instant;
 use crate::tunnel::plain::{Plain, Role};
 use crate::tunnel::wireguard::PublicKey;
-use endpoint::{Adoptions, Lookup};
-
-/// Index of the loopback device, by which the kernel routes to each of the host's own addresses.
-const LOOPBACK: u32 = 1;
+use candidate::Candidates;
+use endpoint::Lookup;
 
 /// A tunnel in plain mode.
 #[derive(Debug)]
 pub struct PlainTunnel {
-    config: Config,
+    role: Role,
+    /// The server's address, if it is known by that.
+    server: Option<SocketAddr>,
+    /// Address family that the supervisor was told of last: true for IPv4.
+    reported_family: Option<bool>,
+    candidates: Candidates,
     sockets: Sockets<()>,
     lookup: Option<Lookup>,
     engine: Plain,
@@ -45,7 +46,6 @@ pub struct PlainTunnel {
     reconnect_at: Option<Instant>,
     /// When the peer's socket was last made, or tried.
     connected_at: Option<Instant>,
-    adoptions: Adoptions,
     quiet: Quiet,
 }
 
@@ -59,65 +59,29 @@ struct Quiet {
 }
 
 impl Device<PlainTunnel> {
-    /// Opens everything that needs a privilege, and sets up the device. To be called while the process has one
-    /// thread: the resolver process is forked here, and confined as `confinement` says.
+    /// Makes a tunnel of what the supervisor has opened.
     ///
     /// # Errors
-    /// [`DeviceError`], with the remedy.
-    pub fn open(config: Config, tuning: Tuning, confinement: Confinement) -> Result<Self, DeviceError> {
-        let signals = Signals::open().map_err(system("blocking signals"))?;
-        let lookup = match &config.peer {
-            Some(PeerAddress::Name { host, port }) => {
-                Some(Lookup::new(Resolver::start_forked(confinement)?, host, *port))
-            }
-            _ => None,
-        };
-        let options = SocketOptions {
-            workers: tuning.workers,
-            offload: tuning.offload,
-            tells_class: false,
-            has_many_peers: false,
-            steers: false,
-        };
-        let is_client = config.role() == Role::Client;
-        let sockets =
-            Sockets::open(&config.listen, config.listen_port, is_client, options, confinement.user)?;
-        let tuns = Tun::open(&config.tun, tuning.workers, tuning.offload)?;
-        let mut link = LinkWatch::open(&config.tun)?;
-        link.configured = config.configure;
-        if config.configure {
-            let configured = link.link.configure(&config.addresses, config.mtu_over(config.is_outer_v4()))?;
-            link.warn_ipv6_disabled(&configured);
-        }
-        if let Some(peer @ PeerAddress::Socket(address)) = &config.peer {
-            let interface = link.link.route_interface(address.ip())?;
-            if interface == Some(link.index) {
-                return Err(DeviceError::PeerInTunnel { peer: peer.clone(), tun: config.tun });
-            }
-            if address.port() == sockets.port() && interface == Some(LOOPBACK) {
-                return Err(DeviceError::PeerIsSelf(*address));
-            }
-        }
-        link.settle()?;
-        if config.configure {
-            if tuns.iter().any(|tun| tun.layout().is_some()) {
-                link.fit_queue(0);
-            } else {
-                link.fit_plain_queue();
-            }
-        }
-        let core = Core::open(config.tun.clone(), tuning.workers, link, signals)?;
-        if let Some(lookup) = &lookup {
-            core.register(0, &lookup.resolver, Token::Resolver)?;
-        }
+    /// The system's.
+    pub(super) fn plain(
+        core: Core,
+        tuns: Vec<Tun>,
+        sockets: Sockets<()>,
+        settings: PlainSettings,
+        clamps_mss: bool,
+    ) -> Result<Self, DeviceError> {
+        let PlainSettings { is_client, server, name, keepalive } = settings;
+        let role = if is_client { Role::Client } else { Role::Server };
         let mode = PlainTunnel {
-            engine: Plain::new(config.role(), config.keepalive),
-            config,
+            role,
+            server,
+            reported_family: None,
+            candidates: Candidates::default(),
             sockets,
-            lookup,
+            lookup: name.map(Lookup::new),
+            engine: Plain::new(role, keepalive),
             reconnect_at: None,
             connected_at: None,
-            adoptions: Adoptions::default(),
             quiet: Quiet {
                 connect: RateLimit::new(QUIET),
                 lookup: RateLimit::new(QUIET * 6),
@@ -125,8 +89,21 @@ impl Device<PlainTunnel> {
                 answered: RateLimit::new(Duration::from_secs(1)),
             },
         };
-        Self::assemble(mode, core, tuns, tuning.clamp_mss.unwrap_or(false))
+        Self::assemble(mode, core, tuns, clamps_mss)
     }
+}
+
+/// Settings of plain mode.
+#[derive(Debug)]
+pub(super) struct PlainSettings {
+    /// False for a server.
+    pub(super) is_client: bool,
+    /// The server's address.
+    pub(super) server: Option<SocketAddr>,
+    /// The server's name.
+    pub(super) name: Option<String>,
+    /// Time between two `hello?` of an answered client; zero for none.
+    pub(super) keepalive: Duration,
 }
 
 impl Mode for PlainTunnel {
@@ -142,12 +119,8 @@ impl Mode for PlainTunnel {
         Vec::with_capacity(MOST_DATAGRAMS)
     }
 
-    fn resolver(&self) -> Option<&Resolver> {
-        self.lookup.as_ref().map(|lookup| &lookup.resolver)
-    }
-
     fn start(&mut self, core: &mut Core) -> Result<(), DeviceError> {
-        let role = if self.config.role() == Role::Server { "server" } else { "client" };
+        let role = if self.role == Role::Server { "server" } else { "client" };
         info!(role, tun = %core.name, mtu = core.link.mtu, port = self.sockets.port(), "ready");
         self.start_peer(core)
     }
@@ -212,11 +185,8 @@ impl Mode for PlainTunnel {
         Ok(Progress::Drained)
     }
 
-    fn drain(&mut self, core: &mut Core, token: Token) -> Result<Progress, DeviceError> {
-        match token {
-            Token::Resolver => self.drain_resolver(core),
-            _ => Ok(Progress::Drained),
-        }
+    fn drain(&mut self, _: &mut Core, _: Token) -> Result<Progress, DeviceError> {
+        Ok(Progress::Drained)
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -235,12 +205,26 @@ impl Mode for PlainTunnel {
         Ok(())
     }
 
-    fn reload(&mut self, _: &mut Core) -> Result<(), DeviceError> {
-        info!("SIGHUP: there is no file to read again in plain mode");
-        Ok(())
+    fn handle_message(
+        &mut self,
+        core: &mut Core,
+        message: ToTunnel,
+        _: Vec<OwnedFd>,
+    ) -> Result<(), DeviceError> {
+        match message {
+            ToTunnel::Addresses { peer: None, result } => self.handle_lookup(core, result),
+            ToTunnel::CandidateChecked { address, is_usable } => {
+                self.handle_candidate(core, address, is_usable)
+            }
+            _ => Err(DeviceError::Message),
+        }
     }
 
-    fn handle_link(&mut self, _: &mut Core, _: bool) -> Result<(), DeviceError> {
+    fn handle_mark(&mut self, core: &mut Core) {
+        self.schedule_reconnect(core);
+    }
+
+    fn handle_link(&mut self, _: &mut Core) -> Result<(), DeviceError> {
         Ok(())
     }
 
@@ -251,14 +235,11 @@ impl Mode for PlainTunnel {
         Ok(())
     }
 
-    fn status(&self, _: Instant) -> String {
-        let status = match (self.config.role(), self.engine.peer()) {
-            (Role::Server, None) => "waiting for a client",
-            (Role::Server, Some(_)) => "has a client",
-            (Role::Client, _) if self.engine.is_heard() => "the server is heard",
-            (Role::Client, _) => "nothing is heard of the server",
-        };
-        status.to_owned()
+    fn status(&self, _: Instant) -> Status {
+        match self.role {
+            Role::Server => Status::PlainServer { has_client: self.engine.peer().is_some() },
+            Role::Client => Status::PlainClient { is_heard: self.engine.is_heard() },
+        }
     }
 
     fn handshake(&self, _: Instant) -> Handshake {

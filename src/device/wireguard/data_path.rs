@@ -219,7 +219,7 @@ impl WireGuard {
                     let (peer, local, endpoint) = (self.peer_name(peer), endpoint.local, endpoint.remote);
                     debug!(peer, %endpoint, ?local, suppressed, "endpoint moved");
                 }
-                self.update_routes_for(core, peer);
+                self.report_endpoint(core, peer);
                 self.follow(core, peer)
             }
             Event::HandshakeCompleted { peer } => {
@@ -227,7 +227,7 @@ impl WireGuard {
                     info!(peer = self.peer_name(peer), suppressed, "handshake completed");
                 }
                 self.names.handle_answered(peer);
-                self.update_routes_for(core, peer);
+                self.report_endpoint(core, peer);
                 self.follow(core, peer)
             }
             Event::HandshakeFailing { peer } => {

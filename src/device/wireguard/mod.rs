@@ -3,74 +3,61 @@
 //! The protocol engine ([`crate::tunnel::wireguard`]) decides what is sent and what is believed; the allowed IPs
 //! ([`crate::routing`]) decide which peer a packet is for, and whether it may come from the peer that sent it. Here
 //! are the ways between them and the descriptors: packets and datagrams in `data_path`, the peers' sockets in
-//! `path`, their names in `names`, changes to all of it in `change`, the file in `file`, wg(8)'s socket in `uapi`.
+//! `path`, their names in `names`, changes to all of it in `change`, what the supervisor is told
+//! of their addresses in `endpoints`, answers to wg(8) in `answers`.
 
+mod answers;
 mod change;
 mod data_path;
-mod file;
-mod firewall;
-mod kill_switch;
+mod endpoints;
 mod names;
-mod open;
 mod path;
 mod peer_log;
-mod route;
-mod ruleset;
 mod status;
-mod uapi;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
+use std::os::fd::OwnedFd;
 
 use tracing::info;
 
 use super::core::Core;
-use super::{DeviceError, Entrance, Mode, Progress, Shared, Sockets, Token, Via, Way, Worker};
+use super::{Device, DeviceError, Entrance, Mode, Progress, QUIET, Shared, Sockets, Token, Via, Way, Worker};
 use crate::config::PeerName;
 use crate::control::health::Handshake;
 use crate::counters::DropReason;
 use crate::io::batch::{Batch, Route};
 use crate::io::fault::Fault;
 use crate::io::mailbox::Arrival;
-use crate::link::Routes;
+use crate::io::random::SystemRandom;
+use crate::io::tun::Tun;
 use crate::logging::RateLimit;
+use crate::messages::{FromTunnel, Status, ToTunnel};
 use crate::metrics::{PeerSample, QueueSample, Sample};
 use crate::packet::split::Lengths;
-use crate::resolver::Resolver;
 use crate::routing::AllowedIps;
-use crate::sandbox::Places;
 use crate::time::Instant;
 use crate::tunnel::wireguard::message::{DATA_HEADER_LEN, INITIATION_LEN, RESPONSE_LEN, TAG_LEN};
 use crate::tunnel::wireguard::padding::PADDING;
 use crate::tunnel::wireguard::{Interface, Peer, PeerId, PublicKey, Sealing, Transmit, cipher_library};
-pub use file::ConfigFile;
-use file::Source;
-use firewall::Firewall;
-pub use kill_switch::EngagedKillSwitch;
+use answers::Answers;
+use endpoints::Endpoints;
 use names::Names;
 use peer_log::PeerLog;
-use uapi::Uapi;
 
 /// A tunnel in WireGuard mode.
 pub struct WireGuard {
     engine: Interface,
     allowed_ips: AllowedIps<PeerId>,
     sockets: Sockets<PeerId>,
-    /// What the sockets carry: what was asked for, or because the routes need it.
-    mark: Option<NonZeroU32>,
-    /// What the file or wg(8) asked for.
-    fwmark: Option<NonZeroU32>,
     /// When peers were given their connected sockets.
     connected_at: HashMap<PeerId, Instant>,
     names: Names,
     /// What the peers are called, for people; most have no name.
     labels: HashMap<PeerId, PeerName>,
-    uapi: Uapi,
-    source: Source,
-    /// The host's routes, where they are ours to set.
-    routes: Option<Routes>,
-    firewall: Firewall,
+    answers: Answers,
+    endpoints: Endpoints,
     share: Share,
     /// Packets that waited for a handshake in vain, of peers that were removed.
     lost: u64,
@@ -111,14 +98,48 @@ impl Share {
 struct Quiet {
     silent: RateLimit,
     lookup: RateLimit,
-    routes: RateLimit,
-    repairs: RateLimit,
-    route_warnings: RateLimit,
 }
 
 impl std::fmt::Debug for WireGuard {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("WireGuard").finish_non_exhaustive()
+    }
+}
+
+impl Device<WireGuard> {
+    /// Makes a tunnel of what the supervisor has opened, without keys and peers.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn wireguard(
+        core: Core,
+        tuns: Vec<Tun>,
+        sockets: Sockets<PeerId>,
+        reports_endpoints: bool,
+        clamps_mss: bool,
+    ) -> Result<Self, DeviceError> {
+        // now, when nobody waits for it
+        cipher_library();
+        let random = SystemRandom::open()?;
+        let mtu = usize::try_from(core.link.mtu).unwrap_or(usize::MAX);
+        let mut engine = Interface::new(mtu, Box::new(random));
+        let receivers = u32::try_from(tuns.len()).ok().and_then(NonZeroU32::new);
+        engine.set_receivers(receivers.unwrap_or(NonZeroU32::MIN));
+        let mode = WireGuard {
+            engine,
+            allowed_ips: AllowedIps::new(),
+            sockets,
+            connected_at: HashMap::new(),
+            names: Names::default(),
+            labels: HashMap::new(),
+            answers: Answers::default(),
+            endpoints: Endpoints::new(reports_endpoints),
+            share: Share::default(),
+            lost: 0,
+            quiet: Quiet { silent: RateLimit::new(QUIET), lookup: RateLimit::new(QUIET) },
+            peer_log: PeerLog::default(),
+        };
+        Self::assemble(mode, core, tuns, clamps_mss)
     }
 }
 
@@ -133,18 +154,6 @@ impl Mode for WireGuard {
 
     fn scratch() -> Self::Scratch {
         data_path::Run::with_room()
-    }
-
-    fn places(&self) -> Places {
-        let places = match &self.source {
-            Source::File(file) => Places::of_configuration(&file.path, &file.key_files),
-            Source::Socket => Places::default(),
-        };
-        Places { socket_folder: self.uapi.folder(), ..places }
-    }
-
-    fn resolver(&self) -> Option<&Resolver> {
-        self.names.resolver()
     }
 
     fn start(&mut self, core: &mut Core) -> Result<(), DeviceError> {
@@ -205,18 +214,13 @@ impl Mode for WireGuard {
     fn drain(&mut self, core: &mut Core, token: Token) -> Result<Progress, DeviceError> {
         match token {
             Token::Handshakes => Ok(self.take_handshake(core)),
-            Token::Resolver => self.drain_resolver(core),
-            Token::Uapi => self.drain_uapi_listener(core),
-            Token::UapiWatch => Ok(self.drain_uapi_watch(core)),
-            Token::UapiClient(number) => self.drain_uapi_client(core, number),
-            Token::Ruleset => Ok(self.drain_ruleset(core)),
+            Token::UapiClient(number) => Ok(self.drain_answer(core, number)),
             _ => Ok(Progress::Drained),
         }
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let others = [self.names.deadline(), self.uapi.deadline(), self.firewall.ruleset.deadline()];
-        others.into_iter().chain([self.engine.poll_timeout()]).flatten().min()
+        [self.names.deadline(), self.engine.poll_timeout()].into_iter().flatten().min()
     }
 
     fn handle_timeouts(&mut self, core: &mut Core) -> Result<(), DeviceError> {
@@ -226,20 +230,35 @@ impl Mode for WireGuard {
             core.post(Token::Handshakes);
         }
         self.ask_names(core);
-        self.uapi.handle_timeout(core);
-        self.look_at_ruleset(core.now);
         Ok(())
     }
 
-    fn reload(&mut self, core: &mut Core) -> Result<(), DeviceError> {
-        self.reload_file(core)
+    fn handle_message(
+        &mut self,
+        core: &mut Core,
+        message: ToTunnel,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<(), DeviceError> {
+        match message {
+            ToTunnel::Change { number, changes } => {
+                self.change(core, &changes)?;
+                if let Some(number) = number {
+                    core.send(&FromTunnel::Changed(number));
+                }
+                Ok(())
+            }
+            ToTunnel::Name { peer, name } => {
+                self.take_name(core, &peer, name);
+                Ok(())
+            }
+            ToTunnel::Addresses { peer: Some(peer), result } => self.take_lookup(core, &peer, result),
+            ToTunnel::Answer { client, report } => self.take_request(core, client, report, descriptors),
+            _ => Err(DeviceError::Message),
+        }
     }
 
-    fn handle_link(&mut self, core: &mut Core, came_up: bool) -> Result<(), DeviceError> {
+    fn handle_link(&mut self, core: &mut Core) -> Result<(), DeviceError> {
         self.engine.set_mtu(usize::try_from(core.link.mtu).unwrap_or(usize::MAX));
-        if came_up {
-            self.restore_routes(core);
-        }
         Ok(())
     }
 
@@ -253,16 +272,8 @@ impl Mode for WireGuard {
         Ok(())
     }
 
-    fn handle_routing_lost(&mut self, core: &mut Core) {
-        self.repair_routing(core);
-    }
-
-    fn handle_host_changed(&mut self, _core: &mut Core) {
-        self.update_tables();
-    }
-
-    fn status(&self, now: Instant) -> String {
-        self.status_line(now)
+    fn status(&self, now: Instant) -> Status {
+        self.peers_status(now)
     }
 
     fn handshake(&self, now: Instant) -> Handshake {
@@ -280,8 +291,10 @@ impl Mode for WireGuard {
     fn tell_peers(&self, after: Option<&PublicKey>, most: usize, now: Instant, peers: &mut Vec<PeerSample>) {
         peers.extend(self.engine.peers_after(after).take(most).map(|peer| {
             let transfer = peer.transfer();
+            let id = self.engine.peer_id(peer.public_key());
             PeerSample {
                 public_key: *peer.public_key(),
+                name: id.and_then(|id| self.labels.get(&id)).cloned(),
                 rx_bytes: transfer.received,
                 tx_bytes: transfer.sent,
                 rx_packets: transfer.packets_received,

@@ -1,18 +1,18 @@
 //! Peers whose endpoint was given as a name: asked for at the start, again after a failure, and again whenever the peer
 //! has been silent for long, since the name may mean another address by then.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use tracing::{debug, warn};
 
 use super::WireGuard;
+use crate::device::DeviceError;
 use crate::device::core::Core;
-use crate::device::{DeviceError, Progress};
-use crate::resolver::Resolver;
+use crate::messages::{Address, FromTunnel};
 use crate::time::Instant;
-use crate::tunnel::wireguard::{Endpoint, Peer, PeerId};
+use crate::tunnel::wireguard::{Endpoint, Peer, PeerId, PublicKey};
 
 /// Pause after the first failed look-up of a name; doubled each time, up to [`RETRY_MAX`].
 const RETRY: Duration = Duration::from_secs(1);
@@ -20,13 +20,12 @@ const RETRY_MAX: Duration = Duration::from_secs(30);
 /// Questions that are out at the same time: the resolver process answers one after the other.
 const MAX_ASKED: usize = 16;
 
-/// Names of endpoints, and the process that answers them.
-#[derive(Debug)]
+/// Names of endpoints, whose addresses the supervisor has looked up.
+#[derive(Debug, Default)]
 pub(super) struct Names {
-    resolver: Option<Resolver>,
     names: HashMap<PeerId, Name>,
-    /// Whom the next answers are about; a peer may be gone by then.
-    asked: VecDeque<PeerId>,
+    /// Peers whose answers are outstanding; a peer may be gone by then.
+    asked: Vec<PublicKey>,
     /// The earliest `ask_at`, or one that was: the loop asks for it each turn.
     next: Option<Instant>,
 }
@@ -34,26 +33,19 @@ pub(super) struct Names {
 #[derive(Debug)]
 struct Name {
     host: String,
-    port: u16,
     /// When to ask (again).
     ask_at: Option<Instant>,
     pause: Duration,
     /// The address in use has not been answering: prefer another of the same name.
     doubtful: bool,
+    /// An answer is outstanding.
+    is_asked: bool,
 }
 
 impl Names {
-    pub(super) const fn resolver(&self) -> Option<&Resolver> {
-        self.resolver.as_ref()
-    }
-
-    pub(super) fn new(resolver: Option<Resolver>) -> Self {
-        Self { resolver, names: HashMap::new(), asked: VecDeque::new(), next: None }
-    }
-
     /// A peer's endpoint is that name from now on; asked for at `now`.
-    pub(super) fn insert(&mut self, peer: PeerId, host: &str, port: u16, now: Instant) {
-        let name = Name { host: host.to_owned(), port, ask_at: None, pause: RETRY, doubtful: false };
+    pub(super) fn insert(&mut self, peer: PeerId, host: String, now: Instant) {
+        let name = Name { host, ask_at: None, pause: RETRY, doubtful: false, is_asked: false };
         self.names.insert(peer, name);
         self.ask_at(peer, now);
     }
@@ -65,11 +57,6 @@ impl Names {
         }
     }
 
-    /// Returns true if an endpoint is a name.
-    pub(super) fn has_some(&self) -> bool {
-        self.resolver.is_some() && !self.names.is_empty()
-    }
-
     /// A peer's endpoint is no name (any more).
     pub(super) fn remove(&mut self, peer: PeerId) {
         self.names.remove(&peer);
@@ -77,7 +64,7 @@ impl Names {
 
     /// When a name is to be asked for.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        if self.resolver.is_none() || self.asked.len() >= MAX_ASKED {
+        if self.asked.len() >= MAX_ASKED {
             // an answer will come first
             return None;
         }
@@ -95,7 +82,7 @@ impl Names {
     pub(super) fn handle_silent(&mut self, peer: PeerId, now: Instant) {
         let Some(name) = self.names.get_mut(&peer) else { return };
         name.doubtful = true;
-        if !self.asked.contains(&peer) {
+        if !name.is_asked {
             self.ask_at(peer, now);
         }
     }
@@ -106,7 +93,7 @@ impl Names {
         }
         let due = |name: &Name| name.ask_at.is_some_and(|at| at <= now);
         let peer = self.names.iter_mut().find(|(_, name)| due(name)).map(|(peer, name)| {
-            name.ask_at = None;
+            (name.ask_at, name.is_asked) = (None, true);
             *peer
         });
         if peer.is_none() {
@@ -118,41 +105,45 @@ impl Names {
 
 impl WireGuard {
     /// Asks for the names that are due; the answers come as events.
-    pub(super) fn ask_names(&mut self, core: &Core) {
-        while self.names.resolver.is_some()
-            && self.names.asked.len() < MAX_ASKED
-            && let Some(peer) = self.names.take_due(core.now)
+    pub(super) fn ask_names(&mut self, core: &mut Core) {
+        while self.names.asked.len() < MAX_ASKED
+            && let Some(id) = self.names.take_due(core.now)
         {
-            let (Some(name), Some(resolver)) = (self.names.names.get(&peer), &self.names.resolver) else {
-                return;
-            };
-            match resolver.request(&name.host, name.port, self.mark) {
-                Ok(()) => self.names.asked.push_back(peer),
-                Err(error) => self.handle_lookup_failure(core, peer, &error.to_string()),
-            }
+            let Some(key) = self.engine.peer(id).map(Peer::public_key).copied() else { continue };
+            self.names.asked.push(key);
+            core.send(&FromTunnel::LookUp(Some(key)));
         }
     }
 
-    pub(super) fn drain_resolver(&mut self, core: &mut Core) -> Result<Progress, DeviceError> {
-        let Some(resolver) = &mut self.names.resolver else { return Ok(Progress::Drained) };
-        match resolver.poll_answer() {
-            Ok(None) => Ok(Progress::Drained),
-            Ok(Some(answer)) => {
-                if let Some(peer) = self.names.asked.pop_front() {
-                    match answer {
-                        Ok(addresses) => self.handle_addresses(core, peer, &addresses)?,
-                        Err(error) => self.handle_lookup_failure(core, peer, &error.to_string()),
-                    }
-                }
-                self.ask_names(core);
-                Ok(Progress::More)
-            }
-            Err(error) => {
-                warn!(%error, "the resolver process ended: endpoints given as names are not resolved again until a restart");
-                self.names.resolver = None;
-                Ok(Progress::Drained)
+    /// The endpoint of a peer is a name from now on, or none (any more).
+    pub(super) fn take_name(&mut self, core: &Core, key: &PublicKey, name: Option<(String, u16)>) {
+        // one that was left out is not there
+        let Some(id) = self.engine.peer_id(key) else { return };
+        match name {
+            Some((host, _)) => self.names.insert(id, host, core.now),
+            None => self.names.remove(id),
+        }
+    }
+
+    /// Takes the addresses of a peer's name, or why there are none.
+    pub(super) fn take_lookup(
+        &mut self,
+        core: &mut Core,
+        key: &PublicKey,
+        result: Result<Vec<Address>, String>,
+    ) -> Result<(), DeviceError> {
+        self.names.asked.retain(|asked| asked != key);
+        if let Some(id) = self.engine.peer_id(key)
+            && let Some(name) = self.names.names.get_mut(&id)
+        {
+            name.is_asked = false;
+            match result {
+                Ok(addresses) => self.handle_addresses(core, id, addresses)?,
+                Err(error) => self.handle_lookup_failure(core, id, &error),
             }
         }
+        self.ask_names(core);
+        Ok(())
     }
 
     /// Stays with the present address while the name still means it and the peer answers there; else takes the next
@@ -161,11 +152,11 @@ impl WireGuard {
         &mut self,
         core: &mut Core,
         peer: PeerId,
-        addresses: &[SocketAddr],
+        addresses: Vec<Address>,
     ) -> Result<(), DeviceError> {
         let Some(name) = self.names.names.get(&peer) else { return Ok(()) };
-        let usable: Vec<_> =
-            addresses.iter().filter(|address| self.sockets.speaks(address.ip())).copied().collect();
+        let addresses = addresses.into_iter().map(SocketAddr::from);
+        let usable: Vec<_> = addresses.filter(|address| self.sockets.speaks(address.ip())).collect();
         let current = self.engine.peer(peer).and_then(Peer::endpoint).map(|endpoint| endpoint.remote);
         let place = usable.iter().position(|address| Some(*address) == current);
         let next = match place {
@@ -180,7 +171,7 @@ impl WireGuard {
         debug!(endpoint = %remote, "the address of a peer's name");
         if current != Some(remote) {
             self.engine.set_endpoint(peer, Some(Endpoint::new(remote)), core.now);
-            self.update_routes_for(core, peer);
+            self.report_endpoint(core, peer);
             self.follow(core, peer)?;
         }
         Ok(())

@@ -58,7 +58,9 @@ impl WireGuard {
     fn connect(&mut self, core: &mut Core, id: PeerId, endpoint: Endpoint) -> Result<(), DeviceError> {
         let local = endpoint.local.map(|address| Local { address, interface: scope(endpoint.remote) });
         let worker = self.engine.receiver(id) as usize;
-        let old = match self.sockets.connect(worker, id, endpoint.remote, local) {
+        let connected = self.sockets.connect(worker, id, endpoint.remote, local);
+        core.ask_sockets(&self.sockets);
+        let old = match connected {
             Ok(old) => old,
             Err(error) => {
                 if let Some(suppressed) = self.peer_log.allow(id, Line::Socket, core.now) {

@@ -24,10 +24,6 @@ pub(super) enum Line {
     Handshake,
     /// A change of the peer's endpoint, or of ours.
     Moved,
-    /// A move into a network that the routes lead into the tunnel.
-    Captured,
-    /// A change of the host's routing because of such a move.
-    Routed,
     /// A socket that was not to be had.
     Socket,
 }
@@ -58,7 +54,7 @@ impl PeerLog {
         let own = limits.get_mut(line as usize)?.allow(now)?;
         let others = match line {
             Line::Handshake => self.handshakes.allow(now)?,
-            Line::Moved | Line::Captured | Line::Routed | Line::Socket => None,
+            Line::Moved | Line::Socket => None,
         };
         let count = |suppressed: Suppressed| suppressed.map_or(0, NonZeroU64::get);
         Some(NonZeroU64::new(count(own).saturating_add(count(others))))

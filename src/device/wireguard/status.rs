@@ -9,8 +9,8 @@ use crate::control::uapi::{Answer, InterfaceStatus, PeerStatus, Report};
 use crate::counters::DropReason;
 use crate::device::Mode as _;
 use crate::device::core::Core;
-use crate::device::service::ago;
 use crate::io::timer::unix_now;
+use crate::messages::Status;
 use crate::time::Instant;
 use crate::tunnel::wireguard::PeerId;
 
@@ -21,7 +21,7 @@ impl WireGuard {
             private_key: self.engine.private_key(),
             public_key: self.engine.public_key(),
             listen_port: self.sockets.port(),
-            fwmark: self.mark.map_or(0, std::num::NonZeroU32::get),
+            fwmark: self.sockets.mark(),
             mtu: Some(core.link.mtu),
             is_up: core.link.up,
         };
@@ -35,19 +35,17 @@ impl WireGuard {
         answer.finish()
     }
 
-    /// For the service manager: `3 of 5 peers connected, last handshake less than a minute ago`.
-    pub(super) fn status_line(&self, now: Instant) -> String {
-        let (mut connected, mut peers) = (0_usize, 0_usize);
-        let mut youngest: Option<Duration> = None;
+    /// Returns the state of the peers, for the service manager.
+    pub(super) fn peers_status(&self, now: Instant) -> Status {
+        let (mut connected, mut peers) = (0, 0);
+        let mut handshake: Option<Duration> = None;
         for peer in self.engine.peer_ids().filter_map(|id| self.engine.peer(id)) {
             peers += 1;
-            connected += usize::from(peer.has_session(now));
+            connected += u32::from(peer.has_session(now));
             let age = peer.last_handshake().map(|last| now.since(last));
-            youngest = youngest.into_iter().chain(age).min();
+            handshake = handshake.into_iter().chain(age).min();
         }
-        let handshake = youngest
-            .map_or_else(|| "no handshake yet".to_owned(), |age| format!("last handshake {}", ago(age)));
-        format!("{connected} of {peers} peers connected, {handshake}")
+        Status::WireGuard { connected, peers, handshake }
     }
 
     fn answer_peer(&self, core: &Core, answer: &mut Answer, id: PeerId) {

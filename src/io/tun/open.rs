@@ -22,7 +22,7 @@ use nix::libc;
 use nix::unistd::{getegid, geteuid};
 use tun_tap::{Iface, Mode};
 
-use super::{NODE, Queue, Tun, TunError};
+use super::{NODE, Tun, TunError};
 use crate::config::TunName;
 use crate::io::random::SystemRandom;
 use crate::link::{self, LinkError, Occupant, TunState};
@@ -228,16 +228,18 @@ fn ways(name: &TunName, queues: Vec<Attached>, count: usize) -> Result<Vec<Tun>,
             }
         }
     }
-    let queues: Vec<Queue> = queues
-        .into_iter()
-        .map(|queue| match queue {
-            Attached::Plain(iface) => Queue::Plain(Arc::new(iface)),
-            Attached::Offloaded(file) => Queue::Offloaded(Arc::new(file)),
-        })
-        .collect();
+    let is_offloaded = matches!(queues.first(), Some(Attached::Offloaded(_)));
+    let files = queues.into_iter().map(|queue| match queue {
+        Attached::Plain(iface) => sys::tun::descriptor(&iface).try_clone_to_owned().map(File::from),
+        Attached::Offloaded(file) => Ok(file),
+    });
+    let files = files.collect::<io::Result<Vec<_>>>();
+    let files = files.map_err(|source| Refusal::Error(TunError::Other { name: name.clone(), source }))?;
+    let queues: Vec<_> = files.into_iter().map(Arc::new).collect();
     let Some(first) = queues.first().cloned() else { return Ok(Vec::new()) };
-    let own = queues.into_iter().map(|queue| Tun { queue, is_own: true, udp });
-    let shared = std::iter::repeat_with(|| Tun { queue: first.clone(), is_own: false, udp });
+    let own = queues.into_iter().map(|file| Tun { file, is_offloaded, is_own: true, udp });
+    let shared =
+        std::iter::repeat_with(|| Tun { file: Arc::clone(&first), is_offloaded, is_own: false, udp });
     Ok(own.chain(shared).take(count).collect())
 }
 

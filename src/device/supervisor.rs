@@ -1,0 +1,199 @@
+//! The connection to the supervisor: what it tells is applied in order, by the first worker.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::time::Duration;
+
+use tracing::warn;
+
+use super::core::Core;
+use super::pulse::Round;
+use super::sockets::Sockets;
+use super::{DeviceError, Mode, Progress, Token};
+use crate::messages::{self, FromTunnel, ToTunnel};
+use crate::process::Channel;
+use crate::time::Instant;
+
+/// Messages applied in one turn: one may change dozens of peers.
+const BUDGET: usize = 8;
+/// Spare UDP sockets of one address family that are asked for at most, those that are left included.
+const SPARES: usize = 8;
+/// With fewer left more are asked for.
+const FEW_SPARES: usize = 2;
+/// Least time between two such requests.
+const BETWEEN_REQUESTS: Duration = Duration::from_secs(1);
+
+/// The connection, and what is outstanding on it.
+#[derive(Debug)]
+pub(super) struct Supervisor {
+    channel: Channel<ToTunnel, FromTunnel>,
+    /// The supervisor's probe that is to be answered once the workers of the round were heard.
+    probe: Option<(u64, Round)>,
+    /// Number of the last probe sent.
+    sent_probe: u64,
+    /// Number of the last probe answered.
+    answered_probe: u64,
+    /// When spare sockets were asked for, until some have come.
+    asked_sockets: Option<Instant>,
+}
+
+impl Supervisor {
+    pub(super) const fn new(channel: Channel<ToTunnel, FromTunnel>) -> Self {
+        Self { channel, probe: None, sent_probe: 0, answered_probe: 0, asked_sockets: None }
+    }
+
+    /// Returns true if the supervisor has answered the probe of that number, or a later one.
+    pub(super) const fn has_answered(&self, probe: u64) -> bool {
+        self.answered_probe >= probe
+    }
+}
+
+impl Core {
+    /// Has the first worker's epoll report messages of the supervisor.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn register_supervisor(&self) -> Result<(), DeviceError> {
+        self.register_both(self.supervisor.channel.as_fd(), Token::Supervisor)
+    }
+
+    /// Sends a message to the supervisor, or keeps it until there is room. Without a supervisor the
+    /// tunnel ends.
+    pub(super) fn send(&mut self, message: &FromTunnel) {
+        if let Err(error) = self.supervisor.channel.send(message, Vec::new()) {
+            self.failure.get_or_insert(error.into());
+            self.post_to(0, Token::Bell);
+        }
+    }
+
+    /// Sends a liveness probe to the supervisor and returns its number.
+    pub(super) fn probe_supervisor(&mut self) -> u64 {
+        self.supervisor.sent_probe += 1;
+        let number = self.supervisor.sent_probe;
+        self.send(&FromTunnel::Probe(number));
+        number
+    }
+
+    /// Answers the supervisor's probe if all workers were heard since.
+    pub(super) fn answer_probe(&mut self, mode: &impl Mode) {
+        if let Some((probe, round)) = self.supervisor.probe
+            && self.pulse.is_complete(round)
+        {
+            self.supervisor.probe = None;
+            let status = mode.status(self.now);
+            self.send(&FromTunnel::Alive { probe, status });
+        }
+    }
+
+    /// Asks for spare sockets of the families that `sockets` listen on, if few are left.
+    pub(super) fn ask_sockets<O: Copy + PartialEq>(&mut self, sockets: &Sockets<O>) {
+        let asked = self.supervisor.asked_sockets;
+        if asked.is_some_and(|asked| self.now.since(asked) < BETWEEN_REQUESTS) {
+            return;
+        }
+        let [ipv4, ipv6] = sockets.spares().map(|left| match left {
+            Some(left) if left < FEW_SPARES => u8::try_from(SPARES - left).unwrap_or_default(),
+            _ => 0,
+        });
+        if ipv4 > 0 || ipv6 > 0 {
+            self.supervisor.asked_sockets = Some(self.now);
+            self.send(&FromTunnel::NeedSockets { ipv4, ipv6 });
+        }
+    }
+
+    /// Sends what waits for room and applies some of the messages that are there.
+    ///
+    /// # Errors
+    /// The supervisor has ended, or a message cannot be applied.
+    pub(super) fn drain_supervisor(&mut self, mode: &mut impl Mode) -> Result<Progress, DeviceError> {
+        self.supervisor.channel.flush()?;
+        for _ in 0..BUDGET {
+            let Some((message, descriptors)) = self.supervisor.channel.receive()? else {
+                return Ok(Progress::Drained);
+            };
+            self.handle_message(mode, message, descriptors)?;
+        }
+        Ok(Progress::More)
+    }
+
+    /// Applies a message of the supervisor.
+    ///
+    /// # Errors
+    /// As for [`Self::drain_supervisor`].
+    pub(super) fn handle_message<M: Mode>(
+        &mut self,
+        mode: &mut M,
+        message: ToTunnel,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<(), DeviceError> {
+        match message {
+            ToTunnel::Sockets { port, sockets } => {
+                let old = mode.sockets_mut().replace(port, sockets, descriptors)?;
+                for (worker, id, socket) in mode.sockets().disconnected() {
+                    self.register(worker, socket.as_ref(), Token::Sock(id))?;
+                }
+                self.drain_last(old);
+                self.ask_sockets(mode.sockets());
+            }
+            ToTunnel::SpareSockets { ipv4, ipv6 } => {
+                self.supervisor.asked_sockets = None;
+                mode.sockets_mut().add_spares(ipv4.into(), ipv6.into(), descriptors)?;
+            }
+            ToTunnel::Mark(mark) => {
+                let old = mode.sockets_mut().set_mark(mark);
+                self.drain_last(old);
+                self.ask_sockets(mode.sockets());
+                mode.handle_mark(self);
+            }
+            ToTunnel::Link(link) => self.handle_link(mode, link)?,
+            ToTunnel::AddressLost(address) => mode.handle_address_lost(self, address)?,
+            ToTunnel::Probe(number) => {
+                let round = self.ask_workers();
+                self.supervisor.probe = Some((number, round));
+            }
+            ToTunnel::Alive(number) => {
+                self.supervisor.answered_probe = self.supervisor.answered_probe.max(number);
+                self.post_to(0, Token::Health);
+            }
+            ToTunnel::Summary => self.report_summary(mode),
+            ToTunnel::Stop => self.stop = Some(super::core::Stop::Supervisor),
+            ToTunnel::Start(_) | ToTunnel::Queues(_) | ToTunnel::Run => return Err(DeviceError::Message),
+            ToTunnel::Change { .. }
+            | ToTunnel::Name { .. }
+            | ToTunnel::Addresses { .. }
+            | ToTunnel::CandidateChecked { .. }
+            | ToTunnel::Answer { .. } => mode.handle_message(self, message, descriptors)?,
+        }
+        Ok(())
+    }
+
+    /// Takes note of how the device is now.
+    fn handle_link(&mut self, mode: &mut impl Mode, link: messages::Link) -> Result<(), DeviceError> {
+        let was_away = std::mem::replace(&mut self.link.away, link.is_away);
+        (self.link.mtu, self.link.up) = (link.mtu, link.is_up);
+        if link.is_away && !was_away {
+            // deleted, which reading the tun tells, or moved to another network namespace, where it
+            // still works
+            (0..self.workers()).for_each(|worker| self.post_to(worker, Token::Tun));
+        }
+        mode.handle_link(self)
+    }
+
+    /// Has the supervisor end the tunnel, and does so itself if that does not answer.
+    pub(super) fn request_stop(&mut self, signal: nix::sys::signal::Signal) {
+        if self.stop_at.is_none() {
+            self.stop_at = Some((self.now + super::core::STOP_PATIENCE, signal));
+            self.send(&FromTunnel::StopRequested);
+        }
+    }
+
+    /// Ends the tunnel if the supervisor was asked to and has not.
+    pub(super) fn handle_stop_timeout(&mut self) {
+        if let Some((at, signal)) = self.stop_at
+            && self.now >= at
+            && self.stop.is_none()
+        {
+            warn!("the supervisor does not answer: the tunnel ends without it");
+            self.stop = Some(super::core::Stop::Signal(signal));
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Answers to wg(8) and `wontun show`: the supervisor reads the requests and hands the connection
+//! over; the answer is written here, and nothing is read.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::{SendFlags, send};
+use zeroize::Zeroizing;
+
+use super::WireGuard;
+use crate::control::uapi::Report;
+use crate::device::core::Core;
+use crate::device::{DeviceError, Progress, Token};
+use crate::messages::FromTunnel;
+
+/// Bytes written in one turn.
+const CHUNK: usize = 256 << 10;
+
+/// Answers that are not written to their end, by the number of the connection.
+#[derive(Debug, Default)]
+pub(super) struct Answers(HashMap<u32, AnswerWriter>);
+
+/// An answer and its connection, which the supervisor has, too.
+struct AnswerWriter {
+    connection: OwnedFd,
+    text: Zeroizing<Vec<u8>>,
+    sent: usize,
+}
+
+impl std::fmt::Debug for AnswerWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AnswerWriter").field("sent", &self.sent).finish_non_exhaustive()
+    }
+}
+
+/// Result of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Written {
+    /// There is nothing left, or nobody to read it.
+    All,
+    /// There may be room for more.
+    Some,
+    /// There is no room.
+    Blocked,
+}
+
+impl AnswerWriter {
+    const fn new(connection: OwnedFd, text: Zeroizing<Vec<u8>>) -> Self {
+        Self { connection, text, sent: 0 }
+    }
+
+    /// Writes up to [`CHUNK`] bytes.
+    fn write(&mut self) -> Written {
+        let end = self.text.len().min(self.sent + CHUNK);
+        while let Some(rest) = self.text.get(self.sent..end).filter(|rest| !rest.is_empty()) {
+            match send(&self.connection, rest, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                Ok(0) => return Written::All,
+                Ok(length) => self.sent += length,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Written::Blocked,
+                // the client is gone, or was sent away
+                Err(_) => return Written::All,
+            }
+        }
+        if self.sent < self.text.len() { Written::Some } else { Written::All }
+    }
+}
+
+impl WireGuard {
+    /// Begins to write the answer to a client's request.
+    pub(super) fn take_request(
+        &mut self,
+        core: &mut Core,
+        client: u32,
+        report: Report,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<(), DeviceError> {
+        let Ok([connection]) = <[OwnedFd; 1]>::try_from(descriptors) else { return Err(DeviceError::Message) };
+        let mut writer = AnswerWriter::new(connection, self.answer(core, report));
+        match writer.write() {
+            Written::All => core.send(&FromTunnel::Answered(client)),
+            Written::Some | Written::Blocked => {
+                if let Some(before) = self.answers.0.remove(&client) {
+                    core.unregister(before.connection.as_fd());
+                }
+                core.register_writable(writer.connection.as_fd(), Token::UapiClient(client))?;
+                self.answers.0.insert(client, writer);
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on with an answer whose client has made room.
+    pub(super) fn drain_answer(&mut self, core: &mut Core, client: u32) -> Progress {
+        let Some(writer) = self.answers.0.get_mut(&client) else { return Progress::Drained };
+        match writer.write() {
+            Written::Blocked => Progress::Drained,
+            Written::Some => Progress::More,
+            Written::All => {
+                if let Some(writer) = self.answers.0.remove(&client) {
+                    // closing it is not enough, since the supervisor has it, too
+                    core.unregister(writer.connection.as_fd());
+                }
+                core.send(&FromTunnel::Answered(client));
+                Progress::Drained
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read as _;
+    use std::net::Shutdown;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn an_answer_waits_for_room_and_ends_with_its_client() {
+        let text = Zeroizing::new((0..1_000_000_u32).map(|number| number as u8).collect::<Vec<_>>());
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let mut writer = AnswerWriter::new(near.try_clone().unwrap().into(), text.clone());
+        let mut read = vec![0; text.len()];
+        let mut length = 0;
+        loop {
+            match writer.write() {
+                Written::All => break,
+                Written::Some => {}
+                Written::Blocked => length += far.read(&mut read[length..]).unwrap(),
+            }
+        }
+        far.read_exact(&mut read[length..]).unwrap();
+        assert_eq!(read, *text);
+
+        let mut writer = AnswerWriter::new(near.try_clone().unwrap().into(), text);
+        while writer.write() != Written::Blocked {}
+        near.shutdown(Shutdown::Both).unwrap();
+        assert_eq!(writer.write(), Written::All, "sent away by the supervisor");
+    }
+}

@@ -1,0 +1,123 @@
+//! Peers' addresses as the supervisor is told them: it sets the host's routes, which must not lead a
+//! peer's datagrams into the tunnel itself.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::WireGuard;
+use crate::device::core::Core;
+use crate::messages::FromTunnel;
+use crate::time::Instant;
+use crate::tunnel::wireguard::PeerId;
+
+/// Least time between two reports of unconfirmed addresses of one peer.
+const BETWEEN_UNCONFIRMED: Duration = Duration::from_secs(10);
+
+/// The addresses that were reported last.
+#[derive(Debug, Default)]
+pub(super) struct Endpoints {
+    /// The supervisor wants to be told.
+    is_reporting: bool,
+    reported: HashMap<PeerId, Reported>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Reported {
+    /// The address that a handshake has shown, or that is configured.
+    confirmed: Option<IpAddr>,
+    /// Another one, and when it was reported.
+    unconfirmed: Option<(IpAddr, Instant)>,
+}
+
+impl Endpoints {
+    pub(super) fn new(is_reporting: bool) -> Self {
+        Self { is_reporting, ..Self::default() }
+    }
+
+    /// The peer was given an address by the supervisor, which knows it then unless a report of
+    /// another one is on its way.
+    pub(super) fn handle_configured(&mut self, peer: PeerId, address: IpAddr) {
+        if self.is_reporting {
+            self.reported.entry(peer).or_default().confirmed.get_or_insert(address);
+        }
+    }
+
+    /// Forgets a peer that was removed.
+    pub(super) fn remove(&mut self, peer: PeerId) {
+        self.reported.remove(&peer);
+    }
+
+    /// Returns the address to report of a peer that is at `address` now, and true if it is
+    /// confirmed.
+    fn take_report(
+        &mut self,
+        peer: PeerId,
+        address: IpAddr,
+        confirmed: Option<IpAddr>,
+        now: Instant,
+    ) -> Option<(IpAddr, bool)> {
+        if !self.is_reporting {
+            return None;
+        }
+        let reported = self.reported.entry(peer).or_default();
+        if let Some(confirmed) = confirmed
+            && reported.confirmed != Some(confirmed)
+        {
+            *reported = Reported { confirmed: Some(confirmed), ..*reported };
+            return Some((confirmed, true));
+        }
+        let is_due = reported
+            .unconfirmed
+            .is_none_or(|(last, at)| last != address && now.since(at) >= BETWEEN_UNCONFIRMED);
+        if confirmed == Some(address) || !is_due {
+            return None;
+        }
+        reported.unconfirmed = Some((address, now));
+        Some((address, false))
+    }
+}
+
+impl WireGuard {
+    /// Tells the supervisor the peer's address, if that is another than it knows.
+    pub(super) fn report_endpoint(&mut self, core: &mut Core, id: PeerId) {
+        let Some(peer) = self.engine.peer(id) else { return };
+        let Some(endpoint) = peer.endpoint() else { return };
+        let (key, confirmed) = (*peer.public_key(), peer.confirmed_address());
+        let report = self.endpoints.take_report(id, endpoint.remote.ip(), confirmed, core.now);
+        if let Some((address, is_confirmed)) = report {
+            core.send(&FromTunnel::Endpoint { peer: key, address, is_confirmed });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::random::SystemRandom;
+    use crate::tunnel::wireguard::{Interface, PublicKey};
+
+    #[test]
+    fn only_another_address_is_reported_and_an_unconfirmed_one_seldom() {
+        let mut engine = Interface::new(1420, Box::new(SystemRandom::open().unwrap()));
+        let peer = engine.add_peer(PublicKey::from_bytes([1; 32])).unwrap();
+        let at = |seconds| Instant::from_boot(Duration::from_secs(seconds));
+        let [a, b, c] = [1, 2, 3].map(|last| IpAddr::from([192, 0, 2, last]));
+        let mut silent = Endpoints::new(false);
+        assert_eq!(silent.take_report(peer, a, Some(a), at(0)), None);
+        let mut endpoints = Endpoints::new(true);
+        endpoints.handle_configured(peer, a);
+        assert_eq!(endpoints.take_report(peer, a, Some(a), at(0)), None, "the supervisor's own");
+        assert_eq!(endpoints.take_report(peer, b, Some(a), at(0)), Some((b, false)));
+        assert_eq!(endpoints.take_report(peer, c, Some(a), at(9)), None);
+        assert_eq!(endpoints.take_report(peer, b, Some(a), at(20)), None, "known");
+        assert_eq!(endpoints.take_report(peer, c, Some(a), at(20)), Some((c, false)));
+        assert_eq!(endpoints.take_report(peer, c, Some(c), at(20)), Some((c, true)), "at once");
+        assert_eq!(endpoints.take_report(peer, c, Some(c), at(21)), None);
+        // configured again, while the report above may be on its way
+        endpoints.handle_configured(peer, a);
+        assert_eq!(endpoints.take_report(peer, a, Some(a), at(22)), Some((a, true)));
+        endpoints.remove(peer);
+        assert!(endpoints.reported.is_empty());
+    }
+}
