@@ -498,8 +498,9 @@ const DATA_PLANE: &[Call] = &[
     any(libc::SYS_clock_gettime),
     any(libc::SYS_gettimeofday),
     any(libc::SYS_getrandom),
-    // connections that were taken are made non-blocking: socket2's way, std's way
-    only(libc::SYS_fcntl, &[&[Is(1, libc::F_GETFL)], &[Is(1, libc::F_SETFL)]]),
+    // std looks at what it closes, without optimization; connections that were taken are made
+    // non-blocking: socket2's way, and below std's way
+    only(libc::SYS_fcntl, &[&[Is(1, libc::F_GETFD)], &[Is(1, libc::F_GETFL)], &[Is(1, libc::F_SETFL)]]),
     // whether stderr is a terminal, as glibc and musl ask; not the tun's
     only(libc::SYS_ioctl, &[&[Is(1, FIONBIO)], &[Is(1, TCGETS)], &[Is(1, TIOCGWINSZ)]]),
 ];
