@@ -8,6 +8,9 @@
 //! datagram means is its [`Mode`]'s: [`PlainTunnel`] has one peer and `hello?`, [`WireGuard`] has many and keys. The mode
 //! and [`Core`] are shared by the workers behind one lock, which is held neither while packets of a session are sealed or
 //! opened nor across a packet's system calls. One handshake message is worked on under it at a time.
+//!
+//! All this is a process of its own ([`process`]), which has no capability and opens nothing: its `supervisor` gives it
+//! the descriptors, keys and peers, and sets the host.
 
 mod checkup;
 mod core;
@@ -18,8 +21,8 @@ mod metrics;
 mod outgoing;
 mod plain;
 mod poll;
-mod pulse;
 mod process;
+mod pulse;
 mod ready;
 mod sockets;
 mod supervisor;
@@ -243,6 +246,14 @@ pub trait Mode: Sized + Send + std::fmt::Debug {
 
     /// The mark of datagrams was changed, and peers' sockets are out of use.
     fn handle_mark(&mut self, _core: &mut Core) {}
+
+    /// Spare sockets have come, which peers without one of their own may have.
+    ///
+    /// # Errors
+    /// As for [`Self::start`].
+    fn handle_spares(&mut self, _core: &mut Core) -> Result<(), DeviceError> {
+        Ok(())
+    }
 
     /// The device's state or MTU may be another.
     ///

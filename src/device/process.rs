@@ -247,10 +247,10 @@ mod tests {
     }
 
     /// Hands over what a tunnel process needs, with a datagram socket for a tun.
-    fn hand_over(supervisor: &mut Supervisor, mode: ModeStart) -> UnixDatagram {
+    fn hand_over(supervisor: &mut Supervisor, start: ToTunnel, descriptors: Vec<OwnedFd>) -> UnixDatagram {
         let (near, far) = UnixDatagram::pair().unwrap();
         near.set_nonblocking(true).unwrap();
-        supervisor.send(&start(mode), Vec::new()).unwrap();
+        supervisor.send(&start, descriptors).unwrap();
         let queue = Queue { is_offloaded: false, is_own: true, takes_udp: false };
         supervisor.send(&ToTunnel::Queues(vec![queue]), vec![near.into()]).unwrap();
         let socket = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -284,7 +284,11 @@ mod tests {
     fn a_tunnel_says_that_it_is_ready_answers_and_ends_with_its_supervisor() {
         for ends_in_order in [true, false] {
             let (mut supervisor, process) = tunnel();
-            let _tun = hand_over(&mut supervisor, ModeStart::WireGuard { reports_endpoints: true });
+            let _tun = hand_over(
+                &mut supervisor,
+                start(ModeStart::WireGuard { reports_endpoints: true }),
+                Vec::new(),
+            );
             supervisor.send(&ToTunnel::Run, Vec::new()).unwrap();
             assert!(matches!(hear(&mut supervisor), FromTunnel::Ready));
             supervisor.send(&ToTunnel::Probe(5), Vec::new()).unwrap();
@@ -300,6 +304,34 @@ mod tests {
                 assert!(matches!(result, Err(DeviceError::Supervisor(ChannelError::Closed))), "{result:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_supervisor_that_hangs_is_noticed() {
+        use crate::control::health;
+        let (mut supervisor, process) = tunnel();
+        let tun: TunName = format!("tp{}", std::process::id() % 1_000_000).parse().unwrap();
+        let health = HealthListener::open(&tun).unwrap().into_fd();
+        let ToTunnel::Start(mut told) = start(ModeStart::WireGuard { reports_endpoints: false }) else {
+            panic!("another message")
+        };
+        (told.tun, told.has_health) = (tun.clone(), true);
+        told.user = nix::unistd::geteuid().as_raw();
+        let _tun = hand_over(&mut supervisor, ToTunnel::Start(told), vec![health]);
+        supervisor.send(&ToTunnel::Run, Vec::new()).unwrap();
+        assert!(matches!(hear(&mut supervisor), FromTunnel::Ready));
+        let asker = thread::spawn({
+            let tun = tun.clone();
+            move || health::ask(&tun, None)
+        });
+        let FromTunnel::Probe(number) = hear(&mut supervisor) else { panic!("no probe") };
+        supervisor.send(&ToTunnel::Alive(number), Vec::new()).unwrap();
+        assert!(asker.join().unwrap().unwrap().ends_with("is up and its loop answers"));
+        let error = health::ask(&tun, None).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("the supervisor of {tun} has not answered for 1 s")), "{error}");
+        supervisor.send(&ToTunnel::Stop, Vec::new()).unwrap();
+        drop(supervisor);
+        process.join().unwrap().unwrap();
     }
 
     #[test]
@@ -361,7 +393,8 @@ mod tests {
         supervisor.send(&ToTunnel::Queues(vec![queue]), Vec::new()).unwrap();
         assert!(matches!(process.join().unwrap(), Err(DeviceError::Message)));
         let (mut supervisor, process) = tunnel();
-        let _tun = hand_over(&mut supervisor, ModeStart::WireGuard { reports_endpoints: false });
+        let _tun =
+            hand_over(&mut supervisor, start(ModeStart::WireGuard { reports_endpoints: false }), Vec::new());
         drop(supervisor);
         assert!(matches!(process.join().unwrap(), Err(DeviceError::Supervisor(ChannelError::Closed))));
     }

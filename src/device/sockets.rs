@@ -355,7 +355,8 @@ impl<O: Copy + PartialEq> Sockets<O> {
         let base = base.ok_or_else(|| io::Error::from(Errno::EAFNOSUPPORT))?;
         let (listen, sends_segments) = (base.address, base.sends_segments);
         let spare = self.spares.get_mut(family(peer.ip())).and_then(Vec::pop);
-        let spare = spare.ok_or_else(|| io::Error::new(io::ErrorKind::WouldBlock, "no spare UDP socket yet"))?;
+        let spare =
+            spare.ok_or_else(|| io::Error::new(io::ErrorKind::WouldBlock, "no spare UDP socket yet"))?;
         let socket = UdpSocket::from_parts(spare, sends_segments);
         let source = self.source(&socket, listen, peer, local);
         if let Err(error) = source.and_then(|source| socket.connect(source, peer)) {
@@ -451,7 +452,10 @@ mod tests {
         sockets.add_spares(2, 0, spares(2)).unwrap();
         assert!(sockets.connect(0, 1, peer, None).unwrap().is_none());
         let connected = sockets.connected(1).unwrap();
-        assert_eq!(connected.socket.local_addr().unwrap(), SocketAddr::new("127.0.0.1".parse().unwrap(), port));
+        assert_eq!(
+            connected.socket.local_addr().unwrap(),
+            SocketAddr::new("127.0.0.1".parse().unwrap(), port)
+        );
         assert!(connected.socket.sends_segments());
         let first = connected.id;
         assert_eq!(sockets.connect(0, 1, "127.0.0.3:9".parse().unwrap(), None).unwrap(), Some((0, first)));

@@ -3,9 +3,10 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use tracing::warn;
 
-use super::core::Core;
+use super::core::{Core, STOP_PATIENCE, Stop};
 use super::pulse::Round;
 use super::sockets::Sockets;
 use super::{DeviceError, Mode, Progress, Token};
@@ -111,6 +112,10 @@ impl Core {
                 return Ok(Progress::Drained);
             };
             self.handle_message(mode, message, descriptors)?;
+            if self.stop.is_some() {
+                // the end of the connection, which may follow, is none of a fault
+                return Ok(Progress::Drained);
+            }
         }
         Ok(Progress::More)
     }
@@ -137,6 +142,7 @@ impl Core {
             ToTunnel::SpareSockets { ipv4, ipv6 } => {
                 self.supervisor.asked_sockets = None;
                 mode.sockets_mut().add_spares(ipv4.into(), ipv6.into(), descriptors)?;
+                mode.handle_spares(self)?;
             }
             ToTunnel::Mark(mark) => {
                 let old = mode.sockets_mut().set_mark(mark);
@@ -155,7 +161,7 @@ impl Core {
                 self.post_to(0, Token::Health);
             }
             ToTunnel::Summary => self.report_summary(mode),
-            ToTunnel::Stop => self.stop = Some(super::core::Stop::Supervisor),
+            ToTunnel::Stop => self.stop = Some(Stop::Supervisor),
             ToTunnel::Start(_) | ToTunnel::Queues(_) | ToTunnel::Run => return Err(DeviceError::Message),
             ToTunnel::Change { .. }
             | ToTunnel::Name { .. }
@@ -179,9 +185,9 @@ impl Core {
     }
 
     /// Has the supervisor end the tunnel, and does so itself if that does not answer.
-    pub(super) fn request_stop(&mut self, signal: nix::sys::signal::Signal) {
+    pub(super) fn request_stop(&mut self, signal: Signal) {
         if self.stop_at.is_none() {
-            self.stop_at = Some((self.now + super::core::STOP_PATIENCE, signal));
+            self.stop_at = Some((self.now + STOP_PATIENCE, signal));
             self.send(&FromTunnel::StopRequested);
         }
     }
@@ -193,7 +199,7 @@ impl Core {
             && self.stop.is_none()
         {
             warn!("the supervisor does not answer: the tunnel ends without it");
-            self.stop = Some(super::core::Stop::Signal(signal));
+            self.stop = Some(Stop::Signal(signal));
         }
     }
 }

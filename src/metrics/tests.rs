@@ -213,7 +213,8 @@ proptest! {
 
 /// A server on loopback, which ends with the test.
 fn serving(peers: u32, test: impl FnOnce(SocketAddr, &AtomicUsize)) {
-    let metrics = Metrics::new(MetricsListener::open("127.0.0.1:0".parse().unwrap()).unwrap(), Vec::new()).unwrap();
+    let metrics =
+        Metrics::new(MetricsListener::open("127.0.0.1:0".parse().unwrap()).unwrap(), Vec::new()).unwrap();
     let samples = AtomicUsize::new(0);
     thread::scope(|scope| {
         let serve = || {

@@ -143,7 +143,7 @@ fn drops_are_counted_by_reason() {
     }
 }
 
-/// `# Name = …` of the file, as it is now: also after it was changed.
+/// `# Name = …` of the file as it was last read: also after it was changed.
 #[test]
 fn peers_have_the_names_of_the_file() {
     let lab = Arc::new(Lab::new(2));
@@ -154,6 +154,7 @@ fn peers_have_the_names_of_the_file() {
         let named = text.replace("[Peer]", &format!("[Peer]\n# Name = {name}"));
         assert_ne!(named, text);
         tunnel.server_site.write("tun0.conf", &named);
+        tunnel.server.signal(Signal::SIGHUP);
         let end = format!(",name=\"{label}\"}}");
         eventually("the name is told", || {
             let now = scrape(lab.client(), address);

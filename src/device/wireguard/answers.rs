@@ -76,7 +76,9 @@ impl WireGuard {
         report: Report,
         descriptors: Vec<OwnedFd>,
     ) -> Result<(), DeviceError> {
-        let Ok([connection]) = <[OwnedFd; 1]>::try_from(descriptors) else { return Err(DeviceError::Message) };
+        let Ok([connection]) = <[OwnedFd; 1]>::try_from(descriptors) else {
+            return Err(DeviceError::Message);
+        };
         let mut writer = AnswerWriter::new(connection, self.answer(core, report));
         match writer.write() {
             Written::All => core.send(&FromTunnel::Answered(client)),

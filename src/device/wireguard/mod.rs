@@ -257,6 +257,10 @@ impl Mode for WireGuard {
         }
     }
 
+    fn handle_spares(&mut self, core: &mut Core) -> Result<(), DeviceError> {
+        self.connect_peers(core)
+    }
+
     fn handle_link(&mut self, core: &mut Core) -> Result<(), DeviceError> {
         self.engine.set_mtu(usize::try_from(core.link.mtu).unwrap_or(usize::MAX));
         Ok(())

@@ -53,6 +53,18 @@ impl WireGuard {
         self.connect(core, id, endpoint)
     }
 
+    /// Gives peers that have a session and no socket of their own one, as far as there are some:
+    /// another mark has put theirs out of use, or there was no spare one.
+    pub(super) fn connect_peers(&mut self, core: &mut Core) -> Result<(), DeviceError> {
+        let count = MAX_CONNECTED.saturating_sub(self.sockets.connected_count());
+        let waits = |id: &PeerId| {
+            let peer = self.engine.peer(*id);
+            peer.is_some_and(|peer| peer.has_session(core.now)) && self.sockets.connected(*id).is_none()
+        };
+        let ids: Vec<_> = self.engine.peer_ids().filter(waits).take(count).collect();
+        ids.into_iter().try_for_each(|id| self.follow(core, id))
+    }
+
     /// Takes a new connected socket into use; the one before is emptied and closed. Where there is none to be had, the
     /// disconnected ones do. It is the worker's that the peer's data goes to anyway.
     fn connect(&mut self, core: &mut Core, id: PeerId, endpoint: Endpoint) -> Result<(), DeviceError> {
