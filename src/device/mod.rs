@@ -52,7 +52,7 @@ use crate::io::tun::Tun;
 use crate::messages::{FromTunnel, Status, ToTunnel};
 use crate::metrics::{Metrics, MetricsError, PeerSample, Process, Sample};
 use crate::packet::split::Lengths;
-use crate::process::ChannelError;
+use crate::process::{ChannelError, HelperError};
 use crate::sandbox::SandboxError;
 use crate::time::Instant;
 use crate::tunnel::wireguard::PublicKey;
@@ -89,11 +89,14 @@ pub enum DeviceError {
     /// There is no supervisor any more, or it is another program.
     #[error("the tunnel process ends: {0}")]
     Supervisor(#[from] ChannelError),
+    /// It has rights that it should not have.
+    #[error(transparent)]
+    Helper(#[from] HelperError),
     /// The supervisor says nothing.
     #[error("the tunnel process ends: the supervisor does not say what to do")]
     Silence,
-    /// It is told to end before it has begun.
-    #[error("the tunnel process ends before it has begun, as its supervisor says")]
+    /// Its supervisor ends it, or has ended, before it has begun; whatever was wrong, that one tells.
+    #[error("the tunnel process ends before it has begun, as its supervisor does")]
     Stopped,
     /// A message that does not belong there, or has the wrong descriptors.
     #[error("the supervisor sent a message that is not expected here: this is a defect of wontun")]

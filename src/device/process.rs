@@ -21,7 +21,7 @@ use crate::io::tun::Tun;
 use crate::logging::{self, Logging};
 use crate::messages::{BaseSocket, FromTunnel, Log, MetricsStart, ModeStart, Start, ToTunnel};
 use crate::metrics::{Metrics, MetricsListener};
-use crate::process::Channel;
+use crate::process::{Channel, ChannelError, prepare_helper};
 use crate::sandbox::{Report, Sandbox, State};
 
 /// Milliseconds that the supervisor may take for its next message before the start is complete.
@@ -62,13 +62,14 @@ pub fn main(channel: OwnedFd) -> u8 {
         logging.flush(LAST_LINES);
     }
     let Err(error) = result else { return 0 };
-    if !covers_stderr {
+    if !covers_stderr && !matches!(error, DeviceError::Stopped) {
         say(format!("wontun: {error}"));
     }
     if matches!(error, DeviceError::TunGone(_)) { UNAVAILABLE } else { OTHER }
 }
 
 fn prepare() -> Result<(), DeviceError> {
+    prepare_helper("tunnel")?;
     // what a forbidden call raises is to be handled, whichever signals the process was started with
     let trap = SigSet::from(Signal::SIGSYS);
     trap.thread_unblock().map_err(|error| system("unblocking a signal")(error.into()))
@@ -87,8 +88,8 @@ fn say(line: String) {
     }
 }
 
-fn init_log(Log { to_journald, level }: Log) -> Option<Logging> {
-    Some(logging::init_chosen(to_journald, level_filter(level)))
+fn init_log(Log { to_journald, covers_stderr, level }: Log) -> Option<Logging> {
+    Some(logging::init_chosen(to_journald, covers_stderr, level_filter(level)))
 }
 
 /// Does what the supervisor says. `init` makes the log, which is the process's own.
@@ -136,7 +137,8 @@ fn receive(channel: &mut Connection, init: impl FnOnce(Log)) -> Result<Handed, D
     let health = if start.has_health { Some(descriptors.next().ok_or(DeviceError::Message)?) } else { None };
     let metrics =
         if start.metrics.is_some() { Some(descriptors.next().ok_or(DeviceError::Message)?) } else { None };
-    let (mut tuns, mut sockets, mut messages) = (Vec::new(), None, Vec::new());
+    let (mut tuns, mut messages) = (Vec::new(), Vec::new());
+    let mut sockets: Option<(u16, Vec<BaseSocket>, Vec<OwnedFd>)> = None;
     loop {
         let (message, descriptors) = next(channel)?;
         match message {
@@ -148,6 +150,12 @@ fn receive(channel: &mut Connection, init: impl FnOnce(Log)) -> Result<Handed, D
             ToTunnel::Queues(_) => return Err(DeviceError::Message),
             ToTunnel::Sockets { port, sockets: described } if sockets.is_none() => {
                 sockets = Some((port, described, descriptors));
+            }
+            ToTunnel::MoreSockets(described) if sockets.is_some() => {
+                if let Some((_, all, all_descriptors)) = &mut sockets {
+                    all.extend(described);
+                    all_descriptors.extend(descriptors);
+                }
             }
             ToTunnel::Run => break,
             ToTunnel::Stop => return Err(DeviceError::Stopped),
@@ -164,8 +172,11 @@ fn receive(channel: &mut Connection, init: impl FnOnce(Log)) -> Result<Handed, D
 /// Waits for the next message.
 fn next(channel: &mut Connection) -> Result<(ToTunnel, Vec<OwnedFd>), DeviceError> {
     loop {
-        if let Some(message) = channel.receive()? {
-            return Ok(message);
+        match channel.receive() {
+            Ok(Some(message)) => return Ok(message),
+            Ok(None) => {}
+            Err(ChannelError::Closed) => return Err(DeviceError::Stopped),
+            Err(error) => return Err(error.into()),
         }
         let mut fds = [PollFd::new(channel.as_fd(), PollFlags::POLLIN)];
         match poll(&mut fds, PollTimeout::from(PATIENCE)) {
@@ -201,7 +212,7 @@ fn carry<M: Mode>(
     if let Some(metrics) = metrics {
         device.serve_metrics(metrics);
     }
-    let sandbox = if is_sandboxed { Some(Sandbox::of_data_plane()?) } else { None };
+    let sandbox = if is_sandboxed { Some(Sandbox::of_tunnel()?) } else { None };
     if let Some(logging) = logging {
         let of_log = sandbox.as_ref().map(|sandbox| sandbox.of_log(logging.is_journald())).transpose()?;
         logging.start_writer(of_log).map_err(system("starting the thread that writes the log"))?;
@@ -224,7 +235,7 @@ mod tests {
     use crate::config::TunName;
     use crate::io::udp::UdpSocket;
     use crate::messages::{Link, Queue, Status};
-    use crate::process::{ChannelError, pair};
+    use crate::process::pair;
     use std::os::unix::net::UnixDatagram;
 
     type Supervisor = Channel<FromTunnel, ToTunnel>;
@@ -239,7 +250,7 @@ mod tests {
             offload: false,
             is_sandboxed: false,
             user: 0,
-            log: Log { to_journald: false, level: 0 },
+            log: Log { to_journald: false, covers_stderr: false, level: 0 },
             has_health: false,
             metrics: None,
             mode,
@@ -396,6 +407,6 @@ mod tests {
         let _tun =
             hand_over(&mut supervisor, start(ModeStart::WireGuard { reports_endpoints: false }), Vec::new());
         drop(supervisor);
-        assert!(matches!(process.join().unwrap(), Err(DeviceError::Supervisor(ChannelError::Closed))));
+        assert!(matches!(process.join().unwrap(), Err(DeviceError::Stopped)));
     }
 }

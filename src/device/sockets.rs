@@ -123,9 +123,6 @@ impl<O: Copy + PartialEq> Sockets<O> {
         described: Vec<BaseSocket>,
         descriptors: Vec<OwnedFd>,
     ) -> Result<Self, DeviceError> {
-        if described.len() != descriptors.len() {
-            return Err(DeviceError::Message);
-        }
         let mut sockets = Self {
             disconnected: Vec::with_capacity(described.len()),
             connected: Vec::new(),
@@ -135,10 +132,27 @@ impl<O: Copy + PartialEq> Sockets<O> {
             mark: 0,
             next_id: first_id,
         };
+        sockets.add(described, descriptors)?;
+        Ok(sockets)
+    }
+
+    /// Takes more disconnected sockets of the same port. Returns how many there were before.
+    ///
+    /// # Errors
+    /// [`DeviceError::Message`]: they are not as described.
+    pub(super) fn add(
+        &mut self,
+        described: Vec<BaseSocket>,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<usize, DeviceError> {
+        if described.len() != descriptors.len() {
+            return Err(DeviceError::Message);
+        }
+        let before = self.disconnected.len();
         for (socket, descriptor) in described.into_iter().zip(descriptors) {
             let BaseSocket { worker, is_for_handshakes, address, sends_segments } = socket;
-            let id = sockets.take_id();
-            sockets.disconnected.push(Disconnected {
+            let id = self.take_id();
+            self.disconnected.push(Disconnected {
                 worker: worker.into(),
                 is_for_handshakes,
                 id,
@@ -147,7 +161,7 @@ impl<O: Copy + PartialEq> Sockets<O> {
                 sends_segments,
             });
         }
-        Ok(sockets)
+        Ok(before)
     }
 
     /// Takes other disconnected sockets from the supervisor. Those before and the peers' are out of

@@ -139,6 +139,12 @@ impl Core {
                 self.drain_last(old);
                 self.ask_sockets(mode.sockets());
             }
+            ToTunnel::MoreSockets(sockets) => {
+                let first = mode.sockets_mut().add(sockets, descriptors)?;
+                for (worker, id, socket) in mode.sockets().disconnected().skip(first) {
+                    self.register(worker, socket.as_ref(), Token::Sock(id))?;
+                }
+            }
             ToTunnel::SpareSockets { ipv4, ipv6 } => {
                 self.supervisor.asked_sockets = None;
                 mode.sockets_mut().add_spares(ipv4.into(), ipv6.into(), descriptors)?;

@@ -71,8 +71,8 @@ pub fn init(target: Target, level: LevelFilter) -> Logging {
 
 /// As [`init`], for a process whose supervisor has chosen: to journald if `to_journald`, else to
 /// standard error.
-pub fn init_chosen(to_journald: bool, level: LevelFilter) -> Logging {
-    begin(to_journald, stderr_is_journal(std::env::var("JOURNAL_STREAM").ok().as_deref()), level)
+pub fn init_chosen(to_journald: bool, stderr_is_journal: bool, level: LevelFilter) -> Logging {
+    begin(to_journald, stderr_is_journal, level)
 }
 
 fn begin(wants_journald: bool, stderr_is_journal: bool, level: LevelFilter) -> Logging {

@@ -42,13 +42,19 @@ fn samples() -> Vec<Vec<u8>> {
             clamps_mss: true,
             offload: true,
             is_sandboxed: true,
-            log: Log { to_journald: false, level: 3 },
+            user: 0,
+            log: Log { to_journald: false, covers_stderr: false, level: 3 },
             has_health: true,
             metrics: Some(MetricsStart {
                 address: "127.0.0.1:9100".parse().unwrap(),
                 hosts: vec!["vpn.example".to_owned()],
             }),
-            mode: ModeStart::Plain { is_client: true, server: None, keepalive: Duration::from_secs(25) },
+            mode: ModeStart::Plain {
+                is_client: true,
+                server: None,
+                name: None,
+                keepalive: Duration::from_secs(25),
+            },
         })),
         ToTunnel::Sockets {
             port: 51820,

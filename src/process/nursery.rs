@@ -254,11 +254,7 @@ fn nursery(socket: OwnedFd, is_sandboxed: bool) -> i32 {
 }
 
 /// Starts helpers until the channel ends, and keeps descriptors of the last ones.
-fn serve(
-    channel: &mut Channel<Spawn, FromNursery>,
-    image: &OwnedFd,
-    helpers: &mut VecDeque<OwnedFd>,
-) -> i32 {
+fn serve(channel: &mut Channel<Spawn, FromNursery>, image: &OwnedFd, helpers: &mut VecDeque<OwnedFd>) -> i32 {
     loop {
         let (Spawn { number, role }, descriptors) = match channel.receive_until(None) {
             Ok(Some(request)) => request,

@@ -24,11 +24,9 @@ pub(super) enum Condition {
     Masked(u8, c_int, c_int),
     /// It is this process.
     IsSelf(u8),
-    /// It is the resolver process, if there is one.
-    IsResolver(u8),
 }
 
-use Condition::{Is, IsNot, IsResolver, IsSelf, Masked};
+use Condition::{Is, IsNot, IsSelf, Masked};
 
 const fn any(number: c_long) -> Call {
     Call { number, ways: &[] }
@@ -145,8 +143,8 @@ const COMMON_LEGACY: &[Call] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const COMMON_LEGACY: &[Call] = &[];
 
-/// All threads of the tunnel.
-const TUNNEL: &[Call] = &[
+/// All threads of the supervisor.
+const SUPERVISOR: &[Call] = &[
     only(libc::SYS_mmap, &[&[NOT_EXECUTABLE]]),
     only(libc::SYS_clone, &[AS_THREAD]),
     // sockets of peers that moved, and such as carry the resolver's questions
@@ -190,8 +188,8 @@ const TUNNEL: &[Call] = &[
     // wg(8), `wontun health`, the metrics
     any(libc::SYS_accept4),
     any(libc::SYS_getrusage),
-    any(libc::SYS_epoll_create1),
-    any(libc::SYS_timerfd_settime),
+    // a channel to a helper that is started again
+    only(libc::SYS_socketpair, &[&[Is(0, libc::AF_UNIX)]]),
     // no owner of signals (F_SETOWN), no locks
     only(
         libc::SYS_fcntl,
@@ -215,9 +213,8 @@ const TUNNEL: &[Call] = &[
     // settings under /proc/sys; glibc's pwrite, and musl's since 1.2.6
     any(libc::SYS_pwrite64),
     any(libc::SYS_pwritev2),
-    // the end: the UAPI socket's file, the resolver process
+    // the end: the UAPI socket's file, the other processes
     any(libc::SYS_unlinkat),
-    only(libc::SYS_kill, &[&[IsResolver(0), Is(1, libc::SIGKILL)]]),
     any(libc::SYS_wait4),
 ];
 
@@ -245,6 +242,12 @@ const RESOLVER: &[Call] = &[
     any(libc::SYS_landlock_restrict_self),
     any(libc::SYS_seccomp),
 ];
+
+/// The same by the older processor's call, which musl's fork(3) makes.
+#[cfg(target_arch = "x86_64")]
+const RESOLVER_LEGACY: &[Call] = &[any(libc::SYS_fork)];
+#[cfg(not(target_arch = "x86_64"))]
+const RESOLVER_LEGACY: &[Call] = &[];
 
 /// A look-up: what getaddrinfo(3) does, and the modules that nsswitch.conf(5) has it load, which
 /// are foreign code. What is missing here does not exist for them (ENOSYS).
@@ -436,7 +439,7 @@ const NEVER_LEGACY: &[Call] = &[];
 const ABSENT: &[Call] = &[any(libc::SYS_clone3)];
 
 /// All threads of the tunnel process. It opens nothing: no socket, no file, no process.
-const DATA_PLANE: &[Call] = &[
+const TUNNEL: &[Call] = &[
     // No call, as above.
     any(0xffff_ffff),
     // descriptors that are open: packets, datagrams, events, the supervisor, the log
@@ -507,14 +510,14 @@ const DATA_PLANE: &[Call] = &[
 
 /// The same as above by the older processor's other numbers.
 #[cfg(target_arch = "x86_64")]
-const DATA_PLANE_LEGACY: &[Call] = &[any(libc::SYS_epoll_wait), any(libc::SYS_poll), any(libc::SYS_time)];
+const TUNNEL_LEGACY: &[Call] = &[any(libc::SYS_epoll_wait), any(libc::SYS_poll), any(libc::SYS_time)];
 #[cfg(not(target_arch = "x86_64"))]
-const DATA_PLANE_LEGACY: &[Call] = &[];
+const TUNNEL_LEGACY: &[Call] = &[];
 
 /// What libraries may try in the tunnel process, and do without where it does not exist: clone3 as
 /// above; files, which a panic's backtrace and the time zone are read from; the limit of the main
 /// thread's stack; a line for journald that a datagram does not hold.
-const DATA_PLANE_ABSENT: &[Call] = &[
+const TUNNEL_ABSENT: &[Call] = &[
     any(libc::SYS_clone3),
     any(libc::SYS_openat),
     any(libc::SYS_newfstatat),
@@ -527,31 +530,33 @@ const DATA_PLANE_ABSENT: &[Call] = &[
     any(libc::SYS_memfd_create),
 ];
 #[cfg(target_arch = "x86_64")]
-const DATA_PLANE_ABSENT_LEGACY: &[Call] =
+const TUNNEL_ABSENT_LEGACY: &[Call] =
     &[any(libc::SYS_open), any(libc::SYS_stat), any(libc::SYS_lstat), any(libc::SYS_readlink)];
 #[cfg(not(target_arch = "x86_64"))]
-const DATA_PLANE_ABSENT_LEGACY: &[Call] = &[];
+const TUNNEL_ABSENT_LEGACY: &[Call] = &[];
 
 /// What is allowed to the threads of the tunnel process, or does not exist for them.
-pub(super) const DATA_PLANE_ALLOWED: &[&[Call]] =
-    &[DATA_PLANE, DATA_PLANE_LEGACY, DATA_PLANE_ABSENT, DATA_PLANE_ABSENT_LEGACY];
+pub(super) const TUNNEL_ALLOWED: &[&[Call]] = &[TUNNEL, TUNNEL_LEGACY, TUNNEL_ABSENT, TUNNEL_ABSENT_LEGACY];
 /// What is allowed to the log's thread of the tunnel process until it has found journald.
-pub(super) const DATA_PLANE_LOG_ALLOWED: &[&[Call]] =
-    &[DATA_PLANE, DATA_PLANE_LEGACY, DATA_PLANE_ABSENT, DATA_PLANE_ABSENT_LEGACY, LOG];
+pub(super) const TUNNEL_LOG_ALLOWED: &[&[Call]] =
+    &[TUNNEL, TUNNEL_LEGACY, TUNNEL_ABSENT, TUNNEL_ABSENT_LEGACY, LOG];
 /// What the threads of the tunnel process find not to exist.
-pub(super) const DATA_PLANE_MISSING: &[&[Call]] = &[DATA_PLANE_ABSENT, DATA_PLANE_ABSENT_LEGACY];
-/// What is allowed to the tunnel's threads.
-pub(super) const TUNNEL_ALLOWED: &[&[Call]] = &[COMMON, COMMON_LEGACY, TUNNEL, ABSENT];
-/// What is allowed to the log's thread until it has found journald.
-pub(super) const LOG_ALLOWED: &[&[Call]] = &[COMMON, COMMON_LEGACY, TUNNEL, ABSENT, LOG];
-/// What the tunnel's threads find not to exist.
-pub(super) const TUNNEL_ABSENT: &[&[Call]] = &[ABSENT];
+pub(super) const TUNNEL_MISSING: &[&[Call]] = &[TUNNEL_ABSENT, TUNNEL_ABSENT_LEGACY];
+/// What is allowed to the supervisor's threads.
+pub(super) const SUPERVISOR_ALLOWED: &[&[Call]] = &[COMMON, COMMON_LEGACY, SUPERVISOR, ABSENT];
+/// What is allowed to the log's thread of the supervisor until it has found journald.
+pub(super) const SUPERVISOR_LOG_ALLOWED: &[&[Call]] = &[COMMON, COMMON_LEGACY, SUPERVISOR, ABSENT, LOG];
+/// What the supervisor's threads find not to exist.
+pub(super) const SUPERVISOR_ABSENT: &[&[Call]] = &[ABSENT];
 /// What is allowed to the resolver process.
-pub(super) const RESOLVER_ALLOWED: &[&[Call]] = &[COMMON, COMMON_LEGACY, LOOK_UP, LOOK_UP_LEGACY, RESOLVER];
+pub(super) const RESOLVER_ALLOWED: &[&[Call]] =
+    &[COMMON, COMMON_LEGACY, LOOK_UP, LOOK_UP_LEGACY, RESOLVER, RESOLVER_LEGACY];
 /// Calls that are allowed to a process that looks up a name.
 pub(super) const LOOK_UP_ALLOWED: &[&[Call]] = &[COMMON, COMMON_LEGACY, LOOK_UP, LOOK_UP_LEGACY];
-/// Calls that end the resolver process and look-ups.
-pub(super) const RESOLVER_FORBIDDEN: &[&[Call]] = &[ATTACKS, NEVER, NEVER_LEGACY];
+/// Calls that end the resolver process.
+pub(super) const RESOLVER_FORBIDDEN: &[&[Call]] = &[ATTACKS, NEVER];
+/// Calls that end look-ups.
+pub(super) const LOOK_UP_FORBIDDEN: &[&[Call]] = &[ATTACKS, NEVER, NEVER_LEGACY];
 /// Calls that end the nursery and every helper.
 pub(super) const NURSERY_FORBIDDEN: &[&[Call]] = &[ATTACKS, NURSERY_NEVER];
 /// What the nursery and every helper find not to exist.

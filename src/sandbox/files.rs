@@ -87,7 +87,7 @@ pub(super) struct Files {
 }
 
 impl Files {
-    pub(super) fn of_tunnel(places: &Places) -> Result<Self, RulesetError> {
+    pub(super) fn of_supervisor(places: &Places) -> Result<Self, RulesetError> {
         // no TCP socket is bound or connected, no process but our own (the resolver, killed at the end) is sent a signal:
         // seccomp sees to that
         let mut rules =
@@ -105,7 +105,7 @@ impl Files {
     }
 
     /// No file at all, no TCP, no other process.
-    pub(super) fn of_data_plane() -> Result<Self, RulesetError> {
+    pub(super) fn of_tunnel() -> Result<Self, RulesetError> {
         let rules =
             base()?.handle_access(AccessNet::from_all(KNOWN))?.scope(Scope::from_all(KNOWN))?.create()?;
         Ok(Self { rules, held: [].into() })

@@ -5,7 +5,7 @@ use std::env::consts::ARCH;
 use std::io;
 
 use nix::errno::Errno;
-use nix::unistd::{Pid, getpid};
+use nix::unistd::getpid;
 use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule, TargetArch,
@@ -13,28 +13,23 @@ use seccompiler::{
 
 use super::SandboxError;
 use super::calls::{
-    Call, Condition, DATA_PLANE_ALLOWED, DATA_PLANE_LOG_ALLOWED, DATA_PLANE_MISSING, LOG_ALLOWED, LOOK_UP_ALLOWED, NURSERY_ABSENT, NURSERY_FORBIDDEN, RESOLVER_ALLOWED, RESOLVER_FORBIDDEN, TUNNEL_ABSENT,
-    TUNNEL_ALLOWED,
+    Call, Condition, LOOK_UP_ALLOWED, LOOK_UP_FORBIDDEN, NURSERY_ABSENT, NURSERY_FORBIDDEN, RESOLVER_ALLOWED,
+    RESOLVER_FORBIDDEN, SUPERVISOR_ABSENT, SUPERVISOR_ALLOWED, SUPERVISOR_LOG_ALLOWED, TUNNEL_ALLOWED,
+    TUNNEL_LOG_ALLOWED, TUNNEL_MISSING,
 };
 use super::report::State;
 
 /// Whose calls are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Any thread of the tunnel. The resolver process, if there is one, is what it may end.
-    Tunnel {
-        /// The resolver process.
-        resolver: Option<Pid>,
-    },
-    /// The log's thread until it has found journald; then it is to become one of the tunnel's.
-    Log {
-        /// The resolver process.
-        resolver: Option<Pid>,
-    },
-    /// Any thread of the tunnel process.
-    DataPlane,
+    /// Any thread of the supervisor.
+    Supervisor,
     /// Its log's thread until it has found journald; then it is to become one like the others.
-    DataPlaneLog,
+    SupervisorLog,
+    /// Any thread of the tunnel process.
+    Tunnel,
+    /// Its log's thread until it has found journald; then it is to become one like the others.
+    TunnelLog,
     /// The resolver process.
     Resolver,
     /// A process that looks up a name for the resolver process.
@@ -55,35 +50,36 @@ impl Filters {
     pub(super) fn new(role: Role) -> Result<Option<Self>, SandboxError> {
         let Ok(architecture) = TargetArch::try_from(ARCH) else { return Ok(None) };
         let absent = SeccompAction::Errno(Errno::ENOSYS as u32);
-        let resolver = match role {
-            Role::Tunnel { resolver } | Role::Log { resolver } => resolver,
-            Role::DataPlane | Role::DataPlaneLog | Role::Resolver | Role::LookUp | Role::Nursery => None,
-        };
         let program = |lists: &[&[Call]], others, listed| {
-            program(lists, others, listed, architecture, resolver).map_err(SandboxError::Filter)
+            program(lists, others, listed, architecture).map_err(SandboxError::Filter)
         };
         let (allow, trap) = (SeccompAction::Allow, SeccompAction::Trap);
         Ok(Some(Self(match role {
-            Role::Tunnel { .. } => {
-                vec![program(TUNNEL_ABSENT, allow.clone(), absent)?, program(TUNNEL_ALLOWED, trap, allow)?]
+            Role::Supervisor => {
+                vec![
+                    program(SUPERVISOR_ABSENT, allow.clone(), absent)?,
+                    program(SUPERVISOR_ALLOWED, trap, allow)?,
+                ]
             }
-            Role::Log { .. } => {
-                vec![program(TUNNEL_ABSENT, allow.clone(), absent)?, program(LOG_ALLOWED, trap, allow)?]
+            Role::SupervisorLog => {
+                vec![
+                    program(SUPERVISOR_ABSENT, allow.clone(), absent)?,
+                    program(SUPERVISOR_LOG_ALLOWED, trap, allow)?,
+                ]
             }
-            Role::DataPlane => vec![
-                program(DATA_PLANE_MISSING, allow.clone(), absent)?,
-                program(DATA_PLANE_ALLOWED, trap, allow)?,
-            ],
-            Role::DataPlaneLog => vec![
-                program(DATA_PLANE_MISSING, allow.clone(), absent)?,
-                program(DATA_PLANE_LOG_ALLOWED, trap, allow)?,
+            Role::Tunnel => {
+                vec![program(TUNNEL_MISSING, allow.clone(), absent)?, program(TUNNEL_ALLOWED, trap, allow)?]
+            }
+            Role::TunnelLog => vec![
+                program(TUNNEL_MISSING, allow.clone(), absent)?,
+                program(TUNNEL_LOG_ALLOWED, trap, allow)?,
             ],
             Role::Resolver => vec![
                 program(RESOLVER_FORBIDDEN, allow.clone(), trap)?,
                 program(RESOLVER_ALLOWED, absent, allow)?,
             ],
             Role::LookUp => vec![
-                program(RESOLVER_FORBIDDEN, allow.clone(), trap)?,
+                program(LOOK_UP_FORBIDDEN, allow.clone(), trap)?,
                 program(LOOK_UP_ALLOWED, absent, allow)?,
             ],
             Role::Nursery => vec![
@@ -118,7 +114,6 @@ fn program(
     others: SeccompAction,
     listed: SeccompAction,
     architecture: TargetArch,
-    resolver: Option<Pid>,
 ) -> Result<BpfProgram, BackendError> {
     let mut rules = BTreeMap::<i64, Vec<SeccompRule>>::new();
     for call in lists.iter().copied().flatten() {
@@ -126,24 +121,22 @@ fn program(
             rules.insert(call.number, Vec::new());
         }
         for way in call.ways {
-            let conditions = way.iter().map(|condition| compare(*condition, resolver));
-            // a way that there is not, such as to end a resolver process without one
-            let Some(conditions) = conditions.collect::<Option<Result<Vec<_>, _>>>() else { continue };
-            rules.entry(call.number).or_default().push(SeccompRule::new(conditions?)?);
+            let conditions =
+                way.iter().map(|condition| compare(*condition)).collect::<Result<Vec<_>, _>>()?;
+            rules.entry(call.number).or_default().push(SeccompRule::new(conditions)?);
         }
     }
     SeccompFilter::new(rules, others, listed, architecture)?.try_into()
 }
 
-/// The condition as the library has it; `None` if it can never hold.
-fn compare(condition: Condition, resolver: Option<Pid>) -> Option<Result<SeccompCondition, BackendError>> {
+/// Returns the condition as the library has it.
+fn compare(condition: Condition) -> Result<SeccompCondition, BackendError> {
     let bits = |value: i32| u64::from(value.cast_unsigned());
     let (argument, operator, value) = match condition {
         Condition::Is(argument, value) => (argument, SeccompCmpOp::Eq, value),
         Condition::IsNot(argument, value) => (argument, SeccompCmpOp::Ne, value),
         Condition::Masked(argument, mask, value) => (argument, SeccompCmpOp::MaskedEq(bits(mask)), value),
         Condition::IsSelf(argument) => (argument, SeccompCmpOp::Eq, getpid().as_raw()),
-        Condition::IsResolver(argument) => (argument, SeccompCmpOp::Eq, resolver?.as_raw()),
     };
-    Some(SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, bits(value)))
+    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, bits(value))
 }

@@ -17,7 +17,6 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use landlock::RulesetError;
-use nix::unistd::Pid;
 
 use self::files::Files;
 pub use self::files::Places;
@@ -83,32 +82,23 @@ pub struct LogSandbox {
 }
 
 impl Sandbox {
-    /// For the tunnel's threads. The `places` are looked up now, with the rights that this process has now; what is put in
-    /// the place of a file among them later cannot be opened. `resolver` is what the tunnel ends at its end.
-    ///
-    /// # Errors
-    /// [`SandboxError`].
-    pub fn of_tunnel(places: &Places, resolver: Option<Pid>) -> Result<Self, SandboxError> {
-        let (files, filters) = (Files::of_tunnel(places)?, Filters::new(Role::Tunnel { resolver })?);
-        Ok(Self { files, filters, log: Role::Log { resolver } })
-    }
-
     /// For the threads of the tunnel process, which opens nothing.
     ///
     /// # Errors
     /// [`SandboxError`].
-    pub fn of_data_plane() -> Result<Self, SandboxError> {
-        let (files, filters) = (Files::of_data_plane()?, Filters::new(Role::DataPlane)?);
-        Ok(Self { files, filters, log: Role::DataPlaneLog })
+    pub fn of_tunnel() -> Result<Self, SandboxError> {
+        let (files, filters) = (Files::of_tunnel()?, Filters::new(Role::Tunnel)?);
+        Ok(Self { files, filters, log: Role::TunnelLog })
     }
 
-    /// Returns the sandbox of the supervisor. The `places` are looked up now, with the rights that
-    /// this process has now; what is put in the place of a file among them later cannot be opened.
+    /// For the threads of the supervisor. The `places` are looked up now, with the rights that this process has now; what
+    /// is put in the place of a file among them later cannot be opened.
     ///
     /// # Errors
     /// [`SandboxError`].
     pub fn of_supervisor(places: &Places) -> Result<Self, SandboxError> {
-        Self::of_tunnel(places, None)
+        let (files, filters) = (Files::of_supervisor(places)?, Filters::new(Role::Supervisor)?);
+        Ok(Self { files, filters, log: Role::SupervisorLog })
     }
 
     /// For the resolver process, which starts others that look up names.
@@ -133,7 +123,7 @@ impl Sandbox {
     /// # Errors
     /// [`SandboxError`].
     pub fn of_nursery() -> Result<Self, SandboxError> {
-        Ok(Self { files: Files::of_nursery()?, filters: Filters::new(Role::Nursery)?, resolver: None })
+        Ok(Self { files: Files::of_nursery()?, filters: Filters::new(Role::Nursery)?, log: Role::Nursery })
     }
 
     /// The same for the log's thread, which may open a socket to journald first if `to_journald`.

@@ -11,7 +11,7 @@ use std::process::{Command, Output};
 
 use nix::fcntl::AT_FDCWD;
 use nix::libc::{self, c_long};
-use nix::unistd::{Pid, UnlinkatFlags, unlinkat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::*;
 use crate::sys::trap::{EXIT_FORBIDDEN, raw_call};
@@ -67,7 +67,7 @@ const ATTACKS: &[(&str, c_long, [c_long; 6])] = &[
     ("clock_settime", libc::SYS_clock_settime, [0; 6]),
 ];
 /// The same in the tunnel only.
-const OF_TUNNEL: &[(&str, c_long, [c_long; 6])] = &[
+const OF_SUPERVISOR: &[(&str, c_long, [c_long; 6])] = &[
     ("a unix socket", libc::SYS_socket, [libc::AF_UNIX as c_long, libc::SOCK_STREAM as c_long, 0, 0, 0, 0]),
     (
         "a unix datagram socket",
@@ -233,8 +233,8 @@ fn sandbox(role: &str, folder: &Path) -> Sandbox {
     let mut places = Places::of_configuration(&folder.join("wontun/tun0.conf"), &[folder.join("key")]);
     places.socket_folder = Some(folder.join("run"));
     match role {
-        "data plane" => Sandbox::of_data_plane(),
-        "tunnel" => Sandbox::of_tunnel(&places, Some(Pid::from_raw(RESOLVER))),
+        "tunnel" => Sandbox::of_tunnel(),
+        "supervisor" => Sandbox::of_supervisor(&places),
         "resolver" => Sandbox::of_resolver(),
         "look-up" => Sandbox::of_look_up(),
         "nursery" => Sandbox::of_nursery(),
@@ -252,7 +252,7 @@ fn attacker() {
     // made before, as the supervisor does; what is inherited would be closed at exec
     let spare = crate::io::udp::UdpSocket::unbound(true).unwrap();
     if let Some(of) = role.strip_suffix("log") {
-        let of = if of.is_empty() { "tunnel" } else { of.trim_end() };
+        let of = if of.is_empty() { "supervisor" } else { of.trim_end() };
         let log = sandbox(of, folder).of_log(true).unwrap();
         log.engage().unwrap();
         if act == "a unix socket once it is narrow" {
@@ -261,7 +261,7 @@ fn attacker() {
     } else {
         sandbox(role, folder).engage().unwrap();
     }
-    let attack = ATTACKS.iter().chain(OF_TUNNEL).chain(OF_DATA_PLANE).find(|(name, ..)| *name == act);
+    let attack = ATTACKS.iter().chain(OF_SUPERVISOR).chain(OF_TUNNEL).find(|(name, ..)| *name == act);
     let outcome = match (acts(folder).get(act), attack) {
         (Some(_), _) if act == "connect a spare socket" => {
             spare.connect("127.0.0.1:0".parse().unwrap(), "127.0.0.1:9".parse().unwrap())
@@ -336,16 +336,17 @@ fn has_landlock() -> bool {
 fn an_attackers_calls_end_the_process() {
     let stage = Stage::new("dies");
     for (name, number, _) in ATTACKS {
-        stage.dies("tunnel", name, *number);
+        stage.dies("supervisor", name, *number);
         if *name != "clone of a process" {
             stage.dies("resolver", name, *number);
             stage.dies("look-up", name, *number);
         }
     }
-    for (name, number, _) in OF_TUNNEL {
-        stage.dies("tunnel", name, *number);
+    for (name, number, _) in OF_SUPERVISOR {
+        stage.dies("supervisor", name, *number);
     }
-    stage.dies("tunnel", "stop the resolver", libc::SYS_kill);
+    stage.dies("supervisor", "end the resolver", libc::SYS_kill);
+    stage.dies("supervisor", "stop the resolver", libc::SYS_kill);
     stage.dies("log", "a unix socket once it is narrow", libc::SYS_socket);
 }
 
@@ -367,7 +368,7 @@ fn an_attackers_calls_end_the_nursery_and_helpers_that_are_not_confined_yet() {
     }
     const OTHERS: [&str; 4] =
         ["a process in namespaces", "typing for others", "signals of a descriptor", "limits of another"];
-    let others = OF_TUNNEL.iter().filter(|(name, ..)| OTHERS.contains(name));
+    let others = OF_SUPERVISOR.iter().filter(|(name, ..)| OTHERS.contains(name));
     assert_eq!(others.clone().count(), OTHERS.len());
     for (name, number, _) in others {
         stage.dies("nursery", name, *number);
@@ -380,24 +381,23 @@ fn an_attackers_calls_end_the_nursery_and_helpers_that_are_not_confined_yet() {
 }
 
 #[test]
-fn what_a_tunnel_does_is_allowed() {
+fn what_a_supervisor_does_is_allowed() {
     let stage = Stage::new("allowed");
     for act in
         ["open UDP sockets", "start a thread", "read the configuration", "read the key", "list the folder"]
     {
-        assert_eq!(stage.outcome("tunnel", act), "Ok(())", "{act}");
+        assert_eq!(stage.outcome("supervisor", act), "Ok(())", "{act}");
     }
-    assert_eq!(stage.outcome("tunnel", "remove the socket"), "Ok(())");
+    assert_eq!(stage.outcome("supervisor", "remove the socket"), "Ok(())");
     assert_eq!(stage.outcome("log", "a unix socket"), "Ok(())");
-    assert!(stage.outcome("tunnel", "end the resolver").contains("code: 3,"), "ESRCH");
-    assert!(stage.outcome("tunnel", "clone3").contains("code: 38"), "ENOSYS");
-    assert!(stage.outcome("tunnel", "panic").contains("caught"));
-    let aborted = stage.attack("tunnel", "abort");
+    assert!(stage.outcome("supervisor", "clone3").contains("code: 38"), "ENOSYS");
+    assert!(stage.outcome("supervisor", "panic").contains("caught"));
+    let aborted = stage.attack("supervisor", "abort");
     assert_eq!(aborted.status.signal(), Some(libc::SIGABRT), "{aborted:?}");
 }
 
 /// Calls that the tunnel process is without, besides those of everybody.
-const OF_DATA_PLANE: &[(&str, c_long, [c_long; 6])] = &[
+const OF_TUNNEL: &[(&str, c_long, [c_long; 6])] = &[
     ("a UDP socket", libc::SYS_socket, [libc::AF_INET as c_long, libc::SOCK_DGRAM as c_long, 0, 0, 0, 0]),
     ("a pair of sockets", libc::SYS_socketpair, [libc::AF_UNIX as c_long, 1, 0, 0, 0, 0]),
     ("a mark", libc::SYS_setsockopt, [-1, libc::SOL_SOCKET as c_long, libc::SO_MARK as c_long, 0, 0, 0]),
@@ -422,24 +422,24 @@ const OF_DATA_PLANE: &[(&str, c_long, [c_long; 6])] = &[
 #[test]
 fn the_tunnel_process_opens_nothing() {
     let stage = Stage::new("data-plane");
-    for (name, number, _) in ATTACKS.iter().chain(OF_TUNNEL).chain(OF_DATA_PLANE) {
+    for (name, number, _) in ATTACKS.iter().chain(OF_SUPERVISOR).chain(OF_TUNNEL) {
         // the limits do not exist for it
         if *name != "limits of another" {
-            stage.dies("data plane", name, *number);
+            stage.dies("tunnel", name, *number);
         }
     }
     for act in ["start a thread", "connect a spare socket"] {
-        assert_eq!(stage.outcome("data plane", act), "Ok(())", "{act}");
+        assert_eq!(stage.outcome("tunnel", act), "Ok(())", "{act}");
     }
-    assert!(stage.outcome("data plane", "panic").contains("caught"));
+    assert!(stage.outcome("tunnel", "panic").contains("caught"));
     for act in ["read the configuration", "read /proc/self/mem", "write a new file", "clone3"] {
-        let outcome = stage.outcome("data plane", act);
+        let outcome = stage.outcome("tunnel", act);
         assert!(outcome.contains("code: 38"), "{act}: {outcome}");
     }
-    let aborted = stage.attack("data plane", "abort");
+    let aborted = stage.attack("tunnel", "abort");
     assert_eq!(aborted.status.signal(), Some(libc::SIGABRT), "{aborted:?}");
-    assert_eq!(stage.outcome("data plane log", "a unix socket"), "Ok(())");
-    stage.dies("data plane log", "a unix socket once it is narrow", libc::SYS_socket);
+    assert_eq!(stage.outcome("tunnel log", "a unix socket"), "Ok(())");
+    stage.dies("tunnel log", "a unix socket once it is narrow", libc::SYS_socket);
 }
 
 #[test]
@@ -461,7 +461,7 @@ fn a_forbidden_file_is_refused() {
         "bind TCP",
         "connect TCP",
     ] {
-        let outcome = stage.outcome("tunnel", act);
+        let outcome = stage.outcome("supervisor", act);
         assert!(outcome.contains("code: 13") || outcome == "Err(EACCES)", "{act}: {outcome}");
     }
     for role in ["resolver", "look-up"] {
@@ -507,12 +507,12 @@ fn names_are_looked_up_in_the_sandbox() {
 #[test]
 fn no_list_takes_back_a_condition() {
     for lists in [
+        calls::SUPERVISOR_ALLOWED,
+        calls::SUPERVISOR_LOG_ALLOWED,
+        calls::SUPERVISOR_ABSENT,
         calls::TUNNEL_ALLOWED,
-        calls::LOG_ALLOWED,
-        calls::TUNNEL_ABSENT,
-        calls::DATA_PLANE_ALLOWED,
-        calls::DATA_PLANE_LOG_ALLOWED,
-        calls::DATA_PLANE_MISSING,
+        calls::TUNNEL_LOG_ALLOWED,
+        calls::TUNNEL_MISSING,
         calls::RESOLVER_ALLOWED,
         calls::LOOK_UP_ALLOWED,
         calls::RESOLVER_FORBIDDEN,
@@ -544,11 +544,11 @@ fn what_packets_need_has_no_conditions() {
         libc::SYS_futex,
         libc::SYS_timerfd_settime,
     ] {
-        for list in [calls::TUNNEL_ALLOWED, calls::DATA_PLANE_ALLOWED] {
+        for list in [calls::SUPERVISOR_ALLOWED, calls::TUNNEL_ALLOWED] {
             let mut listed = list.iter().copied().flatten().filter(|call| call.number == number);
             assert!(listed.next().is_some_and(|call| call.ways.is_empty()), "call {number}");
         }
-        let missing = calls::DATA_PLANE_MISSING.iter().copied().flatten();
+        let missing = calls::TUNNEL_MISSING.iter().copied().flatten();
         assert!(missing.into_iter().all(|call| call.number != number), "call {number}");
         // which is every helper's too
         let mut forbidden = calls::NURSERY_FORBIDDEN.iter().chain(calls::NURSERY_ABSENT).copied().flatten();

@@ -81,7 +81,11 @@ impl Supervisor<Plain> {
                 link.fit_plain_queue();
             }
         }
-        let mode = ModeStart::Plain { is_client, server, keepalive: config.keepalive };
+        let name = match &config.peer {
+            Some(PeerAddress::Name { host, .. }) => Some(host.clone()),
+            Some(PeerAddress::Socket(_)) | None => None,
+        };
+        let mode = ModeStart::Plain { is_client, server, name, keepalive: config.keepalive };
         let clamps_mss = tuning.clamp_mss.unwrap_or(false);
         let mut context =
             starting.hand_over(Opened { name: config.tun.clone(), link, tuns, mode, clamps_mss })?;

@@ -17,7 +17,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
 use tracing::{debug, info};
@@ -239,7 +239,7 @@ impl Sockets {
             let mut descriptors = Vec::with_capacity(base.len());
             let mut sockets = Vec::with_capacity(base.len());
             for each in base {
-                descriptors.push(each.socket.as_fd().try_clone_to_owned()?);
+                descriptors.push(each.socket.try_clone_fd()?);
                 sockets.push(BaseSocket {
                     worker: u16::try_from(each.worker).unwrap_or(u16::MAX),
                     is_for_handshakes: each.is_for_handshakes,
@@ -267,9 +267,12 @@ impl Sockets {
         let mut make = |address: IpAddr, count: u8| {
             let count = if self.speaks(address) { count } else { 0 };
             for _ in 0..count {
-                let socket = UdpSocket::spare(address, self.mark)?;
+                let socket = UdpSocket::unbound(address.is_ipv4())?;
+                if self.mark.is_some() {
+                    socket.set_mark(self.mark)?;
+                }
                 self.options.apply(&socket)?;
-                descriptors.push(OwnedFd::from(socket));
+                descriptors.push(socket.into_fd());
             }
             Ok::<u8, io::Error>(count)
         };
