@@ -1,20 +1,16 @@
-//! No packet costs an allocation: a tunnel's loop runs in a process of this test's own program, whose allocator counts.
+//! No packet costs an allocation: a library counts those of the process that carries packets.
 //!
-//! It is the program's own device with its two workers, on a host like any other. Nothing else happens in that process
-//! between two readings of the counter, so what was allocated in between was allocated by the workers.
+//! Nothing else happens in that process between two readings of the counter, so what was allocated
+//! in between was allocated by the workers.
 
-use std::alloc::System;
-use std::io::Write as _;
+use std::fs::{File, Permissions};
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::sync::Arc;
-use std::time::Duration;
-
-use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
-use wontun::config::{Config, Tuning};
-use wontun::device::{Device, PlainTunnel, WireGuard};
-use wontun::sandbox::Confinement;
 
 use crate::daemon::{Daemon, Launch};
 use crate::lab::{Lab, heavy};
+use crate::mounts::{BINARY, Folder};
+use crate::preload::{self, Preload};
 use crate::streams::Connection;
 use crate::tunnel::{CLIENT_V4, DEVICE, SERVER_V4};
 use crate::waiting::uninterrupted;
@@ -24,71 +20,42 @@ use crate::wireguard::pair::Outer;
 use crate::wireguard::settings::{Keys, Peer, Settings};
 use crate::wireguard::site::Site;
 
-#[global_allocator]
-static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
-
-/// Tells the process that is to count what it is to be: the client of the plain server at this address, or
-/// [`FOR_WG`].
-const ROLE: &str = "ALLOCATION_TEST_ROLE";
-
-/// A WireGuard interface for wg(8).
-const FOR_WG: &str = "wg";
-
-/// What a line of its begins with.
-const ALLOCATED: &str = "allocations: ";
+const LIBRARY: &str = "allocation-counter.so";
 
 const MEGABYTE: u64 = 1_000_000;
 
-/// The process that counts. Every now and then it says how often something was allocated by then.
-#[test]
-#[ignore = "no test of its own: the tests below start it"]
-fn counter() {
-    let tuning = Tuning { workers: 2, offload: true, clamp_mss: None };
-    let role = std::env::var(ROLE).expect("started by one of the tests below");
-    std::thread::spawn(move || match role.as_str() {
-        FOR_WG => {
-            Device::<WireGuard>::open(DEVICE.parse().unwrap(), None, tuning, None).unwrap().run().unwrap()
-        }
-        peer => {
-            let config = Config {
-                peer: Some(peer.parse().unwrap()),
-                tun: DEVICE.parse().unwrap(),
-                addresses: vec![format!("{CLIENT_V4}/24").parse().unwrap()],
-                mtu: None,
-                configure: true,
-                listen: Vec::new(),
-                listen_port: None,
-                keepalive: Duration::from_secs(25),
-            };
-            Device::<PlainTunnel>::open(config.checked().unwrap(), tuning, Confinement::default())
-                .unwrap()
-                .run()
-                .unwrap();
-        }
-    });
-    loop {
-        let stats = ALLOCATOR.stats();
-        // standard error has no buffer: to write to it allocates nothing
-        writeln!(std::io::stderr(), "{ALLOCATED}{}", stats.allocations + stats.reallocations).unwrap();
-        std::thread::sleep(Duration::from_millis(50));
-    }
+/// A tunnel whose allocations are counted.
+struct Counter {
+    daemon: Daemon,
+    count: File,
+    _folder: Folder,
 }
 
-/// That process, on a host.
-fn start_counter(site: &Site, role: &str) -> Daemon {
-    let args = ["--exact", "allocation::counter", "--ignored", "--nocapture", "--test-threads", "1"];
-    site.launch(&std::env::current_exe().unwrap(), &args).env(ROLE, role).spawn()
+/// Starts one on a host.
+fn start_counter(site: &Site, args: &[&str]) -> Counter {
+    let folder = Folder::new();
+    let library = preload::build(folder.path(), LIBRARY, include_str!("allocation.c"));
+    let preload = Preload::new(&library, folder.path().join("counter"));
+    let path = preload.file("allocations");
+    std::fs::write(&path, [0; 8]).unwrap();
+    // the process is of another user
+    std::fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
+    let args = [args, &["--workers", "2", "--offload", "auto"]].concat();
+    let daemon = site.launch(BINARY.as_ref(), &args).wrap(&preload.wrapper()).spawn();
+    daemon.wait_for("ready ");
+    preload::check(daemon.tunnel_pid(), LIBRARY);
+    Counter { daemon, count: File::open(path).unwrap(), _folder: folder }
 }
 
 /// How often it has allocated something by now.
-fn allocations(counter: &Daemon) -> usize {
-    // the next line may have been written already
-    let line = counter.wait_for_more(ALLOCATED, counter.count(ALLOCATED) + 1);
-    line.strip_prefix(ALLOCATED).unwrap().parse().unwrap()
+fn allocations(counter: &Counter) -> u64 {
+    let mut bytes = [0; 8];
+    counter.count.read_exact_at(&mut bytes, 0).unwrap();
+    u64::from_ne_bytes(bytes)
 }
 
 /// Streams both ways, and packets that come one by one. What a tunnel makes once is there after the first.
-fn nothing_is_allocated(counter: &Daemon, server: &Site, client: &Site) {
+fn nothing_is_allocated(counter: &Counter, server: &Site, client: &Site) {
     client.ping(SERVER_V4);
     let connection = Connection::open(server, (SERVER_V4, 0), client);
     let sink = server.udp((SERVER_V4, 0));
@@ -123,9 +90,12 @@ fn nothing_is_allocated_for_packets_in_plain_mode() {
     let server = Launch::plain(lab.server(), &["--address", &format!("{SERVER_V4}/24")]).spawn();
     server.wait_ready();
     let [at_server, at_client] = [0, 1].map(|index| Site::new(&lab, index));
-    let counter = start_counter(&at_client, &format!("{}:19988", lab.server().v4));
+    let (peer, address) = (format!("{}:19988", lab.server().v4), format!("{CLIENT_V4}/24"));
+    let counter =
+        start_counter(&at_client, &["plain", "--peer", &peer, "--address", &address, "--tun", DEVICE]);
     server.wait_for("peer connected");
     nothing_is_allocated(&counter, &at_server, &at_client);
+    assert!(counter.daemon.stop().status.success());
 }
 
 #[test]
@@ -140,7 +110,7 @@ fn nothing_is_allocated_for_packets_in_wireguard() {
     let client = Settings::new(&keys[1], &[&format!("{CLIENT_V4}/24")])
         .peer(Peer::new(&keys[0].public, &["10.9.0.0/24"]).at(Outer::V4.endpoint(&at_server)));
     let _server: Daemon = Node::named(DEVICE, &at_server, Implementation::ConfigFile, &server).daemon;
-    let counter = start_counter(&at_client, FOR_WG);
+    let counter = start_counter(&at_client, &["-f", DEVICE]);
     crate::waiting::eventually("wg finds the tunnel", || {
         at_client.try_wg(&["show", DEVICE]).status.success()
     });
@@ -149,4 +119,5 @@ fn nothing_is_allocated_for_packets_in_wireguard() {
     at_client.ip(&["address", "add", &client.addresses[0], "dev", DEVICE]);
     at_client.ip(&["link", "set", DEVICE, "up"]);
     nothing_is_allocated(&counter, &at_server, &at_client);
+    assert!(counter.daemon.stop().status.success());
 }

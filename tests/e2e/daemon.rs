@@ -13,6 +13,7 @@ use nix::unistd::Pid;
 
 use crate::lab::Host;
 use crate::mounts::BINARY;
+use crate::processes::{self, Processes};
 use crate::waiting::{Finished, PATIENCE, exit_within, finish, holds_within};
 
 /// How wontun is to be started.
@@ -79,7 +80,7 @@ impl<'host> Launch<'host> {
         let mut command = self.command();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
         let child = command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
-        Daemon { child, log: Log::default(), reader: None }
+        Daemon { child, log: Log::default(), reader: None, seen: Mutex::default() }
     }
 
     /// Starts it and expects it to end by itself soon.
@@ -120,6 +121,8 @@ pub(crate) struct Daemon {
     child: Child,
     log: Log,
     reader: Option<JoinHandle<()>>,
+    /// Processes of it that were there at the last signal.
+    seen: Mutex<Vec<Pid>>,
 }
 
 /// How a daemon ended.
@@ -151,7 +154,17 @@ impl Daemon {
         Pid::from_raw(self.child.id() as i32)
     }
 
-    /// The processes that it started, such as the one that resolves names.
+    /// The process that carries packets.
+    pub(crate) fn tunnel_pid(&self) -> Pid {
+        processes::tunnel_pid(self.pid())
+    }
+
+    /// The supervisor and its helpers.
+    pub(crate) fn processes(&self) -> Processes {
+        processes::processes(self.pid())
+    }
+
+    /// The processes that it started, its helpers.
     pub(crate) fn children(&self) -> Vec<Pid> {
         children_of(self.pid())
     }
@@ -193,7 +206,17 @@ impl Daemon {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
+        self.see_helpers();
         kill(self.pid(), signal).unwrap();
+    }
+
+    /// Remembers the helpers, whose end belongs to the end of this.
+    fn see_helpers(&self) {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = processes::descendants(self.pid());
+    }
+
+    fn seen_helpers(&self) -> Vec<Pid> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Asks for a summary with SIGUSR1 and reads it from the log.
@@ -211,16 +234,26 @@ impl Daemon {
 
     /// Sends `signal` to `pid` (this process, or the one it wraps) and waits for the end.
     pub(crate) fn stop_by(self, pid: Pid, signal: Signal) -> Stopped {
+        self.see_helpers();
         kill(pid, signal).unwrap();
         self.wait_exit()
     }
 
-    /// Waits for the end, at most [`PATIENCE`].
+    /// Waits for the end of the process and of all its helpers, at most [`PATIENCE`].
     pub(crate) fn wait_exit(mut self) -> Stopped {
         let start = Instant::now();
+        let helpers = [self.seen_helpers(), processes::descendants(self.pid())].concat();
         let Some(status) = exit_within(&mut self.child, PATIENCE) else {
             panic!("still running after {PATIENCE:?}; the log:\n{}", self.lines().join("\n"));
         };
+        let is_left = |pid: &Pid| !processes::is_gone(*pid);
+        while helpers.iter().any(is_left) {
+            if start.elapsed() > PATIENCE {
+                let left: Vec<_> = helpers.iter().filter(|pid| is_left(pid)).collect();
+                panic!("helpers {left:?} outlive their supervisor; the log:\n{}", self.lines().join("\n"));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
         let elapsed = start.elapsed();
         if let Some(reader) = self.reader.take() {
             reader.join().unwrap();
@@ -241,8 +274,11 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
+        let helpers = [self.seen_helpers(), processes::descendants(self.pid())].concat();
         self.child.kill().ok();
         self.child.wait().ok();
+        // Whatever they hold, such as the port, is free for the next one.
+        holds_within(PATIENCE, || helpers.iter().all(|pid| processes::is_gone(*pid)));
         // Whoever reads the report of a failed test wants the program's side of it.
         if std::thread::panicking() {
             eprintln!("--- log of wontun, pid {}:\n{}", self.child.id(), self.lines().join("\n"));

@@ -4,14 +4,15 @@ use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, socket};
 
 use crate::daemon::{Daemon, Launch};
 use crate::lab::{Host, Lab};
 use crate::mounts::{BINARY, Folder, OPEN_TUN_NODE, READ_ONLY_ROOT};
+use crate::processes::thread_named;
 use crate::tunnel::{Mode, Plan};
 use crate::waiting::{Finished, eventually};
 
@@ -104,20 +105,14 @@ fn a_worker_that_is_stuck_is_not_healthy_though_the_first_turns() {
         let server = &tunnel.server;
         let host = tunnel.server_site.host();
         is_healthy(&health(host));
-        let worker = std::fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap();
-        let worker = worker
-            .map(|task| task.unwrap().file_name().into_string().unwrap())
-            .find(|task| {
-                let name = std::fs::read_to_string(format!("/proc/{}/task/{task}/comm", server.pid()));
-                name.unwrap().trim() == "worker-1"
-            })
-            .expect("a second worker");
+        let task = thread_named(server.tunnel_pid(), "worker-1");
+        let worker = task.file_name().unwrap();
         let mut strace = Command::new("strace");
-        strace.args(["-qq", "-o", "/dev/null", "-e", "trace=epoll_wait", "-p", &worker]);
+        strace.args(["-qq", "-o", "/dev/null", "-e", "trace=epoll_wait", "-p"]).arg(worker);
         strace.args(["-e", "inject=epoll_wait:delay_exit=60000000"]);
         let mut strace = strace.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let tracer = format!("TracerPid:\t{}\n", strace.id());
-        let status = format!("/proc/{}/task/{worker}/status", server.pid());
+        let status = task.join("status");
         eventually("strace is attached", || std::fs::read_to_string(&status).unwrap().contains(&tracer));
         let start = Instant::now();
         eventually("the stuck worker is noticed", || health(host).code() == 1);
@@ -145,15 +140,21 @@ fn a_device_that_is_down_is_not_healthy() {
     eventually("it notices that its device is up", || health(lab.server()).code() == 0);
 }
 
-/// A loop that no longer turns must not be called healthy, nor be waited for without end.
+/// A loop that no longer turns must not be called healthy, nor be waited for without end: neither
+/// the supervisor's nor the tunnel's.
 #[test]
 fn a_stopped_loop_is_not_healthy() {
     let lab = Lab::new(2);
     let server = Daemon::server(lab.server(), &[]);
-    server.signal(Signal::SIGSTOP);
-    is_unhealthy(&health(lab.server()));
-    server.signal(Signal::SIGCONT);
-    is_healthy(&health(lab.server()));
+    for pid in [server.pid(), server.tunnel_pid()] {
+        kill(pid, Signal::SIGSTOP).unwrap();
+        let start = Instant::now();
+        is_unhealthy(&health(lab.server()));
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+        kill(pid, Signal::SIGCONT).unwrap();
+        eventually("it is healthy again", || health(lab.server()).code() == 0);
+        is_healthy(&health(lab.server()));
+    }
 }
 
 /// As by a shell's ^Z and fg while it waits for the answer.
@@ -163,7 +164,8 @@ fn who_asks_may_be_stopped_and_continued() {
     const RECEIVING: [&str; 2] = ["45", "207"];
     let lab = Lab::new(2);
     let server = Daemon::server(lab.server(), &[]);
-    server.signal(Signal::SIGSTOP);
+    let tunnel = server.tunnel_pid();
+    kill(tunnel, Signal::SIGSTOP).unwrap();
     let asker = Launch::new(lab.server(), &["health"]).spawn();
     let tells = |file: &str| std::fs::read_to_string(format!("/proc/{}/{file}", asker.pid())).unwrap();
     eventually("it waits for the answer", || {
@@ -172,7 +174,7 @@ fn who_asks_may_be_stopped_and_continued() {
     asker.signal(Signal::SIGSTOP);
     eventually("it is stopped", || tells("status").contains("\nState:\tT"));
     asker.signal(Signal::SIGCONT);
-    server.signal(Signal::SIGCONT);
+    kill(tunnel, Signal::SIGCONT).unwrap();
     let stopped = asker.wait_exit();
     assert!(stopped.status.success(), "{stopped:?}");
 }

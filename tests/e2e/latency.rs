@@ -109,7 +109,7 @@ fn no_packet_waits_for_others() {
             let tunnel = Plan::new(mode).args("--workers 1 --offload").args(offload).start();
             tunnel.client_site.ping(SERVER_V4);
             let trace = folder.path().join("trace");
-            let steps = steps(tunnel.client.pid(), &trace, || single_packets_and_bursts(&tunnel));
+            let steps = steps(tunnel.client.tunnel_pid(), &trace, || single_packets_and_bursts(&tunnel));
             nothing_waits(&steps);
         }
     }

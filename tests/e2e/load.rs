@@ -10,13 +10,14 @@ use nix::unistd::Pid;
 
 use crate::lab::heavy;
 use crate::mounts::Folder;
+use crate::processes::proportional_kilobytes;
 use crate::tunnel::{Mode, Plan, SERVER_V4, Tunnel};
 use crate::waiting::{PATIENCE, SetAtEnd, eventually, exit_within};
 
 /// What may be resident at most, of the program, its libraries and its buffers.
 const MOST_KILOBYTES: u64 = 16 * 1024;
 
-/// The most that was ever resident of a process, in kilobytes.
+/// The most that was ever resident of one process, in kilobytes.
 fn peak_kilobytes(pid: Pid) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -61,16 +62,20 @@ fn memory_stays_as_it_is(mode: Mode) {
     let tunnel = Plan::new(mode).args("--workers 2").start();
     under_load(&tunnel, || {
         for daemon in [&tunnel.server, &tunnel.client] {
-            let (memory, sends) = calls(daemon.pid(), Duration::from_secs(1));
+            let (memory, sends) = calls(daemon.tunnel_pid(), Duration::from_secs(1));
             assert!(sends > 100, "{sends} calls to send");
             assert!(memory.is_empty(), "memory is asked for while packets flow: {memory:#?}");
+            let all = proportional_kilobytes(daemon.pid());
+            assert!(all <= MOST_KILOBYTES, "{all} kB of all processes together");
         }
     });
     tunnel.connect(SERVER_V4).exchange(200_000_000);
     for daemon in [&tunnel.server, &tunnel.client] {
-        let peak = peak_kilobytes(daemon.pid());
-        eprintln!("{mode:?}: {peak} kB at most");
-        assert!(peak <= MOST_KILOBYTES, "{peak} kB were resident");
+        let peaks: Vec<_> = daemon.processes().all().into_iter().map(peak_kilobytes).collect();
+        let all = proportional_kilobytes(daemon.pid());
+        eprintln!("{mode:?}: {all} kB of all processes together; each at most: {peaks:?} kB");
+        assert!(all <= MOST_KILOBYTES, "{all} kB of all processes together");
+        assert!(peaks.iter().all(|peak| *peak <= MOST_KILOBYTES), "{peaks:?} kB were resident");
     }
 }
 

@@ -17,6 +17,8 @@ mod descriptors;
 mod lab;
 mod mounts;
 mod packets;
+mod preload;
+mod processes;
 mod requirements;
 mod streams;
 mod terminal;

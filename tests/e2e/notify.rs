@@ -19,6 +19,7 @@ use crate::daemon::{Daemon, Launch};
 use crate::descriptors::open_descriptors;
 use crate::lab::{Host, Lab};
 use crate::mounts::Folder;
+use crate::processes::{TUNNEL, thread_named};
 use crate::streams::Connection;
 use crate::waiting::{PATIENCE, eventually, exit_within, holds_within, uninterrupted};
 use crate::wireguard::implementation::Implementation;
@@ -190,29 +191,42 @@ fn a_manager_that_is_not_there_costs_a_warning() {
     lab.client().ping(INNER_SERVER);
 }
 
-/// The process that looks up names cannot speak for the tunnel.
+/// None of the supervisor's helpers can speak for it.
 #[test]
-fn the_resolver_does_not_have_the_socket() {
+fn no_helper_has_the_socket() {
     let lab = Lab::new(1);
     let manager = Manager::new();
     let daemon = service(Launch::new(lab.server(), &["--peer", "name.invalid"]), &manager).spawn();
     manager.wait_for("READY=1");
-    let children = daemon.children();
-    assert!(!children.is_empty());
-    for child in children {
-        let sockets = |pid: Pid| {
-            // what is closed meanwhile is not open
-            let links = open_descriptors(pid).into_iter();
-            let links =
-                links.filter_map(|number| std::fs::read_link(format!("/proc/{pid}/fd/{number}")).ok());
-            links.filter(|link| link.to_str().unwrap().starts_with("socket:")).collect::<Vec<PathBuf>>()
-        };
+    let processes = daemon.processes();
+    let sockets = |pid: Pid| {
+        // what is closed meanwhile is not open
+        let links = open_descriptors(pid).into_iter();
+        let links = links.filter_map(|number| std::fs::read_link(format!("/proc/{pid}/fd/{number}")).ok());
+        links.filter(|link| link.to_str().unwrap().starts_with("socket:")).collect::<Vec<PathBuf>>()
+    };
+    for child in [processes.resolver.expect("a resolver"), processes.nursery.expect("a nursery")] {
         // while it looks a name up it has one for that as well
-        eventually("it has one socket, to talk to the tunnel", || sockets(child).len() == 1);
+        eventually("it has one socket, to talk to the supervisor", || sockets(child).len() == 1);
         for own in sockets(child) {
-            assert!(!sockets(daemon.pid()).contains(&own), "the tunnel has {own:?} too");
+            assert!(!sockets(daemon.pid()).contains(&own), "the supervisor has {own:?} too");
         }
     }
+    // the kernel's list of unix sockets: that of the service manager is the only one of datagrams
+    let list = lab.server().inside(|| std::fs::read_to_string("/proc/thread-self/net/unix")).unwrap();
+    let datagrams: Vec<String> = list
+        .lines()
+        .filter_map(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            (words.get(4) == Some(&"0002")).then(|| format!("socket:[{}]", words[6]))
+        })
+        .collect();
+    let of_datagrams = |pid: Pid| {
+        let sockets = sockets(pid).into_iter();
+        sockets.filter(|link| datagrams.contains(&link.to_str().unwrap().to_owned())).collect::<Vec<_>>()
+    };
+    assert_eq!(of_datagrams(daemon.pid()).len(), 1, "{list}");
+    assert_eq!(of_datagrams(processes.tunnel), [""; 0].map(PathBuf::from));
 }
 
 /// A server from a file, as a service, and a client of it.
@@ -296,23 +310,23 @@ fn the_watchdog_hears_an_idle_tunnel_and_a_busy_one() {
     assert!(server.stop().status.success());
 }
 
-/// strace stands in for a worker that is stuck: it holds one thread back whenever that waits for events.
+/// strace stands in for a worker that is stuck: it holds one thread back whenever that waits for
+/// events. So it does for the supervisor.
 #[test]
 fn a_worker_that_is_stuck_silences_the_watchdog() {
     let lab = Lab::new(1);
-    for stuck in ["worker-1", "wontun"] {
+    for stuck in ["worker-1", TUNNEL, "wontun"] {
         let manager = Manager::new();
         let time = Duration::from_secs(1);
         let server = watched(Launch::plain(lab.server(), &["--workers", "3"]), &manager, time).spawn();
         manager.wait_for("READY=1");
         manager.longest_gap(3);
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap();
-        let named = |task: &PathBuf| std::fs::read_to_string(task.join("comm")).unwrap().trim() == stuck;
-        let task = tasks.map(|task| task.unwrap().path()).find(named).unwrap();
+        let pid = if stuck == "wontun" { server.pid() } else { server.tunnel_pid() };
+        let task = thread_named(pid, stuck);
         let mut strace = Command::new("strace");
-        strace.args(["-qq", "-o", "/dev/null", "-e", "trace=epoll_wait,epoll_pwait"]);
+        strace.args(["-qq", "-o", "/dev/null", "-e", "trace=epoll_wait,epoll_pwait,poll,ppoll"]);
         // far longer than the test waits
-        strace.args(["-e", "inject=epoll_wait,epoll_pwait:delay_enter=600000000"]);
+        strace.args(["-e", "inject=epoll_wait,epoll_pwait,poll,ppoll:delay_enter=600000000"]);
         strace.arg("-p").arg(task.file_name().unwrap());
         let mut strace = strace.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         assert!(manager.falls_silent(3 * time, PATIENCE), "{stuck} is stuck, and the pings go on");
@@ -323,6 +337,24 @@ fn a_worker_that_is_stuck_silences_the_watchdog() {
         manager.longest_gap(2);
         assert!(server.stop().status.success());
     }
+}
+
+/// As a process that hangs in the kernel: neither of the two may speak for the other.
+#[test]
+fn a_process_that_is_stopped_silences_the_watchdog() {
+    let lab = Lab::new(1);
+    let manager = Manager::new();
+    let time = Duration::from_secs(1);
+    let server = watched(Launch::plain(lab.server(), &["--workers", "2"]), &manager, time).spawn();
+    manager.wait_for("READY=1");
+    for stopped in [server.tunnel_pid(), server.pid()] {
+        manager.longest_gap(2);
+        kill(stopped, Signal::SIGSTOP).unwrap();
+        assert!(manager.falls_silent(3 * time, PATIENCE), "{stopped} is stopped, and the pings go on");
+        kill(stopped, Signal::SIGCONT).unwrap();
+        assert_eq!(manager.hear(), "WATCHDOG=1");
+    }
+    assert!(server.stop().status.success());
 }
 
 #[test]

@@ -13,9 +13,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::bare::{INNER_CLIENT, INNER_SERVER};
-use crate::daemon::{Daemon, END, Launch, Stopped, Summary, best_stop};
+use crate::daemon::{Daemon, END, Launch, Stopped, Summary, best_stop, children_of};
 use crate::lab::Lab;
 use crate::mounts::{BINARY, Folder, OPEN_TUN_NODE, READ_ONLY_ROOT};
+use crate::processes::HELPER_ID;
 use crate::streams::Connection;
 use crate::waiting::{PATIENCE, eventually, exit_within};
 
@@ -39,13 +40,25 @@ pub(crate) fn thread_states(pid: Pid) -> Vec<BTreeMap<String, String>> {
     states
 }
 
-/// Every thread has CAP_NET_ADMIN and nothing else, and can gain nothing.
-pub(crate) fn has_only_net_admin(pid: Pid) {
+/// Every thread of the process that was started has CAP_NET_ADMIN and nothing else, every thread of
+/// its helpers has no capability, and none can gain any.
+pub(crate) fn has_only_net_admin(daemon: &Daemon) {
+    let processes = daemon.processes();
+    has_capabilities(processes.supervisor, NET_ADMIN);
+    processes.helpers().into_iter().for_each(has_no_capability);
+}
+
+/// Every thread has no capability and can gain none.
+pub(crate) fn has_no_capability(pid: Pid) {
+    has_capabilities(pid, NOTHING);
+}
+
+fn has_capabilities(pid: Pid, mask: &str) {
     for state in thread_states(pid) {
         let name = &state["Name"];
         for (set, expected) in [
-            ("CapEff", NET_ADMIN),
-            ("CapPrm", NET_ADMIN),
+            ("CapEff", mask),
+            ("CapPrm", mask),
             ("CapInh", NOTHING),
             ("CapAmb", NOTHING),
             ("NoNewPrivs", "1"),
@@ -55,9 +68,14 @@ pub(crate) fn has_only_net_admin(pid: Pid) {
     }
 }
 
-fn has_bounding_set(pid: Pid, expected: &str) {
-    for state in thread_states(pid) {
-        assert_eq!(state["CapBnd"], expected, "the bounding set of the thread {}", state["Name"]);
+/// The supervisor's bounding set, and its helpers'.
+fn has_bounding_sets(daemon: &Daemon, supervisor: &str, helpers: &str) {
+    let processes = daemon.processes();
+    let all = processes.helpers().into_iter().map(|pid| (pid, helpers));
+    for (pid, expected) in all.chain([(processes.supervisor, supervisor)]) {
+        for state in thread_states(pid) {
+            assert_eq!(state["CapBnd"], expected, "the bounding set of the thread {}", state["Name"]);
+        }
     }
 }
 
@@ -72,13 +90,14 @@ fn root_keeps_only_net_admin_in_every_set_and_thread() {
     let server = Daemon::server(lab.server(), &[]);
     let client = Daemon::client(lab.client(), lab.server(), &[]);
     for daemon in [&server, &client] {
-        has_only_net_admin(daemon.pid());
-        has_bounding_set(daemon.pid(), NET_ADMIN);
+        has_only_net_admin(daemon);
+        has_bounding_sets(daemon, NET_ADMIN, NOTHING);
+        daemon.processes().helpers().into_iter().for_each(|pid| is_user(pid, HELPER_ID));
     }
     lab.client().ping(INNER_SERVER);
 }
 
-/// A name is resolved beside the loop, on a thread or in a process of its own: that one has no more either.
+/// A name is resolved in a process of its own, and each look-up in another: they have none.
 #[test]
 fn a_client_that_resolves_a_name_has_only_net_admin_in_every_thread() {
     let (lab, folder) = (Lab::new(2), Folder::new());
@@ -87,22 +106,15 @@ fn a_client_that_resolves_a_name_has_only_net_admin_in_every_thread() {
     let script = format!("mount --bind {} /etc/resolv.conf;", resolv.display());
     let client = Launch::new(lab.client(), &["--peer", "tunnel.example:19988"]).prepare(&script).spawn();
     client.wait_ready();
-    has_only_net_admin(client.pid());
-    has_bounding_set(client.pid(), NET_ADMIN);
-    for child in client.children() {
-        for state in thread_states(child) {
-            for set in ["CapEff", "CapPrm", "CapBnd"] {
-                assert!(
-                    [NET_ADMIN, NOTHING].contains(&state[set].as_str()),
-                    "{set} {} of a child",
-                    state[set]
-                );
-            }
-            for (set, expected) in [("CapInh", NOTHING), ("CapAmb", NOTHING), ("NoNewPrivs", "1")] {
-                assert_eq!(state[set], expected, "{set} of a child");
-            }
-        }
-    }
+    has_only_net_admin(&client);
+    has_bounding_sets(&client, NET_ADMIN, NOTHING);
+    let resolver = client.processes().resolver.expect("a resolver");
+    let mut look_ups = Vec::new();
+    eventually("a look-up begins", || {
+        look_ups = children_of(resolver);
+        !look_ups.is_empty()
+    });
+    look_ups.into_iter().for_each(has_no_capability);
 }
 
 #[test]
@@ -112,8 +124,8 @@ fn a_setcap_copy_runs_under_an_ordinary_user() {
     let server =
         Launch::plain(lab.server(), &[]).prepare(OPEN_TUN_NODE).wrap(AS_NOBODY).binary(&copy).spawn();
     server.wait_ready();
-    is_user(server.pid(), "65534");
-    has_only_net_admin(server.pid());
+    server.processes().all().into_iter().for_each(|pid| is_user(pid, "65534"));
+    has_only_net_admin(&server);
     let _client = Daemon::client(lab.client(), lab.server(), &[]);
     lab.client().ping(INNER_SERVER);
     assert_eq!(server.stop().status.code(), Some(0));
@@ -127,11 +139,13 @@ fn an_ambient_capability_as_systemd_gives_it_is_enough() {
     let ambient = format!("{AS_NOBODY} --inh-caps +net_admin --ambient-caps +net_admin");
     let server = Launch::plain(lab.server(), &[]).prepare(OPEN_TUN_NODE).wrap(&ambient).binary(&copy).spawn();
     server.wait_ready();
-    is_user(server.pid(), "65534");
-    has_only_net_admin(server.pid());
-    // A process that is not dumpable belongs to root in /proc, whoever runs it.
-    let owner = fs::metadata(format!("/proc/{}/environ", server.pid())).unwrap().uid();
-    assert_eq!(owner, 0, "the process is dumpable: its user can attach to it");
+    has_only_net_admin(&server);
+    for pid in server.processes().all() {
+        is_user(pid, "65534");
+        // A process that is not dumpable belongs to root in /proc, whoever runs it.
+        let owner = fs::metadata(format!("/proc/{pid}/environ")).unwrap().uid();
+        assert_eq!(owner, 0, "the process is dumpable: its user can attach to it");
+    }
     let _client = Daemon::client(lab.client(), lab.server(), &[]);
     lab.client().ping(INNER_SERVER);
 }
@@ -143,22 +157,28 @@ fn a_bounding_set_of_net_admin_alone_on_a_read_only_root_is_enough() {
     let bounded = "setpriv --bounding-set -all,+net_admin --inh-caps -all";
     let server = Launch::plain(lab.server(), &[]).prepare(READ_ONLY_ROOT).wrap(bounded).spawn();
     server.wait_ready();
-    has_only_net_admin(server.pid());
-    has_bounding_set(server.pid(), NET_ADMIN);
+    has_only_net_admin(&server);
+    // who may not take from it cannot make it smaller (CAP_SETPCAP)
+    has_bounding_sets(&server, NET_ADMIN, NET_ADMIN);
+    // nor become another user
+    server.processes().all().into_iter().for_each(|pid| is_user(pid, "0"));
     let _client = Daemon::client(lab.client(), lab.server(), &[]);
     lab.client().ping(INNER_SERVER);
     assert_eq!(server.stop().status.code(), Some(0));
 }
 
-/// The system calls that strace sees `pid` make, all threads together: those within `time` of silence, and
-/// those that `then` causes, which show that strace sees any.
-fn system_calls(pid: Pid, trace: &Path, time: Duration, then: impl FnOnce()) -> (Vec<String>, usize) {
+/// The system calls that strace sees the processes `pids` make, all threads together: those within
+/// `time` of silence, and those that `then` causes, which show that strace sees any.
+fn system_calls(pids: &[Pid], trace: &Path, time: Duration, then: impl FnOnce()) -> (Vec<String>, usize) {
     let mut strace = Command::new("strace");
-    strace.args(["-f", "-ttt", "-p", &pid.to_string(), "-o"]).arg(trace);
+    strace.args(["-f", "-ttt", "-o"]).arg(trace);
+    for pid in pids {
+        strace.args(["-p", &pid.to_string()]);
+    }
     let mut strace = strace.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let tracer = strace.id().to_string();
     eventually("strace is attached to every thread", || {
-        thread_states(pid).iter().all(|state| state["TracerPid"] == tracer)
+        pids.iter().all(|pid| thread_states(*pid).iter().all(|state| state["TracerPid"] == tracer))
     });
     thread::sleep(time);
     let end = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
@@ -194,14 +214,15 @@ fn an_idle_tunnel_makes_no_more_than_a_handful_of_system_calls_in_ten_seconds() 
         eventually("both have been watched", || done.load(Ordering::Relaxed) == 2);
         lab.client().ping(INNER_SERVER);
     };
-    let measure = |pid, name: &str| {
-        let (silent, after) = system_calls(pid, &folder.path().join(name), Duration::from_secs(10), ping);
+    let measure = |daemon: &Daemon, name: &str| {
+        let pids = daemon.processes().all();
+        let (silent, after) = system_calls(&pids, &folder.path().join(name), Duration::from_secs(10), ping);
         assert!(after > 4, "strace sees nothing even when a packet goes by");
         silent
     };
     let (at_server, at_client) = thread::scope(|scope| {
-        let at_server = scope.spawn(|| measure(server.pid(), "server"));
-        let at_client = scope.spawn(|| measure(client.pid(), "client"));
+        let at_server = scope.spawn(|| measure(&server, "server"));
+        let at_client = scope.spawn(|| measure(&client, "client"));
         (at_server.join().unwrap(), at_client.join().unwrap())
     });
     // One wake-up of a timer (wait, read it, send hello?, arm it again) is 4 to 6 calls. The client may owe a
@@ -219,8 +240,8 @@ fn a_tunnel_that_waits_for_its_peer_does_not_spin() {
     lab.client().ping(INNER_SERVER);
     server.stop();
     let switches = |daemon: &Daemon| -> u64 {
-        thread_states(daemon.pid())
-            .iter()
+        let all = daemon.processes().all().into_iter();
+        all.flat_map(thread_states)
             .map(|state| state["voluntary_ctxt_switches"].parse::<u64>().unwrap())
             .sum()
     };
@@ -292,6 +313,7 @@ fn sigterm_and_sigint_end_a_process_1_too() {
             let children = server.children();
             let [child] = *children.as_slice() else { panic!("one child expected: {children:?}") };
             assert!(thread_states(child)[0]["NSpid"].ends_with("\t1"), "not process 1 of its namespace");
+            assert_eq!(server.processes().supervisor, child);
             server.stop_by(child, signal)
         }));
     }

@@ -13,6 +13,7 @@ use crate::daemon::{Daemon, Launch};
 use crate::lab::Lab;
 use crate::mounts::{BINARY, Folder};
 use crate::process::{has_only_net_admin, thread_states};
+use crate::processes::HELPER_ID;
 use crate::waiting::eventually;
 use crate::wireguard::implementation::Implementation::{ConfigFile, Wontun};
 use crate::wireguard::node::Node;
@@ -22,20 +23,34 @@ use crate::wireguard::settings::{Keys, Peer};
 /// `SECCOMP_MODE_FILTER`, from linux/seccomp.h.
 const FILTERED: &str = "2";
 /// What each role has: one for what is to end the process, one for what is not to exist.
-const FILTERS: &str = "2";
+const FILTERS: usize = 2;
 const NOBODY: u32 = 65534;
 
-/// Every thread of `pid`, and of its children, has the filters; gives how many there are.
+/// Every thread of the supervisor and its helpers has the filters; gives how many there are.
 fn is_confined(daemon: &Daemon) -> usize {
-    let pids: Vec<Pid> = daemon.children().into_iter().chain([daemon.pid()]).collect();
-    let states: Vec<_> = pids.into_iter().flat_map(thread_states).collect();
-    for state in &states {
-        let name = &state["Name"];
-        assert_eq!(state["Seccomp"], FILTERED, "{name}");
-        assert_eq!(state["Seccomp_filters"], FILTERS, "{name}");
-        assert_eq!(state["NoNewPrivs"], "1", "{name}");
+    let processes = daemon.processes();
+    let filters = |pid: Pid| -> usize { thread_states(pid)[0]["Seccomp_filters"].parse().unwrap() };
+    // a helper has its own beside those of the nursery, which started it
+    let of_nursery = processes.nursery.map_or(0, filters);
+    assert!(of_nursery > 0, "the nursery is not confined");
+    let mut threads = 0;
+    for pid in processes.all() {
+        let expected = if pid == processes.supervisor {
+            FILTERS
+        } else if Some(pid) == processes.nursery {
+            of_nursery
+        } else {
+            of_nursery + FILTERS
+        };
+        for state in thread_states(pid) {
+            let name = &state["Name"];
+            assert_eq!(state["Seccomp"], FILTERED, "{name}");
+            assert_eq!(state["Seccomp_filters"], expected.to_string(), "{name}");
+            assert_eq!(state["NoNewPrivs"], "1", "{name}");
+            threads += 1;
+        }
     }
-    states.len()
+    threads
 }
 
 fn limit_of_core_files(pid: Pid) -> String {
@@ -50,16 +65,16 @@ fn every_thread_and_the_resolver_are_confined_in_plain_mode() {
     let server = Daemon::server(lab.server(), &["--workers", "3"]);
     let client = Launch::new(lab.client(), &["--peer", "localhost:19988", "--workers", "2"]).spawn();
     client.wait_ready();
-    // workers and the log; the client has a resolver besides
-    assert_eq!(is_confined(&server), 4);
-    assert_eq!(is_confined(&client), 4);
+    // the log of the supervisor and of the tunnel; the client has a resolver besides
+    assert_eq!(is_confined(&server), 2 + 1 + 3 + 1, "supervisor, nursery, workers and log");
+    assert_eq!(is_confined(&client), 2 + 1 + 2 + 1 + 1, "supervisor, nursery, workers and log, resolver");
     for daemon in [&server, &client] {
         let line = daemon.wait_for(" sandbox ");
         assert!(line.contains("seccomp=on") && line.contains("landlock=on (ABI "), "{line}");
         assert_eq!(limit_of_core_files(daemon.pid()), "0 0");
         daemon.children().into_iter().for_each(|child| assert_eq!(limit_of_core_files(child), "0 0"));
     }
-    assert_eq!(client.children().len(), 1);
+    assert!(client.processes().resolver.is_some() && server.processes().resolver.is_none());
     drop(client);
     let _client = Daemon::client(lab.client(), lab.server(), &[]);
     lab.client().ping(INNER_SERVER);
@@ -71,9 +86,9 @@ fn every_thread_and_the_resolver_are_confined_in_wireguard_mode() {
     let pair = Pair::new(ConfigFile, Wontun, Outer::V4);
     pair.client.ping(SERVER_V4);
     for node in [&pair.server, &pair.client] {
-        assert!(is_confined(&node.daemon) >= 3);
+        assert!(is_confined(&node.daemon) >= 5);
     }
-    assert_eq!(pair.server.daemon.children().len(), 1, "no resolver process");
+    assert!(pair.server.daemon.processes().resolver.is_some(), "no resolver process");
     pair.server.ping(CLIENT_V4);
 }
 
@@ -86,7 +101,9 @@ fn without_the_sandbox_there_is_none_and_the_log_says_so() {
     ] {
         let server = launch.spawn();
         server.wait_ready();
-        assert!(thread_states(server.pid()).iter().all(|state| state["Seccomp"] == "0"));
+        for pid in server.processes().all() {
+            assert!(thread_states(pid).iter().all(|state| state["Seccomp"] == "0"));
+        }
         assert_eq!(server.count("the sandbox is off"), 1);
         server.stop();
     }
@@ -181,18 +198,23 @@ fn a_reload_can_ask_for_what_needs_other_netlink_sockets() {
         assert!(client.site.shell("nft list tables").contains("wontun-wg0"));
         client.ping(SERVER_V4);
     }
-    assert!(is_confined(&client.daemon) >= 3);
+    assert!(is_confined(&client.daemon) >= 5);
     drop(server);
     assert_eq!(client.daemon.stop().status.code(), Some(0));
     assert!(!plan.client_site.ip(&["rule", "show"]).contains("51820"), "rules are left");
 }
 
-fn is_nobody(pid: Pid) {
-    for state in thread_states(pid) {
-        for ids in ["Uid", "Gid"] {
-            assert!(state[ids].split('\t').all(|id| id == "65534"), "{ids}: {}", state[ids]);
+/// The supervisor is the user that was asked for, and its helpers are of a user of their own.
+fn is_nobody(daemon: &Daemon) {
+    let processes = daemon.processes();
+    let helpers = processes.helpers().into_iter().map(|pid| (pid, HELPER_ID));
+    for (pid, expected) in helpers.chain([(processes.supervisor, "65534")]) {
+        for state in thread_states(pid) {
+            for ids in ["Uid", "Gid"] {
+                assert!(state[ids].split('\t').all(|id| id == expected), "{ids}: {}", state[ids]);
+            }
+            assert_eq!(state["Groups"], "", "supplementary groups");
         }
-        assert_eq!(state["Groups"], "", "supplementary groups");
     }
 }
 
@@ -201,8 +223,8 @@ fn another_user_has_net_admin_and_nothing_else() {
     let lab = Lab::new(2);
     for user in ["nobody", "65534", "65534:65534"] {
         let server = Daemon::server(lab.server(), &["--user", user]);
-        is_nobody(server.pid());
-        has_only_net_admin(server.pid());
+        is_nobody(&server);
+        has_only_net_admin(&server);
         let client = Daemon::client(lab.client(), lab.server(), &["--user", user]);
         lab.client().ping(INNER_SERVER);
         for daemon in [client, server] {
@@ -222,10 +244,8 @@ fn another_user_reads_the_configuration_again_if_it_may() {
     daemon.wait_for(" ready mode=");
     daemon.wait_for("SIGHUP will not work");
     let server = Node { daemon, site: Arc::clone(site), implementation: ConfigFile, name: "wg0".to_owned() };
-    for pid in server.daemon.children().into_iter().chain([server.daemon.pid()]) {
-        is_nobody(pid);
-    }
-    has_only_net_admin(server.daemon.pid());
+    is_nobody(&server.daemon);
+    has_only_net_admin(&server.daemon);
     let client = Node::start(&plan.client_site, Wontun, &plan.client);
     client.ping(SERVER_V4);
 

@@ -1,8 +1,7 @@
-//! The process that looks up names runs foreign code on strangers' bytes: it is nobody, starts a
-//! process for each look-up, and ends with the tunnel.
+//! The process that looks up names runs foreign code on strangers' bytes: it is another user,
+//! starts a process for each look-up, and ends with the tunnel.
 
 use std::fs;
-use std::path::Path;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -11,9 +10,9 @@ use crate::daemon::{Daemon, Launch, children_of};
 use crate::lab::Lab;
 use crate::mounts::Folder;
 use crate::process::thread_states;
+use crate::processes::{HELPER_ID, RESOLVER, helper, is_gone};
 use crate::waiting::{eventually, succeed};
 
-const NOBODY: &str = "65534";
 const PEER: &str = "tunnel.example:19988";
 
 /// A client whose question about its peer's name is not answered.
@@ -27,26 +26,22 @@ fn that_waits(lab: &Lab, folder: &Folder, wrapper: &str) -> Daemon {
 
 /// The resolver process, and the one that looks up the name.
 fn processes(client: &Daemon) -> [Pid; 2] {
-    let mut found = Vec::new();
+    let resolver = helper(client.pid(), RESOLVER);
+    let mut look_ups = Vec::new();
     eventually("a look-up begins", || {
-        let resolvers = client.children();
-        found = resolvers.iter().copied().chain(resolvers.iter().copied().flat_map(children_of)).collect();
-        found.len() == 2
+        look_ups = children_of(resolver);
+        look_ups.len() == 1
     });
-    found.try_into().unwrap()
-}
-
-fn is_gone(pid: Pid) -> bool {
-    !Path::new(&format!("/proc/{pid}")).exists()
+    [resolver, look_ups[0]]
 }
 
 #[test]
-fn the_resolver_is_nobody_where_it_may_become_so() {
+fn helpers_are_another_user_where_they_may_become_so() {
     let (lab, folder) = (Lab::new(2), Folder::new());
     let _name_server = lab.server().udp((lab.server().v4, 53));
     for (wrapper, uid) in [
-        ("", NOBODY),
-        ("setpriv --bounding-set -all,+net_admin,+setuid,+setgid --groups 4,24", NOBODY),
+        ("", HELPER_ID),
+        ("setpriv --bounding-set -all,+net_admin,+setuid,+setgid --groups 4,24", HELPER_ID),
         // as in a container with CAP_NET_ADMIN only
         ("setpriv --bounding-set -all,+net_admin --inh-caps -all", "0"),
     ] {
@@ -56,13 +51,13 @@ fn the_resolver_is_nobody_where_it_may_become_so() {
             for ids in ["Uid", "Gid"] {
                 assert!(state[ids].split('\t').all(|word| word == uid), "{wrapper}: {ids} {}", state[ids]);
             }
-            if uid == NOBODY {
+            if uid == HELPER_ID {
                 assert_eq!(state["Groups"], "", "{wrapper}");
             }
             assert_eq!((state["CapPrm"].as_str(), state["NoNewPrivs"].as_str()), ("0000000000000000", "1"));
             assert_eq!(state["Seccomp"], "2");
         };
-        client.children().into_iter().for_each(check);
+        client.processes().helpers().into_iter().for_each(check);
         processes(&client).into_iter().for_each(check);
         assert_eq!(client.stop().status.code(), Some(0));
     }
@@ -71,15 +66,15 @@ fn the_resolver_is_nobody_where_it_may_become_so() {
 /// Nobody has the right to end another user's process: it ends by itself, in the middle of a
 /// look-up too.
 #[test]
-fn both_processes_end_with_the_tunnel() {
+fn all_processes_end_with_the_tunnel() {
     let (lab, folder) = (Lab::new(2), Folder::new());
     let _name_server = lab.server().udp((lab.server().v4, 53));
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {
         let client = that_waits(&lab, &folder, "");
-        let pids = processes(&client);
+        let pids = [processes(&client).to_vec(), client.processes().helpers()].concat();
         let pid = client.pid();
         client.stop_by(pid, signal);
-        eventually("both have ended", || pids.into_iter().all(is_gone));
+        eventually("all have ended", || pids.iter().all(|pid| is_gone(*pid)));
     }
 }
 
@@ -92,9 +87,11 @@ fn a_look_up_that_dies_is_an_error_and_the_next_one_works() {
     let [resolver, look_up] = processes(&client);
     kill(look_up, Signal::SIGKILL).unwrap();
     client.wait_for("ended without an answer");
-    let next = processes(&client);
-    assert_eq!(next[0], resolver);
-    assert_ne!(next[1], look_up);
+    eventually("the next one is made", || {
+        let [again, next] = processes(&client);
+        assert_eq!(again, resolver);
+        next != look_up
+    });
 }
 
 /// Landlock knows files by inode, and this one is another file of the same name.

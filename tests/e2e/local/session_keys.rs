@@ -64,22 +64,33 @@ fn copies(pid: Pid, keys: &[Key]) -> Vec<String> {
     found
 }
 
+/// Copies in the memory of all processes of `daemon`'s.
+fn all_copies(daemon: &Daemon, keys: &[Key]) -> Vec<String> {
+    let all = daemon.processes().all().into_iter();
+    all.flat_map(|pid| copies(pid, keys).into_iter().map(move |place| format!("{pid} {place}"))).collect()
+}
+
 /// Panics with the places unless all copies of `session`'s keys vanish soon.
 fn vanish(daemon: &Daemon, what: &str, session: &Session) {
     let mut last = Vec::new();
     let keys = [session.send, session.receive];
     let gone = holds_within(PATIENCE / 4, || {
-        last = copies(daemon.pid(), &keys);
+        last = all_copies(daemon, &keys);
         last.is_empty()
     });
     assert!(gone, "{what}: {} copies of half a key are left: {last:#?}", last.len());
 }
 
-/// Both keys of `session` are found in both halves: what the scan is to find it does find.
+/// Both keys of `session` are found in both halves: what the scan is to find it does find. They are
+/// in the process that carries packets, and in no other.
 fn are_found(daemon: &Daemon, session: &Session) {
+    let tunnel = daemon.tunnel_pid();
     for key in [session.send, session.receive] {
-        let found = copies(daemon.pid(), &[key]);
+        let found = copies(tunnel, &[key]);
         assert!(found.len() >= 2, "the scan misses the keys of a session in use: {found:?}");
+        let others = daemon.processes().all().into_iter().filter(|pid| *pid != tunnel);
+        let found: Vec<_> = others.flat_map(|pid| copies(pid, &[key])).collect();
+        assert!(found.is_empty(), "another process has keys of a session: {found:?}");
     }
 }
 

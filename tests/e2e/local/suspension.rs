@@ -26,7 +26,7 @@ fn a_host_that_slept_makes_new_sessions() {
     let args = ["--config", file.to_str().unwrap(), "--workers", "2", "--log-level", "debug"];
     let daemon = site.launch(BINARY.as_ref(), &args).wrap(&clock.wrapper()).spawn();
     daemon.wait_for(" ready mode=");
-    Clock::check(daemon.pid());
+    [daemon.pid(), daemon.tunnel_pid()].into_iter().for_each(Clock::check);
     let client = Node { daemon, site: Arc::clone(site), implementation: ConfigFile, name: "wg0".to_owned() };
     client.ping(SERVER_V4);
     let sessions = || client.daemon.count("handshake completed");

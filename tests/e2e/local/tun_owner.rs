@@ -22,12 +22,15 @@ const FLOWS: u16 = 400;
 
 /// A program that starts others with each ioctl taking 50 ms longer, and without the thread that
 /// sets the owner of the first `devices` new ones: so long lasts the moment in which such a device
-/// has no owner.
+/// has no owner. Of helpers, which have threads too, nothing is held up.
 fn slow_ioctls(devices: u32) -> String {
-    let threads =
-        if devices > 0 { format!("-e inject=clone3:error=EAGAIN:when=1..{devices}") } else { String::new() };
+    let threads = if devices > 0 {
+        format!("-e inject=clone3:error=EAGAIN:when=1..{devices}")
+    } else {
+        "-f".to_owned()
+    };
     format!(
-        "strace -D -f -qq -e signal=none -e trace=ioctl,clone3 -e inject=ioctl:delay_exit=50000 {threads} \
+        "strace -D -qq -e signal=none -e trace=ioctl,clone3 -e inject=ioctl:delay_exit=50000 {threads} \
          -o /dev/null --"
     )
 }

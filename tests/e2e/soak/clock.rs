@@ -6,29 +6,22 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use nix::unistd::Pid;
 
-use crate::waiting::succeed;
+use crate::preload::{self, Preload};
 
 const LIBRARY: &str = "stepped-clock.so";
 
 /// Compiles the library into `folder`.
 pub(crate) fn build(folder: &Path) -> PathBuf {
-    let (source, library) = (folder.join("clock.c"), folder.join(LIBRARY));
-    std::fs::write(&source, include_str!("clock.c")).unwrap();
-    succeed(
-        Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(&source).arg("-ldl"),
-    );
-    library
+    preload::build(folder, LIBRARY, include_str!("clock.c"))
 }
 
 /// The clocks of one process at a time.
 #[derive(Debug)]
 pub(crate) struct Clock {
-    library: PathBuf,
-    path: PathBuf,
+    preload: Preload,
     file: File,
     /// Seconds before or after the kernel's.
     wall: i64,
@@ -36,23 +29,24 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// Clocks as the kernel's, with `library` and the file `path`.
-    pub(crate) fn new(library: &Path, path: PathBuf) -> Self {
-        let file = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
-        let clock = Self { library: library.to_owned(), path, file, wall: 0, boot: 0 };
+    /// Clocks as the kernel's, with `library` and the new folder `folder`.
+    pub(crate) fn new(library: &Path, folder: PathBuf) -> Self {
+        let preload = Preload::new(library, folder);
+        let path = preload.file("stepped-clock");
+        let file = File::options().read(true).write(true).create_new(true).open(path).unwrap();
+        let clock = Self { preload, file, wall: 0, boot: 0 };
         clock.write();
         clock
     }
 
     /// The words in front of a command that is to live by these clocks.
     pub(crate) fn wrapper(&self) -> String {
-        format!("env LD_PRELOAD={} STEPPED_CLOCK={}", self.library.display(), self.path.display())
+        self.preload.wrapper()
     }
 
     /// Panics unless the process lives by stepped clocks: a static one takes no libraries.
     pub(crate) fn check(pid: Pid) {
-        let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
-        assert!(maps.contains(LIBRARY), "process {pid} has not taken {LIBRARY}:\n{maps}");
+        preload::check(pid, LIBRARY);
     }
 
     /// Sets the wall clock forward, or back, by so many seconds.

@@ -76,7 +76,7 @@ impl End {
 
     fn await_ready(&self) {
         self.daemon().wait_for(" ready mode=");
-        Clock::check(self.pid());
+        [self.pid(), self.daemon().tunnel_pid()].into_iter().for_each(Clock::check);
     }
 
     pub(super) fn daemon(&self) -> &Daemon {
@@ -130,7 +130,8 @@ impl End {
     /// Takes a sample.
     pub(super) fn measure(&mut self) {
         let pid = self.pid();
-        let descriptors = open_descriptors(pid).len();
+        let all = self.daemon().processes().all().into_iter();
+        let descriptors = all.map(|pid| open_descriptors(pid).len()).sum();
         self.samples.push(Sample {
             at: self.began.elapsed(),
             resident: resident_kilobytes(pid),

@@ -228,14 +228,16 @@ impl<'traffic> Soak<'traffic> {
     /// The server may open nothing: a client that comes from another port does without a socket of its own, a file that
     /// cannot be read changes nothing, and who asks for the peers is answered once that is over.
     fn exhaust_server(&mut self) -> Duration {
-        let allowed = allow_no_descriptor(self.server.pid());
+        let server = self.server.daemon().processes();
+        let [supervisor, tunnel] =
+            [server.supervisor, server.tunnel].map(|pid| (pid, allow_no_descriptor(pid)));
         let mut show = self.server.site.command("wg");
         show.args(["show", "tun0"]);
         let asked = thread::spawn(move || finish(&mut show, AGAIN));
         self.server.hup_and_see("the configuration is not read again");
         let restored = self.clients[RESTLESS].kill(|_| {});
         self.traffic.await_again("a client from another port", restored);
-        allow_descriptors(self.server.pid(), &allowed);
+        [supervisor, tunnel].iter().for_each(|(pid, allowed)| allow_descriptors(*pid, allowed));
         self.server.reload();
         self.folder.told(&["peer", "list"]);
         let answer = asked.join().unwrap();
@@ -246,11 +248,12 @@ impl<'traffic> Soak<'traffic> {
     }
 
     fn exhaust_client(&mut self, client: usize) {
-        let allowed = allow_no_descriptor(self.clients[client].pid());
+        let processes = self.clients[client].daemon().processes();
+        let both = [processes.supervisor, processes.tunnel].map(|pid| (pid, allow_no_descriptor(pid)));
         self.flap(Who::Client(client), "eth0", 500);
         let back = self.began.elapsed();
         self.traffic.await_again("a cable out without descriptors", back);
-        allow_descriptors(self.clients[client].pid(), &allowed);
+        both.iter().for_each(|(pid, allowed)| allow_descriptors(*pid, allowed));
         self.clients[client].reload();
         self.rekey(client);
     }

@@ -230,10 +230,12 @@ fn the_resolver_does_not_have_our_keys() {
     let keys = Keys::new();
     let node = node_of(&Settings::new(&keys, &["10.9.0.1/24"]));
     let key: PrivateKey = keys.private.parse().unwrap();
-    let [resolver] = node.daemon.children()[..] else { panic!("{:?}", node.daemon.children()) };
-    assert!(occurs_in(node.daemon.pid(), key.as_bytes()), "it is found where it must be");
-    assert!(!occurs_in(resolver, key.as_bytes()));
-    assert!(!occurs_in(resolver, keys.private.trim_end_matches('=').as_bytes()));
+    let processes = node.daemon.processes();
+    assert!(occurs_in(processes.tunnel, key.as_bytes()), "it is found where it must be");
+    for other in [processes.resolver.expect("a resolver"), processes.nursery.expect("a nursery")] {
+        assert!(!occurs_in(other, key.as_bytes()));
+        assert!(!occurs_in(other, keys.private.trim_end_matches('=').as_bytes()));
+    }
 }
 
 fn occurs_in(pid: Pid, needle: &[u8]) -> bool {

@@ -10,17 +10,31 @@ use super::pair::PORT;
 use super::settings::{Keys, Peer, Settings};
 use super::site::Site;
 use crate::lab::Lab;
+use crate::processes::{descendants, is_gone};
 
 /// The most that a configured, idle peer with one allowed IP may take, in bytes of resident memory.
 const BYTES_PER_PEER: u64 = 2048;
 
 const PEERS: u64 = 10_000;
 
-/// Resident memory of a process, in kilobytes.
+/// Resident memory of a process and of all that it started, in kilobytes. What they share counts
+/// for each, so that it grows with any of them, and does not depend on what else runs.
 pub(crate) fn resident_kilobytes(pid: Pid) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.split_whitespace().next().unwrap().parse().unwrap()
+    let mut all = descendants(pid);
+    // a look-up may end meanwhile
+    all.retain(|pid| !is_gone(*pid));
+    resident_of_one(pid) + all.into_iter().filter_map(try_resident).sum::<u64>()
+}
+
+/// Resident memory of one process, in kilobytes.
+pub(crate) fn resident_of_one(pid: Pid) -> u64 {
+    try_resident(pid).unwrap_or_else(|| panic!("process {pid} has ended"))
+}
+
+fn try_resident(pid: Pid) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 /// `settings` with so many peers that never say a word, each with one address of 10.64.0.0/10.

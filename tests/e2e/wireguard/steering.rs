@@ -5,7 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::sync::Arc;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 
 use super::implementation::Implementation;
 use super::node::Node;
@@ -64,11 +64,16 @@ impl Bed {
         bed
     }
 
-    /// Stops the server, all threads of it.
+    fn signal(&self, signal: Signal) {
+        kill(self.node.daemon.tunnel_pid(), signal).unwrap();
+    }
+
+    /// Stops the process that carries the server's packets, all threads of it.
     fn stop(&self) {
-        self.node.daemon.signal(Signal::SIGSTOP);
+        let pid = self.node.daemon.tunnel_pid();
+        self.signal(Signal::SIGSTOP);
         eventually("the server is stopped", || {
-            let tasks = std::fs::read_dir(format!("/proc/{}/task", self.node.daemon.pid())).unwrap();
+            let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
             tasks.into_iter().all(|task| {
                 let stat = std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap();
                 stat.rsplit(')').next().unwrap().trim_start().starts_with('T')
@@ -98,7 +103,7 @@ impl Bed {
         }
         eventually("it has arrived", || !full().is_empty());
         let full = full();
-        self.node.daemon.signal(Signal::SIGCONT);
+        self.signal(Signal::SIGCONT);
         assert_eq!(full.len(), 1, "{message:?} waits in {full:?}");
         full[0].inode
     }
@@ -197,7 +202,7 @@ fn a_flood_of_handshakes_takes_no_room_of_data() {
         }
         let request = bed.peers[peer].echo_request(2);
         bed.peers[peer].send(&request);
-        bed.node.daemon.signal(Signal::SIGCONT);
+        bed.signal(Signal::SIGCONT);
         bed.peers[peer].expect_echo(2);
     }
 }

@@ -55,8 +55,9 @@ fn workers(pid: Pid) -> Vec<Thread> {
     threads(pid).into_iter().filter(|thread| thread.name != "wontun-log").collect()
 }
 
-/// How long each of them ran while `work` was done.
-pub(super) fn ran_meanwhile(pid: Pid, work: impl FnOnce()) -> Vec<Duration> {
+/// How long each worker of a tunnel ran while `work` was done.
+pub(super) fn ran_meanwhile(daemon: &Daemon, work: impl FnOnce()) -> Vec<Duration> {
+    let pid = daemon.tunnel_pid();
     let before = workers(pid);
     work();
     let after = workers(pid);
@@ -129,7 +130,7 @@ impl Star {
     /// The server's worker that hears `client`: the one that works when the client sends.
     fn worker_of(&self, client: usize) -> usize {
         let (socket, sink) = self.udp(client);
-        let ran = ran_meanwhile(self.server.pid(), || {
+        let ran = ran_meanwhile(&self.server, || {
             for _ in 0..SAMPLES {
                 socket.send(b"anybody there?").unwrap();
                 uninterrupted(|| sink.recv(&mut [0; 32])).unwrap();

@@ -8,6 +8,7 @@ use nix::sys::signal::Signal;
 
 use super::lab::{Star, threads};
 use crate::daemon::Stopped;
+use crate::processes::TUNNEL;
 use crate::streams::Connection;
 use crate::tunnel::{DEVICE, Mode, Plan, SERVER_V4};
 use crate::waiting::{PATIENCE, SetAtEnd, eventually, holds_within};
@@ -19,18 +20,21 @@ const END: Duration = Duration::from_secs(1);
 fn there_are_as_many_threads_as_workers() {
     for mode in Mode::BOTH {
         for (workers, expected) in
-            [("1", vec!["wontun", "wontun-log"]), ("3", vec!["wontun", "wontun-log", "worker-1", "worker-2"])]
+            [("1", vec!["wontun-log", TUNNEL]), ("3", vec!["wontun-log", TUNNEL, "worker-1", "worker-2"])]
         {
             let tunnel = Plan::new(mode).args("--workers").args(workers).start();
             for daemon in [&tunnel.server, &tunnel.client] {
                 // a thread has its name a moment after it is there
-                let names = || {
-                    let mut names: Vec<_> =
-                        threads(daemon.pid()).into_iter().map(|thread| thread.name).collect();
+                let names = |pid| {
+                    let mut names: Vec<_> = threads(pid).into_iter().map(|thread| thread.name).collect();
                     names.sort();
                     names
                 };
-                assert!(holds_within(PATIENCE, || names() == expected), "{mode:?}: {:?}", names());
+                let (tunnel, supervisor) = (daemon.tunnel_pid(), daemon.pid());
+                let is_so = holds_within(PATIENCE, || names(tunnel) == expected);
+                assert!(is_so, "{mode:?}: {:?}", names(tunnel));
+                // nothing of the supervisor's is multiplied
+                assert_eq!(names(supervisor), ["wontun", "wontun-log"], "{mode:?}");
             }
         }
     }

@@ -13,7 +13,7 @@ const BYTES: u64 = 100_000_000;
 
 /// The CPU time of each worker of the server for a stream of each client.
 fn carry(star: &Star) -> Vec<Duration> {
-    ran_meanwhile(star.server.pid(), || {
+    ran_meanwhile(&star.server, || {
         thread::scope(|scope| {
             for site in &star.client_sites {
                 scope.spawn(|| Connection::open(&star.server_site, (SERVER_V4, 0), site).exchange(BYTES));
