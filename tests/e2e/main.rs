@@ -45,6 +45,7 @@ mod process;
 mod recipes;
 mod routes;
 mod sandbox;
+mod separation;
 mod setup;
 mod show;
 mod soak;

@@ -1,0 +1,22 @@
+//! All that a tunnel could change of its host, as text.
+
+use crate::wireguard::site::Site;
+
+/// Links with their details, addresses, rules, routes of all tables, the ruleset without its
+/// counters, and the sysctls of the network.
+pub(super) fn host_state(site: &Site) -> String {
+    site.shell(
+        "ip -d link; ip address; ip -4 rule; ip -6 rule; ip -4 route show table all
+         ip -6 route show table all; nft -s list ruleset
+         grep -rs . /proc/sys/net/ipv4 /proc/sys/net/ipv6 /proc/sys/net/core /proc/sys/net/netfilter |
+             grep -v -e stable_secret -e nf_conntrack_count -e tcp_fastopen_key -e ping_group_range | sort",
+    )
+}
+
+/// Panics with the first lines that differ unless the host is as it was.
+pub(super) fn is_as_before(site: &Site, before: &str) {
+    let after = host_state(site);
+    let gone: Vec<_> = before.lines().filter(|line| !after.lines().any(|other| other == *line)).collect();
+    let new: Vec<_> = after.lines().filter(|line| !before.lines().any(|other| other == *line)).collect();
+    assert!(after == before, "the host was changed; gone: {gone:#?}, new: {new:#?}");
+}
