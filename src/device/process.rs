@@ -331,13 +331,17 @@ mod tests {
         let _tun = hand_over(&mut supervisor, ToTunnel::Start(told), vec![health]);
         supervisor.send(&ToTunnel::Run, Vec::new()).unwrap();
         assert!(matches!(hear(&mut supervisor), FromTunnel::Ready));
-        let asker = thread::spawn({
-            let tun = tun.clone();
-            move || health::ask(&tun, None)
+        // on a busy machine an answer may come too late
+        let is_well = (0..10).any(|_| {
+            let asker = thread::spawn({
+                let tun = tun.clone();
+                move || health::ask(&tun, None)
+            });
+            let FromTunnel::Probe(number) = hear(&mut supervisor) else { panic!("no probe") };
+            supervisor.send(&ToTunnel::Alive(number), Vec::new()).unwrap();
+            asker.join().unwrap().is_ok_and(|line| line.ends_with("is up and its loop answers"))
         });
-        let FromTunnel::Probe(number) = hear(&mut supervisor) else { panic!("no probe") };
-        supervisor.send(&ToTunnel::Alive(number), Vec::new()).unwrap();
-        assert!(asker.join().unwrap().unwrap().ends_with("is up and its loop answers"));
+        assert!(is_well);
         let error = health::ask(&tun, None).unwrap_err().to_string();
         assert!(error.starts_with(&format!("the supervisor of {tun} has not answered for 1 s")), "{error}");
         supervisor.send(&ToTunnel::Stop, Vec::new()).unwrap();
