@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use crate::processes::comm;
+use crate::processes::{comm, is_gone};
 
 /// The instruction `syscall`.
 const SYSCALL: [u8; 2] = [0x0f, 0x05];
@@ -74,7 +74,8 @@ impl TakenOver {
         let address = self.room + self.used as u64;
         self.used += bytes.len().next_multiple_of(16);
         assert!(self.used <= ROOM, "too many arguments");
-        self.memory.write_all_at(bytes, address).unwrap();
+        let written = self.memory.write_all_at(bytes, address);
+        assert!(written.is_ok() || is_gone(self.pid), "{written:?}");
         address
     }
 
@@ -93,22 +94,22 @@ impl TakenOver {
         registers.rax = number as u64;
         (registers.rdi, registers.rsi, registers.rdx) = (argument(0), argument(1), argument(2));
         (registers.r10, registers.r8, registers.r9) = (argument(3), argument(4), argument(5));
-        ptrace::setregs(self.pid, registers).unwrap();
         self.used = 0;
-        ptrace::step(self.pid, None).unwrap();
+        let is_there = ptrace::setregs(self.pid, registers).and_then(|()| ptrace::step(self.pid, None));
+        assert!(is_there.is_ok() || is_there == Err(Errno::ESRCH), "{is_there:?}");
         let mut early = None;
         let stop = loop {
             match waitpid(self.pid, Some(WaitPidFlag::__WALL)).unwrap() {
                 // a signal that is not the call's end, such as SIGPIPE, is kept from the process
                 WaitStatus::Stopped(_, signal) if ![Signal::SIGSYS, Signal::SIGTRAP].contains(&signal) => {
-                    early = early.or_else(|| Some(ptrace::getregs(self.pid).unwrap()));
-                    ptrace::step(self.pid, None).unwrap();
+                    early = early.or_else(|| ptrace::getregs(self.pid).ok());
+                    ptrace::step(self.pid, None).ok();
                 }
                 // the trap of the step before, which a signal came ahead of
                 WaitStatus::Stopped(_, Signal::SIGTRAP)
-                    if ptrace::getregs(self.pid).unwrap().rip == self.instruction =>
+                    if ptrace::getregs(self.pid).is_ok_and(|now| now.rip == self.instruction) =>
                 {
-                    ptrace::step(self.pid, None).unwrap();
+                    ptrace::step(self.pid, None).ok();
                 }
                 stop => break stop,
             }
@@ -116,7 +117,10 @@ impl TakenOver {
         match stop {
             WaitStatus::Stopped(_, Signal::SIGSYS) => Outcome::Forbidden,
             WaitStatus::Stopped(_, Signal::SIGTRAP) => {
-                let registers = early.unwrap_or_else(|| ptrace::getregs(self.pid).unwrap());
+                // it may be killed between two looks, with its supervisor
+                let Some(registers) = early.or_else(|| ptrace::getregs(self.pid).ok()) else {
+                    return Outcome::Killed;
+                };
                 let result = registers.rax as i64;
                 if (-4095..0).contains(&result) {
                     Outcome::Failed(Errno::from_raw(-result as i32))
@@ -155,9 +159,11 @@ impl TakenOver {
 impl Drop for TakenOver {
     fn drop(&mut self) {
         if self.is_alive {
-            // it may have been killed in the meantime, with its supervisor
             ptrace::setregs(self.pid, self.before).ok();
-            ptrace::detach(self.pid, None).ok();
+            // If it was killed in the meantime, with its supervisor, its parent is to hear of it.
+            if ptrace::detach(self.pid, None).is_err() {
+                waitpid(self.pid, Some(WaitPidFlag::__WALL)).ok();
+            }
         }
     }
 }
