@@ -1,16 +1,23 @@
 //! All that a tunnel could change of its host, as text.
 
+use crate::waiting::eventually;
 use crate::wireguard::site::Site;
 
 /// Links with their details, addresses, rules, routes of all tables, the ruleset without its
 /// counters, and the sysctls of the network.
 pub(super) fn host_state(site: &Site) -> String {
+    settles(site);
     site.shell(
         "ip -d link; ip address; ip -4 rule; ip -6 rule; ip -4 route show table all
          ip -6 route show table all; nft -s list ruleset
          grep -rs . /proc/sys/net/ipv4 /proc/sys/net/ipv6 /proc/sys/net/core /proc/sys/net/netfilter |
              grep -v -e stable_secret -e nf_conntrack_count -e tcp_fastopen_key -e ping_group_range | sort",
     )
+}
+
+/// Waits until the kernel has found no other owner of this host's addresses, which changes them.
+pub(super) fn settles(site: &Site) {
+    eventually("the addresses are there", || site.ip(&["-6", "address", "show", "tentative"]).is_empty());
 }
 
 /// Panics with the first lines that differ unless the host is as it was.
