@@ -321,14 +321,6 @@ impl<M: Mode> Device<M> {
 
     /// Serves metrics while the tunnel runs.
     pub fn serve_metrics(&mut self, metrics: Metrics) {
-        let address = metrics.listener().address();
-        info!("metrics are at http://{address}/metrics");
-        if metrics.listener().is_public() {
-            warn!(
-                "whoever reaches {address} reads the metrics, which tell the peers' names and when they are there: \
-                 let a firewall keep others out, or serve them on an address that only your own can reach"
-            );
-        }
         self.metrics = Some(metrics);
     }
 

@@ -24,6 +24,8 @@ use super::codec::{self, CodecError, MAX_MESSAGE};
 
 /// Descriptors that go with one message at most; the kernel takes 253 (`SCM_MAX_FD`).
 pub const MAX_DESCRIPTORS: usize = 250;
+/// Bytes that a waiting message is counted for besides its own.
+const OVERHEAD: usize = 128;
 /// Bytes that may wait for room.
 const MAX_QUEUED: usize = 64 << 20;
 
@@ -86,7 +88,7 @@ impl<In: DeserializeOwned, Out: Serialize> Channel<In, Out> {
         if descriptors.len() > MAX_DESCRIPTORS {
             return Err(io::Error::from(io::ErrorKind::InvalidInput).into());
         }
-        self.queued += bytes.len();
+        self.queued += bytes.len() + OVERHEAD;
         if self.queued > MAX_QUEUED {
             return Err(ChannelError::Full);
         }
@@ -101,7 +103,7 @@ impl<In: DeserializeOwned, Out: Serialize> Channel<In, Out> {
     pub fn flush(&mut self) -> Result<(), ChannelError> {
         while let Some((bytes, descriptors)) = self.queue.front() {
             match transmit(&self.socket, bytes, descriptors) {
-                Ok(()) => self.queued = self.queued.saturating_sub(bytes.len()),
+                Ok(()) => self.queued = self.queued.saturating_sub(bytes.len() + OVERHEAD),
                 Err(Errno::AGAIN) => return Ok(()),
                 Err(Errno::PIPE | Errno::CONNRESET) => return Err(ChannelError::Closed),
                 Err(error) => return Err(io::Error::from(error).into()),
@@ -170,6 +172,11 @@ impl<In: DeserializeOwned, Out: Serialize> Channel<In, Out> {
             Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Returns the number of bytes that wait for room.
+    pub const fn queued(&self) -> usize {
+        self.queued
     }
 
     /// Returns true if something waits for room.

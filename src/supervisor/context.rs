@@ -43,10 +43,17 @@ pub struct Context {
 }
 
 impl Context {
-    /// Sends the answer to a question about a name.
-    pub(super) fn answer_question(&mut self, question: Question, result: Result<Vec<SocketAddr>, String>) {
+    /// Sends the answer to a question about a name: of the resolver if `is_asked`, of which there is
+    /// a bounded number, else that it was not asked.
+    pub(super) fn answer_question(
+        &mut self,
+        question: Question,
+        result: Result<Vec<SocketAddr>, String>,
+        is_asked: bool,
+    ) {
         let result = result.map(|addresses| addresses.into_iter().map(Address::from).collect());
-        self.tunnel.send(&ToTunnel::Addresses { peer: question, result });
+        let message = ToTunnel::Addresses { peer: question, result };
+        if is_asked { self.tunnel.send(&message) } else { self.tunnel.answer(&message, Vec::new()) }
     }
 
     /// Starts the resolver process again if that is due.

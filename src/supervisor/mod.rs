@@ -383,7 +383,7 @@ impl<M: Mode> Supervisor<M> {
             let Some(message) = context.tunnel.receive(context.now) else { return };
             match message {
                 FromTunnel::Alive { probe, status } => context.handle_alive(probe, status),
-                FromTunnel::Probe(probe) => context.tunnel.send(&ToTunnel::Alive(probe)),
+                FromTunnel::Probe(probe) => context.tunnel.answer(&ToTunnel::Alive(probe), Vec::new()),
                 FromTunnel::StopRequested => {
                     context.stop.get_or_insert(Stop::TunnelProcess);
                 }

@@ -11,10 +11,10 @@ use tracing::{info, warn};
 use super::context::Context;
 use super::link_watch::LinkWatch;
 use super::sockets::{SocketOptions, Sockets};
-use super::start::{Opened, Starting};
-use super::{Mode, SocketBudget, Source, Supervisor, SupervisorError, system};
+use super::start::{Opened, Starting, after_predecessor};
+use super::{Mode, SocketBudget, SocketsError, Source, Supervisor, SupervisorError, system};
 use crate::config::{Config, PeerAddress};
-use crate::io::tun::Tun;
+use crate::io::tun::{Tun, TunError};
 use crate::messages::{Address, FromTunnel, ModeStart, ToTunnel};
 use crate::sandbox::Places;
 use crate::time::Instant;
@@ -54,8 +54,14 @@ impl Supervisor<Plain> {
             steers: false,
         };
         let is_client = config.role() == Role::Client;
-        let sockets = Sockets::open(&config.listen, config.listen_port, is_client, options, starting.user)?;
-        let tuns = Tun::open(&config.tun, tuning.workers, tuning.offload)?;
+        let sockets = after_predecessor(
+            |error| matches!(error, SocketsError::PortInUse(_)),
+            || Sockets::open(&config.listen, config.listen_port, is_client, options, starting.user),
+        )?;
+        let tuns = after_predecessor(
+            |error| matches!(error, TunError::Taken(_)),
+            || Tun::open(&config.tun, tuning.workers, tuning.offload),
+        )?;
         let mut link = LinkWatch::open(&config.tun)?;
         link.configured = config.configure;
         if config.configure {
@@ -119,18 +125,18 @@ impl Mode for Plain {
                     _ => Err("the server is not known by a name".to_owned()),
                 };
                 if let Err(error) = result {
-                    context.answer_question(None, Err(error));
+                    context.answer_question(None, Err(error), false);
                 }
             }
             FromTunnel::Candidate(address) if self.may_check(context.now) => {
                 let is_usable = !is_behind_tun(context, address);
-                context.tunnel.send(&ToTunnel::CandidateChecked { address, is_usable });
+                context.tunnel.answer(&ToTunnel::CandidateChecked { address, is_usable }, Vec::new());
             }
             FromTunnel::OuterFamily { is_ipv4 } => self.fit_mtu(context, is_ipv4),
             FromTunnel::NeedSockets { ipv4, ipv6 } => {
                 let (ipv4, ipv6) = self.spare.take(context.now, ipv4, ipv6);
                 match self.sockets.spare(ipv4, ipv6) {
-                    Ok((message, descriptors)) => context.tunnel.send_with(&message, descriptors),
+                    Ok((message, descriptors)) => context.tunnel.answer(&message, descriptors),
                     Err(error) => warn!(%error, "the peer gets no socket of its own"),
                 }
             }
@@ -158,7 +164,7 @@ impl Mode for Plain {
                 .retain(|address| self.sockets.speaks(address.ip()) && !is_behind_tun(context, address.ip()));
             addresses
         });
-        context.answer_question(question, result);
+        context.answer_question(question, result, true);
     }
 
     fn deadline(&self) -> Option<Instant> {

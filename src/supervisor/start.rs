@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::thread;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -31,6 +32,27 @@ use crate::sandbox::Confinement;
 
 /// Time that the tunnel process may take to confine itself. It takes a few milliseconds.
 const READY: Duration = Duration::from_secs(10);
+
+/// Time in which the processes of a tunnel that was killed a moment ago end.
+const PREDECESSOR: Duration = Duration::from_millis(300);
+
+/// Tries `open` again, for a moment, while it fails because another process has what it wants: that
+/// may be the tunnel process of a supervisor that was killed, which is about to end.
+pub(super) fn after_predecessor<T, E>(
+    is_taken: impl Fn(&E) -> bool,
+    mut open: impl FnMut() -> Result<T, E>,
+) -> Result<T, E> {
+    let pause = Duration::from_millis(10);
+    let mut waited = Duration::ZERO;
+    loop {
+        match open() {
+            Err(error) if is_taken(&error) && waited < PREDECESSOR => {}
+            result => return result,
+        }
+        thread::sleep(pause);
+        waited += pause;
+    }
+}
 
 /// What the start is told.
 #[derive(Debug)]

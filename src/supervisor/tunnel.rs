@@ -21,6 +21,8 @@ use crate::time::Instant;
 const BURST: u32 = 4096;
 /// Messages that it may send in a second afterwards.
 const PER_SECOND: u32 = 1024;
+/// Bytes that wait for room at most when something is sent that the process has asked for.
+const MAX_QUEUED: usize = 1 << 20;
 /// Time that it may take to end once its channel is closed.
 const END: Duration = Duration::from_secs(1);
 
@@ -101,6 +103,13 @@ impl Tunnel {
             && let Err(error) = self.channel.send(message, descriptors)
         {
             self.failure = Some(error);
+        }
+    }
+
+    /// Sends what the process has asked for, unless it does not read its messages.
+    pub(super) fn answer(&mut self, message: &ToTunnel, descriptors: Vec<OwnedFd>) {
+        if self.channel.queued() <= MAX_QUEUED {
+            self.send_with(message, descriptors);
         }
     }
 

@@ -133,7 +133,7 @@ impl Mode for WireGuard {
                 self.update_routes(context);
             }
         }
-        context.answer_question(question, result);
+        context.answer_question(question, result, true);
     }
 
     fn deadline(&self) -> Option<Instant> {
@@ -180,7 +180,7 @@ impl WireGuard {
             None => Err("the peer's endpoint is no name".to_owned()),
         };
         if let Err(error) = result {
-            context.answer_question(Some(*key), Err(error));
+            context.answer_question(Some(*key), Err(error), false);
         }
     }
 }

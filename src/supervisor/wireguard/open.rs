@@ -13,13 +13,13 @@ use super::uapi::Uapi;
 use super::{Quiet, WireGuard};
 use crate::config::TunName;
 use crate::control::uapi::{UapiError, UapiListener};
-use crate::io::tun::Tun;
+use crate::io::tun::{Tun, TunError};
 use crate::logging::RateLimit;
 use crate::messages::ModeStart;
 use crate::supervisor::link_watch::LinkWatch;
 use crate::supervisor::sockets::{SocketOptions, Sockets};
-use crate::supervisor::start::{Opened, Starting};
-use crate::supervisor::{SocketBudget, Supervisor, SupervisorError};
+use crate::supervisor::start::{Opened, Starting, after_predecessor};
+use crate::supervisor::{SocketBudget, SocketsError, Supervisor, SupervisorError};
 use crate::tunnel::wireguard::message::DATA_OVERHEAD;
 
 /// Least time between two lines about the same kind of trouble.
@@ -51,8 +51,14 @@ impl Supervisor<WireGuard> {
             steers: true,
         };
         let port = Some(port.map_or(0, std::num::NonZeroU16::get));
-        let sockets = Sockets::open(&[], port, false, options, starting.user)?;
-        let tuns = Tun::open(&name, tuning.workers, tuning.offload)?;
+        let sockets = after_predecessor(
+            |error| matches!(error, SocketsError::PortInUse(_)),
+            || Sockets::open(&[], port, false, options, starting.user),
+        )?;
+        let tuns = after_predecessor(
+            |error| matches!(error, TunError::Taken(_)),
+            || Tun::open(&name, tuning.workers, tuning.offload),
+        )?;
         let is_offloaded = tuns.iter().any(|tun| tun.layout().is_some());
         let firewall = Firewall::open(&name, file.as_ref(), kill_switch)?;
         let mut link = LinkWatch::open(&name)?;
