@@ -48,6 +48,8 @@ mod exit {
     pub(super) const CONFIG: u8 = 78;
 }
 
+/// How long the line about the stop may take, before the tunnel process writes its last ones.
+const ONE_LINE: Duration = Duration::from_millis(10);
 /// How long the last lines may take: a stopped reader of the log must not hold up the exit.
 const LAST_LINES: Duration = Duration::from_millis(50);
 
@@ -407,7 +409,7 @@ fn carry<M: Mode>(
         background::detach(ready).context("cannot go to the background")?;
     }
     confine(sandbox.as_ref())?;
-    Ok(supervisor.run()?)
+    Ok(supervisor.run(|| logging.flush(ONE_LINE))?)
 }
 
 /// Engages the sandbox for this thread and all that it starts from now on, and tells of it.

@@ -172,7 +172,7 @@ pub fn require_net_admin() -> Result<(), PrivilegeError> {
 /// # Errors
 /// Whatever could not be given up or does not read back as it should. The program must not go on then.
 pub fn drop_all_but_net_admin(user: Option<Identity>) -> Result<(), PrivilegeError> {
-    drop_to(&CapsHashSet::from([Capability::CAP_NET_ADMIN]), user)
+    drop_to(&CapsHashSet::from([Capability::CAP_NET_ADMIN]), 0, user)
 }
 
 /// Gives up every capability, for a child process that needs none, becomes `user` if there is one, and reads everything
@@ -181,10 +181,24 @@ pub fn drop_all_but_net_admin(user: Option<Identity>) -> Result<(), PrivilegeErr
 /// # Errors
 /// As [`drop_all_but_net_admin`].
 pub fn drop_everything(user: Option<Identity>) -> Result<(), PrivilegeError> {
-    drop_to(&CapsHashSet::new(), user)
+    drop_to(&CapsHashSet::new(), 0, user)
 }
 
-fn drop_to(keep: &CapsHashSet, user: Option<Identity>) -> Result<(), PrivilegeError> {
+/// As [`drop_everything`], for a process that executes this program's own file once more. If that has a capability
+/// (setcap), the kernel refuses to execute it (EPERM) once the bounding set is without it, although `no_new_privs` keeps it
+/// from being gained: then CAP_NET_ADMIN stays in the bounding set.
+///
+/// # Errors
+/// As [`drop_all_but_net_admin`].
+pub fn drop_everything_and_execute(user: Option<Identity>) -> Result<(), PrivilegeError> {
+    let mut value = [0_u8; 64];
+    let has_capability = rustix::fs::getxattr("/proc/self/exe", "security.capability", &mut value).is_ok();
+    let bounding = if has_capability { Capability::CAP_NET_ADMIN.bitmask() } else { 0 };
+    drop_to(&CapsHashSet::new(), bounding, user)
+}
+
+/// Leaves `keep`, and in the bounding set also `bounding`.
+fn drop_to(keep: &CapsHashSet, bounding: u64, user: Option<Identity>) -> Result<(), PrivilegeError> {
     match process::thread_count() {
         Some(1) => {}
         Some(count) => return Err(PrivilegeError::Threads { count }),
@@ -198,7 +212,7 @@ fn drop_to(keep: &CapsHashSet, user: Option<Identity>) -> Result<(), PrivilegeEr
     // The bounding set first: afterwards there is no CAP_SETPCAP left to reduce it with.
     let bounding = if read_sets()?.permitted & Capability::CAP_SETPCAP.bitmask() != 0 {
         raise(Capability::CAP_SETPCAP)?;
-        Some(reduce_bounding(kept)?)
+        Some(reduce_bounding(kept | bounding)?)
     } else {
         None
     };

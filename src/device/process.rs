@@ -26,8 +26,9 @@ use crate::sandbox::{Report, Sandbox, State};
 
 /// Milliseconds that the supervisor may take for its next message before the start is complete.
 const PATIENCE: u16 = 60_000;
-/// Time that the last lines may take: a stopped reader of the log must not hold up the exit.
-const LAST_LINES: Duration = Duration::from_millis(50);
+/// Time that the last lines may take: a stopped reader of the log must not hold up the exit, which
+/// the supervisor waits for.
+const LAST_LINES: Duration = Duration::from_millis(20);
 
 /// Exit codes, as in sysexits.h.
 const OTHER: u8 = 1;

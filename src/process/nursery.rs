@@ -299,7 +299,7 @@ fn confine(is_sandboxed: bool) -> Result<(OwnedFd, bool), String> {
         .map_err(failed("the program's own file cannot be examined"))?;
     let user = if is_for_others { Identity::helper() } else { None };
     privileges::hide_memory();
-    privileges::drop_everything(user).map_err(|error| one_line(&error))?;
+    privileges::drop_everything_and_execute(user).map_err(|error| one_line(&error))?;
     // after the change of user, which takes it back
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(failed("it cannot be tied to the parent's life"))?;
     if is_sandboxed {

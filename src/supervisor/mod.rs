@@ -245,12 +245,13 @@ impl<M: Mode> Supervisor<M> {
         Sandbox::of_supervisor(&places)
     }
 
-    /// Supervises the tunnel until somebody ends it, then takes down what was put up.
+    /// Supervises the tunnel until somebody ends it, then takes down what was put up. `flush_log` is
+    /// called before the tunnel process, which writes to the same log, is told to end.
     ///
     /// # Errors
     /// The tunnel process ended without being told to, or the system fails. The kill switch stays
     /// engaged.
-    pub fn run(mut self) -> Result<(), SupervisorError> {
+    pub fn run(mut self, flush_log: impl FnOnce()) -> Result<(), SupervisorError> {
         self.context.notify_ready();
         let stop = loop {
             self.turn()?;
@@ -272,6 +273,7 @@ impl<M: Mode> Supervisor<M> {
             Stop::SocketRemoved => info!("stopping, since the socket for wg(8) was removed"),
             Stop::TunnelProcess => info!("stopping, since the tunnel process was asked to end"),
         }
+        flush_log();
         self.stop()?;
         // what was asked of the tunnel process opens no kill switch, but a signal to this one does
         self.drain_signals()?;

@@ -45,7 +45,7 @@ impl Supervisor<Plain> {
     /// # Errors
     /// [`SupervisorError`], with the remedy.
     pub fn open(config: Config, starting: Starting) -> Result<Self, SupervisorError> {
-        let tuning = starting.tuning;
+        let (tuning, user) = (starting.tuning, starting.user);
         let options = SocketOptions {
             workers: tuning.workers,
             offload: tuning.offload,
@@ -97,7 +97,7 @@ impl Supervisor<Plain> {
             starting.hand_over(Opened { name: config.tun.clone(), link, tuns, mode, clamps_mss })?;
         let hand_over = system("handing over sockets");
         context.tunnel.send_all(sockets.messages().map_err(&hand_over)?);
-        let (message, descriptors) = sockets.spare(SPARE_SOCKETS, SPARE_SOCKETS).map_err(&hand_over)?;
+        let (message, descriptors) = sockets.first_spare(SPARE_SOCKETS, user).map_err(&hand_over)?;
         context.tunnel.send_with(&message, descriptors);
         let mode = Plain { config, sockets, spare: SocketBudget::default(), checked: (None, 0) };
         Ok(Self::new(mode, context))

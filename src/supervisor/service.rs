@@ -25,6 +25,8 @@ pub(super) struct Service {
     notifier: Option<Notifier>,
     watchdog: Option<Watchdog>,
     status_at: Option<Instant>,
+    /// Probe whose answer may change the status.
+    status_after: Option<u64>,
     retry_at: Option<Instant>,
     /// Probe whose answer has READY=1 sent, at the start or after a reload.
     ready_after: Option<u64>,
@@ -108,14 +110,18 @@ impl Context {
                 });
                 service.status_at = Some(now + STATUS_INTERVAL);
             }
-        } else if text != service.sent_status {
-            notifier.status(&text);
+            service.sent_status = text;
+        } else if is_answered(service.status_after) {
+            service.status_after = None;
+            if text != service.sent_status {
+                notifier.status(&text);
+                service.sent_status = text;
+            }
         }
         if let Some(watchdog) = service.watchdog.as_mut().filter(|watchdog| is_answered(watchdog.probe)) {
             watchdog.probe = None;
             notifier.alive();
         }
-        service.sent_status = text;
         service.settle(now);
     }
 
@@ -137,7 +143,7 @@ impl Context {
         }
         if is_due(self.service.status_at) {
             self.service.status_at = Some(now + STATUS_INTERVAL);
-            self.tunnel.probe();
+            self.service.status_after = Some(self.tunnel.probe());
         }
         if is_due(self.service.retry_at)
             && let Some(notifier) = &mut self.service.notifier

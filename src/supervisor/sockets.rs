@@ -257,6 +257,18 @@ impl Sockets {
         Ok(messages)
     }
 
+    /// As [`Self::spare`], for a process that becomes `user` later.
+    ///
+    /// # Errors
+    /// As for [`Self::spare`].
+    pub(super) fn first_spare(
+        &self,
+        count: u8,
+        user: Option<Identity>,
+    ) -> io::Result<(ToTunnel, Vec<OwnedFd>)> {
+        Identity::owning_sockets(user, || self.spare(count, count))
+    }
+
     /// Returns so many spare sockets of each family as a message, and its descriptors; of a family
     /// without base sockets there are none.
     ///

@@ -15,9 +15,7 @@ pub(crate) fn open_descriptors(pid: Pid) -> Vec<u64> {
 /// Allows a process no descriptor more than it has. Gives what it was allowed before, for [`allow_descriptors`].
 pub(crate) fn allow_no_descriptor(pid: Pid) -> String {
     let open = open_descriptors(pid);
-    let pid_text = pid.to_string();
-    let ask = ["--pid", &pid_text, "--nofile", "--noheadings", "--output=SOFT"];
-    let before = succeed(Command::new("prlimit").args(ask));
+    let before = succeed(prlimit(pid).args(["--nofile", "--noheadings", "--output=SOFT"]));
     // they are given from the lowest free number
     let free = (0..).find(|number| !open.contains(number)).unwrap();
     allow_descriptors(pid, &free.to_string());
@@ -26,5 +24,18 @@ pub(crate) fn allow_no_descriptor(pid: Pid) -> String {
 
 /// Sets the soft limit of a process' descriptors (RLIMIT_NOFILE).
 pub(crate) fn allow_descriptors(pid: Pid, soft: &str) {
-    succeed(Command::new("prlimit").args(["--pid", &pid.to_string(), &format!("--nofile={soft}:")]));
+    succeed(prlimit(pid).arg(format!("--nofile={soft}:")));
+}
+
+/// `prlimit` as the user of the process: another's limits take CAP_SYS_RESOURCE, which root may be without.
+fn prlimit(pid: Pid) -> Command {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let number = |key: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+        line.split_whitespace().next().unwrap().to_owned()
+    };
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", &number("Uid:"), "--regid", &number("Gid:"), "--clear-groups"]);
+    command.args(["prlimit", "--pid", &pid.to_string()]);
+    command
 }

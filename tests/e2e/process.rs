@@ -1,6 +1,6 @@
 //! wontun as a process: its capabilities, its signals, its quiet when idle, where it can run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -187,7 +187,12 @@ fn system_calls(pids: &[Pid], trace: &Path, time: Duration, then: impl FnOnce())
     assert!(exit_within(&mut strace, PATIENCE).is_some(), "strace does not end");
     let lines = fs::read_to_string(trace).unwrap();
     // The call that each thread sleeps in when strace comes, and sleeps in still when it goes, is no wake-up.
-    let lines = lines.lines().filter(|line| !line.contains("<detached")).map(str::to_owned);
+    let mut seen = HashSet::new();
+    let mut is_first = |line: &str| seen.insert(line.split_whitespace().next().unwrap().to_owned());
+    let lines = lines
+        .lines()
+        .filter(|line| !(is_first(line) && line.contains("<unfinished")) && !line.contains("<detached"))
+        .map(str::to_owned);
     let (silent, after): (Vec<_>, Vec<_>) = lines.partition(|line| {
         let time = line.split_whitespace().nth(1).unwrap();
         time.parse::<f64>().unwrap() < end

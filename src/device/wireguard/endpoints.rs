@@ -84,8 +84,9 @@ impl WireGuard {
         let Some(peer) = self.engine.peer(id) else { return };
         let Some(endpoint) = peer.endpoint() else { return };
         let (key, confirmed) = (*peer.public_key(), peer.confirmed_address());
-        let report = self.endpoints.take_report(id, endpoint.remote.ip(), confirmed, core.now);
-        if let Some((address, is_confirmed)) = report {
+        let (address, now) = (endpoint.remote.ip(), core.now);
+        // a datagram from elsewhere may be what confirms the address before
+        while let Some((address, is_confirmed)) = self.endpoints.take_report(id, address, confirmed, now) {
             core.send(&FromTunnel::Endpoint { peer: key, address, is_confirmed });
         }
     }

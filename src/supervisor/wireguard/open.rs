@@ -39,7 +39,7 @@ impl Supervisor<WireGuard> {
         starting: Starting,
     ) -> Result<Self, SupervisorError> {
         let mut file = file;
-        let tuning = starting.tuning;
+        let (tuning, user) = (starting.tuning, starting.user);
         let kill_switch = file.as_mut().and_then(|file| file.kill_switch.take());
         let uapi = open_uapi(&name, file.as_ref())?;
         let port = file.as_ref().and_then(|file| file.configuration.interface.listen_port);
@@ -106,7 +106,10 @@ impl Supervisor<WireGuard> {
         } else {
             context.link.fit_plain_queue();
         }
-        mode.send_spare_sockets(&mut context, SPARE_SOCKETS, SPARE_SOCKETS);
+        match mode.sockets.first_spare(SPARE_SOCKETS, user) {
+            Ok((message, descriptors)) => context.tunnel.send_with(&message, descriptors),
+            Err(error) => warn!(%error, "peers get no sockets of their own"),
+        }
         mode.is_running = true;
         Ok(Self::new(mode, context))
     }
