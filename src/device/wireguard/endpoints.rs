@@ -11,8 +11,9 @@ use crate::messages::FromTunnel;
 use crate::time::Instant;
 use crate::tunnel::wireguard::PeerId;
 
-/// Least time between two reports of unconfirmed addresses of one peer.
-const BETWEEN_UNCONFIRMED: Duration = Duration::from_secs(10);
+/// Time in which so many unconfirmed addresses of one peer are reported at most.
+const UNCONFIRMED_TIME: Duration = Duration::from_secs(10);
+const UNCONFIRMED_COUNT: u8 = 4;
 
 /// The addresses that were reported last.
 #[derive(Debug, Default)]
@@ -26,8 +27,11 @@ pub(super) struct Endpoints {
 struct Reported {
     /// The address that a handshake has shown, or that is configured.
     confirmed: Option<IpAddr>,
-    /// Another one, and when it was reported.
-    unconfirmed: Option<(IpAddr, Instant)>,
+    /// Another one.
+    unconfirmed: Option<IpAddr>,
+    /// When the first of these was reported in the present [`UNCONFIRMED_TIME`], and how many were.
+    since: Option<Instant>,
+    count: u8,
 }
 
 impl Endpoints {
@@ -67,13 +71,17 @@ impl Endpoints {
             *reported = Reported { confirmed: Some(confirmed), ..*reported };
             return Some((confirmed, true));
         }
-        let is_due = reported
-            .unconfirmed
-            .is_none_or(|(last, at)| last != address && now.since(at) >= BETWEEN_UNCONFIRMED);
-        if confirmed == Some(address) || !is_due {
+        if confirmed == Some(address) || reported.unconfirmed == Some(address) {
             return None;
         }
-        reported.unconfirmed = Some((address, now));
+        if reported.since.is_none_or(|since| now.since(since) >= UNCONFIRMED_TIME) {
+            (reported.since, reported.count) = (Some(now), 0);
+        }
+        if reported.count >= UNCONFIRMED_COUNT {
+            return None;
+        }
+        reported.count += 1;
+        reported.unconfirmed = Some(address);
         Some((address, false))
     }
 }
@@ -110,8 +118,12 @@ mod tests {
         endpoints.handle_configured(peer, a);
         assert_eq!(endpoints.take_report(peer, a, Some(a), at(0)), None, "the supervisor's own");
         assert_eq!(endpoints.take_report(peer, b, Some(a), at(0)), Some((b, false)));
-        assert_eq!(endpoints.take_report(peer, c, Some(a), at(9)), None);
-        assert_eq!(endpoints.take_report(peer, b, Some(a), at(20)), None, "known");
+        assert_eq!(endpoints.take_report(peer, b, Some(a), at(0)), None, "known");
+        for address in [c, b, c] {
+            assert_eq!(endpoints.take_report(peer, address, Some(a), at(9)), Some((address, false)));
+        }
+        assert_eq!(endpoints.take_report(peer, b, Some(a), at(9)), None, "too many");
+        assert_eq!(endpoints.take_report(peer, b, Some(a), at(10)), Some((b, false)));
         assert_eq!(endpoints.take_report(peer, c, Some(a), at(20)), Some((c, false)));
         assert_eq!(endpoints.take_report(peer, c, Some(c), at(20)), Some((c, true)), "at once");
         assert_eq!(endpoints.take_report(peer, c, Some(c), at(21)), None);
