@@ -277,10 +277,12 @@ mod tests {
         far
     }
 
+    /// The next message, but for requests of sockets.
     fn hear(supervisor: &mut Supervisor) -> FromTunnel {
         loop {
-            if let Some((message, _)) = supervisor.receive().unwrap() {
-                return message;
+            match supervisor.receive().unwrap() {
+                None | Some((FromTunnel::NeedSockets { .. }, _)) => {}
+                Some((message, _)) => return message,
             }
             thread::sleep(Duration::from_millis(1));
         }
@@ -346,7 +348,6 @@ mod tests {
         let error = health::ask(&tun, None).unwrap_err().to_string();
         assert!(error.starts_with(&format!("the supervisor of {tun} has not answered for 1 s")), "{error}");
         supervisor.send(&ToTunnel::Stop, Vec::new()).unwrap();
-        drop(supervisor);
         process.join().unwrap().unwrap();
     }
 
@@ -383,7 +384,6 @@ mod tests {
         assert_eq!(address, client.local_addr().unwrap().ip());
         supervisor.send(&ToTunnel::CandidateChecked { address, is_usable: true }, Vec::new()).unwrap();
         assert!(matches!(hear(&mut supervisor), FromTunnel::OuterFamily { is_ipv4: true }));
-        // one of three was used: two are left, which are enough
         let mut packet = [0; 20];
         (packet[0], packet[3], packet[8]) = (0x45, 20, 64);
         far.send(&packet).unwrap();

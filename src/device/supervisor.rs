@@ -16,10 +16,9 @@ use crate::time::Instant;
 
 /// Messages applied in one turn: one may change dozens of peers.
 const BUDGET: usize = 8;
-/// Spare UDP sockets of one address family that are asked for at most, those that are left included.
-const SPARES: usize = 8;
-/// With fewer left more are asked for.
-const FEW_SPARES: usize = 2;
+/// Spare UDP sockets of one address family: one that is used is asked for again at once, so that the
+/// number of descriptors stays the same.
+const SPARES: usize = 4;
 /// Least time between two such requests.
 const BETWEEN_REQUESTS: Duration = Duration::from_secs(1);
 
@@ -85,15 +84,15 @@ impl Core {
         }
     }
 
-    /// Asks for spare sockets of the families that `sockets` listen on, if few are left.
+    /// Asks for spare sockets of the families that `sockets` listen on, if some are missing.
     pub(super) fn ask_sockets<O: Copy + PartialEq>(&mut self, sockets: &Sockets<O>) {
         let asked = self.supervisor.asked_sockets;
         if asked.is_some_and(|asked| self.now.since(asked) < BETWEEN_REQUESTS) {
             return;
         }
         let [ipv4, ipv6] = sockets.spares().map(|left| match left {
-            Some(left) if left < FEW_SPARES => u8::try_from(SPARES - left).unwrap_or_default(),
-            _ => 0,
+            Some(left) => u8::try_from(SPARES.saturating_sub(left)).unwrap_or_default(),
+            None => 0,
         });
         if ipv4 > 0 || ipv6 > 0 {
             self.supervisor.asked_sockets = Some(self.now);
