@@ -89,30 +89,6 @@ impl Resolver {
         Ok(resolver)
     }
 
-    /// For the callers of before the nursery, until they are gone: forks the helper from this process.
-    ///
-    /// # Errors
-    /// [`ResolverError`].
-    pub fn start_forked(confinement: crate::sandbox::Confinement) -> Result<Self, ResolverError> {
-        let (ours, theirs) = process::pair().map_err(ChannelError::from)?;
-        let child = system::fork(theirs, confinement.user, |socket, user| {
-            let _ = prctl::set_name(c"wontun-resolver");
-            let prepared = nix::sys::signal::SigSet::all()
-                .thread_block()
-                .map_err(|error| error.to_string())
-                .and_then(|()| {
-                    let user = user.or_else(crate::privileges::Identity::nobody);
-                    crate::privileges::drop_everything(user).map_err(|error| one_line(&error))
-                })
-                .and_then(|()| prctl::set_pdeathsig(Signal::SIGKILL).map_err(|error| error.to_string()));
-            run(socket, prepared).into()
-        });
-        let child = child.map_err(ChannelError::from)?;
-        let channel = Channel::new(ours).map_err(ChannelError::from)?;
-        channel.try_send(&ToResolver::Start { is_sandboxed: confinement.is_sandboxed }, &[])?;
-        Ok(Self { channel: OurEnd(channel), child })
-    }
-
     /// Asks for the addresses of `host`: a name, or a literal address without brackets. Answers come
     /// in the order of the requests. Questions to name servers carry `mark`, if there is one; only if
     /// they are not answered is the system asked, which marks nothing.

@@ -83,15 +83,6 @@ impl Identity {
         }
     }
 
-    /// Nobody, whom a child process that needs nothing becomes. Returns `None` where it cannot be
-    /// ([`Self::of_number`]).
-    pub fn nobody() -> Option<Self> {
-        /// By custom of all Linux distributions, and the kernel's own number for users that it
-        /// cannot show.
-        const NOBODY: u32 = 65534;
-        Self::of_number(NOBODY)
-    }
-
     /// The user whom helper processes become. It is not nobody, whom other daemons run as: they
     /// could send signals to a helper, and read its memory in the instant after its start. Returns
     /// `None` where it cannot be ([`Self::of_number`]).
