@@ -251,12 +251,12 @@ pub static FAMILIES: &[Family] = &[
     ),
     gauge(
         "process_resident_memory_bytes",
-        "Resident memory.",
+        "Resident memory of the tunnel process.",
         Values::One(|sample| sample.process.resident.map(Number::Whole)),
     ),
     counter(
         "process_cpu_seconds_total",
-        "Time on a CPU, user and system.",
+        "Time of the tunnel process on a CPU, user and system.",
         Values::One(|sample| sample.process.cpu.map(Number::Time)),
     ),
     gauge(
