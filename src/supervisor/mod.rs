@@ -361,9 +361,12 @@ impl<M: Mode> Supervisor<M> {
         }
         let mut sources = vec![
             (Source::Signals, context.signals.as_fd(), PollFlags::POLLIN),
-            (Source::Tunnel, context.tunnel.as_fd(), tunnel),
             (Source::Link, context.link.monitor.as_fd(), PollFlags::POLLIN),
         ];
+        // one that sends too much is not looked at: its hang-up would be reported without an end
+        if !tunnel.is_empty() {
+            sources.push((Source::Tunnel, context.tunnel.as_fd(), tunnel));
+        }
         sources.extend(context.lookups.descriptor().map(|fd| (Source::Resolver, fd, PollFlags::POLLIN)));
         sources.extend(self.mode.descriptors());
         let mut descriptors: Vec<_> = sources.iter().map(|(_, fd, flags)| PollFd::new(*fd, *flags)).collect();
