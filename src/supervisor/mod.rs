@@ -49,7 +49,9 @@ pub use wireguard::{ConfigFile, EngagedKillSwitch, WireGuard};
 /// Messages of the tunnel process that are read in one turn.
 const BUDGET: usize = 256;
 /// Time that the tunnel process may take to end in good order.
-const STOP: Duration = Duration::from_secs(5);
+const STOP: Duration = Duration::from_secs(2);
+/// Time that it may take once it was killed, or has closed its channel.
+const END: Duration = Duration::from_secs(1);
 
 /// Why a tunnel does not start, or ends by itself.
 #[derive(Debug, thiserror::Error)]
@@ -278,8 +280,12 @@ impl<M: Mode> Supervisor<M> {
         // what was asked of the tunnel process opens no kill switch, but a signal to this one does
         self.drain_signals()?;
         let is_own = !matches!(self.context.stop, Some(Stop::TunnelProcess) | None);
-        let Self { mode, context } = self;
+        let Self { mode, mut context } = self;
         drop(context.link);
+        // A tunnel process that is stuck or stopped is another user's, whom this process cannot kill;
+        // the nursery does so at its end.
+        drop(context.nursery);
+        context.tunnel.wait(END);
         mode.finish(is_own);
         Ok(())
     }
@@ -304,7 +310,9 @@ impl<M: Mode> Supervisor<M> {
             // whatever it still says
             while context.tunnel.receive(context.now).is_some() {}
         }
-        context.tunnel.wait(Duration::from_secs(1));
+        if context.tunnel.is_gone() {
+            context.tunnel.wait(END);
+        }
         Ok(())
     }
 
