@@ -110,6 +110,8 @@ fn have_nothing_else_open(daemon: &Daemon) -> usize {
                         .iter()
                         .any(|kind| target.ends_with(kind))
                 || is_tunnel && target == "/dev/net/tun"
+                // it ends the helpers that outlive the supervisor
+                || processes.nursery == Some(pid) && target == "anon_inode:[pidfd]"
                 || is_tunnel && target.starts_with("/proc/") && is_read_only(pid, number)
                 || !is_tunnel && is_image(pid, &target);
             assert!(is_ours, "{who}");

@@ -12,7 +12,7 @@ use wontun::messages::{FromTunnel, Status};
 use wontun::process::{MAX_MESSAGE, encode};
 use wontun::tunnel::wireguard::PublicKey;
 
-use super::host_state::{host_state, settles};
+use super::host_state::{host_state, settles, table_of_lock};
 use super::inject::{Outcome, TakenOver};
 use crate::daemon::{Daemon, Stopped};
 use crate::descriptors::open_descriptors;
@@ -85,9 +85,7 @@ impl Stage {
     }
 
     fn table(&self) -> String {
-        let table = self.site().shell("nft -s list table inet wontun-lock-wg0");
-        // it has no owner when its process has ended
-        table.lines().filter(|line| !line.trim().starts_with("flags")).collect::<Vec<_>>().join("\n")
+        table_of_lock(self.site())
     }
 }
 
@@ -100,7 +98,10 @@ fn ended_in_order(stage: &Stage, what: &str, stopped: &Stopped, table: &str) {
     assert!(errors.iter().any(|line| line.contains("message")), "{what}: {:#?}", stopped.lines);
     assert!(!stopped.lines.iter().any(|line| line.contains("panicked")), "{what}: {:#?}", stopped.lines);
     assert!(!stage.site().has_device("wg0"), "{what}: the device is left");
-    assert_eq!(stage.table(), table, "{what}: the kill switch");
+    // it is as it was, but lets the tunnel's own datagrams out no more
+    let shut: Vec<_> = table.lines().filter(|line| !line.trim().starts_with("meta mark ")).collect();
+    assert_eq!(shut.len() + 1, table.lines().count(), "{what}: {table}");
+    assert_eq!(stage.table(), shut.join("\n"), "{what}: the kill switch");
     assert!(!stage.site().socket("wg0").exists(), "{what}: the socket is left");
 }
 
