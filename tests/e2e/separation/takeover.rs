@@ -240,6 +240,9 @@ fn tries_processes(process: &mut TakenOver, supervisor: Pid) {
     process.must_fail("execve", libc::SYS_execve, &[program, vector, vector]);
     let (program, vector) = (process.text("/bin/true"), process.put(&[0; 8]));
     process.must_fail("execveat", libc::SYS_execveat, &[AT_FDCWD, program, vector, vector, 0]);
+}
+
+fn tries_to_start_others(process: &mut TakenOver) {
     process.must_fail("fork", libc::SYS_fork, &[]);
     process.must_fail("vfork", libc::SYS_vfork, &[]);
     process.must_fail("clone", libc::SYS_clone, &[libc::SIGCHLD as u64, 0]);
@@ -263,7 +266,6 @@ fn tries_rights(process: &mut TakenOver) {
     let ambient = [libc::PR_CAP_AMBIENT as u64, libc::PR_CAP_AMBIENT_RAISE as u64, 12, 0, 0];
     process.must_fail("PR_CAP_AMBIENT", libc::SYS_prctl, &ambient);
     process.must_fail("PR_SET_DUMPABLE", libc::SYS_prctl, &[libc::PR_SET_DUMPABLE as u64, 1]);
-    process.must_fail("PR_SET_PDEATHSIG", libc::SYS_prctl, &[libc::PR_SET_PDEATHSIG as u64, 0]);
     for flag in [libc::CLONE_NEWUSER, libc::CLONE_NEWNET, libc::CLONE_NEWNS] {
         process.must_fail("unshare", libc::SYS_unshare, &[flag as u64]);
         process.must_fail("setns", libc::SYS_setns, &[2, flag as u64]);
@@ -346,7 +348,9 @@ fn tries_everything(daemon: &Daemon, configuration: Option<&str>) {
     tries_sockets(&mut process);
     tries_files(&mut process, configuration);
     tries_processes(&mut process, processes.supervisor);
+    tries_to_start_others(&mut process);
     tries_rights(&mut process);
+    process.must_fail("PR_SET_PDEATHSIG", libc::SYS_prctl, &[libc::PR_SET_PDEATHSIG as u64, 0]);
     tries_devices(&mut process);
     tries_other_numbers(&mut process);
     assert_eq!(process.call(libc::SYS_read, &[u64::MAX, 0, 0]), Outcome::Failed(Errno::EBADF));
@@ -397,4 +401,63 @@ fn a_taken_over_tunnel_changes_nothing_in_plain_mode() {
         is_as_before(site, &before);
         tunnel.server_site.ping(IpAddr::from(CLIENT_V4));
     }
+}
+
+/// The resolver reads strangers' answers. For getaddrinfo(3) it may open sockets of the network, one
+/// to the kernel's addresses and routes, and files such as /etc/hosts. By none of that it changes
+/// the host or reads the configuration.
+#[test]
+fn a_taken_over_resolver_changes_nothing_and_reads_no_keys() {
+    let stage = Stage::new();
+    let client = stage.client();
+    let mut daemon = start(client, &stage.plan.client, &["--kill-switch"]);
+    reaches_the_world(&stage);
+    let before = host_state(client);
+    let processes = daemon.processes();
+    let mut process = TakenOver::new(processes.resolver.expect("a resolver"));
+    for (what, domain, kind, protocol) in [
+        ("NETLINK_NETFILTER", libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_NETFILTER),
+        ("NETLINK_GENERIC", libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_GENERIC),
+        ("NETLINK_XFRM", libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_XFRM),
+        ("raw IPv4", libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_RAW),
+        ("raw IPv6", libc::AF_INET6, libc::SOCK_RAW, libc::IPPROTO_RAW),
+        ("packet", libc::AF_PACKET, libc::SOCK_RAW, 0),
+        ("kernel cipher", libc::AF_ALG, libc::SOCK_SEQPACKET, 0),
+        ("vsock", libc::AF_VSOCK, libc::SOCK_STREAM, 0),
+    ] {
+        process.must_fail(what, libc::SYS_socket, &[domain as u64, kind as u64, protocol as u64]);
+    }
+    // getaddrinfo(3) needs this one: the kernel takes its message, and refuses what it asks for
+    let arguments = [libc::AF_NETLINK as u64, libc::SOCK_RAW as u64, libc::NETLINK_ROUTE as u64];
+    let socket = process.must_succeed("NETLINK_ROUTE", libc::SYS_socket, &arguments) as u64;
+    let (message, address) = (process.put(&link_message()), process.put(&netlink_address()));
+    process.call(libc::SYS_sendto, &[socket, message, 32, libc::MSG_DONTWAIT as u64, address, 12]);
+    is_as_before(client, &before);
+    process.must_succeed("close", libc::SYS_close, &[socket]);
+    let configuration = client.path().join("wg0.conf");
+    for (path, flags) in [
+        (configuration.to_str().unwrap(), libc::O_RDONLY),
+        ("/etc/shadow", libc::O_RDONLY),
+        ("/etc/hosts", libc::O_RDWR),
+        ("/etc/resolv.conf", libc::O_RDWR),
+        ("/proc/self/mem", libc::O_RDWR),
+        ("/proc/1/environ", libc::O_RDONLY),
+        ("/proc/sys/net/ipv4/ip_forward", libc::O_WRONLY),
+        ("/dev/net/tun", libc::O_RDWR),
+        ("/run/wireguard/wg0.sock", libc::O_RDWR),
+        ("/tmp", libc::O_TMPFILE | libc::O_RDWR),
+    ] {
+        let name = process.text(path);
+        process.must_fail(path, libc::SYS_openat, &[AT_FDCWD, name, flags as u64, 0o600]);
+    }
+    tries_processes(&mut process, processes.supervisor);
+    tries_processes(&mut process, processes.tunnel);
+    tries_rights(&mut process);
+    tries_other_numbers(&mut process);
+    process.release();
+    is_as_before(client, &before);
+    reaches_the_world(&stage);
+    assert!(daemon.is_running());
+    assert_eq!(daemon.processes(), processes, "a process was replaced");
+    assert_eq!(daemon.stop().status.code(), Some(0));
 }
