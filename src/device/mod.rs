@@ -9,7 +9,7 @@
 //! and [`Core`] are shared by the workers behind one lock, which is held neither while packets of a session are sealed or
 //! opened nor across a packet's system calls. One handshake message is worked on under it at a time.
 //!
-//! All this is a process of its own ([`process`]), which has no capability and opens nothing: its `supervisor` gives it
+//! All this is a process of its own (`process`), which has no capability and opens nothing: its `supervisor` gives it
 //! the descriptors, keys and peers, and sets the host.
 
 mod checkup;

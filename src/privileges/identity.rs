@@ -85,7 +85,7 @@ impl Identity {
 
     /// The user whom helper processes become. It is not nobody, whom other daemons run as: they
     /// could send signals to a helper, and read its memory in the instant after its start. Returns
-    /// `None` where it cannot be ([`Self::of_number`]).
+    /// `None` where it cannot be.
     pub fn helper() -> Option<Self> {
         const HELPER: u32 = 65533;
         Self::of_number(HELPER)
