@@ -37,9 +37,14 @@ fn reply(query: &Packet<'_>, with_records: bool, change: impl FnOnce(&mut Packet
 
 /// A name server that answers over UDP and TCP for as long as the test process lives.
 fn server(udp_answers: Answers, tcp_answers: Answers) -> SocketAddr {
-    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    // a port that is free for UDP may be taken for TCP
+    let sockets = (0..100).find_map(|_| {
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let tcp = TcpListener::bind(udp.local_addr().unwrap()).ok()?;
+        Some((udp, tcp))
+    });
+    let (udp, tcp) = sockets.expect("a port that is free for both");
     let address = udp.local_addr().unwrap();
-    let tcp = TcpListener::bind(address).unwrap();
     thread::spawn(move || {
         let mut buffer = [0; 1024];
         while let Ok((length, from)) = udp.recv_from(&mut buffer) {
