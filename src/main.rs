@@ -49,7 +49,7 @@ mod exit {
 }
 
 /// How long the line about the stop may take, before the tunnel process writes its last ones.
-const ONE_LINE: Duration = Duration::from_millis(10);
+const ONE_LINE: Duration = Duration::from_millis(5);
 /// How long the last lines may take: a stopped reader of the log must not hold up the exit.
 const LAST_LINES: Duration = Duration::from_millis(50);
 

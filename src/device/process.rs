@@ -28,7 +28,7 @@ use crate::sandbox::{Report, Sandbox, State};
 const PATIENCE: u16 = 60_000;
 /// Time that the last lines may take: a stopped reader of the log must not hold up the exit, which
 /// the supervisor waits for.
-const LAST_LINES: Duration = Duration::from_millis(20);
+const LAST_LINES: Duration = Duration::from_millis(10);
 
 /// Exit codes, as in sysexits.h.
 const OTHER: u8 = 1;
