@@ -101,6 +101,9 @@ impl Core {
                 "the supervisor of {tun} has not answered for {patience} s: it is stuck; restart the tunnel"
             ));
         }
+        if let Some(trouble) = &self.supervisor.trouble {
+            return Err(trouble.clone());
+        }
         if self.link.away {
             Ok(format!(
                 "the loop of {tun} answers; the device is in another network namespace and not watched"

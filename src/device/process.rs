@@ -341,10 +341,22 @@ mod tests {
                 move || health::ask(&tun, None)
             });
             let FromTunnel::Probe(number) = hear(&mut supervisor) else { panic!("no probe") };
-            supervisor.send(&ToTunnel::Alive(number), Vec::new()).unwrap();
+            supervisor.send(&ToTunnel::Alive { probe: number, trouble: None }, Vec::new()).unwrap();
             asker.join().unwrap().is_ok_and(|line| line.ends_with("is up and its loop answers"))
         });
         assert!(is_well);
+        let trouble = Some("the routes are missing".to_owned());
+        let is_told = (0..10).any(|_| {
+            let asker = thread::spawn({
+                let tun = tun.clone();
+                move || health::ask(&tun, None)
+            });
+            let FromTunnel::Probe(probe) = hear(&mut supervisor) else { panic!("no probe") };
+            let answer = ToTunnel::Alive { probe, trouble: trouble.clone() };
+            supervisor.send(&answer, Vec::new()).unwrap();
+            asker.join().unwrap().is_err_and(|error| error.to_string() == "the routes are missing")
+        });
+        assert!(is_told);
         let error = health::ask(&tun, None).unwrap_err().to_string();
         assert!(error.starts_with(&format!("the supervisor of {tun} has not answered for 1 s")), "{error}");
         supervisor.send(&ToTunnel::Stop, Vec::new()).unwrap();

@@ -10,7 +10,7 @@ use super::core::{Core, STOP_PATIENCE, Stop};
 use super::pulse::Round;
 use super::sockets::Sockets;
 use super::{DeviceError, Mode, Progress, Token};
-use crate::messages::{self, FromTunnel, ToTunnel};
+use crate::messages::{self, FromTunnel, Repairs, ToTunnel};
 use crate::process::Channel;
 use crate::time::Instant;
 
@@ -32,13 +32,24 @@ pub(super) struct Supervisor {
     sent_probe: u64,
     /// Number of the last probe answered.
     answered_probe: u64,
+    /// What its answer said is missing on the host.
+    pub(super) trouble: Option<String>,
+    pub(super) repairs: Repairs,
     /// When spare sockets were asked for, until some have come.
     asked_sockets: Option<Instant>,
 }
 
 impl Supervisor {
-    pub(super) const fn new(channel: Channel<ToTunnel, FromTunnel>) -> Self {
-        Self { channel, probe: None, sent_probe: 0, answered_probe: 0, asked_sockets: None }
+    pub(super) fn new(channel: Channel<ToTunnel, FromTunnel>) -> Self {
+        Self {
+            channel,
+            probe: None,
+            sent_probe: 0,
+            answered_probe: 0,
+            trouble: None,
+            repairs: Repairs::default(),
+            asked_sockets: None,
+        }
     }
 
     /// Returns true if the supervisor has answered the probe of that number, or a later one.
@@ -161,8 +172,10 @@ impl Core {
                 let round = self.ask_workers();
                 self.supervisor.probe = Some((number, round));
             }
-            ToTunnel::Alive(number) => {
-                self.supervisor.answered_probe = self.supervisor.answered_probe.max(number);
+            ToTunnel::Repairs(repairs) => self.supervisor.repairs = repairs,
+            ToTunnel::Alive { probe, trouble } => {
+                self.supervisor.trouble = trouble;
+                self.supervisor.answered_probe = self.supervisor.answered_probe.max(probe);
                 self.post_to(0, Token::Health);
             }
             ToTunnel::Summary => self.report_summary(mode),

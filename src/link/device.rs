@@ -8,7 +8,7 @@ use netlink_packet_route::link::LinkFlags;
 use nix::errno::Errno;
 
 use super::error::LinkError;
-use super::interfaces::TUNNELS;
+use super::interfaces::{self, TUNNELS};
 use super::message::{self, LinkState};
 use super::socket::{Failure, Requests};
 use crate::config::Cidr;
@@ -102,6 +102,33 @@ impl Link {
     pub fn restore(&mut self) -> Result<Configured, LinkError> {
         self.be_quiet()?;
         self.add_addresses()
+    }
+
+    /// Returns true if [`Link::configure`] was given this address.
+    pub fn has(&self, address: IpAddr) -> bool {
+        self.addresses.iter().any(|cidr| cidr.address() == address)
+    }
+
+    /// Puts back those addresses that the device should have and has not. Returns their number; those
+    /// that it cannot have, since IPv6 is disabled, are not counted.
+    ///
+    /// # Errors
+    /// As for [`Link::configure`].
+    pub fn repair(&mut self) -> Result<usize, LinkError> {
+        let action = || format!("read the addresses of {}", self.name);
+        let present = interfaces::addresses(&mut self.requests, self.index)
+            .map_err(|failure| LinkError::new(action(), failure, ""))?;
+        let is_present = |cidr: &&Cidr| {
+            present
+                .iter()
+                .any(|each| each.address == cidr.address() && each.network.length() == cidr.prefix())
+        };
+        let missing = self.addresses.iter().filter(|cidr| !is_present(cidr)).count();
+        if missing == 0 {
+            return Ok(0);
+        }
+        let configured = self.restore()?;
+        Ok(missing.saturating_sub(configured.ipv6_disabled.len()))
     }
 
     /// Gives the device other addresses than it was given before; those in both stay untouched.

@@ -62,6 +62,13 @@ pub(super) fn interfaces(requests: &mut Requests) -> Result<Vec<Interface>, Fail
     Ok(interfaces)
 }
 
+/// Returns the addresses of the device of that index.
+pub(super) fn addresses(requests: &mut Requests, index: u32) -> Result<Vec<InterfaceAddress>, Failure> {
+    let all = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+    let all = requests.dump(&all, interface_address)?;
+    Ok(all.into_iter().filter(|(device, _)| *device == index).map(|(_, address)| address).collect())
+}
+
 /// Reads an `RTM_NEWADDR`: the device's index and the address.
 fn interface_address(body: &[u8]) -> Option<(u32, InterfaceAddress)> {
     let (far, length, index) = message::address_network(body)?;

@@ -86,8 +86,16 @@ pub enum ToTunnel {
     },
     /// Liveness probe, to be answered by [`FromTunnel::Alive`] once every worker has turned.
     Probe(u64),
-    /// Answer to [`FromTunnel::Probe`].
-    Alive(u64),
+    /// Answer to [`FromTunnel::Probe`], after what is the tunnel's on the host was compared with what
+    /// is wanted.
+    Alive {
+        /// The probe's number.
+        probe: u64,
+        /// State that is missing on the host and cannot be put back, for the health.
+        trouble: Option<String>,
+    },
+    /// Number of repairs so far, for the metrics.
+    Repairs(Repairs),
     /// Write this answer to the connection that comes with it, then say [`FromTunnel::Answered`].
     Answer {
         /// Number of the connection.
@@ -251,6 +259,19 @@ pub struct BaseSocket {
     pub address: IpAddr,
     /// Several datagrams may be sent as one message (UDP_SEGMENT).
     pub sends_segments: bool,
+}
+
+/// What was put back since the start, after other programs had removed it from the host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repairs {
+    /// Addresses of the device.
+    pub addresses: u64,
+    /// Routes.
+    pub routes: u64,
+    /// Policy rules.
+    pub rules: u64,
+    /// Tables of nf_tables.
+    pub tables: u64,
 }
 
 /// State of the peers.

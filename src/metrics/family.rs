@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::exposition::Lines;
 use super::sample::{PeerSample, Sample, WorkerSample};
 use crate::counters::DropReason;
+use crate::messages::Repairs;
 
 /// What a metric is to Prometheus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +111,13 @@ fn some(number: impl Into<Number>) -> Option<Number> {
 fn drops(sample: &Sample, lines: &mut Lines<'_>) {
     for reason in DropReason::ALL {
         lines.push(&[("reason", reason.name())], sample.totals.drops(reason).into());
+    }
+}
+
+fn repairs(sample: &Sample, lines: &mut Lines<'_>) {
+    let Repairs { addresses, routes, rules, tables } = sample.repairs;
+    for (what, count) in [("address", addresses), ("route", routes), ("rule", rules), ("table", tables)] {
+        lines.push(&[("what", what)], count.into());
     }
 }
 
@@ -248,6 +256,11 @@ pub static FAMILIES: &[Family] = &[
         "wontun_peer_transmit_packets_total",
         "Packets to the peer.",
         Values::Peers(|peer| some(peer.tx_packets)),
+    ),
+    counter(
+        "wontun_repairs_total",
+        "Addresses, routes, policy rules and nf_tables tables that other programs removed, and that were put back.",
+        Values::Lines(repairs),
     ),
     gauge(
         "process_resident_memory_bytes",

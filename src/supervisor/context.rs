@@ -10,7 +10,7 @@ use super::service::Service;
 use super::tunnel::Tunnel;
 use crate::config::TunName;
 use crate::io::signal::Signals;
-use crate::messages::{Address, ToTunnel};
+use crate::messages::{Address, Repairs, ToTunnel};
 use crate::process::Nursery;
 use crate::time::Instant;
 
@@ -40,6 +40,11 @@ pub struct Context {
     pub(super) nursery: Nursery,
     pub(super) signals: Signals,
     pub(super) stop: Option<Stop>,
+    /// What was put back so far, and what the tunnel process was told of it.
+    pub(super) repairs: Repairs,
+    pub(super) sent_repairs: Repairs,
+    /// When everything was compared last, and what was missing.
+    pub(super) reconciled: Option<(Instant, Option<String>)>,
 }
 
 impl Context {
@@ -54,6 +59,13 @@ impl Context {
         let result = result.map(|addresses| addresses.into_iter().map(Address::from).collect());
         let message = ToTunnel::Addresses { peer: question, result };
         if is_asked { self.tunnel.send(&message) } else { self.tunnel.answer(&message, Vec::new()) }
+    }
+
+    /// Tells the tunnel process, which serves metrics, of new repairs.
+    pub(super) fn send_repairs(&mut self) {
+        if std::mem::replace(&mut self.sent_repairs, self.repairs) != self.repairs {
+            self.tunnel.answer(&ToTunnel::Repairs(self.repairs), Vec::new());
+        }
     }
 
     /// Starts the resolver process again if that is due.

@@ -54,6 +54,8 @@ pub(super) struct LinkNews {
     pub(super) routing_lost: bool,
     /// Addresses of other devices, or settings such as forwarding, were changed.
     pub(super) host_changed: bool,
+    /// An address that the device is to have was deleted, from whichever device.
+    pub(super) address_lost: bool,
 }
 
 impl LinkNews {
@@ -190,8 +192,13 @@ impl Context {
         for _ in 0..BUDGET {
             match self.link.monitor.poll_event() {
                 Ok(None) => {
-                    let LinkNews { routing_lost, host_changed, .. } = self.link.news;
+                    let LinkNews { routing_lost, host_changed, address_lost, .. } = self.link.news;
                     self.handle_link_news(mode);
+                    // of a device that is down, or too small for IPv6, the kernel itself deletes them
+                    if address_lost && self.link.up && !self.link.away {
+                        // told by itself
+                        let _ = self.repair_addresses();
+                    }
                     // of a device that is down the kernel itself deletes the routes
                     if routing_lost && self.link.up {
                         mode.handle_routing_lost(self);
@@ -205,6 +212,7 @@ impl Context {
                 Ok(Some(LinkEvent::RoutingLost)) => self.link.news.routing_lost = true,
                 Ok(Some(LinkEvent::AddressLost(address))) => {
                     self.link.news.host_changed = true;
+                    self.link.news.address_lost |= self.link.link.has(address);
                     self.tunnel.send(&ToTunnel::AddressLost(address));
                 }
                 Ok(Some(LinkEvent::HostChanged)) => self.link.news.host_changed = true,
@@ -271,6 +279,40 @@ impl Context {
         if came_up {
             mode.handle_link_up(self);
         }
+    }
+
+    /// Puts back addresses that another program has taken from the device, and warns of it.
+    ///
+    /// # Errors
+    /// The kernel does not take them.
+    pub(super) fn repair_addresses(&mut self) -> Result<(), LinkError> {
+        if !self.link.configured || self.link.mtu < IPV6_MIN_MTU {
+            return Ok(());
+        }
+        let outcome = self.link.link.repair();
+        match &outcome {
+            Ok(0) => {}
+            Ok(addresses) => {
+                self.repairs.addresses += *addresses as u64;
+                if let Some(suppressed) = self.link.quiet.allow(self.now) {
+                    let tun = &self.name;
+                    warn!(
+                        %tun,
+                        addresses,
+                        suppressed,
+                        "addresses of {tun} were deleted by another program, and are back; if it is a network \
+                         manager, have it leave {tun} alone (NetworkManager: unmanaged-devices=interface-name:{tun}; \
+                         systemd-networkd: [Link] Unmanaged=yes)"
+                    );
+                }
+            }
+            Err(error) => {
+                if let Some(suppressed) = self.link.quiet.allow(self.now) {
+                    warn!(%error, suppressed, "the addresses that the device lost are not back");
+                }
+            }
+        }
+        outcome.map(drop)
     }
 
     /// The kernel forgets a device's IPv6 addresses when it goes down, or when its MTU is too small for them.

@@ -46,6 +46,8 @@ pub use sockets::SocketsError;
 pub use start::{StartOptions, Starting};
 pub use wireguard::{ConfigFile, EngagedKillSwitch, WireGuard};
 
+/// Least time between two comparisons of everything that somebody asks for.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 /// Messages of the tunnel process that are read in one turn.
 const BUDGET: usize = 256;
 /// Time that the tunnel process may take to end in good order.
@@ -181,6 +183,10 @@ pub trait Mode: Sized {
 
     /// Addresses of other devices, or settings of devices such as forwarding, were changed.
     fn handle_host_changed(&mut self, context: &mut Context);
+
+    /// Compares what is the tunnel's on the host with what is wanted, and puts back what is missing.
+    /// Returns what is missing and cannot be put back.
+    fn reconcile(&mut self, context: &mut Context) -> Option<String>;
 
     /// Takes down what was put up, after the tunnel process has ended. The kill switch stays engaged
     /// unless `opens_kill_switch`.
@@ -340,6 +346,7 @@ impl<M: Mode> Supervisor<M> {
         self.context.serve_service();
         self.context.serve_lookups();
         self.mode.handle_timeouts(&mut self.context);
+        self.context.send_repairs();
         Ok(())
     }
 
@@ -396,13 +403,29 @@ impl<M: Mode> Supervisor<M> {
             let Some(message) = context.tunnel.receive(context.now) else { return };
             match message {
                 FromTunnel::Alive { probe, status } => context.handle_alive(probe, status),
-                FromTunnel::Probe(probe) => context.tunnel.answer(&ToTunnel::Alive(probe), Vec::new()),
+                FromTunnel::Probe(probe) => {
+                    let trouble = self.reconcile();
+                    self.context.tunnel.answer(&ToTunnel::Alive { probe, trouble }, Vec::new());
+                }
                 FromTunnel::StopRequested => {
                     context.stop.get_or_insert(Stop::TunnelProcess);
                 }
                 message => self.mode.handle_message(context, message),
             }
         }
+    }
+
+    /// Compares everything for somebody who asks for the health, at most once in [`BETWEEN_LOOKS`].
+    fn reconcile(&mut self) -> Option<String> {
+        let now = self.context.now;
+        if let Some((at, trouble)) = &self.context.reconciled
+            && now.since(*at) < BETWEEN_LOOKS
+        {
+            return trouble.clone();
+        }
+        let trouble = self.mode.reconcile(&mut self.context);
+        self.context.reconciled = Some((now, trouble.clone()));
+        trouble
     }
 
     fn drain_signals(&mut self) -> Result<(), SupervisorError> {

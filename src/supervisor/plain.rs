@@ -183,6 +183,14 @@ impl Mode for Plain {
 
     fn handle_host_changed(&mut self, _: &mut Context) {}
 
+    fn reconcile(&mut self, context: &mut Context) -> Option<String> {
+        if context.link.away || !context.link.up {
+            return None;
+        }
+        let error = context.repair_addresses().err()?;
+        Some(format!("addresses of {} are missing on this host: {error}", context.name))
+    }
+
     fn finish(self, _: bool) {}
 }
 

@@ -23,7 +23,7 @@ use crate::control::notify::Notifier;
 use crate::io::signal::Signals;
 use crate::io::timer::now;
 use crate::io::tun::Tun;
-use crate::messages::{FromTunnel, Log, MetricsStart, ModeStart, Start, ToTunnel};
+use crate::messages::{FromTunnel, Log, MetricsStart, ModeStart, Repairs, Start, ToTunnel};
 use crate::metrics::{HostName, MetricsError, MetricsListener};
 use crate::privileges::Identity;
 use crate::process::{MAX_DESCRIPTORS, Nursery};
@@ -180,6 +180,9 @@ impl Starting {
             nursery: self.nursery,
             signals: Signals::open().map_err(system("blocking signals"))?,
             stop: None,
+            repairs: Repairs::default(),
+            sent_repairs: Repairs::default(),
+            reconciled: None,
         })
     }
 }

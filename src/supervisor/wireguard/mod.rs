@@ -8,6 +8,7 @@ mod firewall;
 mod kill_switch;
 mod open;
 mod peers;
+mod reconcile;
 mod route;
 mod ruleset;
 mod uapi;
@@ -87,7 +88,7 @@ impl Mode for WireGuard {
             Source::Uapi => self.accept_uapi(context.now),
             Source::UapiWatch => self.drain_uapi_watch(context),
             Source::UapiClient(number) => self.drain_uapi_client(context, number, events),
-            Source::Ruleset => self.drain_ruleset(context.now),
+            Source::Ruleset => self.drain_ruleset(context),
             Source::Signals | Source::Tunnel | Source::Link | Source::Resolver => {}
         }
     }
@@ -149,6 +150,8 @@ impl Mode for WireGuard {
 
     fn reload(&mut self, context: &mut Context) {
         self.reload_file(context);
+        // also what others have removed meanwhile
+        self.reconcile_host(context);
     }
 
     fn handle_link_up(&mut self, context: &mut Context) {
@@ -156,7 +159,12 @@ impl Mode for WireGuard {
     }
 
     fn handle_routing_lost(&mut self, context: &mut Context) {
-        self.repair_routing(context);
+        // told by itself
+        let _ = self.repair_routing(context);
+    }
+
+    fn reconcile(&mut self, context: &mut Context) -> Option<String> {
+        self.reconcile_host(context)
     }
 
     fn handle_host_changed(&mut self, _: &mut Context) {

@@ -53,8 +53,11 @@ impl WireGuard {
 
     /// Puts back routes and rules that somebody else has deleted, and warns of it. Network managers
     /// do that when they start.
-    pub(super) fn repair_routing(&mut self, context: &mut Context) {
-        let Some(routes) = self.routes.as_mut().filter(|_| !context.link.away) else { return };
+    ///
+    /// # Errors
+    /// The kernel does not take them.
+    pub(super) fn repair_routing(&mut self, context: &mut Context) -> Result<(), String> {
+        let Some(routes) = self.routes.as_mut().filter(|_| !context.link.away) else { return Ok(()) };
         // with a smaller MTU the kernel has taken IPv6 off the device, routes included: they come
         // back with the MTU
         let has_ipv6 = context.link.link.state().is_ok_and(|state| state.mtu >= IPV6_MIN_MTU);
@@ -63,6 +66,10 @@ impl WireGuard {
             && !has_ipv6
         {
             applied.warnings.retain(|warning| !matches!(warning, RouteWarning::Ipv6Disabled { .. }));
+        }
+        if let Ok((_, added)) = &applied {
+            context.repairs.routes += added.routes as u64;
+            context.repairs.rules += added.rules as u64;
         }
         if let Ok((_, added)) = applied
             && added != Added::default()
@@ -78,7 +85,9 @@ impl WireGuard {
                  systemd-networkd, set ManageForeignRoutingPolicyRules=no and ManageForeignRoutes=no in networkd.conf"
             );
         }
+        let outcome = applied.as_ref().map(drop).map_err(ToString::to_string);
         self.handle_applied(context, applied.map(|(applied, _)| applied));
+        outcome
     }
 
     /// The tunnel process reports that a peer is at `address`, which may lie behind the tunnel, where

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tracing::{debug, warn};
 
-use super::firewall::Firewall;
-use super::{EngagedKillSwitch, WireGuard};
-use crate::link::{Guard, Nat, Routes, RulesetChange, Watch};
+use super::WireGuard;
+use crate::link::{RulesetChange, Watch};
+use crate::supervisor::context::Context;
 use crate::time::Instant;
 
 /// Least time between two looks at what others have in the ruleset: some hosts change it all the
@@ -51,7 +51,8 @@ impl RulesetWatch {
 impl WireGuard {
     /// Reads that the ruleset was changed, and puts back at once what is missing of this tunnel's
     /// tables.
-    pub(super) fn drain_ruleset(&mut self, now: Instant) {
+    pub(super) fn drain_ruleset(&mut self, context: &mut Context) {
+        let now = context.now;
         for _ in 0..BUDGET {
             let ruleset = &mut self.firewall.ruleset;
             match ruleset.watch.as_mut().map_or(Ok(None), Watch::poll_change) {
@@ -59,7 +60,7 @@ impl WireGuard {
                 Ok(Some(change)) => {
                     let next = ruleset.looked_at.map_or(now, |looked| looked + BETWEEN_LOOKS);
                     ruleset.look_at = Some(next.max(now));
-                    self.repair_tables(now, &change);
+                    self.handle_change(context, &change);
                 }
                 Err(error) => {
                     if let Some(suppressed) = self.quiet.repairs.allow(now) {
@@ -71,29 +72,29 @@ impl WireGuard {
         }
     }
 
-    fn repair_tables(&mut self, now: Instant, change: &RulesetChange) {
-        let Firewall { nat, guard, kill_switch, .. } = &mut self.firewall;
-        let mut repaired = Vec::new();
-        match kill_switch.as_mut().map_or(Ok(None), EngagedKillSwitch::put_back) {
-            Ok(table) => repaired.extend(table),
+    fn handle_change(&mut self, context: &mut Context, change: &RulesetChange) {
+        let now = context.now;
+        match self.repair_tables() {
+            Ok(repaired) if repaired.is_empty() => {}
+            Ok(repaired) => {
+                context.repairs.tables += repaired.len() as u64;
+                if let Some(suppressed) = self.quiet.repairs.allow(now) {
+                    let (by, pid) = change.author.clone().unzip();
+                    let tables = repaired.join(", ");
+                    warn!(
+                        tables,
+                        by,
+                        pid,
+                        suppressed,
+                        "nf_tables tables of this tunnel were deleted or changed: they are back"
+                    );
+                }
+            }
             Err(error) => {
                 if let Some(suppressed) = self.quiet.repairs.allow(now) {
                     warn!(%error, suppressed, "the kill switch is not engaged any more");
                 }
             }
-        }
-        repaired.extend(guard.as_mut().and_then(Guard::repair));
-        repaired.extend(nat.as_mut().and_then(Nat::repair));
-        repaired.extend(self.routes.as_mut().map(Routes::repair_tables).unwrap_or_default());
-        if !repaired.is_empty()
-            && let Some(suppressed) = self.quiet.repairs.allow(now)
-        {
-            let (by, pid) = change.author.clone().unzip();
-            let tables = repaired.join(", ");
-            warn!(
-                tables,
-                by, pid, suppressed, "nf_tables tables of this tunnel were deleted or changed: they are back"
-            );
         }
     }
 

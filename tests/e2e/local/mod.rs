@@ -11,6 +11,7 @@ mod noise_peer;
 mod other_family;
 mod peer_noise;
 mod plain_by_name;
+mod repairs;
 mod resolver;
 mod ruleset;
 mod session_keys;
