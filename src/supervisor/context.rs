@@ -6,6 +6,7 @@ use tracing::warn;
 
 use super::link_watch::LinkWatch;
 use super::lookups::{Lookups, Question};
+use super::repair_limit::RepairLimit;
 use super::service::Service;
 use super::tunnel::Tunnel;
 use crate::config::TunName;
@@ -43,6 +44,8 @@ pub struct Context {
     /// What was put back so far, and what the tunnel process was told of it.
     pub(super) repairs: Repairs,
     pub(super) sent_repairs: Repairs,
+    /// Limit of those of addresses.
+    pub(super) repair_limit: RepairLimit,
     /// When everything was compared last, and what was missing.
     pub(super) reconciled: Option<(Instant, Option<String>)>,
 }

@@ -195,7 +195,7 @@ impl Context {
                     let LinkNews { routing_lost, host_changed, address_lost, .. } = self.link.news;
                     self.handle_link_news(mode);
                     // of a device that is down, or too small for IPv6, the kernel itself deletes them
-                    if address_lost && self.link.up && !self.link.away {
+                    if address_lost && self.link.up && !self.link.away && self.repair_limit.allow(self.now) {
                         // told by itself
                         let _ = self.repair_addresses();
                     }
@@ -278,6 +278,14 @@ impl Context {
         self.tunnel.set_link(self.link.message());
         if came_up {
             mode.handle_link_up(self);
+        }
+    }
+
+    /// Puts back addresses that could not be at once, if that is due.
+    pub(super) fn serve_repairs(&mut self) {
+        if self.repair_limit.is_due(self.now) && self.repair_limit.allow(self.now) && self.link.up {
+            // told by itself
+            let _ = self.repair_addresses();
         }
     }
 

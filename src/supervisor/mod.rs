@@ -11,6 +11,7 @@ mod context;
 mod link_watch;
 mod lookups;
 mod plain;
+mod repair_limit;
 mod service;
 mod sockets;
 mod start;
@@ -345,6 +346,7 @@ impl<M: Mode> Supervisor<M> {
         }
         self.context.serve_service();
         self.context.serve_lookups();
+        self.context.serve_repairs();
         self.mode.handle_timeouts(&mut self.context);
         self.context.send_repairs();
         Ok(())
@@ -358,6 +360,7 @@ impl<M: Mode> Supervisor<M> {
             context.service.deadline(),
             context.lookups.deadline(),
             context.tunnel.deadline(),
+            context.repair_limit.deadline(),
         ];
         let Some(deadline) = deadlines.into_iter().flatten().min() else { return PollTimeout::NONE };
         let now = now().unwrap_or(context.now);

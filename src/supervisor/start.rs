@@ -14,6 +14,7 @@ use tracing::{info, warn};
 use super::context::Context;
 use super::link_watch::LinkWatch;
 use super::lookups::Lookups;
+use super::repair_limit::RepairLimit;
 use super::service::Service;
 use super::tunnel::Tunnel;
 use super::{Mode, Supervisor, SupervisorError, system};
@@ -183,6 +184,7 @@ impl Starting {
             repairs: Repairs::default(),
             sent_repairs: Repairs::default(),
             reconciled: None,
+            repair_limit: RepairLimit::default(),
         })
     }
 }

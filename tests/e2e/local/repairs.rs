@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::daemon::Daemon;
 use crate::lab::Lab;
@@ -45,5 +46,29 @@ fn addresses_that_are_deleted_come_back() {
     }
     eventually("the routes are back", || !client.ip(&["route", "show", "dev", "wg0"]).is_empty());
     client.ping(SERVER_V4.parse::<std::net::Ipv4Addr>().unwrap());
+    assert!(daemon.stop().status.success());
+}
+
+/// Somebody who deletes them in a loop: they come back a few times at once, then once a second, and the log stays short.
+#[test]
+fn an_actor_in_a_loop_is_not_fought_without_end() {
+    let lab = Arc::new(Lab::new(2));
+    let (plan, _server, daemon) = start(&lab);
+    let client = &plan.client_site;
+    let begin = Instant::now();
+    let mut flushes = 0;
+    while begin.elapsed() < Duration::from_secs(5) {
+        client.ip(&["address", "flush", "dev", "wg0"]);
+        flushes += 1;
+    }
+    let address: SocketAddr = METRICS.parse().unwrap();
+    let repairs = scrape(lab.client(), address).get(r#"wontun_repairs_total{what="address"}"#);
+    assert!(flushes > 50, "{flushes}");
+    // two addresses each: five at once and one a second
+    assert!((2.0..=24.0).contains(&repairs), "{repairs} repairs for {flushes} deletions");
+    assert!(daemon.count("were deleted by another program, and are back") <= 12);
+    eventually("the addresses are back in the end", || {
+        client.ip(&["address", "show", "dev", "wg0"]).contains("inet ")
+    });
     assert!(daemon.stop().status.success());
 }
