@@ -39,6 +39,15 @@ def main_pid(machine, unit=UNIT):
     return int(unit_property(machine, "MainPID", unit))
 
 
+def tunnel_pid(machine, unit=UNIT):
+    """The process id of the service's tunnel process."""
+    group = unit_property(machine, "ControlGroup", unit)
+    members = machine.succeed(f"cat /sys/fs/cgroup{group}/cgroup.procs").split()
+    tunnels = [pid for pid in members if machine.succeed(f"cat /proc/{pid}/comm").strip() == "wontun-tunnel"]
+    assert len(tunnels) == 1, members
+    return int(tunnels[0])
+
+
 def wait_for_status(machine, unit, pattern):
     """Waits until the service says this of itself."""
     show = f"systemctl show --property=StatusText --value {unit}"
@@ -200,7 +209,7 @@ with subtest("CAP_NET_ADMIN and nothing else"):
         group = unit_property(machine, "ControlGroup")
         everyone = machine.succeed(f"cat /sys/fs/cgroup{group}/cgroup.procs").split()
         assert str(pid) in everyone, everyone
-        # The process that looks up names has none.
+        # The other processes have none.
         for member in everyone:
             if member != str(pid):
                 for thread in status_blocks(machine, member):
@@ -208,7 +217,7 @@ with subtest("CAP_NET_ADMIN and nothing else"):
 
 with subtest("the journal has fields"):
     for machine, role in ((server, "server"), (client, "client")):
-        ready = journal(machine, "MESSAGE=ready", f"_PID={main_pid(machine)}")
+        ready = journal(machine, "MESSAGE=ready", f"_PID={tunnel_pid(machine)}")
         assert len(ready) == 1, ready
         for field, value in {
             "PRIORITY": "6",
@@ -327,10 +336,12 @@ with subtest("a reload disturbs nobody, and its failure is in the status"):
     wait_for_status(server, VPN, "^1 of 2 peers connected, ")
     assert main_pid(server, VPN) == old
 
-with subtest("a loop that is stuck is started again"):
-    old = main_pid(server, VPN)
-    server.succeed(f"kill -STOP {old}")
-    wait_for_restart(server, VPN, old)
+with subtest("a loop that is stuck is started again, the supervisor's and the tunnel process's"):
+    for stuck in (main_pid, tunnel_pid):
+        old = main_pid(server, VPN)
+        server.succeed(f"kill -STOP {stuck(server, VPN)}")
+        wait_for_restart(server, VPN, old)
+        server.wait_for_unit(VPN)
     server.succeed(f"journalctl --quiet --unit={VPN} | grep 'Watchdog timeout'")
     client.wait_until_succeeds(f"ping -c 1 -W 2 {WEB[0]}", timeout=PATIENCE)
     client.succeed("systemctl stop test-vpn")
