@@ -313,7 +313,9 @@ fn a_flood_of_initiations_stops_nobody() {
         pair.client.set(&["peer", &server_public, "remove"]);
         pair.client.set(&["peer", &server_public, "endpoint", &endpoint, "allowed-ips", "10.9.0.0/24"]);
         goes_on("when the peer had to shake hands again");
-        assert!(pair.client.only_peer().handshake > 0);
+        // what the stream has sent meanwhile may still be in its own buffers
+        let has_session = || pair.client.only_peer().handshake > 0;
+        assert!(holds_within(PATIENCE, has_session), "no handshake in the flood");
         goes_on("after the handshake");
         stop.store(true, Ordering::Relaxed);
         flood.join().unwrap();
