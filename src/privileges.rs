@@ -184,9 +184,10 @@ pub fn drop_everything(user: Option<Identity>) -> Result<(), PrivilegeError> {
     drop_to(&CapsHashSet::new(), 0, user)
 }
 
-/// As [`drop_everything`], for a process that executes this program's own file once more. If that has a capability
-/// (setcap), the kernel refuses to execute it (EPERM) once the bounding set is without it, although `no_new_privs` keeps it
-/// from being gained: then CAP_NET_ADMIN stays in the bounding set.
+/// As [`drop_everything`], for a process that executes this program's own file once more. If that
+/// has a capability (setcap), the kernel refuses to execute it (EPERM) once the bounding set is
+/// without it, although `no_new_privs` keeps it from being gained: then CAP_NET_ADMIN stays in the
+/// bounding set.
 ///
 /// # Errors
 /// As [`drop_all_but_net_admin`].

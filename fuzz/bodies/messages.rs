@@ -1,5 +1,6 @@
-//! Messages between processes: whatever bytes come, they are an error or a message, which is written and read as
-//! itself. Shared by the fuzzer and by the ordinary test that replays its corpus.
+//! Messages between processes: whatever bytes come, they are an error or a message, which is
+//! written and read as itself. Shared by the fuzzer and by the ordinary test that replays its
+//! corpus.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -24,7 +25,8 @@ fn check<M: Serialize + DeserializeOwned>(bytes: &[u8]) -> bool {
     true
 }
 
-/// Reads bytes as each kind of message: as they are, or, if the first is odd, the rest behind a valid header.
+/// Reads bytes as each kind of message: as they are, or, if the first is odd, the rest behind a
+/// valid header.
 ///
 /// # Panics
 /// When a message breaks one of the rules.

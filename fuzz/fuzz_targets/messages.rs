@@ -1,4 +1,5 @@
-//! `scripts/fuzz.sh messages`: whatever bytes another process sends, they are an error or a message.
+//! `scripts/fuzz.sh messages`: whatever bytes another process sends, they are an error or a
+//! message.
 #![no_main]
 
 #[path = "../bodies/messages.rs"]

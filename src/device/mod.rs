@@ -9,8 +9,8 @@
 //! and [`Core`] are shared by the workers behind one lock, which is held neither while packets of a session are sealed or
 //! opened nor across a packet's system calls. One handshake message is worked on under it at a time.
 //!
-//! All this is a process of its own (`process`), which has no capability and opens nothing: its `supervisor` gives it
-//! the descriptors, keys and peers, and sets the host.
+//! All this is a process of its own (`process`), which has no capability and opens nothing: its
+//! `supervisor` gives it the descriptors, keys and peers, and sets the host.
 
 mod checkup;
 mod core;
@@ -95,7 +95,8 @@ pub enum DeviceError {
     /// The supervisor says nothing.
     #[error("the tunnel process ends: the supervisor does not say what to do")]
     Silence,
-    /// Its supervisor ends it, or has ended, before it has begun; whatever was wrong, that one tells.
+    /// Its supervisor ends it, or has ended, before it has begun; whatever was wrong, that one
+    /// tells.
     #[error("the tunnel process ends before it has begun, as its supervisor does")]
     Stopped,
     /// A message that does not belong there, or has the wrong descriptors.
@@ -210,7 +211,8 @@ pub trait Mode: Sized + Send + std::fmt::Debug {
     /// An error of sending that may be about an earlier datagram, or about the one that is tried again now.
     fn handle_doubtful_bounce(&mut self, _core: &mut Core, _reason: DropReason) {}
 
-    /// Drains what only this mode has registered, but for sockets: answers to wg(8), waiting handshakes.
+    /// Drains what only this mode has registered, but for sockets: answers to wg(8), waiting
+    /// handshakes.
     ///
     /// # Errors
     /// As for [`Self::start`].
@@ -337,7 +339,8 @@ impl<M: Mode> Device<M> {
         self.shared.alone(|_, core| core.send(&FromTunnel::Ready));
     }
 
-    /// Carries packets until the supervisor ends it. Each worker but the first is a thread of its own for that time.
+    /// Carries packets until the supervisor ends it. Each worker but the first is a thread of its
+    /// own for that time.
     ///
     /// # Errors
     /// Only what leaves no tunnel to run: a deleted device, or a failing system.

@@ -209,8 +209,8 @@ impl<O: Copy + PartialEq> Sockets<O> {
         [count(ipv4, Ipv4Addr::UNSPECIFIED.into()), count(ipv6, Ipv6Addr::UNSPECIFIED.into())]
     }
 
-    /// Takes note of the mark of outgoing datagrams, 0 for none, which the disconnected sockets have
-    /// already. Peers' sockets and spare ones, which have the mark of before, are out of use.
+    /// Takes note of the mark of outgoing datagrams, 0 for none, which the disconnected sockets
+    /// have already. Peers' sockets and spare ones, which have the mark of before, are out of use.
     pub(super) fn set_mark(&mut self, mark: u32) -> Vec<Leftover> {
         self.mark = mark;
         self.spares = [Vec::new(), Vec::new()];
@@ -351,8 +351,9 @@ impl<O: Copy + PartialEq> Sockets<O> {
         self.disconnected.iter().any(|each| each.address.is_ipv4() == address.is_ipv4())
     }
 
-    /// Connects a spare socket to `peer`, as `worker`'s for `owner`, from `local` or from where the kernel's
-    /// routes say. The one whose place it takes is out of use then, and is to be read a last time.
+    /// Connects a spare socket to `peer`, as `worker`'s for `owner`, from `local` or from where the
+    /// kernel's routes say. The one whose place it takes is out of use then, and is to be read a
+    /// last time.
     ///
     /// # Errors
     /// The kernel's, or `WouldBlock` if there is no spare socket; then everything is as before.
@@ -402,9 +403,9 @@ impl<O: Copy + PartialEq> Sockets<O> {
         (worker, id)
     }
 
-    /// Returns the address that a connected socket to `peer` is bound to: `local`, or else `listen`,
-    /// the address that we listen on, or else, where that is a wildcard, the one that the routes
-    /// choose for `spare`.
+    /// Returns the address that a connected socket to `peer` is bound to: `local`, or else
+    /// `listen`, the address that we listen on, or else, where that is a wildcard, the one that the
+    /// routes choose for `spare`.
     fn source(
         &self,
         spare: &UdpSocket,

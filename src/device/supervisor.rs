@@ -16,8 +16,8 @@ use crate::time::Instant;
 
 /// Messages applied in one turn: one may change dozens of peers.
 const BUDGET: usize = 8;
-/// Spare UDP sockets of one address family: one that is used is asked for again at once, so that the
-/// number of descriptors stays the same.
+/// Spare UDP sockets of one address family: one that is used is asked for again at once, so that
+/// the number of descriptors stays the same.
 const SPARES: usize = 4;
 /// Least time between two such requests.
 const BETWEEN_REQUESTS: Duration = Duration::from_secs(1);

@@ -109,8 +109,8 @@ impl Link {
         self.addresses.iter().any(|cidr| cidr.address() == address)
     }
 
-    /// Puts back those addresses that the device should have and has not. Returns their number; those
-    /// that it cannot have, since IPv6 is disabled, are not counted.
+    /// Puts back those addresses that the device should have and has not. Returns their number;
+    /// those that it cannot have, since IPv6 is disabled, are not counted.
     ///
     /// # Errors
     /// As for [`Link::configure`].

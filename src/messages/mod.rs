@@ -24,8 +24,8 @@ pub enum ToTunnel {
     /// The first message. Its descriptors: the health socket if `has_health`, then the socket for
     /// metrics if there are any.
     Start(Box<Start>),
-    /// Queues of the TUN device, one for each worker in their order; one descriptor each. Several such
-    /// messages follow each other where one does not hold as many descriptors.
+    /// Queues of the TUN device, one for each worker in their order; one descriptor each. Several
+    /// such messages follow each other where one does not hold as many descriptors.
     Queues(Vec<Queue>),
     /// The disconnected UDP sockets, which take the place of those before; one descriptor each.
     Sockets {
@@ -50,8 +50,8 @@ pub enum ToTunnel {
     /// The mark of outgoing datagrams is another, 0 for none: the disconnected sockets have it
     /// already, peers' sockets and spare ones are to be closed.
     Mark(u32),
-    /// Changes to keys and peers, to be applied in order and acknowledged by [`FromTunnel::Changed`]
-    /// if there is a number.
+    /// Changes to keys and peers, to be applied in order and acknowledged by
+    /// [`FromTunnel::Changed`] if there is a number.
     Change {
         /// The number to acknowledge.
         number: Option<u32>,
@@ -86,8 +86,8 @@ pub enum ToTunnel {
     },
     /// Liveness probe, to be answered by [`FromTunnel::Alive`] once every worker has turned.
     Probe(u64),
-    /// Answer to [`FromTunnel::Probe`], after what is the tunnel's on the host was compared with what
-    /// is wanted.
+    /// Answer to [`FromTunnel::Probe`], after what is the tunnel's on the host was compared with
+    /// what is wanted.
     Alive {
         /// The probe's number.
         probe: u64,

@@ -1,4 +1,5 @@
-//! Whatever bytes the other process sends, they are an error or a message that is written and read as itself.
+//! Whatever bytes the other process sends, they are an error or a message that is written and read
+//! as itself.
 
 use proptest::prelude::*;
 use serde::Serialize;

@@ -96,7 +96,8 @@ impl<In: DeserializeOwned, Out: Serialize> Channel<In, Out> {
         self.flush()
     }
 
-    /// Sends what waits, as far as there is room. To be called when the descriptor becomes writable.
+    /// Sends what waits, as far as there is room. To be called when the descriptor becomes
+    /// writable.
     ///
     /// # Errors
     /// [`ChannelError`].

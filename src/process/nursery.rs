@@ -198,7 +198,8 @@ impl Nursery {
                 return Err(NurseryError::Silent { role: role.to_owned() });
             };
             let FromNursery::Spawned { number: answered, result } = answer else { continue };
-            // one that was too late: that helper has ended, since nobody has the other end of its channel
+            // one that was too late: that helper has ended, since nobody has the other end of its
+            // channel
             if answered != number {
                 continue;
             }

@@ -22,7 +22,8 @@ pub enum ToResolver {
         /// Seccomp and Landlock are engaged.
         is_sandboxed: bool,
     },
-    /// A name to look up. Its descriptors, if any, are marked sockets for questions to name servers.
+    /// A name to look up. Its descriptors, if any, are marked sockets for questions to name
+    /// servers.
     LookUp {
         /// The name.
         host: Host,

@@ -307,8 +307,9 @@ const LOOK_UP_LEGACY: &[Call] = &[any(libc::SYS_access), any(libc::SYS_select)];
 const LOOK_UP_LEGACY: &[Call] = &[];
 
 /// Calls that end the nursery, every helper and look-ups, since none of them does it: the ways of
-/// somebody who has taken one over. The nursery's filter is every helper's too, so that nothing here
-/// is what a helper needs before it confines itself, and no call that is made for packets is here.
+/// somebody who has taken one over. The nursery's filter is every helper's too, so that nothing
+/// here is what a helper needs before it confines itself, and no call that is made for packets is
+/// here.
 const ATTACKS: &[Call] = &[
     // other programs, other processes
     any(libc::SYS_execve),

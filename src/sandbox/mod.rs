@@ -91,8 +91,8 @@ impl Sandbox {
         Ok(Self { files, filters, log: Role::TunnelLog })
     }
 
-    /// For the threads of the supervisor. The `places` are looked up now, with the rights that this process has now; what
-    /// is put in the place of a file among them later cannot be opened.
+    /// For the threads of the supervisor. The `places` are looked up now, with the rights that this
+    /// process has now; what is put in the place of a file among them later cannot be opened.
     ///
     /// # Errors
     /// [`SandboxError`].

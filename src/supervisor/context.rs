@@ -23,8 +23,8 @@ pub(super) enum Stop {
     /// Somebody removed the socket that wg(8) talks to, which is how a userspace implementation is
     /// told to end.
     SocketRemoved,
-    /// The tunnel process was asked to end, or has ended in good order. It may have been taken over,
-    /// so this is no order to open the kill switch.
+    /// The tunnel process was asked to end, or has ended in good order. It may have been taken
+    /// over, so this is no order to open the kill switch.
     TunnelProcess,
 }
 
@@ -51,8 +51,8 @@ pub struct Context {
 }
 
 impl Context {
-    /// Sends the answer to a question about a name: of the resolver if `is_asked`, of which there is
-    /// a bounded number, else that it was not asked.
+    /// Sends the answer to a question about a name: of the resolver if `is_asked`, of which there
+    /// is a bounded number, else that it was not asked.
     pub(super) fn answer_question(
         &mut self,
         question: Question,

@@ -66,12 +66,12 @@ impl LinkNews {
     }
 }
 
-/// Packets that wait in a queue of the device: its driver's usual number. While a socket has no room they are held here,
-/// and a burst of some hundred has to be.
+/// Packets that wait in a queue of the device: its driver's usual number. While a socket has no
+/// room they are held here, and a burst of some hundred has to be.
 const QUEUE: u32 = 500;
-/// The same where packets come one by one. A single worker reads them then, while all write: what they write is answered
-/// faster than it is read, and with 500 a burst of a thousand answers lost some. It is what other devices have; twice of
-/// it doubles the ping under load.
+/// The same where packets come one by one. A single worker reads them then, while all write: what
+/// they write is answered faster than it is read, and with 500 a burst of a thousand answers lost
+/// some. It is what other devices have; twice of it doubles the ping under load.
 const PLAIN_QUEUE: u32 = 1_000;
 /// What TCP leaves free of the size that it is told (`MAX_TCP_HEADER` and one).
 const TCP_RESERVE: u32 = 321;
@@ -80,7 +80,8 @@ const SEGMENT_HEADERS: u32 = 52;
 /// The kernel's own bound (`GSO_LEGACY_MAX_SIZE`).
 const MAX_SUPER_PACKET: u32 = 65_536;
 
-/// The size of a super-packet whose segments, each with `overhead`, are the most that one message holds.
+/// The size of a super-packet whose segments, each with `overhead`, are the most that one message
+/// holds.
 fn super_packet(mtu: u32, overhead: u32) -> u32 {
     let segments = u32::try_from(MAX_MESSAGE).unwrap_or(u32::MAX) / (mtu + overhead).max(1);
     let segments = segments.clamp(1, u32::try_from(MAX_SEGMENTS_OF_MESSAGE).unwrap_or(1));
@@ -134,8 +135,8 @@ impl LinkWatch {
         Ok(())
     }
 
-    /// From now on, the kernel builds super-packets as large as one message of datagrams, each `overhead` bytes longer than
-    /// its packet, and the device's queue holds so many of them.
+    /// From now on, the kernel builds super-packets as large as one message of datagrams, each
+    /// `overhead` bytes longer than its packet, and the device's queue holds so many of them.
     pub(super) fn fit_queue(&mut self, overhead: usize) {
         self.fits = u32::try_from(overhead).ok();
         self.set_queue_len(QUEUE);
@@ -153,8 +154,8 @@ impl LinkWatch {
         }
     }
 
-    /// Fits super-packets to the MTU. A host that forwards keeps the kernel's bound: what its other devices have joined is
-    /// often larger, and would be cut before it comes here.
+    /// Fits super-packets to the MTU. A host that forwards keeps the kernel's bound: what its other
+    /// devices have joined is often larger, and would be cut before it comes here.
     pub(super) fn fit_super_packets(&mut self) {
         let Some(overhead) = self.fits.filter(|_| !self.away && !forwards(self.link.name())) else { return };
         let fitted = self.link.set_gso_max_size(super_packet(self.mtu, overhead));
@@ -186,15 +187,16 @@ impl LinkWatch {
 }
 
 impl Context {
-    /// Several events tell of one change, some with values of before it: what counts is how the device is once they
-    /// are all read, and whether it was down in between.
+    /// Several events tell of one change, some with values of before it: what counts is how the
+    /// device is once they are all read, and whether it was down in between.
     pub(super) fn drain_link(&mut self, mode: &mut impl Mode) {
         for _ in 0..BUDGET {
             match self.link.monitor.poll_event() {
                 Ok(None) => {
                     let LinkNews { routing_lost, host_changed, address_lost, .. } = self.link.news;
                     self.handle_link_news(mode);
-                    // of a device that is down, or too small for IPv6, the kernel itself deletes them
+                    // of a device that is down, or too small for IPv6, the kernel itself deletes
+                    // them
                     if address_lost && self.link.up && !self.link.away && self.repair_limit.allow(self.now) {
                         // told by itself
                         let _ = self.repair_addresses();
@@ -241,7 +243,8 @@ impl Context {
         let state = match self.link.link.state() {
             Ok(state) => state,
             Err(LinkError::NoDevice { .. }) => {
-                // deleted, which reading the tun tells, or moved to another network namespace, where it still works
+                // deleted, which reading the tun tells, or moved to another network namespace,
+                // where it still works
                 self.link.away = true;
                 debug!(tun = %self.name, "the device is no longer in this network namespace");
                 self.tunnel.set_link(self.link.message());
@@ -323,7 +326,8 @@ impl Context {
         outcome.map(drop)
     }
 
-    /// The kernel forgets a device's IPv6 addresses when it goes down, or when its MTU is too small for them.
+    /// The kernel forgets a device's IPv6 addresses when it goes down, or when its MTU is too small
+    /// for them.
     fn restore_addresses(&mut self) {
         if !self.link.configured {
             return;

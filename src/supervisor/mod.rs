@@ -1,8 +1,8 @@
 //! The supervisor: the process that was started. It keeps exactly CAP_NET_ADMIN and owns what the
 //! tunnel needs of the host: the TUN device's state, routes, rules, tables of nf_tables, settings,
-//! UDP sockets, the configuration file, wg(8)'s socket, signals and the service manager. It reads no
-//! packet and no datagram; the tunnel process does ([`crate::device`]), which has no capability, and
-//! of whose messages each is treated as hostile: routes, tables, marks and ports come from the
+//! UDP sockets, the configuration file, wg(8)'s socket, signals and the service manager. It reads
+//! no packet and no datagram; the tunnel process does ([`crate::device`]), which has no capability,
+//! and of whose messages each is treated as hostile: routes, tables, marks and ports come from the
 //! configuration alone.
 //!
 //! Its loop waits with poll(2) for a handful of descriptors. Nothing here is done for a packet.
@@ -185,12 +185,12 @@ pub trait Mode: Sized {
     /// Addresses of other devices, or settings of devices such as forwarding, were changed.
     fn handle_host_changed(&mut self, context: &mut Context);
 
-    /// Compares what is the tunnel's on the host with what is wanted, and puts back what is missing.
-    /// Returns what is missing and cannot be put back.
+    /// Compares what is the tunnel's on the host with what is wanted, and puts back what is
+    /// missing. Returns what is missing and cannot be put back.
     fn reconcile(&mut self, context: &mut Context) -> Option<String>;
 
-    /// Takes down what was put up, after the tunnel process has ended. The kill switch stays engaged
-    /// unless `opens_kill_switch`.
+    /// Takes down what was put up, after the tunnel process has ended. The kill switch stays
+    /// engaged unless `opens_kill_switch`.
     fn finish(self, opens_kill_switch: bool);
 }
 
@@ -242,8 +242,8 @@ impl<M: Mode> Supervisor<M> {
         Self { mode, context }
     }
 
-    /// Returns the sandbox for this process, to be engaged before [`Self::run`]. From now on it opens
-    /// no netlink socket.
+    /// Returns the sandbox for this process, to be engaged before [`Self::run`]. From now on it
+    /// opens no netlink socket.
     ///
     /// # Errors
     /// [`SandboxError`].
@@ -254,8 +254,8 @@ impl<M: Mode> Supervisor<M> {
         Sandbox::of_supervisor(&places)
     }
 
-    /// Supervises the tunnel until somebody ends it, then takes down what was put up. `flush_log` is
-    /// called before the tunnel process, which writes to the same log, is told to end.
+    /// Supervises the tunnel until somebody ends it, then takes down what was put up. `flush_log`
+    /// is called before the tunnel process, which writes to the same log, is told to end.
     ///
     /// # Errors
     /// The tunnel process ended without being told to, or the system fails. The kill switch stays
@@ -289,8 +289,8 @@ impl<M: Mode> Supervisor<M> {
         let is_own = !matches!(self.context.stop, Some(Stop::TunnelProcess) | None);
         let Self { mode, mut context } = self;
         drop(context.link);
-        // A tunnel process that is stuck or stopped is another user's, whom this process cannot kill;
-        // the nursery does so at its end.
+        // A tunnel process that is stuck or stopped is another user's, whom this process cannot
+        // kill; the nursery does so at its end.
         drop(context.nursery);
         context.tunnel.wait(END);
         mode.finish(is_own);
@@ -449,7 +449,8 @@ impl<M: Mode> Supervisor<M> {
         Ok(())
     }
 
-    /// Collects every child that ended: the helpers, and as PID 1 also those that others left behind.
+    /// Collects every child that ended: the helpers, and as PID 1 also those that others left
+    /// behind.
     fn reap(&mut self) {
         while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
             if status == WaitStatus::StillAlive {

@@ -1,5 +1,5 @@
-//! Plain mode, as the supervisor sees it: the device, its MTU, the server's name, and which addresses
-//! can be reached past the tunnel.
+//! Plain mode, as the supervisor sees it: the device, its MTU, the server's name, and which
+//! addresses can be reached past the tunnel.
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::BorrowedFd;
@@ -39,8 +39,8 @@ pub struct Plain {
 }
 
 impl Supervisor<Plain> {
-    /// Opens everything that needs a privilege, sets up the device, and hands the tunnel process what
-    /// it needs.
+    /// Opens everything that needs a privilege, sets up the device, and hands the tunnel process
+    /// what it needs.
     ///
     /// # Errors
     /// [`SupervisorError`], with the remedy.

@@ -1,5 +1,5 @@
-//! A limit on repairs: wontun does not fight for ever with a program that removes again what was put
-//! back.
+//! A limit on repairs: wontun does not fight for ever with a program that removes again what was
+//! put back.
 
 use std::collections::VecDeque;
 use std::time::Duration;

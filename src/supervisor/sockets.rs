@@ -3,10 +3,11 @@
 //!
 //! The *base sockets* receive from everybody on the tunnel's port. Those of one address are a group
 //! (SO_REUSEPORT), one for each worker, in which the kernel chooses by the sender's address and
-//! port, or, where the datagrams are WireGuard messages, by what they say ([`crate::io::steering`]).
-//! The supervisor keeps a descriptor of each, to mark it when the mark changes. *Spare sockets* are
-//! bound to nothing yet; the tunnel process binds and connects one to a single peer. The supervisor
-//! keeps none of them, since a connected socket receives until its last descriptor is closed.
+//! port, or, where the datagrams are WireGuard messages, by what they say
+//! ([`crate::io::steering`]). The supervisor keeps a descriptor of each, to mark it when the mark
+//! changes. *Spare sockets* are bound to nothing yet; the tunnel process binds and connects one to
+//! a single peer. The supervisor keeps none of them, since a connected socket receives until its
+//! last descriptor is closed.
 //!
 //! The first socket of an address is bound alone, so that a port that somebody has is refused. From
 //! then on all have SO_REUSEPORT: the kernel lets sockets of the same owner share the port, and of

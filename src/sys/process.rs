@@ -28,7 +28,8 @@ const ABOVE: RawFd = 10;
 pub enum ExecuteError {
     /// There is no child.
     Clone(io::Error),
-    /// The program cannot be executed; the child has ended, and waits to be collected by its parent.
+    /// The program cannot be executed; the child has ended, and waits to be collected by its
+    /// parent.
     Execute(Pid, io::Error),
 }
 
@@ -105,8 +106,8 @@ pub fn executed_path() -> Option<PathBuf> {
     if start.is_null() {
         return None;
     }
-    // SAFETY: the kernel wrote a string that ends in a NUL at the top of the stack, where nobody changes it, and it
-    // stays as long as the process does.
+    // SAFETY: the kernel wrote a string that ends in a NUL at the top of the stack, where nobody
+    // changes it, and it stays as long as the process does.
     let path = unsafe { CStr::from_ptr(start) };
     Some(PathBuf::from(OsStr::from_bytes(path.to_bytes())))
 }
@@ -145,18 +146,21 @@ pub fn execute(
     let mut pidfd: c_int = -1;
     // stack, thread number and thread-local storage: none, as for fork(2)
     const NONE: c_long = 0;
-    // SAFETY: without CLONE_VM and with no stack of its own the child goes on with a copy of this memory, as after
-    // fork(2). The C library does not know of it; so the child calls nothing but system calls, which ends in
-    // `_exit` if it does not end in another program. The kernel writes one int to `pidfd`, which outlives the call.
+    // SAFETY: without CLONE_VM and with no stack of its own the child goes on with a copy of this
+    // memory, as after fork(2). The C library does not know of it; so the child calls nothing but
+    // system calls, which ends in `_exit` if it does not end in another program. The kernel writes
+    // one int to `pidfd`, which outlives the call.
     let pid = unsafe { libc::syscall(libc::SYS_clone, flags, NONE, &raw mut pidfd, NONE, NONE) };
     if pid == 0 {
-        // SAFETY: all pointers are to strings and arrays of this frame, which the child has a copy of; the arrays end
-        // in null. dup2, close_range, execveat, write and _exit are system calls that keep no state in the C library.
+        // SAFETY: all pointers are to strings and arrays of this frame, which the child has a copy
+        // of; the arrays end in null. dup2, close_range, execveat, write and _exit are system calls
+        // that keep no state in the C library.
         unsafe {
             let is_placed = libc::dup2(stderr.as_raw_fd(), libc::STDERR_FILENO) >= 0
                 && libc::dup2(socket.as_raw_fd(), SOCKET) >= 0;
             if is_placed {
-                // all that is open is closed on exec already; this is for what somebody forgot. Since Linux 5.11.
+                // all that is open is closed on exec already; this is for what somebody forgot.
+                // Since Linux 5.11.
                 libc::syscall(
                     libc::SYS_close_range,
                     (SOCKET + 1).cast_unsigned(),
@@ -192,8 +196,8 @@ pub fn execute(
     }
 }
 
-/// Kills the process that `pidfd` is about. Returns false if it has ended already, or is not ours to
-/// kill.
+/// Kills the process that `pidfd` is about. Returns false if it has ended already, or is not ours
+/// to kill.
 pub fn kill(pidfd: BorrowedFd<'_>) -> bool {
     const NO_INFO: *const libc::siginfo_t = ptr::null();
     const NO_FLAGS: c_uint = 0;
@@ -214,7 +218,8 @@ pub fn take_socket() -> Option<OwnedFd> {
     // SAFETY: only borrowed to ask whether it is open; the answer for one that is not is EBADF.
     let borrowed = unsafe { BorrowedFd::borrow_raw(SOCKET) };
     fcntl(borrowed, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).ok()?;
-    // SAFETY: it is open, came from the process that executed this program, and no code of this process has it.
+    // SAFETY: it is open, came from the process that executed this program, and no code of this
+    // process has it.
     Some(unsafe { OwnedFd::from_raw_fd(SOCKET) })
 }
 

@@ -27,7 +27,8 @@ pub(crate) fn allow_descriptors(pid: Pid, soft: &str) {
     succeed(prlimit(pid).arg(format!("--nofile={soft}:")));
 }
 
-/// `prlimit` as the user of the process: another's limits take CAP_SYS_RESOURCE, which root may be without.
+/// `prlimit` as the user of the process: another's limits take CAP_SYS_RESOURCE, which root may be
+/// without.
 fn prlimit(pid: Pid) -> Command {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let number = |key: &str| {

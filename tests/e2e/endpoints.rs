@@ -246,7 +246,8 @@ fn a_host_without_ipv6_works() {
     let inet6: Vec<usize> =
         calls.filter(|(_, line)| line.contains("AF_INET6")).map(|(at, _)| at + 1).collect();
     let first = inet6.first().expect("the server opens an IPv6 socket");
-    // One worker's fails, and nothing else of that family is tried, neither the others' nor a peer's.
+    // One worker's fails, and nothing else of that family is tried, neither the others' nor a
+    // peer's.
     let without =
         format!("strace -D -f -o {file} -e trace=socket -e inject=socket:error=EAFNOSUPPORT:when={first}");
     let server = Launch::plain(lab.server(), &[]).wrap(&without).spawn();

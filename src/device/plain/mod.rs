@@ -1,5 +1,5 @@
-//! Plain mode: one peer, whose packets are datagrams as they are. Where it is, is in `endpoint`; who may become it, in `candidate`; what goes to and
-//! fro, in `data_path`.
+//! Plain mode: one peer, whose packets are datagrams as they are. Where it is, is in `endpoint`;
+//! who may become it, in `candidate`; what goes to and fro, in `data_path`.
 
 mod candidate;
 mod data_path;

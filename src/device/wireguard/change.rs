@@ -1,20 +1,20 @@
-//! Changes to keys and peers, as the supervisor has them from wg(8) or the file. Sessions of peers that are not concerned
-//! go on.
+//! Changes to keys and peers, as the supervisor has them from wg(8) or the file. Sessions of peers
+//! that are not concerned go on.
 
 use std::time::Duration;
 
 use tracing::warn;
 
 use super::WireGuard;
-use super::peer_log::display_name;
+use crate::config::display_name;
 use crate::control::uapi::{Changes, PeerChanges};
 use crate::device::DeviceError;
 use crate::device::core::Core;
 use crate::tunnel::wireguard::{AddPeerError, Endpoint, Peer, PeerId};
 
 impl WireGuard {
-    /// Applies `changes` to keys and peers; of the port, the mark and the kill switch the supervisor
-    /// has taken care.
+    /// Applies `changes` to keys and peers; of the port, the mark and the kill switch the
+    /// supervisor has taken care.
     ///
     /// # Errors
     /// The tunnel cannot go on.

@@ -1,5 +1,5 @@
-//! Peers' addresses as the supervisor is told them: it sets the host's routes, which must not lead a
-//! peer's datagrams into the tunnel itself.
+//! Peers' addresses as the supervisor is told them: it sets the host's routes, which must not lead
+//! a peer's datagrams into the tunnel itself.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

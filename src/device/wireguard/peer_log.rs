@@ -6,10 +6,10 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use super::WireGuard;
-use crate::config::PeerName;
+use crate::config::display_name;
 use crate::logging::{RateLimit, Suppressed};
 use crate::time::Instant;
-use crate::tunnel::wireguard::{Peer, PeerId, PublicKey, REKEY_TIMEOUT};
+use crate::tunnel::wireguard::{Peer, PeerId, REKEY_TIMEOUT};
 
 /// Least time between two lines of one kind about one peer: one that keeps to the protocol begins
 /// no handshake sooner.
@@ -66,17 +66,6 @@ impl PeerLog {
     }
 }
 
-/// The peer's name, or else the beginning of its key.
-pub(super) fn display_name(name: Option<&PeerName>, key: &PublicKey) -> String {
-    if let Some(name) = name {
-        return name.to_string();
-    }
-    let mut text = key.to_string();
-    text.truncate(10);
-    text.push('…');
-    text
-}
-
 impl WireGuard {
     /// The name of a peer in the log.
     pub(super) fn peer_name(&self, peer: PeerId) -> String {
@@ -89,7 +78,7 @@ impl WireGuard {
 mod tests {
     use super::*;
     use crate::io::random::SystemRandom;
-    use crate::tunnel::wireguard::Interface;
+    use crate::tunnel::wireguard::{Interface, PublicKey};
 
     fn peers() -> [PeerId; 2] {
         let mut engine = Interface::new(1420, Box::new(SystemRandom::open().unwrap()));

@@ -15,7 +15,8 @@ use crate::config::{Cidr, NatMode, PeerPolicy, TunName};
 use crate::link::{Guard, GuardWarning, KillSwitch, LinkError, Nat, Pass};
 use crate::routing::Prefix;
 
-/// The tables of a tunnel. Address translation ends with it; the kill switch only by [`WireGuard::finish`].
+/// The tables of a tunnel. Address translation ends with it; the kill switch only by
+/// [`WireGuard::finish`].
 #[derive(Debug)]
 pub(super) struct Firewall {
     pub(super) nat: Option<Nat>,

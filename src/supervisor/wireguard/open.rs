@@ -27,9 +27,9 @@ const QUIET: Duration = Duration::from_secs(10);
 
 impl Supervisor<WireGuard> {
     /// Opens everything that needs a privilege, and hands the tunnel process what it needs. With a
-    /// file the device is set up as it says; without one it gets a name and nothing else, since wg(8)
-    /// and ip(8) do the rest. The file's kill switch comes before all else, and stays in place if
-    /// there is an error.
+    /// file the device is set up as it says; without one it gets a name and nothing else, since
+    /// wg(8) and ip(8) do the rest. The file's kill switch comes before all else, and stays in
+    /// place if there is an error.
     ///
     /// # Errors
     /// [`SupervisorError`], with the remedy.

@@ -1,6 +1,6 @@
 //! The peers as the supervisor knows them: what its routes, its address translation and its
-//! questions to name servers are made of. All of it comes from the configuration and from wg(8), but
-//! for the addresses at which peers are, which the tunnel process reports.
+//! questions to name servers are made of. All of it comes from the configuration and from wg(8),
+//! but for the addresses at which peers are, which the tunnel process reports.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -115,8 +115,8 @@ impl Peers {
         self.peers.values().any(|peer| peer.host.is_some())
     }
 
-    /// Applies `changes` as the tunnel process does: in the same order, and with the same peers left
-    /// out.
+    /// Applies `changes` as the tunnel process does: in the same order, and with the same peers
+    /// left out.
     pub(super) fn apply(&mut self, changes: &Changes) {
         if let Some(private) = &changes.private_key {
             self.own = private.as_ref().map(PrivateKey::public_key);

@@ -8,9 +8,9 @@ use crate::link::{Guard, Nat, Routes};
 use crate::supervisor::context::Context;
 
 impl WireGuard {
-    /// Compares everything: addresses of the device, routes and policy rules, tables of nf_tables, and
-    /// what address translation turned on. Returns the first thing that is missing and cannot be put
-    /// back.
+    /// Compares everything: addresses of the device, routes and policy rules, tables of nf_tables,
+    /// and what address translation turned on. Returns the first thing that is missing and cannot
+    /// be put back.
     pub(super) fn reconcile_host(&mut self, context: &mut Context) -> Option<String> {
         if context.link.away || !context.link.up {
             // the health tells that by itself, and the kernel takes no routes then
@@ -37,7 +37,8 @@ impl WireGuard {
             .or_else(|| trouble("routes or policy rules", routes))
     }
 
-    /// Puts back what is missing of this tunnel's tables, the kill switch first. Returns their names.
+    /// Puts back what is missing of this tunnel's tables, the kill switch first. Returns their
+    /// names.
     ///
     /// # Errors
     /// A text: the kill switch cannot be engaged.

@@ -90,11 +90,11 @@ impl WireGuard {
         outcome
     }
 
-    /// The tunnel process reports that a peer is at `address`, which may lie behind the tunnel, where
-    /// the peer's own datagrams must not be led. Only a completed handshake changes the host's
-    /// routing for that, or the configuration: the source of other messages is what the peer says it
-    /// is. Until then the peer has moved, as WireGuard has it, and the host's routes lead where they
-    /// did.
+    /// The tunnel process reports that a peer is at `address`, which may lie behind the tunnel,
+    /// where the peer's own datagrams must not be led. Only a completed handshake changes the
+    /// host's routing for that, or the configuration: the source of other messages is what the peer
+    /// says it is. Until then the peer has moved, as WireGuard has it, and the host's routes lead
+    /// where they did.
     pub(super) fn handle_endpoint(
         &mut self,
         context: &mut Context,

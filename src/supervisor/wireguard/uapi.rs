@@ -24,8 +24,8 @@ use crate::time::Instant;
 
 /// Connections that are taken in one turn.
 const BUDGET: usize = 16;
-/// Requests of one connection that may be answered at once; a program that has more to say waits for
-/// answers.
+/// Requests of one connection that may be answered at once; a program that has more to say waits
+/// for answers.
 const MAX_REQUESTS: usize = 1024;
 /// Pause before a connection is taken that could not be for lack of descriptors.
 const RETRY: Duration = Duration::from_secs(1);

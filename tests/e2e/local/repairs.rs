@@ -49,7 +49,8 @@ fn addresses_that_are_deleted_come_back() {
     assert!(daemon.stop().status.success());
 }
 
-/// Somebody who deletes them in a loop: they come back a few times at once, then once a second, and the log stays short.
+/// Somebody who deletes them in a loop: they come back a few times at once, then once a second, and
+/// the log stays short.
 #[test]
 fn an_actor_in_a_loop_is_not_fought_without_end() {
     let lab = Arc::new(Lab::new(2));

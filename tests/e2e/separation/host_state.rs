@@ -28,8 +28,8 @@ pub(super) fn is_as_before(site: &Site, before: &str) {
     assert!(after == before, "the host was changed; gone: {gone:#?}, new: {new:#?}");
 }
 
-/// The kill switch of wg0 but for its owner, which is none when its process has ended: the flag, and
-/// the name that nft(8) puts behind the table's.
+/// The kill switch of wg0 but for its owner, which is none when its process has ended: the flag,
+/// and the name that nft(8) puts behind the table's.
 pub(super) fn table_of_lock(site: &Site) -> String {
     let table = site.shell("nft -s list table inet wontun-lock-wg0");
     let lines = table.lines().filter(|line| !line.trim().starts_with("flags"));

@@ -403,9 +403,9 @@ fn a_taken_over_tunnel_changes_nothing_in_plain_mode() {
     }
 }
 
-/// The resolver reads strangers' answers. For getaddrinfo(3) it may open sockets of the network, one
-/// to the kernel's addresses and routes, and files such as /etc/hosts. By none of that it changes
-/// the host or reads the configuration.
+/// The resolver reads strangers' answers. For getaddrinfo(3) it may open sockets of the network,
+/// one to the kernel's addresses and routes, and files such as /etc/hosts. By none of that it
+/// changes the host or reads the configuration.
 #[test]
 fn a_taken_over_resolver_changes_nothing_and_reads_no_keys() {
     let stage = Stage::new();
