@@ -23,9 +23,9 @@ pub(super) struct LinkWatch {
     pub(super) link: Link,
     pub(super) monitor: Monitor,
     pub(super) index: u32,
-    /// Whether its addresses, MTU and state are ours to set.
+    /// Its addresses, MTU and state are ours to set.
     pub(super) configured: bool,
-    /// What we set, or found, in bytes.
+    /// MTU in bytes, as it was set or found.
     pub(super) mtu: u32,
     /// Bytes that a datagram has besides its packet, where super-packets are to fit messages.
     pub(super) fits: Option<u32>,
@@ -33,15 +33,15 @@ pub(super) struct LinkWatch {
     /// It was moved to another network namespace, out of our reach.
     pub(super) away: bool,
     pub(super) news: LinkNews,
-    /// That it is down was logged, and that it is up again was not yet.
+    /// The line about its being down was written, and none yet about its being up again.
     pub(super) told_down: bool,
-    /// That IPv6 is disabled was logged.
+    /// The line about disabled IPv6 was written.
     pub(super) told_ipv6: bool,
-    /// Brake on the lines about it.
+    /// Rate limit of the lines about it.
     pub(super) quiet: RateLimit,
 }
 
-/// What the events said that were read so far.
+/// Pending events: all that were read since they were last handled.
 #[derive(Debug, Default)]
 pub(super) struct LinkNews {
     /// There were some.
@@ -73,7 +73,7 @@ const QUEUE: u32 = 500;
 /// they write is answered faster than it is read, and with 500 a burst of a thousand answers lost
 /// some. It is what other devices have; twice of it doubles the ping under load.
 const PLAIN_QUEUE: u32 = 1_000;
-/// What TCP leaves free of the size that it is told (`MAX_TCP_HEADER` and one).
+/// Bytes that TCP leaves free of the size that it is told (`MAX_TCP_HEADER` and one).
 const TCP_RESERVE: u32 = 321;
 /// Bytes of the usual headers of a segment inside: IPv4, TCP with time stamps.
 const SEGMENT_HEADERS: u32 = 52;
@@ -177,9 +177,7 @@ impl LinkWatch {
              elsewhere run sysctl -w net.ipv6.conf.default.disable_ipv6=0 before starting"
         );
     }
-}
 
-impl LinkWatch {
     /// Returns the state as the tunnel process is told it.
     pub(super) const fn message(&self) -> messages::Link {
         messages::Link { mtu: self.mtu, is_up: self.up, is_away: self.away }
@@ -221,8 +219,9 @@ impl Context {
                 Ok(Some(LinkEvent::Changed(state))) => self.link.news.push_state(state),
                 // a deleted device has no state to read, which says as much
                 Ok(Some(LinkEvent::Overrun)) => {
-                    self.link.news.any = true;
-                    (self.link.news.routing_lost, self.link.news.host_changed) = (true, true);
+                    let news = &mut self.link.news;
+                    news.any = true;
+                    (news.routing_lost, news.host_changed, news.address_lost) = (true, true, true);
                 }
                 Ok(Some(LinkEvent::Deleted)) => self.link.news.any = true,
                 Err(error) => {

@@ -49,7 +49,7 @@ pub struct WireGuard {
     source: Configuration,
     /// The host's routes, where they are ours to set.
     routes: Option<Routes>,
-    /// When the routes are to follow the peers' addresses, and when they last did.
+    /// Time at which the routes are to follow the peers' addresses, and at which they last did.
     routes_due: Option<Instant>,
     routed_at: Option<Instant>,
     firewall: Firewall,
@@ -151,7 +151,9 @@ impl Mode for WireGuard {
     fn reload(&mut self, context: &mut Context) {
         self.reload_file(context);
         // also what others have removed meanwhile
-        self.reconcile_host(context);
+        if let Some(trouble) = self.reconcile_host(context) {
+            context.service.set_trouble(trouble);
+        }
     }
 
     fn handle_link_up(&mut self, context: &mut Context) {

@@ -16,16 +16,11 @@ impl WireGuard {
             // the health tells that by itself, and the kernel takes no routes then
             return None;
         }
-        let tables = match self.repair_tables() {
-            Ok(repaired) if repaired.is_empty() => None,
-            Ok(repaired) => {
-                context.repairs.tables += repaired.len() as u64;
-                let tables = repaired.join(", ");
-                warn!(tables, "nf_tables tables of this tunnel were missing: they are back");
-                None
-            }
-            Err(error) => Some(error),
-        };
+        let (repaired, tables) = self.repair_tables(context);
+        if !repaired.is_empty() {
+            let tables = repaired.join(", ");
+            warn!(tables, "nf_tables tables of this tunnel were missing: they are back");
+        }
         let addresses = context.repair_addresses().err();
         let routes = self.repair_routing(context).err();
         self.update_tables();
@@ -37,18 +32,20 @@ impl WireGuard {
             .or_else(|| trouble("routes or policy rules", routes))
     }
 
-    /// Puts back what is missing of this tunnel's tables, the kill switch first. Returns their
-    /// names.
-    ///
-    /// # Errors
-    /// A text: the kill switch cannot be engaged.
-    pub(super) fn repair_tables(&mut self) -> Result<Vec<String>, String> {
+    /// Puts back what is missing of this tunnel's tables, the kill switch first. Returns the names
+    /// of those that are back, and the error of a kill switch that cannot be engaged.
+    pub(super) fn repair_tables(&mut self, context: &mut Context) -> (Vec<String>, Option<String>) {
         let firewall = &mut self.firewall;
         let kill_switch = firewall.kill_switch.as_mut().map_or(Ok(None), EngagedKillSwitch::put_back);
-        let mut repaired: Vec<_> = kill_switch.map_err(|error| error.to_string())?.into_iter().collect();
+        let (kill_switch, error) = match kill_switch {
+            Ok(table) => (table, None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        let mut repaired: Vec<_> = kill_switch.into_iter().collect();
         repaired.extend(firewall.guard.as_mut().and_then(Guard::repair));
         repaired.extend(firewall.nat.as_mut().and_then(Nat::repair));
         repaired.extend(self.routes.as_mut().map(Routes::repair_tables).unwrap_or_default());
-        Ok(repaired)
+        context.repairs.tables += repaired.len() as u64;
+        (repaired, error)
     }
 }

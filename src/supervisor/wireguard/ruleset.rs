@@ -23,7 +23,7 @@ const BUDGET: usize = 128;
 pub(super) struct RulesetWatch {
     /// `None` where the kernel has no nf_tables, or without a file.
     watch: Option<Watch>,
-    /// When others' rules are looked at next, after a change.
+    /// Time of the next look at others' rules, after a change.
     look_at: Option<Instant>,
     looked_at: Option<Instant>,
 }
@@ -42,7 +42,7 @@ impl RulesetWatch {
         self.watch.as_ref().map(AsFd::as_fd)
     }
 
-    /// When [`WireGuard::look_at_ruleset`] is due.
+    /// Returns the time at which [`WireGuard::look_at_ruleset`] is due.
     pub(super) const fn deadline(&self) -> Option<Instant> {
         self.look_at
     }
@@ -74,27 +74,21 @@ impl WireGuard {
 
     fn handle_change(&mut self, context: &mut Context, change: &RulesetChange) {
         let now = context.now;
-        match self.repair_tables() {
-            Ok(repaired) if repaired.is_empty() => {}
-            Ok(repaired) => {
-                context.repairs.tables += repaired.len() as u64;
-                if let Some(suppressed) = self.quiet.repairs.allow(now) {
-                    let (by, pid) = change.author.clone().unzip();
-                    let tables = repaired.join(", ");
-                    warn!(
-                        tables,
-                        by,
-                        pid,
-                        suppressed,
-                        "nf_tables tables of this tunnel were deleted or changed: they are back"
-                    );
-                }
-            }
-            Err(error) => {
-                if let Some(suppressed) = self.quiet.repairs.allow(now) {
-                    warn!(%error, suppressed, "the kill switch is not engaged any more");
-                }
-            }
+        let (repaired, error) = self.repair_tables(context);
+        if let Some(error) = error
+            && let Some(suppressed) = self.quiet.repairs.allow(now)
+        {
+            warn!(%error, suppressed, "the kill switch is not engaged any more");
+        }
+        if !repaired.is_empty()
+            && let Some(suppressed) = self.quiet.repairs.allow(now)
+        {
+            let (by, pid) = change.author.clone().unzip();
+            let tables = repaired.join(", ");
+            warn!(
+                tables,
+                by, pid, suppressed, "nf_tables tables of this tunnel were deleted or changed: they are back"
+            );
         }
     }
 
