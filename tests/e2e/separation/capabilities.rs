@@ -1,11 +1,10 @@
 //! The rights of each process, however the tunnel was started, and what each has open.
 
-use std::ffi::CString;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use nix::libc::{self, O_ACCMODE, O_RDONLY};
+use nix::libc::{O_ACCMODE, O_RDONLY};
 use nix::unistd::Pid;
 
 use crate::daemon::{Daemon, Launch, children_of};
@@ -122,15 +121,10 @@ fn have_nothing_else_open(daemon: &Daemon) -> usize {
 }
 
 /// The name that the kernel has for a socket's protocol, such as UDP, NETLINK or UNIX.
-#[allow(unsafe_code)]
 fn protocol(pid: Pid, number: u64) -> String {
-    let path = CString::new(format!("/proc/{pid}/fd/{number}")).unwrap();
     let mut name = [0_u8; 32];
-    // SAFETY: both texts end with a zero byte, and the buffer is as long as it is said to be.
-    let length = unsafe {
-        libc::getxattr(path.as_ptr(), c"system.sockprotoname".as_ptr(), name.as_mut_ptr().cast(), name.len())
-    };
-    let length = usize::try_from(length).unwrap_or_else(|_| panic!("descriptor {number} of {pid} is gone"));
+    let length = rustix::fs::getxattr(format!("/proc/{pid}/fd/{number}"), "system.sockprotoname", &mut name)
+        .unwrap_or_else(|error| panic!("descriptor {number} of {pid}: {error}"));
     String::from_utf8(name[..length].to_vec()).unwrap().trim_end_matches('\0').to_owned()
 }
 
