@@ -14,7 +14,7 @@ pub struct ProcessInfo {
     pub reads: &'static str,
     /// Descriptors and files that it has or may open.
     pub has: &'static str,
-    /// When it runs.
+    /// Condition under which it runs.
     pub runs: &'static str,
 }
 

@@ -175,13 +175,13 @@ pub struct Start {
     pub is_sandboxed: bool,
     /// Effective user of the supervisor: it and root may ask for the health.
     pub user: u32,
-    /// Where log lines go.
+    /// Settings of its log.
     pub log: Log,
     /// The health socket comes with this message.
     pub has_health: bool,
     /// The socket for metrics comes with this message.
     pub metrics: Option<MetricsStart>,
-    /// What the mode needs.
+    /// Settings of the mode.
     pub mode: ModeStart,
 }
 
@@ -261,7 +261,7 @@ pub struct BaseSocket {
     pub sends_segments: bool,
 }
 
-/// What was put back since the start, after other programs had removed it from the host.
+/// Numbers of repairs since the start: of what other programs had removed from the host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Repairs {
     /// Addresses of the device.

@@ -32,7 +32,7 @@ pub(super) enum Stop {
 #[derive(Debug)]
 pub struct Context {
     pub(super) name: TunName,
-    /// When this turn of the loop began.
+    /// Begin of this turn of the loop.
     pub(super) now: Instant,
     pub(super) link: LinkWatch,
     pub(super) tunnel: Tunnel,
@@ -41,12 +41,12 @@ pub struct Context {
     pub(super) nursery: Nursery,
     pub(super) signals: Signals,
     pub(super) stop: Option<Stop>,
-    /// What was put back so far, and what the tunnel process was told of it.
+    /// Repairs so far, and those that the tunnel process was told of.
     pub(super) repairs: Repairs,
     pub(super) sent_repairs: Repairs,
     /// Limit of those of addresses.
     pub(super) repair_limit: RepairLimit,
-    /// When everything was compared last, and what was missing.
+    /// Time of the last comparison of everything, and its result.
     pub(super) reconciled: Option<(Instant, Option<String>)>,
 }
 

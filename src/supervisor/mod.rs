@@ -96,7 +96,7 @@ pub enum SupervisorError {
     /// A call failed that never does on a healthy system.
     #[error("{what} failed: {source}")]
     System {
-        /// What was tried.
+        /// The action.
         what: &'static str,
         /// The kernel's answer.
         source: io::Error,
@@ -145,7 +145,7 @@ pub enum Source {
     UapiClient(u32),
 }
 
-/// What is different between the modes.
+/// Part of the supervisor that is different between the modes.
 pub trait Mode: Sized {
     /// Returns what is opened or removed while it runs.
     fn places(&self) -> Places;

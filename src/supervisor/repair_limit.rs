@@ -13,7 +13,7 @@ const TIME: Duration = Duration::from_secs(60);
 /// Least time between two repairs beyond these.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// When repairs were made, and when the next is due.
+/// Times of the last repairs, and of the next.
 #[derive(Debug, Default)]
 pub(super) struct RepairLimit {
     made: VecDeque<Instant>,

@@ -51,7 +51,7 @@ pub enum SocketsError {
     /// Anything else.
     #[error("cannot open a UDP socket on {address}: {source}")]
     Other {
-        /// Where.
+        /// Address to bind.
         address: SocketAddr,
         /// The kernel's answer.
         source: io::Error,
@@ -77,7 +77,7 @@ pub(super) struct Sockets {
     options: SocketOptions,
 }
 
-/// What all sockets of a tunnel are like.
+/// Options that all sockets of a tunnel share.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SocketOptions {
     /// Workers: each has a disconnected socket of its own for each address.

@@ -55,7 +55,7 @@ pub(super) fn after_predecessor<T, E>(
     }
 }
 
-/// What the start is told.
+/// Options of the start.
 #[derive(Debug)]
 pub struct StartOptions {
     /// The user to become, and whether the sandbox is engaged.
@@ -89,7 +89,7 @@ pub struct Starting {
     stderr: OwnedFd,
 }
 
-/// What was opened for the tunnel process.
+/// Everything that was opened for the tunnel process.
 #[derive(Debug)]
 pub(super) struct Opened {
     pub(super) name: TunName,

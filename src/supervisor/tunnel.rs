@@ -26,7 +26,7 @@ const MAX_QUEUED: usize = 1 << 20;
 /// Time that it may take to end once its channel is closed.
 const END: Duration = Duration::from_secs(1);
 
-/// How the process ended.
+/// End of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     /// With this exit code.

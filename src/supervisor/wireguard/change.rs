@@ -36,7 +36,7 @@ impl WireGuard {
     /// acknowledges its part.
     ///
     /// # Errors
-    /// What is wanted cannot be done, and nothing was changed.
+    /// The change cannot be made, and nothing was changed.
     pub(super) fn change(&mut self, context: &mut Context, changes: Changes) -> Result<u32, ChangeError> {
         let was_locked = self.firewall.is_locked();
         if let Some(is_engaged) = changes.kill_switch {

@@ -18,7 +18,7 @@ use crate::sandbox;
 use crate::supervisor::context::Context;
 use crate::tunnel::wireguard::PublicKey;
 
-/// Where the configuration comes from.
+/// Source of the configuration.
 #[derive(Debug)]
 pub(super) enum Source {
     /// A file, which SIGHUP has us read again.
@@ -30,15 +30,15 @@ pub(super) enum Source {
 /// The file, and what it said when it was last read.
 #[derive(Debug)]
 pub struct ConfigFile {
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
-    /// What to do with its hooks.
+    /// Treatment of its hooks.
     pub hooks: Hooks,
-    /// What it said.
+    /// Its contents when it was last read.
     pub configuration: WgQuick,
     /// The files that keys came from.
     pub key_files: Vec<PathBuf>,
-    /// Whether the peers are let out to the rest of the world.
+    /// Forwarding and NAT for the peers.
     pub nat: NatMode,
     /// Link-local networks that the peers may reach by address translation.
     pub nat_allow: Vec<Prefix>,
@@ -79,7 +79,7 @@ impl Source {
     }
 }
 
-/// What makes an interface with the peers `present` one that is as `new` says. `old` is what the file said before:
+/// Returns the changes that make an interface with the peers `present` one that is as `new` says. `old` is what the file said before:
 /// where an endpoint or port is the same in both, the running tunnel's is kept, since peers roam.
 pub(super) fn changes(new: &WgQuick, old: Option<&WgQuick>, present: &HashSet<PublicKey>) -> Changes {
     let interface = &new.interface;
@@ -270,7 +270,7 @@ pub(super) fn mtu(link: &mut Link, configuration: &WgQuick, mark: Option<NonZero
 pub(super) const DEFAULT_MTU: u32 = 1420;
 /// Outer headers over IPv6: IP 40, UDP 8, data message 32.
 const OVERHEAD: u32 = 80;
-/// What every host takes: RFC 8200, and RFC 791 for IPv4.
+/// MTU that every host takes: RFC 8200, and RFC 791 for IPv4.
 const MIN_MTU_V6: u32 = 1280;
 const MIN_MTU_V4: u32 = 576;
 

@@ -78,7 +78,7 @@ impl Firewall {
         Ok(())
     }
 
-    /// What the sockets are to be marked with, where `mark` is what the file and the routes want.
+    /// Returns the mark of the sockets, where `mark` is what the file and the routes want.
     pub(super) fn mark(&self, mark: Option<NonZeroU32>) -> Option<NonZeroU32> {
         mark.or(self.kill_switch.as_ref().map(|_| KillSwitch::MARK))
     }

@@ -37,7 +37,7 @@ pub(super) struct Uapi {
     /// By number, which is counted up: the first is the oldest.
     clients: BTreeMap<u32, Client>,
     next: u32,
-    /// When the listener is looked at again.
+    /// Time of the next look at the listener.
     retry_at: Option<Instant>,
 }
 
