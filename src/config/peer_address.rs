@@ -31,6 +31,12 @@ pub enum PeerAddressError {
         "'{0}' is no host: expected a name, an IPv4 address or an IPv6 address in brackets, then ':PORT'"
     )]
     Host(String),
+    /// A name that DNS has in another form.
+    #[error(
+        "'{0}' has letters that DNS writes in their ASCII form, which begins with xn--: write that form, which \
+         'idn2 NAME' prints"
+    )]
+    International(String),
     /// The part after the colon.
     #[error("'{0}' is no UDP port: expected a number from 1 to 65535")]
     Port(String),
@@ -79,7 +85,14 @@ impl PeerAddress {
         if (1..=MAX_NAME).contains(&host.len()) && host.bytes().all(possible) && !numeric {
             Ok(Self::Name { host: host.to_owned(), port })
         } else {
-            Err(PeerAddressError::Host(host.escape_debug().to_string()))
+            let shown = host.escape_debug().to_string();
+            let is_international =
+                !host.is_ascii() && host.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '.' | '_'));
+            Err(if is_international {
+                PeerAddressError::International(shown)
+            } else {
+                PeerAddressError::Host(shown)
+            })
         }
     }
 }

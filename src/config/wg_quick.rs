@@ -8,6 +8,7 @@
 //!
 //! [`parse`] takes the text and opens nothing; [`load`] and [`load_again`] read the file and those in which it keeps keys.
 
+pub(crate) mod amnezia;
 mod error;
 mod field;
 mod load;
@@ -28,6 +29,7 @@ pub use load::{LoadError, Loaded, load, load_again};
 pub(crate) use load::{private_key, read_once, read_text};
 pub use parser::parse;
 pub use value::is_space;
+pub(crate) use value::items;
 
 use super::{Cidr, PeerAddress, PeerName};
 use crate::routing::Prefix;

@@ -101,7 +101,7 @@ fn everything() -> Vec<Prefix> {
 }
 
 /// The networks that the server's own addresses lie in, each once and with room for somebody else.
-fn networks(file: &ServerFile) -> Vec<Prefix> {
+pub(super) fn networks(file: &ServerFile) -> Vec<Prefix> {
     let mut networks = Vec::new();
     for cidr in &file.configuration().interface.addresses {
         let bits = if cidr.address().is_ipv4() { 32 } else { 128 };

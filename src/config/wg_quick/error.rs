@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use super::amnezia::{Ignored, Refused};
 use super::field::{Field, Section};
 use crate::config::Cidr;
 use crate::routing::Prefix;
@@ -51,6 +52,9 @@ pub enum Fault {
         /// Where it is.
         section: Section,
     },
+    /// A key of AmneziaWG with a value that plain WireGuard does not have.
+    #[error("{}", Refused(.0))]
+    Amnezia(&'static str),
     /// A key where it does not belong.
     #[error("{0} belongs to {section}, not here: move it below such a line", section = .0.section())]
     Misplaced(Field),
@@ -138,6 +142,8 @@ impl fmt::Display for Warning {
 pub enum Notice {
     /// DNS servers are not set. Given once for a file.
     DnsIgnored,
+    /// Keys of AmneziaWG whose values mean plain WireGuard. Given once for a file.
+    AmneziaIgnored(Ignored),
     /// A hook is not run.
     HookIgnored(Field),
     /// An address where a network is expected.
@@ -160,6 +166,7 @@ impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::DnsIgnored => f.write_str("DNS is ignored: set name servers by other means"),
+            Self::AmneziaIgnored(ignored) => ignored.fmt(f),
             Self::HookIgnored(field) => write!(f, "{field} is ignored, as --ignore-hooks asks"),
             Self::HostBits { given, taken } => {
                 write!(f, "AllowedIPs: {given} is an address and not a network; taken for {taken}")

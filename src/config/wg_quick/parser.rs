@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::Path;
 
+use super::amnezia;
 use super::error::{Fault, Notice, Warning, WgQuickError, shown, shown_name};
 use super::field::{Field, Section};
 use super::{Hooks, Interface, KeySource, Parsed, Peer, Table, WgQuick, outline, value};
@@ -33,8 +34,15 @@ pub fn parse(file: &Path, text: &[u8], hooks: Hooks) -> Result<Parsed, WgQuickEr
             break;
         }
     }
-    let notices = std::mem::take(&mut parser.notices);
-    match result.and_then(|()| parser.finish()) {
+    let mut notices = std::mem::take(&mut parser.notices);
+    let amnezia = std::mem::take(&mut parser.amnezia);
+    let result = result.and_then(|()| {
+        let ignored = amnezia.finish()?;
+        notices.extend(ignored.map(|(line, ignored)| (line, Notice::AmneziaIgnored(ignored))));
+        notices.sort_by_key(|(line, _)| *line);
+        parser.finish()
+    });
+    match result {
         Ok(mut configuration) => {
             configuration.peers.iter_mut().zip(names()).for_each(|(peer, name)| peer.name = name);
             let warning = |(line, notice)| Warning { file: file.to_owned(), line, notice };
@@ -72,6 +80,7 @@ struct PeerDraft {
 struct Parser {
     hooks: Hooks,
     line: usize,
+    amnezia: amnezia::Seen,
     notices: Vec<(usize, Notice)>,
     section: Option<Section>,
     /// The keys that the section has so far, with their lines.
@@ -90,6 +99,7 @@ impl Parser {
         Self {
             hooks,
             line: 0,
+            amnezia: amnezia::Seen::default(),
             notices: Vec::new(),
             section: None,
             seen: Vec::new(),
@@ -118,6 +128,9 @@ impl Parser {
         let name = value::without_spaces(name);
         let text = text.trim_matches(value::is_space);
         let Some(field) = Field::named(&name) else {
+            if self.amnezia.take(&name, text, self.line)? {
+                return Ok(());
+            }
             return Err(match named_at_start(line) {
                 // the '=' was a part of the value: PrivateKey aGVs…bG8=
                 Some(field) => Fault::NoValue(Some(field)),

@@ -445,3 +445,66 @@ fn peers_have_the_names_of_their_comments() {
         parsed.configuration.peers.iter().map(|peer| peer.name.as_ref().map(PeerName::as_str)).collect();
     assert_eq!(names, [Some("phone"), Some("büro = 2"), None, None]);
 }
+
+/// The lines of AmneziaWG's clients, and those of programs that write its keys with the values of plain WireGuard.
+#[test]
+fn amneziawg_is_refused_unless_its_values_are_plain() {
+    let with = |lines: &str| read(&format!("[Interface]\nPrivateKey = {PRIVATE}\n{lines}\n"));
+    let plain = "S1 = 0\nS2 = 0\nH1 = 1\nH2 = 2\nH3 = 3\nH4 = 4";
+    for (lines, line, key) in [
+        ("Jc = 4\nJmin = 40\nJmax = 70", 3, "Jc"),
+        ("jc=4", 3, "Jc"),
+        ("S1 = 86", 3, "S1"),
+        ("S3 = 5", 3, "S3"),
+        ("H1 = 1\nH2 = 1804289383", 4, "H2"),
+        ("H1 = 1-5", 3, "H1"),
+        ("H1 = 2", 3, "H1"),
+        ("H4 = x", 3, "H4"),
+        ("S2 =", 3, "S2"),
+        ("Jmin = 8\nI1 = <b 0xc7000000010852b80b0f2d6c8f>", 4, "I1"),
+        ("I5 = <t>", 3, "I5"),
+        (&format!("S4 = 1\n{plain}"), 3, "S4"),
+    ] {
+        let error = with(lines).unwrap_err();
+        assert_eq!((error.line, &error.fault), (line, &Fault::Amnezia(key)), "{lines}");
+        let text = error.to_string();
+        assert!(
+            text.contains(&format!("{key} is AmneziaWG's")) && text.contains("plain WireGuard"),
+            "{text}"
+        );
+    }
+    let warned = |lines: &str| {
+        let warnings = with(lines).unwrap_or_else(|error| panic!("{error}")).warnings;
+        assert_eq!(warnings.len(), 1, "{lines}: {warnings:?}");
+        warnings[0].to_string()
+    };
+    let said = warned(plain);
+    assert!(said.starts_with("tun0.conf:3: S1, S2, H1, H2, H3, H4 are AmneziaWG's and ignored"), "{said}");
+    assert!(warned("Jc = 0").contains("Jc is AmneziaWG's and ignored: with this value"));
+    assert!(!warned("Jmin = 40\nJmax = 70\nH1 = 1-1").contains("not sent"));
+    let warp = warned(&format!("{plain}\nJc = 120\nJmin = 23\nJmax = 911\nI1 = <b 0xc7>\nMTU = 1280"));
+    assert!(warp.contains("H4, Jc, Jmin, Jmax, I1 are") && warp.contains("are not sent"), "{warp}");
+    let peer =
+        format!("[Interface]\nPrivateKey = {PRIVATE}\n[Peer]\nPublicKey = {PUBLIC}\nAdvancedSecurity = ");
+    assert_eq!(read(&format!("{peer}on")).unwrap_err().fault, Fault::Amnezia("AdvancedSecurity"));
+    assert_eq!(read(&format!("{peer}off")).unwrap().warnings.len(), 1);
+}
+
+#[test]
+fn an_international_name_is_told_from_no_name() {
+    let error = |endpoint: &str| {
+        let peer = format!("[Peer]\nPublicKey = {PUBLIC}\nEndpoint = {endpoint}\n");
+        read(&format!("[Interface]\nPrivateKey = {PRIVATE}\n{peer}")).unwrap_err().to_string()
+    };
+    for name in ["bücher.example:51820", "сервер.пример:1"] {
+        let said = error(name);
+        assert!(said.contains("expected the name's ASCII form, which begins with xn--"), "{said}");
+    }
+    for name in ["bü cher@.example:51820", "b\u{200b}.example:1", "@:1"] {
+        assert!(error(name).contains("expected HOST:PORT"), "{}", error(name));
+    }
+    assert_eq!(
+        peer("Endpoint = xn--bcher-kva.example:51820").endpoint.unwrap().to_string(),
+        "xn--bcher-kva.example:51820"
+    );
+}

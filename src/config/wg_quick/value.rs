@@ -117,7 +117,7 @@ pub(super) fn table(text: &str) -> Result<Table, Fault> {
 }
 
 /// The items of a list as `wg-quick` splits it: by commas, white space or both.
-pub(super) fn items(text: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn items(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c| c == ',' || is_space(c)).filter(|item| !item.is_empty())
 }
 
@@ -156,6 +156,9 @@ pub(super) fn endpoint(text: &str) -> Result<PeerAddress, Fault> {
         let expected = match error {
             PeerAddressError::NoScope(ip) => {
                 format!("the interface of a link-local address too, such as [{ip}%eth0]:{port}").into()
+            }
+            PeerAddressError::International(_) => {
+                "the name's ASCII form, which begins with xn-- and which 'idn2 NAME' prints".into()
             }
             PeerAddressError::NoHost(_) => "the address of one host".into(),
             PeerAddressError::Host(_) | PeerAddressError::Port(_) => field.expected().into(),

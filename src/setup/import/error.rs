@@ -80,17 +80,4 @@ pub enum ImportError {
         /// The path in it.
         key: PathBuf,
     },
-    /// The file is of a protocol that resembles WireGuard.
-    #[error(
-        "{}:{line}: {key} is AmneziaWG's, whose messages are no WireGuard: its clients cannot connect; only a file without Jc, Jmin, Jmax, S1 to S4, H1 to H4 and I1 to I5 can be imported",
-        file.display()
-    )]
-    Amnezia {
-        /// The file.
-        file: PathBuf,
-        /// The line.
-        line: usize,
-        /// Its key.
-        key: String,
-    },
 }

@@ -8,6 +8,7 @@ mod error;
 mod hidden;
 mod hooks;
 mod names;
+mod network;
 mod wg_easy;
 mod wg_quick;
 
@@ -20,6 +21,7 @@ use super::dns::ClientDns;
 use super::endpoint::ClientEndpoint;
 use super::error::SetupError;
 use super::folder::Folder;
+use super::peers::networks;
 use super::server_file::ServerFile;
 use crate::config::wg_quick::read_once;
 
@@ -104,7 +106,14 @@ impl Import {
         if let Some(endpoint) = &self.endpoint {
             file = file.with_endpoint(endpoint)?;
         }
-        Ok(Imported { file, format, notices })
+        let mut imported = Imported { file, format, notices };
+        if !imported.is_client() && networks(&imported.file).is_empty() {
+            imported.notices.push(format!(
+                "{}; 'wontun peer add' waits for that",
+                SetupError::NoSubnet(target.to_owned())
+            ));
+        }
+        Ok(imported)
     }
 }
 

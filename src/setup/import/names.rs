@@ -1,6 +1,9 @@
 //! What the peers of other set-ups are called.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
+
+use serde_json::Value;
 
 use crate::setup::PeerName;
 
@@ -47,9 +50,28 @@ fn is_visible(c: char) -> bool {
     matches!(c, '"' | '\'' | '\\') || behind.escape_debug().eq(behind.chars())
 }
 
-/// The name in a comment, if it is one in which another program names a peer: wg-easy, the scripts called
-/// wireguard-install, PiVPN, linuxserver's container, the Prometheus exporter.
-pub(super) fn in_comment(comment: &str) -> Option<&str> {
+/// The name in a comment, if it is one in which another program names a peer: wg-easy, wireguard-ui, the scripts
+/// called wireguard-install, PiVPN, linuxserver's container, WireGuard Portal, the Prometheus exporter.
+pub(super) fn in_comment(comment: &str) -> Option<Cow<'_, str>> {
+    let text = comment.trim_start_matches(['#', ' ', '\t']).trim_end();
+    if let Some(rest) = text.strip_prefix("friendly_json") {
+        return in_json(rest.trim_start().strip_prefix('=')?).map(Cow::Owned);
+    }
+    plain(comment).filter(|name| !name.is_empty()).map(Cow::Borrowed)
+}
+
+/// The name in the JSON that the Prometheus exporter takes for a peer's labels, whose keys its user chooses.
+fn in_json(text: &str) -> Option<String> {
+    let labels: Value = serde_json::from_str(text).ok()?;
+    let label = |key: &str| labels.get(key)?.as_str().filter(|name| !name.trim().is_empty());
+    let name = ["name", "friendly_name", "display_name", "username"].into_iter().find_map(label);
+    name.map(str::to_owned).or_else(|| {
+        let parts: Vec<_> = ["first_name", "last_name"].into_iter().filter_map(label).collect();
+        (!parts.is_empty()).then(|| parts.join(" "))
+    })
+}
+
+fn plain(comment: &str) -> Option<&str> {
     let text = comment.trim_start_matches(['#', ' ', '\t']).trim_end();
     if let Some(rest) = text.strip_prefix("Client: ") {
         return match rest.rsplit_once(" (") {
@@ -68,6 +90,14 @@ pub(super) fn in_comment(comment: &str) -> Option<&str> {
     }
     if let Some(rest) = text.strip_prefix("friendly_name") {
         return rest.trim_start().strip_prefix('=').map(str::trim);
+    }
+    if let Some(rest) = text.strip_prefix("Name:").or_else(|| text.strip_prefix("-WGP- Display name:")) {
+        return Some(rest.trim());
+    }
+    // version 1 of WireGuard Portal; version 2 writes the key there
+    if let Some((name, _)) = text.strip_prefix("-WGP- Peer:").and_then(|rest| rest.split_once(" / Updated:"))
+    {
+        return Some(name.trim());
     }
     let peer = text.strip_prefix("peer").filter(|rest| !rest.is_empty() && !rest.contains(' '))?;
     match peer.strip_prefix('_') {
@@ -96,6 +126,23 @@ mod tests {
             ("### end pi ###", None),
             ("# friendly_name=Büro", Some("Büro")),
             ("# friendly_name = Büro ", Some("Büro")),
+            ("# friendly_name =", None),
+            ("# Name:         Sam's phone ", Some("Sam's phone")),
+            ("# Name:", None),
+            ("# Email:        sam@example.com", None),
+            ("# friendly_json={\"name\":\"Bob\"}", Some("Bob")),
+            (
+                "#friendly_json = {\"id\":1,\"first_name\":\"Frank\",\"last_name\":\"Cats\"}",
+                Some("Frank Cats"),
+            ),
+            ("# friendly_json={\"username\":\"frank\",\"first_name\":\"Frank\"}", Some("frank")),
+            ("# friendly_json={\"name\":7}", None),
+            ("# friendly_json={\"name\":", None),
+            ("# friendly_json", None),
+            ("# -WGP- Peer: Default Peer / Updated: 2024-01-02 / Created: 2024-01-01", Some("Default Peer")),
+            ("# -WGP- Peer: AQEBAQEBAQ", None),
+            ("# -WGP- Display name: Laptop", Some("Laptop")),
+            ("#[disabled] ### begin pi ###", None),
             ("# peer_phone", Some("phone")),
             ("# peer1", Some("peer1")),
             ("# peers of the office", None),
@@ -104,7 +151,7 @@ mod tests {
             ("# TODO", None),
             ("#", None),
         ] {
-            assert_eq!(in_comment(comment), name, "{comment}");
+            assert_eq!(in_comment(comment).as_deref(), name, "{comment}");
         }
     }
 

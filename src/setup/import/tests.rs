@@ -410,13 +410,104 @@ fn what_cannot_be_imported_is_told_with_its_line() {
         error(&format!("{keyless}{key}")).contains("wg0.x:3: PostUp"),
         "the command's key is the one in use"
     );
-    let amnezia = format!("[Interface]\n{key}Jc = 4\n");
-    assert!(error(&amnezia).contains("wg0.x:3: Jc is AmneziaWG's"));
+    for (line, name) in [("Jc = 4", "Jc"), ("S1 = 15", "S1"), ("H3 = 7", "H3"), ("I1 = <t>", "I1")] {
+        let amnezia = format!("[Interface]\n{key}{line}\n");
+        let error = error(&amnezia);
+        assert!(error.contains(&format!("wg0.x:3: {name} is AmneziaWG's")), "{error}");
+        // the tunnel says the same
+        let at_start = parse(Path::new("wg0.x"), amnezia.as_bytes(), Hooks::Refuse).unwrap_err();
+        assert_eq!(at_start.to_string(), error);
+    }
     assert!(error(&format!("[Interface]\n{key}Adress = 4\n")).contains("wg0.x:3: unknown key 'Adress'"));
     assert!(error("[Interface]\nPrivateKeyFile = key\n").contains("'key' is named by a relative path"));
     let import = Import { listen_port: NonZeroU16::new(9), ..source("wg0.conf") };
     let told = import.translate(wg_easy_conf().as_bytes(), Path::new("x")).unwrap_err().to_string();
     assert!(told.contains("wg0.conf says ListenPort = 51820, not 9"), "{told}");
+}
+
+/// WARP's file for AmneziaWG, which means plain WireGuard.
+#[test]
+fn what_amneziawg_ignores_becomes_a_comment() {
+    let lines = "S1 = 0\nS2 = 0\nJc = 4\nJmin = 40\nJmax = 70\nH1 = 1\nH2 = 2\nH3 = 3\nH4 = 4\n";
+    let original = format!(
+        "[Interface]\nPrivateKey = {}\n{lines}Address = 172.16.0.2/32\n\n[Peer]\nPublicKey = {}\nAllowedIPs = 10.0.0.0/8\nEndpoint = 192.0.2.1:2408\n",
+        secret(PHONE),
+        public(SERVER)
+    );
+    let imported = translate(&original).unwrap();
+    let strict = parse(Path::new("x"), imported.file.text(), Hooks::Refuse).unwrap();
+    assert_eq!(strict.warnings, []);
+    assert!(text(&imported).contains("\n# S1 = 0\n# S2 = 0\n# Jc = 4\n"), "{}", text(&imported));
+    let said = imported.notices.first().unwrap();
+    assert!(said.contains("wg0.x:3: S1, S2, Jc, ") && said.contains("are AmneziaWG's and ignored"), "{said}");
+}
+
+/// As linuxserver's container writes it.
+fn linuxserver(address: &str, peers: &[&str]) -> String {
+    let mut text = format!(
+        "[Interface]\nAddress = {address}\nListenPort = 51820\nPrivateKey = {}\nPostUp = iptables -A FORWARD -i %i -j ACCEPT\n",
+        secret(SERVER)
+    );
+    for (allowed, seed) in peers.iter().zip([PHONE, LAPTOP, TABLET]) {
+        text.push_str(&format!(
+            "\n[Peer]\n# peer_x{seed}\nPublicKey = {}\nAllowedIPs = {allowed}\n",
+            public(seed)
+        ));
+    }
+    text
+}
+
+/// What comes out takes a client, or says that it does not.
+#[test]
+fn an_address_without_a_network_gets_one() {
+    for (address, peers, expected) in [
+        ("10.13.13.1", &["10.13.13.2/32", "10.13.13.3/32"][..], "10.13.13.1/24"),
+        ("10.13.13.1/32 # ours", &["10.13.13.2/32, 192.168.1.0/24"], "10.13.13.1/24"),
+        ("10.13.13.1", &[], "10.13.13.1/24"),
+        ("10.13.12.1", &["10.13.13.2/32"], "10.13.12.1/23"),
+        ("10.13.13.1, fd00::1", &["10.13.13.2/32, fd00::2/128"], "10.13.13.1/24, fd00::1/64"),
+        ("fd00::1, 10.13.13.1", &["172.16.0.9/32, fd00::2/128"], "fd00::1/64, 10.13.13.1/32"),
+    ] {
+        let import = Import { endpoint: Some("vpn.example.com".parse().unwrap()), ..source("wg0.x") };
+        let imported = import.translate(linuxserver(address, peers).as_bytes(), Path::new("x")).unwrap();
+        let addresses = &imported.file.configuration().interface.addresses;
+        let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+        assert_eq!(addresses.join(", "), expected);
+        assert!(imported.notices.iter().any(|n| n.contains("has no network")), "{:?}", imported.notices);
+        assert_eq!(text(&imported).contains("# ours"), address.contains("# ours"));
+        let wanted = crate::setup::peers::AddPeer {
+            name: "new".parse().unwrap(),
+            full_tunnel: false,
+            public_key: None,
+            dns: None,
+        };
+        crate::setup::peers::add(&imported.file, wanted, &mut Counting(9000)).unwrap();
+    }
+    // the peers have nothing in common with it
+    let imported = translate(&linuxserver("10.13.13.1", &["172.16.0.9/32"])).unwrap();
+    let said = imported.notices.join("\n");
+    assert!(said.contains("has no Address with room for clients: write one with its network's"), "{said}");
+    let roomy = translate(&linuxserver("10.13.13.1, fd00::1/64", &["172.16.0.9/32"])).unwrap();
+    assert!(!roomy.notices.join("\n").contains("Address"), "{:?}", roomy.notices);
+}
+
+#[test]
+fn names_of_other_programs_are_taken() {
+    let original = format!(
+        "[Interface]\nPrivateKey = {}\nAddress = 10.252.1.1/24\nListenPort = 51820\n\n# ID:           x1\n\
+         # Name:         Sams phone\n# Email:        sam@example.com\n[Peer]\nPublicKey = {}\nAllowedIPs = 10.252.1.2/32\n\n\
+         [Peer]\n# friendly_json={{\"name\":\"Bob\"}}\nPublicKey = {}\nAllowedIPs = 10.252.1.3/32\n### begin pi ###\n[Peer]\n\
+         PublicKey = {}\nAllowedIPs = 10.252.1.4/32\n### end pi ###\n[Peer]\n# friendly_name = \n# -WGP- Peer: {}\n\
+         # -WGP- Display name: Portal\nPublicKey = {}\nAllowedIPs = 10.252.1.5/32\n",
+        secret(SERVER),
+        public(PHONE),
+        public(LAPTOP),
+        public(TABLET),
+        public(4000),
+        public(4000),
+    );
+    let names: Vec<_> = peers(&translate(&original).unwrap()).into_iter().map(|(name, ..)| name).collect();
+    assert_eq!(names, ["Sams phone", "Bob", "pi", "Portal"]);
 }
 
 #[test]

@@ -4,17 +4,15 @@ use std::path::Path;
 
 use super::hooks::{self, Command, Duty};
 use super::names::{self, Names};
+use super::network;
 use super::{Draft, ImportError};
-use crate::config::wg_quick::outline;
+use crate::config::Cidr;
 use crate::config::wg_quick::{
-    Fault, Field, Hooks, KeySource, LoadError, Notice, Section, WgQuick, WgQuickError, is_space, parse,
+    Fault, Field, Hooks, KeySource, LoadError, Notice, Section, WgQuick, WgQuickError, is_space, items, parse,
 };
+use crate::config::wg_quick::{amnezia, outline};
 use crate::control::uapi::SecretText;
 use crate::setup::DEFAULT_PORT;
-
-/// Keys of AmneziaWG, which disguises its messages.
-const AMNEZIA: &[&str] =
-    &["Jc", "Jmin", "Jmax", "S1", "S2", "S3", "S4", "H1", "H2", "H3", "H4", "I1", "I2", "I3", "I4", "I5"];
 
 /// A line with a command.
 struct Hook {
@@ -33,13 +31,14 @@ pub(super) fn draft(source: &Path, text: &[u8]) -> Result<Draft, ImportError> {
     let mut notices: Vec<_> = parsed
         .warnings
         .iter()
-        .filter(|warning| matches!(warning.notice, Notice::HostBits { .. } | Notice::Moved { .. }))
+        .filter(|warning| !matches!(warning.notice, Notice::DnsIgnored | Notice::HookIgnored(_)))
         .map(ToString::to_string)
         .collect();
     if let Some(notice) = parsed.configuration.past_full_tunnel() {
         notices.push(format!("{}: {notice}", source.display()));
     }
     let edited = without_commands(source, text, &mut notices);
+    let edited = with_networks(source, edited, &parsed.configuration, &mut notices);
     let port = parsed.configuration.interface.listen_port.map_or(DEFAULT_PORT, u16::from);
     tell(source, &hooks(text), port, &mut notices);
     let text = with_names(edited.as_bytes(), &mut notices).into_inner();
@@ -48,18 +47,10 @@ pub(super) fn draft(source: &Path, text: &[u8]) -> Result<Draft, ImportError> {
 
 /// The error, or a better one.
 fn explained(error: WgQuickError, text: &[u8]) -> ImportError {
-    match &error.fault {
-        Fault::Missing(Field::PrivateKey) => {
-            if let Some(hook) = hooks(text).into_iter().find(|hook| hook.has(Duty::PrivateKey)) {
-                return hook.key_by_command(&error.file);
-            }
-        }
-        Fault::UnknownKey { name: Some(name), .. }
-            if AMNEZIA.iter().any(|known| known.eq_ignore_ascii_case(name)) =>
-        {
-            return ImportError::Amnezia { file: error.file.clone(), line: error.line, key: name.clone() };
-        }
-        _ => {}
+    if error.fault == Fault::Missing(Field::PrivateKey)
+        && let Some(hook) = hooks(text).into_iter().find(|hook| hook.has(Duty::PrivateKey))
+    {
+        return hook.key_by_command(&error.file);
     }
     LoadError::from(error).into()
 }
@@ -86,12 +77,17 @@ fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line))
 }
 
-/// The key of a line and its value, as the parser, which has been here, sees them.
-fn key_and_value(line: &[u8]) -> Option<(Field, &str)> {
+/// The name of a line's key and its value.
+fn name_and_value(line: &[u8]) -> Option<(String, &str)> {
     let code = line.split(|&byte| byte == b'#').next()?;
     let (name, value) = str::from_utf8(code).ok()?.split_once('=')?;
-    let name: String = name.chars().filter(|c| !is_space(*c)).collect();
-    Some((Field::named(&name)?, value.trim_matches(is_space)))
+    Some((name.chars().filter(|c| !is_space(*c)).collect(), value.trim_matches(is_space)))
+}
+
+/// The key of a line and its value, as the parser, which has been here, sees them.
+fn key_and_value(line: &[u8]) -> Option<(Field, &str)> {
+    let (name, value) = name_and_value(line)?;
+    Some((Field::named(&name)?, value))
 }
 
 fn hooks(text: &[u8]) -> Vec<Hook> {
@@ -115,7 +111,7 @@ impl Hook {
     }
 }
 
-/// The text with commands, `SaveConfig` and `DNS` in comments, and Unix line ends.
+/// The text with commands, `SaveConfig`, `DNS` and AmneziaWG's keys in comments, and Unix line ends.
 fn without_commands(source: &Path, text: &[u8], notices: &mut Vec<String>) -> SecretText {
     let mut out = SecretText::default();
     let mut behind_left_out = false;
@@ -134,7 +130,8 @@ fn without_commands(source: &Path, text: &[u8], notices: &mut Vec<String>) -> Se
                 ));
                 true
             }
-            _ => false,
+            // the parser has said so
+            _ => name_and_value(line).is_some_and(|(name, _)| amnezia::known_key(&name).is_some()),
         };
         if is_left_out {
             out.push(b"# ");
@@ -145,6 +142,47 @@ fn without_commands(source: &Path, text: &[u8], notices: &mut Vec<String>) -> Se
         out.push(line);
         out.push(b"\n");
         behind_left_out = is_left_out;
+    }
+    out
+}
+
+/// The text with the networks of a server's addresses, where it has none with room for clients.
+fn with_networks(
+    source: &Path,
+    text: SecretText,
+    configuration: &WgQuick,
+    notices: &mut Vec<String>,
+) -> SecretText {
+    let missing = network::missing(&configuration.interface, &configuration.peers);
+    if missing.is_empty() {
+        return text;
+    }
+    let mut out = SecretText::default();
+    for (line, number) in lines(text.as_bytes()).zip(1..) {
+        let Some((Field::Address, value)) = key_and_value(line) else {
+            out.push(line);
+            out.push(b"\n");
+            continue;
+        };
+        let addresses: Vec<_> = items(value)
+            .map(|item| {
+                let address = item.parse().ok().map(|cidr: Cidr| cidr.address());
+                let found = missing.iter().find(|(bare, _)| Some(*bare) == address);
+                found.map_or_else(|| item.to_owned(), |(_, with_network)| {
+                    notices.push(format!(
+                        "{}:{number}: Address: {item} has no network, and clients that are added need one: taken for {with_network}",
+                        source.display()
+                    ));
+                    with_network.to_string()
+                })
+            })
+            .collect();
+        out.push(format!("Address = {}", addresses.join(", ")).as_bytes());
+        if let Some(comment) = line.iter().position(|&byte| byte == b'#').and_then(|hash| line.get(hash..)) {
+            out.push(b" ");
+            out.push(comment);
+        }
+        out.push(b"\n");
     }
     out
 }
@@ -212,12 +250,12 @@ fn with_names(text: &[u8], notices: &mut Vec<String>) -> SecretText {
             continue;
         }
         let wanted = block.comments.iter().find_map(|line| names::in_comment(comment(line).ok()?));
-        let Some(name) = wanted.and_then(|wanted| names.nearest(wanted)) else {
+        let Some(name) = wanted.as_deref().and_then(|wanted| names.nearest(wanted)) else {
             unnamed += 1;
             continue;
         };
-        if wanted != Some(name.as_str()) {
-            notices.push(renamed(wanted.unwrap_or_default(), &name.to_string()));
+        if wanted.as_deref() != Some(name.as_str()) {
+            notices.push(renamed(wanted.as_deref().unwrap_or_default(), &name.to_string()));
         }
         out.push(text.get(end..block.behind_header).unwrap_or_default());
         out.push(format!("# Name = {name}\n").as_bytes());
