@@ -6,7 +6,7 @@ use std::ops::Range;
 use tracing::{debug, info, warn};
 
 use super::WireGuard;
-use super::peer_log::Line;
+use super::peer_log::{Line, clock_off};
 use crate::counters::DropReason;
 use crate::device::core::Core;
 use crate::device::{DeviceError, Entrance, Mode, Progress, Shared, Token, Via, Way, Worker};
@@ -219,6 +219,15 @@ impl WireGuard {
                     let (peer, local, endpoint) = (self.peer_name(peer), endpoint.local, endpoint.remote);
                     debug!(peer, %endpoint, ?local, suppressed, "endpoint moved");
                 }
+                if let Some([one, other]) = self.peer_log.handle_moved(peer, endpoint.remote, core.now) {
+                    warn!(
+                        peer = self.peer_name(peer),
+                        %one,
+                        %other,
+                        "a peer's key is used from two places, which push each other out: give each device a key of its own \
+                         (wontun peer add NAME), or, if it is one device, see why its way out changes"
+                    );
+                }
                 self.report_endpoint(core, peer);
                 self.follow(core, peer)
             }
@@ -229,6 +238,18 @@ impl WireGuard {
                 self.names.handle_answered(peer);
                 self.report_endpoint(core, peer);
                 self.follow(core, peer)
+            }
+            Event::ClockBehind { peer, unix, behind } => {
+                if let Some(suppressed) = self.peer_log.allow(peer, Line::Clock, core.now) {
+                    warn!(
+                        peer = self.peer_name(peer),
+                        suppressed,
+                        "a peer's handshakes are refused, since its clock was set back: {}: set the clock of the peer, \
+                         such as by NTP; to accept it as it is, restart this end",
+                        clock_off(unix, behind, unix_now())
+                    );
+                }
+                Ok(())
             }
             Event::HandshakeFailing { peer } => {
                 if let Some(suppressed) = self.quiet.silent.allow(core.now) {

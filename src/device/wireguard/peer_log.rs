@@ -2,6 +2,7 @@
 //! that one that is noisy does not keep another's lines from the log.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
@@ -14,8 +15,17 @@ use crate::tunnel::wireguard::{Peer, PeerId, REKEY_TIMEOUT};
 /// Least time between two lines of one kind about one peer: one that keeps to the protocol begins
 /// no handshake sooner.
 const INTERVAL: Duration = REKEY_TIMEOUT;
+/// As [`INTERVAL`], about what lasts until somebody does something.
+const LASTING: Duration = Duration::from_secs(3600);
+/// So many changes in so much time between the same two endpoints are two devices with one key,
+/// which push each other out with each handshake and keepalive.
+const CHANGES: u32 = 4;
+const CHANGES_TIME: Duration = Duration::from_secs(120);
 /// Least time between two lines about handshakes, of whichever peers.
 const ALL_HANDSHAKES: Duration = Duration::from_millis(100);
+
+/// Clocks that are so near to each other are right.
+const NEARLY: Duration = Duration::from_secs(5);
 
 /// A kind of line.
 #[derive(Clone, Copy, Debug)]
@@ -26,22 +36,44 @@ pub(super) enum Line {
     Moved,
     /// A socket that was not to be had.
     Socket,
+    /// A clock that was set back.
+    Clock,
+    /// A key that is used in two places.
+    TwoPlaces,
 }
 
 impl Line {
-    const COUNT: usize = Self::Socket as usize + 1;
+    const ALL: [Self; 5] = [Self::Handshake, Self::Moved, Self::Socket, Self::Clock, Self::TwoPlaces];
+
+    /// Least time between two lines about one peer.
+    const fn interval(self) -> Duration {
+        match self {
+            Self::Handshake | Self::Moved | Self::Socket => INTERVAL,
+            Self::Clock | Self::TwoPlaces => LASTING,
+        }
+    }
+}
+
+/// The last two places of a peer's datagrams, and how often it has changed between them.
+#[derive(Debug)]
+struct Places {
+    current: SocketAddr,
+    other: Option<SocketAddr>,
+    since: Instant,
+    changes: u32,
 }
 
 /// The limits of all peers that were heard.
 #[derive(Debug)]
 pub(super) struct PeerLog {
-    limits: HashMap<PeerId, [RateLimit; Line::COUNT]>,
+    limits: HashMap<PeerId, [RateLimit; Line::ALL.len()]>,
+    places: HashMap<PeerId, Places>,
     handshakes: RateLimit,
 }
 
 impl Default for PeerLog {
     fn default() -> Self {
-        Self { limits: HashMap::new(), handshakes: RateLimit::new(ALL_HANDSHAKES) }
+        Self { limits: HashMap::new(), places: HashMap::new(), handshakes: RateLimit::new(ALL_HANDSHAKES) }
     }
 }
 
@@ -49,12 +81,12 @@ impl PeerLog {
     /// Returns the number of lines left out since the last one if a line about `peer` may be
     /// written at `now`.
     pub(super) fn allow(&mut self, peer: PeerId, line: Line, now: Instant) -> Option<Suppressed> {
-        let new = || std::array::from_fn(|_| RateLimit::new(INTERVAL));
+        let new = || Line::ALL.map(|line| RateLimit::new(line.interval()));
         let limits = self.limits.entry(peer).or_insert_with(new);
         let own = limits.get_mut(line as usize)?.allow(now)?;
         let others = match line {
             Line::Handshake => self.handshakes.allow(now)?,
-            Line::Moved | Line::Socket => None,
+            _ => None,
         };
         let count = |suppressed: Suppressed| suppressed.map_or(0, NonZeroU64::get);
         Some(NonZeroU64::new(count(own).saturating_add(count(others))))
@@ -63,6 +95,53 @@ impl PeerLog {
     /// Forgets a peer that was removed.
     pub(super) fn remove(&mut self, peer: PeerId) {
         self.limits.remove(&peer);
+        self.places.remove(&peer);
+    }
+
+    /// Takes a datagram's source that is not where the peer was before. Returns both places if it
+    /// goes to and fro between two, and a line about that may be written.
+    pub(super) fn handle_moved(
+        &mut self,
+        peer: PeerId,
+        remote: SocketAddr,
+        now: Instant,
+    ) -> Option<[SocketAddr; 2]> {
+        let new = || Places { current: remote, other: None, since: now, changes: 0 };
+        let places = self.places.entry(peer).or_insert_with(new);
+        if places.current == remote {
+            return None;
+        }
+        let is_return = places.other == Some(remote) && now.since(places.since) < CHANGES_TIME;
+        let before = std::mem::replace(&mut places.current, remote);
+        places.other = Some(before);
+        if is_return {
+            places.changes = places.changes.saturating_add(1);
+        } else {
+            (places.since, places.changes) = (now, 1);
+        }
+        let is_shared = places.changes >= CHANGES;
+        (is_shared && self.allow(peer, Line::TwoPlaces, now).is_some()).then_some([before, remote])
+    }
+}
+
+/// Says how far the clock of a peer is off that shows `unix`, and is `behind` what it was, where
+/// this host's shows `ours`.
+pub(super) fn clock_off(unix: Duration, behind: Duration, ours: Duration) -> String {
+    let behind = rough(behind);
+    match ours.checked_sub(unix) {
+        Some(late) if late > NEARLY => format!("it is {} behind this host's", rough(late)),
+        _ => format!("it was {behind} ahead at an earlier handshake"),
+    }
+}
+
+/// A duration in its largest unit.
+fn rough(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
     }
 }
 
@@ -99,6 +178,52 @@ mod tests {
         assert_eq!(log.allow(noisy, Line::Handshake, at(5_100)), Some(NonZeroU64::new(4_999)));
         log.remove(noisy);
         assert_eq!(log.limits.len(), 1);
+    }
+
+    #[test]
+    fn one_key_in_two_places_is_told_once_with_both() {
+        let at = |seconds| Instant::from_boot(Duration::from_secs(seconds));
+        let [a, b, c] = [1, 2, 3].map(|last| SocketAddr::from(([192, 0, 2, last], 51820)));
+        let [shared, roaming] = peers();
+        let mut log = PeerLog::default();
+        let told: Vec<_> = (0..60)
+            .filter_map(|number| {
+                let place = if number % 2 == 0 { a } else { b };
+                log.handle_moved(shared, place, at(number * 10)).map(|places| (number, places))
+            })
+            .collect();
+        assert_eq!(told, [(4, [b, a])], "once");
+        let mut moved = |place, seconds| log.handle_moved(roaming, place, at(seconds));
+        // from one network into the next and back
+        for (number, place) in [a, b, c, a, b, c, a, b, a].into_iter().enumerate() {
+            assert_eq!(moved(place, 10 * number as u64), None, "{number}");
+        }
+        // twice a day
+        for number in 1..20 {
+            assert_eq!(moved(if number % 2 == 0 { a } else { b }, 43_200 * number), None);
+        }
+        // another address of ours
+        for number in 0..20 {
+            assert_eq!(moved(a, 1_000_000 + number), None);
+        }
+        assert_eq!(log.handle_moved(shared, b, at(7_201)), None, "after a silence");
+        let later =
+            (2..9).filter_map(|n| log.handle_moved(shared, if n % 2 == 0 { a } else { b }, at(7_200 + n)));
+        assert_eq!(later.count(), 1, "an hour later once more");
+    }
+
+    #[test]
+    fn a_clock_is_told_by_how_much_it_is_off() {
+        let seconds = Duration::from_secs;
+        for (unix, behind, ours, said) in [
+            (0, 1_700_000_000, 1_700_000_000, "it is 19675 days behind this host's"),
+            (1_000_000, 7_000, 1_006_900, "it is 115 min behind this host's"),
+            (1_000_000, 90, 1_000_100, "it is 100 s behind this host's"),
+            (1_000_000, 90_000, 1_000_001, "it was 25 h ahead at an earlier handshake"),
+            (1_000_000, 90_000, 999_000, "it was 25 h ahead at an earlier handshake"),
+        ] {
+            assert_eq!(clock_off(seconds(unix), seconds(behind), seconds(ours)), said);
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Events that an interface reports about its peers.
 
+use std::time::Duration;
+
 use super::endpoint::Endpoint;
 use super::index::PeerId;
 
@@ -23,5 +25,16 @@ pub enum Event {
     HandshakeFailing {
         /// With which peer.
         peer: PeerId,
+    },
+    /// Initiations are refused because an earlier one has a later stamp, and their stamps grow: the
+    /// peer's clock was set back. Who replays several of its messages in their order is not told
+    /// from it.
+    ClockBehind {
+        /// The peer, which the initiation has authenticated.
+        peer: PeerId,
+        /// Time of its clock since 1970.
+        unix: Duration,
+        /// Time by which an earlier initiation of the peer is later.
+        behind: Duration,
     },
 }

@@ -457,8 +457,11 @@ impl Interface {
                 let responder = Responder::new(context.identity, context.secrets, ephemeral, &message.noise)?;
                 let id = peers.by_key(&responder.peer).ok_or(DropReason::UnknownPeer)?;
                 let peer = peers.get_mut(id).ok_or(DropReason::UnknownPeer)?;
-                peer.handle_initiation(&mut context, from, message, responder, now)?;
-                Ok(id)
+                let outcome = peer.handle_initiation(&mut context, from, message, responder, now);
+                if outcome.is_err() {
+                    self.note_news(id);
+                }
+                outcome.map(|()| id)
             }
             Handshake::Response(message) => {
                 let id = context.indices.peer(message.receiver).ok_or(DropReason::UnknownIndex)?;

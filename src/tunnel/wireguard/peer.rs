@@ -67,6 +67,8 @@ pub struct Peer {
     cookies: CookieJar,
     /// The newest stamp of the peer's initiations: none that is not newer is accepted.
     newest_stamp: Option<Timestamp>,
+    /// The last stamp that was refused for that.
+    refused_stamp: Option<Timestamp>,
     /// When its last initiation was accepted.
     last_initiation: Option<Instant>,
     last_handshake: Option<Instant>,
@@ -96,6 +98,8 @@ struct News {
     moved: bool,
     completed: bool,
     failed: bool,
+    /// The time of the peer's clock, and how far it has gone back.
+    clock: Option<(Duration, Duration)>,
 }
 
 impl Peer {
@@ -113,6 +117,7 @@ impl Peer {
             mac_keys: MacKeys::new(&public),
             cookies: CookieJar::default(),
             newest_stamp: None,
+            refused_stamp: None,
             last_initiation: None,
             last_handshake: None,
             staged: Staged::default(),
@@ -328,7 +333,7 @@ impl Peer {
 
     /// Whether [`Self::poll_event`] has something.
     pub(super) const fn has_news(&self) -> bool {
-        self.news.moved || self.news.completed || self.news.failed
+        self.news.moved || self.news.completed || self.news.failed || self.news.clock.is_some()
     }
 
     /// What happened.
@@ -343,7 +348,8 @@ impl Peer {
         } else if std::mem::take(&mut self.news.failed) {
             Some(Event::HandshakeFailing { peer })
         } else {
-            None
+            let (unix, behind) = self.news.clock.take()?;
+            Some(Event::ClockBehind { peer, unix, behind })
         }
     }
 

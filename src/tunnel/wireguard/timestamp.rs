@@ -30,6 +30,14 @@ impl Timestamp {
         back.copy_from_slice(&nanos.to_be_bytes());
         Self(bytes)
     }
+
+    /// Returns the time since 1970, zero for what is before.
+    pub(super) fn unix(self) -> Duration {
+        let (front, back) = self.0.split_at(8);
+        let number = |bytes: &[u8]| bytes.iter().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
+        let nanos = u32::try_from(number(back)).unwrap_or_default().min(999_999_999);
+        Duration::new(number(front).saturating_sub(UNIX_EPOCH), nanos)
+    }
 }
 
 /// Gives stamps that always grow, also when the wall clock is set back. One for all peers: a peer that is removed
@@ -76,6 +84,15 @@ mod tests {
             let stamps: Vec<_> = times.into_iter().map(|(s, n)| stamper.stamp(Duration::new(s, n))).collect();
             prop_assert!(stamps.is_sorted_by(|a, b| a < b));
         }
+    }
+
+    #[test]
+    fn a_stamp_is_read_as_the_time_it_was_made_from() {
+        let time = Duration::new(1_700_000_000, 3 << 25);
+        assert_eq!(Stamper::default().stamp(time).unix(), time);
+        assert_eq!(Timestamp::from_bytes([0; TIMESTAMP_LEN]).unix(), Duration::ZERO);
+        let last = Timestamp::from_bytes([0xff; TIMESTAMP_LEN]).unix();
+        assert!(last > time, "no overflow");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::super::keypair::Keypair;
 use super::super::message::{CookieReply, INITIATION_LEN, Initiation, MAC_LEN, RESPONSE_LEN, Response};
 use super::super::noise::{Initiator, Responder};
 use super::super::random;
+use super::super::timestamp::Timestamp;
 use super::{Context, Peer};
 use crate::counters::DropReason;
 use crate::stack;
@@ -78,13 +79,15 @@ impl Peer {
         responder: Responder,
         now: Instant,
     ) -> Result<(), DropReason> {
-        if self.newest_stamp.is_some_and(|newest| responder.stamp <= newest) {
+        if let Some(newest) = self.newest_stamp.filter(|newest| responder.stamp <= *newest) {
+            self.refuse_stamp(newest, responder.stamp);
             return Err(DropReason::OldInitiation);
         }
         if self.last_initiation.is_some_and(|last| now.since(last) < INITIATION_INTERVAL) {
             return Err(DropReason::InitiationFlood);
         }
         self.newest_stamp = Some(responder.stamp);
+        self.refused_stamp = None;
         self.last_initiation = Some(now);
         self.handle_heard(from);
         self.transfer.received += INITIATION_LEN as u64;
@@ -108,6 +111,19 @@ impl Peer {
         self.timers.handle_any_sent(self.persistent, now);
         self.timers.last_sent = Some(now);
         Ok(())
+    }
+
+    /// One message that comes again, or late, says nothing of the peer's clock; a later one that is
+    /// older than `newest` all the same does.
+    fn refuse_stamp(&mut self, newest: Timestamp, stamp: Timestamp) {
+        if stamp == newest {
+            return;
+        }
+        if self.refused_stamp.is_some_and(|refused| stamp > refused) {
+            let unix = stamp.unix();
+            self.news.clock = Some((unix, newest.unix().saturating_sub(unix)));
+        }
+        self.refused_stamp = Some(stamp);
     }
 
     /// Writes the response, if there is one to send.

@@ -179,6 +179,37 @@ fn old_initiations_are_refused_and_stamps_survive_a_clock_set_back() {
     assert_eq!(world.hosts[1].drops, []);
 }
 
+/// Growing stamps that are all too old are a clock that was set back; one message again is not.
+#[test]
+fn a_clock_that_was_set_back_is_told_and_a_replay_is_not() {
+    let mut world = World::new(1);
+    world.weather.loss = 100;
+    world.send(0, &packet(100, 1));
+    let mut initiations = vec![world.last.clone()];
+    for _ in 0..3 {
+        world.run(seconds(5.4));
+        initiations.push(world.last.clone());
+    }
+    let from = world.hosts[0].at;
+    let behind = |world: &mut World, number: usize| {
+        world.deliver(1, from, &initiations[number]);
+        world.run(seconds(0.1));
+        let [_, events] = world.events();
+        events.into_iter().find_map(|event| match event {
+            Event::ClockBehind { behind, .. } => Some(behind),
+            _ => None,
+        })
+    };
+    assert_eq!(behind(&mut world, 3), None, "accepted");
+    for number in [3, 0, 0, 0] {
+        assert_eq!(behind(&mut world, number), None, "{number}");
+    }
+    let behind_by = behind(&mut world, 2).unwrap();
+    assert!((4..=7).contains(&behind_by.as_secs()), "{behind_by:?}");
+    assert_eq!(behind(&mut world, 1), None, "older than the last");
+    assert!(world.hosts[1].drops.iter().all(|drop| *drop == DropReason::OldInitiation));
+}
+
 #[test]
 fn a_peer_is_answered_fifty_times_a_second_at_most() {
     let mut world = World::new(1);
