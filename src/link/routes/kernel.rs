@@ -50,17 +50,14 @@ pub(super) struct Trouble {
 impl Trouble {
     /// A line for each kind.
     pub(super) fn warnings(self, device: &str) -> impl Iterator<Item = RouteWarning> {
-        let more = |count: usize| count.saturating_sub(1);
-        let taken = self.taken.first().map(|&(table, prefix)| RouteWarning::Taken {
+        let taken = self.taken.first().map(|&(table, _)| RouteWarning::Taken {
             device: device.to_owned(),
-            prefix,
-            more: more(self.taken.len()),
+            prefixes: self.taken.iter().map(|(_, prefix)| *prefix).collect(),
             table,
         });
-        let refused = self.refused.first().map(|(prefix, refusal)| RouteWarning::Refused {
+        let refused = self.refused.first().map(|(_, refusal)| RouteWarning::Refused {
             device: device.to_owned(),
-            prefix: *prefix,
-            more: more(self.refused.len()),
+            prefixes: self.refused.iter().map(|(prefix, _)| *prefix).collect(),
             reason: error::reason(refusal.errno, refusal.said.as_deref()),
         });
         taken.into_iter().chain(refused)

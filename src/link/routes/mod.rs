@@ -234,10 +234,7 @@ impl Routes {
         let (mut added, mut surplus) = (0_usize, Vec::new());
         for family in Family::BOTH {
             let (plan, state) = (plans.of(family), seen.families.of(family));
-            let plain = plan.plain.iter().filter(|prefix| {
-                // the kernel's route names the source address that fits the network: a route of ours would not
-                wanted.table != Table::Auto || !state.is_connected(**prefix)
-            });
+            let plain = plan.plain.iter().filter(|prefix| !state.has_route(wanted.table, **prefix));
             let routes: BTreeSet<_> = plain
                 .map(|prefix| (plain_table, *prefix))
                 .chain(plan.policy.iter().map(|prefix| (policy_table, *prefix)))

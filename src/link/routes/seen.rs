@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::label::Label;
-use super::plan::Both;
+use super::plan::{Both, MAIN};
 use super::rule::Rule;
+use crate::config::wg_quick::Table;
 use crate::routing::Prefix;
 
 /// What was read before anything is changed.
@@ -42,10 +43,45 @@ impl Seen {
 }
 
 impl SeenFamily {
-    /// Whether a network of our device's addresses has it already.
-    pub(super) fn is_connected(&self, prefix: Prefix) -> bool {
-        self.connected
-            .iter()
-            .any(|network| network.length() <= prefix.length() && network.contains(prefix.network()))
+    /// Returns true if a route that the kernel made for our device's addresses leads to `prefix`
+    /// where one in `table` would. It names the source address that fits the network, as a route of
+    /// ours does not. In the main table where the user asks for that, only a route to the same
+    /// network is in the way.
+    pub(super) fn has_route(&self, table: Table, prefix: Prefix) -> bool {
+        match table {
+            Table::Auto => {
+                let leads_to = |network: &Prefix| {
+                    network.length() <= prefix.length() && network.contains(prefix.network())
+                };
+                self.connected.iter().any(leads_to)
+            }
+            Table::Number(number) if number.get() == MAIN => self.connected.contains(&prefix),
+            Table::Number(_) | Table::Off => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+
+    #[test]
+    fn a_route_of_the_kernels_for_the_device_is_enough() {
+        let net = |last, length| Prefix::of([10, 9, 0, last].into(), length);
+        let seen = SeenFamily { connected: vec![net(0, 24)], ..SeenFamily::default() };
+        let number = |number| Table::Number(NonZeroU32::new(number).unwrap());
+        for (table, prefix, expected) in [
+            (Table::Auto, net(0, 24), true),
+            (Table::Auto, net(5, 32), true),
+            (Table::Auto, net(0, 16), false),
+            (number(MAIN), net(0, 24), true),
+            (number(MAIN), net(5, 32), false),
+            (number(7), net(0, 24), false),
+            (Table::Off, net(0, 24), false),
+        ] {
+            assert_eq!(seen.has_route(table, prefix), expected, "{table:?} {prefix}");
+        }
     }
 }

@@ -4,6 +4,9 @@ use std::fmt;
 
 use crate::routing::Prefix;
 
+/// Networks that are named in one line.
+const MOST_NAMED: usize = 16;
+
 /// Something that the user should know. Displays as one line that says what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RouteWarning {
@@ -18,10 +21,8 @@ pub enum RouteWarning {
     Taken {
         /// The device's name.
         device: String,
-        /// The first of the networks.
-        prefix: Prefix,
-        /// How many more there are.
-        more: usize,
+        /// The networks.
+        prefixes: Vec<Prefix>,
         /// The routing table.
         table: u32,
     },
@@ -29,10 +30,8 @@ pub enum RouteWarning {
     Refused {
         /// The device's name.
         device: String,
-        /// The first of the networks.
-        prefix: Prefix,
-        /// How many more there are.
-        more: usize,
+        /// The networks.
+        prefixes: Vec<Prefix>,
         /// The kernel's words.
         reason: String,
     },
@@ -63,16 +62,21 @@ impl fmt::Display for RouteWarning {
                  through the tunnel: enable it (docker run --sysctl net.ipv6.conf.all.disable_ipv6=0), or take \
                  them out of AllowedIPs"
             ),
-            Self::Taken { device, prefix, more, table } => write!(
+            Self::Taken { device, prefixes, table } => {
+                let (it, route) =
+                    if prefixes.len() == 1 { ("it", "that route") } else { ("them", "these routes") };
+                write!(
+                    f,
+                    "cannot route {} to {device}: table {table} has other routes to {it}: remove {route}, or split or \
+                     narrow AllowedIPs",
+                    listed(prefixes)
+                )
+            }
+            Self::Refused { device, prefixes, reason } => write!(
                 f,
-                "cannot route {prefix}{} to {device}: table {table} has another route to it: remove that route, or \
-                 split or narrow AllowedIPs",
-                and(*more)
-            ),
-            Self::Refused { device, prefix, more, reason } => write!(
-                f,
-                "cannot route {prefix}{} to {device}: {reason}: take it out of AllowedIPs",
-                and(*more)
+                "cannot route {} to {device}: {reason}: take {} out of AllowedIPs",
+                listed(prefixes),
+                if prefixes.len() == 1 { "it" } else { "them" }
             ),
             Self::SourceValidMark { reason, strict } => write!(
                 f,
@@ -94,8 +98,15 @@ impl fmt::Display for RouteWarning {
     }
 }
 
-fn and(more: usize) -> String {
-    if more == 0 { String::new() } else { format!(" and {more} more") }
+/// The networks by name, of very many the first ones.
+fn listed(prefixes: &[Prefix]) -> String {
+    let names: Vec<_> = prefixes.iter().take(MOST_NAMED).map(ToString::to_string).collect();
+    let more = prefixes.len().saturating_sub(MOST_NAMED);
+    match (names.split_last(), more) {
+        (Some((last, names)), 0) if !names.is_empty() => format!("{} and {last}", names.join(", ")),
+        (_, 0) => names.join(", "),
+        _ => format!("{} and {more} more", names.join(", ")),
+    }
 }
 
 #[cfg(test)]
@@ -104,14 +115,23 @@ mod tests {
 
     #[test]
     fn a_warning_is_one_line_with_a_remedy() {
-        let prefix = Prefix::new("10.0.0.0".parse().unwrap(), 8).unwrap();
+        let many =
+            |count: u8| -> Vec<_> { (1..=count).map(|net| Prefix::of([net, 0, 0, 0].into(), 8)).collect() };
         let device = || "tun0".to_owned();
         let reason = || "Read-only file system (why)".to_owned();
         for (warning, remedy) in [
             (RouteWarning::Ipv6Disabled { device: device(), prefixes: 2 }, "--sysctl net.ipv6"),
-            (RouteWarning::Taken { device: device(), prefix, more: 3, table: 254 }, "10.0.0.0/8 and 3 more"),
             (
-                RouteWarning::Refused { device: device(), prefix, more: 0, reason: reason() },
+                RouteWarning::Taken { device: device(), prefixes: many(3), table: 254 },
+                "cannot route 1.0.0.0/8, 2.0.0.0/8 and 3.0.0.0/8 to tun0",
+            ),
+            (RouteWarning::Taken { device: device(), prefixes: many(1), table: 7 }, "remove that route"),
+            (
+                RouteWarning::Taken { device: device(), prefixes: many(20), table: 7 },
+                "16.0.0.0/8 and 4 more to",
+            ),
+            (
+                RouteWarning::Refused { device: device(), prefixes: many(1), reason: reason() },
                 "(why): take it out",
             ),
             (
