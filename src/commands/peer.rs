@@ -12,6 +12,7 @@ use super::show::json::Listed;
 use super::show::{human, json, report};
 use crate::control::uapi::{AllowedIpChange, PeerChanges};
 use crate::io::random::SystemRandom;
+use crate::link::input_drops;
 use crate::setup::peers::{self, AddPeer, Added};
 use crate::setup::{ClientDns, Folder, PeerName, QrCode, ServerFile, ServerPeer, SetupError, create_secret};
 use crate::tunnel::wireguard::{KeyError, PublicKey};
@@ -75,6 +76,12 @@ pub fn add_peer(folder: &Folder, options: AddOptions) -> Result<(), CommandError
             io::stderr(),
             "wontun: warning: {path} has no ListenPort, so the port is another at each start: add the endpoint's"
         );
+    }
+
+    if let Some(port) = file.configuration().interface.listen_port {
+        for warning in input_drops(port.get()) {
+            let _ = writeln!(io::stderr(), "wontun: warning: {warning}");
+        }
     }
 
     if let Err(error) = print_secret(&text) {

@@ -4,7 +4,7 @@ use super::table::{Hook, Meta, Verdict};
 use crate::link::message::{attribute, attributes};
 
 /// Length of netfilter's own header, `struct nfgenmsg`.
-const HEADER: usize = 4;
+pub(super) const HEADER: usize = 4;
 /// `NFPROTO_*`: those whose hooks packets of this host go through.
 const INET: u8 = 1;
 const IPV4: u8 = 2;
@@ -42,6 +42,16 @@ impl FoundChain {
     pub(in crate::link) fn drops_forwarded(&self) -> bool {
         // a bridge's forward hook has the same number
         matches!(self.family, INET | IPV4 | IPV6) && self.hook == Some(Hook::Forward as u32) && self.drops
+    }
+
+    /// Returns true if packets to this host itself go through it.
+    pub(in crate::link) fn is_input(&self) -> bool {
+        matches!(self.family, INET | IPV4 | IPV6) && self.hook == Some(Hook::Input as u32)
+    }
+
+    /// Returns true if its policy is to drop.
+    pub(in crate::link) const fn drops(&self) -> bool {
+        self.drops
     }
 
     /// Whether packets of that family go through it.

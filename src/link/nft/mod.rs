@@ -12,6 +12,7 @@
 //! of the ruleset, and [`Nft::ensure`] puts back what is missing.
 
 mod batch;
+mod input;
 mod listing;
 mod table;
 mod watch;
@@ -23,6 +24,7 @@ use nix::errno::Errno;
 
 use super::socket::{Failure, Requests};
 use batch::Batch;
+pub(super) use input::InputRule;
 pub(super) use listing::FoundChain;
 use listing::FoundTable;
 pub(super) use table::{
@@ -190,6 +192,12 @@ impl Nft {
         let accepts = |rule: &[u8]| listing::accepts_from(rule, device).then_some(());
         let list = |sequence| batch::list_rules(chain.family, &chain.table, sequence);
         self.requests.list(list, accepts).map(|found| !found.is_empty())
+    }
+
+    /// The rules of the table that `chain` is in, as they meet datagrams to the UDP port `port`.
+    pub(super) fn input_rules(&mut self, chain: &FoundChain, port: u16) -> Result<Vec<InputRule>, Failure> {
+        let list = |sequence| batch::list_rules(chain.family, &chain.table, sequence);
+        self.requests.list(list, |rule| InputRule::parse(rule, port))
     }
 
     /// The rules of `chain` in the inet table `table` that drop: the address family, IPv6 or not,

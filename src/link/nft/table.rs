@@ -32,6 +32,7 @@ impl Family {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::link) enum Hook {
     Prerouting = 0,
+    Input = 1,
     Forward = 2,
     Postrouting = 4,
 }

@@ -12,7 +12,7 @@ use super::kill_switch::EngagedKillSwitch;
 use super::ruleset::RulesetWatch;
 use crate::config::wg_quick::WgQuick;
 use crate::config::{Cidr, NatMode, PeerPolicy, TunName};
-use crate::link::{Guard, GuardWarning, KillSwitch, LinkError, Nat, Pass};
+use crate::link::{Guard, GuardWarning, InputWarning, KillSwitch, LinkError, Nat, Pass, input_drops};
 use crate::routing::Prefix;
 
 /// The tables of a tunnel. Address translation ends with it; the kill switch only by
@@ -24,6 +24,8 @@ pub(super) struct Firewall {
     pub(super) guard: Option<Guard>,
     pub(super) kill_switch: Option<EngagedKillSwitch>,
     pub(super) ruleset: RulesetWatch,
+    /// The chains that drop what comes to the port, which were told.
+    pub(super) input: Vec<InputWarning>,
 }
 
 impl Firewall {
@@ -38,7 +40,8 @@ impl Firewall {
         file: Option<&ConfigFile>,
         kill_switch: Option<EngagedKillSwitch>,
     ) -> Result<Self, LinkError> {
-        let mut firewall = Self { nat: None, guard: None, kill_switch, ruleset: RulesetWatch::default() };
+        let mut firewall =
+            Self { nat: None, guard: None, kill_switch, ruleset: RulesetWatch::default(), input: Vec::new() };
         let Some(file) = file else { return Ok(firewall) };
         if firewall.kill_switch.is_none() && KillSwitch::is_in_place(name.as_str()).unwrap_or(false) {
             warn!(
@@ -134,6 +137,7 @@ impl WireGuard {
     /// now, and puts back what somebody has flushed.
     pub(super) fn update_tables(&mut self) {
         self.update_guard();
+        self.look_at_input();
         let networks = self.networks();
         if let Some(nat) = &mut self.firewall.nat {
             let applied = nat.apply(&networks);
@@ -144,6 +148,18 @@ impl WireGuard {
                 warn!("{warning}");
             }
         }
+    }
+
+    /// Warns once of each firewall of this host that drops what comes to the port. A port that the
+    /// file does not name is a client's, whose peers answer.
+    fn look_at_input(&mut self) {
+        let listens = |file: &WgQuick| file.interface.listen_port.is_some();
+        let is_server = self.source.configuration().is_some_and(listens);
+        let found = if is_server { input_drops(self.sockets.port()) } else { Vec::new() };
+        for warning in found.iter().filter(|warning| !self.firewall.input.contains(warning)) {
+            warn!("{warning}");
+        }
+        self.firewall.input = found;
     }
 
     /// Guards the addresses that the file gives the tunnel.
