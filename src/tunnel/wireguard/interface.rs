@@ -4,6 +4,7 @@
 //! [`Interface::handle_packet`]; what is to be sent comes out of these and of [`Interface::poll_transmit`].
 //! Handshakes wait in a queue until [`Interface::handle_queued`] is called, so that data goes first.
 
+mod candidates;
 mod suspend;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -231,9 +232,10 @@ impl Interface {
         }
     }
 
-    /// Sets where a peer is.
+    /// Sets where a peer is, and that it is nowhere else.
     pub fn set_endpoint(&mut self, id: PeerId, endpoint: Option<Endpoint>, now: Instant) {
         if let Some(peer) = self.peers.get_mut(id) {
+            peer.set_candidates(&[], &mut self.indices);
             peer.set_endpoint(endpoint);
         }
         self.note(id, now);
@@ -411,7 +413,8 @@ impl Interface {
         }
     }
 
-    /// Indices by which peers may address us now: at most four a peer, for three sessions and a handshake.
+    /// Indices by which peers may address us now: at most four a peer, for three sessions and a handshake,
+    /// and three more if it may be at several addresses.
     pub fn indices(&self) -> usize {
         self.indices.len()
     }
@@ -497,8 +500,8 @@ impl Interface {
         self.peers.get_mut(id)?.is_in_outgoing = false;
         let (mut context, peers) = self.split().ok()?;
         let peer = peers.get_mut(id)?;
-        let (len, class) = peer.poll_transmit(&mut context, now, unix, out)?;
-        Some(Transmit { peer: Some(id), endpoint: peer.endpoint()?, len, class })
+        let (endpoint, len, class) = peer.poll_transmit(&mut context, now, unix, out)?;
+        Some(Transmit { peer: Some(id), endpoint, len, class })
     }
 
     /// What happened since the last call; to be called until it gives `None`.

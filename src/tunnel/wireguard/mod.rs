@@ -53,7 +53,7 @@ pub use interface::{Incoming, Interface, Outgoing, Transmit};
 pub use key::{KEY_LEN, KEY_TEXT_LEN, KeyError, PresharedKey, PrivateKey, PublicKey};
 pub use keypair::{Opened, Opening, Sealing};
 pub use mac::{COOKIE_LATENCY, COOKIE_SECRET_MAX_AGE};
-pub use peer::{Accepted, Peer, Transfer};
+pub use peer::{Accepted, CANDIDATE_PAUSE, MAX_CANDIDATES, Peer, Transfer};
 pub use peer_table::AddPeerError;
 pub use random::Random;
 pub use rate_limit::{BURST, MAX_SOURCES, PER_SECOND};

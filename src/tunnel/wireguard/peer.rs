@@ -1,9 +1,11 @@
 //! One peer: who it is, where it is, its timers, and what is to be sent to it. Its packets are in `data`, its
-//! handshakes in `handshake`.
+//! handshakes in `handshake`, the addresses that are tried in turn in `candidates`.
 
+mod candidates;
 mod data;
 mod handshake;
 
+pub use candidates::{CANDIDATE_PAUSE, MAX_CANDIDATES};
 pub use data::Accepted;
 
 use std::net::{IpAddr, SocketAddr};
@@ -23,6 +25,7 @@ use super::staged::Staged;
 use super::timers::Timers;
 use super::timestamp::{Stamper, Timestamp};
 use crate::time::Instant;
+use candidates::Candidates;
 
 /// What all peers of an interface share.
 pub(super) struct Context<'a> {
@@ -55,13 +58,16 @@ pub struct Peer {
     public: PublicKey,
     preshared: PresharedKey,
     endpoint: Option<Endpoint>,
+    /// Where it may be instead, if there are several addresses.
+    candidates: Option<Box<Candidates>>,
     /// Its address as configured, or as the last completed handshake showed it.
     confirmed: Option<IpAddr>,
     /// Destination of the last response.
     answered: Option<SocketAddr>,
     persistent: Option<Duration>,
     keypairs: Keypairs,
-    /// The initiation that waits for its response, and our index in it.
+    /// The newest initiation that waits for its response, and our index in it. Older ones are
+    /// [`Candidates`]'.
     initiator: Option<(Box<Initiator>, u32)>,
     mac_keys: MacKeys,
     cookies: CookieJar,
@@ -109,6 +115,7 @@ impl Peer {
             public,
             preshared,
             endpoint: None,
+            candidates: None,
             confirmed: None,
             answered: None,
             persistent: None,
@@ -260,18 +267,23 @@ impl Peer {
         if let Some((_, index)) = self.initiator.take() {
             indices.free(index);
         }
+        if let Some(candidates) = &mut self.candidates {
+            candidates.reset(indices);
+        }
     }
 
     /// When [`Self::handle_timeout`] is due.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.next()
+        let candidates = self.candidates.as_ref().and_then(|candidates| candidates.next_timeout());
+        [self.timers.next(), candidates].into_iter().flatten().min()
     }
 
     /// Does what is due.
     pub(super) fn handle_timeout(&mut self, indices: &mut IndexTable, now: Instant) {
         if Timers::take_due(&mut self.timers.retransmit, now) {
-            self.handle_no_response(now);
+            self.handle_no_response(indices, now);
         }
+        self.handle_candidates_timeout(indices, now);
         if Timers::take_due(&mut self.timers.keepalive, now) {
             self.outbox.keepalive = true;
             if std::mem::take(&mut self.timers.another_keepalive) {
@@ -302,13 +314,16 @@ impl Peer {
         }
     }
 
-    fn handle_no_response(&mut self, now: Instant) {
+    fn handle_no_response(&mut self, indices: &mut IndexTable, now: Instant) {
         self.news.failed |= self.timers.take_failure(now);
         if self.timers.gives_up(now) {
             self.drop_staged();
             self.timers.handle_given_up(now);
+            if let Some(candidates) = &mut self.candidates {
+                candidates.handle_given_up(indices);
+            }
         } else {
-            if self.initiator.is_some() {
+            if self.initiator.is_some() && self.candidates.is_none() {
                 self.clear_source();
             }
             self.outbox.initiation = true;

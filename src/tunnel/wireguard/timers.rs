@@ -92,12 +92,7 @@ impl Timers {
         self.attempting = Some(now);
     }
 
-    /// Whether an initiation may be sent: none, and no response, was sent just before.
-    pub(super) fn may_initiate(&self, now: Instant) -> bool {
-        self.last_sent.is_none_or(|sent| now.since(sent) >= REKEY_TIMEOUT)
-    }
-
-    /// An initiation that is wanted has to wait until [`Self::may_initiate`].
+    /// An initiation that is wanted has to wait until the last handshake message is old enough.
     pub(super) fn postpone_initiation(&mut self, now: Instant) {
         if self.retransmit.is_none() {
             self.retransmit = Some(self.last_sent.unwrap_or(now) + REKEY_TIMEOUT + self.jitter);

@@ -6,7 +6,6 @@ use super::super::index::IndexTable;
 use super::super::keypair::{Opening, Sealing};
 use super::super::message::{DATA_HEADER_LEN, DATA_OVERHEAD, DataHeader};
 use super::super::padding::padded_len;
-use super::super::timers::Timers;
 use super::{Context, Peer};
 use crate::counters::DropReason;
 use crate::packet::split::Lengths;
@@ -111,6 +110,10 @@ impl Peer {
             self.confirmed = self.answered.map_or(self.confirmed, |answered| Some(answered.ip()));
             self.keypairs.confirm(indices);
             self.handle_handshake_complete(indices, now);
+        } else if let Some(candidates) = &mut self.candidates
+            && self.keypairs.current.as_ref().is_some_and(|current| current.local_index == header.receiver)
+        {
+            candidates.handle_confirmed();
         }
         Ok(())
     }
@@ -144,31 +147,33 @@ impl Peer {
         }
     }
 
-    /// Writes the next datagram for the peer into `out`; gives its length and traffic class.
+    /// Writes the next datagram for the peer into `out`; gives its destination, length and traffic
+    /// class.
     pub(in super::super) fn poll_transmit(
         &mut self,
         context: &mut Context<'_>,
         now: Instant,
         unix: std::time::Duration,
         out: &mut [u8],
-    ) -> Option<(usize, u8)> {
-        if self.endpoint.is_none() || !context.secrets.contains(&self.public) {
+    ) -> Option<(Endpoint, usize, u8)> {
+        let Some(endpoint) = self.endpoint.filter(|_| context.secrets.contains(&self.public)) else {
             // nowhere to send to, or nobody to agree with
             self.outbox = super::Outbox::default();
             return None;
-        }
+        };
         if let Some(len) = self.poll_response(out) {
-            return Some((len, ecn::HANDSHAKE_CLASS));
+            return Some((endpoint, len, ecn::HANDSHAKE_CLASS));
         }
         if !self.staged.is_empty() || self.outbox.keepalive {
             if self.keypairs.sending(now).is_some() {
-                return self.poll_staged(context.mtu, now, out);
+                return self.poll_staged(context.mtu, now, out).map(|(len, class)| (endpoint, len, class));
             }
             if std::mem::take(&mut self.outbox.keepalive) {
                 self.request_initiation(now);
             }
         }
-        self.poll_initiation(context, now, unix, out).map(|len| (len, ecn::HANDSHAKE_CLASS))
+        let initiation = self.poll_initiation(context, now, unix, out);
+        initiation.map(|(endpoint, len)| (endpoint, len, ecn::HANDSHAKE_CLASS))
     }
 
     /// Seals what was staged, or the keepalive if there is nothing.
@@ -203,6 +208,6 @@ impl Peer {
 
     /// Whether a timer rings by `now`.
     pub(in super::super) fn is_due(&self, now: Instant) -> bool {
-        Timers::next(&self.timers).is_some_and(|due| now >= due)
+        self.poll_timeout().is_some_and(|due| now >= due)
     }
 }

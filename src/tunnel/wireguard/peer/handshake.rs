@@ -19,27 +19,27 @@ impl Peer {
     /// Wants a handshake, for a reason that is not the retransmission of an initiation.
     pub(super) fn request_initiation(&mut self, now: Instant) {
         self.timers.begin_attempt(now);
-        if self.timers.may_initiate(now) {
+        if self.may_initiate(now) {
             self.outbox.initiation = true;
         } else {
-            self.timers.postpone_initiation(now);
+            self.postpone_initiation(now);
         }
     }
 
     /// Writes an initiation, if one is wanted and the last handshake message is old enough, and
-    /// leaves none of its secrets on the stack.
+    /// leaves none of its secrets on the stack. Gives its destination and length.
     pub(super) fn poll_initiation(
         &mut self,
         context: &mut Context<'_>,
         now: Instant,
         unix: Duration,
         out: &mut [u8],
-    ) -> Option<usize> {
+    ) -> Option<(Endpoint, usize)> {
         if !std::mem::take(&mut self.outbox.initiation) {
             return None;
         }
-        if !self.timers.may_initiate(now) {
-            self.timers.postpone_initiation(now);
+        if !self.may_initiate(now) {
+            self.postpone_initiation(now);
             return None;
         }
         stack::isolate(|| self.write_initiation(context, now, unix, out))
@@ -51,23 +51,25 @@ impl Peer {
         now: Instant,
         unix: Duration,
         out: &mut [u8],
-    ) -> Option<usize> {
+    ) -> Option<(Endpoint, usize)> {
+        let before = self.newest_initiation();
+        let destination = self.take_destination(now)?;
         let stamp = context.stamper.stamp(unix);
         let ephemeral = random::bytes(context.random).into();
         let started = Initiator::new(context.identity, context.secrets, &self.public, ephemeral, &stamp);
         let (initiator, noise) = started.ok()?;
-        self.forget_initiation(context.indices);
         let sender = context.indices.allocate(self.id, context.random);
-        self.initiator = Some((Box::new(initiator), sender));
+        self.replace_initiation(before, (Box::new(initiator), sender), context.indices, now);
         let mut message = Initiation { sender, noise, mac1: [0; MAC_LEN], mac2: [0; MAC_LEN] };
-        self.cookies.sign(&self.mac_keys, &mut message, now);
+        self.sign_initiation(&mut message, destination.remote, now);
 
         self.draw_jitter(context.random);
         self.timers.handle_any_sent(self.persistent, now);
         self.timers.handle_initiation_sent(now);
+        self.schedule_next_candidate(now);
         self.transfer.sent += INITIATION_LEN as u64;
         *out.first_chunk_mut()? = message.to_bytes();
-        Some(INITIATION_LEN)
+        Some((destination, INITIATION_LEN))
     }
 
     /// Takes an initiation that proved to be this peer's, and prepares the response.
@@ -143,22 +145,26 @@ impl Peer {
         response: &Response,
         now: Instant,
     ) -> Result<(), DropReason> {
-        let Some((initiator, index)) =
-            self.initiator.as_mut().filter(|(_, index)| *index == response.receiver)
-        else {
-            return Err(DropReason::Handshake);
+        let index = response.receiver;
+        let initiator = match &mut self.initiator {
+            Some((initiator, newest)) if *newest == index => initiator,
+            _ => {
+                let candidates = self.candidates.as_mut().ok_or(DropReason::Handshake)?;
+                candidates.older(index, now).ok_or(DropReason::Handshake)?
+            }
         };
         let keys = initiator.finish(&self.preshared, &response.noise)?;
-        let keypair = Keypair::new(&keys, *index, response.sender, true, context.ended, now);
+        let keypair = Keypair::new(&keys, index, response.sender, true, context.ended, now);
         let keypair = keypair.ok_or(DropReason::Handshake)?;
-        // its index lives on in the session
-        self.initiator = None;
+        let is_first = self.take_answered(index, context.indices, now);
         self.keypairs.install_initiated(keypair, context.indices);
-        self.handle_heard(from);
-        self.confirmed = Some(from.remote.ip());
+        if is_first {
+            self.handle_heard(from);
+            self.confirmed = Some(from.remote.ip());
+        }
         self.transfer.received += RESPONSE_LEN as u64;
         self.timers.handle_session_derived(now);
-        self.handle_handshake_complete(context.indices, now);
+        self.complete_handshake(now);
         // only our first packet tells the peer that it may use the session
         self.outbox.keepalive = true;
         self.timers.handle_any_received(self.persistent, now);
@@ -168,6 +174,10 @@ impl Peer {
     /// Both sides have the new session.
     pub(super) fn handle_handshake_complete(&mut self, indices: &mut IndexTable, now: Instant) {
         self.forget_initiation(indices);
+        self.complete_handshake(now);
+    }
+
+    fn complete_handshake(&mut self, now: Instant) {
         self.outbox.initiation = false;
         self.timers.handle_handshake_complete();
         self.last_handshake = Some(now);
@@ -181,7 +191,7 @@ impl Peer {
         reply: &CookieReply,
         now: Instant,
     ) -> Result<(), DropReason> {
-        if !self.cookies.handle_reply(&self.mac_keys, reply, now) {
+        if !self.take_cookie(reply, now) {
             return Err(DropReason::BadCookie);
         }
         Ok(())

@@ -2,6 +2,7 @@
 //! shows, hours on a bad wire, and another
 //! implementation at the far end.
 
+mod candidates;
 mod differential;
 mod faults;
 mod kernel;

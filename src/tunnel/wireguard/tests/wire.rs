@@ -43,6 +43,7 @@ pub(super) struct Seen {
     pub(super) from: usize,
     pub(super) kind: u8,
     pub(super) len: usize,
+    pub(super) to: Endpoint,
 }
 
 /// What the wire does to a datagram: chances in percent, delay in milliseconds.
@@ -53,10 +54,20 @@ pub(super) struct Weather {
     pub(super) delay: u16,
 }
 
+/// One more address of the second host, on a way of its own: how long datagrams take there and back,
+/// or `None` if they are swallowed.
+#[derive(Clone, Copy)]
+pub(super) struct Path {
+    pub(super) address: Endpoint,
+    pub(super) there: Option<Duration>,
+    pub(super) back: Option<Duration>,
+}
+
 pub(super) struct World {
     pub(super) hosts: [Host; 2],
     pub(super) now: Instant,
     pub(super) weather: Weather,
+    pub(super) paths: Vec<Path>,
     /// Added to the wall clock.
     pub(super) unix: Duration,
     pub(super) seen: Vec<Seen>,
@@ -95,6 +106,7 @@ impl World {
             hosts,
             now,
             weather: Weather::default(),
+            paths: Vec::new(),
             unix: Duration::from_secs(1_700_000_000),
             seen: Vec::new(),
             last: Vec::new(),
@@ -158,6 +170,22 @@ impl World {
     fn transmit(&mut self, host: usize, transmit: Transmit, buffer: &[u8]) {
         let datagram = buffer[..transmit.len].to_vec();
         self.eavesdrop(host, &transmit, &datagram);
+        let Endpoint { remote, local } = transmit.endpoint;
+        let path = self.paths.iter().find(|path| match host {
+            0 => path.address.remote == remote,
+            _ => Some(path.address.remote.ip()) == local,
+        });
+        if let Some(path) = path {
+            let (delay, from) =
+                if host == 0 { (path.there, self.hosts[0].at) } else { (path.back, path.address) };
+            if let Some(delay) = delay {
+                self.sequence += 1;
+                let key = (self.now + delay, self.sequence);
+                self.wire.insert(key, (from, transmit.endpoint, datagram.clone()));
+            }
+            self.last = datagram;
+            return;
+        }
         let copies =
             if self.chance(self.weather.loss) { 0 } else { 1 + u8::from(self.chance(self.weather.repeat)) };
         for _ in 0..copies {
@@ -183,7 +211,13 @@ impl World {
         }
         assert_eq!(datagram[1..4], [0; 3]);
         assert!(datagram.len() <= MTU + 32);
-        self.seen.push(Seen { at: self.elapsed(), from: host, kind, len: datagram.len() });
+        self.seen.push(Seen {
+            at: self.elapsed(),
+            from: host,
+            kind,
+            len: datagram.len(),
+            to: transmit.endpoint,
+        });
     }
 
     /// Hands a datagram to a host as if it came from `from`.
@@ -219,6 +253,9 @@ impl World {
                 let host = (0..2).find(|host| self.hosts[*host].at.remote == to.remote);
                 if let Some(host) = host {
                     self.deliver(host, from, &datagram);
+                } else if self.paths.iter().any(|path| path.address.remote == to.remote) {
+                    let from = Endpoint { local: Some(to.remote.ip()), ..from };
+                    self.deliver(1, from, &datagram);
                 }
             } else {
                 for host in 0..2 {

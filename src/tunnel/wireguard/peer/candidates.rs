@@ -1,0 +1,398 @@
+//! The addresses that a peer may be at, if its name has several: each unanswered initiation is
+//! followed by one to the next address (Happy Eyeballs, RFC 8305, for handshakes).
+//!
+//! Initiations overtake each other on paths of different length, so each is kept until it is
+//! answered or [`MAX_AGE`] old. Keys come from the newest one that is answered: a responder that sees
+//! a newer initiation forgets the session of an older one that it has not heard used yet. The address
+//! comes from the first answer, after which nothing more is sent to other addresses. If a newer
+//! initiation was under way then and the session shows no sign of life, a new handshake follows.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::super::REKEY_TIMEOUT;
+use super::super::endpoint::Endpoint;
+use super::super::index::IndexTable;
+use super::super::mac::CookieJar;
+use super::super::message::{CookieReply, Initiation};
+use super::super::noise::Initiator;
+use super::super::timers::Timers;
+use super::Peer;
+use crate::time::Instant;
+
+/// Pause between an initiation and the one to the next address, until each was tried. RFC 8305 allows
+/// 2 s at most.
+pub const CANDIDATE_PAUSE: Duration = Duration::from_secs(1);
+/// The same when each was tried: another pause, so that a fast way on which answers are lost does not
+/// overtake a slow one for ever.
+const LATER_PAUSE: Duration = Duration::from_secs(2);
+/// Addresses of a peer that are tried.
+pub const MAX_CANDIDATES: usize = 8;
+/// Initiations of a peer that are kept besides the newest.
+const MAX_OLDER: usize = 3;
+/// Age at which an initiation besides the newest is forgotten.
+const MAX_AGE: Duration = REKEY_TIMEOUT;
+/// Pause before an address that is preferred to the one in use is tried again.
+const PREFER_AGAIN: Duration = Duration::from_secs(600);
+/// Least time for a session that the peer may have forgotten to show a sign of life.
+const CONFIRM_TIME: Duration = Duration::from_secs(1);
+
+/// The addresses of one peer, the preferred one first, and which of them is tried.
+pub(super) struct Candidates {
+    list: Vec<Candidate>,
+    /// So many of them are the name's. One more may be where the peer has moved to.
+    named: usize,
+    /// Place of the next one.
+    turn: usize,
+    /// The next one is tried since it is preferred; the one in use follows.
+    is_preferring: bool,
+    /// Initiations are sent in turn.
+    is_running: bool,
+    /// Initiations of this run.
+    tries: usize,
+    /// Since the newest initiation left, one was answered.
+    is_answered: bool,
+    /// Destination of the newest initiation, and when it left.
+    newest: Option<(SocketAddr, Instant)>,
+    /// Initiations before the newest, the oldest first.
+    older: Vec<Outstanding>,
+    /// An answer was accepted while a newer initiation was under way: until then the session is to
+    /// show a sign of life.
+    confirm_by: Option<Instant>,
+    /// After an answer was accepted: when the newer initiations are forgotten.
+    expires: Option<Instant>,
+}
+
+struct Candidate {
+    remote: SocketAddr,
+    /// A cookie is good for one path only.
+    cookies: CookieJar,
+    /// When the last initiation was sent there.
+    sent: Option<Instant>,
+    /// The time that the last answer took.
+    round_trip: Duration,
+}
+
+struct Outstanding {
+    initiator: Box<Initiator>,
+    index: u32,
+    remote: SocketAddr,
+    sent: Instant,
+}
+
+impl Candidate {
+    fn new(remote: SocketAddr) -> Self {
+        Self { remote, cookies: CookieJar::default(), sent: None, round_trip: Duration::ZERO }
+    }
+}
+
+impl Candidates {
+    fn place(&self, remote: SocketAddr) -> Option<usize> {
+        self.list.iter().position(|candidate| candidate.remote == remote)
+    }
+
+    fn get_mut(&mut self, remote: SocketAddr) -> Option<&mut Candidate> {
+        self.list.iter_mut().find(|candidate| candidate.remote == remote)
+    }
+
+    /// When the next initiation may leave, the last handshake message having left at `sent`.
+    fn ready_at(&self, sent: Instant, jitter: Duration) -> Instant {
+        let newest = self.newest.filter(|(_, newest)| self.is_running && *newest == sent);
+        let Some((remote, _)) = newest else {
+            // the last message ended a run, or was a response
+            return sent + REKEY_TIMEOUT;
+        };
+        let pause = if self.tries > self.list.len() { LATER_PAUSE } else { CANDIDATE_PAUSE };
+        // an answer that is known to take longer is waited for
+        let last = self.place(remote).and_then(|place| self.list.get(place));
+        let patience = last.map(|last| last.round_trip * 2).unwrap_or_default().min(REKEY_TIMEOUT);
+        let again = self.list.get(self.turn).and_then(|candidate| candidate.sent);
+        let again = again.map(|last| last + REKEY_TIMEOUT + jitter);
+        again.into_iter().fold(sent + pause.max(patience), Instant::max)
+    }
+
+    /// Begins with the address in use, or, if there is a session that suffers no harm by that, with the
+    /// preferred one if it was not tried for long.
+    fn begin(&mut self, current: SocketAddr, has_session: bool, now: Instant) {
+        (self.is_running, self.tries) = (true, 0);
+        let place = self.place(current).unwrap_or_else(|| {
+            self.list.truncate(self.named);
+            self.list.push(Candidate::new(current));
+            self.list.len() - 1
+        });
+        let preferred = self.list.first().and_then(|candidate| candidate.sent);
+        self.is_preferring =
+            has_session && place != 0 && preferred.is_none_or(|last| now.since(last) >= PREFER_AGAIN);
+        self.turn = if self.is_preferring { 0 } else { place };
+    }
+
+    /// Takes the next address, and true if it was tried in vain in this run.
+    fn take_turn(&mut self, current: SocketAddr, now: Instant) -> Option<(SocketAddr, bool)> {
+        let turn = if self.turn < self.list.len() { self.turn } else { 0 };
+        let following = if std::mem::take(&mut self.is_preferring) { self.place(current) } else { None };
+        self.turn = following.unwrap_or((turn + 1) % self.list.len().max(1));
+        let candidate = self.list.get_mut(turn)?;
+        candidate.sent = Some(now);
+        self.newest = Some((candidate.remote, now));
+        (self.is_answered, self.confirm_by, self.expires) = (false, None, None);
+        let was_in_vain = self.tries >= self.list.len();
+        self.tries += 1;
+        self.newest.map(|(remote, _)| (remote, was_in_vain))
+    }
+
+    /// Keeps the initiation that is not the newest any more.
+    fn keep(
+        &mut self,
+        (initiator, index): (Box<Initiator>, u32),
+        newest: Option<(SocketAddr, Instant)>,
+        indices: &mut IndexTable,
+    ) {
+        match newest {
+            Some((remote, sent)) => self.older.push(Outstanding { initiator, index, remote, sent }),
+            None => indices.free(index),
+        }
+    }
+
+    /// Forgets the older initiations that are too old or too many at `now`.
+    fn prune(&mut self, indices: &mut IndexTable, now: Instant) {
+        let excess = self.older.len().saturating_sub(MAX_OLDER);
+        let mut place = 0;
+        self.older.retain(|outstanding| {
+            let keeps = place >= excess && now.since(outstanding.sent) < MAX_AGE;
+            place += 1;
+            if !keeps {
+                indices.free(outstanding.index);
+            }
+            keeps
+        });
+    }
+
+    /// Forgets the older initiations.
+    pub(super) fn forget_older(&mut self, indices: &mut IndexTable) {
+        // with its room: most of the time there are none
+        for outstanding in std::mem::take(&mut self.older) {
+            indices.free(outstanding.index);
+        }
+    }
+
+    /// Forgets all initiations; the next one begins anew.
+    pub(super) fn reset(&mut self, indices: &mut IndexTable) {
+        self.forget_older(indices);
+        (self.is_running, self.newest) = (false, None);
+        (self.confirm_by, self.expires) = (None, None);
+    }
+
+    /// Nobody answers at any address.
+    pub(super) fn handle_given_up(&mut self, indices: &mut IndexTable) {
+        self.forget_older(indices);
+        self.is_running = false;
+    }
+
+    /// The initiation of that index, if it is one of the older ones.
+    pub(super) fn older(&mut self, index: u32, now: Instant) -> Option<&mut Initiator> {
+        let mut older = self.older.iter_mut();
+        let outstanding = older.find(|outstanding| outstanding.index == index)?;
+        (now.since(outstanding.sent) < MAX_AGE).then_some(&mut *outstanding.initiator)
+    }
+
+    fn note_round_trip(&mut self, remote: SocketAddr, round_trip: Duration) {
+        if let Some(candidate) = self.get_mut(remote) {
+            candidate.round_trip = round_trip;
+        }
+    }
+
+    /// The peer has shown that it has the session.
+    pub(super) const fn handle_confirmed(&mut self) {
+        self.confirm_by = None;
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Instant> {
+        [self.confirm_by, self.expires].into_iter().flatten().min()
+    }
+}
+
+impl Peer {
+    /// Sets the addresses that the peer may be at, the preferred one first. With less than two, only
+    /// its endpoint is tried.
+    pub(in super::super) fn set_candidates(&mut self, remotes: &[SocketAddr], indices: &mut IndexTable) {
+        let remotes = remotes.get(..MAX_CANDIDATES).unwrap_or(remotes);
+        if remotes.len() < 2 {
+            if let Some(mut candidates) = self.candidates.take() {
+                candidates.reset(indices);
+            }
+            return;
+        }
+        let candidates = self.candidates.get_or_insert_with(|| {
+            Box::new(Candidates {
+                list: Vec::new(),
+                named: 0,
+                turn: 0,
+                is_preferring: false,
+                is_running: false,
+                tries: 0,
+                is_answered: false,
+                newest: None,
+                older: Vec::new(),
+                confirm_by: None,
+                expires: None,
+            })
+        });
+        let mut old = std::mem::take(&mut candidates.list);
+        candidates.named = remotes.len();
+        candidates.list = Vec::with_capacity(remotes.len());
+        for remote in remotes {
+            let known = old.iter().position(|candidate| candidate.remote == *remote);
+            let candidate = known.map_or_else(|| Candidate::new(*remote), |known| old.swap_remove(known));
+            candidates.list.push(candidate);
+        }
+    }
+
+    /// When the next initiation may leave; `None` for at any time.
+    fn ready_at(&self) -> Option<Instant> {
+        let sent = self.timers.last_sent?;
+        Some(match &self.candidates {
+            Some(candidates) => candidates.ready_at(sent, self.timers.jitter),
+            None => sent + REKEY_TIMEOUT,
+        })
+    }
+
+    /// Whether an initiation may be sent now.
+    pub(super) fn may_initiate(&self, now: Instant) -> bool {
+        self.ready_at().is_none_or(|at| now >= at)
+    }
+
+    /// An initiation that is wanted has to wait until [`Self::may_initiate`].
+    pub(super) fn postpone_initiation(&mut self, now: Instant) {
+        match (&self.candidates, self.ready_at()) {
+            (Some(candidates), Some(at)) if candidates.is_running => {
+                self.timers.retransmit.get_or_insert(at);
+            }
+            _ => self.timers.postpone_initiation(now),
+        }
+    }
+
+    /// Takes the destination of the initiation that leaves now.
+    pub(super) fn take_destination(&mut self, now: Instant) -> Option<Endpoint> {
+        let current = self.endpoint?;
+        let has_session = self.has_session(now);
+        let Some(candidates) = &mut self.candidates else { return Some(current) };
+        if !candidates.is_running {
+            candidates.begin(current.remote, has_session, now);
+        }
+        let (remote, was_in_vain) = candidates.take_turn(current.remote, now)?;
+        if remote != current.remote {
+            return Some(Endpoint::new(remote));
+        }
+        if was_in_vain {
+            self.clear_source();
+        }
+        self.endpoint
+    }
+
+    /// The newest initiation is followed by another.
+    pub(super) fn replace_initiation(
+        &mut self,
+        newest: Option<(SocketAddr, Instant)>,
+        new: (Box<Initiator>, u32),
+        indices: &mut IndexTable,
+        now: Instant,
+    ) {
+        let old = self.initiator.replace(new);
+        match (&mut self.candidates, old) {
+            (Some(candidates), old) => {
+                if let Some(old) = old {
+                    candidates.keep(old, newest, indices);
+                }
+                candidates.prune(indices, now);
+            }
+            (None, Some((_, index))) => indices.free(index),
+            (None, None) => {}
+        }
+    }
+
+    /// Destination of the newest initiation, and when it left, if there are several addresses.
+    pub(super) fn newest_initiation(&self) -> Option<(SocketAddr, Instant)> {
+        self.candidates.as_ref()?.newest
+    }
+
+    /// Signs an initiation to `remote`, with the cookie of that path if there is one.
+    pub(super) fn sign_initiation(&mut self, message: &mut Initiation, remote: SocketAddr, now: Instant) {
+        let candidate = self.candidates.as_mut().and_then(|candidates| candidates.get_mut(remote));
+        let cookies = candidate.map_or(&mut self.cookies, |candidate| &mut candidate.cookies);
+        cookies.sign(&self.mac_keys, message, now);
+    }
+
+    /// Takes the cookie of the path that the message it answers was sent on; `false` if it is none.
+    pub(super) fn take_cookie(&mut self, reply: &CookieReply, now: Instant) -> bool {
+        let index = reply.receiver;
+        let is_newest = self.initiator.as_ref().is_some_and(|(_, newest)| *newest == index);
+        let candidate = self.candidates.as_mut().and_then(|candidates| {
+            let mut older = candidates.older.iter();
+            let remote = match candidates.newest {
+                Some((remote, _)) if is_newest => remote,
+                _ => older.find(|outstanding| outstanding.index == index)?.remote,
+            };
+            candidates.get_mut(remote)
+        });
+        let cookies = candidate.map_or(&mut self.cookies, |candidate| &mut candidate.cookies);
+        cookies.handle_reply(&self.mac_keys, reply, now)
+    }
+
+    /// Schedules the initiation that follows the one that left now.
+    pub(super) fn schedule_next_candidate(&mut self, now: Instant) {
+        if let Some(candidates) = &self.candidates {
+            self.timers.retransmit = Some(candidates.ready_at(now, self.timers.jitter));
+        }
+    }
+
+    /// The initiation of that index was answered: those before it are forgotten, those after it may be
+    /// answered yet. Returns false if one was answered before, which has shown where the peer is.
+    pub(super) fn take_answered(&mut self, index: u32, indices: &mut IndexTable, now: Instant) -> bool {
+        // the index of the one that was answered lives on in the session
+        let Some(candidates) = &mut self.candidates else {
+            self.initiator = None;
+            return true;
+        };
+        candidates.is_running = false;
+        let is_first = !std::mem::replace(&mut candidates.is_answered, true);
+        let place = candidates.older.iter().position(|outstanding| outstanding.index == index);
+        let Some(place) = place else {
+            self.initiator = None;
+            if let Some((remote, sent)) = candidates.newest {
+                candidates.note_round_trip(remote, now.since(sent));
+            }
+            candidates.reset(indices);
+            return is_first;
+        };
+        let mut answered = None;
+        for outstanding in candidates.older.drain(..=place) {
+            if outstanding.index == index {
+                answered = Some((outstanding.remote, outstanding.sent));
+            } else {
+                indices.free(outstanding.index);
+            }
+        }
+        let round_trip = answered.map(|(_, sent)| now.since(sent)).unwrap_or_default();
+        if let Some((remote, _)) = answered {
+            candidates.note_round_trip(remote, round_trip);
+        }
+        candidates.confirm_by = Some(now + CONFIRM_TIME.max(round_trip * 3));
+        candidates.expires = candidates.newest.map(|(_, sent)| (sent + MAX_AGE).max(now));
+        is_first
+    }
+
+    /// Does what is due about several addresses.
+    pub(super) fn handle_candidates_timeout(&mut self, indices: &mut IndexTable, now: Instant) {
+        let Some(candidates) = &mut self.candidates else { return };
+        let is_unconfirmed = Timers::take_due(&mut candidates.confirm_by, now);
+        if Timers::take_due(&mut candidates.expires, now) {
+            candidates.forget_older(indices);
+            if let Some((_, index)) = self.initiator.take() {
+                indices.free(index);
+            }
+        }
+        if is_unconfirmed {
+            self.request_initiation(now);
+        }
+    }
+}
