@@ -1,5 +1,6 @@
 //! Peers whose endpoint was given as a name: asked for at the start, again after a failure, and again whenever the peer
-//! has been silent for long, since the name may mean another address by then.
+//! has been silent for long, since the name may mean another address by then. If a name has several addresses, the
+//! engine tries them in turn.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -36,8 +37,6 @@ struct Name {
     /// When to ask (again).
     ask_at: Option<Instant>,
     pause: Duration,
-    /// The address in use has not been answering: prefer another of the same name.
-    doubtful: bool,
     /// An answer is outstanding.
     is_asked: bool,
 }
@@ -45,7 +44,7 @@ struct Name {
 impl Names {
     /// A peer's endpoint is that name from now on; asked for at `now`.
     pub(super) fn insert(&mut self, peer: PeerId, host: String, now: Instant) {
-        let name = Name { host, ask_at: None, pause: RETRY, doubtful: false, is_asked: false };
+        let name = Name { host, ask_at: None, pause: RETRY, is_asked: false };
         self.names.insert(peer, name);
         self.ask_at(peer, now);
     }
@@ -74,14 +73,13 @@ impl Names {
     /// The peer is at the address in use.
     pub(super) fn handle_answered(&mut self, peer: PeerId) {
         if let Some(name) = self.names.get_mut(&peer) {
-            (name.doubtful, name.pause) = (false, RETRY);
+            name.pause = RETRY;
         }
     }
 
     /// The peer has been silent for long.
     pub(super) fn handle_silent(&mut self, peer: PeerId, now: Instant) {
         let Some(name) = self.names.get_mut(&peer) else { return };
-        name.doubtful = true;
         if !name.is_asked {
             self.ask_at(peer, now);
         }
@@ -121,7 +119,10 @@ impl WireGuard {
         let Some(id) = self.engine.peer_id(key) else { return };
         match name {
             Some((host, _)) => self.names.insert(id, host, core.now),
-            None => self.names.remove(id),
+            None => {
+                self.names.remove(id);
+                self.engine.set_candidates(id, &[]);
+            }
         }
     }
 
@@ -146,34 +147,29 @@ impl WireGuard {
         Ok(())
     }
 
-    /// Stays with the present address while the name still means it and the peer answers there; else takes the next
-    /// one, around the corner.
+    /// Stays with the present address while the name still means it, and has the others tried when the peer does not
+    /// answer there.
     fn handle_addresses(
         &mut self,
         core: &mut Core,
         peer: PeerId,
         addresses: Vec<Address>,
     ) -> Result<(), DeviceError> {
-        let Some(name) = self.names.names.get(&peer) else { return Ok(()) };
         let addresses = addresses.into_iter().map(SocketAddr::from);
-        let usable: Vec<_> = addresses.filter(|address| self.sockets.speaks(address.ip())).collect();
-        let current = self.engine.peer(peer).and_then(Peer::endpoint).map(|endpoint| endpoint.remote);
-        let place = usable.iter().position(|address| Some(*address) == current);
-        let next = match place {
-            Some(_) if !name.doubtful => return Ok(()),
-            Some(place) => place + 1,
-            None => 0,
-        };
-        let Some(&remote) = usable.get(next).or(usable.first()) else {
+        let usable = addresses.filter(|address| self.sockets.speaks(address.ip())).collect();
+        let candidates = interleave(usable);
+        let Some(&remote) = candidates.first() else {
             self.handle_lookup_failure(core, peer, "no address of a family that this host speaks");
             return Ok(());
         };
-        debug!(endpoint = %remote, "the address of a peer's name");
-        if current != Some(remote) {
+        debug!(?candidates, "the addresses of a peer's name");
+        let current = self.engine.peer(peer).and_then(Peer::endpoint).map(|endpoint| endpoint.remote);
+        if current.is_none_or(|current| !candidates.contains(&current)) {
             self.engine.set_endpoint(peer, Some(Endpoint::new(remote)), core.now);
             self.report_endpoint(core, peer);
             self.follow(core, peer)?;
         }
+        self.engine.set_candidates(peer, &candidates);
         Ok(())
     }
 
@@ -193,5 +189,47 @@ impl WireGuard {
             );
         }
         self.names.ask_at(peer, at);
+    }
+}
+
+/// Returns the addresses in the order of RFC 8305, section 4: that of the system, with the families
+/// taking turns, each address once.
+fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let begins_with_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (first, second): (Vec<_>, Vec<_>) =
+        addresses.into_iter().partition(|address| address.is_ipv6() == begins_with_v6);
+    let (mut first, mut second) = (first.into_iter(), second.into_iter());
+    let mut ordered = Vec::new();
+    loop {
+        let pair = [first.next(), second.next()];
+        if pair == [None, None] {
+            return ordered;
+        }
+        for address in pair.into_iter().flatten() {
+            if !ordered.contains(&address) {
+                ordered.push(address);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_take_turns_and_each_address_is_there_once() {
+        let ordered = |addresses: &[&str]| {
+            let parsed = addresses.iter().map(|text| text.parse().unwrap()).collect();
+            let ordered = interleave(parsed);
+            ordered.iter().map(|address: &SocketAddr| address.ip().to_string()).collect::<Vec<_>>()
+        };
+        let [a, b, c] = ["192.0.2.1:1", "192.0.2.2:1", "192.0.2.3:1"];
+        let [d, e] = ["[2001:db8::1]:1", "[2001:db8::2]:1"];
+        assert_eq!(ordered(&[]), [""; 0]);
+        assert_eq!(ordered(&[a, a]), ["192.0.2.1"]);
+        assert_eq!(ordered(&[d, e, a]), ["2001:db8::1", "192.0.2.1", "2001:db8::2"]);
+        let expected = ["192.0.2.1", "2001:db8::1", "192.0.2.2", "2001:db8::2", "192.0.2.3"];
+        assert_eq!(ordered(&[a, b, d, c, e, a]), expected);
     }
 }

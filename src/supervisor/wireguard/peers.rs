@@ -31,7 +31,7 @@ pub(super) struct Peers {
 pub(super) struct Peer {
     name: Option<PeerName>,
     /// Addresses that it is at, or may be at: those that the configuration gives, those of its
-    /// endpoint's name, or the one that a completed handshake has shown.
+    /// endpoint's name, or the one that a completed handshake has shown, if that is none of these.
     addresses: Vec<IpAddr>,
     /// The name and port of its endpoint, if that is a name.
     host: Option<(String, u16)>,
@@ -57,9 +57,17 @@ impl Peer {
         display_name(self.name.as_ref(), key)
     }
 
-    /// Returns true if it is at that address and may be at no other.
-    pub(super) fn is_at(&self, address: IpAddr) -> bool {
-        self.addresses == [address]
+    /// A completed handshake has shown that it is at that address. Those of its endpoint's name stay:
+    /// they are tried when it does not answer. Returns false if that changes nothing.
+    pub(super) fn set_address(&mut self, address: IpAddr) -> bool {
+        let is_known = match self.host {
+            Some(_) => self.addresses.contains(&address),
+            None => self.addresses == [address],
+        };
+        if !is_known {
+            self.set_addresses([address]);
+        }
+        !is_known
     }
 
     /// Sets the addresses that it may be at.

@@ -103,11 +103,8 @@ impl WireGuard {
         is_confirmed: bool,
     ) {
         let Some(peer) = self.peers.get_mut(key) else { return };
-        if is_confirmed {
-            if peer.is_at(address) {
-                return;
-            }
-            peer.set_addresses([address]);
+        if is_confirmed && !peer.set_address(address) {
+            return;
         }
         if !self.routes.as_ref().is_some_and(|routes| routes.concerns(address)) {
             return;
