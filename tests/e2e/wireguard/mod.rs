@@ -31,6 +31,7 @@ pub(crate) mod site;
 pub(crate) mod tally;
 
 mod basics;
+mod candidates;
 mod commands;
 mod counters;
 mod faults;

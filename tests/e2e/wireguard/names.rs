@@ -12,7 +12,7 @@ use crate::mounts::Folder;
 use crate::waiting::{PATIENCE, holds_within};
 
 /// Gives `site` an /etc/hosts of its own, which [`say`] rewrites, and a name server that refuses at once.
-fn own_hosts(site: &Site) -> Folder {
+pub(super) fn own_hosts(site: &Site) -> Folder {
     let folder = Folder::new();
     say(&folder, "");
     folder.write("resolv.conf", "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n");
@@ -23,7 +23,7 @@ fn own_hosts(site: &Site) -> Folder {
     folder
 }
 
-fn say(folder: &Folder, line: &str) {
+pub(super) fn say(folder: &Folder, line: &str) {
     folder.write("hosts", &format!("127.0.0.1 localhost\n{line}\n"));
 }
 
