@@ -4,6 +4,9 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::super::mac::{MacKeys, cookie_reply};
+use super::super::message::Message;
+use super::super::random::Seeded;
 use super::wire::*;
 use super::*;
 
@@ -237,4 +240,23 @@ fn one_candidate_is_none() {
         world.seen
     });
     assert_eq!(lives[0], lives[1]);
+}
+
+#[test]
+fn a_cookie_is_for_the_address_that_gave_it() {
+    // before the next address is tried, and after it
+    for pause in [0.5, 1.2] {
+        let mut world = world(vec![path(V6, None, None), path(V4, None, None)]);
+        world.send(0, &packet(100, 1));
+        let Some(Message::Initiation(first)) = Message::parse(&world.last) else { panic!("no initiation") };
+        let keys = MacKeys::new(world.peer(0).public_key());
+        let reply = cookie_reply(&keys, &first, [5; 16], &mut Seeded::new(1)).unwrap();
+        world.run(seconds(pause));
+        world.deliver(0, endpoint(V6), &reply.to_bytes());
+        for (until, to, has_cookie) in [(1.3, V4, false), (6.2, V6, true), (8.2, V4, false)] {
+            world.run(seconds(until).saturating_sub(world.elapsed()));
+            assert_eq!(world.sent(0, 1).last().unwrap().to.remote, remote(to));
+            assert_eq!(world.last[132..] != [0; 16], has_cookie, "{to} after {until} s");
+        }
+    }
 }
