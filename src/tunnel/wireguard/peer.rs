@@ -8,7 +8,7 @@ mod handshake;
 pub use candidates::{CANDIDATE_PAUSE, MAX_CANDIDATES};
 pub use data::Accepted;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::REKEY_TIMEOUT_JITTER;
@@ -62,8 +62,8 @@ pub struct Peer {
     candidates: Option<Box<Candidates>>,
     /// Its address as configured, or as the last completed handshake showed it.
     confirmed: Option<IpAddr>,
-    /// Destination of the last response.
-    answered: Option<SocketAddr>,
+    /// Where the last response went to.
+    answered: Option<IpAddr>,
     persistent: Option<Duration>,
     keypairs: Keypairs,
     /// The newest initiation that waits for its response, and our index in it. Older ones are

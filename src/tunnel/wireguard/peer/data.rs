@@ -107,7 +107,7 @@ impl Peer {
         keypair.accept(header.counter)?;
         if is_next {
             // the peer has the session: it is the current one now, and what waited may go
-            self.confirmed = self.answered.map_or(self.confirmed, |answered| Some(answered.ip()));
+            self.confirmed = self.answered.or(self.confirmed);
             self.keypairs.confirm(indices);
             self.handle_handshake_complete(indices, now);
         } else if let Some(candidates) = &mut self.candidates

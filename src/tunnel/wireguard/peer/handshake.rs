@@ -131,7 +131,7 @@ impl Peer {
     /// Writes the response, if there is one to send.
     pub(super) fn poll_response(&mut self, out: &mut [u8]) -> Option<usize> {
         let message = self.outbox.response.take()?;
-        self.answered = self.endpoint.map(|endpoint| endpoint.remote);
+        self.answered = self.endpoint.map(|endpoint| endpoint.remote.ip());
         *out.first_chunk_mut()? = message.to_bytes();
         self.transfer.sent += RESPONSE_LEN as u64;
         Some(RESPONSE_LEN)
