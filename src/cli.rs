@@ -344,6 +344,11 @@ pub struct Run {
     #[arg(long, env = "WONTUN_KILL_SWITCH_ALLOW", value_name = "CIDR", value_delimiter = ',', global = true)]
     pub kill_switch_allow: Vec<AllowedNetwork>,
 
+    /// Name server that is asked first for the address of a peer's name, before those of
+    /// /etc/resolv.conf, and past the tunnel; repeatable
+    #[arg(long, env = "WONTUN_RESOLVER", value_name = "ADDRESS", value_delimiter = ',', global = true)]
+    pub resolver: Vec<IpAddr>,
+
     /// Options of a plain tunnel; with --peer they start its client without the command 'plain',
     /// too.
     #[command(flatten)]

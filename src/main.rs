@@ -291,10 +291,14 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
         Some(PeerAddress::Name { .. }) => options.interface.is_none(),
         Some(PeerAddress::Socket(_)) | None => false,
     };
+    let count = options.resolver.len();
+    let resolvers = resolver::Servers::try_from(options.resolver);
+    let resolvers = resolvers.map_err(|_| ConfigError::Resolvers { count, limit: resolver::MAX_SERVERS })?;
     let start = StartOptions {
         confinement,
         tuning,
         looks_up_names,
+        resolvers,
         is_in_background: ready.is_some(),
         log: logging.settings(),
         metrics: options.metrics.map(|address| (address, options.metrics_host)),

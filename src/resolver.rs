@@ -5,14 +5,14 @@
 //! other. Whoever asks sends a request, goes on, and is woken by the answer.
 //!
 //! The helper forks a process for each question, which reads the system's files as they are then:
-//! Landlock names files by their inodes, and files in /etc are replaced by others. The helper
-//! itself runs no foreign code.
+//! Landlock names files by their inodes, and files in /etc are replaced by others. The helper itself
+//! runs no foreign code.
 //!
-//! A tunnel that has the default route has a mark for what must not go through it, and the
-//! questions about its own peers' names are such. The system's resolver cannot be told to mark its
-//! sockets, and a process without privileges may not. So a request that needs it brings sockets
-//! that are marked already (`marked`), and the helper asks the name servers itself (`stub`), before
-//! it asks the system.
+//! A tunnel that has the default route has a mark for what must not go through it, and the questions
+//! about its own peers' names are such. The system's resolver cannot be told to mark its sockets, and
+//! a process without privileges may not. So a request that needs it brings sockets that are marked
+//! already (`marked`), and the helper asks the name servers itself (`stub`), before it asks the
+//! system. A name server on this host marks nothing either: those behind it are asked (`files`).
 //!
 //! Each side reads the other's messages ([`messages`]) as if a stranger had sent them.
 
@@ -37,7 +37,7 @@ use crate::sandbox::Sandbox;
 use crate::sys::process as system;
 use messages::{Addresses, FromResolver, Host, Text, ToResolver};
 
-pub use messages::{MAX_ADDRESSES, MAX_HOST};
+pub use messages::{MAX_ADDRESSES, MAX_HOST, MAX_SERVERS, Servers};
 
 /// The helper's role.
 const ROLE: &str = "resolver";
@@ -89,16 +89,23 @@ impl Resolver {
         Ok(resolver)
     }
 
-    /// Asks for the addresses of `host`: a name, or a literal address without brackets. Answers
-    /// come in the order of the requests. Questions to name servers carry `mark`, if there is one;
-    /// only if they are not answered is the system asked, which marks nothing.
+    /// Asks for the addresses of `host`: a name, or a literal address without brackets. Answers come
+    /// in the order of the requests. The name servers `servers` are asked first. Questions to name
+    /// servers carry `mark`, if there is one; only if they are not answered is the system asked, which
+    /// marks nothing.
     ///
     /// # Errors
     /// `InvalidInput` for a host that is empty, longer than [`MAX_HOST`] bytes or holds a NUL;
-    /// `WouldBlock` when too many requests wait; no marked sockets can be made; otherwise the
-    /// process is gone.
-    pub fn request(&self, host: &str, port: u16, mark: Option<NonZeroU32>) -> io::Result<()> {
-        self.channel.request(host, port, mark)
+    /// `WouldBlock` when too many requests wait; no marked sockets can be made; otherwise the process
+    /// is gone.
+    pub fn request(
+        &self,
+        host: &str,
+        port: u16,
+        mark: Option<NonZeroU32>,
+        servers: &Servers,
+    ) -> io::Result<()> {
+        self.channel.request(host, port, mark, servers)
     }
 
     /// Returns the next answer, at most [`MAX_ADDRESSES`] addresses in the order of preference;
@@ -106,9 +113,9 @@ impl Resolver {
     /// epoll).
     ///
     /// # Errors
-    /// The process has ended (`UnexpectedEof`), could not confine itself, or sends what is no
-    /// answer. The resolver is of no more use: its descriptor should leave the epoll, and another
-    /// one may be started.
+    /// The process has ended (`UnexpectedEof`), could not confine itself, or sends what is no answer.
+    /// The resolver is of no more use: its descriptor should leave the epoll, and another one may be
+    /// started.
     pub fn poll_answer(&mut self) -> io::Result<Option<Result<Vec<SocketAddr>, ResolveError>>> {
         self.channel.poll_answer()
     }
@@ -139,15 +146,17 @@ struct OurEnd(Channel<FromResolver, ToResolver>);
 type TheirEnd = Channel<ToResolver, FromResolver>;
 
 impl OurEnd {
-    fn request(&self, host: &str, port: u16, mark: Option<NonZeroU32>) -> io::Result<()> {
+    fn request(&self, host: &str, port: u16, mark: Option<NonZeroU32>, servers: &Servers) -> io::Result<()> {
         let host = Host::try_from(host.to_owned()).map_err(|_| {
             io::Error::new(
                 io::ErrorKind::InvalidInput,
                 format!("a host name has 1 to {MAX_HOST} bytes and no NUL, this one has {}", host.len()),
             )
         })?;
-        let sockets = mark.map(marked::open).transpose()?.unwrap_or_default();
-        self.0.try_send(&ToResolver::LookUp { host, port }, &sockets).map_err(of_channel)
+        let has_servers = mark.is_some() || !servers.as_slice().is_empty();
+        let sockets = if has_servers { marked::open(mark)? } else { Vec::new() };
+        let servers = servers.clone();
+        self.0.try_send(&ToResolver::LookUp { host, port, servers }, &sockets).map_err(of_channel)
     }
 
     fn poll_answer(&mut self) -> io::Result<Option<Result<Vec<SocketAddr>, ResolveError>>> {
@@ -214,8 +223,8 @@ fn run(socket: OwnedFd, prepared: Result<(), String>) -> u8 {
     serve(channel, |channel, request, sockets| answer_by_process(channel, is_sandboxed, &request, &sockets))
 }
 
-/// Answers requests by `answer` until the other end is closed, or `answer` finds that it is.
-/// Returns the exit code.
+/// Answers requests by `answer` until the other end is closed, or `answer` finds that it is. Returns
+/// the exit code.
 fn serve(
     mut channel: TheirEnd,
     answer: impl Fn(&TheirEnd, ToResolver, Vec<OwnedFd>) -> Option<FromResolver>,
@@ -237,7 +246,7 @@ fn serve(
 /// Answers one request.
 fn answer(request: ToResolver, sockets: Vec<OwnedFd>) -> FromResolver {
     match request {
-        ToResolver::LookUp { host, port } => look_up(host.as_str(), port, sockets),
+        ToResolver::LookUp { host, port, servers } => look_up(host.as_str(), port, &servers, sockets),
         ToResolver::Start { .. } => failed("the resolver process was asked to start again"),
     }
 }
@@ -313,12 +322,13 @@ fn look_up_process(socket: OwnedFd, is_sandboxed: bool) -> i32 {
     i32::from(channel.send_blocking(&answer, Vec::new()).is_err())
 }
 
-/// Asks the name servers over marked `sockets` if there are any, and else, or if that comes to nothing, the system.
-fn look_up(host: &str, port: u16, sockets: Vec<OwnedFd>) -> FromResolver {
+/// Asks the name servers over `sockets` if there are any, `servers` first, and else, or if that comes to nothing, the
+/// system.
+fn look_up(host: &str, port: u16, servers: &Servers, sockets: Vec<OwnedFd>) -> FromResolver {
     if sockets.is_empty() || !stub::is_for_dns(host) {
         return ask_system(host, port).unwrap_or_else(failed);
     }
-    stub::look_up(host, sockets)
+    stub::look_up(host, servers.as_slice(), sockets)
         .map(|found| found.into_iter().map(|address| SocketAddr::new(address, port)))
         .map(|found| FromResolver::Addresses(Addresses::first_of(found)))
         .or_else(|error| ask_system(host, port).map_err(|text| format!("{error}; {text}")))
@@ -364,9 +374,9 @@ mod tests {
     fn literals_and_localhost_are_answered_in_order() {
         let (mut channel, thread) = served();
         assert!(channel.poll_answer().unwrap().is_none());
-        channel.request("192.0.2.7", 19988, None).unwrap();
-        channel.request("2001:db8::7", 1, None).unwrap();
-        channel.request("localhost", 65535, None).unwrap();
+        channel.request("192.0.2.7", 19988, None, &Servers::default()).unwrap();
+        channel.request("2001:db8::7", 1, None, &Servers::default()).unwrap();
+        channel.request("localhost", 65535, None, &Servers::default()).unwrap();
         assert_eq!(wait(&mut channel).unwrap().unwrap(), ["192.0.2.7:19988".parse().unwrap()]);
         assert_eq!(wait(&mut channel).unwrap().unwrap(), ["[2001:db8::7]:1".parse().unwrap()]);
         let localhost = wait(&mut channel).unwrap().unwrap();
@@ -380,10 +390,13 @@ mod tests {
     fn what_cannot_be_a_host_is_refused_or_answered() {
         let (mut channel, thread) = served();
         for host in ["", "a\0b", &"a".repeat(MAX_HOST + 1)] {
-            assert_eq!(channel.request(host, 1, None).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+            assert_eq!(
+                channel.request(host, 1, None, &Servers::default()).unwrap_err().kind(),
+                io::ErrorKind::InvalidInput
+            );
         }
         // A label longer than 63 bytes fails without a question to any server.
-        channel.request(&"a".repeat(MAX_HOST), 1, None).unwrap();
+        channel.request(&"a".repeat(MAX_HOST), 1, None, &Servers::default()).unwrap();
         assert!(matches!(wait(&mut channel).unwrap(), Err(ResolveError::Failed(_))));
         channel.0.try_send(&ToResolver::Start { is_sandboxed: true }, &[]).unwrap();
         assert!(matches!(wait(&mut channel).unwrap(), Err(ResolveError::Failed(_))));
@@ -398,7 +411,7 @@ mod tests {
             nix::unistd::write(channel.0.as_fd(), garbage).unwrap();
             assert_eq!(thread.join().unwrap(), 1);
             assert_eq!(wait(&mut channel).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
-            assert!(channel.request("localhost", 1, None).is_err());
+            assert!(channel.request("localhost", 1, None, &Servers::default()).is_err());
         }
     }
 
@@ -419,7 +432,9 @@ mod tests {
     #[test]
     fn too_many_requests_do_not_block() {
         let (channel, _theirs) = ends();
-        let refused = (0..100_000).find_map(|_| channel.request("127.0.0.1", 1, None).err()).unwrap();
+        let refused = (0..100_000)
+            .find_map(|_| channel.request("127.0.0.1", 1, None, &Servers::default()).err())
+            .unwrap();
         assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
     }
 }

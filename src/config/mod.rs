@@ -64,6 +64,14 @@ pub enum ConfigError {
         "--nat-allow {0} is not link-local: expected a network within 169.254.0.0/16 or fe80::/10, such as 169.254.169.254/32; peers reach all others without it"
     )]
     NotLinkLocal(Cidr),
+    /// More name servers than are asked.
+    #[error("--resolver gives {count} name servers: expected at most {limit}")]
+    Resolvers {
+        /// What was given.
+        count: usize,
+        /// The most that are asked.
+        limit: usize,
+    },
     /// A kill switch for a tunnel that does not carry everything.
     #[error(
         "--kill-switch would cut off all that does not go through this tunnel: expected a peer with AllowedIPs = 0.0.0.0/0, ::/0 (or one of them) in the file; add it, or leave the option out"

@@ -5,15 +5,26 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
 use nix::net::if_::if_nametoindex;
+use socket2::{Domain, Socket, Type};
 
 const DNS: u16 = 53;
-/// As many as the system's resolvers ask.
+/// As many of one file as the system's resolvers ask, and of all files together.
 const MAX_SERVERS: usize = 3;
+const MAX_IN_ALL: usize = 8;
 /// Limits of `options`, as in resolv.conf(5), in seconds.
 const MAX_TIMEOUT: u64 = 30;
 const MAX_ATTEMPTS: usize = 5;
-/// Where systemd-resolved, which itself is asked on loopback and marks nothing, writes down whom it asks.
-const BEHIND_RESOLVED: &str = "/run/systemd/resolve/resolv.conf";
+/// Where those that run a name server on this host, which marks nothing, write down whom that asks: systemd-resolved,
+/// NetworkManager (also with its dnsmasq), and resolvconf for dnsmasq.
+const BEHIND: [&str; 4] = [
+    "/run/systemd/resolve/resolv.conf",
+    "/run/NetworkManager/no-stub-resolv.conf",
+    "/run/NetworkManager/resolv.conf",
+    "/run/dnsmasq/resolv.conf",
+];
+/// Time for each server where there is a name server on this host among them, or one that the user gave: one that is
+/// silent must not hold up the next.
+const SHORT: Duration = Duration::from_secs(1);
 
 /// Whom to ask, and how long.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,32 +32,62 @@ pub(super) struct ResolvConf {
     pub(super) servers: Vec<SocketAddr>,
     pub(super) timeout: Duration,
     pub(super) attempts: usize,
+    /// All servers are on this host, and who is behind them is not known.
+    pub(super) are_stubs: bool,
 }
 
 impl ResolvConf {
-    /// As /etc/resolv.conf is now. Where that names systemd-resolved, whom that asks.
-    pub(super) fn read() -> Self {
-        let own = Self::parse(&read("/etc/resolv.conf"));
-        if own.servers.iter().all(|server| server.ip().is_loopback()) {
-            let behind = Self::parse(&read(BEHIND_RESOLVED));
-            if behind.servers.iter().any(|server| !server.ip().is_loopback()) {
-                return Self { servers: behind.servers, ..own };
+    /// Returns the servers `first`, then those of /etc/resolv.conf as it is now. Where all of these are on this host,
+    /// those that they ask come before them: what they ask themselves carries no mark.
+    pub(super) fn read(first: &[IpAddr]) -> Self {
+        Self::assemble(first, &read("/etc/resolv.conf"), is_own, read)
+    }
+
+    fn assemble(
+        first: &[IpAddr],
+        text: &str,
+        is_own: impl Fn(SocketAddr) -> bool,
+        read: impl Fn(&str) -> String,
+    ) -> Self {
+        let own = Self::parse(text);
+        let are_stubs = own.servers.iter().all(|server| is_own(*server));
+        let mut servers: Vec<_> = first.iter().map(|address| SocketAddr::new(*address, DNS)).collect();
+        if are_stubs {
+            let files = BEHIND.into_iter().flat_map(|path| name_servers(&read(path)));
+            servers.extend(files.chain(docker_servers(text)).filter(|server| !is_own(*server)));
+        }
+        let is_short = !first.is_empty() || own.servers.iter().any(|server| is_own(*server));
+        let timeout = if is_short { own.timeout.min(SHORT) } else { own.timeout };
+        let mut listed = Vec::new();
+        for server in servers {
+            if !listed.contains(&server) {
+                listed.push(server);
             }
         }
-        own
+        // there is place for /etc/resolv.conf's in any case
+        listed.truncate(MAX_IN_ALL - MAX_SERVERS);
+        for server in own.servers {
+            if !listed.contains(&server) {
+                listed.push(server);
+            }
+        }
+        let are_stubs = listed.iter().all(|server| is_own(*server));
+        Self { servers: listed, timeout, attempts: own.attempts, are_stubs }
     }
 
     fn parse(text: &str) -> Self {
-        let mut found = Self { servers: Vec::new(), timeout: Duration::from_secs(5), attempts: 2 };
+        let mut found = Self {
+            servers: name_servers(text),
+            timeout: Duration::from_secs(5),
+            attempts: 2,
+            are_stubs: false,
+        };
         for line in text.lines() {
             let mut words = line.split_whitespace();
-            match words.next() {
-                Some("nameserver") => found.servers.extend(words.next().and_then(server)),
-                Some("options") => words.for_each(|option| found.take_option(option)),
-                _ => {}
+            if words.next() == Some("options") {
+                words.for_each(|option| found.take_option(option));
             }
         }
-        found.servers.truncate(MAX_SERVERS);
         if found.servers.is_empty() {
             found.servers.push(SocketAddr::from(([127, 0, 0, 1], DNS)));
         }
@@ -68,6 +109,44 @@ impl ResolvConf {
             _ => {}
         }
     }
+}
+
+/// Returns the first servers that resolv.conf(5) names.
+fn name_servers(text: &str) -> Vec<SocketAddr> {
+    let servers = text.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        if words.next() == Some("nameserver") { words.next().and_then(server) } else { None }
+    });
+    servers.take(MAX_SERVERS).collect()
+}
+
+/// Returns the servers that Docker's own name server, at 127.0.0.11 of a container, asks. Docker tells them in a comment
+/// of the container's resolv.conf: `# ExtServers: [192.0.2.53 host(198.51.100.53)]`, where `host(…)` is asked from
+/// outside the container.
+fn docker_servers(text: &str) -> Vec<SocketAddr> {
+    let lists = text.lines().filter_map(|line| {
+        let comment = line.trim_start().strip_prefix('#')?.trim();
+        comment.strip_prefix("ExtServers:")?.trim().strip_prefix('[')?.strip_suffix(']')
+    });
+    let bare = |word: &str| -> Option<SocketAddr> {
+        server(word.strip_prefix("host(").and_then(|inner| inner.strip_suffix(')')).unwrap_or(word))
+    };
+    lists.flat_map(str::split_whitespace).filter_map(bare).take(MAX_SERVERS).collect()
+}
+
+/// Returns true if `server` is on this host: on loopback, or at another address of the host, from which the kernel then
+/// sends to it.
+fn is_own(server: SocketAddr) -> bool {
+    let address = server.ip().to_canonical();
+    if address.is_loopback() || address.is_unspecified() {
+        return true;
+    }
+    let source = || {
+        let socket = Socket::new(Domain::for_address(server), Type::DGRAM, None).ok()?;
+        socket.connect(&server.into()).ok()?;
+        socket.local_addr().ok()?.as_socket()
+    };
+    source().is_some_and(|source| source.ip() == server.ip())
 }
 
 /// An address, with `%DEVICE` behind a link-local one.
@@ -123,6 +202,78 @@ mod tests {
         let found = ResolvConf::parse("options timeout:x");
         assert_eq!(found.servers, ["127.0.0.1:53".parse().unwrap()]);
         assert_eq!((found.timeout, found.attempts), (Duration::from_secs(5), 2));
+    }
+
+    fn assembled(first: &[&str], text: &str, files: &[(&str, &str)]) -> (Vec<String>, Duration) {
+        let first: Vec<_> = first.iter().map(|address| address.parse().unwrap()).collect();
+        let own: IpAddr = "192.0.2.2".parse().unwrap();
+        let is_own = |server: SocketAddr| server.ip().is_loopback() || server.ip() == own;
+        let read = |path: &str| {
+            let file = files.iter().find(|(known, _)| *known == path);
+            file.map_or(String::new(), |(_, text)| (*text).to_owned())
+        };
+        let found = ResolvConf::assemble(&first, text, is_own, read);
+        (found.servers.iter().map(|server| server.ip().to_string()).collect(), found.timeout)
+    }
+
+    #[test]
+    fn those_behind_the_hosts_own_name_servers_come_before_them() {
+        let files = [
+            ("/run/systemd/resolve/resolv.conf", "nameserver 127.0.0.1\nnameserver 192.0.2.53\n"),
+            ("/run/NetworkManager/no-stub-resolv.conf", "nameserver 192.0.2.53\nnameserver 2001:db8::53"),
+            ("/run/dnsmasq/resolv.conf", "# a comment\nnameserver 192.0.2.54\n"),
+        ];
+        for stub in ["127.0.0.53", "::1", "192.0.2.2"] {
+            let (servers, timeout) = assembled(&[], &format!("nameserver {stub}\n"), &files);
+            assert_eq!(servers, ["192.0.2.53", "2001:db8::53", "192.0.2.54", stub]);
+            assert_eq!(timeout, SHORT);
+        }
+        // nobody is behind it
+        let none = "nameserver 127.0.0.1\nnameserver ::1\n";
+        assert_eq!(assembled(&[], none, &[]).0, ["127.0.0.1", "::1"]);
+        // one that is elsewhere can be asked itself
+        let mixed = "nameserver 127.0.0.1\nnameserver 192.0.2.99\n";
+        assert_eq!(
+            assembled(&[], mixed, &files),
+            (vec!["127.0.0.1".to_owned(), "192.0.2.99".to_owned()], SHORT)
+        );
+        let (servers, timeout) = assembled(&[], "nameserver 192.0.2.99\n", &files);
+        assert_eq!((servers, timeout), (vec!["192.0.2.99".to_owned()], Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn the_users_servers_come_first() {
+        let (servers, timeout) = assembled(&["203.0.113.53", "192.0.2.99"], "nameserver 192.0.2.99\n", &[]);
+        assert_eq!(
+            (servers.as_slice(), timeout),
+            (["203.0.113.53", "192.0.2.99"].map(str::to_owned).as_slice(), SHORT)
+        );
+        let many: Vec<_> = (1..20).map(|byte| format!("203.0.113.{byte}")).collect();
+        let many: Vec<_> = many.iter().map(String::as_str).collect();
+        let (servers, _) = assembled(&many, "nameserver 127.0.0.1\n", &[]);
+        assert_eq!((servers.len(), servers.last().map(String::as_str)), (6, Some("127.0.0.1")));
+    }
+
+    #[test]
+    fn docker_tells_whom_it_asks() {
+        let text = "# Generated by Docker Engine.\n\nnameserver 127.0.0.11\noptions edns0 trust-ad ndots:0\n\n\
+                    # Based on host file: '/etc/resolv.conf' (internal resolver)\n\
+                    # ExtServers: [host(127.0.0.53) 192.0.2.53 host(192.0.2.54) nonsense host( 2001:db8::53]\n\
+                    # Overrides: []\n# Option ndots from: internal\n";
+        assert_eq!(assembled(&[], text, &[]).0, ["192.0.2.53", "192.0.2.54", "127.0.0.11"]);
+        for none in
+            ["# ExtServers: []", "# ExtServers: 192.0.2.53", "ExtServers: [192.0.2.53]", "# ExtServers: [[]"]
+        {
+            assert_eq!(docker_servers(none), []);
+        }
+    }
+
+    #[test]
+    fn addresses_of_this_host_are_known() {
+        for own in ["127.0.0.11:53", "[::1]:53", "0.0.0.0:53", "[::ffff:127.0.0.1]:53"] {
+            assert!(is_own(own.parse().unwrap()), "{own}");
+        }
+        assert!(!is_own("192.0.2.53:53".parse().unwrap()));
     }
 
     #[test]

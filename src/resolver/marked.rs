@@ -9,17 +9,19 @@ use socket2::{Domain, Socket, Type};
 /// Sockets that go with one request: UDP and TCP, over IPv4 and IPv6.
 const COUNT: usize = 4;
 
-/// Sockets that mark what they send; of a family that this host does not have there are none.
+/// Sockets that mark what they send, if there is a mark; of a family that this host does not have there are none.
 ///
 /// # Errors
 /// There are none at all: no descriptors are left, or the privilege is missing.
-pub(super) fn open(mark: NonZeroU32) -> io::Result<Vec<OwnedFd>> {
+pub(super) fn open(mark: Option<NonZeroU32>) -> io::Result<Vec<OwnedFd>> {
     let mut sockets = Vec::with_capacity(COUNT);
     let mut failure = None;
     for domain in [Domain::IPV4, Domain::IPV6] {
         for kind in [Type::DGRAM, Type::STREAM] {
             let socket = Socket::new(domain, kind, None).and_then(|socket| {
-                socket.set_mark(mark.get())?;
+                if let Some(mark) = mark {
+                    socket.set_mark(mark.get())?;
+                }
                 Ok(socket.into())
             });
             match socket {

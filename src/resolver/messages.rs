@@ -1,7 +1,7 @@
 //! Messages between a program and its resolver process. Their limits hold on both sides: what is
 //! beyond them is no message.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +11,8 @@ use crate::messages::Address;
 pub const MAX_HOST: usize = 253;
 /// Addresses that one answer holds at most; further ones are dropped.
 pub const MAX_ADDRESSES: usize = 16;
+/// Name servers that the user gives at most.
+pub const MAX_SERVERS: usize = 4;
 /// A failure's text is cut off here, in bytes.
 pub const MAX_TEXT: usize = 400;
 
@@ -22,13 +24,14 @@ pub enum ToResolver {
         /// Seccomp and Landlock are engaged.
         is_sandboxed: bool,
     },
-    /// A name to look up. Its descriptors, if any, are marked sockets for questions to name
-    /// servers.
+    /// A name to look up. Its descriptors, if any, are sockets for questions to name servers, marked if they must be.
     LookUp {
         /// The name.
         host: Host,
         /// The port that the addresses are to have.
         port: u16,
+        /// Name servers to ask before those of the system.
+        servers: Servers,
     },
 }
 
@@ -49,6 +52,11 @@ pub enum FromResolver {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Host(String);
+
+/// At most [`MAX_SERVERS`] name servers that the user gives, in their order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<IpAddr>")]
+pub struct Servers(Vec<IpAddr>);
 
 /// At most [`MAX_ADDRESSES`] addresses in the order of preference.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +89,18 @@ impl TryFrom<String> for Host {
     }
 }
 
+impl TryFrom<Vec<IpAddr>> for Servers {
+    type Error = LimitError;
+
+    fn try_from(servers: Vec<IpAddr>) -> Result<Self, LimitError> {
+        if servers.len() <= MAX_SERVERS {
+            Ok(Self(servers))
+        } else {
+            Err(LimitError { what: "a list of name servers", length: servers.len(), limit: MAX_SERVERS })
+        }
+    }
+}
+
 impl TryFrom<Vec<Address>> for Addresses {
     type Error = LimitError;
 
@@ -108,6 +128,13 @@ impl TryFrom<String> for Text {
 impl Host {
     /// Returns the name.
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Servers {
+    /// Returns the addresses.
+    pub fn as_slice(&self) -> &[IpAddr] {
         &self.0
     }
 }
@@ -152,7 +179,18 @@ mod tests {
     #[test]
     fn what_is_beyond_a_limit_is_no_message() {
         let address = Address::from("[2001:db8::1%7]:9".parse::<SocketAddr>().unwrap());
-        let lookup = |host: &str| ToResolver::LookUp { host: Host(host.to_owned()), port: 1 };
+        let lookup = |host: &str| ToResolver::LookUp {
+            host: Host(host.to_owned()),
+            port: 1,
+            servers: Servers::default(),
+        };
+        let asking = |count| ToResolver::LookUp {
+            host: Host("a".to_owned()),
+            port: 1,
+            servers: Servers(vec![IpAddr::from([192, 0, 2, 53]); count]),
+        };
+        assert_eq!(decode::<ToResolver>(&encode(&asking(MAX_SERVERS)).unwrap()), Ok(asking(MAX_SERVERS)));
+        assert!(decode::<ToResolver>(&encode(&asking(MAX_SERVERS + 1)).unwrap()).is_err());
         let answer = |count| FromResolver::Addresses(Addresses(vec![address; count]));
         let text = |count| FromResolver::Failed(Text("x".repeat(count)));
         for host in ["a", &"a".repeat(MAX_HOST)] {

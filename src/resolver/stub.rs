@@ -21,6 +21,10 @@ use crate::tunnel::wireguard::Random as _;
 /// The largest answer that is read: without EDNS a server sends 512 bytes over UDP, and over TCP what we need is short.
 const MAX_ANSWER: usize = 4096;
 
+/// The remedy where all name servers are on this host.
+const OF_STUB: &str = " (it is on this host, and what it asks itself goes into the tunnel, which is not there yet: give \
+                       a name server that can be asked past the tunnel with --resolver ADDRESS)";
+
 /// Time for an answer over TCP when that over UDP came late.
 const LEAST_TCP_TIME: Duration = Duration::from_secs(1);
 
@@ -32,15 +36,15 @@ pub(super) fn is_for_dns(host: &str) -> bool {
     name.contains('.') && name.is_ascii() && host.parse::<IpAddr>().is_err() && !is_local()
 }
 
-/// The addresses of `host`, by /etc/hosts or else by the name servers, at least one. Those that there is a way to come
-/// first, and of these IPv6.
+/// The addresses of `host`, by /etc/hosts or else by the name servers, of which `first` are asked first; at least one.
+/// Those that there is a way to come first, and of these IPv6.
 ///
 /// # Errors
 /// What to tell the user.
-pub(super) fn look_up(host: &str, sockets: Vec<OwnedFd>) -> Result<Vec<IpAddr>, String> {
+pub(super) fn look_up(host: &str, first: &[IpAddr], sockets: Vec<OwnedFd>) -> Result<Vec<IpAddr>, String> {
     let listed = files::hosts(host);
     let mut sockets = Sockets::new(sockets);
-    let mut found = if listed.is_empty() { sockets.ask_all(host, &ResolvConf::read())? } else { listed };
+    let mut found = if listed.is_empty() { sockets.ask_system_servers(host, first)? } else { listed };
     found.sort_by_cached_key(|address| (!sockets.has_way(*address), address.is_ipv4()));
     Ok(found)
 }
@@ -80,6 +84,12 @@ impl Sockets {
             sockets.udp.push((domain, socket.into()));
         }
         sockets
+    }
+
+    fn ask_system_servers(&mut self, host: &str, first: &[IpAddr]) -> Result<Vec<IpAddr>, String> {
+        let conf = ResolvConf::read(first);
+        self.ask_all(host, &conf)
+            .map_err(|error| if conf.are_stubs { format!("{error}{OF_STUB}") } else { error })
     }
 
     fn ask_all(&mut self, host: &str, conf: &ResolvConf) -> Result<Vec<IpAddr>, String> {

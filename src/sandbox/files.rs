@@ -28,7 +28,7 @@ const PROC_NET: &str = "/proc/self/net";
 /// The resolver process opens nothing itself, but those that it starts can read no more than it:
 /// folders of what [`CODE`] and [`OF_LOOK_UP`] name, since files in them are replaced by others as
 /// time goes by, and where those who write /etc/resolv.conf keep it.
-const OF_RESOLVER: [&str; 15] = [
+const OF_RESOLVER: [&str; 16] = [
     "/etc",
     "/usr",
     "/lib",
@@ -40,6 +40,7 @@ const OF_RESOLVER: [&str; 15] = [
     "/run/systemd",
     "/run/resolvconf",
     "/run/NetworkManager",
+    "/run/dnsmasq",
     "/run/connman",
     "/run/netconfig",
     "/run/nscd",
@@ -49,7 +50,7 @@ const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// The code of the modules of nsswitch.conf(5).
 const CODE: [&str; 6] = ["/usr", "/lib", "/lib32", "/lib64", "/nix/store", "/gnu/store"];
 /// Files that getaddrinfo(3), those modules and [`crate::resolver`] read for one look-up.
-const OF_LOOK_UP: [&str; 14] = [
+const OF_LOOK_UP: [&str; 17] = [
     RESOLV_CONF,
     "/etc/hosts",
     "/etc/nsswitch.conf",
@@ -63,6 +64,9 @@ const OF_LOOK_UP: [&str; 14] = [
     "/etc/ld.so.preload",
     "/etc/mdns.allow",
     "/run/systemd/resolve/resolv.conf",
+    "/run/NetworkManager/no-stub-resolv.conf",
+    "/run/NetworkManager/resolv.conf",
+    "/run/dnsmasq/resolv.conf",
     "/dev/urandom",
 ];
 

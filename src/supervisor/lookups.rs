@@ -11,7 +11,7 @@ use std::time::Duration;
 use tracing::warn;
 
 use crate::process::Nursery;
-use crate::resolver::{Resolver, ResolverError};
+use crate::resolver::{Resolver, ResolverError, Servers};
 use crate::time::Instant;
 use crate::tunnel::wireguard::PublicKey;
 
@@ -30,6 +30,8 @@ pub(super) struct Lookups {
     resolver: Option<Resolver>,
     /// Questions in their order, which is that of the answers.
     asked: VecDeque<Question>,
+    /// Name servers that are asked first.
+    servers: Servers,
     is_sandboxed: bool,
     stderr: OwnedFd,
     /// `None` if no process is wanted, or it runs.
@@ -39,8 +41,21 @@ pub(super) struct Lookups {
 
 impl Lookups {
     /// Takes the process, if names may occur.
-    pub(super) const fn new(resolver: Option<Resolver>, is_sandboxed: bool, stderr: OwnedFd) -> Self {
-        Self { resolver, asked: VecDeque::new(), is_sandboxed, stderr, restart_at: None, pause: PAUSE }
+    pub(super) const fn new(
+        resolver: Option<Resolver>,
+        servers: Servers,
+        is_sandboxed: bool,
+        stderr: OwnedFd,
+    ) -> Self {
+        Self {
+            resolver,
+            asked: VecDeque::new(),
+            servers,
+            is_sandboxed,
+            stderr,
+            restart_at: None,
+            pause: PAUSE,
+        }
     }
 
     /// Returns the descriptor that becomes readable with answers.
@@ -63,7 +78,7 @@ impl Lookups {
         if self.asked.len() >= MAX_ASKED {
             return Err("too many names are looked up at the same time".to_owned());
         }
-        resolver.request(host, port, mark).map_err(|error| error.to_string())?;
+        resolver.request(host, port, mark, &self.servers).map_err(|error| error.to_string())?;
         self.asked.push_back(question);
         Ok(())
     }
@@ -100,6 +115,24 @@ impl Lookups {
             .drain(..)
             .map(|question| (question, Err("the resolver process ended".to_owned())))
             .collect()
+    }
+
+    /// Gives up what is asked, and starts another process, which waits for nobody.
+    ///
+    /// # Errors
+    /// There is no process; it is started again later.
+    pub(super) fn abandon(&mut self, nursery: &mut Nursery, now: Instant) -> Result<(), ResolverError> {
+        if self.resolver.take().is_none() {
+            return Ok(());
+        }
+        self.asked.clear();
+        self.restart_at = Some(now);
+        self.restart(nursery, now).map_or(Ok(()), Err)
+    }
+
+    /// Returns true while an answer is outstanding.
+    pub(super) fn is_asked(&self) -> bool {
+        !self.asked.is_empty()
     }
 
     /// Returns the time at which [`Self::restart`] is due.

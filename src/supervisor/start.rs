@@ -28,7 +28,7 @@ use crate::messages::{FromTunnel, Log, MetricsStart, ModeStart, Repairs, Start, 
 use crate::metrics::{HostName, MetricsError, MetricsListener};
 use crate::privileges::Identity;
 use crate::process::{MAX_DESCRIPTORS, Nursery};
-use crate::resolver::Resolver;
+use crate::resolver::{Resolver, Servers};
 use crate::sandbox::Confinement;
 
 /// Time that the tunnel process may take to confine itself. It takes a few milliseconds.
@@ -64,6 +64,8 @@ pub struct StartOptions {
     pub tuning: Tuning,
     /// Names may have to be looked up.
     pub looks_up_names: bool,
+    /// Name servers that are asked for them first.
+    pub resolvers: Servers,
     /// Nobody reads standard error once the tunnel runs.
     pub is_in_background: bool,
     /// Settings of the tunnel process's log.
@@ -86,6 +88,7 @@ pub struct Starting {
     nursery: Nursery,
     tunnel: Tunnel,
     resolver: Option<Resolver>,
+    resolvers: Servers,
     stderr: OwnedFd,
 }
 
@@ -106,8 +109,16 @@ impl Starting {
     /// # Errors
     /// [`SupervisorError`].
     pub fn new(options: StartOptions) -> Result<Self, SupervisorError> {
-        let StartOptions { confinement, tuning, looks_up_names, is_in_background, log, metrics, notifier } =
-            options;
+        let StartOptions {
+            confinement,
+            tuning,
+            looks_up_names,
+            resolvers,
+            is_in_background,
+            log,
+            metrics,
+            notifier,
+        } = options;
         let Confinement { user, is_sandboxed } = confinement;
         let stderr = if is_in_background {
             File::options().write(true).open("/dev/null").map(OwnedFd::from)
@@ -122,7 +133,19 @@ impl Starting {
         } else {
             None
         };
-        Ok(Self { tuning, user, is_sandboxed, log, metrics, notifier, nursery, tunnel, resolver, stderr })
+        Ok(Self {
+            tuning,
+            user,
+            is_sandboxed,
+            log,
+            metrics,
+            notifier,
+            nursery,
+            tunnel,
+            resolver,
+            resolvers,
+            stderr,
+        })
     }
 
     /// Hands the tunnel process what it needs of the device, the log, health and metrics.
@@ -176,7 +199,7 @@ impl Starting {
             now: now().map_err(system("reading the clock"))?,
             link,
             tunnel,
-            lookups: Lookups::new(self.resolver, self.is_sandboxed, self.stderr),
+            lookups: Lookups::new(self.resolver, self.resolvers, self.is_sandboxed, self.stderr),
             service: Service::new(self.notifier),
             nursery: self.nursery,
             signals: Signals::open().map_err(system("blocking signals"))?,

@@ -76,7 +76,12 @@ fn sockets() -> Sockets {
 }
 
 fn ask(servers: &[SocketAddr]) -> Result<Vec<IpAddr>, String> {
-    let conf = ResolvConf { servers: servers.to_vec(), timeout: Duration::from_secs(2), attempts: 1 };
+    let conf = ResolvConf {
+        servers: servers.to_vec(),
+        timeout: Duration::from_secs(2),
+        attempts: 1,
+        are_stubs: false,
+    };
     sockets().ask_all("vpn.example", &conf)
 }
 
@@ -128,7 +133,7 @@ fn an_answer_over_tcp_has_one_deadline() {
             }
         }
     });
-    let conf = ResolvConf { servers: vec![address], timeout: TIMEOUT, attempts: 1 };
+    let conf = ResolvConf { servers: vec![address], timeout: TIMEOUT, attempts: 1, are_stubs: false };
     let start = Instant::now();
     let refused = sockets().ask_all("vpn.example", &conf).unwrap_err();
     assert!(refused.ends_with("no answer"), "{refused}");

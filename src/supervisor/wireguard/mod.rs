@@ -3,6 +3,7 @@
 //! the tunnel process's.
 
 mod change;
+mod early;
 mod file;
 mod firewall;
 mod kill_switch;
@@ -185,6 +186,10 @@ impl Mode for WireGuard {
 impl WireGuard {
     /// Looks up the name of a peer's endpoint, which is what the configuration says.
     fn look_up(&mut self, context: &mut Context, key: &PublicKey) {
+        if let Some(addresses) = self.peers.give_early(key) {
+            self.handle_addresses(context, Some(*key), Ok(addresses));
+            return;
+        }
         let result = match self.peers.host(key) {
             Some((host, port)) => context.lookups.request(Some(*key), host, port, self.mark),
             None => Err("the peer's endpoint is no name".to_owned()),

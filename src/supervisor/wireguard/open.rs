@@ -129,6 +129,7 @@ impl WireGuard {
             warn!(%error, "not all of the configuration is in force");
         }
         let names = self.take_names(&configuration, None, &HashSet::new());
+        self.look_up_before_routes(context, &configuration)?;
         self.open_routes(context)?;
         self.update_firewall();
         self.warn_of_other_family();

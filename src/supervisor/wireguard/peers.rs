@@ -3,7 +3,7 @@
 //! but for the addresses at which peers are, which the tunnel process reports.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::config::{PeerName, display_name};
@@ -35,6 +35,8 @@ pub(super) struct Peer {
     addresses: Vec<IpAddr>,
     /// The name and port of its endpoint, if that is a name.
     host: Option<(String, u16)>,
+    /// Addresses of that name, until the tunnel process asks for them.
+    early: Option<Vec<SocketAddr>>,
     /// Rate limits of the lines about confirmed and unconfirmed addresses that the routes lead into
     /// the tunnel.
     pub(super) routed: RateLimit,
@@ -47,6 +49,7 @@ impl Peer {
             name: None,
             addresses: Vec::new(),
             host: None,
+            early: None,
             routed: RateLimit::new(INTERVAL),
             captured: RateLimit::new(INTERVAL),
         }
@@ -114,8 +117,29 @@ impl Peers {
     /// Sets the name and port of a peer's endpoint.
     pub(super) fn set_host(&mut self, key: &PublicKey, host: Option<(String, u16)>) {
         if let Some(peer) = self.peers.get_mut(key) {
-            peer.host = host;
+            (peer.host, peer.early) = (host, None);
         }
+    }
+
+    /// Returns the peers whose endpoint is a name, with its port.
+    pub(super) fn hosts(&self) -> impl Iterator<Item = (&PublicKey, &str, u16)> + '_ {
+        self.peers.iter().filter_map(|(key, peer)| {
+            let (host, port) = peer.host.as_ref()?;
+            Some((key, host.as_str(), *port))
+        })
+    }
+
+    /// Takes the addresses of a peer's name before the tunnel process asks for them.
+    pub(super) fn take_early(&mut self, key: &PublicKey, addresses: Vec<SocketAddr>) {
+        if let Some(peer) = self.peers.get_mut(key) {
+            peer.set_addresses(addresses.iter().map(SocketAddr::ip));
+            peer.early = Some(addresses);
+        }
+    }
+
+    /// Returns the addresses of a peer's name that were taken early, once.
+    pub(super) fn give_early(&mut self, key: &PublicKey) -> Option<Vec<SocketAddr>> {
+        self.peers.get_mut(key)?.early.take()
     }
 
     /// Returns true if an endpoint is a name.
@@ -155,7 +179,7 @@ impl Peers {
             peer.name.clone_from(name);
         }
         if let Some(endpoint) = changes.endpoint {
-            peer.host = None;
+            (peer.host, peer.early) = (None, None);
             peer.addresses = vec![endpoint.ip()];
         }
         if changes.replace_allowed_ips {
@@ -243,6 +267,15 @@ mod tests {
         peers.apply(&Changes { peers: vec![add(key, &[])], ..Changes::default() });
         peers.set_host(&key, Some(("vpn.example".to_owned(), 1)));
         assert!(peers.has_hosts() && peers.host(&key) == Some(("vpn.example", 1)));
+        assert!(peers.hosts().eq([(&key, "vpn.example", 1)]));
+        // its addresses are given once, and to nobody once the name is another
+        let address: SocketAddr = "192.0.2.7:1".parse().unwrap();
+        peers.take_early(&key, vec![address]);
+        assert!(peers.addresses().eq([address.ip()]));
+        assert_eq!((peers.give_early(&key), peers.give_early(&key)), (Some(vec![address]), None));
+        peers.take_early(&key, vec![address]);
+        peers.set_host(&key, Some(("vpn.example.org".to_owned(), 1)));
+        assert_eq!(peers.give_early(&key), None);
         let endpoint = "192.0.2.1:1".parse().ok();
         peers
             .apply(&Changes { peers: vec![PeerChanges { endpoint, ..add(key, &[]) }], ..Changes::default() });

@@ -40,6 +40,7 @@ mod hostile;
 pub(crate) mod kill_switch;
 mod lifecycle;
 mod live_keys;
+mod local_stub;
 mod many_peers;
 mod many_sites;
 pub(crate) mod memory;

@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::thread;
 
 use crate::lab::Host;
@@ -14,9 +14,10 @@ const HEADER: usize = 12;
 const RESPONSE: [u8; 2] = [0x81, 0x80];
 const CUT: u8 = 0x02;
 
-/// How often it was asked.
+/// What it says, and how often it was asked.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct NameServer {
+    address: Arc<AtomicU32>,
     udp: Arc<AtomicUsize>,
     tcp: Arc<AtomicUsize>,
 }
@@ -29,12 +30,14 @@ impl NameServer {
         let (udp, tcp) = (host.udp(address), host.listen(address));
         udp.set_read_timeout(None).unwrap();
         let server = Self::default();
+        server.say(of_name);
+        let [of_name, of_name_again] = [(); 2].map(|()| Arc::clone(&server.address));
         let (asked_udp, asked_tcp) = (Arc::clone(&server.udp), Arc::clone(&server.tcp));
         thread::spawn(move || {
             let mut query = [0; 512];
             while let Ok((length, from)) = udp.recv_from(&mut query) {
                 asked_udp.fetch_add(1, Ordering::Relaxed);
-                let _ = udp.send_to(&answer(&query[..length], of_name, cut), from);
+                let _ = udp.send_to(&answer(&query[..length], load(&of_name), cut), from);
             }
         });
         thread::spawn(move || {
@@ -46,7 +49,7 @@ impl NameServer {
                     if stream.read_exact(&mut query).is_err() {
                         break;
                     }
-                    let answer = answer(&query, of_name, false);
+                    let answer = answer(&query, load(&of_name_again), false);
                     let _ = stream.write_all(&[&(answer.len() as u16).to_be_bytes()[..], &answer].concat());
                 }
             }
@@ -54,10 +57,19 @@ impl NameServer {
         server
     }
 
+    /// Says that every name has this address from now on.
+    pub(crate) fn say(&self, of_name: Ipv4Addr) {
+        self.address.store(of_name.to_bits(), Ordering::Relaxed);
+    }
+
     /// Queries over UDP and over TCP so far.
     pub(crate) fn asked(&self) -> (usize, usize) {
         (self.udp.load(Ordering::Relaxed), self.tcp.load(Ordering::Relaxed))
     }
+}
+
+fn load(address: &AtomicU32) -> Ipv4Addr {
+    Ipv4Addr::from_bits(address.load(Ordering::Relaxed))
 }
 
 /// RFC 1035, section 4.1: the question, and behind it the record for it.
