@@ -5,14 +5,15 @@
 //! other. Whoever asks sends a request, goes on, and is woken by the answer.
 //!
 //! The helper forks a process for each question, which reads the system's files as they are then:
-//! Landlock names files by their inodes, and files in /etc are replaced by others. The helper itself
-//! runs no foreign code.
+//! Landlock names files by their inodes, and files in /etc are replaced by others. The helper
+//! itself runs no foreign code.
 //!
-//! A tunnel that has the default route has a mark for what must not go through it, and the questions
-//! about its own peers' names are such. The system's resolver cannot be told to mark its sockets, and
-//! a process without privileges may not. So a request that needs it brings sockets that are marked
-//! already (`marked`), and the helper asks the name servers itself (`stub`), before it asks the
-//! system. A name server on this host marks nothing either: those behind it are asked (`files`).
+//! A tunnel that has the default route has a mark for what must not go through it, and the
+//! questions about its own peers' names are such. The system's resolver cannot be told to mark its
+//! sockets, and a process without privileges may not. So a request that needs it brings sockets
+//! that are marked already (`marked`), and the helper asks the name servers itself (`stub`), before
+//! it asks the system. A name server on this host marks nothing either: those behind it are asked
+//! (`files`).
 //!
 //! Each side reads the other's messages ([`messages`]) as if a stranger had sent them.
 
@@ -89,15 +90,15 @@ impl Resolver {
         Ok(resolver)
     }
 
-    /// Asks for the addresses of `host`: a name, or a literal address without brackets. Answers come
-    /// in the order of the requests. The name servers `servers` are asked first. Questions to name
-    /// servers carry `mark`, if there is one; only if they are not answered is the system asked, which
-    /// marks nothing.
+    /// Asks for the addresses of `host`: a name, or a literal address without brackets. Answers
+    /// come in the order of the requests. The name servers `servers` are asked first. Questions to
+    /// name servers carry `mark`, if there is one; only if they are not answered is the system
+    /// asked, which marks nothing.
     ///
     /// # Errors
     /// `InvalidInput` for a host that is empty, longer than [`MAX_HOST`] bytes or holds a NUL;
-    /// `WouldBlock` when too many requests wait; no marked sockets can be made; otherwise the process
-    /// is gone.
+    /// `WouldBlock` when too many requests wait; no marked sockets can be made; otherwise the
+    /// process is gone.
     pub fn request(
         &self,
         host: &str,
@@ -113,9 +114,9 @@ impl Resolver {
     /// epoll).
     ///
     /// # Errors
-    /// The process has ended (`UnexpectedEof`), could not confine itself, or sends what is no answer.
-    /// The resolver is of no more use: its descriptor should leave the epoll, and another one may be
-    /// started.
+    /// The process has ended (`UnexpectedEof`), could not confine itself, or sends what is no
+    /// answer. The resolver is of no more use: its descriptor should leave the epoll, and another
+    /// one may be started.
     pub fn poll_answer(&mut self) -> io::Result<Option<Result<Vec<SocketAddr>, ResolveError>>> {
         self.channel.poll_answer()
     }
@@ -223,8 +224,8 @@ fn run(socket: OwnedFd, prepared: Result<(), String>) -> u8 {
     serve(channel, |channel, request, sockets| answer_by_process(channel, is_sandboxed, &request, &sockets))
 }
 
-/// Answers requests by `answer` until the other end is closed, or `answer` finds that it is. Returns
-/// the exit code.
+/// Answers requests by `answer` until the other end is closed, or `answer` finds that it is.
+/// Returns the exit code.
 fn serve(
     mut channel: TheirEnd,
     answer: impl Fn(&TheirEnd, ToResolver, Vec<OwnedFd>) -> Option<FromResolver>,
@@ -322,8 +323,8 @@ fn look_up_process(socket: OwnedFd, is_sandboxed: bool) -> i32 {
     i32::from(channel.send_blocking(&answer, Vec::new()).is_err())
 }
 
-/// Asks the name servers over `sockets` if there are any, `servers` first, and else, or if that comes to nothing, the
-/// system.
+/// Asks the name servers over `sockets` if there are any, `servers` first, and else, or if that
+/// comes to nothing, the system.
 fn look_up(host: &str, port: u16, servers: &Servers, sockets: Vec<OwnedFd>) -> FromResolver {
     if sockets.is_empty() || !stub::is_for_dns(host) {
         return ask_system(host, port).unwrap_or_else(failed);

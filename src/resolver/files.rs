@@ -14,16 +14,16 @@ const MAX_IN_ALL: usize = 8;
 /// Limits of `options`, as in resolv.conf(5), in seconds.
 const MAX_TIMEOUT: u64 = 30;
 const MAX_ATTEMPTS: usize = 5;
-/// Where those that run a name server on this host, which marks nothing, write down whom that asks: systemd-resolved,
-/// NetworkManager (also with its dnsmasq), and resolvconf for dnsmasq.
+/// Where those that run a name server on this host, which marks nothing, write down whom that asks:
+/// systemd-resolved, NetworkManager (also with its dnsmasq), and resolvconf for dnsmasq.
 const BEHIND: [&str; 4] = [
     "/run/systemd/resolve/resolv.conf",
     "/run/NetworkManager/no-stub-resolv.conf",
     "/run/NetworkManager/resolv.conf",
     "/run/dnsmasq/resolv.conf",
 ];
-/// Time for each server where there is a name server on this host among them, or one that the user gave: one that is
-/// silent must not hold up the next.
+/// Time for each server where there is a name server on this host among them, or one that the user
+/// gave: one that is silent must not hold up the next.
 const SHORT: Duration = Duration::from_secs(1);
 
 /// Whom to ask, and how long.
@@ -37,8 +37,9 @@ pub(super) struct ResolvConf {
 }
 
 impl ResolvConf {
-    /// Returns the servers `first`, then those of /etc/resolv.conf as it is now. Where all of these are on this host,
-    /// those that they ask come before them: what they ask themselves carries no mark.
+    /// Returns the servers `first`, then those of /etc/resolv.conf as it is now. Where all of these
+    /// are on this host, those that they ask come before them: what they ask themselves carries no
+    /// mark.
     pub(super) fn read(first: &[IpAddr]) -> Self {
         Self::assemble(first, &read("/etc/resolv.conf"), is_own, read)
     }
@@ -120,9 +121,9 @@ fn name_servers(text: &str) -> Vec<SocketAddr> {
     servers.take(MAX_SERVERS).collect()
 }
 
-/// Returns the servers that Docker's own name server, at 127.0.0.11 of a container, asks. Docker tells them in a comment
-/// of the container's resolv.conf: `# ExtServers: [192.0.2.53 host(198.51.100.53)]`, where `host(…)` is asked from
-/// outside the container.
+/// Returns the servers that Docker's own name server, at 127.0.0.11 of a container, asks. Docker
+/// tells them in a comment of the container's resolv.conf: `# ExtServers: [192.0.2.53
+/// host(198.51.100.53)]`, where `host(…)` is asked from outside the container.
 fn docker_servers(text: &str) -> Vec<SocketAddr> {
     let lists = text.lines().filter_map(|line| {
         let comment = line.trim_start().strip_prefix('#')?.trim();
@@ -134,8 +135,8 @@ fn docker_servers(text: &str) -> Vec<SocketAddr> {
     lists.flat_map(str::split_whitespace).filter_map(bare).take(MAX_SERVERS).collect()
 }
 
-/// Returns true if `server` is on this host: on loopback, or at another address of the host, from which the kernel then
-/// sends to it.
+/// Returns true if `server` is on this host: on loopback, or at another address of the host, from
+/// which the kernel then sends to it.
 fn is_own(server: SocketAddr) -> bool {
     let address = server.ip().to_canonical();
     if address.is_loopback() || address.is_unspecified() {

@@ -9,7 +9,8 @@ use socket2::{Domain, Socket, Type};
 /// Sockets that go with one request: UDP and TCP, over IPv4 and IPv6.
 const COUNT: usize = 4;
 
-/// Sockets that mark what they send, if there is a mark; of a family that this host does not have there are none.
+/// Sockets that mark what they send, if there is a mark; of a family that this host does not have
+/// there are none.
 ///
 /// # Errors
 /// There are none at all: no descriptors are left, or the privilege is missing.

@@ -24,7 +24,8 @@ pub enum ToResolver {
         /// Seccomp and Landlock are engaged.
         is_sandboxed: bool,
     },
-    /// A name to look up. Its descriptors, if any, are sockets for questions to name servers, marked if they must be.
+    /// A name to look up. Its descriptors, if any, are sockets for questions to name servers,
+    /// marked if they must be.
     LookUp {
         /// The name.
         host: Host,

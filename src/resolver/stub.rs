@@ -36,8 +36,8 @@ pub(super) fn is_for_dns(host: &str) -> bool {
     name.contains('.') && name.is_ascii() && host.parse::<IpAddr>().is_err() && !is_local()
 }
 
-/// The addresses of `host`, by /etc/hosts or else by the name servers, of which `first` are asked first; at least one.
-/// Those that there is a way to come first, and of these IPv6.
+/// The addresses of `host`, by /etc/hosts or else by the name servers, of which `first` are asked
+/// first; at least one. Those that there is a way to come first, and of these IPv6.
 ///
 /// # Errors
 /// What to tell the user.

@@ -446,7 +446,8 @@ fn peers_have_the_names_of_their_comments() {
     assert_eq!(names, [Some("phone"), Some("büro = 2"), None, None]);
 }
 
-/// The lines of AmneziaWG's clients, and those of programs that write its keys with the values of plain WireGuard.
+/// The lines of AmneziaWG's clients, and those of programs that write its keys with the values of
+/// plain WireGuard.
 #[test]
 fn amneziawg_is_refused_unless_its_values_are_plain() {
     let with = |lines: &str| read(&format!("[Interface]\nPrivateKey = {PRIVATE}\n{lines}\n"));

@@ -1,6 +1,6 @@
-//! Peers whose endpoint was given as a name: asked for at the start, again after a failure, and again whenever the peer
-//! has been silent for long, since the name may mean another address by then. If a name has several addresses, the
-//! engine tries them in turn.
+//! Peers whose endpoint was given as a name: asked for at the start, again after a failure, and
+//! again whenever the peer has been silent for long, since the name may mean another address by
+//! then. If a name has several addresses, the engine tries them in turn.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -147,8 +147,8 @@ impl WireGuard {
         Ok(())
     }
 
-    /// Stays with the present address while the name still means it, and has the others tried when the peer does not
-    /// answer there.
+    /// Stays with the present address while the name still means it, and has the others tried when
+    /// the peer does not answer there.
     fn handle_addresses(
         &mut self,
         core: &mut Core,

@@ -50,8 +50,9 @@ fn is_visible(c: char) -> bool {
     matches!(c, '"' | '\'' | '\\') || behind.escape_debug().eq(behind.chars())
 }
 
-/// The name in a comment, if it is one in which another program names a peer: wg-easy, wireguard-ui, the scripts
-/// called wireguard-install, PiVPN, linuxserver's container, WireGuard Portal, the Prometheus exporter.
+/// The name in a comment, if it is one in which another program names a peer: wg-easy,
+/// wireguard-ui, the scripts called wireguard-install, PiVPN, linuxserver's container, WireGuard
+/// Portal, the Prometheus exporter.
 pub(super) fn in_comment(comment: &str) -> Option<Cow<'_, str>> {
     let text = comment.trim_start_matches(['#', ' ', '\t']).trim_end();
     if let Some(rest) = text.strip_prefix("friendly_json") {
@@ -60,7 +61,8 @@ pub(super) fn in_comment(comment: &str) -> Option<Cow<'_, str>> {
     plain(comment).filter(|name| !name.is_empty()).map(Cow::Borrowed)
 }
 
-/// The name in the JSON that the Prometheus exporter takes for a peer's labels, whose keys its user chooses.
+/// The name in the JSON that the Prometheus exporter takes for a peer's labels, whose keys its user
+/// chooses.
 fn in_json(text: &str) -> Option<String> {
     let labels: Value = serde_json::from_str(text).ok()?;
     let label = |key: &str| labels.get(key)?.as_str().filter(|name| !name.trim().is_empty());

@@ -111,7 +111,8 @@ impl Hook {
     }
 }
 
-/// The text with commands, `SaveConfig`, `DNS` and AmneziaWG's keys in comments, and Unix line ends.
+/// The text with commands, `SaveConfig`, `DNS` and AmneziaWG's keys in comments, and Unix line
+/// ends.
 fn without_commands(source: &Path, text: &[u8], notices: &mut Vec<String>) -> SecretText {
     let mut out = SecretText::default();
     let mut behind_left_out = false;

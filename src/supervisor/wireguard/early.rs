@@ -1,8 +1,9 @@
-//! Names of endpoints, looked up before the routes lead everything into a tunnel that is not there yet.
+//! Names of endpoints, looked up before the routes lead everything into a tunnel that is not there
+//! yet.
 //!
-//! A name server on this host (dnsmasq, unbound, …) asks others with sockets that are not ours to mark, and once the
-//! routes are set its questions wait for the tunnel, which waits for the name. Those who are behind it are asked past
-//! the tunnel afterwards, but are not known everywhere.
+//! A name server on this host (dnsmasq, unbound, …) asks others with sockets that are not ours to
+//! mark, and once the routes are set its questions wait for the tunnel, which waits for the name.
+//! Those who are behind it are asked past the tunnel afterwards, but are not known everywhere.
 
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -16,14 +17,14 @@ use crate::io::timer::now;
 use crate::supervisor::context::Context;
 use crate::supervisor::{SupervisorError, system};
 
-/// Time for all names together: a name server that is silent, or a network that is not there yet, holds up the start no
-/// longer.
+/// Time for all names together: a name server that is silent, or a network that is not there yet,
+/// holds up the start no longer.
 const LIMIT: Duration = Duration::from_secs(2);
 
 impl WireGuard {
-    /// Looks up the names of a full tunnel's peers, whose answers are kept until the tunnel process asks for them. What
-    /// is not answered in time is asked for again by the tunnel. With a kill switch only marked questions leave this
-    /// host, and they do so afterwards as well.
+    /// Looks up the names of a full tunnel's peers, whose answers are kept until the tunnel process
+    /// asks for them. What is not answered in time is asked for again by the tunnel. With a kill
+    /// switch only marked questions leave this host, and they do so afterwards as well.
     ///
     /// # Errors
     /// The clock cannot be read.

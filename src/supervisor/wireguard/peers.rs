@@ -60,8 +60,8 @@ impl Peer {
         display_name(self.name.as_ref(), key)
     }
 
-    /// A completed handshake has shown that it is at that address. Those of its endpoint's name stay:
-    /// they are tried when it does not answer. Returns false if that changes nothing.
+    /// A completed handshake has shown that it is at that address. Those of its endpoint's name
+    /// stay: they are tried when it does not answer. Returns false if that changes nothing.
     pub(super) fn set_address(&mut self, address: IpAddr) -> bool {
         let is_known = match self.host {
             Some(_) => self.addresses.contains(&address),

@@ -413,8 +413,8 @@ impl Interface {
         }
     }
 
-    /// Indices by which peers may address us now: at most four a peer, for three sessions and a handshake,
-    /// and three more if it may be at several addresses.
+    /// Indices by which peers may address us now: at most four a peer, for three sessions and a
+    /// handshake, and three more if it may be at several addresses.
     pub fn indices(&self) -> usize {
         self.indices.len()
     }

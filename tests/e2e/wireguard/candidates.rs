@@ -1,4 +1,5 @@
-//! An endpoint that is a name with an IPv6 and an IPv4 address, one of which swallows all that is sent there.
+//! An endpoint that is a name with an IPv6 and an IPv4 address, one of which swallows all that is
+//! sent there.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

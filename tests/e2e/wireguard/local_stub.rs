@@ -1,5 +1,6 @@
-//! Full tunnels to a name, on a host that asks a name server of its own: dnsmasq, unbound, Docker's 127.0.0.11. What
-//! that asks itself carries no mark and goes where everything goes, into a tunnel that is not there yet.
+//! Full tunnels to a name, on a host that asks a name server of its own: dnsmasq, unbound, Docker's
+//! 127.0.0.11. What that asks itself carries no mark and goes where everything goes, into a tunnel
+//! that is not there yet.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -41,8 +42,8 @@ fn resolv_conf(client: &Site, text: &str) {
     std::fs::write(client.path().join("resolv.conf"), text).unwrap();
 }
 
-/// A name server on the client that asks the one at [`WORLD_V4`] for each question, if it `asks`, with a socket like
-/// any other program's. Returns the number of questions.
+/// A name server on the client that asks the one at [`WORLD_V4`] for each question, if it `asks`,
+/// with a socket like any other program's. Returns the number of questions.
 fn stub(client: &Site, asks: bool) -> Arc<AtomicUsize> {
     let socket = client.udp((STUB, 53));
     let outside = client.udp((Ipv4Addr::UNSPECIFIED, 0));
@@ -99,7 +100,8 @@ fn the_name_is_looked_up_before_the_routes_are_set() {
     }
 }
 
-/// A name server that says nothing holds up the start for two seconds at most, and the log has the remedy.
+/// A name server that says nothing holds up the start for two seconds at most, and the log has the
+/// remedy.
 #[test]
 fn a_silent_name_server_does_not_hold_up_the_start() {
     let (stage, _name_server) = stage();
@@ -115,8 +117,8 @@ fn a_silent_name_server_does_not_hold_up_the_start() {
     assert_eq!(daemon.stop().status.code(), Some(0));
 }
 
-/// With the kill switch nothing but marked questions leaves, at the start neither: they go to those who are behind the
-/// client's own name server.
+/// With the kill switch nothing but marked questions leaves, at the start neither: they go to those
+/// who are behind the client's own name server.
 #[test]
 fn those_behind_the_stub_are_asked() {
     let (stage, name_server) = stage();
@@ -191,8 +193,8 @@ fn the_resolver_of_the_command_line_is_asked_first() {
     }
 }
 
-/// The server is at another address from now on, and its name says so: the client's own name server is behind the dead
-/// tunnel, and those behind it are asked.
+/// The server is at another address from now on, and its name says so: the client's own name server
+/// is behind the dead tunnel, and those behind it are asked.
 #[test]
 fn a_server_that_moved_is_found() {
     let (stage, name_server) = stage();

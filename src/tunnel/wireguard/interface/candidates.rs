@@ -6,9 +6,9 @@ use super::Interface;
 use crate::tunnel::wireguard::PeerId;
 
 impl Interface {
-    /// Sets the addresses that a peer may be at, the preferred one first. Its endpoint is tried first,
-    /// and each unanswered initiation is followed by one to the next of them. With less than two, only
-    /// its endpoint is tried.
+    /// Sets the addresses that a peer may be at, the preferred one first. Its endpoint is tried
+    /// first, and each unanswered initiation is followed by one to the next of them. With less than
+    /// two, only its endpoint is tried.
     pub fn set_candidates(&mut self, id: PeerId, remotes: &[SocketAddr]) {
         if let Some(peer) = self.peers.get_mut(id) {
             peer.set_candidates(remotes, &mut self.indices);

@@ -2,10 +2,11 @@
 //! followed by one to the next address (Happy Eyeballs, RFC 8305, for handshakes).
 //!
 //! Initiations overtake each other on paths of different length, so each is kept until it is
-//! answered or [`MAX_AGE`] old. Keys come from the newest one that is answered: a responder that sees
-//! a newer initiation forgets the session of an older one that it has not heard used yet. The address
-//! comes from the first answer, after which nothing more is sent to other addresses. If a newer
-//! initiation was under way then and the session shows no sign of life, a new handshake follows.
+//! answered or [`MAX_AGE`] old. Keys come from the newest one that is answered: a responder that
+//! sees a newer initiation forgets the session of an older one that it has not heard used yet. The
+//! address comes from the first answer, after which nothing more is sent to other addresses. If a
+//! newer initiation was under way then and the session shows no sign of life, a new handshake
+//! follows.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -20,11 +21,11 @@ use super::super::timers::Timers;
 use super::Peer;
 use crate::time::Instant;
 
-/// Pause between an initiation and the one to the next address, until each was tried. RFC 8305 allows
-/// 2 s at most.
+/// Pause between an initiation and the one to the next address, until each was tried. RFC 8305
+/// allows 2 s at most.
 pub const CANDIDATE_PAUSE: Duration = Duration::from_secs(1);
-/// The same when each was tried: another pause, so that a fast way on which answers are lost does not
-/// overtake a slow one for ever.
+/// The same when each was tried: another pause, so that a fast way on which answers are lost does
+/// not overtake a slow one for ever.
 const LATER_PAUSE: Duration = Duration::from_secs(2);
 /// Addresses of a peer that are tried.
 pub const MAX_CANDIDATES: usize = 8;
@@ -111,8 +112,8 @@ impl Candidates {
         again.into_iter().fold(sent + pause.max(patience), Instant::max)
     }
 
-    /// Begins with the address in use, or, if there is a session that suffers no harm by that, with the
-    /// preferred one if it was not tried for long.
+    /// Begins with the address in use, or, if there is a session that suffers no harm by that, with
+    /// the preferred one if it was not tried for long.
     fn begin(&mut self, current: SocketAddr, has_session: bool, now: Instant) {
         (self.is_running, self.tries) = (true, 0);
         let place = self.place(current).unwrap_or_else(|| {
@@ -212,8 +213,8 @@ impl Candidates {
 }
 
 impl Peer {
-    /// Sets the addresses that the peer may be at, the preferred one first. With less than two, only
-    /// its endpoint is tried.
+    /// Sets the addresses that the peer may be at, the preferred one first. With less than two,
+    /// only its endpoint is tried.
     pub(in super::super) fn set_candidates(&mut self, remotes: &[SocketAddr], indices: &mut IndexTable) {
         let remotes = remotes.get(..MAX_CANDIDATES).unwrap_or(remotes);
         if remotes.len() < 2 {
@@ -345,8 +346,9 @@ impl Peer {
         }
     }
 
-    /// The initiation of that index was answered: those before it are forgotten, those after it may be
-    /// answered yet. Returns false if one was answered before, which has shown where the peer is.
+    /// The initiation of that index was answered: those before it are forgotten, those after it may
+    /// be answered yet. Returns false if one was answered before, which has shown where the peer
+    /// is.
     pub(super) fn take_answered(&mut self, index: u32, indices: &mut IndexTable, now: Instant) -> bool {
         // the index of the one that was answered lives on in the session
         let Some(candidates) = &mut self.candidates else {

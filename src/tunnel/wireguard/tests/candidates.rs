@@ -130,7 +130,8 @@ fn an_address_that_only_carries_one_way_is_none() {
 
 #[test]
 fn a_session_that_a_newer_initiation_has_driven_out_is_replaced() {
-    // the second address leads there and not back: the peer forgets the first session for one that we never see
+    // the second address leads there and not back: the peer forgets the first session for one that
+    // we never see
     let mut world = world(vec![path(V6, Some(1.2), Some(0.3)), path(V4, Some(0.1), None)]);
     world.send(0, &packet(100, 1));
     world.run(seconds(9.0));
@@ -151,7 +152,8 @@ fn a_session_that_a_newer_initiation_has_driven_out_is_replaced() {
     assert_works(&mut world, V6);
 }
 
-/// The newer initiation comes to the peer after the older was answered, and before that answer arrives.
+/// The newer initiation comes to the peer after the older was answered, and before that answer
+/// arrives.
 fn world_driven_out() -> World {
     world(vec![path(V6, Some(0.5), Some(1.5)), path(V4, Some(0.1), None)])
 }

@@ -54,8 +54,8 @@ pub(super) struct Weather {
     pub(super) delay: u16,
 }
 
-/// One more address of the second host, on a way of its own: how long datagrams take there and back,
-/// or `None` if they are swallowed.
+/// One more address of the second host, on a way of its own: how long datagrams take there and
+/// back, or `None` if they are swallowed.
 #[derive(Clone, Copy)]
 pub(super) struct Path {
     pub(super) address: Endpoint,
