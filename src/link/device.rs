@@ -11,6 +11,7 @@ use super::error::LinkError;
 use super::interfaces::{self, TUNNELS};
 use super::message::{self, LinkState};
 use super::socket::{Failure, Requests};
+use super::tun::{self, Occupant};
 use crate::config::Cidr;
 
 /// The kernel has no IPv6 on a device that takes less, in bytes.
@@ -77,7 +78,7 @@ impl Link {
         self.leave_router_group()?;
         self.change_mtu(mtu)?;
         self.be_quiet()?;
-        let configured = self.add_addresses()?;
+        let configured = self.add_addresses(addresses)?;
         self.set_flags(LinkFlags::Up, LinkFlags::Up, "bring up")?;
         Ok(configured)
     }
@@ -101,7 +102,7 @@ impl Link {
     /// As for [`Link::configure`].
     pub fn restore(&mut self) -> Result<Configured, LinkError> {
         self.be_quiet()?;
-        self.add_addresses()
+        self.add_addresses(&self.addresses.clone())
     }
 
     /// Returns true if [`Link::configure`] was given this address.
@@ -109,12 +110,29 @@ impl Link {
         self.addresses.iter().any(|cidr| cidr.address() == address)
     }
 
-    /// Puts back those addresses that the device should have and has not. Returns their number;
-    /// those that it cannot have, since IPv6 is disabled, are not counted.
+    /// Sets the device up.
+    ///
+    /// # Errors
+    /// As for [`Link::set_mtu`].
+    pub fn set_up(&mut self) -> Result<(), LinkError> {
+        self.set_flags(LinkFlags::Up, LinkFlags::Up, "bring up")
+    }
+
+    /// Returns the kernel's description of the tun device: its owner, and how many queues processes
+    /// hold.
+    ///
+    /// # Errors
+    /// The device is gone, or netlink fails.
+    pub fn describe(&mut self) -> Result<Occupant, LinkError> {
+        self.read().map(|body| tun::parse(&body))
+    }
+
+    /// Puts back those addresses that the device should have and has not; IPv6's only if it
+    /// `takes_ipv6`, which needs an MTU of 1280 bytes. Returns those that are back.
     ///
     /// # Errors
     /// As for [`Link::configure`].
-    pub fn repair(&mut self) -> Result<usize, LinkError> {
+    pub fn repair(&mut self, takes_ipv6: bool) -> Result<Vec<Cidr>, LinkError> {
         let action = || format!("read the addresses of {}", self.name);
         let present = interfaces::addresses(&mut self.requests, self.index)
             .map_err(|failure| LinkError::new(action(), failure, ""))?;
@@ -123,12 +141,16 @@ impl Link {
                 .iter()
                 .any(|each| each.address == cidr.address() && each.network.length() == cidr.prefix())
         };
-        let missing = self.addresses.iter().filter(|cidr| !is_present(cidr)).count();
-        if missing == 0 {
-            return Ok(0);
+        let is_possible = |cidr: &&Cidr| takes_ipv6 || cidr.address().is_ipv4();
+        let missing = self.addresses.iter().filter(|cidr| !is_present(cidr)).filter(is_possible);
+        let mut missing: Vec<Cidr> = missing.copied().collect();
+        if missing.is_empty() {
+            return Ok(missing);
         }
-        let configured = self.restore()?;
-        Ok(missing.saturating_sub(configured.ipv6_disabled.len()))
+        self.be_quiet()?;
+        let configured = self.add_addresses(&missing)?;
+        missing.retain(|cidr| !configured.ipv6_disabled.contains(cidr));
+        Ok(missing)
     }
 
     /// Gives the device other addresses than it was given before; those in both stay untouched.
@@ -142,7 +164,7 @@ impl Link {
             }
         }
         let old = std::mem::replace(&mut self.addresses, addresses.to_vec());
-        let configured = self.add_addresses()?;
+        let configured = self.add_addresses(addresses)?;
         for address in old.into_iter().filter(|address| !addresses.contains(address)) {
             match self.requests.ask(message::del_address(self.index, address), 0) {
                 // gone already, with IPv6 or by somebody's hand
@@ -315,9 +337,9 @@ impl Link {
         self.done(outcome, || format!("{what} {}", self.name), "")
     }
 
-    fn add_addresses(&mut self) -> Result<Configured, LinkError> {
+    fn add_addresses(&mut self, addresses: &[Cidr]) -> Result<Configured, LinkError> {
         let mut configured = Configured::default();
-        for address in self.addresses.clone() {
+        for &address in addresses {
             let outcome =
                 self.requests.ask(message::new_address(self.index, address), NLM_F_CREATE | NLM_F_REPLACE);
             if let Err(Failure::Refused { errno, .. }) = &outcome

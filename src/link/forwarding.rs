@@ -50,6 +50,10 @@ struct State {
     refused: Option<i32>,
     /// Devices whose `accept_ra` was raised to 2.
     advertised: BTreeSet<String>,
+    /// Packets were forwarded when it was last looked at.
+    was_on: bool,
+    /// The present plan is to turn on again what was on before.
+    is_lost: bool,
 }
 
 /// Packets that would not be forwarded without wontun, and have to be dropped unless it comes from
@@ -151,14 +155,16 @@ impl Forwarding {
                 return Plan::Done(Outcome::On);
             }
             let was_held = !owns.is_empty();
-            *self.state_mut(v6) = State::default();
+            *self.state_mut(v6) = State { was_on: true, ..State::default() };
             return Plan::Done(if was_held { Outcome::Released } else { Outcome::On });
         }
         if let Some(code) = refused.filter(|_| !v6) {
             return Plan::Done(Outcome::Off(io::Error::from_raw_os_error(code)));
         }
         if v6 && (refused.is_some() || !has_own) {
-            self.state_mut(v6).held = Held { all: true, ..Held::default() };
+            let state = self.state_mut(v6);
+            state.held = Held { all: true, ..Held::default() };
+            state.is_lost = state.was_on;
             return Plan::All;
         }
         let is_off = |device: &str| is(&self.own_switch(v6, device), "0");
@@ -166,17 +172,34 @@ impl Forwarding {
         let wanted: BTreeSet<String> = devices.iter().filter(|device| is_off(device)).cloned().collect();
         let held: BTreeSet<String> = devices.iter().filter(turned_on).chain(&wanted).cloned().collect();
         let is_tunnel_on = !is_off(tunnel);
-        self.state_mut(v6).held = Held { devices: held, all: false };
+        let is_lost = !is_tunnel_on || wanted.iter().any(|device| owns.devices.contains(device));
+        let state = self.state_mut(v6);
+        state.is_lost = state.was_on && is_lost;
+        state.held = Held { devices: held, all: false };
         if wanted.is_empty() && is_tunnel_on { Plan::Done(Outcome::On) } else { Plan::Devices(wanted) }
     }
 
     /// Does what was planned for one family.
     pub(super) fn turn_on(&mut self, tunnel: &str, v6: bool, plan: Plan) -> Outcome {
-        match plan {
+        let outcome = match plan {
             Plan::Done(outcome) => outcome,
             Plan::Devices(devices) => self.turn_on_devices(tunnel, v6, &devices),
             Plan::All => self.turn_on_all(tunnel, v6),
-        }
+        };
+        self.state_mut(v6).was_on |=
+            matches!(outcome, Outcome::On | Outcome::TurnedOn(_) | Outcome::Released);
+        outcome
+    }
+
+    /// Returns true if what was turned on last had been on before: another program had turned it
+    /// off.
+    pub(super) fn take_lost(&mut self, v6: bool) -> bool {
+        std::mem::take(&mut self.state_mut(v6).is_lost)
+    }
+
+    /// Returns true if packets of the family were forwarded before.
+    pub(super) fn was_on(&self, v6: bool) -> bool {
+        self.state(v6).was_on
     }
 
     fn turn_on_devices(&mut self, tunnel: &str, v6: bool, devices: &BTreeSet<String>) -> Outcome {
@@ -247,6 +270,7 @@ impl Forwarding {
 
     fn turn_off_devices(&mut self, tunnel: &str, v6: bool, others: &Held) {
         let state = std::mem::take(self.state_mut(v6));
+        self.state_mut(v6).was_on = state.was_on;
         let devices = state.held.devices.iter().filter(|device| !others.devices.contains(*device));
         for device in devices.map(String::as_str).chain(state.tunnel.then_some(tunnel)) {
             // where it cannot be written it was not, and where it is gone there is nothing to turn

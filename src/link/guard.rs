@@ -111,6 +111,11 @@ impl Guard {
         new
     }
 
+    /// Returns what is not guarded.
+    pub fn warnings(&self) -> &[GuardWarning] {
+        &self.told
+    }
+
     /// Returns true if it keeps peers from each other.
     pub const fn isolates(&self) -> bool {
         self.isolates

@@ -47,7 +47,7 @@ pub use message::LinkState;
 pub use monitor::{LinkEvent, Monitor};
 pub use nat::{Nat, NatApplied, NatWarning};
 pub use nft::{RulesetChange, Watch};
-pub use routes::{Added, Applied, RouteWarning, Routes, Wanted};
+pub use routes::{Added, Applied, RouteWarning, Routes, Scope, Wanted};
 pub use tun::{Occupant, TunState, delete, occupant, rename};
 
 /// Opens the sockets that routes, address translation and the kill switch may yet need, if `all` of that may come, and sees

@@ -51,6 +51,8 @@ pub struct Nat {
 pub struct NatApplied {
     /// Changes to the host that its user should know of, a line each.
     pub notes: Vec<String>,
+    /// Settings that were on before, had been turned off, and are on again, a line each.
+    pub restored: Vec<String>,
     /// What could not be had, and was not said the last time.
     pub warnings: Vec<NatWarning>,
 }
@@ -102,6 +104,22 @@ impl Nat {
         let new = applied.warnings.iter().filter(|warning| !self.told.contains(warning)).cloned().collect();
         self.told = std::mem::replace(&mut applied.warnings, new);
         applied
+    }
+
+    /// Returns what could not be had the last time.
+    pub fn warnings(&self) -> &[NatWarning] {
+        &self.told
+    }
+
+    /// Returns the line about forwarding that was on and is off now, and cannot be turned on.
+    pub fn lost_forwarding(&self) -> Option<String> {
+        let is_lost = |warning: &&NatWarning| match warning {
+            NatWarning::Forwarding { key, off: true, .. } => {
+                [false, true].into_iter().any(|v6| *key == Forwarding::key(v6) && self.forwarding.was_on(v6))
+            }
+            _ => false,
+        };
+        self.told.iter().find(is_lost).map(ToString::to_string)
     }
 
     /// Whether `networks` are what [`Nat::apply`] was last called for, so that there is nothing to do unless somebody
@@ -167,10 +185,11 @@ impl Nat {
         self.forwarding.plan(&self.device, v6, &devices, &found)
     }
 
-    fn take_outcome(&self, v6: bool, outcome: Outcome, applied: &mut NatApplied) {
+    fn take_outcome(&mut self, v6: bool, outcome: Outcome, applied: &mut NatApplied) {
         let key = Forwarding::key(v6);
         match outcome {
             Outcome::On | Outcome::Absent | Outcome::Refused => {}
+            Outcome::TurnedOn(note) if self.forwarding.take_lost(v6) => applied.restored.push(note),
             Outcome::TurnedOn(note) => applied.notes.push(note),
             Outcome::Released => applied.notes.push(format!(
                 "{key} was turned on by another program: packets between other devices are not dropped any more"

@@ -118,7 +118,7 @@ fn request(
 }
 
 /// Parses an `RTM_NEWLINK`.
-fn parse(body: &[u8]) -> Occupant {
+pub(super) fn parse(body: &[u8]) -> Occupant {
     let info = body.get(LINK_HEADER..).and_then(|attributes| attribute(attributes, IFLA_LINKINFO));
     let info = info.unwrap_or_default();
     let kind = attribute(&info, IFLA_INFO_KIND).and_then(|kind| parse_string(&kind).ok());

@@ -172,12 +172,12 @@ impl Kernel {
         Err(LinkError::Unanswered { action: format!("find a free routing table for {}", self.name) })
     }
 
-    /// Adds routes to the device, as tables and networks, and returns how many the kernel took.
+    /// Adds routes to the device, as tables and networks, and returns those that the kernel took.
     pub(super) fn add_routes(
         &mut self,
         routes: &[(u32, Prefix)],
         trouble: &mut Trouble,
-    ) -> Result<usize, LinkError> {
+    ) -> Result<Vec<Prefix>, LinkError> {
         let index = self.index;
         let messages = routes.iter().map(|&(table, prefix)| {
             let route = route::to_device(table, prefix, index);
@@ -185,10 +185,10 @@ impl Kernel {
         });
         let action = || format!("add routes to {}", self.name);
         let outcomes = self.requests.ask_all(messages).map_err(|f| LinkError::new(action(), f, ""))?;
-        let mut added = 0_usize;
+        let mut added = Vec::new();
         for (outcome, &(table, prefix)) in outcomes.into_iter().zip(routes) {
             let Err(refusal) = outcome else {
-                added = added.saturating_add(1);
+                added.push(prefix);
                 continue;
             };
             match refusal.errno {

@@ -21,6 +21,7 @@ mod source_mark;
 mod warning;
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 
@@ -64,12 +65,57 @@ pub struct Applied {
 }
 
 /// Pieces of routing that were missing and have been added.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Added {
-    /// Number of routes.
-    pub routes: usize,
+    /// Routes.
+    pub routes: Vec<Prefix>,
     /// Number of policy rules.
     pub rules: usize,
+    /// Number of settings that were on before and had been turned off.
+    pub settings: usize,
+}
+
+/// Part of the routing that [`Routes::restore`] puts back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Everything.
+    All,
+    /// Policy rules and the routes of their table: without them packets leave past the tunnel.
+    Policy,
+}
+
+impl fmt::Display for Added {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts = Vec::new();
+        match &self.routes[..] {
+            [] => {}
+            [one] => parts.push(format!("the route to {one}")),
+            routes => parts.push(format!("the routes to {}", warning::listed(routes))),
+        }
+        match self.rules {
+            0 => {}
+            1 => parts.push("a policy rule".to_owned()),
+            rules => parts.push(format!("{rules} policy rules")),
+        }
+        if self.settings > 0 {
+            parts.push("src_valid_mark".to_owned());
+        }
+        f.write_str(&parts.join(", "))
+    }
+}
+
+/// The table of policy routing, and the part of the routes that is added.
+#[derive(Clone, Copy)]
+struct Target {
+    policy_table: u32,
+    scope: Scope,
+}
+
+/// The routes that were missing and have been added, and those that are too many, as tables and
+/// networks.
+struct Difference {
+    added: Vec<Prefix>,
+    surplus: Vec<(u32, Prefix)>,
 }
 
 /// The host's routing for one device; what it put up goes when it is dropped.
@@ -109,17 +155,17 @@ impl Routes {
     /// The privilege, the device or policy routing is missing, or netlink fails. What was put up until then stays
     /// for [`Routes::undo`].
     pub fn apply(&mut self, wanted: &Wanted) -> Result<Applied, LinkError> {
-        self.apply_counted(wanted).map(|(applied, _)| applied)
+        self.apply_counted(wanted, Scope::All).map(|(applied, _)| applied)
     }
 
-    fn apply_counted(&mut self, wanted: &Wanted) -> Result<(Applied, Added), LinkError> {
+    fn apply_counted(&mut self, wanted: &Wanted, scope: Scope) -> Result<(Applied, Added), LinkError> {
         let seen = self.kernel.read()?;
         let first = self.wanted.replace(wanted.clone()).is_none();
         if first && let Some(owed) = seen.leftover() {
             self.source_mark = SourceMark::new(owed);
             self.filters.may_be_left_over();
         }
-        self.make(wanted, seen)
+        self.make(wanted, seen, scope)
     }
 
     /// Whether `wanted` is what [`Routes::apply`] was last called for, so that there is nothing to do unless somebody
@@ -141,9 +187,9 @@ impl Routes {
     ///
     /// # Errors
     /// As for [`Routes::apply`].
-    pub fn restore(&mut self) -> Result<(Applied, Added), LinkError> {
+    pub fn restore(&mut self, scope: Scope) -> Result<(Applied, Added), LinkError> {
         match self.wanted.clone() {
-            Some(wanted) => self.apply_counted(&wanted),
+            Some(wanted) => self.apply_counted(&wanted, scope),
             None => Ok(<(Applied, Added)>::default()),
         }
     }
@@ -166,16 +212,16 @@ impl Routes {
             && let Ok(seen) = self.kernel.read()
         {
             let nothing = Wanted { table: Table::Off, ..Wanted::default() };
-            let _ = self.make(&nothing, seen);
+            let _ = self.make(&nothing, seen, Scope::All);
         }
         self.told.clear();
     }
 
     /// Makes the difference between what is `seen` and what is `wanted`. First comes what is missing, then goes
     /// what is too much, so that nothing is without a way in between.
-    fn make(&mut self, wanted: &Wanted, mut seen: Seen) -> Result<(Applied, Added), LinkError> {
+    fn make(&mut self, wanted: &Wanted, mut seen: Seen, scope: Scope) -> Result<(Applied, Added), LinkError> {
         let mut plans = Both::new(|family| Plan::new(wanted, family));
-        let mut warnings = Vec::new();
+        let (mut warnings, mut added) = (Vec::new(), Added::default());
         if !seen.families.of(Family::V6).present {
             self.drop_ipv6(&mut plans, &mut warnings);
         }
@@ -183,19 +229,23 @@ impl Routes {
         let (mark, table) =
             if by_policy { self.kernel.choose(wanted.fwmark, &seen)? } else { (wanted.fwmark, MAIN) };
         if plans.of(Family::V4).has_policy() {
-            warnings.extend(self.source_mark.heed(&seen));
+            match self.source_mark.heed(&seen) {
+                Ok(is_put_back) => added.settings += usize::from(is_put_back),
+                Err(warning) => warnings.push(warning),
+            }
         }
         if by_policy {
             self.kernel.put_label(table, self.source_mark.owed(), &mut seen)?;
         }
 
-        let (added_routes, surplus) = self.add_routes(wanted, table, &mut plans, &seen, &mut warnings)?;
-        let added_rules = self.add_rules(wanted, mark, table, &plans, &mut seen, &mut warnings)?;
+        let target = Target { policy_table: table, scope };
+        let routes = self.add_routes(wanted, target, &mut plans, &seen, &mut warnings)?;
+        added.rules = self.add_rules(wanted, mark, table, &plans, &mut seen, &mut warnings)?;
 
         for family in Family::BOTH {
             self.kernel.delete_rules(family, &seen.families.of(family).own)?;
         }
-        self.kernel.delete_routes(&surplus)?;
+        self.kernel.delete_routes(&routes.surplus)?;
         for family in Family::BOTH.into_iter().filter(|family| !plans.of(*family).has_policy()) {
             self.filters.take_away(family);
         }
@@ -209,46 +259,49 @@ impl Routes {
         }
         self.kernel.delete_labels(by_policy.then_some(table), self.source_mark.owed(), &seen)?;
 
+        added.routes = routes.added;
         self.plain = Both::new(|family| std::mem::take(&mut plans.of_mut(family).plain));
         let new = warnings.iter().filter(|warning| !self.told.contains(warning)).cloned().collect();
         self.told = warnings;
         let mark = if by_policy { mark } else { wanted.fwmark };
-        Ok((Applied { mark, warnings: new }, Added { routes: added_routes, rules: added_rules }))
+        Ok((Applied { mark, warnings: new }, added))
     }
 
-    /// Adds the routes that are missing. Returns their number, and the routes that are too many.
+    /// Adds the routes that are missing.
     /// If IPv6 turns out to be disabled, it goes from `plans`.
     fn add_routes(
         &mut self,
         wanted: &Wanted,
-        policy_table: u32,
+        target: Target,
         plans: &mut Both<Plan>,
         seen: &Seen,
         warnings: &mut Vec<RouteWarning>,
-    ) -> Result<(usize, Vec<(u32, Prefix)>), LinkError> {
+    ) -> Result<Difference, LinkError> {
         let plain_table = match wanted.table {
             Table::Number(number) => number.get(),
             Table::Auto | Table::Off => MAIN,
         };
         let mut trouble = Trouble::default();
-        let (mut added, mut surplus) = (0_usize, Vec::new());
+        let (mut added, mut surplus) = (Vec::new(), Vec::new());
         for family in Family::BOTH {
             let (plan, state) = (plans.of(family), seen.families.of(family));
             let plain = plan.plain.iter().filter(|prefix| !state.has_route(wanted.table, **prefix));
             let routes: BTreeSet<_> = plain
                 .map(|prefix| (plain_table, *prefix))
-                .chain(plan.policy.iter().map(|prefix| (policy_table, *prefix)))
+                .chain(plan.policy.iter().map(|prefix| (target.policy_table, *prefix)))
                 .collect();
-            let missing: Vec<_> = routes.difference(&state.routes).copied().collect();
+            let is_due =
+                |(table, _): &(u32, Prefix)| target.scope == Scope::All || *table == target.policy_table;
+            let missing: Vec<_> = routes.difference(&state.routes).copied().filter(is_due).collect();
             surplus.extend(state.routes.difference(&routes).copied());
-            added = added.saturating_add(self.kernel.add_routes(&missing, &mut trouble)?);
+            added.extend(self.kernel.add_routes(&missing, &mut trouble)?);
         }
         if trouble.ipv6_disabled {
             self.kernel.confirm_device()?;
             self.drop_ipv6(plans, warnings);
         }
         warnings.extend(trouble.warnings(self.kernel.name()));
-        Ok((added, surplus))
+        Ok(Difference { added, surplus })
     }
 
     /// Puts up the rules and filters of policy routing that are missing, and returns the number of

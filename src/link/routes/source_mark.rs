@@ -32,8 +32,12 @@ impl SourceMark {
     }
 
     /// Sees that marks are heeded. Where they are already because a tunnel of ours before us set it, it is for
-    /// whoever needs it last to put it back.
-    pub(super) fn heed(&mut self, seen: &Seen) -> Option<RouteWarning> {
+    /// whoever needs it last to put it back. Returns true if it was on before and had been turned off.
+    ///
+    /// # Errors
+    /// It is off, and cannot be turned on.
+    pub(super) fn heed(&mut self, seen: &Seen) -> Result<bool, RouteWarning> {
+        let was_on = self.file.is_some();
         let opened = match self.file.take() {
             Some(file) => Ok(file),
             None => File::options().read(true).write(true).open(SRC_VALID_MARK),
@@ -42,21 +46,21 @@ impl SourceMark {
             Ok(file) if is_on(&file) => {
                 self.owed |= seen.foreign_labels.iter().any(|label| label.is_owed());
                 self.file = Some(file);
-                return None;
+                return Ok(false);
             }
             // in most containers it can only be read
-            Err(_) if File::open(SRC_VALID_MARK).is_ok_and(|file| is_on(&file)) => return None,
+            Err(_) if File::open(SRC_VALID_MARK).is_ok_and(|file| is_on(&file)) => return Ok(false),
             Ok(file) => file.write_at(b"1", 0).map(|_| file),
             Err(error) => Err(error),
         };
         match outcome {
             Ok(file) => {
                 (self.owed, self.file) = (true, Some(file));
-                None
+                Ok(was_on)
             }
             Err(error) => {
                 let reason = error::described(&error);
-                Some(RouteWarning::SourceValidMark { reason, strict: is_filter_strict() })
+                Err(RouteWarning::SourceValidMark { reason, strict: is_filter_strict() })
             }
         }
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use caps::{CapSet, Capability};
 use wontun::config::wg_quick::Table;
-use wontun::link::{Link, LinkError, RouteWarning, Wanted};
+use wontun::link::{Link, LinkError, RouteWarning, Scope, Wanted};
 use wontun::routing::Prefix;
 
 use crate::mounts::Folder;
@@ -160,7 +160,7 @@ fn only_what_differs_is_changed() {
     // five routes, a label, two rules for each family
     assert_eq!(announced("203.0.113.2").len(), 10);
     apply(host, &mut routes, &wanted(&networks, &["198.51.100.8"]));
-    host.inside(|| routes.restore()).unwrap();
+    host.inside(|| routes.restore(Scope::All)).unwrap();
     assert_eq!(announced("203.0.113.3"), [""; 0]);
     apply(host, &mut routes, &wanted(&networks[..4], &["198.51.100.7"]));
     let lines = announced("203.0.113.4");
@@ -208,11 +208,15 @@ fn a_device_that_went_down_gets_its_routes_back() {
     apply(host, &mut routes, &both);
     let up = picture(host);
     host.ip(&["link", "set", "tun7", "down"]);
-    assert_eq!(host.inside(|| routes.restore()).unwrap().0, marked(MARK), "as long as it is down, they wait");
+    assert_eq!(
+        host.inside(|| routes.restore(Scope::All)).unwrap().0,
+        marked(MARK),
+        "as long as it is down, they wait"
+    );
     host.ip(&["link", "set", "tun7", "up"]);
     host.ip(&["address", "replace", "fd08::2/64", "dev", "tun7", "nodad"]);
     assert_ne!(picture(host), up);
-    assert_eq!(host.inside(|| routes.restore()).unwrap().0, marked(MARK));
+    assert_eq!(host.inside(|| routes.restore(Scope::All)).unwrap().0, marked(MARK));
     for (destination, mark, device) in
         [("10.9.1.1", 0, "tun7"), ("9.9.9.9", 0, "tun7"), ("2001:db8:99::7", 0, "tun7")]
     {
@@ -221,13 +225,13 @@ fn a_device_that_went_down_gets_its_routes_back() {
     // somebody reloads the firewall, and somebody tidies up the rules
     host.shell("nft flush ruleset; ip rule del priority 32764; ip -6 rule del priority 32765");
     host.shell("ip route flush table 51820");
-    host.inside(|| routes.restore()).unwrap();
+    host.inside(|| routes.restore(Scope::All)).unwrap();
     let again = picture(host);
     assert_eq!(again.matches("wontun-tun7").count(), 2, "{again}");
     assert_eq!(again.matches("suppress_prefixlength 0").count(), 2, "{again}");
     assert_eq!(again.matches("not from all fwmark 0xca6c lookup 51820").count(), 2, "{again}");
     host.ip(&["link", "delete", "tun7"]);
-    let error = host.inside(|| routes.restore()).unwrap_err();
+    let error = host.inside(|| routes.restore(Scope::All)).unwrap_err();
     assert!(matches!(error, LinkError::NoDevice { .. }), "{error}");
     host.inside(|| routes.undo());
     let rest = picture(host);
