@@ -55,9 +55,17 @@ pub struct Cli {
 pub enum Command {
     /// Tell whether the running tunnel's loop is alive and its device up: exit code 0 if so, else 1
     Health {
+        /// Name of its device; none: the only one that runs
+        name: Option<TunName>,
         /// Fail also if no peer has completed a handshake for so long, in seconds
         #[arg(long, env = "WONTUN_MAX_HANDSHAKE_AGE", value_name = "SECONDS")]
         max_handshake_age: Option<u32>,
+    },
+    /// Have a running tunnel read its configuration again and put back its state on the host
+    /// (SIGHUP)
+    Reload {
+        /// Name of its device; none: the only one that runs
+        name: Option<TunName>,
     },
     /// Make a WireGuard server's key and configuration, DIR/tun0.conf; what is there already stays as it is
     Init {

@@ -21,7 +21,7 @@ use wontun::config::{
     AllowedNetwork, Config, ConfigError, FileNameError, KillSwitchMode, KillSwitchOptions, NatMode,
     PeerAddress, TunName, link_local, unknown_variables,
 };
-use wontun::control::health;
+use wontun::control::health::{self, Health};
 use wontun::control::notify::Notifier;
 use wontun::control::uapi::UapiFolders;
 use wontun::io::limit;
@@ -96,15 +96,11 @@ fn answer(command: Command, tun: Option<TunName>, options: &Run) -> anyhow::Resu
     privileges::hide_memory();
     let config = options.config.as_deref();
     match command {
-        Command::Health { max_handshake_age } => {
+        Command::Health { name, max_handshake_age } => {
             let age = max_handshake_age.map(|seconds| Duration::from_secs(seconds.into()));
-            let of_file = || config.map(TunName::of_file).transpose();
-            let tun = tun.map_or_else(of_file, |tun| Ok(Some(tun)))?;
-            let tun = tun.map_or_else(health::choose, Ok)?;
-            let line = health::ask(&tun, age)?;
-            // whoever hung up has the exit code
-            let _ = writeln!(io::stdout(), "{line}");
+            print_health(&health::ask(&running_tunnel(name.or(tun), config)?, age)?);
         }
+        Command::Reload { name } => print_health(&health::reload(&running_tunnel(name.or(tun), config)?)?),
         Command::Show { dir, name, json } => {
             commands::show(&ShowOptions { name: name.or(tun), folders: folders(&dir, config), json })?;
         }
@@ -161,6 +157,21 @@ fn serve(config: PathBuf, tun: Option<TunName>, options: Run) -> ExitCode {
 }
 
 /// Where the sockets of tunnels may be.
+/// The tunnel that a command is about, which runs.
+fn running_tunnel(tun: Option<TunName>, config: Option<&Path>) -> anyhow::Result<TunName> {
+    let of_file = || config.map(TunName::of_file).transpose();
+    let tun = tun.map_or_else(of_file, |tun| Ok(Some(tun)))?;
+    Ok(tun.map_or_else(health::choose, Ok)?)
+}
+
+fn print_health(Health { line, warnings }: &Health) {
+    // whoever hung up has the exit code
+    let _ = writeln!(io::stdout(), "{line}");
+    for warning in warnings {
+        let _ = writeln!(io::stderr(), "warning: {warning}");
+    }
+}
+
 fn folders(dir: &Dir, config: Option<&Path>) -> UapiFolders {
     UapiFolders::new(config.map_or(Some(dir.dir.as_path()), Path::parent))
 }

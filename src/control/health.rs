@@ -11,8 +11,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{getsockopt, sockopt};
-use nix::unistd::geteuid;
+use nix::unistd::{Pid, geteuid};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::config::TunName;
@@ -25,6 +27,12 @@ const OK: &str = "ok: ";
 /// Begins the second line: seconds since the youngest handshake.
 const HANDSHAKE_AGE: &str = "handshake_age=";
 const NEVER: &str = "never";
+/// Begins the line of each condition on the host that is not met.
+const WARNING: &str = "warning=";
+/// Begins the line of the last reload's error.
+const RELOAD_ERROR: &str = "reload_error=";
+/// Bytes that an answer may have.
+const MAX_ANSWER: usize = 16_384;
 /// Begins the names of the sockets.
 const PREFIX: &str = "wontun";
 /// The kernel's list of unix sockets in this network namespace, and the flag there of one that listens
@@ -73,6 +81,19 @@ pub enum HealthError {
         /// The device asked for.
         tun: TunName,
     },
+    /// The process is another PID namespace's.
+    #[error(
+        "the process of {0} is not visible from here: run this where it runs (docker exec), or send it SIGHUP (docker kill --signal HUP, systemctl reload)"
+    )]
+    NotVisible(TunName),
+    /// The configuration was not read again.
+    #[error("{tun} runs on as before, since the reload failed: {error}")]
+    Reload {
+        /// The device asked for.
+        tun: TunName,
+        /// The error, as the log has it.
+        error: String,
+    },
     /// Anything else.
     #[error("cannot ask for the health of {tun}: {source}")]
     Other {
@@ -101,6 +122,19 @@ pub struct Report {
     pub state: Result<String, String>,
     /// Of the youngest handshake with a peer.
     pub handshake: Handshake,
+    /// Conditions on the host that are not met, a line each.
+    pub warnings: Vec<String>,
+    /// Error of the last reload.
+    pub reload_error: Option<String>,
+}
+
+/// The answer of a tunnel that is well.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    /// A line that says so.
+    pub line: String,
+    /// Conditions on the host that the tunnel relies on, and that are not met.
+    pub warnings: Vec<String>,
 }
 
 /// How long ago a handshake was completed.
@@ -175,7 +209,13 @@ impl Asker {
             Handshake::Never => line += &format!("\n{HANDSHAKE_AGE}{NEVER}"),
             Handshake::Ago(age) => line += &format!("\n{HANDSHAKE_AGE}{}", age.as_secs()),
         }
-        // a new socket has room for a line; if not, the asker hears nothing, which says as much
+        for warning in &report.warnings {
+            line += &format!("\n{WARNING}{}", one_line(warning));
+        }
+        if let Some(error) = &report.reload_error {
+            line += &format!("\n{RELOAD_ERROR}{}", one_line(error));
+        }
+        // a new socket has room for a few lines; if not, the asker hears nothing, which says as much
         let _ = self.0.set_nonblocking(true).and_then(|()| self.0.send(line.as_bytes()));
     }
 }
@@ -186,11 +226,85 @@ impl AsFd for HealthListener {
     }
 }
 
-/// Asks the tunnel on `tun` and gives its line. With `max_age` the youngest handshake may not be older than that.
+/// Asks the tunnel on `tun`. With `max_age` the youngest handshake may not be older than that.
 ///
 /// # Errors
 /// [`HealthError`]: there is none, it does not answer, or it is not well.
-pub fn ask(tun: &TunName, max_age: Option<Duration>) -> Result<String, HealthError> {
+pub fn ask(tun: &TunName, max_age: Option<Duration>) -> Result<Health, HealthError> {
+    let answer = read_answer(&connect(tun)?, tun)?;
+    let Answer { line, age, warnings, .. } = parse(&answer);
+    match max_age {
+        _ if line.is_empty() => Err(HealthError::Refused(tun.clone())),
+        _ if !line.starts_with(OK) => Err(HealthError::Unhealthy(line.to_owned())),
+        Some(_) if age.is_none() => Err(HealthError::NoHandshakes(tun.clone())),
+        Some(max) if age.flatten().is_none_or(|age| age > max) => {
+            Err(HealthError::Handshake { tun: tun.clone(), age: age.flatten(), max })
+        }
+        _ => Ok(Health { line: line.to_owned(), warnings }),
+    }
+}
+
+/// Has the tunnel on `tun` read its configuration again and put back whatever is missing on the
+/// host, and returns its health afterwards.
+///
+/// The process is the one that opened the health socket (SO_PEERCRED), and gets SIGHUP.
+///
+/// # Errors
+/// As for [`ask`]; [`HealthError::NotVisible`], [`HealthError::Reload`].
+pub fn reload(tun: &TunName) -> Result<Health, HealthError> {
+    let other = |source| HealthError::Other { tun: tun.clone(), source };
+    let pid =
+        getsockopt(&connect(tun)?, sockopt::PeerCredentials).map_err(|error| other(error.into()))?.pid();
+    if pid <= 0 {
+        return Err(HealthError::NotVisible(tun.clone()));
+    }
+    match kill(Pid::from_raw(pid), Signal::SIGHUP) {
+        Ok(()) => {}
+        Err(Errno::EPERM) => return Err(HealthError::Refused(tun.clone())),
+        Err(Errno::ESRCH) => return Err(HealthError::NotRunning(tun.clone())),
+        Err(error) => return Err(other(error.into())),
+    }
+    // the signal is handled before the probe that this has sent
+    let answer = read_answer(&connect(tun)?, tun)?;
+    let Answer { line, warnings, reload_error, .. } = parse(&answer);
+    match reload_error {
+        Some(error) => Err(HealthError::Reload { tun: tun.clone(), error: error.to_owned() }),
+        None if !line.starts_with(OK) => Err(HealthError::Unhealthy(line.to_owned())),
+        None => Ok(Health { line: line.to_owned(), warnings }),
+    }
+}
+
+/// The parts of an answer.
+#[derive(Debug, Default)]
+struct Answer<'a> {
+    line: &'a str,
+    /// `None` in a mode without handshakes; its `None` is never.
+    age: Option<Option<Duration>>,
+    warnings: Vec<String>,
+    reload_error: Option<&'a str>,
+}
+
+fn parse(answer: &str) -> Answer<'_> {
+    let mut lines = answer.lines();
+    let mut parsed = Answer { line: lines.next().unwrap_or_default(), ..Answer::default() };
+    for line in lines {
+        if let Some(age) = line.strip_prefix(HANDSHAKE_AGE) {
+            parsed.age = Some(age.parse().ok().map(Duration::from_secs));
+        } else if let Some(warning) = line.strip_prefix(WARNING) {
+            parsed.warnings.push(warning.to_owned());
+        } else if let Some(error) = line.strip_prefix(RELOAD_ERROR) {
+            parsed.reload_error = Some(error);
+        }
+    }
+    parsed
+}
+
+/// Replaces what would begin another line.
+fn one_line(text: &str) -> String {
+    text.replace(|letter: char| letter.is_control(), " ")
+}
+
+fn connect(tun: &TunName) -> Result<Socket, HealthError> {
     let other = |source| HealthError::Other { tun: tun.clone(), source };
     let socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None).map_err(other)?;
     // the first also bounds how long a full queue may hold up the connection
@@ -202,28 +316,20 @@ pub fn ask(tun: &TunName, max_age: Option<Duration>) -> Result<String, HealthErr
         io::ErrorKind::WouldBlock => HealthError::Hangs(tun.clone()),
         _ => other(error),
     })?;
-    if let Some(uid) = is_ours(&socket, geteuid().as_raw()).map_err(other)? {
-        return Err(HealthError::Stranger { uid, tun: tun.clone() });
+    match is_ours(&socket, geteuid().as_raw()).map_err(other)? {
+        Some(uid) => Err(HealthError::Stranger { uid, tun: tun.clone() }),
+        None => Ok(socket),
     }
-    let mut line = [0; 512];
-    let length = retry(|| (&socket).read(&mut line)).map_err(|error| match error.kind() {
+}
+
+fn read_answer(mut socket: &Socket, tun: &TunName) -> Result<String, HealthError> {
+    let mut answer = [0; MAX_ANSWER];
+    let length = retry(|| socket.read(&mut answer)).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => HealthError::Hangs(tun.clone()),
         io::ErrorKind::ConnectionReset => HealthError::Refused(tun.clone()),
-        _ => other(error),
+        _ => HealthError::Other { tun: tun.clone(), source: error },
     })?;
-    let answer = String::from_utf8_lossy(line.get(..length).unwrap_or_default()).into_owned();
-    let (line, rest) = answer.split_once('\n').unwrap_or((&answer, ""));
-    let told = rest.strip_prefix(HANDSHAKE_AGE);
-    let age = told.and_then(|age| age.parse().ok()).map(Duration::from_secs);
-    match max_age {
-        _ if line.is_empty() => Err(HealthError::Refused(tun.clone())),
-        _ if !line.starts_with(OK) => Err(HealthError::Unhealthy(line.to_owned())),
-        Some(_) if told.is_none() => Err(HealthError::NoHandshakes(tun.clone())),
-        Some(max) if age.is_none_or(|age| age > max) => {
-            Err(HealthError::Handshake { tun: tun.clone(), age, max })
-        }
-        _ => Ok(line.to_owned()),
-    }
+    Ok(String::from_utf8_lossy(answer.get(..length).unwrap_or_default()).into_owned())
 }
 
 /// `None` if the other end is `user` or root, else its user id.
@@ -279,8 +385,12 @@ mod tests {
         format!("t{}{suffix}", std::process::id() % 1_000_000).parse().unwrap()
     }
 
+    fn report(state: Result<String, String>, handshake: Handshake) -> Report {
+        Report { state, handshake, warnings: Vec::new(), reload_error: None }
+    }
+
     fn answered(state: Result<String, String>, suffix: &str) -> Result<String, HealthError> {
-        asked(&Report { state, handshake: Handshake::Unknown }, None, suffix)
+        asked(&report(state, Handshake::Unknown), None, suffix)
     }
 
     fn asked(report: &Report, max_age: Option<Duration>, suffix: &str) -> Result<String, HealthError> {
@@ -297,7 +407,7 @@ mod tests {
             }
             std::thread::yield_now();
         }
-        asker.join().unwrap()
+        asker.join().unwrap().map(|health| health.line)
     }
 
     #[test]
@@ -316,7 +426,7 @@ mod tests {
         let max = Duration::from_secs(180);
         for (age, suffix, well) in [(Some(180), "f", true), (Some(181), "g", false), (None, "h", false)] {
             let handshake = age.map_or(Handshake::Never, |age| Handshake::Ago(Duration::from_secs(age)));
-            let report = Report { state: Ok("tun0 is up".to_owned()), handshake };
+            let report = report(Ok("tun0 is up".to_owned()), handshake);
             assert_eq!(asked(&report, None, suffix).unwrap(), "ok: tun0 is up");
             match asked(&report, Some(max), suffix) {
                 Ok(line) => assert!(well && line == "ok: tun0 is up"),
@@ -327,7 +437,7 @@ mod tests {
 
     #[test]
     fn plain_mode_has_no_handshakes_to_be_old() {
-        let report = Report { state: Ok("tun0 is up".to_owned()), handshake: Handshake::Unknown };
+        let report = report(Ok("tun0 is up".to_owned()), Handshake::Unknown);
         let error = asked(&report, Some(Duration::from_secs(180)), "i").unwrap_err();
         assert!(matches!(error, HealthError::NoHandshakes(_)), "{error}");
     }

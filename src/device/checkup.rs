@@ -74,7 +74,9 @@ impl Core {
             }
             let Request { probes, asker, .. } = request;
             let handshake = *handshake.get_or_insert_with(|| mode.handshake(self.now));
-            asker.answer(&Report { state: self.state(probes), handshake });
+            let host = &self.supervisor.host;
+            let (warnings, reload_error) = (host.warnings.clone(), host.reload_error.clone());
+            asker.answer(&Report { state: self.state(probes), handshake, warnings, reload_error });
         }
     }
 
@@ -101,7 +103,7 @@ impl Core {
                 "the supervisor of {tun} has not answered for {patience} s: it is stuck; restart the tunnel"
             ));
         }
-        if let Some(trouble) = &self.supervisor.trouble {
+        if let Some(trouble) = &self.supervisor.host.trouble {
             return Err(trouble.clone());
         }
         if self.link.away {

@@ -98,7 +98,7 @@ impl Core {
     /// What is known whatever the mode.
     fn tell(&self, sample: &mut Sample) {
         sample.tun = self.name.to_string();
-        sample.repairs = self.supervisor.repairs;
+        sample.host = self.supervisor.host.clone();
         (sample.is_up, sample.mtu) = (self.link.up, self.link.mtu);
         sample.totals = self.totals();
         sample.workers = vec![WorkerSample::default(); self.workers()];

@@ -235,7 +235,7 @@ mod tests {
     use super::*;
     use crate::config::TunName;
     use crate::io::udp::UdpSocket;
-    use crate::messages::{Link, Queue, Status};
+    use crate::messages::{Host, Link, Queue, Status};
     use crate::process::pair;
     use std::os::unix::net::UnixDatagram;
 
@@ -341,8 +341,8 @@ mod tests {
                 move || health::ask(&tun, None)
             });
             let FromTunnel::Probe(number) = hear(&mut supervisor) else { panic!("no probe") };
-            supervisor.send(&ToTunnel::Alive { probe: number, trouble: None }, Vec::new()).unwrap();
-            asker.join().unwrap().is_ok_and(|line| line.ends_with("is up and its loop answers"))
+            supervisor.send(&ToTunnel::Alive(number), Vec::new()).unwrap();
+            asker.join().unwrap().is_ok_and(|health| health.line.ends_with("is up and its loop answers"))
         });
         assert!(is_well);
         let trouble = Some("the routes are missing".to_owned());
@@ -352,8 +352,9 @@ mod tests {
                 move || health::ask(&tun, None)
             });
             let FromTunnel::Probe(probe) = hear(&mut supervisor) else { panic!("no probe") };
-            let answer = ToTunnel::Alive { probe, trouble: trouble.clone() };
-            supervisor.send(&answer, Vec::new()).unwrap();
+            let host = Host { trouble: trouble.clone(), ..Host::default() };
+            supervisor.send(&ToTunnel::Host(Box::new(host)), Vec::new()).unwrap();
+            supervisor.send(&ToTunnel::Alive(probe), Vec::new()).unwrap();
             asker.join().unwrap().is_err_and(|error| error.to_string() == "the routes are missing")
         });
         assert!(is_told);

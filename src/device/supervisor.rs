@@ -10,7 +10,7 @@ use super::core::{Core, STOP_PATIENCE, Stop};
 use super::pulse::Round;
 use super::sockets::Sockets;
 use super::{DeviceError, Mode, Progress, Token};
-use crate::messages::{self, FromTunnel, Repairs, ToTunnel};
+use crate::messages::{self, FromTunnel, Host, ToTunnel};
 use crate::process::Channel;
 use crate::time::Instant;
 
@@ -32,9 +32,8 @@ pub(super) struct Supervisor {
     sent_probe: u64,
     /// Number of the last probe answered.
     answered_probe: u64,
-    /// What its answer said is missing on the host.
-    pub(super) trouble: Option<String>,
-    pub(super) repairs: Repairs,
+    /// State of the host, as it was told last.
+    pub(super) host: Host,
     /// When spare sockets were asked for, until some have come.
     asked_sockets: Option<Instant>,
 }
@@ -46,8 +45,7 @@ impl Supervisor {
             probe: None,
             sent_probe: 0,
             answered_probe: 0,
-            trouble: None,
-            repairs: Repairs::default(),
+            host: Host::default(),
             asked_sockets: None,
         }
     }
@@ -172,9 +170,8 @@ impl Core {
                 let round = self.ask_workers();
                 self.supervisor.probe = Some((number, round));
             }
-            ToTunnel::Repairs(repairs) => self.supervisor.repairs = repairs,
-            ToTunnel::Alive { probe, trouble } => {
-                self.supervisor.trouble = trouble;
+            ToTunnel::Host(host) => self.supervisor.host = *host,
+            ToTunnel::Alive(probe) => {
                 self.supervisor.answered_probe = self.supervisor.answered_probe.max(probe);
                 self.post_to(0, Token::Health);
             }

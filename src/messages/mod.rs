@@ -87,15 +87,10 @@ pub enum ToTunnel {
     /// Liveness probe, to be answered by [`FromTunnel::Alive`] once every worker has turned.
     Probe(u64),
     /// Answer to [`FromTunnel::Probe`], after what is the tunnel's on the host was compared with
-    /// what is wanted.
-    Alive {
-        /// The probe's number.
-        probe: u64,
-        /// State that is missing on the host and cannot be put back, for the health.
-        trouble: Option<String>,
-    },
-    /// Number of repairs so far, for the metrics.
-    Repairs(Repairs),
+    /// what is wanted, and [`Self::Host`] was sent. The number is the probe's.
+    Alive(u64),
+    /// State of the host, for the health and the metrics.
+    Host(Box<Host>),
     /// Write this answer to the connection that comes with it, then say [`FromTunnel::Answered`].
     Answer {
         /// Number of the connection.
@@ -148,7 +143,7 @@ pub enum FromTunnel {
         /// State of the peers.
         status: Status,
     },
-    /// Liveness probe, to be answered by [`ToTunnel::Alive`].
+    /// Liveness probe, to be answered by [`ToTunnel::Alive`] with its number.
     Probe(u64),
     /// The answer was written, or its client is gone.
     Answered(u32),
@@ -272,6 +267,46 @@ pub struct Repairs {
     pub rules: u64,
     /// Tables of nf_tables.
     pub tables: u64,
+    /// The device: down, or with another MTU.
+    pub device: u64,
+    /// Settings, such as forwarding.
+    pub settings: u64,
+}
+
+impl Repairs {
+    /// Returns the name of each piece, as metrics and `wontun show` have it, and the number of its
+    /// repairs.
+    pub const fn counts(self) -> [(&'static str, u64); 6] {
+        [
+            ("address", self.addresses),
+            ("route", self.routes),
+            ("rule", self.rules),
+            ("table", self.tables),
+            ("device", self.device),
+            ("setting", self.settings),
+        ]
+    }
+}
+
+/// State of the host, as far as the tunnel needs it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    /// Repairs so far.
+    pub repairs: Repairs,
+    /// State that is missing and cannot be put back: the tunnel is not healthy.
+    pub trouble: Option<String>,
+    /// Conditions that others do not meet, a line each.
+    pub warnings: Vec<String>,
+    /// Error of the last reload.
+    pub reload_error: Option<String>,
+}
+
+impl Host {
+    /// Returns a line for each problem.
+    pub fn problems(&self) -> Vec<String> {
+        let reload = self.reload_error.iter().map(|error| format!("the last reload failed: {error}"));
+        self.trouble.iter().cloned().chain(reload).chain(self.warnings.iter().cloned()).collect()
+    }
 }
 
 /// State of the peers.

@@ -8,7 +8,6 @@ use std::time::Duration;
 use super::exposition::Lines;
 use super::sample::{PeerSample, Sample, WorkerSample};
 use crate::counters::DropReason;
-use crate::messages::Repairs;
 
 /// What a metric is to Prometheus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,9 +114,15 @@ fn drops(sample: &Sample, lines: &mut Lines<'_>) {
 }
 
 fn repairs(sample: &Sample, lines: &mut Lines<'_>) {
-    let Repairs { addresses, routes, rules, tables } = sample.repairs;
-    for (what, count) in [("address", addresses), ("route", routes), ("rule", rules), ("table", tables)] {
+    for (what, count) in sample.host.repairs.counts() {
         lines.push(&[("what", what)], count.into());
+    }
+}
+
+fn problems(sample: &Sample, lines: &mut Lines<'_>) {
+    let missing = u64::from(sample.host.trouble.is_some());
+    for (kind, count) in [("missing", missing), ("unmet", sample.host.warnings.len() as u64)] {
+        lines.push(&[("kind", kind)], count.into());
     }
 }
 
@@ -259,8 +264,13 @@ pub static FAMILIES: &[Family] = &[
     ),
     counter(
         "wontun_repairs_total",
-        "Addresses, routes, policy rules and nf_tables tables that other programs removed, and that were put back.",
+        "State of the host that other programs removed or changed, and that was put back.",
         Values::Lines(repairs),
+    ),
+    gauge(
+        "wontun_host_problems",
+        "State of the host that is missing and cannot be put back, and conditions that other programs do not meet.",
+        Values::Lines(problems),
     ),
     gauge(
         "process_resident_memory_bytes",

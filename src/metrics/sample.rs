@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::ProcessSample;
 use crate::config::PeerName;
 use crate::counters::Totals;
-use crate::messages::Repairs;
+use crate::messages::Host;
 use crate::tunnel::wireguard::PublicKey;
 
 /// A tunnel at one moment, or nearly: peers are looked at some at a time, and what is counted goes on meanwhile.
@@ -19,8 +19,8 @@ pub struct Sample {
     pub is_up: bool,
     /// Its MTU in bytes.
     pub mtu: u32,
-    /// What was put back on the host.
-    pub repairs: Repairs,
+    /// State of the host.
+    pub host: Host,
     /// What was carried and dropped.
     pub totals: Totals,
     /// What the workers' sockets hold.

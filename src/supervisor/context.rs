@@ -6,12 +6,12 @@ use tracing::warn;
 
 use super::link_watch::LinkWatch;
 use super::lookups::{Lookups, Question};
-use super::repair_limit::RepairLimit;
+use super::reconcile::Reconciler;
 use super::service::Service;
 use super::tunnel::Tunnel;
 use crate::config::TunName;
 use crate::io::signal::Signals;
-use crate::messages::{Address, Repairs, ToTunnel};
+use crate::messages::{Address, ToTunnel};
 use crate::process::Nursery;
 use crate::time::Instant;
 
@@ -41,13 +41,7 @@ pub struct Context {
     pub(super) nursery: Nursery,
     pub(super) signals: Signals,
     pub(super) stop: Option<Stop>,
-    /// Repairs so far, and those that the tunnel process was told of.
-    pub(super) repairs: Repairs,
-    pub(super) sent_repairs: Repairs,
-    /// Limit of those of addresses.
-    pub(super) repair_limit: RepairLimit,
-    /// Time of the last comparison of everything, and its result.
-    pub(super) reconciled: Option<(Instant, Option<String>)>,
+    pub(super) reconciler: Reconciler,
 }
 
 impl Context {
@@ -61,13 +55,10 @@ impl Context {
     ) {
         let result = result.map(|addresses| addresses.into_iter().map(Address::from).collect());
         let message = ToTunnel::Addresses { peer: question, result };
-        if is_asked { self.tunnel.send(&message) } else { self.tunnel.answer(&message, Vec::new()) }
-    }
-
-    /// Tells the tunnel process, which serves metrics, of new repairs.
-    pub(super) fn send_repairs(&mut self) {
-        if std::mem::replace(&mut self.sent_repairs, self.repairs) != self.repairs {
-            self.tunnel.answer(&ToTunnel::Repairs(self.repairs), Vec::new());
+        if is_asked {
+            self.tunnel.send(&message);
+        } else {
+            self.tunnel.answer(&message, Vec::new());
         }
     }
 

@@ -5,10 +5,11 @@ use std::time::Duration;
 use tracing::{debug, info, warn};
 
 use super::context::Context;
+use super::reconcile::{Compared, Piece};
 use super::{Mode, SupervisorError, system};
 use crate::config::TunName;
 use crate::io::batch::{MAX_MESSAGE, MAX_SEGMENTS_OF_MESSAGE};
-use crate::link::{Configured, Link, LinkError, LinkEvent, LinkState, Monitor};
+use crate::link::{Configured, Link, LinkError, LinkEvent, LinkState, Monitor, Occupant};
 use crate::logging::RateLimit;
 use crate::messages::{self, ToTunnel};
 
@@ -27,6 +28,10 @@ pub(super) struct LinkWatch {
     pub(super) configured: bool,
     /// MTU in bytes, as it was set or found.
     pub(super) mtu: u32,
+    /// MTU that the configuration names.
+    pub(super) wanted_mtu: Option<u32>,
+    /// Owner and queues at the start.
+    pub(super) holders: Option<Occupant>,
     /// Bytes that a datagram has besides its packet, where super-packets are to fit messages.
     pub(super) fits: Option<u32>,
     pub(super) up: bool,
@@ -50,12 +55,6 @@ pub(super) struct LinkNews {
     pub(super) fell: bool,
     /// Its MTU was less than [`IPV6_MIN_MTU`] at one of them.
     pub(super) shrank: bool,
-    /// Routes of wontun's or policy rules were deleted, by whomever.
-    pub(super) routing_lost: bool,
-    /// Addresses of other devices, or settings such as forwarding, were changed.
-    pub(super) host_changed: bool,
-    /// An address that the device is to have was deleted, from whichever device.
-    pub(super) address_lost: bool,
 }
 
 impl LinkNews {
@@ -114,6 +113,8 @@ impl LinkWatch {
             index,
             configured: false,
             mtu: 0,
+            wanted_mtu: None,
+            holders: None,
             fits: None,
             up: false,
             away: false,
@@ -191,37 +192,24 @@ impl Context {
         for _ in 0..BUDGET {
             match self.link.monitor.poll_event() {
                 Ok(None) => {
-                    let LinkNews { routing_lost, host_changed, address_lost, .. } = self.link.news;
                     self.handle_link_news(mode);
-                    // of a device that is down, or too small for IPv6, the kernel itself deletes
-                    // them
-                    if address_lost && self.link.up && !self.link.away && self.repair_limit.allow(self.now) {
-                        // told by itself
-                        let _ = self.repair_addresses();
-                    }
-                    // of a device that is down the kernel itself deletes the routes
-                    if routing_lost && self.link.up {
-                        mode.handle_routing_lost(self);
-                    }
-                    if host_changed {
-                        mode.handle_host_changed(self);
-                    }
                     return;
                 }
                 Ok(Some(LinkEvent::Other)) => {}
-                Ok(Some(LinkEvent::RoutingLost)) => self.link.news.routing_lost = true,
+                Ok(Some(LinkEvent::RoutingLost)) => self.reconciler.note_change(Piece::Routing),
                 Ok(Some(LinkEvent::AddressLost(address))) => {
-                    self.link.news.host_changed = true;
-                    self.link.news.address_lost |= self.link.link.has(address);
+                    self.reconciler.note_change(Piece::Settings);
+                    if self.link.link.has(address) {
+                        self.reconciler.note_change(Piece::Addresses);
+                    }
                     self.tunnel.send(&ToTunnel::AddressLost(address));
                 }
-                Ok(Some(LinkEvent::HostChanged)) => self.link.news.host_changed = true,
+                Ok(Some(LinkEvent::HostChanged)) => self.reconciler.note_change(Piece::Settings),
                 Ok(Some(LinkEvent::Changed(state))) => self.link.news.push_state(state),
                 // a deleted device has no state to read, which says as much
                 Ok(Some(LinkEvent::Overrun)) => {
-                    let news = &mut self.link.news;
-                    news.any = true;
-                    (news.routing_lost, news.host_changed, news.address_lost) = (true, true, true);
+                    self.link.news.any = true;
+                    self.reconciler.note_overrun();
                 }
                 Ok(Some(LinkEvent::Deleted)) => self.link.news.any = true,
                 Err(error) => {
@@ -262,11 +250,16 @@ impl Context {
         let was_up = std::mem::replace(&mut self.link.up, state.up);
         if old_mtu != state.mtu {
             self.link.fit_super_packets();
+            self.reconciler.note_change(Piece::Device);
         }
         let tun = &self.name;
         let mut came_up = false;
         if !state.up {
-            if was_up && let Some(suppressed) = self.link.quiet.allow(self.now) {
+            self.reconciler.note_change(Piece::Device);
+            if was_up
+                && !self.link.configured
+                && let Some(suppressed) = self.link.quiet.allow(self.now)
+            {
                 self.link.told_down = true;
                 warn!(%tun, suppressed, "{tun} is down, no packet passes until it is up again (ip link set {tun} up)");
             }
@@ -283,46 +276,69 @@ impl Context {
         }
     }
 
-    /// Puts back addresses that could not be at once, if that is due.
-    pub(super) fn serve_repairs(&mut self) {
-        if self.repair_limit.is_due(self.now) && self.repair_limit.allow(self.now) && self.link.up {
-            // told by itself
-            let _ = self.repair_addresses();
+    /// Sets the device up again, with the MTU that the configuration names, if that is wontun's to
+    /// do.
+    pub(super) fn compare_device(&mut self, mode: &mut impl Mode) -> Compared {
+        match self.restore_device(mode) {
+            Ok(repaired) => Compared { repaired, error: self.foreign_holder() },
+            // deleted, or moved to another network namespace
+            Err(LinkError::NoDevice { .. }) => Compared::default(),
+            Err(error) => Compared { repaired: None, error: Some(error.to_string()) },
         }
     }
 
-    /// Puts back addresses that another program has taken from the device, and warns of it.
-    ///
-    /// # Errors
-    /// The kernel does not take them.
-    pub(super) fn repair_addresses(&mut self) -> Result<(), LinkError> {
-        if !self.link.configured || self.link.mtu < IPV6_MIN_MTU {
-            return Ok(());
+    fn restore_device(&mut self, mode: &mut impl Mode) -> Result<Option<String>, LinkError> {
+        if !self.link.configured || self.link.away {
+            return Ok(None);
         }
-        let outcome = self.link.link.repair();
-        match &outcome {
-            Ok(0) => {}
+        let state = self.link.link.state()?;
+        let mut parts = Vec::new();
+        if let Some(mtu) = self.link.wanted_mtu.filter(|mtu| *mtu != state.mtu) {
+            self.link.link.set_mtu(mtu)?;
+            parts.push(format!("MTU {mtu} instead of {}", state.mtu));
+        }
+        if !state.up {
+            self.link.link.set_up()?;
+            parts.push("up".to_owned());
+        }
+        if parts.is_empty() {
+            return Ok(None);
+        }
+        self.reconciler.repairs.device += 1;
+        // what the kernel has deleted meanwhile comes back
+        self.link.news.push_state(state);
+        self.handle_link_news(mode);
+        Ok(Some(parts.join(", ")))
+    }
+
+    /// Returns a line about a process that has taken hold of the device since the start. It takes
+    /// CAP_NET_ADMIN, and cannot be undone from here.
+    fn foreign_holder(&mut self) -> Option<String> {
+        let (Occupant::Tun(then), Occupant::Tun(now)) = (self.link.holders?, self.link.link.describe().ok()?)
+        else {
+            return None;
+        };
+        if (then.owner, then.group) != (now.owner, now.group) {
+            return Some("another program has changed the owner, who may send into the tunnel".to_owned());
+        }
+        (then.queues < now.queues)
+            .then(|| "another process has attached to the device, and takes packets from it".to_owned())
+    }
+
+    /// Puts back addresses that another program has taken from the device.
+    pub(super) fn compare_addresses(&mut self) -> Compared {
+        // of a device that is down the kernel itself deletes IPv6's; they come back with it
+        if !self.link.configured || self.link.away || !self.link.up {
+            return Compared::default();
+        }
+        match self.link.link.repair(self.link.mtu >= IPV6_MIN_MTU) {
             Ok(addresses) => {
-                self.repairs.addresses += *addresses as u64;
-                if let Some(suppressed) = self.link.quiet.allow(self.now) {
-                    let tun = &self.name;
-                    warn!(
-                        %tun,
-                        addresses,
-                        suppressed,
-                        "addresses of {tun} were deleted by another program, and are back; if it is a network \
-                         manager, have it leave {tun} alone (NetworkManager: unmanaged-devices=interface-name:{tun}; \
-                         systemd-networkd: [Link] Unmanaged=yes)"
-                    );
-                }
+                self.reconciler.repairs.addresses += addresses.len() as u64;
+                let named = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                Compared { repaired: (!named.is_empty()).then_some(named), error: None }
             }
-            Err(error) => {
-                if let Some(suppressed) = self.link.quiet.allow(self.now) {
-                    warn!(%error, suppressed, "the addresses that the device lost are not back");
-                }
-            }
+            Err(error) => Compared { repaired: None, error: Some(error.to_string()) },
         }
-        outcome.map(drop)
     }
 
     /// The kernel forgets a device's IPv6 addresses when it goes down, or when its MTU is too small

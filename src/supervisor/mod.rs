@@ -11,7 +11,7 @@ mod context;
 mod link_watch;
 mod lookups;
 mod plain;
-mod repair_limit;
+mod reconcile;
 mod service;
 mod sockets;
 mod start;
@@ -30,6 +30,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use tracing::{info, warn};
 
 use self::context::{Context, Stop};
+use self::reconcile::{Compared, Need, Piece};
 use crate::config::{PeerAddress, TunName};
 use crate::control::uapi::UapiError;
 use crate::io::timer::now;
@@ -47,8 +48,6 @@ pub use sockets::SocketsError;
 pub use start::{StartOptions, Starting};
 pub use wireguard::{ConfigFile, EngagedKillSwitch, WireGuard};
 
-/// Least time between two comparisons of everything that somebody asks for.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 /// Messages of the tunnel process that are read in one turn.
 const BUDGET: usize = 256;
 /// Time that the tunnel process may take to end in good order.
@@ -179,15 +178,12 @@ pub trait Mode: Sized {
     /// The device is up again.
     fn handle_link_up(&mut self, context: &mut Context);
 
-    /// Routes of wontun's or policy rules were deleted, perhaps by somebody else.
-    fn handle_routing_lost(&mut self, context: &mut Context);
+    /// Compares a piece of the host's state with what is wanted, and puts back what is missing; of
+    /// the routing only policy rules and the routes of their table unless it `is_allowed`.
+    fn compare(&mut self, context: &mut Context, piece: Piece, is_allowed: bool) -> Compared;
 
-    /// Addresses of other devices, or settings of devices such as forwarding, were changed.
-    fn handle_host_changed(&mut self, context: &mut Context);
-
-    /// Compares what is the tunnel's on the host with what is wanted, and puts back what is
-    /// missing. Returns what is missing and cannot be put back.
-    fn reconcile(&mut self, context: &mut Context) -> Option<String>;
+    /// Returns a line for each condition that others do not meet, as it was found last.
+    fn unmet(&self, need: Need) -> Vec<String>;
 
     /// Takes down what was put up, after the tunnel process has ended. The kill switch stays
     /// engaged unless `opens_kill_switch`.
@@ -346,21 +342,22 @@ impl<M: Mode> Supervisor<M> {
         }
         self.context.serve_service();
         self.context.serve_lookups();
-        self.context.serve_repairs();
         self.mode.handle_timeouts(&mut self.context);
-        self.context.send_repairs();
+        self.context.reconcile(&mut self.mode);
+        self.context.send_host(&self.mode);
         Ok(())
     }
 
     /// Returns the time until something is due.
-    fn timeout(&self) -> PollTimeout {
-        let context = &self.context;
+    fn timeout(&mut self) -> PollTimeout {
+        let context = &mut self.context;
+        let repairs = context.reconciler.deadline(context.now);
         let deadlines = [
             self.mode.deadline(),
             context.service.deadline(),
             context.lookups.deadline(),
             context.tunnel.deadline(),
-            context.repair_limit.deadline(),
+            repairs,
         ];
         let Some(deadline) = deadlines.into_iter().flatten().min() else { return PollTimeout::NONE };
         let now = now().unwrap_or(context.now);
@@ -407,8 +404,9 @@ impl<M: Mode> Supervisor<M> {
             match message {
                 FromTunnel::Alive { probe, status } => context.handle_alive(probe, status),
                 FromTunnel::Probe(probe) => {
-                    let trouble = self.reconcile();
-                    self.context.tunnel.answer(&ToTunnel::Alive { probe, trouble }, Vec::new());
+                    self.context.reconcile_all(&mut self.mode);
+                    self.context.send_host(&self.mode);
+                    self.context.tunnel.answer(&ToTunnel::Alive(probe), Vec::new());
                 }
                 FromTunnel::StopRequested => {
                     context.stop.get_or_insert(Stop::TunnelProcess);
@@ -416,19 +414,6 @@ impl<M: Mode> Supervisor<M> {
                 message => self.mode.handle_message(context, message),
             }
         }
-    }
-
-    /// Compares everything for somebody who asks for the health, at most once in [`BETWEEN_LOOKS`].
-    fn reconcile(&mut self) -> Option<String> {
-        let now = self.context.now;
-        if let Some((at, trouble)) = &self.context.reconciled
-            && now.since(*at) < BETWEEN_LOOKS
-        {
-            return trouble.clone();
-        }
-        let trouble = self.mode.reconcile(&mut self.context);
-        self.context.reconciled = Some((now, trouble.clone()));
-        trouble
     }
 
     fn drain_signals(&mut self) -> Result<(), SupervisorError> {
@@ -440,6 +425,9 @@ impl<M: Mode> Supervisor<M> {
                 Signal::SIGHUP => {
                     self.context.notify_reloading();
                     self.mode.reload(&mut self.context);
+                    // also what others have removed meanwhile
+                    self.context.reconcile_by_request(&mut self.mode);
+                    self.context.send_host(&self.mode);
                     self.context.notify_ready();
                 }
                 Signal::SIGCHLD => self.reap(),

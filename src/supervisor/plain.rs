@@ -10,6 +10,7 @@ use tracing::{info, warn};
 
 use super::context::Context;
 use super::link_watch::LinkWatch;
+use super::reconcile::{Compared, Need, Piece};
 use super::sockets::{SocketOptions, Sockets};
 use super::start::{Opened, Starting, after_predecessor};
 use super::{Mode, SocketBudget, SocketsError, Source, Supervisor, SupervisorError, system};
@@ -64,6 +65,7 @@ impl Supervisor<Plain> {
         )?;
         let mut link = LinkWatch::open(&config.tun)?;
         link.configured = config.configure;
+        link.wanted_mtu = config.mtu;
         if config.configure {
             let configured = link.link.configure(&config.addresses, config.mtu_over(config.is_outer_v4()))?;
             link.warn_ipv6_disabled(&configured);
@@ -130,13 +132,16 @@ impl Mode for Plain {
             }
             FromTunnel::Candidate(address) if self.may_check(context.now) => {
                 let is_usable = !is_behind_tun(context, address);
-                context.tunnel.answer(&ToTunnel::CandidateChecked { address, is_usable }, Vec::new());
+                let message = ToTunnel::CandidateChecked { address, is_usable };
+                context.tunnel.answer(&message, Vec::new());
             }
             FromTunnel::OuterFamily { is_ipv4 } => self.fit_mtu(context, is_ipv4),
             FromTunnel::NeedSockets { ipv4, ipv6 } => {
                 let (ipv4, ipv6) = self.spare.take(context.now, ipv4, ipv6);
                 match self.sockets.spare(ipv4, ipv6) {
-                    Ok((message, descriptors)) => context.tunnel.answer(&message, descriptors),
+                    Ok((message, descriptors)) => {
+                        context.tunnel.answer(&message, descriptors);
+                    }
                     Err(error) => warn!(%error, "the peer gets no socket of its own"),
                 }
             }
@@ -179,16 +184,16 @@ impl Mode for Plain {
 
     fn handle_link_up(&mut self, _: &mut Context) {}
 
-    fn handle_routing_lost(&mut self, _: &mut Context) {}
-
-    fn handle_host_changed(&mut self, _: &mut Context) {}
-
-    fn reconcile(&mut self, context: &mut Context) -> Option<String> {
-        if context.link.away || !context.link.up {
-            return None;
+    fn compare(&mut self, context: &mut Context, piece: Piece, _: bool) -> Compared {
+        match piece {
+            Piece::Device => context.compare_device(self),
+            Piece::Addresses => context.compare_addresses(),
+            Piece::KillSwitch | Piece::Routing | Piece::Tables | Piece::Settings => Compared::default(),
         }
-        let error = context.repair_addresses().err()?;
-        Some(format!("addresses of {} are missing on this host: {error}", context.name))
+    }
+
+    fn unmet(&self, _: Need) -> Vec<String> {
+        Vec::new()
     }
 
     fn finish(self, _: bool) {}

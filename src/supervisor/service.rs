@@ -32,8 +32,6 @@ pub(super) struct Service {
     ready_after: Option<u64>,
     /// Status as it was last sent.
     sent_status: String,
-    /// Error of the last reload.
-    trouble: Option<String>,
 }
 
 #[derive(Debug)]
@@ -47,11 +45,6 @@ struct Watchdog {
 impl Service {
     pub(super) fn new(notifier: Option<Notifier>) -> Self {
         Self { notifier, ..Self::default() }
-    }
-
-    /// Sets the error of the last reload, which the status tells.
-    pub(super) fn set_trouble(&mut self, trouble: String) {
-        self.trouble = Some(trouble);
     }
 
     /// Sees to it that what found no room is tried again.
@@ -80,7 +73,7 @@ impl Context {
 
     /// Sends RELOADING=1; [`Self::notify_ready`] is to follow.
     pub(super) fn notify_reloading(&mut self) {
-        self.service.trouble = None;
+        self.reconciler.reload_error = None;
         if let Some(notifier) = &mut self.service.notifier {
             notifier.reloading();
         }
@@ -157,7 +150,10 @@ impl Context {
     /// Returns the state of the tunnel in one line.
     fn status_text(&self, status: Status) -> String {
         let mut text = String::new();
-        if let Some(trouble) = &self.service.trouble {
+        if let Some(error) = &self.reconciler.reload_error {
+            let _ = write!(text, "reload failed: {error}; ");
+        }
+        if let Some(trouble) = self.reconciler.trouble(self.name.as_str()) {
             let _ = write!(text, "{trouble}; ");
         }
         if !self.link.up && !self.link.away {

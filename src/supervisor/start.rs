@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use super::context::Context;
 use super::link_watch::LinkWatch;
 use super::lookups::Lookups;
-use super::repair_limit::RepairLimit;
+use super::reconcile::Reconciler;
 use super::service::Service;
 use super::tunnel::Tunnel;
 use super::{Mode, Supervisor, SupervisorError, system};
@@ -24,7 +24,7 @@ use crate::control::notify::Notifier;
 use crate::io::signal::Signals;
 use crate::io::timer::now;
 use crate::io::tun::Tun;
-use crate::messages::{FromTunnel, Log, MetricsStart, ModeStart, Repairs, Start, ToTunnel};
+use crate::messages::{FromTunnel, Log, MetricsStart, ModeStart, Start, ToTunnel};
 use crate::metrics::{HostName, MetricsError, MetricsListener};
 use crate::privileges::Identity;
 use crate::process::{MAX_DESCRIPTORS, Nursery};
@@ -153,7 +153,8 @@ impl Starting {
     /// # Errors
     /// [`SupervisorError`].
     pub(super) fn hand_over(self, opened: Opened) -> Result<Context, SupervisorError> {
-        let Opened { name, link, tuns, mode, clamps_mss } = opened;
+        let Opened { name, mut link, tuns, mode, clamps_mss } = opened;
+        link.holders = link.link.describe().ok();
         let mut tunnel = self.tunnel;
         let mut descriptors = Vec::new();
         let health = match HealthListener::open(&name) {
@@ -204,10 +205,7 @@ impl Starting {
             nursery: self.nursery,
             signals: Signals::open().map_err(system("blocking signals"))?,
             stop: None,
-            repairs: Repairs::default(),
-            sent_repairs: Repairs::default(),
-            reconciled: None,
-            repair_limit: RepairLimit::default(),
+            reconciler: Reconciler::new(),
         })
     }
 }

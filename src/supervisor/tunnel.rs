@@ -106,11 +106,14 @@ impl Tunnel {
         }
     }
 
-    /// Sends what the process has asked for, unless it does not read its messages.
-    pub(super) fn answer(&mut self, message: &ToTunnel, descriptors: Vec<OwnedFd>) {
-        if self.channel.queued() <= MAX_QUEUED {
+    /// Sends what the process has asked for, unless it does not read its messages. Returns true if
+    /// it was sent.
+    pub(super) fn answer(&mut self, message: &ToTunnel, descriptors: Vec<OwnedFd>) -> bool {
+        let is_read = self.channel.queued() <= MAX_QUEUED;
+        if is_read {
             self.send_with(message, descriptors);
         }
+        is_read
     }
 
     /// Sends messages, each with its descriptors.

@@ -129,7 +129,10 @@ fn a_worker_that_is_stuck_is_not_healthy_though_the_first_turns() {
 #[test]
 fn a_device_that_is_down_is_not_healthy() {
     let lab = Lab::new(2);
-    let _server = Daemon::server(lab.server(), &[]);
+    // one that others set up and down
+    let _server = Daemon::server(lab.server(), &["--no-configure"]);
+    lab.server().ip(&["link", "set", "tun0", "up"]);
+    eventually("its device is up", || health(lab.server()).code() == 0);
     is_healthy(&health(lab.server()));
     lab.server().ip(&["link", "set", "tun0", "down"]);
     eventually("it notices that its device is down", || health(lab.server()).code() == 1);

@@ -100,18 +100,28 @@ fn the_tun_may_go_down_and_come_up_again() {
     lab.client().ping(inner6);
     for host in [lab.server(), lab.client()] {
         host.ip(&["link", "set", "tun0", "down"]);
-        assert!(!lab.client().ping_once(INNER_SERVER, 56), "the device is down");
-        assert!(server.is_running() && client.is_running());
-        host.ip(&["link", "set", "tun0", "up"]);
         // IPv6 addresses go with the link; what was configured is put back.
-        eventually("the inner IPv6 address is back", || {
-            host.ip(&["-6", "address", "show", "dev", "tun0"]).contains("fd00:8::")
+        eventually("the device is up again, with its IPv6 address", || {
+            host.ip(&["-6", "address", "show", "dev", "tun0", "up"]).contains("fd00:8::")
         });
+        assert!(server.is_running() && client.is_running());
         lab.client().ping(INNER_SERVER);
         lab.client().ping(inner6);
     }
-    // Datagrams that come while it is down meet EIO: counted, no reason to die.
+}
+
+#[test]
+fn datagrams_that_meet_a_tun_that_is_down_are_counted() {
+    let lab = Lab::new(2);
+    // one that others set up and down
+    let mut server = Daemon::server(lab.server(), &["--no-configure"]);
+    lab.server().ip(&["address", "add", "10.8.0.1/24", "dev", "tun0"]);
+    lab.server().ip(&["link", "set", "tun0", "mtu", "1472", "up"]);
+    let mut client = Daemon::client(lab.client(), lab.server(), &[]);
+    lab.client().ping(INNER_SERVER);
+    // they meet EIO, which is no reason to end
     lab.server().ip(&["link", "set", "tun0", "down"]);
+    assert!(!lab.client().ping_once(INNER_SERVER, 56), "the device is down");
     let inner = lab.client().udp((INNER_CLIENT, 0));
     for _ in 0..20 {
         inner.send_to(b"into the void", (INNER_SERVER, 7)).unwrap();

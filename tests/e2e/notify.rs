@@ -271,13 +271,21 @@ fn a_reload_is_told_with_its_time_and_what_came_of_it() {
 #[test]
 fn the_status_follows_the_peers_and_the_device() {
     let manager = Manager::new();
-    let (_plan, server, client) = wireguard(&manager);
+    let (_plan, _server, client) = wireguard(&manager);
     manager.wait_for("READY=1");
     client.ping(SERVER_V4);
     let said = manager.hear();
     assert_eq!(said, "STATUS=1 of 1 peers connected, last handshake less than a minute ago");
-    server.set_link(&["down"]);
-    assert!(manager.hear().starts_with("STATUS=wg0 is down; "));
+}
+
+#[test]
+fn the_status_follows_a_device_that_others_set_up_and_down() {
+    let lab = Lab::new(1);
+    let manager = Manager::new();
+    let _daemon = service(Launch::plain(lab.server(), &["--no-configure"]), &manager).spawn();
+    assert_eq!(manager.hear(), "READY=1\nSTATUS=tun0 is down; waiting for a client");
+    lab.server().ip(&["link", "set", "tun0", "up"]);
+    assert_eq!(manager.hear(), "STATUS=waiting for a client");
 }
 
 /// Pings come at half of the watchdog's time, whether there is work or not.

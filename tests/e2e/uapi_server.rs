@@ -122,6 +122,8 @@ impl Model {
             fwmark: self.fwmark,
             mtu: Some(1420),
             is_up: true,
+            repairs: &[],
+            problems: &[],
         };
         let mut answer = Answer::new(report, &interface, [("replay", 3)]);
         for peer in &self.peers {

@@ -68,6 +68,13 @@ impl Page {
         if report.is_up == Some(false) {
             self.line("device", "down");
         }
+        for problem in &report.problems {
+            self.line("problem", problem);
+        }
+        if !report.repairs.is_empty() {
+            let repairs = report.repairs.iter().map(|(piece, count)| format!("{count} {piece}"));
+            self.line("put back", repairs.collect::<Vec<_>>().join(", "));
+        }
         if !report.dropped.is_empty() {
             let drops = report.dropped.iter().map(|(reason, count)| format!("{count} {reason}"));
             self.line("dropped", drops.collect::<Vec<_>>().join(", "));

@@ -1,5 +1,6 @@
 //! For programs, as docs/json.md promises. What is written is a handful of fields, so no library is needed for it.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Display, Write};
 
 use super::report::{Peer, Report};
@@ -41,12 +42,20 @@ fn write_report(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         OrNull(report.mtu),
         OrNull(report.is_up),
     )?;
+    write_counts(&report.dropped, f)?;
+    f.write_str("},\"repairs\":{")?;
+    write_counts(&report.repairs, f)?;
+    let problems = List(&report.problems, |problem, f| Text(problem).fmt(f));
+    write!(f, "}},\"problems\":{problems},\"peers\":{}}}", List(&report.peers, write_peer))
+}
+
+fn write_counts(counts: &BTreeMap<String, u64>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let mut separator = "";
-    for (reason, count) in &report.dropped {
-        write!(f, "{separator}{}:{count}", Text(reason))?;
+    for (name, count) in counts {
+        write!(f, "{separator}{}:{count}", Text(name))?;
         separator = ",";
     }
-    write!(f, "}},\"peers\":{}}}", List(&report.peers, write_peer))
+    Ok(())
 }
 
 fn write_peer(peer: &Peer, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -18,6 +18,9 @@ pub(in crate::commands) struct Report {
     pub(in crate::commands) fwmark: u32,
     pub(in crate::commands) mtu: Option<u32>,
     pub(in crate::commands) is_up: Option<bool>,
+    pub(in crate::commands) repairs: BTreeMap<String, u64>,
+    /// A line for each problem of the host.
+    pub(in crate::commands) problems: Vec<String>,
     pub(in crate::commands) dropped: BTreeMap<String, u64>,
     pub(in crate::commands) peers: Vec<Peer>,
 }
@@ -48,6 +51,8 @@ impl Report {
             fwmark: 0,
             mtu: None,
             is_up: None,
+            repairs: BTreeMap::new(),
+            problems: Vec::new(),
             dropped: BTreeMap::new(),
             peers: Vec::new(),
         }
@@ -69,7 +74,12 @@ impl Report {
             "fwmark" => self.fwmark = value.parse().ok()?,
             "mtu" => self.mtu = Some(value.parse().ok()?),
             "device_up" => self.is_up = Some(value.parse().ok()?),
+            // none of it moves the cursor of a terminal
+            "problem" => self.problems.push(value.chars().filter(|letter| !letter.is_control()).collect()),
             _ => {
+                if let Some(piece) = key.strip_prefix("repair_").filter(|piece| is_word(piece)) {
+                    self.repairs.insert(piece.to_owned(), value.parse().ok()?);
+                }
                 if let Some(reason) = key.strip_prefix("drop_").filter(|reason| is_word(reason)) {
                     self.dropped.insert(reason.to_owned(), value.parse().ok()?);
                 }

@@ -62,6 +62,8 @@ fn status() -> zeroize::Zeroizing<Vec<u8>> {
         fwmark: 0xca6c,
         mtu: Some(1420),
         is_up: false,
+        repairs: &[("rule", 2), ("route", 0)],
+        problems: &["a chain drops".to_owned()],
     };
     let mut answer =
         Answer::new(Operation::Status, &interface, [("replay", 3), ("no_key", 0), ("bad_mac1", 7)]);
@@ -122,6 +124,8 @@ const HUMAN: &str = "interface: wt0
   fwmark: 0xca6c
   mtu: 1420
   device: down
+  problem: a chain drops
+  put back: 2 rule
   dropped: 7 bad_mac1, 3 replay
 
 peer: Anna's \"phone\"
@@ -162,7 +166,7 @@ fn one_by_name_for_people_and_programs() {
     );
     let version = env!("CARGO_PKG_VERSION");
     let json = format!(
-        r#"{{"tunnels":[{{"name":"wt0","version":"{version}","public_key":"{public}","listen_port":51820,"fwmark":51820,"mtu":1420,"up":false,"dropped":{{"bad_mac1":7,"replay":3}},"peers":[{{"name":"Anna's \"phone\"","public_key":"AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=","has_preshared_key":true,"has_session":true,"endpoint":"[fe80::1%1]:51820","allowed_ips":["10.0.0.0/24","fd00::/64"],"latest_handshake":1600000000,"received_bytes":100,"sent_bytes":5242880,"persistent_keepalive":25}},{{"name":null,"public_key":"AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=","has_preshared_key":false,"has_session":false,"endpoint":null,"allowed_ips":[],"latest_handshake":null,"received_bytes":0,"sent_bytes":0,"persistent_keepalive":null}}]}}]}}"#
+        r#"{{"tunnels":[{{"name":"wt0","version":"{version}","public_key":"{public}","listen_port":51820,"fwmark":51820,"mtu":1420,"up":false,"dropped":{{"bad_mac1":7,"replay":3}},"repairs":{{"rule":2}},"problems":["a chain drops"],"peers":[{{"name":"Anna's \"phone\"","public_key":"AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=","has_preshared_key":true,"has_session":true,"endpoint":"[fe80::1%1]:51820","allowed_ips":["10.0.0.0/24","fd00::/64"],"latest_handshake":1600000000,"received_bytes":100,"sent_bytes":5242880,"persistent_keepalive":25}},{{"name":null,"public_key":"AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=","has_preshared_key":false,"has_session":false,"endpoint":null,"allowed_ips":[],"latest_handshake":null,"received_bytes":0,"sent_bytes":0,"persistent_keepalive":null}}]}}]}}"#
     );
     assert_eq!(json::print(&reports), format!("{json}\n"));
 }

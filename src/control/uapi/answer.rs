@@ -20,7 +20,8 @@ pub enum Report {
     Get,
     /// `status=1`: no secret is in it. Instead of `private_key` there is `own_public_key`, instead of `preshared_key`
     /// `has_preshared_key=true` where there is one; `listen_port` and `fwmark` are there also if 0. Besides there
-    /// are `version`, `mtu`, `device_up` (`true` or `false`) and, for each reason with drops, `drop_REASON`; for each
+    /// are `version`, `mtu`, `device_up` (`true` or `false`), for each piece of the host's state that was put back
+    /// `repair_PIECE`, `problem` for each problem of the host and, for each reason with drops, `drop_REASON`; for each
     /// peer `has_session` (`true` or `false`) and, if it has one, its `name`.
     Status,
 }
@@ -40,6 +41,10 @@ pub struct InterfaceStatus<'a> {
     pub mtu: Option<u32>,
     /// Whether the device is up.
     pub is_up: bool,
+    /// Pieces of the host's state that were put back, and how often.
+    pub repairs: &'a [(&'static str, u64)],
+    /// State of the host that is missing, and conditions that are not met, a line each.
+    pub problems: &'a [String],
 }
 
 /// What is said of a peer.
@@ -104,6 +109,13 @@ impl Answer {
                     answer.line("mtu", mtu);
                 }
                 answer.line("device_up", interface.is_up);
+                for (name, count) in interface.repairs.iter().filter(|(_, count)| *count > 0) {
+                    answer.line(format_args!("repair_{name}"), count);
+                }
+                for problem in interface.problems {
+                    let line: String = problem.chars().filter(|letter| !letter.is_control()).collect();
+                    answer.line("problem", line);
+                }
                 for (name, count) in drops.into_iter().filter(|(_, count)| *count > 0) {
                     answer.line(format_args!("drop_{name}"), count);
                 }

@@ -17,6 +17,8 @@ use crate::tunnel::wireguard::PeerId;
 impl WireGuard {
     /// The answer to `get=1` or `status=1`.
     pub(super) fn answer(&self, core: &Core, report: Report) -> Zeroizing<Vec<u8>> {
+        let host = &core.supervisor.host;
+        let (repairs, problems) = (host.repairs.counts(), host.problems());
         let interface = InterfaceStatus {
             private_key: self.engine.private_key(),
             public_key: self.engine.public_key(),
@@ -24,6 +26,8 @@ impl WireGuard {
             fwmark: self.sockets.mark(),
             mtu: Some(core.link.mtu),
             is_up: core.link.up,
+            repairs: &repairs,
+            problems: &problems,
         };
         let mut totals = core.totals();
         totals.set_drops(DropReason::Unsent, self.lost_packets());

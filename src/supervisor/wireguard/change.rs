@@ -126,7 +126,9 @@ impl WireGuard {
     /// Sends spare sockets. Where there are none to be had, the base sockets do.
     pub(super) fn send_spare_sockets(&self, context: &mut Context, ipv4: u8, ipv6: u8) {
         match self.sockets.spare(ipv4, ipv6) {
-            Ok((message, descriptors)) => context.tunnel.answer(&message, descriptors),
+            Ok((message, descriptors)) => {
+                context.tunnel.answer(&message, descriptors);
+            }
             Err(error) => warn!(%error, "peers get no sockets of their own"),
         }
     }

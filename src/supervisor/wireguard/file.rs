@@ -178,7 +178,7 @@ impl WireGuard {
                          were there when it was started: keep keys in that folder, or start wontun again"
                     );
                 }
-                context.service.set_trouble(format!("reload failed: {error}"));
+                context.reconciler.reload_error = Some(error.to_string());
                 return;
             }
         };
@@ -190,7 +190,7 @@ impl WireGuard {
         // the device comes before the routes, which need its IPv6
         if let Err(error) = self.apply(context, &changes) {
             warn!(%error, "the new configuration cannot be applied, nothing was changed");
-            context.service.set_trouble(format!("reload failed: {error}"));
+            context.reconciler.reload_error = Some(error.to_string());
             self.take_file(old);
             return;
         }
@@ -215,6 +215,7 @@ impl WireGuard {
     }
 
     fn change_device(&mut self, context: &mut Context, new: &WgQuick, old: &WgQuick) {
+        context.link.wanted_mtu = new.interface.mtu;
         let changed = new.interface.mtu != old.interface.mtu;
         let mtu = changed.then(|| mtu(&mut context.link.link, new, self.mark));
         // below 1280 bytes the device can neither be given IPv6 addresses nor be rid of them

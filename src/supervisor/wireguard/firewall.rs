@@ -134,20 +134,21 @@ impl WireGuard {
     }
 
     /// Sets address translation and the guard for what the tunnel and the host's other devices have
-    /// now, and puts back what somebody has flushed.
-    pub(super) fn update_tables(&mut self) {
+    /// now, and puts back what somebody has flushed. Returns a line for each setting that had been
+    /// turned off.
+    pub(super) fn update_tables(&mut self) -> Vec<String> {
         self.update_guard();
         self.look_at_input();
         let networks = self.networks();
-        if let Some(nat) = &mut self.firewall.nat {
-            let applied = nat.apply(&networks);
-            for note in applied.notes {
-                info!("{note}");
-            }
-            for warning in applied.warnings {
-                warn!("{warning}");
-            }
+        let Some(nat) = &mut self.firewall.nat else { return Vec::new() };
+        let applied = nat.apply(&networks);
+        for note in applied.notes {
+            info!("{note}");
         }
+        for warning in applied.warnings {
+            warn!("{warning}");
+        }
+        applied.restored
     }
 
     /// Warns once of each firewall of this host that drops what comes to the port. A port that the
@@ -172,7 +173,7 @@ impl WireGuard {
 
     /// As [`Self::update_tables`], and sees that the kill switch is as it should be.
     pub(super) fn update_firewall(&mut self) {
-        self.update_tables();
+        self.update_tables().iter().for_each(|line| info!("{line}"));
         let outcome = self.let_through(self.mark, self.sockets.port());
         if let Err(error) = outcome.and_then(|()| self.firewall.restore_kill_switch()) {
             warn!(%error, "the kill switch may not be as it should");

@@ -20,6 +20,7 @@ use std::os::fd::BorrowedFd;
 use nix::poll::PollFlags;
 
 use super::context::Context;
+use super::reconcile::{Compared, Need, Piece};
 use super::sockets::Sockets;
 use super::{Mode, SocketBudget, Source};
 use crate::link::Routes;
@@ -64,7 +65,7 @@ pub struct WireGuard {
 #[derive(Debug)]
 struct Quiet {
     routes: RateLimit,
-    repairs: RateLimit,
+    ruleset: RateLimit,
     route_warnings: RateLimit,
 }
 
@@ -145,33 +146,31 @@ impl Mode for WireGuard {
 
     fn handle_timeouts(&mut self, context: &mut Context) {
         self.serve_uapi(context.now);
-        self.look_at_ruleset(context.now);
+        self.look_at_ruleset(context);
         self.serve_routes(context);
     }
 
     fn reload(&mut self, context: &mut Context) {
         self.reload_file(context);
-        // also what others have removed meanwhile
-        if let Some(trouble) = self.reconcile_host(context) {
-            context.service.set_trouble(trouble);
-        }
     }
 
     fn handle_link_up(&mut self, context: &mut Context) {
         self.restore_routes(context);
     }
 
-    fn handle_routing_lost(&mut self, context: &mut Context) {
-        // told by itself
-        let _ = self.repair_routing(context);
+    fn compare(&mut self, context: &mut Context, piece: Piece, is_allowed: bool) -> Compared {
+        match piece {
+            Piece::KillSwitch => self.compare_kill_switch(context),
+            Piece::Device => context.compare_device(self),
+            Piece::Addresses => context.compare_addresses(),
+            Piece::Routing => self.compare_routing(context, is_allowed),
+            Piece::Tables => self.compare_tables(context),
+            Piece::Settings => self.compare_settings(context),
+        }
     }
 
-    fn reconcile(&mut self, context: &mut Context) -> Option<String> {
-        self.reconcile_host(context)
-    }
-
-    fn handle_host_changed(&mut self, _: &mut Context) {
-        self.update_tables();
+    fn unmet(&self, need: Need) -> Vec<String> {
+        self.unmet_needs(need)
     }
 
     fn finish(mut self, opens_kill_switch: bool) {

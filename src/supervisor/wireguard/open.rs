@@ -68,6 +68,7 @@ impl Supervisor<WireGuard> {
         }
         if let Some(file) = &file {
             link.configured = true;
+            link.wanted_mtu = file.configuration.interface.mtu;
             let mtu = file::mtu(&mut link.link, &file.configuration, file.configuration.interface.fwmark);
             let configured = link.link.configure(&file.configuration.interface.addresses, mtu)?;
             link.warn_ipv6_disabled(&configured);
@@ -95,7 +96,7 @@ impl Supervisor<WireGuard> {
             spare: SocketBudget::default(),
             quiet: Quiet {
                 routes: RateLimit::new(QUIET),
-                repairs: RateLimit::new(Duration::from_secs(1)),
+                ruleset: RateLimit::new(Duration::from_secs(1)),
                 route_warnings: RateLimit::new(QUIET),
             },
         };

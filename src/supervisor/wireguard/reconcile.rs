@@ -1,51 +1,55 @@
-//! What is the tunnel's on the host, compared with what is wanted: whatever is missing is put back,
-//! and what cannot be put back is trouble that the health tells.
-
-use tracing::warn;
+//! State of the host that belongs to a tunnel in WireGuard mode, compared piece by piece.
 
 use super::{EngagedKillSwitch, WireGuard};
 use crate::link::{Guard, Nat, Routes};
 use crate::supervisor::context::Context;
+use crate::supervisor::reconcile::{Compared, Need};
 
 impl WireGuard {
-    /// Compares everything: addresses of the device, routes and policy rules, tables of nf_tables,
-    /// and what address translation turned on. Returns the first thing that is missing and cannot
-    /// be put back.
-    pub(super) fn reconcile_host(&mut self, context: &mut Context) -> Option<String> {
-        if context.link.away || !context.link.up {
-            // the health tells that by itself, and the kernel takes no routes then
-            return None;
+    pub(super) fn compare_kill_switch(&mut self, context: &mut Context) -> Compared {
+        match self.firewall.kill_switch.as_mut().map_or(Ok(None), EngagedKillSwitch::put_back) {
+            Ok(repaired) => {
+                context.reconciler.repairs.tables += u64::from(repaired.is_some());
+                Compared { repaired, error: None }
+            }
+            Err(error) => Compared { repaired: None, error: Some(error.to_string()) },
         }
-        let (repaired, tables) = self.repair_tables(context);
-        if !repaired.is_empty() {
-            let tables = repaired.join(", ");
-            warn!(tables, "nf_tables tables of this tunnel were missing: they are back");
-        }
-        let addresses = context.repair_addresses().err();
-        let routes = self.repair_routing(context).err();
-        self.update_tables();
-        let trouble = |what: &str, error: Option<String>| {
-            error.map(|error| format!("{what} of {} are missing on this host: {error}", context.name))
-        };
-        trouble("nf_tables tables", tables)
-            .or_else(|| trouble("addresses", addresses.map(|error| error.to_string())))
-            .or_else(|| trouble("routes or policy rules", routes))
     }
 
-    /// Puts back what is missing of this tunnel's tables, the kill switch first. Returns the names
-    /// of those that are back, and the error of a kill switch that cannot be engaged.
-    pub(super) fn repair_tables(&mut self, context: &mut Context) -> (Vec<String>, Option<String>) {
+    pub(super) fn compare_tables(&mut self, context: &mut Context) -> Compared {
         let firewall = &mut self.firewall;
-        let kill_switch = firewall.kill_switch.as_mut().map_or(Ok(None), EngagedKillSwitch::put_back);
-        let (kill_switch, error) = match kill_switch {
-            Ok(table) => (table, None),
-            Err(error) => (None, Some(error.to_string())),
-        };
-        let mut repaired: Vec<_> = kill_switch.into_iter().collect();
-        repaired.extend(firewall.guard.as_mut().and_then(Guard::repair));
+        let mut repaired: Vec<_> = firewall.guard.as_mut().and_then(Guard::repair).into_iter().collect();
         repaired.extend(firewall.nat.as_mut().and_then(Nat::repair));
         repaired.extend(self.routes.as_mut().map(Routes::repair_tables).unwrap_or_default());
-        context.repairs.tables += repaired.len() as u64;
-        (repaired, error)
+        context.reconciler.repairs.tables += repaired.len() as u64;
+        Compared { repaired: (!repaired.is_empty()).then(|| repaired.join(", ")), error: None }
+    }
+
+    /// Compares forwarding, and with it everything that depends on other devices and on others'
+    /// rules.
+    pub(super) fn compare_settings(&mut self, context: &mut Context) -> Compared {
+        let restored = self.update_tables();
+        context.reconciler.repairs.settings += restored.len() as u64;
+        let error = self.firewall.nat.as_ref().and_then(Nat::lost_forwarding);
+        Compared { repaired: (!restored.is_empty()).then(|| restored.join("; ")), error }
+    }
+
+    /// Returns a line for each condition that others do not meet, as it was found last.
+    pub(super) fn unmet_needs(&self, need: Need) -> Vec<String> {
+        match need {
+            Need::Forwarding => self
+                .firewall
+                .nat
+                .as_ref()
+                .map(|nat| nat.warnings().iter().map(ToString::to_string).collect())
+                .unwrap_or_default(),
+            Need::Port => self.firewall.input.iter().map(ToString::to_string).collect(),
+            Need::Networks => self
+                .firewall
+                .guard
+                .as_ref()
+                .map(|guard| guard.warnings().iter().map(ToString::to_string).collect())
+                .unwrap_or_default(),
+        }
     }
 }

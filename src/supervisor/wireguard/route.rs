@@ -7,9 +7,10 @@ use tracing::{info, warn};
 
 use super::WireGuard;
 use crate::config::wg_quick::Table;
-use crate::link::{Added, Applied, LinkError, RouteWarning, Routes, Wanted};
+use crate::link::{Added, Applied, LinkError, RouteWarning, Routes, Scope, Wanted};
 use crate::supervisor::context::Context;
 use crate::supervisor::link_watch::IPV6_MIN_MTU;
+use crate::supervisor::reconcile::Compared;
 use crate::supervisor::{SupervisorError, system};
 use crate::time::Instant;
 use crate::tunnel::wireguard::PublicKey;
@@ -46,48 +47,38 @@ impl WireGuard {
     /// A device that was down has lost its routes.
     pub(super) fn restore_routes(&mut self, context: &mut Context) {
         if let Some(routes) = self.routes.as_mut().filter(|_| !context.link.away) {
-            let applied = routes.restore();
+            let applied = routes.restore(Scope::All);
             self.handle_applied(context, applied.map(|(applied, _)| applied));
         }
     }
 
-    /// Puts back routes and rules that somebody else has deleted, and warns of it. Network managers
-    /// do that when they start.
-    ///
-    /// # Errors
-    /// The kernel does not take them.
-    pub(super) fn repair_routing(&mut self, context: &mut Context) -> Result<(), String> {
-        let Some(routes) = self.routes.as_mut().filter(|_| !context.link.away) else { return Ok(()) };
+    /// Puts back routes and rules that somebody else has deleted: all if it `is_allowed`, else policy
+    /// rules and the routes of their table.
+    pub(super) fn compare_routing(&mut self, context: &mut Context, is_allowed: bool) -> Compared {
+        let Some(routes) = self.routes.as_mut().filter(|_| !context.link.away) else {
+            return Compared::default();
+        };
         // with a smaller MTU the kernel has taken IPv6 off the device, routes included: they come
         // back with the MTU
         let has_ipv6 = context.link.link.state().is_ok_and(|state| state.mtu >= IPV6_MIN_MTU);
-        let mut applied = routes.restore();
-        if let Ok((applied, _)) = &mut applied
-            && !has_ipv6
-        {
+        let scope = if is_allowed { Scope::All } else { Scope::Policy };
+        let (mut applied, added) = match routes.restore(scope) {
+            Ok(restored) => restored,
+            Err(error) => {
+                let compared = Compared { repaired: None, error: Some(error.to_string()) };
+                self.handle_applied(context, Err(error));
+                return compared;
+            }
+        };
+        if !has_ipv6 {
             applied.warnings.retain(|warning| !matches!(warning, RouteWarning::Ipv6Disabled { .. }));
         }
-        if let Ok((_, added)) = &applied {
-            context.repairs.routes += added.routes as u64;
-            context.repairs.rules += added.rules as u64;
-        }
-        if let Ok((_, added)) = applied
-            && added != Added::default()
-            && let Some(suppressed) = self.quiet.repairs.allow(context.now)
-        {
-            let tun = &context.name;
-            warn!(
-                %tun,
-                routes = added.routes,
-                rules = added.rules,
-                suppressed,
-                "routes or policy rules of {tun} were deleted by another program, and are back; if it is \
-                 systemd-networkd, set ManageForeignRoutingPolicyRules=no and ManageForeignRoutes=no in networkd.conf"
-            );
-        }
-        let outcome = applied.as_ref().map(drop).map_err(ToString::to_string);
-        self.handle_applied(context, applied.map(|(applied, _)| applied));
-        outcome
+        let repairs = &mut context.reconciler.repairs;
+        repairs.routes += added.routes.len() as u64;
+        repairs.rules += added.rules as u64;
+        repairs.settings += added.settings as u64;
+        self.handle_applied(context, Ok(applied));
+        Compared { repaired: (added != Added::default()).then(|| added.to_string()), error: None }
     }
 
     /// The tunnel process reports that a peer is at `address`, which may lie behind the tunnel,

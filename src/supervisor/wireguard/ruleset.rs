@@ -7,8 +7,9 @@ use std::time::Duration;
 use tracing::{debug, warn};
 
 use super::WireGuard;
-use crate::link::{RulesetChange, Watch};
+use crate::link::Watch;
 use crate::supervisor::context::Context;
+use crate::supervisor::reconcile::Piece;
 use crate::time::Instant;
 
 /// Least time between two looks at what others have in the ruleset: some hosts change it all the
@@ -49,8 +50,8 @@ impl RulesetWatch {
 }
 
 impl WireGuard {
-    /// Reads that the ruleset was changed, and puts back at once what is missing of this tunnel's
-    /// tables.
+    /// Reads that the ruleset was changed: this tunnel's tables are compared at once, others' rules
+    /// a while after.
     pub(super) fn drain_ruleset(&mut self, context: &mut Context) {
         let now = context.now;
         for _ in 0..BUDGET {
@@ -60,10 +61,12 @@ impl WireGuard {
                 Ok(Some(change)) => {
                     let next = ruleset.looked_at.map_or(now, |looked| looked + BETWEEN_LOOKS);
                     ruleset.look_at = Some(next.max(now));
-                    self.handle_change(context, &change);
+                    context.reconciler.author = change.author;
+                    context.reconciler.note_change(Piece::KillSwitch);
+                    context.reconciler.note_change(Piece::Tables);
                 }
                 Err(error) => {
-                    if let Some(suppressed) = self.quiet.repairs.allow(now) {
+                    if let Some(suppressed) = self.quiet.ruleset.allow(now) {
                         warn!(%error, suppressed, "changes of the nf_tables ruleset are not heard");
                     }
                     return;
@@ -72,33 +75,13 @@ impl WireGuard {
         }
     }
 
-    fn handle_change(&mut self, context: &mut Context, change: &RulesetChange) {
-        let now = context.now;
-        let (repaired, error) = self.repair_tables(context);
-        if let Some(error) = error
-            && let Some(suppressed) = self.quiet.repairs.allow(now)
-        {
-            warn!(%error, suppressed, "the kill switch is not engaged any more");
-        }
-        if !repaired.is_empty()
-            && let Some(suppressed) = self.quiet.repairs.allow(now)
-        {
-            let (by, pid) = change.author.clone().unzip();
-            let tables = repaired.join(", ");
-            warn!(
-                tables,
-                by, pid, suppressed, "nf_tables tables of this tunnel were deleted or changed: they are back"
-            );
-        }
-    }
-
-    /// Looks at the ruleset of others, a while after it was changed: whether something drops what
-    /// this tunnel forwards.
-    pub(super) fn look_at_ruleset(&mut self, now: Instant) {
+    /// Has the ruleset of others looked at, a while after it was changed: whether something drops
+    /// what this tunnel forwards.
+    pub(super) fn look_at_ruleset(&mut self, context: &mut Context) {
         let ruleset = &mut self.firewall.ruleset;
-        if ruleset.look_at.is_some_and(|due| now >= due) {
-            (ruleset.look_at, ruleset.looked_at) = (None, Some(now));
-            self.update_tables();
+        if ruleset.look_at.is_some_and(|due| context.now >= due) {
+            (ruleset.look_at, ruleset.looked_at) = (None, Some(context.now));
+            context.reconciler.note_change(Piece::Settings);
         }
     }
 }

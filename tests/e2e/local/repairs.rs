@@ -8,10 +8,11 @@ use crate::daemon::Daemon;
 use crate::lab::Lab;
 use crate::metrics::scrape;
 use crate::mounts::BINARY;
-use crate::waiting::eventually;
+use crate::waiting::{Finished, eventually};
 use crate::wireguard::implementation::Implementation;
 use crate::wireguard::node::Node;
 use crate::wireguard::pair::{Outer, Plan, SERVER_V4};
+use crate::wireguard::site::Site;
 
 const METRICS: &str = "127.0.0.1:9586";
 
@@ -71,5 +72,83 @@ fn an_actor_in_a_loop_is_not_fought_without_end() {
     eventually("the addresses are back in the end", || {
         client.ip(&["address", "show", "dev", "wg0"]).contains("inet ")
     });
+    assert!(daemon.stop().status.success());
+}
+
+/// Asks for the health, or has the tunnel reload.
+fn asked(site: &Site, command: &str) -> Finished {
+    site.launch(BINARY.as_ref(), &[command, "wg0"]).run()
+}
+
+#[test]
+fn a_device_that_is_set_down_comes_up_again_with_all_that_it_had() {
+    let lab = Arc::new(Lab::new(2));
+    let (plan, _server, daemon) = start(&lab);
+    let client = &plan.client_site;
+    let shown = || {
+        let addresses = client.ip(&["-brief", "address", "show", "dev", "wg0", "up"]);
+        let routes = [["-4", "route"], ["-6", "route"]]
+            .map(|family| client.ip(&[&family[..], &["show", "table", "all", "dev", "wg0"]].concat()));
+        (addresses, routes)
+    };
+    let before = shown();
+    assert!(before.0.contains("10."), "{before:?}");
+    client.ip(&["link", "set", "wg0", "down"]);
+    eventually("all is back", || shown() == before);
+    daemon.wait_for("the device was set down or changed by another program, and is as it was");
+    client.ping(SERVER_V4.parse::<std::net::Ipv4Addr>().unwrap());
+    let address: SocketAddr = METRICS.parse().unwrap();
+    let metrics = scrape(lab.client(), address);
+    assert!(metrics.get(r#"wontun_repairs_total{what="device"}"#) >= 1.0);
+    let shown = asked(client, "show");
+    assert!(shown.stdout.contains("put back") && shown.stdout.contains("1 device"), "{shown:?}");
+    assert!(daemon.stop().status.success());
+}
+
+/// Where packets are let in and out by another program, this one cannot mend it: the health tells.
+#[test]
+fn a_firewall_that_drops_is_told_by_health_and_show_until_it_does_not() {
+    let lab = Arc::new(Lab::new(2));
+    let mut plan = Plan::new(&lab, Outer::V4);
+    plan.server_site.ip(&["link", "set", "lo", "up"]);
+    let server = Node::start(&plan.server_site, Implementation::ConfigFile, &plan.server);
+    plan.client.peers.clear();
+    let site = &plan.server_site;
+    let run = asked(site, "health");
+    assert!(run.code() == 0 && run.stderr.is_empty(), "{run:?}");
+    site.shell("nft 'add table inet other; add chain inet other in { type filter hook input priority 0; policy drop; }'");
+    eventually("the health tells", || {
+        let run = asked(site, "health");
+        run.code() == 0 && run.stderr.contains("warning: ") && run.stderr.contains("inet other")
+    });
+    let shown = asked(site, "show");
+    assert!(shown.stdout.contains("problem") && shown.stdout.contains("inet other"), "{shown:?}");
+    site.shell("nft delete table inet other");
+    eventually("the health does not tell any more", || asked(site, "health").stderr.is_empty());
+    drop(server);
+}
+
+#[test]
+fn a_reload_puts_everything_back_and_says_how_it_went() {
+    let lab = Arc::new(Lab::new(2));
+    let (plan, _server, daemon) = start(&lab);
+    let client = &plan.client_site;
+    let run = asked(client, "reload");
+    assert!(run.code() == 0 && run.stdout.starts_with("ok: wg0 is up"), "{run:?}");
+    daemon.wait_for("the configuration was read again");
+    let file = plan.client.wg_quick();
+    client.write("wg0.conf", &file.replace("[Interface]", "[Interface]\nMTU = nonsense"));
+    let run = asked(client, "reload");
+    assert!(
+        run.code() == 1 && run.stderr.contains("the reload failed") && run.stderr.contains("MTU"),
+        "{run:?}"
+    );
+    // it runs on
+    let run = asked(client, "health");
+    assert!(run.code() == 0, "{run:?}");
+    client.write("wg0.conf", &file);
+    assert_eq!(asked(client, "reload").code(), 0);
+    let run = client.launch(BINARY.as_ref(), &["reload", "wg9"]).run();
+    assert!(run.code() == 1 && run.stderr.contains("no tunnel runs on wg9"), "{run:?}");
     assert!(daemon.stop().status.success());
 }

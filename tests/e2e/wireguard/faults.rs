@@ -201,14 +201,25 @@ fn an_mtu_that_leaves_no_room_for_ipv6_and_one_that_does() {
         node.daemon.signal(Signal::SIGHUP);
         eventually("the file is in force", || node.site.mtu("wg0") == mtu && has_ipv6() == (mtu == 1400));
     }
-    // By hand, and back: once with a pause, once without.
+    assert_eq!(node.daemon.count("WARN"), 0, "{:?}", node.daemon.lines());
+    // By hand: the file names one, which is put back.
+    node.set_link(&["mtu", "1200"]);
+    eventually("MTU, addresses and routes are back", || node.site.mtu("wg0") == 1400 && has_ipv6());
+    node.daemon.wait_for("MTU 1400 instead of 1200");
+    // A file that names none leaves it to everyone. Back once with a pause, once without.
+    let any = Settings::new(&keys, &["10.9.0.1/24", "fd00:9::1/64"])
+        .peer(Peer::new(&Keys::new().public, &["fd00:99::/64"]));
+    node.site.write("wg0.conf", &any.wg_quick());
+    node.daemon.signal(Signal::SIGHUP);
+    eventually("the file is in force", || node.site.mtu("wg0") == 1420 && has_ipv6());
+    let before = node.daemon.count("WARN");
     for pause in [500, 0] {
         node.set_link(&["mtu", "1200"]);
         std::thread::sleep(Duration::from_millis(pause));
         node.set_link(&["mtu", "1400"]);
         eventually("addresses and routes are back", has_ipv6);
     }
-    assert_eq!(node.daemon.count("WARN"), 0, "{:?}", node.daemon.lines());
+    assert_eq!(node.daemon.count("WARN"), before, "{:?}", node.daemon.lines());
 }
 
 #[test]

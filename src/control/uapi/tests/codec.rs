@@ -439,6 +439,8 @@ fn answers_are_wireguard_gos() {
         fwmark: 0xca6c,
         mtu: Some(1420),
         is_up: true,
+        repairs: &[],
+        problems: &[],
     };
     let mut answer = Answer::new(Report::Get, &interface, [("replay", 3)]);
     let none = PresharedKey::default();
@@ -502,6 +504,8 @@ fn an_interface_without_anything_says_little() {
         fwmark: 0,
         mtu: None,
         is_up: false,
+        repairs: &[],
+        problems: &[],
     };
     assert_eq!(*Answer::new(Report::Get, &interface, []).finish(), b"errno=0\n\n");
     assert_eq!(*success(), b"errno=0\n\n");
@@ -519,6 +523,8 @@ fn the_status_has_no_secret() {
         fwmark: 0,
         mtu: Some(1420),
         is_up: true,
+        repairs: &[("rule", 2), ("route", 0)],
+        problems: &["a chain\u{1b} drops\n[31m".to_owned()],
     };
     let mut answer = Answer::new(Report::Status, &interface, [("replay", 3), ("buffer", 0)]);
     let status = PeerStatus {
@@ -541,6 +547,8 @@ fn the_status_has_no_secret() {
         "mtu=1420\n",
         "device_up=true\n",
         "drop_replay=3\n",
+        "repair_rule=2\n",
+        "problem=a chain drops[31m\n",
         "has_preshared_key=true\n",
         "name=Anna's phone\n",
     ] {
