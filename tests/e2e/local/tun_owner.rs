@@ -66,6 +66,14 @@ impl Attacker {
         attacker
     }
 
+    /// Attaches to `device` as root does.
+    fn join_as_root(&self, host: &Host, device: &str) -> Daemon {
+        let launch = Launch::new(host, &["join", device]).binary(&self.program).prepare(OPEN_TUN_NODE);
+        let attacker = launch.spawn();
+        attacker.wait_for("attached");
+        attacker
+    }
+
     /// Attaches to new devices, `times` times, and does `deed`.
     fn watch(&self, host: &Host, deed: &str, times: &str) -> Daemon {
         let attacker = self.start(host, &["watch", deed, times]);
@@ -286,4 +294,22 @@ fn in_a_user_namespace_without_root_its_own_user_owns_it() {
     let mut command = lab.server().command("sh");
     let run = finish(command.args(["-ec", &script, "sh", &inside]), PATIENCE);
     assert!(run.stdout.contains(" persist off user 61234"), "{run:?}");
+}
+
+/// Root may attach, and takes a share of the packets: nothing can be done about it but to tell.
+#[test]
+fn another_process_that_holds_a_queue_is_told_by_the_health() {
+    let lab = Lab::new(2);
+    let server = Daemon::server(lab.server(), &["--workers", "2"]);
+    let health = || Launch::new(lab.server(), &["health", DEVICE]).run();
+    assert_eq!(health().code(), 0);
+    let attacker = Attacker::new().join_as_root(lab.server(), DEVICE);
+    eventually("the health tells", || {
+        let run = health();
+        run.code() == 1 && run.stderr.contains("another process has attached to the device")
+    });
+    attacker.signal(nix::sys::signal::Signal::SIGKILL);
+    attacker.wait_exit();
+    eventually("and does not any more", || health().code() == 0);
+    drop(server);
 }
