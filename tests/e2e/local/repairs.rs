@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+
 use crate::daemon::Daemon;
 use crate::lab::Lab;
 use crate::metrics::scrape;
@@ -151,4 +153,27 @@ fn a_reload_puts_everything_back_and_says_how_it_went() {
     let run = client.launch(BINARY.as_ref(), &["reload", "wg9"]).run();
     assert!(run.code() == 1 && run.stderr.contains("no tunnel runs on wg9"), "{run:?}");
     assert!(daemon.stop().status.success());
+}
+
+/// The kernel drops events that are not read in time, and says so: everything is compared then.
+#[test]
+fn what_was_deleted_while_events_were_lost_comes_back() {
+    let lab = Arc::new(Lab::new(2));
+    let mut plan = Plan::new(&lab, Outer::V4);
+    plan.client.peers[0].allowed = vec!["0.0.0.0/0".to_owned(), "::/0".to_owned()];
+    let _server = Node::start(&plan.server_site, Implementation::ConfigFile, &plan.server);
+    let client = &plan.client_site;
+    let node = Node::start(client, Implementation::ConfigFile, &plan.client);
+    let shown = || [["-4", "rule"], ["-6", "rule"]].map(|family| client.ip(&family));
+    let before = shown();
+    kill(node.daemon.pid(), Signal::SIGSTOP).unwrap();
+    // more than a socket's buffer holds
+    client.shell(
+        "for i in $(seq 4); do for j in $(seq 250); do echo address add 127.1.$i.$j dev lo; done; done | ip -batch -",
+    );
+    client.shell("ip -4 rule show | grep -v 'lookup \\(local\\|main\\|default\\)$' | cut -d: -f1 | xargs -n1 ip -4 rule del pref");
+    assert_ne!(shown(), before);
+    kill(node.daemon.pid(), Signal::SIGCONT).unwrap();
+    eventually("the rules are back", || shown() == before);
+    client.ping(SERVER_V4.parse::<std::net::Ipv4Addr>().unwrap());
 }
