@@ -266,8 +266,7 @@ impl Context {
             return;
         }
         let compared = mode.compare(self, piece, is_allowed);
-        // with its last address of a family the kernel takes the family's routes from a device, and
-        // reports only some of them
+        // the routes that need them
         if piece == Piece::Addresses && compared.repaired.is_some() {
             self.reconciler.note_change(Piece::Routing);
         }
