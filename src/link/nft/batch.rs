@@ -20,6 +20,8 @@ const NFT_MSG_NEWRULE: u16 = NFT_MSG_NEWTABLE | 6;
 const NFT_MSG_GETRULE: u16 = NFT_MSG_NEWTABLE | 7;
 const NFT_MSG_NEWSET: u16 = NFT_MSG_NEWTABLE | 9;
 const NFT_MSG_NEWSETELEM: u16 = NFT_MSG_NEWTABLE | 12;
+const NFT_MSG_GETSETELEM: u16 = NFT_MSG_NEWTABLE | 13;
+const NFT_MSG_GETGEN: u16 = NFT_MSG_NEWTABLE | 16;
 const NLA_F_NESTED: u16 = 1 << 15;
 /// The register that every value passes through.
 const NFT_REG_1: u32 = 1;
@@ -195,6 +197,19 @@ pub(super) fn list_rules(family: u8, table: &str, sequence: u32) -> Vec<u8> {
     let mut attributes = Attributes::default();
     attributes.text(1, table);
     message(NFT_MSG_GETRULE, NLM_F_DUMP, sequence, family, 0, &attributes.0)
+}
+
+/// Asks for the elements of one set; `family` is the kernel's number.
+pub(super) fn list_elements(family: u8, table: &str, set: &str, sequence: u32) -> Vec<u8> {
+    let mut attributes = Attributes::default();
+    attributes.text(1, table);
+    attributes.text(2, set);
+    message(NFT_MSG_GETSETELEM, NLM_F_DUMP, sequence, family, 0, &attributes.0)
+}
+
+/// Asks for the number of the ruleset's generation.
+pub(super) fn get_generation(sequence: u32) -> Vec<u8> {
+    message(NFT_MSG_GETGEN, NLM_F_ACK, sequence, 0, 0, &[])
 }
 
 /// What the set is called within its transaction.

@@ -9,14 +9,16 @@
 //! socket closes. It is an *orphan* then, which anybody may delete or replace. Each table of ours
 //! is edited by one [`Nft`], which lives as long as whoever keeps the table up. Where the kernel
 //! has no such flags, anybody with CAP_NET_ADMIN can delete a table: [`Watch`] reports each change
-//! of the ruleset, and [`Nft::ensure`] puts back what is missing.
+//! of the ruleset, and [`Nft::ensure`] puts back what is missing or changed.
 
 mod batch;
+mod contents;
 mod input;
 mod listing;
 mod table;
 mod watch;
 
+use std::collections::BTreeMap;
 use std::io;
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
@@ -24,6 +26,7 @@ use nix::errno::Errno;
 
 use super::socket::{Failure, Requests};
 use batch::Batch;
+use contents::{Contents, Entry};
 pub(super) use input::InputRule;
 pub(super) use listing::FoundChain;
 use listing::FoundTable;
@@ -45,6 +48,8 @@ pub(super) struct Nft {
     requests: Requests,
     /// `NFT_TABLE_F_*` of new tables: [`OWNED`] until the kernel turns out to be too old.
     flags: u32,
+    /// Contents of the tables that were put up without ownership, by family and name.
+    unowned: BTreeMap<(u8, String), Contents>,
 }
 
 /// State of a wanted table, found by [`Nft::ensure`].
@@ -58,11 +63,36 @@ pub(super) enum Found {
 
 impl Nft {
     pub(super) fn open() -> io::Result<Self> {
-        Ok(Self { requests: Requests::open_protocol(NETLINK_NETFILTER)?, flags: OWNED })
+        Ok(Self {
+            requests: Requests::open_protocol(NETLINK_NETFILTER)?,
+            flags: OWNED,
+            unowned: BTreeMap::new(),
+        })
     }
 
     /// Puts up the table in the place of one with the same name, if there is one: there is no moment without.
     pub(super) fn replace(&mut self, table: &Table) -> Result<(), Failure> {
+        for _ in 0..ATTEMPTS {
+            // where the kernel does not tell, nobody was in between
+            let generation = if self.flags == 0 { self.generation().ok() } else { None };
+            self.put_up(table)?;
+            if self.flags != 0 || self.remember(table, generation)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Remembers the contents of a table that was put up, and returns false if somebody has changed
+    /// the ruleset since then; `generation` is of the ruleset before.
+    fn remember(&mut self, table: &Table, generation: Option<u32>) -> Result<bool, Failure> {
+        let expected = generation.map(contents::next_generation);
+        let (contents, is_current) = self.contents(table, expected)?;
+        self.unowned.insert((table.family as u8, table.name.clone()), contents);
+        Ok(is_current || expected.is_none())
+    }
+
+    fn put_up(&mut self, table: &Table) -> Result<(), Failure> {
         let mut last = Failure::Unanswered;
         for _ in 0..ATTEMPTS {
             let found = self.find(table.family, &table.name)?;
@@ -110,8 +140,8 @@ impl Nft {
         Ok(found)
     }
 
-    /// Nobody but the owner changes an owned table. Of one that anybody can change, the rules are
-    /// counted.
+    /// Nobody but the owner changes an owned table. The contents of one that anybody can change are
+    /// compared.
     fn is_intact(&mut self, table: &Table) -> Result<bool, Failure> {
         let Some(found) = self.find(table.family, &table.name)? else { return Ok(false) };
         if self.owns(found) {
@@ -121,10 +151,37 @@ impl Nft {
             // orphaned, or created by somebody else: ours is owned
             return Ok(false);
         }
-        let wanted: usize = table.chains.iter().map(|chain| chain.rules.len()).sum();
-        let family = table.family as u8;
+        match self.contents(table, None) {
+            Ok((found, _)) => Ok(self.unowned.get(&(table.family as u8, table.name.clone())) == Some(&found)),
+            // deleted since then
+            Err(Failure::Refused { errno: Errno::ENOENT, .. }) => Ok(false),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Reads the contents of a table, but for what rules change, and returns whether all are of
+    /// `generation`.
+    fn contents(&mut self, table: &Table, generation: Option<u32>) -> Result<(Contents, bool), Failure> {
+        let generation = generation.unwrap_or(0);
+        let (mut contents, family) = (Contents::default(), table.family as u8);
+        let own = self.requests.query(|sequence| batch::get_table(table.family, &table.name, sequence))?;
+        let own = own.as_deref().and_then(Entry::parse);
+        let mut is_current = contents.push(own.into_iter().collect(), generation);
+        let chains = self.requests.list(batch::list_chains, |chain| Entry::parse_chain(chain, table))?;
+        is_current &= contents.push(chains, generation);
         let list = |sequence| batch::list_rules(family, &table.name, sequence);
-        Ok(self.requests.list(list, |_| Some(()))?.len() == wanted)
+        is_current &= contents.push(self.requests.list(list, Entry::parse)?, generation);
+        for set in contents::fixed_sets(table) {
+            let list = |sequence| batch::list_elements(family, &table.name, set, sequence);
+            is_current &= contents.push(self.requests.list(list, Entry::parse)?, generation);
+        }
+        Ok((contents, is_current))
+    }
+
+    /// Returns the number of the ruleset's generation.
+    fn generation(&mut self) -> Result<u32, Failure> {
+        let answer = self.requests.query(batch::get_generation)?;
+        answer.as_deref().and_then(contents::generation).ok_or(Failure::Unanswered)
     }
 
     fn owns(&self, found: FoundTable) -> bool {
