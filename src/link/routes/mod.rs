@@ -31,7 +31,7 @@ use self::filter::Filters;
 use self::kernel::{Kernel, Trouble};
 use self::plan::{Both, Family, MAIN, Plan};
 pub(super) use self::rule::PROTOCOL;
-use self::rule::Policy;
+use self::rule::{Policy, Rule};
 use self::seen::Seen;
 use self::source_mark::SourceMark;
 pub use self::warning::RouteWarning;
@@ -128,6 +128,8 @@ pub struct Routes {
     wanted: Option<Wanted>,
     /// The networks with ordinary routes, for [`Routes::concerns`].
     plain: Both<BTreeSet<Prefix>>,
+    /// The rules that were put up the last time: they come back where they were.
+    rules: Both<Vec<Rule>>,
     told: Vec<RouteWarning>,
 }
 
@@ -144,6 +146,7 @@ impl Routes {
             source_mark: SourceMark::default(),
             wanted: None,
             plain: Both::default(),
+            rules: Both::default(),
             told: Vec::new(),
         })
     }
@@ -324,16 +327,19 @@ impl Routes {
             warnings.extend(self.filters.put_up(family, &addresses, mark));
             let policy = Policy { family, mark: mark.get(), table, levels: plan.levels() };
             let state = seen.families.of_mut(family);
-            let rules = policy.rules(&state.own, &state.foreign).ok_or_else(|| LinkError::Refused {
-                action: format!("add the {} rules of {}", family.name(), self.kernel.name()),
-                errno: Errno::ENOSPC,
-                said: None,
-                remedy: "leave some priorities free between the rules for the tables local and main",
+            let rules = policy.rules(&state.own, self.rules.of(family), &state.foreign).ok_or_else(|| {
+                LinkError::Refused {
+                    action: format!("add the {} rules of {}", family.name(), self.kernel.name()),
+                    errno: Errno::ENOSPC,
+                    said: None,
+                    remedy: "leave some priorities free between the rules for the tables local and main",
+                }
             })?;
             let missing: Vec<_> = rules.iter().filter(|rule| !state.own.contains(rule)).cloned().collect();
             self.kernel.add_rules(family, &missing)?;
             added = added.saturating_add(missing.len());
             state.own.retain(|rule| !rules.contains(rule));
+            *self.rules.of_mut(family) = rules;
         }
         Ok(added)
     }

@@ -20,6 +20,8 @@ use crate::link::message::{attribute, attribute_u32};
 pub(in crate::link) const PROTOCOL: u8 = 119;
 /// The table of this host's own addresses, from linux/rtnetlink.h.
 const LOCAL: u32 = 255;
+/// The priority that the kernel gives the rule for the main table.
+const MAIN_PRIORITY: u32 = 32_766;
 const RULE_HEADER: usize = 12;
 /// Attribute types, from linux/fib_rules.h.
 const FRA_GOTO: u16 = 4;
@@ -189,35 +191,44 @@ impl Policy {
         block
     }
 
-    /// The rules as they shall be, given those `own` that are there and all `foreign` ones: the same, if they do;
-    /// else right behind the rule for local addresses, as wg-quick's. `None` if there is no room.
-    pub(super) fn rules(&self, own: &[Rule], foreign: &[Rule]) -> Option<Vec<Rule>> {
+    /// The rules as they shall be, given those `own` that are there, those that were put up the last time (`last`)
+    /// and all `foreign` ones: the same, if they do; else right behind the rule for local addresses, as wg-quick's.
+    /// `None` if there is no room.
+    pub(super) fn rules(&self, own: &[Rule], last: &[Rule], foreign: &[Rule]) -> Option<Vec<Rule>> {
         let below = |priority: u32| -> BTreeSet<u32> {
             let below = foreign.iter().filter(|rule| rule.priority > priority);
             below.filter_map(Rule::other_tunnel).filter(|&mark| mark != self.mark).collect()
         };
-        if let (Some(first), Some(last)) = (own.first(), own.last()) {
-            let passing = own.iter().filter(|rule| matches!(rule.action, Action::Goto(_)));
+        let do_still = |rules: &[Rule]| {
+            let (Some(first), Some(last)) = (rules.first(), rules.last()) else { return false };
+            let passing = rules.iter().filter(|rule| matches!(rule.action, Action::Goto(_)));
             let passing: BTreeSet<u32> = passing.map(|rule| rule.mark).collect();
-            let same = self.block(&passing, first.priority) == own;
-            if same && below(last.priority).is_subset(&passing) {
-                return Some(own.to_vec());
-            }
+            let same = self.block(&passing, first.priority) == rules;
+            same && below(last.priority).is_subset(&passing)
+        };
+        if do_still(own) {
+            return Some(own.to_vec());
         }
         let local = foreign.iter().filter(|rule| rule.table == LOCAL && rule.action == Action::Lookup);
         let mut before = local.map(|rule| rule.priority).max().unwrap_or(0);
-        for rule in foreign {
-            if rule.priority > before {
-                let others = below(rule.priority.saturating_sub(1));
-                let count = u32::try_from(self.block(&others, 0).len()).unwrap_or(u32::MAX);
-                if rule.priority.saturating_sub(before) > count {
-                    return Some(self.block(&others, rule.priority.saturating_sub(count)));
-                }
-                before = rule.priority;
+        // somebody who deletes all rules deletes the main table's, and adds it again
+        let main = foreign.iter().find(|rule| rule.is_main()).map_or(MAIN_PRIORITY, |main| main.priority);
+        let is_between = |rules: &[Rule]| {
+            let priorities = rules.first().zip(rules.last());
+            priorities.is_some_and(|(first, last)| first.priority > before && last.priority < main)
+        };
+        if is_between(last) && do_still(last) {
+            return Some(last.to_vec());
+        }
+        let others = foreign.iter().map(|rule| rule.priority).filter(|priority| *priority < main);
+        for priority in others.chain([main]).filter(|priority| *priority > before).collect::<BTreeSet<u32>>()
+        {
+            let others = below(priority.saturating_sub(1));
+            let count = u32::try_from(self.block(&others, 0).len()).unwrap_or(u32::MAX);
+            if priority.saturating_sub(before) > count {
+                return Some(self.block(&others, priority.saturating_sub(count)));
             }
-            if rule.is_main() {
-                break;
-            }
+            before = priority;
         }
         None
     }

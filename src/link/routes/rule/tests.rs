@@ -32,37 +32,64 @@ fn echoed(rule: &Rule, family: Family) -> Vec<u8> {
 
 #[test]
 fn a_default_route_has_wg_quicks_two_rules() {
-    let rules = policy(&[0]).rules(&[], &host()).unwrap();
+    let rules = policy(&[0]).rules(&[], &[], &host()).unwrap();
     let main = Rule { priority: 32_764, ..Rule::unmarked(MARK, MAIN, Some(0)) };
     let ours = Rule { priority: 32_765, ..Rule::unmarked(MARK, MARK, None) };
     assert_eq!(rules, [main, ours]);
     // they stay where they are, whatever comes after them
     let mut busier = host();
     busier.insert(1, lookup(100, 900));
-    assert_eq!(policy(&[0]).rules(&rules, &busier).unwrap(), rules);
-    assert_eq!(policy(&[0]).rules(&[], &busier).unwrap()[0].priority, 98);
+    assert_eq!(policy(&[0]).rules(&rules, &[], &busier).unwrap(), rules);
+    assert_eq!(policy(&[0]).rules(&[], &[], &busier).unwrap()[0].priority, 98);
+}
+
+#[test]
+fn rules_come_back_where_they_were() {
+    let policy = policy(&[0]);
+    let rules = policy.rules(&[], &[], &host()).unwrap();
+    let mut busier = host();
+    busier.insert(1, lookup(100, 900));
+    for own in [&rules[..0], &rules[..1], &rules[1..]] {
+        assert_eq!(policy.rules(own, &rules, &busier).unwrap(), rules);
+    }
+    // unless they would come too late or too early, or are others now
+    let early = [lookup(0, LOCAL), lookup(200, MAIN)];
+    assert_eq!(policy.rules(&[], &rules, &early).unwrap()[0].priority, 198);
+    let late = [lookup(32_765, LOCAL), lookup(32_770, MAIN)];
+    assert_eq!(policy.rules(&[], &rules, &late).unwrap()[0].priority, 32_768);
+    let other = Policy { mark: 7, ..policy };
+    assert_eq!(other.rules(&[], &rules, &busier).unwrap()[0].priority, 98);
+}
+
+#[test]
+fn rules_go_before_the_main_rule_that_somebody_has_deleted() {
+    // `ip rule flush`
+    let rules = policy(&[0]).rules(&[], &[], &host()[..1]).unwrap();
+    assert_eq!(rules, policy(&[0]).rules(&[], &[], &host()).unwrap());
+    let others = [lookup(0, LOCAL), lookup(32_767, 253), lookup(40_000, 77)];
+    assert_eq!(policy(&[0]).rules(&[], &[], &others).unwrap(), rules);
 }
 
 #[test]
 fn rules_come_after_the_local_table_and_before_main() {
     // as Cilium has it
     let moved = [lookup(9, 2004), lookup(100, LOCAL), lookup(32_766, MAIN)];
-    assert_eq!(policy(&[0]).rules(&[], &moved).unwrap()[0].priority, 32_764);
+    assert_eq!(policy(&[0]).rules(&[], &[], &moved).unwrap()[0].priority, 32_764);
     // the first gap that is wide enough
     let crowded = [lookup(0, LOCAL), lookup(2, 900), lookup(5, 900), lookup(32_766, MAIN)];
-    assert_eq!(policy(&[0]).rules(&[], &crowded).unwrap()[0].priority, 3);
-    assert_eq!(policy(&[8, 0]).rules(&[], &crowded).unwrap()[0].priority, 32_762);
+    assert_eq!(policy(&[0]).rules(&[], &[], &crowded).unwrap()[0].priority, 3);
+    assert_eq!(policy(&[8, 0]).rules(&[], &[], &crowded).unwrap()[0].priority, 32_762);
     let full = [lookup(0, LOCAL), lookup(1, MAIN), lookup(32_766, MAIN)];
-    assert_eq!(policy(&[0]).rules(&[], &full), None);
+    assert_eq!(policy(&[0]).rules(&[], &[], &full), None);
 }
 
 #[test]
 fn other_tunnels_packets_pass() {
-    let first = policy(&[0]).rules(&[], &host()).unwrap();
+    let first = policy(&[0]).rules(&[], &[], &host()).unwrap();
     let mut busy = host();
     busy.splice(1..1, first);
     let second = Policy { mark: 7, table: 700, ..policy(&[0]) };
-    let rules = second.rules(&[], &busy).unwrap();
+    let rules = second.rules(&[], &[], &busy).unwrap();
     let actions: Vec<_> = rules.iter().map(|rule| (rule.priority, rule.mark, rule.action)).collect();
     assert_eq!(
         actions,
@@ -74,7 +101,7 @@ fn other_tunnels_packets_pass() {
         ]
     );
     // with the first gone there is nothing to change, nor when it comes back above us
-    assert_eq!(second.rules(&rules, &host()).unwrap(), rules);
+    assert_eq!(second.rules(&rules, &[], &host()).unwrap(), rules);
     // all of them are found again, and nothing else
     busy.splice(1..1, rules.clone());
     let (own, foreign) = split(busy.clone(), &[700].into());
@@ -148,7 +175,7 @@ proptest! {
         let lengths: BTreeSet<u8> = ours.iter().map(|prefix| prefix.length()).collect();
         let policy = policy(&lengths.into_iter().rev().collect::<Vec<_>>());
         let mut rules = host();
-        rules.splice(1..1, policy.rules(&[], &host()).unwrap());
+        rules.splice(1..1, policy.rules(&[], &[], &host()).unwrap());
         rules.retain(|rule| rule.table == MAIN || rule.table == MARK);
         let length = |prefix: Option<Prefix>| prefix.map(Prefix::length);
         let in_main = length(look_up(&main, address, None));
