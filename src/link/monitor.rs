@@ -53,7 +53,7 @@ pub enum LinkEvent {
     Deleted,
     /// Events were lost or unreadable: read the state with [`super::Link::state`].
     Overrun,
-    /// A route of wontun's or a policy rule was deleted, by anybody.
+    /// A route of wontun's or of the device, or a policy rule was deleted, by anybody.
     RoutingLost,
     /// This host no longer has that address, on whichever device it was.
     AddressLost(IpAddr),
@@ -64,7 +64,7 @@ pub enum LinkEvent {
 }
 
 /// A non-blocking socket that hears of every link and address change in its network namespace, and
-/// of the deletion of routes and rules. A socket filter drops the many other changes of routes that
+/// of the deletion of routes and rules that may concern it. A socket filter drops the many other changes of routes that
 /// some hosts have.
 #[derive(Debug)]
 pub struct Monitor {
@@ -82,7 +82,7 @@ impl Monitor {
         let open = || {
             let mut socket = Socket::new(NETLINK_ROUTE)?;
             socket.set_non_blocking(true)?;
-            SockRef::from(&socket).attach_filter(&FILTER)?;
+            SockRef::from(&socket).attach_filter(&filter(index))?;
             socket.bind(&SocketAddr::new(0, GROUPS))?;
             Ok(Self { socket, index, buffer: Vec::with_capacity(BUFFER) })
         };
@@ -113,27 +113,36 @@ impl AsFd for Monitor {
     }
 }
 
-/// A classic BPF program. Dropped are new routes and rules, and deleted routes that are not
-/// wontun's.
-const FILTER: [SockFilter; 8] = {
-    // nlmsg_type is in the host's order, and read in the network's; rtm_protocol is behind the
-    // header
+/// A classic BPF program. Dropped are new routes and rules, and deleted routes that are neither
+/// wontun's nor to the device: of those, the kernel's own lead to the networks of its addresses.
+const fn filter(index: u32) -> [SockFilter; 15] {
+    // nlmsg_type and the device are in the host's order, and read in the network's; rtm_protocol is
+    // in the message's own header, which attributes follow
     const TYPE: u32 = 4;
     const ROUTE_PROTOCOL: u32 = 16 + 5;
+    const ATTRIBUTES: u32 = 16 + 12;
+    const RTA_OIF: u32 = 4;
     const fn kind(kind: u16) -> u32 {
         u16::from_be_bytes(kind.to_ne_bytes()) as u32
     }
     [
         SockFilter::new(bpf::LOAD_HALF, 0, 0, TYPE),
-        SockFilter::new(bpf::JUMP_IF_EQUAL, 5, 0, kind(RTM_NEWROUTE)),
-        SockFilter::new(bpf::JUMP_IF_EQUAL, 4, 0, kind(RTM_NEWRULE)),
-        SockFilter::new(bpf::JUMP_IF_EQUAL, 0, 2, kind(RTM_DELROUTE)),
+        SockFilter::new(bpf::JUMP_IF_EQUAL, 12, 0, kind(RTM_NEWROUTE)),
+        SockFilter::new(bpf::JUMP_IF_EQUAL, 11, 0, kind(RTM_NEWRULE)),
+        SockFilter::new(bpf::JUMP_IF_EQUAL, 0, 9, kind(RTM_DELROUTE)),
         SockFilter::new(bpf::LOAD_BYTE, 0, 0, ROUTE_PROTOCOL),
-        SockFilter::new(bpf::JUMP_IF_EQUAL, 0, 1, PROTOCOL as u32),
+        SockFilter::new(bpf::JUMP_IF_EQUAL, 7, 0, PROTOCOL as u32),
+        SockFilter::new(bpf::LOAD_INDEX, 0, 0, RTA_OIF),
+        SockFilter::new(bpf::LOAD_CONSTANT, 0, 0, ATTRIBUTES),
+        SockFilter::new(bpf::LOAD_WORD, 0, 0, bpf::NETLINK_ATTRIBUTE),
+        SockFilter::new(bpf::JUMP_IF_EQUAL, 4, 0, 0),
+        SockFilter::new(bpf::COPY_TO_INDEX, 0, 0, 0),
+        SockFilter::new(bpf::LOAD_WORD_AT_INDEX, 0, 0, 4),
+        SockFilter::new(bpf::JUMP_IF_EQUAL, 0, 1, u32::from_be_bytes(index.to_ne_bytes())),
         SockFilter::new(bpf::RETURN, 0, 0, u32::MAX),
         SockFilter::new(bpf::RETURN, 0, 0, 0),
     ]
-};
+}
 
 /// The last thing that a datagram says of the device: an earlier one is history.
 fn event(datagram: &[u8], index: u32) -> LinkEvent {
