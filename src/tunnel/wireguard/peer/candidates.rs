@@ -7,6 +7,11 @@
 //! address comes from the first answer, after which nothing more is sent to other addresses. If a
 //! newer initiation was under way then and the session shows no sign of life, a new handshake
 //! follows.
+//!
+//! A session is tried elsewhere after 15 s of silence, as any. Where traffic goes both ways, a
+//! shorter silence is suspect ([`SUSPECT_SILENCE`]): the address in use is asked then, and the next
+//! one if it does not answer. If it does, or data comes again, the suspicion was false, and the next
+//! takes twice as long.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -38,6 +43,12 @@ const PREFER_AGAIN: Duration = Duration::from_secs(600);
 /// Least time for a session that the peer may have forgotten to show a sign of life.
 const CONFIRM_TIME: Duration = Duration::from_secs(1);
 
+/// Silence after data of ours that is suspect where data came before, or three round trips if that
+/// is longer.
+const SUSPECT_SILENCE: Duration = Duration::from_secs(1);
+/// False suspicions after which only the silence of any peer counts.
+const MOST_SUSPICIONS: u8 = 4;
+
 /// The addresses of one peer, the preferred one first, and which of them is tried.
 pub(super) struct Candidates {
     list: Vec<Candidate>,
@@ -62,6 +73,23 @@ pub(super) struct Candidates {
     confirm_by: Option<Instant>,
     /// After an answer was accepted: when the newer initiations are forgotten.
     expires: Option<Instant>,
+    /// Until then data from another address of the list does not move the peer: it is what the
+    /// peer sent before it heard from us by the address that answered.
+    settled: Option<Instant>,
+    silence: Silence,
+}
+
+/// A silence that begins sooner than that of any peer.
+#[derive(Debug, Default)]
+struct Silence {
+    /// Data left and nothing came since: when that is suspect.
+    suspect: Option<Instant>,
+    /// Data came since the last suspicion, so an answer is to be expected.
+    is_answering: bool,
+    /// The next initiation, or the run that is on, is to find out.
+    is_asking: bool,
+    /// False suspicions of late.
+    false_ones: u8,
 }
 
 struct Candidate {
@@ -101,7 +129,7 @@ impl Candidates {
         let newest = self.newest.filter(|(_, newest)| self.is_running && *newest == sent);
         let Some((remote, _)) = newest else {
             // the last message ended a run, or was a response
-            return sent + REKEY_TIMEOUT;
+            return sent + if self.silence.is_asking { CANDIDATE_PAUSE } else { REKEY_TIMEOUT };
         };
         let pause = if self.tries > self.list.len() { LATER_PAUSE } else { CANDIDATE_PAUSE };
         // an answer that is known to take longer is waited for
@@ -122,8 +150,10 @@ impl Candidates {
             self.list.len() - 1
         });
         let preferred = self.list.first().and_then(|candidate| candidate.sent);
-        self.is_preferring =
-            has_session && place != 0 && preferred.is_none_or(|last| now.since(last) >= PREFER_AGAIN);
+        self.is_preferring = has_session
+            && !self.silence.is_asking
+            && place != 0
+            && preferred.is_none_or(|last| now.since(last) >= PREFER_AGAIN);
         self.turn = if self.is_preferring { 0 } else { place };
     }
 
@@ -181,12 +211,14 @@ impl Candidates {
         self.forget_older(indices);
         (self.is_running, self.newest) = (false, None);
         (self.confirm_by, self.expires) = (None, None);
+        self.silence.end();
     }
 
     /// Nobody answers at any address.
     pub(super) fn handle_given_up(&mut self, indices: &mut IndexTable) {
         self.forget_older(indices);
         self.is_running = false;
+        self.silence.end();
     }
 
     /// The initiation of that index, if it is one of the older ones.
@@ -207,8 +239,57 @@ impl Candidates {
         self.confirm_by = None;
     }
 
+    /// Data left for `remote`.
+    pub(super) fn handle_data_sent(&mut self, remote: SocketAddr, now: Instant) {
+        let silence = &self.silence;
+        if silence.suspect.is_none() && silence.is_answering && silence.false_ones < MOST_SUSPICIONS {
+            let round_trip = self.place(remote).and_then(|place| self.list.get(place));
+            let round_trip = round_trip.map(|candidate| candidate.round_trip).unwrap_or_default();
+            let patience = SUSPECT_SILENCE.max(round_trip * 3) * (1 << silence.false_ones);
+            self.silence.suspect = Some(now + patience);
+        }
+    }
+
+    /// Something authentic came, with data in it or without, from the address in use or another.
+    /// Returns true if it answers a suspicion.
+    const fn handle_received(&mut self, has_data: bool, is_same: bool) -> bool {
+        let is_answer = self.silence.is_asking && is_same;
+        if is_answer {
+            self.silence.handle_answer(true);
+            self.is_running = false;
+        }
+        self.silence.suspect = None;
+        self.silence.is_answering |= has_data;
+        is_answer
+    }
+
     pub(super) fn next_timeout(&self) -> Option<Instant> {
-        [self.confirm_by, self.expires].into_iter().flatten().min()
+        [self.confirm_by, self.expires, self.silence.suspect].into_iter().flatten().min()
+    }
+}
+
+impl Silence {
+    /// Takes the suspicion that is due, if any.
+    fn take_due(&mut self, now: Instant) -> bool {
+        let is_due = Timers::take_due(&mut self.suspect, now);
+        if is_due {
+            (self.is_asking, self.is_answering) = (true, false);
+        }
+        is_due
+    }
+
+    /// A handshake is over that was answered from the address in use, or from another one.
+    const fn handle_answer(&mut self, is_same: bool) {
+        self.false_ones = match (self.is_asking, is_same) {
+            (true, true) => self.false_ones.saturating_add(1),
+            (true, false) => 0,
+            (false, _) => self.false_ones.saturating_sub(1),
+        };
+        self.end();
+    }
+
+    const fn end(&mut self) {
+        (self.is_asking, self.suspect) = (false, None);
     }
 }
 
@@ -236,6 +317,8 @@ impl Peer {
                 older: Vec::new(),
                 confirm_by: None,
                 expires: None,
+                settled: None,
+                silence: Silence::default(),
             })
         });
         let mut old = std::mem::take(&mut candidates.list);
@@ -358,10 +441,17 @@ impl Peer {
         candidates.is_running = false;
         let is_first = !std::mem::replace(&mut candidates.is_answered, true);
         let place = candidates.older.iter().position(|outstanding| outstanding.index == index);
+        if is_first {
+            let older = place.and_then(|place| candidates.older.get(place));
+            let remote = older.map(|older| older.remote).or(candidates.newest.map(|(remote, _)| remote));
+            candidates.silence.handle_answer(remote == self.endpoint.map(|endpoint| endpoint.remote));
+        }
         let Some(place) = place else {
             self.initiator = None;
             if let Some((remote, sent)) = candidates.newest {
-                candidates.note_round_trip(remote, now.since(sent));
+                let round_trip = now.since(sent);
+                candidates.note_round_trip(remote, round_trip);
+                candidates.settled = Some(now + CONFIRM_TIME.max(round_trip * 3));
             }
             candidates.reset(indices);
             return is_first;
@@ -379,8 +469,29 @@ impl Peer {
             candidates.note_round_trip(remote, round_trip);
         }
         candidates.confirm_by = Some(now + CONFIRM_TIME.max(round_trip * 3));
+        candidates.settled = candidates.confirm_by;
         candidates.expires = candidates.newest.map(|(_, sent)| (sent + MAX_AGE).max(now));
         is_first
+    }
+
+    /// Messages were accepted, with data in them or without, which came from `from` or by a way
+    /// that does not tell. Moves the peer there.
+    pub(super) fn handle_messages_from(&mut self, from: Option<Endpoint>, has_data: bool, now: Instant) {
+        let Some(candidates) = &mut self.candidates else {
+            from.into_iter().for_each(|from| self.handle_heard(from));
+            return;
+        };
+        let current = self.endpoint.map(|endpoint| endpoint.remote);
+        let other = from.map(|from| from.remote).filter(|remote| Some(*remote) != current);
+        if candidates.handle_received(has_data, other.is_none()) {
+            self.outbox.initiation = false;
+            self.timers.handle_handshake_complete();
+        }
+        let is_late = candidates.settled.is_some_and(|settled| now < settled)
+            && other.is_some_and(|other| candidates.place(other).is_some());
+        if let Some(from) = from.filter(|_| !is_late) {
+            self.handle_heard(from);
+        }
     }
 
     /// Does what is due about several addresses.
@@ -393,7 +504,8 @@ impl Peer {
                 indices.free(index);
             }
         }
-        if is_unconfirmed {
+        let is_suspect = candidates.silence.take_due(now);
+        if is_unconfirmed || is_suspect {
             self.request_initiation(now);
         }
     }

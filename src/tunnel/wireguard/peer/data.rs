@@ -57,6 +57,9 @@ impl Peer {
         if packets.last > 0 {
             self.transfer.packets_sent += packets.count as u64;
             self.timers.handle_data_sent(now);
+            if let (Some(candidates), Some(endpoint)) = (&mut self.candidates, self.endpoint) {
+                candidates.handle_data_sent(endpoint.remote, now);
+            }
         }
         if is_worn {
             self.request_initiation(now);
@@ -128,9 +131,7 @@ impl Peer {
         if accepted.messages == 0 {
             return;
         }
-        if let Some(from) = from {
-            self.handle_heard(from);
-        }
+        self.handle_messages_from(from, accepted.packets > 0, now);
         self.transfer.received += accepted.bytes;
         self.transfer.packets_received += accepted.packets;
         self.timers.handle_any_received(self.persistent, now);

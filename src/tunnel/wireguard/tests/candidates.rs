@@ -203,6 +203,105 @@ fn the_preferred_address_is_taken_again_without_a_pause_in_traffic() {
     assert!(to_v6 <= 12, "seldom while it does not work: {to_v6}");
 }
 
+/// Sends a packet every 20 ms for `span`, each of which the second host answers.
+fn talk(world: &mut World, span: Duration) {
+    let end = world.elapsed() + span;
+    while world.elapsed() < end {
+        let answered = world.hosts[1].received.len();
+        world.send(0, &packet(100, 1));
+        world.run(seconds(0.02));
+        for _ in answered..world.hosts[1].received.len() {
+            world.send(1, &packet(100, 2));
+        }
+    }
+    world.run(seconds(0.1));
+}
+
+#[test]
+fn an_address_that_dies_while_traffic_runs_costs_two_seconds() {
+    for (there, back) in [(None, None), (Some(0.02), None), (None, Some(0.02))] {
+        // also while the last handshake is younger than REKEY_TIMEOUT
+        for before in [1.0, 20.0] {
+            let mut world = world(vec![path(V6, Some(0.02), Some(0.02)), path(V4, Some(0.03), Some(0.03))]);
+            talk(&mut world, seconds(before));
+            assert_eq!(world.peer(0).endpoint().unwrap().remote, remote(V6));
+            world.seen.clear();
+            world.paths[0] = path(V6, there, back);
+            let begun = world.elapsed();
+            talk(&mut world, seconds(2.2));
+            let times = initiations(&world);
+            let tried: Vec<_> = times.iter().map(|(_, to)| *to).collect();
+            assert_eq!(tried, [remote(V6), remote(V4)], "{there:?} {back:?} from {begun:?}: {times:?}");
+            assert_eq!(world.peer(0).endpoint().unwrap().remote, remote(V4));
+            assert_works(&mut world, V4);
+        }
+    }
+}
+
+#[test]
+fn slow_answers_raise_few_suspicions_and_do_not_move_the_peer() {
+    let mut world = world(vec![path(V6, Some(0.02), Some(0.02)), path(V4, Some(0.02), Some(0.02))]);
+    world.send(0, &packet(100, 1));
+    world.run(seconds(1.0));
+    let handshakes = |world: &World| world.sent(0, 1).len();
+    for number in 0..170 {
+        // an answer after three seconds, again and again
+        world.send(0, &packet(100, 1));
+        world.run(seconds(3.0));
+        world.send(1, &packet(100, 2));
+        world.run(seconds(4.0));
+        assert_eq!(world.peer(0).endpoint().unwrap().remote, remote(V6), "{number}");
+    }
+    assert!(world.sent(0, 1).iter().all(|seen| seen.to.remote == remote(V6)));
+    // 20 minutes hold ten sessions; each lowers the count by one false suspicion
+    assert!(handshakes(&world) <= 10 + 1 + 4 + 10, "{}", handshakes(&world));
+    // one-way traffic expects no answer
+    let before = handshakes(&world);
+    for _ in 0..90 {
+        world.send(0, &packet(100, 1));
+        world.run(seconds(1.0));
+    }
+    assert!(handshakes(&world) <= before + 2, "{before} {}", handshakes(&world));
+}
+
+#[test]
+fn a_pause_by_all_addresses_does_not_move_the_peer() {
+    let mut world = world(vec![path(V6, Some(0.02), Some(0.02)), path(V4, Some(0.02), Some(0.02))]);
+    talk(&mut world, seconds(10.0));
+    let alive = world.paths.clone();
+    for path in &mut world.paths {
+        (path.there, path.back) = (None, None);
+    }
+    talk(&mut world, seconds(2.5));
+    world.paths = alive;
+    talk(&mut world, seconds(0.2));
+    assert_eq!(world.peer(0).endpoint().unwrap().remote, remote(V6), "data came again from there");
+    talk(&mut world, seconds(10.0));
+    assert_works(&mut world, V6);
+}
+
+#[test]
+fn no_packet_is_lost_while_the_preferred_address_is_tried_again() {
+    for works_again in [false, true] {
+        let mut world = world(vec![path(V6, None, None), path(V4, Some(0.02), Some(0.02))]);
+        talk(&mut world, seconds(100.0));
+        if works_again {
+            world.paths[0] = path(V6, Some(0.03), Some(0.03));
+        }
+        world.seen.clear();
+        world.hosts.iter_mut().for_each(|host| host.received.clear());
+        let sent = 800 * 50;
+        talk(&mut world, seconds(800.0));
+        let again = world.sent(0, 1).iter().filter(|seen| seen.to.remote == remote(V6)).count();
+        assert!(again >= 1, "the preferred address was tried again: {:?}", initiations(&world));
+        let received = world.hosts.each_ref().map(|host| host.received.len());
+        assert_eq!(received[1], sent);
+        assert!(received[0] >= sent - 2, "the last ones are not answered: {received:?}");
+        let at = if works_again { V6 } else { V4 };
+        assert_eq!(world.peer(0).endpoint().unwrap().remote, remote(at));
+    }
+}
+
 #[test]
 fn no_two_initiations_are_the_same_and_their_number_is_bounded() {
     let addresses: Vec<String> = (1..=12).map(|host| format!("203.0.113.{host}:1")).collect();
