@@ -26,6 +26,7 @@ mod no_nftables;
 pub(crate) mod node;
 pub(crate) mod pair;
 pub(crate) mod probe;
+mod relay;
 pub(crate) mod settings;
 pub(crate) mod site;
 pub(crate) mod tally;

@@ -51,6 +51,10 @@ impl Site {
         self.lab.host(self.index)
     }
 
+    pub(crate) fn lab(&self) -> &Lab {
+        &self.lab
+    }
+
     /// The process whose mount namespace this is.
     pub(crate) fn holder_pid(&self) -> u32 {
         self.holder.id()
