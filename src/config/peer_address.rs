@@ -4,6 +4,9 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::str::FromStr;
 
+use idna::AsciiDenyList;
+use idna::uts46::{DnsLength, Hyphens, Uts46};
+
 use super::DEFAULT_PORT;
 
 /// Longest name that DNS can hold, in its textual form (RFC 1035 section 3.1).
@@ -32,11 +35,13 @@ pub enum PeerAddressError {
     )]
     Host(String),
     /// A name that DNS has in another form.
-    #[error(
-        "'{0}' has letters that DNS writes in their ASCII form, which begins with xn--: write that form, which \
-         'idn2 NAME' prints"
-    )]
-    International(String),
+    #[error("'{name}' has letters that DNS does not have: write its ASCII form, {ascii}")]
+    International {
+        /// The name.
+        name: String,
+        /// Its ASCII form.
+        ascii: String,
+    },
     /// The part after the colon.
     #[error("'{0}' is no UDP port: expected a number from 1 to 65535")]
     Port(String),
@@ -79,22 +84,34 @@ impl PeerAddress {
                 Ok(Self::Socket(address))
             };
         }
-        let possible = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
         // what has only digits and dots was meant as an address
         let numeric = host.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-        if (1..=MAX_NAME).contains(&host.len()) && host.bytes().all(possible) && !numeric {
-            Ok(Self::Name { host: host.to_owned(), port })
-        } else {
-            let shown = host.escape_debug().to_string();
-            let is_international =
-                !host.is_ascii() && host.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '.' | '_'));
-            Err(if is_international {
-                PeerAddressError::International(shown)
-            } else {
-                PeerAddressError::Host(shown)
-            })
+        if is_name(host) && !numeric {
+            return Ok(Self::Name { host: host.to_owned(), port });
         }
+        let name = host.escape_debug().to_string();
+        Err(match ascii_form(host) {
+            Some(ascii) => PeerAddressError::International { name, ascii },
+            None => PeerAddressError::Host(name),
+        })
     }
+}
+
+/// Returns true if DNS or a hosts file can hold the name.
+fn is_name(host: &str) -> bool {
+    let possible = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+    (1..=MAX_NAME).contains(&host.len()) && host.bytes().all(possible)
+}
+
+/// Returns the name as DNS has it (UTS 46), if it has letters that are not ASCII and such a form.
+fn ascii_form(host: &str) -> Option<String> {
+    if host.is_ascii() || host.len() > MAX_NAME * 4 {
+        return None;
+    }
+    let ascii = Uts46::new()
+        .to_ascii(host.as_bytes(), AsciiDenyList::EMPTY, Hyphens::Allow, DnsLength::VerifyAllowRootDot)
+        .ok()?;
+    Some(ascii.into_owned()).filter(|ascii| is_name(ascii))
 }
 
 impl FromStr for PeerAddress {
@@ -184,6 +201,19 @@ mod tests {
             ("10.0.0.256:1", "no host"),
             ("two words:1", "no host"),
             ("[server]:1", "no host"),
+            ("b\u{fc}cher.example:1", "ASCII form, xn--bcher-kva.example"),
+            ("B\u{dc}CHER.example", "ASCII form, xn--bcher-kva.example"),
+            // the same, of two characters
+            ("bu\u{308}cher.example:1", "ASCII form, xn--bcher-kva.example"),
+            (
+                "\u{441}\u{435}\u{440}\u{432}\u{435}\u{440}.\u{43f}\u{440}\u{438}\u{43c}\u{435}\u{440}:1",
+                "xn--b1afb6bcb.xn--e1afmkfd",
+            ),
+            ("vpn.\u{4f8b}\u{5b50}.\u{6d4b}\u{8bd5}:1", "vpn.xn--fsqu00a.xn--0zwm56d"),
+            // a space of no width, such as web pages have
+            ("b\u{200b}.example:1", "ASCII form, b.example"),
+            ("b\u{fc} cher@.example:1", "no host"),
+            ("\u{2028}:1", "no host"),
         ] {
             let said = shown(text);
             assert!(said.contains(part), "{text}: {said}");

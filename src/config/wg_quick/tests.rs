@@ -497,11 +497,15 @@ fn an_international_name_is_told_from_no_name() {
         let peer = format!("[Peer]\nPublicKey = {PUBLIC}\nEndpoint = {endpoint}\n");
         read(&format!("[Interface]\nPrivateKey = {PRIVATE}\n{peer}")).unwrap_err().to_string()
     };
-    for name in ["bücher.example:51820", "сервер.пример:1"] {
+    for (name, ascii) in [
+        ("bücher.example:51820", "xn--bcher-kva.example:51820"),
+        ("Bücher.Example : 51820", "xn--bcher-kva.example:51820"),
+        ("b\u{200b}.example:1", "b.example:1"),
+    ] {
         let said = error(name);
-        assert!(said.contains("expected the name's ASCII form, which begins with xn--"), "{said}");
+        assert!(said.contains(&format!("expected the name's ASCII form, which DNS has: {ascii}")), "{said}");
     }
-    for name in ["bü cher@.example:51820", "b\u{200b}.example:1", "@:1"] {
+    for name in ["bü cher@.example:51820", "@:1"] {
         assert!(error(name).contains("expected HOST:PORT"), "{}", error(name));
     }
     assert_eq!(

@@ -157,8 +157,8 @@ pub(super) fn endpoint(text: &str) -> Result<PeerAddress, Fault> {
             PeerAddressError::NoScope(ip) => {
                 format!("the interface of a link-local address too, such as [{ip}%eth0]:{port}").into()
             }
-            PeerAddressError::International(_) => {
-                "the name's ASCII form, which begins with xn-- and which 'idn2 NAME' prints".into()
+            PeerAddressError::International { ascii, .. } => {
+                format!("the name's ASCII form, which DNS has: {ascii}:{port}").into()
             }
             PeerAddressError::NoHost(_) => "the address of one host".into(),
             PeerAddressError::Host(_) | PeerAddressError::Port(_) => field.expected().into(),
