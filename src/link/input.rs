@@ -3,55 +3,95 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use super::legacy;
 use super::nft::{FoundChain, InputRule, Nft};
 
 /// How tables of this program begin.
 const OWN: &str = "wontun";
 
-/// A chain that drops what comes to a UDP port. Displays as one line that says what to do.
+/// A firewall that drops what comes to a UDP port. Displays as one line that says what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InputWarning {
-    port: u16,
-    family: &'static str,
-    table: String,
-    chain: String,
-    remedy: Remedy,
+pub enum InputWarning {
+    /// A chain drops it.
+    Drops {
+        /// The port.
+        port: u16,
+        /// Family of the chain's table, as nft(8) calls it.
+        family: &'static str,
+        /// The chain's table.
+        table: String,
+        /// The chain.
+        chain: String,
+        /// The command that opens the port.
+        remedy: InputRemedy,
+    },
+    /// Legacy iptables filters, and nobody tells us what.
+    Legacy {
+        /// The port.
+        port: u16,
+        /// ip6tables.
+        v6: bool,
+    },
 }
 
 /// A command that opens the port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Remedy {
+pub enum InputRemedy {
+    /// ufw's.
     Ufw,
+    /// firewalld's.
     Firewalld,
+    /// iptables's.
     Iptables,
+    /// ip6tables's.
     Ip6tables,
+    /// nft's.
     Nft,
 }
 
 impl fmt::Display for InputWarning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { port, family, table, chain, remedy } = self;
+        let (port, family, table, chain, remedy) = match self {
+            Self::Drops { port, family, table, chain, remedy } => (port, family, table, chain, remedy),
+            Self::Legacy { port, v6 } => {
+                let (protocol, iptables) = if *v6 { ("IPv6", "ip6tables") } else { ("IPv4", "iptables") };
+                return write!(
+                    f,
+                    "legacy iptables filters {protocol} here, and its rules cannot be seen: if its INPUT chain drops \
+                     ({iptables}-legacy -S INPUT), no peer can begin a connection to UDP port {port}: let it in: \
+                     {iptables}-legacy -I INPUT -p udp --dport {port} -j ACCEPT"
+                );
+            }
+        };
         write!(
             f,
             "the chain {chain} of the nftables table {family} {table} drops what comes to UDP port {port}, so no peer \
              can begin a connection: let it in: "
         )?;
         match remedy {
-            Remedy::Ufw => write!(f, "ufw allow {port}/udp"),
-            Remedy::Firewalld => {
+            InputRemedy::Ufw => write!(f, "ufw allow {port}/udp"),
+            InputRemedy::Firewalld => {
                 write!(f, "firewall-cmd --permanent --add-port={port}/udp && firewall-cmd --reload")
             }
-            Remedy::Iptables => write!(f, "iptables -I INPUT -p udp --dport {port} -j ACCEPT"),
-            Remedy::Ip6tables => write!(f, "ip6tables -I INPUT -p udp --dport {port} -j ACCEPT"),
-            Remedy::Nft => write!(f, "nft insert rule {family} {table} {chain} udp dport {port} accept"),
+            InputRemedy::Iptables => write!(f, "iptables -I INPUT -p udp --dport {port} -j ACCEPT"),
+            InputRemedy::Ip6tables => write!(f, "ip6tables -I INPUT -p udp --dport {port} -j ACCEPT"),
+            InputRemedy::Nft => write!(f, "nft insert rule {family} {table} {chain} udp dport {port} accept"),
         }
     }
 }
 
-/// Returns the chains that drop what comes to `port`. Rules that cannot be read, such as those of
-/// legacy iptables, drop nothing that is known here.
+impl InputWarning {
+    /// Returns true if it asks for that already.
+    fn is_remedied_by(&self, other: InputRemedy) -> bool {
+        matches!(self, Self::Drops { remedy, .. } if *remedy == other)
+    }
+}
+
+/// Returns the chains that drop what comes to `port`, and legacy iptables where it may.
 pub fn input_drops(port: u16) -> Vec<InputWarning> {
-    let Ok(mut nft) = Nft::open() else { return Vec::new() };
+    let legacy = [false, true].into_iter().filter(|v6| legacy::has_filter(*v6));
+    let legacy = legacy.map(|v6| InputWarning::Legacy { port, v6 });
+    let Ok(mut nft) = Nft::open() else { return legacy.collect() };
     let chains = nft.chains().unwrap_or_default();
     let mut warnings: Vec<InputWarning> = Vec::new();
     for chain in chains.iter().filter(|chain| chain.is_input() && !chain.table.starts_with(OWN)) {
@@ -61,10 +101,10 @@ pub fn input_drops(port: u16) -> Vec<InputWarning> {
         }
         let remedy = remedy(chain, &chains);
         // ufw and firewalld have one command for both families
-        let is_told = matches!(remedy, Remedy::Ufw | Remedy::Firewalld)
-            && warnings.iter().any(|warning| warning.remedy == remedy);
+        let is_told = matches!(remedy, InputRemedy::Ufw | InputRemedy::Firewalld)
+            && warnings.iter().any(|warning| warning.is_remedied_by(remedy));
         if !is_told {
-            warnings.push(InputWarning {
+            warnings.push(InputWarning::Drops {
                 port,
                 family: chain.family_name(),
                 table: chain.table.clone(),
@@ -73,6 +113,7 @@ pub fn input_drops(port: u16) -> Vec<InputWarning> {
             });
         }
     }
+    warnings.extend(legacy);
     warnings
 }
 
@@ -100,17 +141,17 @@ fn drops(by_policy: bool, base: &str, rules: &[InputRule]) -> bool {
 }
 
 /// Returns the command for where `chain` drops; `chains` are all there are.
-fn remedy(chain: &FoundChain, chains: &[FoundChain]) -> Remedy {
+fn remedy(chain: &FoundChain, chains: &[FoundChain]) -> InputRemedy {
     let is_ufw = || {
         let mut same = chains.iter().filter(|c| c.family == chain.family && c.table == chain.table);
         same.any(|chain| chain.name.starts_with("ufw-") || chain.name.starts_with("ufw6-"))
     };
     match (chain.family_name(), chain.table.as_str(), chain.name.as_str()) {
-        (_, "firewalld", _) => Remedy::Firewalld,
-        ("ip" | "ip6", "filter", "INPUT") if is_ufw() => Remedy::Ufw,
-        ("ip", "filter", "INPUT") => Remedy::Iptables,
-        ("ip6", "filter", "INPUT") => Remedy::Ip6tables,
-        _ => Remedy::Nft,
+        (_, "firewalld", _) => InputRemedy::Firewalld,
+        ("ip" | "ip6", "filter", "INPUT") if is_ufw() => InputRemedy::Ufw,
+        ("ip", "filter", "INPUT") => InputRemedy::Iptables,
+        ("ip6", "filter", "INPUT") => InputRemedy::Ip6tables,
+        _ => InputRemedy::Nft,
     }
 }
 
@@ -143,15 +184,18 @@ mod tests {
     #[test]
     fn a_warning_is_one_line_with_a_command() {
         for (remedy, command) in [
-            (Remedy::Ufw, "ufw allow 51820/udp"),
-            (Remedy::Firewalld, "--add-port=51820/udp"),
-            (Remedy::Iptables, "iptables -I INPUT -p udp --dport 51820 -j ACCEPT"),
-            (Remedy::Ip6tables, "ip6tables -I INPUT -p udp --dport 51820 -j ACCEPT"),
-            (Remedy::Nft, "nft insert rule inet fw in udp dport 51820 accept"),
+            (InputRemedy::Ufw, "ufw allow 51820/udp"),
+            (InputRemedy::Firewalld, "--add-port=51820/udp"),
+            (InputRemedy::Iptables, "iptables -I INPUT -p udp --dport 51820 -j ACCEPT"),
+            (InputRemedy::Ip6tables, "ip6tables -I INPUT -p udp --dport 51820 -j ACCEPT"),
+            (InputRemedy::Nft, "nft insert rule inet fw in udp dport 51820 accept"),
         ] {
             let (family, table, chain) = ("inet", "fw".to_owned(), "in".to_owned());
-            let line = InputWarning { port: 51820, family, table, chain, remedy }.to_string();
+            let line = InputWarning::Drops { port: 51820, family, table, chain, remedy }.to_string();
             assert!(line.contains(command) && !line.contains('\n') && !line.contains("  "), "{line}");
         }
+        let line = InputWarning::Legacy { port: 51820, v6: true }.to_string();
+        let command = "ip6tables-legacy -I INPUT -p udp --dport 51820 -j ACCEPT";
+        assert!(line.ends_with(command) && !line.contains('\n') && !line.contains("  "), "{line}");
     }
 }

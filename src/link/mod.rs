@@ -29,6 +29,7 @@ mod guard;
 mod input;
 mod interfaces;
 mod kill_switch;
+mod legacy;
 mod message;
 mod monitor;
 mod nat;

@@ -1,9 +1,8 @@
 //! Who else drops what this host forwards. An accept ends the turn of its own chain, and no other's: where a table of
 //! somebody's drops by default, only a rule of theirs helps.
 
-use std::fs;
-
 use super::warning::{NatWarning, Remedy};
+use crate::link::legacy;
 use crate::link::nft::{FoundChain, Nft};
 
 /// A line for each firewall that has to let the device through; `families` say whether IPv4 and IPv6 matter.
@@ -30,10 +29,8 @@ pub(super) fn look_for_drops(nft: &mut Nft, device: &str, families: [bool; 2]) -
             });
         }
     }
-    for (matters, v6, names) in
-        [(v4, false, "/proc/net/ip_tables_names"), (v6, true, "/proc/net/ip6_tables_names")]
-    {
-        if matters && fs::read_to_string(names).is_ok_and(|names| has_filter(&names)) {
+    for (matters, v6) in [(v4, false), (v6, true)] {
+        if matters && legacy::has_filter(v6) {
             warnings.push(NatWarning::Legacy { device: device.to_owned(), v6 });
         }
     }
@@ -59,21 +56,5 @@ fn remedy(chain: &FoundChain, chains: &[FoundChain]) -> Remedy {
         None => {
             Remedy::Nft { family: chain.family_name(), table: chain.table.clone(), chain: chain.name.clone() }
         }
-    }
-}
-
-/// Whether legacy iptables has a table that can drop, by its list of tables in use.
-fn has_filter(names: &str) -> bool {
-    names.lines().any(|name| name.trim() == "filter")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn legacy_tables_are_told_by_name() {
-        assert!(has_filter("nat\nfilter\n"));
-        assert!(!has_filter("nat\nmangle\n") && !has_filter("") && !has_filter("filters\n"));
     }
 }
