@@ -34,6 +34,7 @@ mod message;
 mod monitor;
 mod nat;
 mod nft;
+mod overlap;
 mod ranges;
 mod routes;
 mod socket;
@@ -48,6 +49,7 @@ pub use message::LinkState;
 pub use monitor::{LinkEvent, Monitor};
 pub use nat::{Nat, NatApplied, NatWarning};
 pub use nft::{RulesetChange, Watch};
+pub use overlap::{Overlap, overlaps};
 pub use routes::{Added, Applied, RouteWarning, Routes, Scope, Wanted};
 pub use tun::{Occupant, TunState, delete, occupant, rename};
 

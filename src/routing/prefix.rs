@@ -47,6 +47,12 @@ impl Prefix {
     pub fn contains(self, address: IpAddr) -> bool {
         Self::new(address, self.length) == Some(self)
     }
+
+    /// Returns true if one of the two networks lies in the other.
+    pub fn overlaps(self, other: Self) -> bool {
+        self.contains(other.network) && self.length <= other.length
+            || other.contains(self.network) && other.length <= self.length
+    }
 }
 
 impl From<Prefix> for (IpAddr, u8) {
@@ -87,6 +93,16 @@ mod tests {
         assert_eq!(prefix("fd00::ffff", 0).unwrap(), "::/0");
         assert_eq!(prefix("10.1.2.3", 33), None);
         assert_eq!(prefix("fd00::1", 129), None);
+    }
+
+    #[test]
+    fn networks_overlap_whichever_is_the_larger() {
+        let of = |address: &str, length| Prefix::of(address.parse().unwrap(), length);
+        let (ten, vpn) = (of("10.0.0.0", 8), of("10.8.0.0", 24));
+        let (lan, v6, all) = (of("192.0.2.0", 24), of("fd08::", 64), of("0.0.0.0", 0));
+        assert!(ten.overlaps(vpn) && vpn.overlaps(ten) && vpn.overlaps(vpn) && all.overlaps(lan));
+        assert!(!vpn.overlaps(lan) && !lan.overlaps(v6) && !v6.overlaps(vpn) && !all.overlaps(v6));
+        assert!(!of("10.8.0.0", 16).overlaps(of("10.9.0.0", 16)));
     }
 
     #[test]

@@ -35,6 +35,7 @@ use self::rule::{Policy, Rule};
 use self::seen::Seen;
 use self::source_mark::SourceMark;
 pub use self::warning::RouteWarning;
+pub(super) use self::warning::listed;
 use super::error::LinkError;
 use crate::config::Cidr;
 use crate::config::wg_quick::Table;

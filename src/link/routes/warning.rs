@@ -99,7 +99,7 @@ impl fmt::Display for RouteWarning {
 }
 
 /// The networks by name, of very many the first ones.
-pub(super) fn listed(prefixes: &[Prefix]) -> String {
+pub(in crate::link) fn listed(prefixes: &[Prefix]) -> String {
     let names: Vec<_> = prefixes.iter().take(MOST_NAMED).map(ToString::to_string).collect();
     let more = prefixes.len().saturating_sub(MOST_NAMED);
     match (names.split_last(), more) {

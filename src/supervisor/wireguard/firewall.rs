@@ -10,9 +10,11 @@ use super::WireGuard;
 use super::file::ConfigFile;
 use super::kill_switch::EngagedKillSwitch;
 use super::ruleset::RulesetWatch;
-use crate::config::wg_quick::WgQuick;
+use crate::config::wg_quick::{Table, WgQuick};
 use crate::config::{Cidr, NatMode, PeerPolicy, TunName};
-use crate::link::{Guard, GuardWarning, InputWarning, KillSwitch, LinkError, Nat, Pass, input_drops};
+use crate::link::{
+    Guard, GuardWarning, InputWarning, KillSwitch, LinkError, Nat, Overlap, Pass, input_drops, overlaps,
+};
 use crate::routing::Prefix;
 
 /// The tables of a tunnel. Address translation ends with it; the kill switch only by
@@ -26,6 +28,8 @@ pub(super) struct Firewall {
     pub(super) ruleset: RulesetWatch,
     /// The chains that drop what comes to the port, which were told.
     pub(super) input: Vec<InputWarning>,
+    /// The networks of other devices that overlap the peers', which were told.
+    pub(super) overlaps: Vec<Overlap>,
 }
 
 impl Firewall {
@@ -40,8 +44,14 @@ impl Firewall {
         file: Option<&ConfigFile>,
         kill_switch: Option<EngagedKillSwitch>,
     ) -> Result<Self, LinkError> {
-        let mut firewall =
-            Self { nat: None, guard: None, kill_switch, ruleset: RulesetWatch::default(), input: Vec::new() };
+        let mut firewall = Self {
+            nat: None,
+            guard: None,
+            kill_switch,
+            ruleset: RulesetWatch::default(),
+            input: Vec::new(),
+            overlaps: Vec::new(),
+        };
         let Some(file) = file else { return Ok(firewall) };
         if firewall.kill_switch.is_none() && KillSwitch::is_in_place(name.as_str()).unwrap_or(false) {
             warn!(
@@ -139,6 +149,7 @@ impl WireGuard {
     pub(super) fn update_tables(&mut self) -> Vec<String> {
         self.update_guard();
         self.look_at_input();
+        self.look_at_overlaps();
         let networks = self.networks();
         let Some(nat) = &mut self.firewall.nat else { return Vec::new() };
         let applied = nat.apply(&networks);
@@ -161,6 +172,28 @@ impl WireGuard {
             warn!("{warning}");
         }
         self.firewall.input = found;
+    }
+
+    /// Returns the networks of other devices that overlap what the routes lead to the peers. None
+    /// where the routes are somebody else's.
+    pub(super) fn overlaps(&self) -> Vec<Overlap> {
+        let interface = self.source.configuration().map(|file| &file.interface);
+        match (&self.firewall.guard, interface.filter(|interface| interface.table != Table::Off)) {
+            (Some(guard), Some(interface)) => {
+                overlaps(guard.device(), &interface.addresses, self.peers.allowed_ips())
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Warns once of each network of another device that overlaps the peers'.
+    fn look_at_overlaps(&mut self) {
+        let found = self.overlaps();
+        let told = &self.firewall.overlaps;
+        for warning in found.iter().filter(|warning| !told.iter().any(|told| told.is_same(warning))) {
+            warn!("{warning}");
+        }
+        self.firewall.overlaps = found;
     }
 
     /// Guards the addresses that the file gives the tunnel.
