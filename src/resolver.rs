@@ -15,6 +15,8 @@
 //! it asks the system. A name server on this host marks nothing either: those behind it are asked
 //! (`files`).
 //!
+//! The process is another user. Where /etc/resolv.conf is root's alone, it gets a descriptor of it.
+//!
 //! Each side reads the other's messages ([`messages`]) as if a stranger had sent them.
 
 mod files;
@@ -22,8 +24,9 @@ mod marked;
 pub mod messages;
 mod stub;
 
+use std::fs::File;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::num::NonZeroU32;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -39,6 +42,17 @@ use crate::sys::process as system;
 use messages::{Addresses, FromResolver, Host, Text, ToResolver};
 
 pub use messages::{MAX_ADDRESSES, MAX_HOST, MAX_SERVERS, Servers};
+
+/// Opens /etc/resolv.conf for [`Resolver::request`], and warns if only root may read it.
+pub fn open_resolv_conf() -> Option<File> {
+    files::open_resolv_conf()
+}
+
+/// Returns true if all name servers of this host, and the given ones, are on this host, and it is
+/// not known whom they ask.
+pub fn asks_this_host_only(given: &[IpAddr]) -> bool {
+    files::ResolvConf::read(given, None).are_stubs
+}
 
 /// The helper's role.
 const ROLE: &str = "resolver";
@@ -93,7 +107,8 @@ impl Resolver {
     /// Asks for the addresses of `host`: a name, or a literal address without brackets. Answers
     /// come in the order of the requests. The name servers `servers` are asked first. Questions to
     /// name servers carry `mark`, if there is one; only if they are not answered is the system
-    /// asked, which marks nothing.
+    /// asked, which marks nothing. `resolv_conf` is read where the process may not open that file
+    /// itself.
     ///
     /// # Errors
     /// `InvalidInput` for a host that is empty, longer than [`MAX_HOST`] bytes or holds a NUL;
@@ -105,8 +120,9 @@ impl Resolver {
         port: u16,
         mark: Option<NonZeroU32>,
         servers: &Servers,
+        resolv_conf: Option<&File>,
     ) -> io::Result<()> {
-        self.channel.request(host, port, mark, servers)
+        self.channel.request(host, port, mark, servers, resolv_conf)
     }
 
     /// Returns the next answer, at most [`MAX_ADDRESSES`] addresses in the order of preference;
@@ -147,7 +163,14 @@ struct OurEnd(Channel<FromResolver, ToResolver>);
 type TheirEnd = Channel<ToResolver, FromResolver>;
 
 impl OurEnd {
-    fn request(&self, host: &str, port: u16, mark: Option<NonZeroU32>, servers: &Servers) -> io::Result<()> {
+    fn request(
+        &self,
+        host: &str,
+        port: u16,
+        mark: Option<NonZeroU32>,
+        servers: &Servers,
+        resolv_conf: Option<&File>,
+    ) -> io::Result<()> {
         let host = Host::try_from(host.to_owned()).map_err(|_| {
             io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -155,9 +178,12 @@ impl OurEnd {
             )
         })?;
         let has_servers = mark.is_some() || !servers.as_slice().is_empty();
-        let sockets = if has_servers { marked::open(mark)? } else { Vec::new() };
+        let mut descriptors = if has_servers { marked::open(mark)? } else { Vec::new() };
+        if let Some(file) = resolv_conf {
+            descriptors.push(file.try_clone()?.into());
+        }
         let servers = servers.clone();
-        self.0.try_send(&ToResolver::LookUp { host, port, servers }, &sockets).map_err(of_channel)
+        self.0.try_send(&ToResolver::LookUp { host, port, servers }, &descriptors).map_err(of_channel)
     }
 
     fn poll_answer(&mut self) -> io::Result<Option<Result<Vec<SocketAddr>, ResolveError>>> {
@@ -221,7 +247,9 @@ fn run(socket: OwnedFd, prepared: Result<(), String>) -> u8 {
         return 1;
     }
     system::forget_children();
-    serve(channel, |channel, request, sockets| answer_by_process(channel, is_sandboxed, &request, &sockets))
+    serve(channel, |channel, request, descriptors| {
+        answer_by_process(channel, is_sandboxed, &request, &descriptors)
+    })
 }
 
 /// Answers requests by `answer` until the other end is closed, or `answer` finds that it is.
@@ -231,13 +259,13 @@ fn serve(
     answer: impl Fn(&TheirEnd, ToResolver, Vec<OwnedFd>) -> Option<FromResolver>,
 ) -> u8 {
     loop {
-        let (request, sockets) = match channel.receive_until(None) {
+        let (request, descriptors) = match channel.receive_until(None) {
             Ok(Some(request)) => request,
             Ok(None) => continue,
             Err(ChannelError::Closed) => return 0,
             Err(_) => return 1,
         };
-        let Some(answer) = answer(&channel, request, sockets) else { return 0 };
+        let Some(answer) = answer(&channel, request, descriptors) else { return 0 };
         if channel.send_blocking(&answer, Vec::new()).is_err() {
             return 1;
         }
@@ -245,9 +273,9 @@ fn serve(
 }
 
 /// Answers one request.
-fn answer(request: ToResolver, sockets: Vec<OwnedFd>) -> FromResolver {
+fn answer(request: ToResolver, descriptors: Vec<OwnedFd>) -> FromResolver {
     match request {
-        ToResolver::LookUp { host, port, servers } => look_up(host.as_str(), port, &servers, sockets),
+        ToResolver::LookUp { host, port, servers } => look_up(host.as_str(), port, &servers, descriptors),
         ToResolver::Start { .. } => failed("the resolver process was asked to start again"),
     }
 }
@@ -262,7 +290,7 @@ fn answer_by_process(
     asked: &TheirEnd,
     is_sandboxed: bool,
     request: &ToResolver,
-    sockets: &[OwnedFd],
+    descriptors: &[OwnedFd],
 ) -> Option<FromResolver> {
     let cannot =
         |error: &dyn std::error::Error| Some(failed(format!("the name cannot be looked up: {error}")));
@@ -275,7 +303,7 @@ fn answer_by_process(
         Err(error) => return cannot(&error),
     };
     // what it is to answer is there before it is
-    if let Err(error) = ours.try_send(request, sockets) {
+    if let Err(error) = ours.try_send(request, descriptors) {
         return cannot(&error);
     }
     if let Err(error) = system::fork(theirs, is_sandboxed, look_up_process) {
@@ -316,20 +344,24 @@ fn look_up_process(socket: OwnedFd, is_sandboxed: bool) -> i32 {
     });
     let Ok(mut channel) = TheirEnd::new(socket) else { return 1 };
     let answer = match (confined, channel.receive_until(None)) {
-        (Ok(()), Ok(Some((request, sockets)))) => answer(request, sockets),
+        (Ok(()), Ok(Some((request, descriptors)))) => answer(request, descriptors),
         (Err(text), _) => failed(text),
         _ => return 1,
     };
     i32::from(channel.send_blocking(&answer, Vec::new()).is_err())
 }
 
-/// Asks the name servers over `sockets` if there are any, `servers` first, and else, or if that
-/// comes to nothing, the system.
-fn look_up(host: &str, port: u16, servers: &Servers, sockets: Vec<OwnedFd>) -> FromResolver {
+/// Asks the name servers over sockets if there are any, `servers` first, and else, or if that comes
+/// to nothing, the system. That cannot be asked where this process may not read resolv.conf.
+fn look_up(host: &str, port: u16, servers: &Servers, descriptors: Vec<OwnedFd>) -> FromResolver {
+    let (mut sockets, resolv_conf) = files::take_resolv_conf(descriptors);
+    if sockets.is_empty() && resolv_conf.is_some() {
+        sockets = marked::open(None).unwrap_or_default();
+    }
     if sockets.is_empty() || !stub::is_for_dns(host) {
         return ask_system(host, port).unwrap_or_else(failed);
     }
-    stub::look_up(host, servers.as_slice(), sockets)
+    stub::look_up(host, servers.as_slice(), sockets, resolv_conf.as_deref())
         .map(|found| found.into_iter().map(|address| SocketAddr::new(address, port)))
         .map(|found| FromResolver::Addresses(Addresses::first_of(found)))
         .or_else(|error| ask_system(host, port).map_err(|text| format!("{error}; {text}")))
@@ -375,9 +407,9 @@ mod tests {
     fn literals_and_localhost_are_answered_in_order() {
         let (mut channel, thread) = served();
         assert!(channel.poll_answer().unwrap().is_none());
-        channel.request("192.0.2.7", 19988, None, &Servers::default()).unwrap();
-        channel.request("2001:db8::7", 1, None, &Servers::default()).unwrap();
-        channel.request("localhost", 65535, None, &Servers::default()).unwrap();
+        channel.request("192.0.2.7", 19988, None, &Servers::default(), None).unwrap();
+        channel.request("2001:db8::7", 1, None, &Servers::default(), None).unwrap();
+        channel.request("localhost", 65535, None, &Servers::default(), None).unwrap();
         assert_eq!(wait(&mut channel).unwrap().unwrap(), ["192.0.2.7:19988".parse().unwrap()]);
         assert_eq!(wait(&mut channel).unwrap().unwrap(), ["[2001:db8::7]:1".parse().unwrap()]);
         let localhost = wait(&mut channel).unwrap().unwrap();
@@ -392,12 +424,12 @@ mod tests {
         let (mut channel, thread) = served();
         for host in ["", "a\0b", &"a".repeat(MAX_HOST + 1)] {
             assert_eq!(
-                channel.request(host, 1, None, &Servers::default()).unwrap_err().kind(),
+                channel.request(host, 1, None, &Servers::default(), None).unwrap_err().kind(),
                 io::ErrorKind::InvalidInput
             );
         }
         // A label longer than 63 bytes fails without a question to any server.
-        channel.request(&"a".repeat(MAX_HOST), 1, None, &Servers::default()).unwrap();
+        channel.request(&"a".repeat(MAX_HOST), 1, None, &Servers::default(), None).unwrap();
         assert!(matches!(wait(&mut channel).unwrap(), Err(ResolveError::Failed(_))));
         channel.0.try_send(&ToResolver::Start { is_sandboxed: true }, &[]).unwrap();
         assert!(matches!(wait(&mut channel).unwrap(), Err(ResolveError::Failed(_))));
@@ -412,7 +444,7 @@ mod tests {
             nix::unistd::write(channel.0.as_fd(), garbage).unwrap();
             assert_eq!(thread.join().unwrap(), 1);
             assert_eq!(wait(&mut channel).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
-            assert!(channel.request("localhost", 1, None, &Servers::default()).is_err());
+            assert!(channel.request("localhost", 1, None, &Servers::default(), None).is_err());
         }
     }
 
@@ -434,7 +466,7 @@ mod tests {
     fn too_many_requests_do_not_block() {
         let (channel, _theirs) = ends();
         let refused = (0..100_000)
-            .find_map(|_| channel.request("127.0.0.1", 1, None, &Servers::default()).err())
+            .find_map(|_| channel.request("127.0.0.1", 1, None, &Servers::default(), None).err())
             .unwrap();
         assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
     }

@@ -1,13 +1,23 @@
 //! The system's files about names, as far as name servers are asked without the system: hosts(5), resolv.conf(5).
 
-use std::fs;
+use std::fs::{self, File, Metadata};
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::time::Duration;
 
 use nix::net::if_::if_nametoindex;
 use socket2::{Domain, Socket, Type};
+use tracing::warn;
 
 const DNS: u16 = 53;
+/// Where the system's name servers are.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+/// Mode of a file that every user may read.
+const READABLE: u32 = 0o004;
+/// Bytes of it that are read by a descriptor.
+const MAX_RESOLV_CONF: usize = 16 * 1024;
 /// As many of one file as the system's resolvers ask, and of all files together.
 const MAX_SERVERS: usize = 3;
 const MAX_IN_ALL: usize = 8;
@@ -39,9 +49,10 @@ pub(super) struct ResolvConf {
 impl ResolvConf {
     /// Returns the servers `first`, then those of /etc/resolv.conf as it is now. Where all of these
     /// are on this host, those that they ask come before them: what they ask themselves carries no
-    /// mark.
-    pub(super) fn read(first: &[IpAddr]) -> Self {
-        Self::assemble(first, &read("/etc/resolv.conf"), is_own, read)
+    /// mark. `text` is that of the file if this process may not read it.
+    pub(super) fn read(first: &[IpAddr], text: Option<&str>) -> Self {
+        let text = text.map_or_else(|| read(RESOLV_CONF), str::to_owned);
+        Self::assemble(first, &text, is_own, read)
     }
 
     fn assemble(
@@ -110,6 +121,38 @@ impl ResolvConf {
             _ => {}
         }
     }
+}
+
+/// Opens /etc/resolv.conf for a process that may not, and warns if others may not read it.
+pub(super) fn open_resolv_conf() -> Option<File> {
+    let file = File::open(RESOLV_CONF).ok()?;
+    let metadata = file.metadata().ok().filter(Metadata::is_file)?;
+    if metadata.mode() & READABLE == 0 {
+        warn!(
+            "{RESOLV_CONF} is hidden from other users, and so from the process that looks up names, which gets it as it is \
+             at the start: chmod 644 {RESOLV_CONF}"
+        );
+    }
+    Some(file)
+}
+
+/// Splits what came with a request. Returns the sockets, and the text of /etc/resolv.conf if it came
+/// with them and this process may not open it.
+pub(super) fn take_resolv_conf(descriptors: Vec<OwnedFd>) -> (Vec<OwnedFd>, Option<String>) {
+    let (files, sockets): (Vec<_>, Vec<_>) = descriptors.into_iter().map(File::from).partition(is_file);
+    let is_hidden =
+        || File::open(RESOLV_CONF).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
+    let text = files.first().filter(|_| is_hidden()).map(|file| {
+        let mut bytes = vec![0; MAX_RESOLV_CONF];
+        // by its position: others read the same open file
+        let length = file.read_at(&mut bytes, 0).unwrap_or_default();
+        String::from_utf8_lossy(bytes.get(..length).unwrap_or_default()).into_owned()
+    });
+    (sockets.into_iter().map(OwnedFd::from).collect(), text)
+}
+
+fn is_file(file: &File) -> bool {
+    file.metadata().is_ok_and(|metadata| metadata.is_file())
 }
 
 /// Returns the first servers that resolv.conf(5) names.

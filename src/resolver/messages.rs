@@ -25,7 +25,7 @@ pub enum ToResolver {
         is_sandboxed: bool,
     },
     /// A name to look up. Its descriptors, if any, are sockets for questions to name servers,
-    /// marked if they must be.
+    /// marked if they must be, and /etc/resolv.conf.
     LookUp {
         /// The name.
         host: Host,

@@ -37,14 +37,20 @@ pub(super) fn is_for_dns(host: &str) -> bool {
 }
 
 /// The addresses of `host`, by /etc/hosts or else by the name servers, of which `first` are asked
-/// first; at least one. Those that there is a way to come first, and of these IPv6.
+/// first; at least one. Those that there is a way to come first, and of these IPv6. `resolv_conf` is
+/// the text of /etc/resolv.conf if this process may not read it.
 ///
 /// # Errors
 /// What to tell the user.
-pub(super) fn look_up(host: &str, first: &[IpAddr], sockets: Vec<OwnedFd>) -> Result<Vec<IpAddr>, String> {
+pub(super) fn look_up(
+    host: &str,
+    first: &[IpAddr],
+    sockets: Vec<OwnedFd>,
+    resolv_conf: Option<&str>,
+) -> Result<Vec<IpAddr>, String> {
     let listed = files::hosts(host);
     let mut sockets = Sockets::new(sockets);
-    let mut found = if listed.is_empty() { sockets.ask_system_servers(host, first)? } else { listed };
+    let mut found = if listed.is_empty() { sockets.ask_system_servers(host, first, resolv_conf)? } else { listed };
     found.sort_by_cached_key(|address| (!sockets.has_way(*address), address.is_ipv4()));
     Ok(found)
 }
@@ -86,8 +92,13 @@ impl Sockets {
         sockets
     }
 
-    fn ask_system_servers(&mut self, host: &str, first: &[IpAddr]) -> Result<Vec<IpAddr>, String> {
-        let conf = ResolvConf::read(first);
+    fn ask_system_servers(
+        &mut self,
+        host: &str,
+        first: &[IpAddr],
+        resolv_conf: Option<&str>,
+    ) -> Result<Vec<IpAddr>, String> {
+        let conf = ResolvConf::read(first, resolv_conf);
         self.ask_all(host, &conf)
             .map_err(|error| if conf.are_stubs { format!("{error}{OF_STUB}") } else { error })
     }

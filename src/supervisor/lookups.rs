@@ -2,6 +2,7 @@
 //! ends.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use tracing::warn;
 
 use crate::process::Nursery;
-use crate::resolver::{Resolver, ResolverError, Servers};
+use crate::resolver::{Resolver, ResolverError, Servers, open_resolv_conf};
 use crate::time::Instant;
 use crate::tunnel::wireguard::PublicKey;
 
@@ -32,6 +33,8 @@ pub(super) struct Lookups {
     asked: VecDeque<Question>,
     /// Name servers that are asked first.
     servers: Servers,
+    /// For a process that may not open that file.
+    resolv_conf: Option<File>,
     is_sandboxed: bool,
     stderr: OwnedFd,
     /// `None` if no process is wanted, or it runs.
@@ -41,16 +44,18 @@ pub(super) struct Lookups {
 
 impl Lookups {
     /// Takes the process, if names may occur.
-    pub(super) const fn new(
+    pub(super) fn new(
         resolver: Option<Resolver>,
         servers: Servers,
         is_sandboxed: bool,
         stderr: OwnedFd,
     ) -> Self {
+        let resolv_conf = resolver.as_ref().and_then(|_| open_resolv_conf());
         Self {
             resolver,
             asked: VecDeque::new(),
             servers,
+            resolv_conf,
             is_sandboxed,
             stderr,
             restart_at: None,
@@ -78,7 +83,8 @@ impl Lookups {
         if self.asked.len() >= MAX_ASKED {
             return Err("too many names are looked up at the same time".to_owned());
         }
-        resolver.request(host, port, mark, &self.servers).map_err(|error| error.to_string())?;
+        let asked = resolver.request(host, port, mark, &self.servers, self.resolv_conf.as_ref());
+        asked.map_err(|error| error.to_string())?;
         self.asked.push_back(question);
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::kill_switch::{NEIGHBOUR_V4, Stage, WORLD_V4, launch, reaches_the_world, start};
+use super::kill_switch::{NEIGHBOUR_V4, Stage, WORLD_V4, WORLD_V6, launch, reaches_the_world, start};
 use super::name_server::NameServer;
 use super::pair::PORT;
 use super::site::Site;
@@ -16,12 +16,12 @@ use crate::daemon::Daemon;
 use crate::waiting::{PATIENCE, holds_within};
 
 /// Where the client's own name server is.
-const STUB: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
+pub(super) const STUB: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 /// What is asked there gets no answer, nor a sign that there is none.
-const SILENT: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 99);
+pub(super) const SILENT: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 99);
 
 /// A stage whose client knows its server by name only, and the server's name server.
-fn stage() -> (Stage, NameServer) {
+pub(super) fn stage() -> (Stage, NameServer) {
     let mut stage = Stage::new();
     let server = &stage.plan.server_site;
     let name_server = NameServer::start(server.host(), WORLD_V4, server.v4, false);
@@ -37,14 +37,14 @@ fn stage() -> (Stage, NameServer) {
     (stage, name_server)
 }
 
-fn resolv_conf(client: &Site, text: &str) {
+pub(super) fn resolv_conf(client: &Site, text: &str) {
     // the same file: it may be mounted already
     std::fs::write(client.path().join("resolv.conf"), text).unwrap();
 }
 
 /// A name server on the client that asks the one at [`WORLD_V4`] for each question, if it `asks`,
 /// with a socket like any other program's. Returns the number of questions.
-fn stub(client: &Site, asks: bool) -> Arc<AtomicUsize> {
+pub(super) fn stub(client: &Site, asks: bool) -> Arc<AtomicUsize> {
     let socket = client.udp((STUB, 53));
     let outside = client.udp((Ipv4Addr::UNSPECIFIED, 0));
     let asked = Arc::new(AtomicUsize::new(0));
@@ -71,14 +71,14 @@ fn stub(client: &Site, asks: bool) -> Arc<AtomicUsize> {
 }
 
 /// Says on the client who is behind its name server, in the file at `path`.
-fn say_behind(client: &Site, path: &str, text: &str) {
+pub(super) fn say_behind(client: &Site, path: &str, text: &str) {
     let folder = path.rsplit_once('/').unwrap().0;
     client.shell(&format!("rm -rf /run/NetworkManager /run/dnsmasq /run/systemd; mkdir -p {folder}"));
     client.shell(&format!("printf '{text}' > {path}"));
 }
 
 /// Waits until the client reaches the server through the tunnel. Returns how long that took.
-fn up_within(stage: &Stage, daemon: &Daemon, limit: Duration) -> Duration {
+pub(super) fn up_within(stage: &Stage, daemon: &Daemon, limit: Duration) -> Duration {
     let started = Instant::now();
     let is_up = holds_within(limit, || stage.client().ping_once(WORLD_V4, 56));
     assert!(is_up, "not up within {limit:?}: {:#?}", daemon.lines());
@@ -115,6 +115,33 @@ fn a_silent_name_server_does_not_hold_up_the_start() {
     assert!(took < Duration::from_secs(2) + Duration::from_secs(3), "{took:?}");
     daemon.wait_for("--resolver ADDRESS");
     assert_eq!(daemon.stop().status.code(), Some(0));
+}
+
+/// A file that only root may read, as a script with the umask 077 leaves it, is read all the same:
+/// with the mark of a full tunnel and without one.
+#[test]
+fn a_hidden_resolv_conf_is_read() {
+    let (mut stage, name_server) = stage();
+    resolv_conf(stage.client(), &format!("nameserver {WORLD_V4}\n"));
+    stage.client().shell("chmod 600 /etc/resolv.conf");
+    let split = [format!("{}/24", Ipv4Addr::new(172, 16, 0, 0)), format!("{WORLD_V6}/128")];
+    for (allowed, options) in [(None, &["--kill-switch"][..]), (None, &[]), (Some(split.to_vec()), &[])] {
+        let is_split = allowed.is_some();
+        if let Some(allowed) = allowed {
+            stage.plan.client.peers[0].allowed = allowed;
+        }
+        let before = name_server.asked().0;
+        let daemon = start(stage.client(), &stage.plan.client, options);
+        daemon.wait_for("chmod 644 /etc/resolv.conf");
+        if is_split {
+            let reaches = || stage.client().ping_once(WORLD_V6, 56);
+            assert!(holds_within(Duration::from_secs(5), reaches), "{:#?}", daemon.lines());
+        } else {
+            up_within(&stage, &daemon, Duration::from_secs(5));
+        }
+        assert!(name_server.asked().0 > before);
+        assert_eq!(daemon.stop().status.code(), Some(0));
+    }
 }
 
 /// With the kill switch nothing but marked questions leaves, at the start neither: they go to those
