@@ -34,8 +34,8 @@ use wontun::sandbox::{Confinement, Report, Sandbox, State};
 use wontun::setup::import::{Import, ImportError};
 use wontun::setup::{Folder, Initial, SetupError};
 use wontun::supervisor::{
-    ConfigFile, EngagedKillSwitch, Mode, Plain, SocketsError, StartOptions, Starting, Supervisor,
-    SupervisorError, WireGuard,
+    ConfigFile, EngagedKillSwitch, Mode, PendingKillSwitch, Plain, SocketsError, StartOptions, Starting,
+    Supervisor, SupervisorError, WireGuard,
 };
 use wontun::{device, process, resolver};
 
@@ -320,14 +320,22 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
         let hooks = if options.ignore_hooks { Hooks::Ignore } else { Hooks::Refuse };
         setcap::check_device(&name)?;
         // before the file is read: a child has a copy of all that is in memory
-        let starting = Starting::new(start)?;
+        let mut starting = Starting::new(start)?;
         let mut file = ConfigFile::load(path, hooks)?;
-        (file.nat, file.kill_switch) = (options.nat.unwrap_or_default(), kill_switch);
         (file.nat_allow, file.policy) = (link_local(&options.nat_allow)?, options.policy.unwrap_or_default());
-        if file.kill_switch.is_some() && !file.configuration.is_full_tunnel() {
+        file.nat = options.nat.unwrap_or_default();
+        if kill_switch.is_some() && !file.configuration.is_full_tunnel() {
             return Err(ConfigError::NotFullTunnel.into());
         }
         privileges::require_net_admin()?;
+        file.kill_switch = match kill_switch {
+            Some(KillSwitchStart::Engaged(kill_switch)) => Some(kill_switch),
+            Some(KillSwitchStart::Pending(kill_switch)) => {
+                file.look_up_before_kill_switch(&mut starting)?;
+                Some(kill_switch.engage().map_err(SupervisorError::from)?)
+            }
+            None => None,
+        };
         return carry(Supervisor::<WireGuard>::open(name, Some(file), starting)?, run_context, logging);
     }
     let of_a_file = [
@@ -371,12 +379,13 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
 
 /// Returns the name of the tunnel of `file`, which is not read, and its kill switch, if it is to
 /// have one. That is engaged before all else, so that nothing leaves the host whatever fails
-/// afterwards.
+/// afterwards; only where that opens nothing, and the names of endpoints cannot be looked up once it
+/// is engaged, it is engaged after that, or when the start fails.
 fn name_and_lock(
     file: &Path,
     tun: Option<TunName>,
     options: &Run,
-) -> anyhow::Result<(TunName, Option<EngagedKillSwitch>)> {
+) -> anyhow::Result<(TunName, Option<KillSwitchStart>)> {
     let name = tun.map_or_else(|| TunName::of_file(file), Ok)?;
     let Some(wanted) = KillSwitchOptions::new(options.kill_switch, &options.kill_switch_allow) else {
         if options.kill_switch_allow.is_empty() {
@@ -385,8 +394,20 @@ fn name_and_lock(
         return Err(ConfigError::NoKillSwitch.into());
     };
     privileges::require_net_admin()?;
+    if resolver::asks_this_host_only(&options.resolver) && !EngagedKillSwitch::is_in_place(&name) {
+        let pending = PendingKillSwitch::new(name.clone(), wanted);
+        return Ok((name, Some(KillSwitchStart::Pending(pending))));
+    }
     let engaged = EngagedKillSwitch::engage(&name, &wanted).map_err(SupervisorError::from)?;
-    Ok((name, Some(engaged)))
+    Ok((name, Some(KillSwitchStart::Engaged(engaged))))
+}
+
+/// The kill switch of a tunnel that starts.
+enum KillSwitchStart {
+    /// Engaged.
+    Engaged(EngagedKillSwitch),
+    /// To be engaged once the names of endpoints were looked up.
+    Pending(PendingKillSwitch),
 }
 
 /// How a tunnel is run.

@@ -18,7 +18,7 @@ pub enum KillSwitchMode {
 }
 
 /// A kill switch, as the user wants it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KillSwitchOptions {
     /// Stays in place after a clean stop.
     pub keep: bool,

@@ -46,7 +46,7 @@ use crate::tunnel::wireguard::PublicKey;
 pub use plain::Plain;
 pub use sockets::SocketsError;
 pub use start::{StartOptions, Starting};
-pub use wireguard::{ConfigFile, EngagedKillSwitch, WireGuard};
+pub use wireguard::{ConfigFile, EngagedKillSwitch, PendingKillSwitch, WireGuard};
 
 /// Messages of the tunnel process that are read in one turn.
 const BUDGET: usize = 256;

@@ -87,9 +87,7 @@ pub struct Starting {
     notifier: Option<Notifier>,
     nursery: Nursery,
     tunnel: Tunnel,
-    resolver: Option<Resolver>,
-    resolvers: Servers,
-    stderr: OwnedFd,
+    lookups: Lookups,
 }
 
 /// Everything that was opened for the tunnel process.
@@ -133,19 +131,13 @@ impl Starting {
         } else {
             None
         };
-        Ok(Self {
-            tuning,
-            user,
-            is_sandboxed,
-            log,
-            metrics,
-            notifier,
-            nursery,
-            tunnel,
-            resolver,
-            resolvers,
-            stderr,
-        })
+        let lookups = Lookups::new(resolver, resolvers, is_sandboxed, stderr);
+        Ok(Self { tuning, user, is_sandboxed, log, metrics, notifier, nursery, tunnel, lookups })
+    }
+
+    /// Returns what looks up names, and what starts it again.
+    pub(super) const fn lookups(&mut self) -> (&mut Lookups, &mut Nursery) {
+        (&mut self.lookups, &mut self.nursery)
     }
 
     /// Hands the tunnel process what it needs of the device, the log, health and metrics.
@@ -200,7 +192,7 @@ impl Starting {
             now: now().map_err(system("reading the clock"))?,
             link,
             tunnel,
-            lookups: Lookups::new(self.resolver, self.resolvers, self.is_sandboxed, self.stderr),
+            lookups: self.lookups,
             service: Service::new(self.notifier),
             nursery: self.nursery,
             signals: Signals::open().map_err(system("blocking signals"))?,

@@ -4,27 +4,71 @@
 //! A name server on this host (dnsmasq, unbound, …) asks others with sockets that are not ours to
 //! mark, and once the routes are set its questions wait for the tunnel, which waits for the name.
 //! Those who are behind it are asked past the tunnel afterwards, but are not known everywhere.
+//!
+//! With a kill switch only marked questions leave this host. Where none is in place yet and all
+//! name servers are this host's own, the names are looked up before it is engaged: that opens
+//! nothing that was closed before the start.
 
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::WireGuard;
+use super::file::ConfigFile;
+use crate::config::PeerAddress;
 use crate::config::wg_quick::{Table, WgQuick};
 use crate::io::timer::now;
+use crate::process::Nursery;
 use crate::supervisor::context::Context;
+use crate::supervisor::lookups::Lookups;
+use crate::supervisor::start::Starting;
 use crate::supervisor::{SupervisorError, system};
+use crate::tunnel::wireguard::PublicKey;
 
 /// Time for all names together: a name server that is silent, or a network that is not there yet,
 /// holds up the start no longer.
 const LIMIT: Duration = Duration::from_secs(2);
 
+/// Addresses of peers' names.
+pub(super) type Found = Vec<(PublicKey, Vec<SocketAddr>)>;
+
+impl ConfigFile {
+    /// Looks up the names of the peers' endpoints before the kill switch is engaged.
+    ///
+    /// # Errors
+    /// The clock cannot be read.
+    pub fn look_up_before_kill_switch(&mut self, starting: &mut Starting) -> Result<(), SupervisorError> {
+        if !needs_names(&self.configuration) {
+            return Ok(());
+        }
+        let peers = self.configuration.peers.iter();
+        let names: Vec<_> = peers
+            .filter_map(|peer| match &peer.endpoint {
+                Some(PeerAddress::Name { host, port }) => Some((peer.public_key, host.as_str(), *port)),
+                Some(PeerAddress::Socket(_)) | None => None,
+            })
+            .collect();
+        if !names.is_empty() {
+            info!(
+                "this host asks a name server of its own, whose questions the kill switch would hold back: the names of \
+                 endpoints are looked up before it is engaged, within {} s",
+                LIMIT.as_secs()
+            );
+            let (lookups, nursery) = starting.lookups();
+            self.early = Some(look_up(lookups, nursery, names.into_iter(), None)?);
+        }
+        Ok(())
+    }
+}
+
 impl WireGuard {
     /// Looks up the names of a full tunnel's peers, whose answers are kept until the tunnel process
     /// asks for them. What is not answered in time is asked for again by the tunnel. With a kill
-    /// switch only marked questions leave this host, and they do so afterwards as well.
+    /// switch that was done before it was engaged, or is not done.
     ///
     /// # Errors
     /// The clock cannot be read.
@@ -33,40 +77,68 @@ impl WireGuard {
         context: &mut Context,
         configuration: &WgQuick,
     ) -> Result<(), SupervisorError> {
-        let sets_routes = configuration.interface.table != Table::Off && configuration.is_full_tunnel();
-        if !sets_routes || self.firewall.kill_switch.is_some() {
-            return Ok(());
-        }
-        for (key, host, port) in self.peers.hosts() {
-            if let Err(error) = context.lookups.request(Some(*key), host, port, self.mark) {
-                debug!(%error, host, "a name is not looked up before the routes are set");
-            }
-        }
-        let start = now().map_err(system("reading the clock"))?;
-        context.now = start;
-        while context.lookups.is_asked() {
-            let left = LIMIT.saturating_sub(context.now.since(start));
-            let Some(descriptor) = context.lookups.descriptor() else { break };
-            if left.is_zero() {
-                break;
-            }
-            wait(descriptor, left);
-            context.now = now().map_err(system("reading the clock"))?;
-            for (question, result) in context.lookups.poll_answer(context.now) {
-                if let (Some(key), Ok(addresses)) = (question, result) {
-                    self.peers.take_early(&key, addresses);
-                }
-            }
-        }
-        if context.lookups.is_asked() {
-            debug!("not all names were looked up before the routes are set");
-            // it would wait for an answer that cannot come any more
-            if let Err(error) = context.lookups.abandon(&mut context.nursery, context.now) {
-                warn!(%error, "the resolver process cannot be started again; trying again later");
-            }
+        let early = self.source.take_early();
+        let found = if early.is_some() || self.firewall.kill_switch.is_some() || !needs_names(configuration) {
+            early
+        } else {
+            let names = self.peers.hosts().map(|(key, host, port)| (*key, host, port));
+            Some(look_up(&mut context.lookups, &mut context.nursery, names, self.mark)?)
+        };
+        context.now = now().map_err(system("reading the clock"))?;
+        for (key, addresses) in found.into_iter().flatten() {
+            self.peers.take_early(&key, addresses);
         }
         Ok(())
     }
+}
+
+/// Returns true if the routes lead everything into the tunnel, questions to name servers too.
+fn needs_names(configuration: &WgQuick) -> bool {
+    configuration.interface.table != Table::Off && configuration.is_full_tunnel()
+}
+
+/// Looks up `names` with questions that carry `mark`, within [`LIMIT`].
+///
+/// # Errors
+/// The clock cannot be read.
+fn look_up<'a>(
+    lookups: &mut Lookups,
+    nursery: &mut Nursery,
+    names: impl Iterator<Item = (PublicKey, &'a str, u16)>,
+    mark: Option<NonZeroU32>,
+) -> Result<Found, SupervisorError> {
+    let mut found = Found::new();
+    for (key, host, port) in names {
+        if let Err(error) = lookups.request(Some(key), host, port, mark) {
+            debug!(%error, host, "a name is not looked up before the routes are set");
+        }
+    }
+    let start = now().map_err(system("reading the clock"))?;
+    let mut at = start;
+    while lookups.is_asked() {
+        let left = LIMIT.saturating_sub(at.since(start));
+        let Some(descriptor) = lookups.descriptor() else { break };
+        if left.is_zero() {
+            break;
+        }
+        wait(descriptor, left);
+        at = now().map_err(system("reading the clock"))?;
+        for (question, result) in lookups.poll_answer(at) {
+            match (question, result) {
+                (Some(key), Ok(addresses)) => found.push((key, addresses)),
+                (_, Err(error)) => debug!(%error, "a name is not known before the routes are set"),
+                (None, Ok(_)) => {}
+            }
+        }
+    }
+    if lookups.is_asked() {
+        debug!("not all names were looked up before the routes are set");
+        // it would wait for an answer that cannot come any more
+        if let Err(error) = lookups.abandon(nursery, at) {
+            warn!(%error, "the resolver process cannot be started again; trying again later");
+        }
+    }
+    Ok(found)
 }
 
 /// Waits until `descriptor` is readable, for `limit` at most.

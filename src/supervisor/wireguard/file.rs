@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use tracing::{info, warn};
 
 use super::WireGuard;
+use super::early::Found;
 use super::kill_switch::EngagedKillSwitch;
 use crate::config::wg_quick::{Hooks, KeySource, LoadError, Loaded, Peer, WgQuick, load, load_again};
 use crate::config::{NatMode, PeerAddress, PeerPolicy};
@@ -46,6 +47,8 @@ pub struct ConfigFile {
     pub policy: PeerPolicy,
     /// The kill switch, until the supervisor takes it.
     pub kill_switch: Option<EngagedKillSwitch>,
+    /// Addresses of the peers' names, if they were looked up before the kill switch was engaged.
+    pub(super) early: Option<Found>,
 }
 
 impl ConfigFile {
@@ -66,6 +69,7 @@ impl ConfigFile {
             nat_allow: Vec::new(),
             policy: PeerPolicy::Open,
             kill_switch: None,
+            early: None,
         })
     }
 }
@@ -74,6 +78,14 @@ impl Source {
     pub(super) fn configuration(&self) -> Option<&WgQuick> {
         match self {
             Self::File(file) => Some(&file.configuration),
+            Self::Socket => None,
+        }
+    }
+
+    /// Takes the addresses that were looked up before the kill switch was engaged.
+    pub(super) fn take_early(&mut self) -> Option<Found> {
+        match self {
+            Self::File(file) => file.early.take(),
             Self::Socket => None,
         }
     }

@@ -20,7 +20,49 @@ pub struct EngagedKillSwitch {
     is_finished: bool,
 }
 
+/// A kill switch that is engaged only after the names of endpoints were looked up. If the start
+/// fails before that, dropping this engages it.
+#[derive(Debug)]
+pub struct PendingKillSwitch {
+    name: TunName,
+    /// `None` once it is engaged.
+    options: Option<KillSwitchOptions>,
+}
+
+impl PendingKillSwitch {
+    /// Plans the kill switch of the tunnel called `name`. To be called only where nothing holds
+    /// back this host's packets yet ([`EngagedKillSwitch::is_in_place`]).
+    pub const fn new(name: TunName, options: KillSwitchOptions) -> Self {
+        Self { name, options: Some(options) }
+    }
+
+    /// Engages it.
+    ///
+    /// # Errors
+    /// As for [`EngagedKillSwitch::engage`].
+    pub fn engage(mut self) -> Result<EngagedKillSwitch, LinkError> {
+        let options = self.options.take().unwrap_or_default();
+        EngagedKillSwitch::engage(&self.name, &options)
+    }
+}
+
+impl Drop for PendingKillSwitch {
+    fn drop(&mut self) {
+        let Some(options) = self.options.take() else { return };
+        // what comes of this stays engaged, and its own end says so
+        if let Err(error) = EngagedKillSwitch::engage(&self.name, &options) {
+            warn!(%error, "the kill switch is not engaged: this host's packets go where its routes lead");
+        }
+    }
+}
+
 impl EngagedKillSwitch {
+    /// Returns true if a kill switch of the tunnel called `name` is in place, whoever put it up, or
+    /// if that cannot be told.
+    pub fn is_in_place(name: &TunName) -> bool {
+        KillSwitch::is_in_place(name.as_str()).unwrap_or(true)
+    }
+
     /// Puts up the kill switch of the tunnel called `name`, with everything closed. It needs
     /// nothing but the name: call it before anything that may fail.
     ///

@@ -32,7 +32,7 @@ use crate::tunnel::wireguard::PublicKey;
 pub(super) use change::MAX_SPARE;
 pub use file::ConfigFile;
 use firewall::Firewall;
-pub use kill_switch::EngagedKillSwitch;
+pub use kill_switch::{EngagedKillSwitch, PendingKillSwitch};
 use peers::Peers;
 use uapi::Uapi;
 

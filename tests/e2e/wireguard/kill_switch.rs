@@ -246,9 +246,12 @@ fn a_deleted_device_leaves_it_engaged() {
 fn it_is_engaged_before_all_else() {
     let stage = Stage::new();
     let client = stage.client();
+    // one name server of the network: there is nothing to look up before
+    client.write("resolv.conf", &format!("nameserver {WORLD_V4}\n"));
+    client.shell(&format!("mount --bind {}/resolv.conf /etc/resolv.conf", client.path().display()));
     let trace = client.path().join("trace");
     let file = client.write("wg0.conf", &stage.plan.client.wg_quick());
-    let strace = format!("strace -D -e trace=sendto,openat,socket,socketpair -o {}", trace.display());
+    let strace = format!("strace -D -e trace=sendto,openat,setsockopt,socketpair -o {}", trace.display());
     let arguments = ["--config", file.to_str().unwrap(), "--kill-switch"];
     let daemon = client.launch(BINARY.as_ref(), &arguments).wrap(&strace).spawn();
     daemon.wait_for(" ready mode=");
@@ -262,7 +265,7 @@ fn it_is_engaged_before_all_else() {
         calls.lines().position(|call| call.contains(what)).unwrap_or_else(|| panic!("no {what}:\n{calls}"))
     };
     let engaged = first("NFNL_SUBSYS_NFTABLES<<8|NFT_MSG_NEWRULE");
-    for later in ["wg0.conf", "socketpair(", "socket(AF_INET", "/dev/net/tun", "ifi_flags=IFF_UP"] {
+    for later in ["wg0.conf", "socketpair(", "SO_REUSEPORT", "/dev/net/tun", "ifi_flags=IFF_UP"] {
         assert!(engaged < first(later), "{later} comes before:\n{calls}");
     }
 }

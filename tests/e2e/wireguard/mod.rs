@@ -39,6 +39,8 @@ mod faults;
 mod full_tunnel;
 mod hostile;
 pub(crate) mod kill_switch;
+mod before_lock;
+mod dnsmasq;
 mod lifecycle;
 mod live_keys;
 mod local_stub;

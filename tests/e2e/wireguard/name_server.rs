@@ -36,6 +36,9 @@ impl NameServer {
         thread::spawn(move || {
             let mut query = [0; 512];
             while let Ok((length, from)) = udp.recv_from(&mut query) {
+                if length <= HEADER {
+                    continue;
+                }
                 asked_udp.fetch_add(1, Ordering::Relaxed);
                 let _ = udp.send_to(&answer(&query[..length], load(&of_name), cut), from);
             }
