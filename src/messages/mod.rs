@@ -122,6 +122,14 @@ pub enum FromTunnel {
         /// True if a completed handshake has shown it.
         is_confirmed: bool,
     },
+    /// A handshake with a peer whose endpoint is a name was completed at this address, which is
+    /// another than the last.
+    Reached {
+        /// The peer.
+        peer: PublicKey,
+        /// Its address.
+        address: IpAddr,
+    },
     /// Send more [`ToTunnel::SpareSockets`].
     NeedSockets {
         /// For IPv4.

@@ -71,6 +71,7 @@ fn samples() -> Vec<Vec<u8>> {
     ];
     let from = [
         FromTunnel::Endpoint { peer, address: "2001:db8::1".parse().unwrap(), is_confirmed: true },
+        FromTunnel::Reached { peer, address: "192.0.2.1".parse().unwrap() },
         FromTunnel::Alive {
             probe: 9,
             status: Status::WireGuard {
@@ -91,7 +92,7 @@ proptest! {
     }
 
     #[test]
-    fn a_damaged_message_is_another_or_an_error(sample in 0..6_usize, at: prop::sample::Index, byte: u8) {
+    fn a_damaged_message_is_another_or_an_error(sample in 0..7_usize, at: prop::sample::Index, byte: u8) {
         let mut bytes = samples()[sample].clone();
         let at = at.index(bytes.len());
         bytes[at] = byte;

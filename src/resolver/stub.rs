@@ -50,7 +50,8 @@ pub(super) fn look_up(
 ) -> Result<Vec<IpAddr>, String> {
     let listed = files::hosts(host);
     let mut sockets = Sockets::new(sockets);
-    let mut found = if listed.is_empty() { sockets.ask_system_servers(host, first, resolv_conf)? } else { listed };
+    let mut found =
+        if listed.is_empty() { sockets.ask_system_servers(host, first, resolv_conf)? } else { listed };
     found.sort_by_cached_key(|address| (!sockets.has_way(*address), address.is_ipv4()));
     Ok(found)
 }

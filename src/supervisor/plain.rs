@@ -150,6 +150,7 @@ impl Mode for Plain {
             | FromTunnel::Ready
             | FromTunnel::Changed(_)
             | FromTunnel::LookUp(Some(_))
+            | FromTunnel::Reached { .. }
             | FromTunnel::Endpoint { .. }
             | FromTunnel::Alive { .. }
             | FromTunnel::Probe(_)

@@ -100,6 +100,8 @@ impl<'host> Launch<'host> {
             command.args(&self.wrapper).arg(&self.binary);
             command
         };
+        // nothing of the machine's own, unless a test says where
+        command.env("STATE_DIRECTORY", "/nonexistent/wontun");
         command.args(&self.args).envs(self.env.iter().map(|(key, value)| (key, value)));
         command
     }

@@ -236,6 +236,7 @@ impl WireGuard {
                     info!(peer = self.peer_name(peer), suppressed, "handshake completed");
                 }
                 self.names.handle_answered(peer);
+                self.report_reached(core, peer);
                 self.report_endpoint(core, peer);
                 self.follow(core, peer)
             }

@@ -3,7 +3,7 @@
 //! then. If a name has several addresses, the engine tries them in turn.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tracing::{debug, warn};
@@ -39,12 +39,14 @@ struct Name {
     pause: Duration,
     /// An answer is outstanding.
     is_asked: bool,
+    /// Where the last handshake was completed, as the supervisor was told.
+    reached: Option<IpAddr>,
 }
 
 impl Names {
     /// A peer's endpoint is that name from now on; asked for at `now`.
     pub(super) fn insert(&mut self, peer: PeerId, host: String, now: Instant) {
-        let name = Name { host, ask_at: None, pause: RETRY, is_asked: false };
+        let name = Name { host, ask_at: None, pause: RETRY, is_asked: false, reached: None };
         self.names.insert(peer, name);
         self.ask_at(peer, now);
     }
@@ -110,6 +112,19 @@ impl WireGuard {
             let Some(key) = self.engine.peer(id).map(Peer::public_key).copied() else { continue };
             self.names.asked.push(key);
             core.send(&FromTunnel::LookUp(Some(key)));
+        }
+    }
+
+    /// Tells the supervisor where a handshake with a peer that has a name was completed, if that is
+    /// elsewhere than before.
+    pub(super) fn report_reached(&mut self, core: &mut Core, id: PeerId) {
+        let Some(name) = self.names.names.get_mut(&id) else { return };
+        let Some(peer) = self.engine.peer(id) else { return };
+        let address = peer.endpoint().map(|endpoint| endpoint.remote.ip());
+        if let Some(address) = address
+            && name.reached.replace(address) != Some(address)
+        {
+            core.send(&FromTunnel::Reached { peer: *peer.public_key(), address });
         }
     }
 

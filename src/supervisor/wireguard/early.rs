@@ -85,8 +85,11 @@ impl WireGuard {
             Some(look_up(&mut context.lookups, &mut context.nursery, names, self.mark)?)
         };
         context.now = now().map_err(system("reading the clock"))?;
-        for (key, addresses) in found.into_iter().flatten() {
-            self.peers.take_early(&key, addresses);
+        if let Some(found) = found {
+            self.remembered.set_asked();
+            for (key, addresses) in found {
+                self.peers.take_early(&key, addresses);
+            }
         }
         Ok(())
     }

@@ -10,10 +10,12 @@ mod kill_switch;
 mod open;
 mod peers;
 mod reconcile;
+mod remembered;
 mod route;
 mod ruleset;
 mod uapi;
 
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::os::fd::BorrowedFd;
 
@@ -34,6 +36,7 @@ pub use file::ConfigFile;
 use firewall::Firewall;
 pub use kill_switch::{EngagedKillSwitch, PendingKillSwitch};
 use peers::Peers;
+use remembered::Remembered;
 use uapi::Uapi;
 
 use file::Source as Configuration;
@@ -55,6 +58,7 @@ pub struct WireGuard {
     routes_due: Option<Instant>,
     routed_at: Option<Instant>,
     firewall: Firewall,
+    remembered: Remembered,
     /// The tunnel process has what it needs to run.
     is_running: bool,
     spare: SocketBudget,
@@ -102,6 +106,7 @@ impl Mode for WireGuard {
             FromTunnel::Endpoint { peer, address, is_confirmed } => {
                 self.handle_endpoint(context, &peer, address, is_confirmed);
             }
+            FromTunnel::Reached { peer, address } => self.handle_reached(&peer, address),
             FromTunnel::LookUp(Some(peer)) => self.look_up(context, &peer),
             FromTunnel::NeedSockets { ipv4, ipv6 } => {
                 let (ipv4, ipv6) = self.spare.take(context.now, ipv4, ipv6);
@@ -122,32 +127,32 @@ impl Mode for WireGuard {
         &mut self,
         context: &mut Context,
         question: Option<PublicKey>,
-        result: Result<Vec<std::net::SocketAddr>, String>,
+        result: Result<Vec<SocketAddr>, String>,
     ) {
-        // the routes lead to each of them before anything is sent there
-        if let (Some(key), Ok(addresses)) = (&question, &result)
-            && let Some(peer) = self.peers.get_mut(key)
-        {
-            peer.set_addresses(addresses.iter().map(std::net::SocketAddr::ip));
-            let is_concerned = |address: &std::net::SocketAddr| {
-                self.routes.as_ref().is_some_and(|routes| routes.concerns(address.ip()))
-            };
-            if addresses.iter().any(is_concerned) {
-                self.update_routes(context);
-            }
+        if let Some(key) = &question {
+            self.note_answer(context, key, result.is_ok());
         }
-        context.answer_question(question, result, true);
+        match (question, result) {
+            (Some(key), Ok(addresses)) => {
+                if let Some(peer) = self.peers.get_mut(&key) {
+                    peer.set_named(&addresses);
+                }
+                self.send_addresses(context, &key, addresses);
+            }
+            (question, result) => context.answer_question(question, result, true),
+        }
     }
 
     fn deadline(&self) -> Option<Instant> {
         let deadlines = [self.uapi.deadline(), self.firewall.ruleset.deadline(), self.routes_deadline()];
-        deadlines.into_iter().flatten().min()
+        deadlines.into_iter().chain([self.remembered.deadline()]).flatten().min()
     }
 
     fn handle_timeouts(&mut self, context: &mut Context) {
         self.serve_uapi(context.now);
         self.look_at_ruleset(context);
         self.serve_routes(context);
+        self.serve_remembered(context);
     }
 
     fn reload(&mut self, context: &mut Context) {
@@ -174,6 +179,7 @@ impl Mode for WireGuard {
     }
 
     fn finish(mut self, opens_kill_switch: bool) {
+        self.remembered.write();
         let kill_switch = self.firewall.kill_switch.take();
         drop(self);
         if let Some(kill_switch) = kill_switch.filter(|_| opens_kill_switch) {
@@ -183,6 +189,21 @@ impl Mode for WireGuard {
 }
 
 impl WireGuard {
+    /// Sends the tunnel process the addresses that a peer may be at.
+    fn send_addresses(&mut self, context: &mut Context, key: &PublicKey, addresses: Vec<SocketAddr>) {
+        // the routes lead to each of them before anything is sent there
+        if let Some(peer) = self.peers.get_mut(key) {
+            peer.set_addresses(addresses.iter().map(SocketAddr::ip));
+            let is_concerned = |address: &SocketAddr| {
+                self.routes.as_ref().is_some_and(|routes| routes.concerns(address.ip()))
+            };
+            if addresses.iter().any(is_concerned) {
+                self.update_routes(context);
+            }
+        }
+        context.answer_question(Some(*key), Ok(addresses), true);
+    }
+
     /// Looks up the name of a peer's endpoint, which is what the configuration says.
     fn look_up(&mut self, context: &mut Context, key: &PublicKey) {
         if let Some(addresses) = self.peers.give_early(key) {
@@ -193,6 +214,7 @@ impl WireGuard {
             Some((host, port)) => context.lookups.request(Some(*key), host, port, self.mark),
             None => Err("the peer's endpoint is no name".to_owned()),
         };
+        self.note_question(context, key);
         if let Err(error) = result {
             context.answer_question(Some(*key), Err(error), false);
         }

@@ -9,6 +9,7 @@ use super::change::SPARE_SOCKETS;
 use super::file::{self, ConfigFile, DEFAULT_MTU, Source};
 use super::firewall::Firewall;
 use super::peers::Peers;
+use super::remembered::Remembered;
 use super::uapi::Uapi;
 use super::{Quiet, WireGuard};
 use crate::config::TunName;
@@ -61,6 +62,7 @@ impl Supervisor<WireGuard> {
         )?;
         let is_offloaded = tuns.iter().any(|tun| tun.layout().is_some());
         let firewall = Firewall::open(&name, file.as_ref(), kill_switch)?;
+        let remembered = Remembered::open(&name, file.as_ref());
         let mut link = LinkWatch::open(&name)?;
         // before the first packet: other tunnels' guards tell it by that
         if let Err(error) = link.link.join_tunnels() {
@@ -92,6 +94,7 @@ impl Supervisor<WireGuard> {
             routes_due: None,
             routed_at: None,
             firewall,
+            remembered,
             is_running: false,
             spare: SocketBudget::default(),
             quiet: Quiet {

@@ -33,6 +33,8 @@ pub(super) struct Peer {
     /// Addresses that it is at, or may be at: those that the configuration gives, those of its
     /// endpoint's name, or the one that a completed handshake has shown, if that is none of these.
     addresses: Vec<IpAddr>,
+    /// Those of its endpoint's name, as that was last answered.
+    named: Vec<IpAddr>,
     /// The name and port of its endpoint, if that is a name.
     host: Option<(String, u16)>,
     /// Addresses of that name, until the tunnel process asks for them.
@@ -48,6 +50,7 @@ impl Peer {
         Self {
             name: None,
             addresses: Vec::new(),
+            named: Vec::new(),
             host: None,
             early: None,
             routed: RateLimit::new(INTERVAL),
@@ -71,6 +74,17 @@ impl Peer {
             self.set_addresses([address]);
         }
         !is_known
+    }
+
+    /// Sets the addresses of its endpoint's name.
+    pub(super) fn set_named(&mut self, addresses: &[SocketAddr]) {
+        self.set_addresses(addresses.iter().map(SocketAddr::ip));
+        self.named.clone_from(&self.addresses);
+    }
+
+    /// Returns true if that is an address of its endpoint's name.
+    pub(super) fn is_named(&self, address: IpAddr) -> bool {
+        self.host.is_some() && self.named.contains(&address)
     }
 
     /// Sets the addresses that it may be at.
@@ -132,7 +146,7 @@ impl Peers {
     /// Takes the addresses of a peer's name before the tunnel process asks for them.
     pub(super) fn take_early(&mut self, key: &PublicKey, addresses: Vec<SocketAddr>) {
         if let Some(peer) = self.peers.get_mut(key) {
-            peer.set_addresses(addresses.iter().map(SocketAddr::ip));
+            peer.set_named(&addresses);
             peer.early = Some(addresses);
         }
     }

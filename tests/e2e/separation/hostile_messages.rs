@@ -237,6 +237,7 @@ fn requests(peer: PublicKey, number: u32) -> Vec<Vec<u8>> {
         endpoint(peer, false),
         endpoint(peer, true),
         endpoint(stranger, true),
+        FromTunnel::Reached { peer, address },
         FromTunnel::LookUp(Some(peer)),
         FromTunnel::LookUp(Some(stranger)),
         FromTunnel::LookUp(None),

@@ -19,7 +19,8 @@ impl Dnsmasq {
     /// Starts one that listens on `address` of `site`, and waits until it does.
     fn start(site: &Site, address: Ipv4Addr, options: &[&str]) -> Self {
         let listen = format!("--listen-address={address}");
-        let all = ["--keep-in-foreground", "--conf-file=/dev/null", "--no-hosts", "--pid-file=", "--user=root"];
+        let all =
+            ["--keep-in-foreground", "--conf-file=/dev/null", "--no-hosts", "--pid-file=", "--user=root"];
         let mut command = site.command("dnsmasq");
         command.args(all).args(["--bind-interfaces", "--cache-size=0", &listen]).args(options);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();

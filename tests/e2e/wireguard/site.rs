@@ -74,7 +74,8 @@ impl Site {
     /// How a daemon is started here.
     pub(crate) fn launch(&self, binary: &Path, args: &[&str]) -> Launch<'_> {
         let wrapper = format!("nsenter --target {} --mount --net --", self.target());
-        Launch::new(self.host(), args).binary(binary).wrap(&wrapper)
+        let launch = Launch::new(self.host(), args).binary(binary).wrap(&wrapper);
+        launch.env("STATE_DIRECTORY", self.state().to_str().unwrap())
     }
 
     /// Where this process finds the socket of the tunnel `name`.
@@ -107,6 +108,11 @@ impl Site {
     /// The folder for this site's files.
     pub(crate) fn path(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Where daemons keep what they remember.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.folder.path().join("state")
     }
 
     /// The processes in this host's network namespace.

@@ -1,0 +1,493 @@
+//! The addresses at which peers that are known by a name have answered, kept over a restart: where
+//! the name is not answered in time, the one from before is tried until it is.
+//!
+//! A name server on this host cannot be asked while a kill switch of an earlier run is engaged, and
+//! the network's may be down. The file, [`Place`], holds public keys and addresses only. It is
+//! opened at the start and written in place afterwards, so the sandbox needs no rule for it. An
+//! address that is wrong costs a handshake that nobody answers: peers authenticate each other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::fs::{DirBuilder, File};
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::stat::Mode;
+use nix::unistd::geteuid;
+use tracing::{debug, info, warn};
+
+use super::WireGuard;
+use super::file::ConfigFile;
+use crate::config::{PeerAddress, TunName};
+use crate::supervisor::context::Context;
+use crate::time::Instant;
+use crate::tunnel::wireguard::PublicKey;
+
+/// Time for an answer before the address from before is tried.
+const HEAD_START: Duration = Duration::from_secs(2);
+/// Least time between two writes of the file.
+const BETWEEN_WRITES: Duration = Duration::from_secs(10);
+/// Peers that are kept.
+const MAX_PEERS: usize = 64;
+/// Bytes of a peer's line, with its end: a power of two, so that no line crosses a sector.
+const LINE: usize = 128;
+/// Bytes of the largest file.
+const MAX_FILE: usize = MAX_PEERS * LINE;
+/// Folders of the file; systemd's StateDirectory takes the place of both.
+const FOLDERS: [&str; 2] = ["/var/lib/wontun", "/run/wontun"];
+/// Permission to write of those who are not the owner.
+const WRITABLE_BY_OTHERS: u32 = 0o022;
+
+/// The addresses, and which of them are in use.
+#[derive(Debug, Default)]
+pub(super) struct Remembered {
+    place: Option<Place>,
+    addresses: BTreeMap<PublicKey, IpAddr>,
+    /// Peers whose name is not answered yet, and when the address from before is tried.
+    waiting: BTreeMap<PublicKey, Instant>,
+    /// Peers whose name was answered in this run, or whose address from before is tried.
+    settled: BTreeSet<PublicKey>,
+    /// The names were asked for before the routes were set: nothing more is waited for.
+    has_asked: bool,
+    /// The file says something else.
+    is_changed: bool,
+    written_at: Option<Instant>,
+}
+
+/// The file: lines of a public key and an address, each filled up with spaces.
+#[derive(Debug)]
+struct Place {
+    file: File,
+    path: PathBuf,
+    /// Bytes that it had, or was given.
+    length: usize,
+}
+
+impl Remembered {
+    /// Reads the file of the tunnel called `name`, if peers of `configuration` have names. Where
+    /// there can be no file, nothing is remembered.
+    pub(super) fn open(name: &TunName, configuration: Option<&ConfigFile>) -> Self {
+        let peers = configuration.into_iter().flat_map(|file| &file.configuration.peers);
+        let named: BTreeSet<_> = peers
+            .filter(|peer| matches!(peer.endpoint, Some(PeerAddress::Name { .. })))
+            .map(|peer| peer.public_key)
+            .collect();
+        if named.is_empty() {
+            return Self::default();
+        }
+        for folder in folders(std::env::var_os("STATE_DIRECTORY").as_deref().map(Path::new)) {
+            match Place::open(&folder, name) {
+                Ok((place, text)) => {
+                    let (mut addresses, bad) = parse(&text);
+                    if bad > 0 {
+                        let path = place.path.display();
+                        warn!(
+                            "{path} has {bad} lines that are not a public key and an address: they are left out"
+                        );
+                    }
+                    addresses.retain(|key, _| named.contains(key));
+                    return Self { place: Some(place), addresses, ..Self::default() };
+                }
+                Err(OpenError::Refused(why)) => {
+                    let path = folder.display();
+                    warn!("the addresses of peers in {path} are not used, and none are kept there: {why}");
+                }
+                Err(OpenError::System(error)) => {
+                    debug!(folder = %folder.display(), %error, "addresses of peers cannot be kept there");
+                }
+            }
+        }
+        Self::default()
+    }
+
+    /// The names were asked for already, for as long as they may take.
+    pub(super) const fn set_asked(&mut self) {
+        self.has_asked = true;
+    }
+
+    /// The name of a peer is asked for.
+    fn handle_asked(&mut self, key: &PublicKey, now: Instant) {
+        if self.addresses.contains_key(key) && !self.settled.contains(key) {
+            let wait = if self.has_asked { Duration::ZERO } else { HEAD_START };
+            self.waiting.entry(*key).or_insert(now + wait);
+        }
+    }
+
+    /// The name of a peer was answered.
+    fn handle_answered(&mut self, key: &PublicKey) {
+        self.waiting.remove(key);
+        self.settled.insert(*key);
+    }
+
+    /// Takes the address of a peer whose name is not answered, once.
+    fn take(&mut self, key: &PublicKey) -> Option<IpAddr> {
+        self.waiting.remove(key)?;
+        self.settled.insert(*key);
+        self.addresses.get(key).copied()
+    }
+
+    fn take_due(&mut self, now: Instant) -> Vec<PublicKey> {
+        self.waiting.iter().filter(|(_, at)| **at <= now).map(|(key, _)| *key).collect()
+    }
+
+    /// A peer has answered at `address`, one of its name's if `is_named`. Others are not kept: they
+    /// are what the tunnel process alone says.
+    fn handle_reached(&mut self, key: &PublicKey, address: IpAddr, is_named: bool) {
+        let is_kept = self.addresses.get(key) == Some(&address);
+        let has_room = self.addresses.contains_key(key) || self.addresses.len() < MAX_PEERS;
+        if !is_kept && is_named && has_room && is_usable(address) {
+            self.addresses.insert(*key, address);
+            self.is_changed = true;
+        }
+    }
+
+    /// Returns the time at which something is due.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let write = || self.written_at.map_or_else(Instant::default, |at| at + BETWEEN_WRITES);
+        let write = self.is_changed.then(write);
+        self.waiting.values().copied().chain(write).min()
+    }
+
+    /// Writes the file if that is due.
+    fn serve(&mut self, now: Instant) {
+        let is_due = self.written_at.is_none_or(|at| now.since(at) >= BETWEEN_WRITES);
+        if self.is_changed && is_due {
+            self.written_at = Some(now);
+            self.write();
+        }
+    }
+
+    /// Writes the file if it says something else.
+    pub(super) fn write(&mut self) {
+        if std::mem::take(&mut self.is_changed)
+            && let Some(place) = &mut self.place
+            && let Err(error) = place.write(&self.addresses)
+        {
+            debug!(path = %place.path.display(), %error, "addresses of peers cannot be kept");
+        }
+    }
+}
+
+/// Why there is no file.
+#[derive(Debug)]
+enum OpenError {
+    /// Another user could have written it.
+    Refused(String),
+    System(io::Error),
+}
+
+impl From<io::Error> for OpenError {
+    fn from(error: io::Error) -> Self {
+        Self::System(error)
+    }
+}
+
+impl From<Errno> for OpenError {
+    fn from(error: Errno) -> Self {
+        Self::System(error.into())
+    }
+}
+
+impl Place {
+    /// Opens the file in `folder`, which is made if it is missing, and makes the file; where it
+    /// cannot be written it is only read. Returns its text.
+    fn open(folder: &Path, name: &TunName) -> Result<(Self, String), OpenError> {
+        match DirBuilder::new().mode(0o700).create(folder) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error.into()),
+            _ => {}
+        }
+        let flags = OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
+        // a link is systemd's, with DynamicUser
+        let opened = File::from(open(folder, flags | OFlag::O_PATH | OFlag::O_DIRECTORY, Mode::empty())?);
+        check_owner(&opened)?;
+        let name = format!("{name}.endpoints");
+        let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+        let file = match open_at(&opened, &name, flags | OFlag::O_RDWR | OFlag::O_CREAT) {
+            Err(Errno::EROFS | Errno::EACCES) => open_at(&opened, &name, flags | OFlag::O_RDONLY),
+            opened => opened,
+        };
+        let file = match file {
+            Ok(file) => File::from(file),
+            Err(Errno::ELOOP) => return Err(OpenError::Refused(format!("{name} is a symbolic link"))),
+            Err(error) => return Err(error.into()),
+        };
+        let metadata = file.metadata()?;
+        if !metadata.is_file() || metadata.nlink() != 1 {
+            return Err(OpenError::Refused(format!("{name} is no file of its own")));
+        }
+        check_owner(&file)?;
+        let length = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
+        if length > MAX_FILE {
+            return Err(OpenError::Refused(format!("{name} has more than {MAX_FILE} bytes")));
+        }
+        let mut bytes = vec![0; length];
+        file.read_exact_at(&mut bytes, 0)?;
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        Ok((Self { file, path: folder.join(name), length }, text))
+    }
+
+    /// Writes all of the file at once. What it had more is blank afterwards.
+    fn write(&mut self, addresses: &BTreeMap<PublicKey, IpAddr>) -> io::Result<()> {
+        let mut text = String::with_capacity(MAX_FILE);
+        for (key, address) in addresses.iter().take(MAX_PEERS) {
+            let width = LINE - 1;
+            let _ = writeln!(text, "{:width$}", format!("{key} {address}"));
+        }
+        while text.len() < self.length {
+            let _ = writeln!(text, "{:width$}", "", width = LINE - 1);
+        }
+        self.length = text.len();
+        let written = self.file.write_at(text.as_bytes(), 0)?;
+        if written == text.len() { Ok(()) } else { Err(ErrorKind::WriteZero.into()) }
+    }
+}
+
+fn open_at(folder: &File, name: &str, flags: OFlag) -> Result<OwnedFd, Errno> {
+    openat(folder, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)
+}
+
+/// Refuses what a user other than this process's, or root, could have written.
+fn check_owner(file: &File) -> Result<(), OpenError> {
+    let metadata = file.metadata()?;
+    if metadata.uid() != 0 && metadata.uid() != geteuid().as_raw() {
+        return Err(OpenError::Refused(format!("it belongs to user {}", metadata.uid())));
+    }
+    if metadata.mode() & WRITABLE_BY_OTHERS != 0 {
+        return Err(OpenError::Refused("other users may write it: chmod go-w".to_owned()));
+    }
+    Ok(())
+}
+
+/// Returns the folders to try, where `state` is what systemd says: paths with colons between them.
+fn folders(state: Option<&Path>) -> Vec<PathBuf> {
+    let Some(state) = state else { return FOLDERS.map(PathBuf::from).to_vec() };
+    let first = state.to_str().and_then(|list| list.split(':').next()).map(PathBuf::from);
+    first.into_iter().filter(|path| path.is_absolute()).collect()
+}
+
+/// Returns the lines that are a key and an address, and the number of the others.
+fn parse(text: &str) -> (BTreeMap<PublicKey, IpAddr>, usize) {
+    let (mut addresses, mut bad) = (BTreeMap::new(), 0);
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let mut words = line.split_ascii_whitespace();
+        let key = words.next().and_then(|word| word.parse().ok());
+        let address = words.next().and_then(|word| word.parse().ok()).filter(|word| is_usable(*word));
+        match (key, address, words.next()) {
+            (Some(key), Some(address), None) if addresses.len() < MAX_PEERS => {
+                addresses.insert(key, address);
+            }
+            _ => bad += 1,
+        }
+    }
+    (addresses, bad)
+}
+
+/// Returns true if a peer can be there. A link-local address means nothing without its interface.
+const fn is_usable(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            !(v4.is_unspecified() || v4.is_multicast() || v4.is_broadcast() || v4.is_link_local())
+        }
+        IpAddr::V6(v6) => !(v6.is_unspecified() || v6.is_multicast() || v6.is_unicast_link_local()),
+    }
+}
+
+impl WireGuard {
+    /// The name of a peer's endpoint is asked for: the address from before is tried if the answer
+    /// does not come in time.
+    pub(super) fn note_question(&mut self, context: &Context, key: &PublicKey) {
+        self.remembered.handle_asked(key, context.now);
+    }
+
+    /// The name of a peer's endpoint was answered, or could not be.
+    pub(super) fn note_answer(&mut self, context: &mut Context, key: &PublicKey, is_known: bool) {
+        if is_known {
+            self.remembered.handle_answered(key);
+        } else {
+            self.try_remembered(context, key);
+        }
+    }
+
+    /// A handshake with a peer that is known by a name was completed.
+    pub(super) fn handle_reached(&mut self, key: &PublicKey, address: IpAddr) {
+        let is_named = self.peers.get_mut(key).is_some_and(|peer| peer.is_named(address));
+        self.remembered.handle_reached(key, address, is_named);
+    }
+
+    /// Does what is due about addresses from before.
+    pub(super) fn serve_remembered(&mut self, context: &mut Context) {
+        for key in self.remembered.take_due(context.now) {
+            self.try_remembered(context, &key);
+        }
+        self.remembered.serve(context.now);
+    }
+
+    /// Has the tunnel process try the address from before. The answer takes its place.
+    fn try_remembered(&mut self, context: &mut Context, key: &PublicKey) {
+        let Some(address) = self.remembered.take(key) else { return };
+        let Some((host, port)) = self.peers.host(key) else { return };
+        info!(name = host, "an endpoint's name is not answered yet: trying the address that worked last");
+        self.send_addresses(context, key, vec![SocketAddr::new(address, port)]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    const KEYS: [&str; 2] =
+        ["hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=", "3p7bfXt9wbTTW2HC7OQ1Nz+DQ8hbeGdNrfx+FG+IK08="];
+
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("wontun-remembered-{name}-{}", std::process::id()));
+            let _ = fs::remove_dir_all(&path);
+            Self(path)
+        }
+
+        fn open(&self) -> Result<(Place, String), OpenError> {
+            Place::open(&self.0, &"wg0".parse().unwrap())
+        }
+
+        fn file(&self) -> PathBuf {
+            self.0.join("wg0.endpoints")
+        }
+
+        /// Why it is not used.
+        fn refusal(&self) -> String {
+            match self.open() {
+                Err(OpenError::Refused(why)) => why,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn addresses(pairs: &[(&str, &str)]) -> BTreeMap<PublicKey, IpAddr> {
+        pairs.iter().map(|(key, address)| (key.parse().unwrap(), address.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_is_for_its_owner_alone() {
+        let folder = Folder::new("written");
+        let (mut place, text) = folder.open().unwrap();
+        assert_eq!(text, "");
+        let two = addresses(&[(KEYS[0], "192.0.2.7"), (KEYS[1], "2001:db8:1111:2222:3333:4444:5555:6666")]);
+        let one = addresses(&[(KEYS[1], "198.51.100.9")]);
+        for wanted in [&two, &one, &two, &BTreeMap::new()] {
+            place.write(wanted).unwrap();
+            let (_, text) = folder.open().unwrap();
+            assert_eq!(parse(&text), (wanted.clone(), 0));
+            assert!(text.lines().all(|line| line.len() == LINE - 1));
+        }
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+        assert_eq!((mode(&folder.0), mode(&folder.file())), (0o700, 0o600));
+    }
+
+    #[test]
+    fn bad_lines_are_left_out() {
+        let [a, b] = KEYS;
+        let text = format!(
+            "\n{a} 192.0.2.7\n{b} 192.0.2.7 more\n{b}\n{b} 0.0.0.0\n{b} 224.0.0.1\n{b} fe80::1\n{b} $(id)\nx 192.0.2.8\n\
+             {b} 192.0.2.7:1\n\u{fffd}\u{1b}[31m\n"
+        );
+        assert_eq!(parse(&text), (addresses(&[(a, "192.0.2.7")]), 9));
+        let many: String =
+            (0..100).map(|byte| format!("{} 192.0.2.7\n", PublicKey::from_bytes([byte; 32]))).collect();
+        let (kept, bad) = parse(&many);
+        assert_eq!((kept.len(), bad), (MAX_PEERS, 100 - MAX_PEERS));
+    }
+
+    #[test]
+    fn what_others_could_have_put_there_is_refused() {
+        let folder = Folder::new("refused");
+        folder.open().unwrap();
+        let other = folder.0.join("other");
+        fs::write(&other, "").unwrap();
+        fs::remove_file(folder.file()).unwrap();
+        symlink(&other, folder.file()).unwrap();
+        assert!(folder.refusal().contains("symbolic link"));
+        fs::remove_file(folder.file()).unwrap();
+        fs::hard_link(&other, folder.file()).unwrap();
+        assert!(folder.refusal().contains("no file of its own"));
+        fs::remove_file(folder.file()).unwrap();
+        nix::unistd::mkfifo(&folder.file(), Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+        assert!(folder.refusal().contains("no file of its own"));
+        fs::remove_file(folder.file()).unwrap();
+        fs::write(folder.file(), vec![b' '; MAX_FILE + 1]).unwrap();
+        fs::set_permissions(folder.file(), Permissions::from_mode(0o600)).unwrap();
+        assert!(folder.refusal().contains("bytes"));
+        fs::set_permissions(folder.file(), Permissions::from_mode(0o622)).unwrap();
+        assert!(folder.refusal().contains("other users may write it"));
+        fs::set_permissions(&folder.0, Permissions::from_mode(0o777)).unwrap();
+        assert!(folder.refusal().contains("other users may write it"));
+    }
+
+    #[test]
+    fn systemd_says_where() {
+        assert_eq!(folders(None), FOLDERS.map(PathBuf::from));
+        assert_eq!(folders(Some(Path::new("/var/lib/a:/var/lib/b"))), [PathBuf::from("/var/lib/a")]);
+        assert_eq!(folders(Some(Path::new("a"))), Vec::<PathBuf>::new());
+    }
+
+    #[test]
+    fn an_address_from_before_is_tried_once_and_after_the_answer_never() {
+        let at = |millis| Instant::from_boot(Duration::from_millis(millis));
+        let [a, b] = KEYS.map(|key| key.parse::<PublicKey>().unwrap());
+        let before = addresses(&[(KEYS[0], "192.0.2.7"), (KEYS[1], "192.0.2.8")]);
+        let mut remembered = Remembered { addresses: before, ..Remembered::default() };
+        remembered.handle_asked(&a, at(0));
+        remembered.handle_asked(&b, at(1));
+        assert_eq!(remembered.deadline(), Some(at(2000)));
+        assert_eq!(remembered.take_due(at(1999)), []);
+        remembered.handle_answered(&b);
+        assert_eq!(remembered.take_due(at(9000)), [a]);
+        assert_eq!(remembered.take(&a), "192.0.2.7".parse().ok());
+        for key in [a, b] {
+            remembered.handle_asked(&key, at(9000));
+            assert_eq!((remembered.take(&key), remembered.deadline()), (None, None));
+        }
+        let mut asked = Remembered { addresses: remembered.addresses.clone(), ..Remembered::default() };
+        asked.set_asked();
+        asked.handle_asked(&a, at(5));
+        assert_eq!(asked.take_due(at(5)), [a]);
+    }
+
+    #[test]
+    fn only_addresses_of_the_name_are_kept() {
+        let key: PublicKey = KEYS[0].parse().unwrap();
+        let [a, b] = ["192.0.2.7", "192.0.2.8"].map(|text| text.parse::<IpAddr>().unwrap());
+        let mut remembered = Remembered::default();
+        remembered.handle_reached(&key, a, false);
+        assert_eq!((remembered.addresses.len(), remembered.is_changed), (0, false));
+        remembered.handle_reached(&key, a, true);
+        assert_eq!((remembered.addresses.get(&key), remembered.is_changed), (Some(&a), true));
+        remembered.serve(Instant::from_boot(Duration::from_secs(5)));
+        // the same again, and one that is not the name's
+        remembered.handle_reached(&key, a, true);
+        remembered.handle_reached(&key, b, false);
+        assert!(!remembered.is_changed);
+        // at most every ten seconds
+        remembered.handle_reached(&key, b, true);
+        remembered.serve(Instant::from_boot(Duration::from_secs(14)));
+        assert!(remembered.is_changed);
+        remembered.serve(Instant::from_boot(Duration::from_secs(15)));
+        assert!(!remembered.is_changed);
+    }
+}
