@@ -1,10 +1,9 @@
 //! Firewalls of this host that drop what comes to the tunnel's own UDP port.
 
-use std::collections::BTreeSet;
 use std::fmt;
 
 use super::legacy;
-use super::nft::{FoundChain, InputRule, Nft};
+use super::nft::{FoundChain, Nft, Packet, ends_with_drop, may_accept};
 
 /// How tables of this program begin.
 const OWN: &str = "wontun";
@@ -95,8 +94,9 @@ pub fn input_drops(port: u16) -> Vec<InputWarning> {
     let chains = nft.chains().unwrap_or_default();
     let mut warnings: Vec<InputWarning> = Vec::new();
     for chain in chains.iter().filter(|chain| chain.is_input() && !chain.table.starts_with(OWN)) {
-        let Ok(rules) = nft.input_rules(chain, port) else { continue };
-        if !drops(chain.drops(), &chain.name, &rules) {
+        let Ok(rules) = nft.rules(chain, Packet::Input(port)) else { continue };
+        let drops = chain.drops() || ends_with_drop(&chain.name, &rules);
+        if !drops || may_accept(&chain.name, &rules, false) {
             continue;
         }
         let remedy = remedy(chain, &chains);
@@ -117,29 +117,6 @@ pub fn input_drops(port: u16) -> Vec<InputWarning> {
     warnings
 }
 
-/// Returns true if no rule that the base chain `base` leads to may accept the datagram, and the
-/// chain's policy or its last rule drops it.
-fn drops(by_policy: bool, base: &str, rules: &[InputRule]) -> bool {
-    let of_chain = |chain: &str| {
-        let chain = chain.to_owned();
-        rules.iter().filter(move |rule| rule.chain == chain)
-    };
-    if !by_policy && !of_chain(base).next_back().is_some_and(|rule| rule.drops_all) {
-        return false;
-    }
-    let mut seen = BTreeSet::from([base]);
-    let mut next = vec![base];
-    while let Some(chain) = next.pop() {
-        for rule in of_chain(chain) {
-            if rule.accepts {
-                return false;
-            }
-            next.extend(rule.next.as_deref().filter(|chain| seen.insert(chain)));
-        }
-    }
-    true
-}
-
 /// Returns the command for where `chain` drops; `chains` are all there are.
 fn remedy(chain: &FoundChain, chains: &[FoundChain]) -> InputRemedy {
     let is_ufw = || {
@@ -158,28 +135,6 @@ fn remedy(chain: &FoundChain, chains: &[FoundChain]) -> InputRemedy {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn rule(chain: &str, next: Option<&str>, accepts: bool, drops_all: bool) -> InputRule {
-        InputRule { chain: chain.to_owned(), next: next.map(str::to_owned), accepts, drops_all }
-    }
-
-    #[test]
-    fn only_rules_that_are_reached_let_in() {
-        let other = rule("FORWARD", None, true, false);
-        let into_user = rule("INPUT", Some("user"), false, false);
-        let back = rule("user", Some("INPUT"), false, false);
-        let open = rule("user", None, true, false);
-        assert!(drops(true, "INPUT", &[]));
-        assert!(!drops(false, "INPUT", &[]));
-        assert!(drops(true, "INPUT", std::slice::from_ref(&other)));
-        assert!(drops(true, "INPUT", &[into_user.clone(), back.clone()]), "a circle ends");
-        assert!(!drops(true, "INPUT", &[into_user.clone(), back, open.clone()]));
-        assert!(drops(true, "INPUT", &[open]));
-        // firewalld's last rule
-        let reject = rule("INPUT", None, false, true);
-        assert!(drops(false, "INPUT", &[into_user.clone(), reject.clone()]));
-        assert!(!drops(false, "INPUT", &[reject, into_user]));
-    }
 
     #[test]
     fn a_warning_is_one_line_with_a_command() {

@@ -3,19 +3,30 @@
 
 use super::warning::{NatWarning, Remedy};
 use crate::link::legacy;
-use crate::link::nft::{FoundChain, Nft};
+use crate::link::nft::{FoundChain, Nft, Packet, ends_with_drop, may_accept};
+
+/// How tables of this program begin.
+const OWN: &str = "wontun";
 
 /// A line for each firewall that has to let the device through; `families` say whether IPv4 and IPv6 matter.
 pub(super) fn look_for_drops(nft: &mut Nft, device: &str, families: [bool; 2]) -> Vec<NatWarning> {
     // a list that cannot be had drops nothing that we know of
     let chains = nft.chains().unwrap_or_default();
     let [v4, v6] = families;
-    let drops = chains.iter().filter(|chain| {
-        chain.drops_forwarded() && (v4 && chain.concerns(false) || v6 && chain.concerns(true))
+    let others = chains.iter().filter(|chain| {
+        let matters = v4 && chain.concerns(false) || v6 && chain.concerns(true);
+        chain.is_forward() && matters && !chain.table.starts_with(OWN)
     });
     let mut warnings: Vec<NatWarning> = Vec::new();
-    for chain in drops {
-        if nft.accepts_from(chain, device).unwrap_or(false) {
+    for chain in others {
+        let Ok(rules) = nft.rules(chain, Packet::Forward(device)) else { continue };
+        let drops = if chain.drops() {
+            // rules about other devices, such as Docker's, may seem to accept
+            !may_accept(&chain.name, &rules, true)
+        } else {
+            ends_with_drop(&chain.name, &rules) && !may_accept(&chain.name, &rules, false)
+        };
+        if !drops {
             continue;
         }
         let remedy = remedy(chain, &chains);
@@ -49,6 +60,7 @@ fn remedy(chain: &FoundChain, chains: &[FoundChain]) -> Remedy {
         _ => None,
     };
     match iptables {
+        None if chain.table == "firewalld" => Remedy::Firewalld,
         // Docker asks its users' chain before everything else
         Some(v6) if beside("DOCKER-USER") => Remedy::Docker { v6 },
         Some(_) if beside("ufw-") || beside("ufw6-") => Remedy::Ufw,

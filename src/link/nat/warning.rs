@@ -53,6 +53,8 @@ pub enum Remedy {
     },
     /// ufw has routes.
     Ufw,
+    /// firewalld has zones.
+    Firewalld,
     /// Bare iptables.
     Iptables {
         /// ip6tables.
@@ -116,6 +118,11 @@ impl Remedy {
             Self::Docker { v6 } => both_ways(&format!("{} -I DOCKER-USER", iptables(*v6)), device),
             // answers pass there anyway
             Self::Ufw => format!("ufw route allow in on {device}"),
+            Self::Firewalld => {
+                format!(
+                    "firewall-cmd --permanent --zone=trusted --add-interface={device} && firewall-cmd --reload"
+                )
+            }
             Self::Iptables { v6 } => both_ways(&format!("{} -I FORWARD", iptables(*v6)), device),
             Self::Nft { family, table, chain } => {
                 let add = format!("nft insert rule {family} {table} {chain}");
@@ -160,6 +167,7 @@ mod tests {
             ),
             (dropped(Remedy::Docker { v6: false }), "iptables -I DOCKER-USER -i tun0 -j ACCEPT"),
             (dropped(Remedy::Ufw), "ufw route allow in on tun0"),
+            (dropped(Remedy::Firewalld), "firewall-cmd --permanent --zone=trusted --add-interface=tun0"),
             (dropped(Remedy::Iptables { v6: true }), "ip6tables -I FORWARD -i tun0 -j ACCEPT"),
             (dropped(nft), "nft insert rule inet fw fwd iifname tun0 accept"),
             (

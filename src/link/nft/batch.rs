@@ -199,7 +199,7 @@ pub(super) fn list_rules(family: u8, table: &str, sequence: u32) -> Vec<u8> {
     message(NFT_MSG_GETRULE, NLM_F_DUMP, sequence, family, 0, &attributes.0)
 }
 
-/// Asks for the elements of one set; `family` is the kernel's number.
+/// Asks for the elements of a set of one table; `family` is the kernel's number.
 pub(super) fn list_elements(family: u8, table: &str, set: &str, sequence: u32) -> Vec<u8> {
     let mut attributes = Attributes::default();
     attributes.text(1, table);

@@ -13,7 +13,7 @@
 
 mod batch;
 mod contents;
-mod input;
+mod found_rule;
 mod listing;
 mod table;
 mod watch;
@@ -27,7 +27,8 @@ use nix::errno::Errno;
 use super::socket::{Failure, Requests};
 use batch::Batch;
 use contents::{Contents, Entry};
-pub(super) use input::InputRule;
+use found_rule::Element;
+pub(super) use found_rule::{FoundRule, Packet, ends_with_drop, may_accept};
 pub(super) use listing::FoundChain;
 use listing::FoundTable;
 pub(super) use table::{
@@ -39,6 +40,8 @@ pub use watch::{RulesetChange, Watch};
 /// `NFT_TABLE_F_OWNER | NFT_TABLE_F_PERSIST`. Never the first alone: such a table goes with its
 /// owner.
 const OWNED: u32 = 2 | 4;
+/// Sets of a table that are read at most.
+const SETS: usize = 64;
 /// Attempts at a change while somebody else changes the same table.
 const ATTEMPTS: u32 = 4;
 
@@ -243,18 +246,31 @@ impl Nft {
         self.requests.list(batch::list_chains, FoundChain::parse)
     }
 
-    /// Whether a rule in the table that `chain` is in accepts what comes in by `device`. That the rule is reached, and
-    /// has no other condition, is not checked.
-    pub(super) fn accepts_from(&mut self, chain: &FoundChain, device: &str) -> Result<bool, Failure> {
-        let accepts = |rule: &[u8]| listing::accepts_from(rule, device).then_some(());
+    /// The rules of the table that `chain` is in, as they meet `packet`.
+    pub(super) fn rules(
+        &mut self,
+        chain: &FoundChain,
+        packet: Packet<'_>,
+    ) -> Result<Vec<FoundRule>, Failure> {
         let list = |sequence| batch::list_rules(chain.family, &chain.table, sequence);
-        self.requests.list(list, accepts).map(|found| !found.is_empty())
-    }
-
-    /// The rules of the table that `chain` is in, as they meet datagrams to the UDP port `port`.
-    pub(super) fn input_rules(&mut self, chain: &FoundChain, port: u16) -> Result<Vec<InputRule>, Failure> {
-        let list = |sequence| batch::list_rules(chain.family, &chain.table, sequence);
-        self.requests.list(list, |rule| InputRule::parse(rule, port))
+        let bodies = self.requests.list(list, |rule| Some(rule.to_vec()))?;
+        let parse = |contains: &mut found_rule::Contains<'_>| -> Vec<FoundRule> {
+            bodies.iter().filter_map(|rule| FoundRule::parse(rule, packet, contains)).collect()
+        };
+        // only sets are read in which something is looked up that is known of the packet
+        let mut sets = BTreeMap::new();
+        let rules = parse(&mut |set, _| {
+            sets.insert(set.to_owned(), None);
+            None
+        });
+        if sets.is_empty() {
+            return Ok(rules);
+        }
+        for (set, elements) in sets.iter_mut().take(SETS) {
+            let list = |sequence| batch::list_elements(chain.family, &chain.table, set, sequence);
+            *elements = self.requests.list(list, Element::parse).ok().map(|elements| elements.concat());
+        }
+        Ok(parse(&mut |set, key| Element::contain(sets.get(set)?.as_deref()?, key)))
     }
 
     /// The rules of `chain` in the inet table `table` that drop: the address family, IPv6 or not,

@@ -1,0 +1,533 @@
+//! Rules of others as they meet a packet, the first of its connection: a datagram to a UDP port of
+//! this host, or a TCP packet that this host forwards.
+//!
+//! Where a condition is not understood, the packet is taken to fulfil it: a rule that may let it
+//! through is believed to.
+
+use std::collections::BTreeSet;
+
+use super::listing::{HEADER, number, text};
+use super::table::{Header, Meta, Verdict};
+use crate::link::message::{attribute, attributes};
+
+/// `NFT_JUMP` and `NFT_GOTO`, from linux/netfilter/nf_tables.h.
+const JUMP: u32 = 0xffff_fffd;
+const GOTO: u32 = 0xffff_fffc;
+/// `NFT_CT_STATE` and `NFT_CT_STATUS`.
+const CT_STATE: u32 = 0;
+const CT_STATUS: u32 = 2;
+/// `NFT_META_IIF`, and the loopback's index.
+const META_IIF: u32 = 4;
+const LOOPBACK: [u8; 4] = 1_u32.to_ne_bytes();
+/// The bit of new connections in the state, here and in xt_conntrack.
+const NEW: u32 = 8;
+/// Where xt_conntrack's match has the states that it asks for.
+const XT_STATES: std::ops::Range<usize> = 150..152;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+/// Length of a device's name in a register, from linux/if.h.
+const IFNAMSIZ: usize = 16;
+/// `NFT_LOOKUP_F_INV`.
+const INVERTED: u32 = 1;
+/// Bytes of headers that are loaded at most.
+const MAX_LOAD: usize = 64;
+
+/// The packet that the rules are to decide about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::link) enum Packet<'a> {
+    /// A datagram to this UDP port of this host, from any device but the loopback.
+    Input(u16),
+    /// A TCP packet that is forwarded from this device to another one.
+    Forward(&'a str),
+}
+
+/// A rule as it meets a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::link) struct FoundRule {
+    pub(in crate::link) chain: String,
+    /// The chain whose rules come next.
+    pub(in crate::link) next: Option<String>,
+    /// It may accept the packet.
+    pub(in crate::link) accepts: bool,
+    /// It names the device that the packet comes in by.
+    pub(in crate::link) names_device: bool,
+    /// It drops or rejects whatever comes.
+    pub(in crate::link) drops_all: bool,
+}
+
+/// A key in a set, or with `is_end` the first key behind an interval.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Element {
+    key: Vec<u8>,
+    is_end: bool,
+}
+
+/// Returns true if the set of that name contains the key; `None` if that is not known.
+pub(super) type Contains<'a> = dyn FnMut(&str, &[u8]) -> Option<bool> + 'a;
+
+/// Contents of the register, as far as they are known of the packet.
+#[derive(Clone, Debug)]
+enum Loaded {
+    /// Bytes, where they are known.
+    Bytes(Vec<Option<u8>>),
+    /// The name of the device that it came in by: any but the loopback's.
+    Device,
+    /// The index of that device.
+    DeviceIndex,
+    /// Bits of the connection's state; after a mask these only.
+    State(u32),
+    /// A new connection has none.
+    Status,
+    Unknown,
+}
+
+/// Returns true if a rule that the base chain `base` leads to may accept the packet; if
+/// `names_device` is true, only a rule counts that names the packet's device, or is reached by one.
+pub(in crate::link) fn may_accept(base: &str, rules: &[FoundRule], names_device: bool) -> bool {
+    let mut seen = BTreeSet::from([(base, false)]);
+    let mut next = vec![(base, false)];
+    while let Some((chain, is_named)) = next.pop() {
+        for rule in rules.iter().filter(|rule| rule.chain == chain) {
+            let is_named = is_named || rule.names_device;
+            if rule.accepts && (is_named || !names_device) {
+                return true;
+            }
+            next.extend(
+                rule.next.as_deref().map(|chain| (chain, is_named)).filter(|step| seen.insert(*step)),
+            );
+        }
+    }
+    false
+}
+
+/// Returns true if the last rule of `chain` drops whatever comes to it.
+pub(in crate::link) fn ends_with_drop(chain: &str, rules: &[FoundRule]) -> bool {
+    rules.iter().rfind(|rule| rule.chain == chain).is_some_and(|rule| rule.drops_all)
+}
+
+impl Packet<'_> {
+    const fn protocol(self) -> u8 {
+        match self {
+            Self::Input(_) => UDP,
+            Self::Forward(_) => TCP,
+        }
+    }
+
+    fn meta(self, data: &[u8]) -> Loaded {
+        match (number(data, 2), self) {
+            (Some(key), _) if key == Meta::TransportProtocol as u32 => known(&[self.protocol()]),
+            (Some(key), Self::Input(_)) if key == Meta::InputInterfaceName as u32 => Loaded::Device,
+            (Some(key), Self::Forward(device)) if key == Meta::InputInterfaceName as u32 => {
+                let mut name = device.as_bytes().to_vec();
+                name.resize(IFNAMSIZ, 0);
+                known(&name)
+            }
+            (Some(META_IIF), _) => Loaded::DeviceIndex,
+            _ => Loaded::Unknown,
+        }
+    }
+
+    fn payload(self, data: &[u8]) -> Loaded {
+        let [base, offset, length] = [2, 3, 4].map(|kind| number(data, kind).unwrap_or(u32::MAX));
+        if base == Header::Network as u32 && length == 1 && matches!(offset, 6 | 9) {
+            // IPv6's and IPv4's protocol
+            return known(&[self.protocol()]);
+        }
+        let (Self::Input(port), true) = (self, base == Header::Transport as u32) else {
+            return Loaded::Unknown;
+        };
+        let (Ok(offset), Ok(length)) = (usize::try_from(offset), usize::try_from(length)) else {
+            return Loaded::Unknown;
+        };
+        // the source port comes first, and the two are loaded together where a rule asks for both
+        let [high, low] = port.to_be_bytes();
+        let header = [None, None, Some(high), Some(low)].into_iter().chain(std::iter::repeat(None));
+        Loaded::Bytes(header.skip(offset.min(MAX_LOAD)).take(length.min(MAX_LOAD)).collect())
+    }
+
+    /// Returns true if the packet may fulfil a match of iptables.
+    fn fulfils_match(self, name: &str, info: &[u8]) -> bool {
+        let word = |place: std::ops::Range<usize>| {
+            info.get(place).and_then(|bytes| bytes.first_chunk()).copied().map(u16::from_ne_bytes)
+        };
+        match (name, self) {
+            ("tcp", Self::Input(_)) | ("udp", Self::Forward(_)) | ("icmp" | "icmp6" | "sctp", _) => false,
+            ("udp", Self::Input(port)) => match (word(4..6), word(6..8), info.get(8)) {
+                // the ports, and a bit that turns it round
+                (Some(first), Some(last), Some(inverted)) => {
+                    (first..=last).contains(&port) != (inverted & 2 != 0)
+                }
+                _ => true,
+            },
+            ("conntrack", _) => {
+                word(XT_STATES).is_none_or(|states| u32::from(states) & NEW != 0 || states == 0)
+            }
+            ("state", _) => info.first_chunk().is_none_or(|states| u32::from_ne_bytes(*states) & NEW != 0),
+            _ => true,
+        }
+    }
+}
+
+impl FoundRule {
+    /// Reads an `NFT_MSG_NEWRULE` for that packet.
+    pub(super) fn parse(body: &[u8], packet: Packet<'_>, contains: &mut Contains<'_>) -> Option<Self> {
+        let rule = body.get(HEADER..)?;
+        let mut found =
+            Self { chain: text(rule, 2)?, next: None, accepts: false, names_device: false, drops_all: false };
+        let (mut loaded, mut fulfils, mut is_conditional) = (Loaded::Unknown, true, false);
+        let mut is_device = false;
+        for expression in attributes(&attribute(rule, 4).unwrap_or_default(), 1) {
+            let data = attribute(&expression, 2).unwrap_or_default();
+            match text(&expression, 1).unwrap_or_default().as_str() {
+                "meta" => {
+                    loaded = packet.meta(&data);
+                    is_device = number(&data, 2) == Some(Meta::InputInterfaceName as u32);
+                }
+                "payload" => (loaded, is_device) = (packet.payload(&data), false),
+                "ct" => {
+                    is_device = false;
+                    loaded = match number(&data, 2) {
+                        Some(CT_STATE) => Loaded::State(NEW),
+                        Some(CT_STATUS) => Loaded::Status,
+                        _ => Loaded::Unknown,
+                    };
+                }
+                "bitwise" => {
+                    loaded = match loaded {
+                        Loaded::State(bits) => {
+                            let mask = value(&data, 4).first_chunk().copied().map(u32::from_ne_bytes);
+                            Loaded::State(bits & mask.unwrap_or(NEW))
+                        }
+                        Loaded::Status => Loaded::Status,
+                        _ => Loaded::Unknown,
+                    };
+                }
+                "cmp" => {
+                    is_conditional = true;
+                    let comparison = number(&data, 2);
+                    fulfils &= loaded.compares(comparison, &value(&data, 3));
+                    found.names_device |= is_device && fulfils && comparison == Some(0);
+                }
+                "lookup" => {
+                    is_conditional = true;
+                    let is_in = loaded.is_in(&text(&data, 1).unwrap_or_default(), contains);
+                    let is_inverted = number(&data, 5).is_some_and(|flags| flags & INVERTED != 0);
+                    found.names_device |= is_device && is_in == Some(true) && !is_inverted;
+                    fulfils &= is_in.is_none_or(|is_in| is_in != is_inverted);
+                    // a map with verdicts, into the register for these
+                    found.accepts |= number(&data, 3) == Some(0) && fulfils;
+                }
+                "match" => {
+                    is_conditional = true;
+                    let info = attribute(&data, 3).unwrap_or_default();
+                    fulfils &= packet.fulfils_match(&text(&data, 1).unwrap_or_default(), &info);
+                }
+                "immediate" => {
+                    let verdict = attribute(&data, 2).and_then(|data| attribute(&data, 2));
+                    let Some(verdict) = verdict else { continue };
+                    match number(&verdict, 1) {
+                        Some(JUMP | GOTO) => found.next = text(&verdict, 2).filter(|_| fulfils),
+                        Some(code) if code == Verdict::Accept as u32 => found.accepts = fulfils,
+                        Some(code) if code == Verdict::Drop as u32 => found.drops_all = !is_conditional,
+                        _ => {}
+                    }
+                }
+                "reject" => found.drops_all = !is_conditional,
+                "counter" | "log" => {}
+                _ => is_conditional = true,
+            }
+        }
+        Some(found)
+    }
+}
+
+impl Loaded {
+    /// Compares it by the kernel's `NFT_CMP_*`.
+    fn compares(&self, comparison: Option<u32>, wanted: &[u8]) -> bool {
+        let (is_equal, is_known) = match self {
+            Self::Bytes(bytes) => return compare_bytes(bytes, comparison, wanted),
+            Self::State(bits) => (wanted.first_chunk() == Some(&bits.to_ne_bytes()), true),
+            Self::Status => (wanted.iter().all(|byte| *byte == 0), true),
+            // it is not the loopback, and may be any other
+            Self::Device => (false, wanted.split(|byte| *byte == 0).next() == Some(b"lo")),
+            Self::DeviceIndex => (false, wanted == LOOPBACK),
+            Self::Unknown => (false, false),
+        };
+        match comparison {
+            _ if !is_known => true,
+            Some(0) => is_equal,
+            Some(1) => !is_equal,
+            _ => true,
+        }
+    }
+
+    /// Returns true if it is in the set of that name; `None` if that is not known.
+    fn is_in(&self, set: &str, contains: &mut Contains<'_>) -> Option<bool> {
+        match self {
+            Self::Bytes(bytes) => {
+                let bytes: Vec<u8> = bytes.iter().copied().collect::<Option<_>>()?;
+                contains(set, &bytes)
+            }
+            // sets of states have those of known connections
+            Self::State(_) | Self::Status => Some(false),
+            Self::Device | Self::DeviceIndex | Self::Unknown => None,
+        }
+    }
+}
+
+/// Compares as many bytes as `wanted` has.
+fn compare_bytes(bytes: &[Option<u8>], comparison: Option<u32>, wanted: &[u8]) -> bool {
+    let bytes: Vec<_> = bytes.iter().copied().take(wanted.len()).collect();
+    let differs = bytes.iter().zip(wanted).any(|(byte, wanted)| byte.is_some_and(|byte| byte != *wanted));
+    let Some(bytes) = bytes.into_iter().collect::<Option<Vec<u8>>>() else {
+        return comparison != Some(0) || !differs;
+    };
+    let order = bytes.as_slice().cmp(wanted);
+    match comparison {
+        Some(0) => order.is_eq(),
+        Some(1) => order.is_ne(),
+        Some(2) => order.is_lt(),
+        Some(3) => order.is_le(),
+        Some(4) => order.is_gt(),
+        Some(5) => order.is_ge(),
+        _ => true,
+    }
+}
+
+impl Element {
+    /// Reads the elements of an `NFT_MSG_NEWSETELEM`.
+    pub(super) fn parse(body: &[u8]) -> Option<Vec<Self>> {
+        let list = attribute(body.get(HEADER..)?, 3).unwrap_or_default();
+        let elements = attributes(&list, 1).map(|element| {
+            let is_end = number(&element, 3).is_some_and(|flags| flags & 1 != 0);
+            // without a key it stands for all others
+            Self { key: value(&element, 1), is_end }
+        });
+        Some(elements.collect())
+    }
+
+    /// Returns true if `key` is one of the elements, or in one of their intervals; `None` if their
+    /// keys are something else, such as a port together with an address.
+    pub(super) fn contain(elements: &[Self], key: &[u8]) -> Option<bool> {
+        if elements.iter().any(|element| element.key.len() != key.len()) {
+            return None;
+        }
+        if !elements.iter().any(|element| element.is_end) {
+            return Some(elements.iter().any(|element| element.key == key));
+        }
+        // the last bound at or before the key tells; an end and a beginning at the same key are a
+        // beginning
+        let last = elements.iter().filter(|element| element.key.as_slice() <= key);
+        let last = last.max_by(|one, other| (&one.key, !one.is_end).cmp(&(&other.key, !other.is_end)));
+        Some(last.is_some_and(|element| !element.is_end))
+    }
+}
+
+fn known(bytes: &[u8]) -> Loaded {
+    Loaded::Bytes(bytes.iter().copied().map(Some).collect())
+}
+
+/// The bytes in a nested `NFTA_DATA_VALUE`.
+fn value(data: &[u8], kind: u16) -> Vec<u8> {
+    attribute(data, kind).and_then(|data| attribute(&data, 1)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::batch::tests::messages;
+    use super::super::table::{Chain, Comparison, Family, Hook, Kind, Priority, Step, Table};
+    use super::*;
+    use crate::link::message::tests::nla;
+
+    const INPUT: Packet<'_> = Packet::Input(51820);
+
+    fn parsed(rule: Vec<Step>, packet: Packet<'_>) -> FoundRule {
+        let (kind, priority, policy) = (Kind::Filter, Priority::Filter, Verdict::Drop);
+        let chains =
+            vec![Chain { name: "INPUT", kind, hook: Hook::Input, priority, policy, rules: vec![rule] }];
+        let table = Table { family: Family::Ip, name: "filter".to_owned(), sets: vec![], chains };
+        let message = messages(&table).into_iter().last().unwrap();
+        FoundRule::parse(&message.1, packet, &mut |_, _| None).unwrap()
+    }
+
+    fn port(comparison: Comparison, port: u16) -> [Step; 2] {
+        let load = Step::LoadHeader { header: Header::Transport, offset: 2, length: 2 };
+        [load, Step::Compare(comparison, port.to_be_bytes().to_vec())]
+    }
+
+    fn protocol(number: u8) -> [Step; 2] {
+        [Step::LoadMeta(Meta::TransportProtocol), Step::equal(&[number])]
+    }
+
+    #[test]
+    fn what_may_let_the_port_in() {
+        let from = |name: &str| Step::device(Meta::InputInterfaceName, Comparison::Equal, name);
+        let state = |bits: u32| Step::any_bit(Step::LoadConnectionState, bits);
+        for (conditions, expected) in [
+            (vec![], true),
+            ([protocol(17), port(Comparison::Equal, 51820)].concat(), true),
+            ([protocol(17), port(Comparison::Equal, 53)].concat(), false),
+            ([protocol(6), port(Comparison::Equal, 51820)].concat(), false),
+            ([port(Comparison::Least, 50000), port(Comparison::Most, 60000)].concat(), true),
+            ([port(Comparison::Least, 1), port(Comparison::Most, 1023)].concat(), false),
+            (port(Comparison::NotEqual, 22).to_vec(), true),
+            (protocol(1).to_vec(), false),
+            (from("lo").to_vec(), false),
+            (from("eth0").to_vec(), true),
+            (state(6).to_vec(), false),
+            (state(8 | 2).to_vec(), true),
+            (Step::any_bit(Step::LoadConnectionStatus, 32).to_vec(), false),
+            (vec![Step::LoadConnectionMark, Step::equal(&[0; 4])], true),
+        ] {
+            let rule = [conditions.clone(), vec![Step::Decide(Verdict::Accept)]].concat();
+            assert_eq!(parsed(rule, Packet::Input(51820)).accepts, expected, "{conditions:?}");
+            let rule = [conditions.clone(), vec![Step::Decide(Verdict::Drop)]].concat();
+            let found = parsed(rule, Packet::Input(51820));
+            assert_eq!((found.accepts, found.drops_all), (false, conditions.is_empty()), "{conditions:?}");
+        }
+    }
+
+    /// `udp sport 67 udp dport 68 accept`, whose ports nft(8) and iptables load together.
+    #[test]
+    fn both_ports_at_once() {
+        let load = Step::LoadHeader { header: Header::Transport, offset: 0, length: 4 };
+        let accepts = |ports: [u8; 4]| {
+            let rule = vec![load.clone(), Step::equal(&ports), Step::Decide(Verdict::Accept)];
+            parsed(rule, INPUT).accepts
+        };
+        assert!(!accepts([0, 67, 0, 68]));
+        assert!(accepts([0, 67, 0xca, 0x6c]), "51820 from a port that is not known");
+    }
+
+    #[test]
+    fn rules_about_forwarded_packets() {
+        let forward = |conditions: Vec<Step>| {
+            let rule = [conditions, vec![Step::Decide(Verdict::Accept)]].concat();
+            let found = parsed(rule, Packet::Forward("tun0"));
+            (found.accepts, found.names_device)
+        };
+        let device = |meta, comparison, name: &str| Step::device(meta, comparison, name).to_vec();
+        let from = |comparison, name: &str| device(Meta::InputInterfaceName, comparison, name);
+        assert_eq!(forward(vec![]), (true, false));
+        assert_eq!(forward(from(Comparison::Equal, "tun0")), (true, true));
+        assert_eq!(forward(from(Comparison::Equal, "tun01")), (false, false));
+        assert_eq!(forward(from(Comparison::NotEqual, "tun0")), (false, false));
+        assert_eq!(forward(from(Comparison::NotEqual, "eth0")), (true, false));
+        let to = device(Meta::OutputInterfaceName, Comparison::Equal, "tun0");
+        assert_eq!(forward(to), (true, false));
+        // as iptables compares `-i tun0` and `-i tun+`
+        for name in [&b"tun0\0"[..], b"tun"] {
+            let steps = vec![Step::LoadMeta(Meta::InputInterfaceName), Step::equal(name)];
+            assert_eq!(forward(steps), (true, true));
+        }
+        assert_eq!(forward(protocol(1).to_vec()), (false, false));
+        assert_eq!(forward(Step::any_bit(Step::LoadConnectionState, 6).to_vec()), (false, false));
+    }
+
+    fn rule(chain: &str, next: Option<&str>, accepts: bool, drops_all: bool) -> FoundRule {
+        let (chain, next) = (chain.to_owned(), next.map(str::to_owned));
+        FoundRule { chain, next, accepts, names_device: false, drops_all }
+    }
+
+    #[test]
+    fn only_rules_that_are_reached_let_through() {
+        let other = rule("FORWARD", None, true, false);
+        let into_user = rule("INPUT", Some("user"), false, false);
+        let back = rule("user", Some("INPUT"), false, false);
+        let open = rule("user", None, true, false);
+        let may_accept = |rules: &[FoundRule]| may_accept("INPUT", rules, false);
+        assert!(!may_accept(&[]) && !may_accept(&[other]));
+        assert!(!may_accept(&[into_user.clone(), back.clone()]), "a circle ends");
+        assert!(may_accept(&[into_user.clone(), back, open.clone()]));
+        assert!(!may_accept(std::slice::from_ref(&open)));
+        let named = FoundRule { names_device: true, ..into_user.clone() };
+        assert!(!super::may_accept("INPUT", &[into_user.clone(), open.clone()], true));
+        assert!(super::may_accept("INPUT", &[into_user.clone(), open.clone(), named, open], true));
+        // firewalld's last rule
+        let reject = rule("INPUT", None, false, true);
+        assert!(ends_with_drop("INPUT", &[into_user.clone(), reject.clone()]));
+        assert!(!ends_with_drop("INPUT", &[reject, into_user]) && !ends_with_drop("INPUT", &[]));
+    }
+
+    #[test]
+    fn sets_and_intervals() {
+        let element = |key: &[u8], is_end| Element { key: key.to_vec(), is_end };
+        let protocols = [element(&[1], false), element(&[58], false)];
+        let contain = |key: &[u8]| Element::contain(&protocols, key);
+        assert_eq!([contain(&[58]), contain(&[17]), contain(&[58, 0])], [Some(true), Some(false), None]);
+        // 0-99, 200-300 and 301, as the kernel lists them
+        let ports = [
+            element(&[0, 0], false),
+            element(&[0, 100], true),
+            element(&[0, 200], false),
+            element(&[1, 45], true),
+            element(&[1, 45], false),
+            element(&[1, 46], true),
+        ];
+        for (key, expected) in [(99, true), (100, false), (200, true), (300, true), (301, true), (302, false)]
+        {
+            assert_eq!(Element::contain(&ports, &u16::to_be_bytes(key)), Some(expected), "{key}");
+        }
+        let looked_up = |loaded: Loaded| loaded.is_in("protocols", &mut |_, key| contain(key));
+        assert_eq!(looked_up(known(&[17])), Some(false));
+        assert_eq!(looked_up(Loaded::Bytes(vec![None])), None);
+        assert_eq!(looked_up(Loaded::State(NEW)), Some(false));
+    }
+
+    /// `udp dport vmap @ports` and `ct state vmap @states`.
+    #[test]
+    fn maps_with_verdicts() {
+        let text = |kind: u16, text: &str| nla(kind, format!("{text}\0").as_bytes());
+        let expression = |name: &str, data: &[u8]| nla(1, &[text(1, name), nla(2, data)].concat());
+        let lookup = |set: &str| {
+            let registers = [nla(2, &1_u32.to_be_bytes()), nla(3, &0_u32.to_be_bytes())].concat();
+            expression("lookup", &[text(1, set), registers].concat())
+        };
+        let accepts = |load: Vec<u8>, is_in: Option<bool>| {
+            let body = [vec![0; HEADER], text(2, "INPUT"), nla(4, &[load, lookup("map")].concat())].concat();
+            FoundRule::parse(&body, INPUT, &mut |_, _| is_in).unwrap().accepts
+        };
+        let numbers = |numbers: &[(u16, u32)]| {
+            numbers.iter().flat_map(|(kind, number)| nla(*kind, &number.to_be_bytes())).collect::<Vec<_>>()
+        };
+        let port = expression("payload", &numbers(&[(2, 2), (3, 2), (4, 2)]));
+        assert!(accepts(port.clone(), None) && accepts(port.clone(), Some(true)));
+        assert!(!accepts(port, Some(false)));
+        assert!(!accepts(expression("ct", &numbers(&[(2, CT_STATE)])), None));
+        assert!(accepts(expression("meta", &numbers(&[(2, 6)])), None), "from a device that is not known");
+    }
+
+    #[test]
+    fn matches_of_iptables() {
+        let udp = |first: u16, last: u16, inverted: u8| {
+            let ports = [0, u16::MAX, first, last].map(u16::to_ne_bytes).concat();
+            [ports, vec![inverted, 0]].concat()
+        };
+        assert!(INPUT.fulfils_match("udp", &udp(51820, 51820, 0)));
+        assert!(INPUT.fulfils_match("udp", &udp(53, 53, 2)));
+        assert!(!INPUT.fulfils_match("udp", &udp(53, 53, 0)));
+        assert!(!INPUT.fulfils_match("tcp", &[]));
+        assert!(INPUT.fulfils_match("comment", b"wireguard"));
+        let conntrack = |states: u16| {
+            let mut info = vec![0; 160];
+            info[XT_STATES].copy_from_slice(&states.to_ne_bytes());
+            info
+        };
+        assert!(!INPUT.fulfils_match("conntrack", &conntrack(6)));
+        assert!(INPUT.fulfils_match("conntrack", &conntrack(8)));
+        assert!(!INPUT.fulfils_match("state", &6_u32.to_ne_bytes()));
+    }
+
+    proptest! {
+        #[test]
+        fn any_body_is_survived(body in prop::collection::vec(any::<u8>(), 0..200), name in "udp|conntrack|state") {
+            for packet in [INPUT, Packet::Forward("tun0")] {
+                let _ = FoundRule::parse(&body, packet, &mut |_, _| None);
+                let _ = packet.fulfils_match(&name, &body);
+            }
+            let _ = Element::parse(&body);
+        }
+    }
+}
