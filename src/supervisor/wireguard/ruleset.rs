@@ -12,9 +12,11 @@ use crate::supervisor::context::Context;
 use crate::supervisor::reconcile::Piece;
 use crate::time::Instant;
 
-/// Least time between two looks at what others have in the ruleset: some hosts change it all the
-/// time.
-const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
+/// Time without a change of the ruleset after which it is looked at: a firewall that reloads takes
+/// several transactions, and drops what it let through before until the last.
+const QUIET: Duration = Duration::from_secs(1);
+/// Time after the first change that is not looked at yet: some hosts change it all the time.
+const AT_LATEST: Duration = Duration::from_secs(5);
 
 /// Changes that are read in one turn.
 const BUDGET: usize = 128;
@@ -26,7 +28,8 @@ pub(super) struct RulesetWatch {
     watch: Option<Watch>,
     /// Time of the next look at others' rules, after a change.
     look_at: Option<Instant>,
-    looked_at: Option<Instant>,
+    /// Time of the first change since the last look.
+    changed_at: Option<Instant>,
 }
 
 impl RulesetWatch {
@@ -41,6 +44,12 @@ impl RulesetWatch {
     /// Returns the descriptor that becomes readable with changes of the ruleset.
     pub(super) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         self.watch.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Has the ruleset looked at once it does not change any more.
+    fn note_change(&mut self, now: Instant) {
+        let first = *self.changed_at.get_or_insert(now);
+        self.look_at = Some((now + QUIET).min(first + AT_LATEST));
     }
 
     /// Returns the time at which [`WireGuard::look_at_ruleset`] is due.
@@ -59,8 +68,7 @@ impl WireGuard {
             match ruleset.watch.as_mut().map_or(Ok(None), Watch::poll_change) {
                 Ok(None) => return,
                 Ok(Some(change)) => {
-                    let next = ruleset.looked_at.map_or(now, |looked| looked + BETWEEN_LOOKS);
-                    ruleset.look_at = Some(next.max(now));
+                    ruleset.note_change(now);
                     context.reconciler.author = change.author;
                     context.reconciler.note_change(Piece::KillSwitch);
                     context.reconciler.note_change(Piece::Tables);
@@ -80,8 +88,23 @@ impl WireGuard {
     pub(super) fn look_at_ruleset(&mut self, context: &mut Context) {
         let ruleset = &mut self.firewall.ruleset;
         if ruleset.look_at.is_some_and(|due| context.now >= due) {
-            (ruleset.look_at, ruleset.looked_at) = (None, Some(context.now));
+            (ruleset.look_at, ruleset.changed_at) = (None, None);
             context.reconciler.note_change(Piece::Settings);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ruleset_is_looked_at_once_it_is_quiet() {
+        let at = |millis| Instant::from_boot(Duration::from_millis(millis));
+        let mut ruleset = RulesetWatch::default();
+        for (change, look) in [(0, 1000), (400, 1400), (4500, 5000), (4900, 5000)] {
+            ruleset.note_change(at(change));
+            assert_eq!(ruleset.deadline(), Some(at(look)), "after a change at {change} ms");
         }
     }
 }
