@@ -59,6 +59,10 @@ for_two_hosts=(ip:iproute2 ss:iproute2 nsenter:util-linux nc:netcat-openbsd)
 # shellcheck disable=SC2034
 for_engine=(dockerd:docker.io iptables:iptables unshare:util-linux ping:iputils-ping)
 for_rust=cc:gcc,libc6-dev
+# Programs that change the network of hosts of the end-to-end tests.
+# shellcheck disable=SC2034
+for_daemons=(dbus-daemon:dbus dhclient:isc-dhcp-client dnsmasq:dnsmasq-base firewalld:firewalld ifup:ifupdown
+    NetworkManager:network-manager ufw:ufw)
 
 # need COMMAND:PACKAGE[,PACKAGE]...: installs the Debian packages of the commands that are missing, or says which.
 need() {
@@ -114,11 +118,23 @@ apt_install() (
     fi
     export DEBIAN_FRONTEND=noninteractive
     apt=(apt-get -qq -o DPkg::Lock::Timeout=300)
+    local before unit
+    before=$(enabled_units)
     # A package source of the user's own that fails is not our matter: the install tells whether it was needed.
     "${apt[@]}" update </dev/null || say "apt-get update failed; trying with the lists that are there"
     "${apt[@]}" install -y --no-install-recommends "$@" </dev/null >/dev/null ||
         die "apt-get could not install $*: see its message above"
+    # nor at the next boot: firewalld would close the machine, NetworkManager would take over its devices
+    comm -13 <(printf '%s\n' "$before") <(enabled_units) | while read -r unit; do
+        systemctl --root=/ --quiet disable "$unit" || say "cannot disable $unit, which was installed just now"
+    done
 )
+
+# Prints the units that are started at boot, sorted.
+enabled_units() {
+    ! command -v systemctl >/dev/null ||
+        systemctl --root=/ list-unit-files --state=enabled --no-legend --no-pager 2>/dev/null | awk '{ print $1 }' | sort
+}
 
 # A toolchain that is new enough.
 need_rust() {
