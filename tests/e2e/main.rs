@@ -27,6 +27,7 @@ mod uapi_server;
 mod waiting;
 
 mod allocation;
+mod daemons;
 mod data;
 mod endpoints;
 mod errors;

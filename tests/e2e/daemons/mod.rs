@@ -1,0 +1,52 @@
+//! Programs that change the network of the host on which a tunnel runs: firewalls that start and reload, network
+//! managers that start and reconfigure, Docker that starts later. The programs are the real ones, each on a host of
+//! the laboratory with a `/run` and a D-Bus of its own.
+//!
+//! After each change all that wontun has set is there again, once, packets pass or the log says which rule lets them
+//! pass, and nothing of the program's own is touched.
+
+mod client;
+mod events;
+mod program;
+mod server;
+mod state;
+
+mod docker;
+mod firewalld;
+mod interfaces;
+mod iptables;
+mod network_manager;
+mod networkd;
+mod nftables;
+mod ufw;
+
+use std::path::Path;
+
+/// The programs, each with the Debian package that brings it.
+const PROGRAMS: &[(&str, &str)] = &[
+    ("dbus-daemon", "dbus"),
+    ("dhclient", "isc-dhcp-client"),
+    ("dnsmasq", "dnsmasq-base"),
+    ("dockerd", "docker.io"),
+    ("firewalld", "firewalld"),
+    ("ifup", "ifupdown"),
+    ("iptables", "iptables"),
+    ("iptables-legacy", "iptables"),
+    ("NetworkManager", "network-manager"),
+    ("systemd-networkd", "systemd"),
+    ("ufw", "ufw"),
+];
+
+/// Panics with a sentence that names what this machine lacks of `programs`.
+fn need(programs: &[&str]) {
+    let places = ["/usr/sbin", "/usr/bin", "/sbin", "/lib/systemd"];
+    for program in programs {
+        let is_there = places.iter().any(|place| Path::new(place).join(program).exists());
+        let package = PROGRAMS.iter().find(|(name, _)| name == program).map(|(_, package)| *package);
+        assert!(
+            is_there,
+            "'{program}' is missing, and this test needs it: apt-get install {}",
+            package.unwrap_or(program)
+        );
+    }
+}

@@ -1,0 +1,87 @@
+//! A program of others that runs on a host until it is stopped.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::waiting::{PATIENCE, eventually, exit_within};
+use crate::wireguard::site::Site;
+
+/// A running program. Dropping it kills it; what it has started ends with the [`Site`].
+#[derive(Debug)]
+pub(super) struct Program {
+    child: Child,
+    name: String,
+    log: PathBuf,
+}
+
+impl Program {
+    /// Starts it in the foreground, with its output in a file.
+    pub(super) fn start(site: &Site, name: &str, arguments: &[&str]) -> Self {
+        let log = site.path().join(format!("{}.log", name.replace('/', "-")));
+        let output = File::options().create(true).append(true).open(&log).unwrap();
+        let mut command = site.command(name);
+        command.args(arguments).stdin(Stdio::null());
+        command.stdout(output.try_clone().unwrap()).stderr(output);
+        let child = command.spawn().unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
+        Self { child, name: name.to_owned(), log }
+    }
+
+    /// Waits until `condition` holds, and panics with the program's output when it ends before.
+    pub(super) fn wait_until(&mut self, what: &str, mut condition: impl FnMut() -> bool) {
+        eventually(what, || {
+            let ended = self.child.try_wait().unwrap();
+            assert!(ended.is_none(), "{} has ended with {ended:?}:\n{}", self.name, self.output());
+            condition()
+        });
+    }
+
+    /// What it has written.
+    pub(super) fn output(&self) -> String {
+        std::fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    }
+
+    /// SIGTERM, and the end.
+    pub(super) fn stop(mut self) {
+        kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM).unwrap();
+        let status = exit_within(&mut self.child, PATIENCE);
+        assert!(status.is_some(), "{} does not end:\n{}", self.name, self.output());
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+        if std::thread::panicking() {
+            eprintln!("--- output of {}:\n{}", self.name, self.output());
+        }
+    }
+}
+
+/// Starts a D-Bus of the site's own, on which everybody may do everything, and which starts nothing.
+pub(super) fn start_dbus(site: &Site) -> Program {
+    let configuration = site.write(
+        "dbus.conf",
+        r#"<busconfig>
+  <type>system</type>
+  <listen>unix:path=/run/dbus/system_bus_socket</listen>
+  <auth>EXTERNAL</auth>
+  <policy context="default">
+    <allow user="*"/>
+    <allow own="*"/>
+    <allow send_destination="*"/>
+    <allow receive_sender="*"/>
+  </policy>
+</busconfig>
+"#,
+    );
+    site.shell("mkdir -p /run/dbus");
+    let file = format!("--config-file={}", configuration.display());
+    let mut dbus = Program::start(site, "dbus-daemon", &[&file, "--nofork", "--nopidfile"]);
+    dbus.wait_until("D-Bus listens", || site.shell("ls /run/dbus").contains("system_bus_socket"));
+    dbus
+}

@@ -1,0 +1,80 @@
+//! A host's state as text: what is wontun's, and what is not.
+
+use crate::mounts::BINARY;
+use crate::waiting::{PATIENCE, eventually, finish, holds_within};
+use crate::wireguard::site::Site;
+
+/// Rules, routes, addresses, tables of nf_tables and settings that belong to the tunnel `wg0`.
+pub(super) fn own(site: &Site) -> String {
+    site.shell(
+        "ip -4 rule list protocol 119; ip -6 rule list protocol 119
+         ip -4 route show table all protocol 119; ip -6 route show table all protocol 119
+         ip -brief address show dev wg0
+         ip -brief link show dev wg0
+         cat /proc/sys/net/ipv4/conf/all/src_valid_mark
+         nft list tables | grep -F ' wontun-' | sort | while read table family name; do
+             nft --stateless list table $family $name | sed -e 's/ # progname .*//' -e '/^\\tflags/d'
+         done",
+    )
+}
+
+/// Rules and routes of others, and their tables of nf_tables.
+pub(super) fn others(site: &Site) -> String {
+    site.shell(
+        "ip -4 rule; ip -6 rule
+         ip -4 route show; ip -6 route show
+         nft list tables 2>/dev/null | sort | while read table family name; do
+             nft --stateless list table $family $name 2>/dev/null
+         done",
+    )
+    .lines()
+    .filter(|line| !line.contains("proto 119"))
+    .scan(false, |is_own, line| {
+        // a table ends with a brace in the first column
+        let begins = line.starts_with("table ") && line.contains(" wontun-");
+        let hidden = *is_own || begins;
+        *is_own = hidden && line != "}";
+        Some((!hidden).then_some(line))
+    })
+    .flatten()
+    // those of the device go with it
+    .filter(|line| !line.contains("dev wg0"))
+    .fold(String::new(), |text, line| text + line + "\n")
+}
+
+/// Panics unless the tunnel's state becomes `wanted`, and stays so.
+pub(super) fn is_back(site: &Site, what: &str, wanted: &str) {
+    let mut found = String::new();
+    let is_back = holds_within(PATIENCE, || {
+        found = own(site);
+        found == wanted
+    });
+    assert!(is_back, "after {what} it is not as before:\n{found}\nbut should be:\n{wanted}");
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    assert_eq!(own(site), wanted, "after {what} something is not as before, or there twice");
+}
+
+/// Panics unless `wontun health` says, now or soon, that all is well.
+pub(super) fn is_healthy(site: &Site) {
+    let mut said = None;
+    let is_healthy = holds_within(PATIENCE, || {
+        let health = finish(site.command(BINARY).args(["health", "--tun", "wg0"]), PATIENCE);
+        let is_healthy = health.status.success();
+        said = Some(health);
+        is_healthy
+    });
+    assert!(is_healthy, "{said:?}");
+}
+
+/// Waits until what is not wontun's has not changed for a while, and returns it.
+pub(super) fn settled_others(site: &Site) -> String {
+    let mut last = others(site);
+    eventually("the host settles", || {
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        let now = others(site);
+        let is_same = now == last;
+        last = now;
+        is_same
+    });
+    last
+}
