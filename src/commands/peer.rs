@@ -79,7 +79,7 @@ pub fn add_peer(folder: &Folder, options: AddOptions) -> Result<(), CommandError
     }
 
     if let Some(port) = file.configuration().interface.listen_port {
-        for warning in input_drops(port.get()) {
+        for warning in input_drops(folder.tun().as_str(), port.get()) {
             let _ = writeln!(io::stderr(), "wontun: warning: {warning}");
         }
     }

@@ -86,15 +86,16 @@ impl InputWarning {
     }
 }
 
-/// Returns the chains that drop what comes to `port`, and legacy iptables where it may.
-pub fn input_drops(port: u16) -> Vec<InputWarning> {
+/// Returns the chains that drop what comes to `port` for the tunnel called `device`, and legacy
+/// iptables where it may.
+pub fn input_drops(device: &str, port: u16) -> Vec<InputWarning> {
     let legacy = [false, true].into_iter().filter(|v6| legacy::has_filter(*v6));
     let legacy = legacy.map(|v6| InputWarning::Legacy { port, v6 });
     let Ok(mut nft) = Nft::open() else { return legacy.collect() };
     let chains = nft.chains().unwrap_or_default();
     let mut warnings: Vec<InputWarning> = Vec::new();
     for chain in chains.iter().filter(|chain| chain.is_input() && !chain.table.starts_with(OWN)) {
-        let Ok(rules) = nft.rules(chain, Packet::Input(port)) else { continue };
+        let Ok(rules) = nft.rules(chain, Packet::Input { device, port }) else { continue };
         let drops = chain.drops() || ends_with_drop(&chain.name, &rules);
         if !drops || may_accept(&chain.name, &rules, false) {
             continue;

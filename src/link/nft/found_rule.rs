@@ -35,8 +35,13 @@ const MAX_LOAD: usize = 64;
 /// The packet that the rules are to decide about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::link) enum Packet<'a> {
-    /// A datagram to this UDP port of this host, from any device but the loopback.
-    Input(u16),
+    /// A datagram to this host, from any device but the loopback and the tunnel's.
+    Input {
+        /// The tunnel's device.
+        device: &'a str,
+        /// The UDP port.
+        port: u16,
+    },
     /// A TCP packet that is forwarded from this device to another one.
     Forward(&'a str),
 }
@@ -67,11 +72,11 @@ pub(super) type Contains<'a> = dyn FnMut(&str, &[u8]) -> Option<bool> + 'a;
 
 /// Contents of the register, as far as they are known of the packet.
 #[derive(Clone, Debug)]
-enum Loaded {
+enum Loaded<'a> {
     /// Bytes, where they are known.
     Bytes(Vec<Option<u8>>),
-    /// The name of the device that it came in by: any but the loopback's.
-    Device,
+    /// The name of the device that it came in by: any but the loopback's and this one's.
+    Device(&'a str),
     /// The index of that device.
     DeviceIndex,
     /// Bits of the connection's state; after a mask these only.
@@ -105,18 +110,20 @@ pub(in crate::link) fn ends_with_drop(chain: &str, rules: &[FoundRule]) -> bool 
     rules.iter().rfind(|rule| rule.chain == chain).is_some_and(|rule| rule.drops_all)
 }
 
-impl Packet<'_> {
+impl<'a> Packet<'a> {
     const fn protocol(self) -> u8 {
         match self {
-            Self::Input(_) => UDP,
+            Self::Input { .. } => UDP,
             Self::Forward(_) => TCP,
         }
     }
 
-    fn meta(self, data: &[u8]) -> Loaded {
+    fn meta(self, data: &[u8]) -> Loaded<'a> {
         match (number(data, 2), self) {
             (Some(key), _) if key == Meta::TransportProtocol as u32 => known(&[self.protocol()]),
-            (Some(key), Self::Input(_)) if key == Meta::InputInterfaceName as u32 => Loaded::Device,
+            (Some(key), Self::Input { device, .. }) if key == Meta::InputInterfaceName as u32 => {
+                Loaded::Device(device)
+            }
             (Some(key), Self::Forward(device)) if key == Meta::InputInterfaceName as u32 => {
                 let mut name = device.as_bytes().to_vec();
                 name.resize(IFNAMSIZ, 0);
@@ -127,13 +134,13 @@ impl Packet<'_> {
         }
     }
 
-    fn payload(self, data: &[u8]) -> Loaded {
+    fn payload(self, data: &[u8]) -> Loaded<'a> {
         let [base, offset, length] = [2, 3, 4].map(|kind| number(data, kind).unwrap_or(u32::MAX));
         if base == Header::Network as u32 && length == 1 && matches!(offset, 6 | 9) {
             // IPv6's and IPv4's protocol
             return known(&[self.protocol()]);
         }
-        let (Self::Input(port), true) = (self, base == Header::Transport as u32) else {
+        let (Self::Input { port, .. }, true) = (self, base == Header::Transport as u32) else {
             return Loaded::Unknown;
         };
         let (Ok(offset), Ok(length)) = (usize::try_from(offset), usize::try_from(length)) else {
@@ -151,8 +158,8 @@ impl Packet<'_> {
             info.get(place).and_then(|bytes| bytes.first_chunk()).copied().map(u16::from_ne_bytes)
         };
         match (name, self) {
-            ("tcp", Self::Input(_)) | ("udp", Self::Forward(_)) | ("icmp" | "icmp6" | "sctp", _) => false,
-            ("udp", Self::Input(port)) => match (word(4..6), word(6..8), info.get(8)) {
+            ("tcp", Self::Input { .. }) | ("udp", Self::Forward(_)) | ("icmp" | "icmp6" | "sctp", _) => false,
+            ("udp", Self::Input { port, .. }) => match (word(4..6), word(6..8), info.get(8)) {
                 // the ports, and a bit that turns it round
                 (Some(first), Some(last), Some(inverted)) => {
                     (first..=last).contains(&port) != (inverted & 2 != 0)
@@ -241,15 +248,18 @@ impl FoundRule {
     }
 }
 
-impl Loaded {
+impl Loaded<'_> {
     /// Compares it by the kernel's `NFT_CMP_*`.
     fn compares(&self, comparison: Option<u32>, wanted: &[u8]) -> bool {
         let (is_equal, is_known) = match self {
             Self::Bytes(bytes) => return compare_bytes(bytes, comparison, wanted),
             Self::State(bits) => (wanted.first_chunk() == Some(&bits.to_ne_bytes()), true),
             Self::Status => (wanted.iter().all(|byte| *byte == 0), true),
-            // it is not the loopback, and may be any other
-            Self::Device => (false, wanted.split(|byte| *byte == 0).next() == Some(b"lo")),
+            // these it is not, and may be any other
+            Self::Device(tunnel) => {
+                let name = wanted.split(|byte| *byte == 0).next().unwrap_or_default();
+                (false, wanted.last() == Some(&0) && (name == b"lo" || name == tunnel.as_bytes()))
+            }
             Self::DeviceIndex => (false, wanted == LOOPBACK),
             Self::Unknown => (false, false),
         };
@@ -270,7 +280,7 @@ impl Loaded {
             }
             // sets of states have those of known connections
             Self::State(_) | Self::Status => Some(false),
-            Self::Device | Self::DeviceIndex | Self::Unknown => None,
+            Self::Device(_) | Self::DeviceIndex | Self::Unknown => None,
         }
     }
 }
@@ -323,7 +333,7 @@ impl Element {
     }
 }
 
-fn known(bytes: &[u8]) -> Loaded {
+fn known(bytes: &[u8]) -> Loaded<'static> {
     Loaded::Bytes(bytes.iter().copied().map(Some).collect())
 }
 
@@ -341,7 +351,7 @@ mod tests {
     use super::*;
     use crate::link::message::tests::nla;
 
-    const INPUT: Packet<'_> = Packet::Input(51820);
+    const INPUT: Packet<'_> = Packet::Input { device: "tun0", port: 51820 };
 
     fn parsed(rule: Vec<Step>, packet: Packet<'_>) -> FoundRule {
         let (kind, priority, policy) = (Kind::Filter, Priority::Filter, Verdict::Drop);
@@ -376,15 +386,16 @@ mod tests {
             (protocol(1).to_vec(), false),
             (from("lo").to_vec(), false),
             (from("eth0").to_vec(), true),
+            (from("tun0").to_vec(), false),
             (state(6).to_vec(), false),
             (state(8 | 2).to_vec(), true),
             (Step::any_bit(Step::LoadConnectionStatus, 32).to_vec(), false),
             (vec![Step::LoadConnectionMark, Step::equal(&[0; 4])], true),
         ] {
             let rule = [conditions.clone(), vec![Step::Decide(Verdict::Accept)]].concat();
-            assert_eq!(parsed(rule, Packet::Input(51820)).accepts, expected, "{conditions:?}");
+            assert_eq!(parsed(rule, INPUT).accepts, expected, "{conditions:?}");
             let rule = [conditions.clone(), vec![Step::Decide(Verdict::Drop)]].concat();
-            let found = parsed(rule, Packet::Input(51820));
+            let found = parsed(rule, INPUT);
             assert_eq!((found.accepts, found.drops_all), (false, conditions.is_empty()), "{conditions:?}");
         }
     }

@@ -167,7 +167,10 @@ impl WireGuard {
     fn look_at_input(&mut self) {
         let listens = |file: &WgQuick| file.interface.listen_port.is_some();
         let is_server = self.source.configuration().is_some_and(listens);
-        let found = if is_server { input_drops(self.sockets.port()) } else { Vec::new() };
+        let found = match &self.firewall.guard {
+            Some(guard) if is_server => input_drops(guard.device(), self.sockets.port()),
+            _ => Vec::new(),
+        };
         for warning in found.iter().filter(|warning| !self.firewall.input.contains(warning)) {
             warn!("{warning}");
         }
