@@ -17,6 +17,8 @@ const TOOLS: &[(&str, &str)] = &[
     ("mknod", "coreutils"),
     ("sh", "dash"),
     ("systemd-analyze", "systemd"),
+    ("iptables", "iptables"),
+    ("iptables-legacy", "iptables"),
     ("wg", "wireguard-tools"),
 ];
 

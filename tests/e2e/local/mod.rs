@@ -1,6 +1,7 @@
 //! Attacks and accidents on the host itself: other users, other administrators, other programs.
 
 mod endpoint_routes;
+mod input_chain;
 mod kill_switch_commands;
 mod kill_switch_pass;
 mod kill_switch_start;
@@ -9,6 +10,7 @@ mod metrics_host;
 mod nat_state;
 mod noise_peer;
 mod other_family;
+mod overlap;
 mod peer_noise;
 mod plain_by_name;
 mod repairs;

@@ -50,7 +50,7 @@ impl Clock {
     }
 
     /// Sets the wall clock forward, or back, by so many seconds.
-    pub(super) fn step_wall(&mut self, seconds: i64) {
+    pub(crate) fn step_wall(&mut self, seconds: i64) {
         self.wall += seconds;
         self.write();
     }

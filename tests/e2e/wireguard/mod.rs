@@ -51,6 +51,7 @@ mod moved;
 mod mtu;
 mod names;
 mod nat;
+mod one_key;
 mod paths;
 mod rekey;
 mod reload;
