@@ -379,8 +379,8 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
 
 /// Returns the name of the tunnel of `file`, which is not read, and its kill switch, if it is to
 /// have one. That is engaged before all else, so that nothing leaves the host whatever fails
-/// afterwards; only where that opens nothing, and the names of endpoints cannot be looked up once it
-/// is engaged, it is engaged after that, or when the start fails.
+/// afterwards; only where that opens nothing, and the names of endpoints cannot be looked up once
+/// it is engaged, it is engaged after that, or when the start fails.
 fn name_and_lock(
     file: &Path,
     tun: Option<TunName>,

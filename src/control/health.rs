@@ -215,7 +215,8 @@ impl Asker {
         if let Some(error) = &report.reload_error {
             line += &format!("\n{RELOAD_ERROR}{}", one_line(error));
         }
-        // a new socket has room for a few lines; if not, the asker hears nothing, which says as much
+        // a new socket has room for a few lines; if not, the asker hears nothing, which says as
+        // much
         let _ = self.0.set_nonblocking(true).and_then(|()| self.0.send(line.as_bytes()));
     }
 }

@@ -64,8 +64,8 @@ pub enum LinkEvent {
 }
 
 /// A non-blocking socket that hears of every link and address change in its network namespace, and
-/// of the deletion of routes and rules that may concern it. A socket filter drops the many other changes of routes that
-/// some hosts have.
+/// of the deletion of routes and rules that may concern it. A socket filter drops the many other
+/// changes of routes that some hosts have.
 #[derive(Debug)]
 pub struct Monitor {
     socket: Socket,

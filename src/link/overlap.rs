@@ -140,7 +140,8 @@ mod tests {
             (&["192.168.0.0/16", "192.168.1.5/32"], vec![(lan, "192.168.0.0/16 and 192.168.1.5/32")]),
             (&["192.168.2.0/24", "10.9.0.0/24", "fd02::/64"], vec![]),
             (&["fd00::/8"], vec![("eth0 fd01::/64", "fd00::/8")]),
-            // default routes, whole and in halves; the tunnel's own network; another tunnel; one address
+            // default routes, whole and in halves; the tunnel's own network; another tunnel; one
+            // address
             (&["0.0.0.0/0", "128.0.0.0/1", "::/0", "8000::/1"], vec![]),
             (&["10.8.0.0/24", "10.8.0.3/32", "10.7.0.0/24", "203.0.113.0/24", "127.0.0.0/8"], vec![]),
             // wider than the tunnel's own

@@ -136,8 +136,8 @@ pub(super) fn open_resolv_conf() -> Option<File> {
     Some(file)
 }
 
-/// Splits what came with a request. Returns the sockets, and the text of /etc/resolv.conf if it came
-/// with them and this process may not open it.
+/// Splits what came with a request. Returns the sockets, and the text of /etc/resolv.conf if it
+/// came with them and this process may not open it.
 pub(super) fn take_resolv_conf(descriptors: Vec<OwnedFd>) -> (Vec<OwnedFd>, Option<String>) {
     let (files, sockets): (Vec<_>, Vec<_>) = descriptors.into_iter().map(File::from).partition(is_file);
     let is_hidden =

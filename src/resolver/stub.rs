@@ -37,8 +37,8 @@ pub(super) fn is_for_dns(host: &str) -> bool {
 }
 
 /// The addresses of `host`, by /etc/hosts or else by the name servers, of which `first` are asked
-/// first; at least one. Those that there is a way to come first, and of these IPv6. `resolv_conf` is
-/// the text of /etc/resolv.conf if this process may not read it.
+/// first; at least one. Those that there is a way to come first, and of these IPv6. `resolv_conf`
+/// is the text of /etc/resolv.conf if this process may not read it.
 ///
 /// # Errors
 /// What to tell the user.

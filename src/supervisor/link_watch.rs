@@ -201,8 +201,8 @@ impl Context {
                     self.reconciler.note_change(Piece::Settings);
                     if self.link.link.has(address) {
                         self.reconciler.note_change(Piece::Addresses);
-                        // with its last address of a family a device loses the family's routes, which
-                        // the kernel does not report
+                        // with its last address of a family a device loses the family's routes,
+                        // which the kernel does not report
                         self.reconciler.note_change(Piece::Routing);
                     }
                     self.tunnel.send(&ToTunnel::AddressLost(address));

@@ -18,11 +18,12 @@ use crate::tunnel::wireguard::{KEY_LEN, PresharedKey, PrivateKey, PublicKey};
 pub enum Report {
     /// `get=1`, as wireguard-go answers it.
     Get,
-    /// `status=1`: no secret is in it. Instead of `private_key` there is `own_public_key`, instead of `preshared_key`
-    /// `has_preshared_key=true` where there is one; `listen_port` and `fwmark` are there also if 0. Besides there
-    /// are `version`, `mtu`, `device_up` (`true` or `false`), for each piece of the host's state that was put back
-    /// `repair_PIECE`, `problem` for each problem of the host and, for each reason with drops, `drop_REASON`; for each
-    /// peer `has_session` (`true` or `false`) and, if it has one, its `name`.
+    /// `status=1`: no secret is in it. Instead of `private_key` there is `own_public_key`, instead
+    /// of `preshared_key` `has_preshared_key=true` where there is one; `listen_port` and `fwmark`
+    /// are there also if 0. Besides there are `version`, `mtu`, `device_up` (`true` or `false`),
+    /// for each piece of the host's state that was put back `repair_PIECE`, `problem` for each
+    /// problem of the host and, for each reason with drops, `drop_REASON`; for each peer
+    /// `has_session` (`true` or `false`) and, if it has one, its `name`.
     Status,
 }
 

@@ -1,9 +1,9 @@
 //! The contents of a table where anybody can change them (Linux before 6.9).
 //!
-//! What the kernel says about a table is not what it was told: attributes come in another order, are
-//! left out or added, differently in each version. So the contents are read right after the table
-//! was put up, and compared with what is read later. That nobody was in between shows by the number
-//! of the ruleset's generation, which each transaction increments and each message tells.
+//! What the kernel says about a table is not what it was told: attributes come in another order,
+//! are left out or added, differently in each version. So the contents are read right after the
+//! table was put up, and compared with what is read later. That nobody was in between shows by the
+//! number of the ruleset's generation, which each transaction increments and each message tells.
 
 use super::listing::{HEADER, number};
 use super::table::{Elements, Table};

@@ -191,9 +191,9 @@ impl Policy {
         block
     }
 
-    /// The rules as they shall be, given those `own` that are there, those that were put up the last time (`last`)
-    /// and all `foreign` ones: the same, if they do; else right behind the rule for local addresses, as wg-quick's.
-    /// `None` if there is no room.
+    /// The rules as they shall be, given those `own` that are there, those that were put up the
+    /// last time (`last`) and all `foreign` ones: the same, if they do; else right behind the rule
+    /// for local addresses, as wg-quick's. `None` if there is no room.
     pub(super) fn rules(&self, own: &[Rule], last: &[Rule], foreign: &[Rule]) -> Option<Vec<Rule>> {
         let below = |priority: u32| -> BTreeSet<u32> {
             let below = foreign.iter().filter(|rule| rule.priority > priority);

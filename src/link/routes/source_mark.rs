@@ -31,8 +31,9 @@ impl SourceMark {
         self.owed
     }
 
-    /// Sees that marks are heeded. Where they are already because a tunnel of ours before us set it, it is for
-    /// whoever needs it last to put it back. Returns true if it was on before and had been turned off.
+    /// Sees that marks are heeded. Where they are already because a tunnel of ours before us set
+    /// it, it is for whoever needs it last to put it back. Returns true if it was on before and had
+    /// been turned off.
     ///
     /// # Errors
     /// It is off, and cannot be turned on.

@@ -1,12 +1,12 @@
-//! State of the host that the tunnel needs: compared with what is wanted whenever the kernel reports
-//! a change, and put back.
+//! State of the host that the tunnel needs: compared with what is wanted whenever the kernel
+//! reports a change, and put back.
 //!
-//! [`Piece`] is the list of what wontun sets up itself. It is derived from the configuration and the
-//! peers by whoever sets it up, which keeps what is wanted: the device and its addresses by
+//! [`Piece`] is the list of what wontun sets up itself. It is derived from the configuration and
+//! the peers by whoever sets it up, which keeps what is wanted: the device and its addresses by
 //! [`Link`](crate::link::Link), routes and rules by [`Routes`](crate::link::Routes), tables and
 //! settings by [`Nat`](crate::link::Nat), [`Guard`](crate::link::Guard) and
-//! [`KillSwitch`](crate::link::KillSwitch). [`Need`] is the list of what is relied on and belongs to
-//! others: it is reported and left alone.
+//! [`KillSwitch`](crate::link::KillSwitch). [`Need`] is the list of what is relied on and belongs
+//! to others: it is reported and left alone.
 //!
 //! What was compared is the kernel's state at that moment, never what an event said; so events may
 //! come late, twice or, after an overrun, not at all.
@@ -232,7 +232,8 @@ impl Context {
         self.reconciler.author = None;
     }
 
-    /// Compares everything, for somebody who asks for the health: at most once in [`BETWEEN_LOOKS`].
+    /// Compares everything, for somebody who asks for the health: at most once in
+    /// [`BETWEEN_LOOKS`].
     pub(super) fn reconcile_all(&mut self, mode: &mut impl Mode) {
         let now = self.now;
         if self.reconciler.compared_at.is_some_and(|at| now.since(at) < BETWEEN_LOOKS) {
@@ -306,8 +307,8 @@ impl Context {
         }
     }
 
-    /// Tells the tunnel process, which answers for the health and the metrics, what was found, if it
-    /// is another than before.
+    /// Tells the tunnel process, which answers for the health and the metrics, what was found, if
+    /// it is another than before.
     pub(super) fn send_host(&mut self, mode: &impl Mode) {
         let mut warnings: Vec<String> = Need::ALL.into_iter().flat_map(|need| mode.unmet(need)).collect();
         warnings.truncate(MAX_WARNINGS);

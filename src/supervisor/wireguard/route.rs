@@ -52,8 +52,8 @@ impl WireGuard {
         }
     }
 
-    /// Puts back routes and rules that somebody else has deleted: all if it `is_allowed`, else policy
-    /// rules and the routes of their table.
+    /// Puts back routes and rules that somebody else has deleted: all if it `is_allowed`, else
+    /// policy rules and the routes of their table.
     pub(super) fn compare_routing(&mut self, context: &mut Context, is_allowed: bool) -> Compared {
         let Some(routes) = self.routes.as_mut().filter(|_| !context.link.away) else {
             return Compared::default();

@@ -31,7 +31,8 @@ const LIMIT: Duration = Duration::from_secs(2);
 /// Warnings that are no flood.
 const WARNINGS: usize = 12;
 
-/// A server with the world behind it, a router, and the host of the client; the client is not yet started.
+/// A server with the world behind it, a router, and the host of the client; the client is not yet
+/// started.
 #[derive(Debug)]
 pub(super) struct Stage {
     plan: Plan,

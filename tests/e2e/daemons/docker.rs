@@ -1,4 +1,5 @@
-//! dockerd that starts while a server runs: it drops what is forwarded, unless a rule of its users lets it through.
+//! dockerd that starts while a server runs: it drops what is forwarded, unless a rule of its users
+//! lets it through.
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -1,4 +1,5 @@
-//! Deletions and additions of what belongs to the tunnel, as the kernel announces them, and the time between.
+//! Deletions and additions of what belongs to the tunnel, as the kernel announces them, and the
+//! time between.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
@@ -54,8 +55,8 @@ impl Events {
         deleted.collect()
     }
 
-    /// Prints the number of deletions of each kind, and the longest time until something was back; panics when that
-    /// is longer than `limit`.
+    /// Prints the number of deletions of each kind, and the longest time until something was back;
+    /// panics when that is longer than `limit`.
     pub(super) fn report(&self, title: &str, limit: Duration) {
         let outages = self.outages();
         for kind in ["rule", "route", "address", "table"] {

@@ -1,4 +1,5 @@
-//! ifupdown, and dhclient: the uplink goes and comes back, gets its address and default route, and another one.
+//! ifupdown, and dhclient: the uplink goes and comes back, gets its address and default route, and
+//! another one.
 
 use super::client::Stage;
 use super::need;

@@ -1,4 +1,5 @@
-//! iptables in both of its kinds, as scripts of administrators use it: flushed, and with policies that drop.
+//! iptables in both of its kinds, as scripts of administrators use it: flushed, and with policies
+//! that drop.
 
 use std::time::Instant;
 

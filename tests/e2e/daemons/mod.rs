@@ -1,9 +1,9 @@
-//! Programs that change the network of the host on which a tunnel runs: firewalls that start and reload, network
-//! managers that start and reconfigure, Docker that starts later. The programs are the real ones, each on a host of
-//! the laboratory with a `/run` and a D-Bus of its own.
+//! Programs that change the network of the host on which a tunnel runs: firewalls that start and
+//! reload, network managers that start and reconfigure, Docker that starts later. The programs are
+//! the real ones, each on a host of the laboratory with a `/run` and a D-Bus of its own.
 //!
-//! After each change all that wontun has set is there again, once, packets pass or the log says which rule lets them
-//! pass, and nothing of the program's own is touched.
+//! After each change all that wontun has set is there again, once, packets pass or the log says
+//! which rule lets them pass, and nothing of the program's own is touched.
 
 mod client;
 mod events;

@@ -1,4 +1,5 @@
-//! NetworkManager: its start, a connection that goes up, and the tunnel's device given into its hands.
+//! NetworkManager: its start, a connection that goes up, and the tunnel's device given into its
+//! hands.
 
 use super::client::Stage;
 use super::need;

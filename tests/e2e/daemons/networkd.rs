@@ -20,8 +20,8 @@ IPv6AcceptRA=no
 fn prepare(site: &Site) {
     need(&["dbus-daemon", "systemd-networkd"]);
     let file = site.write("uplink.network", UPLINK);
-    // A read-only /sys tells it that there is no udev. It sets the addresses with another broadcast address, which is
-    // no change that the kernel makes.
+    // A read-only /sys tells it that there is no udev. It sets the addresses with another broadcast
+    // address, which is no change that the kernel makes.
     for family in ["-4", "-6"] {
         site.ip(&[family, "address", "flush", "dev", "eth0", "scope", "global"]);
     }

@@ -4,7 +4,8 @@ use super::client::Stage;
 use super::server::Server;
 use crate::wireguard::site::Site;
 
-/// Does as `systemctl start`, `reload` and `stop` do, with Debian's file and with one that has rules.
+/// Does as `systemctl start`, `reload` and `stop` do, with Debian's file and with one that has
+/// rules.
 fn reload(site: &Site) {
     let own = site.write(
         "nftables.conf",

@@ -62,7 +62,8 @@ impl Drop for Program {
     }
 }
 
-/// Starts a D-Bus of the site's own, on which everybody may do everything, and which starts nothing.
+/// Starts a D-Bus of the site's own, on which everybody may do everything, and which starts
+/// nothing.
 pub(super) fn start_dbus(site: &Site) -> Program {
     let configuration = site.write(
         "dbus.conf",

@@ -1,7 +1,7 @@
 //! A server whose peers reach what is behind it, on a host whose firewall other programs manage.
 //!
-//! The router of the laboratory is the VPN's server, host 1 its client, and host 0 a host outside that knows no way
-//! back but to the server itself.
+//! The router of the laboratory is the VPN's server, host 1 its client, and host 0 a host outside
+//! that knows no way back but to the server itself.
 
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -74,7 +74,8 @@ impl Server {
         self.before = wanted.fold(String::new(), |text, line| text + line + "\n");
     }
 
-    /// Returns true where the client makes a TCP connection to the host outside, over IPv4 and IPv6.
+    /// Returns true where the client makes a TCP connection to the host outside, over IPv4 and
+    /// IPv6.
     pub(super) fn lets_out(&self) -> [bool; 2] {
         OUTSIDE.map(|outside| {
             let target = SocketAddr::new(outside.parse::<IpAddr>().unwrap(), 7000);

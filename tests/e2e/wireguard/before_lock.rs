@@ -1,6 +1,6 @@
 //! The kill switch of a full tunnel to a name, on a host whose name server is its own and does not
-//! tell whom it asks: unbound, AdGuard Home, a dnsmasq with `--server`. The name is looked up before
-//! the kill switch is engaged, where that opens nothing, and it is engaged in any case.
+//! tell whom it asks: unbound, AdGuard Home, a dnsmasq with `--server`. The name is looked up
+//! before the kill switch is engaged, where that opens nothing, and it is engaged in any case.
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

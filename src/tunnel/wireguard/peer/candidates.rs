@@ -10,8 +10,8 @@
 //!
 //! A session is tried elsewhere after 15 s of silence, as any. Where traffic goes both ways, a
 //! shorter silence is suspect ([`SUSPECT_SILENCE`]): the address in use is asked then, and the next
-//! one if it does not answer. If it does, or data comes again, the suspicion was false, and the next
-//! takes twice as long.
+//! one if it does not answer. If it does, or data comes again, the suspicion was false, and the
+//! next takes twice as long.
 
 use std::net::SocketAddr;
 use std::time::Duration;
