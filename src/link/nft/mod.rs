@@ -15,10 +15,11 @@ mod batch;
 mod contents;
 mod found_rule;
 mod listing;
+mod set;
 mod table;
 mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
@@ -27,10 +28,10 @@ use nix::errno::Errno;
 use super::socket::{Failure, Requests};
 use batch::Batch;
 use contents::{Contents, Entry};
-use found_rule::Element;
 pub(super) use found_rule::{FoundRule, Packet, ends_with_drop, may_accept};
 pub(super) use listing::FoundChain;
 use listing::FoundTable;
+use set::Element;
 pub(super) use table::{
     Chain, Comparison, DESTINATION_TRANSLATED, ESTABLISHED_OR_RELATED, Elements, End, Family, Header, Hook,
     Kind, Meta, Priority, Set, Step, Table, Verdict,
@@ -253,24 +254,16 @@ impl Nft {
         packet: Packet<'_>,
     ) -> Result<Vec<FoundRule>, Failure> {
         let list = |sequence| batch::list_rules(chain.family, &chain.table, sequence);
-        let bodies = self.requests.list(list, |rule| Some(rule.to_vec()))?;
-        let parse = |contains: &mut found_rule::Contains<'_>| -> Vec<FoundRule> {
-            bodies.iter().filter_map(|rule| FoundRule::parse(rule, packet, contains)).collect()
-        };
-        // only sets are read in which something is looked up that is known of the packet
-        let mut sets = BTreeMap::new();
-        let rules = parse(&mut |set, _| {
-            sets.insert(set.to_owned(), None);
-            None
-        });
-        if sets.is_empty() {
-            return Ok(rules);
+        let mut rules = self.requests.list(list, |rule| FoundRule::parse(rule, packet))?;
+        let sets: BTreeSet<String> = rules.iter().flat_map(FoundRule::sets).map(str::to_owned).collect();
+        let mut elements = BTreeMap::new();
+        for set in sets.into_iter().take(SETS) {
+            let list = |sequence| batch::list_elements(chain.family, &chain.table, &set, sequence);
+            let found = self.requests.list(list, Element::parse).ok().map(|elements| elements.concat());
+            elements.insert(set, found);
         }
-        for (set, elements) in sets.iter_mut().take(SETS) {
-            let list = |sequence| batch::list_elements(chain.family, &chain.table, set, sequence);
-            *elements = self.requests.list(list, Element::parse).ok().map(|elements| elements.concat());
-        }
-        Ok(parse(&mut |set, key| Element::contain(sets.get(set)?.as_deref()?, key)))
+        rules.iter_mut().for_each(|rule| rule.resolve(&elements));
+        Ok(rules)
     }
 
     /// The rules of `chain` in the inet table `table` that drop: the address family, IPv6 or not,
