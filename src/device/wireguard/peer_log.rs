@@ -21,6 +21,9 @@ const LASTING: Duration = Duration::from_secs(3600);
 /// which push each other out with each handshake and keepalive.
 const CHANGES: u32 = 4;
 const CHANGES_TIME: Duration = Duration::from_secs(120);
+/// Least time between two changes that count: when a device changes its address, or the family, the
+/// last datagrams by the old way arrive between the first ones by the new.
+const CHANGE_PAUSE: Duration = Duration::from_secs(1);
 /// Least time between two lines about handshakes, of whichever peers.
 const ALL_HANDSHAKES: Duration = Duration::from_millis(100);
 
@@ -60,6 +63,8 @@ struct Places {
     current: SocketAddr,
     other: Option<SocketAddr>,
     since: Instant,
+    /// Time of the last change that counts.
+    changed: Instant,
     changes: u32,
 }
 
@@ -106,7 +111,7 @@ impl PeerLog {
         remote: SocketAddr,
         now: Instant,
     ) -> Option<[SocketAddr; 2]> {
-        let new = || Places { current: remote, other: None, since: now, changes: 0 };
+        let new = || Places { current: remote, other: None, since: now, changed: now, changes: 0 };
         let places = self.places.entry(peer).or_insert_with(new);
         if places.current == remote {
             return None;
@@ -114,10 +119,11 @@ impl PeerLog {
         let is_return = places.other == Some(remote) && now.since(places.since) < CHANGES_TIME;
         let before = std::mem::replace(&mut places.current, remote);
         places.other = Some(before);
-        if is_return {
+        if !is_return {
+            (places.since, places.changed, places.changes) = (now, now, 1);
+        } else if now.since(places.changed) >= CHANGE_PAUSE {
+            places.changed = now;
             places.changes = places.changes.saturating_add(1);
-        } else {
-            (places.since, places.changes) = (now, 1);
         }
         let is_shared = places.changes >= CHANGES;
         (is_shared && self.allow(peer, Line::TwoPlaces, now).is_some()).then_some([before, remote])
@@ -178,6 +184,20 @@ mod tests {
         assert_eq!(log.allow(noisy, Line::Handshake, at(5_100)), Some(NonZeroU64::new(4_999)));
         log.remove(noisy);
         assert_eq!(log.limits.len(), 1);
+    }
+
+    #[test]
+    fn datagrams_that_overtake_each_other_are_no_second_place() {
+        let at = |millis| Instant::from_boot(Duration::from_millis(millis));
+        let [a, b] = [1, 2].map(|last| SocketAddr::from(([192, 0, 2, last], 51820)));
+        let [moving, shared] = peers();
+        let mut log = PeerLog::default();
+        let place = |number| if number % 2 == 0 { a } else { b };
+        for number in 0..800 {
+            assert_eq!(log.handle_moved(moving, place(number), at(number)), None, "{number}");
+        }
+        let told = (0..8000).filter_map(|number| log.handle_moved(shared, place(number), at(number)));
+        assert_eq!(told.count(), 1, "two devices that send all the time");
     }
 
     #[test]
