@@ -19,6 +19,18 @@ const LIMIT: Duration = Duration::from_secs(3);
 /// Long enough to see how long it takes else.
 const PATIENCE: Duration = Duration::from_secs(150);
 
+/// Sends pings until one is answered, and returns how long that took.
+fn first_answer(client: &Node) -> Duration {
+    let mut ping = client.site.command("ping");
+    // With a deadline the count is that of answers.
+    let seconds = PATIENCE.as_secs().to_string();
+    ping.args(["-n", "-i", "0.2", "-c", "1", "-w", &seconds, SERVER_V4]);
+    let begun = Instant::now();
+    let finished = finish(&mut ping, PATIENCE * 2);
+    assert!(finished.status.success(), "no answer: {:?}", client.daemon.lines());
+    begun.elapsed()
+}
+
 #[test]
 fn dead_ipv6_costs_less_than_three_seconds_at_the_start() {
     let mut plan = Plan::new(&Arc::new(Lab::new(2)), Outer::V4);
@@ -30,14 +42,7 @@ fn dead_ipv6_costs_less_than_three_seconds_at_the_start() {
     plan.client.peers[0].endpoint = Some(format!("server.example:{PORT}"));
     let _server = Node::start(&plan.server_site, Implementation::WireguardGo, &plan.server);
     let client = Node::start(&plan.client_site, Implementation::ConfigFile, &plan.client);
-    let mut ping = client.site.command("ping");
-    // With a deadline the count is that of answers.
-    let seconds = PATIENCE.as_secs().to_string();
-    ping.args(["-n", "-i", "0.2", "-c", "1", "-w", &seconds, SERVER_V4]);
-    let begun = Instant::now();
-    let finished = finish(&mut ping, PATIENCE * 2);
-    let took = begun.elapsed();
-    assert!(finished.status.success(), "no answer: {:?}", client.daemon.lines());
+    let took = first_answer(&client);
     eprintln!("figure: the first answer where IPv6 is swallowed after {took:?}");
     assert_eq!(client.only_peer().endpoint, format!("{v4}:{PORT}"));
     assert!(took <= LIMIT, "the first answer where IPv6 is swallowed after {took:?}");
@@ -78,13 +83,7 @@ impl Relayed {
 
     /// Sends pings until one is answered, and returns how long that took.
     fn first_answer(&self) -> Duration {
-        let mut ping = self.client.site.command("ping");
-        let seconds = PATIENCE.as_secs().to_string();
-        ping.args(["-n", "-i", "0.2", "-c", "1", "-w", &seconds, SERVER_V4]);
-        let begun = Instant::now();
-        let finished = finish(&mut ping, PATIENCE * 2);
-        assert!(finished.status.success(), "no answer: {:?}", self.client.daemon.lines());
-        begun.elapsed()
+        first_answer(&self.client)
     }
 
     /// The way that the client's datagrams take, by its own word.
@@ -111,6 +110,30 @@ fn an_ipv6_address_that_does_not_answer_costs_less_than_three_seconds_at_the_sta
         relayed.assert_endpoint(V4);
         assert!(took <= LIMIT, "IPv6 {what}: the first answer after {took:?}");
         assert_eq!(relayed.initiations(), 2);
+    }
+}
+
+/// No route, nobody on the wire, and a host that does not listen: the kernel says so, at once or
+/// after its own three seconds.
+#[test]
+fn an_ipv6_address_that_cannot_be_reached_costs_less_than_three_seconds() {
+    let mut plan = Plan::new(&Arc::new(Lab::new(3)), Outer::V4);
+    let folder = own_hosts(&plan.client_site);
+    let v4 = plan.server_site.v4;
+    let closed = plan.client_site.lab().host(2).v6.to_string();
+    plan.client.peers[0].endpoint = Some(format!("server.example:{PORT}"));
+    let _server = Node::start(&plan.server_site, Implementation::WireguardGo, &plan.server);
+    for (what, v6) in [
+        ("without a route", "2001:db8:99::1"),
+        ("nobody's", "2001:db8::77"),
+        ("a closed port", closed.as_str()),
+    ] {
+        say(&folder, &format!("{v6} server.example\n{v4} server.example"));
+        let client = Node::start(&plan.client_site, Implementation::ConfigFile, &plan.client);
+        let took = first_answer(&client);
+        eprintln!("figure: at the start, IPv6 {what}: the first answer after {took:?}");
+        assert_eq!(client.only_peer().endpoint, format!("{v4}:{PORT}"));
+        assert!(took <= LIMIT, "IPv6 {what}: the first answer after {took:?}");
     }
 }
 
