@@ -87,7 +87,8 @@ impl Nat {
     /// device name left behind is replaced. Without networks there is nothing to do, and the table goes.
     ///
     /// What cannot be had is a warning: the tunnel itself does not need it.
-    pub fn apply(&mut self, networks: &[Prefix]) -> NatApplied {
+    /// Only if `looks` is true, others' rules are read; otherwise they drop what they dropped before.
+    pub fn apply(&mut self, networks: &[Prefix], looks: bool) -> NatApplied {
         let mut applied = NatApplied::default();
         self.networks = networks.to_vec();
         if networks.is_empty() {
@@ -95,7 +96,8 @@ impl Nat {
             return applied;
         }
         match self.put_up(&mut applied) {
-            Ok(wanted) => applied.warnings.extend(self.look_for_drops(&wanted)),
+            Ok(wanted) if looks => applied.warnings.extend(self.look_for_drops(&wanted)),
+            Ok(_) => applied.warnings.extend(self.told.iter().filter(|told| told.is_others()).cloned()),
             // nothing is forwarded without the rules that go with it
             Err(failure) => applied
                 .warnings

@@ -72,6 +72,11 @@ pub enum Remedy {
 }
 
 impl NatWarning {
+    /// Returns true if it is about others' rules.
+    pub(super) const fn is_others(&self) -> bool {
+        matches!(self, Self::Dropped { .. } | Self::Legacy { .. })
+    }
+
     /// Whether it asks for that already.
     pub(super) fn is_remedied_by(&self, other: &Remedy) -> bool {
         matches!(self, Self::Dropped { remedy, .. } if remedy == other)

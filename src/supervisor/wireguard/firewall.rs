@@ -148,11 +148,14 @@ impl WireGuard {
     /// turned off.
     pub(super) fn update_tables(&mut self) -> Vec<String> {
         self.update_guard();
-        self.look_at_input();
+        let looks = self.firewall.ruleset.is_quiet();
+        if looks {
+            self.look_at_input();
+        }
         self.look_at_overlaps();
         let networks = self.networks();
         let Some(nat) = &mut self.firewall.nat else { return Vec::new() };
-        let applied = nat.apply(&networks);
+        let applied = nat.apply(&networks, looks);
         for note in applied.notes {
             info!("{note}");
         }

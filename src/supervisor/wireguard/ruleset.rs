@@ -52,6 +52,11 @@ impl RulesetWatch {
         self.look_at = Some((now + QUIET).min(first + AT_LATEST));
     }
 
+    /// Returns true if the ruleset is not being changed.
+    pub(super) const fn is_quiet(&self) -> bool {
+        self.look_at.is_none()
+    }
+
     /// Returns the time at which [`WireGuard::look_at_ruleset`] is due.
     pub(super) const fn deadline(&self) -> Option<Instant> {
         self.look_at

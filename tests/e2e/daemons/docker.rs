@@ -79,6 +79,7 @@ fn a_server_names_the_rule_that_docker_needs() {
     engine.stop();
     eventually("it is gone", || !site.shell("ls /run/docker-test").contains("pid"));
     server.is_as_before("the end of Docker");
+    assert_eq!(server.daemon.count("WARN"), 1, "{}", server.daemon.lines().join("\n"));
     assert_eq!(server.lets_out(), [true; 2]);
     server.finish(title);
 }
