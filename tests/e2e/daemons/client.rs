@@ -144,6 +144,7 @@ impl Client<'_> {
         drop(watch);
         let warnings = self.daemon.count("WARN");
         println!("FIGURE {title}: {warnings} warnings");
+        self.daemon.lines().iter().filter(|line| line.contains("WARN")).for_each(|line| println!("{line}"));
         assert!(warnings <= WARNINGS, "{warnings} warnings:\n{}", self.daemon.lines().join("\n"));
         let site = self.stage.site();
         let others = state::settled_others(site);

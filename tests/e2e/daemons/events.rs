@@ -48,7 +48,9 @@ impl Events {
             if what.contains(PROBE) {
                 return None;
             }
-            let added = |line: &str| line == what || line.strip_prefix("add ") == Some(what);
+            let added = |line: &str| {
+                line == what || line.strip_prefix("add ").is_some_and(|line| line.starts_with(what))
+            };
             let back = lines[number..].iter().find(|(_, line)| added(line));
             Some((what.to_owned(), back.map(|(back, _)| back.duration_since(*at))))
         });

@@ -66,6 +66,7 @@ fn client(arguments: &[&str]) {
         "nmcli device set wg0 managed yes",
         "nmcli device reapply eth0",
         "nmcli connection down uplink; nmcli connection up uplink",
+        "nmcli networking off; nmcli networking on; nmcli connection up uplink",
     ] {
         site.shell(command);
         eventually("the uplink is connected", || {

@@ -17,6 +17,14 @@ Gateway=2001:db8:1::fe
 IPv6AcceptRA=no
 ";
 
+/// Has it manage the tunnel's device too, as a file for all devices does.
+const EVERYTHING: &str = "[Match]
+Name=*
+[Network]
+LinkLocalAddressing=no
+IPv6AcceptRA=no
+";
+
 fn prepare(site: &Site) {
     need(&["dbus-daemon", "systemd-networkd"]);
     let file = site.write("uplink.network", UPLINK);
@@ -68,8 +76,16 @@ fn client(arguments: &[&str]) {
     client.is_as_before("the uplink's cable was pulled");
     networkd.stop();
     client.is_as_before("the end of networkd");
+    let everything = site.write("zz-everything.network", EVERYTHING);
+    site.shell(&format!("install -m 644 {} /run/systemd/network", everything.display()));
     let networkd = start(site);
     client.is_as_before("the second start of networkd");
+    let is_managed = || site.shell("networkctl --no-pager --no-legend list wg0").contains(" configured");
+    eventually("networkd manages the tunnel's device", is_managed);
+    client.is_as_before("networkd has taken the tunnel's device");
+    site.shell("networkctl reconfigure wg0");
+    eventually("networkd manages the tunnel's device", is_managed);
+    client.is_as_before("networkctl reconfigure wg0");
     networkd.stop();
     client.finish("systemd-networkd, client");
 }

@@ -134,6 +134,7 @@ impl Server {
         self.events.report(title, LIMIT);
         let warnings = self.daemon.count("WARN");
         println!("FIGURE {title}: {warnings} warnings");
+        self.daemon.lines().iter().filter(|line| line.contains("WARN")).for_each(|line| println!("{line}"));
         assert!(warnings <= WARNINGS, "{warnings} warnings:\n{}", self.daemon.lines().join("\n"));
         let others = state::settled_others(self.site());
         let stopped = self.daemon.stop();
