@@ -168,9 +168,11 @@ impl Forwarding {
             return Plan::All;
         }
         let is_off = |device: &str| is(&self.own_switch(v6, device), "0");
-        let turned_on = |device: &&String| owns.devices.contains(*device) || found.devices.contains(*device);
+        // of a device that has lost its addresses, the switch stays on
+        let stays_on = |device: &&String| is(&self.own_switch(v6, device), "1");
         let wanted: BTreeSet<String> = devices.iter().filter(|device| is_off(device)).cloned().collect();
-        let held: BTreeSet<String> = devices.iter().filter(turned_on).chain(&wanted).cloned().collect();
+        let turned_on = owns.devices.iter().chain(&found.devices).filter(stays_on);
+        let held: BTreeSet<String> = turned_on.chain(&wanted).cloned().collect();
         let is_tunnel_on = !is_off(tunnel);
         let is_lost = !is_tunnel_on || wanted.iter().any(|device| owns.devices.contains(device));
         let state = self.state_mut(v6);

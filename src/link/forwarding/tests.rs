@@ -180,3 +180,29 @@ fn a_family_may_be_absent_or_hidden() {
     let plan = forwarding.plan("lo", false, &devices(&[]), &Held::default());
     assert!(matches!(plan, Plan::Done(Outcome::On | Outcome::Off(_))));
 }
+
+/// The switch of a device stays on while it has no address, and so do the drops.
+#[test]
+fn a_device_without_addresses_is_held_back() {
+    let settings = Settings::with_devices("addresses", &["tun0", "eth0", "eth1"]);
+    let mut forwarding = settings.forwarding();
+    apply(&mut forwarding, false, &["eth0", "eth1"], &Held::default());
+    assert_eq!(*forwarding.held(false), held(&["eth0", "eth1"]));
+    // DHCP has no lease any more, and gets another
+    for names in [&["eth1"][..], &[], &["eth0", "eth1"]] {
+        assert!(matches!(apply(&mut forwarding, false, names, &Held::default()), Outcome::On));
+        assert_eq!(*forwarding.held(false), held(&["eth0", "eth1"]), "with addresses of {names:?}");
+    }
+    // one that is gone, or that another program has turned off while it has no address
+    fs::remove_file(settings.0.join(v4("eth0"))).unwrap();
+    settings.write(&v4("eth1"), "0");
+    apply(&mut forwarding, false, &[], &Held::default());
+    assert_eq!(*forwarding.held(false), Held::default());
+    // what a killed run has turned on
+    settings.write(&v4("eth1"), "1");
+    let mut next = settings.forwarding();
+    apply(&mut next, false, &[], &held(&["eth1"]));
+    assert_eq!(*next.held(false), held(&["eth1"]));
+    next.turn_off("tun0", &Default::default());
+    assert_eq!(settings.read(&v4("eth1")), "0");
+}

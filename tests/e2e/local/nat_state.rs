@@ -193,6 +193,30 @@ fn clients_get_out_after_somebody_turns_off_what_is_off() {
     assert_eq!(server.count("WARN"), 0, "{:?}", server.lines());
 }
 
+/// As with a DHCP lease that runs out, ifdown or systemd-networkd: the switches of a device stay on.
+#[test]
+fn addresses_that_go_and_come_back_make_no_router() {
+    let (lab, plan) = stage();
+    let site = &plan.server_site;
+    let server = serve(site, &plan.server, &[]);
+    for (device, v4, v6) in
+        [("left", "192.0.2.254/24", "2001:db8::fe/64"), ("right", "198.51.100.254/24", "2001:db8:1::fe/64")]
+    {
+        site.ip(&["address", "flush", "dev", device]);
+        // it is seen, and nothing is to come of it
+        std::thread::sleep(Duration::from_millis(500));
+        site.ip(&["address", "add", v4, "dev", device]);
+        site.ip(&["address", "add", v6, "dev", device, "nodad"]);
+    }
+    let client = Node::start(&plan.client_site, ConfigFile, &plan.client);
+    client.ping(SERVER_V4);
+    assert!(connects(client.site.host(), lab.host(0), OUTSIDE_V4.into()));
+    assert_eq!(routes_between_others(&lab), [false; 2], "a router between others (IPv4, IPv6)");
+    server.stop();
+    let switches = "cd /proc/sys/net; cat ipv4/conf/left/forwarding ipv4/conf/right/forwarding";
+    assert_eq!(site.shell(switches), "0\n0\n", "left on at the end");
+}
+
 /// The last tunnel that needs a device's switch turns it off.
 #[test]
 fn two_tunnels_share_the_switches() {
