@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::client::Stage;
 use super::need;
 use super::program::Program;
 use super::server::Server;
@@ -39,6 +40,13 @@ impl<'site> Engine<'site> {
         Self { site, program: Some(Program::start(site, "dockerd", &arguments)) }
     }
 
+    fn wait_until_started(&mut self) {
+        let site = self.site;
+        self.wait_until("Docker has started", || {
+            site.shell("ls /run/docker-test").contains("sock") && site.has_device("docker0")
+        });
+    }
+
     fn wait_until(&mut self, what: &str, condition: impl FnMut() -> bool) {
         self.program.as_mut().unwrap().wait_until(what, condition);
     }
@@ -65,9 +73,7 @@ fn a_server_names_the_rule_that_docker_needs() {
         let chain = site.shell("nft list chain ip filter FORWARD 2>/dev/null || true");
         chain.contains("policy drop") && chain.contains("DOCKER-USER")
     });
-    engine.wait_until("Docker has started", || {
-        site.shell("ls /run/docker-test").contains("sock") && site.has_device("docker0")
-    });
+    engine.wait_until_started();
     let (since, title) = (Instant::now(), "dockerd, server");
     let command = server.command_of_warning(title, ": iptables -I DOCKER-USER -i wg0", since);
     assert_eq!(server.lets_out(), [false, true], "Docker filters IPv4 alone");
@@ -82,4 +88,16 @@ fn a_server_names_the_rule_that_docker_needs() {
     assert_eq!(server.daemon.count("WARN"), 1, "{}", server.daemon.lines().join("\n"));
     assert_eq!(server.lets_out(), [true; 2]);
     server.finish(title);
+}
+
+#[test]
+fn a_locked_client_outlives_docker() {
+    let stage = Stage::new();
+    let client = stage.start(&["--kill-switch"]);
+    let mut engine = Engine::start(stage.site());
+    engine.wait_until_started();
+    client.is_as_before("the start of Docker");
+    engine.stop();
+    client.is_as_before("the end of Docker");
+    client.finish("dockerd, client");
 }

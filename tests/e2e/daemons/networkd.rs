@@ -3,10 +3,11 @@
 use super::client::Stage;
 use super::need;
 use super::program::{Program, start_dbus};
+use super::server::Server;
 use crate::waiting::eventually;
 use crate::wireguard::site::Site;
 
-/// Has networkd manage the uplink, with the addresses and routes that it has.
+/// Has networkd manage the client's uplink, with the addresses and routes that it has.
 const UPLINK: &str = "[Match]
 Name=eth0
 [Network]
@@ -14,6 +15,21 @@ Address=198.51.100.2/24
 Address=2001:db8:1::2/64
 Gateway=198.51.100.254
 Gateway=2001:db8:1::fe
+IPv6AcceptRA=no
+";
+/// The same for the server's devices.
+const LEFT: &str = "[Match]
+Name=left
+[Network]
+Address=192.0.2.254/24
+Address=2001:db8::fe/64
+IPv6AcceptRA=no
+";
+const RIGHT: &str = "[Match]
+Name=right
+[Network]
+Address=198.51.100.254/24
+Address=2001:db8:1::fe/64
 IPv6AcceptRA=no
 ";
 
@@ -25,41 +41,49 @@ LinkLocalAddressing=no
 IPv6AcceptRA=no
 ";
 
-fn prepare(site: &Site) {
+/// Has networkd manage the devices, each with that file.
+fn prepare(site: &Site, devices: &[(&str, &str)]) {
     need(&["dbus-daemon", "systemd-networkd"]);
-    let file = site.write("uplink.network", UPLINK);
-    // A read-only /sys tells it that there is no udev. It sets the addresses with another broadcast
-    // address, which is no change that the kernel makes.
-    for family in ["-4", "-6"] {
-        site.ip(&[family, "address", "flush", "dev", "eth0", "scope", "global"]);
+    // a read-only /sys tells it that there is no udev
+    site.shell("mount -o remount,bind,ro /sys; mkdir -p /run/systemd/network");
+    for (device, text) in devices {
+        install(site, device, text);
+        // It sets the addresses with another broadcast address, and the kernel does not change that of an address.
+        for family in ["-4", "-6"] {
+            site.ip(&[family, "address", "flush", "dev", device, "scope", "global"]);
+        }
     }
-    site.shell(&format!(
-        "mount -o remount,bind,ro /sys; mkdir -p /run/systemd/network; install -m 644 {} /run/systemd/network",
-        file.display()
-    ));
 }
 
-fn start(site: &Site) -> Program {
+fn install(site: &Site, name: &str, text: &str) {
+    let file = site.write(&format!("{name}.network"), text);
+    site.shell(&format!("install -m 644 {} /run/systemd/network", file.display()));
+}
+
+fn start(site: &Site, devices: &[&str]) -> Program {
     let mut networkd = Program::start(site, "/lib/systemd/systemd-networkd", &[]);
-    networkd.wait_until("networkd has configured the uplink", || is_configured(site));
+    networkd.wait_until("networkd has configured its devices", || {
+        devices.iter().all(|device| is_configured(site, device))
+    });
     networkd
 }
 
-fn is_configured(site: &Site) -> bool {
-    site.shell("networkctl --no-pager --no-legend list eth0 2>&1 || true").contains(" configured")
+fn is_configured(site: &Site, device: &str) -> bool {
+    site.shell(&format!("networkctl --no-pager --no-legend list {device} 2>&1 || true"))
+        .contains(" configured")
 }
 
 fn client(arguments: &[&str]) {
     let stage = Stage::new();
     let site = stage.site();
-    prepare(site);
+    prepare(site, &[("eth0", UPLINK)]);
     let _dbus = start_dbus(site);
-    let networkd = start(site);
+    let networkd = start(site, &["eth0"]);
     let client = stage.start(arguments);
     let lost = client.daemon.count("were deleted by another program");
     for command in ["networkctl reconfigure eth0", "networkctl reload"] {
         site.shell(command);
-        eventually("the uplink is configured", || is_configured(site));
+        eventually("the uplink is configured", || is_configured(site, "eth0"));
         client.is_as_before(command);
     }
     assert!(
@@ -72,15 +96,14 @@ fn client(arguments: &[&str]) {
         !site.ip(&["-4", "address", "show", "dev", "eth0"]).contains("198.51.100.2/24")
     });
     stage.router.ip(&["link", "set", "right", "up"]);
-    eventually("the uplink is configured", || is_configured(site));
+    eventually("the uplink is configured", || is_configured(site, "eth0"));
     client.is_as_before("the uplink's cable was pulled");
     networkd.stop();
     client.is_as_before("the end of networkd");
-    let everything = site.write("zz-everything.network", EVERYTHING);
-    site.shell(&format!("install -m 644 {} /run/systemd/network", everything.display()));
-    let networkd = start(site);
+    install(site, "zz-everything", EVERYTHING);
+    let networkd = start(site, &["eth0"]);
     client.is_as_before("the second start of networkd");
-    let is_managed = || site.shell("networkctl --no-pager --no-legend list wg0").contains(" configured");
+    let is_managed = || is_configured(site, "wg0");
     eventually("networkd manages the tunnel's device", is_managed);
     client.is_as_before("networkd has taken the tunnel's device");
     site.shell("networkctl reconfigure wg0");
@@ -98,4 +121,22 @@ fn a_client_outlives_networkd() {
 #[test]
 fn a_locked_client_outlives_networkd() {
     client(&["--kill-switch"]);
+}
+
+#[test]
+fn a_server_outlives_networkd() {
+    let server = Server::start();
+    let site = server.site();
+    let devices = ["left", "right"];
+    let _dbus = start_dbus(site);
+    prepare(site, &[("left", LEFT), ("right", RIGHT)]);
+    let networkd = start(site, &devices);
+    server.is_as_before("the start of networkd");
+    site.shell("networkctl reconfigure left right");
+    eventually("the devices are configured", || devices.iter().all(|device| is_configured(site, device)));
+    server.is_as_before("networkctl reconfigure");
+    eventually("the client's connections pass", || server.lets_out() == [true; 2]);
+    networkd.stop();
+    server.is_as_before("the end of networkd");
+    server.finish("systemd-networkd, server");
 }

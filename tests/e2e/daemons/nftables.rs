@@ -1,5 +1,7 @@
 //! Debian's nftables.service: it flushes everything and loads a file.
 
+use std::time::Instant;
+
 use super::client::Stage;
 use super::server::Server;
 use crate::wireguard::site::Site;
@@ -33,6 +35,56 @@ fn a_client_outlives_reloads() {
         client.is_as_before("nft -f /etc/nftables.conf");
         client.finish("nftables.service, client");
     }
+}
+
+/// A file as careful administrators write it, with sets and maps: it lets the tunnel through.
+const STRICT: &str = "flush ruleset
+table inet filter {
+    set open { type inet_service; flags interval; elements = { 22, 80-443, 51000-52000 }; }
+    chain input {
+        type filter hook input priority filter; policy drop;
+        ct state vmap { established : accept, related : accept, invalid : drop }
+        iifname vmap { \"lo\" : accept }
+        meta l4proto { icmp, ipv6-icmp } accept
+        udp dport @open accept
+    }
+    chain tunnel { tcp dport 25 drop; accept; }
+    chain forward {
+        type filter hook forward priority filter; policy drop;
+        ct state { established, related } accept
+        iifname { \"wg0\", \"wg1\" } oifname { \"left\", \"right\" } jump tunnel
+    }
+}
+";
+
+/// The same with the port and the device taken out.
+fn without_tunnel() -> String {
+    STRICT.replace(", 51000-52000", "").replace("\"wg0\", ", "")
+}
+
+#[test]
+fn rules_with_sets_and_maps_are_read() {
+    let server = Server::start();
+    let load = |name: &str, text: &str| {
+        let file = server.site().write(name, text);
+        server.site().shell(&format!("nft -f {}", file.display()));
+    };
+    load("strict.conf", STRICT);
+    server.is_as_before("a strict ruleset");
+    assert_eq!(server.lets_out(), [true; 2]);
+    server.is_mended_by(&[]);
+    assert_eq!(server.daemon.count("WARN"), 0, "{}", server.daemon.lines().join("\n"));
+
+    load("without.conf", &without_tunnel());
+    let (since, title) = (Instant::now(), "nftables.service, server with a strict file");
+    let needles = [
+        ": nft insert rule inet filter input udp dport 51820",
+        ": nft insert rule inet filter forward iifname wg0",
+    ];
+    let commands = needles.map(|needle| server.command_of_warning(title, needle, since));
+    assert_eq!(server.lets_out(), [false; 2]);
+    server.is_mended_by(&commands);
+    server.finish(title);
 }
 
 #[test]
