@@ -327,6 +327,10 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
         if kill_switch.is_some() && !file.configuration.is_full_tunnel() {
             return Err(ConfigError::NotFullTunnel.into());
         }
+        if kill_switch.is_some() && options.dns_bypass {
+            return Err(ConfigError::BypassedKillSwitch.into());
+        }
+        file.dns_bypass = options.dns_bypass;
         privileges::require_net_admin()?;
         file.kill_switch = match kill_switch {
             Some(KillSwitchStart::Engaged(kill_switch)) => Some(kill_switch),
@@ -345,6 +349,7 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
         ("--nat auto", options.nat == Some(NatMode::Auto)),
         ("--nat-allow", !options.nat_allow.is_empty()),
         ("--policy", options.policy.is_some()),
+        ("--dns-bypass", options.dns_bypass),
     ];
     if let Some((option, _)) = of_a_file.into_iter().find(|(_, given)| *given) {
         return Err(ConfigError::NoFile(option).into());

@@ -59,6 +59,11 @@ pub enum ConfigError {
     /// Networks for a kill switch that there is not.
     #[error("--kill-switch-allow has no effect without --kill-switch: give both, or leave it out")]
     NoKillSwitch,
+    /// An opening beside a kill switch.
+    #[error(
+        "--dns-bypass would open what --kill-switch closes: leave one of them out, and give a name server with --resolver ADDRESS"
+    )]
+    BypassedKillSwitch,
     /// An exception to what is not link-local, and not refused.
     #[error(
         "--nat-allow {0} is not link-local: expected a network within 169.254.0.0/16 or fe80::/10, such as 169.254.169.254/32; peers reach all others without it"

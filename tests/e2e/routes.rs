@@ -52,6 +52,7 @@ fn wanted(allowed_ips: &[&str], endpoints: &[&str]) -> Wanted {
         allowed_ips: allowed_ips.iter().map(|text| prefix(text)).collect(),
         endpoints: endpoints.iter().map(|text| text.parse().unwrap()).collect(),
         addresses: vec!["10.8.0.2/24".parse().unwrap(), "fd08::2/64".parse().unwrap()],
+        passes_dns: false,
     }
 }
 

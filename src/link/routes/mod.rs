@@ -54,6 +54,8 @@ pub struct Wanted {
     pub endpoints: Vec<IpAddr>,
     /// The device's addresses.
     pub addresses: Vec<Cidr>,
+    /// Questions to name servers, whoever asks, pass a tunnel with policy routing by.
+    pub passes_dns: bool,
 }
 
 /// What came of it.
@@ -326,7 +328,13 @@ impl Routes {
             let plan = plans.of(family);
             let Some(mark) = mark.filter(|_| plan.has_policy()) else { continue };
             warnings.extend(self.filters.put_up(family, &addresses, mark));
-            let policy = Policy { family, mark: mark.get(), table, levels: plan.levels() };
+            let policy = Policy {
+                family,
+                mark: mark.get(),
+                table,
+                levels: plan.levels(),
+                passes_dns: wanted.passes_dns,
+            };
             let state = seen.families.of_mut(family);
             let rules = policy.rules(&state.own, self.rules.of(family), &state.foreign).ok_or_else(|| {
                 LinkError::Refused {

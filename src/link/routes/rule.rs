@@ -6,11 +6,17 @@
 //! must not win, and a 10.1.2.0/24 must. So there is such a pair for each length of prefix in our table, the
 //! longest first: main's routes that are longer than it, then ours that are not shorter. Together they find the
 //! longest match of both tables; where both have the same prefix, ours.
+//!
+//! Rules in front of these lead past all of them: what other tunnels send, and, for a moment, the
+//! questions of this host's own name server.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use netlink_packet_core::DefaultNla;
 use netlink_packet_route::route::RouteProtocol;
-use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleHeader, RuleMessage};
+use netlink_packet_route::rule::{
+    RuleAction, RuleAttribute, RuleFlags, RuleHeader, RuleMessage, RulePortRange,
+};
 
 use super::plan::{Family, MAIN};
 use crate::link::message::{attribute, attribute_u32};
@@ -31,6 +37,16 @@ const FRA_SUPPRESS_PREFIXLEN: u16 = 14;
 const FRA_TABLE: u16 = 15;
 const FRA_FWMASK: u16 = 16;
 const FRA_PROTOCOL: u16 = 21;
+const FRA_IP_PROTO: u16 = 22;
+const FRA_DPORT_RANGE: u16 = 24;
+/// Protocols and ports of questions to name servers: DNS, and DNS over TLS or QUIC (RFC 7858, RFC
+/// 9250).
+const DNS: [Port; 4] = [(UDP, 53), (TCP, 53), (UDP, 853), (TCP, 853)];
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+
+/// A transport protocol and a destination port.
+type Port = (u8, u16);
 
 /// What of a rule concerns us.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,6 +64,8 @@ pub(super) struct Rule {
     pub(super) table: u32,
     /// Routes of this length or a shorter one do not count.
     suppress: Option<u32>,
+    /// It is for packets to this port.
+    port: Option<Port>,
     /// It has no other conditions: any destination, any source.
     any: bool,
     protocol: u8,
@@ -85,6 +103,7 @@ impl Rule {
             table: number(FRA_TABLE).unwrap_or(u32::from(header.table)),
             // all bits mean that nothing is suppressed
             suppress: number(FRA_SUPPRESS_PREFIXLEN).filter(|&length| length != u32::MAX),
+            port: port(attributes),
             any: header.dst_len == 0 && header.src_len == 0,
             protocol: attribute(attributes, FRA_PROTOCOL)
                 .and_then(|value| value.first().copied())
@@ -113,6 +132,11 @@ impl Rule {
         if let Action::Goto(priority) = self.action {
             message.attributes.push(RuleAttribute::Goto(priority));
         }
+        if let Some((protocol, port)) = self.port {
+            message.attributes.push(RuleAttribute::Other(DefaultNla::new(FRA_IP_PROTO, vec![protocol])));
+            let range = RulePortRange { start: port, end: port };
+            message.attributes.push(RuleAttribute::DestinationPortRange(range));
+        }
         message
     }
 
@@ -126,6 +150,7 @@ impl Rule {
             action: Action::Lookup,
             table,
             suppress,
+            port: None,
             any: true,
             protocol: PROTOCOL,
         }
@@ -143,7 +168,7 @@ impl Rule {
     fn is_main(&self) -> bool {
         self.action == Action::Lookup
             && self.table == MAIN
-            && (self.mark, self.mask, self.suppress) == (0, 0, None)
+            && (self.mark, self.mask, self.suppress, self.port) == (0, 0, None, None)
             && self.any
     }
 }
@@ -158,6 +183,8 @@ pub(super) struct Policy {
     pub(super) table: u32,
     /// Lengths of these routes, longest first.
     pub(super) levels: Vec<u8>,
+    /// Questions to name servers pass the tunnel by.
+    pub(super) passes_dns: bool,
 }
 
 impl Policy {
@@ -174,17 +201,21 @@ impl Policy {
             let shorter = level.checked_sub(1).filter(|_| !last).map(u32::from);
             rules.push(Rule::unmarked(self.mark, self.table, shorter));
         }
-        if !others.is_empty() {
+        let ports = if self.passes_dns { &DNS[..] } else { &[] };
+        let count = others.len().saturating_add(ports.len());
+        if count > 0 {
             rules.push(Rule { action: Action::Nothing, ..Rule::unmarked(self.mark, self.table, None) });
         }
-        let count = others.len().saturating_add(rules.len());
+        let count = count.saturating_add(rules.len());
         let end = u32::try_from(count).unwrap_or(u32::MAX).saturating_sub(1).saturating_add(base);
-        let pass = others.iter().map(|&mark| Rule {
+        let pass = |mark| Rule {
             action: Action::Goto(end),
             invert: false,
             ..Rule::unmarked(mark, self.table, None)
-        });
-        let mut block: Vec<Rule> = pass.chain(rules).collect();
+        };
+        let others = others.iter().map(|&mark| pass(mark));
+        let ports = ports.iter().map(|port| Rule { mask: 0, port: Some(*port), ..pass(0) });
+        let mut block: Vec<Rule> = others.chain(ports).chain(rules).collect();
         for (rule, priority) in block.iter_mut().zip(base..) {
             rule.priority = priority;
         }
@@ -201,7 +232,7 @@ impl Policy {
         };
         let do_still = |rules: &[Rule]| {
             let (Some(first), Some(last)) = (rules.first(), rules.last()) else { return false };
-            let passing = rules.iter().filter(|rule| matches!(rule.action, Action::Goto(_)));
+            let passing = rules.iter().filter(|rule| matches!(rule.action, Action::Goto(_)) && rule.port.is_none());
             let passing: BTreeSet<u32> = passing.map(|rule| rule.mark).collect();
             let same = self.block(&passing, first.priority) == rules;
             same && below(last.priority).is_subset(&passing)
@@ -232,6 +263,14 @@ impl Policy {
         }
         None
     }
+}
+
+/// Returns the port that a rule's attributes name, if it is one and belongs to one protocol.
+fn port(attributes: &[u8]) -> Option<Port> {
+    let protocol = attribute(attributes, FRA_IP_PROTO)?.first().copied()?;
+    let range = attribute(attributes, FRA_DPORT_RANGE)?;
+    let (start, end) = range.split_first_chunk::<2>()?;
+    (start[..] == *end).then_some((protocol, u16::from_ne_bytes(*start)))
 }
 
 /// Tells the rules that belong to our `tables` from all others. `rules` are in the kernel's order.

@@ -45,6 +45,9 @@ pub struct ConfigFile {
     pub nat_allow: Vec<Prefix>,
     /// The policy between the peers.
     pub policy: PeerPolicy,
+    /// Questions to name servers may pass the tunnel by for a moment, where an endpoint's name is not
+    /// answered otherwise.
+    pub dns_bypass: bool,
     /// The kill switch, until the supervisor takes it.
     pub kill_switch: Option<EngagedKillSwitch>,
     /// Addresses of the peers' names, if they were looked up before the kill switch was engaged.
@@ -68,6 +71,7 @@ impl ConfigFile {
             nat: NatMode::Off,
             nat_allow: Vec::new(),
             policy: PeerPolicy::Open,
+            dns_bypass: false,
             kill_switch: None,
             early: None,
         })

@@ -2,6 +2,7 @@
 //! tables of the host, and the peers as far as these depend on them. Keys, sessions and packets are
 //! the tunnel process's.
 
+mod bypass;
 mod change;
 mod early;
 mod file;
@@ -31,6 +32,7 @@ use crate::messages::FromTunnel;
 use crate::sandbox::Places;
 use crate::time::Instant;
 use crate::tunnel::wireguard::PublicKey;
+use bypass::Bypass;
 pub(super) use change::MAX_SPARE;
 pub use file::ConfigFile;
 use firewall::Firewall;
@@ -59,6 +61,7 @@ pub struct WireGuard {
     routed_at: Option<Instant>,
     firewall: Firewall,
     remembered: Remembered,
+    bypass: Bypass,
     /// The tunnel process has what it needs to run.
     is_running: bool,
     spare: SocketBudget,
@@ -130,7 +133,11 @@ impl Mode for WireGuard {
         result: Result<Vec<SocketAddr>, String>,
     ) {
         if let Some(key) = &question {
-            self.note_answer(context, key, result.is_ok());
+            self.close_bypass(context, Some(key));
+            let is_tried = self.note_answer(context, key, result.is_ok());
+            if result.is_err() && !is_tried && self.ask_past_tunnel(context, key) {
+                return;
+            }
         }
         match (question, result) {
             (Some(key), Ok(addresses)) => {
@@ -145,7 +152,7 @@ impl Mode for WireGuard {
 
     fn deadline(&self) -> Option<Instant> {
         let deadlines = [self.uapi.deadline(), self.firewall.ruleset.deadline(), self.routes_deadline()];
-        deadlines.into_iter().chain([self.remembered.deadline()]).flatten().min()
+        deadlines.into_iter().chain([self.remembered.deadline(), self.bypass.deadline()]).flatten().min()
     }
 
     fn handle_timeouts(&mut self, context: &mut Context) {
@@ -153,6 +160,7 @@ impl Mode for WireGuard {
         self.look_at_ruleset(context);
         self.serve_routes(context);
         self.serve_remembered(context);
+        self.close_bypass(context, None);
     }
 
     fn reload(&mut self, context: &mut Context) {

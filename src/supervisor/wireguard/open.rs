@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tracing::{debug, warn};
 
+use super::bypass::Bypass;
 use super::change::SPARE_SOCKETS;
 use super::file::{self, ConfigFile, DEFAULT_MTU, Source};
 use super::firewall::Firewall;
@@ -62,6 +63,7 @@ impl Supervisor<WireGuard> {
         )?;
         let is_offloaded = tuns.iter().any(|tun| tun.layout().is_some());
         let firewall = Firewall::open(&name, file.as_ref(), kill_switch)?;
+        let bypass = Bypass::new(file.as_ref().is_some_and(|file| file.dns_bypass));
         let remembered = Remembered::open(&name, file.as_ref());
         let mut link = LinkWatch::open(&name)?;
         // before the first packet: other tunnels' guards tell it by that
@@ -95,6 +97,7 @@ impl Supervisor<WireGuard> {
             routed_at: None,
             firewall,
             remembered,
+            bypass,
             is_running: false,
             spare: SocketBudget::default(),
             quiet: Quiet {

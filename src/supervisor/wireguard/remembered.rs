@@ -305,19 +305,21 @@ impl WireGuard {
         self.remembered.handle_asked(key, context.now);
     }
 
-    /// The name of a peer's endpoint was answered, or could not be.
-    pub(super) fn note_answer(&mut self, context: &mut Context, key: &PublicKey, is_known: bool) {
+    /// The name of a peer's endpoint was answered, or could not be. Returns true if the address from
+    /// before is tried now.
+    pub(super) fn note_answer(&mut self, context: &mut Context, key: &PublicKey, is_known: bool) -> bool {
         if is_known {
             self.remembered.handle_answered(key);
-        } else {
-            self.try_remembered(context, key);
+            return false;
         }
+        self.try_remembered(context, key)
     }
 
     /// A handshake with a peer that is known by a name was completed.
     pub(super) fn handle_reached(&mut self, key: &PublicKey, address: IpAddr) {
         let is_named = self.peers.get_mut(key).is_some_and(|peer| peer.is_named(address));
         self.remembered.handle_reached(key, address, is_named);
+        self.reset_bypass();
     }
 
     /// Does what is due about addresses from before.
@@ -329,11 +331,13 @@ impl WireGuard {
     }
 
     /// Has the tunnel process try the address from before. The answer takes its place.
-    fn try_remembered(&mut self, context: &mut Context, key: &PublicKey) {
-        let Some(address) = self.remembered.take(key) else { return };
-        let Some((host, port)) = self.peers.host(key) else { return };
+    /// Returns false if there is none.
+    fn try_remembered(&mut self, context: &mut Context, key: &PublicKey) -> bool {
+        let Some(address) = self.remembered.take(key) else { return false };
+        let Some((host, port)) = self.peers.host(key) else { return false };
         info!(name = host, "an endpoint's name is not answered yet: trying the address that worked last");
         self.send_addresses(context, key, vec![SocketAddr::new(address, port)]);
+        true
     }
 }
 

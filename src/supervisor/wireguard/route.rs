@@ -149,6 +149,7 @@ impl WireGuard {
             allowed_ips: self.peers.allowed_ips().collect(),
             endpoints: self.peers.addresses().collect(),
             addresses: interface.map(|interface| interface.addresses.clone()).unwrap_or_default(),
+            passes_dns: self.bypass.is_open(),
         }
     }
 

@@ -8,9 +8,12 @@ use super::kill_switch::{NEIGHBOUR_V4, Stage, WORLD_V4, is_locked, start};
 use super::local_stub::{STUB, resolv_conf, say_behind, up_within};
 use super::pair::PORT;
 use super::site::Site;
+use crate::daemon::Daemon;
 use crate::waiting::{PATIENCE, eventually, holds_within};
 
 const NAME: &str = "vpn.example.com";
+/// The server of a dnsmasq that nobody can read of it.
+const UNKNOWN: [&str; 2] = ["--no-resolv", "--server=203.0.113.1"];
 
 /// A dnsmasq. Dropping it ends it.
 struct Dnsmasq(Child);
@@ -25,7 +28,8 @@ impl Dnsmasq {
         command.args(all).args(["--bind-interfaces", "--cache-size=0", &listen]).args(options);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
         let dnsmasq = Self(child.expect("dnsmasq is missing: apt-get install dnsmasq-base"));
-        eventually("dnsmasq listens", || site.shell("ss -Hlun").contains(&format!("{address}:53 ")));
+        let port = options.iter().find_map(|option| option.strip_prefix("--port=")).unwrap_or("53");
+        eventually("dnsmasq listens", || site.shell("ss -Hlun").contains(&format!("{address}:{port} ")));
         dnsmasq
     }
 }
@@ -59,15 +63,11 @@ fn far_options(address: Ipv4Addr) -> [&'static str; 3] {
     ["--no-resolv", "--local-ttl=1", record]
 }
 
-fn server_of(stage: &Stage) -> Ipv4Addr {
-    stage.plan.server_site.v4
-}
-
 /// The client's dnsmasq has its server on the command line, where nobody can read it.
 #[test]
 fn a_full_tunnel_starts_behind_a_dnsmasq_that_tells_nothing() {
-    let (stage, _far, _near) = stage(FIRST, &["--no-resolv", "--server=203.0.113.1"]);
-    assert_eq!(server_of(&stage), FIRST);
+    let (stage, _far, _near) = stage(FIRST, &UNKNOWN);
+    assert_eq!(stage.plan.server_site.v4, FIRST);
     for options in [&[][..], &["--kill-switch"], &["--kill-switch", "keep"]] {
         let daemon = start(stage.client(), &stage.plan.client, options);
         let took = up_within(&stage, &daemon, Duration::from_secs(5));
@@ -83,22 +83,8 @@ const FIRST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 /// The one that it moves to.
 const MOVED: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 77);
 
-/// The server moves, with and without the kill switch: those behind the client's dnsmasq are asked
-/// past the dead tunnel, by resolvconf's file, which dnsmasq itself reads, or `--resolver`.
-#[test]
-fn a_server_that_moved_is_found_behind_dnsmasq() {
-    let file = "/run/dnsmasq/resolv.conf";
-    let (stage, far, near) = stage(FIRST, &["--no-resolv", "--server=203.0.113.1"]);
-    drop((far, near));
-    let client = stage.client();
-    say_behind(client, file, &format!("nameserver {WORLD_V4}\\n"));
-    let resolv_file = format!("--resolv-file={file}");
-    let _near = Dnsmasq::start(client, STUB, &["--no-poll", &resolv_file]);
-    let far = Dnsmasq::start(&stage.plan.server_site, WORLD_V4, &far_options(FIRST));
-    let daemon = start(client, &stage.plan.client, &["--kill-switch"]);
-    up_within(&stage, &daemon, Duration::from_secs(5));
-    drop(far);
-    let server = &stage.plan.server_site;
+/// The server is at [`MOVED`] from now on, and what is sent to [`FIRST`] is lost.
+fn move_server(server: &Site) {
     server.ip(&["address", "add", &format!("{MOVED}/24"), "dev", "eth0"]);
     server.shell(&format!(
         "nft 'add table ip gone; add chain ip gone input {{ type filter hook prerouting priority -300; }}; \
@@ -106,13 +92,83 @@ fn a_server_that_moved_is_found_behind_dnsmasq() {
          add chain ip gone output {{ type filter hook output priority -300; }}; \
          add rule ip gone output ip saddr {FIRST} drop'"
     ));
+}
+
+/// The tunnel is up, the server moves, and the client finds it by its name.
+fn follows(stage: &Stage, far: Dnsmasq, options: &[&str]) -> Daemon {
+    let (client, server) = (stage.client(), &stage.plan.server_site);
+    let daemon = start(client, &stage.plan.client, options);
+    up_within(stage, &daemon, Duration::from_secs(5));
+    drop(far);
+    move_server(server);
     let _far = Dnsmasq::start(server, WORLD_V4, &far_options(MOVED));
     let follows = || {
         client.ping_once(WORLD_V4, 56);
         client.wg(&["show", "wg0", "endpoints"]).contains(&format!("{MOVED}:{PORT}"))
     };
-    // 15 seconds until the session is doubted, 90 of handshakes
-    assert!(holds_within(Duration::from_secs(90 + 15 + 6) + PATIENCE, follows), "{:#?}", daemon.lines());
-    up_within(&stage, &daemon, Duration::from_secs(10));
+    // 15 seconds until the session is doubted, 90 of handshakes, and look-ups in vain
+    let limit = Duration::from_secs(90 + 15 + 6 + 14) + PATIENCE;
+    assert!(holds_within(limit, follows), "{:#?}", daemon.lines());
+    up_within(stage, &daemon, Duration::from_secs(10));
+    daemon
+}
+
+/// With the kill switch: those behind the client's dnsmasq are asked past the dead tunnel, as
+/// resolvconf's file for dnsmasq says.
+#[test]
+fn a_server_that_moved_is_found_behind_dnsmasq() {
+    let file = "/run/dnsmasq/resolv.conf";
+    let (stage, far, near) = stage(FIRST, &UNKNOWN);
+    drop(near);
+    let client = stage.client();
+    say_behind(client, file, &format!("nameserver {WORLD_V4}\\n"));
+    let resolv_file = format!("--resolv-file={file}");
+    let _near = Dnsmasq::start(client, STUB, &["--no-poll", &resolv_file]);
+    let _daemon = follows(&stage, far, &["--kill-switch"]);
     assert!(is_locked(client) && !client.ping_once(NEIGHBOUR_V4, 56));
+}
+
+/// Without the kill switch: the client's dnsmasq itself asks past the dead tunnel, for a moment.
+#[test]
+fn a_server_that_moved_is_found_by_dnsmasq_past_the_tunnel() {
+    let (stage, far, _near) = stage(FIRST, &UNKNOWN);
+    let daemon = follows(&stage, far, &["--dns-bypass"]);
+    assert!(daemon.lines().iter().any(|line| line.contains("(--dns-bypass)")));
+    assert!(!stage.client().shell("ip rule").contains("dport"));
+}
+
+/// A container: Docker's name server is at 127.0.0.11 on another port, to which its rules lead, and
+/// resolv.conf is as Docker Engine writes it.
+#[test]
+fn a_full_tunnel_starts_in_a_container() {
+    let (stage, _far, near) = stage(FIRST, &UNKNOWN);
+    drop(near);
+    let client = stage.client();
+    let _docker = Dnsmasq::start(client, STUB, &[&UNKNOWN[..], &["--port=37053"]].concat());
+    client.shell(
+        "nft 'add table ip docker; \
+         add chain ip docker output { type nat hook output priority -100; }; \
+         add rule ip docker output ip daddr 127.0.0.11 udp dport 53 dnat to 127.0.0.11:37053; \
+         add rule ip docker output ip daddr 127.0.0.11 tcp dport 53 dnat to 127.0.0.11:37053'",
+    );
+    for servers in ["203.0.113.1", "host(203.0.113.1)", "host(127.0.0.53)"] {
+        resolv_conf(
+            client,
+            &format!(
+                "# Generated by Docker Engine.\n\
+                 # This file can be edited; Docker Engine will not make further changes once it\n\
+                 # has been modified.\n\nnameserver 127.0.0.11\nsearch example.org\n\
+                 options edns0 trust-ad ndots:0\n\n\
+                 # Based on host file: '/etc/resolv.conf' (internal resolver)\n\
+                 # ExtServers: [{servers}]\n# Overrides: []\n# Option ndots from: internal\n"
+            ),
+        );
+        for options in [&[][..], &["--kill-switch"]] {
+            let daemon = start(client, &stage.plan.client, options);
+            let took = up_within(&stage, &daemon, Duration::from_secs(5));
+            println!("{servers} {options:?}: up after {took:?}");
+            // its end opens the network
+            assert_eq!(daemon.stop().status.code(), Some(0));
+        }
+    }
 }

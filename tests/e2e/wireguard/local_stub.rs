@@ -4,7 +4,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -45,6 +45,12 @@ pub(super) fn resolv_conf(client: &Site, text: &str) {
 /// A name server on the client that asks the one at [`WORLD_V4`] for each question, if it `asks`,
 /// with a socket like any other program's. Returns the number of questions.
 pub(super) fn stub(client: &Site, asks: bool) -> Arc<AtomicUsize> {
+    stub_that_asks(client, &Arc::new(AtomicBool::new(asks)))
+}
+
+/// The same, which `asks` or not from one moment to the next.
+pub(super) fn stub_that_asks(client: &Site, asks: &Arc<AtomicBool>) -> Arc<AtomicUsize> {
+    let asks = Arc::clone(asks);
     let socket = client.udp((STUB, 53));
     let outside = client.udp((Ipv4Addr::UNSPECIFIED, 0));
     let asked = Arc::new(AtomicUsize::new(0));
@@ -56,7 +62,7 @@ pub(super) fn stub(client: &Site, asks: bool) -> Arc<AtomicUsize> {
         while let Ok((length, from)) = socket.recv_from(&mut buffer) {
             count.fetch_add(1, Ordering::Relaxed);
             let query = buffer[..length].to_vec();
-            if !asks || outside.send_to(&query, (WORLD_V4, 53)).is_err() {
+            if !asks.load(Ordering::Relaxed) || outside.send_to(&query, (WORLD_V4, 53)).is_err() {
                 continue;
             }
             while let Ok((length, _)) = outside.recv_from(&mut buffer) {

@@ -33,6 +33,7 @@ pub(crate) mod tally;
 
 mod basics;
 mod before_lock;
+mod bypass;
 mod candidates;
 mod commands;
 mod counters;

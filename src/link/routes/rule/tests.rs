@@ -19,7 +19,7 @@ fn host() -> Vec<Rule> {
 }
 
 fn policy(levels: &[u8]) -> Policy {
-    Policy { family: Family::V4, mark: MARK, table: MARK, levels: levels.to_vec() }
+    Policy { family: Family::V4, mark: MARK, table: MARK, levels: levels.to_vec(), passes_dns: false }
 }
 
 /// What the kernel makes of our message: it fills in what we leave out, and adds attributes.
@@ -81,6 +81,36 @@ fn rules_come_after_the_local_table_and_before_main() {
     assert_eq!(policy(&[8, 0]).rules(&[], &[], &crowded).unwrap()[0].priority, 32_762);
     let full = [lookup(0, LOCAL), lookup(1, MAIN), lookup(32_766, MAIN)];
     assert_eq!(policy(&[0]).rules(&[], &[], &full), None);
+}
+
+/// Questions to name servers pass for a moment; the kernel's answer is read as what was wanted, and
+/// the rules of a killed run are ours.
+#[test]
+fn questions_to_name_servers_pass() {
+    let before = policy(&[0]).rules(&[], &[], &host()).unwrap();
+    let passing = Policy { passes_dns: true, ..policy(&[0]) };
+    let rules = passing.rules(&before, &before, &host()).unwrap();
+    let actions: Vec<_> = rules.iter().map(|rule| (rule.priority, rule.port, rule.action)).collect();
+    let end = Action::Goto(32_765);
+    assert_eq!(
+        actions,
+        [
+            (32_759, Some((17, 53)), end),
+            (32_760, Some((6, 53)), end),
+            (32_761, Some((17, 853)), end),
+            (32_762, Some((6, 853)), end),
+            (32_763, None, Action::Lookup),
+            (32_764, None, Action::Lookup),
+            (32_765, None, Action::Nothing),
+        ]
+    );
+    for rule in &rules {
+        assert_eq!(Rule::parse(&echoed(rule, Family::V4), Family::V4).as_ref(), Some(rule));
+    }
+    assert_eq!(passing.rules(&rules, &rules, &host()).unwrap(), rules);
+    assert_eq!(policy(&[0]).rules(&rules, &rules, &host()).unwrap(), before);
+    let all = [&host()[..1], &rules, &host()[1..]].concat();
+    assert_eq!(split(all, &BTreeSet::from([MARK])), (rules, host()));
 }
 
 #[test]
