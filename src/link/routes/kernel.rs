@@ -95,14 +95,30 @@ impl Kernel {
         Ok(Seen { own_labels, foreign_labels, tables, families })
     }
 
-    fn read_family(&mut self, family: Family, tables: &BTreeSet<u32>) -> Result<SeenFamily, LinkError> {
+    /// Reads the rules of one family: ours, and all others.
+    fn read_rules(
+        &mut self,
+        family: Family,
+        tables: &BTreeSet<u32>,
+    ) -> Result<(Vec<Rule>, Vec<Rule>), LinkError> {
         let mut message = RuleMessage::default();
         message.header.family = family.netlink();
         let parse = |body: &[u8]| Rule::parse(body, family);
         let rules = self.requests.dump(&RouteNetlinkMessage::GetRule(message), parse);
         // a kernel may have a family without rules for it
         let rules = self.if_known(rules, "rules")?.unwrap_or_default();
-        let (own, foreign) = rule::split(rules, tables);
+        Ok(rule::split(rules, tables))
+    }
+
+    /// As [`Self::read_rules`], for our table as it is known. Routes are not read, of which there
+    /// may be many.
+    pub(super) fn rules(&mut self, family: Family) -> Result<(Vec<Rule>, Vec<Rule>), LinkError> {
+        let tables = self.table.into_iter().collect();
+        self.read_rules(family, &tables)
+    }
+
+    fn read_family(&mut self, family: Family, tables: &BTreeSet<u32>) -> Result<SeenFamily, LinkError> {
+        let (own, foreign) = self.read_rules(family, tables)?;
         let mut seen = SeenFamily { own, foreign, ..SeenFamily::default() };
         if let Some(routes) = self.routes(family, route::list_of_device(family, self.index))? {
             seen.present = true;
@@ -221,15 +237,24 @@ impl Kernel {
         self.delete(messages, "routes")
     }
 
-    pub(super) fn add_rules(&mut self, family: Family, rules: &[Rule]) -> Result<(), LinkError> {
-        let messages = rules
+    /// Adds those of `rules` that are not in `own`, and returns their number.
+    pub(super) fn add_missing_rules(
+        &mut self,
+        family: Family,
+        rules: &[Rule],
+        own: &[Rule],
+    ) -> Result<usize, LinkError> {
+        let missing: Vec<&Rule> = rules.iter().filter(|rule| !own.contains(rule)).collect();
+        let messages = missing
             .iter()
             .map(|rule| (RouteNetlinkMessage::NewRule(rule.message(family)), NLM_F_CREATE | NLM_F_EXCL));
         let action = || format!("add the {} rules of {}", family.name(), self.name);
         let outcomes = self.requests.ask_all(messages);
         let outcomes = outcomes.map_err(|failure| LinkError::new(action(), failure, POLICY_REMEDY))?;
-        let refusal = outcomes.into_iter().filter_map(Result::err).find(|r| r.errno != Errno::EEXIST);
-        refusal.map_or(Ok(()), |refusal| Err(LinkError::new(action(), refusal.into(), POLICY_REMEDY)))
+        match outcomes.into_iter().filter_map(Result::err).find(|r| r.errno != Errno::EEXIST) {
+            Some(refusal) => Err(LinkError::new(action(), refusal.into(), POLICY_REMEDY)),
+            None => Ok(missing.len()),
+        }
     }
 
     pub(super) fn delete_rules(&mut self, family: Family, rules: &[Rule]) -> Result<(), LinkError> {

@@ -131,8 +131,9 @@ pub struct Routes {
     wanted: Option<Wanted>,
     /// The networks with ordinary routes, for [`Routes::concerns`].
     plain: Both<BTreeSet<Prefix>>,
-    /// The rules that were put up the last time: they come back where they were.
-    rules: Both<Vec<Rule>>,
+    /// What the rules are to do, and those that were put up the last time: they come back where
+    /// they were.
+    rules: Both<Option<(Policy, Vec<Rule>)>>,
     told: Vec<RouteWarning>,
 }
 
@@ -194,10 +195,27 @@ impl Routes {
     /// # Errors
     /// As for [`Routes::apply`].
     pub fn restore(&mut self, scope: Scope) -> Result<(Applied, Added), LinkError> {
-        match self.wanted.clone() {
-            Some(wanted) => self.apply_counted(&wanted, scope),
-            None => Ok(<(Applied, Added)>::default()),
+        let Some(wanted) = self.wanted.clone() else { return Ok(<(Applied, Added)>::default()) };
+        // without them everything leaves in clear: they do not wait until thousands of routes are
+        // compared
+        let rules = self.restore_rules()?;
+        let (applied, mut added) = self.apply_counted(&wanted, scope)?;
+        added.rules = added.rules.saturating_add(rules);
+        Ok((applied, added))
+    }
+
+    /// Puts back what is missing of the rules that were put up the last time, and returns their
+    /// number.
+    fn restore_rules(&mut self) -> Result<usize, LinkError> {
+        let mut added = 0_usize;
+        for family in Family::BOTH {
+            let Some((policy, last)) = self.rules.of(family) else { continue };
+            let (own, foreign) = self.kernel.rules(family)?;
+            // if there is no room any more, that is told by whoever compares everything
+            let Some(rules) = policy.rules(&own, last, &foreign) else { continue };
+            added = added.saturating_add(self.kernel.add_missing_rules(family, &rules, &own)?);
         }
+        Ok(added)
     }
 
     /// Puts up again those of our nf_tables tables that somebody else has deleted or changed, and
@@ -326,7 +344,10 @@ impl Routes {
         let addresses: Vec<IpAddr> = wanted.addresses.iter().map(|address| address.address()).collect();
         for family in Family::BOTH {
             let plan = plans.of(family);
-            let Some(mark) = mark.filter(|_| plan.has_policy()) else { continue };
+            let Some(mark) = mark.filter(|_| plan.has_policy()) else {
+                *self.rules.of_mut(family) = None;
+                continue;
+            };
             warnings.extend(self.filters.put_up(family, &addresses, mark));
             let policy = Policy {
                 family,
@@ -336,19 +357,16 @@ impl Routes {
                 passes_dns: wanted.passes_dns,
             };
             let state = seen.families.of_mut(family);
-            let rules = policy.rules(&state.own, self.rules.of(family), &state.foreign).ok_or_else(|| {
-                LinkError::Refused {
-                    action: format!("add the {} rules of {}", family.name(), self.kernel.name()),
-                    errno: Errno::ENOSPC,
-                    said: None,
-                    remedy: "leave some priorities free between the rules for the tables local and main",
-                }
+            let last = self.rules.of(family).as_ref().map_or(&[][..], |(_, rules)| rules);
+            let rules = policy.rules(&state.own, last, &state.foreign).ok_or_else(|| LinkError::Refused {
+                action: format!("add the {} rules of {}", family.name(), self.kernel.name()),
+                errno: Errno::ENOSPC,
+                said: None,
+                remedy: "leave some priorities free between the rules for the tables local and main",
             })?;
-            let missing: Vec<_> = rules.iter().filter(|rule| !state.own.contains(rule)).cloned().collect();
-            self.kernel.add_rules(family, &missing)?;
-            added = added.saturating_add(missing.len());
+            added = added.saturating_add(self.kernel.add_missing_rules(family, &rules, &state.own)?);
             state.own.retain(|rule| !rules.contains(rule));
-            *self.rules.of_mut(family) = rules;
+            *self.rules.of_mut(family) = Some((policy, rules));
         }
         Ok(added)
     }
