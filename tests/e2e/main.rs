@@ -32,6 +32,7 @@ mod data;
 mod endpoints;
 mod errors;
 mod health;
+mod host;
 mod hostile;
 mod latency;
 mod load;

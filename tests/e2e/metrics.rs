@@ -36,7 +36,7 @@ impl Scrape {
     }
 
     /// All of a name, as labels and numbers.
-    fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a str, f64)> {
+    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a str, f64)> {
         self.0.iter().filter_map(move |(series, number)| {
             let labels = series.strip_prefix(name).filter(|labels| labels.starts_with('{'))?;
             Some((labels, *number))

@@ -1,0 +1,234 @@
+//! An actor in a loop, who deletes what is the tunnel's as fast as it can.
+
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use super::events::{DELETED_RULE, Event, Events, GENERATION, NEW_RULE};
+use super::older::NfTables;
+use super::snapshot::Snapshot;
+use super::stage::{Stage, WORLD_V4};
+use crate::lab::heavy;
+use crate::processes::cpu_ticks;
+use crate::waiting::{exit_within, finish, holds_within};
+use crate::wireguard::site::Site;
+
+/// For how long.
+const DURATION: Duration = Duration::from_secs(5);
+/// Clock ticks of 10 ms in that time.
+const TICKS: u64 = 500;
+/// The lines that one kind of trouble may cost: one a second, and the first of each kind.
+const LINES: usize = 16;
+/// Within this time all is back afterwards.
+const CONVERGENCE: Duration = Duration::from_secs(8);
+
+/// Routes are state that is put back once a second at most.
+const ARE_ROUTES_LIMITED: bool = false;
+
+/// What one loop did to the tunnel.
+#[derive(Debug)]
+struct Cost {
+    lines: usize,
+    /// Parts of a processor that the supervisor took, and the process that carries packets.
+    supervisor: f64,
+    tunnel: f64,
+    repairs: f64,
+}
+
+/// A loop of shell that runs until it is dropped.
+struct Actor(Child);
+
+impl Actor {
+    fn start(site: &Site, commands: &str) -> Self {
+        let script = format!("while :; do {commands}; done");
+        let mut command = site.command("sh");
+        Self(command.args(["-c", &script]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    }
+}
+
+impl Drop for Actor {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        exit_within(&mut self.0, Duration::from_secs(5));
+    }
+}
+
+/// A file for `ip -batch` that deletes the same thing again and again, without a process for each.
+fn batch(site: &Site, name: &str, line: &str) -> String {
+    let file = site.write(name, &format!("{line}\n").repeat(2000));
+    file.display().to_string()
+}
+
+/// Runs the loop, and panics unless all is back afterwards, by the same processes.
+fn endure(stage: &Stage, what: &str, commands: &str, during: impl FnOnce()) -> Cost {
+    let before = Snapshot::of(&stage.site);
+    let processes = stage.daemon.processes();
+    let (lines, repairs) = (stage.daemon.lines().len(), stage.repairs());
+    let ticks = || [processes.supervisor, processes.tunnel].map(cpu_ticks);
+    let [supervisor, tunnel] = ticks();
+    let start = Instant::now();
+    let actor = Actor::start(&stage.site, commands);
+    during();
+    std::thread::sleep(DURATION.saturating_sub(start.elapsed()));
+    let after = ticks();
+    drop(actor);
+    let mut now = before.clone();
+    let is_back = holds_within(CONVERGENCE, || {
+        now = Snapshot::of(&stage.site);
+        now == before
+    });
+    assert!(is_back, "{what}: not back:\n{}", before.difference(&now));
+    let cost = Cost {
+        lines: stage.daemon.lines().len() - lines,
+        supervisor: (after[0] - supervisor) as f64 / TICKS as f64,
+        tunnel: (after[1] - tunnel) as f64 / TICKS as f64,
+        repairs: stage.repairs() - repairs,
+    };
+    eprintln!(
+        "{what}, in a loop for {DURATION:?}: {} lines, {} repairs, supervisor {:.0} %, tunnel {:.0} % of a processor",
+        cost.lines,
+        cost.repairs,
+        cost.supervisor * 1e2,
+        cost.tunnel * 1e2
+    );
+    assert_eq!(stage.daemon.processes().all(), processes.all(), "{what}");
+    assert!(cost.lines <= LINES, "{what}: {cost:?}\n{}", stage.daemon.lines().join("\n"));
+    assert!(cost.tunnel < 0.3, "{what}: {cost:?}");
+    stage.passes();
+    cost
+}
+
+/// Pings the world ten times, and returns the answers.
+fn answers(site: &Site) -> usize {
+    let mut ping = site.command("ping");
+    let run =
+        finish(ping.args(["-n", "-c", "10", "-i", "0.2", "-W", "1", WORLD_V4]), Duration::from_secs(20));
+    run.stdout.lines().filter(|line| line.contains("bytes from")).count()
+}
+
+/// The times from each deletion to the next repair, in order.
+fn times(
+    events: &[Event],
+    is_gone: impl Fn(&Event) -> bool,
+    is_back: impl Fn(&Event) -> bool,
+) -> Vec<Duration> {
+    let mut times = Vec::new();
+    let mut gone = None;
+    for event in events {
+        if is_gone(event) {
+            gone.get_or_insert(event.at);
+        } else if is_back(event)
+            && let Some(start) = gone.take()
+        {
+            times.push(event.at - start);
+        }
+    }
+    times.sort();
+    times
+}
+
+fn at_once(what: &str, times: &[Duration]) {
+    // far more than five in a minute
+    assert!(times.len() > 20, "{what}: {} repairs", times.len());
+    let millis = |time: Duration| time.as_secs_f64() * 1e3;
+    let [median, most] = [times[times.len() / 2], times[times.len() - 1]].map(millis);
+    eprintln!("{what}: {} times back after {median:.2} ms, at most {most:.2} ms", times.len());
+    // one that waits for the next second shows
+    assert!(median < 50.0 && most < 900.0, "{what}: {median} {most}");
+}
+
+#[test]
+fn addresses_and_routes_are_put_back_once_a_second() {
+    let _guard = heavy();
+    for (what, line) in
+        [("address", "address del 10.9.0.2/24 dev wg0"), ("route", "route del default dev wg0 table 51820")]
+    {
+        let stage = Stage::full_tunnel(NfTables::Kernel, &["--kill-switch"]);
+        stage.passes();
+        stage.settle();
+        let file = batch(&stage.site, "actor", line);
+        let cost = endure(&stage, what, &format!("ip -4 -force -batch {file}"), || {});
+        assert!(cost.repairs >= 5.0, "{what}: {cost:?}");
+        if what == "route" && !ARE_ROUTES_LIMITED {
+            continue;
+        }
+        // five at once, then one a second; with an address the route goes, too
+        assert!(cost.repairs <= 2.0 * (5.0 + DURATION.as_secs_f64() + 3.0), "{what}: {cost:?}");
+        assert!(cost.supervisor < 0.2, "{what}: {cost:?}");
+    }
+}
+
+#[test]
+fn policy_rules_are_put_back_at_once() {
+    let _guard = heavy();
+    let stage = Stage::full_tunnel(NfTables::Kernel, &["--kill-switch"]);
+    stage.passes();
+    stage.settle();
+    let priorities = stage.site.shell("ip -4 rule | grep 'proto 119' | cut -d: -f1");
+    let priority = priorities.lines().last().unwrap();
+    let is_gone = |event: &Event| event.kind == DELETED_RULE;
+    let is_back = |event: &Event| event.kind == NEW_RULE;
+    // one that takes its time, as a network manager that tidies up
+    let events = Events::of_routing(stage.site.host());
+    let slow = format!("ip -4 rule del priority {priority}; sleep 0.1");
+    endure(&stage, "policy rule, ten times a second", &slow, || {});
+    at_once("policy rule, ten times a second", &times(&events.all(), is_gone, is_back));
+    // one that does nothing else
+    let file = batch(&stage.site, "actor", &format!("rule del priority {priority}"));
+    let events = Events::of_routing(stage.site.host());
+    endure(&stage, "policy rule", &format!("ip -4 -force -batch {file}"), || {});
+    at_once("policy rule", &times(&events.all(), is_gone, is_back));
+}
+
+#[test]
+fn the_kill_switch_is_put_back_at_once() {
+    let _guard = heavy();
+    let stage = Stage::full_tunnel(NfTables::Older, &["--kill-switch"]);
+    stage.passes();
+    stage.settle();
+    let table = "inet wontun-lock-wg0";
+    let is_gone = |event: &Event| event.kind == GENERATION && event.has(b"nft\0");
+    let is_back = |event: &Event| event.kind == GENERATION && !event.has(b"nft\0");
+    for (what, commands) in [
+        ("kill switch, ten times a second", format!("nft delete table {table}; sleep 0.1")),
+        ("kill switch", format!("nft delete table {table}")),
+        ("rules of the kill switch", format!("nft flush chain {table} leaving")),
+    ] {
+        let events = Events::of_ruleset(stage.site.host());
+        let mut answered = 0;
+        endure(&stage, what, &commands, || answered = answers(&stage.site));
+        at_once(what, &times(&events.all(), is_gone, is_back));
+        // without its rules the table drops all, which is how it is to be
+        assert!(commands.contains("flush") || answered >= 8, "{what}: {answered} of 10 pings");
+    }
+}
+
+/// Tables that are owned: nobody can do anything about them, and the tunnel hears of nothing.
+#[test]
+fn owned_tables_are_left_alone() {
+    let _guard = heavy();
+    let stage = Stage::full_tunnel(NfTables::Kernel, &["--kill-switch"]);
+    stage.passes();
+    stage.settle();
+    let mut answered = 0;
+    let commands =
+        "nft delete table inet wontun-lock-wg0; nft delete table inet wontun-guard-wg0; nft flush ruleset";
+    let cost = endure(&stage, "tables", commands, || answered = answers(&stage.site));
+    assert!(answered >= 8, "{answered} of 10 pings");
+    assert!(cost.supervisor < 0.3, "{cost:?}");
+}
+
+#[test]
+fn tables_and_settings_of_a_server() {
+    let _guard = heavy();
+    let stage = Stage::server(NfTables::Older, &[]);
+    stage.passes();
+    stage.settle();
+    for (what, commands) in [
+        ("table of NAT", "nft delete table inet wontun-nat-wg0"),
+        ("table of the guard", "nft delete table inet wontun-guard-wg0"),
+        ("forwarding", "echo 0 >/proc/sys/net/ipv4/conf/wg0/forwarding; sleep 0.01"),
+    ] {
+        let cost = endure(&stage, what, commands, || {});
+        assert!(cost.supervisor < 0.5, "{what}: {cost:?}");
+    }
+}

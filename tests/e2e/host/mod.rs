@@ -1,0 +1,11 @@
+//! A host that changes: others remove what is the tunnel's, and it comes back.
+
+mod events;
+mod hostile;
+mod leak;
+mod older;
+mod pieces;
+mod random;
+mod snapshot;
+mod stage;
+mod times;
