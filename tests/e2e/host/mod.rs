@@ -3,6 +3,7 @@
 mod events;
 mod hostile;
 mod leak;
+mod many;
 mod older;
 mod pieces;
 mod random;

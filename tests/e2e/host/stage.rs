@@ -130,7 +130,7 @@ impl Stage {
     }
 }
 
-fn start(site: &Site, settings: &Settings, arguments: &[&str], library: &Library) -> Daemon {
+pub(super) fn start(site: &Site, settings: &Settings, arguments: &[&str], library: &Library) -> Daemon {
     let file = site.write("wg0.conf", &settings.wg_quick());
     let config = ["--config", file.to_str().unwrap(), "--metrics", METRICS];
     let launch = site.launch(BINARY.as_ref(), &[&config[..], arguments].concat());
