@@ -127,12 +127,12 @@ impl Link {
         self.read().map(|body| tun::parse(&body))
     }
 
-    /// Puts back those addresses that the device should have and has not; IPv6's only if it
-    /// `takes_ipv6`, which needs an MTU of 1280 bytes. Returns those that are back.
+    /// Returns those addresses that the device should have and has not; IPv6's only if it
+    /// `takes_ipv6`, which needs an MTU of 1280 bytes.
     ///
     /// # Errors
-    /// As for [`Link::configure`].
-    pub fn repair(&mut self, takes_ipv6: bool) -> Result<Vec<Cidr>, LinkError> {
+    /// The device is missing, or netlink fails.
+    pub fn missing(&mut self, takes_ipv6: bool) -> Result<Vec<Cidr>, LinkError> {
         let action = || format!("read the addresses of {}", self.name);
         let present = interfaces::addresses(&mut self.requests, self.index)
             .map_err(|failure| LinkError::new(action(), failure, ""))?;
@@ -143,10 +143,15 @@ impl Link {
         };
         let is_possible = |cidr: &&Cidr| takes_ipv6 || cidr.address().is_ipv4();
         let missing = self.addresses.iter().filter(|cidr| !is_present(cidr)).filter(is_possible);
-        let mut missing: Vec<Cidr> = missing.copied().collect();
-        if missing.is_empty() {
-            return Ok(missing);
-        }
+        Ok(missing.copied().collect())
+    }
+
+    /// Puts back addresses that are [`Self::missing`]. Returns those that the device has now: it has
+    /// none of IPv6 where that is disabled.
+    ///
+    /// # Errors
+    /// As for [`Link::configure`].
+    pub fn put_back(&mut self, mut missing: Vec<Cidr>) -> Result<Vec<Cidr>, LinkError> {
         self.be_quiet()?;
         let configured = self.add_addresses(&missing)?;
         missing.retain(|cidr| !configured.ipv6_disabled.contains(cidr));

@@ -253,12 +253,14 @@ impl Context {
         let was_up = std::mem::replace(&mut self.link.up, state.up);
         if old_mtu != state.mtu {
             self.link.fit_super_packets();
-            self.reconciler.note_change(Piece::Device);
         }
         let tun = &self.name;
         let mut came_up = false;
-        if !state.up {
+        let wants_other_mtu = self.link.wanted_mtu.is_some_and(|mtu| mtu != state.mtu);
+        if self.link.configured && (!state.up || wants_other_mtu) {
             self.reconciler.note_change(Piece::Device);
+        }
+        if !state.up {
             if was_up
                 && !self.link.configured
                 && let Some(suppressed) = self.link.quiet.allow(self.now)
@@ -281,22 +283,29 @@ impl Context {
 
     /// Sets the device up again, with the MTU that the configuration names, if that is wontun's to
     /// do.
-    pub(super) fn compare_device(&mut self, mode: &mut impl Mode) -> Compared {
-        match self.restore_device(mode) {
-            Ok(repaired) => Compared { repaired, error: self.foreign_holder() },
+    pub(super) fn compare_device(&mut self, mode: &mut impl Mode, is_allowed: bool) -> Compared {
+        match self.restore_device(mode, is_allowed) {
+            Ok(compared) => Compared { error: self.foreign_holder(), ..compared },
             // deleted, or moved to another network namespace
             Err(LinkError::NoDevice { .. }) => Compared::default(),
-            Err(error) => Compared { repaired: None, error: Some(error.to_string()) },
+            Err(error) => Compared { error: Some(error.to_string()), ..Compared::default() },
         }
     }
 
-    fn restore_device(&mut self, mode: &mut impl Mode) -> Result<Option<String>, LinkError> {
+    fn restore_device(&mut self, mode: &mut impl Mode, is_allowed: bool) -> Result<Compared, LinkError> {
         if !self.link.configured || self.link.away {
-            return Ok(None);
+            return Ok(Compared::default());
         }
         let state = self.link.link.state()?;
+        let mtu = self.link.wanted_mtu.filter(|mtu| *mtu != state.mtu);
+        if state.up && mtu.is_none() {
+            return Ok(Compared::default());
+        }
+        if !is_allowed {
+            return Ok(Compared { is_missing: true, ..Compared::default() });
+        }
         let mut parts = Vec::new();
-        if let Some(mtu) = self.link.wanted_mtu.filter(|mtu| *mtu != state.mtu) {
+        if let Some(mtu) = mtu {
             self.link.link.set_mtu(mtu)?;
             parts.push(format!("MTU {mtu} instead of {}", state.mtu));
         }
@@ -304,14 +313,11 @@ impl Context {
             self.link.link.set_up()?;
             parts.push("up".to_owned());
         }
-        if parts.is_empty() {
-            return Ok(None);
-        }
         self.reconciler.repairs.device += 1;
         // what the kernel has deleted meanwhile comes back
         self.link.news.push_state(state);
         self.handle_link_news(mode);
-        Ok(Some(parts.join(", ")))
+        Ok(Compared { repaired: Some(parts.join(", ")), ..Compared::default() })
     }
 
     /// Returns a line about a process that has taken hold of the device since the start. It takes
@@ -329,18 +335,25 @@ impl Context {
     }
 
     /// Puts back addresses that another program has taken from the device.
-    pub(super) fn compare_addresses(&mut self) -> Compared {
+    pub(super) fn compare_addresses(&mut self, is_allowed: bool) -> Compared {
         // of a device that is down the kernel itself deletes IPv6's; they come back with it
         if !self.link.configured || self.link.away || !self.link.up {
             return Compared::default();
         }
-        match self.link.link.repair(self.link.mtu >= IPV6_MIN_MTU) {
+        let takes_ipv6 = self.link.mtu >= IPV6_MIN_MTU;
+        let outcome = match self.link.link.missing(takes_ipv6) {
+            Ok(missing) if missing.is_empty() => return Compared::default(),
+            Ok(_) if !is_allowed => return Compared { is_missing: true, ..Compared::default() },
+            Ok(missing) => self.link.link.put_back(missing),
+            Err(error) => Err(error),
+        };
+        match outcome {
             Ok(addresses) => {
                 self.reconciler.repairs.addresses += addresses.len() as u64;
                 let named = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-                Compared { repaired: (!named.is_empty()).then_some(named), error: None }
+                Compared { repaired: (!named.is_empty()).then_some(named), ..Compared::default() }
             }
-            Err(error) => Compared { repaired: None, error: Some(error.to_string()) },
+            Err(error) => Compared { error: Some(error.to_string()), ..Compared::default() },
         }
     }
 

@@ -185,10 +185,10 @@ impl Mode for Plain {
 
     fn handle_link_up(&mut self, _: &mut Context) {}
 
-    fn compare(&mut self, context: &mut Context, piece: Piece, _: bool) -> Compared {
+    fn compare(&mut self, context: &mut Context, piece: Piece, is_allowed: bool) -> Compared {
         match piece {
-            Piece::Device => context.compare_device(self),
-            Piece::Addresses => context.compare_addresses(),
+            Piece::Device => context.compare_device(self, is_allowed),
+            Piece::Addresses => context.compare_addresses(is_allowed),
             Piece::KillSwitch | Piece::Routing | Piece::Tables | Piece::Settings => Compared::default(),
         }
     }

@@ -76,6 +76,8 @@ pub struct Added {
     pub rules: usize,
     /// Number of settings that were on before and had been turned off.
     pub settings: usize,
+    /// Number of routes that are missing, and were not to be added.
+    pub skipped: usize,
 }
 
 /// Part of the routing that [`Routes::restore`] puts back.
@@ -118,6 +120,8 @@ struct Target {
 /// networks.
 struct Difference {
     added: Vec<Prefix>,
+    /// Number of those that are still missing.
+    skipped: usize,
     surplus: Vec<(u32, Prefix)>,
 }
 
@@ -283,7 +287,7 @@ impl Routes {
         }
         self.kernel.delete_labels(by_policy.then_some(table), self.source_mark.owed(), &seen)?;
 
-        added.routes = routes.added;
+        (added.routes, added.skipped) = (routes.added, routes.skipped);
         self.plain = Both::new(|family| std::mem::take(&mut plans.of_mut(family).plain));
         let new = warnings.iter().filter(|warning| !self.told.contains(warning)).cloned().collect();
         self.told = warnings;
@@ -306,7 +310,7 @@ impl Routes {
             Table::Auto | Table::Off => MAIN,
         };
         let mut trouble = Trouble::default();
-        let (mut added, mut surplus) = (Vec::new(), Vec::new());
+        let (mut added, mut skipped, mut surplus) = (Vec::new(), 0_usize, Vec::new());
         for family in Family::BOTH {
             let (plan, state) = (plans.of(family), seen.families.of(family));
             let plain = plan.plain.iter().filter(|prefix| !state.has_route(wanted.table, **prefix));
@@ -316,7 +320,9 @@ impl Routes {
                 .collect();
             let is_due =
                 |(table, _): &(u32, Prefix)| target.scope == Scope::All || *table == target.policy_table;
-            let missing: Vec<_> = routes.difference(&state.routes).copied().filter(is_due).collect();
+            let (missing, late): (Vec<_>, Vec<_>) =
+                routes.difference(&state.routes).copied().partition(is_due);
+            skipped = skipped.saturating_add(late.len());
             surplus.extend(state.routes.difference(&routes).copied());
             added.extend(self.kernel.add_routes(&missing, &mut trouble)?);
         }
@@ -325,7 +331,7 @@ impl Routes {
             self.drop_ipv6(plans, warnings);
         }
         warnings.extend(trouble.warnings(self.kernel.name()));
-        Ok(Difference { added, surplus })
+        Ok(Difference { added, skipped, surplus })
     }
 
     /// Puts up the rules and filters of policy routing that are missing, and returns the number of

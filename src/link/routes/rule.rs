@@ -232,7 +232,8 @@ impl Policy {
         };
         let do_still = |rules: &[Rule]| {
             let (Some(first), Some(last)) = (rules.first(), rules.last()) else { return false };
-            let passing = rules.iter().filter(|rule| matches!(rule.action, Action::Goto(_)) && rule.port.is_none());
+            let passing =
+                rules.iter().filter(|rule| matches!(rule.action, Action::Goto(_)) && rule.port.is_none());
             let passing: BTreeSet<u32> = passing.map(|rule| rule.mark).collect();
             let same = self.block(&passing, first.priority) == rules;
             same && below(last.priority).is_subset(&passing)

@@ -69,6 +69,8 @@ pub struct Compared {
     pub repaired: Option<String>,
     /// Error with which something that is missing cannot be put back.
     pub error: Option<String>,
+    /// Something is missing that was not to be put back yet.
+    pub is_missing: bool,
 }
 
 impl Piece {
@@ -240,7 +242,13 @@ impl Context {
             return;
         }
         self.reconciler.compared_at = Some(now);
-        self.reconciler.note_overrun();
+        for entry in &mut self.reconciler.entries {
+            // tables and settings are compared as they are put back
+            let is_late = matches!(entry.piece, Piece::Tables | Piece::Settings);
+            if !is_late || entry.limit.allowed_at(now) <= now {
+                entry.note_change();
+            }
+        }
         self.reconcile(mode);
     }
 
@@ -260,13 +268,14 @@ impl Context {
         };
         let piece = entry.piece;
         let is_allowed = is_requested || piece.is_urgent() || entry.limit.allowed_at(now) <= now;
-        // what is not allowed yet stays pending
-        entry.is_pending = !is_allowed;
         let is_changed = std::mem::take(&mut entry.is_changed);
-        if !(is_allowed || is_changed && piece == Piece::Routing) {
+        if !is_allowed && !is_changed {
             return;
         }
         let compared = mode.compare(self, piece, is_allowed);
+        if let Some(entry) = self.reconciler.entries.get_mut(place) {
+            entry.is_pending = compared.is_missing;
+        }
         // the routes that need them
         if piece == Piece::Addresses && compared.repaired.is_some() {
             self.reconciler.note_change(Piece::Routing);

@@ -174,9 +174,13 @@ impl Mode for WireGuard {
     fn compare(&mut self, context: &mut Context, piece: Piece, is_allowed: bool) -> Compared {
         match piece {
             Piece::KillSwitch => self.compare_kill_switch(context),
-            Piece::Device => context.compare_device(self),
-            Piece::Addresses => context.compare_addresses(),
+            Piece::Device => context.compare_device(self, is_allowed),
+            Piece::Addresses => context.compare_addresses(is_allowed),
             Piece::Routing => self.compare_routing(context, is_allowed),
+            // only what was changed is looked at: whatever it is, it waits
+            Piece::Tables | Piece::Settings if !is_allowed => {
+                Compared { is_missing: true, ..Compared::default() }
+            }
             Piece::Tables => self.compare_tables(context),
             Piece::Settings => self.compare_settings(context),
         }

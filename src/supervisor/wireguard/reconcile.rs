@@ -10,9 +10,9 @@ impl WireGuard {
         match self.firewall.kill_switch.as_mut().map_or(Ok(None), EngagedKillSwitch::put_back) {
             Ok(repaired) => {
                 context.reconciler.repairs.tables += u64::from(repaired.is_some());
-                Compared { repaired, error: None }
+                Compared { repaired, ..Compared::default() }
             }
-            Err(error) => Compared { repaired: None, error: Some(error.to_string()) },
+            Err(error) => Compared { error: Some(error.to_string()), ..Compared::default() },
         }
     }
 
@@ -22,7 +22,7 @@ impl WireGuard {
         repaired.extend(firewall.nat.as_mut().and_then(Nat::repair));
         repaired.extend(self.routes.as_mut().map(Routes::repair_tables).unwrap_or_default());
         context.reconciler.repairs.tables += repaired.len() as u64;
-        Compared { repaired: (!repaired.is_empty()).then(|| repaired.join(", ")), error: None }
+        Compared { repaired: (!repaired.is_empty()).then(|| repaired.join(", ")), ..Compared::default() }
     }
 
     /// Compares forwarding, and with it everything that depends on other devices and on others'
@@ -31,7 +31,11 @@ impl WireGuard {
         let restored = self.update_tables();
         context.reconciler.repairs.settings += restored.len() as u64;
         let error = self.firewall.nat.as_ref().and_then(Nat::lost_forwarding);
-        Compared { repaired: (!restored.is_empty()).then(|| restored.join("; ")), error }
+        Compared {
+            repaired: (!restored.is_empty()).then(|| restored.join("; ")),
+            error,
+            ..Compared::default()
+        }
     }
 
     /// Returns a line for each condition that others do not meet, as it was found last.

@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use super::WireGuard;
 use crate::config::wg_quick::Table;
-use crate::link::{Added, Applied, LinkError, RouteWarning, Routes, Scope, Wanted};
+use crate::link::{Applied, LinkError, RouteWarning, Routes, Scope, Wanted};
 use crate::supervisor::context::Context;
 use crate::supervisor::link_watch::IPV6_MIN_MTU;
 use crate::supervisor::reconcile::Compared;
@@ -65,7 +65,7 @@ impl WireGuard {
         let (mut applied, added) = match routes.restore(scope) {
             Ok(restored) => restored,
             Err(error) => {
-                let compared = Compared { repaired: None, error: Some(error.to_string()) };
+                let compared = Compared { error: Some(error.to_string()), ..Compared::default() };
                 self.handle_applied(context, Err(error));
                 return compared;
             }
@@ -78,7 +78,9 @@ impl WireGuard {
         repairs.rules += added.rules as u64;
         repairs.settings += added.settings as u64;
         self.handle_applied(context, Ok(applied));
-        Compared { repaired: (added != Added::default()).then(|| added.to_string()), error: None }
+        let is_missing = added.skipped > 0;
+        let named = added.to_string();
+        Compared { repaired: (!named.is_empty()).then_some(named), is_missing, ..Compared::default() }
     }
 
     /// The tunnel process reports that a peer is at `address`, which may lie behind the tunnel,

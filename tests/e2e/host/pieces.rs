@@ -28,7 +28,7 @@ impl Kind {
 }
 
 /// The device's flags and MTU are part of the wanted state.
-pub(super) const IS_LINK_REPAIRED: bool = false;
+pub(super) const IS_LINK_REPAIRED: bool = true;
 
 /// One piece.
 #[derive(Clone, Debug, PartialEq, Eq)]
