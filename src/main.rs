@@ -489,9 +489,9 @@ fn exit_code(error: &anyhow::Error) -> u8 {
             | SupervisorError::Sockets(_)
             | SupervisorError::Uapi(_)
             | SupervisorError::Metrics(MetricsError::InUse(_) | MetricsError::NotLocal(_))
-            | SupervisorError::Link(LinkError::NoDevice { .. } | LinkError::Refused { .. }) => {
-                exit::UNAVAILABLE
-            }
+            | SupervisorError::Link(
+                LinkError::NoDevice { .. } | LinkError::Owned { .. } | LinkError::Refused { .. },
+            ) => exit::UNAVAILABLE,
             SupervisorError::TunnelExited(code) => u8::try_from(*code).unwrap_or(exit::OTHER),
             SupervisorError::Link(LinkError::Socket { .. } | LinkError::Unanswered { .. })
             | SupervisorError::Metrics(MetricsError::Other { .. })

@@ -6,7 +6,7 @@ use super::error::CommandError;
 use super::show::client::{self, Trust};
 use crate::config::TunName;
 use crate::control::uapi::{Changes, UapiFolders};
-use crate::link::KillSwitch;
+use crate::link::{FoundKillSwitch, KillSwitch};
 use crate::routing::Prefix;
 
 /// Lets nothing leave this host from now on except to `allowed` and through the tunnel called
@@ -17,7 +17,13 @@ use crate::routing::Prefix;
 /// [`CommandError::NoKillSwitch`]: the tunnel runs without one, and would be cut off.
 /// [`CommandError::Link`]: not permitted, or no nf_tables. [`CommandError::Output`].
 pub fn lock(name: &TunName, folders: &UapiFolders, allowed: &[Prefix]) -> Result<(), CommandError> {
-    match tell(name, folders, true) {
+    let mut told = tell(name, folders, true);
+    if let Err(CommandError::NotRunning(_)) = told
+        && let Some(device) = renamed(name)?
+    {
+        told = tell(&device, folders, true);
+    }
+    match told {
         Ok(()) => {
             let aside =
                 if allowed.is_empty() { "" } else { ", and allows the networks that it was started with" };
@@ -35,6 +41,14 @@ pub fn lock(name: &TunName, folders: &UapiFolders, allowed: &[Prefix]) -> Result
     }
 }
 
+/// Returns the present name of the device of the tunnel that was started as `name`, if it is
+/// another and there is a kill switch.
+fn renamed(name: &TunName) -> Result<Option<TunName>, CommandError> {
+    let found = KillSwitch::all()?.into_iter().find(|found| found.tunnel == name.as_str());
+    let device = found.filter(|found| found.device != found.tunnel).map(|found| found.device);
+    Ok(device.and_then(|device| device.parse().ok()))
+}
+
 /// Lets everything out again that the kill switch of the tunnel called `name`, or of any, holds
 /// back, and says so. A tunnel that runs is asked to take it away itself, and leaves it off until
 /// its next start. That there is none is no error.
@@ -42,15 +56,15 @@ pub fn lock(name: &TunName, folders: &UapiFolders, allowed: &[Prefix]) -> Result
 /// # Errors
 /// [`CommandError::Link`]: not permitted, or no netlink. [`CommandError::Output`].
 pub fn unlock(name: Option<&TunName>, folders: &UapiFolders) -> Result<(), CommandError> {
-    let names = match name {
-        Some(name) => vec![name.as_str().to_owned()],
-        None => KillSwitch::all()?,
+    let all = KillSwitch::all()?;
+    let wanted: Vec<_> = match name {
+        Some(name) => called(&all, name.as_str()).into_iter().collect(),
+        None => all.iter().collect(),
     };
     let mut unlocked = Vec::new();
-    for name in names {
-        if unlock_one(&name, folders)? {
-            unlocked.push(name);
-        }
+    for found in wanted {
+        unlock_one(found, &all, folders)?;
+        unlocked.push(name.map_or(found.device.as_str(), TunName::as_str));
     }
     let said = match (unlocked.as_slice(), name) {
         ([], Some(name)) => format!("{name} has no kill switch engaged\n"),
@@ -60,22 +74,33 @@ pub fn unlock(name: Option<&TunName>, folders: &UapiFolders) -> Result<(), Comma
     say(&said)
 }
 
-/// Returns false if there was no kill switch.
-fn unlock_one(name: &str, folders: &UapiFolders) -> Result<bool, CommandError> {
-    if !KillSwitch::is_in_place(name)? {
-        return Ok(false);
-    }
-    let told = name.parse().ok().map(|tun| tell(&tun, folders, false));
+/// Returns the kill switch of the device called `name`, or else of the tunnel that was started with
+/// that name.
+fn called<'a>(all: &'a [FoundKillSwitch], name: &str) -> Option<&'a FoundKillSwitch> {
+    let device = all.iter().filter(|found| found.device == name);
+    // of a tunnel with a device of another name before it was killed, and one that has it now
+    device.min_by_key(|found| found.tunnel != name).or_else(|| all.iter().find(|found| found.tunnel == name))
+}
+
+fn unlock_one(
+    found: &FoundKillSwitch,
+    all: &[FoundKillSwitch],
+    folders: &UapiFolders,
+) -> Result<(), CommandError> {
+    let FoundKillSwitch { tunnel, device } = found;
+    // the device that this one's had the name of is another tunnel's by now, which keeps its own
+    let is_left_over = device != tunnel && called(all, device) != Some(found);
+    let told = device.parse().ok().filter(|_| !is_left_over).map(|tun| tell(&tun, folders, false));
     // whatever it answers, the table is there or not: an older version, or a tunnel that hangs, has
     // left it
-    if KillSwitch::is_in_place(name)? {
-        KillSwitch::unlock(name).map_err(|error| match told {
+    if KillSwitch::is_in_place(tunnel)? {
+        KillSwitch::unlock(tunnel).map_err(|error| match told {
             // one whose table nobody else may remove
             Some(Err(told)) if !matches!(told, CommandError::NotRunning(_)) => told,
             _ => error.into(),
         })?;
     }
-    Ok(true)
+    Ok(())
 }
 
 /// Asks the tunnel called `name` to switch its kill switch on or off. It may run as a user of its

@@ -38,6 +38,15 @@ pub enum LinkError {
         /// What was about to be done, with the name of the device.
         action: String,
     },
+    /// A table of nf_tables belongs to another process.
+    #[error(
+        "cannot {action}: {OWNED}, which a tunnel does that was started with this name and whose device has another \
+         since: stop that one, or give this one another name"
+    )]
+    Owned {
+        /// What was about to be done, with the name of the table.
+        action: String,
+    },
     /// An address that no host can have, found before the kernel was asked (it would drop some without a word).
     #[error(
         "cannot give {device} the address {address}: expected a host's own, such as 10.8.0.1/24 or fd00::1/64"
@@ -83,11 +92,17 @@ impl LinkError {
             Failure::Socket(source) => Self::Socket { action, source },
             Failure::Refused { errno: Errno::EPERM, .. } => Self::Privilege { action },
             Failure::Refused { errno: Errno::ENODEV, .. } => Self::NoDevice { action },
+            Failure::Refused { errno: Errno::EBUSY, said: Some(said) } if said == OWNED => {
+                Self::Owned { action }
+            }
             Failure::Refused { errno, said } => Self::Refused { action, errno, said, remedy },
             Failure::Unanswered => Self::Unanswered { action },
         }
     }
 }
+
+/// Explanation of a refusal to change a table of nf_tables (`EBUSY`).
+pub(super) const OWNED: &str = "a running process owns it";
 
 /// The kernel's words in one line.
 pub(super) fn reason(errno: Errno, said: Option<&str>) -> String {
@@ -121,6 +136,7 @@ mod tests {
             refused(Errno::EBUSY, None, ""),
             "cannot set the MTU of tun0 to 7: Device or resource busy"
         );
+        assert!(refused(Errno::EBUSY, Some(OWNED), "").contains("stop that one"));
         assert!(refused(Errno::EPERM, None, "").contains("CAP_NET_ADMIN"));
         assert!(refused(Errno::ENODEV, None, "").contains("no such device"));
     }

@@ -1,7 +1,7 @@
 //! A table that keeps packets with the VPN's addresses from coming in past the tunnel, and a
 //! server's peers from each other where they are to be isolated.
 //!
-//! It is `wontun-guard-NAME`, of the family inet:
+//! It is `wontun-guard-NAME`, after the name that the tunnel was started with, of the family inet:
 //!
 //! - `prerouting`: what comes in by another device than the tunnel is dropped if its source is in
 //!   the networks of the tunnel's own addresses, or its destination is one of these addresses. The
@@ -37,6 +37,9 @@ const REMEDY: &str =
 /// The guard of one tunnel device; the table goes when it is dropped.
 #[derive(Debug)]
 pub struct Guard {
+    /// The tunnel's name, after which the table is called.
+    tunnel: String,
+    /// Present name of its device.
     device: String,
     isolates: bool,
     /// Opened when they are needed.
@@ -87,7 +90,21 @@ impl Guard {
     /// For the device called `name`, in this thread's network namespace, which need not exist yet.
     /// Changes nothing yet.
     pub fn new(name: &str, isolates: bool) -> Self {
-        Self { device: name.to_owned(), isolates, nft: None, requests: None, table: None, told: Vec::new() }
+        Self {
+            tunnel: name.to_owned(),
+            device: name.to_owned(),
+            isolates,
+            nft: None,
+            requests: None,
+            table: None,
+            told: Vec::new(),
+        }
+    }
+
+    /// The tunnel's device is called `device` from now on, which the next [`Self::apply`] puts into
+    /// the table.
+    pub fn follow(&mut self, device: &str) {
+        device.clone_into(&mut self.device);
     }
 
     /// Puts up the table for a tunnel with these addresses, in the place of one that is there.
@@ -157,7 +174,7 @@ impl Guard {
                 }),
             }
         }
-        table(&self.device, &networks, &own, self.isolates)
+        table(&self.tunnel, &self.device, &networks, &own, self.isolates)
     }
 
     /// The host's devices; where they cannot be read, none is known.
@@ -194,7 +211,7 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         if self.table.take().is_some() {
-            let name = table_name(&self.device);
+            let name = table_name(&self.tunnel);
             if let Ok(nft) = self.nft() {
                 let _ = nft.delete(Family::Inet, &name);
             }
@@ -210,8 +227,8 @@ fn open_failure(error: io::Error) -> Failure {
     }
 }
 
-fn table_name(device: &str) -> String {
-    format!("wontun-guard-{device}")
+fn table_name(tunnel: &str) -> String {
+    format!("wontun-guard-{tunnel}")
 }
 
 /// Returns true for addresses that each link has for itself.
@@ -234,7 +251,7 @@ const fn is_link_local(address: IpAddr) -> bool {
 /// ```
 ///
 /// without the rules for sets that would be empty, and with the first as two rules.
-fn table(device: &str, networks: &[Prefix], own: &[Prefix], isolates: bool) -> Table {
+fn table(tunnel: &str, device: &str, networks: &[Prefix], own: &[Prefix], isolates: bool) -> Table {
     let (input, output) = (Meta::InputInterfaceName, Meta::OutputInterfaceName);
     let group = [Step::LoadMeta(Meta::InputInterfaceGroup), Step::equal(&TUNNELS.to_ne_bytes())];
     let by = |name: &str| Step::device(input, Comparison::Equal, name).to_vec();
@@ -274,7 +291,7 @@ fn table(device: &str, networks: &[Prefix], own: &[Prefix], isolates: bool) -> T
         let rule = [&by(device)[..], &back, &[Step::Decide(Verdict::Drop)]].concat();
         chains.push(chain("forward", Hook::Forward, Priority::Filter, vec![rule]));
     }
-    Table { family: Family::Inet, name: table_name(device), sets, chains }
+    Table { family: Family::Inet, name: table_name(tunnel), sets, chains }
 }
 
 #[cfg(test)]
@@ -296,7 +313,7 @@ mod tests {
     fn the_bytes_are_nfts() {
         let networks = ["10.8.0.0/24", "fd08::/64"].map(prefix);
         let own = ["10.8.0.1/32", "fd08::1/128"].map(prefix);
-        let sent = hex(&table("tun0", &networks, &own, true));
+        let sent = hex(&table("tun0", "tun0", &networks, &own, true));
         let chains_and_rules: Vec<_> =
             sent.into_iter().filter(|(kind, _)| matches!(*kind, NEWCHAIN | NEWRULE)).collect();
         assert_eq!(chains_and_rules, captured(CAPTURED));
@@ -304,9 +321,9 @@ mod tests {
 
     #[test]
     fn a_family_without_addresses_has_no_rules() {
-        let v4 = table("tun0", &[prefix("10.8.0.0/24")], &[prefix("10.8.0.1/32")], false);
+        let v4 = table("tun0", "tun0", &[prefix("10.8.0.0/24")], &[prefix("10.8.0.1/32")], false);
         assert_eq!((v4.chains.len(), v4.chains[0].rules.len(), v4.sets.len()), (1, 5, 2));
-        assert_eq!(table("tun0", &[], &[], false).chains[0].rules.len(), 3);
+        assert_eq!(table("tun0", "tun0", &[], &[], false).chains[0].rules.len(), 3);
     }
 
     #[test]

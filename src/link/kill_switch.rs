@@ -1,9 +1,13 @@
 //! A table that lets nothing out except through the tunnel, for hosts that must not send anything
 //! past it.
 //!
-//! The table is `wontun-lock-NAME`, family inet, with one chain at the postrouting hook: the last
-//! place where a packet of this host, or a forwarded one, passes, when the device it leaves by is
-//! certain. Its priority is behind everybody else's. What no rule accepts is dropped. Accepted are:
+//! The table is `wontun-lock-NAME`, where NAME is the tunnel's, which its device has at the start.
+//! It keeps that name if the device gets another one, so that the next start of the tunnel finds
+//! it; its rules name the device as it is called by then.
+//!
+//! It is of the family inet, with one chain at the postrouting hook: the last place where a packet
+//! of this host, or a forwarded one, passes, when the device it leaves by is certain. Its priority
+//! is behind everybody else's. What no rule accepts is dropped. Accepted are:
 //!
 //! - what leaves by the loopback device or by the tunnel, whether that exists or not;
 //! - what goes to the networks that the user allows;
@@ -47,6 +51,7 @@ use super::tun::{Occupant, occupant};
 use crate::routing::Prefix;
 
 const PREFIX: &str = "wontun-lock-";
+const CHAIN: &str = "leaving";
 const REMEDY: &str = "see that the kernel has nf_tables (CONFIG_NF_TABLES, CONFIG_NF_TABLES_INET; modprobe nf_tables \
                       nft_ct)";
 const TCP: u8 = 6;
@@ -77,10 +82,22 @@ pub struct Pass {
     pub dns: bool,
 }
 
+/// A kill switch in place, whoever put it up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundKillSwitch {
+    /// The name that the tunnel was started with.
+    pub tunnel: String,
+    /// The name of its device since.
+    pub device: String,
+}
+
 /// The kill switch of one tunnel device. Dropping it leaves the table in place.
 #[derive(Debug)]
 pub struct KillSwitch {
     nft: Nft,
+    /// The tunnel's name, after which the table is called.
+    tunnel: String,
+    /// Present name of its device.
     device: String,
     allowed: Vec<Prefix>,
     pass: Option<Pass>,
@@ -109,8 +126,8 @@ impl KillSwitch {
         let found = nft.has(Family::Inet, &table_name(name));
         let found = found.map_err(|failure| LinkError::new(putting_up(name), failure, REMEDY))?;
         let is_foreign = found && occupant(name)? != Occupant::Nobody;
-        let (device, allowed) = (name.to_owned(), allowed.to_vec());
-        let mut switch = Self { nft, device, allowed, pass: None, is_foreign, is_off: false };
+        let (tunnel, device, allowed) = (name.to_owned(), name.to_owned(), allowed.to_vec());
+        let mut switch = Self { nft, tunnel, device, allowed, pass: None, is_foreign, is_off: false };
         if !is_foreign {
             switch.put_up()?;
         }
@@ -141,6 +158,22 @@ impl KillSwitch {
         self.put_up().inspect_err(|_| self.pass = before)
     }
 
+    /// The tunnel's device is called `device` from now on. Until the table says so, which is one
+    /// transaction, nothing leaves by it.
+    ///
+    /// # Errors
+    /// As for [`KillSwitch::engage`]; what was let through before still is.
+    pub fn follow(&mut self, device: &str) -> Result<(), LinkError> {
+        if self.device == device {
+            return Ok(());
+        }
+        let before = std::mem::replace(&mut self.device, device.to_owned());
+        if self.is_off || self.is_foreign {
+            return Ok(());
+        }
+        self.put_up().inspect_err(|_| self.device = before)
+    }
+
     /// Puts the table up again if somebody else has deleted or changed it, unless it was switched
     /// off. Returns the table's name if so.
     ///
@@ -150,9 +183,9 @@ impl KillSwitch {
         if self.is_off || self.is_foreign {
             return Ok(None);
         }
-        let wanted = table(&self.device, &self.allowed, self.pass);
+        let wanted = table(&self.tunnel, &self.device, &self.allowed, self.pass);
         let found = self.nft.ensure(&wanted).map_err(|failure| {
-            LinkError::new(format!("put back the kill switch of {}", self.device), failure, REMEDY)
+            LinkError::new(format!("put back the kill switch of {}", self.tunnel), failure, REMEDY)
         })?;
         Ok((found == Found::Repaired).then(|| format!("inet {}", wanted.name)))
     }
@@ -165,7 +198,7 @@ impl KillSwitch {
         if is_engaged {
             self.put_up()?;
         } else {
-            remove(&mut self.nft, &self.device)?;
+            remove(&mut self.nft, &self.tunnel)?;
         }
         self.is_off = !is_engaged;
         Ok(())
@@ -181,7 +214,7 @@ impl KillSwitch {
     /// # Errors
     /// Netlink fails; then nothing is let out.
     pub fn release(mut self) -> Result<(), LinkError> {
-        remove(&mut self.nft, &self.device).map(drop)
+        remove(&mut self.nft, &self.tunnel).map(drop)
     }
 
     /// Puts the table up, in the place of whatever is there.
@@ -189,14 +222,14 @@ impl KillSwitch {
     /// # Errors
     /// As for [`KillSwitch::engage`].
     pub fn put_up(&mut self) -> Result<(), LinkError> {
-        let wanted = table(&self.device, &self.allowed, self.pass);
+        let wanted = table(&self.tunnel, &self.device, &self.allowed, self.pass);
         let outcome = self.nft.replace(&wanted);
-        outcome.map_err(|failure| LinkError::new(putting_up(&self.device), failure, REMEDY))?;
+        outcome.map_err(|failure| LinkError::new(putting_up(&self.tunnel), failure, REMEDY))?;
         self.is_foreign = false;
         Ok(())
     }
 
-    /// Returns true if a kill switch of the device called `name` is in place, whoever put it up.
+    /// Returns true if a kill switch of the tunnel called `name` is in place, whoever put it up.
     ///
     /// # Errors
     /// Netlink fails.
@@ -206,18 +239,26 @@ impl KillSwitch {
         found.map_err(|failure| LinkError::new(action(), failure, REMEDY))
     }
 
-    /// Returns the names of the devices that have a kill switch in place.
+    /// Returns the kill switches that are in place.
     ///
     /// # Errors
     /// Netlink fails.
-    pub fn all() -> Result<Vec<String>, LinkError> {
-        let action = || "look for kill switches".to_owned();
-        let tables = open(action)?.tables(Family::Inet);
-        let tables = tables.map_err(|failure| LinkError::new(action(), failure, REMEDY))?;
-        Ok(tables.iter().filter_map(|table| table.strip_prefix(PREFIX)).map(str::to_owned).collect())
+    pub fn all() -> Result<Vec<FoundKillSwitch>, LinkError> {
+        let failed = |failure| LinkError::new("look for kill switches".to_owned(), failure, REMEDY);
+        let mut nft = open(|| "look for kill switches".to_owned())?;
+        let mut all = Vec::new();
+        for table in nft.tables(Family::Inet).map_err(failed)? {
+            let Some(tunnel) = table.strip_prefix(PREFIX) else { continue };
+            let device = nft.input_device(&table, CHAIN).map_err(failed)?;
+            all.push(FoundKillSwitch {
+                tunnel: tunnel.to_owned(),
+                device: device.unwrap_or_else(|| tunnel.to_owned()),
+            });
+        }
+        Ok(all)
     }
 
-    /// Removes the kill switch of the device called `name`, whoever put it up, and returns false if
+    /// Removes the kill switch of the tunnel called `name`, whoever put it up, and returns false if
     /// there was none.
     ///
     /// # Errors
@@ -240,16 +281,16 @@ fn open(action: impl Fn() -> String) -> Result<Nft, LinkError> {
     })
 }
 
-fn remove(nft: &mut Nft, device: &str) -> Result<bool, LinkError> {
-    let outcome = nft.delete(Family::Inet, &table_name(device));
-    outcome.map_err(|f| LinkError::new(format!("take away the kill switch of {device}"), f, REMEDY))
+fn remove(nft: &mut Nft, tunnel: &str) -> Result<bool, LinkError> {
+    let outcome = nft.delete(Family::Inet, &table_name(tunnel));
+    outcome.map_err(|f| LinkError::new(format!("take away the kill switch of {tunnel}"), f, REMEDY))
 }
 
-fn table_name(device: &str) -> String {
-    format!("{PREFIX}{device}")
+fn table_name(tunnel: &str) -> String {
+    format!("{PREFIX}{tunnel}")
 }
 
-fn table(device: &str, allowed: &[Prefix], pass: Option<Pass>) -> Table {
+fn table(tunnel: &str, device: &str, allowed: &[Prefix], pass: Option<Pass>) -> Table {
     let set = |name, family, elements| Set { name, family, elements };
     let mut sets = vec![
         set("next-hops-v4", Family::Ip, Elements::Dynamic),
@@ -274,14 +315,14 @@ fn table(device: &str, allowed: &[Prefix], pass: Option<Pass>) -> Table {
     }
     rules.push(vec![Step::Decide(Verdict::Drop)]);
     let leaving = Chain {
-        name: "leaving",
+        name: CHAIN,
         kind: Kind::Filter,
         hook: Hook::Postrouting,
         priority: Priority::Last,
         policy: Verdict::Drop,
         rules,
     };
-    Table { family: Family::Inet, name: table_name(device), sets, chains: vec![leaving] }
+    Table { family: Family::Inet, name: table_name(tunnel), sets, chains: vec![leaving] }
 }
 
 /// Returns the conditions under which a packet is the tunnel's own, each a rule's.
@@ -419,12 +460,12 @@ mod tests {
     const PASS: Pass = Pass { mark: KillSwitch::MARK, port: 40_000, dns: true };
 
     fn rules(allowed: &[Prefix], pass: Option<Pass>) -> Vec<Vec<Step>> {
-        table("tun0", allowed, pass).chains[0].rules.clone()
+        table("tun0", "tun0", allowed, pass).chains[0].rules.clone()
     }
 
     #[test]
     fn the_bytes_are_nfts() {
-        let sent = hex(&table("tun0", &[], Some(PASS)));
+        let sent = hex(&table("tun0", "tun0", &[], Some(PASS)));
         assert_eq!(sent[1..], captured(CAPTURED));
     }
 

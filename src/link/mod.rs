@@ -44,7 +44,7 @@ pub use device::{Configured, Link};
 pub use error::LinkError;
 pub use guard::{Guard, GuardWarning};
 pub use input::{InputWarning, input_drops};
-pub use kill_switch::{KillSwitch, Pass};
+pub use kill_switch::{FoundKillSwitch, KillSwitch, Pass};
 pub use message::LinkState;
 pub use monitor::{LinkEvent, Monitor};
 pub use nat::{Nat, NatApplied, NatWarning};

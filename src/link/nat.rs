@@ -1,6 +1,7 @@
 //! Forwarding and address translation for a server's peers.
 //!
-//! One table of our own, `wontun-nat-NAME`, of the family inet; its rules are in `nat/rules.rs`:
+//! One table of our own, `wontun-nat-NAME`, after the name that the tunnel was started with, of the
+//! family inet; its rules are in `nat/rules.rs`:
 //!
 //! - `postrouting`: what leaves from the VPN's networks by another device than the tunnel gets that device's address;
 //! - `forward`: TCP connections through the tunnel agree on segments that fit both ways. To the
@@ -21,7 +22,7 @@ use std::collections::BTreeSet;
 use std::io;
 
 use self::foreign::look_for_drops;
-use self::rules::{OTHERS, PREFIX, Wanted, has_family, table, table_name};
+use self::rules::{FORWARD, OTHERS, PREFIX, Wanted, has_family, table, table_name};
 pub use self::warning::NatWarning;
 use super::error;
 use super::forwarding::{Forwarding, Held, Outcome, Plan};
@@ -33,6 +34,9 @@ use crate::routing::Prefix;
 /// Forwarding and address translation for one tunnel device; the table goes when it is dropped.
 #[derive(Debug)]
 pub struct Nat {
+    /// The tunnel's name, after which the table is called.
+    tunnel: String,
+    /// Present name of its device.
     device: String,
     /// Opened when it is needed: that may load the kernel's modules.
     nft: Option<Nft>,
@@ -73,6 +77,7 @@ impl Nat {
     /// link-local networks `allowed`. Changes nothing yet.
     pub fn new(name: &str, allowed: &[Prefix]) -> Self {
         Self {
+            tunnel: name.to_owned(),
             device: name.to_owned(),
             nft: None,
             networks: Vec::new(),
@@ -81,6 +86,12 @@ impl Nat {
             forwarding: Forwarding::new(),
             told: Vec::new(),
         }
+    }
+
+    /// The tunnel's device is called `device` from now on, which the next [`Self::apply`] puts into
+    /// the table.
+    pub fn follow(&mut self, device: &str) {
+        device.clone_into(&mut self.device);
     }
 
     /// Lets the addresses in `networks` through to whatever is not the tunnel. A table that a killed run of the same
@@ -101,7 +112,7 @@ impl Nat {
             // nothing is forwarded without the rules that go with it
             Err(failure) => applied
                 .warnings
-                .push(NatWarning::Nftables { table: table_name(&self.device), reason: failure.described() }),
+                .push(NatWarning::Nftables { table: table_name(&self.tunnel), reason: failure.described() }),
         }
         let new = applied.warnings.iter().filter(|warning| !self.told.contains(warning)).cloned().collect();
         self.told = std::mem::replace(&mut applied.warnings, new);
@@ -139,7 +150,7 @@ impl Nat {
             self.forwarding.turn_off(&self.device, &others.held);
         }
         self.table = None;
-        let name = table_name(&self.device);
+        let name = table_name(&self.tunnel);
         if let Ok(nft) = self.nft() {
             let _ = nft.delete(Family::Inet, &name);
         }
@@ -204,6 +215,7 @@ impl Nat {
     /// The table as it is to be now.
     fn wanted(&self, others: &Others) -> Table {
         table(&Wanted {
+            tunnel: &self.tunnel,
             device: &self.device,
             networks: &self.networks,
             allowed: &self.allowed,
@@ -235,10 +247,10 @@ impl Nat {
     /// Reads the tables of other tunnels, and this tunnel's own unless this run has put it up.
     fn others(&mut self) -> Result<Others, Failure> {
         let mut others = Others::default();
-        let (own, is_up) = (table_name(&self.device), self.table.is_some());
+        let (own, is_up) = (table_name(&self.tunnel), self.table.is_some());
         let nft = self.nft()?;
         for name in nft.tables(Family::Inet)? {
-            let Some(device) = name.strip_prefix(PREFIX) else { continue };
+            let Some(tunnel) = name.strip_prefix(PREFIX) else { continue };
             let is_own = name == own;
             if is_own && is_up {
                 continue;
@@ -253,7 +265,8 @@ impl Nat {
                 }
             }
             if !is_own {
-                others.tunnels.insert(device.to_owned());
+                let device = nft.input_device(&name, FORWARD)?;
+                others.tunnels.insert(device.unwrap_or_else(|| tunnel.to_owned()));
             }
         }
         Ok(others)

@@ -13,6 +13,8 @@ use crate::routing::Prefix;
 
 /// The first part of a table's name; the device's follows.
 pub(super) const PREFIX: &str = "wontun-nat-";
+/// The chain of packets between the tunnel and other devices.
+pub(super) const FORWARD: &str = "forward";
 /// The chain that holds back what neither comes from the tunnel nor goes to it.
 pub(super) const OTHERS: &str = "others";
 
@@ -25,6 +27,7 @@ const RST: u8 = 4;
 /// The contents of a table.
 #[derive(Debug)]
 pub(super) struct Wanted<'a> {
+    pub(super) tunnel: &'a str,
     pub(super) device: &'a str,
     /// The VPN's own networks, not empty.
     pub(super) networks: &'a [Prefix],
@@ -36,8 +39,8 @@ pub(super) struct Wanted<'a> {
     pub(super) tunnels: &'a BTreeSet<String>,
 }
 
-pub(super) fn table_name(device: &str) -> String {
-    format!("{PREFIX}{device}")
+pub(super) fn table_name(tunnel: &str) -> String {
+    format!("{PREFIX}{tunnel}")
 }
 
 pub(super) fn has_family(table: &Table, v6: bool) -> bool {
@@ -56,7 +59,7 @@ pub(super) fn table(wanted: &Wanted<'_>) -> Table {
         .collect();
     let translate = sets.iter().enumerate().map(|(number, set)| masquerade(device, number, set.family));
     let forward = Chain {
-        name: "forward",
+        name: FORWARD,
         kind: Kind::Filter,
         hook: Hook::Forward,
         priority: Priority::Filter,
@@ -83,7 +86,7 @@ pub(super) fn table(wanted: &Wanted<'_>) -> Table {
             rules: held,
         });
     }
-    Table { family: Family::Inet, name: table_name(device), sets, chains }
+    Table { family: Family::Inet, name: table_name(wanted.tunnel), sets, chains }
 }
 
 /// ```text
@@ -202,7 +205,7 @@ mod tests {
     }
 
     fn wanted<'a>(networks: &'a [Prefix], held: [&'a Held; 2], tunnels: &'a BTreeSet<String>) -> Wanted<'a> {
-        Wanted { device: "tun0", networks, allowed: &[], held, tunnels }
+        Wanted { tunnel: "tun0", device: "tun0", networks, allowed: &[], held, tunnels }
     }
 
     #[test]

@@ -89,6 +89,29 @@ pub(super) fn table_name(body: &[u8]) -> Option<String> {
     text(body.get(HEADER..)?, 1)
 }
 
+/// The device that an `NFT_MSG_NEWRULE` of the chain `chain` names as the one that packets come in
+/// by.
+pub(super) fn input_device(body: &[u8], chain: &str) -> Option<String> {
+    let rule = body.get(HEADER..)?;
+    if text(rule, 2)? != chain {
+        return None;
+    }
+    let mut loaded = None;
+    for expression in attributes(&attribute(rule, 4)?, 1) {
+        let data = attribute(&expression, 2)?;
+        match text(&expression, 1)?.as_str() {
+            "meta" => loaded = number(&data, 2),
+            "cmp" if loaded == Some(Meta::InputInterfaceName as u32) => {
+                let value = attribute(&data, 3).and_then(|value| attribute(&value, 1))?;
+                let name = value.split(|byte| *byte == 0).next()?;
+                return Some(String::from_utf8_lossy(name).into_owned());
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
 /// The family and the device that a rule of the chain `chain` compares, of those that drop: what an
 /// `NFT_MSG_NEWRULE` holds back. Without a device it holds back all.
 pub(super) fn held_back(body: &[u8], chain: &str) -> Option<(bool, Option<String>)> {
@@ -179,13 +202,15 @@ mod tests {
         assert_eq!(read(rule(false, &accept)), None);
         let messages = chain(Family::Inet, Hook::Forward, Verdict::Accept, vec![rule(false, &accept)]);
         assert_eq!(held_back(&messages[1].1, "others"), None, "of another chain");
+        assert_eq!(input_device(&messages[1].1, "FORWARD"), Some("eth0".to_owned()));
+        assert_eq!(input_device(&messages[1].1, "others"), None, "of another chain");
     }
 
     proptest! {
         #[test]
         fn any_body_is_survived(body in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = (FoundChain::parse(&body), table_name(&body), FoundTable::parse(&body));
-            let _ = held_back(&body, "others");
+            let _ = (held_back(&body, "others"), input_device(&body, "others"));
         }
     }
 }

@@ -25,6 +25,7 @@ use std::io;
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
 
+use super::error;
 use super::socket::{Failure, Requests};
 use batch::Batch;
 use contents::{Contents, Entry};
@@ -196,7 +197,7 @@ impl Nft {
     fn explained(&self, found: Option<FoundTable>, errno: Errno, said: Option<String>) -> Failure {
         match found {
             Some(found) if errno == Errno::EPERM && found.owner.is_some() && !self.owns(found) => {
-                Failure::Refused { errno: Errno::EBUSY, said: Some("a running process owns it".to_owned()) }
+                Failure::Refused { errno: Errno::EBUSY, said: Some(error::OWNED.to_owned()) }
             }
             _ => Failure::Refused { errno, said },
         }
@@ -264,6 +265,14 @@ impl Nft {
         }
         rules.iter_mut().for_each(|rule| rule.resolve(&elements));
         Ok(rules)
+    }
+
+    /// The device that a rule of `chain` in the inet table `table` names as the one that packets
+    /// come in by, the first if there are several.
+    pub(super) fn input_device(&mut self, table: &str, chain: &str) -> Result<Option<String>, Failure> {
+        let list = |sequence| batch::list_rules(Family::Inet as u8, table, sequence);
+        let devices = self.requests.list(list, |rule| listing::input_device(rule, chain))?;
+        Ok(devices.into_iter().next())
     }
 
     /// The rules of `chain` in the inet table `table` that drop: the address family, IPv6 or not,

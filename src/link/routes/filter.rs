@@ -25,6 +25,9 @@ const UDP: u8 = 17;
 pub(super) struct Filters {
     /// Opened when it is needed: that may load the kernel's modules.
     nft: Option<Nft>,
+    /// The tunnel's name, after which the tables are called.
+    tunnel: String,
+    /// Present name of its device.
     device: String,
     states: Both<State>,
 }
@@ -42,7 +45,12 @@ enum State {
 
 impl Filters {
     pub(super) fn new(device: &str) -> Self {
-        Self { nft: None, device: device.to_owned(), states: Both::default() }
+        Self { nft: None, tunnel: device.to_owned(), device: device.to_owned(), states: Both::default() }
+    }
+
+    /// The device is called `device` from now on, which [`Self::put_up`] puts into the tables.
+    pub(super) fn follow(&mut self, device: &str) {
+        device.clone_into(&mut self.device);
     }
 
     /// There was a run that was killed.
@@ -57,7 +65,7 @@ impl Filters {
         addresses: &[IpAddr],
         mark: NonZeroU32,
     ) -> Option<RouteWarning> {
-        let table = table(&self.device, family, addresses, mark.get());
+        let table = table(&self.tunnel, &self.device, family, addresses, mark.get());
         let up = State::Up(table.clone());
         let known = *self.states.of(family) == up;
         let outcome = self
@@ -95,7 +103,7 @@ impl Filters {
     /// Takes the table of one family away, if it may be there.
     pub(super) fn take_away(&mut self, family: Family) {
         if std::mem::take(self.states.of_mut(family)) != State::Absent {
-            let name = table_name(&self.device);
+            let name = table_name(&self.tunnel);
             if let Ok(nft) = self.nft() {
                 let _ = nft.delete(family.nft(), &name);
             }
@@ -110,13 +118,13 @@ impl Filters {
     }
 }
 
-/// The name of our tables: the device's with ours in front.
-fn table_name(device: &str) -> String {
-    format!("wontun-{device}")
+/// The name of our tables: the tunnel's with ours in front.
+fn table_name(tunnel: &str) -> String {
+    format!("wontun-{tunnel}")
 }
 
 /// The table for one family; `addresses` are the device's.
-fn table(device: &str, family: Family, addresses: &[IpAddr], mark: u32) -> Table {
+fn table(tunnel: &str, device: &str, family: Family, addresses: &[IpAddr], mark: u32) -> Table {
     let own = addresses.iter().filter(|address| Family::of(**address) == family);
     let udp = [Step::LoadMeta(Meta::TransportProtocol), Step::equal(&[UDP])];
     let (kind, policy) = (Kind::Filter, Verdict::Accept);
@@ -130,7 +138,7 @@ fn table(device: &str, family: Family, addresses: &[IpAddr], mark: u32) -> Table
     let restore = [Step::LoadConnectionMark, Step::StoreMeta(Meta::Mark)];
     Table {
         family: family.nft(),
-        name: table_name(device),
+        name: table_name(tunnel),
         sets: vec![],
         chains: vec![
             chain(
@@ -177,7 +185,7 @@ mod tests {
 
     fn ours(family: Family) -> Vec<(u16, String)> {
         let addresses = ["10.8.0.2".parse().unwrap(), "fd08::2".parse().unwrap()];
-        hex(&table("tun0", family, &addresses, 51_820))
+        hex(&table("tun0", "tun0", family, &addresses, 51_820))
     }
 
     #[test]

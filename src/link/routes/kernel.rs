@@ -32,6 +32,9 @@ const POLICY_REMEDY: &str =
 #[derive(Debug)]
 pub(super) struct Kernel {
     requests: Requests,
+    /// The tunnel's name, which the label is made of.
+    tunnel: String,
+    /// Present name of its device.
     name: String,
     index: u32,
     /// Our policy table, once it has a label: its rules stay ours if somebody empties it.
@@ -70,7 +73,18 @@ impl Kernel {
             action: format!("open a netlink socket for the routes of {name}"),
             source,
         })?;
-        Ok(Self { requests, name: name.to_owned(), index, table: None })
+        Ok(Self { requests, tunnel: name.to_owned(), name: name.to_owned(), index, table: None })
+    }
+
+    /// The device is called `name` from now on, and has this index.
+    pub(super) fn follow(&mut self, name: &str, index: u32) {
+        name.clone_into(&mut self.name);
+        self.index = index;
+    }
+
+    /// Returns true if there is a policy table.
+    pub(super) const fn has_table(&self) -> bool {
+        self.table.is_some()
     }
 
     /// The device's name.
@@ -86,7 +100,7 @@ impl Kernel {
             .filter(|route| route.is_wontuns() && route.throws)
             .map(|route| Label { table: route.table, metric: route.metric });
         let (own_labels, foreign_labels): (Vec<_>, Vec<_>) =
-            labels.partition(|label| label.belongs_to(&self.name));
+            labels.partition(|label| label.belongs_to(&self.tunnel));
         let tables: BTreeSet<u32> = own_labels.iter().map(|label| label.table).chain(self.table).collect();
         let mut families = Both::default();
         for family in Family::BOTH {
@@ -237,6 +251,36 @@ impl Kernel {
         self.delete(messages, "routes")
     }
 
+    /// Makes networks unreachable by the policy table. Routes to the device go before.
+    pub(super) fn block<'a>(
+        &mut self,
+        table: u32,
+        networks: impl Iterator<Item = &'a Prefix>,
+    ) -> Result<(), LinkError> {
+        let messages = networks.map(|network| {
+            (RouteNetlinkMessage::NewRoute(route::unreachable(table, *network)), NLM_F_CREATE | NLM_F_EXCL)
+        });
+        let action = || format!("make the networks behind {} unreachable", self.name);
+        let outcomes = self.requests.ask_all(messages);
+        let outcomes = outcomes.map_err(|failure| LinkError::new(action(), failure, POLICY_REMEDY))?;
+        let refusal = outcomes.into_iter().filter_map(Result::err).find(|r| r.errno != Errno::EEXIST);
+        refusal.map_or(Ok(()), |refusal| Err(LinkError::new(action(), refusal.into(), "")))
+    }
+
+    /// Deletes what [`Self::block`] has added to these tables, also what a killed run has.
+    pub(super) fn unblock(&mut self, tables: &BTreeSet<u32>) -> Result<(), LinkError> {
+        let mut blocked = Vec::new();
+        for (family, table) in Family::BOTH.into_iter().flat_map(|f| tables.iter().map(move |t| (f, *t))) {
+            let routes = self.routes(family, route::list_of_table(family, table))?.unwrap_or_default();
+            let own = routes.into_iter().filter(|route| route.is_block() && route.table == table);
+            blocked.extend(own.map(|route| (table, route.prefix)));
+        }
+        let messages = blocked
+            .iter()
+            .map(|&(table, prefix)| RouteNetlinkMessage::DelRoute(route::unreachable(table, prefix)));
+        self.delete(messages, "routes")
+    }
+
     /// Adds those of `rules` that are not in `own`, and returns their number.
     pub(super) fn add_missing_rules(
         &mut self,
@@ -264,7 +308,7 @@ impl Kernel {
 
     /// Labels our table.
     pub(super) fn put_label(&mut self, table: u32, owed: bool, seen: &mut Seen) -> Result<(), LinkError> {
-        let label = Label::new(table, &self.name, owed);
+        let label = Label::new(table, &self.tunnel, owed);
         if !seen.own_labels.contains(&label) {
             let added = RouteNetlinkMessage::NewRoute(route::label(label));
             let outcome = self.requests.ask(added, NLM_F_CREATE | NLM_F_EXCL);
@@ -283,7 +327,7 @@ impl Kernel {
         owed: bool,
         seen: &Seen,
     ) -> Result<(), LinkError> {
-        let kept = kept.map(|table| Label::new(table, &self.name, owed));
+        let kept = kept.map(|table| Label::new(table, &self.tunnel, owed));
         self.table = kept.map(|label| label.table);
         let surplus = seen.own_labels.iter().filter(|label| kept != Some(**label));
         self.delete(surplus.map(|label| RouteNetlinkMessage::DelRoute(route::label(*label))), "routes")

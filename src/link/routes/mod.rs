@@ -9,6 +9,13 @@
 //! - routes are to our device, and vanish with it;
 //! - rules name a table that has our [`label`], which outlives the device;
 //! - the nf_tables tables are called `wontun-NAME`; a user has to choose other names.
+//!
+//! NAME, and the name that the label is made of, is the one that the tunnel was started with,
+//! whatever its device is called by now: that is how the next start finds what a killed run left.
+//!
+//! While the device is in another network namespace, the networks that go by policy are unreachable
+//! from here: their table is empty then, and the next one that the rules name leads past the
+//! tunnel.
 
 mod filter;
 mod kernel;
@@ -139,6 +146,10 @@ pub struct Routes {
     /// they were.
     rules: Both<Option<(Policy, Vec<Rule>)>>,
     told: Vec<RouteWarning>,
+    /// The device is in another network namespace.
+    is_away: bool,
+    /// There may be routes that make networks unreachable.
+    may_block: bool,
 }
 
 impl Routes {
@@ -156,7 +167,28 @@ impl Routes {
             plain: Both::default(),
             rules: Both::default(),
             told: Vec::new(),
+            is_away: false,
+            may_block: false,
         })
+    }
+
+    /// The device is called `name` from now on, and has this index, which the next
+    /// [`Self::restore`] heeds.
+    pub fn follow(&mut self, name: &str, index: u32) {
+        self.kernel.follow(name, index);
+        self.filters.follow(name);
+    }
+
+    /// The device is in another network namespace, or back from it, which the next
+    /// [`Self::restore`] heeds.
+    pub const fn set_away(&mut self, is_away: bool) {
+        self.is_away = is_away;
+        self.may_block |= is_away;
+    }
+
+    /// Returns true if networks are unreachable because the device is in another network namespace.
+    pub const fn blocks(&self) -> bool {
+        self.is_away && self.kernel.has_table()
     }
 
     /// Makes the host's routing what is wanted, changing only what differs. The first time, what a killed run of
@@ -170,13 +202,25 @@ impl Routes {
     }
 
     fn apply_counted(&mut self, wanted: &Wanted, scope: Scope) -> Result<(Applied, Added), LinkError> {
-        let seen = self.kernel.read()?;
+        let seen = self.read()?;
         let first = self.wanted.replace(wanted.clone()).is_none();
         if first && let Some(owed) = seen.leftover() {
             self.source_mark = SourceMark::new(owed);
             self.filters.may_be_left_over();
+            self.may_block = true;
         }
         self.make(wanted, seen, scope)
+    }
+
+    fn read(&mut self) -> Result<Seen, LinkError> {
+        let mut seen = self.kernel.read()?;
+        if self.is_away {
+            // the index may be another device's by now
+            for family in Family::BOTH {
+                seen.families.of_mut(family).routes.clear();
+            }
+        }
+        Ok(seen)
     }
 
     /// Whether `wanted` is what [`Routes::apply`] was last called for, so that there is nothing to do unless somebody
@@ -237,8 +281,9 @@ impl Routes {
     pub fn undo(&mut self) {
         if self.wanted.take().is_some()
             // without the device the routes are gone, but the rules are not
-            && let Ok(seen) = self.kernel.read()
+            && let Ok(seen) = self.read()
         {
+            self.is_away = false;
             let nothing = Wanted { table: Table::Off, ..Wanted::default() };
             let _ = self.make(&nothing, seen, Scope::All);
         }
@@ -267,13 +312,22 @@ impl Routes {
         }
 
         let target = Target { policy_table: table, scope };
-        let routes = self.add_routes(wanted, target, &mut plans, &seen, &mut warnings)?;
+        let routes = if self.is_away {
+            self.kernel.block(table, plans.iter().flat_map(|plan| &plan.policy))?;
+            Difference { added: Vec::new(), surplus: Vec::new() }
+        } else {
+            self.add_routes(wanted, target, &mut plans, &seen, &mut warnings)?
+        };
         added.rules = self.add_rules(wanted, mark, table, &plans, &mut seen, &mut warnings)?;
 
         for family in Family::BOTH {
             self.kernel.delete_rules(family, &seen.families.of(family).own)?;
         }
         self.kernel.delete_routes(&routes.surplus)?;
+        if !self.is_away && std::mem::take(&mut self.may_block) {
+            let tables = by_policy.then_some(table).into_iter().chain(seen.tables.iter().copied()).collect();
+            self.kernel.unblock(&tables)?;
+        }
         for family in Family::BOTH.into_iter().filter(|family| !plans.of(*family).has_policy()) {
             self.filters.take_away(family);
         }

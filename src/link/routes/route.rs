@@ -16,6 +16,10 @@ use crate::routing::Prefix;
 const RTA_DST: u16 = 1;
 const RTA_PRIORITY: u16 = 6;
 const RTA_TABLE: u16 = 15;
+/// Metrics of routes that make a network unreachable: behind a route to the device, which has 0 or
+/// 1024, and before a label.
+const BLOCK_V4: u32 = 1;
+const BLOCK_V6: u32 = 2048;
 
 /// What of a route concerns us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +31,8 @@ pub(super) struct Route {
     pub(super) device: u32,
     /// It sends packets back to the rules, to look elsewhere.
     pub(super) throws: bool,
+    /// It makes its network unreachable.
+    is_unreachable: bool,
     protocol: RouteProtocol,
 }
 
@@ -47,6 +53,7 @@ impl Route {
             metric: attribute_u32(attributes, RTA_PRIORITY).unwrap_or(0),
             device: attribute_u32(attributes, RTA_OIF).unwrap_or(0),
             throws: header.kind == RouteType::Throw,
+            is_unreachable: header.kind == RouteType::Unreachable,
             protocol: header.protocol,
         })
     }
@@ -54,6 +61,11 @@ impl Route {
     /// Whether we, or another wontun, put it up.
     pub(super) fn is_wontuns(&self) -> bool {
         self.protocol == RouteProtocol::from(PROTOCOL)
+    }
+
+    /// Returns true for what [`unreachable`] adds.
+    pub(super) fn is_block(&self) -> bool {
+        self.is_wontuns() && self.is_unreachable
     }
 
     /// Whether the kernel made it for an address with a network.
@@ -74,6 +86,19 @@ pub(super) fn to_device(table: u32, prefix: Prefix, index: u32) -> RouteMessage 
         message.attributes.push(RouteAttribute::Destination(RouteAddress::from(prefix.network())));
     }
     message.attributes.push(RouteAttribute::Oif(index));
+    message
+}
+
+/// The message that adds or deletes a route that makes its network unreachable.
+pub(super) fn unreachable(table: u32, prefix: Prefix) -> RouteMessage {
+    let family = Family::of(prefix.network());
+    let mut message = header(table, family, prefix.length());
+    message.header.kind = RouteType::Unreachable;
+    if prefix.length() > 0 {
+        message.attributes.push(RouteAttribute::Destination(RouteAddress::from(prefix.network())));
+    }
+    let metric = if family == Family::V4 { BLOCK_V4 } else { BLOCK_V6 };
+    message.attributes.push(RouteAttribute::Priority(metric));
     message
 }
 
@@ -142,6 +167,16 @@ mod tests {
         let route = Route::parse(&echoed(&super::label(label)), Family::V4).unwrap();
         assert!(route.throws && route.is_wontuns() && !route.is_connected());
         assert_eq!((route.table, route.metric, route.prefix.length(), route.device), (51_820, 7, 0, 0));
+    }
+
+    #[test]
+    fn a_block_is_behind_routes_to_the_device_and_before_a_label() {
+        let network = Prefix::new([0, 0, 0, 0].into(), 1).unwrap();
+        let route = Route::parse(&echoed(&unreachable(51_820, network)), Family::V4).unwrap();
+        assert!(route.is_block() && !route.throws);
+        assert_eq!((route.table, route.metric, route.prefix), (51_820, 1, network));
+        let label = Route::parse(&echoed(&super::label(Label { table: 51_820, metric: 2 })), Family::V4);
+        assert!(label.is_some_and(|label| !label.is_block() && label.metric > route.metric));
     }
 
     /// `RTM_NEWROUTE` of the kernel for `10.8.0.0/24 dev eth0 proto kernel scope link`, of index 5.
