@@ -22,7 +22,8 @@ use crate::io::interrupted::retry;
 
 /// How long the running tunnel may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
-const BACKLOG: i32 = 16;
+/// Requests that wait until they are taken.
+pub(crate) const BACKLOG: i32 = 16;
 const OK: &str = "ok: ";
 /// Begins the second line: seconds since the youngest handshake.
 const HANDSHAKE_AGE: &str = "handshake_age=";

@@ -10,6 +10,7 @@ use super::core::{Core, STOP_PATIENCE, Stop};
 use super::pulse::Round;
 use super::sockets::Sockets;
 use super::{DeviceError, Mode, Progress, Token};
+use crate::control::health::HealthListener;
 use crate::messages::{self, FromTunnel, Host, ToTunnel};
 use crate::process::Channel;
 use crate::time::Instant;
@@ -165,6 +166,8 @@ impl Core {
                 mode.handle_mark(self);
             }
             ToTunnel::Link(link) => self.handle_link(mode, link)?,
+            ToTunnel::Device { tun, index } => (self.name, self.link.index) = (tun, index),
+            ToTunnel::Health { user } => self.replace_health(descriptors, user)?,
             ToTunnel::AddressLost(address) => mode.handle_address_lost(self, address)?,
             ToTunnel::Probe(number) => {
                 let round = self.ask_workers();
@@ -184,6 +187,17 @@ impl Core {
             | ToTunnel::CandidateChecked { .. }
             | ToTunnel::Answer { .. } => mode.handle_message(self, message, descriptors)?,
         }
+        Ok(())
+    }
+
+    /// Listens for requests of the health by another socket, which has the device's present name.
+    fn replace_health(&mut self, descriptors: Vec<OwnedFd>, user: u32) -> Result<(), DeviceError> {
+        let socket = descriptors.into_iter().next().ok_or(DeviceError::Message)?;
+        let health = HealthListener::from_fd(socket, user);
+        self.register(0, &health, Token::Health)?;
+        self.health = Some(health);
+        // somebody may have asked already
+        self.post_to(0, Token::Health);
         Ok(())
     }
 

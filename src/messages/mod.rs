@@ -67,6 +67,19 @@ pub enum ToTunnel {
     },
     /// State of the TUN device.
     Link(Link),
+    /// Name and index of the TUN device from now on.
+    Device {
+        /// The name.
+        tun: TunName,
+        /// The index.
+        index: u32,
+    },
+    /// The socket for requests of the health, which takes the place of the one before: one
+    /// descriptor.
+    Health {
+        /// User that may ask, besides root.
+        user: u32,
+    },
     /// The host does not have this address any more.
     AddressLost(IpAddr),
     /// Answer to [`FromTunnel::LookUp`].

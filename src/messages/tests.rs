@@ -9,7 +9,7 @@ use super::*;
 use crate::process::{decode, encode};
 
 /// Variants of the larger enum, and some that there are not.
-const VARIANTS: u8 = 20;
+const VARIANTS: u8 = 24;
 
 /// Returns `body` behind a valid header.
 fn framed(body: &[u8]) -> Vec<u8> {
@@ -66,6 +66,8 @@ fn samples() -> Vec<Vec<u8>> {
                 sends_segments: true,
             }],
         },
+        ToTunnel::Device { tun: "home".parse().unwrap(), index: 7 },
+        ToTunnel::Health { user: 1000 },
         ToTunnel::Name { peer, name: Some(("vpn.example".to_owned(), 51820)) },
         ToTunnel::Addresses { peer: Some(peer), result: Err("no such name".to_owned()) },
     ];
@@ -92,7 +94,7 @@ proptest! {
     }
 
     #[test]
-    fn a_damaged_message_is_another_or_an_error(sample in 0..7_usize, at: prop::sample::Index, byte: u8) {
+    fn a_damaged_message_is_another_or_an_error(sample in 0..9_usize, at: prop::sample::Index, byte: u8) {
         let mut bytes = samples()[sample].clone();
         let at = at.index(bytes.len());
         bytes[at] = byte;
@@ -104,7 +106,7 @@ proptest! {
 fn messages_come_back_and_cut_ones_do_not() {
     for (number, bytes) in samples().iter().enumerate() {
         let is_read = |bytes: &[u8]| {
-            if number < 4 { decode::<ToTunnel>(bytes).is_ok() } else { decode::<FromTunnel>(bytes).is_ok() }
+            if number < 6 { decode::<ToTunnel>(bytes).is_ok() } else { decode::<FromTunnel>(bytes).is_ok() }
         };
         assert!(is_read(bytes), "{number}");
         assert!((0..bytes.len()).all(|length| !is_read(&bytes[..length])), "{number}");

@@ -55,6 +55,7 @@ const AS_THREAD: &[Condition] = &[Masked(
 /// `SOCK_TYPE_MASK`: what is left are SOCK_CLOEXEC and SOCK_NONBLOCK.
 const SOCKET_TYPE: c_int = 0xf;
 const DATAGRAM: Condition = Masked(1, SOCKET_TYPE, libc::SOCK_DGRAM);
+const SEQPACKET: Condition = Masked(1, SOCKET_TYPE, libc::SOCK_SEQPACKET);
 const STREAM: Condition = Masked(1, SOCKET_TYPE, libc::SOCK_STREAM);
 
 /// Both processes, all threads.
@@ -157,8 +158,13 @@ const SUPERVISOR: &[Call] = &[
             &[Is(0, libc::AF_INET6), DATAGRAM, Is(2, 0)],
             &[Is(0, libc::AF_INET6), DATAGRAM, Is(2, libc::IPPROTO_UDP)],
             &[Is(0, libc::AF_INET6), STREAM, Is(2, 0)],
+            // the health of a device that gets another name
+            &[Is(0, libc::AF_UNIX), SEQPACKET, Is(2, 0)],
         ],
     ),
+    only(libc::SYS_listen, &[&[Is(1, crate::control::health::BACKLOG)]]),
+    // the UAPI socket's file gets that name, too
+    only(libc::SYS_renameat2, &[&[Is(4, libc::RENAME_NOREPLACE as c_int)]]),
     // none that loads a program but the one below, and not the packet filter's (IPT_SO_SET_REPLACE)
     only(
         libc::SYS_setsockopt,

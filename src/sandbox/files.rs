@@ -77,7 +77,7 @@ pub struct Places {
     pub files: Vec<PathBuf>,
     /// Folders, files of which are read.
     pub folders: Vec<PathBuf>,
-    /// The folder of the UAPI socket, which is removed at the end.
+    /// The folder of the UAPI socket, which is removed at the end, and renamed with its device.
     pub socket_folder: Option<PathBuf>,
 }
 
@@ -100,7 +100,7 @@ impl Files {
             rules = allow(rules, path, READ)?;
         }
         if let Some(folder) = &places.socket_folder {
-            rules = allow(rules, folder, AccessFs::RemoveFile.into())?;
+            rules = allow(rules, folder, AccessFs::RemoveFile | AccessFs::MakeSock)?;
         }
         rules = allow(rules, Path::new(SETTINGS), SET)?;
         rules = allow(rules, Path::new(PROC_NET), READ)?;

@@ -151,6 +151,23 @@ fn acts(folder: &Path) -> HashMap<&'static str, Box<dyn Fn() -> io::Result<()>>>
         let remove = move || Ok(unlinkat(AT_FDCWD, &file, UnlinkatFlags::NoRemoveDir)?);
         acts.insert(act, Box::new(remove));
     }
+    for (act, name) in
+        [("rename the socket", "run/wg0.sock"), ("rename the configuration", "wontun/tun0.conf")]
+    {
+        let (old, new) = (within(name), within(&name.replace('0', "7")));
+        let rename = move || {
+            let flags = rustix::fs::RenameFlags::NOREPLACE;
+            Ok(rustix::fs::renameat_with(rustix::fs::CWD, &old, rustix::fs::CWD, &new, flags)?)
+        };
+        acts.insert(act, Box::new(rename));
+    }
+    acts.insert(
+        "listen for health",
+        Box::new(|| {
+            let tun = format!("t{}", std::process::id() % 1_000_000).parse().unwrap();
+            crate::control::health::HealthListener::open(&tun).map(drop)
+        }),
+    );
     acts.insert(
         "open UDP sockets",
         Box::new(|| {
@@ -287,6 +304,10 @@ impl Stage {
         for file in ["wontun/tun0.conf", "key", "other", "run/tun0.sock"] {
             fs::write(folder.join(file), "x").unwrap();
         }
+        for name in ["wg0.sock", "wg7.sock"] {
+            let _ = fs::remove_file(folder.join("run").join(name));
+        }
+        drop(std::os::unix::net::UnixListener::bind(folder.join("run/wg0.sock")).unwrap());
         let _ = fs::remove_file(folder.join("wontun/link"));
         std::os::unix::fs::symlink(folder.join("other"), folder.join("wontun/link")).unwrap();
         Self(folder)
@@ -388,7 +409,9 @@ fn what_a_supervisor_does_is_allowed() {
     {
         assert_eq!(stage.outcome("supervisor", act), "Ok(())", "{act}");
     }
-    assert_eq!(stage.outcome("supervisor", "remove the socket"), "Ok(())");
+    for act in ["remove the socket", "rename the socket", "listen for health"] {
+        assert_eq!(stage.outcome("supervisor", act), "Ok(())", "{act}");
+    }
     assert_eq!(stage.outcome("log", "a unix socket"), "Ok(())");
     assert!(stage.outcome("supervisor", "clone3").contains("code: 38"), "ENOSYS");
     assert!(stage.outcome("supervisor", "panic").contains("caught"));
@@ -453,6 +476,7 @@ fn a_forbidden_file_is_refused() {
         "write the configuration",
         "write a new file",
         "remove the configuration",
+        "rename the configuration",
         "read past the folder",
         "read another file",
         "read /etc/passwd",

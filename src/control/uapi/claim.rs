@@ -54,7 +54,7 @@ impl From<io::Error> for ClaimError {
 
 /// Who has the name already.
 #[derive(Debug, PartialEq, Eq)]
-enum Occupant {
+pub(super) enum Occupant {
     Nobody,
     /// A socket whose owner is gone.
     Stale,
@@ -99,7 +99,7 @@ pub(super) fn claim(folder: &Path, tun: &TunName, make: bool) -> Result<Claim, C
 
 fn put_in_place(temporary: &Path, path: &Path) -> Result<(), ClaimError> {
     for _ in 0..TRIES {
-        match occupant(path)? {
+        match occupant(path, Type::STREAM)? {
             Occupant::Nobody => {}
             Occupant::Stale => remove(path)?,
             Occupant::Live(pid) => {
@@ -118,14 +118,15 @@ fn put_in_place(temporary: &Path, path: &Path) -> Result<(), ClaimError> {
     Err(io::Error::from(io::ErrorKind::AlreadyExists).into())
 }
 
-fn occupant(path: &Path) -> io::Result<Occupant> {
+/// Tells who has the name. A socket of another kind than `kind` is live, whoever has it.
+pub(super) fn occupant(path: &Path, kind: Type) -> io::Result<Occupant> {
     match fs::symlink_metadata(path) {
         Ok(file) if file.file_type().is_socket() => {}
         Ok(_) => return Ok(Occupant::Other),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Occupant::Nobody),
         Err(error) => return Err(error),
     }
-    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    let socket = Socket::new(Domain::UNIX, kind.nonblocking(), None)?;
     let Err(error) = socket.connect(&SockAddr::unix(path)?) else {
         let pid = getsockopt(&socket, sockopt::PeerCredentials)?.pid();
         // the kernel says 0 for one that this PID namespace does not have

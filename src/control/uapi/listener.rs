@@ -12,10 +12,11 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::sys::stat::fstatat;
 use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
-use socket2::Socket;
+use rustix::fs::{RenameFlags, renameat_with};
+use socket2::{Socket, Type};
 
-use super::claim::{Claim, ClaimError, claim};
-use super::place::{UapiError, UapiFolders, UapiWarning};
+use super::claim::{Claim, ClaimError, Occupant, claim, occupant};
+use super::place::{UapiError, UapiFolders, UapiWarning, socket_name};
 use super::stream::UapiStream;
 use crate::config::TunName;
 
@@ -95,6 +96,35 @@ impl UapiListener {
     /// Where the socket is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Gives the socket's file the name of the tunnel `tun`: connections, and those who wait, stay.
+    /// A socket of that name whose owner is gone is replaced.
+    ///
+    /// # Errors
+    /// [`UapiError`]: another process has it, or the folder does not take it.
+    pub fn rename(&mut self, tun: &TunName) -> Result<(), UapiError> {
+        let name = socket_name(tun);
+        if name == self.name {
+            return Ok(());
+        }
+        let path = self.path.with_file_name(&name);
+        let failed = |source| UapiError::Rename { path: path.clone(), source };
+        match occupant(&path, Type::SEQPACKET).map_err(failed)? {
+            Occupant::Nobody => {}
+            Occupant::Stale => {
+                let removed = unlinkat(&self.folder, name.as_str(), UnlinkatFlags::NoRemoveDir);
+                removed.map_err(|error| failed(error.into()))?;
+            }
+            Occupant::Live(pid) => return Err(UapiError::InUse { path, pid }),
+            Occupant::Other => return Err(UapiError::NoSocket(path)),
+        }
+        // whoever takes the name in between keeps it
+        let flags = RenameFlags::NOREPLACE;
+        renameat_with(&self.folder, self.name.as_str(), &self.folder, name.as_str(), flags)
+            .map_err(|error| failed(error.into()))?;
+        (self.path, self.name) = (path, name);
+        Ok(())
     }
 
     /// Makes the calling process the one that others see as the owner (SO_PEERCRED): for a child that goes on with

@@ -66,6 +66,14 @@ pub enum UapiError {
         /// The file that is locked.
         lock: PathBuf,
     },
+    /// A socket in use cannot get this name.
+    #[error("the control socket cannot be called {}: {source}", path.display())]
+    Rename {
+        /// Its new name.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// No folder takes a socket.
     #[error("no folder takes the control socket ({}): make one of them writable", Tried(.0))]
     Nowhere(Vec<(PathBuf, io::Error)>),

@@ -50,6 +50,40 @@ fn it_is_where_wg_looks_for_its_owner_alone_and_gone_afterwards() {
 }
 
 #[test]
+fn it_gets_the_name_of_a_renamed_device_with_its_connections() {
+    let folder = Folder::new();
+    let folders = folder.folders();
+    let mut listener = open(&folders);
+    let (old, new) = (listener.path().to_owned(), folders.standard.join("home.sock"));
+    let home = "home".parse().unwrap();
+    let waiting = UnixStream::connect(&old).unwrap();
+    // a stale one is replaced, one in use is not, nor is anything else
+    drop(UnixListener::bind(&new).unwrap());
+    listener.rename(&home).unwrap();
+    assert!(listener.accept().unwrap().is_some(), "{waiting:?}");
+    assert_eq!((listener.path(), names(&folders.standard)), (new.as_path(), vec!["home.sock".to_owned()]));
+    assert!(listener.handle_watch().unwrap(), "that is no order to end");
+    let _client = UnixStream::connect(&new).unwrap();
+    assert!(listener.accept().unwrap().is_some());
+    let live = UnixListener::bind(&old).unwrap();
+    let refused = listener.rename(&tun()).unwrap_err();
+    assert!(matches!(refused, UapiError::InUse { .. }), "{refused}");
+    drop(live);
+    fs::remove_file(&old).unwrap();
+    fs::write(&old, "").unwrap();
+    let refused = listener.rename(&tun()).unwrap_err();
+    assert!(matches!(refused, UapiError::NoSocket(_)), "{refused}");
+    fs::remove_file(&old).unwrap();
+    listener.rename(&tun()).unwrap();
+    listener.rename(&tun()).unwrap();
+    assert_eq!(listener.path(), old);
+    fs::remove_file(&old).unwrap();
+    assert!(!listener.handle_watch().unwrap());
+    let gone = listener.rename(&home).unwrap_err();
+    assert!(matches!(gone, UapiError::Rename { .. }), "{gone}");
+}
+
+#[test]
 fn one_whose_owner_is_gone_is_replaced() {
     let folder = Folder::new();
     let folders = folder.folders();
