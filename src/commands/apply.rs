@@ -7,16 +7,19 @@ use std::os::unix::fs::MetadataExt;
 use super::error::CommandError;
 use super::show::client::{self, Trust};
 use super::show::report::Report;
+use crate::config::TunName;
 use crate::control::uapi::{Changes, PeerChanges, UapiFolders};
 use crate::setup::{Folder, ServerFile};
 
 /// What the tunnel of `file` that runs says of itself; `None` if none does, or if one of that name has another key: it
 /// is another one's.
 pub(super) fn status(folder: &Folder, file: &ServerFile) -> Result<Option<Report>, CommandError> {
-    let report = connect(folder).and_then(|socket| client::ask(socket, folder.tun()));
+    let is_own = |report: &Report| report.public_key == Some(*file.public_key());
+    let report = connect(folder, folder.tun()).and_then(|socket| client::ask(socket, folder.tun()));
     match report {
-        Ok(report) if report.public_key == Some(*file.public_key()) => Ok(Some(report)),
-        Ok(_) | Err(CommandError::NotRunning(_)) => Ok(None),
+        Ok(report) => Ok(Some(report).filter(is_own)),
+        // its device may have been renamed
+        Err(CommandError::NotRunning(_)) => Ok(client::ask_all(&folders(folder)).0.into_iter().find(is_own)),
         Err(error) => Err(error),
     }
 }
@@ -31,7 +34,9 @@ pub(super) fn change(
 ) -> Result<(), CommandError> {
     let changes = Changes { peers: vec![peer], ..Changes::default() };
     let applied = match status(folder, file) {
-        Ok(Some(_)) => connect(folder).and_then(|socket| client::set(socket, folder.tun(), &changes)),
+        Ok(Some(Report { name, .. })) => {
+            connect(folder, &name).and_then(|socket| client::set(socket, &name, &changes))
+        }
         Ok(None) => Err(CommandError::NotRunning(folder.tun().clone())),
         Err(error) => Err(error),
     };
@@ -51,7 +56,11 @@ pub(super) fn change(
 }
 
 /// The tunnel may run as the user that the file belongs to, who can read all that is said to it there as well.
-fn connect(folder: &Folder) -> Result<std::os::unix::net::UnixStream, CommandError> {
+fn connect(folder: &Folder, tun: &TunName) -> Result<std::os::unix::net::UnixStream, CommandError> {
     let owner = fs::metadata(folder.file()).ok().map(|file| file.uid());
-    client::connect_by_name(&UapiFolders::new(Some(folder.path())), folder.tun(), Trust::User(owner))
+    client::connect_by_name(&folders(folder), tun, Trust::User(owner))
+}
+
+fn folders(folder: &Folder) -> UapiFolders {
+    UapiFolders::new(Some(folder.path()))
 }

@@ -25,6 +25,26 @@ pub struct Link {
     name: String,
     index: u32,
     addresses: Vec<Cidr>,
+    /// What tells it from other devices, as [`Link::remember`] found it.
+    looks: Option<Looks>,
+}
+
+/// The kernel's description of a device, without what others change: its index and name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Looks {
+    tun: Occupant,
+    group: Option<u32>,
+}
+
+impl Looks {
+    fn of(body: &[u8]) -> Self {
+        let tun = match tun::parse(body) {
+            Occupant::Tun(state) => Occupant::Tun(tun::TunState { index: 0, ..state }),
+            Occupant::Undescribed { .. } => Occupant::Undescribed { index: 0 },
+            other => other,
+        };
+        Self { tun, group: message::link_group(body) }
+    }
 }
 
 /// What [`Link::configure`] and [`Link::restore`] could not do and the caller may want to tell.
@@ -48,7 +68,7 @@ impl Link {
             .map_err(|failure| LinkError::new(action(), failure, "give a name of 1 to 15 bytes"))?;
         let index = body.and_then(|body| message::link_header(&body)).map(|header| header.index);
         let index = index.ok_or_else(|| LinkError::Unanswered { action: action() })?;
-        Ok(Self { requests, name: name.to_owned(), index, addresses: Vec::new() })
+        Ok(Self { requests, name: name.to_owned(), index, addresses: Vec::new(), looks: None })
     }
 
     /// The kernel's number of the device.
@@ -56,7 +76,7 @@ impl Link {
         self.index
     }
 
-    /// The name that the device was found by.
+    /// The device's name, as [`Link::state`] last read it.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -158,6 +178,11 @@ impl Link {
         Ok(missing)
     }
 
+    /// Has [`Link::restore`] give the device these addresses, while it cannot be reached.
+    pub fn want(&mut self, addresses: &[Cidr]) {
+        self.addresses = addresses.to_vec();
+    }
+
     /// Gives the device other addresses than it was given before; those in both stay untouched.
     ///
     /// # Errors
@@ -228,7 +253,46 @@ impl Link {
     /// The device is gone, or netlink fails.
     pub fn state(&mut self) -> Result<LinkState, LinkError> {
         let body = self.read()?;
-        message::link_state(&body)
+        self.take_state(&body)
+    }
+
+    /// Takes note of what tells the device from others, for [`Link::find_again`].
+    ///
+    /// # Errors
+    /// As for [`Link::state`].
+    pub fn remember(&mut self) -> Result<(), LinkError> {
+        self.looks = Some(Looks::of(&self.read()?));
+        Ok(())
+    }
+
+    /// As [`Link::state`], of a device that was in another network namespace, where its index was
+    /// `elsewhere`. Here it has that index, or the one that it had before, unless other devices
+    /// have them; then it is looked for by its name.
+    ///
+    /// # Errors
+    /// As for [`Link::state`].
+    pub fn find_again(&mut self, elsewhere: Option<u32>) -> Result<LinkState, LinkError> {
+        let by_index = elsewhere.into_iter().chain([self.index]).map(message::get_link);
+        let requests: Vec<_> = by_index.chain([message::get_link_by_name(&self.name)]).collect();
+        for request in requests {
+            let Ok(Some(body)) = self.requests.ask(request, 0) else { continue };
+            if self.looks == Some(Looks::of(&body))
+                && let Some(header) = message::link_header(&body)
+            {
+                self.index = header.index;
+                return self.take_state(&body);
+            }
+        }
+        let action = format!("find {} again", self.name);
+        let gone = Failure::Refused { errno: Errno::ENODEV, said: None };
+        Err(LinkError::new(action, gone, ""))
+    }
+
+    fn take_state(&mut self, body: &[u8]) -> Result<LinkState, LinkError> {
+        if let Some(name) = message::link_name(body) {
+            self.name = name;
+        }
+        message::link_state(body)
             .ok_or_else(|| LinkError::Unanswered { action: format!("read the state of {}", self.name) })
     }
 

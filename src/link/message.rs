@@ -41,6 +41,8 @@ pub(super) const IFLA_LINKINFO: u16 = 18;
 const IFLA_AF_SPEC: u16 = 26;
 const IFLA_GROUP: u16 = 27;
 const IFLA_GSO_MAX_SIZE: u16 = 41;
+const IFLA_NEW_NETNSID: u16 = 45;
+const IFLA_NEW_IFINDEX: u16 = 49;
 const AF_INET: u16 = 2;
 const AF_INET6: u16 = 10;
 const IFLA_INET_CONF: u16 = 1;
@@ -187,6 +189,14 @@ pub(super) fn link_state(body: &[u8]) -> Option<LinkState> {
 /// The name in an `RTM_NEWLINK`.
 pub(super) fn link_name(body: &[u8]) -> Option<String> {
     parse_string(&attribute(body.get(LINK_HEADER..)?, IFLA_IFNAME)?).ok()
+}
+
+/// Of an `RTM_DELLINK` of a device that has left for another network namespace, its index there,
+/// which kernels before 4.16 do not tell. `None` if it was deleted.
+pub(super) fn moved_to(body: &[u8]) -> Option<Option<u32>> {
+    let attributes = body.get(LINK_HEADER..)?;
+    attribute(attributes, IFLA_NEW_NETNSID)?;
+    Some(attribute_u32(attributes, IFLA_NEW_IFINDEX))
 }
 
 /// The device group in an `RTM_NEWLINK`.

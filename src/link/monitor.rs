@@ -49,8 +49,12 @@ const RTM_DELRULE: u16 = 33;
 pub enum LinkEvent {
     /// Something about our device changed (or was said to); this is its state now.
     Changed(LinkState),
-    /// Our device was deleted, or moved to another network namespace.
+    /// Our device was deleted.
     Deleted,
+    /// Our device was moved to another network namespace, where it has this index.
+    Moved(Option<u32>),
+    /// Another device appeared or was changed.
+    OtherLink,
     /// Events were lost or unreadable: read the state with [`super::Link::state`].
     Overrun,
     /// A route of wontun's or of the device, or a policy rule was deleted, by anybody.
@@ -87,6 +91,11 @@ impl Monitor {
             Ok(Self { socket, index, buffer: Vec::with_capacity(BUFFER) })
         };
         open().map_err(|source| LinkError::Socket { action: "watch for link changes".to_owned(), source })
+    }
+
+    /// Listens to the device of this index from now on.
+    pub const fn follow(&mut self, index: u32) {
+        self.index = index;
     }
 
     /// Reads one datagram, so that the caller can keep a budget on a host where links come and go. `None` once
@@ -161,12 +170,18 @@ fn event(datagram: &[u8], index: u32) -> LinkEvent {
         }
         let Some(link) = message::link_header(body) else { continue };
         // a bridge speaks of its ports in its own family, and of a port that leaves as deleted
-        if link.index != index || link.interface_family != AddressFamily::Unspec {
+        if link.interface_family != AddressFamily::Unspec {
+            continue;
+        }
+        if link.index != index {
+            if header.message_type == RTM_NEWLINK && event == LinkEvent::Other {
+                event = LinkEvent::OtherLink;
+            }
             continue;
         }
         event = match header.message_type {
             RTM_NEWLINK => message::link_state(body).map_or(LinkEvent::Overrun, LinkEvent::Changed),
-            RTM_DELLINK => LinkEvent::Deleted,
+            RTM_DELLINK => message::moved_to(body).map_or(LinkEvent::Deleted, LinkEvent::Moved),
             _ => continue,
         };
     }
@@ -191,10 +206,19 @@ mod tests {
         let changed = |up| LinkEvent::Changed(LinkState { up, mtu: 1400 });
         assert_eq!(event(&new_link(0, 3, 1), 3), changed(true));
         assert_eq!(event(&new_link(0, 3, 0), 3), changed(false));
-        assert_eq!(event(&new_link(0, 4, 0), 3), LinkEvent::Other);
+        assert_eq!(event(&new_link(0, 4, 0), 3), LinkEvent::OtherLink);
         assert_eq!(event(&del_link(0, 3), 3), LinkEvent::Deleted);
         assert_eq!(event(&del_link(0, 4), 3), LinkEvent::Other);
         assert_eq!(event(&del_link(7, 3), 3), LinkEvent::Other, "it left a bridge");
+    }
+
+    #[test]
+    fn a_device_that_moves_is_not_deleted() {
+        let left = |attributes: &[u8]| message(RTM_DELLINK, 0, 0, &link(0, 3, 0, attributes));
+        let namespace = nla(45, &0u32.to_ne_bytes());
+        assert_eq!(event(&left(&namespace), 3), LinkEvent::Moved(None));
+        let index = nla(49, &7u32.to_ne_bytes());
+        assert_eq!(event(&left(&[namespace, index].concat()), 3), LinkEvent::Moved(Some(7)));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tracing::{debug, info, warn};
 
 use super::context::Context;
+use super::identity::Identity;
 use super::reconcile::{Compared, Piece};
 use super::{Mode, SupervisorError, system};
 use crate::config::TunName;
@@ -38,6 +39,7 @@ pub(super) struct LinkWatch {
     /// It was moved to another network namespace, out of our reach.
     pub(super) away: bool,
     pub(super) news: LinkNews,
+    pub(super) identity: Identity,
     /// The line about its being down was written, and none yet about its being up again.
     pub(super) told_down: bool,
     /// The line about disabled IPv6 was written.
@@ -51,6 +53,8 @@ pub(super) struct LinkWatch {
 pub(super) struct LinkNews {
     /// There were some.
     pub(super) any: bool,
+    /// The device was moved to another network namespace, where it had this index.
+    pub(super) moved: Option<Option<u32>>,
     /// The device was down at one of them.
     pub(super) fell: bool,
     /// Its MTU was less than [`IPV6_MIN_MTU`] at one of them.
@@ -119,6 +123,7 @@ impl LinkWatch {
             up: false,
             away: false,
             news: LinkNews::default(),
+            identity: Identity::default(),
             told_down: false,
             told_ipv6: false,
             quiet: RateLimit::new(Duration::from_secs(1)),
@@ -132,6 +137,7 @@ impl LinkWatch {
     pub(super) fn settle(&mut self) -> Result<(), SupervisorError> {
         while self.monitor.poll_event().map_err(system("reading link changes"))?.is_some() {}
         let state = self.link.state()?;
+        self.link.remember()?;
         (self.mtu, self.up) = (state.mtu, state.up);
         Ok(())
     }
@@ -215,6 +221,11 @@ impl Context {
                     self.reconciler.note_overrun();
                 }
                 Ok(Some(LinkEvent::Deleted)) => self.link.news.any = true,
+                Ok(Some(LinkEvent::Moved(index))) => {
+                    (self.link.news.any, self.link.news.moved) = (true, Some(index));
+                }
+                // it may be ours that comes back
+                Ok(Some(LinkEvent::OtherLink)) => self.link.news.any |= self.link.away,
                 Err(error) => {
                     if let Some(suppressed) = self.link.quiet.allow(self.now) {
                         warn!(%error, suppressed, "changes of the device are not heard");
@@ -230,16 +241,9 @@ impl Context {
         if !news.any {
             return;
         }
-        let state = match self.link.link.state() {
+        let state = match self.read_link(&news) {
             Ok(state) => state,
-            Err(LinkError::NoDevice { .. }) => {
-                // deleted, which reading the tun tells, or moved to another network namespace,
-                // where it still works
-                self.link.away = true;
-                debug!(tun = %self.name, "the device is no longer in this network namespace");
-                self.tunnel.set_link(self.link.message());
-                return;
-            }
+            Err(LinkError::NoDevice { .. }) => return self.leave(mode, &news),
             Err(error) => {
                 if let Some(suppressed) = self.link.quiet.allow(self.now) {
                     warn!(%error, suppressed, "the device's state cannot be read");
@@ -247,7 +251,10 @@ impl Context {
                 return;
             }
         };
-        let was_away = std::mem::replace(&mut self.link.away, false);
+        self.follow_name(mode);
+        let was_away = self.link.away || news.moved.is_some();
+        let state = if was_away { self.come_back(mode, state) } else { state };
+        self.link.away = false;
         let old_mtu = std::mem::replace(&mut self.link.mtu, state.mtu);
         let has_ipv6_again = state.mtu >= IPV6_MIN_MTU && (news.shrank || old_mtu < IPV6_MIN_MTU);
         let was_up = std::mem::replace(&mut self.link.up, state.up);
@@ -284,6 +291,10 @@ impl Context {
     /// Sets the device up again, with the MTU that the configuration names, if that is wontun's to
     /// do.
     pub(super) fn compare_device(&mut self, mode: &mut impl Mode, is_allowed: bool) -> Compared {
+        // its index may be another device's
+        if self.link.away {
+            return Compared::default();
+        }
         match self.restore_device(mode, is_allowed) {
             Ok(compared) => Compared { error: self.foreign_holder(), ..compared },
             // deleted, or moved to another network namespace

@@ -8,6 +8,7 @@
 //! Its loop waits with poll(2) for a handful of descriptors. Nothing here is done for a packet.
 
 mod context;
+mod identity;
 mod link_watch;
 mod lookups;
 mod plain;
@@ -174,6 +175,16 @@ pub trait Mode: Sized {
 
     /// Reads the configuration again (SIGHUP).
     fn reload(&mut self, context: &mut Context);
+
+    /// The device has another name or index: what goes by them is to follow. Called again while
+    /// there is an error, which says what does not yet.
+    fn handle_renamed(&mut self, context: &mut Context) -> Result<(), String>;
+
+    /// The device is in another network namespace.
+    fn handle_away(&mut self, context: &mut Context);
+
+    /// Returns true if what was routed into the device is unreachable until it is back.
+    fn blocks(&self) -> bool;
 
     /// The device is up again.
     fn handle_link_up(&mut self, context: &mut Context);
@@ -342,6 +353,7 @@ impl<M: Mode> Supervisor<M> {
         }
         self.context.serve_service();
         self.context.serve_lookups();
+        self.context.serve_name(&mut self.mode);
         self.mode.handle_timeouts(&mut self.context);
         self.context.reconcile(&mut self.mode);
         self.context.send_host(&self.mode);
@@ -358,6 +370,7 @@ impl<M: Mode> Supervisor<M> {
             context.lookups.deadline(),
             context.tunnel.deadline(),
             repairs,
+            context.link.identity.deadline(),
         ];
         let Some(deadline) = deadlines.into_iter().flatten().min() else { return PollTimeout::NONE };
         let now = now().unwrap_or(context.now);
@@ -427,6 +440,7 @@ impl<M: Mode> Supervisor<M> {
                     self.mode.reload(&mut self.context);
                     // also what others have removed meanwhile
                     self.context.reconcile_by_request(&mut self.mode);
+                    self.context.link.identity.retry(self.context.now);
                     self.context.send_host(&self.mode);
                     self.context.notify_ready();
                 }

@@ -183,6 +183,16 @@ impl Mode for Plain {
         info!("SIGHUP: there is no file to read again in plain mode");
     }
 
+    fn handle_renamed(&mut self, _: &mut Context) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn handle_away(&mut self, _: &mut Context) {}
+
+    fn blocks(&self) -> bool {
+        false
+    }
+
     fn handle_link_up(&mut self, _: &mut Context) {}
 
     fn compare(&mut self, context: &mut Context, piece: Piece, is_allowed: bool) -> Compared {

@@ -157,6 +157,7 @@ impl Starting {
             }
         };
         let has_health = health.is_some();
+        link.identity.health = has_health.then(|| name.clone());
         descriptors.extend(health.map(HealthListener::into_fd));
         let metrics = self.metrics.map(|(address, hosts)| open_metrics(address, &hosts)).transpose()?;
         let metrics = metrics.map(|(start, descriptor)| {

@@ -323,7 +323,7 @@ impl Context {
         warnings.truncate(MAX_WARNINGS);
         let host = Host {
             repairs: self.reconciler.repairs,
-            trouble: self.reconciler.trouble(self.name.as_str()),
+            trouble: self.unreachable(mode).or_else(|| self.reconciler.trouble(self.name.as_str())),
             warnings,
             reload_error: self.reconciler.reload_error.clone(),
         };

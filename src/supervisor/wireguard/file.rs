@@ -254,12 +254,21 @@ impl WireGuard {
 }
 
 fn change_mtu(context: &mut Context, mtu: u32) {
+    if context.link.away {
+        // set when it comes back
+        context.link.mtu = mtu;
+        return;
+    }
     if let Err(error) = context.link.link.set_mtu(mtu) {
         warn!(%error, "the device does not have the MTU of the new configuration");
     }
 }
 
 fn change_addresses(context: &mut Context, new: &WgQuick) {
+    if context.link.away {
+        context.link.link.want(&new.interface.addresses);
+        return;
+    }
     match context.link.link.replace_addresses(&new.interface.addresses) {
         Ok(configured) => context.link.warn_ipv6_disabled(&configured),
         Err(error) => warn!(%error, "the device does not have the addresses of the new configuration"),

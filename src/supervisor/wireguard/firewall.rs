@@ -38,7 +38,7 @@ impl Firewall {
     /// filter is not looked at.
     ///
     /// # Errors
-    /// The peers are to be isolated, and cannot be.
+    /// The peers are to be isolated, and cannot be; a tunnel that was started with this name runs.
     pub(super) fn open(
         name: &TunName,
         file: Option<&ConfigFile>,
@@ -77,12 +77,12 @@ impl Firewall {
     /// Guards these addresses of the tunnel, and warns once of what cannot be guarded.
     ///
     /// # Errors
-    /// The peers are to be isolated, and cannot be.
+    /// The peers are to be isolated, and cannot be; another tunnel has the table.
     fn update_guard(&mut self, addresses: &[Cidr]) -> Result<(), LinkError> {
         let Some(guard) = &mut self.guard else { return Ok(()) };
         let warnings = match guard.apply(addresses) {
             Ok(warnings) => warnings,
-            Err(error) if guard.isolates() => return Err(error),
+            Err(error) if guard.isolates() || matches!(error, LinkError::Owned { .. }) => return Err(error),
             Err(error) => guard.told(vec![GuardWarning::Nftables(error.to_string())]),
         };
         for warning in warnings {
@@ -206,7 +206,7 @@ impl WireGuard {
     pub(super) fn update_guard(&mut self) {
         let addresses = self.source.configuration().map(|file| file.interface.addresses.clone());
         if let Err(error) = self.firewall.update_guard(&addresses.unwrap_or_default()) {
-            warn!(%error, "the peers may reach each other");
+            warn!(%error, "the tunnel's addresses are not guarded, and the peers may reach each other");
         }
     }
 

@@ -90,6 +90,15 @@ impl EngagedKillSwitch {
         self.switch.as_mut().map_or(Ok(()), |switch| switch.let_through(pass)).map_err(io::Error::other)
     }
 
+    /// The tunnel's device is called `device` from now on.
+    ///
+    /// # Errors
+    /// The kernel does not take it: nothing leaves by the device.
+    pub(super) fn follow(&mut self, device: &TunName) -> io::Result<()> {
+        let outcome = self.switch.as_mut().map_or(Ok(()), |switch| switch.follow(device.as_str()));
+        outcome.map_err(io::Error::other)
+    }
+
     /// Puts the table up again if somebody else has deleted or changed it. Returns the table's name
     /// if so.
     ///

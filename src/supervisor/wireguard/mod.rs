@@ -7,6 +7,7 @@ mod change;
 mod early;
 mod file;
 mod firewall;
+mod identity;
 mod kill_switch;
 mod open;
 mod peers;
@@ -165,6 +166,18 @@ impl Mode for WireGuard {
 
     fn reload(&mut self, context: &mut Context) {
         self.reload_file(context);
+    }
+
+    fn handle_renamed(&mut self, context: &mut Context) -> Result<(), String> {
+        self.follow_device(context)
+    }
+
+    fn handle_away(&mut self, context: &mut Context) {
+        self.restore_routes(context);
+    }
+
+    fn blocks(&self) -> bool {
+        WireGuard::blocks(self)
     }
 
     fn handle_link_up(&mut self, context: &mut Context) {

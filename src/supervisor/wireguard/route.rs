@@ -36,9 +36,7 @@ impl WireGuard {
     /// The routes follow the peers' allowed IPs and confirmed addresses.
     pub(super) fn update_routes(&mut self, context: &mut Context) {
         let wanted = self.wanted_routes();
-        if let Some(routes) =
-            self.routes.as_mut().filter(|routes| !context.link.away && !routes.is_wanted(&wanted))
-        {
+        if let Some(routes) = self.routes.as_mut().filter(|routes| !routes.is_wanted(&wanted)) {
             let applied = routes.apply(&wanted);
             self.handle_applied(context, applied);
         }
@@ -46,7 +44,8 @@ impl WireGuard {
 
     /// A device that was down has lost its routes.
     pub(super) fn restore_routes(&mut self, context: &mut Context) {
-        if let Some(routes) = self.routes.as_mut().filter(|_| !context.link.away) {
+        if let Some(routes) = &mut self.routes {
+            routes.set_away(context.link.away);
             let applied = routes.restore(Scope::All);
             self.handle_applied(context, applied.map(|(applied, _)| applied));
         }
@@ -55,12 +54,11 @@ impl WireGuard {
     /// Puts back routes and rules that somebody else has deleted: all if it `is_allowed`, else
     /// policy rules and the routes of their table.
     pub(super) fn compare_routing(&mut self, context: &mut Context, is_allowed: bool) -> Compared {
-        let Some(routes) = self.routes.as_mut().filter(|_| !context.link.away) else {
-            return Compared::default();
-        };
+        let Some(routes) = &mut self.routes else { return Compared::default() };
         // with a smaller MTU the kernel has taken IPv6 off the device, routes included: they come
         // back with the MTU
-        let has_ipv6 = context.link.link.state().is_ok_and(|state| state.mtu >= IPV6_MIN_MTU);
+        let has_ipv6 =
+            !context.link.away && context.link.link.state().is_ok_and(|state| state.mtu >= IPV6_MIN_MTU);
         let scope = if is_allowed { Scope::All } else { Scope::Policy };
         let (mut applied, added) = match routes.restore(scope) {
             Ok(restored) => restored,

@@ -14,8 +14,9 @@ use tracing::{debug, warn};
 
 use super::WireGuard;
 use super::change::ChangeError;
+use crate::config::TunName;
 use crate::control::uapi::{
-    MAX_CONNECTIONS, Poll, Report, Request, UapiListener, UapiStream, failure, success,
+    MAX_CONNECTIONS, Poll, Report, Request, UapiError, UapiListener, UapiStream, failure, success,
 };
 use crate::messages::ToTunnel;
 use crate::supervisor::context::{Context, Stop};
@@ -62,6 +63,14 @@ impl Uapi {
     /// Returns the folder of the socket's file.
     pub(super) fn folder(&self) -> Option<PathBuf> {
         Some(self.listener.as_ref()?.path().parent()?.to_owned())
+    }
+
+    /// Gives the socket's file the name of the tunnel `tun`.
+    ///
+    /// # Errors
+    /// Another process has it, or the folder does not take it.
+    pub(super) fn follow(&mut self, tun: &TunName) -> Result<(), UapiError> {
+        self.listener.as_mut().map_or(Ok(()), |listener| listener.rename(tun))
     }
 
     /// Returns the descriptors to wait for.

@@ -1,5 +1,6 @@
 //! Attacks and accidents on the host itself: other users, other administrators, other programs.
 
+mod elsewhere;
 mod endpoint_routes;
 mod input_chain;
 mod kill_switch_commands;
@@ -13,6 +14,7 @@ mod other_family;
 mod overlap;
 mod peer_noise;
 mod plain_by_name;
+mod renamed;
 mod repairs;
 mod resolver;
 mod ruleset;

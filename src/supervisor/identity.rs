@@ -1,0 +1,207 @@
+//! The device's name, its index and its network namespace, which others change while the tunnel
+//! runs: what goes by them follows.
+//!
+//! What outlives the tunnel, its tables and its label, keeps the name that the tunnel was started
+//! with ([`crate::link::Routes`], [`crate::link::KillSwitch`]). Sockets get the new one.
+
+use std::time::Duration;
+
+use nix::unistd::geteuid;
+use tracing::{debug, info, warn};
+
+use super::Mode;
+use super::context::Context;
+use super::link_watch::LinkNews;
+use crate::config::TunName;
+use crate::control::health::HealthListener;
+use crate::link::{LinkError, LinkState};
+use crate::messages::ToTunnel;
+use crate::time::Instant;
+
+/// Pause before what does not have the new name yet is tried again: another tunnel may be about to
+/// give that name up.
+const RETRY: Duration = Duration::from_millis(100);
+/// Attempts until that is told.
+const PATIENT: u32 = 10;
+/// Pause between attempts afterwards, and the number of all of them.
+const LATE_RETRY: Duration = Duration::from_secs(10);
+const ATTEMPTS: u32 = 16;
+
+/// Names and indices of the device, and what of them is not in force yet.
+#[derive(Debug, Default)]
+pub(super) struct Identity {
+    /// Name of the health socket; `None` where there is none.
+    pub(super) health: Option<TunName>,
+    /// Index that the device has in another network namespace.
+    elsewhere: Option<u32>,
+    /// The line about its being there was written.
+    told_away: bool,
+    /// Time of the next attempt, and the number of those that failed.
+    due: Option<Instant>,
+    failed: u32,
+}
+
+impl Identity {
+    /// Tries again what has failed.
+    pub(super) const fn retry(&mut self, now: Instant) {
+        if self.failed > 0 {
+            (self.due, self.failed) = (Some(now), 0);
+        }
+    }
+
+    /// Returns the time at which [`Context::serve_name`] is due.
+    pub(super) const fn deadline(&self) -> Option<Instant> {
+        self.due
+    }
+}
+
+impl Context {
+    /// Reads the state of the device, in whichever network namespace it was before.
+    ///
+    /// # Errors
+    /// It is not here, or netlink fails.
+    pub(super) fn read_link(&mut self, news: &LinkNews) -> Result<LinkState, LinkError> {
+        if let Some(elsewhere) = news.moved {
+            self.link.identity.elsewhere = elsewhere;
+        }
+        let link = &mut self.link.link;
+        // an index may be another device's by now
+        let state = if self.link.away || news.moved.is_some() {
+            link.find_again(self.link.identity.elsewhere)?
+        } else {
+            link.state()?
+        };
+        Ok(state)
+    }
+
+    /// The device is no longer in this network namespace: deleted, which reading the tun tells, or
+    /// moved to another one, where it still works.
+    pub(super) fn leave(&mut self, mode: &mut impl Mode, news: &LinkNews) {
+        // the kernel says that it has left after it is gone
+        let says_so = news.moved.is_some() && !self.link.identity.told_away;
+        if std::mem::replace(&mut self.link.away, true) && !says_so {
+            return;
+        }
+        debug!(tun = %self.name, "the device is no longer in this network namespace");
+        self.tunnel.set_link(self.link.message());
+        mode.handle_away(self);
+        if says_so {
+            self.link.identity.told_away = true;
+            let consequence = if mode.blocks() {
+                "; until it comes back, what its routes led into it is unreachable from here, so that it does not \
+                 leave in clear (stop the tunnel to end that; give one that is to be moved Table = off)"
+            } else {
+                ""
+            };
+            let tun = &self.name;
+            warn!(
+                %tun,
+                "{tun} was moved to another network namespace: it carries packets there, with the addresses and routes \
+                 that are set there{consequence}"
+            );
+        }
+    }
+
+    /// The device is here again: it gets back what the kernel has taken from it. Returns its state
+    /// afterwards.
+    pub(super) fn come_back(&mut self, mode: &mut impl Mode, state: LinkState) -> LinkState {
+        let index = self.link.link.index();
+        if std::mem::replace(&mut self.link.index, index) != index {
+            self.link.monitor.follow(index);
+            self.tunnel.send(&ToTunnel::Device { tun: self.name.clone(), index });
+            // told by the next attempt, if at all
+            let _ = mode.handle_renamed(self);
+        }
+        let tun = &self.name;
+        self.link.identity.told_away = false;
+        info!(%tun, "{tun} is back in this network namespace");
+        if !self.link.configured {
+            return state;
+        }
+        let mtu = self.link.wanted_mtu.unwrap_or(self.link.mtu);
+        let link = &mut self.link.link;
+        let restored = if state.mtu == mtu { Ok(()) } else { link.set_mtu(mtu) };
+        let restored = restored.and_then(|()| link.restore()).and_then(|configured| {
+            link.set_up()?;
+            Ok((configured, link.state()?))
+        });
+        match restored {
+            Ok((configured, state)) => {
+                self.link.warn_ipv6_disabled(&configured);
+                state
+            }
+            Err(error) => {
+                warn!(%error, "what the device lost in the other network namespace is not back");
+                state
+            }
+        }
+    }
+
+    /// Returns a line about a device whose networks are unreachable while it is elsewhere.
+    pub(super) fn unreachable(&self, mode: &impl Mode) -> Option<String> {
+        let tun = &self.name;
+        mode.blocks().then(|| {
+            format!(
+                "{tun} is in another network namespace, and what was routed into it is unreachable from here: move it \
+                 back, or stop the tunnel"
+            )
+        })
+    }
+
+    /// Has everything that goes by the device's name go by its present one.
+    pub(super) fn follow_name(&mut self, mode: &mut impl Mode) {
+        let name = self.link.link.name();
+        if name == self.name.as_str() {
+            return;
+        }
+        let Ok(name) = name.parse::<TunName>() else {
+            if let Some(suppressed) = self.link.quiet.allow(self.now) {
+                warn!(tun = %self.name, suppressed, "the device got a name that cannot be followed: give it another");
+            }
+            return;
+        };
+        let old = std::mem::replace(&mut self.name, name);
+        let identity = &mut self.link.identity;
+        (identity.due, identity.failed) = (Some(self.now), 0);
+        self.serve_name(mode);
+        let tun = &self.name;
+        info!(
+            %tun,
+            %old,
+            "{old} is called {tun} now, and the tunnel follows: health, control socket, routes and rules have the new name"
+        );
+        self.tunnel.send(&ToTunnel::Device { tun: tun.clone(), index: self.link.index });
+    }
+
+    /// Gives what does not have the device's name yet that name, if that is due.
+    pub(super) fn serve_name(&mut self, mode: &mut impl Mode) {
+        if self.link.identity.due.is_none_or(|due| due > self.now) {
+            return;
+        }
+        let missing = mode.handle_renamed(self).and(self.rename_health());
+        let identity = &mut self.link.identity;
+        let Err(missing) = missing else {
+            (identity.due, identity.failed) = (None, 0);
+            return;
+        };
+        identity.failed += 1;
+        let pause = if identity.failed < PATIENT { RETRY } else { LATE_RETRY };
+        identity.due = (identity.failed < ATTEMPTS).then(|| self.now + pause);
+        if identity.failed == PATIENT {
+            warn!(tun = %self.name, "not everything has the device's new name yet, or until a reload (SIGHUP): {missing}");
+        }
+    }
+
+    /// Has the tunnel process answer for its health by the device's present name.
+    fn rename_health(&mut self) -> Result<(), String> {
+        if self.link.identity.health.as_ref() == Some(&self.name) {
+            return Ok(());
+        }
+        let listener = HealthListener::open(&self.name)
+            .map_err(|error| format!("another process holds the health socket's name ({error})"))?;
+        let health = ToTunnel::Health { user: geteuid().as_raw() };
+        self.tunnel.send_with(&health, vec![listener.into_fd()]);
+        self.link.identity.health = Some(self.name.clone());
+        Ok(())
+    }
+}

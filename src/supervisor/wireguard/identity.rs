@@ -1,0 +1,36 @@
+//! The tunnel's tables, routes and socket follow its device: to another name, and while it is in
+//! another network namespace.
+
+use super::WireGuard;
+use crate::link::Routes;
+use crate::supervisor::context::Context;
+
+impl WireGuard {
+    /// Has everything that goes by the device's name go by its present one, the kill switch first:
+    /// until then nothing leaves by the device. Returns the first thing that does not yet.
+    ///
+    /// # Errors
+    /// The kernel, or another process that has the name.
+    pub(super) fn follow_device(&mut self, context: &mut Context) -> Result<(), String> {
+        let name = context.name.clone();
+        let kill_switch = self.firewall.kill_switch.as_mut().map_or(Ok(()), |switch| switch.follow(&name));
+        if let Some(guard) = &mut self.firewall.guard {
+            guard.follow(name.as_str());
+        }
+        if let Some(nat) = &mut self.firewall.nat {
+            nat.follow(name.as_str());
+        }
+        self.update_tables();
+        if let Some(routes) = &mut self.routes {
+            routes.follow(name.as_str(), context.link.index);
+        }
+        self.restore_routes(context);
+        let socket = self.uapi.follow(&name).map_err(|error| error.to_string());
+        kill_switch.map_err(|error| error.to_string()).and(socket)
+    }
+
+    /// Returns true if networks are unreachable since the device is in another network namespace.
+    pub(super) fn blocks(&self) -> bool {
+        self.routes.as_ref().is_some_and(Routes::blocks)
+    }
+}
