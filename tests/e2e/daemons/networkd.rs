@@ -48,7 +48,8 @@ fn prepare(site: &Site, devices: &[(&str, &str)]) {
     site.shell("mount -o remount,bind,ro /sys; mkdir -p /run/systemd/network");
     for (device, text) in devices {
         install(site, device, text);
-        // It sets the addresses with another broadcast address, and the kernel does not change that of an address.
+        // It sets the addresses with another broadcast address, and the kernel does not change that
+        // of an address.
         for family in ["-4", "-6"] {
             site.ip(&[family, "address", "flush", "dev", device, "scope", "global"]);
         }

@@ -1,4 +1,4 @@
-//! A firewall that reloads (`nft flush ruleset`: Debian's nftables.service, ufw, firewalld), and
+//! A firewall that reloads (`nft flush ruleset`: Debian's nftables.service), and
 //! network managers that delete routes and rules which are not theirs.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
