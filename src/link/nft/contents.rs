@@ -2,8 +2,8 @@
 //!
 //! What the kernel says about a table is not what it was told: attributes come in another order,
 //! are left out or added, differently in each version. So the contents are read right after the
-//! table was put up, and compared with what is read later. That nobody was in between shows by the
-//! number of the ruleset's generation, which each transaction increments and each message tells.
+//! table was put up, and compared with what is read later. The number of the ruleset's generation,
+//! which each transaction increments, shows that nobody was in between.
 
 use super::listing::{HEADER, number};
 use super::table::{Elements, Table};
@@ -13,46 +13,21 @@ use crate::link::message::attribute;
 const NFTA_CHAIN_TABLE: u16 = 1;
 const NFTA_GEN_ID: u16 = 1;
 
-/// All messages about a table.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Contents {
-    /// Without their headers.
-    messages: Vec<Vec<u8>>,
+/// All messages about a table, without their headers, which tell the generation.
+pub(super) type Contents = Vec<Vec<u8>>;
+
+/// Reads a message about a table.
+pub(super) fn entry(body: &[u8]) -> Option<Vec<u8>> {
+    body.get(HEADER..).map(<[u8]>::to_vec)
 }
 
-/// A message about a table, and the last bits of the ruleset's generation when it was written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Entry {
-    generation: u16,
-    attributes: Vec<u8>,
-}
-
-impl Entry {
-    /// Reads the message.
-    pub(super) fn parse(body: &[u8]) -> Option<Self> {
-        let [_, _, generation @ ..] = *body.first_chunk::<HEADER>()?;
-        let attributes = body.get(HEADER..)?.to_vec();
-        Some(Self { generation: u16::from_be_bytes(generation), attributes })
-    }
-
-    /// Reads an `NFT_MSG_NEWCHAIN`; `None` for a chain of another table.
-    pub(super) fn parse_chain(body: &[u8], table: &Table) -> Option<Self> {
-        let entry = Self::parse(body)?;
-        let name = attribute(&entry.attributes, NFTA_CHAIN_TABLE)?;
-        let is_of_table = body.first() == Some(&(table.family as u8))
-            && name.strip_suffix(&[0]) == Some(table.name.as_bytes());
-        is_of_table.then_some(entry)
-    }
-}
-
-impl Contents {
-    /// Adds what was read, and returns true if all of it is of that generation.
-    pub(super) fn push(&mut self, entries: Vec<Entry>, generation: u32) -> bool {
-        let is_of = |entry: &Entry| u32::from(entry.generation) == generation & u32::from(u16::MAX);
-        let is_current = entries.iter().all(is_of);
-        self.messages.extend(entries.into_iter().map(|entry| entry.attributes));
-        is_current
-    }
+/// Reads an `NFT_MSG_NEWCHAIN`; `None` for a chain of another table.
+pub(super) fn chain_of(body: &[u8], table: &Table) -> Option<Vec<u8>> {
+    let entry = entry(body)?;
+    let name = attribute(&entry, NFTA_CHAIN_TABLE)?;
+    let is_of_table =
+        body.first() == Some(&(table.family as u8)) && name.strip_suffix(&[0]) == Some(table.name.as_bytes());
+    is_of_table.then_some(entry)
 }
 
 /// Reads the number of the generation in an `NFT_MSG_NEWGEN`.
@@ -93,28 +68,21 @@ mod tests {
     #[test]
     fn chains_are_told_by_their_table() {
         let own = table("wontun-lock-wg0");
-        let (_, mut body) = messages(&own).into_iter().nth(2).unwrap();
-        body[2..4].copy_from_slice(&[1, 2]);
-        let entry = Entry::parse_chain(&body, &own).unwrap();
-        assert_eq!(entry.generation, 0x0102);
-        assert_eq!(Entry::parse_chain(&body, &table("wontun-lock-wg")), None);
-        assert_eq!(Entry::parse_chain(&body, &Table { family: Family::Ip, ..own }), None);
+        let (_, body) = messages(&own).into_iter().nth(2).unwrap();
+        assert_eq!(chain_of(&body, &own).unwrap(), body[HEADER..]);
+        assert_eq!(chain_of(&body, &table("wontun-lock-wg")), None);
+        assert_eq!(chain_of(&body, &Table { family: Family::Ip, ..own }), None);
     }
 
     #[test]
-    fn a_change_in_between_shows() {
-        let entry = |generation| Entry { generation, attributes: vec![1, 2] };
-        let mut contents = Contents::default();
-        assert!(contents.push(vec![entry(7), entry(7)], 0x9_0007));
-        assert!(!contents.push(vec![entry(7), entry(8)], 0x9_0007));
-        assert_eq!(contents.messages.len(), 4);
+    fn generations_are_counted_without_0() {
         assert_eq!([1, 9, u32::MAX].map(next_generation), [2, 10, 1]);
     }
 
     proptest! {
         #[test]
         fn any_body_is_survived(body in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = (Entry::parse_chain(&body, &table("wontun-wg0")), generation(&body));
+            let _ = (chain_of(&body, &table("wontun-wg0")), entry(&body), generation(&body));
         }
     }
 }

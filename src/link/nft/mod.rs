@@ -28,7 +28,7 @@ use nix::errno::Errno;
 use super::error;
 use super::socket::{Failure, Requests};
 use batch::Batch;
-use contents::{Contents, Entry};
+use contents::Contents;
 pub(super) use found_rule::{FoundRule, Packet, ends_with_drop, may_accept};
 pub(super) use listing::FoundChain;
 use listing::FoundTable;
@@ -78,23 +78,31 @@ impl Nft {
     /// Puts up the table in the place of one with the same name, if there is one: there is no moment without.
     pub(super) fn replace(&mut self, table: &Table) -> Result<(), Failure> {
         for _ in 0..ATTEMPTS {
-            // where the kernel does not tell, nobody was in between
-            let generation = if self.flags == 0 { self.generation().ok() } else { None };
+            let before = self.generation().ok();
             self.put_up(table)?;
-            if self.flags != 0 || self.remember(table, generation)? {
+            // one that cannot be read is not intact
+            if self.flags != 0 || self.remember(table, before).unwrap_or(false) {
                 break;
             }
         }
         Ok(())
     }
 
-    /// Remembers the contents of a table that was put up, and returns false if somebody has changed
-    /// the ruleset since then; `generation` is of the ruleset before.
-    fn remember(&mut self, table: &Table, generation: Option<u32>) -> Result<bool, Failure> {
-        let expected = generation.map(contents::next_generation);
-        let (contents, is_current) = self.contents(table, expected)?;
-        self.unowned.insert((table.family as u8, table.name.clone()), contents);
-        Ok(is_current || expected.is_none())
+    /// Remembers the contents of a table that was put up, and returns false if somebody may have
+    /// changed them since then: it is not intact then. `before` is the ruleset's generation before,
+    /// if the kernel tells.
+    fn remember(&mut self, table: &Table, before: Option<u32>) -> Result<bool, Failure> {
+        let key = (table.family as u8, table.name.clone());
+        self.unowned.remove(&key);
+        let contents = self.contents(table)?;
+        let is_own = match before {
+            Some(before) => self.generation()? == contents::next_generation(before),
+            None => true,
+        };
+        if is_own {
+            self.unowned.insert(key, contents);
+        }
+        Ok(is_own)
     }
 
     fn put_up(&mut self, table: &Table) -> Result<(), Failure> {
@@ -156,31 +164,27 @@ impl Nft {
             // orphaned, or created by somebody else: ours is owned
             return Ok(false);
         }
-        match self.contents(table, None) {
-            Ok((found, _)) => Ok(self.unowned.get(&(table.family as u8, table.name.clone())) == Some(&found)),
+        match self.contents(table) {
+            Ok(found) => Ok(self.unowned.get(&(table.family as u8, table.name.clone())) == Some(&found)),
             // deleted since then
             Err(Failure::Refused { errno: Errno::ENOENT, .. }) => Ok(false),
             Err(failure) => Err(failure),
         }
     }
 
-    /// Reads the contents of a table, but for what rules change, and returns whether all are of
-    /// `generation`.
-    fn contents(&mut self, table: &Table, generation: Option<u32>) -> Result<(Contents, bool), Failure> {
-        let generation = generation.unwrap_or(0);
-        let (mut contents, family) = (Contents::default(), table.family as u8);
+    /// Reads the contents of a table, but for what rules change.
+    fn contents(&mut self, table: &Table) -> Result<Contents, Failure> {
+        let family = table.family as u8;
         let own = self.requests.query(|sequence| batch::get_table(table.family, &table.name, sequence))?;
-        let own = own.as_deref().and_then(Entry::parse);
-        let mut is_current = contents.push(own.into_iter().collect(), generation);
-        let chains = self.requests.list(batch::list_chains, |chain| Entry::parse_chain(chain, table))?;
-        is_current &= contents.push(chains, generation);
+        let mut contents: Contents = own.as_deref().and_then(contents::entry).into_iter().collect();
+        contents.extend(self.requests.list(batch::list_chains, |chain| contents::chain_of(chain, table))?);
         let list = |sequence| batch::list_rules(family, &table.name, sequence);
-        is_current &= contents.push(self.requests.list(list, Entry::parse)?, generation);
+        contents.extend(self.requests.list(list, contents::entry)?);
         for set in contents::fixed_sets(table) {
             let list = |sequence| batch::list_elements(family, &table.name, set, sequence);
-            is_current &= contents.push(self.requests.list(list, Entry::parse)?, generation);
+            contents.extend(self.requests.list(list, contents::entry)?);
         }
-        Ok((contents, is_current))
+        Ok(contents)
     }
 
     /// Returns the number of the ruleset's generation.
