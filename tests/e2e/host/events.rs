@@ -37,6 +37,12 @@ pub(super) struct Event {
 }
 
 impl Event {
+    /// True if the message is about a device that is up: the flags are behind family, type and
+    /// index.
+    pub(super) fn is_up(&self) -> bool {
+        self.body.get(8).is_some_and(|flags| flags & 1 != 0)
+    }
+
     /// True if the message has these bytes in it, such as a name.
     pub(super) fn has(&self, bytes: &[u8]) -> bool {
         self.body.windows(bytes.len()).any(|window| window == bytes)

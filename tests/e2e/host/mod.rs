@@ -1,6 +1,7 @@
 //! A host that changes: others remove what is the tunnel's, and it comes back.
 
 mod events;
+mod flushed;
 mod hostile;
 mod leak;
 mod many;

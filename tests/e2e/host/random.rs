@@ -17,7 +17,7 @@ const SEED: &str = "WONTUN_FUZZ_SEED";
 const SECONDS: &str = "WONTUN_FUZZ_SECONDS";
 const DEFAULT_SECONDS: u64 = 10;
 /// Within this time all is back: what somebody removes all the time is put back once a second.
-const CONVERGENCE: Duration = Duration::from_secs(8);
+const CONVERGENCE: Duration = Duration::from_secs(10);
 
 /// A sequence of numbers that look random (xorshift64*).
 struct Numbers(u64);

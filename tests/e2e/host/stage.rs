@@ -42,6 +42,7 @@ impl Stage {
         for address in [format!("{WORLD_V4}/32"), format!("{WORLD_V6}/128")] {
             plan.server_site.ip(&["address", "add", &address, "dev", "lo"]);
         }
+        plan.client.mtu = Some(1420);
         plan.client.peers[0].allowed = vec!["0.0.0.0/0".to_owned(), "::/0".to_owned()];
         let other = Node::start(&plan.server_site, Implementation::ConfigFile, &plan.server);
         let router = Site::new(&lab, 2);
@@ -62,6 +63,7 @@ impl Stage {
     pub(super) fn server(nf_tables: NfTables, arguments: &[&str]) -> Self {
         let lab = Arc::new(Lab::routed(1500));
         let mut plan = Plan::between(&lab, [2, 1], Outer::V4);
+        plan.server.mtu = Some(1420);
         plan.server.peers[0].allowed.extend(["172.16.0.0/24".to_owned(), "fd00:17::/64".to_owned()]);
         let peer = &mut plan.client.peers[0];
         peer.endpoint = Some(format!("198.51.100.254:{PORT}"));

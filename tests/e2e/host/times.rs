@@ -4,10 +4,11 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use super::events::{
-    DELETED_ADDRESS, DELETED_ROUTE, DELETED_RULE, Events, GENERATION, NEW_ADDRESS, NEW_ROUTE, NEW_RULE,
+    DELETED_ADDRESS, DELETED_ROUTE, DELETED_RULE, Event, Events, GENERATION, NEW_ADDRESS, NEW_LINK,
+    NEW_ROUTE, NEW_RULE,
 };
 use super::older::NfTables;
-use super::pieces::{Kind, Piece, pieces};
+use super::pieces::{IS_LINK_REPAIRED, Kind, Piece, pieces};
 use super::stage::Stage;
 use crate::lab::heavy;
 use crate::waiting::{PATIENCE, holds_within};
@@ -25,14 +26,20 @@ fn time_of(stage: &Stage, routing: &Events, ruleset: &Events, piece: &Piece) -> 
         Kind::Rule => (routing, DELETED_RULE, NEW_RULE),
         Kind::Table => (ruleset, GENERATION, GENERATION),
         Kind::Setting => return time_of_setting(stage, piece),
-        Kind::Down | Kind::Mtu => unreachable!("these have tests of their own"),
+        Kind::Down | Kind::Mtu => (routing, NEW_LINK, NEW_LINK),
     };
-    let is_table = piece.kind == Kind::Table;
+    // who made a transaction, and how the device is, tell the two apart
+    let is_intact = |event: &Event| match piece.kind {
+        Kind::Table => !event.has(b"nft\0"),
+        Kind::Down => event.has(b"wg0\0") && event.is_up(),
+        Kind::Mtu => event.has(b"wg0\0") && event.has(&1420_u32.to_ne_bytes()),
+        _ => event.kind == back,
+    };
     let from = events.count();
     stage.site.shell(&piece.removal);
-    let is_gone = |event: &super::events::Event| event.kind == gone && (!is_table || event.has(b"nft\0"));
+    let is_gone = |event: &Event| event.kind == gone && !(gone == back && is_intact(event));
     let (place, start) = events.find("it is gone", from, is_gone);
-    let is_back = |event: &super::events::Event| event.kind == back && (!is_table || !event.has(b"nft\0"));
+    let is_back = |event: &Event| event.kind == back && is_intact(event);
     let (_, end) = events.find(&format!("it is back after {}", piece.removal), place + 1, is_back);
     end - start
 }
@@ -85,7 +92,12 @@ fn of_a_full_tunnel() {
         ("table of the policy marks", |piece| piece.removal.starts_with("nft delete table ip wontun-wg0")),
         ("rule of the kill switch", |piece| piece.removal.starts_with("nft flush chain inet wontun-lock")),
     ];
-    for (what, is_wanted) in kinds {
+    let link: &[(&str, fn(&Piece) -> bool)] = &[
+        ("device set down", |piece| piece.kind == Kind::Down),
+        ("MTU of the device", |piece| piece.kind == Kind::Mtu),
+    ];
+    let link = if IS_LINK_REPAIRED { link } else { &[] };
+    for (what, is_wanted) in kinds.iter().chain(link) {
         // a tunnel of its own for each: none meets the limit
         let stage = Stage::full_tunnel(NfTables::Older, &["--kill-switch"]);
         stage.settle();
