@@ -199,6 +199,18 @@ impl Forwarding {
         std::mem::take(&mut self.state_mut(v6).is_lost)
     }
 
+    /// Returns true if packets of a family were forwarded, and are not now from the tunnel's device
+    /// or another one whose switch was turned on.
+    pub(super) fn has_lost(&self, tunnel: &str) -> bool {
+        [false, true].into_iter().any(|v6| {
+            let state = self.state(v6);
+            let mut devices = state.held.devices.iter().map(String::as_str).chain([tunnel]);
+            state.was_on
+                && is(&self.path(v6, None), "0")
+                && (state.held.all || devices.any(|device| is(&self.own_switch(v6, device), "0")))
+        })
+    }
+
     /// Returns true if packets of the family were forwarded before.
     pub(super) fn was_on(&self, v6: bool) -> bool {
         self.state(v6).was_on

@@ -200,6 +200,12 @@ impl Guard {
         (found == Found::Repaired).then(|| format!("inet {}", wanted.name))
     }
 
+    /// Returns true if the table is there, as it was put up, or is not wanted.
+    pub fn is_intact(&mut self) -> bool {
+        let Some(wanted) = self.table.clone() else { return true };
+        self.nft().is_ok_and(|nft| nft.is_intact(&wanted).unwrap_or(true))
+    }
+
     fn nft(&mut self) -> Result<&mut Nft, Failure> {
         match &mut self.nft {
             Some(nft) => Ok(nft),

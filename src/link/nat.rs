@@ -124,6 +124,11 @@ impl Nat {
         &self.told
     }
 
+    /// Returns true if forwarding was on, and is off for the tunnel or another device now.
+    pub fn has_lost_forwarding(&self) -> bool {
+        self.forwarding.has_lost(&self.device)
+    }
+
     /// Returns the line about forwarding that was on and is off now, and cannot be turned on.
     pub fn lost_forwarding(&self) -> Option<String> {
         let is_lost = |warning: &&NatWarning| match warning {
@@ -242,6 +247,12 @@ impl Nat {
         let wanted = self.table.clone()?;
         let found = self.nft().and_then(|nft| nft.ensure(&wanted)).ok()?;
         (found == Found::Repaired).then(|| format!("inet {}", wanted.name))
+    }
+
+    /// Returns true if the table is there, as it was put up, or is not wanted.
+    pub fn is_intact(&mut self) -> bool {
+        let Some(wanted) = self.table.clone() else { return true };
+        self.nft().is_ok_and(|nft| nft.is_intact(&wanted).unwrap_or(true))
     }
 
     /// Reads the tables of other tunnels, and this tunnel's own unless this run has put it up.

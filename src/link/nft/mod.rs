@@ -155,7 +155,7 @@ impl Nft {
 
     /// Nobody but the owner changes an owned table. The contents of one that anybody can change are
     /// compared.
-    fn is_intact(&mut self, table: &Table) -> Result<bool, Failure> {
+    pub(super) fn is_intact(&mut self, table: &Table) -> Result<bool, Failure> {
         let Some(found) = self.find(table.family, &table.name)? else { return Ok(false) };
         if self.owns(found) {
             return Ok(true);

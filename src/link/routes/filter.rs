@@ -100,6 +100,15 @@ impl Filters {
         repaired
     }
 
+    /// Returns true if all tables are there, as they were put up.
+    pub(super) fn are_intact(&mut self) -> bool {
+        Family::BOTH.into_iter().all(|family| {
+            let State::Up(table) = self.states.of(family) else { return true };
+            let table = table.clone();
+            self.nft().is_ok_and(|nft| nft.is_intact(&table).unwrap_or(true))
+        })
+    }
+
     /// Takes the table of one family away, if it may be there.
     pub(super) fn take_away(&mut self, family: Family) {
         if std::mem::take(self.states.of_mut(family)) != State::Absent {

@@ -125,6 +125,7 @@ struct Target {
 
 /// The routes that were missing and have been added, and those that are too many, as tables and
 /// networks.
+#[derive(Default)]
 struct Difference {
     added: Vec<Prefix>,
     /// Number of those that are still missing.
@@ -272,6 +273,11 @@ impl Routes {
         self.filters.repair()
     }
 
+    /// Returns true if all of them are there, as they were put up.
+    pub fn has_tables(&mut self) -> bool {
+        self.filters.are_intact()
+    }
+
     /// Leaves everything as it is, as the death of the process does.
     pub fn abandon(mut self) {
         self.wanted = None;
@@ -314,7 +320,7 @@ impl Routes {
         let target = Target { policy_table: table, scope };
         let routes = if self.is_away {
             self.kernel.block(table, plans.iter().flat_map(|plan| &plan.policy))?;
-            Difference { added: Vec::new(), surplus: Vec::new() }
+            Difference::default()
         } else {
             self.add_routes(wanted, target, &mut plans, &seen, &mut warnings)?
         };

@@ -242,13 +242,7 @@ impl Context {
             return;
         }
         self.reconciler.compared_at = Some(now);
-        for entry in &mut self.reconciler.entries {
-            // tables and settings are compared as they are put back
-            let is_late = matches!(entry.piece, Piece::Tables | Piece::Settings);
-            if !is_late || entry.limit.allowed_at(now) <= now {
-                entry.note_change();
-            }
-        }
+        self.reconciler.note_overrun();
         self.reconcile(mode);
     }
 

@@ -190,12 +190,8 @@ impl Mode for WireGuard {
             Piece::Device => context.compare_device(self, is_allowed),
             Piece::Addresses => context.compare_addresses(is_allowed),
             Piece::Routing => self.compare_routing(context, is_allowed),
-            // only what was changed is looked at: whatever it is, it waits
-            Piece::Tables | Piece::Settings if !is_allowed => {
-                Compared { is_missing: true, ..Compared::default() }
-            }
-            Piece::Tables => self.compare_tables(context),
-            Piece::Settings => self.compare_settings(context),
+            Piece::Tables => self.compare_tables(context, is_allowed),
+            Piece::Settings => self.compare_settings(context, is_allowed),
         }
     }
 

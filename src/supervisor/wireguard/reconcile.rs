@@ -16,18 +16,35 @@ impl WireGuard {
         }
     }
 
-    pub(super) fn compare_tables(&mut self, context: &mut Context) -> Compared {
+    pub(super) fn compare_tables(&mut self, context: &mut Context, is_allowed: bool) -> Compared {
+        if !is_allowed {
+            return Compared { is_missing: !self.has_tables(), ..Compared::default() };
+        }
         let firewall = &mut self.firewall;
         let mut repaired: Vec<_> = firewall.guard.as_mut().and_then(Guard::repair).into_iter().collect();
         repaired.extend(firewall.nat.as_mut().and_then(Nat::repair));
         repaired.extend(self.routes.as_mut().map(Routes::repair_tables).unwrap_or_default());
         context.reconciler.repairs.tables += repaired.len() as u64;
-        Compared { repaired: (!repaired.is_empty()).then(|| repaired.join(", ")), ..Compared::default() }
+        let error = (!self.has_tables()).then(|| "the kernel does not take a table again".to_owned());
+        let repaired = (!repaired.is_empty()).then(|| repaired.join(", "));
+        Compared { repaired, error, ..Compared::default() }
+    }
+
+    /// Returns true if all tables but the kill switch's are there, as they were put up.
+    fn has_tables(&mut self) -> bool {
+        let firewall = &mut self.firewall;
+        firewall.guard.as_mut().is_none_or(Guard::is_intact)
+            && firewall.nat.as_mut().is_none_or(Nat::is_intact)
+            && self.routes.as_mut().is_none_or(Routes::has_tables)
     }
 
     /// Compares forwarding, and with it everything that depends on other devices and on others'
     /// rules.
-    pub(super) fn compare_settings(&mut self, context: &mut Context) -> Compared {
+    pub(super) fn compare_settings(&mut self, context: &mut Context, is_allowed: bool) -> Compared {
+        if !is_allowed {
+            let is_missing = self.firewall.nat.as_ref().is_some_and(Nat::has_lost_forwarding);
+            return Compared { is_missing, ..Compared::default() };
+        }
         let restored = self.update_tables();
         context.reconciler.repairs.settings += restored.len() as u64;
         let error = self.firewall.nat.as_ref().and_then(Nat::lost_forwarding);
@@ -40,20 +57,19 @@ impl WireGuard {
 
     /// Returns a line for each condition that others do not meet, as it was found last.
     pub(super) fn unmet_needs(&self, need: Need) -> Vec<String> {
+        let firewall = &self.firewall;
         match need {
-            Need::Forwarding => self
-                .firewall
-                .nat
-                .as_ref()
-                .map(|nat| nat.warnings().iter().map(ToString::to_string).collect())
-                .unwrap_or_default(),
-            Need::Port => self.firewall.input.iter().map(ToString::to_string).collect(),
-            Need::Networks => self
-                .firewall
-                .guard
-                .as_ref()
-                .map(|guard| guard.warnings().iter().map(ToString::to_string).collect())
-                .unwrap_or_default(),
+            Need::Forwarding => lines(firewall.nat.iter().flat_map(Nat::warnings)),
+            Need::Port => lines(&firewall.input),
+            Need::Networks => {
+                let mut unmet = lines(firewall.guard.iter().flat_map(Guard::warnings));
+                unmet.extend(lines(&firewall.overlaps));
+                unmet
+            }
         }
     }
+}
+
+fn lines<T: ToString>(warnings: impl IntoIterator<Item = T>) -> Vec<String> {
+    warnings.into_iter().map(|warning| warning.to_string()).collect()
 }
