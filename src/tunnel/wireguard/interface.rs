@@ -232,15 +232,6 @@ impl Interface {
         }
     }
 
-    /// Sets where a peer is, and that it is nowhere else.
-    pub fn set_endpoint(&mut self, id: PeerId, endpoint: Option<Endpoint>, now: Instant) {
-        if let Some(peer) = self.peers.get_mut(id) {
-            peer.set_candidates(&[], &mut self.indices);
-            peer.set_endpoint(endpoint);
-        }
-        self.note(id, now);
-    }
-
     /// Leaves it to the system again from which address of ours datagrams to a peer leave.
     pub fn set_any_source(&mut self, id: PeerId) {
         if let Some(peer) = self.peers.get_mut(id) {
