@@ -42,9 +42,6 @@ impl ConfigFile {
     /// # Errors
     /// The clock cannot be read.
     pub fn look_up_before_kill_switch(&mut self, starting: &mut Starting) -> Result<(), SupervisorError> {
-        if !needs_names(&self.configuration) {
-            return Ok(());
-        }
         let peers = self.configuration.peers.iter();
         let names: Vec<_> = peers
             .filter_map(|peer| match &peer.endpoint {

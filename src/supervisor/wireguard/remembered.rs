@@ -137,14 +137,16 @@ impl Remembered {
     }
 
     /// A peer has answered at `address`, one of its name's if `is_named`. Others are not kept: they
-    /// are what the tunnel process alone says.
-    fn handle_reached(&mut self, key: &PublicKey, address: IpAddr, is_named: bool) {
+    /// are what the tunnel process alone says. Returns true if it is another than before.
+    fn handle_reached(&mut self, key: &PublicKey, address: IpAddr, is_named: bool) -> bool {
         let is_kept = self.addresses.get(key) == Some(&address);
         let has_room = self.addresses.contains_key(key) || self.addresses.len() < MAX_PEERS;
-        if !is_kept && is_named && has_room && is_usable(address) {
+        let is_new = !is_kept && is_named && has_room && is_usable(address);
+        if is_new {
             self.addresses.insert(*key, address);
             self.is_changed = true;
         }
+        is_new
     }
 
     /// Returns the time at which something is due.
@@ -318,8 +320,9 @@ impl WireGuard {
     /// A handshake with a peer that is known by a name was completed.
     pub(super) fn handle_reached(&mut self, key: &PublicKey, address: IpAddr) {
         let is_named = self.peers.get_mut(key).is_some_and(|peer| peer.is_named(address));
-        self.remembered.handle_reached(key, address, is_named);
-        self.reset_bypass();
+        if self.remembered.handle_reached(key, address, is_named) {
+            self.reset_bypass();
+        }
     }
 
     /// Does what is due about addresses from before.
@@ -478,17 +481,16 @@ mod tests {
         let key: PublicKey = KEYS[0].parse().unwrap();
         let [a, b] = ["192.0.2.7", "192.0.2.8"].map(|text| text.parse::<IpAddr>().unwrap());
         let mut remembered = Remembered::default();
-        remembered.handle_reached(&key, a, false);
+        assert!(!remembered.handle_reached(&key, a, false));
         assert_eq!((remembered.addresses.len(), remembered.is_changed), (0, false));
-        remembered.handle_reached(&key, a, true);
+        assert!(remembered.handle_reached(&key, a, true));
         assert_eq!((remembered.addresses.get(&key), remembered.is_changed), (Some(&a), true));
         remembered.serve(Instant::from_boot(Duration::from_secs(5)));
         // the same again, and one that is not the name's
-        remembered.handle_reached(&key, a, true);
-        remembered.handle_reached(&key, b, false);
+        assert!(!remembered.handle_reached(&key, a, true) && !remembered.handle_reached(&key, b, false));
         assert!(!remembered.is_changed);
         // at most every ten seconds
-        remembered.handle_reached(&key, b, true);
+        assert!(remembered.handle_reached(&key, b, true));
         remembered.serve(Instant::from_boot(Duration::from_secs(14)));
         assert!(remembered.is_changed);
         remembered.serve(Instant::from_boot(Duration::from_secs(15)));

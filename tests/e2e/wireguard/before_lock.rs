@@ -172,6 +172,10 @@ fn it_comes_first_where_it_can() {
     };
     assert!(waits(&stage, &[]), "the control");
     assert!(asked.load(Ordering::Relaxed) > 0);
+    // what the kill switch holds back does not depend on the routes
+    stage.plan.client.table = Some("off".to_owned());
+    assert!(waits(&stage, &[]));
+    stage.plan.client.table = None;
     assert!(!waits(&stage, &["--resolver", &WORLD_V4.to_string()]));
     resolv_conf(stage.client(), &format!("nameserver {SILENT}\n"));
     assert!(!waits(&stage, &[]));
