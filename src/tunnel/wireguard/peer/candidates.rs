@@ -9,9 +9,9 @@
 //! follows.
 //!
 //! A session is tried elsewhere after 15 s of silence, as any. Where traffic goes both ways, a
-//! shorter silence is suspect ([`SUSPECT_SILENCE`]): the address in use is asked then, and the next
-//! one if it does not answer. If it does, or data comes again, the suspicion was false, and the
-//! next takes twice as long.
+//! shorter silence is suspect ([`SUSPECT_SILENCE`]) if we go on sending, as TCP does without an
+//! acknowledgement: the address in use is asked then, and the next one if it does not answer. If it
+//! does, or data comes again, the suspicion was false, and the next takes twice as long.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -46,6 +46,9 @@ const CONFIRM_TIME: Duration = Duration::from_secs(1);
 /// Silence after data of ours that is suspect where data came before, or three round trips if that
 /// is longer.
 const SUSPECT_SILENCE: Duration = Duration::from_secs(1);
+/// Pause after which more data without an answer tells that one is expected. The last
+/// acknowledgement of a conversation, which never has an answer, comes sooner.
+const INSISTING: Duration = Duration::from_millis(300);
 /// False suspicions after which only the silence of any peer counts.
 const MOST_SUSPICIONS: u8 = 4;
 
@@ -82,7 +85,9 @@ pub(super) struct Candidates {
 /// A silence that begins sooner than that of any peer.
 #[derive(Debug, Default)]
 struct Silence {
-    /// Data left and nothing came since: when that is suspect.
+    /// When the first data left since which nothing came.
+    since: Option<Instant>,
+    /// More data left since: when the silence is suspect.
     suspect: Option<Instant>,
     /// Data came since the last suspicion, so an answer is to be expected.
     is_answering: bool,
@@ -242,11 +247,26 @@ impl Candidates {
     /// Data left for `remote`.
     pub(super) fn handle_data_sent(&mut self, remote: SocketAddr, now: Instant) {
         let silence = &self.silence;
-        if silence.suspect.is_none() && silence.is_answering && silence.false_ones < MOST_SUSPICIONS {
-            let round_trip = self.place(remote).and_then(|place| self.list.get(place));
-            let round_trip = round_trip.map(|candidate| candidate.round_trip).unwrap_or_default();
-            let patience = SUSPECT_SILENCE.max(round_trip * 3) * (1 << silence.false_ones);
-            self.silence.suspect = Some(now + patience);
+        if silence.suspect.is_some() || !silence.is_answering || silence.false_ones >= MOST_SUSPICIONS {
+            return;
+        }
+        let Some(since) = silence.since else {
+            self.silence.since = Some(now);
+            return;
+        };
+        if now.since(since) < INSISTING {
+            return;
+        }
+        let round_trip = self.place(remote).and_then(|place| self.list.get(place));
+        let round_trip = round_trip.map(|candidate| candidate.round_trip).unwrap_or_default();
+        let patience = SUSPECT_SILENCE.max(round_trip * 3) * (1 << silence.false_ones);
+        if now.since(since) < patience * 2 {
+            // if this is what is to be answered, that takes its time as well
+            let answered = now + INSISTING.max(round_trip * 2);
+            self.silence.suspect = Some(answered.max(since + patience));
+        } else {
+            // what left long ago needed no answer
+            self.silence.since = Some(now);
         }
     }
 
@@ -258,7 +278,7 @@ impl Candidates {
             self.silence.handle_answer(true);
             self.is_running = false;
         }
-        self.silence.suspect = None;
+        (self.silence.since, self.silence.suspect) = (None, None);
         self.silence.is_answering |= has_data;
         is_answer
     }
@@ -273,7 +293,7 @@ impl Silence {
     fn take_due(&mut self, now: Instant) -> bool {
         let is_due = Timers::take_due(&mut self.suspect, now);
         if is_due {
-            (self.is_asking, self.is_answering) = (true, false);
+            (self.is_asking, self.is_answering, self.since) = (true, false, None);
         }
         is_due
     }
@@ -289,7 +309,7 @@ impl Silence {
     }
 
     const fn end(&mut self) {
-        (self.is_asking, self.suspect) = (false, None);
+        (self.is_asking, self.since, self.suspect) = (false, None, None);
     }
 }
 

@@ -245,16 +245,18 @@ fn slow_answers_raise_few_suspicions_and_do_not_move_the_peer() {
     world.run(seconds(1.0));
     let handshakes = |world: &World| world.sent(0, 1).len();
     for number in 0..170 {
-        // an answer after three seconds, again and again
+        // an answer after three seconds to a question that is repeated, again and again
         world.send(0, &packet(100, 1));
-        world.run(seconds(3.0));
+        world.run(seconds(0.5));
+        world.send(0, &packet(100, 1));
+        world.run(seconds(2.5));
         world.send(1, &packet(100, 2));
         world.run(seconds(4.0));
         assert_eq!(world.peer(0).endpoint().unwrap().remote, remote(V6), "{number}");
     }
     assert!(world.sent(0, 1).iter().all(|seen| seen.to.remote == remote(V6)));
     // 20 minutes hold ten sessions; each lowers the count by one false suspicion
-    assert!(handshakes(&world) <= 10 + 1 + 4 + 10, "{}", handshakes(&world));
+    assert!((11..=1 + 4 + 10 + 10).contains(&handshakes(&world)), "{}", handshakes(&world));
     // one-way traffic expects no answer
     let before = handshakes(&world);
     for _ in 0..90 {
@@ -262,6 +264,21 @@ fn slow_answers_raise_few_suspicions_and_do_not_move_the_peer() {
         world.run(seconds(1.0));
     }
     assert!(handshakes(&world) <= before + 2, "{before} {}", handshakes(&world));
+}
+
+#[test]
+fn conversations_that_end_raise_no_suspicion() {
+    let mut world = world(vec![path(V6, Some(0.02), Some(0.02)), path(V4, Some(0.02), Some(0.02))]);
+    for _ in 0..100 {
+        // the last packets acknowledge what came
+        talk(&mut world, seconds(0.5));
+        world.send(0, &packet(100, 1));
+        world.run(seconds(0.1));
+        world.send(0, &packet(100, 1));
+        world.run(seconds(4.0));
+    }
+    // eight minutes hold four sessions, the first of which a packet of ours began
+    assert!(world.sent(0, 1).len() <= 5, "{:?}", initiations(&world));
 }
 
 #[test]
