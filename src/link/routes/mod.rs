@@ -378,8 +378,10 @@ impl Routes {
                 .map(|prefix| (plain_table, *prefix))
                 .chain(plan.policy.iter().map(|prefix| (target.policy_table, *prefix)))
                 .collect();
-            let is_due =
-                |(table, _): &(u32, Prefix)| target.scope == Scope::All || *table == target.policy_table;
+            // without a policy its table is none
+            let is_due = |(table, _): &(u32, Prefix)| {
+                target.scope == Scope::All || plan.has_policy() && *table == target.policy_table
+            };
             let (missing, late): (Vec<_>, Vec<_>) =
                 routes.difference(&state.routes).copied().partition(is_due);
             skipped = skipped.saturating_add(late.len());
