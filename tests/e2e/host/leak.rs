@@ -9,7 +9,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::older::NfTables;
-use super::pieces::IS_LINK_REPAIRED;
 use super::snapshot::Snapshot;
 use super::stage::{Stage, WORLD_V4, WORLD_V6};
 use crate::lab::heavy;
@@ -38,10 +37,8 @@ const REMOVALS: &[(&str, &str)] = &[
     ("all rules, and main's added again", RULE_FLUSH),
     ("routes of the policy table", "ip -4 route flush table 51820; ip -6 route flush table 51820"),
     ("addresses, and with them all routes", "ip address flush dev wg0 scope global"),
+    ("the device set down, and with it all routes", "ip link set wg0 down"),
 ];
-
-/// The kernel deletes the routes of a device that is down.
-const DOWN: (&str, &str) = ("the device set down", "ip link set wg0 down");
 
 /// A datagram in clear: its family and number, and the time of its sending since the start.
 type Seen = (bool, u64, Duration);
@@ -152,8 +149,7 @@ fn leak_of(stage: &Stage, before: &Snapshot, removal: &str) -> Leak {
 fn leaks(arguments: &[&str], removals: &[(&str, &str)], nf_tables: NfTables) -> Vec<(String, Vec<Leak>)> {
     let name = if arguments.is_empty() { "without a kill switch" } else { "with the kill switch" };
     let mut all = Vec::new();
-    let down = IS_LINK_REPAIRED.then_some(&DOWN).filter(|_| nf_tables == NfTables::Kernel);
-    for (what, removal) in removals.iter().chain(down) {
+    for (what, removal) in removals {
         let stage = Stage::full_tunnel(nf_tables, arguments);
         stage.passes();
         stage.settle();

@@ -19,16 +19,10 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// Those that come back.
-    pub(super) const REPAIRED: &[Self] = if IS_LINK_REPAIRED {
-        &[Self::Address, Self::Route, Self::Rule, Self::Table, Self::Setting, Self::Down, Self::Mtu]
-    } else {
-        &[Self::Address, Self::Route, Self::Rule, Self::Table, Self::Setting]
-    };
+    /// All of them.
+    pub(super) const ALL: &[Self] =
+        &[Self::Address, Self::Route, Self::Rule, Self::Table, Self::Setting, Self::Down, Self::Mtu];
 }
-
-/// The device's flags and MTU are part of the wanted state.
-pub(super) const IS_LINK_REPAIRED: bool = true;
 
 /// One piece.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,7 +81,6 @@ pub(super) fn pieces(site: &Site) -> Vec<Piece> {
     }
     pieces.push(Piece::new(Kind::Down, "ip link set wg0 down".to_owned()));
     pieces.push(Piece::new(Kind::Mtu, "ip link set wg0 mtu 1300".to_owned()));
-    pieces.retain(|piece| Kind::REPAIRED.contains(&piece.kind));
     pieces
 }
 

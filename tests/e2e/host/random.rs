@@ -60,7 +60,7 @@ fn step(site: &Site, numbers: &mut Numbers) -> Vec<String> {
     let flushes = flushes();
     // there are many more parts of tables than anything else
     let of_a_kind = |numbers: &mut Numbers| {
-        let kind = numbers.choose(Kind::REPAIRED);
+        let kind = numbers.choose(Kind::ALL);
         let some: Vec<&Piece> = there.iter().filter(|piece| piece.kind == *kind).collect();
         if some.is_empty() { None } else { Some(*numbers.choose(&some)) }
     };
@@ -113,8 +113,13 @@ fn survives(stage: Stage) {
         end.elapsed()
     );
     stage.passes();
-    let health = stage.health();
-    assert_eq!(health.code(), 0, "{health:?}");
+    // what was put back too often waits for its second
+    let mut health = stage.health();
+    let is_healthy = holds_within(CONVERGENCE, || {
+        health = stage.health();
+        health.code() == 0
+    });
+    assert!(is_healthy, "{health:?}");
     assert!(stage.repairs() > repairs, "nothing was repaired");
     assert_eq!(Snapshot::of(&stage.site).difference(&before), "");
     let stopped = stage.daemon.stop();

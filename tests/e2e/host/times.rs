@@ -8,7 +8,7 @@ use super::events::{
     NEW_ROUTE, NEW_RULE,
 };
 use super::older::NfTables;
-use super::pieces::{IS_LINK_REPAIRED, Kind, Piece, pieces};
+use super::pieces::{Kind, Piece, pieces};
 use super::stage::Stage;
 use crate::lab::heavy;
 use crate::waiting::{PATIENCE, holds_within};
@@ -28,11 +28,13 @@ fn time_of(stage: &Stage, routing: &Events, ruleset: &Events, piece: &Piece) -> 
         Kind::Setting => return time_of_setting(stage, piece),
         Kind::Down | Kind::Mtu => (routing, NEW_LINK, NEW_LINK),
     };
+    // as an attribute: IFLA_MTU is 4
+    let mtu = [&8_u16.to_ne_bytes()[..], &4_u16.to_ne_bytes(), &1420_u32.to_ne_bytes()].concat();
     // who made a transaction, and how the device is, tell the two apart
     let is_intact = |event: &Event| match piece.kind {
         Kind::Table => !event.has(b"nft\0"),
         Kind::Down => event.has(b"wg0\0") && event.is_up(),
-        Kind::Mtu => event.has(b"wg0\0") && event.has(&1420_u32.to_ne_bytes()),
+        Kind::Mtu => event.has(b"wg0\0") && event.has(&mtu),
         _ => event.kind == back,
     };
     let from = events.count();
@@ -90,14 +92,11 @@ fn of_a_full_tunnel() {
         ("table of the kill switch", |piece| piece.removal.starts_with("nft delete table inet wontun-lock")),
         ("table of the guard", |piece| piece.removal.starts_with("nft delete table inet wontun-guard")),
         ("table of the policy marks", |piece| piece.removal.starts_with("nft delete table ip wontun-wg0")),
-        ("rule of the kill switch", |piece| piece.removal.starts_with("nft flush chain inet wontun-lock")),
-    ];
-    let link: &[(&str, fn(&Piece) -> bool)] = &[
         ("device set down", |piece| piece.kind == Kind::Down),
         ("MTU of the device", |piece| piece.kind == Kind::Mtu),
+        ("rule of the kill switch", |piece| piece.removal.starts_with("nft flush chain inet wontun-lock")),
     ];
-    let link = if IS_LINK_REPAIRED { link } else { &[] };
-    for (what, is_wanted) in kinds.iter().chain(link) {
+    for (what, is_wanted) in kinds {
         // a tunnel of its own for each: none meets the limit
         let stage = Stage::full_tunnel(NfTables::Older, &["--kill-switch"]);
         stage.settle();
