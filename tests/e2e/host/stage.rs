@@ -49,8 +49,6 @@ impl Stage {
         router.ip(&["route", "add", WORLD_V4, "via", "192.0.2.1"]);
         router.ip(&["route", "add", WORLD_V6, "via", "2001:db8::1"]);
         let library = Library::new(nf_tables);
-        // an MTU that the file names is put back, too
-        plan.client.mtu = Some(1420);
         let daemon = start(&plan.client_site, &plan.client, arguments, &library);
         let site = Arc::clone(&plan.client_site);
         let targets = [WORLD_V4, WORLD_V6].map(|address| address.parse().unwrap()).into();
@@ -76,7 +74,6 @@ impl Stage {
         }
         let library = Library::new(nf_tables);
         let arguments = [&["--nat", "auto", "--policy", "isolate"], arguments].concat();
-        plan.server.mtu = Some(1420);
         let daemon = start(&plan.server_site, &plan.server, &arguments, &library);
         let other = Node::start(&plan.client_site, Implementation::ConfigFile, &plan.client);
         let targets = ["10.9.0.1", "fd00:9::1", "192.0.2.1", "2001:db8::1"];
