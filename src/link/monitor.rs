@@ -39,6 +39,9 @@ const GROUPS: u32 = RTMGRP_LINK
     | RTMGRP_IPV6_ROUTE
     | RTMGRP_IPV6_RULE
     | RTMGRP_NETCONF;
+const NLM_F_REPLACE: u16 = 0x100;
+/// `rtm_table` of tables with a number beyond 255.
+const RT_TABLE_COMPAT: u32 = 252;
 const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
 const RTM_NEWRULE: u16 = 32;
@@ -57,7 +60,7 @@ pub enum LinkEvent {
     OtherLink,
     /// Events were lost or unreadable: read the state with [`super::Link::state`].
     Overrun,
-    /// A route of wontun's or of the device, or a policy rule was deleted, by anybody.
+    /// A route of wontun's or of the device, or a policy rule was deleted or replaced, by anybody.
     RoutingLost,
     /// This host no longer has that address, on whichever device it was.
     AddressLost(IpAddr),
@@ -122,12 +125,16 @@ impl AsFd for Monitor {
     }
 }
 
-/// A classic BPF program. Dropped are new routes and rules, and deleted routes that are neither
-/// wontun's nor to the device: of those, the kernel's own lead to the networks of its addresses.
-const fn filter(index: u32) -> [SockFilter; 15] {
+/// A classic BPF program. Dropped are new rules, and deleted routes that are neither wontun's nor to
+/// the device: of those, the kernel's own lead to the networks of its addresses. Of new routes those
+/// pass that take the place of another one in a table of a number beyond 255, as that of policy
+/// routing is: the other one may be wontun's.
+const fn filter(index: u32) -> [SockFilter; 21] {
     // nlmsg_type and the device are in the host's order, and read in the network's; rtm_protocol is
     // in the message's own header, which attributes follow
     const TYPE: u32 = 4;
+    const FLAGS: u32 = 6;
+    const ROUTE_TABLE: u32 = 16 + 4;
     const ROUTE_PROTOCOL: u32 = 16 + 5;
     const ATTRIBUTES: u32 = 16 + 12;
     const RTA_OIF: u32 = 4;
@@ -136,7 +143,7 @@ const fn filter(index: u32) -> [SockFilter; 15] {
     }
     [
         SockFilter::new(bpf::LOAD_HALF, 0, 0, TYPE),
-        SockFilter::new(bpf::JUMP_IF_EQUAL, 12, 0, kind(RTM_NEWROUTE)),
+        SockFilter::new(bpf::JUMP_IF_EQUAL, 13, 0, kind(RTM_NEWROUTE)),
         SockFilter::new(bpf::JUMP_IF_EQUAL, 11, 0, kind(RTM_NEWRULE)),
         SockFilter::new(bpf::JUMP_IF_EQUAL, 0, 9, kind(RTM_DELROUTE)),
         SockFilter::new(bpf::LOAD_BYTE, 0, 0, ROUTE_PROTOCOL),
@@ -148,6 +155,12 @@ const fn filter(index: u32) -> [SockFilter; 15] {
         SockFilter::new(bpf::COPY_TO_INDEX, 0, 0, 0),
         SockFilter::new(bpf::LOAD_WORD_AT_INDEX, 0, 0, 4),
         SockFilter::new(bpf::JUMP_IF_EQUAL, 0, 1, u32::from_be_bytes(index.to_ne_bytes())),
+        SockFilter::new(bpf::RETURN, 0, 0, u32::MAX),
+        SockFilter::new(bpf::RETURN, 0, 0, 0),
+        SockFilter::new(bpf::LOAD_HALF, 0, 0, FLAGS),
+        SockFilter::new(bpf::JUMP_IF_ANY_BIT, 0, 3, kind(NLM_F_REPLACE)),
+        SockFilter::new(bpf::LOAD_BYTE, 0, 0, ROUTE_TABLE),
+        SockFilter::new(bpf::JUMP_IF_EQUAL, 0, 1, RT_TABLE_COMPAT),
         SockFilter::new(bpf::RETURN, 0, 0, u32::MAX),
         SockFilter::new(bpf::RETURN, 0, 0, 0),
     ]
@@ -162,7 +175,7 @@ fn event(datagram: &[u8], index: u32) -> LinkEvent {
             RTM_DELADDR => message::address_of(body).map_or(event, LinkEvent::AddressLost),
             RTM_NEWADDR if is_elsewhere() => LinkEvent::HostChanged,
             RTM_NEWNETCONF => LinkEvent::HostChanged,
-            RTM_DELROUTE | RTM_DELRULE => LinkEvent::RoutingLost,
+            RTM_NEWROUTE | RTM_DELROUTE | RTM_DELRULE => LinkEvent::RoutingLost,
             _ => event,
         };
         if !matches!(header.message_type, RTM_NEWLINK | RTM_DELLINK) {

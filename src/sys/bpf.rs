@@ -24,6 +24,8 @@ pub const COPY_TO_INDEX: u16 = operation(libc::BPF_MISC | libc::BPF_TAX);
 pub const NETLINK_ATTRIBUTE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_NLATTR) as u32;
 /// Compares the accumulator with a constant, and skips instructions.
 pub const JUMP_IF_EQUAL: u16 = operation(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K);
+/// Looks whether the accumulator and a constant have a bit in common, and skips instructions.
+pub const JUMP_IF_ANY_BIT: u16 = operation(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K);
 /// Takes the accumulator modulo a constant.
 pub const MODULO: u16 = operation(libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K);
 /// Adds a constant to the accumulator.

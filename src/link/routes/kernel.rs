@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::rule::RuleMessage;
@@ -202,16 +202,18 @@ impl Kernel {
         Err(LinkError::Unanswered { action: format!("find a free routing table for {}", self.name) })
     }
 
-    /// Adds routes to the device, as tables and networks, and returns those that the kernel took.
+    /// Adds routes to the device, as tables and networks, and returns those that the kernel took. In
+    /// our policy table they take the place of others.
     pub(super) fn add_routes(
         &mut self,
         routes: &[(u32, Prefix)],
         trouble: &mut Trouble,
     ) -> Result<Vec<Prefix>, LinkError> {
-        let index = self.index;
+        let (index, own) = (self.index, self.table);
         let messages = routes.iter().map(|&(table, prefix)| {
             let route = route::to_device(table, prefix, index);
-            (RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | NLM_F_EXCL)
+            let others = if own == Some(table) { NLM_F_REPLACE } else { NLM_F_EXCL };
+            (RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | others)
         });
         let action = || format!("add routes to {}", self.name);
         let outcomes = self.requests.ask_all(messages).map_err(|f| LinkError::new(action(), f, ""))?;

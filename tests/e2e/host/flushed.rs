@@ -77,3 +77,23 @@ fn rules_come_back_where_they_were_when_all_rules_are_deleted() {
     });
     stage.passes();
 }
+
+/// A route that takes the place of another one is no deletion: without ours everything would leave
+/// in clear.
+#[test]
+fn a_route_of_the_policy_table_that_is_replaced_comes_back() {
+    let stage = Stage::full_tunnel(NfTables::Kernel, &[]);
+    stage.passes();
+    stage.settle();
+    let before = Snapshot::of(&stage.site);
+    for (family, gateway) in [("-4", "192.0.2.254"), ("-6", "2001:db8::fe")] {
+        let route = ["route", "replace", "default", "via", gateway, "table", "51820"];
+        stage.site.ip(&[&[family], &route[..]].concat());
+        let mut after = before.clone();
+        eventually("the route is back", || {
+            after = Snapshot::of(&stage.site);
+            after == before
+        });
+    }
+    stage.passes();
+}
