@@ -151,6 +151,8 @@ pub struct Routes {
     is_away: bool,
     /// There may be routes that make networks unreachable.
     may_block: bool,
+    /// IPv6 was wanted, and not disabled.
+    had_ipv6: bool,
 }
 
 impl Routes {
@@ -170,6 +172,7 @@ impl Routes {
             told: Vec::new(),
             is_away: false,
             may_block: false,
+            had_ipv6: false,
         })
     }
 
@@ -267,6 +270,11 @@ impl Routes {
         Ok(added)
     }
 
+    /// Returns true if IPv6 was disabled on the device since it had routes of wontun's.
+    pub fn has_lost_ipv6(&self) -> bool {
+        self.had_ipv6 && self.told.iter().any(|warning| matches!(warning, RouteWarning::Ipv6Disabled { .. }))
+    }
+
     /// Puts up again those of our nf_tables tables that somebody else has deleted or changed, and
     /// returns their names.
     pub fn repair_tables(&mut self) -> Vec<String> {
@@ -348,6 +356,7 @@ impl Routes {
         self.kernel.delete_labels(by_policy.then_some(table), self.source_mark.owed(), &seen)?;
 
         (added.routes, added.skipped) = (routes.added, routes.skipped);
+        self.had_ipv6 |= plans.of(Family::V6) != &Plan::default();
         self.plain = Both::new(|family| std::mem::take(&mut plans.of_mut(family).plain));
         let new = warnings.iter().filter(|warning| !self.told.contains(warning)).cloned().collect();
         self.told = warnings;

@@ -59,6 +59,8 @@ pub struct WireGuard {
     routes: Option<Routes>,
     /// Time at which the routes are to follow the peers' addresses, and at which they last did.
     routes_due: Option<Instant>,
+    /// Time at which IPv6, which another program has disabled on the device, is tried again.
+    ipv6_due: Option<Instant>,
     routed_at: Option<Instant>,
     firewall: Firewall,
     remembered: Remembered,

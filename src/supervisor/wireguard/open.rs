@@ -94,6 +94,7 @@ impl Supervisor<WireGuard> {
             source: file.map_or(Source::Socket, |file| Source::File(Box::new(file))),
             routes: None,
             routes_due: None,
+            ipv6_due: None,
             routed_at: None,
             firewall,
             remembered,

@@ -10,13 +10,16 @@ use crate::config::wg_quick::Table;
 use crate::link::{Applied, LinkError, RouteWarning, Routes, Scope, Wanted};
 use crate::supervisor::context::Context;
 use crate::supervisor::link_watch::IPV6_MIN_MTU;
-use crate::supervisor::reconcile::Compared;
+use crate::supervisor::reconcile::{Compared, Piece};
 use crate::supervisor::{SupervisorError, system};
 use crate::time::Instant;
 use crate::tunnel::wireguard::PublicKey;
 
 /// Least time between two changes of the routes that peers' addresses cause.
 const BETWEEN_UPDATES: Duration = Duration::from_millis(100);
+/// Time after which IPv6 is tried again on a device on which another program has disabled it: the
+/// kernel does not report that it is enabled again.
+const IPV6_RETRY: Duration = Duration::from_secs(1);
 
 impl WireGuard {
     /// Sets the routes for the first time, if there is a file and it does not keep us from it.
@@ -60,7 +63,10 @@ impl WireGuard {
         let has_ipv6 =
             !context.link.away && context.link.link.state().is_ok_and(|state| state.mtu >= IPV6_MIN_MTU);
         let scope = if is_allowed { Scope::All } else { Scope::Policy };
-        let (mut applied, added) = match routes.restore(scope) {
+        let restored = routes.restore(scope);
+        let has_lost_ipv6 = has_ipv6 && routes.has_lost_ipv6();
+        self.ipv6_due = has_lost_ipv6.then(|| context.now + IPV6_RETRY);
+        let (mut applied, added) = match restored {
             Ok(restored) => restored,
             Err(error) => {
                 let compared = Compared { error: Some(error.to_string()), ..Compared::default() };
@@ -129,12 +135,17 @@ impl WireGuard {
     }
 
     /// Returns the time at which [`Self::serve_routes`] is due.
-    pub(super) const fn routes_deadline(&self) -> Option<Instant> {
-        self.routes_due
+    pub(super) fn routes_deadline(&self) -> Option<Instant> {
+        [self.routes_due, self.ipv6_due].into_iter().flatten().min()
     }
 
     /// Has the routes follow the peers' addresses, if that is due.
     pub(super) fn serve_routes(&mut self, context: &mut Context) {
+        if self.ipv6_due.is_some_and(|at| context.now >= at) {
+            self.ipv6_due = None;
+            context.reconciler.note_change(Piece::Addresses);
+            context.reconciler.note_change(Piece::Routing);
+        }
         if self.routes_due.is_some_and(|at| context.now >= at) {
             (self.routes_due, self.routed_at) = (None, Some(context.now));
             self.update_routes(context);

@@ -125,9 +125,15 @@ impl Client<'_> {
         self.stage.site().ping(WORLD_V6);
     }
 
-    /// Panics unless the tunnel is, after `what`, as it was at the start.
-    pub(super) fn is_as_before(&self, what: &str) {
+    /// Panics unless the tunnel's state is, after `what`, as it was at the start, without being asked
+    /// for.
+    pub(super) fn is_back(&self, what: &str) {
         state::is_back(self.stage.site(), what, &self.before);
+    }
+
+    /// As [`Self::is_back`], and packets pass, and the tunnel is healthy.
+    pub(super) fn is_as_before(&self, what: &str) {
+        self.is_back(what);
         self.reaches_the_world();
         state::is_healthy(self.stage.site());
     }

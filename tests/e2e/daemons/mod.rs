@@ -11,6 +11,7 @@ mod program;
 mod server;
 mod state;
 
+mod disabled_ipv6;
 mod docker;
 mod firewalld;
 mod interfaces;
