@@ -153,6 +153,8 @@ pub struct Routes {
     may_block: bool,
     /// IPv6 was wanted, and not disabled.
     had_ipv6: bool,
+    /// Networks of IPv6 are unreachable since it was disabled on the device.
+    is_ipv6_blocked: bool,
 }
 
 impl Routes {
@@ -173,6 +175,7 @@ impl Routes {
             is_away: false,
             may_block: false,
             had_ipv6: false,
+            is_ipv6_blocked: false,
         })
     }
 
@@ -338,7 +341,7 @@ impl Routes {
             self.kernel.delete_rules(family, &seen.families.of(family).own)?;
         }
         self.kernel.delete_routes(&routes.surplus)?;
-        if !self.is_away && std::mem::take(&mut self.may_block) {
+        if !self.is_away && !self.is_ipv6_blocked && std::mem::take(&mut self.may_block) {
             let tables = by_policy.then_some(table).into_iter().chain(seen.tables.iter().copied()).collect();
             self.kernel.unblock(&tables)?;
         }
@@ -365,7 +368,7 @@ impl Routes {
     }
 
     /// Adds the routes that are missing.
-    /// If IPv6 turns out to be disabled, it goes from `plans`.
+    /// If IPv6 turns out to be disabled, it goes from `plans`; networks that went by policy become unreachable.
     fn add_routes(
         &mut self,
         wanted: &Wanted,
@@ -378,6 +381,7 @@ impl Routes {
             Table::Number(number) => number.get(),
             Table::Auto | Table::Off => MAIN,
         };
+        self.is_ipv6_blocked = false;
         let mut trouble = Trouble::default();
         let (mut added, mut skipped, mut surplus) = (Vec::new(), 0_usize, Vec::new());
         for family in Family::BOTH {
@@ -399,7 +403,14 @@ impl Routes {
         }
         if trouble.ipv6_disabled {
             self.kernel.confirm_device()?;
+            let policy = plans.of(Family::V6).policy.clone();
             self.drop_ipv6(plans, warnings);
+            if self.had_ipv6 && !policy.is_empty() {
+                // what went through the tunnel does not leave past it until IPv6 is back
+                self.kernel.block(target.policy_table, policy.iter())?;
+                plans.of_mut(Family::V6).policy = policy;
+                (self.may_block, self.is_ipv6_blocked) = (true, true);
+            }
         }
         warnings.extend(trouble.warnings(self.kernel.name()));
         Ok(Difference { added, skipped, surplus })

@@ -145,7 +145,7 @@ impl Client<'_> {
         let leaked = ["leaked4", "leaked6"].map(|name| watch.tally.count(name));
         let lock = if self.is_locked { "with" } else { "without" };
         println!("FIGURE {title}: packets in clear {lock} the kill switch: {leaked:?} (one in {INTERVAL} s)");
-        let limit = if self.is_locked { 0 } else { 200 };
+        let limit = if self.is_locked { 0 } else { 100 };
         assert!(leaked.iter().all(|count| *count <= limit), "{leaked:?} packets in clear");
         drop(watch);
         let warnings = self.daemon.count("WARN");
