@@ -357,8 +357,8 @@ pub struct Run {
     #[arg(long, env = "WONTUN_RESOLVER", value_name = "ADDRESS", value_delimiter = ',', global = true)]
     pub resolver: Vec<IpAddr>,
 
-    /// With --config and a default route, not with --kill-switch: where the address of a peer's name
-    /// cannot be found otherwise, let all questions to name servers (port 53 and 853) pass the
+    /// With --config and a default route, not with --kill-switch: where the address of a peer's
+    /// name cannot be found otherwise, let all questions to name servers (port 53 and 853) pass the
     /// tunnel by for at most 5 s. For a host with a name server of its own; --resolver is better
     #[arg(long, env = "WONTUN_DNS_BYPASS", value_parser = FalseyValueParser::new(), global = true)]
     pub dns_bypass: bool,

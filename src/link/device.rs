@@ -166,8 +166,8 @@ impl Link {
         Ok(missing.copied().collect())
     }
 
-    /// Puts back addresses that are [`Self::missing`]. Returns those that the device has now: it has
-    /// none of IPv6 where that is disabled.
+    /// Puts back addresses that are [`Self::missing`]. Returns those that the device has now: it
+    /// has none of IPv6 where that is disabled.
     ///
     /// # Errors
     /// As for [`Link::configure`].

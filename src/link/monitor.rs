@@ -125,10 +125,10 @@ impl AsFd for Monitor {
     }
 }
 
-/// A classic BPF program. Dropped are new rules, and deleted routes that are neither wontun's nor to
-/// the device: of those, the kernel's own lead to the networks of its addresses. Of new routes those
-/// pass that take the place of another one in a table of a number beyond 255, as that of policy
-/// routing is: the other one may be wontun's.
+/// A classic BPF program. Dropped are new rules, and deleted routes that are neither wontun's nor
+/// to the device: of those, the kernel's own lead to the networks of its addresses. Of new routes
+/// those pass that take the place of another one in a table of a number beyond 255, as that of
+/// policy routing is: the other one may be wontun's.
 const fn filter(index: u32) -> [SockFilter; 21] {
     // nlmsg_type and the device are in the host's order, and read in the network's; rtm_protocol is
     // in the message's own header, which attributes follow

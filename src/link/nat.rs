@@ -97,8 +97,8 @@ impl Nat {
     /// Lets the addresses in `networks` through to whatever is not the tunnel. A table that a killed run of the same
     /// device name left behind is replaced. Without networks there is nothing to do, and the table goes.
     ///
-    /// What cannot be had is a warning: the tunnel itself does not need it.
-    /// Only if `looks` is true, others' rules are read; otherwise they drop what they dropped before.
+    /// What cannot be had is a warning: the tunnel itself does not need it. Only if `looks` is
+    /// true, others' rules are read; otherwise they drop what they dropped before.
     pub fn apply(&mut self, networks: &[Prefix], looks: bool) -> NatApplied {
         let mut applied = NatApplied::default();
         self.networks = networks.to_vec();

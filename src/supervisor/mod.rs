@@ -189,8 +189,8 @@ pub trait Mode: Sized {
     /// The device is up again.
     fn handle_link_up(&mut self, context: &mut Context);
 
-    /// Compares a piece of the host's state with what is wanted, and puts back what is missing if it
-    /// `is_allowed`; policy rules and the routes of their table in any case.
+    /// Compares a piece of the host's state with what is wanted, and puts back what is missing if
+    /// it `is_allowed`; policy rules and the routes of their table in any case.
     fn compare(&mut self, context: &mut Context, piece: Piece, is_allowed: bool) -> Compared;
 
     /// Returns a line for each condition that others do not meet, as it was found last.

@@ -202,8 +202,8 @@ impl Kernel {
         Err(LinkError::Unanswered { action: format!("find a free routing table for {}", self.name) })
     }
 
-    /// Adds routes to the device, as tables and networks, and returns those that the kernel took. In
-    /// our policy table they take the place of others.
+    /// Adds routes to the device, as tables and networks, and returns those that the kernel took.
+    /// In our policy table they take the place of others.
     pub(super) fn add_routes(
         &mut self,
         routes: &[(u32, Prefix)],

@@ -367,8 +367,8 @@ impl Routes {
         Ok((Applied { mark, warnings: new }, added))
     }
 
-    /// Adds the routes that are missing.
-    /// If IPv6 turns out to be disabled, it goes from `plans`; networks that went by policy become unreachable.
+    /// Adds the routes that are missing. If IPv6 turns out to be disabled, it goes from `plans`;
+    /// networks that went by policy become unreachable.
     fn add_routes(
         &mut self,
         wanted: &Wanted,

@@ -2,12 +2,12 @@
 //! host's own name server can find the address of a peer's name.
 //!
 //! That is done only where the user wants it, no kill switch is engaged, the name was asked for in
-//! vain and no address from before is left to try; for [`OPEN`] at most, and until the answer comes.
-//! Whoever blocks handshakes can bring it about: so the pause until the next one is doubled each
-//! time, and begins anew only when the peer has completed a handshake at another address.
+//! vain and no address from before is left to try; for [`OPEN`] at most, and until the answer
+//! comes. Whoever blocks handshakes can bring it about: so the pause until the next one is doubled
+//! each time, and begins anew only when the peer has completed a handshake at another address.
 //!
-//! It is a part of the wanted policy rules ([`Wanted`](crate::link::Wanted)). Those of a process that
-//! was killed lead past a device that is gone with it, and the next start takes them away.
+//! It is a part of the wanted policy rules ([`Wanted`](crate::link::Wanted)). Those of a process
+//! that was killed lead past a device that is gone with it, and the next start takes them away.
 
 use std::time::Duration;
 

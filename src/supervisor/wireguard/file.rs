@@ -45,8 +45,8 @@ pub struct ConfigFile {
     pub nat_allow: Vec<Prefix>,
     /// The policy between the peers.
     pub policy: PeerPolicy,
-    /// Questions to name servers may pass the tunnel by for a moment, where an endpoint's name is not
-    /// answered otherwise.
+    /// Questions to name servers may pass the tunnel by for a moment, where an endpoint's name is
+    /// not answered otherwise.
     pub dns_bypass: bool,
     /// The kill switch, until the supervisor takes it.
     pub kill_switch: Option<EngagedKillSwitch>,

@@ -307,8 +307,8 @@ impl WireGuard {
         self.remembered.handle_asked(key, context.now);
     }
 
-    /// The name of a peer's endpoint was answered, or could not be. Returns true if the address from
-    /// before is tried now.
+    /// The name of a peer's endpoint was answered, or could not be. Returns true if the address
+    /// from before is tried now.
     pub(super) fn note_answer(&mut self, context: &mut Context, key: &PublicKey, is_known: bool) -> bool {
         if is_known {
             self.remembered.handle_answered(key);

@@ -125,8 +125,8 @@ impl Client<'_> {
         self.stage.site().ping(WORLD_V6);
     }
 
-    /// Panics unless the tunnel's state is, after `what`, as it was at the start, without being asked
-    /// for.
+    /// Panics unless the tunnel's state is, after `what`, as it was at the start, without being
+    /// asked for.
     pub(super) fn is_back(&self, what: &str) {
         state::is_back(self.stage.site(), what, &self.before);
     }

@@ -5,8 +5,8 @@ use super::snapshot::Snapshot;
 use super::stage::Stage;
 use crate::waiting::eventually;
 
-/// The routes to the networks of the addresses are the kernel's own. Peers within these networks have no
-/// others.
+/// The routes to the networks of the addresses are the kernel's own. Peers within these networks
+/// have no others.
 #[test]
 fn peers_are_reached_without_the_kernels_routes() {
     let stage = Stage::server(NfTables::Kernel, &[]);

@@ -1,5 +1,5 @@
-//! Packets in clear while the tunnel's state is gone: a sender on the client's host sends a datagram
-//! every 0.2 ms, and a router outside sees those that are not in the tunnel.
+//! Packets in clear while the tunnel's state is gone: a sender on the client's host sends a
+//! datagram every 0.2 ms, and a router outside sees those that are not in the tunnel.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};

@@ -193,7 +193,8 @@ fn clients_get_out_after_somebody_turns_off_what_is_off() {
     assert_eq!(server.count("WARN"), 0, "{:?}", server.lines());
 }
 
-/// As with a DHCP lease that runs out, ifdown or systemd-networkd: the switches of a device stay on.
+/// As with a DHCP lease that runs out, ifdown or systemd-networkd: the switches of a device stay
+/// on.
 #[test]
 fn addresses_that_go_and_come_back_make_no_router() {
     let (lab, plan) = stage();

@@ -211,6 +211,8 @@ fn dhcp_and_neighbour_discovery_pass() {
 fn an_orderly_end_opens_the_network() {
     let stage = Stage::new();
     let client = stage.client();
+    // the routes of an address come when no other host has it
+    eventually("no address is tentative", || client.ip(&["-6", "address", "show", "tentative"]).is_empty());
     let before = client.shell("nft list ruleset; ip rule; ip route show table all");
     let daemon = stage.start();
     reaches_the_world(&stage);

@@ -321,8 +321,8 @@ fn without_nftables_the_tunnel_runs_and_says_so() {
     let site = &plan.server_site;
     let file = site.write("wg0.conf", &plan.server.wg_quick());
     let arguments = ["--config", file.to_str().unwrap(), "--nat", "auto"];
-    // the first such socket looks for a kill switch, then come the watch, the guard, the look at INPUT, NAT,
-    // and one for later
+    // the first such socket looks for a kill switch, then come the watch, the guard, the look at
+    // INPUT, NAT, and one for later
     let refuse = no_nftables::refuse(site, &arguments, |places| places.nth(4));
     let server = site.launch(BINARY.as_ref(), &arguments).wrap(&refuse).spawn();
     server.wait_for("cannot put up the nftables table wontun-nat-wg0: Protocol not supported");
