@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 use wontun::metrics::FAMILIES;
 
-const DASHBOARD: &str = include_str!("../docs/grafana.json");
-const DOCUMENTATION: &str = include_str!("../docs/metrics.md");
+const DASHBOARD: &str = include_str!("../docs/src/reference/grafana.json");
+const DOCUMENTATION: &str = include_str!("../docs/src/reference/metrics.md");
 
 /// The names of metrics in an expression: words with a prefix of ours.
 fn names(expression: &str) -> impl Iterator<Item = &str> {

@@ -141,8 +141,8 @@ pub fn rename_peer(folder: &Folder, wanted: &str, name: &PeerName) -> Result<(),
     apply::change(folder, &file, changes, None)
 }
 
-/// Prints the peers in the server's file, one a line or as docs/json.md promises, with what the tunnel says of them if
-/// it runs.
+/// Prints the peers in the server's file, one a line or in the format of docs/src/reference/json.md,
+/// with their state in the tunnel if it runs.
 ///
 /// # Errors
 /// [`CommandError`]: the file cannot be read, or the output takes nothing.
@@ -172,8 +172,8 @@ pub fn list_peers(folder: &Folder, as_json: bool) -> Result<(), CommandError> {
     print(&text)
 }
 
-/// Prints all that the server knows of a peer, named by its name or public key, but for what is secret: for people, or
-/// as docs/json.md promises.
+/// Prints all that the server knows of a peer, named by its name or public key, without secrets: for
+/// people, or in the format of docs/src/reference/json.md.
 ///
 /// # Errors
 /// [`CommandError`]: there is no such peer, the file cannot be read, or the output takes nothing.

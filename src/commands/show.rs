@@ -23,8 +23,8 @@ pub struct ShowOptions {
     pub json: bool,
 }
 
-/// Prints what one tunnel, or each that runs, says of itself: with [`ShowOptions::json`] as docs/json.md promises. Keys
-/// that are secret are not asked for.
+/// Prints the state of one tunnel, or of each that runs: with [`ShowOptions::json`] in the format of
+/// docs/src/reference/json.md. Secret keys are not requested.
 ///
 /// # Errors
 /// [`CommandError`]: nothing runs, or does not answer within two seconds. If only some of many do not, the others are

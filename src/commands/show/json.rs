@@ -1,4 +1,5 @@
-//! For programs, as docs/json.md promises. What is written is a handful of fields, so no library is needed for it.
+//! Output for programs, in the format of docs/src/reference/json.md. A handful of fields is written,
+//! so no library is needed for it.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Write};
@@ -154,7 +155,7 @@ mod tests {
         assert_eq!(Text("\u{9b}31m\u{202e}\u{e0001}").to_string(), r#""\u009b31m\u202e\udb40\udc01""#);
     }
 
-    /// Every field is in docs/json.md, and no other.
+    /// Every field is in docs/src/reference/json.md, and no other.
     #[test]
     fn the_fields_are_those_that_are_documented() {
         let peer = Peer::new(crate::tunnel::wireguard::PublicKey::from_bytes([1; 32]));
@@ -163,7 +164,7 @@ mod tests {
             print(&[report]) + &print_peers(&TunName::default(), &[Listed { peer, running: true }]);
         let keys = documents.split("\":").filter_map(|part| part.rsplit('"').next());
         let written: BTreeSet<_> = keys.filter(|key| !key.contains(['{', '}', '['])).collect();
-        let promised: BTreeSet<_> = include_str!("../../../docs/json.md")
+        let promised: BTreeSet<_> = include_str!("../../../docs/src/reference/json.md")
             .lines()
             .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
             .collect();
