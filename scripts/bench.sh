@@ -7,8 +7,8 @@ usage() {
     cat <<'END'
 Usage: scripts/bench.sh [OPTION]...
 
-Measures wontun beside wireguard-go, gotatun and boringtun, in one run whose rounds are interleaved, and writes
-bench.md (a table), bench.svg (a drawing) and bench.json (every measurement) into docs/.
+Measures wontun, wireguard-go, gotatun and boringtun in one run with interleaved rounds, and writes benchmarks.md (tables),
+bench.svg (a drawing) and bench.json (every measurement) into docs/src/development/.
 
   --rounds N              how often each tunnel is measured (5)
   --secs S                how long each load lasts (5); a round takes about 5 × S + 4 seconds a tunnel
@@ -21,9 +21,9 @@ bench.md (a table), bench.svg (a drawing) and bench.json (every measurement) int
   --wireguard-go BINARY   otherwise Debian's, which is old; the same for
   --gotatun BINARY        otherwise cargo builds the newest
   --boringtun BINARY      otherwise cargo builds the newest
-  --output DIR            where bench.md and bench.svg go (docs/ of the repository)
+  --output DIR            where benchmarks.md and bench.svg go (docs/src/development)
   --json FILE             where every measurement goes (DIR/bench.json)
-  --redraw FILE           measures nothing; makes bench.md and bench.svg of such a JSON file
+  --redraw FILE           measures nothing; makes benchmarks.md and bench.svg of such a JSON file
 
 All of it happens in network namespaces of its own, which are gone at the end, also after Ctrl-C. The figures are worth
 something on a machine that does nothing else. Needs root (uses sudo otherwise; cargo runs as you), Python 3.10 or

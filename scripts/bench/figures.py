@@ -22,17 +22,17 @@ class Figure:
 
 
 FIGURES = (
-    Figure("tcp", "TCP", "Gbit/s", True, "one stream from the client to the server, payload that arrived"),
-    Figure("tcp_reverse", "TCP back", "Gbit/s", True, "one stream from the server to the client"),
-    Figure("tcp_4", "4 × TCP", "Gbit/s", True, "four streams at once from the client to the server"),
+    Figure("tcp", "TCP", "Gbit/s", True, "received payload of one stream from the client to the server"),
+    Figure("tcp_reverse", "TCP back", "Gbit/s", True, "received payload of one stream from the server to the client"),
+    Figure("tcp_4", "4 × TCP", "Gbit/s", True, "received payload of four concurrent streams from the client to the server"),
     Figure("cpu", "CPU", "s/GB", False, "user and system time of both daemons for 10⁹ bytes of the first column's stream"),
-    Figure("udp", "64-byte UDP", "kpps", True, "thousand packets a second that the server received of all it was sent"),
-    Figure("ping", "Ping, idle", "ms", False, "median round trip with nothing else in the tunnel"),
-    Figure("ping_loaded", "Ping, loaded", "ms", False, "median round trip while one TCP stream goes the same way"),
-    Figure("memory", "Memory", "MiB", False, "peak resident set of the larger daemon after all of this (`VmHWM`)"),
+    Figure("udp", "64-byte UDP", "kpps", True, "packets that the server received, in thousands per second"),
+    Figure("ping", "Ping, idle", "ms", False, "median round-trip time of an otherwise idle tunnel"),
+    Figure("ping_loaded", "Ping, loaded", "ms", False, "median round-trip time during one TCP stream in the same direction"),
+    Figure("memory", "Memory", "MiB", False, "peak resident set of the larger daemon after all loads (`VmHWM`)"),
     Figure(
         *("steal", "Steal", "%", None),
-        "share of all CPUs' time that a hypervisor took meanwhile: where it is much, the throughput says little",
+        "share of all CPUs' time that the hypervisor took: where it is high, the throughput is not reliable",
     ),
 )
 

@@ -71,7 +71,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--secs", type=whole, default=5)
     parser.add_argument("--only", metavar="LIST")
     parser.add_argument("--variant", type=variant, action="append", default=[])
-    parser.add_argument("--output", type=Path, default=REPOSITORY / "docs", metavar="DIR")
+    parser.add_argument("--output", type=Path, default=REPOSITORY / "docs/src/development", metavar="DIR")
     parser.add_argument("--json", type=Path, metavar="FILE")
     for name in ("wontun", *FOREIGN):
         parser.add_argument(f"--{name}", type=program, metavar="BINARY")
@@ -161,7 +161,7 @@ def folder_for(path: Path) -> None:
 
 def write_pages(result: dict, output: Path) -> None:
     write(output / "bench.svg", plot(result))
-    write(output / "bench.md", report(result, "bench.svg"))
+    write(output / "benchmarks.md", report(result, "bench.svg"))
 
 
 def redraw(source: Path, output: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from figures import FIGURES, Figure, Spread, digits, spreads
 from tunnels import FOREIGN, PLAIN_MTU, WIREGUARD_MTU
 
@@ -11,7 +13,8 @@ RATIOS = [figure for figure in FIGURES if figure.more_is_better is not None]
 def report(result: dict, plot: str) -> str:
     """The whole page; `plot` is the name of the drawing beside it."""
     parts = [
-        "# wontun beside other tunnels",
+        "# Benchmarks",
+        wrapped(PURPOSE),
         f"One run of `scripts/bench.sh` on {day(result)}: {machine(result)}.",
         f"![Throughput of one TCP stream, and CPU seconds a gigabyte]({plot})",
         "## Figures",
@@ -20,19 +23,36 @@ def report(result: dict, plot: str) -> str:
     ]
     ratios = ratios_table(result)
     if ratios:
-        parts += ["## Ratios", RATIOS_TEXT, ratios]
-    parts += ["## How it was measured", method(result), programs_table(result)]
-    parts += ["## How to repeat it", repeat(result)]
+        parts += ["## Ratios", wrapped(RATIOS_TEXT), ratios]
+    parts += ["## Method", method(result), programs_table(result)]
+    parts += ["## Repeating the run", repeat(result)]
     failed = [run for run in result["runs"] if "error" in run]
     if failed:
-        parts += ["## What failed", "\n".join(f"- {failure(result, run)}" for run in failed)]
+        parts += ["## Failed runs", "\n".join(f"- {failure(result, run)}" for run in failed)]
     return "\n\n".join(parts) + "\n"
 
 
-RATIOS_TEXT = (
-    "wontun's median divided by the other's. Above 1 is better for throughput and packets, below 1 for the rest. *The "
-    "best of them* is, figure by figure, the best of those that are compared with."
+PURPOSE = (
+    "This page compares the speed, CPU time and memory of wontun with those of other WireGuard programs in user space. "
+    "`scripts/bench.sh` writes it."
 )
+
+RATIOS_TEXT = (
+    "wontun's median divided by the other program's. Values above 1 are better for throughput and packets, values below "
+    "1 for the other columns. The rows *the best of the others* take the best value of each column."
+)
+
+
+def wrapped(text: str) -> str:
+    """Lines of at most 100 columns."""
+    return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
+
+
+def item(text: str) -> str:
+    """An entry of a list, as lines of at most 100 columns."""
+    return textwrap.fill(
+        text, 100, initial_indent="- ", subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
 
 
 def day(result: dict) -> str:
@@ -51,17 +71,21 @@ def machine(result: dict) -> str:
 def method(result: dict) -> str:
     """How the figures came about."""
     rounds, seconds, tools = result["rounds"], result["seconds"], result["tools"]
-    return f"""\
-- {rounds} round{"s" * (rounds != 1)}, each load for {seconds} s, interleaved: each round takes every tunnel once, so that
-  a drift of the machine meets all alike. Medians, and in brackets the least and the most.
-- Two network namespaces are the hosts, a veth pair is the cable. Both daemons, the kernel and the measuring programs
-  share the same cores: what the daemons leave of those limits the throughput.
-- TCP with cubic. The MTU is {WIREGUARD_MTU} for WireGuard and {PLAIN_MTU} for the plain protocol, which does not encrypt.
-- Everything runs as it comes, but that the others log errors only, and that boringtun, whose default is four threads,
-  is told to take as many as there are cores, like the rest.
-- CPU time is what the kernel charges to the daemons' processes. What it does for packets on its own account is not in
-  it.
-- Measured with iperf3 {tools["iperf3"]} and ping of {tools["ping"]}."""
+    entries = (
+        f"{rounds} round{'s' * (rounds != 1)}, {seconds} s for each load. Rounds are interleaved: each measures every tunnel "
+        "once, so that a drift of the machine affects all of them. The tables show medians, with minimum and maximum in "
+        "parentheses.",
+        "The two hosts are network namespaces, connected by a veth pair. Both daemons, the kernel and the measuring "
+        "programs share the same cores, so the CPU time that they take limits the throughput.",
+        f"TCP uses cubic. The MTU is {WIREGUARD_MTU} for WireGuard and {PLAIN_MTU} for the plain protocol, which does not "
+        "encrypt.",
+        "All programs run with their defaults, except that the other programs log errors only, and that boringtun, whose "
+        "default is four threads, is told to use as many threads as there are cores.",
+        "CPU time is what the kernel charges to the daemons' processes. Work that the kernel does for packets outside of "
+        "these processes is not included.",
+        f"Measured with iperf3 {tools['iperf3']} and ping of {tools['ping']}.",
+    )
+    return "\n".join(map(item, entries))
 
 
 def row(cells: list[str]) -> str:
@@ -106,7 +130,7 @@ def ratios_table(result: dict) -> str:
             rows.append(ratio_row(f"{tunnel['title']} ÷ {other['title']}", ours, [by_name[other["name"]]]))
         if len(others) > 1:
             theirs = [by_name[other["name"]] for other in others]
-            rows.append(ratio_row(f"{tunnel['title']} ÷ *the best of them*", ours, theirs))
+            rows.append(ratio_row(f"{tunnel['title']} ÷ *the best of the others*", ours, theirs))
     return table(["", *(figure.title for figure in RATIOS)], rows) if rows else ""
 
 
@@ -130,7 +154,7 @@ def programs_table(result: dict) -> str:
         for tunnel in result["tunnels"]
         if "version" in tunnel
     ]
-    return table(["", "Version", "Options besides", "SHA-256 begins"], rows, "---")
+    return table(["", "Version", "Additional options", "SHA-256 (beginning)"], rows, "---")
 
 
 def version(tunnel: dict) -> str:
@@ -144,11 +168,10 @@ def code(text: str) -> str:
 
 
 def repeat(result: dict) -> str:
-    return (
-        f"    scripts/bench.sh --rounds {result['rounds']} --secs {result['seconds']}\n\n"
-        "as root, on a machine that does nothing else. It builds wontun and what it compares with, and writes this "
-        "page, the drawing, and a JSON file with every single measurement; `scripts/bench.sh --help` tells how to choose "
-        "the programs, and how to put two builds of wontun side by side."
+    return f"    scripts/bench.sh --rounds {result['rounds']} --secs {result['seconds']}\n\n" + wrapped(
+        "Run it as root, on a machine that does nothing else. It builds wontun and the programs that it is compared "
+        "with, and writes this page, the drawing, and a JSON file with every measurement. `scripts/bench.sh --help` "
+        "describes how to choose the programs, and how to compare two builds of wontun."
     )
 
 

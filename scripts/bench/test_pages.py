@@ -172,7 +172,7 @@ class Arguments(unittest.TestCase):
             source.write_text(json.dumps(result()))
             output = Path(folder) / "docs"
             self.assertEqual(main.main(["--redraw", str(source), "--output", str(output)]), 0)
-            self.assertEqual(sorted(os.listdir(output)), ["bench.md", "bench.svg"])
+            self.assertEqual(sorted(os.listdir(output)), ["bench.svg", "benchmarks.md"])
             source.write_text("[]")
             with self.assertRaisesRegex(SystemExit, "no result of bench.sh"):
                 main.main(["--redraw", str(source), "--output", str(output)])
