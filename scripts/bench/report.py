@@ -15,11 +15,11 @@ def report(result: dict, plot: str) -> str:
     parts = [
         "# Benchmarks",
         wrapped(PURPOSE),
-        f"One run of `scripts/bench.sh` on {day(result)}: {machine(result)}.",
+        wrapped(f"One run of `scripts/bench.sh` on {day(result)}: {machine(result)}."),
         f"![Throughput of one TCP stream, and CPU seconds a gigabyte]({plot})",
         "## Figures",
         figures_table(result),
-        "\n".join(f"- **{figure.title}** ({figure.unit}): {figure.meaning}." for figure in FIGURES),
+        "\n".join(item(f"**{figure.title}** ({figure.unit}): {figure.meaning}.") for figure in FIGURES),
     ]
     ratios = ratios_table(result)
     if ratios:
