@@ -160,6 +160,30 @@ need_cargo_command() {
     done
 }
 
+# need_python_tool PROGRAM PACKAGE VERSION HASH...: sets `tool` to the path of a program from the Python package index. It is
+# installed once, into ${XDG_CACHE_HOME:-~/.cache}/wontun-test/PROGRAM. The hashes are those of the package for x86_64 and
+# aarch64, which pip compares with what it has downloaded.
+need_python_tool() {
+    local program=$1 package=$2 version=$3 folder
+    shift 3
+    need python3:python3
+    python3 -c 'import ensurepip, venv' 2>/dev/null || {
+        ((EUID == 0)) || die "Python's venv is missing: install it with 'apt-get install python3-venv' as root on Debian or Ubuntu"
+        apt_install python3-venv
+    }
+    # shellcheck disable=SC2016 # expanded by the user who builds
+    folder=$(as_builder sh -c 'echo "${XDG_CACHE_HOME:-$HOME/.cache}/wontun-test/$1"' sh "$program")
+    tool=$folder/bin/$program
+    [[ $("$tool" --version 2>/dev/null) != "$program "*"$version" ]] || return 0
+    say "installing $program $version into $folder"
+    as_builder rm -rf "$folder"
+    as_builder python3 -m venv "$folder"
+    # pip takes hashes from a file only.
+    printf '%s==%s%s\n' "$package" "$version" "$(printf ' --hash=sha256:%s' "$@")" |
+        as_builder "$folder/bin/pip" install --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+            --require-hashes --requirement /dev/stdin
+}
+
 # --- builds ----------------------------------------------------------------------------------------------------
 
 # cargo_executable SUBCOMMAND ARGUMENT...: runs cargo and prints where it put the (last) executable, wherever the

@@ -134,6 +134,7 @@ step "recipes" bash scripts/check-recipes.sh
 step "dependencies" bash scripts/deny.sh
 step "lints" as_builder cargo clippy --all-targets --locked "${features[@]}" -- -D warnings
 step "documentation" as_builder env RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --locked "${features[@]}"
+step "manual" bash scripts/docs.sh
 step "unit and property tests" as_builder cargo test --locked "${features[@]}"
 step "the benchmark's pages" as_builder python3 -B -m unittest discover scripts/bench
 step "Nix source, as an ordinary user without a network" bash scripts/check-fileset.sh
