@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154 # repo and image are lib.sh's and docker-test.sh's
-# Sourced by docker-test.sh: the recipes for containers (docs/recipes), each with its own files, and a client outside.
+# Sourced by docker-test.sh: the files for containers in docs/recipes, as docs/src/guide says, and a client outside.
 
 recipes=$repo/docs/recipes
 # The host as its clients find it, a client, and what the client reaches through the server alone.

@@ -1,4 +1,4 @@
-//! `docs/recipes`: what they tell to do is done here, with their own files. The phone's is `setup/story.rs`; those of
+//! Tests of pages of `docs/src/guide`, with the files of `docs/recipes`. The phone's is `setup/story.rs`; those of
 //! container engines are in `scripts/docker-test.sh`.
 
 mod behind_nat;

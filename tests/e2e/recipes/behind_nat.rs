@@ -1,4 +1,4 @@
-//! `behind-nat.md`: a server at home is reached by way of one outside, whenever somebody comes.
+//! `docs/src/guide/behind-nat.md`: a server at home is reached by way of one outside, whenever somebody comes.
 
 use std::sync::Arc;
 use std::thread::sleep;

@@ -1,4 +1,4 @@
-//! `moving.md`: the clients of another server go on as they are.
+//! `docs/src/guide/migrate.md`: the clients of another server go on as they are.
 
 use std::net::IpAddr;
 use std::path::Path;
