@@ -3,7 +3,7 @@
     check_links.py
 
 Runs in the root of the repository; scripts/docs.sh calls it. A link names a file that exists and, with #ANCHOR, a heading
-or an id in it. Prints each link that does not, and ends with 1 if there is one. Links with a scheme (https:) are skipped.
+or an id in it; SUMMARY.md names every page. Prints each link that does not, and ends with 1 if there is one. Links with a scheme (https:) are skipped.
 """
 
 import re
@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 BOOK = Path("docs/book")
+SOURCES = Path("docs/src")
 # [text](target "title") and [label]: target; images are links, too.
 LINK = re.compile(r"\]\(\s*<?([^)\s>]+)>?(?:\s+\"[^\"]*\")?\s*\)|^ {0,3}\[[^\]]+\]:\s*<?([^\s>]+)", re.MULTILINE)
 
@@ -104,6 +105,9 @@ def main() -> int:
         return 1
     links += [(path, link) for path in pages for link in page(path).links]
     errors = sorted({f"{source}: {link}: {why}" for source, link in links if (why := error(source, link))})
+    chapters = {path.relative_to(BOOK).with_suffix(".md") for path in pages} | {Path("SUMMARY.md")}
+    sources = {path.relative_to(SOURCES) for path in SOURCES.rglob("*.md")}
+    errors += [f"{SOURCES / path}: SUMMARY.md does not name this page" for path in sorted(sources - chapters)]
     print("\n".join(errors) or f"{len(links)} links resolve")
     return 1 if errors else 0
 
