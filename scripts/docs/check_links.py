@@ -2,8 +2,9 @@
 
     check_links.py
 
-Runs in the root of the repository; scripts/docs.sh calls it. A link names a file that exists and, with #ANCHOR, a heading
-or an id in it; SUMMARY.md names every page. Prints each link that does not, and ends with 1 if there is one. Links with a scheme (https:) are skipped.
+Runs in the root of the repository; scripts/docs.sh calls it. A link names a file that exists and, with
+#ANCHOR, a heading or an id in it; SUMMARY.md names every page. Prints each error, and ends with 1 if there
+is one. Links with a scheme (https:) are skipped.
 """
 
 import re
@@ -91,25 +92,32 @@ def error(source: Path, link: str) -> str | None:
     return None
 
 
+def markdown_links(path: Path) -> list[str]:
+    """Returns the targets of the links of a Markdown file."""
+    return [found[1] or found[2] for found in LINK.finditer(prose(path))]
+
+
+def errors(markdown: list[Path], pages: list[Path]) -> list[str]:
+    """Returns what is wrong with the links of these files, and which pages are not in the book."""
+    links = [(path, link) for path in markdown for link in markdown_links(path)]
+    links += [(path, link) for path in pages for link in page(path).links]
+    found = sorted({f"{source}: {link}: {why}" for source, link in links if (why := error(source, link))})
+    chapters = {path.relative_to(BOOK).with_suffix(".md") for path in pages} | {Path("SUMMARY.md")}
+    sources = {path.relative_to(SOURCES) for path in SOURCES.rglob("*.md")}
+    return found + [f"{SOURCES / path}: SUMMARY.md does not name this page" for path in sorted(sources - chapters)]
+
+
 def main() -> int:
     """Prints the errors and returns the exit code."""
     listed = subprocess.run(["git", "ls-files", "-z", "*.md"], check=True, capture_output=True, text=True).stdout
-    links = [
-        (path, found[1] or found[2])
-        for path in map(Path, filter(None, listed.split("\0")))
-        for found in LINK.finditer(prose(path))
-    ]
+    markdown = [Path(name) for name in listed.split("\0") if name]
     pages = sorted(BOOK.rglob("*.html"))
-    if not links or not pages:
-        print(f"there is nothing to check: {len(links)} links in Markdown, {len(pages)} pages in {BOOK}")
+    if not markdown or not pages:
+        print(f"there is nothing to check: {len(markdown)} Markdown files, {len(pages)} pages in {BOOK}")
         return 1
-    links += [(path, link) for path in pages for link in page(path).links]
-    errors = sorted({f"{source}: {link}: {why}" for source, link in links if (why := error(source, link))})
-    chapters = {path.relative_to(BOOK).with_suffix(".md") for path in pages} | {Path("SUMMARY.md")}
-    sources = {path.relative_to(SOURCES) for path in SOURCES.rglob("*.md")}
-    errors += [f"{SOURCES / path}: SUMMARY.md does not name this page" for path in sorted(sources - chapters)]
-    print("\n".join(errors) or f"{len(links)} links resolve")
-    return 1 if errors else 0
+    found = errors(markdown, pages)
+    print("\n".join(found) or f"the links of {len(markdown)} Markdown files and {len(pages)} pages of the book resolve")
+    return 1 if found else 0
 
 
 if __name__ == "__main__":
