@@ -1,8 +1,8 @@
 //! A host that changes: others remove what is the tunnel's, and it comes back.
 
+mod actor;
 mod events;
 mod flushed;
-mod hostile;
 mod leak;
 mod many;
 mod older;

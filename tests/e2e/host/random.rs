@@ -15,7 +15,7 @@ use crate::wireguard::site::Site;
 const SEED: &str = "WONTUN_FUZZ_SEED";
 /// Seconds for each test.
 const SECONDS: &str = "WONTUN_FUZZ_SECONDS";
-const DEFAULT_SECONDS: u64 = 10;
+const DEFAULT_SECONDS: u64 = 8;
 /// Within this time all is back: what somebody removes all the time is put back once a second.
 const CONVERGENCE: Duration = Duration::from_secs(10);
 

@@ -13,7 +13,7 @@ use crate::waiting::{exit_within, finish, holds_within};
 use crate::wireguard::site::Site;
 
 /// For how long.
-const DURATION: Duration = Duration::from_secs(5);
+const DURATION: Duration = Duration::from_secs(3);
 /// Clock ticks of 10 ms in that time.
 const TICKS: u64 = 500;
 /// The lines that trouble may cost: one a second of each of two kinds, until all is back.
