@@ -2,9 +2,10 @@
 
 use std::collections::VecDeque;
 
+use super::Mode;
+use super::budget::{BUDGET, Progress};
 use super::core::Core;
 use super::pulse::{PATIENCE, Round};
-use super::{BUDGET, Mode, Progress};
 use crate::control::health::{Asker, HealthListener, Report};
 use crate::time::Instant;
 

@@ -14,12 +14,13 @@ use nix::sys::signal::Signal;
 use tracing::{debug, enabled, warn};
 
 use super::checkup::Checkup;
+use super::error::{DeviceError, system};
 use super::poll::Poll;
 use super::pulse::Pulse;
 use super::sockets::Leftover;
 use super::supervisor::Supervisor;
 use super::suspension::Suspension;
-use super::{DeviceError, QUIET, Token};
+use super::{QUIET, Token};
 use crate::config::TunName;
 use crate::control::health::HealthListener;
 use crate::counters::{Counters, DropReason, Totals};
@@ -100,11 +101,6 @@ impl LinkView {
         let messages::Link { mtu, is_up, is_away } = link;
         Self { index, mtu, up: is_up, away: is_away }
     }
-}
-
-/// Turns a call's error into one that says what was tried.
-pub(super) fn system(what: &'static str) -> impl Fn(io::Error) -> DeviceError {
-    move |source| DeviceError::System { what, source }
 }
 
 impl Core {

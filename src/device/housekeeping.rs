@@ -3,8 +3,10 @@
 use nix::sys::signal::Signal;
 use tracing::info;
 
-use super::core::{Core, system};
-use super::{DeviceError, Mode, Progress};
+use super::Mode;
+use super::budget::Progress;
+use super::core::Core;
+use super::error::{DeviceError, system};
 use crate::counters::DropReason;
 
 impl Core {

@@ -7,9 +7,10 @@ use std::ops::Range;
 
 use tracing::trace;
 
-use super::core::system;
+use super::budget::{BUDGET, Progress};
+use super::error::{DeviceError, system};
 use super::worker::{Shared, Worker};
-use super::{BUDGET, DeviceError, Mode, Progress, SockId, Token};
+use super::{Mode, SockId, Token};
 use crate::counters::DropReason;
 use crate::io::fault::{self, Fault};
 use crate::io::mailbox::{SLOT, SLOTS};

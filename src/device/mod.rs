@@ -12,8 +12,10 @@
 //! All this is a process of its own (`process`), which has no capability and opens nothing: its
 //! `supervisor` gives it the descriptors, keys and peers, and sets the host.
 
+mod budget;
 mod checkup;
 mod core;
+mod error;
 mod handshake_budget;
 mod housekeeping;
 mod incoming;
@@ -41,23 +43,22 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use crate::config::TunName;
 use crate::control::health::Handshake;
 use crate::counters::DropReason;
 use crate::io::batch::{Batch, Route};
 use crate::io::fault::Fault;
 use crate::io::mailbox::Arrival;
-use crate::io::random::NoRandomness;
 use crate::io::tun::Tun;
 use crate::messages::{FromTunnel, Status, ToTunnel};
-use crate::metrics::{Metrics, MetricsError, PeerSample, Process, Sample};
+use crate::metrics::{Metrics, PeerSample, Process, Sample};
 use crate::packet::split::Lengths;
-use crate::process::{ChannelError, HelperError};
-use crate::sandbox::SandboxError;
 use crate::time::Instant;
 use crate::tunnel::wireguard::PublicKey;
+pub use budget::Progress;
 pub use core::Core;
-use core::{Stop, system};
+use core::Stop;
+pub use error::DeviceError;
+use error::system;
 pub use incoming::Entrance;
 pub use outgoing::Way;
 pub use plain::PlainTunnel;
@@ -67,68 +68,11 @@ pub use token::{SockId, Token, UnknownToken};
 pub use wireguard::WireGuard;
 pub use worker::{Shared, Worker};
 
-/// Packets or datagrams that one descriptor may hand over in one turn, junk included; a super-packet counts as all that
-/// are in it.
-const BUDGET: usize = 128;
-
 /// Bytes of stack of each worker but the first.
 const STACK: usize = 512 * 1024;
 
 /// Least time between two lines about the same kind of trouble.
 const QUIET: Duration = Duration::from_secs(10);
-
-/// Why a tunnel process does not start, or ends by itself.
-#[derive(Debug, thiserror::Error)]
-pub enum DeviceError {
-    /// The TUN device was deleted.
-    #[error("{0} was deleted while in use: start wontun again")]
-    TunGone(TunName),
-    /// No keys can be made.
-    #[error(transparent)]
-    Random(#[from] NoRandomness),
-    /// There is no supervisor any more, or it is another program.
-    #[error("the tunnel process ends: {0}")]
-    Supervisor(#[from] ChannelError),
-    /// It has rights that it should not have.
-    #[error(transparent)]
-    Helper(#[from] HelperError),
-    /// The supervisor says nothing.
-    #[error("the tunnel process ends: the supervisor does not say what to do")]
-    Silence,
-    /// Its supervisor ends it, or has ended, before it has begun; whatever was wrong, that one
-    /// tells.
-    #[error("the tunnel process ends before it has begun, as its supervisor does")]
-    Stopped,
-    /// A message that does not belong there, or has the wrong descriptors.
-    #[error("the supervisor sent a message that is not expected here: this is a defect of wontun")]
-    Message,
-    /// The process cannot be confined.
-    #[error(transparent)]
-    Sandbox(#[from] SandboxError),
-    /// Metrics cannot be served.
-    #[error(transparent)]
-    Metrics(#[from] MetricsError),
-    /// A call failed that never does on a healthy system.
-    #[error("{what} failed: {source}")]
-    System {
-        /// What was tried.
-        what: &'static str,
-        /// The kernel's answer.
-        source: io::Error,
-    },
-    /// epoll gave a token that we never gave it.
-    #[error(transparent)]
-    Token(#[from] UnknownToken),
-}
-
-/// What a handler left behind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
-    /// Nothing: the next edge will tell.
-    Drained,
-    /// Perhaps more: the budget ended first.
-    More,
-}
 
 /// What a protocol makes of the loop's events. Each call may work with everything in [`Core`], and with nothing that takes
 /// long, since others wait.

@@ -10,9 +10,11 @@ use std::sync::Arc;
 
 use tracing::trace;
 
+use super::budget::{BUDGET, Progress};
 use super::core::Core;
+use super::error::DeviceError;
 use super::worker::{Shared, Worker};
-use super::{BUDGET, DeviceError, Mode, Progress, Token, Via};
+use super::{Mode, Token, Via};
 use crate::counters::DropReason;
 use crate::io::batch::{Route, Sent};
 use crate::io::fault::{self, Fault};

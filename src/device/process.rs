@@ -13,9 +13,10 @@ use nix::sys::signal::{SigSet, Signal};
 use tracing::level_filters::LevelFilter;
 use tracing::{debug, error, warn};
 
-use super::core::{Core, LinkView, system};
+use super::core::{Core, LinkView};
+use super::error::{DeviceError, system};
 use super::plain::PlainSettings;
-use super::{Device, DeviceError, Mode, PlainTunnel, Sockets, WireGuard};
+use super::{Device, Mode, PlainTunnel, Sockets, WireGuard};
 use crate::control::health::HealthListener;
 use crate::io::tun::Tun;
 use crate::logging::{self, Logging};

@@ -21,8 +21,9 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 
+use super::Entrance;
+use super::error::DeviceError;
 use super::token::SockId;
-use super::{DeviceError, Entrance};
 use crate::io::batch::Route;
 use crate::io::mailbox::Local;
 use crate::io::udp::UdpSocket;

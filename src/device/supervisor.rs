@@ -6,10 +6,12 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tracing::warn;
 
+use super::budget::Progress;
 use super::core::{Core, STOP_PATIENCE, Stop};
+use super::error::DeviceError;
 use super::pulse::Round;
 use super::sockets::Sockets;
-use super::{DeviceError, Mode, Progress, Token};
+use super::{Mode, Token};
 use crate::control::health::HealthListener;
 use crate::messages::{self, FromTunnel, Host, ToTunnel};
 use crate::process::Channel;

@@ -10,13 +10,15 @@ use std::time::Duration;
 use nix::sys::epoll::EpollEvent;
 use nix::sys::eventfd::EventFd;
 
-use super::core::{Core, Stop, system, tell_drop};
+use super::budget::Progress;
+use super::core::{Core, Stop, tell_drop};
+use super::error::{DeviceError, system};
 use super::handshake_budget::HandshakeBudget;
 use super::outgoing::Pending;
 use super::poll::{EVENTS, Poll};
 use super::ready::ReadySet;
 use super::suspension::Suspension;
-use super::{DeviceError, Mode, Progress, SockId, Token, Via};
+use super::{Mode, SockId, Token, Via};
 use crate::counters::{Counters, DropReason};
 use crate::io::batch::Batch;
 use crate::io::mailbox::{Mailbox, SLOT, SLOTS};

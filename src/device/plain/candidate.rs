@@ -8,8 +8,8 @@ use tracing::{debug, info};
 
 use super::PlainTunnel;
 use crate::counters::DropReason;
-use crate::device::DeviceError;
 use crate::device::core::Core;
+use crate::device::error::DeviceError;
 use crate::io::mailbox::{Arrival, Local};
 use crate::messages::FromTunnel;
 use crate::time::Instant;

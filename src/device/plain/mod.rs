@@ -12,8 +12,10 @@ use std::time::Duration;
 
 use tracing::info;
 
+use super::budget::Progress;
 use super::core::Core;
-use super::{Device, DeviceError, Entrance, Mode, Progress, QUIET, Shared, Sockets, Token, Via, Way, Worker};
+use super::error::DeviceError;
+use super::{Device, Entrance, Mode, QUIET, Shared, Sockets, Token, Via, Way, Worker};
 use crate::control::health::Handshake;
 use crate::counters::DropReason;
 use crate::io::batch::{Batch, Route};

@@ -8,8 +8,8 @@ use tracing::warn;
 use super::WireGuard;
 use crate::config::display_name;
 use crate::control::uapi::{Changes, PeerChanges};
-use crate::device::DeviceError;
 use crate::device::core::Core;
+use crate::device::error::DeviceError;
 use crate::tunnel::wireguard::{AddPeerError, Endpoint, Peer, PeerId};
 
 impl WireGuard {

@@ -22,8 +22,10 @@ use std::os::fd::OwnedFd;
 
 use tracing::info;
 
+use super::budget::Progress;
 use super::core::Core;
-use super::{Device, DeviceError, Entrance, Mode, Progress, QUIET, Shared, Sockets, Token, Via, Way, Worker};
+use super::error::DeviceError;
+use super::{Device, Entrance, Mode, QUIET, Shared, Sockets, Token, Via, Way, Worker};
 use crate::config::PeerName;
 use crate::control::health::Handshake;
 use crate::counters::DropReason;

@@ -9,8 +9,8 @@ use std::time::Duration;
 use tracing::{debug, warn};
 
 use super::WireGuard;
-use crate::device::DeviceError;
 use crate::device::core::Core;
+use crate::device::error::DeviceError;
 use crate::messages::{Address, FromTunnel};
 use crate::time::Instant;
 use crate::tunnel::wireguard::{Endpoint, Peer, PeerId, PublicKey};
