@@ -14,13 +14,13 @@ use nix::sys::signal::Signal;
 use tracing::{debug, enabled, warn};
 
 use super::checkup::Checkup;
+use super::connection::Supervisor;
 use super::error::{DeviceError, system};
 use super::poll::Poll;
-use super::pulse::Pulse;
+use super::pulse::{Pulse, Round};
 use super::sockets::Leftover;
-use super::supervisor::Supervisor;
 use super::suspension::Suspension;
-use super::{QUIET, Token};
+use super::token::Token;
 use crate::config::TunName;
 use crate::control::health::HealthListener;
 use crate::counters::{Counters, DropReason, Totals};
@@ -32,8 +32,8 @@ use crate::messages::{self, FromTunnel, ToTunnel};
 use crate::process::Channel;
 use crate::time::Instant;
 
-/// Time that the supervisor has to end the tunnel after a signal.
-pub(super) const STOP_PATIENCE: Duration = Duration::from_secs(1);
+/// Least time between two lines about the same kind of trouble.
+pub(super) const QUIET: Duration = Duration::from_secs(10);
 
 /// The parts of a running tunnel that its mode works with.
 #[derive(Debug)]
@@ -139,7 +139,7 @@ impl Core {
         };
         core.register(0, &core.timer, Token::Timer)?;
         core.register(0, &core.signals, Token::Signals)?;
-        core.register_supervisor()?;
+        core.register_both(core.supervisor.channel.as_fd(), Token::Supervisor)?;
         if let Some(health) = &core.health {
             core.register(0, health, Token::Health)?;
         }
@@ -185,6 +185,37 @@ impl Core {
             // the counter's end, at which it would fail, is out of reach
             let _ = seat.bell.write(1);
         }
+    }
+
+    /// Asks all workers for a sign of life. To be called by the first worker, which is heard in its own next turn.
+    pub(super) fn ask_workers(&mut self) -> Round {
+        let round = self.pulse.begin();
+        (0..self.workers()).for_each(|worker| self.post_to(worker, Token::Bell));
+        round
+    }
+
+    /// The worker that holds the lock begins a turn. The first is to look, once there is nobody left to be heard.
+    pub(super) fn hear(&mut self) {
+        if self.pulse.hear(self.current) {
+            self.post_to(0, Token::Health);
+        }
+    }
+
+    /// Sends a message to the supervisor, or keeps it until there is room. Without a supervisor the
+    /// tunnel ends.
+    pub(super) fn send(&mut self, message: &FromTunnel) {
+        if let Err(error) = self.supervisor.channel.send(message, Vec::new()) {
+            self.failure.get_or_insert(error.into());
+            self.post_to(0, Token::Bell);
+        }
+    }
+
+    /// Sends a liveness probe to the supervisor and returns its number.
+    pub(super) fn probe_supervisor(&mut self) -> u64 {
+        self.supervisor.sent_probe += 1;
+        let number = self.supervisor.sent_probe;
+        self.send(&FromTunnel::Probe(number));
+        number
     }
 
     /// Wakes all workers, so that each of them overwrites its stack, if there are more ended

@@ -1,13 +1,20 @@
-//! What is not packets: signals, and the summary.
+//! What is not packets: signals, deadlines, and the summary.
+
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::Mode;
 use super::budget::Progress;
-use super::core::Core;
+use super::core::{Core, Stop};
 use super::error::{DeviceError, system};
 use crate::counters::DropReason;
+use crate::messages::FromTunnel;
+use crate::time::Instant;
+
+/// Time that the supervisor has to end the tunnel after a signal.
+const STOP_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Core {
     pub(super) fn drain_signals(&mut self, mode: &impl Mode) -> Result<Progress, DeviceError> {
@@ -35,5 +42,35 @@ impl Core {
             drops = counters.drop_summary().to_string(),
             "summary"
         );
+    }
+
+    /// Has the supervisor end the tunnel, and does so itself if that does not answer.
+    pub(super) fn request_stop(&mut self, signal: Signal) {
+        if self.stop_at.is_none() {
+            self.stop_at = Some((self.now + STOP_PATIENCE, signal));
+            self.send(&FromTunnel::StopRequested);
+        }
+    }
+
+    /// Ends the tunnel if the supervisor was asked to and has not.
+    fn handle_stop_timeout(&mut self) {
+        if let Some((at, signal)) = self.stop_at
+            && self.now >= at
+            && self.stop.is_none()
+        {
+            warn!("the supervisor does not answer: the tunnel ends without it");
+            self.stop = Some(Stop::Signal(signal));
+        }
+    }
+
+    /// When [`Self::handle_timeouts`] wants to be called next.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        [self.checkup.deadline(), self.stop_at.map(|(at, _)| at)].into_iter().flatten().min()
+    }
+
+    /// Does what is due.
+    pub(super) fn handle_timeouts(&mut self, mode: &impl Mode) {
+        self.handle_stop_timeout();
+        self.drain_health(mode);
     }
 }

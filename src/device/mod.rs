@@ -14,9 +14,11 @@
 
 mod budget;
 mod checkup;
+mod connection;
 mod core;
 mod error;
 mod handshake_budget;
+mod health;
 mod housekeeping;
 mod incoming;
 mod metrics;
@@ -39,7 +41,6 @@ use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
 use tracing::{info, warn};
 
@@ -70,9 +71,6 @@ pub use worker::{Shared, Worker};
 
 /// Bytes of stack of each worker but the first.
 const STACK: usize = 512 * 1024;
-
-/// Least time between two lines about the same kind of trouble.
-const QUIET: Duration = Duration::from_secs(10);
 
 /// What a protocol makes of the loop's events. Each call may work with everything in [`Core`], and with nothing that takes
 /// long, since others wait.

@@ -4,13 +4,9 @@
 //! for it, at the cost of one turn.
 //!
 //! Nothing is waited for: who asks looks again, at its own deadline or when a worker that was heard has the first worker
-//! look ([`Core::hear`]).
+//! look (`Core::hear`).
 
 use std::time::Duration;
-
-use super::core::Core;
-use super::{Mode, Token};
-use crate::time::Instant;
 
 /// How long a worker may take to be heard before it is taken for stuck. A turn takes some milliseconds at most; a machine
 /// that is overloaded, or stopped for a while by its host, is no stuck worker.
@@ -34,7 +30,7 @@ impl Pulse {
     }
 
     /// Begins a round, in which nobody was heard yet.
-    fn begin(&mut self) -> Round {
+    pub(super) fn begin(&mut self) -> Round {
         self.round.0 += 1;
         self.round
     }
@@ -45,6 +41,11 @@ impl Pulse {
         std::mem::replace(heard, self.round) != self.round
     }
 
+    /// `worker` begins a turn. Gives whether it is the last one that was missing in this round.
+    pub(super) fn hear(&mut self, worker: usize) -> bool {
+        self.beat(worker) && self.is_complete(self.round)
+    }
+
     /// The workers that were not heard since `round` began.
     pub(super) fn missing(&self, round: Round) -> impl Iterator<Item = usize> {
         self.heard.iter().enumerate().filter(move |(_, heard)| **heard < round).map(|(worker, _)| worker)
@@ -53,33 +54,6 @@ impl Pulse {
     /// Whether all were.
     pub(super) fn is_complete(&self, round: Round) -> bool {
         self.missing(round).next().is_none()
-    }
-}
-
-impl Core {
-    /// Asks all workers for a sign of life. To be called by the first worker, which is heard in its own next turn.
-    pub(super) fn ask_workers(&mut self) -> Round {
-        let round = self.pulse.begin();
-        (0..self.workers()).for_each(|worker| self.post_to(worker, Token::Bell));
-        round
-    }
-
-    /// The worker that holds the lock begins a turn. The first is to look, once there is nobody left to be heard.
-    pub(super) fn hear(&mut self) {
-        if self.pulse.beat(self.current()) && self.pulse.is_complete(self.pulse.round) {
-            self.post_to(0, Token::Health);
-        }
-    }
-
-    /// When [`Self::handle_timeouts`] wants to be called next.
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        [self.checkup.deadline(), self.stop_at.map(|(at, _)| at)].into_iter().flatten().min()
-    }
-
-    /// Does what is due.
-    pub(super) fn handle_timeouts(&mut self, mode: &impl Mode) {
-        self.handle_stop_timeout();
-        self.drain_health(mode);
     }
 }
 

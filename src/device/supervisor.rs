@@ -1,21 +1,16 @@
-//! The connection to the supervisor: what it tells is applied in order, by the first worker.
+//! Messages of the supervisor: what it tells is applied in order, by the first worker.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
-use tracing::warn;
-
+use super::Mode;
 use super::budget::Progress;
-use super::core::{Core, STOP_PATIENCE, Stop};
+use super::core::{Core, Stop};
 use super::error::DeviceError;
-use super::pulse::Round;
 use super::sockets::Sockets;
-use super::{Mode, Token};
+use super::token::Token;
 use crate::control::health::HealthListener;
-use crate::messages::{self, FromTunnel, Host, ToTunnel};
-use crate::process::Channel;
-use crate::time::Instant;
+use crate::messages::{self, FromTunnel, ToTunnel};
 
 /// Messages applied in one turn: one may change dozens of peers.
 const BUDGET: usize = 8;
@@ -25,66 +20,7 @@ const SPARES: usize = 4;
 /// Least time between two such requests.
 const BETWEEN_REQUESTS: Duration = Duration::from_secs(1);
 
-/// The connection, and what is outstanding on it.
-#[derive(Debug)]
-pub(super) struct Supervisor {
-    channel: Channel<ToTunnel, FromTunnel>,
-    /// The supervisor's probe that is to be answered once the workers of the round were heard.
-    probe: Option<(u64, Round)>,
-    /// Number of the last probe sent.
-    sent_probe: u64,
-    /// Number of the last probe answered.
-    answered_probe: u64,
-    /// State of the host, as it was told last.
-    pub(super) host: Host,
-    /// When spare sockets were asked for, until some have come.
-    asked_sockets: Option<Instant>,
-}
-
-impl Supervisor {
-    pub(super) fn new(channel: Channel<ToTunnel, FromTunnel>) -> Self {
-        Self {
-            channel,
-            probe: None,
-            sent_probe: 0,
-            answered_probe: 0,
-            host: Host::default(),
-            asked_sockets: None,
-        }
-    }
-
-    /// Returns true if the supervisor has answered the probe of that number, or a later one.
-    pub(super) const fn has_answered(&self, probe: u64) -> bool {
-        self.answered_probe >= probe
-    }
-}
-
 impl Core {
-    /// Has the first worker's epoll report messages of the supervisor.
-    ///
-    /// # Errors
-    /// The system's.
-    pub(super) fn register_supervisor(&self) -> Result<(), DeviceError> {
-        self.register_both(self.supervisor.channel.as_fd(), Token::Supervisor)
-    }
-
-    /// Sends a message to the supervisor, or keeps it until there is room. Without a supervisor the
-    /// tunnel ends.
-    pub(super) fn send(&mut self, message: &FromTunnel) {
-        if let Err(error) = self.supervisor.channel.send(message, Vec::new()) {
-            self.failure.get_or_insert(error.into());
-            self.post_to(0, Token::Bell);
-        }
-    }
-
-    /// Sends a liveness probe to the supervisor and returns its number.
-    pub(super) fn probe_supervisor(&mut self) -> u64 {
-        self.supervisor.sent_probe += 1;
-        let number = self.supervisor.sent_probe;
-        self.send(&FromTunnel::Probe(number));
-        number
-    }
-
     /// Answers the supervisor's probe if all workers were heard since.
     pub(super) fn answer_probe(&mut self, mode: &impl Mode) {
         if let Some((probe, round)) = self.supervisor.probe
@@ -213,24 +149,5 @@ impl Core {
             (0..self.workers()).for_each(|worker| self.post_to(worker, Token::Tun));
         }
         mode.handle_link(self)
-    }
-
-    /// Has the supervisor end the tunnel, and does so itself if that does not answer.
-    pub(super) fn request_stop(&mut self, signal: Signal) {
-        if self.stop_at.is_none() {
-            self.stop_at = Some((self.now + STOP_PATIENCE, signal));
-            self.send(&FromTunnel::StopRequested);
-        }
-    }
-
-    /// Ends the tunnel if the supervisor was asked to and has not.
-    pub(super) fn handle_stop_timeout(&mut self) {
-        if let Some((at, signal)) = self.stop_at
-            && self.now >= at
-            && self.stop.is_none()
-        {
-            warn!("the supervisor does not answer: the tunnel ends without it");
-            self.stop = Some(Stop::Signal(signal));
-        }
     }
 }

@@ -13,9 +13,9 @@ use std::time::Duration;
 use tracing::info;
 
 use super::budget::Progress;
-use super::core::Core;
+use super::core::{Core, QUIET};
 use super::error::DeviceError;
-use super::{Device, Entrance, Mode, QUIET, Shared, Sockets, Token, Via, Way, Worker};
+use super::{Device, Entrance, Mode, Shared, Sockets, Token, Via, Way, Worker};
 use crate::control::health::Handshake;
 use crate::counters::DropReason;
 use crate::io::batch::{Batch, Route};
