@@ -7,8 +7,8 @@
 
 use std::time::Duration;
 
-use super::Token;
 use super::ready::ReadySet;
+use super::token::Token;
 use crate::time::Instant;
 
 /// Time that may be spent at once.

@@ -1,10 +1,10 @@
 //! Answers health requests once every worker and the supervisor have answered a liveness probe, or one of them has not
 //! in time.
 
-use super::Mode;
 use super::budget::{BUDGET, Progress};
 use super::checkup::{MAX_WAITING, Probes, Request};
 use super::core::Core;
+use super::mode::Mode;
 use super::pulse::PATIENCE;
 use crate::control::health::{HealthListener, Report};
 

@@ -5,10 +5,10 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tracing::{info, warn};
 
-use super::Mode;
 use super::budget::Progress;
 use super::core::{Core, Stop};
 use super::error::{DeviceError, system};
+use super::mode::Mode;
 use crate::counters::DropReason;
 use crate::messages::FromTunnel;
 use crate::time::Instant;

@@ -2,18 +2,20 @@
 //! written from there.
 
 use std::io::IoSlice;
-use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
 use tracing::trace;
 
 use super::budget::{BUDGET, Progress};
 use super::error::{DeviceError, system};
-use super::worker::{Shared, Worker};
-use super::{Mode, SockId, Token};
+use super::mode::Mode;
+use super::shared::Shared;
+use super::sockets::Entrance;
+use super::token::{SockId, Token};
+use super::worker::Worker;
 use crate::counters::DropReason;
 use crate::io::fault::{self, Fault};
-use crate::io::mailbox::{SLOT, SLOTS};
+use crate::io::mailbox::{Arrival, SLOT, SLOTS};
 use crate::packet::coalesce::{CoalesceError, MAX_PIECES};
 use crate::packet::mss;
 
@@ -25,20 +27,22 @@ const HANDSHAKE_BUDGET: usize = 16;
 /// Bytes of an arrival from which on it is taken for a super-packet.
 const BULK: usize = SLOT / 2;
 
-/// What is known of the socket that a datagram came by.
-#[derive(Clone, Copy, Debug)]
-pub struct Entrance {
-    /// Its number.
-    pub(super) id: SockId,
-    /// The address that it is bound to, if it is a connected one.
-    pub(super) bound: Option<IpAddr>,
-    /// Set on a socket that is out of use, whose last datagrams these are: whom it was connected to, if it was.
-    pub(super) retired: Option<Option<SocketAddr>>,
-    /// It has handshake messages only, which take longer than data and come from everybody.
-    pub(super) is_for_handshakes: bool,
+/// A mode that takes received datagrams.
+pub trait Receive: Mode {
+    /// Takes datagrams of one sender, which lie in the worker's mailbox, and hands what is in them to
+    /// `Worker::take_inner`.
+    ///
+    /// # Errors
+    /// As for [`Mode::start`].
+    fn take_arrival(
+        shared: &Shared<Self>,
+        worker: &mut Worker<Self>,
+        arrival: &Arrival,
+        entrance: Entrance,
+    ) -> Result<(), DeviceError>;
 }
 
-impl<M: Mode> Worker<M> {
+impl<M: Receive> Worker<M> {
     pub(super) fn drain_socket(&mut self, shared: &Shared<M>, id: SockId) -> Result<Progress, DeviceError> {
         if self.blocked.is_some() {
             self.flush(shared)?;

@@ -11,7 +11,9 @@ use std::time::Duration;
 use tracing::debug;
 
 use super::core::Core;
-use super::{Mode, Shared, SockId};
+use super::mode::Mode;
+use super::shared::Shared;
+use super::token::SockId;
 use crate::counters::DropReason;
 use crate::io::timer::now;
 use crate::io::udp::UdpSocket;

@@ -13,8 +13,12 @@ use tracing::trace;
 use super::budget::{BUDGET, Progress};
 use super::core::Core;
 use super::error::DeviceError;
-use super::worker::{Shared, Worker};
-use super::{Mode, Token, Via};
+use super::mode::{Mode, Way};
+use super::pending::Pending;
+use super::shared::Shared;
+use super::sockets::Via;
+use super::token::Token;
+use super::worker::Worker;
 use crate::counters::DropReason;
 use crate::io::batch::{Route, Sent};
 use crate::io::fault::{self, Fault};
@@ -22,31 +26,6 @@ use crate::packet::ip::IPV4_HEADER;
 use crate::packet::split::{Lengths, Split};
 use crate::packet::transport::UDP_HEADER;
 use crate::packet::{carried, mss, too_big, virtio};
-
-/// Where packets from the tun go.
-#[derive(Debug)]
-pub enum Way<M: Mode> {
-    /// By this route, sealed with this.
-    Send(Route<Via<M::Owner>>, M::Sealing),
-    /// Nowhere yet: each is to be handed to [`Mode::stage`].
-    Stage(M::Owner),
-}
-
-/// Packets of one read that are still to be sealed and sent. The bytes are where they were read.
-#[derive(Debug)]
-pub(super) struct Pending<M: Mode> {
-    split: Split,
-    packet: Range<usize>,
-    route: Route<Via<M::Owner>>,
-    sealing: M::Sealing,
-}
-
-impl<M: Mode> Pending<M> {
-    /// Returns the number of packets that are still to be sealed.
-    pub(super) fn packets(&self) -> usize {
-        self.split.remaining()
-    }
-}
 
 /// The largest datagram over the family of `remote`: the length fields of UDP and IPv4 have 16 bits.
 fn most(remote: std::net::SocketAddr) -> usize {

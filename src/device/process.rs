@@ -13,10 +13,13 @@ use nix::sys::signal::{SigSet, Signal};
 use tracing::level_filters::LevelFilter;
 use tracing::{debug, error, warn};
 
+use super::Device;
 use super::core::{Core, LinkView};
 use super::error::{DeviceError, system};
-use super::plain::PlainSettings;
-use super::{Device, Mode, PlainTunnel, Sockets, WireGuard};
+use super::incoming::Receive;
+use super::plain::{PlainSettings, PlainTunnel};
+use super::sockets::Sockets;
+use super::wireguard::WireGuard;
 use crate::control::health::HealthListener;
 use crate::io::tun::Tun;
 use crate::logging::{self, Logging};
@@ -201,7 +204,7 @@ const fn level_filter(level: u8) -> LevelFilter {
 }
 
 /// Applies what the supervisor has told, confines this process and carries packets to the end.
-fn carry<M: Mode>(
+fn carry<M: Receive>(
     mut device: Device<M>,
     messages: Vec<(ToTunnel, Vec<OwnedFd>)>,
     metrics: Option<Metrics>,

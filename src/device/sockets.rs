@@ -21,7 +21,6 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 
-use super::Entrance;
 use super::error::DeviceError;
 use super::token::SockId;
 use crate::io::batch::Route;
@@ -39,6 +38,19 @@ pub struct Via<O> {
     pub(super) id: SockId,
     /// The peer that the datagram is for.
     pub(super) owner: Option<O>,
+}
+
+/// What is known of the socket that a datagram came by.
+#[derive(Clone, Copy, Debug)]
+pub struct Entrance {
+    /// Its number.
+    pub(super) id: SockId,
+    /// The address that it is bound to, if it is a connected one.
+    pub(super) bound: Option<IpAddr>,
+    /// Set on a socket that is out of use, whose last datagrams these are: whom it was connected to, if it was.
+    pub(super) retired: Option<Option<SocketAddr>>,
+    /// It has handshake messages only, which take longer than data and come from everybody.
+    pub(super) is_for_handshakes: bool,
 }
 
 /// A socket that hears everybody on one address.

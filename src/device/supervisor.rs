@@ -3,10 +3,10 @@
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use super::Mode;
 use super::budget::Progress;
 use super::core::{Core, Stop};
 use super::error::DeviceError;
+use super::mode::Mode;
 use super::sockets::Sockets;
 use super::token::Token;
 use crate::control::health::HealthListener;

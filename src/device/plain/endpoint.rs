@@ -6,9 +6,9 @@ use std::time::Duration;
 use tracing::{debug, warn};
 
 use super::PlainTunnel;
-use crate::device::Token;
 use crate::device::core::Core;
 use crate::device::error::DeviceError;
+use crate::device::token::Token;
 use crate::io::mailbox::{Arrival, Local};
 use crate::messages::{Address, FromTunnel};
 use crate::time::Instant;

@@ -12,10 +12,16 @@ use std::time::Duration;
 
 use tracing::info;
 
+use super::Device;
 use super::budget::Progress;
 use super::core::{Core, QUIET};
 use super::error::DeviceError;
-use super::{Device, Entrance, Mode, Shared, Sockets, Token, Via, Way, Worker};
+use super::incoming::Receive;
+use super::mode::{Mode, Way};
+use super::shared::Shared;
+use super::sockets::{Entrance, Sockets, Via};
+use super::token::Token;
+use super::worker::Worker;
 use crate::control::health::Handshake;
 use crate::counters::DropReason;
 use crate::io::batch::{Batch, Route};
@@ -159,15 +165,6 @@ impl Mode for PlainTunnel {
         Ok(None)
     }
 
-    fn take_arrival(
-        shared: &Shared<Self>,
-        worker: &mut Worker<Self>,
-        arrival: &Arrival,
-        entrance: Entrance,
-    ) -> Result<(), DeviceError> {
-        Self::take_datagrams(shared, worker, arrival, entrance)
-    }
-
     fn handle_bounce(&mut self, core: &mut Core, reason: DropReason) {
         self.take_bounce(core, reason);
     }
@@ -257,5 +254,16 @@ impl Mode for PlainTunnel {
 
     fn lost_packets(&self) -> u64 {
         0
+    }
+}
+
+impl Receive for PlainTunnel {
+    fn take_arrival(
+        shared: &Shared<Self>,
+        worker: &mut Worker<Self>,
+        arrival: &Arrival,
+        entrance: Entrance,
+    ) -> Result<(), DeviceError> {
+        Self::take_datagrams(shared, worker, arrival, entrance)
     }
 }

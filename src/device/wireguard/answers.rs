@@ -10,10 +10,10 @@ use zeroize::Zeroizing;
 
 use super::WireGuard;
 use crate::control::uapi::Report;
-use crate::device::Token;
 use crate::device::budget::Progress;
 use crate::device::core::Core;
 use crate::device::error::DeviceError;
+use crate::device::token::Token;
 use crate::messages::FromTunnel;
 
 /// Bytes written in one turn.

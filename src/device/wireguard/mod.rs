@@ -22,10 +22,16 @@ use std::os::fd::OwnedFd;
 
 use tracing::info;
 
+use super::Device;
 use super::budget::Progress;
 use super::core::{Core, QUIET};
 use super::error::DeviceError;
-use super::{Device, Entrance, Mode, Shared, Sockets, Token, Via, Way, Worker};
+use super::incoming::Receive;
+use super::mode::{Mode, Way};
+use super::shared::Shared;
+use super::sockets::{Entrance, Sockets, Via};
+use super::token::Token;
+use super::worker::Worker;
 use crate::config::PeerName;
 use crate::control::health::Handshake;
 use crate::counters::DropReason;
@@ -196,15 +202,6 @@ impl Mode for WireGuard {
         self.take_send_fault(core, fault, route, datagrams)
     }
 
-    fn take_arrival(
-        shared: &Shared<Self>,
-        worker: &mut Worker<Self>,
-        arrival: &Arrival,
-        entrance: Entrance,
-    ) -> Result<(), DeviceError> {
-        Self::take_datagrams(shared, worker, arrival, entrance)
-    }
-
     fn serve(
         &mut self,
         core: &mut Core,
@@ -320,5 +317,16 @@ impl Mode for WireGuard {
     fn lost_packets(&self) -> u64 {
         let present = self.engine.peer_ids().filter_map(|id| self.engine.peer(id));
         self.lost + present.map(Peer::lost).sum::<u64>()
+    }
+}
+
+impl Receive for WireGuard {
+    fn take_arrival(
+        shared: &Shared<Self>,
+        worker: &mut Worker<Self>,
+        arrival: &Arrival,
+        entrance: Entrance,
+    ) -> Result<(), DeviceError> {
+        Self::take_datagrams(shared, worker, arrival, entrance)
     }
 }

@@ -15,9 +15,9 @@ use tracing::debug;
 
 use super::WireGuard;
 use super::peer_log::Line;
-use crate::device::Token;
 use crate::device::core::Core;
 use crate::device::error::DeviceError;
+use crate::device::token::Token;
 use crate::io::mailbox::Local;
 use crate::tunnel::wireguard::{Endpoint, PeerId};
 

@@ -1,0 +1,24 @@
+//! Packets that were read from the TUN device and have no room in the batch yet.
+
+use std::ops::Range;
+
+use super::mode::Mode;
+use super::sockets::Via;
+use crate::io::batch::Route;
+use crate::packet::split::Split;
+
+/// Packets of one read that are still to be sealed and sent. The bytes are where they were read.
+#[derive(Debug)]
+pub(super) struct Pending<M: Mode> {
+    pub(super) split: Split,
+    pub(super) packet: Range<usize>,
+    pub(super) route: Route<Via<M::Owner>>,
+    pub(super) sealing: M::Sealing,
+}
+
+impl<M: Mode> Pending<M> {
+    /// Returns the number of packets that are still to be sealed.
+    pub(super) fn packets(&self) -> usize {
+        self.split.remaining()
+    }
+}
