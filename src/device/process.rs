@@ -13,11 +13,11 @@ use nix::sys::signal::{SigSet, Signal};
 use tracing::level_filters::LevelFilter;
 use tracing::{debug, error, warn};
 
-use super::Device;
 use super::core::{Core, LinkView};
 use super::error::{DeviceError, system};
 use super::incoming::Receive;
 use super::plain::{PlainSettings, PlainTunnel};
+use super::run::Device;
 use super::sockets::Sockets;
 use super::wireguard::WireGuard;
 use crate::control::health::HealthListener;

@@ -22,12 +22,12 @@ use std::os::fd::OwnedFd;
 
 use tracing::info;
 
-use super::Device;
 use super::budget::Progress;
 use super::core::{Core, QUIET};
 use super::error::DeviceError;
 use super::incoming::Receive;
 use super::mode::{Mode, Way};
+use super::run::Device;
 use super::shared::Shared;
 use super::sockets::{Entrance, Sockets, Via};
 use super::token::Token;
