@@ -4,14 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use tracing::{debug, info};
-
-use super::PlainTunnel;
-use crate::counters::DropReason;
-use crate::device::core::Core;
-use crate::device::error::DeviceError;
-use crate::io::mailbox::{Arrival, Local};
-use crate::messages::FromTunnel;
+use crate::io::mailbox::Local;
 use crate::time::Instant;
 
 /// Candidates taken in one second; each may cost a socket, and `hello?` can be forged.
@@ -30,16 +23,16 @@ pub(super) struct Candidates {
 
 /// Its address, the one of ours that it talked to and the worker that heard it.
 #[derive(Clone, Copy, Debug)]
-struct Candidate {
-    from: SocketAddr,
-    local: Option<Local>,
-    worker: usize,
-    at: Instant,
+pub(super) struct Candidate {
+    pub(super) from: SocketAddr,
+    pub(super) local: Option<Local>,
+    pub(super) worker: usize,
+    pub(super) at: Instant,
 }
 
 impl Candidates {
     /// Returns true if `candidate` was added.
-    fn insert(&mut self, candidate: Candidate) -> bool {
+    pub(super) fn insert(&mut self, candidate: Candidate) -> bool {
         let now = candidate.at;
         self.pending.retain(|other| now.since(other.at) < PATIENCE);
         if self.pending.iter().any(|other| other.from == candidate.from) {
@@ -57,57 +50,9 @@ impl Candidates {
     }
 
     /// Takes the oldest one at that address.
-    fn take(&mut self, address: IpAddr) -> Option<Candidate> {
+    pub(super) fn take(&mut self, address: IpAddr) -> Option<Candidate> {
         let place = self.pending.iter().position(|candidate| candidate.from.ip() == address)?;
         Some(self.pending.remove(place))
-    }
-}
-
-impl PlainTunnel {
-    /// Has the supervisor look at the sender of a `hello?`, which may become the peer.
-    pub(super) fn consider(&mut self, core: &mut Core, arrival: &Arrival) {
-        let worker = core.current();
-        let candidate = Candidate { from: arrival.from, local: arrival.local, worker, at: core.now };
-        if self.candidates.insert(candidate) {
-            core.send(&FromTunnel::Candidate(arrival.from.ip()));
-        } else {
-            // it repeats its hello? every second
-            core.count_drop(DropReason::Stranger, Some(arrival.from));
-        }
-    }
-
-    /// Makes the candidates at `address` the peer one after the other, unless that is ourselves.
-    pub(super) fn handle_candidate(
-        &mut self,
-        core: &mut Core,
-        address: IpAddr,
-        is_usable: bool,
-    ) -> Result<(), DeviceError> {
-        while let Some(candidate) = self.candidates.take(address) {
-            if is_usable {
-                self.adopt(core, candidate)?;
-            } else {
-                core.count_drop(DropReason::OwnTun, Some(candidate.from));
-            }
-        }
-        Ok(())
-    }
-
-    fn adopt(&mut self, core: &mut Core, candidate: Candidate) -> Result<(), DeviceError> {
-        let Candidate { from, local, worker, .. } = candidate;
-        let replaces = self.engine.peer().is_some();
-        if !self.connect(core, worker, from, local)? {
-            core.count_drop(DropReason::Unreachable, Some(from));
-            return Ok(());
-        }
-        self.engine.set_peer(from, core.now);
-        if !replaces {
-            info!("peer connected");
-        } else if let Some(suppressed) = self.quiet.replaced.allow(core.now) {
-            info!(suppressed, "peer replaced");
-        }
-        debug!(endpoint = %from, ?local, "the peer's endpoint");
-        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use tracing::info;
 
-use super::PlainTunnel;
+use super::tunnel::PlainTunnel;
 use crate::counters::DropReason;
 use crate::device::core::Core;
 use crate::device::error::DeviceError;

@@ -5,39 +5,16 @@ use std::time::Duration;
 
 use tracing::{debug, warn};
 
-use super::PlainTunnel;
+use super::lookup::{LOOKUP_RETRY, LOOKUP_RETRY_MAX};
+use super::tunnel::PlainTunnel;
 use crate::device::core::Core;
 use crate::device::error::DeviceError;
 use crate::device::token::Token;
 use crate::io::mailbox::{Arrival, Local};
 use crate::messages::{Address, FromTunnel};
-use crate::time::Instant;
 
 /// Least time between two tries to connect.
 const RECONNECT: Duration = Duration::from_secs(1);
-
-/// Pause after the first failed look-up of a name; doubled each time, up to [`LOOKUP_RETRY_MAX`].
-const LOOKUP_RETRY: Duration = Duration::from_secs(1);
-const LOOKUP_RETRY_MAX: Duration = Duration::from_secs(30);
-
-/// A server that is known by name.
-#[derive(Debug)]
-pub(super) struct Lookup {
-    name: String,
-    /// When to ask again, after a failure.
-    pub(super) again_at: Option<Instant>,
-    pause: Duration,
-    /// A question is out.
-    asked: bool,
-    /// The endpoint refused our datagrams or could not be reached since it last answered.
-    pub(super) doubtful: bool,
-}
-
-impl Lookup {
-    pub(super) const fn new(name: String) -> Self {
-        Self { name, again_at: None, pause: LOOKUP_RETRY, asked: false, doubtful: false }
-    }
-}
 
 impl PlainTunnel {
     /// A client turns to its server; a server waits to be found.
