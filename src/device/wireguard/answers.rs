@@ -2,30 +2,22 @@
 //! over; the answer is written here, and nothing is read.
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 use zeroize::Zeroizing;
-
-use super::WireGuard;
-use crate::control::uapi::Report;
-use crate::device::budget::Progress;
-use crate::device::core::Core;
-use crate::device::error::DeviceError;
-use crate::device::token::Token;
-use crate::messages::FromTunnel;
 
 /// Bytes written in one turn.
 const CHUNK: usize = 256 << 10;
 
 /// Answers that are not written to their end, by the number of the connection.
 #[derive(Debug, Default)]
-pub(super) struct Answers(HashMap<u32, AnswerWriter>);
+pub(super) struct Answers(pub(super) HashMap<u32, AnswerWriter>);
 
 /// An answer and its connection, which the supervisor has, too.
-struct AnswerWriter {
-    connection: OwnedFd,
+pub(super) struct AnswerWriter {
+    pub(super) connection: OwnedFd,
     text: Zeroizing<Vec<u8>>,
     sent: usize,
 }
@@ -38,7 +30,7 @@ impl std::fmt::Debug for AnswerWriter {
 
 /// Result of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Written {
+pub(super) enum Written {
     /// There is nothing left, or nobody to read it.
     All,
     /// There may be room for more.
@@ -48,12 +40,12 @@ enum Written {
 }
 
 impl AnswerWriter {
-    const fn new(connection: OwnedFd, text: Zeroizing<Vec<u8>>) -> Self {
+    pub(super) const fn new(connection: OwnedFd, text: Zeroizing<Vec<u8>>) -> Self {
         Self { connection, text, sent: 0 }
     }
 
     /// Writes up to [`CHUNK`] bytes.
-    fn write(&mut self) -> Written {
+    pub(super) fn write(&mut self) -> Written {
         let end = self.text.len().min(self.sent + CHUNK);
         while let Some(rest) = self.text.get(self.sent..end).filter(|rest| !rest.is_empty()) {
             match send(&self.connection, rest, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
@@ -66,50 +58,6 @@ impl AnswerWriter {
             }
         }
         if self.sent < self.text.len() { Written::Some } else { Written::All }
-    }
-}
-
-impl WireGuard {
-    /// Begins to write the answer to a client's request.
-    pub(super) fn take_request(
-        &mut self,
-        core: &mut Core,
-        client: u32,
-        report: Report,
-        descriptors: Vec<OwnedFd>,
-    ) -> Result<(), DeviceError> {
-        let Ok([connection]) = <[OwnedFd; 1]>::try_from(descriptors) else {
-            return Err(DeviceError::Message);
-        };
-        let mut writer = AnswerWriter::new(connection, self.answer(core, report));
-        match writer.write() {
-            Written::All => core.send(&FromTunnel::Answered(client)),
-            Written::Some | Written::Blocked => {
-                if let Some(before) = self.answers.0.remove(&client) {
-                    core.unregister(before.connection.as_fd());
-                }
-                core.register_writable(writer.connection.as_fd(), Token::UapiClient(client))?;
-                self.answers.0.insert(client, writer);
-            }
-        }
-        Ok(())
-    }
-
-    /// Goes on with an answer whose client has made room.
-    pub(super) fn drain_answer(&mut self, core: &mut Core, client: u32) -> Progress {
-        let Some(writer) = self.answers.0.get_mut(&client) else { return Progress::Drained };
-        match writer.write() {
-            Written::Blocked => Progress::Drained,
-            Written::Some => Progress::More,
-            Written::All => {
-                if let Some(writer) = self.answers.0.remove(&client) {
-                    // closing it is not enough, since the supervisor has it, too
-                    core.unregister(writer.connection.as_fd());
-                }
-                core.send(&FromTunnel::Answered(client));
-                Progress::Drained
-            }
-        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tracing::warn;
 
-use super::WireGuard;
+use super::tunnel::WireGuard;
 use crate::config::display_name;
 use crate::control::uapi::{Changes, PeerChanges};
 use crate::device::core::Core;

@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use tracing::{debug, info, warn};
 
-use super::WireGuard;
 use super::peer_log::{Line, clock_off};
+use super::tunnel::WireGuard;
 use crate::counters::DropReason;
 use crate::device::budget::Progress;
 use crate::device::core::Core;

@@ -5,9 +5,6 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::WireGuard;
-use crate::device::core::Core;
-use crate::messages::FromTunnel;
 use crate::time::Instant;
 use crate::tunnel::wireguard::PeerId;
 
@@ -54,7 +51,7 @@ impl Endpoints {
 
     /// Returns the address to report of a peer that is at `address` now, and true if it is
     /// confirmed.
-    fn take_report(
+    pub(super) fn take_report(
         &mut self,
         peer: PeerId,
         address: IpAddr,
@@ -83,20 +80,6 @@ impl Endpoints {
         reported.count += 1;
         reported.unconfirmed = Some(address);
         Some((address, false))
-    }
-}
-
-impl WireGuard {
-    /// Tells the supervisor the peer's address, if that is another than it knows.
-    pub(super) fn report_endpoint(&mut self, core: &mut Core, id: PeerId) {
-        let Some(peer) = self.engine.peer(id) else { return };
-        let Some(endpoint) = peer.endpoint() else { return };
-        let (key, confirmed) = (*peer.public_key(), peer.confirmed_address());
-        let (address, now) = (endpoint.remote.ip(), core.now);
-        // a datagram from elsewhere may be what confirms the address before
-        while let Some((address, is_confirmed)) = self.endpoints.take_report(id, address, confirmed, now) {
-            core.send(&FromTunnel::Endpoint { peer: key, address, is_confirmed });
-        }
     }
 }
 

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use tracing::debug;
 
-use super::WireGuard;
 use super::peer_log::Line;
+use super::tunnel::WireGuard;
 use crate::device::core::Core;
 use crate::device::error::DeviceError;
 use crate::device::token::Token;

@@ -6,11 +6,9 @@ use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use super::WireGuard;
-use crate::config::display_name;
 use crate::logging::{RateLimit, Suppressed};
 use crate::time::Instant;
-use crate::tunnel::wireguard::{Peer, PeerId, REKEY_TIMEOUT};
+use crate::tunnel::wireguard::{PeerId, REKEY_TIMEOUT};
 
 /// Least time between two lines of one kind about one peer: one that keeps to the protocol begins
 /// no handshake sooner.
@@ -151,17 +149,10 @@ fn rough(time: Duration) -> String {
     }
 }
 
-impl WireGuard {
-    /// The name of a peer in the log.
-    pub(super) fn peer_name(&self, peer: PeerId) -> String {
-        let key = self.engine.peer(peer).map(Peer::public_key);
-        key.map(|key| display_name(self.labels.get(&peer), key)).unwrap_or_default()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::display_name;
     use crate::io::random::SystemRandom;
     use crate::tunnel::wireguard::{Interface, PublicKey};
 

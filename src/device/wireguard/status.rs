@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::WireGuard;
+use super::tunnel::WireGuard;
 use crate::control::uapi::{Answer, InterfaceStatus, PeerStatus, Report};
 use crate::counters::DropReason;
 use crate::device::core::Core;

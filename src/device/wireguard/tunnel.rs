@@ -1,0 +1,126 @@
+//! State of a tunnel in WireGuard mode.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+
+use super::answers::Answers;
+use super::endpoints::Endpoints;
+use super::names::Names;
+use super::peer_log::PeerLog;
+use crate::config::{PeerName, display_name};
+use crate::device::core::{Core, QUIET};
+use crate::device::error::DeviceError;
+use crate::device::run::Device;
+use crate::device::sockets::Sockets;
+use crate::io::random::SystemRandom;
+use crate::io::tun::Tun;
+use crate::logging::RateLimit;
+use crate::routing::AllowedIps;
+use crate::time::Instant;
+use crate::tunnel::wireguard::message::{INITIATION_LEN, RESPONSE_LEN};
+use crate::tunnel::wireguard::{Interface, Peer, PeerId, Transmit, cipher_library};
+
+/// A tunnel in WireGuard mode.
+pub struct WireGuard {
+    pub(super) engine: Interface,
+    pub(super) allowed_ips: AllowedIps<PeerId>,
+    pub(super) sockets: Sockets<PeerId>,
+    /// When peers were given their connected sockets.
+    pub(super) connected_at: HashMap<PeerId, Instant>,
+    pub(super) names: Names,
+    /// What the peers are called, for people; most have no name.
+    pub(super) labels: HashMap<PeerId, PeerName>,
+    pub(super) answers: Answers,
+    pub(super) endpoints: Endpoints,
+    pub(super) share: Share,
+    /// Packets that waited for a handshake in vain, of peers that were removed.
+    pub(super) lost: u64,
+    pub(super) quiet: Quiet,
+    pub(super) peer_log: PeerLog,
+}
+
+/// What of the engine may leave in one turn, so that thousands of peers that all have something to say do not keep the
+/// loop from packets.
+#[derive(Debug, Default)]
+pub(super) struct Share {
+    turn: Instant,
+    left: usize,
+}
+
+impl Share {
+    const ALL: usize = 1024;
+    /// An initiation takes as long as a hundred packets.
+    const HANDSHAKE: usize = Self::ALL / 8;
+
+    /// Whether anything may leave in the turn that began at `now`.
+    pub(super) fn has_some(&mut self, now: Instant) -> bool {
+        if self.turn != now {
+            *self = Self { turn: now, left: Self::ALL };
+        }
+        self.left > 0
+    }
+
+    pub(super) const fn take(&mut self, transmit: Transmit) {
+        let cost = if matches!(transmit.len, INITIATION_LEN | RESPONSE_LEN) { Self::HANDSHAKE } else { 1 };
+        self.left = self.left.saturating_sub(cost);
+    }
+}
+
+/// Brakes on lines that a network can provoke. Those on what one peer can provoke are in
+/// `peer_log`.
+#[derive(Debug)]
+pub(super) struct Quiet {
+    pub(super) silent: RateLimit,
+    pub(super) lookup: RateLimit,
+}
+
+impl std::fmt::Debug for WireGuard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WireGuard").finish_non_exhaustive()
+    }
+}
+
+impl Device<WireGuard> {
+    /// Makes a tunnel of what the supervisor has opened, without keys and peers.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(crate) fn wireguard(
+        core: Core,
+        tuns: Vec<Tun>,
+        sockets: Sockets<PeerId>,
+        reports_endpoints: bool,
+        clamps_mss: bool,
+    ) -> Result<Self, DeviceError> {
+        // now, when nobody waits for it
+        cipher_library();
+        let random = SystemRandom::open()?;
+        let mtu = usize::try_from(core.link.mtu).unwrap_or(usize::MAX);
+        let mut engine = Interface::new(mtu, Box::new(random));
+        let receivers = u32::try_from(tuns.len()).ok().and_then(NonZeroU32::new);
+        engine.set_receivers(receivers.unwrap_or(NonZeroU32::MIN));
+        let mode = WireGuard {
+            engine,
+            allowed_ips: AllowedIps::new(),
+            sockets,
+            connected_at: HashMap::new(),
+            names: Names::default(),
+            labels: HashMap::new(),
+            answers: Answers::default(),
+            endpoints: Endpoints::new(reports_endpoints),
+            share: Share::default(),
+            lost: 0,
+            quiet: Quiet { silent: RateLimit::new(QUIET), lookup: RateLimit::new(QUIET) },
+            peer_log: PeerLog::default(),
+        };
+        Self::assemble(mode, core, tuns, clamps_mss)
+    }
+}
+
+impl WireGuard {
+    /// The name of a peer in the log.
+    pub(super) fn peer_name(&self, peer: PeerId) -> String {
+        let key = self.engine.peer(peer).map(Peer::public_key);
+        key.map(|key| display_name(self.labels.get(&peer), key)).unwrap_or_default()
+    }
+}
