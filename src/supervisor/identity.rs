@@ -9,9 +9,9 @@ use std::time::Duration;
 use nix::unistd::geteuid;
 use tracing::{debug, info, warn};
 
-use super::Mode;
 use super::context::Context;
 use super::link_watch::LinkNews;
+use super::mode::Mode;
 use crate::config::TunName;
 use crate::control::health::HealthListener;
 use crate::link::{LinkError, LinkState};

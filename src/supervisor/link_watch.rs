@@ -5,9 +5,10 @@ use std::time::Duration;
 use tracing::{debug, info, warn};
 
 use super::context::Context;
+use super::error::{SupervisorError, system};
 use super::identity::Identity;
+use super::mode::Mode;
 use super::reconcile::{Compared, Piece};
-use super::{Mode, SupervisorError, system};
 use crate::config::TunName;
 use crate::io::batch::{MAX_MESSAGE, MAX_SEGMENTS_OF_MESSAGE};
 use crate::link::{Configured, Link, LinkError, LinkEvent, LinkState, Monitor, Occupant};

@@ -9,11 +9,14 @@ use nix::poll::PollFlags;
 use tracing::{info, warn};
 
 use super::context::Context;
+use super::error::{SupervisorError, system};
+use super::event_loop::Supervisor;
 use super::link_watch::LinkWatch;
+use super::mode::{Mode, Source};
 use super::reconcile::{Compared, Need, Piece};
-use super::sockets::{SocketOptions, Sockets};
+use super::socket_budget::SocketBudget;
+use super::sockets::{SocketOptions, Sockets, SocketsError};
 use super::start::{Opened, Starting, after_predecessor};
-use super::{Mode, SocketBudget, SocketsError, Source, Supervisor, SupervisorError, system};
 use crate::config::{Config, PeerAddress};
 use crate::io::tun::{Tun, TunError};
 use crate::messages::{Address, FromTunnel, ModeStart, ToTunnel};

@@ -12,12 +12,14 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tracing::{info, warn};
 
 use super::context::Context;
+use super::error::{SupervisorError, system};
+use super::event_loop::Supervisor;
 use super::link_watch::LinkWatch;
 use super::lookups::Lookups;
+use super::mode::Mode;
 use super::reconcile::Reconciler;
 use super::service::Service;
 use super::tunnel::Tunnel;
-use super::{Mode, Supervisor, SupervisorError, system};
 use crate::config::{TunName, Tuning};
 use crate::control::health::HealthListener;
 use crate::control::notify::Notifier;

@@ -10,7 +10,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use tracing::warn;
 
-use super::SupervisorError;
+use super::error::{SupervisorError, system};
 use crate::control::uapi::Changes;
 use crate::logging::RateLimit;
 use crate::messages::{self, FromTunnel, Link, ToTunnel};
@@ -78,8 +78,7 @@ impl Tunnel {
     /// The nursery's.
     pub(super) fn start(nursery: &mut Nursery, stderr: BorrowedFd<'_>) -> Result<Self, SupervisorError> {
         let child = nursery.spawn("tunnel", stderr)?;
-        let channel =
-            Channel::new(child.socket).map_err(super::system("opening the tunnel process's channel"))?;
+        let channel = Channel::new(child.socket).map_err(system("opening the tunnel process's channel"))?;
         Ok(Self {
             pid: child.pid,
             channel,

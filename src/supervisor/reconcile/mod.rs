@@ -18,8 +18,8 @@ use std::time::Duration;
 use tracing::warn;
 
 use self::limit::RepairLimit;
-use super::Mode;
 use super::context::Context;
+use super::mode::Mode;
 use crate::logging::RateLimit;
 use crate::messages::{Host, Repairs, ToTunnel};
 use crate::time::Instant;

@@ -9,13 +9,11 @@ use tracing::{info, warn};
 use super::WireGuard;
 use crate::control::uapi::Changes;
 use crate::messages::ToTunnel;
-use crate::supervisor::SocketsError;
 use crate::supervisor::context::Context;
+use crate::supervisor::sockets::SocketsError;
 
 /// Spare sockets of each family that the tunnel process has at the start.
 pub(super) const SPARE_SOCKETS: u8 = 4;
-/// Spare sockets of a family that it may ask for at once.
-pub(in crate::supervisor) const MAX_SPARE: u8 = 8;
 
 /// Why nothing was changed.
 #[derive(Debug, thiserror::Error)]

@@ -24,9 +24,9 @@ use crate::config::wg_quick::{Table, WgQuick};
 use crate::io::timer::now;
 use crate::process::Nursery;
 use crate::supervisor::context::Context;
+use crate::supervisor::error::{SupervisorError, system};
 use crate::supervisor::lookups::Lookups;
 use crate::supervisor::start::Starting;
-use crate::supervisor::{SupervisorError, system};
 use crate::tunnel::wireguard::PublicKey;
 
 /// Time for all names together: a name server that is silent, or a network that is not there yet,

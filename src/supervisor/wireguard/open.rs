@@ -18,10 +18,13 @@ use crate::control::uapi::{UapiError, UapiListener};
 use crate::io::tun::{Tun, TunError};
 use crate::logging::RateLimit;
 use crate::messages::ModeStart;
+use crate::supervisor::context::Context;
+use crate::supervisor::error::{SupervisorError, system};
+use crate::supervisor::event_loop::Supervisor;
 use crate::supervisor::link_watch::LinkWatch;
-use crate::supervisor::sockets::{SocketOptions, Sockets};
+use crate::supervisor::socket_budget::SocketBudget;
+use crate::supervisor::sockets::{SocketOptions, Sockets, SocketsError};
 use crate::supervisor::start::{Opened, Starting, after_predecessor};
-use crate::supervisor::{SocketBudget, SocketsError, Supervisor, SupervisorError};
 use crate::tunnel::wireguard::message::DATA_OVERHEAD;
 
 /// Least time between two lines about the same kind of trouble.
@@ -82,7 +85,7 @@ impl Supervisor<WireGuard> {
         link.settle()?;
         let mode = ModeStart::WireGuard { reports_endpoints: file.is_some() };
         let opened = Opened { name, link, tuns, mode, clamps_mss: tuning.clamp_mss.unwrap_or(true) };
-        let messages = sockets.messages().map_err(crate::supervisor::system("handing over sockets"))?;
+        let messages = sockets.messages().map_err(system("handing over sockets"))?;
         let mut context = starting.hand_over(opened)?;
         context.tunnel.send_all(messages);
         let mut mode = WireGuard {
@@ -125,10 +128,7 @@ impl Supervisor<WireGuard> {
 
 impl WireGuard {
     /// Gives the interface what the file says.
-    fn configure(
-        &mut self,
-        context: &mut crate::supervisor::context::Context,
-    ) -> Result<(), SupervisorError> {
+    fn configure(&mut self, context: &mut Context) -> Result<(), SupervisorError> {
         let Some(configuration) = self.source.configuration().cloned() else { return Ok(()) };
         let mut changes = file::changes(&configuration, None, &HashSet::new());
         // bound already

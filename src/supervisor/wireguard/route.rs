@@ -9,9 +9,9 @@ use super::WireGuard;
 use crate::config::wg_quick::Table;
 use crate::link::{Applied, LinkError, RouteWarning, Routes, Scope, Wanted};
 use crate::supervisor::context::Context;
+use crate::supervisor::error::{SupervisorError, system};
 use crate::supervisor::link_watch::IPV6_MIN_MTU;
 use crate::supervisor::reconcile::{Compared, Piece};
-use crate::supervisor::{SupervisorError, system};
 use crate::time::Instant;
 use crate::tunnel::wireguard::PublicKey;
 

@@ -20,7 +20,8 @@ use crate::control::uapi::{
 };
 use crate::messages::ToTunnel;
 use crate::supervisor::context::{Context, Stop};
-use crate::supervisor::{SocketsError, Source};
+use crate::supervisor::mode::Source;
+use crate::supervisor::sockets::SocketsError;
 use crate::time::Instant;
 
 /// Connections that are taken in one turn.

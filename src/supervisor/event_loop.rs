@@ -1,0 +1,258 @@
+//! The supervisor's loop: it waits with poll(2) for a handful of descriptors, and has the mode
+//! handle what it does not handle itself.
+
+use std::os::fd::AsFd as _;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use tracing::{info, warn};
+
+use super::context::{Context, Stop};
+use super::error::{SupervisorError, system};
+use super::mode::{Mode, Source};
+use crate::io::timer::now;
+use crate::link;
+use crate::messages::{FromTunnel, ToTunnel};
+use crate::sandbox::{Sandbox, SandboxError};
+
+/// Messages of the tunnel process that are read in one turn.
+const BUDGET: usize = 256;
+/// Time that the tunnel process may take to end in good order.
+const STOP: Duration = Duration::from_secs(2);
+/// Time that it may take once it was killed, or has closed its channel.
+const END: Duration = Duration::from_secs(1);
+
+/// A tunnel, ready to run.
+#[derive(Debug)]
+pub struct Supervisor<M> {
+    pub(super) mode: M,
+    pub(super) context: Context,
+}
+
+impl<M: Mode> Supervisor<M> {
+    pub(super) const fn new(mode: M, context: Context) -> Self {
+        Self { mode, context }
+    }
+
+    /// Returns the sandbox for this process, to be engaged before [`Self::run`]. From now on it
+    /// opens no netlink socket.
+    ///
+    /// # Errors
+    /// [`SandboxError`].
+    pub fn sandbox(&self) -> Result<Sandbox, SandboxError> {
+        let places = self.mode.places();
+        // what has a file may have other routes after the next look at it
+        link::seal_sockets(!places.folders.is_empty());
+        Sandbox::of_supervisor(&places)
+    }
+
+    /// Supervises the tunnel until somebody ends it, then takes down what was put up. `flush_log`
+    /// is called before the tunnel process, which writes to the same log, is told to end.
+    ///
+    /// # Errors
+    /// The tunnel process ended without being told to, or the system fails. The kill switch stays
+    /// engaged.
+    pub fn run(mut self, flush_log: impl FnOnce()) -> Result<(), SupervisorError> {
+        self.context.notify_ready();
+        let stop = loop {
+            self.turn()?;
+            if let Some(stop) = self.context.stop {
+                break stop;
+            }
+            if self.context.tunnel.is_gone() {
+                // a signal to the whole group may have come to it first
+                self.drain_signals()?;
+                match (self.context.tunnel.error(), self.context.stop) {
+                    (_, Some(stop)) => break stop,
+                    (Some(error), None) => return Err(error),
+                    (None, None) => break Stop::TunnelProcess,
+                }
+            }
+        };
+        match stop {
+            Stop::Signal(signal) => info!(%signal, "stopping"),
+            Stop::SocketRemoved => info!("stopping, since the socket for wg(8) was removed"),
+            Stop::TunnelProcess => info!("stopping, since the tunnel process was asked to end"),
+        }
+        flush_log();
+        self.stop()?;
+        // what was asked of the tunnel process opens no kill switch, but a signal to this one does
+        self.drain_signals()?;
+        let is_own = !matches!(self.context.stop, Some(Stop::TunnelProcess) | None);
+        let Self { mode, mut context } = self;
+        drop(context.link);
+        // A tunnel process that is stuck or stopped is another user's, whom this process cannot
+        // kill; the nursery does so at its end.
+        drop(context.nursery);
+        context.tunnel.wait(END);
+        mode.finish(is_own);
+        Ok(())
+    }
+
+    /// Has the tunnel process end, and waits for it.
+    fn stop(&mut self) -> Result<(), SupervisorError> {
+        let context = &mut self.context;
+        context.notify_stopping();
+        if !context.tunnel.is_gone() {
+            context.tunnel.send(&ToTunnel::Stop);
+        }
+        let start = now().map_err(system("reading the clock"))?;
+        while !context.tunnel.is_gone() && now().map_err(system("reading the clock"))?.since(start) < STOP {
+            let wanted = if context.tunnel.is_behind() {
+                PollFlags::POLLIN | PollFlags::POLLOUT
+            } else {
+                PollFlags::POLLIN
+            };
+            let mut descriptors = [PollFd::new(context.tunnel.as_fd(), wanted)];
+            let _ = poll(&mut descriptors, PollTimeout::from(100_u16));
+            context.tunnel.flush();
+            // whatever it still says
+            while context.tunnel.receive(context.now).is_some() {}
+        }
+        if context.tunnel.is_gone() {
+            context.tunnel.wait(END);
+        }
+        Ok(())
+    }
+
+    /// Waits until something is to be done, and does it.
+    fn turn(&mut self) -> Result<(), SupervisorError> {
+        let timeout = self.timeout();
+        let ready = self.wait(timeout)?;
+        self.context.now = now().map_err(system("reading the clock"))?;
+        for (source, events) in ready {
+            match source {
+                Source::Signals => self.drain_signals()?,
+                Source::Tunnel => {
+                    self.context.tunnel.flush();
+                    self.drain_tunnel();
+                }
+                Source::Link => self.context.drain_link(&mut self.mode),
+                Source::Resolver => {
+                    for (question, result) in self.context.lookups.poll_answer(self.context.now) {
+                        self.mode.handle_addresses(&mut self.context, question, result);
+                    }
+                }
+                other => self.mode.handle_ready(&mut self.context, other, events),
+            }
+        }
+        self.context.serve_service();
+        self.context.serve_lookups();
+        self.context.serve_name(&mut self.mode);
+        self.mode.handle_timeouts(&mut self.context);
+        self.context.reconcile(&mut self.mode);
+        self.context.send_host(&self.mode);
+        Ok(())
+    }
+
+    /// Returns the time until something is due.
+    fn timeout(&mut self) -> PollTimeout {
+        let context = &mut self.context;
+        let repairs = context.reconciler.deadline(context.now);
+        let deadlines = [
+            self.mode.deadline(),
+            context.service.deadline(),
+            context.lookups.deadline(),
+            context.tunnel.deadline(),
+            repairs,
+            context.link.identity.deadline(),
+        ];
+        let Some(deadline) = deadlines.into_iter().flatten().min() else { return PollTimeout::NONE };
+        let now = now().unwrap_or(context.now);
+        let millis = deadline.since(now).as_micros().div_ceil(1000);
+        // an hour at most: the timeout does not count the time that the machine is suspended
+        i32::try_from(millis).unwrap_or(i32::MAX).min(3_600_000).try_into().unwrap_or(PollTimeout::ZERO)
+    }
+
+    /// Returns what is ready.
+    fn wait(&mut self, timeout: PollTimeout) -> Result<Vec<(Source, PollFlags)>, SupervisorError> {
+        let may_send = self.context.tunnel.may_send(self.context.now);
+        let context = &self.context;
+        let mut tunnel = if may_send { PollFlags::POLLIN } else { PollFlags::empty() };
+        if context.tunnel.is_behind() {
+            tunnel |= PollFlags::POLLOUT;
+        }
+        let mut sources = vec![
+            (Source::Signals, context.signals.as_fd(), PollFlags::POLLIN),
+            (Source::Link, context.link.monitor.as_fd(), PollFlags::POLLIN),
+        ];
+        // one that sends too much is not looked at: its hang-up would be reported without an end
+        if !tunnel.is_empty() {
+            sources.push((Source::Tunnel, context.tunnel.as_fd(), tunnel));
+        }
+        sources.extend(context.lookups.descriptor().map(|fd| (Source::Resolver, fd, PollFlags::POLLIN)));
+        sources.extend(self.mode.descriptors());
+        let mut descriptors: Vec<_> = sources.iter().map(|(_, fd, flags)| PollFd::new(*fd, *flags)).collect();
+        match poll(&mut descriptors, timeout) {
+            Ok(_) => {}
+            Err(Errno::EINTR) => return Ok(Vec::new()),
+            Err(error) => return Err(system("waiting for events")(error.into())),
+        }
+        let ready = sources.iter().zip(&descriptors).filter_map(|((source, ..), polled)| {
+            let events = polled.revents().unwrap_or_else(PollFlags::empty);
+            (!events.is_empty()).then_some((*source, events))
+        });
+        Ok(ready.collect())
+    }
+
+    fn drain_tunnel(&mut self) {
+        for _ in 0..BUDGET {
+            let context = &mut self.context;
+            let Some(message) = context.tunnel.receive(context.now) else { return };
+            match message {
+                FromTunnel::Alive { probe, status } => context.handle_alive(probe, status),
+                FromTunnel::Probe(probe) => {
+                    self.context.reconcile_all(&mut self.mode);
+                    self.context.send_host(&self.mode);
+                    self.context.tunnel.answer(&ToTunnel::Alive(probe), Vec::new());
+                }
+                FromTunnel::StopRequested => {
+                    context.stop.get_or_insert(Stop::TunnelProcess);
+                }
+                message => self.mode.handle_message(context, message),
+            }
+        }
+    }
+
+    fn drain_signals(&mut self) -> Result<(), SupervisorError> {
+        while let Some(signal) = self.context.signals.poll_signal().map_err(system("reading signals"))? {
+            match signal {
+                // also where the tunnel process was asked to end before
+                Signal::SIGTERM | Signal::SIGINT => self.context.stop = Some(Stop::Signal(signal)),
+                Signal::SIGUSR1 => self.context.tunnel.send(&ToTunnel::Summary),
+                Signal::SIGHUP => {
+                    self.context.notify_reloading();
+                    self.mode.reload(&mut self.context);
+                    // also what others have removed meanwhile
+                    self.context.reconcile_by_request(&mut self.mode);
+                    self.context.link.identity.retry(self.context.now);
+                    self.context.send_host(&self.mode);
+                    self.context.notify_ready();
+                }
+                Signal::SIGCHLD => self.reap(),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Collects every child that ended: the helpers, and as PID 1 also those that others left
+    /// behind.
+    fn reap(&mut self) {
+        while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            if status == WaitStatus::StillAlive {
+                return;
+            }
+            if !self.context.tunnel.note_end(status)
+                && status.pid().is_some_and(|pid| pid == self.context.nursery.pid())
+            {
+                warn!(
+                    "the nursery process ended: helper processes that end are not started again until a restart"
+                );
+            }
+        }
+    }
+}

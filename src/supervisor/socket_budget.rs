@@ -1,0 +1,63 @@
+//! A limit on the spare sockets that the tunnel process asks for.
+
+use crate::time::Instant;
+
+/// Spare sockets of a family that it may ask for at once.
+const MAX_SPARE: u8 = 8;
+
+/// Spare sockets that a tunnel process may still ask for.
+#[derive(Debug)]
+pub(super) struct SocketBudget {
+    left: u8,
+    since: Option<Instant>,
+}
+
+impl Default for SocketBudget {
+    fn default() -> Self {
+        Self { left: Self::BURST, since: None }
+    }
+}
+
+impl SocketBudget {
+    /// Sockets of both families that may be asked for at once.
+    const BURST: u8 = 64;
+    /// Sockets that may be asked for in a second afterwards.
+    const PER_SECOND: u8 = 16;
+
+    /// Returns how many may be made of those that are asked for.
+    pub(super) fn take(&mut self, now: Instant, ipv4: u8, ipv6: u8) -> (u8, u8) {
+        let since = *self.since.get_or_insert(now);
+        let seconds = now.since(since).as_secs();
+        if seconds > 0 {
+            let more = u8::try_from(seconds).unwrap_or(u8::MAX).saturating_mul(Self::PER_SECOND);
+            self.left = self.left.saturating_add(more).min(Self::BURST);
+            self.since = Some(now);
+        }
+        let ipv4 = ipv4.min(MAX_SPARE).min(self.left);
+        self.left -= ipv4;
+        let ipv6 = ipv6.min(MAX_SPARE).min(self.left);
+        self.left -= ipv6;
+        (ipv4, ipv6)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn spare_sockets_are_bounded() {
+        let at = |seconds| Instant::from_boot(Duration::from_secs(seconds));
+        let mut budget = SocketBudget::default();
+        let mut made = 0_u32;
+        for _ in 0..1000 {
+            let (ipv4, ipv6) = budget.take(at(1), 255, 255);
+            made += u32::from(ipv4) + u32::from(ipv6);
+        }
+        assert_eq!(made, u32::from(SocketBudget::BURST));
+        assert_eq!(budget.take(at(2), 4, 0), (4, 0));
+        assert_eq!(budget.take(at(1000), 255, 0), (MAX_SPARE, 0));
+    }
+}
