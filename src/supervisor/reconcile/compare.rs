@@ -1,0 +1,120 @@
+//! Compares what was reported to have changed, puts back what is missing, and reports it.
+
+use std::time::Duration;
+
+use tracing::warn;
+
+use super::piece::{Compared, Need, Piece};
+use crate::messages::{Host, ToTunnel};
+use crate::supervisor::context::Context;
+use crate::supervisor::mode::Mode;
+
+/// Least time between two comparisons of everything that somebody asks for.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
+/// Lines about the host that a report of the health has at most.
+const MAX_WARNINGS: usize = 8;
+
+impl Context {
+    /// Compares what was changed, and puts back what is missing.
+    pub(in crate::supervisor) fn reconcile(&mut self, mode: &mut impl Mode) {
+        for place in 0..Piece::ALL.len() {
+            self.reconcile_entry(mode, place, false);
+        }
+        self.reconciler.author = None;
+    }
+
+    /// Compares everything, for somebody who asks for the health: at most once in
+    /// [`BETWEEN_LOOKS`].
+    pub(in crate::supervisor) fn reconcile_all(&mut self, mode: &mut impl Mode) {
+        let now = self.now;
+        if self.reconciler.compared_at.is_some_and(|at| now.since(at) < BETWEEN_LOOKS) {
+            return;
+        }
+        self.reconciler.compared_at = Some(now);
+        self.reconciler.note_overrun();
+        self.reconcile(mode);
+    }
+
+    /// Compares and puts back everything, however often that was.
+    pub(in crate::supervisor) fn reconcile_by_request(&mut self, mode: &mut impl Mode) {
+        self.reconciler.compared_at = None;
+        self.reconciler.note_overrun();
+        for place in 0..Piece::ALL.len() {
+            self.reconcile_entry(mode, place, true);
+        }
+    }
+
+    fn reconcile_entry(&mut self, mode: &mut impl Mode, place: usize, is_requested: bool) {
+        let now = self.now;
+        let Some(entry) = self.reconciler.entries.get_mut(place).filter(|entry| entry.is_pending) else {
+            return;
+        };
+        let piece = entry.piece;
+        let is_allowed = is_requested || piece.is_urgent() || entry.limit.allowed_at(now) <= now;
+        let is_changed = std::mem::take(&mut entry.is_changed);
+        if !is_allowed && !is_changed {
+            return;
+        }
+        let compared = mode.compare(self, piece, is_allowed);
+        if let Some(entry) = self.reconciler.entries.get_mut(place) {
+            entry.is_pending = compared.is_missing;
+        }
+        // the routes that need them
+        if piece == Piece::Addresses && compared.repaired.is_some() {
+            self.reconciler.note_change(Piece::Routing);
+        }
+        self.take_compared(place, compared);
+    }
+
+    fn take_compared(&mut self, place: usize, compared: Compared) {
+        let (now, tun) = (self.now, self.name.clone());
+        let author = self.reconciler.author.clone();
+        let Some(entry) = self.reconciler.entries.get_mut(place) else { return };
+        let piece = entry.piece;
+        if let Some(repaired) = compared.repaired {
+            entry.limit.note(now);
+            let advice = piece.advice(tun.as_str());
+            let (by, pid) = author
+                .filter(|_| matches!(piece, Piece::KillSwitch | Piece::Tables))
+                .filter(|(_, pid)| *pid != std::process::id())
+                .unzip();
+            let happened = piece.repaired();
+            if !entry.limit.is_reached() {
+                entry.is_limit_reported = false;
+                warn!(%tun, what = repaired, by, pid, "{happened}; {advice}");
+            } else if !std::mem::replace(&mut entry.is_limit_reported, true) {
+                let pace = if piece.is_urgent() { "at once" } else { "at most once a second" };
+                warn!(
+                    %tun, what = repaired, by, pid,
+                    "{happened}, again and again: from now on without further lines, and {pace}; {advice}"
+                );
+            }
+        }
+        entry.error = compared.error;
+        if let Some(error) = &entry.error
+            && let Some(suppressed) = entry.quiet.allow(now)
+        {
+            let what = piece.name();
+            warn!(%tun, %error, suppressed, "{what} of {tun} cannot be put back");
+        }
+    }
+
+    /// Tells the tunnel process, which answers for the health and the metrics, what was found, if
+    /// it is another than before.
+    pub(in crate::supervisor) fn send_host(&mut self, mode: &impl Mode) {
+        let mut warnings: Vec<String> = Need::ALL.into_iter().flat_map(|need| mode.unmet(need)).collect();
+        warnings.truncate(MAX_WARNINGS);
+        let host = Host {
+            repairs: self.reconciler.repairs,
+            trouble: self.unreachable(mode).or_else(|| self.reconciler.trouble(self.name.as_str())),
+            warnings,
+            reload_error: self.reconciler.reload_error.clone(),
+        };
+        if self.reconciler.sent != host {
+            let is_sent = self.tunnel.answer(&ToTunnel::Host(Box::new(host.clone())), Vec::new());
+            if is_sent {
+                self.reconciler.sent = host;
+            }
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What is compared, and the outcome of a comparison.
+
+/// A piece of state that wontun sets up on the host, in the order in which pieces are put back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// The table of the kill switch. Reported by `NFNLGRP_NFTABLES`.
+    KillSwitch,
+    /// The TUN device: up, with the MTU that the configuration names; its owner and queues can only
+    /// be compared. Reported by `RTNLGRP_LINK`.
+    Device,
+    /// The device's addresses. Reported by `RTNLGRP_IPV4_IFADDR` and `RTNLGRP_IPV6_IFADDR`.
+    Addresses,
+    /// Routes and policy rules. Reported by `RTNLGRP_IPV4_ROUTE`, `RTNLGRP_IPV4_RULE` and IPv6's.
+    Routing,
+    /// The tables of the guard, of address translation and of policy routing's marks. Reported by
+    /// `NFNLGRP_NFTABLES`.
+    Tables,
+    /// Settings that were turned on: forwarding, reported by `RTNLGRP_IPV4_NETCONF` and IPv6's, and
+    /// `src_valid_mark`, whose changes the kernel does not report.
+    Settings,
+}
+
+/// A condition that the tunnel relies on, and which is others' to meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// This host forwards, and no chain of others drops what comes from the tunnel.
+    Forwarding,
+    /// No chain of others drops what comes to the UDP port.
+    Port,
+    /// The tunnel's networks are not those of other devices.
+    Networks,
+}
+
+/// Outcome of a comparison.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Compared {
+    /// Pieces that were missing and are back, in words.
+    pub repaired: Option<String>,
+    /// Error with which something that is missing cannot be put back.
+    pub error: Option<String>,
+    /// Something is missing that was not to be put back yet.
+    pub is_missing: bool,
+}
+
+impl Piece {
+    pub(super) const ALL: [Self; 6] =
+        [Self::KillSwitch, Self::Device, Self::Addresses, Self::Routing, Self::Tables, Self::Settings];
+
+    /// Returns true if it is put back at once, however often that was. Of the routing, that is true
+    /// of policy rules and the routes of their table.
+    pub(super) const fn is_urgent(self) -> bool {
+        matches!(self, Self::KillSwitch)
+    }
+
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::KillSwitch => "the kill switch",
+            Self::Device => "the device",
+            Self::Addresses => "addresses",
+            Self::Routing => "routes or policy rules",
+            Self::Tables => "nf_tables tables",
+            Self::Settings => "settings",
+        }
+    }
+
+    /// Returns a sentence about a repair, which the pieces that were put back are to follow.
+    pub(super) const fn repaired(self) -> &'static str {
+        match self {
+            Self::KillSwitch => "the kill switch was deleted or changed by another program, and is back",
+            Self::Device => "the device was set down or changed by another program, and is as it was",
+            Self::Addresses => "addresses were deleted by another program, and are back",
+            Self::Routing => "routes or policy rules were deleted by another program, and are back",
+            Self::Tables => "nf_tables tables were deleted or changed by another program, and are back",
+            Self::Settings => "settings were turned off by another program, and are on again",
+        }
+    }
+
+    /// Returns advice on how to make other programs leave it alone.
+    pub(super) fn advice(self, tun: &str) -> String {
+        match self {
+            Self::KillSwitch | Self::Tables => {
+                "have the other program replace its own tables only (nft delete table instead of nft flush ruleset)"
+                    .to_owned()
+            }
+            Self::Device | Self::Addresses => format!(
+                "if it is a network manager, have it leave {tun} alone (NetworkManager: \
+                 unmanaged-devices=interface-name:{tun}; systemd-networkd: [Link] Unmanaged=yes)"
+            ),
+            Self::Routing => "if it is systemd-networkd, set ManageForeignRoutingPolicyRules=no and \
+                              ManageForeignRoutes=no in networkd.conf"
+                .to_owned(),
+            Self::Settings => "look for a file in /etc/sysctl.d, or a firewall, that turns them off".to_owned(),
+        }
+    }
+}
+
+impl Need {
+    pub(super) const ALL: [Self; 3] = [Self::Forwarding, Self::Port, Self::Networks];
+}

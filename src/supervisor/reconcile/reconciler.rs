@@ -1,0 +1,108 @@
+//! What was found of the pieces, and what was reported.
+
+use std::time::Duration;
+
+use super::limit::RepairLimit;
+use super::piece::Piece;
+use crate::logging::RateLimit;
+use crate::messages::{Host, Repairs};
+use crate::time::Instant;
+
+/// Least time between two lines about the same piece that cannot be put back.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// State of the comparison of one piece.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) piece: Piece,
+    /// It is to be compared, and what is missing put back.
+    pub(super) is_pending: bool,
+    /// It was reported to have changed since the last comparison.
+    pub(super) is_changed: bool,
+    pub(super) limit: RepairLimit,
+    /// The line about too many repairs was written.
+    pub(super) is_limit_reported: bool,
+    /// Error of the last comparison.
+    pub(super) error: Option<String>,
+    pub(super) quiet: RateLimit,
+}
+
+impl Entry {
+    const fn note_change(&mut self) {
+        (self.is_pending, self.is_changed) = (true, true);
+    }
+}
+
+/// The pieces, what was found of them, and what was reported.
+#[derive(Debug)]
+pub(in crate::supervisor) struct Reconciler {
+    pub(super) entries: [Entry; Piece::ALL.len()],
+    /// Number of repairs so far.
+    pub(in crate::supervisor) repairs: Repairs,
+    /// Program that changed the ruleset last, and its process id.
+    pub(in crate::supervisor) author: Option<(String, u32)>,
+    /// Time of the last comparison of everything.
+    pub(super) compared_at: Option<Instant>,
+    /// Error of the last reload.
+    pub(in crate::supervisor) reload_error: Option<String>,
+    /// What the tunnel process was told.
+    pub(super) sent: Host,
+}
+
+impl Reconciler {
+    pub(in crate::supervisor) fn new() -> Self {
+        let entry = |piece| Entry {
+            piece,
+            is_pending: false,
+            is_changed: false,
+            limit: RepairLimit::default(),
+            is_limit_reported: false,
+            error: None,
+            quiet: RateLimit::new(QUIET),
+        };
+        Self {
+            entries: Piece::ALL.map(entry),
+            repairs: Repairs::default(),
+            author: None,
+            compared_at: None,
+            reload_error: None,
+            sent: Host::default(),
+        }
+    }
+
+    /// Has `piece` compared before the loop waits again.
+    pub(in crate::supervisor) fn note_change(&mut self, piece: Piece) {
+        self.entries.iter_mut().filter(|entry| entry.piece == piece).for_each(Entry::note_change);
+    }
+
+    /// Has everything compared: events were lost.
+    pub(in crate::supervisor) fn note_overrun(&mut self) {
+        self.entries.iter_mut().for_each(Entry::note_change);
+    }
+
+    /// Returns the time at which something is to be compared that was put back too often to be at
+    /// once.
+    pub(in crate::supervisor) fn deadline(&mut self, now: Instant) -> Option<Instant> {
+        self.entries
+            .iter_mut()
+            .filter(|entry| entry.is_pending)
+            .map(|entry| entry.limit.allowed_at(now))
+            .min()
+    }
+
+    /// Returns what is missing on the host and cannot be put back, in one line.
+    pub(in crate::supervisor) fn trouble(&self, tun: &str) -> Option<String> {
+        self.entries.iter().find_map(|entry| {
+            let piece = entry.piece.name();
+            match &entry.error {
+                Some(error) => Some(format!("{piece} of {tun}: {error}")),
+                None if entry.is_pending => Some(format!(
+                    "{piece} of {tun} are removed again and again by another program, and put back at most once a \
+                     second: {}",
+                    entry.piece.advice(tun)
+                )),
+                None => None,
+            }
+        })
+    }
+}
