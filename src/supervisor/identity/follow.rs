@@ -1,22 +1,18 @@
-//! The device's name, its index and its network namespace, which others change while the tunnel
-//! runs: what goes by them follows.
-//!
-//! What outlives the tunnel, its tables and its label, keeps the name that the tunnel was started
-//! with ([`crate::link::Routes`], [`crate::link::KillSwitch`]). Sockets get the new one.
+//! Follows the device: reads where it is, and gives what goes by its name and index the present
+//! ones.
 
 use std::time::Duration;
 
 use nix::unistd::geteuid;
 use tracing::{debug, info, warn};
 
-use super::context::Context;
-use super::link_watch::LinkNews;
-use super::mode::Mode;
 use crate::config::TunName;
 use crate::control::health::HealthListener;
 use crate::link::{LinkError, LinkState};
 use crate::messages::ToTunnel;
-use crate::time::Instant;
+use crate::supervisor::context::Context;
+use crate::supervisor::link_watch::LinkNews;
+use crate::supervisor::mode::Mode;
 
 /// Pause before what does not have the new name yet is tried again: another tunnel may be about to
 /// give that name up.
@@ -27,40 +23,12 @@ const PATIENT: u32 = 10;
 const LATE_RETRY: Duration = Duration::from_secs(10);
 const ATTEMPTS: u32 = 16;
 
-/// Names and indices of the device, and what of them is not in force yet.
-#[derive(Debug, Default)]
-pub(super) struct Identity {
-    /// Name of the health socket; `None` where there is none.
-    pub(super) health: Option<TunName>,
-    /// Index that the device has in another network namespace.
-    elsewhere: Option<u32>,
-    /// The line about its being there was written.
-    told_away: bool,
-    /// Time of the next attempt, and the number of those that failed.
-    due: Option<Instant>,
-    failed: u32,
-}
-
-impl Identity {
-    /// Tries again what has failed.
-    pub(super) const fn retry(&mut self, now: Instant) {
-        if self.failed > 0 {
-            (self.due, self.failed) = (Some(now), 0);
-        }
-    }
-
-    /// Returns the time at which [`Context::serve_name`] is due.
-    pub(super) const fn deadline(&self) -> Option<Instant> {
-        self.due
-    }
-}
-
 impl Context {
     /// Reads the state of the device, in whichever network namespace it was before.
     ///
     /// # Errors
     /// It is not here, or netlink fails.
-    pub(super) fn read_link(&mut self, news: &LinkNews) -> Result<LinkState, LinkError> {
+    pub(in crate::supervisor) fn read_link(&mut self, news: &LinkNews) -> Result<LinkState, LinkError> {
         if let Some(elsewhere) = news.moved {
             self.link.identity.elsewhere = elsewhere;
         }
@@ -76,7 +44,7 @@ impl Context {
 
     /// The device is no longer in this network namespace: deleted, which reading the tun tells, or
     /// moved to another one, where it still works.
-    pub(super) fn leave(&mut self, mode: &mut impl Mode, news: &LinkNews) {
+    pub(in crate::supervisor) fn leave(&mut self, mode: &mut impl Mode, news: &LinkNews) {
         // the kernel says that it has left after it is gone
         let says_so = news.moved.is_some() && !self.link.identity.told_away;
         if std::mem::replace(&mut self.link.away, true) && !says_so {
@@ -104,7 +72,7 @@ impl Context {
 
     /// The device is here again: it gets back what the kernel has taken from it. Returns its state
     /// afterwards.
-    pub(super) fn come_back(&mut self, mode: &mut impl Mode, state: LinkState) -> LinkState {
+    pub(in crate::supervisor) fn come_back(&mut self, mode: &mut impl Mode, state: LinkState) -> LinkState {
         let index = self.link.link.index();
         if std::mem::replace(&mut self.link.index, index) != index {
             self.link.monitor.follow(index);
@@ -138,7 +106,7 @@ impl Context {
     }
 
     /// Returns a line about a device whose networks are unreachable while it is elsewhere.
-    pub(super) fn unreachable(&self, mode: &impl Mode) -> Option<String> {
+    pub(in crate::supervisor) fn unreachable(&self, mode: &impl Mode) -> Option<String> {
         let tun = &self.name;
         mode.blocks().then(|| {
             format!(
@@ -149,7 +117,7 @@ impl Context {
     }
 
     /// Has everything that goes by the device's name go by its present one.
-    pub(super) fn follow_name(&mut self, mode: &mut impl Mode) {
+    pub(in crate::supervisor) fn follow_name(&mut self, mode: &mut impl Mode) {
         let name = self.link.link.name();
         if name == self.name.as_str() {
             return;
@@ -174,7 +142,7 @@ impl Context {
     }
 
     /// Gives what does not have the device's name yet that name, if that is due.
-    pub(super) fn serve_name(&mut self, mode: &mut impl Mode) {
+    pub(in crate::supervisor) fn serve_name(&mut self, mode: &mut impl Mode) {
         if self.link.identity.due.is_none_or(|due| due > self.now) {
             return;
         }
