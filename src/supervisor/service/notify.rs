@@ -1,78 +1,28 @@
-//! Notifications to the service manager: ready, reloading, stopping, status and watchdog. The
-//! watchdog is only told that the tunnel is alive once the tunnel process has answered a probe,
-//! which it does when all its workers have turned; so one that is stuck has the tunnel restarted,
-//! and so has a supervisor that is stuck.
+//! Sends what is due, and takes the tunnel process's answers to probes.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::context::Context;
-use crate::control::notify::Notifier;
+use super::state::Watchdog;
 use crate::messages::Status;
+use crate::supervisor::context::Context;
 use crate::time::Instant;
 
 /// Time between two looks at the status.
 const STATUS_INTERVAL: Duration = Duration::from_secs(10);
-/// Pause before what found no room is tried again.
-const RETRY: Duration = Duration::from_millis(100);
 /// The least time between two probes, whatever the watchdog asks for.
 const LEAST_INTERVAL: Duration = Duration::from_millis(1);
 
-/// State of the notifications.
-#[derive(Debug, Default)]
-pub(super) struct Service {
-    /// `None` unless a service manager started us.
-    notifier: Option<Notifier>,
-    watchdog: Option<Watchdog>,
-    status_at: Option<Instant>,
-    /// Probe whose answer may change the status.
-    status_after: Option<u64>,
-    retry_at: Option<Instant>,
-    /// Probe whose answer has READY=1 sent, at the start or after a reload.
-    ready_after: Option<u64>,
-    /// Status as it was last sent.
-    sent_status: String,
-}
-
-#[derive(Debug)]
-struct Watchdog {
-    interval: Duration,
-    probe_at: Instant,
-    /// Probe that was not answered yet.
-    probe: Option<u64>,
-}
-
-impl Service {
-    pub(super) fn new(notifier: Option<Notifier>) -> Self {
-        Self { notifier, ..Self::default() }
-    }
-
-    /// Sees to it that what found no room is tried again.
-    fn settle(&mut self, now: Instant) {
-        let is_behind = self.notifier.as_ref().is_some_and(Notifier::is_behind);
-        self.retry_at = is_behind.then(|| self.retry_at.unwrap_or(now + RETRY));
-    }
-
-    /// Returns the time at which [`Context::serve_service`] is due.
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        let probe_at = self.watchdog.as_ref().filter(|watchdog| watchdog.probe.is_none());
-        [probe_at.map(|watchdog| watchdog.probe_at), self.status_at, self.retry_at]
-            .into_iter()
-            .flatten()
-            .min()
-    }
-}
-
 impl Context {
     /// Sends READY=1 once the tunnel process has answered.
-    pub(super) fn notify_ready(&mut self) {
+    pub(in crate::supervisor) fn notify_ready(&mut self) {
         if self.service.notifier.is_some() {
             self.service.ready_after = Some(self.tunnel.probe());
         }
     }
 
     /// Sends RELOADING=1; [`Self::notify_ready`] is to follow.
-    pub(super) fn notify_reloading(&mut self) {
+    pub(in crate::supervisor) fn notify_reloading(&mut self) {
         self.reconciler.reload_error = None;
         if let Some(notifier) = &mut self.service.notifier {
             notifier.reloading();
@@ -80,14 +30,14 @@ impl Context {
     }
 
     /// Sends STOPPING=1.
-    pub(super) fn notify_stopping(&mut self) {
+    pub(in crate::supervisor) fn notify_stopping(&mut self) {
         if let Some(notifier) = &mut self.service.notifier {
             notifier.stopping("stopping");
         }
     }
 
     /// Takes the answer to a probe.
-    pub(super) fn handle_alive(&mut self, probe: u64, status: Status) {
+    pub(in crate::supervisor) fn handle_alive(&mut self, probe: u64, status: Status) {
         let text = self.status_text(status);
         let now = self.now;
         let service = &mut self.service;
@@ -119,7 +69,7 @@ impl Context {
     }
 
     /// Does what is due.
-    pub(super) fn serve_service(&mut self) {
+    pub(in crate::supervisor) fn serve_service(&mut self) {
         let now = self.now;
         let is_due = |at: Option<Instant>| at.is_some_and(|at| now >= at);
         if self
@@ -203,21 +153,5 @@ mod tests {
             told,
             [minute, minute, "1 min ago", "59 min ago", "1 h ago", "23 h ago", "1 d ago", "11 d ago"]
         );
-    }
-
-    #[test]
-    fn the_next_thing_that_is_due_is_what_wakes_the_loop() {
-        let at = |seconds| Instant::from_boot(Duration::from_secs(seconds));
-        let mut service = Service::default();
-        assert_eq!(service.deadline(), None, "nobody listens: no wake-up");
-        service.status_at = Some(at(30));
-        service.watchdog = Some(Watchdog { interval: Duration::from_secs(5), probe_at: at(20), probe: None });
-        assert_eq!(service.deadline(), Some(at(20)));
-        service.retry_at = Some(at(10));
-        assert_eq!(service.deadline(), Some(at(10)));
-        service.retry_at = None;
-        service.watchdog =
-            Some(Watchdog { interval: Duration::from_secs(5), probe_at: at(20), probe: Some(1) });
-        assert_eq!(service.deadline(), Some(at(30)), "an unanswered probe is not repeated");
     }
 }

@@ -1,0 +1,77 @@
+//! State of the notifications: what is due, and which probes are to be answered first.
+
+use std::time::Duration;
+
+use crate::control::notify::Notifier;
+use crate::time::Instant;
+
+/// Pause before what found no room is tried again.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// State of the notifications.
+#[derive(Debug, Default)]
+pub(in crate::supervisor) struct Service {
+    /// `None` unless a service manager started us.
+    pub(super) notifier: Option<Notifier>,
+    pub(super) watchdog: Option<Watchdog>,
+    pub(super) status_at: Option<Instant>,
+    /// Probe whose answer may change the status.
+    pub(super) status_after: Option<u64>,
+    pub(super) retry_at: Option<Instant>,
+    /// Probe whose answer has READY=1 sent, at the start or after a reload.
+    pub(super) ready_after: Option<u64>,
+    /// Status as it was last sent.
+    pub(super) sent_status: String,
+}
+
+#[derive(Debug)]
+pub(super) struct Watchdog {
+    pub(super) interval: Duration,
+    pub(super) probe_at: Instant,
+    /// Probe that was not answered yet.
+    pub(super) probe: Option<u64>,
+}
+
+impl Service {
+    pub(in crate::supervisor) fn new(notifier: Option<Notifier>) -> Self {
+        Self { notifier, ..Self::default() }
+    }
+
+    /// Sees to it that what found no room is tried again.
+    pub(super) fn settle(&mut self, now: Instant) {
+        let is_behind = self.notifier.as_ref().is_some_and(Notifier::is_behind);
+        self.retry_at = is_behind.then(|| self.retry_at.unwrap_or(now + RETRY));
+    }
+
+    /// Returns the time at which [`Context::serve_service`] is due.
+    ///
+    /// [`Context::serve_service`]: crate::supervisor::context::Context::serve_service
+    pub(in crate::supervisor) fn deadline(&self) -> Option<Instant> {
+        let probe_at = self.watchdog.as_ref().filter(|watchdog| watchdog.probe.is_none());
+        [probe_at.map(|watchdog| watchdog.probe_at), self.status_at, self.retry_at]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_thing_that_is_due_is_what_wakes_the_loop() {
+        let at = |seconds| Instant::from_boot(Duration::from_secs(seconds));
+        let mut service = Service::default();
+        assert_eq!(service.deadline(), None, "nobody listens: no wake-up");
+        service.status_at = Some(at(30));
+        service.watchdog = Some(Watchdog { interval: Duration::from_secs(5), probe_at: at(20), probe: None });
+        assert_eq!(service.deadline(), Some(at(20)));
+        service.retry_at = Some(at(10));
+        assert_eq!(service.deadline(), Some(at(10)));
+        service.retry_at = None;
+        service.watchdog =
+            Some(Watchdog { interval: Duration::from_secs(5), probe_at: at(20), probe: Some(1) });
+        assert_eq!(service.deadline(), Some(at(30)), "an unanswered probe is not repeated");
+    }
+}
