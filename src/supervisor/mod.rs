@@ -11,6 +11,7 @@ mod context;
 mod error;
 mod event_loop;
 mod identity;
+mod link_changes;
 mod link_watch;
 mod lookups;
 mod mode;

@@ -1,0 +1,207 @@
+//! Changes of the TUN device by others: they are read, and what it loses is put back.
+
+use tracing::{info, warn};
+
+use super::context::Context;
+use super::link_watch::IPV6_MIN_MTU;
+use super::mode::Mode;
+use super::reconcile::{Compared, Piece};
+use crate::link::{LinkError, LinkEvent, Occupant};
+use crate::messages::ToTunnel;
+
+/// Events that are read in one turn.
+const BUDGET: usize = 128;
+
+impl Context {
+    /// Several events tell of one change, some with values of before it: what counts is how the
+    /// device is once they are all read, and whether it was down in between.
+    pub(super) fn drain_link(&mut self, mode: &mut impl Mode) {
+        for _ in 0..BUDGET {
+            match self.link.monitor.poll_event() {
+                Ok(None) => {
+                    self.handle_link_news(mode);
+                    return;
+                }
+                Ok(Some(LinkEvent::Other)) => {}
+                Ok(Some(LinkEvent::RoutingLost)) => self.reconciler.note_change(Piece::Routing),
+                Ok(Some(LinkEvent::AddressLost(address))) => {
+                    self.reconciler.note_change(Piece::Settings);
+                    if self.link.link.has(address) {
+                        self.reconciler.note_change(Piece::Addresses);
+                        // with its last address of a family a device loses the family's routes,
+                        // which the kernel does not report
+                        self.reconciler.note_change(Piece::Routing);
+                    }
+                    self.tunnel.send(&ToTunnel::AddressLost(address));
+                }
+                Ok(Some(LinkEvent::HostChanged)) => self.reconciler.note_change(Piece::Settings),
+                Ok(Some(LinkEvent::Changed(state))) => self.link.news.push_state(state),
+                // a deleted device has no state to read, which says as much
+                Ok(Some(LinkEvent::Overrun)) => {
+                    self.link.news.any = true;
+                    self.reconciler.note_overrun();
+                }
+                Ok(Some(LinkEvent::Deleted)) => self.link.news.any = true,
+                Ok(Some(LinkEvent::Moved(index))) => {
+                    (self.link.news.any, self.link.news.moved) = (true, Some(index));
+                }
+                // it may be ours that comes back
+                Ok(Some(LinkEvent::OtherLink)) => self.link.news.any |= self.link.away,
+                Err(error) => {
+                    if let Some(suppressed) = self.link.quiet.allow(self.now) {
+                        warn!(%error, suppressed, "changes of the device are not heard");
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    fn handle_link_news(&mut self, mode: &mut impl Mode) {
+        let news = std::mem::take(&mut self.link.news);
+        if !news.any {
+            return;
+        }
+        let state = match self.read_link(&news) {
+            Ok(state) => state,
+            Err(LinkError::NoDevice { .. }) => return self.leave(mode, &news),
+            Err(error) => {
+                if let Some(suppressed) = self.link.quiet.allow(self.now) {
+                    warn!(%error, suppressed, "the device's state cannot be read");
+                }
+                return;
+            }
+        };
+        self.follow_name(mode);
+        let was_away = self.link.away || news.moved.is_some();
+        let state = if was_away { self.come_back(mode, state) } else { state };
+        self.link.away = false;
+        let old_mtu = std::mem::replace(&mut self.link.mtu, state.mtu);
+        let has_ipv6_again = state.mtu >= IPV6_MIN_MTU && (news.shrank || old_mtu < IPV6_MIN_MTU);
+        let was_up = std::mem::replace(&mut self.link.up, state.up);
+        if old_mtu != state.mtu {
+            self.link.fit_super_packets();
+        }
+        let tun = &self.name;
+        let mut came_up = false;
+        let wants_other_mtu = self.link.wanted_mtu.is_some_and(|mtu| mtu != state.mtu);
+        if self.link.configured && (!state.up || wants_other_mtu) {
+            self.reconciler.note_change(Piece::Device);
+        }
+        if !state.up {
+            if was_up
+                && !self.link.configured
+                && let Some(suppressed) = self.link.quiet.allow(self.now)
+            {
+                self.link.told_down = true;
+                warn!(%tun, suppressed, "{tun} is down, no packet passes until it is up again (ip link set {tun} up)");
+            }
+        } else if !was_up || news.fell || was_away || has_ipv6_again {
+            if std::mem::replace(&mut self.link.told_down, false) {
+                info!(%tun, "{tun} is up again");
+            }
+            self.restore_addresses();
+            came_up = true;
+        }
+        self.tunnel.set_link(self.link.message());
+        if came_up {
+            mode.handle_link_up(self);
+        }
+    }
+
+    /// Sets the device up again, with the MTU that the configuration names, if that is wontun's to
+    /// do.
+    pub(super) fn compare_device(&mut self, mode: &mut impl Mode, is_allowed: bool) -> Compared {
+        // its index may be another device's
+        if self.link.away {
+            return Compared::default();
+        }
+        match self.restore_device(mode, is_allowed) {
+            Ok(compared) => Compared { error: self.foreign_holder(), ..compared },
+            // deleted, or moved to another network namespace
+            Err(LinkError::NoDevice { .. }) => Compared::default(),
+            Err(error) => Compared { error: Some(error.to_string()), ..Compared::default() },
+        }
+    }
+
+    fn restore_device(&mut self, mode: &mut impl Mode, is_allowed: bool) -> Result<Compared, LinkError> {
+        if !self.link.configured || self.link.away {
+            return Ok(Compared::default());
+        }
+        let state = self.link.link.state()?;
+        let mtu = self.link.wanted_mtu.filter(|mtu| *mtu != state.mtu);
+        if state.up && mtu.is_none() {
+            return Ok(Compared::default());
+        }
+        if !is_allowed {
+            return Ok(Compared { is_missing: true, ..Compared::default() });
+        }
+        let mut parts = Vec::new();
+        if let Some(mtu) = mtu {
+            self.link.link.set_mtu(mtu)?;
+            parts.push(format!("MTU {mtu} instead of {}", state.mtu));
+        }
+        if !state.up {
+            self.link.link.set_up()?;
+            parts.push("up".to_owned());
+        }
+        self.reconciler.repairs.device += 1;
+        // what the kernel has deleted meanwhile comes back
+        self.link.news.push_state(state);
+        self.handle_link_news(mode);
+        Ok(Compared { repaired: Some(parts.join(", ")), ..Compared::default() })
+    }
+
+    /// Returns a line about a process that has taken hold of the device since the start. It takes
+    /// CAP_NET_ADMIN, and cannot be undone from here.
+    fn foreign_holder(&mut self) -> Option<String> {
+        let (Occupant::Tun(then), Occupant::Tun(now)) = (self.link.holders?, self.link.link.describe().ok()?)
+        else {
+            return None;
+        };
+        if (then.owner, then.group) != (now.owner, now.group) {
+            return Some("another program has changed the owner, who may send into the tunnel".to_owned());
+        }
+        (then.queues < now.queues)
+            .then(|| "another process has attached to the device, and takes packets from it".to_owned())
+    }
+
+    /// Puts back addresses that another program has taken from the device.
+    pub(super) fn compare_addresses(&mut self, is_allowed: bool) -> Compared {
+        // of a device that is down the kernel itself deletes IPv6's; they come back with it
+        if !self.link.configured || self.link.away || !self.link.up {
+            return Compared::default();
+        }
+        let takes_ipv6 = self.link.mtu >= IPV6_MIN_MTU;
+        let outcome = match self.link.link.missing(takes_ipv6) {
+            Ok(missing) if missing.is_empty() => return Compared::default(),
+            Ok(_) if !is_allowed => return Compared { is_missing: true, ..Compared::default() },
+            Ok(missing) => self.link.link.put_back(missing),
+            Err(error) => Err(error),
+        };
+        match outcome {
+            Ok(addresses) => {
+                self.reconciler.repairs.addresses += addresses.len() as u64;
+                let named = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                Compared { repaired: (!named.is_empty()).then_some(named), ..Compared::default() }
+            }
+            Err(error) => Compared { error: Some(error.to_string()), ..Compared::default() },
+        }
+    }
+
+    /// The kernel forgets a device's IPv6 addresses when it goes down, or when its MTU is too small
+    /// for them.
+    fn restore_addresses(&mut self) {
+        if !self.link.configured {
+            return;
+        }
+        match self.link.link.restore() {
+            Ok(configured) => self.link.warn_ipv6_disabled(&configured),
+            Err(error) => {
+                if let Some(suppressed) = self.link.quiet.allow(self.now) {
+                    warn!(%error, suppressed, "the addresses that the device lost are not back");
+                }
+            }
+        }
+    }
+}
