@@ -9,7 +9,6 @@
 //! name servers are this host's own, the names are looked up before it is engaged: that opens
 //! nothing that was closed before the start.
 
-use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -18,7 +17,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tracing::{debug, info, warn};
 
 use super::WireGuard;
-use super::file::ConfigFile;
+use super::file::{ConfigFile, Found};
 use crate::config::PeerAddress;
 use crate::config::wg_quick::{Table, WgQuick};
 use crate::io::timer::now;
@@ -32,9 +31,6 @@ use crate::tunnel::wireguard::PublicKey;
 /// Time for all names together: a name server that is silent, or a network that is not there yet,
 /// holds up the start no longer.
 const LIMIT: Duration = Duration::from_secs(2);
-
-/// Addresses of peers' names.
-pub(super) type Found = Vec<(PublicKey, Vec<SocketAddr>)>;
 
 impl ConfigFile {
     /// Looks up the names of the peers' endpoints before the kill switch is engaged.

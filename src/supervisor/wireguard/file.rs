@@ -1,23 +1,23 @@
-//! The configuration file: what it wants of the tunnel at the start, and what is different when it is read again.
+//! The configuration file: what it wants of the tunnel at the start, and what is different when it
+//! is read again.
 
 use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::PathBuf;
 
-use tracing::{info, warn};
+use tracing::warn;
 
-use super::WireGuard;
-use super::early::Found;
 use super::kill_switch::EngagedKillSwitch;
-use crate::config::wg_quick::{Hooks, KeySource, LoadError, Loaded, Peer, WgQuick, load, load_again};
+use crate::config::wg_quick::{Hooks, KeySource, LoadError, Loaded, Peer, WgQuick, load};
 use crate::config::{NatMode, PeerAddress, PeerPolicy};
 use crate::control::uapi::{AllowedIpChange, Changes, PeerChanges};
 use crate::link::Link;
-use crate::messages::ToTunnel;
 use crate::routing::Prefix;
-use crate::sandbox;
-use crate::supervisor::context::Context;
 use crate::tunnel::wireguard::PublicKey;
+
+/// Addresses of peers' names.
+pub(super) type Found = Vec<(PublicKey, Vec<SocketAddr>)>;
 
 /// Source of the configuration.
 #[derive(Debug)]
@@ -55,8 +55,8 @@ pub struct ConfigFile {
 }
 
 impl ConfigFile {
-    /// Reads the file at `path`, and warns of what the user should know of it. Without address translation and kill
-    /// switch, which are the caller's to add.
+    /// Reads the file at `path`, and warns of what the user should know of it. Without address
+    /// translation and kill switch, which are the caller's to add.
     ///
     /// # Errors
     /// [`LoadError`]: which file, and for a line of it what was expected.
@@ -95,8 +95,9 @@ impl Source {
     }
 }
 
-/// Returns the changes that make an interface with the peers `present` one that is as `new` says. `old` is what the file said before:
-/// where an endpoint or port is the same in both, the running tunnel's is kept, since peers roam.
+/// Returns the changes that make an interface with the peers `present` one that is as `new` says.
+/// `old` is what the file said before: where an endpoint or port is the same in both, the running
+/// tunnel's is kept, since peers roam.
 pub(super) fn changes(new: &WgQuick, old: Option<&WgQuick>, present: &HashSet<PublicKey>) -> Changes {
     let interface = &new.interface;
     let wanted: HashSet<_> = new.peers.iter().map(|peer| peer.public_key).collect();
@@ -116,7 +117,10 @@ pub(super) fn changes(new: &WgQuick, old: Option<&WgQuick>, present: &HashSet<Pu
 }
 
 /// The peers in `old` that are `present`: one that wg(8) has removed meanwhile is as new as any.
-fn by_key<'a>(old: Option<&'a WgQuick>, present: &'a HashSet<PublicKey>) -> HashMap<PublicKey, &'a Peer> {
+pub(super) fn by_key<'a>(
+    old: Option<&'a WgQuick>,
+    present: &'a HashSet<PublicKey>,
+) -> HashMap<PublicKey, &'a Peer> {
     let peers = old.into_iter().flat_map(|old| &old.peers);
     peers.filter(|peer| present.contains(&peer.public_key)).map(|peer| (peer.public_key, peer)).collect()
 }
@@ -143,140 +147,12 @@ fn peer_changes(peer: &Peer, old: Option<&Peer>) -> PeerChanges {
     }
 }
 
-fn is_new_endpoint(peer: &Peer, old: Option<&Peer>) -> bool {
+pub(super) fn is_new_endpoint(peer: &Peer, old: Option<&Peer>) -> bool {
     old.is_none_or(|old| old.endpoint != peer.endpoint)
 }
 
-impl WireGuard {
-    /// Takes the names of endpoints that are new in the file, and forgets those that are gone from
-    /// it. Returns them as messages to the tunnel process, which are to follow the peers.
-    pub(super) fn take_names(
-        &mut self,
-        new: &WgQuick,
-        old: Option<&WgQuick>,
-        present: &HashSet<PublicKey>,
-    ) -> Vec<ToTunnel> {
-        let known = by_key(old, present);
-        let mut messages = Vec::new();
-        for peer in &new.peers {
-            let key = peer.public_key;
-            if self.peers.get_mut(&key).is_none() {
-                continue;
-            }
-            let name = match &peer.endpoint {
-                Some(PeerAddress::Name { host, port }) => Some((host.clone(), *port)),
-                Some(PeerAddress::Socket(_)) | None => None,
-            };
-            if name.is_some() && !is_new_endpoint(peer, known.get(&key).copied()) {
-                continue;
-            }
-            if name.is_some() || self.peers.host(&key).is_some() {
-                messages.push(ToTunnel::Name { peer: key, name: name.clone() });
-            }
-            self.peers.set_host(&key, name);
-        }
-        messages
-    }
-
-    /// Reads the file again and applies what is different; a file with an error changes nothing.
-    pub(super) fn reload_file(&mut self, context: &mut Context) {
-        let Source::File(file) = &self.source else {
-            info!("SIGHUP: there is no file to read again, this tunnel is configured by wg(8)");
-            return;
-        };
-        let Loaded { configuration: new, warnings, .. } = match load_again(&file.path, file.hooks) {
-            Ok(loaded) => loaded,
-            Err(error) => {
-                warn!(%error, "the configuration is not read again, nothing was changed");
-                if error.is_denied() && sandbox::is_engaged() {
-                    warn!(
-                        "the sandbox lets a running tunnel read its configuration's folder and the files with keys that \
-                         were there when it was started: keep keys in that folder, or start wontun again"
-                    );
-                }
-                context.reconciler.reload_error = Some(error.to_string());
-                return;
-            }
-        };
-        warnings.iter().for_each(|warning| warn!("{warning}"));
-        let old = file.configuration.clone();
-        let present: HashSet<_> = self.peers.keys().copied().collect();
-        let changes = changes(&new, Some(&old), &present);
-        self.take_file(new);
-        // the device comes before the routes, which need its IPv6
-        if let Err(error) = self.apply(context, &changes) {
-            warn!(%error, "the new configuration cannot be applied, nothing was changed");
-            context.reconciler.reload_error = Some(error.to_string());
-            self.take_file(old);
-            return;
-        }
-        let mut names = Vec::new();
-        if let Some(new) = self.source.configuration().cloned() {
-            names = self.take_names(&new, Some(&old), &present);
-            // no address is there before it is guarded
-            self.update_guard();
-            self.change_device(context, &new, &old);
-        }
-        self.update_firewall();
-        self.warn_of_other_family();
-        self.send_changes(context, changes);
-        names.iter().for_each(|name| context.tunnel.send(name));
-        info!(peers = self.peers.len(), "the configuration was read again");
-    }
-
-    fn take_file(&mut self, configuration: WgQuick) {
-        if let Source::File(file) = &mut self.source {
-            file.configuration = configuration;
-        }
-    }
-
-    fn change_device(&mut self, context: &mut Context, new: &WgQuick, old: &WgQuick) {
-        context.link.wanted_mtu = new.interface.mtu;
-        let changed = new.interface.mtu != old.interface.mtu;
-        let mtu = changed.then(|| mtu(&mut context.link.link, new, self.mark));
-        // below 1280 bytes the device can neither be given IPv6 addresses nor be rid of them
-        let grows = mtu.is_some_and(|mtu| mtu > context.link.mtu);
-        if let Some(mtu) = mtu.filter(|_| grows) {
-            change_mtu(context, mtu);
-        }
-        if new.interface.addresses != old.interface.addresses {
-            change_addresses(context, new);
-        }
-        if let Some(mtu) = mtu.filter(|_| !grows) {
-            change_mtu(context, mtu);
-        }
-        if self.routes.is_some() {
-            self.update_routes(context);
-        } else if let Err(error) = self.open_routes(context) {
-            warn!(%error, "the routes of the new configuration are not set");
-        }
-    }
-}
-
-fn change_mtu(context: &mut Context, mtu: u32) {
-    if context.link.away {
-        // set when it comes back
-        context.link.mtu = mtu;
-        return;
-    }
-    if let Err(error) = context.link.link.set_mtu(mtu) {
-        warn!(%error, "the device does not have the MTU of the new configuration");
-    }
-}
-
-fn change_addresses(context: &mut Context, new: &WgQuick) {
-    if context.link.away {
-        context.link.link.want(&new.interface.addresses);
-        return;
-    }
-    match context.link.link.replace_addresses(&new.interface.addresses) {
-        Ok(configured) => context.link.warn_ipv6_disabled(&configured),
-        Err(error) => warn!(%error, "the device does not have the addresses of the new configuration"),
-    }
-}
-
-/// The MTU that the file says; else the largest with which a packet and its headers fit the routes to all endpoints that
-/// are given as addresses; else what fits an Ethernet path.
+/// The MTU that the file says; else the largest with which a packet and its headers fit the routes
+/// to all endpoints that are given as addresses; else what fits an Ethernet path.
 pub(super) fn mtu(link: &mut Link, configuration: &WgQuick, mark: Option<NonZeroU32>) -> u32 {
     let interface = &configuration.interface;
     if let Some(mtu) = interface.mtu {

@@ -12,6 +12,7 @@ mod kill_switch;
 mod open;
 mod peers;
 mod reconcile;
+mod reload;
 mod remembered;
 mod route;
 mod ruleset;
