@@ -11,15 +11,11 @@
 
 use std::time::Duration;
 
-use tracing::{info, warn};
-
-use super::WireGuard;
-use crate::supervisor::context::Context;
 use crate::time::Instant;
 use crate::tunnel::wireguard::PublicKey;
 
 /// Time for which questions pass at most.
-const OPEN: Duration = Duration::from_secs(5);
+pub(super) const OPEN: Duration = Duration::from_secs(5);
 /// Pause until they may pass again; doubled each time, up to [`PAUSE_MAX`].
 const PAUSE: Duration = Duration::from_secs(60);
 const PAUSE_MAX: Duration = Duration::from_secs(3600);
@@ -47,7 +43,7 @@ impl Bypass {
     }
 
     /// Opens for the name of a peer. Returns false if that is not the time.
-    fn open(&mut self, key: &PublicKey, now: Instant) -> bool {
+    pub(super) fn open(&mut self, key: &PublicKey, now: Instant) -> bool {
         if !self.is_allowed || self.is_open() || self.next.is_some_and(|next| now < next) {
             return false;
         }
@@ -58,7 +54,7 @@ impl Bypass {
     }
 
     /// Closes once the peer's name is answered, or its time is over. Returns true if it was open.
-    fn close(&mut self, answered: Option<&PublicKey>, now: Instant) -> bool {
+    pub(super) fn close(&mut self, answered: Option<&PublicKey>, now: Instant) -> bool {
         let is_due = self.open.is_some_and(|(key, until)| answered == Some(&key) || until <= now);
         if is_due {
             self.open = None;
@@ -67,53 +63,13 @@ impl Bypass {
     }
 
     /// A peer has moved: whatever comes next is another matter.
-    const fn reset(&mut self) {
+    pub(super) const fn reset(&mut self) {
         self.pause = PAUSE;
     }
 
     /// Returns the time at which it closes.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.open.map(|(_, until)| until)
-    }
-}
-
-impl WireGuard {
-    /// The name of a peer was asked for in vain. Returns true if it is asked for again, with
-    /// questions that pass the tunnel by.
-    pub(super) fn ask_past_tunnel(&mut self, context: &mut Context, key: &PublicKey) -> bool {
-        if self.firewall.kill_switch.is_some() || self.routes.is_none() {
-            return false;
-        }
-        let Some((host, port)) = self.peers.host(key) else { return false };
-        if !self.bypass.open(key, context.now) {
-            return false;
-        }
-        warn!(
-            name = host,
-            "an endpoint's name is not answered: questions to name servers, whoever asks, pass the tunnel by for at most \
-             {} s (--dns-bypass)",
-            OPEN.as_secs()
-        );
-        let (host, port) = (host.to_owned(), port);
-        self.update_routes(context);
-        let asked = context.lookups.request(Some(*key), &host, port, self.mark);
-        if asked.is_err() {
-            self.close_bypass(context, Some(key));
-        }
-        asked.is_ok()
-    }
-
-    /// Leads questions into the tunnel again, once the peer's name is answered or the time is over.
-    pub(super) fn close_bypass(&mut self, context: &mut Context, answered: Option<&PublicKey>) {
-        if self.bypass.close(answered, context.now) {
-            self.update_routes(context);
-            info!("questions to name servers go into the tunnel again");
-        }
-    }
-
-    /// A peer has completed a handshake at another address than before.
-    pub(super) const fn reset_bypass(&mut self) {
-        self.bypass.reset();
     }
 }
 

@@ -9,6 +9,7 @@ mod file;
 mod firewall;
 mod identity;
 mod kill_switch;
+mod names;
 mod open;
 mod peers;
 mod reconcile;
@@ -208,39 +209,6 @@ impl Mode for WireGuard {
         drop(self);
         if let Some(kill_switch) = kill_switch.filter(|_| opens_kill_switch) {
             kill_switch.finish();
-        }
-    }
-}
-
-impl WireGuard {
-    /// Sends the tunnel process the addresses that a peer may be at.
-    fn send_addresses(&mut self, context: &mut Context, key: &PublicKey, addresses: Vec<SocketAddr>) {
-        // the routes lead to each of them before anything is sent there
-        if let Some(peer) = self.peers.get_mut(key) {
-            peer.set_addresses(addresses.iter().map(SocketAddr::ip));
-            let is_concerned = |address: &SocketAddr| {
-                self.routes.as_ref().is_some_and(|routes| routes.concerns(address.ip()))
-            };
-            if addresses.iter().any(is_concerned) {
-                self.update_routes(context);
-            }
-        }
-        context.answer_question(Some(*key), Ok(addresses), true);
-    }
-
-    /// Looks up the name of a peer's endpoint, which is what the configuration says.
-    fn look_up(&mut self, context: &mut Context, key: &PublicKey) {
-        if let Some(addresses) = self.peers.give_early(key) {
-            self.handle_addresses(context, Some(*key), Ok(addresses));
-            return;
-        }
-        let result = match self.peers.host(key) {
-            Some((host, port)) => context.lookups.request(Some(*key), host, port, self.mark),
-            None => Err("the peer's endpoint is no name".to_owned()),
-        };
-        self.note_question(context, key);
-        if let Err(error) = result {
-            context.answer_question(Some(*key), Err(error), false);
         }
     }
 }

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs::{DirBuilder, File};
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -20,12 +20,10 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
 use nix::unistd::geteuid;
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
-use super::WireGuard;
 use super::file::ConfigFile;
 use crate::config::{PeerAddress, TunName};
-use crate::supervisor::context::Context;
 use crate::time::Instant;
 use crate::tunnel::wireguard::PublicKey;
 
@@ -112,7 +110,7 @@ impl Remembered {
     }
 
     /// The name of a peer is asked for.
-    fn handle_asked(&mut self, key: &PublicKey, now: Instant) {
+    pub(super) fn handle_asked(&mut self, key: &PublicKey, now: Instant) {
         if self.addresses.contains_key(key) && !self.settled.contains(key) {
             let wait = if self.has_asked { Duration::ZERO } else { HEAD_START };
             self.waiting.entry(*key).or_insert(now + wait);
@@ -120,25 +118,25 @@ impl Remembered {
     }
 
     /// The name of a peer was answered.
-    fn handle_answered(&mut self, key: &PublicKey) {
+    pub(super) fn handle_answered(&mut self, key: &PublicKey) {
         self.waiting.remove(key);
         self.settled.insert(*key);
     }
 
     /// Takes the address of a peer whose name is not answered, once.
-    fn take(&mut self, key: &PublicKey) -> Option<IpAddr> {
+    pub(super) fn take(&mut self, key: &PublicKey) -> Option<IpAddr> {
         self.waiting.remove(key)?;
         self.settled.insert(*key);
         self.addresses.get(key).copied()
     }
 
-    fn take_due(&mut self, now: Instant) -> Vec<PublicKey> {
+    pub(super) fn take_due(&mut self, now: Instant) -> Vec<PublicKey> {
         self.waiting.iter().filter(|(_, at)| **at <= now).map(|(key, _)| *key).collect()
     }
 
     /// A peer has answered at `address`, one of its name's if `is_named`. Others are not kept: they
     /// are what the tunnel process alone says. Returns true if it is another than before.
-    fn handle_reached(&mut self, key: &PublicKey, address: IpAddr, is_named: bool) -> bool {
+    pub(super) fn handle_reached(&mut self, key: &PublicKey, address: IpAddr, is_named: bool) -> bool {
         let is_kept = self.addresses.get(key) == Some(&address);
         let has_room = self.addresses.contains_key(key) || self.addresses.len() < MAX_PEERS;
         let is_new = !is_kept && is_named && has_room && is_usable(address);
@@ -157,7 +155,7 @@ impl Remembered {
     }
 
     /// Writes the file if that is due.
-    fn serve(&mut self, now: Instant) {
+    pub(super) fn serve(&mut self, now: Instant) {
         let is_due = self.written_at.is_none_or(|at| now.since(at) >= BETWEEN_WRITES);
         if self.is_changed && is_due {
             self.written_at = Some(now);
@@ -297,50 +295,6 @@ const fn is_usable(address: IpAddr) -> bool {
             !(v4.is_unspecified() || v4.is_multicast() || v4.is_broadcast() || v4.is_link_local())
         }
         IpAddr::V6(v6) => !(v6.is_unspecified() || v6.is_multicast() || v6.is_unicast_link_local()),
-    }
-}
-
-impl WireGuard {
-    /// The name of a peer's endpoint is asked for: the address from before is tried if the answer
-    /// does not come in time.
-    pub(super) fn note_question(&mut self, context: &Context, key: &PublicKey) {
-        self.remembered.handle_asked(key, context.now);
-    }
-
-    /// The name of a peer's endpoint was answered, or could not be. Returns true if the address
-    /// from before is tried now.
-    pub(super) fn note_answer(&mut self, context: &mut Context, key: &PublicKey, is_known: bool) -> bool {
-        if is_known {
-            self.remembered.handle_answered(key);
-            return false;
-        }
-        self.try_remembered(context, key)
-    }
-
-    /// A handshake with a peer that is known by a name was completed.
-    pub(super) fn handle_reached(&mut self, key: &PublicKey, address: IpAddr) {
-        let is_named = self.peers.get_mut(key).is_some_and(|peer| peer.is_named(address));
-        if self.remembered.handle_reached(key, address, is_named) {
-            self.reset_bypass();
-        }
-    }
-
-    /// Does what is due about addresses from before.
-    pub(super) fn serve_remembered(&mut self, context: &mut Context) {
-        for key in self.remembered.take_due(context.now) {
-            self.try_remembered(context, &key);
-        }
-        self.remembered.serve(context.now);
-    }
-
-    /// Has the tunnel process try the address from before. The answer takes its place.
-    /// Returns false if there is none.
-    fn try_remembered(&mut self, context: &mut Context, key: &PublicKey) -> bool {
-        let Some(address) = self.remembered.take(key) else { return false };
-        let Some((host, port)) = self.peers.host(key) else { return false };
-        info!(name = host, "an endpoint's name is not answered yet: trying the address that worked last");
-        self.send_addresses(context, key, vec![SocketAddr::new(address, port)]);
-        true
     }
 }
 

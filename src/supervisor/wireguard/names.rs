@@ -1,0 +1,133 @@
+//! Addresses of peers that are known by a name: looked up, past the tunnel where the user wants
+//! that ([`Bypass`]), and meanwhile those at which they have answered before ([`Remembered`]).
+//!
+//! [`Bypass`]: super::bypass::Bypass
+//! [`Remembered`]: super::remembered::Remembered
+
+use std::net::{IpAddr, SocketAddr};
+
+use tracing::{info, warn};
+
+use super::WireGuard;
+use super::bypass::OPEN;
+use crate::supervisor::context::Context;
+use crate::supervisor::mode::Mode as _;
+use crate::tunnel::wireguard::PublicKey;
+
+impl WireGuard {
+    /// Sends the tunnel process the addresses that a peer may be at.
+    pub(super) fn send_addresses(
+        &mut self,
+        context: &mut Context,
+        key: &PublicKey,
+        addresses: Vec<SocketAddr>,
+    ) {
+        // the routes lead to each of them before anything is sent there
+        if let Some(peer) = self.peers.get_mut(key) {
+            peer.set_addresses(addresses.iter().map(SocketAddr::ip));
+            let is_concerned = |address: &SocketAddr| {
+                self.routes.as_ref().is_some_and(|routes| routes.concerns(address.ip()))
+            };
+            if addresses.iter().any(is_concerned) {
+                self.update_routes(context);
+            }
+        }
+        context.answer_question(Some(*key), Ok(addresses), true);
+    }
+
+    /// Looks up the name of a peer's endpoint, which is what the configuration says.
+    pub(super) fn look_up(&mut self, context: &mut Context, key: &PublicKey) {
+        if let Some(addresses) = self.peers.give_early(key) {
+            self.handle_addresses(context, Some(*key), Ok(addresses));
+            return;
+        }
+        let result = match self.peers.host(key) {
+            Some((host, port)) => context.lookups.request(Some(*key), host, port, self.mark),
+            None => Err("the peer's endpoint is no name".to_owned()),
+        };
+        self.note_question(context, key);
+        if let Err(error) = result {
+            context.answer_question(Some(*key), Err(error), false);
+        }
+    }
+
+    /// The name of a peer was asked for in vain. Returns true if it is asked for again, with
+    /// questions that pass the tunnel by.
+    pub(super) fn ask_past_tunnel(&mut self, context: &mut Context, key: &PublicKey) -> bool {
+        if self.firewall.kill_switch.is_some() || self.routes.is_none() {
+            return false;
+        }
+        let Some((host, port)) = self.peers.host(key) else { return false };
+        if !self.bypass.open(key, context.now) {
+            return false;
+        }
+        warn!(
+            name = host,
+            "an endpoint's name is not answered: questions to name servers, whoever asks, pass the tunnel by for at most \
+             {} s (--dns-bypass)",
+            OPEN.as_secs()
+        );
+        let (host, port) = (host.to_owned(), port);
+        self.update_routes(context);
+        let asked = context.lookups.request(Some(*key), &host, port, self.mark);
+        if asked.is_err() {
+            self.close_bypass(context, Some(key));
+        }
+        asked.is_ok()
+    }
+
+    /// Leads questions into the tunnel again, once the peer's name is answered or the time is over.
+    pub(super) fn close_bypass(&mut self, context: &mut Context, answered: Option<&PublicKey>) {
+        if self.bypass.close(answered, context.now) {
+            self.update_routes(context);
+            info!("questions to name servers go into the tunnel again");
+        }
+    }
+
+    /// A peer has completed a handshake at another address than before.
+    pub(super) const fn reset_bypass(&mut self) {
+        self.bypass.reset();
+    }
+
+    /// The name of a peer's endpoint is asked for: the address from before is tried if the answer
+    /// does not come in time.
+    pub(super) fn note_question(&mut self, context: &Context, key: &PublicKey) {
+        self.remembered.handle_asked(key, context.now);
+    }
+
+    /// The name of a peer's endpoint was answered, or could not be. Returns true if the address
+    /// from before is tried now.
+    pub(super) fn note_answer(&mut self, context: &mut Context, key: &PublicKey, is_known: bool) -> bool {
+        if is_known {
+            self.remembered.handle_answered(key);
+            return false;
+        }
+        self.try_remembered(context, key)
+    }
+
+    /// A handshake with a peer that is known by a name was completed.
+    pub(super) fn handle_reached(&mut self, key: &PublicKey, address: IpAddr) {
+        let is_named = self.peers.get_mut(key).is_some_and(|peer| peer.is_named(address));
+        if self.remembered.handle_reached(key, address, is_named) {
+            self.reset_bypass();
+        }
+    }
+
+    /// Does what is due about addresses from before.
+    pub(super) fn serve_remembered(&mut self, context: &mut Context) {
+        for key in self.remembered.take_due(context.now) {
+            self.try_remembered(context, &key);
+        }
+        self.remembered.serve(context.now);
+    }
+
+    /// Has the tunnel process try the address from before. The answer takes its place.
+    /// Returns false if there is none.
+    fn try_remembered(&mut self, context: &mut Context, key: &PublicKey) -> bool {
+        let Some(address) = self.remembered.take(key) else { return false };
+        let Some((host, port)) = self.peers.host(key) else { return false };
+        info!(name = host, "an endpoint's name is not answered yet: trying the address that worked last");
+        self.send_addresses(context, key, vec![SocketAddr::new(address, port)]);
+        true
+    }
+}
