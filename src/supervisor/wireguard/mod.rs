@@ -17,6 +17,7 @@ mod reload;
 mod remembered;
 mod route;
 mod ruleset;
+mod tables;
 mod uapi;
 
 use std::net::SocketAddr;

@@ -1,15 +1,13 @@
-//! The host's nf_tables ruleset as others change it: what is missing of this tunnel's tables is put
-//! back, and their rules are looked at.
+//! The watch over the host's nf_tables ruleset, which others change: it tells when their rules are
+//! looked at.
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use tracing::{debug, warn};
+use tracing::debug;
 
-use super::WireGuard;
-use crate::link::Watch;
-use crate::supervisor::context::Context;
-use crate::supervisor::reconcile::Piece;
+use crate::link::{RulesetChange, Watch};
 use crate::time::Instant;
 
 /// Time without a change of the ruleset after which it is looked at: a firewall that reloads takes
@@ -17,9 +15,6 @@ use crate::time::Instant;
 const QUIET: Duration = Duration::from_secs(1);
 /// Time after the first change that is not looked at yet: some hosts change it all the time.
 const AT_LATEST: Duration = Duration::from_secs(5);
-
-/// Changes that are read in one turn.
-const BUDGET: usize = 128;
 
 /// The watch over the ruleset.
 #[derive(Debug, Default)]
@@ -46,6 +41,27 @@ impl RulesetWatch {
         self.watch.as_ref().map(AsFd::as_fd)
     }
 
+    /// Returns the next change of the ruleset, and has it looked at a while after.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(super) fn poll_change(&mut self, now: Instant) -> io::Result<Option<RulesetChange>> {
+        let change = self.watch.as_mut().map_or(Ok(None), Watch::poll_change)?;
+        if change.is_some() {
+            self.note_change(now);
+        }
+        Ok(change)
+    }
+
+    /// Returns true once for a change whose look is due.
+    pub(super) fn take_look(&mut self, now: Instant) -> bool {
+        let is_due = self.look_at.is_some_and(|due| now >= due);
+        if is_due {
+            (self.look_at, self.changed_at) = (None, None);
+        }
+        is_due
+    }
+
     /// Has the ruleset looked at once it does not change any more.
     fn note_change(&mut self, now: Instant) {
         let first = *self.changed_at.get_or_insert(now);
@@ -57,45 +73,9 @@ impl RulesetWatch {
         self.look_at.is_none()
     }
 
-    /// Returns the time at which [`WireGuard::look_at_ruleset`] is due.
+    /// Returns the time at which [`Self::take_look`] is due.
     pub(super) const fn deadline(&self) -> Option<Instant> {
         self.look_at
-    }
-}
-
-impl WireGuard {
-    /// Reads that the ruleset was changed: this tunnel's tables are compared at once, others' rules
-    /// a while after.
-    pub(super) fn drain_ruleset(&mut self, context: &mut Context) {
-        let now = context.now;
-        for _ in 0..BUDGET {
-            let ruleset = &mut self.firewall.ruleset;
-            match ruleset.watch.as_mut().map_or(Ok(None), Watch::poll_change) {
-                Ok(None) => return,
-                Ok(Some(change)) => {
-                    ruleset.note_change(now);
-                    context.reconciler.author = change.author;
-                    context.reconciler.note_change(Piece::KillSwitch);
-                    context.reconciler.note_change(Piece::Tables);
-                }
-                Err(error) => {
-                    if let Some(suppressed) = self.quiet.ruleset.allow(now) {
-                        warn!(%error, suppressed, "changes of the nf_tables ruleset are not heard");
-                    }
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Has the ruleset of others looked at, a while after it was changed: whether something drops
-    /// what this tunnel forwards.
-    pub(super) fn look_at_ruleset(&mut self, context: &mut Context) {
-        let ruleset = &mut self.firewall.ruleset;
-        if ruleset.look_at.is_some_and(|due| context.now >= due) {
-            (ruleset.look_at, ruleset.changed_at) = (None, None);
-            context.reconciler.note_change(Piece::Settings);
-        }
     }
 }
 
