@@ -1,27 +1,20 @@
-//! wg(8)'s socket: connections, requests, and the sign to end. Requests come from root or our own
-//! user, and are read here; answers with keys and counters are written by the tunnel process, which
-//! gets the connection for that.
+//! Takes connections, and does what requests ask for.
 
-use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd};
-use std::path::PathBuf;
+use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::PollFlags;
 use tracing::{debug, warn};
 
-use super::WireGuard;
-use super::change::ChangeError;
-use crate::config::TunName;
-use crate::control::uapi::{
-    MAX_CONNECTIONS, Poll, Report, Request, UapiError, UapiListener, UapiStream, failure, success,
-};
+use super::connections::Client;
+use crate::control::uapi::{MAX_CONNECTIONS, Poll, Report, Request, failure, success};
 use crate::messages::ToTunnel;
 use crate::supervisor::context::{Context, Stop};
-use crate::supervisor::mode::Source;
 use crate::supervisor::sockets::SocketsError;
+use crate::supervisor::wireguard::WireGuard;
+use crate::supervisor::wireguard::change::ChangeError;
 use crate::time::Instant;
 
 /// Connections that are taken in one turn.
@@ -32,73 +25,9 @@ const MAX_REQUESTS: usize = 1024;
 /// Pause before a connection is taken that could not be for lack of descriptors.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// The socket, where there is one, and its connections.
-#[derive(Debug, Default)]
-pub(super) struct Uapi {
-    listener: Option<UapiListener>,
-    /// By number, which is counted up: the first is the oldest.
-    clients: BTreeMap<u32, Client>,
-    next: u32,
-    /// Time of the next look at the listener.
-    retry_at: Option<Instant>,
-}
-
-/// A connection.
-#[derive(Debug)]
-struct Client {
-    stream: UapiStream,
-    /// Change whose acknowledgement is its answer.
-    change: Option<u32>,
-}
-
-impl Uapi {
-    pub(super) fn new(listener: Option<UapiListener>) -> Self {
-        Self { listener, ..Self::default() }
-    }
-
-    /// Returns the time at which the listener is looked at again.
-    pub(super) const fn deadline(&self) -> Option<Instant> {
-        self.retry_at
-    }
-
-    /// Returns the folder of the socket's file.
-    pub(super) fn folder(&self) -> Option<PathBuf> {
-        Some(self.listener.as_ref()?.path().parent()?.to_owned())
-    }
-
-    /// Gives the socket's file the name of the tunnel `tun`.
-    ///
-    /// # Errors
-    /// Another process has it, or the folder does not take it.
-    pub(super) fn follow(&mut self, tun: &TunName) -> Result<(), UapiError> {
-        self.listener.as_mut().map_or(Ok(()), |listener| listener.rename(tun))
-    }
-
-    /// Returns the descriptors to wait for.
-    pub(super) fn descriptors(&self) -> Vec<(Source, BorrowedFd<'_>, PollFlags)> {
-        let mut descriptors = Vec::new();
-        if let Some(listener) = &self.listener {
-            if self.retry_at.is_none() {
-                descriptors.push((Source::Uapi, listener.as_fd(), PollFlags::POLLIN));
-            }
-            descriptors.extend(listener.watch().map(|watch| (Source::UapiWatch, watch, PollFlags::POLLIN)));
-        }
-        for (number, Client { stream, .. }) in &self.clients {
-            // while it waits for an answer only its end is of interest
-            let flags = match (stream.wants_write(), stream.is_owed_an_answer()) {
-                (true, _) => PollFlags::POLLOUT,
-                (false, true) => PollFlags::empty(),
-                (false, false) => PollFlags::POLLIN,
-            };
-            descriptors.push((Source::UapiClient(*number), stream.as_fd(), flags));
-        }
-        descriptors
-    }
-}
-
 impl WireGuard {
     /// Takes connections.
-    pub(super) fn accept_uapi(&mut self, now: Instant) {
+    pub(in crate::supervisor::wireguard) fn accept_uapi(&mut self, now: Instant) {
         self.uapi.retry_at = None;
         for _ in 0..BUDGET {
             let Some(listener) = &self.uapi.listener else { return };
@@ -124,7 +53,7 @@ impl WireGuard {
     }
 
     /// Takes connections again that could not be taken before, if that is due.
-    pub(super) fn serve_uapi(&mut self, now: Instant) {
+    pub(in crate::supervisor::wireguard) fn serve_uapi(&mut self, now: Instant) {
         if self.uapi.retry_at.is_some_and(|at| now >= at) {
             self.accept_uapi(now);
         }
@@ -132,7 +61,7 @@ impl WireGuard {
 
     /// Looks whether the socket's file is still there; without it nobody could speak to us, and so
     /// userspace implementations are told to end.
-    pub(super) fn drain_uapi_watch(&mut self, context: &mut Context) {
+    pub(in crate::supervisor::wireguard) fn drain_uapi_watch(&mut self, context: &mut Context) {
         let Some(listener) = &mut self.uapi.listener else { return };
         match listener.handle_watch() {
             Ok(true) => {}
@@ -142,7 +71,12 @@ impl WireGuard {
     }
 
     /// Reads from a connection that is ready, and acts on what it asks for.
-    pub(super) fn drain_uapi_client(&mut self, context: &mut Context, number: u32, events: PollFlags) {
+    pub(in crate::supervisor::wireguard) fn drain_uapi_client(
+        &mut self,
+        context: &mut Context,
+        number: u32,
+        events: PollFlags,
+    ) {
         // taken out, so that a request can change all else
         let Some(mut client) = self.uapi.clients.remove(&number) else { return };
         if client.stream.is_owed_an_answer() && events.intersects(PollFlags::POLLHUP | PollFlags::POLLERR) {
@@ -201,7 +135,7 @@ impl WireGuard {
     }
 
     /// The tunnel process has written an answer, or found that nobody reads it.
-    pub(super) fn handle_answered(&mut self, context: &mut Context, number: u32) {
+    pub(in crate::supervisor::wireguard) fn handle_answered(&mut self, context: &mut Context, number: u32) {
         if let Some(client) = self.uapi.clients.get_mut(&number).filter(|client| client.change.is_none()) {
             client.stream.handle_answered();
             // a further request may have been read already
@@ -210,7 +144,7 @@ impl WireGuard {
     }
 
     /// The tunnel process has applied changes up to `change`: whoever asked for them is answered.
-    pub(super) fn handle_changed(&mut self, context: &mut Context, change: u32) {
+    pub(in crate::supervisor::wireguard) fn handle_changed(&mut self, context: &mut Context, change: u32) {
         let is_done = |client: &Client| client.change.is_some_and(|own| own <= change);
         let numbers: Vec<_> = self
             .uapi
@@ -228,13 +162,6 @@ impl WireGuard {
             }
             self.drain_uapi_client(context, number, PollFlags::empty());
         }
-    }
-}
-
-impl Client {
-    /// Ends the connection, also for the tunnel process.
-    fn end(self) {
-        let _ = rustix::net::shutdown(self.stream.as_fd(), rustix::net::Shutdown::Both);
     }
 }
 

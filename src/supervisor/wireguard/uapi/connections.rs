@@ -1,0 +1,83 @@
+//! The socket and its connections.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::PathBuf;
+
+use nix::poll::PollFlags;
+
+use crate::config::TunName;
+use crate::control::uapi::{UapiError, UapiListener, UapiStream};
+use crate::supervisor::mode::Source;
+use crate::time::Instant;
+
+/// The socket, where there is one, and its connections.
+#[derive(Debug, Default)]
+pub(in crate::supervisor::wireguard) struct Uapi {
+    pub(super) listener: Option<UapiListener>,
+    /// By number, which is counted up: the first is the oldest.
+    pub(super) clients: BTreeMap<u32, Client>,
+    pub(super) next: u32,
+    /// Time of the next look at the listener.
+    pub(super) retry_at: Option<Instant>,
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) stream: UapiStream,
+    /// Change whose acknowledgement is its answer.
+    pub(super) change: Option<u32>,
+}
+
+impl Uapi {
+    pub(in crate::supervisor::wireguard) fn new(listener: Option<UapiListener>) -> Self {
+        Self { listener, ..Self::default() }
+    }
+
+    /// Returns the time at which the listener is looked at again.
+    pub(in crate::supervisor::wireguard) const fn deadline(&self) -> Option<Instant> {
+        self.retry_at
+    }
+
+    /// Returns the folder of the socket's file.
+    pub(in crate::supervisor::wireguard) fn folder(&self) -> Option<PathBuf> {
+        Some(self.listener.as_ref()?.path().parent()?.to_owned())
+    }
+
+    /// Gives the socket's file the name of the tunnel `tun`.
+    ///
+    /// # Errors
+    /// Another process has it, or the folder does not take it.
+    pub(in crate::supervisor::wireguard) fn follow(&mut self, tun: &TunName) -> Result<(), UapiError> {
+        self.listener.as_mut().map_or(Ok(()), |listener| listener.rename(tun))
+    }
+
+    /// Returns the descriptors to wait for.
+    pub(in crate::supervisor::wireguard) fn descriptors(&self) -> Vec<(Source, BorrowedFd<'_>, PollFlags)> {
+        let mut descriptors = Vec::new();
+        if let Some(listener) = &self.listener {
+            if self.retry_at.is_none() {
+                descriptors.push((Source::Uapi, listener.as_fd(), PollFlags::POLLIN));
+            }
+            descriptors.extend(listener.watch().map(|watch| (Source::UapiWatch, watch, PollFlags::POLLIN)));
+        }
+        for (number, Client { stream, .. }) in &self.clients {
+            // while it waits for an answer only its end is of interest
+            let flags = match (stream.wants_write(), stream.is_owed_an_answer()) {
+                (true, _) => PollFlags::POLLOUT,
+                (false, true) => PollFlags::empty(),
+                (false, false) => PollFlags::POLLIN,
+            };
+            descriptors.push((Source::UapiClient(*number), stream.as_fd(), flags));
+        }
+        descriptors
+    }
+}
+
+impl Client {
+    /// Ends the connection, also for the tunnel process.
+    pub(super) fn end(self) {
+        let _ = rustix::net::shutdown(self.stream.as_fd(), rustix::net::Shutdown::Both);
+    }
+}
