@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 
 use tracing::{info, warn};
 
-use super::WireGuard;
+use super::state::WireGuard;
 use crate::control::uapi::Changes;
 use crate::messages::ToTunnel;
 use crate::supervisor::context::Context;

@@ -16,8 +16,8 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tracing::{debug, info, warn};
 
-use super::WireGuard;
 use super::file::{ConfigFile, Found};
+use super::state::WireGuard;
 use crate::config::PeerAddress;
 use crate::config::wg_quick::{Table, WgQuick};
 use crate::io::timer::now;

@@ -1,7 +1,7 @@
 //! The tunnel's tables, routes and socket follow its device: to another name, and while it is in
 //! another network namespace.
 
-use super::WireGuard;
+use super::state::WireGuard;
 use crate::link::Routes;
 use crate::supervisor::context::Context;
 

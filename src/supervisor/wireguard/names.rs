@@ -8,8 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use tracing::{info, warn};
 
-use super::WireGuard;
 use super::bypass::OPEN;
+use super::state::WireGuard;
 use crate::supervisor::context::Context;
 use crate::supervisor::mode::Mode as _;
 use crate::tunnel::wireguard::PublicKey;

@@ -1,6 +1,7 @@
 //! State of the host that belongs to a tunnel in WireGuard mode, compared piece by piece.
 
-use super::{EngagedKillSwitch, WireGuard};
+use super::kill_switch::EngagedKillSwitch;
+use super::state::WireGuard;
 use crate::link::{Guard, Nat, Routes};
 use crate::supervisor::context::Context;
 use crate::supervisor::reconcile::{Compared, Need};

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use tracing::{info, warn};
 
-use super::WireGuard;
 use super::file::{Source, by_key, changes, is_new_endpoint, mtu};
+use super::state::WireGuard;
 use crate::config::PeerAddress;
 use crate::config::wg_quick::{Loaded, WgQuick, load_again};
 use crate::messages::ToTunnel;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::WireGuard;
+use super::state::WireGuard;
 use crate::config::wg_quick::Table;
 use crate::link::{Applied, LinkError, RouteWarning, Routes, Scope, Wanted};
 use crate::supervisor::context::Context;

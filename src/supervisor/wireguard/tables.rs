@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 
 use tracing::{info, warn};
 
-use super::WireGuard;
+use super::state::WireGuard;
 use crate::config::wg_quick::{Table, WgQuick};
 use crate::link::{Overlap, input_drops, overlaps};
 use crate::routing::Prefix;

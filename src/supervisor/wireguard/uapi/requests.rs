@@ -13,8 +13,8 @@ use crate::control::uapi::{MAX_CONNECTIONS, Poll, Report, Request, failure, succ
 use crate::messages::ToTunnel;
 use crate::supervisor::context::{Context, Stop};
 use crate::supervisor::sockets::SocketsError;
-use crate::supervisor::wireguard::WireGuard;
 use crate::supervisor::wireguard::change::ChangeError;
+use crate::supervisor::wireguard::state::WireGuard;
 use crate::time::Instant;
 
 /// Connections that are taken in one turn.

@@ -1,0 +1,148 @@
+//! What the supervisor's loop has this mode do.
+
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
+
+use nix::poll::PollFlags;
+
+use super::file::Source as Configuration;
+use super::state::WireGuard;
+use crate::messages::FromTunnel;
+use crate::sandbox::Places;
+use crate::supervisor::context::Context;
+use crate::supervisor::mode::{Mode, Source};
+use crate::supervisor::reconcile::{Compared, Need, Piece};
+use crate::time::Instant;
+use crate::tunnel::wireguard::PublicKey;
+
+impl Mode for WireGuard {
+    fn places(&self) -> Places {
+        let places = match &self.source {
+            Configuration::File(file) => Places::of_configuration(&file.path, &file.key_files),
+            Configuration::Socket => Places::default(),
+        };
+        Places { socket_folder: self.uapi.folder(), ..places }
+    }
+
+    fn descriptors(&self) -> Vec<(Source, BorrowedFd<'_>, PollFlags)> {
+        let mut descriptors = self.uapi.descriptors();
+        let ruleset = self.firewall.ruleset.descriptor();
+        descriptors.extend(ruleset.map(|watch| (Source::Ruleset, watch, PollFlags::POLLIN)));
+        descriptors
+    }
+
+    fn handle_ready(&mut self, context: &mut Context, source: Source, events: PollFlags) {
+        match source {
+            Source::Uapi => self.accept_uapi(context.now),
+            Source::UapiWatch => self.drain_uapi_watch(context),
+            Source::UapiClient(number) => self.drain_uapi_client(context, number, events),
+            Source::Ruleset => self.drain_ruleset(context),
+            Source::Signals | Source::Tunnel | Source::Link | Source::Resolver => {}
+        }
+    }
+
+    fn handle_message(&mut self, context: &mut Context, message: FromTunnel) {
+        match message {
+            FromTunnel::Changed(number) => self.handle_changed(context, number),
+            FromTunnel::Answered(number) => self.handle_answered(context, number),
+            FromTunnel::Endpoint { peer, address, is_confirmed } => {
+                self.handle_endpoint(context, &peer, address, is_confirmed);
+            }
+            FromTunnel::Reached { peer, address } => self.handle_reached(&peer, address),
+            FromTunnel::LookUp(Some(peer)) => self.look_up(context, &peer),
+            FromTunnel::NeedSockets { ipv4, ipv6 } => {
+                let (ipv4, ipv6) = self.spare.take(context.now, ipv4, ipv6);
+                self.send_spare_sockets(context, ipv4, ipv6);
+            }
+            // not this mode's, or the loop's
+            FromTunnel::Ready
+            | FromTunnel::LookUp(None)
+            | FromTunnel::Candidate(_)
+            | FromTunnel::OuterFamily { .. }
+            | FromTunnel::Alive { .. }
+            | FromTunnel::Probe(_)
+            | FromTunnel::StopRequested => {}
+        }
+    }
+
+    fn handle_addresses(
+        &mut self,
+        context: &mut Context,
+        question: Option<PublicKey>,
+        result: Result<Vec<SocketAddr>, String>,
+    ) {
+        if let Some(key) = &question {
+            self.close_bypass(context, Some(key));
+            let is_tried = self.note_answer(context, key, result.is_ok());
+            if result.is_err() && !is_tried && self.ask_past_tunnel(context, key) {
+                return;
+            }
+        }
+        match (question, result) {
+            (Some(key), Ok(addresses)) => {
+                if let Some(peer) = self.peers.get_mut(&key) {
+                    peer.set_named(&addresses);
+                }
+                self.send_addresses(context, &key, addresses);
+            }
+            (question, result) => context.answer_question(question, result, true),
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let deadlines = [self.uapi.deadline(), self.firewall.ruleset.deadline(), self.routes_deadline()];
+        deadlines.into_iter().chain([self.remembered.deadline(), self.bypass.deadline()]).flatten().min()
+    }
+
+    fn handle_timeouts(&mut self, context: &mut Context) {
+        self.serve_uapi(context.now);
+        self.look_at_ruleset(context);
+        self.serve_routes(context);
+        self.serve_remembered(context);
+        self.close_bypass(context, None);
+    }
+
+    fn reload(&mut self, context: &mut Context) {
+        self.reload_file(context);
+    }
+
+    fn handle_renamed(&mut self, context: &mut Context) -> Result<(), String> {
+        self.follow_device(context)
+    }
+
+    fn handle_away(&mut self, context: &mut Context) {
+        self.restore_routes(context);
+    }
+
+    fn blocks(&self) -> bool {
+        WireGuard::blocks(self)
+    }
+
+    fn handle_link_up(&mut self, context: &mut Context) {
+        self.restore_routes(context);
+    }
+
+    fn compare(&mut self, context: &mut Context, piece: Piece, is_allowed: bool) -> Compared {
+        match piece {
+            Piece::KillSwitch => self.compare_kill_switch(context),
+            Piece::Device => context.compare_device(self, is_allowed),
+            Piece::Addresses => context.compare_addresses(is_allowed),
+            Piece::Routing => self.compare_routing(context, is_allowed),
+            Piece::Tables => self.compare_tables(context, is_allowed),
+            Piece::Settings => self.compare_settings(context, is_allowed),
+        }
+    }
+
+    fn unmet(&self, need: Need) -> Vec<String> {
+        self.unmet_needs(need)
+    }
+
+    fn finish(mut self, opens_kill_switch: bool) {
+        self.remembered.write();
+        let kill_switch = self.firewall.kill_switch.take();
+        drop(self);
+        if let Some(kill_switch) = kill_switch.filter(|_| opens_kill_switch) {
+            kill_switch.finish();
+        }
+    }
+}

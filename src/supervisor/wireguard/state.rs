@@ -1,0 +1,50 @@
+//! State of the mode.
+
+use std::num::NonZeroU32;
+
+use super::bypass::Bypass;
+use super::file::Source;
+use super::firewall::Firewall;
+use super::peers::Peers;
+use super::remembered::Remembered;
+use super::uapi::Uapi;
+use crate::link::Routes;
+use crate::logging::RateLimit;
+use crate::supervisor::socket_budget::SocketBudget;
+use crate::supervisor::sockets::Sockets;
+use crate::time::Instant;
+
+/// The supervisor's half of a tunnel in WireGuard mode.
+#[derive(Debug)]
+pub struct WireGuard {
+    pub(super) peers: Peers,
+    pub(super) sockets: Sockets,
+    /// Mark of the sockets: what was asked for, or because the routes need it.
+    pub(super) mark: Option<NonZeroU32>,
+    /// Mark that the file or wg(8) asked for.
+    pub(super) fwmark: Option<NonZeroU32>,
+    pub(super) uapi: Uapi,
+    pub(super) source: Source,
+    /// The host's routes, where they are ours to set.
+    pub(super) routes: Option<Routes>,
+    /// Time at which the routes are to follow the peers' addresses, and at which they last did.
+    pub(super) routes_due: Option<Instant>,
+    /// Time at which IPv6, which another program has disabled on the device, is tried again.
+    pub(super) ipv6_due: Option<Instant>,
+    pub(super) routed_at: Option<Instant>,
+    pub(super) firewall: Firewall,
+    pub(super) remembered: Remembered,
+    pub(super) bypass: Bypass,
+    /// The tunnel process has what it needs to run.
+    pub(super) is_running: bool,
+    pub(super) spare: SocketBudget,
+    pub(super) quiet: Quiet,
+}
+
+/// Rate limits of log lines.
+#[derive(Debug)]
+pub(super) struct Quiet {
+    pub(super) routes: RateLimit,
+    pub(super) ruleset: RateLimit,
+    pub(super) route_warnings: RateLimit,
+}
