@@ -1,8 +1,6 @@
 //! Keys of AmneziaWG, which disguises WireGuard's messages. Values that leave the messages as they
 //! are mean plain WireGuard; every other value means a protocol that no WireGuard answers.
 
-use super::error::Fault;
-
 /// The keys with which the messages of plain WireGuard look as they do.
 const PLAIN: &str = "S1 and S2 = 0, H1 to H4 = 1 to 4";
 /// As [`PLAIN`], by key.
@@ -72,8 +70,8 @@ impl Seen {
     /// Takes a line whose key is `name`. Returns false if that is no key of AmneziaWG.
     ///
     /// # Errors
-    /// [`Fault::Amnezia`] if the value changes WireGuard's messages.
-    pub(super) fn take(&mut self, name: &str, value: &str, line: usize) -> Result<bool, Fault> {
+    /// [`Refused`] if the value changes WireGuard's messages.
+    pub(super) fn take(&mut self, name: &str, value: &str, line: usize) -> Result<bool, Refused> {
         let Some((key, kind)) = find(name) else { return Ok(false) };
         let is_zero = !value.is_empty() && value.bytes().all(|byte| byte == b'0');
         let changes_messages = match kind {
@@ -83,7 +81,7 @@ impl Seen {
             Kind::Switch => !value.eq_ignore_ascii_case("off"),
         };
         if changes_messages {
-            return Err(Fault::Amnezia(key));
+            return Err(Refused(key));
         }
         let is_decoy = match kind {
             Kind::Junk => !is_zero,
@@ -101,14 +99,14 @@ impl Seen {
     /// datagrams without meaning are asked for.
     ///
     /// # Errors
-    /// The line of [`Fault::Amnezia`], if a disguise is asked for and the file does not say that
+    /// [`Refused`] with its line, if a disguise is asked for and the file does not say that
     /// the messages below it are WireGuard's.
-    pub(super) fn finish(self) -> Result<Option<(usize, Ignored)>, (usize, Fault)> {
+    pub(super) fn finish(self) -> Result<Option<(usize, Ignored)>, (usize, Refused)> {
         let says = |wanted: &str| self.keys.iter().any(|(key, _)| *key == wanted);
         if let Some((key, line)) = self.decoy
             && !MESSAGES.iter().all(|key| says(key))
         {
-            return Err((line, Fault::Amnezia(key)));
+            return Err((line, Refused(key)));
         }
         let Some(&(_, line)) = self.keys.first() else { return Ok(None) };
         let keys = self.keys.into_iter().map(|(key, _)| key).collect();
@@ -140,7 +138,7 @@ impl std::fmt::Display for Ignored {
     }
 }
 
-/// The message about `key`, whose value is another than plain WireGuard's.
+/// A key whose value is another than plain WireGuard's.
 pub(super) struct Refused(pub(super) &'static str);
 
 impl std::fmt::Display for Refused {

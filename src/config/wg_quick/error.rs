@@ -120,6 +120,12 @@ pub enum Fault {
     NoInterface,
 }
 
+impl From<Refused> for Fault {
+    fn from(Refused(key): Refused) -> Self {
+        Self::Amnezia(key)
+    }
+}
+
 /// Something that works, but perhaps not as was meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {

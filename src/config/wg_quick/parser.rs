@@ -37,7 +37,7 @@ pub fn parse(file: &Path, text: &[u8], hooks: Hooks) -> Result<Parsed, WgQuickEr
     let mut notices = std::mem::take(&mut parser.notices);
     let amnezia = std::mem::take(&mut parser.amnezia);
     let result = result.and_then(|()| {
-        let ignored = amnezia.finish()?;
+        let ignored = amnezia.finish().map_err(|(line, refused)| (line, Fault::from(refused)))?;
         notices.extend(ignored.map(|(line, ignored)| (line, Notice::AmneziaIgnored(ignored))));
         notices.sort_by_key(|(line, _)| *line);
         parser.finish()
