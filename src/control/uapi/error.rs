@@ -4,6 +4,8 @@ use std::fmt;
 
 use nix::errno::Errno;
 
+use super::limits::{MAX_LINE, MAX_REQUEST};
+
 /// As many letters and digits in a row may be a part of a key, in whatever place it was pasted.
 const MAYBE_SECRET: usize = 20;
 /// Bytes of a wrong value that are shown.
@@ -52,10 +54,10 @@ pub enum RequestFault {
     #[error("expected an empty line after {0}")]
     Trailing(&'static str),
     /// A line longer than any that has a meaning.
-    #[error("expected at most {max} bytes in a line", max = super::MAX_LINE)]
+    #[error("expected at most {max} bytes in a line", max = MAX_LINE)]
     LongLine,
     /// Too long a request.
-    #[error("the request is longer than {max} bytes: make several of it", max = super::MAX_REQUEST)]
+    #[error("the request is longer than {max} bytes: make several of it", max = MAX_REQUEST)]
     TooLong,
     /// No empty line at the end.
     #[error("expected an empty line at the end, found the end of the connection")]

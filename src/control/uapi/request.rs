@@ -2,13 +2,9 @@
 
 use super::changes::Changes;
 use super::error::{RequestError, RequestFault, shown};
+use super::limits::{MAX_LINE, MAX_REQUEST};
 use super::line;
 use super::secret_text::SecretText;
-
-/// Bytes that a request may have: three hundred thousand allowed IPs of IPv6.
-pub const MAX_REQUEST: usize = 16 << 20;
-/// Bytes that a line may have, without its end; the longest that has a meaning has about a hundred.
-pub const MAX_LINE: usize = 1024;
 
 /// What is asked of a tunnel.
 #[derive(Clone, Debug, PartialEq, Eq)]
