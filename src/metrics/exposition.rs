@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use super::family::{FAMILIES, Family, Number, Values};
+use super::family::{FAMILIES, Family, Values};
+use super::lines::Lines;
 use super::sample::Sample;
 use crate::config::PeerName;
 
@@ -47,7 +48,7 @@ impl Exposition {
             let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
         }
         let header = out.len() - start;
-        let mut lines = Lines { out, name: family.name };
+        let mut lines = Lines::new(out, family.name);
         match &family.values {
             Values::One(value) => {
                 if let Some(number) = value(&self.sample) {
@@ -84,44 +85,5 @@ impl Exposition {
             out.truncate(start);
         }
         true
-    }
-}
-
-/// The lines of one metric.
-#[derive(Debug)]
-pub(super) struct Lines<'a> {
-    out: &'a mut String,
-    name: &'static str,
-}
-
-impl Lines<'_> {
-    /// Appends a line.
-    pub(super) fn push(&mut self, labels: &[(&str, &str)], number: Number) {
-        self.out.push_str(self.name);
-        let mut separator = '{';
-        for (label, value) in labels {
-            self.out.push(separator);
-            self.out.push_str(label);
-            self.out.push_str("=\"");
-            escape(value, self.out);
-            self.out.push('"');
-            separator = ',';
-        }
-        if separator == ',' {
-            self.out.push('}');
-        }
-        let _ = writeln!(self.out, " {number}");
-    }
-}
-
-/// Appends a label's value. The format knows three characters that cannot stand for themselves.
-fn escape(value: &str, out: &mut String) {
-    for c in value.chars() {
-        match c {
-            '\\' => out.push_str("\\\\"),
-            '"' => out.push_str("\\\""),
-            '\n' => out.push_str("\\n"),
-            c => out.push(c),
-        }
     }
 }

@@ -2,10 +2,7 @@
 //!
 //! Names follow <https://prometheus.io/docs/practices/naming/>: base units, `_total` for what only grows.
 
-use std::fmt;
-use std::time::Duration;
-
-use super::exposition::Lines;
+use super::lines::{Lines, Number};
 use super::sample::{PeerSample, Sample, WorkerSample};
 use crate::counters::DropReason;
 
@@ -24,48 +21,6 @@ impl Kind {
         match self {
             Self::Counter => "counter",
             Self::Gauge => "gauge",
-        }
-    }
-}
-
-/// A number of a metric.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Number {
-    /// A count, or bytes.
-    Whole(u64),
-    /// Seconds, told to the millisecond.
-    Time(Duration),
-}
-
-impl From<u64> for Number {
-    fn from(number: u64) -> Self {
-        Self::Whole(number)
-    }
-}
-
-impl From<usize> for Number {
-    fn from(number: usize) -> Self {
-        Self::Whole(number as u64)
-    }
-}
-
-impl From<bool> for Number {
-    fn from(is: bool) -> Self {
-        Self::Whole(is.into())
-    }
-}
-
-impl From<Duration> for Number {
-    fn from(time: Duration) -> Self {
-        Self::Time(time)
-    }
-}
-
-impl fmt::Display for Number {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Whole(number) => number.fmt(f),
-            Self::Time(time) => write!(f, "{}.{:03}", time.as_secs(), time.subsec_millis()),
         }
     }
 }

@@ -11,6 +11,7 @@ mod connection;
 mod exposition;
 mod family;
 mod host;
+mod lines;
 mod listener;
 mod process;
 mod request;
