@@ -11,7 +11,8 @@ use nix::unistd::{
     Gid, Uid, User, getgroups, getresgid, getresuid, setfsuid, setgroups, setresgid, setresuid,
 };
 
-use super::{PrivilegeError, raise, read_sets};
+use super::error::PrivilegeError;
+use super::sets::{raise, read_sets};
 
 /// Who is meant, as the command line says it.
 #[derive(Clone, Debug, PartialEq, Eq)]

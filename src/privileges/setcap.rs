@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use nix::unistd::getuid;
 
-use super::PrivilegeError;
+use super::error::PrivilegeError;
 use crate::config::{Cidr, TunName};
 use crate::routing::Prefix;
 use crate::sys::process;

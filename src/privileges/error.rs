@@ -1,0 +1,162 @@
+//! What can go wrong with capabilities and users.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use caps::Capability;
+use caps::errors::CapsError;
+use nix::errno::Errno;
+
+/// Why the program does not have, or cannot give up, what it should.
+#[derive(Debug, thiserror::Error)]
+pub enum PrivilegeError {
+    /// The program was started without CAP_NET_ADMIN.
+    #[error(
+        "CAP_NET_ADMIN is missing: run it as root (sudo), or a copy of {} that only its group may start (mode 0750) \
+         after `sudo setcap cap_net_admin=ep COPY`, or with AmbientCapabilities=CAP_NET_ADMIN under systemd, or with --cap-add=NET_ADMIN under docker",
+        quoted(.program)
+    )]
+    Missing {
+        /// The program's own file.
+        program: PathBuf,
+    },
+    /// A user whose capability is the program's wants what concerns all users of the host.
+    #[error(
+        "{what} is refused: it changes the network for all users of this host, and the right to do so comes from this \
+         program's file (setcap), hence to whoever may start it: run it as root (sudo) or as a service"
+    )]
+    Setcap {
+        /// The command, option or address.
+        what: String,
+    },
+    /// The host's devices or routes are not known, and might be led elsewhere.
+    #[error(
+        "the host's devices and routes cannot be read from /proc/self/net ({0}), and a program with capabilities of its \
+         own file (setcap) takes only what nobody else has: mount /proc, or run it as root (sudo)"
+    )]
+    Network(io::Error),
+    /// Capabilities belong to threads: another thread would keep what this one drops.
+    #[error(
+        "capabilities cannot be dropped in a process with {count} threads, only with one: \
+         this is a fault in wontun, please report it"
+    )]
+    Threads {
+        /// Threads found in /proc/self/task.
+        count: usize,
+    },
+    /// The kernel did not tell a capability set.
+    #[error("the {set} capability set cannot be read; the sandbox (seccomp) must allow capget and prctl")]
+    Read {
+        /// The set's name.
+        set: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The kernel did not change a capability set.
+    #[error("the {set} capability set cannot be changed; the sandbox (seccomp) must allow capset and prctl")]
+    Change {
+        /// The set's name.
+        set: &'static str,
+        /// What the kernel said.
+        source: CapsError,
+    },
+    /// The kernel did not take a capability out of the bounding set.
+    #[error(
+        "{} cannot be dropped from the bounding capability set; the sandbox (seccomp) must allow prctl",
+        names(1 << .number)
+    )]
+    Bounding {
+        /// The capability's number, below 64.
+        number: u8,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// There is no such user.
+    #[error("--user {user}: {}; give the name of a user of this system, its number, or UID:GID",
+        .source.map_or_else(|| "there is no such user".to_owned(), |error| error.to_string()))]
+    NoUser {
+        /// Who was asked for.
+        user: String,
+        /// What the system said.
+        source: Option<Errno>,
+    },
+    /// The program was started without what --user needs.
+    #[error(
+        "{needed} is missing, which --user needs: start it as root with CAP_SETUID and CAP_SETGID \
+         (docker run --cap-add SETUID --cap-add SETGID), or as that user at once and without --user"
+    )]
+    CannotChangeUser {
+        /// The first that is missing.
+        needed: Capability,
+    },
+    /// The kernel did not change the user.
+    #[error("the user cannot be changed ({what}); a user namespace or the sandbox (seccomp) forbids it")]
+    User {
+        /// The call.
+        what: &'static str,
+        /// What the kernel said.
+        source: Errno,
+    },
+    /// The kernel did not set or tell an attribute of the process.
+    #[error("the process attribute {attribute} cannot be set; the sandbox (seccomp) must allow prctl")]
+    Attribute {
+        /// `no_new_privs` or `dumpable`.
+        attribute: &'static str,
+        /// What the kernel said.
+        source: Errno,
+    },
+    /// Everything was changed without an error, and yet the kernel tells another tale.
+    #[error(
+        "after the privilege drop the kernel reports {what} = {found} where {expected} was set: \
+         this system cannot be trusted to confine wontun, please report it"
+    )]
+    Verify {
+        /// The set or attribute that differs.
+        what: &'static str,
+        /// What it should be.
+        expected: String,
+        /// What was read back.
+        found: String,
+    },
+}
+
+/// The names of the capabilities in `mask`, lowest number first; `none` for the empty set.
+pub(super) fn names(mask: u64) -> String {
+    let known = caps::all();
+    let names: Vec<_> = (0..64_u8)
+        .filter(|number| mask & 1 << number != 0)
+        .map(|number| match known.iter().find(|capability| capability.index() == number) {
+            Some(capability) => capability.to_string(),
+            None => format!("capability {number}"),
+        })
+        .collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(",") }
+}
+
+/// A path as a shell takes it, on one line whatever it is made of.
+fn quoted(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-' | '+');
+    if text.chars().all(plain) { text.into_owned() } else { format!("{text:?}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_comes_with_every_remedy_on_one_line() {
+        let line = PrivilegeError::Missing { program: PathBuf::from("/usr/bin/wontun") }.to_string();
+        for remedy in [
+            "root (sudo)",
+            "a copy of /usr/bin/wontun that only its group may start (mode 0750)",
+            "`sudo setcap cap_net_admin=ep COPY`",
+            "AmbientCapabilities=CAP_NET_ADMIN",
+            "--cap-add=NET_ADMIN",
+        ] {
+            assert!(line.contains(remedy), "{line}");
+        }
+        let odd = PrivilegeError::Missing { program: PathBuf::from("/a b\n/w") }.to_string();
+        assert!(odd.contains(r#"a copy of "/a b\n/w" that"#) && odd.lines().count() == 1, "{odd}");
+    }
+}
