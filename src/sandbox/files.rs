@@ -10,7 +10,7 @@ use landlock::{
     RulesetCreated, RulesetCreatedAttr, RulesetError, Scope, make_bitflags,
 };
 
-use super::SandboxError;
+use super::error::SandboxError;
 
 /// The newest version whose rights were looked at one by one; of an older kernel's there are fewer.
 const KNOWN: ABI = ABI::V6;

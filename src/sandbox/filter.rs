@@ -11,12 +11,12 @@ use seccompiler::{
     SeccompRule, TargetArch,
 };
 
-use super::SandboxError;
 use super::calls::{
     Call, Condition, LOOK_UP_ALLOWED, LOOK_UP_FORBIDDEN, NURSERY_ABSENT, NURSERY_FORBIDDEN, RESOLVER_ALLOWED,
     RESOLVER_FORBIDDEN, SUPERVISOR_ABSENT, SUPERVISOR_ALLOWED, SUPERVISOR_LOG_ALLOWED, TUNNEL_ALLOWED,
     TUNNEL_LOG_ALLOWED, TUNNEL_MISSING,
 };
+use super::error::SandboxError;
 use super::report::State;
 
 /// Whose calls are looked at.

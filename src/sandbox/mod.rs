@@ -9,15 +9,14 @@
 //! exist there. What Landlock refuses is an error like any other (EACCES).
 
 mod calls;
+mod error;
 mod files;
 mod filter;
 mod report;
 
-use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use landlock::RulesetError;
-
+pub use self::error::SandboxError;
 use self::files::Files;
 pub use self::files::Places;
 use self::filter::Filters;
@@ -25,26 +24,6 @@ pub use self::filter::Role;
 pub use self::report::{Landlock, Report, State};
 use crate::privileges::Identity;
 use crate::sys::trap;
-
-/// Why there is no sandbox although the kernel has what it needs.
-#[derive(Debug, thiserror::Error)]
-pub enum SandboxError {
-    /// The lists are no program: a defect of ours.
-    #[error("the sandbox's filter cannot be made: {0}; please report it, and start with --no-sandbox")]
-    Filter(#[source] seccompiler::BackendError),
-    /// The kernel does not take the filter.
-    #[error("the sandbox's filter cannot be set (seccomp): {0}; --no-sandbox does without")]
-    Seccomp(#[source] io::Error),
-    /// The kernel does not take the rules about files.
-    #[error("the sandbox's rules for files cannot be set (Landlock): {0}; --no-sandbox does without")]
-    Landlock(#[from] RulesetError),
-    /// Nothing would tell of a call that is forbidden.
-    #[error("the sandbox's signal cannot be handled: {0}; --no-sandbox does without")]
-    Signal(#[source] io::Error),
-    /// No descriptor for the rules.
-    #[error("the sandbox cannot be engaged: {0}; free file descriptors (ulimit -n)")]
-    Clone(#[source] io::Error),
-}
 
 /// Whether Landlock is on in this process.
 static ENGAGED: AtomicBool = AtomicBool::new(false);
