@@ -24,6 +24,7 @@ mod endpoint;
 mod error;
 mod folder;
 pub mod import;
+mod new_peer;
 pub mod peers;
 mod qr;
 mod server_file;

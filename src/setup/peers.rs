@@ -6,6 +6,7 @@ use super::address::{host, next_free};
 use super::client_file::ClientFile;
 use super::dns::ClientDns;
 use super::error::SetupError;
+pub use super::new_peer::NewPeer;
 use super::server_file::ServerFile;
 use crate::config::PeerName;
 use crate::routing::Prefix;
@@ -24,19 +25,6 @@ pub struct AddPeer {
     pub dns: Option<ClientDns>,
 }
 
-/// A peer that is to be in the server's file.
-#[derive(Clone, Debug)]
-pub struct NewPeer {
-    /// What it is called.
-    pub name: PeerName,
-    /// Its public key.
-    pub public_key: PublicKey,
-    /// What it shares with the server besides.
-    pub preshared_key: PresharedKey,
-    /// Its addresses: one of each family that the server has a network of.
-    pub addresses: Vec<IpAddr>,
-}
-
 /// A peer, and what comes of it on both sides.
 #[derive(Clone, Debug)]
 pub struct Added {
@@ -46,13 +34,6 @@ pub struct Added {
     pub peer: NewPeer,
     /// What the client gets.
     pub client: ClientFile,
-}
-
-impl NewPeer {
-    /// What the server takes from it and sends to it.
-    pub fn allowed_ips(&self) -> impl Iterator<Item = Prefix> {
-        self.addresses.iter().map(|&address| host(address))
-    }
 }
 
 /// Makes the keys of a new peer, and gives it the next free address of each family.

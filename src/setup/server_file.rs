@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use super::dns::ClientDns;
 use super::endpoint::ClientEndpoint;
 use super::error::SetupError;
-use super::peers::NewPeer;
+use super::new_peer::NewPeer;
 use crate::config::PeerName;
 use crate::config::wg_quick::outline::{self, Block, NAME};
 use crate::config::wg_quick::{
