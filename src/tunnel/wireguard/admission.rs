@@ -16,14 +16,13 @@ use std::time::Duration;
 use super::backlog::{Backlog, MAX_BACKLOG, RELEASED};
 use super::endpoint::Endpoint;
 use super::mac::{self, CookieSecret, MacKeys, Macs};
-use super::message::{CookieReply, Initiation, Response};
+use super::message::CookieReply;
+use super::queued::{Handshake, MAX_QUEUED};
 use super::random::Random;
 use super::rate_limit::RateLimiter;
 use crate::counters::DropReason;
 use crate::time::Instant;
 
-/// Handshake messages that may wait, the backlog's included.
-pub const MAX_QUEUED: usize = 4096;
 /// So many waiting mean that we are under load.
 pub const LOAD_THRESHOLD: usize = MAX_QUEUED / 8;
 /// How long we take ourselves to be under load after the queue was last that full.
@@ -34,13 +33,6 @@ pub const MAX_REPLIES: usize = 256;
 const MAX_READY: usize = MAX_QUEUED - MAX_BACKLOG;
 /// With more than so many waiting nothing comes out of the backlog.
 const NEARLY_EMPTY: usize = 16;
-
-/// A handshake message that waits for its turn.
-#[derive(Clone, Copy)]
-pub(super) enum Handshake {
-    Initiation(Initiation),
-    Response(Response),
-}
 
 /// The gate before the curve work.
 pub(super) struct Admission {
@@ -172,6 +164,7 @@ mod tests {
     use super::super::backlog::MAX_BACKLOG_OF_SOURCE;
     use super::super::key::PublicKey;
     use super::super::mac::CookieJar;
+    use super::super::message::Initiation;
     use super::super::random::Seeded;
     use super::*;
 

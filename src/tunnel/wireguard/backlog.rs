@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use super::admission::{Handshake, MAX_QUEUED};
 use super::endpoint::Endpoint;
+use super::queued::{Handshake, MAX_QUEUED};
 use super::rate_limit::Source;
 use crate::time::Instant;
 

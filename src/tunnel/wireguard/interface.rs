@@ -11,7 +11,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use super::admission::{Admission, Handshake};
+use super::admission::Admission;
 use super::ecn;
 use super::endpoint::Endpoint;
 use super::event::Event;
@@ -23,6 +23,7 @@ use super::message::{COOKIE_REPLY_LEN, DATA_HEADER_LEN, DataHeader, Message};
 use super::noise::{Identity, Responder, StaticSecrets};
 use super::peer::{Accepted, Context, Peer};
 use super::peer_table::{AddPeerError, PeerTable};
+use super::queued::Handshake;
 use super::random::{self, Random};
 use super::timestamp::Stamper;
 use crate::counters::DropReason;
