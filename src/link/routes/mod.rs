@@ -25,6 +25,7 @@ mod route;
 mod rule;
 mod seen;
 mod source_mark;
+mod wanted;
 mod warning;
 
 use std::collections::BTreeSet;
@@ -41,29 +42,12 @@ pub(super) use self::rule::PROTOCOL;
 use self::rule::{Policy, Rule};
 use self::seen::Seen;
 use self::source_mark::SourceMark;
+pub use self::wanted::Wanted;
 pub use self::warning::RouteWarning;
 pub(super) use self::warning::listed;
 use super::error::LinkError;
-use crate::config::Cidr;
 use crate::config::wg_quick::Table;
 use crate::routing::Prefix;
-
-/// What is wanted of the host's routing for one tunnel device.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wanted {
-    /// Where the routes go.
-    pub table: Table,
-    /// What the user wants outer packets to be marked with.
-    pub fwmark: Option<NonZeroU32>,
-    /// The networks behind the tunnel.
-    pub allowed_ips: Vec<Prefix>,
-    /// Where the peers are now, as far as is known.
-    pub endpoints: Vec<IpAddr>,
-    /// The device's addresses.
-    pub addresses: Vec<Cidr>,
-    /// Questions to name servers, whoever asks, pass a tunnel with policy routing by.
-    pub passes_dns: bool,
-}
 
 /// What came of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

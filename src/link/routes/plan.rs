@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netlink_packet_route::AddressFamily;
 
-use super::Wanted;
+use super::wanted::Wanted;
 use crate::config::wg_quick::Table;
 use crate::link::nft;
 use crate::routing::Prefix;
