@@ -8,9 +8,10 @@ use netlink_packet_route::link::LinkFlags;
 use nix::errno::Errno;
 
 use super::error::LinkError;
+use super::failure::Failure;
 use super::interfaces::{self, TUNNELS};
 use super::message::{self, LinkState};
-use super::socket::{Failure, Requests};
+use super::socket::Requests;
 use super::tun::{self, Occupant};
 use crate::config::Cidr;
 

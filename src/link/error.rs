@@ -4,7 +4,7 @@ use std::io;
 
 use nix::errno::Errno;
 
-use super::socket::Failure;
+use super::failure::Failure;
 use crate::config::Cidr;
 
 /// Why a device could not be found, read or changed.
@@ -103,19 +103,6 @@ impl LinkError {
 
 /// Explanation of a refusal to change a table of nf_tables (`EBUSY`).
 pub(super) const OWNED: &str = "a running process owns it";
-
-/// The kernel's words in one line.
-pub(super) fn reason(errno: Errno, said: Option<&str>) -> String {
-    match said {
-        Some(said) => format!("{} ({said})", errno.desc()),
-        None => errno.desc().to_owned(),
-    }
-}
-
-/// The system's words without the number that `io::Error` adds.
-pub(super) fn described(error: &io::Error) -> String {
-    error.raw_os_error().map_or_else(|| error.to_string(), |code| Errno::from_raw(code).desc().to_owned())
-}
 
 #[cfg(test)]
 mod tests {

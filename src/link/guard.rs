@@ -20,13 +20,14 @@ use std::net::IpAddr;
 use nix::errno::Errno;
 
 use super::error::LinkError;
+use super::failure::Failure;
 use super::interfaces::{Interface, TUNNELS, interfaces};
 use super::nft::{
     Chain, Comparison, Elements, End, Family, Found, Hook, Kind, Meta, Nft, Priority, Set, Step, Table,
     Verdict,
 };
 use super::ranges;
-use super::socket::{Failure, Requests};
+use super::socket::Requests;
 use crate::config::Cidr;
 use crate::routing::Prefix;
 

@@ -6,8 +6,9 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::link::{LinkFlags, LinkMessage};
 
+use super::failure::Failure;
 use super::message;
-use super::socket::{Failure, Requests};
+use super::socket::Requests;
 use crate::routing::Prefix;
 
 /// The device group of wontun's WireGuard tunnels, as `ip link show group 51820` lists them. What

@@ -41,12 +41,12 @@ use std::num::NonZeroU32;
 use nix::errno::Errno;
 
 use super::error::LinkError;
+use super::failure::Failure;
 use super::nft::{
     Chain, Comparison, ESTABLISHED_OR_RELATED, Elements, Family, Found, Header, Hook, Kind, Meta, Nft,
     Priority, Set, Step, Table, Verdict,
 };
 use super::ranges;
-use super::socket::Failure;
 use super::tun::{Occupant, occupant};
 use crate::routing::Prefix;
 

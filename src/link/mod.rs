@@ -24,6 +24,7 @@
 
 mod device;
 mod error;
+mod failure;
 mod forwarding;
 mod guard;
 mod input;

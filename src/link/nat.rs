@@ -24,11 +24,10 @@ use std::io;
 use self::foreign::look_for_drops;
 use self::rules::{FORWARD, OTHERS, PREFIX, Wanted, has_family, table, table_name};
 pub use self::warning::NatWarning;
-use super::error;
+use super::failure::{self, Failure};
 use super::forwarding::{Forwarding, Held, Outcome, Plan};
 use super::interfaces::{Interface, interfaces};
 use super::nft::{Family, Found, Nft, Table};
-use super::socket::Failure;
 use crate::routing::Prefix;
 
 /// Forwarding and address translation for one tunnel device; the table goes when it is dropped.
@@ -231,7 +230,7 @@ impl Nat {
 
     fn no_forwarding(&self, v6: bool, off: bool, error: &io::Error) -> NatWarning {
         let (device, key) = (self.device.clone(), Forwarding::key(v6));
-        NatWarning::Forwarding { device, key, off, reason: error::described(error) }
+        NatWarning::Forwarding { device, key, off, reason: failure::described(error) }
     }
 
     fn put_up_table(&mut self, wanted: &Table) -> Result<(), Failure> {

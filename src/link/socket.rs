@@ -17,7 +17,7 @@ use nix::libc::MSG_TRUNC;
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::SndBufForce;
 
-use super::error;
+use super::failure::{Failure, Refusal};
 use super::message::{Messages, Reply};
 use crate::io::interrupted::retry;
 
@@ -34,42 +34,6 @@ const PIPELINE: usize = 64;
 const LARGE: usize = 64 * 1024;
 /// A list that changes while it is read is read again, this many times at most.
 const DUMP_ATTEMPTS: usize = 4;
-
-/// What the kernel said instead of doing it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
-    pub(super) errno: Errno,
-    /// The kernel's own explanation, where it gave one.
-    pub(super) said: Option<String>,
-}
-
-/// Why a request failed; what it was for is the caller's to add.
-#[derive(Debug)]
-pub(super) enum Failure {
-    /// A system call failed.
-    Socket(io::Error),
-    /// The kernel refused.
-    Refused { errno: Errno, said: Option<String> },
-    /// No acknowledgement, or one that could not be read.
-    Unanswered,
-}
-
-impl Failure {
-    /// In one line, without what it was for.
-    pub(super) fn described(&self) -> String {
-        match self {
-            Self::Socket(error) => error::described(error),
-            Self::Refused { errno, said } => error::reason(*errno, said.as_deref()),
-            Self::Unanswered => "no answer".to_owned(),
-        }
-    }
-}
-
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused { errno: refusal.errno, said: refusal.said }
-    }
-}
 
 /// The sockets that there are, by their protocol, once no others can be opened: [`seal`].
 static SEALED: OnceLock<Vec<Sealed>> = OnceLock::new();

@@ -5,8 +5,9 @@ use netlink_packet_route::RouteNetlinkMessage;
 use nix::errno::Errno;
 
 use super::error::LinkError;
+use super::failure::Failure;
 use super::message::{self, IFLA_LINKINFO, LINK_HEADER, attribute, attribute_u32, link_header};
-use super::socket::{Failure, Requests};
+use super::socket::Requests;
 
 /// Attribute types in an `RTM_NEWLINK`'s `IFLA_LINKINFO`, and in its `IFLA_INFO_DATA`.
 const IFLA_INFO_KIND: u16 = 1;

@@ -26,7 +26,8 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
 
 use super::error;
-use super::socket::{Failure, Requests};
+use super::failure::Failure;
+use super::socket::Requests;
 use batch::Batch;
 use contents::Contents;
 pub(super) use found_rule::{FoundRule, Packet, ends_with_drop, may_accept};

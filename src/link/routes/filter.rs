@@ -11,10 +11,10 @@ use std::num::NonZeroU32;
 
 use super::plan::{Both, Family};
 use super::warning::RouteWarning;
+use crate::link::failure::Failure;
 use crate::link::nft::{
     Chain, Comparison, Found, Header, Hook, Kind, Meta, Nft, Priority, Step, Table, Verdict,
 };
-use crate::link::socket::Failure;
 
 /// `RTN_LOCAL`, from linux/rtnetlink.h.
 const RTN_LOCAL: u32 = 2;

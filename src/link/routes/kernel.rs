@@ -16,9 +16,10 @@ use super::route::{self, Route};
 use super::rule::{self, Rule};
 use super::seen::{Seen, SeenFamily};
 use super::warning::RouteWarning;
-use crate::link::error::{self, LinkError};
+use crate::link::error::LinkError;
+use crate::link::failure::{self, Failure, Refusal};
 use crate::link::message;
-use crate::link::socket::{Failure, Refusal, Requests};
+use crate::link::socket::Requests;
 use crate::routing::Prefix;
 
 /// Where the search for a free table, whose number is the mark too, begins: wg-quick's.
@@ -61,7 +62,7 @@ impl Trouble {
         let refused = self.refused.first().map(|(_, refusal)| RouteWarning::Refused {
             device: device.to_owned(),
             prefixes: self.refused.iter().map(|(prefix, _)| *prefix).collect(),
-            reason: error::reason(refusal.errno, refusal.said.as_deref()),
+            reason: failure::reason(refusal.errno, refusal.said.as_deref()),
         });
         taken.into_iter().chain(refused)
     }
