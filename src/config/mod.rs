@@ -18,7 +18,7 @@ pub use cidr::{Cidr, CidrError};
 pub use environment::{UnknownVariable, unknown_variables};
 pub use kill_switch::{AllowedNetwork, KillSwitchMode, KillSwitchOptions};
 pub use nat_mode::NatMode;
-pub use peer_address::{PeerAddress, PeerAddressError};
+pub use peer_address::{DEFAULT_PORT, PeerAddress, PeerAddressError};
 pub use peer_name::{PeerName, PeerNameError, display_name};
 pub use peer_policy::PeerPolicy;
 pub use tun_name::{FileNameError, TunName, TunNameError};
@@ -26,9 +26,6 @@ pub use tun_name::{FileNameError, TunName, TunNameError};
 use crate::packet::ip::{IPV4_HEADER, IPV6_HEADER};
 use crate::routing::Prefix;
 use crate::tunnel::plain::Role;
-
-/// The UDP port of both sides unless told otherwise.
-pub const DEFAULT_PORT: u16 = 19_988;
 
 const UDP_HEADER: u32 = 8;
 /// The most that an IPv4 packet's length field can say; an IPv6 payload may be 40 bytes longer with its header.

@@ -7,7 +7,8 @@ use std::str::FromStr;
 use idna::AsciiDenyList;
 use idna::uts46::{DnsLength, Hyphens, Uts46};
 
-use super::DEFAULT_PORT;
+/// The UDP port of both sides unless told otherwise.
+pub const DEFAULT_PORT: u16 = 19_988;
 
 /// Longest name that DNS can hold, in its textual form (RFC 1035 section 3.1).
 const MAX_NAME: usize = 253;
