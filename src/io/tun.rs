@@ -85,18 +85,6 @@ pub struct Tun {
 }
 
 impl Tun {
-    /// Makes the device, or takes over a persistent one that nobody holds, and gives `count` ways
-    /// into it: queues of their own where the device has as many, else one that the first alone
-    /// reads and all can write to. Without `offload`, or where the kernel refuses it, packets are
-    /// read and written one by one. The device belongs to root: no process without CAP_NET_ADMIN
-    /// can attach to it.
-    ///
-    /// # Errors
-    /// [`TunError`], with the remedy.
-    pub fn open(name: &TunName, count: usize, offload: bool) -> Result<Vec<Self>, TunError> {
-        open::open(name, count, offload)
-    }
-
     /// Returns a descriptor of the queue and its description, for another process.
     ///
     /// # Errors

@@ -58,23 +58,33 @@ enum Attached {
     Offloaded(File),
 }
 
-pub(super) fn open(name: &TunName, count: usize, offload: bool) -> Result<Vec<Tun>, TunError> {
-    // `tun-tap` does not tell a node that cannot be opened from a device that cannot be made
-    open_node().map_err(|error| node_error(error, name))?;
-    if offload {
-        let many = u32::try_from(count).ok().filter(|&count| count > 1);
-        match open_as(name, count, Form { offload, many }) {
-            Ok(queues) => return Ok(queues),
-            Err(Refusal::Error(error)) => return Err(error),
-            Err(Refusal::Unsupported(error)) => {
-                tracing::info!(%error, "{name} comes without offloads, which costs speed: packets pass one by one");
+impl Tun {
+    /// Makes the device, or takes over a persistent one that nobody holds, and gives `count` ways
+    /// into it: queues of their own where the device has as many, else one that the first alone
+    /// reads and all can write to. Without `offload`, or where the kernel refuses it, packets are
+    /// read and written one by one. The device belongs to root: no process without CAP_NET_ADMIN
+    /// can attach to it.
+    ///
+    /// # Errors
+    /// [`TunError`], with the remedy.
+    pub fn open(name: &TunName, count: usize, offload: bool) -> Result<Vec<Self>, TunError> {
+        // `tun-tap` does not tell a node that cannot be opened from a device that cannot be made
+        open_node().map_err(|error| node_error(error, name))?;
+        if offload {
+            let many = u32::try_from(count).ok().filter(|&count| count > 1);
+            match open_as(name, count, Form { offload, many }) {
+                Ok(queues) => return Ok(queues),
+                Err(Refusal::Error(error)) => return Err(error),
+                Err(Refusal::Unsupported(error)) => {
+                    tracing::info!(%error, "{name} comes without offloads, which costs speed: packets pass one by one");
+                }
             }
         }
+        open_as(name, count, Form { offload: false, many: None }).map_err(|refusal| match refusal {
+            Refusal::Error(error) => error,
+            Refusal::Unsupported(source) => TunError::Other { name: name.clone(), source },
+        })
     }
-    open_as(name, count, Form { offload: false, many: None }).map_err(|refusal| match refusal {
-        Refusal::Error(error) => error,
-        Refusal::Unsupported(source) => TunError::Other { name: name.clone(), source },
-    })
 }
 
 /// Returns `count` ways into the device.
