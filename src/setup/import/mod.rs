@@ -4,46 +4,32 @@
 //! the file that it has. Nothing of what is read is ever run: a wg-quick file's hooks become comments, and what they did
 //! is said. wg-easy's copies of its clients' private keys are left behind.
 
+mod draft;
 mod error;
 mod hidden;
 mod hooks;
 mod names;
 mod network;
+mod options;
 mod wg_easy;
 mod wg_quick;
 
-use std::num::NonZeroU16;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use zeroize::Zeroizing;
-
-use super::dns::ClientDns;
-use super::endpoint::ClientEndpoint;
 use super::error::SetupError;
 use super::folder::Folder;
 use super::peers::networks;
 use super::server_file::ServerFile;
 use crate::config::wg_quick::read_once;
+use draft::Draft;
 
 pub use error::ImportError;
 pub use hidden::without_secrets;
+pub use options::Import;
 
 /// How an SQLite database begins.
 const DATABASE: &[u8] = b"SQLite format 3\0";
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-
-/// What to import, and what its file does not say.
-#[derive(Clone, Debug)]
-pub struct Import {
-    /// The file; `-` is standard input.
-    pub source: PathBuf,
-    /// Where clients find the server: for those that are added later.
-    pub endpoint: Option<ClientEndpoint>,
-    /// The UDP port that it listens on, which is not in wg-easy's JSON; `None` for the endpoint's.
-    pub listen_port: Option<NonZeroU16>,
-    /// Name servers for clients that are added later.
-    pub dns: Option<ClientDns>,
-}
 
 /// What came of it; nothing has been written yet.
 #[derive(Clone, Debug)]
@@ -135,12 +121,6 @@ impl Imported {
         configuration.interface.listen_port.is_none()
             && configuration.peers.iter().any(|peer| peer.endpoint.is_some())
     }
-}
-
-/// The text of a file, and what there is to say of it.
-struct Draft {
-    text: Zeroizing<Vec<u8>>,
-    notices: Vec<String>,
 }
 
 #[cfg(test)]

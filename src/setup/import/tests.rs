@@ -1,7 +1,9 @@
+use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use super::*;
 use crate::config::wg_quick::{Hooks, WgQuick, parse};

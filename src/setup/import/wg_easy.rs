@@ -19,9 +19,11 @@ use serde_json::error::Category;
 use serde_json::{Map, Value};
 use zeroize::Zeroize as _;
 
+use super::draft::Draft;
+use super::error::ImportError;
 use super::names::Names;
+use super::options::Import;
 use super::wg_quick::renamed;
-use super::{Draft, Import, ImportError};
 use crate::config::Cidr;
 use crate::config::wg_quick::{
     Field, Interface, KeyError, KeySource, PresharedKey, PrivateKey, PublicKey, Section, Table, WgQuick,

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use super::draft::Draft;
+use super::error::ImportError;
 use super::hooks::{self, Command, Duty};
 use super::names::{self, Names};
 use super::network;
-use super::{Draft, ImportError};
 use crate::config::Cidr;
 use crate::config::wg_quick::{
     Fault, Field, Hooks, KeySource, LoadError, Notice, Section, WgQuick, WgQuickError, is_space, items, parse,
