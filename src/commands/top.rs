@@ -3,7 +3,9 @@
 //! Three threads wait, for keys, for signals and for the tunnel's answers, and tell the first one, which alone has the
 //! [`State`] and draws it. What is asked is what `wontun show` asks, at intervals: carrying packets costs nothing more.
 
+mod answer;
 mod asker;
+mod happening;
 mod history;
 mod keys;
 mod state;
@@ -23,7 +25,9 @@ use super::error::CommandError;
 use super::show::human;
 use crate::config::TunName;
 use crate::control::uapi::UapiFolders;
-use asker::{Answer, Asker, Target};
+use answer::Target;
+use asker::Asker;
+use happening::{Happening, spawn};
 use keys::Wish;
 use state::State;
 
@@ -36,20 +40,6 @@ pub struct TopOptions {
     pub folders: UapiFolders,
     /// Time between two looks.
     pub interval: Duration,
-}
-
-/// What happened.
-enum Happening {
-    /// A key, or another size of the terminal.
-    Terminal(Event),
-    /// The terminal says nothing any more.
-    Deaf(io::Error),
-    /// The tunnel has spoken, or has not.
-    Answer(Answer),
-    /// A signal asks for the end.
-    Stop,
-    /// One of our threads is gone.
-    Fault,
 }
 
 /// Happenings that may wait. A terminal that takes nothing holds up those who tell of them.
@@ -154,29 +144,6 @@ fn watch_keys(happens: SyncSender<Happening>) -> io::Result<()> {
             }
         }
     })
-}
-
-/// A thread whose unexpected end is told.
-fn spawn(
-    name: &str,
-    happens: SyncSender<Happening>,
-    work: impl FnOnce(&SyncSender<Happening>) + Send + 'static,
-) -> io::Result<()> {
-    thread::Builder::new().name(name.to_owned()).spawn(move || {
-        let telling = TellsOfFault(happens);
-        work(&telling.0);
-    })?;
-    Ok(())
-}
-
-struct TellsOfFault(SyncSender<Happening>);
-
-impl Drop for TellsOfFault {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            let _ = self.0.send(Happening::Fault);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -4,31 +4,11 @@ use std::io;
 use std::sync::mpsc::{RecvTimeoutError, Sender, SyncSender, channel};
 use std::time::{Duration, Instant};
 
-use super::{Happening, spawn};
+use super::answer::{Answer, Target};
+use super::happening::{Happening, spawn};
 use crate::commands::CommandError;
 use crate::commands::show::client;
-use crate::commands::show::report::Report;
-use crate::config::TunName;
 use crate::control::uapi::UapiFolders;
-
-/// Whom to ask.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Target {
-    /// All that run.
-    Any,
-    /// This one.
-    One(TunName),
-}
-
-/// What was found.
-#[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) target: Target,
-    /// When.
-    pub(super) at: Instant,
-    /// One report, or with [`Target::Any`] one for each tunnel, at least one.
-    pub(super) found: Result<Vec<Report>, CommandError>,
-}
 
 /// Who asks.
 #[derive(Debug)]

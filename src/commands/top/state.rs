@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::time::Duration;
 
-use super::asker::{Answer, Target};
+use super::answer::{Answer, Target};
 use super::history::Watched;
 use super::keys::Wish;
 use crate::commands::show::report::{Peer, Report};

@@ -7,6 +7,7 @@ use ratatui::backend::TestBackend;
 use ratatui::buffer::Cell;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
+use super::answer::Answer;
 use super::*;
 use crate::commands::show::report::{Peer, Report};
 use crate::tunnel::wireguard::PublicKey;
