@@ -1,4 +1,4 @@
-//! Our device: its addresses, MTU and state.
+//! Addresses, MTU and state of the tunnel device.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -15,22 +15,22 @@ use super::socket::Requests;
 use super::tun::{self, Occupant};
 use crate::config::Cidr;
 
-/// The kernel has no IPv6 on a device that takes less, in bytes.
+/// Smallest MTU, in bytes, with which the kernel keeps IPv6 on a device.
 const IPV6_MIN_MTU: u32 = 1280;
 const MTU_REMEDY: &str = "choose an MTU from 68 to 65535";
 
-/// One device, known by its index (a rename does not lose it), and the socket to ask about it.
+/// A device identified by its index, which survives a rename, and the netlink socket for it.
 #[derive(Debug)]
 pub struct Link {
     requests: Requests,
     name: String,
     index: u32,
     addresses: Vec<Cidr>,
-    /// What tells it from other devices, as [`Link::remember`] found it.
+    /// The description by which the device is recognized, as stored by [`Link::remember`].
     looks: Option<Looks>,
 }
 
-/// The kernel's description of a device, without what others change: its index and name.
+/// The kernel's description of a device without its index and name, which may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Looks {
     tun: Occupant,
@@ -48,7 +48,8 @@ impl Looks {
     }
 }
 
-/// What [`Link::configure`] and [`Link::restore`] could not do and the caller may want to tell.
+/// Settings that [`Link::configure`] and [`Link::restore`] could not apply, for the caller to
+/// report.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Configured {
     /// Addresses that were not set because IPv6 is disabled on the device or absent from the kernel.
@@ -72,24 +73,25 @@ impl Link {
         Ok(Self { requests, name: name.to_owned(), index, addresses: Vec::new(), looks: None })
     }
 
-    /// The kernel's number of the device.
+    /// Returns the index of the device.
     pub fn index(&self) -> u32 {
         self.index
     }
 
-    /// The device's name, as [`Link::state`] last read it.
+    /// Returns the name of the device, as last read by [`Link::state`].
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Silences the device, gives it an MTU (bytes) and addresses, and sets it up. Repeating it does no harm.
+    /// Turns off the device's multicast flag and generated addresses, sets its MTU (bytes) and its
+    /// addresses, and sets it up. Idempotent.
     ///
     /// # Errors
-    /// The privilege or the device is missing, or the kernel refuses the MTU or an address for another
-    /// reason than that IPv6 is disabled.
+    /// The privilege or the device is missing, or the kernel refuses the MTU, or an address for
+    /// another reason than that IPv6 is disabled.
     pub fn configure(&mut self, addresses: &[Cidr], mtu: u32) -> Result<Configured, LinkError> {
         for &address in addresses {
-            // the kernel takes 0.0.0.0 and does nothing, and takes 224.0.0.1 too
+            // the kernel accepts 0.0.0.0 without effect, and accepts 224.0.0.1 too
             if !is_unicast(address.address()) {
                 return Err(LinkError::Unusable { device: self.name.clone(), address });
             }
@@ -104,7 +106,7 @@ impl Link {
         Ok(configured)
     }
 
-    /// Puts the device into the group of wontun's tunnels, unless somebody else has given it one.
+    /// Puts the device into the group of wontun's tunnels, unless it is in another group already.
     ///
     /// # Errors
     /// As for [`Link::set_mtu`].
@@ -116,8 +118,9 @@ impl Link {
         self.done(outcome, || format!("put {} into the device group {TUNNELS}", self.name), "")
     }
 
-    /// Puts back what the kernel forgets when the device goes down, or its MTU below IPv6's 1280 bytes: the
-    /// addresses that [`Link::configure`] was given. Those still there stay as they are.
+    /// Restores the settings that the kernel drops when the device goes down or its MTU falls below
+    /// IPv6's 1280 bytes: the addresses given to [`Link::configure`]. Addresses still present stay
+    /// unchanged.
     ///
     /// # Errors
     /// As for [`Link::configure`].
@@ -148,8 +151,8 @@ impl Link {
         self.read().map(|body| tun::parse(&body))
     }
 
-    /// Returns those addresses that the device should have and has not; IPv6's only if it
-    /// `takes_ipv6`, which needs an MTU of 1280 bytes.
+    /// Returns the configured addresses that the device lacks. IPv6 addresses are included only if
+    /// `takes_ipv6` is true, which requires an MTU of at least 1280 bytes.
     ///
     /// # Errors
     /// The device is missing, or netlink fails.
@@ -167,8 +170,8 @@ impl Link {
         Ok(missing.copied().collect())
     }
 
-    /// Puts back addresses that are [`Self::missing`]. Returns those that the device has now: it
-    /// has none of IPv6 where that is disabled.
+    /// Adds addresses returned by [`Self::missing`]. Returns the addresses that the device has now,
+    /// without IPv6 addresses where IPv6 is disabled.
     ///
     /// # Errors
     /// As for [`Link::configure`].
@@ -179,12 +182,12 @@ impl Link {
         Ok(missing)
     }
 
-    /// Has [`Link::restore`] give the device these addresses, while it cannot be reached.
+    /// Stores the addresses that [`Link::restore`] will set, while the device cannot be reached.
     pub fn want(&mut self, addresses: &[Cidr]) {
         self.addresses = addresses.to_vec();
     }
 
-    /// Gives the device other addresses than it was given before; those in both stay untouched.
+    /// Replaces the addresses of the device. Addresses in both lists stay unchanged.
     ///
     /// # Errors
     /// As for [`Link::configure`].
@@ -198,7 +201,7 @@ impl Link {
         let configured = self.add_addresses(addresses)?;
         for address in old.into_iter().filter(|address| !addresses.contains(address)) {
             match self.requests.ask(message::del_address(self.index, address), 0) {
-                // gone already, with IPv6 or by somebody's hand
+                // removed already, with IPv6 or by another program
                 Err(Failure::Refused { errno: Errno::EADDRNOTAVAIL, .. }) => {}
                 outcome => self.done(outcome, || format!("remove {address} from {}", self.name), "")?,
             }
@@ -206,12 +209,12 @@ impl Link {
         Ok(configured)
     }
 
-    /// Sets the largest packet that the device takes, in bytes.
+    /// Sets the MTU of the device, in bytes.
     ///
-    /// Below 1280 the kernel takes IPv6 off the device with all its addresses; [`Link::restore`] brings them
-    /// back after it was raised again. If that happens while the device is up, the kernel generates a
-    /// link-local address and solicits routers before anybody can forbid it; setting the device down for it
-    /// would cost its IPv4 routes, so it is let be.
+    /// Below 1280 the kernel removes IPv6 from the device with all its addresses; [`Link::restore`]
+    /// sets them again after the MTU was raised. If the device is up when the MTU is raised, the
+    /// kernel generates a link-local address and solicits routers before that can be prevented.
+    /// Setting the device down first would remove its IPv4 routes, so this is accepted.
     ///
     /// # Errors
     /// The privilege or the device is missing, or the MTU is out of the device's range.
@@ -220,19 +223,22 @@ impl Link {
         self.be_quiet()
     }
 
-    /// Bounds what waits in the device until we read it: `packets`, a super-packet being one; with 0 it drops all.
-    /// (`txqueuelen`; a tun device's own ring has that size, at once.)
+    /// Sets the length of the device's transmit queue (`txqueuelen`), in packets; a super-packet
+    /// counts as one, and with 0 the device drops all packets. The ring of a tun device is resized
+    /// to that length at once.
     ///
     /// # Errors
-    /// The privilege or the device is missing. A tun driver that has no memory for so many says "not permitted" too.
+    /// The privilege or the device is missing. A tun driver that lacks the memory for the queue
+    /// reports "not permitted" too.
     pub fn set_queue_len(&mut self, packets: u32) -> Result<(), LinkError> {
         let outcome = self.requests.ask(message::set_queue_len(self.index, packets), 0);
         self.done(outcome, || format!("set the queue length of {} to {packets}", self.name), "")
     }
 
-    /// Bounds the super-packets that the kernel builds for the device, to `bytes`, at most 65,536; TCP fills them to
-    /// about 320 bytes less. Whether it is so afterwards: kernels before 4.16 cannot, and others have a least value. It
-    /// makes the tunnel faster, not right, so that is no error.
+    /// Sets the maximum size of the super-packets that the kernel builds for the device, to
+    /// `bytes`, at most 65,536; TCP fills them to about 320 bytes less. Returns true if the kernel
+    /// has that limit afterwards: kernels before 4.16 do not support it, and others have a minimum.
+    /// That is no error, since the limit affects only the throughput.
     ///
     /// # Errors
     /// The privilege or the device is missing, or netlink fails.
@@ -244,11 +250,11 @@ impl Link {
             }
             outcome => self.done(outcome, || format!("set the GSO size of {} to {bytes}", self.name), "")?,
         }
-        // an old kernel passes over what it does not know
+        // old kernels ignore attributes that they do not know
         Ok(message::gso_max_size(&self.read()?) == Some(bytes))
     }
 
-    /// Whether the device is up, and its MTU.
+    /// Returns the state of the device (up or down) and its MTU.
     ///
     /// # Errors
     /// The device is gone, or netlink fails.
@@ -257,7 +263,7 @@ impl Link {
         self.take_state(&body)
     }
 
-    /// Takes note of what tells the device from others, for [`Link::find_again`].
+    /// Stores the description of the device by which [`Link::find_again`] recognizes it.
     ///
     /// # Errors
     /// As for [`Link::state`].
@@ -266,9 +272,9 @@ impl Link {
         Ok(())
     }
 
-    /// As [`Link::state`], of a device that was in another network namespace, where its index was
-    /// `elsewhere`. Here it has that index, or the one that it had before, unless other devices
-    /// have them; then it is looked for by its name.
+    /// Returns the state as [`Link::state`] does, for a device that returns from another network
+    /// namespace, where its index was `elsewhere`. Tries that index, then the index before the
+    /// move, then the name, and compares the description of the device found.
     ///
     /// # Errors
     /// As for [`Link::state`].
@@ -297,8 +303,9 @@ impl Link {
             .ok_or_else(|| LinkError::Unanswered { action: format!("read the state of {}", self.name) })
     }
 
-    /// The index of the device that packets of this host to `destination` leave by; `None` if there is no
-    /// route. A local address is on the loopback device; a link-local one may be on any device.
+    /// Returns the index of the device by which packets of this host to `destination` leave, or
+    /// `None` if there is no route. A local address is routed to the loopback device; a link-local
+    /// address may be on any device.
     ///
     /// # Errors
     /// Netlink fails.
@@ -306,7 +313,8 @@ impl Link {
         self.marked_route_interface(destination, None)
     }
 
-    /// As [`Link::route_interface`], for packets that carry `mark`: policy routing may send them elsewhere.
+    /// Like [`Link::route_interface`], for packets that carry `mark`: policy routing may route them
+    /// elsewhere.
     ///
     /// # Errors
     /// Netlink fails.
@@ -318,9 +326,8 @@ impl Link {
         Ok(self.route(destination, mark)?.and_then(|route| message::route_interface(&route)))
     }
 
-    /// The largest packet, in bytes, that the way to `destination` is known to take: the MTU of the route itself
-    /// if it has one, else of the device that it leaves by. `None` if there is no route. `mark` is what the
-    /// packets will carry.
+    /// Returns the known MTU of the path to `destination`, in bytes, for packets that carry `mark`:
+    /// the MTU of the route if it has one, else of the output device. `None` if there is no route.
     ///
     /// # Errors
     /// Netlink fails.
@@ -336,19 +343,20 @@ impl Link {
         }
         match self.requests.ask(message::get_link(index), 0) {
             Ok(body) => Ok(body.and_then(|body| message::link_state(&body)).map(|state| state.mtu)),
-            // gone since we asked for the route
+            // deleted since the route was looked up
             Err(Failure::Refused { errno: Errno::ENODEV, .. }) => Ok(None),
             Err(failure) => Err(LinkError::new(format!("read the MTU towards {destination}"), failure, "")),
         }
     }
 
-    /// The kernel's `RTM_NEWROUTE` for one destination.
+    /// Returns the kernel's `RTM_NEWROUTE` for one destination.
     fn route(&mut self, destination: IpAddr, mark: Option<NonZeroU32>) -> Result<Option<Vec<u8>>, LinkError> {
-        // an IPv4 peer of an IPv6 socket goes by the IPv4 routes
+        // IPv4-mapped destinations of an IPv6 socket use the IPv4 routes
         match self.requests.ask(message::get_route(destination.to_canonical(), mark), 0) {
             Ok(body) => Ok(body),
             Err(Failure::Refused {
-                // no route, an IPv4 route of type unreachable, prohibit or blackhole, no such family
+                // no route; an IPv4 route of type unreachable, prohibit or blackhole; no such
+                // family
                 errno:
                     Errno::ENETUNREACH
                     | Errno::EHOSTUNREACH
@@ -362,12 +370,14 @@ impl Link {
         }
     }
 
-    /// On a host that forwards IPv6 (a server does), a new device has joined the all-routers group, and would
-    /// report that whenever it comes up. The kernel forgets the group with everything else about IPv6 when the
-    /// MTU is too small for it, and without the multicast flag it does not join again.
+    /// Makes the device leave the all-routers group.
+    ///
+    /// On a host that forwards IPv6, such as a server, a new device has joined that group and would
+    /// report it whenever it comes up. The kernel forgets the group with all other IPv6 state when
+    /// the MTU is too small for IPv6, and does not join again without the multicast flag.
     fn leave_router_group(&mut self) -> Result<(), LinkError> {
         let body = self.read()?;
-        // one that is up has reported already, and belongs to somebody's routes
+        // a device that is up has reported already, and routes may depend on it
         if message::forwards(&body, true) == Some(true)
             && message::link_state(&body).is_some_and(|state| !state.up)
         {
@@ -376,20 +386,23 @@ impl Link {
         Ok(())
     }
 
-    /// Anew after IPv6 went from the device and came back: both settings are lost then.
+    /// Turns off acceptance of router advertisements and generated addresses. Both settings are
+    /// lost when IPv6 is removed from the device, so they are set again after it returns.
     fn be_quiet(&mut self) -> Result<(), LinkError> {
-        // A solicitation needs a link-local address, which may be one that we were given, and that only this
-        // setting stops. It also keeps the far end from becoming this host's default router by an
-        // advertisement. Best effort: /proc/sys is read-only in most containers, and missing without IPv6.
+        // A solicitation needs a link-local address, which may be a configured one; only this
+        // setting prevents it then. It also keeps the peer from becoming this host's default router
+        // by an advertisement. Best effort: /proc/sys is read-only in most containers, and missing
+        // without IPv6.
         let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{}/accept_ra", self.name), "0");
         match self.requests.ask(message::set_no_generated_address(self.index), 0) {
-            // no IPv6 in the kernel, or none on a device with this MTU: nothing will be generated
+            // no IPv6 in the kernel, or none on a device with this MTU: no address will be
+            // generated
             Err(Failure::Refused { errno: Errno::EAFNOSUPPORT | Errno::EOPNOTSUPP, .. }) => Ok(()),
             outcome => self.done(outcome, || format!("turn off generated addresses on {}", self.name), ""),
         }
     }
 
-    /// The kernel's `RTM_NEWLINK` about the device.
+    /// Returns the kernel's `RTM_NEWLINK` of the device.
     fn read(&mut self) -> Result<Vec<u8>, LinkError> {
         let action = || format!("read the state of {}", self.name);
         let outcome = self.requests.ask(message::get_link(self.index), 0);
@@ -416,7 +429,7 @@ impl Link {
                 && address.address().is_ipv6()
                 && matches!(errno, Errno::EACCES | Errno::ENODEV | Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT)
             {
-                // ENODEV may mean just that
+                // ENODEV may mean that the device itself is missing
                 self.state()?;
                 configured.ipv6_disabled.push(address);
                 continue;
@@ -443,7 +456,8 @@ impl Link {
 const fn address_remedy(errno: Errno, address: IpAddr) -> &'static str {
     match errno {
         Errno::EEXIST => "take the address away from the device that has it, or choose another",
-        // RFC 8200: a link that carries less is no link for IPv6, and the kernel takes IPv6 off it
+        // RFC 8200: IPv6 requires an MTU of 1280; below that the kernel removes IPv6 from the
+        // device
         Errno::EINVAL | Errno::ENOBUFS if address.is_ipv6() => {
             "IPv6 needs an MTU of at least 1280 on the device"
         }
@@ -460,7 +474,8 @@ fn is_unicast(address: IpAddr) -> bool {
 mod tests {
     use super::*;
 
-    /// Nothing here needs a privilege: the checks come first, and the kernel's refusal is what is tested.
+    /// Needs no privilege: the addresses are checked first, and the last case tests the kernel's
+    /// refusal.
     #[test]
     fn addresses_that_no_host_has_are_refused_unasked() {
         let mut link = Link::open("lo").unwrap();
@@ -493,7 +508,7 @@ mod tests {
     fn loopback_is_read_and_routed() {
         let mut link = Link::open("lo").unwrap();
         assert!(link.state().unwrap().mtu > 0);
-        // the namespace's loopback may be down: only that it is answered
+        // the namespace's loopback device may be down: only the request itself is tested
         let _ = link.route_interface("127.0.0.1".parse().unwrap()).unwrap();
         assert_eq!(
             link.route_interface("2001:db8:ffff::1".parse().unwrap()).unwrap().filter(|&i| i == 1),

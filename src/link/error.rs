@@ -1,4 +1,4 @@
-//! What can go wrong between us and the kernel's network configuration.
+//! Errors of reading and changing the kernel's network configuration.
 
 use std::io;
 
@@ -7,72 +7,73 @@ use nix::errno::Errno;
 use super::failure::Failure;
 use crate::config::Cidr;
 
-/// Why a device could not be found, read or changed.
+/// Error of finding, reading or changing a device.
 ///
-/// Each message is complete in one line, the kernel's words included.
+/// Each message is one complete line, including the kernel's message.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
-    /// There is no netlink, or it does not take part.
+    /// Netlink is unavailable or failed.
     #[error(
         "cannot {action}: netlink failed: {source}: allow AF_NETLINK sockets (seccomp, RestrictAddressFamilies)"
     )]
     Socket {
-        /// What was about to be done, with the name of the device.
+        /// The attempted action, with the name of the device.
         action: String,
-        /// What the system call said.
+        /// The error of the system call.
         source: io::Error,
     },
-    /// The kernel refused for want of a capability.
+    /// The kernel refused the request for lack of a capability.
     #[error(
         "cannot {action}: not permitted: needs CAP_NET_ADMIN (start as root, setcap cap_net_admin=ep, or --cap-add NET_ADMIN)"
     )]
     Privilege {
-        /// What was about to be done, with the name of the device.
+        /// The attempted action, with the name of the device.
         action: String,
     },
-    /// The device does not exist in this network namespace, or no longer does.
+    /// The device does not exist in this network namespace.
     #[error(
         "cannot {action}: there is no such device in this network namespace: create it, or see who deleted or moved it"
     )]
     NoDevice {
-        /// What was about to be done, with the name of the device.
+        /// The attempted action, with the name of the device.
         action: String,
     },
-    /// A table of nf_tables belongs to another process.
+    /// An nf_tables table belongs to another process.
     #[error(
         "cannot {action}: {OWNED}, which a tunnel does that was started with this name and whose device has another \
          since: stop that one, or give this one another name"
     )]
     Owned {
-        /// What was about to be done, with the name of the table.
+        /// The attempted action, with the name of the table.
         action: String,
     },
-    /// An address that no host can have, found before the kernel was asked (it would drop some without a word).
+    /// An address that no host can have. Detected before the request, since the kernel ignores some
+    /// of these silently.
     #[error(
         "cannot give {device} the address {address}: expected a host's own, such as 10.8.0.1/24 or fd00::1/64"
     )]
     Unusable {
         /// The device's name.
         device: String,
-        /// The address in question.
+        /// The invalid address.
         address: Cidr,
     },
-    /// The kernel said no.
+    /// The kernel refused the request.
     #[error("cannot {action}: {}{}{}", errno.desc(), aside(said), advice(remedy))]
     Refused {
-        /// What was about to be done, with the name of the device.
+        /// The attempted action, with the name of the device.
         action: String,
         /// The kernel's error number.
         errno: Errno,
-        /// The kernel's own explanation, where it gave one.
+        /// The kernel's explanation, if it gave one.
         said: Option<String>,
-        /// What to do about it; empty where nothing is known.
+        /// The suggested remedy; empty if none is known.
         remedy: &'static str,
     },
-    /// No answer, or none that could be understood.
+    /// The answer is missing or unreadable.
     #[error("cannot {action}: the kernel's netlink answer is missing or unreadable: try again")]
     Unanswered {
-        /// What was about to be done, with the name of the device.
+        /// The attempted action, with the name of the device.
         action: String,
     },
 }
@@ -86,7 +87,8 @@ fn advice(remedy: &str) -> String {
 }
 
 impl LinkError {
-    /// `remedy` is for a refusal that has no variant of its own.
+    /// Converts a failure of `action`. `remedy` is added to a refusal that has no variant of its
+    /// own.
     pub(super) fn new(action: String, failure: Failure, remedy: &'static str) -> Self {
         match failure {
             Failure::Socket(source) => Self::Socket { action, source },

@@ -1,30 +1,30 @@
-//! Why a netlink request failed, without what it was for.
+//! Errors of netlink requests, without the attempted action.
 
 use std::io;
 
 use nix::errno::Errno;
 
-/// What the kernel said instead of doing it.
+/// The kernel's refusal of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub(super) errno: Errno,
-    /// The kernel's own explanation, where it gave one.
+    /// The kernel's explanation, if it gave one.
     pub(super) said: Option<String>,
 }
 
-/// Why a request failed; what it was for is the caller's to add.
+/// Error of a netlink request; the caller adds the attempted action.
 #[derive(Debug)]
 pub(super) enum Failure {
     /// A system call failed.
     Socket(io::Error),
     /// The kernel refused.
     Refused { errno: Errno, said: Option<String> },
-    /// No acknowledgement, or one that could not be read.
+    /// The acknowledgement is missing or unreadable.
     Unanswered,
 }
 
 impl Failure {
-    /// In one line, without what it was for.
+    /// Returns a one-line description, without the attempted action.
     pub(super) fn described(&self) -> String {
         match self {
             Self::Socket(error) => described(error),
@@ -40,7 +40,7 @@ impl From<Refusal> for Failure {
     }
 }
 
-/// The kernel's words in one line.
+/// Returns the kernel's error message in one line.
 pub(super) fn reason(errno: Errno, said: Option<&str>) -> String {
     match said {
         Some(said) => format!("{} ({said})", errno.desc()),
@@ -48,7 +48,7 @@ pub(super) fn reason(errno: Errno, said: Option<&str>) -> String {
     }
 }
 
-/// The system's words without the number that `io::Error` adds.
+/// Returns the system's error message without the number that `io::Error` adds.
 pub(super) fn described(error: &io::Error) -> String {
     error.raw_os_error().map_or_else(|| error.to_string(), |code| Errno::from_raw(code).desc().to_owned())
 }

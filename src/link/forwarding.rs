@@ -1,26 +1,26 @@
-//! Forwarding between the tunnel and the host's other devices, which makes no router of a host that
-//! was none.
+//! Forwarding between the tunnel and the host's other devices, without making a router of a host
+//! that was none.
 //!
-//! The kernel has a switch for all devices and one for each device that packets come in by. Where
-//! the switch for all is off, only those of the tunnel and of the devices with addresses are turned
-//! on. IPv6 has them since Linux 6.17 (`force_forwarding`); before, and where they cannot be
-//! written, the switch for all of IPv6 is turned on.
+//! The kernel has one switch for all devices and one per input device. Where the switch for all
+//! devices is off, only the switches of the tunnel and of the devices with addresses are turned on.
+//! IPv6 has per-device switches since Linux 6.17 (`force_forwarding`); on older kernels, and where
+//! they cannot be written, the switch for all devices of IPv6 is turned on.
 //!
 //! Either way a packet that neither comes from the tunnel nor goes to it would be forwarded now,
-//! and was not before: [`Held`] says which have to be dropped for that. It ends when somebody else
-//! turns on the switch for all:
+//! and was not before: [`Held`] lists the packets that have to be dropped for that. The drops end
+//! when another program turns on the switch for all devices, which is detected as follows:
 //!
-//! - While it is off, by reading it. The kernel announces the change (`RTM_NEWNETCONF`). A 0
-//!   written to IPv6's turns off those of single devices, even if it was 0 already, and the kernel
-//!   does not announce that: they are turned on again with the next [`Forwarding::plan`], at the
-//!   latest on SIGHUP.
-//! - If it was wontun that turned it on, the kernel says nothing of a second 1. But each write to
-//!   it is copied to the setting for devices that are yet to come, `conf.default`: with a 0 there
-//!   beforehand, that is a change.
+//! - While the switch is off, by reading it. The kernel announces the change (`RTM_NEWNETCONF`). A
+//!   0 written to IPv6's switch turns off those of single devices, even if it was 0 already, and
+//!   the kernel does not announce that: they are turned on again with the next
+//!   [`Forwarding::plan`], at the latest on SIGHUP.
+//! - If wontun turned it on, the kernel does not announce a second 1. But each write to it is
+//!   copied to the setting for future devices, `conf.default`: if that was set to 0 beforehand, the
+//!   copy is a change.
 //!
-//! Each switch that was turned on is turned off at the end, unless somebody else has turned on the
-//! switch for all since, or another tunnel needs it. A killed run leaves it on, and its table in
-//! place; the next run takes over from that table.
+//! Each switch that was turned on is turned off at the end, unless another program has turned on
+//! the switch for all devices since, or another tunnel needs it. A killed process leaves the switch
+//! on and its table in place; the next run takes over from that table.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -30,12 +30,12 @@ use std::path::{Path, PathBuf};
 use super::message;
 use super::socket::Requests;
 
-/// The settings under /proc/sys.
+/// Forwarding settings under /proc/sys.
 #[derive(Debug)]
 pub(super) struct Forwarding {
     root: PathBuf,
     requests: Option<Requests>,
-    /// IPv4's and IPv6's.
+    /// State of IPv4 and of IPv6.
     families: [State; 2],
 }
 
@@ -43,26 +43,26 @@ pub(super) struct Forwarding {
 #[derive(Debug, Default)]
 struct State {
     held: Held,
-    /// The switch of the tunnel's own device was turned on.
+    /// True if the switch of the tunnel's own device was turned on.
     tunnel: bool,
-    /// The error with which writing the switches of single devices failed; they are not tried
+    /// Error number of writing the switches of single devices, after which they are not tried
     /// again.
     refused: Option<i32>,
     /// Devices whose `accept_ra` was raised to 2.
     advertised: BTreeSet<String>,
-    /// Packets were forwarded when it was last looked at.
+    /// True if packets were forwarded at the last check.
     was_on: bool,
-    /// The present plan is to turn on again what was on before.
+    /// True if the current plan turns on again a switch that was on before.
     is_lost: bool,
 }
 
-/// Packets that would not be forwarded without wontun, and have to be dropped unless it comes from
-/// the tunnel or goes to it.
+/// Packets that would not be forwarded without wontun, and have to be dropped unless they come from
+/// the tunnel or go to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Held {
-    /// Packets that come in by these devices.
+    /// Input devices of the packets.
     pub(super) devices: BTreeSet<String>,
-    /// Everything of the family.
+    /// True for all packets of the family.
     pub(super) all: bool,
 }
 
@@ -77,33 +77,33 @@ impl Held {
     }
 }
 
-/// The changes to be made for one family.
+/// Changes planned for one family.
 #[derive(Debug)]
 pub(super) enum Plan {
-    /// Nothing, and why.
+    /// No change, with the outcome.
     Done(Outcome),
     /// Turn on the switches of these devices beside the tunnel's.
     Devices(BTreeSet<String>),
-    /// Turn on the switch for all.
+    /// Turn on the switch for all devices.
     All,
 }
 
-/// What became of it.
+/// Outcome of a plan.
 #[derive(Debug)]
 pub(super) enum Outcome {
     /// Packets are forwarded as they were before.
     On,
-    /// Switches were off, and are on now; what is said about it.
+    /// Switches were off and are on now; the message to log.
     TurnedOn(String),
-    /// Somebody else has turned on the switch for all: nothing is held back any more.
+    /// Another program has turned on the switch for all devices: no packets are dropped any more.
     Released,
     /// The kernel does not have the family.
     Absent,
-    /// It is off, and cannot be turned on.
+    /// The switch is off and cannot be turned on.
     Off(io::Error),
-    /// It cannot be read.
+    /// The switch cannot be read.
     Unknown(io::Error),
-    /// The switches of single devices cannot be written: to be planned again.
+    /// The switches of single devices cannot be written: another plan is needed.
     Refused,
 }
 
@@ -112,35 +112,36 @@ impl Forwarding {
         Self { root: PathBuf::from("/proc/sys"), requests: None, families: Default::default() }
     }
 
-    /// Returns the name of the switch for all devices, as sysctl(8) and `docker run --sysctl` have
-    /// it.
+    /// Returns the sysctl name of the switch for all devices, as used by sysctl(8) and `docker run
+    /// --sysctl`.
     pub(super) const fn key(v6: bool) -> &'static str {
         if v6 { "net.ipv6.conf.all.forwarding" } else { "net.ipv4.ip_forward" }
     }
 
-    /// Returns the packets that have to be dropped because of what wontun has turned on.
+    /// Returns the packets that have to be dropped because of the switches that wontun has turned
+    /// on.
     pub(super) fn held(&self, v6: bool) -> &Held {
         &self.state(v6).held
     }
 
-    /// Returns true if something is to be turned off at the end.
+    /// Returns true if a switch has to be turned off at the end.
     pub(super) fn is_owed(&self) -> bool {
         self.families.iter().any(|state| state.tunnel || !state.held.is_empty())
     }
 
-    /// Decides what is to be done so that packets of one family pass between the device `tunnel`
-    /// and `devices`. [`Self::held`] includes it from now on: what has to be dropped is to be
-    /// dropped before [`Self::turn_on`].
+    /// Plans the changes by which packets of one family pass between the device `tunnel` and
+    /// `devices`. [`Self::held`] includes them from now on: install the drops before
+    /// [`Self::turn_on`].
     ///
-    /// `found` is what this tunnel's table, left over by a killed run, and those of other tunnels
-    /// hold back: what is on of that was turned on by wontun.
+    /// `found` are the packets dropped by this tunnel's table, left over by a killed run, and by
+    /// those of other tunnels: switches that are on for these were turned on by wontun.
     ///
     /// If the setting cannot be read, as in a sandbox without /proc/sys, the kernel is asked
-    /// what it does with packets from the device `tunnel`.
+    /// whether it forwards packets from the device `tunnel`.
     pub(super) fn plan(&mut self, tunnel: &str, v6: bool, devices: &BTreeSet<String>, found: &Held) -> Plan {
         let is_on = match fs::read_to_string(self.path(v6, None)) {
             Ok(text) => text.trim() != "0",
-            // without a name for it, and yet with some for others
+            // only IPv6's setting is missing: the kernel has no IPv6
             Err(error) if v6 && error.kind() == io::ErrorKind::NotFound && self.root.join("net").exists() => {
                 return Plan::Done(Outcome::Absent);
             }
@@ -168,7 +169,7 @@ impl Forwarding {
             return Plan::All;
         }
         let is_off = |device: &str| is(&self.own_switch(v6, device), "0");
-        // of a device that has lost its addresses, the switch stays on
+        // the switch of a device that has lost its addresses stays on
         let stays_on = |device: &&String| is(&self.own_switch(v6, device), "1");
         let wanted: BTreeSet<String> = devices.iter().filter(|device| is_off(device)).cloned().collect();
         let turned_on = owns.devices.iter().chain(&found.devices).filter(stays_on);
@@ -181,7 +182,7 @@ impl Forwarding {
         if wanted.is_empty() && is_tunnel_on { Plan::Done(Outcome::On) } else { Plan::Devices(wanted) }
     }
 
-    /// Does what was planned for one family.
+    /// Carries out the plan for one family.
     pub(super) fn turn_on(&mut self, tunnel: &str, v6: bool, plan: Plan) -> Outcome {
         let outcome = match plan {
             Plan::Done(outcome) => outcome,
@@ -193,14 +194,14 @@ impl Forwarding {
         outcome
     }
 
-    /// Returns true if what was turned on last had been on before: another program had turned it
-    /// off.
+    /// Returns true if the switches turned on last had been on before, so that another program had
+    /// turned them off.
     pub(super) fn take_lost(&mut self, v6: bool) -> bool {
         std::mem::take(&mut self.state_mut(v6).is_lost)
     }
 
-    /// Returns true if packets of a family were forwarded, and are not now from the tunnel's device
-    /// or another one whose switch was turned on.
+    /// Returns true if packets of a family were forwarded, and now are not from the tunnel's device
+    /// or from another device whose switch was turned on.
     pub(super) fn has_lost(&self, tunnel: &str) -> bool {
         [false, true].into_iter().any(|v6| {
             let state = self.state(v6);
@@ -222,7 +223,7 @@ impl Forwarding {
         let mut outcome = fs::write(&own, "1");
         self.state_mut(v6).tunnel |= was_off && outcome.is_ok();
         for device in devices {
-            // one that has gone meanwhile is not missed
+            // a device may have been deleted meanwhile
             let written = fs::write(self.own_switch(v6, device), "1");
             outcome = outcome.and(written.or_else(absent_is_fine));
         }
@@ -246,7 +247,7 @@ impl Forwarding {
         self.state_mut(v6).advertised.extend(advertised);
         match fs::write(self.path(v6, None), "1") {
             Ok(()) => {
-                // another program's write is copied here, which is how it is told from ours
+                // another program's write is copied here, by which it is distinguished from ours
                 let _ = fs::write(self.path(v6, Some("default")), "0");
                 let key = Self::key(v6);
                 Outcome::TurnedOn(format!(
@@ -261,13 +262,13 @@ impl Forwarding {
         }
     }
 
-    /// Takes over what a killed run of this tunnel has turned on.
+    /// Takes over the switches that a killed run of this tunnel has turned on.
     pub(super) fn adopt(&mut self, v6: bool, found: &Held) {
         self.state_mut(v6).held.merge(found);
     }
 
-    /// Turns off what wontun has turned on, except for what `others`, other tunnels of this host,
-    /// need.
+    /// Turns off the switches that wontun has turned on, except those in `others`, which other
+    /// tunnels of this host need.
     pub(super) fn turn_off(&mut self, tunnel: &str, others: &[Held; 2]) {
         for (v6, others) in [false, true].into_iter().zip(others) {
             let all = self.path(v6, None);
@@ -287,13 +288,13 @@ impl Forwarding {
         self.state_mut(v6).was_on = state.was_on;
         let devices = state.held.devices.iter().filter(|device| !others.devices.contains(*device));
         for device in devices.map(String::as_str).chain(state.tunnel.then_some(tunnel)) {
-            // where it cannot be written it was not, and where it is gone there is nothing to turn
-            // off
+            // a switch that cannot be written was not turned on, and a deleted device has none
             let _ = fs::write(self.own_switch(v6, device), "0");
         }
     }
 
-    /// The socket to ask about devices; opened the first time, since a sandbox may forbid it later.
+    /// Returns the netlink socket; it is opened on the first call, since a sandbox may forbid that
+    /// later.
     pub(super) fn requests(&mut self) -> Option<&mut Requests> {
         if self.requests.is_none() {
             self.requests = Requests::open().ok();
@@ -313,18 +314,18 @@ impl Forwarding {
         }
     }
 
-    /// A host that forwards IPv6 believes no router advertisements any more, and loses the default
-    /// route that it has from one, unless `accept_ra` is 2. Where it believes them now, it shall go
-    /// on to. Returns those devices.
+    /// Raises `accept_ra` from 1 to 2 and returns the devices for which it did. A host that
+    /// forwards IPv6 ignores router advertisements, and loses a default route learned from one,
+    /// unless `accept_ra` is 2.
     fn keep_advertisements(&self) -> Vec<String> {
         let Ok(devices) = fs::read_dir(self.root.join("net/ipv6/conf")) else { return Vec::new() };
         let names = devices.flatten().filter_map(|device| device.file_name().into_string().ok());
-        // those two would change devices that have none yet, or none at all
+        // these two change the settings of future devices, or of none
         let names = names.filter(|name| name != "all" && name != "default");
         names
             .filter(|name| {
                 let setting = self.accept_ra(name);
-                // where this cannot be written, forwarding cannot either
+                // where this cannot be written, the forwarding switch cannot either
                 is(&setting, "1") && fs::write(setting, "2").is_ok()
             })
             .collect()
@@ -343,7 +344,8 @@ impl Forwarding {
         self.root.join("net/ipv6/conf").join(device).join("accept_ra")
     }
 
-    /// The switch for all devices, or that which `conf` names of the kernel's two general ones.
+    /// Returns the path of the switch for all devices, or that of `conf`, one of the kernel's two
+    /// general entries.
     fn path(&self, v6: bool, conf: Option<&str>) -> PathBuf {
         match (v6, conf) {
             (false, None) => self.root.join("net/ipv4/ip_forward"),
@@ -352,7 +354,7 @@ impl Forwarding {
         }
     }
 
-    /// The switch of one device, for what comes in by it.
+    /// Returns the path of one device's switch, for packets that come in by it.
     fn own_switch(&self, v6: bool, device: &str) -> PathBuf {
         let (family, name) = if v6 { ("ipv6", "force_forwarding") } else { ("ipv4", "forwarding") };
         self.root.join("net").join(family).join("conf").join(device).join(name)

@@ -1,18 +1,19 @@
-//! A table that keeps packets with the VPN's addresses from coming in past the tunnel, and a
-//! server's peers from each other where they are to be isolated.
+//! A table that drops packets with the VPN's addresses that come in by another device than the
+//! tunnel, and, with client isolation, packets between a server's peers.
 //!
-//! It is `wontun-guard-NAME`, after the name that the tunnel was started with, of the family inet:
+//! The table is `wontun-guard-NAME`, with the name that the tunnel was started with, of the family
+//! inet:
 //!
-//! - `prerouting`: what comes in by another device than the tunnel is dropped if its source is in
-//!   the networks of the tunnel's own addresses, or its destination is one of these addresses. The
-//!   kernel does neither: its reverse path filter is loose or off on most hosts, and a host answers
-//!   for each of its addresses on all devices. Allowed IPs are left alone, since those of a full
-//!   tunnel are all addresses. What comes in by loopback is this host's own, and what comes in by
-//!   another tunnel of wontun's has passed the allowed IPs of that;
-//! - `forward`, if peers are isolated: what comes from the tunnel does not go back into it.
+//! - `prerouting` drops packets that come in by another device than the tunnel if their source is
+//!   in the networks of the tunnel's own addresses, or their destination is one of these addresses.
+//!   The kernel does neither: its reverse path filter is loose or off on most hosts, and a host
+//!   answers for each of its addresses on all devices. Allowed IPs are not considered, since those
+//!   of a full tunnel are all addresses. Packets that come in by loopback are this host's own, and
+//!   packets that come in by another tunnel of wontun have passed that tunnel's allowed IPs;
+//! - `forward`, if peers are isolated, drops packets from the tunnel to the tunnel.
 //!
-//! A network that another device is in as well cannot be guarded, nor an address that another
-//! device has as well. Of link-local addresses each link has its own.
+//! A network in which another device has an address cannot be guarded, nor an address that another
+//! device has. Link-local addresses are excluded, since each link has its own.
 
 use std::io;
 use std::net::IpAddr;
@@ -35,26 +36,26 @@ const LOOPBACK: &str = "lo";
 const REMEDY: &str =
     "see that the kernel has nf_tables (CONFIG_NF_TABLES, CONFIG_NF_TABLES_INET; modprobe nf_tables)";
 
-/// The guard of one tunnel device; the table goes when it is dropped.
+/// Guard of one tunnel device. Dropping it removes the table.
 #[derive(Debug)]
 pub struct Guard {
-    /// The tunnel's name, after which the table is called.
+    /// The tunnel's name, which the table's name contains.
     tunnel: String,
-    /// Present name of its device.
+    /// The current name of the tunnel's device.
     device: String,
     isolates: bool,
-    /// Opened when they are needed.
+    /// The nf_tables socket; opened on first use.
     nft: Option<Nft>,
     requests: Option<Requests>,
-    /// It was put up, and is there unless somebody flushed it.
+    /// The table that was put up; it is in place unless another program has removed it.
     table: Option<Table>,
     told: Vec<GuardWarning>,
 }
 
-/// A gap in the guard. Displays as one line that says why.
+/// A gap in the guard. Displays as one line with the reason.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GuardWarning {
-    /// Another device is in the same network.
+    /// Another device has an address in the tunnel's network.
     #[error(
         "the network {network} of {device} is the network of {other}, too: what comes in by {other} with such a source \
          cannot be told from the VPN's own; give the tunnel a network of its own"
@@ -67,7 +68,7 @@ pub enum GuardWarning {
         /// The other device's name.
         other: String,
     },
-    /// Another device has the same address.
+    /// Another device has the tunnel's address.
     #[error(
         "{other} has the address {address} of {device}, too: it is reached by other devices than the tunnel"
     )]
@@ -79,7 +80,7 @@ pub enum GuardWarning {
         /// The other device's name.
         other: String,
     },
-    /// The table could not be put up.
+    /// The table could not be put up; the reason.
     #[error(
         "{0}: until then hosts on this host's other networks can send with the VPN's addresses as their source, and \
          reach the tunnel's own address"
@@ -88,8 +89,8 @@ pub enum GuardWarning {
 }
 
 impl Guard {
-    /// For the device called `name`, in this thread's network namespace, which need not exist yet.
-    /// Changes nothing yet.
+    /// Creates a guard for the device called `name` in this thread's network namespace. The device
+    /// need not exist yet. Changes nothing in the kernel.
     pub fn new(name: &str, isolates: bool) -> Self {
         Self {
             tunnel: name.to_owned(),
@@ -102,17 +103,17 @@ impl Guard {
         }
     }
 
-    /// The tunnel's device is called `device` from now on, which the next [`Self::apply`] puts into
-    /// the table.
+    /// Sets the new name of the tunnel's device, which the next [`Self::apply`] puts into the
+    /// table.
     pub fn follow(&mut self, device: &str) {
         device.clone_into(&mut self.device);
     }
 
-    /// Puts up the table for a tunnel with these addresses, in the place of one that is there.
-    /// Returns what is not guarded, and was not said the last time.
+    /// Puts up the table for a tunnel with these addresses, replacing an existing one. Returns the
+    /// warnings that the last call did not return.
     ///
     /// # Errors
-    /// The kernel has no nf_tables, or the privilege is missing. [`Self::told`] says it once.
+    /// The kernel has no nf_tables, or the privilege is missing. [`Self::told`] reports it once.
     pub fn apply(&mut self, addresses: &[Cidr]) -> Result<Vec<GuardWarning>, LinkError> {
         let mut warnings = Vec::new();
         let wanted = self.wanted(addresses, &mut warnings);
@@ -122,14 +123,14 @@ impl Guard {
         Ok(self.told(warnings))
     }
 
-    /// Returns those of `warnings` that are not the same as the last time.
+    /// Stores `warnings` and returns those that were not in the last list.
     pub fn told(&mut self, warnings: Vec<GuardWarning>) -> Vec<GuardWarning> {
         let new = warnings.iter().filter(|warning| !self.told.contains(warning)).cloned().collect();
         self.told = warnings;
         new
     }
 
-    /// Returns what is not guarded.
+    /// Returns the current warnings.
     pub fn warnings(&self) -> &[GuardWarning] {
         &self.told
     }
@@ -139,12 +140,13 @@ impl Guard {
         &self.device
     }
 
-    /// Returns true if it keeps peers from each other.
+    /// Returns true if the guard isolates peers from each other.
     pub const fn isolates(&self) -> bool {
         self.isolates
     }
 
-    /// The table for these addresses, as the host's other devices allow it.
+    /// Builds the table for these addresses, without those that conflict with the host's other
+    /// devices.
     fn wanted(&mut self, addresses: &[Cidr], warnings: &mut Vec<GuardWarning>) -> Table {
         let interfaces = self.interfaces();
         let others = interfaces.iter().filter(|interface| interface.name != self.device);
@@ -160,7 +162,7 @@ impl Guard {
                     other: other.name.clone(),
                 }),
             }
-            // the network of all addresses is nobody's own
+            // a prefix length of 0 covers all addresses, not only the VPN's
             let Some(network) = Prefix::new(address, cidr.prefix()).filter(|network| network.length() > 0)
             else {
                 continue;
@@ -178,7 +180,7 @@ impl Guard {
         table(&self.tunnel, &self.device, &networks, &own, self.isolates)
     }
 
-    /// The host's devices; where they cannot be read, none is known.
+    /// Returns the host's devices; empty if they cannot be read.
     fn interfaces(&mut self) -> Vec<Interface> {
         if self.requests.is_none() {
             self.requests = Requests::open().ok();
@@ -193,15 +195,15 @@ impl Guard {
         outcome.map(drop)
     }
 
-    /// Puts the table up again if somebody else has deleted or changed it. Returns the table's name
-    /// if so; that it cannot be had is told by the next [`Guard::apply`].
+    /// Puts the table up again if another program has deleted or changed it, and returns its name
+    /// then. A failure is reported by the next [`Guard::apply`].
     pub fn repair(&mut self) -> Option<String> {
         let wanted = self.table.clone()?;
         let found = self.nft().and_then(|nft| nft.ensure(&wanted)).ok()?;
         (found == Found::Repaired).then(|| format!("inet {}", wanted.name))
     }
 
-    /// Returns true if the table is there, as it was put up, or is not wanted.
+    /// Returns true if the table is in place unchanged, or is not wanted.
     pub fn is_intact(&mut self) -> bool {
         let Some(wanted) = self.table.clone() else { return true };
         self.nft().is_ok_and(|nft| nft.is_intact(&wanted).unwrap_or(true))
@@ -226,7 +228,8 @@ impl Drop for Guard {
     }
 }
 
-/// A kernel without netfilter's netlink refuses the socket as another would a table.
+/// Converts the error of opening the socket. A kernel without netfilter's netlink refuses the
+/// socket, which is treated as a refusal of the table.
 fn open_failure(error: io::Error) -> Failure {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(errno @ Errno::EPROTONOSUPPORT) => Failure::Refused { errno, said: None },
@@ -238,11 +241,13 @@ fn table_name(tunnel: &str) -> String {
     format!("wontun-guard-{tunnel}")
 }
 
-/// Returns true for addresses that each link has for itself.
+/// Returns true for IPv6 link-local addresses, which are valid on one link only.
 const fn is_link_local(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
 
+/// Builds this table:
+///
 /// ```text
 /// chain prerouting { type filter hook prerouting priority raw; policy accept;
 ///     iifname { DEVICE, "lo" } accept
@@ -257,7 +262,7 @@ const fn is_link_local(address: IpAddr) -> bool {
 /// }
 /// ```
 ///
-/// without the rules for sets that would be empty, and with the first as two rules.
+/// without the rules for sets that would be empty, and with the first rule split into two.
 fn table(tunnel: &str, device: &str, networks: &[Prefix], own: &[Prefix], isolates: bool) -> Table {
     let (input, output) = (Meta::InputInterfaceName, Meta::OutputInterfaceName);
     let group = [Step::LoadMeta(Meta::InputInterfaceGroup), Step::equal(&TUNNELS.to_ne_bytes())];
@@ -306,7 +311,8 @@ mod tests {
     use super::*;
     use crate::link::nft::tests::{captured, hex};
 
-    /// For the rules in the comment above. The sets are compared in `nft`.
+    /// The bytes that nft(8) sends for the rules in the comment of `table`. The sets are compared
+    /// in `nft`.
     const CAPTURED: &str = include_str!("guard_as_nft_sends_it.hex");
     const NEWCHAIN: u16 = 0xa03;
     const NEWRULE: u16 = 0xa06;

@@ -1,21 +1,21 @@
-//! Firewalls of this host that drop what comes to the tunnel's own UDP port.
+//! Detection of firewalls on this host that drop packets to the tunnel's own UDP port.
 
 use std::fmt;
 
 use super::legacy;
 use super::nft::{FoundChain, Nft, Packet, ends_with_drop, may_accept};
 
-/// How tables of this program begin.
+/// Prefix of the names of this program's tables.
 const OWN: &str = "wontun";
 
-/// A firewall that drops what comes to a UDP port. Displays as one line that says what to do.
+/// A firewall that drops packets to a UDP port. Displays as one line with a remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InputWarning {
-    /// A chain drops it.
+    /// A chain drops the packets.
     Drops {
         /// The port.
         port: u16,
-        /// Family of the chain's table, as nft(8) calls it.
+        /// The family of the chain's table, as nft(8) names it.
         family: &'static str,
         /// The chain's table.
         table: String,
@@ -24,11 +24,11 @@ pub enum InputWarning {
         /// The command that opens the port.
         remedy: InputRemedy,
     },
-    /// Legacy iptables filters, and nobody tells us what.
+    /// Legacy iptables has a filter table, whose rules cannot be read.
     Legacy {
         /// The port.
         port: u16,
-        /// ip6tables.
+        /// True for ip6tables.
         v6: bool,
     },
 }
@@ -36,15 +36,15 @@ pub enum InputWarning {
 /// A command that opens the port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InputRemedy {
-    /// ufw's.
+    /// The command of ufw.
     Ufw,
-    /// firewalld's.
+    /// The command of firewalld.
     Firewalld,
-    /// iptables's.
+    /// The command of iptables.
     Iptables,
-    /// ip6tables's.
+    /// The command of ip6tables.
     Ip6tables,
-    /// nft's.
+    /// The command of nft.
     Nft,
 }
 
@@ -80,14 +80,14 @@ impl fmt::Display for InputWarning {
 }
 
 impl InputWarning {
-    /// Returns true if it asks for that already.
+    /// Returns true if the warning suggests the remedy `other`.
     fn is_remedied_by(&self, other: InputRemedy) -> bool {
         matches!(self, Self::Drops { remedy, .. } if *remedy == other)
     }
 }
 
-/// Returns the chains that drop what comes to `port` for the tunnel called `device`, and legacy
-/// iptables where it may.
+/// Returns the chains that drop packets to `port` for the tunnel called `device`, and legacy
+/// iptables where it may drop them.
 pub fn input_drops(device: &str, port: u16) -> Vec<InputWarning> {
     let legacy = [false, true].into_iter().filter(|v6| legacy::has_filter(*v6));
     let legacy = legacy.map(|v6| InputWarning::Legacy { port, v6 });
@@ -101,7 +101,7 @@ pub fn input_drops(device: &str, port: u16) -> Vec<InputWarning> {
             continue;
         }
         let remedy = remedy(chain, &chains);
-        // ufw and firewalld have one command for both families
+        // one command of ufw or firewalld covers both families
         let is_told = matches!(remedy, InputRemedy::Ufw | InputRemedy::Firewalld)
             && warnings.iter().any(|warning| warning.is_remedied_by(remedy));
         if !is_told {
@@ -118,7 +118,7 @@ pub fn input_drops(device: &str, port: u16) -> Vec<InputWarning> {
     warnings
 }
 
-/// Returns the command for where `chain` drops; `chains` are all there are.
+/// Returns the command that opens the port in `chain`; `chains` lists all chains.
 fn remedy(chain: &FoundChain, chains: &[FoundChain]) -> InputRemedy {
     let is_ufw = || {
         let mut same = chains.iter().filter(|c| c.family == chain.family && c.table == chain.table);

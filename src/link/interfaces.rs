@@ -1,4 +1,4 @@
-//! The host's devices and their addresses.
+//! Devices of the host and their addresses.
 
 use std::net::IpAddr;
 
@@ -11,8 +11,8 @@ use super::message;
 use super::socket::Requests;
 use crate::routing::Prefix;
 
-/// The device group of wontun's WireGuard tunnels, as `ip link show group 51820` lists them. What
-/// comes in by one of them has passed the allowed IPs of its peers.
+/// The device group of wontun's WireGuard tunnels, listed by `ip link show group 51820`. Packets
+/// that come in by one of them have passed the allowed IPs of its peers.
 pub(super) const TUNNELS: u32 = 51_820;
 
 /// A device of this network namespace.
@@ -21,7 +21,7 @@ pub(super) struct Interface {
     pub(super) index: u32,
     pub(super) name: String,
     pub(super) is_loopback: bool,
-    /// True if it is in the group [`TUNNELS`].
+    /// True if the device is in the group [`TUNNELS`].
     pub(super) is_tunnel: bool,
     pub(super) addresses: Vec<InterfaceAddress>,
 }
@@ -29,9 +29,9 @@ pub(super) struct Interface {
 /// An address of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct InterfaceAddress {
-    /// The host's own.
+    /// The host's own address.
     pub(super) address: IpAddr,
-    /// The network that the address is in; on a point-to-point link the far end.
+    /// The network of the address; on a point-to-point link the peer's address.
     pub(super) network: Prefix,
 }
 
@@ -63,14 +63,14 @@ pub(super) fn interfaces(requests: &mut Requests) -> Result<Vec<Interface>, Fail
     Ok(interfaces)
 }
 
-/// Returns the addresses of the device of that index.
+/// Returns the addresses of the device with that index.
 pub(super) fn addresses(requests: &mut Requests, index: u32) -> Result<Vec<InterfaceAddress>, Failure> {
     let all = RouteNetlinkMessage::GetAddress(AddressMessage::default());
     let all = requests.dump(&all, interface_address)?;
     Ok(all.into_iter().filter(|(device, _)| *device == index).map(|(_, address)| address).collect())
 }
 
-/// Reads an `RTM_NEWADDR`: the device's index and the address.
+/// Parses an `RTM_NEWADDR` into the device's index and the address.
 fn interface_address(body: &[u8]) -> Option<(u32, InterfaceAddress)> {
     let (far, length, index) = message::address_network(body)?;
     let network = Prefix::new(far, length)?;

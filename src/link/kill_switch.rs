@@ -1,39 +1,38 @@
-//! A table that lets nothing out except through the tunnel, for hosts that must not send anything
-//! past it.
+//! A table that drops all packets that leave this host except through the tunnel.
 //!
-//! The table is `wontun-lock-NAME`, where NAME is the tunnel's, which its device has at the start.
-//! It keeps that name if the device gets another one, so that the next start of the tunnel finds
-//! it; its rules name the device as it is called by then.
+//! The table is `wontun-lock-NAME`, where NAME is the tunnel's name, which its device has at the
+//! start. The table keeps that name if the device is renamed, so that the next start of the tunnel
+//! finds it; its rules contain the current name of the device.
 //!
-//! It is of the family inet, with one chain at the postrouting hook: the last place where a packet
-//! of this host, or a forwarded one, passes, when the device it leaves by is certain. Its priority
-//! is behind everybody else's. What no rule accepts is dropped. Accepted are:
+//! The table is of the family inet, with one chain at the postrouting hook: the last hook that a
+//! packet of this host, or a forwarded one, passes, when its output device is known. The chain's
+//! priority is behind all others. Packets that no rule accepts are dropped. Accepted are:
 //!
-//! - what leaves by the loopback device or by the tunnel, whether that exists or not;
-//! - what goes to the networks that the user allows;
-//! - the tunnel's datagrams: UDP from the tunnel's port with the tunnel's mark. A mark alone says
-//!   nothing, because every process with CAP_NET_RAW may set one (Linux 5.17);
-//! - questions to name servers, if the tunnel has endpoints that are names: port 53 and the
-//!   tunnel's mark;
-//! - answers that came out of the tunnel, to hosts that this one is the router of (since Linux 5.7);
-//! - what a host needs to have a network at all, on the link only: DHCP, and IPv6's discovery of
-//!   routers and neighbours with the hop limit 255, which no router forwards unchanged (RFC 4861,
-//!   section 3.1).
+//! - packets that leave by the loopback device or by the tunnel, whether that exists or not;
+//! - packets to the networks that the user allows;
+//! - the tunnel's datagrams: UDP from the tunnel's port with the tunnel's mark. A mark alone is not
+//!   sufficient, because every process with CAP_NET_RAW may set one (Linux 5.17);
+//! - DNS queries, if the tunnel has endpoints that are names: port 53 and the tunnel's mark;
+//! - answers that came out of the tunnel, to hosts that this one is the router of (since Linux
+//!   5.7);
+//! - the packets that a host needs to configure its network, on the link only: DHCP, and IPv6's
+//!   router and neighbour discovery with the hop limit 255, which no router forwards unchanged (RFC
+//!   4861, section 3.1).
 //!
 //! Until the tunnel has a port and a mark the table has no rules for them: [`KillSwitch::engage`]
-//! needs nothing but the device's name, so that it can come before everything that may fail;
-//! [`KillSwitch::let_through`] adds them.
+//! needs only the device's name, so that it can come before everything that may fail;
+//! [`KillSwitch::let_through`] adds these rules.
 //!
 //! On the link are `ff02::/16`, 255.255.255.255, and every unicast address that is its own next
-//! hop. nf_tables cannot compare two registers, so the rule goes by a set: it removes the
-//! destination from it, adds the next hop, and looks for the destination. A packet to somewhere
-//! behind a router finds only the router in the set.
+//! hop. nf_tables cannot compare two registers, so the rule uses a set: it removes the destination
+//! from the set, adds the next hop, and looks up the destination. For a packet to a destination
+//! behind a router, only the router is in the set.
 //!
-//! The policy to drop is not enough. When one transaction replaces a chain, the kernel takes the old one off its hook
-//! before it gives the new one its policy, while the new one's rules count from the first moment: so the last rule
-//! drops, too.
+//! The policy `drop` is not sufficient. When one transaction replaces a chain, the kernel unhooks
+//! the old chain before it gives the new one its policy, while the rules of the new one apply from
+//! the first moment. Therefore the last rule drops, too.
 //!
-//! Nothing here belongs to a process: the table stays when the process ends, and is removed by
+//! The table belongs to no process: it stays when the process ends, and is removed by
 //! [`KillSwitch::release`] or by `wontun kill-switch off`.
 
 use std::num::NonZeroU32;
@@ -58,17 +57,17 @@ const TCP: u8 = 6;
 const UDP: u8 = 17;
 const ICMPV6: u8 = 58;
 const DNS_PORT: u16 = 53;
-/// Source and destination port, as they stand in the header: RFC 2131, section 4.1; RFC 8415, section 7.2.
+/// Source and destination port in header order: RFC 2131, section 4.1; RFC 8415, section 7.2.
 const DHCP: [u8; 4] = [0, 68, 0, 67];
 const DHCPV6: [u8; 4] = [2, 34, 2, 35];
-/// Router solicitation to neighbour advertisement: RFC 4861, section 4.
+/// ICMPv6 types, router solicitation to neighbour advertisement: RFC 4861, section 4.
 const DISCOVERY: [u8; 2] = [133, 136];
 /// The hop limit of neighbour discovery: RFC 4861, section 3.1.
 const MAX_HOPS: u8 = 255;
 const BROADCAST: [u8; 4] = [255; 4];
 /// The first bytes of link-local multicast addresses (ff02::/16).
 const LINK_MULTICAST: [u8; 2] = [0xff, 0x02];
-/// Places of the sets of next hops in the table: IPv4, IPv6.
+/// Indexes of the sets of next hops in the table: IPv4, IPv6.
 const NEXT_HOPS: [usize; 2] = [0, 1];
 
 /// The tunnel's own packets that a kill switch lets through.
@@ -78,46 +77,46 @@ pub struct Pass {
     pub mark: NonZeroU32,
     /// Their UDP port.
     pub port: u16,
-    /// Also lets through marked questions to name servers.
+    /// True if marked DNS queries are let through, too.
     pub dns: bool,
 }
 
-/// A kill switch in place, whoever put it up.
+/// A kill switch in place, put up by any process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundKillSwitch {
     /// The name that the tunnel was started with.
     pub tunnel: String,
-    /// The name of its device since.
+    /// The current name of its device.
     pub device: String,
 }
 
-/// The kill switch of one tunnel device. Dropping it leaves the table in place.
+/// Kill switch of one tunnel device. Dropping it leaves the table in place.
 #[derive(Debug)]
 pub struct KillSwitch {
     nft: Nft,
-    /// The tunnel's name, after which the table is called.
+    /// The tunnel's name, which the table's name contains.
     tunnel: String,
-    /// Present name of its device.
+    /// The current name of the tunnel's device.
     device: String,
     allowed: Vec<Prefix>,
     pass: Option<Pass>,
-    /// The table in place is not ours yet: another run, or an earlier one, has put it up.
+    /// True if the table in place was put up by another run and has not been replaced yet.
     is_foreign: bool,
-    /// Off by [`KillSwitch::set_engaged`]: the table is not there, and is not put up.
+    /// True if [`KillSwitch::set_engaged`] has turned it off: the table is removed and not put up
+    /// again.
     is_off: bool,
 }
 
 impl KillSwitch {
-    /// The mark of the tunnel's sockets where nothing else asks for one: wg-quick's.
+    /// The mark of the tunnel's sockets if none is configured; wg-quick's value.
     pub const MARK: NonZeroU32 = NonZeroU32::new(51_820).unwrap();
 
-    /// Drops everything from now on that would leave this host, except through the device called
-    /// `name`, which need not exist yet, and to `allowed`. Replaces the table of an earlier run,
-    /// without a moment in between.
+    /// Drops all packets that leave this host from now on, except through the device called `name`,
+    /// which need not exist yet, and to `allowed`. Replaces the table of an earlier run atomically.
     ///
-    /// If there is a table already, and a device of that name, a tunnel may be running: its table
-    /// stays as it is until [`Self::let_through`], so that a second run, which will fail, does not
-    /// cut the first one off.
+    /// If a table and a device of that name exist, the tunnel may be running already: its table
+    /// stays unchanged until [`Self::let_through`], so that a second run, which will fail, does not
+    /// interrupt the first one.
     ///
     /// # Errors
     /// The kernel has no nf_tables, or the privilege is missing.
@@ -134,15 +133,15 @@ impl KillSwitch {
         Ok(switch)
     }
 
-    /// Lets `pass` through instead of what was let through before.
+    /// Lets `pass` through instead of the packets let through before.
     ///
     /// # Errors
-    /// As for [`KillSwitch::engage`]; what was let through before still is.
+    /// As for [`KillSwitch::engage`]; the packets let through before still are.
     pub fn let_through(&mut self, pass: Pass) -> Result<(), LinkError> {
         self.change(Some(pass))
     }
 
-    /// Lets nothing of the tunnel's own through any more.
+    /// Stops letting the tunnel's own packets through.
     ///
     /// # Errors
     /// As for [`Self::let_through`].
@@ -158,11 +157,11 @@ impl KillSwitch {
         self.put_up().inspect_err(|_| self.pass = before)
     }
 
-    /// The tunnel's device is called `device` from now on. Until the table says so, which is one
-    /// transaction, nothing leaves by it.
+    /// Sets the new name of the tunnel's device. No packets leave by it until the table is
+    /// replaced, in one transaction.
     ///
     /// # Errors
-    /// As for [`KillSwitch::engage`]; what was let through before still is.
+    /// As for [`KillSwitch::engage`]; the packets let through before still are.
     pub fn follow(&mut self, device: &str) -> Result<(), LinkError> {
         if self.device == device {
             return Ok(());
@@ -174,8 +173,8 @@ impl KillSwitch {
         self.put_up().inspect_err(|_| self.device = before)
     }
 
-    /// Puts the table up again if somebody else has deleted or changed it, unless it was switched
-    /// off. Returns the table's name if so.
+    /// Puts the table up again if another program has deleted or changed it, and returns its name
+    /// then. Does nothing if the kill switch was turned off.
     ///
     /// # Errors
     /// As for [`KillSwitch::engage`].
@@ -190,10 +189,10 @@ impl KillSwitch {
         Ok((found == Found::Repaired).then(|| format!("inet {}", wanted.name)))
     }
 
-    /// Takes the table away until it is wanted again, or puts it up again.
+    /// Puts the table up, or removes it until it is engaged again.
     ///
     /// # Errors
-    /// As for [`KillSwitch::engage`]; then it is as it was.
+    /// As for [`KillSwitch::engage`]; the state is unchanged then.
     pub fn set_engaged(&mut self, is_engaged: bool) -> Result<(), LinkError> {
         if is_engaged {
             self.put_up()?;
@@ -204,20 +203,20 @@ impl KillSwitch {
         Ok(())
     }
 
-    /// Returns true unless it was switched off.
+    /// Returns true unless the kill switch was turned off.
     pub const fn is_engaged(&self) -> bool {
         !self.is_off
     }
 
-    /// Lets everything out again.
+    /// Removes the table, which lets all packets out again.
     ///
     /// # Errors
-    /// Netlink fails; then nothing is let out.
+    /// Netlink fails; the table stays in place then.
     pub fn release(mut self) -> Result<(), LinkError> {
         remove(&mut self.nft, &self.tunnel).map(drop)
     }
 
-    /// Puts the table up, in the place of whatever is there.
+    /// Puts the table up, replacing an existing one.
     ///
     /// # Errors
     /// As for [`KillSwitch::engage`].
@@ -229,7 +228,8 @@ impl KillSwitch {
         Ok(())
     }
 
-    /// Returns true if a kill switch of the tunnel called `name` is in place, whoever put it up.
+    /// Returns true if a kill switch of the tunnel called `name` is in place, put up by any
+    /// process.
     ///
     /// # Errors
     /// Netlink fails.
@@ -258,7 +258,7 @@ impl KillSwitch {
         Ok(all)
     }
 
-    /// Removes the kill switch of the tunnel called `name`, whoever put it up, and returns false if
+    /// Removes the kill switch of the tunnel called `name`, put up by any process. Returns false if
     /// there was none.
     ///
     /// # Errors
@@ -325,7 +325,7 @@ fn table(tunnel: &str, device: &str, allowed: &[Prefix], pass: Option<Pass>) -> 
     Table { family: Family::Inet, name: table_name(tunnel), sets, chains: vec![leaving] }
 }
 
-/// Returns the conditions under which a packet is the tunnel's own, each a rule's.
+/// Returns the conditions for the tunnel's own packets, one item per rule.
 fn of_tunnel(pass: Pass) -> impl Iterator<Item = Vec<Step>> {
     let rule = move |protocol, offset, port: u16| {
         vec![
@@ -343,7 +343,7 @@ fn of_tunnel(pass: Pass) -> impl Iterator<Item = Vec<Step>> {
     std::iter::once(datagrams).chain(questions.into_iter().filter(move |_| pass.dns))
 }
 
-/// Answers that came out of the tunnel.
+/// Returns the conditions for answers that came out of the tunnel.
 fn answers(device: &str) -> Vec<Step> {
     let mut rule = Step::device(Meta::InputInterfaceName, Comparison::Equal, device).to_vec();
     rule.extend([
@@ -354,7 +354,8 @@ fn answers(device: &str) -> Vec<Step> {
     rule
 }
 
-/// DHCP, DHCPv6 and neighbour discovery, each to everybody on the link and to one host on it.
+/// Returns the conditions for DHCP, DHCPv6 and neighbour discovery, each to all hosts on the link
+/// and to one host on it.
 fn of_link() -> Vec<Vec<Step>> {
     let ports = |family, ports: [u8; 4]| {
         let mut rule = transport(family, UDP, 4);
@@ -383,7 +384,7 @@ fn of_link() -> Vec<Vec<Step>> {
     ]
 }
 
-/// Goes on for packets to one host on the link, as the head of this file describes.
+/// Matches packets to one host on the link, as the module's documentation describes.
 fn to_neighbour(family: Family) -> [Step; 8] {
     let ([next_hops, _], multicast) = if family == Family::Ip {
         (NEXT_HOPS, vec![224, 0, 0, 0])
@@ -412,7 +413,8 @@ fn of_family(family: Family) -> Vec<Step> {
     vec![Step::LoadMeta(Meta::NetworkProtocol), Step::equal(&[family as u8])]
 }
 
-/// Goes on for packets of one family and protocol, with the first bytes of what the IP header is in front of.
+/// Matches packets of one family and protocol, and loads the first `length` bytes of the transport
+/// header.
 fn transport(family: Family, protocol: u8, length: u32) -> Vec<Step> {
     let mut steps = of_family(family);
     steps.extend([
@@ -428,8 +430,8 @@ mod tests {
     use super::*;
     use crate::link::nft::tests::{captured, hex};
 
-    /// The bytes that nft(8) 1.0.6 sends for this table, without the user data that it adds to a
-    /// set for itself.
+    /// The bytes that nft(8) 1.0.6 sends for this table, without the user data that it attaches to
+    /// a set:
     ///
     /// ```text
     /// set next-hops-v4 { type ipv4_addr; size 65535; flags dynamic,timeout; }

@@ -1,4 +1,4 @@
-//! Legacy iptables, whose rules need more rights to read than this program has.
+//! Detection of legacy iptables, whose rules this program has no privilege to read.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ pub(super) fn has_filter(v6: bool) -> bool {
     fs::read_to_string(names).is_ok_and(|names| lists_filter(&names))
 }
 
-/// Reads the list of tables in use.
+/// Returns true if the list of tables in use contains `filter`.
 fn lists_filter(names: &str) -> bool {
     names.lines().any(|name| name.trim() == "filter")
 }

@@ -1,16 +1,16 @@
 use super::*;
 
-/// A name that no device has.
+/// A device name that is not in use.
 const NONE: &str = "no-such-link";
 const V4: &str = "net/ipv4/ip_forward";
 const V6: &str = "net/ipv6/conf/all/forwarding";
 const V6_NEW: &str = "net/ipv6/conf/default/forwarding";
 
-/// A /proc/sys of the test's own.
+/// A temporary directory in place of /proc/sys.
 struct Settings(PathBuf);
 
 impl Settings {
-    /// All is off, and nothing forwards; `more` are settings besides.
+    /// Creates the directory with forwarding off everywhere, and with `more` settings.
     fn new(name: &str, more: &[(&str, &str)]) -> Self {
         let root = std::env::temp_dir().join(format!("wontun-forwarding-{}-{name}", std::process::id()));
         let settings = Self(root);
@@ -68,7 +68,7 @@ fn held(names: &[&str]) -> Held {
 
 const ALL: Held = Held { devices: BTreeSet::new(), all: true };
 
-/// Plans for the device `tun0` and does it.
+/// Plans for the device `tun0` and carries the plan out.
 fn apply(forwarding: &mut Forwarding, v6: bool, names: &[&str], found: &Held) -> Outcome {
     let plan = forwarding.plan("tun0", v6, &devices(names), found);
     forwarding.turn_on("tun0", v6, plan)
@@ -108,7 +108,7 @@ fn what_a_killed_run_or_another_tunnel_turned_on_is_wontuns() {
     let mut forwarding = settings.forwarding();
     assert!(matches!(apply(&mut forwarding, false, &["eth0"], &held(&["eth0"])), Outcome::On));
     assert_eq!(*forwarding.held(false), held(&["eth0"]));
-    // somebody turns on the switch for all, and nobody is held back
+    // another program turns on the switch for all devices: the drops end
     settings.write(V4, "1");
     assert!(matches!(apply(&mut forwarding, false, &["eth0"], &held(&["eth0"])), Outcome::Released));
     assert!(forwarding.held(false).is_empty());
@@ -117,7 +117,7 @@ fn what_a_killed_run_or_another_tunnel_turned_on_is_wontuns() {
     assert_eq!([V4, &v4("eth0")].map(|key| settings.read(key)), ["1"; 2], "not wontun's any more");
 }
 
-/// Before Linux 6.17.
+/// Kernels before Linux 6.17.
 #[test]
 fn the_switch_for_all_is_wontuns_until_somebody_writes_to_it() {
     let conf = |device: &str| format!("net/ipv6/conf/{device}/accept_ra");
@@ -155,7 +155,7 @@ fn the_switch_for_all_is_wontuns_until_somebody_writes_to_it() {
 #[test]
 fn switches_that_cannot_be_written_are_not_tried_again() {
     let settings = Settings::with_devices("refused", &["tun0"]);
-    // no file, where one is expected
+    // a directory in place of the file
     fs::create_dir_all(settings.0.join(v6("eth0"))).unwrap();
     let mut forwarding = settings.forwarding();
     let plan = Plan::Devices(devices(&["eth0"]));
@@ -188,17 +188,17 @@ fn a_device_without_addresses_is_held_back() {
     let mut forwarding = settings.forwarding();
     apply(&mut forwarding, false, &["eth0", "eth1"], &Held::default());
     assert_eq!(*forwarding.held(false), held(&["eth0", "eth1"]));
-    // DHCP has no lease any more, and gets another
+    // the DHCP lease is lost and renewed
     for names in [&["eth1"][..], &[], &["eth0", "eth1"]] {
         assert!(matches!(apply(&mut forwarding, false, names, &Held::default()), Outcome::On));
         assert_eq!(*forwarding.held(false), held(&["eth0", "eth1"]), "with addresses of {names:?}");
     }
-    // one that is gone, or that another program has turned off while it has no address
+    // a deleted device, and one that another program has turned off while it has no address
     fs::remove_file(settings.0.join(v4("eth0"))).unwrap();
     settings.write(&v4("eth1"), "0");
     apply(&mut forwarding, false, &[], &Held::default());
     assert_eq!(*forwarding.held(false), Held::default());
-    // what a killed run has turned on
+    // a switch turned on by a killed run
     settings.write(&v4("eth1"), "1");
     let mut next = settings.forwarding();
     apply(&mut next, false, &[], &held(&["eth1"]));
