@@ -1,7 +1,8 @@
-//! rtnetlink messages that we send, and the few attributes that we read: pure functions over bytes.
+//! Construction of the rtnetlink messages that are sent, and parsing of the few attributes that are
+//! read: pure functions over bytes.
 //!
-//! The crate's own parser fails on a whole message for one attribute that it does not understand, so only
-//! fixed headers are left to it.
+//! The parser of netlink-packet-route rejects a whole message for one attribute that it does not
+//! understand, so it is used for fixed headers only.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -28,7 +29,7 @@ pub(super) const RTM_DELLINK: u16 = 17;
 pub(super) const RTM_NEWADDR: u16 = 20;
 pub(super) const RTM_DELADDR: u16 = 21;
 pub(super) const RTM_NEWNETCONF: u16 = 80;
-/// Lengths of the fixed headers in front of the attributes.
+/// Lengths of the fixed headers before the attributes.
 const NLMSG_HEADER: usize = 16;
 pub(super) const LINK_HEADER: usize = 16;
 pub(super) const ROUTE_HEADER: usize = 12;
@@ -51,16 +52,16 @@ pub(super) const RTA_OIF: u16 = 4;
 const RTA_METRICS: u16 = 8;
 const RTAX_MTU: u16 = 2;
 
-/// What of a device concerns a tunnel.
+/// State of a device that a tunnel depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinkState {
-    /// Whether the device is set up (`IFF_UP`).
+    /// True if the device is set up (`IFF_UP`).
     pub up: bool,
-    /// The largest packet that the device takes, in bytes.
+    /// MTU of the device, in bytes.
     pub mtu: u32,
 }
 
-/// The messages of one datagram; a truncated or garbled rest is left out.
+/// Iterator over the messages of one datagram; a truncated or malformed rest is left out.
 pub(super) struct Messages<'a>(&'a [u8]);
 
 impl<'a> Messages<'a> {
@@ -81,18 +82,18 @@ impl<'a> Iterator for Messages<'a> {
     }
 }
 
-/// One message that came back for a request.
+/// One message received in reply to a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Reply<'a> {
-    /// It is done; no more replies follow.
+    /// The request was carried out; no more replies follow.
     Ack,
-    /// It was refused; no more replies follow. With the kernel's explanation where it has one.
+    /// The request was refused; no more replies follow. With the kernel's explanation, if any.
     Refused(Errno, Option<String>),
-    /// What was asked for: a message body without the netlink header.
+    /// The requested data: a message body without the netlink header.
     Answer(&'a [u8]),
-    /// The end of a list, or why it ends here.
+    /// The end of a dump, with the error that ended it, if any.
     Done(Result<(), Errno>),
-    /// No kernel sends this.
+    /// A malformed message, which no kernel sends.
     Garbled,
 }
 
@@ -119,8 +120,8 @@ impl<'a> Reply<'a> {
     }
 }
 
-/// The text of an extended acknowledgement: it follows the error code and a copy of our request, of which
-/// only the header is there if capped.
+/// Returns the text of an extended acknowledgement. It follows the error code and a copy of the
+/// request, of which only the header is present if `NLM_F_CAPPED` is set.
 fn explanation(flags: u16, payload: &[u8]) -> Option<String> {
     if flags & NLM_F_ACK_TLVS == 0 {
         return None;
@@ -133,22 +134,22 @@ fn explanation(flags: u16, payload: &[u8]) -> Option<String> {
         usize::try_from(length).ok()?.checked_next_multiple_of(4)?
     };
     let text = parse_string(&attribute(request.get(copied..)?, NLMSGERR_ATTR_MSG)?).ok()?;
-    // it becomes part of a one-line message
+    // the text becomes part of a one-line message
     Some(text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect())
 }
 
-/// The host's own address in the body of an `RTM_NEWADDR` or `RTM_DELADDR`.
+/// Returns the host's own address in the body of an `RTM_NEWADDR` or `RTM_DELADDR`.
 pub(super) fn address_of(body: &[u8]) -> Option<IpAddr> {
     const IFA_ADDRESS: u16 = 1;
     const IFA_LOCAL: u16 = 2;
     let attributes = body.get(ADDRESS_HEADER..)?;
-    // where there is a local one the other is the far end's
+    // if there is an IFA_LOCAL, IFA_ADDRESS is the peer's
     let value = attribute(attributes, IFA_LOCAL).or_else(|| attribute(attributes, IFA_ADDRESS))?;
     let v4 = || <[u8; 4]>::try_from(value.as_slice()).ok().map(IpAddr::from);
     <[u8; 16]>::try_from(value.as_slice()).ok().map(IpAddr::from).or_else(v4)
 }
 
-/// The network in the body of an `RTM_NEWADDR`: the address that its prefix belongs to, the
+/// Returns the network in the body of an `RTM_NEWADDR`: the address that its prefix belongs to, the
 /// prefix's length, and the index of the device.
 pub(super) fn address_network(body: &[u8]) -> Option<(IpAddr, u8, u32)> {
     const IFA_ADDRESS: u16 = 1;
@@ -159,12 +160,12 @@ pub(super) fn address_network(body: &[u8]) -> Option<(IpAddr, u8, u32)> {
     Some((address, *body.get(1)?, u32::from_ne_bytes(*index)))
 }
 
-/// The value of the first attribute of that kind, whatever the others look like.
+/// Returns the value of the first attribute of that kind, regardless of the others.
 pub(super) fn attribute(attributes: &[u8], kind: u16) -> Option<Vec<u8>> {
     self::attributes(attributes, kind).next()
 }
 
-/// The values of all attributes of that kind, up to the first that is broken.
+/// Returns the values of all attributes of that kind, up to the first malformed attribute.
 pub(super) fn attributes(attributes: &[u8], kind: u16) -> impl Iterator<Item = Vec<u8>> {
     let intact = NlasIterator::new(attributes).map_while(Result::ok);
     intact.filter(move |attribute| attribute.kind() == kind).map(|attribute| attribute.value().to_vec())
@@ -174,43 +175,43 @@ pub(super) fn attribute_u32(attributes: &[u8], kind: u16) -> Option<u32> {
     parse_u32(&attribute(attributes, kind)?).ok()
 }
 
-/// The header of an `RTM_NEWLINK` or `RTM_DELLINK`.
+/// Parses the header of an `RTM_NEWLINK` or `RTM_DELLINK`.
 pub(super) fn link_header(body: &[u8]) -> Option<LinkHeader> {
     LinkHeader::parse(body).ok()
 }
 
-/// The state in an `RTM_NEWLINK`.
+/// Returns the state in an `RTM_NEWLINK`.
 pub(super) fn link_state(body: &[u8]) -> Option<LinkState> {
     let header = link_header(body)?;
     let mtu = attribute_u32(body.get(LINK_HEADER..)?, IFLA_MTU)?;
     Some(LinkState { up: header.flags.contains(LinkFlags::Up), mtu })
 }
 
-/// The name in an `RTM_NEWLINK`.
+/// Returns the name in an `RTM_NEWLINK`.
 pub(super) fn link_name(body: &[u8]) -> Option<String> {
     parse_string(&attribute(body.get(LINK_HEADER..)?, IFLA_IFNAME)?).ok()
 }
 
-/// Of an `RTM_DELLINK` of a device that has left for another network namespace, its index there,
-/// which kernels before 4.16 do not tell. `None` if it was deleted.
+/// Returns the new index in an `RTM_DELLINK` of a device that was moved to another network
+/// namespace; kernels before 4.16 do not report the index. `None` if the device was deleted.
 pub(super) fn moved_to(body: &[u8]) -> Option<Option<u32>> {
     let attributes = body.get(LINK_HEADER..)?;
     attribute(attributes, IFLA_NEW_NETNSID)?;
     Some(attribute_u32(attributes, IFLA_NEW_IFINDEX))
 }
 
-/// The device group in an `RTM_NEWLINK`.
+/// Returns the device group in an `RTM_NEWLINK`.
 pub(super) fn link_group(body: &[u8]) -> Option<u32> {
     attribute_u32(body.get(LINK_HEADER..)?, IFLA_GROUP)
 }
 
-/// The largest super-packet, in bytes, in an `RTM_NEWLINK`.
+/// Returns the maximum size of super-packets in an `RTM_NEWLINK`, in bytes.
 pub(super) fn gso_max_size(body: &[u8]) -> Option<u32> {
     attribute_u32(body.get(LINK_HEADER..)?, IFLA_GSO_MAX_SIZE)
 }
 
-/// Whether the device of an `RTM_NEWLINK` forwards what comes in by it, the first of its `DEVCONF_*`; `None` if it has no
-/// such family.
+/// Returns true if the device of an `RTM_NEWLINK` forwards packets that come in by it, the first of
+/// its `DEVCONF_*` settings; `None` if the device does not have the family.
 pub(super) fn forwards(body: &[u8], v6: bool) -> Option<bool> {
     let (family, settings) = if v6 { (AF_INET6, IFLA_INET6_CONF) } else { (AF_INET, IFLA_INET_CONF) };
     let families = attribute(body.get(LINK_HEADER..)?, IFLA_AF_SPEC)?;
@@ -218,18 +219,19 @@ pub(super) fn forwards(body: &[u8], v6: bool) -> Option<bool> {
     parse_i32(settings.first_chunk::<4>()?).ok().map(|value| value != 0)
 }
 
-/// The outgoing device in an `RTM_NEWROUTE`; `None` if the route says that nothing gets there.
+/// Returns the output device in an `RTM_NEWROUTE`; `None` if the route is of a type that rejects
+/// packets.
 pub(super) fn route_interface(body: &[u8]) -> Option<u32> {
     let header = RouteHeader::parse(body).ok()?;
-    // IPv4 answers a lookup of these with an error, IPv6 with the route
+    // a lookup of these returns an error for IPv4, and the route for IPv6
     match header.kind {
         RouteType::BlackHole | RouteType::Unreachable | RouteType::Prohibit | RouteType::Throw => None,
         _ => attribute_u32(body.get(ROUTE_HEADER..)?, RTA_OIF),
     }
 }
 
-/// The MTU that the route in an `RTM_NEWROUTE` has of its own, in bytes: a metric of the route, or what path MTU
-/// discovery found.
+/// Returns the MTU of the route itself in an `RTM_NEWROUTE`, in bytes: a metric of the route, or
+/// the result of path MTU discovery.
 pub(super) fn route_mtu(body: &[u8]) -> Option<u32> {
     let metrics = attribute(body.get(ROUTE_HEADER..)?, RTA_METRICS)?;
     attribute_u32(&metrics, RTAX_MTU).filter(|&mtu| mtu > 0)
@@ -247,7 +249,7 @@ pub(super) fn get_link(index: u32) -> RouteNetlinkMessage {
     RouteNetlinkMessage::GetLink(message)
 }
 
-/// Changes the flags in `mask` to those in `flags` and leaves the others.
+/// Sets the flags in `mask` to those in `flags` and leaves the others unchanged.
 pub(super) fn set_flags(index: u32, flags: LinkFlags, mask: LinkFlags) -> RouteNetlinkMessage {
     let mut message = LinkMessage::default();
     message.header.index = index;
@@ -275,17 +277,18 @@ pub(super) fn set_group(index: u32, group: u32) -> RouteNetlinkMessage {
     set_attribute(index, LinkAttribute::Group(group))
 }
 
-/// How many packets wait in the device's own queue.
+/// Sets the length of the device's transmit queue, in packets.
 pub(super) fn set_queue_len(index: u32, packets: u32) -> RouteNetlinkMessage {
     set_attribute(index, LinkAttribute::TxQueueLen(packets))
 }
 
-/// The largest super-packet of TCP that the kernel builds for the device; up to 65,536 for IPv4 as well as IPv6.
+/// Sets the maximum size of TCP super-packets that the kernel builds for the device; up to 65,536
+/// bytes for IPv4 and IPv6.
 pub(super) fn set_gso_max_size(index: u32, bytes: u32) -> RouteNetlinkMessage {
     set_attribute(index, LinkAttribute::GsoMaxSize(bytes))
 }
 
-/// No link-local address of the kernel's own making.
+/// Disables link-local addresses generated by the kernel.
 pub(super) fn set_no_generated_address(index: u32) -> RouteNetlinkMessage {
     let mode = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
     set_attribute(index, LinkAttribute::AfSpecUnspec(vec![mode]))
@@ -311,18 +314,19 @@ fn address(index: u32, cidr: Cidr) -> AddressMessage {
     message.header.index = index;
     message.header.prefix_len = cidr.prefix();
     message.header.family = family(cidr.address());
-    // IFA_LOCAL is ours and IFA_ADDRESS the other end's on a point-to-point device: alike, they make a network
-    // of the whole prefix, as on an Ethernet
+    // on a point-to-point device IFA_LOCAL is the own address and IFA_ADDRESS the peer's: with the
+    // same value in both they describe a network of the whole prefix, as on Ethernet
     message.attributes.push(AddressAttribute::Local(cidr.address()));
     message.attributes.push(AddressAttribute::Address(cidr.address()));
     if cidr.address().is_ipv6() {
-        // nobody else can have it, and a tentative address cannot be bound to for a second
+        // no other host can have the address, and a tentative address cannot be bound to for a
+        // second
         message.header.flags = AddressHeaderFlags::Nodad;
     }
     message
 }
 
-/// Looks up one route, for packets that carry `mark` if any.
+/// Looks up one route, for packets that carry `mark` if given.
 pub(super) fn get_route(destination: IpAddr, mark: Option<NonZeroU32>) -> RouteNetlinkMessage {
     let mut message = RouteMessage::default();
     message.header.address_family = family(destination);
@@ -426,7 +430,7 @@ pub(super) mod tests {
     fn unknown_and_broken_attributes_are_passed_over() {
         let mtu = nla(IFLA_MTU, &1472u32.to_ne_bytes());
         let up = LinkState { up: true, mtu: 1472 };
-        // IFLA_STATS64 and IFLA_LINKINFO that no parser likes, and one type that nobody has
+        // malformed IFLA_STATS64 and IFLA_LINKINFO, and an unassigned type
         let strange = [nla(23, &[1]), nla(18, &[255; 7]), nla(999, &[0; 3]), mtu.clone()].concat();
         assert_eq!(link_state(&link(0, 3, 0x1043, &strange)), Some(up));
         assert_eq!(link_state(&link(0, 3, 0x1042, &mtu)), Some(LinkState { up: false, mtu: 1472 }));

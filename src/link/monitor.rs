@@ -1,4 +1,4 @@
-//! News of a device, for the event loop.
+//! Notifications about a device, for the event loop.
 
 use std::io;
 use std::net::IpAddr;
@@ -27,7 +27,7 @@ const RTMGRP_IPV6_IFADDR: u32 = 0x100;
 const RTMGRP_IPV4_ROUTE: u32 = 0x40;
 const RTMGRP_IPV4_RULE: u32 = 0x80;
 const RTMGRP_IPV6_ROUTE: u32 = 0x400;
-/// `RTNLGRP_IPV6_RULE`, which is 19.
+/// `RTNLGRP_IPV6_RULE` (19) as a bit.
 const RTMGRP_IPV6_RULE: u32 = 1 << 18;
 /// `RTNLGRP_IPV4_NETCONF` and `RTNLGRP_IPV6_NETCONF` as bits: settings such as forwarding.
 const RTMGRP_NETCONF: u32 = 1 << 23 | 1 << 24;
@@ -40,39 +40,40 @@ const GROUPS: u32 = RTMGRP_LINK
     | RTMGRP_IPV6_RULE
     | RTMGRP_NETCONF;
 const NLM_F_REPLACE: u16 = 0x100;
-/// `rtm_table` of tables with a number beyond 255.
+/// The `rtm_table` of tables with a number above 255.
 const RT_TABLE_COMPAT: u32 = 252;
 const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
 const RTM_NEWRULE: u16 = 32;
 const RTM_DELRULE: u16 = 33;
 
-/// What one datagram of the kernel said.
+/// Content of one datagram of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkEvent {
-    /// Something about our device changed (or was said to); this is its state now.
+    /// The device was changed or announced; its current state.
     Changed(LinkState),
-    /// Our device was deleted.
+    /// The device was deleted.
     Deleted,
-    /// Our device was moved to another network namespace, where it has this index.
+    /// The device was moved to another network namespace, where it has this index.
     Moved(Option<u32>),
     /// Another device appeared or was changed.
     OtherLink,
     /// Events were lost or unreadable: read the state with [`super::Link::state`].
     Overrun,
-    /// A route of wontun's or of the device, or a policy rule was deleted or replaced, by anybody.
+    /// A route of wontun or of the device, or a policy rule, was deleted or replaced by any
+    /// program.
     RoutingLost,
-    /// This host no longer has that address, on whichever device it was.
+    /// This host no longer has that address, on any device.
     AddressLost(IpAddr),
-    /// Another device has got an address, or a setting of devices was changed, such as forwarding.
+    /// Another device has a new address, or a setting of devices such as forwarding was changed.
     HostChanged,
-    /// It was about another device.
+    /// The event concerns another device.
     Other,
 }
 
-/// A non-blocking socket that hears of every link and address change in its network namespace, and
-/// of the deletion of routes and rules that may concern it. A socket filter drops the many other
-/// changes of routes that some hosts have.
+/// A non-blocking socket that receives every link and address change in its network namespace, and
+/// the deletion of routes and rules that may concern it. A socket filter drops the other route
+/// changes, of which some hosts have many.
 #[derive(Debug)]
 pub struct Monitor {
     socket: Socket,
@@ -81,7 +82,7 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// Listens from now on: read the state afterwards, and nothing is missed.
+    /// Subscribes to the notifications. Read the state afterwards, so that no change is missed.
     ///
     /// # Errors
     /// Netlink is unavailable.
@@ -96,16 +97,16 @@ impl Monitor {
         open().map_err(|source| LinkError::Socket { action: "watch for link changes".to_owned(), source })
     }
 
-    /// Listens to the device of this index from now on.
+    /// Sets the index of the device to watch.
     pub const fn follow(&mut self, index: u32) {
         self.index = index;
     }
 
-    /// Reads one datagram, so that the caller can keep a budget on a host where links come and go. `None` once
-    /// there are no more: the edge may be waited for again.
+    /// Reads one datagram, so that the caller can keep a budget on a host where links come and go.
+    /// Returns `None` when no more are queued: the edge may be waited for again.
     ///
     /// # Errors
-    /// What the receive said, lost events excepted.
+    /// The error of the receive, except lost events.
     pub fn poll_event(&mut self) -> io::Result<Option<LinkEvent>> {
         self.buffer.clear();
         match retry(|| self.socket.recv_from(&mut self.buffer, MSG_TRUNC)) {
@@ -125,13 +126,13 @@ impl AsFd for Monitor {
     }
 }
 
-/// A classic BPF program. Dropped are new rules, and deleted routes that are neither wontun's nor
-/// to the device: of those, the kernel's own lead to the networks of its addresses. Of new routes
-/// those pass that take the place of another one in a table of a number beyond 255, as that of
-/// policy routing is: the other one may be wontun's.
+/// Returns a classic BPF program. It drops new rules, and deleted routes that are neither wontun's
+/// nor to the device: of the latter, the kernel's own lead to the networks of its addresses. Of new
+/// routes it passes those that replace another one in a table with a number above 255, such as that
+/// of policy routing: the replaced route may be wontun's.
 const fn filter(index: u32) -> [SockFilter; 21] {
-    // nlmsg_type and the device are in the host's order, and read in the network's; rtm_protocol is
-    // in the message's own header, which attributes follow
+    // nlmsg_type and the device are in host order, and loaded in network order; rtm_protocol is in
+    // the message's own header, which the attributes follow
     const TYPE: u32 = 4;
     const FLAGS: u32 = 6;
     const ROUTE_TABLE: u32 = 16 + 4;
@@ -166,7 +167,7 @@ const fn filter(index: u32) -> [SockFilter; 21] {
     ]
 }
 
-/// The last thing that a datagram says of the device: an earlier one is history.
+/// Returns the last event about the device in a datagram; earlier ones are outdated.
 fn event(datagram: &[u8], index: u32) -> LinkEvent {
     let mut event = LinkEvent::Other;
     for (header, body) in Messages::new(datagram) {
@@ -182,7 +183,7 @@ fn event(datagram: &[u8], index: u32) -> LinkEvent {
             continue;
         }
         let Some(link) = message::link_header(body) else { continue };
-        // a bridge speaks of its ports in its own family, and of a port that leaves as deleted
+        // a bridge reports its ports in its own family, and a removed port as deleted
         if link.interface_family != AddressFamily::Unspec {
             continue;
         }
@@ -270,7 +271,7 @@ mod tests {
     #[test]
     fn nothing_new_does_not_block() {
         let mut monitor = Monitor::open(1).unwrap();
-        // other tests on this machine may well make links
+        // other tests on this machine may create links
         while let Some(event) = monitor.poll_event().unwrap() {
             assert_ne!(event, LinkEvent::Deleted);
         }

@@ -1,18 +1,19 @@
-//! Forwarding and address translation for a server's peers.
+//! Forwarding and NAT for a server's peers.
 //!
-//! One table of our own, `wontun-nat-NAME`, after the name that the tunnel was started with, of the
-//! family inet; its rules are in `nat/rules.rs`:
+//! The table is `wontun-nat-NAME`, with the name that the tunnel was started with, of the family
+//! inet; its rules are in `nat/rules.rs`:
 //!
-//! - `postrouting`: what leaves from the VPN's networks by another device than the tunnel gets that device's address;
-//! - `forward`: TCP connections through the tunnel agree on segments that fit both ways. To the
-//!   VPN's networks goes only what belongs to a known connection, comes from the tunnel, or was led
-//!   there by this host's own address translation. Networks behind a peer are routed and not
-//!   translated: they stay open. From the tunnel nothing goes to link-local addresses, which are
-//!   services for this host alone, unless they are allowed;
-//! - `others`: what would be forwarded between other devices only since wontun turned forwarding on
-//!   is dropped ([`super::forwarding`]).
+//! - `postrouting` gives packets that leave from the VPN's networks by another device than the
+//!   tunnel the address of that device;
+//! - `forward` clamps the MSS of TCP connections through the tunnel to the path MTU in both
+//!   directions. Packets to the VPN's networks pass only if they belong to a known connection, come
+//!   from the tunnel, or were redirected there by this host's own NAT. Networks behind a peer are
+//!   routed and not translated: they stay open. Packets from the tunnel to link-local addresses,
+//!   which are services for this host alone, are dropped unless they are allowed;
+//! - `others` drops packets that would be forwarded between other devices only because wontun
+//!   turned forwarding on ([`super::forwarding`]).
 //!
-//! An accept here does not undo what another table drops: such tables are found and named.
+//! An accept here does not override a drop in another table: such tables are detected and reported.
 
 mod foreign;
 mod rules;
@@ -30,50 +31,50 @@ use super::interfaces::{Interface, interfaces};
 use super::nft::{Family, Found, Nft, Table};
 use crate::routing::Prefix;
 
-/// Forwarding and address translation for one tunnel device; the table goes when it is dropped.
+/// Forwarding and NAT for one tunnel device. Dropping it removes the table.
 #[derive(Debug)]
 pub struct Nat {
-    /// The tunnel's name, after which the table is called.
+    /// The tunnel's name, which the table's name contains.
     tunnel: String,
-    /// Present name of its device.
+    /// The current name of the tunnel's device.
     device: String,
-    /// Opened when it is needed: that may load the kernel's modules.
+    /// The nf_tables socket; opened on first use, since that may load kernel modules.
     nft: Option<Nft>,
-    /// What [`Nat::apply`] was last called for.
+    /// The networks of the last [`Nat::apply`].
     networks: Vec<Prefix>,
     /// Link-local networks that the peers may reach.
     allowed: Vec<Prefix>,
-    /// It was put up, and is there unless somebody flushed it.
+    /// The table that was put up; it is in place unless another program has removed it.
     table: Option<Table>,
     forwarding: Forwarding,
     told: Vec<NatWarning>,
 }
 
-/// What came of it.
+/// Result of [`Nat::apply`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NatApplied {
-    /// Changes to the host that its user should know of, a line each.
+    /// Changes to the host to report to the user, one line each.
     pub notes: Vec<String>,
-    /// Settings that were on before, had been turned off, and are on again, a line each.
+    /// Settings that were on before, had been turned off, and are on again, one line each.
     pub restored: Vec<String>,
-    /// What could not be had, and was not said the last time.
+    /// Warnings that the last call did not return.
     pub warnings: Vec<NatWarning>,
 }
 
 /// Tables of other tunnels of this host.
 #[derive(Debug, Default)]
 struct Others {
-    /// The devices of those with address translation.
+    /// The devices of the tunnels with NAT.
     tunnels: BTreeSet<String>,
-    /// Packets that they hold back, of IPv4 and IPv6.
+    /// Packets dropped by these tables, of IPv4 and IPv6.
     held: [Held; 2],
-    /// Packets that a killed run of this tunnel held back.
+    /// Packets dropped by the table of a killed run of this tunnel, of IPv4 and IPv6.
     own: [Held; 2],
 }
 
 impl Nat {
-    /// For the device called `name`, in this thread's network namespace; peers may reach the
-    /// link-local networks `allowed`. Changes nothing yet.
+    /// Creates the NAT for the device called `name` in this thread's network namespace; peers may
+    /// reach the link-local networks `allowed`. Changes nothing in the kernel.
     pub fn new(name: &str, allowed: &[Prefix]) -> Self {
         Self {
             tunnel: name.to_owned(),
@@ -87,17 +88,18 @@ impl Nat {
         }
     }
 
-    /// The tunnel's device is called `device` from now on, which the next [`Self::apply`] puts into
-    /// the table.
+    /// Sets the new name of the tunnel's device, which the next [`Self::apply`] puts into the
+    /// table.
     pub fn follow(&mut self, device: &str) {
         device.clone_into(&mut self.device);
     }
 
-    /// Lets the addresses in `networks` through to whatever is not the tunnel. A table that a killed run of the same
-    /// device name left behind is replaced. Without networks there is nothing to do, and the table goes.
+    /// Enables forwarding and NAT from `networks` to all devices but the tunnel. Replaces a table
+    /// that a killed run of the same tunnel left behind. Without networks the table is removed.
     ///
-    /// What cannot be had is a warning: the tunnel itself does not need it. Only if `looks` is
-    /// true, others' rules are read; otherwise they drop what they dropped before.
+    /// A failure is reported as a warning, since the tunnel itself does not depend on it. The rules
+    /// of other programs are read only if `looks` is true; otherwise the warnings about them are
+    /// kept from the last call.
     pub fn apply(&mut self, networks: &[Prefix], looks: bool) -> NatApplied {
         let mut applied = NatApplied::default();
         self.networks = networks.to_vec();
@@ -108,7 +110,7 @@ impl Nat {
         match self.put_up(&mut applied) {
             Ok(wanted) if looks => applied.warnings.extend(self.look_for_drops(&wanted)),
             Ok(_) => applied.warnings.extend(self.told.iter().filter(|told| told.is_others()).cloned()),
-            // nothing is forwarded without the rules that go with it
+            // nothing is forwarded without the accompanying rules
             Err(failure) => applied
                 .warnings
                 .push(NatWarning::Nftables { table: table_name(&self.tunnel), reason: failure.described() }),
@@ -118,17 +120,17 @@ impl Nat {
         applied
     }
 
-    /// Returns what could not be had the last time.
+    /// Returns the warnings of the last call.
     pub fn warnings(&self) -> &[NatWarning] {
         &self.told
     }
 
-    /// Returns true if forwarding was on, and is off for the tunnel or another device now.
+    /// Returns true if forwarding was on, and is now off for the tunnel or another device.
     pub fn has_lost_forwarding(&self) -> bool {
         self.forwarding.has_lost(&self.device)
     }
 
-    /// Returns the line about forwarding that was on and is off now, and cannot be turned on.
+    /// Returns the warning about forwarding that was on, is now off, and cannot be turned on.
     pub fn lost_forwarding(&self) -> Option<String> {
         let is_lost = |warning: &&NatWarning| match warning {
             NatWarning::Forwarding { key, off: true, .. } => {
@@ -139,13 +141,14 @@ impl Nat {
         self.told.iter().find(is_lost).map(ToString::to_string)
     }
 
-    /// Whether `networks` are what [`Nat::apply`] was last called for, so that there is nothing to do unless somebody
-    /// else changed something.
+    /// Returns true if `networks` are those of the last [`Nat::apply`], so that there is nothing to
+    /// do unless another program changed something.
     pub fn is_wanted(&self, networks: &[Prefix]) -> bool {
         self.networks == networks
     }
 
-    /// Takes the table away and turns forwarding off, also what a killed run left behind.
+    /// Removes the table and turns forwarding off, including the state that a killed run left
+    /// behind.
     pub fn take_away(&mut self) {
         if let Ok(others) = self.others() {
             for (v6, own) in [false, true].into_iter().zip(&others.own) {
@@ -160,14 +163,14 @@ impl Nat {
         }
     }
 
-    /// Puts up the table, and only then turns forwarding on.
+    /// Puts up the table, and turns forwarding on afterwards.
     fn put_up(&mut self, applied: &mut NatApplied) -> Result<Table, Failure> {
         let others = self.others()?;
         let interfaces = self.interfaces();
         let mut wanted = self.wanted(&others);
         let families = [false, true].into_iter().filter(|v6| has_family(&wanted, *v6)).collect::<Vec<_>>();
         for v6 in families {
-            // twice where the first attempt shows that the switches of single devices cannot be
+            // a second attempt if the first shows that the switches of single devices cannot be
             // written
             for _ in 0..2 {
                 let plan = self.plan(v6, &interfaces, &others);
@@ -190,8 +193,8 @@ impl Nat {
         v4_found.merge(v4_own);
         v6_found.merge(v6_own);
         let found = if v6 { v6_found } else { v4_found };
-        // another tunnel with address translation turns on its own device's switch, and nobody
-        // holds it back
+        // another tunnel with NAT turns on the switch of its own device, whose packets are not to
+        // be dropped
         let devices = interfaces.iter().filter(|interface| {
             interface.has_family(v6)
                 && !interface.is_loopback
@@ -216,7 +219,7 @@ impl Nat {
         }
     }
 
-    /// The table as it is to be now.
+    /// Returns the table for the current state.
     fn wanted(&self, others: &Others) -> Table {
         table(&Wanted {
             tunnel: &self.tunnel,
@@ -240,15 +243,15 @@ impl Nat {
         outcome.map(drop)
     }
 
-    /// Puts the table up again if somebody else has deleted or changed it. Returns the table's name
-    /// if so; that it cannot be had is told by the next [`Nat::apply`].
+    /// Puts the table up again if another program has deleted or changed it, and returns its name
+    /// then. A failure is reported by the next [`Nat::apply`].
     pub fn repair(&mut self) -> Option<String> {
         let wanted = self.table.clone()?;
         let found = self.nft().and_then(|nft| nft.ensure(&wanted)).ok()?;
         (found == Found::Repaired).then(|| format!("inet {}", wanted.name))
     }
 
-    /// Returns true if the table is there, as it was put up, or is not wanted.
+    /// Returns true if the table is in place unchanged, or is not wanted.
     pub fn is_intact(&mut self) -> bool {
         let Some(wanted) = self.table.clone() else { return true };
         self.nft().is_ok_and(|nft| nft.is_intact(&wanted).unwrap_or(true))
@@ -282,7 +285,7 @@ impl Nat {
         Ok(others)
     }
 
-    /// The host's devices; where they cannot be read, none is known.
+    /// Returns the host's devices; empty if they cannot be read.
     fn interfaces(&mut self) -> Vec<Interface> {
         let requests = self.forwarding.requests();
         requests.and_then(|requests| interfaces(requests).ok()).unwrap_or_default()
@@ -291,7 +294,7 @@ impl Nat {
     fn look_for_drops(&mut self, wanted: &Table) -> Vec<NatWarning> {
         let families = [false, true].map(|v6| has_family(wanted, v6));
         let device = self.device.clone();
-        // who cannot be asked drops nothing that we know of
+        // if nf_tables is unavailable, no drops are known
         self.nft().ok().map(|nft| look_for_drops(nft, &device, families)).unwrap_or_default()
     }
 

@@ -1,4 +1,4 @@
-//! Networks of this host's other devices that overlap what the peers are to be reached by.
+//! Detection of networks of this host's other devices that overlap the allowed IPs.
 
 use std::fmt;
 
@@ -8,8 +8,8 @@ use super::socket::Requests;
 use crate::config::Cidr;
 use crate::routing::Prefix;
 
-/// A network of another device that overlaps allowed IPs of the tunnel's. Displays as one line that
-/// says what to do.
+/// A network of another device that overlaps allowed IPs of the tunnel. Displays as one line with a
+/// remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Overlap {
     device: String,
@@ -19,7 +19,7 @@ pub struct Overlap {
 }
 
 impl Overlap {
-    /// Returns true if it is the same network of the same device, whichever allowed IPs overlap it.
+    /// Returns true if both are the same network of the same device, regardless of the allowed IPs.
     pub fn is_same(&self, other: &Self) -> bool {
         (&self.other, self.network) == (&other.other, other.network)
     }
@@ -39,8 +39,8 @@ impl fmt::Display for Overlap {
 }
 
 /// Returns the networks of other devices that overlap `allowed_ips` now. Default routes, whole or
-/// in halves, are meant to; the networks of the tunnel's own `addresses` are the guard's matter.
-/// Where the devices cannot be read, none is known.
+/// in halves, are excluded, since they are meant to overlap; so are the networks of the tunnel's
+/// own `addresses`, which the guard handles. Returns an empty list if the devices cannot be read.
 pub fn overlaps(device: &str, addresses: &[Cidr], allowed_ips: impl Iterator<Item = Prefix>) -> Vec<Overlap> {
     let interfaces = Requests::open().ok().and_then(|mut requests| interfaces(&mut requests).ok());
     let own = addresses.iter().filter_map(|cidr| Prefix::new(cidr.address(), cidr.prefix())).collect();
@@ -81,7 +81,7 @@ fn among(
     found
 }
 
-/// Returns true if the network has one address, or is each link's own.
+/// Returns true if the network has a single address or is link-local.
 fn is_alone(network: Prefix) -> bool {
     match network.network() {
         std::net::IpAddr::V4(_) => network.length() == 32,
@@ -113,7 +113,7 @@ mod tests {
         }
     }
 
-    /// Device and network of each overlap, and the allowed IPs.
+    /// Returns the device and network of each overlap, and the allowed IPs.
     fn found(allowed_ips: &[&str]) -> Vec<(String, String)> {
         let interfaces = [
             interface("lo", &["127.0.0.1/8"]),
@@ -144,7 +144,7 @@ mod tests {
             // address
             (&["0.0.0.0/0", "128.0.0.0/1", "::/0", "8000::/1"], vec![]),
             (&["10.8.0.0/24", "10.8.0.3/32", "10.7.0.0/24", "203.0.113.0/24", "127.0.0.0/8"], vec![]),
-            // wider than the tunnel's own
+            // wider than the tunnel's own network
             (&["10.8.0.0/16"], vec![("docker0 10.8.0.0/24", "10.8.0.0/16")]),
         ] {
             let expected: Vec<_> = expected.iter().map(|(a, b)| (a.to_string(), b.to_string())).collect();

@@ -1,12 +1,12 @@
-//! Networks as ranges of addresses.
+//! Conversion of networks to ranges of addresses.
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use crate::routing::Prefix;
 
-/// The addresses of one family that lie in any of `prefixes`: ranges in ascending order that neither overlap nor
-/// touch. IPv4 addresses are numbers of 32 bits.
+/// Returns the addresses of one family that lie in any of `prefixes`: ranges in ascending order
+/// that neither overlap nor touch. IPv4 addresses are 32-bit numbers.
 pub(super) fn merged(prefixes: &[Prefix], v6: bool) -> Vec<RangeInclusive<u128>> {
     let of_family = prefixes.iter().filter(|prefix| prefix.network().is_ipv6() == v6);
     let mut ranges: Vec<_> = of_family.map(|prefix| range(*prefix)).collect();

@@ -1,4 +1,4 @@
-//! One request, its replies: a netlink socket that asks and waits.
+//! A netlink socket that sends requests and waits for the replies.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -21,46 +21,48 @@ use super::failure::{Failure, Refusal};
 use super::message::{Messages, Reply};
 use crate::io::interrupted::retry;
 
-/// The kernel limits a datagram to the reader's buffer or 32 KiB; an answer about one device is some 2 KiB.
+/// Size of the receive buffer, in bytes. The kernel limits a datagram to the reader's buffer or 32
+/// KiB; an answer about one device has about 2 KiB.
 pub(super) const BUFFER: usize = 32 * 1024;
-/// The replies are queued when the send returns: a wait at all means that something is wrong.
+/// Receive timeout. The replies are queued when the send returns, so any wait indicates an error.
 const TIMEOUT: Duration = Duration::from_secs(1);
-/// Datagrams looked at for one request, late replies of earlier ones included.
+/// Maximum number of datagrams read for one request, including late replies to earlier ones.
 const MAX_DATAGRAMS: usize = 64;
-/// Requests in one send: their replies must fit into the socket's receive buffer, where each takes about 1 KiB
-/// of the 208 KiB that it has by default.
+/// Maximum number of requests in one send: their replies must fit into the socket's receive buffer,
+/// where each takes about 1 KiB of the default 208 KiB.
 const PIPELINE: usize = 64;
-/// What the default send buffer of 208 KiB surely takes, in bytes.
+/// Maximum size that certainly fits into the default send buffer of 208 KiB, in bytes.
 const LARGE: usize = 64 * 1024;
-/// A list that changes while it is read is read again, this many times at most.
+/// Maximum number of attempts at a dump that changes while it is read.
 const DUMP_ATTEMPTS: usize = 4;
 
-/// The sockets that there are, by their protocol, once no others can be opened: [`seal`].
+/// The available sockets by protocol, once no others can be opened: [`seal`].
 static SEALED: OnceLock<Vec<Sealed>> = OnceLock::new();
-/// Where the next socket's numbers begin: those who share one must not take each other's answers for their own.
+/// First sequence number of the next [`Requests`]: those that share a socket must not take each
+/// other's answers.
 static FIRST: AtomicU32 = AtomicU32::new(0);
-/// Requests that a socket makes before its numbers meet the next one's.
+/// Number of requests before the sequence numbers overlap those of the next [`Requests`].
 const NUMBERS: u32 = 1 << 20;
 
-/// A protocol and its socket, or why there is none.
+/// A protocol and its socket, or the error of opening it.
 type Sealed = (isize, Result<Arc<Socket>, Errno>);
 
-/// A socket for requests, one at a time.
+/// A netlink socket for requests, one at a time.
 #[derive(Debug)]
 pub(super) struct Requests {
     socket: Arc<Socket>,
-    /// Number of the last request.
+    /// Sequence number of the last request.
     sequence: u32,
     buffer: Vec<u8>,
 }
 
 impl Requests {
-    /// A socket for links, addresses, routes and rules.
+    /// Opens a socket for links, addresses, routes and rules.
     pub(super) fn open() -> io::Result<Self> {
         Self::open_protocol(NETLINK_ROUTE)
     }
 
-    /// A socket for one of the kernel's `NETLINK_*` protocols.
+    /// Opens a socket for one of the kernel's `NETLINK_*` protocols.
     pub(super) fn open_protocol(protocol: isize) -> io::Result<Self> {
         let socket = match SEALED.get() {
             None => Arc::new(open(protocol)?),
@@ -73,8 +75,8 @@ impl Requests {
         Ok(Self { socket, sequence, buffer: Vec::with_capacity(BUFFER) })
     }
 
-    /// Sends one request and waits until it is done. The body of the answer, if one came before the
-    /// acknowledgement. `flags` are `NLM_F_*` beyond request and acknowledgement.
+    /// Sends one request and waits for its acknowledgement. Returns the body of the answer, if one
+    /// came before. `flags` are `NLM_F_*` in addition to request and acknowledgement.
     pub(super) fn ask(
         &mut self,
         message: RouteNetlinkMessage,
@@ -83,7 +85,7 @@ impl Requests {
         self.query(|sequence| serialize(message, NLM_F_ACK | flags, sequence))
     }
 
-    /// As [`Self::ask`], for a request that `build` writes with the sequence number it is given.
+    /// Like [`Self::ask`], for a request that `build` encodes with the given sequence number.
     pub(super) fn query(&mut self, build: impl FnOnce(u32) -> Vec<u8>) -> Result<Option<Vec<u8>>, Failure> {
         let sequence = self.next_sequence();
         self.send(&build(sequence))?;
@@ -104,7 +106,8 @@ impl Requests {
         })?
     }
 
-    /// Asks for a list and shows each of its entries, a message body, to `keep`; what that returns is the outcome.
+    /// Requests a dump and passes each entry, a message body, to `keep`. Returns the values that
+    /// `keep` returned.
     pub(super) fn dump<T>(
         &mut self,
         message: &RouteNetlinkMessage,
@@ -113,7 +116,7 @@ impl Requests {
         self.list(|sequence| serialize(message.clone(), NLM_F_DUMP, sequence), keep)
     }
 
-    /// As [`Self::dump`], for a request that `build` writes with the sequence number it is given.
+    /// Like [`Self::dump`], for a request that `build` encodes with the given sequence number.
     pub(super) fn list<T>(
         &mut self,
         build: impl Fn(u32) -> Vec<u8>,
@@ -124,7 +127,8 @@ impl Requests {
             self.send(&build(sequence))?;
             let mut entries = Vec::new();
             let mut interrupted = false;
-            // a list may be long, and the kernel goes on only as it is read: the time-out bounds it
+            // a dump may be long, and the kernel continues only as it is read: the timeout bounds
+            // it
             self.replies(usize::MAX, |header, reply| {
                 if header.sequence_number != sequence {
                     return ControlFlow::Continue(());
@@ -150,7 +154,7 @@ impl Requests {
         Err(Failure::Unanswered)
     }
 
-    /// Sends many requests, several at a time; the outcome of each, in their order.
+    /// Sends many requests, several at a time. Returns the outcome of each, in their order.
     pub(super) fn ask_all(
         &mut self,
         messages: impl IntoIterator<Item = (RouteNetlinkMessage, u16)>,
@@ -186,14 +190,15 @@ impl Requests {
         Ok(outcomes)
     }
 
-    /// Sends requests that `build` writes, numbered from the sequence number it is given, and waits until the last
-    /// of them, whose number it returns, is acknowledged; the first refusal of any is the outcome of all.
+    /// Sends the requests that `build` encodes, numbered from the given sequence number, and waits
+    /// until the last of them, whose number `build` returns, is acknowledged. The first refusal of
+    /// any is the outcome of all.
     pub(super) fn transact(&mut self, build: impl FnOnce(u32) -> (Vec<u8>, u32)) -> Result<(), Failure> {
         let first = self.next_sequence();
         let (bytes, last) = build(first);
         self.sequence = last;
         if bytes.len() > LARGE {
-            // it goes in one piece or not at all
+            // the message is sent as a whole or not at all
             let room = bytes.len().saturating_mul(2);
             let _ = setsockopt(&self.socket, SndBufForce, &room);
         }
@@ -228,7 +233,7 @@ impl Requests {
         retry(|| self.socket.send_to(bytes, &SocketAddr::new(0, 0), 0)).map(drop).map_err(Failure::Socket)
     }
 
-    /// Shows the messages that come in to `handle` until it has its outcome.
+    /// Passes received messages to `handle` until it returns an outcome.
     fn replies<T>(
         &mut self,
         datagrams: usize,
@@ -245,7 +250,8 @@ impl Requests {
         Err(Failure::Unanswered)
     }
 
-    /// One datagram of the kernel's into the buffer; anybody else's, and one that is too long, leaves it empty.
+    /// Receives one datagram of the kernel into the buffer. A datagram of another sender, and one
+    /// that is too long, leaves the buffer empty.
     fn receive(&mut self) -> Result<(), Failure> {
         self.buffer.clear();
         let (length, sender) =
@@ -266,16 +272,17 @@ fn open(protocol: isize) -> io::Result<Socket> {
     let mut socket = Socket::new(protocol)?;
     socket.bind_auto()?;
     socket2::SockRef::from(&socket).set_read_timeout(Some(TIMEOUT))?;
-    // the kernel's own words in a refusal; kernels before 4.12 have none
+    // the kernel's explanation of a refusal; kernels before 4.12 have none
     let _ = socket.set_cap_ack(true);
     let _ = socket.set_ext_ack(true);
-    // lists are filtered by the kernel; those before 4.20 send all, and the caller filters
+    // the kernel filters dumps; before 4.20 it sends all entries, and the caller filters them
     let _ = socket.set_netlink_get_strict_chk(true);
     Ok(socket)
 }
 
-/// Opens a socket of each of `protocols`. From now on in this process, whoever opens one gets that, or the error that it
-/// met; another protocol's is refused. For a sandbox that forbids to open any. Those who share one are to take turns.
+/// Opens a socket of each of `protocols`. From now on, opening a socket in this process returns one
+/// of these, or the error of opening it; other protocols are refused. For a sandbox that forbids
+/// opening sockets. Users of the same socket have to take turns.
 pub(super) fn seal(protocols: &[isize]) {
     SEALED.get_or_init(|| {
         let opened = |protocol| {
@@ -286,7 +293,7 @@ pub(super) fn seal(protocols: &[isize]) {
     });
 }
 
-/// The bytes of a request.
+/// Encodes a request.
 fn serialize(message: RouteNetlinkMessage, flags: u16, sequence: u32) -> Vec<u8> {
     let mut message = NetlinkMessage::from(message);
     message.header.flags = NLM_F_REQUEST | flags;
@@ -313,7 +320,7 @@ mod tests {
         ]);
     }
 
-    /// Reading needs neither a privilege nor a network: every namespace has a loopback device.
+    /// Needs neither a privilege nor a network: every namespace has a loopback device.
     #[test]
     fn the_kernel_answers() {
         let mut requests = Requests::open().unwrap();

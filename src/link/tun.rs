@@ -1,4 +1,4 @@
-//! TUN devices as rtnetlink describes them: their owner, and how many queues processes hold.
+//! TUN devices as described by rtnetlink: their owner, and the number of queues held by processes.
 
 use netlink_packet_core::{parse_string, parse_u32};
 use netlink_packet_route::RouteNetlinkMessage;
@@ -23,16 +23,16 @@ const IFLA_TUN_NUM_QUEUES: u16 = 8;
 const IFLA_TUN_NUM_DISABLED_QUEUES: u16 = 9;
 const IFF_TUN: u8 = 1;
 
-/// The device that has a name.
+/// The existing link with a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Occupant {
-    /// There is none: the name is free.
+    /// No device: the name is free.
     Nobody,
-    /// A device of another kind; a tap device, too.
+    /// A device of another kind, including tap devices.
     Other,
     /// A tun device of a kernel that does not describe them (before Linux 4.17).
     Undescribed {
-        /// The kernel's number of the device.
+        /// Index of the device.
         index: u32,
     },
     /// A tun device.
@@ -42,31 +42,31 @@ pub enum Occupant {
 /// The kernel's description of a tun device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TunState {
-    /// The kernel's number of the device.
+    /// Index of the device.
     pub index: u32,
     /// The user that may attach without CAP_NET_ADMIN (`TUNSETOWNER`). With neither owner nor group
-    /// everybody may.
+    /// every user may.
     pub owner: Option<u32>,
     /// The group whose members may attach (`TUNSETGROUP`).
     pub group: Option<u32>,
-    /// True if packets have a `struct tun_pi` in front.
+    /// True if a `struct tun_pi` precedes packets.
     pub packet_info: bool,
-    /// True if packets have a virtio-net header in front (`IFF_VNET_HDR`).
+    /// True if a virtio-net header precedes packets (`IFF_VNET_HDR`).
     pub virtio_header: bool,
-    /// True if it was made with `IFF_MULTI_QUEUE`: each process that attaches has to ask for the
-    /// same.
+    /// True if the device was created with `IFF_MULTI_QUEUE`: each process that attaches has to
+    /// request the same.
     pub multi_queue: bool,
-    /// True if it stays when nobody holds it (`TUNSETPERSIST`, `ip tuntap add`).
+    /// True if the device stays when no process holds it (`TUNSETPERSIST`, `ip tuntap add`).
     pub persistent: bool,
-    /// Queues that processes hold, attached or detached (`IFF_DETACH_QUEUE`). The kernel counts
-    /// them on a device of many queues only.
+    /// Number of queues held by processes, attached or detached (`IFF_DETACH_QUEUE`). The kernel
+    /// reports it for multi-queue devices only.
     pub queues: Option<u32>,
 }
 
 impl TunState {
-    /// Returns true if a process is known to hold the device. A persistent one with a single queue
-    /// may be held all the same: there the kernel answers a second process with EBUSY. On one of
-    /// many queues it does not.
+    /// Returns true if a process is known to hold the device. A persistent device with a single
+    /// queue may be held nevertheless: the kernel refuses a second process with EBUSY then. It does
+    /// not for a multi-queue device.
     pub fn is_held(&self) -> bool {
         !self.persistent || self.queues.is_some_and(|queues| queues > 0)
     }
@@ -86,7 +86,7 @@ pub fn occupant(name: &str) -> Result<Occupant, LinkError> {
     }
 }
 
-/// Renames the device `index`, which is down. Returns false if another device has that name.
+/// Renames the device `index`, which must be down. Returns false if another device has that name.
 ///
 /// # Errors
 /// The privilege or the device is missing, or netlink fails.
@@ -99,7 +99,7 @@ pub fn rename(index: u32, name: &str) -> Result<bool, LinkError> {
     }
 }
 
-/// Deletes the device `index`, whoever holds it.
+/// Deletes the device `index`, even if a process holds it.
 ///
 /// # Errors
 /// The privilege or the device is missing, or netlink fails.
@@ -109,7 +109,7 @@ pub fn delete(index: u32) -> Result<(), LinkError> {
     outcome.map(drop).map_err(|failure| LinkError::new(action(), failure, ""))
 }
 
-/// Sends one request by a socket of its own. The error is the socket's.
+/// Sends one request by a new socket. The outer error is that of opening the socket.
 fn request(
     message: RouteNetlinkMessage,
     action: impl FnOnce() -> String,
@@ -231,7 +231,7 @@ mod tests {
         }
     }
 
-    /// Nothing here needs a privilege.
+    /// Needs no privilege.
     #[test]
     fn a_name_is_free_or_taken() {
         assert_eq!(occupant("no-such-link").unwrap(), Occupant::Nobody);

@@ -1,16 +1,17 @@
-//! Who else drops what this host forwards. An accept ends the turn of its own chain, and no other's: where a table of
-//! somebody's drops by default, only a rule of theirs helps.
+//! Detection of other programs' rules that drop forwarded packets. An accept ends only its own
+//! chain: where a table of another program drops by default, only a rule in that table helps.
 
 use super::warning::{NatWarning, Remedy};
 use crate::link::legacy;
 use crate::link::nft::{FoundChain, Nft, Packet, ends_with_drop, may_accept};
 
-/// How tables of this program begin.
+/// Prefix of the names of this program's tables.
 const OWN: &str = "wontun";
 
-/// A line for each firewall that has to let the device through; `families` say whether IPv4 and IPv6 matter.
+/// Returns a warning for each firewall that has to let the device through; `families` are true for
+/// IPv4 and IPv6 if they matter.
 pub(super) fn look_for_drops(nft: &mut Nft, device: &str, families: [bool; 2]) -> Vec<NatWarning> {
-    // a list that cannot be had drops nothing that we know of
+    // if the chains cannot be listed, no drops are known
     let chains = nft.chains().unwrap_or_default();
     let [v4, v6] = families;
     let others = chains.iter().filter(|chain| {
@@ -21,7 +22,7 @@ pub(super) fn look_for_drops(nft: &mut Nft, device: &str, families: [bool; 2]) -
     for chain in others {
         let Ok(rules) = nft.rules(chain, Packet::Forward(device)) else { continue };
         let drops = if chain.drops() {
-            // rules about other devices, such as Docker's, may seem to accept
+            // rules about other devices, such as Docker's, may appear to accept
             !may_accept(&chain.name, &rules, true)
         } else {
             ends_with_drop(&chain.name, &rules) && !may_accept(&chain.name, &rules, false)
@@ -30,7 +31,7 @@ pub(super) fn look_for_drops(nft: &mut Nft, device: &str, families: [bool; 2]) -
             continue;
         }
         let remedy = remedy(chain, &chains);
-        // ufw and firewalls of the family inet have one command for both families
+        // one command of ufw or of a firewall of the family inet covers both families
         if !warnings.iter().any(|warning| warning.is_remedied_by(&remedy)) {
             warnings.push(NatWarning::Dropped {
                 device: device.to_owned(),
@@ -48,7 +49,7 @@ pub(super) fn look_for_drops(nft: &mut Nft, device: &str, families: [bool; 2]) -
     warnings
 }
 
-/// Which rule helps where `chain` drops; `chains` are all there are.
+/// Returns the rule that helps where `chain` drops; `chains` lists all chains.
 fn remedy(chain: &FoundChain, chains: &[FoundChain]) -> Remedy {
     let beside = |name: &str| {
         let mut same = chains.iter().filter(|c| c.family == chain.family && c.table == chain.table);
@@ -61,7 +62,7 @@ fn remedy(chain: &FoundChain, chains: &[FoundChain]) -> Remedy {
     };
     match iptables {
         None if chain.table == "firewalld" => Remedy::Firewalld,
-        // Docker asks its users' chain before everything else
+        // Docker evaluates its users' chain before all others
         Some(v6) if beside("DOCKER-USER") => Remedy::Docker { v6 },
         Some(_) if beside("ufw-") || beside("ufw6-") => Remedy::Ufw,
         Some(v6) => Remedy::Iptables { v6 },

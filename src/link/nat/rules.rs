@@ -1,4 +1,4 @@
-//! The table, rule by rule.
+//! The nf_tables rules of the table.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -11,31 +11,31 @@ use crate::link::nft::{
 use crate::link::ranges;
 use crate::routing::Prefix;
 
-/// The first part of a table's name; the device's follows.
+/// Prefix of a table's name; the tunnel's name follows.
 pub(super) const PREFIX: &str = "wontun-nat-";
 /// The chain of packets between the tunnel and other devices.
 pub(super) const FORWARD: &str = "forward";
-/// The chain that holds back what neither comes from the tunnel nor goes to it.
+/// The chain that drops packets that neither come from the tunnel nor go to it.
 pub(super) const OTHERS: &str = "others";
 
 const TCP: u8 = 6;
-/// Offset of the flags in the TCP header, and two of them.
+/// Offset of the flags in the TCP header.
 const TCP_FLAGS: u32 = 13;
 const SYN: u8 = 2;
 const RST: u8 = 4;
 
-/// The contents of a table.
+/// Parameters of a table.
 #[derive(Debug)]
 pub(super) struct Wanted<'a> {
     pub(super) tunnel: &'a str,
     pub(super) device: &'a str,
-    /// The VPN's own networks, not empty.
+    /// The VPN's own networks; not empty.
     pub(super) networks: &'a [Prefix],
     /// Link-local networks that peers may reach.
     pub(super) allowed: &'a [Prefix],
-    /// Of IPv4 and IPv6.
+    /// Packets to drop, of IPv4 and IPv6.
     pub(super) held: [&'a Held; 2],
-    /// The devices of other tunnels with address translation.
+    /// The devices of other tunnels with NAT.
     pub(super) tunnels: &'a BTreeSet<String>,
 }
 
@@ -48,7 +48,7 @@ pub(super) fn has_family(table: &Table, v6: bool) -> bool {
     table.sets.iter().any(|set| set.family == family)
 }
 
-/// The table for a device and the networks behind it.
+/// Builds the table for a device and the networks behind it.
 pub(super) fn table(wanted: &Wanted<'_>) -> Table {
     let device = wanted.device;
     let sets: Vec<Set> = [("v4", Family::Ip, false), ("v6", Family::Ip6, true)]
@@ -89,6 +89,8 @@ pub(super) fn table(wanted: &Wanted<'_>) -> Table {
     Table { family: Family::Inet, name: table_name(wanted.tunnel), sets, chains }
 }
 
+/// Builds these rules:
+///
 /// ```text
 /// iifname DEVICE oifname DEVICE accept
 /// iifname DEVICE ip daddr ALLOWED accept
@@ -130,6 +132,8 @@ fn link_local() -> impl Iterator<Item = Prefix> {
     [v4, v6].into_iter().flatten()
 }
 
+/// Builds these rules:
+///
 /// ```text
 /// iifname DEVICE accept
 /// oifname DEVICE accept
@@ -139,7 +143,7 @@ fn link_local() -> impl Iterator<Item = Prefix> {
 /// meta nfproto ipv6 drop
 /// ```
 ///
-/// The list is empty if nothing is held back.
+/// The list is empty if no packets are to be dropped.
 fn others(wanted: &Wanted<'_>) -> Vec<Vec<Step>> {
     let mut drops = Vec::new();
     for (v6, held) in [false, true].into_iter().zip(wanted.held) {
@@ -165,7 +169,7 @@ fn others(wanted: &Wanted<'_>) -> Vec<Vec<Step>> {
     rules
 }
 
-/// `ip saddr @v4 oifname != DEVICE masquerade`
+/// Builds `ip saddr @v4 oifname != DEVICE masquerade`.
 fn masquerade(device: &str, set: usize, family: Family) -> Vec<Step> {
     let mut rule = Step::in_set(End::Source, family == Family::Ip6, set);
     rule.extend(Step::device(Meta::OutputInterfaceName, Comparison::NotEqual, device));
@@ -173,7 +177,8 @@ fn masquerade(device: &str, set: usize, family: Family) -> Vec<Step> {
     rule
 }
 
-/// `iifname DEVICE tcp flags syn / syn,rst tcp option maxseg size set rt mtu`, or `oifname`
+/// Builds `iifname DEVICE tcp flags syn / syn,rst tcp option maxseg size set rt mtu`, or the same
+/// with `oifname`.
 fn clamp(device: &str, which: Meta) -> Vec<Step> {
     let mut rule = Step::device(which, Comparison::Equal, device).to_vec();
     rule.extend([
@@ -194,7 +199,8 @@ mod tests {
     use super::*;
     use crate::link::nft::tests::{captured, hex};
 
-    /// For the rules in the comments above. The sets are compared in `nft`.
+    /// The bytes that nft(8) sends for the rules in the comments above. The sets are compared in
+    /// `nft`.
     const CAPTURED: &str = include_str!("nat_as_nft_sends_it.hex");
     const NEWCHAIN: u16 = 0xa03;
     const NEWRULE: u16 = 0xa06;

@@ -1,66 +1,66 @@
-//! What of forwarding and address translation could not be had, although the tunnel runs.
+//! Warnings about forwarding and NAT that could not be set up while the tunnel runs.
 
 use std::fmt;
 
-/// Something that the user should know. Displays as one line that says what to do.
+/// A warning for the user. Displays as one line with a remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NatWarning {
     /// The nf_tables rules could not be put up.
     Nftables {
         /// The table's name.
         table: String,
-        /// What the kernel said.
+        /// The kernel's error message.
         reason: String,
     },
-    /// This host does not forward, and could not be told to.
+    /// Forwarding is off on this host, or cannot be read, and could not be turned on.
     Forwarding {
         /// The device's name.
         device: String,
-        /// The setting, as sysctl(8) calls it.
+        /// The name of the setting, as sysctl(8) uses it.
         key: &'static str,
-        /// It is known to be off.
+        /// True if forwarding is known to be off.
         off: bool,
-        /// Why it could not be read or written.
+        /// The error of reading or writing the setting.
         reason: String,
     },
-    /// Somebody else's rules drop what is forwarded.
+    /// Rules of another program drop forwarded packets.
     Dropped {
         /// The device's name.
         device: String,
-        /// Their table, with its family in front.
+        /// The table with its family in front.
         table: String,
-        /// Their chain.
+        /// The chain that drops.
         chain: String,
         /// The rule to add.
         remedy: Remedy,
     },
-    /// Legacy iptables filters, and nobody tells us what.
+    /// Legacy iptables has a filter table, whose rules cannot be read.
     Legacy {
         /// The device's name.
         device: String,
-        /// For IPv6.
+        /// True for IPv6.
         v6: bool,
     },
 }
 
-/// How a firewall is told to let the tunnel through.
+/// A rule that makes a firewall accept the tunnel's packets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Remedy {
-    /// Docker has a chain for its users' rules.
+    /// A rule in Docker's chain for its users.
     Docker {
-        /// Its rules for IPv6.
+        /// True for Docker's IPv6 rules.
         v6: bool,
     },
-    /// ufw has routes.
+    /// A route rule of ufw.
     Ufw,
-    /// firewalld has zones.
+    /// A zone of firewalld.
     Firewalld,
-    /// Bare iptables.
+    /// A rule of plain iptables.
     Iptables {
-        /// ip6tables.
+        /// True for ip6tables.
         v6: bool,
     },
-    /// A table of nft's.
+    /// A rule in an nftables table.
     Nft {
         /// `ip`, `ip6` or `inet`.
         family: &'static str,
@@ -72,12 +72,12 @@ pub enum Remedy {
 }
 
 impl NatWarning {
-    /// Returns true if it is about others' rules.
+    /// Returns true if the warning is about the rules of another program.
     pub(super) const fn is_others(&self) -> bool {
         matches!(self, Self::Dropped { .. } | Self::Legacy { .. })
     }
 
-    /// Whether it asks for that already.
+    /// Returns true if the warning suggests the remedy `other`.
     pub(super) fn is_remedied_by(&self, other: &Remedy) -> bool {
         matches!(self, Self::Dropped { remedy, .. } if remedy == other)
     }
@@ -121,7 +121,7 @@ impl Remedy {
     fn command(&self, device: &str) -> String {
         match self {
             Self::Docker { v6 } => both_ways(&format!("{} -I DOCKER-USER", iptables(*v6)), device),
-            // answers pass there anyway
+            // ufw accepts answers anyway
             Self::Ufw => format!("ufw route allow in on {device}"),
             Self::Firewalld => {
                 format!(

@@ -1,8 +1,9 @@
-//! Messages as bytes.
+//! Encoding of nf_tables messages.
 //!
-//! Numbers are from linux/netfilter/nf_tables.h and nfnetlink.h; the order of attributes is that of nft(8), so
-//! that its `--debug=mnl` shows the same bytes. Integers are big-endian, except for values that the kernel
-//! compares in registers, which it keeps as it has them.
+//! Numbers are from linux/netfilter/nf_tables.h and nfnetlink.h; the order of attributes is that of
+//! nft(8), so that its `--debug=mnl` shows the same bytes. Integers are big-endian, except for
+//! values that the kernel compares in registers, which keep the order in which they are stored
+//! there.
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST};
 
@@ -23,17 +24,18 @@ const NFT_MSG_NEWSETELEM: u16 = NFT_MSG_NEWTABLE | 12;
 const NFT_MSG_GETSETELEM: u16 = NFT_MSG_NEWTABLE | 13;
 const NFT_MSG_GETGEN: u16 = NFT_MSG_NEWTABLE | 16;
 const NLA_F_NESTED: u16 = 1 << 15;
-/// The register that every value passes through.
+/// The register used for all values.
 const NFT_REG_1: u32 = 1;
 const NFT_REG_VERDICT: u32 = 0;
-/// A list of elements is one attribute, of 64 KiB at most; a range of IPv6 addresses takes 64 bytes.
+/// Maximum number of ranges in one message. A list of elements is one attribute, of 64 KiB at most;
+/// a range of IPv6 addresses takes 64 bytes.
 const RANGES_IN_A_MESSAGE: usize = 500;
 const NFT_SET_INTERVAL: u32 = 4;
 const NFT_SET_TIMEOUT: u32 = 0x10;
 const NFT_SET_EVAL: u32 = 0x20;
-/// Elements that a dynamic set holds at most.
+/// Maximum number of elements of a dynamic set.
 const DYNAMIC_SIZE: u32 = 65_535;
-/// Milliseconds for which a dynamic set holds an element.
+/// Lifetime of an element of a dynamic set, in milliseconds.
 const DYNAMIC_TIMEOUT: u64 = 1000;
 const NFT_DYNSET_OP_UPDATE: u32 = 1;
 const NFT_DYNSET_OP_DELETE: u32 = 2;
@@ -41,7 +43,7 @@ const NFT_DYNSET_OP_DELETE: u32 = 2;
 /// The messages of one transaction.
 pub(super) struct Batch {
     family: u8,
-    /// Number of the last message.
+    /// Sequence number of the last message.
     sequence: u32,
     bytes: Vec<u8>,
 }
@@ -58,8 +60,8 @@ impl Batch {
         self.bytes.extend(message(kind, flags, self.sequence, self.family, 0, &attributes.0));
     }
 
-    /// Adds the messages that create `table` with these `flags` (`NFT_TABLE_F_*`). With `replaces`
-    /// a table of that name exists, and is deleted first.
+    /// Adds the messages that create `table` with these `flags` (`NFT_TABLE_F_*`). If `replaces` is
+    /// true, a table of that name exists and is deleted first.
     pub(super) fn put_up(&mut self, table: &Table, replaces: bool, flags: u32) {
         if replaces {
             self.delete_table(&table.name);
@@ -83,7 +85,7 @@ impl Batch {
         let mut attributes = Attributes::default();
         attributes.text(1, name);
         attributes.number(2, flags);
-        // the kernel answers EEXIST where somebody else has created it meanwhile
+        // the kernel returns EEXIST if another program has created the table meanwhile
         self.push(NFT_MSG_NEWTABLE, NLM_F_CREATE | NLM_F_EXCL, &attributes);
     }
 
@@ -115,7 +117,7 @@ impl Batch {
     }
 
     fn new_set(&mut self, table: &str, set: &Set, id: u32) {
-        // what nft(8) calls the type, to show elements as addresses; the kernel does not look at it
+        // the type number of nft(8), by which it shows elements as addresses; the kernel ignores it
         let (kind, length) = if set.family == Family::Ip { (7, 4) } else { (8, 16) };
         let mut attributes = Attributes::default();
         attributes.text(1, table);
@@ -144,7 +146,7 @@ impl Batch {
             attributes.nest(3, |list| {
                 for range in ranges {
                     list.nest(1, |element| element.address(set.family, *range.start(), false));
-                    // one that reaches to the last address is open
+                    // a range that reaches to the last address has no end element
                     let last = if set.family == Family::Ip { u32::MAX.into() } else { u128::MAX };
                     if let Some(after) = range.end().checked_add(1).filter(|after| *after <= last) {
                         list.nest(1, |element| element.address(set.family, after, true));
@@ -167,7 +169,8 @@ impl Batch {
         self.push(NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND, &attributes);
     }
 
-    /// The bytes, and the number of the last message that is acknowledged: the end of a batch is not.
+    /// Returns the bytes, and the sequence number of the last acknowledged message: the end of a
+    /// batch is not acknowledged.
     pub(super) fn finish(mut self) -> (Vec<u8>, u32) {
         let end = self.sequence.wrapping_add(1);
         self.bytes.extend(message(NFNL_MSG_BATCH_END, 0, end, 0, NFNL_SUBSYS_NFTABLES, &[]));
@@ -175,31 +178,31 @@ impl Batch {
     }
 }
 
-/// Asks for the table of that name.
+/// Builds a request for the table of that name.
 pub(super) fn get_table(family: Family, name: &str, sequence: u32) -> Vec<u8> {
     let mut attributes = Attributes::default();
     attributes.text(1, name);
     message(NFT_MSG_GETTABLE, NLM_F_ACK, sequence, family as u8, 0, &attributes.0)
 }
 
-/// Asks for all tables of a family.
+/// Builds a request for all tables of a family.
 pub(super) fn list_tables(family: Family, sequence: u32) -> Vec<u8> {
     message(NFT_MSG_GETTABLE, NLM_F_DUMP, sequence, family as u8, 0, &[])
 }
 
-/// Asks for all chains of all families.
+/// Builds a request for all chains of all families.
 pub(super) fn list_chains(sequence: u32) -> Vec<u8> {
     message(NFT_MSG_GETCHAIN, NLM_F_DUMP, sequence, 0, 0, &[])
 }
 
-/// Asks for the rules of one table; `family` is the kernel's number.
+/// Builds a request for the rules of one table; `family` is the kernel's number.
 pub(super) fn list_rules(family: u8, table: &str, sequence: u32) -> Vec<u8> {
     let mut attributes = Attributes::default();
     attributes.text(1, table);
     message(NFT_MSG_GETRULE, NLM_F_DUMP, sequence, family, 0, &attributes.0)
 }
 
-/// Asks for the elements of a set of one table; `family` is the kernel's number.
+/// Builds a request for the elements of a set of one table; `family` is the kernel's number.
 pub(super) fn list_elements(family: u8, table: &str, set: &str, sequence: u32) -> Vec<u8> {
     let mut attributes = Attributes::default();
     attributes.text(1, table);
@@ -207,12 +210,12 @@ pub(super) fn list_elements(family: u8, table: &str, set: &str, sequence: u32) -
     message(NFT_MSG_GETSETELEM, NLM_F_DUMP, sequence, family, 0, &attributes.0)
 }
 
-/// Asks for the number of the ruleset's generation.
+/// Builds a request for the generation number of the ruleset.
 pub(super) fn get_generation(sequence: u32) -> Vec<u8> {
     message(NFT_MSG_GETGEN, NLM_F_ACK, sequence, 0, 0, &[])
 }
 
-/// What the set is called within its transaction.
+/// Returns the identifier of a set within its transaction.
 fn set_id(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX).saturating_add(1)
 }
@@ -309,7 +312,7 @@ impl Step {
                 data.text(1, sets.get(*number).map_or("", |set| set.name));
                 data.number(2, set_id(*number));
             }),
-            // TCPOPT_MAXSEG, whose value is behind its kind and length; NFT_EXTHDR_OP_TCPOPT
+            // TCPOPT_MAXSEG, whose value follows its kind and length; NFT_EXTHDR_OP_TCPOPT
             Self::StoreSegmentSize => element.expression("exthdr", |data| {
                 data.number(7, NFT_REG_1);
                 data.value(2, &[2]);
@@ -326,13 +329,13 @@ impl Step {
     }
 }
 
-/// Attributes in the making.
+/// A buffer of encoded attributes.
 #[derive(Debug, Default)]
 struct Attributes(Vec<u8>);
 
 impl Attributes {
     fn value(&mut self, kind: u16, value: &[u8]) {
-        // all that is written here is shorter than 64 KiB
+        // all values written here are shorter than 64 KiB
         let length = u16::try_from(value.len().saturating_add(4)).unwrap_or(u16::MAX);
         self.0.extend(length.to_ne_bytes());
         self.0.extend(kind.to_ne_bytes());
@@ -361,7 +364,8 @@ impl Attributes {
         self.nest(2, fill);
     }
 
-    /// An element of a set: where a range begins, or the first address after it.
+    /// Adds an element of a set: the start of a range, or the first address after it if `ends` is
+    /// true.
     fn address(&mut self, family: Family, address: u128, ends: bool) {
         if ends {
             // NFT_SET_ELEM_INTERVAL_END
@@ -373,7 +377,7 @@ impl Attributes {
     }
 }
 
-/// One message: netlink's header, netfilter's (`struct nfgenmsg`), attributes.
+/// Encodes one message: netlink's header, netfilter's header (`struct nfgenmsg`), attributes.
 fn message(kind: u16, flags: u16, sequence: u32, family: u8, resource: u16, attributes: &[u8]) -> Vec<u8> {
     let length = u32::try_from(attributes.len().saturating_add(20)).unwrap_or(u32::MAX);
     let mut bytes = length.to_ne_bytes().to_vec();
@@ -392,7 +396,7 @@ pub(in crate::link) mod tests {
     use super::*;
     use crate::link::message::Messages;
 
-    /// The messages that put up a table, each with its type and its body.
+    /// Returns the messages that put up a table, each with its type and its body.
     pub(in crate::link) fn messages(table: &Table) -> Vec<(u16, Vec<u8>)> {
         let mut batch = Batch::new(table.family, 7);
         batch.put_up(table, true, 0);
@@ -407,13 +411,14 @@ pub(in crate::link) mod tests {
         messages[1..messages.len() - 1].iter().map(|(kind, _, body)| (*kind, body.clone())).collect()
     }
 
-    /// As [`messages`], without the deletion of the old table, and in hexadecimal.
+    /// Returns the same as [`messages`], without the deletion of the old table, in hexadecimal.
     pub(in crate::link) fn hex(table: &Table) -> Vec<(u16, String)> {
         let hex = |body: Vec<u8>| body.iter().map(|byte| format!("{byte:02x}")).collect();
         messages(table).into_iter().skip(1).map(|(kind, body)| (kind, hex(body))).collect()
     }
 
-    /// What nft(8) 1.0.6 sends (`nft --debug=mnl -f -`): each line of `text` has the type of a message and its body.
+    /// Parses messages that nft(8) 1.0.6 sends (`nft --debug=mnl -f -`): each line of `text` has
+    /// the type of a message and its body.
     pub(in crate::link) fn captured(text: &str) -> Vec<(u16, String)> {
         let lines = text.lines().filter_map(|line| line.split_once(' '));
         lines.map(|(kind, body)| (0xa00 | kind.parse::<u16>().unwrap(), body.to_owned())).collect()
@@ -433,8 +438,8 @@ pub(in crate::link) mod tests {
         );
     }
 
-    /// The last element of nft's own list carries a comment for nft, and the first is an end at 0; the kernel needs
-    /// neither.
+    /// In nft's own list the last element carries a comment for nft, and the first is an end at 0;
+    /// the kernel needs neither.
     #[test]
     fn a_set_of_ranges() {
         let ranges = vec![0x0a08_0000..=0x0a08_00ff, 0xff00_0000..=0xffff_ffff];

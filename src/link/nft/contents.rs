@@ -1,9 +1,9 @@
-//! The contents of a table where anybody can change them (Linux before 6.9).
+//! Comparison of a table's contents where any process can change it (Linux before 6.9).
 //!
-//! What the kernel says about a table is not what it was told: attributes come in another order,
-//! are left out or added, differently in each version. So the contents are read right after the
-//! table was put up, and compared with what is read later. The number of the ruleset's generation,
-//! which each transaction increments, shows that nobody was in between.
+//! The kernel does not return a table as it was sent: attributes are reordered, left out or added,
+//! differently in each version. Therefore the contents are read right after the table was put up,
+//! and compared with those read later. The generation number of the ruleset, which each transaction
+//! increments, shows that no other change came in between.
 
 use super::listing::{HEADER, number};
 use super::table::{Elements, Table};
@@ -13,15 +13,15 @@ use crate::link::message::attribute;
 const NFTA_CHAIN_TABLE: u16 = 1;
 const NFTA_GEN_ID: u16 = 1;
 
-/// All messages about a table, without their headers, which tell the generation.
+/// All messages about a table, without their headers, which contain the generation.
 pub(super) type Contents = Vec<Vec<u8>>;
 
-/// Reads a message about a table.
+/// Returns a message about a table without its header.
 pub(super) fn entry(body: &[u8]) -> Option<Vec<u8>> {
     body.get(HEADER..).map(<[u8]>::to_vec)
 }
 
-/// Reads an `NFT_MSG_NEWCHAIN`; `None` for a chain of another table.
+/// Returns an `NFT_MSG_NEWCHAIN` without its header; `None` for a chain of another table.
 pub(super) fn chain_of(body: &[u8], table: &Table) -> Option<Vec<u8>> {
     let entry = entry(body)?;
     let name = attribute(&entry, NFTA_CHAIN_TABLE)?;
@@ -30,12 +30,12 @@ pub(super) fn chain_of(body: &[u8], table: &Table) -> Option<Vec<u8>> {
     is_of_table.then_some(entry)
 }
 
-/// Reads the number of the generation in an `NFT_MSG_NEWGEN`.
+/// Returns the generation number in an `NFT_MSG_NEWGEN`.
 pub(super) fn generation(body: &[u8]) -> Option<u32> {
     number(body.get(HEADER..)?, NFTA_GEN_ID)
 }
 
-/// Returns the number of the generation after that one: there is no 0.
+/// Returns the generation number that follows; 0 is not used.
 pub(super) fn next_generation(generation: u32) -> u32 {
     generation.wrapping_add(1).max(1)
 }

@@ -1,8 +1,8 @@
-//! Rules of others as they meet a packet, the first of its connection: a datagram to a UDP port of
-//! this host, or a TCP packet that this host forwards.
+//! Evaluation of other programs' rules for the first packet of a connection: a datagram to a UDP
+//! port of this host, or a TCP packet that this host forwards.
 //!
-//! Where a condition is not understood, the packet is taken to fulfil it: a rule that may let it
-//! through is believed to.
+//! A condition that is not understood is taken as fulfilled: a rule that may accept the packet
+//! counts as accepting it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,68 +14,69 @@ use crate::link::message::{attribute, attributes};
 /// `NFT_CT_STATE` and `NFT_CT_STATUS`.
 const CT_STATE: u32 = 0;
 const CT_STATUS: u32 = 2;
-/// `NFT_META_IIF`, and the loopback's index.
+/// `NFT_META_IIF`, and the index of the loopback device.
 const META_IIF: u32 = 4;
 const LOOPBACK: [u8; 4] = 1_u32.to_ne_bytes();
-/// The bit of new connections in the state, here and in xt_conntrack.
+/// The bit of new connections in the state, for nf_tables and xt_conntrack.
 const NEW: u32 = 8;
-/// Where xt_conntrack's match has the states that it asks for.
+/// Byte range of the states in the data of an xt_conntrack match.
 const XT_STATES: std::ops::Range<usize> = 150..152;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
-/// Length of a device's name in a register, from linux/if.h.
+/// Length of a device name in a register, from linux/if.h.
 const IFNAMSIZ: usize = 16;
-/// Bytes of headers that are loaded at most.
+/// Maximum number of header bytes that a rule loads.
 const MAX_LOAD: usize = 64;
 
-/// The packet that the rules are to decide about.
+/// The packet for which rules are evaluated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::link) enum Packet<'a> {
-    /// A datagram to this host, from any device but the loopback and the tunnel's.
+    /// A datagram to this host, from any device except the loopback device and the tunnel's.
     Input {
         /// The tunnel's device.
         device: &'a str,
         /// The UDP port.
         port: u16,
     },
-    /// A TCP packet that is forwarded from this device to another one.
+    /// A TCP packet forwarded from this device to another one.
     Forward(&'a str),
 }
 
-/// A rule as it meets a packet.
+/// A rule evaluated for a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::link) struct FoundRule {
     pub(in crate::link) chain: String,
-    /// The chains whose rules may come next.
+    /// The chains that may be evaluated next.
     pub(in crate::link) next: Vec<String>,
-    /// It may accept the packet.
+    /// True if the rule may accept the packet.
     pub(in crate::link) accepts: bool,
-    /// It names the device that the packet comes in by.
+    /// True if the rule names the input device of the packet.
     pub(in crate::link) names_device: bool,
-    /// It drops or rejects whatever comes.
+    /// True if the rule drops or rejects all packets.
     pub(in crate::link) drops_all: bool,
-    /// What it looks up before it decides: [`Self::resolve`].
+    /// Lookups to be resolved by [`Self::resolve`].
     lookups: Vec<Lookup>,
 }
 
-/// Contents of the register, as far as they are known of the packet.
+/// Contents of a register, as far as they are known for the packet.
 #[derive(Clone, Debug)]
 enum Loaded<'a> {
-    /// Bytes, where they are known.
+    /// Bytes; `None` for each unknown byte.
     Bytes(Vec<Option<u8>>),
-    /// The name of the device that it came in by: any but the loopback's and this one's.
+    /// The name of the input device: any except the loopback device's and this one.
     Device(&'a str),
-    /// The index of that device.
+    /// The index of the input device.
     DeviceIndex,
-    /// Bits of the connection's state; after a mask these only.
+    /// Bits of the connection's state; after a mask only those selected.
     State(u32),
-    /// A new connection has none.
+    /// The status of a connection, which is 0 for a new one.
     Status,
     Unknown,
 }
 
-/// Returns true if a rule that the base chain `base` leads to may accept the packet; if
-/// `names_device` is true, only a rule counts that names the packet's device, or is reached by one.
+/// Returns true if a rule reachable from the base chain `base` may accept the packet. If
+/// `names_device` is true, only rules count that name the packet's device or are reached by such a
+/// rule.
 pub(in crate::link) fn may_accept(base: &str, rules: &[FoundRule], names_device: bool) -> bool {
     let mut seen = BTreeSet::from([(base, false)]);
     let mut next = vec![(base, false)];
@@ -92,7 +93,7 @@ pub(in crate::link) fn may_accept(base: &str, rules: &[FoundRule], names_device:
     false
 }
 
-/// Returns true if the last rule of `chain` drops whatever comes to it.
+/// Returns true if the last rule of `chain` drops all packets that reach it.
 pub(in crate::link) fn ends_with_drop(chain: &str, rules: &[FoundRule]) -> bool {
     rules.iter().rfind(|rule| rule.chain == chain).is_some_and(|rule| rule.drops_all)
 }
@@ -124,7 +125,7 @@ impl<'a> Packet<'a> {
     fn payload(self, data: &[u8]) -> Loaded<'a> {
         let [base, offset, length] = [2, 3, 4].map(|kind| number(data, kind).unwrap_or(u32::MAX));
         if base == Header::Network as u32 && length == 1 && matches!(offset, 6 | 9) {
-            // IPv6's and IPv4's protocol
+            // the protocol fields of IPv6 and IPv4
             return known(&[self.protocol()]);
         }
         let (Self::Input { port, .. }, true) = (self, base == Header::Transport as u32) else {
@@ -133,7 +134,7 @@ impl<'a> Packet<'a> {
         let (Ok(offset), Ok(length)) = (usize::try_from(offset), usize::try_from(length)) else {
             return Loaded::Unknown;
         };
-        // the source port comes first, and the two are loaded together where a rule asks for both
+        // the source port comes first, and both are loaded together where a rule compares both
         let [high, low] = port.to_be_bytes();
         let header = [None, None, Some(high), Some(low)].into_iter().chain(std::iter::repeat(None));
         Loaded::Bytes(header.skip(offset.min(MAX_LOAD)).take(length.min(MAX_LOAD)).collect())
@@ -147,7 +148,7 @@ impl<'a> Packet<'a> {
         match (name, self) {
             ("tcp", Self::Input { .. }) | ("udp", Self::Forward(_)) | ("icmp" | "icmp6" | "sctp", _) => false,
             ("udp", Self::Input { port, .. }) => match (word(4..6), word(6..8), info.get(8)) {
-                // the ports, and a bit that turns it round
+                // the range of ports, and a bit that inverts the match
                 (Some(first), Some(last), Some(inverted)) => {
                     (first..=last).contains(&port) != (inverted & 2 != 0)
                 }
@@ -163,7 +164,7 @@ impl<'a> Packet<'a> {
 }
 
 impl FoundRule {
-    /// A rule of `chain` that decides nothing.
+    /// Creates a rule of `chain` without a verdict.
     pub(in crate::link) const fn new(chain: String) -> Self {
         Self {
             chain,
@@ -175,7 +176,7 @@ impl FoundRule {
         }
     }
 
-    /// Reads an `NFT_MSG_NEWRULE` for that packet; [`Self::resolve`] is to follow.
+    /// Parses an `NFT_MSG_NEWRULE` for that packet. Call [`Self::resolve`] afterwards.
     pub(super) fn parse(body: &[u8], packet: Packet<'_>) -> Option<Self> {
         let rule = body.get(HEADER..)?;
         let mut found = Self::new(text(rule, 2)?);
@@ -244,8 +245,7 @@ impl FoundRule {
         }
     }
 
-    /// Returns the names of the sets and maps that have to be known to tell if it lets the packet
-    /// through.
+    /// Returns the names of the sets and maps needed to decide if the rule accepts the packet.
     pub(super) fn sets(&self) -> impl Iterator<Item = &str> {
         let decides =
             self.accepts || !self.next.is_empty() || self.lookups.iter().any(|lookup| lookup.is_map);
@@ -253,8 +253,8 @@ impl FoundRule {
         lookups.map(|lookup| lookup.set.as_str())
     }
 
-    /// Takes the elements of the sets and maps that it looks something up in. One that is not known
-    /// is believed to let the packet through.
+    /// Resolves the rule's lookups with the elements of the sets and maps. A map that is not known
+    /// counts as accepting the packet.
     pub(super) fn resolve(&mut self, sets: &BTreeMap<String, Option<Vec<Element>>>) {
         for lookup in std::mem::take(&mut self.lookups) {
             let elements = sets.get(&lookup.set).and_then(Option::as_deref);
@@ -277,7 +277,7 @@ impl FoundRule {
 }
 
 impl Loaded<'_> {
-    /// The value that is looked up in sets.
+    /// Returns the value to look up in sets.
     fn key(&self) -> Key {
         match self {
             Self::Bytes(bytes) => match bytes.iter().copied().collect() {
@@ -292,13 +292,13 @@ impl Loaded<'_> {
         }
     }
 
-    /// Compares it by the kernel's `NFT_CMP_*`.
+    /// Compares the contents with `wanted` by the kernel's `NFT_CMP_*`.
     fn compares(&self, comparison: Option<u32>, wanted: &[u8]) -> bool {
         let (is_equal, is_known) = match self {
             Self::Bytes(bytes) => return compare_bytes(bytes, comparison, wanted),
             Self::State(bits) => (wanted.first_chunk() == Some(&bits.to_ne_bytes()), true),
             Self::Status => (wanted.iter().all(|byte| *byte == 0), true),
-            // these it is not, and may be any other
+            // the value is known not to be one of these, and may be any other
             Self::Device(tunnel) => {
                 let name = wanted.split(|byte| *byte == 0).next().unwrap_or_default();
                 (false, wanted.last() == Some(&0) && (name == b"lo" || name == tunnel.as_bytes()))
@@ -338,7 +338,7 @@ fn known(bytes: &[u8]) -> Loaded<'static> {
     Loaded::Bytes(bytes.iter().copied().map(Some).collect())
 }
 
-/// The bytes in a nested `NFTA_DATA_VALUE`.
+/// Returns the bytes in a nested `NFTA_DATA_VALUE`.
 fn value(data: &[u8], kind: u16) -> Vec<u8> {
     attribute(data, kind).and_then(|data| attribute(&data, 1)).unwrap_or_default()
 }
@@ -429,7 +429,7 @@ mod tests {
         assert_eq!(forward(from(Comparison::NotEqual, "eth0")), (true, false));
         let to = device(Meta::OutputInterfaceName, Comparison::Equal, "tun0");
         assert_eq!(forward(to), (true, false));
-        // as iptables compares `-i tun0` and `-i tun+`
+        // as iptables encodes `-i tun0` and `-i tun+`
         for name in [&b"tun0\0"[..], b"tun"] {
             let steps = vec![Step::LoadMeta(Meta::InputInterfaceName), Step::equal(name)];
             assert_eq!(forward(steps), (true, true));
@@ -459,7 +459,7 @@ mod tests {
         let named = FoundRule { names_device: true, ..into_user.clone() };
         assert!(!super::may_accept("INPUT", &[into_user.clone(), open.clone()], true));
         assert!(super::may_accept("INPUT", &[into_user.clone(), open.clone(), named, open], true));
-        // firewalld's last rule
+        // the last rule of firewalld
         let reject = rule("INPUT", None, false, true);
         assert!(ends_with_drop("INPUT", &[into_user.clone(), reject.clone()]));
         assert!(!ends_with_drop("INPUT", &[reject, into_user]) && !ends_with_drop("INPUT", &[]));

@@ -1,32 +1,32 @@
-//! What others have in nf_tables, as far as it concerns us.
+//! Parsing of the chains, tables and rules of other programs.
 
 use super::table::{Hook, Meta, Verdict};
 use crate::link::message::{attribute, attributes};
 
-/// Length of netfilter's own header, `struct nfgenmsg`.
+/// Length of netfilter's header, `struct nfgenmsg`.
 pub(super) const HEADER: usize = 4;
-/// `NFPROTO_*`: those whose hooks packets of this host go through.
+/// The `NFPROTO_*` families whose hooks packets of this host pass.
 const INET: u8 = 1;
 const IPV4: u8 = 2;
 const IPV6: u8 = 10;
 /// Attribute of a table, from linux/netfilter/nf_tables.h.
 const NFTA_TABLE_OWNER: u16 = 7;
 
-/// A chain of somebody's.
+/// A chain of any table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::link) struct FoundChain {
-    /// The kernel's number.
+    /// The kernel's number of the family.
     pub(in crate::link) family: u8,
     pub(in crate::link) table: String,
     pub(in crate::link) name: String,
-    /// Where it hangs, if it is a base chain.
+    /// The hook of a base chain.
     hook: Option<u32>,
-    /// Whether it drops what no rule of it decides about.
+    /// True if the chain's policy is to drop.
     drops: bool,
 }
 
 impl FoundChain {
-    /// Reads an `NFT_MSG_NEWCHAIN`.
+    /// Parses an `NFT_MSG_NEWCHAIN`.
     pub(super) fn parse(body: &[u8]) -> Option<Self> {
         let (family, attributes) = (*body.first()?, body.get(HEADER..)?);
         Some(Self {
@@ -38,28 +38,28 @@ impl FoundChain {
         })
     }
 
-    /// Returns true if packets that this host forwards go through it.
+    /// Returns true if packets that this host forwards pass the chain.
     pub(in crate::link) fn is_forward(&self) -> bool {
         // a bridge's forward hook has the same number
         matches!(self.family, INET | IPV4 | IPV6) && self.hook == Some(Hook::Forward as u32)
     }
 
-    /// Returns true if packets to this host itself go through it.
+    /// Returns true if packets to this host itself pass the chain.
     pub(in crate::link) fn is_input(&self) -> bool {
         matches!(self.family, INET | IPV4 | IPV6) && self.hook == Some(Hook::Input as u32)
     }
 
-    /// Returns true if its policy is to drop.
+    /// Returns true if the chain's policy is to drop.
     pub(in crate::link) const fn drops(&self) -> bool {
         self.drops
     }
 
-    /// Whether packets of that family go through it.
+    /// Returns true if packets of that family pass the chain.
     pub(in crate::link) const fn concerns(&self, v6: bool) -> bool {
         self.family == INET || self.family == if v6 { IPV6 } else { IPV4 }
     }
 
-    /// The family as nft(8) spells it.
+    /// Returns the family as nft(8) spells it.
     pub(in crate::link) const fn family_name(&self) -> &'static str {
         match self.family {
             IPV4 => "ip",
@@ -69,7 +69,7 @@ impl FoundChain {
     }
 }
 
-/// A table as the kernel has it.
+/// A table in the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FoundTable {
     /// Port id of the netlink socket that owns the table (`NFTA_TABLE_OWNER`).
@@ -77,7 +77,7 @@ pub(super) struct FoundTable {
 }
 
 impl FoundTable {
-    /// Reads an `NFT_MSG_NEWTABLE`.
+    /// Parses an `NFT_MSG_NEWTABLE`.
     pub(super) fn parse(body: &[u8]) -> Option<Self> {
         let owner = number(body.get(HEADER..)?, NFTA_TABLE_OWNER);
         Some(Self { owner: owner.filter(|port| *port != 0) })
@@ -89,8 +89,7 @@ pub(super) fn table_name(body: &[u8]) -> Option<String> {
     text(body.get(HEADER..)?, 1)
 }
 
-/// The device that an `NFT_MSG_NEWRULE` of the chain `chain` names as the one that packets come in
-/// by.
+/// Returns the input device named by an `NFT_MSG_NEWRULE` of the chain `chain`.
 pub(super) fn input_device(body: &[u8], chain: &str) -> Option<String> {
     let rule = body.get(HEADER..)?;
     if text(rule, 2)? != chain {
@@ -112,8 +111,9 @@ pub(super) fn input_device(body: &[u8], chain: &str) -> Option<String> {
     None
 }
 
-/// The family and the device that a rule of the chain `chain` compares, of those that drop: what an
-/// `NFT_MSG_NEWRULE` holds back. Without a device it holds back all.
+/// Returns the family (true for IPv6) and the input device of the packets that an `NFT_MSG_NEWRULE`
+/// of the chain `chain` drops; `None` if it does not drop. Without a device the rule drops all
+/// packets of the family.
 pub(super) fn held_back(body: &[u8], chain: &str) -> Option<(bool, Option<String>)> {
     let rule = body.get(HEADER..)?;
     if text(rule, 2)? != chain {

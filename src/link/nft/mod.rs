@@ -1,15 +1,17 @@
-//! nf_tables: tables of ours, each put up or taken away in one transaction, and what others have there.
+//! nf_tables: wontun's tables, each put up or removed in one transaction, and reading of other
+//! programs' tables.
 //!
-//! Only what our tables need can be said, and only what concerns us is read.
+//! Only the features that wontun's tables need are encoded, and only the attributes needed are
+//! parsed.
 //!
 //! # Ownership
 //!
 //! Since Linux 6.9 a table can have the flags `owner` and `persist`: only the netlink socket that
-//! created it can change or delete it, `nft flush ruleset` passes it by, and it stays when the
-//! socket closes. It is an *orphan* then, which anybody may delete or replace. Each table of ours
-//! is edited by one [`Nft`], which lives as long as whoever keeps the table up. Where the kernel
-//! has no such flags, anybody with CAP_NET_ADMIN can delete a table: [`Watch`] reports each change
-//! of the ruleset, and [`Nft::ensure`] puts back what is missing or changed.
+//! created it can change or delete it, `nft flush ruleset` skips it, and it stays when the socket
+//! closes. It is an *orphan* then, which any process may delete or replace. Each of wontun's tables
+//! is edited by one [`Nft`], which lives as long as the table's owner needs it. Where the kernel
+//! has no such flags, any process with CAP_NET_ADMIN can delete a table: [`Watch`] reports each
+//! change of the ruleset, and [`Nft::ensure`] puts missing or changed tables up again.
 
 mod batch;
 mod contents;
@@ -40,30 +42,30 @@ pub(super) use table::{
 };
 pub use watch::{RulesetChange, Watch};
 
-/// `NFT_TABLE_F_OWNER | NFT_TABLE_F_PERSIST`. Never the first alone: such a table goes with its
-/// owner.
+/// `NFT_TABLE_F_OWNER | NFT_TABLE_F_PERSIST`. Never the first alone: such a table is deleted with
+/// its owner.
 const OWNED: u32 = 2 | 4;
-/// Sets of a table that are read at most.
+/// Maximum number of sets read for one table.
 const SETS: usize = 64;
-/// Attempts at a change while somebody else changes the same table.
+/// Maximum number of attempts at a change while another program changes the same table.
 const ATTEMPTS: u32 = 4;
 
-/// A socket to nf_tables, and the tables that it owns.
+/// An nf_tables socket, which owns the tables that it creates.
 #[derive(Debug)]
 pub(super) struct Nft {
     requests: Requests,
-    /// `NFT_TABLE_F_*` of new tables: [`OWNED`] until the kernel turns out to be too old.
+    /// `NFT_TABLE_F_*` of new tables: [`OWNED`] until the kernel refuses it as too old.
     flags: u32,
-    /// Contents of the tables that were put up without ownership, by family and name.
+    /// Contents of the tables put up without ownership, by family and name.
     unowned: BTreeMap<(u8, String), Contents>,
 }
 
 /// State of a wanted table, found by [`Nft::ensure`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
-    /// It was as wanted.
+    /// The table was as wanted.
     Intact,
-    /// It was missing or changed, and has been put up again.
+    /// The table was missing or changed, and has been put up again.
     Repaired,
 }
 
@@ -76,12 +78,12 @@ impl Nft {
         })
     }
 
-    /// Puts up the table in the place of one with the same name, if there is one: there is no moment without.
+    /// Puts up the table, replacing one with the same name atomically.
     pub(super) fn replace(&mut self, table: &Table) -> Result<(), Failure> {
         for _ in 0..ATTEMPTS {
             let before = self.generation().ok();
             self.put_up(table)?;
-            // one that cannot be read is not intact
+            // a table that cannot be read is not intact
             if self.flags != 0 || self.remember(table, before).unwrap_or(false) {
                 break;
             }
@@ -89,9 +91,9 @@ impl Nft {
         Ok(())
     }
 
-    /// Remembers the contents of a table that was put up, and returns false if somebody may have
-    /// changed them since then: it is not intact then. `before` is the ruleset's generation before,
-    /// if the kernel tells.
+    /// Stores the contents of a table that was put up. Returns false if another program may have
+    /// changed it since then, so that it is not intact. `before` is the generation of the ruleset
+    /// before the change, if the kernel reports it.
     fn remember(&mut self, table: &Table, before: Option<u32>) -> Result<bool, Failure> {
         let key = (table.family as u8, table.name.clone());
         self.unowned.remove(&key);
@@ -125,7 +127,7 @@ impl Nft {
                 Err(failure) => return Err(failure),
             };
             match errno {
-                // deleted or created by somebody else since it was looked for
+                // deleted or created by another program since the lookup
                 Errno::ENOENT | Errno::EEXIST => {}
                 // Linux before 6.9
                 Errno::EOPNOTSUPP | Errno::EINVAL if flags != 0 => self.flags = 0,
@@ -135,7 +137,7 @@ impl Nft {
         Err(last)
     }
 
-    /// Sees that `table` is there, as it was put up, and puts it up again if it is not.
+    /// Puts `table` up again unless it is in place unchanged.
     pub(super) fn ensure(&mut self, table: &Table) -> Result<Found, Failure> {
         if self.is_intact(table)? {
             return Ok(Found::Intact);
@@ -143,8 +145,8 @@ impl Nft {
         self.replace(table).map(|()| Found::Repaired)
     }
 
-    /// Puts up `wanted` in the place of the table `kept`, or sees that it is there if they are the
-    /// same.
+    /// Puts up `wanted`, replacing the table `kept`. If both are equal, puts it up again only if it
+    /// is missing or changed.
     pub(super) fn keep(&mut self, kept: &mut Option<Table>, wanted: &Table) -> Result<Found, Failure> {
         let found = match kept {
             Some(kept) if kept == wanted => self.ensure(wanted)?,
@@ -154,26 +156,26 @@ impl Nft {
         Ok(found)
     }
 
-    /// Nobody but the owner changes an owned table. The contents of one that anybody can change are
-    /// compared.
+    /// Returns true if the table is in place unchanged. Only the owner can change an owned table;
+    /// the contents of an unowned one are compared.
     pub(super) fn is_intact(&mut self, table: &Table) -> Result<bool, Failure> {
         let Some(found) = self.find(table.family, &table.name)? else { return Ok(false) };
         if self.owns(found) {
             return Ok(true);
         }
         if self.flags != 0 {
-            // orphaned, or created by somebody else: ours is owned
+            // orphaned, or created by another program: ours is owned
             return Ok(false);
         }
         match self.contents(table) {
             Ok(found) => Ok(self.unowned.get(&(table.family as u8, table.name.clone())) == Some(&found)),
-            // deleted since then
+            // deleted since the lookup
             Err(Failure::Refused { errno: Errno::ENOENT, .. }) => Ok(false),
             Err(failure) => Err(failure),
         }
     }
 
-    /// Reads the contents of a table, but for what rules change.
+    /// Reads the contents of a table, except those that rules change.
     fn contents(&mut self, table: &Table) -> Result<Contents, Failure> {
         let family = table.family as u8;
         let own = self.requests.query(|sequence| batch::get_table(table.family, &table.name, sequence))?;
@@ -188,7 +190,7 @@ impl Nft {
         Ok(contents)
     }
 
-    /// Returns the number of the ruleset's generation.
+    /// Returns the generation number of the ruleset.
     fn generation(&mut self) -> Result<u32, Failure> {
         let answer = self.requests.query(batch::get_generation)?;
         answer.as_deref().and_then(contents::generation).ok_or(Failure::Unanswered)
@@ -198,7 +200,8 @@ impl Nft {
         found.owner.is_some() && self.requests.port().ok() == found.owner
     }
 
-    /// Says of a refusal that another process owns the table, if that is the reason.
+    /// Converts a refusal; if the reason is that another process owns the table, to `EBUSY` with
+    /// that explanation.
     fn explained(&self, found: Option<FoundTable>, errno: Errno, said: Option<String>) -> Failure {
         match found {
             Some(found) if errno == Errno::EPERM && found.owner.is_some() && !self.owns(found) => {
@@ -208,9 +211,9 @@ impl Nft {
         }
     }
 
-    /// Takes the table away, and says whether it was there.
+    /// Removes the table. Returns false if it did not exist.
     ///
-    /// The kernel's answer is `EBUSY` where another process owns the table.
+    /// The error is `EBUSY` if another process owns the table.
     pub(super) fn delete(&mut self, family: Family, name: &str) -> Result<bool, Failure> {
         let found = self.find(family, name)?;
         if found.is_none() {
@@ -229,7 +232,7 @@ impl Nft {
         }
     }
 
-    /// Whether a table of that name is there.
+    /// Returns true if a table of that name exists.
     pub(super) fn has(&mut self, family: Family, name: &str) -> Result<bool, Failure> {
         Ok(self.find(family, name)?.is_some())
     }
@@ -243,17 +246,17 @@ impl Nft {
         }
     }
 
-    /// The names of all tables of that family.
+    /// Returns the names of all tables of that family.
     pub(super) fn tables(&mut self, family: Family) -> Result<Vec<String>, Failure> {
         self.requests.list(|sequence| batch::list_tables(family, sequence), listing::table_name)
     }
 
-    /// The chains of all tables.
+    /// Returns the chains of all tables.
     pub(super) fn chains(&mut self) -> Result<Vec<FoundChain>, Failure> {
         self.requests.list(batch::list_chains, FoundChain::parse)
     }
 
-    /// The rules of the table that `chain` is in, as they meet `packet`.
+    /// Returns the rules of the table that contains `chain`, evaluated for `packet`.
     pub(super) fn rules(
         &mut self,
         chain: &FoundChain,
@@ -272,16 +275,16 @@ impl Nft {
         Ok(rules)
     }
 
-    /// The device that a rule of `chain` in the inet table `table` names as the one that packets
-    /// come in by, the first if there are several.
+    /// Returns the input device that a rule of `chain` in the inet table `table` names, the first
+    /// if there are several.
     pub(super) fn input_device(&mut self, table: &str, chain: &str) -> Result<Option<String>, Failure> {
         let list = |sequence| batch::list_rules(Family::Inet as u8, table, sequence);
         let devices = self.requests.list(list, |rule| listing::input_device(rule, chain))?;
         Ok(devices.into_iter().next())
     }
 
-    /// The rules of `chain` in the inet table `table` that drop: the address family, IPv6 or not,
-    /// and the device that packets came in by, if only one's are dropped.
+    /// Returns the packets that rules of `chain` in the inet table `table` drop: the address family
+    /// (true for IPv6), and the input device, if only packets of one device are dropped.
     pub(super) fn held_back(
         &mut self,
         table: &str,

@@ -1,4 +1,4 @@
-//! Sets and verdict maps of others, as rules look values up in them.
+//! Sets and verdict maps of other programs, and lookups in them.
 
 use super::listing::{HEADER, number, text};
 use super::table::Verdict;
@@ -12,17 +12,17 @@ const INVERTED: u32 = 1;
 const JUMP: u32 = 0xffff_fffd;
 const GOTO: u32 = 0xffff_fffc;
 
-/// The decision of a rule, or of an element of a map.
+/// The verdict of a rule or of a map's element.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Decision {
     Accept,
     Drop,
-    /// The rules of another chain decide.
+    /// Evaluation continues in another chain.
     Chain(String),
 }
 
 impl Decision {
-    /// Reads an `NFTA_DATA_VERDICT`; `None` if it decides nothing.
+    /// Parses an `NFTA_DATA_VERDICT`; `None` if it is neither an accept, a drop nor a jump.
     pub(super) fn parse(data: &[u8]) -> Option<Self> {
         let verdict = attribute(data, 2)?;
         match number(&verdict, 1)? {
@@ -34,35 +34,35 @@ impl Decision {
     }
 }
 
-/// The value that is looked up.
+/// The value to look up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Key {
     Known(Vec<u8>),
-    /// Any but these.
+    /// Any value except these.
     AnyBut(Vec<Vec<u8>>),
 }
 
-/// A condition that asks a set, or a map that decides.
+/// A condition that looks up a value in a set, or a map of verdicts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Lookup {
     pub(super) set: String,
     key: Key,
     is_inverted: bool,
     pub(super) is_map: bool,
-    /// The value is the name of the device that the packet comes in by.
+    /// True if the value is the name of the packet's input device.
     is_device: bool,
 }
 
 impl Lookup {
-    /// Reads the data of a `lookup` expression that asks for `key`.
+    /// Parses the data of a `lookup` expression for `key`.
     pub(super) fn parse(data: &[u8], key: Key, is_device: bool) -> Option<Self> {
         let set = text(data, 1)?;
         let is_inverted = number(data, 5).is_some_and(|flags| flags & INVERTED != 0);
         Some(Self { set, key, is_inverted, is_map: number(data, 3).is_some(), is_device })
     }
 
-    /// Returns true if the value may be in the set of these elements, or not in it where that is
-    /// the condition.
+    /// Returns true if the value may be in the set of these elements, or may not be in it if the
+    /// lookup is inverted.
     pub(super) fn may_fulfil(&self, elements: &[Element]) -> bool {
         match &self.key {
             Key::Known(key) => {
@@ -72,17 +72,17 @@ impl Lookup {
         }
     }
 
-    /// Returns true if only the packet's own device fulfils it.
+    /// Returns true if only the packet's own device fulfils the condition.
     pub(super) fn names_device(&self) -> bool {
         self.is_device && !self.is_inverted && matches!(self.key, Key::Known(_))
     }
 
-    /// Returns true if the elements tell something: all else is not known of the packet.
+    /// Returns true if the result depends on the elements; it does not if the value is unknown.
     pub(super) fn is_worth_reading(&self) -> bool {
         self.is_map || !matches!(&self.key, Key::AnyBut(excluded) if excluded.is_empty())
     }
 
-    /// Returns the decisions that a map of these elements may make.
+    /// Returns the possible verdicts of a map with these elements.
     pub(super) fn decisions<'set>(&self, elements: &'set [Element]) -> Vec<&'set Decision> {
         match &self.key {
             Key::Known(key) if !is_unknown(elements, key) => {
@@ -95,7 +95,7 @@ impl Lookup {
         }
     }
 
-    /// Returns true if the value is not that of the element; names are filled up with zeros.
+    /// Returns true if the value is not that of the element; names are padded with zeros.
     fn excludes(&self, element: &Element) -> bool {
         let Key::AnyBut(excluded) = &self.key else { return false };
         excluded.iter().any(|excluded| {
@@ -105,18 +105,18 @@ impl Lookup {
     }
 }
 
-/// An element of a set, or of a map.
+/// An element of a set or map.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Element {
-    /// Empty for the one that stands for all others.
+    /// The key; empty for the catch-all element.
     key: Vec<u8>,
-    /// An interval ends before it.
+    /// True if an interval ends before the key.
     is_end: bool,
     decision: Option<Decision>,
 }
 
 impl Element {
-    /// Reads an `NFT_MSG_NEWSETELEM`.
+    /// Parses an `NFT_MSG_NEWSETELEM`.
     pub(super) fn parse(body: &[u8]) -> Option<Vec<Self>> {
         let list = attribute(body.get(HEADER..)?, 3)?;
         let elements = attributes(&list, 1).map(|element| {
@@ -130,18 +130,18 @@ impl Element {
     }
 }
 
-/// Returns true if the elements are not of the key's kind, such as concatenations.
+/// Returns true if the elements have another kind of key, such as concatenations.
 fn is_unknown(elements: &[Element], key: &[u8]) -> bool {
     elements.iter().any(|element| !element.key.is_empty() && element.key.len() != key.len())
 }
 
-/// Returns the element that the key belongs to: the same, the interval that it lies in, or the one
-/// for all others.
+/// Returns the element that matches the key: the same key, the interval that contains it, or the
+/// catch-all element.
 fn found<'set>(elements: &'set [Element], key: &[u8]) -> Option<&'set Element> {
     let is_of_intervals = elements.iter().any(|element| element.is_end);
     let keyed = elements.iter().filter(|element| !element.key.is_empty());
     let nearest = if is_of_intervals {
-        // where one interval ends and the next one begins, there are two of the same key
+        // where one interval ends and the next one begins, two elements have the same key
         keyed
             .filter(|element| element.key.as_slice() <= key)
             .max_by(|a, b| a.key.cmp(&b.key).then(b.is_end.cmp(&a.is_end)))

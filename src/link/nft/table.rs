@@ -1,4 +1,4 @@
-//! What a table of ours can hold.
+//! Contents of wontun's tables.
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -8,10 +8,10 @@ use crate::routing::Prefix;
 /// `IFNAMSIZ`: the kernel compares names of devices as this many bytes.
 const NAME_BYTES: usize = 16;
 
-/// Whose packets a table sees.
+/// The address family of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::link) enum Family {
-    /// Both of the others.
+    /// IPv4 and IPv6.
     Inet = 1,
     Ip = 2,
     Ip6 = 10,
@@ -28,7 +28,7 @@ impl Family {
     }
 }
 
-/// Where a chain hangs in the path of a packet.
+/// The netfilter hook of a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::link) enum Hook {
     Prerouting = 0,
@@ -37,120 +37,124 @@ pub(in crate::link) enum Hook {
     Postrouting = 4,
 }
 
-/// When a chain's turn is among those of its hook.
+/// The priority of a chain at its hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::link) enum Priority {
-    /// Before connections are tracked.
+    /// Before connection tracking.
     Raw = -300,
-    /// Before the route is chosen, after connections are tracked.
+    /// After connection tracking, before the routing decision.
     Mangle = -150,
     Filter = 0,
-    /// Where source addresses are translated.
+    /// The priority of source NAT.
     SourceNat = 100,
-    /// Nobody comes after it.
+    /// After all other chains.
     Last = i32::MAX as isize,
 }
 
-/// What a chain is for.
+/// The type of a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::link) enum Kind {
     Filter,
     Nat,
 }
 
-/// What becomes of a packet.
+/// The verdict on a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::link) enum Verdict {
     Drop = 0,
     Accept = 1,
 }
 
-/// What is known of a packet besides its bytes.
+/// Metadata of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::link) enum Meta {
     Mark = 3,
-    /// Where a packet is sent out that was forwarded, kernels before 5.7 do not tell it.
+    /// The name of the input device. For forwarded packets, kernels before 5.7 do not provide it at
+    /// the hooks of output.
     InputInterfaceName = 6,
     OutputInterfaceName = 7,
     /// A [`Family`], as one byte.
     NetworkProtocol = 15,
     TransportProtocol = 16,
-    /// The group of the device that a packet came in by (`ip link set DEVICE group NUMBER`), in the
-    /// host's order.
+    /// The group of the input device (`ip link set DEVICE group NUMBER`), in host byte order.
     InputInterfaceGroup = 21,
 }
 
-/// Where an offset into a packet is counted from.
+/// The header to which an offset into a packet refers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::link) enum Header {
     Network = 1,
     Transport = 2,
 }
 
-/// How a value is compared.
+/// A comparison operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::link) enum Comparison {
     Equal = 0,
     NotEqual = 1,
-    /// Less, as bytes.
+    /// Less than, compared as bytes.
     Less = 2,
-    /// At most, as bytes.
+    /// At most, compared as bytes.
     Most = 3,
-    /// At least, as bytes.
+    /// At least, compared as bytes.
     Least = 5,
 }
 
-/// A step of a rule. Values go through one register: a load fills it, a comparison that fails ends the rule.
+/// A step of a rule. All values use one register: a load sets it, a failed comparison ends the
+/// rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::link) enum Step {
     LoadMeta(Meta),
-    /// Sets it to the value in the register.
+    /// Sets the metadata to the value in the register.
     StoreMeta(Meta),
     LoadConnectionMark,
-    /// Sets it to the value in the register.
+    /// Sets the connection mark to the value in the register.
     StoreConnectionMark,
-    /// A bit of `IP_CT_*`, such as [`ESTABLISHED_OR_RELATED`].
+    /// Loads a bit of `IP_CT_*`, such as [`ESTABLISHED_OR_RELATED`].
     LoadConnectionState,
-    /// Bits of `IPS_*`, such as [`DESTINATION_TRANSLATED`].
+    /// Loads bits of `IPS_*`, such as [`DESTINATION_TRANSLATED`].
     LoadConnectionStatus,
-    /// Bytes of a header.
+    /// Loads bytes of a header.
     LoadHeader {
         header: Header,
         offset: u32,
         length: u32,
     },
-    /// The kind of the packet's source address, an `RTN_*`.
+    /// Loads the type of the packet's source address, an `RTN_*`.
     LoadSourceKind,
-    /// The next hop of the packet's route, for a packet of that family: a router, or the
+    /// Loads the next hop of the packet's route, for a packet of that family: a router, or the
     /// destination itself if that is on the link.
     LoadNextHop(Family),
-    /// The largest TCP segment that fits the ways to both ends, two bytes in the host's order.
+    /// Loads the maximum TCP segment size that fits the routes to both ends, two bytes in host byte
+    /// order.
     LoadSegmentSize,
-    /// Turns the two bytes in the register into the network's order.
+    /// Converts the two bytes in the register to network byte order.
     ToNetworkOrder,
-    /// Keeps the bits that are set here.
+    /// Clears the bits that are not set here.
     Mask(Vec<u8>),
     Compare(Comparison, Vec<u8>),
-    /// Goes on if the value is in the set of that number.
+    /// Continues if the value is in the set with that number.
     Lookup(usize),
-    /// Adds the value to the set of that number, for a second.
+    /// Adds the value to the set with that number, for one second.
     Remember(usize),
-    /// Removes the value from the set of that number, if it is there.
+    /// Removes the value from the set with that number, if present.
     Forget(usize),
-    /// Lowers the TCP option "maximum segment size" to the value in the register; never raises or adds it.
+    /// Lowers the TCP option "maximum segment size" to the value in the register; never raises or
+    /// adds it.
     StoreSegmentSize,
-    /// Gives the packet the address of the device that it leaves by.
+    /// Translates the packet's source address to that of the output device.
     Masquerade,
     Decide(Verdict),
 }
 
-/// What [`Step::LoadConnectionState`] loads of packets that belong to a known connection or tell about one.
+/// The bits loaded by [`Step::LoadConnectionState`] for packets that belong to a known connection
+/// or relate to one.
 pub(in crate::link) const ESTABLISHED_OR_RELATED: u32 = 6;
-/// The bit in [`Step::LoadConnectionStatus`] of connections whose destination a rule of this host
-/// has translated (`IPS_DST_NAT`).
+/// The bit loaded by [`Step::LoadConnectionStatus`] for connections whose destination was
+/// translated by a rule of this host (`IPS_DST_NAT`).
 pub(in crate::link) const DESTINATION_TRANSLATED: u32 = 1 << 5;
 
-/// Which address of a packet is looked at.
+/// The address of a packet to examine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::link) enum End {
     Source,
@@ -158,7 +162,7 @@ pub(in crate::link) enum End {
 }
 
 impl Step {
-    /// Goes on for packets of the address family of `v6`.
+    /// Matches packets of IPv6 if `v6` is true, else of IPv4.
     pub(in crate::link) fn family(v6: bool) -> [Self; 2] {
         let family = if v6 { Family::Ip6 } else { Family::Ip };
         [Self::LoadMeta(Meta::NetworkProtocol), Self::equal(&[family as u8])]
@@ -175,13 +179,14 @@ impl Step {
         Self::LoadHeader { header: Header::Network, offset, length }
     }
 
-    /// Goes on for packets of the family of set number `set` with an address in it.
+    /// Matches packets with an address in the set with number `set`, which is of the family given
+    /// by `v6`.
     pub(in crate::link) fn in_set(end: End, v6: bool, set: usize) -> Vec<Self> {
         let [load, compare] = Self::family(v6);
         vec![load, compare, Self::address(end, v6, if v6 { 16 } else { 4 }), Self::Lookup(set)]
     }
 
-    /// Goes on for packets with an address in `network`.
+    /// Matches packets with an address in `network`.
     pub(in crate::link) fn in_network(end: End, network: Prefix) -> Vec<Self> {
         let (bytes, v6) = match network.network() {
             IpAddr::V4(address) => (address.octets().to_vec(), false),
@@ -205,12 +210,12 @@ impl Step {
         rule
     }
 
-    /// Goes on for packets of a known connection, or about one.
+    /// Matches packets that belong to a known connection or relate to one.
     pub(in crate::link) fn is_known() -> [Self; 3] {
         Self::any_bit(Self::LoadConnectionState, ESTABLISHED_OR_RELATED)
     }
 
-    /// Goes on if `load` gives a number with one of `bits`.
+    /// Matches if the value loaded by `load` has any of `bits`.
     pub(in crate::link) fn any_bit(load: Self, bits: u32) -> [Self; 3] {
         [load, Self::Mask(bits.to_ne_bytes().to_vec()), Self::Compare(Comparison::NotEqual, vec![0; 4])]
     }
@@ -219,7 +224,7 @@ impl Step {
         Self::Compare(Comparison::Equal, value.to_vec())
     }
 
-    /// The packet came from, or goes to, the device of that name.
+    /// Compares the name of the packet's input or output device with `name`.
     pub(in crate::link) fn device(which: Meta, comparison: Comparison, name: &str) -> [Self; 2] {
         let mut bytes = name.as_bytes().to_vec();
         bytes.resize(NAME_BYTES, 0);
@@ -234,7 +239,7 @@ pub(in crate::link) struct Chain {
     pub(in crate::link) kind: Kind,
     pub(in crate::link) hook: Hook,
     pub(in crate::link) priority: Priority,
-    /// What becomes of a packet that no rule decides about.
+    /// The verdict on packets about which no rule decides.
     pub(in crate::link) policy: Verdict,
     pub(in crate::link) rules: Vec<Vec<Step>>,
 }
@@ -243,7 +248,7 @@ pub(in crate::link) struct Chain {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::link) struct Set {
     pub(in crate::link) name: &'static str,
-    /// Not [`Family::Inet`].
+    /// The address family, not [`Family::Inet`].
     pub(in crate::link) family: Family,
     pub(in crate::link) elements: Elements,
 }
@@ -258,12 +263,12 @@ pub(in crate::link) enum Elements {
     Dynamic,
 }
 
-/// A table, all of it.
+/// The complete definition of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::link) struct Table {
     pub(in crate::link) family: Family,
     pub(in crate::link) name: String,
-    /// [`Step::Lookup`] counts them from 0.
+    /// The sets, whose indexes [`Step::Lookup`] uses.
     pub(in crate::link) sets: Vec<Set>,
     pub(in crate::link) chains: Vec<Chain>,
 }

@@ -1,4 +1,4 @@
-//! Reports changes of the host's ruleset.
+//! Notifications about changes of the host's ruleset.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -23,22 +23,23 @@ const NFTA_GEN_PROC_PID: u16 = 2;
 const NFTA_GEN_PROC_NAME: u16 = 3;
 /// Length of `struct nfgenmsg`.
 const HEADER: usize = 4;
-/// Bytes of one such message: headers, a number and a name of 16 bytes.
+/// Size of the receive buffer, in bytes: headers, a number and a name of 16 bytes.
 const BUFFER: usize = 512;
-/// Transactions that are read at once, the last of which counts.
+/// Maximum number of transactions read at once, of which the last is reported.
 const BUDGET: usize = 128;
 
 /// The last change of the ruleset.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RulesetChange {
-    /// Name and process id of who changed it, where the kernel tells (Linux 4.16).
+    /// Name and process id of the program that changed the ruleset, if the kernel reports it (since
+    /// Linux 4.16).
     pub author: Option<(String, u32)>,
 }
 
 /// A non-blocking netlink socket that becomes readable after each transaction of nf_tables.
 ///
-/// A socket filter drops all messages but the one at the end of a transaction, so that a ruleset of
-/// thousands of rules costs one wake-up.
+/// A socket filter drops all messages except the one at the end of a transaction, so that a ruleset
+/// of thousands of rules causes one wake-up.
 #[derive(Debug)]
 pub struct Watch {
     socket: Socket,
@@ -49,7 +50,7 @@ impl Watch {
     /// Subscribes to changes of the ruleset of this thread's network namespace.
     ///
     /// # Errors
-    /// `EPROTONOSUPPORT` where the kernel has no nf_tables; `EPERM` without CAP_NET_ADMIN.
+    /// `EPROTONOSUPPORT` if the kernel has no nf_tables; `EPERM` without CAP_NET_ADMIN.
     pub fn open() -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_NETFILTER)?;
         socket.set_non_blocking(true)?;
@@ -59,10 +60,10 @@ impl Watch {
         Ok(Self { socket, buffer: Vec::with_capacity(BUFFER) })
     }
 
-    /// Reads all that has come. `None` if there was nothing.
+    /// Reads all queued messages. Returns `None` if there were none.
     ///
     /// # Errors
-    /// The kernel's. That messages were lost is a change of an unknown author.
+    /// The error of the receive. Lost messages are no error, but a change of an unknown author.
     pub fn poll_change(&mut self) -> io::Result<Option<RulesetChange>> {
         let mut change = None;
         for _ in 0..BUDGET {
@@ -87,8 +88,8 @@ impl AsFd for Watch {
     }
 }
 
-/// A classic BPF program that passes netlink messages of one type. The type stands behind the
-/// length of 4 bytes, in the host's order, which the program reads in the network's.
+/// Returns a classic BPF program that passes netlink messages of one type. The type follows the
+/// length of 4 bytes, in host byte order; the program loads it in network byte order.
 fn only(kind: u16) -> [SockFilter; 4] {
     [
         SockFilter::new(bpf::LOAD_HALF, 0, 0, 4),
@@ -102,7 +103,7 @@ fn parse(datagram: &[u8]) -> RulesetChange {
     let generation = Messages::new(datagram).find(|(header, _)| header.message_type == NEWGEN);
     let author = generation.and_then(|(_, body)| {
         let attributes = body.get(HEADER..)?;
-        // the name is whatever the process calls itself
+        // the process chooses the name itself
         let name: String = text(attributes, NFTA_GEN_PROC_NAME)?.escape_debug().collect();
         Some((name, number(attributes, NFTA_GEN_PROC_PID)?))
     });

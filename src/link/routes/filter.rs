@@ -1,9 +1,11 @@
-//! The netfilter table that goes with policy routing, as wg-quick(8) has it.
+//! The netfilter tables of policy routing, equivalent to those of wg-quick(8).
 //!
-//! - `preraw`: whoever is on the wire cannot send packets to the tunnel's own addresses past the tunnel.
-//! - `postmangle`, `premangle`: the mark of our outer packets is remembered with their connection and given to the
-//!   answers. With it the kernel's reverse path filter (strict `rp_filter`, and `net.ipv4.conf.all.src_valid_mark`)
-//!   looks up the way back as ours goes out; without it the way back would be the tunnel, and answers are dropped.
+//! - `preraw`: drops packets to the tunnel's own addresses that another host on the link sends by
+//!   another device than the tunnel.
+//! - `postmangle`, `premangle`: store the mark of the outer packets in their connection and set it
+//!   on the answers. With the mark, the kernel's reverse path filter (strict `rp_filter`, and
+//!   `net.ipv4.conf.all.src_valid_mark`) finds the route of the outer packets for the return path;
+//!   without it, it would find the tunnel and drop the answers.
 
 use std::io;
 use std::net::IpAddr;
@@ -20,26 +22,26 @@ use crate::link::nft::{
 const RTN_LOCAL: u32 = 2;
 const UDP: u8 = 17;
 
-/// Our tables in nf_tables, one for each family.
+/// The nf_tables tables of policy routing, one per family.
 #[derive(Debug)]
 pub(super) struct Filters {
-    /// Opened when it is needed: that may load the kernel's modules.
+    /// The nf_tables socket; opened on first use, since that may load kernel modules.
     nft: Option<Nft>,
-    /// The tunnel's name, after which the tables are called.
+    /// The tunnel's name, which the tables' name contains.
     tunnel: String,
-    /// Present name of its device.
+    /// The current name of the tunnel's device.
     device: String,
     states: Both<State>,
 }
 
-/// What is known of a table.
+/// State of a table.
 #[derive(Debug, Default, PartialEq, Eq)]
 enum State {
     #[default]
     Absent,
-    /// A killed run may have left one.
+    /// A killed run may have left a table.
     Leftover,
-    /// It was put up, and is there unless somebody flushed it.
+    /// The table was put up; it is in place unless another program has removed it.
     Up(Table),
 }
 
@@ -48,17 +50,17 @@ impl Filters {
         Self { nft: None, tunnel: device.to_owned(), device: device.to_owned(), states: Both::default() }
     }
 
-    /// The device is called `device` from now on, which [`Self::put_up`] puts into the tables.
+    /// Sets the new name of the device, which [`Self::put_up`] puts into the tables.
     pub(super) fn follow(&mut self, device: &str) {
         device.clone_into(&mut self.device);
     }
 
-    /// There was a run that was killed.
+    /// Marks the tables as possibly left over by a killed run.
     pub(super) fn may_be_left_over(&mut self) {
         self.states = Both::new(|_| State::Leftover);
     }
 
-    /// Puts up the table of one family, unless it is there.
+    /// Puts up the table of one family, unless it is in place.
     pub(super) fn put_up(
         &mut self,
         family: Family,
@@ -85,8 +87,8 @@ impl Filters {
         }
     }
 
-    /// Puts up again what somebody else has deleted or changed. Returns the tables' names; one that
-    /// cannot be had is told by the next [`Filters::put_up`].
+    /// Puts the tables up again that another program has deleted or changed, and returns their
+    /// names. A failure is reported by the next [`Filters::put_up`].
     pub(super) fn repair(&mut self) -> Vec<String> {
         let mut repaired = Vec::new();
         for family in Family::BOTH {
@@ -100,7 +102,7 @@ impl Filters {
         repaired
     }
 
-    /// Returns true if all tables are there, as they were put up.
+    /// Returns true if all tables are in place unchanged.
     pub(super) fn are_intact(&mut self) -> bool {
         Family::BOTH.into_iter().all(|family| {
             let State::Up(table) = self.states.of(family) else { return true };
@@ -109,7 +111,7 @@ impl Filters {
         })
     }
 
-    /// Takes the table of one family away, if it may be there.
+    /// Removes the table of one family, if it may exist.
     pub(super) fn take_away(&mut self, family: Family) {
         if std::mem::take(self.states.of_mut(family)) != State::Absent {
             let name = table_name(&self.tunnel);
@@ -127,12 +129,12 @@ impl Filters {
     }
 }
 
-/// The name of our tables: the tunnel's with ours in front.
+/// Returns the name of the tables: `wontun-` and the tunnel's name.
 fn table_name(tunnel: &str) -> String {
     format!("wontun-{tunnel}")
 }
 
-/// The table for one family; `addresses` are the device's.
+/// Builds the table for one family; `addresses` are those of the device.
 fn table(tunnel: &str, device: &str, family: Family, addresses: &[IpAddr], mark: u32) -> Table {
     let own = addresses.iter().filter(|address| Family::of(**address) == family);
     let udp = [Step::LoadMeta(Meta::TransportProtocol), Step::equal(&[UDP])];
@@ -162,7 +164,7 @@ fn table(tunnel: &str, device: &str, family: Family, addresses: &[IpAddr], mark:
     }
 }
 
-/// `iifname != DEVICE ip daddr ADDRESS fib saddr type != local drop`
+/// Builds `iifname != DEVICE ip daddr ADDRESS fib saddr type != local drop`.
 fn past_the_tunnel(device: &str, address: IpAddr) -> Vec<Step> {
     let (offset, bytes) = match address {
         IpAddr::V4(address) => (16, address.octets().to_vec()),
@@ -185,7 +187,7 @@ mod tests {
     use super::*;
     use crate::link::nft::tests::{captured, hex};
 
-    /// For wg-quick's rules. IPv4 is all of it, IPv6 has one rule.
+    /// The bytes that nft(8) sends for wg-quick's rules: all for IPv4, one rule for IPv6.
     const CAPTURED: &str = include_str!("filter_as_nft_sends_it.hex");
 
     fn of_family(family: &str) -> Vec<(u16, String)> {

@@ -22,37 +22,38 @@ use crate::link::message;
 use crate::link::socket::Requests;
 use crate::routing::Prefix;
 
-/// Where the search for a free table, whose number is the mark too, begins: wg-quick's.
+/// The first number tried as the policy table, which is the mark, too; wg-quick's value.
 const FIRST_TABLE: u32 = 51_820;
 /// The tables `default`, `main` and `local`, from linux/rtnetlink.h.
 const RESERVED: RangeInclusive<u32> = 253..=255;
 const POLICY_REMEDY: &str =
     "policy routing needs CONFIG_IP_MULTIPLE_TABLES in the kernel: set Table and make the rules yourself";
 
-/// The kernel's routing, as seen from one device.
+/// Access to the kernel's routing for one device.
 #[derive(Debug)]
 pub(super) struct Kernel {
     requests: Requests,
-    /// The tunnel's name, which the label is made of.
+    /// The tunnel's name, from which the ownership marker is made.
     tunnel: String,
-    /// Present name of its device.
+    /// The current name of the tunnel's device.
     name: String,
     index: u32,
-    /// Our policy table, once it has a label: its rules stay ours if somebody empties it.
+    /// The policy table, once it has an ownership marker: its rules stay ours if another program
+    /// empties it.
     table: Option<u32>,
 }
 
-/// The routes that could not be had.
+/// The routes that could not be added.
 #[derive(Debug, Default)]
 pub(super) struct Trouble {
     taken: Vec<(u32, Prefix)>,
     refused: Vec<(Prefix, Refusal)>,
-    /// IPv6 is disabled on the device, or the device is gone.
+    /// True if IPv6 is disabled on the device, or the device is gone.
     pub(super) ipv6_disabled: bool,
 }
 
 impl Trouble {
-    /// A line for each kind.
+    /// Returns a warning for each kind of failure.
     pub(super) fn warnings(self, device: &str) -> impl Iterator<Item = RouteWarning> {
         let taken = self.taken.first().map(|&(table, _)| RouteWarning::Taken {
             device: device.to_owned(),
@@ -77,7 +78,7 @@ impl Kernel {
         Ok(Self { requests, tunnel: name.to_owned(), name: name.to_owned(), index, table: None })
     }
 
-    /// The device is called `name` from now on, and has this index.
+    /// Sets the new name and index of the device.
     pub(super) fn follow(&mut self, name: &str, index: u32) {
         name.clone_into(&mut self.name);
         self.index = index;
@@ -88,12 +89,13 @@ impl Kernel {
         self.table.is_some()
     }
 
-    /// The device's name.
+    /// Returns the device's name.
     pub(super) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Reads what is there: two lists of rules and three of routes, none of which has other devices' routes.
+    /// Reads the current state: two lists of rules and three of routes, none of which contains
+    /// other devices' routes.
     pub(super) fn read(&mut self) -> Result<Seen, LinkError> {
         let labels = self.routes(Family::V4, route::list_of_labels())?.unwrap_or_default();
         let labels = labels
@@ -110,7 +112,7 @@ impl Kernel {
         Ok(Seen { own_labels, foreign_labels, tables, families })
     }
 
-    /// Reads the rules of one family: ours, and all others.
+    /// Reads the rules of one family and splits them into ours and all others.
     fn read_rules(
         &mut self,
         family: Family,
@@ -120,13 +122,13 @@ impl Kernel {
         message.header.family = family.netlink();
         let parse = |body: &[u8]| Rule::parse(body, family);
         let rules = self.requests.dump(&RouteNetlinkMessage::GetRule(message), parse);
-        // a kernel may have a family without rules for it
+        // a kernel may have a family without policy rules
         let rules = self.if_known(rules, "rules")?.unwrap_or_default();
         Ok(rule::split(rules, tables))
     }
 
-    /// As [`Self::read_rules`], for our table as it is known. Routes are not read, of which there
-    /// may be many.
+    /// Like [`Self::read_rules`], for the policy table already known. Does not read routes, of
+    /// which there may be many.
     pub(super) fn rules(&mut self, family: Family) -> Result<(Vec<Rule>, Vec<Rule>), LinkError> {
         let tables = self.table.into_iter().collect();
         self.read_rules(family, &tables)
@@ -154,19 +156,20 @@ impl Kernel {
         self.if_known(routes, "routes")
     }
 
-    /// `None` where the kernel has no such family.
+    /// Converts the outcome of a dump; `None` if the kernel does not have the family.
     fn if_known<T>(&self, outcome: Result<Vec<T>, Failure>, what: &str) -> Result<Option<Vec<T>>, LinkError> {
         match outcome {
             Ok(list) => Ok(Some(list)),
             Err(Failure::Refused { errno: Errno::EAFNOSUPPORT | Errno::EOPNOTSUPP, .. }) => Ok(None),
-            // no such table; no such device any more, and nothing leads to it
+            // no such table, or the device was deleted, so that no route leads to it
             Err(Failure::Refused { errno: Errno::ENOENT | Errno::ENODEV, .. }) => Ok(Some(Vec::new())),
             Err(failure) => Err(LinkError::new(format!("read the {what} for {}", self.name), failure, "")),
         }
     }
 
-    /// The mark and the table of policy routing: the user's mark, which is the table too unless that belongs to
-    /// somebody else; without one, those we have, or the first that are free.
+    /// Chooses the mark and the table of policy routing: the user's mark, which is the table
+    /// number, too, unless that table belongs to another tunnel; without a mark, the pair in use or
+    /// the first free one.
     pub(super) fn choose(
         &mut self,
         fwmark: Option<NonZeroU32>,
@@ -203,8 +206,8 @@ impl Kernel {
         Err(LinkError::Unanswered { action: format!("find a free routing table for {}", self.name) })
     }
 
-    /// Adds routes to the device, as tables and networks, and returns those that the kernel took.
-    /// In our policy table they take the place of others.
+    /// Adds routes to the device, given as tables and networks, and returns those that the kernel
+    /// accepted. In the policy table they replace other routes.
     pub(super) fn add_routes(
         &mut self,
         routes: &[(u32, Prefix)],
@@ -225,7 +228,7 @@ impl Kernel {
                 continue;
             };
             match refusal.errno {
-                // they wait until it is up
+                // added when the device is up
                 Errno::ENETDOWN => {}
                 Errno::EEXIST => trouble.taken.push((table, prefix)),
                 Errno::EACCES | Errno::ENODEV | Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT
@@ -240,7 +243,8 @@ impl Kernel {
         Ok(added)
     }
 
-    /// The kernel says "no such device" of one that has no IPv6, too.
+    /// Checks that the device exists: the kernel reports "no such device" for one without IPv6,
+    /// too.
     pub(super) fn confirm_device(&mut self) -> Result<(), LinkError> {
         let outcome = self.requests.ask(message::get_link(self.index), 0);
         outcome.map(drop).map_err(|f| LinkError::new(format!("add routes to {}", self.name), f, ""))
@@ -254,7 +258,7 @@ impl Kernel {
         self.delete(messages, "routes")
     }
 
-    /// Makes networks unreachable by the policy table. Routes to the device go before.
+    /// Makes networks unreachable in the policy table. Routes to the device take precedence.
     pub(super) fn block<'a>(
         &mut self,
         table: u32,
@@ -270,7 +274,8 @@ impl Kernel {
         refusal.map_or(Ok(()), |refusal| Err(LinkError::new(action(), refusal.into(), "")))
     }
 
-    /// Deletes what [`Self::block`] has added to these tables, also what a killed run has.
+    /// Deletes the routes that [`Self::block`] has added to these tables, including those of a
+    /// killed run.
     pub(super) fn unblock(&mut self, tables: &BTreeSet<u32>) -> Result<(), LinkError> {
         let mut blocked = Vec::new();
         for (family, table) in Family::BOTH.into_iter().flat_map(|f| tables.iter().map(move |t| (f, *t))) {
@@ -309,7 +314,7 @@ impl Kernel {
         self.delete(messages, "rules")
     }
 
-    /// Labels our table.
+    /// Adds the ownership marker of the policy table.
     pub(super) fn put_label(&mut self, table: u32, owed: bool, seen: &mut Seen) -> Result<(), LinkError> {
         let label = Label::new(table, &self.tunnel, owed);
         if !seen.own_labels.contains(&label) {
@@ -323,7 +328,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// Deletes our labels but for that of the table `kept`.
+    /// Deletes our ownership markers except that of the table `kept`.
     pub(super) fn delete_labels(
         &mut self,
         kept: Option<u32>,
@@ -336,7 +341,7 @@ impl Kernel {
         self.delete(surplus.map(|label| RouteNetlinkMessage::DelRoute(route::label(*label))), "routes")
     }
 
-    /// What is to be deleted may be gone already; but not being allowed to is an error.
+    /// Deletes routes or rules. Those already deleted are ignored; a missing privilege is an error.
     fn delete(
         &mut self,
         messages: impl Iterator<Item = RouteNetlinkMessage>,

@@ -1,13 +1,13 @@
-//! The label of a routing table: a route of type throw, which has no effect but to be seen, whose metric is made from
-//! the device's name.
+//! The ownership marker of a routing table: a route of type throw without effect, whose metric is
+//! derived from the tunnel's name.
 //!
-//! It outlives the device and a killed run, so that the rules that stay behind are found again by the next run of the
-//! same name, and by no other. `ip route show table all proto 119 type throw` lists them.
+//! It outlives the device and a killed run, so that the next run with the same name, and no other,
+//! finds the rules left behind. `ip route show table all proto 119 type throw` lists the markers.
 
-/// The last bit of the metric: `src_valid_mark` was 0 before tunnels of ours changed it.
+/// The last bit of the metric: set if `src_valid_mark` was 0 before wontun changed it.
 const OWED: u32 = 1;
 
-/// The label of one tunnel's table.
+/// The ownership marker of one tunnel's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Label {
     pub(super) table: u32,
@@ -15,7 +15,8 @@ pub(super) struct Label {
 }
 
 impl Label {
-    /// The label of the device called `name`, and whether `src_valid_mark` has to be put back.
+    /// Creates the marker of the tunnel called `name`; `owed` is true if `src_valid_mark` has to be
+    /// restored.
     pub(super) fn new(table: u32, name: &str, owed: bool) -> Self {
         Self { table, metric: metric(name) | u32::from(owed) }
     }
@@ -29,7 +30,8 @@ impl Label {
     }
 }
 
-/// A hash of the name (FNV-1a, 32 bits) whose last bit is free; not 0, which is no metric.
+/// Returns a hash of the name (FNV-1a, 32 bits) with the last bit cleared; never 0, which means no
+/// metric.
 fn metric(name: &str) -> u32 {
     let hash = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
     (name.bytes().fold(0x811c_9dc5, hash) & !OWED).max(2)

@@ -1,21 +1,23 @@
-//! The host's routing for one tunnel device: routes for the allowed IPs, and policy routing where our own outer
-//! packets would take the tunnel that they carry. As wg-quick(8) does it.
+//! The host's routing for one tunnel device: routes for the allowed IPs, and policy routing where
+//! the outer packets would be routed into the tunnel that they carry; equivalent to wg-quick(8).
 //!
-//! What is there is read from the kernel each time and compared with what is wanted, so it does not matter who
-//! changed something in between, and nothing is remembered that a killed run could forget. What is ours is known
-//! by its looks:
+//! The current state is read from the kernel each time and compared with the wanted one. Changes by
+//! other programs in between therefore do not matter, and no state is lost with a killed run.
+//! wontun's own entries are recognized as follows:
 //!
-//! - routes and rules carry [`rule::PROTOCOL`] (kernels before 4.17 do not tell a rule's: leftovers stay there);
-//! - routes are to our device, and vanish with it;
-//! - rules name a table that has our [`label`], which outlives the device;
+//! - routes and rules carry [`rule::PROTOCOL`] (kernels before 4.17 do not report a rule's, so that
+//!   leftovers stay there);
+//! - routes are to the tunnel's device, and are deleted with it;
+//! - rules name a table that has our ownership marker ([`label`]), which outlives the device;
 //! - the nf_tables tables are called `wontun-NAME`; a user has to choose other names.
 //!
-//! NAME, and the name that the label is made of, is the one that the tunnel was started with,
-//! whatever its device is called by now: that is how the next start finds what a killed run left.
+//! NAME, also used for the ownership marker, is the name that the tunnel was started with,
+//! regardless of the current name of its device: by it the next start finds the state that a killed
+//! run left.
 //!
-//! While the device is in another network namespace, the networks that go by policy are unreachable
-//! from here: their table is empty then, and the next one that the rules name leads past the
-//! tunnel.
+//! While the device is in another network namespace, the networks routed by policy are made
+//! unreachable: the policy table is empty then, and the next table that the rules name would route
+//! them past the tunnel.
 
 mod filter;
 mod kernel;
@@ -49,34 +51,34 @@ use super::error::LinkError;
 use crate::config::wg_quick::Table;
 use crate::routing::Prefix;
 
-/// What came of it.
+/// Result of [`Routes::apply`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
-    /// What the sockets of the tunnel must mark their packets with from now on (`SO_MARK`).
+    /// The mark that the tunnel's sockets must use from now on (`SO_MARK`).
     pub mark: Option<NonZeroU32>,
-    /// What could not be had, and was not said the last time.
+    /// Warnings that the last call did not return.
     pub warnings: Vec<RouteWarning>,
 }
 
-/// Pieces of routing that were missing and have been added.
+/// Missing parts of the routing that have been added.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Added {
-    /// Routes.
+    /// The routes added.
     pub routes: Vec<Prefix>,
     /// Number of policy rules.
     pub rules: usize,
     /// Number of settings that were on before and had been turned off.
     pub settings: usize,
-    /// Number of routes that are missing, and were not to be added.
+    /// Number of routes that are missing and were not to be added.
     pub skipped: usize,
 }
 
-/// Part of the routing that [`Routes::restore`] puts back.
+/// Part of the routing that [`Routes::restore`] restores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// Everything.
+    /// All parts.
     All,
-    /// Policy rules and the routes of their table: without them packets leave past the tunnel.
+    /// Policy rules and the routes of their table: without them packets bypass the tunnel.
     Policy,
 }
 
@@ -100,50 +102,48 @@ impl fmt::Display for Added {
     }
 }
 
-/// The table of policy routing, and the part of the routes that is added.
+/// The policy table, and the part of the routes to add.
 #[derive(Clone, Copy)]
 struct Target {
     policy_table: u32,
     scope: Scope,
 }
 
-/// The routes that were missing and have been added, and those that are too many, as tables and
-/// networks.
+/// The missing routes that have been added, and the surplus ones, as tables and networks.
 #[derive(Default)]
 struct Difference {
     added: Vec<Prefix>,
-    /// Number of those that are still missing.
+    /// Number of routes that are still missing.
     skipped: usize,
     surplus: Vec<(u32, Prefix)>,
 }
 
-/// The host's routing for one device; what it put up goes when it is dropped.
+/// Routing of the host for one device. Dropping it removes everything that it added.
 #[derive(Debug)]
 pub struct Routes {
     kernel: Kernel,
     filters: Filters,
     source_mark: SourceMark,
-    /// What [`Routes::apply`] was last called for.
+    /// The argument of the last [`Routes::apply`].
     wanted: Option<Wanted>,
     /// The networks with ordinary routes, for [`Routes::concerns`].
     plain: Both<BTreeSet<Prefix>>,
-    /// What the rules are to do, and those that were put up the last time: they come back where
-    /// they were.
+    /// The policy, and the rules put up last: missing ones are added with the same priorities.
     rules: Both<Option<(Policy, Vec<Rule>)>>,
     told: Vec<RouteWarning>,
-    /// The device is in another network namespace.
+    /// True if the device is in another network namespace.
     is_away: bool,
-    /// There may be routes that make networks unreachable.
+    /// True if there may be routes that make networks unreachable.
     may_block: bool,
-    /// IPv6 was wanted, and not disabled.
+    /// True if IPv6 was wanted and not disabled.
     had_ipv6: bool,
-    /// Networks of IPv6 are unreachable since it was disabled on the device.
+    /// True if networks of IPv6 are unreachable since IPv6 was disabled on the device.
     is_ipv6_blocked: bool,
 }
 
 impl Routes {
-    /// The routing for the device called `name` with this index, in this thread's network namespace. Changes
-    /// nothing yet.
+    /// Opens the routing for the device called `name` with this index in this thread's network
+    /// namespace. Changes nothing in the kernel.
     ///
     /// # Errors
     /// Netlink is unavailable.
@@ -163,15 +163,14 @@ impl Routes {
         })
     }
 
-    /// The device is called `name` from now on, and has this index, which the next
-    /// [`Self::restore`] heeds.
+    /// Sets the new name and index of the device, which the next [`Self::restore`] applies.
     pub fn follow(&mut self, name: &str, index: u32) {
         self.kernel.follow(name, index);
         self.filters.follow(name);
     }
 
-    /// The device is in another network namespace, or back from it, which the next
-    /// [`Self::restore`] heeds.
+    /// Sets whether the device is in another network namespace, which the next [`Self::restore`]
+    /// applies.
     pub const fn set_away(&mut self, is_away: bool) {
         self.is_away = is_away;
         self.may_block |= is_away;
@@ -182,12 +181,13 @@ impl Routes {
         self.is_away && self.kernel.has_table()
     }
 
-    /// Makes the host's routing what is wanted, changing only what differs. The first time, what a killed run of
-    /// the same device name left behind is replaced. Routes of a device that is down wait for [`Routes::restore`].
+    /// Changes the host's routing to `wanted`, as far as it differs. The first call replaces the
+    /// state that a killed run of the same tunnel left behind. Routes of a device that is down are
+    /// added by [`Routes::restore`].
     ///
     /// # Errors
-    /// The privilege, the device or policy routing is missing, or netlink fails. What was put up until then stays
-    /// for [`Routes::undo`].
+    /// The privilege, the device or policy routing is missing, or netlink fails. Parts put up until
+    /// then stay in place for [`Routes::undo`].
     pub fn apply(&mut self, wanted: &Wanted) -> Result<Applied, LinkError> {
         self.apply_counted(wanted, Scope::All).map(|(applied, _)| applied)
     }
@@ -206,7 +206,7 @@ impl Routes {
     fn read(&mut self) -> Result<Seen, LinkError> {
         let mut seen = self.kernel.read()?;
         if self.is_away {
-            // the index may be another device's by now
+            // another device may have the index by now
             for family in Family::BOTH {
                 seen.families.of_mut(family).routes.clear();
             }
@@ -214,74 +214,74 @@ impl Routes {
         Ok(seen)
     }
 
-    /// Whether `wanted` is what [`Routes::apply`] was last called for, so that there is nothing to do unless somebody
-    /// else changed something.
+    /// Returns true if `wanted` is the argument of the last [`Routes::apply`], so that there is
+    /// nothing to do unless another program changed something.
     pub fn is_wanted(&self, wanted: &Wanted) -> bool {
         self.wanted.as_ref() == Some(wanted)
     }
 
-    /// Whether [`Routes::apply`] must be called for a peer that is now at `endpoint`: it lies in an allowed
-    /// prefix with an ordinary route, which would lead our packets to it into the tunnel.
+    /// Returns true if [`Routes::apply`] must be called for a peer that is now at `endpoint`: the
+    /// endpoint lies in an allowed prefix with an ordinary route, which would route packets to it
+    /// into the tunnel.
     pub fn concerns(&self, endpoint: IpAddr) -> bool {
         let endpoint = endpoint.to_canonical();
         let automatic = self.wanted.as_ref().is_some_and(|wanted| wanted.table == Table::Auto);
         automatic && plan::is_captured(endpoint, self.plain.of(Family::of(endpoint)))
     }
 
-    /// Puts back what is missing of what was last wanted, and counts it: a device that went down
-    /// has lost its routes, and other programs delete rules that are not theirs.
+    /// Adds the missing parts of the routing wanted last, and counts them: a device that went down
+    /// has lost its routes, and other programs delete rules of wontun.
     ///
     /// # Errors
     /// As for [`Routes::apply`].
     pub fn restore(&mut self, scope: Scope) -> Result<(Applied, Added), LinkError> {
         let Some(wanted) = self.wanted.clone() else { return Ok(<(Applied, Added)>::default()) };
-        // without them everything leaves in clear: they do not wait until thousands of routes are
-        // compared
+        // without the rules all packets leave unencrypted: they are restored before thousands of
+        // routes are compared
         let rules = self.restore_rules()?;
         let (applied, mut added) = self.apply_counted(&wanted, scope)?;
         added.rules = added.rules.saturating_add(rules);
         Ok((applied, added))
     }
 
-    /// Puts back what is missing of the rules that were put up the last time, and returns their
-    /// number.
+    /// Adds the missing ones of the rules put up last, and returns their number.
     fn restore_rules(&mut self) -> Result<usize, LinkError> {
         let mut added = 0_usize;
         for family in Family::BOTH {
             let Some((policy, last)) = self.rules.of(family) else { continue };
             let (own, foreign) = self.kernel.rules(family)?;
-            // if there is no room any more, that is told by whoever compares everything
+            // if no priority is free, the complete comparison reports it
             let Some(rules) = policy.rules(&own, last, &foreign) else { continue };
             added = added.saturating_add(self.kernel.add_missing_rules(family, &rules, &own)?);
         }
         Ok(added)
     }
 
-    /// Returns true if IPv6 was disabled on the device since it had routes of wontun's.
+    /// Returns true if IPv6 was disabled on the device after it had routes of wontun.
     pub fn has_lost_ipv6(&self) -> bool {
         self.had_ipv6 && self.told.iter().any(|warning| matches!(warning, RouteWarning::Ipv6Disabled { .. }))
     }
 
-    /// Puts up again those of our nf_tables tables that somebody else has deleted or changed, and
-    /// returns their names.
+    /// Puts the nf_tables tables up again that another program has deleted or changed, and returns
+    /// their names.
     pub fn repair_tables(&mut self) -> Vec<String> {
         self.filters.repair()
     }
 
-    /// Returns true if all of them are there, as they were put up.
+    /// Returns true if all nf_tables tables are in place unchanged.
     pub fn has_tables(&mut self) -> bool {
         self.filters.are_intact()
     }
 
-    /// Leaves everything as it is, as the death of the process does.
+    /// Leaves everything in place, as after a kill of the process.
     pub fn abandon(mut self) {
         self.wanted = None;
     }
 
-    /// Takes away everything that was put up, as far as possible.
+    /// Removes everything that was put up, as far as possible.
     pub fn undo(&mut self) {
         if self.wanted.take().is_some()
-            // without the device the routes are gone, but the rules are not
+            // the routes are deleted with the device, but the rules are not
             && let Ok(seen) = self.read()
         {
             self.is_away = false;
@@ -291,8 +291,8 @@ impl Routes {
         self.told.clear();
     }
 
-    /// Makes the difference between what is `seen` and what is `wanted`. First comes what is missing, then goes
-    /// what is too much, so that nothing is without a way in between.
+    /// Applies the difference between `seen` and `wanted`. Missing parts are added before surplus
+    /// ones are deleted, so that no packets are without a route in between.
     fn make(&mut self, wanted: &Wanted, mut seen: Seen, scope: Scope) -> Result<(Applied, Added), LinkError> {
         let mut plans = Both::new(|family| Plan::new(wanted, family));
         let (mut warnings, mut added) = (Vec::new(), Added::default());
@@ -337,7 +337,7 @@ impl Routes {
         }
         let by_policy = plans.iter().any(Plan::has_policy);
         if by_policy {
-            // it says something else now, if the setting was put back
+            // its content has changed if the setting was restored
             self.kernel.put_label(table, self.source_mark.owed(), &mut seen)?;
         }
         self.kernel.delete_labels(by_policy.then_some(table), self.source_mark.owed(), &seen)?;
@@ -351,8 +351,8 @@ impl Routes {
         Ok((Applied { mark, warnings: new }, added))
     }
 
-    /// Adds the routes that are missing. If IPv6 turns out to be disabled, it goes from `plans`;
-    /// networks that went by policy become unreachable.
+    /// Adds the missing routes. If IPv6 turns out to be disabled, it is removed from `plans`, and
+    /// networks that were routed by policy become unreachable.
     fn add_routes(
         &mut self,
         wanted: &Wanted,
@@ -375,7 +375,7 @@ impl Routes {
                 .map(|prefix| (plain_table, *prefix))
                 .chain(plan.policy.iter().map(|prefix| (target.policy_table, *prefix)))
                 .collect();
-            // without a policy its table is none
+            // without a policy there is no policy table
             let is_due = |(table, _): &(u32, Prefix)| {
                 target.scope == Scope::All || plan.has_policy() && *table == target.policy_table
             };
@@ -390,7 +390,7 @@ impl Routes {
             let policy = plans.of(Family::V6).policy.clone();
             self.drop_ipv6(plans, warnings);
             if self.had_ipv6 && !policy.is_empty() {
-                // what went through the tunnel does not leave past it until IPv6 is back
+                // packets that went through the tunnel must not bypass it until IPv6 is back
                 self.kernel.block(target.policy_table, policy.iter())?;
                 plans.of_mut(Family::V6).policy = policy;
                 (self.may_block, self.is_ipv6_blocked) = (true, true);
@@ -400,9 +400,8 @@ impl Routes {
         Ok(Difference { added, skipped, surplus })
     }
 
-    /// Puts up the rules and filters of policy routing that are missing, and returns the number of
-    /// rules. What is wanted goes from the rules `seen`, so that those that are too many stay
-    /// there.
+    /// Puts up the missing rules and filters of policy routing, and returns the number of rules.
+    /// Wanted rules are removed from the rules in `seen`, so that the surplus ones remain.
     fn add_rules(
         &mut self,
         wanted: &Wanted,
@@ -443,7 +442,7 @@ impl Routes {
         Ok(added)
     }
 
-    /// IPv6 cannot be had: nothing of it is wanted.
+    /// Removes IPv6 from the plans, with a warning, because it is unavailable.
     fn drop_ipv6(&self, plans: &mut Both<Plan>, warnings: &mut Vec<RouteWarning>) {
         let plan = std::mem::take(plans.of_mut(Family::V6));
         let prefixes = plan.plain.len().saturating_add(plan.policy.len());

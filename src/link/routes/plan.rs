@@ -1,4 +1,4 @@
-//! Which allowed IPs are ordinary routes, and which need policy routing.
+//! Division of the allowed IPs into ordinary routes and policy routing.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -12,11 +12,12 @@ use crate::routing::Prefix;
 
 /// The main routing table, from linux/rtnetlink.h.
 pub(super) const MAIN: u32 = 254;
-/// Up to this length, a prefix is a good part of the whole internet: endpoints roam from one into the next, so all
-/// of the same length go by policy if one has to. 0.0.0.0/1 and 128.0.0.0/1 are the common case.
+/// Maximum length of a wide prefix, which covers a large part of the internet: endpoints roam from
+/// one into the next, so all prefixes of the same length are routed by policy if one has to be.
+/// 0.0.0.0/1 and 128.0.0.0/1 are the common case.
 const WIDE: u8 = 8;
 
-/// IPv4 or IPv6: the kernel routes them apart.
+/// IPv4 or IPv6, which the kernel routes separately.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Family {
     V4,
@@ -66,7 +67,7 @@ impl Family {
     }
 }
 
-/// One thing of each family.
+/// A pair of values, one for each family.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Both<T> {
     v4: T,
@@ -97,12 +98,12 @@ impl<T> Both<T> {
     }
 }
 
-/// What is wanted for one family.
+/// The wanted routes of one family.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Plan {
-    /// Routes for the plain table.
+    /// Routes for the ordinary table.
     pub(super) plain: BTreeSet<Prefix>,
-    /// Routes for a table of their own, that our outer packets must not take.
+    /// Routes for the policy table, which the outer packets must not use.
     pub(super) policy: BTreeSet<Prefix>,
 }
 
@@ -120,12 +121,12 @@ impl Plan {
         }
     }
 
-    /// Whether there are routes that our outer packets must not take.
+    /// Returns true if there are routes that the outer packets must not use.
     pub(super) fn has_policy(&self) -> bool {
         !self.policy.is_empty()
     }
 
-    /// Lengths of the prefixes that go by policy, longest first.
+    /// Returns the lengths of the prefixes routed by policy, longest first.
     pub(super) fn levels(&self) -> Vec<u8> {
         let lengths: BTreeSet<u8> = self.policy.iter().map(|prefix| prefix.length()).collect();
         lengths.into_iter().rev().collect()
@@ -144,12 +145,13 @@ fn by_policy(all: &BTreeSet<Prefix>, endpoints: &[IpAddr], family: Family) -> BT
     policy
 }
 
-/// The prefixes of these lengths that `address` lies in.
+/// Returns the prefixes of these lengths that contain `address`.
 fn around(address: IpAddr, lengths: &BTreeSet<u8>) -> impl Iterator<Item = Prefix> {
     lengths.iter().filter_map(move |&length| Prefix::new(address, length))
 }
 
-/// Whether `endpoint` lies in a plain prefix of these: its packets would take the tunnel that they carry.
+/// Returns true if `endpoint` lies in one of the ordinary prefixes: its packets would be routed
+/// into the tunnel that they carry.
 pub(super) fn is_captured(endpoint: IpAddr, plain: &BTreeSet<Prefix>) -> bool {
     (0..=Family::of(endpoint).bits())
         .filter_map(|length| Prefix::new(endpoint, length))
@@ -189,12 +191,12 @@ mod tests {
         assert_eq!(policy(&["10.0.0.0/8", "fd00::/8"], &far, Family::V4), [""; 0]);
         assert_eq!(policy(&["0.0.0.0/0", "::/0", "10.0.0.0/8"], &[], Family::V4), ["0.0.0.0/0"]);
         assert_eq!(policy(&["0.0.0.0/0", "::/0"], &[], Family::V6), ["::/0"]);
-        // both halves, as the peer may roam; no prefix as narrow as a /9
+        // both halves, as the peer may roam; only the /9 that contains the endpoint
         assert_eq!(policy(&["0.0.0.0/1", "128.0.0.0/1"], &far, Family::V4), ["0.0.0.0/1", "128.0.0.0/1"]);
         assert_eq!(policy(&["0.0.0.0/1", "128.0.0.0/1"], &[], Family::V4), [""; 0]);
         let narrow = ["198.0.0.0/9", "10.0.0.0/9", "198.51.100.7/32", "198.51.100.8/32"];
         assert_eq!(policy(&narrow, &far, Family::V4), ["198.0.0.0/9", "198.51.100.7/32"]);
-        // an IPv4 peer of an IPv6 socket
+        // an IPv4-mapped address, as an IPv6 socket reports it
         assert_eq!(policy(&["198.0.0.0/9"], &["::ffff:198.51.100.7"], Family::V4), ["198.0.0.0/9"]);
         assert_eq!(policy(&["::ffff:0:0/96"], &["::ffff:198.51.100.7"], Family::V6), [""; 0]);
     }
@@ -211,7 +213,7 @@ mod tests {
     }
 
     proptest! {
-        /// Nothing is lost or twofold, and no endpoint is caught by what is ordinary.
+        /// Each prefix is in exactly one of the two sets, and no endpoint lies in an ordinary one.
         #[test]
         fn every_prefix_has_one_place(
             prefixes in prop::collection::vec((any::<[u8; 4]>(), 0_u8..=32), 0..30),

@@ -1,4 +1,4 @@
-//! Routes: what they look like on the wire.
+//! Encoding and parsing of routes.
 
 use std::net::IpAddr;
 
@@ -16,28 +16,28 @@ use crate::routing::Prefix;
 const RTA_DST: u16 = 1;
 const RTA_PRIORITY: u16 = 6;
 const RTA_TABLE: u16 = 15;
-/// Metrics of routes that make a network unreachable: behind a route to the device, which has 0 or
-/// 1024, and before a label.
+/// Metrics of routes that make a network unreachable: higher than that of a route to the device,
+/// which is 0 or 1024, and lower than that of an ownership marker.
 const BLOCK_V4: u32 = 1;
 const BLOCK_V6: u32 = 2048;
 
-/// What of a route concerns us.
+/// The parts of a route that are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Route {
     pub(super) table: u32,
     pub(super) prefix: Prefix,
     pub(super) metric: u32,
-    /// The outgoing device's index, 0 for none.
+    /// Index of the output device; 0 for none.
     pub(super) device: u32,
-    /// It sends packets back to the rules, to look elsewhere.
+    /// True for a route of type throw, after which the next policy rule is evaluated.
     pub(super) throws: bool,
-    /// It makes its network unreachable.
+    /// True for a route that makes its network unreachable.
     is_unreachable: bool,
     protocol: RouteProtocol,
 }
 
 impl Route {
-    /// Reads an `RTM_NEWROUTE` of `family`.
+    /// Parses an `RTM_NEWROUTE` of `family`.
     pub(super) fn parse(body: &[u8], family: Family) -> Option<Self> {
         let header =
             RouteHeader::parse(body).ok().filter(|header| header.address_family == family.netlink())?;
@@ -58,23 +58,23 @@ impl Route {
         })
     }
 
-    /// Whether we, or another wontun, put it up.
+    /// Returns true if this or another wontun process added the route.
     pub(super) fn is_wontuns(&self) -> bool {
         self.protocol == RouteProtocol::from(PROTOCOL)
     }
 
-    /// Returns true for what [`unreachable`] adds.
+    /// Returns true for routes that [`unreachable`] adds.
     pub(super) fn is_block(&self) -> bool {
         self.is_wontuns() && self.is_unreachable
     }
 
-    /// Whether the kernel made it for an address with a network.
+    /// Returns true if the kernel added the route for the network of an address.
     pub(super) fn is_connected(&self) -> bool {
         self.protocol == RouteProtocol::Kernel && self.table == MAIN
     }
 }
 
-/// The message that adds or deletes a route to the device `index`.
+/// Builds the message that adds or deletes a route to the device `index`.
 pub(super) fn to_device(table: u32, prefix: Prefix, index: u32) -> RouteMessage {
     let family = Family::of(prefix.network());
     let mut message = header(table, family, prefix.length());
@@ -89,7 +89,7 @@ pub(super) fn to_device(table: u32, prefix: Prefix, index: u32) -> RouteMessage 
     message
 }
 
-/// The message that adds or deletes a route that makes its network unreachable.
+/// Builds the message that adds or deletes a route that makes its network unreachable.
 pub(super) fn unreachable(table: u32, prefix: Prefix) -> RouteMessage {
     let family = Family::of(prefix.network());
     let mut message = header(table, family, prefix.length());
@@ -102,7 +102,7 @@ pub(super) fn unreachable(table: u32, prefix: Prefix) -> RouteMessage {
     message
 }
 
-/// The message that adds or deletes a label.
+/// Builds the message that adds or deletes an ownership marker.
 pub(super) fn label(label: Label) -> RouteMessage {
     let mut message = header(label.table, Family::V4, 0);
     message.header.kind = RouteType::Throw;
@@ -120,21 +120,21 @@ fn header(table: u32, family: Family, length: u8) -> RouteMessage {
     message
 }
 
-/// Asks for the routes to the device `index`, in all tables.
+/// Builds a request for the routes to the device `index`, in all tables.
 pub(super) fn list_of_device(family: Family, index: u32) -> RouteMessage {
     let mut message = list(family);
     message.attributes.push(RouteAttribute::Oif(index));
     message
 }
 
-/// Asks for all routes in one table.
+/// Builds a request for all routes in one table.
 pub(super) fn list_of_table(family: Family, table: u32) -> RouteMessage {
     let mut message = list(family);
     message.attributes.push(RouteAttribute::Table(table));
     message
 }
 
-/// Asks for the labels of all tunnels.
+/// Builds a request for the ownership markers of all tunnels.
 pub(super) fn list_of_labels() -> RouteMessage {
     let mut message = list(Family::V4);
     message.header.protocol = RouteProtocol::from(PROTOCOL);
@@ -179,7 +179,8 @@ mod tests {
         assert!(label.is_some_and(|label| !label.is_block() && label.metric > route.metric));
     }
 
-    /// `RTM_NEWROUTE` of the kernel for `10.8.0.0/24 dev eth0 proto kernel scope link`, of index 5.
+    /// The kernel's `RTM_NEWROUTE` for `10.8.0.0/24 dev eth0 proto kernel scope link`, where eth0
+    /// has index 5.
     #[test]
     fn a_connected_route() {
         let mut bytes = vec![2, 24, 0, 0, 254, 2, 253, 1, 0, 0, 0, 0];

@@ -1,14 +1,17 @@
-//! Policy routing rules: what they look like on the wire, and which ones send packets to the tunnel.
+//! Policy routing rules: encoding, parsing, and the choice of the rules that route packets to the
+//! tunnel.
 //!
-//! wg-quick(8) has two: `not fwmark MARK lookup TABLE`, so that everything but our own outer packets takes the
-//! tunnel, and above it `lookup main suppress_prefixlength 0`, so that whatever main knows better than by a
-//! default route does not. That is right for 0.0.0.0/0 only. With 10.1.0.0/16 in our table, a 10.0.0.0/8 in main
-//! must not win, and a 10.1.2.0/24 must. So there is such a pair for each length of prefix in our table, the
-//! longest first: main's routes that are longer than it, then ours that are not shorter. Together they find the
-//! longest match of both tables; where both have the same prefix, ours.
+//! wg-quick(8) uses two rules: `not fwmark MARK lookup TABLE`, so that all packets except the outer
+//! packets are routed to the tunnel, and before it `lookup main suppress_prefixlength 0`, so that a
+//! route in main other than a default route takes precedence. That is correct for 0.0.0.0/0 only.
+//! With 10.1.0.0/16 in the policy table, a 10.0.0.0/8 in main must not take precedence, and a
+//! 10.1.2.0/24 must. Therefore there is such a pair of rules for each prefix length in the policy
+//! table, the longest first: main's routes that are longer, then the policy table's routes that are
+//! not shorter. Together they find the longest match of both tables; for equal prefixes, the policy
+//! table's.
 //!
-//! Rules in front of these lead past all of them: what other tunnels send, and, for a moment, the
-//! questions of this host's own name server.
+//! Rules before these skip all of them: for the outer packets of other tunnels and, temporarily,
+//! for the DNS queries of this host's own name server.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,8 +24,9 @@ use netlink_packet_route::rule::{
 use super::plan::{Family, MAIN};
 use crate::link::message::{attribute, attribute_u32};
 
-/// Marks routes and rules as ours (`ip route show proto 119`): no program known to us has taken this number of
-/// `/etc/iproute2/rt_protos`. It is the letter w.
+/// The protocol number that identifies wontun's routes and rules (`ip route show proto 119`). No
+/// known program uses this number of `/etc/iproute2/rt_protos`. It is the ASCII code of the letter
+/// w.
 pub(in crate::link) const PROTOCOL: u8 = 119;
 /// The table of this host's own addresses, from linux/rtnetlink.h.
 const LOCAL: u32 = 255;
@@ -39,8 +43,7 @@ const FRA_FWMASK: u16 = 16;
 const FRA_PROTOCOL: u16 = 21;
 const FRA_IP_PROTO: u16 = 22;
 const FRA_DPORT_RANGE: u16 = 24;
-/// Protocols and ports of questions to name servers: DNS, and DNS over TLS or QUIC (RFC 7858, RFC
-/// 9250).
+/// Protocols and ports of DNS queries: DNS, and DNS over TLS or QUIC (RFC 7858, RFC 9250).
 const DNS: [Port; 4] = [(UDP, 53), (TCP, 53), (UDP, 853), (TCP, 853)];
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -48,25 +51,25 @@ const UDP: u8 = 17;
 /// A transport protocol and a destination port.
 type Port = (u8, u16);
 
-/// What of a rule concerns us.
+/// The parts of a rule that are used.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rule {
-    /// Its place: rules are asked in ascending order.
+    /// The priority: rules are evaluated in ascending order.
     pub(super) priority: u32,
-    /// It is for packets that do not match.
+    /// True if the rule applies to packets that do not match.
     invert: bool,
-    /// The packets' mark; 0 for any.
+    /// The mark of the packets; 0 for any.
     pub(super) mark: u32,
-    /// The bits of the mark that count.
+    /// Bit mask for the mark.
     mask: u32,
     action: Action,
-    /// The table to look up; of other actions, only a label.
+    /// The table to look up; for other actions, only an ownership marker.
     pub(super) table: u32,
-    /// Routes of this length or a shorter one do not count.
+    /// The prefix length up to which routes are ignored.
     suppress: Option<u32>,
-    /// It is for packets to this port.
+    /// The destination port of the packets.
     port: Option<Port>,
-    /// It has no other conditions: any destination, any source.
+    /// True if the rule has no other conditions: any destination, any source.
     any: bool,
     protocol: u8,
 }
@@ -74,16 +77,16 @@ pub(super) struct Rule {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Action {
     Lookup,
-    /// On with the rule of this priority.
+    /// Continues with the rule of this priority.
     Goto(u32),
-    /// Nothing: where a [`Action::Goto`] leads.
+    /// No action: the target of an [`Action::Goto`].
     Nothing,
-    /// One that we have no use for.
+    /// Any other action.
     Other,
 }
 
 impl Rule {
-    /// Reads an `RTM_NEWRULE` of `family`.
+    /// Parses an `RTM_NEWRULE` of `family`.
     pub(super) fn parse(body: &[u8], family: Family) -> Option<Self> {
         let header = RuleHeader::parse(body).ok().filter(|header| header.family == family.netlink())?;
         let attributes = body.get(RULE_HEADER..)?;
@@ -101,7 +104,7 @@ impl Rule {
                 _ => Action::Other,
             },
             table: number(FRA_TABLE).unwrap_or(u32::from(header.table)),
-            // all bits mean that nothing is suppressed
+            // all bits set mean that nothing is suppressed
             suppress: number(FRA_SUPPRESS_PREFIXLEN).filter(|&length| length != u32::MAX),
             port: port(attributes),
             any: header.dst_len == 0 && header.src_len == 0,
@@ -111,7 +114,7 @@ impl Rule {
         })
     }
 
-    /// The message that adds or deletes it.
+    /// Builds the message that adds or deletes the rule.
     pub(super) fn message(&self, family: Family) -> RuleMessage {
         let mut message = RuleMessage::default();
         message.header.family = family.netlink();
@@ -140,7 +143,7 @@ impl Rule {
         message
     }
 
-    /// A rule for all but our own outer packets.
+    /// Creates a rule for all packets except the outer packets, without a priority.
     fn unmarked(mark: u32, table: u32, suppress: Option<u32>) -> Self {
         Self {
             priority: 0,
@@ -156,15 +159,15 @@ impl Rule {
         }
     }
 
-    /// The mark of another tunnel's outer packets, if this is how it catches the rest: ours, or wg-quick's (its
-    /// mark is its table).
+    /// Returns the mark of another tunnel's outer packets if this rule routes all other packets to
+    /// that tunnel: a rule of wontun, or of wg-quick (whose mark is its table number).
     fn other_tunnel(&self) -> Option<u32> {
         let ours = self.protocol == PROTOCOL && self.table != MAIN;
         let catches = self.invert && self.mask == u32::MAX && self.action == Action::Lookup;
         (catches && self.mark != 0 && (ours || self.table == self.mark)).then_some(self.mark)
     }
 
-    /// Whether it is where a host without other rules ends up.
+    /// Returns true if this is the default rule for the main table.
     fn is_main(&self) -> bool {
         self.action == Action::Lookup
             && self.table == MAIN
@@ -173,27 +176,28 @@ impl Rule {
     }
 }
 
-/// What our rules shall do.
+/// Parameters of the rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Policy {
     pub(super) family: Family,
-    /// What our outer packets carry.
+    /// The mark of the outer packets.
     pub(super) mark: u32,
-    /// Where the tunnel's routes are.
+    /// The table of the tunnel's routes.
     pub(super) table: u32,
-    /// Lengths of these routes, longest first.
+    /// Prefix lengths of these routes, longest first.
     pub(super) levels: Vec<u8>,
-    /// Questions to name servers pass the tunnel by.
+    /// True if DNS queries bypass the tunnel.
     pub(super) passes_dns: bool,
 }
 
 impl Policy {
-    /// The rules, the first of which has the priority `base`. Outer packets of the tunnels that come after us,
-    /// known by their marks in `others`, pass us by: if ours travel by theirs and theirs by ours, neither arrive.
+    /// Returns the rules, of which the first has the priority `base`. Outer packets of the tunnels
+    /// that come after this one, known by their marks in `others`, skip these rules: if the packets
+    /// of two tunnels were routed into each other, none would arrive.
     fn block(&self, others: &BTreeSet<u32>, base: u32) -> Vec<Rule> {
         let mut rules: Vec<Rule> = Vec::new();
         for (place, &level) in self.levels.iter().enumerate() {
-            // there is nothing longer than the longest
+            // no prefix is longer than the full length
             if level < self.family.bits() {
                 rules.push(Rule::unmarked(self.mark, MAIN, Some(level.into())));
             }
@@ -222,9 +226,10 @@ impl Policy {
         block
     }
 
-    /// The rules as they shall be, given those `own` that are there, those that were put up the
-    /// last time (`last`) and all `foreign` ones: the same, if they do; else right behind the rule
-    /// for local addresses, as wg-quick's. `None` if there is no room.
+    /// Returns the wanted rules, given the present rules `own`, the rules put up last (`last`) and
+    /// all `foreign` rules. Keeps the priorities of `own` or `last` if they still fit; otherwise
+    /// places the rules after the rule for local addresses, like wg-quick. `None` if no priorities
+    /// are free.
     pub(super) fn rules(&self, own: &[Rule], last: &[Rule], foreign: &[Rule]) -> Option<Vec<Rule>> {
         let below = |priority: u32| -> BTreeSet<u32> {
             let below = foreign.iter().filter(|rule| rule.priority > priority);
@@ -243,7 +248,7 @@ impl Policy {
         }
         let local = foreign.iter().filter(|rule| rule.table == LOCAL && rule.action == Action::Lookup);
         let mut before = local.map(|rule| rule.priority).max().unwrap_or(0);
-        // somebody who deletes all rules deletes the main table's, and adds it again
+        // a program that deletes all rules deletes main's, too, and adds it again
         let main = foreign.iter().find(|rule| rule.is_main()).map_or(MAIN_PRIORITY, |main| main.priority);
         let is_between = |rules: &[Rule]| {
             let priorities = rules.first().zip(rules.last());
@@ -266,7 +271,7 @@ impl Policy {
     }
 }
 
-/// Returns the port that a rule's attributes name, if it is one and belongs to one protocol.
+/// Returns the destination port in a rule's attributes, if it is a single port of one protocol.
 fn port(attributes: &[u8]) -> Option<Port> {
     let protocol = attribute(attributes, FRA_IP_PROTO)?.first().copied()?;
     let range = attribute(attributes, FRA_DPORT_RANGE)?;
@@ -274,10 +279,12 @@ fn port(attributes: &[u8]) -> Option<Port> {
     (start[..] == *end).then_some((protocol, u16::from_ne_bytes(*start)))
 }
 
-/// Tells the rules that belong to our `tables` from all others. `rules` are in the kernel's order.
+/// Splits the rules into those that belong to our `tables` and all others. `rules` are in the
+/// kernel's order.
 ///
-/// The rules that look up main do not name a table of ours: they belong to whom the next rule with the same mark
-/// belongs to. If that one is gone, the mark tells, which is the table's number as a rule.
+/// A rule that looks up main does not name a table of ours: it belongs to the owner of the next
+/// rule with the same mark. If that one is missing, the mark decides, which usually is the table's
+/// number.
 pub(super) fn split(rules: Vec<Rule>, tables: &BTreeSet<u32>) -> (Vec<Rule>, Vec<Rule>) {
     let mut ours_by_mark: BTreeMap<u32, bool> = BTreeMap::new();
     let (mut own, mut foreign) = (Vec::new(), Vec::new());
@@ -299,13 +306,13 @@ pub(super) fn split(rules: Vec<Rule>, tables: &BTreeSet<u32>) -> (Vec<Rule>, Vec
     (own, foreign)
 }
 
-/// Whether a tunnel other than ours is among these rules.
+/// Returns true if these rules contain a tunnel other than ours.
 pub(super) fn has_tunnel(foreign: &[Rule]) -> bool {
     foreign.iter().any(|rule| rule.other_tunnel().is_some())
 }
 
-/// Whether a rule speaks of this table or mark. That another tunnel lets a mark pass does not count: it may be the
-/// one that we had the last time.
+/// Returns true if a rule refers to this table or mark. Rules by which another tunnel exempts a
+/// mark do not count: the mark may be the one used last.
 pub(super) fn mentions(rules: &[Rule], number: u32) -> bool {
     let passes = |rule: &Rule| rule.protocol == PROTOCOL && matches!(rule.action, Action::Goto(_));
     rules.iter().any(|rule| rule.table == number || (rule.mark == number && !passes(rule)))

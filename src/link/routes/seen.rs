@@ -1,4 +1,4 @@
-//! What of the host's routing is there.
+//! Observed state of the host's routing.
 
 use std::collections::BTreeSet;
 
@@ -8,12 +8,12 @@ use super::rule::Rule;
 use crate::config::wg_quick::Table;
 use crate::routing::Prefix;
 
-/// What was read before anything is changed.
+/// The state read before a change.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    /// The label of our table; more than one if a change was interrupted.
+    /// The ownership marker of our table; several if a change was interrupted.
     pub(super) own_labels: Vec<Label>,
-    /// Those of other tunnels of ours.
+    /// The ownership markers of other tunnels of wontun.
     pub(super) foreign_labels: Vec<Label>,
     /// Our tables.
     pub(super) tables: BTreeSet<u32>,
@@ -22,7 +22,7 @@ pub(super) struct Seen {
 
 #[derive(Debug, Default)]
 pub(super) struct SeenFamily {
-    /// The kernel has this family.
+    /// True if the kernel has this family.
     pub(super) present: bool,
     /// Our rules, in the kernel's order.
     pub(super) own: Vec<Rule>,
@@ -30,12 +30,13 @@ pub(super) struct SeenFamily {
     pub(super) foreign: Vec<Rule>,
     /// Our routes, as tables and networks.
     pub(super) routes: BTreeSet<(u32, Prefix)>,
-    /// The networks of our device's addresses.
+    /// The networks of the addresses of our device.
     pub(super) connected: Vec<Prefix>,
 }
 
 impl Seen {
-    /// Whether `src_valid_mark` has to be put back for a killed run, if there was one with policy routing.
+    /// Returns whether `src_valid_mark` has to be restored for a killed run; `None` if there was
+    /// none with policy routing.
     pub(super) fn leftover(&self) -> Option<bool> {
         let owed = self.own_labels.iter().any(|label| label.is_owed());
         if self.own_labels.is_empty() { None } else { Some(owed) }
@@ -43,10 +44,10 @@ impl Seen {
 }
 
 impl SeenFamily {
-    /// Returns true if a route that the kernel made for our device's addresses leads to `prefix`
-    /// where one in `table` would. It names the source address that fits the network, as a route of
-    /// ours does not. In the main table where the user asks for that, only a route to the same
-    /// network is in the way.
+    /// Returns true if a route that the kernel added for our device's addresses already covers
+    /// `prefix`, so that none in `table` is needed. The kernel's route sets the source address that
+    /// fits the network, which a route of ours does not. In the main table, where the user selects
+    /// it, only a route to the same network counts.
     pub(super) fn has_route(&self, table: Table, prefix: Prefix) -> bool {
         match table {
             Table::Auto => {

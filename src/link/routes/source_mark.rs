@@ -1,4 +1,4 @@
-//! `net.ipv4.conf.all.src_valid_mark`: whether the reverse path filter of IPv4 heeds a packet's mark.
+//! `net.ipv4.conf.all.src_valid_mark`, by which IPv4's reverse path filter considers packet marks.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -14,11 +14,12 @@ use crate::link::failure;
 const CONF: &str = "/proc/sys/net/ipv4/conf";
 const SRC_VALID_MARK: &str = "/proc/sys/net/ipv4/conf/all/src_valid_mark";
 
-/// The setting, and whether it has to be put back to 0.
+/// The setting, and whether it has to be restored to 0.
 #[derive(Debug, Default)]
 pub(super) struct SourceMark {
     owed: bool,
-    /// Open since it was needed: it stays this network namespace's, and writable whatever becomes of /proc.
+    /// Open since its first use: it still refers to this network namespace, and stays writable if
+    /// /proc does not.
     file: Option<File>,
 }
 
@@ -31,12 +32,12 @@ impl SourceMark {
         self.owed
     }
 
-    /// Sees that marks are heeded. Where they are already because a tunnel of ours before us set
-    /// it, it is for whoever needs it last to put it back. Returns true if it was on before and had
-    /// been turned off.
+    /// Turns the setting on. If another tunnel of wontun has turned it on before, the last tunnel
+    /// that needs it restores it. Returns true if the setting had been on before and was turned off
+    /// by another program.
     ///
     /// # Errors
-    /// It is off, and cannot be turned on.
+    /// The setting is off and cannot be turned on.
     pub(super) fn heed(&mut self, seen: &Seen) -> Result<bool, RouteWarning> {
         let was_on = self.file.is_some();
         let opened = match self.file.take() {
@@ -49,7 +50,7 @@ impl SourceMark {
                 self.file = Some(file);
                 return Ok(false);
             }
-            // in most containers it can only be read
+            // read-only in most containers
             Err(_) if File::open(SRC_VALID_MARK).is_ok_and(|file| is_on(&file)) => return Ok(false),
             Ok(file) => file.write_at(b"1", 0).map(|_| file),
             Err(error) => Err(error),
@@ -66,14 +67,15 @@ impl SourceMark {
         }
     }
 
-    /// Puts the setting back, if we have to and no other tunnel needs it, one of wg-quick's included.
+    /// Restores the setting, if wontun has changed it and no other tunnel needs it, including
+    /// wg-quick's.
     pub(super) fn forget(&mut self, seen: &Seen) {
         let file = self.file.take();
         if !std::mem::take(&mut self.owed) || rule::has_tunnel(&seen.families.of(Family::V4).foreign) {
             return;
         }
         let file = file.map_or_else(|| File::options().write(true).open(SRC_VALID_MARK), Ok);
-        // best effort: what a killed run could write, we may not
+        // best effort: this process may lack the permission that a killed run had
         let _ = file.and_then(|file| file.write_at(b"0", 0));
     }
 }
@@ -83,7 +85,7 @@ fn is_on(file: &File) -> bool {
     file.read_at(&mut text, 0).is_ok_and(|length| length > 0) && text.first() != Some(&b'0')
 }
 
-/// Whether some device filters strictly: of the setting for all and its own, the larger is 1.
+/// Returns true if a device filters strictly: the larger of the setting for all and its own is 1.
 fn is_filter_strict() -> bool {
     let read = |name: &OsStr| -> Option<u32> {
         fs::read_to_string(Path::new(CONF).join(name).join("rp_filter")).ok()?.trim().parse().ok()

@@ -7,19 +7,19 @@ use crate::config::Cidr;
 use crate::config::wg_quick::Table;
 use crate::routing::Prefix;
 
-/// What is wanted of the host's routing for one tunnel device.
+/// The wanted routing of the host for one tunnel device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
-    /// Where the routes go.
+    /// The table for the routes.
     pub table: Table,
-    /// What the user wants outer packets to be marked with.
+    /// The mark for outer packets that the user has configured.
     pub fwmark: Option<NonZeroU32>,
     /// The networks behind the tunnel.
     pub allowed_ips: Vec<Prefix>,
-    /// Where the peers are now, as far as is known.
+    /// The known addresses of the peers' endpoints.
     pub endpoints: Vec<IpAddr>,
     /// The device's addresses.
     pub addresses: Vec<Cidr>,
-    /// Questions to name servers, whoever asks, pass a tunnel with policy routing by.
+    /// True if DNS queries of all programs bypass a tunnel with policy routing.
     pub passes_dns: bool,
 }

@@ -1,23 +1,23 @@
-//! What of the host's routing could not be had, although the tunnel runs.
+//! Warnings about routing that could not be set up while the tunnel runs.
 
 use std::fmt;
 
 use crate::routing::Prefix;
 
-/// Networks that are named in one line.
+/// Maximum number of networks named in one line.
 const MOST_NAMED: usize = 16;
 
-/// Something that the user should know. Displays as one line that says what to do.
+/// A warning for the user. Displays as one line with a remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RouteWarning {
-    /// There is no IPv6 on the device: its routes were left out.
+    /// IPv6 is disabled on the device: its routes were left out.
     Ipv6Disabled {
         /// The device's name.
         device: String,
-        /// How many allowed IPs that concerns.
+        /// Number of allowed IPs affected.
         prefixes: usize,
     },
-    /// Somebody else's route to the same network is in the table.
+    /// The table contains another program's route to the same network.
     Taken {
         /// The device's name.
         device: String,
@@ -26,20 +26,20 @@ pub enum RouteWarning {
         /// The routing table.
         table: u32,
     },
-    /// The kernel does not take routes to such networks.
+    /// The kernel refuses routes to these networks.
     Refused {
         /// The device's name.
         device: String,
         /// The networks.
         prefixes: Vec<Prefix>,
-        /// The kernel's words.
+        /// The kernel's error message.
         reason: String,
     },
     /// `net.ipv4.conf.all.src_valid_mark` is 0 and could not be changed.
     SourceValidMark {
-        /// What the write said.
+        /// The error of writing it.
         reason: String,
-        /// Whether a device filters strictly now (`rp_filter` is 1).
+        /// True if a device filters strictly now (`rp_filter` is 1).
         strict: bool,
     },
     /// The nf_tables rules could not be put up.
@@ -48,7 +48,7 @@ pub enum RouteWarning {
         table: String,
         /// `IPv4` or `IPv6`.
         family: &'static str,
-        /// What the kernel said.
+        /// The kernel's error message.
         reason: String,
     },
 }
@@ -98,7 +98,7 @@ impl fmt::Display for RouteWarning {
     }
 }
 
-/// The networks by name, of very many the first ones.
+/// Lists the networks in one line; of more than 16 only the first ones.
 pub(in crate::link) fn listed(prefixes: &[Prefix]) -> String {
     let names: Vec<_> = prefixes.iter().take(MOST_NAMED).map(ToString::to_string).collect();
     let more = prefixes.len().saturating_sub(MOST_NAMED);

@@ -8,12 +8,12 @@ use crate::routing::Prefix;
 
 const MARK: u32 = 51_820;
 
-/// A rule that has nothing to do with us.
+/// Returns a rule unrelated to the tunnel.
 fn lookup(priority: u32, table: u32) -> Rule {
     Rule { priority, invert: false, mark: 0, mask: 0, protocol: 2, ..Rule::unmarked(0, table, None) }
 }
 
-/// The rules of every host.
+/// Returns the default rules of a host.
 fn host() -> Vec<Rule> {
     vec![lookup(0, LOCAL), lookup(32_766, MAIN), lookup(32_767, 253)]
 }
@@ -22,7 +22,8 @@ fn policy(levels: &[u8]) -> Policy {
     Policy { family: Family::V4, mark: MARK, table: MARK, levels: levels.to_vec(), passes_dns: false }
 }
 
-/// What the kernel makes of our message: it fills in what we leave out, and adds attributes.
+/// Returns the bytes of the rule's message. The kernel would fill in omitted attributes and add
+/// others.
 fn echoed(rule: &Rule, family: Family) -> Vec<u8> {
     let message = rule.message(family);
     let mut bytes = vec![0; message.buffer_len()];
@@ -36,7 +37,7 @@ fn a_default_route_has_wg_quicks_two_rules() {
     let main = Rule { priority: 32_764, ..Rule::unmarked(MARK, MAIN, Some(0)) };
     let ours = Rule { priority: 32_765, ..Rule::unmarked(MARK, MARK, None) };
     assert_eq!(rules, [main, ours]);
-    // they stay where they are, whatever comes after them
+    // they keep their priorities, regardless of the rules after them
     let mut busier = host();
     busier.insert(1, lookup(100, 900));
     assert_eq!(policy(&[0]).rules(&rules, &[], &busier).unwrap(), rules);
@@ -52,7 +53,7 @@ fn rules_come_back_where_they_were() {
     for own in [&rules[..0], &rules[..1], &rules[1..]] {
         assert_eq!(policy.rules(own, &rules, &busier).unwrap(), rules);
     }
-    // unless they would come too late or too early, or are others now
+    // unless the priorities are too high or too low now, or the rules are different
     let early = [lookup(0, LOCAL), lookup(200, MAIN)];
     assert_eq!(policy.rules(&[], &rules, &early).unwrap()[0].priority, 198);
     let late = [lookup(32_765, LOCAL), lookup(32_770, MAIN)];
@@ -72,7 +73,7 @@ fn rules_go_before_the_main_rule_that_somebody_has_deleted() {
 
 #[test]
 fn rules_come_after_the_local_table_and_before_main() {
-    // as Cilium has it
+    // Cilium's rules
     let moved = [lookup(9, 2004), lookup(100, LOCAL), lookup(32_766, MAIN)];
     assert_eq!(policy(&[0]).rules(&[], &[], &moved).unwrap()[0].priority, 32_764);
     // the first gap that is wide enough
@@ -83,8 +84,8 @@ fn rules_come_after_the_local_table_and_before_main() {
     assert_eq!(policy(&[0]).rules(&[], &[], &full), None);
 }
 
-/// Questions to name servers pass for a moment; the kernel's answer is read as what was wanted, and
-/// the rules of a killed run are ours.
+/// DNS queries bypass the tunnel temporarily; the kernel's echo is parsed as the rules wanted, and
+/// the rules of a killed run are recognized as ours.
 #[test]
 fn questions_to_name_servers_pass() {
     let before = policy(&[0]).rules(&[], &[], &host()).unwrap();
@@ -130,7 +131,7 @@ fn other_tunnels_packets_pass() {
             (32_763, 7, Action::Nothing),
         ]
     );
-    // with the first gone there is nothing to change, nor when it comes back above us
+    // if the first is gone nothing changes, nor if it comes back before us
     assert_eq!(second.rules(&rules, &[], &host()).unwrap(), rules);
     // all of them are found again, and nothing else
     busy.splice(1..1, rules.clone());
@@ -156,19 +157,19 @@ fn rules_of_another_family_or_half_a_rule_are_left_out() {
     let bytes = echoed(&lookup(5, 7), Family::V4);
     assert_eq!(Rule::parse(&bytes, Family::V6), None);
     assert_eq!(Rule::parse(&bytes[..11], Family::V4), None);
-    // what ip(8) shows as `from all lookup main`: FRA_SUPPRESS_PREFIXLEN is -1
+    // shown by ip(8) as `from all lookup main`: FRA_SUPPRESS_PREFIXLEN is -1
     let main = [&[2, 0, 0, 0, 254, 0, 0, 1, 0, 0, 0, 0][..], &[8, 0, 14, 0, 255, 255, 255, 255]].concat();
     let main = Rule::parse(&main, Family::V4).unwrap();
     assert!(main.is_main() && main.suppress.is_none());
 }
 
-/// The longest of these that holds `address`, if it is longer than what is suppressed.
+/// Returns the longest of these prefixes that contains `address`, if it is longer than `suppress`.
 fn look_up(table: &[Prefix], address: IpAddr, suppress: Option<u32>) -> Option<Prefix> {
     let best = table.iter().filter(|prefix| prefix.contains(address)).max_by_key(|prefix| prefix.length())?;
     (suppress.is_none_or(|suppress| u32::from(best.length()) > suppress)).then_some(*best)
 }
 
-/// Where the kernel would find a route: in main, or in ours.
+/// Returns the table in which the kernel would find a route, main or ours.
 fn route(rules: &[Rule], main: &[Prefix], ours: &[Prefix], address: IpAddr, mark: u32) -> Option<(bool, u8)> {
     let mut from = 0;
     for rule in rules {
@@ -190,7 +191,7 @@ fn route(rules: &[Rule], main: &[Prefix], ours: &[Prefix], address: IpAddr, mark
 }
 
 fn prefixes() -> impl Strategy<Value = Vec<Prefix>> {
-    // few bits, so that they lie in one another
+    // few bits, so that the prefixes contain one another
     let prefix = (0_u32..16, 0_u8..=32).prop_map(|(bits, length)| {
         Prefix::new(Ipv4Addr::from_bits(bits << 28 | bits).into(), length).unwrap()
     });
@@ -198,7 +199,8 @@ fn prefixes() -> impl Strategy<Value = Vec<Prefix>> {
 }
 
 proptest! {
-    /// The rules find the longest match of both tables, ours where they are even; marked packets see main alone.
+    /// The rules find the longest match of both tables, ours for equal lengths; marked packets use
+    /// main only.
     #[test]
     fn the_longest_match_wins(main in prefixes(), ours in prefixes(), bits in 0_u32..16, odd in 0_u32..3) {
         let address = IpAddr::from(Ipv4Addr::from_bits(bits << 28 | (bits ^ odd)));
