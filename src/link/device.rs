@@ -52,7 +52,8 @@ impl Looks {
 /// report.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Configured {
-    /// Addresses that were not set because IPv6 is disabled on the device or absent from the kernel.
+    /// Addresses that were not set because IPv6 is disabled on the device or absent from the
+    /// kernel.
     pub ipv6_disabled: Vec<Cidr>,
 }
 
@@ -142,8 +143,8 @@ impl Link {
         self.set_flags(LinkFlags::Up, LinkFlags::Up, "bring up")
     }
 
-    /// Returns the kernel's description of the tun device: its owner, and how many queues processes
-    /// hold.
+    /// Returns the kernel's description of the tun device: its owner, and the number of queues held
+    /// by processes.
     ///
     /// # Errors
     /// The device is gone, or netlink fails.

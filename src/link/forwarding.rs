@@ -82,7 +82,7 @@ impl Held {
 pub(super) enum Plan {
     /// No change, with the outcome.
     Done(Outcome),
-    /// Turn on the switches of these devices beside the tunnel's.
+    /// Turn on the switches of these devices in addition to the tunnel's.
     Devices(BTreeSet<String>),
     /// Turn on the switch for all devices.
     All,

@@ -445,16 +445,16 @@ mod tests {
     ///     iifname "tun0" ct state & 6 != 0 accept
     ///     meta nfproto ipv4 meta l4proto udp @th,0,32 0x440043 ip daddr 255.255.255.255 accept
     ///     meta nfproto ipv4 meta l4proto udp @th,0,32 0x440043 ip daddr < 224.0.0.0
-    ///         delete @next-hops-v4 { ip daddr } update @next-hops-v4 { rt ip nexthop timeout 1s }
-    ///         ip daddr @next-hops-v4 accept
+    ///       delete @next-hops-v4 { ip daddr } update @next-hops-v4 { rt ip nexthop timeout 1s }
+    ///       ip daddr @next-hops-v4 accept
     ///     meta nfproto ipv6 meta l4proto udp @th,0,32 0x2220223 @nh,192,16 0xff02 accept
     ///     meta nfproto ipv6 meta l4proto udp @th,0,32 0x2220223 ip6 daddr < ff00::
-    ///         delete @next-hops-v6 { ip6 daddr } update @next-hops-v6 { rt ip6 nexthop timeout 1s }
-    ///         ip6 daddr @next-hops-v6 accept
+    ///       delete @next-hops-v6 { ip6 daddr } update @next-hops-v6 { rt ip6 nexthop timeout 1s }
+    ///       ip6 daddr @next-hops-v6 accept
     ///     meta nfproto ipv6 icmpv6 type 133-136 ip6 hoplimit 255 @nh,192,16 0xff02 accept
     ///     meta nfproto ipv6 icmpv6 type 133-136 ip6 hoplimit 255 ip6 daddr < ff00::
-    ///         delete @next-hops-v6 { ip6 daddr } update @next-hops-v6 { rt ip6 nexthop timeout 1s }
-    ///         ip6 daddr @next-hops-v6 accept
+    ///       delete @next-hops-v6 { ip6 daddr } update @next-hops-v6 { rt ip6 nexthop timeout 1s }
+    ///       ip6 daddr @next-hops-v6 accept
     ///     drop
     /// }
     /// ```

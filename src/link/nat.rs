@@ -50,7 +50,7 @@ pub struct Nat {
     told: Vec<NatWarning>,
 }
 
-/// Result of [`Nat::apply`].
+/// Result of `Nat::apply`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NatApplied {
     /// Changes to the host to report to the user, one line each.

@@ -38,10 +38,10 @@ const DUMP_ATTEMPTS: usize = 4;
 
 /// The available sockets by protocol, once no others can be opened: [`seal`].
 static SEALED: OnceLock<Vec<Sealed>> = OnceLock::new();
-/// First sequence number of the next [`Requests`]: those that share a socket must not take each
+/// First sequence number of the next `Requests`: those that share a socket must not take each
 /// other's answers.
 static FIRST: AtomicU32 = AtomicU32::new(0);
-/// Number of requests before the sequence numbers overlap those of the next [`Requests`].
+/// Number of requests before the sequence numbers overlap those of the next `Requests`.
 const NUMBERS: u32 = 1 << 20;
 
 /// A protocol and its socket, or the error of opening it.

@@ -1,28 +1,29 @@
-//! What each process may ask of the kernel: the filters as data. Reviewed by hand; whoever adds a line says what needs it.
+//! System calls allowed to each process: the filters as data. Reviewed by hand; each addition
+//! states what needs it.
 //!
-//! Calls that are made for packets have no conditions: since Linux 5.11 the kernel remembers of such a call that it is
+//! Calls made per packet have no conditions: since Linux 5.11 the kernel caches that such a call is
 //! allowed and does not run the filter.
 
 use nix::libc::{self, c_int, c_long};
 
-/// A call, and the ways in which it may be made: one of them is to hold, none means any.
+/// A system call and its permitted forms, of which one must match; an empty list permits any.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Call {
     pub(super) number: c_long,
     pub(super) ways: &'static [&'static [Condition]],
 }
 
-/// What is to hold of an argument, which is counted from 0. Of arguments of 64 bits the lower half is looked at: all of
-/// these are an int, or flags in the lower half.
+/// A condition on an argument, numbered from 0. Of 64-bit arguments the lower half is compared: all
+/// of these are an int, or flags in the lower half.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Condition {
-    /// It has this value.
+    /// The argument has this value.
     Is(u8, c_int),
-    /// It has another.
+    /// The argument has another value.
     IsNot(u8, c_int),
-    /// Of these bits it has exactly those.
+    /// The bits of the argument selected by the mask (first) have this value (second).
     Masked(u8, c_int, c_int),
-    /// It is this process.
+    /// The argument is the id of this process.
     IsSelf(u8),
 }
 
@@ -38,7 +39,7 @@ const fn only(number: c_long, ways: &'static [&'static [Condition]]) -> Call {
 
 const EXECUTABLE: Condition = Masked(2, libc::PROT_EXEC, libc::PROT_EXEC);
 const NOT_EXECUTABLE: Condition = Masked(2, libc::PROT_EXEC, 0);
-/// A thread of this process, in its namespaces.
+/// The flags of a thread of this process, in its namespaces.
 const AS_THREAD: &[Condition] = &[Masked(
     0,
     libc::CLONE_THREAD
@@ -52,17 +53,18 @@ const AS_THREAD: &[Condition] = &[Masked(
         | libc::CLONE_NEWCGROUP,
     libc::CLONE_THREAD | libc::CLONE_VM,
 )];
-/// `SOCK_TYPE_MASK`: what is left are SOCK_CLOEXEC and SOCK_NONBLOCK.
+/// `SOCK_TYPE_MASK`: the remaining bits are SOCK_CLOEXEC and SOCK_NONBLOCK.
 const SOCKET_TYPE: c_int = 0xf;
 const DATAGRAM: Condition = Masked(1, SOCKET_TYPE, libc::SOCK_DGRAM);
 const SEQPACKET: Condition = Masked(1, SOCKET_TYPE, libc::SOCK_SEQPACKET);
 const STREAM: Condition = Masked(1, SOCKET_TYPE, libc::SOCK_STREAM);
 
-/// Both processes, all threads.
+/// Calls of the supervisor, the resolver process and look-ups, for all threads.
 const COMMON: &[Call] = &[
-    // No call: what a tracer makes of one that it skips (strace's injected errors). The kernel answers ENOSYS.
+    // No call: the number that a tracer sets to skip a call (strace's injected errors). The kernel
+    // returns ENOSYS.
     any(0xffff_ffff),
-    // descriptors that are open
+    // open descriptors
     any(libc::SYS_read),
     any(libc::SYS_write),
     any(libc::SYS_readv),
@@ -86,7 +88,7 @@ const COMMON: &[Call] = &[
     any(libc::SYS_fstat),
     any(libc::SYS_lseek),
     any(libc::SYS_pread64),
-    // memory and threads, as the C library and std manage them
+    // memory and threads, as used by the C library and std
     any(libc::SYS_brk),
     any(libc::SYS_munmap),
     any(libc::SYS_mremap),
@@ -106,10 +108,10 @@ const COMMON: &[Call] = &[
     any(libc::SYS_clock_nanosleep),
     any(libc::SYS_exit),
     any(libc::SYS_exit_group),
-    // abort(): glibc's, musl's
+    // abort() of glibc and of musl
     only(libc::SYS_tgkill, &[&[IsSelf(0)]]),
     only(libc::SYS_tkill, &[&[Is(1, libc::SIGABRT)]]),
-    // where the vDSO does not answer
+    // clocks and random numbers, where the vDSO does not provide them
     any(libc::SYS_clock_gettime),
     any(libc::SYS_gettimeofday),
     any(libc::SYS_getrandom),
@@ -121,7 +123,7 @@ const COMMON: &[Call] = &[
     any(libc::SYS_getegid),
     any(libc::SYS_uname),
     any(libc::SYS_sysinfo),
-    // files, which Landlock confines
+    // files, which Landlock restricts
     any(libc::SYS_openat),
     any(libc::SYS_newfstatat),
     any(libc::SYS_statx),
@@ -130,7 +132,8 @@ const COMMON: &[Call] = &[
     any(libc::SYS_getcwd),
 ];
 
-/// What the older processor has besides, in the C libraries of today: the same as above by another number.
+/// Older x86-64 calls that current C libraries still use: the same operations as above by other
+/// numbers.
 #[cfg(target_arch = "x86_64")]
 const COMMON_LEGACY: &[Call] = &[
     any(libc::SYS_epoll_wait),
@@ -144,11 +147,11 @@ const COMMON_LEGACY: &[Call] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const COMMON_LEGACY: &[Call] = &[];
 
-/// All threads of the supervisor.
+/// Calls of all threads of the supervisor.
 const SUPERVISOR: &[Call] = &[
     only(libc::SYS_mmap, &[&[NOT_EXECUTABLE]]),
     only(libc::SYS_clone, &[AS_THREAD]),
-    // sockets of peers that moved, and such as carry the resolver's questions
+    // sockets of peers that moved, and those for the resolver's queries
     only(
         libc::SYS_socket,
         &[
@@ -158,19 +161,20 @@ const SUPERVISOR: &[Call] = &[
             &[Is(0, libc::AF_INET6), DATAGRAM, Is(2, 0)],
             &[Is(0, libc::AF_INET6), DATAGRAM, Is(2, libc::IPPROTO_UDP)],
             &[Is(0, libc::AF_INET6), STREAM, Is(2, 0)],
-            // the health of a device that gets another name
+            // the health socket of a renamed device
             &[Is(0, libc::AF_UNIX), SEQPACKET, Is(2, 0)],
         ],
     ),
     only(libc::SYS_listen, &[&[Is(1, crate::control::health::BACKLOG)]]),
-    // the UAPI socket's file gets that name, too
+    // the UAPI socket's file is renamed, too
     only(libc::SYS_renameat2, &[&[Is(4, libc::RENAME_NOREPLACE as c_int)]]),
-    // none that loads a program but the one below, and not the packet filter's (IPT_SO_SET_REPLACE)
+    // no option that loads a program except the one below, and not the packet filter's
+    // (IPT_SO_SET_REPLACE)
     only(
         libc::SYS_setsockopt,
         &[
             &[Is(1, libc::SOL_SOCKET), Is(2, libc::SO_REUSEPORT)],
-            // which socket of ours a datagram goes to, on another port than before
+            // selection of the socket that receives a datagram, after a change of port
             &[Is(1, libc::SOL_SOCKET), Is(2, libc::SO_ATTACH_REUSEPORT_CBPF)],
             &[Is(1, libc::SOL_SOCKET), Is(2, libc::SO_SNDBUF)],
             &[Is(1, libc::SOL_SOCKET), Is(2, libc::SO_RCVBUF)],
@@ -194,7 +198,7 @@ const SUPERVISOR: &[Call] = &[
     // wg(8), `wontun health`, the metrics
     any(libc::SYS_accept4),
     any(libc::SYS_getrusage),
-    // a channel to a helper that is started again
+    // a channel to a restarted helper
     only(libc::SYS_socketpair, &[&[Is(0, libc::AF_UNIX)]]),
     // no owner of signals (F_SETOWN), no locks
     only(
@@ -208,23 +212,23 @@ const SUPERVISOR: &[Call] = &[
             &[Is(1, libc::F_ADD_SEALS)],
         ],
     ),
-    // std's non-blocking sockets; whether stderr is a terminal, as glibc and musl ask; not the tun's
+    // std's non-blocking sockets; glibc's and musl's test if stderr is a terminal; not the tun's
     only(libc::SYS_ioctl, &[&[Is(1, FIONBIO)], &[Is(1, TCGETS)], &[Is(1, TIOCGWINSZ)]]),
-    // a name for a thread
+    // the name of a thread
     only(libc::SYS_prctl, &[&[Is(0, libc::PR_SET_NAME)]]),
-    // std asks for the limit of the main thread's stack
+    // std reads the limit of the main thread's stack
     only(libc::SYS_prlimit64, &[&[Is(0, 0), Is(2, 0)]]),
-    // a line for journald that a datagram does not hold
+    // a line for journald that is too long for a datagram
     any(libc::SYS_memfd_create),
     // settings under /proc/sys; glibc's pwrite, and musl's since 1.2.6
     any(libc::SYS_pwrite64),
     any(libc::SYS_pwritev2),
-    // the end: the UAPI socket's file, the other processes
+    // at the end: the UAPI socket's file, the other processes
     any(libc::SYS_unlinkat),
     any(libc::SYS_wait4),
 ];
 
-/// What the log's thread may do besides until it has found journald.
+/// Additional calls of the log's thread until it has found journald.
 const LOG: &[Call] = &[
     only(libc::SYS_socket, &[&[Is(0, libc::AF_UNIX), DATAGRAM]]),
     // to confine itself further
@@ -232,15 +236,16 @@ const LOG: &[Call] = &[
     any(libc::SYS_seccomp),
 ];
 
-/// The resolver process besides: it starts a process for each look-up, which confines itself.
+/// Additional calls of the resolver process: it starts a process for each look-up, which confines
+/// itself.
 const RESOLVER: &[Call] = &[
-    // a child as fork(3) makes one
+    // a child created by fork(3)
     only(
         libc::SYS_clone,
         &[&[Masked(0, !(libc::CLONE_CHILD_SETTID | libc::CLONE_CHILD_CLEARTID), libc::SIGCHLD)]],
     ),
     any(libc::SYS_close_range),
-    // its socket, which is not of the network
+    // its socket, which is not a network socket
     only(libc::SYS_socketpair, &[&[Is(0, libc::AF_UNIX)]]),
     only(libc::SYS_prctl, &[&[Is(0, libc::PR_SET_PDEATHSIG)], &[Is(0, libc::PR_SET_NO_NEW_PRIVS)]]),
     any(libc::SYS_landlock_create_ruleset),
@@ -249,16 +254,16 @@ const RESOLVER: &[Call] = &[
     any(libc::SYS_seccomp),
 ];
 
-/// The same by the older processor's call, which musl's fork(3) makes.
+/// The older x86-64 call that musl's fork(3) uses for the same.
 #[cfg(target_arch = "x86_64")]
 const RESOLVER_LEGACY: &[Call] = &[any(libc::SYS_fork)];
 #[cfg(not(target_arch = "x86_64"))]
 const RESOLVER_LEGACY: &[Call] = &[];
 
-/// A look-up: what getaddrinfo(3) does, and the modules that nsswitch.conf(5) has it load, which
-/// are foreign code. What is missing here does not exist for them (ENOSYS).
+/// Calls of a look-up: those of getaddrinfo(3) and of the modules that nsswitch.conf(5) makes it
+/// load, which are foreign code. Other calls fail with ENOSYS.
 const LOOK_UP: &[Call] = &[
-    // a module's code is a file's, and never writable
+    // a module's code is mapped from a file, and never writable
     only(
         libc::SYS_mmap,
         &[
@@ -273,10 +278,10 @@ const LOOK_UP: &[Call] = &[
             &[Is(0, libc::AF_INET), STREAM],
             &[Is(0, libc::AF_INET6), DATAGRAM],
             &[Is(0, libc::AF_INET6), STREAM],
-            // nscd, systemd-resolved, avahi; and glibc's way to ask for a device's index
+            // nscd, systemd-resolved, avahi; and glibc's query for a device's index
             &[Is(0, libc::AF_UNIX), DATAGRAM],
             &[Is(0, libc::AF_UNIX), STREAM],
-            // which addresses this host has, of NETLINK_ROUTE
+            // the addresses of this host, by NETLINK_ROUTE
             &[Is(0, libc::AF_NETLINK), Is(2, libc::NETLINK_ROUTE)],
         ],
     ),
@@ -312,10 +317,10 @@ const LOOK_UP_LEGACY: &[Call] = &[any(libc::SYS_access), any(libc::SYS_select)];
 #[cfg(not(target_arch = "x86_64"))]
 const LOOK_UP_LEGACY: &[Call] = &[];
 
-/// Calls that end the nursery, every helper and look-ups, since none of them does it: the ways of
-/// somebody who has taken one over. The nursery's filter is every helper's too, so that nothing
-/// here is what a helper needs before it confines itself, and no call that is made for packets is
-/// here.
+/// Calls that kill the nursery, every helper and look-ups, since none of them makes them: those of
+/// an attacker who has taken one over. The nursery's filter applies to every helper, too, so that
+/// the list contains no call that a helper needs before it confines itself, and no call made per
+/// packet.
 const ATTACKS: &[Call] = &[
     // other programs, other processes
     any(libc::SYS_execve),
@@ -335,7 +340,7 @@ const ATTACKS: &[Call] = &[
     any(libc::SYS_io_uring_enter),
     any(libc::SYS_io_uring_register),
     any(libc::SYS_userfaultfd),
-    // other places
+    // namespaces, mounts and file handles
     any(libc::SYS_unshare),
     any(libc::SYS_setns),
     any(libc::SYS_mount),
@@ -350,7 +355,7 @@ const ATTACKS: &[Call] = &[
     any(libc::SYS_fspick),
     any(libc::SYS_mount_setattr),
     any(libc::SYS_open_by_handle_at),
-    // the kernel's keys, its modules, its clock
+    // the kernel's keys, modules and clock
     any(libc::SYS_add_key),
     any(libc::SYS_request_key),
     any(libc::SYS_keyctl),
@@ -366,11 +371,11 @@ const ATTACKS: &[Call] = &[
     any(libc::SYS_adjtimex),
 ];
 
-/// The nursery and every helper besides: another program than the image, whose descriptor has no
-/// path; namespaces; signals to other threads than those of abort(), and such as a descriptor or a
-/// limit sends; keys on a terminal.
+/// Additional calls that kill the nursery and every helper: execution of another program than the
+/// image, whose descriptor has no path; namespaces; signals to threads, except those of abort(),
+/// and those sent by a descriptor or a limit; input on a terminal.
 const NURSERY_NEVER: &[Call] = &[
-    // its helpers' end, once the supervisor has ended; no helper has a descriptor of a process
+    // the end of its helpers after that of the supervisor; no helper has a descriptor of a process
     only(libc::SYS_pidfd_send_signal, &[&[IsNot(1, libc::SIGKILL)]]),
     only(libc::SYS_execveat, &[&[IsNot(4, libc::AT_EMPTY_PATH)]]),
     only(libc::SYS_tgkill, &[&[IsNot(2, libc::SIGABRT)]]),
@@ -399,11 +404,11 @@ const NURSERY_NEVER: &[Call] = &[
     ),
 ];
 
-/// Calls that end the resolver process and look-ups besides, since neither does it.
+/// Additional calls that kill the resolver process and look-ups, since neither makes them.
 const NEVER: &[Call] = &[
     any(libc::SYS_execveat),
     any(libc::SYS_pidfd_send_signal),
-    // other sockets, and being asked
+    // other kinds of sockets, and accepting connections
     only(
         libc::SYS_socket,
         &[&[
@@ -426,7 +431,7 @@ const NEVER: &[Call] = &[
             &[Is(1, libc::SOL_SOCKET), Is(2, libc::SO_ATTACH_REUSEPORT_EBPF)],
         ],
     ),
-    // files
+    // changes of files
     any(libc::SYS_unlinkat),
     any(libc::SYS_renameat2),
     any(libc::SYS_linkat),
@@ -441,15 +446,15 @@ const NEVER_LEGACY: &[Call] = &[any(libc::SYS_fork), any(libc::SYS_vfork)];
 #[cfg(not(target_arch = "x86_64"))]
 const NEVER_LEGACY: &[Call] = &[];
 
-/// A call that the C library does without where the kernel does not have it. It has its flags in memory, which a filter
-/// does not see: threads are made by clone instead.
+/// Calls that the C library replaces by others if the kernel lacks them. clone3 passes its flags in
+/// memory, which a filter cannot read: threads are created by clone instead.
 const ABSENT: &[Call] = &[any(libc::SYS_clone3)];
 
-/// All threads of the tunnel process. It opens nothing: no socket, no file, no process.
+/// Calls of all threads of the tunnel process. It opens nothing: no socket, no file, no process.
 const TUNNEL: &[Call] = &[
-    // No call, as above.
+    // no call, as above
     any(0xffff_ffff),
-    // descriptors that are open: packets, datagrams, events, the supervisor, the log
+    // open descriptors: packets, datagrams, events, the supervisor, the log
     any(libc::SYS_read),
     any(libc::SYS_write),
     any(libc::SYS_readv),
@@ -469,14 +474,14 @@ const TUNNEL: &[Call] = &[
     any(libc::SYS_bind),
     any(libc::SYS_connect),
     any(libc::SYS_getsockname),
-    // `wontun health`, the metrics: who asks, and the end of an answer
+    // `wontun health`, the metrics: the client's credentials, and the end of an answer
     any(libc::SYS_accept4),
     any(libc::SYS_getsockopt),
     any(libc::SYS_shutdown),
-    // what is open of /proc, for the metrics
+    // open files of /proc, for the metrics
     any(libc::SYS_pread64),
     any(libc::SYS_getrusage),
-    // memory and threads, as the C library and std manage them
+    // memory and threads, as used by the C library and std
     any(libc::SYS_brk),
     only(libc::SYS_mmap, &[&[NOT_EXECUTABLE]]),
     any(libc::SYS_munmap),
@@ -499,31 +504,31 @@ const TUNNEL: &[Call] = &[
     any(libc::SYS_clock_nanosleep),
     any(libc::SYS_exit),
     any(libc::SYS_exit_group),
-    // abort(): glibc's, musl's
+    // abort() of glibc and of musl
     only(libc::SYS_tgkill, &[&[IsSelf(0)]]),
     only(libc::SYS_tkill, &[&[Is(1, libc::SIGABRT)]]),
     any(libc::SYS_getpid),
     any(libc::SYS_gettid),
-    // where the vDSO does not answer
+    // clocks and random numbers, where the vDSO does not provide them
     any(libc::SYS_clock_gettime),
     any(libc::SYS_gettimeofday),
     any(libc::SYS_getrandom),
-    // std looks at what it closes, without optimization; connections that were taken are made
-    // non-blocking: socket2's way, and below std's way
+    // without optimization, std checks descriptors that it closes; accepted connections are made
+    // non-blocking: by fcntl in socket2, and by ioctl, below, in std
     only(libc::SYS_fcntl, &[&[Is(1, libc::F_GETFD)], &[Is(1, libc::F_GETFL)], &[Is(1, libc::F_SETFL)]]),
-    // whether stderr is a terminal, as glibc and musl ask; not the tun's
+    // glibc's and musl's test if stderr is a terminal; not the tun's
     only(libc::SYS_ioctl, &[&[Is(1, FIONBIO)], &[Is(1, TCGETS)], &[Is(1, TIOCGWINSZ)]]),
 ];
 
-/// The same as above by the older processor's other numbers.
+/// Older x86-64 calls for the same operations as above.
 #[cfg(target_arch = "x86_64")]
 const TUNNEL_LEGACY: &[Call] = &[any(libc::SYS_epoll_wait), any(libc::SYS_poll), any(libc::SYS_time)];
 #[cfg(not(target_arch = "x86_64"))]
 const TUNNEL_LEGACY: &[Call] = &[];
 
-/// What libraries may try in the tunnel process, and do without where it does not exist: clone3 as
-/// above; files, which a panic's backtrace and the time zone are read from; the limit of the main
-/// thread's stack; a line for journald that a datagram does not hold.
+/// Calls that libraries may try in the tunnel process, and do without if they fail with ENOSYS:
+/// clone3, as above; files, read for a panic's backtrace and for the time zone; the limit of the
+/// main thread's stack; a line for journald that is too long for a datagram.
 const TUNNEL_ABSENT: &[Call] = &[
     any(libc::SYS_clone3),
     any(libc::SYS_openat),
@@ -542,34 +547,35 @@ const TUNNEL_ABSENT_LEGACY: &[Call] =
 #[cfg(not(target_arch = "x86_64"))]
 const TUNNEL_ABSENT_LEGACY: &[Call] = &[];
 
-/// What is allowed to the threads of the tunnel process, or does not exist for them.
+/// Calls that are allowed to the threads of the tunnel process or fail with ENOSYS.
 pub(super) const TUNNEL_ALLOWED: &[&[Call]] = &[TUNNEL, TUNNEL_LEGACY, TUNNEL_ABSENT, TUNNEL_ABSENT_LEGACY];
-/// What is allowed to the log's thread of the tunnel process until it has found journald.
+/// The same for the log's thread of the tunnel process until it has found journald.
 pub(super) const TUNNEL_LOG_ALLOWED: &[&[Call]] =
     &[TUNNEL, TUNNEL_LEGACY, TUNNEL_ABSENT, TUNNEL_ABSENT_LEGACY, LOG];
-/// What the threads of the tunnel process find not to exist.
+/// Calls that fail with ENOSYS in the threads of the tunnel process.
 pub(super) const TUNNEL_MISSING: &[&[Call]] = &[TUNNEL_ABSENT, TUNNEL_ABSENT_LEGACY];
-/// What is allowed to the supervisor's threads.
+/// Calls that are allowed to the supervisor's threads or fail with ENOSYS.
 pub(super) const SUPERVISOR_ALLOWED: &[&[Call]] = &[COMMON, COMMON_LEGACY, SUPERVISOR, ABSENT];
-/// What is allowed to the log's thread of the supervisor until it has found journald.
+/// The same for the log's thread of the supervisor until it has found journald.
 pub(super) const SUPERVISOR_LOG_ALLOWED: &[&[Call]] = &[COMMON, COMMON_LEGACY, SUPERVISOR, ABSENT, LOG];
-/// What the supervisor's threads find not to exist.
+/// Calls that fail with ENOSYS in the supervisor's threads.
 pub(super) const SUPERVISOR_ABSENT: &[&[Call]] = &[ABSENT];
-/// What is allowed to the resolver process.
+/// Calls that are allowed to the resolver process.
 pub(super) const RESOLVER_ALLOWED: &[&[Call]] =
     &[COMMON, COMMON_LEGACY, LOOK_UP, LOOK_UP_LEGACY, RESOLVER, RESOLVER_LEGACY];
-/// Calls that are allowed to a process that looks up a name.
+/// Calls that are allowed to a look-up.
 pub(super) const LOOK_UP_ALLOWED: &[&[Call]] = &[COMMON, COMMON_LEGACY, LOOK_UP, LOOK_UP_LEGACY];
-/// Calls that end the resolver process.
+/// Calls that kill the resolver process.
 pub(super) const RESOLVER_FORBIDDEN: &[&[Call]] = &[ATTACKS, NEVER];
-/// Calls that end look-ups.
+/// Calls that kill a look-up.
 pub(super) const LOOK_UP_FORBIDDEN: &[&[Call]] = &[ATTACKS, NEVER, NEVER_LEGACY];
-/// Calls that end the nursery and every helper.
+/// Calls that kill the nursery and every helper.
 pub(super) const NURSERY_FORBIDDEN: &[&[Call]] = &[ATTACKS, NURSERY_NEVER];
-/// What the nursery and every helper find not to exist.
+/// Calls that fail with ENOSYS in the nursery and every helper.
 pub(super) const NURSERY_ABSENT: &[&[Call]] = &[ABSENT];
 
-// The kernel's numbers of requests (`asm-generic/ioctls.h`, `linux/sockios.h`): the libraries disagree about their type.
+// Numbers of ioctl(2) requests (`asm-generic/ioctls.h`, `linux/sockios.h`); libc and musl declare
+// different types.
 const TCGETS: c_int = 0x5401;
 const TIOCSTI: c_int = 0x5412;
 const TIOCGWINSZ: c_int = 0x5413;
@@ -580,6 +586,6 @@ const FIOSETOWN: c_int = 0x8901;
 const SIOCSPGRP: c_int = 0x8902;
 const SIOCGIFNAME: c_int = 0x8910;
 const SIOCGIFINDEX: c_int = 0x8933;
-// `asm-generic/fcntl.h`
+// from `asm-generic/fcntl.h`
 const F_SETSIG: c_int = 10;
 const F_SETOWN_EX: c_int = 15;

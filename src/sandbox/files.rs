@@ -1,5 +1,5 @@
-//! What files a process may open, as Landlock has it: all that is not named here is refused with EACCES. What was open
-//! before stays open.
+//! Landlock rules for the files that a process may open: all others are refused with EACCES. Files
+//! opened before stay open.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,22 +12,22 @@ use landlock::{
 
 use super::error::SandboxError;
 
-/// The newest version whose rights were looked at one by one; of an older kernel's there are fewer.
+/// The newest version whose rights have been reviewed one by one; older kernels have fewer.
 const KNOWN: ABI = ABI::V6;
 
-/// Reading files and folders.
+/// Rights to read files and folders.
 const READ: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile | ReadDir});
-/// Setting what there is under /proc/sys.
+/// Rights to change existing settings under /proc/sys.
 const SET: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile | ReadDir | WriteFile | Truncate});
 
-/// The kernel's settings of this network namespace.
+/// The kernel's settings for this network namespace.
 const SETTINGS: &str = "/proc/sys/net";
-/// What legacy iptables has there, if anything.
+/// The folder with the tables of legacy iptables, if any.
 const PROC_NET: &str = "/proc/self/net";
 
-/// The resolver process opens nothing itself, but those that it starts can read no more than it:
-/// folders of what [`CODE`] and [`OF_LOOK_UP`] name, since files in them are replaced by others as
-/// time goes by, and where those who write /etc/resolv.conf keep it.
+/// Folders of the resolver process. It opens no file itself, but the processes that it starts can
+/// read no more than it may: the folders of the files in [`CODE`] and [`OF_LOOK_UP`], since these
+/// are replaced over time, and the folders in which programs that write /etc/resolv.conf keep it.
 const OF_RESOLVER: [&str; 16] = [
     "/etc",
     "/usr",
@@ -47,7 +47,7 @@ const OF_RESOLVER: [&str; 16] = [
     "/dev/urandom",
 ];
 const RESOLV_CONF: &str = "/etc/resolv.conf";
-/// The code of the modules of nsswitch.conf(5).
+/// Folders of the code of nsswitch.conf(5) modules.
 const CODE: [&str; 6] = ["/usr", "/lib", "/lib32", "/lib64", "/nix/store", "/gnu/store"];
 /// Files that getaddrinfo(3), those modules and [`crate::resolver`] read for one look-up.
 const OF_LOOK_UP: [&str; 17] = [
@@ -70,19 +70,20 @@ const OF_LOOK_UP: [&str; 17] = [
     "/dev/urandom",
 ];
 
-/// What a tunnel opens or removes after its start.
+/// Files and folders that a tunnel opens or removes after its start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Places {
     /// Files that are read again, such as keys.
     pub files: Vec<PathBuf>,
-    /// Folders, files of which are read.
+    /// Folders whose files are read.
     pub folders: Vec<PathBuf>,
-    /// The folder of the UAPI socket, which is removed at the end, and renamed with its device.
+    /// The folder of the UAPI socket, whose file is removed at the end, and renamed with its
+    /// device.
     pub socket_folder: Option<PathBuf>,
 }
 
-/// Rules, and the folders under /proc that they are about: the kernel would make others in their place, which no rule
-/// is about, once nobody holds them.
+/// Landlock rules, and descriptors of the folders under /proc to which they refer: without a holder
+/// the kernel would recreate these folders, and the rules would not apply to the new ones.
 #[derive(Debug)]
 pub(super) struct Files {
     rules: RulesetCreated,
@@ -92,8 +93,8 @@ pub(super) struct Files {
 
 impl Files {
     pub(super) fn of_supervisor(places: &Places) -> Result<Self, RulesetError> {
-        // no TCP socket is bound or connected, no process but our own (the resolver, killed at the end) is sent a signal:
-        // seccomp sees to that
+        // binding and connecting TCP sockets is refused, and seccomp prevents signals to other
+        // processes than the resolver, which is killed at the end
         let mut rules =
             base()?.handle_access(AccessNet::from_all(KNOWN))?.scope(Scope::AbstractUnixSocket)?.create()?;
         for path in places.files.iter().chain(&places.folders) {
@@ -108,7 +109,8 @@ impl Files {
         Ok(Self { rules, held: held.collect() })
     }
 
-    /// No file at all, no TCP, no other process.
+    /// Creates rules that refuse all files, TCP, and signals and abstract sockets of other
+    /// processes.
     pub(super) fn of_tunnel() -> Result<Self, RulesetError> {
         let rules =
             base()?.handle_access(AccessNet::from_all(KNOWN))?.scope(Scope::from_all(KNOWN))?.create()?;
@@ -125,12 +127,14 @@ impl Files {
         Ok(Self { rules, held: [].into() })
     }
 
-    /// No rule about files, which helpers have of their own: no signal goes to a process outside.
+    /// Creates rules that refuse signals to processes outside. No rules for files, since helpers
+    /// have their own.
     pub(super) fn of_nursery() -> Result<Self, RulesetError> {
         Ok(Self { rules: Ruleset::default().scope(Scope::Signal)?.create()?, held: [].into() })
     }
 
-    /// The files that have these names now: a rule is about a file, not about its name.
+    /// Creates rules for the files that have these names now: a rule refers to a file, not to its
+    /// name.
     pub(super) fn of_look_up() -> Result<Self, RulesetError> {
         let mut rules = base()?.handle_access(AccessNet::BindTcp)?.scope(Scope::from_all(KNOWN))?.create()?;
         for path in CODE.into_iter().chain(OF_LOOK_UP) {
@@ -143,32 +147,33 @@ impl Files {
         Ok(Self { rules: self.rules.try_clone()?, held: Arc::clone(&self.held) })
     }
 
-    /// Puts the rules on this thread and those that it starts from now on.
+    /// Applies the rules to this thread and to those that it starts from now on.
     pub(super) fn restrict(&self) -> Result<RestrictionStatus, SandboxError> {
         Ok(self.rules.try_clone().map_err(SandboxError::Clone)?.restrict_self()?)
     }
 }
 
-/// Everything that is done with paths is asked for.
+/// Creates a ruleset that handles all rights to paths.
 fn base() -> Result<Ruleset, RulesetError> {
     Ruleset::default().handle_access(AccessFs::from_all(KNOWN))
 }
 
-/// Allows `access` to what is at `path`, and below it. Where there is nothing, nothing is allowed.
+/// Allows `access` to the file or folder at `path`, and below it; nothing if it does not exist.
 fn allow(
     rules: RulesetCreated,
     path: &Path,
     access: BitFlags<AccessFs>,
 ) -> Result<RulesetCreated, RulesetError> {
     let Ok(place) = PathFd::new(path) else { return Ok(rules) };
-    // rights that only folders have are no rights to a file
+    // rights to folders do not apply to a file
     let access = if path.is_dir() { access } else { access & AccessFs::from_file(KNOWN) };
     rules.add_rule(PathBeneath::new(place, access))
 }
 
 impl Places {
-    /// What reading the configuration at `path` and its `keys` again needs: its folder, where it may be replaced, the
-    /// folder in which it really is if `path` is a link, and of other folders exactly the files with keys.
+    /// Returns the places needed to read the configuration at `path` and its `keys` again: its
+    /// folder, where it may be replaced; the folder of its target if `path` is a link; and of other
+    /// folders only the files with keys.
     pub fn of_configuration(path: &Path, keys: &[PathBuf]) -> Self {
         let folder = |path: &Path| match path.parent() {
             Some(folder) if folder.as_os_str().is_empty() => PathBuf::from("."),

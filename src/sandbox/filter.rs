@@ -1,4 +1,4 @@
-//! From lists of calls to programs that the kernel runs at each call (seccomp(2)).
+//! Compilation of lists of calls into programs that the kernel runs at each call (seccomp(2)).
 
 use std::collections::BTreeMap;
 use std::env::consts::ARCH;
@@ -19,34 +19,37 @@ use super::calls::{
 use super::error::SandboxError;
 use super::report::State;
 
-/// Whose calls are looked at.
+/// The kind of thread or process to which filters apply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Any thread of the supervisor.
     Supervisor,
-    /// Its log's thread until it has found journald; then it is to become one like the others.
+    /// The supervisor's log thread until it has found journald; afterwards it is confined like the
+    /// other threads.
     SupervisorLog,
     /// Any thread of the tunnel process.
     Tunnel,
-    /// Its log's thread until it has found journald; then it is to become one like the others.
+    /// The tunnel process's log thread until it has found journald; afterwards it is confined like
+    /// the other threads.
     TunnelLog,
     /// The resolver process.
     Resolver,
     /// A process that looks up a name for the resolver process.
     LookUp,
-    /// The process that starts helpers, which are confined so from their beginning on.
+    /// The process that starts helpers; its filter applies to them from their start.
     Nursery,
 }
 
-/// The filters of a thread; of what they say about a call, the harshest counts.
+/// The filters of a thread; of their actions for a call, the strictest applies.
 #[derive(Clone, Debug)]
 pub(super) struct Filters(Vec<BpfProgram>);
 
 impl Filters {
-    /// Those of `role`, for this process.
+    /// Builds the filters of `role`, for this process. Returns `None` for a processor whose call
+    /// numbers are unknown.
     ///
     /// # Errors
-    /// [`SandboxError::Filter`], which is a defect of ours; `None` for a processor whose numbers are not known.
+    /// [`SandboxError::Filter`], which is a defect of wontun.
     pub(super) fn new(role: Role) -> Result<Option<Self>, SandboxError> {
         let Ok(architecture) = TargetArch::try_from(ARCH) else { return Ok(None) };
         let absent = SeccompAction::Errno(Errno::ENOSYS as u32);
@@ -89,12 +92,12 @@ impl Filters {
         })))
     }
 
-    /// Puts them on this thread and those that it starts from now on.
+    /// Applies the filters to this thread and to those that it starts from now on.
     ///
     /// # Errors
-    /// The kernel has the means, and something else is wrong.
+    /// The kernel supports seccomp, and another error occurs.
     pub(super) fn apply(&self) -> Result<State, SandboxError> {
-        // each is looked at by those before it
+        // the calls that apply a filter are subject to those before it
         for program in &self.0 {
             match seccompiler::apply_filter(program) {
                 Ok(()) => {}
@@ -108,7 +111,8 @@ impl Filters {
     }
 }
 
-/// A program that does `listed` to the calls in `lists` and `others` to all else.
+/// Builds a program that takes the action `listed` for the calls in `lists` and `others` for all
+/// others.
 fn program(
     lists: &[&[Call]],
     others: SeccompAction,
@@ -129,7 +133,7 @@ fn program(
     SeccompFilter::new(rules, others, listed, architecture)?.try_into()
 }
 
-/// Returns the condition as the library has it.
+/// Converts the condition to seccompiler's.
 fn compare(condition: Condition) -> Result<SeccompCondition, BackendError> {
     let bits = |value: i32| u64::from(value.cast_unsigned());
     let (argument, operator, value) = match condition {

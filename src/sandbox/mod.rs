@@ -1,12 +1,14 @@
-//! What a process confines itself to once all is open: a list of system calls (seccomp) and of files (Landlock).
+//! Confinement of a process once everything is open: a list of system calls (seccomp) and of files
+//! (Landlock).
 //!
-//! Both belong to threads and are inherited by those that are started later, and nobody can be rid of them. So the main
-//! thread engages them before it starts others; only the log's thread is older, and engages them itself.
+//! Both apply to threads, are inherited by threads started later, and cannot be removed. Therefore
+//! the main thread engages them before it starts others; only the log's thread is older, and
+//! engages them itself.
 //!
-//! A system call that is not on the list ends the process, with a line that tells its number
+//! A system call that is not on the list ends the process, with a line that reports its number
 //! ([`trap`]). In the resolver process and in those that it starts for look-ups, where foreign code
-//! runs (the modules of nsswitch.conf(5)), only what no look-up would do does so; all else does not
-//! exist there. What Landlock refuses is an error like any other (EACCES).
+//! runs (the modules of nsswitch.conf(5)), only calls that no look-up makes do so; all others fail
+//! with ENOSYS there. Accesses that Landlock refuses fail with an ordinary error (EACCES).
 
 mod calls;
 mod error;
@@ -25,20 +27,21 @@ pub use self::report::{Landlock, Report, State};
 use crate::privileges::Identity;
 use crate::sys::trap;
 
-/// Whether Landlock is on in this process.
+/// True if Landlock is on in this process.
 static ENGAGED: AtomicBool = AtomicBool::new(false);
 
-/// Whether this process confines itself, so that a file may be refused for that reason.
+/// Returns true if this process has engaged Landlock, so that access to a file may be refused for
+/// that reason.
 pub fn is_engaged() -> bool {
     ENGAGED.load(Ordering::Relaxed)
 }
 
-/// What a process gives up once all is open.
+/// The privileges that a process gives up once everything is open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Confinement {
     /// The user to become.
     pub user: Option<Identity>,
-    /// Whether the sandbox is engaged.
+    /// True if the sandbox is engaged.
     pub is_sandboxed: bool,
 }
 
@@ -46,9 +49,9 @@ pub struct Confinement {
 #[derive(Debug)]
 pub struct Sandbox {
     files: Files,
-    /// `None` for a processor whose calls nobody has told.
+    /// `None` for a processor whose call numbers are unknown.
     filters: Option<Filters>,
-    /// That of the log's thread until it has found journald.
+    /// The role of the log's thread until it has found journald.
     log: Role,
 }
 
@@ -56,59 +59,61 @@ pub struct Sandbox {
 #[derive(Debug)]
 pub struct LogSandbox {
     sandbox: Sandbox,
-    /// What is left once journald was found.
+    /// The filters to add once journald was found.
     narrow: Option<Filters>,
 }
 
 impl Sandbox {
-    /// For the threads of the tunnel process, which opens nothing.
+    /// Builds the sandbox for the threads of the tunnel process, which opens nothing.
     ///
     /// # Errors
-    /// [`SandboxError`].
+    /// The Landlock rules or the filter cannot be created.
     pub fn of_tunnel() -> Result<Self, SandboxError> {
         let (files, filters) = (Files::of_tunnel()?, Filters::new(Role::Tunnel)?);
         Ok(Self { files, filters, log: Role::TunnelLog })
     }
 
-    /// For the threads of the supervisor. The `places` are looked up now, with the rights that this
-    /// process has now; what is put in the place of a file among them later cannot be opened.
+    /// Builds the sandbox for the threads of the supervisor. The `places` are looked up now, with
+    /// the present privileges of this process; a file that later replaces one of the files among
+    /// them cannot be opened.
     ///
     /// # Errors
-    /// [`SandboxError`].
+    /// The Landlock rules or the filter cannot be created.
     pub fn of_supervisor(places: &Places) -> Result<Self, SandboxError> {
         let (files, filters) = (Files::of_supervisor(places)?, Filters::new(Role::Supervisor)?);
         Ok(Self { files, filters, log: Role::SupervisorLog })
     }
 
-    /// For the resolver process, which starts others that look up names.
+    /// Builds the sandbox for the resolver process, which starts others that look up names.
     ///
     /// # Errors
-    /// [`SandboxError`].
+    /// The Landlock rules or the filter cannot be created.
     pub fn of_resolver() -> Result<Self, SandboxError> {
         Ok(Self { files: Files::of_resolver()?, filters: Filters::new(Role::Resolver)?, log: Role::Resolver })
     }
 
-    /// For a process that looks up one name: the files that it may read are those that have their
-    /// names now.
+    /// Builds the sandbox for a process that looks up one name: it may read the files that have
+    /// their names now.
     ///
     /// # Errors
-    /// [`SandboxError`].
+    /// The Landlock rules or the filter cannot be created.
     pub fn of_look_up() -> Result<Self, SandboxError> {
         Ok(Self { files: Files::of_look_up()?, filters: Filters::new(Role::LookUp)?, log: Role::LookUp })
     }
 
-    /// For the process that starts helpers. What it may not do no helper may.
+    /// Builds the sandbox for the process that starts helpers. It applies to every helper, too.
     ///
     /// # Errors
-    /// [`SandboxError`].
+    /// The Landlock rules or the filter cannot be created.
     pub fn of_nursery() -> Result<Self, SandboxError> {
         Ok(Self { files: Files::of_nursery()?, filters: Filters::new(Role::Nursery)?, log: Role::Nursery })
     }
 
-    /// The same for the log's thread, which may open a socket to journald first if `to_journald`.
+    /// Builds the same sandbox for the log's thread, which may open a socket to journald first if
+    /// `to_journald` is true.
     ///
     /// # Errors
-    /// [`SandboxError`].
+    /// No descriptor for the rules is available, or the filter cannot be created.
     pub fn of_log(&self, to_journald: bool) -> Result<LogSandbox, SandboxError> {
         let files = self.files.try_clone().map_err(SandboxError::Clone)?;
         let (filters, narrow) = if to_journald {
@@ -119,11 +124,12 @@ impl Sandbox {
         Ok(LogSandbox { sandbox: Self { files, filters, log: self.log }, narrow })
     }
 
-    /// Confines the calling thread, and those that it starts from now on, for good. To be called without privileges, or
-    /// with `no_new_privs`, which is set.
+    /// Confines the calling thread, and those that it starts from now on, permanently. Call it
+    /// without privileges, or with `no_new_privs`, which it sets.
     ///
     /// # Errors
-    /// [`SandboxError`]. What the kernel does not have is none.
+    /// The signal handler, the Landlock rules or the filter cannot be installed. A feature that the
+    /// kernel lacks is no error.
     pub fn engage(&self) -> Result<Report, SandboxError> {
         trap::tell_forbidden_calls().map_err(SandboxError::Signal)?;
         let landlock = Landlock::new(&self.files.restrict()?);
@@ -134,18 +140,18 @@ impl Sandbox {
 }
 
 impl LogSandbox {
-    /// As [`Sandbox::engage`], for the thread that is to write the log.
+    /// Like [`Sandbox::engage`], for the thread that writes the log.
     ///
     /// # Errors
-    /// [`SandboxError`].
+    /// As for [`Sandbox::engage`].
     pub fn engage(&self) -> Result<Report, SandboxError> {
         self.sandbox.engage()
     }
 
-    /// The log is open: from now on this thread may do no more than any other of the tunnel's.
+    /// Restricts this thread to the calls of the process's other threads, once the log is open.
     ///
     /// # Errors
-    /// [`SandboxError`].
+    /// The kernel refuses the filter.
     pub fn narrow(self) -> Result<(), SandboxError> {
         self.narrow.map_or(Ok(()), |filters| filters.apply().map(drop))
     }

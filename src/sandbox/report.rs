@@ -1,4 +1,4 @@
-//! What of the sandbox the kernel gave.
+//! The parts of the sandbox that the kernel supports.
 
 use std::fmt;
 use std::io;
@@ -6,26 +6,27 @@ use std::io;
 use landlock::{LandlockStatus, RestrictionStatus, RulesetStatus};
 use nix::errno::Errno;
 
-/// Whether a part of the sandbox is there.
+/// State of a part of the sandbox.
 #[derive(Debug)]
 pub enum State {
-    /// It is.
+    /// Engaged.
     On,
-    /// The kernel does not have it.
+    /// Not supported by the kernel.
     Absent,
-    /// The kernel has it, but it was not turned on when the host was booted.
+    /// Supported by the kernel, but not enabled at boot.
     Off,
-    /// Somebody keeps us from it, such as the sandbox that we are in.
+    /// Refused by the environment, such as a surrounding sandbox.
     Forbidden(io::Error),
-    /// Nobody has told what this processor's calls are.
+    /// The call numbers of this processor are unknown.
     UnknownProcessor,
 }
 
 impl State {
-    /// What it means that the kernel refuses it with `error`, which comes back if it means something else.
+    /// Converts the error of a refused request. Returns the error if it does not indicate a missing
+    /// feature or permission.
     pub(super) fn of_refusal(error: io::Error) -> Result<Self, io::Error> {
         match error.raw_os_error().map(Errno::from_raw) {
-            // that number of a call, or that of an operation, is not known
+            // the number of the call or of the operation is unknown
             Some(Errno::ENOSYS | Errno::EINVAL | Errno::EOPNOTSUPP) => Ok(Self::Absent),
             Some(Errno::EPERM | Errno::EACCES) => Ok(Self::Forbidden(error)),
             _ => Err(error),
@@ -45,14 +46,15 @@ impl fmt::Display for State {
     }
 }
 
-/// What Landlock does.
+/// State of Landlock.
 #[derive(Debug)]
 pub struct Landlock {
-    /// Whether it is there.
+    /// Landlock's state.
     pub state: State,
-    /// The version of the kernel's interface, 0 where there is none.
+    /// Version of the kernel's interface; 0 for none.
     pub abi: i32,
-    /// The kernel confines all that was asked for, and not only what its version knows.
+    /// True if the kernel enforces all requested restrictions; false if its version supports only
+    /// some.
     pub is_whole: bool,
 }
 
@@ -84,7 +86,7 @@ impl fmt::Display for Landlock {
     }
 }
 
-/// What there is of the sandbox.
+/// State of the sandbox.
 #[derive(Debug)]
 pub struct Report {
     /// The filter of system calls.

@@ -1,5 +1,5 @@
-//! An attacker in a process of his own, behind the real sandbox. The process is this test's program again, with a call to
-//! make in its environment.
+//! An attacker in a separate process, behind the real sandbox. The process is this test program
+//! again, with the call to make in its environment.
 
 use std::collections::HashMap;
 use std::fs;
@@ -16,11 +16,11 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use super::*;
 use crate::sys::trap::{EXIT_FORBIDDEN, raw_call};
 
-/// `ROLE ACT FOLDER`, for the attacker.
+/// The attacker's task in the form `ROLE|ACT|FOLDER`.
 const PLAN: &str = "WONTUN_TEST_SANDBOX";
-/// What the attacker says in the end, in front of what came of it.
+/// Prefix of the attacker's last line, which contains the outcome.
 const CAME: &str = "it came to: ";
-/// Calls that nobody in the tunnel may make, or only otherwise than so.
+/// Calls that no process of the tunnel may make, at least not with these arguments.
 const ATTACKS: &[(&str, c_long, [c_long; 6])] = &[
     ("execve", libc::SYS_execve, [0; 6]),
     ("execveat", libc::SYS_execveat, [-1, 0, 0, 0, 0, 0]),
@@ -66,7 +66,7 @@ const ATTACKS: &[(&str, c_long, [c_long; 6])] = &[
     ("reboot", libc::SYS_reboot, [0; 6]),
     ("clock_settime", libc::SYS_clock_settime, [0; 6]),
 ];
-/// The same in the tunnel only.
+/// Calls that the supervisor and the tunnel process may not make, in addition to `ATTACKS`.
 const OF_SUPERVISOR: &[(&str, c_long, [c_long; 6])] = &[
     ("a unix socket", libc::SYS_socket, [libc::AF_UNIX as c_long, libc::SOCK_STREAM as c_long, 0, 0, 0, 0]),
     (
@@ -107,7 +107,7 @@ const OF_SUPERVISOR: &[(&str, c_long, [c_long; 6])] = &[
 ];
 const THREAD: i32 = libc::CLONE_THREAD | libc::CLONE_VM | libc::CLONE_SIGHAND;
 
-/// What is allowed, and what is an error and no more; each gives what came of it.
+/// Actions that are allowed, or that fail without ending the process; each returns its outcome.
 fn acts(folder: &Path) -> HashMap<&'static str, Box<dyn Fn() -> io::Result<()>>> {
     let within = |name: &str| folder.join(name);
     let mut acts: HashMap<&'static str, Box<dyn Fn() -> io::Result<()>>> = HashMap::new();
@@ -147,7 +147,7 @@ fn acts(folder: &Path) -> HashMap<&'static str, Box<dyn Fn() -> io::Result<()>>>
         [("remove the socket", "run/tun0.sock"), ("remove the configuration", "wontun/tun0.conf")]
     {
         let file = within(name);
-        // by this call, as the standard library does not
+        // by this call, which the standard library does not use
         let remove = move || Ok(unlinkat(AT_FDCWD, &file, UnlinkatFlags::NoRemoveDir)?);
         acts.insert(act, Box::new(remove));
     }
@@ -237,13 +237,13 @@ fn acts(folder: &Path) -> HashMap<&'static str, Box<dyn Fn() -> io::Result<()>>>
         }),
     );
     acts.insert("a unix socket", Box::new(|| std::os::unix::net::UnixDatagram::unbound().map(drop)));
-    // the attacker's own, since the socket is older than the sandbox
+    // performed by the attacker itself, since the socket is created before the sandbox
     acts.insert("connect a spare socket", Box::new(|| Ok(())));
     acts.insert("no such call", Box::new(|| raw_call(9999, [0; 6]).map(drop)));
     acts
 }
 
-/// Nobody's number.
+/// A process id that is not in use.
 const RESOLVER: i32 = 0x3fff_fff0;
 
 fn sandbox(role: &str, folder: &Path) -> Sandbox {
@@ -260,13 +260,13 @@ fn sandbox(role: &str, folder: &Path) -> Sandbox {
     .unwrap()
 }
 
-/// The attacker. Run as a test, it has nothing to do.
+/// The attacker. As an ordinary test it does nothing.
 #[test]
 fn attacker() {
     let Ok(plan) = std::env::var(PLAN) else { return };
     let [role, act, folder] = plan.split('|').collect::<Vec<_>>().try_into().unwrap();
     let folder = Path::new(folder);
-    // made before, as the supervisor does; what is inherited would be closed at exec
+    // created before, as by the supervisor; an inherited descriptor would be closed at exec
     let spare = crate::io::udp::UdpSocket::unbound(true).unwrap();
     if let Some(of) = role.strip_suffix("log") {
         let of = if of.is_empty() { "supervisor" } else { of.trim_end() };
@@ -288,11 +288,11 @@ fn attacker() {
         (None, None) => std::os::unix::net::UnixDatagram::unbound().map(drop),
     };
     eprintln!("{CAME}{outcome:?}");
-    // nothing of the harness's, which may do what nobody foresaw
+    // skip the test harness, whose calls at the end are unknown
     std::process::exit(0);
 }
 
-/// A folder with a configuration, a key beside it, a socket and another's file.
+/// A folder with a configuration, a key beside it, a socket and a foreign file.
 struct Stage(PathBuf);
 
 impl Stage {
@@ -323,7 +323,7 @@ impl Stage {
             .unwrap()
     }
 
-    /// What came of it, as it was printed.
+    /// Returns the outcome that the attacker printed.
     fn outcome(&self, role: &str, act: &str) -> String {
         let output = self.attack(role, act);
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -348,7 +348,8 @@ impl Drop for Stage {
     }
 }
 
-/// Tests of what the kernel does need one that has it, as all that this is developed on have.
+/// Returns true if the kernel has Landlock version 4, as needed by some tests and provided by all
+/// development machines.
 fn has_landlock() -> bool {
     raw_call(libc::SYS_landlock_create_ruleset, [0, 0, 1, 0, 0, 0]).is_ok_and(|abi| abi >= 4)
 }
@@ -373,7 +374,7 @@ fn an_attackers_calls_end_the_process() {
 
 #[test]
 fn an_attackers_calls_end_the_nursery_and_helpers_that_are_not_confined_yet() {
-    /// What some helper does, at its start or always.
+    /// Calls that a helper makes, at its start or always.
     const OF_HELPERS: [&str; 7] = [
         "clone of a process",
         "a packet socket",
@@ -419,7 +420,7 @@ fn what_a_supervisor_does_is_allowed() {
     assert_eq!(aborted.status.signal(), Some(libc::SIGABRT), "{aborted:?}");
 }
 
-/// Calls that the tunnel process is without, besides those of everybody.
+/// Calls that the tunnel process may not make, in addition to those of all processes.
 const OF_TUNNEL: &[(&str, c_long, [c_long; 6])] = &[
     ("a UDP socket", libc::SYS_socket, [libc::AF_INET as c_long, libc::SOCK_DGRAM as c_long, 0, 0, 0, 0]),
     ("a pair of sockets", libc::SYS_socketpair, [libc::AF_UNIX as c_long, 1, 0, 0, 0, 0]),
@@ -446,7 +447,7 @@ const OF_TUNNEL: &[(&str, c_long, [c_long; 6])] = &[
 fn the_tunnel_process_opens_nothing() {
     let stage = Stage::new("data-plane");
     for (name, number, _) in ATTACKS.iter().chain(OF_SUPERVISOR).chain(OF_TUNNEL) {
-        // the limits do not exist for it
+        // calls about limits fail with ENOSYS there
         if *name != "limits of another" {
             stage.dies("tunnel", name, *number);
         }
@@ -494,7 +495,7 @@ fn a_forbidden_file_is_refused() {
             assert!(outcome.contains("code: 13"), "{role}: {act}: {outcome}");
         }
     }
-    // it knows the files that it needs, and not the folder that they and many others are in
+    // a look-up may read the files that it needs, but not their folder with many others
     for act in ["read /etc/passwd", "list /etc"] {
         let outcome = stage.outcome("look-up", act);
         assert!(outcome.contains("code: 13"), "{act}: {outcome}");
@@ -511,11 +512,11 @@ fn names_are_looked_up_in_the_sandbox() {
     for act in ["a unix socket", "open UDP sockets"] {
         assert_eq!(stage.outcome("look-up", act), "Ok(())", "{act}");
     }
-    // what a module may try is not there, and no more than that
+    // calls that a module may try fail with ENOSYS, without further effect
     for act in ["no such call", "clone3", "clone of a process", "another filter"] {
         assert!(stage.outcome("look-up", act).contains("code: 38"), "{act}");
     }
-    // it starts processes, and no threads
+    // the resolver process starts processes, but no threads
     for act in ["no such call", "clone3"] {
         assert!(stage.outcome("resolver", act).contains("code: 38"), "{act}");
     }
@@ -527,7 +528,7 @@ fn names_are_looked_up_in_the_sandbox() {
     }
 }
 
-/// A call that is listed with conditions and without would be allowed in any way.
+/// A call listed both with and without conditions would be allowed with any arguments.
 #[test]
 fn no_list_takes_back_a_condition() {
     for lists in [
@@ -552,7 +553,7 @@ fn no_list_takes_back_a_condition() {
     }
 }
 
-/// Calls that are made for packets have no conditions, or the kernel would run the filter for each.
+/// Calls made per packet have no conditions, since the kernel would run the filter for each.
 #[test]
 fn what_packets_need_has_no_conditions() {
     for number in [
@@ -572,7 +573,7 @@ fn what_packets_need_has_no_conditions() {
         assert!(listed.next().is_some_and(|call| call.ways.is_empty()), "call {number}");
         let missing = calls::TUNNEL_MISSING.iter().copied().flatten();
         assert!(missing.into_iter().all(|call| call.number != number), "call {number}");
-        // which is every helper's too
+        // the nursery's filter applies to every helper, too
         let mut forbidden = calls::NURSERY_FORBIDDEN.iter().chain(calls::NURSERY_ABSENT).copied().flatten();
         assert!(forbidden.all(|call| call.number != number), "call {number}");
     }

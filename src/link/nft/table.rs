@@ -73,7 +73,7 @@ pub(in crate::link) enum Meta {
     /// the hooks of output.
     InputInterfaceName = 6,
     OutputInterfaceName = 7,
-    /// A [`Family`], as one byte.
+    /// The address family, a [`Family`] as one byte.
     NetworkProtocol = 15,
     TransportProtocol = 16,
     /// The group of the input device (`ip link set DEVICE group NUMBER`), in host byte order.

@@ -51,7 +51,7 @@ use super::error::LinkError;
 use crate::config::wg_quick::Table;
 use crate::routing::Prefix;
 
-/// Result of [`Routes::apply`].
+/// Result of `Routes::apply`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
     /// The mark that the tunnel's sockets must use from now on (`SO_MARK`).

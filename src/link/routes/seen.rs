@@ -15,7 +15,7 @@ pub(super) struct Seen {
     pub(super) own_labels: Vec<Label>,
     /// The ownership markers of other tunnels of wontun.
     pub(super) foreign_labels: Vec<Label>,
-    /// Our tables.
+    /// The routing tables of this tunnel.
     pub(super) tables: BTreeSet<u32>,
     pub(super) families: Both<SeenFamily>,
 }

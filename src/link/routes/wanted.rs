@@ -1,4 +1,4 @@
-//! The routing that is wanted.
+//! The wanted routing.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
