@@ -69,8 +69,8 @@ pub(in crate::link) enum Verdict {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::link) enum Meta {
     Mark = 3,
-    /// The name of the input device. For forwarded packets, kernels before 5.7 do not provide it at
-    /// the hooks of output.
+    /// The name of the input device. For forwarded packets at the postrouting hook, kernels before
+    /// 5.7 do not provide it.
     InputInterfaceName = 6,
     OutputInterfaceName = 7,
     /// The address family, a [`Family`] as one byte.
