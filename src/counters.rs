@@ -1,87 +1,90 @@
-//! What was carried and what was dropped, and why.
+//! Counters of packets carried, and dropped by reason.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Why a packet or datagram went no further. Its number is its place in [`Counters`], so that dropping a
-/// hostile packet costs one addition.
+/// Reason for dropping a packet or datagram. Its discriminant is its index in [`Counters`], so
+/// counting the drop of a hostile packet costs one addition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum DropReason {
-    /// No such peer, or none is known yet.
+    /// No such peer, or in plain mode no peer known yet.
     NoPeer,
-    /// A datagram from an address that is not the peer's, a second client's `hello?` included.
+    /// A datagram from an unknown source: not the peer's address, or the `hello?` of a second
+    /// client.
     Stranger,
     /// Not a well-formed IPv4 or IPv6 packet of its own length.
     Malformed,
     /// A datagram without a payload.
     Empty,
-    /// IPv6 neighbour discovery, which a tunnel without link addresses has no use for and a peer could abuse.
+    /// IPv6 neighbour discovery, which a tunnel without link-layer addresses does not use and a
+    /// peer could abuse.
     NeighbourDiscovery,
-    /// A datagram of the tunnel that came out of, or was about to go into, the tunnel itself.
+    /// A datagram of the tunnel that came out of the tunnel, or was about to enter it.
     OwnTun,
-    /// Larger than the outer network takes (EMSGSIZE).
+    /// Larger than the outer network accepts (EMSGSIZE).
     TooBig,
-    /// The outer network has no way to the peer, or our source address is gone.
+    /// No route to the peer, or this host's source address is gone.
     Unreachable,
-    /// The peer's host answered that its port is closed (ECONNREFUSED).
+    /// The peer's host reports that the port is closed (ECONNREFUSED).
     Refused,
-    /// A queue of the kernel is full (ENOBUFS, EAGAIN).
+    /// A kernel queue is full (ENOBUFS, EAGAIN).
     QueueFull,
-    /// The tun is down (EIO).
+    /// The TUN device is down (EIO).
     TunDown,
-    /// The tun refused the packet.
+    /// The TUN device refused the packet.
     TunError,
-    /// Any other error of a socket, such as a firewall's EPERM.
+    /// Any other socket error, such as EPERM of a firewall.
     SocketError,
-    /// From the tun, to an address that is no peer's allowed IP.
+    /// From the TUN device, with a destination that is no peer's allowed IP.
     NotRouted,
     /// From a peer, with a source address that is not among its allowed IPs.
     NotAllowed,
-    /// From the tun, to a peer whose endpoint is not known.
+    /// From the TUN device, to a peer whose endpoint is not known.
     NoEndpoint,
-    /// Our own private key is not set.
+    /// No private key is set.
     NoKey,
-    /// A packet that the engine's buffer has no room for.
+    /// Does not fit into the engine's buffer.
     Buffer,
-    /// Waited for a handshake, in vain or for too long.
+    /// Waited for a handshake that was not completed, or for too long.
     Unsent,
-    /// A datagram that is none of WireGuard's four messages.
+    /// A datagram that is not one of WireGuard's four messages.
     NoMessage,
-    /// A handshake message for another key, or not of WireGuard at all.
+    /// A handshake message for another public key, or not of WireGuard at all.
     BadMac1,
-    /// A handshake message of a source that sends more than its share, though it proved its address.
+    /// A handshake message beyond the rate limit of a source that has proved its address.
     RateLimited,
-    /// A handshake message without a valid mac2 while one is due; a cookie reply went out.
+    /// A handshake message without a valid mac2 while one is required; a cookie reply was sent.
     NoCookie,
-    /// The queue of handshake messages, or that of cookie replies, is full.
+    /// The queue of handshake messages, or of cookie replies, is full.
     HandshakeQueueFull,
-    /// A handshake message that does not decrypt, or that answers nothing we sent.
+    /// A handshake message that does not decrypt, or that answers nothing that was sent.
     Handshake,
-    /// An initiation of somebody who is no peer.
+    /// An initiation with a public key that is no peer's.
     UnknownPeer,
-    /// A public key of low order, with which there is no secret.
+    /// A public key of low order, with which there is no shared secret.
     LowOrder,
-    /// An initiation no newer than one that was already accepted.
+    /// An initiation that is not newer than the last accepted one.
     OldInitiation,
-    /// An initiation too soon after the peer's last.
+    /// An initiation too soon after the peer's last one.
     InitiationFlood,
-    /// A cookie reply that answers nothing we sent or does not decrypt.
+    /// A cookie reply that answers nothing that was sent, or does not decrypt.
     BadCookie,
-    /// A message to an index that is not in use.
+    /// A message with a receiver index that is not in use.
     UnknownIndex,
     /// A data message of a session past its time or number of messages.
     Expired,
-    /// A data message that is not authentic.
+    /// A data message whose authentication fails.
     NotAuthentic,
     /// A data message that was received before, or is too old to tell.
     Replay,
-    /// A packet marked as congested on the way though its sender does not take part (RFC 6040).
+    /// A packet marked as congested by a router although its sender does not support ECN (RFC
+    /// 6040).
     Congested,
 }
 
 impl DropReason {
-    /// Every reason, in the order of its number.
+    /// All reasons, in the order of their discriminants.
     pub const ALL: [Self; 35] = [
         Self::NoPeer,
         Self::Stranger,
@@ -120,7 +123,7 @@ impl DropReason {
         Self::Congested,
     ];
 
-    /// The name that logs and the summary use.
+    /// Returns the name used in logs and in the summary.
     pub const fn name(self) -> &'static str {
         match self {
             Self::NoPeer => "no_peer",
@@ -162,17 +165,17 @@ impl DropReason {
     }
 }
 
-/// Packets and bytes that went one way; bytes are those of the inner packets.
+/// Packets and bytes carried in one direction; bytes are those of the inner packets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flow {
-    /// Packets carried.
+    /// Number of packets.
     pub packets: u64,
-    /// Their bytes, without the outer headers.
+    /// Number of bytes, without the outer headers.
     pub bytes: u64,
 }
 
-/// What one worker counts: it alone adds, others read. No number is worth a lock, so a reader may see a packet that its
-/// bytes are not counted of yet.
+/// Counters of one worker, which only that worker increments and any thread may read. They are not
+/// read atomically together: a reader may see a packet whose bytes are not counted yet.
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct Counters {
@@ -207,17 +210,18 @@ impl Default for Counters {
 }
 
 impl Counters {
-    /// Counts packets from the tun to the wire, and their bytes. One that cannot be sent in the end is a drop as well.
+    /// Counts packets from the TUN device to the network, and their bytes. A packet that cannot be
+    /// sent after all is counted as a drop as well.
     pub fn count_tx(&self, packets: usize, bytes: usize) {
         self.tx.count(packets, bytes);
     }
 
-    /// Counts packets from the wire to the tun, and their bytes.
+    /// Counts packets from the network to the TUN device, and their bytes.
     pub fn count_rx(&self, packets: usize, bytes: usize) {
         self.rx.count(packets, bytes);
     }
 
-    /// Counts so many drops.
+    /// Counts `packets` drops for `reason`.
     pub fn dropped(&self, reason: DropReason, packets: usize) {
         if let Some(count) = self.drops.get(reason as usize) {
             count.fetch_add(packets as u64, Ordering::Relaxed);
@@ -225,12 +229,12 @@ impl Counters {
     }
 }
 
-/// All that was counted about one tunnel.
+/// Sum of the counters of one tunnel.
 #[derive(Clone, Debug)]
 pub struct Totals {
-    /// From the tun to the wire.
+    /// From the TUN device to the network.
     pub tx: Flow,
-    /// From the wire to the tun.
+    /// From the network to the TUN device.
     pub rx: Flow,
     drops: [u64; DropReason::ALL.len()],
 }
@@ -242,7 +246,7 @@ impl Default for Totals {
 }
 
 impl Totals {
-    /// Adds what one worker counted.
+    /// Adds the counters of one worker.
     pub fn add(&mut self, counters: &Counters) {
         counters.tx.add_to(&mut self.tx);
         counters.rx.add_to(&mut self.rx);
@@ -251,19 +255,19 @@ impl Totals {
         }
     }
 
-    /// Takes over a count that is kept elsewhere.
+    /// Replaces the count of `reason` with one that is kept elsewhere.
     pub fn set_drops(&mut self, reason: DropReason, total: u64) {
         if let Some(count) = self.drops.get_mut(reason as usize) {
             *count = total;
         }
     }
 
-    /// How many were dropped for `reason`.
+    /// Returns the number of packets dropped for `reason`.
     pub fn drops(&self, reason: DropReason) -> u64 {
         self.drops.get(reason as usize).copied().unwrap_or_default()
     }
 
-    /// Prints as `stranger=3 malformed=1`, or `none`.
+    /// Returns a value that displays as `stranger=3 malformed=1`, or `none`.
     pub const fn drop_summary(&self) -> impl fmt::Display + '_ {
         DropSummary(self)
     }

@@ -1,20 +1,67 @@
-//! A VPN tunnel: IP packets between a TUN device and UDP datagrams, in one edge-triggered epoll loop.
+//! A VPN daemon that carries IP packets between a TUN device and UDP datagrams, with WireGuard or,
+//! in plain mode, unencrypted.
 //!
-//! # The life of a packet
-//! A program on this host sends to an address behind the tunnel. The kernel routes the packet to `tun0` and
-//! epoll wakes [`device`], which reads it ([`io::tun`]), finds the peer that it is for ([`routing`]) and shows it to the
-//! protocol engine ([`tunnel`]). The engine looks at bytes and the time and nothing else; it says where the packet goes or
-//! why it is dropped ([`counters`]). The packet leaves as a datagram by a UDP socket ([`io::udp`]). A datagram that
-//! comes in takes the same way back: socket, engine, the check that the peer may use that source address, tun.
+//! `docs/src/development/architecture.md` describes the processes, all modules, and each step below
+//! with its function.
 //!
-//! # Around it
-//! [`cli`] reads the command line, [`config`] makes checked values of it, [`link`] sets the device up over netlink,
-//! [`privileges`] and [`sandbox`] give up what is no longer needed, [`resolver`] answers names in a process of its own,
-//! [`logging`] writes lines without holding up the loop, [`control`] answers `wontun health` and wg(8), [`metrics`] those
-//! who watch many tunnels, [`commands`] are what is not running a tunnel, [`background`] leaves the terminal. All unsafe code is in [`sys`].
+//! # Processes
+//! A tunnel is four processes of one binary. The supervisor has `CAP_NET_ADMIN` and changes the
+//! host; the tunnel process reads untrusted bytes and has no capability; the nursery starts the
+//! others; the resolver resolves names. No packet crosses a process boundary. Supervisor and tunnel
+//! process exchange the typed messages of `messages`.
 //!
-//! Arrows point one way: [`tunnel`], [`routing`] and [`packet`] import none of [`io`], [`link`] and
-//! [`device`], and of [`sys`] only what overwrites memory and the cipher's library.
+//! # Modules
+//! - [`cli`]: command line and environment variables
+//! - [`config`]: validated values, wg-quick files
+//! - `supervisor`: the supervisor process: event loop, configuration file, routes, firewall, kill
+//!   switch, restoring the state of the host
+//! - [`device`]: the tunnel process: event loop, workers, sockets, health; its submodules
+//!   `wireguard` and `plain` implement the two modes
+//! - `process`, `processes`: helper processes, the channel between them; their rights
+//! - `messages`: messages between supervisor and tunnel process
+//! - [`tunnel`]: sans-IO protocol engines, WireGuard and plain
+//! - [`routing`]: allowed IPs: longest prefix match to a peer
+//! - [`packet`]: pure functions over packets: headers, checksums, segmentation, coalescing, MSS,
+//!   ICMP errors
+//! - [`counters`]: packets carried, and dropped by reason
+//! - [`io`]: non-blocking descriptors: TUN, UDP, timer, signals
+//! - [`link`]: rtnetlink (device, addresses, routes, rules, events) and nf_tables
+//! - [`control`]: health socket, UAPI of wg(8), sd_notify(3)
+//! - [`metrics`]: Prometheus text format and its HTTP server
+//! - [`commands`]: subcommands, all that does not run a tunnel
+//! - `setup`: the server's file and its clients, edited in place
+//! - [`background`]: `wontun NAME` as a background process
+//! - [`resolver`]: the resolver process, stub resolver
+//! - [`privileges`]: capabilities, `--user`
+//! - [`sandbox`]: seccomp and Landlock
+//! - [`logging`]: log queue, writer thread, journald and stderr
+//! - `time`: `Instant`, from CLOCK_BOOTTIME
+//! - [`sys`]: the only unsafe code
+//!
+//! [`tunnel`], [`routing`] and [`packet`] import none of [`io`], [`link`] and [`device`]; of
+//! [`sys`], [`tunnel`] imports only memory that is overwritten when dropped and Intel's cipher
+//! library.
+//!
+//! # A packet from the host to a peer
+//! 1. The kernel routes the packet into the TUN device, and epoll wakes a worker of [`device`].
+//! 2. [`io::tun`] reads a packet or a super-packet (TSO, USO); [`packet`] validates and splits it.
+//! 3. With the lock, [`routing`] looks up the peer of the destination, and the engine of [`tunnel`]
+//!    reserves nonces of the current session. Without a session the packet is staged and a
+//!    handshake begins.
+//! 4. Without the lock, each segment is padded and encrypted in place in the send batch. Plain mode
+//!    skips the encryption.
+//! 5. [`io::udp`] sends the batch with sendmmsg(2) and UDP_SEGMENT.
+//!
+//! # A packet from a peer to the host
+//! 1. epoll reports a UDP socket, and [`io::udp`] reads it with recvmmsg(2) and UDP_GRO.
+//! 2. With the lock, the receiver index gives the session; age and replay window are checked.
+//! 3. Without the lock, the messages are decrypted in place.
+//! 4. With the lock, the counter is recorded, the inner source is checked against the allowed IPs,
+//!    and the peer's endpoint is updated.
+//! 5. [`packet`] joins the packets of one flow, and [`io::tun`] writes each super-packet with one
+//!    writev(2).
+//!
+//! A packet that is dropped is counted by its reason in [`counters`].
 #![deny(unsafe_code)]
 
 pub mod background;

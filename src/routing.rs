@@ -1,8 +1,9 @@
-//! Cryptokey routing: which peer a packet goes to, and which peer alone it may come from.
+//! Cryptokey routing: the peer that a packet goes to, and the only peer that it may come from.
 //!
-//! A peer's *allowed IPs* are prefixes. A packet from the tun goes to the peer whose prefix is the longest that
-//! its destination lies in; a packet from a peer is taken only if the same look-up of its *source* gives that
-//! very peer. A prefix belongs to one peer at a time: the last that claimed it.
+//! The *allowed IPs* of a peer are prefixes. A packet from the TUN device goes to the peer with the
+//! longest prefix that contains its destination. A packet from a peer is accepted only if the same
+//! lookup of its *source* gives that peer. A prefix belongs to one peer at a time: the last that
+//! claimed it.
 
 mod prefix;
 mod trie;
@@ -14,11 +15,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub use prefix::Prefix;
 use trie::{NONE, Trie};
 
-/// Allowed IPs of all peers, IPv4 and IPv6. `P` names a peer and should be small, such as a number.
+/// Allowed IPs of all peers, IPv4 and IPv6. `P` identifies a peer and should be small, such as an
+/// integer.
 ///
-/// A prefix takes at most two nodes of a trie, one for itself and one where it parts ways with others, and an
-/// entry in its peer's list: 76 bytes for IPv4 and 100 for IPv6 with a `P` of four bytes, twice that right after
-/// the blocks of memory have grown. What a removal frees is kept for the next claim.
+/// A prefix takes at most two trie nodes, one for itself and one where it branches from others, and
+/// an entry in its peer's list: 76 bytes for IPv4 and 100 for IPv6 with a `P` of four bytes, twice
+/// that right after the vectors have grown. Memory that a removal frees is kept for the next
+/// insertion.
 ///
 /// ```
 /// use wontun::routing::{AllowedIps, Prefix};
@@ -35,15 +38,15 @@ use trie::{NONE, Trie};
 pub struct AllowedIps<P> {
     v4: Trie<u32>,
     v6: Trie<u128>,
-    /// What the values of the tries are the numbers of.
+    /// The entries; the values of the tries are indices into them.
     entries: Vec<Entry<P>>,
-    /// The first of the entries that are free, which are chained by `next`.
+    /// Index of the first free entry; free entries are chained by `next`.
     free: u32,
     claims: HashMap<P, Claims>,
     owned: usize,
 }
 
-/// A prefix, in the list of its peer; free without one.
+/// A prefix in the list of its peer; free if it has no peer.
 #[derive(Clone, Debug)]
 struct Entry<P> {
     prefix: Prefix,
@@ -52,7 +55,7 @@ struct Entry<P> {
     next: u32,
 }
 
-/// The ends of one peer's list of prefixes, in the order in which it claimed them.
+/// First and last entry of a peer's list of prefixes, in the order in which it claimed them.
 #[derive(Clone, Copy, Debug)]
 struct Claims {
     first: u32,
@@ -60,7 +63,7 @@ struct Claims {
 }
 
 impl<P: Copy + Eq + Hash> AllowedIps<P> {
-    /// An empty table.
+    /// Returns an empty table.
     pub fn new() -> Self {
         Self {
             v4: Trie::new(),
@@ -72,19 +75,19 @@ impl<P: Copy + Eq + Hash> AllowedIps<P> {
         }
     }
 
-    /// How many prefixes have a peer.
+    /// Returns the number of prefixes that have a peer.
     pub const fn len(&self) -> usize {
         self.owned
     }
 
-    /// Whether no prefix has a peer.
+    /// Returns true if no prefix has a peer.
     pub const fn is_empty(&self) -> bool {
         self.owned == 0
     }
 
-    /// Gives `prefix` to `peer` and tells whose it was before. It becomes the last of the peer's prefixes, also if
-    /// it was its own already. Room is for two thousand million prefixes, more than memory has; beyond that nothing
-    /// is changed.
+    /// Assigns `prefix` to `peer` and returns its previous owner. It becomes the last of the peer's
+    /// prefixes, even if the peer owned it already. The capacity is two thousand million prefixes,
+    /// more than memory holds; beyond that nothing is changed.
     pub fn insert(&mut self, prefix: Prefix, peer: P) -> Option<P> {
         if !self.v4.has_room() || !self.v6.has_room() {
             return None;
@@ -111,17 +114,17 @@ impl<P: Copy + Eq + Hash> AllowedIps<P> {
         None
     }
 
-    /// Takes `prefix` from the peer that has it and tells which that was.
+    /// Removes `prefix` and returns the peer that owned it.
     pub fn remove(&mut self, prefix: Prefix) -> Option<P> {
         self.remove_if(prefix, |_| true)
     }
 
-    /// Takes `prefix` from `peer`; another peer keeps it. Tells whether `peer` had it.
+    /// Removes `prefix` if `peer` owns it; returns true if it did.
     pub fn remove_from(&mut self, prefix: Prefix, peer: P) -> bool {
         self.remove_if(prefix, |owner| owner == Some(peer)).is_some()
     }
 
-    /// Takes all prefixes from `peer` and tells how many they were.
+    /// Removes all prefixes of `peer` and returns their number.
     pub fn remove_peer(&mut self, peer: P) -> usize {
         let before = self.owned;
         while let Some(first) = self.claims.get(&peer).and_then(|claims| self.entry(claims.first)) {
@@ -130,18 +133,18 @@ impl<P: Copy + Eq + Hash> AllowedIps<P> {
         before - self.owned
     }
 
-    /// The prefixes of `peer`, in the order in which it claimed them.
+    /// Returns the prefixes of `peer`, in the order in which it claimed them.
     pub fn of_peer(&self, peer: P) -> impl Iterator<Item = Prefix> + '_ {
         let first = self.claims.get(&peer).and_then(|claims| self.entry(claims.first));
         std::iter::successors(first, |entry| self.entry(entry.next)).map(|entry| entry.prefix)
     }
 
-    /// All prefixes with their peers, in no particular order.
+    /// Returns all prefixes with their peers, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = (Prefix, P)> + '_ {
         self.entries.iter().filter_map(|entry| entry.peer.map(|peer| (entry.prefix, peer)))
     }
 
-    /// The peer with the longest prefix that `address` lies in.
+    /// Returns the peer with the longest prefix that contains `address`.
     pub fn lookup(&self, address: IpAddr) -> Option<P> {
         match address {
             IpAddr::V4(v4) => self.lookup_v4(v4),
@@ -149,12 +152,13 @@ impl<P: Copy + Eq + Hash> AllowedIps<P> {
         }
     }
 
-    /// As [`Self::lookup`], for an IPv4 address.
+    /// Like [`Self::lookup`], for an IPv4 address.
     pub fn lookup_v4(&self, address: Ipv4Addr) -> Option<P> {
         self.entry(self.v4.longest_match(address.to_bits()))?.peer
     }
 
-    /// As [`Self::lookup`], for an IPv6 address. An IPv4-mapped address is no IPv4 address.
+    /// Like [`Self::lookup`], for an IPv6 address. An IPv4-mapped address does not match IPv4
+    /// prefixes.
     pub fn lookup_v6(&self, address: Ipv6Addr) -> Option<P> {
         self.entry(self.v6.longest_match(address.to_bits()))?.peer
     }
@@ -175,7 +179,7 @@ impl<P: Copy + Eq + Hash> AllowedIps<P> {
         peer
     }
 
-    /// Puts an entry at the end of the list of `peer`.
+    /// Appends an entry to the list of `peer`.
     fn link(&mut self, index: u32, peer: P) {
         let claims = self.claims.entry(peer).or_insert(Claims { first: index, last: NONE });
         let last = std::mem::replace(&mut claims.last, index);
@@ -190,7 +194,7 @@ impl<P: Copy + Eq + Hash> AllowedIps<P> {
         }
     }
 
-    /// Takes an entry out of the list of its peer.
+    /// Removes an entry from the list of its peer.
     fn unlink(&mut self, index: u32) -> Option<P> {
         let entry = self.entry_mut(index)?;
         let peer = entry.peer.take()?;

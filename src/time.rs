@@ -1,27 +1,28 @@
-//! The one kind of time the program knows: nanoseconds since boot, suspend included.
+//! Time as nanoseconds since boot, suspend included; the program uses no other monotonic time.
 //!
-//! `std::time::Instant` reads CLOCK_MONOTONIC, which stands still while a laptop sleeps: keys would outlive
-//! their limits and a dead peer would look alive. The engines never read a clock; they are handed one of these.
+//! `std::time::Instant` reads CLOCK_MONOTONIC, which stops while a laptop is suspended: keys would
+//! outlive their limits, and a dead peer would seem alive. The engines never read a clock; their
+//! callers pass an `Instant`.
 
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
-/// A point in time on CLOCK_BOOTTIME, as the time passed since boot.
+/// A point in time on CLOCK_BOOTTIME, as the time since boot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instant(Duration);
 
 impl Instant {
-    /// The instant that lies `since_boot` after the machine's start.
+    /// Returns the instant `since_boot` after boot.
     pub const fn from_boot(since_boot: Duration) -> Self {
         Self(since_boot)
     }
 
-    /// Time since boot, as timerfd takes it.
+    /// Returns the time since boot, as timerfd takes it.
     pub const fn since_boot(self) -> Duration {
         self.0
     }
 
-    /// Time since `earlier`; zero if `earlier` lies in the future.
+    /// Returns the time since `earlier`; zero if `earlier` is in the future.
     pub const fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
     }

@@ -1,11 +1,11 @@
-//! A network: the leading bits that its addresses share.
+//! IP networks: an address and a prefix length.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
-/// A network's address and the length of its prefix; the host's bits are zero.
+/// A network address and prefix length; the host bits are zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "(IpAddr, u8)", try_from = "(IpAddr, u8)")]
 pub struct Prefix {
@@ -14,13 +14,14 @@ pub struct Prefix {
 }
 
 impl Prefix {
-    /// The network of `length` bits that `address` lies in; `None` if the address has fewer bits.
+    /// Returns the network of `length` bits that contains `address`; `None` if the address has
+    /// fewer bits.
     pub const fn new(address: IpAddr, length: u8) -> Option<Self> {
         let bits = if address.is_ipv4() { 32 } else { 128 };
         if length <= bits { Some(Self::of(address, length)) } else { None }
     }
 
-    /// As [`Self::new`], where `length` is known to fit.
+    /// Like [`Self::new`], for a `length` that is known to fit.
     pub(crate) const fn of(address: IpAddr, length: u8) -> Self {
         let network = match address {
             IpAddr::V4(v4) => {
@@ -33,22 +34,23 @@ impl Prefix {
         Self { network, length }
     }
 
-    /// The network's first address.
+    /// Returns the first address of the network.
     pub const fn network(self) -> IpAddr {
         self.network
     }
 
-    /// Bits that its addresses share.
+    /// Returns the prefix length in bits.
     pub const fn length(self) -> u8 {
         self.length
     }
 
-    /// Whether `address` lies in this network. An IPv4-mapped IPv6 address is an IPv6 address here.
+    /// Returns true if the network contains `address`. An IPv4-mapped IPv6 address counts as an
+    /// IPv6 address.
     pub fn contains(self, address: IpAddr) -> bool {
         Self::new(address, self.length) == Some(self)
     }
 
-    /// Returns true if one of the two networks lies in the other.
+    /// Returns true if one of the two networks contains the other.
     pub fn overlaps(self, other: Self) -> bool {
         self.contains(other.network) && self.length <= other.length
             || other.contains(self.network) && other.length <= self.length

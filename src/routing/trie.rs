@@ -1,23 +1,23 @@
-//! Longest prefix match for the addresses of one family: a binary trie in one block of memory, with paths that
-//! do not branch left out.
+//! Longest prefix match for the addresses of one family: a path-compressed binary trie in one
+//! vector.
 //!
-//! Whatever the prefixes are, a look-up or a change visits at most one node for each bit of an address, in a
-//! loop.
+//! Whatever the prefixes are, a lookup or a change visits at most one node for each bit of an
+//! address, in a loop without recursion.
 
 use std::ops::BitXor;
 
-/// No node, no value: past the end of any table.
+/// No node, or no value: an index past the end of any table.
 pub(super) const NONE: u32 = u32::MAX;
 
-/// An address as a number, its first bit the highest.
+/// An address as an integer, the first bit being the most significant.
 pub(super) trait Bits: Copy + Eq + BitXor<Output = Self> {
-    /// How many leading bits are zero.
+    /// Returns the number of leading zero bits.
     fn leading_zeros(self) -> u32;
-    /// The bits that come after the first `count`, moved to the front.
+    /// Returns the bits after the first `count`, shifted to the front.
     fn after(self, count: u8) -> Self;
-    /// The first `count` bits, and zeros.
+    /// Returns the first `count` bits, followed by zeros.
     fn first(self, count: u8) -> Self;
-    /// The bit that `place` others come before; zero past the last.
+    /// Returns the bit at `place`, counted from 0 at the front; false past the last.
     fn bit(self, place: u8) -> bool;
 }
 
@@ -46,27 +46,27 @@ macro_rules! bits {
 bits!(u32);
 bits!(u128);
 
-/// A map from prefixes to numbers other than [`NONE`].
+/// A map from prefixes to integers other than [`NONE`].
 #[derive(Clone, Debug)]
 pub(super) struct Trie<B> {
     nodes: Vec<Node<B>>,
     root: u32,
-    /// The first of the nodes that are free, which are chained by their values.
+    /// Index of the first free node; free nodes are chained by their values.
     free: u32,
 }
 
-/// A prefix with its value, or, without one, the place where two longer prefixes part.
+/// A prefix with its value, or, without a value, the branch between two longer prefixes.
 #[derive(Clone, Debug)]
 pub(super) struct Node<B> {
-    /// Zero past the length.
+    /// Prefix bits; zero past the length.
     bits: B,
-    /// Where the next bit is zero, and where it is one.
+    /// Indices of the child whose next bit is zero and of the one whose next bit is one.
     children: [u32; 2],
     value: u32,
     length: u8,
 }
 
-/// A place that holds a node's number.
+/// The location that holds a node's index.
 #[derive(Clone, Copy, Debug)]
 enum Link {
     Root,
@@ -78,12 +78,12 @@ impl<B: Bits> Trie<B> {
         Self { nodes: Vec::new(), root: NONE, free: NONE }
     }
 
-    /// Whether there is room for another prefix, which may need two nodes.
+    /// Returns true if another prefix fits; it may need two nodes.
     pub(super) const fn has_room(&self) -> bool {
         self.nodes.len() < NONE as usize - 1
     }
 
-    /// The value of the longest prefix that `address` begins with, or [`NONE`].
+    /// Returns the value of the longest prefix that `address` begins with, or [`NONE`].
     pub(super) fn longest_match(&self, address: B) -> u32 {
         let mut longest = NONE;
         let mut next = self.root;
@@ -99,13 +99,14 @@ impl<B: Bits> Trie<B> {
         longest
     }
 
-    /// The value of the prefix, which a caller may set; [`NONE`] if it is new. `bits` are zero past `length`.
+    /// Returns the value of the prefix for the caller to set, inserting the prefix if it is new; it
+    /// is [`NONE`] then. `bits` must be zero past `length`.
     pub(super) fn entry(&mut self, bits: B, length: u8) -> Option<&mut u32> {
         let index = self.node_for(bits, length);
         self.node_mut(index).map(|node| &mut node.value)
     }
 
-    /// Removes the prefix if `wanted` says so of its value, which is then given back.
+    /// Removes the prefix if `wanted` returns true for its value, and returns that value.
     pub(super) fn remove_if(&mut self, bits: B, length: u8, wanted: impl FnOnce(u32) -> bool) -> Option<u32> {
         let mut above = None;
         let mut link = Link::Root;
@@ -129,13 +130,13 @@ impl<B: Bits> Trie<B> {
         node.value = NONE;
         self.splice_out(link, index);
         if let Some((link, parent)) = above {
-            // a branch that now leads one way only is none
+            // a branch with only one child left is removed
             self.splice_out(link, parent);
         }
         Some(value)
     }
 
-    /// The node of the prefix, made if need be.
+    /// Returns the node of the prefix, inserting it if necessary.
     fn node_for(&mut self, bits: B, length: u8) -> u32 {
         let mut link = Link::Root;
         loop {
@@ -154,7 +155,7 @@ impl<B: Bits> Trie<B> {
                 link = Link::Child(index, bits.bit(shared));
                 continue;
             }
-            // the node that was here moves below the new one, or below a branch to both
+            // the existing node moves below the new one, or below a branch to both
             let made = self.allocate(bits, length);
             let above = if shared == length {
                 made
@@ -224,23 +225,24 @@ impl<B: Bits> Trie<B> {
 }
 
 impl<B: Bits> Node<B> {
-    /// How many leading bits are the same, past the length too.
+    /// Returns the number of leading bits that are equal, which may exceed the length.
     #[expect(clippy::cast_possible_truncation, reason = "at most 128")]
     fn shared_with(&self, address: B) -> u8 {
         (self.bits ^ address).leading_zeros() as u8
     }
 
     fn child(&self, side: bool) -> u32 {
-        // an index, not a choice: which way to go is a coin's toss, and the processor's wrong guess is dear
+        // an index instead of a conditional: the side is unpredictable, and a branch misprediction
+        // is expensive
         self.children.get(usize::from(side)).copied().unwrap_or(NONE)
     }
 }
 
 #[cfg(test)]
 impl<B: Bits + std::fmt::Debug> Trie<B> {
-    /// Checks what the code relies on: every node is reached once or free, a node without a value has two
-    /// children, and a child's prefix lies in its parent's, on the side that it hangs on. Gives the number of
-    /// values and of nodes.
+    /// Checks the invariants: every node is reached once or free, a node without a value has two
+    /// children, and a child's prefix lies in its parent's, on the side where it hangs. Returns the
+    /// numbers of values and of nodes.
     pub(super) fn check(&self) -> (usize, usize) {
         let (mut reached, mut values) = (0, 0);
         let mut open = vec![self.root];

@@ -1,5 +1,6 @@
-//! The protocol engines, sans-IO: bytes and the time go in, bytes and the next deadline come out. No socket,
-//! no clock and no randomness of the operating system's in here, so a test plays a day in milliseconds.
+//! The protocol engines, sans-IO: input is bytes and the time, output is bytes and the next
+//! deadline. They use no socket, no clock and no system randomness, so a test simulates a day in
+//! milliseconds.
 
 pub mod plain;
 pub mod wireguard;

@@ -1,10 +1,11 @@
-//! The plain protocol: an IP packet is the whole payload of a UDP datagram, and a client makes itself known
-//! with the six bytes `hello?`.
+//! The plain protocol: an IP packet is the whole payload of a UDP datagram, and a client announces
+//! itself with the six bytes `hello?`.
 //!
-//! A server takes the first sender of a `hello?` as its one peer and answers nothing. A client says `hello?`
-//! every second until it hears anything from the server, then once a keepalive interval, and every second again
-//! when the server seems gone. Both work against a peer that knows no more than "say `hello?` once".
-//! Nothing is encrypted or authenticated: whoever can forge the peer's address can forge its packets.
+//! A server accepts the first sender of a `hello?` as its only peer and sends no reply. A client
+//! sends `hello?` every second until it receives anything from the server, then once per keepalive
+//! interval, and every second again when the server seems gone. Both interoperate with a peer that
+//! only implements "send `hello?` once". Nothing is encrypted or authenticated: an attacker who can
+//! forge the peer's address can forge its packets.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -16,63 +17,66 @@ use crate::time::Instant;
 /// The datagram that opens a tunnel, and keeps it open through NAT.
 pub const HELLO: &[u8] = b"hello?";
 
-/// Pause between two `hello?` while the server has not been heard.
+/// Pause between two `hello?` while nothing has been received from the server.
 pub const HELLO_RETRY: Duration = Duration::from_secs(1);
 
-/// How long a client sends data and hears nothing before it takes the server for gone.
+/// Time for which a client sends data and receives nothing before it considers the server gone.
 pub const UNANSWERED: Duration = Duration::from_secs(2);
 
-/// A pause in sending after which the count of [`UNANSWERED`] begins anew: what came before it is another matter.
+/// Pause in sending after which [`UNANSWERED`] is measured from the next packet on.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// A silent peer that used to repeat its `hello?` gives up its place after this many keepalive intervals.
+/// Keepalive intervals of silence after which a peer that used to repeat its `hello?` can be
+/// replaced.
 pub const SILENT_INTERVALS: u32 = 3;
 
-/// How long a client says `hello?` in vain before it asks for another look at the server's address; doubled
-/// each time, up to [`LOOK_AGAIN_MAX`].
+/// Time for which a client sends `hello?` without an answer before it reports `Event::LookAgain`;
+/// doubled each time, up to [`LOOK_AGAIN_MAX`].
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(60);
 
-/// Which side of the tunnel this is.
+/// The side of the tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Says `hello?` to an address that it was given.
+    /// Sends `hello?` to a configured address.
     Client,
     /// Learns its peer from a `hello?`.
     Server,
 }
 
-/// What a datagram turned out to be.
+/// The contents of a received datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Datagram {
-    /// An IP packet for the tun: the whole datagram.
+    /// An IP packet for the TUN device: the whole datagram.
     Packet,
-    /// The peer's `hello?`; nothing to do.
+    /// The peer's `hello?`; no action is needed.
     Hello,
-    /// A `hello?` whose sender may become the peer: [`Plain::set_peer`] makes it so.
+    /// A `hello?` of a sender that may become the peer: the caller confirms it with
+    /// [`Plain::set_peer`].
     NewPeer,
 }
 
-/// One plain tunnel's state.
+/// State of one plain tunnel.
 #[derive(Debug)]
 pub struct Plain {
     role: Role,
-    /// Zero: no `hello?` once the server answered, and a peer's silence never costs it its place.
+    /// Pause between two `hello?` of an answered client. Zero: a client sends none once the server
+    /// has answered, and a silent peer is never replaced.
     keepalive: Duration,
     peer: Option<Peer>,
-    /// Client: when the next `hello?` is due.
+    /// Client: time of the next `hello?`.
     hello_due: Option<Instant>,
-    /// Client: whether the server has been heard since it was last taken for gone.
+    /// Client: something was received from the server since it was last considered gone.
     heard: bool,
-    /// Client: whether this endpoint was ever heard.
+    /// Client: something was received from this endpoint.
     answered: bool,
-    /// Client: when data was first sent that nothing came back after.
+    /// Client: time of the first data since which nothing was received.
     unanswered_since: Option<Instant>,
-    /// Client: when data was last sent.
+    /// Client: time when data was last sent.
     last_sent: Instant,
     /// Client: data has gone unanswered for [`UNANSWERED`].
     unanswered: bool,
-    /// Client: when to ask for another look at the server's address, and the pause after that.
+    /// Client: time of the next `Event::LookAgain`, and the pause before the one after it.
     look_again: Option<(Instant, Duration)>,
     events: Events,
 }
@@ -81,7 +85,7 @@ pub struct Plain {
 struct Peer {
     endpoint: SocketAddr,
     last_heard: Instant,
-    /// Whether it has said `hello?` more than once: one that never repeats it may rightly be silent for long.
+    /// The peer has sent `hello?` more than once. One that never repeats it may be silent for long.
     repeats_hello: bool,
 }
 
@@ -92,18 +96,20 @@ struct Events {
     look_again: bool,
 }
 
-/// News for whoever runs the engine.
+/// An event for the caller of the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Client: the server is heard, for the first time or after a silence.
+    /// Client: the server was heard, for the first time or after a silence.
     Answered,
-    /// Client: the server has been silent for long; its name or our way to it may have changed.
+    /// Client: the server has been silent for long; its name may have another address, or the local
+    /// route to it may have changed.
     LookAgain,
 }
 
 impl Plain {
-    /// A client without a server yet ([`Self::set_peer`] gives it one), or a server without a peer.
-    /// `keepalive` is the time between two `hello?` of an answered client; zero turns them off.
+    /// Returns a client without a server yet ([`Self::set_peer`] sets it), or a server without a
+    /// peer. `keepalive` is the time between two `hello?` of an answered client; zero disables
+    /// them.
     pub const fn new(role: Role, keepalive: Duration) -> Self {
         Self {
             role,
@@ -120,18 +126,18 @@ impl Plain {
         }
     }
 
-    /// Where packets go, once known.
+    /// Returns the endpoint of the peer, once known.
     pub fn peer(&self) -> Option<SocketAddr> {
         self.peer.map(|peer| peer.endpoint)
     }
 
-    /// Time since the peer was last heard, or became known.
+    /// Returns the time since the peer was last heard, or became known.
     pub fn silence(&self, now: Instant) -> Option<Duration> {
         self.peer.map(|peer| now.since(peer.last_heard))
     }
 
-    /// Makes `endpoint` the peer. A client says `hello?` to it at once and until it answers; a client whose
-    /// server did not move goes on as it was.
+    /// Sets the peer to `endpoint`. A client sends `hello?` to it at once and until it answers. A
+    /// client whose server has the same endpoint already continues unchanged.
     pub fn set_peer(&mut self, endpoint: SocketAddr, now: Instant) {
         let moved = self.peer() != Some(endpoint);
         if !moved && self.role == Role::Client {
@@ -145,10 +151,11 @@ impl Plain {
         }
     }
 
-    /// Takes a datagram that came in from `from`.
+    /// Handles a datagram received from `from`.
     ///
     /// # Errors
-    /// The reason why it is to be dropped.
+    /// Returns the reason to drop it: the sender is not the peer, the datagram is empty, or it is
+    /// not a valid IP packet.
     pub fn handle_datagram(
         &mut self,
         from: SocketAddr,
@@ -179,10 +186,11 @@ impl Plain {
         }
     }
 
-    /// Takes a packet from the tun; `Ok` means that it goes to the peer as it is.
+    /// Handles a packet from the TUN device; on `Ok` the caller sends it to the peer unchanged.
     ///
     /// # Errors
-    /// The reason why it is to be dropped.
+    /// Returns the reason to drop it: it is not a valid IP packet, no peer is known, or it is a
+    /// datagram of the tunnel itself.
     pub fn handle_packet(&mut self, packet: &[u8], now: Instant) -> Result<(), DropReason> {
         carried::check(packet)?;
         let endpoint = self.peer().ok_or(DropReason::NoPeer)?;
@@ -205,26 +213,28 @@ impl Plain {
         Ok(())
     }
 
-    /// Client: whether the server has been heard, and was not lost since.
+    /// Client: returns true if the server has been heard, and is not considered gone.
     pub const fn is_heard(&self) -> bool {
         self.heard
     }
 
-    /// Client: whether data was sent and this endpoint has never answered anything, so that another address of the
-    /// same server may be worth a try. An unanswered `hello?` says nothing: a server has no answer to it.
+    /// Client: returns true if data was sent and this endpoint has never answered, so that another
+    /// address of the same server may be worth trying. An unanswered `hello?` does not count: a
+    /// server does not reply to it.
     pub const fn is_endpoint_doubtful(&self) -> bool {
         self.unanswered && !self.answered
     }
 
-    /// The peer's host said that nobody listens on its port.
+    /// Handles a report that the peer's port is closed.
     pub fn handle_refused(&mut self, now: Instant) {
-        // while searching, `hello?` is due every second as it is: a refusal must not speed that up
+        // while searching, `hello?` is sent every second anyway: a refusal must not increase that
+        // rate
         if self.role == Role::Client && self.heard {
             self.search(now + HELLO_RETRY);
         }
     }
 
-    /// To be called at or after [`Self::poll_timeout`].
+    /// Handles the timers that are due. The caller calls this at or after [`Self::poll_timeout`].
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.hello_due.is_some_and(|due| now >= due) {
             self.events.hello = true;
@@ -239,12 +249,12 @@ impl Plain {
         }
     }
 
-    /// A datagram for the peer, if one is due.
+    /// Returns a datagram for the peer, if one is due.
     pub const fn poll_transmit(&mut self) -> Option<&'static [u8]> {
         if std::mem::replace(&mut self.events.hello, false) { Some(HELLO) } else { None }
     }
 
-    /// What has happened since the last call; to be called until it gives `None`.
+    /// Returns the next event; the caller repeats the call until it returns `None`.
     pub const fn poll_event(&mut self) -> Option<Event> {
         if std::mem::replace(&mut self.events.answered, false) {
             Some(Event::Answered)
@@ -255,13 +265,14 @@ impl Plain {
         }
     }
 
-    /// When [`Self::handle_timeout`] wants to be called next, if ever.
+    /// Returns the time of the next [`Self::handle_timeout`], if any.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let look_again = self.look_again.map(|(due, _)| due);
         [self.hello_due, look_again].into_iter().flatten().min()
     }
 
-    /// The server is not heard (any more): `hello?` from `first` on, every second.
+    /// Starts sending `hello?` every second, from `first` on: nothing is received from the server,
+    /// or nothing any more.
     fn search(&mut self, first: Instant) {
         self.heard = false;
         self.unanswered_since = None;
@@ -293,8 +304,9 @@ impl Plain {
 }
 
 impl Peer {
-    /// Whether a `hello?` from `rival` takes this peer's place: it is the same host behind a new port (a client
-    /// that restarted behind NAT), or this one used to repeat its `hello?` and has fallen silent.
+    /// Returns true if a `hello?` from `rival` replaces this peer: it is the same host behind a new
+    /// port (a client that restarted behind NAT), or this peer used to repeat its `hello?` and has
+    /// fallen silent.
     fn gives_way_to(&self, rival: std::net::IpAddr, keepalive: Duration, now: Instant) -> bool {
         let silent = self.repeats_hello
             && !keepalive.is_zero()
