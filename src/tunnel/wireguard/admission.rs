@@ -1,14 +1,16 @@
-//! Which handshake messages are worth curve work, and when: a bounded queue, cookies, and a share for each source.
+//! Admission of handshake messages before the Curve25519 operations: a bounded queue, cookies, and
+//! a rate limit per source.
 //!
-//! A message with a valid mac1 waits in the queue. When the queue fills, we are under load, and whoever comes must
-//! first prove its address with a cookie.
+//! A message with a valid mac1 waits in the queue. When the queue fills, the interface is under
+//! load, and each sender must first prove its address with a cookie.
 //!
-//! One source alone does not get us there: what goes beyond its share waits in the [`Backlog`] and goes on when little
-//! else is to be done. So a flooder stands in the way of nobody else, and many peers behind one address get through
-//! without cookies. Only where the backlog has no room left for a source must that source, and no other, show one.
+//! One source alone does not cause load: its messages beyond the rate limit wait in the [`Backlog`]
+//! and continue when the queue is nearly empty. So a flooder delays no other source, and many peers
+//! behind one address get through without cookies. Only if the backlog has no room left for a
+//! source must that source, and no other, present a cookie.
 //!
-//! The kernel has no shares while it is not under load: there one flooder fills the queue, and everybody needs a
-//! cookie.
+//! The kernel has no rate limit while it is not under load: one flooder fills the queue, and every
+//! sender needs a cookie.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -23,28 +25,28 @@ use super::rate_limit::RateLimiter;
 use crate::counters::DropReason;
 use crate::time::Instant;
 
-/// So many waiting mean that we are under load.
+/// Number of waiting messages from which on the interface is under load.
 pub const LOAD_THRESHOLD: usize = MAX_QUEUED / 8;
-/// How long we take ourselves to be under load after the queue was last that full.
+/// Time for which it stays under load after the queue was last that full.
 pub const LOAD_HOLD: Duration = Duration::from_secs(1);
-/// Cookie replies that may wait to be sent.
+/// Maximum number of cookie replies that wait to be sent.
 pub const MAX_REPLIES: usize = 256;
-/// Messages that may wait in the queue itself.
+/// Maximum number of messages in the queue itself.
 const MAX_READY: usize = MAX_QUEUED - MAX_BACKLOG;
-/// With more than so many waiting nothing comes out of the backlog.
+/// Number of waiting messages from which on nothing is released from the backlog.
 const NEARLY_EMPTY: usize = 16;
 
-/// The gate before the curve work.
+/// Admission control before the Curve25519 operations.
 pub(super) struct Admission {
     queue: VecDeque<(Endpoint, Handshake)>,
-    /// What goes beyond its source's share.
+    /// Messages beyond their source's rate limit.
     backlog: Backlog,
     replies: VecDeque<(Endpoint, CookieReply)>,
     loaded: Option<Instant>,
     cookies: CookieSecret,
-    /// Tokens of addresses that anybody may have forged.
+    /// Rate limit of addresses that may be forged.
     unproven: RateLimiter,
-    /// Tokens of addresses that a cookie proved.
+    /// Rate limit of addresses that a cookie has proved.
     proven: RateLimiter,
 }
 
@@ -61,7 +63,7 @@ impl Admission {
         }
     }
 
-    /// Whether everybody must prove its address now.
+    /// Returns true if every sender must prove its address now.
     pub(super) fn is_under_load(&mut self, now: Instant) -> bool {
         if self.queue.len() >= LOAD_THRESHOLD {
             self.loaded = Some(now);
@@ -69,7 +71,7 @@ impl Admission {
         self.loaded.is_some_and(|loaded| now.since(loaded) < LOAD_HOLD)
     }
 
-    /// Lets `handshake`, which is `message`, wait for its turn, or says why not.
+    /// Queues `handshake`, whose macs are those of `message`, or returns the reason to drop it.
     pub(super) fn handle(
         &mut self,
         from: Endpoint,
@@ -87,7 +89,7 @@ impl Admission {
         if !loaded && self.unproven.take(address, now) {
             return self.push(from, handshake);
         }
-        // beyond its share, or we are under load: now a cookie is worth something
+        // beyond the rate limit, or under load: from here on a cookie matters
         let cookie = self.cookies.cookie(&from, random, now);
         let is_proven = message.has_valid_mac2(&cookie);
         if is_proven && self.proven.take(address, now) {
@@ -114,44 +116,44 @@ impl Admission {
         Ok(())
     }
 
-    /// When [`Self::handle_timeout`] is due.
+    /// Returns the time of the next [`Self::handle_timeout`].
     pub(super) const fn poll_timeout(&self) -> Option<Instant> {
         self.backlog.poll_timeout()
     }
 
-    /// Lets some messages out of the backlog if there is little else to do.
+    /// Releases messages from the backlog if the queue is nearly empty.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         if self.backlog.take_due(now) && self.queue.len() < NEARLY_EMPTY {
             self.queue.extend((0..RELEASED).map_while(|_| self.backlog.pop()));
         }
     }
 
-    /// The message that waited longest.
+    /// Removes and returns the message that waited longest.
     pub(super) fn poll_handshake(&mut self) -> Option<(Endpoint, Handshake)> {
         let next = self.queue.pop_front();
         if self.queue.is_empty() && self.queue.capacity() > LOAD_THRESHOLD {
-            // after a flood its memory is given back
+            // frees the memory after a flood
             self.queue = VecDeque::new();
         }
         next
     }
 
-    /// A cookie reply to send.
+    /// Returns the next cookie reply to send.
     pub(super) fn poll_reply(&mut self) -> Option<(Endpoint, CookieReply)> {
         self.replies.pop_front()
     }
 
-    /// Messages whose turn it is.
+    /// Returns the number of messages in the queue.
     pub(super) fn waiting(&self) -> usize {
         self.queue.len()
     }
 
-    /// Messages beyond their source's share.
+    /// Returns the number of messages in the backlog.
     pub(super) fn backlog(&self) -> usize {
         self.backlog.len()
     }
 
-    /// Drops what waits: it was meant for a key that is no longer ours.
+    /// Drops the waiting messages: they were meant for a private key that was replaced.
     pub(super) fn clear(&mut self) {
         self.queue.clear();
         self.backlog.clear();

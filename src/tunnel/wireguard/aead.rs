@@ -1,6 +1,7 @@
-//! The one seam to ChaCha20-Poly1305: whoever wants another library changes this file.
+//! ChaCha20-Poly1305; only this file depends on the library that implements it.
 //!
-//! It is `ring`'s; with the feature `ipsec-mb` it is Intel's where the processor has AVX-512, which takes a third less time.
+//! The library is `ring`; with the feature `ipsec-mb`, Intel's on processors with AVX-512, where it
+//! takes a third less time.
 
 #[cfg(ipsec_mb)]
 use subtle::ConstantTimeEq;
@@ -12,9 +13,9 @@ use super::message::TAG_LEN;
 use crate::sys::ipsec_mb::ChaCha20Poly1305;
 use crate::sys::wiped::Wiped;
 
-/// A ChaCha20-Poly1305 key, with the nonces that Noise makes of counters: four zeroes and the
-/// little-endian counter. It is overwritten when dropped, which the libraries do not do. What they
-/// leave on the stack while they work is overwritten by [`crate::stack`].
+/// A ChaCha20-Poly1305 key, with nonces as Noise derives them from counters: four zero bytes and
+/// the little-endian counter. It is overwritten when dropped, which the libraries do not do. What
+/// they leave on the stack is overwritten by [`crate::stack`].
 pub(super) struct Aead(Wiped<Key>);
 
 #[cfg_attr(
@@ -27,8 +28,8 @@ enum Key {
     IpsecMb([u8; 32], &'static ChaCha20Poly1305),
 }
 
-/// The name of the library that encrypts. The first call finds out, which can take some milliseconds: better than the
-/// first handshake.
+/// Returns the name of the library that encrypts. The first call detects it, which can take some
+/// milliseconds; calling it at the start keeps that time out of the first handshake.
 pub fn cipher_library() -> &'static str {
     #[cfg(ipsec_mb)]
     if ChaCha20Poly1305::get().is_some() {
@@ -38,7 +39,7 @@ pub fn cipher_library() -> &'static str {
 }
 
 impl Aead {
-    /// `None` never happens: 32 bytes are a key.
+    /// Returns the key with these bytes. It is never `None`, since 32 bytes are always a key.
     pub(super) fn new(bytes: &[u8; 32]) -> Option<Self> {
         #[cfg(ipsec_mb)]
         if let Some(library) = ChaCha20Poly1305::get() {
@@ -52,7 +53,7 @@ impl Aead {
         Some(Self(Wiped::new(Key::Ring(LessSafeKey::new(key)))))
     }
 
-    /// Encrypts `data` in place and gives the tag; `None` only for data longer than 256 GiB.
+    /// Encrypts `data` in place and returns the tag; `None` only for data longer than 256 GiB.
     pub(super) fn seal(&self, counter: u64, associated: &[u8], data: &mut [u8]) -> Option<[u8; TAG_LEN]> {
         let nonce = nonce(counter);
         match &*self.0 {
@@ -66,8 +67,8 @@ impl Aead {
         }
     }
 
-    /// Decrypts `data`, whose last [`TAG_LEN`] bytes are the tag, in place; `None` if it is not authentic, and then
-    /// `data` is garbage.
+    /// Decrypts `data`, whose last [`TAG_LEN`] bytes are the tag, in place. Returns `None` if it is
+    /// not authentic; the contents of `data` are then undefined.
     pub(super) fn open<'d>(
         &self,
         counter: u64,
@@ -100,7 +101,7 @@ mod tests {
 
     use super::*;
 
-    /// The key in the library that is chosen here, and in the one that is chosen elsewhere.
+    /// Returns the key in the library that is selected on this processor, and in `ring`.
     fn both(bytes: &[u8; 32]) -> [Aead; 2] {
         [Aead::new(bytes).unwrap(), Aead::of_ring(bytes).unwrap()]
     }
@@ -125,8 +126,8 @@ mod tests {
         }
     }
 
-    /// RFC 8439's cipher with Noise's nonces, for messages of every length up to more than a processor takes at once, and
-    /// the longest that a datagram holds.
+    /// Compares with another implementation of RFC 8439, with Noise's nonces, for messages of every
+    /// length up to more than a processor handles at once, and the longest that a datagram holds.
     #[test]
     fn agrees_with_another_implementation() {
         let key: [u8; 32] = std::array::from_fn(|at| at.to_le_bytes()[0]);

@@ -1,8 +1,8 @@
-//! Where handshake messages wait that go beyond their source's share: nobody is refused as long as nobody is in the
-//! way, and a flooder waits here behind its own flood.
+//! Queue of handshake messages beyond their source's rate limit. No message is refused while there
+//! is room, and the messages of a flooder wait behind its own flood.
 //!
-//! A thousand honest peers behind one address, whose server was restarted, look like one flooder. They are let
-//! through here within two seconds, without cookies; a flooder gets no more than that.
+//! A thousand honest peers behind one address, whose server was restarted, look like one flooder.
+//! They are let through here within two seconds, without cookies; a flooder gets no more than that.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -12,27 +12,27 @@ use super::queued::{Handshake, MAX_QUEUED};
 use super::rate_limit::Source;
 use crate::time::Instant;
 
-/// Messages that may wait beyond their sources' shares.
+/// Maximum number of messages that wait in the backlog.
 pub const MAX_BACKLOG: usize = MAX_QUEUED / 2;
-/// Messages of one source among them, so that two sources that flood leave room for others.
+/// Maximum number of them from one source, so that two sources that flood leave room for others.
 pub const MAX_BACKLOG_OF_SOURCE: usize = MAX_QUEUED / 4;
 /// Pause between two releases.
 pub const RELEASE_INTERVAL: Duration = Duration::from_millis(10);
-/// Messages that go on with a release. With the pause this bounds what all flooders together cost: the curve work of
-/// a thousand messages a second, about a tenth of a core.
+/// Number of messages per release. With the pause this bounds the cost of all flooders together:
+/// the Curve25519 operations for 1000 messages per second, about a tenth of a core.
 pub const RELEASED: usize = 10;
 
-/// The waiting messages, in the order in which they came.
+/// The waiting messages, in the order in which they arrived.
 #[derive(Default)]
 pub(super) struct Backlog {
     queue: VecDeque<(Endpoint, Handshake)>,
-    /// How many of each source wait. Ordered, since attackers choose the addresses.
+    /// Number of waiting messages per source. An ordered map, since attackers choose the addresses.
     of_source: BTreeMap<Source, usize>,
     next_release: Option<Instant>,
 }
 
 impl Backlog {
-    /// Lets a message wait; `false` if there is no room for it.
+    /// Adds a message; returns false if there is no room for it.
     pub(super) fn push(&mut self, from: Endpoint, handshake: Handshake, now: Instant) -> bool {
         if self.queue.len() >= MAX_BACKLOG {
             return false;
@@ -47,12 +47,12 @@ impl Backlog {
         true
     }
 
-    /// When [`Self::release`] is due.
+    /// Returns the time of the next release.
     pub(super) const fn poll_timeout(&self) -> Option<Instant> {
         self.next_release
     }
 
-    /// Whether a release is due; the next is a pause later.
+    /// Returns true if a release is due, and schedules the next one after the pause.
     pub(super) fn take_due(&mut self, now: Instant) -> bool {
         let is_due = self.next_release.is_some_and(|due| now >= due);
         if is_due {
@@ -61,7 +61,7 @@ impl Backlog {
         is_due
     }
 
-    /// The message that waited longest.
+    /// Removes and returns the message that waited longest.
     pub(super) fn pop(&mut self) -> Option<(Endpoint, Handshake)> {
         let next = self.queue.pop_front();
         if let Some((from, _)) = &next {
@@ -74,18 +74,18 @@ impl Backlog {
             }
         }
         if self.queue.is_empty() {
-            // gives the memory back, and lets the loop sleep
+            // frees the memory, and the timer that wakes the event loop
             self.clear();
         }
         next
     }
 
-    /// Messages that wait.
+    /// Returns the number of waiting messages.
     pub(super) fn len(&self) -> usize {
         self.queue.len()
     }
 
-    /// Drops all.
+    /// Drops all messages.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }

@@ -1,13 +1,14 @@
-//! Congestion marks cross the tunnel: copied from the packet to its datagram, and merged back (RFC 6040).
+//! Congestion marks across the tunnel: copied from the packet to its datagram, and merged back (RFC
+//! 6040).
 //!
-//! The kernel's WireGuard does the same with two differences, which are older than that RFC: where the packet is marked
-//! as congested, its datagram says ECT(0) (`INET_ECN_encapsulate` in `net/inet_ecn.h`); and it ignores that
-//! `INET_ECN_decapsulate` wants a packet dropped.
+//! The kernel's WireGuard does the same with two differences, which predate that RFC: if the packet
+//! is marked as congested, its datagram is marked ECT(0) (`INET_ECN_encapsulate` in
+//! `net/inet_ecn.h`); and it ignores that `INET_ECN_decapsulate` requires a packet to be dropped.
 
 use crate::counters::DropReason;
 use crate::packet::checksum;
 
-/// The traffic class of handshake messages: DSCP AF41, as the kernel's.
+/// Traffic class of handshake messages: DSCP AF41, as in the kernel.
 pub const HANDSHAKE_CLASS: u8 = 0x88;
 
 const MASK: u8 = 0b11;
@@ -16,7 +17,7 @@ const ECT_1: u8 = 0b01;
 const ECT_0: u8 = 0b10;
 const CE: u8 = 0b11;
 
-/// The mark for the datagram that carries `packet`: an outer traffic class with no DSCP.
+/// Returns the traffic class of the datagram that carries `packet`: its ECN mark, and no DSCP.
 pub fn outer_class(packet: &[u8]) -> u8 {
     class(packet).unwrap_or_default() & MASK
 }
@@ -30,11 +31,11 @@ fn class(packet: &[u8]) -> Option<u8> {
     }
 }
 
-/// Merges the mark of a datagram's traffic class `outer` into the packet that it carried.
+/// Merges the ECN mark of a datagram's traffic class `outer` into the packet that it carried.
 ///
 /// # Errors
-/// A congested mark on a packet whose sender would not understand it: RFC 6040 wants it dropped, as a router
-/// would have dropped it.
+/// Fails for a congestion mark on a packet whose sender does not support ECN: RFC 6040 requires it
+/// to be dropped, as a router would have dropped it.
 pub(super) fn merge(outer: u8, packet: &mut [u8]) -> Result<(), DropReason> {
     let Some(class) = class(packet) else { return Ok(()) };
     let inner = class & MASK;
@@ -91,7 +92,7 @@ mod tests {
 
     #[test]
     fn the_table_of_rfc_6040() {
-        // rows: the inner mark; columns: the outer one, NOT_ECT, ECT_1, ECT_0, CE
+        // rows: inner mark; columns: outer mark NOT_ECT, ECT_1, ECT_0, CE
         for (inner, row) in [
             (NOT_ECT, [Some(NOT_ECT), Some(NOT_ECT), Some(NOT_ECT), None]),
             (ECT_1, [Some(ECT_1), Some(ECT_1), Some(ECT_1), Some(CE)]),

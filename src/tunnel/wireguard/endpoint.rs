@@ -1,18 +1,19 @@
-//! Where a peer is, and the address of ours that it talks to.
+//! The endpoint of a peer, and the local address that it communicates with.
 
 use std::net::{IpAddr, SocketAddr};
 
-/// The two ends of a path between us and a peer.
+/// The two ends of the path to a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Endpoint {
-    /// The peer's address and port.
+    /// Address and port of the peer.
     pub remote: SocketAddr,
-    /// The address of ours that it sent to, from which answers leave; `None` if the system is to choose.
+    /// Local address that the peer sent to and answers are sent from; `None` if the system chooses
+    /// it.
     pub local: Option<IpAddr>,
 }
 
 impl Endpoint {
-    /// A remote address that we answer from wherever the routes say.
+    /// Returns an endpoint whose local address the system chooses.
     pub const fn new(remote: SocketAddr) -> Self {
         Self { remote, local: None }
     }

@@ -8,33 +8,33 @@ use super::index::PeerId;
 /// A change in the state of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Datagrams to it go elsewhere, or leave from elsewhere, from now on.
+    /// The destination or the source address of datagrams to the peer has changed.
     EndpointMoved {
-        /// Which peer.
+        /// The peer.
         peer: PeerId,
         /// The new path.
         endpoint: Endpoint,
     },
-    /// There is a new session.
+    /// A handshake was completed and there is a new session.
     HandshakeCompleted {
-        /// With which peer.
+        /// The peer.
         peer: PeerId,
     },
-    /// Initiations have gone unanswered for [`super::REKEY_ATTEMPT_TIME`], again and again: if the
-    /// endpoint was given as a name, it may have another address now.
+    /// Initiations have gone unanswered for [`super::REKEY_ATTEMPT_TIME`]; reported again after
+    /// each such time. If the endpoint was given as a name, the name may have another address now.
     HandshakeFailing {
-        /// With which peer.
+        /// The peer.
         peer: PeerId,
     },
     /// Initiations are refused because an earlier one has a later stamp, and their stamps grow: the
-    /// peer's clock was set back. Who replays several of its messages in their order is not told
-    /// from it.
+    /// peer's clock was set back. A replay of several of the peer's messages in their order cannot
+    /// be distinguished from that.
     ClockBehind {
         /// The peer, which the initiation has authenticated.
         peer: PeerId,
         /// Time of its clock since 1970.
         unix: Duration,
-        /// Time by which an earlier initiation of the peer is later.
+        /// Difference to the later stamp of an earlier initiation.
         behind: Duration,
     },
 }

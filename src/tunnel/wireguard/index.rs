@@ -1,7 +1,8 @@
-//! The indices that peers address us by: random, so that nobody can guess one, and found in one look-up.
+//! Receiver indices, by which peers address sessions and handshakes: random, so that they cannot be
+//! guessed, and found in one lookup.
 //!
-//! If data messages have several receivers, such as the workers of a tunnel, each peer has one,
-//! and the indices that are allocated for the peer lead there ([`receiver_of`]).
+//! If data messages have several receivers, such as the workers of a tunnel, each peer has one, and
+//! the indices that are allocated for the peer select it ([`receiver_of`]).
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -9,14 +10,15 @@ use std::num::NonZeroU32;
 
 use super::random::{self, Random};
 
-/// Names a peer of an interface. The id of a removed peer is never used again.
+/// Id of a peer of an interface. The id of a removed peer is never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerId {
     pub(super) slot: u32,
     pub(super) generation: u32,
 }
 
-/// The keys of the table are random numbers of our own: spreading them over the high bits is all there is to do.
+/// Hasher of the table. Its keys are random numbers chosen here, so it only has to spread them over
+/// the high bits.
 #[derive(Default)]
 struct Spread(u64);
 
@@ -37,25 +39,25 @@ impl Hasher for Spread {
 }
 
 /// Returns the receiver, counted from 0, of data messages with the receiver index `index`: the
-/// remainder of the index as it is read in network byte order, which is how a socket filter reads
-/// it in the message (`wontun::io::steering`).
+/// index, read in network byte order, modulo the number of receivers. A socket filter reads it in
+/// that order in the message (`wontun::io::steering`).
 const fn receiver_of(index: u32, receivers: NonZeroU32) -> u32 {
     u32::from_be_bytes(index.to_le_bytes()) % receivers.get()
 }
 
-/// Changes `index` as little as possible so that it leads to `receiver`.
+/// Changes `index` as little as possible so that it selects `receiver`.
 const fn lead_to(index: u32, receiver: u32, receivers: NonZeroU32) -> u32 {
     let read = u32::from_be_bytes(index.to_le_bytes());
     let first = read - read % receivers.get();
     let fitting = match first.checked_add(receiver) {
         Some(fitting) => fitting,
-        // the last indices are not enough for all receivers
+        // the last indices are too few for all receivers
         None => first - receivers.get() + receiver,
     };
     u32::from_le_bytes(fitting.to_be_bytes())
 }
 
-/// Which index belongs to which peer.
+/// Map from indices to peers.
 pub(super) struct IndexTable {
     peers: HashMap<u32, PeerId, BuildHasherDefault<Spread>>,
     receivers: NonZeroU32,
@@ -68,7 +70,7 @@ impl Default for IndexTable {
 }
 
 impl IndexTable {
-    /// Sets how many receivers data messages have. Indices in use stay as they are.
+    /// Sets the number of receivers of data messages. Indices in use do not change.
     pub(super) const fn set_receivers(&mut self, receivers: NonZeroU32) {
         self.receivers = receivers;
     }
@@ -78,7 +80,7 @@ impl IndexTable {
         peer.slot % self.receivers.get()
     }
 
-    /// Allocates a random index for `peer` that leads to its receiver.
+    /// Allocates a random index for `peer` that selects its receiver.
     pub(super) fn allocate(&mut self, peer: PeerId, random: &mut dyn Random) -> u32 {
         let receiver = self.receiver(peer);
         let mut number = random::number(random);
@@ -92,17 +94,17 @@ impl IndexTable {
         index
     }
 
-    /// Takes an index out of use.
+    /// Frees an index.
     pub(super) fn free(&mut self, index: u32) {
         self.peers.remove(&index);
     }
 
-    /// Whose index it is.
+    /// Returns the peer that the index belongs to.
     pub(super) fn peer(&self, index: u32) -> Option<PeerId> {
         self.peers.get(&index).copied()
     }
 
-    /// Indices in use.
+    /// Returns the number of indices in use.
     pub(super) fn len(&self) -> usize {
         self.peers.len()
     }
@@ -148,7 +150,7 @@ mod tests {
                 assert_eq!(table.receiver(peer), slot % receivers.get());
                 (0..32).for_each(|bit| ones[bit] += index >> bit & 1);
             }
-            // of the byte with the remainder the receiver decides
+            // the byte with the remainder depends on the receiver
             assert!(ones[..24].iter().all(|ones| (1800..2300).contains(ones)), "{ones:?}");
         }
     }

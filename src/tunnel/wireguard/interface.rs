@@ -1,8 +1,10 @@
-//! One WireGuard interface: our key, the peers, and the way of each datagram to the right one.
+//! A WireGuard interface: the private key, the peers, and the dispatch of each datagram to its
+//! peer.
 //!
-//! Whoever runs it moves bytes: datagrams go into [`Interface::handle_datagram`], packets into
-//! [`Interface::handle_packet`]; what is to be sent comes out of these and of [`Interface::poll_transmit`].
-//! Handshakes wait in a queue until [`Interface::handle_queued`] is called, so that data goes first.
+//! The caller moves the bytes: datagrams go into [`Interface::handle_datagram`], packets into
+//! [`Interface::handle_packet`]; datagrams to send come from these and from
+//! [`Interface::poll_transmit`]. Handshakes wait in a queue until [`Interface::handle_queued`] is
+//! called, so that data has priority.
 
 mod candidates;
 mod suspend;
@@ -31,44 +33,45 @@ use crate::packet::split::Lengths;
 use crate::stack;
 use crate::time::Instant;
 
-/// A datagram to send: it lies at the front of the caller's buffer.
+/// A datagram to send, at the front of the caller's buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transmit {
-    /// To whom; `None` for a cookie reply, which goes to whoever asked.
+    /// The peer that it goes to; `None` for a cookie reply, which goes to the sender of a handshake
+    /// message.
     pub peer: Option<PeerId>,
-    /// Whereto, and from which address of ours.
+    /// Destination, and local source address.
     pub endpoint: Endpoint,
-    /// Its bytes.
+    /// Length in bytes.
     pub len: usize,
-    /// The traffic class of the outer header: DSCP and ECN.
+    /// Traffic class of the outer header: DSCP and ECN.
     pub class: u8,
 }
 
-/// What became of a packet.
+/// Outcome of `Interface::handle_packet`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outgoing {
-    /// It is a datagram now, in the same buffer.
+    /// The packet was encrypted in the same buffer.
     Transmit(Transmit),
-    /// A copy waits for a handshake; [`Interface::poll_transmit`] gives it then.
+    /// A copy waits for a handshake; [`Interface::poll_transmit`] returns it afterwards.
     Staged,
 }
 
-/// What a datagram was.
+/// Contents of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Incoming {
-    /// A packet, which lies [`DATA_HEADER_LEN`] into the buffer. It is the peer's, but whether the peer may use its
-    /// source address is for the caller to say.
+    /// A packet, [`DATA_HEADER_LEN`] bytes into the buffer. It is authentic, but the caller must
+    /// check its source address against the peer's allowed IPs.
     Packet {
-        /// Who sent it.
+        /// The peer that sent it.
         peer: PeerId,
-        /// Its bytes, without the padding.
+        /// Length in bytes, without the padding.
         len: usize,
     },
-    /// A sign of life.
+    /// A keepalive.
     Keepalive(PeerId),
     /// A cookie for the next handshake message.
     Cookie(PeerId),
-    /// A handshake message: it waits for [`Interface::handle_queued`].
+    /// A handshake message; it waits for [`Interface::handle_queued`].
     Queued,
 }
 
@@ -77,7 +80,7 @@ struct Own {
     mac_keys: MacKeys,
 }
 
-/// An interface's state.
+/// State of an interface.
 pub struct Interface {
     own: Option<Own>,
     secrets: StaticSecrets,
@@ -90,14 +93,15 @@ pub struct Interface {
     admission: Admission,
     /// Peers that may have something to send.
     outgoing: VecDeque<PeerId>,
-    /// Peers that have news.
+    /// Peers with pending events.
     news: VecDeque<PeerId>,
-    /// When to look at which peer: its `scheduled`. Set anew only when it must be earlier, so packets seldom touch it.
+    /// Time of each peer's next timeout, equal to its `scheduled`. It is only changed to an earlier
+    /// time, so packets seldom touch it.
     due: BTreeSet<(Instant, PeerId)>,
 }
 
 impl Interface {
-    /// An interface without a key and peers, for a device with this MTU.
+    /// Returns an interface without a key and without peers, for a device with the MTU `mtu`.
     pub fn new(mtu: usize, random: Box<dyn Random + Send>) -> Self {
         Self {
             own: None,
@@ -115,30 +119,30 @@ impl Interface {
         }
     }
 
-    /// Sets how many receivers data messages have; a new interface has one. To be called before
-    /// there are sessions.
+    /// Sets the number of receivers of data messages; 1 in a new interface. The caller sets it
+    /// before there are sessions.
     pub const fn set_receivers(&mut self, receivers: NonZeroU32) {
         self.indices.set_receivers(receivers);
     }
 
-    /// Returns the receiver, counted from 0, that a peer's data messages lead to by their receiver
-    /// index.
+    /// Returns the receiver, counted from 0, that the receiver indices of a peer's data messages
+    /// select.
     pub const fn receiver(&self, id: PeerId) -> u32 {
         self.indices.receiver(id)
     }
 
-    /// Our public key, if there is a private one.
+    /// Returns the public key, if a private key is set.
     pub fn public_key(&self) -> Option<&PublicKey> {
         self.own.as_ref().map(|own| &own.identity.public)
     }
 
-    /// Our private key.
+    /// Returns the private key.
     pub fn private_key(&self) -> Option<&PrivateKey> {
         self.own.as_ref().map(|own| &own.identity.private)
     }
 
-    /// Sets our key. Sessions made with the old one send nothing more. A peer with our new public key is removed;
-    /// its id is returned.
+    /// Sets the private key. Sessions made with the old one send nothing more. If a peer has the
+    /// new public key, it is removed and its id is returned.
     pub fn set_private_key(&mut self, private: Option<PrivateKey>, now: Instant) -> Option<PeerId> {
         if self.private_key() == private.as_ref() {
             return None;
@@ -166,16 +170,16 @@ impl Interface {
         twin
     }
 
-    /// Sets the device's MTU, past which nothing is padded; 0 if it is not known.
+    /// Sets the device's MTU, past which nothing is padded; 0 if it is unknown.
     pub const fn set_mtu(&mut self, mtu: usize) {
         self.mtu = mtu;
     }
 
-    /// Adds a peer, or finds the one with this key. One with a key of low order is accepted, as the kernel does, and
-    /// never sent anything.
+    /// Adds a peer, or returns the one with this key. A peer with a key of low order is accepted,
+    /// as in the kernel, but nothing is ever sent to it.
     ///
     /// # Errors
-    /// The key is our own.
+    /// Fails if the key is the interface's own, or if there are too many peers.
     pub fn add_peer(&mut self, public: PublicKey) -> Result<PeerId, AddPeerError> {
         if let Some(id) = self.peers.by_key(&public) {
             return Ok(id);
@@ -190,7 +194,7 @@ impl Interface {
         self.peers.insert(public, new).ok_or(AddPeerError::Full)
     }
 
-    /// Removes a peer with all its secrets; `false` if there is none.
+    /// Removes a peer with all its secrets; returns false if there is none.
     pub fn remove_peer(&mut self, id: PeerId) -> bool {
         let Some(mut peer) = self.peers.remove(id) else { return false };
         peer.clear(&mut self.indices);
@@ -201,46 +205,47 @@ impl Interface {
         true
     }
 
-    /// A peer's state.
+    /// Returns the state of a peer.
     pub fn peer(&self, id: PeerId) -> Option<&Peer> {
         self.peers.get(id)
     }
 
-    /// The peer with this key.
+    /// Returns the peer with the public key `public`.
     pub fn peer_id(&self, public: &PublicKey) -> Option<PeerId> {
         self.peers.by_key(public)
     }
 
-    /// All peers, in the order of their public keys.
+    /// Returns all peers, in the order of their public keys.
     pub fn peer_ids(&self) -> impl Iterator<Item = PeerId> {
         self.peers.ids()
     }
 
-    /// The peers whose public keys come after `key`, in their order; all without.
+    /// Returns the peers whose public keys follow `key`, in the order of the keys; all peers if it
+    /// is `None`.
     pub fn peers_after(&self, key: Option<&PublicKey>) -> impl Iterator<Item = &Peer> {
         self.peers.ids_after(key).filter_map(|id| self.peers.get(id))
     }
 
-    /// How many peers there are.
+    /// Returns the number of peers.
     pub fn peer_count(&self) -> usize {
         self.peers.len()
     }
 
-    /// Sets the key that is shared with a peer besides: the next handshake uses it. All zeroes is none.
+    /// Sets the preshared key of a peer, which the next handshake uses. All zeroes means none.
     pub fn set_preshared_key(&mut self, id: PeerId, preshared: PresharedKey) {
         if let Some(peer) = self.peers.get_mut(id) {
             peer.set_preshared_key(preshared);
         }
     }
 
-    /// Leaves it to the system again from which address of ours datagrams to a peer leave.
+    /// Lets the system choose the source address of datagrams to a peer again.
     pub fn set_any_source(&mut self, id: PeerId) {
         if let Some(peer) = self.peers.get_mut(id) {
             peer.set_any_source();
         }
     }
 
-    /// Sets after how long a silence a keepalive goes to a peer; `None` or zero for never.
+    /// Sets the silence after which a keepalive is sent to a peer; `None` or zero disables it.
     pub fn set_persistent_keepalive(&mut self, id: PeerId, interval: Option<Duration>, now: Instant) {
         if let Some(peer) = self.peers.get_mut(id) {
             peer.set_persistent_keepalive(interval);
@@ -248,7 +253,7 @@ impl Interface {
         self.note(id, now);
     }
 
-    /// Sends a peer a keepalive now, which brings a handshake about where there is no session.
+    /// Sends a keepalive to a peer now, which starts a handshake if there is no session.
     pub fn send_keepalive(&mut self, id: PeerId, now: Instant) {
         if let Some(peer) = self.peers.get_mut(id) {
             peer.request_keepalive();
@@ -256,11 +261,12 @@ impl Interface {
         self.note(id, now);
     }
 
-    /// Takes a packet of `len` bytes for a peer. It lies [`DATA_HEADER_LEN`] into `buffer`, behind which
-    /// [`super::message::TAG_LEN`] and [`super::padding::PADDING`] bytes more are needed.
+    /// Handles a packet of `len` bytes for a peer. It is at [`DATA_HEADER_LEN`] in `buffer`,
+    /// followed by room for [`super::message::TAG_LEN`] and [`super::padding::PADDING`] bytes.
     ///
     /// # Errors
-    /// The reason why it is to be dropped.
+    /// Returns the reason to drop it: no key, peer or endpoint, no shared secret with the peer, or
+    /// no room in `buffer`.
     pub fn handle_packet(
         &mut self,
         id: PeerId,
@@ -280,11 +286,12 @@ impl Interface {
         }
     }
 
-    /// Packets for a peer are about to leave: gives the means to seal them, and where they go. `None`: there is no
-    /// session for now, and each is to be staged.
+    /// Prepares to send packets to a peer: reserves counters, and returns the means to encrypt with
+    /// them and the peer's endpoint. Returns `None` if there is no session at present; the caller
+    /// then stages each packet.
     ///
     /// # Errors
-    /// The reason why they are to be dropped.
+    /// Returns the reason to drop them: no key, peer or endpoint.
     pub fn begin_send(
         &mut self,
         id: PeerId,
@@ -299,10 +306,11 @@ impl Interface {
         Ok(sealing.map(|sealing| (sealing, endpoint)))
     }
 
-    /// Keeps a copy of a packet until there is a session with its peer; [`Self::poll_transmit`] gives it then.
+    /// Keeps a copy of a packet until there is a session with its peer; [`Self::poll_transmit`]
+    /// returns it then.
     ///
     /// # Errors
-    /// The reason why it is to be dropped.
+    /// Returns the reason to drop it: no key or peer, or no shared secret with the peer.
     pub fn stage(&mut self, id: PeerId, packet: &[u8], now: Instant) -> Result<(), DropReason> {
         let (mut context, peers) = self.split()?;
         let peer = peers.get_mut(id).ok_or(DropReason::NoPeer)?;
@@ -311,28 +319,30 @@ impl Interface {
         Ok(())
     }
 
-    /// The key to data messages that are addressed to `index`.
+    /// Returns the means to decrypt data messages with the receiver index `index`.
     ///
     /// # Errors
-    /// The reason why they are to be dropped.
+    /// Returns the reason to drop them: the index is not in use, or the session is past its time.
     pub fn opening(&mut self, index: u32, now: Instant) -> Result<Opening, DropReason> {
         let id = self.indices.peer(index).ok_or(DropReason::UnknownIndex)?;
         self.peers.get_mut(id).ok_or(DropReason::UnknownIndex)?.opening(index, now)
     }
 
-    /// Whether the data message with this header is worth opening.
+    /// Checks the counter of a data message before it is decrypted.
     ///
     /// # Errors
-    /// The reason why it is to be dropped.
+    /// Returns the reason to drop it: the session is gone, or the counter is past its limit, too
+    /// old, or was received before.
     pub fn check(&mut self, opening: &Opening, header: DataHeader) -> Result<(), DropReason> {
         self.peers.get_mut(opening.peer).ok_or(DropReason::UnknownIndex)?.check(header)
     }
 
-    /// Takes note of a data message of `len` bytes that proved to be authentic, adds it to `accepted`, and tells whose it
-    /// is. After the last of several [`Self::settle`] is to be called.
+    /// Records the counter of an authentic data message of `len` bytes, adds the message to
+    /// `accepted`, and returns its peer. The caller calls [`Self::settle`] after the last of
+    /// several.
     ///
     /// # Errors
-    /// The reason why it is to be dropped all the same: it was received before.
+    /// Returns the reason to drop it after all: it was received before, or the session is gone.
     pub fn accept(
         &mut self,
         opening: &Opening,
@@ -348,8 +358,8 @@ impl Interface {
         Ok(id)
     }
 
-    /// Takes note of what [`Self::accept`] accepted, which came together. It came from `from`, or, if that is `None`, by a
-    /// way that says nothing about where the peer is now.
+    /// Updates the peer after [`Self::accept`] accepted messages that were received together. They
+    /// came from `from`; `None` if their path does not show where the peer is now.
     pub fn settle(&mut self, opening: &Opening, accepted: Accepted, from: Option<Endpoint>, now: Instant) {
         if let Some(peer) = self.peers.get_mut(opening.peer) {
             peer.handle_accepted(accepted, from, now);
@@ -357,10 +367,11 @@ impl Interface {
         self.note(opening.peer, now);
     }
 
-    /// Takes a datagram that came in from `from` with the traffic class `class`. Data is decrypted in place.
+    /// Handles a datagram received from `from` with the traffic class `class`. Data is decrypted in
+    /// place.
     ///
     /// # Errors
-    /// The reason why it is to be dropped.
+    /// Returns the reason to drop it.
     pub fn handle_datagram(
         &mut self,
         from: Endpoint,
@@ -405,31 +416,33 @@ impl Interface {
         }
     }
 
-    /// Indices by which peers may address us now: at most four a peer, for three sessions and a
-    /// handshake, and three more if it may be at several addresses.
+    /// Returns the number of indices in use: at most four per peer, for three sessions and a
+    /// handshake, and three more for a peer with several addresses.
     pub fn indices(&self) -> usize {
         self.indices.len()
     }
 
-    /// Sessions that are over and whose keys were overwritten. Each thread that sealed or opened
-    /// packets may have copies of them on its stack, made by the cipher.
+    /// Returns the number of sessions that ended and whose keys were overwritten. Each thread that
+    /// encrypted or decrypted packets may have copies of them on its stack, made by the cipher.
     pub fn ended_sessions(&self) -> u64 {
         self.ended.count()
     }
 
-    /// Handshake messages that wait for [`Self::handle_queued`]. Others may wait for [`Self::poll_timeout`] besides.
+    /// Returns the number of handshake messages that wait for [`Self::handle_queued`]. More may
+    /// wait for [`Self::poll_timeout`].
     pub fn queued(&self) -> usize {
         self.admission.waiting()
     }
 
-    /// Handshake messages beyond their source's share, which wait for a quiet moment.
+    /// Returns the number of handshake messages beyond their source's rate limit, which wait until
+    /// the queue is nearly empty.
     pub fn backlog(&self) -> usize {
         self.admission.backlog()
     }
 
-    /// Works on one handshake message: the curve work, some 100 µs. To be called a few times a
-    /// turn, after the data. `None` if none waits; else whose it was, or why it is dropped. None of
-    /// its secrets is left on the stack.
+    /// Processes one handshake message: the Curve25519 operations, some 100 µs. The caller calls it
+    /// a few times per turn of its loop, after the data. Returns `None` if none waits, otherwise
+    /// the peer or the reason to drop the message. Leaves no secrets on the stack.
     pub fn handle_queued(&mut self, now: Instant) -> Option<Result<PeerId, DropReason>> {
         let (from, handshake) = self.admission.poll_handshake()?;
         let handled = stack::isolate(|| self.handle_handshake(from, &handshake, now));
@@ -467,9 +480,9 @@ impl Interface {
         }
     }
 
-    /// Writes the next datagram that is due into `out`, which should hold the largest packet and
-    /// [`super::message::DATA_OVERHEAD`] bytes more. `unix` is the wall clock's time since 1970. To be called until
-    /// it gives `None`.
+    /// Writes the next datagram to send into `out`, which should hold the largest packet and
+    /// [`super::message::DATA_OVERHEAD`] more bytes. `unix` is the wall-clock time since 1970. The
+    /// caller repeats the call until it returns `None`.
     pub fn poll_transmit(&mut self, now: Instant, unix: Duration, out: &mut [u8]) -> Option<Transmit> {
         if let Some((endpoint, reply)) = self.admission.poll_reply() {
             *out.first_chunk_mut()? = reply.to_bytes();
@@ -481,7 +494,8 @@ impl Interface {
                 self.note(id, now);
                 return transmit;
             }
-            // what could not leave now waits for a key or an endpoint, not in the list: it would be tried for ever
+            // what cannot be sent now waits for a key or an endpoint, not in this list: it would be
+            // tried for ever
             self.note_news(id);
             self.schedule(id);
         }
@@ -496,7 +510,7 @@ impl Interface {
         Some(Transmit { peer: Some(id), endpoint, len, class })
     }
 
-    /// What happened since the last call; to be called until it gives `None`.
+    /// Returns the next event; the caller repeats the call until it returns `None`.
     pub fn poll_event(&mut self) -> Option<Event> {
         while let Some(id) = self.news.front().copied() {
             let peer = self.peers.get_mut(id);
@@ -511,13 +525,13 @@ impl Interface {
         None
     }
 
-    /// When [`Self::handle_timeout`] wants to be called next, if ever.
+    /// Returns the time of the next [`Self::handle_timeout`], if any.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let peers = self.due.first().map(|(due, _)| *due);
         [peers, self.admission.poll_timeout()].into_iter().flatten().min()
     }
 
-    /// To be called at or after [`Self::poll_timeout`].
+    /// Handles the timers that are due. The caller calls this at or after [`Self::poll_timeout`].
     pub fn handle_timeout(&mut self, now: Instant) {
         self.admission.handle_timeout(now);
         while self.due.first().is_some_and(|(due, _)| *due <= now)
@@ -532,7 +546,7 @@ impl Interface {
         }
     }
 
-    /// Puts a peer into the lists that it belongs into.
+    /// Adds a peer to the lists of pending work that apply to it.
     fn note(&mut self, id: PeerId, now: Instant) {
         if let Some(peer) = self.peers.get_mut(id)
             && !peer.is_in_outgoing
@@ -567,7 +581,7 @@ impl Interface {
         }
     }
 
-    /// Our parts, apart from each other.
+    /// Splits the interface into the context that peers need and the peers.
     fn split(&mut self) -> Result<(Context<'_>, &mut PeerTable), DropReason> {
         let own = self.own.as_ref().ok_or(DropReason::NoKey)?;
         let context = Context {

@@ -1,6 +1,7 @@
-//! The three kinds of keys, as `wg` prints and reads them: 32 bytes, in base64 44 characters.
+//! Private, public and preshared keys: 32 bytes, or 44 characters in base64 as `wg` prints and
+//! reads them.
 //!
-//! Secret ones are overwritten when dropped and say nothing in `Debug`.
+//! Secret keys are overwritten when dropped, and `Debug` does not print them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,12 +14,12 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::random::Random;
 
-/// Bytes of every key.
+/// Length of every key in bytes.
 pub const KEY_LEN: usize = 32;
-/// Characters of every key in base64.
+/// Length of every key in base64 characters.
 pub const KEY_TEXT_LEN: usize = 44;
 
-/// A text that is no key. It never repeats the text, which may be most of a secret.
+/// Error for a text that is not a key. It never contains the text, which may be most of a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// Not 44 characters long.
@@ -51,17 +52,18 @@ fn encode(bytes: &[u8; KEY_LEN]) -> Zeroizing<String> {
     Zeroizing::new(encoded)
 }
 
-/// Who a peer is.
+/// A public key, which identifies a peer.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PublicKey([u8; KEY_LEN]);
 
 impl PublicKey {
-    /// The key with these bytes. Any 32 bytes are one; those of low order agree on no secret with anyone.
+    /// Returns the key with these bytes. Any 32 bytes are a key; one of low order has no shared
+    /// secret with any other.
     pub const fn from_bytes(bytes: [u8; KEY_LEN]) -> Self {
         Self(bytes)
     }
 
-    /// Its bytes, as on the wire.
+    /// Returns the bytes, as on the wire.
     pub const fn as_bytes(&self) -> &[u8; KEY_LEN] {
         &self.0
     }
@@ -119,13 +121,13 @@ impl FromStr for PublicKey {
 
 const NO_KEY: [u8; KEY_LEN] = [0; KEY_LEN];
 
-/// Our own secret: an X25519 scalar, clamped. In a place of its own on the heap, so that moving it, as a vector that grows
-/// does, leaves no copy that nobody overwrites.
+/// A private key: a clamped X25519 scalar. It is boxed, so that moving it, for example when a
+/// vector grows, leaves no copy that is not overwritten.
 #[derive(Clone)]
 pub struct PrivateKey(Box<StaticSecret>);
 
 impl PrivateKey {
-    /// The key with these bytes, clamped as `wg` clamps them.
+    /// Returns the key with these bytes, clamped as `wg` clamps them.
     pub fn from_bytes(bytes: &[u8; KEY_LEN]) -> Self {
         let mut clamped = Zeroizing::new(*bytes);
         let [first, .., last] = &mut *clamped;
@@ -134,30 +136,30 @@ impl PrivateKey {
         Self(Box::new(StaticSecret::from(*clamped)))
     }
 
-    /// A new key out of `random`.
+    /// Generates a key from `random`.
     pub fn generate(random: &mut dyn Random) -> Self {
         let mut bytes = Zeroizing::new([0; KEY_LEN]);
         random.fill(bytes.as_mut());
         Self::from_bytes(&bytes)
     }
 
-    /// The public key that belongs to it.
+    /// Returns the corresponding public key.
     pub fn public_key(&self) -> PublicKey {
         PublicKey(x25519_dalek::PublicKey::from(&*self.0).to_bytes())
     }
 
-    /// Its bytes.
+    /// Returns the bytes.
     pub fn as_bytes(&self) -> &[u8; KEY_LEN] {
         self.0.as_bytes()
     }
 
-    /// The key in base64, as `wg genkey` prints it; overwritten when dropped.
+    /// Returns the key in base64, as `wg genkey` prints it; overwritten when dropped.
     pub fn to_base64(&self) -> Zeroizing<String> {
         encode(self.as_bytes())
     }
 
-    /// The secret that both owners agree on; `None` if `public` is a point of low order, where the "secret" would
-    /// be the same whatever our key is.
+    /// Returns the shared secret with the owner of `public`; `None` if `public` is a point of low
+    /// order, for which the secret would not depend on the private key.
     pub(super) fn agree(&self, public: &PublicKey) -> Option<SharedSecret> {
         let shared = self.0.diffie_hellman(&x25519_dalek::PublicKey::from(public.0));
         shared.was_contributory().then(|| SharedSecret(shared.to_bytes()))
@@ -186,37 +188,37 @@ impl FromStr for PrivateKey {
     }
 }
 
-/// A symmetric key that two peers share besides their key pairs, on the heap as [`PrivateKey`] is. All zeroes is what
-/// WireGuard uses for none, and takes no memory.
+/// A preshared key: a symmetric key that two peers share in addition to their key pairs, boxed like
+/// [`PrivateKey`]. All zeroes means none in WireGuard, and takes no memory.
 #[derive(Clone, Default)]
 pub struct PresharedKey(Option<Box<Zeroizing<[u8; KEY_LEN]>>>);
 
 impl PresharedKey {
-    /// The key with these bytes.
+    /// Returns the key with these bytes.
     pub fn from_bytes(bytes: [u8; KEY_LEN]) -> Self {
         let bytes = Zeroizing::new(bytes);
         let is_none: bool = bytes.ct_eq(&NO_KEY).into();
         Self((!is_none).then(|| Box::new(bytes)))
     }
 
-    /// A new key out of `random`.
+    /// Generates a key from `random`.
     pub fn generate(random: &mut dyn Random) -> Self {
         let mut bytes = Zeroizing::new(NO_KEY);
         random.fill(bytes.as_mut());
         Self(Some(Box::new(bytes)))
     }
 
-    /// Its bytes.
+    /// Returns the bytes.
     pub fn as_bytes(&self) -> &[u8; KEY_LEN] {
         self.0.as_ref().map_or(&NO_KEY, |key| key)
     }
 
-    /// Whether it is all zeroes, that is, no key.
+    /// Returns true if the key is all zeroes, that is, none.
     pub const fn is_none(&self) -> bool {
         self.0.is_none()
     }
 
-    /// The key in base64, as `wg genpsk` prints it; overwritten when dropped.
+    /// Returns the key in base64, as `wg genpsk` prints it; overwritten when dropped.
     pub fn to_base64(&self) -> Zeroizing<String> {
         encode(self.as_bytes())
     }
@@ -244,7 +246,7 @@ impl FromStr for PresharedKey {
     }
 }
 
-/// What an X25519 agreement gave.
+/// Result of an X25519 agreement.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub(super) struct SharedSecret([u8; KEY_LEN]);
 

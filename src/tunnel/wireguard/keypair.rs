@@ -1,7 +1,7 @@
-//! Sessions: the two keys of each, its counters, and which of a peer's three is used for what.
+//! Sessions: two keys and counters each, and the roles of a peer's three sessions.
 //!
-//! The keys are shared with whoever seals or opens at this moment ([`Sealing`], [`Opening`]), so that the interface is
-//! not held up by it; all else is the interface's own.
+//! The keys are shared with the threads that encrypt or decrypt at the moment ([`Sealing`],
+//! [`Opening`]), so that they do not need the interface; the rest belongs to the interface alone.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +20,7 @@ use super::{
 use crate::counters::DropReason;
 use crate::time::Instant;
 
-/// Counts the sessions whose keys were overwritten.
+/// Number of sessions whose keys were overwritten.
 #[derive(Clone, Debug, Default)]
 pub(super) struct EndedSessions(Arc<AtomicU64>);
 
@@ -30,7 +30,7 @@ impl EndedSessions {
     }
 }
 
-/// The two keys of a session. They are dropped by whoever uses them last.
+/// The two keys of a session. The last user drops them.
 struct Keys {
     send: Aead,
     receive: Aead,
@@ -43,28 +43,29 @@ impl Drop for Keys {
     }
 }
 
-/// For the log: no key is in it.
+/// For logs: prints no key.
 impl std::fmt::Debug for Keys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Keys")
     }
 }
 
-/// The right to seal some packets, one behind the other, with counters that nobody else uses.
+/// Encryption of a number of packets of one session, with counters reserved for them.
 #[derive(Debug)]
 pub struct Sealing {
     keys: Arc<Keys>,
     receiver: u32,
-    /// The next packet's.
+    /// Counter of the next packet.
     counter: u64,
-    /// The first that is not ours.
+    /// End of the reserved counters, exclusive.
     end: u64,
     mtu: usize,
 }
 
 impl Sealing {
-    /// Pads and seals the packet of `len` bytes that lies [`DATA_HEADER_LEN`] into `buffer`, and gives the datagram's
-    /// length. `None`: there is no room for padding and tag, or all counters are used.
+    /// Pads and encrypts the packet of `len` bytes at [`DATA_HEADER_LEN`] in `buffer`, and returns
+    /// the length of the datagram. Returns `None` if there is no room for padding and tag, or no
+    /// reserved counter is left.
     pub fn seal(&mut self, buffer: &mut [u8], len: usize) -> Option<usize> {
         let counter = self.counter;
         if counter >= self.end {
@@ -75,7 +76,7 @@ impl Sealing {
         let (payload, rest) = rest.split_at_mut_checked(padded)?;
         let tag_room = rest.first_chunk_mut::<TAG_LEN>()?;
         payload.get_mut(len..)?.fill(0);
-        // counted before it is used: whatever happens, a nonce serves once
+        // counted before it is used, so that no failure can reuse a nonce
         self.counter = counter + 1;
         *header = DataHeader { receiver: self.receiver, counter }.to_bytes();
         *tag_room = self.keys.send.seal(counter, &[], payload)?;
@@ -83,16 +84,16 @@ impl Sealing {
     }
 }
 
-/// What an authentic data message was.
+/// Contents of an authentic data message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opened {
     /// An IP packet of this many bytes, [`DATA_HEADER_LEN`] into the datagram.
     Packet(usize),
-    /// Nothing but a sign of life.
+    /// A keepalive.
     Keepalive,
 }
 
-/// The key to datagrams of one session.
+/// Decryption of the data messages of one session.
 #[derive(Debug)]
 pub struct Opening {
     keys: Arc<Keys>,
@@ -100,11 +101,12 @@ pub struct Opening {
 }
 
 impl Opening {
-    /// Decrypts a data message in place and merges the congestion mark of its traffic class `class` into the packet.
-    /// Whether its counter is a new one is still to be asked ([`super::Interface::accept`]).
+    /// Decrypts a data message in place and merges the ECN mark of its traffic class `class` into
+    /// the packet. The caller must still check its counter with [`super::Interface::accept`].
     ///
     /// # Errors
-    /// Outside: it is not authentic. Inside: it is, and is to be accepted, but what it carries is to be dropped.
+    /// The outer error: the message is not authentic. The inner error: it is authentic and must be
+    /// accepted, but its contents must be dropped.
     pub fn open(
         &self,
         header: DataHeader,
@@ -125,17 +127,18 @@ impl Opening {
     }
 }
 
-/// One session.
+/// A session.
 pub(super) struct Keypair {
     pub(super) local_index: u32,
     remote_index: u32,
     pub(super) created: Instant,
-    /// Whether we began the handshake, and so are the one to begin the next.
+    /// True if this side initiated the handshake, and so must initiate the next one.
     pub(super) is_initiator: bool,
     keys: Arc<Keys>,
     next_counter: u64,
     window: ReplayWindow,
-    /// Cleared when our private key changed: what is under way may still arrive, but nothing new leaves.
+    /// Cleared when the private key changes: messages in flight are still received, but nothing is
+    /// sent.
     may_send: bool,
 }
 
@@ -161,27 +164,29 @@ impl Keypair {
         }))
     }
 
-    /// Whether a packet may still leave with it.
+    /// Returns true if a packet can still be sent in this session.
     pub(super) fn can_send(&self, now: Instant) -> bool {
         self.may_send
             && self.next_counter < REJECT_AFTER_MESSAGES
             && now.since(self.created) < REJECT_AFTER_TIME
     }
 
-    /// Whether, having received anything, the next handshake is due: we began this session, and it ends soon.
+    /// Returns true if the next handshake is due after receiving: this side initiated the session,
+    /// and it ends soon.
     pub(super) fn ends_soon(&self, now: Instant) -> bool {
         let warning = REJECT_AFTER_TIME.saturating_sub(KEEPALIVE_TIMEOUT).saturating_sub(REKEY_TIMEOUT);
         self.may_send && self.is_initiator && now.since(self.created) >= warning
     }
 
-    /// Whether, having sent with it, the next handshake is due. Only the initiator goes by time, so that not both
-    /// sides begin one.
+    /// Returns true if the next handshake is due after sending. Only the initiator goes by the age,
+    /// so that not both sides start one.
     pub(super) fn is_worn(&self, now: Instant) -> bool {
         self.next_counter > REKEY_AFTER_MESSAGES
             || self.is_initiator && now.since(self.created) >= REKEY_AFTER_TIME
     }
 
-    /// Sets the next `count` counters aside, or as many as there are. `mtu` is the one past which nothing is padded.
+    /// Reserves the next `count` counters, or as many as are left. `mtu` is the length past which
+    /// nothing is padded.
     pub(super) fn reserve(&mut self, count: u64, mtu: usize) -> Sealing {
         let counter = self.next_counter;
         let end = counter.saturating_add(count).min(REJECT_AFTER_MESSAGES).max(counter);
@@ -189,10 +194,10 @@ impl Keypair {
         Sealing { keys: Arc::clone(&self.keys), receiver: self.remote_index, counter, end, mtu }
     }
 
-    /// The way to open what came in for `peer`, to whom this session belongs.
+    /// Returns the means to decrypt messages from `peer`, which this session belongs to.
     ///
     /// # Errors
-    /// The session is past its time.
+    /// Fails if the session is past its time.
     pub(super) fn opening(&self, peer: PeerId, now: Instant) -> Result<Opening, DropReason> {
         if now.since(self.created) >= REJECT_AFTER_TIME {
             return Err(DropReason::Expired);
@@ -200,10 +205,10 @@ impl Keypair {
         Ok(Opening { keys: Arc::clone(&self.keys), peer })
     }
 
-    /// Whether a message with this counter is worth opening.
+    /// Checks the counter of a message before it is decrypted.
     ///
     /// # Errors
-    /// The counter is past its limit, or was received before.
+    /// Fails if the counter is past its limit, or was received before.
     pub(super) fn check(&self, counter: u64) -> Result<(), DropReason> {
         if counter >= REJECT_AFTER_MESSAGES {
             Err(DropReason::Expired)
@@ -217,7 +222,7 @@ impl Keypair {
     /// Records the counter of an authentic message.
     ///
     /// # Errors
-    /// It was received before.
+    /// Fails if it was received before.
     pub(super) fn accept(&mut self, counter: u64) -> Result<(), DropReason> {
         if self.window.accept(counter) { Ok(()) } else { Err(DropReason::Replay) }
     }
@@ -228,8 +233,8 @@ impl Keypair {
     }
 }
 
-/// What a peer has: the session in use; the one before it, for what is still under way; and the one that we
-/// answered for but have not heard the peer use yet.
+/// The sessions of a peer: the current one; the previous one, for messages still in flight; and the
+/// next one, which this side answered for but has not seen the peer use.
 #[derive(Default)]
 pub(super) struct Keypairs {
     pub(super) current: Option<Box<Keypair>>,
@@ -244,7 +249,8 @@ fn free(keypair: Option<Box<Keypair>>, indices: &mut IndexTable) {
 }
 
 impl Keypairs {
-    /// The session with this index of ours, and whether it is the next one, not used by the peer so far.
+    /// Returns the session with this local index, and true if it is the next one, which the peer
+    /// has not used so far.
     pub(super) fn by_index(&mut self, index: u32) -> Option<(&mut Keypair, bool)> {
         let of_index = |keypair: &&mut Box<Keypair>| keypair.local_index == index;
         if let Some(keypair) = self.current.as_mut().filter(of_index) {
@@ -256,7 +262,7 @@ impl Keypairs {
         self.next.as_mut().filter(of_index).map(|keypair| (keypair.as_mut(), true))
     }
 
-    /// Our initiation was answered: the peer has the session, so it is used at once.
+    /// Installs a session that this side initiated. The peer has it, so it is used at once.
     pub(super) fn install_initiated(&mut self, new: Box<Keypair>, indices: &mut IndexTable) {
         let (current, next) = (self.current.replace(new), self.next.take());
         let previous = if next.is_some() {
@@ -269,13 +275,13 @@ impl Keypairs {
         free(std::mem::replace(&mut self.previous, previous), indices);
     }
 
-    /// We answered: the session waits until the peer uses it.
+    /// Installs a session that this side answered. It waits until the peer uses it.
     pub(super) fn install_answered(&mut self, new: Box<Keypair>, indices: &mut IndexTable) {
         free(self.previous.take(), indices);
         free(self.next.replace(new), indices);
     }
 
-    /// The peer used the next session: from now on it is the current one.
+    /// Makes the next session the current one, since the peer used it.
     pub(super) fn confirm(&mut self, indices: &mut IndexTable) {
         if let Some(next) = self.next.take() {
             let current = self.current.replace(next);
@@ -283,7 +289,7 @@ impl Keypairs {
         }
     }
 
-    /// Forgets all.
+    /// Drops all sessions.
     pub(super) fn clear(&mut self, indices: &mut IndexTable) {
         let Self { current, previous, next } = std::mem::take(self);
         for keypair in [current, previous, next] {
@@ -291,14 +297,14 @@ impl Keypairs {
         }
     }
 
-    /// Lets nothing more leave with what there is.
+    /// Stops sending in the existing sessions.
     pub(super) fn stop_sending(&mut self) {
         for keypair in [&mut self.current, &mut self.next].into_iter().flatten() {
             keypair.may_send = false;
         }
     }
 
-    /// The current session, if a packet may leave with it.
+    /// Returns the current session, if a packet can be sent in it.
     pub(super) fn sending(&mut self, now: Instant) -> Option<&mut Keypair> {
         self.current.as_deref_mut().filter(|keypair| keypair.can_send(now))
     }
@@ -317,12 +323,12 @@ mod tests {
     const PEER: PeerId = PeerId { slot: 0, generation: 0 };
 
     impl Keypair {
-        /// One packet's whole way out; `len` is a multiple of 16.
+        /// Encrypts one packet; `len` is a multiple of 16.
         fn seal(&mut self, buffer: &mut [u8], len: usize) -> Option<usize> {
             self.reserve(1, 0).seal(buffer, len)
         }
 
-        /// One datagram's whole way in.
+        /// Checks, decrypts and accepts one datagram.
         fn open<'d>(
             &mut self,
             counter: u64,
@@ -361,7 +367,7 @@ mod tests {
         assert_eq!(refused, Err(DropReason::Expired));
     }
 
-    /// A worker that is still sealing keeps the keys of a peer that was removed until it is done.
+    /// A worker that is still encrypting keeps the keys of a removed peer until it is done.
     #[test]
     fn a_session_has_ended_when_the_last_user_of_its_keys_is_done() {
         let keys = SessionKeys { send: Zeroizing::new([1; 32]), receive: Zeroizing::new([2; 32]) };

@@ -1,4 +1,4 @@
-//! mac1, mac2 and cookies: what can be checked before any curve work is done.
+//! mac1, mac2 and cookies: the checks that need no Curve25519 operation.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -17,9 +17,9 @@ use super::message::{COOKIE_NONCE_LEN, CookieReply, Initiation, MAC_LEN, Respons
 use super::random::{self, Random};
 use crate::time::Instant;
 
-/// How long a cookie secret is used, and a cookie is worth anything.
+/// Lifetime of a cookie secret, and of a cookie.
 pub const COOKIE_SECRET_MAX_AGE: Duration = Duration::from_secs(120);
-/// How long before its end a cookie is no longer used, so that it does not arrive too late.
+/// Time before its end from which a cookie is no longer used, so that it does not arrive too late.
 pub const COOKIE_LATENCY: Duration = Duration::from_secs(5);
 
 const LABEL_MAC1: &[u8] = b"mac1----";
@@ -37,7 +37,7 @@ fn hash(parts: [&[u8]; 2]) -> [u8; 32] {
 }
 
 fn mac(key: &[u8], parts: &[&[u8]]) -> MacBytes {
-    // keys here are of 16 and 32 bytes; BLAKE2s takes up to 32
+    // keys are 16 or 32 bytes long here; BLAKE2s accepts up to 32
     let Ok(mut mac) = <Blake2sMac<U16> as KeyInit>::new_from_slice(key) else { return [0; MAC_LEN] };
     for part in parts {
         Mac::update(&mut mac, part);
@@ -45,7 +45,8 @@ fn mac(key: &[u8], parts: &[&[u8]]) -> MacBytes {
     mac.finalize_fixed().into()
 }
 
-/// What derives from a public key for macs: the receiver's own to check with, a peer's to make them.
+/// Keys derived from a public key: from the receiver's own to verify macs, from a peer's to create
+/// them.
 #[derive(Clone)]
 pub(super) struct MacKeys {
     mac1: [u8; 32],
@@ -66,15 +67,15 @@ impl MacKeys {
     }
 }
 
-/// A handshake message, as far as macs go.
+/// The MAC fields of a handshake message.
 pub(super) trait Macs {
-    /// The index of its sender.
+    /// Returns the sender index.
     fn sender(&self) -> u32;
-    /// Whether mac1 was made with the key that `keys` are of.
+    /// Returns true if mac1 was created with the key that `keys` derive from.
     fn has_valid_mac1(&self, keys: &MacKeys) -> bool;
-    /// Whether mac2 was made with `cookie`.
+    /// Returns true if mac2 was created with `cookie`.
     fn has_valid_mac2(&self, cookie: &MacBytes) -> bool;
-    /// Its mac1.
+    /// Returns mac1.
     fn mac1(&self) -> &MacBytes;
     /// Sets mac1, and mac2 if there is a cookie.
     fn sign(&mut self, keys: &MacKeys, cookie: Option<&MacBytes>);
@@ -111,7 +112,7 @@ macro_rules! macs {
 macs!(Initiation);
 macs!(Response);
 
-/// Our side as the one who hands out cookies: the changing secret they are made of.
+/// The responder's side of cookies: the changing secret that they are made from.
 pub(super) struct CookieSecret {
     secret: [u8; 32],
     made: Option<Instant>,
@@ -122,8 +123,8 @@ impl CookieSecret {
         Self { secret: [0; 32], made: None }
     }
 
-    /// The cookie for whoever answers at `from`: address and port, so that no neighbour behind the same NAT and no
-    /// other program on the same host shares it.
+    /// Returns the cookie for the address and port of `from`. The port is part of it, so that no
+    /// other host behind the same NAT and no other program on the same host shares the cookie.
     pub(super) fn cookie(&mut self, from: &Endpoint, random: &mut dyn Random, now: Instant) -> MacBytes {
         if self.made.is_none_or(|made| now.since(made) >= COOKIE_SECRET_MAX_AGE) {
             random.fill(&mut self.secret);
@@ -143,7 +144,7 @@ impl Drop for CookieSecret {
     }
 }
 
-/// Seals `cookie` for the sender of `message`.
+/// Encrypts `cookie` for the sender of `message`.
 pub(super) fn cookie_reply(
     keys: &MacKeys,
     message: &impl Macs,
@@ -160,11 +161,11 @@ pub(super) fn cookie_reply(
     Some(reply)
 }
 
-/// Our side as the one who was given a cookie by a peer.
+/// The initiator's side of cookies: the cookie received from a peer.
 #[derive(Default)]
 pub(super) struct CookieJar {
     cookie: Option<(Cookie, Instant)>,
-    /// mac1 of the last handshake message sent, if no cookie reply to it came yet.
+    /// mac1 of the last handshake message sent, if it was not answered by a cookie reply yet.
     awaiting: Option<MacBytes>,
 }
 
@@ -182,7 +183,8 @@ impl CookieJar {
         self.awaiting = Some(*message.mac1());
     }
 
-    /// Takes a cookie reply; `false` if it does not answer our last message or is not from the owner of `keys`.
+    /// Handles a cookie reply; returns false if it does not answer the last message or is not from
+    /// the owner of `keys`.
     pub(super) fn handle_reply(&mut self, keys: &MacKeys, reply: &CookieReply, now: Instant) -> bool {
         let Some(mac1) = self.awaiting else { return false };
         let Some((sealed, tag)) = reply.cookie.split_first_chunk::<MAC_LEN>() else { return false };
@@ -196,7 +198,7 @@ impl CookieJar {
         true
     }
 
-    /// Whether the next handshake message will carry a mac2.
+    /// Returns true if the next handshake message will carry a mac2.
     #[cfg(test)]
     pub(super) const fn has_cookie(&self) -> bool {
         self.cookie.is_some()

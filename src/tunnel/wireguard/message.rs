@@ -1,28 +1,30 @@
-//! The four messages as they lie on the wire. All numbers are little-endian; the type is one byte and three
-//! zeroes.
+//! The four WireGuard messages in their wire format. All integers are little-endian; the type is
+//! one byte, followed by three reserved zero bytes.
 
-/// Bytes of a handshake initiation.
+/// Length of a handshake initiation in bytes.
 pub const INITIATION_LEN: usize = 148;
-/// Bytes of a handshake response.
+/// Length of a handshake response in bytes.
 pub const RESPONSE_LEN: usize = 92;
-/// Bytes of a cookie reply.
+/// Length of a cookie reply in bytes.
 pub const COOKIE_REPLY_LEN: usize = 64;
-/// Bytes before the encrypted packet of a data message.
+/// Length of the header of a data message in bytes.
 pub const DATA_HEADER_LEN: usize = 16;
-/// Bytes of an authentication tag.
+/// Length of an authentication tag in bytes.
 pub const TAG_LEN: usize = 16;
 /// Bytes that a data message adds to its padded packet, which is also the length of a keepalive.
 pub const DATA_OVERHEAD: usize = DATA_HEADER_LEN + TAG_LEN;
 
-/// Bytes of a mac1, a mac2 and a cookie.
+/// Length of a mac1, a mac2 and a cookie in bytes.
 pub const MAC_LEN: usize = 16;
-/// Bytes that the Noise library writes into an initiation: ephemeral key, static key and time stamp with tags.
+/// Length of the Noise message in an initiation in bytes: ephemeral key, static key and timestamp,
+/// the latter two with tags.
 pub const INITIATION_NOISE_LEN: usize = 32 + (32 + TAG_LEN) + (12 + TAG_LEN);
-/// Bytes that the Noise library writes into a response: ephemeral key, and a tag over nothing.
+/// Length of the Noise message in a response in bytes: ephemeral key, and the tag of an empty
+/// payload.
 pub const RESPONSE_NOISE_LEN: usize = 32 + TAG_LEN;
-/// Bytes of a cookie reply's nonce.
+/// Length of the nonce of a cookie reply in bytes.
 pub const COOKIE_NONCE_LEN: usize = 24;
-/// Bytes of a cookie with its tag.
+/// Length of an encrypted cookie with its tag in bytes.
 pub const SEALED_COOKIE_LEN: usize = MAC_LEN + TAG_LEN;
 
 const INITIATION: u32 = 1;
@@ -30,68 +32,68 @@ const RESPONSE: u32 = 2;
 const COOKIE_REPLY: u32 = 3;
 const DATA: u32 = 4;
 
-/// A datagram, told apart by type and length.
+/// A message, recognized by type and length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message {
-    /// Type 1.
+    /// Handshake initiation (type 1).
     Initiation(Initiation),
-    /// Type 2.
+    /// Handshake response (type 2).
     Response(Response),
-    /// Type 3.
+    /// Cookie reply (type 3).
     CookieReply(CookieReply),
-    /// Type 4: only its header; the packet stays where it is.
+    /// Header of a data message (type 4); the packet stays in the datagram.
     Data(DataHeader),
 }
 
-/// Opens a handshake.
+/// The first message of a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Initiation {
-    /// The index by which the sender wants to be addressed.
+    /// Index by which the sender is to be addressed.
     pub sender: u32,
-    /// The Noise message.
+    /// Noise message.
     pub noise: [u8; INITIATION_NOISE_LEN],
-    /// Proves that the sender knows whom it talks to.
+    /// Proves that the sender knows the receiver's public key.
     pub mac1: [u8; MAC_LEN],
     /// Proves that the sender owns its address; zero without a cookie.
     pub mac2: [u8; MAC_LEN],
 }
 
-/// Answers an [`Initiation`].
+/// The answer to an [`Initiation`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Response {
-    /// The index by which the sender wants to be addressed.
+    /// Index by which the sender is to be addressed.
     pub sender: u32,
-    /// The index that the initiation named.
+    /// Sender index of the initiation.
     pub receiver: u32,
-    /// The Noise message.
+    /// Noise message.
     pub noise: [u8; RESPONSE_NOISE_LEN],
-    /// Proves that the sender knows whom it talks to.
+    /// Proves that the sender knows the receiver's public key.
     pub mac1: [u8; MAC_LEN],
     /// Proves that the sender owns its address; zero without a cookie.
     pub mac2: [u8; MAC_LEN],
 }
 
-/// Tells the sender of a handshake message to come again with a cookie.
+/// Asks the sender of a handshake message to repeat it with a cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CookieReply {
-    /// The sender index of the message that this answers.
+    /// Sender index of the message that this answers.
     pub receiver: u32,
-    /// A random nonce.
+    /// Random nonce.
     pub nonce: [u8; COOKIE_NONCE_LEN],
-    /// The cookie, sealed with that message's mac1 as associated data.
+    /// The cookie, encrypted with that message's mac1 as associated data.
     pub cookie: [u8; SEALED_COOKIE_LEN],
 }
 
-/// The plain part of a data message.
+/// The header of a data message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DataHeader {
-    /// The receiver's index of the session.
+    /// Receiver index of the session.
     pub receiver: u32,
-    /// The nonce.
+    /// Counter, which is the nonce.
     pub counter: u64,
 }
 
-/// Takes `N` bytes off the front of `bytes`.
+/// Removes and returns the first `N` bytes of `bytes`.
 fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
     let (first, rest) = bytes.split_first_chunk()?;
     *bytes = rest;
@@ -102,7 +104,7 @@ fn take_u32(bytes: &mut &[u8]) -> Option<u32> {
     take(bytes).map(u32::from_le_bytes)
 }
 
-/// Lays `parts` one behind the other. Their lengths add up to `N`: a test pins each message's layout.
+/// Concatenates `parts`, whose lengths add up to `N`: a test fixes the layout of each message.
 fn concat<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
     let mut whole = [0; N];
     for (byte, value) in whole.iter_mut().zip(parts.iter().flat_map(|part| part.iter())) {
@@ -112,8 +114,8 @@ fn concat<const N: usize>(parts: &[&[u8]]) -> [u8; N] {
 }
 
 impl Message {
-    /// Reads a datagram; `None` if it is no message: an unknown type, reserved bits set, or a length that the
-    /// type does not have.
+    /// Parses a datagram; returns `None` if it is not a message: unknown type, reserved bits set,
+    /// or wrong length for the type.
     pub fn parse(datagram: &[u8]) -> Option<Self> {
         let mut rest = datagram;
         let kind = take_u32(&mut rest)?;
@@ -147,26 +149,26 @@ impl Message {
 }
 
 impl Initiation {
-    /// The message's bytes.
+    /// Returns the message in wire format.
     pub fn to_bytes(&self) -> [u8; INITIATION_LEN] {
         let sender = self.sender.to_le_bytes();
         concat(&[&INITIATION.to_le_bytes(), &sender, &self.noise, &self.mac1, &self.mac2])
     }
 
-    /// What mac1 covers: all before it.
+    /// Returns the bytes that mac1 covers: all before it.
     pub fn mac1_input(&self) -> [u8; INITIATION_LEN - 2 * MAC_LEN] {
         concat(&[&INITIATION.to_le_bytes(), &self.sender.to_le_bytes(), &self.noise])
     }
 }
 
 impl Response {
-    /// The message's bytes.
+    /// Returns the message in wire format.
     pub fn to_bytes(&self) -> [u8; RESPONSE_LEN] {
         let (sender, receiver) = (self.sender.to_le_bytes(), self.receiver.to_le_bytes());
         concat(&[&RESPONSE.to_le_bytes(), &sender, &receiver, &self.noise, &self.mac1, &self.mac2])
     }
 
-    /// What mac1 covers: all before it.
+    /// Returns the bytes that mac1 covers: all before it.
     pub fn mac1_input(&self) -> [u8; RESPONSE_LEN - 2 * MAC_LEN] {
         let (sender, receiver) = (self.sender.to_le_bytes(), self.receiver.to_le_bytes());
         concat(&[&RESPONSE.to_le_bytes(), &sender, &receiver, &self.noise])
@@ -174,16 +176,16 @@ impl Response {
 }
 
 impl CookieReply {
-    /// The message's bytes.
+    /// Returns the message in wire format.
     pub fn to_bytes(&self) -> [u8; COOKIE_REPLY_LEN] {
         concat(&[&COOKIE_REPLY.to_le_bytes(), &self.receiver.to_le_bytes(), &self.nonce, &self.cookie])
     }
 }
 
 impl DataHeader {
-    /// The header's bytes.
+    /// Returns the header in wire format.
     pub fn to_bytes(self) -> [u8; DATA_HEADER_LEN] {
-        // as two numbers, not by `concat`: this is done for every packet
+        // as two integers instead of `concat`, since this runs for every packet
         let front = u64::from(DATA) | u64::from(self.receiver) << 32;
         (u128::from(front) | u128::from(self.counter) << 64).to_le_bytes()
     }

@@ -1,20 +1,34 @@
-//! The WireGuard protocol, as its white paper and the Linux kernel have it.
+//! The WireGuard protocol, as specified by its white paper and implemented in the Linux kernel.
 //!
-//! [`Interface`] owns our key and the [`Peer`]s; bytes and the time go in, bytes and the next deadline come out.
-//! A handshake by Noise_IKpsk2 (two messages) gives a session; a session carries packets, each sealed under a
-//! counter of its own; timers see to it that a session is replaced after two minutes and dead after three.
+//! [`Interface`] holds the private key and the [`Peer`]s. It is sans-IO: input is bytes and the
+//! time, output is bytes and the next deadline. A handshake (Noise_IKpsk2, two messages) creates a
+//! session. A session encrypts each packet under a counter of its own. Timers replace a session
+//! after two minutes; after three it is dead.
 //!
 //! # The life of a packet
-//! Out: [`Interface::handle_packet`] pads it, seals it where it lies, and names the peer's endpoint. Without a
-//! session it is staged, and [`Interface::poll_transmit`] gives first the initiation, then, when the response
-//! came, what was staged. In: [`Interface::handle_datagram`] finds the peer by the index in the message, opens the
-//! packet where it lies, and moves the peer's endpoint to where it came from.
+//! The daemon calls the engine with its lock held, and encrypts and decrypts without it.
+//!
+//! To a peer: `Interface::begin_send` reserves counters of the current session, notes the timers,
+//! and returns a `Sealing` and the peer's endpoint. Without the lock, `Sealing::seal` pads and
+//! encrypts each packet in place. Without a session, `Interface::stage` copies the packet;
+//! [`Interface::poll_transmit`] returns the initiation and, after the response, the staged packets.
+//!
+//! From a peer: `message::Message::parse` reads the header. `Interface::opening` returns the
+//! session of the receiver index, and `Interface::check` checks the replay window. Without the
+//! lock, `Opening::open` decrypts the message in place and merges the ECN mark. `Interface::accept`
+//! records the counter, and `Interface::settle` updates endpoint, timers and transfer counters once
+//! for all messages that were received together.
+//!
+//! [`Interface::handle_packet`] does all of this for one outgoing packet, and
+//! [`Interface::handle_datagram`] for one datagram of any type. The daemon calls the latter for
+//! all datagrams but data messages.
 //!
 //! # The life of a handshake message
-//! mac1 is checked first, which costs a hash. Then `admission` decides whether the sender has to prove its address
-//! with a cookie; if not, the message waits in a bounded queue until [`Interface::handle_queued`] does the curve work.
-//! What goes beyond the twenty a second of its source waits in the `backlog` before, from which
-//! [`Interface::handle_timeout`] lets out a thousand a second, of all sources together.
+//! [`Interface::handle_datagram`] checks mac1 first, which costs a hash. `admission` then decides
+//! whether the sender must prove its address with a cookie. If not, the message waits in a bounded
+//! queue until [`Interface::handle_queued`] does the Curve25519 operations. Messages beyond 20 per
+//! second from one source first wait in the `backlog`, from which [`Interface::handle_timeout`]
+//! releases 1000 per second over all sources.
 
 use std::time::Duration;
 
@@ -62,23 +76,24 @@ pub use rate_limit::{BURST, MAX_SOURCES, PER_SECOND};
 pub use replay::WINDOW;
 pub use staged::MAX_STAGED;
 
-/// Messages after which a session is replaced.
+/// Number of messages after which a session is replaced.
 pub const REKEY_AFTER_MESSAGES: u64 = 1 << 60;
-/// Messages after which a session is dead.
+/// Number of messages after which a session is dead.
 pub const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);
-/// Age at which its initiator replaces a session.
+/// Age at which the initiator of a session replaces it.
 pub const REKEY_AFTER_TIME: Duration = Duration::from_secs(120);
 /// Age at which a session is dead.
 pub const REJECT_AFTER_TIME: Duration = Duration::from_secs(180);
-/// How long initiations are repeated without a new reason.
+/// Time for which initiations are repeated without a new reason.
 pub const REKEY_ATTEMPT_TIME: Duration = Duration::from_secs(90);
 /// Pause between two initiations.
 pub const REKEY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Most that is added to that pause, so that two peers do not speak at the same time again and again.
+/// Maximum random addition to that pause, so that two peers do not keep sending at the same time.
 pub const REKEY_TIMEOUT_JITTER: Duration = Duration::from_millis(333);
-/// After so long a silence data is acknowledged with a keepalive.
+/// Silence after which received data is acknowledged with a keepalive.
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Least pause between two initiations of a peer that we answer: fifty a second, as the kernel has it.
+/// Minimum pause between two initiations of a peer that are answered: 50 per second, as in the
+/// kernel.
 pub const INITIATION_INTERVAL: Duration = Duration::from_millis(20);
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
-//! The handshake: Noise_IKpsk2 by `snow`, with our primitives under it.
+//! The handshake: Noise_IKpsk2 by `snow`, with this crate's primitives.
 //!
-//! `snow` composes; BLAKE2s, X25519 and ChaCha20-Poly1305 are handed to it by [`Primitives`], so the whole engine
-//! has one implementation of each. The secret of two static keys is computed once a peer, as the kernel does it:
-//! it is found in [`StaticSecrets`] when `snow` asks for it, and a stranger's is never computed at all.
+//! `snow` implements the handshake patterns; [`Primitives`] supplies BLAKE2s, X25519 and
+//! ChaCha20-Poly1305, so the whole engine uses one implementation of each. The shared secret of two
+//! static keys is computed once per peer, as in the kernel: `snow` gets it from [`StaticSecrets`],
+//! and that of an unknown sender is never computed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,22 +26,23 @@ use crate::sys::wiped::Wiped;
 
 const PROTOCOL: &str = "Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s";
 const PROLOGUE: &[u8] = b"WireGuard v1 zx2c4 Jason@zx2c4.com";
-/// Where IKpsk2 has its preshared key.
+/// Position of the preshared key in IKpsk2.
 const PSK_LOCATION: usize = 2;
 
-/// Our key pair.
+/// The interface's key pair.
 #[derive(Clone)]
 pub(super) struct Identity {
     pub(super) private: PrivateKey,
     pub(super) public: PublicKey,
 }
 
-/// What our static key and each peer's agree on. Peers with low-order keys are not in it.
+/// Shared secrets of the interface's static key with each peer's. Peers with low-order keys are not
+/// included.
 #[derive(Clone, Default)]
 pub(super) struct StaticSecrets(Arc<BTreeMap<PublicKey, SharedSecret>>);
 
 impl StaticSecrets {
-    /// Adds a peer; `false` if nothing can be agreed on with its key.
+    /// Adds a peer; returns false if there is no shared secret with its key.
     pub(super) fn add(&mut self, identity: &Identity, peer: PublicKey) -> bool {
         match identity.private.agree(&peer) {
             Some(secret) => {
@@ -51,14 +53,14 @@ impl StaticSecrets {
         }
     }
 
-    /// Forgets a peer.
+    /// Removes a peer.
     pub(super) fn remove(&mut self, peer: &PublicKey) {
         if self.0.contains_key(peer) {
             Arc::make_mut(&mut self.0).remove(peer);
         }
     }
 
-    /// Whether handshakes with `peer` are possible.
+    /// Returns true if handshakes with `peer` are possible.
     pub(super) fn contains(&self, peer: &PublicKey) -> bool {
         self.0.contains_key(peer)
     }
@@ -70,11 +72,11 @@ pub(super) struct SessionKeys {
     pub(super) receive: Zeroizing<[u8; KEY_LEN]>,
 }
 
-/// An initiation that was sent and not answered yet.
+/// A sent initiation that was not answered yet.
 pub(super) struct Initiator(State);
 
 impl Initiator {
-    /// Starts a handshake with `peer`, with `ephemeral` as its one-time secret.
+    /// Starts a handshake with `peer`, with `ephemeral` as the ephemeral private key.
     pub(super) fn new(
         identity: &Identity,
         secrets: &StaticSecrets,
@@ -82,7 +84,8 @@ impl Initiator {
         ephemeral: Zeroizing<[u8; KEY_LEN]>,
         stamp: &Timestamp,
     ) -> Result<(Self, [u8; INITIATION_NOISE_LEN]), DropReason> {
-        // not all secrets: each map that an unanswered initiation held on to would have to be copied to be changed
+        // one secret, not the map: a map held by an unanswered initiation would be copied when it
+        // is changed
         let secret = secrets.0.get(peer).cloned().ok_or(DropReason::LowOrder)?;
         let mut state = build(identity, Some(peer), Statics::Initiator(*peer, secret), ephemeral)?;
         let mut message = [0; INITIATION_NOISE_LEN];
@@ -90,13 +93,15 @@ impl Initiator {
         if written == INITIATION_NOISE_LEN { Ok((Self(state), message)) } else { Err(DropReason::Handshake) }
     }
 
-    /// Takes the response. One that is not authentic changes nothing: the true one may still come.
+    /// Handles the response. A response that is not authentic changes nothing: the real one may
+    /// still arrive.
     pub(super) fn finish(
         &mut self,
         preshared: &PresharedKey,
         response: &[u8; RESPONSE_NOISE_LEN],
     ) -> Result<SessionKeys, DropReason> {
-        // set now, not when the handshake began: a key that changed meanwhile counts
+        // set now instead of at the start of the handshake, so that a key that changed meanwhile is
+        // used
         self.0.set_psk(PSK_LOCATION, preshared.as_bytes()).map_err(reason)?;
         self.0.read_message(response, &mut []).map_err(reason)?;
         let (send, receive) = self.0.dangerously_get_raw_split();
@@ -104,17 +109,17 @@ impl Initiator {
     }
 }
 
-/// An initiation that was received and is about to be answered.
+/// A received initiation that is about to be answered.
 pub(super) struct Responder {
     state: State,
-    /// Who sent it.
+    /// Public key of the sender.
     pub(super) peer: PublicKey,
-    /// When, by its own clock.
+    /// Time of the sender's clock.
     pub(super) stamp: Timestamp,
 }
 
 impl Responder {
-    /// Takes an initiation. Only one of a known peer gets past the first agreement.
+    /// Reads an initiation. Only that of a known peer gets past the first agreement.
     pub(super) fn new(
         identity: &Identity,
         secrets: &StaticSecrets,
@@ -144,7 +149,8 @@ impl Responder {
     }
 }
 
-/// `Input` is what our own X25519 says of a stranger, `Dh` of a point of low order.
+/// Maps errors: `Input` is what `X25519` returns for an unknown sender, `Dh` for a point of low
+/// order.
 const fn reason(error: snow::Error) -> DropReason {
     match error {
         snow::Error::Input => DropReason::UnknownPeer,
@@ -172,10 +178,10 @@ fn build(
     build().map(|state| Box::new(Wiped::new(state))).map_err(reason)
 }
 
-/// A handshake's state, overwritten when dropped, which `snow` does not do.
+/// State of a handshake, overwritten when dropped, which `snow` does not do.
 type State = Box<Wiped<HandshakeState>>;
 
-/// Our own implementations of what Noise needs, for one handshake.
+/// The primitives that Noise needs, for one handshake.
 struct Primitives {
     identity: Identity,
     statics: Arc<Statics>,
@@ -205,8 +211,8 @@ impl CryptoResolver for Primitives {
     }
 }
 
-/// The randomness of a handshake: the one secret that it was given, which stays in place until it
-/// is overwritten.
+/// The random source of a handshake: one given secret, which stays in place until it is
+/// overwritten.
 struct OneSecret {
     secret: Zeroizing<[u8; KEY_LEN]>,
     is_used: bool,
@@ -222,18 +228,19 @@ impl Random for OneSecret {
     }
 }
 
-/// How the static key finds what it agrees on with a peer's.
+/// Source of the shared secrets of the static keys.
 enum Statics {
-    /// The responder's key, and the secret that is shared with it.
+    /// The responder's public key, and the shared secret with it.
     Initiator(PublicKey, SharedSecret),
     Responder {
         secrets: StaticSecrets,
-        /// Whether the agreement with the initiator's ephemeral key, which always is the first, took place.
+        /// True once the agreement with the initiator's ephemeral key took place, which always is
+        /// the first.
         begun: AtomicBool,
     },
 }
 
-/// A key pair in the hands of `snow`: the static one, or the ephemeral one.
+/// A key pair that `snow` uses: the static or the ephemeral one.
 struct X25519 {
     identity: Identity,
     statics: Arc<Statics>,
@@ -306,7 +313,8 @@ impl Dh for X25519 {
     }
 }
 
-/// Its state after the last message is a key, or what keys derive from: overwritten when dropped.
+/// BLAKE2s. Its state after the last message is a key, or input of a key derivation, so it is
+/// overwritten.
 struct Blake2s(Wiped<Blake2s256>);
 
 impl Hash for Blake2s {
@@ -339,7 +347,7 @@ impl Hash for Blake2s {
     }
 }
 
-/// The same [`Aead`] as for data. Nothing in these two messages is longer than a key and its tag.
+/// The same [`Aead`] as for data. No part of the two messages is longer than a key and its tag.
 struct ChaChaPoly(Wiped<Option<Aead>>);
 
 const MAX_SEALED: usize = KEY_LEN + TAG_LEN;

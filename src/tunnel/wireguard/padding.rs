@@ -1,17 +1,18 @@
-//! Packets are padded to 16 bytes before they are encrypted, and cut to the length they tell after.
+//! Padding of packets to 16 bytes before encryption, and its removal by the packet's own length.
 
 use super::message::DATA_OVERHEAD;
 use crate::packet::ip::{IPV4_HEADER, IPV6_HEADER};
 
-/// What the lengths of padded packets are multiples of.
+/// Padded packets have a length that is a multiple of this many bytes.
 pub const PADDING: usize = 16;
 
-/// The largest packet whose message every UDP datagram can hold: over IPv4 that is 65,507 bytes.
+/// Length of the largest packet whose message fits into any UDP datagram: 65,507 bytes over IPv4.
 pub const MOST: usize = 65_507 - DATA_OVERHEAD;
 
-/// The length to which a packet of `len` bytes is padded: a multiple of 16, but never past [`MOST`] or `mtu`, which is 0
-/// where it is not known. One that is already longer than that stays as it is: whoever moved the device away may have
-/// changed its MTU. (The kernel pads what such a packet is longer by; its MTU is never out of date.)
+/// Returns the length to which a packet of `len` bytes is padded: a multiple of 16, but at most
+/// [`MOST`] and at most `mtu`, which is 0 if it is unknown. A packet that is longer already is not
+/// padded: the MTU may have changed, if the device was moved to another namespace. (The kernel pads
+/// the part of such a packet beyond the MTU; its MTU is never out of date.)
 pub const fn padded_len(len: usize, mtu: usize) -> usize {
     let most = if mtu == 0 || mtu > MOST { MOST } else { mtu };
     let padded = len.next_multiple_of(PADDING);
@@ -24,7 +25,8 @@ pub const fn padded_len(len: usize, mtu: usize) -> usize {
     }
 }
 
-/// The length of the IP packet at the front of a decrypted payload; `None` if there is no whole packet.
+/// Returns the length of the IP packet at the front of a decrypted payload; `None` if there is no
+/// whole packet.
 pub fn packet_len(payload: &[u8]) -> Option<usize> {
     let len = match payload.first()? >> 4 {
         4 => {

@@ -1,5 +1,5 @@
-//! One peer: who it is, where it is, its timers, and what is to be sent to it. Its packets are in `data`, its
-//! handshakes in `handshake`, the addresses that are tried in turn in `candidates`.
+//! A peer: identity, endpoint, timers, and what to send to it. `data` handles its packets,
+//! `handshake` its handshakes, and `candidates` the addresses that are tried in turn.
 
 mod candidates;
 mod data;
@@ -27,7 +27,7 @@ use super::timestamp::{Stamper, Timestamp};
 use crate::time::Instant;
 use candidates::Candidates;
 
-/// What all peers of an interface share.
+/// State of an interface that all peers use.
 pub(super) struct Context<'a> {
     pub(super) identity: &'a Identity,
     pub(super) secrets: &'a StaticSecrets,
@@ -35,16 +35,16 @@ pub(super) struct Context<'a> {
     pub(super) indices: &'a mut IndexTable,
     pub(super) stamper: &'a mut Stamper,
     pub(super) ended: &'a EndedSessions,
-    /// The device's MTU, past which nothing is padded.
+    /// MTU of the device, past which nothing is padded.
     pub(super) mtu: usize,
 }
 
-/// Bytes that went over the wire, all messages whole, as `wg` counts them; and the packets in them.
+/// Bytes on the wire, counting whole messages as `wg` does, and packets in them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Transfer {
-    /// Received, and authentic.
+    /// Bytes received, of authentic messages.
     pub received: u64,
-    /// Sent.
+    /// Bytes sent.
     pub sent: u64,
     /// Packets received.
     pub packets_received: u64,
@@ -52,30 +52,30 @@ pub struct Transfer {
     pub packets_sent: u64,
 }
 
-/// One peer's state.
+/// State of a peer.
 pub struct Peer {
     id: PeerId,
     public: PublicKey,
     preshared: PresharedKey,
     endpoint: Option<Endpoint>,
-    /// Where it may be instead, if there are several addresses.
+    /// Other possible addresses, if there are several.
     candidates: Option<Box<Candidates>>,
-    /// Its address as configured, or as the last completed handshake showed it.
+    /// The address as configured, or as shown by the last completed handshake.
     confirmed: Option<IpAddr>,
-    /// Where the last response went to.
+    /// Address that the last response was sent to.
     answered: Option<IpAddr>,
     persistent: Option<Duration>,
     keypairs: Keypairs,
-    /// The newest initiation that waits for its response, and our index in it. Older ones are
-    /// [`Candidates`]'.
+    /// The newest initiation without a response, and its sender index. Older ones are in
+    /// [`Candidates`].
     initiator: Option<(Box<Initiator>, u32)>,
     mac_keys: MacKeys,
     cookies: CookieJar,
-    /// The newest stamp of the peer's initiations: none that is not newer is accepted.
+    /// The newest stamp of the peer's initiations; only newer ones are accepted.
     newest_stamp: Option<Timestamp>,
-    /// The last stamp that was refused for that.
+    /// The last stamp that was refused because it was not newer.
     refused_stamp: Option<Timestamp>,
-    /// When its last initiation was accepted.
+    /// Time when the peer's last initiation was accepted.
     last_initiation: Option<Instant>,
     last_handshake: Option<Instant>,
     staged: Staged,
@@ -84,13 +84,13 @@ pub struct Peer {
     news: News,
     transfer: Transfer,
     lost: u64,
-    /// For [`super::Interface`]: when its timer is set for this peer, and which of its lists this peer is in.
+    /// For [`super::Interface`]: time of this peer's timeout there, and membership in its lists.
     pub(super) scheduled: Option<Instant>,
     pub(super) is_in_outgoing: bool,
     pub(super) is_in_news: bool,
 }
 
-/// What is to be sent besides staged packets.
+/// Pending messages other than staged packets.
 #[derive(Default)]
 struct Outbox {
     response: Option<Box<Response>>,
@@ -98,13 +98,13 @@ struct Outbox {
     keepalive: bool,
 }
 
-/// What happened and was not told yet.
+/// Events that were not returned yet.
 #[derive(Default)]
 struct News {
     moved: bool,
     completed: bool,
     failed: bool,
-    /// The time of the peer's clock, and how far it has gone back.
+    /// Time of the peer's clock, and the time by which it was set back.
     clock: Option<(Duration, Duration)>,
 }
 
@@ -139,80 +139,80 @@ impl Peer {
         }
     }
 
-    /// Its public key.
+    /// Returns the public key.
     pub const fn public_key(&self) -> &PublicKey {
         &self.public
     }
 
-    /// The key shared with it besides; all zeroes if none.
+    /// Returns the preshared key; all zeroes if there is none.
     pub const fn preshared_key(&self) -> &PresharedKey {
         &self.preshared
     }
 
-    /// Where it is, once known.
+    /// Returns the endpoint, once known.
     pub const fn endpoint(&self) -> Option<Endpoint> {
         self.endpoint
     }
 
-    /// The address that was configured for it, or that the last completed handshake showed to be
-    /// the peer's: a response to our message came from there, or ours that went there was answered.
-    /// [`Self::endpoint`] also follows data, whose source the peer can make up.
+    /// Returns the address that was configured, or that the last completed handshake proved to be
+    /// the peer's: a response to a message of this side came from there, or a message sent there
+    /// was answered. [`Self::endpoint`] also follows data, whose source address the peer can forge.
     pub const fn confirmed_address(&self) -> Option<IpAddr> {
         self.confirmed
     }
 
-    /// How long the link may be silent before a keepalive is sent.
+    /// Returns the silence after which a keepalive is sent.
     pub const fn persistent_keepalive(&self) -> Option<Duration> {
         self.persistent
     }
 
-    /// When a handshake was last completed.
+    /// Returns the time of the last completed handshake.
     pub const fn last_handshake(&self) -> Option<Instant> {
         self.last_handshake
     }
 
-    /// What was carried.
+    /// Returns the bytes and packets carried.
     pub const fn transfer(&self) -> Transfer {
         self.transfer
     }
 
-    /// Packets that wait for a handshake.
+    /// Returns the number of packets that wait for a handshake.
     pub fn staged(&self) -> usize {
         self.staged.len()
     }
 
-    /// Packets that waited for a handshake in vain.
+    /// Returns the number of packets dropped while waiting for a handshake.
     pub const fn lost(&self) -> u64 {
         self.lost
     }
 
-    /// Whether a packet could leave at once.
+    /// Returns true if a packet can be sent at once.
     pub fn has_session(&self, now: Instant) -> bool {
         self.keypairs.current.as_ref().is_some_and(|keypair| keypair.can_send(now))
     }
 
-    /// Sets the preshared key: the next handshake uses it, also one that waits for its response. The session in use
-    /// goes on.
+    /// Sets the preshared key. The next handshake uses it, including one that waits for its
+    /// response. The session in use continues.
     pub(super) fn set_preshared_key(&mut self, preshared: PresharedKey) {
         self.preshared = preshared;
     }
 
-    /// Sets where the peer is. Whoever configures this knows; it is no news. Where a keepalive is wanted, the first
-    /// could not leave before.
+    /// Sets the endpoint. This is no event, since the caller knows it. If persistent keepalives are
+    /// enabled, requests the first one, which could not be sent without an endpoint.
     pub(super) fn set_endpoint(&mut self, endpoint: Option<Endpoint>) {
         self.outbox.keepalive |= self.endpoint.is_none() && self.persistent.is_some();
         self.endpoint = endpoint;
         self.confirmed = endpoint.map(|endpoint| endpoint.remote.ip());
     }
 
-    /// Leaves it to the system again from which address of ours datagrams leave.
+    /// Lets the system choose the source address of datagrams again.
     pub(super) fn set_any_source(&mut self) {
         if let Some(endpoint) = &mut self.endpoint {
             endpoint.local = None;
         }
     }
 
-    /// Sets after how long a silence a keepalive is sent; the first goes out at once.
+    /// Sets the silence after which a keepalive is sent; the first is sent at once.
     pub(super) fn set_persistent_keepalive(&mut self, interval: Option<Duration>) {
         let interval = interval.filter(|interval| !interval.is_zero());
         let begins = interval.is_some() && self.persistent.is_none();
@@ -225,12 +225,12 @@ impl Peer {
         }
     }
 
-    /// Asks for a keepalive now, which also brings a handshake about where there is no session.
+    /// Requests a keepalive now, which also starts a handshake if there is no session.
     pub(super) fn request_keepalive(&mut self) {
         self.outbox.keepalive = true;
     }
 
-    /// Our own key changed: what was agreed on with the old one is used no more.
+    /// Stops using the sessions and handshakes of the old private key after it changed.
     pub(super) fn handle_identity_changed(&mut self, indices: &mut IndexTable) {
         self.forget_initiation(indices);
         self.outbox.response = None;
@@ -238,8 +238,8 @@ impl Peer {
         self.keypairs.stop_sending();
     }
 
-    /// Forgets what was agreed on, and begins anew if that was still in use. What waits for a
-    /// session waits on.
+    /// Drops sessions and handshakes, and starts a handshake if one of them was in use. Staged
+    /// packets continue to wait.
     pub(super) fn forget_sessions(&mut self, indices: &mut IndexTable, now: Instant) {
         let begins = self.has_session(now) || self.initiator.is_some();
         self.forget_initiation(indices);
@@ -251,7 +251,7 @@ impl Peer {
         }
     }
 
-    /// Forgets all secrets, and gives the indices back.
+    /// Drops all secrets, and frees the indices.
     pub(super) fn clear(&mut self, indices: &mut IndexTable) {
         self.forget_initiation(indices);
         self.keypairs.clear(indices);
@@ -272,13 +272,13 @@ impl Peer {
         }
     }
 
-    /// When [`Self::handle_timeout`] is due.
+    /// Returns the time of the next [`Self::handle_timeout`].
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let candidates = self.candidates.as_ref().and_then(|candidates| candidates.next_timeout());
         [self.timers.next(), candidates].into_iter().flatten().min()
     }
 
-    /// Does what is due.
+    /// Handles the timers that are due.
     pub(super) fn handle_timeout(&mut self, indices: &mut IndexTable, now: Instant) {
         if Timers::take_due(&mut self.timers.retransmit, now) {
             self.handle_no_response(indices, now);
@@ -296,7 +296,7 @@ impl Peer {
         }
         if Timers::take_due(&mut self.timers.zero_keys, now) {
             self.keypairs.clear(indices);
-            // a handshake that is under way is no residue: what waits for it must not be lost
+            // a handshake in progress is kept: packets that wait for it must not be lost
             if self.timers.retransmit.is_none() {
                 self.forget_initiation(indices);
             }
@@ -306,7 +306,8 @@ impl Peer {
         }
     }
 
-    /// The address of ours that we answer from may be why nobody answers: the system chooses again.
+    /// Lets the system choose the source address again: the present one may be why nothing is
+    /// answered.
     fn clear_source(&mut self) {
         if let Some(endpoint) = self.endpoint.as_mut().filter(|endpoint| endpoint.local.is_some()) {
             endpoint.local = None;
@@ -330,7 +331,7 @@ impl Peer {
         }
     }
 
-    /// Something authentic came from `from`: that is where the peer is.
+    /// Sets the endpoint to `from`, where an authentic message came from.
     fn handle_heard(&mut self, from: Endpoint) {
         if self.endpoint != Some(from) {
             self.endpoint = Some(from);
@@ -338,7 +339,7 @@ impl Peer {
         }
     }
 
-    /// Whether [`Self::poll_transmit`] may have something.
+    /// Returns true if [`Self::poll_transmit`] may have a datagram.
     pub(super) fn has_outgoing(&self, now: Instant) -> bool {
         self.outbox.response.is_some()
             || self.outbox.initiation
@@ -346,12 +347,12 @@ impl Peer {
             || !self.staged.is_empty() && self.has_session(now)
     }
 
-    /// Whether [`Self::poll_event`] has something.
+    /// Returns true if [`Self::poll_event`] has an event.
     pub(super) const fn has_news(&self) -> bool {
         self.news.moved || self.news.completed || self.news.failed || self.news.clock.is_some()
     }
 
-    /// What happened.
+    /// Returns the next event.
     pub(super) fn poll_event(&mut self) -> Option<Event> {
         let peer = self.id;
         if std::mem::take(&mut self.news.moved)

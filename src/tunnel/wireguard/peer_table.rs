@@ -7,25 +7,25 @@ use super::index::PeerId;
 use super::key::PublicKey;
 use super::peer::Peer;
 
-/// A peer that cannot be added.
+/// Reason why a peer cannot be added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddPeerError {
-    /// Its public key belongs to our own private key.
+    /// The public key belongs to the interface's own private key.
     #[error("the peer's public key is this interface's own; expected the key of another host")]
     OwnKey,
-    /// More peers than ids.
+    /// No peer id is left.
     #[error("the interface has all the peers that it can have; remove some first")]
     Full,
 }
 
-/// A place for a peer, and how many peers it had before.
+/// A slot for a peer, and the number of peers that it held before.
 #[derive(Default)]
 struct Slot {
     generation: u32,
     peer: Option<Box<Peer>>,
 }
 
-/// All peers. The map is ordered, not hashed: strangers choose the keys that are looked up.
+/// All peers. The map is ordered, not hashed: unknown senders choose the keys that are looked up.
 #[derive(Default)]
 pub(super) struct PeerTable {
     slots: Vec<Slot>,
@@ -34,7 +34,7 @@ pub(super) struct PeerTable {
 }
 
 impl PeerTable {
-    /// Adds the peer that `new` makes for an id.
+    /// Adds the peer that `new` returns for an id; returns the id, or `None` if none is left.
     pub(super) fn insert(&mut self, public: PublicKey, new: impl FnOnce(PeerId) -> Peer) -> Option<PeerId> {
         let slot = match self.free.pop() {
             Some(slot) => slot,
@@ -51,12 +51,12 @@ impl PeerTable {
         Some(id)
     }
 
-    /// Takes a peer out.
+    /// Removes and returns a peer.
     pub(super) fn remove(&mut self, id: PeerId) -> Option<Box<Peer>> {
         let slot = self.slots.get_mut(id.slot as usize).filter(|slot| slot.generation == id.generation)?;
         let peer = slot.peer.take()?;
         self.by_key.remove(peer.public_key());
-        // a slot whose generations are used up is never used again
+        // a slot whose generations are used up is not reused
         if let Some(generation) = slot.generation.checked_add(1) {
             slot.generation = generation;
             self.free.push(id.slot);
@@ -78,12 +78,12 @@ impl PeerTable {
         self.by_key.get(public).copied()
     }
 
-    /// All ids, in the order of the public keys.
+    /// Returns all ids, in the order of the public keys.
     pub(super) fn ids(&self) -> impl Iterator<Item = PeerId> {
         self.by_key.values().copied()
     }
 
-    /// As [`Self::ids`], those behind `key`, or all.
+    /// Like [`Self::ids`], for the keys that follow `key`; all if it is `None`.
     pub(super) fn ids_after(&self, key: Option<&PublicKey>) -> impl Iterator<Item = PeerId> {
         let begin = key.map_or(Bound::Unbounded, Bound::Excluded);
         self.by_key.range((begin, Bound::Unbounded)).map(|(_, id)| *id)

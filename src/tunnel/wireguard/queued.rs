@@ -1,11 +1,11 @@
-//! What waits in the queue of handshake messages and in the backlog.
+//! Handshake messages that wait in the queue or in the backlog.
 
 use super::message::{Initiation, Response};
 
-/// Handshake messages that may wait, the backlog's included.
+/// Maximum number of handshake messages that wait, including the backlog.
 pub const MAX_QUEUED: usize = 4096;
 
-/// A handshake message that waits for its turn.
+/// A handshake message that waits to be processed.
 #[derive(Clone, Copy)]
 pub(super) enum Handshake {
     Initiation(Initiation),

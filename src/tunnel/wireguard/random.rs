@@ -1,32 +1,33 @@
-//! Where the engine's randomness comes from: it is handed in, so that a test can repeat a run.
+//! Randomness of the engine. The caller supplies it, so that a test can repeat a run.
 
 use std::time::Duration;
 
-/// A cryptographically secure source of random bytes. The device's asks the kernel; a test's is seeded.
+/// A cryptographically secure source of random bytes. The device's uses the kernel; that of tests
+/// is seeded.
 pub trait Random {
     /// Overwrites `out` with random bytes.
     fn fill(&mut self, out: &mut [u8]);
 }
 
-/// An array of random bytes.
+/// Returns an array of random bytes.
 pub(super) fn bytes<const N: usize>(random: &mut dyn Random) -> [u8; N] {
     let mut bytes = [0; N];
     random.fill(&mut bytes);
     bytes
 }
 
-/// Any `u32`.
+/// Returns a random `u32`.
 pub(super) fn number(random: &mut dyn Random) -> u32 {
     u32::from_le_bytes(bytes(random))
 }
 
-/// A time from 0 to `max`, in steps of a microsecond.
+/// Returns a random time from 0 to `max`, in steps of a microsecond.
 pub(super) fn jitter(random: &mut dyn Random, max: Duration) -> Duration {
     let steps = u64::try_from(max.as_micros()).unwrap_or(u64::MAX).saturating_add(1);
     Duration::from_micros(u64::from_le_bytes(bytes(random)) % steps)
 }
 
-/// The tests' generator.
+/// The generator for tests.
 #[cfg(test)]
 pub(super) struct Seeded(rand_chacha::ChaCha20Rng);
 

@@ -1,4 +1,5 @@
-//! A token bucket for each source address: 20 handshake messages a second, 5 at once; an IPv6 /64 is one source.
+//! A token bucket per source: 20 handshake messages per second, in bursts of 5; an IPv6 /64 is one
+//! source.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -6,19 +7,19 @@ use std::time::Duration;
 
 use crate::time::Instant;
 
-/// Handshake messages a second that one source may send.
+/// Handshake messages per second allowed for one source.
 pub const PER_SECOND: u32 = 20;
-/// Messages that a source may send at once after a pause.
+/// Handshake messages that a source can send at once after a pause.
 pub const BURST: u32 = 5;
-/// Sources remembered at the same time; past that, none is let in that is not remembered.
+/// Maximum number of sources with a bucket; beyond it, messages of other sources are refused.
 pub const MAX_SOURCES: usize = 1 << 16;
 
 const COST: Duration = Duration::from_nanos(1_000_000_000 / PER_SECOND as u64);
 const FULL: Duration = Duration::from_nanos(1_000_000_000 / PER_SECOND as u64 * BURST as u64);
-/// A bucket untouched for this long is full again and can be forgotten.
+/// Idle time after which a bucket is full again and can be removed.
 const FORGET_AFTER: Duration = Duration::from_secs(1);
 
-/// One who pays: an IPv4 address, or the /64 of an IPv6 one.
+/// A source of messages: an IPv4 address, or the /64 of an IPv6 address.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Source {
     V4(u32),
@@ -26,7 +27,7 @@ pub(super) enum Source {
 }
 
 impl Source {
-    /// Who pays for what comes from `address`.
+    /// Returns the source that `address` belongs to.
     pub(super) fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(address) => Self::V4(address.to_bits()),
@@ -35,16 +36,16 @@ impl Source {
     }
 }
 
-/// The buckets. An ordered map, since attackers choose the addresses: no hash to be made collide.
+/// The buckets. An ordered map, since attackers choose the addresses and could make hashes collide.
 #[derive(Default)]
 pub(super) struct RateLimiter {
-    /// Each source's tokens, as time, and when they were counted.
+    /// Tokens of each source, as time, and when they were counted.
     buckets: BTreeMap<Source, (Duration, Instant)>,
     swept: Instant,
 }
 
 impl RateLimiter {
-    /// Takes a token of `address`'s source; `false` if it has none left.
+    /// Takes a token of the source of `address`; returns false if none is left.
     pub(super) fn take(&mut self, address: IpAddr, now: Instant) -> bool {
         if now.since(self.swept) >= FORGET_AFTER {
             self.swept = now;
@@ -69,7 +70,7 @@ impl RateLimiter {
         true
     }
 
-    /// Sources remembered now.
+    /// Returns the number of sources with a bucket.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.buckets.len()

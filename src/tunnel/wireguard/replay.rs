@@ -1,18 +1,19 @@
-//! Which counters of a session were received: a ring of bits as in RFC 6479, as large as the kernel's.
+//! Replay window of a session: a ring of bits as in RFC 6479, of the same size as the kernel's.
 
 use super::REJECT_AFTER_MESSAGES;
 
 const WORD_BITS: u64 = u64::BITS as u64;
-/// Bits in the ring.
+/// Number of bits in the ring.
 const RING_BITS: u64 = 8192;
 const WORDS: usize = (RING_BITS / WORD_BITS) as usize;
-/// How far behind the newest counter an older one may lie: one word of the ring is always being reused.
+/// Maximum distance of an accepted counter behind the newest. It is one word less than the ring,
+/// since one word is always being reused.
 pub const WINDOW: u64 = RING_BITS - WORD_BITS;
 
 /// The received counters of one session.
 #[derive(Clone)]
 pub(super) struct ReplayWindow {
-    /// One more than the newest counter; 0 if none was received.
+    /// The newest counter plus one; 0 if none was received.
     next: u64,
     ring: [u64; WORDS],
 }
@@ -22,19 +23,21 @@ impl ReplayWindow {
         Self { next: 0, ring: [0; WORDS] }
     }
 
-    /// Where in the ring the word with this number lies.
+    /// Returns the index in the ring of the word with this number.
     #[expect(clippy::cast_possible_truncation, reason = "smaller than WORDS")]
     const fn word(number: u64) -> usize {
         (number % WORDS as u64) as usize
     }
 
-    /// Where `counter`'s bit lies. As in the kernel, bits are numbered from counter + 1.
+    /// Returns word index and mask of the bit of `counter`. As in the kernel, bits are numbered
+    /// from counter + 1.
     const fn place(counter: u64) -> (usize, u64) {
         let bit = counter + 1;
         (Self::word(bit / WORD_BITS), 1 << (bit % WORD_BITS))
     }
 
-    /// Whether `counter` may still be accepted: within the session's limit, not too old and not seen.
+    /// Returns true if `counter` can be accepted: it is within the session's limit, not too old,
+    /// and was not received.
     pub(super) fn is_fresh(&self, counter: u64) -> bool {
         if counter >= REJECT_AFTER_MESSAGES || counter + 1 + WINDOW < self.next {
             return false;
@@ -43,7 +46,7 @@ impl ReplayWindow {
         counter >= self.next || self.ring.get(word).is_some_and(|bits| bits & mask == 0)
     }
 
-    /// Records an authenticated `counter`; `false` if it was not fresh.
+    /// Records an authenticated `counter`; returns false if it cannot be accepted.
     pub(super) fn accept(&mut self, counter: u64) -> bool {
         if !self.is_fresh(counter) {
             return false;
@@ -72,7 +75,7 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
-    /// The naive window: all counters ever seen.
+    /// A reference implementation: all counters ever received.
     #[derive(Default)]
     struct Naive {
         seen: BTreeSet<u64>,

@@ -2,15 +2,15 @@
 
 use std::collections::VecDeque;
 
-/// Packets that may wait for one peer; one more drives out the oldest.
+/// Maximum number of packets that wait for one peer; one more displaces the oldest.
 pub const MAX_STAGED: usize = 128;
 
-/// One peer's waiting packets, oldest first.
+/// The waiting packets of one peer, oldest first.
 #[derive(Default)]
 pub(super) struct Staged(VecDeque<Box<[u8]>>);
 
 impl Staged {
-    /// Adds a copy of `packet`; `true` if the oldest had to go for it.
+    /// Adds a copy of `packet`; returns true if the oldest was dropped for it.
     pub(super) fn push(&mut self, packet: &[u8]) -> bool {
         let full = self.0.len() >= MAX_STAGED;
         if full {
@@ -20,7 +20,7 @@ impl Staged {
         full
     }
 
-    /// Takes the oldest.
+    /// Removes and returns the oldest packet.
     pub(super) fn pop(&mut self) -> Option<Box<[u8]>> {
         let packet = self.0.pop_front();
         if self.0.is_empty() {
@@ -30,7 +30,7 @@ impl Staged {
         packet
     }
 
-    /// Drops all; how many there were.
+    /// Drops all packets; returns their number.
     pub(super) fn clear(&mut self) -> usize {
         std::mem::take(&mut self.0).len()
     }

@@ -1,44 +1,44 @@
-//! When a peer has something to do: the timers of the white paper's section 6, as points in time.
+//! A peer's timers (section 6 of the white paper), as points in time.
 //!
-//! Nothing here is done, only remembered: [`super::peer::Peer::handle_timeout`] does it.
+//! This module only stores them; [`super::peer::Peer::handle_timeout`] acts on them.
 
 use std::time::Duration;
 
 use super::{KEEPALIVE_TIMEOUT, REJECT_AFTER_TIME, REKEY_ATTEMPT_TIME, REKEY_TIMEOUT, REKEY_TIMEOUT_JITTER};
 use crate::time::Instant;
 
-/// Keys are overwritten this long after the last new ones.
+/// Time after the last new session at which keys are overwritten.
 pub(super) const ZERO_KEYS_AFTER: Duration = Duration::from_secs(REJECT_AFTER_TIME.as_secs() * 3);
 
-/// One peer's timers. `None` means that there is nothing to wait for.
+/// Timers of one peer; `None` if a timer is not running.
 #[derive(Debug, Default)]
 pub(super) struct Timers {
-    /// The initiation that went out is to be sent again.
+    /// Retransmission of an initiation.
     pub(super) retransmit: Option<Instant>,
-    /// Data came in and nothing went out since.
+    /// Keepalive: data was received, and nothing was sent since.
     pub(super) keepalive: Option<Instant>,
-    /// Data went out and nothing came in since.
+    /// New handshake: data was sent, and nothing was received since.
     pub(super) silence: Option<Instant>,
-    /// The keys are to be overwritten.
+    /// Overwriting of the keys.
     pub(super) zero_keys: Option<Instant>,
-    /// Nothing went either way for the configured time.
+    /// Persistent keepalive: nothing was sent or received for the configured time.
     pub(super) persistent: Option<Instant>,
-    /// Added to the next handshake's pauses; drawn anew with each handshake, not with each packet.
+    /// Addition to the pauses of the next handshake; drawn for each handshake, not for each packet.
     pub(super) jitter: Duration,
-    /// More data came in while `keepalive` was running.
+    /// More data was received while `keepalive` was running.
     pub(super) another_keepalive: bool,
-    /// The current session's end was noticed on receiving already.
+    /// The end of the current session was already noticed when receiving.
     pub(super) last_minute: bool,
-    /// When the last handshake message was sent.
+    /// Time when the last handshake message was sent.
     pub(super) last_sent: Option<Instant>,
-    /// Since when this run of initiations lasts; a packet to send begins it anew.
+    /// Start of the present run of initiations; a packet to send restarts it.
     attempting: Option<Instant>,
-    /// Since when initiations are in vain, or were last reported to be.
+    /// Time since which initiations are unanswered, or when that was last reported.
     failing: Option<Instant>,
 }
 
 impl Timers {
-    /// The next point in time at which one rings.
+    /// Returns the time of the next timer.
     pub(super) fn next(&self) -> Option<Instant> {
         [self.retransmit, self.keepalive, self.silence, self.zero_keys, self.persistent]
             .into_iter()
@@ -46,24 +46,25 @@ impl Timers {
             .min()
     }
 
-    /// Takes a timer if it rings.
+    /// Clears a timer and returns true if it is due.
     pub(super) fn take_due(timer: &mut Option<Instant>, now: Instant) -> bool {
         timer.take_if(|due| now >= *due).is_some()
     }
 
-    /// Sets the jitter for what follows.
+    /// Sets the jitter of later pauses.
     pub(super) fn set_jitter(&mut self, jitter: Duration) {
         self.jitter = jitter.min(REKEY_TIMEOUT_JITTER);
     }
 
-    /// A packet that is data left.
+    /// Handles a sent data packet.
     pub(super) fn handle_data_sent(&mut self, now: Instant) {
         if self.silence.is_none() {
             self.silence = Some(now + KEEPALIVE_TIMEOUT + REKEY_TIMEOUT + self.jitter);
         }
     }
 
-    /// So many packets came that are data. A keepalive is none: an answer to it would be answered too.
+    /// Handles `packets` received data packets. Keepalives do not count: an answer to one would be
+    /// answered too.
     pub(super) fn handle_data_received(&mut self, packets: u64, now: Instant) {
         if packets > 0 {
             self.another_keepalive |= packets > 1 || self.keepalive.is_some();
@@ -71,13 +72,13 @@ impl Timers {
         }
     }
 
-    /// Anything authenticated leaves: keepalive, data or handshake.
+    /// Handles a sent authenticated message: keepalive, data or handshake.
     pub(super) fn handle_any_sent(&mut self, persistent: Option<Duration>, now: Instant) {
         self.keepalive = None;
         self.handle_traversal(persistent, now);
     }
 
-    /// Anything authenticated came.
+    /// Handles a received authenticated message.
     pub(super) fn handle_any_received(&mut self, persistent: Option<Duration>, now: Instant) {
         self.silence = None;
         self.handle_traversal(persistent, now);
@@ -87,19 +88,19 @@ impl Timers {
         self.persistent = persistent.map(|interval| now + interval);
     }
 
-    /// A new run of initiations begins, or the one that is on has a new reason.
+    /// Starts a run of initiations, or restarts the present one for a new reason.
     pub(super) fn begin_attempt(&mut self, now: Instant) {
         self.attempting = Some(now);
     }
 
-    /// An initiation that is wanted has to wait until the last handshake message is old enough.
+    /// Schedules a requested initiation for when the last handshake message is old enough.
     pub(super) fn postpone_initiation(&mut self, now: Instant) {
         if self.retransmit.is_none() {
             self.retransmit = Some(self.last_sent.unwrap_or(now) + REKEY_TIMEOUT + self.jitter);
         }
     }
 
-    /// An initiation leaves.
+    /// Handles a sent initiation.
     pub(super) fn handle_initiation_sent(&mut self, now: Instant) {
         self.last_sent = Some(now);
         self.attempting.get_or_insert(now);
@@ -107,12 +108,13 @@ impl Timers {
         self.retransmit = Some(now + REKEY_TIMEOUT + self.jitter);
     }
 
-    /// Whether the run of initiations has lasted too long.
+    /// Returns true if the run of initiations has lasted for `REKEY_ATTEMPT_TIME`.
     pub(super) fn gives_up(&self, now: Instant) -> bool {
         self.attempting.is_none_or(|since| now.since(since) >= REKEY_ATTEMPT_TIME)
     }
 
-    /// Whether it is time to report that initiations are in vain, as it is every [`REKEY_ATTEMPT_TIME`].
+    /// Returns true if unanswered initiations are to be reported, which is once per
+    /// [`REKEY_ATTEMPT_TIME`].
     pub(super) fn take_failure(&mut self, now: Instant) -> bool {
         let failed = self.failing.is_some_and(|since| now.since(since) >= REKEY_ATTEMPT_TIME);
         if failed {
@@ -121,12 +123,12 @@ impl Timers {
         failed
     }
 
-    /// There are new keys.
+    /// Handles new session keys.
     pub(super) fn handle_session_derived(&mut self, now: Instant) {
         self.zero_keys = Some(now + ZERO_KEYS_AFTER);
     }
 
-    /// Both sides have the new session.
+    /// Handles the completion of a handshake: both sides have the new session.
     pub(super) fn handle_handshake_complete(&mut self) {
         self.retransmit = None;
         self.attempting = None;
@@ -134,7 +136,7 @@ impl Timers {
         self.last_minute = false;
     }
 
-    /// Nobody answers.
+    /// Handles the end of a run of initiations without an answer.
     pub(super) fn handle_given_up(&mut self, now: Instant) {
         self.keepalive = None;
         self.attempting = None;

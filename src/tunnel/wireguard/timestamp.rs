@@ -1,16 +1,17 @@
-//! TAI64N stamps: what keeps an old handshake initiation from being used again.
+//! TAI64N timestamps, which prevent the replay of handshake initiations.
 
 use std::time::Duration;
 
-/// Bytes of a stamp.
+/// Length of a timestamp in bytes.
 pub(super) const TIMESTAMP_LEN: usize = 12;
 
-/// TAI64's label of the UNIX epoch: 2^62, and the ten leap seconds of 1970.
+/// TAI64 label of the UNIX epoch: 2^62, and the ten leap seconds of 1970.
 const UNIX_EPOCH: u64 = 0x4000_0000_0000_000a;
-/// Stamps are rounded down to this, so that they tell little about when we do what.
+/// Granularity to which timestamps are rounded down, so that they reveal little about the time of
+/// events.
 const STEP_NANOS: u32 = 1 << 25;
 
-/// A point in time as initiations carry it; they compare as their bytes do.
+/// A point in time in the format of initiations. Timestamps compare like their bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Timestamp([u8; TIMESTAMP_LEN]);
 
@@ -31,7 +32,7 @@ impl Timestamp {
         Self(bytes)
     }
 
-    /// Returns the time since 1970, zero for what is before.
+    /// Returns the time since 1970; zero for earlier times.
     pub(super) fn unix(self) -> Duration {
         let (front, back) = self.0.split_at(8);
         let number = |bytes: &[u8]| bytes.iter().fold(0_u64, |sum, byte| sum << 8 | u64::from(*byte));
@@ -40,16 +41,17 @@ impl Timestamp {
     }
 }
 
-/// Gives stamps that always grow, also when the wall clock is set back. One for all peers: a peer that is removed
-/// and added again still remembers our last one.
+/// Returns strictly increasing timestamps, even if the wall clock is set back. All peers share one:
+/// a peer that is removed and added again still remembers the last timestamp.
 #[derive(Debug, Default)]
 pub(super) struct Stamper {
-    /// The last one given: seconds since the epoch, and nanoseconds.
+    /// The last timestamp: seconds since the epoch, and nanoseconds.
     last: Option<(u64, u32)>,
 }
 
 impl Stamper {
-    /// A stamp for the time `unix` since 1970, or just above the last one if that is later.
+    /// Returns a timestamp for the time `unix` since 1970, or the smallest one above the last if
+    /// that is later.
     pub(super) fn stamp(&mut self, unix: Duration) -> Timestamp {
         let nanos = unix.subsec_nanos();
         let wanted = (unix.as_secs(), nanos - nanos % STEP_NANOS);

@@ -1,4 +1,4 @@
-//! Peers that may be at several addresses.
+//! Peers with several possible addresses.
 
 use std::net::SocketAddr;
 
@@ -7,7 +7,7 @@ use crate::time::Instant;
 use crate::tunnel::wireguard::{Endpoint, PeerId};
 
 impl Interface {
-    /// Sets where a peer is, and that it is nowhere else.
+    /// Sets the endpoint of a peer as its only address.
     pub fn set_endpoint(&mut self, id: PeerId, endpoint: Option<Endpoint>, now: Instant) {
         if let Some(peer) = self.peers.get_mut(id) {
             peer.set_candidates(&[], &mut self.indices);
@@ -16,9 +16,9 @@ impl Interface {
         self.note(id, now);
     }
 
-    /// Sets the addresses that a peer may be at, the preferred one first. Its endpoint is tried
-    /// first, and each unanswered initiation is followed by one to the next of them. With less than
-    /// two, only its endpoint is tried.
+    /// Sets the possible addresses of a peer, the preferred one first. The current endpoint is
+    /// tried first, and each unanswered initiation is followed by one to the next address. With
+    /// fewer than two addresses, only the endpoint is tried.
     pub fn set_candidates(&mut self, id: PeerId, remotes: &[SocketAddr]) {
         if let Some(peer) = self.peers.get_mut(id) {
             peer.set_candidates(remotes, &mut self.indices);

@@ -1,10 +1,10 @@
-//! Sessions do not outlive the machine's sleep.
+//! Ending sessions when the machine was suspended.
 
 use super::Interface;
 use crate::time::Instant;
 
 impl Interface {
-    /// Drops all sessions and handshakes, with their keys, and begins new ones with the peers that
+    /// Drops all sessions and handshakes with their keys, and starts handshakes with the peers that
     /// had a session.
     pub fn forget_sessions(&mut self, now: Instant) {
         let ids: Vec<_> = self.peers.ids().collect();

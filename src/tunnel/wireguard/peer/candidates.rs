@@ -1,17 +1,18 @@
-//! The addresses that a peer may be at, if its name has several: each unanswered initiation is
-//! followed by one to the next address (Happy Eyeballs, RFC 8305, for handshakes).
+//! Peers with several possible addresses: each unanswered initiation is followed by one to the next
+//! address (Happy Eyeballs, RFC 8305, for handshakes).
 //!
-//! Initiations overtake each other on paths of different length, so each is kept until it is
-//! answered or [`MAX_AGE`] old. Keys come from the newest one that is answered: a responder that
-//! sees a newer initiation forgets the session of an older one that it has not heard used yet. The
-//! address comes from the first answer, after which nothing more is sent to other addresses. If a
-//! newer initiation was under way then and the session shows no sign of life, a new handshake
+//! Initiations overtake each other on paths of different latency, so each is kept until it is
+//! answered or [`MAX_AGE`] old. The keys come from the newest one that is answered: a responder
+//! that receives a newer initiation drops the session of an older one that was not used yet. The
+//! endpoint comes from the first answer, after which nothing more is sent to other addresses. If a
+//! newer initiation was in flight then and nothing is received in the session, a new handshake
 //! follows.
 //!
-//! A session is tried elsewhere after 15 s of silence, as any. Where traffic goes both ways, a
-//! shorter silence is suspect ([`SUSPECT_SILENCE`]) if we go on sending, as TCP does without an
-//! acknowledgement: the address in use is asked then, and the next one if it does not answer. If it
-//! does, or data comes again, the suspicion was false, and the next takes twice as long.
+//! As for any peer, another address is tried after 15 s of silence. Where traffic flows in both
+//! directions, a shorter silence is suspect ([`SUSPECT_SILENCE`]) if data continues to be sent, as
+//! for TCP without an acknowledgement: an initiation is sent to the address in use and, if it is
+//! not answered, to the next one. If it is answered, or data is received again, the suspicion was
+//! false, and the next takes twice as long.
 
 mod choice;
 
@@ -28,81 +29,82 @@ use crate::time::Instant;
 /// Pause between an initiation and the one to the next address, until each was tried. RFC 8305
 /// allows 2 s at most.
 pub const CANDIDATE_PAUSE: Duration = Duration::from_secs(1);
-/// The same when each was tried: another pause, so that a fast way on which answers are lost does
-/// not overtake a slow one for ever.
+/// The same pause once each was tried. It differs so that a fast path on which answers are lost
+/// does not overtake a slow one for ever.
 const LATER_PAUSE: Duration = Duration::from_secs(2);
-/// Addresses of a peer that are tried.
+/// Maximum number of addresses per peer.
 pub const MAX_CANDIDATES: usize = 8;
-/// Initiations of a peer that are kept besides the newest.
+/// Maximum number of initiations kept per peer besides the newest.
 const MAX_OLDER: usize = 3;
-/// Age at which an initiation besides the newest is forgotten.
+/// Age at which an initiation besides the newest is dropped.
 const MAX_AGE: Duration = REKEY_TIMEOUT;
 /// Pause before an address that is preferred to the one in use is tried again.
 const PREFER_AGAIN: Duration = Duration::from_secs(600);
-/// Least time for a session that the peer may have forgotten to show a sign of life.
+/// Minimum deadline for receiving something in a session that the peer may have dropped.
 const CONFIRM_TIME: Duration = Duration::from_secs(1);
 
-/// Silence after data of ours that is suspect where data came before, or three round trips if that
+/// Silence after sent data that is suspect if data was received before; three round trips if that
 /// is longer.
 const SUSPECT_SILENCE: Duration = Duration::from_secs(1);
-/// Pause after which more data without an answer tells that one is expected. The last
-/// acknowledgement of a conversation, which never has an answer, comes sooner.
+/// Pause after which more unanswered data shows that an answer is expected. The last
+/// acknowledgement of a conversation, which is never answered, is sent sooner.
 const INSISTING: Duration = Duration::from_millis(300);
-/// False suspicions after which only the silence of any peer counts.
+/// Number of false suspicions after which only the 15 s of silence that apply to any peer count.
 const MOST_SUSPICIONS: u8 = 4;
 
-/// The addresses of one peer, the preferred one first, and which of them is tried.
+/// The addresses of a peer, the preferred one first, and the state of trying them.
 pub(super) struct Candidates {
     list: Vec<Candidate>,
-    /// So many of them are the name's. One more may be where the peer has moved to.
+    /// Number of them that belong to the peer's name. One more may be an address that the peer has
+    /// moved to.
     named: usize,
-    /// Place of the next one.
+    /// Position of the next address in `list`.
     turn: usize,
-    /// The next one is tried since it is preferred; the one in use follows.
+    /// The next address is tried because it is preferred; the one in use follows.
     is_preferring: bool,
-    /// Initiations are sent in turn.
+    /// A run of initiations to the addresses in turn is in progress.
     is_running: bool,
-    /// Initiations of this run.
+    /// Number of initiations in this run.
     tries: usize,
-    /// Since the newest initiation left, one was answered.
+    /// An initiation was answered since the newest one was sent.
     is_answered: bool,
-    /// Destination of the newest initiation, and when it left.
+    /// Destination of the newest initiation, and the time when it was sent.
     newest: Option<(SocketAddr, Instant)>,
     /// Initiations before the newest, the oldest first.
     older: Vec<Outstanding>,
-    /// An answer was accepted while a newer initiation was under way: until then the session is to
-    /// show a sign of life.
+    /// Time by which something must be received in the session, if an answer was accepted while a
+    /// newer initiation was in flight.
     confirm_by: Option<Instant>,
-    /// After an answer was accepted: when the newer initiations are forgotten.
+    /// Time when the newer initiations are dropped, after an answer was accepted.
     expires: Option<Instant>,
-    /// Until then data from another address of the list does not move the peer: it is what the
-    /// peer sent before it heard from us by the address that answered.
+    /// Time until which data from another address of the list does not move the endpoint: the peer
+    /// sent it before it received anything from the address that answered.
     settled: Option<Instant>,
     silence: Silence,
 }
 
-/// A silence that begins sooner than that of any peer.
+/// Detection of a suspect silence.
 #[derive(Debug, Default)]
 struct Silence {
-    /// When the first data left since which nothing came.
+    /// Time when the first data was sent since which nothing was received.
     since: Option<Instant>,
-    /// More data left since: when the silence is suspect.
+    /// Time when the silence becomes suspect, set once more data was sent.
     suspect: Option<Instant>,
-    /// Data came since the last suspicion, so an answer is to be expected.
+    /// Data was received since the last suspicion, so an answer is expected.
     is_answering: bool,
-    /// The next initiation, or the run that is on, is to find out.
+    /// The next initiation, or the run in progress, verifies a suspicion.
     is_asking: bool,
-    /// False suspicions of late.
+    /// Recent false suspicions.
     false_ones: u8,
 }
 
 struct Candidate {
     remote: SocketAddr,
-    /// A cookie is good for one path only.
+    /// Cookies; each is valid for one path only.
     cookies: CookieJar,
-    /// When the last initiation was sent there.
+    /// Time when the last initiation was sent to it.
     sent: Option<Instant>,
-    /// The time that the last answer took.
+    /// Round-trip time of the last answer.
     round_trip: Duration,
 }
 
@@ -128,7 +130,8 @@ impl Candidates {
         self.list.iter_mut().find(|candidate| candidate.remote == remote)
     }
 
-    /// When the next initiation may leave, the last handshake message having left at `sent`.
+    /// Returns the earliest time of the next initiation; the last handshake message was sent at
+    /// `sent`.
     fn ready_at(&self, sent: Instant, jitter: Duration) -> Instant {
         let newest = self.newest.filter(|(_, newest)| self.is_running && *newest == sent);
         let Some((remote, _)) = newest else {
@@ -136,7 +139,7 @@ impl Candidates {
             return sent + if self.silence.is_asking { CANDIDATE_PAUSE } else { REKEY_TIMEOUT };
         };
         let pause = if self.tries > self.list.len() { LATER_PAUSE } else { CANDIDATE_PAUSE };
-        // an answer that is known to take longer is waited for
+        // waits for an answer that is known to take longer
         let last = self.place(remote).and_then(|place| self.list.get(place));
         let patience = last.map(|last| last.round_trip * 2).unwrap_or_default().min(REKEY_TIMEOUT);
         let again = self.list.get(self.turn).and_then(|candidate| candidate.sent);
@@ -144,8 +147,8 @@ impl Candidates {
         again.into_iter().fold(sent + pause.max(patience), Instant::max)
     }
 
-    /// Begins with the address in use, or, if there is a session that suffers no harm by that, with
-    /// the preferred one if it was not tried for long.
+    /// Begins a run with the address in use or, if there is a session that this does not harm, with
+    /// the preferred address if that was not tried for `PREFER_AGAIN`.
     fn begin(&mut self, current: SocketAddr, has_session: bool, now: Instant) {
         (self.is_running, self.tries) = (true, 0);
         let place = self.place(current).unwrap_or_else(|| {
@@ -161,7 +164,7 @@ impl Candidates {
         self.turn = if self.is_preferring { 0 } else { place };
     }
 
-    /// Takes the next address, and true if it was tried in vain in this run.
+    /// Returns the next address, and true if each address was already tried in this run.
     fn take_turn(&mut self, current: SocketAddr, now: Instant) -> Option<(SocketAddr, bool)> {
         let turn = if self.turn < self.list.len() { self.turn } else { 0 };
         let following = if std::mem::take(&mut self.is_preferring) { self.place(current) } else { None };
@@ -175,7 +178,7 @@ impl Candidates {
         self.newest.map(|(remote, _)| (remote, was_in_vain))
     }
 
-    /// Keeps the initiation that is not the newest any more.
+    /// Keeps the initiation that is replaced as the newest.
     fn keep(
         &mut self,
         (initiator, index): (Box<Initiator>, u32),
@@ -188,7 +191,7 @@ impl Candidates {
         }
     }
 
-    /// Forgets the older initiations that are too old or too many at `now`.
+    /// Drops the older initiations that are too old or too many at `now`.
     fn prune(&mut self, indices: &mut IndexTable, now: Instant) {
         let excess = self.older.len().saturating_sub(MAX_OLDER);
         let mut place = 0;
@@ -202,15 +205,15 @@ impl Candidates {
         });
     }
 
-    /// Forgets the older initiations.
+    /// Drops the older initiations.
     pub(super) fn forget_older(&mut self, indices: &mut IndexTable) {
-        // with its room: most of the time there are none
+        // frees the capacity too: most of the time there are none
         for outstanding in std::mem::take(&mut self.older) {
             indices.free(outstanding.index);
         }
     }
 
-    /// Forgets all initiations; the next one begins anew.
+    /// Drops all initiations; the next one begins a new run.
     pub(super) fn reset(&mut self, indices: &mut IndexTable) {
         self.forget_older(indices);
         (self.is_running, self.newest) = (false, None);
@@ -218,14 +221,14 @@ impl Candidates {
         self.silence.end();
     }
 
-    /// Nobody answers at any address.
+    /// Ends the run: no address answers.
     pub(super) fn handle_given_up(&mut self, indices: &mut IndexTable) {
         self.forget_older(indices);
         self.is_running = false;
         self.silence.end();
     }
 
-    /// The initiation of that index, if it is one of the older ones.
+    /// Returns the initiation with the sender index `index`, if it is one of the older ones.
     pub(super) fn older(&mut self, index: u32, now: Instant) -> Option<&mut Initiator> {
         let mut older = self.older.iter_mut();
         let outstanding = older.find(|outstanding| outstanding.index == index)?;
@@ -238,12 +241,12 @@ impl Candidates {
         }
     }
 
-    /// The peer has shown that it has the session.
+    /// Handles a sign that the peer has the session.
     pub(super) const fn handle_confirmed(&mut self) {
         self.confirm_by = None;
     }
 
-    /// Data left for `remote`.
+    /// Handles data sent to `remote`.
     pub(super) fn handle_data_sent(&mut self, remote: SocketAddr, now: Instant) {
         let silence = &self.silence;
         if silence.suspect.is_some() || !silence.is_answering || silence.false_ones >= MOST_SUSPICIONS {
@@ -260,17 +263,17 @@ impl Candidates {
         let round_trip = round_trip.map(|candidate| candidate.round_trip).unwrap_or_default();
         let patience = SUSPECT_SILENCE.max(round_trip * 3) * (1 << silence.false_ones);
         if now.since(since) < patience * 2 {
-            // if this is what is to be answered, that takes its time as well
+            // if this packet is the one to be answered, the answer takes its time as well
             let answered = now + INSISTING.max(round_trip * 2);
             self.silence.suspect = Some(answered.max(since + patience));
         } else {
-            // what left long ago needed no answer
+            // data sent long ago needed no answer
             self.silence.since = Some(now);
         }
     }
 
-    /// Something authentic came, with data in it or without, from the address in use or another.
-    /// Returns true if it answers a suspicion.
+    /// Handles authentic messages, with data or without, from the address in use (`is_same`) or
+    /// another. Returns true if they answer a suspicion.
     const fn handle_received(&mut self, has_data: bool, is_same: bool) -> bool {
         let is_answer = self.silence.is_asking && is_same;
         if is_answer {
@@ -288,7 +291,7 @@ impl Candidates {
 }
 
 impl Silence {
-    /// Takes the suspicion that is due, if any.
+    /// Returns true if a suspicion is due, and marks it as being verified.
     fn take_due(&mut self, now: Instant) -> bool {
         let is_due = Timers::take_due(&mut self.suspect, now);
         if is_due {
@@ -297,7 +300,8 @@ impl Silence {
         is_due
     }
 
-    /// A handshake is over that was answered from the address in use, or from another one.
+    /// Handles the end of a handshake that was answered from the address in use (`is_same`), or
+    /// from another.
     const fn handle_answer(&mut self, is_same: bool) {
         self.false_ones = match (self.is_asking, is_same) {
             (true, true) => self.false_ones.saturating_add(1),

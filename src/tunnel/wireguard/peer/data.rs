@@ -1,4 +1,4 @@
-//! A peer's packets: sealed, opened, or staged until there is a session.
+//! A peer's packets: encrypted, decrypted, or staged until there is a session.
 
 use super::super::ecn;
 use super::super::endpoint::Endpoint;
@@ -11,18 +11,18 @@ use crate::counters::DropReason;
 use crate::packet::split::Lengths;
 use crate::time::Instant;
 
-/// Data messages of one session that came together and were accepted.
+/// Accepted data messages of one session that were received together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Accepted {
     messages: u64,
-    /// Those that are no keepalives.
+    /// Messages other than keepalives.
     packets: u64,
-    /// Of the messages.
+    /// Bytes of the messages.
     bytes: u64,
 }
 
 impl Accepted {
-    /// One more, of `len` bytes.
+    /// Adds a message of `len` bytes.
     pub(in super::super) fn add(&mut self, len: usize) {
         self.messages += 1;
         self.packets += u64::from(len > DATA_OVERHEAD);
@@ -31,7 +31,7 @@ impl Accepted {
 }
 
 impl Peer {
-    /// Sets counters aside for packets that leave now; `None` if they have to be staged.
+    /// Reserves counters for packets that are sent now; `None` if they must be staged.
     pub(in super::super) fn begin_send(
         &mut self,
         context: &Context<'_>,
@@ -47,7 +47,8 @@ impl Peer {
         Ok(self.reserve(packets, context.mtu, now))
     }
 
-    /// Sets counters of the current session aside, and takes note that packets leave. `None` without a session.
+    /// Reserves counters of the current session and updates timers and transfer for the packets;
+    /// `None` without a session.
     fn reserve(&mut self, packets: Lengths, mtu: usize, now: Instant) -> Option<Sealing> {
         let keypair = self.keypairs.sending(now)?;
         let sealing = keypair.reserve(packets.count as u64, mtu);
@@ -85,31 +86,31 @@ impl Peer {
         Ok(())
     }
 
-    /// The session, if a data message of that index can be opened.
+    /// Returns the means to decrypt data messages with the receiver index `index`.
     pub(in super::super) fn opening(&mut self, index: u32, now: Instant) -> Result<Opening, DropReason> {
         let id = self.id;
         let (keypair, _) = self.keypairs.by_index(index).ok_or(DropReason::UnknownIndex)?;
         keypair.opening(id, now)
     }
 
-    /// Whether a data message is worth opening.
+    /// Checks the counter of a data message before it is decrypted.
     pub(in super::super) fn check(&mut self, header: DataHeader) -> Result<(), DropReason> {
         let (keypair, _) = self.keypairs.by_index(header.receiver).ok_or(DropReason::UnknownIndex)?;
         keypair.check(header.counter)
     }
 
-    /// Takes note of an authentic data message's counter; all else is [`Self::handle_accepted`]'s.
+    /// Records the counter of an authentic data message; [`Self::handle_accepted`] does the rest.
     pub(in super::super) fn accept(
         &mut self,
         indices: &mut IndexTable,
         header: DataHeader,
         now: Instant,
     ) -> Result<(), DropReason> {
-        // the session may have gone since it was opened
+        // the session may have been removed since the message was decrypted
         let (keypair, is_next) = self.keypairs.by_index(header.receiver).ok_or(DropReason::UnknownIndex)?;
         keypair.accept(header.counter)?;
         if is_next {
-            // the peer has the session: it is the current one now, and what waited may go
+            // the peer has the session: it becomes the current one, and staged packets can be sent
             self.confirmed = self.answered.or(self.confirmed);
             self.keypairs.confirm(indices);
             self.handle_handshake_complete(indices, now);
@@ -121,7 +122,7 @@ impl Peer {
         Ok(())
     }
 
-    /// Data messages were accepted, which came together.
+    /// Handles data messages that were received together and accepted.
     pub(in super::super) fn handle_accepted(
         &mut self,
         accepted: Accepted,
@@ -139,7 +140,7 @@ impl Peer {
         self.keep_fresh_receiving(now);
     }
 
-    /// The session ends soon, and nothing of ours may be sent before that would notice.
+    /// Requests a handshake if the session ends soon, in case nothing is sent that would notice it.
     fn keep_fresh_receiving(&mut self, now: Instant) {
         let ends_soon = self.keypairs.current.as_ref().is_some_and(|current| current.ends_soon(now));
         if ends_soon && !self.timers.last_minute {
@@ -148,8 +149,8 @@ impl Peer {
         }
     }
 
-    /// Writes the next datagram for the peer into `out`; gives its destination, length and traffic
-    /// class.
+    /// Writes the next datagram for the peer into `out`; returns its destination, length and
+    /// traffic class.
     pub(in super::super) fn poll_transmit(
         &mut self,
         context: &mut Context<'_>,
@@ -158,7 +159,7 @@ impl Peer {
         out: &mut [u8],
     ) -> Option<(Endpoint, usize, u8)> {
         let Some(endpoint) = self.endpoint.filter(|_| context.secrets.contains(&self.public)) else {
-            // nowhere to send to, or nobody to agree with
+            // no endpoint, or no shared secret with the peer
             self.outbox = super::Outbox::default();
             return None;
         };
@@ -177,14 +178,14 @@ impl Peer {
         initiation.map(|(endpoint, len)| (endpoint, len, ecn::HANDSHAKE_CLASS))
     }
 
-    /// Seals what was staged, or the keepalive if there is nothing.
+    /// Encrypts the next staged packet, or a keepalive if there is none.
     fn poll_staged(&mut self, mtu: usize, now: Instant, out: &mut [u8]) -> Option<(usize, u8)> {
-        // any packet that leaves is a sign of life
+        // any packet serves as the keepalive
         self.outbox.keepalive = false;
         while self.keypairs.sending(now).is_some()
             && let Some(packet) = self.staged.pop()
         {
-            // one that does not fit into the caller's buffer is lost; the others are not
+            // a packet that does not fit into the caller's buffer is lost; the others are not
             let room = out.get_mut(DATA_HEADER_LEN..).and_then(|rest| rest.get_mut(..packet.len()));
             if let Some(room) = room {
                 room.copy_from_slice(&packet);
@@ -195,7 +196,7 @@ impl Peer {
             self.lost += 1;
         }
         if !self.staged.is_empty() {
-            // the session came to its end in between
+            // the session ended meanwhile
             self.request_initiation(now);
             return None;
         }
@@ -207,7 +208,7 @@ impl Peer {
         self.reserve(Lengths::of_one(len), mtu, now)?.seal(buffer, len)
     }
 
-    /// Whether a timer rings by `now`.
+    /// Returns true if a timer is due at `now`.
     pub(in super::super) fn is_due(&self, now: Instant) -> bool {
         self.poll_timeout().is_some_and(|due| now >= due)
     }

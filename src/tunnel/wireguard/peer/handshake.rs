@@ -16,7 +16,7 @@ use crate::stack;
 use crate::time::Instant;
 
 impl Peer {
-    /// Wants a handshake, for a reason that is not the retransmission of an initiation.
+    /// Requests a handshake for a reason other than the retransmission of an initiation.
     pub(super) fn request_initiation(&mut self, now: Instant) {
         self.timers.begin_attempt(now);
         if self.may_initiate(now) {
@@ -26,8 +26,8 @@ impl Peer {
         }
     }
 
-    /// Writes an initiation, if one is wanted and the last handshake message is old enough, and
-    /// leaves none of its secrets on the stack. Gives its destination and length.
+    /// Writes an initiation, if one is requested and the last handshake message is old enough.
+    /// Leaves no secrets on the stack. Returns its destination and length.
     pub(super) fn poll_initiation(
         &mut self,
         context: &mut Context<'_>,
@@ -72,7 +72,7 @@ impl Peer {
         Some((destination, INITIATION_LEN))
     }
 
-    /// Takes an initiation that proved to be this peer's, and prepares the response.
+    /// Handles an authenticated initiation of this peer, and prepares the response.
     pub(in super::super) fn handle_initiation(
         &mut self,
         context: &mut Context<'_>,
@@ -115,8 +115,9 @@ impl Peer {
         Ok(())
     }
 
-    /// One message that comes again, or late, says nothing of the peer's clock; a later one that is
-    /// older than `newest` all the same does.
+    /// Records a refused stamp, and reports a clock that was set back if the stamps grow. A single
+    /// message that is repeated or late says nothing about the peer's clock; a later stamp that is
+    /// still older than `newest` does.
     fn refuse_stamp(&mut self, newest: Timestamp, stamp: Timestamp) {
         if stamp == newest {
             return;
@@ -137,7 +138,7 @@ impl Peer {
         Some(RESPONSE_LEN)
     }
 
-    /// Takes the response to our initiation.
+    /// Handles the response to an initiation of this side.
     pub(in super::super) fn handle_response(
         &mut self,
         context: &mut Context<'_>,
@@ -165,13 +166,13 @@ impl Peer {
         self.transfer.received += RESPONSE_LEN as u64;
         self.timers.handle_session_derived(now);
         self.complete_handshake(now);
-        // only our first packet tells the peer that it may use the session
+        // only the first packet of the initiator lets the peer use the session
         self.outbox.keepalive = true;
         self.timers.handle_any_received(self.persistent, now);
         Ok(())
     }
 
-    /// Both sides have the new session.
+    /// Handles the completion of a handshake: both sides have the new session.
     pub(super) fn handle_handshake_complete(&mut self, indices: &mut IndexTable, now: Instant) {
         self.forget_initiation(indices);
         self.complete_handshake(now);
@@ -184,8 +185,8 @@ impl Peer {
         self.news.completed = true;
     }
 
-    /// Takes a cookie: the next handshake message carries a mac2. It says nothing about where the peer is, and does not
-    /// count as transfer, with the kernel neither.
+    /// Stores a cookie, so that the next handshake message carries a mac2. As in the kernel, a
+    /// cookie reply neither moves the endpoint nor counts as transfer.
     pub(in super::super) fn handle_cookie_reply(
         &mut self,
         reply: &CookieReply,

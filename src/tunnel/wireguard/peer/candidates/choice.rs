@@ -1,4 +1,4 @@
-//! Choosing the address of a peer that an initiation goes to, and learning from the answers.
+//! Choosing the destination address of an initiation, and learning from the answers.
 
 use std::net::SocketAddr;
 
@@ -13,8 +13,8 @@ use crate::tunnel::wireguard::noise::Initiator;
 use crate::tunnel::wireguard::timers::Timers;
 
 impl Peer {
-    /// Sets the addresses that the peer may be at, the preferred one first. With less than two,
-    /// only its endpoint is tried.
+    /// Sets the possible addresses of the peer, the preferred one first. With fewer than two, only
+    /// its endpoint is tried.
     pub(in super::super::super) fn set_candidates(
         &mut self,
         remotes: &[SocketAddr],
@@ -54,7 +54,7 @@ impl Peer {
         }
     }
 
-    /// When the next initiation may leave; `None` for at any time.
+    /// Returns the earliest time of the next initiation; `None` if it can be sent at any time.
     fn ready_at(&self) -> Option<Instant> {
         let sent = self.timers.last_sent?;
         Some(match &self.candidates {
@@ -63,12 +63,12 @@ impl Peer {
         })
     }
 
-    /// Whether an initiation may be sent now.
+    /// Returns true if an initiation can be sent now.
     pub(in super::super) fn may_initiate(&self, now: Instant) -> bool {
         self.ready_at().is_none_or(|at| now >= at)
     }
 
-    /// An initiation that is wanted has to wait until [`Self::may_initiate`].
+    /// Schedules a requested initiation for when [`Self::may_initiate`] returns true.
     pub(in super::super) fn postpone_initiation(&mut self, now: Instant) {
         match (&self.candidates, self.ready_at()) {
             (Some(candidates), Some(at)) if candidates.is_running => {
@@ -78,7 +78,7 @@ impl Peer {
         }
     }
 
-    /// Takes the destination of the initiation that leaves now.
+    /// Returns the destination of the initiation that is sent now.
     pub(in super::super) fn take_destination(&mut self, now: Instant) -> Option<Endpoint> {
         let current = self.endpoint?;
         let has_session = self.has_session(now);
@@ -96,7 +96,7 @@ impl Peer {
         self.endpoint
     }
 
-    /// The newest initiation is followed by another.
+    /// Replaces the newest initiation by another.
     pub(in super::super) fn replace_initiation(
         &mut self,
         newest: Option<(SocketAddr, Instant)>,
@@ -117,7 +117,8 @@ impl Peer {
         }
     }
 
-    /// Destination of the newest initiation, and when it left, if there are several addresses.
+    /// Returns the destination of the newest initiation and the time when it was sent, if there are
+    /// several addresses.
     pub(in super::super) fn newest_initiation(&self) -> Option<(SocketAddr, Instant)> {
         self.candidates.as_ref()?.newest
     }
@@ -134,7 +135,8 @@ impl Peer {
         cookies.sign(&self.mac_keys, message, now);
     }
 
-    /// Takes the cookie of the path that the message it answers was sent on; `false` if it is none.
+    /// Stores the cookie for the path of the message that it answers; returns false if the reply is
+    /// not valid.
     pub(in super::super) fn take_cookie(&mut self, reply: &CookieReply, now: Instant) -> bool {
         let index = reply.receiver;
         let is_newest = self.initiator.as_ref().is_some_and(|(_, newest)| *newest == index);
@@ -150,23 +152,23 @@ impl Peer {
         cookies.handle_reply(&self.mac_keys, reply, now)
     }
 
-    /// Schedules the initiation that follows the one that left now.
+    /// Schedules the initiation that follows the one sent now.
     pub(in super::super) fn schedule_next_candidate(&mut self, now: Instant) {
         if let Some(candidates) = &self.candidates {
             self.timers.retransmit = Some(candidates.ready_at(now, self.timers.jitter));
         }
     }
 
-    /// The initiation of that index was answered: those before it are forgotten, those after it may
-    /// be answered yet. Returns false if one was answered before, which has shown where the peer
-    /// is.
+    /// Handles the answer to the initiation with the sender index `index`: earlier initiations are
+    /// dropped, later ones may still be answered. Returns false if one was answered before, which
+    /// has set the endpoint already.
     pub(in super::super) fn take_answered(
         &mut self,
         index: u32,
         indices: &mut IndexTable,
         now: Instant,
     ) -> bool {
-        // the index of the one that was answered lives on in the session
+        // the index of the answered initiation stays in use by the session
         let Some(candidates) = &mut self.candidates else {
             self.initiator = None;
             return true;
@@ -207,8 +209,8 @@ impl Peer {
         is_first
     }
 
-    /// Messages were accepted, with data in them or without, which came from `from` or by a way
-    /// that does not tell. Moves the peer there.
+    /// Handles accepted messages, with data or without, and moves the endpoint to `from`; `None` if
+    /// their path does not show where the peer is.
     pub(in super::super) fn handle_messages_from(
         &mut self,
         from: Option<Endpoint>,
@@ -232,7 +234,7 @@ impl Peer {
         }
     }
 
-    /// Does what is due about several addresses.
+    /// Handles the timers of several addresses that are due.
     pub(in super::super) fn handle_candidates_timeout(&mut self, indices: &mut IndexTable, now: Instant) {
         let Some(candidates) = &mut self.candidates else { return };
         let is_unconfirmed = Timers::take_due(&mut candidates.confirm_by, now);
