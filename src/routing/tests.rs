@@ -24,7 +24,7 @@ impl AllowedIps<u32> {
         self.lookup(address.parse().unwrap())
     }
 
-    /// Checks what the code relies on, and gives the number of nodes.
+    /// Checks the invariants, and returns the number of nodes.
     fn check(&self) -> usize {
         let ((v4, v4_nodes), (v6, v6_nodes)) = (self.v4.check(), self.v6.check());
         assert_eq!((v4 + v6, v4 + v6 == 0), (self.len(), self.is_empty()));
@@ -133,7 +133,7 @@ fn a_prefix_takes_the_memory_that_is_documented() {
     assert_eq!(2 * size_of::<trie::Node<u128>>() + entry, 100);
 }
 
-/// The same by looking at every prefix.
+/// A reference implementation that compares every prefix.
 #[derive(Debug, Default)]
 struct Naive(Vec<(Prefix, u32)>);
 
@@ -142,7 +142,7 @@ impl Naive {
         self.0.extract_if(.., |(prefix, peer)| gone(*prefix, *peer)).map(|(_, peer)| peer).collect()
     }
 
-    /// One that is there instead of `prefix`, more often than not.
+    /// Returns an existing prefix instead of `prefix`, more often than not.
     fn some_of(&self, prefix: Prefix) -> Prefix {
         self.0.get(usize::from(prefix.length())).map_or(prefix, |(there, _)| *there)
     }
@@ -161,7 +161,7 @@ enum Change {
     RemovePeer(u32),
 }
 
-/// Addresses that share much, so that prefixes nest and part at every depth.
+/// Returns addresses with long common prefixes, so that prefixes nest and branch at every depth.
 fn any_address() -> impl Strategy<Value = IpAddr> {
     let crowded = (any::<u128>(), any::<u128>(), 0_u32..=128)
         .prop_map(|(mask, bits, shift)| (mask & bits).unbounded_shr(shift));
@@ -190,7 +190,7 @@ fn any_change() -> impl Strategy<Value = Change> {
     ]
 }
 
-/// The network's first and last address and their neighbours outside.
+/// Returns the first and last address of the network, and their neighbours outside.
 fn edges(prefix: Prefix) -> [IpAddr; 4] {
     match prefix.network() {
         IpAddr::V4(v4) => {

@@ -1,4 +1,5 @@
-//! The engine alone, and two of them joined by a wire that loses, repeats and reorders, on a virtual clock.
+//! The engine alone, and two engines on a wire that loses, repeats and reorders, with a virtual
+//! clock.
 
 use super::*;
 use proptest::prelude::*;
@@ -25,7 +26,7 @@ const SERVER: &str = "192.0.2.1:19988";
 const CLIENT: &str = "192.0.2.2:19988";
 const RIVAL: &str = "192.0.2.3:19988";
 
-/// Runs a client's timers until `end` and gives the times (in seconds) of its `hello?`.
+/// Runs a client's timers until `end` and returns the times (in seconds) of its `hello?`.
 fn hellos(client: &mut Plain, end: f64) -> Vec<f64> {
     let mut times = Vec::new();
     while let Some(due) = client.poll_timeout().filter(|due| *due < at(end)) {
@@ -114,7 +115,7 @@ fn one_last_unanswered_packet_does_not_wake_an_idle_client() {
     client.handle_datagram(address(SERVER), &packet(1), at(0.5)).unwrap();
     client.handle_packet(&packet(2), at(0.6)).unwrap();
     assert_eq!(hellos(&mut client, 30.0), [25.5]);
-    // nor does the next one, long after, before it had time to be answered
+    // nor does the next packet, long after, before it could be answered
     client.handle_packet(&packet(2), at(30.0)).unwrap();
     assert_eq!(hellos(&mut client, 60.0), [50.5]);
 }
@@ -128,7 +129,7 @@ fn a_silent_server_is_looked_up_again_ever_less_often() {
         client.poll_transmit();
         if client.poll_event() == Some(Event::LookAgain) {
             looks.push(due.since(at(0.0)).as_secs());
-            // the name gave the same address as before: nothing starts anew
+            // the name resolved to the same address as before: nothing is restarted
             client.set_peer(address(SERVER), due);
         }
     }
@@ -266,13 +267,14 @@ fn neighbour_discovery_crosses_neither_way() {
     assert_eq!(server.handle_datagram(address(CLIENT), &advertisement, at(1.0)), Ok(Datagram::Packet));
 }
 
-/// Datagrams under way: when they arrive, a running number, the direction and the bytes.
+/// Datagrams in flight: arrival time, sequence number, direction and bytes.
 #[derive(Default)]
 struct Wire(BTreeMap<(Instant, u32), (bool, Vec<u8>)>, u32);
 
 impl Wire {
     fn carry(&mut self, now: Instant, to_server: bool, datagram: &[u8], fate: u8) {
-        // one in four is lost; others take up to 300 ms, so they overtake each other; some arrive twice
+        // one in four is lost; others take up to 300 ms, so they overtake each other; some arrive
+        // twice
         let copies = match fate % 8 {
             0 | 1 => 0,
             2 => 2,
@@ -287,8 +289,9 @@ impl Wire {
 }
 
 proptest! {
-    /// However the wire behaves, what reaches a tun was sent into the other one, the server sends nothing but
-    /// packets, and a tunnel whose server forgets everything comes back by itself.
+    /// For any behaviour of the wire: a packet that reaches a TUN device was sent into the other
+    /// one, the server sends nothing but packets, and a tunnel whose server loses its state
+    /// recovers by itself.
     #[test]
     fn two_engines_over_a_hostile_wire(
         fates in prop::collection::vec(any::<u8>(), 64..256),
@@ -297,7 +300,7 @@ proptest! {
         let mut client = client();
         let mut server = Plain::new(Role::Server, KEEPALIVE);
         let mut wire = Wire::default();
-        // whatever the dice say, every fourth datagram arrives
+        // whatever the random numbers are, every fourth datagram arrives
         let mut fates = fates.into_iter().cycle().zip([7, 0, 0, 0].into_iter().cycle()).map(|(fate, arrives)| fate | arrives);
         let (mut now, mut restarted, mut delivered_after) = (at(0.0), false, 0);
         let mut next_packet = at(0.0);

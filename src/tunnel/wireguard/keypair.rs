@@ -208,7 +208,7 @@ impl Keypair {
     /// Checks the counter of a message before it is decrypted.
     ///
     /// # Errors
-    /// Fails if the counter is past its limit, or was received before.
+    /// Fails if the counter is past its limit, too old, or was received before.
     pub(super) fn check(&self, counter: u64) -> Result<(), DropReason> {
         if counter >= REJECT_AFTER_MESSAGES {
             Err(DropReason::Expired)

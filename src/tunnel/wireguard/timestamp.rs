@@ -41,8 +41,8 @@ impl Timestamp {
     }
 }
 
-/// Returns strictly increasing timestamps, even if the wall clock is set back. All peers share one:
-/// a peer that is removed and added again still remembers the last timestamp.
+/// Generator of strictly increasing timestamps, even if the wall clock is set back. All peers share
+/// one: a peer that is removed and added again still remembers the last timestamp.
 #[derive(Debug, Default)]
 pub(super) struct Stamper {
     /// The last timestamp: seconds since the epoch, and nanoseconds.

@@ -1,4 +1,4 @@
-//! A peer that may be at several addresses.
+//! Peers with several possible addresses.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -17,7 +17,8 @@ fn path(address: &str, there: Option<f64>, back: Option<f64>) -> Path {
     Path { address: endpoint(address), there: there.map(seconds), back: back.map(seconds) }
 }
 
-/// The first host knows the second by these addresses; the first of them is the endpoint.
+/// Returns a world in which the first host has these addresses of the second, the first of them as
+/// its endpoint.
 fn world(paths: Vec<Path>) -> World {
     let mut world = World::new(1);
     let remotes: Vec<SocketAddr> = paths.iter().map(|path| path.address.remote).collect();
@@ -29,7 +30,7 @@ fn world(paths: Vec<Path>) -> World {
     world
 }
 
-/// The points in time in seconds, rounded, and the destinations of the first host's initiations.
+/// Returns times in seconds, rounded, and destinations of the first host's initiations.
 fn initiations(world: &World) -> Vec<(f64, SocketAddr)> {
     let sent = world.sent(0, 1);
     sent.iter().map(|seen| ((seen.at.as_secs_f64() * 10.0).round() / 10.0, seen.to.remote)).collect()
@@ -39,7 +40,7 @@ fn remote(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
-/// The session works both ways, at that address.
+/// Asserts that the session works in both directions, at that address.
 fn assert_works(world: &mut World, at: &str) {
     world.hosts.iter_mut().for_each(|host| host.received.clear());
     world.send(0, &packet(100, 8));
@@ -102,7 +103,7 @@ fn a_round_trip_of_three_seconds_by_both_addresses_gives_a_session() {
     world.run(seconds(4.5));
     assert_eq!(initiations(&world), [(0.0, remote(V6)), (1.0, remote(V4))]);
     assert_eq!(world.hosts.each_ref().map(|host| host.drops.contains(&DropReason::Handshake)), [false; 2]);
-    // the second answer gave the keys, and the first the address
+    // the second answer gave the keys, and the first the endpoint
     assert_works(&mut world, V6);
     world.run(seconds(60.0));
     assert_eq!(initiations(&world).len(), 2);
@@ -130,12 +131,12 @@ fn an_address_that_only_carries_one_way_is_none() {
 
 #[test]
 fn a_session_that_a_newer_initiation_has_driven_out_is_replaced() {
-    // the second address leads there and not back: the peer forgets the first session for one that
-    // we never see
+    // the second address works in one direction only: the peer drops the first session for one that
+    // the first host never receives
     let mut world = world(vec![path(V6, Some(1.2), Some(0.3)), path(V4, Some(0.1), None)]);
     world.send(0, &packet(100, 1));
     world.run(seconds(9.0));
-    // the peer has seen the newer initiation first, and so refused the older
+    // the peer received the newer initiation first, and so refused the older
     let tried = initiations(&world);
     assert_eq!(tried.len(), 3, "{tried:?}");
     assert_works(&mut world, V6);
@@ -152,8 +153,8 @@ fn a_session_that_a_newer_initiation_has_driven_out_is_replaced() {
     assert_works(&mut world, V6);
 }
 
-/// The newer initiation comes to the peer after the older was answered, and before that answer
-/// arrives.
+/// Returns a world in which the newer initiation arrives at the peer after the older was answered,
+/// and before that answer arrives.
 fn world_driven_out() -> World {
     world(vec![path(V6, Some(0.5), Some(1.5)), path(V4, Some(0.1), None)])
 }
@@ -172,7 +173,7 @@ fn a_peer_that_falls_silent_is_tried_elsewhere_and_what_worked_last_comes_first(
     assert_eq!(times.iter().map(|(_, to)| *to).collect::<Vec<_>>(), [remote(V6), remote(V4)]);
     assert!(times[1].0 <= seconds(16.4), "15 s of silence, and one more: {times:?}");
     assert_works(&mut world, V4);
-    // from now on the new one is the first
+    // from now on the new address is tried first
     world.run(seconds(30.0));
     world.seen.clear();
     world.paths[1].there = None;
@@ -203,7 +204,7 @@ fn the_preferred_address_is_taken_again_without_a_pause_in_traffic() {
     assert!(to_v6 <= 12, "seldom while it does not work: {to_v6}");
 }
 
-/// Sends a packet every 20 ms for `span`, each of which the second host answers.
+/// Sends a packet every 20 ms for `span`; the second host answers each.
 fn talk(world: &mut World, span: Duration) {
     let end = world.elapsed() + span;
     while world.elapsed() < end {
@@ -245,7 +246,7 @@ fn slow_answers_raise_few_suspicions_and_do_not_move_the_peer() {
     world.run(seconds(1.0));
     let handshakes = |world: &World| world.sent(0, 1).len();
     for number in 0..170 {
-        // an answer after three seconds to a question that is repeated, again and again
+        // an answer after three seconds to a request that is repeated, again and again
         world.send(0, &packet(100, 1));
         world.run(seconds(0.5));
         world.send(0, &packet(100, 1));
@@ -270,14 +271,14 @@ fn slow_answers_raise_few_suspicions_and_do_not_move_the_peer() {
 fn conversations_that_end_raise_no_suspicion() {
     let mut world = world(vec![path(V6, Some(0.02), Some(0.02)), path(V4, Some(0.02), Some(0.02))]);
     for _ in 0..100 {
-        // the last packets acknowledge what came
+        // the last packets acknowledge the received data
         talk(&mut world, seconds(0.5));
         world.send(0, &packet(100, 1));
         world.run(seconds(0.1));
         world.send(0, &packet(100, 1));
         world.run(seconds(4.0));
     }
-    // eight minutes hold four sessions, the first of which a packet of ours began
+    // eight minutes hold four sessions, the first of which began with a packet of the first host
     assert!(world.sent(0, 1).len() <= 5, "{:?}", initiations(&world));
 }
 

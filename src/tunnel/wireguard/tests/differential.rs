@@ -1,4 +1,4 @@
-//! Our engine against another implementation's: boringtun's noise.
+//! The engine against another implementation: boringtun's noise.
 
 use std::time::Duration;
 
@@ -14,14 +14,14 @@ use crate::time::Instant;
 const NOW: Instant = Instant::from_boot(Duration::from_secs(1000));
 const UNIX: Duration = Duration::from_secs(1_800_000_000);
 
-/// What they want to send; what they received.
+/// Datagrams that boringtun sends, and packets that it received.
 type Theirs = (Vec<Vec<u8>>, Vec<Vec<u8>>);
 
 struct Pair {
     ours: Interface,
     peer: PeerId,
     theirs: Tunn,
-    /// Received by us.
+    /// Packets received by this engine.
     received: Vec<Vec<u8>>,
 }
 
@@ -39,7 +39,7 @@ impl Pair {
         Self { ours, peer, theirs: Tunn::new(secret, own_public, psk, None, 7, None), received: Vec::new() }
     }
 
-    /// What we want to send.
+    /// Returns the datagrams that this engine sends.
     fn poll(&mut self) -> Vec<Vec<u8>> {
         let mut out = [0; BUFFER];
         let ours = &mut self.ours;
@@ -102,7 +102,8 @@ impl Pair {
         (sent, received)
     }
 
-    /// Carries datagrams to and fro until there are none; gives what they received.
+    /// Carries datagrams in both directions until there are none; returns the packets that
+    /// boringtun received.
     fn settle(&mut self, mut to_theirs: Vec<Vec<u8>>, mut to_ours: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
         let mut received = Vec::new();
         while !to_theirs.is_empty() || !to_ours.is_empty() {
@@ -141,7 +142,7 @@ proptest! {
             prop_assert_eq!(pair.settle(vec![], sent), Vec::<Vec<u8>>::new());
             prop_assert_eq!(&pair.received, &[first]);
         }
-        // data in one burst each way, the later half first
+        // data in one burst in each direction, the later half first
         pair.received.clear();
         let (mut to_theirs, mut to_ours, mut ours, mut theirs) = (vec![], vec![], vec![], vec![]);
         for (ours_sends, size) in sizes {
@@ -179,7 +180,7 @@ proptest! {
 #[test]
 fn their_cookie_is_understood() {
     let mut pair = Pair::new(1, [1; 32], [2; 32], None);
-    // ten messages a second and they are under load
+    // ten messages a second put boringtun under load
     let sent = pair.send_ours(&packet(100, 1));
     let mut reply = None;
     for _ in 0..30 {

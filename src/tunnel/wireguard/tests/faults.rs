@@ -1,4 +1,4 @@
-//! Each of the faults that others shipped and that an engine can have, by its number in the design.
+//! Known faults of other implementations that an engine can have, by their numbers in the design.
 
 use super::wire::*;
 use super::*;
@@ -48,7 +48,8 @@ fn fault_09_a_cookie_reply_does_not_move_the_endpoint() {
     world.run(seconds(20.0));
     let elsewhere = endpoint("203.0.113.9:9");
     let before = world.peer(0).endpoint();
-    // the second host has heard too much from there: it answers with a cookie, which arrives from elsewhere
+    // the second host received too much from there: it answers with a cookie, which arrives from
+    // elsewhere
     world.run(seconds(110.0));
     world.send(0, &packet(100, 1));
     let initiation = world.last.clone();
@@ -74,7 +75,7 @@ fn fault_09_a_cookie_reply_does_not_move_the_endpoint() {
     assert_eq!(world.peer(0).transfer(), transfer, "nor is it counted");
     assert_eq!(world.peer(0).endpoint(), before);
     assert_eq!(world.events()[0], []);
-    // and it was of use: the next initiation has a mac2
+    // and the cookie is used: the next initiation has a mac2
     world.weather.loss = 100;
     world.run(seconds(6.0));
     assert_eq!(world.last[0], 1);
@@ -87,7 +88,7 @@ fn fault_09_the_endpoint_follows_authentic_data_and_handshakes_and_nothing_else(
     let (peer, elsewhere) = (world.hosts[1].peer, endpoint("203.0.113.9:9"));
     assert_eq!(world.peer(1).endpoint(), Some(world.hosts[0].at));
 
-    // forged, replayed and cut datagrams from elsewhere
+    // forged, replayed and truncated datagrams from elsewhere
     world.weather.loss = 100;
     world.send(0, &packet(100, 1));
     world.weather.loss = 0;
@@ -123,7 +124,7 @@ fn fault_09_the_endpoint_follows_authentic_data_and_handshakes_and_nothing_else(
     world.run(seconds(0.0));
     assert_eq!(world.peer(1).endpoint(), Some(world.hosts[0].at));
 
-    // our own address in use counts too
+    // a change of the local address counts too
     let mut here = world.hosts[0].at;
     here.local = Some("192.0.2.2".parse().unwrap());
     world.weather.loss = 100;
@@ -140,7 +141,7 @@ fn fault_10_a_changed_preshared_key_is_used_by_the_next_handshake() {
         let peer = world.hosts[host].peer;
         world.hosts[host].interface.set_preshared_key(peer, PresharedKey::from_bytes([byte; 32]));
     };
-    // the session goes on, the next handshake fails until both have the key
+    // the session continues, and the next handshake fails until both have the key
     set(&mut world, 0, 9);
     world.send(0, &packet(100, 1));
     world.run(seconds(130.0));
@@ -156,7 +157,7 @@ fn fault_10_a_changed_preshared_key_is_used_by_the_next_handshake() {
     assert!(world.peer(0).has_session(world.now));
     assert_eq!(world.hosts[1].received.last(), Some(&packet(100, 3)));
 
-    // also one that is under way
+    // also a handshake in progress
     world.run(seconds(200.0));
     world.weather.delay = 1000;
     world.send(0, &packet(100, 4));
@@ -302,7 +303,7 @@ fn under_a_flood_from_everywhere_a_peer_gets_in_by_its_cookie() {
     let from = world.hosts[1].at;
     world.deliver(0, from, &out[..transmit.len]);
 
-    // five seconds later, still under load, the initiation comes again, with its mac2
+    // five seconds later, still under load, the initiation is repeated with its mac2
     world.weather.loss = 100;
     world.run(seconds(5.4));
     let (second, now) = (world.last.clone(), world.now);

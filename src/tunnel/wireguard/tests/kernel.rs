@@ -1,4 +1,4 @@
-//! Where the paper leaves room and the kernel's implementation shows what is meant.
+//! Behaviour that the white paper leaves open, as implemented in the kernel.
 
 use super::wire::*;
 use super::*;
@@ -14,7 +14,7 @@ fn what_waits_for_a_handshake_outlives_the_old_keys() {
     world.run(seconds(1.0));
     assert_eq!(world.peer(0).staged(), 1);
     assert_eq!(world.hosts[0].interface.indices(), 1, "only the handshake's, the keys are gone");
-    // and its response still counts
+    // and its response is still accepted
     world.weather.loss = 0;
     world.deliver(1, world.hosts[0].at, &initiation);
     world.run(seconds(0.0));
@@ -58,7 +58,8 @@ fn what_cannot_leave_for_want_of_a_key_or_an_endpoint_leaves_later() {
     world.run(seconds(1.0));
     assert!(world.peer(0).has_session(world.now));
 
-    // a packet waits, the session comes, and the endpoint goes before it could leave
+    // a packet waits, the session is established, and the endpoint is removed before the packet is
+    // sent
     world.run(seconds(600.0));
     world.send(0, &packet(100, 1));
     let initiation = world.last.clone();
@@ -100,7 +101,7 @@ fn a_thousand_peers_behind_one_address_connect_within_two_seconds_and_without_co
     let mut buffer = [0; BUFFER];
     let mut clients: Vec<_> = (0..1000_u16)
         .map(|i| {
-            // not in the first byte, of which three bits do not count
+            // not in the first byte, of which three bits are ignored
             let [low, high] = i.to_le_bytes();
             let mut bytes = [3; 32];
             (bytes[1], bytes[2]) = (low, high);

@@ -1,4 +1,4 @@
-//! What a session goes through, one matter a test.
+//! The life of a session, one aspect per test.
 
 use super::message::Message;
 use super::wire::*;
@@ -77,7 +77,7 @@ fn a_persistent_keepalive_is_sent_only_into_silence() {
         world.send(1, &packet(100, 1));
     }
     let data: Vec<_> = world.sent(0, 4);
-    // the answers to data, every ten seconds; no persistent one among them
+    // the answers to data, every ten seconds; no persistent keepalive among them
     assert!(data.len() <= 6, "{}", data.len());
     world.run(seconds(20.0));
     world.seen.clear();
@@ -123,7 +123,7 @@ fn messages_that_came_together_do_what_they_do_one_by_one() {
                 assert_eq!(accept(), Err(DropReason::Replay), "and is not counted");
             }
             interface.settle(&opening, accepted, Some(moved), now);
-            // none accepted: nobody was heard
+            // without accepted messages nothing was heard
             interface.settle(&opening, Accepted::default(), Some(endpoint("192.0.2.9:9")), now);
             world.flush(0);
         } else {
@@ -179,7 +179,7 @@ fn old_initiations_are_refused_and_stamps_survive_a_clock_set_back() {
     assert_eq!(world.hosts[1].drops, []);
 }
 
-/// Growing stamps that are all too old are a clock that was set back; one message again is not.
+/// Growing stamps that are all too old mean a clock that was set back; a repeated message does not.
 #[test]
 fn a_clock_that_was_set_back_is_told_and_a_replay_is_not() {
     let mut world = World::new(1);
@@ -234,7 +234,7 @@ fn our_own_key_is_no_peer() {
     let interface = &mut world.hosts[0].interface;
     let own = *interface.public_key().unwrap();
     assert_eq!(interface.add_peer(own), Err(AddPeerError::OwnKey));
-    // nor does it become one when the key changes
+    // nor does it become a peer when the key changes
     let peer = world.hosts[0].peer;
     let theirs = PrivateKey::from_bytes(&[2; 32]);
     assert_eq!(interface.set_private_key(Some(theirs), now), Some(peer));
@@ -269,7 +269,7 @@ fn a_changed_private_key_ends_what_was_agreed_and_begins_anew() {
     world.send(0, &packet(100, 1));
     world.run(seconds(1.0));
     assert_eq!(world.hosts[1].drops, [DropReason::UnknownPeer]);
-    // what the other side had under way still arrives
+    // messages of the other side in flight are still received
     world.send(1, &packet(100, 2));
     world.run(seconds(0.0));
     assert_eq!(world.hosts[0].received, [packet(100, 2)]);
@@ -289,7 +289,7 @@ fn after_a_suspension_nothing_is_sealed_with_old_keys_and_new_ones_are_made() {
     world.hosts[0].interface.forget_sessions(now);
     assert_eq!(world.hosts[0].interface.indices(), 0);
     world.send(0, &packet(100, 1));
-    // what the other side still seals with the old keys finds nobody
+    // messages that the other side still encrypts with the old keys match no session
     world.send(1, &packet(100, 2));
     world.run(seconds(0.0));
     assert_eq!(world.sent(0, 1).len(), 1, "an initiation, although the last one is young");
@@ -298,7 +298,7 @@ fn after_a_suspension_nothing_is_sealed_with_old_keys_and_new_ones_are_made() {
     world.send(1, &packet(100, 3));
     world.run(seconds(0.0));
     assert_eq!(world.hosts[0].received, [packet(100, 3)]);
-    // peers without a session are left alone
+    // no handshakes with peers without a session
     let mut world = World::new(1);
     let now = world.now;
     world.hosts[0].interface.forget_sessions(now);
@@ -338,7 +338,7 @@ fn hostile_datagrams_of_any_kind_are_dropped_and_hurt_nothing() {
     for bit in 0..initiation.len() * 8 {
         let mut forged = initiation.clone();
         forged[bit / 8] ^= 1 << (bit % 8);
-        // only mac2 is not looked at now
+        // only mac2 is not checked now
         if bit < 132 * 8 {
             world.deliver(1, from, &forged);
         }

@@ -1,6 +1,5 @@
-//! The engine as a whole: each fault of the design's list, the life of a session, what the kernel
-//! shows, hours on a bad wire, and another
-//! implementation at the far end.
+//! Tests of the whole engine: faults of other implementations, the life of a session, behaviour of
+//! the kernel, hours on an unreliable wire, and another implementation as the peer.
 
 mod candidates;
 mod differential;

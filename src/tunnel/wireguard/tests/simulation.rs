@@ -1,10 +1,11 @@
-//! Hours of a tunnel's life on a wire that loses, repeats, delays and reorders.
+//! Hours of a tunnel on a wire that loses, repeats, delays and reorders.
 
 use super::wire::*;
 use super::*;
 use proptest::prelude::*;
 
-/// Two hours of traffic now and then. Gives the world, and how many packets were given to each host.
+/// Simulates two hours of occasional traffic. Returns the world, and the number of packets sent by
+/// each host.
 fn live(seed: u64, weather: Weather, pauses: &[u16]) -> (World, [usize; 2]) {
     let mut world = World::connected(seed);
     world.weather = weather;
@@ -55,7 +56,7 @@ proptest! {
             prop_assert!(got <= given[other], "nothing arrives twice");
             let due = given[other] * usize::from(100 - loss) / 100;
             prop_assert!(got * 10 >= due * 8, "{} of {} arrived, loss {}%", got, given[other], loss);
-            // what is refused was repeated or late, never broken
+            // refused datagrams were repeated or late, never corrupt
             let lawful = |reason: &DropReason| matches!(
                 reason,
                 DropReason::Replay | DropReason::UnknownIndex | DropReason::OldInitiation
@@ -63,11 +64,11 @@ proptest! {
             );
             prop_assert!(world.hosts[host].drops.iter().all(lawful), "{:?}", world.hosts[host].drops);
             prop_assert!(world.hosts[host].interface.indices() <= 4);
-            // no initiation comes sooner than five seconds after the one before
+            // no initiation is sent sooner than five seconds after the previous one
             let times: Vec<_> = world.sent(host, 1).iter().map(|seen| seen.at).collect();
             prop_assert!(times.windows(2).all(|pair| pair[1] - pair[0] >= REKEY_TIMEOUT));
         }
-        // and in fair weather both are well again, and then silent
+        // without loss and delay, both recover, and are then silent
         world.weather = Weather::default();
         for host in 0..2 {
             world.hosts[host].received.clear();

@@ -1,5 +1,5 @@
-//! Two hosts, a wire between them that may lose, repeat, delay and reorder, a virtual clock, and an eavesdropper who
-//! checks every datagram.
+//! Two hosts, a wire between them that can lose, repeat, delay and reorder, a virtual clock, and an
+//! eavesdropper that checks every datagram.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,7 +19,7 @@ pub(super) fn endpoint(text: &str) -> Endpoint {
     Endpoint::new(text.parse().unwrap())
 }
 
-/// An IPv4 packet of `len` bytes that carries `tag`.
+/// Returns an IPv4 packet of `len` bytes filled with `tag`.
 pub(super) fn packet(len: usize, tag: u8) -> Vec<u8> {
     let mut packet = vec![tag; len];
     packet[..2].copy_from_slice(&[0x45, 0]);
@@ -46,7 +46,7 @@ pub(super) struct Seen {
     pub(super) to: Endpoint,
 }
 
-/// What the wire does to a datagram: chances in percent, delay in milliseconds.
+/// Faults of the wire: probabilities in percent, delay in milliseconds.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Weather {
     pub(super) loss: u8,
@@ -54,8 +54,8 @@ pub(super) struct Weather {
     pub(super) delay: u16,
 }
 
-/// One more address of the second host, on a way of its own: how long datagrams take there and
-/// back, or `None` if they are swallowed.
+/// Another address of the second host with a path of its own: the delays in both directions, or
+/// `None` if datagrams are lost.
 #[derive(Clone, Copy)]
 pub(super) struct Path {
     pub(super) address: Endpoint,
@@ -68,7 +68,7 @@ pub(super) struct World {
     pub(super) now: Instant,
     pub(super) weather: Weather,
     pub(super) paths: Vec<Path>,
-    /// Added to the wall clock.
+    /// Offset of the wall clock.
     pub(super) unix: Duration,
     pub(super) seen: Vec<Seen>,
     pub(super) last: Vec<u8>,
@@ -80,7 +80,8 @@ pub(super) struct World {
 pub(super) const START: Duration = Duration::from_secs(1000);
 
 impl World {
-    /// Two hosts that know each other; only the first knows where the other is.
+    /// Returns two hosts that have each other as peers; only the first has an endpoint of the
+    /// other.
     pub(super) fn new(seed: u64) -> Self {
         let now = Instant::from_boot(START);
         let keys = [1_u8, 2].map(|byte| PrivateKey::from_bytes(&[byte; 32]));
@@ -116,7 +117,7 @@ impl World {
         }
     }
 
-    /// The same, after a first handshake that the first host began.
+    /// Returns the same hosts as `new`, after a first handshake that the first host initiated.
     pub(super) fn connected(seed: u64) -> Self {
         let mut world = Self::new(seed);
         world.send(0, &packet(100, 7));
@@ -139,7 +140,7 @@ impl World {
         percent > 0 && super::super::random::number(&mut self.random) % 100 < u32::from(percent)
     }
 
-    /// Gives a host's peer a packet.
+    /// Sends a packet to a host's peer.
     pub(super) fn send(&mut self, host: usize, packet: &[u8]) {
         let mut buffer = [0xee; BUFFER];
         buffer[16..16 + packet.len()].copy_from_slice(packet);
@@ -152,7 +153,7 @@ impl World {
         self.flush(host);
     }
 
-    /// Lets a host send what it has to.
+    /// Lets a host send its pending datagrams.
     pub(super) fn flush(&mut self, host: usize) {
         let mut buffer = [0xee; BUFFER];
         loop {
@@ -220,7 +221,7 @@ impl World {
         });
     }
 
-    /// Hands a datagram to a host as if it came from `from`.
+    /// Delivers a datagram to a host as if it came from `from`.
     pub(super) fn deliver(&mut self, host: usize, from: Endpoint, datagram: &[u8]) {
         let mut datagram = datagram.to_vec();
         let Host { interface, received, keepalives, drops, .. } = &mut self.hosts[host];
@@ -236,7 +237,7 @@ impl World {
         self.flush(host);
     }
 
-    /// Lets time pass and everything in it happen.
+    /// Advances the time by `span`, and handles all that is due.
     pub(super) fn run(&mut self, span: Duration) {
         let end = self.now + span;
         for host in 0..2 {
@@ -267,12 +268,12 @@ impl World {
         self.now = end;
     }
 
-    /// What happened since the last call.
+    /// Returns the events of both hosts since the last call.
     pub(super) fn events(&mut self) -> [Vec<Event>; 2] {
         [0, 1].map(|host| std::mem::take(&mut self.hosts[host].events))
     }
 
-    /// The datagrams of a kind that a host sent.
+    /// Returns the datagrams of type `kind` that a host sent.
     pub(super) fn sent(&self, host: usize, kind: u8) -> Vec<Seen> {
         self.seen.iter().copied().filter(|seen| seen.from == host && seen.kind == kind).collect()
     }
