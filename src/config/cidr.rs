@@ -1,46 +1,46 @@
-//! An address with its prefix length, as `10.8.0.1/24` or `fd00::1/64`.
+//! An address with its prefix length, such as `10.8.0.1/24` or `fd00::1/64`.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-/// An interface address and the length of its network's prefix.
+/// An interface address and the prefix length of its network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Cidr {
     address: IpAddr,
     prefix: u8,
 }
 
-/// Why a text is no [`Cidr`].
+/// Error of parsing a [`Cidr`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CidrError {
-    /// The part before the slash is no IP address.
+    /// The part before the slash is not an IP address.
     #[error("'{0}' is no IP address; expected one with a prefix length, such as 10.8.0.1/24 or fd00::1/64")]
     Address(String),
-    /// The part after the slash is no number, or larger than the address has bits.
+    /// The part after the slash is not a number, or exceeds the length of the address in bits.
     #[error("'{prefix}' is no prefix length for {address}; expected a number from 0 to {max}")]
     Prefix {
         /// The text after the slash.
         prefix: String,
         /// The address before it.
         address: IpAddr,
-        /// Bits in an address of this family.
+        /// Length of an address of this family in bits.
         max: u8,
     },
 }
 
 impl Cidr {
-    /// `address` in a network whose prefix has `prefix` bits; `None` if the address has fewer bits.
+    /// Returns `address` with a prefix of `prefix` bits, or `None` if the address has fewer bits.
     pub const fn new(address: IpAddr, prefix: u8) -> Option<Self> {
         if prefix <= bits(address) { Some(Self { address, prefix }) } else { None }
     }
 
-    /// The host's own address, host bits included.
+    /// Returns the host's address, host bits included.
     pub const fn address(self) -> IpAddr {
         self.address
     }
 
-    /// Bits of the network's prefix.
+    /// Returns the prefix length in bits.
     pub const fn prefix(self) -> u8 {
         self.prefix
     }
@@ -59,7 +59,7 @@ impl fmt::Display for Cidr {
 impl FromStr for Cidr {
     type Err = CidrError;
 
-    /// An address alone means a host's: /32 or /128.
+    /// Parses `ADDRESS/LENGTH`. An address without a length is a host: /32 or /128.
     fn from_str(text: &str) -> Result<Self, CidrError> {
         let (address, prefix) = match text.split_once('/') {
             Some((address, prefix)) => (address, Some(prefix)),
@@ -68,7 +68,7 @@ impl FromStr for Cidr {
         let address: IpAddr = address.parse().map_err(|_| CidrError::Address(address.to_owned()))?;
         let max = bits(address);
         let Some(prefix) = prefix else { return Ok(Self { address, prefix: max }) };
-        // `u8::from_str` takes a leading '+'
+        // `u8::from_str` accepts a leading '+'
         let digits = prefix.bytes().all(|b| b.is_ascii_digit());
         match prefix.parse().ok().filter(|_| digits).and_then(|bits| Self::new(address, bits)) {
             Some(cidr) => Ok(cidr),

@@ -1,21 +1,21 @@
-//! Variables that look like ours and are not: most often a misspelled option.
+//! Detects unknown environment variables with wontun's prefix, mostly misspelled options.
 
 use std::fmt;
 
 const PREFIX: &str = "WONTUN_";
 
-/// What Kubernetes sets for a service that is called `wontun`.
+/// Prefixes of the variables that Kubernetes sets for a service named `wontun`.
 const INJECTED: [&str; 2] = ["WONTUN_SERVICE_", "WONTUN_PORT"];
 
-/// How alike two names must be for one to be suggested for the other, from 0 to 1.
+/// Minimum Jaro-Winkler similarity of a suggested name, from 0 to 1.
 const ALIKE: f64 = 0.7;
 
-/// A variable that no option reads.
+/// A variable with wontun's prefix that no option reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownVariable {
-    /// Its name.
+    /// Name of the variable.
     pub name: String,
-    /// The option's variable that it resembles most, if any does.
+    /// The most similar variable of an option; `None` if none is similar.
     pub nearest: Option<String>,
 }
 
@@ -29,13 +29,14 @@ impl fmt::Display for UnknownVariable {
     }
 }
 
-/// The names among `set` that start like ours but are not among `known`.
+/// Returns the names in `set` that have wontun's prefix and are not in `known`. Variables that
+/// Kubernetes sets are skipped.
 pub fn unknown_variables(set: impl IntoIterator<Item = String>, known: &[String]) -> Vec<UnknownVariable> {
     set.into_iter()
         .filter(|name| name.starts_with(PREFIX) && !known.contains(name))
         .filter(|name| !INJECTED.iter().any(|injected| name.starts_with(injected)))
         .map(|name| {
-            // the common prefix would make all of them alike
+            // without the common prefix, which would make all names similar
             let own = |text: &str| text.strip_prefix(PREFIX).unwrap_or(text).to_owned();
             let likeness = |candidate: &&String| strsim::jaro_winkler(&own(candidate), &own(&name));
             let nearest = known

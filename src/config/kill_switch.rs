@@ -1,4 +1,4 @@
-//! The options of the kill switch.
+//! Options of the kill switch.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -8,30 +8,30 @@ use crate::routing::Prefix;
 /// The value of `--kill-switch`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KillSwitchMode {
-    /// Starts without a kill switch.
+    /// No kill switch.
     Off,
-    /// A clean stop of the tunnel takes the kill switch away.
+    /// A clean stop of the tunnel removes the kill switch.
     On,
     /// A clean stop leaves the kill switch in place, so that nothing leaves the host until the next
     /// start.
     Keep,
 }
 
-/// A kill switch, as the user wants it.
+/// The configuration of a kill switch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KillSwitchOptions {
-    /// Stays in place after a clean stop.
+    /// True if the kill switch stays in place after a clean stop.
     pub keep: bool,
-    /// Networks that everything may be sent to.
+    /// Networks that the kill switch does not block.
     pub allowed: Vec<Prefix>,
 }
 
-/// A network that `--kill-switch-allow` names.
+/// A network of `--kill-switch-allow`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AllowedNetwork(pub Prefix);
 
 impl KillSwitchOptions {
-    /// Returns the options of the kill switch, or `None` if there is to be none.
+    /// Returns the options of the kill switch, or `None` if it is off.
     pub fn new(mode: Option<KillSwitchMode>, allowed: &[AllowedNetwork]) -> Option<Self> {
         let keep = match mode? {
             KillSwitchMode::Off => return None,
@@ -45,7 +45,8 @@ impl KillSwitchOptions {
 impl FromStr for KillSwitchMode {
     type Err = &'static str;
 
-    /// Takes the words for yes and no as well, which `WONTUN_KILL_SWITCH` has always taken.
+    /// Parses the value. Also accepts boolean words, which `WONTUN_KILL_SWITCH` has always
+    /// accepted.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.to_ascii_lowercase().as_str() {
             "keep" => Ok(Self::Keep),

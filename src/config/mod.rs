@@ -1,5 +1,5 @@
-//! What the user asked for, as typed and checked values. Values that are wrong by themselves are refused where
-//! they are parsed; what is wrong in combination, here.
+//! The user's options as typed and validated values. Parsers reject single values that are invalid;
+//! this module rejects invalid combinations.
 
 mod cidr;
 mod environment;
@@ -28,97 +28,99 @@ use crate::routing::Prefix;
 use crate::tunnel::plain::Role;
 
 const UDP_HEADER: u32 = 8;
-/// The most that an IPv4 packet's length field can say; an IPv6 payload may be 40 bytes longer with its header.
+/// Maximum of the IPv4 total length field. An IPv6 packet may be 40 bytes longer, as its payload
+/// length does not count the header.
 const MAX_IP_LENGTH: u32 = 65_535;
-/// What every link must carry: RFC 791 for IPv4, RFC 8200 for IPv6.
+/// Minimum MTU of any link: RFC 791 for IPv4, RFC 8200 for IPv6.
 const MIN_MTU_V4: u32 = 68;
 const MIN_MTU_V6: u32 = 1280;
 const ETHERNET_MTU: u32 = 1500;
 
-/// Why the options do not work together.
+/// Error of a combination of options.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// The tun's MTU is out of range.
     #[error("--mtu {mtu} cannot work: expected {min} to {max} bytes{why}")]
     Mtu {
-        /// What was asked for, in bytes.
+        /// The requested MTU in bytes.
         mtu: u32,
-        /// The least that works.
+        /// Smallest valid MTU in bytes.
         min: u32,
-        /// The most that works.
+        /// Largest valid MTU in bytes.
         max: u32,
-        /// What sets the limit, or nothing.
+        /// Reason for the limit; may be empty.
         why: &'static str,
     },
-    /// An option about a file without one.
+    /// An option that needs `--config` is given without it.
     #[error("{0} has no effect without --config: give the file, or leave it out")]
     NoFile(&'static str),
-    /// Networks for a kill switch that there is not.
+    /// `--kill-switch-allow` is given without `--kill-switch`.
     #[error("--kill-switch-allow has no effect without --kill-switch: give both, or leave it out")]
     NoKillSwitch,
-    /// An opening beside a kill switch.
+    /// `--dns-bypass` is given together with `--kill-switch`.
     #[error(
         "--dns-bypass would open what --kill-switch closes: leave one of them out, and give a name server with --resolver ADDRESS"
     )]
     BypassedKillSwitch,
-    /// An exception to what is not link-local, and not refused.
+    /// A network of `--nat-allow` that is not link-local. Peers reach all other networks without
+    /// it.
     #[error(
         "--nat-allow {0} is not link-local: expected a network within 169.254.0.0/16 or fe80::/10, such as 169.254.169.254/32; peers reach all others without it"
     )]
     NotLinkLocal(Cidr),
-    /// More name servers than are asked.
+    /// Too many name servers.
     #[error("--resolver gives {count} name servers: expected at most {limit}")]
     Resolvers {
-        /// What was given.
+        /// Number of name servers given.
         count: usize,
-        /// The most that are asked.
+        /// Maximum number of name servers.
         limit: usize,
     },
-    /// A kill switch for a tunnel that does not carry everything.
+    /// A kill switch for a tunnel that is not a full tunnel.
     #[error(
         "--kill-switch would cut off all that does not go through this tunnel: expected a peer with AllowedIPs = 0.0.0.0/0, ::/0 (or one of them) in the file; add it, or leave the option out"
     )]
     NotFullTunnel,
-    /// The same address twice.
+    /// An address is given twice.
     #[error("--address {0} is given twice: leave one out")]
     AddressTwice(Cidr),
-    /// An option that does nothing in company of `--no-configure`.
+    /// An option without effect together with `--no-configure`.
     #[error("{0} has no effect with --no-configure, which leaves the device to you: remove one of the two")]
     NotConfigured(&'static str),
-    /// The same address to listen on twice, or one that another of them covers.
+    /// A listen address is given twice, or covered by another listen address.
     #[error("--listen {0} is covered by another --listen: leave one out")]
     ListenTwice(IpAddr),
-    /// An address to listen on that means nothing without an interface.
+    /// A link-local listen address, which is ambiguous without an interface.
     #[error("--listen {0} is link-local, which is not supported: listen on :: instead")]
     ListenLinkLocal(IpAddr),
-    /// Nothing but loopback to send from.
+    /// All listen addresses are loopback addresses and the peer's is not.
     #[error(
         "--peer {peer} cannot be reached from --listen {listen}, which is loopback: listen on another address too"
     )]
     ListenLoopback {
         /// The peer's address.
         peer: SocketAddr,
-        /// Ours.
+        /// The listen address.
         listen: IpAddr,
     },
-    /// The peer cannot be reached from where we listen.
+    /// No listen address has the address family of the peer.
     #[error(
         "--peer {peer} is {family} but --listen allows no {family} address: add one, such as --listen {any}"
     )]
     Family {
         /// The peer's address.
         peer: SocketAddr,
-        /// Its family's name.
+        /// Name of the address family.
         family: &'static str,
         /// The unspecified address of that family.
         any: IpAddr,
     },
 }
 
-/// Returns the networks of `--nat-allow`.
+/// Parses the networks of `--nat-allow`.
 ///
 /// # Errors
-/// One of them is not link-local.
+/// `ConfigError::NotLinkLocal` for the first network that is not link-local.
 pub fn link_local(allowed: &[Cidr]) -> Result<Vec<Prefix>, ConfigError> {
     let network = |cidr: &Cidr| {
         let within = match cidr.address() {
@@ -131,43 +133,46 @@ pub fn link_local(allowed: &[Cidr]) -> Result<Vec<Prefix>, ConfigError> {
     allowed.iter().map(network).collect()
 }
 
-/// How the work is done, whichever the protocol.
+/// Performance options, common to all protocols.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tuning {
-    /// Threads that carry packets, each with queues and sockets of its own; not 0.
+    /// Number of worker threads, each with queues and sockets of its own; not 0.
     pub workers: usize,
-    /// Whether many packets may be one for the kernel.
+    /// Enables offloads: the kernel joins and splits packets.
     pub offload: bool,
-    /// Whether the MSS of TCP's SYNs is lowered to what crosses the tunnel; `None`: as is usual for the mode.
+    /// Enables clamping of the MSS in TCP SYN segments to the tunnel's MTU; `None` for the default
+    /// of the mode.
     pub clamp_mss: Option<bool>,
 }
 
-/// One plain tunnel, as the user wants it.
+/// Configuration of a plain tunnel.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The server's address: a client has one, a server has none.
+    /// Address of the server; `None` for a server.
     pub peer: Option<PeerAddress>,
     /// Name of the tun device.
     pub tun: TunName,
-    /// Addresses of the tun device; empty: the role's default.
+    /// Addresses of the tun device; empty for the default of the role.
     pub addresses: Vec<Cidr>,
-    /// MTU of the tun device in bytes; `None`: what fits an Ethernet path of the outer address family.
+    /// MTU of the tun device in bytes; `None` for the MTU that fits an Ethernet path of the outer
+    /// address family.
     pub mtu: Option<u32>,
-    /// Whether the device gets its addresses, MTU and link-up from us.
+    /// True if wontun sets the addresses and MTU of the device and brings it up.
     pub configure: bool,
-    /// Local addresses to listen on; empty: all, of both families.
+    /// Local addresses to listen on; empty for all addresses of both families.
     pub listen: Vec<IpAddr>,
-    /// UDP port; `None`: the default, and for a client another if that is taken.
+    /// UDP port to listen on; `None` for the default port. A client then falls back to another port
+    /// if that one is in use.
     pub listen_port: Option<u16>,
-    /// Time between two `hello?` of an answered client; zero for none.
+    /// Interval between `hello?` messages of a client that got an answer; zero to send none.
     pub keepalive: Duration,
 }
 
 impl Config {
-    /// Checks what the options mean together, and fills in the role's address.
+    /// Validates the combination of options and fills in the default address of the role.
     ///
     /// # Errors
-    /// The first combination that cannot work.
+    /// `ConfigError` for the first invalid combination.
     pub fn checked(mut self) -> Result<Self, ConfigError> {
         if !self.configure {
             if !self.addresses.is_empty() {
@@ -236,7 +241,8 @@ impl Config {
         let max = if self.is_outer_v4() {
             MAX_IP_LENGTH - UDP_HEADER - ipv4_header()
         } else {
-            // an IPv6 payload length does not count the header, but the inner packet's own length is 16 bits
+            // the IPv6 payload length does not count the header, but the length of the inner packet
+            // has 16 bits
             MAX_IP_LENGTH - UDP_HEADER
         };
         let why = if mtu > max {
@@ -249,18 +255,19 @@ impl Config {
         if (min..=max).contains(&mtu) { Ok(()) } else { Err(ConfigError::Mtu { mtu, min, max, why }) }
     }
 
-    /// Client or server.
+    /// Returns the role: client if there is a peer, else server.
     pub const fn role(&self) -> Role {
         if self.peer.is_some() { Role::Client } else { Role::Server }
     }
 
-    /// The MTU for an outer address family: as asked for, or what fits a path of 1500 bytes.
+    /// Returns the MTU for an outer address family: the configured one, or the one that fits a path
+    /// of 1500 bytes.
     pub fn mtu_over(&self, outer_v4: bool) -> u32 {
         let header = if outer_v4 { ipv4_header() } else { ipv6_header() };
         self.mtu.unwrap_or(ETHERNET_MTU - UDP_HEADER - header)
     }
 
-    /// Whether the outer addresses are, as far as the options tell, IPv4.
+    /// Returns true if the outer addresses are IPv4, as far as the options determine it.
     pub fn is_outer_v4(&self) -> bool {
         match self.peer {
             Some(PeerAddress::Socket(peer)) => peer.is_ipv4(),

@@ -1,4 +1,4 @@
-//! Whether a tunnel's peers are let out to the rest of the world.
+//! NAT for the peers of a tunnel.
 
 /// Forwarding and address translation for the peers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

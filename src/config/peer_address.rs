@@ -1,4 +1,5 @@
-//! Where the server is: `192.0.2.1:19988`, `[2001:db8::1]:19988` or `vpn.example.com:19988`, the port optional.
+//! Address of a server: `192.0.2.1:19988`, `[2001:db8::1]:19988` or `vpn.example.com:19988`. The
+//! port is optional.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -7,18 +8,18 @@ use std::str::FromStr;
 use idna::AsciiDenyList;
 use idna::uts46::{DnsLength, Hyphens, Uts46};
 
-/// The UDP port of both sides unless told otherwise.
+/// Default UDP port of both sides.
 pub const DEFAULT_PORT: u16 = 19_988;
 
-/// Longest name that DNS can hold, in its textual form (RFC 1035 section 3.1).
+/// Maximum length of a DNS name in its textual form (RFC 1035, section 3.1).
 const MAX_NAME: usize = 253;
 
-/// A server's address or name, and its UDP port.
+/// A server's address or host name, and its UDP port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PeerAddress {
-    /// An address.
+    /// A socket address.
     Socket(SocketAddr),
-    /// A name, to be resolved.
+    /// A host name to resolve.
     Name {
         /// Host name.
         host: String,
@@ -27,38 +28,38 @@ pub enum PeerAddress {
     },
 }
 
-/// Why a text is no [`PeerAddress`].
+/// Error of parsing a [`PeerAddress`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PeerAddressError {
-    /// No host at all, or none that could be.
+    /// The host is missing or invalid.
     #[error(
         "'{0}' is no host: expected a name, an IPv4 address or an IPv6 address in brackets, then ':PORT'"
     )]
     Host(String),
-    /// A name that DNS has in another form.
+    /// An internationalized name that is not in its ASCII form.
     #[error("'{name}' has letters that DNS does not have: write its ASCII form, {ascii}")]
     International {
-        /// The name.
+        /// The name as given.
         name: String,
-        /// Its ASCII form.
+        /// The ASCII form of the name.
         ascii: String,
     },
-    /// The part after the colon.
+    /// The part after the colon is not a UDP port.
     #[error("'{0}' is no UDP port: expected a number from 1 to 65535")]
     Port(String),
-    /// A link-local address that does not say on which link.
+    /// A link-local address without an interface.
     #[error("{0} is link-local and needs its interface: write [{0}%eth0]")]
     NoScope(IpAddr),
-    /// An address that is not one host's.
+    /// An unspecified, multicast or broadcast address.
     #[error("{0} is no host's address: expected the server's own")]
     NoHost(IpAddr),
 }
 
 impl PeerAddress {
-    /// Reads a text as [`FromStr`] does; one without a port means `port`.
+    /// Parses a text as [`FromStr`] does, with `port` as the default port.
     ///
     /// # Errors
-    /// [`PeerAddressError`]: the part that is wrong, and what was expected.
+    /// [`PeerAddressError`] with the invalid part and what was expected.
     pub fn parse_with_port(text: &str, port: u16) -> Result<Self, PeerAddressError> {
         let bare_address = text.parse::<IpAddr>().ok();
         let (host, port) = match text.rsplit_once(':') {
@@ -85,7 +86,7 @@ impl PeerAddress {
                 Ok(Self::Socket(address))
             };
         }
-        // what has only digits and dots was meant as an address
+        // digits and dots alone are an invalid address, not a name
         let numeric = host.bytes().all(|b| b.is_ascii_digit() || b == b'.');
         if is_name(host) && !numeric {
             return Ok(Self::Name { host: host.to_owned(), port });
@@ -98,13 +99,14 @@ impl PeerAddress {
     }
 }
 
-/// Returns true if DNS or a hosts file can hold the name.
+/// Returns true if the name is valid in DNS or a hosts file.
 fn is_name(host: &str) -> bool {
     let possible = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
     (1..=MAX_NAME).contains(&host.len()) && host.bytes().all(possible)
 }
 
-/// Returns the name as DNS has it (UTS 46), if it has letters that are not ASCII and such a form.
+/// Returns the ASCII form (UTS 46) of a name with non-ASCII letters, or `None` if it has no valid
+/// one.
 fn ascii_form(host: &str) -> Option<String> {
     if host.is_ascii() || host.len() > MAX_NAME * 4 {
         return None;
@@ -132,7 +134,7 @@ impl fmt::Display for PeerAddress {
     }
 }
 
-/// An IPv6 address with its interface, if it has one, by name or number: `fe80::1%eth0`.
+/// Parses an IPv6 address with an optional interface name or index: `fe80::1%eth0`.
 fn parse_scoped(text: &str, port: u16) -> Option<SocketAddr> {
     let (address, scope) = match text.split_once('%') {
         Some((address, scope)) => {
@@ -204,14 +206,14 @@ mod tests {
             ("[server]:1", "no host"),
             ("b\u{fc}cher.example:1", "ASCII form, xn--bcher-kva.example"),
             ("B\u{dc}CHER.example", "ASCII form, xn--bcher-kva.example"),
-            // the same, of two characters
+            // the same in decomposed form
             ("bu\u{308}cher.example:1", "ASCII form, xn--bcher-kva.example"),
             (
                 "\u{441}\u{435}\u{440}\u{432}\u{435}\u{440}.\u{43f}\u{440}\u{438}\u{43c}\u{435}\u{440}:1",
                 "xn--b1afb6bcb.xn--e1afmkfd",
             ),
             ("vpn.\u{4f8b}\u{5b50}.\u{6d4b}\u{8bd5}:1", "vpn.xn--fsqu00a.xn--0zwm56d"),
-            // a space of no width, such as web pages have
+            // a zero-width space, as copied from web pages
             ("b\u{200b}.example:1", "ASCII form, b.example"),
             ("b\u{fc} cher@.example:1", "no host"),
             ("\u{2028}:1", "no host"),

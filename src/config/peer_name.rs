@@ -1,4 +1,4 @@
-//! What a peer is called.
+//! The name of a peer.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,35 +7,36 @@ use serde::{Deserialize, Serialize};
 
 use crate::tunnel::wireguard::PublicKey;
 
-/// Characters that a name may have.
+/// Maximum length of a name in characters.
 const MAX_LENGTH: usize = 64;
 
-/// A name that stands in one line of a file and on one line of a terminal as what it is.
+/// The name of a peer: one line of visible characters, in a file and on a terminal.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct PeerName(String);
 
-/// Why a text is no [`PeerName`].
+/// Error of parsing a [`PeerName`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PeerNameError {
-    /// Nothing, or too much.
+    /// The name is empty or too long.
     #[error("a peer's name has 1 to {MAX_LENGTH} characters, this one {0}: choose another")]
     Length(usize),
-    /// A newline, a control character, one that shows nothing or turns the text around.
+    /// The name contains a newline, a control character, an invisible character or one that changes
+    /// the text direction.
     #[error(
         "'{0}' has a character that cannot be seen: choose a name of letters, digits, signs and single spaces"
     )]
     Invisible(String),
-    /// White space that nobody would see, or a dash that makes an option of it.
+    /// The name begins or ends with a space, or begins with a dash, which would make it an option.
     #[error("'{0}' begins or ends with a space, or begins with '-': choose a name without")]
     Edge(String),
-    /// Peers can be named by their keys as well.
+    /// The name is a public key, which already identifies a peer.
     #[error("the name is a key: choose one that tells people whose device it is")]
     Key,
 }
 
 impl PeerName {
-    /// The name.
+    /// Returns the name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -69,7 +70,7 @@ impl FromStr for PeerName {
         if !(1..=MAX_LENGTH).contains(&length) {
             return Err(PeerNameError::Length(length));
         }
-        // quotes and backslashes are escaped although they can be seen
+        // `escape_debug` escapes quotes and backslashes too, which are visible
         let plain = text.replace(['"', '\'', '\\'], "");
         if plain.escape_debug().ne(plain.chars()) {
             return Err(PeerNameError::Invisible(text.escape_debug().to_string()));
@@ -84,7 +85,7 @@ impl FromStr for PeerName {
     }
 }
 
-/// Returns what a peer is called in the log: its name, or else the beginning of its key.
+/// Returns the name of a peer for logs: its name, or else the beginning of its public key.
 pub fn display_name(name: Option<&PeerName>, key: &PublicKey) -> String {
     if let Some(name) = name {
         return name.to_string();

@@ -1,4 +1,4 @@
-//! The policy between a tunnel's peers.
+//! The policy for traffic between a tunnel's peers.
 
 /// Traffic that is allowed between peers, through this host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

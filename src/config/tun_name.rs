@@ -1,4 +1,4 @@
-//! The name of a network device, as the kernel takes it.
+//! The name of a network device.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -6,22 +6,23 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Bytes that a name may have: IFNAMSIZ less the closing zero.
+/// Maximum length of a name in bytes: IFNAMSIZ without the terminating zero.
 const MAX_LENGTH: usize = 15;
 
-/// A device name that means just that device: the kernel would expand `%d` and `tun-tap` would cut a long one.
+/// A valid device name that the kernel takes literally. The kernel would expand `%d`, and `tun-tap`
+/// would truncate a longer name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct TunName(String);
 
-/// Why a text is no [`TunName`].
+/// Error of parsing a [`TunName`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "'{0}' is no device name: expected 1 to 15 bytes without '/', ':', '%' or white space, and not '.' or '..'"
 )]
 pub struct TunNameError(String);
 
-/// A file whose name is no device's.
+/// The name of a file is not a valid device name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}: the device is called as the file: {source}; rename it, or give another name with --tun", .file.display())]
 pub struct FileNameError {
@@ -30,30 +31,31 @@ pub struct FileNameError {
 }
 
 impl Default for TunName {
-    /// `tun0`, for whoever names none.
+    /// Returns the default name, `tun0`.
     fn default() -> Self {
         Self("tun0".to_owned())
     }
 }
 
 impl TunName {
-    /// The name of the device that the configuration `file` is about, as wg-quick has it: the file's own without
-    /// `.conf`.
+    /// Returns the device name for the configuration `file`, as wg-quick derives it: the name of
+    /// the file without `.conf`.
     ///
     /// # Errors
-    /// That is no name of a device.
+    /// `FileNameError` if that is not a valid device name.
     pub fn of_file(file: &Path) -> Result<Self, FileNameError> {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         let name = name.strip_suffix(".conf").unwrap_or(&name);
         name.parse().map_err(|source| FileNameError { file: file.to_owned(), source })
     }
 
-    /// Returns the name of a device that is to be renamed, made of the lower 48 bits of `number`.
+    /// Returns a temporary name, made of the lower 48 bits of `number`, for a device that is
+    /// renamed later.
     pub(crate) fn temporary(number: u64) -> Self {
         Self(format!("wt-{:012x}", number & 0xffff_ffff_ffff))
     }
 
-    /// The name.
+    /// Returns the name.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -1,12 +1,13 @@
-//! The file of `wg-quick(8)`, as typed values and back.
+//! Configuration files of `wg-quick(8)`: parsing to typed values, and printing.
 //!
-//! What `wg-quick` and `wg setconf` take is taken in the same meaning: keys and sections in any case and any
-//! order, `#` begins a comment wherever it stands, white space (CRLF too) hardly matters, lists may be spread
-//! over lines. What they take without a word although it says two things (a key given twice, two sections of one
-//! peer) is refused. `PrivateKeyFile` and `PresharedKeyFile` come on top, and the comment `# Name = phone` of a peer.
-//! Nothing of a file is ever run.
+//! Files are read as `wg-quick` and `wg setconf` read them: keys and sections in any case and any
+//! order, `#` begins a comment anywhere in a line, most white space (CRLF too) is ignored, lists
+//! may be split over lines. Contradictions that those tools accept silently (a key given twice, two
+//! sections of one peer) are errors. The keys `PrivateKeyFile` and `PresharedKeyFile` and the
+//! comment `# Name = phone` of a peer are extensions. No command in a file is ever run.
 //!
-//! [`parse`] takes the text and opens nothing; [`load`] and [`load_again`] read the file and those in which it keeps keys.
+//! [`parse`] takes the text and opens no file. [`load`] and [`load_again`] read the file and its
+//! key files.
 
 pub(crate) mod amnezia;
 mod error;
@@ -34,37 +35,37 @@ pub(crate) use value::items;
 use super::{Cidr, PeerAddress, PeerName};
 use crate::routing::Prefix;
 
-/// What happens to the keys that `wg-quick` would run as commands, and to `SaveConfig`.
+/// Handling of the keys that `wg-quick` would run as commands, and of `SaveConfig`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Hooks {
-    /// They are an error.
+    /// Treats them as errors.
     #[default]
     Refuse,
-    /// They are left out, with a warning each.
+    /// Ignores them, with a warning for each.
     Ignore,
 }
 
-/// What a file gave.
+/// The result of parsing a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parsed {
-    /// What it says.
+    /// The configuration.
     pub configuration: WgQuick,
-    /// What the user should know of it, in the order of its lines.
+    /// Warnings for the user, by line.
     pub warnings: Vec<Warning>,
 }
 
-/// A configuration. `Debug` shows no secret; [`Self::print`] does.
+/// A configuration. Its `Debug` output contains no secret; the text of [`Self::print`] does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WgQuick {
-    /// This side.
+    /// The local side.
     pub interface: Interface,
-    /// The other sides, each with a public key of its own, in the file's order: a prefix that two of them have is
-    /// the last one's.
+    /// The peers in the order of the file, each with a distinct public key. A prefix of several
+    /// peers belongs to the last of them.
     pub peers: Vec<Peer>,
 }
 
 impl WgQuick {
-    /// Whether keys that nobody else may know stand in the file itself.
+    /// Returns true if the file itself contains a private or preshared key.
     pub fn has_secrets(&self) -> bool {
         let is_inline =
             |key: &Option<KeySource<PresharedKey>>| key.as_ref().and_then(KeySource::inline).is_some();
@@ -72,12 +73,14 @@ impl WgQuick {
             || self.peers.iter().any(|peer| is_inline(&peer.preshared_key))
     }
 
-    /// Whether all of IPv4, or all of IPv6, goes through the tunnel, be it in halves.
+    /// Returns true if all of IPv4 or all of IPv6 is routed through the tunnel, as /0 or as two /1
+    /// prefixes.
     pub fn is_full_tunnel(&self) -> bool {
         self.has_all(false) || self.has_all(true)
     }
 
-    /// Returns true if all of IPv6, or else all of IPv4, goes through the tunnel, be it in halves.
+    /// Returns true if all of IPv6 (`v6`), or all of IPv4, is routed through the tunnel, as /0 or
+    /// as two /1 prefixes.
     fn has_all(&self, v6: bool) -> bool {
         let all = |length: u8| -> HashSet<Prefix> {
             let prefixes = self.peers.iter().flat_map(|peer| &peer.allowed_ips).copied();
@@ -86,10 +89,10 @@ impl WgQuick {
         !all(0).is_empty() || all(1).len() == 2
     }
 
-    /// Returns the warning about a full tunnel of one family, beside which the other one leaves
-    /// this host as if there were no tunnel. None where the routes are somebody else's, or go into
-    /// a table of their own without rules. All that the Internet has of IPv6 is 2000::/3, which
-    /// some files have in place of ::/0.
+    /// Returns a warning if the tunnel is a full tunnel of one address family only, so that the
+    /// other family bypasses it. Returns `None` if the routes are not managed, or go to a table of
+    /// their own without rules. 2000::/3, the whole IPv6 Internet, counts as all of IPv6: some
+    /// files have it instead of ::/0.
     pub fn past_full_tunnel(&self) -> Option<&'static str> {
         if self.interface.table != Table::Auto {
             return None;
@@ -111,54 +114,57 @@ impl WgQuick {
     }
 }
 
-/// This side of the tunnel.
+/// The `[Interface]` section: the local side of the tunnel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
-    /// Our secret.
+    /// The local private key.
     pub private_key: KeySource<PrivateKey>,
-    /// UDP port to listen on; `None` (or 0 in the file) for any.
+    /// UDP port to listen on; `None` (0 in the file) for any port.
     pub listen_port: Option<NonZeroU16>,
-    /// Mark of the outer packets; `None` (or `off` or 0 in the file) for none.
+    /// Firewall mark of the outer packets; `None` (`off` or 0 in the file) for no mark.
     pub fwmark: Option<NonZeroU32>,
-    /// Addresses of the device, each once.
+    /// Addresses of the device, without duplicates.
     pub addresses: Vec<Cidr>,
-    /// MTU of the device in bytes, from 68, or 1280 with an IPv6 address; `None` for the default.
+    /// MTU of the device in bytes, at least 68, or 1280 with an IPv6 address; `None` for the
+    /// default.
     pub mtu: Option<u32>,
-    /// Where the routes go.
+    /// Routing table of the allowed IPs.
     pub table: Table,
     /// Name servers and search domains, as written.
     pub dns: Vec<String>,
 }
 
-/// The other side of the tunnel.
+/// A `[Peer]` section: a remote side of the tunnel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// What it is called: the first of its comments `# Name = phone`. `None` also for one that is no [`PeerName`].
+    /// Name of the peer: its first comment `# Name = phone`. `None` if there is none or it is not a
+    /// valid [`PeerName`].
     pub name: Option<PeerName>,
-    /// Who it is.
+    /// Public key of the peer.
     pub public_key: PublicKey,
-    /// What is shared with it besides.
+    /// Key shared with the peer in addition to the key pairs.
     pub preshared_key: Option<KeySource<PresharedKey>>,
-    /// What it may send from and gets sent to, each once.
+    /// Networks that the peer may send from and that are routed to it, without duplicates.
     pub allowed_ips: Vec<Prefix>,
-    /// Where it is, unless it is to make itself known.
+    /// Address of the peer; `None` if it is learned from the peer's packets.
     pub endpoint: Option<PeerAddress>,
-    /// Seconds after which a silent link gets a keepalive; `None` (or `off` or 0 in the file) for never.
+    /// Seconds without traffic after which a keepalive is sent; `None` (`off` or 0 in the file) for
+    /// no keepalives.
     pub persistent_keepalive: Option<NonZeroU16>,
 }
 
-/// Where a secret is.
+/// The source of a secret key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeySource<K> {
-    /// In the configuration.
+    /// The configuration itself contains the key.
     Inline(K),
-    /// In a file of its own, in base64, as `wg set` reads one. The path is as written: never empty, and what a
-    /// relative one starts from is the caller's choice.
+    /// Path of a file that contains the key in base64, as `wg set` reads it. The path is as written
+    /// and not empty; the caller chooses the base of a relative path.
     File(PathBuf),
 }
 
 impl<K> KeySource<K> {
-    /// The secret, if it is in the configuration itself, as it is after [`load`].
+    /// Returns the key if the configuration contains it, which is always so after [`load`].
     pub const fn inline(&self) -> Option<&K> {
         match self {
             Self::Inline(key) => Some(key),
@@ -167,15 +173,15 @@ impl<K> KeySource<K> {
     }
 }
 
-/// Which routing table the allowed IPs go to.
+/// Routing table of the allowed IPs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Table {
-    /// The main one, and for default routes one of their own with rules.
+    /// The main table; default routes go to a table of their own, with rules.
     #[default]
     Auto,
-    /// None: no routes are set.
+    /// No routes are set.
     Off,
-    /// This one, without rules. 254 is the main table.
+    /// The table with this number, without rules. 254 is the main table.
     Number(NonZeroU32),
 }
 

@@ -1,29 +1,31 @@
-//! Keys of AmneziaWG, which disguises WireGuard's messages. Values that leave the messages as they
-//! are mean plain WireGuard; every other value means a protocol that no WireGuard answers.
+//! The keys of AmneziaWG, which obfuscates WireGuard's messages. Values that do not change the
+//! messages are plain WireGuard; all other values are a protocol that WireGuard does not
+//! understand.
 
-/// The keys with which the messages of plain WireGuard look as they do.
+/// The values with which AmneziaWG sends plain WireGuard messages, for error messages.
 const PLAIN: &str = "S1 and S2 = 0, H1 to H4 = 1 to 4";
-/// As [`PLAIN`], by key.
+/// The keys of [`PLAIN`].
 const MESSAGES: [&str; 6] = ["S1", "S2", "H1", "H2", "H3", "H4"];
 
-/// A key of AmneziaWG.
+/// The type of an AmneziaWG key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// Number of datagrams without meaning that are sent before a handshake.
+    /// Number of junk datagrams sent before a handshake.
     Junk,
-    /// Such a datagram's contents.
+    /// Contents of a junk datagram.
     Decoy,
     /// A property of the two above.
     Detail,
-    /// Bytes in front of the messages of one type.
+    /// Number of padding bytes in front of the messages of one type.
     Padding,
-    /// The number in the first four bytes of the messages of one type, which is here WireGuard's.
+    /// The value of the first four bytes in the messages of one type; holds WireGuard's own type
+    /// number.
     Header(char),
     /// `AdvancedSecurity` of a peer.
     Switch,
 }
 
-/// The keys in the order in which AmneziaWG documents them.
+/// The keys in the order of AmneziaWG's documentation.
 const KEYS: &[(&str, Kind)] = &[
     ("Jc", Kind::Junk),
     ("Jmin", Kind::Detail),
@@ -48,7 +50,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("AdvancedSecurity", Kind::Switch),
 ];
 
-/// Returns the key of this name, as AmneziaWG spells it, in whatever case it is written.
+/// Returns the key with this name in AmneziaWG's spelling. The case of `name` does not matter.
 pub(crate) fn known_key(name: &str) -> Option<&'static str> {
     find(name).map(|(key, _)| key)
 }
@@ -57,17 +59,17 @@ fn find(name: &str) -> Option<(&'static str, Kind)> {
     KEYS.iter().copied().find(|(key, _)| key.eq_ignore_ascii_case(name))
 }
 
-/// The keys of AmneziaWG in a file, none of which changes the messages.
+/// The AmneziaWG keys found in a file; none of them changes the messages.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    /// The keys with their lines.
+    /// The keys with their line numbers.
     keys: Vec<(&'static str, usize)>,
-    /// The first that asks for datagrams without meaning.
+    /// The first key that requests junk datagrams, with its line number.
     decoy: Option<(&'static str, usize)>,
 }
 
 impl Seen {
-    /// Takes a line whose key is `name`. Returns false if that is no key of AmneziaWG.
+    /// Adds a line with the key `name`. Returns false if it is not a key of AmneziaWG.
     ///
     /// # Errors
     /// [`Refused`] if the value changes WireGuard's messages.
@@ -95,12 +97,11 @@ impl Seen {
         Ok(true)
     }
 
-    /// Returns the keys to be ignored with their first line, none if there are none; and true if
-    /// datagrams without meaning are asked for.
+    /// Returns the ignored keys with the line number of the first, or `None` if there are none.
     ///
     /// # Errors
-    /// [`Refused`] with its line, if a disguise is asked for and the file does not say that
-    /// the messages below it are WireGuard's.
+    /// [`Refused`] with its line number, if the file requests junk datagrams and does not set all
+    /// message keys to WireGuard's values.
     pub(super) fn finish(self) -> Result<Option<(usize, Ignored)>, (usize, Refused)> {
         let says = |wanted: &str| self.keys.iter().any(|(key, _)| *key == wanted);
         if let Some((key, line)) = self.decoy
@@ -114,11 +115,11 @@ impl Seen {
     }
 }
 
-/// The keys of AmneziaWG in a file of plain WireGuard.
+/// The AmneziaWG keys in a file of plain WireGuard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ignored {
     keys: Vec<&'static str>,
-    /// They ask for datagrams without meaning, which are not sent.
+    /// True if the keys request junk datagrams, which are not sent.
     has_decoys: bool,
 }
 
@@ -138,7 +139,7 @@ impl std::fmt::Display for Ignored {
     }
 }
 
-/// A key whose value is another than plain WireGuard's.
+/// A key whose value is incompatible with plain WireGuard.
 pub(super) struct Refused(pub(super) &'static str);
 
 impl std::fmt::Display for Refused {
@@ -153,7 +154,7 @@ impl std::fmt::Display for Refused {
     }
 }
 
-/// Returns true for the number, or a range of nothing else.
+/// Returns true for the number itself, or a range that contains nothing else.
 fn is_number(value: &str, number: char) -> bool {
     value.split('-').all(|part| part.trim().chars().eq([number]))
 }

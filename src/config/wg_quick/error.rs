@@ -1,4 +1,4 @@
-//! What can be wrong with a configuration, said in one line and without ever repeating a secret.
+//! Errors and warnings about a configuration. Each message is one line and never contains a secret.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,112 +10,112 @@ use super::field::{Field, Section};
 use crate::config::Cidr;
 use crate::routing::Prefix;
 
-/// As many base64 characters in a row may be a part of a key, in whatever place it was pasted.
+/// Minimum length of a run of base64 characters that may be part of a key, in any value.
 const MAYBE_SECRET: usize = 20;
-/// Longer names are no misspelled keys.
+/// Maximum length in bytes of an unknown name that may be a misspelled key.
 const LONGEST_NAME: usize = 24;
-/// Characters of a wrong value that are shown.
+/// Maximum number of characters of an invalid value in a message.
 const SHOWN: usize = 60;
 
-/// A configuration that cannot be used.
+/// An invalid configuration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}:{line}: {fault}", Shown(file))]
 pub struct WgQuickError {
-    /// The file's name, as it was given.
+    /// The name of the file, as given.
     pub file: PathBuf,
-    /// The line, the first being 1.
+    /// Line number, starting at 1.
     pub line: usize,
-    /// What is wrong there.
+    /// The error.
     pub fault: Fault,
 }
 
-/// What is wrong with a line.
+/// An error in a line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    /// A value that the key cannot have.
+    /// An invalid value.
     #[error("{field}: found {found}, expected {expected}")]
     Value {
         /// The key.
         field: Field,
-        /// The value, or what can be said of it.
+        /// The value, or a description of it.
         found: String,
-        /// What it must be.
+        /// Description of a valid value.
         expected: Cow<'static, str>,
     },
-    /// A key that there is none of.
+    /// An unknown key.
     #[error("{}", UnknownKey(name.as_deref(), *nearest, *section))]
     UnknownKey {
-        /// What is written; `None` if it might be a part of a secret.
+        /// The name as written; `None` if it may be part of a secret.
         name: Option<String>,
-        /// The key that resembles it most.
+        /// The most similar key.
         nearest: Option<Field>,
-        /// Where it is.
+        /// The section that contains it.
         section: Section,
     },
-    /// A key of AmneziaWG with a value that plain WireGuard does not have.
+    /// A key of AmneziaWG with a value that is incompatible with plain WireGuard.
     #[error("{}", Refused(.0))]
     Amnezia(&'static str),
-    /// A key where it does not belong.
+    /// A key in the wrong section.
     #[error("{0} belongs to {section}, not here: move it below such a line", section = .0.section())]
     Misplaced(Field),
-    /// A key before any section.
+    /// A key before the first section.
     #[error("expected [Interface] or [Peer] before the first key")]
     NoSection,
-    /// A section that there is none of.
+    /// An unknown section.
     #[error("found the section {0}, expected [Interface] or [Peer]")]
     UnknownSection(String),
-    /// A line that is none of the above.
+    /// A line that is neither a section nor `KEY = VALUE`.
     #[error("{}expected KEY = VALUE, found a line without '='", After(*.0))]
     NoValue(Option<Field>),
-    /// Bytes that are no text.
+    /// Bytes that are not UTF-8 text, outside of a comment.
     #[error("expected UTF-8 text; what is not may stand in a comment only")]
     NotText,
-    /// A key that can have one value has two.
+    /// A key with a single value is given twice.
     #[error("{field} is given twice, first at line {first}: leave one out")]
     Repeated {
         /// The key.
         field: Field,
-        /// The line of the first.
+        /// Line number of the first occurrence.
         first: usize,
     },
-    /// Two keys of which one suffices.
+    /// Two keys that exclude each other.
     #[error("{field} and {other} (line {first}) are both given: leave one out")]
     Both {
         /// The key of this line.
         field: Field,
-        /// The other.
+        /// The other key.
         other: Field,
-        /// Its line.
+        /// Line number of the other key.
         first: usize,
     },
-    /// A second `[Interface]`.
+    /// A second `[Interface]` section; the line number of the first.
     #[error("[Interface] is there twice, first at line {0}: make it one section")]
     SecondInterface(usize),
-    /// Two peers that are one.
+    /// Two peers with the same public key; the line number of the first.
     #[error("PublicKey: the peer at line {0} has the same: make them one section")]
     SamePeer(usize),
-    /// An address that the interface has already.
+    /// A duplicate address of the interface.
     #[error("Address: {address} is there already, at line {first}: leave one out")]
     SameAddress {
         /// The address.
         address: IpAddr,
-        /// The line of the first.
+        /// Line number of the first occurrence.
         first: usize,
     },
-    /// IPv6 does not work with so small an MTU.
+    /// An MTU below the minimum of IPv6.
     #[error("MTU: found {0}, expected at least 1280, since there is an IPv6 Address")]
     MtuTooSmallForIpv6(u32),
-    /// Something that would be run by a shell, or overwrite the file.
+    /// A key that `wg-quick` would run as a command.
     #[error("{0} is refused, since nothing of a file is ever run: remove it, or give --ignore-hooks")]
     Hook(Field),
-    /// As [`Self::Hook`], for what would overwrite the file.
+    /// `SaveConfig = true`, with which `wg-quick` would overwrite the file.
     #[error("SaveConfig is refused, since the file is never written: remove it, or give --ignore-hooks")]
     SaveConfig,
-    /// A section without what it must have.
+    /// A section without a required key.
     #[error("{section} has no {field}: expected {expected}", section = .0.section(), field = .0,
         expected = .0.expected())]
     Missing(Field),
-    /// A file without an interface.
+    /// A file without an `[Interface]` section.
     #[error("expected an [Interface] section, found the end of the file")]
     NoInterface,
 }
@@ -126,14 +126,14 @@ impl From<Refused> for Fault {
     }
 }
 
-/// Something that works, but perhaps not as was meant.
+/// A warning about a valid configuration that may not be what the user intended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
-    /// The file's name, as it was given.
+    /// The name of the file, as given.
     pub file: PathBuf,
-    /// The line, the first being 1.
+    /// Line number, starting at 1.
     pub line: usize,
-    /// What is to be said.
+    /// The warning.
     pub notice: Notice,
 }
 
@@ -143,27 +143,27 @@ impl fmt::Display for Warning {
     }
 }
 
-/// What is to be said of a line.
+/// A warning about a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// DNS servers are not set. Given once for a file.
+    /// The DNS servers are not set. At most once per file.
     DnsIgnored,
-    /// Keys of AmneziaWG whose values mean plain WireGuard. Given once for a file.
+    /// Keys of AmneziaWG whose values are plain WireGuard. At most once per file.
     AmneziaIgnored(Ignored),
-    /// A hook is not run.
+    /// A command that is not run.
     HookIgnored(Field),
     /// An address where a network is expected.
     HostBits {
-        /// What is written.
+        /// The address as written.
         given: Cidr,
-        /// What it is taken for.
+        /// The network used instead.
         taken: Prefix,
     },
-    /// A network that an earlier peer has, too; it goes to this one.
+    /// A network of an earlier peer that now belongs to this one.
     Moved {
         /// The network.
         prefix: Prefix,
-        /// The line of the other peer's claim.
+        /// Line number of the other peer's entry.
         first: usize,
     },
 }
@@ -187,7 +187,7 @@ impl fmt::Display for Notice {
     }
 }
 
-/// What may be said of a value in a message.
+/// Returns the value for a message, or a description of it if it is long or may contain a secret.
 pub(super) fn shown(value: &str) -> String {
     let length = value.chars().count();
     let is_base64 = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/');
@@ -203,7 +203,7 @@ pub(super) fn shown(value: &str) -> String {
     }
 }
 
-/// What may be said of a secret's value in a message.
+/// Returns a description of a secret value for a message.
 pub(super) fn hidden(value: &str) -> String {
     match value.chars().count() {
         0 => "nothing".to_owned(),
@@ -213,14 +213,15 @@ pub(super) fn hidden(value: &str) -> String {
     }
 }
 
-/// An unknown key, as far as it may be shown: a line of a broken secret can look like one.
+/// Returns an unknown key for a message, or `None` if it may be part of a secret: a line of a
+/// broken secret can look like a key.
 pub(super) fn shown_name(name: &str, value: &str) -> Option<String> {
     let plain = |c: char| c.is_ascii_alphabetic() || matches!(c, '_' | '-');
     let is_name = !value.is_empty() && name.len() <= LONGEST_NAME && name.chars().all(plain);
     is_name.then(|| name.to_owned())
 }
 
-/// A file's name in one line.
+/// Displays a file name in one line.
 struct Shown<'a>(&'a Path);
 
 impl fmt::Display for Shown<'_> {

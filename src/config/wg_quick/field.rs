@@ -1,16 +1,16 @@
-//! The keys that a configuration may have.
+//! The keys of a configuration.
 
 use std::fmt;
 
-/// How alike two names must be for one to be suggested for the other, from 0 to 1.
+/// Minimum Jaro-Winkler similarity of a suggested name, from 0 to 1.
 const ALIKE: f64 = 0.7;
 
-/// A part of the file.
+/// A section of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Section {
-    /// This side of the tunnel.
+    /// The local side of the tunnel.
     Interface,
-    /// One other side.
+    /// A peer.
     Peer,
 }
 
@@ -25,7 +25,7 @@ impl fmt::Display for Section {
 
 macro_rules! fields {
     ($($section:ident { $($name:ident = $text:literal, $about:literal;)* })*) => {
-        /// A key of the configuration. Prints as the file has it.
+        /// A key of the configuration. Displayed as spelled in the file.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[expect(missing_docs, reason = "named as in the file, and explained in wg(8) and wg-quick(8)")]
         pub enum Field {
@@ -33,24 +33,24 @@ macro_rules! fields {
         }
 
         impl Field {
-            /// All of them.
+            /// All keys.
             pub const ALL: &[Self] = &[$($(Self::$name,)*)*];
 
-            /// Its name in the file.
+            /// Returns the name of the key in the file.
             pub const fn name(self) -> &'static str {
                 match self {
                     $($(Self::$name => $text,)*)*
                 }
             }
 
-            /// The section that it belongs to.
+            /// Returns the section of the key.
             pub const fn section(self) -> Section {
                 match self {
                     $($(Self::$name => Section::$section,)*)*
                 }
             }
 
-            /// What its value must be.
+            /// Returns the description of a valid value.
             pub const fn expected(self) -> &'static str {
                 match self {
                     $($(Self::$name => $about,)*)*
@@ -87,12 +87,13 @@ fields! {
 }
 
 impl Field {
-    /// The key of this name, in whatever case it is written.
+    /// Returns the key with this name. The case does not matter.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|field| field.name().eq_ignore_ascii_case(name))
     }
 
-    /// The key of `section` whose name is the most like `name`, if any is like it at all.
+    /// Returns the key of `section` whose name is most similar to `name`, or `None` if none is
+    /// similar.
     pub fn nearest(name: &str, section: Section) -> Option<Self> {
         let name = name.to_ascii_lowercase();
         let likeness = |field: Self| strsim::jaro_winkler(&field.name().to_ascii_lowercase(), &name);

@@ -1,4 +1,4 @@
-//! From a path to a configuration with all its keys: the one place that opens the files.
+//! Reads a configuration and its key files. No other module opens them.
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read as _};
@@ -14,32 +14,33 @@ use crate::sys::process;
 
 use super::{Hooks, KeyError, KeySource, PrivateKey, Warning, WgQuick, WgQuickError, parse};
 
-/// Bytes that a file may have: room for more than 100,000 allowed IPs.
+/// Maximum size of a configuration file in bytes: enough for more than 100,000 allowed IPs.
 const MAX_FILE: u64 = 16 << 20;
-/// Bytes that a file with one key may have, white space included.
+/// Maximum size of a key file in bytes, white space included.
 const MAX_KEY_FILE: u64 = 4096;
 const WHAT: &str = "a WireGuard configuration";
-/// Mode bits of others, and of the group: a file with secrets should have none of them.
+/// Permission bits of group and others; a file with secrets should have none of them.
 const NOT_THE_OWNER: u32 = 0o077;
-/// Those of them by which the file could be changed.
+/// Write permission bits of group and others.
 const WRITE: u32 = 0o022;
-/// The folder of what systemd gives a service to read, which sees to it that nobody else may (systemd.exec(5),
-/// LoadCredential=). Where it does so by an access list, the mode looks as if the group might.
+/// Variable with the path of the credentials that systemd passes to a service (systemd.exec(5),
+/// LoadCredential=). Only the service can read that folder; if systemd enforces this by an ACL, the
+/// mode shows group permissions.
 const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 
-/// Why there is no configuration.
+/// Error of loading a configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// A file cannot be read.
     #[error("{}: cannot be read: {source}: give the path of a file that this user may read", .file.display())]
     Read {
-        /// Which file.
+        /// The file.
         file: PathBuf,
-        /// The kernel's answer.
+        /// Error from the kernel.
         source: io::Error,
     },
-    /// A file of a user's, for a program with capabilities of its own file, which any user may
-    /// start.
+    /// The file is not root's alone, and the program has file capabilities, so that any user may
+    /// have started it.
     #[error(
         "{}: is refused: this program has its capability from its own file (setcap), hence for whoever may start it, and \
          takes routes and keys only from files of root's that nobody else may write: have root own it (chown root, \
@@ -47,85 +48,87 @@ pub enum LoadError {
         .0.display()
     )]
     Untrusted(PathBuf),
-    /// A pipe, say, which says nothing a second time.
+    /// A file that cannot be read again, such as a pipe.
     #[error("{}: is no ordinary file, so it cannot be read again: start wontun with the path of one", .0.display())]
     NotAgain(PathBuf),
-    /// A file is too large to be what it should be.
+    /// A file is too large.
     #[error("{}: more than {max} bytes: expected {what}", .file.display())]
     TooLarge {
-        /// Which file.
+        /// The file.
         file: PathBuf,
-        /// The most that is read.
+        /// Maximum size in bytes.
         max: u64,
-        /// What it should have been.
+        /// Description of the expected file.
         what: &'static str,
     },
-    /// A line is wrong.
+    /// An invalid line.
     #[error(transparent)]
     Content(#[from] WgQuickError),
-    /// A file with a key has none.
+    /// A key file contains no valid key.
     #[error("{}: no key: {source}; write one with `wontun genkey` or `wontun genpsk`", .file.display())]
     Key {
-        /// Which file.
+        /// The file.
         file: PathBuf,
-        /// What is wrong with it.
+        /// The error in its content.
         source: KeyError,
     },
 }
 
 impl LoadError {
-    /// Whether this process may not read it.
+    /// Returns true if this process lacks the permission to read the file.
     pub fn is_denied(&self) -> bool {
         matches!(self, Self::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
     }
 }
 
-/// What a file gave, with every key in it.
+/// A configuration with all its keys.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// What it says; no key is in a file of its own any more.
+    /// The configuration; all keys are inline.
     pub configuration: WgQuick,
-    /// What the user should know of it, a line each.
+    /// Warnings for the user, one line each.
     pub warnings: Vec<String>,
-    /// The files that keys came from.
+    /// The key files that were read.
     pub key_files: Vec<PathBuf>,
 }
 
-/// Reads the configuration in `path`, and the keys that it keeps in files of their own. Relative paths of those
-/// start from the folder of `path`.
+/// Reads the configuration at `path` and its key files. Relative paths of key files start at the
+/// folder of `path`.
 ///
 /// # Errors
-/// [`LoadError`]: which file, and for a line of it what was expected.
+/// [`LoadError`] with the file, and for an invalid line what was expected.
 pub fn load(path: &Path, hooks: Hooks) -> Result<Loaded, LoadError> {
     load_once(path, hooks, Turn::First)
 }
 
-/// As [`load`], while a tunnel runs, which must not wait: only ordinary files are read.
+/// Reads a configuration as [`load`] does, for the reload of a running tunnel. It must not block,
+/// so it reads regular files only.
 ///
 /// # Errors
-/// As [`load`], and [`LoadError::NotAgain`].
+/// As [`load`], and [`LoadError::NotAgain`] for a file that is not a regular file.
 pub fn load_again(path: &Path, hooks: Hooks) -> Result<Loaded, LoadError> {
     load_once(path, hooks, Turn::Again)
 }
 
-/// The text of the configuration in `path`, for whoever edits it. It has secrets in it.
+/// Returns the text of the configuration at `path`, for editing. It contains secrets.
 ///
 /// # Errors
-/// It cannot be read, or is no ordinary file.
+/// `LoadError` if the file cannot be read or is not a regular file.
 pub(crate) fn read_text(path: &Path) -> Result<Zeroizing<Vec<u8>>, LoadError> {
     read(path, MAX_FILE, WHAT, Turn::Again).map(|(text, _)| text)
 }
 
-/// The text of another program's configuration in `path`, which may be a pipe; `-` is standard input. It has secrets in it.
+/// Returns the text of another program's configuration at `path`, which may be a pipe; `-` is
+/// standard input. It contains secrets.
 ///
 /// # Errors
-/// It cannot be read.
+/// `LoadError` if the file cannot be read.
 pub(crate) fn read_once(path: &Path) -> Result<Zeroizing<Vec<u8>>, LoadError> {
     if path.as_os_str() != "-" {
         return read(path, MAX_FILE, WHAT, Turn::First).map(|(text, _)| text);
     }
     let error = |source| LoadError::Read { file: path.to_owned(), source };
-    // the standard library's own end keeps what went through it
+    // the standard library's handle buffers the input and does not wipe it
     let stdin = io::stdin().as_fd().try_clone_to_owned().map_err(error)?;
     let text = read_all(File::from(stdin).take(MAX_FILE + 1), 0).map_err(error)?;
     if text.len() as u64 > MAX_FILE {
@@ -134,10 +137,10 @@ pub(crate) fn read_once(path: &Path) -> Result<Zeroizing<Vec<u8>>, LoadError> {
     Ok(text)
 }
 
-/// The private key of the configuration in `path`, wherever it is kept.
+/// Returns the private key of the configuration at `path`, from the configuration or its key file.
 ///
 /// # Errors
-/// It is in a file of its own, which cannot be read or has none.
+/// `LoadError` if the key file cannot be read or contains no valid key.
 pub(crate) fn private_key(path: &Path, source: &KeySource<PrivateKey>) -> Result<PrivateKey, LoadError> {
     let mut source = source.clone();
     read_key(&mut source, path.parent().unwrap_or(Path::new("")), Turn::Again, &mut Vec::new())?;
@@ -147,7 +150,7 @@ pub(crate) fn private_key(path: &Path, source: &KeySource<PrivateKey>) -> Result
     }
 }
 
-/// Whether there is time to wait for whoever writes the file, as into a pipe.
+/// Blocking mode of a read: the first may wait for the writer of a pipe, a later one must not.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Turn {
     First,
@@ -175,7 +178,7 @@ fn load_once(path: &Path, hooks: Hooks, turn: Turn) -> Result<Loaded, LoadError>
     Ok(Loaded { configuration, warnings, key_files })
 }
 
-/// Gives the file that the key was in, if it was in one of its own.
+/// Replaces a key file by its key. Returns the path of the file, or `None` if the key was inline.
 fn read_key<K: FromStr<Err = KeyError>>(
     key: &mut KeySource<K>,
     folder: &Path,
@@ -187,7 +190,7 @@ fn read_key<K: FromStr<Err = KeyError>>(
     let (text, metadata) = read(&file, MAX_KEY_FILE, "one key in base64", turn)?;
     check_owner(&file, &metadata)?;
     warnings.extend(warning(&file, mode_of(&metadata), NOT_THE_OWNER));
-    // what is not text is no key either, and its length says as much
+    // bytes that are not text are no key either: they are reported as an empty one
     let text = str::from_utf8(&text).unwrap_or_default().trim();
     *key = KeySource::Inline(match text.parse() {
         Ok(key) => key,
@@ -196,7 +199,7 @@ fn read_key<K: FromStr<Err = KeyError>>(
     Ok(Some(file))
 }
 
-/// What to say of a file that has any of the mode bits `forbidden`.
+/// Returns a warning if the file has any of the permission bits `forbidden`.
 fn warning(path: &Path, mode: u32, forbidden: u32) -> Option<String> {
     let is_credential = || {
         let folder = std::env::var_os(CREDENTIALS).filter(|folder| !folder.is_empty());
@@ -207,20 +210,19 @@ fn warning(path: &Path, mode: u32, forbidden: u32) -> Option<String> {
     })
 }
 
-/// Refuses a file whose content is not root's alone, if any user may have started this program with
-/// a capability of the program's. Where the file is does not matter: this is about the one that was
-/// opened.
+/// Rejects a file that is not root's alone, if any user may have started this program with file
+/// capabilities. The check is of the opened file, wherever its path leads.
 fn check_owner(path: &Path, metadata: &Metadata) -> Result<(), LoadError> {
     let is_roots = metadata.is_file() && metadata.uid() == 0 && metadata.mode() & WRITE == 0;
     if is_roots || !process::is_secure() { Ok(()) } else { Err(LoadError::Untrusted(path.to_owned())) }
 }
 
-/// The mode bits; 0 for what is no ordinary file.
+/// Returns the mode bits, or 0 if it is not a regular file.
 fn mode_of(metadata: &Metadata) -> u32 {
     if metadata.is_file() { metadata.mode() & 0o7777 } else { 0 }
 }
 
-/// The content of the file, and what the kernel says of it.
+/// Returns the content and the metadata of a file.
 fn read(
     path: &Path,
     max: u64,
@@ -228,7 +230,7 @@ fn read(
     turn: Turn,
 ) -> Result<(Zeroizing<Vec<u8>>, Metadata), LoadError> {
     let error = |source| LoadError::Read { file: path.to_owned(), source };
-    // to open a pipe waits for a writer
+    // opening a pipe blocks until there is a writer
     let flags = if turn == Turn::Again { O_NONBLOCK } else { 0 };
     let file = File::options().read(true).custom_flags(flags).open(path).map_err(error)?;
     let metadata = file.metadata().map_err(error)?;
@@ -243,8 +245,8 @@ fn read(
     Ok((text, metadata))
 }
 
-/// Reads `source` to its end, about `expected` bytes. A pipe does not say how many will come, and a vector that grows by
-/// itself leaves copies of the keys behind.
+/// Reads `source` to its end, with room for about `expected` bytes. The size of a pipe's content is
+/// unknown, and a vector that grows by itself leaves copies of the keys in memory.
 fn read_all(mut source: impl io::Read, expected: usize) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut text = Zeroizing::new(vec![0; expected.saturating_add(1)]);
     let mut length = 0;
@@ -289,7 +291,7 @@ mod tests {
 
         fn write(&self, name: &str, text: &str, mode: u32) -> PathBuf {
             let path = self.0.join(name);
-            // one that is there may not be writable, even for its owner
+            // an existing file may be read-only, even for its owner
             let _ = fs::remove_file(&path);
             fs::write(&path, text).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
@@ -347,7 +349,7 @@ mod tests {
         let folder = Folder::new("pipe");
         let path = folder.0.join("wg0.conf");
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        // longer than what is reserved for something of unknown length
+        // longer than the initial buffer for a source of unknown length
         let text = format!("{}[Interface]\nPrivateKey = {KEY}\n", "# comment\n".repeat(2000));
         let writer = std::thread::spawn({
             let path = path.clone();

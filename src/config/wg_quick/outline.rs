@@ -1,7 +1,8 @@
-//! Where what is in a file's text: the sections with their comments, byte by byte.
+//! Byte ranges of sections and comments in a configuration file.
 //!
-//! A section reaches from the comments directly above its header to its last key and the comments directly below that.
-//! What stands between two sections, such as a comment with an empty line on either side, belongs to neither.
+//! A section reaches from the comments directly above its header to its last key and the comments
+//! directly below that. Text between two sections, such as a comment with an empty line on either
+//! side, belongs to neither.
 
 use std::ops::Range;
 
@@ -10,7 +11,7 @@ use crate::config::PeerName;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// What a line is, as `wg` and `wg-quick` see it.
+/// The kind of a line, as `wg` and `wg-quick` see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Empty,
@@ -19,29 +20,30 @@ enum Kind {
     Key,
 }
 
-/// A line's kind and bytes, its end included.
+/// The kind of a line and its byte range, line end included.
 #[derive(Clone, Debug)]
 struct Line {
     kind: Kind,
     bytes: Range<usize>,
 }
 
-/// One section.
+/// A section of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Block {
     pub(crate) section: Section,
-    /// All of it, comments included.
+    /// Byte range of the section, comments included.
     pub(crate) bytes: Range<usize>,
-    /// Behind the header's line.
+    /// Offset of the first byte after the header's line.
     pub(crate) behind_header: usize,
-    /// The lines of its comments.
+    /// Byte ranges of the comment lines.
     pub(crate) comments: Vec<Range<usize>>,
 }
 
-/// The comment that says what a peer is called.
+/// Key of the comment with the name of a peer.
 pub(crate) const NAME: &str = "Name";
 
-/// What the peers of `text` are called, in their order: one for each section, `None` where it has no name.
+/// Returns the names of the peers in `text` in their order, one entry for each section; `None` for
+/// a peer without a valid name.
 pub(super) fn peer_names(text: &[u8]) -> Vec<Option<PeerName>> {
     let peers = blocks(text).into_iter().filter(|block| block.section == Section::Peer);
     peers
@@ -52,7 +54,8 @@ pub(super) fn peer_names(text: &[u8]) -> Vec<Option<PeerName>> {
         .collect()
 }
 
-/// The sections of `text`, in their order. A text that can be parsed has one for each that the parser found.
+/// Returns the sections of `text` in their order. For a text that the parser accepts, these are the
+/// sections that the parser finds.
 pub(crate) fn blocks(text: &[u8]) -> Vec<Block> {
     let lines = lines(text);
     let headers: Vec<_> = lines
@@ -128,13 +131,13 @@ fn kind(line: &[u8]) -> Kind {
     }
 }
 
-/// White space as `wg` sees it.
+/// Returns true for white space as `wg` sees it.
 const fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t'..=b'\r')
 }
 
-/// Where the value of a comment `# KEY = VALUE` is in `text`; `line` is the comment's place there. Nothing in a value
-/// is not text.
+/// Returns the byte range in `text` of the value of a comment `# KEY = VALUE`; `line` is the range
+/// of the comment. Returns `None` if it has another key or is not UTF-8.
 pub(crate) fn note(text: &[u8], line: &Range<usize>, key: &str) -> Option<Range<usize>> {
     let comment = str::from_utf8(text.get(line.clone())?).ok()?;
     let (before, value) = comment.split_once('=')?;
@@ -148,15 +151,15 @@ pub(crate) fn note(text: &[u8], line: &Range<usize>, key: &str) -> Option<Range<
     Some(start..start + trimmed.len())
 }
 
-/// What to take out with a section at `block` so that no gap stays: the empty line behind it, or if it is the last of
-/// all, the one in front of it.
+/// Returns the range to remove along with the section at `block` so that no double gap remains: the
+/// empty line after it, or, for the last section, the empty line before it.
 pub(crate) fn with_one_gap(text: &[u8], block: &Range<usize>) -> Range<usize> {
     let before = text.get(..block.start).unwrap_or_default();
     let behind = text.get(block.end..).unwrap_or_default();
     let next = behind.split_inclusive(|&byte| byte == b'\n').next();
     let last_line = before.split_inclusive(|&byte| byte == b'\n').next_back();
     match (last_line, next) {
-        // the last of all: the gap in front of it goes
+        // the last section: remove the empty line before it
         (Some(gap), None) if kind(gap) == Kind::Empty => block.start - gap.len()..block.end,
         (_, Some(gap)) if kind(gap) == Kind::Empty => block.start..block.end + gap.len(),
         _ => block.clone(),
@@ -254,7 +257,7 @@ PublicKey = y # [Peer]
             prop_assert!(end <= text.len());
         }
 
-        /// The sections are those that the parser sees.
+        /// The sections are those that the parser finds.
         #[test]
         fn the_parser_sees_the_same_sections(
             lines in proptest::collection::vec("\\[peer\\]|# x|#|| |[Pp]ersistentKeepalive = 1", 0..30)

@@ -1,4 +1,4 @@
-//! From lines to a configuration.
+//! Parses the lines of a configuration.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -16,12 +16,12 @@ use crate::tunnel::wireguard::{PresharedKey, PrivateKey, PublicKey};
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 const IPV6_MIN_MTU: u32 = 1280;
 
-/// Reads a configuration. `file` is what messages call it; no file is opened.
+/// Parses a configuration. `file` is the name for messages; no file is opened.
 ///
-/// The caller's `text` has secrets in it and is best overwritten when it is no longer needed.
+/// `text` contains secrets; the caller should wipe it when it is no longer needed.
 ///
 /// # Errors
-/// What is wrong with the first line on which something is wrong.
+/// `WgQuickError` for the first invalid line.
 pub fn parse(file: &Path, text: &[u8], hooks: Hooks) -> Result<Parsed, WgQuickError> {
     let names = || outline::peer_names(text);
     let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
@@ -52,7 +52,7 @@ pub fn parse(file: &Path, text: &[u8], hooks: Hooks) -> Result<Parsed, WgQuickEr
     }
 }
 
-/// What is known of the interface before the file's end.
+/// The `[Interface]` section during parsing.
 #[derive(Default)]
 struct InterfaceDraft {
     line: usize,
@@ -66,7 +66,7 @@ struct InterfaceDraft {
     dns: Vec<String>,
 }
 
-/// What is known of a peer before the file's end.
+/// A `[Peer]` section during parsing.
 #[derive(Default)]
 struct PeerDraft {
     line: usize,
@@ -83,14 +83,14 @@ struct Parser {
     amnezia: amnezia::Seen,
     notices: Vec<(usize, Notice)>,
     section: Option<Section>,
-    /// The keys that the section has so far, with their lines.
+    /// The keys found in the current section, with their line numbers.
     seen: Vec<(Field, usize)>,
     interface: Option<InterfaceDraft>,
     peers: Vec<PeerDraft>,
-    /// The line of each address, and of the section of each public key.
+    /// Line numbers of the addresses, and of the sections of the public keys.
     addresses: HashMap<IpAddr, usize>,
     public_keys: HashMap<PublicKey, usize>,
-    /// Each allowed IP, with the number of its peer and the line.
+    /// The allowed IPs, each with the index of its peer and its line number.
     allowed_ips: HashMap<Prefix, (usize, usize)>,
 }
 
@@ -112,7 +112,7 @@ impl Parser {
     }
 
     fn handle_line(&mut self, line: &[u8]) -> Result<(), Fault> {
-        // bytes until here: a comment may be in any encoding
+        // bytes up to here: comments may have any encoding
         let line = line.split(|&byte| byte == b'#').next().unwrap_or_default();
         let line = std::str::from_utf8(line).map_err(|_| Fault::NotText)?.trim_matches(value::is_space);
         if line.is_empty() {
@@ -132,7 +132,7 @@ impl Parser {
                 return Ok(());
             }
             return Err(match named_at_start(line) {
-                // the '=' was a part of the value: PrivateKey aGVs…bG8=
+                // the '=' belongs to the value: PrivateKey aGVs…bG8=
                 Some(field) => Fault::NoValue(Some(field)),
                 None => Fault::UnknownKey {
                     name: shown_name(&name, text),
@@ -169,7 +169,7 @@ impl Parser {
         Ok(())
     }
 
-    /// Refuses a key that its section has already, itself or another for the same thing.
+    /// Rejects a key if its section already has it, or another key for the same value.
     fn handle_seen(&mut self, field: Field) -> Result<(), Fault> {
         let other = match field {
             Field::Address | Field::Dns | Field::AllowedIps => return Ok(()),
@@ -222,7 +222,7 @@ impl Parser {
             Field::PreUp | Field::PostUp | Field::PreDown | Field::PostDown => {
                 self.handle_hook(field, Fault::Hook(field))?;
             }
-            // false asks for what is done anyway
+            // false is the behaviour of wontun anyway
             Field::SaveConfig if value::save_config(text)? => {
                 self.handle_hook(field, Fault::SaveConfig)?;
             }
@@ -279,7 +279,10 @@ impl Parser {
         Ok(())
     }
 
-    /// The configuration, if nothing is missing.
+    /// Returns the configuration.
+    ///
+    /// # Errors
+    /// The line and `Fault` for the first missing or contradictory key.
     fn finish(self) -> Result<WgQuick, (usize, Fault)> {
         let Some(draft) = self.interface else { return Err((self.line, Fault::NoInterface)) };
         let has_ipv6 = draft.addresses.iter().any(|cidr| cidr.address().is_ipv6());
@@ -310,7 +313,7 @@ impl Parser {
     }
 }
 
-/// The key that a line begins with, if a space is behind it.
+/// Returns the key at the beginning of a line, if white space follows it.
 fn named_at_start(line: &str) -> Option<Field> {
     let (name, _) = line.split_once(value::is_space)?;
     Field::named(name)

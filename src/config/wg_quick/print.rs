@@ -1,4 +1,4 @@
-//! From a configuration to the text of its file.
+//! Prints a configuration as the text of its file.
 
 use std::fmt::{self, Write};
 
@@ -9,10 +9,11 @@ use super::{Interface, KeySource, Peer, Table, WgQuick, outline};
 use crate::tunnel::wireguard::{PresharedKey, PrivateKey};
 
 impl WgQuick {
-    /// The file's text, secrets included: for the file and for no one's eyes. [`super::parse`] makes the same
-    /// configuration of it, provided that paths and DNS entries are such as it gives.
+    /// Returns the text of the file. It contains secrets and must go to the file only.
+    /// [`super::parse`] returns the same configuration for it, provided that paths and DNS entries
+    /// are as it returns them.
     pub fn print(&self) -> Zeroizing<String> {
-        // counted first: a text that grows leaves copies of itself behind
+        // count first: a text that grows leaves copies of itself in memory
         let mut length = Length(0);
         let _ = self.write(&mut length);
         let mut text = Zeroizing::new(String::with_capacity(length.0));

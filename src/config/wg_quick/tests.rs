@@ -15,12 +15,12 @@ fn good(text: &str) -> WgQuick {
     read(text).unwrap_or_else(|error| panic!("{error}\n{text}")).configuration
 }
 
-/// The interface of a file whose `[Interface]` goes on with `lines`.
+/// Parses `lines` in an `[Interface]` section.
 fn interface(lines: &str) -> Interface {
     good(&format!("[Interface]\nPrivateKey = {PRIVATE}\n{lines}")).interface
 }
 
-/// The peer of a file whose `[Peer]` goes on with `lines`.
+/// Parses `lines` in a `[Peer]` section.
 fn peer(lines: &str) -> Peer {
     let text = format!("[Interface]\nPrivateKey = {PRIVATE}\n[Peer]\nPublicKey = {PUBLIC}\n{lines}");
     good(&text).peers.remove(0)
@@ -129,7 +129,8 @@ fn what_wg_and_wg_quick_take_is_taken() {
             "\u{feff}[INTERFACE]\r\nprivatekey = {PRIVATE}\r\nADDRESS = 10.0.0.1/8 , fd00::1/64\r\n\
              listenport\t=7\r\n[peer]\r\nPublickey = {PUBLIC}\r\nallowedips = 10.1.0.0/16 , 10.2.0.0/16"
         ),
-        // the peer first, comments wherever, spaces within, Address split by spaces, empty values
+        // the peer first, comments anywhere, spaces in names and values, Address split by spaces,
+        // empty values
         format!(
             "#[Interface]\n [ Peer ] # one\nPublic Key = {PUBLIC}#{OTHER}\nAllowedIPs = 10.1.0.0 / 16\n\
              AllowedIPs = 10.2.0.0/16, 10.1.0.0/16\n\x0b\n[Interface]#\n  Address = 10.0.0.1/8  fd00::1/64,\n\
@@ -353,7 +354,7 @@ prop_compose! {
         -> WgQuick { WgQuick { interface, peers } }
 }
 
-/// What a slip of the hand does to a text.
+/// A typing error in a text.
 #[derive(Clone, Debug)]
 enum Slip {
     Delete(prop::sample::Index),
@@ -446,7 +447,7 @@ fn peers_have_the_names_of_their_comments() {
     assert_eq!(names, [Some("phone"), Some("büro = 2"), None, None]);
 }
 
-/// The lines of AmneziaWG's clients, and those of programs that write its keys with the values of
+/// Lines as written by AmneziaWG's clients, and by programs that write its keys with the values of
 /// plain WireGuard.
 #[test]
 fn amneziawg_is_refused_unless_its_values_are_plain() {

@@ -1,4 +1,4 @@
-//! The values of single keys.
+//! Parses the values of single keys.
 
 use std::fmt::Write as _;
 use std::num::{NonZeroU16, NonZeroU32};
@@ -14,7 +14,8 @@ use crate::config::{Cidr, PeerAddress, PeerAddressError};
 use crate::routing::Prefix;
 use crate::tunnel::wireguard::PublicKey;
 
-/// The least that IPv4 needs (RFC 791), and the largest packet that a data message fits into a UDP datagram with.
+/// Minimum of IPv4 (RFC 791), and the largest packet that fits as a data message into a UDP
+/// datagram.
 const MTU: std::ops::RangeInclusive<u32> = 68..=65_475;
 
 /// Returns true for white space as `wg` and `wg-quick` see it, which includes the vertical tab.
@@ -22,7 +23,7 @@ pub const fn is_space(c: char) -> bool {
     matches!(c, ' ' | '\t'..='\r')
 }
 
-/// As `wg` reads its own keys: white space anywhere is as good as none.
+/// Removes all white space, as `wg` does for its own keys.
 pub(super) fn without_spaces(text: &str) -> Zeroizing<String> {
     let mut compact = Zeroizing::new(String::with_capacity(text.len()));
     compact.extend(text.chars().filter(|&c| !is_space(c)));
@@ -33,12 +34,12 @@ fn wrong(field: Field, value: &str) -> Fault {
     Fault::Value { field, found: shown(value), expected: field.expected().into() }
 }
 
-/// Decimal digits and nothing else: Rust's own parsers take a sign.
+/// Parses decimal digits only; Rust's own parsers accept a sign.
 fn decimal<N: FromStr>(text: &str) -> Option<N> {
     text.parse().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// Decimal, or hexadecimal after `0x`.
+/// Parses a decimal number, or a hexadecimal one after `0x`.
 fn number(text: &str) -> Option<u32> {
     match text.strip_prefix("0x") {
         Some(digits) if digits.bytes().all(|b| b.is_ascii_hexdigit()) => u32::from_str_radix(digits, 16).ok(),
@@ -51,7 +52,7 @@ fn is_off(text: &str) -> bool {
     text.eq_ignore_ascii_case("off")
 }
 
-/// A secret of this kind; the value is in no message.
+/// Parses a secret key. The error does not contain the value.
 pub(super) fn secret<K: FromStr>(field: Field, text: &str) -> Result<KeySource<K>, Fault> {
     let compact = without_spaces(text);
     compact.parse().map(KeySource::Inline).map_err(|_| Fault::Value {
@@ -61,7 +62,8 @@ pub(super) fn secret<K: FromStr>(field: Field, text: &str) -> Result<KeySource<K
     })
 }
 
-/// The path of a secret. A key in its place would end in the message that there is no such file.
+/// Parses the path of a key file. Rejects a key in its place, which would otherwise end up in the
+/// error about a missing file.
 pub(super) fn secret_file<K>(field: Field, text: &str) -> Result<KeySource<K>, Fault> {
     let found = if text.is_empty() {
         "nothing"
@@ -73,7 +75,8 @@ pub(super) fn secret_file<K>(field: Field, text: &str) -> Result<KeySource<K>, F
     Err(Fault::Value { field, found: found.to_owned(), expected: field.expected().into() })
 }
 
-/// Not shown if wrong: what is pasted there by mistake may be the other half of the pair.
+/// Parses a public key. The error does not contain the value, which may be a private key pasted by
+/// mistake.
 pub(super) fn public_key(text: &str) -> Result<PublicKey, Fault> {
     let field = Field::PublicKey;
     let compact = without_spaces(text);
@@ -94,7 +97,7 @@ pub(super) fn fwmark(text: &str) -> Result<Option<NonZeroU32>, Fault> {
     mark.map(NonZeroU32::new).ok_or_else(|| wrong(Field::FwMark, text))
 }
 
-/// Nothing means the default, as it does to `wg-quick`.
+/// Parses an MTU. An empty value is the default, as in `wg-quick`.
 pub(super) fn mtu(text: &str) -> Result<Option<u32>, Fault> {
     if text.is_empty() {
         return Ok(None);
@@ -102,8 +105,8 @@ pub(super) fn mtu(text: &str) -> Result<Option<u32>, Fault> {
     decimal(text).filter(|mtu| MTU.contains(mtu)).map(Some).ok_or_else(|| wrong(Field::Mtu, text))
 }
 
-/// Nothing means the default, as it does to `wg-quick`, which hands any other text to `ip`: of its names, those
-/// that every machine has are known here.
+/// Parses a routing table. An empty value is the default, as in `wg-quick`, which passes any other
+/// text to `ip`; only the table names that every host has are known here.
 pub(super) fn table(text: &str) -> Result<Table, Fault> {
     let named = match text.to_ascii_lowercase().as_str() {
         "" | "auto" => return Ok(Table::Auto),
@@ -116,7 +119,7 @@ pub(super) fn table(text: &str) -> Result<Table, Fault> {
     named.and_then(NonZeroU32::new).map(Table::Number).ok_or_else(|| wrong(Field::Table, text))
 }
 
-/// The items of a list as `wg-quick` splits it: by commas, white space or both.
+/// Splits a list as `wg-quick` does: at commas, white space or both.
 pub(crate) fn items(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c| c == ',' || is_space(c)).filter(|item| !item.is_empty())
 }
@@ -125,7 +128,7 @@ pub(super) fn address(item: &str) -> Result<Cidr, Fault> {
     item.parse().map_err(|_| wrong(Field::Address, item))
 }
 
-/// A network as it is written, perhaps with host bits, and as it is.
+/// Parses a network. Returns it as written, possibly with host bits, and without them.
 pub(super) fn allowed_ip(item: &str) -> Result<(Cidr, Prefix), Fault> {
     let given: Option<Cidr> = item.parse().ok();
     let both = given.and_then(|cidr| Some((cidr, Prefix::new(cidr.address(), cidr.prefix())?)));
@@ -138,8 +141,8 @@ pub(super) fn persistent_keepalive(text: &str) -> Result<Option<NonZeroU16>, Fau
     seconds.map(NonZeroU16::new).ok_or_else(|| wrong(Field::PersistentKeepalive, text))
 }
 
-/// Where a peer is. `wg` needs the port, and takes an IPv6 address without brackets for one if a port is behind
-/// it.
+/// Parses the endpoint of a peer. As in `wg`, the port is required, and an IPv6 address before it
+/// needs no brackets.
 pub(super) fn endpoint(text: &str) -> Result<PeerAddress, Fault> {
     let field = Field::Endpoint;
     let compact = without_spaces(text);
@@ -167,7 +170,7 @@ pub(super) fn endpoint(text: &str) -> Result<PeerAddress, Fault> {
     })
 }
 
-/// Whether the file is to be overwritten.
+/// Parses `SaveConfig`.
 pub(super) fn save_config(text: &str) -> Result<bool, Fault> {
     match text.to_ascii_lowercase().as_str() {
         "true" => Ok(true),
