@@ -1,4 +1,4 @@
-//! Subnets of a VPN, and which of their addresses are free.
+//! Subnets of a VPN and the allocation of their addresses.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -8,45 +8,45 @@ use crate::config::{Cidr, CidrError};
 use crate::routing::Prefix;
 use crate::tunnel::wireguard::Random;
 
-/// The most bits that a subnet's prefix can have with room for the server and one client.
+/// Longest prefix in bits of a subnet with room for the server and one client.
 const MAX_PREFIX_V4: u8 = 30;
 const MAX_PREFIX_V6: u8 = 126;
-/// The fewest that are no slip of the fingers.
+/// Shortest prefix in bits that is not considered a typing error.
 const MIN_PREFIX: u8 = 8;
 
-/// A network that clients get their addresses from. Its first address is the server's.
+/// A network that clients get their addresses from. The first host address is the server's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subnet(Prefix);
 
-/// Why a text is no [`Subnet`].
+/// Error of parsing a [`Subnet`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubnetError {
-    /// No address with a prefix length.
+    /// Not an address with a prefix length.
     #[error(transparent)]
     Cidr(#[from] CidrError),
-    /// An address and not a network.
+    /// An address with host bits instead of a network.
     #[error("{given} is an address in a network: write {network}")]
     HostBits {
-        /// What was given.
+        /// The address as given.
         given: Cidr,
-        /// What was meant.
+        /// The network that contains it.
         network: Prefix,
     },
-    /// Too small for anybody, or suspiciously large.
+    /// A network that has no room for clients, or is suspiciously large.
     #[error("{0} has no room for clients: expected a prefix length from 8 to 30, or for IPv6 to 126")]
     Length(Prefix),
-    /// Loopback, multicast and the like.
+    /// A loopback, multicast, link-local or otherwise reserved network.
     #[error("{0} cannot be a VPN's: choose a private network, such as 10.77.0.0/24 or fd00:77::/64")]
     Unusable(Prefix),
 }
 
 impl Subnet {
-    /// 10.8.0.0/24.
+    /// Returns 10.8.0.0/24.
     pub const fn default_v4() -> Self {
         Self(Prefix::of(IpAddr::V4(Ipv4Addr::new(10, 8, 0, 0)), 24))
     }
 
-    /// A unique local /64 that nobody else has: fd00::/8, 40 random bits, subnet 0 (RFC 4193, section 3).
+    /// Returns a random unique local /64: fd00::/8, 40 random bits, subnet 0 (RFC 4193, section 3).
     pub fn random_v6(random: &mut dyn Random) -> Self {
         let mut global_id = [0; 5];
         random.fill(&mut global_id);
@@ -55,12 +55,12 @@ impl Subnet {
         Self(Prefix::of(IpAddr::V6(address), 64))
     }
 
-    /// The network.
+    /// Returns the network.
     pub const fn prefix(self) -> Prefix {
         self.0
     }
 
-    /// The server's address in it: the first that a host can have.
+    /// Returns the server's address: the first host address.
     pub fn server(self) -> Option<Cidr> {
         Cidr::new(next_free(self.0, &[])?, self.0.length())
     }
@@ -95,17 +95,19 @@ impl FromStr for Subnet {
     }
 }
 
-/// Whether two networks have an address in common.
+/// Returns true if two networks have an address in common.
 pub(super) fn overlap(a: Prefix, b: Prefix) -> bool {
     a.contains(b.network()) || b.contains(a.network())
 }
 
-/// The lowest address of `network` that a host can have and none of `used` covers; `None` if there is none. Networks
-/// in `used` that are as large as `network` or larger take nothing: what is more specific goes before them.
+/// Returns the lowest host address of `network` that no prefix in `used` covers, or `None` if there
+/// is none. Prefixes in `used` that are as large as `network` or larger are ignored: the more
+/// specific route has precedence.
 pub(super) fn next_free(network: Prefix, used: &[Prefix]) -> Option<IpAddr> {
     let (first, last) = range(network);
-    // the first of all is the network itself, in IPv6 the routers' anycast (RFC 4291, section 2.6.1); the last of IPv4
-    // is the broadcast. Networks of two addresses have neither (RFC 3021, RFC 6164)
+    // The first address is the network itself, in IPv6 the subnet-router anycast address (RFC 4291,
+    // section 2.6.1); the last of IPv4 is the broadcast address. Networks of two addresses have
+    // neither (RFC 3021, RFC 6164).
     let (mut candidate, last) = match (last - first, network.network()) {
         (0 | 1, _) => (first, last),
         (_, IpAddr::V4(_)) => (first + 1, last - 1),
@@ -123,7 +125,7 @@ pub(super) fn next_free(network: Prefix, used: &[Prefix]) -> Option<IpAddr> {
     (candidate <= last).then(|| address(network, candidate)).flatten()
 }
 
-/// The numbers of a network's first and last address.
+/// Returns a network's first and last address as numbers.
 fn range(prefix: Prefix) -> (u128, u128) {
     let (number, bits) = match prefix.network() {
         IpAddr::V4(v4) => (v4.to_bits().into(), 32),
@@ -133,7 +135,7 @@ fn range(prefix: Prefix) -> (u128, u128) {
     (number, number | !u128::MAX.unbounded_shl(host_bits))
 }
 
-/// The address with this number, of the same family as `network`.
+/// Returns the address with this number, in the family of `network`.
 fn address(network: Prefix, number: u128) -> Option<IpAddr> {
     match network.network() {
         IpAddr::V4(_) => u32::try_from(number).ok().map(|bits| Ipv4Addr::from_bits(bits).into()),
@@ -141,7 +143,7 @@ fn address(network: Prefix, number: u128) -> Option<IpAddr> {
     }
 }
 
-/// The prefix of one host.
+/// Returns the prefix of a single host: /32 or /128.
 pub(super) const fn host(address: IpAddr) -> Prefix {
     Prefix::of(address, if address.is_ipv4() { 32 } else { 128 })
 }
@@ -167,9 +169,9 @@ mod tests {
         assert_eq!(next("10.8.0.0/24", &[]).unwrap(), "10.8.0.1");
         assert_eq!(next("10.8.0.0/24", &["10.8.0.1", "10.8.0.3"]).unwrap(), "10.8.0.2");
         assert_eq!(next("10.8.0.0/24", &["10.8.0.2", "10.8.0.1"]).unwrap(), "10.8.0.3");
-        // a site's network is its own
+        // the whole network of a site is in use
         assert_eq!(next("10.8.0.0/24", &["10.8.0.1", "10.8.0.0/28"]).unwrap(), "10.8.0.16");
-        // what lies elsewhere, and what is wider, takes nothing
+        // other networks and larger networks are ignored
         assert_eq!(
             next("10.8.0.0/24", &["10.9.0.1", "0.0.0.0/0", "10.8.0.0/24", "fd00::1"]).unwrap(),
             "10.8.0.1"
@@ -251,7 +253,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against trying every address in turn.
+        /// Compares with a search that tries every address in turn.
         #[test]
         fn as_if_all_were_tried(
             base in 0_u32..=3,

@@ -1,4 +1,4 @@
-//! What a client gets: a file for wg-quick, wontun and the apps.
+//! The configuration file of a client, for wg-quick, wontun and the WireGuard apps.
 
 use std::fmt::{self, Write};
 use std::net::IpAddr;
@@ -13,32 +13,33 @@ use crate::control::uapi::SecretText;
 use crate::routing::Prefix;
 use crate::tunnel::wireguard::{PresharedKey, PrivateKey, PublicKey};
 
-/// Seconds. Keeps the mapping of a client's NAT open, so that others reach it: the usual figure.
+/// Keepalive interval in seconds; the usual value. Keeps the NAT mapping of the client open, so
+/// that others can reach it.
 const KEEPALIVE: u16 = 25;
 
-/// A client's file. It is never stored here.
+/// The configuration file of a client. The server never stores it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientFile {
-    /// The client's secret, unless it keeps that to itself.
+    /// Private key of the client; `None` if the client generated its own.
     pub private_key: Option<PrivateKey>,
-    /// Its public key.
+    /// Public key of the client.
     pub public_key: PublicKey,
-    /// Its addresses in the VPN.
+    /// Addresses of the client in the VPN.
     pub addresses: Vec<IpAddr>,
-    /// Name servers that it is to use.
+    /// Name servers of the client.
     pub dns: ClientDns,
-    /// The server's public key.
+    /// Public key of the server.
     pub server: PublicKey,
-    /// What it shares with the server besides.
+    /// Key shared with the server in addition to the key pairs.
     pub preshared_key: PresharedKey,
-    /// What it sends through the tunnel.
+    /// Networks that the client routes through the tunnel.
     pub allowed_ips: Vec<Prefix>,
-    /// Where the server is.
+    /// Address of the server.
     pub endpoint: ClientEndpoint,
 }
 
 impl ClientFile {
-    /// Its text, secrets included.
+    /// Returns the text of the file. It contains secrets.
     pub fn print(&self) -> Zeroizing<Vec<u8>> {
         let mut text = SecretText::default();
         // writing to memory does not fail
@@ -63,7 +64,7 @@ impl ClientFile {
     }
 }
 
-/// A line with a list, if there is anything in it.
+/// Writes a line with a list, or nothing if the list is empty.
 fn list(out: &mut SecretText, field: Field, items: impl Iterator<Item = impl fmt::Display>) -> fmt::Result {
     let mut is_first = true;
     for item in items {

@@ -1,32 +1,33 @@
-//! The name servers that clients are told to use.
+//! The name servers for clients.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-/// Addresses of name servers; none of them for none.
+/// Addresses of name servers; may be empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientDns(Vec<IpAddr>);
 
-/// A text that is no list of name servers.
+/// Error of parsing a list of name servers.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("'{0}' is no name server: expected IP addresses separated by commas, or 'none'")]
 pub struct ClientDnsError(String);
 
 impl ClientDns {
-    /// What a client with a full tunnel uses unless told: the one that its own network gave it is seldom reachable
-    /// through the tunnel. Quad9, whose foundation keeps no addresses.
+    /// Returns the default name servers of clients with a full tunnel: those of Quad9, whose
+    /// foundation stores no addresses. The name server of the client's own network is seldom
+    /// reachable through the tunnel.
     pub fn public() -> Self {
         let v6 = Ipv6Addr::new(0x2620, 0xfe, 0, 0, 0, 0, 0, 0xfe);
         Self(vec![Ipv4Addr::new(9, 9, 9, 9).into(), v6.into()])
     }
 
-    /// None.
+    /// Returns an empty list.
     pub const fn none() -> Self {
         Self(Vec::new())
     }
 
-    /// The servers' addresses, the preferred one first.
+    /// Returns the addresses, the preferred one first.
     pub fn addresses(&self) -> &[IpAddr] {
         &self.0
     }

@@ -1,4 +1,4 @@
-//! Where clients find a server.
+//! The address that clients connect to.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -6,26 +6,26 @@ use std::str::FromStr;
 
 use crate::config::{PeerAddress, PeerAddressError};
 
-/// WireGuard's usual UDP port.
+/// Usual UDP port of WireGuard.
 pub const DEFAULT_PORT: u16 = 51_820;
 
-/// The server's own name or address, as others know it, and its UDP port: 51820 unless it says otherwise.
+/// The server's public name or address, and its UDP port; the default port is 51820.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientEndpoint(PeerAddress);
 
-/// Why a text is no [`ClientEndpoint`].
+/// Error of parsing a [`ClientEndpoint`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClientEndpointError {
-    /// No name and no address.
+    /// Not a name or an address.
     #[error(transparent)]
     Address(#[from] PeerAddressError),
-    /// An address whose interface is called something else on every host.
+    /// A link-local address: its interface has another name on each host.
     #[error("'{0}' is link-local, which means something else on each host: give a name or another address")]
     LinkLocal(String),
 }
 
 impl ClientEndpoint {
-    /// The UDP port.
+    /// Returns the UDP port.
     pub const fn port(&self) -> u16 {
         match &self.0 {
             PeerAddress::Socket(address) => address.port(),

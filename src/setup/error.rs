@@ -1,4 +1,4 @@
-//! Why a server's file was not read, or not changed.
+//! Errors of reading and changing a server's file.
 
 use std::fmt;
 use std::io;
@@ -11,22 +11,22 @@ use crate::io::random::NoRandomness;
 use crate::routing::Prefix;
 use crate::tunnel::wireguard::{KeyError, PublicKey};
 
-/// How many names an error lists.
+/// Maximum number of names in a message.
 const LISTED: usize = 20;
 
-/// What could not be done. Unless it says otherwise, nothing was changed.
+/// Error of a setup operation. Nothing was changed unless the variant says otherwise.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    /// The file cannot be read, or has an error in it.
+    /// The file cannot be read or contains an error.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// There is no randomness to make keys of.
+    /// No random bytes for keys.
     #[error(transparent)]
     Random(#[from] NoRandomness),
-    /// The folder has no file.
+    /// The folder does not contain the file.
     #[error("{} is not there: make it with 'wontun init --endpoint HOST', or name its folder with --dir", .0.display())]
     NoFile(PathBuf),
-    /// We may not read or write there.
+    /// No permission to read or write.
     #[error("may not {what} {}: run this as root or as the folder's owner", path.display())]
     NotPermitted {
         /// `read` or `write`.
@@ -39,41 +39,41 @@ pub enum SetupError {
     Write {
         /// The file or folder.
         path: PathBuf,
-        /// The kernel's answer.
+        /// Error from the kernel.
         source: io::Error,
-        /// What to do, after a colon.
+        /// A remedy, after a colon; may be empty.
         remedy: &'static str,
     },
-    /// The file would belong to somebody else than before.
+    /// The file would change its owner.
     #[error(
         "{} belongs to user {uid} and group {gid}, which a new version of it cannot be given to ({source}): run this as root or as that user",
         path.display()
     )]
     Owner {
-        /// The file, or for a new one its folder.
+        /// The file, or the folder of a new one.
         path: PathBuf,
-        /// Its user's id.
+        /// User ID of the owner.
         uid: u32,
-        /// Its group's id.
+        /// Group ID of the owner.
         gid: u32,
-        /// The kernel's answer.
+        /// Error from the kernel.
         source: io::Error,
     },
-    /// A file that would be overwritten.
+    /// A file of this name exists and is not overwritten.
     #[error("{} exists: give the name of a file that does not, or remove it", .0.display())]
     Exists(PathBuf),
-    /// Somebody else is writing.
+    /// Another process holds the lock.
     #[error("another process has been changing {} for seconds: wait for it, or stop whoever holds {}", path.display(), lock.display())]
     Locked {
         /// The file.
         path: PathBuf,
-        /// The file that is locked.
+        /// The lock file.
         lock: PathBuf,
     },
-    /// The file would not say what was meant.
+    /// The edited text does not parse to the expected configuration.
     #[error("{} would say something else than was meant after this change: please report it, and change it by hand", .0.display())]
     Edit(PathBuf),
-    /// The file differs from an option about its beginning.
+    /// The existing file contradicts an option.
     #[error(
         "{} says {key} = {found}, not {wanted}: leave the option out, or change the file by hand, and the clients' files after it",
         path.display()
@@ -81,84 +81,84 @@ pub enum SetupError {
     Different {
         /// The file.
         path: PathBuf,
-        /// The key in it.
+        /// The key.
         key: &'static str,
-        /// What it says.
+        /// The value in the file.
         found: String,
-        /// What the option says.
+        /// The value of the option.
         wanted: String,
     },
-    /// Two subnets of one family.
+    /// Two subnets of one address family.
     #[error("--subnet {0} and {1} are of one kind: give one IPv4 and one IPv6 subnet at most")]
     Subnets(Subnet, Subnet),
-    /// Addresses that this host has elsewhere.
+    /// A subnet overlaps a network of this host.
     #[error("the subnet {subnet} overlaps {address} of {interface}: choose another, such as --subnet {}", Other(*subnet))]
     Overlap {
-        /// What the VPN would have.
+        /// The subnet of the VPN.
         subnet: Subnet,
-        /// What an interface of this host has.
+        /// The address of the interface.
         address: Cidr,
-        /// The interface.
+        /// The name of the interface.
         interface: String,
     },
-    /// There is such a peer already.
+    /// Another peer has this name.
     #[error(
         "there is a peer '{0}' already: choose another name, or remove it first with 'wontun peer remove'"
     )]
     NameTaken(PeerName),
-    /// There is a peer with that key already.
+    /// Another peer has this public key.
     #[error("the peer {0} has that public key already: a client has a key of its own")]
     KeyTaken(String),
-    /// A client with the server's own key.
+    /// The public key of a client is the server's.
     #[error("that public key is this server's own: give the client's")]
     OwnKey,
-    /// What was given as a public key is none. It is not repeated: it may be the other half.
+    /// The public key is invalid. The message does not contain it: it may be a private key.
     #[error("--public-key: {0}")]
     PublicKey(#[from] KeyError),
-    /// Nobody is called so.
+    /// No peer has this name or key.
     #[error("there is no peer '{}': {}", wanted.escape_debug(), Known(known))]
     UnknownPeer {
         /// The name or key.
         wanted: String,
-        /// The names that there are; keys of peers without one.
+        /// The names of all peers; the public key of a peer without a name.
         known: Vec<String>,
     },
-    /// Several are called so.
+    /// Several peers have this name.
     #[error("several peers are called '{wanted}': name one by its public key, {}", Keys(keys))]
     Ambiguous {
         /// The name.
         wanted: String,
-        /// Their keys.
+        /// The public keys of these peers.
         keys: Vec<PublicKey>,
     },
-    /// A client would not know where to connect to.
+    /// The file does not contain the endpoint for clients.
     #[error(
         "{} does not say where clients find this server: run 'wontun init --endpoint HOST[:PORT]' once, with the name or address that they know it by",
         .0.display()
     )]
     NoEndpoint(PathBuf),
-    /// What `# ClientEndpoint =` or `# ClientDNS =` says is none.
+    /// The value of `# ClientEndpoint =` or `# ClientDNS =` is invalid.
     #[error("{}: {key}: {error}", path.display())]
     Note {
         /// The file.
         path: PathBuf,
-        /// The key of the comment.
+        /// Key of the comment.
         key: &'static str,
-        /// What is wrong with its value.
+        /// The error in its value.
         error: String,
     },
-    /// There is no network to take an address from.
+    /// No address of the server has a network with room for clients.
     #[error("{} has no Address with room for clients: write one with its network's prefix length, such as 10.8.0.1/24", .0.display())]
     NoSubnet(PathBuf),
-    /// All addresses are in use.
+    /// All addresses of the network are in use.
     #[error("all addresses of {0} are in use: remove a peer, or change Address to a larger network by hand")]
     Full(Prefix),
-    /// The client's file is larger than any QR code.
+    /// The client's file exceeds the capacity of a QR code.
     #[error("the client's file is too long for a QR code: leave --qr out, and copy the file")]
     TooLongForQr,
 }
 
-/// A subnet that may be free.
+/// Displays an alternative subnet of the same family, which may be free.
 struct Other(Subnet);
 
 impl fmt::Display for Other {

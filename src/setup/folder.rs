@@ -22,62 +22,62 @@ use crate::config::{Cidr, TunName};
 use crate::io::random::SystemRandom;
 use crate::routing::Prefix;
 
-/// A tunnel's file in a folder.
+/// The file of a tunnel in a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Folder {
     path: PathBuf,
     tun: TunName,
 }
 
-/// What a server is to be. All of it may be left open.
+/// Options for a new server, all optional.
 #[derive(Clone, Debug, Default)]
 pub struct Initial {
-    /// Where clients find it.
+    /// Address that clients connect to.
     pub endpoint: Option<ClientEndpoint>,
-    /// What clients get their addresses from; empty for 10.8.0.0/24 and a random unique local /64.
+    /// Subnets for the clients' addresses; empty for 10.8.0.0/24 and a random unique local /64.
     pub subnets: Vec<Subnet>,
-    /// The UDP port to listen on; `None` for the endpoint's.
+    /// UDP port to listen on; `None` for the endpoint's port.
     pub listen_port: Option<u16>,
     /// The clients' name servers.
     pub dns: Option<ClientDns>,
-    /// The file with the private key, an absolute path; `None` to make one.
+    /// Absolute path of the file with the private key; `None` to generate a key.
     pub private_key_file: Option<PathBuf>,
 }
 
-/// A server's file that is there, and how it came to be.
+/// The file of a server, and the changes that `Folder::prepare` made.
 #[derive(Debug)]
 pub struct Prepared {
     /// The file.
     pub file: ServerFile,
-    /// Whether it is new.
+    /// True if the file was created.
     pub is_new: bool,
-    /// Whether something in it was changed. What could not be noted in one that was there already is no failure for
-    /// whoever wants to run it.
+    /// True if the file was changed. An existing file that could not be changed is an error here
+    /// only, as the server can still run with it.
     pub noted: Result<bool, SetupError>,
 }
 
 impl Folder {
-    /// The tunnel `tun` in the folder `path`; nothing is looked at.
+    /// Returns the tunnel `tun` in the folder `path`. Accesses no file.
     pub const fn new(path: PathBuf, tun: TunName) -> Self {
         Self { path, tun }
     }
 
-    /// The folder.
+    /// Returns the path of the folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The tunnel's name.
+    /// Returns the name of the tunnel.
     pub const fn tun(&self) -> &TunName {
         &self.tun
     }
 
-    /// Where the tunnel's file is.
+    /// Returns the path of the tunnel's file.
     pub fn file(&self) -> PathBuf {
         self.path.join(format!("{}.conf", self.tun))
     }
 
-    /// Returns whether the file is in a container and on none of its volumes, so that its key and
+    /// Returns true if the file is in a container and on none of its volumes, so that its key and
     /// clients are deleted along with the container.
     pub fn is_lost_with_container(&self) -> bool {
         is_lost_with_container(&self.path)
@@ -91,7 +91,7 @@ impl Folder {
         ServerFile::read(&self.file())
     }
 
-    /// Waits until nobody else writes the file, and reads it.
+    /// Locks the file for writing, and reads it. Waits for other writers.
     ///
     /// # Errors
     /// As [`Writer::lock`] and [`ServerFile::read`].
@@ -103,17 +103,18 @@ impl Folder {
         Ok((writer, self.read()?))
     }
 
-    /// Sees to it that there is a file: makes the folder, the key and the file, or takes the one that is there, in which
-    /// another endpoint or other name servers are noted. A key that is there stays.
+    /// Creates the folder, the key and the file if there is no file. Otherwise reads the existing
+    /// file, which keeps its key, and updates the endpoint and the name servers in it.
     ///
     /// # Errors
-    /// [`SetupError`]: the file has an error in it, is about other subnets or another port than what is wanted, or
-    /// cannot be made.
+    /// [`SetupError`] if the file contains an error, has other subnets, another port or another key
+    /// file than wanted, or cannot be created.
     pub fn prepare(&self, wanted: &Initial) -> Result<Prepared, SetupError> {
         self.prepare_beside(wanted, host_addresses)
     }
 
-    /// As [`Self::prepare`], on a host whose interfaces have these addresses.
+    /// Prepares the file as [`Self::prepare`] does, on a host whose interfaces have the addresses
+    /// `host`.
     fn prepare_beside(
         &self,
         wanted: &Initial,
@@ -121,7 +122,7 @@ impl Folder {
     ) -> Result<Prepared, SetupError> {
         if !self.is_there()? {
             match self.make(wanted, &host()) {
-                // somebody was faster
+                // another process created it in the meantime
                 Err(SetupError::Exists(_)) => {}
                 made => return Ok(Prepared { file: made?, is_new: true, noted: Ok(true) }),
             }
@@ -179,16 +180,17 @@ impl Folder {
         Ok(file)
     }
 
-    /// Writes a new file, and makes the folder if there is none; never in the place of a file that is there.
+    /// Creates the file, and the folder if there is none. Never overwrites a file.
     ///
     /// # Errors
-    /// [`SetupError`], [`SetupError::Exists`] among them; no file was written.
+    /// [`SetupError`], for example [`SetupError::Exists`]; no file was written.
     pub fn create(&self, file: &ServerFile) -> Result<(), SetupError> {
         make_folder(&self.path).map_err(|error| failed(&self.path, error))?;
         Writer::lock(&self.file())?.create(file.text())
     }
 
-    /// Refuses a subnet that another interface of this host has addresses in: packets would go astray.
+    /// Rejects a subnet that overlaps a network of another interface of this host: packets would be
+    /// misrouted.
     fn check_overlap(&self, subnets: &[Subnet], host: &[(String, Cidr)]) -> Result<(), SetupError> {
         for (interface, address) in host.iter().filter(|(name, _)| name != self.tun.as_str()) {
             let network = Prefix::of(address.address(), address.prefix());
@@ -200,7 +202,9 @@ impl Folder {
     }
 }
 
-/// The addresses of this host's interfaces. One that does not tell has told nothing against a subnet.
+/// Returns the names and addresses of this host's interfaces. Interfaces without an address and a
+/// netmask are skipped. Empty if the kernel does not report any: there is then no check for
+/// overlaps.
 fn host_addresses() -> Vec<(String, Cidr)> {
     let ip = |storage: SockaddrStorage| {
         let v4 = storage.as_sockaddr_in().map(|address| IpAddr::from(address.ip()));
@@ -218,7 +222,10 @@ fn host_addresses() -> Vec<(String, Cidr)> {
         .collect()
 }
 
-/// The subnets that were given, if no two are of one family.
+/// Returns the subnets if each has another address family.
+///
+/// # Errors
+/// `SetupError::Subnets` for the first pair of one family.
 fn one_of_each(given: &[Subnet]) -> Result<Vec<Subnet>, SetupError> {
     for (place, subnet) in given.iter().enumerate() {
         let is_v4 = subnet.prefix().network().is_ipv4();
@@ -230,7 +237,7 @@ fn one_of_each(given: &[Subnet]) -> Result<Vec<Subnet>, SetupError> {
     Ok(given.to_vec())
 }
 
-/// Refuses what would make the clients' files wrong.
+/// Rejects options that contradict the existing file: clients' files would be wrong.
 fn check(file: &ServerFile, wanted: &Initial) -> Result<(), SetupError> {
     let interface = &file.configuration().interface;
     let different = |key, found: String, wanted: String| {
@@ -268,16 +275,16 @@ fn joined(items: &[impl ToString]) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// Whether something is wanted that the file does not say.
+/// Returns true if the endpoint or the name servers in the file differ from the wanted ones.
 fn differs(file: &ServerFile, wanted: &Initial) -> bool {
-    // what cannot be read there is different too
+    // a value that cannot be parsed differs too
     let has = |is_same: Result<bool, SetupError>| is_same.unwrap_or_default();
     let endpoint = wanted.endpoint.is_some() && !has(file.endpoint().map(|found| found == wanted.endpoint));
     endpoint || wanted.dns.is_some() && !has(file.dns().map(|found| found == wanted.dns))
 }
 
 fn note(mut file: ServerFile, wanted: &Initial) -> Result<ServerFile, SetupError> {
-    // each goes directly below the header
+    // each is inserted directly below the header: the last one comes first
     if let Some(dns) = &wanted.dns {
         file = file.with_dns(dns)?;
     }
@@ -287,7 +294,7 @@ fn note(mut file: ServerFile, wanted: &Initial) -> Result<ServerFile, SetupError
     Ok(file)
 }
 
-/// Makes a folder with its parents, for its owner alone.
+/// Creates a folder with its parents. Only the owner has access to it.
 fn make_folder(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
@@ -300,7 +307,7 @@ fn make_folder(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
-    // that it lasts is worth a try
+    // best effort: makes the new entry durable
     let _ = File::open(parent.unwrap_or(Path::new("."))).and_then(|parent| parent.sync_all());
     Ok(())
 }

@@ -1,21 +1,22 @@
-//! Setting a server up: its file, its clients, and how the file is changed without ever being half-written.
+//! Setup of a server: its file, its clients, and atomic changes of the file.
 //!
-//! [`Folder`] is where it all is. [`ServerFile`] is the file, read; it edits its text in place, so that every other
-//! byte stays as it was, and what it gives back has been read again and says what was meant. [`Folder::lock`] gives the
-//! one who may write. [`peers`] says what adding, removing and renaming a peer means, [`ClientFile`] is what the client
-//! gets, [`QrCode`] is that as a picture. [`import`] takes over what another program set up.
+//! [`Folder`] is the folder with the file. [`ServerFile`] is the parsed file. It edits its text in
+//! place, so that every other byte is kept; the result of an edit is parsed again and compared with
+//! the expected configuration. [`Folder::lock`] returns the lock for writing. [`peers`] adds peers,
+//! [`ClientFile`] is the file of a client, [`QrCode`] shows it as a QR code. [`import`] takes over
+//! the configuration of another program.
 //!
-//! wg-quick reads the file too, so what only we need to know is in comments:
+//! wg-quick reads the file too, so values that only wontun needs are in comments:
 //!
 //! | Comment | In | Meaning |
 //! |---|---|---|
-//! | `# Name = phone` | `[Peer]` | what the peer is called |
-//! | `# ClientEndpoint = vpn.example.com:51820` | `[Interface]` | where clients find this server |
-//! | `# ClientDNS = 9.9.9.9, 2620:fe::fe` | `[Interface]` | name servers for clients; `none` for none |
+//! | `# Name = phone` | `[Peer]` | name of the peer |
+//! | `# ClientEndpoint = vpn.example.com:51820` | `[Interface]` | endpoint for clients |
+//! | `# ClientDNS = 9.9.9.9, 2620:fe::fe` | `[Interface]` | name servers for clients, or `none` |
 //!
 //! A comment directly above a section's header belongs to that section.
 //!
-//! Nothing here talks to a running tunnel; that is [`crate::commands`]' part.
+//! This module does not access a running tunnel; that is [`crate::commands`]' part.
 
 mod address;
 mod client_file;

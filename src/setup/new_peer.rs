@@ -1,4 +1,4 @@
-//! A peer before it is in the server's file.
+//! A peer that is not yet in the server's file.
 
 use std::net::IpAddr;
 
@@ -7,21 +7,21 @@ use crate::config::PeerName;
 use crate::routing::Prefix;
 use crate::tunnel::wireguard::{PresharedKey, PublicKey};
 
-/// A peer that is to be in the server's file.
+/// A peer to add to the server's file.
 #[derive(Clone, Debug)]
 pub struct NewPeer {
-    /// What it is called.
+    /// Name of the peer.
     pub name: PeerName,
-    /// Its public key.
+    /// Public key of the peer.
     pub public_key: PublicKey,
-    /// What it shares with the server besides.
+    /// Key shared with the server in addition to the key pairs.
     pub preshared_key: PresharedKey,
-    /// Its addresses: one of each family that the server has a network of.
+    /// Addresses of the peer: one of each family that the server has a network of.
     pub addresses: Vec<IpAddr>,
 }
 
 impl NewPeer {
-    /// What the server takes from it and sends to it.
+    /// Returns the allowed IPs of the peer in the server's file.
     pub fn allowed_ips(&self) -> impl Iterator<Item = Prefix> {
         self.addresses.iter().map(|&address| host(address))
     }

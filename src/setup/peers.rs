@@ -1,4 +1,4 @@
-//! What adding a peer to a server means.
+//! Adds peers to a server.
 
 use std::net::IpAddr;
 
@@ -12,34 +12,36 @@ use crate::config::PeerName;
 use crate::routing::Prefix;
 use crate::tunnel::wireguard::{PresharedKey, PrivateKey, PublicKey, Random};
 
-/// The peer that is wanted.
+/// Options of a new peer.
 #[derive(Clone, Debug)]
 pub struct AddPeer {
-    /// What it is to be called.
+    /// Name of the peer.
     pub name: PeerName,
-    /// Whether it sends everything through the tunnel, instead of what is for the VPN.
+    /// True to route everything through the tunnel, false for the networks of the VPN only.
     pub full_tunnel: bool,
-    /// Its public key, if it keeps its private key to itself.
+    /// Public key of the peer, if it generated its own keys.
     pub public_key: Option<PublicKey>,
-    /// Its name servers; `None` for what the file says, else for a full tunnel public ones.
+    /// Name servers of the peer; `None` for those in the file, or else public ones for a full
+    /// tunnel.
     pub dns: Option<ClientDns>,
 }
 
-/// A peer, and what comes of it on both sides.
+/// A new peer, and the files of both sides.
 #[derive(Clone, Debug)]
 pub struct Added {
-    /// The server's file with it.
+    /// The server's file with the peer.
     pub file: ServerFile,
     /// The peer.
     pub peer: NewPeer,
-    /// What the client gets.
+    /// The file of the client.
     pub client: ClientFile,
 }
 
-/// Makes the keys of a new peer, and gives it the next free address of each family.
+/// Generates the keys of a new peer, and allocates the next free address of each family.
 ///
 /// # Errors
-/// [`SetupError`]: its name or key is taken, there is no address left, or the file lacks something.
+/// [`SetupError`] if the name or key is in use, no address is free, or the file lacks a required
+/// value.
 pub fn add(file: &ServerFile, wanted: AddPeer, random: &mut dyn Random) -> Result<Added, SetupError> {
     let AddPeer { name, full_tunnel, public_key, dns } = wanted;
     if file.peers().any(|peer| peer.name.as_ref() == Some(&name)) {
@@ -75,13 +77,15 @@ pub fn add(file: &ServerFile, wanted: AddPeer, random: &mut dyn Random) -> Resul
     Ok(Added { file: file.with_peer(&peer)?, peer, client })
 }
 
-/// All of IPv4 and of IPv6: also where the VPN has only one of them, since the other would go past it.
+/// Returns all of IPv4 and of IPv6. A VPN with one family only routes both, as the other one would
+/// bypass the tunnel.
 fn everything() -> Vec<Prefix> {
     let all = |address: [u8; 4]| Prefix::of(address.into(), 0);
     vec![all([0; 4]), Prefix::of(IpAddr::from([0_u8; 16]), 0)]
 }
 
-/// The networks that the server's own addresses lie in, each once and with room for somebody else.
+/// Returns the networks of the server's addresses, without duplicates, that have room for other
+/// hosts.
 pub(super) fn networks(file: &ServerFile) -> Vec<Prefix> {
     let mut networks = Vec::new();
     for cidr in &file.configuration().interface.addresses {
@@ -94,7 +98,7 @@ pub(super) fn networks(file: &ServerFile) -> Vec<Prefix> {
     networks
 }
 
-/// A free address of the first network of each family.
+/// Returns a free address of the first network of each family.
 fn free_addresses(file: &ServerFile, networks: &[Prefix]) -> Result<Vec<IpAddr>, SetupError> {
     let configuration = file.configuration();
     let own = configuration.interface.addresses.iter().map(|cidr| host(cidr.address()));

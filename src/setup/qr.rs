@@ -1,6 +1,6 @@
-//! A text as a QR code (ISO/IEC 18004), for a terminal and as SVG.
+//! Encodes a text as a QR code (ISO/IEC 18004), for a terminal and as SVG.
 //!
-//! It has a private key in it, so the encoder is one that works in buffers of its caller's, and they are wiped.
+//! The text contains a private key, so the encoder works in buffers of its caller, which are wiped.
 
 use std::fmt::Write as _;
 
@@ -10,9 +10,9 @@ use zeroize::Zeroizing;
 use super::error::SetupError;
 use crate::control::uapi::SecretText;
 
-/// Light modules around the code, which a reader needs to find it (section 6.3.8).
+/// Width of the quiet zone in modules, which a reader needs to find the code (section 6.3.8).
 const QUIET: usize = 4;
-/// Black on white whatever colours the terminal has: phones do not read negatives.
+/// Black on white regardless of the terminal's colours: phones do not read inverted codes.
 const BLACK_ON_WHITE: &str = "\x1b[38;5;16;48;5;231m";
 const RESET: &str = "\x1b[0m";
 
@@ -20,12 +20,13 @@ const RESET: &str = "\x1b[0m";
 #[derive(Clone)]
 pub struct QrCode {
     size: usize,
-    /// Row by row.
+    /// The modules, row by row.
     dark: Zeroizing<Vec<bool>>,
 }
 
 impl QrCode {
-    /// The smallest code that holds `data`, with as much error correction as fits into its size.
+    /// Returns the smallest code for `data`, with the highest error correction that fits into its
+    /// size.
     ///
     /// # Errors
     /// [`SetupError::TooLongForQr`]: more than 2,953 bytes.
@@ -45,12 +46,13 @@ impl QrCode {
         Ok(Self { size: side.len(), dark })
     }
 
-    /// Modules along a side, without the quiet ones around.
+    /// Returns the number of modules on a side, without the quiet zone.
     pub const fn size(&self) -> usize {
         self.size
     }
 
-    /// For a terminal that shows UTF-8 and colours: two modules a character, one above the other.
+    /// Returns the code for a terminal with UTF-8 and colours: each character shows two modules,
+    /// one above the other.
     pub fn terminal(&self) -> Zeroizing<Vec<u8>> {
         let mut text = SecretText::default();
         let side = self.size + 2 * QUIET;
@@ -71,7 +73,7 @@ impl QrCode {
         text.into_inner()
     }
 
-    /// As an SVG document.
+    /// Returns the code as an SVG document.
     pub fn svg(&self) -> Zeroizing<Vec<u8>> {
         let mut text = SecretText::default();
         let side = self.size + 2 * QUIET;
@@ -95,7 +97,7 @@ impl QrCode {
         text.into_inner()
     }
 
-    /// The module at a place that is counted with the quiet ones around.
+    /// Returns true if the module is dark. The coordinates include the quiet zone.
     fn is_dark(&self, x: usize, y: usize) -> bool {
         let inside = |place: usize| place.checked_sub(QUIET).filter(|place| *place < self.size);
         let place = inside(x).zip(inside(y)).map(|(x, y)| y * self.size + x);
@@ -114,7 +116,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// What a reader sees in a picture, each module of which is `SCALE` pixels wide.
+    /// Returns the content that a reader decodes from an image with `SCALE` pixels per module.
     fn scanned(width: usize, height: usize, is_dark: impl Fn(usize, usize) -> bool) -> Vec<u8> {
         const SCALE: usize = 4;
         let mut picture =
@@ -128,7 +130,7 @@ mod tests {
         data
     }
 
-    /// The modules that a terminal shows.
+    /// Returns the modules that a terminal shows.
     fn on_terminal(text: &str) -> Vec<Vec<bool>> {
         let mut rows = Vec::new();
         for line in text.lines() {
@@ -139,7 +141,7 @@ mod tests {
         rows
     }
 
-    /// The modules that a browser paints: rectangles, as the path has them.
+    /// Returns the modules that a browser paints: the rectangles of the path.
     fn painted(svg: &str) -> Vec<Vec<bool>> {
         let side: usize =
             svg.split("viewBox=\"0 0 ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
@@ -177,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_clients_file_fits_a_terminal_of_80_columns() {
-        // as long as they get: a full tunnel, both families, a name of 30 characters
+        // the longest usual content: a full tunnel, both families, a name of 30 characters
         let code = QrCode::new(&[b'x'; 400]).unwrap();
         assert!(code.size() + 2 * QUIET <= 80, "{code:?}");
     }

@@ -1,4 +1,4 @@
-//! A server's file: read, understood, and edited in place.
+//! The file of a server: parsing, and editing in place.
 
 use std::io;
 use std::ops::Range;
@@ -21,8 +21,8 @@ use crate::control::uapi::SecretText;
 const ENDPOINT: &str = "ClientEndpoint";
 const DNS: &str = "ClientDNS";
 
-/// A server's file. Everything that changes it gives a new one, whose text has every byte of the old one but those that
-/// had to change, and which was read again: it says what it should.
+/// The file of a server. Each edit returns a new value, whose text differs only in the changed
+/// bytes. The edited text is parsed again and compared with the expected configuration.
 #[derive(Clone, Debug)]
 pub struct ServerFile {
     path: PathBuf,
@@ -35,13 +35,13 @@ pub struct ServerFile {
 /// A peer in the file.
 #[derive(Clone, Debug)]
 pub struct ServerPeer<'a> {
-    /// What it is called, if it has a name.
+    /// Name of the peer, if it has one.
     pub name: Option<PeerName>,
-    /// What the file says of it.
+    /// The section of the peer.
     pub peer: &'a Peer,
 }
 
-/// The file's text.
+/// The text of the file.
 #[derive(Clone)]
 struct SecretBytes(Zeroizing<Vec<u8>>);
 
@@ -52,10 +52,10 @@ impl std::fmt::Debug for SecretBytes {
 }
 
 impl ServerFile {
-    /// Reads the file at `path`. Hooks in it are another program's, so they do not matter.
+    /// Reads the file at `path`. Ignores hooks in it, which belong to other programs.
     ///
     /// # Errors
-    /// It is not there, may not be read, or has an error in it.
+    /// `SetupError` if the file does not exist, may not be read, or contains an error.
     pub fn read(path: &Path) -> Result<Self, SetupError> {
         let text = read_text(path).map_err(|error| match error {
             LoadError::Read { file, source } if source.kind() == io::ErrorKind::NotFound => {
@@ -69,7 +69,7 @@ impl ServerFile {
         Self::understand(path, text)
     }
 
-    /// What `text` says, which is or will be the file at `path`.
+    /// Parses `text`, the present or future content of the file at `path`.
     ///
     /// # Errors
     /// As [`Self::read`].
@@ -84,10 +84,10 @@ impl ServerFile {
         Ok(Self { path: path.to_owned(), text: SecretBytes(text), configuration, blocks, public_key })
     }
 
-    /// A new server's file.
+    /// Creates the file of a new server in memory.
     ///
     /// # Errors
-    /// [`SetupError::Edit`], which would be a fault of ours.
+    /// [`SetupError::Edit`], which would be a bug.
     pub fn new(path: &Path, interface: Interface) -> Result<Self, SetupError> {
         let mut text = SecretText::default();
         text.push(
@@ -98,35 +98,36 @@ impl ServerFile {
         Self::understand(path, text.into_inner())
     }
 
-    /// Where it is.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// All of it, secrets included.
+    /// Returns the text of the file. It contains secrets.
     pub fn text(&self) -> &[u8] {
         &self.text.0
     }
 
-    /// What it says, keys that are in files of their own left there.
+    /// Returns the configuration. Keys in files of their own are not read into it.
     pub const fn configuration(&self) -> &WgQuick {
         &self.configuration
     }
 
-    /// The server's public key.
+    /// Returns the server's public key.
     pub const fn public_key(&self) -> &PublicKey {
         &self.public_key
     }
 
-    /// Its peers, in its order.
+    /// Returns the peers in the order of the file.
     pub fn peers(&self) -> impl Iterator<Item = ServerPeer<'_>> {
         self.configuration.peers.iter().map(|peer| ServerPeer { name: peer.name.clone(), peer })
     }
 
-    /// The number, in the file's order, of the peer with this name or public key.
+    /// Returns the index, in the order of the file, of the peer with this name or public key.
     ///
     /// # Errors
-    /// There is none, or several have that name.
+    /// `SetupError::UnknownPeer` if there is none, `SetupError::Ambiguous` if several peers have
+    /// that name.
     pub fn find(&self, wanted: &str) -> Result<usize, SetupError> {
         let is_meant = |peer: &ServerPeer<'_>| {
             peer.name.as_ref().is_some_and(|name| name.as_str() == wanted)
@@ -146,23 +147,23 @@ impl ServerFile {
         }
     }
 
-    /// Where clients find the server, if it says so.
+    /// Returns the address that clients connect to, if the file contains it.
     ///
     /// # Errors
-    /// What is written there is no endpoint.
+    /// `SetupError::Note` if the value is not an endpoint.
     pub fn endpoint(&self) -> Result<Option<ClientEndpoint>, SetupError> {
         self.interface_note(ENDPOINT)
     }
 
-    /// The clients' name servers, if it says so.
+    /// Returns the name servers of the clients, if the file contains them.
     ///
     /// # Errors
-    /// What is written there are no addresses.
+    /// `SetupError::Note` if the value is not a list of addresses.
     pub fn dns(&self) -> Result<Option<ClientDns>, SetupError> {
         self.interface_note(DNS)
     }
 
-    /// With another endpoint for clients.
+    /// Replaces the endpoint for clients.
     ///
     /// # Errors
     /// [`SetupError::Edit`].
@@ -170,7 +171,7 @@ impl ServerFile {
         self.with_interface_note(ENDPOINT, &endpoint.to_string())
     }
 
-    /// With other name servers for clients.
+    /// Replaces the name servers of the clients.
     ///
     /// # Errors
     /// [`SetupError::Edit`].
@@ -178,7 +179,7 @@ impl ServerFile {
         self.with_interface_note(DNS, &dns.to_string())
     }
 
-    /// With one more peer, at the end.
+    /// Appends a peer.
     ///
     /// # Errors
     /// [`SetupError::Edit`].
@@ -211,7 +212,7 @@ impl ServerFile {
         self.edited(self.text().len()..self.text().len(), section.as_bytes(), &expected)
     }
 
-    /// Without the peer of this number.
+    /// Removes the peer with this index.
     ///
     /// # Errors
     /// [`SetupError::Edit`], also if there is no such peer.
@@ -223,7 +224,7 @@ impl ServerFile {
         self.edited(outline::with_one_gap(self.text(), &block.bytes), b"", &expected)
     }
 
-    /// With another name for the peer of this number.
+    /// Renames the peer with this index.
     ///
     /// # Errors
     /// [`SetupError::Edit`], also if there is no such peer.
@@ -242,7 +243,7 @@ impl ServerFile {
         self.blocks.iter().find(|block| block.section == Section::Interface)
     }
 
-    /// Where the value of a comment of a section is.
+    /// Returns the range of the value of a comment in a section.
     fn note(&self, block: &Block, key: &str) -> Option<Range<usize>> {
         block.comments.iter().find_map(|line| outline::note(self.text(), line, key))
     }
@@ -264,7 +265,7 @@ impl ServerFile {
         self.with_note(block, key, value, &self.configuration)
     }
 
-    /// With another value of a comment, which is put below the header if there is none.
+    /// Replaces the value of a comment. A missing comment is inserted below the header.
     fn with_note(
         &self,
         block: &Block,
@@ -273,7 +274,7 @@ impl ServerFile {
         expected: &WgQuick,
     ) -> Result<Self, SetupError> {
         if let Some(place) = self.note(block, key) {
-            // a value that is empty may have no space in front
+            // an empty value may have no space before it
             let space =
                 if place.is_empty() && !self.text().get(..place.start).unwrap_or_default().ends_with(b" ") {
                     " "
@@ -289,7 +290,10 @@ impl ServerFile {
         self.edited(place, format!("{begin}# {key} = {value}{end}").as_bytes(), expected)
     }
 
-    /// With `new` in the place of the bytes `place`, if it says what is expected then.
+    /// Replaces the bytes in the range `place` by `new`.
+    ///
+    /// # Errors
+    /// `SetupError::Edit` if the result does not parse to the expected configuration.
     fn edited(&self, place: Range<usize>, new: &[u8], expected: &WgQuick) -> Result<Self, SetupError> {
         let before = self.text().get(..place.start).unwrap_or_default();
         let behind = self.text().get(place.end..).unwrap_or_default();
@@ -303,12 +307,12 @@ impl ServerFile {
         SetupError::Edit(self.path.clone())
     }
 
-    /// A part that is known to be text.
+    /// Returns a range of the text that is known to be UTF-8.
     fn slice(&self, place: &Range<usize>) -> &str {
         self.text().get(place.clone()).and_then(|bytes| str::from_utf8(bytes).ok()).unwrap_or_default()
     }
 
-    /// How this file ends its lines.
+    /// Returns the line end of this file.
     fn line_end(&self) -> &'static str {
         let first = self.text().split_inclusive(|&byte| byte == b'\n').next().unwrap_or_default();
         if first.ends_with(b"\r\n") { "\r\n" } else { "\n" }
@@ -316,7 +320,7 @@ impl ServerFile {
 }
 
 impl ServerPeer<'_> {
-    /// Its name, or for one without its public key.
+    /// Returns the name of the peer, or its public key if it has none.
     pub fn label(&self) -> String {
         self.name.as_ref().map_or_else(|| self.peer.public_key.to_string(), ToString::to_string)
     }

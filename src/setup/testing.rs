@@ -1,4 +1,4 @@
-//! What the tests of this room share.
+//! Helpers for the tests of this module.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::tunnel::wireguard::Random;
 
-/// A folder of the test's own, removed at its end.
+/// A temporary folder, removed on drop.
 pub(super) struct TestFolder(PathBuf);
 
 impl TestFolder {
@@ -22,7 +22,7 @@ impl TestFolder {
         &self.0
     }
 
-    /// What is in it, sorted.
+    /// Returns the names of the entries, sorted.
     pub(super) fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.0).unwrap();
         let mut names: Vec<_> =
@@ -38,7 +38,7 @@ impl Drop for TestFolder {
     }
 }
 
-/// Bytes that count up: no two keys are the same, and each run is like the one before.
+/// A random source that counts up: no two keys are equal, and all runs are the same.
 pub(super) struct Counting(pub(super) u64);
 
 impl Random for Counting {

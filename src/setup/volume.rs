@@ -8,12 +8,11 @@ use std::path::{Path, PathBuf};
 
 /// Files that Docker and Podman put into each container.
 const MARKERS: [&str; 2] = ["/.dockerenv", "/run/.containerenv"];
-/// File systems in memory.
+/// File systems that are in memory.
 const IN_MEMORY: [&[u8]; 2] = [b"tmpfs", b"ramfs"];
 
-/// Returns whether this process is in a container and `folder` is on none of its volumes. The
-/// device number would not tell: a volume is often on the file system that the container's root is
-/// on.
+/// Returns true if this process is in a container and `folder` is on none of its volumes. Device
+/// numbers cannot tell: a volume is often on the same file system as the container's root.
 pub(super) fn is_lost_with_container(folder: &Path) -> bool {
     let is_container = std::process::id() == 1 || MARKERS.iter().any(|marker| Path::new(marker).exists());
     is_container
@@ -22,11 +21,12 @@ pub(super) fn is_lost_with_container(folder: &Path) -> bool {
             .unwrap_or_default()
 }
 
-/// Returns whether the folder, an absolute path without symbolic links, is on the root or on a file
-/// system in memory. A part of one that is mounted here was chosen by somebody, and is a volume.
+/// Returns true if the folder, an absolute path without symbolic links, is on the root or on a file
+/// system in memory. A mounted part of a file system in memory was mounted deliberately, and is a
+/// volume.
 fn is_lost(mountinfo: &[u8], folder: &Path) -> bool {
     let mounts = mountinfo.split(|&byte| byte == b'\n').filter_map(Mount::parse);
-    // of two mounts on one point the later one hides the other
+    // of two mounts on one point, the later one hides the other
     let mount = mounts
         .filter(|mount| folder.starts_with(&mount.point))
         .max_by_key(|mount| mount.point.as_os_str().len());
@@ -36,13 +36,13 @@ fn is_lost(mountinfo: &[u8], folder: &Path) -> bool {
 /// A line of /proc/PID/mountinfo (proc_pid_mountinfo(5)).
 struct Mount {
     point: PathBuf,
-    /// True if the root of the file system is mounted, and not a folder of it.
+    /// True if the root of the file system is mounted, and not a subfolder.
     is_whole: bool,
     is_in_memory: bool,
 }
 
 impl Mount {
-    /// ID PARENT MAJOR:MINOR ROOT POINT OPTIONS [FIELD]… - TYPE SOURCE OPTIONS
+    /// Parses `ID PARENT MAJOR:MINOR ROOT POINT OPTIONS [FIELD]… - TYPE SOURCE OPTIONS`.
     fn parse(line: &[u8]) -> Option<Self> {
         let mut words = line.split(|&byte| byte == b' ');
         let root = words.nth(3)?;
@@ -56,7 +56,7 @@ impl Mount {
     }
 }
 
-/// A path in which the kernel wrote white space and backslashes as `\ooo`.
+/// Decodes a path in which the kernel escaped white space and backslashes as `\ooo`.
 fn unescaped(text: &[u8]) -> Cow<'_, [u8]> {
     if !text.contains(&b'\\') {
         return Cow::Borrowed(text);

@@ -1,9 +1,10 @@
-//! Changing a file so that, whenever the process is killed, the old or the new one is there, and whole.
+//! Replaces a file atomically: if the process is killed at any time, the old or the new file is
+//! there, and complete.
 //!
-//! One writer at a time holds the lock, a file beside the one that is changed: `.NAME.lock`. It stays there, and
-//! the kernel lets go of it with the process. The folder itself will not do, since every user may open and lock it. What
-//! is written goes to `.NAME.new`, is synced, and only then takes the name; one that a killed writer left is removed by
-//! the next.
+//! One writer at a time holds the lock, a file beside the target: `.NAME.lock`. It is never
+//! removed, and the kernel releases the lock when the process ends. The folder itself cannot be the
+//! lock, since every user may open and lock it. The new content is written to `.NAME.new`, synced,
+//! and only then renamed. A `.NAME.new` that a killed writer left is removed by the next.
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
@@ -20,19 +21,19 @@ use nix::sys::stat::Mode;
 
 use super::error::SetupError;
 
-/// How long another writer may take for what takes milliseconds.
+/// Timeout for the lock; a write takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(10);
-/// For a new file: it has keys in it.
+/// Mode of a new file, which contains keys.
 const SECRET: u32 = 0o600;
 const GROUP: u32 = 0o070;
-/// The mode bits that a file keeps.
+/// The mode bits that a replaced file keeps.
 const PERMISSIONS: u32 = 0o777;
 
-/// The one who may write a file, until it is dropped.
+/// The lock on a file for writing, held until it is dropped.
 #[derive(Debug)]
 pub struct Writer {
-    /// The file, whatever symbolic links lead there.
+    /// The file, with symbolic links resolved.
     path: PathBuf,
     temporary: PathBuf,
     folder: File,
@@ -40,12 +41,13 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Waits for other writers of the file at `path`, up to ten seconds. Its folder must be there.
+    /// Locks the file at `path`. Waits up to ten seconds for other writers. The folder must exist.
     ///
     /// # Errors
-    /// [`SetupError`]: no permission, no room, or somebody who does not get done.
+    /// [`SetupError`] if there is no permission or no space, or another writer holds the lock for
+    /// too long.
     pub fn lock(path: &Path) -> Result<Self, SetupError> {
-        // a symbolic link is followed, and stays
+        // a symbolic link is followed, and kept
         let path = match fs::canonicalize(path) {
             Ok(path) => path,
             Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
@@ -68,26 +70,27 @@ impl Writer {
             .map_err(|error| failed(folder_path, error))?;
         let (lock_path, temporary) = (beside(".lock"), beside(".new"));
         let lock = take(&lock_path, &folder, &path)?;
-        // what a killed writer left
+        // left by a killed writer
         remove(&temporary).map_err(|error| failed(&temporary, error))?;
         Ok(Self { path, temporary, folder, _lock: lock })
     }
 
-    /// Puts `text` in the place of the file, which keeps its owner and its permissions, but for
-    /// set-user-ID and the like: a file that has keys in it is not run.
+    /// Replaces the content of the file. The file keeps its owner and its permissions, except for
+    /// set-user-ID and similar bits: a file with keys is not executed.
     ///
     /// # Errors
-    /// [`SetupError`]; the file is as it was.
+    /// [`SetupError`]; the file is unchanged.
     pub fn replace(&self, text: &[u8]) -> Result<(), SetupError> {
         let old = metadata(&self.path).map_err(|error| failed(&self.path, error))?;
         self.write(text, &old, old.mode() & PERMISSIONS, &self.path)?;
         self.finish(fs::rename(&self.temporary, &self.path))
     }
 
-    /// Makes the file, for its owner alone, who is the folder's; never in the place of one that is there.
+    /// Creates the file with the owner of the folder, accessible by the owner only. Never
+    /// overwrites a file.
     ///
     /// # Errors
-    /// [`SetupError`], [`SetupError::Exists`] among them; nothing was changed.
+    /// [`SetupError`], for example [`SetupError::Exists`]; nothing was changed.
     pub fn create(&self, text: &[u8]) -> Result<(), SetupError> {
         let folder = self.folder.metadata().map_err(|error| failed(&self.path, error))?;
         self.write(text, &folder, SECRET, self.path.parent().unwrap_or(&self.path))?;
@@ -96,14 +99,15 @@ impl Writer {
                 let _ = remove(&self.temporary);
                 return Err(SetupError::Exists(self.path.clone()));
             }
-            // a file system without links
+            // a file system without hard links
             Err(_) if !self.path.exists() => fs::rename(&self.temporary, &self.path),
             linked => linked.and_then(|()| fs::remove_file(&self.temporary)),
         };
         self.finish(named)
     }
 
-    /// Writes the temporary file, with the owner of `like`, which is `whose`.
+    /// Writes the temporary file with the owner of `like`. `whose` is the path of `like` for
+    /// messages.
     fn write(&self, text: &[u8], like: &Metadata, mode: u32, whose: &Path) -> Result<(), SetupError> {
         let written = self.try_write(text, like, mode, whose);
         if written.is_err() {
@@ -121,20 +125,20 @@ impl Writer {
             gid: like.gid(),
             source,
         })?;
-        // after the owner: no group but the right one ever has a right to it
+        // after the owner: no wrong group gets access at any time
         file.set_permissions(Permissions::from_mode(mode)).map_err(error)?;
         file.write_all(text).map_err(error)?;
         file.sync_all().map_err(error)
     }
 
-    /// Makes a change of names last.
+    /// Makes a rename durable, or removes the temporary file if it failed.
     fn finish(&self, named: io::Result<()>) -> Result<(), SetupError> {
         if let Err(error) = named {
             let _ = remove(&self.temporary);
             return Err(failed(&self.path, error));
         }
         match self.folder.sync_all() {
-            // a file system that does not do that for folders
+            // a file system that cannot sync folders
             Err(error) if error.raw_os_error() != Some(Errno::EINVAL as i32) => {
                 Err(failed(&self.path, error))
             }
@@ -143,10 +147,12 @@ impl Writer {
     }
 }
 
-/// Makes the file `path` with `text` in it, for its owner alone; never in the place of anything.
+/// Creates the file `path` with the content `text`, accessible by the owner only. Never overwrites
+/// a file.
 ///
 /// # Errors
-/// [`SetupError`], [`SetupError::Exists`] among them. The file is not there then.
+/// [`SetupError`], for example [`SetupError::Exists`]. The file then does not exist, or is the old
+/// one.
 pub fn create_secret(path: &Path, text: &[u8]) -> Result<(), SetupError> {
     let mut file = new_secret(path).map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => SetupError::Exists(path.to_owned()),
@@ -158,10 +164,10 @@ pub fn create_secret(path: &Path, text: &[u8]) -> Result<(), SetupError> {
     })
 }
 
-/// Returns what the kernel says of the ordinary file at `path`, by a descriptor of it: a symbolic
-/// link that somebody puts there instead is not followed.
+/// Returns the metadata of the regular file at `path`. Reads it from a descriptor, so that a
+/// symbolic link put in its place is not followed.
 fn metadata(path: &Path) -> io::Result<Metadata> {
-    // std takes O_PATH away with musl, where it is part of O_ACCMODE
+    // with musl, std masks out O_PATH, which is part of O_ACCMODE there
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let file = File::from(nix::fcntl::open(path, flags, Mode::empty())?);
     let metadata = file.metadata()?;
@@ -172,7 +178,8 @@ fn new_secret(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(SECRET).custom_flags(O_NOFOLLOW).open(path)
 }
 
-/// Gives a file of ours the owner of `like`. A group that has no rights on it does not matter.
+/// Changes the owner of a file to that of `like`. A wrong group is accepted if the mode gives it no
+/// rights.
 fn give(file: &File, like: &Metadata, mode: u32) -> io::Result<()> {
     let is = file.metadata()?;
     if (is.uid(), is.gid()) == (like.uid(), like.gid()) {
@@ -194,8 +201,9 @@ fn take(lock_path: &Path, folder: &File, path: &Path) -> Result<Flock<File>, Set
         .custom_flags(O_NOFOLLOW)
         .open(lock_path)
         .map_err(error)?;
-    // The folder's owner must be able to lock it too, when root has come first. What is not an empty file of this one
-    // name was put there by somebody, perhaps for it to be given away.
+    // The folder's owner must be able to take the lock too if root created it. Anything but an
+    // empty file with a single name was put there by another user, possibly to have its owner
+    // changed.
     if file.metadata().is_ok_and(|lock| lock.is_file() && lock.len() == 0 && lock.nlink() == 1) {
         let _ = folder.metadata().and_then(|folder| give(&file, &folder, SECRET));
     }
@@ -220,7 +228,7 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Why the file or folder at `path` was not written, with what to do about it.
+/// Returns the error of writing the file or folder at `path`, with a remedy.
 pub(super) fn failed(path: &Path, source: io::Error) -> SetupError {
     let path = path.to_owned();
     let remedy = match source.raw_os_error().map(Errno::from_raw) {
@@ -267,7 +275,7 @@ mod tests {
         let path = folder.path().join("tun0.conf");
         fs::write(&path, "old").unwrap();
         for (before, after) in [(0o4700, 0o700), (0o2650, 0o650), (0o1640, 0o640)] {
-            // a sandbox that builds packages, such as Nix's, forbids the first two
+            // a package build sandbox, such as Nix's, forbids the first two
             if fs::set_permissions(&path, Permissions::from_mode(before)).is_err() {
                 continue;
             }
@@ -355,7 +363,7 @@ mod tests {
             matches!(writer.replace(b"new"), Err(SetupError::Write { .. })),
             "there is nothing to replace"
         );
-        // what cannot be replaced by a file
+        // a target that a file cannot replace
         fs::create_dir(&path).unwrap();
         let error = writer.replace(b"new").unwrap_err().to_string();
         assert!(error.contains("tun0.conf"), "{error}");

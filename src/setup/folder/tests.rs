@@ -1,4 +1,4 @@
-//! Folders with and without a file.
+//! Tests of folders with and without a file.
 
 use super::*;
 use crate::setup::testing::TestFolder;
@@ -8,7 +8,7 @@ fn folder(place: &TestFolder, name: &str) -> Folder {
     Folder::new(place.path().join(name), TunName::default())
 }
 
-/// A host without a network.
+/// Returns no addresses, as of a host without a network.
 fn quiet() -> Vec<(String, Cidr)> {
     Vec::new()
 }
@@ -49,19 +49,19 @@ fn a_file_that_is_there_keeps_its_key() {
     let again = folder.prepare_beside(&unused(), quiet).unwrap();
     assert!(!again.is_new && matches!(again.noted, Ok(false)));
     assert_eq!(again.file.text(), first.text());
-    // another endpoint is noted, and once
+    // another endpoint is written, once
     let wanted =
         Initial { endpoint: Some("192.0.2.9".parse().unwrap()), dns: Some(ClientDns::none()), ..unused() };
     let noted = folder.prepare_beside(&wanted, quiet).unwrap();
     assert!(!noted.is_new && matches!(noted.noted, Ok(true)));
     assert_eq!(noted.file.public_key(), first.public_key());
     assert!(matches!(folder.prepare_beside(&wanted, quiet).unwrap().noted, Ok(false)));
-    // one that cannot be read is replaced
+    // an invalid one is replaced
     let text = String::from_utf8(folder.read().unwrap().text().to_vec()).unwrap();
     fs::write(folder.file(), text.replace("192.0.2.9:51820", "x y")).unwrap();
     assert!(matches!(folder.prepare_beside(&wanted, quiet).unwrap().noted, Ok(true)));
     assert_eq!(folder.read().unwrap().endpoint().unwrap(), wanted.endpoint);
-    // an empty file is no file of a server, and stays
+    // an empty file is invalid, and is not overwritten
     fs::write(folder.file(), "").unwrap();
     assert!(matches!(folder.prepare_beside(&wanted, quiet), Err(SetupError::Load(_))));
     assert_eq!(fs::read(folder.file()).unwrap(), b"");
@@ -111,7 +111,7 @@ fn a_key_from_outside_stays_there() {
     assert_eq!(made.file.public_key().to_string(), "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=");
     let text = String::from_utf8(fs::read(folder.file()).unwrap()).unwrap();
     assert!(text.contains(&format!("PrivateKeyFile = {}\n", key.display())) && !text.contains(KEY), "{text}");
-    // the same again is nothing new; another path, or a key in the file, is
+    // the same options change nothing; another path, or a key in the file itself, is an error
     assert!(!folder.prepare_beside(&wanted, quiet).unwrap().is_new);
     fs::write(folder.file(), text.replace(key.to_str().unwrap(), "../private-key")).unwrap();
     assert!(matches!(folder.prepare_beside(&wanted, quiet), Err(SetupError::Different { .. })));
@@ -138,7 +138,7 @@ fn a_subnet_of_an_interface_of_this_host_is_refused() {
         "the subnet 10.8.0.0/24 overlaps 10.8.0.77/16 of eth0: choose another, such as --subnet 10.77.0.0/24"
     );
     assert!(!folder.path().exists());
-    // what the tunnel itself has left, or has already, is its own
+    // addresses of the tunnel itself do not overlap
     let own = Initial { subnets: vec!["10.9.0.0/24".parse().unwrap()], ..Initial::default() };
     assert!(folder.prepare_beside(&own, host).unwrap().is_new);
 }
@@ -162,7 +162,7 @@ fn a_folder_that_is_there_stays_as_it_is() {
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o751)).unwrap();
     folder.prepare_beside(&unused(), quiet).unwrap();
     assert_eq!(fs::metadata(folder.path()).unwrap().mode() & 0o777, 0o751);
-    // what is no folder
+    // a file in place of the folder
     fs::write(place.path().join("file"), "").unwrap();
     let error = self::folder(&place, "file").prepare_beside(&unused(), quiet).unwrap_err().to_string();
     assert!(error.contains("file/tun0.conf") || error.contains("/file"), "{error}");

@@ -1,8 +1,8 @@
-//! What is made of a file that is imported.
+//! The result of translating an imported file.
 
 use zeroize::Zeroizing;
 
-/// The text of a file, and what there is to say of it.
+/// The text of the new file, and the notices for the user.
 pub(super) struct Draft {
     pub(super) text: Zeroizing<Vec<u8>>,
     pub(super) notices: Vec<String>,

@@ -1,61 +1,61 @@
-//! Why nothing was imported.
+//! Errors of an import.
 
 use std::path::PathBuf;
 
 use crate::config::wg_quick::{KeyError, LoadError};
 use crate::setup::SetupError;
 
-/// What is wrong, and where. Nothing was changed.
+/// Error of an import. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
-    /// The file cannot be read, or a line of wg-quick's file is wrong.
+    /// The file cannot be read, or contains an invalid line (wg-quick).
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// The file that comes out cannot be written, or would not say what was meant.
+    /// The new file cannot be written, or does not parse to the expected configuration.
     #[error(transparent)]
     Setup(#[from] SetupError),
-    /// There is a file in its place.
+    /// The target file exists.
     #[error("{} exists, and is never overwritten: import into another folder with --dir, or under another name with --tun", .0.display())]
     Exists(PathBuf),
-    /// wg-easy 15 keeps a database.
+    /// The file is a database, as wg-easy 15 has one.
     #[error(
         "{}: is a database, as wg-easy 15 keeps one: import the wg0.conf beside it, which that version writes at each change and which has the same keys, names and addresses",
         .0.display()
     )]
     Database(PathBuf),
-    /// The JSON cannot be read.
+    /// The JSON cannot be parsed.
     #[error("{}:{line}: no JSON: {what}; expected the wg0.json of wg-easy, whole and unchanged", file.display())]
     Json {
         /// The file.
         file: PathBuf,
-        /// The line, the first being 1.
+        /// Line number, starting at 1.
         line: usize,
-        /// What is wrong there.
+        /// The error in that line.
         what: String,
     },
-    /// A value of the JSON is not what it should be.
+    /// A value in the JSON is invalid.
     #[error("{}: {path}: found {found}, expected {expected}", file.display())]
     Value {
         /// The file.
         file: PathBuf,
-        /// Where in it, such as `clients.ID.address`.
+        /// Path of the value in the JSON, such as `clients.ID.address`.
         path: String,
-        /// What is there, or what can be said of it.
+        /// The value, or a description of it.
         found: String,
-        /// What should be.
+        /// Description of a valid value.
         expected: &'static str,
     },
-    /// A key of the JSON is none.
+    /// A key in the JSON is invalid.
     #[error("{}: {path}: {source}", file.display())]
     Key {
         /// The file.
         file: PathBuf,
-        /// Where in it.
+        /// Path of the key in the JSON.
         path: String,
-        /// What is wrong with it.
+        /// The error in the key.
         source: KeyError,
     },
-    /// The private key is given to the tunnel by a command.
+    /// A command passes the private key to the tunnel.
     #[error(
         "{}:{line}: {hook} gives the tunnel its private key by a command, which is not run: write the key into [Interface] as PrivateKey = KEY, or as PrivateKeyFile = /PATH, and try again",
         file.display()
@@ -63,12 +63,12 @@ pub enum ImportError {
     KeyByCommand {
         /// The file.
         file: PathBuf,
-        /// The hook's line.
+        /// Line number of the hook.
         line: usize,
-        /// The hook.
+        /// Name of the hook.
         hook: &'static str,
     },
-    /// A file that is looked for beside the one that is read.
+    /// A key file has a relative path.
     #[error(
         "{}: the key file '{}' is named by a relative path, which would start at another folder: write it with its whole path",
         file.display(),
@@ -77,7 +77,7 @@ pub enum ImportError {
     RelativeKeyFile {
         /// The file.
         file: PathBuf,
-        /// The path in it.
+        /// Path of the key file, as written.
         key: PathBuf,
     },
 }

@@ -1,4 +1,4 @@
-//! A file as it may be shown.
+//! Prints a file without its secrets.
 
 use crate::config::wg_quick::{Field, PublicKey};
 use crate::setup::ServerFile;
@@ -6,8 +6,9 @@ use crate::tunnel::wireguard::KEY_TEXT_LEN;
 
 const HIDDEN: &str = "(hidden)";
 
-/// The text of a file without its secrets: neither the values of `PrivateKey` and `PresharedKey`, nor anything else that
-/// may be a key and is not known to be a public one; comments included.
+/// Returns the text of a file without its secrets. Hides the values of `PrivateKey` and
+/// `PresharedKey` and anything else that may be a key and is not a known public key, in comments
+/// too.
 pub fn without_secrets(file: &ServerFile) -> String {
     let peers = file.configuration().peers.iter().map(|peer| peer.public_key);
     let known: Vec<_> = peers.chain([*file.public_key()]).collect();

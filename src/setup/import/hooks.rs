@@ -1,21 +1,21 @@
-//! What the commands in a wg-quick file are for. They are looked at and never run.
+//! Classifies the commands in a wg-quick file. They are never run.
 
 use std::collections::BTreeSet;
 
-/// What a command is for.
+/// The purpose of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Duty {
-    /// Nothing that matters.
+    /// No effect that matters.
     Nothing,
-    /// Address translation, forwarding, the MSS: what `--nat auto` does.
+    /// Address translation, forwarding or MSS clamping, as `--nat auto` sets up.
     Nat,
-    /// A table or chain of nft's: for address translation, if that is in the file at all.
+    /// A table or chain of nft: for address translation, if the file has any.
     Scaffold,
-    /// Letting datagrams into this host.
+    /// Accepts datagrams in this host's firewall.
     LetIn,
-    /// Giving the tunnel its private key.
+    /// Passes the private key to the tunnel.
     PrivateKey,
-    /// Something that wontun does not do.
+    /// Anything that wontun does not do.
     Other,
 }
 
@@ -23,21 +23,21 @@ pub(super) enum Duty {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Command {
     pub(super) duty: Duty,
-    /// Its first word without the folder. The rest may have secrets in it.
+    /// The first word without its path. The rest may contain secrets.
     pub(super) program: String,
 }
 
-/// The commands of a hook, which is a line of shell.
+/// Splits a hook, which is a line of shell, into its commands.
 pub(super) fn commands(hook: &str) -> Vec<Command> {
     split(hook).into_iter().filter_map(|text| command(&text)).collect()
 }
 
-/// The programs that do something else, each once.
+/// Returns the programs of the commands with this purpose, without duplicates.
 pub(super) fn programs(commands: &[Command], duty: Duty) -> BTreeSet<&str> {
     commands.iter().filter(|command| command.duty == duty).map(|command| command.program.as_str()).collect()
 }
 
-/// The parts between `;`, `&&` and `||` that are not in quotes.
+/// Splits at `;`, `&` and `|`, and hence at `&&` and `||`, outside of quotes.
 fn split(hook: &str) -> Vec<String> {
     let mut parts = vec![String::new()];
     let mut quote = None;

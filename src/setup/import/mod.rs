@@ -1,8 +1,9 @@
-//! Moving over from another set-up: wg-quick's file, and the JSON that wg-easy keeps.
+//! Imports the configuration of another program: a wg-quick file, or the JSON of wg-easy.
 //!
-//! What comes out is a [`ServerFile`] with the old keys, addresses and preshared keys, so that every client goes on with
-//! the file that it has. Nothing of what is read is ever run: a wg-quick file's hooks become comments, and what they did
-//! is said. wg-easy's copies of its clients' private keys are left behind.
+//! The result is a [`ServerFile`] with the old keys, addresses and preshared keys, so that every
+//! client continues with the file that it has. Nothing in the input is ever run: hooks of a
+//! wg-quick file become comments, and a notice says what they did. The clients' private keys that
+//! wg-easy stores are not imported.
 
 mod draft;
 mod error;
@@ -27,41 +28,41 @@ pub use error::ImportError;
 pub use hidden::without_secrets;
 pub use options::Import;
 
-/// How an SQLite database begins.
+/// First bytes of an SQLite database.
 const DATABASE: &[u8] = b"SQLite format 3\0";
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// What came of it; nothing has been written yet.
+/// The result of an import, before anything is written.
 #[derive(Clone, Debug)]
 pub struct Imported {
-    /// The file that it makes.
+    /// The new file.
     pub file: ServerFile,
-    /// What was read.
+    /// Format of the input.
     pub format: Format,
-    /// What is otherwise than it was, a line each, without secrets.
+    /// Differences from the input, one line each, without secrets.
     pub notices: Vec<String>,
 }
 
-/// What was read.
+/// Format of the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// wg-quick's file.
+    /// A wg-quick file.
     WgQuick,
-    /// wg-easy's `wg0.json`, of version 14 and before.
+    /// The `wg0.json` of wg-easy up to version 14.
     WgEasy,
 }
 
 impl Import {
-    /// Reads the file and makes of it what is to be in `folder`.
+    /// Reads the input and translates it for `folder`. Writes nothing.
     ///
     /// # Errors
-    /// [`ImportError`]: what is wrong, and where.
+    /// [`ImportError`] with the error and its position.
     pub fn read(&self, folder: &Folder) -> Result<Imported, ImportError> {
         let text = read_once(&self.source)?;
         self.translate(&text, &folder.file())
     }
 
-    /// As [`Self::read`], from the file's text. The file that comes out is to be at `target`.
+    /// Translates the text of an input. `target` is the path of the new file.
     ///
     /// # Errors
     /// As [`Self::read`].
@@ -104,10 +105,10 @@ impl Import {
 }
 
 impl Imported {
-    /// Writes the file into `folder`, which is made if there is none; never in the place of one that is there.
+    /// Writes the file into `folder`, which is created if there is none. Never overwrites a file.
     ///
     /// # Errors
-    /// [`ImportError::Exists`], or why it cannot be written. Nothing was changed.
+    /// [`ImportError::Exists`], or the error of writing. Nothing was changed.
     pub fn write(&self, folder: &Folder) -> Result<(), ImportError> {
         folder.create(&self.file).map_err(|error| match error {
             SetupError::Exists(path) => ImportError::Exists(path),
@@ -115,7 +116,7 @@ impl Imported {
         })
     }
 
-    /// Whether it is a client's: it knows where its peer is and has no port of its own.
+    /// Returns true for the configuration of a client: it has an endpoint and no port of its own.
     pub fn is_client(&self) -> bool {
         let configuration = self.file.configuration();
         configuration.interface.listen_port.is_none()

@@ -1,4 +1,4 @@
-//! What the peers of other set-ups are called.
+//! Names of peers in the files of other programs.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -7,26 +7,27 @@ use serde_json::Value;
 
 use crate::setup::PeerName;
 
-/// The most characters of a name, with room for a number behind it.
+/// Maximum length of an imported name in characters; leaves room for a number after it.
 const LONGEST: usize = 60;
 
-/// The names that are taken.
+/// The names in use.
 #[derive(Debug, Default)]
 pub(super) struct Names(HashSet<PeerName>);
 
 impl Names {
-    /// Takes a name as it is; false if somebody has it.
+    /// Adds a name. Returns false if it is in use.
     pub(super) fn insert(&mut self, name: PeerName) -> bool {
         self.0.insert(name)
     }
 
-    /// The name that is the most like `wanted` and can be had: without what cannot be seen, not too long, with a number
-    /// if somebody has it. `None` if nothing is left of it.
+    /// Returns and adds the valid, unused name that is closest to `wanted`: without invisible
+    /// characters, shortened, with a number if the name is in use. Returns `None` if no valid name
+    /// remains.
     pub(super) fn nearest(&mut self, wanted: &str) -> Option<PeerName> {
         let spaced = wanted.chars().map(|c| if c.is_whitespace() { ' ' } else { c });
         let visible: String = spaced.filter(|&c| is_visible(c)).take(LONGEST).collect();
         let mut text = visible.trim().trim_start_matches(['-', ' ']);
-        // what can only follow another character cannot be the first
+        // a combining character cannot be the first
         let base = loop {
             match text.parse::<PeerName>() {
                 Ok(name) => break name,
@@ -44,15 +45,15 @@ impl Names {
     }
 }
 
-/// Whether a character shows, behind another.
+/// Returns true if the character is visible after another one.
 fn is_visible(c: char) -> bool {
     let behind: String = ['a', c].iter().collect();
     matches!(c, '"' | '\'' | '\\') || behind.escape_debug().eq(behind.chars())
 }
 
-/// The name in a comment, if it is one in which another program names a peer: wg-easy,
-/// wireguard-ui, the scripts called wireguard-install, PiVPN, linuxserver's container, WireGuard
-/// Portal, the Prometheus exporter.
+/// Returns the name of a peer in a comment of another program: wg-easy, wireguard-ui, the
+/// wireguard-install scripts, PiVPN, linuxserver's container, WireGuard Portal, the Prometheus
+/// exporter.
 pub(super) fn in_comment(comment: &str) -> Option<Cow<'_, str>> {
     let text = comment.trim_start_matches(['#', ' ', '\t']).trim_end();
     if let Some(rest) = text.strip_prefix("friendly_json") {
@@ -61,8 +62,8 @@ pub(super) fn in_comment(comment: &str) -> Option<Cow<'_, str>> {
     plain(comment).filter(|name| !name.is_empty()).map(Cow::Borrowed)
 }
 
-/// The name in the JSON that the Prometheus exporter takes for a peer's labels, whose keys its user
-/// chooses.
+/// Returns the name in the JSON that the Prometheus exporter reads as labels of a peer. The keys
+/// are chosen by the user.
 fn in_json(text: &str) -> Option<String> {
     let labels: Value = serde_json::from_str(text).ok()?;
     let label = |key: &str| labels.get(key)?.as_str().filter(|name| !name.trim().is_empty());
@@ -96,7 +97,7 @@ fn plain(comment: &str) -> Option<&str> {
     if let Some(rest) = text.strip_prefix("Name:").or_else(|| text.strip_prefix("-WGP- Display name:")) {
         return Some(rest.trim());
     }
-    // version 1 of WireGuard Portal; version 2 writes the key there
+    // WireGuard Portal version 1; version 2 writes the key there
     if let Some((name, _)) = text.strip_prefix("-WGP- Peer:").and_then(|rest| rest.split_once(" / Updated:"))
     {
         return Some(name.trim());

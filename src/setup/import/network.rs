@@ -1,5 +1,5 @@
-//! The network of a server whose address has none: linuxserver's container writes `Address =
-//! 10.13.13.1` and takes it for a /24.
+//! Completes the address of a server without a prefix length: linuxserver's container writes
+//! `Address = 10.13.13.1` and treats it as a /24.
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -8,13 +8,13 @@ use crate::config::Cidr;
 use crate::config::wg_quick::{Interface, Peer};
 use crate::routing::Prefix;
 
-/// Prefix lengths to take for IPv4, and for IPv6.
+/// Prefix lengths to try, for IPv4 and for IPv6.
 const V4_LENGTHS: RangeInclusive<u8> = 16..=24;
 const V6_LENGTHS: RangeInclusive<u8> = 64..=64;
 
-/// Returns the addresses of a server that has none with room for clients, with the network to give
-/// each: the smallest of the usual ones that all peers' addresses of the family are in. None if the
-/// addresses have room, or if they are a client's.
+/// Returns the addresses of a server to complete, each with its new prefix length: the longest
+/// usual one whose network contains all peers' addresses of the family. Returns an empty list if an
+/// address already has a network, or for the configuration of a client.
 pub(super) fn missing(interface: &Interface, peers: &[Peer]) -> Vec<(IpAddr, Cidr)> {
     let is_client = interface.listen_port.is_none() && peers.iter().any(|peer| peer.endpoint.is_some());
     if is_client || interface.addresses.iter().any(|cidr| cidr.prefix() < bits(cidr.address())) {
@@ -32,7 +32,7 @@ fn network(own: IpAddr, peers: &[Peer]) -> Option<Cidr> {
     let is_address = |prefix: &&Prefix| {
         prefix.network().is_ipv4() == own.is_ipv4() && prefix.length() == bits(prefix.network())
     };
-    // what else a peer has lies behind it
+    // further networks of a peer are behind it
     let hosts = || peers.iter().filter_map(|peer| peer.allowed_ips.iter().find(is_address));
     let lengths = if own.is_ipv4() { V4_LENGTHS } else { V6_LENGTHS };
     let holds_all = |length: &u8| {

@@ -1,19 +1,20 @@
-//! What the user wants imported.
+//! The options of an import.
 
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 
 use crate::setup::{ClientDns, ClientEndpoint};
 
-/// What to import, and what its file does not say.
+/// The file to import, and settings that it may lack.
 #[derive(Clone, Debug)]
 pub struct Import {
-    /// The file; `-` is standard input.
+    /// Path of the file; `-` is standard input.
     pub source: PathBuf,
-    /// Where clients find the server: for those that are added later.
+    /// Address that clients connect to, for clients added later.
     pub endpoint: Option<ClientEndpoint>,
-    /// The UDP port that it listens on, which is not in wg-easy's JSON; `None` for the endpoint's.
+    /// UDP port of the server, which wg-easy's JSON does not contain; `None` for the endpoint's
+    /// port.
     pub listen_port: Option<NonZeroU16>,
-    /// Name servers for clients that are added later.
+    /// Name servers of clients added later.
     pub dns: Option<ClientDns>,
 }

@@ -49,13 +49,13 @@ fn text(imported: &Imported) -> &str {
     str::from_utf8(imported.file.text()).unwrap()
 }
 
-/// Names are what an import adds to.
+/// Removes the names, which an import adds.
 fn nameless(mut configuration: WgQuick) -> WgQuick {
     configuration.peers.iter_mut().for_each(|peer| peer.name = None);
     configuration
 }
 
-/// Name, first allowed IP and preshared key of each peer.
+/// Returns the name, first allowed IP and preshared key of each peer.
 fn peers(imported: &Imported) -> Vec<(String, String, Option<String>)> {
     let described = imported.file.peers().map(|peer| {
         let preshared = peer.peer.preshared_key.as_ref().and_then(KeySourceText::text);
@@ -78,7 +78,7 @@ impl KeySourceText for crate::config::wg_quick::KeySource<PresharedKey> {
     }
 }
 
-/// As version 14 writes it.
+/// Returns a `wg0.json` as of wg-easy 14.
 fn wg_easy() -> Value {
     let client = |seed: u64, name: &str, address: &str, enabled: bool| {
         json!({
@@ -127,7 +127,7 @@ fn wg_easy_14() {
     for seed in [PHONE, LAPTOP, TABLET] {
         assert!(!text.contains(&secret(seed)), "a client's private key is stored:\n{text}");
     }
-    // the disabled one is a comment, and lets itself be taken in by hand
+    // the disabled client is a comment that can be enabled by hand
     assert!(text.contains(&format!("# # Name = tablet\n# PublicKey = {}\n", public(TABLET))), "{text}");
     let enabled = text.replace("\n# [Peer]", "\n[Peer]");
     let enabled = enabled.replace("# # Name", "# Name").replace("# PublicKey", "PublicKey");
@@ -141,7 +141,8 @@ fn wg_easy_14() {
     assert_eq!(imported.notices.len(), 2, "{said}");
 }
 
-/// Versions before the preshared keys, the ids within and the pages' own fields, and the last ones before 15.
+/// Versions before preshared keys, client ids and fields for the web pages, and the last ones
+/// before 15.
 #[test]
 fn other_versions_of_wg_easy() {
     let mut old = wg_easy();
@@ -160,7 +161,7 @@ fn other_versions_of_wg_easy() {
     }
     late["clients"]["b7e6f0aa-52b6-4f0c-9d3c-0d1d4e8f2b6a"]["expiredAt"] = json!("2027-01-01T22:59:59.000Z");
     late["clients"]["b7e6f0aa-52b6-4f0c-9d3c-0d1d4e8f2b6a"]["allowedIPs"] = json!("10.8.0.2/32");
-    // a key pair that was made elsewhere
+    // a key pair generated elsewhere
     late["clients"]["b7e6f0aa-52b6-4f0c-9d3c-0d1d4e8f2b6a"].as_object_mut().unwrap().remove("privateKey");
     let imported = translate(&pretty(&late)).unwrap();
     let said = imported.notices.join("\n");
@@ -170,7 +171,7 @@ fn other_versions_of_wg_easy() {
 
     let nobody = json!({"server": wg_easy()["server"], "clients": {}}).to_string();
     assert_eq!(peers(&translate(&nobody).unwrap()).len(), 0);
-    // in a line of its own, with a mark in front
+    // on a line of its own, after a byte order mark
     assert!(translate(&format!("\u{feff}\r\n {nobody}\r\n")).is_ok());
 }
 
@@ -258,7 +259,7 @@ fn what_is_wrong_with_the_json_is_told_with_its_place() {
     assert!(error("").contains("expected an [Interface] section"));
 }
 
-/// As version 14 of wg-easy, and its successor, write it beside.
+/// Returns the `wg0.conf` that wg-easy 14 and its successor write beside the JSON.
 fn wg_easy_conf() -> String {
     format!(
         "
@@ -306,7 +307,7 @@ fn the_file_that_wg_easy_writes() {
     let names: Vec<_> = peers(&imported).into_iter().map(|(name, ..)| name).collect();
     assert_eq!(names, ["Anna's phone", "laptop"]);
     assert_eq!(peers(&imported)[1].2, Some(shared(LAPTOP)));
-    // the tunnel takes it as it is, and it says what the old one did
+    // the tunnel accepts the file, and it has the meaning of the old one
     let strict = parse(Path::new("x"), imported.file.text(), Hooks::Refuse).unwrap();
     let before = parse(Path::new("x"), original.as_bytes(), Hooks::Ignore).unwrap();
     assert_eq!(nameless(strict.configuration), nameless(before.configuration));
@@ -326,8 +327,8 @@ fn the_file_that_wg_easy_writes() {
     assert!(text(&imported).contains("\n# PostUp =  iptables"), "{}", text(&imported));
 }
 
-/// Found by the fuzzer: Rust's ASCII white space is without the vertical tab, wg-quick's is with
-/// it.
+/// Found by the fuzzer: Rust's ASCII white space does not include the vertical tab, wg-quick's
+/// does.
 #[test]
 fn a_hook_behind_a_vertical_tab_is_one() {
     let original = format!(
@@ -371,7 +372,7 @@ fn a_file_of_windows_with_everything() {
     }
     assert_eq!(imported.notices.len(), 5, "{said}");
     assert!(!said.contains("hunter2"));
-    // what was a command is not the first peer's comment
+    // a disabled command is not a comment of the first peer
     let without = imported.file.without_peer(0).unwrap();
     assert!(
         str::from_utf8(without.text()).unwrap().contains("# PostUp = nft"),
@@ -416,7 +417,7 @@ fn what_cannot_be_imported_is_told_with_its_line() {
         let amnezia = format!("[Interface]\n{key}{line}\n");
         let error = error(&amnezia);
         assert!(error.contains(&format!("wg0.x:3: {name} is AmneziaWG's")), "{error}");
-        // the tunnel says the same
+        // the tunnel reports the same error
         let at_start = parse(Path::new("wg0.x"), amnezia.as_bytes(), Hooks::Refuse).unwrap_err();
         assert_eq!(at_start.to_string(), error);
     }
@@ -427,7 +428,7 @@ fn what_cannot_be_imported_is_told_with_its_line() {
     assert!(told.contains("wg0.conf says ListenPort = 51820, not 9"), "{told}");
 }
 
-/// WARP's file for AmneziaWG, which means plain WireGuard.
+/// WARP's file for AmneziaWG, which is plain WireGuard.
 #[test]
 fn what_amneziawg_ignores_becomes_a_comment() {
     let lines = "S1 = 0\nS2 = 0\nJc = 4\nJmin = 40\nJmax = 70\nH1 = 1\nH2 = 2\nH3 = 3\nH4 = 4\n";
@@ -444,7 +445,7 @@ fn what_amneziawg_ignores_becomes_a_comment() {
     assert!(said.contains("wg0.x:3: S1, S2, Jc, ") && said.contains("are AmneziaWG's and ignored"), "{said}");
 }
 
-/// As linuxserver's container writes it.
+/// Returns a file as of linuxserver's container.
 fn linuxserver(address: &str, peers: &[&str]) -> String {
     let mut text = format!(
         "[Interface]\nAddress = {address}\nListenPort = 51820\nPrivateKey = {}\nPostUp = iptables -A FORWARD -i %i -j ACCEPT\n",
@@ -459,7 +460,7 @@ fn linuxserver(address: &str, peers: &[&str]) -> String {
     text
 }
 
-/// What comes out takes a client, or says that it does not.
+/// Clients can be added to the result, or a notice says that they cannot.
 #[test]
 fn an_address_without_a_network_gets_one() {
     for (address, peers, expected) in [
@@ -485,7 +486,7 @@ fn an_address_without_a_network_gets_one() {
         };
         crate::setup::peers::add(&imported.file, wanted, &mut Counting(9000)).unwrap();
     }
-    // the peers have nothing in common with it
+    // the peers are in another network
     let imported = translate(&linuxserver("10.13.13.1", &["172.16.0.9/32"])).unwrap();
     let said = imported.notices.join("\n");
     assert!(said.contains("has no Address with room for clients: write one with its network's"), "{said}");
@@ -560,7 +561,7 @@ proptest! {
         let _ = source("x").translate(&bytes, Path::new("y"));
     }
 
-    /// Whatever stands around, what comes out is what the parser made of what went in, and has no command.
+    /// For any input, the result has the meaning of the input, and no command.
     #[test]
     fn the_meaning_stays(
         above in prop::collection::vec("#.{0,20}|MTU = 1400|DNS = x|PostUp = .{0,30}|PreDown=|SaveConfig = (true|false)||Table = off", 0..8),

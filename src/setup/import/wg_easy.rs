@@ -1,12 +1,13 @@
-//! wg-easy's `wg0.json`, as its versions up to 14 keep it:
+//! Translates the `wg0.json` of wg-easy up to version 14:
 //!
 //! ```json
 //! {"server": {"privateKey": "…", "publicKey": "…", "address": "10.8.0.1"},
-//!  "clients": {"ID": {"name": "phone", "address": "10.8.0.2", "enabled": true, "publicKey": "…", "preSharedKey": "…",
-//!                     "privateKey": "…"}}}
+//!  "clients": {"ID": {"name": "phone", "address": "10.8.0.2", "enabled": true,
+//!                     "publicKey": "…", "preSharedKey": "…", "privateKey": "…"}}}
 //! ```
-//! Its own programs take the server's network for a /24 and run the clients that are enabled, whose private keys it
-//! keeps to show their files again. Those are not read here.
+//!
+//! wg-easy treats the server's network as a /24 and runs only the enabled clients. It keeps the
+//! clients' private keys to show their files again; they are not imported.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
@@ -32,10 +33,10 @@ use crate::control::uapi::SecretText;
 use crate::setup::address::host;
 use crate::setup::{ClientEndpoint, DEFAULT_PORT};
 
-/// The length of the prefix that wg-easy has for every network.
+/// Prefix length of every network of wg-easy.
 const PREFIX: u8 = 24;
 const KNOWN_OF_SERVER: &[&str] = &["privateKey", "publicKey", "address"];
-/// What is taken over of a client, and what has no meaning without wg-easy's own pages.
+/// Fields of a client that are imported, or have no meaning without wg-easy's web pages.
 const KNOWN_OF_CLIENT: &[&str] = &[
     "name",
     "address",
@@ -51,10 +52,10 @@ const KNOWN_OF_CLIENT: &[&str] = &[
     "oneTimeLink",
     "oneTimeLinkExpiresAt",
 ];
-/// Characters of a client's id that are shown.
+/// Maximum number of characters of a client's id in a message.
 const SHOWN: usize = 60;
 
-/// What the JSON in `text` is to become.
+/// Translates the JSON in `text`.
 pub(super) fn draft(import: &Import, text: &[u8]) -> Result<Draft, ImportError> {
     let json = Json(serde_json::from_slice(text).map_err(|error| syntax(&import.source, &error))?);
     let root = At { file: &import.source, path: String::new() }.object(Some(&json.0))?;
@@ -120,9 +121,9 @@ pub(super) fn draft(import: &Import, text: &[u8]) -> Result<Draft, ImportError> 
     Ok(Draft { text: text.into_inner(), notices })
 }
 
-/// A client, as far as a server needs to know it.
+/// The properties of a client that a server needs.
 struct Client {
-    /// Where in the JSON it is.
+    /// Path of the client in the JSON.
     place: String,
     name: String,
     address: IpAddr,
@@ -149,7 +150,7 @@ impl Client {
         let (preshared_key, at) = object.get("preSharedKey");
         let preshared_key = preshared_key.map(|key| at.key(Some(key))).transpose()?;
         let (enabled, at) = object.get("enabled");
-        // to wg-easy, one that does not say so is not
+        // wg-easy treats a client without this field as disabled
         let is_enabled = match enabled {
             None => false,
             Some(Value::Bool(enabled)) => *enabled,
@@ -161,7 +162,7 @@ impl Client {
     }
 }
 
-/// Refuses keys that two have, and tells of addresses that two have.
+/// Rejects duplicate keys, and reports duplicate addresses.
 fn check(
     file: &Path,
     clients: &[Client],
@@ -194,7 +195,7 @@ fn check(
     Ok(())
 }
 
-/// Tells of what has a value and is not taken over.
+/// Reports the fields with a value that are not imported.
 fn unknown(file: &Path, object: &Map<String, Value>, known: &[&str], whose: &str, notices: &mut Vec<String>) {
     let says = |value: &Value| !matches!(value, Value::Null) && value.as_str() != Some("");
     for (key, _) in object.iter().filter(|(key, value)| !known.contains(&key.as_str()) && says(value)) {
@@ -248,7 +249,7 @@ fn write_clients(text: &mut SecretText, clients: &[Client], notices: &mut Vec<St
     }
 }
 
-/// Overwrites its texts when it goes.
+/// A JSON value whose strings are wiped on drop.
 struct Json(Value);
 
 impl Drop for Json {
@@ -257,7 +258,7 @@ impl Drop for Json {
     }
 }
 
-/// As deep as the parser goes: 128 levels.
+/// Wipes all strings. The recursion is limited to 128 levels by the parser.
 fn wipe(value: &mut Value) {
     match value {
         Value::String(text) => text.zeroize(),
@@ -275,21 +276,21 @@ fn syntax(file: &Path, error: &serde_json::Error) -> ImportError {
     ImportError::Json { file: file.to_owned(), line: error.line(), what }
 }
 
-/// A place in the JSON.
+/// A position in the JSON.
 #[derive(Clone, Debug)]
 struct At<'a> {
     file: &'a Path,
     path: String,
 }
 
-/// An object and where it is.
+/// An object and its position.
 struct Object<'a> {
     at: At<'a>,
     object: &'a Map<String, Value>,
 }
 
 impl<'a> Object<'a> {
-    /// What `key` has, if that says anything, and where it is.
+    /// Returns the value of `key`, or `None` if it is missing, null or empty, and its position.
     fn get(&self, key: &str) -> (Option<&'a Value>, At<'a>) {
         let says = |value: &&Value| !matches!(value, Value::Null) && value.as_str() != Some("");
         let (dot, key_shown) = (if self.at.path.is_empty() { "" } else { "." }, shortened(key));
@@ -329,7 +330,7 @@ fn text_of(value: Option<&Value>) -> Option<&str> {
     value.and_then(Value::as_str)
 }
 
-/// What may be said of a value: it can be a secret in the wrong place.
+/// Returns a description of a value, which may be a misplaced secret.
 fn kind(value: Option<&Value>) -> String {
     match value {
         None | Some(Value::Null) => "nothing".to_owned(),

@@ -1,4 +1,5 @@
-//! wg-quick's file: what wontun does not take becomes a comment, and everything else stays as it is.
+//! Translates a wg-quick file: lines that wontun does not accept become comments, all others are
+//! kept.
 
 use std::path::Path;
 
@@ -15,14 +16,14 @@ use crate::config::wg_quick::{amnezia, outline};
 use crate::control::uapi::SecretText;
 use crate::setup::DEFAULT_PORT;
 
-/// A line with a command.
+/// A line with commands.
 struct Hook {
     line: usize,
     field: Field,
     commands: Vec<Command>,
 }
 
-/// What the file in `text`, which messages call `source`, is to become.
+/// Translates the file in `text`. `source` is its name in messages.
 pub(super) fn draft(source: &Path, text: &[u8]) -> Result<Draft, ImportError> {
     let parsed = parse(source, text, Hooks::Ignore).map_err(|error| explained(error, text))?;
     if let Some(hook) = hooks(text).into_iter().find(|hook| hook.has(Duty::PrivateKey)) {
@@ -46,7 +47,7 @@ pub(super) fn draft(source: &Path, text: &[u8]) -> Result<Draft, ImportError> {
     Ok(Draft { text, notices })
 }
 
-/// The error, or a better one.
+/// Returns a more specific error if a hook sets the missing private key.
 fn explained(error: WgQuickError, text: &[u8]) -> ImportError {
     if error.fault == Fault::Missing(Field::PrivateKey)
         && let Some(hook) = hooks(text).into_iter().find(|hook| hook.has(Duty::PrivateKey))
@@ -56,7 +57,7 @@ fn explained(error: WgQuickError, text: &[u8]) -> ImportError {
     LoadError::from(error).into()
 }
 
-/// Refuses keys in files that would not be found.
+/// Rejects key files with relative paths: they would not be found.
 fn check_key_files(source: &Path, configuration: &WgQuick) -> Result<(), ImportError> {
     let own = match &configuration.interface.private_key {
         KeySource::File(path) => Some(path),
@@ -72,20 +73,21 @@ fn check_key_files(source: &Path, configuration: &WgQuick) -> Result<(), ImportE
     }
 }
 
-/// The text's lines without their ends.
+/// Returns the lines without their ends.
 fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     let text = text.strip_suffix(b"\n").unwrap_or(text);
     text.split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line))
 }
 
-/// The name of a line's key and its value.
+/// Returns the name of a line's key, and its value.
 fn name_and_value(line: &[u8]) -> Option<(String, &str)> {
     let code = line.split(|&byte| byte == b'#').next()?;
     let (name, value) = str::from_utf8(code).ok()?.split_once('=')?;
     Some((name.chars().filter(|c| !is_space(*c)).collect(), value.trim_matches(is_space)))
 }
 
-/// The key of a line and its value, as the parser, which has been here, sees them.
+/// Returns the key of a line and its value as the parser sees them. The parser has accepted the
+/// text.
 fn key_and_value(line: &[u8]) -> Option<(Field, &str)> {
     let (name, value) = name_and_value(line)?;
     Some((Field::named(&name)?, value))
@@ -112,8 +114,8 @@ impl Hook {
     }
 }
 
-/// The text with commands, `SaveConfig`, `DNS` and AmneziaWG's keys in comments, and Unix line
-/// ends.
+/// Returns the text with Unix line ends, and with commands, `SaveConfig`, `DNS` and AmneziaWG's
+/// keys as comments.
 fn without_commands(source: &Path, text: &[u8], notices: &mut Vec<String>) -> SecretText {
     let mut out = SecretText::default();
     let mut behind_left_out = false;
@@ -132,13 +134,13 @@ fn without_commands(source: &Path, text: &[u8], notices: &mut Vec<String>) -> Se
                 ));
                 true
             }
-            // the parser has said so
+            // reported by the parser
             _ => name_and_value(line).is_some_and(|(name, _)| amnezia::known_key(&name).is_some()),
         };
         if is_left_out {
             out.push(b"# ");
         } else if behind_left_out && key.is_none() && !line.trim_ascii().is_empty() {
-            // a comment right above the next section would be a part of that
+            // an empty line, as a comment directly above the next section would belong to it
             out.push(b"\n");
         }
         out.push(line);
@@ -148,7 +150,7 @@ fn without_commands(source: &Path, text: &[u8], notices: &mut Vec<String>) -> Se
     out
 }
 
-/// The text with the networks of a server's addresses, where it has none with room for clients.
+/// Completes a server's addresses with their networks, if none has room for clients.
 fn with_networks(
     source: &Path,
     text: SecretText,
@@ -189,10 +191,10 @@ fn with_networks(
     out
 }
 
-/// Says what the hooks did that is done otherwise now, or not at all.
+/// Reports the effects of hooks that wontun replaces or drops.
 fn tell(source: &Path, hooks: &[Hook], port: u16, notices: &mut Vec<String>) {
     let file = source.display();
-    // nft's tables and chains are there for the rules
+    // nft's tables and chains belong to its rules
     let translates = hooks.iter().any(|hook| hook.has(Duty::Nat));
     let is_nat = |hook: &&Hook| hook.has(Duty::Nat) || (translates && hook.has(Duty::Scaffold));
     let nat: Vec<_> = hooks.iter().filter(is_nat).collect();
@@ -231,7 +233,7 @@ fn places(hooks: &[&Hook]) -> String {
     places.join(", ")
 }
 
-/// The text with the names that other programs gave the peers, in our way.
+/// Converts the peer names in comments of other programs to wontun's comments.
 fn with_names(text: &[u8], notices: &mut Vec<String>) -> SecretText {
     let mut names = Names::default();
     let blocks = outline::blocks(text);
@@ -274,7 +276,7 @@ fn with_names(text: &[u8], notices: &mut Vec<String>) -> SecretText {
     out
 }
 
-/// Says that a peer is called otherwise.
+/// Returns the notice about a peer that was renamed.
 pub(super) fn renamed(wanted: &str, name: &str) -> String {
     format!("the peer '{}' is called '{name}' here", wanted.escape_debug())
 }

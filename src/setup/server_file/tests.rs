@@ -1,4 +1,4 @@
-//! Editing a file leaves everything else as it was.
+//! Tests that an edit changes nothing else in a file.
 
 use super::*;
 use crate::config::wg_quick::{KeyError, PrivateKey};
@@ -36,7 +36,7 @@ fn add(file: &ServerFile, text: &str) -> Result<Added, SetupError> {
     peers::add(file, wanted(text), &mut Counting(file.text().len() as u64 * 1000))
 }
 
-/// As people have them: edited by hand, with hooks, comments, names above and within.
+/// Returns a file as edited by hand: with hooks, comments, names above and within sections.
 fn by_hand() -> String {
     format!(
         "# our server\n\n[Interface]   # home\nPrivateKey={PRIVATE}\n#ClientEndpoint=vpn.example.com:443\n\
@@ -97,7 +97,7 @@ fn names_change_where_they_are() {
     let expected = by_hand().replace("\n[Peer]\n", "\n[Peer]\n# Name = Eve\n");
     assert_eq!(text(&file), expected);
     assert_eq!(file.find("Eve").unwrap(), 1);
-    // a name that cannot be one is as good as none, and replaced
+    // an invalid name counts as missing, and is replaced
     let odd = by_hand().replace("Name = Bob", "Name =\u{1b}[31m");
     assert_eq!(read(&odd).peers().next().unwrap().name, None);
     let renamed = read(&odd).with_name(0, &name("Bob")).unwrap();
@@ -116,7 +116,7 @@ fn what_clients_are_told_is_in_the_interfaces_section() {
     let wrong = read(&by_hand().replace("vpn.example.com:443", "two words"));
     let error = wrong.endpoint().unwrap_err().to_string();
     assert!(error.contains("tun0.conf: ClientEndpoint: 'two words'"), "{error}");
-    // wg-quick's own keys, commented out, are nobody's
+    // commented-out keys of wg-quick are ignored
     let other = read(&by_hand().replace("#ClientEndpoint=", "#Endpoint = 192.0.2.7:1\n#DNS=192.0.2.8\n#"));
     assert_eq!((other.endpoint().unwrap(), other.dns().unwrap()), (None, None));
     assert!(matches!(add(&other, "phone"), Err(SetupError::NoEndpoint(_))));
@@ -129,11 +129,11 @@ fn ends_of_lines_are_those_of_the_file() {
     let file = file.with_dns(&ClientDns::none()).unwrap();
     assert_eq!(text(&file).matches('\n').count(), text(&file).matches("\r\n").count());
     assert_eq!(file.find("phone").unwrap(), 2);
-    // a last line without an end gets one
+    // a last line without a line end gets one
     let open = by_hand().trim_end().to_owned();
     let file = add(&read(&open), "phone").unwrap().file;
     assert!(text(&file).starts_with(&format!("{open}\n\n[Peer]\n# Name = phone\n")));
-    // nor does a header need one
+    // a file without empty lines and without a final line end
     let bare = format!("[Interface]\nPrivateKey = {PRIVATE}\nAddress = 10.8.0.1/24\n[Peer]\nPublicKey={BOB}");
     let file = read(&bare).with_name(0, &name("Bob")).unwrap();
     assert!(text(&file).ends_with(&format!("[Peer]\n# Name = Bob\nPublicKey={BOB}")));
@@ -215,7 +215,7 @@ fn secrets_do_not_print() {
     assert!(!shown.contains(PRIVATE), "{shown}");
 }
 
-/// Lines that a person may have put into a file, in whatever order.
+/// Generates lines that a user may have put into a file, in any order.
 fn filling() -> impl Strategy<Value = String> {
     let line = prop_oneof![
         Just(String::new()),
@@ -229,7 +229,7 @@ fn filling() -> impl Strategy<Value = String> {
         .prop_map(|lines| lines.iter().map(|line| format!("{line}\n")).collect())
 }
 
-/// A file with some peers, named above, within or not at all.
+/// Generates a file with several peers, named above or within their section or not at all.
 fn any_file() -> impl Strategy<Value = String> {
     let peer = (filling(), 0_u8..3, filling(), filling());
     (filling(), filling(), proptest::collection::vec(peer, 0..6), any::<bool>()).prop_map(
@@ -256,7 +256,8 @@ fn any_file() -> impl Strategy<Value = String> {
     )
 }
 
-/// The lines of `after` that are not those of `before`, which must all be there in their order.
+/// Returns the lines of `after` that are not in `before`, or `None` if lines of `before` are
+/// missing or in another order.
 fn new_lines<'a>(before: &str, after: &'a str) -> Option<Vec<&'a str>> {
     let mut old = before.lines().peekable();
     let mut new = Vec::new();
@@ -290,7 +291,7 @@ proptest! {
         let gone = file.peers().nth(number).unwrap().label();
         let after = file.without_peer(number).unwrap();
         let taken = new_lines(text(&after), &before);
-        // one empty line at most, and no key of another
+        // the section's own two keys are gone, and none of another section
         let taken = taken.unwrap();
         prop_assert_eq!(taken.iter().filter(|line| line.contains('=') && !line.starts_with('#')).count(), 2, "{:?}", taken);
         let labels: Vec<_> = file.peers().map(|peer| peer.label()).filter(|label| *label != gone).collect();
