@@ -1,4 +1,4 @@
-//! Telling the tunnel that runs what its file says now.
+//! Applies changes of the server's file to the running tunnel.
 
 use std::fs;
 use std::io::{self, Write};
@@ -11,8 +11,8 @@ use crate::config::TunName;
 use crate::control::uapi::{Changes, PeerChanges, UapiFolders};
 use crate::setup::{Folder, ServerFile};
 
-/// What the tunnel of `file` that runs says of itself; `None` if none does, or if one of that name has another key: it
-/// is another one's.
+/// Requests the status of the running tunnel of `file`. Returns `None` if it does not run, or if
+/// the tunnel of that name has another key and so belongs to another file.
 pub(super) fn status(folder: &Folder, file: &ServerFile) -> Result<Option<Report>, CommandError> {
     let is_own = |report: &Report| report.public_key == Some(*file.public_key());
     let report = connect(folder, folder.tun()).and_then(|socket| client::ask(socket, folder.tun()));
@@ -24,8 +24,9 @@ pub(super) fn status(folder: &Folder, file: &ServerFile) -> Result<Option<Report
     }
 }
 
-/// Changes one peer of the tunnel that runs, and leaves all others alone. That none runs is no error; it is said on
-/// standard error if there is `then` to say of it.
+/// Changes one peer of the running tunnel; the other peers stay as they are. It is no error if the
+/// tunnel does not run; this is printed on standard error if `then` is given, which completes the
+/// line.
 pub(super) fn change(
     folder: &Folder,
     file: &ServerFile,
@@ -55,7 +56,8 @@ pub(super) fn change(
     }
 }
 
-/// The tunnel may run as the user that the file belongs to, who can read all that is said to it there as well.
+/// Connects to the tunnel. It may run as the owner of the file, who can read everything sent to it
+/// in the file as well.
 fn connect(folder: &Folder, tun: &TunName) -> Result<std::os::unix::net::UnixStream, CommandError> {
     let owner = fs::metadata(folder.file()).ok().map(|file| file.uid());
     client::connect_by_name(&folders(folder), tun, Trust::User(owner))

@@ -1,4 +1,4 @@
-//! Why a command failed.
+//! Errors of commands.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,22 +10,22 @@ use crate::setup::SetupError;
 use crate::setup::import::ImportError;
 use crate::tunnel::wireguard::KeyError;
 
-/// A command that did not do what it should.
+/// Reason why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
-    /// The server's file was not read, or not changed.
+    /// The server's file could not be read or changed.
     #[error(transparent)]
     Setup(#[from] SetupError),
-    /// Another program's file was not taken over.
+    /// The file of another program could not be imported.
     #[error(transparent)]
     Import(#[from] ImportError),
-    /// There is nothing to make a key of.
+    /// No randomness is available for a key.
     #[error(transparent)]
     Random(#[from] NoRandomness),
-    /// What came in is no key.
+    /// The input is no key.
     #[error("standard input has no key: {0}")]
     Key(#[from] KeyError),
-    /// Something is behind the key.
+    /// The input continues after the key.
     #[error("standard input has something after the key: expected one key and nothing else")]
     Trailing,
     /// The input cannot be read.
@@ -34,41 +34,41 @@ pub enum CommandError {
     /// The output cannot be written.
     #[error("cannot write to standard output: {0}")]
     Output(#[source] io::Error),
-    /// The client's file did not get out, so that nobody has its key.
+    /// The client's file could not be written, so the peer was removed again: nobody has its key.
     #[error("the client's file cannot be written to standard output ({0}): the peer was taken back")]
     TakenBack(#[source] io::Error),
-    /// The file says it, and the tunnel that runs does not do it.
+    /// The file was changed, but the running tunnel was not.
     #[error("{} was changed, but the tunnel that runs was not: {source}; it takes the file at its next start or SIGHUP", file.display())]
     NotApplied {
         /// The server's file.
         file: PathBuf,
-        /// Why the tunnel was not changed.
+        /// Reason why the tunnel was not changed.
         source: Box<CommandError>,
     },
-    /// The kernel does not do it.
+    /// The kernel rejected a change of the host's network state.
     #[error(transparent)]
     Link(#[from] LinkError),
-    /// The tunnel would be cut off.
+    /// The tunnel runs without a kill switch, and one would cut it off.
     #[error(
         "the tunnel {0} runs without a kill switch, and one would cut it off: start it with --kill-switch"
     )]
     NoKillSwitch(TunName),
-    /// Nobody listens for that name.
+    /// No tunnel of this name runs.
     #[error("no tunnel {0} runs: start it, or name one that 'wontun show' lists")]
     NotRunning(TunName),
-    /// Nobody listens at all.
+    /// No tunnel runs.
     #[error("no tunnel of wontun's runs in WireGuard mode: start one; 'wg show' tells about others")]
     NoneRunning,
-    /// Someone listens, and does not answer.
+    /// The tunnel does not answer in time.
     #[error("the tunnel {0} does not answer: its loop hangs; restart it")]
     Hangs(TunName),
-    /// Someone listens who does not know what is asked.
+    /// The listener does not know the request; it is another program.
     #[error("{0} is no tunnel of wontun's: ask 'wg show {0}'")]
     Foreign(TunName),
-    /// We may not ask.
+    /// This user may not connect to the socket.
     #[error("may not ask {}: run this as root or as the tunnel's user", .0.display())]
     NotPermitted(PathBuf),
-    /// Whoever answers is not to be believed.
+    /// The listener runs as a user that is not trusted.
     #[error(
         "user {uid} answers at {}, who is neither root nor this user, or others than they can write to that folder: \
          run this as the tunnel's user",
@@ -77,44 +77,44 @@ pub enum CommandError {
     Stranger {
         /// User id of the listener.
         uid: u32,
-        /// The socket.
+        /// Path of the socket.
         path: PathBuf,
     },
-    /// There is nothing to draw on.
+    /// Standard output is no terminal.
     #[error(
         "wontun top draws on a terminal, and standard output is none: 'wontun show' prints the same once"
     )]
     NoTerminal,
-    /// The terminal does not do what it should.
+    /// An error of the terminal.
     #[error("cannot use the terminal: {0}")]
     Terminal(#[source] io::Error),
-    /// A part of the program failed; it has said how.
+    /// A thread panicked, which was reported already.
     #[error("wontun top has failed: this is a fault in wontun, please report it")]
     Fault,
-    /// The answer is no answer.
+    /// The answer cannot be parsed.
     #[error(
         "the tunnel {tun} answers what cannot be understood ({key}): is it of another version? restart it"
     )]
     Answer {
-        /// The tunnel.
+        /// Name of the tunnel.
         tun: TunName,
-        /// The key of the line.
+        /// Key of the line.
         key: String,
     },
-    /// The tunnel cannot answer.
+    /// The tunnel answered with an error.
     #[error("the tunnel {tun} reports error {errno}: see its log")]
     Reported {
-        /// The tunnel.
+        /// Name of the tunnel.
         tun: TunName,
-        /// The number that it gave.
+        /// Error number of the answer.
         errno: i64,
     },
-    /// Anything else.
+    /// Any other error.
     #[error("cannot ask {}: {source}", path.display())]
     Other {
-        /// The socket.
+        /// Path of the socket.
         path: PathBuf,
-        /// The kernel's answer.
+        /// Error of the kernel.
         source: io::Error,
     },
 }

@@ -1,4 +1,4 @@
-//! `wontun import`: a server's or a client's file from wg-quick's or wg-easy's.
+//! Implements `wontun import`: converts a server's or client's file from wg-quick or wg-easy.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -9,12 +9,12 @@ use super::output::{stdout, write};
 use crate::setup::import::{Format, Import, Imported, without_secrets};
 use crate::setup::{Folder, ServerPeer};
 
-/// Where commands look unless told.
+/// Default folder of the commands.
 const USUAL_FOLDER: &str = "/etc/wontun";
 
-/// Makes the file of `folder` from another program's, and prints what it says and what to do next; never a secret. With
-/// `dry_run` nothing is written, and the file is printed without its secrets. What is otherwise than it was is said on
-/// standard error.
+/// Creates the file of `folder` from another program's, and prints a summary and the next steps,
+/// never a secret. With `dry_run` nothing is written, and the file is printed without its secrets.
+/// Differences from the original are reported on standard error.
 ///
 /// # Errors
 /// [`CommandError::Import`]; nothing was changed.
@@ -28,7 +28,7 @@ pub fn import(folder: &Folder, import: &Import, dry_run: bool) -> Result<(), Com
         // writing to memory does not fail
         let _ = writeln!(notices, "wontun: {notice}");
     }
-    // whoever hung up has the file
+    // if the reader of standard error is gone, the file is written nevertheless
     let _ = io::stderr().write_all(notices.as_bytes());
     let text = if dry_run { without_secrets(&imported.file) } else { told(folder, import, &imported)? };
     write(&mut stdout()?, text.as_bytes())
@@ -76,7 +76,7 @@ fn told(folder: &Folder, import: &Import, imported: &Imported) -> Result<String,
     Ok(text)
 }
 
-/// The options that name the folder and the tunnel, if they are not the usual ones.
+/// Returns the options that name the folder and the tunnel, where they differ from the defaults.
 fn options(folder: &Folder) -> String {
     let mut options = String::new();
     if folder.path() != Path::new(USUAL_FOLDER) {

@@ -1,4 +1,4 @@
-//! `wontun init`: a server's key and file.
+//! Implements `wontun init`: creates a server's key and file.
 
 use std::fmt::Write as _;
 
@@ -6,10 +6,11 @@ use super::error::CommandError;
 use super::output::{stdout, write};
 use crate::setup::{Folder, Initial, Prepared};
 
-/// Makes the server's file, or takes the one that is there, and prints what it says; never its private key.
+/// Creates the server's file, or uses the existing one, and prints a summary; never its private
+/// key.
 ///
 /// # Errors
-/// [`CommandError::Setup`]: what is wrong with the file, the options or the folder.
+/// [`CommandError::Setup`]: an error in the file, the options or the folder.
 pub fn init(folder: &Folder, wanted: &Initial) -> Result<(), CommandError> {
     let Prepared { file, is_new, noted } = folder.prepare(wanted)?;
     let noted = noted?;

@@ -1,4 +1,4 @@
-//! `wontun genkey`, `pubkey` and `genpsk`, which read and write what `wg` does.
+//! Implements `wontun genkey`, `pubkey` and `genpsk`, with the input and output formats of `wg`.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -14,7 +14,7 @@ use crate::tunnel::wireguard::{KEY_TEXT_LEN, KeyError, PresharedKey, PrivateKey}
 /// Prints a new private key.
 ///
 /// # Errors
-/// There is no randomness, or the output takes nothing.
+/// There is no randomness, or the output cannot be written.
 pub fn genkey() -> Result<(), CommandError> {
     let mut random = SystemRandom::open()?;
     print_secret(&line(&PrivateKey::generate(&mut random).to_base64()))
@@ -23,18 +23,18 @@ pub fn genkey() -> Result<(), CommandError> {
 /// Prints a new preshared key.
 ///
 /// # Errors
-/// There is no randomness, or the output takes nothing.
+/// There is no randomness, or the output cannot be written.
 pub fn genpsk() -> Result<(), CommandError> {
     let mut random = SystemRandom::open()?;
     print_secret(&line(&PresharedKey::generate(&mut random).to_base64()))
 }
 
-/// Reads a private key and prints the public key that belongs to it.
+/// Reads a private key and prints its public key.
 ///
 /// # Errors
-/// The input is no key, or the output takes nothing.
+/// The input is no key, or the output cannot be written.
 pub fn pubkey() -> Result<(), CommandError> {
-    // the standard library's own ends keep what went through them
+    // the standard library's stdin keeps a copy of its input in a buffer
     let stdin = io::stdin().as_fd().try_clone_to_owned().map_err(CommandError::Input)?;
     let private = read_key(&mut File::from(stdin))?;
     write(&mut stdout()?, &line(&private.public_key().to_string()))
@@ -47,7 +47,7 @@ fn line(text: &str) -> Zeroizing<Vec<u8>> {
     line
 }
 
-/// A key, and nothing but white space (or zeroes, as `wg` has it) behind it.
+/// Reads a key, which only white space (or zeroes, as in `wg`) may follow.
 fn read_key(input: &mut impl Read) -> Result<PrivateKey, CommandError> {
     let mut text = Zeroizing::new([0; KEY_TEXT_LEN]);
     let mut length = 0;
@@ -69,7 +69,7 @@ fn read_key(input: &mut impl Read) -> Result<PrivateKey, CommandError> {
         }
     }
     let text = std::str::from_utf8(text.get(..length).unwrap_or_default()).map_err(|_| KeyError::Encoding)?;
-    // of a text that is too short, the end of the line is not to be counted
+    // if the text is too short, do not count the line break
     Ok(text.trim_ascii_end().parse()?)
 }
 
@@ -80,7 +80,7 @@ mod tests {
     const PRIVATE: &str = "dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo=";
     const PUBLIC: &str = "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=";
 
-    /// Gives one byte at a time.
+    /// A reader that returns one byte at a time.
     struct Slow<'a>(&'a [u8]);
 
     impl Read for Slow<'_> {

@@ -1,4 +1,5 @@
-//! `wontun kill-switch`: puts up a kill switch before its tunnel, and takes one away.
+//! Implements `wontun kill-switch`: sets up a kill switch before its tunnel starts, and removes
+//! one.
 
 use std::io::{self, Write};
 
@@ -9,9 +10,9 @@ use crate::control::uapi::{Changes, UapiFolders};
 use crate::link::{FoundKillSwitch, KillSwitch};
 use crate::routing::Prefix;
 
-/// Lets nothing leave this host from now on except to `allowed` and through the tunnel called
-/// `name`, which need not run yet. A tunnel that runs and has a kill switch puts up its own again,
-/// with the networks it was started with.
+/// Blocks all traffic of this host except to `allowed` and through the tunnel `name`, which need
+/// not run yet. A running tunnel that has a kill switch sets up its own again, with the networks it
+/// was started with.
 ///
 /// # Errors
 /// [`CommandError::NoKillSwitch`]: the tunnel runs without one, and would be cut off.
@@ -30,7 +31,8 @@ pub fn lock(name: &TunName, folders: &UapiFolders, allowed: &[Prefix]) -> Result
             say(&format!("{name} is locked: the tunnel runs{aside}\n"))
         }
         Err(CommandError::Reported { .. }) => Err(CommandError::NoKillSwitch(name.clone())),
-        // no tunnel that could do it, or none that answers: that one's table is left alone
+        // no tunnel that could do it, or one that does not answer: the table of the latter is left
+        // alone
         Err(error) => {
             let mut switch = KillSwitch::engage(name.as_str(), allowed)?;
             if matches!(error, CommandError::NotRunning(_)) {
@@ -41,17 +43,17 @@ pub fn lock(name: &TunName, folders: &UapiFolders, allowed: &[Prefix]) -> Result
     }
 }
 
-/// Returns the present name of the device of the tunnel that was started as `name`, if it is
-/// another and there is a kill switch.
+/// Returns the current device name of the tunnel that was started as `name`, if it differs and
+/// there is a kill switch.
 fn renamed(name: &TunName) -> Result<Option<TunName>, CommandError> {
     let found = KillSwitch::all()?.into_iter().find(|found| found.tunnel == name.as_str());
     let device = found.filter(|found| found.device != found.tunnel).map(|found| found.device);
     Ok(device.and_then(|device| device.parse().ok()))
 }
 
-/// Lets everything out again that the kill switch of the tunnel called `name`, or of any, holds
-/// back, and says so. A tunnel that runs is asked to take it away itself, and leaves it off until
-/// its next start. That there is none is no error.
+/// Removes the kill switch of the tunnel called `name`, or all kill switches, and reports it. A
+/// running tunnel is asked to remove its own, and leaves it off until its next start. It is no
+/// error if there is none.
 ///
 /// # Errors
 /// [`CommandError::Link`]: not permitted, or no netlink. [`CommandError::Output`].
@@ -78,7 +80,7 @@ pub fn unlock(name: Option<&TunName>, folders: &UapiFolders) -> Result<(), Comma
 /// that name.
 fn called<'a>(all: &'a [FoundKillSwitch], name: &str) -> Option<&'a FoundKillSwitch> {
     let device = all.iter().filter(|found| found.device == name);
-    // of a tunnel with a device of another name before it was killed, and one that has it now
+    // a killed tunnel may have had a device of another name, which another tunnel has now
     device.min_by_key(|found| found.tunnel != name).or_else(|| all.iter().find(|found| found.tunnel == name))
 }
 
@@ -88,14 +90,14 @@ fn unlock_one(
     folders: &UapiFolders,
 ) -> Result<(), CommandError> {
     let FoundKillSwitch { tunnel, device } = found;
-    // the device that this one's had the name of is another tunnel's by now, which keeps its own
+    // the device of the recorded name belongs to another tunnel by now, which keeps its kill switch
     let is_left_over = device != tunnel && called(all, device) != Some(found);
     let told = device.parse().ok().filter(|_| !is_left_over).map(|tun| tell(&tun, folders, false));
-    // whatever it answers, the table is there or not: an older version, or a tunnel that hangs, has
-    // left it
+    // whatever the answer is, check the table: an older version, or a tunnel that hangs, has left
+    // it
     if KillSwitch::is_in_place(tunnel)? {
         KillSwitch::unlock(tunnel).map_err(|error| match told {
-            // one whose table nobody else may remove
+            // a table that its owner alone can remove
             Some(Err(told)) if !matches!(told, CommandError::NotRunning(_)) => told,
             _ => error.into(),
         })?;
@@ -103,8 +105,8 @@ fn unlock_one(
     Ok(())
 }
 
-/// Asks the tunnel called `name` to switch its kill switch on or off. It may run as a user of its
-/// own: no secret is told.
+/// Asks the tunnel called `name` to switch its kill switch on or off. It may run as another user,
+/// since the request contains no secret.
 fn tell(name: &TunName, folders: &UapiFolders, is_engaged: bool) -> Result<(), CommandError> {
     let socket = client::connect_by_name(folders, name, Trust::Placed)?;
     client::set(socket, name, &Changes { kill_switch: Some(is_engaged), ..Changes::default() })
@@ -112,7 +114,7 @@ fn tell(name: &TunName, folders: &UapiFolders, is_engaged: bool) -> Result<(), C
 
 fn say(text: &str) -> Result<(), CommandError> {
     match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
-        // whoever hung up has the exit code
+        // if the reader is gone, the exit code tells the result
         Err(failure) if failure.kind() != io::ErrorKind::BrokenPipe => Err(CommandError::Output(failure)),
         _ => Ok(()),
     }

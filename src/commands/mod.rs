@@ -1,4 +1,4 @@
-//! What the program does besides running a tunnel: keys, setting a server up, and how the tunnels that run are.
+//! The commands other than running a tunnel: keys, server setup, and the status of running tunnels.
 
 mod apply;
 mod error;

@@ -1,4 +1,4 @@
-//! Standard output for what is secret.
+//! Writes secrets to standard output.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -7,19 +7,20 @@ use std::os::unix::fs::MetadataExt;
 
 use super::error::CommandError;
 
-/// Everybody's permission bits.
+/// Permission bits of other users.
 const OTHERS: u32 = 0o007;
 
-/// Standard output without a buffer: the standard library's own keeps what went through it.
+/// Returns standard output without a buffer: the standard library's buffer keeps a copy of the
+/// output.
 pub(super) fn stdout() -> Result<File, CommandError> {
     io::stdout().as_fd().try_clone_to_owned().map(File::from).map_err(CommandError::Output)
 }
 
-/// Prints a text with a key in it, and warns if it goes to a file that every user may open.
+/// Prints a text that contains a key, and warns if the output is a file that other users can open.
 pub(super) fn print_secret(text: &[u8]) -> Result<(), CommandError> {
     let mut stdout = stdout()?;
     if is_open_to_all(&stdout) {
-        // whoever hung up has the file's mode
+        // if the reader of standard error is gone, the warning is lost
         let _ = writeln!(
             io::stderr(),
             "wontun: warning: every user has access to the file that the key goes to: set the umask to 077 and make another"
@@ -28,7 +29,7 @@ pub(super) fn print_secret(text: &[u8]) -> Result<(), CommandError> {
     write(&mut stdout, text)
 }
 
-/// Writes all of it, at once if that is possible.
+/// Writes the whole text, in one call if possible.
 pub(super) fn write(output: &mut impl Write, text: &[u8]) -> Result<(), CommandError> {
     output.write_all(text).map_err(CommandError::Output)
 }

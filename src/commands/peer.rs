@@ -1,4 +1,4 @@
-//! `wontun peer add`, `list`, `show`, `remove` and `rename`: the clients of a server.
+//! Implements `wontun peer add`, `list`, `show`, `remove` and `rename` for the clients of a server.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -17,28 +17,29 @@ use crate::setup::peers::{self, AddPeer, Added};
 use crate::setup::{ClientDns, Folder, PeerName, QrCode, ServerFile, ServerPeer, SetupError, create_secret};
 use crate::tunnel::wireguard::{KeyError, PublicKey};
 
-/// A peer that is to be added.
+/// Options of `wontun peer add`.
 #[derive(Clone, Debug)]
 pub struct AddOptions {
-    /// What it is to be called.
+    /// Name of the peer.
     pub name: PeerName,
-    /// Whether it sends everything through the tunnel.
+    /// True if the client routes all its traffic through the tunnel.
     pub full_tunnel: bool,
-    /// Its public key in base64, if it keeps its private key to itself.
+    /// Public key in base64 of a peer that keeps its own private key.
     pub public_key: Option<String>,
-    /// Its name servers, if they are others than the file says.
+    /// DNS servers of the client, instead of those in the server's file.
     pub dns: Option<ClientDns>,
-    /// Whether to show its file as a QR code on standard error.
+    /// True to print the client's file as a QR code on standard error.
     pub qr: bool,
-    /// Where to write its file as a QR code in SVG.
+    /// Path of an SVG file for the QR code of the client's file.
     pub qr_file: Option<PathBuf>,
 }
 
-/// Adds a peer to the server's file and to the tunnel that runs, and prints the client's file to standard output.
+/// Adds a peer to the server's file and to the running tunnel, and prints the client's file on
+/// standard output.
 ///
 /// # Errors
-/// [`CommandError`]. Only after [`CommandError::NotApplied`] is the peer in the file; the client's file was printed
-/// then, too.
+/// [`CommandError`]. Of these, only [`CommandError::NotApplied`] leaves the peer in the file; the
+/// client's file was printed then, too.
 pub fn add_peer(folder: &Folder, options: AddOptions) -> Result<(), CommandError> {
     let mut random = SystemRandom::open()?;
     let AddOptions { name, full_tunnel, public_key, dns, qr, qr_file } = options;
@@ -50,7 +51,7 @@ pub fn add_peer(folder: &Folder, options: AddOptions) -> Result<(), CommandError
     let Added { file, peer, client } = peers::add(&file, wanted, &mut random)?;
     let text = client.print();
     let code = (qr || qr_file.is_some()).then(|| QrCode::new(&text)).transpose()?;
-    // what can fail for a reason of its own comes before the server knows the peer
+    // steps that can fail independently come before the peer is added to the server's file
     let drawing = match (&code, &qr_file) {
         (Some(code), Some(path)) => Some(Drawing::create(path, &code.svg())?),
         _ => None,
@@ -68,7 +69,7 @@ pub fn add_peer(folder: &Folder, options: AddOptions) -> Result<(), CommandError
     };
     let then = format!("'{}' can connect once it does", peer.name);
     let applied = apply::change(folder, &file, changes, Some(&then));
-    // printing may take as long as its reader likes
+    // unlocked first: printing blocks as long as its reader does
     drop(writer);
     if file.configuration().interface.listen_port.is_none() {
         let path = file.path().display();
@@ -95,7 +96,7 @@ pub fn add_peer(folder: &Folder, options: AddOptions) -> Result<(), CommandError
     applied
 }
 
-/// Removes the peer that nobody can be.
+/// Removes a peer whose client file could not be delivered.
 fn take_back(folder: &Folder, key: &PublicKey, qr_file: Option<&Path>) -> Result<(), CommandError> {
     if let Some(path) = qr_file {
         let _ = std::fs::remove_file(path);
@@ -103,10 +104,11 @@ fn take_back(folder: &Folder, key: &PublicKey, qr_file: Option<&Path>) -> Result
     remove(folder, &key.to_string(), None)
 }
 
-/// Removes a peer, named by its name or public key, from the server's file and from the tunnel that runs.
+/// Removes a peer, given by its name or public key, from the server's file and from the running
+/// tunnel.
 ///
 /// # Errors
-/// [`CommandError`]. Only after [`CommandError::NotApplied`] is it gone from the file.
+/// [`CommandError`]. After any but [`CommandError::NotApplied`] the file is unchanged.
 pub fn remove_peer(folder: &Folder, wanted: &str) -> Result<(), CommandError> {
     remove(folder, wanted, Some("it does not know the peer any more when it starts"))
 }
@@ -120,11 +122,11 @@ fn remove(folder: &Folder, wanted: &str, then: Option<&str>) -> Result<(), Comma
     apply::change(folder, &file, PeerChanges { remove: true, ..PeerChanges::new(key) }, then)
 }
 
-/// Gives a peer, named by its name or public key, another name, in the server's file and in the tunnel that runs; its
-/// session goes on.
+/// Renames a peer, given by its name or public key, in the server's file and in the running tunnel;
+/// its session continues.
 ///
 /// # Errors
-/// [`CommandError`]. Only after [`CommandError::NotApplied`] does the file say it.
+/// [`CommandError`]. After any but [`CommandError::NotApplied`] the file is unchanged.
 pub fn rename_peer(folder: &Folder, wanted: &str, name: &PeerName) -> Result<(), CommandError> {
     let (writer, file) = folder.lock()?;
     let number = file.find(wanted)?;
@@ -141,11 +143,11 @@ pub fn rename_peer(folder: &Folder, wanted: &str, name: &PeerName) -> Result<(),
     apply::change(folder, &file, changes, None)
 }
 
-/// Prints the peers in the server's file, one a line or in the format of docs/src/reference/json.md,
-/// with their state in the tunnel if it runs.
+/// Prints the peers in the server's file, one per line or in the format of
+/// docs/src/reference/json.md, with their state if the tunnel runs.
 ///
 /// # Errors
-/// [`CommandError`]: the file cannot be read, or the output takes nothing.
+/// [`CommandError`]: the file cannot be read, or the output cannot be written.
 pub fn list_peers(folder: &Folder, as_json: bool) -> Result<(), CommandError> {
     let file = folder.read()?;
     let live = live(folder, &file);
@@ -163,7 +165,7 @@ pub fn list_peers(folder: &Folder, as_json: bool) -> Result<(), CommandError> {
     let mut text = String::new();
     for row in &rows {
         for (place, (cell, width)) in row.iter().zip(&widths).enumerate() {
-            // the last one is as long as it is
+            // no padding after the last column
             let width = if place + 1 == row.len() { 0 } else { width + 2 };
             let _ = write!(text, "{cell:width$}");
         }
@@ -172,11 +174,12 @@ pub fn list_peers(folder: &Folder, as_json: bool) -> Result<(), CommandError> {
     print(&text)
 }
 
-/// Prints all that the server knows of a peer, named by its name or public key, without secrets: for
-/// people, or in the format of docs/src/reference/json.md.
+/// Prints the state of a peer, given by its name or public key, without secrets: as text, or in the
+/// format of docs/src/reference/json.md.
 ///
 /// # Errors
-/// [`CommandError`]: there is no such peer, the file cannot be read, or the output takes nothing.
+/// [`CommandError`]: there is no such peer, the file cannot be read, or the output cannot be
+/// written.
 pub fn show_peer(folder: &Folder, wanted: &str, as_json: bool) -> Result<(), CommandError> {
     let file = folder.read()?;
     let number = file.find(wanted)?;
@@ -192,7 +195,8 @@ pub fn show_peer(folder: &Folder, wanted: &str, as_json: bool) -> Result<(), Com
     print(&text)
 }
 
-/// What the tunnel says of a peer, or the file where it says nothing. What it is called the file knows best.
+/// Returns the state of a peer as the tunnel reports it, or else as configured in the file. The
+/// name always comes from the file.
 fn listed(peer: &ServerPeer<'_>, live: Option<&report::Report>) -> Listed {
     let live = live.and_then(|live| live.peers.iter().find(|live| live.public_key == peer.peer.public_key));
     let from_file = || report::Peer {
@@ -205,7 +209,8 @@ fn listed(peer: &ServerPeer<'_>, live: Option<&report::Report>) -> Listed {
     Listed { peer: report::Peer { name: peer.name.clone(), ..known }, running: live.is_some() }
 }
 
-/// What the tunnel says. Whoever asks about the file gets an answer without it, too.
+/// Returns the status of the running tunnel. If that fails, reports the error on standard error and
+/// returns `None`: the file can be shown without it.
 fn live(folder: &Folder, file: &ServerFile) -> Option<report::Report> {
     apply::status(folder, file).unwrap_or_else(|error| {
         let _ = writeln!(io::stderr(), "wontun: {error}");
@@ -232,7 +237,7 @@ fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// Prints what is no secret; whoever hung up has seen enough.
+/// Prints a text without secrets; it is no error if the reader is gone.
 fn print(text: &str) -> Result<(), CommandError> {
     match write(&mut stdout()?, text.as_bytes()) {
         Err(CommandError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -240,7 +245,7 @@ fn print(text: &str) -> Result<(), CommandError> {
     }
 }
 
-/// A file that goes again unless it is kept.
+/// A created file that is removed when dropped, unless it is kept.
 struct Drawing<'a>(Option<&'a Path>);
 
 impl<'a> Drawing<'a> {

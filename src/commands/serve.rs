@@ -1,4 +1,4 @@
-//! `wontun serve`: a server from an empty folder.
+//! Implements the preparation of `wontun serve`, which starts with an empty folder.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use super::error::CommandError;
 use crate::setup::{Folder, Initial};
 
-/// Sees to it that there is a server's file, as `wontun init` does, and gives its path: the tunnel
-/// to run. A folder that cannot be written is no obstacle when the file is there. Warns when the
-/// file is deleted along with its container.
+/// Creates the server's file if missing, as `wontun init` does, and returns its path: the tunnel to
+/// run. The folder may be read-only if the file exists. Warns if the file would be deleted along
+/// with its container.
 ///
 /// # Errors
-/// [`CommandError::Setup`]: what is wrong with the file, the options or the folder.
+/// [`CommandError::Setup`]: an error in the file, the options or the folder.
 pub fn prepare(folder: &Folder, wanted: &Initial) -> Result<PathBuf, CommandError> {
     let prepared = folder.prepare(wanted)?;
     let file = prepared.file.path().display();

@@ -1,4 +1,4 @@
-//! `wontun show`: how the tunnels that run are.
+//! Implements `wontun show`: the status of running tunnels.
 
 pub(super) mod client;
 pub(super) mod human;
@@ -12,23 +12,23 @@ use super::error::CommandError;
 use crate::config::TunName;
 use crate::control::uapi::UapiFolders;
 
-/// What to show, and how.
+/// Options of `wontun show`.
 #[derive(Clone, Debug)]
 pub struct ShowOptions {
-    /// The tunnel; `None` for all that run.
+    /// Name of the tunnel; `None` for all running ones.
     pub name: Option<TunName>,
-    /// Where their sockets may be.
+    /// Folders that may hold the sockets.
     pub folders: UapiFolders,
-    /// Whether programs read it.
+    /// True for JSON output.
     pub json: bool,
 }
 
-/// Prints the state of one tunnel, or of each that runs: with [`ShowOptions::json`] in the format of
-/// docs/src/reference/json.md. Secret keys are not requested.
+/// Prints the state of one tunnel, or of each running one: with [`ShowOptions::json`] in the format
+/// of docs/src/reference/json.md. Secret keys are not requested.
 ///
 /// # Errors
-/// [`CommandError`]: nothing runs, or does not answer within two seconds. If only some of many do not, the others are
-/// printed all the same.
+/// [`CommandError`]: no tunnel runs, or it does not answer within two seconds. If only some of
+/// several fail, the others are printed nevertheless.
 pub fn show(options: &ShowOptions) -> Result<(), CommandError> {
     let (mut reports, error) = match &options.name {
         Some(name) => (vec![client::ask_by_name(&options.folders, name)?], None),
@@ -45,7 +45,7 @@ pub fn show(options: &ShowOptions) -> Result<(), CommandError> {
         human::print(&reports, now, human::wants_colours())
     };
     match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
-        // whoever hung up has seen enough
+        // it is no error if the reader is gone
         Err(failure) if failure.kind() != io::ErrorKind::BrokenPipe => {
             return Err(CommandError::Output(failure));
         }

@@ -1,7 +1,8 @@
-//! `wontun top`: a running tunnel, watched on a terminal.
+//! Implements `wontun top`: shows a running tunnel on a terminal.
 //!
-//! Three threads wait, for keys, for signals and for the tunnel's answers, and tell the first one, which alone has the
-//! [`State`] and draws it. What is asked is what `wontun show` asks, at intervals: carrying packets costs nothing more.
+//! Three threads wait for keys, for signals and for the tunnel's answers, and send events to the
+//! main thread, which alone owns the [`State`] and draws it. It requests what `wontun show` does,
+//! at intervals: forwarding packets costs nothing more.
 
 mod answer;
 mod asker;
@@ -31,25 +32,26 @@ use happening::{Happening, spawn};
 use keys::Wish;
 use state::State;
 
-/// What to watch, and how often to look.
+/// Options of `wontun top`.
 #[derive(Clone, Debug)]
 pub struct TopOptions {
-    /// The tunnel; `None` for the only one that runs, or a list to choose from.
+    /// Name of the tunnel; `None` for the only running one, or a list to choose from.
     pub name: Option<TunName>,
-    /// Where its socket may be.
+    /// Folders that may hold its socket.
     pub folders: UapiFolders,
-    /// Time between two looks.
+    /// Refresh interval.
     pub interval: Duration,
 }
 
-/// Happenings that may wait. A terminal that takes nothing holds up those who tell of them.
+/// Capacity of the event queue. A terminal that accepts no output blocks the threads that send
+/// events.
 const WAITING: usize = 64;
 
-/// Draws the tunnel's peers, rates and drops on the terminal until `q`, Esc, Ctrl-C or SIGTERM; then the terminal is as
-/// it was. A tunnel that goes away is waited for.
+/// Draws the tunnel's peers, rates and drops on the terminal until `q`, Esc, Ctrl-C or SIGTERM;
+/// then restores the terminal. Waits for a tunnel that stops to come back.
 ///
 /// # Errors
-/// [`CommandError`]: there is no terminal, or this user may not ask the tunnel.
+/// [`CommandError`]: there is no terminal, or this user may not connect to the tunnel.
 pub fn top(options: TopOptions) -> Result<(), CommandError> {
     if !io::stdout().is_terminal() {
         return Err(CommandError::NoTerminal);
@@ -66,7 +68,7 @@ pub fn top(options: TopOptions) -> Result<(), CommandError> {
     let next = state.handle_answer(first).unwrap_or(target);
 
     let (happens, happenings) = sync_channel(WAITING);
-    // before any other thread, which would take the signal and end the process
+    // before any other thread, which would receive the signal and terminate the process
     watch_signals(happens.clone()).map_err(CommandError::Terminal)?;
     let terminal = ratatui::try_init();
     let result = terminal.map_err(CommandError::Terminal).and_then(|terminal| {
@@ -74,7 +76,7 @@ pub fn top(options: TopOptions) -> Result<(), CommandError> {
         let wanted = asker.start(next, happens).map_err(CommandError::Terminal)?;
         run(terminal, &mut state, &happenings, &wanted)
     });
-    // what went wrong before matters more than that this does too
+    // an earlier error is more important than one of restoring the terminal
     let restored = ratatui::try_restore().map_err(CommandError::Terminal);
     result.and(restored)
 }
@@ -89,7 +91,7 @@ fn run(
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         terminal.draw(|frame| view::draw(frame, state, now)).map_err(CommandError::Terminal)?;
         let Ok(first) = happenings.recv() else { return Err(CommandError::Fault) };
-        // drawn once for all that has happened
+        // drawn once for all pending events
         for happening in std::iter::once(first).chain(happenings.try_iter()) {
             let next = match happening {
                 Happening::Stop => return Ok(()),
@@ -108,14 +110,15 @@ fn run(
                 Happening::Terminal(_) => None,
             };
             if let Some(target) = next {
-                // if it is not there any more, it says so itself
+                // if that thread is gone, it has reported so itself
                 let _ = wanted.send(target);
             }
         }
     }
 }
 
-/// Signals that end the program are taken by a thread: the second one ends it whatever the terminal does.
+/// Receives terminating signals in a thread: the second one ends the program even if the terminal
+/// blocks.
 fn watch_signals(happens: SyncSender<Happening>) -> io::Result<()> {
     let mut signals = SigSet::empty();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT] {

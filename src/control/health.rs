@@ -1,9 +1,10 @@
-//! `wontun health`: is the loop alive, and is its device up?
+//! Implements `wontun health`, which checks that the event loop responds and that the device is up.
 //!
-//! The running tunnel listens on an abstract unix socket, which needs no writable file system, named after the
-//! network namespace and the device. It says one line, and how long ago a handshake was completed if there was one, and
-//! hangs up; it reads nothing. Abstract names have no owner or mode, so each side checks who the other one is
-//! (SO_PEERCRED): its own user or root.
+//! The running tunnel listens on an abstract unix socket, which needs no writable file system,
+//! named after the network namespace and the device. It sends its state, with the age of the latest
+//! handshake if there was one, and closes the connection; it reads nothing. Abstract names have no
+//! owner or mode, so each side checks the credentials of the other (SO_PEERCRED): its own user or
+//! root.
 
 use std::fs;
 use std::io::{self, Read};
@@ -20,87 +21,87 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use crate::config::TunName;
 use crate::io::interrupted::retry;
 
-/// How long the running tunnel may take to answer.
+/// Timeout for the answer of the running tunnel.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Requests that wait until they are taken.
+/// Listen backlog of the health socket.
 pub(crate) const BACKLOG: i32 = 16;
 const OK: &str = "ok: ";
-/// Begins the second line: seconds since the youngest handshake.
+/// Prefix of the line with the seconds since the latest handshake.
 const HANDSHAKE_AGE: &str = "handshake_age=";
 const NEVER: &str = "never";
-/// Begins the line of each condition on the host that is not met.
+/// Prefix of the line of each host condition that is not met.
 const WARNING: &str = "warning=";
-/// Begins the line of the last reload's error.
+/// Prefix of the line with the error of the last reload.
 const RELOAD_ERROR: &str = "reload_error=";
-/// Bytes that an answer may have.
+/// Maximum length of an answer in bytes.
 const MAX_ANSWER: usize = 16_384;
-/// Begins the names of the sockets.
+/// Prefix of the socket names.
 const PREFIX: &str = "wontun";
-/// The kernel's list of unix sockets in this network namespace, and the flag there of one that listens
+/// The kernel's list of unix sockets in this network namespace, and its flag for a listening socket
 /// (`__SO_ACCEPTCON`).
 const SOCKETS: &str = "/proc/self/net/unix";
 const LISTENS: u32 = 1 << 16;
 
-/// Why there is no good answer.
+/// Reason why a health request or a reload failed.
 #[derive(Debug, thiserror::Error)]
 pub enum HealthError {
-    /// Nobody listens.
+    /// No tunnel listens for this device.
     #[error("no tunnel runs on {0} in this network namespace: start it, or name the right one with --tun")]
     NotRunning(TunName),
-    /// Someone listens, and does not answer.
+    /// The tunnel does not answer in time.
     #[error("the tunnel on {0} does not answer: its loop hangs; restart it")]
     Hangs(TunName),
-    /// It answered that not all is well.
+    /// The tunnel reported a problem.
     #[error("{0}")]
     Unhealthy(String),
-    /// Several listen, and none was named.
+    /// Several tunnels run, and none was selected.
     #[error("several tunnels run here ({}): name one with --tun or WONTUN_TUN", names(.0))]
     Several(Vec<TunName>),
-    /// A handshake is asked for where there is none.
+    /// A maximum handshake age was given for a mode without handshakes.
     #[error("{0} is in plain mode, which has no handshakes: leave out --max-handshake-age")]
     NoHandshakes(TunName),
-    /// All is well, but it has not been heard from for too long by any peer.
+    /// The tunnel is well, but the latest handshake with any peer is too old.
     #[error("no peer of {tun} has completed a handshake {}; check the peers and the network between", since(*age, *max))]
     Handshake {
-        /// The device asked for.
+        /// Device of the tunnel.
         tun: TunName,
-        /// Age of the youngest handshake, if there was one.
+        /// Age of the latest handshake; `None` if there was none.
         age: Option<Duration>,
-        /// The oldest that would have done.
+        /// Maximum age that was accepted.
         max: Duration,
     },
-    /// It closed without a word.
+    /// The tunnel closed the connection without an answer.
     #[error("the tunnel on {0} does not answer this user: run this as root or as the tunnel's user")]
     Refused(TunName),
-    /// Whoever answers is not to be believed.
+    /// The listener runs as a user that is neither root nor this one.
     #[error(
         "user {uid} answers for {tun}, who is neither root nor this user: run this as the tunnel's user, or see who took its name (ss -xlp)"
     )]
     Stranger {
         /// User id of the listener.
         uid: u32,
-        /// The device asked for.
+        /// Device of the tunnel.
         tun: TunName,
     },
-    /// The process is another PID namespace's.
+    /// The process is in another PID namespace.
     #[error(
         "the process of {0} is not visible from here: run this where it runs (docker exec), or send it SIGHUP (docker kill --signal HUP, systemctl reload)"
     )]
     NotVisible(TunName),
-    /// The configuration was not read again.
+    /// The configuration could not be reloaded.
     #[error("{tun} runs on as before, since the reload failed: {error}")]
     Reload {
-        /// The device asked for.
+        /// Device of the tunnel.
         tun: TunName,
-        /// The error, as the log has it.
+        /// The error as logged.
         error: String,
     },
-    /// Anything else.
+    /// Any other error.
     #[error("cannot ask for the health of {tun}: {source}")]
     Other {
-        /// The device asked for.
+        /// Device of the tunnel.
         tun: TunName,
-        /// The kernel's answer.
+        /// Error of the kernel.
         source: io::Error,
     },
 }
@@ -116,52 +117,52 @@ fn since(age: Option<Duration>, max: Duration) -> String {
     }
 }
 
-/// How a running tunnel is.
+/// State of a running tunnel.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// What is well, or what is not.
+    /// Summary of the state; an error describes the problem.
     pub state: Result<String, String>,
-    /// Of the youngest handshake with a peer.
+    /// Latest handshake with any peer.
     pub handshake: Handshake,
-    /// Conditions on the host that are not met, a line each.
+    /// Host conditions that are not met, one line each.
     pub warnings: Vec<String>,
-    /// Error of the last reload.
+    /// Error of the last reload, if it failed.
     pub reload_error: Option<String>,
 }
 
-/// The answer of a tunnel that is well.
+/// Answer of a healthy tunnel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Health {
-    /// A line that says so.
+    /// Summary of the state.
     pub line: String,
-    /// Conditions on the host that the tunnel relies on, and that are not met.
+    /// Host conditions that the tunnel relies on and that are not met.
     pub warnings: Vec<String>,
 }
 
-/// How long ago a handshake was completed.
+/// Age of the latest handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Handshake {
-    /// There are none in this mode.
+    /// The mode has no handshakes.
     Unknown,
-    /// None ever was.
+    /// No handshake was completed yet.
     Never,
-    /// So long.
+    /// Time since the latest handshake.
     Ago(Duration),
 }
 
-/// The running tunnel's end.
+/// The listening end in the running tunnel.
 #[derive(Debug)]
 pub struct HealthListener {
     socket: Socket,
-    /// The user that may ask, besides root.
+    /// User that may connect, besides root.
     user: u32,
 }
 
 impl HealthListener {
-    /// Takes the name of the tunnel on `tun`.
+    /// Binds the health socket of the tunnel on `tun`.
     ///
     /// # Errors
-    /// The kernel's; `AddrInUse` if another process sits on the name.
+    /// An error of the kernel; `AddrInUse` if another process holds the name.
     pub fn open(tun: &TunName) -> io::Result<Self> {
         let socket = Socket::new(Domain::UNIX, Type::SEQPACKET.nonblocking(), None)?;
         socket.bind(&address(tun)?)?;
@@ -174,16 +175,17 @@ impl HealthListener {
         self.socket.into()
     }
 
-    /// Takes a socket of [`Self::open`] that another process has opened; `user` may ask, besides
-    /// root.
+    /// Creates a listener from a socket of [`Self::open`] opened by another process; `user` may
+    /// connect, besides root.
     pub fn from_fd(socket: OwnedFd, user: u32) -> Self {
         Self { socket: socket.into(), user }
     }
 
-    /// Takes one who asks; `None` if that was somebody who may not, or who has gone again.
+    /// Accepts a connection. Returns `None` if the client was not permitted or disconnected
+    /// already.
     ///
     /// # Errors
-    /// `WouldBlock` if nobody asks; the kernel's.
+    /// `WouldBlock` if no connection is pending, or another error of the kernel.
     pub fn accept(&self) -> io::Result<Option<Asker>> {
         let (socket, _) = match self.socket.accept() {
             Ok(accepted) => accepted,
@@ -194,12 +196,12 @@ impl HealthListener {
     }
 }
 
-/// One who asks, and waits for an answer.
+/// A client connection that waits for its answer.
 #[derive(Debug)]
 pub struct Asker(Socket);
 
 impl Asker {
-    /// Answers. What goes wrong with it is the asker's loss.
+    /// Sends the answer. Errors are ignored: the client notices them.
     pub fn answer(self, report: &Report) {
         let mut line = match &report.state {
             Ok(well) => format!("{OK}{well}"),
@@ -216,8 +218,8 @@ impl Asker {
         if let Some(error) = &report.reload_error {
             line += &format!("\n{RELOAD_ERROR}{}", one_line(error));
         }
-        // a new socket has room for a few lines; if not, the asker hears nothing, which says as
-        // much
+        // a new socket has buffer space for a few lines; if not, the client sees an empty answer,
+        // which is an error too
         let _ = self.0.set_nonblocking(true).and_then(|()| self.0.send(line.as_bytes()));
     }
 }
@@ -228,10 +230,11 @@ impl AsFd for HealthListener {
     }
 }
 
-/// Asks the tunnel on `tun`. With `max_age` the youngest handshake may not be older than that.
+/// Requests the health of the tunnel on `tun`. With `max_age`, the latest handshake must not be
+/// older.
 ///
 /// # Errors
-/// [`HealthError`]: there is none, it does not answer, or it is not well.
+/// [`HealthError`]: the tunnel does not run, does not answer, or is not healthy.
 pub fn ask(tun: &TunName, max_age: Option<Duration>) -> Result<Health, HealthError> {
     let answer = read_answer(&connect(tun)?, tun)?;
     let Answer { line, age, warnings, .. } = parse(&answer);
@@ -246,10 +249,10 @@ pub fn ask(tun: &TunName, max_age: Option<Duration>) -> Result<Health, HealthErr
     }
 }
 
-/// Has the tunnel on `tun` read its configuration again and put back whatever is missing on the
-/// host, and returns its health afterwards.
+/// Makes the tunnel on `tun` reload its configuration and restore missing state of the host, and
+/// returns its health afterwards.
 ///
-/// The process is the one that opened the health socket (SO_PEERCRED), and gets SIGHUP.
+/// The process is the one that opened the health socket (SO_PEERCRED); it is sent SIGHUP.
 ///
 /// # Errors
 /// As for [`ask`]; [`HealthError::NotVisible`], [`HealthError::Reload`].
@@ -266,7 +269,7 @@ pub fn reload(tun: &TunName) -> Result<Health, HealthError> {
         Err(Errno::ESRCH) => return Err(HealthError::NotRunning(tun.clone())),
         Err(error) => return Err(other(error.into())),
     }
-    // the signal is handled before the probe that this has sent
+    // the tunnel handles the signal before the request sent here
     let answer = read_answer(&connect(tun)?, tun)?;
     let Answer { line, warnings, reload_error, .. } = parse(&answer);
     match reload_error {
@@ -276,11 +279,11 @@ pub fn reload(tun: &TunName) -> Result<Health, HealthError> {
     }
 }
 
-/// The parts of an answer.
+/// Fields of an answer.
 #[derive(Debug, Default)]
 struct Answer<'a> {
     line: &'a str,
-    /// `None` in a mode without handshakes; its `None` is never.
+    /// `None` in a mode without handshakes; `Some(None)` if there was no handshake.
     age: Option<Option<Duration>>,
     warnings: Vec<String>,
     reload_error: Option<&'a str>,
@@ -301,7 +304,7 @@ fn parse(answer: &str) -> Answer<'_> {
     parsed
 }
 
-/// Replaces what would begin another line.
+/// Replaces control characters, which would begin another line, by spaces.
 fn one_line(text: &str) -> String {
     text.replace(|letter: char| letter.is_control(), " ")
 }
@@ -309,7 +312,7 @@ fn one_line(text: &str) -> String {
 fn connect(tun: &TunName) -> Result<Socket, HealthError> {
     let other = |source| HealthError::Other { tun: tun.clone(), source };
     let socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None).map_err(other)?;
-    // the first also bounds how long a full queue may hold up the connection
+    // the write timeout also bounds how long a full queue can block connect()
     socket.set_write_timeout(Some(PATIENCE)).map_err(other)?;
     socket.set_read_timeout(Some(PATIENCE)).map_err(other)?;
     let address = address(tun).map_err(other)?;
@@ -334,7 +337,7 @@ fn read_answer(mut socket: &Socket, tun: &TunName) -> Result<String, HealthError
     Ok(String::from_utf8_lossy(answer.get(..length).unwrap_or_default()).into_owned())
 }
 
-/// `None` if the other end is `user` or root, else its user id.
+/// Returns `None` if the peer is `user` or root, its user id otherwise.
 fn is_ours(socket: &Socket, user: u32) -> io::Result<Option<u32>> {
     let uid = getsockopt(socket, sockopt::PeerCredentials)?.uid();
     Ok((uid != 0 && uid != user).then_some(uid))
@@ -345,13 +348,13 @@ fn address(tun: &TunName) -> io::Result<SockAddr> {
     SockAddr::unix(format!("\0{PREFIX}/{namespace}/{tun}"))
 }
 
-/// The tunnel to ask if nobody chose one: the default one if that runs, or the only one that does.
+/// Selects the tunnel if none was named: the default one if it runs, or the only one that runs.
 ///
 /// # Errors
-/// [`HealthError::Several`].
+/// [`HealthError::Several`] if several run.
 pub fn choose() -> Result<TunName, HealthError> {
     let default = TunName::default();
-    // where nobody tells, the default one is asked
+    // if the list cannot be read, the default tunnel is selected
     let mut running = running(&fs::read_to_string(SOCKETS).unwrap_or_default());
     match running.len() {
         0 => Ok(default),
@@ -361,8 +364,9 @@ pub fn choose() -> Result<TunName, HealthError> {
     }
 }
 
-/// The tunnels whose sockets are in the kernel's list, which has a line for each: number, users, protocol, flags, type,
-/// state, inode, name, with `@` for the zero that begins an abstract one.
+/// Returns the tunnels whose sockets are in `sockets`, the kernel's list, which has a line for
+/// each: number, users, protocol, flags, type, state, inode, name, with `@` for the leading zero of
+/// an abstract one.
 fn running(sockets: &str) -> Vec<TunName> {
     let mut running: Vec<TunName> = sockets
         .lines()
@@ -370,7 +374,8 @@ fn running(sockets: &str) -> Vec<TunName> {
             let mut words = line.split_ascii_whitespace();
             let flags = u32::from_str_radix(words.nth(3)?, 16).ok()?;
             let name = words.nth(3)?.strip_prefix('@')?.strip_prefix(PREFIX)?.strip_prefix('/')?;
-            // the network namespace: the list has none of another
+            // the part before the slash is the network namespace: the list has no sockets of
+            // another
             let (_, tun) = name.split_once('/')?;
             (flags & LISTENS != 0).then(|| tun.parse().ok()).flatten()
         })

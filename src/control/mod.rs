@@ -1,4 +1,4 @@
-//! Talking to a tunnel that runs, and to whoever watches over it.
+//! Interfaces for the control of a running tunnel and for the service manager.
 
 pub mod health;
 pub mod notify;

@@ -1,8 +1,10 @@
-//! What a service manager hears from us: `sd_notify(3)`'s messages over the socket that `NOTIFY_SOCKET` names.
+//! Notifies a service manager with the messages of `sd_notify(3)` over the socket in
+//! `NOTIFY_SOCKET`.
 //!
-//! The socket is opened once, at the start, and kept: later on a sandbox forbids to open one. It never blocks; what finds
-//! no room waits here and is tried again. The variables are taken out of the environment, so that no child speaks for us.
-//! The crate `sd-notify` opens a socket for each message.
+//! The socket is opened once at the start and kept, because the sandbox later forbids opening one.
+//! It never blocks: messages that do not fit its queue are kept here and sent again. The variables
+//! are removed from the environment, so that no child sends messages for this process. The crate
+//! `sd-notify` opens a socket for each message.
 
 use std::collections::VecDeque;
 use std::env;
@@ -27,43 +29,44 @@ const STOPPING: &str = "STOPPING=1";
 const ALIVE: &str = "WATCHDOG=1";
 const STATUS: &str = "STATUS=";
 
-/// Messages that may wait for room.
+/// Maximum number of messages kept while the socket's queue is full.
 const MAX_WAITING: usize = 8;
-/// Bytes of a status' line; systemd takes messages of 4096.
+/// Maximum length of a status line in bytes; systemd accepts messages of 4096 bytes.
 const MAX_STATUS: usize = 1000;
 
-/// Why nobody is told, although somebody wants to be.
+/// Reason why the service manager cannot be notified.
 #[derive(Debug, thiserror::Error)]
 pub enum NotifyError {
-    /// No address that we know.
+    /// The address has an unknown format.
     #[error("NOTIFY_SOCKET is {}: expected the path of a socket, or its abstract name after '@'", .0.display())]
     Address(OsString),
-    /// Nobody listens there, or we may not talk to it.
+    /// Connecting to the socket failed.
     #[error("cannot connect to NOTIFY_SOCKET ({}): {source}", address.display())]
     Connect {
-        /// Where.
+        /// Address of the socket.
         address: OsString,
-        /// The kernel's answer.
+        /// Error of the kernel.
         source: io::Error,
     },
 }
 
-/// The way to the service manager.
+/// Connection to the service manager.
 #[derive(Debug)]
 pub struct Notifier {
     socket: UnixDatagram,
     watchdog: Option<Duration>,
     waiting: VecDeque<String>,
-    /// That nobody listens any more was logged.
+    /// True once a send error other than a full queue was logged.
     told: bool,
 }
 
 impl Notifier {
-    /// Connects to the service manager that the environment names; `None` if it names none. The variables about it are gone
-    /// afterwards. To be called while this process has one thread.
+    /// Connects to the service manager that the environment names; returns `None` if it names none.
+    /// Removes the variables from the environment. Must be called while this process has one
+    /// thread.
     ///
     /// # Errors
-    /// [`NotifyError`]; the tunnel can do without.
+    /// [`NotifyError`]; the tunnel can run without a service manager.
     pub fn from_environment() -> Result<Option<Self>, NotifyError> {
         let address = env::var_os(SOCKET).filter(|address| !address.is_empty());
         let watchdog = watchdog(
@@ -91,44 +94,44 @@ impl Notifier {
         Ok(Self { socket, watchdog, waiting: VecDeque::new(), told: false })
     }
 
-    /// How long we may say nothing before we are taken for stuck, if that is watched.
+    /// Returns the watchdog timeout of the service manager, if it has one for this process.
     pub const fn watchdog(&self) -> Option<Duration> {
         self.watchdog
     }
 
-    /// All is there, at the start or after [`Self::reloading`].
+    /// Reports that the start, or the reload announced by [`Self::reloading`], is complete.
     pub fn ready(&mut self, status: &str) {
         self.send(format!("{READY}\n{}", line(status)));
     }
 
-    /// The configuration is being read again, from now on.
+    /// Reports that a reload of the configuration begins.
     pub fn reloading(&mut self) {
-        // systemd tells by the time that this belongs to its own request
+        // systemd matches this message to its own reload request by the time
         let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(Duration::from).unwrap_or_default();
         self.send(format!("RELOADING=1\nMONOTONIC_USEC={}", now.as_micros()));
     }
 
-    /// We are about to end.
+    /// Reports that the process is about to exit.
     pub fn stopping(&mut self, status: &str) {
         self.send(format!("{STOPPING}\n{}", line(status)));
     }
 
-    /// One line about how we are.
+    /// Sends a status line.
     pub fn status(&mut self, status: &str) {
         self.send(line(status));
     }
 
-    /// We are alive.
+    /// Sends a watchdog keep-alive.
     pub fn alive(&mut self) {
         self.send(ALIVE.to_owned());
     }
 
-    /// Whether something waits for room: [`Self::flush`] tries it again.
+    /// Returns true if messages wait for space in the queue; [`Self::flush`] sends them.
     pub fn is_behind(&self) -> bool {
         !self.waiting.is_empty()
     }
 
-    /// Sends what waits, as far as there is room.
+    /// Sends the waiting messages until the queue is full.
     pub fn flush(&mut self) {
         while let Some(message) = self.waiting.front() {
             match self.socket.send(message.as_bytes()) {
@@ -145,7 +148,7 @@ impl Notifier {
     }
 
     fn send(&mut self, message: String) {
-        // of what is said again only the newest counts
+        // drop repeated messages, and all statuses but the newest
         self.waiting.retain(|older| *older != message && !(is_status(older) && is_status(&message)));
         if self.waiting.len() >= MAX_WAITING {
             self.waiting.pop_front();
@@ -159,12 +162,12 @@ fn is_status(message: &str) -> bool {
     message.starts_with(STATUS)
 }
 
-/// No room in the other's queue, or in ours.
+/// Returns true if the receiver's queue or the local send buffer is full.
 fn is_full(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::WouldBlock || error.raw_os_error() == Some(nix::libc::ENOBUFS)
 }
 
-/// A status as a line of a message: what would end the line becomes a space.
+/// Formats a status as a line of a message; control characters become spaces.
 fn line(status: &str) -> String {
     let mut line = STATUS.to_owned();
     for character in status.chars() {
@@ -176,8 +179,8 @@ fn line(status: &str) -> String {
     line
 }
 
-/// How long the process `own` may say nothing, as `sd_watchdog_enabled(3)` has it: `None` if that is not watched, or another
-/// process is meant.
+/// Returns the watchdog timeout of the process `own`, as `sd_watchdog_enabled(3)` does: `None` if
+/// there is no watchdog or if it is for another process.
 fn watchdog(usec: Option<&OsStr>, pid: Option<&OsStr>, own: u32) -> Option<Duration> {
     if pid.is_some_and(|pid| pid.to_str() != Some(&own.to_string())) {
         return None;
@@ -191,7 +194,7 @@ mod tests {
     use super::*;
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    /// A service manager, and somebody who talks to it.
+    /// A service manager and a notifier connected to it.
     struct Manager(UnixDatagram);
 
     impl Manager {

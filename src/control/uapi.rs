@@ -1,30 +1,32 @@
-//! What `wg(8)` says to a tunnel over its socket, and what it hears: the cross-platform configuration protocol.
+//! The cross-platform configuration protocol, which `wg(8)` uses over a unix socket.
 //!
-//! A request is lines `KEY=VALUE`, the first of which names the operation, closed by an empty line; so is an answer, whose last
-//! line is `errno=`. Several requests may follow each other on one connection. The protocol is that of
-//! <https://www.wireguard.com/xplatform/>; where it says nothing, wireguard-go's behaviour is taken.
+//! A request consists of lines `KEY=VALUE`, the first of which names the operation, and an empty
+//! line. The answer has the same form; its last line is `errno=`. Several requests may follow each
+//! other on one connection. The protocol is that of <https://www.wireguard.com/xplatform/>; where
+//! that leaves something open, the behaviour follows wireguard-go.
 //!
-//! [`RequestParser`] and [`Answer`] know bytes only. A request is read to its end before any of it is acted on: one with
-//! an error changes nothing, where wireguard-go has applied the lines before it.
+//! [`RequestParser`] and [`Answer`] work on bytes only. A request is read to its end before any of
+//! it is applied: a request with an error changes nothing, whereas wireguard-go has applied the
+//! lines before it.
 //!
 //! # Extensions
-//! `status=1` is an operation of our own ([`Request::Status`]), `name` a key of a peer.
-//! `wontun_kill_switch=off`, a key of the interface in `set=1`, has the tunnel remove the table of
-//! its kill switch and leave it off until `wontun_kill_switch=on` or its next start: where the
-//! process owns the table, nobody else may remove it. Only root and the tunnel's own user can
-//! connect at all.
+//! `status=1` is an additional operation ([`Request::Status`]), `name` an additional key of a peer.
+//! `wontun_kill_switch=off`, a key of the interface in `set=1`, makes the tunnel remove the table
+//! of its kill switch and leave it off until `wontun_kill_switch=on` or its next start: where the
+//! process owns the table, no other process can remove it. Only root and the tunnel's own user can
+//! connect.
 //!
 //! # Error numbers
-//! A negative errno, as wireguard-go answers and as `wg set` turns into a message. (`wg show` takes positive ones only; but
-//! a well-formed `get=1` has nothing to fail with.)
+//! A negative errno, as wireguard-go answers and as `wg set` turns into a message. (`wg show`
+//! accepts positive ones only; but a well-formed `get=1` cannot fail.)
 //!
 //! | Number | When |
 //! |---|---|
-//! | `-EINVAL` | a value or a key that there is none of |
-//! | `-EPROTO` | a line without `=`, an unknown operation, a connection that was closed before the empty line |
+//! | `-EINVAL` | an unknown key, or an invalid value |
+//! | `-EPROTO` | a line without `=`, an unknown operation, a request without its empty line |
 //! | `-E2BIG` | a request longer than [`MAX_REQUEST`]; the connection ends |
 //! | `-EOPNOTSUPP` | `wontun_kill_switch=on` for a tunnel that was started without one |
-//! | `-EADDRINUSE`, `-EIO` | given by whoever applies the request: the port is taken, something else failed |
+//! | `-EADDRINUSE`, `-EIO` | applying the request failed: the port is in use, another error |
 
 mod answer;
 mod changes;

@@ -1,4 +1,4 @@
-//! Finding the tunnels that run, and asking them.
+//! Finds the running tunnels and sends requests to them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,21 +19,22 @@ use crate::config::TunName;
 use crate::control::uapi::{Changes, UapiFolders, socket_name};
 use crate::io::interrupted::retry;
 
-/// How long a tunnel may say nothing.
+/// Timeout of each read and write.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long all of an answer may take: whoever answers may mean harm.
+/// Timeout of a whole answer: the process that answers may be hostile.
 const LONGEST: Duration = Duration::from_secs(10);
-/// Bytes that an answer may have: room for a hundred thousand peers.
+/// Maximum length of an answer in bytes: a hundred thousand peers.
 const MAX_ANSWER: u64 = 64 << 20;
 const REQUEST: &[u8] = b"status=1\n\n";
-/// Bytes that the answer to a change may have.
+/// Maximum length of the answer to a change in bytes.
 const MAX_ERRNO: u64 = 64;
 
-/// Whom to believe besides root and this user.
+/// Listeners that are trusted besides root and this user.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::commands) enum Trust {
-    /// If root asks, whoever listens where only root and that user can have put the socket. The worst that they can do is
-    /// to tell lies about their own tunnel: for questions in which there is no secret.
+    /// If root connects: any user whose socket is at a place where only root and that user can have
+    /// put it. The worst they can do is to misreport their own tunnel: for requests without
+    /// secrets.
     Placed,
     /// This user.
     User(Option<u32>),
@@ -50,21 +51,21 @@ impl Trust {
     }
 }
 
-/// Whether nobody but root and `uid` can have put the socket at `path` there. An abstract name, such as the health
-/// check's, could be anybody's.
+/// Returns true if only root and `uid` can have put the socket at `path`. An abstract name, such as
+/// the health check's, could be taken by any user.
 fn is_placed(path: &Path, uid: u32) -> bool {
     let folder = path.parent().and_then(|folder| fs::metadata(folder).ok());
     let is_safe = folder.is_some_and(|folder| [0, uid].contains(&folder.uid()) && folder.mode() & 0o022 == 0);
     is_safe && fs::symlink_metadata(path).is_ok_and(|socket| socket.uid() == uid)
 }
 
-/// Asks the tunnel of this name, wherever its socket is.
+/// Requests the status of the tunnel of this name.
 pub(in crate::commands) fn ask_by_name(folders: &UapiFolders, tun: &TunName) -> Result<Report, CommandError> {
     ask(connect_by_name(folders, tun, Trust::Placed)?, tun)
 }
 
-/// A connection to the tunnel of this name, wherever its socket is. Whoever listens must be root, this user, or covered
-/// by `trust`.
+/// Connects to the tunnel of this name, in whichever folder its socket is. The listener must be
+/// root, this user, or covered by `trust`.
 pub(in crate::commands) fn connect_by_name(
     folders: &UapiFolders,
     tun: &TunName,
@@ -78,8 +79,8 @@ pub(in crate::commands) fn connect_by_name(
     Err(CommandError::NotRunning(tun.clone()))
 }
 
-/// Asks all that run, in the order of their names. Those of other programs are passed over; of the errors of others the
-/// first is given too.
+/// Requests the status of all running tunnels, in the order of their names. Skips sockets of other
+/// programs, and returns the first error of the others.
 pub(in crate::commands) fn ask_all(folders: &UapiFolders) -> (Vec<Report>, Option<CommandError>) {
     let mut reports = Vec::new();
     let mut first_error = None;
@@ -97,7 +98,7 @@ pub(in crate::commands) fn ask_all(folders: &UapiFolders) -> (Vec<Report>, Optio
     (reports, first_error)
 }
 
-/// The sockets of tunnels, live or not.
+/// Returns the sockets of tunnels, live or stale.
 fn sockets(folders: &UapiFolders) -> BTreeMap<PathBuf, TunName> {
     let mut found = BTreeMap::new();
     for folder in folders.iter() {
@@ -106,7 +107,8 @@ fn sockets(folders: &UapiFolders) -> BTreeMap<PathBuf, TunName> {
         for entry in fs::read_dir(&resolved).into_iter().flatten().flatten() {
             let name = entry.file_name();
             let tun = name.to_str().and_then(|name| name.strip_suffix(".sock")?.parse().ok());
-            // what else is in a user's folder is none of our business; ours are for their owner alone
+            // a user's folder may hold sockets of other programs; those of wontun are accessible by
+            // their owner only
             let is_ours = entry
                 .metadata()
                 .is_ok_and(|file| file.file_type().is_socket() && (!is_users || file.mode() & 0o077 == 0));
@@ -118,13 +120,13 @@ fn sockets(folders: &UapiFolders) -> BTreeMap<PathBuf, TunName> {
     found
 }
 
-/// `None` if nobody listens there.
+/// Connects to the socket. Returns `None` if nothing listens there.
 fn connect(path: &Path, tun: &TunName, trust: Trust) -> Result<Option<UnixStream>, CommandError> {
     let other = |source| CommandError::Other { path: path.to_owned(), source };
-    // the path is too long for any socket
+    // a path too long for a socket address
     let Ok(address) = SockAddr::unix(path) else { return Ok(None) };
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(other)?;
-    // the first also bounds how long a full queue may hold up the connection
+    // the write timeout also bounds how long a full queue can block connect()
     socket.set_write_timeout(Some(PATIENCE)).map_err(other)?;
     socket.set_read_timeout(Some(PATIENCE)).map_err(other)?;
     if let Err(error) = retry(|| socket.connect(&address)) {
@@ -143,7 +145,7 @@ fn connect(path: &Path, tun: &TunName, trust: Trust) -> Result<Option<UnixStream
     Ok(Some(UnixStream::from(std::os::fd::OwnedFd::from(socket))))
 }
 
-/// Asks how the tunnel is.
+/// Requests the status of the tunnel.
 pub(in crate::commands) fn ask(socket: UnixStream, tun: &TunName) -> Result<Report, CommandError> {
     let failed = |error| failed(&error, tun);
     (&socket).write_all(REQUEST).map_err(failed)?;
@@ -160,7 +162,7 @@ pub(in crate::commands) fn ask(socket: UnixStream, tun: &TunName) -> Result<Repo
         if key == "errno" {
             return match value.parse() {
                 Ok(0) => Ok(report),
-                // one that answers, but does not know what is asked
+                // it answers, but does not know the operation
                 Ok(_) if !has_answered => Err(CommandError::Foreign(tun.clone())),
                 errno => Err(CommandError::Reported { tun: tun.clone(), errno: errno.unwrap_or_default() }),
             };
@@ -174,7 +176,7 @@ pub(in crate::commands) fn ask(socket: UnixStream, tun: &TunName) -> Result<Repo
     Err(CommandError::Foreign(tun.clone()))
 }
 
-/// A socket that is read until a point in time.
+/// A reader of a socket with a deadline.
 struct Bounded<'a> {
     socket: &'a UnixStream,
     deadline: Instant,
@@ -191,14 +193,14 @@ impl Read for Bounded<'_> {
     }
 }
 
-/// Asks the tunnel to change, all of it or nothing.
+/// Sends a change request, which is applied completely or not at all.
 pub(in crate::commands) fn set(
     socket: UnixStream,
     tun: &TunName,
     changes: &Changes,
 ) -> Result<(), CommandError> {
     let failed = |error| failed(&error, tun);
-    // a change has the kernel set routes, which on a busy host takes its time
+    // the kernel may take time to set the routes of a change on a busy host
     socket.set_read_timeout(Some(LONGEST)).map_err(failed)?;
     (&socket).write_all(&changes.print()).map_err(failed)?;
     let mut line = String::new();
@@ -213,7 +215,7 @@ pub(in crate::commands) fn set(
 fn failed(error: &io::Error, tun: &TunName) -> CommandError {
     match error.kind() {
         io::ErrorKind::WouldBlock => CommandError::Hangs(tun.clone()),
-        // wireguard-go hangs up on an operation that it does not know
+        // wireguard-go closes the connection on an unknown operation
         _ => CommandError::Foreign(tun.clone()),
     }
 }

@@ -1,4 +1,4 @@
-//! For people, in the manner of `wg show`.
+//! Formats the status as text, in the style of `wg show`.
 
 use std::fmt::{self, Display, Write};
 use std::io::{self, IsTerminal};
@@ -13,14 +13,15 @@ const LABEL: Style = Style::new().bold();
 const INTERFACE: Style = AnsiColor::Green.on_default().bold();
 const PEER: Style = AnsiColor::Yellow.on_default().bold();
 
-/// Whether the text may have colours: on a terminal, unless NO_COLOR is set (<https://no-color.org>).
+/// Returns true if the output may have colours: on a terminal, unless NO_COLOR is set
+/// (<https://no-color.org>).
 pub(in crate::commands) fn wants_colours() -> bool {
     let is_refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let is_dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
     io::stdout().is_terminal() && !is_refused && !is_dumb
 }
 
-/// All tunnels, as of `now`, the wall clock's time since 1970.
+/// Formats all tunnels; `now` is the time by the wall clock, since 1970.
 pub(super) fn print(reports: &[Report], now: Duration, colours: bool) -> String {
     let mut page = Page::new(colours);
     for (place, report) in reports.iter().enumerate() {
@@ -32,14 +33,14 @@ pub(super) fn print(reports: &[Report], now: Duration, colours: bool) -> String 
     page.text
 }
 
-/// One peer.
+/// Formats one peer.
 pub(in crate::commands) fn print_peer(peer: &Peer, now: Duration, colours: bool) -> String {
     let mut page = Page::new(colours);
     page.peer(peer, now);
     page.text
 }
 
-/// What has been written so far.
+/// The text written so far.
 struct Page {
     text: String,
     colours: bool,
@@ -142,7 +143,7 @@ pub(in crate::commands) fn ago(then: Duration, now: Duration) -> String {
     }
 }
 
-/// Seconds, as `1 hour, 2 minutes, 3 seconds`.
+/// A number of seconds, displayed as `1 hour, 2 minutes, 3 seconds`.
 struct Span(u64);
 
 impl Display for Span {
@@ -163,7 +164,7 @@ impl Display for Span {
     }
 }
 
-/// Bytes, as `1.50 MiB`.
+/// A number of bytes, displayed as `1.50 MiB`.
 pub(in crate::commands) struct Bytes(pub(in crate::commands) u64);
 
 impl Display for Bytes {
@@ -171,7 +172,7 @@ impl Display for Bytes {
         if self.0 < 1024 {
             return write!(f, "{} B", self.0);
         }
-        // an approximation is what is wanted
+        // an approximation is sufficient
         #[allow(clippy::cast_precision_loss)]
         let mut amount = self.0 as f64 / KIB;
         let mut unit = "KiB";

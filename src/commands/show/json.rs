@@ -1,5 +1,5 @@
-//! Output for programs, in the format of docs/src/reference/json.md. A handful of fields is written,
-//! so no library is needed for it.
+//! Formats the status as JSON, as described in docs/src/reference/json.md. It has only a few
+//! fields, so no library is needed.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Write};
@@ -7,19 +7,19 @@ use std::fmt::{self, Display, Write};
 use super::report::{Peer, Report};
 use crate::config::TunName;
 
-/// A peer of a server's file, and what the tunnel says of it if it is `running` and knows it.
+/// A peer of a server's file, with its state in the tunnel if it is `running` and knows the peer.
 #[derive(Clone, Debug)]
 pub(in crate::commands) struct Listed {
     pub(in crate::commands) peer: Peer,
     pub(in crate::commands) running: bool,
 }
 
-/// One document with all tunnels, on one line.
+/// Formats one document with all tunnels, on one line.
 pub(super) fn print(reports: &[Report]) -> String {
     document(format_args!("{{\"tunnels\":{}}}", List(reports, write_report)))
 }
 
-/// One document with the peers of a server's file, on one line.
+/// Formats one document with the peers of a server's file, on one line.
 pub(in crate::commands) fn print_peers(tun: &TunName, peers: &[Listed]) -> String {
     document(format_args!("{{\"tunnel\":{},\"peers\":{}}}", Text(tun), List(peers, write_listed)))
 }
@@ -118,8 +118,8 @@ impl<T: Display> Display for OrNull<T> {
     }
 }
 
-/// A string (RFC 8259, section 7). What cannot be seen is escaped too: it may come from another process, and the
-/// document may be read on a terminal.
+/// A string (RFC 8259, section 7). Non-printable characters are escaped too: the text may come from
+/// another process, and the document may be displayed on a terminal.
 struct Text<T>(T);
 
 impl<T: Display> Display for Text<T> {
@@ -155,7 +155,7 @@ mod tests {
         assert_eq!(Text("\u{9b}31m\u{202e}\u{e0001}").to_string(), r#""\u009b31m\u202e\udb40\udc01""#);
     }
 
-    /// Every field is in docs/src/reference/json.md, and no other.
+    /// Every field is documented in docs/src/reference/json.md, and no other is.
     #[test]
     fn the_fields_are_those_that_are_documented() {
         let peer = Peer::new(crate::tunnel::wireguard::PublicKey::from_bytes([1; 32]));

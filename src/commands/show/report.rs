@@ -1,4 +1,4 @@
-//! What a tunnel says of itself, read from its answer.
+//! Status of a tunnel, parsed from its answer.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ pub(in crate::commands) struct Report {
     pub(in crate::commands) mtu: Option<u32>,
     pub(in crate::commands) is_up: Option<bool>,
     pub(in crate::commands) repairs: BTreeMap<String, u64>,
-    /// A line for each problem of the host.
+    /// Problems of the host, one line each.
     pub(in crate::commands) problems: Vec<String>,
     pub(in crate::commands) dropped: BTreeMap<String, u64>,
     pub(in crate::commands) peers: Vec<Peer>,
@@ -32,11 +32,11 @@ pub(in crate::commands) struct Peer {
     pub(in crate::commands) has_preshared_key: bool,
     pub(in crate::commands) has_session: bool,
     pub(in crate::commands) endpoint: Option<SocketAddr>,
-    /// Since 1970; zero for never.
+    /// Time since 1970; zero for never.
     pub(in crate::commands) last_handshake: Duration,
     pub(in crate::commands) received: u64,
     pub(in crate::commands) sent: u64,
-    /// Seconds; 0 for never.
+    /// In seconds; 0 for off.
     pub(in crate::commands) persistent_keepalive: u16,
     pub(in crate::commands) allowed_ips: Vec<Prefix>,
 }
@@ -58,7 +58,8 @@ impl Report {
         }
     }
 
-    /// Takes in a line; `None` if its value cannot be. One of a newer version's that is not known is passed over.
+    /// Parses a line. Returns `None` if its value is invalid. Ignores unknown keys, which a newer
+    /// version may send.
     pub(in crate::commands) fn handle_line(&mut self, key: &str, value: &str) -> Option<()> {
         if key == "public_key" {
             self.peers.push(Peer::new(public_key(value)?));
@@ -74,7 +75,7 @@ impl Report {
             "fwmark" => self.fwmark = value.parse().ok()?,
             "mtu" => self.mtu = Some(value.parse().ok()?),
             "device_up" => self.is_up = Some(value.parse().ok()?),
-            // none of it moves the cursor of a terminal
+            // without control characters, which could move the cursor of a terminal
             "problem" => self.problems.push(value.chars().filter(|letter| !letter.is_control()).collect()),
             _ => {
                 if let Some(piece) = key.strip_prefix("repair_").filter(|piece| is_word(piece)) {
@@ -88,7 +89,7 @@ impl Report {
         Some(())
     }
 
-    /// Puts the peers in the order of their latest handshake, the newest first.
+    /// Sorts the peers by their latest handshake, the newest first.
     pub(in crate::commands) fn sort(&mut self) {
         self.peers.sort_by_key(|peer| std::cmp::Reverse(peer.last_handshake));
     }
@@ -112,7 +113,7 @@ impl Peer {
 
     fn handle_line(&mut self, key: &str, value: &str) -> Option<()> {
         match key {
-            // what may not be shown on a terminal is no name
+            // a name that must not be shown on a terminal is dropped
             "name" => self.name = value.parse().ok(),
             "has_preshared_key" => self.has_preshared_key = value.parse().ok()?,
             "has_session" => self.has_session = value.parse().ok()?,
@@ -138,7 +139,8 @@ impl Peer {
     }
 }
 
-/// What a reason looks like; anything else is not ours, and may not be fit for a terminal.
+/// Returns true if the text has the form of a drop reason; any other text may be unsafe for a
+/// terminal.
 fn is_word(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
 }

@@ -1,4 +1,4 @@
-//! `show` against the listening end, in folders of the tests' own.
+//! Tests of `show` against a listener in temporary folders.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
@@ -52,7 +52,7 @@ fn prefix(address: &str, length: u8) -> Prefix {
     Prefix::new(address.parse().unwrap(), length).unwrap()
 }
 
-/// What a tunnel with two peers says.
+/// Returns the status answer of a tunnel with two peers.
 fn status() -> zeroize::Zeroizing<Vec<u8>> {
     let private = PrivateKey::from_bytes(&[0x48; 32]);
     let interface = InterfaceStatus {
@@ -183,7 +183,8 @@ fn all_that_run_wherever_they_are() {
         UapiListener::open_in(&tun("c"), &only(&config)).unwrap().0,
         UapiListener::open_in(&tun("a"), &only(&folders.own)).unwrap().0,
     ];
-    // a stale one, one of another kind, what is no socket at all, and somebody else's in the user's folder
+    // a stale socket, one of another kind, a regular file, and another program's in the user's
+    // folder
     drop(folder.socket("wireguard", "stale.sock"));
     std::fs::write(folders.standard.join("file.sock"), "").unwrap();
     let _others = folder.socket(".", "docker.sock");
@@ -225,7 +226,7 @@ fn one_that_hangs_is_found_out_in_two_seconds() {
     assert!((Duration::from_secs(1)..Duration::from_secs(4)).contains(&begin.elapsed()));
 }
 
-/// Names, versions and reasons of a process that means harm never move a cursor; what is no name is none.
+/// Names, versions and reasons of a hostile process never move a cursor; invalid names are dropped.
 #[test]
 fn no_escape_sequence_gets_through() {
     let folder = Folder::new();

@@ -1,4 +1,4 @@
-//! Whom to ask, and what was found.
+//! Target of a request, and its answer.
 
 use std::time::Instant;
 
@@ -6,20 +6,20 @@ use crate::commands::CommandError;
 use crate::commands::show::report::Report;
 use crate::config::TunName;
 
-/// Whom to ask.
+/// The tunnels to request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Target {
-    /// All that run.
+    /// All running tunnels.
     Any,
-    /// This one.
+    /// The tunnel of this name.
     One(TunName),
 }
 
-/// What was found.
+/// Result of a request.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) target: Target,
-    /// When.
+    /// Time of the answer.
     pub(super) at: Instant,
     /// One report, or with [`Target::Any`] one for each tunnel, at least one.
     pub(super) found: Result<Vec<Report>, CommandError>,

@@ -1,4 +1,4 @@
-//! Asks the tunnel, again and again.
+//! Requests the status of the tunnel at intervals.
 
 use std::io;
 use std::sync::mpsc::{RecvTimeoutError, Sender, SyncSender, channel};
@@ -10,20 +10,20 @@ use crate::commands::CommandError;
 use crate::commands::show::client;
 use crate::control::uapi::UapiFolders;
 
-/// Who asks.
+/// Configuration of the requests.
 #[derive(Debug)]
 pub(super) struct Asker {
     pub(super) folders: UapiFolders,
     pub(super) interval: Duration,
 }
 
-/// Whether an error may be over the next time: a tunnel that does not run, or hangs.
+/// Returns true if a later request may succeed: the tunnel does not run, or hangs.
 pub(super) const fn may_change(error: &CommandError) -> bool {
     matches!(error, CommandError::NotRunning(_) | CommandError::NoneRunning | CommandError::Hangs(_))
 }
 
 impl Asker {
-    /// Asks once.
+    /// Sends one request.
     pub(super) fn ask(&self, target: &Target) -> Answer {
         let found = match target {
             Target::One(tun) => client::ask_by_name(&self.folders, tun).map(|report| vec![report]),
@@ -36,15 +36,16 @@ impl Asker {
         Answer { target: target.clone(), at: Instant::now(), found }
     }
 
-    /// Asks from now on, at intervals; at once whenever somebody else is to be asked, for which a sender is given back.
+    /// Starts requests at intervals, in a thread. Returns a sender for a new target, which is
+    /// requested at once.
     ///
     /// # Errors
-    /// The system's: there is no thread.
+    /// An error of the system: the thread cannot be created.
     pub(super) fn start(self, target: Target, happens: SyncSender<Happening>) -> io::Result<Sender<Target>> {
         let (wanted, wishes) = channel();
         spawn("asker", happens, move |happens| {
             let mut target = target;
-            // the first answer is there, and two at once would give no rate
+            // the first answer is there already, and two at the same time would give no rate
             let mut wait = self.interval;
             loop {
                 match wishes.recv_timeout(wait) {

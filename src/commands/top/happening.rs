@@ -1,4 +1,4 @@
-//! What the threads tell the first one.
+//! Events that the threads send to the main thread.
 
 use std::io;
 use std::sync::mpsc::SyncSender;
@@ -8,21 +8,21 @@ use ratatui::crossterm::event::Event;
 
 use super::answer::Answer;
 
-/// What happened.
+/// An event.
 pub(super) enum Happening {
-    /// A key, or another size of the terminal.
+    /// A key, or a new size of the terminal.
     Terminal(Event),
-    /// The terminal says nothing any more.
+    /// The terminal can no longer be read.
     Deaf(io::Error),
-    /// The tunnel has spoken, or has not.
+    /// The result of a status request.
     Answer(Answer),
-    /// A signal asks for the end.
+    /// A terminating signal.
     Stop,
-    /// One of our threads is gone.
+    /// A thread panicked.
     Fault,
 }
 
-/// A thread whose unexpected end is told.
+/// Starts a thread that reports a panic as an event.
 pub(super) fn spawn(
     name: &str,
     happens: SyncSender<Happening>,

@@ -1,4 +1,4 @@
-//! From one report to the next: rates, and how they were before.
+//! Computes rates from successive reports, and keeps their history.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Instant;
@@ -6,10 +6,10 @@ use std::time::Instant;
 use crate::commands::show::report::{Peer, Report};
 use crate::tunnel::wireguard::PublicKey;
 
-/// Rates that are remembered, for the sparklines.
+/// Number of rates kept for the sparklines.
 const REMEMBERED: usize = 200;
 
-/// Bytes a second.
+/// Rates in bytes per second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Rate {
     pub(super) received: u64,
@@ -22,7 +22,8 @@ impl Rate {
     }
 }
 
-/// The rates of a peer or of all, the newest last. Empty until there are two reports.
+/// History of the rates of a peer or of all peers, the newest last. Empty until there are two
+/// reports.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Trend(VecDeque<Rate>);
 
@@ -31,7 +32,7 @@ impl Trend {
         self.0.back().copied().unwrap_or_default()
     }
 
-    /// The last `count` rates, fewer if there are not so many.
+    /// Returns the last `count` rates, or fewer if there are not as many.
     pub(super) fn last(&self, count: usize) -> impl Iterator<Item = Rate> {
         self.0.iter().skip(self.0.len().saturating_sub(count)).copied()
     }
@@ -44,26 +45,26 @@ impl Trend {
     }
 }
 
-/// A tunnel as it was last seen, and what it has been doing.
+/// The latest report of a tunnel and its history.
 #[derive(Clone, Debug)]
 pub(super) struct Watched {
     pub(super) report: Report,
-    /// Of all peers.
+    /// History of the rates of all peers together.
     pub(super) total: Trend,
-    /// Drops a second, for each reason.
+    /// Drops per second by reason.
     pub(super) drop_rates: BTreeMap<String, u64>,
     at: Instant,
     trends: HashMap<PublicKey, Trend>,
 }
 
 impl Watched {
-    /// The first report, of the time `at`.
+    /// Starts with the first report, received at `at`.
     pub(super) fn new(report: Report, at: Instant) -> Self {
         Self { report, at, total: Trend::default(), drop_rates: BTreeMap::new(), trends: HashMap::new() }
     }
 
-    /// Takes in the next report. A counter that went back, of a peer that was made anew or of a tunnel that was started
-    /// again, says nothing about a rate.
+    /// Handles the next report. A counter that decreased, since the peer was created anew or the
+    /// tunnel restarted, counts as no traffic.
     pub(super) fn handle_report(&mut self, report: Report, at: Instant) {
         let millis = at.saturating_duration_since(self.at).as_millis().max(1);
         let per_second = |before: u64, now: u64| {
@@ -92,12 +93,12 @@ impl Watched {
         (self.trends, self.report, self.at) = (trends, report, at);
     }
 
-    /// What a peer of the report has been doing; `None` before the second report of it.
+    /// Returns the history of a peer's rates; `None` before the second report of it.
     pub(super) fn trend(&self, peer: &Peer) -> Option<&Trend> {
         self.trends.get(&peer.public_key)
     }
 
-    /// The peer's last rate.
+    /// Returns the latest rate of the peer.
     pub(super) fn rate(&self, peer: &Peer) -> Rate {
         self.trend(peer).map(Trend::rate).unwrap_or_default()
     }

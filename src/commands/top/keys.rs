@@ -1,31 +1,31 @@
-//! What the keys mean.
+//! Key bindings.
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
-/// What somebody wants.
+/// A user command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
     Quit,
-    /// All of the screen anew, after something else wrote on it.
+    /// Redraws the whole screen, after another program wrote to it.
     Redraw,
-    /// So many lines down, or if negative up.
+    /// Scrolls down by so many lines, up if negative.
     Scroll(isize),
-    /// So many pages down, or if negative up.
+    /// Scrolls down by so many pages, up if negative.
     Page(isize),
     First,
     Last,
-    /// The next order of the peers.
+    /// Selects the next order of the peers.
     Sort,
-    /// The one before.
+    /// Selects the previous order.
     SortBack,
     Reverse,
-    /// The list of tunnels.
+    /// Shows the list of tunnels.
     List,
-    /// Take what is marked in the list.
+    /// Opens the tunnel marked in the list.
     Choose,
 }
 
-/// `None` for a key that means nothing.
+/// Returns the command of a key, if it has one.
 pub(super) fn wish(key: KeyEvent) -> Option<Wish> {
     if key.kind == KeyEventKind::Release {
         return None;

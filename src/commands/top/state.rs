@@ -1,4 +1,4 @@
-//! What is shown, and how answers and keys change it.
+//! State of the screen, and its changes by answers and keys.
 
 use std::cmp::Ordering;
 use std::time::Duration;
@@ -8,17 +8,17 @@ use super::history::Watched;
 use super::keys::Wish;
 use crate::commands::show::report::{Peer, Report};
 
-/// By what the peers are ordered.
+/// Order of the peers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Order {
-    /// The busiest first.
+    /// By rate, the highest first.
     #[default]
     Rate,
-    /// The latest handshake first.
+    /// By handshake, the latest first.
     Handshake,
-    /// The most bytes carried first.
+    /// By bytes transferred, the most first.
     Transfer,
-    /// By the alphabet; those without a name last.
+    /// By name; peers without a name last.
     Name,
 }
 
@@ -40,18 +40,18 @@ impl Order {
     }
 }
 
-/// What there is to see.
+/// Content of the screen.
 #[derive(Clone, Debug)]
 pub(super) enum Scene {
     /// A tunnel.
     Tunnel(Box<Watched>),
-    /// Tunnels to choose from, and which one is marked.
+    /// A list of tunnels, and the index of the marked one.
     Choice(Vec<Report>, usize),
-    /// Nothing, and why.
+    /// Nothing yet, with the reason.
     Waiting(String),
 }
 
-/// All that the screen shows.
+/// State of the whole screen.
 #[derive(Clone, Debug)]
 pub(super) struct State {
     pub(super) scene: Scene,
@@ -59,12 +59,12 @@ pub(super) struct State {
     pub(super) is_reversed: bool,
     pub(super) interval: Duration,
     pub(super) colours: bool,
-    /// Peers above the first one that is shown.
+    /// Number of peers above the first one shown.
     pub(super) offset: usize,
-    /// Peers that the screen had room for.
+    /// Number of peers that fitted the screen.
     pub(super) page: usize,
     target: Target,
-    /// Somebody asked for the list: a single tunnel is not taken by itself.
+    /// True after the user asked for the list: a single tunnel is not opened automatically then.
     wants_list: bool,
 }
 
@@ -83,7 +83,7 @@ impl State {
         }
     }
 
-    /// Takes in what was found, and gives whom to ask from now on if that is somebody else.
+    /// Handles an answer. Returns the new target if that changes.
     pub(super) fn handle_answer(&mut self, answer: Answer) -> Option<Target> {
         let Answer { target, at, found } = answer;
         if target != self.target {
@@ -114,7 +114,7 @@ impl State {
         (self.target != one).then(|| self.turn_to(one))
     }
 
-    /// Does what a key asks for, and gives whom to ask from now on if that is somebody else.
+    /// Executes a user command. Returns the new target if that changes.
     pub(super) fn handle_wish(&mut self, wish: Wish) -> Option<Target> {
         let page = isize::try_from(self.page).unwrap_or(isize::MAX);
         match wish {
@@ -151,7 +151,7 @@ impl State {
         target
     }
 
-    /// The end is found out when it is drawn.
+    /// Scrolls by lines; the offset is limited to the end when drawing.
     fn scroll(&mut self, lines: isize) {
         match &mut self.scene {
             Scene::Choice(reports, marked) => {
@@ -161,7 +161,7 @@ impl State {
         }
     }
 
-    /// The peers of a tunnel in the order that is wanted.
+    /// Returns the peers of a tunnel in the selected order.
     pub(super) fn ordered<'a>(&self, watched: &'a Watched) -> Vec<&'a Peer> {
         let mut peers: Vec<_> = watched.report.peers.iter().collect();
         let by_order = |a: &&Peer, b: &&Peer| match self.order {
@@ -170,7 +170,7 @@ impl State {
             Order::Transfer => transfer(b).cmp(&transfer(a)),
             Order::Name => Ordering::Equal,
         };
-        // whatever is the same for several keeps its place from one look to the next
+        // equal peers keep their order from one refresh to the next
         peers.sort_by(|a, b| by_order(a, b).then_with(|| by_name(a, b)));
         if self.is_reversed {
             peers.reverse();
@@ -179,7 +179,7 @@ impl State {
     }
 }
 
-/// Those without a name last, in the order of their keys.
+/// Compares by name; peers without a name come last, in the order of their keys.
 fn by_name(a: &Peer, b: &Peer) -> Ordering {
     let is_nameless = |peer: &Peer| peer.name.is_none();
     (is_nameless(a), &a.name, a.public_key.as_bytes()).cmp(&(

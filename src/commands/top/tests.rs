@@ -1,4 +1,4 @@
-//! Screens, drawn into memory.
+//! Tests of the screens, drawn to a buffer in memory.
 
 use std::time::Instant;
 
@@ -55,7 +55,7 @@ fn answer(target: &Target, seconds: u64, found: Result<Vec<Report>, CommandError
 
 static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
 
-/// A state that has seen `reports`, a second apart.
+/// Returns a state that has handled `reports`, one second apart.
 fn state(reports: Vec<Report>) -> State {
     let target = Target::One(tun("wt0"));
     let mut state = State::new(target.clone(), Duration::from_secs(1), false);
@@ -65,7 +65,7 @@ fn state(reports: Vec<Report>) -> State {
     state
 }
 
-/// What a terminal of this size shows.
+/// Returns the lines of a terminal of this size.
 fn screen(state: &mut State, width: u16, height: u16) -> Vec<String> {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
     terminal.draw(|frame| view::draw(frame, state, NOW)).unwrap();
@@ -94,7 +94,7 @@ fn a_screen_of_80_by_24() {
         "AgICAgICAg…     192.0.2.2:51820            0 B/s      0 B/s         ▁▁    1m 03s",
     ];
     for (place, (line, expected)) in lines.iter().zip(expected).enumerate() {
-        // behind the words is the sparkline of all
+        // the sparkline of all peers follows the text
         let line = if place == 1 { line.trim_end_matches(['█', '▄']) } else { line };
         assert_eq!(line.trim_end(), expected.trim_end(), "{lines:#?}");
     }
@@ -112,7 +112,7 @@ fn a_wide_screen_has_the_totals_of_each_peer() {
     assert!(line.ends_with("1m 03s 5.00 MiB 7.00 GiB"), "{line}");
 }
 
-/// However small, the peers are there, nothing overlaps, and nothing fails.
+/// On small terminals the peers are shown, nothing overlaps, and nothing panics.
 #[test]
 fn every_size_can_be_drawn() {
     let reports = || vec![report(three(1 << 20), 1), report(three(3 << 20), 1)];
@@ -200,12 +200,12 @@ fn a_tunnel_that_goes_is_waited_for_and_begins_anew() {
     assert_eq!(state.handle_answer(gone), None);
     let lines = screen(&mut state, 80, 24);
     assert!(lines[0].contains("waiting") && lines[1].contains("no tunnel wt0 runs"), "{lines:#?}");
-    // its counters have begun anew, which is no rate
+    // the tunnel's counters started again, which is no rate
     assert_eq!(state.handle_answer(answer(&target, 3, Ok(vec![report(three(100), 0)]))), None);
     assert!(!screen(&mut state, 80, 24).iter().any(|line| line.contains("MiB/s")));
     assert_eq!(state.handle_answer(answer(&target, 4, Ok(vec![report(three(100 + (1 << 20)), 0)]))), None);
     assert!(screen(&mut state, 80, 24)[6].contains("1.00 MiB/s"));
-    // so have those of one that was started again between two looks
+    // the same if it was restarted between two refreshes
     assert_eq!(state.handle_answer(answer(&target, 5, Ok(vec![report(three(7), 0)]))), None);
     assert!(screen(&mut state, 80, 24)[6].contains(" 0 B/s"));
 }
@@ -220,7 +220,7 @@ fn the_only_tunnel_is_taken_and_of_several_one_is_chosen() {
         Some(one.clone())
     );
     assert!(screen(&mut state, 80, 24)[0].starts_with(" wt0 · up"));
-    // what was asked before that is of no interest any more
+    // answers to earlier requests are ignored
     assert_eq!(state.handle_answer(answer(&Target::Any, 1, Ok(two()))), None);
     assert!(screen(&mut state, 80, 24)[0].starts_with(" wt0 · up"));
 
@@ -233,7 +233,7 @@ fn the_only_tunnel_is_taken_and_of_several_one_is_chosen() {
     press(&mut state, KeyCode::Down);
     assert_eq!(press(&mut state, KeyCode::Enter), Some(Target::One(tun("wt1"))));
 
-    // a list that was asked for stays one, of however few
+    // a requested list stays a list, even with one tunnel
     assert_eq!(press(&mut state, KeyCode::Char('l')), Some(Target::Any));
     assert_eq!(state.handle_answer(answer(&Target::Any, 3, Ok(vec![report(three(1), 0)]))), None);
     assert_eq!(screen(&mut state, 80, 24)[0], " which tunnel?");
@@ -250,7 +250,7 @@ fn keys_that_end_it() {
     assert_eq!(plain(KeyCode::Char('c')), None);
 }
 
-/// Run by the test below, on a terminal of its own.
+/// Runs in the child process of the test below, on a terminal of its own.
 #[test]
 #[ignore = "panics"]
 fn child_that_panics_while_it_draws() {
@@ -258,7 +258,7 @@ fn child_that_panics_while_it_draws() {
     terminal.draw(|_| panic!("so it is")).unwrap();
 }
 
-/// A fault leaves the terminal as it was, and what it says can be read.
+/// A panic restores the terminal, and its message can be read.
 #[test]
 fn a_panic_gives_the_terminal_back() {
     use rustix::{pty, termios};
@@ -291,7 +291,7 @@ fn a_panic_gives_the_terminal_back() {
     );
     drop(terminal);
     let mut written = Vec::new();
-    // a terminal that nobody has open any more is an error after the last byte
+    // reading a terminal that no process has open fails after the last byte
     let _ = std::fs::File::from(controller).read_to_end(&mut written);
     let written = String::from_utf8_lossy(&written);
     let place = |text: &str| written.find(text).unwrap_or_else(|| panic!("no {text:?} in {written:?}"));

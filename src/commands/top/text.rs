@@ -6,23 +6,23 @@ use ratatui::text::Span;
 
 use crate::commands::show::report::Peer;
 
-/// Heights of a bar, the lowest first.
+/// Bars of a sparkline, the lowest first.
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-/// Characters of a key that tell peers apart.
+/// Number of characters of a key that are shown instead of a name.
 const KEY_CHARS: usize = 10;
 
-/// An amount of bytes in at most eight columns, as `12.3 MiB`.
+/// Formats a number of bytes in at most eight columns, as `12.3 MiB`.
 pub(super) fn amount(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if bytes < 1000 {
         return format!("{bytes} B");
     }
-    // an approximation is what is wanted
+    // an approximation is sufficient
     #[allow(clippy::cast_precision_loss)]
     let mut amount = bytes as f64 / 1024.0;
     let mut unit = "KiB";
     for larger in UNITS.into_iter().skip(1) {
-        // what would be rounded to four digits
+        // values from here on would be rounded to four digits
         if amount < 999.5 {
             break;
         }
@@ -37,12 +37,12 @@ pub(super) fn amount(bytes: u64) -> String {
     format!("{amount:.decimals$} {unit}")
 }
 
-/// A rate in at most ten columns.
+/// Formats a rate in at most ten columns.
 pub(super) fn rate(bytes: u64) -> String {
     format!("{}/s", amount(bytes))
 }
 
-/// How long ago a handshake was, in at most eight columns.
+/// Formats the time since a handshake in at most eight columns.
 pub(super) fn age(then: Duration, now: Duration) -> String {
     if then.is_zero() {
         return "never".to_owned();
@@ -58,7 +58,7 @@ pub(super) fn age(then: Duration, now: Duration) -> String {
     }
 }
 
-/// The peer's name, or the beginning of its key.
+/// Returns the peer's name, or the beginning of its key.
 pub(super) fn name(peer: &Peer) -> String {
     match &peer.name {
         Some(name) => name.as_str().to_owned(),
@@ -66,7 +66,8 @@ pub(super) fn name(peer: &Peer) -> String {
     }
 }
 
-/// `text`, or what of it leaves room for an ellipsis in `width` columns. Nothing that would move a cursor is in it.
+/// Shortens `text` to `width` columns, with an ellipsis, and removes control characters, which
+/// could move the cursor.
 pub(super) fn fit(text: &str, width: usize) -> String {
     let text: String = text.chars().filter(|c| !c.is_control()).collect();
     if Span::raw(text.as_str()).width() <= width {
@@ -86,13 +87,14 @@ pub(super) fn fit(text: &str, width: usize) -> String {
     fitting
 }
 
-/// Bars for `values`, the newest at the right end of `width` columns, the greatest as high as can be.
+/// Draws a sparkline of `values` in `width` columns, the newest at the right, scaled to the
+/// maximum.
 pub(super) fn sparkline(values: impl Iterator<Item = u64>, width: usize) -> String {
     let values: Vec<u64> = values.collect();
     let most = values.iter().copied().max().unwrap_or_default().max(1);
     let bars = values.iter().map(|&value| {
         let height = u128::from(value) * 7 / u128::from(most);
-        // whatever is more than nothing can be seen
+        // values above zero are always visible
         let height = if value > 0 { height.max(1) } else { 0 };
         usize::try_from(height).ok().and_then(|height| BARS.get(height)).unwrap_or(&' ')
     });

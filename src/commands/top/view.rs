@@ -1,7 +1,7 @@
-//! The screen.
+//! Draws the screen.
 //!
-//! From the top: which tunnel, what all peers carry together, what is dropped, the peers, what the keys do. The smaller the
-//! terminal, the less of it there is; the peers go last.
+//! From the top: the tunnel, the total traffic, the drops, the peers, the keys. Smaller terminals
+//! show fewer of these; the peers are left out last.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use super::state::{Order, Scene, State};
 use super::text::{age, amount, fit, name, rate, sparkline};
 use crate::commands::show::report::{Peer, Report};
 
-/// Columns for the words in front of a sparkline of all peers.
+/// Columns of the text in front of a sparkline of all peers.
 const TOTALS: u16 = 42;
 const RATE: usize = 10;
 const AMOUNT: usize = 8;
@@ -25,7 +25,7 @@ const BOLD: Style = Style::new().add_modifier(Modifier::BOLD);
 const DIM: Style = Style::new().add_modifier(Modifier::DIM);
 const BAR: Style = Style::new().add_modifier(Modifier::REVERSED);
 
-/// Draws all of it, as of `now`, the wall clock's time since 1970.
+/// Draws the screen; `now` is the time by the wall clock, since 1970.
 pub(super) fn draw(frame: &mut Frame<'_>, state: &mut State, now: Duration) {
     let scene = std::mem::replace(&mut state.scene, Scene::Waiting(String::new()));
     match &scene {
@@ -73,7 +73,7 @@ fn draw_title(frame: &mut Frame<'_>, area: Rect, state: &State, report: &Report)
     bar(frame, area, &text, &format!("every {} s ", state.interval.as_secs_f64()), style);
 }
 
-/// A line from edge to edge; what is at its right end is left out where there is no room.
+/// Draws a line over the full width; the text at the right is left out if it does not fit.
 fn bar(frame: &mut Frame<'_>, area: Rect, left: &str, right: &str, style: Style) {
     let width = usize::from(area.width);
     let left = fit(left, width);
@@ -101,7 +101,7 @@ fn draw_totals(frame: &mut Frame<'_>, area: Rect, state: &State, watched: &Watch
         frame.render_widget(Paragraph::new(text), words);
         let width = usize::from(line.width);
         let mut values: Vec<_> = watched.total.last(width).map(of).collect();
-        // the newest is at the right end
+        // the newest value is at the right
         let missing = width.saturating_sub(values.len());
         values.splice(0..0, std::iter::repeat_n(0, missing));
         frame.render_widget(Sparkline::default().data(values).style(colour(state, bars)), line);
@@ -170,7 +170,8 @@ impl Column {
     }
 }
 
-/// The columns that a screen of this width has room for, each with its own; the name has what is left.
+/// Returns the columns that fit a screen of this width, each with its width; the name gets the
+/// rest.
 fn columns(width: u16) -> Vec<(Column, usize)> {
     let (endpoint, trend) = if width >= 118 { (25, 19) } else { (21, 10) };
     let all = [
@@ -195,7 +196,7 @@ fn columns(width: u16) -> Vec<(Column, usize)> {
     columns
 }
 
-/// Draws as many peers as there is room for, and tells which these are.
+/// Draws as many peers as fit, and returns a text that tells which these are.
 fn draw_peers(
     frame: &mut Frame<'_>,
     area: Rect,
@@ -276,7 +277,7 @@ fn draw_keys(frame: &mut Frame<'_>, area: Rect, state: &State, shown: &str) {
         state.order.name()
     );
     let short = format!(" q quit  s order: {}{reversed}  r  ↑↓  l", state.order.name());
-    // where one ends that is shown is worth more than words
+    // the range of peers shown is more important than the keys
     let fits = Span::raw(text.as_str()).width() + Span::raw(shown).width() < usize::from(area.width);
     bar(frame, area, if fits { &text } else { &short }, shown, BAR);
 }

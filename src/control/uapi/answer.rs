@@ -1,4 +1,4 @@
-//! The text of answers.
+//! Formats answers.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -13,65 +13,65 @@ use crate::config::PeerName;
 use crate::routing::Prefix;
 use crate::tunnel::wireguard::{KEY_LEN, PresharedKey, PrivateKey, PublicKey};
 
-/// Which of the two operations is answered.
+/// Operation that is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Report {
-    /// `get=1`, as wireguard-go answers it.
+    /// `get=1`, with the answer of wireguard-go.
     Get,
-    /// `status=1`: no secret is in it. Instead of `private_key` there is `own_public_key`, instead
-    /// of `preshared_key` `has_preshared_key=true` where there is one; `listen_port` and `fwmark`
-    /// are there also if 0. Besides there are `version`, `mtu`, `device_up` (`true` or `false`),
-    /// for each piece of the host's state that was put back `repair_PIECE`, `problem` for each
-    /// problem of the host and, for each reason with drops, `drop_REASON`; for each peer
-    /// `has_session` (`true` or `false`) and, if it has one, its `name`.
+    /// `status=1`, with an answer that contains no secrets. It has `own_public_key` instead of
+    /// `private_key`, and `has_preshared_key=true` instead of `preshared_key` if there is one;
+    /// `listen_port` and `fwmark` are included even if 0. It also has `version`, `mtu`, `device_up`
+    /// (`true` or `false`), `repair_PIECE` for each piece of the host's state that was restored,
+    /// `problem` for each problem of the host and `drop_REASON` for each reason with drops; for
+    /// each peer `has_session` (`true` or `false`) and, if it has one, its `name`.
     Status,
 }
 
-/// What is said of an interface.
+/// State of an interface.
 #[derive(Clone, Copy, Debug)]
 pub struct InterfaceStatus<'a> {
-    /// Our key.
+    /// Local private key.
     pub private_key: Option<&'a PrivateKey>,
-    /// What belongs to it.
+    /// Public key of the private key.
     pub public_key: Option<&'a PublicKey>,
     /// UDP port; 0 if there is none yet.
     pub listen_port: u16,
-    /// Mark of the outer packets; 0 for none.
+    /// Firewall mark of the outer packets; 0 for none.
     pub fwmark: u32,
     /// MTU of the device in bytes, if known.
     pub mtu: Option<u32>,
-    /// Whether the device is up.
+    /// True if the device is up.
     pub is_up: bool,
-    /// Pieces of the host's state that were put back, and how often.
+    /// Pieces of the host's state that were restored, and how often.
     pub repairs: &'a [(&'static str, u64)],
-    /// State of the host that is missing, and conditions that are not met, a line each.
+    /// Missing state of the host and conditions that are not met, one line each.
     pub problems: &'a [String],
 }
 
-/// What is said of a peer.
+/// State of a peer.
 #[derive(Clone, Copy, Debug)]
 pub struct PeerStatus<'a> {
-    /// Who it is.
+    /// Public key of the peer.
     pub public_key: &'a PublicKey,
-    /// What it is called, if it has a name.
+    /// Name of the peer, if it has one.
     pub name: Option<&'a PeerName>,
-    /// The key shared with it besides; all zeroes for none.
+    /// Preshared key; all zeroes for none.
     pub preshared_key: &'a PresharedKey,
-    /// Where it is, if known.
+    /// Endpoint of the peer, if known.
     pub endpoint: Option<SocketAddr>,
-    /// When the last handshake was completed, by the wall clock, since 1970; zero if there was none.
+    /// Completion time of the last handshake by the wall clock, since 1970; zero if there was none.
     pub last_handshake: Duration,
     /// Bytes sent.
     pub tx_bytes: u64,
     /// Bytes received.
     pub rx_bytes: u64,
-    /// Seconds after which a silent link gets a keepalive; 0 for never.
+    /// Persistent keepalive interval in seconds; 0 for off.
     pub persistent_keepalive: u16,
-    /// Whether a packet could leave at once.
+    /// True if there is a session, so that a packet can be sent at once.
     pub has_session: bool,
 }
 
-/// The answer to `get=1` or `status=1`, made piece by piece.
+/// Builder of the answer to `get=1` or `status=1`.
 #[derive(Debug)]
 pub struct Answer {
     text: SecretText,
@@ -79,8 +79,8 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Begins with the interface. `drops` are the names and numbers of what was dropped; `status=1` tells those that are
-    /// not zero.
+    /// Starts an answer with the interface. `drops` are the names and counters of the drop reasons;
+    /// `status=1` lists those that are not zero.
     pub fn new<'n>(
         report: Report,
         interface: &InterfaceStatus<'_>,
@@ -154,7 +154,7 @@ impl Answer {
         }
     }
 
-    /// Ends it.
+    /// Completes the answer.
     pub fn finish(mut self) -> Zeroizing<Vec<u8>> {
         self.text.push(b"errno=0\n\n");
         self.text.into_inner()
@@ -170,12 +170,12 @@ impl Answer {
     }
 }
 
-/// The answer to a `set=1` that was done.
+/// Returns the answer to a successful `set=1`.
 pub fn success() -> Zeroizing<Vec<u8>> {
     failure(0)
 }
 
-/// The answer to a request that failed. A negative number is what `wg set` expects.
+/// Returns the answer to a failed request. `wg set` expects a negative number.
 pub fn failure(errno: i32) -> Zeroizing<Vec<u8>> {
     Zeroizing::new(format!("errno={errno}\n\n").into_bytes())
 }

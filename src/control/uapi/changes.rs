@@ -1,4 +1,4 @@
-//! What a request, or a configuration that was read again, wants to be different.
+//! Changes that a request or a reloaded configuration makes.
 
 use std::net::SocketAddr;
 
@@ -8,50 +8,51 @@ use crate::config::PeerName;
 use crate::routing::Prefix;
 use crate::tunnel::wireguard::{PresharedKey, PrivateKey, PublicKey};
 
-/// Changes to an interface. What is `None` or `false` stays as it is.
+/// Changes to an interface. Fields that are `None` or `false` change nothing.
 ///
-/// To be applied in this order: the key, the port, the mark, the removal of all peers, then each of `peers`.
+/// Applied in this order: the key, the port, the mark, the removal of all peers, then each of
+/// `peers`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changes {
-    /// Our key; `Some(None)` removes it.
+    /// Local private key; `Some(None)` removes it.
     pub private_key: Option<Option<PrivateKey>>,
-    /// UDP port; 0 for any that is free.
+    /// UDP port; 0 for any free port.
     pub listen_port: Option<u16>,
-    /// Mark of the outer packets; 0 for none.
+    /// Firewall mark of the outer packets; 0 for none.
     pub fwmark: Option<u32>,
-    /// The kill switch, which `wg(8)` knows nothing of: false switches it off until the tunnel is
-    /// started again or it is switched on.
+    /// State of the kill switch, an extension unknown to `wg(8)`: false switches it off until the
+    /// tunnel is restarted or it is switched on again.
     pub kill_switch: Option<bool>,
-    /// Whether all peers go first.
+    /// True to remove all peers first.
     pub replace_peers: bool,
-    /// Changes to single peers. The same peer may be there more than once: they are to be applied one after the
-    /// other.
+    /// Changes to single peers, applied in order. A peer may occur more than once.
     pub peers: Vec<PeerChanges>,
 }
 
-/// Changes to one peer, which is made if there is none with that key.
+/// Changes to one peer, which is created if no peer has this key.
 ///
-/// One with our own key is passed over.
+/// A peer with the local public key is ignored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerChanges {
-    /// Who it is.
+    /// Public key of the peer.
     pub public_key: PublicKey,
-    /// Whether it is to go; nothing else matters then.
+    /// True to remove the peer; the other fields are ignored then.
     pub remove: bool,
-    /// Whether it is passed over if there is no such peer.
+    /// True to ignore the changes if the peer does not exist.
     pub update_only: bool,
-    /// What it is called, which `wg(8)` knows nothing of; `Some(None)` for nothing.
+    /// Name of the peer, an extension unknown to `wg(8)`; `Some(None)` removes it.
     pub name: Option<Option<PeerName>>,
-    /// The key shared with it besides; all zeroes for none.
+    /// Preshared key; all zeroes for none.
     pub preshared_key: Option<PresharedKey>,
-    /// Where it is.
+    /// Endpoint of the peer.
     #[serde(with = "crate::messages::address::optional")]
     pub endpoint: Option<SocketAddr>,
-    /// Seconds after which a silent link gets a keepalive; 0 for never. One that is turned on is sent at once.
+    /// Persistent keepalive interval in seconds; 0 for off. When it is turned on, a keepalive is
+    /// sent at once.
     pub persistent_keepalive: Option<u16>,
-    /// Whether all its allowed IPs go first.
+    /// True to remove all allowed IPs of the peer first.
     pub replace_allowed_ips: bool,
-    /// Changes to its allowed IPs, in this order.
+    /// Changes to the allowed IPs, applied in order.
     pub allowed_ips: Vec<AllowedIpChange>,
 }
 
@@ -60,12 +61,12 @@ pub struct PeerChanges {
 pub struct AllowedIpChange {
     /// The network.
     pub prefix: Prefix,
-    /// Whether it is taken from the peer (if it is this peer's) instead of given to it.
+    /// True to remove the network from the peer (if it belongs to this peer), false to assign it.
     pub remove: bool,
 }
 
 impl PeerChanges {
-    /// No change to the peer with this key but that there is one.
+    /// Returns changes that create the peer with this key and set nothing else.
     pub const fn new(public_key: PublicKey) -> Self {
         Self {
             public_key,

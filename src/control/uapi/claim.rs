@@ -1,5 +1,5 @@
-//! Taking the name of a socket in one folder: a stale one is replaced, a live one is not, and of two processes that
-//! come at once one gets it.
+//! Claims the name of a socket in a folder. A stale socket is replaced, a live one is not, and only
+//! one of two concurrent processes gets the name.
 
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io;
@@ -17,32 +17,32 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use super::place::{UapiError, socket_name};
 use crate::config::TunName;
 
-/// How long another process may take for what takes a millisecond.
+/// Timeout for the lock of another process, which is normally held for a millisecond.
 const PATIENCE: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(5);
-/// How often somebody who does not know our lock may take the name just before us.
+/// Number of attempts when a process that does not use the lock takes the name first.
 const TRIES: u32 = 8;
 pub(super) const BACKLOG: i32 = 64;
 
-/// A listening socket at its place.
+/// A listening socket bound to its final path.
 #[derive(Debug)]
 pub(super) struct Claim {
     pub(super) socket: Socket,
     pub(super) path: PathBuf,
-    /// The folder, whatever happens to the path that leads there.
+    /// The folder, opened, so that it stays the same if its path changes.
     pub(super) folder: fs::File,
-    /// The file's name in it.
+    /// Name of the file in the folder.
     pub(super) name: String,
-    /// Device and inode of the file.
+    /// Device and inode of the socket's file.
     pub(super) identity: (u64, u64),
 }
 
-/// Why it is not there.
+/// Reason why the socket could not be created.
 #[derive(Debug)]
 pub(super) enum ClaimError {
-    /// This folder does not take it; another may.
+    /// This folder cannot be used; another one may.
     Folder(io::Error),
-    /// It must not be elsewhere either.
+    /// No other folder may be tried either.
     Refused(UapiError),
 }
 
@@ -52,18 +52,18 @@ impl From<io::Error> for ClaimError {
     }
 }
 
-/// Who has the name already.
+/// Current holder of a name.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Occupant {
     Nobody,
-    /// A socket whose owner is gone.
+    /// A socket whose process is gone.
     Stale,
     Live(Option<i32>),
-    /// A file, a symbolic link, …
+    /// Another kind of file, such as a regular file or a symbolic link.
     Other,
 }
 
-/// Makes the socket of `tun` in `folder`, which is made if `make` says so.
+/// Creates the socket of `tun` in `folder`; creates the folder too if `make` is true.
 pub(super) fn claim(folder: &Path, tun: &TunName, make: bool) -> Result<Claim, ClaimError> {
     let folder = std::path::absolute(folder)?;
     if make {
@@ -81,9 +81,9 @@ pub(super) fn claim(folder: &Path, tun: &TunName, make: bool) -> Result<Claim, C
         return Err(ClaimError::Refused(UapiError::Locked { path, lock: lock_path }));
     };
 
-    // Made under another name and listening before it gets its own: whoever finds a socket that refuses connections
-    // takes it for a stale one, and `wg` removes it. Nobody can connect before it listens, so that its mode is
-    // right from the first instant on.
+    // Created under another name and listening before it gets its own: another process takes a
+    // socket that refuses connections for a stale one, and `wg` removes it. No process can connect
+    // before it listens, so its mode is right from the start.
     remove(&temporary)?;
     let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
     socket.bind(&address)?;
@@ -92,7 +92,7 @@ pub(super) fn claim(folder: &Path, tun: &TunName, make: bool) -> Result<Claim, C
         .and_then(|()| fs::symlink_metadata(&temporary))
         .map_err(ClaimError::from)
         .and_then(|file| put_in_place(&temporary, &path).map(|()| (file.dev(), file.ino())));
-    // if it stays, the next one to come removes it
+    // if this fails, the next process to claim the name removes it
     let _ = remove(&temporary);
     Ok(Claim { socket, identity: result?, path, folder: opened, name })
 }
@@ -109,16 +109,16 @@ fn put_in_place(temporary: &Path, path: &Path) -> Result<(), ClaimError> {
         }
         match fs::hard_link(temporary, path) {
             Ok(()) => return Ok(()),
-            // somebody without our lock, such as wireguard-go
+            // a process that does not use the lock, such as wireguard-go
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            // a file system without links
+            // a file system without hard links
             Err(_) => return fs::rename(temporary, path).map_err(ClaimError::from),
         }
     }
     Err(io::Error::from(io::ErrorKind::AlreadyExists).into())
 }
 
-/// Tells who has the name. A socket of another kind than `kind` is live, whoever has it.
+/// Determines the holder of the name. A socket of a type other than `kind` counts as live.
 pub(super) fn occupant(path: &Path, kind: Type) -> io::Result<Occupant> {
     match fs::symlink_metadata(path) {
         Ok(file) if file.file_type().is_socket() => {}
@@ -129,13 +129,13 @@ pub(super) fn occupant(path: &Path, kind: Type) -> io::Result<Occupant> {
     let socket = Socket::new(Domain::UNIX, kind.nonblocking(), None)?;
     let Err(error) = socket.connect(&SockAddr::unix(path)?) else {
         let pid = getsockopt(&socket, sockopt::PeerCredentials)?.pid();
-        // the kernel says 0 for one that this PID namespace does not have
+        // the kernel reports 0 for a process outside this PID namespace
         return Ok(Occupant::Live(Some(pid).filter(|&pid| pid > 0)));
     };
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::ECONNREFUSED) => Ok(Occupant::Stale),
         Some(Errno::ENOENT) => Ok(Occupant::Nobody),
-        // its queue is full, or it is of another kind
+        // its queue is full, or it has another type
         Some(Errno::EAGAIN | Errno::EPROTOTYPE) => Ok(Occupant::Live(None)),
         _ => Err(error),
     }
@@ -148,15 +148,15 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Keeps others from taking the same name meanwhile, in whatever namespace they are. A file of its own and not
-/// the folder, which every user may open and lock.
+/// Prevents other processes, in any namespace, from claiming the same name concurrently. Locks a
+/// file of its own instead of the folder, which every user may open and lock.
 struct Lock<'a> {
     path: &'a Path,
     _file: Flock<fs::File>,
 }
 
 impl<'a> Lock<'a> {
-    /// `None` if another process does not let go of it.
+    /// Takes the lock. Returns `None` if another process does not release it in time.
     fn take(path: &'a Path) -> io::Result<Option<Self>> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -168,7 +168,7 @@ impl<'a> Lock<'a> {
                 .custom_flags(libc::O_NOFOLLOW)
                 .open(path)?;
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                // the one before us has removed it: what we hold nobody else will find
+                // the previous holder has removed this file: nobody else would find the lock
                 Ok(file) if !is_at(&file, path) => {}
                 Ok(file) => return Ok(Some(Self { path, _file: file })),
                 Err((_, Errno::EWOULDBLOCK)) => thread::sleep(PAUSE),
@@ -183,7 +183,7 @@ impl<'a> Lock<'a> {
 
 impl Drop for Lock<'_> {
     fn drop(&mut self) {
-        // before it is let go of, so that it is ours that is removed
+        // before the lock is released, so that the file removed is this one
         let _ = fs::remove_file(self.path);
     }
 }

@@ -1,4 +1,4 @@
-//! What can be wrong with a request, said in one line and without ever repeating a secret.
+//! Errors of a request, described in one line that never repeats a secret.
 
 use std::fmt;
 
@@ -6,66 +6,66 @@ use nix::errno::Errno;
 
 use super::limits::{MAX_LINE, MAX_REQUEST};
 
-/// As many letters and digits in a row may be a part of a key, in whatever place it was pasted.
+/// Length of a run of letters and digits that may be part of a key, wherever it was pasted.
 const MAYBE_SECRET: usize = 20;
-/// Bytes of a wrong value that are shown.
+/// Maximum number of bytes of a wrong value that are shown.
 const SHOWN: usize = 60;
 
-/// A request that cannot be understood. None of it was applied.
+/// A request that cannot be parsed. None of it was applied.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line} of the request: {fault}")]
 pub struct RequestError {
-    /// The line, the first being 1.
+    /// Number of the line, starting at 1.
     pub line: usize,
-    /// What is wrong there.
+    /// Fault of the line.
     pub fault: RequestFault,
 }
 
-/// What is wrong with a line.
+/// Fault of a line or of the whole request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RequestFault {
-    /// A value that the key cannot have.
+    /// An invalid value of a key.
     #[error("{key}: found {found}, expected {expected}")]
     Value {
         /// The key.
         key: &'static str,
-        /// The value, or what can be said of it.
+        /// The value, or a description that reveals no secret.
         found: String,
-        /// What it must be.
+        /// Description of valid values.
         expected: &'static str,
     },
-    /// A key that there is none of, or that does not belong there.
+    /// A key that is unknown or not allowed at this place.
     #[error("found {found} as a key {place}, expected one of {expected}")]
     UnknownKey {
-        /// What is written, or what can be said of it.
+        /// The key found, or a description that reveals no secret.
         found: String,
-        /// Where it is.
+        /// The context of the key.
         place: &'static str,
-        /// What it could be.
+        /// The keys that are allowed there.
         expected: &'static str,
     },
-    /// A first line that is no operation.
+    /// The first line names no known operation.
     #[error("found {0}, expected get=1, set=1 or status=1")]
     Operation(String),
-    /// A line without a value.
+    /// A line without `=`.
     #[error("expected KEY=VALUE, found a line without '='")]
     NoValue,
-    /// Something after an operation that takes nothing.
+    /// Lines after an operation that takes none.
     #[error("expected an empty line after {0}")]
     Trailing(&'static str),
-    /// A line longer than any that has a meaning.
+    /// A line longer than any valid one.
     #[error("expected at most {max} bytes in a line", max = MAX_LINE)]
     LongLine,
-    /// Too long a request.
+    /// The request is too long.
     #[error("the request is longer than {max} bytes: make several of it", max = MAX_REQUEST)]
     TooLong,
-    /// No empty line at the end.
+    /// The connection ended before the empty line.
     #[error("expected an empty line at the end, found the end of the connection")]
     Unfinished,
 }
 
 impl RequestError {
-    /// The number for the answer.
+    /// Returns the errno of the answer.
     pub const fn errno(&self) -> i32 {
         let errno = match self.fault {
             RequestFault::Value { .. } | RequestFault::UnknownKey { .. } | RequestFault::Trailing(_) => {
@@ -80,15 +80,16 @@ impl RequestError {
         -(errno as i32)
     }
 
-    /// Whether the connection is of no more use: where the next request would begin is not known.
+    /// Returns true if the connection must be closed, because the start of the next request is
+    /// unknown.
     pub const fn is_fatal(&self) -> bool {
         matches!(self.fault, RequestFault::TooLong | RequestFault::Unfinished)
     }
 }
 
-/// What may be said of bytes in a message.
+/// Returns a description of `value` for a message that reveals no secret.
 pub(super) fn shown(value: &[u8]) -> String {
-    // of base64 as well as of hexadecimal
+    // digits of base64 as well as of hexadecimal
     let is_digit = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/');
     let is_run = |run: &[u8]| run.len() >= MAYBE_SECRET;
     if value.is_empty() {
@@ -102,7 +103,7 @@ pub(super) fn shown(value: &[u8]) -> String {
     }
 }
 
-/// What may be said of a key's text in a message.
+/// Returns a description of a wrong key for a message, by its length only.
 pub(super) fn hidden(value: &[u8]) -> String {
     match value.len() {
         super::hex::HEX_LEN => format!("{} characters that are not all hexadecimal", value.len()),

@@ -1,15 +1,16 @@
-//! Keys as the protocol writes them: 64 hexadecimal digits.
+//! Hexadecimal encoding of keys, 64 digits each.
 //!
-//! By arithmetic and not by a table: which digits a secret has is not to be seen in what was fetched from memory.
+//! Computed without lookup tables, so that the digits of a secret do not show in the memory
+//! addresses that were accessed.
 
 use zeroize::Zeroizing;
 
 use crate::tunnel::wireguard::KEY_LEN;
 
-/// Characters of a key.
+/// Number of characters of an encoded key.
 pub(super) const HEX_LEN: usize = 2 * KEY_LEN;
 
-/// The bytes that `text` stands for.
+/// Decodes `text`. Returns `None` if it is not a key of 64 hexadecimal digits.
 pub(crate) fn decode(text: &[u8]) -> Option<Zeroizing<[u8; KEY_LEN]>> {
     if text.len() != HEX_LEN {
         return None;
@@ -26,12 +27,13 @@ pub(crate) fn decode(text: &[u8]) -> Option<Zeroizing<[u8; KEY_LEN]>> {
     (wrong == 0).then_some(bytes)
 }
 
-/// The text of these bytes, in small letters.
+/// Encodes bytes in lower-case digits.
 pub(super) fn encode(bytes: &[u8; KEY_LEN]) -> Zeroizing<[u8; HEX_LEN]> {
     let mut text = Zeroizing::new([0; HEX_LEN]);
     for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
         for (digit, value) in pair.iter_mut().zip([byte >> 4, byte & 15]) {
-            // from 10 on the letters begin, 39 further than the digits end
+            // from 10 on the digits are letters, which begin 39 code points after the end of the
+            // numbers
             let letters = (9_u8.wrapping_sub(value) >> 7) * (b'a' - b'0' - 10);
             *digit = b'0' + value + letters;
         }
@@ -39,12 +41,12 @@ pub(super) fn encode(bytes: &[u8; KEY_LEN]) -> Zeroizing<[u8; HEX_LEN]> {
     text
 }
 
-/// The value of a digit, or something above 255.
+/// Returns the value of a digit, or a number above 255 if it is none.
 fn value(digit: u8) -> u16 {
     let digit = u16::from(digit);
     let within = |c: u16, first: u8, last: u8| {
         let (first, last) = (u16::from(first), u16::from(last));
-        // all ones if neither subtraction borrows
+        // 1 if neither subtraction borrows, else 0
         (c.wrapping_sub(first) | last.wrapping_sub(c)) >> 15 ^ 1
     };
     let lower = digit | 32;

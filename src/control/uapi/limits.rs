@@ -1,6 +1,6 @@
-//! How long a request may be.
+//! Size limits of a request.
 
-/// Bytes that a request may have: three hundred thousand allowed IPs of IPv6.
+/// Maximum length of a request in bytes: three hundred thousand IPv6 allowed IPs.
 pub const MAX_REQUEST: usize = 16 << 20;
-/// Bytes that a line may have, without its end; the longest that has a meaning has about a hundred.
+/// Maximum length of a line in bytes without its end; the longest valid line has about a hundred.
 pub const MAX_LINE: usize = 1024;

@@ -1,4 +1,4 @@
-//! The meaning of single lines.
+//! Parses single lines of a `set=1` request.
 
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -16,7 +16,8 @@ const DEVICE_KEYS: &str = "private_key, listen_port, fwmark, replace_peers, wont
 const PEER_KEYS: &str = "public_key, remove, update_only, name, preshared_key, endpoint, \
     persistent_keepalive_interval, replace_allowed_ips, allowed_ip, protocol_version";
 
-/// Takes in one line of a `set=1`. Lines that set the same value twice leave the last one.
+/// Applies one line of a `set=1` to `changes`. If several lines set the same value, the last one
+/// wins.
 pub(super) fn apply(changes: &mut Changes, line: &[u8]) -> Result<(), RequestFault> {
     let equals = line.iter().position(|&b| b == b'=').ok_or(RequestFault::NoValue)?;
     let (key, value) = line.split_at(equals);
@@ -64,7 +65,7 @@ fn apply_to_peer(peer: &mut PeerChanges, key: &[u8], value: &[u8]) -> Result<(),
         }
         b"replace_allowed_ips" => {
             peer.replace_allowed_ips = is_true("replace_allowed_ips", value)?;
-            // those of earlier lines go too
+            // changes of earlier lines are dropped too
             peer.allowed_ips.clear();
         }
         b"allowed_ip" => peer.allowed_ips.push(allowed_ip(value)?),
@@ -98,7 +99,8 @@ fn preshared_key(value: &[u8]) -> Result<PresharedKey, RequestFault> {
     Ok(PresharedKey::from_bytes(*bytes))
 }
 
-/// A key of our own: `wontun peer` tells what it has written into the file. Empty for no name.
+/// Parses `name`, an extension used by `wontun peer` to announce changes of the file. An empty
+/// value removes the name.
 fn name(value: &[u8]) -> Result<Option<PeerName>, RequestFault> {
     if value.is_empty() {
         return Ok(None);
@@ -107,13 +109,13 @@ fn name(value: &[u8]) -> Result<Option<PeerName>, RequestFault> {
     parsed.map(Some).ok_or_else(|| wrong("name", value, "1 to 64 characters that can be seen"))
 }
 
-/// Not shown if wrong: what is pasted there by mistake may be the other half of the pair.
+/// Parses a public key. A wrong value is not shown: it may be a private key pasted by mistake.
 fn public_key(value: &[u8]) -> Result<PublicKey, RequestFault> {
     let bytes = hex::decode(value).ok_or_else(|| wrong_key("public_key", value))?;
     Ok(PublicKey::from_bytes(*bytes))
 }
 
-/// Decimal digits and nothing else: Rust's own parsers take a sign.
+/// Parses decimal digits only: Rust's own parsers accept a sign.
 fn number<N: FromStr>(key: &'static str, value: &[u8], expected: &'static str) -> Result<N, RequestFault> {
     decimal(value).ok_or_else(|| wrong(key, value, expected))
 }
@@ -127,11 +129,11 @@ fn is_true(key: &'static str, value: &[u8]) -> Result<bool, RequestFault> {
     if value == b"true" { Ok(true) } else { Err(wrong(key, value, "true")) }
 }
 
-/// An address with its port. A name is never resolved here: `wg` has done so.
+/// Parses an address with its port. Host names are not resolved here: `wg` has done so.
 fn endpoint(value: &[u8]) -> Result<SocketAddr, RequestFault> {
     let expected = "the address and port of one host, such as 192.0.2.1:51820 or [fe80::1%eth0]:51820";
     let parsed = std::str::from_utf8(value).ok().and_then(|text| {
-        // an IPv6 address has its brackets, and every one its port
+        // an IPv6 address needs brackets, and every address a port
         let has_port = match text.strip_prefix('[') {
             Some(rest) => rest.contains("]:"),
             None => text.split(':').count() == 2,
@@ -147,7 +149,7 @@ fn endpoint(value: &[u8]) -> Result<SocketAddr, RequestFault> {
     parsed.ok_or_else(|| wrong("endpoint", value, expected))
 }
 
-/// A network, or with `-` in front one to be taken away. Host bits are cleared.
+/// Parses a network; a leading `-` removes it. Host bits are cleared.
 fn allowed_ip(value: &[u8]) -> Result<AllowedIpChange, RequestFault> {
     let (remove, network) = match value.strip_prefix(b"-") {
         Some(network) => (true, network),

@@ -1,4 +1,4 @@
-//! The socket that `wg(8)` connects to.
+//! The listening socket that `wg(8)` connects to.
 
 use std::fs::File;
 use std::io;
@@ -20,32 +20,33 @@ use super::place::{UapiError, UapiFolders, UapiWarning, socket_name};
 use super::stream::UapiStream;
 use crate::config::TunName;
 
-/// Connections that the loop should hold at a time; beyond that it drops the one that has been silent the longest. Each costs
-/// 16 KiB, what its request has told so far (at most about 40 MiB, after 16 MiB of text), and an answer that it does
-/// not read. Only root and our own user can connect at all.
+/// Maximum number of connections held by the event loop; beyond that it drops the one that has been
+/// idle the longest. Each costs 16 KiB, the parsed part of its request (at most about 40 MiB, after
+/// 16 MiB of text), and an answer that the client does not read. Only root and the tunnel's own
+/// user can connect.
 pub const MAX_CONNECTIONS: usize = 16;
 
-/// The listening end. It removes its file when dropped, if that is still its own.
+/// The listening end. Removes its file when dropped, if the file is still its own.
 #[derive(Debug)]
 pub struct UapiListener {
     socket: Socket,
     path: PathBuf,
-    /// The folder, whatever happens to the path that leads there.
+    /// The folder, opened, so that it stays the same if its path changes.
     folder: File,
     name: String,
-    /// Device and inode of our file.
+    /// Device and inode of the socket's file.
     identity: (u64, u64),
     watch: Option<Inotify>,
 }
 
 impl UapiListener {
-    /// Makes the socket of the tunnel `tun`: for `wg(8)` in /var/run/wireguard, or else in the folder of the
-    /// configuration, or in /run/wontun. A socket whose owner is gone is replaced.
+    /// Creates the socket of the tunnel `tun`: for `wg(8)` in /var/run/wireguard, or else in the
+    /// folder of the configuration, or in /run/wontun. A stale socket is replaced.
     ///
-    /// To be called by the process that will answer, or followed by [`Self::take_over`] there.
+    /// Must be called by the process that answers, or be followed by [`Self::take_over`] there.
     ///
     /// # Errors
-    /// [`UapiError`]: another process has it, or no folder takes it.
+    /// [`UapiError`]: another process holds the name, or no folder can be used.
     pub fn open(
         tun: &TunName,
         config_folder: Option<&Path>,
@@ -53,10 +54,10 @@ impl UapiListener {
         Self::open_in(tun, &UapiFolders::new(config_folder))
     }
 
-    /// As [`Self::open`], with other folders than the usual ones.
+    /// Like [`Self::open`], with the given folders.
     ///
     /// # Errors
-    /// As [`Self::open`].
+    /// As for [`Self::open`].
     pub fn open_in(tun: &TunName, folders: &UapiFolders) -> Result<(Self, Option<UapiWarning>), UapiError> {
         let mut tried: Vec<(PathBuf, io::Error)> = Vec::new();
         for folder in folders.iter() {
@@ -71,7 +72,7 @@ impl UapiListener {
                 Err(ClaimError::Refused(error)) => return Err(error),
             };
             let path = listener.path.clone();
-            // one warning: that wg(8) does not find it is the greater trouble
+            // one warning only: that wg(8) does not find the socket is more important
             let warning = match (tried.into_iter().next(), unwatched) {
                 (Some((wanted, source)), _) => Some(UapiWarning::Elsewhere { wanted, source, path }),
                 (None, Some(source)) => Some(UapiWarning::Unwatched { path, source }),
@@ -89,20 +90,20 @@ impl UapiListener {
             Err(error) => (None, Some(error)),
         };
         let listener = Self { socket, path, folder, name, identity, watch };
-        // removed before it was watched
+        // removed before the watch was set
         if listener.is_in_place() { Ok((listener, unwatched)) } else { Err(io::ErrorKind::NotFound.into()) }
     }
 
-    /// Where the socket is.
+    /// Returns the path of the socket.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Gives the socket's file the name of the tunnel `tun`: connections, and those who wait, stay.
-    /// A socket of that name whose owner is gone is replaced.
+    /// Renames the socket's file for the tunnel name `tun`. Established and pending connections are
+    /// kept. A stale socket of that name is replaced.
     ///
     /// # Errors
-    /// [`UapiError`]: another process has it, or the folder does not take it.
+    /// [`UapiError`]: another process holds the name, or the folder cannot be used.
     pub fn rename(&mut self, tun: &TunName) -> Result<(), UapiError> {
         let name = socket_name(tun);
         if name == self.name {
@@ -119,7 +120,7 @@ impl UapiListener {
             Occupant::Live(pid) => return Err(UapiError::InUse { path, pid }),
             Occupant::Other => return Err(UapiError::NoSocket(path)),
         }
-        // whoever takes the name in between keeps it
+        // a process that takes the name meanwhile keeps it
         let flags = RenameFlags::NOREPLACE;
         renameat_with(&self.folder, self.name.as_str(), &self.folder, name.as_str(), flags)
             .map_err(|error| failed(error.into()))?;
@@ -127,20 +128,22 @@ impl UapiListener {
         Ok(())
     }
 
-    /// Makes the calling process the one that others see as the owner (SO_PEERCRED): for a child that goes on with
-    /// what its parent has opened.
+    /// Makes the calling process the one that others see as the owner (SO_PEERCRED): for a child
+    /// that uses a socket opened by its parent.
     ///
     /// # Errors
-    /// The kernel's.
+    /// An error of the kernel.
     pub fn take_over(&self) -> io::Result<()> {
         self.socket.listen(super::claim::BACKLOG)
     }
 
-    /// The next that connected; `None` when there is no more. One that is neither root nor our own user is turned
-    /// away. Whoever connects again and again never lets it come to an end: take a few a turn.
+    /// Accepts the next connection; returns `None` if there is none. Rejects connections of users
+    /// other than root and the tunnel's own. A client that keeps connecting never lets this return
+    /// `None`: callers accept only a few per turn.
     ///
     /// # Errors
-    /// The kernel's, such as too many open files: whoever waits goes on waiting, and no edge tells when to try again.
+    /// An error of the kernel, such as too many open files: pending connections stay in the queue,
+    /// and no edge reports when to try again.
     pub fn accept(&self) -> io::Result<Option<UapiStream>> {
         loop {
             let socket = match self.socket.accept() {
@@ -159,17 +162,17 @@ impl UapiListener {
         }
     }
 
-    /// Becomes readable when something happened to the socket's file; then [`Self::handle_watch`] is to be called.
-    /// `None` if the kernel has no watch to give.
+    /// Returns a descriptor that becomes readable when the socket's file changes; then
+    /// [`Self::handle_watch`] must be called. `None` if the kernel provided no watch.
     pub fn watch(&self) -> Option<BorrowedFd<'_>> {
         self.watch.as_ref().map(AsFd::as_fd)
     }
 
-    /// Whether the file is still there and ours. If not, somebody wants the tunnel to end: that is how userspace
-    /// implementations are stopped.
+    /// Handles events of the watch. Returns true if the file is still in place; a removed file is a
+    /// request to terminate, which is how userspace implementations are stopped.
     ///
     /// # Errors
-    /// The kernel's.
+    /// An error of the kernel.
     pub fn handle_watch(&mut self) -> io::Result<bool> {
         while let Some(watch) = &self.watch {
             match watch.read_events() {
@@ -187,10 +190,12 @@ impl UapiListener {
     }
 }
 
-/// A watch of the file itself, not of its folder, where other tunnels come and go: an idle tunnel sleeps.
+/// Watches the file itself and not its folder, where sockets of other tunnels come and go: an idle
+/// tunnel is not woken up.
 fn watch(path: &Path) -> io::Result<Inotify> {
     let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-    // removing it changes the number of its links, which is an attribute; it is gone only when we close it
+    // unlinking changes the link count, which is an attribute; the inode is gone only once it is
+    // closed
     let events = AddWatchFlags::IN_ATTRIB | AddWatchFlags::IN_MOVE_SELF | AddWatchFlags::IN_DELETE_SELF;
     inotify.add_watch(path, events | AddWatchFlags::IN_DONT_FOLLOW)?;
     Ok(inotify)
@@ -204,7 +209,7 @@ impl AsFd for UapiListener {
 
 impl Drop for UapiListener {
     fn drop(&mut self) {
-        // while it is open its inode cannot become another file's
+        // the inode cannot be reused while the file is open
         if self.is_in_place() {
             let _ = unlinkat(&self.folder, self.name.as_str(), UnlinkatFlags::NoRemoveDir);
         }

@@ -1,4 +1,4 @@
-//! Where the socket of a tunnel is.
+//! Locations of the sockets of tunnels.
 
 use std::fmt;
 use std::io;
@@ -6,31 +6,31 @@ use std::path::{Path, PathBuf};
 
 use crate::config::TunName;
 
-/// Where `wg(8)` looks.
+/// Folder where `wg(8)` looks for sockets.
 const STANDARD: &str = "/var/run/wireguard";
-/// The last resort.
+/// Folder used if no other can be.
 const OWN: &str = "/run/wontun";
 
-/// The folders that a socket can be in.
+/// Folders that may hold the socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UapiFolders {
-    /// Where `wg(8)` looks; made if missing.
+    /// Folder where `wg(8)` looks; created if missing.
     pub standard: PathBuf,
     /// The folder of the tunnel's configuration, if it has one.
     pub config: Option<PathBuf>,
-    /// Our own; made if missing.
+    /// Folder of this program; created if missing.
     pub own: PathBuf,
 }
 
 impl UapiFolders {
-    /// The usual ones, and the folder of the configuration.
+    /// Returns the default folders and the folder of the configuration.
     pub fn new(config: Option<&Path>) -> Self {
-        // the folder of a file without one is the current one
+        // the parent of a bare file name is empty: it means the current folder
         let config = config.map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
         Self { standard: STANDARD.into(), config: config.map(Path::to_owned), own: OWN.into() }
     }
 
-    /// All of them, the best first.
+    /// Iterates over all folders, in order of preference.
     pub fn iter(&self) -> impl Iterator<Item = &Path> {
         [Some(&self.standard), self.config.as_ref(), Some(&self.own)]
             .into_iter()
@@ -39,63 +39,63 @@ impl UapiFolders {
     }
 }
 
-/// The name of a tunnel's socket in its folder.
+/// Returns the file name of a tunnel's socket.
 pub fn socket_name(tun: &TunName) -> String {
     format!("{tun}.sock")
 }
 
-/// There can be no socket.
+/// Reason why the socket cannot be created.
 #[derive(Debug, thiserror::Error)]
 pub enum UapiError {
-    /// Another process listens there.
+    /// Another process listens on the socket.
     #[error("{} is in use by {}: stop it, or choose another name", path.display(), Owner(*pid))]
     InUse {
-        /// The socket.
+        /// Path of the socket.
         path: PathBuf,
-        /// The process; `None` if it is in another PID namespace, or cannot be told.
+        /// Process id; `None` if it is in another PID namespace, or unknown.
         pid: Option<i32>,
     },
-    /// Something else has the name.
+    /// The name belongs to a file that is no socket.
     #[error("{} exists and is no socket: remove it, or choose another name", .0.display())]
     NoSocket(PathBuf),
-    /// Another process does not get done with taking the name.
+    /// Another process holds the lock for too long.
     #[error("another process has been taking {} for seconds: stop the one that holds {}", path.display(), lock.display())]
     Locked {
-        /// The socket.
+        /// Path of the socket.
         path: PathBuf,
-        /// The file that is locked.
+        /// Path of the lock file.
         lock: PathBuf,
     },
-    /// A socket in use cannot get this name.
+    /// The socket cannot be renamed.
     #[error("the control socket cannot be called {}: {source}", path.display())]
     Rename {
-        /// Its new name.
+        /// New path.
         path: PathBuf,
-        /// The kernel's answer.
+        /// Error of the kernel.
         source: io::Error,
     },
-    /// No folder takes a socket.
+    /// No folder can be used.
     #[error("no folder takes the control socket ({}): make one of them writable", Tried(.0))]
     Nowhere(Vec<(PathBuf, io::Error)>),
 }
 
-/// Something about the socket that works, but perhaps not as was meant.
+/// Warning about a socket that works with a limitation.
 #[derive(Debug)]
 pub enum UapiWarning {
-    /// It is where `wg(8)` does not look.
+    /// The socket is in a folder where `wg(8)` does not look.
     Elsewhere {
-        /// Where it would have been.
+        /// Preferred path.
         wanted: PathBuf,
-        /// Why it is not there.
+        /// Reason why it is not there.
         source: io::Error,
-        /// Where it is.
+        /// Actual path.
         path: PathBuf,
     },
-    /// Nobody tells when it is removed.
+    /// Removal of the socket is not noticed.
     Unwatched {
-        /// The socket.
+        /// Path of the socket.
         path: PathBuf,
-        /// The kernel's answer.
+        /// Error of the kernel.
         source: io::Error,
     },
 }

@@ -1,4 +1,4 @@
-//! From changes to the text of their request.
+//! Formats changes as a request.
 
 use std::fmt::{self, Write};
 
@@ -11,8 +11,9 @@ use crate::config::PeerName;
 use crate::tunnel::wireguard::KEY_LEN;
 
 impl Changes {
-    /// The `set=1` that asks for them, secrets included, in the order in which `wg` writes one.
-    /// [`super::RequestParser`] makes the same changes of it, provided that the endpoints are such as it gives.
+    /// Formats the changes as a `set=1` request, secrets included, in the order used by `wg`.
+    /// [`super::RequestParser`] parses it to the same changes, provided that the endpoints are in
+    /// the form that it produces.
     pub fn print(&self) -> Zeroizing<Vec<u8>> {
         let mut text = SecretText::default();
         // writing to memory does not fail
@@ -71,7 +72,7 @@ impl PeerChanges {
     }
 }
 
-/// A line with a key.
+/// Writes a line with a key.
 pub(super) fn key(out: &mut SecretText, name: &str, bytes: &[u8; KEY_LEN]) {
     out.push(name.as_bytes());
     out.push(b"=");

@@ -1,4 +1,4 @@
-//! From bytes, in whatever pieces they come, to requests.
+//! Incremental parser of requests.
 
 use super::changes::Changes;
 use super::error::{RequestError, RequestFault, shown};
@@ -6,36 +6,37 @@ use super::limits::{MAX_LINE, MAX_REQUEST};
 use super::line;
 use super::secret_text::SecretText;
 
-/// What is asked of a tunnel.
+/// Request of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// `get=1`: how it is configured, secrets included, and what it carried.
+    /// `get=1`: returns the configuration, secrets included, and the traffic counters.
     Get,
-    /// `status=1`, an operation of our own for `wontun show`: as `get=1`, without secrets, and with what else is of
-    /// interest. See [`super::Report::Status`].
+    /// `status=1`, an extension for `wontun show`: like `get=1`, without secrets and with
+    /// additional state. See [`super::Report::Status`].
     Status,
-    /// `set=1`: change this.
+    /// `set=1`: applies the changes.
     Set(Changes),
 }
 
-/// How far a parser came.
+/// Result of parsing a piece of input.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// Bytes of the input that were taken. All, unless there is a request: the rest belongs to the next.
+    /// Number of input bytes consumed. All of them, unless a request ended: the rest belongs to the
+    /// next one.
     pub consumed: usize,
-    /// The request that ended there.
+    /// The request that ended there, if any.
     pub request: Option<Result<Request, RequestError>>,
 }
 
-/// Reads requests. It holds what the request says and at most one line of its text.
+/// Parses requests. Holds the parsed part of the request and at most one line of its text.
 #[derive(Debug, Default)]
 pub struct RequestParser {
     state: State,
-    /// The beginning of a line whose end has not come.
+    /// The beginning of an incomplete line.
     partial: SecretText,
-    /// Lines of this request that have ended.
+    /// Number of complete lines of this request.
     lines: usize,
-    /// Bytes of this request.
+    /// Number of bytes of this request.
     bytes: usize,
 }
 
@@ -44,15 +45,15 @@ enum State {
     /// The next line names the operation.
     #[default]
     Start,
-    /// Nothing but the empty line may come.
+    /// Only the empty line is valid.
     Bare(Request, &'static str),
     Set(Changes),
-    /// The rest of the request is passed over.
+    /// The rest of the request is ignored.
     Wrong(RequestError),
 }
 
 impl RequestParser {
-    /// Takes in bytes up to the end of one request.
+    /// Parses bytes up to the end of one request.
     pub fn handle_bytes(&mut self, input: &[u8]) -> Progress {
         let mut consumed = 0;
         while let Some(rest) = input.get(consumed..).filter(|rest| !rest.is_empty()) {
@@ -83,7 +84,7 @@ impl RequestParser {
         Progress { consumed, request: None }
     }
 
-    /// The connection has ended: what is wrong, if that was in the middle of a request.
+    /// Handles the end of the connection. Returns an error if it was in the middle of a request.
     pub fn handle_end(&mut self) -> Option<RequestError> {
         if self.bytes == 0 {
             return None;
@@ -92,13 +93,13 @@ impl RequestParser {
         self.finish().err()
     }
 
-    /// Adds to the line that has not ended; no more than makes it too long.
+    /// Appends to the incomplete line, up to one byte more than a line may have.
     fn keep(&mut self, piece: &[u8]) {
         let room = (MAX_LINE + 1).saturating_sub(self.partial.as_bytes().len());
         self.partial.push(piece.get(..room).unwrap_or(piece));
     }
 
-    /// Takes in one line and tells whether the request ends with it.
+    /// Handles one line. Returns true if the request ends with it.
     fn handle_line(&mut self, text: &[u8]) -> bool {
         if text.len() > MAX_LINE {
             if !matches!(self.state, State::Wrong(_)) {
@@ -133,13 +134,13 @@ impl RequestParser {
         self.state = State::Wrong(RequestError { line: self.lines + 1, fault });
     }
 
-    /// Gives the request and is ready for the next.
+    /// Returns the request and resets the parser for the next one.
     fn finish(&mut self) -> Result<Request, RequestError> {
         match std::mem::take(self).state {
             State::Bare(request, _) => Ok(request),
             State::Set(changes) => Ok(Request::Set(changes)),
             State::Wrong(error) => Err(error),
-            // an empty line fails there, so this is not reached
+            // not reached: an empty line has failed already in that state
             State::Start => Err(RequestError { line: 1, fault: RequestFault::Operation(shown(b"")) }),
         }
     }

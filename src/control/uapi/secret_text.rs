@@ -1,11 +1,11 @@
-//! Bytes with keys in them.
+//! A byte buffer for secrets.
 
 use std::fmt::{self, Write};
 
 use zeroize::Zeroizing;
 
-/// A text that grows and leaves no copy of itself behind: what `Vec` gives back to the allocator when it grows is
-/// overwritten first.
+/// A growing buffer that leaves no copy of its contents: memory returned to the allocator when it
+/// grows is overwritten first.
 #[derive(Default)]
 pub struct SecretText(Zeroizing<Vec<u8>>);
 
@@ -16,24 +16,24 @@ impl SecretText {
         if needed > self.0.capacity() {
             let mut larger = Zeroizing::new(Vec::with_capacity(needed.max(2 * self.0.capacity()).max(256)));
             larger.extend_from_slice(&self.0);
-            // the old one is overwritten as it goes
+            // the old buffer is overwritten when dropped
             self.0 = larger;
         }
         self.0.extend_from_slice(bytes);
     }
 
-    /// Makes it empty and overwrites what was there.
+    /// Overwrites the contents and empties the buffer.
     pub fn clear(&mut self) {
         use zeroize::Zeroize as _;
         self.0.zeroize();
     }
 
-    /// The bytes so far.
+    /// Returns the contents.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// The bytes, overwritten when dropped.
+    /// Returns the contents, which are overwritten when dropped.
     pub fn into_inner(self) -> Zeroizing<Vec<u8>> {
         self.0
     }

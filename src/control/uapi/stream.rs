@@ -1,4 +1,4 @@
-//! One who connected.
+//! A client connection.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -10,44 +10,46 @@ use super::answer::failure;
 use super::error::RequestError;
 use super::request::{Request, RequestParser};
 
-/// Bytes that are read at a time.
+/// Size of the read buffer in bytes.
 const CHUNK: usize = 16 << 10;
-/// How often [`UapiStream::poll_request`] reads before it lets others have a turn.
+/// Number of reads per call of [`UapiStream::poll_request`], so that other connections get a turn.
 const READS: u32 = 4;
 
-/// What [`UapiStream::poll_request`] has come to.
+/// Result of [`UapiStream::poll_request`].
 #[derive(Debug)]
 pub enum Poll {
-    /// To be answered with [`UapiStream::respond`]; then to be polled again.
+    /// A request, to be answered with [`UapiStream::respond`]; then poll again.
     Request(Request),
-    /// A request that cannot be understood. It is answered already; this is for the log. To be polled again.
+    /// An invalid request, already answered; the error is for the log. Poll again.
     Refused(RequestError),
-    /// There may be more, but it has had its turn: to be polled again without an edge.
+    /// There may be more input, but the turn is over: poll again without waiting for an edge.
     Again,
-    /// Nothing more until the next edge, of either kind.
+    /// Nothing to do until the next edge, of either kind.
     Blocked,
-    /// The end: to be dropped.
+    /// The connection has ended: drop it.
     Closed,
 }
 
-/// A connection, to be registered for both kinds of edges (`EPOLLIN | EPOLLOUT | EPOLLET`) and polled upon each.
+/// A connection, to be registered for both kinds of edges (`EPOLLIN | EPOLLOUT | EPOLLET`) and
+/// polled on each.
 ///
-/// As long as an answer has not been taken nothing more is read, so that what one costs is bounded whatever it does.
+/// No input is read while an answer is unsent, so that the cost of a connection is bounded whatever
+/// the client does.
 pub struct UapiStream {
     socket: UnixStream,
     parser: RequestParser,
     input: Box<Zeroizing<[u8; CHUNK]>>,
-    /// Which part of `input` has not been looked at.
+    /// Range of `input` that is not parsed yet.
     unread: std::ops::Range<usize>,
     output: Zeroizing<Vec<u8>>,
     sent: usize,
     is_owed_an_answer: bool,
-    /// Whether it ends with the answer.
+    /// True if the connection closes after the answer.
     ends: bool,
 }
 
 impl UapiStream {
-    /// A connection of a non-blocking socket.
+    /// Creates a connection from a non-blocking socket.
     pub(super) fn new(socket: UnixStream) -> Self {
         Self {
             socket,
@@ -61,10 +63,10 @@ impl UapiStream {
         }
     }
 
-    /// Writes what is left of an answer and reads up to the next request, at most 64 KiB at a time.
+    /// Writes the rest of an answer and reads up to the next request, at most 64 KiB at a time.
     ///
     /// # Errors
-    /// The kernel's, such as a connection that was reset: it is to be dropped.
+    /// An error of the kernel, such as a reset connection: drop the connection.
     pub fn poll_request(&mut self) -> io::Result<Poll> {
         if !self.flush()? {
             return Ok(Poll::Blocked);
@@ -98,7 +100,7 @@ impl UapiStream {
     /// Sends an answer, and keeps what the socket does not take at once.
     ///
     /// # Errors
-    /// The kernel's: the connection is to be dropped.
+    /// An error of the kernel: drop the connection.
     pub fn respond(&mut self, answer: Zeroizing<Vec<u8>>) -> io::Result<()> {
         self.is_owed_an_answer = false;
         self.output = answer;
@@ -106,7 +108,7 @@ impl UapiStream {
         self.flush().map(drop)
     }
 
-    /// Takes note that somebody else has written the answer to this connection.
+    /// Records that another process has written the answer to this connection.
     pub const fn handle_answered(&mut self) {
         self.is_owed_an_answer = false;
     }
@@ -116,7 +118,7 @@ impl UapiStream {
         self.is_owed_an_answer
     }
 
-    /// Whether a part of an answer waits for room.
+    /// Returns true if part of an answer is unsent.
     pub fn wants_write(&self) -> bool {
         !self.output.is_empty()
     }
@@ -142,7 +144,7 @@ impl UapiStream {
         }
     }
 
-    /// Whether all is written.
+    /// Writes the rest of the answer. Returns true if all is written.
     fn flush(&mut self) -> io::Result<bool> {
         while let Some(rest) = self.output.get(self.sent..).filter(|rest| !rest.is_empty()) {
             match self.socket.write(rest) {

@@ -1,4 +1,4 @@
-//! Tests that go through the module's own interface.
+//! Tests of the module's public interface.
 
 mod codec;
 mod connection;
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::*;
 use crate::config::TunName;
 
-/// A folder of its own for each test, removed at its end.
+/// A temporary folder, removed when dropped.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -26,7 +26,7 @@ impl Folder {
         &self.0
     }
 
-    /// All three folders below this one.
+    /// Returns all three folders, below this one.
     fn folders(&self) -> UapiFolders {
         UapiFolders {
             standard: self.0.join("run/wireguard"),
@@ -35,7 +35,7 @@ impl Folder {
         }
     }
 
-    /// As if the standard folder could not be made.
+    /// Returns folders of which the standard one cannot be created.
     fn without_standard(&self) -> UapiFolders {
         std::fs::write(self.0.join("file"), "").unwrap();
         UapiFolders { standard: self.0.join("file/wireguard"), ..self.folders() }

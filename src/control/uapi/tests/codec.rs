@@ -1,4 +1,4 @@
-//! Requests and answers as bytes.
+//! Tests of the parsing of requests and the formatting of answers.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::tunnel::wireguard::{PresharedKey, PrivateKey, PublicKey};
 const KEY: &str = "e84b5a6d2717c1003a13b431570353dbaca9146cf150c5f8575680feba52027a";
 const OTHER: &str = "b85996fecc9c7f1fc6d2572a76eda11d59bcd20be8e543b15ce4bd85a8e75a33";
 
-/// The first request of `text`, read in one piece.
+/// Parses the first request of `text` in one piece.
 fn parse(text: impl AsRef<[u8]>) -> Result<Request, RequestError> {
     RequestParser::default().handle_bytes(text.as_ref()).request.expect("a whole request")
 }
@@ -403,7 +403,7 @@ fn a_line_too_long_is_passed_over_without_being_kept() {
     let Some(Err(error)) = parser.handle_bytes(b"\nfwmark=1\n\n").request else { panic!("an error") };
     assert_eq!((error.line, error.fault.clone(), error.errno()), (2, RequestFault::LongLine, -71));
     assert!(!error.is_fatal());
-    // in one piece just the same
+    // the same in one piece
     let text = format!("set=1\n{}\nfwmark=1\n\n", "x".repeat(1_000_000));
     assert_eq!(parser.handle_bytes(text.as_bytes()).request, Some(Err(error)));
     let longest = format!("{}\n", "x".repeat(MAX_LINE));

@@ -1,4 +1,4 @@
-//! One connection: torn requests, several in a row, answers that nobody reads.
+//! Tests of a connection: split requests, several in a row, answers that are not read.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -13,11 +13,11 @@ fn pair() -> (UnixStream, UapiStream) {
     (client, UapiStream::new(server))
 }
 
-/// What is answered so far.
+/// Returns the answers received so far.
 fn received(client: &mut UnixStream) -> String {
     client.set_nonblocking(true).unwrap();
     let mut text = Vec::new();
-    // an error is that there is no more
+    // an error means that there is no more
     let _ = client.read_to_end(&mut text);
     client.set_nonblocking(false).unwrap();
     String::from_utf8(text).unwrap()

@@ -1,4 +1,4 @@
-//! The socket's place: stale, live, contested, moved, removed.
+//! Tests of the socket's file: stale, live, contested, moved, removed.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -57,7 +57,7 @@ fn it_gets_the_name_of_a_renamed_device_with_its_connections() {
     let (old, new) = (listener.path().to_owned(), folders.standard.join("home.sock"));
     let home = "home".parse().unwrap();
     let waiting = UnixStream::connect(&old).unwrap();
-    // a stale one is replaced, one in use is not, nor is anything else
+    // a stale socket is replaced; a live one and any other file are not
     drop(UnixListener::bind(&new).unwrap());
     listener.rename(&home).unwrap();
     assert!(listener.accept().unwrap().is_some(), "{waiting:?}");
@@ -91,7 +91,7 @@ fn one_whose_owner_is_gone_is_replaced() {
     let path = folders.standard.join("wt0.sock");
     drop(UnixListener::bind(&path).unwrap());
     let stale = fs::metadata(&path).unwrap().ino();
-    // what a run that was killed in the middle leaves
+    // the remains of a process that was killed in between
     drop(UnixListener::bind(folders.standard.join(".wt0.new")).unwrap());
     fs::write(folders.standard.join(".wt0.lock"), "").unwrap();
 
@@ -111,14 +111,15 @@ fn a_live_one_is_refused_and_its_owner_named() {
     assert_eq!(path, first.path());
     assert_eq!(*pid, i32::try_from(std::process::id()).ok());
     assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
-    // nor is the next folder taken instead
+    // the next folder is not used instead
     assert_eq!(names(folder.path()), ["run"]);
     assert!(first.path().exists());
-    // the question is a connection like any other
+    // the check was a connection like any other
     assert!(matches!(first.accept().unwrap().unwrap().poll_request().unwrap(), Poll::Closed));
 }
 
-/// Somebody else's, as wireguard-go makes it, and one that has no room in its queue.
+/// A socket of another program, as wireguard-go creates it, and one with a full queue count as
+/// live.
 #[test]
 fn a_foreign_one_and_one_that_hangs_are_live_too() {
     let folder = Folder::new();
@@ -163,7 +164,7 @@ fn of_many_who_come_at_once_one_gets_it() {
     let folder = Folder::new();
     let folders = folder.folders();
     for round in 0..20 {
-        // beside nothing in the first half, beside a stale one in the second
+        // without a socket in the first half of the rounds, with a stale one in the second
         if round >= 10 {
             drop(UnixListener::bind(folders.standard.join("wt0.sock")).unwrap());
         }
