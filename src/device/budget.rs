@@ -1,14 +1,14 @@
-//! Limit on the packets of one turn.
+//! Limit on the number of packets per turn.
 
-/// Packets or datagrams that one descriptor may hand over in one turn, junk included; a super-packet counts as all that
-/// are in it.
+/// Number of packets or datagrams that one descriptor may deliver per turn, invalid ones included;
+/// each packet of a super-packet counts.
 pub(super) const BUDGET: usize = 128;
 
-/// What a handler left behind.
+/// Result of a handler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// Nothing: the next edge will tell.
+    /// Nothing is left: wait for the next edge.
     Drained,
-    /// Perhaps more: the budget ended first.
+    /// More may be left: the budget was used up first.
     More,
 }

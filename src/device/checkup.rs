@@ -1,4 +1,4 @@
-//! Those who ask for our health. Each waits until every worker was heard, or one of them for too long.
+//! Pending health requests. Each waits until every worker has responded, or until its deadline.
 
 use std::collections::VecDeque;
 
@@ -6,17 +6,17 @@ use super::pulse::Round;
 use crate::control::health::Asker;
 use crate::time::Instant;
 
-/// Those who may wait; more stay in the socket's queue until there is room.
+/// Maximum number of pending requests; more stay in the socket's queue.
 pub(super) const MAX_WAITING: usize = 16;
 
-/// Who waits, oldest first.
+/// Pending requests, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Checkup(pub(super) VecDeque<Request>);
 
-/// A request.
+/// A pending request.
 #[derive(Debug)]
 pub(super) struct Request {
-    /// When it must be answered at the latest.
+    /// Time by which it must be answered.
     pub(super) deadline: Instant,
     pub(super) probes: Probes,
     pub(super) asker: Asker,
@@ -25,14 +25,14 @@ pub(super) struct Request {
 /// Liveness probes that were sent for a request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Probes {
-    /// Of the workers.
+    /// Round of probes to the workers.
     pub(super) round: Round,
-    /// Of the supervisor.
+    /// Number of the probe to the supervisor.
     pub(super) supervisor: u64,
 }
 
 impl Checkup {
-    /// When the first must be answered.
+    /// Returns the earliest deadline.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.0.front().map(|request| request.deadline)
     }

@@ -5,19 +5,19 @@ use crate::messages::{FromTunnel, Host, ToTunnel};
 use crate::process::Channel;
 use crate::time::Instant;
 
-/// The connection, and what is outstanding on it.
+/// The connection to the supervisor and its outstanding requests.
 #[derive(Debug)]
 pub(super) struct Supervisor {
     pub(super) channel: Channel<ToTunnel, FromTunnel>,
-    /// The supervisor's probe that is to be answered once the workers of the round were heard.
+    /// The supervisor's probe, to be answered once all workers have responded in the round.
     pub(super) probe: Option<(u64, Round)>,
     /// Number of the last probe sent.
     pub(super) sent_probe: u64,
     /// Number of the last probe answered.
     pub(super) answered_probe: u64,
-    /// State of the host, as it was told last.
+    /// State of the host, as last reported by the supervisor.
     pub(super) host: Host,
-    /// When spare sockets were asked for, until some have come.
+    /// Time of the pending request for spare sockets, if there is one.
     pub(super) asked_sockets: Option<Instant>,
 }
 

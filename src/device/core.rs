@@ -1,7 +1,6 @@
-//! What the workers of a tunnel share, whichever protocol it speaks: the timer, the device's state, and how each of them
-//! is reached. It is locked together with the mode, for as long as it takes to look something up or to take note of
-//! something, or for one handshake message, never while packets of a session are sealed or opened, nor while any is read or
-//! written.
+//! State shared by the workers of a tunnel in either mode: the timer, the device's state, and the
+//! handle of each worker. It is locked together with the mode, only for a lookup, for an update or
+//! for one handshake message, never while data packets are encrypted or decrypted, read or written.
 
 use std::io;
 use std::net::SocketAddr;
@@ -32,10 +31,10 @@ use crate::messages::{self, FromTunnel, ToTunnel};
 use crate::process::Channel;
 use crate::time::Instant;
 
-/// Least time between two lines about the same kind of trouble.
+/// Minimum interval between two log lines of one kind.
 pub(super) const QUIET: Duration = Duration::from_secs(10);
 
-/// The parts of a running tunnel that its mode works with.
+/// The mode-independent state of a running tunnel.
 #[derive(Debug)]
 pub struct Core {
     pub(super) name: TunName,
@@ -46,53 +45,53 @@ pub struct Core {
     pub(super) health: Option<HealthListener>,
     pub(super) checkup: Checkup,
     pub(super) pulse: Pulse,
-    /// One for each worker.
+    /// Counters of each worker.
     pub(super) counters: Arc<[Counters]>,
     seats: Vec<Seat>,
-    /// The worker that holds the lock.
+    /// Number of the worker that holds the lock.
     current: usize,
-    /// When its turn began, or a later one's.
+    /// Start of the current turn; never goes backwards.
     pub(super) now: Instant,
     pub(super) stop: Option<Stop>,
-    /// When the tunnel ends although the supervisor has not answered to a signal.
+    /// Time at which the tunnel ends after this signal even if the supervisor has not answered.
     pub(super) stop_at: Option<(Instant, Signal)>,
-    /// What ended a worker.
+    /// Error that ended a worker.
     pub(super) failure: Option<DeviceError>,
-    /// Ended sessions that all workers were woken for.
+    /// Number of ended sessions for which all workers were woken.
     ended_sessions: u64,
     pub(super) suspension: Suspension,
-    /// Brake on the lines about drops.
+    /// Rate limit of the log lines about drops.
     drops: RateLimit,
     own_tun: RateLimit,
 }
 
-/// How a worker is reached.
+/// Handle of a worker.
 #[derive(Clone, Debug)]
 pub(super) struct Seat {
     pub(super) poll: Arc<Poll>,
-    /// Wakes it up.
+    /// Wake eventfd of the worker.
     pub(super) bell: Arc<EventFd>,
-    /// What it is to look at.
+    /// Tokens posted to the worker.
     pub(super) tokens: Vec<Token>,
 }
 
-/// Why a tunnel ends in good order.
+/// Reason of an orderly end of the tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stop {
-    /// The supervisor said so.
+    /// The supervisor requested it.
     Supervisor,
-    /// A signal, upon which the supervisor has not said anything.
+    /// A signal, to which the supervisor has not responded.
     Signal(Signal),
 }
 
-/// The device, as the supervisor describes it.
+/// State of the device, as reported by the supervisor.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LinkView {
     pub(super) index: u32,
     /// In bytes.
     pub(super) mtu: u32,
     pub(super) up: bool,
-    /// It was moved to another network namespace.
+    /// True if it was moved to another network namespace.
     pub(super) away: bool,
 }
 
@@ -104,10 +103,11 @@ impl LinkView {
 }
 
 impl Core {
-    /// Puts the parts together and registers them with the first of `workers` workers.
+    /// Creates the state for `workers` workers and registers its descriptors with the first of
+    /// them.
     ///
     /// # Errors
-    /// The system's.
+    /// An error of the system.
     pub(super) fn open(
         name: TunName,
         workers: usize,
@@ -146,63 +146,65 @@ impl Core {
         Ok(core)
     }
 
-    /// How many workers there are.
+    /// Returns the number of workers.
     pub(super) fn workers(&self) -> usize {
         self.seats.len()
     }
 
-    /// The worker that holds the lock.
+    /// Returns the number of the worker that holds the lock.
     pub(super) const fn current(&self) -> usize {
         self.current
     }
 
-    /// A worker's seat.
+    /// Returns the handle of a worker.
     pub(super) fn seat(&self, worker: usize) -> Option<&Seat> {
         self.seats.get(worker)
     }
 
-    /// `worker` has the lock from now on; its turn began at `now`.
+    /// Records that `worker` took the lock, in a turn that began at `now`.
     pub(super) fn enter(&mut self, worker: usize, now: Instant) {
         self.current = worker;
         self.now = self.now.max(now);
     }
 
-    /// What the worker that holds the lock is to look at.
+    /// Takes the tokens posted to the worker that holds the lock.
     pub(super) fn take_tokens(&mut self) -> impl Iterator<Item = Token> + '_ {
         self.seats.get_mut(self.current).into_iter().flat_map(|seat| seat.tokens.drain(..))
     }
 
-    /// Has the worker that holds the lock look at `token`.
+    /// Posts `token` to the worker that holds the lock.
     pub(super) fn post(&mut self, token: Token) {
         self.post_to(self.current, token);
     }
 
-    /// Has a worker look at `token`.
+    /// Posts `token` to a worker and wakes it.
     pub(super) fn post_to(&mut self, worker: usize, token: Token) {
         let Some(seat) = self.seats.get_mut(worker) else { return };
         seat.tokens.push(token);
         if worker != self.current {
-            // the counter's end, at which it would fail, is out of reach
+            // the counter cannot reach its maximum, at which the write would fail
             let _ = seat.bell.write(1);
         }
     }
 
-    /// Asks all workers for a sign of life. To be called by the first worker, which is heard in its own next turn.
+    /// Starts a round of liveness probes to all workers. Must be called by the first worker, which
+    /// responds in its own next turn.
     pub(super) fn ask_workers(&mut self) -> Round {
         let round = self.pulse.begin();
         (0..self.workers()).for_each(|worker| self.post_to(worker, Token::Bell));
         round
     }
 
-    /// The worker that holds the lock begins a turn. The first is to look, once there is nobody left to be heard.
+    /// Records a turn of the worker that holds the lock as its response. When all workers have
+    /// responded, the first one is woken to answer the health requests.
     pub(super) fn hear(&mut self) {
         if self.pulse.hear(self.current) {
             self.post_to(0, Token::Health);
         }
     }
 
-    /// Sends a message to the supervisor, or keeps it until there is room. Without a supervisor the
-    /// tunnel ends.
+    /// Sends a message to the supervisor, or queues it while the socket is full. Ends the tunnel if
+    /// there is no supervisor any more.
     pub(super) fn send(&mut self, message: &FromTunnel) {
         if let Err(error) = self.supervisor.channel.send(message, Vec::new()) {
             self.failure.get_or_insert(error.into());
@@ -218,73 +220,74 @@ impl Core {
         number
     }
 
-    /// Wakes all workers, so that each of them overwrites its stack, if there are more ended
-    /// sessions than before.
+    /// Wakes all workers, so that each overwrites its stack, if more sessions have ended than
+    /// before.
     pub(super) fn note_ended_sessions(&mut self, count: u64) {
         if std::mem::replace(&mut self.ended_sessions, count) != count {
             (0..self.workers()).for_each(|worker| self.post_to(worker, Token::Bell));
         }
     }
 
-    /// Has the workers read sockets that are out of use to their end.
+    /// Makes the workers drain sockets that are no longer used.
     pub(super) fn drain_last(&mut self, leftovers: impl IntoIterator<Item = Leftover>) {
         for (worker, id) in leftovers {
             self.post_to(worker, Token::Sock(id));
         }
     }
 
-    /// Has a worker's epoll report `fd`.
+    /// Registers `fd` with the epoll of a worker.
     ///
     /// # Errors
-    /// The system's.
+    /// An error of the system.
     pub(super) fn register(&self, worker: usize, fd: impl AsFd, token: Token) -> Result<(), DeviceError> {
         let Some(seat) = self.seats.get(worker) else { return Ok(()) };
         seat.poll.add(fd, token).map_err(system("registering a descriptor with epoll"))
     }
 
-    /// As [`Self::register`] with the first worker, also for when `fd` becomes writable.
+    /// Like [`Self::register`] with the first worker, also for when `fd` becomes writable.
     ///
     /// # Errors
-    /// The system's.
+    /// An error of the system.
     pub(super) fn register_both(&self, fd: impl AsFd, token: Token) -> Result<(), DeviceError> {
         let Some(seat) = self.seats.first() else { return Ok(()) };
         seat.poll.add_both(fd, token).map_err(system("registering a descriptor with epoll"))
     }
 
-    /// As [`Self::register`] with the first worker, for when `fd` becomes writable only.
+    /// Like [`Self::register`] with the first worker, only for when `fd` becomes writable.
     ///
     /// # Errors
-    /// The system's.
+    /// An error of the system.
     pub(super) fn register_writable(&self, fd: impl AsFd, token: Token) -> Result<(), DeviceError> {
         let Some(seat) = self.seats.first() else { return Ok(()) };
         seat.poll.add_writable(fd, token).map_err(system("registering a descriptor with epoll"))
     }
 
-    /// Has the first worker's epoll report nothing more of `fd`, which another process has, too.
+    /// Removes `fd`, which another process has open too, from the epoll of the first worker.
     pub(super) fn unregister(&self, fd: impl AsFd) {
         if let Some(seat) = self.seats.first() {
             seat.poll.remove(fd);
         }
     }
 
-    /// Whether a datagram came to `local` by our own tun: one of ours, led astray by a route.
+    /// Returns true if a datagram came to `local` through the tunnel's own tun: it is one of this
+    /// host, sent there by a wrong route.
     pub(super) fn came_by_tun(&self, local: Option<Local>) -> bool {
         local.is_some_and(|local| local.interface == self.link.index) && !self.link.away
     }
 
-    /// All that the workers counted.
+    /// Returns the sum of the workers' counters.
     pub(super) fn totals(&self) -> Totals {
         let mut totals = Totals::default();
         self.counters.iter().for_each(|counters| totals.add(counters));
         totals
     }
 
-    /// Counts a drop; at debug level also says so, at most once a second.
+    /// Counts a drop; at debug level also logs it, at most once per second.
     pub(super) fn count_drop(&mut self, reason: DropReason, from: Option<SocketAddr>) {
         self.count_drops(reason, 1, from);
     }
 
-    /// Counts so many drops; at debug level also says so, at most once a second.
+    /// Counts several drops; at debug level also logs them, at most once per second.
     pub(super) fn count_drops(&mut self, reason: DropReason, packets: usize, from: Option<SocketAddr>) {
         if let Some(counters) = self.counters.get(self.current) {
             counters.dropped(reason, packets);
@@ -292,7 +295,7 @@ impl Core {
         tell_drop(&mut self.drops, self.now, reason, from);
     }
 
-    /// Says about packets from the tun that are datagrams of the tunnel itself what to do about it.
+    /// Warns that packets from the tun are datagrams of the tunnel itself, and tells how to fix it.
     pub(super) fn warn_own_datagram(&mut self) {
         if let Some(suppressed) = self.own_tun.allow(self.now) {
             let tun = &self.name;
@@ -304,7 +307,7 @@ impl Core {
     }
 }
 
-/// The line about a drop, at most once in the time that `limit` sets.
+/// Logs a drop at debug level, within the rate limit.
 pub(super) fn tell_drop(limit: &mut RateLimit, now: Instant, reason: DropReason, from: Option<SocketAddr>) {
     if enabled!(tracing::Level::DEBUG)
         && let Some(suppressed) = limit.allow(now)

@@ -9,51 +9,50 @@ use crate::metrics::MetricsError;
 use crate::process::{ChannelError, HelperError};
 use crate::sandbox::SandboxError;
 
-/// Why a tunnel process does not start, or ends by itself.
+/// Reason why a tunnel process does not start, or ends by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
     /// The TUN device was deleted.
     #[error("{0} was deleted while in use: start wontun again")]
     TunGone(TunName),
-    /// No keys can be made.
+    /// No randomness is available for keys.
     #[error(transparent)]
     Random(#[from] NoRandomness),
-    /// There is no supervisor any more, or it is another program.
+    /// The supervisor is gone, or is another program.
     #[error("the tunnel process ends: {0}")]
     Supervisor(#[from] ChannelError),
-    /// It has rights that it should not have.
+    /// The process has privileges that it must not have.
     #[error(transparent)]
     Helper(#[from] HelperError),
-    /// The supervisor says nothing.
+    /// The supervisor does not answer.
     #[error("the tunnel process ends: the supervisor does not say what to do")]
     Silence,
-    /// Its supervisor ends it, or has ended, before it has begun; whatever was wrong, that one
-    /// tells.
+    /// The supervisor ended the start, or has ended itself; it reports the reason.
     #[error("the tunnel process ends before it has begun, as its supervisor does")]
     Stopped,
-    /// A message that does not belong there, or has the wrong descriptors.
+    /// An unexpected message, or one with wrong descriptors.
     #[error("the supervisor sent a message that is not expected here: this is a defect of wontun")]
     Message,
-    /// The process cannot be confined.
+    /// The sandbox cannot be set up.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
     /// Metrics cannot be served.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
-    /// A call failed that never does on a healthy system.
+    /// A system call failed that never does on a healthy system.
     #[error("{what} failed: {source}")]
     System {
-        /// What was tried.
+        /// Description of the operation.
         what: &'static str,
-        /// The kernel's answer.
+        /// Error of the kernel.
         source: io::Error,
     },
-    /// epoll gave a token that we never gave it.
+    /// epoll returned an unknown token.
     #[error(transparent)]
     Token(#[from] UnknownToken),
 }
 
-/// Turns a call's error into one that says what was tried.
+/// Returns a function that adds a description of the operation to an error.
 pub(super) fn system(what: &'static str) -> impl Fn(io::Error) -> DeviceError {
     move |source| DeviceError::System { what, source }
 }

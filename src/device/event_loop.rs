@@ -14,15 +14,15 @@ use crate::counters::DropReason;
 use crate::io::timer::{now_and_suspended, thread_time};
 use crate::stack;
 
-/// Handshake messages that are worked on in one turn; each takes longer than a budget of packets.
+/// Maximum number of handshake messages per turn; each takes longer than a budget of packets.
 const HANDSHAKES: usize = 4;
 
-/// What a turn begins with.
+/// First action of a turn.
 enum Begin {
     Turn,
-    /// Something is due.
+    /// A deadline has passed.
     Due,
-    /// The stack is to be overwritten first.
+    /// The stack must be overwritten first.
     ClearStack,
     End(Stop),
 }
@@ -30,16 +30,16 @@ enum Begin {
 /// Result of a turn.
 enum Turn {
     Done,
-    /// Before it began: the stack may have copies of keys that are no longer in use.
+    /// The turn did not start: the stack may hold copies of keys that are no longer used.
     ClearStack,
     End(Stop),
 }
 
 impl<M: Receive> Worker<M> {
-    /// Works until somebody ends it.
+    /// Runs until the tunnel ends.
     ///
     /// # Errors
-    /// Only what leaves no tunnel to run: a deleted device, or a failing system.
+    /// Only if the tunnel cannot run any more: a deleted device, or a failing system.
     pub(super) fn run(&mut self, shared: &Shared<M>) -> Result<Option<Stop>, DeviceError> {
         if self.number == 0 {
             shared.with(self, |mode, core, _| mode.start(core))?;
@@ -57,8 +57,9 @@ impl<M: Receive> Worker<M> {
         }
     }
 
-    /// Does what is due; one wake-up: collects what is ready, serves everyone once. Not inlined, so
-    /// that all that works with keys is below the frame of [`Self::run`], which overwrites it.
+    /// Handles deadlines, then waits for events once and serves every ready descriptor once. Not
+    /// inlined, so that all code that works with keys runs below the frame of [`Self::run`], which
+    /// overwrites that part of the stack.
     #[inline(never)]
     fn turn(&mut self, shared: &Shared<M>) -> Result<Turn, DeviceError> {
         match shared.with(self, |mode, core, worker| worker.begin(mode, core))? {
@@ -92,8 +93,8 @@ impl<M: Receive> Worker<M> {
         Ok(Turn::Done)
     }
 
-    /// Drops what was to be sealed with the keys of before; the first worker to notice has all
-    /// sessions dropped.
+    /// Drops packets that were to be encrypted with earlier keys; the first worker that notices a
+    /// suspension drops all sessions.
     fn handle_resume(&mut self, shared: &Shared<M>, suspended: Duration) {
         shared.with(self, |mode, core, worker| {
             if core.suspension.observe(suspended) {
@@ -105,7 +106,8 @@ impl<M: Receive> Worker<M> {
         });
     }
 
-    /// Timers are the first worker's; whoever made one earlier sets it.
+    /// Begins a turn. The first worker owns the timer; a worker that sets an earlier deadline arms
+    /// it.
     fn begin(&mut self, mode: &mut M, core: &mut Core) -> Result<Begin, DeviceError> {
         core.hear();
         let ended = mode.ended_sessions();
@@ -141,13 +143,13 @@ impl<M: Receive> Worker<M> {
             Token::Sock(id) => self.drain_socket(shared, id)?,
             Token::Handshakes => self.drain_handshakes(shared)?,
             Token::Bell => {
-                // what was left for us has been taken with the lock
+                // the tokens posted to this worker were taken with the lock
                 let _ = self.bell.read();
                 Progress::Drained
             }
             _ => shared.with(self, |mode, core, _| match token {
                 Token::Timer => {
-                    // the next turn looks at all deadlines anyway
+                    // the next turn checks all deadlines anyway
                     core.timer.handle_ring().map_err(system("reading the timer"))?;
                     Ok(Progress::Drained)
                 }
@@ -168,7 +170,8 @@ impl<M: Receive> Worker<M> {
         Ok(progress)
     }
 
-    /// Works on a few of the handshake messages that wait; the rest stays for the next turn, after the data.
+    /// Processes some of the queued handshake messages; the rest waits for the next turn, after
+    /// data.
     fn drain_handshakes(&mut self, shared: &Shared<M>) -> Result<Progress, DeviceError> {
         if !self.begin_handshakes(Token::Handshakes)? {
             return Ok(Progress::Drained);
@@ -182,9 +185,10 @@ impl<M: Receive> Worker<M> {
         Ok(Progress::More)
     }
 
-    /// Lets the mode act on news, and sends what it has to say, unless there is no room.
+    /// Makes the mode handle pending events, and sends its messages unless the socket is full.
     pub(super) fn serve(&mut self, shared: &Shared<M>) -> Result<(), DeviceError> {
-        // the lock is given up between two datagrams: an initiation takes as long as a hundred packets
+        // the lock is released between two datagrams: an initiation takes as long as a hundred
+        // packets
         loop {
             let progress = shared.with(self, |mode, core, worker| {
                 let has_room = worker.blocked.is_none();

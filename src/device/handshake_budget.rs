@@ -1,9 +1,9 @@
-//! The part of its time that a worker gives to handshakes, so that a flood of them costs a bounded
+//! Limits the CPU time that a worker spends on handshakes, so that a flood of them costs a bounded
 //! part of a core.
 //!
-//! The budget is a token bucket of CPU time: what handshakes take is subtracted, and an eighth of
-//! all time is added. The bucket is large, so a thousand peers that come at once are served at full
-//! speed; only whoever goes on for longer is slowed down.
+//! The budget is a token bucket of CPU time: the time that handshakes take is subtracted, and an
+//! eighth of all time is added. The bucket is large, so that a thousand peers that connect at the
+//! same time are served at full speed; only a longer flood is slowed down.
 
 use std::time::Duration;
 
@@ -11,22 +11,22 @@ use super::ready::ReadySet;
 use super::token::Token;
 use crate::time::Instant;
 
-/// Time that may be spent at once.
+/// Capacity of the bucket.
 const FULL: Duration = Duration::from_secs(1);
-/// One part in so many of all time may be spent in the long run.
+/// Divisor of elapsed time that gives the refill of the bucket.
 const SHARE: u32 = 8;
 
-/// The budget of one worker, and what waits for it.
+/// The budget of one worker, and the tokens that wait for it.
 #[derive(Debug, Default)]
 pub(super) struct HandshakeBudget {
-    /// Time spent beyond the share.
+    /// Time spent in excess of the refill.
     debt: Duration,
     counted: Instant,
     waiting: ReadySet,
 }
 
 impl HandshakeBudget {
-    /// Returns true if there is time for `token` now; otherwise it waits until there is, see
+    /// Returns true if there is budget for `token` now; otherwise queues it until there is, see
     /// [`Self::take_waiting`].
     pub(super) fn allows(&mut self, token: Token, now: Instant) -> bool {
         self.count(now);
@@ -42,13 +42,13 @@ impl HandshakeBudget {
         self.debt += time;
     }
 
-    /// Returns how long to wait at most until there is time for what waits; `None` if nothing does.
+    /// Returns the time until there is budget for the queued tokens; `None` if there are none.
     pub(super) fn pause(&self) -> Option<Duration> {
         (!self.waiting.is_empty())
             .then(|| (self.debt.saturating_sub(FULL) * SHARE).max(Duration::from_millis(1)))
     }
 
-    /// Returns what there is time for again.
+    /// Returns the next queued token if there is budget again.
     pub(super) fn take_waiting(&mut self, now: Instant) -> Option<Token> {
         self.count(now);
         if self.debt <= FULL { self.waiting.pop() } else { None }

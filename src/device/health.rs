@@ -1,5 +1,5 @@
-//! Answers health requests once every worker and the supervisor have answered a liveness probe, or one of them has not
-//! in time.
+//! Answers health requests once every worker and the supervisor have answered a liveness probe, or
+//! one of them has not in time.
 
 use super::budget::{BUDGET, Progress};
 use super::checkup::{MAX_WAITING, Probes, Request};
@@ -9,19 +9,20 @@ use super::pulse::PATIENCE;
 use crate::control::health::{HealthListener, Report};
 
 impl Core {
-    /// Answers those whose answer is there, and takes those who ask.
+    /// Answers pending requests that are complete, and accepts new ones.
     pub(super) fn drain_health(&mut self, mode: &impl Mode) -> Progress {
         self.answer_health(mode);
         let mut probes = None;
         for _ in 0..BUDGET {
             if self.checkup.0.len() >= MAX_WAITING {
-                // looked at again when they are answered
+                // handled again when requests are answered
                 return Progress::Drained;
             }
             let asker = match self.health.as_ref().map(HealthListener::accept) {
                 Some(Ok(Some(asker))) => asker,
                 Some(Ok(None)) => continue,
-                // nobody; or out of descriptors or memory: those who wait are served at the next request
+                // no client; or out of descriptors or memory: waiting clients are served at the
+                // next request
                 Some(Err(_)) | None => return Progress::Drained,
             };
             let probes = *probes.get_or_insert_with(|| Probes {

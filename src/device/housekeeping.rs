@@ -1,4 +1,4 @@
-//! What is not packets: signals, deadlines, and the summary.
+//! Handles signals and deadlines, and logs the summary.
 
 use std::time::Duration;
 
@@ -24,13 +24,13 @@ impl Core {
                 None => return Ok(Progress::Drained),
                 Some(signal @ (Signal::SIGTERM | Signal::SIGINT)) => self.request_stop(signal),
                 Some(Signal::SIGUSR1) => self.report_summary(mode),
-                // the supervisor reads the file again
+                // the supervisor reloads the file
                 Some(_) => {}
             }
         }
     }
 
-    /// One line of all that was counted.
+    /// Logs one line with all counters.
     pub(super) fn report_summary(&self, mode: &impl Mode) {
         let mut counters = self.totals();
         counters.set_drops(DropReason::Unsent, mode.lost_packets());
@@ -44,7 +44,7 @@ impl Core {
         );
     }
 
-    /// Has the supervisor end the tunnel, and does so itself if that does not answer.
+    /// Asks the supervisor to end the tunnel, and sets a deadline after which it ends without it.
     pub(super) fn request_stop(&mut self, signal: Signal) {
         if self.stop_at.is_none() {
             self.stop_at = Some((self.now + STOP_PATIENCE, signal));
@@ -63,12 +63,12 @@ impl Core {
         }
     }
 
-    /// When [`Self::handle_timeouts`] wants to be called next.
+    /// Returns the time at which [`Self::handle_timeouts`] must be called next.
     pub(super) fn deadline(&self) -> Option<Instant> {
         [self.checkup.deadline(), self.stop_at.map(|(at, _)| at)].into_iter().flatten().min()
     }
 
-    /// Does what is due.
+    /// Handles deadlines that have passed.
     pub(super) fn handle_timeouts(&mut self, mode: &impl Mode) {
         self.handle_stop_timeout();
         self.drain_health(mode);

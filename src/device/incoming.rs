@@ -1,5 +1,5 @@
-//! From the wire to the tun: datagrams are received many at once, opened where they lie, and what is in them is joined and
-//! written from there.
+//! The receive path: reads datagrams in batches, decrypts them in place, coalesces the packets and
+//! writes them to the tun from there.
 
 use std::io::IoSlice;
 use std::ops::Range;
@@ -19,18 +19,18 @@ use crate::io::mailbox::{Arrival, SLOT, SLOTS};
 use crate::packet::coalesce::{CoalesceError, MAX_PIECES};
 use crate::packet::mss;
 
-/// Datagrams that the socket for handshake messages may hand over in one turn, and so the cookie
-/// replies: a tenth of what a turn with data takes, so that a flood of them leaves the rest to the
-/// data.
+/// Number of datagrams per turn from the socket for handshake messages, which also bounds the
+/// cookie replies: they take a tenth of a turn with data, so that a flood of them leaves the rest
+/// to data.
 const HANDSHAKE_BUDGET: usize = 16;
 
-/// Bytes of an arrival from which on it is taken for a super-packet.
+/// Minimum length of a batch of datagrams that is handled as a super-packet, in bytes.
 const BULK: usize = SLOT / 2;
 
-/// A mode that takes received datagrams.
+/// A mode that handles received datagrams.
 pub trait Receive: Mode {
-    /// Takes datagrams of one sender, which lie in the worker's mailbox, and hands what is in them to
-    /// `Worker::take_inner`.
+    /// Handles datagrams of one sender, which are in the worker's receive buffer, and passes the
+    /// packets in them to `Worker::take_inner`.
     ///
     /// # Errors
     /// As for [`Mode::start`].
@@ -48,15 +48,16 @@ impl<M: Receive> Worker<M> {
             self.flush(shared)?;
         }
         let found = shared.with(self, |mode, _, _| mode.sockets().get(id));
-        // closed by now, perhaps by what it received
+        // closed meanwhile, perhaps because of a datagram
         let Some((socket, entrance)) = found else { return Ok(Progress::Drained) };
         if entrance.is_for_handshakes && !self.begin_handshakes(Token::Sock(id))? {
             return Ok(Progress::Drained);
         }
         let budget = if entrance.is_for_handshakes { HANDSHAKE_BUDGET } else { BUDGET };
         let mut left = budget;
-        // Who sends in bulk fills an arrival; one call takes two of them, since a super-packet may have been sent as two
-        // messages. Where many send little, one call takes many.
+        // A bulk sender fills a whole buffer slot; one call receives two of them, since a
+        // super-packet may have been sent as two messages. With many small senders, one call
+        // receives many.
         let mut count = SLOTS;
         let mut progress = Progress::More;
         while left > 0 {
@@ -66,7 +67,7 @@ impl<M: Receive> Worker<M> {
                     let datagrams = self.take_arrivals(shared, arrivals, entrance)?;
                     left = left.saturating_sub(datagrams);
                     if arrivals < count {
-                        // that was all: what comes later, an error included, is a new edge
+                        // that was all: later datagrams and errors raise a new edge
                         progress = Progress::Drained;
                         break;
                     }
@@ -83,7 +84,8 @@ impl<M: Receive> Worker<M> {
                         Fault::Dead => return Err(system("receiving from a socket")(error)),
                     };
                     shared.with(self, |mode, core, _| {
-                        // of a socket that is out of use it says nothing about where the peer is now
+                        // an error of a draining socket says nothing about the peer's current
+                        // endpoint
                         if entrance.retired.is_some() {
                             core.count_drop(reason, None);
                         } else {
@@ -103,7 +105,7 @@ impl<M: Receive> Worker<M> {
         Ok(progress)
     }
 
-    /// Takes what was received last, and gives how many datagrams that were.
+    /// Handles the batches received last, and returns the number of datagrams in them.
     fn take_arrivals(
         &mut self,
         shared: &Shared<M>,
@@ -118,8 +120,8 @@ impl<M: Receive> Worker<M> {
                 continue;
             };
             datagrams += arrival.count();
-            // bulk that was sent as one message is mostly one super-packet, and is to be written as one; of small packets
-            // as many as fit
+            // bulk data sent as one message is mostly one super-packet, and is best written as one;
+            // small packets are collected as long as there is room
             let is_bulk = arrival.length > BULK;
             if is_bulk && self.coalescer.as_ref().is_some_and(|it| it.room() < arrival.count()) {
                 self.deliver(shared)?;
@@ -130,8 +132,8 @@ impl<M: Receive> Worker<M> {
         Ok(datagrams)
     }
 
-    /// Takes a packet that is to go to the tun and lies there in the mailbox. It is written by the next
-    /// [`Self::deliver`], or at once where nothing is joined.
+    /// Adds a packet in the receive buffer that is for the tun. It is written by the next
+    /// [`Self::deliver`], or at once if there is no coalescing.
     pub(super) fn take_inner(&mut self, shared: &Shared<M>, place: Range<usize>) -> Result<(), DeviceError> {
         if self.clamps_mss
             && let Some(packet) = self.mailbox.bytes_mut().get_mut(place.clone())
@@ -148,7 +150,7 @@ impl<M: Receive> Worker<M> {
             Err(CoalesceError::Full) => {
                 self.deliver(shared)?;
                 if let Some(coalescer) = &mut self.coalescer {
-                    // it is empty now
+                    // the coalescer is empty now
                     let _ = coalescer.handle_packet(self.mailbox.bytes(), place);
                 }
                 Ok(())
@@ -160,12 +162,12 @@ impl<M: Receive> Worker<M> {
         }
     }
 
-    /// Writes what was taken to the tun.
+    /// Writes the collected packets to the tun.
     ///
     /// # Errors
     /// The device is gone.
     fn deliver(&mut self, shared: &Shared<M>) -> Result<(), DeviceError> {
-        // taken out, since what is written borrows it
+        // taken out, because the written data borrows it
         let Some(mut coalescer) = self.coalescer.take() else { return Ok(()) };
         let mut result = Ok(());
         while let Some(gather) = coalescer.poll_write(self.mailbox.bytes()) {

@@ -1,7 +1,8 @@
-//! What metrics tell of a tunnel, looked at from a thread that is none of the workers.
+//! Collects the metrics of a tunnel, from a thread that is no worker.
 //!
-//! The lock is taken for some dozen microseconds at a time, and given up for longer than that between two of them: the
-//! workers have it in between, though a mutex is not fair. Nothing is read from the system with it.
+//! The lock is held for some dozen microseconds at a time, with longer pauses in between: the
+//! workers can take it there, even though a mutex is not fair. Nothing is read from the system
+//! while holding it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,24 +20,24 @@ use crate::io::timer::now;
 use crate::io::udp::UdpSocket;
 use crate::metrics::{Process, Sample, WorkerSample};
 
-/// Peers that are looked at with one taking of the lock: some 20 to 90 µs.
+/// Number of peers read while holding the lock once: some 20 to 90 µs.
 const PEERS_AT_ONCE: usize = 128;
-/// Pause between two of them.
+/// Pause between two such reads.
 const PAUSE: Duration = Duration::from_micros(200);
 
-/// What must be known from one look to the next, so that what is told only grows.
+/// State kept between samples, so that counters only grow.
 #[derive(Debug, Default)]
 pub(super) struct Observer {
-    /// What each socket had dropped.
+    /// Drop counter of each socket at the last sample.
     seen: HashMap<SockId, u64>,
-    /// What each worker's sockets dropped, those that are closed included.
+    /// Drops by the sockets of each worker, closed sockets included.
     drops: Vec<u64>,
-    /// Packets that waited in vain.
+    /// Number of packets that were queued and never sent.
     unsent: u64,
 }
 
 impl<M: Mode> Shared<M> {
-    /// Looks at everything.
+    /// Takes a sample.
     pub(super) fn sample(&self, observer: &mut Observer, process: &Process) -> Sample {
         let mut sample = Sample { mode: M::NAME, ..Sample::default() };
         let mut sockets = Vec::with_capacity(64);
@@ -66,7 +67,7 @@ impl<M: Mode> Shared<M> {
         }
         debug!(peers = sample.peers.len(), longest_lock_us = longest.as_micros(), "looked at for metrics");
         let unsent = sample.lost + sample.peers.iter().map(|peer| peer.lost).sum::<u64>();
-        // a peer that goes in between is counted neither with the others nor with those that are gone
+        // a peer removed in between is missing both among the peers and in the sum of removed ones
         observer.unsent = observer.unsent.max(unsent);
         sample.totals.set_drops(DropReason::Unsent, observer.unsent);
         observer.look_at(&sockets, &mut sample.workers);
@@ -97,7 +98,7 @@ impl Observer {
 }
 
 impl Core {
-    /// What is known whatever the mode.
+    /// Fills in the metrics that are independent of the mode.
     fn tell(&self, sample: &mut Sample) {
         sample.tun = self.name.to_string();
         sample.host = self.supervisor.host.clone();

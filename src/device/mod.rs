@@ -1,21 +1,24 @@
-//! The tunnel at work: workers, each with an edge-triggered epoll of its own and handlers that drain with a budget.
+//! The data path of a tunnel: workers, each with its own edge-triggered epoll and handlers that
+//! drain with a budget.
 //!
-//! A wake-up puts tokens into the ready set. Each turn serves everyone who waits there once, for a bounded number of
-//! packets; who has more to give stays in the set, and the next poll does not block. What is due comes first in a turn,
-//! and each handler is followed by what it made due.
+//! A wake-up puts tokens into the ready set. Each turn serves every token in it once, for a bounded
+//! number of packets; a token with more work stays in the set, and the next poll does not block.
+//! Deadlines are handled first in a turn, and after each handler the deadlines that it has set.
 //!
-//! A [`Worker`] takes its turns in `event_loop`, and moves packets: `outgoing` from the tun to the wire, `incoming` back.
-//! What a packet or datagram means is its [`Mode`]'s: [`PlainTunnel`] has one peer and `hello?`, [`WireGuard`] has many
-//! and keys. The mode and [`Core`] are shared by the workers behind one lock ([`Shared`]), which is held neither while
-//! packets of a session are sealed or opened nor across a packet's system calls. One handshake message is worked on under
-//! it at a time.
+//! A [`Worker`] runs its turns in `event_loop`, and moves packets: `outgoing` from the tun to the
+//! wire, `incoming` back. The [`Mode`] interprets packets and datagrams: [`PlainTunnel`] has one
+//! peer and `hello?`, [`WireGuard`] has many peers and keys. The mode and [`Core`] are shared by
+//! the workers behind one lock ([`Shared`]), which is held neither while data packets are encrypted
+//! or decrypted nor across the system calls for a packet. One handshake message at a time is
+//! processed under it.
 //!
-//! Imports between these files point one way. From the bottom: the parts of [`Core`] (`checkup`, `connection`, `poll`,
-//! `pulse`, `sockets`); [`Core`]; [`Mode`]; the methods of [`Core`] that need the mode (`health`, `housekeeping`,
-//! `supervisor`); [`Worker`] and [`Shared`]; `outgoing`, `incoming`, `event_loop`; [`Device`]; the two modes; `process`.
+//! Imports between these files point one way. From the bottom: the parts of [`Core`] (`checkup`,
+//! `connection`, `poll`, `pulse`, `sockets`); [`Core`]; [`Mode`]; the methods of [`Core`] that need
+//! the mode (`health`, `housekeeping`, `supervisor`); [`Worker`] and [`Shared`]; `outgoing`,
+//! `incoming`, `event_loop`; [`Device`]; the two modes; `process`.
 //!
-//! All this is a process of its own (`process`), which has no capability and opens nothing: its
-//! `supervisor` gives it the descriptors, keys and peers, and sets the host.
+//! All this runs in a process of its own (`process`), which has no capabilities and opens nothing:
+//! its `supervisor` passes it the descriptors, keys and peers, and configures the host.
 
 mod budget;
 mod checkup;

@@ -18,65 +18,67 @@ use crate::packet::split::Lengths;
 use crate::time::Instant;
 use crate::tunnel::wireguard::PublicKey;
 
-/// Where packets from the tun go.
+/// Routing decision for packets from the tun.
 #[derive(Debug)]
 pub enum Way<M: Mode> {
-    /// By this route, sealed with this.
+    /// Send by this route, encrypted with this state.
     Send(Route<Via<M::Owner>>, M::Sealing),
-    /// Nowhere yet: each is to be handed to [`Mode::stage`].
+    /// No route yet: pass each packet to [`Mode::stage`].
     Stage(M::Owner),
 }
 
-/// What a protocol makes of the loop's events. Each call may work with everything in [`Core`], and with nothing that takes
-/// long, since others wait.
+/// Interface of a protocol to the event loop. Each call has access to all of [`Core`], and must not
+/// take long, since other workers wait for the lock.
 pub trait Mode: Sized + Send + std::fmt::Debug {
-    /// Who has a socket of its own.
+    /// Identifies the owner of a connected socket.
     type Owner: Copy + PartialEq + Send + std::fmt::Debug;
-    /// What packets to one peer are sealed with, without anybody's leave.
+    /// Per-peer encryption state, usable without the lock.
     type Sealing: Send + std::fmt::Debug;
-    /// What a worker keeps between two arrivals, so that nothing is allocated.
+    /// Buffers that a worker reuses between two batches, so that nothing is allocated.
     type Scratch: Default + Send + std::fmt::Debug;
-    /// What metrics call it.
+    /// Name of the mode in metrics.
     const NAME: &'static str;
-    /// Bytes that sealing needs in front of a packet.
+    /// Bytes that encryption needs in front of a packet.
     const HEADROOM: usize;
-    /// Bytes that sealing adds behind it.
+    /// Bytes that encryption adds behind a packet.
     const TAG: usize;
-    /// Bytes that sealing needs behind it: tag and padding.
+    /// Bytes that encryption needs behind a packet: tag and padding.
     const TAILROOM: usize;
 
-    /// [`Self::Scratch`] with room for the largest arrival.
+    /// Returns a [`Self::Scratch`] with capacity for the largest batch.
     fn scratch() -> Self::Scratch;
 
-    /// The first thing that the loop does: says that it is ready, and turns to the peers.
+    /// Starts the mode, before the event loop runs: logs that it is ready, and contacts the peers.
     ///
     /// # Errors
-    /// Only what leaves no tunnel to run; so for all of these.
+    /// Only if the tunnel cannot run any more; so for all of these.
     fn start(&mut self, core: &mut Core) -> Result<(), DeviceError>;
 
-    /// The sockets.
+    /// Returns the sockets.
     fn sockets(&self) -> &Sockets<Self::Owner>;
 
-    /// The sockets.
+    /// Returns the sockets.
     fn sockets_mut(&mut self) -> &mut Sockets<Self::Owner>;
 
-    /// Where a packet from the tun goes, which is one or many of these lengths.
+    /// Returns the routing decision for a packet from the tun, which is one or many of these
+    /// lengths.
     ///
     /// # Errors
-    /// The reason why it is to be dropped.
+    /// The reason for dropping it.
     fn route(&mut self, core: &mut Core, packet: &[u8], lengths: Lengths) -> Result<Way<Self>, DropReason>;
 
-    /// Keeps a copy of a packet until there is a way.
+    /// Queues a copy of a packet until there is a route.
     ///
     /// # Errors
-    /// The reason why it is to be dropped.
+    /// The reason for dropping it.
     fn stage(&mut self, core: &mut Core, owner: Self::Owner, packet: &[u8]) -> Result<(), DropReason>;
 
-    /// Makes a datagram of the packet of `len` bytes that lies [`Self::HEADROOM`] into `place`, and gives its length.
-    /// `None` if it cannot.
+    /// Encrypts the packet of `len` bytes at offset [`Self::HEADROOM`] of `place` to a datagram,
+    /// and returns its length; `None` if that is impossible.
     fn seal(sealing: &mut Self::Sealing, place: &mut [u8], len: usize) -> Option<usize>;
 
-    /// Datagrams could not be sent by a route: counts them, unless there is another way for them.
+    /// Handles datagrams that could not be sent by a route: counts them, or returns another route
+    /// for them.
     ///
     /// # Errors
     /// As for [`Self::start`].
@@ -88,23 +90,24 @@ pub trait Mode: Sized + Send + std::fmt::Debug {
         datagrams: usize,
     ) -> Result<Option<Route<Via<Self::Owner>>>, DeviceError>;
 
-    /// An error that a datagram sent earlier came back with.
+    /// Handles a socket error caused by a datagram sent earlier.
     fn handle_bounce(&mut self, core: &mut Core, reason: DropReason) {
         core.count_drop(reason, None);
     }
 
-    /// An error of sending that may be about an earlier datagram, or about the one that is tried again now.
+    /// Handles a send error that may be about an earlier datagram, or about the one being sent
+    /// again.
     fn handle_doubtful_bounce(&mut self, _core: &mut Core, _reason: DropReason) {}
 
-    /// Drains what only this mode has registered, but for sockets: answers to wg(8), waiting
+    /// Handles a token registered by this mode, except for sockets: answers to wg(8), queued
     /// handshakes.
     ///
     /// # Errors
     /// As for [`Self::start`].
     fn drain(&mut self, core: &mut Core, token: Token) -> Result<Progress, DeviceError>;
 
-    /// Acts on news, and adds one datagram that is due to `batch`, which is not there while a socket has no room. Called
-    /// after everything else, and again while there is [`Progress::More`].
+    /// Handles pending events, and adds one outgoing datagram to `batch`, which is `None` while a
+    /// socket is full. Called after everything else, and again while it returns [`Progress::More`].
     ///
     /// # Errors
     /// As for [`Self::start`].
@@ -114,16 +117,16 @@ pub trait Mode: Sized + Send + std::fmt::Debug {
         batch: Option<&mut Batch<Via<Self::Owner>>>,
     ) -> Result<Progress, DeviceError>;
 
-    /// When [`Self::handle_timeouts`] wants to be called next.
+    /// Returns the time at which [`Self::handle_timeouts`] must be called next.
     fn deadline(&self) -> Option<Instant>;
 
-    /// Does what is due.
+    /// Handles deadlines that have passed.
     ///
     /// # Errors
     /// As for [`Self::start`].
     fn handle_timeouts(&mut self, core: &mut Core) -> Result<(), DeviceError>;
 
-    /// Applies a message of the supervisor that is about this mode only.
+    /// Applies a message of the supervisor that is specific to this mode.
     ///
     /// # Errors
     /// [`DeviceError::Message`] if it is not; as for [`Self::start`].
@@ -134,10 +137,10 @@ pub trait Mode: Sized + Send + std::fmt::Debug {
         descriptors: Vec<OwnedFd>,
     ) -> Result<(), DeviceError>;
 
-    /// The mark of datagrams was changed, and peers' sockets are out of use.
+    /// Handles a changed mark of datagrams, after which the peers' sockets are no longer used.
     fn handle_mark(&mut self, _core: &mut Core) {}
 
-    /// Spare sockets have come, which peers without one of their own may have.
+    /// Handles new spare sockets, which peers without a connected socket may get.
     ///
     /// # Errors
     /// As for [`Self::start`].
@@ -145,41 +148,41 @@ pub trait Mode: Sized + Send + std::fmt::Debug {
         Ok(())
     }
 
-    /// The device's state or MTU may be another.
+    /// Handles a possible change of the device's state or MTU.
     ///
     /// # Errors
     /// As for [`Self::start`].
     fn handle_link(&mut self, core: &mut Core) -> Result<(), DeviceError>;
 
-    /// The machine was suspended: what was agreed on before is not to be used any more.
+    /// Handles the end of a suspension of the machine: existing sessions must not be used any more.
     fn handle_resume(&mut self, _core: &mut Core) {}
 
-    /// This host does not have that address any more: a connected socket that is bound to it would go on sending from it,
-    /// over IPv6 without an error.
+    /// Handles the loss of a local address: a connected socket bound to it would continue to send
+    /// from it, over IPv6 without an error.
     ///
     /// # Errors
     /// As for [`Self::start`].
     fn handle_address_lost(&mut self, core: &mut Core, address: IpAddr) -> Result<(), DeviceError>;
 
-    /// Time since a peer last completed a handshake.
+    /// Returns the time since the latest handshake with any peer.
     fn handshake(&self, now: Instant) -> Handshake;
 
-    /// Says what metrics tell of this mode, but for each peer.
+    /// Fills in the metrics of this mode, except for those of peers.
     fn tell(&self, now: Instant, sample: &mut Sample);
 
-    /// Adds what metrics tell of peers: at most so many, in the order of their public keys, of those that come after
-    /// `after`. There is room for them.
+    /// Appends the metrics of peers: at most `most`, in the order of their public keys, starting
+    /// after `after`. The vector has capacity for them.
     fn tell_peers(&self, after: Option<&PublicKey>, most: usize, now: Instant, peers: &mut Vec<PeerSample>);
 
     /// Returns the state of the peers, for the service manager.
     fn status(&self, now: Instant) -> Status;
 
-    /// Sessions that are over. Whenever there are more of them, each worker overwrites its stack,
+    /// Returns the number of ended sessions. Whenever it grows, each worker overwrites its stack,
     /// where the cipher may have left copies of their keys.
     fn ended_sessions(&self) -> u64 {
         0
     }
 
-    /// Packets that the engine took and could not send in the end.
+    /// Returns the number of packets that were queued and never sent.
     fn lost_packets(&self) -> u64;
 }

@@ -1,8 +1,10 @@
-//! From the tun to the wire: read, cut into segments, sealed where they are sent from, sent many at once.
+//! The send path: reads packets from the tun, splits them into segments, encrypts them in the batch
+//! and sends many at once.
 //!
-//! A packet is copied once, from where it was read to its place in the batch. The first packet of a turn leaves at once,
-//! so that whoever sends one and waits does not wait for others; those behind it leave together, and so does a
-//! super-packet with what is behind it. A batch is never kept for what may come.
+//! A packet is copied once, from the read buffer to its place in the batch. The first packet of a
+//! turn is sent at once, so that a sender of single packets does not wait for others; the following
+//! ones are sent together, and so is a super-packet with what follows it. A batch is never held
+//! back for later packets.
 
 use std::io::IoSlice;
 use std::ops::Range;
@@ -27,7 +29,8 @@ use crate::packet::split::{Lengths, Split};
 use crate::packet::transport::UDP_HEADER;
 use crate::packet::{carried, mss, too_big, virtio};
 
-/// The largest datagram over the family of `remote`: the length fields of UDP and IPv4 have 16 bits.
+/// Returns the maximum payload of a datagram to `remote`: the length fields of UDP and IPv4 have 16
+/// bits.
 fn most(remote: std::net::SocketAddr) -> usize {
     let most = usize::from(u16::MAX);
     if remote.is_ipv4() { most - UDP_HEADER - IPV4_HEADER } else { most - UDP_HEADER }
@@ -42,7 +45,8 @@ impl<M: Mode> Worker<M> {
         let mut is_first = true;
         while left > 0 {
             if self.blocked.is_some() {
-                // the tun's queue holds what comes until the socket has room; then its token is put back
+                // packets stay in the tun's queue until the socket has room; then its token is
+                // posted again
                 return Ok(Progress::Drained);
             }
             match self.tun.receive(&mut self.packet) {
@@ -54,13 +58,14 @@ impl<M: Mode> Worker<M> {
                     }
                 }
                 Err(error) => match fault::of_tun(&error) {
-                    // a device that is going away: its end is told by another event
+                    // a device that is going away is reported by another event
                     Fault::WouldBlock | Fault::SourceGone | Fault::Drop(DropReason::TunDown) => {
                         self.flush(shared)?;
                         return Ok(Progress::Drained);
                     }
                     Fault::Dead => return Err(self.tun_gone(shared)),
-                    // that packet is gone, such as one of a kind that the driver has no header for; more may wait
+                    // that packet is lost, such as one for which the driver has no header; more may
+                    // follow
                     Fault::Drop(reason) => {
                         self.count_drops(reason, 1, None);
                         left -= 1;
@@ -76,7 +81,7 @@ impl<M: Mode> Worker<M> {
         DeviceError::TunGone(shared.with(self, |_, core, _| core.name.clone()))
     }
 
-    /// Takes the `length` bytes that were read last, and gives how many packets they were.
+    /// Handles the `length` bytes read last, and returns the number of packets in them.
     fn take_packet(&mut self, shared: &Shared<M>, length: usize) -> Result<usize, DeviceError> {
         let (split, packet) = match self.look_at(length) {
             Ok(looked) => looked,
@@ -116,7 +121,7 @@ impl<M: Mode> Worker<M> {
         Ok(lengths.count)
     }
 
-    /// What was read: how it is to be cut, and where the packet lies.
+    /// Parses the data read: returns how to split it, and the range of the packet.
     fn look_at(&mut self, length: usize) -> Result<(Split, Range<usize>), DropReason> {
         let header_len = self.tun.layout().map_or(0, virtio::Layout::len);
         let read = self.packet.get_mut(..length).unwrap_or_default();
@@ -133,7 +138,7 @@ impl<M: Mode> Worker<M> {
         Ok((split, header_len..length))
     }
 
-    /// Hands over copies, which wait.
+    /// Passes copies of the packets to the mode, which queues them.
     fn stage(
         &mut self,
         mode: &mut M,
@@ -143,7 +148,7 @@ impl<M: Mode> Worker<M> {
         packet: Range<usize>,
     ) {
         let packet = self.packet.get(packet).unwrap_or_default();
-        // nothing lies in the mailbox while the tun is read
+        // the receive buffer is empty while the tun is read
         let room = self.mailbox.bytes_mut();
         while let Some(len) = split.write_next(packet, room) {
             let one = room.get(..len).unwrap_or_default();
@@ -164,7 +169,8 @@ impl<M: Mode> Worker<M> {
         }
     }
 
-    /// Tells the sender of a packet that no datagram can hold what one can.
+    /// Sends an ICMP error with the MTU that a datagram can carry to the sender of a packet that is
+    /// too big.
     fn refuse_too_big(&mut self, packet: Range<usize>, most: usize, lengths: Lengths) {
         self.count_drops(DropReason::TooBig, lengths.count, None);
         if self.answers.allow(self.now).is_none() {
@@ -173,7 +179,7 @@ impl<M: Mode> Worker<M> {
         let mut reply = [0; too_big::MAX_REPLY];
         let packet = self.packet.get(packet).unwrap_or_default();
         if let Some(reply) = too_big::reply(packet, most, &mut reply).and_then(|len| reply.get(..len)) {
-            // a full device loses it, as a router might
+            // if the device is full the reply is lost, as on any router
             let _ = self.write_one(reply);
         }
     }
@@ -190,7 +196,7 @@ impl<M: Mode> Worker<M> {
         }
     }
 
-    /// Seals what is pending into the batch, and sends the batch where it is full.
+    /// Encrypts the pending packets into the batch, and sends the batch whenever it is full.
     fn seal_pending(&mut self, shared: &Shared<M>) -> Result<(), DeviceError> {
         let Some(mut pending) = self.pending.take() else { return Ok(()) };
         while let Some(len) = pending.split.next_len() {
@@ -217,7 +223,8 @@ impl<M: Mode> Worker<M> {
         Ok(())
     }
 
-    /// Sends the batch, and then what waited for room in it. When the socket has none, that is remembered.
+    /// Sends the batch, and then the packets that had no room in it. Remembers a socket that is
+    /// full.
     pub(super) fn flush(&mut self, shared: &Shared<M>) -> Result<(), DeviceError> {
         loop {
             match self.batch.send(self.now) {
@@ -247,13 +254,13 @@ impl<M: Mode> Worker<M> {
         }
     }
 
-    /// Reads no more from the tun until the route's socket has room.
+    /// Stops reading from the tun until the route's socket has room.
     fn block(&mut self, route: &Route<Via<M::Owner>>) -> Result<(), DeviceError> {
         let id = route.owner.id;
         if self.blocked.as_ref().is_some_and(|(blocked, _)| *blocked == id) {
             return Ok(());
         }
-        // left on watch, another socket would wake the loop for each datagram that it has sent
+        // if still watched, another socket would wake the loop for each datagram that it has sent
         self.unblock()?;
         self.watch_writable(route.socket.as_ref(), id, true)?;
         self.blocked = Some((id, Arc::clone(&route.socket)));

@@ -7,7 +7,7 @@ use super::sockets::Via;
 use crate::io::batch::Route;
 use crate::packet::split::Split;
 
-/// Packets of one read that are still to be sealed and sent. The bytes are where they were read.
+/// Packets of one read that are still to be encrypted and sent. The bytes stay in the read buffer.
 #[derive(Debug)]
 pub(super) struct Pending<M: Mode> {
     pub(super) split: Split,
@@ -17,7 +17,7 @@ pub(super) struct Pending<M: Mode> {
 }
 
 impl<M: Mode> Pending<M> {
-    /// Returns the number of packets that are still to be sealed.
+    /// Returns the number of packets that are still to be encrypted.
     pub(super) fn packets(&self) -> usize {
         self.split.remaining()
     }

@@ -1,4 +1,4 @@
-//! Edge-triggered epoll that speaks in tokens.
+//! Edge-triggered epoll with typed tokens.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -9,69 +9,70 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 
 use super::token::{Token, UnknownToken};
 
-/// Events taken from the kernel at once; more wait for the next call.
+/// Maximum number of events returned by one call; more wait for the next call.
 pub(super) const EVENTS: usize = 64;
 
-/// The descriptors that can wake the loop. EPOLLERR and EPOLLHUP come unasked: whatever is reported, the
-/// handler tries to read and meets the error there.
+/// An epoll instance. EPOLLERR and EPOLLHUP are always reported: on any event, the handler reads
+/// and gets the error there.
 #[derive(Debug)]
 pub(super) struct Poll(Epoll);
 
 impl Poll {
-    /// An empty set.
+    /// Creates an empty instance.
     ///
     /// # Errors
-    /// The kernel's, such as too many open files.
+    /// An error of the kernel, such as too many open files.
     pub(super) fn new() -> io::Result<Self> {
         Ok(Self(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?))
     }
 
-    /// Reports from now on, once for each edge, when `fd` becomes readable; at once if it is. Closing `fd` ends it.
+    /// Adds `fd`: reports each edge when it becomes readable, at once if it is. Closing `fd`
+    /// removes it.
     ///
     /// # Errors
-    /// The kernel's.
+    /// An error of the kernel.
     pub(super) fn add(&self, fd: impl AsFd, token: Token) -> io::Result<()> {
         Ok(self.0.add(fd, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, token.into()))?)
     }
 
-    /// As [`Self::add`], and also for each edge when `fd` becomes writable.
+    /// Like [`Self::add`], and reports also each edge when `fd` becomes writable.
     ///
     /// # Errors
-    /// The kernel's.
+    /// An error of the kernel.
     pub(super) fn add_both(&self, fd: impl AsFd, token: Token) -> io::Result<()> {
         let both = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
         Ok(self.0.add(fd, EpollEvent::new(both, token.into()))?)
     }
 
-    /// Reports from now on, once for each edge, when `fd` becomes writable; at once if it is.
+    /// Adds `fd`: reports each edge when it becomes writable, at once if it is.
     ///
     /// # Errors
-    /// The kernel's.
+    /// An error of the kernel.
     pub(super) fn add_writable(&self, fd: impl AsFd, token: Token) -> io::Result<()> {
         Ok(self.0.add(fd, EpollEvent::new(EpollFlags::EPOLLOUT | EpollFlags::EPOLLET, token.into()))?)
     }
 
-    /// Reports nothing more of `fd`. Closing it is enough unless another process has it, too.
+    /// Removes `fd`. Closing it is sufficient unless another process has it open too.
     pub(super) fn remove(&self, fd: impl AsFd) {
-        // one that was not added is none
+        // fails only if it was not added
         let _ = self.0.delete(fd);
     }
 
-    /// Whether to report also when `fd` becomes writable.
+    /// Enables or disables events for when `fd` becomes writable.
     ///
     /// # Errors
-    /// The kernel's.
+    /// An error of the kernel.
     pub(super) fn watch_writable(&self, fd: impl AsFd, token: Token, watch: bool) -> io::Result<()> {
         let writable = if watch { EpollFlags::EPOLLOUT } else { EpollFlags::empty() };
         let mut event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET | writable, token.into());
         Ok(self.0.modify(fd, &mut event)?)
     }
 
-    /// The tokens of the descriptors that are ready; waits for the first, at most `limit`, which is
-    /// rounded up to milliseconds. A signal that interrupts the wait gives none.
+    /// Returns the tokens of the ready descriptors; waits for the first, at most `limit`, which is
+    /// rounded up to milliseconds. Returns none if a signal interrupts the wait.
     ///
     /// # Errors
-    /// The kernel's.
+    /// An error of the kernel.
     pub(super) fn wait<'a>(
         &self,
         events: &'a mut [EpollEvent; EVENTS],

@@ -1,5 +1,5 @@
-//! The tunnel process: it is told by the supervisor what to carry, is given the descriptors for it,
-//! confines itself and carries packets. It has no capability and opens nothing.
+//! The tunnel process: it receives its configuration and descriptors from the supervisor, confines
+//! itself and carries packets. It has no capabilities and opens nothing.
 
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -28,17 +28,17 @@ use crate::metrics::{Metrics, MetricsListener};
 use crate::process::{Channel, ChannelError, prepare_helper};
 use crate::sandbox::{Report, Sandbox, State};
 
-/// Milliseconds that the supervisor may take for its next message before the start is complete.
+/// Timeout in milliseconds for each of the supervisor's messages until the start is complete.
 const PATIENCE: u16 = 60_000;
-/// Time that the last lines may take: a stopped reader of the log must not hold up the exit, which
-/// the supervisor waits for.
+/// Timeout for the last log lines: a stopped reader of the log must not delay the exit, which the
+/// supervisor waits for.
 const LAST_LINES: Duration = Duration::from_millis(10);
 
 /// Exit codes, as in sysexits.h.
 const OTHER: u8 = 1;
 const UNAVAILABLE: u8 = 69;
 
-/// All that the supervisor has told and handed over before the start is complete.
+/// Configuration and descriptors received from the supervisor until the start is complete.
 struct Handed {
     start: Start,
     health: Option<OwnedFd>,
@@ -75,13 +75,13 @@ pub fn main(channel: OwnedFd) -> u8 {
 
 fn prepare() -> Result<(), DeviceError> {
     prepare_helper("tunnel")?;
-    // what a forbidden call raises is to be handled, whichever signals the process was started with
+    // SIGSYS of a forbidden call must be handled, whatever signal mask the process was started with
     let trap = SigSet::from(Signal::SIGSYS);
     trap.thread_unblock().map_err(|error| system("unblocking a signal")(error.into()))
 }
 
-/// Writes the one line of a failure to standard error. By a thread that is left behind if nobody
-/// reads it.
+/// Writes one line about a failure to standard error, in a thread that is abandoned if the reader
+/// blocks.
 fn say(line: String) {
     let (done, written) = mpsc::channel();
     let writer = thread::Builder::new().spawn(move || {
@@ -97,7 +97,7 @@ fn init_log(Log { to_journald, covers_stderr, level }: Log) -> Option<Logging> {
     Some(logging::init_chosen(to_journald, covers_stderr, level_filter(level)))
 }
 
-/// Does what the supervisor says. `init` makes the log, which is the process's own.
+/// Starts the tunnel as the supervisor requests and runs it. `init` sets up logging of the process.
 fn start_and_run(
     channel: OwnedFd,
     logging: &mut Option<Logging>,
@@ -134,7 +134,7 @@ fn serve_metrics(settings: MetricsStart, socket: OwnedFd) -> Result<Metrics, Dev
     Ok(Metrics::new(listener, hosts.map_err(|_| DeviceError::Message)?)?)
 }
 
-/// Takes what the supervisor tells and hands over until the start is complete.
+/// Receives configuration and descriptors until the start is complete.
 fn receive(channel: &mut Connection, init: impl FnOnce(Log)) -> Result<Handed, DeviceError> {
     let (ToTunnel::Start(start), descriptors) = next(channel)? else { return Err(DeviceError::Message) };
     init(start.log);
@@ -203,7 +203,7 @@ const fn level_filter(level: u8) -> LevelFilter {
     }
 }
 
-/// Applies what the supervisor has told, confines this process and carries packets to the end.
+/// Applies the supervisor's messages, confines this process and carries packets until the end.
 fn carry<M: Receive>(
     mut device: Device<M>,
     messages: Vec<(ToTunnel, Vec<OwnedFd>)>,
@@ -262,7 +262,7 @@ mod tests {
         }))
     }
 
-    /// Hands over what a tunnel process needs, with a datagram socket for a tun.
+    /// Sends everything that a tunnel process needs, with a datagram socket as a tun.
     fn hand_over(supervisor: &mut Supervisor, start: ToTunnel, descriptors: Vec<OwnedFd>) -> UnixDatagram {
         let (near, far) = UnixDatagram::pair().unwrap();
         near.set_nonblocking(true).unwrap();
@@ -281,7 +281,7 @@ mod tests {
         far
     }
 
-    /// The next message, but for requests of sockets.
+    /// Returns the next message, skipping requests for sockets.
     fn hear(supervisor: &mut Supervisor) -> FromTunnel {
         loop {
             match supervisor.receive().unwrap() {
@@ -292,7 +292,7 @@ mod tests {
         }
     }
 
-    /// A supervisor, and a tunnel process as a thread, which has no log.
+    /// Returns a supervisor, and a tunnel process as a thread without logging.
     fn tunnel() -> (Supervisor, thread::JoinHandle<Result<(), DeviceError>>) {
         let (near, far) = pair().unwrap();
         (Channel::new(near).unwrap(), thread::spawn(|| start_and_run(far, &mut None, |_| None)))

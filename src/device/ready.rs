@@ -1,45 +1,45 @@
-//! The ready set: descriptors that may have more to give, though epoll will not say so again.
+//! The ready set: descriptors that may have more input, which epoll does not report again.
 
 use std::collections::VecDeque;
 
 use super::token::Token;
 
-/// Tokens in the order in which they wait to be served, each at most once. Whoever was served goes to the end,
-/// so the least recently served is first and nobody starves.
+/// Tokens in the order in which they are served, each at most once. A served token goes to the end,
+/// so that the least recently served is first and none starves.
 #[derive(Debug)]
 pub(super) struct ReadySet(VecDeque<Token>);
 
 impl Default for ReadySet {
     fn default() -> Self {
-        // more than a tunnel has but for one whose peers come by sockets of their own
+        // sufficient for a tunnel whose peers have no connected sockets
         Self(VecDeque::with_capacity(16))
     }
 }
 
 impl ReadySet {
-    /// Adds `token` at the end, unless it waits already.
+    /// Appends `token`, unless it is in the set already.
     pub(super) fn insert(&mut self, token: Token) {
         if !self.0.contains(&token) {
             self.0.push_back(token);
         }
     }
 
-    /// Adds all of `tokens`.
+    /// Appends all of `tokens`.
     pub(super) fn extend(&mut self, tokens: impl IntoIterator<Item = Token>) {
         tokens.into_iter().for_each(|token| self.insert(token));
     }
 
-    /// Takes the one that has waited longest.
+    /// Removes and returns the first token.
     pub(super) fn pop(&mut self) -> Option<Token> {
         self.0.pop_front()
     }
 
-    /// How many wait.
+    /// Returns the number of tokens.
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether nobody waits.
+    /// Returns true if the set is empty.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -20,7 +20,7 @@ use crate::io::tun::Tun;
 use crate::messages::{FromTunnel, ToTunnel};
 use crate::metrics::{Metrics, Process};
 
-/// Bytes of stack of each worker but the first.
+/// Stack size of each worker but the first, in bytes.
 const STACK: usize = 512 * 1024;
 
 /// A tunnel, ready to run.
@@ -32,8 +32,10 @@ pub struct Device<M: Mode> {
 }
 
 impl<M: Receive> Device<M> {
+    /// Assembles a tunnel from its parts.
+    ///
     /// # Errors
-    /// The system's.
+    /// An error of the system.
     pub(super) fn assemble(
         mode: M,
         core: Core,
@@ -63,16 +65,16 @@ impl<M: Receive> Device<M> {
         self.shared.alone(|mode, core| core.handle_message(mode, message, descriptors))
     }
 
-    /// Tells the supervisor that packets are carried from now on.
+    /// Reports to the supervisor that packets are carried from now on.
     pub(super) fn say_ready(&self) {
         self.shared.alone(|_, core| core.send(&FromTunnel::Ready));
     }
 
-    /// Carries packets until the supervisor ends it. Each worker but the first is a thread of its
-    /// own for that time.
+    /// Carries packets until the supervisor ends the tunnel. Each worker but the first runs in a
+    /// thread of its own.
     ///
     /// # Errors
-    /// Only what leaves no tunnel to run: a deleted device, or a failing system.
+    /// Only if the tunnel cannot run any more: a deleted device, or a failing system.
     pub fn run(&mut self) -> Result<(), DeviceError> {
         let shared = &self.shared;
         let metrics = self.metrics.as_ref();
@@ -113,7 +115,7 @@ impl<M: Receive> Device<M> {
     }
 }
 
-/// Serves metrics. What goes wrong with that does not concern the tunnel.
+/// Serves metrics. Errors and panics do not affect the tunnel.
 fn tell_metrics<M: Mode>(shared: &Shared<M>, metrics: &Metrics) {
     let mut observer = Observer::default();
     let sample = |process: &Process| shared.sample(&mut observer, process);
@@ -125,7 +127,7 @@ fn tell_metrics<M: Mode>(shared: &Shared<M>, metrics: &Metrics) {
     warn!(%error, "metrics are not served any more");
 }
 
-/// Runs a worker. One that panics ends as by an error: the others are to end too, and the log is to say so.
+/// Runs a worker. A panic is turned into an error, so that the other workers end and it is logged.
 fn run_to_end<M: Receive>(shared: &Shared<M>, worker: &mut Worker<M>) -> Result<Option<Stop>, DeviceError> {
     let run = AssertUnwindSafe(|| worker.run(shared));
     catch_unwind(run).unwrap_or_else(|_| {

@@ -9,14 +9,14 @@ use super::mode::Mode;
 use super::token::Token;
 use super::worker::Worker;
 
-/// No worker's number.
+/// A number that is no worker's.
 const NOBODY: usize = usize::MAX;
 
 /// The mode and [`Core`], behind one lock.
 #[derive(Debug)]
 pub struct Shared<M> {
     state: Mutex<(M, Core)>,
-    /// All are to end.
+    /// True once all workers must end.
     is_ending: AtomicBool,
 }
 
@@ -25,13 +25,13 @@ impl<M: Mode> Shared<M> {
         Self { state: Mutex::new((mode, core)), is_ending: AtomicBool::new(false) }
     }
 
-    /// Lets `worker` work with what is shared. Nothing that takes long belongs in here.
+    /// Calls `act` with the shared state and `worker`. It must not take long.
     pub(super) fn with<R>(
         &self,
         worker: &mut Worker<M>,
         act: impl FnOnce(&mut M, &mut Core, &mut Worker<M>) -> R,
     ) -> R {
-        // one who panicked ends the tunnel, by another way
+        // a worker that panicked ends the tunnel by other means
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (mode, core) = &mut *state;
         core.enter(worker.number, worker.now);
@@ -41,7 +41,7 @@ impl<M: Mode> Shared<M> {
         result
     }
 
-    /// Lets one who is no worker work with what is shared, as briefly.
+    /// Calls `act` with the shared state, from a thread that is no worker. It must not take long.
     pub(super) fn alone<R>(&self, act: impl FnOnce(&mut M, &mut Core) -> R) -> R {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (mode, core) = &mut *state;
@@ -49,7 +49,8 @@ impl<M: Mode> Shared<M> {
         act(mode, core)
     }
 
-    /// A worker has ended; the first ends the others.
+    /// Records the error of a worker that has ended, and wakes the first worker, which ends the
+    /// others.
     pub(super) fn fail(&self, error: DeviceError) {
         self.alone(|_, core| {
             core.failure.get_or_insert(error);
@@ -57,12 +58,12 @@ impl<M: Mode> Shared<M> {
         });
     }
 
-    /// Returns true if all workers are to end.
+    /// Returns true if all workers must end.
     pub(super) fn is_ending(&self) -> bool {
         self.is_ending.load(Ordering::Relaxed)
     }
 
-    /// Tells all workers to end.
+    /// Makes all workers end.
     pub(super) fn end(&self) {
         self.is_ending.store(true, Ordering::Relaxed);
         self.alone(|_, core| (0..core.workers()).for_each(|worker| core.post_to(worker, Token::Bell)));

@@ -1,18 +1,19 @@
-//! A tunnel's UDP sockets, all on one port: the disconnected ones hear everybody, a connected one
-//! is one peer's alone. Each is one worker's: it alone reads from it and sends by it. The
-//! disconnected ones of one address are a group (SO_REUSEPORT), in which the kernel chooses by the
-//! sender's address and port, so that a sender is always the same worker's; or, where the datagrams
-//! are WireGuard messages, by what they say ([`crate::io::steering`]): each peer's data is one
-//! worker's, and handshake messages, which strangers may send as many as they like of, have a small
-//! socket of their own.
+//! The UDP sockets of a tunnel, all on one port: the disconnected ones receive from any address, a
+//! connected one belongs to one peer. Each belongs to one worker, which alone reads from it and
+//! sends by it. The disconnected sockets of one address are a group (SO_REUSEPORT), in which the
+//! kernel chooses by the sender's address and port, so that a sender always reaches the same
+//! worker; or, for WireGuard messages, by their contents ([`crate::io::steering`]): the data of
+//! each peer goes to one worker, and handshake messages, of which unknown sources may send any
+//! number, to a small socket of their own.
 //!
-//! All sockets are the supervisor's making: this process has no right to mark them, or to make a
-//! socket at all. Those for peers come unbound and unconnected, as a pool of spare ones.
+//! All sockets are created by the supervisor: this process has no privilege to mark sockets, or to
+//! create any. Those for peers come unbound and unconnected, as a pool of spare ones.
 //!
-//! A connected socket saves its owner a tenth of a datagram's work, and has a receive buffer that a flood of strangers
-//! does not fill. But the kernel finds sockets of one address and port by going through a list: each connected socket
-//! costs every datagram of those who have none some 6 ns, so a thousand would cost more than the rest of the way.
-//! Whoever opens them keeps them few.
+//! A connected socket saves a tenth of the work per datagram, and has a receive buffer that a flood
+//! from unknown sources does not fill. But the kernel finds sockets of one address and port by
+//! walking a list: each connected socket costs every datagram of the other peers some 6 ns, so a
+//! thousand would cost more than the rest of the path. The code that connects them keeps their
+//! number small.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -28,100 +29,103 @@ use crate::io::mailbox::Local;
 use crate::io::udp::UdpSocket;
 use crate::messages::BaseSocket;
 
-/// Datagrams read from a socket before it is closed: more than its receive buffer can hold.
+/// Number of datagrams read from a socket before it is closed: more than its receive buffer can
+/// hold.
 const LAST_DRAIN: usize = 16_384;
 
-/// The socket that a datagram goes by, and whose it is if it is a peer's own.
+/// Reference to the socket that a datagram is sent by, and its peer if it is a connected one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Via<O> {
-    /// Its number.
+    /// Number of the socket.
     pub(super) id: SockId,
-    /// The peer that the datagram is for.
+    /// Peer that the datagram is for.
     pub(super) owner: Option<O>,
 }
 
-/// What is known of the socket that a datagram came by.
+/// Properties of the socket that a datagram was received by.
 #[derive(Clone, Copy, Debug)]
 pub struct Entrance {
-    /// Its number.
+    /// Number of the socket.
     pub(super) id: SockId,
-    /// The address that it is bound to, if it is a connected one.
+    /// Address that it is bound to, if it is a connected one.
     pub(super) bound: Option<IpAddr>,
-    /// Set on a socket that is out of use, whose last datagrams these are: whom it was connected to, if it was.
+    /// Set on a draining socket: the address that it was connected to, if it was.
     pub(super) retired: Option<Option<SocketAddr>>,
-    /// It has handshake messages only, which take longer than data and come from everybody.
+    /// True if it receives handshake messages only, which take longer than data and may come from
+    /// anybody.
     pub(super) is_for_handshakes: bool,
 }
 
-/// A socket that hears everybody on one address.
+/// A socket that receives from any address.
 #[derive(Debug)]
 struct Disconnected {
     worker: usize,
-    /// It has the handshake messages of all, and nothing is sent by it.
+    /// True if it receives the handshake messages of all peers; it is not used for sending.
     is_for_handshakes: bool,
     id: SockId,
     socket: Arc<UdpSocket>,
     address: IpAddr,
-    /// Several datagrams could be sent as one message when it was made, which holds for spare ones.
+    /// True if it supported segmentation offload when it was created, which applies to spare
+    /// sockets too.
     sends_segments: bool,
 }
 
-/// The socket of a peer.
+/// The connected socket of a peer.
 #[derive(Debug)]
 pub(super) struct Connected<O> {
-    /// Whose it is.
+    /// Peer that it belongs to.
     owner: O,
-    /// Which worker reads it, and sends by it.
+    /// Worker that reads from it and sends by it.
     worker: usize,
-    /// Its number.
+    /// Number of the socket.
     pub(super) id: SockId,
     /// The socket.
     pub(super) socket: Arc<UdpSocket>,
-    /// Where the peer is.
+    /// Endpoint of the peer.
     pub(super) remote: SocketAddr,
-    /// The address that our datagrams leave from.
+    /// Local source address of its datagrams.
     pub(super) local: Option<IpAddr>,
 }
 
-/// A socket that is read to its end and then closed.
+/// A draining socket, which is read until it is empty and then closed.
 #[derive(Debug)]
 struct Retired {
     id: SockId,
     socket: Arc<UdpSocket>,
     bound: Option<IpAddr>,
-    /// The peer of a connected one.
+    /// Peer of a connected socket.
     remote: Option<SocketAddr>,
-    /// Datagrams that are still read from it at most; 0 once it is empty.
+    /// Maximum number of datagrams that are still read from it; 0 once it is empty.
     left: usize,
 }
 
-/// Sockets that are out of use now: each worker is to read its own a last time.
+/// A socket that is to be drained, and its worker.
 pub(super) type Leftover = (usize, SockId);
 
-/// All sockets of a tunnel. `O` names who owns a connected one.
+/// All sockets of a tunnel. `O` identifies the owner of a connected one.
 #[derive(Debug)]
 pub struct Sockets<O> {
     disconnected: Vec<Disconnected>,
     connected: Vec<Connected<O>>,
     retired: Vec<Retired>,
-    /// For IPv4 and for IPv6.
+    /// Spare sockets for IPv4 and for IPv6.
     spares: [Vec<OwnedFd>; 2],
     port: u16,
-    /// Mark of outgoing datagrams, 0 for none.
+    /// Firewall mark of outgoing datagrams, 0 for none.
     mark: u32,
     next_id: u32,
 }
 
-/// The place of an address family among [`Sockets::spares`].
+/// Returns the index of an address family in [`Sockets::spares`].
 const fn family(address: IpAddr) -> usize {
     if address.is_ipv4() { 0 } else { 1 }
 }
 
 impl<O: Copy + PartialEq> Sockets<O> {
-    /// Takes disconnected sockets from the supervisor.
+    /// Creates the set from disconnected sockets of the supervisor.
     ///
     /// # Errors
-    /// [`DeviceError::Message`]: they are not as described.
+    /// [`DeviceError::Message`]: they do not match their description.
     pub(super) fn new(
         port: u16,
         sockets: Vec<BaseSocket>,
@@ -149,10 +153,10 @@ impl<O: Copy + PartialEq> Sockets<O> {
         Ok(sockets)
     }
 
-    /// Takes more disconnected sockets of the same port. Returns how many there were before.
+    /// Adds disconnected sockets of the same port. Returns the number of previous ones.
     ///
     /// # Errors
-    /// [`DeviceError::Message`]: they are not as described.
+    /// [`DeviceError::Message`]: they do not match their description.
     pub(super) fn add(
         &mut self,
         described: Vec<BaseSocket>,
@@ -177,8 +181,8 @@ impl<O: Copy + PartialEq> Sockets<O> {
         Ok(before)
     }
 
-    /// Takes other disconnected sockets from the supervisor. Those before and the peers' are out of
-    /// use then.
+    /// Replaces the disconnected sockets. The previous ones and those of the peers are no longer
+    /// used.
     ///
     /// # Errors
     /// As for [`Self::new`].
@@ -195,10 +199,10 @@ impl<O: Copy + PartialEq> Sockets<O> {
         Ok(self.succeed(old))
     }
 
-    /// Takes spare sockets from the supervisor, those for IPv4 first.
+    /// Adds spare sockets of the supervisor, those for IPv4 first.
     ///
     /// # Errors
-    /// [`DeviceError::Message`]: there are more or fewer.
+    /// [`DeviceError::Message`]: their number is wrong.
     pub(super) fn add_spares(
         &mut self,
         ipv4: usize,
@@ -222,8 +226,8 @@ impl<O: Copy + PartialEq> Sockets<O> {
         [count(ipv4, Ipv4Addr::UNSPECIFIED.into()), count(ipv6, Ipv6Addr::UNSPECIFIED.into())]
     }
 
-    /// Takes note of the mark of outgoing datagrams, 0 for none, which the disconnected sockets
-    /// have already. Peers' sockets and spare ones, which have the mark of before, are out of use.
+    /// Records the mark of outgoing datagrams, 0 for none, which the disconnected sockets have
+    /// already. Peers' sockets and spare ones, which have the previous mark, are no longer used.
     pub(super) fn set_mark(&mut self, mark: u32) -> Vec<Leftover> {
         self.mark = mark;
         self.spares = [Vec::new(), Vec::new()];
@@ -236,7 +240,7 @@ impl<O: Copy + PartialEq> Sockets<O> {
         self.mark
     }
 
-    /// Takes the place of `old`, whose sockets are out of use then.
+    /// Takes the place of `old`, whose sockets are no longer used.
     fn succeed(&mut self, old: Self) -> Vec<Leftover> {
         let mut leftovers = Vec::new();
         self.retired = old.retired;
@@ -250,23 +254,23 @@ impl<O: Copy + PartialEq> Sockets<O> {
         leftovers
     }
 
-    /// The UDP port that all of them have.
+    /// Returns the UDP port of all sockets.
     pub(super) const fn port(&self) -> u16 {
         self.port
     }
 
-    /// The disconnected sockets, and which worker's each is.
+    /// Returns the disconnected sockets and their workers.
     pub(super) fn disconnected(&self) -> impl Iterator<Item = (usize, SockId, &Arc<UdpSocket>)> {
         self.disconnected.iter().map(|each| (each.worker, each.id, &each.socket))
     }
 
-    /// All sockets in use, and which worker's each is.
+    /// Returns all sockets in use and their workers.
     pub(super) fn in_use(&self) -> impl Iterator<Item = (usize, SockId, &Arc<UdpSocket>)> {
         let connected = self.connected.iter().map(|each| (each.worker, each.id, &each.socket));
         self.disconnected().chain(connected)
     }
 
-    /// A worker's disconnected socket for addresses of the family that `address` has.
+    /// Returns a worker's disconnected socket for the address family of `address`.
     pub(super) fn disconnected_for(
         &self,
         worker: usize,
@@ -280,9 +284,10 @@ impl<O: Copy + PartialEq> Sockets<O> {
         fitting.next().map(|each| (each.id, &each.socket))
     }
 
-    /// The way of a worker's datagrams to `remote`, from our address `local` or from where the system chooses: by the
-    /// owner's own socket if it is this worker's and leads there, else by the disconnected one. `None` if we do not listen
-    /// on addresses of that family.
+    /// Returns the route of a worker's datagrams to `remote`, from the local address `local` or one
+    /// that the system chooses: by the owner's connected socket if it belongs to this worker and
+    /// has these addresses, else by the disconnected one. `None` if that address family is not
+    /// listened on.
     pub(super) fn route(
         &self,
         worker: usize,
@@ -305,28 +310,28 @@ impl<O: Copy + PartialEq> Sockets<O> {
         Some(Route { socket, is_connected, remote, local, class, owner: Via { id, owner } })
     }
 
-    /// A peer's socket, if it has one.
+    /// Returns the connected socket of a peer, if it has one.
     pub(super) fn connected(&self, owner: O) -> Option<&Connected<O>> {
         self.connected.iter().find(|connected| connected.owner == owner)
     }
 
-    /// Who has a socket of its own.
+    /// Returns the owners of connected sockets.
     pub(super) fn owners(&self) -> impl Iterator<Item = O> + '_ {
         self.connected.iter().map(|connected| connected.owner)
     }
 
-    /// Whose own socket sends from `address`.
+    /// Returns the owners of connected sockets bound to `address`.
     pub(super) fn owners_bound_to(&self, address: IpAddr) -> impl Iterator<Item = O> + '_ {
         let bound = self.connected.iter().filter(move |connected| connected.local == Some(address));
         bound.map(|connected| connected.owner)
     }
 
-    /// How many have a socket of their own.
+    /// Returns the number of connected sockets.
     pub(super) fn connected_count(&self) -> usize {
         self.connected.len()
     }
 
-    /// The socket of that number, and what is known of it; `None` if it is closed by now.
+    /// Returns the socket of that number and its properties; `None` if it is closed by now.
     pub(super) fn get(&self, id: SockId) -> Option<(Arc<UdpSocket>, Entrance)> {
         if let Some(connected) = self.connected.iter().find(|connected| connected.id == id) {
             let entrance = Entrance { id, bound: connected.local, retired: None, is_for_handshakes: false };
@@ -345,8 +350,8 @@ impl<O: Copy + PartialEq> Sockets<O> {
         Some((Arc::clone(&retired.socket), entrance))
     }
 
-    /// So many datagrams were read from a socket that is out of use; `is_empty` if that was all. It is closed once it is
-    /// empty, or if it does not become so.
+    /// Records that `taken` datagrams were read from a draining socket; `is_empty` if those were
+    /// all. It is closed once it is empty, or after a maximum number of datagrams.
     pub(super) fn finish(&mut self, id: SockId, taken: usize, is_empty: bool) {
         if let Some(retired) = self.retired.iter_mut().find(|retired| retired.id == id) {
             retired.left = if is_empty { 0 } else { retired.left.saturating_sub(taken) };
@@ -354,22 +359,23 @@ impl<O: Copy + PartialEq> Sockets<O> {
         self.close_finished();
     }
 
-    /// One that a batch still waits to be sent by has to stay.
+    /// Closes drained sockets, except those that a batch still has to be sent by.
     fn close_finished(&mut self) {
         self.retired.retain(|retired| retired.left > 0 || Arc::strong_count(&retired.socket) > 1);
     }
 
-    /// Whether we listen on addresses of the family that `address` has.
+    /// Returns true if the address family of `address` is listened on.
     pub(super) fn speaks(&self, address: IpAddr) -> bool {
         self.disconnected.iter().any(|each| each.address.is_ipv4() == address.is_ipv4())
     }
 
-    /// Connects a spare socket to `peer`, as `worker`'s for `owner`, from `local` or from where the
-    /// kernel's routes say. The one whose place it takes is out of use then, and is to be read a
-    /// last time.
+    /// Connects a spare socket to `peer`, as `worker`'s for `owner`, from `local` or from the
+    /// address that the kernel's routes choose. Returns the socket that it replaces, which must be
+    /// drained.
     ///
     /// # Errors
-    /// The kernel's, or `WouldBlock` if there is no spare socket; then everything is as before.
+    /// An error of the kernel, or `WouldBlock` if there is no spare socket; then nothing has
+    /// changed.
     pub(super) fn connect(
         &mut self,
         worker: usize,
@@ -388,7 +394,7 @@ impl<O: Copy + PartialEq> Sockets<O> {
         let socket = UdpSocket::from_parts(spare, sends_segments);
         let source = self.source(&socket, listen, peer, local);
         if let Err(error) = source.and_then(|source| socket.connect(source, peer)) {
-            // as good as before unless it is bound
+            // it can be used again unless it is bound
             if socket.local_addr().is_ok_and(|address| address.port() == 0)
                 && let Some(spares) = self.spares.get_mut(family(peer.ip()))
             {
@@ -403,7 +409,7 @@ impl<O: Copy + PartialEq> Sockets<O> {
         Ok(old)
     }
 
-    /// Takes a peer's socket out of use; it is to be read a last time.
+    /// Stops using a peer's connected socket, which must be drained.
     pub(super) fn disconnect(&mut self, owner: O) -> Option<Leftover> {
         let place = self.connected.iter().position(|connected| connected.owner == owner)?;
         let connected = self.connected.swap_remove(place);
@@ -417,7 +423,7 @@ impl<O: Copy + PartialEq> Sockets<O> {
     }
 
     /// Returns the address that a connected socket to `peer` is bound to: `local`, or else
-    /// `listen`, the address that we listen on, or else, where that is a wildcard, the one that the
+    /// `listen`, the address that is listened on, or else, if that is a wildcard, the one that the
     /// routes choose for `spare`.
     fn source(
         &self,

@@ -1,4 +1,4 @@
-//! Messages of the supervisor: what it tells is applied in order, by the first worker.
+//! Handles messages of the supervisor: the first worker applies them in order.
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -12,16 +12,16 @@ use super::token::Token;
 use crate::control::health::HealthListener;
 use crate::messages::{self, FromTunnel, ToTunnel};
 
-/// Messages applied in one turn: one may change dozens of peers.
+/// Number of messages applied per turn: one may change dozens of peers.
 const BUDGET: usize = 8;
-/// Spare UDP sockets of one address family: one that is used is asked for again at once, so that
-/// the number of descriptors stays the same.
+/// Number of spare UDP sockets of each address family: a used one is replaced at once, so that the
+/// number of descriptors stays the same.
 const SPARES: usize = 4;
-/// Least time between two such requests.
+/// Minimum interval between two requests for sockets.
 const BETWEEN_REQUESTS: Duration = Duration::from_secs(1);
 
 impl Core {
-    /// Answers the supervisor's probe if all workers were heard since.
+    /// Answers the supervisor's probe if all workers have responded since.
     pub(super) fn answer_probe(&mut self, mode: &impl Mode) {
         if let Some((probe, round)) = self.supervisor.probe
             && self.pulse.is_complete(round)
@@ -32,7 +32,7 @@ impl Core {
         }
     }
 
-    /// Asks for spare sockets of the families that `sockets` listen on, if some are missing.
+    /// Requests spare sockets of the families that `sockets` listen on, if some are missing.
     pub(super) fn ask_sockets<O: Copy + PartialEq>(&mut self, sockets: &Sockets<O>) {
         let asked = self.supervisor.asked_sockets;
         if asked.is_some_and(|asked| self.now.since(asked) < BETWEEN_REQUESTS) {
@@ -48,7 +48,7 @@ impl Core {
         }
     }
 
-    /// Sends what waits for room and applies some of the messages that are there.
+    /// Sends queued messages and applies some of the received ones.
     ///
     /// # Errors
     /// The supervisor has ended, or a message cannot be applied.
@@ -60,7 +60,7 @@ impl Core {
             };
             self.handle_message(mode, message, descriptors)?;
             if self.stop.is_some() {
-                // the end of the connection, which may follow, is none of a fault
+                // the end of the connection, which may follow, is no error then
                 return Ok(Progress::Drained);
             }
         }
@@ -128,24 +128,24 @@ impl Core {
         Ok(())
     }
 
-    /// Listens for requests of the health by another socket, which has the device's present name.
+    /// Replaces the health socket by one that has the device's current name.
     fn replace_health(&mut self, descriptors: Vec<OwnedFd>, user: u32) -> Result<(), DeviceError> {
         let socket = descriptors.into_iter().next().ok_or(DeviceError::Message)?;
         let health = HealthListener::from_fd(socket, user);
         self.register(0, &health, Token::Health)?;
         self.health = Some(health);
-        // somebody may have asked already
+        // a client may have connected already
         self.post_to(0, Token::Health);
         Ok(())
     }
 
-    /// Takes note of how the device is now.
+    /// Records the current state of the device.
     fn handle_link(&mut self, mode: &mut impl Mode, link: messages::Link) -> Result<(), DeviceError> {
         let was_away = std::mem::replace(&mut self.link.away, link.is_away);
         (self.link.mtu, self.link.up) = (link.mtu, link.is_up);
         if link.is_away && !was_away {
-            // deleted, which reading the tun tells, or moved to another network namespace, where it
-            // still works
+            // deleted, which reading the tun reports, or moved to another network namespace, where
+            // it still works
             (0..self.workers()).for_each(|worker| self.post_to(worker, Token::Tun));
         }
         mode.handle_link(self)

@@ -1,25 +1,27 @@
-//! Notices that the machine was suspended: keys that were in memory then are not used afterwards,
-//! as in the kernel.
+//! Detects suspensions of the machine: keys that were in memory then are not used afterwards, as in
+//! the kernel.
 
 use std::io;
 use std::time::Duration;
 
 use crate::io::timer::now_and_suspended;
 
-/// CLOCK_BOOTTIME goes on while the machine is suspended, CLOCK_MONOTONIC does not. Both are read
-/// one after the other, so that their difference varies by less than this, and no suspension is as
-/// short.
+/// Maximum error of a measurement: CLOCK_BOOTTIME continues while the machine is suspended,
+/// CLOCK_MONOTONIC does not. They are read one after the other, so that their difference varies by
+/// less than this, and any suspension is longer.
 const TOLERANCE: Duration = Duration::from_millis(1);
-/// Readings of which the most exact is taken at the start.
+/// Number of measurements at the start, of which the most exact one is used.
 const READINGS: usize = 16;
 
-/// The time that the machine has been suspended, as far as it is known.
+/// Total time that the machine has been suspended, as known so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Suspension(Duration);
 
 impl Suspension {
+    /// Measures the total time suspended so far.
+    ///
     /// # Errors
-    /// The system's.
+    /// An error of the system.
     pub(super) fn new() -> io::Result<Self> {
         let mut known = Duration::ZERO;
         for _ in 0..READINGS {
@@ -28,8 +30,8 @@ impl Suspension {
         Ok(Self(known))
     }
 
-    /// Returns true if the machine has been suspended since the last time, of which `suspended` is
-    /// the evidence.
+    /// Returns true if the machine has been suspended since the last call, as shown by the total
+    /// `suspended`.
     pub(super) fn observe(&mut self, suspended: Duration) -> bool {
         let was_suspended = suspended > self.0 + TOLERANCE;
         self.0 = self.0.max(suspended);

@@ -1,10 +1,10 @@
-//! Which descriptor woke us: the `u64` that epoll carries for each.
+//! Epoll tokens: the `u64` that epoll returns for each descriptor.
 
-/// A socket's number: counted up, never used again, so an event of a closed socket finds nobody.
+/// Number of a socket: counted up and never reused, so that events of a closed socket are ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SockId(pub u32);
 
-/// The source of an event.
+/// Source of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Token {
     /// The TUN device.
@@ -17,23 +17,23 @@ pub enum Token {
     Signals,
     /// Messages of the supervisor.
     Supervisor,
-    /// Requests for our health.
+    /// Health requests.
     Health,
-    /// Handshake messages that wait in the engine. No descriptor: it is only ever in the ready set.
+    /// Handshake messages queued in the engine. Has no descriptor: it is only ever in the ready
+    /// set.
     Handshakes,
-    /// A program such as wg(8) whose answer has not been written to its end; counted up as sockets
-    /// are.
+    /// A client such as wg(8) whose answer is not completely written; numbered like sockets.
     UapiClient(u32),
-    /// Another worker has left us something to look at.
+    /// Wake eventfd: another worker has posted tokens.
     Bell,
 }
 
-/// A number that no [`Token`] encodes to.
+/// A number that is not the encoding of any [`Token`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("epoll gave {0:#x}, which is no token of ours: this is a defect of wontun")]
 pub struct UnknownToken(u64);
 
-/// The kind stands in the upper half, a socket's number in the lower.
+/// The kind is in the upper half, the number of a socket in the lower.
 const SOCK: u64 = 2;
 const UAPI_CLIENT: u64 = 11;
 
@@ -71,7 +71,7 @@ impl TryFrom<u64> for Token {
             (12, _) => Self::Bell,
             _ => return Err(UnknownToken(code)),
         };
-        // one code each: whatever else the number has set is not ours
+        // each token has one encoding: reject numbers with other bits set
         if u64::from(token) == code { Ok(token) } else { Err(UnknownToken(code)) }
     }
 }

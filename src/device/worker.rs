@@ -1,5 +1,6 @@
-//! A worker: one thread with an epoll, a queue of the tun, sockets and buffers of its own. Each does the whole work on the
-//! packets that the kernel gives it; the kernel keeps a flow on one of them. The first also does the chores.
+//! A worker: one thread with an epoll, a tun queue, sockets and buffers of its own. Each does all
+//! the work on the packets that the kernel delivers to it; the kernel keeps a flow on one worker.
+//! The first one also handles timers, signals and the supervisor.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -29,59 +30,62 @@ use crate::packet::coalesce::Coalescer;
 use crate::packet::virtio::MAX_HEADER;
 use crate::time::Instant;
 
-/// The largest packet, rounded up.
+/// Maximum size of a packet, rounded up.
 const LARGEST: usize = 65_536;
-/// Bytes for what one read of the tun gives.
+/// Size of the buffer for one read of the tun, in bytes.
 const PACKET: usize = MAX_HEADER + LARGEST;
 
-/// All the memory for packets that a worker has, in bytes: it does not grow.
+/// Total size of a worker's packet buffers in bytes, which do not grow.
 const BUFFERS: usize = PACKET + crate::io::batch::SIZE + SLOT * SLOTS + size_of::<Coalescer>();
 const _: () = assert!(BUFFERS <= 4 << 20, "a worker is to make do with 4 MiB");
 
-/// A worker's own.
+/// The state of a worker.
 #[derive(Debug)]
 pub struct Worker<M: Mode> {
-    /// The first is 0.
+    /// Number of the worker; the first is 0.
     pub(super) number: usize,
     pub(super) poll: Arc<Poll>,
     pub(super) bell: Arc<EventFd>,
     pub(super) ready: ReadySet,
     pub(super) handshakes: HandshakeBudget,
-    /// When the handshake work began that is being done, in this thread's CPU time.
+    /// Start of the current handshake work, in this thread's CPU time.
     pub(super) shaking_since: Option<Instant>,
     pub(super) events: [EpollEvent; EVENTS],
-    /// When this turn began.
+    /// Start of this turn.
     pub(super) now: Instant,
     pub(super) suspension: Suspension,
     pub(super) counters: Arc<[Counters]>,
-    /// Ended sessions of whose keys this worker's stack has no copies.
+    /// Number of ended sessions whose keys this worker has cleared from its stack.
     pub(super) cleared_sessions: u64,
     drops: RateLimit,
-    /// Brake on answers to packets that are too big (RFC 4443 section 2.4 f).
+    /// Rate limit of answers to packets that are too big (RFC 4443 section 2.4 f).
     pub(super) answers: RateLimit,
-    /// The device's MTU, as of the last lock.
+    /// The device's MTU when the lock was last held.
     pub(super) mtu: usize,
-    /// Whether the MSS of TCP's SYNs is lowered to what fits.
+    /// True to lower the MSS of TCP SYNs to the MTU.
     pub(super) clamps_mss: bool,
 
     pub(super) tun: Tun,
-    /// What was read from the tun last.
+    /// Data read from the tun last.
     pub(super) packet: Box<[u8]>,
-    /// What of it found no room in the batch.
+    /// Part of that data that had no room in the batch.
     pub(super) pending: Option<Pending<M>>,
     pub(super) batch: Batch<Via<M::Owner>>,
-    /// The socket without room for the batch; the tun is not read meanwhile, whose queue holds what comes.
+    /// The full socket that the batch waits for; meanwhile the tun is not read, and packets stay in
+    /// its queue.
     pub(super) blocked: Option<(SockId, Arc<UdpSocket>)>,
 
     pub(super) mailbox: Mailbox,
-    /// Joins what goes to the tun; `None` for a queue that takes no super-packets.
+    /// Coalesces packets for the tun; `None` for a queue that takes no super-packets.
     pub(super) coalescer: Option<Box<Coalescer>>,
     pub(super) scratch: M::Scratch,
 }
 
 impl<M: Mode> Worker<M> {
+    /// Creates a worker.
+    ///
     /// # Errors
-    /// The system's.
+    /// An error of the system.
     pub(super) fn new(
         core: &Core,
         number: usize,
@@ -120,29 +124,29 @@ impl<M: Mode> Worker<M> {
         }))
     }
 
-    /// Returns true if there is time for handshakes now, which is counted from now until `token` is
-    /// done with; otherwise `token` comes again.
+    /// Returns true if there is budget for handshakes now, and starts measuring the time for
+    /// `token`; otherwise `token` is queued for later.
     ///
     /// # Errors
-    /// The system's.
+    /// An error of the system.
     pub(super) fn begin_handshakes(&mut self, token: Token) -> Result<bool, DeviceError> {
         let is_allowed = self.handshakes.allows(token, self.now);
         if is_allowed {
-            // not the clock's: on a busy machine others have most of that
+            // CPU time instead of the clock's: on a busy machine others use most of that
             self.shaking_since = Some(thread_time().map_err(system("reading the clock"))?);
         }
         Ok(is_allowed)
     }
 
-    /// Has this worker look at `token` in this turn or the next.
+    /// Adds `token` to this worker's ready set, for this turn or the next.
     pub(super) fn post(&mut self, token: Token) {
         self.ready.insert(token);
     }
 
-    /// Whether to be told when the socket `id` becomes writable.
+    /// Enables or disables events for when the socket `id` becomes writable.
     ///
     /// # Errors
-    /// The system's.
+    /// An error of the system.
     pub(super) fn watch_writable(
         &self,
         socket: impl std::os::fd::AsFd,
@@ -152,7 +156,7 @@ impl<M: Mode> Worker<M> {
         self.poll.watch_writable(socket, Token::Sock(id), watch).map_err(system("watching a socket"))
     }
 
-    /// Counts drops; at debug level also says so, at most once a second.
+    /// Counts drops; at debug level also logs them, at most once per second.
     pub(super) fn count_drops(&mut self, reason: DropReason, packets: usize, from: Option<SocketAddr>) {
         if let Some(counters) = self.counters.get(self.number) {
             counters.dropped(reason, packets);

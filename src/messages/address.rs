@@ -1,10 +1,10 @@
-//! Socket addresses with their scope, which serde leaves out.
+//! Socket addresses with their scope, which serde omits.
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
 use serde::{Deserialize, Serialize};
 
-/// A socket address as it is sent: IP address, port, and for a link-local one the interface.
+/// A socket address as sent in messages: IP address, port, and for a link-local one the interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Address(IpAddr, u16, u32);
 
@@ -24,7 +24,7 @@ impl From<Address> for SocketAddr {
     }
 }
 
-/// For `#[serde(with)]` of an address that may be missing.
+/// Serialization of an optional address, for `#[serde(with)]`.
 pub mod optional {
     use std::net::SocketAddr;
 
@@ -32,18 +32,18 @@ pub mod optional {
 
     use super::Address;
 
-    /// Writes the address with its scope.
+    /// Serializes the address with its scope.
     ///
     /// # Errors
-    /// The serializer's.
+    /// An error of the serializer.
     pub fn serialize<S: Serializer>(address: &Option<SocketAddr>, serializer: S) -> Result<S::Ok, S::Error> {
         address.map(Address::from).serialize(serializer)
     }
 
-    /// Reads an address with its scope.
+    /// Deserializes an address with its scope.
     ///
     /// # Errors
-    /// The deserializer's.
+    /// An error of the deserializer.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
         Ok(Option::<Address>::deserialize(deserializer)?.map(SocketAddr::from))
     }

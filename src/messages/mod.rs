@@ -1,7 +1,7 @@
-//! Messages between the supervisor and the tunnel process. Each side treats the other's as hostile:
-//! a value that decodes is of its type, and no more is known of it.
+//! Messages between the supervisor and the tunnel process. Each side treats the other as hostile: a
+//! decoded value has the right type, but nothing else is known about it.
 //!
-//! Nothing here is sent for a packet or a datagram.
+//! No message is sent per packet or datagram.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -24,19 +24,19 @@ pub enum ToTunnel {
     /// The first message. Its descriptors: the health socket if `has_health`, then the socket for
     /// metrics if there are any.
     Start(Box<Start>),
-    /// Queues of the TUN device, one for each worker in their order; one descriptor each. Several
-    /// such messages follow each other where one does not hold as many descriptors.
+    /// Queues of the TUN device, one for each worker in their order; one descriptor each. Split
+    /// into several messages if one cannot hold as many descriptors.
     Queues(Vec<Queue>),
-    /// The disconnected UDP sockets, which take the place of those before; one descriptor each.
+    /// The disconnected UDP sockets, which replace the previous ones; one descriptor each.
     Sockets {
-        /// UDP port of all of them.
+        /// UDP port of all sockets.
         port: u16,
-        /// Description of each.
+        /// Descriptions of the sockets.
         sockets: Vec<BaseSocket>,
     },
-    /// More disconnected UDP sockets of the same port, for those that one message does not hold.
+    /// More disconnected UDP sockets of the same port, if one message cannot hold all.
     MoreSockets(Vec<BaseSocket>),
-    /// The start is complete: the process confines itself, says [`FromTunnel::Ready`] and carries
+    /// The start is complete: the process confines itself, sends [`FromTunnel::Ready`] and carries
     /// packets.
     Run,
     /// UDP sockets for peers, neither bound nor connected; one descriptor each, those for IPv4
@@ -47,119 +47,120 @@ pub enum ToTunnel {
         /// Sockets for IPv6.
         ipv6: u8,
     },
-    /// The mark of outgoing datagrams is another, 0 for none: the disconnected sockets have it
-    /// already, peers' sockets and spare ones are to be closed.
+    /// New mark of outgoing datagrams, 0 for none: the disconnected sockets have it already, peers'
+    /// sockets and spare ones must be closed.
     Mark(u32),
     /// Changes to keys and peers, to be applied in order and acknowledged by
     /// [`FromTunnel::Changed`] if there is a number.
     Change {
-        /// The number to acknowledge.
+        /// Number to acknowledge.
         number: Option<u32>,
         /// The changes. Port, mark and kill switch are `None`.
         changes: Changes,
     },
-    /// The endpoint of a peer is this name from now on; `None` if it is none (any more).
+    /// New host name of a peer's endpoint; `None` if it has no name any more.
     Name {
-        /// The peer.
+        /// Public key of the peer.
         peer: PublicKey,
         /// Host name and port.
         name: Option<(String, u16)>,
     },
     /// State of the TUN device.
     Link(Link),
-    /// Name and index of the TUN device from now on.
+    /// New name and index of the TUN device.
     Device {
-        /// The name.
+        /// Name of the device.
         tun: TunName,
-        /// The index.
+        /// Interface index.
         index: u32,
     },
-    /// The socket for requests of the health, which takes the place of the one before: one
-    /// descriptor.
+    /// New socket for health requests, which replaces the previous one: one descriptor.
     Health {
-        /// User that may ask, besides root.
+        /// User that may connect, besides root.
         user: u32,
     },
-    /// The host does not have this address any more.
+    /// The host has lost this address.
     AddressLost(IpAddr),
     /// Answer to [`FromTunnel::LookUp`].
     Addresses {
-        /// The peer whose endpoint's name was looked up; `None` in plain mode.
+        /// Peer whose endpoint name was looked up; `None` in plain mode.
         peer: Option<PublicKey>,
         /// Usable addresses in order of preference, or the error's text.
         result: Result<Vec<Address>, String>,
     },
-    /// Answer to [`FromTunnel::Candidate`]: true if the host's routes lead to that address by
-    /// another device than the tunnel's.
+    /// Answer to [`FromTunnel::Candidate`]: true if the host's routes to that address use another
+    /// device than the tunnel's.
     CandidateChecked {
-        /// The address.
+        /// Address that was checked.
         address: IpAddr,
-        /// The result.
+        /// True if the address is usable.
         is_usable: bool,
     },
-    /// Liveness probe, to be answered by [`FromTunnel::Alive`] once every worker has turned.
+    /// Liveness probe, to be answered by [`FromTunnel::Alive`] once every worker has run a turn.
     Probe(u64),
-    /// Answer to [`FromTunnel::Probe`], after what is the tunnel's on the host was compared with
-    /// what is wanted, and [`Self::Host`] was sent. The number is the probe's.
+    /// Answer to [`FromTunnel::Probe`], sent after the tunnel's state on the host was compared with
+    /// the configuration and [`Self::Host`] was sent. The number is the probe's.
     Alive(u64),
-    /// State of the host, for the health and the metrics.
+    /// State of the host, for health and metrics.
     Host(Box<Host>),
-    /// Write this answer to the connection that comes with it, then say [`FromTunnel::Answered`].
+    /// Write this answer to the connection passed with the message, then send
+    /// [`FromTunnel::Answered`].
     Answer {
         /// Number of the connection.
         client: u32,
-        /// The operation.
+        /// Operation to answer.
         report: Report,
     },
     /// Log a summary of the counters (SIGUSR1).
     Summary,
-    /// End in good order.
+    /// End in an orderly way.
     Stop,
 }
 
-/// A message from the tunnel process to the supervisor: all that it can ask for.
+/// A message from the tunnel process to the supervisor: these are all possible requests.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum FromTunnel {
-    /// The process is confined and begins to carry packets.
+    /// The process is confined and starts carrying packets.
     Ready,
-    /// Changes were applied up to this number.
+    /// Changes up to this number were applied.
     Changed(u32),
-    /// Look up the name of the peer's endpoint; `None` for the server's name in plain mode.
+    /// Look up the endpoint name of the peer; `None` for the server's name in plain mode.
     LookUp(Option<PublicKey>),
-    /// A peer is at this address. Confirmed ones are those that a completed handshake has shown.
+    /// A peer is at this address.
     Endpoint {
-        /// The peer.
+        /// Public key of the peer.
         peer: PublicKey,
-        /// Its address.
+        /// Address of the peer.
         address: IpAddr,
         /// True if a completed handshake has shown it.
         is_confirmed: bool,
     },
-    /// A handshake with a peer whose endpoint is a name was completed at this address, which is
-    /// another than the last.
+    /// A handshake with a peer whose endpoint is a host name was completed at this address, which
+    /// differs from the last.
     Reached {
-        /// The peer.
+        /// Public key of the peer.
         peer: PublicKey,
-        /// Its address.
+        /// Address of the peer.
         address: IpAddr,
     },
     /// Send more [`ToTunnel::SpareSockets`].
     NeedSockets {
-        /// For IPv4.
+        /// Number for IPv4.
         ipv4: u8,
-        /// For IPv6.
+        /// Number for IPv6.
         ipv6: u8,
     },
     /// Plain mode: check whether the routes to this address lead into the tunnel itself.
     Candidate(IpAddr),
-    /// Plain mode: the peer is reached over this address family, and the MTU may follow.
+    /// Plain mode: the address family over which the peer is reached, to which the MTU may be
+    /// adapted.
     OuterFamily {
         /// True for IPv4.
         is_ipv4: bool,
     },
     /// Answer to [`ToTunnel::Probe`].
     Alive {
-        /// The probe's number.
+        /// Number of the probe.
         probe: u64,
         /// State of the peers.
         status: Status,
@@ -168,76 +169,76 @@ pub enum FromTunnel {
     Probe(u64),
     /// The answer was written, or its client is gone.
     Answered(u32),
-    /// The process was asked to end (SIGTERM, SIGINT): it waits for [`ToTunnel::Stop`].
+    /// The process was asked to end (SIGTERM, SIGINT) and waits for [`ToTunnel::Stop`].
     StopRequested,
 }
 
-/// Everything that the tunnel process needs to know from its start on.
+/// Initial configuration of the tunnel process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Start {
     /// Name of the TUN device.
     pub tun: TunName,
-    /// Its interface index.
+    /// Interface index of the device.
     pub index: u32,
-    /// Its state.
+    /// State of the device.
     pub link: Link,
-    /// Worker threads.
+    /// Number of worker threads.
     pub workers: u16,
-    /// The MSS of TCP's SYNs is lowered to what crosses the tunnel.
+    /// True to lower the MSS of TCP SYNs to the tunnel's MTU.
     pub clamps_mss: bool,
-    /// Many datagrams may be one for the kernel.
+    /// True to use segmentation offload for datagrams.
     pub offload: bool,
-    /// Seccomp and Landlock are engaged.
+    /// True to use seccomp and Landlock.
     pub is_sandboxed: bool,
-    /// Effective user of the supervisor: it and root may ask for the health.
+    /// Effective user of the supervisor, which may request the health besides root.
     pub user: u32,
-    /// Settings of its log.
+    /// Log settings.
     pub log: Log,
-    /// The health socket comes with this message.
+    /// True if the health socket is passed with this message.
     pub has_health: bool,
-    /// The socket for metrics comes with this message.
+    /// Settings of the metrics, whose socket is passed with this message.
     pub metrics: Option<MetricsStart>,
     /// Settings of the mode.
     pub mode: ModeStart,
 }
 
-/// Settings of the log.
+/// Log settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Log {
-    /// To journald; otherwise to standard error.
+    /// True to log to journald, false for standard error.
     pub to_journald: bool,
-    /// Whoever reads standard error reads the log too.
+    /// True if readers of standard error read the log too.
     pub covers_stderr: bool,
-    /// The most verbose level: 0 off, 1 error, 2 warn, 3 info, 4 debug, 5 trace.
+    /// Most verbose level: 0 off, 1 error, 2 warn, 3 info, 4 debug, 5 trace.
     pub level: u8,
 }
 
 /// Settings of the metrics.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MetricsStart {
-    /// Address that the socket listens on.
+    /// Address that the socket is bound to.
     pub address: SocketAddr,
-    /// Names of this host that requests may have (`--metrics-host`).
+    /// Additional host names accepted in requests (`--metrics-host`).
     pub hosts: Vec<String>,
 }
 
 /// Settings of the mode.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ModeStart {
-    /// WireGuard.
+    /// WireGuard mode.
     WireGuard {
-        /// The host's routes are the supervisor's to set: it is told of endpoints.
+        /// True if the supervisor sets the host's routes and needs reports of endpoints.
         reports_endpoints: bool,
     },
     /// Plain mode.
     Plain {
-        /// True for a client, whose server is `server` or known by a name.
+        /// True for a client, whose server has the address `server` or a name.
         is_client: bool,
-        /// The server's address.
+        /// Address of the server.
         server: Option<Address>,
-        /// The server's name, for the log.
+        /// Host name of the server, for the log.
         name: Option<String>,
-        /// Time between two `hello?` of an answered client; zero for none.
+        /// Time between two `hello?` of a client whose server has answered; zero for none.
         keepalive: Duration,
     },
 }
@@ -247,20 +248,20 @@ pub enum ModeStart {
 pub struct Link {
     /// MTU in bytes.
     pub mtu: u32,
-    /// It is up.
+    /// True if the device is up.
     pub is_up: bool,
-    /// It was moved to another network namespace.
+    /// True if it was moved to another network namespace.
     pub is_away: bool,
 }
 
 /// A queue of the TUN device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Queue {
-    /// Packets have virtio-net headers, and may be super-packets.
+    /// True if packets have virtio-net headers, and may be super-packets.
     pub is_offloaded: bool,
-    /// This worker, and no other, reads from it.
+    /// True if this worker alone reads from it.
     pub is_own: bool,
-    /// Super-packets of UDP may be written.
+    /// True if UDP super-packets may be written.
     pub takes_udp: bool,
 }
 
@@ -269,15 +270,15 @@ pub struct Queue {
 pub struct BaseSocket {
     /// Worker that reads it.
     pub worker: u16,
-    /// It receives the handshake messages of all peers, and nothing is sent by it.
+    /// True if it receives the handshake messages of all peers; it is not used for sending.
     pub is_for_handshakes: bool,
     /// Address that it is bound to.
     pub address: IpAddr,
-    /// Several datagrams may be sent as one message (UDP_SEGMENT).
+    /// True if several datagrams may be sent as one message (UDP_SEGMENT).
     pub sends_segments: bool,
 }
 
-/// Numbers of repairs since the start: of what other programs had removed from the host.
+/// Number of repairs since the start, by kind: state that other programs had removed or changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Repairs {
     /// Addresses of the device.
@@ -286,16 +287,16 @@ pub struct Repairs {
     pub routes: u64,
     /// Policy rules.
     pub rules: u64,
-    /// Tables of nf_tables.
+    /// nf_tables tables.
     pub tables: u64,
-    /// The device: down, or with another MTU.
+    /// The device, which was down or had another MTU.
     pub device: u64,
     /// Settings, such as forwarding.
     pub settings: u64,
 }
 
 impl Repairs {
-    /// Returns the name of each piece, as metrics and `wontun show` have it, and the number of its
+    /// Returns the name of each kind, as used in metrics and `wontun show`, and the number of its
     /// repairs.
     pub const fn counts(self) -> [(&'static str, u64); 6] {
         [
@@ -309,21 +310,21 @@ impl Repairs {
     }
 }
 
-/// State of the host, as far as the tunnel needs it.
+/// State of the host that the tunnel depends on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Host {
     /// Repairs so far.
     pub repairs: Repairs,
-    /// State that is missing and cannot be put back: the tunnel is not healthy.
+    /// State that is missing and cannot be restored: the tunnel is not healthy.
     pub trouble: Option<String>,
-    /// Conditions that others do not meet, a line each.
+    /// Conditions outside the tunnel's control that are not met, one line each.
     pub warnings: Vec<String>,
     /// Error of the last reload.
     pub reload_error: Option<String>,
 }
 
 impl Host {
-    /// Returns a line for each problem.
+    /// Returns the problems, one line each.
     pub fn problems(&self) -> Vec<String> {
         let reload = self.reload_error.iter().map(|error| format!("the last reload failed: {error}"));
         self.trouble.iter().cloned().chain(reload).chain(self.warnings.iter().cloned()).collect()
@@ -335,21 +336,21 @@ impl Host {
 pub enum Status {
     /// WireGuard mode.
     WireGuard {
-        /// Peers with a session.
+        /// Number of peers with a session.
         connected: u32,
-        /// All peers.
+        /// Number of all peers.
         peers: u32,
-        /// Age of the youngest handshake.
+        /// Age of the latest handshake.
         handshake: Option<Duration>,
     },
-    /// Plain mode, server: whether it has a client.
+    /// Plain mode, server.
     PlainServer {
-        /// There is a client.
+        /// True if it has a client.
         has_client: bool,
     },
-    /// Plain mode, client: whether its server is heard.
+    /// Plain mode, client.
     PlainClient {
-        /// The server is heard.
+        /// True if the server answers.
         is_heard: bool,
     },
 }

@@ -1,14 +1,15 @@
-//! Large changes in parts that fit a message.
+//! Splits large changes into parts that fit a message.
 
 use crate::control::uapi::{Changes, PeerChanges};
 
-/// Allowed IPs in one part; each takes at most 19 bytes.
+/// Maximum number of allowed IPs per part; each takes at most 19 bytes.
 const MAX_ALLOWED_IPS: usize = 1024;
-/// Peers in one part; each takes some 400 bytes at most, allowed IPs and name included apart.
+/// Maximum number of peers per part; each takes at most some 400 bytes, allowed IPs and name not
+/// counted.
 const MAX_PEERS: usize = 64;
 
-/// Returns `changes` as a series of changes each of which fits a message, and which together have
-/// the same effect.
+/// Splits `changes` into a series of changes that each fit a message and together have the same
+/// effect.
 pub fn parts(changes: Changes) -> Vec<Changes> {
     let Changes { peers, .. } = changes;
     let mut parts = vec![Changes { peers: Vec::new(), ..changes }];
@@ -29,7 +30,7 @@ pub fn parts(changes: Changes) -> Vec<Changes> {
     parts
 }
 
-/// Splits the changes to one peer. The keepalive comes last, since it may have something sent.
+/// Splits the changes to one peer. The keepalive comes last, since it may send a packet.
 fn parts_of_peer(mut peer: PeerChanges) -> Vec<PeerChanges> {
     let mut parts = Vec::new();
     while peer.allowed_ips.len() > MAX_ALLOWED_IPS {

@@ -1,5 +1,5 @@
-//! Whatever bytes the other process sends, they are an error or a message that is written and read
-//! as itself.
+//! Any bytes that the other process sends are an error or decode to a message that encodes to the
+//! same value.
 
 use proptest::prelude::*;
 use serde::Serialize;
@@ -8,10 +8,10 @@ use serde::de::DeserializeOwned;
 use super::*;
 use crate::process::{decode, encode};
 
-/// Variants of the larger enum, and some that there are not.
+/// Number of variants of the larger enum, and some invalid ones.
 const VARIANTS: u8 = 24;
 
-/// Returns `body` behind a valid header.
+/// Returns `body` after a valid header.
 fn framed(body: &[u8]) -> Vec<u8> {
     let empty = encode(&()).unwrap();
     let length = u32::try_from(body.len()).unwrap().to_le_bytes();

@@ -1,4 +1,5 @@
-//! One who asks: a request is read, an answer written piece by piece, and the end waited for, each for a bounded time.
+//! A client connection: reads a request, writes the answer piece by piece, and waits for the end,
+//! each for a limited time.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
@@ -12,15 +13,16 @@ use super::host::HostNames;
 use super::request::{self, MAX_HEAD};
 use crate::time::Instant;
 
-/// How long a request may take.
+/// Timeout for a request.
 const REQUEST: Duration = Duration::from_secs(5);
-/// How long an answer may take: Prometheus waits for ten seconds unless told otherwise.
+/// Timeout for an answer: Prometheus waits ten seconds by default.
 const ANSWER: Duration = Duration::from_secs(30);
-/// How long to wait for the other side's end. To hang up on one that still sends could cost it the answer.
+/// Timeout for the client's end of the connection. Closing it while the client still sends could
+/// lose the answer.
 const GOODBYE: Duration = Duration::from_secs(1);
-/// Bytes that are read and thrown away meanwhile.
+/// Maximum number of bytes that are read and discarded meanwhile.
 const MAX_REST: usize = 64 * 1024;
-/// Bytes of text that are made at once.
+/// Length of the pieces of text generated at once, in bytes.
 const PIECE: usize = 16 * 1024;
 
 /// A connection.
@@ -28,27 +30,27 @@ const PIECE: usize = 16 * 1024;
 pub(super) struct Connection {
     stream: TcpStream,
     state: State,
-    /// When it ends at the latest.
+    /// Time at which the connection ends at the latest.
     pub(super) deadline: Instant,
-    /// When something last came or went.
+    /// Time of the last read or write.
     pub(super) touched: Instant,
 }
 
 #[derive(Debug)]
 enum State {
-    /// What came so far.
+    /// The request so far.
     Reading(Vec<u8>),
     Writing {
         piece: Vec<u8>,
         sent: usize,
-        /// What is still to be said, and whether each piece is to have its length in front.
+        /// The rest of the answer, and true if the pieces are sent as chunks.
         rest: Option<(Exposition, bool)>,
     },
-    /// Bytes that may still come.
+    /// Number of bytes that may still be received.
     Ending(usize),
 }
 
-/// What became of a step.
+/// Result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Open,
@@ -56,14 +58,16 @@ pub(super) enum Step {
 }
 
 impl Connection {
+    /// Creates a connection in non-blocking mode.
+    ///
     /// # Errors
-    /// The system's.
+    /// An error of the system.
     pub(super) fn new(stream: TcpStream, now: Instant) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         Ok(Self { stream, state: State::Reading(Vec::new()), deadline: now + REQUEST, touched: now })
     }
 
-    /// What to wait for.
+    /// Returns the event to wait for.
     pub(super) const fn interest(&self) -> PollFlags {
         match self.state {
             State::Reading(_) | State::Ending(_) => PollFlags::POLLIN,
@@ -71,8 +75,8 @@ impl Connection {
         }
     }
 
-    /// One read or one write. `expose` gives the metrics' text if that is what is asked for, of a
-    /// server called `hosts`.
+    /// Does one read or one write. `expose` returns the metrics, if the request is for them;
+    /// `hosts` are the names of this server.
     pub(super) fn step(
         &mut self,
         now: Instant,
@@ -152,13 +156,13 @@ impl Connection {
     }
 }
 
-/// Makes the next piece, and gives whether there is one more.
+/// Generates the next piece. Returns true if more follow.
 fn next(text: &mut Exposition, in_chunks: bool, piece: &mut Vec<u8>) -> bool {
     let mut body = String::with_capacity(PIECE + PIECE / 4);
     let has_more = text.write(&mut body, PIECE);
     piece.clear();
     if in_chunks {
-        // an empty one would be the end
+        // an empty chunk would end the body
         if !body.is_empty() {
             piece.extend_from_slice(format!("{:x}\r\n", body.len()).as_bytes());
             piece.extend_from_slice(body.as_bytes());

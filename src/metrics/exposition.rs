@@ -1,4 +1,4 @@
-//! A sample as text, piece by piece.
+//! Formats a sample as text, piece by piece.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -8,25 +8,25 @@ use super::lines::Lines;
 use super::sample::Sample;
 use crate::config::PeerName;
 
-/// Peers whose lines are written before it is asked whether the piece is long enough.
+/// Number of peers whose lines are written between two checks of the piece's length.
 const PEERS_AT_ONCE: usize = 16;
 
-/// The text of a sample, of which any part is written when it is asked for.
+/// The text of a sample, generated in pieces on demand.
 #[derive(Clone, Debug)]
 pub struct Exposition {
     sample: Arc<Sample>,
     family: usize,
-    /// The next peer, within a family of peers.
+    /// The next peer, within a family with one value per peer.
     peer: usize,
 }
 
 impl Exposition {
-    /// The text of `sample`.
+    /// Creates the text of `sample`.
     pub const fn new(sample: Arc<Sample>) -> Self {
         Self { sample, family: 0, peer: 0 }
     }
 
-    /// Appends the text that follows, about so many bytes. Gives whether there is more.
+    /// Appends the next part of the text, about `bytes` long. Returns true if more follows.
     pub fn write(&mut self, out: &mut String, bytes: usize) -> bool {
         let end = out.len() + bytes;
         while out.len() < end {
@@ -38,13 +38,13 @@ impl Exposition {
         self.family < FAMILIES.len()
     }
 
-    /// Appends a metric, or a part of it. Gives whether that was the last part.
+    /// Appends a metric, or a part of it. Returns true if that was the last part.
     fn write_family(&mut self, out: &mut String, family: &Family) -> bool {
         let start = out.len();
         if self.peer == 0 {
             let Family { name, kind, help, .. } = family;
             let kind = kind.name();
-            // a text takes all
+            // writing to a string does not fail
             let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
         }
         let header = out.len() - start;

@@ -1,22 +1,22 @@
-//! Every metric: its name, what it is, and how it is read from a [`Sample`].
+//! All metrics: their names, types, and the values that they take from a [`Sample`].
 //!
-//! Names follow <https://prometheus.io/docs/practices/naming/>: base units, `_total` for what only grows.
+//! Names follow <https://prometheus.io/docs/practices/naming/>: base units, `_total` for counters.
 
 use super::lines::{Lines, Number};
 use super::sample::{PeerSample, Sample, WorkerSample};
 use crate::counters::DropReason;
 
-/// What a metric is to Prometheus.
+/// Type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Only grows, but for a restart.
+    /// Only grows, except for restarts.
     Counter,
     /// Goes up and down.
     Gauge,
 }
 
 impl Kind {
-    /// As `# TYPE` has it.
+    /// Returns the name used in `# TYPE`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Counter => "counter",
@@ -28,25 +28,25 @@ impl Kind {
 /// A metric.
 #[derive(Debug)]
 pub struct Family {
-    /// Its name.
+    /// Name of the metric.
     pub name: &'static str,
-    /// What it is to Prometheus.
+    /// Type of the metric.
     pub kind: Kind,
-    /// One line for people.
+    /// Description in one line.
     pub help: &'static str,
     pub(super) values: Values,
 }
 
-/// Where a metric's numbers come from.
+/// Source of a metric's values.
 #[derive(Debug)]
 pub(super) enum Values {
-    /// One of the tunnel; none if it does not apply.
+    /// One value of the tunnel; `None` if it does not apply.
     One(fn(&Sample) -> Option<Number>),
-    /// One for each worker.
+    /// One value per worker.
     Workers(fn(&WorkerSample) -> u64),
-    /// One for each peer that it applies to.
+    /// One value per peer; `None` for peers that it does not apply to.
     Peers(fn(&PeerSample) -> Option<Number>),
-    /// Anything else.
+    /// Any other set of lines.
     Lines(fn(&Sample, &mut Lines<'_>)),
 }
 
@@ -86,7 +86,7 @@ fn staged(sample: &Sample) -> Option<Number> {
     some(sample.peers.iter().map(|peer| peer.staged).sum::<usize>())
 }
 
-/// All of them, in the order in which they are served.
+/// All metrics, in the order in which they are served.
 pub static FAMILIES: &[Family] = &[
     gauge(
         "wontun_build_info",

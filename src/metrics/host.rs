@@ -1,15 +1,15 @@
-//! The `Host` field of a request (RFC 9110 section 7.2), checked against DNS rebinding: a web page
-//! whose own name is made to lead here would read the metrics with the help of its visitor's
+//! Checks the `Host` field of a request (RFC 9110 section 7.2) against DNS rebinding: a web page
+//! whose host name is made to resolve to this server could read the metrics through its visitor's
 //! browser, which sends that name.
 
 use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
-/// Characters of a host name.
+/// Maximum length of a host name in characters.
 const MAX_LENGTH: usize = 253;
 
-/// A name of this host that requests may be for, in lower case.
+/// A host name accepted in requests, in lower case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostName(String);
 
@@ -20,7 +20,7 @@ impl HostName {
     }
 }
 
-/// A text that is no host name.
+/// Error: the text is no valid host name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("'{0}' is no host name: expected letters, digits, '-', '_' and '.', without a port")]
 pub struct HostNameError(String);
@@ -44,18 +44,18 @@ impl FromStr for HostName {
     }
 }
 
-/// The host that a request names.
+/// Classification of a request's host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Host {
     /// This server.
     Own,
-    /// A name that is not known to be this server's.
+    /// A name that is not accepted.
     Foreign,
-    /// The header is empty.
+    /// The header is malformed.
     Malformed,
 }
 
-/// The names that requests may be for, besides addresses and `localhost`.
+/// Host names accepted in requests, besides addresses and `localhost`.
 #[derive(Clone, Debug, Default)]
 pub(super) struct HostNames(Vec<HostName>);
 
@@ -64,8 +64,8 @@ impl HostNames {
         Self(names)
     }
 
-    /// Classifies the value of a `Host` field. Any address will do, also one that is translated on
-    /// the way: no page has one for a name and is served from elsewhere.
+    /// Classifies the value of a `Host` field. Any address is accepted, even one translated by NAT:
+    /// a page loaded from elsewhere cannot have an address as its name.
     pub(super) fn classify(&self, value: &[u8]) -> Host {
         let Ok(value) = std::str::from_utf8(value) else { return Host::Malformed };
         let (host, port) = match value.trim().rsplit_once(':') {

@@ -1,14 +1,14 @@
-//! The lines of one metric: labels and a number each.
+//! The lines of one metric, each with labels and a number.
 
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
-/// A number of a metric.
+/// Value of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Number {
-    /// A count, or bytes.
+    /// A count, or a number of bytes.
     Whole(u64),
-    /// Seconds, told to the millisecond.
+    /// A time in seconds, with millisecond resolution.
     Time(Duration),
 }
 
@@ -53,7 +53,7 @@ pub(super) struct Lines<'a> {
 }
 
 impl<'a> Lines<'a> {
-    /// Appends lines of the metric `name` to `out`.
+    /// Creates a writer of lines of the metric `name` to `out`.
     pub(super) const fn new(out: &'a mut String, name: &'static str) -> Self {
         Self { out, name }
     }
@@ -77,7 +77,7 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// Appends a label's value. The format knows three characters that cannot stand for themselves.
+/// Appends a label's value. The format requires escapes for three characters.
 fn escape(value: &str, out: &mut String) {
     for c in value.chars() {
         match c {

@@ -1,4 +1,4 @@
-//! The port on which metrics are served.
+//! The TCP socket on which metrics are served.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -6,32 +6,32 @@ use std::os::fd::OwnedFd;
 
 use socket2::{Domain, Socket, Type};
 
-/// Connections that the kernel holds until we take them.
+/// Listen backlog.
 const BACKLOG: i32 = 64;
-/// Bytes of the kernel's buffers for each connection, so that many of them are bounded there too.
+/// Kernel buffer sizes per connection in bytes, so that the memory of many connections is bounded.
 const SEND_BUFFER: usize = 64 * 1024;
 const RECEIVE_BUFFER: usize = 8 * 1024;
 
-/// Why metrics cannot be served.
+/// Reason why metrics cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum MetricsError {
-    /// Someone has the port.
+    /// Another process uses the port.
     #[error(
         "--metrics {0}: the TCP port is in use: stop the process that has it (ss -ltnp), or choose another"
     )]
     InUse(SocketAddr),
-    /// Not an address of this host.
+    /// The address is not local to this host.
     #[error("--metrics {0}: this host does not have that address: choose one that `ip address` shows")]
     NotLocal(SocketAddr),
-    /// A port below 1024 without CAP_NET_BIND_SERVICE.
+    /// The port is below 1024, and CAP_NET_BIND_SERVICE is missing.
     #[error("--metrics {0}: a port below 1024 is not allowed here: choose a higher one, or start as root")]
     Privileged(SocketAddr),
-    /// Anything else.
+    /// Any other error.
     #[error("--metrics {address}: cannot listen there: {source}")]
     Other {
-        /// Where.
+        /// Address to listen on.
         address: SocketAddr,
-        /// The kernel's answer.
+        /// Error of the kernel.
         source: io::Error,
     },
 }
@@ -44,16 +44,16 @@ pub struct MetricsListener {
 }
 
 impl MetricsListener {
-    /// Listens on `address`; port 0 for any that is free.
+    /// Listens on `address`; port 0 for any free one.
     ///
     /// # Errors
     /// [`MetricsError`], with the remedy.
     pub fn open(address: SocketAddr) -> Result<Self, MetricsError> {
         let open = || {
             let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
-            // after a restart the old connections' remains do not keep the port
+            // after a restart, connections in TIME-WAIT do not keep the port busy
             socket.set_reuse_address(true)?;
-            // what connects has these too
+            // accepted sockets inherit these
             socket.set_send_buffer_size(SEND_BUFFER)?;
             socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
             socket.bind(&address.into())?;
@@ -75,19 +75,19 @@ impl MetricsListener {
         self.socket.into()
     }
 
-    /// Takes a socket of [`Self::open`] that another process has opened and that listens on
-    /// `address`.
+    /// Creates a listener from a socket of [`Self::open`] opened by another process, which listens
+    /// on `address`.
     pub fn from_fd(socket: OwnedFd, address: SocketAddr) -> Self {
         Self { socket: socket.into(), address }
     }
 
-    /// Where it listens.
+    /// Returns the address of the socket.
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Whether it may be reached from beyond this host and private networks: on an address of the Internet, or on all
-    /// that this host has.
+    /// Returns true if the address may be reachable from outside this host and private networks: a
+    /// public address, or a wildcard.
     pub fn is_public(&self) -> bool {
         !is_private(self.address.ip().to_canonical())
     }
@@ -95,7 +95,7 @@ impl MetricsListener {
 
 fn is_private(address: IpAddr) -> bool {
     match address {
-        // RFC 6598's are a provider's own, and those of overlay networks
+        // the addresses of RFC 6598 are used within providers and by overlay networks
         IpAddr::V4(v4) => {
             let [a, b, ..] = v4.octets();
             v4.is_loopback() || v4.is_private() || v4.is_link_local() || a == 100 && b & 0xc0 == 64

@@ -1,9 +1,10 @@
-//! Metrics: a small HTTP server that tells in Prometheus' text format how the tunnel is.
+//! Metrics: a small HTTP server for the state of the tunnel in Prometheus' text format.
 //!
-//! It runs in a thread of its own. What the tunnel knows comes as a [`Sample`], taken at most twice a second however often
-//! somebody asks; [`Exposition`] makes text of it piece by piece, so that ten thousand peers need no buffer of
-//! megabytes. The thread works a fifth of the time at most: who asks without end gets slow answers, and the packets their
-//! core. Connections, the bytes of a request and the time that each may take are bounded.
+//! It runs in a thread of its own. The data is a [`Sample`], taken at most twice a second however
+//! often it is requested; [`Exposition`] formats it piece by piece, so that ten thousand peers need
+//! no buffer of megabytes. The thread is busy at most a fifth of the time: aggressive scrapers get
+//! slow answers, and cannot take CPU time from packets. Connections, the length of a request and
+//! the time for each are limited.
 //!
 //! The format: <https://prometheus.io/docs/instrumenting/exposition_formats/>.
 

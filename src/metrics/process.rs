@@ -1,4 +1,4 @@
-//! This process, seen from outside. What is read was opened at the start: a sandbox may have shut /proc since.
+//! Metrics of this process. The files are opened at the start: the sandbox may block /proc later.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -9,37 +9,38 @@ use nix::unistd::{SysconfVar, sysconf};
 
 use crate::io::timer::unix_now;
 
-/// Bytes that are read of the list of network devices: a line has some 130.
+/// Size of the buffer for the list of network devices in bytes: a line has some 130.
 const DEVICES: usize = 64 * 1024;
-/// Places in a line of that list: after the name eight numbers of what the device received, then those of what it sent.
+/// Column of the send drops in a line of that list: after the name there are eight receive
+/// counters, then the send counters.
 const SENT_DROPS: usize = 8 + 3;
 
-/// The process at one moment; `None` where the kernel does not tell.
+/// State of the process; `None` where the kernel does not report a value.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ProcessSample {
     /// Resident memory in bytes.
     pub resident: Option<u64>,
-    /// Time on a CPU so far.
+    /// CPU time used so far.
     pub cpu: Option<Duration>,
-    /// When it started, since 1970.
+    /// Start time, since 1970.
     pub started: Duration,
-    /// Packets that found no room in the queue of our device.
+    /// Packets dropped because the device's queue was full.
     pub queue_drops: Option<u64>,
 }
 
-/// Where a [`ProcessSample`] comes from.
+/// Sources of a [`ProcessSample`].
 #[derive(Debug)]
 pub struct Process {
-    /// See proc(5): sizes in pages.
+    /// /proc/self/statm, see proc(5): sizes in pages.
     statm: Option<File>,
-    /// The devices of the network namespace that we are in.
+    /// The list of the devices in this network namespace.
     devices: Option<File>,
     page: u64,
     started: Duration,
 }
 
 impl Process {
-    /// To be called at the start.
+    /// Opens the files. Must be called at the start.
     pub fn open() -> Self {
         let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
         Self {
@@ -50,7 +51,7 @@ impl Process {
         }
     }
 
-    /// How it is now, with the device `tun`.
+    /// Takes a sample; `tun` is the name of the device.
     pub fn sample(&self, tun: &str) -> ProcessSample {
         let cpu = getrusage(UsageWho::RUSAGE_SELF).ok().and_then(|usage| {
             let [user, system] = [usage.user_time(), usage.system_time()].map(|time| {
@@ -73,7 +74,7 @@ impl Process {
         let file = self.devices.as_ref()?;
         let mut text = vec![0; DEVICES];
         let mut length = 0;
-        // the kernel gives a page at a time
+        // the kernel returns one page at a time
         while let Some(room) = text.get_mut(length..).filter(|room| !room.is_empty()) {
             match file.read_at(room, length as u64).ok()? {
                 0 => break,
@@ -84,7 +85,7 @@ impl Process {
     }
 }
 
-/// What the line of the device `tun` says of packets that it was given and dropped.
+/// Returns the send drops in the line of the device `tun`.
 fn drops_of(devices: &str, tun: &str) -> Option<u64> {
     let numbers = devices.lines().find_map(|line| line.trim_start().strip_prefix(tun)?.strip_prefix(':'))?;
     numbers.split_ascii_whitespace().nth(SENT_DROPS)?.parse().ok()

@@ -1,45 +1,46 @@
-//! What is asked, in HTTP/1.1 or 1.0 (RFC 9112), and the head of what is answered. Every answer ends its connection.
+//! Parses requests in HTTP/1.1 or 1.0 (RFC 9112), and formats the heads of answers. Every answer
+//! ends its connection.
 
 use super::host::{Host, HostNames};
 
-/// Bytes that a request's head may have: Prometheus sends some 300.
+/// Maximum length of a request's head in bytes: Prometheus sends some 300.
 pub(super) const MAX_HEAD: usize = 4096;
 const MAX_FIELDS: usize = 32;
 const HINT: &str = "wontun: metrics are at /metrics\n";
 const MISDIRECTED: &str =
     "wontun: not served under this name: use an address, or allow the name with --metrics-host\n";
 
-/// What is wanted.
+/// A parsed request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Request {
     pub(super) status: Status,
-    /// Only the head of the answer.
+    /// True for HEAD: the answer has no body.
     pub(super) is_head: bool,
-    /// The other side reads a body in pieces with their lengths, so that it can tell a whole one.
+    /// True if the client supports chunked encoding, with which it can detect a truncated body.
     pub(super) takes_chunks: bool,
 }
 
-/// What becomes of a request.
+/// Outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Status {
     /// The metrics.
     Metrics,
-    /// `/`, which says where they are.
+    /// `/`: a text with the path of the metrics.
     Hint,
-    /// Nothing of ours.
+    /// An unknown path.
     NotFound,
-    /// Neither GET nor HEAD.
+    /// A method other than GET and HEAD.
     Method,
-    /// For a host of another name.
+    /// A host name that is not accepted.
     Misdirected,
-    /// No HTTP.
+    /// Not HTTP.
     Bad,
     /// More than [`MAX_HEAD`] bytes or [`MAX_FIELDS`] fields.
     TooLarge,
 }
 
-/// Understands what came so far, on a server that is called `hosts`; `None` if there is more to
-/// come.
+/// Parses the bytes received so far, on a server with the names `hosts`; returns `None` if the
+/// request is incomplete.
 pub(super) fn parse(bytes: &[u8], hosts: &HostNames) -> Option<Request> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut fields);
@@ -66,8 +67,8 @@ pub(super) fn parse(bytes: &[u8], hosts: &HostNames) -> Option<Request> {
     })
 }
 
-/// Classifies the host that a request names. HTTP/1.1 requires one `Host` field, HTTP/1.0 none; no
-/// browser speaks the latter.
+/// Classifies the host of a request. HTTP/1.1 requires one `Host` field, HTTP/1.0 none; no browser
+/// uses the latter.
 fn host(request: &httparse::Request<'_, '_>, hosts: &HostNames) -> Host {
     let mut fields = request.headers.iter().filter(|field| field.name.eq_ignore_ascii_case("host"));
     match (fields.next(), fields.next()) {
@@ -78,7 +79,7 @@ fn host(request: &httparse::Request<'_, '_>, hosts: &HostNames) -> Host {
 }
 
 impl Request {
-    /// The head of the answer, and its body if that is short.
+    /// Returns the head of the answer, and its body if it is a short text.
     pub(super) fn answer(self) -> Vec<u8> {
         let (code, kind, body) = match self.status {
             Status::Metrics => ("200 OK", "text/plain; version=0.0.4; charset=utf-8", ""),
@@ -107,7 +108,7 @@ impl Request {
         head.into_bytes()
     }
 
-    /// Whether the metrics follow.
+    /// Returns true if the metrics follow.
     pub(super) fn wants_metrics(self) -> bool {
         self.status == Status::Metrics && !self.is_head
     }
@@ -181,7 +182,7 @@ mod tests {
         assert!(answer("HEAD / HTTP/1.1\r\n\r\n").ends_with("32\r\n\r\n"));
         assert!(answer("DELETE / HTTP/1.1\r\n\r\n").contains("\r\nAllow: GET, HEAD\r\n"));
         assert!(answer("GET /metrics HTTP/1.1\r\n\r\n").contains("Transfer-Encoding: chunked"));
-        // HTTP/1.0 ends a body with the connection
+        // in HTTP/1.0 the end of the connection ends the body
         assert!(!answer("GET /metrics HTTP/1.0\r\n\r\n").contains("Transfer-Encoding"));
     }
 

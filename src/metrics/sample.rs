@@ -1,4 +1,4 @@
-//! What is known of a tunnel at one moment.
+//! State of a tunnel at one time.
 
 use std::time::Duration;
 
@@ -8,82 +8,84 @@ use crate::counters::Totals;
 use crate::messages::Host;
 use crate::tunnel::wireguard::PublicKey;
 
-/// A tunnel at one moment, or nearly: peers are looked at some at a time, and what is counted goes on meanwhile.
+/// State of a tunnel at one time, approximately: peers are read some at a time, while counters
+/// continue.
 #[derive(Clone, Debug, Default)]
 pub struct Sample {
-    /// `plain` or `wireguard`.
+    /// Name of the mode, `plain` or `wireguard`.
     pub mode: &'static str,
-    /// The device's name.
+    /// Name of the device.
     pub tun: String,
-    /// Whether the device is up.
+    /// True if the device is up.
     pub is_up: bool,
-    /// Its MTU in bytes.
+    /// MTU of the device in bytes.
     pub mtu: u32,
     /// State of the host.
     pub host: Host,
-    /// What was carried and dropped.
+    /// Counters of traffic and drops.
     pub totals: Totals,
-    /// What the workers' sockets hold.
+    /// State of each worker's sockets.
     pub workers: Vec<WorkerSample>,
-    /// Packets that waited for a handshake in vain, of peers that are gone.
+    /// Packets of removed peers that waited for a handshake and were never sent.
     pub lost: u64,
-    /// How many peers there are.
+    /// Number of peers.
     pub peer_count: usize,
-    /// In plain mode, once there is a peer: time since it was last heard.
+    /// In plain mode, once there is a peer: time since its last datagram.
     pub silence: Option<Duration>,
-    /// What waits in the engine, in WireGuard mode.
+    /// Queues of the engine, in WireGuard mode.
     pub queues: Option<QueueSample>,
-    /// Each peer, in WireGuard mode.
+    /// State of each peer, in WireGuard mode.
     pub peers: Vec<PeerSample>,
-    /// This process.
+    /// State of this process.
     pub process: ProcessSample,
 }
 
-/// Handshake messages that wait.
+/// Number of queued handshake messages.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct QueueSample {
-    /// Those whose turn it is.
+    /// Messages that are processed next.
     pub handshakes: usize,
-    /// Those beyond their source's share, which come later.
+    /// Messages beyond their source's limit, which are processed later.
     pub backlog: usize,
 }
 
-/// The UDP sockets of one worker together, as the kernel accounts for them (`SO_MEMINFO`), in bytes.
+/// Sum over the UDP sockets of one worker, as the kernel accounts for them (`SO_MEMINFO`), in
+/// bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WorkerSample {
-    /// What waits to be read.
+    /// Data in the receive queues.
     pub receive_queue: u64,
-    /// Room for that.
+    /// Size of the receive buffers.
     pub receive_buffer: u64,
-    /// What was sent and has not left yet.
+    /// Data in the send queues.
     pub send_queue: u64,
-    /// Room for that.
+    /// Size of the send buffers.
     pub send_buffer: u64,
-    /// Datagrams that found no room, since the start.
+    /// Number of datagrams dropped because a receive buffer was full, since the start.
     pub receive_drops: u64,
 }
 
-/// A peer at one moment.
+/// State of a peer at one time.
 #[derive(Clone, Debug)]
 pub struct PeerSample {
-    /// Who it is.
+    /// Public key of the peer.
     pub public_key: PublicKey,
-    /// The name of the peer, if it has one.
+    /// Name of the peer, if it has one.
     pub name: Option<PeerName>,
-    /// Bytes from it, all messages whole, as `wg` counts them.
+    /// Bytes received from it, in whole messages, as `wg` counts them.
     pub rx_bytes: u64,
-    /// Bytes to it.
+    /// Bytes sent to it.
     pub tx_bytes: u64,
-    /// Packets from it.
+    /// Packets received from it.
     pub rx_packets: u64,
-    /// Packets to it.
+    /// Packets sent to it.
     pub tx_packets: u64,
-    /// Time since a handshake with it was last completed, if one ever was.
+    /// Time since the last completed handshake, if there was one.
     pub handshake_age: Option<Duration>,
-    /// Whether packets can go to it now.
+    /// True if it has a session, so that packets can be sent now.
     pub has_session: bool,
-    /// Packets that wait for a handshake with it.
+    /// Number of packets that wait for a handshake.
     pub staged: usize,
-    /// Packets that did so in vain.
+    /// Number of packets that waited for a handshake and were never sent.
     pub lost: u64,
 }

@@ -1,4 +1,4 @@
-//! The metrics' loop.
+//! The event loop of the metrics server.
 
 use std::io;
 use std::os::fd::AsFd as _;
@@ -15,20 +15,20 @@ use super::{Exposition, HostName, MetricsError, MetricsListener, Process, Sample
 use crate::io::timer::now;
 use crate::time::Instant;
 
-/// Connections at the same time. One more ends that in which nothing has come or gone for longest.
+/// Maximum number of connections. A further one closes the one that has been idle the longest.
 const MAX_CONNECTIONS: usize = 16;
-/// Connections taken in one turn: those that are there have theirs before any more come.
+/// Number of connections accepted per turn: existing ones are served first.
 const ACCEPTS: usize = 4;
-/// A sample this young serves whoever asks next, so that nobody can have the tunnel looked at without end.
+/// Age up to which a sample is reused, so that clients cannot cause samples without limit.
 const FRESH: Duration = Duration::from_millis(500);
-/// For each time that the thread works it rests so many times as long.
+/// Ratio of idle time to busy time of the thread.
 const REST: u32 = 4;
-/// Rests shorter than this are put together.
+/// Minimum length of an idle period; shorter ones are added up.
 const LEAST_REST: Duration = Duration::from_millis(1);
-/// Pause after a connection could not be taken, as for want of descriptors.
+/// Delay after accepting a connection failed, for example for lack of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves metrics, once [`Self::serve`] is called.
+/// The metrics server, which runs in [`Self::serve`].
 #[derive(Debug)]
 pub struct Metrics {
     listener: MetricsListener,
@@ -37,16 +37,16 @@ pub struct Metrics {
     end: EventFd,
 }
 
-/// What the loop works with.
+/// State of the event loop.
 struct Server<F> {
     sample: F,
     last: Option<(Instant, Exposition)>,
     connections: Vec<Connection>,
-    /// No connection is taken before.
+    /// Time before which no connection is accepted.
     pause: Instant,
 }
 
-/// What woke the loop.
+/// Descriptors that are ready.
 struct Woken {
     end: bool,
     listener: bool,
@@ -54,8 +54,8 @@ struct Woken {
 }
 
 impl Metrics {
-    /// Opens what else is needed to serve on `listener`, of which a sandbox would allow nothing
-    /// later. Requests may be for any address, `localhost` and `hosts`.
+    /// Opens everything else needed to serve on `listener`, which the sandbox would forbid later.
+    /// Requests may have any address, `localhost` or one of `hosts` as their host.
     ///
     /// # Errors
     /// [`MetricsError`], with the remedy.
@@ -66,21 +66,21 @@ impl Metrics {
         Ok(Self { listener, process: Process::open(), hosts: HostNames::new(hosts), end })
     }
 
-    /// Where it listens.
+    /// Returns the listening socket.
     pub const fn listener(&self) -> &MetricsListener {
         &self.listener
     }
 
-    /// Has [`Self::serve`] return.
+    /// Makes [`Self::serve`] return.
     pub fn end(&self) {
-        // the counter's end, at which it would fail, is out of reach
+        // the counter cannot reach its maximum, at which the write would fail
         let _ = self.end.write(1);
     }
 
-    /// Answers until [`Self::end`] is called; `sample` looks at the tunnel.
+    /// Serves requests until [`Self::end`] is called; `sample` takes a sample of the tunnel.
     ///
     /// # Errors
-    /// The system's, of calls that never fail on a healthy one.
+    /// An error of the system, of calls that never fail on a healthy one.
     pub fn serve(&self, mut sample: impl FnMut(&Process) -> Sample) -> io::Result<()> {
         let mut server = Server {
             sample: || sample(&self.process),
@@ -126,7 +126,7 @@ impl Metrics {
     }
 }
 
-/// Waits for so long, in whole milliseconds and not less; a signal ends it early.
+/// Waits for `time`, rounded up to milliseconds; a signal ends it early.
 fn poll_again(fds: &mut [PollFd<'_>], time: Option<Duration>) -> io::Result<usize> {
     let whole = |time: Duration| i32::try_from(time.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
     let timeout = time.map_or(Ok(PollTimeout::NONE), |time| PollTimeout::try_from(whole(time)));
@@ -138,13 +138,13 @@ fn poll_again(fds: &mut [PollFd<'_>], time: Option<Duration>) -> io::Result<usiz
 }
 
 impl<F: FnMut() -> Sample> Server<F> {
-    /// One step of everyone who is ready; then some more are taken.
+    /// Does one step of every ready connection; then accepts more.
     fn turn(&mut self, listener: &MetricsListener, hosts: &HostNames, woken: &Woken, now: Instant) {
         let Self { sample, last, connections, pause } = self;
         let mut expose = || match last {
             Some((taken, text)) if now.since(*taken) < FRESH => text.clone(),
             _ => {
-                // the old one goes before the new one comes
+                // free the old sample before taking a new one
                 *last = None;
                 let text = Exposition::new(Arc::new(sample()));
                 last.insert((now, text)).1.clone()

@@ -67,7 +67,7 @@ fn text(sample: Sample) -> String {
 /// A line of a metric: name, labels, number.
 type Line = (String, BTreeMap<String, String>, f64);
 
-/// A slow and strict reader of the format.
+/// Parses the format strictly.
 fn read(text: &str) -> Vec<Line> {
     assert!(text.ends_with('\n'));
     let mut lines = Vec::new();
@@ -200,7 +200,7 @@ proptest! {
         loop {
             let mut out = String::new();
             let has_more = exposition.write(&mut out, piece);
-            // no more than some lines beyond what was asked for
+            // at most some lines longer than requested
             prop_assert!(out.len() < piece + 4500, "{}", out.len());
             all += &out;
             if !has_more {
@@ -211,7 +211,7 @@ proptest! {
     }
 }
 
-/// A server on loopback, which ends with the test.
+/// Runs `test` with a server on loopback, which ends with it.
 fn serving(peers: u32, test: impl FnOnce(SocketAddr, &AtomicUsize)) {
     let metrics =
         Metrics::new(MetricsListener::open("127.0.0.1:0".parse().unwrap()).unwrap(), Vec::new()).unwrap();
@@ -253,7 +253,7 @@ fn ask(address: SocketAddr, request: &str) -> String {
     all_of(stream)
 }
 
-/// The body of an answer in chunks, which must be whole.
+/// Returns the body of a chunked answer, which must be complete.
 fn body(answer: &str) -> String {
     let (head, mut rest) = answer.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.contains("Transfer-Encoding: chunked"), "{head}");
@@ -342,7 +342,7 @@ fn those_that_say_nothing_make_room_for_one_that_asks() {
         for _ in 0..3 {
             read(&body(&ask(address, GET)));
         }
-        // the first of them were hung up on
+        // the first of them were closed
         assert_eq!((&silent[0]).read(&mut [0]).unwrap(), 0);
     });
 }
@@ -355,7 +355,7 @@ fn one_that_never_finishes_its_request_is_hung_up_on() {
         stream.write_all(b"GET /metrics HTTP/1.1\r\n").unwrap();
         while start.elapsed() < Duration::from_secs(15) {
             thread::sleep(Duration::from_millis(100));
-            // a byte now and then buys no time
+            // single bytes do not extend the timeout
             if stream.write_all(b"a").is_err() {
                 break;
             }

@@ -1,4 +1,4 @@
-//! A connection between two processes: typed messages, and descriptors that go with them.
+//! A connection between two processes that carries typed messages and descriptors.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -22,55 +22,55 @@ use zeroize::Zeroizing;
 
 use super::codec::{self, CodecError, MAX_MESSAGE};
 
-/// Descriptors that go with one message at most; the kernel takes 253 (`SCM_MAX_FD`).
+/// Maximum number of descriptors per message; the kernel accepts 253 (`SCM_MAX_FD`).
 pub const MAX_DESCRIPTORS: usize = 250;
-/// Bytes that a waiting message is counted for besides its own.
+/// Overhead in bytes that is added to the size of a queued message.
 const OVERHEAD: usize = 128;
-/// Bytes that may wait for room.
+/// Maximum size of the queue in bytes.
 const MAX_QUEUED: usize = 64 << 20;
 
-/// Why a channel is of no more use.
+/// Reason why a channel cannot be used any more.
 #[derive(Debug, thiserror::Error)]
 pub enum ChannelError {
-    /// The other side has ended.
+    /// The other process has ended.
     #[error("the process at the other end has ended")]
     Closed,
-    /// The other side sent something else than a message.
+    /// The other process sent an invalid message.
     #[error(transparent)]
     Codec(#[from] CodecError),
-    /// The other side does not read, and too much waits for it.
+    /// The other process does not read, and the queue is full.
     #[error("the process at the other end does not read its messages")]
     Full,
-    /// The kernel's error.
+    /// An error of the kernel.
     #[error("messages cannot be sent or received: {0}")]
     System(#[from] io::Error),
 }
 
-/// One end. `In` is received, `Out` is sent. Neither ever blocks.
+/// One end of a channel, which receives `In` and sends `Out`, both without blocking.
 #[derive(Debug)]
 pub struct Channel<In, Out> {
     socket: OwnedFd,
-    /// Messages that found no room, in order.
+    /// Messages that the full socket did not accept, in order.
     queue: VecDeque<(Zeroizing<Vec<u8>>, Vec<OwnedFd>)>,
     queued: usize,
     buffer: Zeroizing<Vec<u8>>,
     types: PhantomData<fn(Out) -> In>,
 }
 
-/// Returns two connected ends, both non-blocking and closed on exec.
+/// Creates two connected ends, both non-blocking and closed on exec.
 ///
 /// # Errors
-/// The kernel's, such as too many open files.
+/// An error of the kernel, such as too many open files.
 pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?)
 }
 
 impl<In: DeserializeOwned, Out: Serialize> Channel<In, Out> {
-    /// Takes one end of [`pair`].
+    /// Creates a channel from one end of [`pair`].
     ///
     /// # Errors
-    /// The kernel's.
+    /// An error of the kernel.
     pub fn new(socket: OwnedFd) -> io::Result<Self> {
         let flags = OFlag::from_bits_retain(fcntl(&socket, FcntlArg::F_GETFL)?);
         fcntl(&socket, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
@@ -78,8 +78,8 @@ impl<In: DeserializeOwned, Out: Serialize> Channel<In, Out> {
         Ok(Self { socket, queue: VecDeque::new(), queued: 0, buffer, types: PhantomData })
     }
 
-    /// Sends `message` with `descriptors`, or keeps it until there is room and [`Self::flush`] is
-    /// called.
+    /// Sends `message` with `descriptors`, or queues it until the socket has room and
+    /// [`Self::flush`] is called.
     ///
     /// # Errors
     /// [`ChannelError`].
@@ -96,7 +96,7 @@ impl<In: DeserializeOwned, Out: Serialize> Channel<In, Out> {
         self.flush()
     }
 
-    /// Sends what waits, as far as there is room. To be called when the descriptor becomes
+    /// Sends queued messages until the socket is full. Must be called when the descriptor becomes
     /// writable.
     ///
     /// # Errors
@@ -117,7 +117,7 @@ impl<In: DeserializeOwned, Out: Serialize> Channel<In, Out> {
     /// Sends `message` with `descriptors` at once or not at all.
     ///
     /// # Errors
-    /// [`ChannelError`]; `WouldBlock` in [`ChannelError::System`] if there is no room.
+    /// [`ChannelError`]; `WouldBlock` in [`ChannelError::System`] if the socket is full.
     pub fn try_send(&self, message: &Out, descriptors: &[OwnedFd]) -> Result<(), ChannelError> {
         if self.is_behind() {
             return Err(io::Error::from(io::ErrorKind::WouldBlock).into());
@@ -128,7 +128,7 @@ impl<In: DeserializeOwned, Out: Serialize> Channel<In, Out> {
         })
     }
 
-    /// Sends `message` with `descriptors`, and waits until there is room for it.
+    /// Sends `message` with `descriptors`, and waits until it is sent.
     ///
     /// # Errors
     /// [`ChannelError`].
@@ -141,8 +141,8 @@ impl<In: DeserializeOwned, Out: Serialize> Channel<In, Out> {
         Ok(())
     }
 
-    /// Returns the next message and the descriptors that came with it, for which it waits until
-    /// `deadline`; `None` if there is none by then.
+    /// Returns the next message and its descriptors, waiting for it until `deadline`; `None` if
+    /// none has arrived by then.
     ///
     /// # Errors
     /// [`ChannelError`].
@@ -162,7 +162,7 @@ impl<In: DeserializeOwned, Out: Serialize> Channel<In, Out> {
             if left.is_zero() {
                 return Ok(None);
             }
-            // rounded up: a wait of 0 ms would turn until the deadline
+            // rounded up: a timeout of 0 ms would spin until the deadline
             let left = left + Duration::from_millis(1);
             self.wait(PollFlags::POLLIN, left.try_into().unwrap_or(PollTimeout::MAX))?;
         }
@@ -175,20 +175,20 @@ impl<In: DeserializeOwned, Out: Serialize> Channel<In, Out> {
         }
     }
 
-    /// Returns the number of bytes that wait for room.
+    /// Returns the size of the queue in bytes.
     pub const fn queued(&self) -> usize {
         self.queued
     }
 
-    /// Returns true if something waits for room.
+    /// Returns true if messages are queued.
     pub fn is_behind(&self) -> bool {
         !self.queue.is_empty()
     }
 
-    /// Returns the next message and the descriptors that came with it; `None` if there is none yet.
+    /// Returns the next message and its descriptors; `None` if there is none yet.
     ///
     /// # Errors
-    /// [`ChannelError`]; the channel is of no more use.
+    /// [`ChannelError`]; the channel cannot be used any more.
     pub fn receive(&mut self) -> Result<Option<(In, Vec<OwnedFd>)>, ChannelError> {
         let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -197,10 +197,10 @@ impl<In: DeserializeOwned, Out: Serialize> Channel<In, Out> {
             match recvmsg(&self.socket, &mut pieces, &mut control, RecvFlags::CMSG_CLOEXEC) {
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Ok(None),
-                // reset: it has ended with messages of ours unread
+                // reset: the process ended without reading all messages sent to it
                 Err(Errno::CONNRESET) => return Err(ChannelError::Closed),
                 Err(error) => return Err(io::Error::from(error).into()),
-                // nobody sends an empty message, so that zero bytes are the end
+                // nobody sends an empty message, so zero bytes mean end of file
                 Ok(received) if received.bytes == 0 => return Err(ChannelError::Closed),
                 Ok(received) => break received.bytes,
             }

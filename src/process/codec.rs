@@ -1,39 +1,39 @@
-//! Messages as bytes: a version, a length and what postcard makes of the value.
+//! Encodes messages as a version, a length and the value as postcard encodes it.
 //!
-//! One function writes all messages of all processes, and one reads them. A message is one datagram
-//! of a socket that keeps boundaries (SOCK_SEQPACKET). Both sides are the same program, so an
-//! unknown version is a fault or an attack, never an upgrade.
+//! One function encodes all messages of all processes, and one decodes them. A message is one
+//! datagram of a socket that preserves message boundaries (SOCK_SEQPACKET). Both sides are the same
+//! program, so an unknown version is a fault or an attack, never an upgrade.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
-/// Bytes of the largest message, header included.
+/// Maximum length of a message in bytes, header included.
 pub const MAX_MESSAGE: usize = 64 * 1024;
-/// Version of all messages together.
+/// Version of the set of all messages.
 const VERSION: u16 = 1;
-/// Version (2 bytes) and length of what follows (4 bytes), both little-endian.
+/// Length of the header: version (2 bytes) and length of the value (4 bytes), both little-endian.
 const HEADER: usize = 6;
 
-/// A value or bytes that are no message.
+/// Error of encoding or decoding a message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CodecError {
-    /// The value takes more than [`MAX_MESSAGE`] bytes, or cannot be written.
+    /// The value takes more than [`MAX_MESSAGE`] bytes, or cannot be encoded.
     #[error("a message cannot be written: {0}")]
     Encode(postcard::Error),
-    /// The header is cut, has another version or another length.
+    /// The header is truncated, or has another version or a wrong length.
     #[error("a message of {0} bytes has no valid header")]
     Header(usize),
-    /// The bytes behind the header are no value of the type.
+    /// The bytes after the header are no value of the type.
     #[error("a message cannot be read: {0}")]
     Decode(postcard::Error),
-    /// Bytes follow the value.
+    /// Bytes remain after the value.
     #[error("a message has {0} bytes too many")]
     Trailing(usize),
 }
 
-/// Returns `message` as bytes, at most [`MAX_MESSAGE`]. They are overwritten when dropped, since
-/// they may hold keys.
+/// Encodes `message` to at most [`MAX_MESSAGE`] bytes, which are overwritten when dropped, since
+/// they may contain keys.
 ///
 /// # Errors
 /// [`CodecError::Encode`].
@@ -45,11 +45,11 @@ pub fn encode<M: Serialize>(message: &M) -> Result<Zeroizing<Vec<u8>>, CodecErro
     let (version, rest) = header.split_at_mut(2);
     version.copy_from_slice(&VERSION.to_le_bytes());
     rest.copy_from_slice(&told.to_le_bytes());
-    // exactly as long as the message: many may wait for room
+    // copied to the exact length: many messages may be queued
     Ok(Zeroizing::new(buffer.get(..HEADER + length).unwrap_or_default().to_vec()))
 }
 
-/// Returns the message that `bytes` are, all of them.
+/// Decodes the message, which must take up all of `bytes`.
 ///
 /// # Errors
 /// [`CodecError`]: the bytes are no message of this type.

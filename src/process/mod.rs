@@ -1,5 +1,5 @@
-//! Processes beside this one: how they are started and confined, and how they are talked to. This
-//! module knows nothing of what they do.
+//! Child processes: starting them, confining them, and communicating with them. This module is
+//! independent of their tasks.
 
 mod channel;
 mod codec;

@@ -1,10 +1,10 @@
 //! The process that starts helpers (`wontun-nursery`).
 //!
-//! To start a process takes rights that a confined process has given up: another user, fork, exec.
-//! So before it gives them up, it forks this one, which has no capability and the helpers' user,
-//! reads nothing but the requests of the process that forked it, and executes nothing but this
-//! program's own image. That process, and not the nursery, is the parent of what is started
-//! (CLONE_PARENT).
+//! Starting a process takes privileges that a confined process has given up: another user, fork,
+//! exec. So before a process gives them up, it forks this one, which has no capabilities and runs
+//! as the helpers' user, reads nothing but the requests of the process that forked it, and executes
+//! nothing but this program's own image. The parent of the helpers is that process, and not the
+//! nursery (CLONE_PARENT).
 
 use std::collections::VecDeque;
 use std::ffi::CString;
@@ -27,37 +27,37 @@ use crate::privileges::{self, Identity};
 use crate::sandbox::Sandbox;
 use crate::sys::process::{self, ExecuteError};
 
-/// Longest wait for an answer of the nursery, which takes some milliseconds.
+/// Timeout for an answer of the nursery, which takes some milliseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Helpers whose descriptors are kept; more than there are at a time.
+/// Maximum number of helpers whose pidfds are kept; more than there are at a time.
 const MAX_HELPERS: usize = 8;
-/// The program of this process.
+/// Path of this process's program.
 const IMAGE: &str = "/proc/self/exe";
 
-/// Why there is no nursery, or no helper.
+/// Reason why there is no nursery, or no helper.
 #[derive(Debug, thiserror::Error)]
 pub enum NurseryError {
-    /// No socket.
+    /// The socket could not be created.
     #[error("the process that starts helpers gets no socket ({0}); free file descriptors (ulimit -n)")]
     Socket(#[source] io::Error),
-    /// No process.
+    /// The process could not be forked.
     #[error("the process that starts helpers cannot be started ({0}); free processes (ulimit -u, pids.max)")]
     Fork(#[source] io::Error),
     /// The nursery cannot confine itself.
     #[error("the process that starts helpers did not start: {0}")]
     Confine(String),
-    /// There is no such helper.
+    /// The role is unknown.
     #[error("there is no helper process '{0}': this is a fault in wontun, please report it")]
     UnknownRole(String),
-    /// The nursery has ended, or is no longer understood.
+    /// The nursery has ended, or sent an invalid message.
     #[error(
         "the helper process {role} cannot be started, since the process that starts helpers has failed ({source}); \
          restart the tunnel"
     )]
     Gone {
-        /// The helper.
+        /// Role of the helper.
         role: String,
-        /// The channel's error.
+        /// Error of the channel.
         source: ChannelError,
     },
     /// The nursery does not answer.
@@ -66,15 +66,15 @@ pub enum NurseryError {
          left, and restart the tunnel", PATIENCE.as_secs()
     )]
     Silent {
-        /// The helper.
+        /// Role of the helper.
         role: String,
     },
-    /// No process for the helper.
+    /// The process of the helper could not be created.
     #[error("the helper process {role} cannot be started ({source}); free processes (ulimit -u, pids.max)")]
     Clone {
-        /// The helper.
+        /// Role of the helper.
         role: String,
-        /// The kernel's error.
+        /// Error of the kernel.
         source: io::Error,
     },
     /// This program cannot be executed again.
@@ -83,64 +83,64 @@ pub enum NurseryError {
          mounted without noexec, and executable for the user that runs it (chmod a+x)"
     )]
     Execute {
-        /// The helper.
+        /// Role of the helper.
         role: String,
-        /// The kernel's error.
+        /// Error of the kernel.
         source: io::Error,
     },
 }
 
-/// A request to the nursery: start a helper. Its descriptors: its end of the channel, and what is
-/// to be its standard error.
+/// A request to the nursery to start a helper. Its descriptors: the helper's end of the channel,
+/// and its standard error.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spawn {
-    /// The request's number.
+    /// Number of the request.
     pub number: u32,
-    /// The helper's role.
+    /// Role of the helper.
     pub role: String,
 }
 
 /// A message from the nursery.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromNursery {
-    /// It is confined.
+    /// The nursery is confined.
     Ready {
-        /// It is another user than this process.
+        /// True if it runs as another user than this process.
         has_own_user: bool,
     },
-    /// It cannot confine itself, and ends.
+    /// The nursery cannot confine itself, and ends.
     NotReady(String),
-    /// The helper of the request with that number.
+    /// Result of a request.
     Spawned {
-        /// The request's number.
+        /// Number of the request.
         number: u32,
-        /// The result.
+        /// Process id of the helper, or the reason why it was not started.
         result: Result<i32, SpawnFailure>,
     },
 }
 
-/// Why a helper was not started.
+/// Reason why a helper was not started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SpawnFailure {
-    /// The request is none.
+    /// The request is invalid.
     Refused,
-    /// There is no process, with the kernel's error.
+    /// The process could not be created, with the kernel's error.
     Clone(i32),
-    /// The process, which has ended and is to be collected, cannot execute the program, with the
-    /// kernel's error.
+    /// The process of this id, which has ended and must be reaped, could not execute the program,
+    /// with the kernel's error.
     Execute(i32, i32),
 }
 
-/// A helper that was started.
+/// A started helper.
 #[derive(Debug)]
 pub struct Child {
-    /// The process, a child of this one.
+    /// Process id of the helper, a child of this process.
     pub pid: Pid,
     /// This process's end of the channel to it.
     pub socket: OwnedFd,
 }
 
-/// This process's hold on the nursery. Dropping it ends the nursery, and not its helpers.
+/// Handle of the nursery. Dropping it ends the nursery, but not its helpers.
 #[derive(Debug)]
 pub struct Nursery {
     channel: Channel<FromNursery, Spawn>,
@@ -151,8 +151,8 @@ pub struct Nursery {
 impl Nursery {
     /// Starts the nursery, and waits until it is confined.
     ///
-    /// To be called while this process has one thread, no keys in memory, and the capabilities that
-    /// it was started with.
+    /// Must be called while this process has one thread, no keys in memory, and the capabilities
+    /// that it was started with.
     ///
     /// # Errors
     /// [`NurseryError`].
@@ -177,7 +177,7 @@ impl Nursery {
         }
     }
 
-    /// Starts the helper `role` with `stderr` for its standard error.
+    /// Starts the helper `role` with `stderr` as its standard error.
     ///
     /// # Errors
     /// [`NurseryError`].
@@ -198,8 +198,8 @@ impl Nursery {
                 return Err(NurseryError::Silent { role: role.to_owned() });
             };
             let FromNursery::Spawned { number: answered, result } = answer else { continue };
-            // one that was too late: that helper has ended, since nobody has the other end of its
-            // channel
+            // answer to a request that timed out: that helper has ended, since nobody has the other
+            // end of its channel
             if answered != number {
                 continue;
             }
@@ -218,7 +218,7 @@ impl Nursery {
         }
     }
 
-    /// Returns the nursery's process.
+    /// Returns the process id of the nursery.
     pub const fn pid(&self) -> Pid {
         self.pid
     }
@@ -230,7 +230,7 @@ impl Drop for Nursery {
     }
 }
 
-/// The nursery from its first instruction on. Returns its exit code.
+/// Main function of the nursery. Returns its exit code.
 fn nursery(socket: OwnedFd, is_sandboxed: bool) -> i32 {
     let _ = prctl::set_name(c"wontun-nursery");
     let Ok(mut channel) = Channel::<Spawn, FromNursery>::new(socket) else { return 1 };
@@ -246,15 +246,15 @@ fn nursery(socket: OwnedFd, is_sandboxed: bool) -> i32 {
     }
     let mut helpers = VecDeque::new();
     let code = serve(&mut channel, &image, &mut helpers);
-    // The process that they were started for has ended. One that is stuck or stopped does not see
-    // that; and the kernel delivers no PR_SET_PDEATHSIG to another user's process.
+    // The process that they were started for has ended. A helper that is stuck or stopped does not
+    // notice; and the kernel delivers no PR_SET_PDEATHSIG to another user's process.
     for helper in helpers {
         process::kill(helper.as_fd());
     }
     code
 }
 
-/// Starts helpers until the channel ends, and keeps descriptors of the last ones.
+/// Starts helpers until the channel is closed, and keeps pidfds of the latest ones.
 fn serve(channel: &mut Channel<Spawn, FromNursery>, image: &OwnedFd, helpers: &mut VecDeque<OwnedFd>) -> i32 {
     loop {
         let (Spawn { number, role }, descriptors) = match channel.receive_until(None) {
@@ -279,11 +279,11 @@ fn serve(channel: &mut Channel<Spawn, FromNursery>, image: &OwnedFd, helpers: &m
     }
 }
 
-/// Leaves nothing but the socket, the image and the ability to execute it. Returns the image, and
-/// true if this process has become the helpers' user.
+/// Gives up everything but the socket, the image and the ability to execute it. Returns the image,
+/// and true if this process has become the helpers' user.
 fn confine(is_sandboxed: bool) -> Result<(OwnedFd, bool), String> {
     let failed = |what: &'static str| move |error| format!("{what}: {error}");
-    // those of a terminal go to all of its processes; and so is the mask that helpers begin with
+    // signals of a terminal are sent to all of its processes; helpers inherit this mask
     SigSet::all().thread_block().map_err(failed("signals cannot be blocked"))?;
     let image = open_image().map_err(failed("the program's own file cannot be opened; mount /proc"))?;
     let null = File::options().read(true).write(true).open("/dev/null");
@@ -301,7 +301,7 @@ fn confine(is_sandboxed: bool) -> Result<(OwnedFd, bool), String> {
     let user = if is_for_others { Identity::helper() } else { None };
     privileges::hide_memory();
     privileges::drop_everything_and_execute(user).map_err(|error| one_line(&error))?;
-    // after the change of user, which takes it back
+    // after the change of user, which clears it
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(failed("it cannot be tied to the parent's life"))?;
     if is_sandboxed {
         Sandbox::of_nursery().and_then(|sandbox| sandbox.engage()).map_err(|error| one_line(&error))?;
@@ -309,11 +309,11 @@ fn confine(is_sandboxed: bool) -> Result<(OwnedFd, bool), String> {
     Ok((image, user.is_some()))
 }
 
-/// Opens the file of this program, for nothing but to execute it.
+/// Opens the file of this program, with O_PATH, which permits only executing it.
 fn open_image() -> nix::Result<OwnedFd> {
     let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
     open(IMAGE, flags, Mode::empty()).or_else(|error| {
-        // where /proc is absent
+        // without /proc
         process::executed_path().ok_or(error).and_then(|path| open(&path, flags, Mode::empty()))
     })
 }

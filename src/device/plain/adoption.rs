@@ -1,4 +1,4 @@
-//! Makes a candidate the peer once the supervisor has found it usable.
+//! Makes a candidate the peer once the supervisor has approved it.
 
 use std::net::IpAddr;
 
@@ -13,19 +13,19 @@ use crate::io::mailbox::Arrival;
 use crate::messages::FromTunnel;
 
 impl PlainTunnel {
-    /// Has the supervisor look at the sender of a `hello?`, which may become the peer.
+    /// Asks the supervisor to check the sender of a `hello?`, which may become the peer.
     pub(super) fn consider(&mut self, core: &mut Core, arrival: &Arrival) {
         let worker = core.current();
         let candidate = Candidate { from: arrival.from, local: arrival.local, worker, at: core.now };
         if self.candidates.insert(candidate) {
             core.send(&FromTunnel::Candidate(arrival.from.ip()));
         } else {
-            // it repeats its hello? every second
+            // the sender repeats its hello? every second
             core.count_drop(DropReason::Stranger, Some(arrival.from));
         }
     }
 
-    /// Makes the candidates at `address` the peer one after the other, unless that is ourselves.
+    /// Makes the candidates at `address` the peer, one after the other, unless it is this host.
     pub(super) fn handle_candidate(
         &mut self,
         core: &mut Core,

@@ -1,5 +1,5 @@
-//! Who says `hello?` and may become the peer, once the supervisor has looked whether the host's
-//! routes lead there by another device than the tunnel's own.
+//! Senders of a `hello?` that may become the peer, once the supervisor has checked that the host's
+//! routes to them use another device than the tunnel's own.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -7,21 +7,21 @@ use std::time::Duration;
 use crate::io::mailbox::Local;
 use crate::time::Instant;
 
-/// Candidates taken in one second; each may cost a socket, and `hello?` can be forged.
+/// Number of candidates accepted per second; each may cost a socket, and `hello?` can be forged.
 const RATE: u32 = 16;
-/// Time that the supervisor has for its answer.
+/// Timeout for the supervisor's answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Senders of a `hello?` that are being looked at, one entry for each.
+/// Senders of a `hello?` that are being checked, one entry each.
 #[derive(Debug, Default)]
 pub(super) struct Candidates {
     pending: Vec<Candidate>,
     second: Option<Instant>,
-    /// Candidates in the present second.
+    /// Number of candidates in the current second.
     count: u32,
 }
 
-/// Its address, the one of ours that it talked to and the worker that heard it.
+/// A sender's address, the local address it sent to and the worker that received the datagram.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Candidate {
     pub(super) from: SocketAddr,
@@ -31,7 +31,7 @@ pub(super) struct Candidate {
 }
 
 impl Candidates {
-    /// Returns true if `candidate` was added.
+    /// Adds a candidate. Returns true if it was added.
     pub(super) fn insert(&mut self, candidate: Candidate) -> bool {
         let now = candidate.at;
         self.pending.retain(|other| now.since(other.at) < PATIENCE);
@@ -49,7 +49,7 @@ impl Candidates {
         is_allowed
     }
 
-    /// Takes the oldest one at that address.
+    /// Removes and returns the oldest candidate at that address.
     pub(super) fn take(&mut self, address: IpAddr) -> Option<Candidate> {
         let place = self.pending.iter().position(|candidate| candidate.from.ip() == address)?;
         Some(self.pending.remove(place))

@@ -1,4 +1,4 @@
-//! The path of packets: tun → engine → wire, and back.
+//! The data path of plain mode: tun → engine → wire, and back.
 
 use tracing::info;
 
@@ -16,13 +16,13 @@ use crate::packet::carried;
 use crate::tunnel::plain::{Datagram, Event};
 
 impl PlainTunnel {
-    /// The way to the peer, if there is one.
+    /// Returns the route to the peer, if there is one.
     pub(super) fn way(&self, core: &Core) -> Option<Route<Via<()>>> {
         let connected = self.sockets.connected(())?;
         self.sockets.route(core.current(), Some(()), connected.remote, connected.local, 0)
     }
 
-    /// Takes an error that a datagram sent earlier came back with.
+    /// Handles a socket error caused by a datagram sent earlier.
     pub(super) fn take_bounce(&mut self, core: &mut Core, reason: DropReason) {
         core.count_drop(reason, None);
         match reason {
@@ -61,7 +61,7 @@ impl PlainTunnel {
         entrance: Entrance,
     ) -> Result<(), DeviceError> {
         shared.with(worker, |mode, core, worker| {
-            // another worker may have taken the socket out of use since
+            // another worker may have replaced the socket meanwhile
             let entrance = mode.sockets.get(entrance.id).map_or(entrance, |(_, now)| now);
             for place in arrival.places() {
                 let datagram = worker.mailbox.bytes().get(place.clone()).unwrap_or_default();
@@ -86,7 +86,7 @@ impl PlainTunnel {
         result
     }
 
-    /// Takes one datagram, and tells what it was, unless it was dropped.
+    /// Handles one datagram, and returns its kind, unless it was dropped.
     fn take_datagram(
         &mut self,
         core: &mut Core,
@@ -97,7 +97,7 @@ impl PlainTunnel {
         let taken = if core.came_by_tun(arrival.local) {
             Err(DropReason::OwnTun)
         } else if let Some(Some(remote)) = entrance.retired {
-            // what the old peer sent is still its own, and nobody becomes the peer by a socket that is out of use
+            // the old peer may still send packets, but nobody becomes the peer by a draining socket
             let is_packet =
                 if arrival.from == remote { carried::check(datagram) } else { Err(DropReason::Stranger) };
             is_packet.map(|()| Datagram::Packet)
@@ -110,12 +110,12 @@ impl PlainTunnel {
         Ok(taken.ok())
     }
 
-    /// Takes what the engine has to say and tells its news.
+    /// Sends the datagram that is pending in the engine, and handles the engine's events.
     pub(super) fn serve_engine(&mut self, core: &mut Core, batch: Option<&mut Batch<Via<()>>>) {
         if let Some(batch) = batch
             && let Some(datagram) = self.engine.poll_transmit()
             && let Some(route) = self.way(core)
-            // without room now, the next one will do
+            // without room now, a later one is sent instead
             && let Some(room) = batch.reserve(datagram.len())
         {
             room.copy_from_slice(datagram);

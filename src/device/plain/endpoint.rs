@@ -1,4 +1,4 @@
-//! Where the peer is and how we reach it: learning, connecting, connecting anew, looking up.
+//! The endpoint of the peer: learning, connecting, reconnecting, name look-ups.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,11 +13,11 @@ use crate::device::token::Token;
 use crate::io::mailbox::{Arrival, Local};
 use crate::messages::{Address, FromTunnel};
 
-/// Least time between two tries to connect.
+/// Minimum interval between two attempts to connect.
 const RECONNECT: Duration = Duration::from_secs(1);
 
 impl PlainTunnel {
-    /// A client turns to its server; a server waits to be found.
+    /// Starts contacting the peer: a client contacts its server, a server waits.
     pub(super) fn start_peer(&mut self, core: &mut Core) -> Result<(), DeviceError> {
         if let Some(address) = self.server {
             self.engine.set_peer(address, core.now);
@@ -27,7 +27,7 @@ impl PlainTunnel {
         Ok(())
     }
 
-    /// The peer talked to another address of ours than the one we answer from: answer from that one.
+    /// Changes the local address of the connected socket to the one that the peer sends to.
     pub(super) fn follow_local(&mut self, core: &mut Core, arrival: &Arrival) -> Result<(), DeviceError> {
         let Some(local) = arrival.local else { return Ok(()) };
         let from_peer = self.engine.peer() == Some(arrival.from);
@@ -38,8 +38,8 @@ impl PlainTunnel {
         Ok(())
     }
 
-    /// Takes a new connected socket into use; the one before is emptied and closed. Gives whether there is a way to
-    /// `endpoint`; if not, all is as it was.
+    /// Connects a new socket to `endpoint`; the previous one is drained and closed. Returns true if
+    /// there is a route to the endpoint; otherwise nothing has changed.
     pub(super) fn connect(
         &mut self,
         core: &mut Core,
@@ -50,7 +50,7 @@ impl PlainTunnel {
         self.connected_at = Some(core.now);
         let mut result = self.sockets.connect(worker, (), endpoint, local);
         if result.is_err() && local.is_some() {
-            // that address went away meanwhile
+            // that local address was removed meanwhile
             result = self.sockets.connect(worker, (), endpoint, None);
         }
         core.ask_sockets(&self.sockets);
@@ -74,7 +74,7 @@ impl PlainTunnel {
         Ok(true)
     }
 
-    /// Connects to the same endpoint anew, from whichever address the routes now say.
+    /// Connects to the same endpoint again, from the local address that the routes choose now.
     ///
     /// # Errors
     /// The system fails.
@@ -88,14 +88,15 @@ impl PlainTunnel {
         Ok(())
     }
 
-    /// A server that is known by name may have a better address.
+    /// Marks the endpoint as suspect: a server known by name may have a better address.
     pub(super) const fn doubt_endpoint(&mut self) {
         if let Some(lookup) = &mut self.lookup {
             lookup.doubtful = true;
         }
     }
 
-    /// Our own address or the way to the peer is gone: connect anew, at most once a second.
+    /// Schedules a reconnect after the local address or the route to the peer is lost, at most once
+    /// a second.
     pub(super) fn schedule_reconnect(&mut self, core: &mut Core) {
         let earliest = self.connected_at.map_or(core.now, |at| at + RECONNECT);
         self.reconnect_at.get_or_insert(earliest.max(core.now));
@@ -105,12 +106,13 @@ impl PlainTunnel {
         self.connected_at.is_some_and(|at| core.now.since(at) < RECONNECT)
     }
 
-    /// The server has been silent for long: its name may mean another address now, or our own has changed.
+    /// Handles a server that has been silent for long: its name may have another address now, or
+    /// the local address has changed.
     pub(super) fn look_again(&mut self, core: &mut Core) {
         if self.lookup.is_some() { self.look_up(core) } else { self.schedule_reconnect(core) }
     }
 
-    /// Asks for the server's addresses; the answer comes as an event.
+    /// Requests a look-up of the server's name; the answer is an event.
     pub(super) fn look_up(&mut self, core: &mut Core) {
         let Some(lookup) = &mut self.lookup else { return };
         lookup.again_at = None;
@@ -121,7 +123,7 @@ impl PlainTunnel {
         core.send(&FromTunnel::LookUp(None));
     }
 
-    /// Takes the addresses of the server's name, or why there are none.
+    /// Handles the addresses of the server's name, or the error of the look-up.
     pub(super) fn handle_lookup(
         &mut self,
         core: &mut Core,
@@ -138,15 +140,15 @@ impl PlainTunnel {
         }
     }
 
-    /// Stays with the present address while the name still means it and nothing speaks against it: a server that
-    /// takes us for a client at one address drops what comes from another.
+    /// Keeps the current address while the name still has it and it is not suspect: a server that
+    /// has this client at one address drops its datagrams from another.
     fn handle_addresses(&mut self, core: &mut Core, addresses: Vec<Address>) -> Result<(), DeviceError> {
         let addresses = addresses.into_iter().map(SocketAddr::from);
         let usable: Vec<_> = addresses.filter(|address| self.sockets.speaks(address.ip())).collect();
         let place = usable.iter().position(|address| Some(*address) == self.engine.peer());
         let doubtful =
             self.engine.is_endpoint_doubtful() || self.lookup.as_ref().is_some_and(|lookup| lookup.doubtful);
-        // from the one after a doubtful one, around the corner
+        // start with the one after a suspect one, and wrap around
         let first = place.map_or(0, |place| place + usize::from(doubtful));
         let candidates = usable.iter().skip(first).chain(usable.iter().take(first));
         for &endpoint in candidates {
@@ -174,7 +176,7 @@ impl PlainTunnel {
         }
     }
 
-    /// Tells the supervisor of another address family, which the MTU may follow.
+    /// Reports a changed address family to the supervisor, which may adapt the MTU to it.
     fn report_family(&mut self, core: &mut Core, is_ipv4: bool) {
         if self.reported_family.replace(is_ipv4) != Some(is_ipv4) {
             core.send(&FromTunnel::OuterFamily { is_ipv4 });

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::time::Instant;
 
-/// Pause after the first failed look-up of a name; doubled each time, up to [`LOOKUP_RETRY_MAX`].
+/// Delay after the first failed look-up of a name; doubled each time, up to [`LOOKUP_RETRY_MAX`].
 pub(super) const LOOKUP_RETRY: Duration = Duration::from_secs(1);
 pub(super) const LOOKUP_RETRY_MAX: Duration = Duration::from_secs(30);
 
@@ -12,12 +12,12 @@ pub(super) const LOOKUP_RETRY_MAX: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Lookup {
     pub(super) name: String,
-    /// When to ask again, after a failure.
+    /// Time of the next attempt, after a failure.
     pub(super) again_at: Option<Instant>,
     pub(super) pause: Duration,
-    /// A question is out.
+    /// True while a look-up is pending.
     pub(super) asked: bool,
-    /// The endpoint refused our datagrams or could not be reached since it last answered.
+    /// True if datagrams were refused or the endpoint was unreachable since it last answered.
     pub(super) doubtful: bool,
 }
 

@@ -1,5 +1,6 @@
-//! Plain mode: one peer, whose packets are datagrams as they are. Where it is, is in `endpoint`;
-//! who may become it, in `candidate`, and becomes it, in `adoption`; what goes to and fro, in `data_path`.
+//! Plain mode: one peer, with packets carried unencrypted in datagrams. `endpoint` holds the peer's
+//! endpoint, `candidate` the senders that may become the peer, `adoption` the change of the peer,
+//! `data_path` the packets.
 
 mod adoption;
 mod candidate;

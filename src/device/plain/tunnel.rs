@@ -18,22 +18,22 @@ use crate::tunnel::plain::{Plain, Role};
 #[derive(Debug)]
 pub struct PlainTunnel {
     pub(super) role: Role,
-    /// The server's address, if it is known by that.
+    /// The server's address, if it is configured as an address.
     pub(super) server: Option<SocketAddr>,
-    /// Address family that the supervisor was told of last: true for IPv4.
+    /// Address family last reported to the supervisor: true for IPv4.
     pub(super) reported_family: Option<bool>,
     pub(super) candidates: Candidates,
     pub(super) sockets: Sockets<()>,
     pub(super) lookup: Option<Lookup>,
     pub(super) engine: Plain,
-    /// When to connect anew, once the way to the peer or our own address was lost.
+    /// Time of the next reconnect, after the route to the peer or the local address was lost.
     pub(super) reconnect_at: Option<Instant>,
-    /// When the peer's socket was last made, or tried.
+    /// Time of the last attempt to create the peer's socket.
     pub(super) connected_at: Option<Instant>,
     pub(super) quiet: Quiet,
 }
 
-/// Brakes on lines that a network can provoke.
+/// Rate limits of log lines that the network can provoke.
 #[derive(Debug)]
 pub(super) struct Quiet {
     pub(super) connect: RateLimit,
@@ -43,10 +43,10 @@ pub(super) struct Quiet {
 }
 
 impl Device<PlainTunnel> {
-    /// Makes a tunnel of what the supervisor has opened.
+    /// Creates a tunnel from the descriptors that the supervisor has opened.
     ///
     /// # Errors
-    /// The system's.
+    /// An error of the system.
     pub(crate) fn plain(
         core: Core,
         tuns: Vec<Tun>,
@@ -80,12 +80,12 @@ impl Device<PlainTunnel> {
 /// Settings of plain mode.
 #[derive(Debug)]
 pub(crate) struct PlainSettings {
-    /// False for a server.
+    /// True for a client, false for a server.
     pub(crate) is_client: bool,
     /// The server's address.
     pub(crate) server: Option<SocketAddr>,
     /// The server's name.
     pub(crate) name: Option<String>,
-    /// Time between two `hello?` of an answered client; zero for none.
+    /// Time between two `hello?` of a client whose server has answered; zero for none.
     pub(crate) keepalive: Duration,
 }

@@ -1,5 +1,5 @@
-//! Answers to wg(8) and `wontun show`: the supervisor reads the requests and hands the connection
-//! over; the answer is written here, and nothing is read.
+//! Answers to wg(8) and `wontun show`: the supervisor reads the requests and passes the connection;
+//! the answer is written here, and nothing is read.
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -8,14 +8,14 @@ use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 use zeroize::Zeroizing;
 
-/// Bytes written in one turn.
+/// Maximum number of bytes written per turn.
 const CHUNK: usize = 256 << 10;
 
-/// Answers that are not written to their end, by the number of the connection.
+/// Incomplete answers, by the number of the connection.
 #[derive(Debug, Default)]
 pub(super) struct Answers(pub(super) HashMap<u32, AnswerWriter>);
 
-/// An answer and its connection, which the supervisor has, too.
+/// An answer and its connection, which the supervisor has open too.
 pub(super) struct AnswerWriter {
     pub(super) connection: OwnedFd,
     text: Zeroizing<Vec<u8>>,
@@ -31,11 +31,11 @@ impl std::fmt::Debug for AnswerWriter {
 /// Result of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Written {
-    /// There is nothing left, or nobody to read it.
+    /// Everything is written, or the client is gone.
     All,
     /// There may be room for more.
     Some,
-    /// There is no room.
+    /// The socket is full.
     Blocked,
 }
 
@@ -53,7 +53,7 @@ impl AnswerWriter {
                 Ok(length) => self.sent += length,
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Written::Blocked,
-                // the client is gone, or was sent away
+                // the client is gone, or was disconnected
                 Err(_) => return Written::All,
             }
         }

@@ -1,5 +1,5 @@
-//! Changes to keys and peers, as the supervisor has them from wg(8) or the file. Sessions of peers
-//! that are not concerned go on.
+//! Applies changes to keys and peers that the supervisor gets from wg(8) or the file. Sessions of
+//! other peers continue.
 
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ use crate::device::error::DeviceError;
 use crate::tunnel::wireguard::{AddPeerError, Endpoint, Peer, PeerId};
 
 impl WireGuard {
-    /// Applies `changes` to keys and peers; of the port, the mark and the kill switch the
-    /// supervisor has taken care.
+    /// Applies `changes` to keys and peers; the supervisor has handled the port, the mark and the
+    /// kill switch.
     ///
     /// # Errors
-    /// The tunnel cannot go on.
+    /// The tunnel cannot continue.
     pub(super) fn change(&mut self, core: &mut Core, changes: &Changes) -> Result<(), DeviceError> {
         if let Some(private) = &changes.private_key
             && let Some(twin) = self.engine.set_private_key(private.clone(), core.now)
@@ -82,7 +82,7 @@ impl WireGuard {
                 self.allowed_ips.insert(change.prefix, id);
             }
         }
-        // last, since it may send something
+        // last, since it may send a packet
         if let Some(seconds) = changes.persistent_keepalive {
             let interval = Some(Duration::from_secs(seconds.into()));
             self.engine.set_persistent_keepalive(id, interval, core.now);
@@ -96,7 +96,7 @@ impl WireGuard {
         self.forget(core, id);
     }
 
-    /// Forgets what is kept about a peer that the engine does not know any more.
+    /// Removes all state of a peer that the engine does not know any more.
     fn forget(&mut self, core: &mut Core, id: PeerId) {
         self.names.remove(id);
         self.endpoints.remove(id);

@@ -1,4 +1,4 @@
-//! The path of packets: tun → allowed IPs → engine → wire, and back.
+//! The data path of WireGuard mode: tun → allowed IPs → engine → wire, and back.
 
 use std::net::IpAddr;
 use std::ops::Range;
@@ -27,16 +27,16 @@ use crate::tunnel::wireguard::{
     Accepted, Endpoint, Event, Incoming, Opened, Opening, Peer, PeerId, Transmit, outer_class,
 };
 
-/// The largest message that the engine gives of its own accord: a staged packet, sealed.
+/// Maximum length of a message that the engine sends by itself: a staged packet, encrypted.
 const LARGEST: usize = 65_536 + WireGuard::TAILROOM;
 
-/// Data messages of one session that came together.
+/// A batch of data messages of one session.
 #[derive(Debug, Default)]
 pub struct Run {
     messages: Vec<Received>,
 }
 
-/// One of them.
+/// A message of the batch.
 #[derive(Debug)]
 struct Received {
     place: Range<usize>,
@@ -44,16 +44,16 @@ struct Received {
     fate: Fate,
 }
 
-/// How far it has come.
+/// Progress of a message.
 #[derive(Clone, Copy, Debug)]
 enum Fate {
     Sealed,
-    /// Authentic, and still to be accepted; what is in it may be unfit all the same.
+    /// Authentic, but not accepted yet; its contents may be invalid nevertheless.
     Opened(Result<Opened, DropReason>),
     Dropped(DropReason),
-    /// A packet of that length may go to the tun.
+    /// Accepted; a packet of that length may be written to the tun.
     Accepted(usize),
-    /// A sign of life, which is all that it was for.
+    /// Accepted; a keepalive, which carries no packet.
     Done,
 }
 
@@ -110,8 +110,8 @@ impl WireGuard {
         Ok(None)
     }
 
-    /// The address of ours that we answered from is gone, or the way from there: the system chooses another, for these
-    /// datagrams and all that follow.
+    /// Handles the loss of the local address used for answers, or of the route from it: the system
+    /// chooses another, for these datagrams and all later ones.
     fn leave_route(
         &mut self,
         core: &mut Core,
@@ -144,7 +144,7 @@ impl WireGuard {
         let mut run = std::mem::take(&mut worker.scratch);
         let local = arrival.local.map(|local| local.address).or(entrance.bound);
         let from = Endpoint { remote: arrival.from, local };
-        // what a socket that is out of use has left is older than the peer's move, and must not move it back
+        // datagrams of a draining socket are older than the peer's move, and must not move it back
         let heard_from = entrance.retired.is_none().then_some(from);
         let mut result = Ok(());
         for place in arrival.places() {
@@ -169,7 +169,7 @@ impl WireGuard {
         result
     }
 
-    /// Takes what is no data message.
+    /// Handles a message other than data.
     fn take_message(&mut self, core: &mut Core, arrival: &Arrival, from: Endpoint, datagram: &mut [u8]) {
         if core.came_by_tun(arrival.local) {
             core.count_drop(DropReason::OwnTun, Some(arrival.from));
@@ -182,7 +182,7 @@ impl WireGuard {
         }
     }
 
-    /// Works on one of the handshake messages that wait.
+    /// Processes one of the queued handshake messages.
     pub(super) fn take_handshake(&mut self, core: &mut Core) -> Progress {
         if let Some(Err(reason)) = self.engine.handle_queued(core.now) {
             core.count_drop(reason, None);
@@ -190,13 +190,14 @@ impl WireGuard {
         if self.engine.queued() > 0 { Progress::More } else { Progress::Drained }
     }
 
-    /// Tells the engine's news and takes one message that it has to say, if this turn has time for it.
+    /// Handles the engine's events and sends one of its messages, if the turn's send budget allows
+    /// it.
     pub(super) fn serve_engine(
         &mut self,
         core: &mut Core,
         batch: Option<&mut Batch<Via<PeerId>>>,
     ) -> Result<Progress, DeviceError> {
-        // first, since news may be that a socket is not the right one any more
+        // first, since an event may be that the socket has to be replaced
         while let Some(event) = self.engine.poll_event() {
             self.handle_event(core, event)?;
         }
@@ -274,12 +275,13 @@ impl WireGuard {
     }
 }
 
-/// The last look-up: what comes together mostly comes from one address.
+/// Cache of the last look-up: packets of a batch mostly come from one address.
 #[derive(Default)]
 struct Sources(Option<(IpAddr, bool)>);
 
 impl Sources {
-    /// Cryptokey routing: a peer may only send from addresses that would be routed to it.
+    /// Checks the source address (cryptokey routing): a peer may only send from addresses that are
+    /// routed to it.
     fn check(&mut self, mode: &WireGuard, peer: PeerId, packet: &[u8]) -> Result<(), DropReason> {
         let (source, _) = ip::addresses(packet).ok_or(DropReason::Malformed)?;
         let is_allowed = match self.0 {
@@ -292,13 +294,13 @@ impl Sources {
 }
 
 impl Run {
-    /// With room for the largest arrival.
+    /// Creates a batch with capacity for the largest number of datagrams.
     pub(super) fn with_room() -> Self {
         Self { messages: Vec::with_capacity(MOST_DATAGRAMS) }
     }
 
-    /// Opens what is there, in three steps: with the lock, what is worth it is found out; without, it is decrypted; with
-    /// the lock again, it is accepted. What may pass is handed on.
+    /// Decrypts the batch in three steps: messages worth it are selected with the lock, decrypted
+    /// without it, and accepted with the lock again. Accepted packets are passed on.
     fn finish(
         &mut self,
         shared: &Shared<WireGuard>,

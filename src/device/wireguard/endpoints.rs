@@ -1,5 +1,5 @@
-//! Peers' addresses as the supervisor is told them: it sets the host's routes, which must not lead
-//! a peer's datagrams into the tunnel itself.
+//! Reports of the peers' addresses to the supervisor: it sets the host's routes, which must not
+//! route a peer's datagrams into the tunnel itself.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -8,25 +8,25 @@ use std::time::Duration;
 use crate::time::Instant;
 use crate::tunnel::wireguard::PeerId;
 
-/// Time in which so many unconfirmed addresses of one peer are reported at most.
+/// Period in which at most [`UNCONFIRMED_COUNT`] unconfirmed addresses of one peer are reported.
 const UNCONFIRMED_TIME: Duration = Duration::from_secs(10);
 const UNCONFIRMED_COUNT: u8 = 4;
 
-/// The addresses that were reported last.
+/// The addresses reported last.
 #[derive(Debug, Default)]
 pub(super) struct Endpoints {
-    /// The supervisor wants to be told.
+    /// True if the supervisor wants reports.
     is_reporting: bool,
     reported: HashMap<PeerId, Reported>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Reported {
-    /// The address that a handshake has shown, or that is configured.
+    /// Address shown by a handshake, or configured.
     confirmed: Option<IpAddr>,
-    /// Another one.
+    /// Another, unconfirmed address.
     unconfirmed: Option<IpAddr>,
-    /// When the first of these was reported in the present [`UNCONFIRMED_TIME`], and how many were.
+    /// Start of the current [`UNCONFIRMED_TIME`], and the number of reports in it.
     since: Option<Instant>,
     count: u8,
 }
@@ -36,7 +36,7 @@ impl Endpoints {
         Self { is_reporting, ..Self::default() }
     }
 
-    /// The peer was given an address by the supervisor, which knows it then unless a report of
+    /// Records an address configured by the supervisor, which knows it then unless a report of
     /// another one is on its way.
     pub(super) fn handle_configured(&mut self, peer: PeerId, address: IpAddr) {
         if self.is_reporting {
@@ -44,12 +44,12 @@ impl Endpoints {
         }
     }
 
-    /// Forgets a peer that was removed.
+    /// Removes the state of a removed peer.
     pub(super) fn remove(&mut self, peer: PeerId) {
         self.reported.remove(&peer);
     }
 
-    /// Returns the address to report of a peer that is at `address` now, and true if it is
+    /// Returns the address to report of a peer that is now at `address`, and true if it is
     /// confirmed.
     pub(super) fn take_report(
         &mut self,
@@ -110,7 +110,7 @@ mod tests {
         assert_eq!(endpoints.take_report(peer, c, Some(a), at(20)), Some((c, false)));
         assert_eq!(endpoints.take_report(peer, c, Some(c), at(20)), Some((c, true)), "at once");
         assert_eq!(endpoints.take_report(peer, c, Some(c), at(21)), None);
-        // configured again, while the report above may be on its way
+        // configured again while the report above may be on its way
         endpoints.handle_configured(peer, a);
         assert_eq!(endpoints.take_report(peer, a, Some(a), at(22)), Some((a, true)));
         endpoints.remove(peer);

@@ -1,4 +1,4 @@
-//! Looks up the names of peers' endpoints, by the supervisor, and takes their addresses.
+//! Requests look-ups of peers' endpoint names from the supervisor, and handles the answers.
 
 use std::net::SocketAddr;
 
@@ -12,7 +12,7 @@ use crate::messages::{Address, FromTunnel};
 use crate::tunnel::wireguard::{Endpoint, Peer, PeerId, PublicKey};
 
 impl WireGuard {
-    /// Asks for the names that are due; the answers come as events.
+    /// Requests the look-ups that are due; the answers are events.
     pub(super) fn ask_names(&mut self, core: &mut Core) {
         while self.names.asked.len() < MAX_ASKED
             && let Some(id) = self.names.take_due(core.now)
@@ -23,9 +23,9 @@ impl WireGuard {
         }
     }
 
-    /// The endpoint of a peer is a name from now on, or none (any more).
+    /// Sets or removes the endpoint name of a peer.
     pub(super) fn take_name(&mut self, core: &Core, key: &PublicKey, name: Option<(String, u16)>) {
-        // one that was left out is not there
+        // a peer that was left out does not exist
         let Some(id) = self.engine.peer_id(key) else { return };
         match name {
             Some((host, _)) => self.names.insert(id, host, core.now),
@@ -36,7 +36,7 @@ impl WireGuard {
         }
     }
 
-    /// Takes the addresses of a peer's name, or why there are none.
+    /// Handles the addresses of a peer's name, or the error of the look-up.
     pub(super) fn take_lookup(
         &mut self,
         core: &mut Core,
@@ -57,8 +57,8 @@ impl WireGuard {
         Ok(())
     }
 
-    /// Stays with the present address while the name still means it, and has the others tried when
-    /// the peer does not answer there.
+    /// Keeps the current address while the name still has it, and passes the others to the engine,
+    /// to be tried if the peer does not answer there.
     fn handle_addresses(
         &mut self,
         core: &mut Core,
@@ -103,7 +103,7 @@ impl WireGuard {
 }
 
 /// Returns the addresses in the order of RFC 8305, section 4: that of the system, with the families
-/// taking turns, each address once.
+/// alternating, each address once.
 fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let begins_with_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let (first, second): (Vec<_>, Vec<_>) =

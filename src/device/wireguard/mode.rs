@@ -103,7 +103,7 @@ impl Mode for WireGuard {
     fn handle_timeouts(&mut self, core: &mut Core) -> Result<(), DeviceError> {
         self.engine.handle_timeout(core.now);
         if self.engine.queued() > 0 {
-            // out of the engine's backlog, which no datagram announces
+            // from the engine's backlog, which no datagram announces
             core.post(Token::Handshakes);
         }
         self.ask_names(core);

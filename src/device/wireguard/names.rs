@@ -1,6 +1,6 @@
-//! Peers whose endpoint was given as a name: asked for at the start, again after a failure, and
-//! again whenever the peer has been silent for long, since the name may mean another address by
-//! then. If a name has several addresses, the engine tries them in turn.
+//! Peers whose endpoint is a host name: looked up at the start, again after a failure, and again
+//! whenever the peer has been silent for long, since the name may have another address by then. If
+//! a name has several addresses, the engine tries them in turn.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -9,36 +9,36 @@ use std::time::Duration;
 use crate::time::Instant;
 use crate::tunnel::wireguard::{PeerId, PublicKey};
 
-/// Pause after the first failed look-up of a name; doubled each time, up to [`RETRY_MAX`].
+/// Delay after the first failed look-up of a name; doubled each time, up to [`RETRY_MAX`].
 const RETRY: Duration = Duration::from_secs(1);
 pub(super) const RETRY_MAX: Duration = Duration::from_secs(30);
-/// Questions that are out at the same time: the resolver process answers one after the other.
+/// Maximum number of pending look-ups: the resolver process answers one after the other.
 pub(super) const MAX_ASKED: usize = 16;
 
-/// Names of endpoints, whose addresses the supervisor has looked up.
+/// Endpoint names, whose addresses the supervisor looks up.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     pub(super) names: HashMap<PeerId, Name>,
-    /// Peers whose answers are outstanding; a peer may be gone by then.
+    /// Peers with pending look-ups; a peer may be removed by then.
     pub(super) asked: Vec<PublicKey>,
-    /// The earliest `ask_at`, or one that was: the loop asks for it each turn.
+    /// Lower bound of all `ask_at`, cached because the loop needs it each turn.
     next: Option<Instant>,
 }
 
 #[derive(Debug)]
 pub(super) struct Name {
     pub(super) host: String,
-    /// When to ask (again).
+    /// Time of the next look-up.
     ask_at: Option<Instant>,
     pub(super) pause: Duration,
-    /// An answer is outstanding.
+    /// True while a look-up is pending.
     pub(super) is_asked: bool,
-    /// Where the last handshake was completed, as the supervisor was told.
+    /// Address at which the last handshake was completed, as reported to the supervisor.
     pub(super) reached: Option<IpAddr>,
 }
 
 impl Names {
-    /// A peer's endpoint is that name from now on; asked for at `now`.
+    /// Sets the endpoint name of a peer; it is looked up at `now`.
     pub(super) fn insert(&mut self, peer: PeerId, host: String, now: Instant) {
         let name = Name { host, ask_at: None, pause: RETRY, is_asked: false, reached: None };
         self.names.insert(peer, name);
@@ -52,12 +52,12 @@ impl Names {
         }
     }
 
-    /// A peer's endpoint is no name (any more).
+    /// Removes the endpoint name of a peer.
     pub(super) fn remove(&mut self, peer: PeerId) {
         self.names.remove(&peer);
     }
 
-    /// When a name is to be asked for.
+    /// Returns the time of the next look-up.
     pub(super) fn deadline(&self) -> Option<Instant> {
         if self.asked.len() >= MAX_ASKED {
             // an answer will come first
@@ -66,14 +66,14 @@ impl Names {
         self.next
     }
 
-    /// The peer is at the address in use.
+    /// Records that the peer answers at the current address.
     pub(super) fn handle_answered(&mut self, peer: PeerId) {
         if let Some(name) = self.names.get_mut(&peer) {
             name.pause = RETRY;
         }
     }
 
-    /// The peer has been silent for long.
+    /// Handles a peer that has been silent for long.
     pub(super) fn handle_silent(&mut self, peer: PeerId, now: Instant) {
         let Some(name) = self.names.get_mut(&peer) else { return };
         if !name.is_asked {

@@ -1,12 +1,14 @@
-//! The peers' own sockets: who gets one, and how it follows a peer that moves.
+//! Connected sockets of peers: their assignment, and their change when a peer moves.
 //!
-//! The rule: the first [`MAX_CONNECTED`] peers that complete a handshake get a connected socket each, and keep it while
-//! they have a session; everybody else's datagrams go by the disconnected sockets, with the source address that the
-//! peer talked to. So a client and a small server have the whole gain, and a thousand peers never pay for it: see
-//! [`crate::device::sockets`] for what a connected socket costs those who have none.
+//! The rule: the first [`MAX_CONNECTED`] peers that complete a handshake get a connected socket
+//! each, and keep it while they have a session; datagrams of all others are sent by the
+//! disconnected sockets, with the source address that the peer has sent to. So a client and a small
+//! server have the whole gain, and a thousand peers never pay for it: [`crate::device::sockets`]
+//! describes the cost of a connected socket for the other peers.
 //!
-//! A connected socket has a source address of its own. It carries what is to leave from there and nothing else: what the
-//! system is to choose a source for goes by the disconnected sockets, until the peer has answered.
+//! A connected socket has a fixed source address, and only datagrams from that address are sent by
+//! it: those whose source the system chooses are sent by the disconnected sockets, until the peer
+//! has answered.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -21,18 +23,19 @@ use crate::device::token::Token;
 use crate::io::mailbox::Local;
 use crate::tunnel::wireguard::{Endpoint, PeerId};
 
-/// Connected sockets of one tunnel.
+/// Maximum number of connected sockets of a tunnel.
 const MAX_CONNECTED: usize = 8;
-/// A peer that moves again so soon, as one behind two uplinks with each datagram, does without.
+/// A peer that moves again within this time, such as one that alternates between two uplinks, gets
+/// no connected socket.
 const SETTLED: Duration = Duration::from_secs(1);
 
 impl WireGuard {
-    /// A peer is somewhere else, or has just shown that it is there: its socket follows.
+    /// Updates the socket of a peer that has moved or has confirmed its endpoint.
     pub(super) fn follow(&mut self, core: &mut Core, id: PeerId) -> Result<(), DeviceError> {
         let Some(peer) = self.engine.peer(id) else { return Ok(()) };
         let Some(endpoint) = peer.endpoint() else { return Ok(()) };
         if endpoint.local.is_none() {
-            // the system is to choose the source anew, and a connected socket keeps the one it has
+            // the system must choose the source again, and a connected socket keeps its own
             self.disconnect(core, id);
             return Ok(());
         }
@@ -54,8 +57,8 @@ impl WireGuard {
         self.connect(core, id, endpoint)
     }
 
-    /// Gives peers that have a session and no socket of their own one, as far as there are some:
-    /// another mark has put theirs out of use, or there was no spare one.
+    /// Gives peers with a session connected sockets, as far as the limit allows, after a change of
+    /// the mark has removed theirs, or when spare sockets were missing before.
     pub(super) fn connect_peers(&mut self, core: &mut Core) -> Result<(), DeviceError> {
         let count = MAX_CONNECTED.saturating_sub(self.sockets.connected_count());
         let waits = |id: &PeerId| {
@@ -66,8 +69,8 @@ impl WireGuard {
         ids.into_iter().try_for_each(|id| self.follow(core, id))
     }
 
-    /// Takes a new connected socket into use; the one before is emptied and closed. Where there is none to be had, the
-    /// disconnected ones do. It is the worker's that the peer's data goes to anyway.
+    /// Connects a new socket of the worker that the peer's data is steered to; the previous one is
+    /// drained and closed. Without a spare socket, the disconnected ones are used.
     fn connect(&mut self, core: &mut Core, id: PeerId, endpoint: Endpoint) -> Result<(), DeviceError> {
         let local = endpoint.local.map(|address| Local { address, interface: scope(endpoint.remote) });
         let worker = self.engine.receiver(id) as usize;
@@ -93,14 +96,15 @@ impl WireGuard {
         Ok(())
     }
 
-    /// Takes a peer's own socket out of use.
+    /// Stops using a peer's connected socket.
     pub(super) fn disconnect(&mut self, core: &mut Core, id: PeerId) {
         let leftover = self.sockets.disconnect(id);
         core.drain_last(leftover);
     }
 
-    /// An address of ours is gone: whoever was answered from there is answered from where the routes say, by the
-    /// disconnected sockets, until an answer shows which address is the right one now.
+    /// Handles the loss of a local address: peers answered from there are answered from the address
+    /// that the routes choose, by the disconnected sockets, until an answer confirms the new
+    /// address.
     pub(super) fn leave_source(&mut self, core: &mut Core, address: IpAddr) {
         let bound: Vec<_> = self.sockets.owners_bound_to(address).collect();
         for id in bound {
@@ -109,7 +113,7 @@ impl WireGuard {
         }
     }
 
-    /// Frees the socket of a peer that has no session any more; tells whether there was one.
+    /// Frees the connected socket of a peer without a session. Returns true if there was one.
     fn disconnect_idle(&mut self, core: &mut Core) -> bool {
         let has_session = |id| self.engine.peer(id).is_some_and(|peer| peer.has_session(core.now));
         let idle = self.sockets.owners().find(|id| !has_session(*id));
@@ -120,7 +124,7 @@ impl WireGuard {
     }
 }
 
-/// The interface that a link-local address is on; 0 for every other.
+/// Returns the interface of a link-local address; 0 for any other address.
 fn scope(remote: SocketAddr) -> u32 {
     match remote {
         SocketAddr::V6(remote) => remote.scope_id(),
@@ -129,7 +133,7 @@ fn scope(remote: SocketAddr) -> u32 {
 }
 
 impl crate::device::sockets::Connected<PeerId> {
-    /// Whether it leads there, from there.
+    /// Returns true if the socket has the addresses of `endpoint`.
     pub(super) fn is_for(&self, endpoint: Endpoint) -> bool {
         (self.remote, self.local) == (endpoint.remote, endpoint.local)
     }

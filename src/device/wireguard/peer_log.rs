@@ -1,5 +1,5 @@
-//! Rate limits on log lines that a peer can provoke, authentic as it is. Each peer has its own, so
-//! that one that is noisy does not keep another's lines from the log.
+//! Rate limits of log lines that an authenticated peer can provoke. Each peer has its own limits,
+//! so that a noisy one does not suppress lines about others.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -10,43 +10,44 @@ use crate::logging::{RateLimit, Suppressed};
 use crate::time::Instant;
 use crate::tunnel::wireguard::{PeerId, REKEY_TIMEOUT};
 
-/// Least time between two lines of one kind about one peer: one that keeps to the protocol begins
-/// no handshake sooner.
+/// Minimum interval between two lines of one kind about one peer: a peer that follows the protocol
+/// starts no handshake sooner.
 const INTERVAL: Duration = REKEY_TIMEOUT;
-/// As [`INTERVAL`], about what lasts until somebody does something.
+/// Like [`INTERVAL`], for conditions that last until somebody acts.
 const LASTING: Duration = Duration::from_secs(3600);
-/// So many changes in so much time between the same two endpoints are two devices with one key,
-/// which push each other out with each handshake and keepalive.
+/// Number of changes within [`CHANGES_TIME`] between the same two endpoints that indicates two
+/// devices with one key, which replace each other with each handshake and keepalive.
 const CHANGES: u32 = 4;
 const CHANGES_TIME: Duration = Duration::from_secs(120);
-/// Least time between two changes that count: when a device changes its address, or the family, the
-/// last datagrams by the old way arrive between the first ones by the new.
+/// Minimum interval between two changes that count: when a device changes its address or the
+/// address family, its last datagrams by the old path arrive between the first ones by the new
+/// path.
 const CHANGE_PAUSE: Duration = Duration::from_secs(1);
-/// Least time between two lines about handshakes, of whichever peers.
+/// Minimum interval between two lines about handshakes, of all peers together.
 const ALL_HANDSHAKES: Duration = Duration::from_millis(100);
 
-/// Clocks that are so near to each other are right.
+/// Difference up to which two clocks count as equal.
 const NEARLY: Duration = Duration::from_secs(5);
 
-/// A kind of line.
+/// Kind of a log line.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Line {
     /// A completed handshake.
     Handshake,
-    /// A change of the peer's endpoint, or of ours.
+    /// A change of the peer's or the local endpoint.
     Moved,
-    /// A socket that was not to be had.
+    /// A connected socket could not be created.
     Socket,
-    /// A clock that was set back.
+    /// The peer's clock was set back.
     Clock,
-    /// A key that is used in two places.
+    /// A key is used by two devices.
     TwoPlaces,
 }
 
 impl Line {
     const ALL: [Self; 5] = [Self::Handshake, Self::Moved, Self::Socket, Self::Clock, Self::TwoPlaces];
 
-    /// Least time between two lines about one peer.
+    /// Returns the minimum interval between two lines about one peer.
     const fn interval(self) -> Duration {
         match self {
             Self::Handshake | Self::Moved | Self::Socket => INTERVAL,
@@ -55,7 +56,7 @@ impl Line {
     }
 }
 
-/// The last two places of a peer's datagrams, and how often it has changed between them.
+/// The last two endpoints of a peer, and the number of changes between them.
 #[derive(Debug)]
 struct Places {
     current: SocketAddr,
@@ -66,7 +67,7 @@ struct Places {
     changes: u32,
 }
 
-/// The limits of all peers that were heard.
+/// The rate limits of all peers.
 #[derive(Debug)]
 pub(super) struct PeerLog {
     limits: HashMap<PeerId, [RateLimit; Line::ALL.len()]>,
@@ -81,8 +82,8 @@ impl Default for PeerLog {
 }
 
 impl PeerLog {
-    /// Returns the number of lines left out since the last one if a line about `peer` may be
-    /// written at `now`.
+    /// Returns the number of suppressed lines since the last one if a line about `peer` may be
+    /// logged at `now`.
     pub(super) fn allow(&mut self, peer: PeerId, line: Line, now: Instant) -> Option<Suppressed> {
         let new = || Line::ALL.map(|line| RateLimit::new(line.interval()));
         let limits = self.limits.entry(peer).or_insert_with(new);
@@ -95,14 +96,14 @@ impl PeerLog {
         Some(NonZeroU64::new(count(own).saturating_add(count(others))))
     }
 
-    /// Forgets a peer that was removed.
+    /// Removes the state of a removed peer.
     pub(super) fn remove(&mut self, peer: PeerId) {
         self.limits.remove(&peer);
         self.places.remove(&peer);
     }
 
-    /// Takes a datagram's source that is not where the peer was before. Returns both places if it
-    /// goes to and fro between two, and a line about that may be written.
+    /// Handles a datagram from a source other than the peer's endpoint. Returns both endpoints if
+    /// the peer alternates between two and a line about that may be logged.
     pub(super) fn handle_moved(
         &mut self,
         peer: PeerId,
@@ -128,8 +129,8 @@ impl PeerLog {
     }
 }
 
-/// Says how far the clock of a peer is off that shows `unix`, and is `behind` what it was, where
-/// this host's shows `ours`.
+/// Describes the error of a peer's clock that shows `unix`, which is `behind` its earlier value,
+/// while this host's shows `ours`.
 pub(super) fn clock_off(unix: Duration, behind: Duration, ours: Duration) -> String {
     let behind = rough(behind);
     match ours.checked_sub(unix) {
@@ -138,7 +139,7 @@ pub(super) fn clock_off(unix: Duration, behind: Duration, ours: Duration) -> Str
     }
 }
 
-/// A duration in its largest unit.
+/// Formats a duration in its largest unit.
 fn rough(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
@@ -205,7 +206,7 @@ mod tests {
             .collect();
         assert_eq!(told, [(4, [b, a])], "once");
         let mut moved = |place, seconds| log.handle_moved(roaming, place, at(seconds));
-        // from one network into the next and back
+        // from one network to the next and back
         for (number, place) in [a, b, c, a, b, c, a, b, a].into_iter().enumerate() {
             assert_eq!(moved(place, 10 * number as u64), None, "{number}");
         }
@@ -213,7 +214,7 @@ mod tests {
         for number in 1..20 {
             assert_eq!(moved(if number % 2 == 0 { a } else { b }, 43_200 * number), None);
         }
-        // another address of ours
+        // another local address
         for number in 0..20 {
             assert_eq!(moved(a, 1_000_000 + number), None);
         }

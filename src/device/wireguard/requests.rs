@@ -1,4 +1,4 @@
-//! Answers requests of wg(8) and `wontun show`, which the supervisor hands over.
+//! Answers requests of wg(8) and `wontun show`, which the supervisor passes on.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 
@@ -12,7 +12,7 @@ use crate::device::token::Token;
 use crate::messages::FromTunnel;
 
 impl WireGuard {
-    /// Begins to write the answer to a client's request.
+    /// Starts writing the answer to a client's request.
     pub(super) fn take_request(
         &mut self,
         core: &mut Core,
@@ -37,7 +37,7 @@ impl WireGuard {
         Ok(())
     }
 
-    /// Goes on with an answer whose client has made room.
+    /// Continues writing an answer when the client's socket has room.
     pub(super) fn drain_answer(&mut self, core: &mut Core, client: u32) -> Progress {
         let Some(writer) = self.answers.0.get_mut(&client) else { return Progress::Drained };
         match writer.write() {
@@ -45,7 +45,7 @@ impl WireGuard {
             Written::Some => Progress::More,
             Written::All => {
                 if let Some(writer) = self.answers.0.remove(&client) {
-                    // closing it is not enough, since the supervisor has it, too
+                    // closing it is not sufficient, since the supervisor has it open too
                     core.unregister(writer.connection.as_fd());
                 }
                 core.send(&FromTunnel::Answered(client));

@@ -1,4 +1,4 @@
-//! What can be said of the tunnel: for wg(8), for `wontun show`, for the summary, for the service manager.
+//! Status of the tunnel: for wg(8), for `wontun show`, for the summary, for the service manager.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::time::Instant;
 use crate::tunnel::wireguard::PeerId;
 
 impl WireGuard {
-    /// The answer to `get=1` or `status=1`.
+    /// Returns the answer to `get=1` or `status=1`.
     pub(super) fn answer(&self, core: &Core, report: Report) -> Zeroizing<Vec<u8>> {
         let host = &core.supervisor.host;
         let (repairs, problems) = (host.repairs.counts(), host.problems());

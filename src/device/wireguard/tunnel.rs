@@ -25,22 +25,22 @@ pub struct WireGuard {
     pub(super) engine: Interface,
     pub(super) allowed_ips: AllowedIps<PeerId>,
     pub(super) sockets: Sockets<PeerId>,
-    /// When peers were given their connected sockets.
+    /// Times at which peers got their connected sockets.
     pub(super) connected_at: HashMap<PeerId, Instant>,
     pub(super) names: Names,
-    /// What the peers are called, for people; most have no name.
+    /// Names of the peers for display; most peers have none.
     pub(super) labels: HashMap<PeerId, PeerName>,
     pub(super) answers: Answers,
     pub(super) endpoints: Endpoints,
     pub(super) share: Share,
-    /// Packets that waited for a handshake in vain, of peers that were removed.
+    /// Packets of removed peers that waited for a handshake and were never sent.
     pub(super) lost: u64,
     pub(super) quiet: Quiet,
     pub(super) peer_log: PeerLog,
 }
 
-/// What of the engine may leave in one turn, so that thousands of peers that all have something to say do not keep the
-/// loop from packets.
+/// Send budget: limits the messages of the engine per turn, so that thousands of peers with
+/// messages to send do not keep the loop from packets.
 #[derive(Debug, Default)]
 pub(super) struct Share {
     turn: Instant,
@@ -49,10 +49,10 @@ pub(super) struct Share {
 
 impl Share {
     const ALL: usize = 1024;
-    /// An initiation takes as long as a hundred packets.
+    /// Cost of an initiation, which takes as long as a hundred packets.
     const HANDSHAKE: usize = Self::ALL / 8;
 
-    /// Whether anything may leave in the turn that began at `now`.
+    /// Returns true if there is budget left in the turn that began at `now`.
     pub(super) fn has_some(&mut self, now: Instant) -> bool {
         if self.turn != now {
             *self = Self { turn: now, left: Self::ALL };
@@ -66,8 +66,8 @@ impl Share {
     }
 }
 
-/// Brakes on lines that a network can provoke. Those on what one peer can provoke are in
-/// `peer_log`.
+/// Rate limits of log lines that the network can provoke. Those for lines that one peer can provoke
+/// are in `peer_log`.
 #[derive(Debug)]
 pub(super) struct Quiet {
     pub(super) silent: RateLimit,
@@ -81,10 +81,11 @@ impl std::fmt::Debug for WireGuard {
 }
 
 impl Device<WireGuard> {
-    /// Makes a tunnel of what the supervisor has opened, without keys and peers.
+    /// Creates a tunnel from the descriptors that the supervisor has opened, without keys and
+    /// peers.
     ///
     /// # Errors
-    /// The system's.
+    /// An error of the system.
     pub(crate) fn wireguard(
         core: Core,
         tuns: Vec<Tun>,
@@ -92,7 +93,7 @@ impl Device<WireGuard> {
         reports_endpoints: bool,
         clamps_mss: bool,
     ) -> Result<Self, DeviceError> {
-        // now, when nobody waits for it
+        // initialized now, when nothing waits for it
         cipher_library();
         let random = SystemRandom::open()?;
         let mtu = usize::try_from(core.link.mtu).unwrap_or(usize::MAX);
@@ -118,7 +119,7 @@ impl Device<WireGuard> {
 }
 
 impl WireGuard {
-    /// The name of a peer in the log.
+    /// Returns the name of a peer for log lines.
     pub(super) fn peer_name(&self, peer: PeerId) -> String {
         let key = self.engine.peer(peer).map(Peer::public_key);
         key.map(|key| display_name(self.labels.get(&peer), key)).unwrap_or_default()
