@@ -1,23 +1,24 @@
-//! Names to addresses, by a process of its own.
+//! Resolves host names in a separate process.
 //!
 //! `getaddrinfo` blocks for as long as a name server is silent, and with a static glibc it loads
-//! foreign code into the process. So a helper ([`crate::process`]) answers one question after the
-//! other. Whoever asks sends a request, goes on, and is woken by the answer.
+//! foreign code into the process. So a helper ([`crate::process`]) answers one request after the
+//! other. A client sends a request, continues, and is woken by the answer.
 //!
-//! The helper forks a process for each question, which reads the system's files as they are then:
-//! Landlock names files by their inodes, and files in /etc are replaced by others. The helper
-//! itself runs no foreign code.
+//! The helper forks a process for each request, which reads the system's files as they are then:
+//! Landlock identifies files by their inodes, and files in /etc are replaced by new ones. The
+//! helper itself runs no foreign code.
 //!
-//! A tunnel that has the default route has a mark for what must not go through it, and the
-//! questions about its own peers' names are such. The system's resolver cannot be told to mark its
-//! sockets, and a process without privileges may not. So a request that needs it brings sockets
-//! that are marked already (`marked`), and the helper asks the name servers itself (`stub`), before
-//! it asks the system. A name server on this host marks nothing either: those behind it are asked
-//! (`files`).
+//! A tunnel with the default route has a mark for datagrams that must not be routed into it, which
+//! queries for the names of its own peers need. The system's resolver cannot mark its sockets, and
+//! a process without privileges may not. So such a request is sent along with marked sockets
+//! (`marked`), and the helper queries the name servers itself (`stub`), before it tries the
+//! system's resolver. A name server on this host does not mark its queries either: its upstream
+//! servers are queried instead (`files`).
 //!
-//! The process is another user. Where /etc/resolv.conf is root's alone, it gets a descriptor of it.
+//! The process runs as another user. If only root may read /etc/resolv.conf, it gets a descriptor
+//! of it.
 //!
-//! Each side reads the other's messages ([`messages`]) as if a stranger had sent them.
+//! Each side parses the other's messages ([`messages`]) as untrusted input.
 
 mod files;
 mod marked;
@@ -48,38 +49,38 @@ pub fn open_resolv_conf() -> Option<File> {
     files::open_resolv_conf()
 }
 
-/// Returns true if all name servers of this host, and the given ones, are on this host, and it is
-/// not known whom they ask.
+/// Returns true if all name servers of this host, and the given ones, are on this host, and their
+/// upstream servers are unknown.
 pub fn asks_this_host_only(given: &[IpAddr]) -> bool {
     files::ResolvConf::read(given, None).are_stubs
 }
 
-/// The helper's role.
+/// Role of the helper.
 const ROLE: &str = "resolver";
 
-/// Why there is no resolver.
+/// Reason why the resolver process cannot be started.
 #[derive(Debug, thiserror::Error)]
 pub enum ResolverError {
     /// The helper cannot be started.
     #[error(transparent)]
     Nursery(#[from] NurseryError),
-    /// The helper cannot be told to start.
+    /// The start message cannot be sent.
     #[error("the resolver process cannot be started: {0}")]
     Channel(#[from] ChannelError),
 }
 
-/// Why a name has no address.
+/// Reason why a name could not be resolved.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ResolveError {
-    /// The system's resolver says no, or got no answer itself.
+    /// The system's resolver failed, or got no answer.
     #[error("{0}")]
     Failed(String),
-    /// It knows the name, but no address of it.
+    /// The name exists, but has no address.
     #[error("the name has no address")]
     NoAddress,
 }
 
-/// The hold on a resolver process. Dropping it ends the process.
+/// Handle of a resolver process. Dropping it ends the process.
 #[derive(Debug)]
 pub struct Resolver {
     channel: OurEnd,
@@ -87,7 +88,7 @@ pub struct Resolver {
 }
 
 impl Resolver {
-    /// Starts the process, and does not wait for it: requests may be sent at once, and if it cannot
+    /// Starts the process without waiting for it: requests may be sent at once, and if it cannot
     /// confine itself, [`Self::poll_answer`] returns the error.
     ///
     /// # Errors
@@ -104,16 +105,16 @@ impl Resolver {
         Ok(resolver)
     }
 
-    /// Asks for the addresses of `host`: a name, or a literal address without brackets. Answers
-    /// come in the order of the requests. The name servers `servers` are asked first. Questions to
-    /// name servers carry `mark`, if there is one; only if they are not answered is the system
-    /// asked, which marks nothing. `resolv_conf` is read where the process may not open that file
-    /// itself.
+    /// Requests the addresses of `host`: a name, or a literal address without brackets. Answers
+    /// come in the order of the requests. The name servers `servers` are queried first. Queries to
+    /// name servers carry `mark`, if there is one; only if they are not answered, the system's
+    /// resolver is used, which marks nothing. `resolv_conf` is used if the process may not open
+    /// that file itself.
     ///
     /// # Errors
-    /// `InvalidInput` for a host that is empty, longer than [`MAX_HOST`] bytes or holds a NUL;
-    /// `WouldBlock` when too many requests wait; no marked sockets can be made; otherwise the
-    /// process is gone.
+    /// `InvalidInput` for a host that is empty, longer than [`MAX_HOST`] bytes or contains a NUL;
+    /// `WouldBlock` if too many requests are pending; an error of creating marked sockets;
+    /// otherwise the process is gone.
     pub fn request(
         &self,
         host: &str,
@@ -125,19 +126,19 @@ impl Resolver {
         self.channel.request(host, port, mark, servers, resolv_conf)
     }
 
-    /// Returns the next answer, at most [`MAX_ADDRESSES`] addresses in the order of preference;
-    /// `None` while there is none (then the descriptor becomes readable, also for an edge-triggered
+    /// Returns the next answer, at most [`MAX_ADDRESSES`] addresses in order of preference; `None`
+    /// if there is none yet (then the descriptor becomes readable later, also with edge-triggered
     /// epoll).
     ///
     /// # Errors
-    /// The process has ended (`UnexpectedEof`), could not confine itself, or sends what is no
-    /// answer. The resolver is of no more use: its descriptor should leave the epoll, and another
-    /// one may be started.
+    /// The process has ended (`UnexpectedEof`), could not confine itself, or sent an invalid
+    /// message. The resolver cannot be used any more: its descriptor should be removed from the
+    /// epoll, and another one may be started.
     pub fn poll_answer(&mut self) -> io::Result<Option<Result<Vec<SocketAddr>, ResolveError>>> {
         self.channel.poll_answer()
     }
 
-    /// Returns the process.
+    /// Returns the process id.
     pub const fn pid(&self) -> Pid {
         self.child
     }
@@ -156,10 +157,10 @@ impl Drop for Resolver {
     }
 }
 
-/// The end of the channel of whoever asks.
+/// The client's end of the channel.
 #[derive(Debug)]
 struct OurEnd(Channel<FromResolver, ToResolver>);
-/// The end of the channel of whoever answers.
+/// The resolver process's end of the channel.
 type TheirEnd = Channel<ToResolver, FromResolver>;
 
 impl OurEnd {
@@ -218,18 +219,18 @@ fn of_channel(error: ChannelError) -> io::Error {
     }
 }
 
-/// The resolver process: answers requests on `socket` until its other end is closed. Returns the
-/// exit code.
+/// Main function of the resolver process: answers requests on `socket` until its other end is
+/// closed. Returns the exit code.
 pub fn main(socket: OwnedFd) -> u8 {
     run(socket, process::prepare_helper(ROLE).map_err(|error| one_line(&error)))
 }
 
-/// The resolver process once it is `prepared`, or could not be.
+/// Runs the resolver process after its preparation, which may have failed.
 fn run(socket: OwnedFd, prepared: Result<(), String>) -> u8 {
     let Ok(mut channel) = TheirEnd::new(socket) else { return 1 };
     let is_sandboxed = match channel.receive_until(None) {
         Ok(Some((ToResolver::Start { is_sandboxed }, _))) => is_sandboxed,
-        // whoever started it has ended
+        // its parent has ended
         Err(ChannelError::Closed) => return 0,
         _ => return 1,
     };
@@ -252,7 +253,7 @@ fn run(socket: OwnedFd, prepared: Result<(), String>) -> u8 {
     })
 }
 
-/// Answers requests by `answer` until the other end is closed, or `answer` finds that it is.
+/// Answers requests with `answer` until the other end is closed, or `answer` finds that it is.
 /// Returns the exit code.
 fn serve(
     mut channel: TheirEnd,
@@ -284,8 +285,8 @@ fn failed(text: impl Into<String>) -> FromResolver {
     FromResolver::Failed(Text::cut(text.into()))
 }
 
-/// Has one request answered by a process of its own. Returns `None` once the other end of `asked`
-/// is closed; then that process ends with this one.
+/// Answers one request in a process of its own. Returns `None` once the other end of `asked` is
+/// closed; then that process ends with this one.
 fn answer_by_process(
     asked: &TheirEnd,
     is_sandboxed: bool,
@@ -302,7 +303,7 @@ fn answer_by_process(
         Ok(channel) => channel,
         Err(error) => return cannot(&error),
     };
-    // what it is to answer is there before it is
+    // sent before the fork, so that the request is there when the process starts
     if let Err(error) = ours.try_send(request, descriptors) {
         return cannot(&error);
     }
@@ -334,7 +335,7 @@ fn answer_by_process(
     }
 }
 
-/// The process that answers one request, from its first instruction on. Returns its exit code.
+/// Main function of the process that answers one request. Returns its exit code.
 fn look_up_process(socket: OwnedFd, is_sandboxed: bool) -> i32 {
     let confined = prctl::set_pdeathsig(Signal::SIGKILL).map_err(|error| error.to_string()).and_then(|()| {
         if is_sandboxed {
@@ -351,8 +352,8 @@ fn look_up_process(socket: OwnedFd, is_sandboxed: bool) -> i32 {
     i32::from(channel.send_blocking(&answer, Vec::new()).is_err())
 }
 
-/// Asks the name servers over sockets if there are any, `servers` first, and else, or if that comes
-/// to nothing, the system. That cannot be asked where this process may not read resolv.conf.
+/// Queries the name servers, `servers` first, if there are sockets; otherwise, or if that fails,
+/// uses the system's resolver. The latter is impossible if this process may not read resolv.conf.
 fn look_up(host: &str, port: u16, servers: &Servers, descriptors: Vec<OwnedFd>) -> FromResolver {
     let (mut sockets, resolv_conf) = files::take_resolv_conf(descriptors);
     if sockets.is_empty() && resolv_conf.is_some() {
@@ -368,7 +369,8 @@ fn look_up(host: &str, port: u16, servers: &Servers, descriptors: Vec<OwnedFd>) 
         .unwrap_or_else(failed)
 }
 
-/// Asks the system, which reads /etc/hosts, /etc/nsswitch.conf and /etc/resolv.conf as they are now.
+/// Uses the system's resolver, which reads /etc/hosts, /etc/nsswitch.conf and /etc/resolv.conf as
+/// they are now.
 fn ask_system(host: &str, port: u16) -> Result<FromResolver, String> {
     let found = (host, port).to_socket_addrs().map_err(|error| error.to_string())?;
     Ok(FromResolver::Addresses(Addresses::first_of(found)))
@@ -386,8 +388,8 @@ mod tests {
         (OurEnd(Channel::new(ours).unwrap()), Channel::new(theirs).unwrap())
     }
 
-    /// A thread that serves as the helper does, and the other end. (Its processes need one with one
-    /// thread, which a test harness is not.)
+    /// Returns a thread that serves like the helper, and the other end. (The helper forks, which
+    /// needs a single-threaded process; a test harness is none.)
     fn served() -> (OurEnd, thread::JoinHandle<u8>) {
         let (ours, theirs) = ends();
         (ours, thread::spawn(move || serve(theirs, |_, request, sockets| Some(answer(request, sockets)))))
@@ -428,7 +430,7 @@ mod tests {
                 io::ErrorKind::InvalidInput
             );
         }
-        // A label longer than 63 bytes fails without a question to any server.
+        // A label longer than 63 bytes fails without a query to any server.
         channel.request(&"a".repeat(MAX_HOST), 1, None, &Servers::default(), None).unwrap();
         assert!(matches!(wait(&mut channel).unwrap(), Err(ResolveError::Failed(_))));
         channel.0.try_send(&ToResolver::Start { is_sandboxed: true }, &[]).unwrap();

@@ -1,4 +1,5 @@
-//! The system's files about names, as far as name servers are asked without the system: hosts(5), resolv.conf(5).
+//! The system's files about names that are needed to query name servers directly: hosts(5),
+//! resolv.conf(5).
 
 use std::fs::{self, File, Metadata};
 use std::io::ErrorKind;
@@ -12,44 +13,46 @@ use socket2::{Domain, Socket, Type};
 use tracing::warn;
 
 const DNS: u16 = 53;
-/// Where the system's name servers are.
+/// File that lists the system's name servers.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
-/// Mode of a file that every user may read.
+/// Permission to read for other users.
 const READABLE: u32 = 0o004;
-/// Bytes of it that are read by a descriptor.
+/// Maximum number of bytes read from a descriptor of it.
 const MAX_RESOLV_CONF: usize = 16 * 1024;
-/// As many of one file as the system's resolvers ask, and of all files together.
+/// Maximum number of servers from one file, as in the system's resolvers, and from all files
+/// together.
 const MAX_SERVERS: usize = 3;
 const MAX_IN_ALL: usize = 8;
 /// Limits of `options`, as in resolv.conf(5), in seconds.
 const MAX_TIMEOUT: u64 = 30;
 const MAX_ATTEMPTS: usize = 5;
-/// Where those that run a name server on this host, which marks nothing, write down whom that asks:
-/// systemd-resolved, NetworkManager (also with its dnsmasq), and resolvconf for dnsmasq.
+/// Files in which programs that run a name server on this host, which does not mark its queries,
+/// list its upstream servers: systemd-resolved, NetworkManager (also with its dnsmasq), and
+/// resolvconf for dnsmasq.
 const BEHIND: [&str; 4] = [
     "/run/systemd/resolve/resolv.conf",
     "/run/NetworkManager/no-stub-resolv.conf",
     "/run/NetworkManager/resolv.conf",
     "/run/dnsmasq/resolv.conf",
 ];
-/// Time for each server where there is a name server on this host among them, or one that the user
-/// gave: one that is silent must not hold up the next.
+/// Timeout for each server if one of them is on this host or was given by the user: a silent one
+/// must not delay the next.
 const SHORT: Duration = Duration::from_secs(1);
 
-/// Whom to ask, and how long.
+/// The name servers to query, and their timeouts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ResolvConf {
     pub(super) servers: Vec<SocketAddr>,
     pub(super) timeout: Duration,
     pub(super) attempts: usize,
-    /// All servers are on this host, and who is behind them is not known.
+    /// True if all servers are on this host and their upstream servers are unknown.
     pub(super) are_stubs: bool,
 }
 
 impl ResolvConf {
-    /// Returns the servers `first`, then those of /etc/resolv.conf as it is now. Where all of these
-    /// are on this host, those that they ask come before them: what they ask themselves carries no
-    /// mark. `text` is that of the file if this process may not read it.
+    /// Returns the servers `first`, then those of /etc/resolv.conf as it is now. If all of these
+    /// are on this host, their upstream servers come before them: their own queries carry no mark.
+    /// `text` is the contents of the file if this process may not read it.
     pub(super) fn read(first: &[IpAddr], text: Option<&str>) -> Self {
         let text = text.map_or_else(|| read(RESOLV_CONF), str::to_owned);
         Self::assemble(first, &text, is_own, read)
@@ -76,7 +79,7 @@ impl ResolvConf {
                 listed.push(server);
             }
         }
-        // there is place for /etc/resolv.conf's in any case
+        // leave room for the servers of /etc/resolv.conf in any case
         listed.truncate(MAX_IN_ALL - MAX_SERVERS);
         for server in own.servers {
             if !listed.contains(&server) {
@@ -123,7 +126,7 @@ impl ResolvConf {
     }
 }
 
-/// Opens /etc/resolv.conf for a process that may not, and warns if others may not read it.
+/// Opens /etc/resolv.conf for a process that may not, and warns if other users may not read it.
 pub(super) fn open_resolv_conf() -> Option<File> {
     let file = File::open(RESOLV_CONF).ok()?;
     let metadata = file.metadata().ok().filter(Metadata::is_file)?;
@@ -136,15 +139,15 @@ pub(super) fn open_resolv_conf() -> Option<File> {
     Some(file)
 }
 
-/// Splits what came with a request. Returns the sockets, and the text of /etc/resolv.conf if it
-/// came with them and this process may not open it.
+/// Splits the descriptors of a request. Returns the sockets, and the contents of /etc/resolv.conf
+/// if it is among them and this process may not open it.
 pub(super) fn take_resolv_conf(descriptors: Vec<OwnedFd>) -> (Vec<OwnedFd>, Option<String>) {
     let (files, sockets): (Vec<_>, Vec<_>) = descriptors.into_iter().map(File::from).partition(is_file);
     let is_hidden =
         || File::open(RESOLV_CONF).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
     let text = files.first().filter(|_| is_hidden()).map(|file| {
         let mut bytes = vec![0; MAX_RESOLV_CONF];
-        // by its position: others read the same open file
+        // with an explicit offset: other processes share the file position
         let length = file.read_at(&mut bytes, 0).unwrap_or_default();
         String::from_utf8_lossy(bytes.get(..length).unwrap_or_default()).into_owned()
     });
@@ -155,7 +158,7 @@ fn is_file(file: &File) -> bool {
     file.metadata().is_ok_and(|metadata| metadata.is_file())
 }
 
-/// Returns the first servers that resolv.conf(5) names.
+/// Returns the first servers listed in a resolv.conf(5) file.
 fn name_servers(text: &str) -> Vec<SocketAddr> {
     let servers = text.lines().filter_map(|line| {
         let mut words = line.split_whitespace();
@@ -164,9 +167,9 @@ fn name_servers(text: &str) -> Vec<SocketAddr> {
     servers.take(MAX_SERVERS).collect()
 }
 
-/// Returns the servers that Docker's own name server, at 127.0.0.11 of a container, asks. Docker
-/// tells them in a comment of the container's resolv.conf: `# ExtServers: [192.0.2.53
-/// host(198.51.100.53)]`, where `host(…)` is asked from outside the container.
+/// Returns the upstream servers of Docker's own name server, at 127.0.0.11 in a container. Docker
+/// lists them in a comment of the container's resolv.conf: `# ExtServers: [192.0.2.53
+/// host(198.51.100.53)]`, where `host(…)` is queried from outside the container.
 fn docker_servers(text: &str) -> Vec<SocketAddr> {
     let lists = text.lines().filter_map(|line| {
         let comment = line.trim_start().strip_prefix('#')?.trim();
@@ -178,8 +181,8 @@ fn docker_servers(text: &str) -> Vec<SocketAddr> {
     lists.flat_map(str::split_whitespace).filter_map(bare).take(MAX_SERVERS).collect()
 }
 
-/// Returns true if `server` is on this host: on loopback, or at another address of the host, from
-/// which the kernel then sends to it.
+/// Returns true if `server` is on this host: on loopback, or at another local address, which the
+/// kernel then also uses as the source.
 fn is_own(server: SocketAddr) -> bool {
     let address = server.ip().to_canonical();
     if address.is_loopback() || address.is_unspecified() {
@@ -193,7 +196,7 @@ fn is_own(server: SocketAddr) -> bool {
     source().is_some_and(|source| source.ip() == server.ip())
 }
 
-/// An address, with `%DEVICE` behind a link-local one.
+/// Parses an address, with `%DEVICE` after a link-local one.
 fn server(text: &str) -> Option<SocketAddr> {
     match text.split_once('%') {
         Some((address, scope)) => {
@@ -204,7 +207,7 @@ fn server(text: &str) -> Option<SocketAddr> {
     }
 }
 
-/// The addresses of `host` in /etc/hosts, as that is now.
+/// Returns the addresses of `host` in /etc/hosts as it is now.
 pub(super) fn hosts(host: &str) -> Vec<IpAddr> {
     addresses(&read("/etc/hosts"), host)
 }
@@ -221,7 +224,7 @@ fn addresses(text: &str, host: &str) -> Vec<IpAddr> {
         .collect()
 }
 
-/// Nothing, if it is not there: whoever needs it says what is missing.
+/// Reads a file; returns an empty text if that fails, which the caller reports if it matters.
 fn read(path: &str) -> String {
     fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
@@ -272,10 +275,10 @@ mod tests {
             assert_eq!(servers, ["192.0.2.53", "2001:db8::53", "192.0.2.54", stub]);
             assert_eq!(timeout, SHORT);
         }
-        // nobody is behind it
+        // no upstream servers are known
         let none = "nameserver 127.0.0.1\nnameserver ::1\n";
         assert_eq!(assembled(&[], none, &[]).0, ["127.0.0.1", "::1"]);
-        // one that is elsewhere can be asked itself
+        // a server elsewhere can be queried directly
         let mixed = "nameserver 127.0.0.1\nnameserver 192.0.2.99\n";
         assert_eq!(
             assembled(&[], mixed, &files),

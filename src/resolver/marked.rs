@@ -1,4 +1,4 @@
-//! Sockets that carry a mark, from the process that may set one to the process that may not.
+//! Marked sockets, passed from the process that may set a mark to the one that may not.
 
 use std::io;
 use std::num::NonZeroU32;
@@ -6,14 +6,14 @@ use std::os::fd::OwnedFd;
 
 use socket2::{Domain, Socket, Type};
 
-/// Sockets that go with one request: UDP and TCP, over IPv4 and IPv6.
+/// Number of sockets per request: UDP and TCP, over IPv4 and IPv6.
 const COUNT: usize = 4;
 
-/// Sockets that mark what they send, if there is a mark; of a family that this host does not have
-/// there are none.
+/// Creates sockets with the mark, if there is one; skips address families that this host does not
+/// have.
 ///
 /// # Errors
-/// There are none at all: no descriptors are left, or the privilege is missing.
+/// No socket could be created: no descriptors are left, or the privilege is missing.
 pub(super) fn open(mark: Option<NonZeroU32>) -> io::Result<Vec<OwnedFd>> {
     let mut sockets = Vec::with_capacity(COUNT);
     let mut failure = None;

@@ -1,5 +1,5 @@
-//! Messages between a program and its resolver process. Their limits hold on both sides: what is
-//! beyond them is no message.
+//! Messages between a program and its resolver process. The limits are checked on both sides: a
+//! message beyond them is invalid.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::messages::Address;
 
-/// The longest name that DNS can carry, in bytes as it is written.
+/// Maximum length of a DNS name in bytes, in text form.
 pub const MAX_HOST: usize = 253;
-/// Addresses that one answer holds at most; further ones are dropped.
+/// Maximum number of addresses in an answer; further ones are dropped.
 pub const MAX_ADDRESSES: usize = 16;
-/// Name servers that the user gives at most.
+/// Maximum number of name servers given by the user.
 pub const MAX_SERVERS: usize = 4;
-/// A failure's text is cut off here, in bytes.
+/// Maximum length of an error's text in bytes; the rest is cut off.
 pub const MAX_TEXT: usize = 400;
 
 /// A message to the resolver process.
@@ -21,17 +21,17 @@ pub const MAX_TEXT: usize = 400;
 pub enum ToResolver {
     /// The first message.
     Start {
-        /// Seccomp and Landlock are engaged.
+        /// True to use seccomp and Landlock.
         is_sandboxed: bool,
     },
-    /// A name to look up. Its descriptors, if any, are sockets for questions to name servers,
-    /// marked if they must be, and /etc/resolv.conf.
+    /// A name to look up. Its descriptors, if any, are sockets for queries to name servers, marked
+    /// if necessary, and /etc/resolv.conf.
     LookUp {
         /// The name.
         host: Host,
-        /// The port that the addresses are to have.
+        /// The port of the resulting addresses.
         port: u16,
-        /// Name servers to ask before those of the system.
+        /// Name servers to query before those of the system.
         servers: Servers,
     },
 }
@@ -39,9 +39,9 @@ pub enum ToResolver {
 /// A message from the resolver process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromResolver {
-    /// It is confined, and answers requests.
+    /// The process is confined, and answers requests.
     Ready,
-    /// It cannot confine itself, and ends.
+    /// The process cannot confine itself, and ends.
     NotReady(Text),
     /// The addresses of a name; requests are answered in their order.
     Addresses(Addresses),
@@ -54,22 +54,22 @@ pub enum FromResolver {
 #[serde(try_from = "String")]
 pub struct Host(String);
 
-/// At most [`MAX_SERVERS`] name servers that the user gives, in their order.
+/// At most [`MAX_SERVERS`] name servers given by the user, in their order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<IpAddr>")]
 pub struct Servers(Vec<IpAddr>);
 
-/// At most [`MAX_ADDRESSES`] addresses in the order of preference.
+/// At most [`MAX_ADDRESSES`] addresses in order of preference.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<Address>")]
 pub struct Addresses(Vec<Address>);
 
-/// The text of an error, of at most [`MAX_TEXT`] bytes.
+/// The text of an error, at most [`MAX_TEXT`] bytes long.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Text(String);
 
-/// Something that is longer than it may be, or a host that is none.
+/// Error: a value exceeds its limit, or a host is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} of {length} bytes or addresses, where at most {limit} are allowed")]
 pub struct LimitError {
@@ -141,7 +141,7 @@ impl Servers {
 }
 
 impl Addresses {
-    /// Returns the first [`MAX_ADDRESSES`] of them, each once.
+    /// Returns the first [`MAX_ADDRESSES`] distinct addresses.
     pub fn first_of(addresses: impl IntoIterator<Item = SocketAddr>) -> Self {
         let mut first = Vec::new();
         for address in addresses.into_iter().map(Address::from) {

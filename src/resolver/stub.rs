@@ -1,8 +1,8 @@
-//! Names asked of the name servers over sockets that are given: RFC 1034 and 1035, as a stub resolver does it.
+//! A stub resolver (RFC 1034 and 1035) that queries name servers over given sockets.
 //!
-//! For each server in turn, both kinds of address are asked for over UDP from one port that the kernel draws, with a
-//! number that the system's generator draws; what does not come from that server with that number and question is
-//! nobody's. An answer that did not fit is asked for again over TCP.
+//! It queries each server in turn for both kinds of address, over UDP from one port chosen by the
+//! kernel, with an ID from the system's random number generator; it ignores datagrams that do not
+//! come from that server with that ID and question. A truncated answer is requested again over TCP.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
@@ -18,30 +18,31 @@ use super::files::{self, ResolvConf};
 use crate::io::random::SystemRandom;
 use crate::tunnel::wireguard::Random as _;
 
-/// The largest answer that is read: without EDNS a server sends 512 bytes over UDP, and over TCP what we need is short.
+/// Maximum length of an answer in bytes: without EDNS a server sends 512 bytes over UDP, and
+/// answers of interest are short over TCP too.
 const MAX_ANSWER: usize = 4096;
 
-/// The remedy where all name servers are on this host.
+/// The remedy if all name servers are on this host.
 const OF_STUB: &str = " (it is on this host, and what it asks itself goes into the tunnel, which is not there yet: give \
                        a name server that can be asked past the tunnel with --resolver ADDRESS)";
 
-/// Time for an answer over TCP when that over UDP came late.
+/// Minimum timeout for an answer over TCP, if the one over UDP came late.
 const LEAST_TCP_TIME: Duration = Duration::from_secs(1);
 
-/// Whether name servers are to be asked for that name: not for an address, a name of the own network, or one that is
-/// yet to be translated to ASCII.
+/// Returns true if name servers should be queried for that name: not for an address, a local name,
+/// or an internationalized name that is not converted to ASCII.
 pub(super) fn is_for_dns(host: &str) -> bool {
     let name = host.strip_suffix('.').unwrap_or(host);
     let is_local = || name.rsplit('.').next().is_some_and(|last| last.eq_ignore_ascii_case("local"));
     name.contains('.') && name.is_ascii() && host.parse::<IpAddr>().is_err() && !is_local()
 }
 
-/// The addresses of `host`, by /etc/hosts or else by the name servers, of which `first` are asked
-/// first; at least one. Those that there is a way to come first, and of these IPv6. `resolv_conf`
-/// is the text of /etc/resolv.conf if this process may not read it.
+/// Looks up `host` in /etc/hosts, or else with the name servers, of which `first` are queried
+/// first. Returns at least one address; those with a route come first, and of these IPv6.
+/// `resolv_conf` is the contents of /etc/resolv.conf if this process may not read it.
 ///
 /// # Errors
-/// What to tell the user.
+/// A message for the user.
 pub(super) fn look_up(
     host: &str,
     first: &[IpAddr],
@@ -56,20 +57,20 @@ pub(super) fn look_up(
     Ok(found)
 }
 
-/// What may be sent from.
+/// The sockets for queries.
 #[derive(Debug, Default)]
 struct Sockets {
     udp: Vec<(Domain, UdpSocket)>,
-    /// Each good for one connection.
+    /// TCP sockets, each usable for one connection.
     tcp: Vec<(Domain, Socket)>,
 }
 
-/// Why a server's answer is none.
+/// Reason why a server gave no addresses.
 #[derive(Debug, PartialEq, Eq)]
 enum Failure {
-    /// The next one may know better.
+    /// An error of this server: the next one may succeed.
     Server(String),
-    /// No other would say otherwise.
+    /// The name has no addresses: other servers would say the same.
     Name(&'static str),
 }
 
@@ -82,7 +83,7 @@ impl Sockets {
                 sockets.tcp.push((domain, socket));
                 continue;
             }
-            // a closed port is told at once, not found out by waiting
+            // reports a closed port at once, instead of a timeout
             let _ = if domain == Domain::IPV4 {
                 setsockopt(&socket, sockopt::Ipv4RecvErr, &true)
             } else {
@@ -131,7 +132,7 @@ impl Sockets {
         queries.outcome(asked)
     }
 
-    /// Asks over UDP, until both queries are answered.
+    /// Queries over UDP, until both queries are answered.
     fn ask_briefly(&self, queries: &mut Queries, server: SocketAddr, deadline: Instant) -> io::Result<()> {
         let place = self.udp.iter().find(|(domain, _)| *domain == Domain::for_address(server));
         let (_, socket) = place.ok_or_else(lacking)?;
@@ -153,7 +154,7 @@ impl Sockets {
         Ok(())
     }
 
-    /// Asks again, over TCP: connecting, sending and receiving together end at `deadline`, or a
+    /// Queries again over TCP: connecting, sending and receiving together end at `deadline`, or a
     /// second from now if that is later.
     fn ask_at_length(
         &mut self,
@@ -180,7 +181,8 @@ impl Sockets {
         Ok(())
     }
 
-    /// Whether there is a route to `address`. The UDP socket is of no other use afterwards.
+    /// Returns true if there is a route to `address`. The UDP socket cannot be used for queries
+    /// afterwards.
     fn has_way(&self, address: IpAddr) -> bool {
         let discard = SocketAddr::new(address, 9);
         let mut sockets = self.udp.iter().filter(|(domain, _)| *domain == Domain::for_address(discard));
@@ -188,7 +190,7 @@ impl Sockets {
     }
 }
 
-/// The time until `deadline`.
+/// Returns the time until `deadline`.
 ///
 /// # Errors
 /// It has passed.
@@ -197,8 +199,8 @@ fn left(deadline: Instant) -> io::Result<Duration> {
     if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(left) }
 }
 
-/// A connection on which all reads and writes together end at a deadline, however little each of
-/// them moves.
+/// A connection with one deadline for all reads and writes together, however few bytes each of them
+/// transfers.
 struct Timed {
     stream: TcpStream,
     deadline: Instant,
@@ -226,12 +228,13 @@ fn lacking() -> io::Error {
     io::Error::other("this host lacks its family, or a socket for it")
 }
 
-/// A link-local address comes back with what it was sent with, and flow labels do not matter.
+/// Compares addresses without scope and flow label: a link-local address is returned with the scope
+/// it was sent with.
 fn is_same(a: SocketAddr, b: SocketAddr) -> bool {
     (a.ip(), a.port()) == (b.ip(), b.port())
 }
 
-/// The two questions about a name.
+/// The two queries for a name.
 #[derive(Debug)]
 struct Queries([Query; 2]);
 
@@ -240,9 +243,9 @@ struct Query {
     id: u16,
     kind: TYPE,
     bytes: Vec<u8>,
-    /// What the server said, and the addresses that came with it.
+    /// Response code of the server, and the addresses in the answer.
     answer: Option<(RCODE, Vec<IpAddr>)>,
-    /// Not all of it fit.
+    /// True if the answer was truncated.
     is_cut: bool,
 }
 
@@ -252,7 +255,7 @@ impl Queries {
         Ok(Self([Query::new(host, TYPE::A)?, Query::new(host, TYPE::AAAA)?]))
     }
 
-    /// Believes what answers one of the queries.
+    /// Accepts the packet if it answers one of the queries.
     fn take(&mut self, bytes: &[u8]) {
         let Ok(packet) = Packet::parse(bytes) else { return };
         let asked = |query: &&mut Query| {
@@ -268,7 +271,7 @@ impl Queries {
         query.answer = Some((packet.rcode(), addresses.collect()));
     }
 
-    /// What came of it, where `asked` tells whether the server could be asked to the end.
+    /// Returns the result; `asked` tells whether the exchange with the server was complete.
     fn outcome(self, asked: io::Result<()>) -> Result<Vec<IpAddr>, Failure> {
         let answers: Vec<_> = self.0.into_iter().filter_map(|query| query.answer).collect();
         let addresses: Vec<IpAddr> = answers.iter().flat_map(|(_, addresses)| addresses).copied().collect();
@@ -303,7 +306,7 @@ impl Query {
         Ok(Self { id, kind, bytes, answer: None, is_cut: false })
     }
 
-    /// Whether that is what we asked.
+    /// Returns true if the questions match this query.
     fn asks(&self, questions: &[Question<'_>]) -> bool {
         let own = Packet::parse(&self.bytes);
         let [theirs] = questions else { return false };

@@ -1,4 +1,4 @@
-//! What both modes of the supervisor work with.
+//! Mode-independent state of the supervisor.
 
 use std::net::SocketAddr;
 
@@ -15,16 +15,15 @@ use crate::messages::{Address, ToTunnel};
 use crate::process::Nursery;
 use crate::time::Instant;
 
-/// Why the tunnel ends in good order.
+/// Reason of an orderly end of the tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stop {
     /// A signal.
     Signal(nix::sys::signal::Signal),
-    /// Somebody removed the socket that wg(8) talks to, which is how a userspace implementation is
-    /// told to end.
+    /// The socket for wg(8) was removed, which is how a userspace implementation is told to end.
     SocketRemoved,
-    /// The tunnel process was asked to end, or has ended in good order. It may have been taken
-    /// over, so this is no order to open the kill switch.
+    /// The tunnel process was asked to end, or has ended in an orderly way. It may be compromised,
+    /// so this does not open the kill switch.
     TunnelProcess,
 }
 
@@ -32,7 +31,7 @@ pub(super) enum Stop {
 #[derive(Debug)]
 pub struct Context {
     pub(super) name: TunName,
-    /// Begin of this turn of the loop.
+    /// Start of this turn of the event loop.
     pub(super) now: Instant,
     pub(super) link: LinkWatch,
     pub(super) tunnel: Tunnel,
@@ -45,8 +44,8 @@ pub struct Context {
 }
 
 impl Context {
-    /// Sends the answer to a question about a name: of the resolver if `is_asked`, of which there
-    /// is a bounded number, else that it was not asked.
+    /// Sends the answer to a look-up request: the resolver's if `is_asked`, of which there is a
+    /// bounded number, otherwise an error of sending the request.
     pub(super) fn answer_question(
         &mut self,
         question: Question,
@@ -62,7 +61,7 @@ impl Context {
         }
     }
 
-    /// Starts the resolver process again if that is due.
+    /// Restarts the resolver process if that is due.
     pub(super) fn serve_lookups(&mut self) {
         let failed = self.lookups.restart(&mut self.nursery, self.now);
         if let Some(error) = failed {

@@ -14,19 +14,19 @@ use crate::metrics::MetricsError;
 use crate::process::{ChannelError, NurseryError};
 use crate::resolver::ResolverError;
 
-/// Why a tunnel does not start, or ends by itself.
+/// Reason why a tunnel does not start, or ends by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum SupervisorError {
-    /// No TUN device.
+    /// The TUN device could not be opened.
     #[error(transparent)]
     Tun(#[from] TunError),
-    /// No UDP sockets.
+    /// The UDP sockets could not be opened.
     #[error(transparent)]
     Sockets(#[from] SocketsError),
     /// The device could not be set up.
     #[error(transparent)]
     Link(#[from] LinkError),
-    /// No socket for metrics.
+    /// The socket for metrics could not be opened.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
     /// The helper processes could not be started.
@@ -35,49 +35,49 @@ pub enum SupervisorError {
     /// The resolver process could not be started.
     #[error(transparent)]
     Resolver(#[from] ResolverError),
-    /// The server's address lies behind our own tun.
+    /// The server's address is routed into the tunnel's own tun.
     #[error(
         "--peer {peer} routes into {tun} itself, so the tunnel would carry its own datagrams: give the server's address outside the tunnel, or another --address"
     )]
     PeerInTunnel {
-        /// The server, as given.
+        /// Server address as given.
         peer: PeerAddress,
-        /// Our device.
+        /// Name of the device.
         tun: TunName,
     },
-    /// The server's address is our own.
+    /// The server's address is a local one.
     #[error("--peer {0} is this host's own address and port: give the server's")]
     PeerIsSelf(SocketAddr),
-    /// No socket for wg(8).
+    /// The socket for wg(8) could not be opened.
     #[error(transparent)]
     Uapi(#[from] UapiError),
-    /// A call failed that never does on a healthy system.
+    /// A system call failed that never does on a healthy system.
     #[error("{what} failed: {source}")]
     System {
-        /// The action.
+        /// Description of the operation.
         what: &'static str,
-        /// The kernel's answer.
+        /// Error of the kernel.
         source: io::Error,
     },
-    /// The tunnel process does not come up.
+    /// The tunnel process does not become ready.
     #[error(
         "the tunnel process does not get ready: the machine is overloaded, or this is a fault in wontun; start it again"
     )]
     NotReady,
-    /// The tunnel process has ended with an error, which it has told itself.
+    /// The tunnel process has ended with an error, which it has logged itself.
     #[error("the tunnel process ended with exit code {0}: start wontun again")]
     TunnelExited(i32),
-    /// Somebody, or the kernel, has ended the tunnel process.
+    /// The tunnel process was killed by a signal.
     #[error("the tunnel process was ended by {0}: start wontun again")]
     TunnelKilled(Signal),
-    /// The tunnel process does not keep to the protocol.
+    /// The tunnel process violates the protocol.
     #[error(
         "the tunnel process is not to be trusted any more, which is a fault in wontun or an attack: {0}; start wontun again, and please report it"
     )]
     Channel(#[source] ChannelError),
 }
 
-/// Turns a call's error into one that says what was tried.
+/// Returns a function that adds a description of the operation to an error.
 pub(super) fn system(what: &'static str) -> impl Fn(io::Error) -> SupervisorError {
     move |source| SupervisorError::System { what, source }
 }

@@ -1,5 +1,5 @@
-//! The supervisor's loop: it waits with poll(2) for a handful of descriptors, and has the mode
-//! handle what it does not handle itself.
+//! The supervisor's event loop: waits with poll(2) for a handful of descriptors, and dispatches to
+//! the mode what it does not handle itself.
 
 use std::os::fd::AsFd as _;
 use std::time::Duration;
@@ -18,11 +18,11 @@ use crate::link;
 use crate::messages::{FromTunnel, ToTunnel};
 use crate::sandbox::{Sandbox, SandboxError};
 
-/// Messages of the tunnel process that are read in one turn.
+/// Number of messages of the tunnel process read per turn.
 const BUDGET: usize = 256;
-/// Time that the tunnel process may take to end in good order.
+/// Time that the tunnel process has for an orderly end.
 const STOP: Duration = Duration::from_secs(2);
-/// Time that it may take once it was killed, or has closed its channel.
+/// Time that it has to end after it was killed, or has closed its channel.
 const END: Duration = Duration::from_secs(1);
 
 /// A tunnel, ready to run.
@@ -37,20 +37,20 @@ impl<M: Mode> Supervisor<M> {
         Self { mode, context }
     }
 
-    /// Returns the sandbox for this process, to be engaged before [`Self::run`]. From now on it
-    /// opens no netlink socket.
+    /// Returns the sandbox for this process, to be engaged before [`Self::run`]. After this call
+    /// the process opens no netlink sockets.
     ///
     /// # Errors
     /// [`SandboxError`].
     pub fn sandbox(&self) -> Result<Sandbox, SandboxError> {
         let places = self.mode.places();
-        // what has a file may have other routes after the next look at it
+        // a tunnel with a file may have other routes after its next reload
         link::seal_sockets(!places.folders.is_empty());
         Sandbox::of_supervisor(&places)
     }
 
-    /// Supervises the tunnel until somebody ends it, then takes down what was put up. `flush_log`
-    /// is called before the tunnel process, which writes to the same log, is told to end.
+    /// Supervises the tunnel until it ends, then removes its state from the host. `flush_log` is
+    /// called before the tunnel process, which writes to the same log, is told to end.
     ///
     /// # Errors
     /// The tunnel process ended without being told to, or the system fails. The kill switch stays
@@ -63,7 +63,7 @@ impl<M: Mode> Supervisor<M> {
                 break stop;
             }
             if self.context.tunnel.is_gone() {
-                // a signal to the whole group may have come to it first
+                // a signal to the whole process group may have reached the tunnel process first
                 self.drain_signals()?;
                 match (self.context.tunnel.error(), self.context.stop) {
                     (_, Some(stop)) => break stop,
@@ -79,20 +79,21 @@ impl<M: Mode> Supervisor<M> {
         }
         flush_log();
         self.stop()?;
-        // what was asked of the tunnel process opens no kill switch, but a signal to this one does
+        // a request by way of the tunnel process does not open the kill switch, but a signal to
+        // this one does
         self.drain_signals()?;
         let is_own = !matches!(self.context.stop, Some(Stop::TunnelProcess) | None);
         let Self { mode, mut context } = self;
         drop(context.link);
-        // A tunnel process that is stuck or stopped is another user's, whom this process cannot
-        // kill; the nursery does so at its end.
+        // A tunnel process that is stuck or stopped runs as another user, so this process cannot
+        // kill it; the nursery does so when it ends.
         drop(context.nursery);
         context.tunnel.wait(END);
         mode.finish(is_own);
         Ok(())
     }
 
-    /// Has the tunnel process end, and waits for it.
+    /// Makes the tunnel process end, and waits for it.
     fn stop(&mut self) -> Result<(), SupervisorError> {
         let context = &mut self.context;
         context.notify_stopping();
@@ -109,7 +110,7 @@ impl<M: Mode> Supervisor<M> {
             let mut descriptors = [PollFd::new(context.tunnel.as_fd(), wanted)];
             let _ = poll(&mut descriptors, PollTimeout::from(100_u16));
             context.tunnel.flush();
-            // whatever it still says
+            // discard its remaining messages
             while context.tunnel.receive(context.now).is_some() {}
         }
         if context.tunnel.is_gone() {
@@ -118,7 +119,7 @@ impl<M: Mode> Supervisor<M> {
         Ok(())
     }
 
-    /// Waits until something is to be done, and does it.
+    /// Waits for events, and handles them.
     fn turn(&mut self) -> Result<(), SupervisorError> {
         let timeout = self.timeout();
         let ready = self.wait(timeout)?;
@@ -148,7 +149,7 @@ impl<M: Mode> Supervisor<M> {
         Ok(())
     }
 
-    /// Returns the time until something is due.
+    /// Returns the timeout of the next wait.
     fn timeout(&mut self) -> PollTimeout {
         let context = &mut self.context;
         let repairs = context.reconciler.deadline(context.now);
@@ -167,7 +168,7 @@ impl<M: Mode> Supervisor<M> {
         i32::try_from(millis).unwrap_or(i32::MAX).min(3_600_000).try_into().unwrap_or(PollTimeout::ZERO)
     }
 
-    /// Returns what is ready.
+    /// Waits, and returns the sources that are ready.
     fn wait(&mut self, timeout: PollTimeout) -> Result<Vec<(Source, PollFlags)>, SupervisorError> {
         let may_send = self.context.tunnel.may_send(self.context.now);
         let context = &self.context;
@@ -179,7 +180,7 @@ impl<M: Mode> Supervisor<M> {
             (Source::Signals, context.signals.as_fd(), PollFlags::POLLIN),
             (Source::Link, context.link.monitor.as_fd(), PollFlags::POLLIN),
         ];
-        // one that sends too much is not looked at: its hang-up would be reported without an end
+        // not polled while it exceeds its budget: its hang-up would be reported in every turn
         if !tunnel.is_empty() {
             sources.push((Source::Tunnel, context.tunnel.as_fd(), tunnel));
         }
@@ -220,13 +221,13 @@ impl<M: Mode> Supervisor<M> {
     fn drain_signals(&mut self) -> Result<(), SupervisorError> {
         while let Some(signal) = self.context.signals.poll_signal().map_err(system("reading signals"))? {
             match signal {
-                // also where the tunnel process was asked to end before
+                // even if the tunnel process was asked to end before
                 Signal::SIGTERM | Signal::SIGINT => self.context.stop = Some(Stop::Signal(signal)),
                 Signal::SIGUSR1 => self.context.tunnel.send(&ToTunnel::Summary),
                 Signal::SIGHUP => {
                     self.context.notify_reloading();
                     self.mode.reload(&mut self.context);
-                    // also what others have removed meanwhile
+                    // also restores state that other programs have removed meanwhile
                     self.context.reconcile_by_request(&mut self.mode);
                     self.context.link.identity.retry(self.context.now);
                     self.context.send_host(&self.mode);
@@ -239,8 +240,7 @@ impl<M: Mode> Supervisor<M> {
         Ok(())
     }
 
-    /// Collects every child that ended: the helpers, and as PID 1 also those that others left
-    /// behind.
+    /// Reaps every child that has ended: the helpers, and as PID 1 also orphans.
     fn reap(&mut self) {
         while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
             if status == WaitStatus::StillAlive {

@@ -1,4 +1,4 @@
-//! Changes of the TUN device by others: they are read, and what it loses is put back.
+//! Handles changes of the TUN device by other programs, and restores what it loses.
 
 use tracing::{info, warn};
 
@@ -9,12 +9,12 @@ use super::reconcile::{Compared, Piece};
 use crate::link::{LinkError, LinkEvent, Occupant};
 use crate::messages::ToTunnel;
 
-/// Events that are read in one turn.
+/// Number of events read per turn.
 const BUDGET: usize = 128;
 
 impl Context {
-    /// Several events tell of one change, some with values of before it: what counts is how the
-    /// device is once they are all read, and whether it was down in between.
+    /// Reads events of the device. Several events may report one change, some with earlier values:
+    /// the handler uses the state after the last event, and whether the device was down in between.
     pub(super) fn drain_link(&mut self, mode: &mut impl Mode) {
         for _ in 0..BUDGET {
             match self.link.monitor.poll_event() {
@@ -28,15 +28,15 @@ impl Context {
                     self.reconciler.note_change(Piece::Settings);
                     if self.link.link.has(address) {
                         self.reconciler.note_change(Piece::Addresses);
-                        // with its last address of a family a device loses the family's routes,
-                        // which the kernel does not report
+                        // when a device loses its last address of a family, the kernel removes the
+                        // family's routes without reporting it
                         self.reconciler.note_change(Piece::Routing);
                     }
                     self.tunnel.send(&ToTunnel::AddressLost(address));
                 }
                 Ok(Some(LinkEvent::HostChanged)) => self.reconciler.note_change(Piece::Settings),
                 Ok(Some(LinkEvent::Changed(state))) => self.link.news.push_state(state),
-                // a deleted device has no state to read, which says as much
+                // reading the state of a deleted device fails, which is handled then
                 Ok(Some(LinkEvent::Overrun)) => {
                     self.link.news.any = true;
                     self.reconciler.note_overrun();
@@ -45,7 +45,7 @@ impl Context {
                 Ok(Some(LinkEvent::Moved(index))) => {
                     (self.link.news.any, self.link.news.moved) = (true, Some(index));
                 }
-                // it may be ours that comes back
+                // it may be the tunnel's device that comes back
                 Ok(Some(LinkEvent::OtherLink)) => self.link.news.any |= self.link.away,
                 Err(error) => {
                     if let Some(suppressed) = self.link.quiet.allow(self.now) {
@@ -109,10 +109,9 @@ impl Context {
         }
     }
 
-    /// Sets the device up again, with the MTU that the configuration names, if that is wontun's to
-    /// do.
+    /// Restores the device's state and the configured MTU, if wontun manages them.
     pub(super) fn compare_device(&mut self, mode: &mut impl Mode, is_allowed: bool) -> Compared {
-        // its index may be another device's
+        // its index may belong to another device
         if self.link.away {
             return Compared::default();
         }
@@ -146,13 +145,13 @@ impl Context {
             parts.push("up".to_owned());
         }
         self.reconciler.repairs.device += 1;
-        // what the kernel has deleted meanwhile comes back
+        // restores what the kernel has deleted meanwhile
         self.link.news.push_state(state);
         self.handle_link_news(mode);
         Ok(Compared { repaired: Some(parts.join(", ")), ..Compared::default() })
     }
 
-    /// Returns a line about a process that has taken hold of the device since the start. It takes
+    /// Returns a warning about a change of the device's owner since the start. Such a change takes
     /// CAP_NET_ADMIN, and cannot be undone from here.
     fn foreign_holder(&mut self) -> Option<String> {
         let (Occupant::Tun(then), Occupant::Tun(now)) = (self.link.holders?, self.link.link.describe().ok()?)
@@ -166,9 +165,10 @@ impl Context {
             .then(|| "another process has attached to the device, and takes packets from it".to_owned())
     }
 
-    /// Puts back addresses that another program has taken from the device.
+    /// Restores addresses that another program has removed from the device.
     pub(super) fn compare_addresses(&mut self, is_allowed: bool) -> Compared {
-        // of a device that is down the kernel itself deletes IPv6's; they come back with it
+        // the kernel itself removes the IPv6 addresses of a device that is down; they are restored
+        // when it comes up
         if !self.link.configured || self.link.away || !self.link.up {
             return Compared::default();
         }
@@ -189,8 +189,8 @@ impl Context {
         }
     }
 
-    /// The kernel forgets a device's IPv6 addresses when it goes down, or when its MTU is too small
-    /// for them.
+    /// Restores IPv6 addresses, which the kernel removes when the device goes down, or when its MTU
+    /// is too small for them.
     fn restore_addresses(&mut self) {
         if !self.link.configured {
             return;

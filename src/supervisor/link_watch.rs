@@ -1,4 +1,4 @@
-//! The TUN device as the host sees it, and its queue and super-packets.
+//! State of the TUN device on the host, its queue length and the size of its super-packets.
 
 use std::time::Duration;
 
@@ -12,48 +12,48 @@ use crate::link::{Configured, Link, LinkError, LinkState, Monitor, Occupant};
 use crate::logging::RateLimit;
 use crate::messages;
 
-/// With an MTU of less bytes the kernel takes IPv6 off a device, with all that belongs to it.
+/// MTU in bytes below which the kernel removes IPv6 from a device, with addresses and routes.
 pub(super) const IPV6_MIN_MTU: u32 = 1280;
 
-/// The device as the rest of the host sees it.
+/// State of the TUN device on the host.
 #[derive(Debug)]
 pub(super) struct LinkWatch {
     pub(super) link: Link,
     pub(super) monitor: Monitor,
     pub(super) index: u32,
-    /// Its addresses, MTU and state are ours to set.
+    /// True if wontun manages its addresses, MTU and state.
     pub(super) configured: bool,
-    /// MTU in bytes, as it was set or found.
+    /// MTU in bytes, as set or found.
     pub(super) mtu: u32,
-    /// MTU that the configuration names.
+    /// MTU in the configuration.
     pub(super) wanted_mtu: Option<u32>,
     /// Owner and queues at the start.
     pub(super) holders: Option<Occupant>,
-    /// Bytes that a datagram has besides its packet, where super-packets are to fit messages.
+    /// Overhead of a datagram in bytes, if super-packets are to be fitted to messages.
     pub(super) fits: Option<u32>,
     pub(super) up: bool,
-    /// It was moved to another network namespace, out of our reach.
+    /// True if it was moved to another network namespace, where it cannot be managed.
     pub(super) away: bool,
     pub(super) news: LinkNews,
     pub(super) identity: Identity,
-    /// The line about its being down was written, and none yet about its being up again.
+    /// True once the warning that it is down was logged, until it is up again.
     pub(super) told_down: bool,
-    /// The line about disabled IPv6 was written.
+    /// True once the warning about disabled IPv6 was logged.
     pub(super) told_ipv6: bool,
-    /// Rate limit of the lines about it.
+    /// Rate limit of the log lines about it.
     pub(super) quiet: RateLimit,
 }
 
 /// Pending events: all that were read since they were last handled.
 #[derive(Debug, Default)]
 pub(super) struct LinkNews {
-    /// There were some.
+    /// True if there were any.
     pub(super) any: bool,
-    /// The device was moved to another network namespace, where it had this index.
+    /// Set if the device was moved to another network namespace, to its index there.
     pub(super) moved: Option<Option<u32>>,
-    /// The device was down at one of them.
+    /// True if the device was down at one of them.
     pub(super) fell: bool,
-    /// Its MTU was less than [`IPV6_MIN_MTU`] at one of them.
+    /// True if its MTU was less than [`IPV6_MIN_MTU`] at one of them.
     pub(super) shrank: bool,
 }
 
@@ -65,42 +65,42 @@ impl LinkNews {
     }
 }
 
-/// Packets that wait in a queue of the device: its driver's usual number. While a socket has no
-/// room they are held here, and a burst of some hundred has to be.
+/// Length of the device's queue in packets, the driver's default. While a socket is full, packets
+/// are kept here, and a burst of some hundred must fit.
 const QUEUE: u32 = 500;
-/// The same where packets come one by one. A single worker reads them then, while all write: what
-/// they write is answered faster than it is read, and with 500 a burst of a thousand answers lost
-/// some. It is what other devices have; twice of it doubles the ping under load.
+/// Queue length without super-packets. A single worker reads them then, while all write: answers to
+/// what they write arrive faster than they are read, and with 500 a burst of a thousand answers
+/// lost some. Other devices have this length; twice of it doubles the ping under load.
 const PLAIN_QUEUE: u32 = 1_000;
-/// Bytes that TCP leaves free of the size that it is told (`MAX_TCP_HEADER` and one).
+/// Bytes that TCP leaves free of the maximum size (`MAX_TCP_HEADER` and one).
 const TCP_RESERVE: u32 = 321;
-/// Bytes of the usual headers of a segment inside: IPv4, TCP with time stamps.
+/// Bytes of the usual headers of an inner segment: IPv4, TCP with timestamps.
 const SEGMENT_HEADERS: u32 = 52;
-/// The kernel's own bound (`GSO_LEGACY_MAX_SIZE`).
+/// Limit of the kernel (`GSO_LEGACY_MAX_SIZE`).
 const MAX_SUPER_PACKET: u32 = 65_536;
 
-/// The size of a super-packet whose segments, each with `overhead`, are the most that one message
-/// holds.
+/// Returns the size of a super-packet with as many segments, each with `overhead`, as fit one
+/// message.
 fn super_packet(mtu: u32, overhead: u32) -> u32 {
     let segments = u32::try_from(MAX_MESSAGE).unwrap_or(u32::MAX) / (mtu + overhead).max(1);
     let segments = segments.clamp(1, u32::try_from(MAX_SEGMENTS_OF_MESSAGE).unwrap_or(1));
     (segments * mtu.saturating_sub(SEGMENT_HEADERS) + TCP_RESERVE).min(MAX_SUPER_PACKET)
 }
 
-/// Returns true if this host forwards packets of either family that come in by the device called
-/// `name`.
+/// Returns true if this host forwards packets of either family that are received from the device
+/// called `name`.
 fn forwards(name: &str) -> bool {
     let own_v4 = format!("/proc/sys/net/ipv4/conf/{name}/forwarding");
     let own_v6 = format!("/proc/sys/net/ipv6/conf/{name}/force_forwarding");
     let all_v4 = "/proc/sys/net/ipv4/ip_forward";
     [all_v4, "/proc/sys/net/ipv6/conf/all/forwarding", &own_v4, &own_v6]
         .into_iter()
-        // a host that does not tell may
+        // if the IPv4 setting cannot be read, assume that it does
         .any(|path| std::fs::read_to_string(path).map_or(path == all_v4, |text| text.trim() != "0"))
 }
 
 impl LinkWatch {
-    /// Finds the device and listens to its changes.
+    /// Finds the device and starts monitoring its changes.
     ///
     /// # Errors
     /// Netlink is unavailable.
@@ -126,7 +126,8 @@ impl LinkWatch {
         })
     }
 
-    /// Takes note of how the device is now. What was heard of our own doing is no news.
+    /// Records the current state of the device, and discards the events of changes made by this
+    /// process.
     ///
     /// # Errors
     /// The device is gone, or netlink fails.
@@ -138,15 +139,15 @@ impl LinkWatch {
         Ok(())
     }
 
-    /// From now on, the kernel builds super-packets as large as one message of datagrams, each
-    /// `overhead` bytes longer than its packet, and the device's queue holds so many of them.
+    /// Makes the kernel build super-packets as large as one message of datagrams, each `overhead`
+    /// bytes longer than its packet, and sets the device's queue length accordingly.
     pub(super) fn fit_queue(&mut self, overhead: usize) {
         self.fits = u32::try_from(overhead).ok();
         self.set_queue_len(QUEUE);
         self.fit_super_packets();
     }
 
-    /// The device gives packets one by one: its queue holds so many more of them.
+    /// Sets the queue length of a device without super-packets.
     pub(super) fn fit_plain_queue(&mut self) {
         self.set_queue_len(PLAIN_QUEUE);
     }
@@ -157,8 +158,9 @@ impl LinkWatch {
         }
     }
 
-    /// Fits super-packets to the MTU. A host that forwards keeps the kernel's bound: what its other
-    /// devices have joined is often larger, and would be cut before it comes here.
+    /// Fits the size of super-packets to the MTU. A host that forwards keeps the kernel's limit:
+    /// packets coalesced by its other devices are often larger, and would be split before they
+    /// arrive here.
     pub(super) fn fit_super_packets(&mut self) {
         let Some(overhead) = self.fits.filter(|_| !self.away && !forwards(self.link.name())) else { return };
         let fitted = self.link.set_gso_max_size(super_packet(self.mtu, overhead));
@@ -181,7 +183,7 @@ impl LinkWatch {
         );
     }
 
-    /// Returns the state as the tunnel process is told it.
+    /// Returns the state as a message for the tunnel process.
     pub(super) const fn message(&self) -> messages::Link {
         messages::Link { mtu: self.mtu, is_up: self.up, is_away: self.away }
     }
@@ -196,14 +198,15 @@ mod tests {
         // 45 segments of 1,368 bytes, 44 of 1,420
         assert_eq!(super_packet(1420, 32), 45 * 1368 + 321);
         assert_eq!(super_packet(1472, 0), 44 * 1420 + 321);
-        // the kernel's 64 segments; jumbo frames; the largest, and the smallest, that there are
+        // the kernel's limit of 64 segments; jumbo frames; the largest and the smallest possible
+        // MTU
         assert_eq!(super_packet(576, 32), 64 * 524 + 321);
         assert_eq!(super_packet(9000, 32), 7 * 8948 + 321);
         assert_eq!([super_packet(65_475, 32), super_packet(65_507, 0)], [MAX_SUPER_PACKET; 2]);
         assert_eq!(super_packet(68, 0), 64 * 16 + 321);
         for mtu in 576..=65_475 {
             let payload = super_packet(mtu, 32) - TCP_RESERVE;
-            // with time stamps and without; over IPv6 one segment more may go in a second message
+            // with timestamps and without; over IPv6 one more segment may go in a second message
             for headers in [52, 40] {
                 let size = mtu - headers;
                 let datagrams = payload / size * (mtu + 32);

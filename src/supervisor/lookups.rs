@@ -1,4 +1,4 @@
-//! The resolver process: questions of the tunnel process go there, and it is started again when it
+//! Manages the resolver process: passes on requests of the tunnel process, and restarts it when it
 //! ends.
 
 use std::collections::VecDeque;
@@ -16,34 +16,34 @@ use crate::resolver::{Resolver, ResolverError, Servers, open_resolv_conf};
 use crate::time::Instant;
 use crate::tunnel::wireguard::PublicKey;
 
-/// The peer whose endpoint's name is looked up; `None` in plain mode.
+/// The peer whose endpoint name is looked up; `None` in plain mode.
 pub(super) type Question = Option<PublicKey>;
 
-/// Questions that may wait: the process answers one after the other.
+/// Maximum number of pending requests: the process answers one after the other.
 const MAX_ASKED: usize = 32;
-/// Pause before the process is started again; doubled each time, up to [`PAUSE_MAX`].
+/// Delay before the process is restarted; doubled each time, up to [`PAUSE_MAX`].
 const PAUSE: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
-/// The resolver process and what it was asked.
+/// The resolver process and its pending requests.
 #[derive(Debug)]
 pub(super) struct Lookups {
     resolver: Option<Resolver>,
-    /// Questions in their order, which is that of the answers.
+    /// Pending requests in order, which is that of the answers.
     asked: VecDeque<Question>,
-    /// Name servers that are asked first.
+    /// Name servers that are queried first.
     servers: Servers,
-    /// For a process that may not open that file.
+    /// /etc/resolv.conf, for a resolver process that may not open it.
     resolv_conf: Option<File>,
     is_sandboxed: bool,
     stderr: OwnedFd,
-    /// `None` if no process is wanted, or it runs.
+    /// Time of the next restart; `None` if no process is needed, or it runs.
     restart_at: Option<Instant>,
     pause: Duration,
 }
 
 impl Lookups {
-    /// Takes the process, if names may occur.
+    /// Takes over the process, if names may have to be looked up.
     pub(super) fn new(
         resolver: Option<Resolver>,
         servers: Servers,
@@ -68,10 +68,10 @@ impl Lookups {
         self.resolver.as_ref().map(|resolver| resolver.as_fd())
     }
 
-    /// Looks up `host`. Questions to name servers carry `mark`.
+    /// Requests the addresses of `host`. Queries to name servers carry `mark`.
     ///
     /// # Errors
-    /// A text for the log: too many questions wait, or there is no process at the moment.
+    /// A text for the log: too many requests are pending, or there is no process at the moment.
     pub(super) fn request(
         &mut self,
         question: Question,
@@ -89,8 +89,8 @@ impl Lookups {
         Ok(())
     }
 
-    /// Returns the next answer. If the process has ended all questions are answered with an error,
-    /// and it is to be started again.
+    /// Returns the next answer. If the process has ended, answers all pending requests with an
+    /// error, and schedules its restart.
     pub(super) fn poll_answer(&mut self, now: Instant) -> Vec<(Question, Result<Vec<SocketAddr>, String>)> {
         let Some(resolver) = &mut self.resolver else { return Vec::new() };
         match resolver.poll_answer() {
@@ -123,10 +123,10 @@ impl Lookups {
             .collect()
     }
 
-    /// Gives up what is asked, and starts another process, which waits for nobody.
+    /// Drops the pending requests and starts another process, without waiting for it.
     ///
     /// # Errors
-    /// There is no process; it is started again later.
+    /// The process could not be started; it is restarted later.
     pub(super) fn abandon(&mut self, nursery: &mut Nursery, now: Instant) -> Result<(), ResolverError> {
         if self.resolver.take().is_none() {
             return Ok(());
@@ -136,7 +136,7 @@ impl Lookups {
         self.restart(nursery, now).map_or(Ok(()), Err)
     }
 
-    /// Returns true while an answer is outstanding.
+    /// Returns true if requests are pending.
     pub(super) fn is_asked(&self) -> bool {
         !self.asked.is_empty()
     }
@@ -146,7 +146,7 @@ impl Lookups {
         self.restart_at
     }
 
-    /// Starts the process again if that is due. Returns the error if it cannot be.
+    /// Restarts the process if that is due. Returns the error if that fails.
     pub(super) fn restart(&mut self, nursery: &mut Nursery, now: Instant) -> Option<ResolverError> {
         if self.restart_at.is_none_or(|at| now < at) {
             return None;

@@ -1,11 +1,11 @@
-//! The supervisor: the process that was started. It keeps exactly CAP_NET_ADMIN and owns what the
-//! tunnel needs of the host: the TUN device's state, routes, rules, tables of nf_tables, settings,
-//! UDP sockets, the configuration file, wg(8)'s socket, signals and the service manager. It reads
-//! no packet and no datagram; the tunnel process does ([`crate::device`]), which has no capability,
-//! and of whose messages each is treated as hostile: routes, tables, marks and ports come from the
-//! configuration alone.
+//! The supervisor: the process that was started by the user. It keeps exactly CAP_NET_ADMIN and
+//! owns what the tunnel needs of the host: the TUN device's state, routes, rules, nf_tables tables,
+//! settings, UDP sockets, the configuration file, the socket for wg(8), signals and the service
+//! manager. It reads no packets or datagrams; the tunnel process does ([`crate::device`]), which
+//! has no capabilities, and each of whose messages is treated as hostile: routes, tables, marks and
+//! ports come from the configuration alone.
 //!
-//! Its loop waits with poll(2) for a handful of descriptors. Nothing here is done for a packet.
+//! Its event loop waits with poll(2) for a handful of descriptors. It does no work per packet.
 
 mod context;
 mod error;

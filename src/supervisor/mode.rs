@@ -1,4 +1,4 @@
-//! The interface between the supervisor's loop and the mode of the tunnel: WireGuard or plain.
+//! Interface between the supervisor's event loop and the mode of the tunnel: WireGuard or plain.
 
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
@@ -12,7 +12,7 @@ use crate::sandbox::Places;
 use crate::time::Instant;
 use crate::tunnel::wireguard::PublicKey;
 
-/// A descriptor that the loop waits for.
+/// A source of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// Signals.
@@ -25,29 +25,29 @@ pub enum Source {
     Resolver,
     /// Changes of the host's nf_tables ruleset.
     Ruleset,
-    /// Connections to wg(8)'s socket.
+    /// Connections to the socket for wg(8).
     Uapi,
-    /// The file of that socket.
+    /// Changes of that socket's file.
     UapiWatch,
-    /// A connection to it.
+    /// A client connection of that socket.
     UapiClient(u32),
 }
 
-/// Part of the supervisor that is different between the modes.
+/// Mode-specific part of the supervisor.
 pub trait Mode: Sized {
-    /// Returns what is opened or removed while it runs.
+    /// Returns the files and folders that it opens or removes while it runs.
     fn places(&self) -> Places;
 
     /// Returns the descriptors that only this mode waits for.
     fn descriptors(&self) -> Vec<(Source, BorrowedFd<'_>, PollFlags)>;
 
-    /// Handles one of them that is ready.
+    /// Handles one of these descriptors that is ready.
     fn handle_ready(&mut self, context: &mut Context, source: Source, events: PollFlags);
 
-    /// Handles a message of the tunnel process, which may say anything.
+    /// Handles a message of the tunnel process, which is not trusted.
     fn handle_message(&mut self, context: &mut Context, message: FromTunnel);
 
-    /// Handles the answer to a question about a name, and passes it on.
+    /// Handles the answer to a look-up request, and passes it on.
     fn handle_addresses(
         &mut self,
         context: &mut Context,
@@ -55,36 +55,36 @@ pub trait Mode: Sized {
         result: Result<Vec<SocketAddr>, String>,
     );
 
-    /// Returns the time at which [`Self::handle_timeouts`] is to be called.
+    /// Returns the time at which [`Self::handle_timeouts`] must be called.
     fn deadline(&self) -> Option<Instant>;
 
-    /// Does what is due.
+    /// Handles deadlines that have passed.
     fn handle_timeouts(&mut self, context: &mut Context);
 
-    /// Reads the configuration again (SIGHUP).
+    /// Reloads the configuration (SIGHUP).
     fn reload(&mut self, context: &mut Context);
 
-    /// The device has another name or index: what goes by them is to follow. Called again while
-    /// there is an error, which says what does not yet.
+    /// Handles a new name or index of the device: updates everything that depends on them. Called
+    /// again after an error, which describes what is not updated yet.
     fn handle_renamed(&mut self, context: &mut Context) -> Result<(), String>;
 
-    /// The device is in another network namespace.
+    /// Handles the move of the device to another network namespace.
     fn handle_away(&mut self, context: &mut Context);
 
-    /// Returns true if what was routed into the device is unreachable until it is back.
+    /// Returns true if networks routed into the device are unreachable until it is back.
     fn blocks(&self) -> bool;
 
-    /// The device is up again.
+    /// Handles the device coming up again.
     fn handle_link_up(&mut self, context: &mut Context);
 
-    /// Compares a piece of the host's state with what is wanted, and puts back what is missing if
-    /// it `is_allowed`; policy rules and the routes of their table in any case.
+    /// Compares a piece of the host's state with the configuration, and restores what is missing if
+    /// `is_allowed`; policy rules and the routes of their table in any case.
     fn compare(&mut self, context: &mut Context, piece: Piece, is_allowed: bool) -> Compared;
 
-    /// Returns a line for each condition that others do not meet, as it was found last.
+    /// Returns a warning for each condition that is not met, as of the last check.
     fn unmet(&self, need: Need) -> Vec<String>;
 
-    /// Takes down what was put up, after the tunnel process has ended. The kill switch stays
-    /// engaged unless `opens_kill_switch`.
+    /// Removes the mode's state from the host, after the tunnel process has ended. The kill switch
+    /// stays engaged unless `opens_kill_switch`.
     fn finish(self, opens_kill_switch: bool);
 }

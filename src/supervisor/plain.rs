@@ -1,5 +1,5 @@
-//! Plain mode, as the supervisor sees it: the device, its MTU, the server's name, and which
-//! addresses can be reached past the tunnel.
+//! The supervisor's part of plain mode: the device, its MTU, the server's name, and the check which
+//! addresses are reachable outside the tunnel.
 
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::BorrowedFd;
@@ -25,25 +25,25 @@ use crate::time::Instant;
 use crate::tunnel::plain::Role;
 use crate::tunnel::wireguard::PublicKey;
 
-/// Index of the loopback device, by which the kernel routes to each of the host's own addresses.
+/// Index of the loopback device, to which the kernel routes each of the host's own addresses.
 const LOOPBACK: u32 = 1;
-/// Spare sockets that the tunnel process has at the start.
+/// Number of spare sockets that the tunnel process gets at the start.
 const SPARE_SOCKETS: u8 = 4;
-/// Candidates that are checked in a second; each takes a request to the kernel.
+/// Number of candidates checked per second; each takes a request to the kernel.
 const CANDIDATES: u32 = 32;
 
-/// The supervisor's half of a tunnel in plain mode.
+/// The supervisor's part of a tunnel in plain mode.
 #[derive(Debug)]
 pub struct Plain {
     config: Config,
     sockets: Sockets,
     spare: SocketBudget,
-    /// Begin of the present second, and candidates checked in it.
+    /// Start of the current second, and the number of candidates checked in it.
     checked: (Option<Instant>, u32),
 }
 
 impl Supervisor<Plain> {
-    /// Opens everything that needs a privilege, sets up the device, and hands the tunnel process
+    /// Opens everything that needs a privilege, sets up the device, and passes the tunnel process
     /// what it needs.
     ///
     /// # Errors
@@ -148,7 +148,7 @@ impl Mode for Plain {
                     Err(error) => warn!(%error, "the peer gets no socket of its own"),
                 }
             }
-            // too many, not this mode's, or the loop's
+            // over the limit, for the other mode, or handled by the event loop
             FromTunnel::Candidate(_)
             | FromTunnel::Ready
             | FromTunnel::Changed(_)
@@ -224,7 +224,7 @@ impl Plain {
         *count <= CANDIDATES
     }
 
-    /// Unless the user chose an MTU, it follows the outer address family.
+    /// Adapts the MTU to the outer address family, unless the user has set it.
     fn fit_mtu(&self, context: &mut Context, is_outer_v4: bool) {
         let mtu = self.config.mtu_over(is_outer_v4);
         if self.config.mtu.is_some() || !self.config.configure || context.link.away || mtu == context.link.mtu
@@ -243,7 +243,7 @@ impl Plain {
     }
 }
 
-/// Returns true if datagrams to `address` would go into our own tun.
+/// Returns true if datagrams to `address` would be routed into the tunnel's own tun.
 fn is_behind_tun(context: &mut Context, address: IpAddr) -> bool {
     !context.link.away
         && context

@@ -1,11 +1,11 @@
-//! A limit on the spare sockets that the tunnel process asks for.
+//! Rate limit of the spare sockets that the tunnel process requests.
 
 use crate::time::Instant;
 
-/// Spare sockets of a family that it may ask for at once.
+/// Maximum number of spare sockets of a family per request.
 const MAX_SPARE: u8 = 8;
 
-/// Spare sockets that a tunnel process may still ask for.
+/// Number of spare sockets that a tunnel process may still request.
 #[derive(Debug)]
 pub(super) struct SocketBudget {
     left: u8,
@@ -19,12 +19,12 @@ impl Default for SocketBudget {
 }
 
 impl SocketBudget {
-    /// Sockets of both families that may be asked for at once.
+    /// Number of sockets of both families that may be requested without delay.
     const BURST: u8 = 64;
-    /// Sockets that may be asked for in a second afterwards.
+    /// Number of sockets per second that may be requested afterwards.
     const PER_SECOND: u8 = 16;
 
-    /// Returns how many may be made of those that are asked for.
+    /// Returns how many of the requested sockets may be created.
     pub(super) fn take(&mut self, now: Instant, ipv4: u8, ipv6: u8) -> (u8, u8) {
         let since = *self.since.get_or_insert(now);
         let seconds = now.since(since).as_secs();

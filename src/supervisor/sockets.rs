@@ -1,19 +1,18 @@
-//! The UDP sockets of a tunnel, which the supervisor makes and the tunnel process uses: a process
-//! without a capability can neither mark a socket, force its buffers, nor bind a port below 1024.
+//! The UDP sockets of a tunnel, which the supervisor creates and the tunnel process uses: a process
+//! without capabilities can neither mark a socket, force its buffers, nor bind a port below 1024.
 //!
-//! The *base sockets* receive from everybody on the tunnel's port. Those of one address are a group
-//! (SO_REUSEPORT), one for each worker, in which the kernel chooses by the sender's address and
-//! port, or, where the datagrams are WireGuard messages, by what they say
-//! ([`crate::io::steering`]). The supervisor keeps a descriptor of each, to mark it when the mark
-//! changes. *Spare sockets* are bound to nothing yet; the tunnel process binds and connects one to
-//! a single peer. The supervisor keeps none of them, since a connected socket receives until its
-//! last descriptor is closed.
+//! The *base sockets* receive from any address on the tunnel's port. Those of one address are a
+//! group (SO_REUSEPORT), one for each worker, in which the kernel chooses by the sender's address
+//! and port, or, for WireGuard messages, by their contents ([`crate::io::steering`]). The
+//! supervisor keeps a descriptor of each, to mark it when the mark changes. *Spare sockets* are not
+//! bound yet; the tunnel process binds and connects one to a single peer. The supervisor keeps none
+//! of them, since a connected socket receives until its last descriptor is closed.
 //!
-//! The first socket of an address is bound alone, so that a port that somebody has is refused. From
-//! then on all have SO_REUSEPORT: the kernel lets sockets of the same owner share the port, and of
-//! nobody else. The owner is who made the socket, so those that exist before the process becomes
-//! another user are made in that user's name ([`Identity::owning_sockets`]). SO_REUSEADDR, which
-//! knows no owners, is never set.
+//! The first socket of an address is bound alone, so that binding a port in use fails. From then on
+//! all have SO_REUSEPORT: the kernel lets sockets of the same owner, and no other, share the port.
+//! The owner is the user who created the socket, so sockets created before the process becomes
+//! another user are created as that user ([`Identity::owning_sockets`]). SO_REUSEADDR, which
+//! ignores the owner, is never set.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -29,31 +28,31 @@ use crate::messages::{BaseSocket, ToTunnel};
 use crate::privileges::Identity;
 use crate::process::MAX_DESCRIPTORS;
 
-/// Tries to find a port that is free in both address families.
+/// Number of attempts to find a port that is free in both address families.
 const PORT_TRIES: u32 = 16;
 
-/// Why there are no sockets.
+/// Reason why the sockets could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketsError {
-    /// Someone has the port.
+    /// Another process uses the port.
     #[error(
         "UDP port {0} is in use: stop the process that has it (ss -lunp), or choose another (--listen-port, or ListenPort in the file)"
     )]
     PortInUse(u16),
-    /// A port below 1024 without CAP_NET_BIND_SERVICE.
+    /// The port is below 1024, and CAP_NET_BIND_SERVICE is missing.
     #[error(
         "may not bind UDP port {0}, which is below 1024: choose a higher one (--listen-port, or ListenPort in the file), or start as root"
     )]
     PortPrivileged(u16),
-    /// Not an address of this host.
+    /// The address is not local to this host.
     #[error("--listen {0} is no address of this host: choose one that `ip address` shows, or leave it out")]
     NotLocal(IpAddr),
-    /// Anything else.
+    /// Any other error.
     #[error("cannot open a UDP socket on {address}: {source}")]
     Other {
         /// Address to bind.
         address: SocketAddr,
-        /// The kernel's answer.
+        /// Error of the kernel.
         source: io::Error,
     },
 }
@@ -62,7 +61,7 @@ pub enum SocketsError {
 #[derive(Debug)]
 struct Base {
     worker: usize,
-    /// It receives the handshake messages of all, and nothing is sent by it.
+    /// True if it receives the handshake messages of all peers; it is not used for sending.
     is_for_handshakes: bool,
     socket: UdpSocket,
     address: IpAddr,
@@ -80,16 +79,16 @@ pub(super) struct Sockets {
 /// Options that all sockets of a tunnel share.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SocketOptions {
-    /// Workers: each has a disconnected socket of its own for each address.
+    /// Number of workers: each has a disconnected socket of its own for each address.
     pub(super) workers: usize,
-    /// Many datagrams may be one for the kernel.
+    /// True to use segmentation offload for datagrams.
     pub(super) offload: bool,
-    /// Each datagram's traffic class is wanted.
+    /// True to receive each datagram's traffic class.
     pub(super) tells_class: bool,
-    /// None of many peers may keep the others waiting.
+    /// True if there are many peers, of which none may delay the others.
     pub(super) has_many_peers: bool,
-    /// The datagrams are WireGuard messages: handshake messages have a socket of their own, and
-    /// data messages go to the worker that their receiver index leads to.
+    /// True for WireGuard messages: handshake messages are received by a socket of their own, and
+    /// data messages by the worker that their receiver index belongs to.
     pub(super) steers: bool,
 }
 
@@ -109,9 +108,9 @@ impl SocketOptions {
 }
 
 impl Sockets {
-    /// Opens a base socket on each address of `listen`, or on every address of each family there
-    /// is. `port` `None` means the default port, or another one if `may_move` and that is taken.
-    /// `user` is whom the process becomes later, if it does.
+    /// Opens base sockets on each address of `listen`, or on the wildcard address of each available
+    /// family. `port` `None` means the default port, or another one if `may_move` and that is in
+    /// use. `user` is the user that the process becomes later, if it does.
     ///
     /// # Errors
     /// [`SocketsError`], with the remedy.
@@ -135,7 +134,7 @@ impl Sockets {
         })
     }
 
-    /// Opens base sockets on another port, on every address; 0 for any that is free.
+    /// Opens base sockets on another port, on the wildcard addresses; 0 for any free port.
     ///
     /// # Errors
     /// [`SocketsError`], with the remedy.
@@ -143,7 +142,8 @@ impl Sockets {
         if port == 0 { Self::bind_any(&[], self.options) } else { Self::bind(&[], port, self.options) }
     }
 
-    /// A port that is free in one address family may be taken in the other.
+    /// Binds any port that is free in all families: one that is free in one may be in use in the
+    /// other.
     fn bind_any(listen: &[IpAddr], options: SocketOptions) -> Result<Self, SocketsError> {
         let mut last = Self::bind(listen, 0, options);
         for _ in 1..PORT_TRIES {
@@ -171,12 +171,12 @@ impl Sockets {
         Ok(sockets)
     }
 
-    /// A socket for each worker on one address, and the one for handshake messages. The first has
-    /// the address to itself while it is bound, so that a second process is refused; then the
-    /// others join.
+    /// Opens a socket for each worker on one address, and the one for handshake messages. The first
+    /// is bound without sharing, so that a second process fails; then the others join.
     fn bind_for_all(&mut self, address: IpAddr) -> io::Result<()> {
         let workers = self.options.workers;
-        // the last worker has no chores; the kernel counts this socket first
+        // on the last worker, which has no additional tasks; the kernel counts this socket as the
+        // first
         let handshakes = self.options.steers.then_some((workers.saturating_sub(1), true));
         let first = self.base.len();
         for (worker, is_for_handshakes) in
@@ -185,7 +185,7 @@ impl Sockets {
             let local = SocketAddr::new(address, self.port);
             let is_first = self.base.len() == first;
             let socket = if is_first { UdpSocket::bind(local) } else { UdpSocket::join(local) }?;
-            // port 0 let the kernel choose one, which the others must have too
+            // port 0 made the kernel choose one, which the others must use too
             self.port = socket.local_addr()?.port();
             self.options.apply(&socket)?;
             if is_for_handshakes {
@@ -199,9 +199,9 @@ impl Sockets {
         Ok(())
     }
 
-    /// Has the kernel tell messages apart that come to the group whose first socket is number
-    /// `first`. Where it cannot, the socket for handshake messages is closed, and senders are
-    /// spread over the others.
+    /// Makes the kernel distinguish messages to the group whose first socket is number `first`. If
+    /// that is not supported, closes the socket for handshake messages, and senders are spread over
+    /// the others.
     fn steer(&mut self, first: usize) {
         let receivers = u32::try_from(self.options.workers).unwrap_or(u32::MAX);
         let result = self.base.get(first).map_or(Ok(()), |each| each.socket.steer(receivers));
@@ -211,20 +211,20 @@ impl Sockets {
         }
     }
 
-    /// Returns the UDP port that all of them have.
+    /// Returns the UDP port of all sockets.
     pub(super) const fn port(&self) -> u16 {
         self.port
     }
 
-    /// Returns true if there are base sockets of the family that `address` has.
+    /// Returns true if there are base sockets of the address family of `address`.
     pub(super) fn speaks(&self, address: IpAddr) -> bool {
         self.base.iter().any(|each| each.address.is_ipv4() == address.is_ipv4())
     }
 
-    /// Marks what the base sockets send, and spare sockets that are made from now on (`SO_MARK`).
+    /// Sets the mark (`SO_MARK`) of the base sockets, and of spare sockets created from now on.
     ///
     /// # Errors
-    /// The kernel's.
+    /// An error of the kernel.
     pub(super) fn set_mark(&mut self, mark: Option<NonZeroU32>) -> io::Result<()> {
         self.mark = mark;
         self.base.iter().try_for_each(|each| each.socket.set_mark(mark))
@@ -233,7 +233,7 @@ impl Sockets {
     /// Returns the base sockets as messages, each with its descriptors.
     ///
     /// # Errors
-    /// The kernel's, such as too many open files.
+    /// An error of the kernel, such as too many open files.
     pub(super) fn messages(&self) -> io::Result<Vec<(ToTunnel, Vec<OwnedFd>)>> {
         let mut messages = Vec::new();
         for base in self.base.chunks(MAX_DESCRIPTORS) {
@@ -258,7 +258,7 @@ impl Sockets {
         Ok(messages)
     }
 
-    /// As [`Self::spare`], for a process that becomes `user` later.
+    /// Like [`Self::spare`], for a process that becomes `user` later.
     ///
     /// # Errors
     /// As for [`Self::spare`].
@@ -270,11 +270,11 @@ impl Sockets {
         Identity::owning_sockets(user, || self.spare(count, count))
     }
 
-    /// Returns so many spare sockets of each family as a message, and its descriptors; of a family
-    /// without base sockets there are none.
+    /// Returns a message with `ipv4` and `ipv6` spare sockets, and its descriptors; families
+    /// without base sockets are skipped.
     ///
     /// # Errors
-    /// The kernel's, such as too many open files.
+    /// An error of the kernel, such as too many open files.
     pub(super) fn spare(&self, ipv4: u8, ipv6: u8) -> io::Result<(ToTunnel, Vec<OwnedFd>)> {
         let mut descriptors = Vec::new();
         let mut make = |address: IpAddr, count: u8| {

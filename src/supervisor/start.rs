@@ -1,5 +1,5 @@
-//! The start: helper processes first, as long as this process knows no key, then all that needs a
-//! privilege, then the handing over of what the tunnel process needs.
+//! Starts a tunnel: first the helper processes, while this process has no keys in memory, then
+//! everything that needs a privilege, then what the tunnel process needs is passed to it.
 
 use std::fs::File;
 use std::io;
@@ -33,14 +33,14 @@ use crate::process::{MAX_DESCRIPTORS, Nursery};
 use crate::resolver::{Resolver, Servers};
 use crate::sandbox::Confinement;
 
-/// Time that the tunnel process may take to confine itself. It takes a few milliseconds.
+/// Time that the tunnel process has to confine itself. It takes a few milliseconds.
 const READY: Duration = Duration::from_secs(10);
 
-/// Time in which the processes of a tunnel that was killed a moment ago end.
+/// Time in which the processes of a tunnel that was just killed end.
 const PREDECESSOR: Duration = Duration::from_millis(300);
 
-/// Tries `open` again, for a moment, while it fails because another process has what it wants: that
-/// may be the tunnel process of a supervisor that was killed, which is about to end.
+/// Retries `open` for a moment while it fails because another process holds the resource: that may
+/// be the tunnel process of a killed supervisor, which is about to end.
 pub(super) fn after_predecessor<T, E>(
     is_taken: impl Fn(&E) -> bool,
     mut open: impl FnMut() -> Result<T, E>,
@@ -60,25 +60,25 @@ pub(super) fn after_predecessor<T, E>(
 /// Options of the start.
 #[derive(Debug)]
 pub struct StartOptions {
-    /// The user to become, and whether the sandbox is engaged.
+    /// User to switch to, and whether to use the sandbox.
     pub confinement: Confinement,
     /// Workers and offloads.
     pub tuning: Tuning,
-    /// Names may have to be looked up.
+    /// True if names may have to be looked up.
     pub looks_up_names: bool,
-    /// Name servers that are asked for them first.
+    /// Name servers that are queried first.
     pub resolvers: Servers,
-    /// Nobody reads standard error once the tunnel runs.
+    /// True if nobody reads standard error once the tunnel runs.
     pub is_in_background: bool,
-    /// Settings of the tunnel process's log.
+    /// Log settings of the tunnel process.
     pub log: Log,
-    /// Address on which metrics are served, and the names of this host that requests may have.
+    /// Address on which metrics are served, and additional host names accepted in requests.
     pub metrics: Option<(SocketAddr, Vec<HostName>)>,
-    /// The service manager.
+    /// Connection to the service manager.
     pub notifier: Option<Notifier>,
 }
 
-/// A start under way: the helper processes are there, and wait.
+/// A start in progress: the helper processes are started, and wait.
 #[derive(Debug)]
 pub struct Starting {
     pub(super) tuning: Tuning,
@@ -92,7 +92,7 @@ pub struct Starting {
     lookups: Lookups,
 }
 
-/// Everything that was opened for the tunnel process.
+/// Resources opened for the tunnel process.
 #[derive(Debug)]
 pub(super) struct Opened {
     pub(super) name: TunName,
@@ -103,8 +103,8 @@ pub(super) struct Opened {
 }
 
 impl Starting {
-    /// Starts the helper processes. To be called while this process has one thread and no key in
-    /// its memory, which a child would have as well, and before privileges are dropped.
+    /// Starts the helper processes. Must be called while this process has one thread and no keys in
+    /// memory, which a child would inherit, and before privileges are dropped.
     ///
     /// # Errors
     /// [`SupervisorError`].
@@ -137,12 +137,12 @@ impl Starting {
         Ok(Self { tuning, user, is_sandboxed, log, metrics, notifier, nursery, tunnel, lookups })
     }
 
-    /// Returns what looks up names, and what starts it again.
+    /// Returns the look-ups, and the nursery to restart their process.
     pub(super) const fn lookups(&mut self) -> (&mut Lookups, &mut Nursery) {
         (&mut self.lookups, &mut self.nursery)
     }
 
-    /// Hands the tunnel process what it needs of the device, the log, health and metrics.
+    /// Passes the tunnel process what it needs of the device, the log, health and metrics.
     ///
     /// # Errors
     /// [`SupervisorError`].
@@ -205,7 +205,7 @@ impl Starting {
     }
 }
 
-/// Opens the socket for metrics and says where it is.
+/// Opens the socket for metrics and logs its address.
 fn open_metrics(address: SocketAddr, hosts: &[HostName]) -> Result<(MetricsStart, OwnedFd), MetricsError> {
     let listener = MetricsListener::open(address)?;
     let address = listener.address();
@@ -221,10 +221,10 @@ fn open_metrics(address: SocketAddr, hosts: &[HostName]) -> Result<(MetricsStart
 }
 
 impl<M: Mode> Supervisor<M> {
-    /// Has the tunnel process confine itself and carry packets, and waits until it does.
+    /// Makes the tunnel process confine itself and carry packets, and waits until it does.
     ///
     /// # Errors
-    /// It ended, or does not come up.
+    /// It ended, or did not become ready.
     pub fn start(&mut self) -> Result<(), SupervisorError> {
         let context = &mut self.context;
         context.tunnel.send(&ToTunnel::Run);

@@ -1,4 +1,5 @@
-//! The tunnel process as the supervisor sees it: its channel, its life and how much it may ask for.
+//! The supervisor's handle of the tunnel process: its channel, its exit and the limit of its
+//! messages.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,21 +18,21 @@ use crate::messages::{self, FromTunnel, Link, ToTunnel};
 use crate::process::{Channel, ChannelError, Nursery};
 use crate::time::Instant;
 
-/// Messages that the process may send at once.
+/// Number of messages that the process may send without delay.
 const BURST: u32 = 4096;
-/// Messages that it may send in a second afterwards.
+/// Number of messages per second that it may send afterwards.
 const PER_SECOND: u32 = 1024;
-/// Bytes that wait for room at most when something is sent that the process has asked for.
+/// Maximum size of the send queue in bytes at which requests of the process are still answered.
 const MAX_QUEUED: usize = 1 << 20;
-/// Time that it may take to end once its channel is closed.
+/// Time that it has to end after its channel is closed.
 const END: Duration = Duration::from_secs(1);
 
-/// End of the process.
+/// Exit of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// With this exit code.
+    /// Exited with this code.
     Exited(i32),
-    /// By this signal.
+    /// Killed by this signal.
     Killed(Signal),
     /// Unknown: it closed its channel, and may still run.
     Unknown,
@@ -43,7 +44,7 @@ pub(super) struct Tunnel {
     pid: Pid,
     channel: Channel<FromTunnel, ToTunnel>,
     budget: Budget,
-    /// Set once the channel is of no more use.
+    /// Error after which the channel cannot be used any more.
     failure: Option<ChannelError>,
     end: Option<End>,
     link: Link,
@@ -75,7 +76,7 @@ impl Tunnel {
     /// Starts the process, which waits for its first message.
     ///
     /// # Errors
-    /// The nursery's.
+    /// An error of the nursery.
     pub(super) fn start(nursery: &mut Nursery, stderr: BorrowedFd<'_>) -> Result<Self, SupervisorError> {
         let child = nursery.spawn("tunnel", stderr)?;
         let channel = Channel::new(child.socket).map_err(system("opening the tunnel process's channel"))?;
@@ -96,7 +97,7 @@ impl Tunnel {
         self.send_with(message, Vec::new());
     }
 
-    /// Sends a message with descriptors. If the process is gone, [`Self::is_gone`] tells.
+    /// Sends a message with descriptors. Errors are reported by [`Self::is_gone`].
     pub(super) fn send_with(&mut self, message: &ToTunnel, descriptors: Vec<OwnedFd>) {
         if self.failure.is_none()
             && let Err(error) = self.channel.send(message, descriptors)
@@ -105,8 +106,8 @@ impl Tunnel {
         }
     }
 
-    /// Sends what the process has asked for, unless it does not read its messages. Returns true if
-    /// it was sent.
+    /// Sends the answer to a request of the process, unless it does not read its messages. Returns
+    /// true if it was sent.
     pub(super) fn answer(&mut self, message: &ToTunnel, descriptors: Vec<OwnedFd>) -> bool {
         let is_read = self.channel.queued() <= MAX_QUEUED;
         if is_read {
@@ -133,7 +134,7 @@ impl Tunnel {
         self.changes
     }
 
-    /// Sends the device's state if it is another than before.
+    /// Sends the device's state if it has changed.
     pub(super) fn set_link(&mut self, link: Link) {
         if std::mem::replace(&mut self.link, link) != link {
             self.send(&ToTunnel::Link(link));
@@ -147,7 +148,7 @@ impl Tunnel {
         self.probes
     }
 
-    /// Sends what waits for room.
+    /// Sends queued messages.
     pub(super) fn flush(&mut self) {
         if self.failure.is_none()
             && let Err(error) = self.channel.flush()
@@ -156,23 +157,23 @@ impl Tunnel {
         }
     }
 
-    /// Returns true if something waits for room.
+    /// Returns true if messages are queued.
     pub(super) fn is_behind(&self) -> bool {
         self.channel.is_behind()
     }
 
-    /// Returns true if messages may be read now: the process has not sent more than it may.
+    /// Returns true if messages may be read now: the process has not exceeded its limit.
     pub(super) fn may_send(&mut self, now: Instant) -> bool {
         self.budget.refill(now);
         self.budget.left > 0
     }
 
-    /// Returns the time at which messages are read again, if none are read now.
+    /// Returns the time at which messages are read again, if the limit is exceeded.
     pub(super) fn deadline(&self) -> Option<Instant> {
         (self.budget.left == 0).then(|| self.budget.since.unwrap_or_default() + Duration::from_millis(100))
     }
 
-    /// Returns the next message; `None` if there is none, or if the process has sent too many.
+    /// Returns the next message; `None` if there is none, or if the process has exceeded its limit.
     pub(super) fn receive(&mut self, now: Instant) -> Option<FromTunnel> {
         if self.failure.is_some() || !self.may_send(now) {
             return None;
@@ -198,12 +199,12 @@ impl Tunnel {
         }
     }
 
-    /// Returns true once the process has ended or its channel is of no more use.
+    /// Returns true once the process has ended or its channel cannot be used any more.
     pub(super) const fn is_gone(&self) -> bool {
         self.failure.is_some() || self.end.is_some()
     }
 
-    /// Takes note of a child that ended. Returns true if it was this process.
+    /// Records the exit of a child. Returns true if it was this process.
     pub(super) fn note_end(&mut self, status: WaitStatus) -> bool {
         let end = match status {
             WaitStatus::Exited(pid, code) if pid == self.pid => End::Exited(code),
@@ -214,7 +215,7 @@ impl Tunnel {
         true
     }
 
-    /// Waits until the process has ended, for a while. Returns how.
+    /// Waits until the process has ended, at most `limit`. Returns its exit.
     pub(super) fn wait(&mut self, limit: Duration) -> End {
         let pause = Duration::from_millis(1);
         let mut waited = Duration::ZERO;
@@ -233,8 +234,8 @@ impl Tunnel {
         self.end.unwrap_or(End::Unknown)
     }
 
-    /// Returns the error of a process that ended without being told to; `None` if it ended in good
-    /// order.
+    /// Returns the error of a process that ended without being told to; `None` after an orderly
+    /// end.
     pub(super) fn error(&mut self) -> Option<SupervisorError> {
         if let Some(failure) = self.failure.take()
             && !matches!(failure, ChannelError::Closed)

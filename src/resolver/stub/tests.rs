@@ -1,4 +1,4 @@
-//! Against a name server of the test's own, on loopback.
+//! Tests against a local name server on loopback.
 
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
 use std::thread;
@@ -12,10 +12,10 @@ use super::*;
 const V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
 const V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7);
 
-/// What the name server does with a query.
+/// Returns the name server's answers to a query.
 type Answers = fn(&Packet<'_>) -> Vec<Vec<u8>>;
 
-/// The query's own answer, with what the question asks for if `with_records`.
+/// Returns an answer to the query, with the requested records if `with_records`.
 fn reply(query: &Packet<'_>, with_records: bool, change: impl FnOnce(&mut Packet<'_>)) -> Vec<u8> {
     let mut reply = query.clone().into_reply();
     let question = &query.questions[0];
@@ -35,9 +35,9 @@ fn reply(query: &Packet<'_>, with_records: bool, change: impl FnOnce(&mut Packet
     reply.build_bytes_vec().unwrap()
 }
 
-/// A name server that answers over UDP and TCP for as long as the test process lives.
+/// Starts a name server that answers over UDP and TCP until the test process ends.
 fn server(udp_answers: Answers, tcp_answers: Answers) -> SocketAddr {
-    // a port that is free for UDP may be taken for TCP
+    // a port that is free for UDP may be in use for TCP
     let sockets = (0..100).find_map(|_| {
         let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
         let tcp = TcpListener::bind(udp.local_addr().unwrap()).ok()?;
@@ -69,7 +69,7 @@ fn server(udp_answers: Answers, tcp_answers: Answers) -> SocketAddr {
     address
 }
 
-/// As they come from the program's main process, but for the mark.
+/// Returns sockets like those of the main process, but unmarked.
 fn sockets() -> Sockets {
     let kinds = [Type::DGRAM, Type::STREAM];
     Sockets::new(kinds.map(|kind| Socket::new(Domain::IPV4, kind, None).unwrap().into()).into())
@@ -102,12 +102,12 @@ fn both_families_are_asked_and_aliases_followed() {
 fn what_does_not_fit_is_asked_over_tcp() {
     let cut: Answers = |query| vec![reply(query, false, |reply| reply.set_flags(PacketFlag::TRUNCATION))];
     assert_eq!(ask(&[server(cut, both)]).unwrap(), [IpAddr::from(V4), V6.into()]);
-    // nobody speaks TCP there, but one address did fit
+    // no TCP answers there, but one address did fit
     let partly: Answers = |query| vec![reply(query, true, |reply| reply.set_flags(PacketFlag::TRUNCATION))];
     assert_eq!(ask(&[server(partly, nothing)]).unwrap(), [IpAddr::from(V4), V6.into()]);
 }
 
-/// A server that sends a byte now and then holds nobody up: the bytes do not renew the deadline.
+/// A server that sends single bytes causes no delay: they do not extend the deadline.
 #[test]
 fn an_answer_over_tcp_has_one_deadline() {
     const TIMEOUT: Duration = Duration::from_secs(2);
@@ -124,7 +124,7 @@ fn an_answer_over_tcp_has_one_deadline() {
     });
     thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
-        // a long answer
+        // the length of a long answer
         stream.write_all(&[0x0f, 0xff]).unwrap();
         for _ in 0..100 {
             thread::sleep(TIMEOUT / 20);
@@ -196,7 +196,7 @@ proptest! {
         let mut queries = Queries::new("vpn.example").unwrap();
         let mut answer = bytes;
         if header {
-            // a right beginning: the records are what is left to chance
+            // with a valid header: only the records are random
             let mut right = reply(&Packet::parse(&queries.0[0].bytes).unwrap(), false, |_| {});
             right[7] = 3;
             right.extend(answer);

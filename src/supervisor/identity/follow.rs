@@ -1,5 +1,5 @@
-//! Follows the device: reads where it is, and gives what goes by its name and index the present
-//! ones.
+//! Follows the device: reads its location, and updates everything that depends on its name and
+//! index.
 
 use std::time::Duration;
 
@@ -14,26 +14,25 @@ use crate::supervisor::context::Context;
 use crate::supervisor::link_watch::LinkNews;
 use crate::supervisor::mode::Mode;
 
-/// Pause before what does not have the new name yet is tried again: another tunnel may be about to
-/// give that name up.
+/// Delay before the rename is tried again: another tunnel may be about to release the name.
 const RETRY: Duration = Duration::from_millis(100);
-/// Attempts until that is told.
+/// Number of attempts before the failure is logged.
 const PATIENT: u32 = 10;
-/// Pause between attempts afterwards, and the number of all of them.
+/// Delay between later attempts, and the maximum number of attempts.
 const LATE_RETRY: Duration = Duration::from_secs(10);
 const ATTEMPTS: u32 = 16;
 
 impl Context {
-    /// Reads the state of the device, in whichever network namespace it was before.
+    /// Reads the state of the device, even if it comes back from another network namespace.
     ///
     /// # Errors
-    /// It is not here, or netlink fails.
+    /// It is not in this network namespace, or netlink fails.
     pub(in crate::supervisor) fn read_link(&mut self, news: &LinkNews) -> Result<LinkState, LinkError> {
         if let Some(elsewhere) = news.moved {
             self.link.identity.elsewhere = elsewhere;
         }
         let link = &mut self.link.link;
-        // an index may be another device's by now
+        // the index may belong to another device by now
         let state = if self.link.away || news.moved.is_some() {
             link.find_again(self.link.identity.elsewhere)?
         } else {
@@ -42,10 +41,10 @@ impl Context {
         Ok(state)
     }
 
-    /// The device is no longer in this network namespace: deleted, which reading the tun tells, or
-    /// moved to another one, where it still works.
+    /// Handles a device that is no longer in this network namespace: deleted, which reading the tun
+    /// reports, or moved to another one, where it still works.
     pub(in crate::supervisor) fn leave(&mut self, mode: &mut impl Mode, news: &LinkNews) {
-        // the kernel says that it has left after it is gone
+        // the kernel reports the move after the device is gone
         let says_so = news.moved.is_some() && !self.link.identity.told_away;
         if std::mem::replace(&mut self.link.away, true) && !says_so {
             return;
@@ -70,14 +69,14 @@ impl Context {
         }
     }
 
-    /// The device is here again: it gets back what the kernel has taken from it. Returns its state
-    /// afterwards.
+    /// Handles a device that is back in this network namespace: restores what the kernel has
+    /// removed from it. Returns its state afterwards.
     pub(in crate::supervisor) fn come_back(&mut self, mode: &mut impl Mode, state: LinkState) -> LinkState {
         let index = self.link.link.index();
         if std::mem::replace(&mut self.link.index, index) != index {
             self.link.monitor.follow(index);
             self.tunnel.send(&ToTunnel::Device { tun: self.name.clone(), index });
-            // told by the next attempt, if at all
+            // an error is reported by the next attempt
             let _ = mode.handle_renamed(self);
         }
         let tun = &self.name;
@@ -105,7 +104,8 @@ impl Context {
         }
     }
 
-    /// Returns a line about a device whose networks are unreachable while it is elsewhere.
+    /// Returns a warning about networks that are unreachable while the device is in another network
+    /// namespace.
     pub(in crate::supervisor) fn unreachable(&self, mode: &impl Mode) -> Option<String> {
         let tun = &self.name;
         mode.blocks().then(|| {
@@ -116,7 +116,7 @@ impl Context {
         })
     }
 
-    /// Has everything that goes by the device's name go by its present one.
+    /// Adopts the current name of the device.
     pub(in crate::supervisor) fn follow_name(&mut self, mode: &mut impl Mode) {
         let name = self.link.link.name();
         if name == self.name.as_str() {
@@ -141,7 +141,7 @@ impl Context {
         self.tunnel.send(&ToTunnel::Device { tun: tun.clone(), index: self.link.index });
     }
 
-    /// Gives what does not have the device's name yet that name, if that is due.
+    /// Updates what does not have the device's current name yet, if that is due.
     pub(in crate::supervisor) fn serve_name(&mut self, mode: &mut impl Mode) {
         if self.link.identity.due.is_none_or(|due| due > self.now) {
             return;
@@ -160,7 +160,7 @@ impl Context {
         }
     }
 
-    /// Has the tunnel process answer for its health by the device's present name.
+    /// Renames the health socket of the tunnel process to the device's current name.
     fn rename_health(&mut self) -> Result<(), String> {
         if self.link.identity.health.as_ref() == Some(&self.name) {
             return Ok(());

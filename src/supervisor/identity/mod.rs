@@ -1,8 +1,9 @@
-//! The device's name, its index and its network namespace, which others change while the tunnel
-//! runs: what goes by them follows.
+//! The device's name, index and network namespace, which other programs may change while the tunnel
+//! runs: everything that depends on them is updated.
 //!
-//! What outlives the tunnel, its tables and its label, keeps the name that the tunnel was started
-//! with ([`crate::link::Routes`], [`crate::link::KillSwitch`]). Sockets get the new one.
+//! What outlives the tunnel, its tables and its ownership marker, keeps the name that the tunnel
+//! was started with ([`crate::link::Routes`], [`crate::link::KillSwitch`]). Sockets get the new
+//! one.
 
 mod follow;
 mod state;

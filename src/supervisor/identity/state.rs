@@ -1,24 +1,24 @@
-//! State of what goes by the device's name and index.
+//! State of what depends on the device's name and index.
 
 use crate::config::TunName;
 use crate::time::Instant;
 
-/// Names and indices of the device, and what of them is not in force yet.
+/// Names and indices of the device, and updates that are not done yet.
 #[derive(Debug, Default)]
 pub(in crate::supervisor) struct Identity {
-    /// Name of the health socket; `None` where there is none.
+    /// Name of the health socket; `None` if there is none.
     pub(in crate::supervisor) health: Option<TunName>,
-    /// Index that the device has in another network namespace.
+    /// Index of the device in another network namespace.
     pub(super) elsewhere: Option<u32>,
-    /// The line about its being there was written.
+    /// True once the warning about its move was logged.
     pub(super) told_away: bool,
-    /// Time of the next attempt, and the number of those that failed.
+    /// Time of the next attempt, and the number of failed ones.
     pub(super) due: Option<Instant>,
     pub(super) failed: u32,
 }
 
 impl Identity {
-    /// Tries again what has failed.
+    /// Schedules a failed update again.
     pub(in crate::supervisor) const fn retry(&mut self, now: Instant) {
         if self.failed > 0 {
             (self.due, self.failed) = (Some(now), 0);

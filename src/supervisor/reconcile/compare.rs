@@ -1,4 +1,4 @@
-//! Compares what was reported to have changed, puts back what is missing, and reports it.
+//! Compares pieces that may have changed, restores what is missing, and reports it.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use crate::messages::{Host, ToTunnel};
 use crate::supervisor::context::Context;
 use crate::supervisor::mode::Mode;
 
-/// Least time between two comparisons of everything that somebody asks for.
+/// Minimum interval between two comparisons of everything on request.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
-/// Lines about the host that a report of the health has at most.
+/// Maximum number of warnings in a health report.
 const MAX_WARNINGS: usize = 8;
 
 impl Context {
-    /// Compares what was changed, and puts back what is missing.
+    /// Compares the pieces that have changed, and restores what is missing.
     pub(in crate::supervisor) fn reconcile(&mut self, mode: &mut impl Mode) {
         for place in 0..Piece::ALL.len() {
             self.reconcile_entry(mode, place, false);
@@ -23,8 +23,7 @@ impl Context {
         self.reconciler.author = None;
     }
 
-    /// Compares everything, for somebody who asks for the health: at most once in
-    /// [`BETWEEN_LOOKS`].
+    /// Compares everything, for a health request: at most once in [`BETWEEN_LOOKS`].
     pub(in crate::supervisor) fn reconcile_all(&mut self, mode: &mut impl Mode) {
         let now = self.now;
         if self.reconciler.compared_at.is_some_and(|at| now.since(at) < BETWEEN_LOOKS) {
@@ -35,7 +34,7 @@ impl Context {
         self.reconcile(mode);
     }
 
-    /// Compares and puts back everything, however often that was.
+    /// Compares and restores everything, regardless of the limits.
     pub(in crate::supervisor) fn reconcile_by_request(&mut self, mode: &mut impl Mode) {
         self.reconciler.compared_at = None;
         self.reconciler.note_overrun();
@@ -59,7 +58,7 @@ impl Context {
         if let Some(entry) = self.reconciler.entries.get_mut(place) {
             entry.is_pending = compared.is_missing;
         }
-        // the routes that need them
+        // restores the routes that need these addresses
         if piece == Piece::Addresses && compared.repaired.is_some() {
             self.reconciler.note_change(Piece::Routing);
         }
@@ -99,8 +98,8 @@ impl Context {
         }
     }
 
-    /// Tells the tunnel process, which answers for the health and the metrics, what was found, if
-    /// it is another than before.
+    /// Sends the state of the host to the tunnel process, which reports it in health and metrics,
+    /// if it has changed.
     pub(in crate::supervisor) fn send_host(&mut self, mode: &impl Mode) {
         let mut warnings: Vec<String> = Need::ALL.into_iter().flat_map(|need| mode.unmet(need)).collect();
         warnings.truncate(MAX_WARNINGS);

@@ -1,16 +1,16 @@
-//! A limit on repairs: wontun does not fight for ever with a program that removes again what was
-//! put back.
+//! Rate limit of repairs: wontun does not fight for ever with a program that removes again what was
+//! restored.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::time::Instant;
 
-/// Repairs that are made at once.
+/// Number of repairs that are made without delay.
 const AT_ONCE: usize = 5;
-/// Time in which so many are.
+/// Period for that number.
 const TIME: Duration = Duration::from_secs(60);
-/// Least time between two repairs beyond these.
+/// Minimum interval between further repairs.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Times of the last repairs.
@@ -20,7 +20,7 @@ pub(super) struct RepairLimit {
 }
 
 impl RepairLimit {
-    /// Returns the time from which on something may be put back.
+    /// Returns the time from which on the next repair is allowed.
     pub(super) fn allowed_at(&mut self, now: Instant) -> Instant {
         while self.made.front().is_some_and(|at| now.since(*at) >= TIME) {
             self.made.pop_front();
@@ -31,7 +31,7 @@ impl RepairLimit {
         }
     }
 
-    /// Takes note of a repair.
+    /// Records a repair.
     pub(super) fn note(&mut self, now: Instant) {
         if self.is_reached() {
             self.made.pop_front();
@@ -39,7 +39,7 @@ impl RepairLimit {
         self.made.push_back(now);
     }
 
-    /// Returns true if there were so many repairs lately that they are limited.
+    /// Returns true if there were so many repairs recently that they are limited.
     pub(super) fn is_reached(&self) -> bool {
         self.made.len() >= AT_ONCE
     }

@@ -1,18 +1,18 @@
-//! What is compared, and the outcome of a comparison.
+//! The pieces that are compared, and the outcome of a comparison.
 
-/// A piece of state that wontun sets up on the host, in the order in which pieces are put back.
+/// A piece of state that wontun sets up on the host, in the order in which pieces are restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Piece {
     /// The table of the kill switch. Reported by `NFNLGRP_NFTABLES`.
     KillSwitch,
-    /// The TUN device: up, with the MTU that the configuration names; its owner and queues can only
-    /// be compared. Reported by `RTNLGRP_LINK`.
+    /// The TUN device: up, with the configured MTU; its owner and queues can only be compared.
+    /// Reported by `RTNLGRP_LINK`.
     Device,
     /// The device's addresses. Reported by `RTNLGRP_IPV4_IFADDR` and `RTNLGRP_IPV6_IFADDR`.
     Addresses,
     /// Routes and policy rules. Reported by `RTNLGRP_IPV4_ROUTE`, `RTNLGRP_IPV4_RULE` and IPv6's.
     Routing,
-    /// The tables of the guard, of address translation and of policy routing's marks. Reported by
+    /// The tables of the guard, of NAT and of policy routing's marks. Reported by
     /// `NFNLGRP_NFTABLES`.
     Tables,
     /// Settings that were turned on: forwarding, reported by `RTNLGRP_IPV4_NETCONF` and IPv6's, and
@@ -20,25 +20,25 @@ pub enum Piece {
     Settings,
 }
 
-/// A condition that the tunnel relies on, and which is others' to meet.
+/// A condition that the tunnel relies on and that wontun does not manage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// This host forwards, and no chain of others drops what comes from the tunnel.
+    /// This host forwards, and no other program's chain drops packets from the tunnel.
     Forwarding,
-    /// No chain of others drops what comes to the UDP port.
+    /// No other program's chain drops packets to the UDP port.
     Port,
-    /// The tunnel's networks are not those of other devices.
+    /// The tunnel's networks do not overlap those of other devices.
     Networks,
 }
 
 /// Outcome of a comparison.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Compared {
-    /// Pieces that were missing and are back, in words.
+    /// Description of the pieces that were missing and are restored.
     pub repaired: Option<String>,
-    /// Error with which something that is missing cannot be put back.
+    /// Error of restoring something that is missing.
     pub error: Option<String>,
-    /// Something is missing that was not to be put back yet.
+    /// True if something is missing that was not to be restored yet.
     pub is_missing: bool,
 }
 
@@ -46,8 +46,8 @@ impl Piece {
     pub(super) const ALL: [Self; 6] =
         [Self::KillSwitch, Self::Device, Self::Addresses, Self::Routing, Self::Tables, Self::Settings];
 
-    /// Returns true if it is put back at once, however often that was. Of the routing, that is true
-    /// of policy rules and the routes of their table.
+    /// Returns true if it is restored at once, regardless of the rate limit. For routing, that
+    /// applies to policy rules and the routes of their table.
     pub(super) const fn is_urgent(self) -> bool {
         matches!(self, Self::KillSwitch)
     }
@@ -63,7 +63,7 @@ impl Piece {
         }
     }
 
-    /// Returns a sentence about a repair, which the pieces that were put back are to follow.
+    /// Returns a sentence about a repair, to be followed by the pieces that were restored.
     pub(super) const fn repaired(self) -> &'static str {
         match self {
             Self::KillSwitch => "the kill switch was deleted or changed by another program, and is back",

@@ -1,4 +1,4 @@
-//! What was found of the pieces, and what was reported.
+//! State of the reconciliation: the results of the comparisons, and what was reported.
 
 use std::time::Duration;
 
@@ -8,19 +8,19 @@ use crate::logging::RateLimit;
 use crate::messages::{Host, Repairs};
 use crate::time::Instant;
 
-/// Least time between two lines about the same piece that cannot be put back.
+/// Minimum interval between two log lines about a piece that cannot be restored.
 const QUIET: Duration = Duration::from_secs(10);
 
-/// State of the comparison of one piece.
+/// State of one piece.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) piece: Piece,
-    /// It is to be compared, and what is missing put back.
+    /// True if it must be compared, and restored if something is missing.
     pub(super) is_pending: bool,
-    /// It was reported to have changed since the last comparison.
+    /// True if a change was reported since the last comparison.
     pub(super) is_changed: bool,
     pub(super) limit: RepairLimit,
-    /// The line about too many repairs was written.
+    /// True once the warning about too many repairs was logged.
     pub(super) is_limit_reported: bool,
     /// Error of the last comparison.
     pub(super) error: Option<String>,
@@ -33,19 +33,19 @@ impl Entry {
     }
 }
 
-/// The pieces, what was found of them, and what was reported.
+/// State of all pieces.
 #[derive(Debug)]
 pub(in crate::supervisor) struct Reconciler {
     pub(super) entries: [Entry; Piece::ALL.len()],
     /// Number of repairs so far.
     pub(in crate::supervisor) repairs: Repairs,
-    /// Program that changed the ruleset last, and its process id.
+    /// Program that last changed the ruleset, and its process id.
     pub(in crate::supervisor) author: Option<(String, u32)>,
     /// Time of the last comparison of everything.
     pub(super) compared_at: Option<Instant>,
     /// Error of the last reload.
     pub(in crate::supervisor) reload_error: Option<String>,
-    /// What the tunnel process was told.
+    /// State last sent to the tunnel process.
     pub(super) sent: Host,
 }
 
@@ -70,18 +70,17 @@ impl Reconciler {
         }
     }
 
-    /// Has `piece` compared before the loop waits again.
+    /// Schedules a comparison of `piece` before the event loop waits again.
     pub(in crate::supervisor) fn note_change(&mut self, piece: Piece) {
         self.entries.iter_mut().filter(|entry| entry.piece == piece).for_each(Entry::note_change);
     }
 
-    /// Has everything compared: events were lost.
+    /// Schedules a comparison of everything, after events were lost.
     pub(in crate::supervisor) fn note_overrun(&mut self) {
         self.entries.iter_mut().for_each(Entry::note_change);
     }
 
-    /// Returns the time at which something is to be compared that was put back too often to be at
-    /// once.
+    /// Returns the time of the next comparison that is delayed by the rate limit.
     pub(in crate::supervisor) fn deadline(&mut self, now: Instant) -> Option<Instant> {
         self.entries
             .iter_mut()
@@ -90,7 +89,7 @@ impl Reconciler {
             .min()
     }
 
-    /// Returns what is missing on the host and cannot be put back, in one line.
+    /// Returns a description of what is missing on the host and cannot be restored, in one line.
     pub(in crate::supervisor) fn trouble(&self, tun: &str) -> Option<String> {
         self.entries.iter().find_map(|entry| {
             let piece = entry.piece.name();

@@ -1,7 +1,7 @@
-//! Notifications to the service manager: ready, reloading, stopping, status and watchdog. The
-//! watchdog is only told that the tunnel is alive once the tunnel process has answered a probe,
-//! which it does when all its workers have turned; so one that is stuck has the tunnel restarted,
-//! and so has a supervisor that is stuck.
+//! Notifications to the service manager: ready, reloading, stopping, status and watchdog. A
+//! watchdog keep-alive is sent only once the tunnel process has answered a probe, which it does
+//! when all its workers have run a turn; so a stuck tunnel process or supervisor makes the service
+//! manager restart the tunnel.
 
 mod notify;
 mod state;

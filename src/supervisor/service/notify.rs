@@ -1,4 +1,4 @@
-//! Sends what is due, and takes the tunnel process's answers to probes.
+//! Sends notifications that are due, and handles the tunnel process's answers to probes.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -8,20 +8,20 @@ use crate::messages::Status;
 use crate::supervisor::context::Context;
 use crate::time::Instant;
 
-/// Time between two looks at the status.
+/// Interval between two updates of the status.
 const STATUS_INTERVAL: Duration = Duration::from_secs(10);
-/// The least time between two probes, whatever the watchdog asks for.
+/// Minimum interval between two probes, whatever the watchdog's timeout is.
 const LEAST_INTERVAL: Duration = Duration::from_millis(1);
 
 impl Context {
-    /// Sends READY=1 once the tunnel process has answered.
+    /// Sends READY=1 once the tunnel process has answered a probe.
     pub(in crate::supervisor) fn notify_ready(&mut self) {
         if self.service.notifier.is_some() {
             self.service.ready_after = Some(self.tunnel.probe());
         }
     }
 
-    /// Sends RELOADING=1; [`Self::notify_ready`] is to follow.
+    /// Sends RELOADING=1; [`Self::notify_ready`] must follow.
     pub(in crate::supervisor) fn notify_reloading(&mut self) {
         self.reconciler.reload_error = None;
         if let Some(notifier) = &mut self.service.notifier {
@@ -36,7 +36,7 @@ impl Context {
         }
     }
 
-    /// Takes the answer to a probe.
+    /// Handles the answer to a probe.
     pub(in crate::supervisor) fn handle_alive(&mut self, probe: u64, status: Status) {
         let text = self.status_text(status);
         let now = self.now;
@@ -68,7 +68,7 @@ impl Context {
         service.settle(now);
     }
 
-    /// Does what is due.
+    /// Sends notifications that are due.
     pub(in crate::supervisor) fn serve_service(&mut self) {
         let now = self.now;
         let is_due = |at: Option<Instant>| at.is_some_and(|at| now >= at);
@@ -127,7 +127,7 @@ fn describe(status: Status) -> String {
     }
 }
 
-/// Returns how long ago something was, so coarsely that the text seldom changes.
+/// Formats an age so coarsely that the text seldom changes.
 fn ago(age: Duration) -> String {
     const MINUTE: u64 = 60;
     const HOUR: u64 = 60 * MINUTE;

@@ -1,26 +1,26 @@
-//! State of the notifications: what is due, and which probes are to be answered first.
+//! State of the notifications: those that are due, and the probes that must be answered first.
 
 use std::time::Duration;
 
 use crate::control::notify::Notifier;
 use crate::time::Instant;
 
-/// Pause before what found no room is tried again.
+/// Delay before messages that did not fit the queue are sent again.
 const RETRY: Duration = Duration::from_millis(100);
 
 /// State of the notifications.
 #[derive(Debug, Default)]
 pub(in crate::supervisor) struct Service {
-    /// `None` unless a service manager started us.
+    /// `None` unless the process was started by a service manager.
     pub(super) notifier: Option<Notifier>,
     pub(super) watchdog: Option<Watchdog>,
     pub(super) status_at: Option<Instant>,
     /// Probe whose answer may change the status.
     pub(super) status_after: Option<u64>,
     pub(super) retry_at: Option<Instant>,
-    /// Probe whose answer has READY=1 sent, at the start or after a reload.
+    /// Probe whose answer triggers READY=1, at the start or after a reload.
     pub(super) ready_after: Option<u64>,
-    /// Status as it was last sent.
+    /// Status that was last sent.
     pub(super) sent_status: String,
 }
 
@@ -28,7 +28,7 @@ pub(in crate::supervisor) struct Service {
 pub(super) struct Watchdog {
     pub(super) interval: Duration,
     pub(super) probe_at: Instant,
-    /// Probe that was not answered yet.
+    /// Probe that is not answered yet.
     pub(super) probe: Option<u64>,
 }
 
@@ -37,7 +37,7 @@ impl Service {
         Self { notifier, ..Self::default() }
     }
 
-    /// Sees to it that what found no room is tried again.
+    /// Schedules another attempt if messages did not fit the queue.
     pub(super) fn settle(&mut self, now: Instant) {
         let is_behind = self.notifier.as_ref().is_some_and(Notifier::is_behind);
         self.retry_at = is_behind.then(|| self.retry_at.unwrap_or(now + RETRY));

@@ -1,33 +1,33 @@
-//! `--dns-bypass`: for a moment, questions to name servers pass a full tunnel by, so that this
-//! host's own name server can find the address of a peer's name.
+//! `--dns-bypass`: temporarily routes DNS queries past a full tunnel, so that this host's own name
+//! server can resolve a peer's host name.
 //!
-//! That is done only where the user wants it, no kill switch is engaged, the name was asked for in
-//! vain and no address from before is left to try; for [`OPEN`] at most, and until the answer
-//! comes. Whoever blocks handshakes can bring it about: so the pause until the next one is doubled
-//! each time, and begins anew only when the peer has completed a handshake at another address.
+//! This happens only if the user enabled it, no kill switch is engaged, the look-up has failed and
+//! no remembered address is left to try; for [`OPEN`] at most, and until the answer comes. Anyone
+//! who can block handshakes can cause it: so the delay until the next time is doubled each time,
+//! and is reset only when the peer has completed a handshake at another address.
 //!
-//! It is a part of the wanted policy rules ([`Wanted`](crate::link::Wanted)). Those of a process
-//! that was killed lead past a device that is gone with it, and the next start takes them away.
+//! It is part of the desired policy rules ([`Wanted`](crate::link::Wanted)). Rules left by a killed
+//! process lead past a device that is gone with it, and the next start removes them.
 
 use std::time::Duration;
 
 use crate::time::Instant;
 use crate::tunnel::wireguard::PublicKey;
 
-/// Time for which questions pass at most.
+/// Maximum time for which queries bypass the tunnel.
 pub(super) const OPEN: Duration = Duration::from_secs(5);
-/// Pause until they may pass again; doubled each time, up to [`PAUSE_MAX`].
+/// Delay until the next bypass; doubled each time, up to [`PAUSE_MAX`].
 const PAUSE: Duration = Duration::from_secs(60);
 const PAUSE_MAX: Duration = Duration::from_secs(3600);
 
-/// The present and the next opening.
+/// The current and the next bypass.
 #[derive(Debug)]
 pub(super) struct Bypass {
-    /// The user wants it.
+    /// True if the user has enabled it.
     is_allowed: bool,
-    /// The peer whose name is asked for, and until when questions pass.
+    /// Peer whose name is looked up, and the end of the bypass; `None` if there is none.
     open: Option<(PublicKey, Instant)>,
-    /// Time of the next opening.
+    /// Earliest time of the next bypass.
     next: Option<Instant>,
     pause: Duration,
 }
@@ -37,12 +37,12 @@ impl Bypass {
         Self { is_allowed, open: None, next: None, pause: PAUSE }
     }
 
-    /// Returns true while questions pass.
+    /// Returns true while queries bypass the tunnel.
     pub(super) const fn is_open(&self) -> bool {
         self.open.is_some()
     }
 
-    /// Opens for the name of a peer. Returns false if that is not the time.
+    /// Starts a bypass for the name of a peer. Returns false if that is not allowed now.
     pub(super) fn open(&mut self, key: &PublicKey, now: Instant) -> bool {
         if !self.is_allowed || self.is_open() || self.next.is_some_and(|next| now < next) {
             return false;
@@ -53,7 +53,8 @@ impl Bypass {
         true
     }
 
-    /// Closes once the peer's name is answered, or its time is over. Returns true if it was open.
+    /// Ends the bypass once the peer's name is answered, or its time is over. Returns true if it
+    /// has ended now.
     pub(super) fn close(&mut self, answered: Option<&PublicKey>, now: Instant) -> bool {
         let is_due = self.open.is_some_and(|(key, until)| answered == Some(&key) || until <= now);
         if is_due {
@@ -62,12 +63,12 @@ impl Bypass {
         is_due
     }
 
-    /// A peer has moved: whatever comes next is another matter.
+    /// Resets the delay, after a peer has moved.
     pub(super) const fn reset(&mut self) {
         self.pause = PAUSE;
     }
 
-    /// Returns the time at which it closes.
+    /// Returns the end of the current bypass.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.open.map(|(_, until)| until)
     }

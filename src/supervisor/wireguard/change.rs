@@ -1,5 +1,5 @@
-//! Changes to a running interface, whether wg(8) or the file wants them. Sessions of peers that are
-//! not concerned continue.
+//! Applies changes to a running interface, from wg(8) or the file. Sessions of other peers
+//! continue.
 
 use std::io;
 use std::num::NonZeroU32;
@@ -12,19 +12,19 @@ use crate::messages::ToTunnel;
 use crate::supervisor::context::Context;
 use crate::supervisor::sockets::SocketsError;
 
-/// Spare sockets of each family that the tunnel process has at the start.
+/// Number of spare sockets of each family that the tunnel process gets at the start.
 pub(super) const SPARE_SOCKETS: u8 = 4;
 
-/// Why nothing was changed.
+/// Reason why nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ChangeError {
-    /// There are no sockets on the port that is wanted; those in use stay.
+    /// The sockets for the new port could not be opened; the current ones are kept.
     #[error(transparent)]
     Sockets(#[from] SocketsError),
-    /// The sockets do not take the mark, or cannot be handed over.
+    /// The mark of the sockets could not be set, or their descriptors could not be passed.
     #[error("the sockets cannot be changed: {0}")]
     System(#[source] io::Error),
-    /// The kill switch does not let the new port through, or is not switched.
+    /// The kill switch could not be adapted to the new port, or switched.
     #[error("the kill switch cannot be changed: {0}")]
     KillSwitch(#[source] io::Error),
 }
@@ -53,13 +53,13 @@ impl WireGuard {
         Ok(self.send_changes(context, changes))
     }
 
-    /// Applies the supervisor's part of `changes`; routes and address translation are still to be
-    /// set, and the tunnel process is still to be told.
+    /// Applies the supervisor's part of `changes`, except for routes and NAT, without sending them
+    /// to the tunnel process.
     ///
     /// # Errors
     /// As for [`Self::change`].
     pub(super) fn apply(&mut self, context: &mut Context, changes: &Changes) -> Result<(), ChangeError> {
-        // what can fail comes first, and takes back what was done until then
+        // steps that can fail come first, and are undone on failure
         let mark_before = self.fwmark;
         if let Some(mark) = changes.fwmark {
             self.set_fwmark(context, NonZeroU32::new(mark)).map_err(ChangeError::System)?;
@@ -74,14 +74,14 @@ impl WireGuard {
         Ok(())
     }
 
-    /// Has the tunnel process apply its part of `changes`.
+    /// Sends the tunnel process its part of `changes`.
     #[allow(clippy::unused_self, reason = "the mirror and the process change together")]
     pub(super) fn send_changes(&self, context: &mut Context, changes: Changes) -> u32 {
         let changes = Changes { listen_port: None, fwmark: None, kill_switch: None, ..changes };
         context.tunnel.change(changes)
     }
 
-    /// Moves to another port; 0 for any that is free.
+    /// Changes the port; 0 for any free one.
     fn listen(&mut self, context: &mut Context, port: u16) -> Result<(), ChangeError> {
         let mut sockets = self.sockets.reopen(port)?;
         sockets.set_mark(self.mark).map_err(ChangeError::System)?;
@@ -93,8 +93,7 @@ impl WireGuard {
         Ok(())
     }
 
-    /// Sets the mark that was asked for. Where the routes need one they have the last word
-    /// ([`Self::update_routes`]).
+    /// Sets the requested mark. If the routes need a mark, they decide ([`Self::update_routes`]).
     fn set_fwmark(&mut self, context: &mut Context, mark: Option<NonZeroU32>) -> io::Result<()> {
         if self.routes.is_none() {
             self.set_mark(context, mark)?;
@@ -103,10 +102,10 @@ impl WireGuard {
         Ok(())
     }
 
-    /// Sets the mark of the sockets, or the kill switch's where none is wanted.
+    /// Sets the mark of the sockets; without one, the kill switch's is used.
     ///
     /// # Errors
-    /// The kernel's.
+    /// An error of the kernel.
     pub(super) fn set_mark(&mut self, context: &mut Context, mark: Option<NonZeroU32>) -> io::Result<()> {
         let mark = self.firewall.mark(mark);
         if self.mark != mark {
@@ -121,7 +120,7 @@ impl WireGuard {
         Ok(())
     }
 
-    /// Sends spare sockets. Where there are none to be had, the base sockets do.
+    /// Sends spare sockets. If none can be created, peers use the base sockets.
     pub(super) fn send_spare_sockets(&self, context: &mut Context, ipv4: u8, ipv6: u8) {
         match self.sockets.spare(ipv4, ipv6) {
             Ok((message, descriptors)) => {

@@ -1,13 +1,12 @@
-//! Names of endpoints, looked up before the routes lead everything into a tunnel that is not there
-//! yet.
+//! Looks up endpoint names before the routes lead everything into a tunnel that is not there yet.
 //!
-//! A name server on this host (dnsmasq, unbound, …) asks others with sockets that are not ours to
-//! mark, and once the routes are set its questions wait for the tunnel, which waits for the name.
-//! Those who are behind it are asked past the tunnel afterwards, but are not known everywhere.
+//! A name server on this host (dnsmasq, unbound, …) queries others with sockets that wontun cannot
+//! mark, and once the routes are set its queries wait for the tunnel, which waits for the name. Its
+//! upstream servers are queried past the tunnel afterwards, but are not always known.
 //!
-//! With a kill switch only marked questions leave this host. Where none is in place yet and all
-//! name servers are this host's own, the names are looked up before it is engaged: that opens
-//! nothing that was closed before the start.
+//! With a kill switch only marked queries leave this host. If none is in place yet and all name
+//! servers are on this host, the names are looked up before it is engaged: that opens nothing that
+//! was closed before the start.
 
 use std::num::NonZeroU32;
 use std::os::fd::BorrowedFd;
@@ -28,8 +27,8 @@ use crate::supervisor::lookups::Lookups;
 use crate::supervisor::start::Starting;
 use crate::tunnel::wireguard::PublicKey;
 
-/// Time for all names together: a name server that is silent, or a network that is not there yet,
-/// holds up the start no longer.
+/// Timeout for all names together: a silent name server, or a network that is not up yet, delays
+/// the start no longer.
 const LIMIT: Duration = Duration::from_secs(2);
 
 impl ConfigFile {
@@ -59,9 +58,9 @@ impl ConfigFile {
 }
 
 impl WireGuard {
-    /// Looks up the names of a full tunnel's peers, whose answers are kept until the tunnel process
-    /// asks for them. What is not answered in time is asked for again by the tunnel. With a kill
-    /// switch that was done before it was engaged, or is not done.
+    /// Looks up the names of a full tunnel's peers, and keeps the answers until the tunnel process
+    /// requests them. It requests unanswered names again. With a kill switch this was done before
+    /// it was engaged, or is not done.
     ///
     /// # Errors
     /// The clock cannot be read.
@@ -88,12 +87,12 @@ impl WireGuard {
     }
 }
 
-/// Returns true if the routes lead everything into the tunnel, questions to name servers too.
+/// Returns true if the routes lead everything into the tunnel, including DNS queries.
 fn needs_names(configuration: &WgQuick) -> bool {
     configuration.interface.table != Table::Off && configuration.is_full_tunnel()
 }
 
-/// Looks up `names` with questions that carry `mark`, within [`LIMIT`].
+/// Looks up `names` with queries that carry `mark`, within [`LIMIT`].
 ///
 /// # Errors
 /// The clock cannot be read.
@@ -141,6 +140,6 @@ fn look_up<'a>(
 fn wait(descriptor: BorrowedFd<'_>, limit: Duration) {
     let mut descriptors = [PollFd::new(descriptor, PollFlags::POLLIN)];
     let limit = u16::try_from(limit.as_millis()).unwrap_or(u16::MAX).max(1);
-    // an error of poll(2) ends like its time
+    // an error of poll(2) is handled like a timeout
     let _ = poll(&mut descriptors, PollTimeout::from(limit));
 }

@@ -1,5 +1,4 @@
-//! The configuration file: what it wants of the tunnel at the start, and what is different when it
-//! is read again.
+//! The configuration file: the changes that it makes at the start and after a reload.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -16,37 +15,37 @@ use crate::link::Link;
 use crate::routing::Prefix;
 use crate::tunnel::wireguard::PublicKey;
 
-/// Addresses of peers' names.
+/// Addresses of peers' host names.
 pub(super) type Found = Vec<(PublicKey, Vec<SocketAddr>)>;
 
 /// Source of the configuration.
 #[derive(Debug)]
 pub(super) enum Source {
-    /// A file, which SIGHUP has us read again.
+    /// A file, which is reloaded upon SIGHUP.
     File(Box<ConfigFile>),
-    /// Whoever uses the socket.
+    /// Clients of the socket.
     Socket,
 }
 
-/// The file, and what it said when it was last read.
+/// The configuration file and its contents when it was last read.
 #[derive(Debug)]
 pub struct ConfigFile {
-    /// Its path.
+    /// Path of the file.
     pub path: PathBuf,
     /// Treatment of its hooks.
     pub hooks: Hooks,
-    /// Its contents when it was last read.
+    /// Contents when it was last read.
     pub configuration: WgQuick,
-    /// The files that keys came from.
+    /// Files that keys were read from.
     pub key_files: Vec<PathBuf>,
     /// Forwarding and NAT for the peers.
     pub nat: NatMode,
-    /// Link-local networks that the peers may reach by address translation.
+    /// Link-local networks that the peers may reach through NAT.
     pub nat_allow: Vec<Prefix>,
     /// The policy between the peers.
     pub policy: PeerPolicy,
-    /// Questions to name servers may pass the tunnel by for a moment, where an endpoint's name is
-    /// not answered otherwise.
+    /// True if DNS queries may bypass the tunnel temporarily when an endpoint name cannot be
+    /// resolved otherwise.
     pub dns_bypass: bool,
     /// The kill switch, until the supervisor takes it.
     pub kill_switch: Option<EngagedKillSwitch>,
@@ -55,11 +54,10 @@ pub struct ConfigFile {
 }
 
 impl ConfigFile {
-    /// Reads the file at `path`, and warns of what the user should know of it. Without address
-    /// translation and kill switch, which are the caller's to add.
+    /// Reads the file at `path`, and logs its warnings. The caller adds NAT and kill switch.
     ///
     /// # Errors
-    /// [`LoadError`]: which file, and for a line of it what was expected.
+    /// [`LoadError`]: the file, and for an error in a line what was expected.
     pub fn load(path: PathBuf, hooks: Hooks) -> Result<Self, LoadError> {
         let Loaded { configuration, warnings, key_files } = load(&path, hooks)?;
         warnings.iter().for_each(|warning| warn!("{warning}"));
@@ -95,8 +93,8 @@ impl Source {
     }
 }
 
-/// Returns the changes that make an interface with the peers `present` one that is as `new` says.
-/// `old` is what the file said before: where an endpoint or port is the same in both, the running
+/// Returns the changes that turn an interface with the peers `present` into that of `new`. `old` is
+/// the previous contents of the file: if an endpoint or port is the same in both, the running
 /// tunnel's is kept, since peers roam.
 pub(super) fn changes(new: &WgQuick, old: Option<&WgQuick>, present: &HashSet<PublicKey>) -> Changes {
     let interface = &new.interface;
@@ -116,7 +114,8 @@ pub(super) fn changes(new: &WgQuick, old: Option<&WgQuick>, present: &HashSet<Pu
     }
 }
 
-/// The peers in `old` that are `present`: one that wg(8) has removed meanwhile is as new as any.
+/// Returns the peers of `old` that are `present`: a peer that wg(8) has removed meanwhile is
+/// treated as new.
 pub(super) fn by_key<'a>(
     old: Option<&'a WgQuick>,
     present: &'a HashSet<PublicKey>,
@@ -151,8 +150,8 @@ pub(super) fn is_new_endpoint(peer: &Peer, old: Option<&Peer>) -> bool {
     old.is_none_or(|old| old.endpoint != peer.endpoint)
 }
 
-/// The MTU that the file says; else the largest with which a packet and its headers fit the routes
-/// to all endpoints that are given as addresses; else what fits an Ethernet path.
+/// Returns the MTU: the configured one; else the largest with which a packet and its headers fit
+/// the routes to all endpoints that are given as addresses; else the one for an Ethernet path.
 pub(super) fn mtu(link: &mut Link, configuration: &WgQuick, mark: Option<NonZeroU32>) -> u32 {
     let interface = &configuration.interface;
     if let Some(mtu) = interface.mtu {
@@ -168,11 +167,11 @@ pub(super) fn mtu(link: &mut Link, configuration: &WgQuick, mark: Option<NonZero
     paths.min().map_or(DEFAULT_MTU, |path| path.saturating_sub(OVERHEAD).max(least))
 }
 
-/// Of a path of 1500 bytes.
+/// MTU for a path of 1500 bytes.
 pub(super) const DEFAULT_MTU: u32 = 1420;
 /// Outer headers over IPv6: IP 40, UDP 8, data message 32.
 const OVERHEAD: u32 = 80;
-/// MTU that every host takes: RFC 8200, and RFC 791 for IPv4.
+/// MTU that every host supports: RFC 8200, and RFC 791 for IPv4.
 const MIN_MTU_V6: u32 = 1280;
 const MIN_MTU_V4: u32 = 576;
 

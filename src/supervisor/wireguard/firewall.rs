@@ -1,5 +1,5 @@
-//! What of the host's packet filter belongs to a tunnel with a file: the way out for its peers, and
-//! the kill switch.
+//! The packet filter state of a tunnel with a file: NAT for its peers, the guard and the kill
+//! switch.
 
 use std::io;
 use std::num::NonZeroU32;
@@ -12,30 +12,30 @@ use super::ruleset::RulesetWatch;
 use crate::config::{Cidr, NatMode, PeerPolicy, TunName};
 use crate::link::{Guard, GuardWarning, InputWarning, KillSwitch, LinkError, Nat, Overlap, Pass};
 
-/// The tables of a tunnel. Address translation ends with it; the kill switch only by
+/// The tables of a tunnel. NAT is removed when this is dropped; the kill switch only by
 /// [`Mode::finish`].
 ///
 /// [`Mode::finish`]: crate::supervisor::mode::Mode::finish
 #[derive(Debug)]
 pub(super) struct Firewall {
     pub(super) nat: Option<Nat>,
-    /// Only with a file.
+    /// `None` without a file.
     pub(super) guard: Option<Guard>,
     pub(super) kill_switch: Option<EngagedKillSwitch>,
     pub(super) ruleset: RulesetWatch,
-    /// The chains that drop what comes to the port, which were told.
+    /// Reported chains that drop packets to the port.
     pub(super) input: Vec<InputWarning>,
-    /// The networks of other devices that overlap the peers', which were told.
+    /// Reported networks of other devices that overlap the peers'.
     pub(super) overlaps: Vec<Overlap>,
 }
 
 impl Firewall {
-    /// Takes the kill switch, if there is one. Address translation is still to be set, and what a
-    /// killed run left of it goes if it is not wanted any more. Without a file the host's packet
-    /// filter is not looked at.
+    /// Takes over the kill switch, if there is one. NAT is set later; what a killed run left of it
+    /// is removed if it is not configured any more. Without a file the host's packet filter is not
+    /// read.
     ///
     /// # Errors
-    /// The peers are to be isolated, and cannot be; a tunnel that was started with this name runs.
+    /// The peers are to be isolated, and cannot be; another tunnel started with this name runs.
     pub(super) fn open(
         name: &TunName,
         file: Option<&ConfigFile>,
@@ -74,7 +74,7 @@ impl Firewall {
     /// Guards these addresses of the tunnel, and warns once of what cannot be guarded.
     ///
     /// # Errors
-    /// The peers are to be isolated, and cannot be; another tunnel has the table.
+    /// The peers are to be isolated, and cannot be; another tunnel owns the table.
     pub(super) fn update_guard(&mut self, addresses: &[Cidr]) -> Result<(), LinkError> {
         let Some(guard) = &mut self.guard else { return Ok(()) };
         let warnings = match guard.apply(addresses) {
@@ -88,16 +88,16 @@ impl Firewall {
         Ok(())
     }
 
-    /// Returns the mark of the sockets, where `mark` is what the file and the routes want.
+    /// Returns the mark of the sockets, where `mark` is that of the file and the routes.
     pub(super) fn mark(&self, mark: Option<NonZeroU32>) -> Option<NonZeroU32> {
         mark.or(self.kill_switch.as_ref().map(|_| KillSwitch::MARK))
     }
 
-    /// Lets the tunnel's datagrams through the kill switch: UDP from `port` with `mark`, and if
-    /// `dns` is true marked questions to name servers.
+    /// Makes the kill switch accept the tunnel's datagrams: UDP from `port` with `mark`, and if
+    /// `dns` is true marked DNS queries.
     ///
     /// # Errors
-    /// The kernel does not take it, and lets through what it did before.
+    /// The kernel rejects the change, and the rules stay as they were.
     pub(super) fn let_through(&mut self, mark: Option<NonZeroU32>, port: u16, dns: bool) -> io::Result<()> {
         match (&mut self.kill_switch, mark) {
             (Some(kill_switch), Some(mark)) => kill_switch.let_through(Pass { mark, port, dns }),
@@ -105,18 +105,18 @@ impl Firewall {
         }
     }
 
-    /// Puts the table of the kill switch up again if somebody has taken it away.
+    /// Restores the table of the kill switch if another program has removed it.
     ///
     /// # Errors
-    /// The kernel does not take it.
+    /// The kernel rejects it.
     pub(super) fn restore_kill_switch(&mut self) -> io::Result<()> {
         self.kill_switch.as_mut().map_or(Ok(None), EngagedKillSwitch::put_back).map(drop)
     }
 
-    /// Switches the kill switch off or on by request. A tunnel without one has none to switch off.
+    /// Switches the kill switch off or on by request. Does nothing to switch off a missing one.
     ///
     /// # Errors
-    /// The kernel does not take it; `Unsupported` if there is none to switch on.
+    /// The kernel rejects it; `Unsupported` if there is none to switch on.
     pub(super) fn set_kill_switch(&mut self, is_engaged: bool) -> io::Result<()> {
         match &mut self.kill_switch {
             Some(kill_switch) => kill_switch.set_engaged(is_engaged),

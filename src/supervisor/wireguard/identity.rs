@@ -1,4 +1,4 @@
-//! The tunnel's tables, routes and socket follow its device: to another name, and while it is in
+//! Adapts the tunnel's tables, routes and socket to its device: to a new name, and while it is in
 //! another network namespace.
 
 use super::state::WireGuard;
@@ -6,11 +6,11 @@ use crate::link::Routes;
 use crate::supervisor::context::Context;
 
 impl WireGuard {
-    /// Has everything that goes by the device's name go by its present one, the kill switch first:
-    /// until then nothing leaves by the device. Returns the first thing that does not yet.
+    /// Renames everything that depends on the device's name, the kill switch first: until then
+    /// nothing leaves by the device. Returns the first failure.
     ///
     /// # Errors
-    /// The kernel, or another process that has the name.
+    /// An error of the kernel, or another process holds the name.
     pub(super) fn follow_device(&mut self, context: &mut Context) -> Result<(), String> {
         let name = context.name.clone();
         let kill_switch = self.firewall.kill_switch.as_mut().map_or(Ok(()), |switch| switch.follow(&name));
@@ -29,7 +29,7 @@ impl WireGuard {
         kill_switch.map_err(|error| error.to_string()).and(socket)
     }
 
-    /// Returns true if networks are unreachable since the device is in another network namespace.
+    /// Returns true if networks are unreachable because the device is in another network namespace.
     pub(super) fn blocks(&self) -> bool {
         self.routes.as_ref().is_some_and(Routes::blocks)
     }

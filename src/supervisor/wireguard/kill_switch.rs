@@ -1,5 +1,5 @@
-//! The kill switch of a tunnel, from before anything else of the tunnel is there to after all of it
-//! is gone.
+//! The kill switch of a tunnel, engaged before anything else of the tunnel exists and removed after
+//! all of it is gone.
 
 use std::io;
 
@@ -8,20 +8,20 @@ use tracing::{info, warn};
 use crate::config::{KillSwitchOptions, TunName};
 use crate::link::{KillSwitch, LinkError, Pass};
 
-/// A kill switch in place. It stays so when this is dropped, and the log says how to take it away;
-/// only the tunnel's orderly end does.
+/// A kill switch in place. It stays in place when this is dropped, and the log tells how to remove
+/// it; only an orderly end of the tunnel removes it.
 #[derive(Debug)]
 pub struct EngagedKillSwitch {
     name: TunName,
     keep: bool,
-    /// `None` once it is taken away.
+    /// `None` once it is removed.
     switch: Option<KillSwitch>,
-    /// The tunnel came to an orderly end.
+    /// True after an orderly end of the tunnel.
     is_finished: bool,
 }
 
-/// A kill switch that is engaged only after the names of endpoints were looked up. If the start
-/// fails before that, dropping this engages it.
+/// A kill switch that is engaged only after endpoint names were looked up. If the start fails
+/// before that, dropping this engages it.
 #[derive(Debug)]
 pub struct PendingKillSwitch {
     name: TunName,
@@ -30,8 +30,8 @@ pub struct PendingKillSwitch {
 }
 
 impl PendingKillSwitch {
-    /// Plans the kill switch of the tunnel called `name`. To be called only where nothing holds
-    /// back this host's packets yet ([`EngagedKillSwitch::is_in_place`]).
+    /// Plans the kill switch of the tunnel called `name`. Must be called only if nothing blocks
+    /// this host's packets yet ([`EngagedKillSwitch::is_in_place`]).
     pub const fn new(name: TunName, options: KillSwitchOptions) -> Self {
         Self { name, options: Some(options) }
     }
@@ -49,7 +49,7 @@ impl PendingKillSwitch {
 impl Drop for PendingKillSwitch {
     fn drop(&mut self) {
         let Some(options) = self.options.take() else { return };
-        // what comes of this stays engaged, and its own end says so
+        // the result stays engaged when it is dropped, and logs so itself
         if let Err(error) = EngagedKillSwitch::engage(&self.name, &options) {
             warn!(%error, "the kill switch is not engaged: this host's packets go where its routes lead");
         }
@@ -57,13 +57,13 @@ impl Drop for PendingKillSwitch {
 }
 
 impl EngagedKillSwitch {
-    /// Returns true if a kill switch of the tunnel called `name` is in place, whoever put it up, or
-    /// if that cannot be told.
+    /// Returns true if a kill switch of the tunnel called `name` is in place, by any process, or if
+    /// that cannot be determined.
     pub fn is_in_place(name: &TunName) -> bool {
         KillSwitch::is_in_place(name.as_str()).unwrap_or(true)
     }
 
-    /// Puts up the kill switch of the tunnel called `name`, with everything closed. It needs
+    /// Sets up the kill switch of the tunnel called `name`, with everything blocked. It needs
     /// nothing but the name: call it before anything that may fail.
     ///
     /// # Errors
@@ -82,36 +82,36 @@ impl EngagedKillSwitch {
         Ok(Self { name: name.clone(), keep: *keep, switch: Some(switch), is_finished: false })
     }
 
-    /// Lets the tunnel's own datagrams through.
+    /// Makes it accept the tunnel's own datagrams.
     ///
     /// # Errors
-    /// The kernel does not take it, and lets through what it did before.
+    /// The kernel rejects the change, and the rules stay as they were.
     pub(super) fn let_through(&mut self, pass: Pass) -> io::Result<()> {
         self.switch.as_mut().map_or(Ok(()), |switch| switch.let_through(pass)).map_err(io::Error::other)
     }
 
-    /// The tunnel's device is called `device` from now on.
+    /// Changes the name of the tunnel's device to `device`.
     ///
     /// # Errors
-    /// The kernel does not take it: nothing leaves by the device.
+    /// The kernel rejects it: nothing leaves by the device.
     pub(super) fn follow(&mut self, device: &TunName) -> io::Result<()> {
         let outcome = self.switch.as_mut().map_or(Ok(()), |switch| switch.follow(device.as_str()));
         outcome.map_err(io::Error::other)
     }
 
-    /// Puts the table up again if somebody else has deleted or changed it. Returns the table's name
-    /// if so.
+    /// Restores the table if another program has deleted or changed it. Returns the table's name if
+    /// so.
     ///
     /// # Errors
-    /// The kernel does not take it.
+    /// The kernel rejects it.
     pub(super) fn put_back(&mut self) -> io::Result<Option<String>> {
         self.switch.as_mut().map_or(Ok(None), KillSwitch::put_back).map_err(io::Error::other)
     }
 
-    /// Switches it off until it is switched on, or the tunnel is started again.
+    /// Switches it on, or off until it is switched on or the tunnel is restarted.
     ///
     /// # Errors
-    /// The kernel does not take it, and all is as it was.
+    /// The kernel rejects it, and nothing has changed.
     pub(super) fn set_engaged(&mut self, is_engaged: bool) -> io::Result<()> {
         let Some(switch) = &mut self.switch else { return Ok(()) };
         if switch.is_engaged() == is_engaged {
@@ -135,7 +135,7 @@ impl EngagedKillSwitch {
         self.switch.as_ref().is_some_and(KillSwitch::is_engaged)
     }
 
-    /// The orderly end of the tunnel: takes the kill switch away, unless it is to be kept.
+    /// Handles the orderly end of the tunnel: removes the kill switch, unless it is to be kept.
     pub(super) fn finish(mut self) {
         self.is_finished = true;
         if !self.keep

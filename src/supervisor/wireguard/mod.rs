@@ -1,6 +1,6 @@
-//! WireGuard mode, as the supervisor sees it: the configuration file, wg(8)'s socket, routes and
-//! tables of the host, and the peers as far as these depend on them. Keys, sessions and packets are
-//! the tunnel process's.
+//! The supervisor's part of WireGuard mode: the configuration file, the socket for wg(8), routes
+//! and tables of the host, and the peers as far as these depend on them. Keys, sessions and packets
+//! are handled by the tunnel process.
 
 mod bypass;
 mod change;

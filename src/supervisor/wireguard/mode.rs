@@ -1,4 +1,4 @@
-//! What the supervisor's loop has this mode do.
+//! Implements `Mode` for WireGuard mode.
 
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
@@ -54,7 +54,7 @@ impl Mode for WireGuard {
                 let (ipv4, ipv6) = self.spare.take(context.now, ipv4, ipv6);
                 self.send_spare_sockets(context, ipv4, ipv6);
             }
-            // not this mode's, or the loop's
+            // for the other mode, or handled by the event loop
             FromTunnel::Ready
             | FromTunnel::LookUp(None)
             | FromTunnel::Candidate(_)

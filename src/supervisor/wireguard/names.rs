@@ -1,8 +1,7 @@
-//! Addresses of peers that are known by a name: looked up, past the tunnel where the user wants
-//! that ([`Bypass`]), and meanwhile those at which they have answered before ([`Remembered`]).
+//! Addresses of peers with a host name: looked up, past the tunnel if the user enabled that
+//! ([`Bypass`]), and until then those at which they have answered before ([`Remembered`]).
 //!
-//! [`Bypass`]: super::bypass::Bypass
-//! [`Remembered`]: super::remembered::Remembered
+//! [`Bypass`]: super::bypass::Bypass [`Remembered`]: super::remembered::Remembered
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -15,14 +14,14 @@ use crate::supervisor::mode::Mode as _;
 use crate::tunnel::wireguard::PublicKey;
 
 impl WireGuard {
-    /// Sends the tunnel process the addresses that a peer may be at.
+    /// Sends the tunnel process the possible addresses of a peer.
     pub(super) fn send_addresses(
         &mut self,
         context: &mut Context,
         key: &PublicKey,
         addresses: Vec<SocketAddr>,
     ) {
-        // the routes lead to each of them before anything is sent there
+        // set the routes to each of them before anything is sent there
         if let Some(peer) = self.peers.get_mut(key) {
             peer.set_addresses(addresses.iter().map(SocketAddr::ip));
             let is_concerned = |address: &SocketAddr| {
@@ -35,7 +34,7 @@ impl WireGuard {
         context.answer_question(Some(*key), Ok(addresses), true);
     }
 
-    /// Looks up the name of a peer's endpoint, which is what the configuration says.
+    /// Looks up the name of a peer's endpoint, as configured.
     pub(super) fn look_up(&mut self, context: &mut Context, key: &PublicKey) {
         if let Some(addresses) = self.peers.give_early(key) {
             self.handle_addresses(context, Some(*key), Ok(addresses));
@@ -51,8 +50,8 @@ impl WireGuard {
         }
     }
 
-    /// The name of a peer was asked for in vain. Returns true if it is asked for again, with
-    /// questions that pass the tunnel by.
+    /// Handles a failed look-up of a peer's name. Returns true if it is looked up again, with
+    /// queries that bypass the tunnel.
     pub(super) fn ask_past_tunnel(&mut self, context: &mut Context, key: &PublicKey) -> bool {
         if self.firewall.kill_switch.is_some() || self.routes.is_none() {
             return false;
@@ -76,7 +75,7 @@ impl WireGuard {
         asked.is_ok()
     }
 
-    /// Leads questions into the tunnel again, once the peer's name is answered or the time is over.
+    /// Ends the bypass, once the peer's name is answered or the time is over.
     pub(super) fn close_bypass(&mut self, context: &mut Context, answered: Option<&PublicKey>) {
         if self.bypass.close(answered, context.now) {
             self.update_routes(context);
@@ -84,19 +83,19 @@ impl WireGuard {
         }
     }
 
-    /// A peer has completed a handshake at another address than before.
+    /// Resets the bypass after a peer has completed a handshake at another address than before.
     pub(super) const fn reset_bypass(&mut self) {
         self.bypass.reset();
     }
 
-    /// The name of a peer's endpoint is asked for: the address from before is tried if the answer
-    /// does not come in time.
+    /// Records that a peer's name is looked up: the remembered address is tried if the answer does
+    /// not come in time.
     pub(super) fn note_question(&mut self, context: &Context, key: &PublicKey) {
         self.remembered.handle_asked(key, context.now);
     }
 
-    /// The name of a peer's endpoint was answered, or could not be. Returns true if the address
-    /// from before is tried now.
+    /// Records the result of a look-up of a peer's name. Returns true if the remembered address is
+    /// tried now.
     pub(super) fn note_answer(&mut self, context: &mut Context, key: &PublicKey, is_known: bool) -> bool {
         if is_known {
             self.remembered.handle_answered(key);
@@ -105,7 +104,7 @@ impl WireGuard {
         self.try_remembered(context, key)
     }
 
-    /// A handshake with a peer that is known by a name was completed.
+    /// Handles a completed handshake with a peer that has a host name.
     pub(super) fn handle_reached(&mut self, key: &PublicKey, address: IpAddr) {
         let is_named = self.peers.get_mut(key).is_some_and(|peer| peer.is_named(address));
         if self.remembered.handle_reached(key, address, is_named) {
@@ -113,7 +112,7 @@ impl WireGuard {
         }
     }
 
-    /// Does what is due about addresses from before.
+    /// Tries remembered addresses and writes their file, as far as that is due.
     pub(super) fn serve_remembered(&mut self, context: &mut Context) {
         for key in self.remembered.take_due(context.now) {
             self.try_remembered(context, &key);
@@ -121,8 +120,8 @@ impl WireGuard {
         self.remembered.serve(context.now);
     }
 
-    /// Has the tunnel process try the address from before. The answer takes its place.
-    /// Returns false if there is none.
+    /// Makes the tunnel process try the remembered address, until the look-up is answered. Returns
+    /// false if there is none.
     fn try_remembered(&mut self, context: &mut Context, key: &PublicKey) -> bool {
         let Some(address) = self.remembered.take(key) else { return false };
         let Some((host, port)) = self.peers.host(key) else { return false };

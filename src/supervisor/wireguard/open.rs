@@ -1,4 +1,4 @@
-//! From options to a running tunnel: everything that needs a privilege.
+//! Opens a tunnel from its options: everything that needs a privilege.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -27,14 +27,14 @@ use crate::supervisor::sockets::{SocketOptions, Sockets, SocketsError};
 use crate::supervisor::start::{Opened, Starting, after_predecessor};
 use crate::tunnel::wireguard::message::DATA_OVERHEAD;
 
-/// Least time between two lines about the same kind of trouble.
+/// Minimum interval between two log lines of one kind.
 const QUIET: Duration = Duration::from_secs(10);
 
 impl Supervisor<WireGuard> {
-    /// Opens everything that needs a privilege, and hands the tunnel process what it needs. With a
-    /// file the device is set up as it says; without one it gets a name and nothing else, since
-    /// wg(8) and ip(8) do the rest. The file's kill switch comes before all else, and stays in
-    /// place if there is an error.
+    /// Opens everything that needs a privilege, and passes the tunnel process what it needs. With a
+    /// file the device is set up as configured; without one it only gets a name, since wg(8) and
+    /// ip(8) do the rest. The file's kill switch is engaged before everything else, and stays in
+    /// place after an error.
     ///
     /// # Errors
     /// [`SupervisorError`], with the remedy.
@@ -69,7 +69,7 @@ impl Supervisor<WireGuard> {
         let bypass = Bypass::new(file.as_ref().is_some_and(|file| file.dns_bypass));
         let remembered = Remembered::open(&name, file.as_ref());
         let mut link = LinkWatch::open(&name)?;
-        // before the first packet: other tunnels' guards tell it by that
+        // before the first packet: other tunnels' guards identify it by that
         if let Err(error) = link.link.join_tunnels() {
             debug!(%error, "other tunnels' guards take this one for a network");
         }
@@ -127,7 +127,7 @@ impl Supervisor<WireGuard> {
 }
 
 impl WireGuard {
-    /// Gives the interface what the file says.
+    /// Applies the file to the interface.
     fn configure(&mut self, context: &mut Context) -> Result<(), SupervisorError> {
         let Some(configuration) = self.source.configuration().cloned() else { return Ok(()) };
         let mut changes = file::changes(&configuration, None, &HashSet::new());
@@ -147,7 +147,8 @@ impl WireGuard {
     }
 }
 
-/// A tunnel that has a file can do without the socket; one that wg(8) is to configure cannot.
+/// Opens the socket for wg(8). It is optional for a tunnel with a file, and required for one that
+/// wg(8) is to configure.
 fn open_uapi(name: &TunName, file: Option<&ConfigFile>) -> Result<Option<UapiListener>, SupervisorError> {
     match UapiListener::open(name, file.and_then(|file| file.path.parent())) {
         Ok((listener, warning)) => {

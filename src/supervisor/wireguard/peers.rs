@@ -1,6 +1,6 @@
-//! The peers as the supervisor knows them: what its routes, its address translation and its
-//! questions to name servers are made of. All of it comes from the configuration and from wg(8),
-//! but for the addresses at which peers are, which the tunnel process reports.
+//! The peers as the supervisor knows them, from which its routes, its NAT and its DNS queries are
+//! derived. All of it comes from the configuration and from wg(8), except for the peers' current
+//! addresses, which the tunnel process reports.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -12,15 +12,15 @@ use crate::logging::RateLimit;
 use crate::routing::{AllowedIps, Prefix};
 use crate::tunnel::wireguard::{PrivateKey, PublicKey};
 
-/// Addresses of one peer that are kept: a name may have several.
+/// Maximum number of addresses of one peer: a name may have several.
 const MAX_ADDRESSES: usize = 16;
-/// Least time between two lines of one kind about one peer.
+/// Minimum interval between two log lines of one kind about one peer.
 const INTERVAL: Duration = Duration::from_secs(5);
 
 /// All peers, the same ones that the tunnel process has.
 #[derive(Debug)]
 pub(super) struct Peers {
-    /// The interface's own public key, which no peer has.
+    /// Public key of the interface, which no peer has.
     own: Option<PublicKey>,
     peers: BTreeMap<PublicKey, Peer>,
     allowed_ips: AllowedIps<PublicKey>,
@@ -30,16 +30,16 @@ pub(super) struct Peers {
 #[derive(Debug)]
 pub(super) struct Peer {
     name: Option<PeerName>,
-    /// Addresses that it is at, or may be at: those that the configuration gives, those of its
-    /// endpoint's name, or the one that a completed handshake has shown, if that is none of these.
+    /// Current or possible addresses: those of the configuration, those of its endpoint name, or
+    /// the one shown by a completed handshake, if that is none of these.
     addresses: Vec<IpAddr>,
-    /// Those of its endpoint's name, as that was last answered.
+    /// Addresses of its endpoint name, as last answered.
     named: Vec<IpAddr>,
-    /// The name and port of its endpoint, if that is a name.
+    /// Host name and port of its endpoint, if it has a name.
     host: Option<(String, u16)>,
-    /// Addresses of that name, until the tunnel process asks for them.
+    /// Addresses of that name, until the tunnel process requests them.
     early: Option<Vec<SocketAddr>>,
-    /// Rate limits of the lines about confirmed and unconfirmed addresses that the routes lead into
+    /// Rate limits of the log lines about confirmed and unconfirmed addresses that are routed into
     /// the tunnel.
     pub(super) routed: RateLimit,
     pub(super) captured: RateLimit,
@@ -63,8 +63,8 @@ impl Peer {
         display_name(self.name.as_ref(), key)
     }
 
-    /// A completed handshake has shown that it is at that address. Those of its endpoint's name
-    /// stay: they are tried when it does not answer. Returns false if that changes nothing.
+    /// Sets the address shown by a completed handshake. Those of its endpoint name are kept: they
+    /// are tried when it does not answer. Returns false if that changes nothing.
     pub(super) fn set_address(&mut self, address: IpAddr) -> bool {
         let is_known = match self.host {
             Some(_) => self.addresses.contains(&address),
@@ -76,18 +76,18 @@ impl Peer {
         !is_known
     }
 
-    /// Sets the addresses of its endpoint's name.
+    /// Sets the addresses of its endpoint name.
     pub(super) fn set_named(&mut self, addresses: &[SocketAddr]) {
         self.set_addresses(addresses.iter().map(SocketAddr::ip));
         self.named.clone_from(&self.addresses);
     }
 
-    /// Returns true if that is an address of its endpoint's name.
+    /// Returns true if `address` is one of its endpoint name.
     pub(super) fn is_named(&self, address: IpAddr) -> bool {
         self.host.is_some() && self.named.contains(&address)
     }
 
-    /// Sets the addresses that it may be at.
+    /// Sets its possible addresses.
     pub(super) fn set_addresses(&mut self, addresses: impl IntoIterator<Item = IpAddr>) {
         self.addresses = addresses.into_iter().take(MAX_ADDRESSES).collect();
     }
@@ -118,24 +118,24 @@ impl Peers {
         self.allowed_ips.iter().map(|(prefix, _)| prefix)
     }
 
-    /// Returns the addresses that peers are at, or may be at.
+    /// Returns the current and possible addresses of all peers.
     pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
         self.peers.values().flat_map(|peer| peer.addresses.iter().copied())
     }
 
-    /// Returns the name and port of a peer's endpoint, if that is a name.
+    /// Returns the host name and port of a peer's endpoint, if it has a name.
     pub(super) fn host(&self, key: &PublicKey) -> Option<(&str, u16)> {
         self.peers.get(key)?.host.as_ref().map(|(host, port)| (host.as_str(), *port))
     }
 
-    /// Sets the name and port of a peer's endpoint.
+    /// Sets the host name and port of a peer's endpoint.
     pub(super) fn set_host(&mut self, key: &PublicKey, host: Option<(String, u16)>) {
         if let Some(peer) = self.peers.get_mut(key) {
             (peer.host, peer.early) = (host, None);
         }
     }
 
-    /// Returns the peers whose endpoint is a name, with its port.
+    /// Returns the peers whose endpoint is a host name, with its port.
     pub(super) fn hosts(&self) -> impl Iterator<Item = (&PublicKey, &str, u16)> + '_ {
         self.peers.iter().filter_map(|(key, peer)| {
             let (host, port) = peer.host.as_ref()?;
@@ -143,7 +143,7 @@ impl Peers {
         })
     }
 
-    /// Takes the addresses of a peer's name before the tunnel process asks for them.
+    /// Stores the addresses of a peer's name before the tunnel process requests them.
     pub(super) fn take_early(&mut self, key: &PublicKey, addresses: Vec<SocketAddr>) {
         if let Some(peer) = self.peers.get_mut(key) {
             peer.set_named(&addresses);
@@ -151,18 +151,18 @@ impl Peers {
         }
     }
 
-    /// Returns the addresses of a peer's name that were taken early, once.
+    /// Returns the addresses stored by `take_early`, once.
     pub(super) fn give_early(&mut self, key: &PublicKey) -> Option<Vec<SocketAddr>> {
         self.peers.get_mut(key)?.early.take()
     }
 
-    /// Returns true if an endpoint is a name.
+    /// Returns true if any endpoint is a host name.
     pub(super) fn has_hosts(&self) -> bool {
         self.peers.values().any(|peer| peer.host.is_some())
     }
 
-    /// Applies `changes` as the tunnel process does: in the same order, and with the same peers
-    /// left out.
+    /// Applies `changes` as the tunnel process does: in the same order, and ignoring the same
+    /// peers.
     pub(super) fn apply(&mut self, changes: &Changes) {
         if let Some(private) = &changes.private_key {
             self.own = private.as_ref().map(PrivateKey::public_key);
@@ -282,7 +282,7 @@ mod tests {
         peers.set_host(&key, Some(("vpn.example".to_owned(), 1)));
         assert!(peers.has_hosts() && peers.host(&key) == Some(("vpn.example", 1)));
         assert!(peers.hosts().eq([(&key, "vpn.example", 1)]));
-        // its addresses are given once, and to nobody once the name is another
+        // early addresses are returned once, and are dropped when the name changes
         let address: SocketAddr = "192.0.2.7:1".parse().unwrap();
         peers.take_early(&key, vec![address]);
         assert!(peers.addresses().eq([address.ip()]));

@@ -1,4 +1,4 @@
-//! State of the host that belongs to a tunnel in WireGuard mode, compared piece by piece.
+//! Compares the state of the host that belongs to a tunnel in WireGuard mode, piece by piece.
 
 use super::kill_switch::EngagedKillSwitch;
 use super::state::WireGuard;
@@ -31,7 +31,7 @@ impl WireGuard {
         Compared { repaired, error, ..Compared::default() }
     }
 
-    /// Returns true if all tables but the kill switch's are there, as they were put up.
+    /// Returns true if all tables but the kill switch's exist and are unchanged.
     fn has_tables(&mut self) -> bool {
         let firewall = &mut self.firewall;
         firewall.guard.as_mut().is_none_or(Guard::is_intact)
@@ -39,8 +39,8 @@ impl WireGuard {
             && self.routes.as_mut().is_none_or(Routes::has_tables)
     }
 
-    /// Compares forwarding, and with it everything that depends on other devices and on others'
-    /// rules.
+    /// Compares forwarding, and everything that depends on other devices and on rules of other
+    /// programs.
     pub(super) fn compare_settings(&mut self, context: &mut Context, is_allowed: bool) -> Compared {
         if !is_allowed {
             let is_missing = self.firewall.nat.as_ref().is_some_and(Nat::has_lost_forwarding);
@@ -56,7 +56,7 @@ impl WireGuard {
         }
     }
 
-    /// Returns a line for each condition that others do not meet, as it was found last.
+    /// Returns a warning for each condition that is not met, as of the last check.
     pub(super) fn unmet_needs(&self, need: Need) -> Vec<String> {
         let firewall = &self.firewall;
         match need {

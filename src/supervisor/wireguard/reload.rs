@@ -1,4 +1,4 @@
-//! Reads the configuration file again (SIGHUP), and applies what is different.
+//! Reloads the configuration file (SIGHUP), and applies the differences.
 
 use std::collections::HashSet;
 
@@ -14,8 +14,8 @@ use crate::supervisor::context::Context;
 use crate::tunnel::wireguard::PublicKey;
 
 impl WireGuard {
-    /// Takes the names of endpoints that are new in the file, and forgets those that are gone from
-    /// it. Returns them as messages to the tunnel process, which are to follow the peers.
+    /// Records endpoint names that are new in the file, and removes those that are gone from it.
+    /// Returns them as messages to the tunnel process, to be sent after the peers.
     pub(super) fn take_names(
         &mut self,
         new: &WgQuick,
@@ -44,7 +44,7 @@ impl WireGuard {
         messages
     }
 
-    /// Reads the file again and applies what is different; a file with an error changes nothing.
+    /// Reloads the file and applies the differences; a file with an error changes nothing.
     pub(super) fn reload_file(&mut self, context: &mut Context) {
         let Source::File(file) = &self.source else {
             info!("SIGHUP: there is no file to read again, this tunnel is configured by wg(8)");
@@ -79,7 +79,7 @@ impl WireGuard {
         let mut names = Vec::new();
         if let Some(new) = self.source.configuration().cloned() {
             names = self.take_names(&new, Some(&old), &present);
-            // no address is there before it is guarded
+            // no address is set before it is guarded
             self.update_guard();
             self.change_device(context, &new, &old);
         }
@@ -100,7 +100,8 @@ impl WireGuard {
         context.link.wanted_mtu = new.interface.mtu;
         let changed = new.interface.mtu != old.interface.mtu;
         let mtu = changed.then(|| mtu(&mut context.link.link, new, self.mark));
-        // below 1280 bytes the device can neither be given IPv6 addresses nor be rid of them
+        // with an MTU below 1280 bytes, IPv6 addresses can neither be added to nor removed from the
+        // device
         let grows = mtu.is_some_and(|mtu| mtu > context.link.mtu);
         if let Some(mtu) = mtu.filter(|_| grows) {
             change_mtu(context, mtu);

@@ -1,10 +1,10 @@
-//! The addresses at which peers that are known by a name have answered, kept over a restart: where
-//! the name is not answered in time, the one from before is tried until it is.
+//! The addresses at which peers with a host name have answered, kept over a restart: if a look-up
+//! is not answered in time, the remembered address is tried until it is.
 //!
-//! A name server on this host cannot be asked while a kill switch of an earlier run is engaged, and
-//! the network's may be down. The file, [`Place`], holds public keys and addresses only. It is
-//! opened at the start and written in place afterwards, so the sandbox needs no rule for it. An
-//! address that is wrong costs a handshake that nobody answers: peers authenticate each other.
+//! A name server on this host cannot be queried while a kill switch of an earlier run is engaged,
+//! and the network's may be down. The file, [`Place`], contains public keys and addresses only. It
+//! is opened at the start and written in place afterwards, so the sandbox needs no rule for it. A
+//! wrong address costs a handshake without an answer: peers authenticate each other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -27,49 +27,50 @@ use crate::config::{PeerAddress, TunName};
 use crate::time::Instant;
 use crate::tunnel::wireguard::PublicKey;
 
-/// Time for an answer before the address from before is tried.
+/// Time for an answer before the remembered address is tried.
 const HEAD_START: Duration = Duration::from_secs(2);
-/// Least time between two writes of the file.
+/// Minimum interval between two writes of the file.
 const BETWEEN_WRITES: Duration = Duration::from_secs(10);
-/// Peers that are kept.
+/// Maximum number of peers in the file.
 const MAX_PEERS: usize = 64;
-/// Bytes of a peer's line, with its end: a power of two, so that no line crosses a sector.
+/// Length of a peer's line in bytes, with its end: a power of two, so that no line crosses a
+/// sector.
 const LINE: usize = 128;
-/// Bytes of the largest file.
+/// Maximum length of the file in bytes.
 const MAX_FILE: usize = MAX_PEERS * LINE;
-/// Folders of the file; systemd's StateDirectory takes the place of both.
+/// Folders of the file; systemd's StateDirectory replaces both.
 const FOLDERS: [&str; 2] = ["/var/lib/wontun", "/run/wontun"];
-/// Permission to write of those who are not the owner.
+/// Permission to write for users other than the owner.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
-/// The addresses, and which of them are in use.
+/// The remembered addresses, and their use in this run.
 #[derive(Debug, Default)]
 pub(super) struct Remembered {
     place: Option<Place>,
     addresses: BTreeMap<PublicKey, IpAddr>,
-    /// Peers whose name is not answered yet, and when the address from before is tried.
+    /// Peers whose name is not answered yet, and the time at which the remembered address is tried.
     waiting: BTreeMap<PublicKey, Instant>,
-    /// Peers whose name was answered in this run, or whose address from before is tried.
+    /// Peers whose name was answered in this run, or whose remembered address is being tried.
     settled: BTreeSet<PublicKey>,
-    /// The names were asked for before the routes were set: nothing more is waited for.
+    /// True if the names were looked up before the routes were set: no further time is allowed.
     has_asked: bool,
-    /// The file says something else.
+    /// True if the file must be written.
     is_changed: bool,
     written_at: Option<Instant>,
 }
 
-/// The file: lines of a public key and an address, each filled up with spaces.
+/// The file: lines of a public key and an address, each padded with spaces.
 #[derive(Debug)]
 struct Place {
     file: File,
     path: PathBuf,
-    /// Bytes that it had, or was given.
+    /// Length of the file in bytes.
     length: usize,
 }
 
 impl Remembered {
-    /// Reads the file of the tunnel called `name`, if peers of `configuration` have names. Where
-    /// there can be no file, nothing is remembered.
+    /// Reads the file of the tunnel called `name`, if peers of `configuration` have host names.
+    /// Without a usable folder, nothing is remembered.
     pub(super) fn open(name: &TunName, configuration: Option<&ConfigFile>) -> Self {
         let peers = configuration.into_iter().flat_map(|file| &file.configuration.peers);
         let named: BTreeSet<_> = peers
@@ -104,12 +105,12 @@ impl Remembered {
         Self::default()
     }
 
-    /// The names were asked for already, for as long as they may take.
+    /// Records that the names were looked up already, for the full timeout.
     pub(super) const fn set_asked(&mut self) {
         self.has_asked = true;
     }
 
-    /// The name of a peer is asked for.
+    /// Records that the name of a peer is being looked up.
     pub(super) fn handle_asked(&mut self, key: &PublicKey, now: Instant) {
         if self.addresses.contains_key(key) && !self.settled.contains(key) {
             let wait = if self.has_asked { Duration::ZERO } else { HEAD_START };
@@ -117,13 +118,13 @@ impl Remembered {
         }
     }
 
-    /// The name of a peer was answered.
+    /// Records that the name of a peer was answered.
     pub(super) fn handle_answered(&mut self, key: &PublicKey) {
         self.waiting.remove(key);
         self.settled.insert(*key);
     }
 
-    /// Takes the address of a peer whose name is not answered, once.
+    /// Returns the address of a peer whose name is not answered, once.
     pub(super) fn take(&mut self, key: &PublicKey) -> Option<IpAddr> {
         self.waiting.remove(key)?;
         self.settled.insert(*key);
@@ -134,8 +135,8 @@ impl Remembered {
         self.waiting.iter().filter(|(_, at)| **at <= now).map(|(key, _)| *key).collect()
     }
 
-    /// A peer has answered at `address`, one of its name's if `is_named`. Others are not kept: they
-    /// are what the tunnel process alone says. Returns true if it is another than before.
+    /// Records that a peer has answered at `address`, one of its name's if `is_named`. Others are
+    /// not kept: only the tunnel process vouches for them. Returns true if it differs from before.
     pub(super) fn handle_reached(&mut self, key: &PublicKey, address: IpAddr, is_named: bool) -> bool {
         let is_kept = self.addresses.get(key) == Some(&address);
         let has_room = self.addresses.contains_key(key) || self.addresses.len() < MAX_PEERS;
@@ -163,7 +164,7 @@ impl Remembered {
         }
     }
 
-    /// Writes the file if it says something else.
+    /// Writes the file if the addresses have changed.
     pub(super) fn write(&mut self) {
         if std::mem::take(&mut self.is_changed)
             && let Some(place) = &mut self.place
@@ -174,7 +175,7 @@ impl Remembered {
     }
 }
 
-/// Why there is no file.
+/// Reason why the file cannot be used.
 #[derive(Debug)]
 enum OpenError {
     /// Another user could have written it.
@@ -195,15 +196,15 @@ impl From<Errno> for OpenError {
 }
 
 impl Place {
-    /// Opens the file in `folder`, which is made if it is missing, and makes the file; where it
-    /// cannot be written it is only read. Returns its text.
+    /// Opens the file in `folder`, and creates both if missing; opens it for reading only if it
+    /// cannot be written. Returns its contents.
     fn open(folder: &Path, name: &TunName) -> Result<(Self, String), OpenError> {
         match DirBuilder::new().mode(0o700).create(folder) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error.into()),
             _ => {}
         }
         let flags = OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
-        // a link is systemd's, with DynamicUser
+        // the folder may be a symbolic link, as systemd's with DynamicUser
         let opened = File::from(open(folder, flags | OFlag::O_PATH | OFlag::O_DIRECTORY, Mode::empty())?);
         check_owner(&opened)?;
         let name = format!("{name}.endpoints");
@@ -232,7 +233,7 @@ impl Place {
         Ok((Self { file, path: folder.join(name), length }, text))
     }
 
-    /// Writes all of the file at once. What it had more is blank afterwards.
+    /// Writes the whole file at once. The rest of its previous length is blank afterwards.
     fn write(&mut self, addresses: &BTreeMap<PublicKey, IpAddr>) -> io::Result<()> {
         let mut text = String::with_capacity(MAX_FILE);
         for (key, address) in addresses.iter().take(MAX_PEERS) {
@@ -252,7 +253,7 @@ fn open_at(folder: &File, name: &str, flags: OFlag) -> Result<OwnedFd, Errno> {
     openat(folder, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)
 }
 
-/// Refuses what a user other than this process's, or root, could have written.
+/// Rejects a file or folder that a user other than root or this process's could have written.
 fn check_owner(file: &File) -> Result<(), OpenError> {
     let metadata = file.metadata()?;
     if metadata.uid() != 0 && metadata.uid() != geteuid().as_raw() {
@@ -264,14 +265,14 @@ fn check_owner(file: &File) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Returns the folders to try, where `state` is what systemd says: paths with colons between them.
+/// Returns the folders to try; `state` is systemd's StateDirectory, paths separated by colons.
 fn folders(state: Option<&Path>) -> Vec<PathBuf> {
     let Some(state) = state else { return FOLDERS.map(PathBuf::from).to_vec() };
     let first = state.to_str().and_then(|list| list.split(':').next()).map(PathBuf::from);
     first.into_iter().filter(|path| path.is_absolute()).collect()
 }
 
-/// Returns the lines that are a key and an address, and the number of the others.
+/// Returns the valid lines of a key and an address, and the number of invalid ones.
 fn parse(text: &str) -> (BTreeMap<PublicKey, IpAddr>, usize) {
     let (mut addresses, mut bad) = (BTreeMap::new(), 0);
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
@@ -288,7 +289,7 @@ fn parse(text: &str) -> (BTreeMap<PublicKey, IpAddr>, usize) {
     (addresses, bad)
 }
 
-/// Returns true if a peer can be there. A link-local address means nothing without its interface.
+/// Returns true if a peer can have this address. A link-local one is useless without its interface.
 const fn is_usable(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => {
@@ -325,7 +326,7 @@ mod tests {
             self.0.join("wg0.endpoints")
         }
 
-        /// Why it is not used.
+        /// Returns the reason why it is rejected.
         fn refusal(&self) -> String {
             match self.open() {
                 Err(OpenError::Refused(why)) => why,
@@ -440,7 +441,7 @@ mod tests {
         assert!(remembered.handle_reached(&key, a, true));
         assert_eq!((remembered.addresses.get(&key), remembered.is_changed), (Some(&a), true));
         remembered.serve(Instant::from_boot(Duration::from_secs(5)));
-        // the same again, and one that is not the name's
+        // the same address again, and one that does not belong to the name
         assert!(!remembered.handle_reached(&key, a, true) && !remembered.handle_reached(&key, b, false));
         assert!(!remembered.is_changed);
         // at most every ten seconds

@@ -1,4 +1,4 @@
-//! The host's routes to what the peers may be sent, where they are ours to set.
+//! The host's routes to the peers' networks, if wontun manages them.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -15,17 +15,17 @@ use crate::supervisor::reconcile::{Compared, Piece};
 use crate::time::Instant;
 use crate::tunnel::wireguard::PublicKey;
 
-/// Least time between two changes of the routes that peers' addresses cause.
+/// Minimum interval between two changes of the routes that are caused by peers' addresses.
 const BETWEEN_UPDATES: Duration = Duration::from_millis(100);
-/// Time after which IPv6 is tried again on a device on which another program has disabled it: the
+/// Delay after which IPv6 is tried again on a device on which another program has disabled it: the
 /// kernel does not report that it is enabled again.
 const IPV6_RETRY: Duration = Duration::from_secs(1);
 
 impl WireGuard {
-    /// Sets the routes for the first time, if there is a file and it does not keep us from it.
+    /// Sets the routes for the first time, if there is a file that does not disable this.
     ///
     /// # Errors
-    /// The kernel refuses them.
+    /// The kernel rejects them.
     pub(super) fn open_routes(&mut self, context: &mut Context) -> Result<(), SupervisorError> {
         if self.source.configuration().is_none_or(|file| file.interface.table == Table::Off) {
             return Ok(());
@@ -36,7 +36,7 @@ impl WireGuard {
         self.take_applied(context, applied).map_err(system("marking the sockets"))
     }
 
-    /// The routes follow the peers' allowed IPs and confirmed addresses.
+    /// Adapts the routes to the peers' allowed IPs and confirmed addresses.
     pub(super) fn update_routes(&mut self, context: &mut Context) {
         let wanted = self.wanted_routes();
         if let Some(routes) = self.routes.as_mut().filter(|routes| !routes.is_wanted(&wanted)) {
@@ -45,7 +45,7 @@ impl WireGuard {
         }
     }
 
-    /// A device that was down has lost its routes.
+    /// Restores the routes of a device that was down.
     pub(super) fn restore_routes(&mut self, context: &mut Context) {
         if let Some(routes) = &mut self.routes {
             routes.set_away(context.link.away);
@@ -54,12 +54,12 @@ impl WireGuard {
         }
     }
 
-    /// Puts back routes and rules that somebody else has deleted: all if it `is_allowed`, else
-    /// policy rules and the routes of their table.
+    /// Restores routes and rules that another program has deleted: all if `is_allowed`, else policy
+    /// rules and the routes of their table.
     pub(super) fn compare_routing(&mut self, context: &mut Context, is_allowed: bool) -> Compared {
         let Some(routes) = &mut self.routes else { return Compared::default() };
-        // with a smaller MTU the kernel has taken IPv6 off the device, routes included: they come
-        // back with the MTU
+        // with a smaller MTU the kernel has removed IPv6 from the device, routes included: they are
+        // restored with the MTU
         let has_ipv6 =
             !context.link.away && context.link.link.state().is_ok_and(|state| state.mtu >= IPV6_MIN_MTU);
         let scope = if is_allowed { Scope::All } else { Scope::Policy };
@@ -87,11 +87,11 @@ impl WireGuard {
         Compared { repaired: (!named.is_empty()).then_some(named), is_missing, ..Compared::default() }
     }
 
-    /// The tunnel process reports that a peer is at `address`, which may lie behind the tunnel,
-    /// where the peer's own datagrams must not be led. Only a completed handshake changes the
-    /// host's routing for that, or the configuration: the source of other messages is what the peer
-    /// says it is. Until then the peer has moved, as WireGuard has it, and the host's routes lead
-    /// where they did.
+    /// Handles a report of the tunnel process that a peer is at `address`, which may be routed into
+    /// the tunnel, where the peer's own datagrams must not go. Only a completed handshake changes
+    /// the host's routes for that, or the configuration: the source of other messages can be forged
+    /// by the peer. Until then the peer has roamed, as WireGuard defines it, and the host's routes
+    /// stay as they were.
     pub(super) fn handle_endpoint(
         &mut self,
         context: &mut Context,
@@ -139,7 +139,7 @@ impl WireGuard {
         [self.routes_due, self.ipv6_due].into_iter().flatten().min()
     }
 
-    /// Has the routes follow the peers' addresses, if that is due.
+    /// Adapts the routes to the peers' addresses, if that is due.
     pub(super) fn serve_routes(&mut self, context: &mut Context) {
         if self.ipv6_due.is_some_and(|at| context.now >= at) {
             self.ipv6_due = None;

@@ -1,5 +1,4 @@
-//! The watch over the host's nf_tables ruleset, which others change: it tells when their rules are
-//! looked at.
+//! Monitors the host's nf_tables ruleset, and schedules checks of other programs' rules.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -10,25 +9,25 @@ use tracing::debug;
 use crate::link::{RulesetChange, Watch};
 use crate::time::Instant;
 
-/// Time without a change of the ruleset after which it is looked at: a firewall that reloads takes
-/// several transactions, and drops what it let through before until the last.
+/// Time without a change of the ruleset after which it is checked: a firewall that reloads takes
+/// several transactions, and drops what it accepted before until the last.
 const QUIET: Duration = Duration::from_secs(1);
-/// Time after the first change that is not looked at yet: some hosts change it all the time.
+/// Maximum delay after the first change: some hosts change the ruleset all the time.
 const AT_LATEST: Duration = Duration::from_secs(5);
 
-/// The watch over the ruleset.
+/// Monitor of the ruleset.
 #[derive(Debug, Default)]
 pub(super) struct RulesetWatch {
-    /// `None` where the kernel has no nf_tables, or without a file.
+    /// `None` if the kernel has no nf_tables, or without a file.
     watch: Option<Watch>,
-    /// Time of the next look at others' rules, after a change.
+    /// Time of the next check of other programs' rules, after a change.
     look_at: Option<Instant>,
-    /// Time of the first change since the last look.
+    /// Time of the first change since the last check.
     changed_at: Option<Instant>,
 }
 
 impl RulesetWatch {
-    /// Hears of changes from now on, where the kernel has nf_tables.
+    /// Starts monitoring, if the kernel has nf_tables.
     pub(super) fn open() -> Self {
         let watch = Watch::open()
             .inspect_err(|error| debug!(%error, "changes of the nf_tables ruleset are not watched"))
@@ -41,10 +40,10 @@ impl RulesetWatch {
         self.watch.as_ref().map(AsFd::as_fd)
     }
 
-    /// Returns the next change of the ruleset, and has it looked at a while after.
+    /// Returns the next change of the ruleset, and schedules a check.
     ///
     /// # Errors
-    /// The kernel's.
+    /// An error of the kernel.
     pub(super) fn poll_change(&mut self, now: Instant) -> io::Result<Option<RulesetChange>> {
         let change = self.watch.as_mut().map_or(Ok(None), Watch::poll_change)?;
         if change.is_some() {
@@ -53,7 +52,7 @@ impl RulesetWatch {
         Ok(change)
     }
 
-    /// Returns true once for a change whose look is due.
+    /// Returns true once if a check is due.
     pub(super) fn take_look(&mut self, now: Instant) -> bool {
         let is_due = self.look_at.is_some_and(|due| now >= due);
         if is_due {
@@ -62,13 +61,13 @@ impl RulesetWatch {
         is_due
     }
 
-    /// Has the ruleset looked at once it does not change any more.
+    /// Schedules a check for when the ruleset does not change any more.
     fn note_change(&mut self, now: Instant) {
         let first = *self.changed_at.get_or_insert(now);
         self.look_at = Some((now + QUIET).min(first + AT_LATEST));
     }
 
-    /// Returns true if the ruleset is not being changed.
+    /// Returns true if no check is pending.
     pub(super) const fn is_quiet(&self) -> bool {
         self.look_at.is_none()
     }

@@ -1,4 +1,4 @@
-//! State of the mode.
+//! State of a tunnel in WireGuard mode.
 
 use std::num::NonZeroU32;
 
@@ -14,28 +14,28 @@ use crate::supervisor::socket_budget::SocketBudget;
 use crate::supervisor::sockets::Sockets;
 use crate::time::Instant;
 
-/// The supervisor's half of a tunnel in WireGuard mode.
+/// The supervisor's part of a tunnel in WireGuard mode.
 #[derive(Debug)]
 pub struct WireGuard {
     pub(super) peers: Peers,
     pub(super) sockets: Sockets,
-    /// Mark of the sockets: what was asked for, or because the routes need it.
+    /// Mark of the sockets: the requested one, or the one that the routes need.
     pub(super) mark: Option<NonZeroU32>,
-    /// Mark that the file or wg(8) asked for.
+    /// Mark requested by the file or wg(8).
     pub(super) fwmark: Option<NonZeroU32>,
     pub(super) uapi: Uapi,
     pub(super) source: Source,
-    /// The host's routes, where they are ours to set.
+    /// The host's routes, if wontun manages them.
     pub(super) routes: Option<Routes>,
-    /// Time at which the routes are to follow the peers' addresses, and at which they last did.
+    /// Time of the next adaptation of the routes to the peers' addresses.
     pub(super) routes_due: Option<Instant>,
-    /// Time at which IPv6, which another program has disabled on the device, is tried again.
+    /// Time of the next attempt to use IPv6, which another program has disabled on the device.
     pub(super) ipv6_due: Option<Instant>,
     pub(super) routed_at: Option<Instant>,
     pub(super) firewall: Firewall,
     pub(super) remembered: Remembered,
     pub(super) bypass: Bypass,
-    /// The tunnel process has what it needs to run.
+    /// True once the tunnel process has everything that it needs to run.
     pub(super) is_running: bool,
     pub(super) spare: SocketBudget,
     pub(super) quiet: Quiet,

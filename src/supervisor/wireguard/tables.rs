@@ -1,4 +1,5 @@
-//! The tunnel's tables follow its networks and addresses, and the rules of others are looked at.
+//! Adapts the tunnel's tables to its networks and addresses, and checks the rules of other
+//! programs.
 
 use std::io;
 use std::net::IpAddr;
@@ -13,12 +14,12 @@ use crate::routing::Prefix;
 use crate::supervisor::context::Context;
 use crate::supervisor::reconcile::Piece;
 
-/// Changes that are read in one turn.
+/// Number of changes read per turn.
 const BUDGET: usize = 128;
 
 impl WireGuard {
-    /// Reads that the ruleset was changed: this tunnel's tables are compared at once, others' rules
-    /// a while after.
+    /// Reads changes of the ruleset: this tunnel's tables are compared at once, other programs'
+    /// rules are checked later.
     pub(super) fn drain_ruleset(&mut self, context: &mut Context) {
         let now = context.now;
         for _ in 0..BUDGET {
@@ -39,15 +40,15 @@ impl WireGuard {
         }
     }
 
-    /// Has the ruleset of others looked at, a while after it was changed: whether something drops
-    /// what this tunnel forwards.
+    /// Schedules a check, some time after a change, for rules of other programs that drop what this
+    /// tunnel forwards.
     pub(super) fn look_at_ruleset(&mut self, context: &mut Context) {
         if self.firewall.ruleset.take_look(context.now) {
             context.reconciler.note_change(Piece::Settings);
         }
     }
 
-    /// Address translation follows the networks that the tunnel has now.
+    /// Adapts NAT to the current networks of the tunnel.
     pub(super) fn follow_networks(&mut self) {
         let networks = self.networks();
         if self.firewall.nat.as_ref().is_some_and(|nat| !nat.is_wanted(&networks)) {
@@ -55,8 +56,8 @@ impl WireGuard {
         }
     }
 
-    /// Sets address translation and the guard for what the tunnel and the host's other devices have
-    /// now, and puts back what somebody has flushed. Returns a line for each setting that had been
+    /// Adapts NAT and the guard to the current networks of the tunnel and the host's other devices,
+    /// and restores what another program has flushed. Returns a line for each setting that had been
     /// turned off.
     pub(super) fn update_tables(&mut self) -> Vec<String> {
         self.update_guard();
@@ -77,8 +78,8 @@ impl WireGuard {
         applied.restored
     }
 
-    /// Warns once of each firewall of this host that drops what comes to the port. A port that the
-    /// file does not name is a client's, whose peers answer.
+    /// Warns once of each firewall of this host that drops packets to the port. A port that the
+    /// file does not specify is a client's, to which peers only send answers.
     fn look_at_input(&mut self) {
         let listens = |file: &WgQuick| file.interface.listen_port.is_some();
         let is_server = self.source.configuration().is_some_and(listens);
@@ -92,8 +93,8 @@ impl WireGuard {
         self.firewall.input = found;
     }
 
-    /// Returns the networks of other devices that overlap what the routes lead to the peers. None
-    /// where the routes are somebody else's.
+    /// Returns the networks of other devices that overlap those routed to the peers; none if wontun
+    /// does not manage the routes.
     pub(super) fn overlaps(&self) -> Vec<Overlap> {
         let interface = self.source.configuration().map(|file| &file.interface);
         match (&self.firewall.guard, interface.filter(|interface| interface.table != Table::Off)) {
@@ -114,7 +115,7 @@ impl WireGuard {
         self.firewall.overlaps = found;
     }
 
-    /// Guards the addresses that the file gives the tunnel.
+    /// Guards the addresses that the file assigns to the tunnel.
     pub(super) fn update_guard(&mut self) {
         let addresses = self.source.configuration().map(|file| file.interface.addresses.clone());
         if let Err(error) = self.firewall.update_guard(&addresses.unwrap_or_default()) {
@@ -122,7 +123,7 @@ impl WireGuard {
         }
     }
 
-    /// As [`Self::update_tables`], and sees that the kill switch is as it should be.
+    /// Like [`Self::update_tables`], and checks the kill switch too.
     pub(super) fn update_firewall(&mut self) {
         self.update_tables().iter().for_each(|line| info!("{line}"));
         let outcome = self.let_through(self.mark, self.sockets.port());
@@ -136,8 +137,8 @@ impl WireGuard {
         }
     }
 
-    /// Warns of a family that leaves this host past a full tunnel of the other one, unless it is
-    /// held back.
+    /// Warns about an address family whose traffic bypasses a full tunnel of the other family,
+    /// unless the kill switch blocks it.
     pub(super) fn warn_of_other_family(&self) {
         let past = self.source.configuration().and_then(WgQuick::past_full_tunnel);
         if let Some(warning) = past.filter(|_| !self.firewall.is_locked()) {
@@ -145,10 +146,10 @@ impl WireGuard {
         }
     }
 
-    /// Lets datagrams from `port` with `mark` through the kill switch, if there is one.
+    /// Makes the kill switch, if there is one, accept datagrams from `port` with `mark`.
     ///
     /// # Errors
-    /// The kernel does not take it, and lets through what it did before.
+    /// The kernel rejects the change, and the rules stay as they were.
     pub(super) fn let_through(&mut self, mark: Option<NonZeroU32>, port: u16) -> io::Result<()> {
         self.firewall.let_through(mark, port, self.peers.has_hosts())
     }
@@ -157,9 +158,9 @@ impl WireGuard {
         self.source.configuration().is_some_and(WgQuick::is_full_tunnel)
     }
 
-    /// The VPN's own addresses: the networks that the device is in, and peers that are single hosts
-    /// elsewhere. The networks behind a peer are not: they have ways of their own. None where a
-    /// peer has the default route: this is no way out for others.
+    /// Returns the VPN's own addresses: the networks of the device, and peers that are single hosts
+    /// elsewhere. The networks behind a peer are excluded: they have routes of their own. Empty if
+    /// a peer has the default route: NAT is not set up for others then.
     fn networks(&self) -> Vec<Prefix> {
         if self.is_full_tunnel() {
             return Vec::new();

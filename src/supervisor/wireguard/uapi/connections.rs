@@ -1,4 +1,4 @@
-//! The socket and its connections.
+//! The socket for wg(8) and its connections.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -11,22 +11,22 @@ use crate::control::uapi::{UapiError, UapiListener, UapiStream};
 use crate::supervisor::mode::Source;
 use crate::time::Instant;
 
-/// The socket, where there is one, and its connections.
+/// The socket, if there is one, and its connections.
 #[derive(Debug, Default)]
 pub(in crate::supervisor::wireguard) struct Uapi {
     pub(super) listener: Option<UapiListener>,
-    /// By number, which is counted up: the first is the oldest.
+    /// Connections by number, which is counted up: the first is the oldest.
     pub(super) clients: BTreeMap<u32, Client>,
     pub(super) next: u32,
-    /// Time of the next look at the listener.
+    /// Time at which accepting is tried again.
     pub(super) retry_at: Option<Instant>,
 }
 
-/// A connection.
+/// A client connection.
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) stream: UapiStream,
-    /// Change whose acknowledgement is its answer.
+    /// Change whose acknowledgement triggers the answer.
     pub(super) change: Option<u32>,
 }
 
@@ -35,7 +35,7 @@ impl Uapi {
         Self { listener, ..Self::default() }
     }
 
-    /// Returns the time at which the listener is looked at again.
+    /// Returns the time at which accepting is tried again.
     pub(in crate::supervisor::wireguard) const fn deadline(&self) -> Option<Instant> {
         self.retry_at
     }
@@ -45,10 +45,10 @@ impl Uapi {
         Some(self.listener.as_ref()?.path().parent()?.to_owned())
     }
 
-    /// Gives the socket's file the name of the tunnel `tun`.
+    /// Renames the socket's file for the tunnel name `tun`.
     ///
     /// # Errors
-    /// Another process has it, or the folder does not take it.
+    /// Another process holds the name, or the folder cannot be used.
     pub(in crate::supervisor::wireguard) fn follow(&mut self, tun: &TunName) -> Result<(), UapiError> {
         self.listener.as_mut().map_or(Ok(()), |listener| listener.rename(tun))
     }
@@ -63,7 +63,7 @@ impl Uapi {
             descriptors.extend(listener.watch().map(|watch| (Source::UapiWatch, watch, PollFlags::POLLIN)));
         }
         for (number, Client { stream, .. }) in &self.clients {
-            // while it waits for an answer only its end is of interest
+            // while it waits for an answer, only a hang-up is of interest
             let flags = match (stream.wants_write(), stream.is_owed_an_answer()) {
                 (true, _) => PollFlags::POLLOUT,
                 (false, true) => PollFlags::empty(),
@@ -76,7 +76,7 @@ impl Uapi {
 }
 
 impl Client {
-    /// Ends the connection, also for the tunnel process.
+    /// Closes the connection, also for the tunnel process.
     pub(super) fn end(self) {
         let _ = rustix::net::shutdown(self.stream.as_fd(), rustix::net::Shutdown::Both);
     }

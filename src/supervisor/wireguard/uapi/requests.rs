@@ -1,4 +1,4 @@
-//! Takes connections, and does what requests ask for.
+//! Accepts connections, and executes requests.
 
 use std::io;
 use std::os::fd::AsFd as _;
@@ -17,16 +17,15 @@ use crate::supervisor::wireguard::change::ChangeError;
 use crate::supervisor::wireguard::state::WireGuard;
 use crate::time::Instant;
 
-/// Connections that are taken in one turn.
+/// Number of connections accepted per turn.
 const BUDGET: usize = 16;
-/// Requests of one connection that may be answered at once; a program that has more to say waits
-/// for answers.
+/// Number of requests of one connection handled per turn; a client with more waits for answers.
 const MAX_REQUESTS: usize = 1024;
-/// Pause before a connection is taken that could not be for lack of descriptors.
+/// Delay before accepting is tried again after a lack of descriptors.
 const RETRY: Duration = Duration::from_secs(1);
 
 impl WireGuard {
-    /// Takes connections.
+    /// Accepts connections.
     pub(in crate::supervisor::wireguard) fn accept_uapi(&mut self, now: Instant) {
         self.uapi.retry_at = None;
         for _ in 0..BUDGET {
@@ -52,15 +51,15 @@ impl WireGuard {
         }
     }
 
-    /// Takes connections again that could not be taken before, if that is due.
+    /// Accepts connections again after a failure, if that is due.
     pub(in crate::supervisor::wireguard) fn serve_uapi(&mut self, now: Instant) {
         if self.uapi.retry_at.is_some_and(|at| now >= at) {
             self.accept_uapi(now);
         }
     }
 
-    /// Looks whether the socket's file is still there; without it nobody could speak to us, and so
-    /// userspace implementations are told to end.
+    /// Checks whether the socket's file is still there; removing it is how userspace
+    /// implementations are told to end, since no client can connect without it.
     pub(in crate::supervisor::wireguard) fn drain_uapi_watch(&mut self, context: &mut Context) {
         let Some(listener) = &mut self.uapi.listener else { return };
         match listener.handle_watch() {
@@ -70,19 +69,19 @@ impl WireGuard {
         }
     }
 
-    /// Reads from a connection that is ready, and acts on what it asks for.
+    /// Reads from a connection that is ready, and executes its requests.
     pub(in crate::supervisor::wireguard) fn drain_uapi_client(
         &mut self,
         context: &mut Context,
         number: u32,
         events: PollFlags,
     ) {
-        // taken out, so that a request can change all else
+        // taken out, so that a request can change everything else
         let Some(mut client) = self.uapi.clients.remove(&number) else { return };
         if client.stream.is_owed_an_answer() && events.intersects(PollFlags::POLLHUP | PollFlags::POLLERR) {
             return;
         }
-        // a read may bring several requests
+        // a read may return several requests
         for _ in 0..MAX_REQUESTS {
             match client.stream.poll_request() {
                 Ok(Poll::Blocked | Poll::Again) => {
@@ -97,13 +96,13 @@ impl WireGuard {
                 Ok(Poll::Refused(error)) => {
                     warn!(%error, "a request to the socket for wg(8) is not understood, nothing was changed");
                 }
-                // whoever it was has gone
+                // the client is gone
                 Ok(Poll::Closed) | Err(_) => return,
             }
         }
     }
 
-    /// Returns true if the connection stays.
+    /// Executes a request. Returns true if the connection stays open.
     fn handle_request(
         &mut self,
         context: &mut Context,
@@ -134,16 +133,17 @@ impl WireGuard {
         }
     }
 
-    /// The tunnel process has written an answer, or found that nobody reads it.
+    /// Handles an answer that the tunnel process has written, or whose client is gone.
     pub(in crate::supervisor::wireguard) fn handle_answered(&mut self, context: &mut Context, number: u32) {
         if let Some(client) = self.uapi.clients.get_mut(&number).filter(|client| client.change.is_none()) {
             client.stream.handle_answered();
-            // a further request may have been read already
+            // another request may have been read already
             self.drain_uapi_client(context, number, PollFlags::empty());
         }
     }
 
-    /// The tunnel process has applied changes up to `change`: whoever asked for them is answered.
+    /// Handles the acknowledgement of changes up to `change`: answers the clients that requested
+    /// them.
     pub(in crate::supervisor::wireguard) fn handle_changed(&mut self, context: &mut Context, change: u32) {
         let is_done = |client: &Client| client.change.is_some_and(|own| own <= change);
         let numbers: Vec<_> = self
@@ -165,7 +165,7 @@ impl WireGuard {
     }
 }
 
-/// As wireguard-go answers: negative.
+/// Returns the errno of the answer: negative, as in wireguard-go.
 fn errno(error: &ChangeError) -> i32 {
     let errno = match error {
         ChangeError::Sockets(SocketsError::PortInUse(_)) => Errno::EADDRINUSE,
