@@ -45,7 +45,7 @@ pub enum CommandError {
         /// Reason why the tunnel was not changed.
         source: Box<CommandError>,
     },
-    /// The kernel rejected a change of the host's network state.
+    /// The host's network state could not be read or changed.
     #[error(transparent)]
     Link(#[from] LinkError),
     /// The tunnel runs without a kill switch, and one would cut it off.

@@ -90,7 +90,7 @@ fn unlock_one(
     folders: &UapiFolders,
 ) -> Result<(), CommandError> {
     let FoundKillSwitch { tunnel, device } = found;
-    // the device of the recorded name belongs to another tunnel by now, which keeps its kill switch
+    // left over if its device's name belongs to another tunnel by now, which keeps its kill switch
     let is_left_over = device != tunnel && called(all, device) != Some(found);
     let told = device.parse().ok().filter(|_| !is_left_over).map(|tun| tell(&tun, folders, false));
     // whatever the answer is, check the table: an older version, or a tunnel that hangs, has left

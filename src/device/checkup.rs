@@ -1,4 +1,5 @@
-//! Pending health requests. Each waits until every worker has responded, or until its deadline.
+//! Pending health requests. Each waits until every worker and the supervisor have responded, or
+//! until its deadline.
 
 use std::collections::VecDeque;
 

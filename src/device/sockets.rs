@@ -52,7 +52,7 @@ pub struct Entrance {
     /// Set on a draining socket: the address that it was connected to, if it was.
     pub(super) retired: Option<Option<SocketAddr>>,
     /// True if it receives handshake messages only, which take longer than data and may come from
-    /// anybody.
+    /// unknown sources.
     pub(super) is_for_handshakes: bool,
 }
 

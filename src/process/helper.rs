@@ -77,8 +77,8 @@ pub fn prepare_helper(role: &str) -> Result<(), HelperError> {
     Ok(())
 }
 
-/// Ends the helper `pid` by closing `socket`, and reaps it. Every helper ends when its socket is
-/// closed: killing it would take its user, and a system call that the sandbox forbids.
+/// Ends the helper `pid` by shutting down `socket`, and reaps it. Every helper ends when its socket
+/// is closed: killing it would take its user, and a system call that the sandbox forbids.
 pub fn end_helper(pid: Pid, socket: &impl AsFd) {
     let has_ended = || waitpid(pid, Some(WaitPidFlag::WNOHANG)) != Ok(WaitStatus::StillAlive);
     if has_ended() {

@@ -151,8 +151,8 @@ impl Context {
         Ok(Compared { repaired: Some(parts.join(", ")), ..Compared::default() })
     }
 
-    /// Returns a warning about a change of the device's owner since the start. Such a change takes
-    /// CAP_NET_ADMIN, and cannot be undone from here.
+    /// Returns a warning if another process has changed the owner of the device, or has attached to
+    /// it, since the start. Either takes CAP_NET_ADMIN, and cannot be undone from here.
     fn foreign_holder(&mut self) -> Option<String> {
         let (Occupant::Tun(then), Occupant::Tun(now)) = (self.link.holders?, self.link.link.describe().ok()?)
         else {

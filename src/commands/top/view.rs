@@ -196,7 +196,7 @@ fn columns(width: u16) -> Vec<(Column, usize)> {
     columns
 }
 
-/// Draws as many peers as fit, and returns a text that tells which these are.
+/// Draws as many peers as fit, and returns the range of those shown as text.
 fn draw_peers(
     frame: &mut Frame<'_>,
     area: Rect,

@@ -168,7 +168,8 @@ impl<'a> Lock<'a> {
                 .custom_flags(libc::O_NOFOLLOW)
                 .open(path)?;
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                // the previous holder has removed this file: nobody else would find the lock
+                // the previous holder has removed this file: other processes would not find the
+                // lock
                 Ok(file) if !is_at(&file, path) => {}
                 Ok(file) => return Ok(Some(Self { path, _file: file })),
                 Err((_, Errno::EWOULDBLOCK)) => thread::sleep(PAUSE),

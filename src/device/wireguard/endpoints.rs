@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::time::Instant;
 use crate::tunnel::wireguard::PeerId;
 
-/// Period in which at most [`UNCONFIRMED_COUNT`] unconfirmed addresses of one peer are reported.
+/// Period in which at most `UNCONFIRMED_COUNT` unconfirmed addresses of one peer are reported.
 const UNCONFIRMED_TIME: Duration = Duration::from_secs(10);
 const UNCONFIRMED_COUNT: u8 = 4;
 

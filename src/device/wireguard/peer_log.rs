@@ -15,7 +15,7 @@ use crate::tunnel::wireguard::{PeerId, REKEY_TIMEOUT};
 const INTERVAL: Duration = REKEY_TIMEOUT;
 /// Like [`INTERVAL`], for conditions that last until somebody acts.
 const LASTING: Duration = Duration::from_secs(3600);
-/// Number of changes within [`CHANGES_TIME`] between the same two endpoints that indicates two
+/// Number of changes within `CHANGES_TIME` between the same two endpoints that indicates two
 /// devices with one key, which replace each other with each handshake and keepalive.
 const CHANGES: u32 = 4;
 const CHANGES_TIME: Duration = Duration::from_secs(120);

@@ -27,7 +27,8 @@ pub struct WireGuard {
     pub(super) source: Source,
     /// The host's routes, if wontun manages them.
     pub(super) routes: Option<Routes>,
-    /// Time of the next adaptation of the routes to the peers' addresses.
+    /// Time of the next adaptation of the routes to the peers' addresses; `routed_at` is that of
+    /// the last one.
     pub(super) routes_due: Option<Instant>,
     /// Time of the next attempt to use IPv6, which another program has disabled on the device.
     pub(super) ipv6_due: Option<Instant>,
