@@ -1,13 +1,14 @@
-//! For the feature `ipsec-mb`: finds the static library, and sets `cfg(ipsec_mb)` on processors that it is for.
+//! For the feature `ipsec-mb`: finds the static library, and sets `cfg(ipsec_mb)` on the processors
+//! that it supports.
 
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Where distributions put it; `IPSEC_MB_LIB_DIR` names another folder.
+/// Folders in which distributions install it; `IPSEC_MB_LIB_DIR` names another one.
 const FOLDERS: [&str; 4] = ["/usr/local/lib", "/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib"];
 const FILE: &str = "libIPSec_MB.a";
-/// What libraries before 1.4 do not have.
+/// A symbol that libraries before 1.4 do not have.
 const FUNCTION: &[u8] = b"imb_quic_chacha20_poly1305";
 
 fn main() -> ExitCode {

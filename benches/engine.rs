@@ -1,5 +1,5 @@
-//! What one core does of the WireGuard engine's work: handshakes, and packets both ways. `cargo bench --bench engine`.
-//! Times are the thread's own.
+//! Throughput of the WireGuard engine on one core: handshakes, and packets in both directions.
+//! `cargo bench --bench engine`. Times are the thread's CPU time.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
 
 mod cpu;
@@ -19,7 +19,7 @@ use wontun::tunnel::wireguard::{
 
 const MTU: usize = 1420;
 const BUFFER: usize = 2048;
-/// Packets that are sealed or opened between two looks at the clock.
+/// Packets that are sealed or opened between two clock reads.
 const BATCH: usize = 512;
 
 struct Seeded(ChaCha20Rng);
@@ -36,7 +36,7 @@ struct Host {
     at: Endpoint,
 }
 
-/// Two hosts that know each other, and the time, of which the engines know no other.
+/// Two hosts that are each other's peer, and the current time, which is the engines' only clock.
 struct Pair {
     near: Host,
     far: Host,
@@ -60,13 +60,13 @@ impl Pair {
         Self { near: host(0, 1, at(1), at(2)), far: host(1, 0, at(2), at(1)), now, buffer: [0; BUFFER] }
     }
 
-    /// The near host's initiation.
+    /// Writes the near host's initiation into the buffer.
     fn initiate(&mut self) -> usize {
         let unix = self.now.since_boot();
         self.near.interface.poll_transmit(self.now, unix, &mut self.buffer).unwrap().len
     }
 
-    /// The far host's answer to the handshake message in the buffer.
+    /// Writes the far host's reply to the handshake message in the buffer.
     fn respond(&mut self, len: usize) -> usize {
         let (from, now) = (self.near.at, self.now);
         let far = &mut self.far.interface;
@@ -75,7 +75,7 @@ impl Pair {
         far.poll_transmit(now, Duration::ZERO, &mut self.buffer).unwrap().len
     }
 
-    /// The near host takes the response in the buffer.
+    /// Passes the response in the buffer to the near host.
     fn finish(&mut self, len: usize) {
         let (from, now) = (self.far.at, self.now);
         let near = &mut self.near.interface;
@@ -83,7 +83,7 @@ impl Pair {
         near.handle_queued(now).unwrap().unwrap();
     }
 
-    /// The first packet, which the far host waits for.
+    /// Sends the first packet, which the far host waits for.
     fn confirm(&mut self) {
         let (from, now) = (self.near.at, self.now);
         let len = self.near.interface.poll_transmit(now, Duration::ZERO, &mut self.buffer).unwrap().len;
@@ -91,7 +91,7 @@ impl Pair {
         assert!(matches!(confirmed, Ok(Incoming::Keepalive(_))), "{confirmed:?}");
     }
 
-    /// Later, when the near host may and wants to shake hands again.
+    /// Advances the time until the near host may and wants to perform another handshake.
     fn next(&mut self) {
         self.now = self.now + Duration::from_secs(200);
         for host in [&mut self.near, &mut self.far] {
@@ -115,7 +115,7 @@ impl Pair {
         self.confirm();
     }
 
-    /// A packet of the largest size that fits, at its place in a buffer.
+    /// Seals a packet of the largest size that fits, in place in a buffer.
     fn seal(&mut self, buffer: &mut [u8]) -> usize {
         match self.near.interface.handle_packet(self.near.peer, buffer, MTU, self.now) {
             Ok(Outgoing::Transmit(transmit)) => transmit.len,
@@ -129,7 +129,7 @@ fn packet(buffer: &mut [u8]) {
     buffer[16..20].copy_from_slice(&[0x45, 0, 0x05, 0x8c]);
 }
 
-/// Times `measured` alone of what `prepared` makes ready.
+/// Measures the time of `measured` alone, on the output of `prepared`.
 fn timed<T>(
     group: &mut BenchmarkGroup<'_, criterion::measurement::WallTime>,
     name: &str,
@@ -154,7 +154,7 @@ fn timed<T>(
 fn handshakes(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("handshake");
     group.throughput(Throughput::Elements(1));
-    // from the initiation's arrival to the response on its way
+    // from the arrival of the initiation to the response being sent
     timed(
         &mut group,
         "responder",
@@ -180,7 +180,7 @@ fn handshakes(criterion: &mut Criterion) {
         },
         Pair::finish,
     );
-    // a flood's dearest message: the copy of one that was true
+    // the most expensive message of a flood: a copy of a valid one
     timed(
         &mut group,
         "copied initiation",
@@ -205,7 +205,7 @@ fn handshakes(criterion: &mut Criterion) {
         pair.buffer[len - 33] ^= 1;
         len
     };
-    // a flood's cheapest message: what is not ours
+    // the cheapest message of a flood: one that is not for this host
     timed(&mut group, "wrong mac1", junk, |pair, len| {
         let from = pair.near.at;
         let refused = pair.far.interface.handle_datagram(from, 0, &mut pair.buffer[..len], pair.now);
@@ -255,8 +255,8 @@ fn packets(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// What is done with a lock held where several workers share an interface: for a super-packet of 44 segments and for one
-/// packet, in both directions.
+/// Work that is done with a lock held where several workers share an interface: for a super-packet
+/// of 44 segments and for one packet, in both directions.
 fn under_the_lock(criterion: &mut Criterion) {
     const SEGMENTS: usize = 44;
     let mut group = criterion.benchmark_group("locked");

@@ -1,5 +1,6 @@
-//! Bytes that a peer of the WireGuard engine takes, its allowed IPs included: idle, and with a session.
-//! `cargo bench --bench memory`. Counted is what the process has resident, over 10,000 peers.
+//! Memory per peer of the WireGuard engine in bytes, including its allowed IPs: idle, and with a
+//! session. `cargo bench --bench memory`. Measured as the resident memory of the process, over
+//! 10,000 peers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, missing_docs)]
 
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -21,7 +22,7 @@ impl Random for Seeded {
     }
 }
 
-/// Bytes that the process has in memory of its own.
+/// Returns the bytes of anonymous resident memory of the process.
 fn resident() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").expect("/proc is mounted");
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("RssAnon is told");
@@ -41,7 +42,7 @@ fn interface(seed: u64, own: PrivateKey, now: Instant) -> Interface {
     interface
 }
 
-/// One handshake of a client, which comes and goes, with the hub.
+/// Performs one handshake between a temporary client and the hub.
 fn connect(hub: &mut Interface, number: u32, now: Instant) {
     let mut buffer = [0; 2048];
     let (hub_at, at) = (

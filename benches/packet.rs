@@ -1,5 +1,5 @@
-//! What one core does to a stream's packets besides the cryptography: cutting super-packets, joining segments,
-//! checksums. `cargo bench --bench packet`. Times are the thread's own.
+//! Packet processing on one core besides the cryptography: splitting super-packets, coalescing
+//! segments, checksums. `cargo bench --bench packet`. Times are the thread's CPU time.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
 
 mod cpu;
@@ -14,15 +14,16 @@ use wontun::packet::split::Split;
 use wontun::packet::transport::{TCP, UDP};
 use wontun::packet::virtio::{Gso, Header, Layout, PartialChecksum, Segmentation};
 
-/// Bytes of the packets that a super-packet is cut into.
+/// Bytes of the packets that a super-packet is split into.
 const MTU: usize = 1420;
-/// What lies before and behind a packet in a batch: WireGuard's header and tag.
+/// Bytes in front of and behind a packet in a batch: WireGuard's header and tag.
 const BEFORE: usize = 16;
 const BEHIND: usize = 16;
 
 type Group<'a> = BenchmarkGroup<'a, criterion::measurement::WallTime>;
 
-/// A super-packet of `len` bytes that is cut into packets of `mtu`, as a tun device gives it: without a checksum.
+/// Returns a super-packet of `len` bytes for packets of `mtu`, as a TUN device returns it: without
+/// a checksum.
 fn super_packet(v6: bool, protocol: u8, len: usize, mtu: usize) -> (Header, Vec<u8>) {
     let mut packet = vec![0; len];
     for (place, byte) in packet.iter_mut().enumerate() {
@@ -62,7 +63,7 @@ fn super_packet(v6: bool, protocol: u8, len: usize, mtu: usize) -> (Header, Vec<
     (header, packet)
 }
 
-/// Cuts it the way the tunnel does, to where each packet would be sealed.
+/// Splits it as the tunnel does, to the positions where each packet would be sealed.
 fn cut(header: &Header, packet: &[u8], batch: &mut [u8], mut each: impl FnMut(Range<usize>)) {
     let mut split = Split::new(header, packet).unwrap();
     let mut end = 0;
@@ -105,7 +106,8 @@ fn split(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// As many packets as are to be joined, one behind the other with the tunnel's headers between.
+/// Returns the packets to be coalesced, laid out consecutively with the tunnel's headers between
+/// them.
 fn stream(v6: bool, protocol: u8, count: usize, mtu: usize) -> (Vec<u8>, Vec<Range<usize>>) {
     let headers = if v6 { 40 } else { 20 } + if protocol == TCP { 20 } else { 8 };
     let (header, packet) = super_packet(v6, protocol, headers + count * (mtu - headers), mtu);
@@ -149,7 +151,7 @@ fn coalesce(criterion: &mut Criterion) {
 fn sums(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("checksum");
     for len in [20, 92, MTU] {
-        // as it lies behind WireGuard's header
+        // at its offset behind WireGuard's header
         let bytes: Vec<_> = (0..BEFORE + len).map(|place| (place * 7).to_le_bytes()[0]).collect();
         group.throughput(Throughput::Bytes(len as u64));
         measure(&mut group, &format!("{len} bytes"), || {

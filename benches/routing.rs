@@ -1,5 +1,5 @@
-//! Cryptokey routing with 100,000 prefixes: how long they load, and how long a look-up takes. `cargo bench --bench routing`.
-//! Times are the thread's own.
+//! Cryptokey routing with 100,000 prefixes: the time to load them, and the time of a lookup. `cargo
+//! bench --bench routing`. Times are the thread's CPU time.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
 mod cpu;
@@ -15,11 +15,12 @@ use wontun::routing::{AllowedIps, Prefix};
 const PREFIXES: u32 = 100_000;
 const LOOKUPS: usize = 1 << 14;
 
-/// Prefixes as providers hand them out: few short ones, most of one length, and single hosts.
+/// Generates prefixes with lengths as providers assign them: few short ones, most of one length,
+/// and single hosts.
 fn prefix(random: &mut ChaCha20Rng, is_v6: bool) -> Prefix {
     let (network, length) = if is_v6 {
         let bits = u128::from(random.next_u64()) << 64 | u128::from(random.next_u64());
-        // 2000::/3, which is what is handed out
+        // 2000::/3, the range from which addresses are assigned
         let address = Ipv6Addr::from_bits(bits >> 3 | 1 << 125);
         (IpAddr::V6(address), [32, 40, 44, 48, 48, 48, 56, 64, 64, 128][random.next_u32() as usize % 10])
     } else {
@@ -29,7 +30,7 @@ fn prefix(random: &mut ChaCha20Rng, is_v6: bool) -> Prefix {
     Prefix::new(network, length).unwrap()
 }
 
-/// An address in `prefix`.
+/// Returns a random address in `prefix`.
 fn address(random: &mut ChaCha20Rng, prefix: Prefix) -> IpAddr {
     match prefix.network() {
         IpAddr::V4(network) => {
@@ -64,7 +65,7 @@ fn routing(criterion: &mut Criterion) {
                 address(&mut random, of)
             })
             .collect();
-        // each look-up waits for the one before, as a packet's does for what is known of the packet
+        // each lookup depends on the one before, as a packet's does on what is known of the packet
         let mut next = 0;
         group.bench_function(format!("{family}: look-up"), |bencher| {
             bencher.iter_custom(|iterations| {

@@ -1,5 +1,5 @@
-//! Into the background, as `wg-quick` expects of a userspace implementation: the command returns once the tunnel is there
-//! to be configured, and the tunnel runs on without a terminal.
+//! Running in the background, as `wg-quick` expects of a userspace implementation: the command
+//! returns once the tunnel can be configured, and the tunnel continues to run without a terminal.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -11,11 +11,12 @@ use nix::unistd::{chdir, dup2_stderr, dup2_stdin, dup2_stdout, pipe2, setsid};
 
 use crate::sys::process;
 
-/// Runs `child` in a process of its own and waits until that says that it is ready ([`detach`]), or ends. Gives the exit
-/// code of the command: 0, or what the child ended with. To be called while this process has one thread.
+/// Runs `child` in a new process and waits until it reports readiness ([`detach`]) or ends. Returns
+/// the exit code of the command: 0, or that of the child. Call it while this process has one
+/// thread.
 ///
 /// # Errors
-/// No process can be started.
+/// The process cannot be started.
 pub fn start(child: fn(OwnedFd) -> i32) -> io::Result<i32> {
     let (ours, theirs) = pipe2(OFlag::O_CLOEXEC)?;
     let pid = process::fork(theirs, child, |ready, child| child(ready))?;
@@ -23,17 +24,18 @@ pub fn start(child: fn(OwnedFd) -> i32) -> io::Result<i32> {
     if File::from(ours).read(&mut word)? > 0 {
         return Ok(0);
     }
-    // it ended without a word; what was wrong, it said itself
+    // it ended without reporting readiness, and has printed the error itself
     match waitpid(pid, None)? {
         WaitStatus::Exited(_, code) => Ok(code),
         status => Err(io::Error::other(format!("the process of the tunnel ended at once ({status:?})"))),
     }
 }
 
-/// Leaves the terminal and tells whoever waits in [`start`] that the tunnel is ready.
+/// Detaches from the terminal and reports to the process waiting in [`start`] that the tunnel is
+/// ready.
 ///
 /// # Errors
-/// The system's.
+/// Errors of the system.
 pub fn detach(ready: OwnedFd) -> io::Result<()> {
     setsid()?;
     chdir("/")?;

@@ -1,4 +1,5 @@
-//! Parse, open, drop capabilities, run.
+//! The entry point: parses the command line, opens what the tunnel needs, drops capabilities, and
+//! runs it.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -39,7 +40,7 @@ use wontun::supervisor::{
 };
 use wontun::{device, process, resolver};
 
-/// What an exit code means, as sysexits.h has it.
+/// Exit codes, as in sysexits.h.
 mod exit {
     pub(super) const OTHER: u8 = 1;
     pub(super) const USAGE: u8 = 2;
@@ -48,9 +49,10 @@ mod exit {
     pub(super) const CONFIG: u8 = 78;
 }
 
-/// How long the line about the stop may take, before the tunnel process writes its last ones.
+/// Maximum time for writing the line about the stop, before the tunnel process writes its last
+/// ones.
 const ONE_LINE: Duration = Duration::from_millis(5);
-/// How long the last lines may take: a stopped reader of the log must not hold up the exit.
+/// Maximum time for writing the last lines: a stopped reader of the log must not delay the exit.
 const LAST_LINES: Duration = Duration::from_millis(50);
 
 fn main() -> ExitCode {
@@ -90,8 +92,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Does what is not running a tunnel, and gives the configuration of one that is to be run then. `config` says in which
-/// folder a tunnel's socket may be, and what it is called.
+/// Runs a command that does not run a tunnel; for one that does, returns the configuration of the
+/// tunnel to be run. `config` determines the folder of a tunnel's socket, and its name.
 fn answer(command: Command, tun: Option<TunName>, options: &Run) -> anyhow::Result<Option<PathBuf>> {
     privileges::hide_memory();
     let config = options.config.as_deref();
@@ -146,9 +148,10 @@ fn answer(command: Command, tun: Option<TunName>, options: &Run) -> anyhow::Resu
     Ok(None)
 }
 
-/// Runs the server that `config` describes: as with --config, and lets its clients out unless told otherwise.
+/// Runs the server that `config` describes: as with --config, with NAT for clients unless an option
+/// says otherwise.
 fn serve(config: PathBuf, tun: Option<TunName>, options: Run) -> ExitCode {
-    // before a kill switch is engaged: a server is not to be cut off from those who set it up
+    // before a kill switch is engaged: a server must stay reachable for its administrators
     if options.kill_switch.is_some_and(|mode| mode != KillSwitchMode::Off) {
         return fail(exit::CONFIG, ConfigError::NotFullTunnel.to_string());
     }
@@ -156,8 +159,7 @@ fn serve(config: PathBuf, tun: Option<TunName>, options: Run) -> ExitCode {
     ExitCode::from(run(Cli { command: None, tun, run: options }, None))
 }
 
-/// Where the sockets of tunnels may be.
-/// The tunnel that a command is about, which runs.
+/// Returns the name of the running tunnel that a command refers to.
 fn running_tunnel(tun: Option<TunName>, config: Option<&Path>) -> anyhow::Result<TunName> {
     let of_file = || config.map(TunName::of_file).transpose();
     let tun = tun.map_or_else(of_file, |tun| Ok(Some(tun)))?;
@@ -165,13 +167,14 @@ fn running_tunnel(tun: Option<TunName>, config: Option<&Path>) -> anyhow::Result
 }
 
 fn print_health(Health { line, warnings }: &Health) {
-    // whoever hung up has the exit code
+    // if the reader has closed the pipe, the exit code still has the result
     let _ = writeln!(io::stdout(), "{line}");
     for warning in warnings {
         let _ = writeln!(io::stderr(), "warning: {warning}");
     }
 }
 
+/// Returns the folders in which the sockets of tunnels may be.
 fn folders(dir: &Dir, config: Option<&Path>) -> UapiFolders {
     UapiFolders::new(config.map_or(Some(dir.dir.as_path()), Path::parent))
 }
@@ -197,7 +200,7 @@ fn peer(folder: &Folder, command: PeerCommand) -> Result<(), CommandError> {
     }
 }
 
-/// The exit code of a command that failed.
+/// Returns the exit code of a command that failed.
 const fn command_code(error: &CommandError) -> u8 {
     match error {
         CommandError::Import(ImportError::Exists(_)) => exit::OTHER,
@@ -221,9 +224,10 @@ const fn command_code(error: &CommandError) -> u8 {
     }
 }
 
-/// Starts the tunnel in a process of its own, and gives the command's exit code once the tunnel is there.
+/// Starts the tunnel in a new process, and returns the command's exit code once the tunnel is
+/// ready.
 fn into_background(cli: &Cli) -> ExitCode {
-    // wg-quick, which says so, gives the name of a file, and never -f
+    // wg-quick, which sets this variable, passes the name of a file, and never -f
     let by_wg_quick = std::env::var_os("WG_QUICK_USERSPACE_IMPLEMENTATION").is_some();
     if let Some((name, command)) = cli.misspelled().filter(|_| !by_wg_quick) {
         let message = format!(
@@ -237,18 +241,18 @@ fn into_background(cli: &Cli) -> ExitCode {
     }
 }
 
-/// What the process in the background does; `ready` is how it says that the tunnel is there.
+/// Runs in the background process; `ready` reports that the tunnel is ready.
 fn in_background(ready: OwnedFd) -> i32 {
     match Cli::read() {
         Ok(cli) => run(cli, Some(ready)).into(),
-        // the process in front has read the same
+        // the foreground process has reported the same error
         Err(_) => exit::USAGE.into(),
     }
 }
 
-/// Runs a tunnel until its end, and gives the exit code.
+/// Runs a tunnel until its end, and returns the exit code.
 fn run(cli: Cli, ready: Option<OwnedFd>) -> u8 {
-    // stderr is gone once the process is in the background
+    // stderr is closed once the process is in the background
     let target = match cli.run.log_target {
         Target::Auto if ready.is_some() && logging::has_journald() => Target::Journald,
         target => target,
@@ -272,7 +276,7 @@ fn run(cli: Cli, ready: Option<OwnedFd>) -> u8 {
 }
 
 fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyhow::Result<()> {
-    // before anything is forked: a child is not to speak for us
+    // before anything is forked: a child must not send notifications
     let notifier = Notifier::from_environment().unwrap_or_else(|error| {
         warn!(%error, "the service manager hears nothing of this tunnel");
         None
@@ -382,10 +386,10 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
     carry(supervisor, run_context, logging)
 }
 
-/// Returns the name of the tunnel of `file`, which is not read, and its kill switch, if it is to
-/// have one. That is engaged before all else, so that nothing leaves the host whatever fails
-/// afterwards; only where that opens nothing, and the names of endpoints cannot be looked up once
-/// it is engaged, it is engaged after that, or when the start fails.
+/// Returns the name of the tunnel of `file`, which is not read, and its kill switch, if one is
+/// requested. The kill switch is engaged first, so that nothing leaves the host even if a later
+/// step fails. Only if engaging it does not open anything, and the names of endpoints cannot be
+/// resolved while it is engaged, it is engaged after they are resolved, or when the start fails.
 fn name_and_lock(
     file: &Path,
     tun: Option<TunName>,
@@ -411,22 +415,22 @@ fn name_and_lock(
 enum KillSwitchStart {
     /// Engaged.
     Engaged(EngagedKillSwitch),
-    /// To be engaged once the names of endpoints were looked up.
+    /// To be engaged once the names of endpoints are resolved.
     Pending(PendingKillSwitch),
 }
 
-/// How a tunnel is run.
+/// The parameters for running a tunnel.
 struct RunContext {
-    /// Its configuration file.
+    /// The configuration file.
     file: Option<PathBuf>,
-    /// What the process gives up.
+    /// The privileges that the process drops.
     confinement: Confinement,
-    /// How a process in the background says that the tunnel is there.
+    /// The channel on which a background process reports that the tunnel is ready.
     ready: Option<OwnedFd>,
 }
 
-/// Everything is open: gives up what is no longer needed, has the tunnel process carry packets, and
-/// supervises it to the end.
+/// Completes the start, with everything open: drops what is no longer needed, has the tunnel
+/// process carry packets, and supervises it to the end.
 fn carry<M: Mode>(
     mut supervisor: Supervisor<M>,
     run_context: RunContext,
@@ -445,7 +449,7 @@ fn carry<M: Mode>(
     logging.start_writer(of_log).context("cannot start the thread that writes the log")?;
     supervisor.start()?;
     if let Some(ready) = ready {
-        // nobody reads stderr afterwards
+        // nothing reads stderr afterwards
         logging.flush(LAST_LINES);
         background::detach(ready).context("cannot go to the background")?;
     }
@@ -453,7 +457,7 @@ fn carry<M: Mode>(
     Ok(supervisor.run(|| logging.flush(ONE_LINE))?)
 }
 
-/// Engages the sandbox for this thread and all that it starts from now on, and tells of it.
+/// Engages the sandbox for this thread and all that it starts from now on, and logs the result.
 fn confine(sandbox: Option<&Sandbox>) -> anyhow::Result<()> {
     let Some(sandbox) = sandbox else {
         warn!("the sandbox is off (--no-sandbox): for debugging only");
@@ -468,13 +472,13 @@ fn confine(sandbox: Option<&Sandbox>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Returns true if the tunnel process has told the error itself, on the same standard error.
+/// Returns true if the tunnel process has reported the error itself, on the same standard error.
 fn is_told(error: &anyhow::Error) -> bool {
     let told = [exit::OTHER, exit::UNAVAILABLE].map(i32::from);
     matches!(error.downcast_ref(), Some(SupervisorError::TunnelExited(code)) if told.contains(code))
 }
 
-/// The exit code that the first cause with a code of its own asks for.
+/// Returns the exit code of the first cause that has one of its own.
 fn exit_code(error: &anyhow::Error) -> u8 {
     if let Some(error) = error.downcast_ref::<SupervisorError>() {
         return match error {
@@ -514,7 +518,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     }
 }
 
-/// The error and those causes that it does not tell itself.
+/// Formats the error and those causes that it does not include itself.
 fn one_line(error: &anyhow::Error) -> String {
     error.chain().skip(1).fold(error.to_string(), |told, cause| {
         let cause = cause.to_string();
@@ -522,8 +526,8 @@ fn one_line(error: &anyhow::Error) -> String {
     })
 }
 
-/// Says the one line of a failure. By a thread that is left behind if stderr takes nothing: a reader that has
-/// stopped must not keep the process from ending.
+/// Prints the error message of a failure in one line. It uses a thread that is abandoned if stderr
+/// blocks: a stopped reader must not keep the process from ending.
 fn fail(code: u8, message: String) -> ExitCode {
     let (done, written) = mpsc::channel();
     let writer = thread::Builder::new().spawn(move || {
@@ -536,7 +540,7 @@ fn fail(code: u8, message: String) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Help and version go out as they are; an error becomes one line.
+/// Prints help and version unchanged; shortens an error to one line.
 fn refuse_usage(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
         return error.print().map_or(ExitCode::from(exit::OTHER), |()| ExitCode::SUCCESS);

@@ -1,26 +1,25 @@
 //! Keeps keys off a thread's stack once they are no longer in use.
 //!
 //! Moving a value copies it, and a cipher keeps its key in its own frame while it works: a
-//! destructor reaches neither. So handshakes run in [`isolate`], and whoever calls something that
-//! worked with keys of a session, in a function that is not inlined, calls [`clear`] once the
-//! session is over.
+//! destructor reaches neither. So handshakes run in [`isolate`], and a caller of a function that is
+//! not inlined and worked with keys of a session calls [`clear`] once the session is over.
 
 use std::hint::black_box;
 
-/// Bytes that are overwritten: more than a handshake uses, also without optimisation.
+/// Bytes that are overwritten: more than a handshake uses, even without optimisation.
 const DEPTH: usize = 32 * 1024;
 
 /// Overwrites the [`DEPTH`] bytes of stack below the caller's frame, in less than a microsecond.
 #[inline(never)]
 pub(crate) fn clear() {
     let mut below = [0_u8; DEPTH];
-    // the compiler must assume that somebody reads it
+    // the compiler must assume that it is read
     black_box(&mut below);
 }
 
 /// Runs `work` on a stack that holds nothing of earlier calls, and overwrites what it leaves there.
-/// The first matters since values with unused bytes, such as a smaller variant of an enum, take
-/// along to the heap what these hold.
+/// The stack must be clean before because values with unused bytes, such as a smaller variant of an
+/// enum, copy the contents of these bytes to the heap.
 pub(crate) fn isolate<R>(work: impl FnOnce() -> R) -> R {
     #[inline(never)]
     fn call<R>(work: impl FnOnce() -> R) -> R {

@@ -1,6 +1,7 @@
-//! ChaCha20-Poly1305 of several libraries, used as the tunnel does: batches of 44 packets (one super-packet's), in
-//! place, the key made once. `cargo bench` in this folder shows the time of a batch, `./compare.py 5` that of a packet in
-//! several runs. Times are the thread's own.
+//! ChaCha20-Poly1305 of several libraries, used as in the tunnel: batches of 44 packets (one
+//! super-packet's), in place, with the key set up once. `cargo bench` in this folder shows the time
+//! per batch, `./compare.py 5` the time per packet over several runs. Times are the thread's CPU
+//! time.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, missing_docs)]
 
 #[path = "../cpu/mod.rs"]
@@ -21,10 +22,10 @@ use libraries::{Aead, TAG};
 
 /// Packets of one batch: a super-packet of 64 KiB in segments of 1420 bytes.
 const BATCH: usize = 44;
-/// What lies before each packet: WireGuard's header.
+/// Bytes in front of each packet: WireGuard's header.
 const HEADER: usize = 16;
-/// Bytes that are worked on between two looks at the clock: they fit a core's second cache, and a look costs nothing
-/// against them.
+/// Bytes that are processed between two clock reads: they fit a core's L2 cache, and the cost of a
+/// clock read is negligible against them.
 const BETWEEN: usize = 256 * 1024;
 
 fn nonce(counter: u64) -> [u8; 12] {
@@ -33,7 +34,7 @@ fn nonce(counter: u64) -> [u8; 12] {
     nonce
 }
 
-/// Packets one behind the other, as they are in a buffer for UDP_SEGMENT.
+/// Packets laid out consecutively, as in a buffer for `UDP_SEGMENT`.
 struct Packets {
     bytes: Vec<u8>,
     len: usize,
@@ -64,7 +65,8 @@ impl Packets {
     }
 }
 
-/// It must do what the library does that the tunnel uses: all else would be a wrong comparison.
+/// Asserts that the library gives the same results as the one that the tunnel uses: otherwise the
+/// comparison would be invalid.
 fn agrees<A: Aead>(len: usize) {
     let mut ours = Packets::new(len, 1);
     let mut theirs = Packets::new(len, 1);

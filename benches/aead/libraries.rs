@@ -1,17 +1,18 @@
-//! What each library offers for our use: a key for many packets, sealing in place with a tag apart, opening in place.
+//! A common interface to each library for our use: a key for many packets, sealing in place with a
+//! detached tag, opening in place.
 
 /// Bytes of a tag.
 pub(crate) const TAG: usize = 16;
 
-/// ChaCha20-Poly1305 as one library has it, without associated data.
+/// ChaCha20-Poly1305 of one library, without associated data.
 pub(crate) trait Aead {
-    /// What the figures are shown under.
+    /// The name in the results.
     const NAME: &'static str;
-    /// A key for both directions.
+    /// Sets up a key for both directions.
     fn new(key: [u8; 32]) -> Self;
     /// Encrypts in place.
     fn seal(&mut self, nonce: [u8; 12], data: &mut [u8]) -> [u8; TAG];
-    /// Decrypts in place; whether the tag was right.
+    /// Decrypts in place; returns true if the tag was correct.
     fn open(&mut self, nonce: [u8; 12], data: &mut [u8], tag: [u8; TAG]) -> bool;
 }
 
@@ -66,7 +67,7 @@ impl Aead for AwsLc {
     }
 }
 
-/// RustCrypto's, the version that the project's cookies and tests use.
+/// RustCrypto's implementation, in the version that the project's cookies and tests use.
 pub(crate) struct RustCrypto010(chacha20poly1305_010::ChaCha20Poly1305);
 
 impl Aead for RustCrypto010 {
@@ -188,7 +189,7 @@ impl Aead for OpenSsl {
     }
 }
 
-/// The binding is the project's own.
+/// Intel's library, through the project's own binding.
 #[cfg(ipsec_mb)]
 pub(crate) struct IpsecMb([u8; 32], &'static crate::ipsec_mb::ChaCha20Poly1305);
 

@@ -1,11 +1,14 @@
-//! Datagrams on their way out: reserved, written in place, committed, and sent with as few system calls as can be.
+//! Outgoing datagrams: reserved, written in place, committed, and sent with as few system calls as
+//! possible.
 //!
-//! Datagrams for the same destination form one *message*, which the kernel cuts again (UDP_SEGMENT, udp(7)): all of one
-//! length, the last may be shorter. Several messages leave with one call. Datagrams to one destination leave in the order
-//! in which they were committed; those to different ones may overtake each other.
+//! Datagrams for the same destination form one *message*, which the kernel splits again
+//! (`UDP_SEGMENT`, udp(7)): all have one length, the last may be shorter. One call sends several
+//! messages. Datagrams to one destination leave in the order in which they were committed; those to
+//! different ones may overtake each other.
 //!
-//! A message that the kernel cannot cut leaves datagram by datagram, from where it stopped: nothing is lost or sent
-//! twice. `quinn-udp` does part of this, but sets DF, knows no DSCP, and takes each message from one contiguous slice.
+//! A message that the kernel cannot split is sent datagram by datagram, from where it stopped:
+//! nothing is lost or sent twice. `quinn-udp` does part of this, but sets DF, does not support
+//! DSCP, and takes each message from one contiguous slice.
 
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, SocketAddr};
@@ -22,40 +25,41 @@ use crate::counters::DropReason;
 use crate::sys::datagram::{MOST, Message as Entry};
 use crate::time::Instant;
 
-/// Bytes in all. One super-packet of the usual segments fits, with what sealing adds.
+/// Total bytes. One super-packet of the usual segments fits, with the overhead of encryption.
 const ARENA: usize = 192 * 1024;
-/// Datagrams in all.
+/// Total datagrams.
 const MAX_SEGMENTS: usize = 256;
-/// Messages in all.
+/// Total messages.
 const MAX_MESSAGES: usize = 64;
-/// Bytes of memory that a batch has.
+/// Bytes of memory that a batch uses.
 pub const SIZE: usize =
     ARENA + MAX_SEGMENTS * size_of::<Segment>() + MAX_MESSAGES * size_of::<Message<u64>>();
-/// Datagrams of one message: the kernel's `UDP_MAX_SEGMENTS` (128 since Linux 6.10, which gains nothing).
+/// Maximum datagrams in one message: the kernel's `UDP_MAX_SEGMENTS` (128 since Linux 6.10, without
+/// a gain).
 pub const MAX_SEGMENTS_OF_MESSAGE: usize = 64;
-/// Bytes of one message: what a UDP datagram over IPv4 can hold.
+/// Maximum bytes in one message: the limit of a UDP datagram over IPv4.
 pub const MAX_MESSAGE: usize = 65_507;
-/// With so much in it, a message is as good as full.
+/// Bytes from which a message is as good as full.
 const BULK: usize = 48 * 1024;
-/// With so much in it, a batch is sent: more would not make it cheaper, only later.
+/// Bytes from which a batch is sent: waiting longer would add latency and save nothing.
 const ENOUGH: usize = 2 * BULK;
 
 const NONE: u16 = u16::MAX;
 
-/// Whereto a datagram goes, from where, and by which socket.
+/// The destination, source and socket of a datagram.
 #[derive(Clone, Debug)]
 pub struct Route<O> {
     /// The socket.
     pub socket: Arc<UdpSocket>,
-    /// Whether the socket is connected to `remote`, and sends from where it is bound.
+    /// True if the socket is connected to `remote` and sends from the address it is bound to.
     pub is_connected: bool,
-    /// Whereto.
+    /// The destination.
     pub remote: SocketAddr,
-    /// From which address of ours; `None` if the system is to choose.
+    /// Our source address; `None` to let the kernel choose.
     pub local: Option<IpAddr>,
     /// The outer traffic class, DSCP and ECN.
     pub class: u8,
-    /// What the caller knows it by.
+    /// The caller's identifier of the destination.
     pub owner: O,
 }
 
@@ -68,22 +72,23 @@ impl<O> Route<O> {
     }
 }
 
-/// What came of sending a batch.
+/// The outcome of sending a batch.
 #[derive(Debug)]
 pub enum Sent<O> {
-    /// All of it is gone.
+    /// All datagrams were sent.
     All,
-    /// The socket has no room for what is left: to be sent again once it has.
+    /// The socket's buffer is full: call again when the socket is writable.
     Blocked(Route<O>),
-    /// An error that may be about an earlier datagram. The next try tells.
+    /// An error that may concern an earlier datagram. The next attempt shows whether it does.
     Bounced(DropReason),
-    /// The first of what is left cannot be sent: [`Batch::skip`] it, or [`Batch::reroute`] it.
+    /// The first of the remaining datagrams cannot be sent: [`Batch::skip`] it, or
+    /// [`Batch::reroute`] it.
     Refused {
-        /// Why.
+        /// The reason.
         fault: Fault,
-        /// Where it was to go.
+        /// The intended route.
         route: Route<O>,
-        /// How many datagrams are concerned.
+        /// Number of datagrams affected.
         datagrams: usize,
     },
 }
@@ -92,7 +97,7 @@ pub enum Sent<O> {
 struct Segment {
     start: u32,
     len: u32,
-    /// The next one of the same message.
+    /// The next segment of the same message.
     next: u16,
 }
 
@@ -104,22 +109,23 @@ struct Message<O> {
     /// The next segment to be sent.
     first: u16,
     last: u16,
-    /// How many are still to be sent.
+    /// Number of datagrams still to be sent.
     count: usize,
-    /// Bytes of each but the last.
+    /// Bytes of each datagram except the last.
     size: usize,
     bytes: usize,
-    /// Nothing more can be added.
+    /// True if no more datagrams can be added.
     is_closed: bool,
-    /// Each datagram leaves by itself.
+    /// True if each datagram is sent by itself.
     alone: bool,
-    /// The kernel refused it as one; if it takes the datagrams alone, this socket is not fit for segments.
+    /// True if the kernel refused it as one message; if it accepts the datagrams one by one, this
+    /// socket does not support segmentation.
     suspect: bool,
-    /// An error came that may have been about an earlier datagram.
+    /// True after an error that may have concerned an earlier datagram.
     retried: bool,
 }
 
-/// One worker's outgoing datagrams. It is made once, and does not allocate afterwards.
+/// One worker's outgoing datagrams. It is created once, and does not allocate afterwards.
 #[derive(Debug)]
 pub struct Batch<O> {
     arena: Box<[u8]>,
@@ -127,11 +133,11 @@ pub struct Batch<O> {
     segments: Box<[Segment]>,
     segment_count: usize,
     messages: Vec<Message<O>>,
-    /// The first message that is still to be sent.
+    /// Index of the first message that is still to be sent.
     at: usize,
     narrow: Narrow,
-    /// Set once the log says that the kernel does not cut datagrams. It depends on the path, which
-    /// a peer changes by moving.
+    /// True once it is logged that the kernel does not split datagrams. That depends on the path,
+    /// which a peer changes by roaming.
     told_uncut: bool,
 }
 
@@ -151,23 +157,23 @@ impl<O: Clone> Default for Batch<O> {
 }
 
 impl<O: Clone> Batch<O> {
-    /// Whether nothing waits to be sent.
+    /// Returns true if nothing waits to be sent.
     pub fn is_empty(&self) -> bool {
         self.messages.is_empty()
     }
 
-    /// Whether it is somebody's bulk, a super-packet or most of one.
+    /// Returns true if the batch holds bulk traffic: a super-packet or most of one.
     pub fn is_bulk(&self) -> bool {
         self.used >= BULK
     }
 
-    /// Whether it is time to send: more would wait for nothing.
+    /// Returns true if the batch should be sent now: waiting would gain nothing.
     pub fn is_heavy(&self) -> bool {
         self.used >= ENOUGH || self.segment_count >= MAX_SEGMENTS_OF_MESSAGE
     }
 
-    /// Room for a datagram of at most `len` bytes; `None` if what is there has to be sent first. Nothing is taken until
-    /// [`Self::commit`].
+    /// Returns space for a datagram of at most `len` bytes; `None` if the batch must be sent first.
+    /// The space is not used up until [`Self::commit`].
     pub fn reserve(&mut self, len: usize) -> Option<&mut [u8]> {
         if self.segment_count == MAX_SEGMENTS || self.messages.len() == MAX_MESSAGES {
             return None;
@@ -175,7 +181,7 @@ impl<O: Clone> Batch<O> {
         self.arena.get_mut(self.used..)?.get_mut(..len)
     }
 
-    /// Takes the datagram of `len` bytes that was written to the front of the room reserved last.
+    /// Adds the datagram of `len` bytes that was written to the front of the space reserved last.
     pub fn commit(&mut self, len: usize, route: &Route<O>) {
         let Ok(number) = u16::try_from(self.segment_count) else { return };
         let (Ok(start), Ok(bytes)) = (u32::try_from(self.used), u32::try_from(len)) else { return };
@@ -184,7 +190,7 @@ impl<O: Clone> Batch<O> {
         self.segment_count += 1;
         self.used += len;
 
-        // nothing to this destination may overtake it, whatever else is different
+        // a datagram to the same destination must not overtake it, whatever else differs
         let is_open = |message: &&mut Message<O>| !message.is_closed && message.route.remote == route.remote;
         let open = self.messages.get_mut(self.at..).unwrap_or_default().iter_mut().rev().find(is_open);
         if let Some(message) = open {
@@ -221,7 +227,7 @@ impl<O: Clone> Batch<O> {
         });
     }
 
-    /// Sends what is there. To be called again until it gives [`Sent::All`], or [`Sent::Blocked`] for now.
+    /// Sends the batch. Call it again until it returns [`Sent::All`], or [`Sent::Blocked`] for now.
     pub fn send(&mut self, now: Instant) -> Sent<O> {
         loop {
             let Some(first) = self.messages.get(self.at) else {
@@ -238,7 +244,7 @@ impl<O: Clone> Batch<O> {
                     let is_gso = is_gso && !message.alone;
                     match (fault, error.raw_os_error()) {
                         (Fault::WouldBlock, _) => return Sent::Blocked(message.route.clone()),
-                        // EINVAL: what older kernels say about a path that is too narrow
+                        // EINVAL: the error of older kernels for a path MTU that is too small
                         (_, Some(libc::EMSGSIZE | libc::EINVAL)) if is_gso => {
                             message.alone = true;
                             self.narrow.insert(remote, size, now);
@@ -261,16 +267,17 @@ impl<O: Clone> Batch<O> {
         }
     }
 
-    /// Gives up what [`Sent::Refused`] was about.
+    /// Discards the datagrams that [`Sent::Refused`] reported.
     pub fn skip(&mut self) {
         let Some(message) = self.messages.get_mut(self.at) else { return };
-        // it was not the joining that was refused
+        // the segmentation was not the reason for the refusal
         message.suspect = false;
         let datagrams = if message.alone { 1 } else { message.count };
         self.advance(datagrams);
     }
 
-    /// Sends what [`Sent::Refused`] was about, and the rest of its message, another way.
+    /// Sends the datagrams that [`Sent::Refused`] reported, and the rest of their message, by
+    /// another route.
     pub fn reroute(&mut self, route: Route<O>) {
         if let Some(message) = self.messages.get_mut(self.at) {
             message.name = route.remote.into();
@@ -279,7 +286,7 @@ impl<O: Clone> Batch<O> {
         }
     }
 
-    /// One call for as many messages as go by the first one's socket.
+    /// Sends, in one call, as many messages as use the first one's socket.
     fn send_some(&mut self, now: Instant) -> io::Result<()> {
         let Some(first) = self.messages.get(self.at) else { return Ok(()) };
         let socket = Arc::clone(&first.route.socket);
@@ -296,7 +303,7 @@ impl<O: Clone> Batch<O> {
         }
 
         let mut pieces = [IoSlice::new(&[]); MAX_SEGMENTS];
-        // for each entry: its message, how many datagrams it has, and where its pieces end
+        // for each entry: its message, its number of datagrams, and the end of its pieces
         let mut plan = [(0_usize, 0_usize, 0_usize); MOST];
         let (mut entry_count, mut piece_count) = (0, 0);
         'messages: for (number, message) in self.messages.iter().enumerate().skip(self.at).take(count) {
@@ -345,7 +352,7 @@ impl<O: Clone> Batch<O> {
         Ok(())
     }
 
-    /// The first `datagrams` of the first message are done with.
+    /// Marks the first `datagrams` of the first message as done.
     fn advance(&mut self, datagrams: usize) {
         let Some(message) = self.messages.get_mut(self.at) else { return };
         if message.suspect {
@@ -394,8 +401,9 @@ impl<O> Message<O> {
     }
 }
 
-/// Destinations whose path carries less than was sent: the kernel cuts no message into segments that it then would have
-/// to cut again, so these leave alone, in fragments.
+/// Destinations with a path MTU below the size of a datagram sent: the kernel does not split a
+/// message into segments that would then need fragmentation, so these are sent one by one, in
+/// fragments.
 #[derive(Debug, Default)]
 struct Narrow {
     paths: [Option<(SocketAddr, usize, Instant)>; 16],
@@ -403,10 +411,10 @@ struct Narrow {
 }
 
 impl Narrow {
-    /// For so long a path is taken to be as it was.
+    /// Time for which an entry is valid.
     const LASTS: Duration = Duration::from_secs(10);
 
-    /// Segments of `size` bytes are too large for the path to `remote`.
+    /// Records that segments of `size` bytes are too large for the path to `remote`.
     fn insert(&mut self, remote: SocketAddr, size: usize, now: Instant) {
         let known = self.paths.iter_mut().flatten().find(|(other, ..)| *other == remote);
         if let Some(path) = known {

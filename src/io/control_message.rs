@@ -1,15 +1,17 @@
-//! What a datagram takes along to the kernel: its source address, traffic class and segment size, as control messages.
+//! Control messages of outgoing datagrams: source address, traffic class and segment size.
 //!
-//! Written as bytes, so that nothing is allocated for a datagram. Layout: cmsg(3); `IP_PKTINFO` and `IP_TOS` from
-//! ip(7), `IPV6_PKTINFO` and `IPV6_TCLASS` from RFC 3542, `UDP_SEGMENT` from udp(7).
+//! Encoded by hand, so that nothing is allocated for a datagram. Layout: cmsg(3); `IP_PKTINFO` and
+//! `IP_TOS` from ip(7), `IPV6_PKTINFO` and `IPV6_TCLASS` from RFC 3542, `UDP_SEGMENT` from udp(7).
 
 use std::net::IpAddr;
 
 use nix::libc;
 
-/// `struct cmsghdr` as the kernel reads it: the length in a machine word, level and type in an int each.
+/// `struct cmsghdr` as the kernel reads it: the length in a machine word, level and type in an int
+/// each.
 const HEADER: usize = size_of::<usize>() + 8;
-/// A source address (at most 40 bytes with header and padding), a class (24) and a segment size (24).
+/// Size of the buffer: a source address (at most 40 bytes with header and padding), a class (24)
+/// and a segment size (24).
 const ROOM: usize = 88;
 
 /// Control messages for one datagram.
@@ -26,16 +28,17 @@ impl Default for Notes {
 }
 
 impl Notes {
-    /// All of them; empty if there are none.
+    /// Returns the encoded messages; empty if there are none.
     pub(super) fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..self.length).unwrap_or_default()
     }
 
-    /// The datagram is to leave from `address`, for a link-local one on the interface `scope`.
+    /// Sets the source address to `address`; a link-local one is on the interface `scope`.
     pub(super) fn push_source(&mut self, address: IpAddr, scope: u32) {
         match address {
             IpAddr::V4(v4) => {
-                // struct in_pktinfo: interface, then the address to send from, then one that only counts on receiving
+                // struct in_pktinfo: interface, then the source address, then one that is used on
+                // receipt only
                 let mut info = [0; 12];
                 if let Some(source) = info.get_mut(4..8) {
                     source.copy_from_slice(&v4.octets());
@@ -54,7 +57,7 @@ impl Notes {
         }
     }
 
-    /// The datagram's traffic class is to be `class`.
+    /// Sets the datagram's traffic class to `class`.
     pub(super) fn push_class(&mut self, class: u8, is_v6: bool) {
         let value = i32::from(class).to_ne_bytes();
         if is_v6 {
@@ -64,7 +67,7 @@ impl Notes {
         }
     }
 
-    /// What is sent is several datagrams, of `size` bytes each but the last.
+    /// Marks the payload as several datagrams of `size` bytes each; the last may be shorter.
     pub(super) fn push_segment(&mut self, size: u16) {
         self.push(libc::SOL_UDP, libc::UDP_SEGMENT, &size.to_ne_bytes());
     }

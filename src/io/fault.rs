@@ -1,6 +1,6 @@
-//! What an error of a descriptor means for the loop: wait, count and go on, or give up.
+//! Classification of a descriptor's errors for the loop: wait, count and continue, or give up.
 //!
-//! A network says no in many ways that pass; only a dead descriptor ends the loop.
+//! Most network errors are temporary; only an unusable descriptor ends the loop.
 
 use std::io;
 
@@ -8,16 +8,16 @@ use nix::errno::Errno;
 
 use crate::counters::DropReason;
 
-/// What to do about an error.
+/// The action to take on an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Nothing there, or no room: the next edge tells.
+    /// Nothing to read, or no space to write: wait for the next readiness event.
     WouldBlock,
-    /// The packet or datagram is lost, for this reason; go on.
+    /// The packet or datagram is lost, for this reason; continue.
     Drop(DropReason),
-    /// As `Drop(Unreachable)`, and it will repeat for ever if our source address is gone: reconnect.
+    /// As `Drop(Unreachable)`, but permanent if our source address was removed: reconnect.
     SourceGone,
-    /// The descriptor is of no more use.
+    /// The descriptor is unusable.
     Dead,
 }
 
@@ -25,10 +25,10 @@ fn errno(error: &io::Error) -> Errno {
     error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw)
 }
 
-/// The meaning of an error of a UDP socket, sending or receiving.
+/// Classifies an error of a UDP socket, on sending or receiving.
 pub fn of_socket(error: &io::Error) -> Fault {
     match errno(error) {
-        // the same number on Linux: EWOULDBLOCK
+        // EWOULDBLOCK is the same number on Linux
         Errno::EAGAIN => Fault::WouldBlock,
         Errno::ENOBUFS | Errno::ENOMEM => Fault::Drop(DropReason::QueueFull),
         Errno::ECONNREFUSED => Fault::Drop(DropReason::Refused),
@@ -40,7 +40,8 @@ pub fn of_socket(error: &io::Error) -> Fault {
     }
 }
 
-/// The meaning of an error of the tun, reading or writing. EBADFD: the device was deleted.
+/// Classifies an error of the TUN device, on reading or writing. `EBADFD` means that the device was
+/// deleted.
 pub fn of_tun(error: &io::Error) -> Fault {
     match errno(error) {
         Errno::EAGAIN => Fault::WouldBlock,

@@ -1,12 +1,13 @@
-//! System calls that a signal interrupted.
+//! Retries of system calls that a signal interrupted.
 
 use std::io;
 
-/// Makes `call` again while a signal interrupts it. It happens to a process without handlers too: a read with a time-out is
-/// not begun anew by the kernel when the process was stopped and continued, as a shell's ^Z does it (signal(7)).
+/// Repeats `call` while it is interrupted by a signal. This also happens to a process without
+/// handlers: the kernel does not restart a read with a timeout when the process was stopped and
+/// continued, as by a shell's ^Z (signal(7)).
 ///
 /// # Errors
-/// Any other of `call`.
+/// Any other error of `call`.
 pub fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {

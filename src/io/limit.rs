@@ -1,20 +1,22 @@
-//! How many descriptors the process may have open.
+//! The limit on open file descriptors.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Descriptors besides those of workers and connections: files, netlink, timers, the log, and as many again.
+/// Descriptors besides those of workers and connections: files, netlink, timers, the log, and as
+/// many again.
 const OTHERS: u64 = 128;
-/// Descriptors of a worker: its epoll, its bell, its queue and a socket for each address family, and as many again.
+/// Descriptors of a worker: its epoll instance, its wake eventfd, its queue and a socket for each
+/// address family, and as many again.
 const OF_WORKER: u64 = 10;
 
-/// Raises the limit on open files (RLIMIT_NOFILE), as far as it may be, to what so many workers need; the usual 1,024 are
-/// enough for 89.
+/// Raises the limit on open files (`RLIMIT_NOFILE`) to what this number of workers needs, up to the
+/// hard limit; the usual 1,024 are enough for 89.
 pub fn allow_descriptors(workers: usize) {
     let wanted = OTHERS + OF_WORKER * workers as u64;
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && soft < wanted
     {
-        // where that is not enough, opening the first that is too many says so
+        // if that is not enough, opening a descriptor beyond the limit reports the error
         let _ = setrlimit(Resource::RLIMIT_NOFILE, wanted.min(hard), hard);
     }
 }

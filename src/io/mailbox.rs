@@ -1,7 +1,7 @@
-//! Where datagrams come in: room for many at once, and what the kernel tells of each.
+//! Receive buffers for many datagrams at once, and the metadata that the kernel returns with each.
 //!
-//! A socket with `UDP_GRO` gives datagrams of one sender that came one behind the other as one *arrival*, if all have the
-//! same length and traffic class; only the last may be shorter (udp(7)).
+//! A socket with `UDP_GRO` returns consecutive datagrams of one sender as one *arrival*, if all
+//! have the same length and traffic class; only the last may be shorter (udp(7)).
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::ops::Range;
@@ -10,51 +10,52 @@ use nix::libc;
 
 use crate::sys::datagram::Notes;
 
-/// Bytes for one arrival: the largest there can be, rounded up.
+/// Bytes for one arrival: the largest possible size, rounded up.
 pub const SLOT: usize = 65_536;
-/// Arrivals that one call takes at most.
+/// Maximum arrivals per call.
 pub const SLOTS: usize = 16;
-/// Datagrams that one arrival has, but for an odd kernel's: `UDP_MAX_SEGMENTS`.
+/// Maximum datagrams in one arrival on usual kernels: `UDP_MAX_SEGMENTS`.
 pub const MOST_DATAGRAMS: usize = 128;
 
-/// `struct cmsghdr` as the kernel writes it: the length in a machine word, level and type in an int each.
+/// `struct cmsghdr` as the kernel writes it: the length in a machine word, level and type in an int
+/// each.
 const WORD: usize = size_of::<usize>();
 const HEADER: usize = WORD + 8;
 
-/// The address and interface that a datagram came to.
+/// The destination address and receiving interface of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Local {
-    /// Our address, as a reply's source.
+    /// Our address, the source of a reply.
     pub address: IpAddr,
-    /// Index of the interface that it came in by.
+    /// Index of the receiving interface.
     pub interface: u32,
 }
 
 /// One datagram, or several of one sender.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival {
-    /// Bytes in all.
+    /// Total bytes.
     pub length: usize,
-    /// Bytes of each datagram but the last, which may have fewer. Not 0.
+    /// Bytes of each datagram except the last, which may have fewer. Not 0.
     pub segment: usize,
-    /// Who sent it.
+    /// The sender's address.
     pub from: SocketAddr,
-    /// Where it came to; only disconnected sockets tell.
+    /// The destination; only disconnected sockets report it.
     pub local: Option<Local>,
-    /// Its traffic class, DSCP and ECN; zero unless the socket was asked to tell.
+    /// The traffic class, DSCP and ECN; zero unless the socket was set to report it.
     pub class: u8,
-    /// Where in the mailbox it begins.
+    /// Offset in the mailbox.
     start: usize,
 }
 
 impl Arrival {
-    /// How many datagrams there are; an empty one is one.
+    /// Returns the number of datagrams; an empty one counts as one.
     pub const fn count(&self) -> usize {
         let count = self.length.div_ceil(self.segment);
         if count == 0 { 1 } else { count }
     }
 
-    /// Where in the mailbox each lies.
+    /// Returns the range of each datagram in the mailbox.
     pub fn places(&self) -> impl Iterator<Item = Range<usize>> + use<> {
         let Self { length, segment, start, .. } = *self;
         (0..self.count()).map(move |number| {
@@ -64,7 +65,7 @@ impl Arrival {
     }
 }
 
-/// The room of one worker, made once.
+/// The receive buffers of one worker, created once.
 #[derive(Debug)]
 pub struct Mailbox {
     bytes: Box<[u8]>,
@@ -78,22 +79,23 @@ impl Default for Mailbox {
 }
 
 impl Mailbox {
-    /// The room for `count` arrivals: bytes, and the notes of each.
+    /// Returns the buffers for `count` arrivals: bytes, and the control messages of each.
     pub(super) fn room(&mut self, count: usize) -> (&mut [u8], &mut [Notes]) {
         (&mut self.bytes, self.notes.get_mut(..count.min(SLOTS)).unwrap_or_default())
     }
 
-    /// All bytes, of which [`Arrival::places`] are parts.
+    /// Returns all bytes; [`Arrival::places`] are ranges of them.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// As [`Self::bytes`], to be decrypted where they lie.
+    /// As [`Self::bytes`], for decryption in place.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.bytes
     }
 
-    /// The arrival of this number of the last call; `None` for a sender whose address is of no family that we use.
+    /// Returns the arrival with this number from the last call; `None` if the sender's address
+    /// family is not supported.
     pub fn arrival(&self, number: usize) -> Option<Arrival> {
         let notes = self.notes.get(number)?;
         let length = notes.length().min(SLOT);
@@ -114,11 +116,12 @@ impl Mailbox {
 }
 
 impl Arrival {
-    /// Takes one control message. Those that do not fit or mean nothing to us are no reason to lose the datagram.
+    /// Parses one control message. One that is malformed or unknown does not cause the datagram to
+    /// be dropped.
     fn take(&mut self, level: i32, kind: i32, value: &[u8]) -> Option<()> {
         match (level, kind) {
             (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
-                // struct in_pktinfo: interface, the address to answer from, the one in the header
+                // struct in_pktinfo: interface, the address to reply from, the one in the header
                 let interface = u32::from_ne_bytes(*value.first_chunk()?);
                 let address: [u8; 4] = *value.get(4..)?.first_chunk()?;
                 self.local = Some(Local { address: address.into(), interface });
@@ -144,7 +147,7 @@ impl Arrival {
     }
 }
 
-/// Takes one control message off the front: level, type and value.
+/// Splits one control message off the front: level, type and value.
 fn take_note<'a>(rest: &mut &'a [u8]) -> Option<(i32, i32, &'a [u8])> {
     let length = usize::from_ne_bytes(*rest.first_chunk()?);
     let number = |at: usize| Some(i32::from_ne_bytes(*rest.get(at..)?.first_chunk()?));
@@ -154,7 +157,7 @@ fn take_note<'a>(rest: &mut &'a [u8]) -> Option<(i32, i32, &'a [u8])> {
     Some((level, kind, value))
 }
 
-/// `struct sockaddr_in` or `sockaddr_in6`.
+/// Parses a `struct sockaddr_in` or `sockaddr_in6`.
 fn socket_address(name: &[u8]) -> Option<SocketAddr> {
     let family = i32::from(u16::from_ne_bytes(*name.first_chunk()?));
     let port = u16::from_be_bytes(*name.get(2..)?.first_chunk()?);
@@ -166,7 +169,7 @@ fn socket_address(name: &[u8]) -> Option<SocketAddr> {
         libc::AF_INET6 => {
             let address: [u8; 16] = *name.get(8..)?.first_chunk()?;
             let scope = u32::from_ne_bytes(*name.get(24..)?.first_chunk()?);
-            // the flow label may change from datagram to datagram and does not tell peers apart
+            // the flow label may change from datagram to datagram and does not distinguish peers
             Some(SocketAddrV6::new(address.into(), port, 0, scope).into())
         }
         _ => None,

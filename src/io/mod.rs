@@ -1,4 +1,4 @@
-//! The program's ends: safe, non-blocking, each the owner of its descriptor.
+//! Safe, non-blocking I/O objects, each of which owns its descriptor.
 
 pub mod batch;
 mod control_message;

@@ -1,28 +1,29 @@
-//! The system's randomness.
+//! The system's random number generator.
 
 use ring::rand::SecureRandom;
 use zeroize::Zeroize;
 
 use crate::tunnel::wireguard::Random;
 
-/// The system has no randomness to give.
+/// The error for a system that returns no random bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "the system gives no random bytes: expected getrandom(2) or /dev/urandom to work; a sandbox may forbid them"
 )]
 pub struct NoRandomness;
 
-/// Bytes from getrandom(2), one call each time. Nothing is kept in this process, so nothing is there that a fork
-/// would repeat or a core dump show; a call costs well under a microsecond, next to a handshake's hundred.
+/// Random bytes from getrandom(2), one call each time. Nothing is buffered in this process, so a
+/// fork cannot repeat bytes and a core dump cannot reveal them; a call takes well under a
+/// microsecond, compared with a handshake's hundred.
 #[derive(Clone, Debug)]
 pub struct SystemRandom(ring::rand::SystemRandom);
 
 impl SystemRandom {
-    /// The system's generator, tried once. After the boot's first seconds, for which this waits, it does not fail
-    /// any more.
+    /// Opens the system's generator and tests it once. It waits through the first seconds after
+    /// boot; after that the generator does not fail.
     ///
     /// # Errors
-    /// The system has none, or a sandbox forbids it.
+    /// [`NoRandomness`]: the system has no generator, or a sandbox forbids it.
     pub fn open() -> Result<Self, NoRandomness> {
         let random = Self(ring::rand::SystemRandom::new());
         let mut trial = [0; 32];
@@ -33,8 +34,9 @@ impl SystemRandom {
 }
 
 impl Random for SystemRandom {
-    /// Ends the process if the generator, which worked before, fails: with bytes that are not random every promise of
-    /// the protocol would be broken, and there is no way to go on without any.
+    /// Aborts the process if the generator, which worked before, fails: with predictable bytes
+    /// every guarantee of the protocol would be void, and the protocol cannot continue without
+    /// random bytes.
     fn fill(&mut self, out: &mut [u8]) {
         if self.0.fill(out).is_err() {
             tracing::error!("{NoRandomness}");

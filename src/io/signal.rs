@@ -1,5 +1,5 @@
-//! Signals as events of the loop. Blocked and read from a descriptor, they also reach a process that is PID 1,
-//! for which the kernel drops any signal without a handler.
+//! Signals as events of the loop. They are blocked and read from a descriptor, so they also reach a
+//! process that is PID 1, for which the kernel drops any signal without a handler.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -8,15 +8,15 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
-/// The signals that the program acts on.
+/// The signals that the program handles.
 #[derive(Debug)]
 pub struct Signals(SignalFd);
 
 impl Signals {
-    /// Blocks the signals for this thread and those it starts later.
+    /// Blocks the signals for this thread and for those it starts later.
     ///
     /// # Errors
-    /// The kernel's, such as too many open files.
+    /// Errors of the kernel, such as too many open files.
     pub fn open() -> io::Result<Self> {
         let mut set = SigSet::empty();
         for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGCHLD] {
@@ -26,10 +26,10 @@ impl Signals {
         Ok(Self(SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?))
     }
 
-    /// The next signal, or `None` when there is no more.
+    /// Returns the next signal; `None` if none is pending.
     ///
     /// # Errors
-    /// The kernel's.
+    /// Errors of the kernel.
     pub fn poll_signal(&mut self) -> io::Result<Option<Signal>> {
         let Some(info) = self.0.read_signal()? else { return Ok(None) };
         Ok(i32::try_from(info.ssi_signo).ok().and_then(|number| Signal::try_from(number).ok()))
@@ -42,7 +42,7 @@ impl AsFd for Signals {
     }
 }
 
-/// Collects every child that ended: our own, and as PID 1 also those that others left behind.
+/// Reaps every child that has ended: our own, and as PID 1 also orphans.
 pub fn reap_children() {
     while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
         if status == WaitStatus::StillAlive {

@@ -1,10 +1,10 @@
-//! Which socket of a group (SO_REUSEPORT) a WireGuard message goes to: a program that the kernel
-//! runs for each datagram that comes to the group.
+//! Selection of the socket in a `SO_REUSEPORT` group that receives a WireGuard message: a program
+//! that the kernel runs for each datagram that arrives for the group.
 //!
-//! The first socket of the group has all but data messages, the others have the data messages by
-//! their receiver index: the kernel counts sockets in the order in which they were bound. A socket
-//! that is closed changes the order, and an index that no socket has is replaced by a hash over all
-//! of them, so the group is closed as a whole.
+//! The first socket of the group receives everything except data messages; the others receive the
+//! data messages, selected by receiver index: the kernel numbers sockets in the order in which they
+//! were bound. Closing a socket changes the order, and for a number without a socket the kernel
+//! uses a hash over all of them, so the group is closed as a whole.
 
 use nix::libc::sock_filter;
 

@@ -1,4 +1,4 @@
-//! The loop's one timer, and its one clock.
+//! The loop's timer, and its clocks.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -12,13 +12,13 @@ use crate::time::Instant;
 /// Returns the CPU time that this thread has used, as an instant on a clock of its own.
 ///
 /// # Errors
-/// The kernel's.
+/// Errors of the kernel.
 pub fn thread_time() -> io::Result<Instant> {
     let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID)?;
     Ok(Instant::from_boot(Duration::from(time)))
 }
 
-/// The time on CLOCK_BOOTTIME.
+/// Returns the time on `CLOCK_BOOTTIME`.
 ///
 /// # Errors
 /// None on a kernel that this program runs on (Linux 2.6.39).
@@ -27,9 +27,9 @@ pub fn now() -> io::Result<Instant> {
     Ok(Instant::from_boot(Duration::from(time)))
 }
 
-/// The time on CLOCK_BOOTTIME, and how long the machine has been suspended since its start. The
-/// second is exact or too little, by as much as this thread was kept from the processor between two
-/// looks at clocks; never too much.
+/// Returns the time on `CLOCK_BOOTTIME`, and the time for which the machine has been suspended
+/// since boot. The latter is exact or too small, by the time for which this thread was preempted
+/// between the two clock reads; never too large.
 ///
 /// # Errors
 /// As for [`now`].
@@ -39,12 +39,12 @@ pub fn now_and_suspended() -> io::Result<(Instant, Duration)> {
     Ok((now, now.since_boot().saturating_sub(awake)))
 }
 
-/// The wall clock, as the time since 1970; zero on a clock that stands before.
+/// Returns the wall clock, as the time since 1970; zero for a clock set to an earlier time.
 pub fn unix_now() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
-/// A timerfd on CLOCK_BOOTTIME that is set only when it must ring earlier than it would.
+/// A timerfd on `CLOCK_BOOTTIME` that is set only when it must expire earlier than it is armed for.
 #[derive(Debug)]
 pub struct Timer {
     fd: TimerFd,
@@ -52,20 +52,21 @@ pub struct Timer {
 }
 
 impl Timer {
-    /// A timer that is not armed.
+    /// Creates a timer that is not armed.
     ///
     /// # Errors
-    /// The kernel's, such as too many open files.
+    /// Errors of the kernel, such as too many open files.
     pub fn new() -> io::Result<Self> {
         let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
         Ok(Self { fd: TimerFd::new(ClockId::CLOCK_BOOTTIME, flags)?, armed: None })
     }
 
-    /// Makes sure that the descriptor becomes readable at `deadline` or before. An earlier ring that turns out
-    /// to be in vain costs one wake-up; setting the timer anew for each packet would cost a system call each.
+    /// Ensures that the descriptor becomes readable at `deadline` or earlier. An unnecessary
+    /// expiration costs one wake-up; setting the timer for each packet would cost a system call
+    /// each.
     ///
     /// # Errors
-    /// The kernel's.
+    /// Errors of the kernel.
     pub fn arm(&mut self, deadline: Option<Instant>) -> io::Result<()> {
         let Some(deadline) = deadline else { return Ok(()) };
         if self.armed.is_some_and(|armed| armed <= deadline) {
@@ -78,10 +79,10 @@ impl Timer {
         Ok(())
     }
 
-    /// To be called when the descriptor is readable.
+    /// Acknowledges an expiration. Call it when the descriptor is readable.
     ///
     /// # Errors
-    /// The kernel's.
+    /// Errors of the kernel.
     pub fn handle_ring(&mut self) -> io::Result<()> {
         match self.fd.wait() {
             Ok(()) => self.armed = None,

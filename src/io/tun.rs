@@ -18,7 +18,7 @@ use crate::packet::virtio::Layout;
 
 const NODE: &str = "/dev/net/tun";
 
-/// Why there is no TUN device.
+/// The reason why no TUN device could be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum TunError {
     /// The node does not exist.
@@ -26,10 +26,10 @@ pub enum TunError {
         "{NODE} does not exist: load the module (modprobe tun), or give it to the container (docker run --device=/dev/net/tun)"
     )]
     NoNode,
-    /// The node exists, its driver does not.
+    /// The node exists, but its driver does not.
     #[error("{NODE} exists but the kernel has no tun driver: load it on the host (modprobe tun)")]
     NoDriver,
-    /// The node's mode keeps us out.
+    /// The node's mode denies access.
     #[error(
         "no permission on {NODE} (mode {mode:04o}, owner {owner}): run as root or make it readable and writable (chmod 0666 {NODE})"
     )]
@@ -39,20 +39,20 @@ pub enum TunError {
         /// Its owner's user id.
         owner: u32,
     },
-    /// A device cgroup keeps us out.
+    /// A device cgroup denies access.
     #[error(
         "{NODE} is not allowed here: give it to the container (docker run --device=/dev/net/tun) or the unit (DeviceAllow=/dev/net/tun rw)"
     )]
     Cgroup,
-    /// The kernel refuses the device for want of a capability.
+    /// The kernel refuses to create the device because a capability is missing.
     #[error(
         "may not create {0}: CAP_NET_ADMIN is missing in this network namespace (root, setcap cap_net_admin=ep, or docker run --cap-add=NET_ADMIN)"
     )]
     NotPermitted(TunName),
-    /// Another process holds the device.
+    /// Another process uses the device.
     #[error("{0} is taken by another process: stop it, or choose another name with --tun")]
     Taken(TunName),
-    /// There is a device of that name of another kind.
+    /// A device of that name exists, but is of another kind.
     #[error(
         "{0} exists and is no plain tun device: choose another name with --tun, or remove it (ip link del {0})"
     )]
@@ -62,12 +62,12 @@ pub enum TunError {
         "cannot make {0}: another process attaches to each new tun device before it has an owner: find it (fuser -v {NODE}) and stop it, or make {NODE} accessible to root only (chmod 0600 {NODE})"
     )]
     Contended(TunName),
-    /// Anything else.
+    /// Any other error.
     #[error("cannot open the tun device {name}: {source}")]
     Other {
         /// The device.
         name: TunName,
-        /// The kernel's answer.
+        /// The kernel's error.
         source: io::Error,
     },
 }
@@ -79,7 +79,7 @@ pub struct Tun {
     /// Each packet has a virtio-net header in front and may be a super-packet; otherwise each read
     /// and write is one IP packet.
     is_offloaded: bool,
-    /// Whether nobody else reads this queue.
+    /// True if nothing else reads this queue.
     is_own: bool,
     udp: bool,
 }
@@ -88,7 +88,7 @@ impl Tun {
     /// Returns a descriptor of the queue and its description, for another process.
     ///
     /// # Errors
-    /// The kernel's, such as too many open files.
+    /// Errors of the kernel, such as too many open files.
     pub fn into_parts(self) -> io::Result<(OwnedFd, messages::Queue)> {
         let Self { file, is_offloaded, is_own, udp } = self;
         let queue = match Arc::try_unwrap(file) {
@@ -98,42 +98,43 @@ impl Tun {
         Ok((queue, messages::Queue { is_offloaded, is_own, takes_udp: udp }))
     }
 
-    /// Takes a queue that another process has opened.
+    /// Creates a queue from a descriptor that another process opened.
     pub fn from_parts(queue: OwnedFd, description: messages::Queue) -> Self {
         let messages::Queue { is_offloaded, is_own, takes_udp } = description;
         Self { file: Arc::new(File::from(queue)), is_offloaded, is_own, udp: takes_udp }
     }
 
-    /// Whether this way into the device is to be read, and by nobody else.
+    /// Returns true if this queue must be read, and is read by nothing else.
     pub const fn is_own(&self) -> bool {
         self.is_own
     }
 
-    /// The header in front of each packet that is read or written; `None` if there is none, and no super-packets.
+    /// Returns the layout of the header in front of each packet that is read or written; `None` if
+    /// there are no headers and no super-packets.
     pub const fn layout(&self) -> Option<Layout> {
         if self.is_offloaded { Some(Layout::Short) } else { None }
     }
 
-    /// Whether super-packets of UDP may be written.
+    /// Returns true if UDP super-packets may be written.
     pub const fn takes_udp(&self) -> bool {
         self.udp
     }
 
-    /// Reads one packet into `buffer`, with its header in front, and gives the number of bytes. What is longer than the
-    /// buffer is cut, so the buffer holds 65,535 bytes besides the header.
+    /// Reads one packet into `buffer`, with its header in front, and returns the number of bytes. A
+    /// longer packet is truncated, so the buffer must hold 65,535 bytes plus the header.
     ///
     /// # Errors
-    /// The kernel's; see [`crate::io::fault::of_tun`].
+    /// Errors of the kernel; see [`crate::io::fault::of_tun`].
     pub fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.file.as_ref().read(buffer)
     }
 
-    /// Writes one packet, of which `pieces` are the parts: the first is the header, where there is one.
+    /// Writes one packet that consists of `pieces`: the first is the header, if there is one.
     ///
     /// # Errors
-    /// The kernel's; see [`crate::io::fault::of_tun`].
+    /// Errors of the kernel; see [`crate::io::fault::of_tun`].
     pub fn send(&self, pieces: &[IoSlice<'_>]) -> io::Result<()> {
-        // the driver takes a packet whole or not at all
+        // the driver accepts a packet whole or not at all
         self.file.as_ref().write_vectored(pieces).map(drop)
     }
 }

@@ -1,5 +1,5 @@
-//! UDP sockets of two kinds: *disconnected*, which hear everyone on our port, and *connected*, which carry one
-//! peer's traffic and whose replies leave from the address that the peer talked to.
+//! UDP sockets of two kinds: *disconnected*, which receive from every sender on our port, and
+//! *connected*, which carry one peer's traffic and reply from the address that the peer sent to.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -15,33 +15,34 @@ use super::steering;
 use crate::sys;
 use crate::sys::datagram::Message;
 
-/// Bytes asked for the kernel's receive buffer. A stream's window must fit while the loop is elsewhere; the
-/// usual 208 KiB hold less than a hundred full datagrams.
+/// Requested size of the kernel's receive buffer, in bytes. A stream's window must fit while the
+/// loop is busy; the usual 208 KiB hold less than a hundred full datagrams.
 const RECEIVE_BUFFER: usize = 4 << 20;
 
-/// The same for a socket that receives handshake messages only: a thousand of them, so that many
-/// peers may come at once, and a flood costs no more memory than that.
+/// The same for a socket that receives handshake messages only: it holds a thousand of them, so
+/// that many peers can connect at once, and bounds the memory that a flood takes.
 const HANDSHAKE_BUFFER: usize = 512 << 10;
 
-/// Bytes asked for the send buffer of a socket for many peers: twenty times what one neighbour that does not answer keeps
-/// of it while it is looked for (`neigh/default/unres_qlen_bytes`), which is as much as the usual send buffer.
+/// Requested size of the send buffer of a socket for many peers, in bytes: twenty times what one
+/// unresponsive neighbour occupies during address resolution (`neigh/default/unres_qlen_bytes`),
+/// which is as much as the usual send buffer.
 const SEND_BUFFER: usize = 4 << 20;
 
 /// A non-blocking UDP socket.
 #[derive(Debug)]
 pub struct UdpSocket {
     socket: Socket,
-    /// Whether many datagrams are sent as one (UDP_SEGMENT).
+    /// True if several datagrams are sent as one message (`UDP_SEGMENT`).
     segments: AtomicBool,
 }
 
 impl UdpSocket {
-    /// Binds a disconnected socket to `address`, which no other socket may have: if one does,
-    /// whoever owns it, the error is "address in use". Afterwards sockets of the same owner, and no
-    /// others, can share it ([`Self::join`], [`Self::connect`]).
+    /// Binds a disconnected socket to `address`, exclusively: if another socket has it, of any
+    /// owner, the error is "address in use". Afterwards sockets of the same owner, and no others,
+    /// can share it ([`Self::join`], [`Self::connect`]).
     ///
     /// # Errors
-    /// The kernel's.
+    /// Errors of the kernel.
     pub fn bind(address: SocketAddr) -> io::Result<Self> {
         let socket = Self::new(address)?;
         socket.socket.bind(&address.into())?;
@@ -52,10 +53,10 @@ impl UdpSocket {
     }
 
     /// Binds another disconnected socket to the `address` of one that [`Self::bind`] returned. The
-    /// kernel spreads senders over all of them.
+    /// kernel distributes senders over all of them.
     ///
     /// # Errors
-    /// The kernel's.
+    /// Errors of the kernel.
     pub fn join(address: SocketAddr) -> io::Result<Self> {
         let socket = Self::new(address)?;
         socket.socket.set_reuse_port(true)?;
@@ -64,11 +65,11 @@ impl UdpSocket {
         Ok(socket)
     }
 
-    /// Returns a socket that is neither bound nor connected, to share a port with those of
+    /// Returns a socket that is neither bound nor connected, for sharing a port with those of
     /// [`Self::bind`]: a spare one for a peer ([`Self::connect`]).
     ///
     /// # Errors
-    /// The kernel's.
+    /// Errors of the kernel.
     pub fn unbound(is_ipv4: bool) -> io::Result<Self> {
         let address: IpAddr =
             if is_ipv4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
@@ -77,15 +78,15 @@ impl UdpSocket {
         Ok(socket)
     }
 
-    /// Takes a socket that another process has made and set up.
+    /// Creates a socket from a descriptor that another process opened and configured.
     pub fn from_parts(socket: OwnedFd, sends_segments: bool) -> Self {
         Self { socket: socket.into(), segments: AtomicBool::new(sends_segments) }
     }
 
-    /// Returns another descriptor of the socket, for another process.
+    /// Returns a duplicate of the socket's descriptor, for another process.
     ///
     /// # Errors
-    /// The kernel's, such as too many open files.
+    /// Errors of the kernel, such as too many open files.
     pub fn try_clone_fd(&self) -> io::Result<OwnedFd> {
         self.socket.as_fd().try_clone_to_owned()
     }
@@ -98,12 +99,12 @@ impl UdpSocket {
     /// Connects a socket of [`Self::unbound`] from `local`, a specific address with the port of a
     /// socket that [`Self::bind`] returned, to `peer`.
     ///
-    /// Until it is connected the socket receives all that is sent to `local`, so the source of
-    /// each arrival is to be checked. A wildcard is refused: the kernel would spread the senders of
-    /// the whole port over this socket, too.
+    /// Until it is connected the socket receives everything that is sent to `local`, so the caller
+    /// must check the source of each arrival. A wildcard is refused: the kernel would distribute
+    /// the senders of the whole port over this socket, too.
     ///
     /// # Errors
-    /// The kernel's; `InvalidInput` for a wildcard.
+    /// Errors of the kernel; `InvalidInput` for a wildcard.
     pub fn connect(&self, local: SocketAddr, peer: SocketAddr) -> io::Result<()> {
         if local.ip().is_unspecified() {
             return Err(io::Error::from(io::ErrorKind::InvalidInput));
@@ -112,20 +113,20 @@ impl UdpSocket {
         self.socket.connect(&peer.into())
     }
 
-    /// Returns the address that the routes choose as the source of datagrams to `peer` from this
-    /// socket of [`Self::unbound`], which is as before afterwards; the port means nothing.
+    /// Returns the source address that routing selects for datagrams to `peer` from this socket of
+    /// [`Self::unbound`], which is unconnected again afterwards; the port is meaningless.
     ///
     /// # Errors
-    /// The kernel's, such as `NetworkUnreachable`.
+    /// Errors of the kernel, such as `NetworkUnreachable`.
     pub fn source_towards(&self, peer: SocketAddr) -> io::Result<SocketAddr> {
         let connected = self.socket.connect(&peer.into());
         let source = connected.and_then(|()| socket_address(&self.socket));
-        // its port, too, is given back by that
+        // this releases its port, too
         rustix::net::connect_unspec(&self.socket)?;
         source
     }
 
-    /// Has each arrival carry the address that it came to.
+    /// Makes the kernel report the destination address of each arrival.
     fn tell_local(&self, address: SocketAddr) -> io::Result<()> {
         match address {
             SocketAddr::V4(_) => setsockopt(&self.socket, sockopt::Ipv4PacketInfo, &true)?,
@@ -134,23 +135,24 @@ impl UdpSocket {
         Ok(())
     }
 
-    /// Makes the receive buffer as small as a socket for handshake messages needs it.
+    /// Reduces the receive buffer to the size for handshake messages.
     pub fn receive_handshakes(&self) {
         self.set_receive_buffer(HANDSHAKE_BUFFER);
     }
 
-    /// Has the kernel choose the socket of this one's group by what a WireGuard message says, for a
-    /// group of one socket for handshake messages and `receivers` more; see [`steering`].
+    /// Makes the kernel choose the socket within this one's group by the content of a WireGuard
+    /// message, for a group of one socket for handshake messages and `receivers` more; see
+    /// [`steering`].
     ///
     /// # Errors
-    /// The kernel's, where it has no such thing.
+    /// Errors of the kernel, such as for a missing feature.
     pub fn steer(&self, receivers: u32) -> io::Result<()> {
         sys::socket::choose_by(&self.socket, &steering::program(receivers))
     }
 
     fn set_receive_buffer(&self, bytes: usize) {
-        // the forced size passes net.core.rmem_max, which CAP_NET_ADMIN allows; what is granted
-        // will do
+        // the forced size may exceed net.core.rmem_max, with CAP_NET_ADMIN; a smaller buffer is
+        // accepted
         if setsockopt(&self.socket, sockopt::RcvBufForce, &bytes).is_err() {
             let _ = self.socket.set_recv_buffer_size(bytes);
         }
@@ -169,15 +171,16 @@ impl UdpSocket {
         Ok(socket)
     }
 
-    /// What the socket's queues hold.
+    /// Returns the memory that the socket's queues use.
     ///
     /// # Errors
-    /// The kernel's.
+    /// Errors of the kernel.
     pub fn memory(&self) -> io::Result<sys::socket::Memory> {
         sys::socket::memory(&self.socket)
     }
 
-    /// Marks what is sent from now on, for routing rules and firewalls (`SO_MARK`); `None` for no mark.
+    /// Sets the mark of outgoing packets, for routing rules and firewalls (`SO_MARK`); `None` for
+    /// no mark.
     ///
     /// # Errors
     /// `EPERM` without CAP_NET_ADMIN.
@@ -185,18 +188,19 @@ impl UdpSocket {
         self.socket.set_mark(mark.map_or(0, NonZeroU32::get))
     }
 
-    /// Makes the send buffer so large that a few peers whose neighbour is gone do not fill it with what waits for them, and
-    /// stop everybody's datagrams. As with the receive buffer, what is granted will do.
+    /// Enlarges the send buffer, so that packets waiting for a few unresponsive neighbours do not
+    /// fill it and block the datagrams of all other peers. As with the receive buffer, a smaller
+    /// size is accepted.
     pub fn send_to_many(&self) {
         if setsockopt(&self.socket, sockopt::SndBufForce, &SEND_BUFFER).is_err() {
             let _ = self.socket.set_send_buffer_size(SEND_BUFFER);
         }
     }
 
-    /// From now on [`Arrival::class`](super::mailbox::Arrival::class) is told.
+    /// Enables reporting of [`Arrival::class`](super::mailbox::Arrival::class).
     ///
     /// # Errors
-    /// The kernel's.
+    /// Errors of the kernel.
     pub fn receive_class(&self) -> io::Result<()> {
         if self.socket.domain()? == Domain::IPV6 {
             setsockopt(&self.socket, sockopt::Ipv6RecvTClass, &true)?;
@@ -206,49 +210,53 @@ impl UdpSocket {
         Ok(())
     }
 
-    /// The address that the socket is bound to.
+    /// Returns the address that the socket is bound to.
     ///
     /// # Errors
-    /// The kernel's.
+    /// Errors of the kernel.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         socket_address(&self.socket)
     }
 
-    /// From now on datagrams of one sender may come as one, and go as one where that is asked for. What of it the kernel
-    /// does not have is done without.
+    /// Enables receive coalescing (`UDP_GRO`), and segmentation on sending where it is requested.
+    /// Features that the kernel does not have are not used.
     pub fn offload(&self) {
         let _ = setsockopt(&self.socket, sockopt::UdpGroSegment, &true);
-        // zero: no segment size but what each message says; whether the kernel knows the option is what counts
+        // zero: no segment size except in control messages; this only tests whether the kernel
+        // knows the option
         let segments = setsockopt(&self.socket, sockopt::UdpGsoSegment, &0).is_ok();
         self.segments.store(segments, Ordering::Relaxed);
     }
 
-    /// Whether several datagrams may be sent as one message with a segment size.
+    /// Returns true if several datagrams may be sent as one message with a segment size.
     pub fn sends_segments(&self) -> bool {
         self.segments.load(Ordering::Relaxed)
     }
 
-    /// What this socket sends cannot be cut by the kernel, so each datagram goes alone from now on.
+    /// Disables segmentation, for a socket whose messages the kernel cannot split: each datagram is
+    /// sent by itself from now on.
     pub fn stop_segments(&self) {
         self.segments.store(false, Ordering::Relaxed);
     }
 
-    /// Receives at most `count` arrivals into `mailbox`, and gives how many there were, at least one.
+    /// Receives at most `count` arrivals into `mailbox`, and returns their number, at least one.
     ///
     /// # Errors
-    /// The kernel's, among them those of datagrams sent earlier; see [`crate::io::fault::of_socket`].
+    /// Errors of the kernel, including those of datagrams sent earlier; see
+    /// [`crate::io::fault::of_socket`].
     pub fn receive(&self, mailbox: &mut Mailbox, count: usize) -> io::Result<usize> {
         let (bytes, notes) = mailbox.room(count);
         sys::datagram::receive(&self.socket, bytes, SLOT, notes)
     }
 
-    /// Sends some of `messages`, in their order, and gives how many went out, at least one.
+    /// Sends some of `messages`, in order, and returns the number sent, at least one.
     ///
-    /// An error that an earlier datagram earned is reported here instead of sending; the second try sends.
+    /// An error caused by an earlier datagram is reported here instead of sending; the second
+    /// attempt sends.
     ///
     /// # Errors
-    /// The kernel's about the first message; see [`crate::io::fault::of_socket`]. With a source address that is no
-    /// longer ours: `SourceGone`.
+    /// Errors of the kernel for the first message; see [`crate::io::fault::of_socket`]. With a
+    /// source address that is no longer assigned to this host: `SourceGone`.
     pub fn send(&self, messages: &[Message<'_>]) -> io::Result<usize> {
         sys::datagram::send(&self.socket, messages)
     }
@@ -264,7 +272,7 @@ fn socket_address(socket: &Socket) -> io::Result<SocketAddr> {
     socket.local_addr()?.as_socket().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
 }
 
-/// Whether the kernel has this address family at all, as a host without IPv6 does not.
+/// Returns true if the kernel does not support this address family, as on a host without IPv6.
 pub fn is_family_missing(error: &io::Error) -> bool {
     use nix::errno::Errno;
     matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL))
@@ -322,13 +330,13 @@ mod tests {
         connected.connect(local, peer).unwrap();
         assert_eq!(connected.local_addr().unwrap(), local);
         for address in [wildcard, local] {
-            // SO_REUSEADDR is of no use to anybody while it is off for one of the two
+            // SO_REUSEADDR has no effect while it is off for one of the two
             let other = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
             other.set_reuse_address(true).unwrap();
             assert_eq!(other.bind(&address.into()).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         }
 
-        // the peer's datagrams come to the connected one, everyone else's to the other
+        // the connected socket receives the peer's datagrams, the other those of all other senders
         client.send_to(b"peer", local).unwrap();
         std::net::UdpSocket::bind("127.0.0.4:0").unwrap().send_to(b"stranger", local).unwrap();
         assert_eq!(receive(&connected).unwrap().1, b"peer");
@@ -348,7 +356,7 @@ mod tests {
                 assert_eq!(spare.source_towards(peer).unwrap().ip(), peer.ip());
                 assert_eq!(spare.local_addr().unwrap().port(), 0, "as before");
             }
-            // it can be a peer's afterwards
+            // it can be used for a peer afterwards
             let base = UdpSocket::bind(any_port(address)).unwrap();
             let local = base.local_addr().unwrap();
             let handed = UdpSocket::from_parts(spare.try_clone_fd().unwrap(), false);
@@ -364,7 +372,7 @@ mod tests {
         assert_eq!(UdpSocket::bind(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         let second = UdpSocket::join(address).unwrap();
         assert_eq!(UdpSocket::bind(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
-        // each sender is one socket's, and many are spread over both
+        // each sender is assigned to one socket, and many are distributed over both
         let mut counts = [0; 2];
         for _ in 0..64 {
             let sender = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();

@@ -1,10 +1,11 @@
-//! Log lines to journald or stderr, without the event loop ever waiting for either.
+//! Logging to journald or stderr without ever blocking the event loop.
 //!
-//! A stalled journald or a full container log pipe blocks whoever writes to it. So the `tracing` subscriber
-//! that the whole program sees (`queue`) only copies an event's values (`record`) into a bounded queue;
-//! a thread takes them out, formats and writes. What does not fit is counted and told once there is room
-//! again. The thread is started late, by [`Logging::start_writer`], because capabilities belong to threads:
-//! one that is older than the capability drop would keep them all.
+//! A stalled journald or a full container log pipe blocks its writers. So the `tracing` subscriber
+//! of the whole program (`queue`) only copies an event's values (`record`) into a bounded queue; a
+//! thread takes them out, formats and writes them. Lines that do not fit are counted, and the
+//! number is logged once there is space again. The thread is started late, by
+//! [`Logging::start_writer`], because capabilities belong to threads: a thread started before the
+//! capability drop would keep them all.
 
 mod queue;
 mod rate_limit;
@@ -28,13 +29,13 @@ use crate::messages::Log;
 use crate::sandbox::LogSandbox;
 use queue::{BackEnd, Outlet};
 
-/// Lines that may wait for the writer.
+/// Maximum lines that wait for the writer.
 const QUEUE_LINES: usize = 1024;
 
-/// Where journald listens.
+/// The socket of journald.
 const JOURNALD_SOCKET: &str = "/run/systemd/journal/socket";
 
-/// Where log lines go.
+/// The destination of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Target {
     /// Journald if systemd connected stderr to the journal, else stderr.
@@ -42,11 +43,11 @@ pub enum Target {
     Auto,
     /// Journald, with structured fields.
     Journald,
-    /// One line an event on stderr.
+    /// Stderr, one line per event.
     Stderr,
 }
 
-/// The program's hold on its log: starts the writer, and flushes at the end.
+/// A handle of the program's log: starts the writer, and flushes at the end.
 #[derive(Debug)]
 pub struct Logging {
     outlet: Outlet,
@@ -55,10 +56,10 @@ pub struct Logging {
     level: LevelFilter,
 }
 
-/// Makes the log the program's own (`tracing`'s global default). From here on events are queued; they are
-/// written once [`Logging::start_writer`] or [`Logging::flush`] is called.
+/// Installs the log as `tracing`'s global default. From here on events are queued; they are written
+/// once [`Logging::start_writer`] or [`Logging::flush`] is called.
 ///
-/// Never fails: where journald is wanted and absent, lines go to stderr and a warning says so.
+/// Never fails: if journald is requested but absent, lines go to stderr, with a warning.
 pub fn init(target: Target, level: LevelFilter) -> Logging {
     let stderr_is_journal = stderr_is_journal(std::env::var("JOURNAL_STREAM").ok().as_deref());
     let wants_journald = match target {
@@ -69,7 +70,7 @@ pub fn init(target: Target, level: LevelFilter) -> Logging {
     begin(wants_journald, stderr_is_journal, level)
 }
 
-/// As [`init`], for a process whose supervisor has chosen: to journald if `to_journald`, else to
+/// As [`init`], for a process whose supervisor has made the choice: journald if `to_journald`, else
 /// standard error.
 pub fn init_chosen(to_journald: bool, stderr_is_journal: bool, level: LevelFilter) -> Logging {
     begin(to_journald, stderr_is_journal, level)
@@ -85,7 +86,8 @@ fn begin(wants_journald: bool, stderr_is_journal: bool, level: LevelFilter) -> L
             QUEUE_LINES,
             move || if journald { journald_back_end(level) } else { to_stderr(level) },
         );
-    // Fails only if somebody set a default before: a second call, whose lines then go where the first one's go.
+    // Fails only if a default was set before: on a second call, whose lines then go to the first
+    // one's destination.
     let second = tracing::subscriber::set_global_default(front).is_err();
     debug_assert!(!second, "logging::init is called once");
     if let Some(error) = absent {
@@ -95,18 +97,19 @@ fn begin(wants_journald: bool, stderr_is_journal: bool, level: LevelFilter) -> L
     Logging { outlet, journald, covers_stderr, level }
 }
 
-/// Whether journald is there to be written to.
+/// Returns true if journald accepts connections.
 pub fn has_journald() -> bool {
     probe_journald().is_ok()
 }
 
 impl Logging {
-    /// Whether lines go to journald rather than to stderr.
+    /// Returns true if lines go to journald rather than to stderr.
     pub const fn is_journald(&self) -> bool {
         self.journald
     }
 
-    /// Whether whoever reads stderr reads the log too, so that an error need not be told there again.
+    /// Returns true if the log appears wherever stderr does, so that an error need not be printed
+    /// there again.
     pub const fn covers_stderr(&self) -> bool {
         self.covers_stderr
     }
@@ -129,27 +132,30 @@ impl Logging {
         }
     }
 
-    /// Starts the thread that writes the lines. Call it after the capability drop, with all signals blocked
-    /// that must not be delivered to this thread (it inherits the caller's mask). It engages the `sandbox` first of all.
-    /// A second call does nothing.
+    /// Starts the thread that writes the lines. Call it after the capability drop, with all signals
+    /// blocked that must not be delivered to this thread (it inherits the caller's mask). The
+    /// thread engages the `sandbox` before anything else. A second call does nothing.
     ///
     /// # Errors
-    /// When the kernel refuses a thread, or the sandbox; lines then stay queued, and `flush` still writes them.
+    /// The thread cannot be started, or the sandbox cannot be engaged; lines then stay queued, and
+    /// `flush` still writes them.
     pub fn start_writer(&mut self, sandbox: Option<LogSandbox>) -> io::Result<()> {
         self.outlet.start(sandbox)
     }
 
-    /// Waits until every queued line is written, at most `timeout`: a stalled pipe must not hold up the exit.
+    /// Waits until every queued line is written, at most `timeout`: a stalled pipe must not delay
+    /// the exit.
     ///
-    /// For the end of the program. Where no writer was started (an early error), it starts one, which then
-    /// outlives the timeout only as long as the process.
+    /// For the end of the program. If no writer was started (an early error), it starts one, which
+    /// then outlives the timeout only as long as the process.
     pub fn flush(&mut self, timeout: Duration) {
         self.outlet.flush(timeout);
     }
 }
 
-/// Whether stderr is the journal's stream that systemd announces as `dev:inode`. The comparison matters:
-/// the variable is inherited by programs whose stderr was since redirected.
+/// Returns true if stderr is the journal's stream that systemd announces as `dev:inode`. The
+/// comparison is needed because programs whose stderr was redirected later inherit the variable,
+/// too.
 fn stderr_is_journal(journal_stream: Option<&str>) -> bool {
     let Some((device, inode)) = journal_stream.and_then(|stream| stream.split_once(':')) else {
         return false;
@@ -158,12 +164,13 @@ fn stderr_is_journal(journal_stream: Option<&str>) -> bool {
         .is_ok_and(|stat| device.parse() == Ok(stat.st_dev) && inode.parse() == Ok(stat.st_ino))
 }
 
-/// Whether journald listens. Connecting never blocks; the layer's own check sends a datagram and may.
+/// Tests whether journald accepts connections. Connecting never blocks; the layer's own check sends
+/// a datagram and may.
 fn probe_journald() -> io::Result<()> {
     UnixDatagram::unbound()?.connect(JOURNALD_SOCKET)
 }
 
-/// Runs on the writer's thread, where blocking is allowed.
+/// Opens the back end for journald. Runs on the writer's thread, where blocking is allowed.
 fn journald_back_end(level: LevelFilter) -> BackEnd {
     match tracing_journald::layer() {
         Ok(layer) => {
@@ -177,11 +184,12 @@ fn journald_back_end(level: LevelFilter) -> BackEnd {
                     debug: Priority::Debug,
                     trace: Priority::Debug,
                 });
-            // Journald stamps the lines itself, on arrival.
+            // Journald adds the timestamps itself, on arrival.
             BackEnd::new(Dispatch::new(Registry::default().with(level).with(layer)))
         }
         Err(error) => {
-            // It went away between the probe and here. The warning is queued, and written after what waits.
+            // Journald stopped between the probe and here. The warning is queued, behind the
+            // waiting lines.
             warn_journald_absent(&error);
             to_stderr(level)
         }

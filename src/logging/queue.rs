@@ -1,4 +1,4 @@
-//! The bounded queue between the program, which must not wait, and the writer, which may.
+//! The bounded queue between the program, which must not block, and the writer, which may.
 
 use std::fmt;
 use std::io;
@@ -15,23 +15,25 @@ use tracing::{Dispatch, Event, Metadata, Subscriber, dispatcher, warn};
 use super::record::Record;
 use crate::sandbox::LogSandbox;
 
-/// Formatting needs little; a thread's usual 2 MiB would be charged where memory is locked or not overcommitted.
+/// Stack size of the writer. Formatting needs little; a thread's usual 2 MiB would be charged where
+/// memory is locked or not overcommitted.
 const WRITER_STACK: usize = 128 * 1024;
 
-/// What the lines are finally handed to.
+/// The destination of the lines.
 pub(super) struct BackEnd {
     dispatch: Dispatch,
-    /// The moment of the event being written, in microseconds since 1970, for a formatter that wants it.
+    /// The time of the event being written, in microseconds since 1970, for a formatter that prints
+    /// it.
     moment: Arc<AtomicU64>,
 }
 
 impl BackEnd {
-    /// A back end that stamps the lines itself.
+    /// Creates a back end that adds the timestamps itself.
     pub(super) fn new(dispatch: Dispatch) -> Self {
         Self { dispatch, moment: Arc::default() }
     }
 
-    /// A back end that finds each event's time in `moment`.
+    /// Creates a back end that reads each event's time from `moment`.
     pub(super) fn with_moment(dispatch: Dispatch, moment: Arc<AtomicU64>) -> Self {
         Self { dispatch, moment }
     }
@@ -46,16 +48,16 @@ type OpenBackEnd = Box<dyn FnOnce() -> BackEnd + Send>;
 
 enum Message {
     Line(Record),
-    /// Wakes the writer, to look for lost lines.
+    /// Wakes the writer, to report lost lines.
     Nudge,
 }
 
-/// What both ends know of the queue.
+/// The state shared by both ends of the queue.
 #[derive(Debug, Default)]
 struct State {
     /// Lines put into the queue so far.
     queued: AtomicU64,
-    /// Lines that found it full and were not yet told of.
+    /// Lines that were dropped because the queue was full and that are not reported yet.
     lost: AtomicU64,
     /// Lines handed to the back end so far.
     written: Mutex<u64>,
@@ -64,7 +66,7 @@ struct State {
 
 impl State {
     fn written(&self) -> MutexGuard<'_, u64> {
-        // A number is never half-written, whatever the other thread died of.
+        // A number is never half-written, even if the other thread panicked.
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -73,8 +75,8 @@ impl State {
     }
 }
 
-/// A queue of at most `lines` lines: the subscriber that fills it, and the end that `open`s the back end, on
-/// the thread that writes, and empties it.
+/// Returns both ends of a queue of at most `lines` lines: the subscriber that fills it, and the end
+/// that empties it and `open`s the back end, both on the writer's thread.
 pub(super) fn new(
     level: LevelFilter,
     lines: usize,
@@ -87,8 +89,8 @@ pub(super) fn new(
     (front, Outlet { queue: sender, state, writer: Arc::new(Mutex::new(Some(writer))) })
 }
 
-/// The subscriber that the program logs to. It never waits and makes no system call but the writer's wake-up.
-/// Spans are accepted and forgotten: this program has none.
+/// The subscriber that the program logs to. It never blocks, and its only system call is the one
+/// that wakes the writer. Spans are accepted and ignored: this program has none.
 pub(super) struct Front {
     level: LevelFilter,
     queue: SyncSender<Message>,
@@ -106,7 +108,7 @@ impl Subscriber for Front {
 
     fn event(&self, event: &Event<'_>) {
         let record = Record::capture(event, SystemTime::now());
-        // Any failure is a lost line: a full queue, or a writer that is gone.
+        // Any failure is a lost line: a full queue, or a writer that has ended.
         let counter = match self.queue.try_send(Message::Line(record)) {
             Ok(()) => &self.state.queued,
             Err(_) => &self.state.lost,
@@ -127,16 +129,18 @@ impl Subscriber for Front {
     fn exit(&self, _: &span::Id) {}
 }
 
-/// The queue's far end, as its owner holds it: the writer until it runs.
+/// The receiving end of the queue, as its owner holds it: it contains the writer until the writer
+/// runs.
 pub(super) struct Outlet {
     queue: SyncSender<Message>,
     state: Arc<State>,
-    /// Taken by the thread itself, so that a thread the kernel refuses leaves it here.
+    /// Taken by the thread itself, so that it stays here if the thread cannot be started.
     writer: Arc<Mutex<Option<Writer>>>,
 }
 
 impl Outlet {
-    /// Starts the writer's thread, if none was started, and waits the moment until it has engaged the `sandbox`.
+    /// Starts the writer's thread, unless it was started already, and waits until it has engaged
+    /// the `sandbox`.
     pub(super) fn start(&mut self, sandbox: Option<LogSandbox>) -> io::Result<()> {
         let slot = Arc::clone(&self.writer);
         if lock(&slot).is_none() {
@@ -155,10 +159,11 @@ impl Outlet {
         told.recv().map_err(io::Error::other)?.map_err(io::Error::other)
     }
 
-    /// Waits until all is written, at most `timeout`.
+    /// Waits until all lines are written, at most `timeout`.
     pub(super) fn flush(&mut self, timeout: Duration) {
         let Some(deadline) = Instant::now().checked_add(timeout) else { return };
-        // A thread also where none was started: a write may block, and only a thread can be left behind.
+        // Uses a thread even if none was started: a write may block, and only a thread can be
+        // abandoned.
         if self.start(None).is_err() {
             if let Some(writer) = lock(&self.writer).take() {
                 writer.drain(deadline);
@@ -166,7 +171,7 @@ impl Outlet {
             return;
         }
         if self.state.lost.load(Ordering::Acquire) != 0 {
-            // A full queue needs no nudge: the writer looks for lost lines when it has drained it.
+            // A full queue needs no nudge: the writer checks for lost lines when it has drained it.
             let _ = self.queue.try_send(Message::Nudge);
         }
         let mut written = self.state.written();
@@ -198,7 +203,7 @@ struct Writer {
 }
 
 impl Writer {
-    /// Writes until nobody can log any more. Sleeps while there is nothing to write.
+    /// Writes until all senders are gone. Sleeps while there is nothing to write.
     fn run(self, sandbox: Option<LogSandbox>) {
         let back_end = (self.open)();
         if let Some(Err(error)) = sandbox.map(LogSandbox::narrow) {
@@ -218,7 +223,7 @@ impl Writer {
         }
     }
 
-    /// Writes what is queued, until `deadline`.
+    /// Writes the queued lines, until `deadline`.
     fn drain(self, deadline: Instant) {
         let back_end = (self.open)();
         while Instant::now() < deadline {
@@ -237,7 +242,8 @@ fn write(state: &State, back_end: &BackEnd, message: Message) {
     }
 }
 
-/// Tells of lines that found the queue full. Straight to the back end: this line must not get lost itself.
+/// Logs the number of lines that were lost. Directly to the back end: this line must not be lost
+/// itself.
 fn report_lost(state: &State, back_end: &BackEnd) {
     let lost = state.lost.load(Ordering::Acquire);
     if lost == 0 {
@@ -248,7 +254,7 @@ fn report_lost(state: &State, back_end: &BackEnd) {
         warn!(lost, "{lost} log lines were lost: whatever reads the log is too slow or stalled");
     });
     state.lost.fetch_sub(lost, Ordering::AcqRel);
-    // Under the lock, or a waiter that has just looked would miss it.
+    // Under the lock, because a waiter that has just checked would miss it.
     let written = state.written();
     state.advanced.notify_all();
     drop(written);

@@ -6,7 +6,7 @@ use tracing::{debug, error, info, subscriber};
 
 use super::*;
 
-/// Keeps every value with the name of the method that brought it.
+/// Records every value with the name of the method that delivered it.
 #[derive(Clone, Default)]
 struct Capturing(Arc<Mutex<Vec<String>>>);
 
@@ -82,7 +82,7 @@ impl Subscriber for Capturing {
     fn exit(&self, _: &span::Id) {}
 }
 
-/// A back end that announces each event and then waits to be let through.
+/// A back end that signals each event and then waits for permission to continue.
 struct Stalling {
     arrived: mpsc::SyncSender<()>,
     pass: Mutex<mpsc::Receiver<()>>,
@@ -95,7 +95,7 @@ impl Subscriber for Stalling {
     }
     fn event(&self, event: &Event<'_>) {
         let _ = self.arrived.send(());
-        // An error is a test that ended: everything may pass.
+        // An error means that the test ended: everything may pass.
         let _ = self.pass.lock().unwrap().recv();
         self.then.event(event);
     }

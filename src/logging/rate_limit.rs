@@ -1,14 +1,15 @@
-//! Repeated warnings, thinned out.
+//! Rate limiting of repeated warnings.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
 
 use crate::time::Instant;
 
-/// How many events went untold since the last one told, if any: a field that a line shows only when it says something.
+/// Number of events suppressed since the last one logged, if any: a field that a line shows only
+/// when it is not zero.
 pub type Suppressed = Option<NonZeroU64>;
 
-/// Lets one event an interval through and counts the others.
+/// Lets one event per interval through and counts the others.
 #[derive(Clone, Debug)]
 pub struct RateLimit {
     interval: Duration,
@@ -17,12 +18,13 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
-    /// A limit of one event per `interval`. The first one always passes.
+    /// Creates a limit of one event per `interval`. The first one always passes.
     pub const fn new(interval: Duration) -> Self {
         Self { interval, last: None, suppressed: 0 }
     }
 
-    /// Whether an event at `now` may be told: then the number of those suppressed since the last one told.
+    /// Returns the number of events suppressed since the last one logged if an event at `now` may
+    /// be logged, else `None`.
     pub fn allow(&mut self, now: Instant) -> Option<Suppressed> {
         if self.last.is_some_and(|last| now.since(last) < self.interval) {
             self.suppressed = self.suppressed.saturating_add(1);

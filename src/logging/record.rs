@@ -1,4 +1,4 @@
-//! An event that owns its values, so that it can wait for the writer and be told again there.
+//! An owned copy of an event, which can wait for the writer and be replayed there.
 
 use std::error::Error;
 use std::fmt;
@@ -7,14 +7,15 @@ use std::time::SystemTime;
 use tracing::field::{Field, Value, Visit};
 use tracing::{Dispatch, Event, Metadata};
 
-/// A captured event. Every value keeps its type, so that journald and stderr show what they would have shown
-/// of the event itself.
+/// A captured event. Every value keeps its type, so that journald and stderr show the same as for
+/// the event itself.
 #[derive(Debug)]
 pub(super) struct Record {
     metadata: &'static Metadata<'static>,
-    /// When it happened: it may wait long before it is written.
+    /// The time of the event: it may wait long before it is written.
     pub(super) time: SystemTime,
-    /// One slot a field, in the order of the metadata's fields; empty where the event has no value.
+    /// One slot per field, in the order of the metadata's fields; empty where the event has no
+    /// value.
     values: Vec<Option<Owned>>,
 }
 
@@ -28,7 +29,8 @@ enum Owned {
     Bool(bool),
     Str(Box<str>),
     Bytes(Box<[u8]>),
-    /// What `?value`, `%value` and the message arrive as: text that is shown without quotes.
+    /// The form in which `?value`, `%value` and the message arrive: text that is shown without
+    /// quotes.
     Formatted(Box<str>),
     Error(Box<ErrorText>),
 }
@@ -43,7 +45,7 @@ impl Record {
         Self { metadata, time, values: capture.values }
     }
 
-    /// Tells the event to `back_end`.
+    /// Replays the event on `back_end`.
     pub(super) fn replay(&self, back_end: &Dispatch) {
         let owned: Vec<_> = self.values.iter().map(|value| value.as_ref().map(Owned::value)).collect();
         let values: Vec<_> = owned.iter().map(Option::as_deref).collect();
@@ -125,10 +127,10 @@ impl Visit for Capture {
     }
 }
 
-/// Links of an error's chain that are kept.
+/// Maximum causes of an error that are kept.
 const MAX_SOURCES: usize = 16;
 
-/// An error's text and its causes' texts.
+/// The text of an error and of its causes.
 struct ErrorText {
     display: Box<str>,
     debug: Box<str>,

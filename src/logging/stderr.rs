@@ -1,4 +1,5 @@
-//! One line an event on stderr: `2026-07-30T12:00:00.123456Z  INFO ready role=server tun=tun0`.
+//! The format on stderr, one line per event: `2026-07-30T12:00:00.123456Z  INFO ready role=server
+//! tun=tun0`.
 
 use std::error::Error;
 use std::fmt::{self, Write as _};
@@ -21,12 +22,12 @@ use tracing_subscriber::layer::SubscriberExt as _;
 
 use super::queue::BackEnd;
 
-/// Whether colour is welcome on stderr.
+/// Returns true if stderr is a terminal and `NO_COLOR` is not set.
 pub(super) fn colour() -> bool {
     io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// A back end that writes text lines to `out`.
+/// Creates a back end that writes text lines to `out`.
 pub(super) fn back_end<W>(level: LevelFilter, colour: bool, out: W) -> BackEnd
 where
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
@@ -38,13 +39,13 @@ where
         .with_timer(EventTime(Arc::clone(&moment)))
         .fmt_fields(Fields)
         .with_writer(out)
-        // It would complain on stderr, which is what just failed, and panic there.
+        // It would report errors on stderr, which is what just failed, and panic there.
         .log_internal_errors(false);
     BackEnd::with_moment(Dispatch::new(Registry::default().with(level).with(layer)), moment)
 }
 
-/// Stderr without the standard library's lock: a writer that is stuck in a full pipe holds it, and a fatal
-/// error's own line would wait for it.
+/// Stderr without the standard library's lock: a writer that is blocked on a full pipe holds the
+/// lock, and the line of a fatal error would wait for it.
 pub(super) struct Stderr;
 
 impl Write for Stderr {
@@ -53,7 +54,7 @@ impl Write for Stderr {
         loop {
             match nix::unistd::write(&stderr, line) {
                 Err(Errno::EINTR) => {}
-                // Somebody who shares the pipe made it non-blocking; this thread has time.
+                // Another process that shares the pipe made it non-blocking; this thread can wait.
                 Err(Errno::EAGAIN) => {
                     let mut ready = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
                     match poll(&mut ready, PollTimeout::NONE) {
@@ -71,7 +72,7 @@ impl Write for Stderr {
     }
 }
 
-/// The time of the event, not of its writing: a line may wait.
+/// Formats the time of the event rather than that of the write: a line may wait.
 struct EventTime(Arc<AtomicU64>);
 
 impl FormatTime for EventTime {
@@ -80,11 +81,12 @@ impl FormatTime for EventTime {
     }
 }
 
-/// Writes microseconds since 1970 as RFC 3339 has it.
+/// Writes microseconds since 1970 as an RFC 3339 timestamp.
 fn write_utc(out: &mut impl fmt::Write, micros: u64) -> fmt::Result {
     let seconds = micros / 1_000_000;
     let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-    // Days to a civil date, counted in eras of 400 years that start on 1 March, so that a leap day comes last.
+    // Days to a civil date, counted in eras of 400 years that start on 1 March, so that a leap day
+    // comes last.
     let days = seconds / 86_400 + 719_468;
     let (era, day_of_era) = (days / 146_097, days % 146_097);
     let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
@@ -97,8 +99,8 @@ fn write_utc(out: &mut impl fmt::Write, micros: u64) -> fmt::Result {
     write!(out, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micros:06}Z")
 }
 
-/// The message, then `name=value`. The crate's own formatter lets a line break in a message or a `%value`
-/// through, and with it a second line that looks like ours.
+/// Formats the message, then `name=value`. The crate's own formatter does not escape a line break
+/// in a message or a `%value`, which allows a second line that looks like one of ours.
 struct Fields;
 
 impl<'writer> FormatFields<'writer> for Fields {
@@ -156,7 +158,7 @@ impl Visit for FieldVisitor<'_> {
     }
 }
 
-/// An error and its causes, `: ` between them.
+/// Formats an error and its causes, separated by `: `.
 struct Chain<'a>(&'a (dyn Error + 'static));
 
 impl fmt::Display for Chain<'_> {
@@ -171,7 +173,7 @@ impl fmt::Display for Chain<'_> {
     }
 }
 
-/// Writes control characters, and those that turn a terminal's writing direction, as escapes.
+/// Escapes control characters, and those that change a terminal's writing direction.
 struct Escaping<W>(W);
 
 impl<W: fmt::Write> fmt::Write for Escaping<W> {
@@ -217,7 +219,7 @@ mod tests {
         }
     }
 
-    /// What `log` writes, through queue and writer, as text.
+    /// Returns the text that `log` writes through queue and writer.
     fn written(level: LevelFilter, colour: bool, log: impl FnOnce()) -> String {
         let buffer = Buffer::default();
         let out = buffer.clone();

@@ -1,13 +1,14 @@
-//! What a tunnel carries, in either direction and whatever the protocol.
+//! Filter for packets that enter or leave a tunnel, common to both directions and both protocols.
 
 use super::{icmpv6, ip};
 use crate::counters::DropReason;
 
-/// What may cross the tunnel, either way. A router advertisement or a redirect from the peer could turn this
-/// host's routes, and a tunnel, which has no link addresses, needs nothing of the kind.
+/// Returns `Ok` if the packet may cross the tunnel, in either direction. IPv6 neighbour discovery
+/// is refused: a router advertisement or a redirect from the peer could change this host's routes,
+/// and a tunnel has no link addresses, so it needs none of these messages.
 ///
 /// # Errors
-/// The reason why it is not.
+/// The reason for the drop: the packet is malformed, or is a neighbour discovery message.
 pub fn check(packet: &[u8]) -> Result<(), DropReason> {
     match ip::well_formed(packet) {
         None => Err(DropReason::Malformed),

@@ -1,37 +1,39 @@
 //! The Internet checksum (RFC 1071), its pseudo headers and its incremental update (RFC 1624).
 
-/// A ones' complement sum of 16-bit words, not inverted yet.
+/// A ones' complement sum of 16-bit words, before the final inversion.
 ///
-/// It is kept in the machine's own byte order: the sum does not mind which byte of a word is the upper one, as long as
-/// all words agree (RFC 1071 section 2 B), so bytes are added as they lie and only the result is turned.
+/// The sum is kept in native byte order: it does not depend on the byte order as long as all words
+/// agree (RFC 1071 section 2 B), so bytes are added as they lie in memory and only the result is
+/// converted.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sum(u64);
 
 impl Sum {
-    /// Adds `bytes`, which begin at an even place of what is summed: of several slices only the last may be of odd
-    /// length.
+    /// Adds `bytes`, which must begin at an even offset of the summed data: of several slices only
+    /// the last may have an odd length.
     #[must_use]
     pub fn add_bytes(self, bytes: &[u8]) -> Self {
         let (words, rest) = bytes.as_chunks();
         self.add_words(words.iter().copied().map(u64::from_ne_bytes), rest)
     }
 
-    /// Adds `bytes` as [`Self::add_bytes`] does, and copies them to `to`, in one pass. `None` if that is not of their
-    /// length.
+    /// Adds `bytes` as [`Self::add_bytes`] does and copies them to `to`, in one pass. Returns
+    /// `None` if the lengths differ.
     #[must_use]
     pub fn copy_bytes(self, bytes: &[u8], to: &mut [u8]) -> Option<Self> {
         if bytes.len() != to.len() {
             return None;
         }
-        // the rest, with what is in front of it
+        // the remaining bytes, together with those before them
         match (bytes.last_chunk::<8>(), to.last_chunk_mut()) {
             (Some(last), Some(to)) => *to = *last,
             _ => to.copy_from_slice(bytes),
         }
         let (words, rest) = bytes.as_chunks();
         let (to, _) = to.as_chunks_mut();
-        // Were it known that this is 0, the compiler would make of the loop a call of the C library's memcpy and another
-        // loop that adds. musl's memcpy takes several times as long as the adding.
+        // If the compiler knew that this is 0, it would split the loop into a call of the C
+        // library's memcpy and a second loop that adds. musl's memcpy takes several times as long
+        // as the addition.
         let nothing = std::hint::black_box(0);
         let copied = words.iter().zip(to).map(|(word, to)| {
             let word = u64::from_ne_bytes(*word) | nothing;
@@ -42,9 +44,9 @@ impl Sum {
     }
 
     fn add_words(self, words: impl Iterator<Item = u64>, rest: &[u8]) -> Self {
-        // Of each word the upper half, and the whole modulo 2⁶⁴: what is left of that without the upper halves are the
-        // lower ones. Neither half can overflow (that would take 2³² words), so there are no carries, and the compiler
-        // can use vectors.
+        // `upper` sums the upper half of each word, `whole` the words modulo 2⁶⁴; the sum of the
+        // lower halves is the difference. Neither half can overflow (that would take 2³² words), so
+        // there are no carries, and the compiler can vectorize the loop.
         let (mut whole, mut upper) = (0_u64, 0_u64);
         for word in words {
             whole = whole.wrapping_add(word);
@@ -54,20 +56,21 @@ impl Sum {
         Self(self.0 + fold_once(lower) + fold_once(upper) + last_bytes(rest))
     }
 
-    /// Adds one word, given as the number that its two bytes on the wire mean.
+    /// Adds one word, given in host byte order.
     #[must_use]
     pub fn add_u16(self, word: u16) -> Self {
         Self(self.0 + u64::from(word.to_be()))
     }
 
-    /// Takes one word off, which was added before.
+    /// Subtracts one word that was added before.
     #[must_use]
     pub fn subtract_u16(self, word: u16) -> Self {
         self.add_u16(!word)
     }
 
-    /// The sum in 16 bits, as a number: what the kernel wants in the checksum field of a packet whose checksum is still
-    /// to be completed (`CHECKSUM_PARTIAL`), if this is the sum of the pseudo header.
+    /// Returns the sum folded to 16 bits, in host byte order. The folded sum of a pseudo header is
+    /// what the kernel expects in the checksum field of a packet whose checksum is still to be
+    /// completed (`CHECKSUM_PARTIAL`).
     pub fn folded(self) -> u16 {
         let mut sum = self.0;
         while sum > 0xffff {
@@ -77,13 +80,14 @@ impl Sum {
         u16::from_be(u16::from_be_bytes([high, low]))
     }
 
-    /// The checksum: the inverted sum. Over bytes that hold their own right checksum it is 0.
+    /// Returns the checksum: the inverted sum. Over bytes that include their own correct checksum
+    /// it is 0.
     pub fn checksum(self) -> u16 {
         !self.folded()
     }
 
-    /// The checksum as UDP writes it: 0 there means that there is none, so its other spelling is taken (RFC 768). TCP
-    /// takes both.
+    /// Returns the checksum in UDP's encoding: 0 means "no checksum" there, so 0xffff is used in
+    /// its place (RFC 768). TCP accepts both.
     pub fn checksum_not_zero(self) -> u16 {
         match self.checksum() {
             0 => 0xffff,
@@ -92,7 +96,7 @@ impl Sum {
     }
 }
 
-/// The sum of fewer than 8 bytes.
+/// Returns the sum of fewer than 8 bytes.
 fn last_bytes(mut bytes: &[u8]) -> u64 {
     let mut sum = 0;
     if let Some((words, rest)) = bytes.split_first_chunk::<4>() {
@@ -106,23 +110,26 @@ fn last_bytes(mut bytes: &[u8]) -> u64 {
     sum + bytes.first().map_or(0, |last| u64::from(u16::from_ne_bytes([*last, 0])))
 }
 
-/// The upper and the lower half added: the same sum of words, in 33 bits.
+/// Adds the upper and the lower half: the same sum of words, in 33 bits.
 fn fold_once(sum: u64) -> u64 {
     (sum & 0xffff_ffff) + (sum >> 32)
 }
 
-/// The checksum of `bytes` alone, such as an IPv4 header: 0 if they hold their own, right one.
+/// Returns the checksum of `bytes` alone, such as an IPv4 header; 0 if they include their own
+/// correct checksum.
 pub fn checksum(bytes: &[u8]) -> u16 {
     Sum::default().add_bytes(bytes).checksum()
 }
 
-/// The sum over the pseudo header of TCP and UDP (RFC 9293 section 3.1, RFC 8200 section 8.1). `addresses` are source and
-/// destination as they lie in the header, 8 or 32 bytes; `length` is that of the transport header and what follows.
+/// Returns the sum over the pseudo header of TCP and UDP (RFC 9293 section 3.1, RFC 8200 section
+/// 8.1). `addresses` holds source and destination as in the IP header, 8 or 32 bytes; `length` is
+/// that of the transport header and payload.
 pub fn pseudo_header(addresses: &[u8], protocol: u8, length: u16) -> Sum {
     Sum::default().add_bytes(addresses).add_u16(protocol.into()).add_u16(length)
 }
 
-/// What becomes of `checksum` when one of the words that it covers changes (RFC 1624, equation 3).
+/// Returns `checksum` updated for a change of one of the words that it covers (RFC 1624, equation
+/// 3).
 pub fn update(checksum: u16, old: u16, new: u16) -> u16 {
     Sum::default().add_u16(!checksum).subtract_u16(old).add_u16(new).checksum()
 }
@@ -153,7 +160,7 @@ mod tests {
         assert_eq!(Sum::default().add_u16(0xffff).checksum_not_zero(), 0xffff);
     }
 
-    /// Ones' complement has two zeros; sums are compared without the difference.
+    /// Maps both zeros of ones' complement to one, so that sums can be compared.
     fn value(sum: u16) -> u16 {
         if sum == 0xffff { 0 } else { sum }
     }

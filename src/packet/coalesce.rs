@@ -1,9 +1,9 @@
-//! From the wire to the tun: segments of one flow, one behind the other, become one super-packet, which the kernel takes
-//! in with one write and carries through its layers once.
+//! Receive-side coalescing for the TUN device: consecutive segments of one flow are merged into one
+//! super-packet, which the kernel accepts in one write and passes through its layers once.
 //!
-//! Nothing is copied but headers. The packets stay where they were decrypted, in one buffer of the caller's (the
-//! *arena*); what is to be written is a list of pieces for one `writev`. The caller shows all packets of a batch, then
-//! takes all writes:
+//! Only headers are copied. The packets stay where they were decrypted, in one buffer of the
+//! caller's (the *arena*); each write is a list of pieces for `writev`. The caller adds all packets
+//! of a batch, then takes all writes:
 //!
 //! ```
 //! # use wontun::packet::{coalesce::Coalescer, virtio::Layout};
@@ -20,10 +20,11 @@
 //! # Ok::<(), wontun::packet::coalesce::CoalesceError>(())
 //! ```
 //!
-//! Which packets are joined is what the kernel's GRO joins (`tcp_gro_receive`, `udp_gro_receive_segment`), so that the
-//! kernel, or [`Split`](super::split::Split), can cut the super-packet into the same packets again; `segment.rs` has
-//! the rules. A packet that cannot be joined ends what its flow has begun, so that a flow's packets are written in the
-//! order in which they came; different flows may overtake each other within a batch.
+//! Packets are merged by the rules of the kernel's GRO (`tcp_gro_receive`,
+//! `udp_gro_receive_segment`), so that the kernel, or [`Split`](super::split::Split), can cut the
+//! super-packet into the same packets again; `segment.rs` has the rules. A packet that cannot be
+//! merged closes its flow's group, so that a flow's packets are written in the order in which they
+//! arrived; different flows may overtake each other within a batch.
 
 mod segment;
 
@@ -37,15 +38,17 @@ use super::tcp::{self, PSH};
 use super::transport::TCP;
 use super::virtio::{Header, Layout, MAX_HEADER, PartialChecksum, Segmentation};
 
-/// Packets of one batch: twice what one read with UDP_GRO gives, unless the sender's kernel lets 128 through.
+/// Maximum packets in one batch: twice what one read with `UDP_GRO` returns, unless the sender's
+/// kernel allows 128.
 pub const MAX_PACKETS: usize = 128;
-/// Packets in one super-packet; the kernel's `UDP_GRO_CNT_MAX`.
+/// Maximum packets in one super-packet; the kernel's `UDP_GRO_CNT_MAX`.
 pub const MAX_SEGMENTS: usize = 64;
-/// Flows to which packets can be added at one time. With more of them one is ended.
+/// Maximum flows that are open (accept more packets) at one time. One more flow closes one of them.
 pub const OPEN_FLOWS: usize = 8;
-/// Pieces of one write: the headers, and the payload of each packet.
+/// Maximum pieces of one write: the headers, and the payload of each packet.
 pub const MAX_PIECES: usize = MAX_SEGMENTS + 1;
-/// Bytes of the largest super-packet, its virtio-net header not counted: what the IP headers can tell.
+/// Bytes of the largest super-packet, without its virtio-net header: the limit of the IP length
+/// fields.
 pub const MAX_LEN: u32 = 65_535;
 
 const MAX_HEAD: usize = MAX_HEADER + IPV6_HEADER + tcp::MAX_HEADER;
@@ -54,69 +57,70 @@ const NONE: u8 = u8::MAX;
 const _: () = assert!(MAX_PACKETS < NONE as usize);
 const _: () = assert!(size_of::<Coalescer>() <= 12 * 1024);
 
-/// One batch of packets on their way to the tun device. It is made once and used for one batch after the other; it does
-/// not allocate.
+/// One batch of packets to be written to the TUN device. It is created once and reused for each
+/// batch; it does not allocate.
 #[derive(Debug)]
 pub struct Coalescer {
     layout: Layout,
     udp: bool,
     packets: [Packet; MAX_PACKETS],
     packet_count: usize,
-    /// In the order in which they are written.
+    /// The groups, in the order in which they are written.
     groups: [Group; MAX_PACKETS],
     group_count: usize,
-    /// Groups that have been written.
+    /// Number of groups that have been written.
     written: usize,
-    /// The groups to which packets can be added, [`NONE`] where there is none.
+    /// The groups that accept more packets; [`NONE`] in unused slots.
     open: [u8; OPEN_FLOWS],
-    /// The place in `open` that is taken next.
+    /// The index in `open` that is used next.
     next_open: usize,
-    /// The place in `open` of the flow that the last packet was of.
+    /// The index in `open` of the last packet's flow.
     latest: usize,
     head: [u8; MAX_HEAD],
 }
 
-/// Where a packet is.
+/// The position of a packet in the arena.
 #[derive(Clone, Copy, Debug)]
 struct Packet {
     start: u32,
     len: u32,
-    /// The number of the next packet of its group.
+    /// The number of the next packet in the same group.
     next: u8,
 }
 
-/// Packets that are written at once.
+/// Packets that are written together.
 #[derive(Clone, Copy, Debug)]
 struct Group {
     first: u8,
     last: u8,
     count: u8,
-    /// Whether the checksums of the first packet were looked at; they are once there is a second.
+    /// True if the first packet's checksums were verified; they are verified when a second packet
+    /// arrives.
     verified: bool,
-    /// Whether the last packet has PSH set.
+    /// True if the last packet has PSH set.
     push: bool,
-    /// Bytes of payload in each packet but the last.
+    /// Bytes of payload in each packet except the last.
     size: u16,
-    /// Bytes in all, the headers counted once.
+    /// Total bytes, with the headers counted once.
     len: u32,
-    /// What the first packet is; `None` if it goes alone.
+    /// The headers of the first packet; `None` if it cannot be merged with others.
     segment: Option<Segment>,
 }
 
-/// Why a packet was not taken.
+/// The reason for rejecting a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CoalesceError {
-    /// The batch is full, or is being written: all writes are to be taken first.
+    /// The batch is full or is being written: all writes must be taken first.
     #[error("the batch for the tun device takes no more packets before it is written")]
     Full,
-    /// There are no such bytes in the arena.
+    /// The range lies outside of the arena.
     #[error("a packet for the tun device lies outside of the buffer that it is said to be in")]
     OutOfBounds,
 }
 
 impl Coalescer {
-    /// For a device whose virtio-net headers have this layout. `udp`: whether the device takes super-packets of UDP
-    /// (Linux 6.2; an older one answers EINVAL).
+    /// Creates an empty batch for a device whose virtio-net headers have this layout. `udp`: true
+    /// if the device accepts UDP super-packets (Linux 6.2; older kernels return `EINVAL`).
     pub const fn new(layout: Layout, udp: bool) -> Self {
         let group = Group {
             first: NONE,
@@ -143,21 +147,21 @@ impl Coalescer {
         }
     }
 
-    /// How many more packets there is room for in this batch.
+    /// Returns the number of packets that this batch can still accept.
     pub const fn room(&self) -> usize {
         MAX_PACKETS - self.packet_count
     }
 
-    /// Whether nothing waits to be written.
+    /// Returns true if nothing waits to be written.
     pub fn is_empty(&self) -> bool {
         self.packet_count == 0
     }
 
-    /// Takes in the packet that lies at `place` of `arena`. The packet must stay there, unchanged, until it has been
-    /// written; `arena` is the same for all packets of a batch.
+    /// Adds the packet at the range `place` of `arena`. The packet must stay there, unchanged,
+    /// until it has been written; `arena` is the same for all packets of a batch.
     ///
     /// # Errors
-    /// [`CoalesceError`]: the packet was not taken.
+    /// [`CoalesceError`]: the packet was not added.
     pub fn handle_packet(&mut self, arena: &[u8], place: Range<usize>) -> Result<(), CoalesceError> {
         if self.packet_count == MAX_PACKETS || self.written > 0 {
             return Err(CoalesceError::Full);
@@ -203,7 +207,8 @@ impl Coalescer {
         Ok(())
     }
 
-    /// The next write to the device, until there is none; the batch is empty then, and takes packets again.
+    /// Returns the next write to the device. After the last one it returns `None` and empties the
+    /// batch, which accepts packets again.
     pub fn poll_write<'a>(&'a mut self, arena: &'a [u8]) -> Option<Gather<'a>> {
         self.open = [NONE; OPEN_FLOWS];
         let Some(group) = self.groups.get(self.written).filter(|_| self.written < self.group_count) else {
@@ -226,7 +231,7 @@ impl Coalescer {
         Some(Gather { head, arena, packets, group: *group, skip, layout: self.layout })
     }
 
-    /// The place in `open` of the group whose first packet `is_it`.
+    /// Returns the index in `open` of the group whose first packet `is_it` accepts.
     fn find_open(&self, is_it: impl Fn(&[u8], &Segment) -> bool, arena: &[u8]) -> Option<usize> {
         self.open.iter().position(|&group| {
             let Some(group) = self.groups.get(usize::from(group)) else { return false };
@@ -241,8 +246,9 @@ impl Coalescer {
         }
     }
 
-    /// What mostly comes: the next segment of the flow that the last packet was of. It has that one's headers, so that
-    /// they need not be read anew. `false`: it is to be looked at.
+    /// Fast path for the most common case: the next segment of the last packet's flow. It has the
+    /// same headers, so they need not be parsed again. Returns false if the packet needs the full
+    /// check.
     fn follow(&mut self, arena: &[u8], packet: Packet, bytes: &[u8]) -> bool {
         let group = self.open.get(self.latest).and_then(|&number| self.groups.get(usize::from(number)));
         let Some((group, segment)) = group.and_then(|group| Some((group, group.segment?))) else {
@@ -337,7 +343,7 @@ impl Packet {
     }
 }
 
-/// Writes the virtio-net header and the packet's headers of a super-packet; tells their length.
+/// Writes the virtio-net header and the packet headers of a super-packet; returns their length.
 fn build_head(
     head: &mut [u8; MAX_HEAD],
     layout: Layout,
@@ -373,13 +379,14 @@ pub struct Gather<'a> {
     arena: &'a [u8],
     packets: &'a [Packet],
     group: Group,
-    /// Bytes of each packet that are not written, as their headers are in `head`.
+    /// Bytes at the front of each packet that are not written, because their headers are in `head`.
     skip: usize,
     layout: Layout,
 }
 
 impl<'a> Gather<'a> {
-    /// What is to be written, one piece behind the other: at most [`MAX_PIECES`], the virtio-net header first.
+    /// Returns the pieces to be written, in order: at most [`MAX_PIECES`], the virtio-net header
+    /// first.
     pub fn pieces(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let Self { head, arena, packets, group, skip, .. } = *self;
         let first = packets.get(usize::from(group.first));
@@ -389,19 +396,19 @@ impl<'a> Gather<'a> {
         std::iter::once(head).chain(payloads)
     }
 
-    /// How many packets are written at once.
+    /// Returns the number of packets in this write.
     pub fn packets(&self) -> usize {
         self.group.count.into()
     }
 
-    /// Bytes of these packets, each with its headers.
+    /// Returns the bytes of these packets, each with its headers.
     pub fn packet_bytes(&self) -> usize {
         let first = self.packets.get(usize::from(self.group.first));
         let packets = std::iter::successors(first, |packet| self.packets.get(usize::from(packet.next)));
         packets.map(|packet| packet.len as usize).sum()
     }
 
-    /// Bytes in all, the virtio-net header counted.
+    /// Returns the total bytes of the write, including the virtio-net header.
     #[expect(clippy::len_without_is_empty, reason = "the header is always there")]
     pub fn len(&self) -> usize {
         self.layout.len() + usize::try_from(self.group.len).unwrap_or(usize::MAX)

@@ -1,4 +1,4 @@
-//! IPv6 neighbour discovery (RFC 4861), as far as it has to be recognised.
+//! Detection of IPv6 neighbour discovery messages (RFC 4861).
 
 use super::ip::IPV6_HEADER;
 
@@ -10,16 +10,16 @@ const ROUTING: u8 = 43;
 const ICMPV6: u8 = 58;
 const DESTINATION_OPTIONS: u8 = 60;
 
-/// Extension headers looked behind; a longer chain is not what a host sends.
+/// Maximum extension headers that are parsed; hosts do not send longer chains.
 const MAX_EXTENSIONS: usize = 8;
 
-/// Whether the IPv6 packet is a message of neighbour discovery. A fragment is not looked into: hosts ignore
-/// neighbour discovery in fragments (RFC 6980).
+/// Returns true if the IPv6 packet is a neighbour discovery message. Fragments are not examined:
+/// hosts ignore neighbour discovery in fragments (RFC 6980).
 pub fn is_neighbour_discovery(packet: &[u8]) -> bool {
     find_type(packet).is_some_and(|kind| NEIGHBOUR_DISCOVERY.contains(&kind))
 }
 
-/// The type of the ICMPv6 message that the packet carries, if it does.
+/// Returns the type of the ICMPv6 message in the packet; `None` if it carries none.
 fn find_type(packet: &[u8]) -> Option<u8> {
     let mut next_header = *packet.get(6)?;
     let mut offset = IPV6_HEADER;

@@ -7,7 +7,7 @@ pub const IPV4_HEADER: usize = 20;
 /// Bytes of an IPv6 header without extensions.
 pub const IPV6_HEADER: usize = 40;
 
-/// Which IP a packet is.
+/// The IP version of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
     /// IPv4.
@@ -16,10 +16,12 @@ pub enum Version {
     V6,
 }
 
-/// The version of `packet`, if it is a whole packet: the header is complete and the length it tells is
-/// exactly the number of bytes given. Checksums are left to the kernel, which verifies them anyway.
+/// Returns the version of `packet` if it is one complete packet: the header is complete and its
+/// length field equals the number of bytes given. Checksums are left to the kernel, which verifies
+/// them anyway.
 ///
-/// A jumbogram (RFC 2675) tells its length elsewhere and says 0 here; it cannot cross a UDP datagram.
+/// A jumbogram (RFC 2675) has its length elsewhere and 0 in this field; it cannot cross a UDP
+/// datagram.
 pub fn well_formed(packet: &[u8]) -> Option<Version> {
     match packet.first()? >> 4 {
         4 => {
@@ -38,7 +40,7 @@ pub fn well_formed(packet: &[u8]) -> Option<Version> {
     }
 }
 
-/// Source and destination of `packet`, if its header is there.
+/// Returns source and destination of `packet`; `None` if its header is incomplete.
 pub fn addresses(packet: &[u8]) -> Option<(IpAddr, IpAddr)> {
     match packet.first()? >> 4 {
         4 => {

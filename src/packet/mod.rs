@@ -1,4 +1,5 @@
-//! Views of the packets inside the tunnel: pure functions over bytes, no copies, no sockets.
+//! Parsing and building of the packets inside the tunnel: pure functions over bytes, without copies
+//! or sockets.
 
 pub mod carried;
 pub mod checksum;

@@ -1,36 +1,40 @@
-//! The maximum segment size (RFC 9293 section 3.7.1) that a SYN tells, lowered to what crosses the tunnel: where
-//! nobody says that a packet was too big, path MTU discovery fails and a connection hangs with its first full segment.
+//! MSS clamping: lowers the maximum segment size (RFC 9293 section 3.7.1) in a SYN to what fits the
+//! tunnel. Where "packet too big" errors are lost, path MTU discovery fails, and without clamping a
+//! connection hangs at its first full segment.
 //!
-//! It is what `iptables -j TCPMSS --clamp-mss-to-pmtu` does, but for one thing: a SYN without the option is left alone,
-//! where the kernel adds it. The other end then sends segments of at most 536 bytes, over IPv6 1220 (RFC 9293), which
-//! fit any tunnel that takes packets of 576 bytes, or of IPv6's 1280; and the packet cannot grow where it lies.
+//! This does what `iptables -j TCPMSS --clamp-mss-to-pmtu` does, with one exception: a SYN without
+//! the option is left unchanged, where the kernel adds it. The other end then sends segments of at
+//! most 536 bytes, over IPv6 1220 (RFC 9293), which fit any tunnel with an MTU of 576, or of IPv6's
+//! 1280; and the packet cannot grow in place.
 
 use super::checksum;
 use super::field::{set, u16_at};
 use super::ip::{IPV4_HEADER, IPV6_HEADER, Version};
 use super::{tcp, transport};
 
-/// Kinds of options (RFC 9293 section 3.2).
+/// Option kinds (RFC 9293 section 3.2).
 const END: u8 = 0;
 const NO_OPERATION: u8 = 1;
 const MSS: u8 = 2;
 /// Bytes of the MSS option: kind, length, and the size itself.
 const MSS_LEN: usize = 4;
 
-/// Lowers the MSS in `packet` to what fits packets of `mtu` bytes, if it is a TCP SYN (or SYN and ACK) that tells a
-/// larger one, and says whether it did. Options do not count (RFC 6691): it is `mtu` less 40 over IPv4, less 60 over
-/// IPv6, and 1 at least.
+/// Lowers the MSS in `packet` to what fits packets of `mtu` bytes, if it is a TCP SYN (or SYN and
+/// ACK) with a larger one, and returns true if it did. Options are not counted (RFC 6691): the MSS
+/// is `mtu` less 40 over IPv4, less 60 over IPv6, and at least 1.
 ///
-/// The TCP checksum follows, unless the packet has only a `partial_checksum`
-/// ([`virtio::Header::checksum`](super::virtio::Header::checksum)): that covers no option yet. A wrong checksum stays
-/// wrong. A fragment, a SYN without the option, and what is not one whole packet stay as they are; a malformed option
-/// ends the list, as it does for who receives it. For a packet that is no SYN a few of its bytes are looked at.
+/// The TCP checksum is updated, unless the packet has only a `partial_checksum`
+/// ([`virtio::Header::checksum`](super::virtio::Header::checksum)), which does not cover the
+/// options yet. An incorrect checksum stays incorrect. Fragments, SYNs without the option and
+/// incomplete packets are left unchanged; a malformed option ends the list, as it does for the
+/// receiver. For a packet that is not a SYN only a few bytes are read.
 #[inline]
 pub fn clamp(packet: &mut [u8], mtu: usize, partial_checksum: bool) -> bool {
     may_be_syn(packet) && clamp_syn(packet, mtu, partial_checksum).unwrap_or_default()
 }
 
-/// A look at as few bytes as will do for nearly all packets; what it lets through is looked at again.
+/// Cheap first check on as few bytes as suffice for nearly all packets; a packet that passes is
+/// checked again.
 #[inline]
 fn may_be_syn(packet: &[u8]) -> bool {
     let offset = match (packet.first(), packet.get(6), packet.get(9)) {
@@ -42,7 +46,7 @@ fn may_be_syn(packet: &[u8]) -> bool {
     packet.get(offset + tcp::FLAGS).is_some_and(|flags| flags & tcp::SYN != 0)
 }
 
-/// `None` if it is no SYN after all.
+/// Clamps a likely SYN. Returns `None` if it is not a SYN after all.
 #[cold]
 fn clamp_syn(packet: &mut [u8], mtu: usize, partial_checksum: bool) -> Option<bool> {
     let found = transport::find(packet).filter(|found| found.protocol == transport::TCP)?;
@@ -55,7 +59,7 @@ fn clamp_syn(packet: &mut [u8], mtu: usize, partial_checksum: bool) -> Option<bo
             Version::V4 => IPV4_HEADER,
             Version::V6 => IPV6_HEADER,
         };
-    // no option tells more than 65,535
+    // the option's maximum is 65,535
     let most = u16::try_from(mtu.saturating_sub(headers).max(1)).unwrap_or(u16::MAX);
     let mut changed = false;
     let mut at = tcp::HEADER;
@@ -69,7 +73,7 @@ fn clamp_syn(packet: &mut [u8], mtu: usize, partial_checksum: bool) -> Option<bo
                 if size < 2 || at + size > len {
                     break;
                 }
-                // of several the last counts for some and the first for others
+                // of several options some hosts use the last, others the first
                 if kind == MSS && size == MSS_LEN {
                     changed |= lower(header, at + 2, most, partial_checksum)?;
                 }
@@ -81,7 +85,7 @@ fn clamp_syn(packet: &mut [u8], mtu: usize, partial_checksum: bool) -> Option<bo
     Some(changed)
 }
 
-/// Makes the MSS at `place` of a TCP header `most` if it is more.
+/// Lowers the MSS at offset `place` of a TCP header to `most` if it is larger.
 fn lower(header: &mut [u8], place: usize, most: u16, partial_checksum: bool) -> Option<bool> {
     let old = u16_at(header, place)?;
     if old <= most {
@@ -90,7 +94,7 @@ fn lower(header: &mut [u8], place: usize, most: u16, partial_checksum: bool) -> 
     set(header, place, most.to_be_bytes())?;
     if !partial_checksum {
         let before = u16_at(header, tcp::CHECKSUM)?;
-        // at an odd place the upper byte is the lower one of the word before, and the other way round
+        // at an odd offset the upper byte is the lower one of the preceding word, and vice versa
         let (old, new) =
             if place.is_multiple_of(2) { (old, most) } else { (old.swap_bytes(), most.swap_bytes()) };
         set(header, tcp::CHECKSUM, checksum::update(before, old, new).to_be_bytes())?;
@@ -110,7 +114,7 @@ mod tests {
         Sample { six, flags: tcp::SYN, tcp_options, ..Sample::default() }
     }
 
-    /// What the options of `sample` are after clamping; everything else is compared here.
+    /// Returns the options of `sample` after clamping; compares everything else here.
     fn clamped(sample: &Sample, mtu: usize) -> Vec<u8> {
         let before = sample.packet();
         let mut packet = before.clone();
@@ -118,7 +122,7 @@ mod tests {
         assert_eq!(changed, packet != before);
         assert!(slow_is_intact(&packet, sample.offset()));
         let options = packet[sample.offset() + 20..sample.headers_len()].to_vec();
-        // all that the sample says else is what was there before; the checksum, judged above, has two zeros
+        // everything else in the packet is unchanged; the checksum, verified above, has two zeros
         let expected = Sample { tcp_options: options.clone(), ..sample.clone() };
         let without_checksum = |mut packet: Vec<u8>| {
             packet[sample.checksum_field()..][..2].fill(0);
@@ -190,7 +194,7 @@ mod tests {
             &[END, MSS, 4, 0xff, 0xff],
             // another length
             &[MSS, 3, 0xff, MSS, 5, 0xff, 0xff, 0xff],
-            // no length, or one that leads nowhere or beyond the header
+            // no length, or one that is too small or reaches beyond the header
             &[1, 1, 1, MSS],
             &[3, 0, MSS, 4, 0xff, 0xff],
             &[3, 1, MSS, 4, 0xff, 0xff],
@@ -247,7 +251,7 @@ mod tests {
         stays(packet, "the first fragment of IPv6");
     }
 
-    /// Options: any, and those that make a list.
+    /// Generates options: arbitrary bytes, and well-formed lists.
     fn options() -> impl Strategy<Value = Vec<u8>> {
         let option = prop_oneof![
             3 => any::<[u8; 2]>().prop_map(|[high, low]| vec![MSS, 4, high, low]),
@@ -263,7 +267,7 @@ mod tests {
         })
     }
 
-    /// Each MSS that the options tell, read another way.
+    /// Returns each MSS in the options, by an independent parser.
     fn told(options: &[u8]) -> Vec<u16> {
         match options {
             [] | [END, ..] => vec![],

@@ -1,8 +1,8 @@
-//! Packets for tests, and a slow oracle for their checksums that shares no code with what it judges.
+//! Packets for tests, and a slow checksum oracle that shares no code with the tested functions.
 
 use proptest::prelude::*;
 
-/// The sum of RFC 1071 as the RFC describes it: word by word, carries added at the end.
+/// Returns the sum as RFC 1071 describes it: word by word, carries added at the end.
 pub(super) fn slow_sum(bytes: &[u8]) -> u16 {
     let mut total: u64 = 0;
     for word in bytes.chunks(2) {
@@ -32,14 +32,15 @@ fn slow_protocol(packet: &[u8], offset: usize) -> u8 {
     protocol
 }
 
-/// Whether the IPv4 header and the TCP or UDP header at `offset` hold right checksums, which are there.
+/// Returns true if the IPv4 header and the TCP or UDP header at `offset` hold checksums and these
+/// are correct.
 pub(super) fn slow_is_intact(packet: &[u8], offset: usize) -> bool {
     let absent = slow_protocol(packet, offset) == 17 && packet[offset + 6..offset + 8] == [0, 0];
     let header = packet[0] >> 4 == 6 || slow_sum(&packet[..offset]) == 0xffff;
     header && !absent && slow_transport_sum(packet, offset) == 0xffff
 }
 
-/// A packet, by what is in it.
+/// A packet, described by its fields.
 #[derive(Clone, Debug)]
 pub(super) struct Sample {
     pub(super) six: bool,
@@ -86,17 +87,17 @@ impl Default for Sample {
 }
 
 impl Sample {
-    /// Where the transport header begins.
+    /// Returns the offset of the transport header.
     pub(super) fn offset(&self) -> usize {
         (if self.six { 40 } else { 20 }) + self.ip_options.len()
     }
 
-    /// Where the payload begins.
+    /// Returns the offset of the payload.
     pub(super) fn headers_len(&self) -> usize {
         self.offset() + if self.tcp { 20 + self.tcp_options.len() } else { 8 }
     }
 
-    /// The packet with right checksums, by the slow oracle.
+    /// Returns the packet with correct checksums, computed by the slow oracle.
     pub(super) fn packet(&self) -> Vec<u8> {
         let mut packet = self.without_checksum();
         let at = self.checksum_field();
@@ -108,7 +109,8 @@ impl Sample {
         packet
     }
 
-    /// The packet as the kernel hands it over where the device completes checksums: with the sum of the pseudo header.
+    /// Returns the packet as the kernel passes it where the device completes checksums: with the
+    /// sum of the pseudo header.
     pub(super) fn partial(&self) -> Vec<u8> {
         let mut packet = self.without_checksum();
         let at = self.checksum_field();
@@ -119,7 +121,7 @@ impl Sample {
         packet
     }
 
-    /// Where the transport's checksum is.
+    /// Returns the offset of the transport checksum.
     pub(super) fn checksum_field(&self) -> usize {
         self.offset() + if self.tcp { 16 } else { 6 }
     }
@@ -168,7 +170,7 @@ impl Sample {
     }
 }
 
-/// Any packet with at most `payload` bytes behind its headers.
+/// Generates packets with at most `payload` bytes behind their headers.
 pub(super) fn samples(payload: usize) -> impl Strategy<Value = Sample> {
     let ip = (any::<bool>(), any::<u8>(), any::<u8>(), any::<u8>(), any::<u16>(), any::<bool>());
     let options = |words: usize| prop_oneof![3 => Just(vec![]), 1 => prop::collection::vec(any::<[u8; 4]>(), 0..=words).prop_map(|it| it.concat())];
@@ -202,7 +204,7 @@ pub(super) fn samples(payload: usize) -> impl Strategy<Value = Sample> {
     )
 }
 
-/// `len` bytes that differ with `seed`.
+/// Returns `len` pseudo-random bytes derived from `seed`.
 pub(super) fn payload(len: usize, seed: u64) -> Vec<u8> {
     let mut state = seed;
     let mut next = || {

@@ -1,11 +1,13 @@
-//! From the tun to the wire: what a TUN device with offloads gives becomes packets that any host understands.
+//! Segmentation: turns what a TUN device with offloads returns into ordinary packets for the wire.
 //!
-//! A super-packet is cut into segments (as the kernel's `tcp_gso_segment` and `__udp_gso_segment` do), a missing checksum
-//! is completed. Each packet is written straight to where it is to be sent from:
+//! A super-packet is cut into segments (as the kernel's `tcp_gso_segment` and `__udp_gso_segment`
+//! do), and a missing checksum is completed. Each packet is written directly to the buffer from
+//! which it is sent:
 //!
 //! ```
 //! # use wontun::packet::{split::Split, virtio};
-//! # let read = [&[0; 10][..], &[0x45, 0, 0, 20, 0, 0, 0, 0, 64, 59, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2]].concat();
+//! # let read = [&[0; 10][..],
+//! #     &[0x45, 0, 0, 20, 0, 0, 0, 0, 64, 59, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2]].concat();
 //! # let mut batch = [0; 2000];
 //! let (header, packet) = virtio::Header::parse(&read, virtio::Layout::Short)?;
 //! let mut split = Split::new(&header, packet)?;
@@ -27,13 +29,14 @@ use super::transport::{
 };
 use super::virtio::{Gso, Header, PartialChecksum};
 
-/// Words of the headers that are not the same in all segments. The segments' own are added to the sum of the others.
+/// Header words that differ between segments. Each segment's own values are added to the sum of the
+/// others.
 const IPV4_DIFFER: [usize; 3] = [IPV4_LENGTH, IPV4_IDENTIFICATION, IPV4_CHECKSUM];
 const TCP_DIFFER: [usize; 4] = [tcp::SEQUENCE, tcp::SEQUENCE + 2, tcp::FLAGS - 1, tcp::CHECKSUM];
 const UDP_DIFFER: [usize; 2] = [UDP_LENGTH, UDP_CHECKSUM];
 
-/// How far the packets of one read have been written. It does not hold on to the bytes, so that they can stay in their
-/// buffer while the socket has no room.
+/// The progress of writing the packets of one read. It does not borrow the bytes, so that they can
+/// stay in their buffer while the socket is full.
 #[derive(Clone, Copy, Debug)]
 pub struct Split {
     plan: Plan,
@@ -41,24 +44,24 @@ pub struct Split {
     remaining: usize,
 }
 
-/// How long the packets of one read are.
+/// The lengths of the packets of one read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lengths {
-    /// How many there are; not 0.
+    /// Number of packets; not 0.
     pub count: usize,
-    /// Bytes of each but the last.
+    /// Bytes of each packet except the last.
     pub each: usize,
-    /// Bytes of the last, which is not longer.
+    /// Bytes of the last packet, which is not longer.
     pub last: usize,
 }
 
 impl Lengths {
-    /// One packet of `len` bytes.
+    /// Describes one packet of `len` bytes.
     pub const fn of_one(len: usize) -> Self {
         Self { count: 1, each: len, last: len }
     }
 
-    /// What `of` says of each packet's length, added up.
+    /// Returns the sum of `of` over the length of each packet.
     pub fn sum(&self, of: impl Fn(usize) -> usize) -> usize {
         of(self.each) * self.count.saturating_sub(1) + of(self.last)
     }
@@ -66,7 +69,7 @@ impl Lengths {
 
 #[derive(Clone, Copy, Debug)]
 enum Plan {
-    /// One packet as it is, but for a checksum to be completed.
+    /// One packet, unchanged except for a checksum to be completed.
     Whole {
         len: usize,
         checksum: Option<PartialChecksum>,
@@ -77,29 +80,29 @@ enum Plan {
 #[derive(Clone, Copy, Debug)]
 struct Segments {
     transport: Transport,
-    /// Where the payload begins.
+    /// Offset of the payload.
     headers_len: usize,
     /// Bytes of payload.
     payload: usize,
-    /// Bytes of payload in each segment but the last.
+    /// Bytes of payload in each segment except the last.
     size: usize,
     /// Bytes of payload that have been written.
     done: usize,
-    /// Segments that have been written.
+    /// Number of segments that have been written.
     number: u16,
-    /// Of the IPv4 header, but for what differs from segment to segment and the checksum.
+    /// Sum of the IPv4 header, without the words that differ between segments and the checksum.
     ip: Sum,
-    /// Of the pseudo header and the transport header, the same left out.
+    /// Sum of the pseudo header and the transport header, without the same words.
     headers: Sum,
 }
 
-/// Why a super-packet is not usable: its virtio-net header does not tell the truth.
+/// The reason for rejecting a super-packet: its virtio-net header contradicts the packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SplitError {
-    /// It is not one whole packet with complete headers, or it is a fragment.
+    /// It is not one complete packet with complete headers, or it is a fragment.
     #[error("a super-packet from the tun device is not one whole packet with a transport header")]
     Malformed,
-    /// It is of another protocol than its kind tells.
+    /// Its protocol differs from the one in the virtio-net header.
     #[error("a super-packet from the tun device is not of the protocol that its virtio-net header tells")]
     OtherProtocol,
     /// The checksum is not that of the transport header.
@@ -108,11 +111,13 @@ pub enum SplitError {
 }
 
 impl Split {
-    /// Plans how `packet`, which came behind `header`, is cut. The lengths of its headers are computed anew from the
-    /// packet: the kernel's may be that of more (a forwarded packet's whole first buffer).
+    /// Plans the segmentation of `packet`, which was read together with `header`. The lengths of
+    /// its headers are computed from the packet: the kernel's value may be too large (for a
+    /// forwarded packet it can be that of the whole first buffer).
     ///
     /// # Errors
-    /// [`SplitError`]: it is to be dropped. Only super-packets are looked at: a packet that is none passes as it is.
+    /// [`SplitError`]: the packet must be dropped. Only super-packets are checked: any other packet
+    /// passes unchanged.
     pub fn new(header: &Header, packet: &[u8]) -> Result<Self, SplitError> {
         let Some(segmentation) = header.segmentation else {
             let plan = Plan::Whole { len: packet.len(), checksum: header.checksum };
@@ -133,7 +138,7 @@ impl Split {
             return Err(SplitError::OtherChecksum);
         }
         let pseudo = if transport.source_routed && header.checksum.is_some() {
-            // only the kernel knows the last destination
+            // only the kernel knows the final destination
             let length = u16::try_from(packet.len() - transport.offset);
             u16_at(packet, field)
                 .zip(length.ok())
@@ -162,12 +167,12 @@ impl Split {
         Ok(Self { plan: Plan::Segments(segments), remaining: payload.div_ceil(size).max(1) })
     }
 
-    /// How many packets are still to be written.
+    /// Returns the number of packets still to be written.
     pub fn remaining(&self) -> usize {
         self.remaining
     }
 
-    /// How long the packets are that are still to be written.
+    /// Returns the lengths of the packets still to be written.
     pub fn lengths(&self) -> Lengths {
         let each = self.next_len().unwrap_or_default();
         let last = match &self.plan {
@@ -180,7 +185,8 @@ impl Split {
         Lengths { count: self.remaining, each, last }
     }
 
-    /// How many bytes the next packet has; `None` after the last. All but the last have the same number.
+    /// Returns the bytes of the next packet; `None` after the last. All except the last have the
+    /// same length.
     pub fn next_len(&self) -> Option<usize> {
         (self.remaining > 0).then_some(match &self.plan {
             Plan::Whole { len, .. } => *len,
@@ -188,8 +194,9 @@ impl Split {
         })
     }
 
-    /// Writes the next packet, cut from `packet`, to the front of `place`, and tells its length. `packet` is what
-    /// [`Split::new`] was shown. `None` and nothing done after the last one, or if `place` is too short.
+    /// Writes the next packet, cut from `packet`, to the front of `place`, and returns its length.
+    /// `packet` must be the one passed to [`Split::new`]. Returns `None` and does nothing after the
+    /// last packet, or if `place` is too short.
     pub fn write_next(&mut self, packet: &[u8], place: &mut [u8]) -> Option<usize> {
         let len = self.next_len()?;
         let place = place.get_mut(..len)?;
@@ -207,19 +214,20 @@ impl Split {
     }
 }
 
-/// Copies without the C library: musl's memcpy takes as long for the headers as for a packet. Of the sum nothing is left.
+/// Copies without the C library: musl's memcpy takes as long for the headers as for a packet. The
+/// sum is discarded.
 fn copy(from: &[u8], to: &mut [u8]) -> Option<()> {
     Sum::default().copy_bytes(from, to).map(drop)
 }
 
-/// Completes a checksum whose field holds the sum of the pseudo header. 0 is written as 0xffff whatever the protocol, as
-/// the kernel does (`skb_checksum_help`): which it is, is not known here.
+/// Completes a checksum whose field holds the sum of the pseudo header. 0 is written as 0xffff for
+/// every protocol, as the kernel does (`skb_checksum_help`): the protocol is not known here.
 fn complete(packet: &mut [u8], place: PartialChecksum) -> Option<()> {
     let checksum = Sum::default().add_bytes(packet.get(usize::from(place.start)..)?).checksum_not_zero();
     set(packet, place.field(), checksum.to_be_bytes())
 }
 
-/// `sum` and that of `header`, of which the words at `places` are taken for 0.
+/// Returns `sum` plus that of `header`, with the words at `places` counted as 0.
 fn sum_without(sum: Sum, header: &[u8], places: &[usize]) -> Option<Sum> {
     places
         .iter()
@@ -246,7 +254,7 @@ impl Segments {
             set(headers, IPV4_IDENTIFICATION, identification.to_be_bytes())?;
             set(headers, IPV4_CHECKSUM, checksum.to_be_bytes())?;
         }
-        // of the pseudo header
+        // the length in the pseudo header
         let segment_len = self.transport.segment_len(total)?;
         sum = sum.add_u16(segment_len);
         let header = headers.get_mut(self.transport.offset..)?;
@@ -290,7 +298,7 @@ mod tests {
         let start = u16::try_from(sample.offset()).unwrap();
         let offset = u16::try_from(sample.checksum_field()).unwrap() - start;
         Header {
-            // of no use, as the kernel's may be
+            // not usable, as the kernel's value may be
             headers_len: 20,
             segmentation: Some(Segmentation { gso, ecn: false, size }),
             checksum: partial.then_some(PartialChecksum { start, offset }),
@@ -305,7 +313,7 @@ mod tests {
             let remaining = split.remaining();
             let rest = Lengths { count: remaining, each: len, last: lengths.last };
             assert_eq!(split.lengths(), rest);
-            // a place that is too short changes nothing
+            // a buffer that is too short changes nothing
             assert_eq!(split.write_next(packet, &mut vec![0; len - 1]), None);
             assert_eq!((split.next_len(), split.remaining()), (Some(len), remaining));
             let mut place = vec![0xaa; len + 3];
@@ -320,7 +328,7 @@ mod tests {
         written
     }
 
-    /// What the segments must be, made one by one.
+    /// Returns the expected segments, built one by one.
     fn segments(sample: &Sample, size: u16) -> Vec<Vec<u8>> {
         let size = usize::from(size);
         let count = sample.payload.len().div_ceil(size).max(1);
@@ -376,7 +384,7 @@ mod tests {
 
     #[test]
     fn the_checksum_of_a_source_routed_packet_covers_the_last_destination() {
-        // a routing header in the place of the options
+        // a routing header in place of the options
         let routing = vec![0, 2, 4, 1, 0, 0, 0, 0, 0xfd, 9, 9, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
         for tcp in [true, false] {
             let sample = Sample {
@@ -388,7 +396,8 @@ mod tests {
             };
             let (mut packet, field) = (sample.partial(), sample.checksum_field());
             packet[6] = 43;
-            // as if the last destination summed up to this more than the next one, which is in the header
+            // as if the final destination's sum were larger by this than that of the next one,
+            // which is in the header
             let sum = Sum::default().add_u16(u16_at(&packet, field).unwrap()).add_u16(0x1234);
             set(&mut packet, field, sum.folded().to_be_bytes()).unwrap();
             let written = write_all(&header(&sample, 100, true), &packet);
@@ -492,7 +501,8 @@ mod tests {
                     break;
                 }
             }
-            // another packet than the one it was made for is wrong, but no crash
+            // a packet other than the one passed to `new` is an error of the caller, but must not
+            // panic
             let mut split = Split::new(&header, &packet).unwrap();
             let _ = split.write_next(&packet[packet.len() / 2..], &mut place);
         }

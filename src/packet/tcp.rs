@@ -1,4 +1,4 @@
-//! The header of TCP (RFC 9293 section 3.1), as far as segments have to be cut and joined.
+//! The TCP header (RFC 9293 section 3.1), as far as splitting and merging segments need it.
 
 use super::field::u32_at;
 
@@ -13,30 +13,31 @@ pub const FIN: u8 = 0x01;
 pub const SYN: u8 = 0x02;
 /// Reset the connection.
 pub const RST: u8 = 0x04;
-/// Push: hand over what is there.
+/// Push: deliver the data received so far to the application.
 pub const PSH: u8 = 0x08;
-/// The acknowledgment number means something.
+/// The acknowledgment number is valid.
 pub const ACK: u8 = 0x10;
-/// The urgent pointer means something.
+/// The urgent pointer is valid.
 pub const URG: u8 = 0x20;
-/// Congestion was met (RFC 3168).
+/// ECN echo: congestion was experienced (RFC 3168).
 pub const ECE: u8 = 0x40;
 /// The congestion window was reduced (RFC 3168).
 pub const CWR: u8 = 0x80;
 
-/// Where the sequence number is, in bytes from the header's begin.
+/// Offset of the sequence number, in bytes from the start of the header.
 pub const SEQUENCE: usize = 4;
-/// Where the flags are.
+/// Offset of the flags.
 pub const FLAGS: usize = 13;
-/// Where the checksum is.
+/// Offset of the checksum.
 pub const CHECKSUM: usize = 16;
 
-/// A whole header, options included.
+/// A complete header, including options.
 #[derive(Clone, Copy, Debug)]
 pub struct Header<'a>(&'a [u8]);
 
 impl<'a> Header<'a> {
-    /// The header at the front of `segment`, if it is there to the end that its data offset tells.
+    /// Parses the header at the front of `segment`; `None` if it is shorter than its data offset
+    /// says.
     pub fn parse(segment: &'a [u8]) -> Option<Self> {
         let fixed: &[u8; HEADER] = segment.first_chunk()?;
         let len = usize::from(fixed[12] >> 4) * 4;
@@ -44,18 +45,18 @@ impl<'a> Header<'a> {
         Some(Self(segment.get(..len)?))
     }
 
-    /// Its length in bytes, options included.
+    /// Returns the length in bytes, including options.
     #[expect(clippy::len_without_is_empty, reason = "no header is empty")]
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// The sequence number of the first byte of the payload, or of the SYN.
+    /// Returns the sequence number of the first byte of the payload, or of the SYN.
     pub fn sequence(&self) -> u32 {
         u32_at(self.0, SEQUENCE).unwrap_or_default()
     }
 
-    /// The eight flags.
+    /// Returns the eight flags.
     pub fn flags(&self) -> u8 {
         self.0.get(FLAGS).copied().unwrap_or_default()
     }

@@ -1,5 +1,5 @@
-//! The message to who sent a packet that does not fit: ICMP "fragmentation needed" (RFC 792, RFC 1191), ICMPv6 "packet
-//! too big" (RFC 4443 section 3.2). Path MTU discovery lives on it.
+//! ICMP errors to the sender of a packet that does not fit: "fragmentation needed" (RFC 792, RFC
+//! 1191), and ICMPv6 "packet too big" (RFC 4443 section 3.2). Path MTU discovery depends on them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -7,18 +7,18 @@ use super::checksum;
 use super::field::{set, u16_at};
 use super::ip::{self, IPV4_HEADER, IPV6_HEADER};
 
-/// The room that [`reply`] needs, in bytes: no ICMPv6 error is longer (RFC 4443 section 2.4 c).
+/// Size of the buffer for [`reply`], in bytes: no ICMPv6 error is longer (RFC 4443 section 2.4 c).
 pub const MAX_REPLY: usize = 1280;
-/// No ICMP error is longer (RFC 1812 section 4.3.2.3).
+/// Maximum length of an ICMP error (RFC 1812 section 4.3.2.3).
 const MAX_REPLY_V4: usize = 576;
 
-/// No IPv4 link takes less (RFC 791), and no IPv6 link (RFC 8200).
+/// Minimum MTU of an IPv4 link (RFC 791), and of an IPv6 link (RFC 8200).
 const MIN_MTU_V4: usize = 68;
 const MIN_MTU_V6: usize = 1280;
 
-/// Bytes of ICMP in front of the quoted packet.
+/// Bytes of ICMP header in front of the quoted packet.
 const ICMP_HEADER: usize = 8;
-/// The answer's time to live, and its hop limit.
+/// The reply's time to live, and its hop limit.
 const HOPS: u8 = 64;
 
 const ICMP: u8 = 1;
@@ -26,16 +26,16 @@ const ICMPV6: u8 = 58;
 const DESTINATION_UNREACHABLE: u8 = 3;
 const FRAGMENTATION_NEEDED: u8 = 4;
 const PACKET_TOO_BIG: u8 = 2;
-/// ICMPv6 messages from here on are no errors, though a redirect counts as one here.
+/// First ICMPv6 type that is not an error; a redirect nevertheless counts as one here.
 const FIRST_INFORMATIONAL_V6: u8 = 128;
 const REDIRECT_V6: u8 = 137;
-/// Address mask reply. Types behind it may be errors that we do not know; Linux answers none of them either.
+/// Address mask reply. Higher types may be unknown errors; Linux does not reply to them either.
 const LAST_KNOWN_V4: u8 = 18;
 
-/// IPv4: don't fragment, beside the fragment's offset.
+/// The IPv4 flag "don't fragment", and the mask of the fragment offset.
 const DONT_FRAGMENT: u16 = 0x4000;
 const FRAGMENT_OFFSET: u16 = 0x1fff;
-/// Of IPv6's fragment header.
+/// Mask of the offset in the IPv6 fragment header.
 const FRAGMENT_OFFSET_V6: u16 = 0xfff8;
 
 /// IPv6 extension headers (RFC 8200 section 4, RFC 4302).
@@ -44,21 +44,23 @@ const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
 const DESTINATION_OPTIONS: u8 = 60;
-/// Extension headers looked behind; a longer chain is not what a host sends.
+/// Maximum extension headers that are parsed; hosts do not send longer chains.
 const MAX_EXTENSIONS: usize = 8;
 
-/// Writes into `out` the answer to `packet`, which is longer than the `mtu` bytes that fit, and gives its length.
+/// Writes the reply to `packet`, which is longer than the `mtu` bytes that fit, into `out` and
+/// returns its length.
 ///
-/// `None` where there must be no answer (RFC 1122 section 3.2.2, RFC 4443 section 2.4 e): `packet` is not one whole
-/// packet; is itself an ICMP error or a redirect, or may be one; is a fragment other than the first; comes from or goes to
-/// an address that is not one host's (multicast too, though RFC 4443 allows it: the answer would have no source).
-/// Neither is there one that would help nobody: an IPv4 packet without DF, which may be fragmented instead, and a packet
-/// that fits what the answer would tell, which is 68 at least, over IPv6 1280.
+/// Returns `None` where the RFCs forbid a reply (RFC 1122 section 3.2.2, RFC 4443 section 2.4 e):
+/// `packet` is incomplete; is itself an ICMP error or a redirect, or may be one; is a fragment
+/// other than the first; has a source or destination that is not a single host's address (multicast
+/// too, though RFC 4443 allows it: the reply would have no source). It also returns `None` where a
+/// reply would be of no use: for an IPv4 packet without DF, which may be fragmented instead, and
+/// for a packet that fits the MTU in the reply, which is at least 68, over IPv6 1280.
 ///
-/// The answer's source is where `packet` was going: a tunnel need not have an address of its own, and from there its
-/// sender expects packets out of the tunnel, so that no reverse path filter stops it. It is addressed to where `packet`
-/// came from, so it goes back the way that `packet` came. How often one may be sent is the caller's to bound (RFC 4443
-/// section 2.4 f).
+/// The reply's source is the destination of `packet`: a tunnel need not have an address of its own,
+/// and the sender expects packets from that address out of the tunnel, so that no reverse path
+/// filter drops the reply. It is addressed to the source of `packet`, so it takes the way back.
+/// Rate limiting is up to the caller (RFC 4443 section 2.4 f).
 pub fn reply(packet: &[u8], mtu: usize, out: &mut [u8; MAX_REPLY]) -> Option<usize> {
     ip::well_formed(packet)?;
     match ip::addresses(packet)? {
@@ -138,23 +140,25 @@ fn reply_v6(
     Some(len)
 }
 
-/// Whether the address may be one host's: not this network's (0.0.0.0/8), loopback, multicast, reserved or broadcast.
+/// Returns true if the address may be a single host's: not this network's (0.0.0.0/8), loopback,
+/// multicast, reserved or broadcast.
 const fn is_host_v4(address: Ipv4Addr) -> bool {
     !matches!(address.octets(), [0 | 127 | 224.., ..])
 }
 
-/// Whether the address may be one host's: not unspecified, loopback or multicast.
+/// Returns true if the address may be a single host's: not unspecified, loopback or multicast.
 const fn is_host_v6(address: Ipv6Addr) -> bool {
     !(address.is_unspecified() || address.is_loopback() || address.is_multicast())
 }
 
-/// Destination unreachable, source quench, redirect, time exceeded, parameter problem, and what is not known.
+/// Returns true for destination unreachable, source quench, redirect, time exceeded, parameter
+/// problem, and unknown types.
 const fn is_error_v4(kind: u8) -> bool {
     matches!(kind, 3 | 4 | 5 | 11 | 12) || kind > LAST_KNOWN_V4
 }
 
-/// Whether the packet is neither an ICMPv6 error or redirect nor a fragment other than the first; `None` if it ends before
-/// that is told.
+/// Returns true if the packet is neither an ICMPv6 error or redirect nor a fragment other than the
+/// first; `None` if it ends before that can be determined.
 fn may_be_answered_v6(packet: &[u8]) -> Option<bool> {
     let mut next_header = *packet.get(6)?;
     let mut offset = IPV6_HEADER;
@@ -185,14 +189,14 @@ mod tests {
     use proptest::prelude::*;
 
     fn answer(packet: &[u8], mtu: usize) -> Option<Vec<u8>> {
-        // whatever lay there before
+        // prior contents of the buffer
         let mut out = [0xa5; MAX_REPLY];
         let len = reply(packet, mtu, &mut out)?;
         assert!(out[len..].iter().all(|byte| *byte == 0xa5));
         Some(out[..len].to_vec())
     }
 
-    /// Whether the answer is all that the RFCs ask for, judged by the slow oracle.
+    /// Asserts that the reply meets the RFCs, verified by the slow oracle.
     fn check(packet: &[u8], told: usize, answer: &[u8]) {
         let told = u16::try_from(told).unwrap().to_be_bytes();
         let len = u16::try_from(answer.len()).unwrap();
@@ -223,7 +227,7 @@ mod tests {
         Sample { six, payload: vec![7; 1400], ..Sample::default() }.packet()
     }
 
-    /// A packet of IPv6 with extension headers: next header, bytes.
+    /// Builds an IPv6 packet with extension headers, given as next header and bytes.
     fn extended(headers: &[(u8, &[u8])], last: u8, message: &[u8]) -> Vec<u8> {
         let mut packet = big(true);
         let mut place = 6;
@@ -368,7 +372,7 @@ mod tests {
             prop_assert_eq!(answer.is_some(), expected);
             if let Some(answer) = answer {
                 check(&packet, told, &answer);
-                // never in answer to ourselves
+                // never in reply to an ICMP error of our own
                 prop_assert_eq!(super::reply(&answer, 68, &mut [0; MAX_REPLY]), None);
             }
         }

@@ -1,4 +1,5 @@
-//! Where the transport header of a packet is, and what ties it to the IP header: lengths and checksums.
+//! The transport header of a packet: its offset, and its ties to the IP header: lengths and
+//! checksums.
 
 use super::checksum::{self, Sum};
 use super::field::{set, u16_at};
@@ -12,7 +13,7 @@ pub const UDP: u8 = 17;
 /// Bytes of a UDP header (RFC 768).
 pub const UDP_HEADER: usize = 8;
 
-/// Where a UDP header has its length, and where its checksum.
+/// Offsets of the length and the checksum in a UDP header.
 pub(super) const UDP_LENGTH: usize = 4;
 pub(super) const UDP_CHECKSUM: usize = 6;
 
@@ -21,35 +22,37 @@ const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
 const DESTINATION_OPTIONS: u8 = 60;
-/// Extension headers looked behind; a longer chain is not what a host sends.
+/// Maximum extension headers that are parsed; hosts do not send longer chains.
 const MAX_EXTENSIONS: usize = 8;
 
-/// Where an IPv4 header has its length, its identification, and its checksum.
+/// Offsets of the length, the identification and the checksum in an IPv4 header.
 pub(super) const IPV4_LENGTH: usize = 2;
 pub(super) const IPV4_IDENTIFICATION: usize = 4;
 pub(super) const IPV4_CHECKSUM: usize = 10;
 
-/// What follows the IP header.
+/// The transport header of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transport {
-    /// The IP below.
+    /// The IP version.
     pub version: Version,
     /// The protocol number; [`TCP`], [`UDP`] or any other.
     pub protocol: u8,
-    /// Where its header begins, in bytes from the packet's begin: behind options and extension headers.
+    /// Offset of the transport header from the start of the packet, behind options and extension
+    /// headers.
     pub offset: usize,
-    /// Whether the destination in the IP header may be a stop on the way (IPv4 options, an IPv6 routing header). The
-    /// checksum covers the last destination (RFC 8200 section 8.1), so it cannot be computed from the header then.
+    /// True if the destination in the IP header may be an intermediate one (IPv4 options, an IPv6
+    /// routing header). The checksum covers the final destination (RFC 8200 section 8.1), so it
+    /// cannot be computed from the header then.
     pub source_routed: bool,
 }
 
-/// Whether the next header is an IPv6 extension header behind which [`find`] looks.
+/// Returns true if the next header is an IPv6 extension header that [`find`] skips.
 pub(super) const fn is_extension(next_header: u8) -> bool {
     matches!(next_header, HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS)
 }
 
-/// The transport header of `packet`; `None` if it is not one whole packet, or if it is a fragment, or if its extension
-/// headers do not end.
+/// Locates the transport header of `packet`; returns `None` if it is not one complete packet, if it
+/// is a fragment, or if it has too many extension headers.
 pub fn find(packet: &[u8]) -> Option<Transport> {
     let version = ip::well_formed(packet)?;
     match version {
@@ -82,7 +85,7 @@ pub fn find(packet: &[u8]) -> Option<Transport> {
     }
 }
 
-/// Source and destination of `packet` as they lie in its header: 8 or 32 bytes.
+/// Returns source and destination of `packet` as in its header: 8 or 32 bytes.
 pub fn address_bytes(packet: &[u8]) -> Option<&[u8]> {
     match packet.first()? >> 4 {
         4 => packet.get(12..IPV4_HEADER),
@@ -92,8 +95,8 @@ pub fn address_bytes(packet: &[u8]) -> Option<&[u8]> {
 }
 
 impl Transport {
-    /// Where the checksum is, in bytes from the begin of the transport header, if this protocol has the Internet
-    /// checksum over a pseudo header and is known here.
+    /// Returns the offset of the checksum from the start of the transport header; `None` unless the
+    /// protocol is a known one (TCP or UDP) that has the Internet checksum over a pseudo header.
     pub fn checksum_offset(&self) -> Option<usize> {
         match self.protocol {
             TCP => Some(tcp::CHECKSUM),
@@ -102,8 +105,8 @@ impl Transport {
         }
     }
 
-    /// Bytes of all headers of `packet`: IP, options, extensions, TCP with its options or UDP. `None` if they are not
-    /// all there, or for another protocol.
+    /// Returns the bytes of all headers of `packet`: IP, options, extensions, TCP with its options
+    /// or UDP. `None` if they are incomplete, or for another protocol.
     pub fn headers_len(&self, packet: &[u8]) -> Option<usize> {
         let segment = packet.get(self.offset..)?;
         match self.protocol {
@@ -113,13 +116,15 @@ impl Transport {
         }
     }
 
-    /// The sum of the pseudo header of `packet`, whose transport header and payload are `length` bytes.
+    /// Returns the sum of the pseudo header of `packet`, whose transport header and payload are
+    /// `length` bytes.
     pub(super) fn pseudo_header(&self, packet: &[u8], length: u16) -> Option<Sum> {
         Some(checksum::pseudo_header(address_bytes(packet)?, self.protocol, length))
     }
 
-    /// Whether the checksums of `packet` are there and right: of the IPv4 header, and of TCP or UDP. One that cannot be
-    /// computed (see [`Transport::source_routed`]) is not.
+    /// Returns true if `packet` has checksums and they are correct: that of the IPv4 header, and
+    /// that of TCP or UDP. It returns false for one that cannot be computed (see
+    /// [`Transport::source_routed`]).
     pub fn is_intact(&self, packet: &[u8]) -> bool {
         let header = packet.get(..self.offset).unwrap_or_default();
         if self.source_routed || self.version == Version::V4 && checksum::checksum(header) != 0 {
@@ -135,8 +140,9 @@ impl Transport {
         verify().unwrap_or_default()
     }
 
-    /// Makes the headers in `packet`, which may be all that is there of it, those of a packet of `total` bytes: the length
-    /// and the checksum of the IP header, and the length of the UDP header. `None` where they do not fit.
+    /// Sets the length fields in `packet`, which may consist of headers only, to those of a packet
+    /// of `total` bytes: the length and the checksum of the IP header, and the length of the UDP
+    /// header. Returns `None` where they do not fit.
     pub(super) fn set_length(&self, packet: &mut [u8], total: u16) -> Option<()> {
         self.set_lengths(packet, total)?;
         if self.version == Version::V4 {
@@ -147,7 +153,7 @@ impl Transport {
         Some(())
     }
 
-    /// The same but for the checksum.
+    /// The same without the checksum.
     pub(super) fn set_lengths(&self, packet: &mut [u8], total: u16) -> Option<()> {
         match self.version {
             Version::V4 => set(packet, IPV4_LENGTH, total.to_be_bytes())?,
@@ -162,13 +168,13 @@ impl Transport {
         Some(())
     }
 
-    /// What of a packet of `total` bytes the checksum covers.
+    /// Returns the number of bytes that the transport checksum covers in a packet of `total` bytes.
     pub(super) fn segment_len(&self, total: u16) -> Option<u16> {
         total.checked_sub(u16::try_from(self.offset).ok()?)
     }
 }
 
-/// The length that the UDP header at the front of `segment` tells.
+/// Returns the length field of the UDP header at the front of `segment`.
 pub(super) fn udp_length(segment: &[u8]) -> Option<u16> {
     u16_at(segment, UDP_LENGTH)
 }
@@ -232,9 +238,9 @@ mod tests {
             let mut packet = sample.packet();
             let transport = find(&packet).unwrap();
             prop_assert!(slow_is_intact(&packet, transport.offset));
-            // IPv4 options may be a source route, which is not told from others
+            // IPv4 options may include a source route, which is not distinguished from others
             prop_assert_eq!(transport.is_intact(&packet), sample.six || sample.ip_options.is_empty());
-            // a changed byte is noticed, unless it is in what no checksum covers
+            // a changed byte is detected, unless no checksum covers it
             let place = place % packet.len();
             packet[place] ^= change;
             if let Some(transport) = find(&packet).filter(|t| matches!(t.protocol, TCP | UDP) && !t.source_routed)
@@ -246,7 +252,7 @@ mod tests {
 
         #[test]
         fn any_bytes_are_answered(mut packet in prop::collection::vec(any::<u8>(), 0..150), version in 0_u8..3) {
-            // the lengths right, so that more than the first look is taken
+            // correct lengths, so that more than the first check is reached
             let len = u16::try_from(packet.len()).unwrap();
             if packet.len() >= 40 {
                 match version {

@@ -1,4 +1,4 @@
-//! UDP (RFC 768) inside IP, as far as a tunnel has to look.
+//! UDP (RFC 768) inside IP, as far as the tunnel needs it.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,8 +9,9 @@ const UDP: u8 = 17;
 const FRAGMENT: u8 = 44;
 const FRAGMENT_HEADER: usize = 8;
 
-/// Whether the packet is a UDP datagram to `endpoint`, or a fragment of one that may be: only the first fragment
-/// tells the port. Extension headers other than the fragment's are not looked behind.
+/// Returns true if the packet is a UDP datagram to `endpoint`, or a fragment that may belong to
+/// one: only the first fragment holds the port. Of the extension headers only the fragment header
+/// is parsed.
 pub fn is_addressed_to(packet: &[u8], endpoint: SocketAddr) -> bool {
     match endpoint.ip() {
         IpAddr::V4(address) => {
@@ -50,7 +51,7 @@ pub fn is_addressed_to(packet: &[u8], endpoint: SocketAddr) -> bool {
     }
 }
 
-/// The destination port of the UDP header that begins at byte `offset`.
+/// Returns the destination port of the UDP header that begins at byte `offset`.
 fn destination_port(packet: &[u8], offset: usize) -> Option<u16> {
     let port = packet.get(offset..)?.get(2..)?.first_chunk()?;
     Some(u16::from_be_bytes(*port))

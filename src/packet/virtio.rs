@@ -1,10 +1,13 @@
-//! The header that a TUN device with `IFF_VNET_HDR` puts before each packet: `struct virtio_net_hdr` of
-//! `linux/virtio_net.h`, in the machine's own byte order (that is what `TUNSETVNETLE` and `TUNSETVNETBE` would change).
+//! The header that a TUN device with `IFF_VNET_HDR` puts before each packet: `struct
+//! virtio_net_hdr` of `linux/virtio_net.h`, in native byte order (`TUNSETVNETLE` and `TUNSETVNETBE`
+//! would change that).
 //!
-//! It tells what the packet still lacks: a checksum, or that it is many packets in one (a *super-packet*). It may stem
-//! from a virtual machine's driver behind a tap, so nothing in it is believed.
+//! It describes what the packet still lacks: a checksum, or segmentation (a *super-packet* stands
+//! for many packets). It may come from a virtual machine's driver behind a tap device, so nothing
+//! in it is trusted.
 
-/// Flags: the checksum covers what begins at `csum_start` and is to be stored `csum_offset` behind that.
+/// Flag: the checksum covers the bytes from `csum_start` on and is stored `csum_offset` bytes
+/// behind that.
 const NEEDS_CSUM: u8 = 1;
 
 const GSO_NONE: u8 = 0;
@@ -12,23 +15,24 @@ const GSO_TCPV4: u8 = 1;
 const GSO_TCPV6: u8 = 4;
 /// `TUN_F_USO4`, `TUN_F_USO6`; since Linux 6.2.
 const GSO_UDP_L4: u8 = 5;
-/// Or'ed to the others: the first segment has CWR set.
+/// Combined with the others: the first segment has CWR set.
 const GSO_ECN: u8 = 0x80;
 
 /// Bytes of the longest header.
 pub const MAX_HEADER: usize = 12;
 
-/// Which of its two layouts the header has; `TUNSETVNETHDRSZ` chooses.
+/// The layout of the header; set with `TUNSETVNETHDRSZ`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
-    /// `struct virtio_net_hdr`, 10 bytes: what a TUN device has unless told otherwise.
+    /// `struct virtio_net_hdr`, 10 bytes: the default of a TUN device.
     Short,
-    /// `struct virtio_net_hdr_mrg_rxbuf`, 12 bytes: with a number of buffers, which means nothing on a TUN device.
+    /// `struct virtio_net_hdr_mrg_rxbuf`, 12 bytes: with a number of buffers, which is unused on a
+    /// TUN device.
     Long,
 }
 
 impl Layout {
-    /// Bytes of the header.
+    /// Returns the bytes of the header.
     #[expect(clippy::len_without_is_empty, reason = "no header is empty")]
     pub const fn len(self) -> usize {
         match self {
@@ -38,7 +42,7 @@ impl Layout {
     }
 }
 
-/// What kind of packets one super-packet holds.
+/// The kind of packets in a super-packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gso {
     /// TCP over IPv4.
@@ -49,31 +53,33 @@ pub enum Gso {
     Udp,
 }
 
-/// How a super-packet is to be cut.
+/// The parameters for segmenting a super-packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segmentation {
-    /// What it is.
+    /// The kind of packets.
     pub gso: Gso,
-    /// Whether its first segment has CWR set: TCP only.
+    /// True if the first segment has CWR set: TCP only.
     pub ecn: bool,
-    /// Bytes of payload in each segment but the last, which may have fewer. Not 0.
+    /// Bytes of payload in each segment except the last, which may have fewer. Not 0.
     pub size: u16,
 }
 
-/// A checksum that is still to be completed: its field holds the sum over the pseudo header, not inverted.
+/// A checksum that is still to be completed: its field holds the sum over the pseudo header, not
+/// inverted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PartialChecksum {
-    /// Where what it covers begins, in bytes from the packet's begin; it ends with the packet.
+    /// Start of the covered bytes, as an offset from the start of the packet; they end with the
+    /// packet.
     pub start: u16,
-    /// Where it is stored, in bytes from `start`.
+    /// Offset of the checksum field from `start`.
     pub offset: u16,
 }
 
-/// What a header tells.
+/// A parsed header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Header {
-    /// How many bytes of headers the super-packet has. The kernel is known to tell more than there are: a hint for it to
-    /// read, nothing to rely on.
+    /// Bytes of headers in the super-packet. The kernel is known to give more than there are: it is
+    /// a hint for the kernel's own use and is not relied on.
     pub headers_len: u16,
     /// Set on a super-packet.
     pub segmentation: Option<Segmentation>,
@@ -81,34 +87,35 @@ pub struct Header {
     pub checksum: Option<PartialChecksum>,
 }
 
-/// Why what was read from a TUN device is not usable.
+/// The reason for rejecting a read from a TUN device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderError {
-    /// Fewer bytes than the header has.
+    /// The read is shorter than the header.
     #[error("a read from the tun device ended within the virtio-net header")]
     Truncated,
-    /// A kind of super-packet that was not asked for, or an unknown one.
+    /// A kind of super-packet that was not requested, or an unknown one.
     #[error(
         "a super-packet of type {0:#04x} came from the tun device; only TCP and UDP segmentation were asked for"
     )]
     UnknownGso(u8),
-    /// Segments of no size.
+    /// The segment size is 0.
     #[error("a super-packet of segments without payload came from the tun device")]
     ZeroSize,
-    /// The headers are told to be longer than the packet.
+    /// The length of the headers exceeds the packet.
     #[error("a super-packet's headers are said to reach beyond its end")]
     HeadersBeyondEnd,
-    /// The checksum is told to lie outside of the packet.
+    /// The checksum lies outside of the packet.
     #[error("a packet's checksum is said to lie beyond its end")]
     ChecksumBeyondEnd,
 }
 
 impl Header {
-    /// Takes apart what one read of the device gave: the header, and the packet behind it. What the header tells fits the
-    /// packet's length then; whether it fits what the packet is, [`Split::new`](super::split::Split::new) finds out.
+    /// Parses one read from the device into the header and the packet behind it. The header's
+    /// values are checked against the packet's length; [`Split::new`](super::split::Split::new)
+    /// checks them against the packet's contents.
     ///
     /// # Errors
-    /// [`HeaderError`]: this read is to be dropped.
+    /// [`HeaderError`]: this read must be dropped.
     pub fn parse(read: &[u8], layout: Layout) -> Result<(Self, &[u8]), HeaderError> {
         let (header, packet) = read.split_at_checked(layout.len()).ok_or(HeaderError::Truncated)?;
         let &[flags, gso, h0, h1, s0, s1, start0, start1, offset0, offset1] =
@@ -134,7 +141,7 @@ impl Header {
         Ok((Self { headers_len, segmentation, checksum }, packet))
     }
 
-    /// The header as it is written to the device: the first [`Layout::len`] bytes.
+    /// Returns the header as it is written to the device: the first [`Layout::len`] bytes.
     pub fn to_bytes(self) -> [u8; MAX_HEADER] {
         let [h0, h1] = self.headers_len.to_ne_bytes();
         let (gso, size) = self.segmentation.map_or((GSO_NONE, 0), |it| (it.gso_type(), it.size));
@@ -173,7 +180,7 @@ impl Segmentation {
 }
 
 impl PartialChecksum {
-    /// Where the checksum is stored, in bytes from the packet's begin.
+    /// Returns the offset of the checksum field from the start of the packet.
     pub fn field(self) -> usize {
         usize::from(self.start) + usize::from(self.offset)
     }
@@ -233,7 +240,7 @@ mod tests {
             let error = (!fits).then_some(HeaderError::ChecksumBeyondEnd);
             let asked = read(1, 0, [0, 0, start, offset], 40);
             assert_eq!(Header::parse(&asked, Layout::Short).err(), error);
-            // not asked for, so not looked at
+            // not requested, so not checked
             assert_eq!(Header::parse(&read(0, 0, [9999, 0, start, offset], 40), Layout::Short).err(), None);
         }
         let beyond = read(0, 1, [41, 1, 0, 0], 40);

@@ -1,4 +1,4 @@
-//! What can go wrong with capabilities and users.
+//! Errors concerning capabilities and users.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use caps::Capability;
 use caps::errors::CapsError;
 use nix::errno::Errno;
 
-/// Why the program does not have, or cannot give up, what it should.
+/// The reason why the program does not have, or cannot drop, its privileges as required.
 #[derive(Debug, thiserror::Error)]
 pub enum PrivilegeError {
     /// The program was started without CAP_NET_ADMIN.
@@ -20,7 +20,8 @@ pub enum PrivilegeError {
         /// The program's own file.
         program: PathBuf,
     },
-    /// A user whose capability is the program's wants what concerns all users of the host.
+    /// A user who has the capability only through the program's file requests a change that affects
+    /// all users of the host.
     #[error(
         "{what} is refused: it changes the network for all users of this host, and the right to do so comes from this \
          program's file (setcap), hence to whoever may start it: run it as root (sudo) or as a service"
@@ -29,13 +30,15 @@ pub enum PrivilegeError {
         /// The command, option or address.
         what: String,
     },
-    /// The host's devices or routes are not known, and might be led elsewhere.
+    /// The host's devices or routes cannot be read, so the request might redirect other users'
+    /// traffic.
     #[error(
         "the host's devices and routes cannot be read from /proc/self/net ({0}), and a program with capabilities of its \
          own file (setcap) takes only what nobody else has: mount /proc, or run it as root (sudo)"
     )]
     Network(io::Error),
-    /// Capabilities belong to threads: another thread would keep what this one drops.
+    /// The process has several threads. Capabilities belong to threads: another thread would keep
+    /// what this one drops.
     #[error(
         "capabilities cannot be dropped in a process with {count} threads, only with one: \
          this is a fault in wontun, please report it"
@@ -44,12 +47,12 @@ pub enum PrivilegeError {
         /// Threads found in /proc/self/task.
         count: usize,
     },
-    /// The kernel did not tell a capability set.
+    /// The kernel did not return a capability set.
     #[error("the {set} capability set cannot be read; the sandbox (seccomp) must allow capget and prctl")]
     Read {
         /// The set's name.
         set: &'static str,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
     /// The kernel did not change a capability set.
@@ -57,10 +60,10 @@ pub enum PrivilegeError {
     Change {
         /// The set's name.
         set: &'static str,
-        /// What the kernel said.
+        /// The kernel's error.
         source: CapsError,
     },
-    /// The kernel did not take a capability out of the bounding set.
+    /// The kernel did not remove a capability from the bounding set.
     #[error(
         "{} cannot be dropped from the bounding capability set; the sandbox (seccomp) must allow prctl",
         names(1 << .number)
@@ -68,44 +71,44 @@ pub enum PrivilegeError {
     Bounding {
         /// The capability's number, below 64.
         number: u8,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
     /// There is no such user.
     #[error("--user {user}: {}; give the name of a user of this system, its number, or UID:GID",
         .source.map_or_else(|| "there is no such user".to_owned(), |error| error.to_string()))]
     NoUser {
-        /// Who was asked for.
+        /// The requested user.
         user: String,
-        /// What the system said.
+        /// The system's error.
         source: Option<Errno>,
     },
-    /// The program was started without what --user needs.
+    /// The capabilities that --user needs are missing.
     #[error(
         "{needed} is missing, which --user needs: start it as root with CAP_SETUID and CAP_SETGID \
          (docker run --cap-add SETUID --cap-add SETGID), or as that user at once and without --user"
     )]
     CannotChangeUser {
-        /// The first that is missing.
+        /// The first missing capability.
         needed: Capability,
     },
     /// The kernel did not change the user.
     #[error("the user cannot be changed ({what}); a user namespace or the sandbox (seccomp) forbids it")]
     User {
-        /// The call.
+        /// The name of the call that failed.
         what: &'static str,
-        /// What the kernel said.
+        /// The kernel's error.
         source: Errno,
     },
-    /// The kernel did not set or tell an attribute of the process.
+    /// The kernel did not set or return an attribute of the process.
     #[error("the process attribute {attribute} cannot be set; the sandbox (seccomp) must allow prctl")]
     Attribute {
         /// `no_new_privs` or `dumpable`.
         attribute: &'static str,
-        /// What the kernel said.
+        /// The kernel's error.
         source: Errno,
     },
-    /// Everything was changed without an error, and yet the kernel tells another tale.
+    /// All changes succeeded, but the kernel reports a different state.
     #[error(
         "after the privilege drop the kernel reports {what} = {found} where {expected} was set: \
          this system cannot be trusted to confine wontun, please report it"
@@ -113,14 +116,14 @@ pub enum PrivilegeError {
     Verify {
         /// The set or attribute that differs.
         what: &'static str,
-        /// What it should be.
+        /// The expected value.
         expected: String,
-        /// What was read back.
+        /// The value that was read back.
         found: String,
     },
 }
 
-/// The names of the capabilities in `mask`, lowest number first; `none` for the empty set.
+/// Returns the names of the capabilities in `mask`, lowest number first; `none` for the empty set.
 pub(super) fn names(mask: u64) -> String {
     let known = caps::all();
     let names: Vec<_> = (0..64_u8)
@@ -133,7 +136,7 @@ pub(super) fn names(mask: u64) -> String {
     if names.is_empty() { "none".to_owned() } else { names.join(",") }
 }
 
-/// A path as a shell takes it, on one line whatever it is made of.
+/// Quotes a path as a shell accepts it, on one line whatever it contains.
 fn quoted(path: &Path) -> String {
     let text = path.to_string_lossy();
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-' | '+');

@@ -1,4 +1,4 @@
-//! The user that the program becomes once all is open.
+//! The user that the process switches to once everything is open.
 
 use std::fmt;
 use std::fs;
@@ -14,7 +14,7 @@ use nix::unistd::{
 use super::error::PrivilegeError;
 use super::sets::{raise, read_sets};
 
-/// Who is meant, as the command line says it.
+/// A user as given on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UserSpec {
     /// By name.
@@ -23,7 +23,7 @@ pub enum UserSpec {
     Number(u32, Option<u32>),
 }
 
-/// Who nobody could be.
+/// The error for a text that cannot be a user.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected the name of a user, its number, or UID:GID")]
 pub struct UserSpecError;
@@ -39,7 +39,7 @@ impl FromStr for UserSpec {
     type Err = UserSpecError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // -1 means to leave it as it is
+        // -1 would leave the user or group unchanged
         let number = |text: &str| text.parse().ok().filter(|number| *number != u32::MAX).ok_or(UserSpecError);
         match text.split_once(':') {
             Some((uid, gid)) => Ok(Self::Number(number(uid)?, Some(number(gid)?))),
@@ -61,11 +61,12 @@ impl fmt::Display for UserSpec {
 }
 
 impl Identity {
-    /// Who `spec` means. Without a group it is the user's own, and for a number that is nobody's the group of the same
-    /// number. Asks the system (nsswitch.conf(5)), so it is to be called before anything is given up.
+    /// Looks up the user and group of `spec`. Without a group it is the user's own; for a number
+    /// without a user, the group of the same number. Queries the system (nsswitch.conf(5)), so call
+    /// it before privileges are dropped.
     ///
     /// # Errors
-    /// [`PrivilegeError::NoUser`]: there is none of that name.
+    /// [`PrivilegeError::NoUser`]: there is no user of that name.
     pub fn look_up(spec: &UserSpec) -> Result<Self, PrivilegeError> {
         let unknown = |source| PrivilegeError::NoUser { user: spec.to_string(), source };
         match spec {
@@ -84,16 +85,16 @@ impl Identity {
         }
     }
 
-    /// The user whom helper processes become. It is not nobody, whom other daemons run as: they
-    /// could send signals to a helper, and read its memory in the instant after its start. Returns
-    /// `None` where it cannot be.
+    /// Returns the user that helper processes switch to; `None` if that is not possible. It is not
+    /// `nobody`, which other daemons run as: they could send signals to a helper, and read its
+    /// memory in the instant after its start.
     pub fn helper() -> Option<Self> {
         const HELPER: u32 = 65533;
         Self::of_number(HELPER)
     }
 
-    /// Returns the user and the group of that number if this process may become them: it has the
-    /// capabilities to do so, and its user namespace maps them and allows to leave groups.
+    /// Returns the user and the group of that number if this process may switch to them: it has the
+    /// required capabilities, and its user namespace maps them and allows dropping groups.
     fn of_number(number: u32) -> Option<Self> {
         let permitted = read_sets().ok()?.permitted;
         let needed = Capability::CAP_SETUID.bitmask() | Capability::CAP_SETGID.bitmask();
@@ -110,16 +111,16 @@ impl Identity {
         self.uid.as_raw()
     }
 
-    /// Runs `work`, whose new sockets and files belong to `user` (setfsuid(2)), whom the process
-    /// becomes later. Without one, or if the process may not change its user, which
-    /// `assume` reports, it just runs it.
+    /// Runs `work` with its new sockets and files owned by `user` (setfsuid(2)), which the process
+    /// switches to later. Without a user, or if the process may not change its user, which `assume`
+    /// reports, it runs `work` unchanged.
     ///
-    /// SO_REUSEPORT compares the owners of sockets, which stay the same when the process becomes
-    /// another user. To change them (fchown(2)) takes CAP_CHOWN, which `--user` does not need
+    /// SO_REUSEPORT compares the owners of sockets, which stay the same when the process switches
+    /// to another user. Changing them (fchown(2)) takes CAP_CHOWN, which `--user` does not need
     /// otherwise.
     pub fn owning_sockets<T>(user: Option<Self>, work: impl FnOnce() -> T) -> T {
         let Some(user) = user else { return work() };
-        // where it is only permitted; whatever goes wrong is met again by `assume`
+        // where it is only permitted; `assume` reports any error
         if read_sets().is_ok_and(|sets| sets.permitted & Capability::CAP_SETUID.bitmask() != 0) {
             let _ = raise(Capability::CAP_SETUID);
         }
@@ -129,10 +130,10 @@ impl Identity {
         result
     }
 
-    /// Becomes that user, without any other group, and keeps the permitted capabilities.
+    /// Switches to this user, without any other group, and keeps the permitted capabilities.
     ///
     /// # Errors
-    /// The capabilities to do so are missing, or the kernel refuses.
+    /// The required capabilities are missing, or the kernel refuses.
     pub(super) fn assume(self) -> Result<(), PrivilegeError> {
         if self.verify().is_ok() {
             return Ok(());
@@ -152,7 +153,8 @@ impl Identity {
         prctl::set_keepcaps(false).map_err(refused("prctl(PR_SET_KEEPCAPS)"))
     }
 
-    /// Whether it is that user, in every way.
+    /// Verifies that the process runs as this user in every respect: user ids, group ids and
+    /// groups.
     pub(super) fn verify(self) -> Result<(), PrivilegeError> {
         let refused = |what| move |source: Errno| PrivilegeError::User { what, source };
         let uids = getresuid().map_err(refused("getresuid"))?;
@@ -175,7 +177,7 @@ impl Identity {
     }
 }
 
-/// Returns true if the text of a `uid_map` or `gid_map` (user_namespaces(7)) has `id`.
+/// Returns true if the text of a `uid_map` or `gid_map` (user_namespaces(7)) includes `id`.
 fn maps(text: &str, id: u32) -> bool {
     text.lines().any(|line| {
         let mut numbers = line.split_whitespace().map(str::parse::<u32>);
@@ -221,7 +223,7 @@ mod tests {
         assert_eq!(of("0").unwrap(), root);
         let numbers = Identity { uid: Uid::from_raw(7), gid: Gid::from_raw(9) };
         assert_eq!(of("7:9").unwrap(), numbers);
-        // nobody's
+        // a number without a user
         assert_eq!(of("3999999999").unwrap().gid, Gid::from_raw(3_999_999_999));
         let error = of("no-such-user").unwrap_err().to_string();
         assert!(error.contains("no-such-user") && error.lines().count() == 1, "{error}");

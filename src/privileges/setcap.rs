@@ -1,6 +1,6 @@
-//! Limits for users whose capability is the program's: a file with CAP_NET_ADMIN
-//! (`setcap`) gives it to whoever may start it. Such a user has a tunnel of their own, and leads
-//! nobody else's traffic anywhere.
+//! Limits for users who have the capability only through the program: a file with CAP_NET_ADMIN
+//! (`setcap`) gives it to every user who may start it. Such a user has a tunnel of their own, and
+//! must not redirect other users' traffic.
 //!
 //! The kernel marks such a process (`AT_SECURE`). Root is not marked, nor is a service with an
 //! ambient capability.
@@ -16,7 +16,7 @@ use crate::config::{Cidr, TunName};
 use crate::routing::Prefix;
 use crate::sys::process;
 
-/// Networks that no other host of the Internet has: RFC 1918, RFC 6598, RFC 4193.
+/// Networks that are not used on the public Internet: RFC 1918, RFC 6598, RFC 4193.
 const PRIVATE: [(IpAddr, u8); 5] = [
     (IpAddr::V4(Ipv4Addr::new(10, 0, 0, 0)), 8),
     (IpAddr::V4(Ipv4Addr::new(172, 16, 0, 0)), 12),
@@ -33,7 +33,7 @@ pub fn refuse(what: &'static str) -> Result<(), PrivilegeError> {
     if process::is_secure() { Err(PrivilegeError::Setcap { what: what.to_owned() }) } else { Ok(()) }
 }
 
-/// Refuses a device that is there and is not the user's: its packets are somebody else's.
+/// Refuses a device that exists and is not the user's: its packets belong to another user.
 ///
 /// # Errors
 /// [`PrivilegeError::Setcap`], [`PrivilegeError::Network`].
@@ -41,8 +41,8 @@ pub fn check_device(tun: &TunName) -> Result<(), PrivilegeError> {
     if !process::is_secure() {
         return Ok(());
     }
-    // /sys may be another network namespace's: it says whose a device is, and not that there is
-    // none
+    // /sys may belong to another network namespace: it can confirm the owner of a device, but not
+    // that a device does not exist
     let devices = fs::read_to_string("/proc/self/net/dev").map_err(PrivilegeError::Network)?;
     let names = devices.lines().filter_map(|line| Some(line.split_once(':')?.0.trim()));
     let owner = || fs::read_to_string(format!("/sys/class/net/{tun}/owner")).unwrap_or_default();
@@ -52,8 +52,8 @@ pub fn check_device(tun: &TunName) -> Result<(), PrivilegeError> {
     Err(PrivilegeError::Setcap { what: format!("the device {tun}, which is there and not this user's,") })
 }
 
-/// Refuses addresses whose networks are others' too, since each is a route into the tunnel: those
-/// of the Internet, and those that the host has another route to.
+/// Refuses addresses whose networks other users need, too, since each is a route into the tunnel:
+/// those of the Internet, and those that the host has another route to.
 ///
 /// # Errors
 /// [`PrivilegeError::Setcap`], [`PrivilegeError::Network`].
@@ -68,7 +68,7 @@ pub fn check_addresses(tun: &TunName, addresses: &[Cidr]) -> Result<(), Privileg
     }
 }
 
-/// Returns what is wrong with an address beside these routes.
+/// Returns the reason for refusing an address, given these routes; `None` if it is accepted.
 fn objection(address: Cidr, routes: &[Prefix]) -> Option<String> {
     let network = Prefix::of(address.address(), address.prefix());
     let is_private = |&(private, length): &(IpAddr, u8)| {
@@ -82,7 +82,8 @@ fn objection(address: Cidr, routes: &[Prefix]) -> Option<String> {
     Some(format!("--address {address}, which overlaps {route}, a network that this host has a route to,"))
 }
 
-/// Returns the networks that the host has routes to, but for the default routes and those to `tun`.
+/// Returns the networks that the host has routes to, except for the default routes and those to
+/// `tun`.
 fn host_routes(tun: &str) -> io::Result<Vec<Prefix>> {
     let v4 = fs::read_to_string("/proc/self/net/route")?;
     let v6 = match fs::read_to_string("/proc/self/net/ipv6_route") {
@@ -94,8 +95,8 @@ fn host_routes(tun: &str) -> io::Result<Vec<Prefix>> {
     Ok(routes.filter(|(device, to)| *device != tun && to.length() > 0).map(|(_, to)| to).collect())
 }
 
-/// Reads a line `DEVICE DESTINATION GATEWAY FLAGS REFCNT USE METRIC MASK ...`; addresses are words
-/// of the host's byte order.
+/// Parses a line `DEVICE DESTINATION GATEWAY FLAGS REFCNT USE METRIC MASK ...`; addresses are words
+/// in the host's byte order.
 fn route_v4(line: &str) -> Option<(&str, Prefix)> {
     let mut words = line.split_whitespace();
     let device = words.next()?;
@@ -105,7 +106,7 @@ fn route_v4(line: &str) -> Option<(&str, Prefix)> {
     Some((device, Prefix::new(to.into(), u8::try_from(mask.leading_ones()).ok()?)?))
 }
 
-/// Reads a line `DESTINATION LENGTH ... DEVICE`.
+/// Parses a line `DESTINATION LENGTH ... DEVICE`.
 fn route_v6(line: &str) -> Option<(&str, Prefix)> {
     let mut words = line.split_whitespace();
     let to = Ipv6Addr::from_bits(u128::from_str_radix(words.next()?, 16).ok()?);

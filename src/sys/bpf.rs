@@ -1,17 +1,17 @@
-//! Operations of classic BPF, the programs of socket filters: `linux/bpf_common.h`, and the
-//! kernel's Documentation/networking/filter.rst.
+//! Opcodes of classic BPF, the programs of socket filters: `linux/bpf_common.h`, and the kernel's
+//! Documentation/networking/filter.rst.
 
 use nix::libc;
 
 /// Loads a byte of the packet into the accumulator.
 pub const LOAD_BYTE: u16 = operation(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS);
-/// Loads two bytes, in the network's order.
+/// Loads two bytes, in network byte order.
 pub const LOAD_HALF: u16 = operation(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS);
-/// Loads four bytes, in the network's order.
+/// Loads four bytes, in network byte order.
 pub const LOAD_WORD: u16 = operation(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS);
 /// Loads a constant into the accumulator.
 pub const LOAD_CONSTANT: u16 = operation(libc::BPF_LD | libc::BPF_IMM);
-/// Loads four bytes behind the index register.
+/// Loads four bytes at the index register.
 pub const LOAD_WORD_AT_INDEX: u16 = operation(libc::BPF_LD | libc::BPF_W | libc::BPF_IND);
 /// Loads a constant into the index register.
 pub const LOAD_INDEX: u16 = operation(libc::BPF_LDX | libc::BPF_IMM);
@@ -22,17 +22,17 @@ pub const COPY_TO_INDEX: u16 = operation(libc::BPF_MISC | libc::BPF_TAX);
 /// offset of the one that is found, or 0.
 #[allow(clippy::cast_sign_loss, reason = "addresses of extensions are negative numbers")]
 pub const NETLINK_ATTRIBUTE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_NLATTR) as u32;
-/// Compares the accumulator with a constant, and skips instructions.
+/// Compares the accumulator with a constant, and jumps.
 pub const JUMP_IF_EQUAL: u16 = operation(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K);
-/// Looks whether the accumulator and a constant have a bit in common, and skips instructions.
+/// Tests whether the accumulator and a constant have a bit in common, and jumps.
 pub const JUMP_IF_ANY_BIT: u16 = operation(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K);
 /// Takes the accumulator modulo a constant.
 pub const MODULO: u16 = operation(libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K);
 /// Adds a constant to the accumulator.
 pub const ADD: u16 = operation(libc::BPF_ALU | libc::BPF_ADD | libc::BPF_K);
-/// Ends with a constant.
+/// Returns a constant.
 pub const RETURN: u16 = operation(libc::BPF_RET | libc::BPF_K);
-/// Ends with the accumulator.
+/// Returns the accumulator.
 pub const RETURN_ACCUMULATOR: u16 = operation(libc::BPF_RET | libc::BPF_A);
 
 #[allow(clippy::cast_possible_truncation, reason = "an operation has 16 bits")]

@@ -1,7 +1,8 @@
 //! A thread's capability sets, read as the kernel's own bit masks.
 //!
-//! The `caps` crate knows the capabilities of the day it was released; a newer kernel has more. So what must
-//! be complete is read, and the bounding set is reduced, by number. Every function speaks of the calling thread.
+//! The `caps` crate knows the capabilities that existed when it was released; a newer kernel has
+//! more. So sets that must be complete are read, and the bounding set is reduced, by number. All
+//! functions act on the calling thread.
 
 use std::io;
 
@@ -13,18 +14,18 @@ const NUMBERS: u8 = 64;
 /// The three sets that `capget` returns; bit n is the capability with the number n.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sets {
-    /// What the kernel checks.
+    /// Capabilities that the kernel checks.
     pub effective: u64,
-    /// What may be made effective.
+    /// Capabilities that may be made effective.
     pub permitted: u64,
-    /// What a program with matching file capabilities receives through `execve`.
+    /// Capabilities that a program with matching file capabilities receives through `execve`.
     pub inheritable: u64,
 }
 
-/// Reads effective, permitted and inheritable.
+/// Reads the effective, permitted and inheritable sets.
 ///
 /// # Errors
-/// What `capget` reports; a sandbox may forbid it.
+/// Errors of `capget`; a sandbox may forbid it.
 pub fn sets() -> io::Result<Sets> {
     /// `_LINUX_CAPABILITY_VERSION_3`: masks of 64 bits, in two halves.
     const VERSION_3: u32 = 0x2008_0522;
@@ -42,8 +43,8 @@ pub fn sets() -> io::Result<Sets> {
     }
     let mut header = Header { version: VERSION_3, pid: 0 };
     let mut halves = [Half::default(); 2];
-    // SAFETY: for version 3 the kernel reads one header and writes exactly two halves; both live on this
-    // stack, are laid out as linux/capability.h has them, and are not kept.
+    // SAFETY: for version 3 the kernel reads one header and writes exactly two halves; both live on
+    // this stack, are laid out as in linux/capability.h, and are not kept.
     let result = unsafe { libc::syscall(libc::SYS_capget, &raw mut header, halves.as_mut_ptr()) };
     if result != 0 {
         return Err(io::Error::last_os_error());
@@ -60,7 +61,7 @@ pub fn sets() -> io::Result<Sets> {
 /// Reads the bounding set.
 ///
 /// # Errors
-/// What `prctl` reports.
+/// Errors of `prctl`.
 pub fn bounding() -> io::Result<u64> {
     mask(|number| prctl(libc::PR_CAPBSET_READ, number.into(), 0))
 }
@@ -68,21 +69,22 @@ pub fn bounding() -> io::Result<u64> {
 /// Reads the ambient set; empty on a kernel without one (before 4.3).
 ///
 /// # Errors
-/// What `prctl` reports.
+/// Errors of `prctl`.
 pub fn ambient() -> io::Result<u64> {
     let is_set = libc::PR_CAP_AMBIENT_IS_SET as c_ulong;
     mask(|number| prctl(libc::PR_CAP_AMBIENT, is_set, number.into()))
 }
 
-/// Takes one capability out of the bounding set.
+/// Removes one capability from the bounding set.
 ///
 /// # Errors
-/// What `prctl` reports: `EPERM` without CAP_SETPCAP, `EINVAL` for a number that the kernel does not know.
+/// Errors of `prctl`: `EPERM` without `CAP_SETPCAP`, `EINVAL` for a number that the kernel does not
+/// know.
 pub fn drop_from_bounding(number: u8) -> io::Result<()> {
     prctl(libc::PR_CAPBSET_DROP, number.into(), 0).map(drop)
 }
 
-/// Asks about every number up to the first that the kernel does not know.
+/// Queries every number up to the first that the kernel does not know.
 fn mask(holds: impl Fn(u8) -> io::Result<bool>) -> io::Result<u64> {
     let mut mask = 0;
     for number in 0..NUMBERS {
@@ -97,7 +99,8 @@ fn mask(holds: impl Fn(u8) -> io::Result<bool>) -> io::Result<u64> {
 
 fn prctl(option: c_int, second: c_ulong, third: c_ulong) -> io::Result<bool> {
     const UNUSED: c_ulong = 0;
-    // SAFETY: the three options used here take numbers only, in full-width arguments, and touch no memory.
+    // SAFETY: the three options used here take numbers only, in full-width arguments, and access no
+    // memory.
     let result = unsafe { libc::prctl(option, second, third, UNUSED, UNUSED) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result == 1) }
 }

@@ -1,5 +1,5 @@
-//! Many datagrams in one system call: recvmmsg(2) and sendmmsg(2). `nix` offers both, but allocates for the first and
-//! takes only control messages that it knows for the second.
+//! Many datagrams in one system call: recvmmsg(2) and sendmmsg(2). `nix` offers both, but allocates
+//! for the first and supports only the control messages that it knows for the second.
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -8,17 +8,17 @@ use std::os::fd::{AsFd, AsRawFd};
 use nix::libc;
 use socket2::SockAddr;
 
-/// Room for the kernel's notes about one datagram: address and interface (40 bytes), traffic class (24), and how long
-/// the joined ones are (24).
+/// Bytes for the control messages of one arrival: address and interface (40 bytes), traffic class
+/// (24), and the length of coalesced datagrams (24).
 const CONTROL: usize = 128;
-/// The longest address of those families that we use: `struct sockaddr_in6`.
+/// Length of the longest socket address that is used: `struct sockaddr_in6`.
 const NAME: usize = size_of::<libc::sockaddr_in6>();
 const NAME_LEN: libc::socklen_t = 28;
 const _: () = assert!(NAME == NAME_LEN as usize);
-/// Calls for more than this many are cut into several.
+/// Maximum messages per system call; callers with more make several calls.
 pub const MOST: usize = 32;
 
-/// What the kernel tells of one datagram, or of several that it joined.
+/// The metadata that the kernel returns for one datagram, or for several that it coalesced.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(8))]
 pub struct Notes {
@@ -36,17 +36,17 @@ impl Default for Notes {
 }
 
 impl Notes {
-    /// Bytes received.
+    /// Returns the number of bytes received.
     pub const fn length(&self) -> usize {
         self.length
     }
 
-    /// The sender's address as the kernel has it: `struct sockaddr_in` or `sockaddr_in6`.
+    /// Returns the sender's address in the kernel's format: `struct sockaddr_in` or `sockaddr_in6`.
     pub fn name(&self) -> &[u8] {
         self.name.get(..self.name_len).unwrap_or_default()
     }
 
-    /// The control messages, one behind the other as cmsg(3) describes them.
+    /// Returns the control messages, in the layout that cmsg(3) describes.
     pub fn control(&self) -> &[u8] {
         self.control.get(..self.control_len).unwrap_or_default()
     }
@@ -55,19 +55,19 @@ impl Notes {
 /// A message to be sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {
-    /// Whereto; `None` on a connected socket.
+    /// The destination; `None` on a connected socket.
     pub name: Option<&'a SockAddr>,
-    /// Its bytes, one piece behind the other.
+    /// The payload, as consecutive pieces.
     pub pieces: &'a [IoSlice<'a>],
-    /// Control messages as cmsg(3) describes them; may be empty.
+    /// Control messages in the layout that cmsg(3) describes; may be empty.
     pub control: &'a [u8],
 }
 
-/// Receives without waiting: at most one message for each of `notes` and for each piece of `slot` bytes of `buffer`, in
-/// their order. Gives how many there were, at least one.
+/// Receives without blocking: at most one message for each of `notes` and for each piece of `slot`
+/// bytes of `buffer`, in order. Returns the number of messages, at least one.
 ///
 /// # Errors
-/// Those of recvmmsg(2): `EAGAIN` if nothing waits, and the errors of datagrams sent earlier.
+/// Those of recvmmsg(2): `EAGAIN` if nothing is pending, and the errors of datagrams sent earlier.
 pub fn receive(socket: impl AsFd, buffer: &mut [u8], slot: usize, notes: &mut [Notes]) -> io::Result<usize> {
     let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; MOST];
     let mut pieces = [const { MaybeUninit::<libc::iovec>::uninit() }; MOST];
@@ -84,8 +84,9 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8], slot: usize, notes: &mut [N
         header.msg_controllen = CONTROL as _;
         count += 1;
     }
-    // SAFETY: the descriptor is open while borrowed. The first `count` headers point to a piece, a name and a control
-    // buffer each, with their lengths, that are borrowed mutably for the call and overlap nowhere; no time-out is given.
+    // SAFETY: the descriptor is open while borrowed. Each of the first `count` headers points to a
+    // piece, a name and a control buffer, with their lengths, that are borrowed mutably for the
+    // call and do not overlap; no timeout is given.
     let received = unsafe {
         libc::recvmmsg(
             socket.as_fd().as_raw_fd(),
@@ -108,10 +109,11 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8], slot: usize, notes: &mut [N
     Ok(received)
 }
 
-/// Sends without waiting, in their order, at most [`MOST`] of `messages`, and gives how many went out, at least one.
+/// Sends at most [`MOST`] of `messages` without blocking, in order, and returns the number sent, at
+/// least one.
 ///
 /// # Errors
-/// Those of sendmmsg(2) for the first message: it was not sent, and neither were the others.
+/// Those of sendmmsg(2) for the first message: neither it nor the others were sent.
 pub fn send(socket: impl AsFd, messages: &[Message<'_>]) -> io::Result<usize> {
     let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; MOST];
     let mut count = 0;
@@ -130,8 +132,9 @@ pub fn send(socket: impl AsFd, messages: &[Message<'_>]) -> io::Result<usize> {
         }
         count += 1;
     }
-    // SAFETY: the descriptor is open while borrowed. The first `count` headers point to what `messages` borrow, with
-    // their lengths; the kernel only reads it, though the structure's pointers are mutable.
+    // SAFETY: the descriptor is open while borrowed. The first `count` headers point to data that
+    // `messages` borrow, with their lengths; the kernel only reads it, though the structure's
+    // pointers are mutable.
     let sent = unsafe {
         libc::sendmmsg(
             socket.as_fd().as_raw_fd(),
@@ -144,7 +147,7 @@ pub fn send(socket: impl AsFd, messages: &[Message<'_>]) -> io::Result<usize> {
 }
 
 fn empty_header() -> libc::mmsghdr {
-    // SAFETY: all zeroes is a value of this structure of numbers and pointers.
+    // SAFETY: all zeroes is a valid value of this structure of numbers and pointers.
     unsafe { std::mem::zeroed() }
 }
 

@@ -1,5 +1,6 @@
-//! ChaCha20-Poly1305 of Intel's Multi-Buffer Crypto for IPsec (`intel-ipsec-mb`), which has code for AVX-512: of its
-//! interface, `intel-ipsec-mb.h` since 1.4, what one message needs.
+//! ChaCha20-Poly1305 from Intel's Multi-Buffer Crypto for IPsec (`intel-ipsec-mb`), which has code
+//! for AVX-512. Only the part of its interface (`intel-ipsec-mb.h` since 1.4) that single messages
+//! need is declared.
 
 use std::ffi::c_int;
 use std::sync::OnceLock;
@@ -40,55 +41,57 @@ unsafe extern "C" {
     );
 }
 
-/// The library's code for a processor with AVX-512 and its integer multiplication (IFMA).
+/// The library's implementation for a processor with AVX-512 and its integer multiplication (IFMA).
 pub struct ChaCha20Poly1305 {
     manager: *mut Manager,
 }
 
-// SAFETY: once made, the manager is only read: `imb_quic_chacha20_poly1305` takes a function and the processor's features
-// from it and works on the stack. It writes an error number for null pointers and unknown directions, and is given
-// neither.
+// SAFETY: once created, the manager is only read: `imb_quic_chacha20_poly1305` takes a function and
+// the processor's features from it and works on the stack. It writes an error number for null
+// pointers and unknown directions, and gets neither.
 unsafe impl Send for ChaCha20Poly1305 {}
 // SAFETY: as above.
 unsafe impl Sync for ChaCha20Poly1305 {}
 
 impl ChaCha20Poly1305 {
-    /// `None` if the processor or the system has no AVX-512 with IFMA, or if the library's tests of itself fail, which
-    /// the first call runs: it takes some milliseconds.
+    /// Returns the library's cipher; `None` if the processor or the system has no AVX-512 with
+    /// IFMA, or if the library's self-tests fail. The first call runs them, which takes some
+    /// milliseconds.
     pub fn get() -> Option<&'static Self> {
         static MADE: OnceLock<Option<ChaCha20Poly1305>> = OnceLock::new();
         MADE.get_or_init(Self::new).as_ref()
     }
 
     fn new() -> Option<Self> {
-        // the library would also take AVX-512 without IFMA, whose processors slow down for it
+        // the library also accepts AVX-512 without IFMA, on processors that lower their clock for
+        // it
         if !is_x86_feature_detected!("avx512ifma") {
             return None;
         }
-        // SAFETY: it takes flags, and gives null if there is no memory.
+        // SAFETY: it takes flags, and returns null if there is no memory.
         let manager = unsafe { alloc_mb_mgr(0) };
         if manager.is_null() {
             return None;
         }
-        // SAFETY: the manager was just made, and nobody else has it.
+        // SAFETY: the manager was just created, and nothing else refers to it.
         let error = unsafe {
             init_mb_mgr_avx512(manager);
             imb_get_errno(manager)
         };
         if error != 0 {
-            // SAFETY: it was made by `alloc_mb_mgr`, and is not used again.
+            // SAFETY: it was created by `alloc_mb_mgr`, and is not used again.
             unsafe { free_mb_mgr(manager) };
             return None;
         }
         Some(Self { manager })
     }
 
-    /// Encrypts `data` in place and gives its tag.
+    /// Encrypts `data` in place and returns its tag.
     pub fn encrypt(&self, key: &[u8; 32], nonce: &[u8; 12], associated: &[u8], data: &mut [u8]) -> [u8; TAG] {
         self.work(Direction::Encrypt, key, nonce, associated, data)
     }
 
-    /// Decrypts `data` in place, authentic or not, and gives the tag that it must have come with.
+    /// Decrypts `data` in place, authentic or not, and returns the expected tag.
     pub fn decrypt(&self, key: &[u8; 32], nonce: &[u8; 12], associated: &[u8], data: &mut [u8]) -> [u8; TAG] {
         self.work(Direction::Decrypt, key, nonce, associated, data)
     }
@@ -103,8 +106,9 @@ impl ChaCha20Poly1305 {
     ) -> [u8; TAG] {
         let mut tag = [0; TAG];
         let to = data.as_mut_ptr();
-        // SAFETY: one message, so each array has one entry, which outlives the call. Key, nonce and tag have the cipher's
-        // sizes, the lengths are those of the slices, and the library works in place if both pointers are the same.
+        // SAFETY: one message, so each array has one entry, which outlives the call. Key, nonce and
+        // tag have the cipher's sizes, the lengths are those of the slices, and the library works
+        // in place if both pointers are the same.
         unsafe {
             imb_quic_chacha20_poly1305(
                 self.manager,
@@ -132,7 +136,7 @@ mod tests {
 
     use super::*;
 
-    /// Two pages of memory between two that nobody may touch.
+    /// Two pages of memory between two inaccessible ones.
     struct Fenced(*mut u8);
 
     const PAGE: usize = 4096;
@@ -145,14 +149,15 @@ mod tests {
             let memory = unsafe { libc::mmap(ptr::null_mut(), 4 * PAGE, protection, flags, -1, 0) };
             assert_ne!(memory, libc::MAP_FAILED);
             for page in [0, 3] {
-                // SAFETY: a page of what was just mapped.
+                // SAFETY: a page of the memory that was just mapped.
                 let code = unsafe { libc::mprotect(memory.byte_add(page * PAGE), PAGE, libc::PROT_NONE) };
                 assert_eq!(code, 0);
             }
             Self(memory.cast())
         }
 
-        /// `bytes` in front of the second fence, or behind the first.
+        /// Returns a copy of `bytes` that ends at the second inaccessible page, or begins after the
+        /// first.
         fn place(&mut self, bytes: &[u8], at_end: bool) -> &mut [u8] {
             assert!(bytes.len() <= 2 * PAGE);
             let at = if at_end { 3 * PAGE - bytes.len() } else { PAGE };
@@ -170,10 +175,11 @@ mod tests {
         }
     }
 
-    /// Of memory that is not the message's nothing is read, let alone written; a fault ends the test program.
+    /// The library neither reads nor writes outside of the message's buffers; a fault ends the test
+    /// program.
     #[test]
     fn stays_within_what_it_is_given() {
-        // where there is no AVX-512 there is nothing of the library's to be tested
+        // without AVX-512 there is nothing to test
         let Some(cipher) = ChaCha20Poly1305::get() else { return };
         let [mut key, mut nonce, mut associated, mut data] = std::array::from_fn(|_| Fenced::new());
         for at_end in [true, false] {

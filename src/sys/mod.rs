@@ -1,5 +1,5 @@
-//! The only unsafe code of the program: small functions over borrowed descriptors and slices that neither the
-//! standard library nor `nix` offers.
+//! The only unsafe code of the program: small functions over borrowed descriptors and slices that
+//! neither the standard library nor `nix` offers.
 #![allow(unsafe_code)]
 
 pub mod bpf;

@@ -1,4 +1,4 @@
-//! Child processes: copies of this one, and fresh ones by `exec`.
+//! Child processes: forks of this one, and new ones by `exec`.
 
 use std::ffi::{CStr, OsStr};
 use std::fs;
@@ -16,66 +16,67 @@ use nix::unistd::{ForkResult, Pid, SysconfVar, pipe2, sysconf};
 
 /// The child's exit code when its function panicked.
 const EXIT_PANIC: i32 = 101;
-/// The child's exit code when its program could not be executed, as of a shell.
+/// The child's exit code when its program could not be executed, as that of a shell.
 const EXIT_NO_EXEC: i32 = 127;
-/// The descriptor that a fresh process finds its socket at.
+/// The descriptor of a new process's socket.
 const SOCKET: RawFd = 3;
-/// The lowest number of the descriptors that a fresh process does not get.
+/// The lowest descriptor number used for temporary copies, which a new process does not inherit.
 const ABOVE: RawFd = 10;
 
-/// Why [`execute`] has started nothing.
+/// The reason why [`execute`] did not start the program.
 #[derive(Debug)]
 pub enum ExecuteError {
-    /// There is no child.
+    /// The child could not be created.
     Clone(io::Error),
-    /// The program cannot be executed; the child has ended, and waits to be collected by its
-    /// parent.
+    /// The program could not be executed; the child has ended, and must be reaped by its parent.
     Execute(Pid, io::Error),
 }
 
-/// The threads of this process; `None` where /proc is absent and nobody can tell.
+/// Returns the number of threads of this process; `None` without /proc.
 pub fn thread_count() -> Option<usize> {
     Some(fs::read_dir("/proc/self/task").ok()?.count())
 }
 
-/// Returns whether the kernel gave this process rights that its user does not have, since its file
-/// has capabilities or a set-user-ID bit (`AT_SECURE`, getauxval(3)).
+/// Returns true if the kernel gave this process privileges that its user does not have, because its
+/// file has capabilities or a set-user-ID bit (`AT_SECURE`, getauxval(3)).
 pub fn is_secure() -> bool {
     // SAFETY: takes a number and returns one; the vector is the kernel's, and never changes.
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }
 
-/// Takes variables out of the environment: neither this process nor a child of it sees them again. While another thread
-/// runs, which might be reading the environment, they stay.
+/// Removes variables from the environment, for this process and its later children. While another
+/// thread runs, which might be reading the environment, they are kept.
 pub fn remove_variables(names: &[&str]) {
     if thread_count().is_some_and(|threads| threads != 1) {
         return;
     }
     for name in names {
-        // SAFETY: no other thread reads or writes the environment, since there is none. Where /proc is absent the
-        // callers' order holds: the environment is read before any thread is started.
+        // SAFETY: no other thread reads or writes the environment, since there is none. Without
+        // /proc this relies on the callers' order: the environment is read before any thread is
+        // started.
         unsafe { std::env::remove_var(name) };
     }
 }
 
-/// Starts a child that keeps standard input, output and error and `keep`, closes every other descriptor it
-/// inherited, runs `child` and exits with what that returns. The child never returns into the caller's code:
-/// a panic, too, ends it. `child` is a plain function because a closure could hold a descriptor that is closed; what it
-/// is to know is `told`, which owns nothing.
+/// Starts a child that keeps standard input, output and error and `keep`, closes every other
+/// descriptor it inherited, runs `child` and exits with the returned code. The child never returns
+/// into the caller's code: a panic, too, ends it. `child` is a plain function because a closure
+/// could hold a descriptor that is closed; its input is `told`, which owns nothing.
 ///
-/// In the parent `keep` is closed. The child's pid is the caller's to wait for.
+/// In the parent `keep` is closed. The caller must wait for the child's pid.
 ///
 /// # Errors
-/// `WouldBlock` as the kernel gives it for a limit on processes, `OutOfMemory`, or an error of its own when
-/// this process has a second thread, whose locks would stay locked for ever in the child.
+/// `WouldBlock` as the kernel gives it for a limit on processes, `OutOfMemory`, or an error of its
+/// own when this process has a second thread, whose locks would stay locked for ever in the child.
 pub fn fork<T: Copy + UnwindSafe>(keep: OwnedFd, told: T, child: fn(OwnedFd, T) -> i32) -> io::Result<Pid> {
     if let Some(threads) = thread_count().filter(|&threads| threads != 1) {
         return Err(io::Error::other(format!(
             "this process has {threads} threads where one is required: fork before starting any"
         )));
     }
-    // SAFETY: with one thread no lock is held and no memory is half-written by somebody else, so that the child
-    // may do all that the parent may. Where /proc is absent the callers' order holds: forks precede threads.
+    // SAFETY: with one thread no lock is held and no memory is half-written by another thread, so
+    // the child may do everything that the parent may. Without /proc this relies on the callers'
+    // order: forks precede threads.
     match unsafe { nix::unistd::fork() }? {
         ForkResult::Parent { child } => Ok(child),
         ForkResult::Child => {
@@ -86,19 +87,19 @@ pub fn fork<T: Copy + UnwindSafe>(keep: OwnedFd, told: T, child: fn(OwnedFd, T) 
             let code = match code {
                 Ok(code) => code,
                 Err(payload) => {
-                    // Its destructor is foreign code, and might panic again.
+                    // Its destructor is unknown code, and might panic again.
                     std::mem::forget(payload);
                     EXIT_PANIC
                 }
             };
-            // SAFETY: _exit takes a number and does not return. Nothing of the parent's is run: no destructor,
-            // no exit handler, no flush of a buffer that the parent will flush as well.
+            // SAFETY: _exit takes a number and does not return. No code of the parent's runs: no
+            // destructor, no exit handler, no flush of a buffer that the parent will flush as well.
             unsafe { libc::_exit(code) }
         }
     }
 }
 
-/// Returns the path that this program was executed by, as the kernel noted it (`AT_EXECFN`).
+/// Returns the path that this program was executed by, as recorded by the kernel (`AT_EXECFN`).
 pub fn executed_path() -> Option<PathBuf> {
     // SAFETY: takes a number and returns one; the vector is the kernel's, and never changes.
     let address = unsafe { libc::getauxval(libc::AT_EXECFN) };
@@ -106,20 +107,20 @@ pub fn executed_path() -> Option<PathBuf> {
     if start.is_null() {
         return None;
     }
-    // SAFETY: the kernel wrote a string that ends in a NUL at the top of the stack, where nobody
+    // SAFETY: the kernel wrote a NUL-terminated string at the top of the stack, where nothing
     // changes it, and it stays as long as the process does.
     let path = unsafe { CStr::from_ptr(start) };
     Some(PathBuf::from(OsStr::from_bytes(path.to_bytes())))
 }
 
-/// Executes `image`, an open program, in a fresh process, whose parent is the *parent of this
-/// process* (CLONE_PARENT): that one is to collect it, and its death is what PR_SET_PDEATHSIG of
-/// the fresh process is about.
+/// Executes `image`, an open program, in a new process, whose parent is the *parent of this
+/// process* (`CLONE_PARENT`): that one must reap it, and the `PR_SET_PDEATHSIG` of the new process
+/// refers to it.
 ///
-/// The process has `name` for its only argument (`argv[0]`) and no environment, this process's
-/// standard input and output, `stderr` for standard error, `socket` as descriptor 3 and no other.
-/// Its signal mask is this one's. Besides its pid, a descriptor of it is returned where the kernel
-/// has such (CLONE_PIDFD, Linux 5.2).
+/// The process has `name` as its only argument (`argv[0]`) and no environment, this process's
+/// standard input and output, `stderr` as standard error, `socket` as descriptor 3 and no other. It
+/// inherits this process's signal mask. Besides the pid, a pidfd is returned where the kernel
+/// supports it (`CLONE_PIDFD`, Linux 5.2).
 ///
 /// # Errors
 /// [`ExecuteError`].
@@ -131,10 +132,10 @@ pub fn execute(
 ) -> Result<(Pid, Option<OwnedFd>), ExecuteError> {
     let above = |fd: BorrowedFd<'_>| -> io::Result<OwnedFd> {
         let fd = fcntl(fd, FcntlArg::F_DUPFD_CLOEXEC(ABOVE))?;
-        // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
+        // SAFETY: the kernel has just created this descriptor, and nothing else owns it.
         Ok(unsafe { OwnedFd::from_raw_fd(fd) })
     };
-    // above what the child puts its own at, so that nothing overwrites anything
+    // above the numbers that the child uses, so that nothing is overwritten
     let prepare = || -> io::Result<_> {
         let (told, tells) = pipe2(OFlag::O_CLOEXEC)?;
         Ok((told, above(tells.as_fd())?, above(image)?, above(socket)?, above(stderr)?))
@@ -146,10 +147,10 @@ pub fn execute(
     let mut pidfd: c_int = -1;
     // stack, thread number and thread-local storage: none, as for fork(2)
     const NONE: c_long = 0;
-    // SAFETY: without CLONE_VM and with no stack of its own the child goes on with a copy of this
-    // memory, as after fork(2). The C library does not know of it; so the child calls nothing but
-    // system calls, which ends in `_exit` if it does not end in another program. The kernel writes
-    // one int to `pidfd`, which outlives the call.
+    // SAFETY: without CLONE_VM and with no stack of its own the child continues on a copy of this
+    // memory, as after fork(2). The C library does not know of the child, so it makes only system
+    // calls, and ends in `_exit` or in another program. The kernel writes one int to `pidfd`, which
+    // outlives the call.
     let pid = unsafe { libc::syscall(libc::SYS_clone, flags, NONE, &raw mut pidfd, NONE, NONE) };
     if pid == 0 {
         // SAFETY: all pointers are to strings and arrays of this frame, which the child has a copy
@@ -159,7 +160,7 @@ pub fn execute(
             let is_placed = libc::dup2(stderr.as_raw_fd(), libc::STDERR_FILENO) >= 0
                 && libc::dup2(socket.as_raw_fd(), SOCKET) >= 0;
             if is_placed {
-                // all that is open is closed on exec already; this is for what somebody forgot.
+                // all open descriptors are close-on-exec already; this covers any that are not.
                 // Since Linux 5.11.
                 libc::syscall(
                     libc::SYS_close_range,
@@ -185,7 +186,7 @@ pub fn execute(
         return Err(ExecuteError::Clone(io::Error::last_os_error()));
     }
     let pid = Pid::from_raw(libc::pid_t::try_from(pid).unwrap_or(0));
-    // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
+    // SAFETY: the kernel has just created this descriptor, and nothing else owns it.
     let pidfd = (pidfd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(pidfd) });
     drop(tells);
     let mut errno = [0; size_of::<c_int>()];
@@ -196,8 +197,8 @@ pub fn execute(
     }
 }
 
-/// Kills the process that `pidfd` is about. Returns false if it has ended already, or is not ours
-/// to kill.
+/// Kills the process that `pidfd` refers to. Returns false if it has ended already, or if the
+/// permission is missing.
 pub fn kill(pidfd: BorrowedFd<'_>) -> bool {
     const NO_INFO: *const libc::siginfo_t = ptr::null();
     const NO_FLAGS: c_uint = 0;
@@ -212,26 +213,26 @@ fn errno_location() -> *mut c_int {
     unsafe { libc::__errno_location() }
 }
 
-/// Takes descriptor 3, which a fresh process gets its socket as ([`execute`]); `None` if it is not
-/// open. To be called once, before this process opens anything.
+/// Takes ownership of descriptor 3, the socket of a new process ([`execute`]); `None` if it is not
+/// open. Call it once, before this process opens anything.
 pub fn take_socket() -> Option<OwnedFd> {
-    // SAFETY: only borrowed to ask whether it is open; the answer for one that is not is EBADF.
+    // SAFETY: only borrowed to test whether it is open; if it is not, the error is EBADF.
     let borrowed = unsafe { BorrowedFd::borrow_raw(SOCKET) };
     fcntl(borrowed, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).ok()?;
     // SAFETY: it is open, came from the process that executed this program, and no code of this
-    // process has it.
+    // process owns it.
     Some(unsafe { OwnedFd::from_raw_fd(SOCKET) })
 }
 
-/// Has the kernel forget children that end (SIGCHLD ignored): nobody waits for them.
+/// Makes the kernel reap children that end (`SIGCHLD` ignored), because nothing waits for them.
 pub fn forget_children() {
     // SAFETY: no handler of ours is replaced, and none is set. The only error is for a signal that
     // does not exist.
     let _ = unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) };
 }
 
-/// Closes every descriptor above 2 except `keep`. For a child that has just been forked: whoever owned them
-/// lives in the parent and is never dropped here.
+/// Closes every descriptor above 2 except `keep`. For a child that has just been forked: their
+/// owners are in the parent and are never dropped here.
 fn close_all_but(keep: RawFd) {
     let keep = c_uint::try_from(keep).unwrap_or(0);
     if keep > 3 && !close_range(3, keep - 1) || !close_range(keep.max(2) + 1, c_uint::MAX) {
@@ -239,20 +240,23 @@ fn close_all_but(keep: RawFd) {
     }
 }
 
-/// Whether the kernel closed them: it has the call since 5.9, and a sandbox may forbid it.
+/// Closes a range of descriptors. Returns true if the kernel did: it has the call since 5.9, and a
+/// sandbox may forbid it.
 fn close_range(first: c_uint, last: c_uint) -> bool {
     const NO_FLAGS: c_uint = 0;
-    // SAFETY: takes numbers only. The only caller is a fresh child, where nobody will use these descriptors.
+    // SAFETY: takes numbers only. The only caller is a new child, where nothing uses these
+    // descriptors.
     unsafe { libc::syscall(libc::SYS_close_range, first, last, NO_FLAGS) == 0 }
 }
 
 fn close_one_by_one(keep: c_uint) {
-    /// Where the limit is unknown or absurd (containers have had 2^30): no program has as many open this early.
+    /// For an unknown or absurd limit (containers have had 2^30): no program has as many open this
+    /// early.
     const MOST: i64 = 65_536;
     let limit = sysconf(SysconfVar::OPEN_MAX).ok().flatten().unwrap_or(MOST).min(MOST);
     let keep = RawFd::try_from(keep).unwrap_or(-1);
     for fd in (3..RawFd::try_from(limit).unwrap_or(RawFd::MAX)).filter(|&fd| fd != keep) {
-        // SAFETY: takes a number; EBADF is expected. As above, a fresh child, where nobody will use it.
+        // SAFETY: takes a number; EBADF is expected. As above, a new child, where nothing uses it.
         unsafe { libc::close(fd) };
     }
 }

@@ -1,44 +1,45 @@
-//! Socket options that neither nix nor socket2 has.
+//! Socket options that neither nix nor socket2 offers.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
 use nix::libc;
 
-/// Lets routers cut the datagrams of an IPv4 socket into fragments (IP_PMTUDISC_DONT): with DF set, a path that
-/// is narrower than ours and says nothing about it would swallow every large packet.
+/// Lets routers fragment the datagrams of an IPv4 socket (`IP_PMTUDISC_DONT`): with DF set, a path
+/// with a smaller MTU that sends no ICMP error would drop every large packet.
 ///
 /// # Errors
-/// The kernel's, such as ENOPROTOOPT on a socket that is not IPv4.
+/// Errors of the kernel, such as `ENOPROTOOPT` on a socket that is not IPv4.
 pub fn allow_fragments(socket: impl AsFd) -> io::Result<()> {
     set(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT)
 }
 
-/// What the kernel holds for a socket, in bytes, and what it dropped for want of room.
+/// Memory that the kernel uses for a socket, in bytes, and the datagrams it dropped when a queue
+/// was full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
-    /// Of what waits to be read.
+    /// Bytes received and not read yet.
     pub receive_queue: u64,
-    /// Room for that (`SO_RCVBUF`).
+    /// Size of the receive buffer (`SO_RCVBUF`).
     pub receive_buffer: u64,
-    /// Of what was sent and has not left yet.
+    /// Bytes sent that have not left yet.
     pub send_queue: u64,
-    /// Room for that (`SO_SNDBUF`).
+    /// Size of the send buffer (`SO_SNDBUF`).
     pub send_buffer: u64,
     /// Datagrams dropped since the socket was opened; the kernel's counter has 32 bits.
     pub drops: u64,
 }
 
-/// Asks for the memory of a socket (`SO_MEMINFO`, Linux 4.12).
+/// Returns the memory of a socket (`SO_MEMINFO`, Linux 4.12).
 ///
 /// # Errors
-/// The kernel's.
+/// Errors of the kernel.
 pub fn memory(socket: impl AsFd) -> io::Result<Memory> {
     let mut numbers = [0_u32; 16];
     let mut length = libc::socklen_t::try_from(size_of_val(&numbers)).map_err(io::Error::other)?;
     let socket = socket.as_fd().as_raw_fd();
-    // SAFETY: the descriptor is open while borrowed, and the kernel writes at most `length` bytes into `numbers`, all of whose
-    // bit patterns are numbers; both outlive the call.
+    // SAFETY: the descriptor is open while borrowed, and the kernel writes at most `length` bytes
+    // into `numbers`, for which all bit patterns are valid; both outlive the call.
     let result = unsafe {
         let numbers = (&raw mut numbers).cast();
         libc::getsockopt(socket, libc::SOL_SOCKET, libc::SO_MEMINFO, numbers, &raw mut length)
@@ -46,18 +47,18 @@ pub fn memory(socket: impl AsFd) -> io::Result<Memory> {
     if result != 0 {
         return Err(io::Error::last_os_error());
     }
-    // in the order of linux/sock_diag.h; what an older kernel does not tell is 0
+    // in the order of linux/sock_diag.h; values that an older kernel does not return are 0
     let [receive_queue, receive_buffer, send_queue, send_buffer, _, _, _, _, drops, ..] =
         numbers.map(u64::from);
     Ok(Memory { receive_queue, receive_buffer, send_queue, send_buffer, drops })
 }
 
-/// Has the kernel choose the socket of a SO_REUSEPORT group by a program of socket filter
-/// instructions (SO_ATTACH_REUSEPORT_CBPF, Linux 4.5), which sees a datagram's payload and returns
-/// the socket's number.
+/// Makes the kernel choose the socket of a `SO_REUSEPORT` group by a program of socket filter
+/// instructions (`SO_ATTACH_REUSEPORT_CBPF`, Linux 4.5), which reads a datagram's payload and
+/// returns the socket's number.
 ///
 /// # Errors
-/// The kernel's, such as EINVAL for a program that is none or a socket without a group.
+/// Errors of the kernel, such as `EINVAL` for an invalid program or a socket without a group.
 pub fn choose_by(socket: impl AsFd, program: &[libc::sock_filter]) -> io::Result<()> {
     let program = libc::sock_fprog {
         len: u16::try_from(program.len()).map_err(io::Error::other)?,
@@ -74,7 +75,7 @@ pub fn choose_by(socket: impl AsFd, program: &[libc::sock_filter]) -> io::Result
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Sends without UDP checksums, which also keeps the kernel from cutting messages into datagrams.
+/// Sends without UDP checksums, which also prevents the kernel from splitting messages.
 #[cfg(test)]
 pub fn omit_checksums(socket: impl AsFd) -> io::Result<()> {
     set(socket, libc::SOL_SOCKET, libc::SO_NO_CHECK, 1)
@@ -83,8 +84,8 @@ pub fn omit_checksums(socket: impl AsFd) -> io::Result<()> {
 fn set(socket: impl AsFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
     let length = libc::socklen_t::try_from(size_of_val(&value)).map_err(io::Error::other)?;
     let socket = socket.as_fd().as_raw_fd();
-    // SAFETY: the descriptor is open while borrowed, and the kernel reads `length` bytes of `value`, which
-    // outlives the call.
+    // SAFETY: the descriptor is open while borrowed, and the kernel reads `length` bytes of
+    // `value`, which outlives the call.
     let result = unsafe { libc::setsockopt(socket, level, name, (&raw const value).cast(), length) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -1,36 +1,40 @@
-//! The end of a process that makes a system call which its seccomp filter forbids (SECCOMP_RET_TRAP).
+//! Termination of a process that makes a system call which its seccomp filter forbids
+//! (`SECCOMP_RET_TRAP`).
 
 use std::io;
 
 use nix::libc::{self, c_int, c_void};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 
-/// The exit code: as a shell tells a death by SIGSYS, 128 and the signal's number.
+/// The exit code, which is a shell's for a death by `SIGSYS`: 128 and the signal's number.
 pub const EXIT_FORBIDDEN: i32 = 128 + libc::SIGSYS;
 
-/// Has a forbidden call end this process with [`EXIT_FORBIDDEN`], and a line on standard error that gives the call's number.
-/// Without it the kernel ends the process by SIGSYS and says nothing. It holds for all threads; the signal is unblocked
-/// for the calling one and those that it starts.
+/// Makes a forbidden call end this process with [`EXIT_FORBIDDEN`], and with a line on standard
+/// error that includes the call's number. Without it the kernel kills the process by `SIGSYS`
+/// without a message. This applies to all threads; the signal is unblocked for the calling thread
+/// and those that it starts.
 ///
 /// # Errors
-/// The kernel's.
+/// Errors of the kernel.
 pub fn tell_forbidden_calls() -> io::Result<()> {
     let action = SigAction::new(SigHandler::SigAction(handle), SaFlags::SA_SIGINFO, SigSet::all());
-    // SAFETY: the handler only touches its arguments and its stack, and calls nothing but write and _exit, both of which
-    // signal-safety(7) allows. Nobody else in this program handles SIGSYS.
+    // SAFETY: the handler only accesses its arguments and its stack, and calls nothing but write
+    // and _exit, both of which signal-safety(7) allows. Nothing else in this program handles
+    // SIGSYS.
     unsafe { sigaction(Signal::SIGSYS, &action) }?;
     let mut sigsys = SigSet::empty();
     sigsys.add(Signal::SIGSYS);
     Ok(sigsys.thread_unblock()?)
 }
 
-/// The beginning of the kernel's `siginfo_t` for SIGSYS, which `libc` does not tell (`include/uapi/asm-generic/siginfo.h`).
+/// The beginning of the kernel's `siginfo_t` for `SIGSYS`, which `libc` does not define
+/// (`include/uapi/asm-generic/siginfo.h`).
 #[repr(C)]
 struct Info {
     signal: c_int,
     errno: c_int,
     code: c_int,
-    /// Where the call was made; its alignment is that of the union that it is in.
+    /// Address of the call; its alignment is that of the union that it is in.
     address: *const c_void,
     call: c_int,
     /// `AUDIT_ARCH_*`.
@@ -38,8 +42,9 @@ struct Info {
 }
 
 extern "C" fn handle(_: c_int, info: *mut libc::siginfo_t, _: *mut c_void) {
-    // SAFETY: the kernel gives a handler with SA_SIGINFO a siginfo_t of 128 bytes, more than is read here; for SIGSYS its
-    // fields are those of `Info`. One that another process sent has other values there, but no less bytes.
+    // SAFETY: the kernel passes a handler with SA_SIGINFO a siginfo_t of 128 bytes, more than is
+    // read here; for SIGSYS its fields are those of `Info`. One that another process sent has other
+    // values there, but the same size.
     let call = unsafe { (*info.cast::<Info>()).call };
     let mut line = Line { bytes: [0; LINE], length: 0 };
     line.put(b"wontun: the sandbox forbids system call ");
@@ -47,23 +52,23 @@ extern "C" fn handle(_: c_int, info: *mut libc::siginfo_t, _: *mut c_void) {
     line.put(b" (");
     line.put(std::env::consts::ARCH.as_bytes());
     line.put(b"), which ends this process: an attack, or a fault in wontun: please report it; --no-sandbox does without\n");
-    // SAFETY: the first `length` bytes are the buffer's; nothing is left to do if they are not taken.
+    // SAFETY: the first `length` bytes are the buffer's; a failed write cannot be handled.
     unsafe { libc::write(libc::STDERR_FILENO, line.bytes.as_ptr().cast(), line.length) };
     // SAFETY: _exit takes a number and does not return.
     unsafe { libc::_exit(EXIT_FORBIDDEN) }
 }
 
-/// Room for the line.
+/// Maximum bytes of the line.
 const LINE: usize = 192;
 
-/// A text on the stack: a signal handler must not allocate.
+/// Text on the stack: a signal handler must not allocate.
 struct Line {
     bytes: [u8; LINE],
     length: usize,
 }
 
 impl Line {
-    /// What does not fit is left out.
+    /// Appends `text`; bytes that do not fit are left out.
     fn put(&mut self, text: &[u8]) {
         for (slot, byte) in self.bytes.iter_mut().skip(self.length).zip(text) {
             *slot = *byte;
@@ -84,11 +89,11 @@ impl Line {
     }
 }
 
-/// Makes any system call, as somebody who has taken over the process could.
+/// Makes any system call, as an attacker in control of the process could.
 #[cfg(test)]
 pub fn raw_call(number: libc::c_long, arguments: [libc::c_long; 6]) -> io::Result<libc::c_long> {
     let [a, b, c, d, e, f] = arguments;
-    // SAFETY: the tests make calls that a filter stops, or that are given no address but null.
+    // SAFETY: the tests make calls that a filter stops, or that get no address but null.
     let result = unsafe { libc::syscall(number, a, b, c, d, e, f) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }

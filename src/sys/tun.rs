@@ -1,32 +1,35 @@
-//! The ioctls of the TUN driver (the kernel's `include/uapi/linux/if_tun.h`), and a descriptor out of `tun-tap`'s
-//! interface, which offers only a number.
+//! The ioctls of the TUN driver (the kernel's `include/uapi/linux/if_tun.h`), and access to the
+//! descriptor of `tun-tap`'s interface, which offers only a number.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::libc;
 
-/// The kernel cuts TCP of both families for nobody: super-packets are read and written, checksums are not completed.
+/// TCP offloads for both address families: super-packets are read and written, checksums are not
+/// completed by the kernel.
 pub const TCP_OFFLOADS: u32 = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6;
 /// The same for UDP; since Linux 6.2, and only both together.
 pub const UDP_OFFLOADS: u32 = libc::TUN_F_USO4 | libc::TUN_F_USO6;
 
-/// Bytes of the virtio-net header unless another process chose others: `struct virtio_net_hdr`.
+/// Bytes of the virtio-net header unless another process set another size: `struct virtio_net_hdr`.
 const HEADER: libc::c_int = 10;
 
-/// The descriptor of `iface`, borrowed for as long as the interface is.
+/// Borrows the descriptor of `iface` for as long as the interface exists.
 pub fn descriptor(iface: &tun_tap::Iface) -> BorrowedFd<'_> {
-    // SAFETY: `Iface` owns the open file and closes it only when dropped; the borrow keeps it from that.
+    // SAFETY: `Iface` owns the open file and closes it only when dropped, which the borrow
+    // prevents.
     unsafe { BorrowedFd::borrow_raw(iface.as_raw_fd()) }
 }
 
-/// Makes `node`, an open `/dev/net/tun`, a queue of the device `name` whose packets have virtio-net headers: of a new
-/// device, or of one that exists. With `many` the device can have several queues. With `new` one that exists is
-/// refused.
+/// Attaches `node`, an open `/dev/net/tun`, as a queue with virtio-net headers to the device
+/// `name`, which is created if it does not exist. With `many` the device can have several queues.
+/// With `new` an existing device is refused.
 ///
 /// # Errors
-/// `EINVAL` for a device of another kind, for one that was made with another choice of `many`, or where the driver has
-/// no such headers; `EBUSY` for one whose only queue is taken, or with `new`; `EPERM` without CAP_NET_ADMIN.
+/// `EINVAL` for a device of another kind, for one that was created with another choice of `many`,
+/// or where the driver has no such headers; `EBUSY` for one whose only queue is taken, or with
+/// `new`; `EPERM` without `CAP_NET_ADMIN`.
 pub fn attach(node: impl AsFd, name: &str, many: bool, new: bool) -> io::Result<()> {
     let mut flags = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
     if many {
@@ -35,35 +38,37 @@ pub fn attach(node: impl AsFd, name: &str, many: bool, new: bool) -> io::Result<
     if new {
         flags |= libc::IFF_TUN_EXCL;
     }
-    // SAFETY: all zeroes is a value of this structure of numbers and bytes.
+    // SAFETY: all zeroes is a valid value of this structure of numbers and bytes.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     let room = request.ifr_name.len() - 1;
     for (to, from) in request.ifr_name.iter_mut().take(room).zip(name.bytes()) {
         *to = from.cast_signed();
     }
-    // the upper bit belongs to the flags: the field is a short whose sign means nothing
+    // the upper bit belongs to the flags: the field is a short whose sign has no meaning
     let [low, high, ..] = flags.to_le_bytes();
     request.ifr_ifru.ifru_flags = libc::c_short::from_le_bytes([low, high]);
-    // SAFETY: the descriptor is open while borrowed; TUNSETIFF reads and writes one `ifreq`, which outlives the call.
+    // SAFETY: the descriptor is open while borrowed; TUNSETIFF reads and writes one `ifreq`, which
+    // outlives the call.
     result(unsafe { libc::ioctl(node.as_fd().as_raw_fd(), libc::TUNSETIFF, &raw mut request) })
 }
 
-/// Gives every queue of the device headers of ten bytes, and says which offloads they may use: both belong to the
-/// device and outlive those who set them.
+/// Sets the header size of all queues of the device to ten bytes, and sets the offloads that they
+/// may use: both belong to the device and persist after the process that set them.
 ///
 /// # Errors
-/// `EINVAL` for an offload that the kernel does not have.
+/// `EINVAL` for an offload that the kernel does not support.
 pub fn set_offloads(queue: impl AsFd, offloads: u32) -> io::Result<()> {
     let queue = queue.as_fd().as_raw_fd();
     let header = HEADER;
-    // SAFETY: the descriptor is open while borrowed; TUNSETVNETHDRSZ reads one int, which outlives the call.
+    // SAFETY: the descriptor is open while borrowed; TUNSETVNETHDRSZ reads one int, which outlives
+    // the call.
     result(unsafe { libc::ioctl(queue, libc::TUNSETVNETHDRSZ, &raw const header) })?;
     // SAFETY: as above; the argument of TUNSETOFFLOAD is a number.
     result(unsafe { libc::ioctl(queue, libc::TUNSETOFFLOAD, libc::c_ulong::from(offloads)) })
 }
 
-/// Lets only `uid`, and whoever has CAP_NET_ADMIN in the device's network namespace, attach to the
-/// device from now on. Queues that others hold already are not affected.
+/// Lets only `uid`, and processes with `CAP_NET_ADMIN` in the device's network namespace, attach to
+/// the device from now on. Queues that are attached already are not affected.
 ///
 /// # Errors
 /// `EINVAL` for a user that this process's user namespace does not map.
@@ -81,10 +86,10 @@ pub fn set_group(queue: impl AsFd, gid: u32) -> io::Result<()> {
     result(unsafe { libc::ioctl(queue.as_fd().as_raw_fd(), libc::TUNSETGROUP, libc::c_ulong::from(gid)) })
 }
 
-/// Resets the settings that an earlier holder of the device may have left and that rtnetlink does
-/// not show: byte order of headers, steering and filter programs, send buffer, link type, carrier.
-/// A setting that the kernel does not have, or that cannot be changed while the device is up, stays
-/// as it is.
+/// Resets the settings that an earlier user of the device may have left and that rtnetlink does not
+/// show: byte order of headers, steering and filter programs, send buffer, link type, carrier. A
+/// setting that the kernel does not support, or that cannot be changed while the device is up,
+/// stays as it is.
 pub fn reset_settings(queue: impl AsFd) {
     const NONE: libc::c_int = -1;
     let queue = queue.as_fd().as_raw_fd();

@@ -4,14 +4,14 @@ use std::hint::black_box;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 
-/// A value whose bytes are overwritten with zeroes where it is dropped, after its destructor: all
-/// of them, padding and unused variants of an enum included, where moves leave copies of what was
-/// on the stack. For values of other crates that do not overwrite themselves. Moving it leaves a
-/// copy, as moving anything does.
+/// A value whose bytes are overwritten with zeroes when it is dropped, after its destructor: all of
+/// them, including padding and unused variants of an enum, where moves leave copies of stack
+/// contents. For values of other crates that do not overwrite themselves. Moving it leaves a copy,
+/// as for any value.
 pub struct Wiped<T>(ManuallyDrop<T>);
 
 impl<T> Wiped<T> {
-    /// Puts `value` into a place that will be overwritten.
+    /// Wraps `value`, which will be overwritten when dropped.
     pub const fn new(value: T) -> Self {
         Self(ManuallyDrop::new(value))
     }
@@ -35,16 +35,16 @@ impl<T> DerefMut for Wiped<T> {
 
 impl<T> Drop for Wiped<T> {
     fn drop(&mut self) {
-        /// Overwrites the value also if its destructor panics.
+        /// Overwrites the value even if its destructor panics.
         struct Overwrite<'a, T>(&'a mut ManuallyDrop<T>);
 
         impl<T> Drop for Overwrite<'_, T> {
             fn drop(&mut self) {
                 let value = &raw mut *self.0;
-                // SAFETY: the value is borrowed mutably. Its destructor has run and nobody uses it
+                // SAFETY: the value is borrowed mutably. Its destructor has run and nothing uses it
                 // again: it is within a `ManuallyDrop` that is being dropped.
                 unsafe { value.write_bytes(0, 1) };
-                // the compiler must assume that somebody reads it
+                // the compiler must assume that it is read
                 black_box(value);
             }
         }
@@ -62,7 +62,7 @@ mod tests {
 
     use super::*;
 
-    /// Says when it is dropped, and what its bytes are then.
+    /// Counts its drops, and asserts the value of its bytes then.
     struct Loud<'a>([u8; 48], &'a std::cell::Cell<u32>);
 
     impl Drop for Loud<'_> {

@@ -36,13 +36,13 @@ impl Pair {
     }
 
     fn push(&mut self, datagram: &[u8], route: &Route<u32>) {
-        // more room than is needed in the end, as for padding
+        // reserves more than is used in the end, as for padding
         let room = self.batch.reserve(datagram.len() + 9).unwrap();
         room[..datagram.len()].copy_from_slice(datagram);
         self.batch.commit(datagram.len(), route);
     }
 
-    /// What arrived: the datagrams of each arrival.
+    /// Returns the received datagrams, grouped by arrival.
     fn arrivals(&mut self) -> Vec<Vec<Vec<u8>>> {
         let mut arrivals = vec![];
         while let Ok(count) = self.far.receive(&mut self.mailbox, SLOTS) {
@@ -149,7 +149,7 @@ fn what_is_full_says_so_and_goes_on_after_it_was_sent() {
     assert!(pair.batch.reserve(65_600).is_some());
 }
 
-/// Fault 5. A socket without checksums cannot send segments: EINVAL.
+/// Fault 5. A socket without checksums cannot send segments: `EINVAL`.
 #[test]
 fn fault_05_what_the_kernel_does_not_cut_leaves_each_datagram_once() {
     let mut pair = Pair::new("127.0.0.1");
@@ -185,7 +185,7 @@ fn a_datagram_leaves_with_the_source_and_class_asked_for() {
     }
 }
 
-/// TEST-NET addresses (RFC 5737, RFC 3849) are not this host's.
+/// TEST-NET addresses (RFC 5737, RFC 3849) are not assigned to this host.
 #[test]
 fn a_source_that_is_gone_is_refused_and_another_way_is_taken_from_where_it_stopped() {
     for (address, gone) in [("127.0.0.1", "192.0.2.1"), ("::1", "2001:db8::1")] {

@@ -1,11 +1,12 @@
-//! Opening a TUN device so that nobody else gets a queue of it.
+//! Opening a TUN device so that no other process gets a queue of it.
 //!
-//! A device without an owner admits every process that can open the node, and the node is 0666 on
-//! most hosts. So the device is made under a random name and given an owner, then rtnetlink is
-//! asked about it: a process that attached before the owner was set shows as a queue more, even if
-//! it has detached it (`numdisabled`). Such a device is deleted, and another one made. Only a
-//! device that is ours alone gets the wanted name. A persistent device that an administrator made
-//! is taken over in the same way, except that it is not ours to delete.
+//! A device without an owner can be attached to by every process that can open the node, and the
+//! node is 0666 on most hosts. So the device is created under a random name and given an owner,
+//! then checked over rtnetlink: a process that attached before the owner was set shows as an
+//! additional queue, even if it has detached it (`numdisabled`). Such a device is deleted, and
+//! another one is created. Only a device without foreign queues gets the requested name. A
+//! persistent device that an administrator created is taken over in the same way, except that it is
+//! not deleted.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -29,10 +30,10 @@ use crate::link::{self, LinkError, Occupant, TunState};
 use crate::sys::{self, process};
 use crate::tunnel::wireguard::Random as _;
 
-/// New devices that are made before giving up. To attach to one in the microseconds before it has
-/// an owner, a process has to hear of it from the kernel first.
+/// Number of devices that are created before giving up. To attach to one in the microseconds before
+/// it has an owner, a process has to be notified of it by the kernel first.
 const ATTEMPTS: usize = 64;
-/// Milliseconds to wait for the kernel to forget a thread that has ended.
+/// Milliseconds to wait until the kernel no longer counts a thread that has ended.
 const MOST_WAITS: u32 = 1000;
 
 /// The form of a device's queues.
@@ -40,15 +41,16 @@ const MOST_WAITS: u32 = 1000;
 struct Form {
     /// True for virtio-net headers in front of packets, false for the plain queue of `tun-tap`.
     offload: bool,
-    /// Queues of a device of many (`IFF_MULTI_QUEUE`); `None` for a device of one.
+    /// Number of queues of a multi-queue device (`IFF_MULTI_QUEUE`); `None` for a single-queue
+    /// device.
     many: Option<u32>,
 }
 
-/// Why there are no such queues.
+/// The reason why the queues could not be opened.
 enum Refusal {
-    /// The device, the driver or a sandbox does not have offloads.
+    /// The device, the driver or a sandbox does not support offloads.
     Unsupported(io::Error),
-    /// There is no device at all.
+    /// The device could not be opened at all.
     Error(TunError),
 }
 
@@ -59,16 +61,17 @@ enum Attached {
 }
 
 impl Tun {
-    /// Makes the device, or takes over a persistent one that nobody holds, and gives `count` ways
-    /// into it: queues of their own where the device has as many, else one that the first alone
-    /// reads and all can write to. Without `offload`, or where the kernel refuses it, packets are
-    /// read and written one by one. The device belongs to root: no process without CAP_NET_ADMIN
-    /// can attach to it.
+    /// Creates the device, or takes over a persistent one that no process uses, and returns `count`
+    /// handles: separate queues where the device has that many, else one queue that only the first
+    /// handle reads and all can write to. Without `offload`, or where the kernel refuses it,
+    /// packets are read and written one by one. The device belongs to root: no process without
+    /// `CAP_NET_ADMIN` can attach to it.
     ///
     /// # Errors
     /// [`TunError`], with the remedy.
     pub fn open(name: &TunName, count: usize, offload: bool) -> Result<Vec<Self>, TunError> {
-        // `tun-tap` does not tell a node that cannot be opened from a device that cannot be made
+        // `tun-tap` does not distinguish a node that cannot be opened from a device that cannot be
+        // made
         open_node().map_err(|error| node_error(error, name))?;
         if offload {
             let many = u32::try_from(count).ok().filter(|&count| count > 1);
@@ -87,9 +90,9 @@ impl Tun {
     }
 }
 
-/// Returns `count` ways into the device.
+/// Returns `count` handles of the device.
 fn open_as(name: &TunName, count: usize, form: Form) -> Result<Vec<Tun>, Refusal> {
-    // once more if somebody else makes a device of that name in between
+    // once more if another process creates a device of that name in between
     for _ in 0..2 {
         let queues = match occupant(name, name)? {
             Occupant::Nobody => create(name, form)?,
@@ -107,8 +110,8 @@ fn open_as(name: &TunName, count: usize, form: Form) -> Result<Vec<Tun>, Refusal
     Err(taken(name))
 }
 
-/// Makes a device that nobody else has a queue of. Returns `None` if the name was taken in the
-/// meantime.
+/// Creates a device to which no other process has attached. Returns `None` if the name was taken in
+/// the meantime.
 fn create(name: &TunName, form: Form) -> Result<Option<Vec<Attached>>, Refusal> {
     let other = |source| Refusal::Error(TunError::Other { name: name.clone(), source });
     let mut random = SystemRandom::open().map_err(|error| other(io::Error::other(error)))?;
@@ -122,7 +125,7 @@ fn create(name: &TunName, form: Form) -> Result<Option<Vec<Attached>>, Refusal> 
                 link::delete(index).map_err(|error| link_error(name, error))?;
                 continue;
             }
-            // a second process is answered with EBUSY on a device of one queue
+            // on a single-queue device a second process gets EBUSY
             Occupant::Undescribed { index } if form.many.is_none() => index,
             Occupant::Undescribed { .. } => {
                 let error = "this kernel does not tell who holds queues (Linux 4.17 does)";
@@ -138,12 +141,12 @@ fn create(name: &TunName, form: Form) -> Result<Option<Vec<Attached>>, Refusal> 
     Err(Refusal::Error(TunError::Contended(name.clone())))
 }
 
-/// Attaches to a persistent device that nobody holds, and makes it root's. It stays so afterwards.
+/// Attaches to a persistent device that no process uses, and makes root its owner, permanently.
 fn take_over(name: &TunName, before: &TunState, form: Form) -> Result<Vec<Attached>, Refusal> {
     if before.multi_queue && !form.offload {
         return Err(Refusal::Error(TunError::OtherKind(name.clone())));
     }
-    // its maker chose the number of queues
+    // the number of queues was chosen when the device was created
     let many = before.multi_queue.then(|| form.many.unwrap_or(1));
     let form = Form { many, ..form };
     let (queues, owner) = attach_all(name, name, form, false)?;
@@ -166,8 +169,8 @@ fn take_over(name: &TunName, before: &TunState, form: Form) -> Result<Vec<Attach
     Ok(queues)
 }
 
-/// Returns the description of a new device that has the `form`, belongs to `owner`, and that nobody
-/// else has a queue of.
+/// Returns the description of a new device that has the `form`, belongs to `owner`, and has no
+/// foreign queues.
 fn expected(state: &TunState, form: Form, owner: u32) -> TunState {
     TunState {
         index: state.index,
@@ -181,8 +184,8 @@ fn expected(state: &TunState, form: Form, owner: u32) -> TunState {
     }
 }
 
-/// Attaches all queues of the device called `device`, and gives the device an owner as soon as
-/// there is one. `new`: only of a device that is not there yet. Returns the queues and the owner.
+/// Attaches all queues of the device called `device`, and sets its owner as soon as it exists.
+/// `new`: fail if the device exists already. Returns the queues and the owner.
 fn attach_all(
     device: &TunName,
     name: &TunName,
@@ -201,7 +204,7 @@ fn attach_all(
     Ok((queues, owner))
 }
 
-/// Gives the device to root; to the process's own user where the user namespace has no root.
+/// Makes root the owner of the device; the process's own user where the user namespace has no root.
 fn own(queue: impl AsFd + Copy) -> io::Result<u32> {
     set_first(&[0, geteuid().as_raw()], |uid| sys::tun::set_owner(queue, uid))
 }
@@ -223,7 +226,7 @@ fn set_first(ids: &[u32], set: impl Fn(u32) -> io::Result<()>) -> io::Result<u32
     outcome
 }
 
-/// Prepares `queues`, all that there are, and returns `count` ways into them.
+/// Configures `queues`, which are all that exist, and returns `count` handles of them.
 fn ways(name: &TunName, queues: Vec<Attached>, count: usize) -> Result<Vec<Tun>, Refusal> {
     let mut udp = false;
     if let Some(first) = queues.first() {
@@ -232,8 +235,8 @@ fn ways(name: &TunName, queues: Vec<Attached>, count: usize) -> Result<Vec<Tun>,
             Attached::Offloaded(_) => udp = set_offloads(first).map_err(Refusal::Unsupported)?,
             Attached::Plain(iface) => {
                 iface.set_non_blocking().map_err(|error| other(name, error))?;
-                // a persistent device may have some from its last user; where the kernel knows of
-                // none there are none
+                // a persistent device may have some from its last user; a kernel that does not
+                // support them has none
                 let _ = sys::tun::set_offloads(first, 0);
             }
         }
@@ -253,7 +256,7 @@ fn ways(name: &TunName, queues: Vec<Attached>, count: usize) -> Result<Vec<Tun>,
     Ok(own.chain(shared).take(count).collect())
 }
 
-/// Returns true if UDP has offloads besides TCP.
+/// Enables offloads. Returns true if UDP is included besides TCP.
 fn set_offloads(queue: &Attached) -> io::Result<bool> {
     let tcp = sys::tun::TCP_OFFLOADS;
     if sys::tun::set_offloads(queue, tcp | sys::tun::UDP_OFFLOADS).is_ok() {
@@ -262,7 +265,7 @@ fn set_offloads(queue: &Attached) -> io::Result<bool> {
     sys::tun::set_offloads(queue, tcp).map(|()| false)
 }
 
-/// A name that nobody can guess.
+/// Returns an unpredictable name.
 fn temporary_name(random: &mut SystemRandom) -> TunName {
     let mut bytes = [0; 6];
     random.fill(&mut bytes);
@@ -291,10 +294,10 @@ fn attach(device: &TunName, name: &TunName, many: bool, new: bool) -> Result<Att
     }
 }
 
-/// Makes a device while a second thread sets its owner over and over. That thread waits for the
-/// kernel's lock on devices by the time other processes hear of the new device, so it gets the lock
-/// before them; a first try after the device was made comes too late if there are processes that
-/// listen for new devices.
+/// Creates a device while a second thread sets its owner over and over. That thread is waiting for
+/// the kernel's lock on devices by the time other processes are notified of the new device, so it
+/// gets the lock before them; a first attempt after the device was created comes too late if there
+/// are processes that listen for new devices.
 fn attach_owned(node: &File, device: &TunName, many: bool) -> io::Result<()> {
     let threads = process::thread_count();
     let done = &AtomicBool::new(false);
@@ -305,11 +308,11 @@ fn attach_owned(node: &File, device: &TunName, many: bool) -> io::Result<()> {
             // EBADFD as long as there is no device
             while !done.load(Ordering::Relaxed) && own(node).is_err() {}
         });
-        // until the thread runs, or there is none
+        // until the thread runs, or could not be started
         let _: Result<(), _> = starts.recv();
         let outcome = sys::tun::attach(node, device.as_str(), many, true);
         done.store(true, Ordering::Relaxed);
-        // where there is no second thread the owner is set afterwards
+        // without a second thread the owner is set afterwards
         let _ = owner.map(thread::ScopedJoinHandle::join);
         outcome
     });

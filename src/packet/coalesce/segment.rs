@@ -1,16 +1,18 @@
-//! Which packets may become one: the rules for one packet, and for two.
+//! Rules for merging packets: those for a single packet, and those for a pair.
 //!
-//! They are those of the kernel's GRO, and of what cutting must give back:
-//! - TCP with ACK and perhaps PSH, ECE, CWR, or UDP with a checksum; with payload; no IPv4 options, no extension headers, no fragment;
+//! They follow the kernel's GRO, and guarantee that splitting restores the original packets:
+//! - TCP with ACK and optionally PSH, ECE, CWR, or UDP with a checksum; with payload; no IPv4
+//!   options, no extension headers, no fragment;
 //! - never marked as congested (ECN CE): a receiver counts the marked packets;
-//! - the same header but for lengths, checksums, IPv4 identification, TCP sequence number, PSH and CWR. So it is the same
-//!   traffic class, TTL, flow label, acknowledgment number, window, options (timestamps are options: a sender's clock
-//!   ticks about once a millisecond);
+//! - the same header except for lengths, checksums, IPv4 identification, TCP sequence number, PSH
+//!   and CWR. This includes traffic class, TTL, flow label, acknowledgment number, window and
+//!   options (timestamps are options: a sender's clock ticks about once a millisecond);
 //! - the next sequence number;
-//! - the next identification, unless both have DF set: then it means nothing (RFC 6864 section 4.1);
+//! - the next identification, unless both have DF set: it has no meaning then (RFC 6864 section
+//!   4.1);
 //! - CWR only on the first, and PSH only on the last, which ends the super-packet;
-//! - the payload of each as long as the first one's, the last may be shorter and ends the super-packet;
-//! - the checksums right, as nobody looks at them afterwards.
+//! - all payloads as long as the first; a shorter one ends the super-packet;
+//! - correct checksums, because nothing verifies them afterwards.
 
 use crate::packet::field::{u16_at, u32_at};
 use crate::packet::ip::{self, IPV4_HEADER, IPV6_HEADER, Version};
@@ -20,11 +22,12 @@ use crate::packet::virtio::Gso;
 
 /// The ECN field's "congestion experienced" (RFC 3168).
 const CE: u8 = 0b11;
-/// The IPv4 flag "don't fragment", in the header's seventh byte, where the upper bit is to be 0.
+/// The IPv4 flag "don't fragment", in the header's seventh byte, and the reserved bit, which must
+/// be 0.
 const DONT_FRAGMENT: u8 = 0x40;
 const RESERVED: u8 = 0x80;
 
-/// The bits that are the same in all packets of a super-packet: of an IPv4 header,
+/// Mask of the IPv4 header bits that are the same in all packets of a super-packet.
 const IPV4_SAME: [u8; IPV4_HEADER] = [
     0xff, 0xff, 0x00, 0x00, // length
     0x00, 0x00, 0xff, 0xff, // identification
@@ -32,14 +35,14 @@ const IPV4_SAME: [u8; IPV4_HEADER] = [
     0xff, 0xff, 0xff, 0xff, //
     0xff, 0xff, 0xff, 0xff, //
 ];
-/// of an IPv6 header,
+/// The same mask for an IPv6 header.
 const IPV6_SAME: [u8; IPV6_HEADER] = [
     0xff, 0xff, 0xff, 0xff, //
     0x00, 0x00, 0xff, 0xff, // length
     0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, //
     0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, //
 ];
-/// and of a TCP header without options.
+/// The same mask for a TCP header without options.
 const TCP_SAME: [u8; tcp::HEADER] = [
     0xff, 0xff, 0xff, 0xff, //
     0x00, 0x00, 0x00, 0x00, // sequence number
@@ -49,31 +52,31 @@ const TCP_SAME: [u8; tcp::HEADER] = [
 ];
 const SAME_FLAGS: u8 = !(PSH | CWR);
 
-/// What a packet means for the flows.
+/// The classification of a packet with regard to flows.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Class {
-    /// It may be joined with others.
+    /// It may be merged with others.
     Segment(Segment),
-    /// It goes alone, and what its flow has begun ends.
+    /// It is written alone and closes its flow's group.
     Alone(Transport),
-    /// It may belong to any flow between its hosts: a fragment, or no whole packet.
+    /// It may belong to any flow between its hosts: a fragment, or an incomplete packet.
     Unknown,
-    /// It belongs to none: another protocol.
+    /// It belongs to no flow: another protocol.
     NoFlow,
 }
 
-/// A packet that may be joined with others.
+/// A packet that may be merged with others.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Segment {
     pub(super) transport: Transport,
-    /// Where the payload begins.
+    /// Offset of the payload.
     pub(super) headers_len: usize,
-    /// Whether CWR is set.
+    /// True if CWR is set.
     pub(super) ecn: bool,
 }
 
 impl Segment {
-    /// What kind of super-packet it can be the first of.
+    /// Returns the kind of super-packet that this packet can begin.
     pub(super) fn gso(&self) -> Option<Gso> {
         match (self.transport.protocol, self.transport.version) {
             (TCP, Version::V4) => Some(Gso::TcpV4),
@@ -84,7 +87,7 @@ impl Segment {
     }
 }
 
-/// Looks at one packet. `udp`: whether UDP may be joined.
+/// Classifies one packet. `udp`: true if UDP may be merged.
 pub(super) fn classify(packet: &[u8], udp: bool) -> Class {
     let Some(transport) = transport::find(packet) else { return Class::Unknown };
     if !matches!(transport.protocol, TCP | UDP) {
@@ -118,14 +121,15 @@ fn segment(packet: &[u8], transport: Transport, udp: bool) -> Option<Segment> {
     fits.then_some(Segment { transport, headers_len, ecn })
 }
 
-/// Whether a TCP packet has PSH set.
+/// Returns true if a TCP packet has PSH set.
 pub(super) fn pushes(packet: &[u8], segment: &Segment) -> bool {
     segment.transport.protocol == TCP
         && packet.get(segment.transport.offset + tcp::FLAGS).is_some_and(|flags| flags & PSH != 0)
 }
 
-/// Whether `next`, if it also [`continues`] what began with `first`, is a segment of the same flow, with headers of the
-/// same lengths. What one compares the other leaves out.
+/// Returns true if `next`, provided that it also [`continues`] the group that begins with `first`,
+/// is a segment of the same flow with headers of the same lengths. The two functions compare
+/// complementary parts of the headers.
 pub(super) fn is_like(first: &[u8], next: &[u8], segment: &Segment) -> bool {
     let Segment { transport, headers_len, .. } = *segment;
     let at = transport.offset;
@@ -136,12 +140,12 @@ pub(super) fn is_like(first: &[u8], next: &[u8], segment: &Segment) -> bool {
                 && next.get(at..).is_some_and(|it| udp_length(it).map(usize::from) == Some(it.len())))
 }
 
-/// Whether two packets are between the same two hosts.
+/// Returns true if two packets are between the same two hosts.
 pub(super) fn same_hosts(one: &[u8], other: &[u8]) -> bool {
     address_bytes(one).is_some_and(|addresses| address_bytes(other) == Some(addresses))
 }
 
-/// Whether two packets are of one flow: the same protocol, addresses and ports.
+/// Returns true if two packets belong to one flow: the same protocol, addresses and ports.
 pub(super) fn same_flow(one: &[u8], of_one: &Transport, other: &[u8], of_other: &Transport) -> bool {
     let ports = |packet: &[u8], transport: &Transport| u32_at(packet, transport.offset);
     of_one.protocol == of_other.protocol
@@ -150,8 +154,9 @@ pub(super) fn same_flow(one: &[u8], of_one: &Transport, other: &[u8], of_other: 
         && same_hosts(one, other)
 }
 
-/// Whether `next` goes on where a super-packet ends that began with `first` and has `count` packets with `size` bytes of
-/// payload each; both are of the same flow. Lengths and checksums are left to others.
+/// Returns true if `next` directly follows a super-packet that begins with `first` and has `count`
+/// packets with `size` bytes of payload each; both are of the same flow. Lengths and checksums are
+/// not checked here.
 pub(super) fn continues(first: &[u8], next: &[u8], segment: &Segment, count: u8, size: u16) -> bool {
     let Segment { transport, headers_len, .. } = *segment;
     let at = transport.offset;
@@ -166,11 +171,11 @@ pub(super) fn continues(first: &[u8], next: &[u8], segment: &Segment, count: u8,
             && continues_stream(first, next, at, count, size))
 }
 
-/// Whether the headers at `at` have the same bits where `mask` has ones.
+/// Returns true if the headers at `at` agree in all bits that are set in `mask`.
 fn same<const N: usize>(first: &[u8], next: &[u8], at: usize, mask: &[u8; N]) -> bool {
     let (Some(first), Some(next)) = (first.get(at..), next.get(at..)) else { return false };
     let (Some(first), Some(next)) = (first.first_chunk::<N>(), next.first_chunk::<N>()) else { return false };
-    // all of it, without a branch for each byte: vectors
+    // compares all bytes, without a branch for each, so that the loop is vectorized
     first.iter().zip(next).zip(mask).fold(0, |differ, ((one, other), mask)| differ | (one ^ other) & mask)
         == 0
 }

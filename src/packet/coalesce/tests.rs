@@ -1,4 +1,4 @@
-//! One rule after the other, and that splitting gives back what was joined.
+//! Tests of each rule, and of splitting restoring the packets that were merged.
 
 use proptest::prelude::*;
 
@@ -10,7 +10,7 @@ use crate::packet::transport;
 
 const LAYOUT: Layout = Layout::Short;
 
-/// The packets in one buffer, with gaps as between decrypted datagrams.
+/// Places the packets in one buffer, with gaps as between decrypted datagrams.
 fn arena(packets: &[Vec<u8>]) -> (Vec<u8>, Vec<Range<usize>>) {
     let mut arena = vec![];
     let places = packets.iter().map(|packet| {
@@ -22,12 +22,12 @@ fn arena(packets: &[Vec<u8>]) -> (Vec<u8>, Vec<Range<usize>>) {
     (arena, places)
 }
 
-/// What is written of these packets, batch by batch.
+/// Returns all writes for these packets, batch by batch.
 fn writes_of(coalescer: &mut Coalescer, packets: &[Vec<u8>]) -> Vec<Vec<u8>> {
     writes_with(coalescer, packets, |_| {})
 }
 
-/// The same; `before` each packet something is done.
+/// The same, calling `before` ahead of each packet.
 fn writes_with(
     coalescer: &mut Coalescer,
     packets: &[Vec<u8>],
@@ -62,7 +62,7 @@ fn writes(packets: &[Vec<u8>]) -> Vec<Vec<u8>> {
     writes_of(&mut Coalescer::new(LAYOUT, true), packets)
 }
 
-/// What the other end of a write makes of it.
+/// Splits a write as the other end does.
 fn cut(write: &[u8]) -> Vec<Vec<u8>> {
     let (header, packet) = Header::parse(write, LAYOUT).unwrap();
     let mut split = Split::new(&header, packet).unwrap();
@@ -75,7 +75,7 @@ fn cut(write: &[u8]) -> Vec<Vec<u8>> {
     packets
 }
 
-/// How many packets each write holds.
+/// Returns the number of packets in each write.
 fn counts(packets: &[Sample]) -> Vec<usize> {
     let packets: Vec<_> = packets.iter().map(Sample::packet).collect();
     let writes = writes(&packets);
@@ -84,7 +84,7 @@ fn counts(packets: &[Sample]) -> Vec<usize> {
     cut.iter().map(Vec::len).collect()
 }
 
-/// `count` packets of 100 bytes of payload, one behind the other.
+/// Returns `count` consecutive packets with 100 bytes of payload.
 fn stream(first: &Sample, count: u16) -> Vec<Sample> {
     let number = |number: u16| Sample {
         identification: first.identification.wrapping_add(number),
@@ -95,7 +95,7 @@ fn stream(first: &Sample, count: u16) -> Vec<Sample> {
     (0..count).map(number).collect()
 }
 
-/// The four kinds of flows.
+/// Returns one sample of each of the four kinds of flows.
 fn kinds() -> Vec<Sample> {
     let kind = |six, tcp| Sample { six, tcp, ..Sample::default() };
     vec![kind(false, true), kind(true, true), kind(false, false), kind(true, false)]
@@ -134,7 +134,7 @@ fn a_super_packet_is_described_as_the_kernel_wants_it() {
         let offset = kind.checksum_field() - kind.offset();
         let fields = [word(headers_len), word(100), word(kind.offset()), word(offset)].concat();
         assert_eq!(virtio, [&[1, gso][..], &fields].concat());
-        // the header, then payload after payload, none of it copied
+        // the header, then each payload, not copied
         let (arena, places) = arena(&packets);
         let mut coalescer = Coalescer::new(Layout::Long, true);
         for place in &places {
@@ -183,14 +183,14 @@ fn a_changed_header_is_not_joined() {
             let packets = [&packets[..2], &[changed(&packets[2], change)]].concat();
             assert_eq!(counts(&packets), [2, 1], "change {number} of {kind:?}");
         }
-        // but a whole flow with these is joined
+        // but a flow whose packets all have these is merged
         for change in [|it: &mut Sample| it.class = 0xb9, |it: &mut Sample| it.tcp_options = vec![1; 12]] {
             assert_eq!(counts(&stream(&changed(&kind, change), 3)), [3]);
         }
     }
 }
 
-/// Makes the checksums right again, if it still has any.
+/// Recomputes the checksums, if the packet still has any.
 fn with_checksums(mut packet: Vec<u8>) -> Vec<u8> {
     let Some(transport) = transport::find(&packet) else { return packet };
     let len = u16::try_from(packet.len()).unwrap();
@@ -338,7 +338,7 @@ fn udp_without_a_checksum_or_a_wrong_length_goes_alone() {
         packets[1][place..place + 2].copy_from_slice(&bytes);
         assert_eq!(writes(&packets).len(), 3);
     }
-    // and all of it for a device that takes no such super-packets
+    // and all of it for a device that does not accept UDP super-packets
     assert_eq!(writes_of(&mut Coalescer::new(LAYOUT, false), &packets).len(), 3);
 }
 
@@ -350,7 +350,7 @@ fn options_extensions_and_fragments_go_alone_and_in_order() {
         packets[2].ip_options = vec![1; 8];
         assert_eq!(counts(&packets), [2, 1, 1]);
         assert_eq!(counts(&stream(&options, 3)), [1, 1, 1]);
-        // a fragment may be of any flow between the two
+        // a fragment may belong to any flow between the two hosts
         let mut packets: Vec<_> = stream(&kind, 4).iter().map(Sample::packet).collect();
         let mut fragment = packets[2].clone();
         if kind.six {
@@ -362,7 +362,7 @@ fn options_extensions_and_fragments_go_alone_and_in_order() {
         let written = writes(&packets);
         assert_eq!(written.len(), 3);
         assert_eq!(written[1][10..], packets[2]);
-        // but not between others
+        // but not between other hosts
         packets[2][if kind.six { 23 } else { 15 }] = 99;
         assert_eq!(writes(&packets).len(), 2);
     }
@@ -429,12 +429,12 @@ fn a_full_or_half_written_batch_takes_nothing() {
     assert_eq!(coalescer.handle_packet(&packet, outside), Err(CoalesceError::OutOfBounds));
 }
 
-/// A packet, and how it is put into the stream of its flow.
+/// A packet, and its placement in the stream of its flow.
 #[derive(Clone, Debug)]
 struct Step {
     flow: usize,
     len: usize,
-    /// What is unusual about it; most numbers stand for nothing.
+    /// Selects an anomaly; most values select none.
     oddity: u8,
 }
 
@@ -444,7 +444,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..200)
 }
 
-/// The packets of some flows, mixed, with oddities, and the flow of each.
+/// Returns the packets of several flows, interleaved, with anomalies, and the flow of each.
 fn mixed(flows: &[Sample], steps: &[Step]) -> Vec<(usize, Vec<u8>)> {
     let mut flows = flows.to_vec();
     let mut packets = vec![];
@@ -497,7 +497,7 @@ proptest! {
         let size = size.max(len.div_ceil(MAX_SEGMENTS));
         let sample = Sample {
             ip_options: vec![],
-            // what is joined at all
+            // only values that can be merged
             class: sample.class & !1,
             flags: sample.flags & (PSH | ECE | CWR) | ACK,
             payload: payload(len, seed),
@@ -553,7 +553,7 @@ proptest! {
             prop_assert_eq!(written, came);
         }
         prop_assert_eq!(cut.len(), packets.len());
-        // wrong checksums stay wrong, right ones right
+        // incorrect checksums stay incorrect, correct ones correct
         let intact = |packets: &[Vec<u8>]| packets
             .iter()
             .filter(|packet| transport::find(packet).is_some_and(|it| slow_is_intact(packet, it.offset)))
@@ -574,7 +574,7 @@ proptest! {
         let mut packets: Vec<_> = mixed(&flows, &steps).into_iter().map(|(_, packet)| packet).collect();
         for (packet, place, change) in changes {
             let packet = packet.get_mut(&mut packets);
-            // where the sums stay right, more than one rule has to see it
+            // where the sums stay correct, more than one rule must detect it
             if let [first, second] = [place & !1, place & !1 | 8].map(|place| packet.get(place).copied())
                 && let (Some(first), Some(second)) = (first, second)
             {
@@ -607,7 +607,7 @@ proptest! {
             .collect();
         let written: Vec<_> = writes(&packets).iter().map(|write| write[10..].to_vec()).collect();
         prop_assert_eq!(written.len(), packets.len());
-        // another arena than the one that was shown is wrong, but no crash
+        // an arena other than the one that was shown is an error of the caller, but must not panic
         let (arena, places) = arena(&packets);
         let mut coalescer = Coalescer::new(LAYOUT, true);
         for place in places {
