@@ -167,7 +167,7 @@ fn running_tunnel(tun: Option<TunName>, config: Option<&Path>) -> anyhow::Result
 }
 
 fn print_health(Health { line, warnings }: &Health) {
-    // if the reader has closed the pipe, the exit code still has the result
+    // a reader that has closed the pipe still has the exit code
     let _ = writeln!(io::stdout(), "{line}");
     for warning in warnings {
         let _ = writeln!(io::stderr(), "warning: {warning}");
@@ -245,14 +245,14 @@ fn into_background(cli: &Cli) -> ExitCode {
 fn in_background(ready: OwnedFd) -> i32 {
     match Cli::read() {
         Ok(cli) => run(cli, Some(ready)).into(),
-        // the foreground process has reported the same error
+        // the foreground process has parsed the same command line
         Err(_) => exit::USAGE.into(),
     }
 }
 
 /// Runs a tunnel until its end, and returns the exit code.
 fn run(cli: Cli, ready: Option<OwnedFd>) -> u8 {
-    // stderr is closed once the process is in the background
+    // stderr is not available once the process is in the background
     let target = match cli.run.log_target {
         Target::Auto if ready.is_some() && logging::has_journald() => Target::Journald,
         target => target,
@@ -388,7 +388,7 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
 
 /// Returns the name of the tunnel of `file`, which is not read, and its kill switch, if one is
 /// requested. The kill switch is engaged first, so that nothing leaves the host even if a later
-/// step fails. Only if engaging it does not open anything, and the names of endpoints cannot be
+/// step fails. The exception: if it is not in place already, and the names of endpoints cannot be
 /// resolved while it is engaged, it is engaged after they are resolved, or when the start fails.
 fn name_and_lock(
     file: &Path,

@@ -23,7 +23,7 @@ impl SystemRandom {
     /// boot; after that the generator does not fail.
     ///
     /// # Errors
-    /// [`NoRandomness`]: the system has no generator, or a sandbox forbids it.
+    /// The system has no generator, or a sandbox forbids it.
     pub fn open() -> Result<Self, NoRandomness> {
         let random = Self(ring::rand::SystemRandom::new());
         let mut trial = [0; 32];

@@ -145,7 +145,7 @@ impl UdpSocket {
     /// [`steering`].
     ///
     /// # Errors
-    /// Errors of the kernel, such as for a missing feature.
+    /// Errors of the kernel, for example if it does not support such programs.
     pub fn steer(&self, receivers: u32) -> io::Result<()> {
         sys::socket::choose_by(&self.socket, &steering::program(receivers))
     }

@@ -12,7 +12,7 @@
 //! let (header, packet) = virtio::Header::parse(&read, virtio::Layout::Short)?;
 //! let mut split = Split::new(&header, packet)?;
 //! while let Some(len) = split.next_len() {
-//!     // room for `len` bytes and what goes around them
+//!     // space for `len` bytes, with a header and a tag around them
 //!     let place = &mut batch[16..16 + len];
 //!     split.write_next(packet, place).expect("the place is long enough, the packet the same");
 //!     // seal, commit

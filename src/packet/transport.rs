@@ -52,7 +52,7 @@ pub(super) const fn is_extension(next_header: u8) -> bool {
 }
 
 /// Locates the transport header of `packet`; returns `None` if it is not one complete packet, if it
-/// is a fragment, or if it has too many extension headers.
+/// is a fragment, or if its chain of extension headers is incomplete or too long.
 pub fn find(packet: &[u8]) -> Option<Transport> {
     let version = ip::well_formed(packet)?;
     match version {

@@ -81,9 +81,9 @@ pub struct Header {
     /// Bytes of headers in the super-packet. The kernel is known to give more than there are: it is
     /// a hint for the kernel's own use and is not relied on.
     pub headers_len: u16,
-    /// Set on a super-packet.
+    /// The segmentation of a super-packet; `None` for a single packet.
     pub segmentation: Option<Segmentation>,
-    /// Set on a packet without a checksum.
+    /// The checksum to be completed; `None` for a packet with a complete checksum.
     pub checksum: Option<PartialChecksum>,
 }
 

@@ -17,9 +17,9 @@ use super::sets::{raise, read_sets};
 /// A user as given on the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UserSpec {
-    /// By name.
+    /// The user's name.
     Name(String),
-    /// By number, with the number of a group if one is given.
+    /// The user's number, with the number of a group if one is given.
     Number(u32, Option<u32>),
 }
 

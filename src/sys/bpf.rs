@@ -11,7 +11,7 @@ pub const LOAD_HALF: u16 = operation(libc::BPF_LD | libc::BPF_H | libc::BPF_ABS)
 pub const LOAD_WORD: u16 = operation(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS);
 /// Loads a constant into the accumulator.
 pub const LOAD_CONSTANT: u16 = operation(libc::BPF_LD | libc::BPF_IMM);
-/// Loads four bytes at the index register.
+/// Loads four bytes at the offset in the index register.
 pub const LOAD_WORD_AT_INDEX: u16 = operation(libc::BPF_LD | libc::BPF_W | libc::BPF_IND);
 /// Loads a constant into the index register.
 pub const LOAD_INDEX: u16 = operation(libc::BPF_LDX | libc::BPF_IMM);

@@ -66,8 +66,8 @@ pub fn remove_variables(names: &[&str]) {
 /// In the parent `keep` is closed. The caller must wait for the child's pid.
 ///
 /// # Errors
-/// `WouldBlock` as the kernel gives it for a limit on processes, `OutOfMemory`, or an error of its
-/// own when this process has a second thread, whose locks would stay locked for ever in the child.
+/// `WouldBlock` if the kernel's limit on processes is reached, `OutOfMemory`, or an error of its
+/// own if this process has a second thread, whose locks would stay locked for ever in the child.
 pub fn fork<T: Copy + UnwindSafe>(keep: OwnedFd, told: T, child: fn(OwnedFd, T) -> i32) -> io::Result<Pid> {
     if let Some(threads) = thread_count().filter(|&threads| threads != 1) {
         return Err(io::Error::other(format!(

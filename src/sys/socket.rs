@@ -14,8 +14,8 @@ pub fn allow_fragments(socket: impl AsFd) -> io::Result<()> {
     set(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT)
 }
 
-/// Memory that the kernel uses for a socket, in bytes, and the datagrams it dropped when a queue
-/// was full.
+/// Memory use and limits of a socket in the kernel, in bytes, and the datagrams dropped because a
+/// buffer was full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     /// Bytes received and not read yet.
