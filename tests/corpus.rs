@@ -1,4 +1,4 @@
-//! Replays what the fuzzers have found interesting, so that an ordinary test run covers it.
+//! Replays the fuzzers' corpus, so that an ordinary test run covers it.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
 use std::fs;

@@ -1,12 +1,13 @@
-//! wg-quick's configuration: whatever a file has in it, it is answered, in one line and without its secrets, and
-//! what is understood survives being written and read again. Shared by the fuzzer and by the ordinary test that
-//! replays its corpus.
+//! wg-quick's configuration: whatever a file has in it, it is answered, in one line and without its
+//! secrets, and what is understood survives being written and read again. Shared by the fuzzer and
+//! by the ordinary test that replays its corpus.
 
 use std::path::Path;
 
 use wontun::config::wg_quick::{Hooks, Warning, parse};
 
-/// More base64 characters in a row than any word of a message has, and fewer than half of a key has.
+/// More base64 characters in a row than any word of a message has, and fewer than half of a key
+/// has.
 const LONGEST_WORD: usize = 24;
 
 fn check_message(message: &str) {

@@ -1,5 +1,5 @@
-//! The path of a datagram through the plain engine, driven by a script of bytes. Shared by the fuzzer and by the
-//! ordinary test that replays its corpus.
+//! The path of a datagram through the plain engine, driven by a script of bytes. Shared by the
+//! fuzzer and by the ordinary test that replays its corpus.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Two WireGuard engines whose wire, clock and configuration a script of bytes plays with. Shared by the fuzzer and by
-//! the ordinary test that replays its corpus.
+//! Two WireGuard engines whose wire, clock and configuration a script of bytes plays with. Shared
+//! by the fuzzer and by the ordinary test that replays its corpus.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -206,8 +206,9 @@ impl World {
         }
     }
 
-    /// With the wire and the configuration in order again, packets arrive: at once, or, where one side holds on to a
-    /// session that the other has no more, after the fifteen seconds that it takes to notice.
+    /// With the wire and the configuration in order again, packets arrive: at once, or, where one
+    /// side holds on to a session that the other has no more, after the fifteen seconds that it
+    /// takes to notice.
     fn recover(&mut self) {
         self.wire.clear();
         for host in 0..2 {

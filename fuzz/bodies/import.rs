@@ -1,6 +1,6 @@
-//! `wontun import`: whatever is in another program's file, what comes of it is a file that the tunnel takes, or an
-//! error, and what is said of it is in single lines. Shared by the fuzzer and by the ordinary test that replays its
-//! corpus.
+//! `wontun import`: whatever is in another program's file, what comes of it is a file that the
+//! tunnel takes, or an error, and what is said of it is in single lines. Shared by the fuzzer and
+//! by the ordinary test that replays its corpus.
 
 use std::path::{Path, PathBuf};
 

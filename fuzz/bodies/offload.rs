@@ -1,5 +1,6 @@
-//! Splitting and coalescing: anything that a tun device might give, and streams of packets of which a script of bytes
-//! says what is unusual. Clamping the MSS of a packet, and the answer to one that is too big. Shared by the fuzzer and by the ordinary test that replays its corpus.
+//! Splitting and coalescing: anything that a tun device might give, and streams of packets of which
+//! a script of bytes says what is unusual. Clamping the MSS of a packet, and the answer to one that
+//! is too big. Shared by the fuzzer and by the ordinary test that replays its corpus.
 
 use wontun::packet::coalesce::{CoalesceError, Coalescer, MAX_PIECES, MAX_SEGMENTS};
 use wontun::packet::split::Split;
@@ -55,7 +56,8 @@ fn cut(read: &[u8], layout: Layout) -> Option<Vec<Vec<u8>>> {
     Some(packets)
 }
 
-/// What a tun device may give: the header and the packet as they are, or with the lengths put right.
+/// What a tun device may give: the header and the packet as they are, or with the lengths put
+/// right.
 fn split(script: &mut Script) {
     let how = script.byte();
     let layout = if how & 1 == 0 { Layout::Short } else { Layout::Long };
@@ -157,7 +159,8 @@ fn change(script: &mut Script, packet: &mut [u8]) {
     packet[place] ^= script.byte() & mask;
 }
 
-/// What cutting need not give back: the identification where DF says that it means nothing, and the checksum over it.
+/// What cutting need not give back: the identification where DF says that it means nothing, and the
+/// checksum over it.
 fn comparable(packet: &[u8]) -> Vec<u8> {
     let mut packet = packet.to_vec();
     if packet[0] >> 4 == 4 && packet[6] & 0x40 != 0 {
@@ -227,7 +230,8 @@ fn coalesce(script: &mut Script) {
     }
 }
 
-/// The packet is the script as it is, or with the length put right, and as TCP with right checksums.
+/// The packet is the script as it is, or with the length put right, and as TCP with right
+/// checksums.
 fn clamp_and_answer(script: &mut Script) {
     let how = script.byte();
     let mtu = usize::from(script.byte()) << 8 | usize::from(script.byte());

@@ -1,10 +1,11 @@
-//! The UAPI: whatever comes over the socket, it is answered in one line and without its secrets, the same in
-//! whatever pieces it comes, and what is understood survives being written and read again. Shared by the fuzzer
-//! and by the ordinary test that replays its corpus.
+//! The UAPI: whatever comes over the socket, it is answered in one line and without its secrets,
+//! the same in whatever pieces it comes, and what is understood survives being written and read
+//! again. Shared by the fuzzer and by the ordinary test that replays its corpus.
 
 use wontun::control::uapi::{Request, RequestError, RequestParser};
 
-/// More letters and digits in a row than any word of a message has, and fewer than half of a key has.
+/// More letters and digits in a row than any word of a message has, and fewer than half of a key
+/// has.
 const LONGEST_WORD: usize = 30;
 
 fn check_error(error: &RequestError) {

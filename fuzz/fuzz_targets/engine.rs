@@ -1,4 +1,4 @@
-//! `scripts/fuzz.sh engine`: whatever two engines meet with, they keep their rules.
+//! `scripts/fuzz.sh engine`: two engines that exchange arbitrary messages keep their invariants.
 #![no_main]
 
 #[path = "../bodies/engine.rs"]

@@ -1,5 +1,4 @@
-//! `scripts/fuzz.sh import`: whatever another program's file has in it, it is taken over or
-//! refused.
+//! `scripts/fuzz.sh import`: an arbitrary file of another program is either imported or refused.
 #![no_main]
 
 #[path = "../bodies/import.rs"]

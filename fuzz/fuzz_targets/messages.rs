@@ -1,4 +1,4 @@
-//! `scripts/fuzz.sh messages`: whatever bytes another process sends, they are an error or a
+//! `scripts/fuzz.sh messages`: arbitrary bytes from another process are either an error or a
 //! message.
 #![no_main]
 

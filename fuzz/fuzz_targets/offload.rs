@@ -1,5 +1,5 @@
-//! `scripts/fuzz.sh offload`: whatever a tun device or a peer gives, it is cut and joined by the
-//! rules.
+//! `scripts/fuzz.sh offload`: arbitrary packets from a tun device or a peer are split and coalesced
+//! correctly.
 #![no_main]
 
 #[path = "../bodies/offload.rs"]

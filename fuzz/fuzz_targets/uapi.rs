@@ -1,4 +1,4 @@
-//! `scripts/fuzz.sh uapi`: whatever comes over the socket, the parser answers and keeps its rules.
+//! `scripts/fuzz.sh uapi`: the parser answers arbitrary socket input and keeps its invariants.
 #![no_main]
 
 #[path = "../bodies/uapi.rs"]

@@ -1,7 +1,8 @@
-//! No packet costs an allocation: a library counts those of the process that carries packets.
+//! No packet costs an allocation. A preloaded library counts the allocations of the process that
+//! carries packets.
 //!
-//! Nothing else happens in that process between two readings of the counter, so what was allocated
-//! in between was allocated by the workers.
+//! Nothing else happens in that process between two readings of the counter, so all allocations in
+//! between were made by the workers.
 
 use std::fs::{File, Permissions};
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
@@ -31,14 +32,14 @@ struct Counter {
     _folder: Folder,
 }
 
-/// Starts one on a host.
+/// Starts a counted tunnel on a host.
 fn start_counter(site: &Site, args: &[&str]) -> Counter {
     let folder = Folder::new();
     let library = preload::build(folder.path(), LIBRARY, include_str!("allocation.c"));
     let preload = Preload::new(&library, folder.path().join("counter"));
     let path = preload.file("allocations");
     std::fs::write(&path, [0; 8]).unwrap();
-    // the process is of another user
+    // the process runs as another user
     std::fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
     let args = [args, &["--workers", "2", "--offload", "auto"]].concat();
     let daemon = site.launch(BINARY.as_ref(), &args).wrap(&preload.wrapper()).spawn();
@@ -47,14 +48,15 @@ fn start_counter(site: &Site, args: &[&str]) -> Counter {
     Counter { daemon, count: File::open(path).unwrap(), _folder: folder }
 }
 
-/// How often it has allocated something by now.
+/// Returns the number of allocations so far.
 fn allocations(counter: &Counter) -> u64 {
     let mut bytes = [0; 8];
     counter.count.read_exact_at(&mut bytes, 0).unwrap();
     u64::from_ne_bytes(bytes)
 }
 
-/// Streams both ways, and packets that come one by one. What a tunnel makes once is there after the first.
+/// Sends streams in both directions, then single packets. The first round makes the allocations
+/// that a tunnel makes only once.
 fn nothing_is_allocated(counter: &Counter, server: &Site, client: &Site) {
     client.ping(SERVER_V4);
     let connection = Connection::open(server, (SERVER_V4, 0), client);
@@ -72,7 +74,7 @@ fn nothing_is_allocated(counter: &Counter, server: &Site, client: &Site) {
     work(20 * MEGABYTE);
     let mut before = allocations(counter);
     assert!(before > 0, "a tunnel that starts allocates, or nothing is counted");
-    // the kernel may tell of a change of the device in between, which is no packet
+    // the kernel may report a change of the device in between, which is not a packet
     let mut rounds = Vec::new();
     while rounds.last() != Some(&0) {
         work(50 * MEGABYTE);

@@ -1,5 +1,5 @@
-//! A peer that knows only the bare protocol, driven by hand: one UDP socket, datagrams in and out. It sees
-//! everything that wontun puts on the wire, and can send what wontun never would.
+//! A peer that speaks only the bare protocol, driven by hand: one UDP socket, datagrams in and out.
+//! It sees everything that wontun puts on the wire, and can send what wontun never would.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::waiting::{PATIENCE, uninterrupted};
 pub(crate) const HELLO: &[u8] = b"hello?";
 pub(crate) const PORT: u16 = 19988;
 
-/// The inner addresses that wontun takes by default.
+/// The default inner addresses of wontun.
 pub(crate) const INNER_SERVER: Ipv4Addr = Ipv4Addr::new(10, 8, 0, 1);
 pub(crate) const INNER_CLIENT: Ipv4Addr = Ipv4Addr::new(10, 8, 0, 3);
 
@@ -35,7 +35,8 @@ impl Bare {
 
     pub(crate) fn send(&self, datagram: &[u8], to: impl Into<SocketAddr>) {
         let to = to.into();
-        // An error here is the answer to an earlier datagram (port unreachable); this one was not sent then.
+        // An error here answers an earlier datagram (port unreachable); this datagram was not sent
+        // then.
         for _ in 0..3 {
             if self.socket.send_to(datagram, to).is_ok() {
                 return;
@@ -44,8 +45,8 @@ impl Bare {
         panic!("cannot send {} bytes to {to}", datagram.len());
     }
 
-    /// Shows, by packets that arrive or do not, whether this is the server's peer: a socket on the server's
-    /// inner address sends them through its tun.
+    /// Returns true if this is the server's peer: a socket on the server's inner address sends
+    /// packets through its tun, and they arrive or do not.
     pub(crate) fn is_peer_of(&self, server: &Host) -> bool {
         let inner = server.udp((INNER_SERVER, 0));
         self.drain();
@@ -62,7 +63,7 @@ impl Bare {
         false
     }
 
-    /// The next datagram and its sender, unless `limit` passes first.
+    /// Returns the next datagram and its sender, or `None` after `limit`.
     pub(crate) fn receive(&self, limit: Duration) -> Option<(Vec<u8>, SocketAddr)> {
         let deadline = Instant::now() + limit;
         let mut buffer = vec![0; 65_536];
@@ -72,7 +73,7 @@ impl Bare {
                 return None;
             }
             self.socket.set_read_timeout(Some(left)).unwrap();
-            // Errors are time-outs, or an ICMP answer to something sent before: look again.
+            // An error is a time-out, or an ICMP answer to an earlier datagram: read again.
             if let Ok((length, from)) = self.socket.recv_from(&mut buffer) {
                 buffer.truncate(length);
                 return Some((buffer, from));
@@ -80,7 +81,7 @@ impl Bare {
         }
     }
 
-    /// Everything that arrives within `limit`, each with its time since the start.
+    /// Returns everything that arrives within `limit`, each datagram with its time since the start.
     pub(crate) fn listen_for(&self, limit: Duration) -> Vec<(Duration, Vec<u8>, SocketAddr)> {
         let start = Instant::now();
         let mut heard = Vec::new();
@@ -101,7 +102,7 @@ impl Bare {
         panic!("no hello? within {PATIENCE:?}");
     }
 
-    /// Throws away what has arrived so far.
+    /// Discards what has arrived so far.
     pub(crate) fn drain(&self) {
         self.socket.set_nonblocking(true).unwrap();
         let mut buffer = [0; 16];
@@ -110,7 +111,8 @@ impl Bare {
     }
 }
 
-/// Sends UDP datagrams with any source, from a raw socket: an attacker who can spoof the peer's address.
+/// Sends UDP datagrams with any source address, from a raw socket: an attacker who can spoof the
+/// peer's address.
 #[derive(Debug)]
 pub(crate) struct Spoofer {
     socket: Socket,
@@ -123,8 +125,8 @@ impl Spoofer {
         Self { socket: host.inside(|| Socket::new(Domain::IPV4, Type::RAW, Some(raw))).unwrap() }
     }
 
-    /// Sends one datagram; the kernel fragments what is longer than the wire's MTU only for `send_to`s of
-    /// its own, so keep the payload below 1400 bytes.
+    /// Sends one datagram. The payload must be below 1400 bytes: the kernel does not fragment such
+    /// packets.
     pub(crate) fn send(&self, source: SocketAddrV4, destination: SocketAddrV4, payload: &[u8]) {
         let packet = packets::udp4(source, destination, payload);
         let to = SocketAddr::from((*destination.ip(), 0)).into();

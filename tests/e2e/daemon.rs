@@ -16,7 +16,7 @@ use crate::mounts::BINARY;
 use crate::processes::{self, Processes};
 use crate::waiting::{Finished, PATIENCE, exit_within, finish, holds_within};
 
-/// How wontun is to be started.
+/// The command line and environment of a wontun to start.
 #[derive(Debug)]
 pub(crate) struct Launch<'host> {
     host: &'host Host,
@@ -56,7 +56,7 @@ impl<'host> Launch<'host> {
         self
     }
 
-    /// A program that sets something up and then executes wontun, such as `setpriv …`.
+    /// Prepends a program that sets something up and then executes wontun, such as `setpriv …`.
     pub(crate) fn wrap(mut self, words: &str) -> Self {
         self.wrapper.extend(words.split_whitespace().map(str::to_owned));
         self
@@ -75,7 +75,7 @@ impl<'host> Launch<'host> {
         daemon
     }
 
-    /// Starts it with a standard error of the caller's; nothing is captured.
+    /// Starts it with the caller's standard error; nothing is captured.
     pub(crate) fn spawn_with_stderr(self, stderr: Stdio) -> Daemon {
         let mut command = self.command();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
@@ -83,7 +83,7 @@ impl<'host> Launch<'host> {
         Daemon { child, log: Log::default(), reader: None, seen: Mutex::default() }
     }
 
-    /// Starts it and expects it to end by itself soon.
+    /// Starts it and expects it to exit by itself soon.
     pub(crate) fn run(self) -> Finished {
         finish(&mut self.command(), PATIENCE)
     }
@@ -100,7 +100,7 @@ impl<'host> Launch<'host> {
             command.args(&self.wrapper).arg(&self.binary);
             command
         };
-        // nothing of the machine's own, unless a test says where
+        // nothing of the machine's own state, unless a test sets the directory
         command.env("STATE_DIRECTORY", "/nonexistent/wontun");
         command.args(&self.args).envs(self.env.iter().map(|(key, value)| (key, value)));
         command
@@ -123,28 +123,29 @@ pub(crate) struct Daemon {
     child: Child,
     log: Log,
     reader: Option<JoinHandle<()>>,
-    /// Processes of it that were there at the last signal.
+    /// The processes of the daemon at the last signal.
     seen: Mutex<Vec<Pid>>,
 }
 
-/// How a daemon ended.
+/// The result of a daemon's run.
 #[derive(Debug)]
 pub(crate) struct Stopped {
     pub(crate) status: ExitStatus,
-    /// From the signal (or the start of the wait) to the end.
+    /// Time from the signal (or the start of the wait) to the exit.
     pub(crate) elapsed: Duration,
     pub(crate) lines: Vec<String>,
 }
 
 impl Daemon {
-    /// The server with default options plus `args`, up and ready.
+    /// Starts the server with default options plus `args`, and waits until it is ready.
     pub(crate) fn server(host: &Host, args: &[&str]) -> Self {
         let daemon = Launch::plain(host, args).spawn();
         daemon.wait_ready();
         daemon
     }
 
-    /// The client of the server on `server`'s IPv4 address with `args`, up and ready.
+    /// Starts the client of the server on `server`'s IPv4 address with `args`, and waits until it
+    /// is ready.
     pub(crate) fn client(host: &Host, server: &Host, args: &[&str]) -> Self {
         let peer = format!("{}:19988", server.v4);
         let daemon = Launch::plain(host, &[&["--peer", peer.as_str()], args].concat()).spawn();
@@ -156,17 +157,17 @@ impl Daemon {
         Pid::from_raw(self.child.id() as i32)
     }
 
-    /// The process that carries packets.
+    /// Returns the process that carries packets.
     pub(crate) fn tunnel_pid(&self) -> Pid {
         processes::tunnel_pid(self.pid())
     }
 
-    /// The supervisor and its helpers.
+    /// Returns the supervisor and its helpers.
     pub(crate) fn processes(&self) -> Processes {
         processes::processes(self.pid())
     }
 
-    /// The processes that it started, its helpers.
+    /// Returns the supervisor's child processes, its helpers.
     pub(crate) fn children(&self) -> Vec<Pid> {
         children_of(self.pid())
     }
@@ -175,17 +176,18 @@ impl Daemon {
         self.log.lines()
     }
 
-    /// How many log lines contain `needle`.
+    /// Returns the number of log lines that contain `needle`.
     pub(crate) fn count(&self, needle: &str) -> usize {
         self.lines().iter().filter(|line| line.contains(needle)).count()
     }
 
-    /// The first log line with `needle`, now or soon; panics with the whole log when it does not come.
+    /// Waits for the first log line with `needle` and returns it. Panics with the whole log if it
+    /// does not come.
     pub(crate) fn wait_for(&self, needle: &str) -> String {
         self.wait_for_more(needle, 0)
     }
 
-    /// The log line with `needle` that follows `seen` earlier ones.
+    /// Waits for the log line with `needle` that follows `seen` earlier ones, and returns it.
     pub(crate) fn wait_for_more(&self, needle: &str, seen: usize) -> String {
         let find = || self.lines().into_iter().filter(|line| line.contains(needle)).nth(seen);
         let mut found = None;
@@ -202,7 +204,7 @@ impl Daemon {
         self.wait_for("ready role=")
     }
 
-    /// True while the process runs.
+    /// Returns true while the process runs.
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
@@ -212,7 +214,7 @@ impl Daemon {
         kill(self.pid(), signal).unwrap();
     }
 
-    /// Remembers the helpers, whose end belongs to the end of this.
+    /// Remembers the helpers: the daemon has ended only when they have.
     fn see_helpers(&self) {
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = processes::descendants(self.pid());
     }
@@ -228,20 +230,20 @@ impl Daemon {
         Summary::parse(&self.wait_for_more("summary ", seen))
     }
 
-    /// SIGTERM, and the end.
+    /// Sends SIGTERM and waits for the exit.
     pub(crate) fn stop(self) -> Stopped {
         let pid = self.pid();
         self.stop_by(pid, Signal::SIGTERM)
     }
 
-    /// Sends `signal` to `pid` (this process, or the one it wraps) and waits for the end.
+    /// Sends `signal` to `pid` (this process, or the one it wraps) and waits for the exit.
     pub(crate) fn stop_by(self, pid: Pid, signal: Signal) -> Stopped {
         self.see_helpers();
         kill(pid, signal).unwrap();
         self.wait_exit()
     }
 
-    /// Waits for the end of the process and of all its helpers, at most [`PATIENCE`].
+    /// Waits until the process and all its helpers have exited, at most [`PATIENCE`].
     pub(crate) fn wait_exit(mut self) -> Stopped {
         let start = Instant::now();
         let helpers = [self.seen_helpers(), processes::descendants(self.pid())].concat();
@@ -279,16 +281,16 @@ impl Drop for Daemon {
         let helpers = [self.seen_helpers(), processes::descendants(self.pid())].concat();
         self.child.kill().ok();
         self.child.wait().ok();
-        // Whatever they hold, such as the port, is free for the next one.
+        // Their resources, such as the port, are then free for the next daemon.
         holds_within(PATIENCE, || helpers.iter().all(|pid| processes::is_gone(*pid)));
-        // Whoever reads the report of a failed test wants the program's side of it.
+        // The report of a failed test needs the program's log.
         if std::thread::panicking() {
             eprintln!("--- log of wontun, pid {}:\n{}", self.child.id(), self.lines().join("\n"));
         }
     }
 }
 
-/// The children of every thread of `pid`.
+/// Returns the children of every thread of `pid`.
 pub(crate) fn children_of(pid: Pid) -> Vec<Pid> {
     let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
     let lists = tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("children")).ok());
@@ -297,8 +299,8 @@ pub(crate) fn children_of(pid: Pid) -> Vec<Pid> {
     words.iter().map(|word| Pid::from_raw(word.parse().unwrap())).collect()
 }
 
-/// Stops a daemon until it once took less than [`END`], ten times at most, and returns the best: on a busy
-/// machine the noise of one stop is longer than that. Each must end with 0.
+/// Stops a daemon up to ten times, until one stop took less than [`END`], and returns the fastest:
+/// on a busy machine the noise of one stop is longer than that. Each daemon must exit with 0.
 pub(crate) fn best_stop(mut stop: impl FnMut() -> Stopped) -> Stopped {
     let mut best: Option<Stopped> = None;
     for _ in 0..10 {
@@ -314,7 +316,7 @@ pub(crate) fn best_stop(mut stop: impl FnMut() -> Stopped) -> Stopped {
     best.unwrap()
 }
 
-/// How soon a signal must have ended it.
+/// Longest time from a signal to the exit.
 pub(crate) const END: Duration = Duration::from_millis(100);
 
 /// The counters of a `summary` line.
@@ -347,18 +349,18 @@ impl Summary {
         }
     }
 
-    /// The packets dropped for `reason`.
+    /// Returns the number of packets dropped for `reason`.
     pub(crate) fn dropped(&self, reason: &str) -> u64 {
         self.drops.get(reason).copied().unwrap_or(0)
     }
 
-    /// The packets dropped, for whatever reason.
+    /// Returns the number of packets dropped for any reason.
     pub(crate) fn all_dropped(&self) -> u64 {
         self.drops.values().sum()
     }
 }
 
-/// The value of `key=value` or `key="value"` in a log line.
+/// Returns the value of `key=value` or `key="value"` in a log line.
 pub(crate) fn field<'line>(line: &'line str, key: &str) -> Option<&'line str> {
     let start = line.find(&format!(" {key}="))? + key.len() + 2;
     let value = &line[start..];
@@ -368,7 +370,7 @@ pub(crate) fn field<'line>(line: &'line str, key: &str) -> Option<&'line str> {
     }
 }
 
-/// Reads whatever `reader` gives until its end; for tests that capture by themselves.
+/// Reads `reader` to its end, for tests that capture output themselves.
 pub(crate) fn read_all(mut reader: impl Read) -> String {
     let mut text = String::new();
     reader.read_to_string(&mut text).unwrap();

@@ -1,4 +1,5 @@
-//! What the tunnel carries arrives: TCP, ping and UDP, of any size, inside and outside either IP version.
+//! Everything sent through the tunnel arrives: TCP, ping and UDP, of any size, inside and outside
+//! either IP version.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -21,7 +22,8 @@ enum Outer {
     V6,
 }
 
-/// Server and client with both inner families and `args`, ready.
+/// Starts a server and a client with both inner families and `args`, and waits until they are
+/// ready.
 fn tunnel(server: &Host, client: &Host, outer: Outer, args: &[&str]) -> (Daemon, Daemon) {
     let address = match outer {
         Outer::V4 => IpAddr::from(server.v4),
@@ -71,7 +73,7 @@ fn tcp_carries_100_mb_each_way_ipv6_in_ipv6() {
     carries_100_mb_each_way(INNER_SERVER_V6.into(), Outer::V6);
 }
 
-/// The demo of the README: lines, in both directions, on a connection that either side keeps open.
+/// The README's demo: lines in both directions on a connection that either side keeps open.
 #[test]
 fn lines_go_both_ways_over_one_connection() {
     let lab = Lab::new(2);
@@ -121,7 +123,7 @@ fn udp_arrives_up_to_the_mtu_and_in_fragments_over_it() {
     }
 }
 
-/// Sends `size` bytes to `echo` and back; UDP may lose one, so five tries.
+/// Sends `size` bytes to `echo` and back. Tries five times, because UDP may lose a datagram.
 fn is_echoed(socket: &UdpSocket, echo: &UdpSocket, to: SocketAddr, size: usize) {
     let sent: Vec<u8> = (0..size).map(|index| index as u8).collect();
     let mut buffer = vec![0; 65_536];
@@ -162,7 +164,8 @@ fn a_server_for_both_families_has_the_mtu_of_ipv4() {
     assert_eq!(lab.server().mtu("tun0"), 1472);
 }
 
-/// A full inner packet of 1472 bytes needs 1500 outside; on a narrower wire the outer packet is fragmented.
+/// A full inner packet of 1472 bytes needs 1500 outside; on a narrower wire the outer packet is
+/// fragmented.
 #[test]
 fn full_packets_cross_a_wire_with_a_smaller_mtu() {
     let lab = Lab::with_mtu(2, 1400);
@@ -179,14 +182,14 @@ fn full_packets_cross_an_ipv6_wire_with_a_smaller_mtu() {
     Connection::open(lab.server(), (INNER_SERVER, 80), lab.client()).exchange(5 * MEGABYTE);
 }
 
-/// The narrow wire is behind a router: the hosts learn of it from ICMP alone.
+/// The narrow link is behind a router: the hosts learn its MTU from ICMP alone.
 #[test]
 fn full_packets_cross_a_path_with_a_smaller_mtu_behind_a_router() {
     for (outer, full) in [(Outer::V4, 1444), (Outer::V6, 1424)] {
         let lab = Lab::routed(1300);
         let _tunnel = tunnel(lab.server(), lab.client(), outer, &[]);
         lab.client().ping(INNER_SERVER);
-        // The first full packets may be lost while the path is learnt.
+        // The first full packets may be lost while the path MTU is discovered.
         let both_ways =
             || lab.client().ping_once(INNER_SERVER, full) && lab.server().ping_once(INNER_CLIENT, full);
         assert!((0..5).any(|_| both_ways()), "full packets do not get through over {outer:?}");
@@ -213,7 +216,7 @@ fn the_largest_mtu_carries_packets_of_64_kib() {
     Connection::open(lab.server(), (INNER_SERVER, 80), lab.client()).exchange(5 * MEGABYTE);
 }
 
-/// A ping that fills an inner packet of `mtu` bytes, which must not be fragmented inside.
+/// Sends a ping that fills an inner packet of `mtu` bytes, which must not be fragmented inside.
 fn fills_the_mtu(from: &Host, mtu: usize) {
     let mut ping = from.command("ping");
     let payload = (mtu - 28).to_string();
@@ -235,7 +238,7 @@ fn fills_the_mtu(from: &Host, mtu: usize) {
     assert!(finished.stdout.contains(" 0% packet loss"), "packets of {mtu} bytes are lost: {finished:?}");
 }
 
-/// `--no-configure` leaves the device to the user's own `ip`.
+/// With `--no-configure` the user configures the device with `ip`.
 #[test]
 fn no_configure_leaves_addresses_and_link_state_to_the_user() {
     let lab = Lab::new(2);

@@ -1,4 +1,5 @@
-//! Outer addresses: which port is bound, which address answers, and how a peer's name becomes an address.
+//! Outer addresses: the port that is bound, the address that answers, and the resolution of a
+//! peer's name.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
@@ -13,7 +14,8 @@ use crate::lab::{Host, Lab};
 use crate::mounts::Folder;
 use crate::waiting::{PATIENCE, eventually};
 
-/// Shell that gives a program its own /etc/hosts, and a name server that refuses at once.
+/// Returns shell lines that give a program its own /etc/hosts, and a name server that refuses at
+/// once.
 pub(crate) fn own_hosts(folder: &Folder) -> String {
     folder.write("resolv.conf", "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n");
     let path = folder.path().display();
@@ -29,7 +31,7 @@ fn answers_from(server: &Host, client: &Host, second: IpAddr, own: IpAddr) {
     inner.send_to(b"down", (INNER_CLIENT, 7)).unwrap();
     let (_, from) = bare.receive(PATIENCE).expect("the server sends nothing");
     assert_eq!(from, SocketAddr::new(second, PORT));
-    // A real client's connected socket hears no other address: it gets through as well.
+    // A real client's connected socket receives from no other address: it connects as well.
     drop(bare);
     let peer = SocketAddr::new(second, PORT).to_string();
     let _client = Launch::new(client, &["--peer", &peer]).spawn();
@@ -47,15 +49,15 @@ fn replies_leave_from_the_ipv4_address_that_the_peer_talked_to() {
 #[test]
 fn replies_leave_from_the_ipv6_address_that_the_peer_talked_to() {
     let lab = Lab::new(2);
-    // The kernel would prefer the newest of several addresses: talk to the oldest and to the newest.
+    // The kernel would prefer the newest of several addresses: use the oldest and the newest.
     lab.server().ip(&["address", "add", "2001:db8::77/64", "dev", "eth0", "nodad"]);
     answers_from(lab.server(), lab.client(), lab.server().v6.into(), lab.client().v6.into());
     let second = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x77);
     answers_from(lab.server(), lab.client(), second.into(), lab.client().v6.into());
 }
 
-/// The address that the peer talked to is removed while the tunnel runs: the server must find another way
-/// as soon as the peer comes by one.
+/// The address that the peer used is removed while the tunnel runs: the server must choose another
+/// as soon as the peer sends to one.
 #[test]
 fn a_server_that_loses_the_peers_address_is_reached_at_another() {
     let lab = Lab::new(2);
@@ -81,7 +83,7 @@ fn a_client_goes_on_with_another_port_when_19988_is_taken() {
     let port = field(&client.wait_ready(), "port").map(str::to_owned);
     assert!(port.as_deref().is_some_and(|port| port != "19988" && port != "0"), "{port:?}");
     lab.client().ping(INNER_SERVER);
-    // It keeps that port: a server restart meets the same one.
+    // The client keeps that port: a restarted server finds the same one.
     server.stop();
     assert!(!lab.client().ping_once(INNER_SERVER, 56));
     let bare = Bare::new(lab.server(), lab.server().v4, PORT);
@@ -106,7 +108,7 @@ fn listen_restricts_the_server_to_one_address() {
     let lab = Lab::new(2);
     lab.server().ip(&["address", "add", "192.0.2.77/24", "dev", "eth0"]);
     let server = Daemon::server(lab.server(), &["--listen", "192.0.2.77"]);
-    // The port of the other addresses is free for others.
+    // The port of the other addresses is free for other programs.
     let other = Bare::new(lab.server(), lab.server().v4, PORT);
     let bare = Bare::client(lab.client());
     bare.send(HELLO, (lab.server().v4, PORT));
@@ -134,7 +136,7 @@ fn a_name_that_does_not_resolve_is_tried_again() {
     let _server = Daemon::server(lab.server(), &[]);
     let client = Launch::new(lab.client(), &["--peer", "tunnel.example:19988"]).prepare(&own_hosts(&folder));
     let mut client = client.spawn();
-    // It says so, names the name, and lives.
+    // The client logs an error with the name, and keeps running.
     client.wait_for("tunnel.example");
     assert!(client.is_running());
     folder.write("hosts", "127.0.0.1 localhost\n192.0.2.1 tunnel.example\n");
@@ -153,7 +155,7 @@ fn a_name_is_resolved_again_when_the_server_stays_silent() {
     lab.client().ping_within(Duration::from_secs(60), INNER_SERVER);
 }
 
-/// A name server that never answers: resolving must not block the loop, nor the way out.
+/// A name server that never answers: resolution must not block the loop, nor the shutdown.
 #[test]
 fn a_name_server_that_hangs_does_not_hold_up_the_end() {
     let (lab, folder) = (Lab::new(2), Folder::new());
@@ -175,7 +177,7 @@ fn a_name_server_that_hangs_does_not_hold_up_the_end() {
         stopped
     });
     assert!(stopped.elapsed < END, "took {:?}", stopped.elapsed);
-    // Killed, it leaves no process either, and none that holds on to the device or the port.
+    // When killed it leaves no process either, and none that holds the device or the port.
     let client = start();
     let (pid, children) = (client.pid(), client.children());
     client.stop_by(pid, Signal::SIGKILL);
@@ -201,7 +203,8 @@ fn our_own_address_as_the_peer_is_refused() {
     }
 }
 
-/// A name that turns out to point into the tunnel is no reason to die, but never to be used either.
+/// A name that resolves to an address inside the tunnel is not an error, but the address is never
+/// used.
 #[test]
 fn a_name_that_points_into_our_own_tun_is_not_used() {
     let (lab, folder) = (Lab::new(2), Folder::new());
@@ -213,8 +216,8 @@ fn a_name_that_points_into_our_own_tun_is_not_used() {
     assert_eq!(lab.client().device_packets("tun0"), (0, 0), "its own hello? went into the tunnel");
 }
 
-/// Where IPv6 is disabled for new devices (Docker does it), IPv4 goes on after one warning that names the
-/// flag to use.
+/// Where IPv6 is disabled for new devices (as by Docker), IPv4 continues after one warning that
+/// names the flag to use.
 #[test]
 fn an_inner_ipv6_address_where_ipv6_is_disabled_gives_one_warning() {
     let lab = Lab::new(2);
@@ -228,8 +231,8 @@ fn an_inner_ipv6_address_where_ipv6_is_disabled_gives_one_warning() {
     assert_eq!(client.count("--sysctl"), 1);
 }
 
-/// A kernel without IPv6 answers `socket(AF_INET6, …)` with EAFNOSUPPORT; strace stands in for it. It says
-/// first which of the program's calls those are, and then makes them fail.
+/// A kernel without IPv6 answers `socket(AF_INET6, …)` with EAFNOSUPPORT; strace simulates it. A
+/// first run finds the numbers of those calls, a second one makes them fail.
 #[test]
 fn a_host_without_ipv6_works() {
     let (lab, folder) = (Lab::new(2), Folder::new());
@@ -241,13 +244,13 @@ fn a_host_without_ipv6_works() {
     let main = format!("{} ", look.pid());
     look.stop();
     let calls = std::fs::read_to_string(&trace).unwrap();
-    // strace counts those of each process
+    // strace counts the calls of each process separately
     let calls = calls.lines().filter(|line| line.starts_with(&main) && line.contains("socket(")).enumerate();
     let inet6: Vec<usize> =
         calls.filter(|(_, line)| line.contains("AF_INET6")).map(|(at, _)| at + 1).collect();
     let first = inet6.first().expect("the server opens an IPv6 socket");
-    // One worker's fails, and nothing else of that family is tried, neither the others' nor a
-    // peer's.
+    // One worker's call fails, and no other socket of that family is tried, neither of the other
+    // workers nor of a peer.
     let without =
         format!("strace -D -f -o {file} -e trace=socket -e inject=socket:error=EAFNOSUPPORT:when={first}");
     let server = Launch::plain(lab.server(), &[]).wrap(&without).spawn();
@@ -260,7 +263,7 @@ fn a_host_without_ipv6_works() {
     lab.client().ping(INNER_SERVER);
 }
 
-/// A host whose `disable_ipv6` is set everywhere: the sockets open, no address exists.
+/// A host with `disable_ipv6` set everywhere: the sockets open, no address exists.
 #[test]
 fn a_host_with_ipv6_switched_off_works() {
     let lab = Lab::new(2);
@@ -272,7 +275,7 @@ fn a_host_with_ipv6_switched_off_works() {
     lab.client().ping(INNER_SERVER);
 }
 
-/// Two tunnels on one host are two devices on two ports.
+/// Two tunnels on one host use two devices and two ports.
 #[test]
 fn a_second_tunnel_on_one_host_takes_another_name_and_port() {
     let lab = Lab::new(2);

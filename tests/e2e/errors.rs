@@ -1,4 +1,5 @@
-//! Each way to fail: one line that says what, where and what to do, and an exit code that scripts can use.
+//! Each failure prints one line with the error, its location and the remedy, and has an exit code
+//! that scripts can use.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -14,10 +15,12 @@ const UNAVAILABLE: i32 = 69;
 const NO_PRIVILEGE: i32 = 77;
 const CONFIGURATION: i32 = 78;
 
-/// Panics unless the run ended with one of `codes` and one line on standard error that contains every needle.
+/// Panics unless the run ended with one of `codes` and one line on standard error that contains
+/// every needle.
 fn fails_with(run: &Finished, codes: &[i32], needles: &[&str]) {
     assert!(codes.contains(&run.code()), "exit code {codes:?} expected: {run:?}");
-    // The warning that the wire is not encrypted is no part of the error; nothing else may come with it.
+    // The warning that the wire is not encrypted is not part of the error; nothing else may be
+    // printed.
     let lines: Vec<&str> =
         run.stderr.lines().filter(|line| !line.contains("plain mode is not encrypted")).collect();
     let [line] = lines.as_slice() else { panic!("one line expected: {run:?}") };
@@ -49,7 +52,7 @@ fn usage_errors_exit_2_and_name_the_option() {
     ] {
         fails_with(&Launch::new(lab.server(), args).run(), &[USAGE], &[needle]);
     }
-    // No more was done than reading the command line.
+    // Nothing was done beyond parsing the command line.
     assert!(!lab.server().has_device("tun"));
 }
 
@@ -118,7 +121,8 @@ fn without_net_admin_it_says_how_to_get_it() {
     fails_with(&run, &[NO_PRIVILEGE], &["CAP_NET_ADMIN", "setcap"]);
 }
 
-/// The node of a plain host is root's alone; a setcap binary under an ordinary user meets that.
+/// On an ordinary host only root may open the node; a setcap binary under an ordinary user gets
+/// this error.
 #[test]
 fn without_permission_on_the_tun_node_it_names_its_mode() {
     let (lab, folder) = (Lab::new(2), Folder::new());
@@ -150,13 +154,13 @@ fn a_device_name_that_is_taken_is_named() {
     let _first = Daemon::server(lab.server(), &[]);
     let run = Launch::plain(lab.server(), &["--listen-port", "20000"]).run();
     fails_with(&run, &[UNAVAILABLE], &["tun0", "--tun"]);
-    // Nor can a device of another kind be used.
+    // A device of another kind cannot be used either.
     lab.client().ip(&["link", "add", "tun0", "type", "bridge"]);
     let run = Launch::plain(lab.client(), &[]).run();
     fails_with(&run, &[UNAVAILABLE], &["tun0", "--tun"]);
 }
 
-/// A persistent device that somebody prepared (or an earlier program left) is no obstacle.
+/// A persistent device that an administrator prepared (or an earlier program left) is used.
 #[test]
 fn a_persistent_tun_of_that_name_is_used() {
     let lab = Lab::new(2);
@@ -176,7 +180,7 @@ fn a_port_in_use_is_named() {
     assert!(!lab.server().has_device("tun1"), "its device is gone with it");
 }
 
-/// Only the default port of a client may be exchanged for another.
+/// Only a client's default port may be replaced by another.
 #[test]
 fn an_explicit_client_port_that_is_taken_is_an_error() {
     let lab = Lab::new(2);
@@ -251,7 +255,7 @@ fn an_unknown_variable_is_a_warning_that_names_the_nearest_option() {
     assert_eq!(lab.server().mtu("tun0"), 1472, "it has no effect");
 }
 
-/// Compose files pass an option that nobody chose as an empty variable.
+/// Compose files pass an unset option as an empty variable.
 #[test]
 fn an_empty_variable_is_none() {
     let lab = Lab::new(2);
@@ -279,7 +283,7 @@ fn addresses_to_listen_on_that_overlap_are_named() {
     server_fails(&["--listen", "::1", "--listen", "::1"], &[78], &["--listen ::1", "covered"]);
 }
 
-/// What Kubernetes injects for a service called `wontun`.
+/// The variables that Kubernetes injects for a service called `wontun`.
 #[test]
 fn variables_of_a_kubernetes_service_are_ignored_in_silence() {
     let lab = Lab::new(2);
@@ -297,7 +301,7 @@ fn variables_of_a_kubernetes_service_are_ignored_in_silence() {
     assert_eq!(server.count("WARN"), 1, "only the one about encryption: {:?}", server.lines());
 }
 
-/// A failed start leaves nothing behind that keeps the next one from starting.
+/// A failed start leaves nothing behind that prevents the next one.
 #[test]
 fn after_a_failed_start_the_next_one_works() {
     let lab = Lab::new(2);

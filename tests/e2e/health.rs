@@ -1,4 +1,4 @@
-//! `wontun health`: is the running tunnel's loop alive and its device up?
+//! `wontun health`: checks that the running tunnel's loop is alive and its device is up.
 
 use std::io::Write;
 use std::os::fd::AsRawFd;
@@ -17,7 +17,8 @@ use crate::tunnel::{Mode, Plan};
 use crate::waiting::{Finished, eventually};
 
 const AS_NOBODY: &str = "setpriv --reuid 65534 --regid 65534 --clear-groups";
-/// Tells [`squatter`] which abstract name to take: the socket's type and the name.
+/// Environment variable with the abstract name for [`squatter`] to take: the socket's type and the
+/// name.
 const SQUAT: &str = "E2E_SQUAT";
 
 fn is_healthy(run: &Finished) {
@@ -51,7 +52,7 @@ fn nothing_that_runs_is_not_healthy() {
     is_unhealthy(&health(lab.server()));
     let server = Daemon::server(lab.server(), &[]);
     is_healthy(&health(lab.server()));
-    // A tunnel on another host is no alibi, nor is one on another device, nor one of the past.
+    // A tunnel on another host does not count, nor one on another device, nor one that has ended.
     is_unhealthy(&health(lab.client()));
     is_unhealthy(&Launch::new(lab.server(), &["health", "--tun", "tun1"]).run());
     let pid = server.pid();
@@ -68,7 +69,8 @@ fn tun_chooses_the_tunnel_that_is_asked() {
     is_unhealthy(&Launch::new(lab.server(), &["health", "--tun", "tun0"]).run());
 }
 
-/// As the image's health check does, which knows nothing of the options that the container was started with.
+/// As the image's health check does, which does not know the options that the container was started
+/// with.
 #[test]
 fn the_only_tunnel_is_found_and_of_several_the_default_one() {
     let lab = Lab::new(2);
@@ -87,7 +89,7 @@ fn the_only_tunnel_is_found_and_of_several_the_default_one() {
     is_healthy(&says("tun0 is up"));
 }
 
-/// The client's other way of asking: what has no handshakes cannot be judged by them.
+/// The client's other query: a tunnel without handshakes cannot be judged by them.
 #[test]
 fn plain_mode_is_not_judged_by_handshakes() {
     let lab = Lab::new(2);
@@ -97,7 +99,7 @@ fn plain_mode_is_not_judged_by_handshakes() {
     assert!(run.stderr.contains("plain mode"), "{run:?}");
 }
 
-/// One worker of two is held up in a system call for good, while the first goes on.
+/// One of two workers hangs in a system call, while the first continues.
 #[test]
 fn a_worker_that_is_stuck_is_not_healthy_though_the_first_turns() {
     for mode in Mode::BOTH {
@@ -129,7 +131,7 @@ fn a_worker_that_is_stuck_is_not_healthy_though_the_first_turns() {
 #[test]
 fn a_device_that_is_down_is_not_healthy() {
     let lab = Lab::new(2);
-    // one that others set up and down
+    // a device whose link state is managed by other programs
     let _server = Daemon::server(lab.server(), &["--no-configure"]);
     lab.server().ip(&["link", "set", "tun0", "up"]);
     eventually("its device is up", || health(lab.server()).code() == 0);
@@ -143,8 +145,8 @@ fn a_device_that_is_down_is_not_healthy() {
     eventually("it notices that its device is up", || health(lab.server()).code() == 0);
 }
 
-/// A loop that no longer turns must not be called healthy, nor be waited for without end: neither
-/// the supervisor's nor the tunnel's.
+/// A hung loop must be reported as unhealthy within a time limit: the supervisor's as well as the
+/// tunnel's.
 #[test]
 fn a_stopped_loop_is_not_healthy() {
     let lab = Lab::new(2);
@@ -160,10 +162,10 @@ fn a_stopped_loop_is_not_healthy() {
     }
 }
 
-/// As by a shell's ^Z and fg while it waits for the answer.
+/// As by a shell's ^Z and fg while the client waits for the answer.
 #[test]
 fn who_asks_may_be_stopped_and_continued() {
-    /// recvfrom(2) on x86-64 and elsewhere.
+    /// Number of recvfrom(2) on x86-64 and elsewhere.
     const RECEIVING: [&str; 2] = ["45", "207"];
     let lab = Lab::new(2);
     let server = Daemon::server(lab.server(), &[]);
@@ -207,12 +209,12 @@ fn another_ordinary_user_is_refused() {
     let copy = folder.install(Path::new(BINARY), None);
     let mut server = Daemon::server(lab.server(), &[]);
     is_unhealthy(&Launch::new(lab.server(), &["health"]).wrap(AS_NOBODY).binary(&copy).run());
-    // And it disturbs nobody.
+    // And the tunnel is not disturbed.
     is_healthy(&health(lab.server()));
     assert!(server.is_running());
 }
 
-/// The abstract sockets of wontun on `host`, as (type, name), from the kernel's own list.
+/// Returns the abstract sockets of wontun on `host`, as (type, name), from the kernel's list.
 fn health_sockets(host: &Host) -> Vec<(String, String)> {
     let list = host.inside(|| std::fs::read_to_string("/proc/thread-self/net/unix")).unwrap();
     let mut sockets: Vec<_> = list
@@ -228,7 +230,8 @@ fn health_sockets(host: &Host) -> Vec<(String, String)> {
     sockets
 }
 
-/// Another user took the name first: a warning, a tunnel that works, and no answer of theirs is believed.
+/// Another user took the name first: wontun warns, the tunnel works, and `health` trusts no answer
+/// of that user.
 #[test]
 fn a_squatted_name_is_a_warning_and_is_not_believed() {
     let (lab, folder) = (Lab::new(2), Folder::new());
@@ -237,7 +240,7 @@ fn a_squatted_name_is_a_warning_and_is_not_believed() {
     let [(kind, name)] = sockets.as_slice() else { panic!("one socket expected: {sockets:?}") };
     server.stop();
     assert!(health_sockets(lab.server()).is_empty());
-    // The squatter is this test program itself, as another user.
+    // The squatter is this test program itself, running as another user.
     let this = std::env::current_exe().unwrap();
     let copy = folder.install(&this, None);
     let mut squatter =
@@ -256,7 +259,7 @@ fn a_squatted_name_is_a_warning_and_is_not_believed() {
     assert_eq!(server.stop().status.code(), Some(0));
 }
 
-/// No test: the part of the test above that another process plays.
+/// Not a test: the other process of the test above.
 #[test]
 #[ignore = "a helper of a_squatted_name_is_a_warning_and_is_not_believed"]
 fn squatter() {
@@ -274,7 +277,7 @@ fn squatter() {
         return;
     }
     nix::sys::socket::listen(&fd, nix::sys::socket::Backlog::new(8).unwrap()).unwrap();
-    // It tells everybody who asks that all is well.
+    // It reports to every client that the tunnel is healthy.
     while let Ok(asked) = nix::sys::socket::accept(fd.as_raw_fd()) {
         nix::sys::socket::send(asked, b"ok: all is well\n", nix::sys::socket::MsgFlags::MSG_NOSIGNAL).ok();
         nix::unistd::close(asked).ok();

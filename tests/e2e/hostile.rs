@@ -1,4 +1,4 @@
-//! Hostile input: the tunnel drops it, counts it and lives; nothing of it reaches the tun.
+//! Hostile input: the tunnel drops and counts it and keeps running; none of it reaches the tun.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,17 +12,18 @@ use crate::packets;
 use crate::streams::{Connection, Pattern};
 use crate::waiting::{SetAtEnd, eventually, uninterrupted};
 
-/// Datagrams of each flood; two floods at once make a million.
+/// Datagrams of each flood; two simultaneous floods make a million.
 const FLOOD: u64 = 500_000;
 
-/// A random datagram of 0–1399 bytes that the tunnel must not pass on, and that is no `hello?`.
+/// Returns a random datagram of 0–1399 bytes that the tunnel must not forward and that is not a
+/// `hello?`.
 fn junk(random: &mut Pattern, buffer: &mut [u8; 1400]) -> usize {
     let number = random.number();
-    // Most are short: it is the number of datagrams that hurts, not their bytes.
+    // Most are short: the load depends on the number of datagrams, not on their bytes.
     let length = if number.is_multiple_of(16) { (number >> 8) % 1400 } else { (number >> 8) % 64 } as usize;
     random.fill(&mut buffer[..length]);
     match number >> 40 & 3 {
-        // Half of them look like IP at first sight.
+        // Half of them begin like an IP packet.
         0 if length > 0 => buffer[0] = 0x45,
         1 if length > 0 => buffer[0] = 0x60 | buffer[0] & 15,
         _ => {}
@@ -33,7 +34,8 @@ fn junk(random: &mut Pattern, buffer: &mut [u8; 1400]) -> usize {
     length
 }
 
-/// The million: half from a stranger, half from the peer's own address and port, with a TCP stream running.
+/// The million: half from an unknown source, half from the peer's own address and port, with a TCP
+/// stream running.
 #[test]
 fn a_million_random_datagrams_leave_a_tcp_stream_unharmed() {
     let _one_at_a_time = heavy();
@@ -44,7 +46,7 @@ fn a_million_random_datagrams_leave_a_tcp_stream_unharmed() {
     lab.client().ping(INNER_SERVER);
     let target = SocketAddrV4::new(lab.server().v4, PORT);
     let peer = SocketAddrV4::new(lab.client().v4, PORT);
-    // A host can spoof only what its own kernel lets out: a raw socket on the peer's host.
+    // A host can spoof only what its own kernel sends: a raw socket on the peer's host.
     let spoofer = Spoofer::new(lab.client());
     let stranger = Bare::client(lab.host(2));
     let connection = Connection::open(lab.server(), (INNER_SERVER, 80), lab.client());
@@ -81,20 +83,21 @@ fn a_million_random_datagrams_leave_a_tcp_stream_unharmed() {
     assert!(up >= 20_000_000 && down >= 20_000_000);
     assert!(server.is_running());
     let summary = server.summary();
-    // What the kernel's socket buffers could not hold never reached the program; the rest is counted.
+    // Datagrams that overflowed the kernel's socket buffers never reached the program; the rest is
+    // counted.
     assert!(summary.dropped("stranger") >= FLOOD / 100, "{summary:?}");
     assert!(summary.dropped("stranger") <= FLOOD, "{summary:?}");
     let from_the_peer = summary.all_dropped() - summary.dropped("stranger");
     assert!(from_the_peer >= FLOOD / 100, "{summary:?}");
     assert_eq!(server.count("peer replaced"), 0);
-    // Nothing but what the client sent came out of the server's tun.
+    // Only the client's packets came out of the server's tun.
     let (written, sent) = (summary.rx_packets, client.summary().tx_packets);
     assert!(written <= sent, "{written} packets came out of the tunnel, {sent} went in");
     assert!(server.stop().status.success());
     assert!(client.stop().status.success());
 }
 
-/// Datagrams that are no packet, by kind.
+/// Returns datagrams that are not valid packets, by kind.
 fn malformed() -> Vec<(&'static str, Vec<u8>)> {
     let packet = packets::udp4(
         SocketAddrV4::new(INNER_CLIENT, 5000),
@@ -159,7 +162,7 @@ fn every_kind_of_malformed_datagram_from_the_peer_is_dropped_and_counted() {
     assert!(bare.is_peer_of(lab.server()), "the peer is the peer still");
 }
 
-/// The client hears such things from its server as well.
+/// The client receives the same datagrams from its server.
 #[test]
 fn every_kind_of_malformed_datagram_from_the_server_is_dropped_by_the_client() {
     let lab = Lab::new(2);
@@ -173,7 +176,7 @@ fn every_kind_of_malformed_datagram_from_the_server_is_dropped_by_the_client() {
         eventually(&format!("{kind} is counted"), || client.summary().all_dropped() == dropped + 1);
         assert_eq!(lab.client().device_packets("tun0").0, before, "{kind} was written to the tun");
     }
-    // A hello? that comes to a client is no packet either.
+    // A hello? sent to a client is not a packet either.
     bare.send(HELLO, to);
     bare.send(HELLO, to);
     assert_eq!(lab.client().device_packets("tun0").0, before);
@@ -184,7 +187,8 @@ fn every_kind_of_malformed_datagram_from_the_server_is_dropped_by_the_client() {
     assert_eq!(uninterrupted(|| inner.recv(&mut [0; 8])).unwrap(), 2, "a good packet still arrives");
 }
 
-/// From strangers it does not matter what is in it: nothing comes in, and the tun sees nothing.
+/// Datagrams from unknown sources are dropped and counted whatever they contain; the tun sees
+/// nothing.
 #[test]
 fn whatever_a_stranger_sends_is_dropped_and_counted() {
     let lab = Lab::new(3);
@@ -212,7 +216,8 @@ fn whatever_a_stranger_sends_is_dropped_and_counted() {
     assert!(stranger.listen_for(Duration::from_millis(200)).is_empty(), "a stranger gets no answer");
 }
 
-/// Good packets from the peer that are larger than our tun's MTU are the kernel's business, not a crash.
+/// Valid packets from the peer that exceed the tun's MTU are left to the kernel, and do not crash
+/// the program.
 #[test]
 fn packets_above_the_tuns_mtu_do_no_harm() {
     let lab = Lab::new(2);
@@ -230,8 +235,8 @@ fn packets_above_the_tuns_mtu_do_no_harm() {
     assert!(server.is_running());
 }
 
-/// Junk that comes faster than it can be dropped: the loop must turn to the tun all the same. strace makes
-/// every receive slow enough that a socket under this flood is never empty.
+/// Junk that arrives faster than it can be dropped: the loop must serve the tun all the same.
+/// strace makes every receive slow enough that a socket under this flood is never empty.
 #[test]
 fn junk_faster_than_the_loop_does_not_starve_the_tun() {
     let lab = Lab::new(3);
@@ -256,7 +261,7 @@ fn junk_faster_than_the_loop_does_not_starve_the_tun() {
         });
         let _end = SetAtEnd(&ended);
         let inner = lab.server().udp((INNER_SERVER, 0));
-        // The flood is on when the first of it is counted.
+        // The flood is running when its first datagram is counted.
         eventually("the flood arrives", || server.summary().dropped("stranger") > 0);
         let arrivals = (0..20).map(|number| {
             let sent = Instant::now();
@@ -269,13 +274,14 @@ fn junk_faster_than_the_loop_does_not_starve_the_tun() {
     assert!(arrivals.iter().all(Option::is_some), "packets from the tun wait for the junk: {arrivals:?}");
 }
 
-/// A datagram whose forged source is the server itself: what it then sends would come back to it.
-/// Its sender cannot be answered: taken for the peer, it would keep the real client out for ever.
+/// A datagram whose forged source is the server itself: the server's answers would come back to it.
+/// Its sender cannot be answered: if it were accepted as the peer, the real client would be locked
+/// out for ever.
 #[test]
 fn a_forged_hello_from_nowhere_takes_no_place() {
     let lab = Lab::new(2);
     let server = Daemon::server(lab.server(), &[]);
-    // the path there is checked backwards unless the filter is off
+    // the reverse path filter would drop such datagrams
     lab.server().shell("for f in all eth0; do echo 0 > /proc/sys/net/ipv4/conf/$f/rp_filter; done");
     let spoofer = Spoofer::new(lab.client());
     let nowhere = SocketAddrV4::new([9, 8, 7, 6].into(), PORT);
@@ -286,7 +292,8 @@ fn a_forged_hello_from_nowhere_takes_no_place() {
     lab.client().ping(INNER_SERVER);
 }
 
-/// An inner packet that claims to be the peer's datagram must not move the address that we answer from.
+/// An inner packet that imitates the peer's datagram must not change the address that the server
+/// answers from.
 #[test]
 fn a_forged_datagram_through_the_tunnel_moves_nothing() {
     let lab = Lab::new(2);

@@ -14,15 +14,15 @@ use nix::sched::{CloneFlags, setns};
 use crate::requirements;
 use crate::waiting::{PATIENCE, finish, succeed};
 
-/// Only one test at a time moves bulk data: two cores carry one such tunnel, not two.
+/// Serializes tests that move bulk data: two cores carry one such tunnel, not two.
 static HEAVY: Mutex<()> = Mutex::new(());
 
-/// Waits for the other heavy test to end; hold the guard for the length of the test.
+/// Waits for the other heavy test to end. Hold the guard for the length of the test.
 pub(crate) fn heavy() -> MutexGuard<'static, ()> {
     HEAVY.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One host. Its first network card is `eth0`.
+/// One host. Its first network interface is `eth0`.
 #[derive(Debug)]
 pub(crate) struct Host {
     name: String,
@@ -31,19 +31,19 @@ pub(crate) struct Host {
     pub(crate) v6: Ipv6Addr,
 }
 
-/// Hosts on one wire. Host `n` has 192.0.2.(n+1) and 2001:db8::(n+1).
+/// Hosts on one link. Host `n` has 192.0.2.(n+1) and 2001:db8::(n+1).
 #[derive(Debug)]
 pub(crate) struct Lab {
     hosts: Vec<Host>,
 }
 
 impl Lab {
-    /// `count` hosts on one wire of MTU 1500: a veth pair for two, a bridge for more.
+    /// Makes `count` hosts on one link of MTU 1500: a veth pair for two, a bridge for more.
     pub(crate) fn new(count: usize) -> Self {
         Self::with_mtu(count, 1500)
     }
 
-    /// As [`Lab::new`], with the wire's MTU.
+    /// As [`Lab::new`], with the link's MTU.
     pub(crate) fn with_mtu(count: usize, mtu: u32) -> Self {
         requirements::check();
         let mut lab = Self { hosts: Vec::new() };
@@ -72,9 +72,9 @@ impl Lab {
         lab
     }
 
-    /// Two hosts with a router (host 2) between them that forwards nothing larger than `mtu`. Host 0 is
-    /// 192.0.2.1 and 2001:db8::1, host 1 is 198.51.100.2 and 2001:db8:1::2; neither can see the narrow way
-    /// from its own card, of MTU 1500.
+    /// Makes two hosts with a router (host 2) between them that forwards nothing larger than `mtu`.
+    /// Host 0 is 192.0.2.1 and 2001:db8::1, host 1 is 198.51.100.2 and 2001:db8:1::2; neither can
+    /// see the smaller MTU on its own interface, of MTU 1500.
     pub(crate) fn routed(mtu: u32) -> Self {
         requirements::check();
         let mut lab = Self { hosts: Vec::new() };
@@ -95,10 +95,10 @@ impl Lab {
             router.ip(&["address", "add", &format!("{net4}.254/24"), "dev", card]);
             router.ip(&["address", "add", &format!("{net6}fe/64"), "dev", card, "nodad"]);
             router.ip(&["link", "set", card, "up"]);
-            // The routes have the MTU and not the cards: a veth drops what is larger than its far end's MTU,
-            // and nobody would hear of it.
+            // The MTU is set on the routes, not on the interfaces: a veth drops packets larger than
+            // its far end's MTU, without an ICMP error.
             router.ip(&["route", "change", &format!("{net4}.0/24"), "dev", card, "mtu", &mtu]);
-            // Of IPv6 routes, the better metric decides: this one stands beside the kernel's.
+            // IPv6 chooses the route with the better metric: this one is added beside the kernel's.
             let narrow = format!("{net6}/64");
             router.ip(&["-6", "route", "add", &narrow, "dev", card, "metric", "1", "mtu", &mtu]);
             host.set_up(1500);
@@ -110,17 +110,17 @@ impl Lab {
         lab
     }
 
-    /// Host `index`, counted from 0.
+    /// Returns host `index`, counted from 0.
     pub(crate) fn host(&self, index: usize) -> &Host {
         &self.hosts[index]
     }
 
-    /// The first host; by convention it runs the server.
+    /// Returns the first host; by convention it runs the server.
     pub(crate) fn server(&self) -> &Host {
         &self.hosts[0]
     }
 
-    /// The second host; by convention it runs the client.
+    /// Returns the second host; by convention it runs the client.
     pub(crate) fn client(&self) -> &Host {
         &self.hosts[1]
     }
@@ -128,7 +128,7 @@ impl Lab {
     fn add_host(&mut self, number: u8) {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
         let serial = COUNTER.fetch_add(1, Ordering::Relaxed);
-        // The pid keeps a run apart from one that was killed and left its namespaces behind.
+        // The pid distinguishes this run from one that was killed and left its namespaces behind.
         let name = format!("wontun-e2e-{}-{serial}", std::process::id());
         succeed(Command::new("ip").args(["netns", "add", &name]));
         self.hosts.push(Host {
@@ -142,7 +142,7 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         for host in &self.hosts {
-            // Also on the way out of a failed test: report, and go on with the others.
+            // A failed test gets here too: report, and continue with the others.
             let removed = Command::new("ip").args(["netns", "delete", &host.name]).status();
             if !removed.is_ok_and(|status| status.success()) {
                 eprintln!("cannot remove the network namespace {}", host.name);
@@ -152,7 +152,7 @@ impl Drop for Lab {
 }
 
 impl Host {
-    /// The network namespace's name, for `ip link set … netns NAME`.
+    /// Returns the network namespace's name, for `ip link set … netns NAME`.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
@@ -162,19 +162,20 @@ impl Host {
         succeed(Command::new("ip").args(["-n", &self.name]).args(args))
     }
 
-    /// Runs a line of shell on this host, which must succeed.
+    /// Runs a shell script on this host, which must succeed.
     pub(crate) fn shell(&self, script: &str) -> String {
         succeed(self.command("sh").args(["-ec", script]))
     }
 
-    /// A command that will run on this host, without the test's own `WONTUN_*` and journald variables.
+    /// Returns a command that will run on this host, without the test's own `WONTUN_*` and journald
+    /// variables.
     ///
-    /// `ip netns exec` makes a mount namespace, enters the network namespace and then executes the program,
-    /// so the child's process id is the program's own.
+    /// `ip netns exec` makes a mount namespace, enters the network namespace and then executes the
+    /// program, so the child's process id is the program's own.
     pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new("ip");
         for (key, _) in std::env::vars_os() {
-            // These two are for whoever runs all tests with another number of workers, or without offloads.
+            // These two serve to run all tests with another number of workers, or without offloads.
             let is_kept = key == "WONTUN_WORKERS" || key == "WONTUN_OFFLOAD";
             if key.to_string_lossy().starts_with("WONTUN_") && !is_kept {
                 command.env_remove(key);
@@ -187,7 +188,8 @@ impl Host {
         command
     }
 
-    /// Runs `work` on a thread that has entered this host. The sockets it opens stay here for good.
+    /// Runs `work` on a thread that has entered this host. Sockets opened there stay in this
+    /// namespace.
     pub(crate) fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         let namespace = File::open(format!("/run/netns/{}", self.name)).unwrap();
         let outcome = thread::scope(|scope| {
@@ -201,14 +203,14 @@ impl Host {
         outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
-    /// A UDP socket on this host whose reads give up after [`PATIENCE`].
+    /// Opens a UDP socket on this host whose reads time out after [`PATIENCE`].
     pub(crate) fn udp(&self, address: impl Into<SocketAddr>) -> UdpSocket {
         let address = address.into();
         let mut tries = 0..50;
         let socket = loop {
             match self.inside(|| UdpSocket::bind(address)) {
                 Ok(socket) => break socket,
-                // a process that another test starts has our sockets until it becomes its program
+                // a child of another test holds our sockets until it executes its program
                 Err(error) if error.kind() == ErrorKind::AddrInUse && tries.next().is_some() => {
                     thread::sleep(Duration::from_millis(10));
                 }
@@ -219,28 +221,28 @@ impl Host {
         socket
     }
 
-    /// A TCP listener on this host.
+    /// Opens a TCP listener on this host.
     pub(crate) fn listen(&self, address: impl Into<SocketAddr>) -> TcpListener {
         let address = address.into();
         self.inside(|| TcpListener::bind(address))
             .unwrap_or_else(|error| panic!("cannot listen on {address} on {}: {error}", self.name))
     }
 
-    /// A TCP connection from this host.
+    /// Opens a TCP connection from this host.
     pub(crate) fn connect(&self, address: impl Into<SocketAddr>) -> TcpStream {
         let address = address.into();
         self.inside(|| TcpStream::connect_timeout(&address, PATIENCE))
             .unwrap_or_else(|error| panic!("cannot connect to {address} from {}: {error}", self.name))
     }
 
-    /// True when one `ping` of `payload` bytes is answered within two seconds.
+    /// Returns true if one `ping` of `payload` bytes is answered within two seconds.
     pub(crate) fn ping_once(&self, address: impl Into<IpAddr>, payload: usize) -> bool {
         let mut ping = self.command("ping");
         ping.args(["-n", "-c", "1", "-W", "2", "-s", &payload.to_string(), &address.into().to_string()]);
         finish(&mut ping, PATIENCE).status.success()
     }
 
-    /// Panics unless a ping is answered within `limit`; says how long it took.
+    /// Panics unless a ping is answered within `limit`. Returns the time it took.
     pub(crate) fn ping_within(&self, limit: Duration, address: impl Into<IpAddr>) -> Duration {
         let (start, address) = (Instant::now(), address.into());
         while !self.ping_once(address, 56) {
@@ -254,7 +256,8 @@ impl Host {
         self.ping_within(PATIENCE, address);
     }
 
-    /// Packets that `device` received (for a tun: that the program wrote to it) and sent, since it was made.
+    /// Returns the packets that `device` received (for a tun: that the program wrote to it) and
+    /// sent since it was made.
     pub(crate) fn device_packets(&self, device: &str) -> (u64, u64) {
         let text = self.inside(|| std::fs::read_to_string("/proc/thread-self/net/dev")).unwrap();
         let counts = text.lines().find_map(|line| line.trim().strip_prefix(&format!("{device}:")));
@@ -263,13 +266,13 @@ impl Host {
         (counts[1], counts[9])
     }
 
-    /// True when this host has a network device whose name starts with `prefix`.
+    /// Returns true if this host has a network device whose name starts with `prefix`.
     pub(crate) fn has_device(&self, prefix: &str) -> bool {
         let text = self.inside(|| std::fs::read_to_string("/proc/thread-self/net/dev")).unwrap();
         text.lines().any(|line| line.trim().starts_with(prefix))
     }
 
-    /// The MTU of `device`, as `ip link` shows it.
+    /// Returns the MTU of `device`, as `ip link` shows it.
     pub(crate) fn mtu(&self, device: &str) -> u32 {
         let text = self.ip(&["-o", "link", "show", "dev", device]);
         let mut words = text.split_whitespace();
@@ -285,7 +288,8 @@ impl Host {
         self.ip(&["link", "set", "eth0", "up"]);
     }
 
-    /// Until the wire is up, a first packet may be lost and a test would blame the program.
+    /// Waits for the carrier: before that a first packet may be lost, and a test would blame the
+    /// program.
     fn wait_for_carrier(&self) {
         crate::waiting::eventually("eth0 comes up", || {
             self.ip(&["-o", "link", "show", "dev", "eth0"]).contains("LOWER_UP")

@@ -1,5 +1,6 @@
-//! No packet waits for others: what was read is sent, and what was received is written, before the loop sleeps. How long
-//! a packet takes is measured elsewhere, as no machine is quiet enough for a test to judge it.
+//! No packet waits for others: everything read is sent, and everything received is written, before
+//! the loop sleeps. Latency itself is measured elsewhere, because no machine is quiet enough for a
+//! test to judge it.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -11,32 +12,32 @@ use crate::mounts::Folder;
 use crate::tunnel::{CLIENT_V4, Mode, Plan, SERVER_V4, Tunnel};
 use crate::waiting::{PATIENCE, eventually, exit_within, uninterrupted};
 
-/// Fewer bytes are no packet: timers, signals and bells are read, too.
+/// Smallest length of a packet in bytes: shorter reads are of timers, signals and eventfds.
 const LEAST: i64 = 20;
 
 /// Datagrams of a burst.
 const BURST: usize = 100;
 
-/// What the loop did.
+/// One action of the loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Sleep,
-    /// From the tun.
+    /// Read from the tun.
     Read,
-    /// From the wire.
+    /// Received from the wire.
     Receive,
-    /// To the wire.
+    /// Sent to the wire.
     Send,
-    /// To the tun.
+    /// Written to the tun.
     Write,
 }
 
-/// A line of strace's. `None` for a call that found or did nothing.
+/// Parses a line of strace. Returns `None` for a call that found or did nothing.
 fn parse(line: &str) -> Option<Step> {
     let (call, _) = line.split_once('(')?;
     let result = || line.rsplit_once(" = ")?.1.split_whitespace().next()?.parse::<i64>().ok();
     match call {
-        // one that does not wait is no sleep
+        // a call that does not wait is not a sleep
         "epoll_wait" => (!line.contains(", 0) = ")).then_some(Step::Sleep),
         "read" => (result()? > LEAST).then_some(Step::Read),
         "recvmmsg" => (result()? > 0).then_some(Step::Receive),
@@ -46,7 +47,7 @@ fn parse(line: &str) -> Option<Step> {
     }
 }
 
-/// What the only worker of `pid` does while `work` is done.
+/// Returns the actions of the only worker of `pid` while `work` runs.
 fn steps(pid: Pid, trace: &Path, work: impl FnOnce()) -> Vec<Step> {
     let mut strace = Command::new("strace");
     strace.args(["-qq", "-s", "0", "-e", "trace=epoll_wait,read,recvmmsg,sendmmsg,write,writev"]);
@@ -63,7 +64,7 @@ fn steps(pid: Pid, trace: &Path, work: impl FnOnce()) -> Vec<Step> {
     lines.lines().filter_map(parse).collect()
 }
 
-/// Panics where the loop goes to sleep with something in its hands.
+/// Panics if the loop sleeps with a packet pending.
 fn nothing_waits(steps: &[Step]) {
     for (enters, leaves) in [(Step::Read, Step::Send), (Step::Receive, Step::Write)] {
         let mut in_hand = None;

@@ -1,4 +1,4 @@
-//! What a tunnel takes of the machine while it carries as much as it can.
+//! Memory and system calls of a tunnel under full load.
 
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,17 +14,18 @@ use crate::processes::proportional_kilobytes;
 use crate::tunnel::{Mode, Plan, SERVER_V4, Tunnel};
 use crate::waiting::{PATIENCE, SetAtEnd, eventually, exit_within};
 
-/// What may be resident at most, of the program, its libraries and its buffers.
+/// Largest resident size of the program, its libraries and its buffers.
 const MOST_KILOBYTES: u64 = 16 * 1024;
 
-/// The most that was ever resident of one process, in kilobytes.
+/// Returns the peak resident size of one process, in kilobytes.
 fn peak_kilobytes(pid: Pid) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     line.split_whitespace().next().unwrap().parse().unwrap()
 }
 
-/// The system calls that `pid` makes in some time, of those that ask for memory and those that send datagrams.
+/// Returns the system calls of `pid` within `time`: those that allocate memory, and the number of
+/// those that send datagrams.
 fn calls(pid: Pid, time: Duration) -> (Vec<String>, usize) {
     let folder = Folder::new();
     let trace = folder.path().join("trace");
@@ -42,7 +43,7 @@ fn calls(pid: Pid, time: Duration) -> (Vec<String>, usize) {
     (others.into_iter().map(str::to_owned).collect(), sends.len())
 }
 
-/// A stream both ways while `work` is done, which has begun by then.
+/// Runs a stream in both directions, and `work` once it has begun.
 fn under_load(tunnel: &Tunnel, work: impl FnOnce()) {
     let ended = AtomicBool::new(false);
     let connection = tunnel.connect(SERVER_V4);

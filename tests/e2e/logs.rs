@@ -1,5 +1,5 @@
-//! Where the log goes: journald when systemd started us, standard error otherwise; and what happens to the
-//! tunnel when nobody reads it (nothing).
+//! The destination of the log: journald under systemd, standard error otherwise; and a log that
+//! nobody reads, which must not affect the tunnel.
 
 use std::collections::BTreeMap;
 use std::io::{PipeReader, PipeWriter};
@@ -17,7 +17,8 @@ use crate::waiting::{PATIENCE, uninterrupted};
 /// One entry of the journal.
 type Entry = BTreeMap<String, String>;
 
-/// A datagram socket that plays journald, in a folder that a program sees as /run/systemd/journal.
+/// A datagram socket that simulates journald, in a directory that a program sees as
+/// /run/systemd/journal.
 #[derive(Debug)]
 struct Journal {
     folder: Folder,
@@ -34,7 +35,7 @@ impl Journal {
         Self { folder, socket }
     }
 
-    /// Shell that puts this journal in its place, whether or not the machine has a /run/systemd.
+    /// Returns shell lines that mount this journal, whether or not the machine has a /run/systemd.
     fn mounts(&self) -> String {
         let path = self.folder.path().display();
         format!(
@@ -42,7 +43,7 @@ impl Journal {
         )
     }
 
-    /// Starts wontun as systemd would, with JOURNAL_STREAM naming its standard error.
+    /// Prepares wontun as systemd would start it, with JOURNAL_STREAM naming its standard error.
     fn start<'host>(&self, host: &'host Host, args: &[&str]) -> (Launch<'host>, PipeReader, PipeWriter) {
         let (reader, writer) = std::io::pipe().unwrap();
         let launch =
@@ -50,7 +51,8 @@ impl Journal {
         (launch, reader, writer)
     }
 
-    /// The next entry whose MESSAGE contains `needle`; panics with the others when it does not come.
+    /// Waits for the next entry whose MESSAGE contains `needle`. Panics with the others if it does
+    /// not come.
     fn wait_for(&self, needle: &str) -> Entry {
         let (start, mut others) = (Instant::now(), Vec::new());
         let mut buffer = vec![0; 256 * 1024];
@@ -66,13 +68,14 @@ impl Journal {
     }
 }
 
-/// Device and inode of a pipe, as systemd writes them in JOURNAL_STREAM.
+/// Returns device and inode of a pipe, as systemd writes them in JOURNAL_STREAM.
 fn stream_name(pipe: &PipeWriter) -> String {
     let status = nix::sys::stat::fstat(pipe).unwrap();
     format!("{}:{}", status.st_dev, status.st_ino)
 }
 
-/// The native protocol: `KEY=value\n`, or `KEY\n`, a 64-bit little-endian length, the value and `\n`.
+/// Parses the native protocol: `KEY=value `, or `KEY `, a 64-bit little-endian length, the value
+/// and ` `.
 fn parse(mut datagram: &[u8]) -> Entry {
     let mut entry = Entry::new();
     while !datagram.is_empty() {
@@ -141,7 +144,7 @@ fn priorities_follow_the_level() {
     journal.wait_for("ready");
     let _client = Daemon::client(lab.client(), lab.server(), &[]);
     assert!(lab.client().ping_once(INNER_SERVER, 56));
-    // At this level there are entries of debug or trace, and all of them are priority 7.
+    // At this level there are entries of debug or trace, all of priority 7.
     let mut buffer = vec![0; 256 * 1024];
     let found = (0..1000).map_while(|_| {
         uninterrupted(|| journal.socket.recv(&mut buffer)).ok().map(|length| parse(&buffer[..length]))
@@ -157,11 +160,12 @@ fn a_fatal_error_is_an_entry_of_priority_3() {
     let stopped = launch.spawn_with_stderr(writer.into()).wait_exit();
     assert_eq!(stopped.status.code(), Some(69), "{stopped:?}");
     has(&journal.wait_for("192.0.2.99"), "PRIORITY", "3");
-    // Standard error of a unit is the journal too: at most the one line that people see.
+    // Standard error of a unit is the journal too: at most the one line for users.
     assert!(read_all(reader).lines().count() <= 1);
 }
 
-/// JOURNAL_STREAM is inherited by everything a unit starts; it counts only while it names our own stream.
+/// JOURNAL_STREAM is inherited by everything a unit starts; it counts only while it names the
+/// process's own stream.
 #[test]
 fn a_redirected_standard_error_gets_the_log_whatever_journal_stream_says() {
     let (lab, journal) = (Lab::new(2), Journal::new());
@@ -201,7 +205,7 @@ fn journald_asked_for_and_absent_falls_back_to_standard_error_and_says_so() {
     assert_eq!(server.count("journald"), 1);
 }
 
-// The tests that need many lines have the offloads off: a line a packet.
+// The tests that need many lines have the offloads off: one line per packet.
 
 /// A journal that accepts and never reads: its queue is full after some entries.
 #[test]
@@ -240,7 +244,7 @@ fn works_without_a_reader(lab: &Lab, server: Daemon) -> Stopped {
     server.stop()
 }
 
-/// A line that could not be written is not forgotten: it is counted, and the count is told.
+/// Lines that could not be written are counted, and the count is logged.
 #[test]
 fn lost_lines_are_counted() {
     let lab = Lab::new(2);
@@ -250,7 +254,7 @@ fn lost_lines_are_counted() {
     let client = Daemon::client(lab.client(), lab.server(), &[]);
     lab.client().ping(INNER_SERVER);
     Connection::open(lab.server(), (INNER_SERVER, 80), lab.client()).exchange(20_000_000);
-    // Now somebody reads again.
+    // Now the pipe is read again.
     let log = std::thread::spawn(move || read_all(reader));
     lab.client().ping(INNER_SERVER);
     std::thread::sleep(Duration::from_millis(500));
@@ -289,7 +293,7 @@ fn the_log_is_one_plain_line_an_event_and_names_no_address_at_info() {
         assert!(!line.contains('\u{1b}'), "colour where no terminal is: {line:?}");
         assert!(!line.contains("192.0.2.2"), "a peer's address above debug: {line}");
     }
-    // And the level decides: at error there is nothing to say.
+    // And the level applies: at error there is nothing to log.
     let quiet = Launch::plain(lab.server(), &["--log-level", "error"]).spawn();
     crate::waiting::eventually("the server is up", || lab.server().has_device("tun0"));
     let _client = Daemon::client(lab.client(), lab.server(), &[]);

@@ -1,12 +1,14 @@
-//! End-to-end tests: the real binary, real tun devices and real TCP, in network namespaces of their own.
+//! End-to-end tests: the real binary, real tun devices and real TCP, in network namespaces of their
+//! own.
 //!
-//! `cargo test --profile e2e --test e2e` runs them. They need root and a few tools (see `requirements.rs`); a
-//! machine that lacks one gets failures that name it. Nothing is added to the machine's own network: every
-//! address, link and route lives in a namespace that the test made and removes again.
+//! `cargo test --profile e2e --test e2e` runs them. They need root and a few tools (see
+//! `requirements.rs`); a machine that lacks one gets failures that name it. Nothing is added to the
+//! machine's own network: every address, link and route is in a namespace that the test makes and
+//! removes again.
 //!
-//! The first group of modules is the laboratory, the second the promises, one topic a file.
+//! The first group of modules is the laboratory, the second the tests, one topic per file.
 
-// A test says what went wrong by panicking; that is the one place where a panic is the right answer.
+// Tests report failures by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 // Lengths and checksums of packets that the tests themselves build: small, and known to fit.
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]

@@ -1,4 +1,4 @@
-//! `--metrics`: what is told is true, and whoever asks, however badly, does not disturb the tunnel.
+//! `--metrics`: the metrics are correct, and slow or aggressive scrapers cannot affect the tunnel.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -26,7 +26,7 @@ use crate::workers::lab::threads;
 const PORT: u16 = 9586;
 const GET: &[u8] = b"GET /metrics HTTP/1.0\r\nHost: 192.0.2.1:9586\r\n\r\n";
 
-/// What was told: the number of each name with its labels, as they are written.
+/// The scraped metrics: the value of each name with its labels, as they are written.
 #[derive(Debug)]
 pub(crate) struct Scrape(BTreeMap<String, f64>);
 
@@ -35,7 +35,7 @@ impl Scrape {
         *self.0.get(series).unwrap_or_else(|| panic!("no {series} in {self:#?}"))
     }
 
-    /// All of a name, as labels and numbers.
+    /// Returns all series of a name, as labels and values.
     pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a str, f64)> {
         self.0.iter().filter_map(move |(series, number)| {
             let labels = series.strip_prefix(name).filter(|labels| labels.starts_with('{'))?;
@@ -44,7 +44,7 @@ impl Scrape {
     }
 }
 
-/// Asks as Prometheus does, from `host`.
+/// Scrapes as Prometheus does, from `host`.
 fn try_scrape(host: &Host, address: SocketAddr) -> std::io::Result<String> {
     let mut stream = host.inside(|| TcpStream::connect_timeout(&address, PATIENCE))?;
     stream.set_read_timeout(Some(PATIENCE))?;
@@ -66,7 +66,7 @@ pub(crate) fn scrape(host: &Host, address: SocketAddr) -> Scrape {
     Scrape(numbers.collect())
 }
 
-/// A tunnel whose server tells on its outer address.
+/// Starts a tunnel whose server exports metrics on its outer address.
 fn start(mode: Mode, lab: &Arc<Lab>) -> (Tunnel, SocketAddr) {
     let address = SocketAddr::from((lab.server().v4, PORT));
     let mut plan = Plan::new(mode);
@@ -117,7 +117,7 @@ fn values_move_with_traffic_and_are_true() {
         let [key, received, sent] = keys.split_whitespace().collect::<Vec<_>>()[..] else { panic!("{keys}") };
         let of = |name: &str| now.get(&format!("wontun_peer_{name}{{public_key=\"{key}\",name=\"\"}}"));
         let [received, sent] = [received, sent].map(|bytes| bytes.parse::<f64>().unwrap());
-        // a keepalive may come or go in between
+        // a keepalive may be sent or received in between
         assert!((0.0..=64.0).contains(&(received - of("receive_bytes_total"))), "{received} {now:#?}");
         assert!((0.0..=64.0).contains(&(sent - of("transmit_bytes_total"))), "{sent} {now:#?}");
         assert_eq!(of("receive_packets_total"), summary.rx_packets as f64);
@@ -144,7 +144,7 @@ fn drops_are_counted_by_reason() {
     }
 }
 
-/// `# Name = …` of the file as it was last read: also after it was changed.
+/// `# Name = …` of the file as it was last read, also after a change.
 #[test]
 fn peers_have_the_names_of_the_file() {
     let lab = Arc::new(Lab::new(2));
@@ -164,7 +164,8 @@ fn peers_have_the_names_of_the_file() {
     }
 }
 
-/// Pings without a break; gives how many were lost, and the longest time that one took, in milliseconds.
+/// Pings without a pause. Returns the number of lost packets, and the longest round trip in
+/// milliseconds.
 fn ping(site: &Site, address: Ipv4Addr, count: u32) -> (u32, f64) {
     let mut ping = site.command("ping");
     let (count, address) = (count.to_string(), address.to_string());
@@ -181,7 +182,7 @@ fn ping(site: &Site, address: Ipv4Addr, count: u32) -> (u32, f64) {
     (lost, words[rtt + 3].parse().unwrap())
 }
 
-/// A tunnel of the settings `text`.
+/// Starts a tunnel with the configuration `text`.
 fn start_with(site: &Site, text: &str, args: &[&str]) -> Daemon {
     let file = site.write("tun0.conf", text);
     let daemon =
@@ -241,7 +242,7 @@ fn ten_thousand_peers_are_told_of_while_the_tunnel_works() {
     drop(client);
 }
 
-/// A connection that nobody waits for: it may be there, on its way, or refused.
+/// Starts to open a connection without waiting: it may be open, in progress, or refused.
 fn begin_to_connect(address: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None).unwrap();
     match socket.connect(&address.into()) {
@@ -251,8 +252,8 @@ fn begin_to_connect(address: SocketAddr) -> TcpStream {
     socket.into()
 }
 
-/// A thousand connections that say nothing, requests of a byte now and then, requests without end, and answers that nobody
-/// reads, all at once. Gives how many connections there were.
+/// Opens a thousand connections at once: silent ones, requests sent byte by byte, requests without
+/// end, and answers that nobody reads. Returns the number of connections.
 fn abuse(host: &Host, address: SocketAddr, ended: &AtomicBool) -> usize {
     let waits = |error: std::io::Error| {
         matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::NotConnected)
@@ -268,7 +269,7 @@ fn abuse(host: &Host, address: SocketAddr, ended: &AtomicBool) -> usize {
                     1 => stream.write(&[b'a'; 64 * 1024]),
                     _ => stream.write(GET).inspect(|_| drop(stream.shutdown(Shutdown::Write))),
                 };
-                // whoever was hung up on tries again
+                // a connection that was closed is opened again
                 if !written.map_or_else(waits, |_| true) {
                     (*stream, made) = (begin_to_connect(address), made + 1);
                 }
@@ -290,7 +291,7 @@ fn hostile_scrapers_do_not_disturb_the_tunnel() {
         let (tunnel, address) = start(mode, &lab);
         let connection = Connection::open(&tunnel.server_site, (SERVER_V4, 0), &tunnel.client_site);
         let quiet = ping(&tunnel.client_site, SERVER_V4, 100);
-        // what the tunnel itself takes while it carries much
+        // the tunnel's own load while it carries much
         connection.say_hello();
         tunnel.connect(SERVER_V4).exchange(50_000_000);
         let before = resident_kilobytes(tunnel.server.pid());
@@ -317,7 +318,7 @@ fn hostile_scrapers_do_not_disturb_the_tunnel() {
     }
 }
 
-/// The thread that strangers talk to has no rights, as the others beside it.
+/// The thread that serves scrapers has no capabilities, nor have the other threads.
 #[test]
 fn the_metrics_thread_has_no_capability() {
     let lab = Arc::new(Lab::new(2));
@@ -328,7 +329,7 @@ fn the_metrics_thread_has_no_capability() {
     has_only_net_admin(&tunnel.server);
 }
 
-/// The end does not wait for those who ask.
+/// The shutdown does not wait for scrapers.
 #[test]
 fn a_stop_does_not_wait_for_a_scraper() {
     let lab = Arc::new(Lab::new(2));
@@ -380,7 +381,8 @@ fn an_address_that_cannot_be_is_refused() {
     }
 }
 
-/// The kill switch lets no answer out past the tunnel; through it, and on the host itself, metrics are there.
+/// The kill switch lets no answer out outside the tunnel; through it, and on the host itself,
+/// metrics are available.
 #[test]
 fn the_kill_switch_holds_for_metrics_too() {
     let lab = Arc::new(Lab::new(2));

@@ -1,4 +1,5 @@
-//! A server that is known by a name with several addresses: when to stay with one, and when to try the next.
+//! A server whose name has several addresses: when the client keeps one, and when it tries the
+//! next.
 
 use std::time::Duration;
 
@@ -9,7 +10,8 @@ use crate::lab::{Host, Lab};
 use crate::mounts::Folder;
 use crate::waiting::eventually;
 
-/// Long enough for an unanswered client to have looked the name up again twice, after 5 s and 10 s more.
+/// Long enough for an unanswered client to have looked up the name twice more, after 5 s and 10 s
+/// more.
 const TWO_LOOKUPS: Duration = Duration::from_secs(17);
 
 fn client_of_name(host: &Host, folder: &Folder, addresses: &[&str]) -> Daemon {
@@ -21,8 +23,9 @@ fn client_of_name(host: &Host, folder: &Folder, addresses: &[&str]) -> Daemon {
     client
 }
 
-/// No server answers `hello?`, so an idle client hears nothing though all is well: it must not wander between the
-/// addresses of one server, which would take it for a stranger at the second.
+/// No server answers `hello?`, so an idle client receives nothing although the tunnel works: it
+/// must not alternate between the addresses of one server, which would treat it as an unknown
+/// source at the second.
 #[test]
 fn an_idle_client_stays_with_the_address_that_works() {
     let (lab, folder) = (Lab::new(2), Folder::new());
@@ -41,7 +44,7 @@ fn an_address_without_a_route_is_passed_over() {
     let (lab, folder) = (Lab::new(2), Folder::new());
     let server = Daemon::server(lab.server(), &[]);
     let client = client_of_name(lab.client(), &folder, &["2001:db8:ffff::1", "192.0.2.1"]);
-    // a packet may overtake the first `hello?`, and is a stranger's then
+    // a packet may overtake the first `hello?`, and is from an unknown source then
     server.wait_for("peer connected");
     lab.client().ping_within(Duration::from_secs(5), INNER_SERVER);
     std::thread::sleep(Duration::from_secs(6));
@@ -60,11 +63,11 @@ fn an_address_that_refuses_gives_way_to_the_next() {
     lab.client().ping_within(Duration::from_secs(20), INNER_SERVER);
 }
 
-/// A host that is gone says nothing: only data that nobody answers tells.
+/// A missing host causes no error: only unanswered data reveals it.
 #[test]
 fn an_address_that_swallows_data_gives_way_to_the_next() {
     let (lab, folder) = (Lab::new(2), Folder::new());
-    // nobody has this link address
+    // no device has this link-layer address
     let dead = "192.0.2.99";
     lab.client().ip(&["neighbour", "add", dead, "lladdr", "02:00:00:00:00:99", "dev", "eth0"]);
     let _server = Daemon::server(lab.server(), &[]);

@@ -1,4 +1,4 @@
-//! A network that comes and goes, outside and inside: the tunnel waits, counts and goes on.
+//! Networks that fail and recover, outside and inside: the tunnel waits, counts and continues.
 
 use std::net::{Ipv6Addr, SocketAddr};
 use std::thread;
@@ -31,7 +31,7 @@ fn a_closed_port_at_the_far_end_stops_nothing_and_is_counted() {
     lab.client().ping_within(Duration::from_secs(5), INNER_SERVER);
 }
 
-/// The server's peer goes away and comes back on the same port: ECONNREFUSED is the server's, too.
+/// The server's peer disappears and returns on the same port: the server gets ECONNREFUSED, too.
 #[test]
 fn a_client_that_goes_and_comes_back_finds_its_server() {
     let lab = Lab::new(2);
@@ -50,7 +50,7 @@ fn a_client_that_goes_and_comes_back_finds_its_server() {
     lab.server().ping(INNER_CLIENT);
 }
 
-/// The outer network disappears for a while: routes gone, then the card.
+/// The outer network disappears for a while: first the routes, then the interface.
 #[test]
 fn the_outer_network_may_go_and_come_back() {
     let lab = Lab::new(2);
@@ -62,7 +62,8 @@ fn the_outer_network_may_go_and_come_back() {
     assert!(client.is_running() && server.is_running());
     lab.client().ip(&["link", "set", "eth0", "up"]);
     lab.client().ping_within(Duration::from_secs(10), INNER_SERVER);
-    // The address goes as well, and another comes: EADDRNOTAVAIL or EINVAL for ever, unless it reconnects.
+    // The address is replaced by another: EADDRNOTAVAIL or EINVAL for ever, unless the socket
+    // reconnects.
     lab.client().ip(&["address", "flush", "dev", "eth0"]);
     assert!(!lab.client().ping_once(INNER_SERVER, 56));
     lab.client().ip(&["address", "add", "192.0.2.2/24", "dev", "eth0"]);
@@ -70,19 +71,19 @@ fn the_outer_network_may_go_and_come_back() {
     assert!(client.is_running() && server.is_running());
 }
 
-/// A client that roams to another address is a new peer with another IP address: its server, which has
-/// heard it repeat hello?, takes it after three silent intervals.
+/// A client that roams to another address is a new peer with another IP address: its server, which
+/// has received its repeated hello?, accepts it after three silent intervals.
 #[test]
 fn a_client_whose_address_changes_gets_through_again() {
     let lab = Lab::new(2);
     let server = Daemon::server(lab.server(), &["--keepalive", "1"]);
     let client = Daemon::client(lab.client(), lab.server(), &["--keepalive", "1"]);
     lab.client().ping(INNER_SERVER);
-    // Two hellos at least, so that the server knows a peer that repeats them.
+    // At least two hellos, so that the server knows a peer that repeats them.
     thread::sleep(Duration::from_millis(2500));
     lab.client().ip(&["address", "add", "192.0.2.55/24", "dev", "eth0"]);
     lab.client().ip(&["address", "delete", "192.0.2.2/24", "dev", "eth0"]);
-    // The kernel promotes no secondary address by default; give it the one again.
+    // The kernel promotes no secondary address by default: add it again.
     lab.client().ip(&["address", "replace", "192.0.2.55/24", "dev", "eth0"]);
     lab.client().ping_within(Duration::from_secs(15), INNER_SERVER);
     server.wait_for("peer replaced");
@@ -100,7 +101,7 @@ fn the_tun_may_go_down_and_come_up_again() {
     lab.client().ping(inner6);
     for host in [lab.server(), lab.client()] {
         host.ip(&["link", "set", "tun0", "down"]);
-        // IPv6 addresses go with the link; what was configured is put back.
+        // IPv6 addresses are deleted when the link goes down; the configured ones are restored.
         eventually("the device is up again, with its IPv6 address", || {
             host.ip(&["-6", "address", "show", "dev", "tun0", "up"]).contains("fd00:8::")
         });
@@ -113,13 +114,13 @@ fn the_tun_may_go_down_and_come_up_again() {
 #[test]
 fn datagrams_that_meet_a_tun_that_is_down_are_counted() {
     let lab = Lab::new(2);
-    // one that others set up and down
+    // a device whose link state is managed by other programs
     let mut server = Daemon::server(lab.server(), &["--no-configure"]);
     lab.server().ip(&["address", "add", "10.8.0.1/24", "dev", "tun0"]);
     lab.server().ip(&["link", "set", "tun0", "mtu", "1472", "up"]);
     let mut client = Daemon::client(lab.client(), lab.server(), &[]);
     lab.client().ping(INNER_SERVER);
-    // they meet EIO, which is no reason to end
+    // the workers get EIO, which does not end them
     lab.server().ip(&["link", "set", "tun0", "down"]);
     assert!(!lab.client().ping_once(INNER_SERVER, 56), "the device is down");
     let inner = lab.client().udp((INNER_CLIENT, 0));
@@ -145,7 +146,8 @@ fn a_deleted_tun_ends_the_program_with_69() {
     );
 }
 
-/// A device that moves to another network namespace says RTM_DELLINK here, and lives on there.
+/// When a device moves to another network namespace, RTM_DELLINK is announced here, and it
+/// continues to exist there.
 #[test]
 fn a_tun_that_moves_to_another_namespace_goes_on_there() {
     let lab = Lab::new(3);
@@ -176,8 +178,9 @@ fn a_client_may_start_before_its_network() {
     lab.client().ping_within(Duration::from_secs(10), INNER_SERVER);
 }
 
-/// A user who sends everything through the tunnel and forgets the way to the server: what leaves comes back
-/// in, for ever and ever larger, unless the tunnel knows its own datagrams.
+/// A user routes everything through the tunnel and forgets the route to the server: outgoing
+/// datagrams come back in, for ever and ever larger, unless the tunnel recognizes its own
+/// datagrams.
 #[test]
 fn a_route_to_the_peer_through_its_own_tun_makes_no_loop() {
     let lab = Lab::new(2);
@@ -196,11 +199,12 @@ fn a_route_to_the_peer_through_its_own_tun_makes_no_loop() {
     assert!(client.is_running());
 }
 
-/// A wire that takes nothing for a while, so that the socket's buffer fills: the tun is not read until there
-/// is room again, its own queue holds the burst, and nothing of it is lost or out of order.
+/// A link that takes nothing for a while, so that the socket's buffer fills: the tun is not read
+/// until there is space again, its own queue holds the burst, and nothing of it is lost or
+/// reordered.
 ///
-/// No answer to ARP makes such a wire: what is sent waits in the neighbour's queue and is charged to the
-/// socket all the while.
+/// Unanswered ARP makes such a link: outgoing datagrams wait in the neighbour's queue and are
+/// charged to the socket all the while.
 #[test]
 fn a_burst_into_a_stalled_wire_is_held_back_and_not_lost() {
     const BURST: u32 = 400;
@@ -208,7 +212,7 @@ fn a_burst_into_a_stalled_wire_is_held_back_and_not_lost() {
     let server = Daemon::server(lab.server(), &[]);
     let client = Daemon::client(lab.client(), lab.server(), &[]);
     lab.client().ping(INNER_SERVER);
-    // The server knows the client for good, asks nothing and answers nothing.
+    // The server has a permanent neighbour entry for the client, sends no ARP and answers none.
     let client_mac = lab.client().shell("cat /sys/class/net/eth0/address");
     lab.server().shell("echo 8 > /proc/sys/net/ipv4/conf/eth0/arp_ignore");
     let neighbour = ["192.0.2.2", "lladdr", client_mac.trim(), "dev", "eth0", "nud", "permanent"];
@@ -246,6 +250,7 @@ fn a_burst_into_a_stalled_wire_is_held_back_and_not_lost() {
     let summary = client.summary();
     assert_eq!(summary.all_dropped(), 0, "{summary:?}");
     assert!(summary.tx_packets > u64::from(BURST), "{summary:?}");
-    // What the socket took at once fits its buffer; a program that reads on has to lose the rest.
+    // The datagrams that the socket took at once fit its buffer; a program that kept reading would
+    // have to lose the rest.
     assert!(held_back.tx_packets < u64::from(BURST), "the socket's buffer was never full: {held_back:?}");
 }

@@ -1,4 +1,4 @@
-//! What the service manager hears: a socket of the test's own stands in for systemd.
+//! Messages to the service manager: a socket of the test's own simulates systemd.
 
 use std::io::IoSliceMut;
 use std::os::fd::AsRawFd;
@@ -26,10 +26,10 @@ use crate::wireguard::implementation::Implementation;
 use crate::wireguard::node::Node;
 use crate::wireguard::pair::{Outer, Plan, SERVER_V4};
 
-/// So long nothing comes from a tunnel that has nothing to say.
+/// Time without a message after which a tunnel counts as silent.
 const SILENCE: Duration = Duration::from_secs(3);
 
-/// Where systemd would listen.
+/// A simulated service manager with its socket.
 struct Manager {
     socket: UnixDatagram,
     address: String,
@@ -37,7 +37,7 @@ struct Manager {
 }
 
 impl Manager {
-    /// Under a path, as systemd's own.
+    /// Binds a path, as systemd does.
     fn new() -> Self {
         let folder = Folder::new();
         let path = folder.path().join("notify");
@@ -45,7 +45,7 @@ impl Manager {
         Self::with(socket, path.to_str().unwrap().to_owned(), folder)
     }
 
-    /// Under an abstract name, which belongs to the network namespace.
+    /// Binds an abstract name, which belongs to the network namespace.
     fn abstract_on(host: &Host) -> Self {
         let name = format!("wontun-e2e-{}", host.name());
         let address = SocketAddr::from_abstract_name(&name).unwrap();
@@ -54,12 +54,12 @@ impl Manager {
     }
 
     fn with(socket: UnixDatagram, address: String, folder: Folder) -> Self {
-        // systemd believes the kernel, and only the main process
+        // systemd trusts the kernel's credentials, and only those of the main process
         setsockopt(&socket, sockopt::PassCred, &true).unwrap();
         Self { socket, address, _folder: folder }
     }
 
-    /// The next message within `limit`, and who sent it.
+    /// Returns the next message within `limit`, and its sender.
     fn try_hear(&self, limit: Duration) -> Option<(String, Pid)> {
         self.socket.set_read_timeout(Some(limit.max(Duration::from_millis(1)))).unwrap();
         let receive = || {
@@ -82,7 +82,7 @@ impl Manager {
         self.try_hear(PATIENCE).expect("the service manager hears nothing").0
     }
 
-    /// The next message that is no ping.
+    /// Returns the next message that is not a ping.
     fn hear_news(&self) -> String {
         loop {
             let message = self.hear();
@@ -92,7 +92,7 @@ impl Manager {
         }
     }
 
-    /// Waits for a message with `part` in it; what comes before it does not matter.
+    /// Waits for a message that contains `part`, and discards earlier ones.
     fn wait_for(&self, part: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -104,7 +104,7 @@ impl Manager {
         }
     }
 
-    /// Whether nothing comes for so long, within `limit`; what came before that is taken away.
+    /// Returns true if no message comes for `time`, within `limit`. Earlier messages are discarded.
     fn falls_silent(&self, time: Duration, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         while self.try_hear(time).is_some() {
@@ -115,7 +115,7 @@ impl Manager {
         true
     }
 
-    /// The longest time between two of the next `count` pings.
+    /// Returns the longest time between two of the next `count` pings.
     fn longest_gap(&self, count: usize) -> Duration {
         self.wait_for("WATCHDOG=1");
         let gaps = (0..count).map(|_| {
@@ -127,12 +127,13 @@ impl Manager {
     }
 }
 
-/// `launch` as a service of `manager`'s.
+/// Makes `launch` a service of `manager`.
 fn service<'host>(launch: Launch<'host>, manager: &Manager) -> Launch<'host> {
     launch.env("NOTIFY_SOCKET", &manager.address)
 }
 
-/// As with WatchdogSec=, whose time is meant for the process that systemd started.
+/// Makes `launch` a service with WatchdogSec=, whose time applies to the process that systemd
+/// started.
 fn watched<'host>(launch: Launch<'host>, manager: &Manager, time: Duration) -> Launch<'host> {
     service(launch, manager)
         .prepare("export WATCHDOG_PID=$$;")
@@ -149,7 +150,8 @@ fn ready_is_said_once_the_tunnel_is_there_and_stopping_at_its_end() {
         assert_eq!(sender, daemon.pid(), "NotifyAccess=main");
         assert!(lab.server().ip(&["-4", "address", "show", "dev", "tun0", "up"]).contains("10.8.0.1/24"));
         assert_eq!(Launch::new(lab.server(), &["health"]).run().code(), 0);
-        // no watchdog, no news: no word, and no wake-up that could be heard of
+        // without a watchdog and without events there is no message, and so no wake-up to be
+        // observed
         assert!(manager.try_hear(SILENCE).is_none());
         assert_eq!(daemon.stop().status.code(), Some(0));
         assert_eq!(manager.hear(), "STOPPING=1\nSTATUS=stopping");
@@ -177,7 +179,7 @@ fn a_manager_that_is_not_there_costs_a_warning() {
         let _client = Daemon::client(lab.client(), lab.server(), &[]);
         lab.client().ping(INNER_SERVER);
     }
-    // one that goes away
+    // a manager that exits
     let manager = Manager::new();
     let daemon = service(Launch::plain(lab.server(), &[]), &manager).spawn();
     manager.wait_for("READY=1");
@@ -191,7 +193,7 @@ fn a_manager_that_is_not_there_costs_a_warning() {
     lab.client().ping(INNER_SERVER);
 }
 
-/// None of the supervisor's helpers can speak for it.
+/// None of the supervisor's helpers can send for it.
 #[test]
 fn no_helper_has_the_socket() {
     let lab = Lab::new(1);
@@ -200,19 +202,19 @@ fn no_helper_has_the_socket() {
     manager.wait_for("READY=1");
     let processes = daemon.processes();
     let sockets = |pid: Pid| {
-        // what is closed meanwhile is not open
+        // a descriptor may be closed meanwhile
         let links = open_descriptors(pid).into_iter();
         let links = links.filter_map(|number| std::fs::read_link(format!("/proc/{pid}/fd/{number}")).ok());
         links.filter(|link| link.to_str().unwrap().starts_with("socket:")).collect::<Vec<PathBuf>>()
     };
     for child in [processes.resolver.expect("a resolver"), processes.nursery.expect("a nursery")] {
-        // while it looks a name up it has one for that as well
+        // while it looks up a name it has a socket for that as well
         eventually("it has one socket, to talk to the supervisor", || sockets(child).len() == 1);
         for own in sockets(child) {
             assert!(!sockets(daemon.pid()).contains(&own), "the supervisor has {own:?} too");
         }
     }
-    // the kernel's list of unix sockets: that of the service manager is the only one of datagrams
+    // in the kernel's list of unix sockets, only the service manager's is a datagram socket
     let list = lab.server().inside(|| std::fs::read_to_string("/proc/thread-self/net/unix")).unwrap();
     let datagrams: Vec<String> = list
         .lines()
@@ -229,7 +231,7 @@ fn no_helper_has_the_socket() {
     assert_eq!(of_datagrams(processes.tunnel), [""; 0].map(PathBuf::from));
 }
 
-/// A server from a file, as a service, and a client of it.
+/// Starts a server from a file, as a service, and a client of it.
 fn wireguard(manager: &Manager) -> (Plan, Node, Node) {
     let plan = Plan::new(&Arc::new(Lab::new(2)), Outer::V4);
     let site = &plan.server_site;
@@ -288,7 +290,7 @@ fn the_status_follows_a_device_that_others_set_up_and_down() {
     assert_eq!(manager.hear(), "STATUS=waiting for a client");
 }
 
-/// Pings come at half of the watchdog's time, whether there is work or not.
+/// Pings are sent at half of the watchdog's interval, whether the tunnel is busy or idle.
 #[test]
 fn the_watchdog_hears_an_idle_tunnel_and_a_busy_one() {
     let _heavy = crate::lab::heavy();
@@ -318,8 +320,8 @@ fn the_watchdog_hears_an_idle_tunnel_and_a_busy_one() {
     assert!(server.stop().status.success());
 }
 
-/// strace stands in for a worker that is stuck: it holds one thread back whenever that waits for
-/// events. So it does for the supervisor.
+/// strace simulates a stuck worker: it delays one thread whenever that waits for events. It does
+/// the same for the supervisor.
 #[test]
 fn a_worker_that_is_stuck_silences_the_watchdog() {
     let lab = Lab::new(1);
@@ -338,7 +340,7 @@ fn a_worker_that_is_stuck_silences_the_watchdog() {
         strace.arg("-p").arg(task.file_name().unwrap());
         let mut strace = strace.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         assert!(manager.falls_silent(3 * time, PATIENCE), "{stuck} is stuck, and the pings go on");
-        // whoever is let go goes on
+        // the released thread continues
         kill(Pid::from_raw(strace.id() as i32), Signal::SIGKILL).unwrap();
         assert!(exit_within(&mut strace, PATIENCE).is_some());
         assert_eq!(manager.hear(), "WATCHDOG=1", "{stuck}");
@@ -347,7 +349,7 @@ fn a_worker_that_is_stuck_silences_the_watchdog() {
     }
 }
 
-/// As a process that hangs in the kernel: neither of the two may speak for the other.
+/// A stopped process, as one that hangs in the kernel: neither of the two may answer for the other.
 #[test]
 fn a_process_that_is_stopped_silences_the_watchdog() {
     let lab = Lab::new(1);
@@ -375,7 +377,8 @@ fn a_watchdog_for_another_process_gets_no_pings() {
     assert!(manager.try_hear(SILENCE).is_none());
 }
 
-/// systemd may be busy for a while: the tunnel goes on, and what matters is told once there is room.
+/// systemd may be busy for a while: the tunnel continues, and pending state is sent once there is
+/// space.
 #[test]
 fn a_manager_that_does_not_listen_disturbs_nothing() {
     let lab = Lab::new(2);
@@ -383,7 +386,7 @@ fn a_manager_that_does_not_listen_disturbs_nothing() {
     let server = watched(Launch::plain(lab.server(), &[]), &manager, Duration::from_millis(10)).spawn();
     server.wait_ready();
     let client = Daemon::client(lab.client(), lab.server(), &[]);
-    // by now pings have filled the queue, whatever its length is
+    // by now pings have filled the queue, whatever its length
     std::thread::sleep(SILENCE);
     lab.client().ping(INNER_SERVER);
     server.signal(Signal::SIGHUP);

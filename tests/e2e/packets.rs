@@ -1,10 +1,10 @@
-//! Small packets with right checksums, for tests that drive wontun by hand.
+//! Small packets with valid checksums, for tests that drive wontun by hand.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 
 const UDP: u8 = 17;
 
-/// An IPv4 packet without options.
+/// Builds an IPv4 packet without options.
 pub(crate) fn ipv4(protocol: u8, source: Ipv4Addr, destination: Ipv4Addr, payload: &[u8]) -> Vec<u8> {
     let length = (20 + payload.len()) as u16;
     let mut packet = vec![0x45, 0];
@@ -18,7 +18,7 @@ pub(crate) fn ipv4(protocol: u8, source: Ipv4Addr, destination: Ipv4Addr, payloa
     packet
 }
 
-/// A UDP datagram in IPv4.
+/// Builds a UDP datagram in IPv4.
 pub(crate) fn udp4(source: SocketAddrV4, destination: SocketAddrV4, payload: &[u8]) -> Vec<u8> {
     let length = (8 + payload.len()) as u16;
     let mut datagram = Vec::new();
@@ -37,7 +37,7 @@ pub(crate) fn udp4(source: SocketAddrV4, destination: SocketAddrV4, payload: &[u
     ipv4(UDP, *source.ip(), *destination.ip(), &datagram)
 }
 
-/// An IPv6 packet without extension headers.
+/// Builds an IPv6 packet without extension headers.
 pub(crate) fn ipv6(next_header: u8, source: Ipv6Addr, destination: Ipv6Addr, payload: &[u8]) -> Vec<u8> {
     let mut packet = vec![0x60, 0, 0, 0];
     packet.extend((payload.len() as u16).to_be_bytes());
@@ -48,8 +48,8 @@ pub(crate) fn ipv6(next_header: u8, source: Ipv6Addr, destination: Ipv6Addr, pay
     packet
 }
 
-/// True for what the tunnel must pass on: an IPv4 or IPv6 packet as long as the datagram. A second opinion,
-/// written apart from the program's own.
+/// Returns true for a packet that the tunnel must forward: an IPv4 or IPv6 packet as long as the
+/// datagram. Independent of the program's own check.
 pub(crate) fn is_well_formed(datagram: &[u8]) -> bool {
     let be16 = |at: usize| usize::from(u16::from_be_bytes([datagram[at], datagram[at + 1]]));
     match datagram.first().map(|byte| byte >> 4) {

@@ -1,20 +1,20 @@
-//! Libraries that are put before the C library of a program and of all that it executes, also where
-//! that has no environment: the loader takes them from /etc/ld.so.preload, which is the test's own
-//! in a mount namespace of the program's.
+//! Libraries preloaded before the C library into a program and all that it executes, also without
+//! an environment: the loader reads them from /etc/ld.so.preload, which is the test's own in the
+//! program's mount namespace.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::waiting::succeed;
 
-/// An /etc of the test's own.
+/// A private copy of /etc with the preload file.
 #[derive(Debug)]
 pub(crate) struct Preload {
     folder: PathBuf,
 }
 
 impl Preload {
-    /// Copies /etc and `library` into the new folder `folder`.
+    /// Copies /etc and `library` into the new directory `folder`.
     pub(crate) fn new(library: &Path, folder: PathBuf) -> Self {
         std::fs::create_dir(&folder).unwrap();
         let etc = folder.join("etc");
@@ -22,7 +22,7 @@ impl Preload {
         let name = library.file_name().unwrap().to_str().unwrap();
         std::fs::copy(library, etc.join(name)).unwrap();
         std::fs::write(etc.join("ld.so.preload"), format!("/etc/{name}\n")).unwrap();
-        // a process of its own writes what is executed: see `Folder::install`
+        // a separate process writes the executable: see `Folder::install`
         let script = format!("#!/bin/sh\nmount --bind {} /etc && exec \"$@\"\n", etc.display());
         std::fs::write(folder.join("text"), script).unwrap();
         let mut install = Command::new("install");
@@ -30,12 +30,12 @@ impl Preload {
         Self { folder }
     }
 
-    /// A file that the program finds in /etc.
+    /// Returns the path of a file that the program finds in /etc.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.folder.join("etc").join(name)
     }
 
-    /// The words in front of a command that is to have the library.
+    /// Returns the words to put before a command that is to use the library.
     pub(crate) fn wrapper(&self) -> String {
         format!("unshare --mount {}", self.folder.join("start").display())
     }
@@ -49,7 +49,7 @@ pub(crate) fn build(folder: &Path, name: &str, source: &str) -> PathBuf {
     library
 }
 
-/// Panics unless process `pid` has taken the library: a static one takes none.
+/// Panics unless process `pid` has loaded the library: a static program loads none.
 pub(crate) fn check(pid: nix::unistd::Pid, name: &str) {
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
     assert!(maps.contains(name), "process {pid} has not taken {name}:\n{maps}");

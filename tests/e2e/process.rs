@@ -1,4 +1,5 @@
-//! wontun as a process: its capabilities, its signals, its quiet when idle, where it can run.
+//! wontun as a process: its capabilities, its signals, its silence when idle, and the environments
+//! in which it runs.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -23,10 +24,10 @@ use crate::waiting::{PATIENCE, eventually, exit_within};
 /// The mask of CAP_NET_ADMIN (number 12) alone.
 const NET_ADMIN: &str = "0000000000001000";
 const NOTHING: &str = "0000000000000000";
-/// An ordinary user.
+/// Runs a program as an ordinary user.
 const AS_NOBODY: &str = "setpriv --reuid 65534 --regid 65534 --clear-groups";
 
-/// The lines of /proc/PID/status of every thread of `pid`.
+/// Returns the lines of /proc/PID/status of every thread of `pid`.
 pub(crate) fn thread_states(pid: Pid) -> Vec<BTreeMap<String, String>> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     let states: Vec<_> = tasks
@@ -40,15 +41,15 @@ pub(crate) fn thread_states(pid: Pid) -> Vec<BTreeMap<String, String>> {
     states
 }
 
-/// Every thread of the process that was started has CAP_NET_ADMIN and nothing else, every thread of
-/// its helpers has no capability, and none can gain any.
+/// Checks that every thread of the process that was started has CAP_NET_ADMIN and nothing else,
+/// every thread of its helpers has no capability, and none can gain any.
 pub(crate) fn has_only_net_admin(daemon: &Daemon) {
     let processes = daemon.processes();
     has_capabilities(processes.supervisor, NET_ADMIN);
     processes.helpers().into_iter().for_each(has_no_capability);
 }
 
-/// Every thread has no capability and can gain none.
+/// Checks that every thread has no capability and can gain none.
 pub(crate) fn has_no_capability(pid: Pid) {
     has_capabilities(pid, NOTHING);
 }
@@ -68,7 +69,7 @@ fn has_capabilities(pid: Pid, mask: &str) {
     }
 }
 
-/// The supervisor's bounding set, and its helpers'.
+/// Checks the bounding set of the supervisor, and of its helpers.
 fn has_bounding_sets(daemon: &Daemon, supervisor: &str, helpers: &str) {
     let processes = daemon.processes();
     let all = processes.helpers().into_iter().map(|pid| (pid, helpers));
@@ -97,7 +98,7 @@ fn root_keeps_only_net_admin_in_every_set_and_thread() {
     lab.client().ping(INNER_SERVER);
 }
 
-/// A name is resolved in a process of its own, and each look-up in another: they have none.
+/// A name is resolved in a separate process, and each look-up in another: they have no capability.
 #[test]
 fn a_client_that_resolves_a_name_has_only_net_admin_in_every_thread() {
     let (lab, folder) = (Lab::new(2), Folder::new());
@@ -142,7 +143,7 @@ fn an_ambient_capability_as_systemd_gives_it_is_enough() {
     has_only_net_admin(&server);
     for pid in server.processes().all() {
         is_user(pid, "65534");
-        // A process that is not dumpable belongs to root in /proc, whoever runs it.
+        // The /proc files of a process that is not dumpable belong to root, whatever its user.
         let owner = fs::metadata(format!("/proc/{pid}/environ")).unwrap().uid();
         assert_eq!(owner, 0, "the process is dumpable: its user can attach to it");
     }
@@ -158,17 +159,18 @@ fn a_bounding_set_of_net_admin_alone_on_a_read_only_root_is_enough() {
     let server = Launch::plain(lab.server(), &[]).prepare(READ_ONLY_ROOT).wrap(bounded).spawn();
     server.wait_ready();
     has_only_net_admin(&server);
-    // who may not take from it cannot make it smaller (CAP_SETPCAP)
+    // without CAP_SETPCAP a process cannot reduce its bounding set
     has_bounding_sets(&server, NET_ADMIN, NET_ADMIN);
-    // nor become another user
+    // nor change its user
     server.processes().all().into_iter().for_each(|pid| is_user(pid, "0"));
     let _client = Daemon::client(lab.client(), lab.server(), &[]);
     lab.client().ping(INNER_SERVER);
     assert_eq!(server.stop().status.code(), Some(0));
 }
 
-/// The system calls that strace sees the processes `pids` make, all threads together: those within
-/// `time` of silence, and those that `then` causes, which show that strace sees any.
+/// Returns the system calls that strace sees in the processes `pids`, all threads together: those
+/// within `time` of silence, and the number of those that `then` causes, which shows that strace
+/// sees any.
 fn system_calls(pids: &[Pid], trace: &Path, time: Duration, then: impl FnOnce()) -> (Vec<String>, usize) {
     let mut strace = Command::new("strace");
     strace.args(["-f", "-ttt", "-o"]).arg(trace);
@@ -186,7 +188,8 @@ fn system_calls(pids: &[Pid], trace: &Path, time: Duration, then: impl FnOnce())
     kill(Pid::from_raw(strace.id() as i32), Signal::SIGINT).unwrap();
     assert!(exit_within(&mut strace, PATIENCE).is_some(), "strace does not end");
     let lines = fs::read_to_string(trace).unwrap();
-    // The call that each thread sleeps in when strace comes, and sleeps in still when it goes, is no wake-up.
+    // The call in which each thread sleeps when strace attaches, and still sleeps when it detaches,
+    // is not a wake-up.
     let mut seen = HashSet::new();
     let mut is_first = |line: &str| seen.insert(line.split_whitespace().next().unwrap().to_owned());
     let lines = lines
@@ -207,10 +210,10 @@ fn an_idle_tunnel_makes_no_more_than_a_handful_of_system_calls_in_ten_seconds() 
     let client = Daemon::client(lab.client(), lab.server(), &[]);
     lab.client().ping(INNER_SERVER);
     Connection::open(lab.server(), (INNER_SERVER, 80), lab.client()).exchange(1_000_000);
-    // The last packet is one that nobody answers, as the last ACK of a connection is.
+    // The last packet is one without an answer, as the last ACK of a connection is.
     let _sink = lab.server().udp((INNER_SERVER, 9));
     lab.client().udp((INNER_CLIENT, 0)).send_to(b"bye", (INNER_SERVER, 9)).unwrap();
-    // One second for what follows a connection.
+    // One second for the packets that follow a connection.
     thread::sleep(Duration::from_secs(1));
     // The packets at the end reach both: neither may send one before the other's silence is over.
     let done = AtomicU32::new(0);
@@ -230,13 +233,13 @@ fn an_idle_tunnel_makes_no_more_than_a_handful_of_system_calls_in_ten_seconds() 
         let at_client = scope.spawn(|| measure(&client, "client"));
         (at_server.join().unwrap(), at_client.join().unwrap())
     });
-    // One wake-up of a timer (wait, read it, send hello?, arm it again) is 4 to 6 calls. The client may owe a
-    // hello? for the packet that nobody answered.
+    // One timer wake-up (wait, read it, send hello?, arm it again) is 4 to 6 calls. The client may
+    // owe a hello? for the unanswered packet.
     assert!(at_server.len() <= 8, "{} calls at the server: {at_server:#?}", at_server.len());
     assert!(at_client.len() <= 16, "{} calls at the client: {at_client:#?}", at_client.len());
 }
 
-/// An idle process also spends no time.
+/// An idle process uses no processor time either.
 #[test]
 fn a_tunnel_that_waits_for_its_peer_does_not_spin() {
     let lab = Lab::new(2);
@@ -294,7 +297,7 @@ fn sigterm_ends_within_100_ms_while_data_flows() {
         thread::scope(|scope| {
             let flood = scope.spawn(|| {
                 while start.elapsed() < Duration::from_millis(400) {
-                    // The device goes away in the middle of it.
+                    // The device disappears in the middle of it.
                     inner.send_to(&[0; 1000], (INNER_SERVER, 9)).ok();
                 }
             });
@@ -346,7 +349,7 @@ fn sigusr1_prints_the_summary_and_goes_on() {
     assert_eq!(Summary::parse(&last).rx_packets, 4, "{last}");
 }
 
-/// What should not end it does not: a hangup of its terminal's line, a broken pipe of its log.
+/// Events that must not end it do not: a hangup of its terminal's line, a broken pipe of its log.
 #[test]
 fn a_log_whose_reader_went_away_does_not_end_it() {
     let lab = Lab::new(2);

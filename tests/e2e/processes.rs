@@ -17,7 +17,7 @@ pub(crate) const NURSERY: &str = "wontun-nursery";
 /// User and group of helpers where the supervisor may choose.
 pub(crate) const HELPER_ID: &str = "65533";
 
-/// The processes of one tunnel; look-ups, which the resolver starts, are not among them.
+/// The processes of one tunnel, without the look-ups that the resolver starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Processes {
     pub(crate) supervisor: Pid,
@@ -27,7 +27,7 @@ pub(crate) struct Processes {
 }
 
 impl Processes {
-    /// Those beside the supervisor.
+    /// Returns the processes other than the supervisor.
     pub(crate) fn helpers(&self) -> Vec<Pid> {
         [Some(self.tunnel), self.nursery, self.resolver].into_iter().flatten().collect()
     }
@@ -37,21 +37,21 @@ impl Processes {
     }
 }
 
-/// The processes of the tunnel that was started as `pid`, once there is the one that carries
-/// packets.
+/// Returns the processes of the tunnel that was started as `pid`, once the one that carries packets
+/// exists.
 pub(crate) fn processes(pid: Pid) -> Processes {
     let tunnel = helper(pid, TUNNEL);
     let [nursery, resolver] = [NURSERY, RESOLVER].map(|name| try_helper(pid, name));
     Processes { supervisor: parent(tunnel), tunnel, nursery, resolver }
 }
 
-/// The process that carries the packets of the tunnel that was started as `pid`, or in whose
-/// descendant it runs.
+/// Returns the process that carries packets of the tunnel that was started as `pid`, or by a
+/// descendant of it.
 pub(crate) fn tunnel_pid(pid: Pid) -> Pid {
     helper(pid, TUNNEL)
 }
 
-/// The helper of that name of the tunnel that was started as `pid`, now or soon.
+/// Waits for the helper of that name of the tunnel that was started as `pid`, and returns it.
 pub(crate) fn helper(pid: Pid, name: &str) -> Pid {
     let mut found = None;
     holds_within(PATIENCE, || {
@@ -64,12 +64,12 @@ pub(crate) fn helper(pid: Pid, name: &str) -> Pid {
     })
 }
 
-/// The helper of that name, if there is one now.
+/// Returns the helper of that name, if there is one now.
 pub(crate) fn try_helper(pid: Pid, name: &str) -> Option<Pid> {
     descendants(pid).into_iter().find(|pid| comm(*pid) == name && !is_gone(*pid))
 }
 
-/// The children of `pid`, theirs, and so on.
+/// Returns the children of `pid`, their children, and so on.
 pub(crate) fn descendants(pid: Pid) -> Vec<Pid> {
     let mut found = children_of(pid);
     let mut next = 0;
@@ -80,19 +80,19 @@ pub(crate) fn descendants(pid: Pid) -> Vec<Pid> {
     found
 }
 
-/// The name of a process; empty when it is gone.
+/// Returns the name of a process; empty if it has ended.
 pub(crate) fn comm(pid: Pid) -> String {
     fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
 }
 
-/// The fields of /proc/PID/stat behind the name; `None` when the process is gone.
+/// Returns the fields of /proc/PID/stat after the name; `None` if the process has ended.
 fn stat(pid: Pid) -> Option<Vec<String>> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, fields) = text.rsplit_once(") ")?;
     Some(fields.split_whitespace().map(str::to_owned).collect())
 }
 
-/// True when `pid` has ended, whether or not its parent has taken notice.
+/// Returns true if `pid` has ended, whether or not its parent has waited for it.
 pub(crate) fn is_gone(pid: Pid) -> bool {
     stat(pid).is_none_or(|fields| ["Z", "X"].contains(&fields[0].as_str()))
 }
@@ -101,13 +101,14 @@ fn parent(pid: Pid) -> Pid {
     Pid::from_raw(stat(pid).unwrap_or_else(|| panic!("process {pid} has ended"))[1].parse().unwrap())
 }
 
-/// CPU time of a process, in clock ticks of 10 ms.
+/// Returns the CPU time of a process, in clock ticks of 10 ms.
 pub(crate) fn cpu_ticks(pid: Pid) -> u64 {
     let fields = stat(pid).unwrap_or_else(|| panic!("process {pid} has ended"));
     [11, 12].iter().map(|&place: &usize| fields[place].parse::<u64>().unwrap()).sum()
 }
 
-/// The memory of `pid` and its descendants, in kilobytes: the sum of their proportional set sizes.
+/// Returns the memory of `pid` and its descendants, in kilobytes: the sum of their proportional set
+/// sizes.
 pub(crate) fn proportional_kilobytes(pid: Pid) -> u64 {
     let of = |pid: Pid| {
         let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
@@ -119,7 +120,7 @@ pub(crate) fn proportional_kilobytes(pid: Pid) -> u64 {
     own + descendants(pid).into_iter().map(of).sum::<u64>()
 }
 
-/// The thread of that name of a process, as its folder under /proc.
+/// Returns the /proc directory of the process's thread of that name.
 pub(crate) fn thread_named(pid: Pid, name: &str) -> PathBuf {
     let mut found = None;
     holds_within(PATIENCE, || {

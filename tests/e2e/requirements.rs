@@ -1,9 +1,10 @@
-//! What the tests need of the machine, checked once. What is missing fails the test and is named.
+//! The machine's requirements for the tests, checked once. A missing one fails the test with its
+//! name.
 
 use std::path::Path;
 use std::sync::OnceLock;
 
-/// Tools that the laboratory runs, each with the Debian package that brings it.
+/// Tools that the laboratory runs, each with its Debian package.
 const TOOLS: &[(&str, &str)] = &[
     ("ip", "iproute2"),
     ("ping", "iputils-ping"),
@@ -22,7 +23,7 @@ const TOOLS: &[(&str, &str)] = &[
     ("wg", "wireguard-tools"),
 ];
 
-/// Panics with a sentence that names what this machine lacks.
+/// Panics with a message that names what this machine lacks.
 pub(crate) fn check() {
     static MISSING: OnceLock<Vec<String>> = OnceLock::new();
     let missing = MISSING.get_or_init(missing);

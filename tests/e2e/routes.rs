@@ -1,5 +1,5 @@
-//! The routing of a tunnel device: what `link::Routes` makes of a host, seen by `ip`, `nft` and the kernel's own
-//! decisions. One end of a veth pair stands for the tunnel.
+//! The routing of a tunnel device: the effect of `link::Routes` on a host, seen by `ip`, `nft` and
+//! the kernel's own decisions. One end of a veth pair serves as the tunnel.
 
 mod decisions;
 mod leftovers;
@@ -15,20 +15,20 @@ use wontun::routing::Prefix;
 
 use crate::lab::{Host, Lab};
 
-/// Everything that a tunnel could change, as text.
+/// Returns everything that a tunnel could change, as text.
 fn picture(host: &Host) -> String {
     [
         host.ip(&["-4", "rule", "show"]),
         host.ip(&["-6", "rule", "show"]),
         host.ip(&["-4", "route", "show", "table", "all"]),
         without_link_local(&host.ip(&["-6", "route", "show", "table", "all"])),
-        // with handles: a table that was replaced by its like has others
+        // with handles: a table that was replaced by an equal one has others
         host.shell("nft -a list ruleset; cat /proc/sys/net/ipv4/conf/all/src_valid_mark"),
     ]
     .join("---\n")
 }
 
-/// The kernel makes these when it gets round to it.
+/// Removes link-local routes, which the kernel adds with a delay.
 fn without_link_local(routes: &str) -> String {
     routes.lines().filter(|line| !line.contains("fe80::") && !line.contains("ff00::")).fold(
         String::new(),
@@ -56,12 +56,12 @@ fn wanted(allowed_ips: &[&str], endpoints: &[&str]) -> Wanted {
     }
 }
 
-/// A full tunnel to a far endpoint.
+/// Returns the routing of a full tunnel to a remote endpoint.
 fn full() -> Wanted {
     wanted(&["0.0.0.0/0", "::/0"], &["198.51.100.7", "2001:db8:99::7"])
 }
 
-/// A device with the addresses of [`wanted`].
+/// Makes a device with the addresses of [`wanted`].
 fn add_device(host: &Host, name: &str) {
     let far = format!("{name}x");
     host.ip(&["link", "add", name, "type", "veth", "peer", "name", &far]);
@@ -82,12 +82,12 @@ fn apply(host: &Host, routes: &mut Routes, wanted: &Wanted) -> Applied {
     host.inside(|| routes.apply(wanted)).unwrap()
 }
 
-/// That nothing was amiss, and this mark is to be used.
+/// Returns the result without errors, with this mark to be used.
 fn marked(mark: u32) -> Applied {
     Applied { mark: NonZeroU32::new(mark), warnings: vec![] }
 }
 
-/// The device that packets to `destination` with `mark` (0 for none) leave by.
+/// Returns the device that packets to `destination` with `mark` (0 for none) leave by.
 fn way(host: &Host, destination: &str, mark: u32) -> String {
     let text = host.ip(&["-o", "route", "get", destination, "mark", &mark.to_string()]);
     let mut words = text.split_whitespace();
@@ -95,7 +95,7 @@ fn way(host: &Host, destination: &str, mark: u32) -> String {
     words.next().unwrap().to_owned()
 }
 
-/// Two hosts; the client has default routes by eth0, to the server, and the device `tun7`.
+/// Makes two hosts; the client has default routes by eth0, to the server, and the device `tun7`.
 fn lab() -> Lab {
     let lab = Lab::new(2);
     let host = lab.client();

@@ -1,5 +1,6 @@
-//! What a running tunnel has given up: system calls, files, core files, and its user. That a forbidden call ends a
-//! process is shown beside the code (`src/sandbox/tests.rs`), since nothing in the program makes one.
+//! The restrictions of a running tunnel: system calls, files, core files, and its user. That a
+//! forbidden call ends a process is tested beside the code (`src/sandbox/tests.rs`), since nothing
+//! in the program makes one.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -22,15 +23,17 @@ use crate::wireguard::settings::{Keys, Peer};
 
 /// `SECCOMP_MODE_FILTER`, from linux/seccomp.h.
 const FILTERED: &str = "2";
-/// What each role has: one for what is to end the process, one for what is not to exist.
+/// Number of filters of each role: one for calls that end the process, one for calls that fail as
+/// not implemented.
 const FILTERS: usize = 2;
 const NOBODY: u32 = 65534;
 
-/// Every thread of the supervisor and its helpers has the filters; gives how many there are.
+/// Checks that every thread of the supervisor and its helpers has the filters. Returns the number
+/// of threads.
 fn is_confined(daemon: &Daemon) -> usize {
     let processes = daemon.processes();
     let filters = |pid: Pid| -> usize { thread_states(pid)[0]["Seccomp_filters"].parse().unwrap() };
-    // a helper has its own beside those of the nursery, which started it
+    // a helper has its own filters beside those of the nursery, which started it
     let of_nursery = processes.nursery.map_or(0, filters);
     assert!(of_nursery > 0, "the nursery is not confined");
     let mut threads = 0;
@@ -65,7 +68,7 @@ fn every_thread_and_the_resolver_are_confined_in_plain_mode() {
     let server = Daemon::server(lab.server(), &["--workers", "3"]);
     let client = Launch::new(lab.client(), &["--peer", "localhost:19988", "--workers", "2"]).spawn();
     client.wait_ready();
-    // the log of the supervisor and of the tunnel; the client has a resolver besides
+    // the log threads of the supervisor and of the tunnel; the client has a resolver besides
     assert_eq!(is_confined(&server), 2 + 1 + 3 + 1, "supervisor, nursery, workers and log");
     assert_eq!(is_confined(&client), 2 + 1 + 2 + 1 + 1, "supervisor, nursery, workers and log, resolver");
     for daemon in [&server, &client] {
@@ -109,7 +112,8 @@ fn without_the_sandbox_there_is_none_and_the_log_says_so() {
     }
 }
 
-/// A sandbox around ours that forbids what ours needs, as an old container engine's does.
+/// An outer sandbox that forbids the calls that wontun's sandbox needs, as an old container
+/// engine's does.
 #[test]
 fn a_sandbox_that_is_forbidden_is_told_and_the_tunnel_runs() {
     let lab = Lab::new(2);
@@ -123,7 +127,7 @@ fn a_sandbox_that_is_forbidden_is_told_and_the_tunnel_runs() {
     lab.client().ping(INNER_SERVER);
 }
 
-/// Keys in other folders are read again if they were there at the start; no other file is.
+/// Keys in other directories are read again if they were there at the start; no other file is.
 #[test]
 fn a_reload_reads_what_was_there_at_the_start_and_no_other_file() {
     let (plan, elsewhere) = (Plan::new(&Arc::new(Lab::new(2)), Outer::V4), Folder::new());
@@ -169,7 +173,7 @@ fn a_reload_reads_what_was_there_at_the_start_and_no_other_file() {
     server.daemon.wait_for("keep keys in that folder, or start wontun again");
     client.ping(SERVER_V4);
 
-    // in the folder of the configuration it may be
+    // in the configuration's directory it may be read
     let beside = site.write("key", &format!("{}\n", plan.server.private));
     site.write("wg0.conf", &text(&beside));
     reloaded(1);
@@ -178,7 +182,7 @@ fn a_reload_reads_what_was_there_at_the_start_and_no_other_file() {
     assert!(!site.socket("wg0").exists(), "the socket is left");
 }
 
-/// A configuration that wants policy routing only later, for which sockets to netlink are needed.
+/// A configuration that only later wants policy routing, which needs netlink sockets.
 #[test]
 fn a_reload_can_ask_for_what_needs_other_netlink_sockets() {
     let mut plan = Plan::new(&Arc::new(Lab::new(2)), Outer::V4);
@@ -204,7 +208,7 @@ fn a_reload_can_ask_for_what_needs_other_netlink_sockets() {
     assert!(!plan.client_site.ip(&["rule", "show"]).contains("51820"), "rules are left");
 }
 
-/// The supervisor is the user that was asked for, and its helpers are of a user of their own.
+/// Checks that the supervisor is the requested user, and its helpers are another user.
 fn is_nobody(daemon: &Daemon) {
     let processes = daemon.processes();
     let helpers = processes.helpers().into_iter().map(|pid| (pid, HELPER_ID));
@@ -262,7 +266,7 @@ fn another_user_reads_the_configuration_again_if_it_may() {
     client.ping(SERVER_V4);
     assert_eq!(server.daemon.stop().status.code(), Some(0));
     assert!(!site.shell("nft list tables").contains("wontun"), "a table is left");
-    // the socket's file is in a folder of root's, so it stays; the next run takes its place
+    // the socket's file is in a directory of root's, so it stays; the next run replaces it
     let again = Node::start(site, ConfigFile, &plan.server);
     assert_eq!(again.daemon.stop().status.code(), Some(0));
     assert!(!site.socket("wg0").exists());

@@ -1,4 +1,4 @@
-//! From an empty folder to clients that connect: `wontun init`, `serve` and `peer`.
+//! From an empty directory to connected clients: `wontun init`, `serve` and `peer`.
 
 mod files;
 mod killed;

@@ -1,4 +1,4 @@
-//! `wontun show` and its relatives: names, other users' tunnels, colours, exit codes.
+//! `wontun show` and related commands: names, other users' tunnels, colours, exit codes.
 
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ fn peers_have_their_names_wherever_they_come_from() {
     assert!(server.told(&["show"]).contains("\npeer: Anna's phone\n  public key: "));
     server.told(&["peer", "rename", "Anna's phone", "phone"]);
     assert!(server.told(&["show", "tun0"]).contains("\npeer: phone\n"));
-    // an editor's change counts from the next time that the file is read
+    // an editor's change takes effect when the file is read next
     let text = server.text().replace("# Name = phone", "# name = büro");
     std::fs::write(server.file(), text).unwrap();
     daemon.signal(Signal::SIGHUP);
@@ -32,14 +32,14 @@ fn peers_have_their_names_wherever_they_come_from() {
     let daemon = server.serve(&[]);
     let json = server.told(&["show", "--json"]);
     assert!(json.contains(r#""peers":[{"name":"büro","public_key":""#), "{json}");
-    // what is no name for a terminal is none
+    // a name that is unsafe for a terminal is ignored
     let text = server.text().replace("# name = büro", "# name = \u{1b}[31mred");
     std::fs::write(server.file(), text).unwrap();
     daemon.signal(Signal::SIGHUP);
     eventually("no name", || server.told(&["show", "--json"]).contains(r#""name":null"#));
     let shown = server.told(&["show"]);
     assert!(!shown.contains('\u{1b}') && !shown.contains("mred"), "{shown}");
-    // wg(8) knows no names, and adds peers all the same
+    // wg(8) does not support names, and still adds peers
     let key = wontun::tunnel::wireguard::PublicKey::from_bytes([3; 32]).to_string();
     server.site.wg(&["set", "tun0", "peer", &key]);
     assert!(server.told(&["show"]).contains(&format!("\npeer: {key}\n")));
@@ -61,12 +61,12 @@ fn peer_list_and_show_speak_json() {
     server.told(&["peer", "add", "tablet"]);
     let both = server.told(&["peer", "list", "--json"]);
     assert_eq!(both.matches("\"running\":true").count(), 2, "{both}");
-    // a reader of JSON that is not ours
+    // an independent JSON parser
     let dir = server.dir.display();
     server.site.shell(&format!("{BINARY} peer list --json --dir {dir} | python3 -m json.tool >/dev/null"));
 }
 
-/// As with systemd's DynamicUser: the tunnel is another user's, and root asks.
+/// As with systemd's DynamicUser: the tunnel belongs to another user, and root queries it.
 #[test]
 fn root_sees_the_tunnel_of_another_user_unless_others_could_be_that_user() {
     let server = Server::alone();
@@ -75,13 +75,13 @@ fn root_sees_the_tunnel_of_another_user_unless_others_could_be_that_user() {
     for args in [&["show"][..], &["show", "tun0"]] {
         assert!(server.told(args).contains("\npeer: phone\n"), "{args:?}");
     }
-    // where anybody can put a socket, anybody may have put this one
+    // where any user can create a socket, this one is not trusted
     for mode in [0o775, 0o1777] {
         std::fs::set_permissions(&server.dir, PermissionsExt::from_mode(mode)).unwrap();
         let run = server.run(&["show", "tun0"]);
         assert!(run.code() == 77 && run.stderr.contains("user 65534 answers"), "{run:?}");
     }
-    // a third user may not even ask
+    // a third user may not even query
     std::fs::set_permissions(&server.dir, PermissionsExt::from_mode(0o755)).unwrap();
     let mut command = server.site.command("setpriv");
     command.args(["--reuid", "1234", "--regid", "1234", "--clear-groups"]).arg(&copy).args(["show", "tun0"]);

@@ -1,4 +1,5 @@
-//! How two hosts find each other: the `hello?` handshake, in any order of starting, and who may be the peer.
+//! Connection setup of two hosts: the `hello?` handshake, in any order of starting, and the choice
+//! of the peer.
 
 use std::net::{SocketAddr, SocketAddrV4};
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ fn wontun_on(host: &Host) -> SocketAddr {
     (host.v4, PORT).into()
 }
 
-/// A packet that a server would send: any will do as an answer.
+/// Returns a packet as a server would send it; any packet serves as an answer.
 fn some_packet() -> Vec<u8> {
     packets::udp4(SocketAddrV4::new(INNER_SERVER, 7), SocketAddrV4::new(INNER_CLIENT, 7), b"answer")
 }
@@ -74,7 +75,8 @@ fn the_client_says_hello_every_second_until_the_first_datagram() {
     bare.send(&some_packet(), wontun_on(lab.client()));
     client.wait_for("the server answers");
     bare.drain();
-    // The answer to it (port unreachable, from the client's kernel) is a packet; another hello? is a fault.
+    // The answer to it (port unreachable, from the client's kernel) is a packet; another hello? is
+    // a fault.
     let heard = bare.listen_for(Duration::from_millis(2500));
     assert!(heard.iter().all(|(_, datagram, _)| datagram != HELLO), "{heard:?}");
 }
@@ -89,7 +91,7 @@ fn the_client_says_hello_every_keepalive_interval_whether_or_not_data_flows() {
     client.wait_for("the server answers");
     bare.drain();
     let inner = lab.client().udp((INNER_CLIENT, 0));
-    // Data both ways for 7 s, so that no silence calls for a hello? a second.
+    // Data in both directions for 7 s, so that no silence causes a hello? a second.
     let (start, mut hellos) = (Instant::now(), 0);
     while start.elapsed() < Duration::from_secs(7) {
         inner.send_to(b"data", (INNER_SERVER, 7)).unwrap();
@@ -237,7 +239,7 @@ fn before_the_first_hello_the_server_drops_and_counts() {
         inner.send_to(b"to nobody", (INNER_CLIENT, 7)).unwrap();
     }
     eventually("no_peer is counted", || server.summary().dropped("no_peer") == 5);
-    // Nor does anybody get in without a hello?.
+    // Nor is anybody accepted without a hello?.
     let bare = Bare::client(lab.client());
     bare.send(&some_packet(), wontun_on(lab.server()));
     eventually("the stranger is counted", || server.summary().dropped("stranger") == 1);
@@ -258,7 +260,7 @@ fn the_server_never_answers_hello() {
     assert_eq!(lab.server().device_packets("tun0").0, 0, "hello? is never written to the tun");
 }
 
-/// The device makes no noise either: no router solicitation, no multicast report.
+/// The device sends nothing by itself either: no router solicitation, no multicast report.
 #[test]
 fn an_idle_pair_puts_nothing_but_hello_on_the_wire() {
     let lab = Lab::new(3);
@@ -268,7 +270,8 @@ fn an_idle_pair_puts_nothing_but_hello_on_the_wire() {
     let heard = watched.listen_for(Duration::from_secs(5));
     assert!(heard.len() >= 4, "{heard:?}");
     assert!(heard.iter().all(|(_, datagram, _)| datagram == HELLO), "{heard:?}");
-    // An empty datagram would end the bare program: one that arrives is dropped, and none is sent back.
+    // An empty datagram would end the bare program: one that arrives is dropped, and none is sent
+    // back.
     watched.send(b"", wontun_on(lab.client()));
     let heard = watched.listen_for(Duration::from_secs(2));
     assert!(heard.iter().all(|(_, datagram, _)| datagram == HELLO), "{heard:?}");
@@ -296,7 +299,7 @@ fn what_a_bare_client_sends_arrives_and_is_answered() {
     assert!(datagram.ends_with(b"down"));
 }
 
-/// The bare program says `hello?` once in its life; its place is not taken from it while it only listens.
+/// The bare program sends `hello?` once in its life; it remains the peer while it only listens.
 #[test]
 fn a_silent_bare_client_keeps_its_place() {
     let lab = Lab::new(3);
@@ -304,7 +307,7 @@ fn a_silent_bare_client_keeps_its_place() {
     let (silent, other) = (Bare::client(lab.client()), Bare::client(lab.host(2)));
     silent.send(HELLO, wontun_on(lab.server()));
     server.wait_for("peer connected");
-    // It may talk as well; that does not make it one who says hello? again and again.
+    // It may send data as well; that does not count as repeated hello?.
     silent.send(&some_packet(), wontun_on(lab.server()));
     eventually("its packet arrives", || server.summary().rx_packets == 1);
     for _ in 0..6 {

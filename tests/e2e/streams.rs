@@ -1,5 +1,6 @@
-//! TCP streams of known bytes. The receiver compares every byte with the generator, which finds more than a
-//! checksum would; a checksum of either side is compared as well, so that the generator is no alibi.
+//! TCP streams of known bytes. The receiver compares every byte with the generator, which finds
+//! more than a checksum would; the checksums of both sides are compared as well, in case the
+//! generator is at fault.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -12,7 +13,7 @@ use crate::waiting::{PATIENCE, uninterrupted};
 
 const BLOCK: usize = 64 * 1024;
 
-/// What any host grants without being asked for privileges (`net.core.rmem_max`).
+/// Window that any host grants without privileges (`net.core.rmem_max`).
 const WINDOW: usize = 200 * 1024;
 
 /// A deterministic stream of bytes (xorshift64*), different for every seed.
@@ -41,7 +42,7 @@ impl Pattern {
     }
 }
 
-/// FNV-1a over 64-bit words: fast, and order matters.
+/// Computes FNV-1a over 64-bit words: fast, and dependent on the order.
 fn checksum(sum: u64, block: &[u8]) -> u64 {
     block.chunks(8).fold(sum, |sum, chunk| {
         let mut word = [0; 8];
@@ -104,7 +105,8 @@ impl Connection {
         let client = client.connect(listener.local_addr().unwrap());
         let server = accept(&listener);
         for stream in [&server, &client] {
-            // Three patiences: retransmission timers back off to tens of seconds while a flood goes on.
+            // Three times PATIENCE: retransmission timers back off to tens of seconds during a
+            // flood.
             stream.set_read_timeout(Some(PATIENCE * 3)).unwrap();
             stream.set_write_timeout(Some(PATIENCE * 3)).unwrap();
             stream.set_nodelay(true).unwrap();
@@ -112,19 +114,20 @@ impl Connection {
         Self { server, client }
     }
 
-    /// Bounds what is under way at a time to less than any queue of the tunnel holds.
+    /// Limits the bytes in flight to less than any queue of the tunnel holds.
     pub(crate) fn bound_windows(&self) {
         for stream in [&self.server, &self.client] {
             SockRef::from(stream).set_recv_buffer_size(WINDOW).unwrap();
         }
     }
 
-    /// Moves `bytes` each way, both ways at once, and compares.
+    /// Sends `bytes` in each direction, both at once, and compares.
     pub(crate) fn exchange(&self, bytes: u64) {
         self.exchange_while(|sent| sent < bytes);
     }
 
-    /// Moves data both ways at once while `more(bytes sent so far)` holds; returns the bytes each way.
+    /// Sends data in both directions at once while `more(bytes sent so far)` holds. Returns the
+    /// bytes of each direction.
     pub(crate) fn exchange_while(&self, more: impl Fn(u64) -> bool + Sync) -> (u64, u64) {
         thread::scope(|scope| {
             let up = scope.spawn(|| send(&self.client, 1, &more));
@@ -138,7 +141,7 @@ impl Connection {
         })
     }
 
-    /// Sends a line each way and waits for it: the connection lives.
+    /// Sends a line in each direction and waits for it, to check that the connection works.
     pub(crate) fn say_hello(&self) {
         for (mut from, mut to) in [(&self.client, &self.server), (&self.server, &self.client)] {
             from.write_all(b"hello\n").unwrap();

@@ -1,4 +1,5 @@
-//! A terminal: a pseudo-terminal with a program on it, and an emulator that looks at what the program draws.
+//! A terminal: a pseudo-terminal with a program on it, and an emulator that interprets the
+//! program's output.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -22,7 +23,7 @@ use crate::waiting::{PATIENCE, exit_within, holds_within, uninterrupted};
 pub(crate) struct Terminal {
     program: Program,
     controller: File,
-    /// The program's end, which is ours to look at as well.
+    /// The program's end, which the test reads its settings from as well.
     end: File,
     before: Termios,
     seen: Arc<Mutex<Seen>>,
@@ -45,7 +46,7 @@ struct Seen {
     bytes: Vec<u8>,
 }
 
-/// How the program left its terminal.
+/// The terminal's state after the program's exit.
 #[derive(Debug)]
 pub(crate) struct Left {
     pub(crate) status: ExitStatus,
@@ -61,8 +62,8 @@ fn size(number: u16) -> NonZeroU16 {
 }
 
 impl Terminal {
-    /// Starts `command`, whose first word is a program that takes the terminal for its own (`setsid --ctty`), with so many
-    /// columns and rows.
+    /// Starts `command`, whose first word is a program that makes the terminal its controlling one
+    /// (`setsid --ctty`), with so many columns and rows.
     pub(crate) fn start(mut command: Command, columns: u16, rows: u16) -> Self {
         let controller = pty::openpt(pty::OpenptFlags::RDWR | pty::OpenptFlags::NOCTTY).unwrap();
         pty::grantpt(&controller).unwrap();
@@ -95,7 +96,7 @@ impl Terminal {
                     if uninterrupted(|| Ok(poll(&mut waiting, 20_u16)?)).unwrap() == 0 {
                         continue;
                     }
-                    // a terminal that nobody has open any more is an error
+                    // reading a terminal that nobody has open any more is an error
                     let Ok(count @ 1..) = controller.read(&mut bytes) else { break };
                     let mut seen = lock(&seen);
                     seen.emulator.process(&bytes[..count]);
@@ -106,14 +107,15 @@ impl Terminal {
         Self { program: Program(child), controller, end, before, seen, is_open, reader }
     }
 
-    /// The lines of the screen, without the spaces behind them.
+    /// Returns the lines of the screen without trailing spaces.
     pub(crate) fn lines(&self) -> Vec<String> {
         let seen = lock(&self.seen);
         let (_, columns) = seen.emulator.screen().size();
         seen.emulator.screen().rows(0, columns.get()).map(|line| line.trim_end().to_owned()).collect()
     }
 
-    /// The screen's lines once they are as `wanted` says; panics with them if they do not become so.
+    /// Waits until the screen's lines satisfy `wanted`, and returns them. Panics with the lines if
+    /// they do not.
     pub(crate) fn wait_for(&self, what: &str, wanted: impl Fn(&[String]) -> bool) -> Vec<String> {
         let mut lines = Vec::new();
         let held = holds_within(PATIENCE, || {
@@ -124,17 +126,17 @@ impl Terminal {
         lines
     }
 
-    /// The screen's lines once one of them contains `text`.
+    /// Waits until a line of the screen contains `text`, and returns all lines.
     pub(crate) fn wait_for_text(&self, text: &str) -> Vec<String> {
         self.wait_for(text, |lines| lines.iter().any(|line| line.contains(text)))
     }
 
-    /// Whether the program has the alternate screen.
+    /// Returns true if the program uses the alternate screen.
     pub(crate) fn is_alternate(&self) -> bool {
         lock(&self.seen).emulator.screen().alternate_screen()
     }
 
-    /// As if somebody had drawn the window larger or smaller: the kernel sends SIGWINCH.
+    /// Resizes the window: the kernel sends SIGWINCH.
     pub(crate) fn resize(&self, columns: u16, rows: u16) {
         lock(&self.seen).emulator.screen_mut().set_size(size(rows), size(columns));
         set_size(&self.controller, columns, rows);
@@ -149,7 +151,7 @@ impl Terminal {
         kill(Pid::from_raw(self.program.0.id() as i32), signal).unwrap();
     }
 
-    /// Waits for the end of the program, which must leave the terminal as it was.
+    /// Waits for the program's exit. It must restore the terminal.
     pub(crate) fn wait_exit(mut self) -> Left {
         let status = exit_within(&mut self.program.0, PATIENCE);
         let Some(status) = status else {
@@ -166,7 +168,7 @@ impl Terminal {
         Left { status, bytes: seen.bytes.clone() }
     }
 
-    /// Closes the window, and waits for the end of the program.
+    /// Closes the window, and waits for the program's exit.
     pub(crate) fn hang_up(mut self) -> ExitStatus {
         self.is_open.store(false, Ordering::Relaxed);
         self.reader.join().unwrap();
@@ -182,12 +184,12 @@ fn set_size(controller: &impl AsFd, columns: u16, rows: u16) {
 }
 
 impl Left {
-    /// The exit code.
+    /// Returns the exit code.
     pub(crate) fn code(&self) -> i32 {
         self.status.code().unwrap_or_else(|| panic!("ended by signal {:?}", self.status.signal()))
     }
 
-    /// What was written.
+    /// Returns the output as text.
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.bytes).into_owned()
     }

@@ -32,7 +32,7 @@ fn has(lines: &[String], text: &str) -> bool {
     lines.iter().any(|line| line.contains(text))
 }
 
-/// The line about a peer.
+/// Returns the line about a peer.
 fn row(lines: &[String], name: &str) -> String {
     lines.iter().find(|line| line.starts_with(name)).cloned().unwrap_or_default()
 }
@@ -56,7 +56,7 @@ fn a_server_is_watched_with_its_clients_and_its_traffic() {
     );
     assert!(has(&lines, "ENDPOINT") && row(&lines, "tablet").contains("never"), "{lines:?}");
     assert!(lines[23].starts_with(" q quit") && width(&lines) <= 80, "{lines:?}");
-    // nobody says anything
+    // no traffic
     top.wait_for("a second look", |lines| row(lines, "phone").contains('▁'));
 
     let mut pings = phone.command("ping");
@@ -129,7 +129,7 @@ fn of_several_tunnels_one_is_chosen() {
         .into_iter()
         .inspect(|daemon| drop(daemon.wait_for(" ready mode=")))
         .collect();
-    // the first one to come may have been taken
+    // the first key may have been consumed
     top.press("l");
     top.wait_for("both", |lines| lines[1].starts_with(" wt1 ") && lines[2].starts_with(" wt2 "));
     top.press("\u{1b}[B\r");
@@ -174,7 +174,7 @@ fn without_a_terminal_it_names_the_other_command() {
     }
 }
 
-/// A process that answers with escape sequences never reaches the terminal with them.
+/// Escape sequences in a process's answers never reach the terminal.
 #[test]
 fn no_escape_sequence_of_a_tunnel_reaches_the_terminal() {
     let lab = Arc::new(Lab::new(1));
@@ -191,7 +191,7 @@ fn no_escape_sequence_of_a_tunnel_reaches_the_terminal() {
                  public_key={}\nname=honest\nallowed_ip=10.0.0.0/8\nerrno=0\n\n",
                 keys[0], keys[1]
             );
-            // whoever has gone has seen enough
+            // the client may have closed the connection
             let _ = stream.write_all(answer.as_bytes());
         }
     });
@@ -207,7 +207,7 @@ fn no_escape_sequence_of_a_tunnel_reaches_the_terminal() {
     }
 }
 
-/// As many peers as do not fit.
+/// More peers than fit on the screen.
 #[test]
 fn many_peers_are_scrolled() {
     let lab = Arc::new(Lab::new(1));

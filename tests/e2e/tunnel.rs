@@ -1,4 +1,5 @@
-//! A tunnel in either mode between two hosts, with the same device and addresses inside: for what must hold in both.
+//! A tunnel in either mode between two hosts, with the same device and addresses inside, for tests
+//! of both modes.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -22,10 +23,10 @@ pub(crate) const CLIENT_V4: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 2);
 pub(crate) const SERVER_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 9, 0, 0, 0, 0, 0, 1);
 pub(crate) const CLIENT_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 9, 0, 0, 0, 0, 0, 2);
 
-/// No IPv6 goes over less.
+/// Smallest MTU for IPv6.
 const IPV6_MIN_MTU: u32 = 1280;
 
-/// What the tunnel speaks.
+/// The tunnel's protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     Plain,
@@ -35,7 +36,7 @@ pub(crate) enum Mode {
 impl Mode {
     pub(crate) const BOTH: [Self; 2] = [Self::Plain, Self::WireGuard];
 
-    /// Bytes that it adds to a packet, beside IP and UDP.
+    /// Returns the overhead of a packet in bytes, beside IP and UDP.
     pub(crate) const fn overhead(self) -> u32 {
         match self {
             Self::Plain => 0,
@@ -43,7 +44,7 @@ impl Mode {
         }
     }
 
-    /// The servers' port.
+    /// Returns the servers' port.
     pub(crate) const fn port(self) -> u16 {
         match self {
             Self::Plain => crate::bare::PORT,
@@ -51,7 +52,7 @@ impl Mode {
         }
     }
 
-    /// What an end says once it is there.
+    /// Returns the log line of an end that is ready.
     const fn ready(self) -> &'static str {
         match self {
             Self::Plain => "ready role=",
@@ -60,7 +61,7 @@ impl Mode {
     }
 }
 
-/// How one end is started.
+/// The command line of one end.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct End {
     /// Options beside those that make it an end of this tunnel.
@@ -81,12 +82,12 @@ impl End {
     }
 }
 
-/// What the two ends are to be.
+/// The settings of the two ends.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) mode: Mode,
     pub(crate) outer: Outer,
-    /// `None`: whatever the mode takes.
+    /// The MTU; `None` for the mode's default.
     pub(crate) mtu: Option<u32>,
     pub(crate) server: End,
     pub(crate) client: End,
@@ -107,14 +108,14 @@ impl Plan {
         self
     }
 
-    /// Options for both ends.
+    /// Adds options to both ends.
     pub(crate) fn args(mut self, words: &str) -> Self {
         self.server = self.server.args(words);
         self.client = self.client.args(words);
         self
     }
 
-    /// Starts both on two hosts of a wire of MTU 1500.
+    /// Starts both on two hosts of a link of MTU 1500.
     pub(crate) fn start(self) -> Tunnel {
         self.start_on(&Arc::new(Lab::new(2)))
     }
@@ -203,7 +204,7 @@ fn start(site: &Site, end: &End, args: Vec<String>, mode: Mode) -> Daemon {
 /// Two running ends.
 #[derive(Debug)]
 pub(crate) struct Tunnel {
-    // the daemons first: the sites' ends kill whoever is left
+    // the daemons are dropped first: dropping a site kills the remaining processes
     pub(crate) server: Daemon,
     pub(crate) client: Daemon,
     pub(crate) server_site: Arc<Site>,
@@ -211,18 +212,20 @@ pub(crate) struct Tunnel {
 }
 
 impl Tunnel {
-    /// A TCP connection from the client to the server's address `inner`.
+    /// Opens a TCP connection from the client to the server's address `inner`.
     pub(crate) fn connect(&self, inner: impl Into<IpAddr>) -> Connection {
         Connection::open(&self.server_site, (inner.into(), 0), &self.client_site)
     }
 
-    /// Pings the server with packets of `len` bytes, which must not be fragmented inside and must all be answered.
+    /// Pings the server with packets of `len` bytes, which must not be fragmented inside and must
+    /// all be answered.
     pub(crate) fn fills(&self, inner: IpAddr, len: u32) {
         let headers = if inner.is_ipv4() { 28 } else { 48 };
         let (payload, inner) = ((len - headers).to_string(), inner.to_string());
         for _ in 0..3 {
             let mut ping = self.client_site.command("ping");
-            // one at a time: with several, ping(8) waits for the last only as long as the others took
+            // one at a time: with several, ping(8) waits for the last only as long as the others
+            // took
             ping.args(["-n", "-q", "-M", "do", "-c", "1", "-W", "5", "-s", &payload, &inner]);
             let finished = finish(&mut ping, PATIENCE);
             assert!(
@@ -232,8 +235,8 @@ impl Tunnel {
         }
     }
 
-    /// Panics unless each packet that one end took came out of the other, and neither dropped any. To be called when
-    /// nobody sends any more.
+    /// Panics unless each packet that entered one end left at the other, and neither dropped any.
+    /// Must be called when nothing is sent any more.
     pub(crate) fn assert_lossless(&self) {
         let mut seen = None;
         let is_even = holds_within(PATIENCE / 4, || {
@@ -249,8 +252,8 @@ impl Tunnel {
         assert!(is_even, "packets were lost, server and client: {seen:#?}");
     }
 
-    /// How many packets of the tunnel one packet on the device was on average, while `work` was done: read from the
-    /// client's tun, and written to the server's.
+    /// Returns the average number of tunnel packets in one packet on the device while `work` ran:
+    /// read from the client's tun, and written to the server's.
     pub(crate) fn joined(&self, work: impl FnOnce()) -> (f64, f64) {
         let counts = || {
             let (client, server) = (self.client.summary(), self.server.summary());

@@ -1,4 +1,5 @@
-//! The control socket as `wg(8)` uses it. What arrives and what is printed is compared with what was asked of `wg`.
+//! The control socket as `wg(8)` uses it. The requests received and the output are compared with
+//! the arguments of `wg`.
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -21,7 +22,8 @@ use crate::uapi_server::{End, Server, with_own_run};
 use crate::waiting::{Finished, PATIENCE, finish, succeed, uninterrupted};
 
 const SOCKET: &str = "/var/run/wireguard/wt0.sock";
-/// Tells [`a_live_socket_outside_of_our_pid_namespace_is_refused`] that it is inside.
+/// Environment variable that tells [`a_live_socket_outside_of_our_pid_namespace_is_refused`] that
+/// it runs inside.
 const INSIDE: &str = "E2E_UAPI_INSIDE";
 
 const PRIVATE: &str = "6EtabScXwQA6E7QxVwNT26ypFGzxUMX4V1aA/rpSAno=";
@@ -104,7 +106,7 @@ fn what_wg_sets_arrives_and_what_it_shows_is_the_same() {
             ]
         );
 
-        // each takes its own away again
+        // each test removes its own state again
         wg(&["set", "wt0", "private-key", "/dev/null", "fwmark", "off", "listen-port", "0"]);
         wg(&["set", "wt0", "peer", ALICE, "preshared-key", "/dev/null", "persistent-keepalive", "off"]);
         wg(&["set", "wt0", "peer", BOB, "allowed-ips", "::/0"]);
@@ -167,13 +169,13 @@ fn configurations_are_set_synchronised_and_shown() {
         let both = configuration(&format!("{alice}{bob}"));
         load("setconf", &both);
         assert_eq!(show_configuration(), both.trim_end());
-        // what it shows it reads
+        // its output is valid input
         let shown = show_configuration();
         load("setconf", &shown);
         assert_eq!(show_configuration(), both.trim_end());
         assert!(server.state().changes.iter().all(|changes| changes.replace_peers));
 
-        // only what is different: Alice stays who she is, Bob goes
+        // only differences: Alice is unchanged, Bob is removed
         server.state().model.peers[0].last_handshake = Duration::from_secs(1_600_000_000);
         let only_alice = configuration(&alice);
         load("syncconf", &only_alice);
@@ -210,7 +212,7 @@ fn errors_reach_wg_as_what_they_are() {
         server.state().errno = None;
         wg(&["set", "wt0", "listen-port", "1"]);
 
-        // what wg would never send, of which nothing is done
+        // requests that wg would never send, none of which has an effect
         let mut stream = UnixStream::connect(SOCKET).unwrap();
         stream.write_all(b"set=1\nlisten_port=2\nfwmark=x\n\nget=1\n\n").unwrap();
         stream.shutdown(std::net::Shutdown::Write).unwrap();
@@ -252,7 +254,7 @@ fn those_who_say_nothing_and_those_who_read_nothing_hold_nobody_up() {
         silent.write_all(b"set=1\nlisten_po").unwrap();
         let mut deaf = UnixStream::connect(SOCKET).unwrap();
         deaf.write_all(&b"get=1\n\n".repeat(100)).unwrap();
-        // more of both than are kept; the two above are the first to go
+        // more of both kinds than are kept; the two above are the first to be closed
         for _ in 0..40 {
             assert_eq!(wg(&["show", "wt0", "listen-port"]), "0\n");
         }
@@ -292,7 +294,8 @@ fn removing_the_socket_ends_the_tunnel() {
     });
 }
 
-/// `wg` removes a socket that refuses connections: while one is made, there must be none to be found that does.
+/// `wg` removes a socket that refuses connections: while one is created, none that refuses may be
+/// found.
 #[test]
 fn wg_never_meets_a_socket_that_does_not_listen() {
     with_own_run(|| {

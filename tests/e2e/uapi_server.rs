@@ -1,5 +1,5 @@
-//! A tunnel's control socket without a tunnel: the listening end in an edge-triggered loop, and behind it a model of
-//! what the requests make of an interface.
+//! A tunnel's control socket without a tunnel: the listening end in an edge-triggered loop, and
+//! behind it a model of what the requests make of an interface.
 
 use std::os::fd::AsFd;
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! Bounded waits and bounded commands: no test may hang, and none sleeps where a condition can be asked.
+//! Bounded waits and bounded commands: no test may hang, and none sleeps where a condition can be
+//! asked.
 
 use std::io::{self, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -6,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// For what takes milliseconds on an idle machine. Two busy cores shared by other tests can be slow.
+/// For what takes milliseconds on an idle machine. Two busy cores shared by other tests can be
+/// slow.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Asks `condition` until it holds; false when `limit` passed first.
@@ -28,8 +30,9 @@ pub(crate) fn eventually(what: &str, condition: impl FnMut() -> bool) {
     assert!(holds_within(PATIENCE, condition), "waited {PATIENCE:?} in vain: {what}");
 }
 
-/// `read` again while something interrupts it. The kernel does not begin a read with a time-out anew when the process was
-/// stopped and continued meanwhile (signal(7)), as a debugger does it, or whoever freezes a machine that is lent.
+/// `read` again while something interrupts it. The kernel does not begin a read with a time-out
+/// anew when the process was stopped and continued meanwhile (signal(7)), as a debugger does it, or
+/// whoever freezes a machine that is lent.
 pub(crate) fn uninterrupted<T>(mut read: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match read() {
@@ -39,8 +42,8 @@ pub(crate) fn uninterrupted<T>(mut read: impl FnMut() -> io::Result<T>) -> io::R
     }
 }
 
-/// Sets a flag when it goes out of scope, also by a panic: threads that work until the flag is set end with the
-/// test that failed, and do not keep it waiting for ever.
+/// Sets a flag when it goes out of scope, also by a panic: threads that work until the flag is set
+/// end with the test that failed, and do not keep it waiting for ever.
 #[derive(Debug)]
 pub(crate) struct SetAtEnd<'flag>(pub(crate) &'flag AtomicBool);
 
@@ -65,7 +68,8 @@ impl Finished {
     }
 }
 
-/// Runs `command` to its end, at most `limit`; a command that takes longer is killed and fails the test.
+/// Runs `command` to its end, at most `limit`; a command that takes longer is killed and fails the
+/// test.
 pub(crate) fn finish(command: &mut Command, limit: Duration) -> Finished {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
@@ -83,7 +87,8 @@ pub(crate) fn finish(command: &mut Command, limit: Duration) -> Finished {
     Finished { status, stdout, stderr }
 }
 
-/// Runs `command` and returns its standard output; panics with its standard error unless it succeeds.
+/// Runs `command` and returns its standard output; panics with its standard error unless it
+/// succeeds.
 pub(crate) fn succeed(command: &mut Command) -> String {
     let finished = finish(command, Duration::from_secs(60));
     assert!(finished.status.success(), "{command:?} failed: {finished:?}");

@@ -1,4 +1,4 @@
-//! The client of a full tunnel, on a host whose network other programs manage.
+//! The client of a full tunnel, on a host whose network is managed by other programs.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::{Child, Stdio};
@@ -16,22 +16,22 @@ use crate::wireguard::pair::{Outer, Plan};
 use crate::wireguard::site::Site;
 use crate::wireguard::tally::Tally;
 
-/// Addresses on the server that stand for the rest of the world.
+/// Addresses on the server that stand for the Internet.
 pub(super) const WORLD_V4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 pub(super) const WORLD_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1);
-/// Packets to the world that the router sees past the tunnel.
+/// Packets to the Internet that the router sees outside the tunnel.
 const LEAKS: &[(&str, &str)] = &[
     ("leaked4", "iifname right ip daddr 203.0.113.1"),
     ("leaked6", "iifname right ip6 daddr 2001:db8:ffff::1"),
 ];
-/// Time between two packets to the world, in seconds.
+/// Interval between two packets to the Internet, in seconds.
 const INTERVAL: &str = "0.005";
-/// Longest time until something is back, on a busy machine.
+/// Longest time for a repair, on a busy machine.
 const LIMIT: Duration = Duration::from_secs(10);
-/// Warnings that are no flood.
+/// Largest number of warnings that is not a flood.
 const WARNINGS: usize = 12;
 
-/// A server with the world behind it, a router, and the host of the client; the client is not yet
+/// A server with the Internet behind it, a router, and the client's host; the client is not yet
 /// started.
 #[derive(Debug)]
 pub(super) struct Stage {
@@ -50,18 +50,18 @@ impl Stage {
         plan.client.peers[0].allowed = vec!["0.0.0.0/0".to_owned(), "::/0".to_owned()];
         let server = Node::start(&plan.server_site, Implementation::ConfigFile, &plan.server);
         let router = Site::new(&lab, 2);
-        // the world is there without a tunnel, too
+        // the Internet is reachable without a tunnel, too
         router.ip(&["route", "add", &WORLD_V4.to_string(), "via", "192.0.2.1"]);
         router.ip(&["route", "add", &WORLD_V6.to_string(), "via", "2001:db8::1"]);
         Self { plan, router, _server: server }
     }
 
-    /// The client's host.
+    /// Returns the client's host.
     pub(super) fn site(&self) -> &Site {
         &self.plan.client_site
     }
 
-    /// Starts the client, and whatever tells how it fares.
+    /// Starts the client, and the programs that observe it.
     pub(super) fn start(&self, arguments: &[&str]) -> Client<'_> {
         let site = self.site();
         let file = site.write("wg0.conf", &self.plan.client.wg_quick());
@@ -79,7 +79,7 @@ impl Stage {
     }
 }
 
-/// The client, and what it had set when it was started.
+/// The client, and the state it had set when it was started.
 #[derive(Debug)]
 pub(super) struct Client<'stage> {
     stage: &'stage Stage,
@@ -89,7 +89,8 @@ pub(super) struct Client<'stage> {
     watch: Option<Watch<'stage>>,
 }
 
-/// Packets that go to the world all the time, and those that the router sees past the tunnel.
+/// Sends packets to the Internet continuously and counts those that the router sees outside the
+/// tunnel.
 #[derive(Debug)]
 struct Watch<'stage> {
     events: Events,
@@ -125,20 +126,21 @@ impl Client<'_> {
         self.stage.site().ping(WORLD_V6);
     }
 
-    /// Panics unless the tunnel's state is, after `what`, as it was at the start, without being
-    /// asked for.
+    /// Panics unless the tunnel's state after `what` is the same as at the start, without a request
+    /// for it.
     pub(super) fn is_back(&self, what: &str) {
         state::is_back(self.stage.site(), what, &self.before);
     }
 
-    /// As [`Self::is_back`], and packets pass, and the tunnel is healthy.
+    /// As [`Self::is_back`]; also checks that packets pass and the tunnel is healthy.
     pub(super) fn is_as_before(&self, what: &str) {
         self.is_back(what);
         self.reaches_the_world();
         state::is_healthy(self.stage.site());
     }
 
-    /// Stops it. Panics if much has leaked or was logged, or something of others is not as it was.
+    /// Stops the client. Panics if much has leaked or was logged, or the state of other programs
+    /// has changed.
     pub(super) fn finish(mut self, title: &str) {
         let watch = self.watch.take().unwrap();
         watch.events.report(title, LIMIT);

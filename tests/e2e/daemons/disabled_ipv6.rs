@@ -1,11 +1,11 @@
-//! IPv6 that is disabled on the tunnel's device for a while, as NetworkManager does when it takes a
-//! device over. The kernel reports neither the one nor the other.
+//! IPv6 is disabled on the tunnel's device for a while, as NetworkManager does when it takes over a
+//! device. The kernel reports neither the change to 1 nor the change back.
 
 use std::time::Duration;
 
 use super::client::Stage;
 
-/// What went through the tunnel does not leave past it meanwhile, and IPv6 comes back.
+/// Traffic of the tunnel does not leave outside it meanwhile, and IPv6 is restored.
 #[test]
 fn ipv6_that_was_disabled_comes_back() {
     let stage = Stage::new();

@@ -1,5 +1,5 @@
-//! dockerd that starts while a server runs: it drops what is forwarded, unless a rule of its users
-//! lets it through.
+//! dockerd starts while a server runs: it drops forwarded packets, unless a rule of its DOCKER-USER
+//! chain accepts them.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,7 +13,7 @@ use crate::wireguard::site::Site;
 
 const CONTROL_GROUP: &str = "/sys/fs/cgroup/docker";
 
-/// An engine of the site's own, without containers.
+/// A Docker engine in the site's own namespaces, without containers.
 struct Engine<'site> {
     site: &'site Site,
     program: Option<Program>,
@@ -59,7 +59,7 @@ impl<'site> Engine<'site> {
 impl Drop for Engine<'_> {
     fn drop(&mut self) {
         drop(self.program.take());
-        // one that the machine's own engine uses has contents, and stays
+        // the cgroup that the machine's own engine uses is not empty, and stays
         finish(self.site.command("rmdir").arg(CONTROL_GROUP), PATIENCE);
     }
 }
@@ -78,7 +78,7 @@ fn a_server_names_the_rule_that_docker_needs() {
     let command = server.command_of_warning(title, ": iptables -I DOCKER-USER -i wg0", since);
     assert_eq!(server.lets_out(), [false, true], "Docker filters IPv4 alone");
     server.is_mended_by(&[command]);
-    // Docker has turned on forwarding for all devices, and wontun drops nothing for that any more
+    // Docker has turned on forwarding for all devices, and wontun no longer drops anything for that
     server.daemon.wait_for("net.ipv4.ip_forward was turned on by another program");
     server.expect_without("meta nfproto ipv4 iifname");
     server.is_as_before("the start of Docker");

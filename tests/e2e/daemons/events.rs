@@ -1,5 +1,5 @@
-//! Deletions and additions of what belongs to the tunnel, as the kernel announces them, and the
-//! time between.
+//! Deletions and additions of the tunnel's state, as the kernel announces them, and the time
+//! between.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::waiting::eventually;
 use crate::wireguard::site::Site;
 
-/// In the names of what is added and deleted to see that the monitors tell.
+/// Part of the names of objects that are added and deleted to check that the monitors report.
 const PROBE: &str = "9999";
 
 /// Lines of `ip monitor` and `nft monitor` about the tunnel `wg0`.
@@ -26,7 +26,7 @@ impl Events {
         let monitors = [("ip", &routes[..]), ("nft", &["monitor", "tables"])];
         let monitors = monitors.map(|(program, arguments)| watch(site, program, arguments, &lines));
         let events = Self { monitors: monitors.into(), lines };
-        // both are there once they have told of something
+        // both monitors run once they have reported something
         eventually("the monitors tell", || {
             site.shell(
                 "ip rule add priority 9 table 9999; ip rule delete priority 9
@@ -40,7 +40,7 @@ impl Events {
         events
     }
 
-    /// What was deleted, and the time until it was there again. What is not there again has none.
+    /// Returns each deletion and the time until the object was there again; `None` if it was not.
     pub(super) fn outages(&self) -> Vec<(String, Option<Duration>)> {
         let lines = self.lines.lock().unwrap();
         let deleted = lines.iter().enumerate().filter_map(|(number, (at, line))| {
@@ -57,8 +57,8 @@ impl Events {
         deleted.collect()
     }
 
-    /// Prints the number of deletions of each kind, and the longest time until something was back;
-    /// panics when that is longer than `limit`.
+    /// Prints the number of deletions of each kind and the longest time to a repair. Panics if that
+    /// is longer than `limit`.
     pub(super) fn report(&self, title: &str, limit: Duration) {
         let outages = self.outages();
         for kind in ["rule", "route", "address", "table"] {

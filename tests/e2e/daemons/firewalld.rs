@@ -9,7 +9,7 @@ use super::server::Server;
 use crate::waiting::{PATIENCE, finish};
 use crate::wireguard::site::Site;
 
-/// Starts it with a D-Bus and a configuration of the site's own.
+/// Starts firewalld with a D-Bus and a configuration of the site's own.
 fn start(site: &Site) -> [Program; 2] {
     need(&["firewalld", "dbus-daemon"]);
     site.shell(

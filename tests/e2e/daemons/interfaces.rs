@@ -1,5 +1,5 @@
-//! ifupdown, and dhclient: the uplink goes and comes back, gets its address and default route, and
-//! another one.
+//! ifupdown and dhclient: the uplink goes down and up, and gets its address and default route, then
+//! others.
 
 use super::client::Stage;
 use super::need;
@@ -44,7 +44,7 @@ fn a_locked_client_outlives_ifupdown() {
     ifupdown(&["--kill-switch"]);
 }
 
-/// Starts a DHCP server on the router that gives away `address` and names `gateway`.
+/// Starts a DHCP server on the router that assigns `address` and announces `gateway`.
 fn start_server(router: &Site, address: &str, gateway: &str) -> Program {
     let range = format!("--dhcp-range={address},{address},255.255.255.0,2m");
     let gateway = format!("--dhcp-option=option:router,{gateway}");
@@ -94,7 +94,7 @@ fn dhclient(arguments: &[&str]) {
     client.is_as_before("a renewal");
     server.stop();
     let server = start_server(router, "198.51.100.21", "198.51.100.253");
-    // with the same address, dhclient would leave the routes alone
+    // with the same address, dhclient would not change the routes
     eventually("there is a new default route", || {
         site.shell("ip route show default").contains("via 198.51.100.253")
     });

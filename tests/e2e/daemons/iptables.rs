@@ -1,5 +1,5 @@
-//! iptables in both of its kinds, as scripts of administrators use it: flushed, and with policies
-//! that drop.
+//! iptables in both variants (nft and legacy), as administrators' scripts use it: flushed, and with
+//! policies that drop.
 
 use std::time::Instant;
 
@@ -7,7 +7,7 @@ use super::client::Stage;
 use super::need;
 use super::server::Server;
 
-/// Flushes all tables of `iptables` and `ip6tables`, and drops what no rule lets through.
+/// Flushes all tables of `iptables` and `ip6tables`, and drops packets that no rule accepts.
 fn script(kind: &str) -> String {
     let mut script = String::new();
     for program in [format!("iptables{kind}"), format!("ip6tables{kind}")] {
@@ -64,7 +64,7 @@ fn a_server_names_the_rules_that_iptables_nft_needs() {
     server.finish(title);
 }
 
-/// The kernel does not announce rules of legacy iptables: they are seen by whatever compares next.
+/// The kernel does not announce rules of legacy iptables: the next comparison finds them.
 #[test]
 fn a_server_names_the_rules_that_iptables_legacy_needs() {
     need(&["iptables-legacy"]);
@@ -73,7 +73,7 @@ fn a_server_names_the_rules_that_iptables_legacy_needs() {
     let (since, title) = (Instant::now(), "iptables-legacy, server");
     server.ask_for_health();
     let needles = ["iptables-legacy -I FORWARD -i wg0", "ip6tables-legacy -I FORWARD -i wg0"];
-    // the command is not the end of the line
+    // the command is not at the end of the line
     let commands = needles.map(|needle| {
         server.command_of_warning(title, &format!(": {needle}"), since);
         format!("{needle} -j ACCEPT; {} -j ACCEPT", needle.replace("-i wg0", "-o wg0"))

@@ -1,9 +1,9 @@
-//! Programs that change the network of the host on which a tunnel runs: firewalls that start and
-//! reload, network managers that start and reconfigure, Docker that starts later. The programs are
-//! the real ones, each on a host of the laboratory with a `/run` and a D-Bus of its own.
+//! Programs that change the network of a tunnel's host: firewalls that start and reload, network
+//! managers that start and reconfigure, Docker that starts later. The programs are the real ones,
+//! each on a host of the laboratory with its own `/run` and D-Bus.
 //!
-//! After each change all that wontun has set is there again, once, packets pass or the log says
-//! which rule lets them pass, and nothing of the program's own is touched.
+//! After each change all of wontun's state exists again, exactly once; packets pass, or the log
+//! names the rule that accepts them; and the program's own state is unchanged.
 
 mod client;
 mod events;
@@ -23,7 +23,7 @@ mod ufw;
 
 use std::path::Path;
 
-/// The programs, each with the Debian package that brings it.
+/// The programs, each with its Debian package.
 const PROGRAMS: &[(&str, &str)] = &[
     ("dbus-daemon", "dbus"),
     ("dhclient", "isc-dhcp-client"),
@@ -38,7 +38,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("ufw", "ufw"),
 ];
 
-/// Panics with a sentence that names what this machine lacks of `programs`.
+/// Panics with a message that names those of `programs` that this machine lacks.
 fn need(programs: &[&str]) {
     let places = ["/usr/sbin", "/usr/bin", "/sbin", "/lib/systemd"];
     for program in programs {

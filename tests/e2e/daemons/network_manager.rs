@@ -1,5 +1,4 @@
-//! NetworkManager: its start, a connection that goes up, and the tunnel's device given into its
-//! hands.
+//! NetworkManager: its start, a connection that goes up, and the tunnel's device managed by it.
 
 use super::client::Stage;
 use super::need;
@@ -7,7 +6,7 @@ use super::program::{Program, start_dbus};
 use crate::waiting::{PATIENCE, eventually, finish};
 use crate::wireguard::site::Site;
 
-/// The uplink with other addresses' metric: its routes come and go.
+/// The uplink with another metric for its addresses: its routes are deleted and added.
 const UPLINK: &str = "[connection]
 id=uplink
 type=ethernet

@@ -7,7 +7,7 @@ use super::server::Server;
 use crate::waiting::eventually;
 use crate::wireguard::site::Site;
 
-/// Has networkd manage the client's uplink, with the addresses and routes that it has.
+/// Has networkd manage the client's uplink, with its present addresses and routes.
 const UPLINK: &str = "[Match]
 Name=eth0
 [Network]
@@ -33,7 +33,7 @@ Address=2001:db8:1::fe/64
 IPv6AcceptRA=no
 ";
 
-/// Has it manage the tunnel's device too, as a file for all devices does.
+/// Has networkd manage the tunnel's device too, as a file that matches all devices does.
 const EVERYTHING: &str = "[Match]
 Name=*
 [Network]
@@ -41,15 +41,15 @@ LinkLocalAddressing=no
 IPv6AcceptRA=no
 ";
 
-/// Has networkd manage the devices, each with that file.
+/// Has networkd manage the devices, each with its file.
 fn prepare(site: &Site, devices: &[(&str, &str)]) {
     need(&["dbus-daemon", "systemd-networkd"]);
-    // a read-only /sys tells it that there is no udev
+    // with a read-only /sys networkd assumes that there is no udev
     site.shell("mount -o remount,bind,ro /sys; mkdir -p /run/systemd/network");
     for (device, text) in devices {
         install(site, device, text);
-        // It sets the addresses with another broadcast address, and the kernel does not change that
-        // of an address.
+        // networkd sets the addresses with another broadcast address, and the kernel does not
+        // change that of an existing address.
         for family in ["-4", "-6"] {
             site.ip(&[family, "address", "flush", "dev", device, "scope", "global"]);
         }

@@ -6,7 +6,7 @@ use super::client::Stage;
 use super::server::Server;
 use crate::wireguard::site::Site;
 
-/// Does as `systemctl start`, `reload` and `stop` do, with Debian's file and with one that has
+/// Does what `systemctl start`, `reload` and `stop` do, with Debian's file and with one that has
 /// rules.
 fn reload(site: &Site) {
     let own = site.write(
@@ -37,7 +37,7 @@ fn a_client_outlives_reloads() {
     }
 }
 
-/// A file as careful administrators write it, with sets and maps: it lets the tunnel through.
+/// A strict ruleset with sets and maps that accepts the tunnel's packets.
 const STRICT: &str = "flush ruleset
 table inet filter {
     set open { type inet_service; flags interval; elements = { 22, 80-443, 51000-52000 }; }
@@ -57,7 +57,7 @@ table inet filter {
 }
 ";
 
-/// The same with the port and the device taken out.
+/// The same without the port and the device.
 fn without_tunnel() -> String {
     STRICT.replace(", 51000-52000", "").replace("\"wg0\", ", "")
 }

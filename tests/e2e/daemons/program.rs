@@ -1,4 +1,4 @@
-//! A program of others that runs on a host until it is stopped.
+//! A program of another vendor that runs on a host until it is stopped.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use crate::waiting::{PATIENCE, eventually, exit_within};
 use crate::wireguard::site::Site;
 
-/// A running program. Dropping it kills it; what it has started ends with the [`Site`].
+/// A running program. Dropping it kills it; its children end with the [`Site`].
 #[derive(Debug)]
 pub(super) struct Program {
     child: Child,
@@ -19,7 +19,7 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// Starts it in the foreground, with its output in a file.
+    /// Starts the program in the foreground, with its output in a file.
     pub(super) fn start(site: &Site, name: &str, arguments: &[&str]) -> Self {
         let log = site.path().join(format!("{}.log", name.replace('/', "-")));
         let output = File::options().create(true).append(true).open(&log).unwrap();
@@ -30,7 +30,7 @@ impl Program {
         Self { child, name: name.to_owned(), log }
     }
 
-    /// Waits until `condition` holds, and panics with the program's output when it ends before.
+    /// Waits until `condition` holds. Panics with the program's output if it exits before.
     pub(super) fn wait_until(&mut self, what: &str, mut condition: impl FnMut() -> bool) {
         eventually(what, || {
             let ended = self.child.try_wait().unwrap();
@@ -39,12 +39,12 @@ impl Program {
         });
     }
 
-    /// What it has written.
+    /// Returns the program's output.
     pub(super) fn output(&self) -> String {
         std::fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 
-    /// SIGTERM, and the end.
+    /// Sends SIGTERM and waits for the exit.
     pub(super) fn stop(mut self) {
         kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM).unwrap();
         let status = exit_within(&mut self.child, PATIENCE);
@@ -62,8 +62,7 @@ impl Drop for Program {
     }
 }
 
-/// Starts a D-Bus of the site's own, on which everybody may do everything, and which starts
-/// nothing.
+/// Starts a D-Bus of the site's own that allows everything to everybody and starts no services.
 pub(super) fn start_dbus(site: &Site) -> Program {
     let configuration = site.write(
         "dbus.conf",

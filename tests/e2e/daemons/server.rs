@@ -1,7 +1,7 @@
-//! A server whose peers reach what is behind it, on a host whose firewall other programs manage.
+//! A server that forwards for its peers, on a host whose firewall is managed by other programs.
 //!
-//! The router of the laboratory is the VPN's server, host 1 its client, and host 0 a host outside
-//! that knows no way back but to the server itself.
+//! The router of the laboratory is the VPN's server, host 1 its client, and host 0 an outside host
+//! whose only route back leads to the server itself.
 
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -19,14 +19,14 @@ use crate::wireguard::pair::{Outer, PORT, Plan, SERVER_V4};
 use crate::wireguard::site::Site;
 
 const OUTSIDE: [&str; 2] = ["192.0.2.1", "2001:db8::1"];
-/// Long enough for what arrives, on a busy machine too.
+/// Long enough for a packet to arrive, on a busy machine too.
 const ARRIVES: Duration = Duration::from_secs(2);
-/// Longest time until a warning, and until something is back, on a busy machine.
+/// Longest time for a warning or a repair, on a busy machine.
 const LIMIT: Duration = Duration::from_secs(10);
-/// Warnings that are no flood.
+/// Largest number of warnings that is not a flood.
 const WARNINGS: usize = 12;
 
-/// A running server, what it had set when it was started, and a client of it.
+/// A running server, the state it had set when it was started, and one of its clients.
 #[derive(Debug)]
 pub(super) struct Server {
     lab: Arc<Lab>,
@@ -38,7 +38,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// The server with `--nat auto`, and its client, which reaches the host outside.
+    /// Starts the server with `--nat auto` and its client, which reaches the outside host.
     pub(super) fn start() -> Self {
         let lab = Arc::new(Lab::routed(1500));
         let mut plan = Plan::between(&lab, [2, 1], Outer::V4);
@@ -68,13 +68,13 @@ impl Server {
         &self.plan.server_site
     }
 
-    /// From now on the tunnel's state is to be without lines that contain `needle`.
+    /// Removes lines that contain `needle` from the expected state of the tunnel.
     pub(super) fn expect_without(&mut self, needle: &str) {
         let wanted = self.before.lines().filter(|line| !line.contains(needle));
         self.before = wanted.fold(String::new(), |text, line| text + line + "\n");
     }
 
-    /// Returns true where the client makes a TCP connection to the host outside, over IPv4 and
+    /// Returns whether the client can open a TCP connection to the outside host, over IPv4 and
     /// IPv6.
     pub(super) fn lets_out(&self) -> [bool; 2] {
         OUTSIDE.map(|outside| {
@@ -84,10 +84,10 @@ impl Server {
         })
     }
 
-    /// Waits for a line of the log with `needle`, and returns the command that it ends with.
+    /// Waits for a log line with `needle`, and returns the command at its end.
     ///
     /// # Panics
-    /// It does not come soon after `since`.
+    /// The line does not come soon after `since`.
     pub(super) fn command_of_warning(&self, title: &str, needle: &str, since: Instant) -> String {
         let line = self.daemon.wait_for(needle);
         let elapsed = since.elapsed();
@@ -97,7 +97,7 @@ impl Server {
         command.trim_end_matches('"').to_owned()
     }
 
-    /// Runs `command`, and panics unless packets pass then and nothing is warned of any more.
+    /// Runs `commands`. Panics unless packets pass afterwards and nothing more is warned of.
     pub(super) fn is_mended_by(&self, commands: &[String]) {
         for command in commands {
             self.site().shell(command);
@@ -108,7 +108,7 @@ impl Server {
         assert_eq!(self.daemon.count("WARN"), warnings, "{}", self.daemon.lines().join("\n"));
     }
 
-    /// Has everything read again: the configuration, and the ruleset of others.
+    /// Has the configuration and the foreign ruleset read again.
     fn rereads(&self) {
         let reread = "the configuration was read again";
         let seen = self.daemon.count(reread);
@@ -118,18 +118,18 @@ impl Server {
         std::thread::sleep(Duration::from_millis(1500));
     }
 
-    /// Panics unless the tunnel's state is, after `what`, as it was at the start.
+    /// Panics unless the tunnel's state after `what` is the same as at the start.
     pub(super) fn is_as_before(&self, what: &str) {
         state::is_back(self.site(), what, &self.before);
         state::is_healthy(self.site());
     }
 
-    /// Asks for the health, which has wontun compare everything; the answer does not matter.
+    /// Requests the health, which makes wontun compare everything; the answer is ignored.
     pub(super) fn ask_for_health(&self) {
         finish(self.site().command(BINARY).args(["health", "--tun", "wg0"]), PATIENCE);
     }
 
-    /// Stops it. Panics if much was logged, or something of others is not as it was.
+    /// Stops the server. Panics if much was logged, or the state of other programs has changed.
     pub(super) fn finish(self, title: &str) {
         self.events.report(title, LIMIT);
         let warnings = self.daemon.count("WARN");

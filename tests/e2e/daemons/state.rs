@@ -1,10 +1,11 @@
-//! A host's state as text: what is wontun's, and what is not.
+//! A host's state as text: wontun's own, and that of other programs.
 
 use crate::mounts::BINARY;
 use crate::waiting::{PATIENCE, eventually, finish, holds_within};
 use crate::wireguard::site::Site;
 
-/// Rules, routes, addresses, tables of nf_tables and settings that belong to the tunnel `wg0`.
+/// Returns the rules, routes, addresses, nf_tables tables and sysctls that belong to the tunnel
+/// `wg0`.
 pub(super) fn own(site: &Site) -> String {
     site.shell(
         "ip -4 rule list protocol 119; ip -6 rule list protocol 119
@@ -18,7 +19,7 @@ pub(super) fn own(site: &Site) -> String {
     )
 }
 
-/// Rules and routes of others, and their tables of nf_tables.
+/// Returns the rules, routes and nf_tables tables of other programs.
 pub(super) fn others(site: &Site) -> String {
     site.shell(
         "ip -4 rule; ip -6 rule
@@ -37,12 +38,12 @@ pub(super) fn others(site: &Site) -> String {
         Some((!hidden).then_some(line))
     })
     .flatten()
-    // those of the device go with it
+    // routes of the device disappear with it
     .filter(|line| !line.contains("dev wg0"))
     .fold(String::new(), |text, line| text + line + "\n")
 }
 
-/// Panics unless the tunnel's state becomes `wanted`, and stays so.
+/// Panics unless the tunnel's state becomes `wanted` and stays so.
 pub(super) fn is_back(site: &Site, what: &str, wanted: &str) {
     let mut found = String::new();
     let is_back = holds_within(PATIENCE, || {
@@ -54,7 +55,7 @@ pub(super) fn is_back(site: &Site, what: &str, wanted: &str) {
     assert_eq!(own(site), wanted, "after {what} something is not as before, or there twice");
 }
 
-/// Panics unless `wontun health` says, now or soon, that all is well.
+/// Panics unless `wontun health` reports, now or soon, that the tunnel is healthy.
 pub(super) fn is_healthy(site: &Site) {
     let mut said = None;
     let is_healthy = holds_within(PATIENCE, || {
@@ -66,7 +67,7 @@ pub(super) fn is_healthy(site: &Site) {
     assert!(is_healthy, "{said:?}");
 }
 
-/// Waits until what is not wontun's has not changed for a while, and returns it.
+/// Waits until the state of other programs has not changed for a while, and returns it.
 pub(super) fn settled_others(site: &Site) -> String {
     let mut last = others(site);
     eventually("the host settles", || {

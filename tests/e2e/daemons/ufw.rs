@@ -7,7 +7,7 @@ use super::need;
 use super::server::Server;
 use crate::wireguard::site::Site;
 
-/// Copies of ufw's folders that the site may change.
+/// Makes copies of ufw's directories that the site may change.
 fn prepare(site: &Site) {
     need(&["ufw"]);
     site.shell(

@@ -1,4 +1,4 @@
-//! An actor in a loop, who deletes what is the tunnel's as fast as it can.
+//! An actor in a loop that deletes the tunnel's state as fast as it can.
 
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -12,26 +12,27 @@ use crate::processes::cpu_ticks;
 use crate::waiting::{exit_within, finish, holds_within};
 use crate::wireguard::site::Site;
 
-/// For how long.
+/// Duration of the loop.
 const DURATION: Duration = Duration::from_secs(3);
 /// Clock ticks of 10 ms in that time.
 const TICKS: u64 = 500;
-/// The lines that trouble may cost: one a second of each of two kinds, until all is back.
+/// Largest number of log lines for one loop: one a second of each of two kinds, until everything is
+/// repaired.
 const LINES: usize = 30;
-/// Within this time all is back afterwards.
+/// Longest time until everything is repaired afterwards.
 const CONVERGENCE: Duration = Duration::from_secs(10);
 
-/// What one loop did to the tunnel.
+/// Effect of one loop on the tunnel.
 #[derive(Debug)]
 struct Cost {
     lines: usize,
-    /// Parts of a processor that the supervisor took, and the process that carries packets.
+    /// Share of a processor used by the supervisor, and by the process that carries packets.
     supervisor: f64,
     tunnel: f64,
     repairs: f64,
 }
 
-/// A loop of shell that runs until it is dropped.
+/// A shell loop that runs until it is dropped.
 struct Actor(Child);
 
 impl Actor {
@@ -49,13 +50,14 @@ impl Drop for Actor {
     }
 }
 
-/// A file for `ip -batch` that deletes the same thing again and again, without a process for each.
+/// Writes a file for `ip -batch` that deletes the same object again and again, without a process
+/// for each deletion.
 fn batch(site: &Site, name: &str, line: &str) -> String {
     let file = site.write(name, &format!("{line}\n").repeat(2000));
     file.display().to_string()
 }
 
-/// Runs the loop, and panics unless all is back afterwards, by the same processes.
+/// Runs the loop. Panics unless everything is repaired afterwards, by the same processes.
 fn endure(stage: &Stage, what: &str, commands: &str, during: impl FnOnce()) -> Cost {
     let before = Snapshot::of(&stage.site);
     let processes = stage.daemon.processes();
@@ -94,7 +96,7 @@ fn endure(stage: &Stage, what: &str, commands: &str, during: impl FnOnce()) -> C
     cost
 }
 
-/// Pings the world ten times, and returns the answers.
+/// Pings the Internet ten times, and returns the number of answers.
 fn answers(site: &Site) -> usize {
     let mut ping = site.command("ping");
     let run =
@@ -102,7 +104,7 @@ fn answers(site: &Site) -> usize {
     run.stdout.lines().filter(|line| line.contains("bytes from")).count()
 }
 
-/// The times from each deletion to the next repair, in order.
+/// Returns the times from each deletion to the next repair, in order.
 fn times(
     events: &[Event],
     is_gone: impl Fn(&Event) -> bool,
@@ -129,7 +131,7 @@ fn at_once(what: &str, times: &[Duration]) {
     let millis = |time: Duration| time.as_secs_f64() * 1e3;
     let [median, most] = [times[times.len() / 2], times[times.len() - 1]].map(millis);
     eprintln!("{what}: {} times back after {median:.2} ms, at most {most:.2} ms", times.len());
-    // one that waits for the next second shows
+    // a repair that waits for the next second shows in the median
     assert!(median < 250.0 && most < 900.0, "{what}: {median} {most}");
 }
 
@@ -147,7 +149,7 @@ fn other_state_is_put_back_once_a_second() {
         stage.settle();
         let file = batch(&stage.site, "actor", line);
         let cost = endure(&stage, what, &format!("ip -4 -force -batch {file}"), || {});
-        // five at once, then one a second; with an address or the device, routes go, too
+        // five at once, then one a second; with an address or the device, routes are deleted, too
         assert!((5.0..=60.0).contains(&cost.repairs), "{what}: {cost:?}");
         assert!(cost.supervisor < 0.3, "{what}: {cost:?}");
     }
@@ -163,12 +165,12 @@ fn policy_rules_and_their_routes_are_put_back_at_once() {
     let priority = priorities.lines().last().unwrap();
     let is_gone = |event: &Event| event.kind == DELETED_RULE;
     let is_back = |event: &Event| event.kind == NEW_RULE;
-    // one that takes its time, as a network manager that tidies up
+    // an actor that pauses, such as a network manager that tidies up
     let events = Events::of_routing(stage.site.host());
     let slow = format!("ip -4 rule del priority {priority}; sleep 0.1");
     endure(&stage, "policy rule, ten times a second", &slow, || {});
     at_once("policy rule, ten times a second", &times(&events.all(), is_gone, is_back));
-    // one that does nothing else
+    // an actor that does nothing else
     let file = batch(&stage.site, "actor", &format!("rule del priority {priority}"));
     let events = Events::of_routing(stage.site.host());
     endure(&stage, "policy rule", &format!("ip -4 -force -batch {file}"), || {});
@@ -199,12 +201,12 @@ fn the_kill_switch_is_put_back_at_once() {
         let mut answered = 0;
         endure(&stage, what, &commands, || answered = answers(&stage.site));
         at_once(what, &times(&events.all(), is_gone, is_back));
-        // without its rules the table drops all, which is how it is to be
+        // without its rules the table drops everything, as intended
         assert!(commands.contains("flush") || answered >= 7, "{what}: {answered} of 10 pings");
     }
 }
 
-/// Tables that are owned: nobody can do anything about them, and the tunnel hears of nothing.
+/// Tables with an owner: nobody else can change them, and the tunnel gets no event.
 #[test]
 fn owned_tables_are_left_alone() {
     let _guard = heavy();

@@ -1,5 +1,5 @@
-//! The kernel's own messages about a host's network, with the time at which each came: asking takes
-//! longer than what is measured.
+//! The kernel's notifications about a host's network, each with the time of its arrival: polling
+//! takes longer than the times to be measured.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,14 +21,14 @@ pub(super) const NEW_ROUTE: u16 = 24;
 pub(super) const DELETED_ROUTE: u16 = 25;
 pub(super) const NEW_RULE: u16 = 32;
 pub(super) const DELETED_RULE: u16 = 33;
-/// The end of a transaction of nf_tables, which names who made it.
+/// The notification at the end of an nf_tables transaction, which names the process that made it.
 pub(super) const GENERATION: u16 = 10 << 8 | 15;
-/// Links, addresses, routes, rules.
+/// Multicast groups of links, addresses, routes and rules.
 const ROUTING: u32 = 1 | 0x10 | 0x100 | 0x40 | 0x80 | 0x400 | 1 << 18;
-/// nf_tables.
+/// Multicast group of nf_tables.
 const RULESET: u32 = 7;
 
-/// One message.
+/// One notification.
 #[derive(Clone, Debug)]
 pub(super) struct Event {
     pub(super) at: Instant,
@@ -37,19 +37,19 @@ pub(super) struct Event {
 }
 
 impl Event {
-    /// True if the message is about a device that is up: the flags are behind family, type and
-    /// index.
+    /// Returns true if the notification is about a device that is up: the flags follow family, type
+    /// and index.
     pub(super) fn is_up(&self) -> bool {
         self.body.get(8).is_some_and(|flags| flags & 1 != 0)
     }
 
-    /// True if the message has these bytes in it, such as a name.
+    /// Returns true if the notification contains these bytes, such as a name.
     pub(super) fn has(&self, bytes: &[u8]) -> bool {
         self.body.windows(bytes.len()).any(|window| window == bytes)
     }
 }
 
-/// All messages since it was started.
+/// All notifications since the start.
 #[derive(Debug)]
 pub(super) struct Events {
     seen: Arc<Mutex<Vec<Event>>>,
@@ -58,7 +58,7 @@ pub(super) struct Events {
 }
 
 impl Events {
-    /// Those about links, addresses, routes and rules.
+    /// Subscribes to links, addresses, routes and rules.
     pub(super) fn of_routing(host: &Host) -> Self {
         let socket = host.inside(|| {
             let mut socket = Socket::new(NETLINK_ROUTE).unwrap();
@@ -68,7 +68,7 @@ impl Events {
         Self::read(socket)
     }
 
-    /// Those about nf_tables.
+    /// Subscribes to nf_tables.
     pub(super) fn of_ruleset(host: &Host) -> Self {
         let socket = host.inside(|| {
             let mut socket = Socket::new(NETLINK_NETFILTER).unwrap();
@@ -103,18 +103,18 @@ impl Events {
         Self { seen, stop, thread: Some(thread) }
     }
 
-    /// The number of messages so far.
+    /// Returns the number of notifications so far.
     pub(super) fn count(&self) -> usize {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// All messages so far.
+    /// Returns all notifications so far.
     pub(super) fn all(&self) -> Vec<Event> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The place and the time of the first message from place `from` on that `is_wanted`, now or
-    /// soon.
+    /// Waits for the first notification from index `from` on that `is_wanted`, and returns its
+    /// index and time.
     pub(super) fn find(
         &self,
         what: &str,

@@ -1,4 +1,4 @@
-//! State that goes with something else, or whose end the kernel does not announce.
+//! State that is deleted along with something else, or whose deletion the kernel does not announce.
 
 use super::older::NfTables;
 use super::snapshot::Snapshot;
@@ -6,7 +6,7 @@ use super::stage::Stage;
 use crate::waiting::eventually;
 
 /// The routes to the networks of the addresses are the kernel's own. Peers within these networks
-/// have no others.
+/// have no other routes.
 #[test]
 fn peers_are_reached_without_the_kernels_routes() {
     let stage = Stage::server(NfTables::Kernel, &[]);
@@ -22,7 +22,8 @@ fn peers_are_reached_without_the_kernels_routes() {
     assert_eq!(stage.health().code(), 0);
 }
 
-/// With its last address of IPv4 a device loses its routes, and the kernel does not say so.
+/// When a device loses its last IPv4 address, it loses its routes, and the kernel does not announce
+/// it.
 #[test]
 fn routes_come_back_with_the_last_address() {
     let stage = Stage::full_tunnel(NfTables::Kernel, &[]);
@@ -38,8 +39,7 @@ fn routes_come_back_with_the_last_address() {
     stage.passes();
 }
 
-/// `src_valid_mark` is a setting whose change is not announced: whoever asks for the health has it
-/// looked at.
+/// A change of `src_valid_mark` is not announced: a health request compares it.
 #[test]
 fn a_setting_is_put_back_when_the_health_is_asked_for() {
     let stage = Stage::full_tunnel(NfTables::Kernel, &["--kill-switch"]);
@@ -52,7 +52,7 @@ fn a_setting_is_put_back_when_the_health_is_asked_for() {
     });
 }
 
-/// Some scripts delete all rules, and add those that they know again.
+/// Some scripts delete all rules, and add only those that they know.
 #[test]
 fn rules_come_back_where_they_were_when_all_rules_are_deleted() {
     let stage = Stage::full_tunnel(NfTables::Kernel, &[]);
@@ -78,8 +78,8 @@ fn rules_come_back_where_they_were_when_all_rules_are_deleted() {
     stage.passes();
 }
 
-/// A route that takes the place of another one is no deletion: without ours everything would leave
-/// in clear.
+/// Replacing a route is not announced as a deletion: without the tunnel's route everything would
+/// leave in clear.
 #[test]
 fn a_route_of_the_policy_table_that_is_replaced_comes_back() {
     let stage = Stage::full_tunnel(NfTables::Kernel, &[]);

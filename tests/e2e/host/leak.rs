@@ -1,5 +1,5 @@
-//! Packets in clear while the tunnel's state is gone: a sender on the client's host sends a
-//! datagram every 0.2 ms, and a router outside sees those that are not in the tunnel.
+//! Packets in clear while the tunnel's state is missing: a sender on the client's host sends a
+//! datagram every 0.2 ms, and a router outside counts those that are not in the tunnel.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -16,18 +16,18 @@ use crate::waiting::{PATIENCE, holds_within};
 use crate::wireguard::capture::Capture;
 use crate::wireguard::site::Site;
 
-/// The discard service: nobody answers.
+/// The discard service; nothing answers.
 const PORT: u16 = 9;
 const INTERVAL: Duration = Duration::from_micros(200);
-/// Without a kill switch at most so much leaves in clear.
+/// Longest time in which packets leave in clear without a kill switch.
 const BOUND: Duration = Duration::from_millis(50);
-/// Repairs beyond five in a minute may wait.
+/// Rounds per removal: repairs beyond five in a minute may be delayed.
 const ROUNDS: usize = 3;
-/// As naive scripts do it.
+/// A simple script that flushes the rules.
 const RULE_FLUSH: &str = "for f in -4 -6; do ip $f rule flush; ip $f rule add priority 32766 lookup main; done; \
      ip -4 rule add priority 32767 lookup default";
 
-/// What is removed, and how.
+/// The removals, each with its name and command.
 const REMOVALS: &[(&str, &str)] = &[
     (
         "policy rules, one by one",
@@ -43,7 +43,7 @@ const REMOVALS: &[(&str, &str)] = &[
 /// A datagram in clear: its family and number, and the time of its sending since the start.
 type Seen = (bool, u64, Duration);
 
-/// Sends to the world, over both families, until it is stopped.
+/// Sends to the Internet over both families until it is stopped.
 struct Sender {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<u64>,
@@ -68,7 +68,7 @@ impl Sender {
                 let now = start.elapsed().as_nanos() as u64;
                 let payload = [number.to_be_bytes(), now.to_be_bytes()].concat();
                 for (socket, address) in &sockets {
-                    // not connected: each asks for its route
+                    // not connected: each datagram causes a route lookup
                     let _ = socket.send_to(&payload, address);
                 }
                 number += 1;
@@ -79,14 +79,14 @@ impl Sender {
         Self { stop, thread, start }
     }
 
-    /// Ends it, and returns the number of datagrams of each family, and how long it took.
+    /// Stops the sender, and returns the number of datagrams of each family and the duration.
     fn stop(self) -> (u64, Duration) {
         self.stop.store(true, Ordering::Relaxed);
         (self.thread.join().unwrap(), self.start.elapsed())
     }
 }
 
-/// Reads a datagram of the sender's that is in clear.
+/// Parses a datagram of the sender that is in clear.
 fn parse(packet: &[u8]) -> Option<Seen> {
     let is_v6 = packet.first()? >> 4 == 6;
     let (header, protocol, destination) =
@@ -108,13 +108,13 @@ fn parse(packet: &[u8]) -> Option<Seen> {
 #[derive(Clone, Copy, Debug, Default)]
 struct Leak {
     count: usize,
-    /// From the first to the last of one family.
+    /// Time from the first to the last datagram of one family.
     longest: Duration,
 }
 
 impl Leak {
     fn of(seen: Vec<Seen>) -> Self {
-        // each is seen as it comes and as it goes
+        // the router sees each datagram twice, incoming and outgoing
         let seen: BTreeMap<(bool, u64), Duration> =
             seen.into_iter().map(|(is_v6, number, at)| ((is_v6, number), at)).collect();
         let span = |family: bool| {
@@ -126,7 +126,7 @@ impl Leak {
     }
 }
 
-/// Removes something in the middle of a second, and counts what was in clear.
+/// Removes something in the middle of a second, and counts the packets in clear.
 fn leak_of(stage: &Stage, before: &Snapshot, removal: &str) -> Leak {
     let capture = Capture::of(stage.router.host(), parse);
     let sender = Sender::start(&stage.site);
@@ -145,7 +145,7 @@ fn leak_of(stage: &Stage, before: &Snapshot, removal: &str) -> Leak {
     leak
 }
 
-/// The leaks of all removals, each of a tunnel of its own.
+/// Returns the leaks of all removals, each with its own tunnel.
 fn leaks(arguments: &[&str], removals: &[(&str, &str)], nf_tables: NfTables) -> Vec<(String, Vec<Leak>)> {
     let name = if arguments.is_empty() { "without a kill switch" } else { "with the kill switch" };
     let mut all = Vec::new();
@@ -171,7 +171,7 @@ fn at_most_50_ms_without_a_kill_switch() {
     let _guard = heavy();
     for (what, leaks) in leaks(&[], REMOVALS, NfTables::Kernel) {
         let longest = || leaks.iter().map(|leak| leak.longest);
-        // the others may have met a machine that did something else
+        // the other rounds may have been delayed by the machine's load
         assert!(longest().min().unwrap() <= BOUND, "{what}: {leaks:?}");
         assert!(longest().max().unwrap() <= Duration::from_secs(1), "{what}: {leaks:?}");
     }
@@ -185,7 +185,8 @@ fn nothing_with_the_kill_switch() {
     }
 }
 
-/// The tables are deleted, too, where anybody can: rules and routes still hold what they hold.
+/// The tables are deleted, too, where any process can do so: rules and routes still protect what
+/// they cover.
 #[test]
 fn nothing_without_the_tables_alone() {
     let _guard = heavy();
@@ -198,7 +199,7 @@ fn nothing_without_the_tables_alone() {
     }
 }
 
-/// The control: without a tunnel the observer sees what is sent.
+/// The control: without a tunnel the observer sees the packets.
 #[test]
 fn the_observer_sees_packets_in_clear() {
     let _guard = heavy();
@@ -209,7 +210,7 @@ fn the_observer_sees_packets_in_clear() {
     let sender = Sender::start(site);
     std::thread::sleep(Duration::from_millis(500));
     let (sent, took) = sender.stop();
-    // the last one may be on its way
+    // the last datagram may be in flight
     std::thread::sleep(Duration::from_millis(100));
     let leak = Leak::of(capture.stop());
     eprintln!("without a tunnel: {} of {} packets in clear, in {took:?}", leak.count, sent * 2);

@@ -1,4 +1,4 @@
-//! What putting back costs with 10,000 peers.
+//! Cost of repairs with 10,000 peers.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,10 +19,11 @@ use crate::wireguard::site::Site;
 
 const PEERS: u64 = 10_000;
 const ROUNDS: usize = 5;
-/// For one piece, however many others there are, in a debug build at load.
+/// Longest time to repair one object, independent of the number of others, in a debug build under
+/// load.
 const BOUND: Duration = Duration::from_secs(1);
 
-/// A server with so many peers, whose addresses are in its own network or elsewhere.
+/// A server with many peers, whose addresses are in its own network or elsewhere.
 struct Crowd {
     site: Arc<Site>,
     daemon: Daemon,
@@ -47,8 +48,8 @@ impl Crowd {
         self.site.shell("ip -4 route show table all proto 119 | wc -l").trim().parse().unwrap()
     }
 
-    /// Runs `removal` some times, and prints the times until what is gone is back, and the
-    /// processor time of the supervisor.
+    /// Runs `removal` several times, and prints the times to the repair and the supervisor's
+    /// processor time.
     fn measure(
         &self,
         what: &str,
@@ -65,7 +66,7 @@ impl Crowd {
                 self.site.shell(removal);
                 let (place, start) = events.find(what, from, is_gone);
                 let (_, end) = events.find(what, place + 1, is_back);
-                // what it causes besides comes to rest
+                // the follow-up work ends
                 std::thread::sleep(Duration::from_millis(300));
                 end - start
             })
@@ -109,7 +110,7 @@ fn back_table(event: &Event) -> bool {
 fn with_networks_elsewhere() {
     let _guard = heavy();
     let crowd = Crowd::start("10.9.0.1/24", true);
-    // the default route and the label of its table are there, too
+    // the default route and the ownership marker of its table are there, too
     let all = PEERS as usize + 2;
     assert_eq!(crowd.routes(), all);
     let routing = Events::of_routing(crowd.site.host());

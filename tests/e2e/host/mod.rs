@@ -1,4 +1,4 @@
-//! A host that changes: others remove what is the tunnel's, and it comes back.
+//! Hosts that change: other programs remove the tunnel's state, and it is restored.
 
 mod actor;
 mod events;

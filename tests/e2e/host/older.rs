@@ -1,4 +1,4 @@
-//! nf_tables as kernels before 6.9 have it, where anybody can change a table.
+//! nf_tables of kernels before 6.9, where any privileged process can change a table.
 
 use crate::daemon::Daemon;
 use crate::mounts::Folder;
@@ -6,16 +6,16 @@ use crate::preload::{self, Preload};
 
 const LIBRARY: &str = "older-nf-tables.so";
 
-/// Which nf_tables the tunnel finds.
+/// The nf_tables variant that the tunnel finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NfTables {
-    /// The kernel's: since Linux 6.9 nobody but the owner changes a table.
+    /// The kernel's: since Linux 6.9 only the owner can change a table.
     Kernel,
     /// Without ownership of tables.
     Older,
 }
 
-/// The library that makes the difference, in a folder of its own.
+/// The preloaded library that simulates the older variant, in its own directory.
 #[derive(Debug)]
 pub(super) struct Library {
     preload: Option<Preload>,
@@ -32,12 +32,12 @@ impl Library {
         Self { preload, _folder: folder }
     }
 
-    /// The words in front of a command that is to have it.
+    /// Returns the words to put before a command that is to use the library.
     pub(super) fn wrapper(&self) -> String {
         self.preload.as_ref().map(Preload::wrapper).unwrap_or_default()
     }
 
-    /// Panics unless the running tunnel has it, if it is to.
+    /// Panics unless the running tunnel uses the library, if it should.
     pub(super) fn check(&self, daemon: &Daemon) {
         if self.preload.is_some() {
             preload::check(daemon.processes().supervisor, LIBRARY);

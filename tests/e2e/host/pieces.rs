@@ -1,8 +1,8 @@
-//! Pieces of what is the tunnel's on a host, and how another program takes them away.
+//! Objects of a tunnel's state on a host, and the commands with which another program removes them.
 
 use crate::wireguard::site::Site;
 
-/// Sorts of state.
+/// Kinds of state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     Address,
@@ -10,25 +10,26 @@ pub(super) enum Kind {
     Rule,
     /// A table of nf_tables, or a part of one.
     Table,
-    /// A setting under /proc/sys that the tunnel has turned on.
+    /// A sysctl that the tunnel has turned on.
     Setting,
-    /// The device is down.
+    /// The link state of the device.
     Down,
     /// The device's MTU.
     Mtu,
 }
 
 impl Kind {
-    /// All of them.
+    /// All kinds.
     pub(super) const ALL: &[Self] =
         &[Self::Address, Self::Route, Self::Rule, Self::Table, Self::Setting, Self::Down, Self::Mtu];
 }
 
-/// One piece.
+/// One object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Piece {
     pub(super) kind: Kind,
-    /// A line of shell. It fails if the piece is gone already, or the kernel protects it.
+    /// Shell command that removes the object. It fails if the object is already gone, or the kernel
+    /// protects it.
     pub(super) removal: String,
 }
 
@@ -38,7 +39,7 @@ impl Piece {
     }
 }
 
-/// The pieces that are there now.
+/// Returns the objects that exist now.
 pub(super) fn pieces(site: &Site) -> Vec<Piece> {
     let text = site.shell(
         "ip -o address show dev wg0 scope global; echo ---
@@ -84,7 +85,7 @@ pub(super) fn pieces(site: &Site) -> Vec<Piece> {
     pieces
 }
 
-/// Removals and changes of our tables and what is in them.
+/// Returns commands that remove or change the tunnel's tables and their contents.
 fn of_tables(ruleset: &str) -> Vec<String> {
     let mut removals = Vec::new();
     let (mut table, mut chain) = ("", "");
@@ -121,7 +122,8 @@ fn of_tables(ruleset: &str) -> Vec<String> {
     removals
 }
 
-/// Removals of everything of one kind at once, as network managers and reloading firewalls do it.
+/// Returns commands that remove everything of one kind at once, as network managers and reloading
+/// firewalls do.
 pub(super) fn flushes() -> Vec<Piece> {
     let of = |kind, commands: &[&str]| {
         commands.iter().map(|command| Piece::new(kind, (*command).to_owned())).collect::<Vec<_>>()

@@ -1,5 +1,6 @@
-//! Random pieces of a tunnel's state are removed in random order, singly and several at once, for a
-//! while. In the end all is as it was, nothing is there twice, and nothing of others was touched.
+//! Random objects of a tunnel's state are removed in random order, singly and several at once, for
+//! a while. In the end the state is the same as before, nothing exists twice, and the state of
+//! other programs is unchanged.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -11,19 +12,20 @@ use super::stage::Stage;
 use crate::waiting::holds_within;
 use crate::wireguard::site::Site;
 
-/// Seed of the sequence, to repeat one.
+/// Environment variable with the seed of the sequence, to repeat a run.
 const SEED: &str = "WONTUN_FUZZ_SEED";
-/// Seconds for each test.
+/// Environment variable with the duration of each test in seconds.
 const SECONDS: &str = "WONTUN_FUZZ_SECONDS";
 const DEFAULT_SECONDS: u64 = 8;
-/// Within this time all is back: what somebody removes all the time is put back once a second.
+/// Longest time until everything is repaired: a constantly removed object is restored once a
+/// second.
 const CONVERGENCE: Duration = Duration::from_secs(10);
 
-/// A sequence of numbers that look random (xorshift64*).
+/// A pseudo-random number generator (xorshift64*).
 struct Numbers(u64);
 
 impl Numbers {
-    /// A number below `bound`.
+    /// Returns a number below `bound`.
     fn below(&mut self, bound: usize) -> usize {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
@@ -31,7 +33,7 @@ impl Numbers {
         (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % bound
     }
 
-    /// Chooses one.
+    /// Chooses an item.
     fn choose<'item, T>(&mut self, items: &'item [T]) -> &'item T {
         &items[self.below(items.len())]
     }
@@ -42,8 +44,8 @@ fn setting(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|error| panic!("{name} is no number ({error}): {text}")))
 }
 
-/// Runs all removals at the same time. Some fail: what they remove is gone, or belongs to something
-/// that is, or is protected.
+/// Runs all removals at the same time. Some fail: their object is gone, belongs to something that
+/// is gone, or is protected.
 fn remove(site: &Site, removals: &[&Piece]) {
     let mut script = String::new();
     for piece in removals {
@@ -54,7 +56,7 @@ fn remove(site: &Site, removals: &[&Piece]) {
     assert!(status.success(), "{script}");
 }
 
-/// One step: a piece, several, or everything of a kind.
+/// Does one step: removes an object, several, or everything of a kind.
 fn step(site: &Site, numbers: &mut Numbers) -> Vec<String> {
     let there = pieces(site);
     let flushes = flushes();
@@ -73,7 +75,7 @@ fn step(site: &Site, numbers: &mut Numbers) -> Vec<String> {
     chosen.iter().map(|piece| piece.removal.clone()).collect()
 }
 
-/// Removes for a while, and compares.
+/// Removes objects for a while, and compares the states.
 fn survives(stage: Stage) {
     let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let seed = setting(SEED).unwrap_or(clock.as_nanos() as u64).max(1);
@@ -94,7 +96,7 @@ fn survives(stage: Stage) {
     let end = Instant::now();
     let mut after = Snapshot::of(&stage.site);
     let is_back = holds_within(CONVERGENCE, || {
-        // who asks for the health has everything compared
+        // a health request compares everything
         stage.health();
         after = Snapshot::of(&stage.site);
         after == before
@@ -113,7 +115,7 @@ fn survives(stage: Stage) {
         end.elapsed()
     );
     stage.passes();
-    // what was put back too often waits for its second
+    // objects that were restored too often wait for the next second
     let mut health = stage.health();
     let is_healthy = holds_within(CONVERGENCE, || {
         health = stage.health();

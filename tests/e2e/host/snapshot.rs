@@ -1,15 +1,15 @@
-//! All of a host's network that the tunnel or others may have set.
+//! All network state of a host that the tunnel or other programs may have set.
 
 use std::collections::BTreeMap;
 
 use crate::wireguard::site::Site;
 
-/// Settings that a tunnel turns on, as patterns of the shell.
+/// Sysctls that a tunnel turns on, as shell patterns.
 const SETTINGS: &str = "/proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf/*/forwarding \
      /proc/sys/net/ipv4/conf/all/src_valid_mark /proc/sys/net/ipv6/conf/all/forwarding \
      /proc/sys/net/ipv6/conf/*/force_forwarding";
 
-/// State of a host, by kind. Two are equal if nobody could tell one from the other.
+/// State of a host, by kind. Equal snapshots are indistinguishable states.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Snapshot(BTreeMap<&'static str, Vec<String>>);
 
@@ -35,7 +35,7 @@ impl Snapshot {
             lines
         };
         Self(BTreeMap::from([
-            // what was put back is behind the others
+            // restored objects come after the others
             ("addresses", lines(addresses).iter().map(|line| sorted_words(line)).collect()),
             ("link", lines(link)),
             ("routes", sorted(routes)),
@@ -46,7 +46,7 @@ impl Snapshot {
         ]))
     }
 
-    /// The lines that only one of the two has.
+    /// Returns the lines that only one of the two has.
     pub(super) fn difference(&self, after: &Self) -> String {
         let mut text = String::new();
         for (kind, before) in &self.0 {
@@ -77,7 +77,7 @@ fn sorted_words(line: &str) -> String {
     words.join(" ")
 }
 
-/// One text for each table, without its owner and what rules have put into its sets.
+/// Returns one text for each table, without its owner and the set elements that rules have added.
 fn tables_of(ruleset: &str) -> Vec<String> {
     let mut tables: Vec<String> = Vec::new();
     let mut is_dynamic = false;

@@ -1,4 +1,4 @@
-//! The hosts: a client with a full tunnel and a kill switch, or a server with address translation.
+//! The hosts: a client with a full tunnel and a kill switch, or a server with NAT.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -15,19 +15,19 @@ use crate::wireguard::pair::{Outer, PORT, Plan};
 use crate::wireguard::settings::Settings;
 use crate::wireguard::site::Site;
 
-/// Addresses that stand for the rest of the world.
+/// Addresses that stand for the Internet.
 pub(super) const WORLD_V4: &str = "203.0.113.1";
 pub(super) const WORLD_V6: &str = "2001:db8:ffff::1";
 const METRICS: &str = "127.0.0.1:9586";
 
-/// A tunnel whose host somebody changes, and the other end of it.
+/// A tunnel whose host is changed by other programs, and its other end.
 pub(super) struct Stage {
     /// The host that is changed.
     pub(super) site: Arc<Site>,
     pub(super) daemon: Daemon,
     /// The router between the two ends of a client's tunnel, or the router that is the server.
     pub(super) router: Site,
-    /// The addresses that answer through the tunnel, and the host that asks.
+    /// The addresses that answer through the tunnel, and the host that pings them.
     targets: Vec<IpAddr>,
     asker: Arc<Site>,
     _other: Node,
@@ -35,7 +35,8 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// The client of a full tunnel, of both families. The world answers it without a tunnel, too.
+    /// Starts the client of a full tunnel of both families. The Internet answers it without a
+    /// tunnel, too.
     pub(super) fn full_tunnel(nf_tables: NfTables, arguments: &[&str]) -> Self {
         let lab = Arc::new(Lab::routed(1500));
         let mut plan = Plan::new(&lab, Outer::V4);
@@ -56,8 +57,8 @@ impl Stage {
         Self { site, daemon, router, targets, asker, _other: other, _library: library }
     }
 
-    /// A server that was no router, whose peer reaches the network behind it, with networks behind
-    /// the peer.
+    /// Starts a server on a host that was not a router. Its peer reaches the network behind it;
+    /// there are networks behind the peer.
     pub(super) fn server(nf_tables: NfTables, arguments: &[&str]) -> Self {
         let lab = Arc::new(Lab::routed(1500));
         let mut plan = Plan::between(&lab, [2, 1], Outer::V4);
@@ -82,7 +83,7 @@ impl Stage {
         Self { site, daemon, router: Site::new(&lab, 2), targets, asker, _other: other, _library: library }
     }
 
-    /// Waits until the kernel has given the devices their link-local addresses.
+    /// Waits until the kernel has assigned the devices' link-local addresses.
     pub(super) fn settle(&self) {
         eventually("no address is tentative", || {
             self.site.ip(&["-6", "address", "show", "tentative"]).is_empty()
@@ -96,19 +97,19 @@ impl Stage {
         }
     }
 
-    /// `wontun health`.
+    /// Runs `wontun health`.
     pub(super) fn health(&self) -> Finished {
         finish(self.site.command(BINARY).args(["health", "--tun", "wg0"]), PATIENCE)
     }
 
-    /// The repairs that the metrics count, of all kinds.
+    /// Returns the number of repairs of all kinds, from the metrics.
     pub(super) fn repairs(&self) -> f64 {
         let address: SocketAddr = METRICS.parse().unwrap();
         let scrape = scrape(self.site.host(), address);
         scrape.all("wontun_repairs_total").map(|(_, number)| number).sum()
     }
 
-    /// Puts state of other programs beside the tunnel's.
+    /// Adds state of other programs beside the tunnel's.
     pub(super) fn add_foreign_state(&self) {
         let gateway = if self.targets.len() == 2 {
             Ipv4Addr::new(198, 51, 100, 254)

@@ -1,4 +1,4 @@
-//! Time from a deletion until what was deleted is back.
+//! Time from a deletion to the repair.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -13,12 +13,12 @@ use super::stage::Stage;
 use crate::lab::heavy;
 use crate::waiting::{PATIENCE, holds_within};
 
-/// At load, too.
+/// Longest time to a repair, under load too.
 const BOUND: Duration = Duration::from_secs(1);
-/// Repairs beyond five in a minute may wait.
+/// Rounds per object: repairs beyond five in a minute may be delayed.
 const ROUNDS: usize = 4;
 
-/// Removes `piece` with nothing else in between, and returns the time until it is back.
+/// Removes `piece` with nothing else in between, and returns the time until it is restored.
 fn time_of(stage: &Stage, routing: &Events, ruleset: &Events, piece: &Piece) -> Duration {
     let (events, gone, back): (&Events, u16, u16) = match piece.kind {
         Kind::Address => (routing, DELETED_ADDRESS, NEW_ADDRESS),
@@ -30,7 +30,7 @@ fn time_of(stage: &Stage, routing: &Events, ruleset: &Events, piece: &Piece) -> 
     };
     // as an attribute: IFLA_MTU is 4
     let mtu = [&8_u16.to_ne_bytes()[..], &4_u16.to_ne_bytes(), &1420_u32.to_ne_bytes()].concat();
-    // who made a transaction, and how the device is, tell the two apart
+    // the process that made a transaction, or the device's state, distinguishes removal and repair
     let is_intact = |event: &Event| match piece.kind {
         Kind::Table => !event.has(b"nft\0"),
         Kind::Down => event.has(b"wg0\0") && event.is_up(),
@@ -46,7 +46,7 @@ fn time_of(stage: &Stage, routing: &Events, ruleset: &Events, piece: &Piece) -> 
     end - start
 }
 
-/// As [`time_of`], for a file under /proc/sys, which is read all the time.
+/// As [`time_of`], for a file under /proc/sys, which is polled.
 fn time_of_setting(stage: &Stage, piece: &Piece) -> Duration {
     let file = piece.removal.split('>').nth(1).unwrap();
     stage.site.inside(|| {
@@ -59,7 +59,7 @@ fn time_of_setting(stage: &Stage, piece: &Piece) -> Duration {
     })
 }
 
-/// Measures each piece whose removal `is_wanted`, some rounds, and prints the times.
+/// Measures each object whose removal `is_wanted` in several rounds, and prints the times.
 fn measure(stage: &Stage, what: &str, is_wanted: impl Fn(&Piece) -> bool) {
     let routing = Events::of_routing(stage.site.host());
     let ruleset = Events::of_ruleset(stage.site.host());
@@ -97,7 +97,7 @@ fn of_a_full_tunnel() {
         ("rule of the kill switch", |piece| piece.removal.starts_with("nft flush chain inet wontun-lock")),
     ];
     for (what, is_wanted) in kinds {
-        // a tunnel of its own for each: none meets the limit
+        // a separate tunnel for each: none reaches the repair limit
         let stage = Stage::full_tunnel(NfTables::Older, &["--kill-switch"]);
         stage.settle();
         measure(&stage, what, is_wanted);

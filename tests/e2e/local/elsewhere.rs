@@ -1,4 +1,4 @@
-//! Others who move the device of a tunnel that runs to another network namespace, and back.
+//! Another program moves the device of a running tunnel to another network namespace, and back.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -13,15 +13,15 @@ use crate::wireguard::pair::{Outer, Plan, SERVER_V4};
 use crate::wireguard::site::Site;
 use crate::wireguard::tally::Tally;
 
-/// Goes to the world in clear.
+/// Packets to the Internet in clear.
 const WORLD: &[(&str, &str)] = &[("v4", "ip daddr 203.0.113.1"), ("v6", "ip6 daddr 2001:db8:ffff::1")];
 
-/// A network namespace of the site's own, without a network.
+/// Makes a network namespace of the site's own, without a network.
 fn add_cell(site: &Site) {
     site.shell("mkdir -p /run/netns; ip netns add cell; ip -n cell link set lo up");
 }
 
-/// Moves the device `tun` into the cell, and gives it a client's addresses there.
+/// Moves the device `tun` into that namespace, and gives it a client's addresses there.
 fn move_there(site: &Site, tun: &str) {
     site.shell(&format!(
         "ip link set {tun} netns cell
@@ -45,7 +45,7 @@ fn health(site: &Site, tun: &str) -> Finished {
     finish(site.command(BINARY).args(["health", "--tun", tun]), PATIENCE)
 }
 
-/// Addresses, routes, rules and tables.
+/// Returns the addresses, routes, rules and tables.
 fn state(site: &Site, tun: &str) -> String {
     site.shell(&format!(
         "ip -brief address show dev {tun} | tr -s ' ' | cut -d ' ' -f 3-
@@ -54,7 +54,7 @@ fn state(site: &Site, tun: &str) -> String {
     ))
 }
 
-/// Panics unless all is as it was before, or will be soon.
+/// Panics unless everything is, now or soon, as it was before.
 fn is_set_again(site: &Site, tun: &str, before: &str) {
     let mut now = String::new();
     let is_equal = holds_within(PATIENCE, || {
@@ -64,20 +64,20 @@ fn is_set_again(site: &Site, tun: &str, before: &str) {
     assert!(is_equal, "wanted:\n{before}\nfound:\n{now}");
 }
 
-/// Asks the world over both families, and returns the packets of it that left in clear.
+/// Sends to the Internet over both families, and returns the number of packets that left in clear.
 fn talk(site: &Site, tally: &Tally<'_>) -> [u64; 2] {
     tally.reset();
     assert!(!site.ping_once(WORLD_V4, 56) && !site.ping_once(WORLD_V6, 56));
     ["v4", "v6"].map(|class| tally.count(class))
 }
 
-/// Without a kill switch: what the default routes led into the tunnel does not leave past it.
+/// Without a kill switch: traffic of the tunnel's default routes does not leave outside it.
 #[test]
 fn a_full_tunnel_that_is_moved_leaves_nothing_in_clear() {
     let stage = Stage::new();
     let client = stage.client();
     let tally = Tally::start(&stage.router, "prerouting", WORLD);
-    // the control: the world is reached without a tunnel
+    // the control: the Internet is reachable without a tunnel
     client.ping(WORLD_V4);
     client.ping(WORLD_V6);
     assert!(tally.count("v4") > 0 && tally.count("v6") > 0);
@@ -94,7 +94,7 @@ fn a_full_tunnel_that_is_moved_leaves_nothing_in_clear() {
             "wg0 is in another network namespace, and what was routed into it is unreachable from here";
         assert!(ill.code() == 1 && ill.stderr.contains(reason), "{ill:?}");
         assert_eq!(talk(client, &tally), [0, 0]);
-        // neither once its rules are deleted meanwhile
+        // nor when its rules are deleted meanwhile
         client.shell("ip -4 rule flush protocol 119; ip -6 rule flush protocol 119");
         eventually("the rules are back", || {
             ["ip -4 rule", "ip -6 rule"].iter().all(|list| client.shell(list).contains("lookup 51820"))
@@ -111,7 +111,7 @@ fn a_full_tunnel_that_is_moved_leaves_nothing_in_clear() {
     client.ping(WORLD_V4);
 }
 
-/// The index that it had may be another device's by then, and another time its name is another.
+/// Its index may belong to another device by then; in another case its name has changed.
 #[test]
 fn it_comes_back_with_another_index_or_another_name() {
     let stage = Stage::new();
@@ -148,7 +148,7 @@ fn it_comes_back_with_another_index_or_another_name() {
     assert!(daemon.stop().status.success());
 }
 
-/// The next start finds what a run that was killed meanwhile has made unreachable.
+/// The next start finds the routes that a run killed meanwhile has made unreachable.
 #[test]
 fn a_run_that_is_killed_meanwhile_locks_nobody_out() {
     let stage = Stage::new();
@@ -169,7 +169,8 @@ fn a_run_that_is_killed_meanwhile_locks_nobody_out() {
     client.ping(WORLD_V6);
 }
 
-/// Nothing here depends on a tunnel with a few networks: it is well, and says where it is.
+/// A tunnel with a few networks protects nothing here: it is healthy, and reports where the device
+/// is.
 #[test]
 fn a_split_tunnel_is_well_there_and_set_again_here() {
     let lab = Arc::new(Lab::new(2));
@@ -192,7 +193,7 @@ fn a_split_tunnel_is_well_there_and_set_again_here() {
     move_back(client, "wg0");
     is_set_again(client, "wg0", &before);
     client.ping(server);
-    // it may go with its namespace
+    // the device may be deleted with its namespace
     move_there(client, "wg0");
     client.shell("ip netns delete cell");
     let stopped = daemon.wait_exit();

@@ -12,7 +12,7 @@ use crate::wireguard::node::Node;
 use crate::wireguard::pair::{Outer, PORT, Plan};
 
 const SERVER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), PORT);
-/// In a network behind the tunnel.
+/// An address in a network behind the tunnel.
 const INSIDE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
 
 #[test]
@@ -42,11 +42,11 @@ fn a_source_address_of_data_changes_no_rule_and_that_of_a_handshake_does() {
     eventually("the peer has moved", || node.only_peer().endpoint == format!("{INSIDE}:40000"));
     assert_eq!(routing(), before, "data changed the host's routing");
     node.daemon.wait_for("sends from a network that the host's routes lead into the tunnel");
-    // also not when the routes are looked at for another reason
+    // also not when the routes are compared for another reason
     node.set(&["peer", &plan.client_keys.public, "persistent-keepalive", "3600"]);
     assert_eq!(routing(), before, "data changed the host's routing later");
 
-    // the answer has a way past the tunnel, so the handshake can be completed
+    // the answer has a route outside the tunnel, so the handshake can be completed
     server.ip(&["route", "add", &format!("{INSIDE}/32"), "via", &client.v4.to_string()]);
     let mut peer = elsewhere;
     peer.shake_hands();

@@ -1,5 +1,5 @@
-//! Firewalls of the server's own host that drop what comes to its UDP port: they are named with the
-//! command that opens it, and that command does.
+//! Firewalls of the server's own host that drop packets to its UDP port: a warning names the
+//! command that opens the port, and that command works.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::wireguard::pair::{Outer, Plan, SERVER_V4};
 use crate::wireguard::site::Site;
 
 const DROPS: &str = "drops what comes to UDP port 51820";
-/// A firewall with all that is usual but the tunnel's port.
+/// A firewall with all the usual rules except the tunnel's port.
 const FIREWALL: &str = "table inet fw {
     chain wan { tcp dport 443 accept; }
     chain in {
@@ -27,7 +27,7 @@ const FIREWALL: &str = "table inet fw {
     }
 }
 ";
-/// The same by iptables.
+/// The same with iptables.
 const IPTABLES: &str = "iptables -P INPUT DROP
     iptables -A INPUT -i lo -j ACCEPT
     iptables -A INPUT -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT
@@ -41,12 +41,12 @@ fn nft(site: &Site, tables: &str) {
     site.shell(&format!("nft -f {}", file.display()));
 }
 
-/// The command that a warning names.
+/// Returns the command that a warning names.
 fn remedy(line: &str) -> &str {
     line.split_once("let it in: ").unwrap_or_else(|| panic!("no command in: {line}")).1
 }
 
-/// The only warning about the port; what it says to run is run.
+/// Checks that there is one warning about the port, and runs its command.
 fn mend(site: &Site, daemon: &Daemon, seen: usize, expected: &str) {
     let line = daemon.wait_for_more(DROPS, seen);
     assert!(line.contains(" WARN "), "{line}");
@@ -99,7 +99,7 @@ fn a_file_with_a_port_names_the_firewall_and_one_without_does_not() {
     assert_eq!((server.daemon.count(DROPS), client.daemon.count("drops what comes to UDP port")), (1, 0));
 }
 
-/// A firewall that starts after the tunnel, and one that is loaded again without our port.
+/// A firewall that starts after the tunnel, and one that is reloaded without the tunnel's port.
 #[test]
 fn a_firewall_that_comes_later_is_named_each_time() {
     let plan = Plan::new(&Arc::new(Lab::new(2)), Outer::V4);
@@ -112,7 +112,7 @@ fn a_firewall_that_comes_later_is_named_each_time() {
     for seen in 0..2 {
         nft(site, &load);
         mend(site, &server.daemon, seen, BY_NFT);
-        // the look that finds nothing any more
+        // wait until a comparison finds no more problem
         let lists = || site.shell("nft list chain inet fw in").contains("udp dport 51820");
         eventually("the rule is there", lists);
         std::thread::sleep(std::time::Duration::from_millis(2500));
@@ -121,7 +121,7 @@ fn a_firewall_that_comes_later_is_named_each_time() {
     client.ping(SERVER_V4);
 }
 
-/// Its rules cannot be read with our rights.
+/// Its rules cannot be read with the tunnel's rights.
 #[test]
 fn legacy_iptables_is_named_with_a_command_that_opens_the_port() {
     let plan = Plan::new(&Arc::new(Lab::new(2)), Outer::V4);

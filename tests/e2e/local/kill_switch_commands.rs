@@ -1,4 +1,4 @@
-//! `wontun kill-switch`: on and off, with and without a tunnel that runs.
+//! `wontun kill-switch`: on and off, with and without a running tunnel.
 
 use nix::sys::signal::Signal;
 
@@ -13,14 +13,13 @@ fn command(site: &Site, arguments: &[&str]) -> Finished {
     finish(site.command(BINARY).arg("kill-switch").args(arguments), PATIENCE)
 }
 
-/// Panics unless the command says `line` and ends well.
+/// Panics unless the command prints `line` and succeeds.
 fn says(site: &Site, arguments: &[&str], line: &str) {
     let run = command(site, arguments);
     assert_eq!((run.code(), run.stdout.as_str()), (0, line), "{run:?}");
 }
 
-/// A tunnel that runs takes the table away itself, and does not put it up again: not upon a reload
-/// either.
+/// A running tunnel deletes the table itself, and does not restore it, not even on a reload.
 #[test]
 fn off_holds_while_the_tunnel_runs() {
     let stage = Stage::new();
@@ -38,14 +37,14 @@ fn off_holds_while_the_tunnel_runs() {
     assert!(!is_locked(client), "it is back");
     says(client, &["off", "wg0"], "wg0 has no kill switch engaged\n");
 
-    // on again, with port and mark as they are by now
+    // on again, with the current port and mark
     says(client, &["on", "wg0"], "wg0 is locked: the tunnel runs\n");
     says(client, &["on", "wg0"], "wg0 is locked: the tunnel runs\n");
     assert!(is_locked(client));
     reaches_the_world(&stage);
     assert!(!client.ping_once(NEIGHBOUR_V4, 56));
 
-    // and an end after it was switched off leaves nothing, whatever --kill-switch says
+    // and once it is switched off, a stopped tunnel leaves nothing, whatever --kill-switch says
     says(client, &["off"], "wg0 is unlocked\n");
     let stopped = daemon.stop();
     assert_eq!(stopped.status.code(), Some(0), "{:?}", stopped.lines);
@@ -55,7 +54,7 @@ fn off_holds_while_the_tunnel_runs() {
     assert_eq!(daemon.stop().status.code(), Some(0));
 }
 
-/// A tunnel that has become another user can still do both, in its sandbox, and root may ask it to.
+/// A tunnel that has changed its user can still do both in its sandbox, and root may request it.
 #[test]
 fn off_and_on_work_for_a_tunnel_of_another_user() {
     let stage = Stage::new();
@@ -84,8 +83,9 @@ fn off_takes_away_what_a_killed_tunnel_left() {
     assert!(!is_locked(client));
 }
 
-/// A tunnel that hangs still owns its table, which nobody else can delete: the command says so.
-/// (Before Linux 6.9 it deletes the table.) Once the process has ended, the table can be deleted.
+/// A hung tunnel still owns its table, which nobody else can delete: the command reports that.
+/// (Before Linux 6.9 the command deletes the table.) Once the process has ended, the table can be
+/// deleted.
 #[test]
 fn off_says_that_a_tunnel_hangs_and_works_when_it_has_ended() {
     let stage = Stage::new();
@@ -101,7 +101,7 @@ fn off_says_that_a_tunnel_hangs_and_works_when_it_has_ended() {
     client.ping(NEIGHBOUR_V4);
 }
 
-/// As at the boot: the name is all that there is. The tunnel comes later, and takes the table over.
+/// As at boot: only the name is known. The tunnel starts later, and takes over the table.
 #[test]
 fn on_needs_nothing_but_the_name() {
     let stage = Stage::new();
@@ -121,7 +121,7 @@ fn on_needs_nothing_but_the_name() {
     client.ping(NEIGHBOUR_V4);
 }
 
-/// It would be cut off, and does not know how to open the table for itself.
+/// The tunnel would be cut off, and cannot open the table for itself.
 #[test]
 fn a_tunnel_without_a_kill_switch_gets_none() {
     let stage = Stage::new();
@@ -134,13 +134,13 @@ fn a_tunnel_without_a_kill_switch_gets_none() {
     client.ping(WORLD_V4);
 }
 
-/// Somebody else's flush is put right upon a reload, which a request to switch it off is not.
+/// A flush by another program is repaired on a reload; it is not a request to switch off.
 #[test]
 fn a_flush_is_no_request() {
     let stage = Stage::new();
     let client = stage.client();
     let daemon = start(client, &stage.plan.client, &["--kill-switch"]);
-    // where the kernel knows owners the table stays, elsewhere it is put back
+    // where the kernel supports owners the table stays, elsewhere it is restored
     let delete = || client.shell("nft delete table inet wontun-lock-wg0 2>&1 || true");
     delete();
     says(client, &["on", "wg0"], "wg0 is locked: the tunnel runs\n");

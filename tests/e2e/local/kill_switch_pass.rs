@@ -1,4 +1,4 @@
-//! Packets of the tunnel and of the link pass a kill switch, and none that look like them.
+//! Packets of the tunnel and of the link pass a kill switch; packets that resemble them do not.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
@@ -14,14 +14,14 @@ use crate::wireguard::site::Site;
 
 const MARK: u32 = 51_820;
 
-/// A socket of a program that may set the tunnel's mark, and does.
+/// Opens a socket of a program that may set the tunnel's mark, and sets it.
 fn marked(site: &Site, domain: Domain, kind: Type, protocol: Option<Protocol>) -> Socket {
     let socket = site.inside(|| Socket::new(domain, kind, protocol)).unwrap();
     socket.set_mark(MARK).unwrap();
     socket
 }
 
-/// The mark was the whole condition once, and CAP_NET_RAW is enough to set it (Linux 5.17).
+/// The mark was once the only condition, and CAP_NET_RAW is enough to set it (Linux 5.17).
 #[test]
 fn a_mark_alone_lets_nothing_out() {
     let mut stage = Stage::new();
@@ -42,7 +42,7 @@ fn a_mark_alone_lets_nothing_out() {
             let stream = marked(client, domain, Type::STREAM, None);
             let any: IpAddr =
                 if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-            // the attempt before is still being taken down
+            // the previous attempt is still being torn down
             stream.set_reuse_address(true).unwrap();
             stream.bind(&SocketAddr::new(any, 40_000).into()).unwrap();
             assert!(stream.connect_timeout(&to, Duration::from_millis(100)).is_err(), "TCP to {address}");
@@ -56,7 +56,7 @@ fn a_mark_alone_lets_nothing_out() {
     assert_eq!((tally.count("leaked"), tally.count("dns")), (0, 0));
 }
 
-/// The other way round: the tunnel's port without its mark.
+/// The reverse: the tunnel's port without its mark.
 #[test]
 fn the_port_alone_lets_nothing_out() {
     let mut stage = Stage::new();
@@ -69,8 +69,8 @@ fn the_port_alone_lets_nothing_out() {
     assert_eq!(tally.count("leaked"), 0);
 }
 
-/// A tunnel whose endpoints are addresses asks no name server; the questions of one that has a name
-/// are tested in `wireguard/kill_switch.rs`.
+/// A tunnel whose endpoints are addresses uses no name server; queries of one with a name are
+/// tested in `wireguard/kill_switch.rs`.
 #[test]
 fn the_table_follows_port_and_mark() {
     let mut stage = Stage::new();
@@ -99,7 +99,7 @@ fn the_table_follows_port_and_mark() {
     assert_eq!(tally.count("leaked"), 0);
 }
 
-/// DHCP reaches the server on the link, and none behind a router.
+/// DHCP reaches a server on the link, and none behind a router.
 #[test]
 fn dhcp_stays_on_the_link() {
     let stage = Stage::new();
@@ -132,14 +132,14 @@ fn dhcp_stays_on_the_link() {
     beyond();
     to_link();
     beyond();
-    // a destination that is once said to be on the link is not taken for it later
+    // a destination that was once on the link is not considered on-link later
     client.ip(&["route", "add", &WORLD_V4.to_string(), "dev", "eth0"]);
     let _ = socket.send_to(b"dhcp", (WORLD_V4, 67));
     client.ip(&["route", "delete", &WORLD_V4.to_string(), "dev", "eth0"]);
     beyond();
 }
 
-/// Neighbour discovery has the hop limit 255, and is for the link.
+/// Neighbour discovery has the hop limit 255, and is limited to the link.
 #[test]
 fn neighbour_discovery_stays_on_the_link() {
     let stage = Stage::new();
@@ -167,8 +167,8 @@ fn neighbour_discovery_stays_on_the_link() {
     assert_eq!(tally.count("leaked"), 0);
 }
 
-/// The kernel's own discovery goes on: addresses are resolved in both directions, and neighbours
-/// stay reachable.
+/// The kernel's own discovery works: addresses are resolved in both directions, and neighbours stay
+/// reachable.
 #[test]
 fn real_neighbours_find_each_other() {
     let stage = Stage::new();
@@ -178,18 +178,18 @@ fn real_neighbours_find_each_other() {
     let (ours, theirs) = (client.v6.to_string(), NEIGHBOUR_V6.to_string());
     client.ip(&["-6", "neighbour", "flush", "dev", "eth0"]);
     router.ip(&["-6", "neighbour", "flush", "dev", "right"]);
-    // they ask from a global address, and we answer to it
+    // the neighbour asks from a global address, and this host answers to it
     let known =
         |site: &Site, address: &str, card: &str| site.ip(&["-6", "neighbour", "show", address, "dev", card]);
     router.ping_once(client.v6, 56);
     assert!(known(router, &ours, "right").contains("lladdr"), "{}", known(router, &ours, "right"));
-    // we ask
+    // this host asks
     let socket = client.udp((client.v6, 546));
     eventually("the neighbour is found", || {
         socket.send_to(b"dhcp", (NEIGHBOUR_V6, 547)).unwrap();
         known(client, &theirs, "eth0").contains("lladdr")
     });
-    // and whether it is still there, by a question to its own address
+    // and probes the neighbour by a unicast solicitation
     let lladdr = known(client, &theirs, "eth0");
     let lladdr = lladdr.split_whitespace().skip_while(|word| *word != "lladdr").nth(1).unwrap().to_owned();
     client.ip(&["neighbour", "replace", &theirs, "lladdr", &lladdr, "dev", "eth0", "nud", "stale"]);

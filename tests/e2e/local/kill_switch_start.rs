@@ -1,4 +1,4 @@
-//! A kill switch is there before anything that may fail, and over a restart.
+//! A kill switch is engaged before anything that may fail, and across a restart.
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,8 +15,8 @@ use crate::wireguard::kill_switch::{
 
 const OFF: &str = "`wontun kill-switch off wg0`";
 
-/// Panics unless the start has failed with `code`, the log says how to open the network, and
-/// nothing gets out.
+/// Panics unless the start has failed with `code`, the log names the command that opens the
+/// network, and no packet gets out.
 fn is_silent(stage: &Stage, failed: &Stopped, code: i32) {
     assert_eq!(failed.status.code(), Some(code), "{:?}", failed.lines);
     let tally = stage.count();
@@ -63,8 +63,8 @@ fn an_unknown_user_opens_nothing() {
     is_silent(&stage, &failed, 78);
 }
 
-/// The table of a run that was killed lets its port and mark through; a start that fails afterwards
-/// closes that.
+/// The table of a killed run lets its port and mark through; a start that fails afterwards closes
+/// that.
 #[test]
 fn a_start_that_fails_closes_what_an_earlier_run_let_through() {
     let stage = Stage::new();
@@ -77,8 +77,7 @@ fn a_start_that_fails_closes_what_an_earlier_run_let_through() {
     assert!(!table(stage.client()).contains("meta mark"));
 }
 
-/// A sender that never stops gets nothing out while the tunnel is stopped in good order and started
-/// again.
+/// A continuous sender gets nothing out while the tunnel is stopped cleanly and started again.
 #[test]
 fn keep_leaves_no_gap_over_a_restart() {
     let stage = Stage::new();
@@ -117,8 +116,8 @@ fn keep_leaves_no_gap_over_a_restart() {
     assert_eq!((tally.count("leaked"), tally.count("dns")), (0, 0));
 }
 
-/// A user of SSH over the network says from where, and is not locked out: not by a start that fails
-/// either.
+/// A user of SSH over the network allows their own address, and is not locked out, not by a failing
+/// start either.
 #[test]
 fn what_is_allowed_always_passes() {
     let stage = Stage::new();
@@ -131,7 +130,7 @@ fn what_is_allowed_always_passes() {
     for _ in 0..2 {
         client.ping(NEIGHBOUR_V4);
         client.ping(NEIGHBOUR_V6);
-        // from outside, as SSH comes
+        // from outside, as SSH does
         stage.router.ping(client.v4);
         stage.router.ping(client.v6);
         tally.reset();

@@ -1,4 +1,4 @@
-//! The unit that engages a kill switch at the boot, beside the tunnel's.
+//! The unit that engages a kill switch at boot, beside the tunnel's unit.
 
 use std::fs;
 use std::path::Path;
@@ -8,14 +8,14 @@ use crate::mounts::{BINARY, Folder};
 use crate::waiting::{PATIENCE, finish};
 use crate::wireguard::kill_switch::{NEIGHBOUR_V4, Stage, is_locked};
 
-/// The shipped unit, which runs the program under test.
+/// Returns the shipped unit, changed to run the program under test.
 fn unit(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/systemd").join(name);
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     text.replace("/usr/local/bin/wontun", BINARY)
 }
 
-/// Whatever `systemd-analyze verify` has to say of a boot that starts both units.
+/// Returns the messages of `systemd-analyze verify` about a boot that starts both units.
 fn verify(lock: &str, tunnel: &str) -> String {
     let folder = Folder::new();
     folder.write("wontun-lock@.service", lock);
@@ -40,14 +40,13 @@ fn both_units_are_fine_and_so_is_their_order() {
         assert!(lock.lines().any(|each| each == line), "{line}");
     }
     assert!(tunnel.lines().any(|line| line == "After=network.target"));
-    // the control: the other way round is a cycle, and it is seen
+    // the control: the reverse order is a cycle, and it is reported
     let wrong = tunnel.replace("After=network.target", "After=network.target\nBefore=network-pre.target");
     let said = verify(&lock, &wrong);
     assert!(said.contains("ordering cycle"), "{said}");
 }
 
-/// Its two commands, one after the other: the first closes, a mistake in the second opens
-/// nothing.
+/// The unit's two commands in sequence: the first closes, a mistake in the second opens nothing.
 #[test]
 fn a_mistake_in_its_networks_opens_nothing() {
     let stage = Stage::new();

@@ -1,5 +1,4 @@
-//! DNS rebinding: a web page under a name that its owner makes lead to the metrics' address reads
-//! nothing.
+//! DNS rebinding: a web page under a name that resolves to the metrics' address reads nothing.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -10,7 +9,7 @@ use crate::waiting::PATIENCE;
 
 const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9586);
 
-/// The answer to a request with these fields, as a browser on `host` would send it.
+/// Returns the answer to a request with these fields, as a browser on `host` would send it.
 fn ask(host: &Host, fields: &str) -> String {
     let mut stream = host.inside(|| TcpStream::connect_timeout(&ADDRESS, PATIENCE)).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();

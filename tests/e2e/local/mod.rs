@@ -1,4 +1,4 @@
-//! Attacks and accidents on the host itself: other users, other administrators, other programs.
+//! Attacks and accidents on the host itself, by other users, administrators and programs.
 
 mod elsewhere;
 mod endpoint_routes;

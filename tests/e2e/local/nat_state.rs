@@ -1,8 +1,8 @@
 //! `--nat auto` lets peers out, and nobody in: neither to the peers, nor from one device of the
 //! host to another.
 //!
-//! The router of the laboratory is the VPN's server, host 1 its client, and host 0 a host outside
-//! that sends what is for the VPN's networks to the server.
+//! The router of the laboratory is the VPN's server, host 1 its client, and host 0 an outside host
+//! that routes the VPN's networks to the server.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -27,10 +27,10 @@ const BEHIND_V4: &str = "198.51.100.2";
 const BEHIND_V6: &str = "2001:db8:1::2";
 const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 const SWITCHES: &str = "cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding";
-/// Long enough for what arrives, on a busy machine too.
+/// Long enough for a packet to arrive, on a busy machine too.
 const ARRIVES: Duration = Duration::from_secs(2);
 
-/// The three hosts. Nothing runs yet, and the server does not forward.
+/// Returns the three hosts. Nothing runs yet, and the server does not forward.
 fn stage() -> (Arc<Lab>, Plan) {
     let lab = Arc::new(Lab::routed(1500));
     let mut plan = Plan::between(&lab, [2, 1], Outer::V4);
@@ -59,7 +59,7 @@ fn address(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-/// Returns true if a TCP connection from `from` to a listener on `to` is made.
+/// Returns true if a TCP connection from `from` to a listener on `to` succeeds.
 fn connects(from: &Host, to: &Host, target: IpAddr) -> bool {
     let _listener = to.listen((target, 7000));
     from.inside(|| TcpStream::connect_timeout(&SocketAddr::new(target, 7000), ARRIVES)).is_ok()
@@ -77,7 +77,8 @@ fn reaches(from: &Host, to: &Host, target: IpAddr) -> bool {
     })
 }
 
-/// Returns true if host 0 reaches host 1 past the tunnel, through the server.
+/// Returns true for each family in which host 0 reaches host 1 outside the tunnel, through the
+/// server.
 fn routes_between_others(lab: &Lab) -> [bool; 2] {
     [BEHIND_V4, BEHIND_V6].map(|behind| reaches(lab.host(0), lab.host(1), address(behind)))
 }
@@ -88,7 +89,7 @@ fn outside_hosts_open_nothing_to_a_client() {
     let server = serve(&plan.server_site, &plan.server, &[]);
     let client = Node::start(&plan.client_site, ConfigFile, &plan.client);
     client.ping(SERVER_V4);
-    // the client's way out is open, answers included
+    // the client reaches outside, and gets answers
     for target in [OUTSIDE_V4.into(), address(OUTSIDE_V6)] {
         assert!(connects(client.site.host(), lab.host(0), target), "{target}");
     }
@@ -102,8 +103,8 @@ fn outside_hosts_open_nothing_to_a_client() {
     assert_eq!(server.count("WARN"), 0, "{:?}", server.lines());
 }
 
-/// Networks behind a peer are routed and not translated: they stay open, as does what the host's
-/// own rules lead to a client.
+/// Networks behind a peer are routed without NAT: they stay open, and so do connections that the
+/// host's own rules forward to a client.
 #[test]
 fn wanted_ways_in_stay_open() {
     let (lab, mut plan) = stage();
@@ -160,8 +161,8 @@ fn the_host_is_no_router_between_its_other_devices() {
     let kept = "cat /proc/sys/net/ipv4/conf/left/forwarding /proc/sys/net/ipv4/conf/right/forwarding";
     assert_eq!(site.shell(kept), "0\n0\n", "switches are left on");
 
-    // A killed run leaves its switches on: its table holds others back, and a later run puts them
-    // off.
+    // A killed run leaves its sysctls on: its table holds other traffic back, and a later run turns
+    // them off.
     let server = serve(site, &plan.server, &[]);
     server.signal(Signal::SIGKILL);
     server.wait_exit();
@@ -172,8 +173,8 @@ fn the_host_is_no_router_between_its_other_devices() {
     assert_eq!(site.shell(kept), "0\n0\n", "switches of a killed run are left on");
 }
 
-/// `sysctl --system` on a host whose files turn forwarding off. To the kernel a 0 over a 0 is a
-/// change for IPv6, of which it tells nobody.
+/// `sysctl --system` on a host whose files turn forwarding off. For IPv6 the kernel treats writing
+/// a 0 over a 0 as a change, and does not announce it.
 #[test]
 fn clients_get_out_after_somebody_turns_off_what_is_off() {
     let (lab, plan) = stage();
@@ -185,7 +186,7 @@ fn clients_get_out_after_somebody_turns_off_what_is_off() {
     server.signal(Signal::SIGHUP);
     server.wait_for("the configuration was read again");
     assert!(reaches(client.site.host(), lab.host(0), address(OUTSIDE_V6)));
-    // a device that gets its address later is as good as the others
+    // a device that gets its address later works like the others
     plan.server_site.ip(&["address", "flush", "dev", "left"]);
     plan.server_site.shell("echo 0 >/proc/sys/net/ipv4/conf/left/forwarding");
     plan.server_site.ip(&["address", "add", "192.0.2.254/24", "dev", "left"]);
@@ -193,8 +194,7 @@ fn clients_get_out_after_somebody_turns_off_what_is_off() {
     assert_eq!(server.count("WARN"), 0, "{:?}", server.lines());
 }
 
-/// As with a DHCP lease that runs out, ifdown or systemd-networkd: the switches of a device stay
-/// on.
+/// As when a DHCP lease expires, or with ifdown or systemd-networkd: a device's sysctls stay on.
 #[test]
 fn addresses_that_go_and_come_back_make_no_router() {
     let (lab, plan) = stage();
@@ -204,7 +204,7 @@ fn addresses_that_go_and_come_back_make_no_router() {
         [("left", "192.0.2.254/24", "2001:db8::fe/64"), ("right", "198.51.100.254/24", "2001:db8:1::fe/64")]
     {
         site.ip(&["address", "flush", "dev", device]);
-        // it is seen, and nothing is to come of it
+        // the change is seen, and must have no effect
         std::thread::sleep(Duration::from_millis(500));
         site.ip(&["address", "add", v4, "dev", device]);
         site.ip(&["address", "add", v6, "dev", device, "nodad"]);
@@ -218,7 +218,7 @@ fn addresses_that_go_and_come_back_make_no_router() {
     assert_eq!(site.shell(switches), "0\n0\n", "left on at the end");
 }
 
-/// The last tunnel that needs a device's switch turns it off.
+/// The last tunnel that needs a device's sysctl turns it off.
 #[test]
 fn two_tunnels_share_the_switches() {
     let (lab, plan) = stage();
@@ -257,8 +257,8 @@ fn a_router_stays_a_router() {
     assert_eq!(site.shell(SWITCHES), "1\n1\n");
 }
 
-/// Does as dockerd when it starts: it turns forwarding on where it is off, adds a bridge and its
-/// chains, and then runs a container.
+/// Does what dockerd does when it starts: it turns forwarding on where it is off, adds a bridge and
+/// its chains, and then runs a container.
 #[test]
 fn containers_of_a_docker_that_starts_later_reach_the_world() {
     let (lab, plan) = stage();
@@ -311,8 +311,8 @@ fn docker(site: &Site) {
     );
 }
 
-/// A kernel before 6.17 has one switch for all devices of IPv6: here those of single devices cannot
-/// be written.
+/// A kernel before 6.17 has only one sysctl for all devices of IPv6: here those of single devices
+/// cannot be written.
 #[test]
 fn one_switch_for_all_is_held_back_until_others_turn_it_on() {
     let (lab, plan) = stage();
@@ -328,7 +328,7 @@ fn one_switch_for_all_is_held_back_until_others_turn_it_on() {
     client.ping(SERVER_V4);
     assert!(connects(client.site.host(), lab.host(0), address(OUTSIDE_V6)));
     assert_eq!(routes_between_others(&lab), [false; 2], "a router since the start (IPv4, IPv6)");
-    // what a killed run has turned on is not somebody else's
+    // a sysctl that a killed run has turned on is not attributed to another program
     server.signal(Signal::SIGKILL);
     server.wait_exit();
     let server = serve(site, &plan.server, &[]);
@@ -337,7 +337,7 @@ fn one_switch_for_all_is_held_back_until_others_turn_it_on() {
     assert_eq!(site.shell(SWITCHES), "0\n0\n", "left on at the end");
 
     let server = serve(site, &plan.server, &[]);
-    // writing 1 over 1 is no change to the kernel
+    // for the kernel, writing 1 over 1 is not a change
     site.shell("echo 1 >/proc/sys/net/ipv6/conf/all/forwarding");
     server.wait_for("net.ipv6.conf.all.forwarding was turned on by another program");
     eventually("IPv6 is forwarded between others", || routes_between_others(&lab)[1]);
@@ -345,7 +345,7 @@ fn one_switch_for_all_is_held_back_until_others_turn_it_on() {
     assert_eq!(site.shell(SWITCHES), "0\n1\n", "turned off, though another program counts on it");
 }
 
-/// Two clients of one server.
+/// Starts two clients of one server.
 fn clients(policy: &[&str]) -> [bool; 2] {
     let lab = Arc::new(Lab::new(3));
     let [server_site, a_site, b_site] = [0, 1, 2].map(|index| Arc::new(Site::new(&lab, index)));

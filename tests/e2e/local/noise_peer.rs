@@ -36,12 +36,12 @@ pub(crate) struct NoisePeer {
     server_key: Key,
     server: SocketAddr,
     pub(crate) socket: UdpSocket,
-    /// The index that the next session has here.
+    /// The peer's index for its next session.
     next_index: u32,
 }
 
 impl NoisePeer {
-    /// A peer with the keys `keys` on `socket`; the daemon with the key `server_key` is at
+    /// Makes a peer with the keys `keys` on `socket`; the daemon with the key `server_key` is at
     /// `server`.
     pub(crate) fn new(socket: UdpSocket, keys: &Keys, server_key: &str, server: SocketAddr) -> Self {
         let private = StaticSecret::from(decode(&keys.private));
@@ -49,14 +49,14 @@ impl NoisePeer {
         Self { private, public, server_key: decode(server_key), server, socket, next_index: 1 }
     }
 
-    /// Completes a handshake that this peer begins, and confirms it with a keepalive.
+    /// Initiates and completes a handshake, and confirms it with a keepalive.
     pub(crate) fn shake_hands(&mut self) -> Session {
         let mut session = self.shake_hands_without_confirmation();
         self.send_packet(&mut session, &[]);
         session
     }
 
-    /// Begins a handshake and takes the response, about which the daemon hears nothing.
+    /// Initiates a handshake and receives the response, without confirming it.
     pub(crate) fn shake_hands_without_confirmation(&mut self) -> Session {
         let (index, ephemeral) = (self.take_index(), random_secret());
         let mut state = Symmetric::new(&self.server_key);
@@ -116,12 +116,12 @@ impl NoisePeer {
         session
     }
 
-    /// Seals `packet` and sends it from this peer's socket.
+    /// Encrypts `packet` and sends it from this peer's socket.
     pub(crate) fn send_packet(&self, session: &mut Session, packet: &[u8]) {
         self.send_packet_from(&self.socket, session, packet);
     }
 
-    /// Seals `packet` and sends it from `socket`.
+    /// Encrypts `packet` and sends it from `socket`.
     pub(crate) fn send_packet_from(&self, socket: &UdpSocket, session: &mut Session, packet: &[u8]) {
         let mut padded = packet.to_vec();
         padded.resize(packet.len().next_multiple_of(16), 0);
@@ -134,7 +134,7 @@ impl NoisePeer {
         socket.send_to(&message, self.server).unwrap();
     }
 
-    /// Waits for a data message of `session` and opens it.
+    /// Waits for a data message of `session` and decrypts it.
     pub(crate) fn receive_packet(&self, session: &Session) -> Vec<u8> {
         let message = self.receive_kind(DATA);
         let cipher = ChaCha20Poly1305::new(&session.receive.into());
@@ -142,7 +142,7 @@ impl NoisePeer {
         cipher.decrypt(&nonce(counter), &message[DATA_HEADER_LEN..]).unwrap()
     }
 
-    /// Waits for a message of that type, and throws others away.
+    /// Waits for a message of that type, and discards others.
     fn receive_kind(&self, kind: u8) -> Vec<u8> {
         let deadline = Instant::now() + PATIENCE;
         let mut buffer = vec![0; 65_536];
@@ -187,7 +187,7 @@ impl Symmetric {
         self.hash = hash(&[&self.hash, data]);
     }
 
-    /// An ephemeral public key, which a pattern with a preshared key mixes into both.
+    /// Mixes in an ephemeral public key, which a pattern with a preshared key mixes into both.
     fn mix_public(&mut self, public: &Key) {
         self.mix_hash(public);
         [self.chain, ..] = derive(&self.chain, public);
@@ -197,7 +197,7 @@ impl Symmetric {
         [self.chain, self.key, _] = derive(&self.chain, secret);
     }
 
-    /// A preshared key of zeroes, which is none.
+    /// Mixes in a preshared key of zeroes, which means none.
     fn mix_preshared(&mut self) {
         let [chain, mixed, key] = derive(&self.chain, &[0; 32]);
         (self.chain, self.key) = (chain, key);
@@ -218,7 +218,7 @@ impl Symmetric {
         plain
     }
 
-    /// The initiator's sending key and its receiving key.
+    /// Returns the initiator's sending key and its receiving key.
     fn split(self) -> [Key; 2] {
         let [first, second, _] = derive(&self.chain, &[]);
         [first, second]
@@ -276,7 +276,7 @@ fn number(bytes: &[u8]) -> u32 {
     u32::from_le_bytes(bytes.try_into().unwrap())
 }
 
-/// TAI64N, now.
+/// Returns the current time as TAI64N.
 fn timestamp() -> [u8; 12] {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let mut stamp = [0; 12];

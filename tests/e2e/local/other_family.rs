@@ -1,5 +1,5 @@
-//! A full tunnel of one address family: the other one goes past it, which the log says with what to
-//! add.
+//! A full tunnel of one address family: the other family bypasses it, and the log says so and names
+//! the networks to add.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::wireguard::site::Site;
 const WORLD_V4: &str = "203.0.113.9";
 const WORLD_V6: &str = "2001:db8:77::9";
 
-/// A client's file, whose peer has these allowed IPs.
+/// Writes a client's file, whose peer has these allowed IPs.
 fn write(site: &Site, keys: &Keys, allowed: &str) -> String {
     let text = format!(
         "[Interface]\nPrivateKey = {}\nAddress = 10.9.0.2/32, fd00:9::2/128\n[Peer]\nPublicKey = {}\n\
@@ -51,19 +51,19 @@ fn a_full_tunnel_of_one_family_warns_that_the_other_goes_past_it() {
         assert!(goes_into_the_tunnel(&site, inside) && !goes_into_the_tunnel(&site, outside));
         let warning = daemon.wait_for("past it");
         assert!(warning.contains("WARN") && warning.contains(add), "{warning}");
-        // what it says to add is what mends it
+        // the networks named in the log fix it
         write(&site, &keys, "0.0.0.0/0, ::/0");
         daemon.signal(Signal::SIGHUP);
         crate::waiting::eventually("both families go into the tunnel", || {
             goes_into_the_tunnel(&site, WORLD_V4) && goes_into_the_tunnel(&site, WORLD_V6)
         });
-        // and it says so again when it is taken away again
+        // and it is reported again when they are removed
         write(&site, &keys, allowed);
         daemon.signal(Signal::SIGHUP);
         daemon.wait_for_more("past it", 1);
         assert_eq!(daemon.stop().lines.iter().filter(|line| line.contains("past it")).count(), 2);
     }
-    // nothing goes past a kill switch, nor is a tunnel of some networks a full one
+    // nothing bypasses a kill switch, and a tunnel of some networks is not a full one
     for arguments in [&["--kill-switch"][..], &[]] {
         let file = write(&site, &keys, if arguments.is_empty() { "10.0.0.0/8" } else { "0.0.0.0/0" });
         let daemon = start(&site, &[&["--config", &file], arguments].concat());

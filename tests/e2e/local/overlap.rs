@@ -1,4 +1,4 @@
-//! A client's own network that overlaps what the tunnel is to reach.
+//! A client's own network that overlaps the tunnel's networks.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::wireguard::pair::{Outer, Plan, SERVER_V4};
 
 const OVERLAPS: &str = "allowed IPs: an address in both";
 
-/// A client with that allowed IP besides, and a second device in `lan`, if that is there already.
+/// Starts a client with that additional allowed IP, and with a second device in `lan` if given.
 fn start(allowed: &str, lan: Option<&str>) -> (Node, Plan) {
     let mut plan = Plan::new(&Arc::new(Lab::new(2)), Outer::V4);
     plan.client.peers[0].allowed.push(allowed.to_owned());
@@ -37,7 +37,7 @@ fn a_network_of_the_clients_that_overlaps_is_named_once() {
         let line = client.daemon.wait_for(OVERLAPS);
         let said = format!("the network {network} of lan0 overlaps {allowed} of wg0's {OVERLAPS}");
         assert!(line.contains(" WARN ") && line.contains(&said), "{line}");
-        // the host changes, and the file is read again: nothing new is to be said
+        // the host changes, and the file is read again: nothing is reported again
         plan.client_site.ip(&["address", "add", "10.99.0.1/24", "dev", "lan0"]);
         client.daemon.signal(Signal::SIGHUP);
         client.daemon.wait_for("the configuration was read again");
@@ -54,7 +54,7 @@ fn a_network_that_comes_later_is_named_each_time() {
         let line = client.daemon.wait_for_more(OVERLAPS, seen);
         assert!(line.contains("the network 192.168.1.0/24 of lan0 overlaps 192.168.1.0/24"), "{line}");
         plan.client_site.ip(&["address", "delete", "192.168.1.20/24", "dev", "lan0"]);
-        // the look that finds it gone has to come before it is back
+        // the comparison that finds it gone has to come before it is restored
         client.daemon.signal(Signal::SIGHUP);
         client.daemon.wait_for_more("the configuration was read again", seen);
     }

@@ -1,4 +1,4 @@
-//! A peer that is authentic and noisy does not fill the log, and lines name the peer.
+//! An authenticated but noisy peer does not fill the log, and log lines name the peer.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
@@ -46,7 +46,7 @@ fn handshakes_and_moves_of_one_peer_are_rate_limited_and_name_it() {
         shown.split_whitespace().nth(1).is_some_and(|bytes| bytes.parse::<u64>().unwrap() >= least)
     });
     daemon.summary();
-    // one at once, and one more for every five seconds that passed
+    // one at once, and one more for every five seconds
     let most = 2 + start.elapsed().as_secs() as usize / 5;
     for what in ["handshake completed", "endpoint moved", "no socket of its own"] {
         let lines: Vec<_> = daemon.lines().into_iter().filter(|line| line.contains(what)).collect();

@@ -1,5 +1,4 @@
-//! The tunnel that does not encrypt is started by its name only: nothing that is left out starts
-//! it.
+//! The unencrypted tunnel is started only by its name: no omission starts it.
 
 use crate::bare::INNER_SERVER;
 use crate::daemon::{Daemon, Launch, field};
@@ -7,12 +6,12 @@ use crate::lab::Lab;
 use crate::mounts::Folder;
 use crate::waiting::Finished;
 
-/// Process 1, as in a container.
+/// Runs a program as process 1, as in a container.
 const AS_PROCESS_1: &str = "unshare --pid --fork --kill-child --mount-proc";
 const WARNING: &str = "plain mode is not encrypted";
 const NO_VOLUME: &str = "is on no volume";
 
-/// Panics unless the run ended with 2 and nothing was made.
+/// Panics unless the run ended with 2 and nothing was created.
 fn is_refused(lab: &Lab, run: &Finished) {
     assert_eq!(run.code(), 2, "{run:?}");
     assert!(run.stderr.starts_with("wontun: ") && run.stdout.is_empty(), "{run:?}");
@@ -33,7 +32,7 @@ fn a_bare_start_says_in_ten_lines_what_there_is_to_run() {
             assert!(run.stderr.contains(command), "no {command:?} in:\n{}", run.stderr);
         }
     }
-    // what only says how is no command either
+    // variables that only set options are not a command either
     for (name, value) in [("LISTEN_PORT", "20000"), ("ADDRESS", "10.9.0.1/24"), ("LOG_LEVEL", "debug")] {
         let run = Launch::new(lab.server(), &[]).env(&format!("WONTUN_{name}"), value).run();
         is_refused(&lab, &run);
@@ -60,7 +59,7 @@ fn options_alone_start_nothing_and_are_repeated_with_the_command() {
         is_refused(&lab, &run);
         assert_eq!(run.stderr.lines().count(), 1, "{}", run.stderr);
         assert!(run.stderr.contains(&format!("`wontun plain {options}`")), "{}", run.stderr);
-        // nor does the image's variable make a server of them
+        // nor does the image's variable turn these into a server
         let run = Launch::new(lab.server(), &arguments).env("WONTUN_COMMAND", "serve").run();
         is_refused(&lab, &run);
     }
@@ -110,7 +109,7 @@ fn what_contradicts_plain_is_refused() {
     }
 }
 
-/// The environment of an image decides about `docker run wontun`.
+/// The image's environment decides what `docker run wontun` does.
 #[test]
 fn a_bare_start_runs_the_command_of_the_environment() {
     let lab = Lab::new(2);
@@ -131,7 +130,7 @@ fn a_bare_start_runs_the_command_of_the_environment() {
     assert_eq!(field(&ready, "mode"), Some("wireguard"), "{ready}");
     let warning = server.wait_for(NO_VOLUME);
     assert!(warning.contains(path) && warning.contains("-v wontun:"), "{warning}");
-    // what the image's health check runs, whatever the tunnel is called
+    // the image's health check, for any name of the tunnel
     let health = Launch::new(lab.server(), &["health"]).env("WONTUN_COMMAND", "serve");
     assert_eq!(health.run().code(), 0);
     let [pid] = *server.children().as_slice() else { panic!("{:?}", server.children()) };

@@ -1,5 +1,5 @@
-//! Others who rename the device of a tunnel that runs: `ip link set wg0 name home`, udev, a network
-//! manager.
+//! Another program renames the device of a running tunnel: `ip link set wg0 name home`, udev, a
+//! network manager.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -24,13 +24,13 @@ fn health(site: &Site, tun: &str) -> Finished {
     wontun(site, &["health", "--tun", tun])
 }
 
-/// Renames a device as it is, and waits until the health follows.
+/// Renames a device that is up, and waits until the health follows.
 fn rename(site: &Site, old: &str, new: &str) {
     site.ip(&["link", "set", old, "name", new]);
     follows(site, old, new);
 }
 
-/// Panics unless the tunnel answers by its new name, and nobody by the old one.
+/// Panics unless the tunnel answers by its new name, and nothing answers by the old one.
 fn follows(site: &Site, old: &str, new: &str) {
     eventually("the health has the new name", || health(site, new).status.success());
     eventually("and not the old one", || {
@@ -44,7 +44,7 @@ fn follows(site: &Site, old: &str, new: &str) {
     assert!(shown.stderr.contains(&format!("no tunnel {old} runs")), "{shown:?}");
 }
 
-/// The ruleset without what belongs to the test.
+/// Returns the ruleset without the test's own part.
 fn ruleset(site: &Site) -> String {
     site.shell("nft delete table inet tally 2>/dev/null || true; nft list ruleset")
 }
@@ -60,7 +60,7 @@ fn a_full_tunnel_with_a_kill_switch_goes_on_under_its_new_name() {
     rename(client, "wg0", "home");
     daemon.wait_for("wg0 is called home now");
     reaches_the_world(&stage);
-    // down and up again, as older kernels want it
+    // down and up again, as older kernels require
     client.shell("ip link set home down; ip link set home name wg1; ip link set wg1 up");
     follows(client, "home", "wg1");
     reaches_the_world(&stage);
@@ -71,13 +71,13 @@ fn a_full_tunnel_with_a_kill_switch_goes_on_under_its_new_name() {
     let ruleset = ruleset(client);
     assert!(ruleset.contains("oifname \"wg1\" accept") && !ruleset.contains("name \"wg0\""), "{ruleset}");
     assert!(!ruleset.contains("\"home\""), "{ruleset}");
-    // and all of it goes with the tunnel
+    // and all of it is deleted with the tunnel
     assert!(daemon.stop().status.success());
     assert!(!client.shell("nft list tables; ip rule; ip -6 rule").contains("wontun"));
     assert!(!client.shell("ip rule").contains("51820") && !client.socket("wg1").exists());
 }
 
-/// Somebody else's device with the old name gets nothing out.
+/// Another program's device with the old name gets nothing out.
 #[test]
 fn the_kill_switch_does_not_open_for_who_takes_the_old_name() {
     let stage = Stage::new();
@@ -97,7 +97,7 @@ fn the_kill_switch_does_not_open_for_who_takes_the_old_name() {
         assert!(socket.send_to(b"by the other device", "203.0.113.1:9").is_err(), "it is let out");
     }
     let (after, _) = client.device_packets("far");
-    // what a device says by itself when it comes up is IPv6's discovery
+    // a device that comes up sends IPv6 discovery by itself
     let sent = client.shell("nft list table inet wontun-lock-wg0");
     assert!(after - before < 20, "{before} {after}: {sent}");
     client.ip(&["rule", "delete", "priority", "10"]);
@@ -132,14 +132,14 @@ fn the_kill_switch_goes_by_either_name() {
     assert!(!is_locked());
     assert_eq!(wontun(client, &["kill-switch", "on", "home"]).code(), 0);
     kill(daemon);
-    // its table is there still, and both names find it
+    // its table still exists, and both names find it
     assert!(is_locked());
     let off = wontun(client, &["kill-switch", "off", "home"]);
     assert_eq!((off.code(), off.stdout.as_str()), (0, "home is unlocked\n"), "{}", off.stderr);
     assert!(!is_locked());
 }
 
-/// The next start has the configured name: nothing of the killed run locks it out or is left.
+/// The next start uses the configured name: nothing of the killed run locks it out or remains.
 #[test]
 fn a_killed_run_is_found_by_the_name_that_it_was_started_with() {
     let stage = Stage::new();
@@ -164,8 +164,8 @@ fn a_killed_run_is_found_by_the_name_that_it_was_started_with() {
     assert_eq!(after, before);
 }
 
-/// It would take what belongs to the one that runs. (Since Linux 6.9, which knows owners of
-/// tables.)
+/// A second start would take over the state of the running tunnel. (Since Linux 6.9, which supports
+/// owners of tables.)
 #[test]
 fn a_second_start_with_the_old_name_disturbs_nothing() {
     let stage = Stage::new();
@@ -178,7 +178,7 @@ fn a_second_start_with_the_old_name_disturbs_nothing() {
         let second = launch(client, &stage.plan.client, arguments).wait_exit();
         assert!(second.status.code() != Some(0), "{:?}", second.lines);
         let said = second.lines.iter().any(|line| line.contains("a running process owns it"));
-        // the second has a kill switch of its own to leave
+        // the second has its own kill switch to leave
         if arguments.is_empty() {
             assert!(said, "{:?}", second.lines);
             assert_eq!(state(), before);
@@ -189,7 +189,7 @@ fn a_second_start_with_the_old_name_disturbs_nothing() {
     reaches_the_world(&stage);
 }
 
-/// The server's own file is told from others by its key.
+/// The server's own file is recognized by its key.
 #[test]
 fn peers_are_added_to_a_server_whose_device_is_renamed() {
     let server = Server::with_file();
@@ -204,7 +204,7 @@ fn peers_are_added_to_a_server_whose_device_is_renamed() {
     assert_eq!(peers(), 1);
 }
 
-/// Two tunnels to the same server, each with a network of its own.
+/// Starts two tunnels to the same server, each with its own network.
 fn two_tunnels(lab: &Arc<Lab>, arguments: &[&str]) -> (Plan, Vec<Daemon>) {
     let plan = Plan::new(lab, Outer::V4);
     let other = Keys::new();
@@ -262,7 +262,7 @@ fn two_tunnels_may_swap_their_names() {
     assert!(!client.socket("a").exists() && !client.socket("b").exists());
 }
 
-/// Address translation and forwarding by the switches of single devices.
+/// NAT and forwarding with the sysctls of single devices.
 #[test]
 fn address_translation_has_the_new_name() {
     let lab = Arc::new(Lab::routed(1500));
@@ -276,7 +276,7 @@ fn address_translation_has_the_new_name() {
     let site = &plan.server_site;
     let _client = start(&plan.client_site, &plan.client, &[]);
     let router = lab.host(2);
-    // the tunnel's networks are nowhere but behind this server
+    // only this server routes to the tunnel's networks
     router.ping(plan.client_site.v4);
     plan.client_site.ping(Ipv4Addr::new(192, 0, 2, 254));
     rename(site, "wg0", "vpn");
@@ -289,14 +289,14 @@ fn address_translation_has_the_new_name() {
     assert_eq!(site.shell("nft list tables; cat /proc/sys/net/ipv4/conf/eth0/forwarding"), "0\n");
 }
 
-/// Whoever removes the socket of the new name ends the tunnel, as with the old one; the renaming
-/// itself does not.
+/// Removing the socket of the new name ends the tunnel, as with the old one; the renaming itself
+/// does not.
 #[test]
 fn the_renamed_socket_is_watched() {
     let lab = Arc::new(Lab::new(2));
     let plan = Plan::new(&lab, Outer::V4);
     let mut daemon = start(&plan.server_site, &plan.server, &[]);
-    // what a killed process left there is no obstacle
+    // a stale socket of a killed process does not matter
     let stale = plan.server_site.socket("vpn");
     drop(std::os::unix::net::UnixListener::bind(&stale).unwrap());
     rename(&plan.server_site, "wg0", "vpn");
@@ -324,7 +324,7 @@ fn plain_mode_answers_by_the_new_name() {
     });
     eventually("and not the old one", || health("tun0").stderr.contains("no tunnel runs on tun0"));
     lab.client().ping(INNER_SERVER);
-    // its addresses are put back as before
+    // its addresses are restored as before
     lab.server().ip(&["address", "flush", "dev", "home"]);
     let address = format!("inet {INNER_SERVER}/");
     eventually("the addresses are back", || {

@@ -1,4 +1,4 @@
-//! Other administrators and programs that remove what is the tunnel's, address by address.
+//! Other administrators and programs that remove the tunnel's state, object by object.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::wireguard::site::Site;
 
 const METRICS: &str = "127.0.0.1:9586";
 
-/// A server, and a client with metrics.
+/// Starts a server, and a client with metrics.
 fn start(lab: &Arc<Lab>) -> (Plan, Node, Daemon) {
     let plan = Plan::new(lab, Outer::V4);
     let server = Node::start(&plan.server_site, Implementation::ConfigFile, &plan.server);
@@ -52,8 +52,8 @@ fn addresses_that_are_deleted_come_back() {
     assert!(daemon.stop().status.success());
 }
 
-/// Somebody who deletes them in a loop: they come back a few times at once, then once a second, and
-/// the log stays short.
+/// An actor deletes addresses in a loop: they are restored a few times at once, then once a second,
+/// and the log stays short.
 #[test]
 fn an_actor_in_a_loop_is_not_fought_without_end() {
     let lab = Arc::new(Lab::new(2));
@@ -77,7 +77,7 @@ fn an_actor_in_a_loop_is_not_fought_without_end() {
     assert!(daemon.stop().status.success());
 }
 
-/// Asks for the health, or has the tunnel reload.
+/// Requests the health, or a reload of the tunnel.
 fn asked(site: &Site, command: &str) -> Finished {
     site.launch(BINARY.as_ref(), &[command, "wg0"]).run()
 }
@@ -107,7 +107,7 @@ fn a_device_that_is_set_down_comes_up_again_with_all_that_it_had() {
     assert!(daemon.stop().status.success());
 }
 
-/// Where packets are let in and out by another program, this one cannot mend it: the health tells.
+/// The tunnel cannot change another program's firewall: the health reports it.
 #[test]
 fn a_firewall_that_drops_is_told_by_health_and_show_until_it_does_not() {
     let lab = Arc::new(Lab::new(2));
@@ -145,7 +145,7 @@ fn a_reload_puts_everything_back_and_says_how_it_went() {
         run.code() == 1 && run.stderr.contains("the reload failed") && run.stderr.contains("MTU"),
         "{run:?}"
     );
-    // it runs on
+    // it keeps running
     let run = asked(client, "health");
     assert!(run.code() == 0, "{run:?}");
     client.write("wg0.conf", &file);
@@ -155,7 +155,8 @@ fn a_reload_puts_everything_back_and_says_how_it_went() {
     assert!(daemon.stop().status.success());
 }
 
-/// The kernel drops events that are not read in time, and says so: everything is compared then.
+/// The kernel drops events that are not read in time, and reports an overrun: everything is
+/// compared then.
 #[test]
 fn what_was_deleted_while_events_were_lost_comes_back() {
     let lab = Arc::new(Lab::new(2));

@@ -1,5 +1,5 @@
-//! The process that looks up names runs foreign code on strangers' bytes: it is another user,
-//! starts a process for each look-up, and ends with the tunnel.
+//! The resolver process runs third-party code on bytes from unknown senders: it runs as another
+//! user, starts a process for each look-up, and ends with the tunnel.
 
 use std::fs;
 
@@ -15,7 +15,7 @@ use crate::waiting::{eventually, succeed};
 
 const PEER: &str = "tunnel.example:19988";
 
-/// A client whose question about its peer's name is not answered.
+/// Starts a client whose query for its peer's name is not answered.
 fn that_waits(lab: &Lab, folder: &Folder, wrapper: &str) -> Daemon {
     let resolv = folder.write("resolv.conf", "nameserver 192.0.2.1\noptions timeout:30 attempts:5\n");
     let script = format!("mount --bind {} /etc/resolv.conf;", resolv.display());
@@ -24,7 +24,7 @@ fn that_waits(lab: &Lab, folder: &Folder, wrapper: &str) -> Daemon {
     client
 }
 
-/// The resolver process, and the one that looks up the name.
+/// Returns the resolver process, and the one that looks up the name.
 fn processes(client: &Daemon) -> [Pid; 2] {
     let resolver = helper(client.pid(), RESOLVER);
     let mut look_ups = Vec::new();
@@ -63,8 +63,7 @@ fn helpers_are_another_user_where_they_may_become_so() {
     }
 }
 
-/// Nobody has the right to end another user's process: it ends by itself, in the middle of a
-/// look-up too.
+/// No process may end another user's process: the resolver ends by itself, even during a look-up.
 #[test]
 fn all_processes_end_with_the_tunnel() {
     let (lab, folder) = (Lab::new(2), Folder::new());
@@ -78,7 +77,7 @@ fn all_processes_end_with_the_tunnel() {
     }
 }
 
-/// A look-up that somebody ends is answered, and the next one is made.
+/// A look-up whose process is killed returns an error, and the next one works.
 #[test]
 fn a_look_up_that_dies_is_an_error_and_the_next_one_works() {
     let (lab, folder) = (Lab::new(2), Folder::new());
@@ -94,7 +93,7 @@ fn a_look_up_that_dies_is_an_error_and_the_next_one_works() {
     });
 }
 
-/// Landlock knows files by inode, and this one is another file of the same name.
+/// Landlock identifies files by inode, and this is another file of the same name.
 #[test]
 fn files_that_are_replaced_are_read() {
     let (lab, folder) = (Lab::new(2), Folder::new());

@@ -1,5 +1,5 @@
-//! A firewall that reloads (`nft flush ruleset`: Debian's nftables.service), and
-//! network managers that delete routes and rules which are not theirs.
+//! A firewall that reloads (`nft flush ruleset`: Debian's nftables.service), and network managers
+//! that delete foreign routes and rules.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use crate::wireguard::settings::Settings;
 use crate::wireguard::site::Site;
 use crate::wireguard::tally::Tally;
 
-/// Addresses on the server that stand for the rest of the world.
+/// Addresses on the server that stand for the Internet.
 const WORLD_V4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 const WORLD_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1);
-/// Packets on the wire between client and router: the tunnel's, and those that leaked.
+/// Packets on the link between client and router: the tunnel's, and those that leaked.
 const CLASSES: &[(&str, &str)] = &[
     ("elsewhere", "iifname != right"),
     ("tunnel", "udp dport 51820"),
@@ -28,7 +28,7 @@ const CLASSES: &[(&str, &str)] = &[
     ("leaked", ""),
 ];
 
-/// A server with the world behind it, a router that counts, and the client of a full tunnel.
+/// A server with the Internet behind it, a router that counts, and the client of a full tunnel.
 struct Stage {
     plan: Plan,
     router: Site,
@@ -45,7 +45,7 @@ impl Stage {
         plan.client.peers[0].allowed = vec!["0.0.0.0/0".to_owned(), "::/0".to_owned()];
         let server = Node::start(&plan.server_site, Implementation::ConfigFile, &plan.server);
         let router = Site::new(&lab, 2);
-        // the world is there without a tunnel, too
+        // the Internet is reachable without a tunnel, too
         router.ip(&["route", "add", &WORLD_V4.to_string(), "via", "192.0.2.1"]);
         router.ip(&["route", "add", &WORLD_V6.to_string(), "via", "2001:db8::1"]);
         Self { plan, router, _server: server }
@@ -73,7 +73,7 @@ fn start(site: &Site, settings: &Settings, arguments: &[&str]) -> Daemon {
     daemon
 }
 
-/// Pings the world without caring for answers.
+/// Pings the Internet and ignores the answers.
 fn talk(site: &Site) {
     for address in [IpAddr::from(WORLD_V4), WORLD_V6.into()] {
         let mut ping = site.command("ping");
@@ -88,7 +88,7 @@ fn tables(site: &Site) -> Vec<String> {
     own
 }
 
-/// All that policy routing consists of.
+/// Returns all state of policy routing.
 fn routing(site: &Site) -> String {
     site.shell(
         "ip -4 rule; ip -6 rule; ip -4 route show table all proto 119; ip -6 route show table all proto 119",
@@ -106,8 +106,7 @@ fn a_flushed_ruleset_does_not_open_the_kill_switch() {
     eventually("the tables are there", || tables(stage.client()) == before);
     stage.reaches_the_world();
 
-    // without the tunnel nothing leaves, although the firewall reloads in the very moment of its
-    // end
+    // without the tunnel nothing leaves, even if the firewall reloads at the moment of its end
     let tally = Tally::start(&stage.router, "prerouting", CLASSES);
     daemon.signal(Signal::SIGKILL);
     daemon.wait_exit();
@@ -124,7 +123,7 @@ fn nat_and_policy_marks_outlive_a_flushed_ruleset() {
     stage.client().shell("nft flush ruleset");
     eventually("the client's tables are there", || tables(stage.client()) == before);
 
-    // a second tunnel on the same host, that has NAT
+    // a second tunnel on the same host, with NAT
     let lab = Arc::new(Lab::new(2));
     let plan = Plan::new(&lab, Outer::V4);
     let server = start(&plan.server_site, &plan.server, &["--nat", "auto"]);

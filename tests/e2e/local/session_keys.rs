@@ -1,5 +1,5 @@
-//! Keys of a session that is over are nowhere in the process' memory: neither on the heap nor on
-//! any thread's stack.
+//! Keys of an ended session are nowhere in the process's memory, neither on the heap nor on any
+//! thread's stack.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -20,13 +20,13 @@ use crate::wireguard::pair::{Outer, PORT, Plan};
 const SERVER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), PORT);
 const SERVER_INNER: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
 const PEER_INNER: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 2);
-/// Flows in either direction, so that each worker has some.
+/// Number of flows in either direction, enough for each worker to have some.
 const FLOWS: u16 = 64;
-/// Least pause between two initiations that are answered.
+/// Shortest interval between two initiations that are answered.
 const BETWEEN_INITIATIONS: Duration = Duration::from_millis(25);
 
-/// Copies of a half of one of `keys` in the memory of `pid`, each by mapping and address. Half a
-/// key counts: vector code keeps keys in registers of 16 bytes, and spills them so.
+/// Returns the copies of either half of one of `keys` in the memory of `pid`, each by mapping and
+/// address. Half a key counts: vector code keeps keys in registers of 16 bytes, and spills them so.
 fn copies(pid: Pid, keys: &[Key]) -> Vec<String> {
     let halves: Vec<&[u8]> = keys.iter().flat_map(|key| key.chunks(16)).collect();
     let memory = std::fs::File::open(format!("/proc/{pid}/mem")).unwrap();
@@ -37,14 +37,14 @@ fn copies(pid: Pid, keys: &[Key]) -> Vec<String> {
         let mut words = line.split_whitespace();
         let (range, rights) = (words.next().unwrap(), words.next().unwrap());
         let name = words.nth(3).unwrap_or("anonymous");
-        // the kernel's own pages, of which some cannot be read
+        // the kernel's own pages, some of which cannot be read
         if !rights.starts_with('r') || name.starts_with("[v") {
             continue;
         }
         let (start, end) = range.split_once('-').unwrap();
         let [start, end] = [start, end].map(|address| u64::from_str_radix(address, 16).unwrap());
         let mut bytes = vec![0; usize::try_from(end - start).unwrap()];
-        // a mapping may go while it is read
+        // a mapping may disappear while it is read
         if memory.read_exact_at(&mut bytes, start).is_err() {
             continue;
         }
@@ -64,13 +64,13 @@ fn copies(pid: Pid, keys: &[Key]) -> Vec<String> {
     found
 }
 
-/// Copies in the memory of all processes of `daemon`'s.
+/// Returns the copies in the memory of all processes of `daemon`.
 fn all_copies(daemon: &Daemon, keys: &[Key]) -> Vec<String> {
     let all = daemon.processes().all().into_iter();
     all.flat_map(|pid| copies(pid, keys).into_iter().map(move |place| format!("{pid} {place}"))).collect()
 }
 
-/// Panics with the places unless all copies of `session`'s keys vanish soon.
+/// Panics with the addresses unless all copies of `session`'s keys disappear soon.
 fn vanish(daemon: &Daemon, what: &str, session: &Session) {
     let mut last = Vec::new();
     let keys = [session.send, session.receive];
@@ -81,8 +81,8 @@ fn vanish(daemon: &Daemon, what: &str, session: &Session) {
     assert!(gone, "{what}: {} copies of half a key are left: {last:#?}", last.len());
 }
 
-/// Both keys of `session` are found in both halves: what the scan is to find it does find. They are
-/// in the process that carries packets, and in no other.
+/// Panics unless both halves of both keys of `session` are found, which validates the scan. They
+/// are in the process that carries packets, and in no other.
 fn are_found(daemon: &Daemon, session: &Session) {
     let tunnel = daemon.tunnel_pid();
     for key in [session.send, session.receive] {
@@ -94,7 +94,7 @@ fn are_found(daemon: &Daemon, session: &Session) {
     }
 }
 
-/// A daemon with four workers, and the test in the place of its peer.
+/// A daemon with four workers, with the test as its peer.
 struct Target {
     peer: NoisePeer,
     daemon: Daemon,
@@ -103,7 +103,7 @@ struct Target {
 }
 
 impl Target {
-    /// `knows_peer`: the daemon has the peer's endpoint and begins the handshake.
+    /// Starts the daemon. With `knows_peer` it has the peer's endpoint and initiates the handshake.
     fn new(knows_peer: bool) -> Self {
         let lab = Arc::new(Lab::new(2));
         let mut plan = Plan::new(&lab, Outer::V4);
@@ -125,7 +125,7 @@ impl Target {
         Self { peer, daemon, plan, lab }
     }
 
-    /// Lets every worker open and seal packets of `session`.
+    /// Makes every worker decrypt and encrypt packets of `session`.
     fn use_session(&self, session: &mut Session) {
         let inner = self.plan.server_site.udp((SERVER_INNER, 0));
         let port = inner.local_addr().unwrap().port();
@@ -139,7 +139,7 @@ impl Target {
             let length = inner.recv(&mut buffer).unwrap();
             assert_eq!(buffer[..length], text);
         }
-        // the peer's own socket is the last that was heard
+        // the peer's own socket is the last source seen
         self.peer.send_packet(session, &[]);
         eventually("the daemon answers to the peer's socket", || {
             let shown = self.plan.server_site.wg(&["show", "wg0", "endpoints"]);
@@ -177,8 +177,7 @@ fn keys_of_a_removed_peer_are_gone_that_answered_the_handshake() {
     vanish(&target.daemon, "after the peer's removal", &session);
 }
 
-/// The session before the current one stays for packets that are under way; the one before that is
-/// gone.
+/// The previous session stays for packets in flight; the one before that is gone.
 #[test]
 fn keys_of_replaced_sessions_are_gone() {
     let mut target = Target::new(false);
@@ -198,7 +197,8 @@ fn keys_of_replaced_sessions_are_gone() {
     sessions.iter().for_each(|session| vanish(&target.daemon, "after the peer's removal", session));
 }
 
-/// An initiation is answered and never confirmed: the keys of that session go with the next one.
+/// An initiation is answered and never confirmed: the keys of that session are erased with the next
+/// one.
 #[test]
 fn keys_of_a_session_that_was_never_used_are_gone() {
     let mut target = Target::new(false);

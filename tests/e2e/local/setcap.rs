@@ -1,5 +1,5 @@
-//! A binary with CAP_NET_ADMIN of its own (setcap) that every user may start: none of them may lead
-//! the traffic of others elsewhere. The user here is nobody, with no capability but the file's.
+//! A binary with CAP_NET_ADMIN as a file capability (setcap) that every user may start: no user may
+//! redirect the traffic of others. The user here is nobody, with no capability but the file's.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
@@ -17,10 +17,10 @@ use crate::wireguard::site::Site;
 
 const NOBODY: u32 = 65_534;
 const AS_NOBODY: &str = "setpriv --reuid 65534 --regid 65534 --clear-groups";
-/// Beyond the host's default route.
+/// An address beyond the host's default route.
 const WORLD: &str = "203.0.113.9";
 
-/// A host with a default route, the setcap binary, and a user with a folder of their own.
+/// A host with a default route, the setcap binary, and a user with their own directory.
 struct Stage {
     site: Site,
     binary: PathBuf,
@@ -43,7 +43,7 @@ impl Stage {
         self.site.launch(&self.binary, arguments).wrap(AS_NOBODY)
     }
 
-    /// A file in the user's folder.
+    /// Writes a file in the user's directory.
     fn write(&self, name: &str, text: &str, owner: u32, mode: u32) -> String {
         let path = self.user.write(name, text);
         chown(&path, Some(owner), Some(owner)).unwrap();
@@ -51,13 +51,13 @@ impl Stage {
         path.to_str().unwrap().to_owned()
     }
 
-    /// The way out of this host.
+    /// Returns this host's route to the Internet.
     fn route(&self) -> String {
         self.site.ip(&["route", "get", WORLD])
     }
 
-    /// Panics unless it ended for want of a right, in one line with `part`, and led nothing
-    /// elsewhere.
+    /// Panics unless the run failed for lack of permission, with one line that contains `part`, and
+    /// redirected nothing.
     fn is_refused(&self, run: &Finished, part: &str) {
         assert_eq!(run.code(), 77, "{run:?}\n{}", self.route());
         let lines: Vec<_> = run.stderr.lines().collect();
@@ -67,7 +67,7 @@ impl Stage {
     }
 }
 
-/// All of IPv4, to a host that the user has.
+/// Returns a configuration of all of IPv4, to a host of the user's.
 fn full_tunnel(key: &str) -> String {
     format!(
         "[Interface]\n{key}\nAddress = 10.9.0.2/32\n[Peer]\nPublicKey = {}\nEndpoint = 192.0.2.2:51820\n\
@@ -86,12 +86,12 @@ fn a_user_does_not_lead_the_hosts_default_route_into_their_tunnel() {
     let text = inline();
     let own = stage.write("tun0.conf", &text, NOBODY, 0o600);
     stage.is_refused(&stage.launch(&["--config", &own]).run(), "tun0.conf");
-    // as an environment says it
+    // as an environment gives it
     stage.is_refused(&stage.launch(&[]).env("WONTUN_CONFIG", &own).run(), "tun0.conf");
-    // root's, and others may write it
+    // root's file, which others may write
     let shared = stage.write("tun1.conf", &text, 0, 0o646);
     stage.is_refused(&stage.launch(&["--config", &shared]).run(), "tun1.conf");
-    // root's by a name of the user's, from which the key's name is read
+    // root's file by a path of the user's, from which the key's path is read
     let roots = Folder::new();
     let file = roots.write("roots.conf", &full_tunnel("PrivateKeyFile = key"));
     fs::set_permissions(&file, PermissionsExt::from_mode(0o644)).unwrap();
@@ -99,13 +99,13 @@ fn a_user_does_not_lead_the_hosts_default_route_into_their_tunnel() {
     let link = stage.user.path().join("tun2.conf");
     symlink(&file, &link).unwrap();
     stage.is_refused(&stage.launch(&["--config", link.to_str().unwrap()]).run(), "key");
-    // a pipe is nobody's word
+    // a pipe is not trusted
     let pipe = stage.user.path().join("tun3.conf");
     stage.site.shell(&format!("mkfifo -m 666 {}", pipe.display()));
     let mut writer = stage.site.command("cp").arg(&own).arg(&pipe).spawn().unwrap();
     stage.is_refused(&stage.launch(&["--config", pipe.to_str().unwrap()]).run(), "tun3.conf");
     writer.wait().unwrap();
-    // and a server of the user's own leads its network and forwarding
+    // and a user's own server redirects its network and enables forwarding
     let dir = stage.user.path().join("etc");
     let serve = ["serve", "--dir", dir.to_str().unwrap(), "--endpoint", "192.0.2.1"];
     stage.is_refused(&stage.launch(&serve).run(), "serve");
@@ -123,7 +123,7 @@ fn roots_file_is_run_without_what_root_did_not_say() {
     let daemon = stage.launch(&["--config", &file]).spawn();
     daemon.wait_for(" ready mode=");
     assert!(stage.route().contains("dev tun0"), "{}", stage.route());
-    // The user, whose folder it is in, puts another into its place.
+    // The user, who owns the directory, replaces the file.
     let rules = stage.site.ip(&["rule"]);
     let other = stage.write("other", &inline().replace("10.9.0.2", "10.9.9.9"), NOBODY, 0o600);
     fs::rename(other, &file).unwrap();
@@ -158,11 +158,11 @@ fn a_plain_tunnel_of_a_users_takes_only_addresses_that_lead_nothing_away() {
     stage.site.ip(&["address", "add", "10.20.0.1/16", "dev", "eth0"]);
     stage.site.ip(&["route", "add", "172.20.0.0/16", "via", "192.0.2.2"]);
     for (addresses, part) in [
-        // a network of its own is a route, too: two of them are all of IPv4
+        // a network of its own is a route, too: two of them cover all of IPv4
         ("0.0.0.1/1,128.0.0.1/1", "0.0.0.1/1"),
         ("203.0.113.1/24", "203.0.113.1/24"),
         ("2000::1/3", "2000::1/3"),
-        // the resolver of many hosts
+        // a resolver that many hosts use
         ("9.9.9.9/32", "9.9.9.9/32"),
         ("127.0.0.2/32", "127.0.0.2/32"),
         ("10.8.0.1/7", "10.8.0.1/7"),
@@ -189,7 +189,7 @@ fn a_device_of_somebody_elses_is_not_taken() {
     assert_eq!(daemon.stop().status.code(), Some(0));
 }
 
-/// Root has the right anyway, and a service was given it by systemd: nothing is refused to either.
+/// Root has the capability anyway, and systemd gives it to a service: neither is refused anything.
 #[test]
 fn only_the_files_capability_is_bounded() {
     let stage = Stage::new();

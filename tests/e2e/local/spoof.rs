@@ -1,8 +1,8 @@
-//! Hosts on the server's own network that send as if they were in the VPN, or to the tunnel's
-//! address past the tunnel.
+//! Hosts on the server's own network that send with addresses of the VPN, or to the tunnel's
+//! address outside the tunnel.
 //!
 //! Host 0 is the VPN's server, host 1 its client, host 2 the attacker: root there, and on the same
-//! wire.
+//! link.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,14 +16,14 @@ use crate::wireguard::pair::{CLIENT_V4, CLIENT_V6, Outer, PORT, Plan, SERVER_V4,
 use crate::wireguard::settings::{Keys, Peer, Settings};
 use crate::wireguard::site::Site;
 
-/// Long enough for what arrives, on a busy machine too.
+/// Long enough for a packet to arrive, on a busy machine too.
 const ARRIVES: Duration = Duration::from_millis(500);
 
 fn address(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-/// The hosts. The server filters by the reverse path as systemd has it.
+/// Returns the hosts. The server has the reverse path filter that systemd sets.
 fn stage() -> (Arc<Lab>, Plan) {
     let lab = Arc::new(Lab::new(3));
     let plan = Plan::new(&lab, Outer::V4);
@@ -34,7 +34,7 @@ fn stage() -> (Arc<Lab>, Plan) {
     (lab, plan)
 }
 
-/// Returns true if a datagram from the address `source` of `from` gets to `target`, an address of
+/// Returns true if a datagram from the address `source` of `from` reaches `target`, an address of
 /// `to`.
 fn reaches(from: &Host, source: &str, to: &Host, target: IpAddr) -> bool {
     let inbox = to.udp((target, 7001));
@@ -65,7 +65,7 @@ fn a_lan_host_does_not_send_as_a_peer() {
         spoofed, [false; 4],
         "taken for a peer's: to the tunnel's address, to another; the same over IPv6"
     );
-    // the peer itself is heard, and the attacker by its own name
+    // the peer itself is received, and the attacker with its own address
     let client = pair.client.site.host();
     assert!(reaches(client, CLIENT_V4, server, address(SERVER_V4)));
     assert!(reaches(client, CLIENT_V6, server, address(SERVER_V6)));
@@ -94,7 +94,7 @@ fn the_tunnels_address_does_not_answer_the_lan() {
     assert_eq!(tables(), "");
 }
 
-/// A network that is the LAN's as well: nobody is cut off, and the log says what is not guarded.
+/// A network that the LAN uses as well: nobody is cut off, and the log names what is not guarded.
 #[test]
 fn a_lan_with_the_tunnels_network_goes_on() {
     let (lab, mut plan) = stage();
@@ -104,14 +104,14 @@ fn a_lan_with_the_tunnels_network_goes_on() {
     let node = Node::start(&plan.server_site, ConfigFile, &plan.server);
     let line = node.daemon.wait_for("192.0.2.0/24 of wg0 is the network of eth0, too");
     assert!(line.contains("WARN"), "{line}");
-    // IPv6 has no such trouble, and is guarded
+    // IPv6 has no such conflict, and is guarded
     neighbour.ip(&["address", "add", "fd00:9::7/128", "dev", "lo"]);
     assert!(!reaches(neighbour, "fd00:9::7", server, server.v6.into()));
     server.ip(&["route", "replace", "192.0.2.0/24", "dev", "eth0", "src", "192.0.2.1", "metric", "0"]);
     server.ip(&["route", "flush", "root", "192.0.2.0/24", "dev", "wg0"]);
     assert!(neighbour.ping_once(server.v4, 56), "cut off from the LAN");
 
-    // A network that gets there later.
+    // A network that is added later.
     neighbour.ip(&["address", "add", "fd00:9::8/64", "dev", "eth0", "nodad"]);
     server.ip(&["address", "add", "fd00:9::9/64", "dev", "eth0", "nodad"]);
     node.daemon.wait_for("fd00:9::/64 of wg0 is the network of eth0, too");
@@ -122,7 +122,7 @@ fn a_lan_with_the_tunnels_network_goes_on() {
     eventually("it is guarded again", || !reaches(neighbour, "fd00:9::7", server, server.v6.into()));
 }
 
-/// Packets that come by another tunnel of ours have passed its allowed IPs.
+/// Packets from another tunnel of this host have passed its allowed IPs.
 #[test]
 fn another_tunnel_is_no_stranger() {
     let (lab, plan) = stage();

@@ -1,5 +1,5 @@
-//! Keys do not outlive the machine's sleep: after it all sessions are new. The machine's boot clock
-//! is stepped, as the kernel does after a suspension.
+//! Keys do not survive the machine's suspension: all sessions after it are new. The machine's boot
+//! clock is stepped, as the kernel does after a suspension.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::wireguard::implementation::Implementation::{ConfigFile, Wontun};
 use crate::wireguard::node::Node;
 use crate::wireguard::pair::{CLIENT_V4, Outer, Plan, SERVER_V4};
 
-/// Of a session's three minutes.
+/// Length of the suspension, out of a session's three minutes.
 const SLEEP: u32 = 5;
 
 #[test]
@@ -35,7 +35,7 @@ fn a_host_that_slept_makes_new_sessions() {
     assert_eq!((sessions(), client.daemon.count("was suspended")), (1, 0));
     for slept in 1..=2 {
         clock.sleep(SLEEP);
-        // the first sign of life after the sleep, and all that follows
+        // the first packet after the suspension, and all that follow
         client.ping(SERVER_V4);
         server.ping(CLIENT_V4);
         eventually("there is a new session", || sessions() == 1 + slept);

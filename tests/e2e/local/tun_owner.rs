@@ -1,5 +1,5 @@
-//! The tun device belongs to the tunnel: no process without a capability gets a queue of it,
-//! whenever it tries, although everybody may open `/dev/net/tun`.
+//! The tun device belongs to the tunnel: no process without a capability gets a queue of it at any
+//! time, although everybody may open `/dev/net/tun`.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -17,12 +17,12 @@ use crate::wireguard::site::Site;
 
 const UNPRIVILEGED: &str =
     "setpriv --reuid 65534 --regid 65534 --clear-groups --inh-caps -all --bounding-set -all --no-new-privs";
-/// Flows of the host, each of which the kernel gives to one of the device's queues.
+/// Flows of the host, each of which the kernel assigns to one of the device's queues.
 const FLOWS: u16 = 400;
 
-/// A program that starts others with each ioctl taking 50 ms longer, and without the thread that
-/// sets the owner of the first `devices` new ones: so long lasts the moment in which such a device
-/// has no owner. Of helpers, which have threads too, nothing is held up.
+/// Returns a program that starts others with each ioctl taking 50 ms longer, except on the thread
+/// that sets the owner of the first `devices` new ones: this extends the time in which such a
+/// device has no owner. Helpers, which have threads too, are not delayed.
 fn slow_ioctls(devices: u32) -> String {
     let threads = if devices > 0 {
         format!("-e inject=clone3:error=EAGAIN:when=1..{devices}")
@@ -35,10 +35,10 @@ fn slow_ioctls(devices: u32) -> String {
     )
 }
 
-/// As many new devices as are made before giving up.
+/// Number of new devices that are made before giving up.
 const ATTEMPTS: u32 = 64;
 
-/// The program of the attackers.
+/// The attackers' program.
 struct Attacker {
     folder: Folder,
     program: PathBuf,
@@ -59,14 +59,14 @@ impl Attacker {
         Launch::new(host, args).binary(&self.program).prepare(OPEN_TUN_NODE).wrap(UNPRIVILEGED).spawn()
     }
 
-    /// Tries to attach to `device` from now on.
+    /// Starts attempts to attach to `device`.
     fn join(&self, host: &Host, device: &str) -> Daemon {
         let attacker = self.start(host, &["join", device]);
         attacker.wait_for("trying");
         attacker
     }
 
-    /// Attaches to `device` as root does.
+    /// Attaches to `device` as root.
     fn join_as_root(&self, host: &Host, device: &str) -> Daemon {
         let launch = Launch::new(host, &["join", device]).binary(&self.program).prepare(OPEN_TUN_NODE);
         let attacker = launch.spawn();
@@ -82,12 +82,12 @@ impl Attacker {
     }
 }
 
-/// The words of `ip -d link show` about the device.
+/// Returns the words of `ip -d link show` about the device.
 fn described(host: &Host, device: &str) -> String {
     host.ip(&["-d", "-o", "link", "show", "dev", device])
 }
 
-/// The device is root's, goes with its holder, and `queues` are all that there are of it.
+/// Panics unless the device is root's, is deleted with its holder, and has only `queues` queues.
 fn is_ours(host: &Host, device: &str, queues: usize) {
     let shown = described(host, device);
     assert!(shown.contains(" persist off user root"), "{shown}");
@@ -96,7 +96,7 @@ fn is_ours(host: &Host, device: &str, queues: usize) {
     }
 }
 
-/// Flows from the server's host into the tunnel.
+/// Sends flows from the server's host into the tunnel.
 fn send_flows(tunnel: &Tunnel) {
     for _ in 0..FLOWS {
         let flow = tunnel.server_site.udp((SERVER_V4, 0));
@@ -144,13 +144,13 @@ fn no_other_user_gets_a_packet_of_a_device_of_one_queue() {
     another_user_gets_no_packet(Mode::Plain, "--offload off --workers 2", 1);
 }
 
-/// The program as wg-quick(8) starts it.
+/// Runs the program as wg-quick(8) starts it.
 fn launch<'site>(site: &'site Site, wrapper: &str, args: &[&str]) -> Launch<'site> {
     let args = [&["-f", DEVICE, "--offload", "auto", "--workers", "2"], args].concat();
     site.launch(BINARY.as_ref(), &args).wrap(wrapper)
 }
 
-/// An attacker that hears of each new device from the kernel was there before the device had an
+/// An attacker that learns of each new device from the kernel attached before the device had an
 /// owner.
 fn an_attacker_was_first(deed: &str) {
     let (lab, attacker) = (Arc::new(Lab::new(1)), Attacker::new());
@@ -200,8 +200,8 @@ fn an_attacker_that_is_always_first_keeps_the_tunnel_down_and_is_told_of() {
     assert_eq!(tun_devices(lab.server()), [""; 0]);
 }
 
-/// Of a device that its maker gave to everybody, or to another user, nobody gets a queue from the
-/// tunnel's start on.
+/// A persistent device that its creator opened to everybody, or gave to another user: nobody gets a
+/// queue of it once the tunnel starts.
 #[test]
 fn a_persistent_device_is_taken_over_and_closed_to_others() {
     let attacker = Attacker::new();
@@ -237,7 +237,7 @@ fn a_persistent_device_that_others_hold_is_refused() {
     let (lab, attacker) = (Arc::new(Lab::new(1)), Attacker::new());
     let site = Site::new(&lab, 0);
     for deed in ["stay", "detach"] {
-        // before us
+        // before the tunnel
         let before = attacker.watch(lab.server(), deed, "1");
         lab.server().ip(&["tuntap", "add", DEVICE, "mode", "tun", "multi_queue"]);
         before.wait_for("attached");
@@ -245,7 +245,7 @@ fn a_persistent_device_that_others_hold_is_refused() {
         assert_eq!(run.code(), 69, "{run:?}");
         assert!(run.stderr.contains("tun0 is taken by another process"), "{run:?}");
         drop(before);
-        // in the moment before the device is ours, of which the kernel tells if the device is up
+        // in the moment before the device is owned; the kernel announces it if the device is up
         lab.server().ip(&["link", "set", DEVICE, "up"]);
         let meanwhile = attacker.watch(lab.server(), deed, "1");
         let run = launch(&site, &slow_ioctls(0), &[]).run();
@@ -271,7 +271,7 @@ fn a_device_that_was_moved_keeps_its_owner() {
     is_ours(lab.client(), DEVICE, 2);
 }
 
-/// If the user namespace has no root, the device is the process's own user's.
+/// If the user namespace has no root, the process's own user owns the device.
 #[test]
 fn in_a_user_namespace_without_root_its_own_user_owns_it() {
     let (lab, folder) = (Lab::new(1), Folder::new());
@@ -296,7 +296,7 @@ fn in_a_user_namespace_without_root_its_own_user_owns_it() {
     assert!(run.stdout.contains(" persist off user 61234"), "{run:?}");
 }
 
-/// Root may attach, and takes a share of the packets: nothing can be done about it but to tell.
+/// Root may attach, and gets a share of the packets: this cannot be prevented, only reported.
 #[test]
 fn another_process_that_holds_a_queue_is_told_by_the_health() {
     let lab = Lab::new(2);

@@ -26,14 +26,14 @@ use crate::wireguard::probe::Probe;
 use crate::wireguard::settings::Keys;
 use crate::wireguard::site::Site;
 
-/// Tells this program, started anew as another user, which port to attack.
+/// Environment variable with the port to attack, for this program started as another user.
 const ATTACK: &str = "E2E_UDP_PORT_ATTACK";
 /// Endpoint moves of a WireGuard peer; each makes a connected socket.
 const MOVES: u32 = 1000;
 /// Endpoint moves of a plain peer, of which a server accepts 16 a second.
 const PLAIN_MOVES: usize = 50;
 
-/// A process of uid 65534 without capabilities that tries to bind the port without a pause.
+/// A process of uid 65534 without capabilities that tries continuously to bind the port.
 struct Attacker {
     child: Child,
     _folder: Folder,
@@ -49,7 +49,7 @@ impl Attacker {
         command.arg(program).args(["--exact", "--nocapture", "local::udp_port::no_user_takes_the_port"]);
         command.env(ATTACK, port.to_string()).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        // once it has tried everything, it says so
+        // it reports once it has tried everything
         let mut said = Vec::new();
         let stdout = child.stdout.as_mut().unwrap();
         while !said.ends_with(b"attacking\n") {
@@ -60,7 +60,7 @@ impl Attacker {
         Self { child, _folder: folder }
     }
 
-    /// Ends it, and returns what it says of its success.
+    /// Stops the attacker, and returns its report.
     fn stop(mut self) -> String {
         drop(self.child.stdin.take());
         let mut said = String::new();
@@ -78,8 +78,8 @@ impl Drop for Attacker {
     }
 }
 
-/// The attacker: it binds every address of the host in turn, sharing whatever can be
-/// shared, and reads.
+/// Runs the attacker: it binds every address of the host in turn, with every kind of sharing, and
+/// reads.
 fn attack(port: u16) {
     static ENDS: AtomicBool = AtomicBool::new(false);
     thread::spawn(|| {
@@ -123,7 +123,7 @@ fn attack(port: u16) {
 
 const FAILED: &str = "result: bound [], received 0 datagrams";
 
-/// A line of /proc/net/udp has this remote address: `host` has a connected socket to it.
+/// Returns true if `host` has a connected socket to this remote address in /proc/net/udp.
 fn has_socket_to(host: &Host, remote: SocketAddr) -> bool {
     let mut text = String::new();
     let file = match remote.ip() {
@@ -172,9 +172,9 @@ impl Mover {
         Self { uapi: Uapi::open(site), keys: plan.client_keys.clone(), server_public }
     }
 
-    /// Shakes hands from `from`, which is on the client's host, and pings. The server knows nothing
-    /// of the peer but its key, so that the handshake makes a connected socket at once, however
-    /// soon it comes after the last one.
+    /// Completes a handshake from `from`, which is on the client's host, and pings. The server
+    /// knows only the peer's key, so the handshake makes a connected socket at once, however soon
+    /// it follows the last one.
     fn move_to(&mut self, lab: &Lab, from: SocketAddr, server: SocketAddr) {
         let public: PublicKey = self.keys.public.parse().unwrap();
         let hex = public.as_bytes().iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
@@ -190,7 +190,8 @@ impl Mover {
     }
 }
 
-/// Runs `work` beside an attacker of `port`, which must not succeed, whatever comes of the work.
+/// Runs `work` beside an attacker of `port`. The attacker must not succeed, whatever the result of
+/// the work.
 fn beside_an_attacker(lab: &Lab, port: u16, work: impl FnOnce()) {
     let attacker = Attacker::start(lab.server(), port);
     let outcome = catch_unwind(AssertUnwindSafe(work));
@@ -246,8 +247,8 @@ fn no_user_takes_the_port_of_a_plain_tunnel() {
     }
 }
 
-/// With `--user`, the sockets that exist before the change of the user and those made afterwards
-/// have one owner.
+/// With `--user`, the sockets opened before the change of the user and those opened afterwards have
+/// one owner.
 #[test]
 fn peers_have_sockets_of_their_own_after_a_change_of_the_user() {
     for user in ["65534", "12345:12345"] {
@@ -270,8 +271,8 @@ fn peers_have_sockets_of_their_own_after_a_change_of_the_user() {
     }
 }
 
-/// A process that has the port already keeps it, even if it shares it with everybody of its user,
-/// which is ours too.
+/// A process that already has the port keeps it, even if it shares it with all processes of its
+/// user, which is wontun's user too.
 #[test]
 fn a_port_that_is_taken_is_refused_however_it_is_shared() {
     let lab = Lab::new(2);

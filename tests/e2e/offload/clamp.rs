@@ -1,4 +1,4 @@
-//! The MSS that TCP's SYNs tell, on its way through the tunnel.
+//! The MSS of TCP SYNs that pass through the tunnel.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use crate::lab::Lab;
 use crate::tunnel::{CLIENT_V4, CLIENT_V6, DEVICE, Mode, Plan, SERVER_V4, SERVER_V6, Tunnel};
 use crate::wireguard::capture::Capture;
 
-/// What the hosts themselves would tell, were it not for the tunnel: they belong to a network of larger packets.
+/// MSS that the hosts themselves send without the tunnel: their network has larger packets.
 const OWN: u16 = 8000;
 
 /// A SYN, or a SYN and ACK.
@@ -46,7 +46,8 @@ fn parse(packet: &[u8]) -> Option<Syn> {
     Some(Syn { is_answer: ack, mss })
 }
 
-/// What the SYN told when it came out at the server, and its answer when it came out at the client.
+/// Returns the MSS of the SYN where it leaves the tunnel at the server, and of its answer where it
+/// leaves at the client.
 fn told(tunnel: &Tunnel, inner: IpAddr) -> [u16; 2] {
     let [at_server, at_client] =
         [&tunnel.server_site, &tunnel.client_site].map(|site| Capture::of(site, parse));
@@ -56,7 +57,7 @@ fn told(tunnel: &Tunnel, inner: IpAddr) -> [u16; 2] {
         let syn = seen.iter().find(|syn| syn.is_answer == is_answer);
         syn.and_then(|syn| syn.mss).unwrap_or_else(|| panic!("no SYN with an MSS in {seen:?}"))
     };
-    // what goes in is what the hosts tell
+    // the MSS at the tunnel's entrance is the hosts' own
     assert_eq!([find(&at_client, false), find(&at_server, true)], [OWN, OWN]);
     [find(&at_server, false), find(&at_client, true)]
 }
@@ -88,7 +89,7 @@ fn wireguard_lowers_the_mss_both_ways() {
     clamps(Mode::WireGuard, "--offload off", "--offload off", FITS);
 }
 
-/// Either end will do, as the other may be a kernel that does not.
+/// One end suffices, as the other may be a kernel that does not clamp.
 #[test]
 fn one_end_of_wireguard_lowers_the_mss_for_both() {
     clamps(Mode::WireGuard, "--clamp-mss on", "--clamp-mss off", FITS);

@@ -1,5 +1,5 @@
-//! UDP of programs that cut with UDP_SEGMENT themselves: the tunnel gets many datagrams as one packet, and they come out
-//! as they were meant.
+//! UDP of programs that segment with UDP_SEGMENT: the tunnel gets many datagrams as one packet, and
+//! they arrive with their original boundaries.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
@@ -10,20 +10,21 @@ use crate::tunnel::{CLIENT_V4, CLIENT_V6, Mode, Plan, SERVER_V4, SERVER_V6, Tunn
 use crate::waiting::uninterrupted;
 use crate::wireguard::site::Site;
 
-/// Bytes of the headers in front of a UDP payload.
+/// Returns the length of the headers in front of a UDP payload.
 fn headers(inner: IpAddr) -> usize {
     if inner.is_ipv4() { 28 } else { 48 }
 }
 
-/// A train of so many bytes comes to the tunnel as one packet; a larger one is cut by the kernel (`gso_max_size`).
+/// Bytes of a train that enters the tunnel as one packet; the kernel segments a larger one
+/// (`gso_max_size`).
 const AS_ONE: usize = 60_000;
-/// The most that a socket takes, nearly.
+/// Almost the largest size that a socket accepts.
 const LARGEST: usize = 65_000;
 
-/// Sends trains of datagrams from `from` to `to` and compares each datagram, in its order.
+/// Sends trains of datagrams from `from` to `to` and compares each datagram, in order.
 fn trains_arrive(from: (&Site, IpAddr), to: (&Site, IpAddr), mtu: u32) {
     let sink = to.0.udp(SocketAddr::new(to.1, 0));
-    // a train is there at once, faster than this thread wakes up
+    // a train arrives at once, faster than this thread wakes up
     setsockopt(&sink, RcvBufForce, &4_000_000).unwrap();
     let socket = from.0.udp(SocketAddr::new(from.1, 0));
     socket.connect(sink.local_addr().unwrap()).unwrap();
@@ -75,7 +76,7 @@ pub(super) fn both_ways(tunnel: &Tunnel, mtu: u32) {
 
 fn trains(mode: Mode, offload: &str, mtu: u32) -> (f64, f64) {
     let tunnel = Plan::new(mode).mtu(mtu).args("--offload").args(offload).start();
-    // a session, so that nothing waits for one
+    // establish a session, so that no packet waits for one
     tunnel.client_site.ping(SERVER_V4);
     let joined = tunnel.joined(|| both_ways(&tunnel, mtu));
     for (from, to) in [(CLIENT_V4.into(), SERVER_V4.into()), (CLIENT_V6.into(), SERVER_V6.into())] {

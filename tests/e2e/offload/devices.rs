@@ -1,4 +1,4 @@
-//! Devices that somebody made before us: what offloads and queues they have is taken as it is found.
+//! Devices that another program made before: wontun uses the offloads and queues that they have.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::tunnel::{DEVICE, Mode, Plan, SERVER_V4, SERVER_V6, Tunnel};
 
 const MEGABYTE: u64 = 1_000_000;
 
-/// How many packets of the tunnel one is that is written to the server's device.
+/// Returns the average number of tunnel packets in one packet written to the server's device.
 fn joined(tunnel: &Tunnel) -> f64 {
     tunnel.client_site.ping(SERVER_V4);
     let (_, written) = tunnel.joined(|| {
@@ -18,14 +18,16 @@ fn joined(tunnel: &Tunnel) -> f64 {
     written
 }
 
-/// Queues of the server's device that somebody has, as the kernel tells; a device of one queue has no such number.
+/// Returns the number of attached queues of the server's device, as the kernel reports it; a device
+/// of one queue has no such number.
 fn queues(tunnel: &Tunnel) -> usize {
     let shown = tunnel.server_site.ip(&["-d", "-o", "link", "show", "dev", DEVICE]);
     let mut words = shown.split_whitespace();
     if words.any(|word| word == "numqueues") { words.next().unwrap().parse().unwrap() } else { 1 }
 }
 
-/// One holder after the other, each with another choice: none leaves its own behind.
+/// Uses one device from several holders in sequence, each with another setting: none leaves its own
+/// behind.
 fn a_persistent_device_is_used(kind: &[&str], holders: &[(Mode, &str, usize, bool)]) {
     let lab = Arc::new(Lab::new(2));
     lab.server().ip(&[&["tuntap", "add", DEVICE, "mode", "tun"], kind].concat());
@@ -64,7 +66,7 @@ fn a_persistent_device_of_many_queues_is_used() {
     );
 }
 
-/// The plain queue is of a device for one.
+/// A queue without offloads requires a device of one queue.
 #[test]
 fn without_offloads_a_device_of_many_queues_is_refused() {
     let lab = Lab::new(2);
@@ -74,7 +76,7 @@ fn without_offloads_a_device_of_many_queues_is_refused() {
     assert!(run.stderr.contains("tun0 exists and is no plain tun device"), "{run:?}");
 }
 
-/// The kernel would give the second its own queue, and with it half of the packets.
+/// The kernel would give the second process its own queue, and with it half of the packets.
 #[test]
 fn a_device_of_many_queues_is_taken_by_one_process_only() {
     let lab = Arc::new(Lab::new(2));

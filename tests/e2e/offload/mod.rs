@@ -1,4 +1,5 @@
-//! Super-packets on both sides of the tunnel: what goes in comes out, with offloads and where the kernel refuses them.
+//! Super-packets on both sides of the tunnel: they arrive intact, with offloads and where the
+//! kernel refuses them.
 
 mod clamp;
 mod datagrams;

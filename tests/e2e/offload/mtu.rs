@@ -1,4 +1,4 @@
-//! From the smallest MTU to the largest that a UDP datagram can hold, and what happens above it.
+//! MTUs from the smallest to the largest that a UDP datagram can hold, and packets above the MTU.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -14,17 +14,18 @@ use crate::wireguard::site::Site;
 
 const MEGABYTE: u64 = 1_000_000;
 
-/// What an IPv4 packet holds besides its header and UDP's.
+/// Largest payload of a UDP datagram in IPv4.
 const LARGEST: u32 = 65_507;
 
-/// A ping that fills the MTU, UDP up to the largest there is, and a stream, over every family that fits.
+/// Checks a ping that fills the MTU, UDP up to the largest datagram, and a stream, over every
+/// family that fits.
 fn everything_passes(tunnel: &Tunnel, mtu: u32) {
     let families = [(IpAddr::from(CLIENT_V4), IpAddr::from(SERVER_V4)), (CLIENT_V6.into(), SERVER_V6.into())];
     for (at_client, at_server) in families.into_iter().take(if mtu < 1280 { 1 } else { 2 }) {
         tunnel.fills(at_server, mtu);
         let headers = if at_server.is_ipv4() { 28 } else { 48 };
         let full = (mtu - headers) as usize;
-        // one packet, two of which the second is small, and the largest datagram, in fragments or not
+        // one packet, two of which the second is small, and the largest datagram, fragmented or not
         for size in [full, full + 1, 65_507] {
             datagram_passes(tunnel, (at_client, at_server), size.min(65_507));
         }
@@ -32,7 +33,7 @@ fn everything_passes(tunnel: &Tunnel, mtu: u32) {
     }
 }
 
-/// UDP may lose one, so three tries.
+/// Checks that a datagram arrives. UDP may lose one, so it tries three times.
 fn datagram_passes(tunnel: &Tunnel, (from, to): (IpAddr, IpAddr), size: usize) {
     let sink = tunnel.server_site.udp(SocketAddr::new(to, 0));
     let socket = tunnel.client_site.udp(SocketAddr::new(from, 0));
@@ -72,7 +73,7 @@ fn small_mtus_work_in_wireguard() {
     carries(Mode::WireGuard, Outer::V4, 1420, 1500);
 }
 
-/// On a wire for it, and on one on which each datagram is fragments.
+/// On a link with that MTU, and on one on which each datagram is fragmented.
 #[test]
 fn jumbo_packets_work() {
     for mode in Mode::BOTH {
@@ -85,12 +86,12 @@ fn jumbo_packets_work() {
 fn the_largest_mtu_works() {
     for mode in Mode::BOTH {
         carries(mode, Outer::V4, LARGEST - mode.overhead(), 1500);
-        // no wire takes more; here most datagrams are whole
+        // no link takes more; here most datagrams are not fragmented
         carries(mode, Outer::V4, LARGEST - mode.overhead(), 65_535);
     }
 }
 
-/// No datagram can hold such a packet, so it is a mistake, and one line says so.
+/// No datagram can hold such a packet, so the option is refused with one line.
 #[test]
 fn a_larger_mtu_is_refused() {
     let lab = Arc::new(Lab::new(2));
@@ -112,8 +113,8 @@ fn a_larger_mtu_is_refused() {
     assert!(!lab.server().has_device("tun"));
 }
 
-/// The device's MTU is for everyone to set, so a packet can come that no datagram holds. Who sent it is told what fits,
-/// as by a router (RFC 1191, RFC 8201), and a stream finds its way.
+/// Any administrator can raise the device's MTU, so a packet can come that no datagram holds. Its
+/// sender gets the MTU that fits, as from a router (RFC 1191, RFC 8201), and a stream recovers.
 fn too_big_is_told(mode: Mode, from: IpAddr, to: IpAddr) {
     let tunnel = Plan::new(mode).start();
     tunnel.client_site.ping(to);
@@ -137,7 +138,7 @@ fn too_big_is_told(mode: Mode, from: IpAddr, to: IpAddr) {
     assert_eq!(error.unwrap().raw_os_error(), Some(nix::libc::EMSGSIZE));
     assert!(route().contains(&format!("mtu {what_fits}")), "{}", route());
     assert!(tunnel.client.summary().dropped("too_big") >= 1, "{:?}", tunnel.client.summary());
-    // now it is fragmented before it comes to the tunnel
+    // now it is fragmented before it enters the tunnel
     datagram_passes(&tunnel, (from, to), largest);
     tunnel.connect(to).exchange(3 * MEGABYTE);
 }

@@ -1,5 +1,5 @@
-//! A path that carries less than our datagrams, from one moment to the next: many of them cannot be one message then,
-//! since the kernel does not cut into what it would have to cut again.
+//! A path whose MTU drops below the tunnel's datagrams at one moment: then they cannot be segments
+//! of one message, since the kernel does not segment datagrams that it would have to fragment.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,14 +14,14 @@ const MEGABYTE: u64 = 1_000_000;
 const NARROW: u32 = 1280;
 const WIDE: u32 = 1500;
 
-/// Sets what the hosts take the path to carry. The cards stay as they are: a veth drops what is larger than its far end's
-/// MTU, and nobody would hear of it.
+/// Sets the path MTU of the hosts' routes. The interfaces keep theirs: a veth drops packets larger
+/// than its far end's MTU, without an ICMP error.
 fn set_path(lab: &Lab, outer: Outer, mtu: u32) {
     let mtu = mtu.to_string();
     for host in [lab.server(), lab.client()] {
         match outer {
             Outer::V4 => host.ip(&["route", "change", "192.0.2.0/24", "dev", "eth0", "mtu", &mtu]),
-            // of IPv6 routes the better metric decides: this one stands beside the kernel's
+            // IPv6 chooses the route with the better metric: this one is added beside the kernel's
             Outer::V6 => host.ip(&[
                 "-6",
                 "route",
@@ -38,8 +38,8 @@ fn set_path(lab: &Lab, outer: Outer, mtu: u32) {
     }
 }
 
-/// How many packets the card sent for each datagram of the tunnel while `work` was done: fragments are more than one,
-/// messages that a card is to cut are less.
+/// Returns the number of packets that the interface sent for each datagram of the tunnel while
+/// `work` ran: more than one with fragments, less with messages that the interface segments.
 fn packets_per_datagram(tunnel: &Tunnel, work: impl FnOnce()) -> f64 {
     let counts = || (tunnel.client.summary().tx_packets, packets_sent(&tunnel.client_site));
     let before = counts();
@@ -56,7 +56,7 @@ fn a_stream_survives_a_narrower_path(mode: Mode, outer: Outer) {
     let lab = Arc::new(Lab::new(2));
     let tunnel = Plan::new(mode).outer(outer).args("--offload auto").start_on(&lab);
     let connection = tunnel.connect(SERVER_V4);
-    // no queue on the way overflows, so that whatever is lost was lost by the tunnel
+    // no queue on the path overflows, so any loss is the tunnel's
     connection.bound_windows();
     let ended = AtomicBool::new(false);
     let carried = || tunnel.client.summary().tx_bytes;
@@ -78,7 +78,7 @@ fn a_stream_survives_a_narrower_path(mode: Mode, outer: Outer) {
         stream.join().unwrap();
     });
     set_path(&lab, outer, WIDE);
-    // for some seconds the path is taken to be as it was
+    // for some seconds the old path MTU is assumed
     eventually("datagrams leave together again", || {
         thread::sleep(std::time::Duration::from_secs(1));
         let connection = tunnel.connect(SERVER_V4);

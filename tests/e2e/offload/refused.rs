@@ -1,4 +1,5 @@
-//! Kernels and sandboxes that have no offloads, or have them no longer: one line says so, and everything works.
+//! Kernels and sandboxes without offloads, or that refuse them later: one line reports it, and
+//! everything works.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,25 +11,27 @@ use crate::wireguard::site::Site;
 
 const MEGABYTE: u64 = 1_000_000;
 
-/// strace in the background of the program that it starts, so that the process is the program's.
+/// Returns strace in the background of the program that it starts, so that the process is the
+/// program's.
 fn strace(options: &str) -> String {
     format!("strace -D -f -qq -e signal=none {options} --")
 }
 
-/// What starts a program as if the kernel answered some of its system calls with an error.
+/// Returns a wrapper that starts a program with some of its system calls answered by an error.
 fn refusing(folder: &Folder, inject: &str) -> String {
     let (call, _) = inject.split_once(':').unwrap();
     let log = folder.path().join("injected");
     strace(&format!("-e trace={call} -e inject={inject} -o {}", log.display()))
 }
 
-/// How many calls of the trace were answered by strace.
+/// Returns the number of calls of the trace that strace answered.
 fn injected(folder: &Folder) -> usize {
     std::fs::read_to_string(folder.path().join("injected")).unwrap().matches("(INJECTED)").count()
 }
 
-/// The kernel cannot cut what goes this way, which shows at the first message of several datagrams: they leave one by
-/// one, and so do all that follow. Later errors, of datagrams that go alone, are tried again.
+/// The kernel cannot segment on this path, which shows at the first message of several datagrams:
+/// those are sent one by one, and so are all that follow. Later errors, of single datagrams, are
+/// retried.
 fn segments_are_refused_while_data_flows(mode: Mode) {
     let folder = Folder::new();
     let refusing = refusing(&folder, "sendmmsg:error=EIO:when=40+7");
@@ -36,7 +39,7 @@ fn segments_are_refused_while_data_flows(mode: Mode) {
     let client = plan.client.clone().wrap(&refusing);
     let tunnel = Plan { client, ..plan }.start();
     let connection = tunnel.connect(SERVER_V4);
-    // no queue on the way overflows, so that whatever is lost was lost by the tunnel
+    // no queue on the path overflows, so any loss is the tunnel's
     connection.bound_windows();
     connection.exchange(10 * MEGABYTE);
     tunnel.assert_lossless();
@@ -55,7 +58,7 @@ fn segments_that_are_refused_while_data_flows_leave_alone_in_wireguard() {
     segments_are_refused_while_data_flows(Mode::WireGuard);
 }
 
-/// The ioctls that a server's main thread makes on its way up, in their order.
+/// Returns the ioctls that a server's main thread makes during its start, in order.
 fn ioctls(args: &str) -> Vec<String> {
     let (lab, folder) = (Arc::new(Lab::new(2)), Folder::new());
     let trace = folder.path().join("trace");
@@ -65,13 +68,14 @@ fn ioctls(args: &str) -> Vec<String> {
     let server = site.launch(Path::new(BINARY), &args).wrap(&wrapper).spawn();
     server.wait_ready();
     let text = std::fs::read_to_string(&trace).unwrap();
-    // strace counts those of each thread, and a second one makes some while the device is made
+    // strace counts the calls of each thread, and a second thread makes some while the device is
+    // created
     let main = format!("{} ", server.pid());
     let of_main = text.lines().filter(|line| line.starts_with(&main) && !line.contains(" resumed>"));
     of_main.map(str::to_owned).collect()
 }
 
-/// The place of the first of `calls` that is `name`, counted from 1 as strace does.
+/// Returns the number of the first of `calls` that is `name`, counted from 1 as strace does.
 fn place(calls: &[String], name: &str) -> usize {
     let place = calls.iter().position(|call| call.contains(name));
     place.unwrap_or_else(|| panic!("no {name} in {calls:#?}")) + 1
@@ -85,7 +89,8 @@ fn carries_both_families(tunnel: &Tunnel) -> (f64, f64) {
     })
 }
 
-/// A tunnel whose server's ioctls are answered with `error`, those that `when` names as strace has it.
+/// Starts a tunnel whose server's ioctls fail with `error`, those selected by `when` in strace's
+/// syntax.
 fn with_refused_ioctls(mode: Mode, args: &str, error: &str, when: &str) -> Tunnel {
     let folder = Folder::new();
     let refusing = refusing(&folder, &format!("ioctl:error={error}:when={when}"));
@@ -96,7 +101,7 @@ fn with_refused_ioctls(mode: Mode, args: &str, error: &str, when: &str) -> Tunne
     tunnel
 }
 
-/// A kernel without virtio-net headers, and sandboxes that let through only what old programs ask for.
+/// A kernel without virtio-net headers, and sandboxes that allow only the requests of old programs.
 #[test]
 fn a_tun_without_offloads_carries_packets_one_by_one() {
     for workers in ["--workers 1", "--workers 2"] {
@@ -121,7 +126,7 @@ fn a_tun_without_offloads_carries_packets_one_by_one() {
     }
 }
 
-/// Linux before 6.2 has TCP's offloads and not UDP's. Nobody needs to be told.
+/// Linux before 6.2 has TCP offloads and no UDP offloads. Nothing is logged.
 #[test]
 fn a_tun_without_udp_offloads_still_joins_tcp() {
     let offload = place(&ioctls("--workers 1"), "TUNSETOFFLOAD");

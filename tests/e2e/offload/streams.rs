@@ -1,4 +1,4 @@
-//! Long TCP streams both ways at once, of which every byte is compared.
+//! Long TCP streams in both directions at once, with every byte compared.
 
 use std::net::IpAddr;
 
@@ -8,8 +8,8 @@ use crate::wireguard::pair::Outer;
 
 const MEGABYTE: u64 = 1_000_000;
 
-/// Packets of the tunnel that one super-packet has at least, on average over a stream. It is forty and more; on a busy
-/// machine acknowledgements, which travel alone, are many.
+/// Smallest average number of tunnel packets in one super-packet over a stream. It is usually forty
+/// and more; on a busy machine there are many acknowledgements, which are sent singly.
 const JOINED: f64 = 3.0;
 
 fn carries_joined(mode: Mode, inner: impl Into<IpAddr>, outer: Outer, bytes: u64) {

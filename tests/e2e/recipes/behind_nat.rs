@@ -1,4 +1,4 @@
-//! `docs/src/guide/behind-nat.md`: a server at home is reached by way of one outside, whenever somebody comes.
+//! `docs/src/guide/behind-nat.md`: a server at home is reached through one outside at any time.
 
 use std::sync::Arc;
 use std::thread::sleep;
@@ -10,11 +10,12 @@ use crate::setup::server::{Server, client};
 use crate::streams::Connection;
 use crate::wireguard::site::Site;
 
-/// How long the home router remembers a silent UDP flow; `PersistentKeepalive` is 25 s.
+/// Time for which the home router keeps a silent UDP flow; `PersistentKeepalive` is 25 s.
 const MEMORY: Duration = Duration::from_secs(28);
 const HOME: [u8; 4] = [10, 8, 0, 2];
 
-/// The server outside on host 1, the one at home on host 0, and the home router, which is host 2, between them.
+/// Starts the outside server on host 1 and the home server on host 0, with the home router, host 2,
+/// between them.
 fn home(change: fn(String) -> String) -> (Arc<Lab>, Server, Daemon, Site, Daemon) {
     let lab = Arc::new(Lab::routed(1500));
     lab.host(2).shell(&format!(
@@ -34,7 +35,7 @@ fn home(change: fn(String) -> String) -> (Arc<Lab>, Server, Daemon, Site, Daemon
         server.told(&["peer", "show", "home"]).contains("endpoint: 198.51.100.254:"),
         "no address translation"
     );
-    // it answers the last packet that it heard with a keepalive of its own, after ten seconds
+    // it answers the last packet that it received with a keepalive of its own, after ten seconds
     sleep(MEMORY + Duration::from_secs(14));
     (lab, server, serve, home, daemon)
 }
@@ -49,7 +50,7 @@ fn a_home_server_is_reached_after_a_long_silence() {
     Connection::open(&home, (HOME, 80), &server.site).exchange(300_000);
 }
 
-/// The control: without it the way in has closed by then.
+/// The control: without keepalives the NAT mapping has expired by then.
 #[test]
 fn without_keepalives_the_way_in_closes() {
     let (_lab, server, _serve, home, _daemon) = home(|text| text.replace("PersistentKeepalive = 25\n", ""));

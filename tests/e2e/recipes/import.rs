@@ -1,4 +1,4 @@
-//! `docs/src/guide/migrate.md`: the clients of another server go on as they are.
+//! `docs/src/guide/migrate.md`: the clients of another server continue unchanged.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -29,7 +29,7 @@ impl Client {
         Self { name, address, keys: Keys::new(), preshared: preshared_key(), is_enabled }
     }
 
-    /// As version 14 of wg-easy keeps it.
+    /// Returns the client's entry as version 14 of wg-easy stores it.
     fn json(&self) -> String {
         let Self { name, address, keys, preshared, is_enabled } = self;
         format!(
@@ -48,7 +48,7 @@ impl Client {
         )
     }
 
-    /// What the old server gave it.
+    /// Returns the settings that the old server gave the client.
     fn settings(&self, server: &Keys, endpoint: &str) -> Settings {
         let peer = Peer::new(&server.public, &["0.0.0.0/0", "::/0"]).at(endpoint);
         let peer = Peer { preshared: Some(self.preshared.clone()), ..peer };
@@ -190,7 +190,7 @@ fn a_wg_quick_servers_clients_reach_the_world_and_its_hooks_are_not_run() {
     assert_eq!(server.site.shell("nft list ruleset"), "");
 }
 
-/// What a client had in `/etc/wireguard` runs as `--config`, and comes by standard input as well.
+/// A client's file from `/etc/wireguard` works with `--config`, and from standard input as well.
 #[test]
 fn a_clients_file_comes_by_standard_input() {
     let lab = Arc::new(Lab::new(2));

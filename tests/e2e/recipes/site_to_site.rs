@@ -15,7 +15,7 @@ use crate::wireguard::site::Site;
 /// The third number of the LANs' IPv4 networks, and the second of the IPv6 ones.
 const LANS: [u8; 2] = [10, 20];
 
-/// A router on host `index`, with a host (`index` + 2) on a LAN behind it.
+/// Makes host `index` a router, with a host (`index` + 2) on a LAN behind it.
 fn router(lab: &Arc<Lab>, index: usize) -> Site {
     let (site, host, lan) = (Site::new(lab, index), lab.host(index + 2), LANS[index]);
     host.ip(&["link", "delete", "eth0"]);
@@ -34,7 +34,7 @@ fn router(lab: &Arc<Lab>, index: usize) -> Site {
     site
 }
 
-/// Makes a router's key as the recipe says, and gives its public half.
+/// Makes a router's key as the recipe says, and returns its public key.
 fn key(site: &Site) -> String {
     let folder = site.path().display();
     let public =
@@ -73,17 +73,17 @@ fn hosts_of_two_lans_reach_each_other() {
     b.ping([192, 168, 10, 2]);
     a.ping(lan_v6(20, 2));
     b.ping(lan_v6(10, 2));
-    // the other router's own LAN address, and more than a packet
+    // the other router's own LAN address, and more than one packet
     a.ping([192, 168, 20, 1]);
     Connection::open(b, ([192, 168, 20, 2], 80), a).exchange(1_000_000);
     Connection::open(a, (lan_v6(10, 2), 80), b).exchange(1_000_000);
-    // nobody's address is translated
+    // no address is translated
     let (at_b, at_a) = (b.udp(([192, 168, 20, 2], 7)), a.udp(([0, 0, 0, 0], 0)));
     at_a.send_to(b"who am I", "192.168.20.2:7").unwrap();
     let mut buffer = [0; 16];
     let (_, from) = uninterrupted(|| at_b.recv_from(&mut buffer)).unwrap();
     assert_eq!(from.ip(), std::net::IpAddr::from([192, 168, 10, 2]));
-    // an outage of either end is over when it is back
+    // the tunnel recovers from an outage of either end
     let [first, second] = daemons;
     assert!(first.stop().status.success());
     assert!(!a.ping_once([192, 168, 20, 2], 56));

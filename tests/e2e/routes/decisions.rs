@@ -1,4 +1,4 @@
-//! Which way packets go, and that what is there follows what is wanted.
+//! The kernel's routing decisions, and changes of the wanted routes.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
@@ -28,7 +28,7 @@ fn a_full_tunnel_takes_all_but_its_own_packets() {
         ("203.0.113.1", "tun7"),
         ("10.8.0.9", "tun7"),
         ("2001:db8:99::7", "tun7"),
-        // what main knows better than by a default route stays there
+        // routes of main more specific than a default route still apply
         ("192.0.2.1", "eth0"),
         ("2001:db8::1", "eth0"),
     ] {
@@ -52,7 +52,7 @@ fn halves_of_the_internet_go_the_same_way() {
     let halves = ["0.0.0.0/1", "128.0.0.0/1", "::/1", "8000::/1"];
     assert_eq!(apply(host, &mut routes, &wanted(&halves, &["198.51.100.7"])), marked(MARK));
     assert_eq!(way(host, "198.51.100.7", 0), "tun7");
-    // wherever the peer roams to, our packets to it do not turn round
+    // wherever the peer roams to, packets to it do not go back into the tunnel
     assert_eq!(way(host, "198.51.100.7", MARK), "eth0");
     assert_eq!(way(host, "9.9.9.9", MARK), "eth0");
     assert_eq!(way(host, "192.0.2.1", 0), "eth0");
@@ -72,7 +72,7 @@ fn halves_of_the_internet_go_the_same_way() {
     assert_eq!(picture(host), before);
 }
 
-/// The longest match of both tables wins, and where they are even, the tunnel.
+/// The longest match of both tables wins, and if they are equal, the tunnel.
 #[test]
 fn a_network_around_the_endpoint_and_the_endpoint_itself() {
     let lab = lab();
@@ -129,7 +129,7 @@ fn routes_follow_the_allowed_ips() {
     assert_eq!(picture(host), before);
 }
 
-/// What the kernel announces while routes are applied is what was changed.
+/// The kernel's announcements show what was changed while routes are applied.
 #[test]
 fn only_what_differs_is_changed() {
     let lab = lab();
@@ -140,11 +140,11 @@ fn only_what_differs_is_changed() {
     monitor.args(["monitor", "route", "rule"]).stdout(std::fs::File::create(&log).unwrap());
     let _monitor = Killed(monitor.spawn().unwrap());
     let mut read = 0;
-    // what was announced until now, and that a change is announced at all
+    // returns the announcements so far, and checks that a change is announced at all
     let mut announced = |sign: &str| -> Vec<String> {
         let text = || std::fs::read_to_string(&log).unwrap();
         eventually("the monitor shows a route", || {
-            // gone again, since a route that is there already is not announced
+            // delete it again, since a route that exists already is not announced
             host.ip(&["route", "add", sign, "dev", "eth0"]);
             host.ip(&["route", "delete", sign]);
             text().contains(sign)
@@ -157,7 +157,7 @@ fn only_what_differs_is_changed() {
     let networks = ["0.0.0.0/0", "::/0", "10.9.0.0/16", "10.10.0.0/16", "fd09::/64"];
     assert_eq!(announced("203.0.113.1"), [""; 0]);
     apply(host, &mut routes, &wanted(&networks, &["198.51.100.7"]));
-    // five routes, a label, two rules for each family
+    // five routes, an ownership marker, two rules for each family
     assert_eq!(announced("203.0.113.2").len(), 10);
     apply(host, &mut routes, &wanted(&networks, &["198.51.100.8"]));
     host.inside(|| routes.restore(Scope::All)).unwrap();
@@ -167,7 +167,7 @@ fn only_what_differs_is_changed() {
     assert!(matches!(&lines[..], [line] if line.starts_with("Deleted fd09::/64 dev tun7")), "{lines:?}");
 }
 
-/// A process that ends with the test, also with one that fails.
+/// A process that is killed at the end of the test, also of a failed one.
 struct Killed(std::process::Child);
 
 impl Drop for Killed {
@@ -222,7 +222,7 @@ fn a_device_that_went_down_gets_its_routes_back() {
     {
         assert_eq!(way(host, destination, mark), device);
     }
-    // somebody reloads the firewall, and somebody tidies up the rules
+    // the firewall is reloaded, and rules are deleted
     host.shell("nft flush ruleset; ip rule del priority 32764; ip -6 rule del priority 32765");
     host.shell("ip route flush table 51820");
     host.inside(|| routes.restore(Scope::All)).unwrap();

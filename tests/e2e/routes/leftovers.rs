@@ -1,4 +1,4 @@
-//! What a killed run leaves behind, and what belongs to others.
+//! State that a killed run leaves behind, and state of other programs.
 
 use std::num::NonZeroU32;
 
@@ -6,7 +6,7 @@ use wontun::link::Wanted;
 
 use super::{add_device, apply, full, lab, marked, open, picture, wanted, way};
 
-/// A run that is killed: its device goes with it, and nothing else.
+/// Simulates a killed run: its device disappears with it, and nothing else.
 fn kill(host: &crate::lab::Host, name: &str, wanted: &Wanted) {
     let mut routes = open(host, name);
     apply(host, &mut routes, wanted);
@@ -46,7 +46,7 @@ fn leftovers_of_a_killed_run_are_replaced() {
     routes.abandon();
     host.ip(&["link", "delete", "tun7"]);
 
-    // the next run wants nothing of the kind
+    // the next run wants no routes
     add_device(host, "tun7");
     let mut routes = open(host, "tun7");
     assert_eq!(apply(host, &mut routes, &wanted(&["10.9.0.0/16"], &[])).mark, None);
@@ -58,14 +58,14 @@ fn leftovers_of_a_killed_run_are_replaced() {
     assert_eq!(without_indices(&picture(host)), without_indices(&clean));
 }
 
-/// Devices that were made anew are listed in another order.
+/// Removes interface indices: devices that were created again are listed in another order.
 fn without_indices(picture: &str) -> Vec<&str> {
     let mut lines: Vec<&str> = picture.lines().collect();
     lines.sort_unstable();
     lines
 }
 
-/// Rules and tables that look like ours and are not: a user's, and wg-quick's.
+/// Rules and tables of a user and of wg-quick that resemble the tunnel's.
 #[test]
 fn what_is_not_ours_stays() {
     let lab = lab();

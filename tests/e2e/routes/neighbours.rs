@@ -6,7 +6,8 @@ use wontun::link::Wanted;
 
 use super::{add_device, apply, full, lab, marked, open, picture, wanted, way};
 
-/// The younger one carries the host's packets, and travels by the older one, which travels by the wire.
+/// The newer tunnel carries the host's packets and is sent through the older one, which is sent
+/// over the wire.
 #[test]
 fn two_full_tunnels_do_not_chase_each_other() {
     let lab = lab();
@@ -34,10 +35,11 @@ fn two_full_tunnels_do_not_chase_each_other() {
     apply(host, &mut younger, &second);
     assert_eq!(picture(host), both, "neither finds anything to do");
 
-    // the younger goes first
+    // the newer is removed first
     drop(younger);
     assert_eq!(picture(host), with_older);
-    // the older goes first: the younger still works, with src_valid_mark, which goes with it
+    // the older is removed first: the newer still works, with src_valid_mark, which is restored
+    // with it
     let mut younger = open(host, "tun8");
     apply(host, &mut younger, &second);
     drop(older);
@@ -48,7 +50,7 @@ fn two_full_tunnels_do_not_chase_each_other() {
     assert_eq!(picture(host), before);
 }
 
-/// An older tunnel that starts again comes on top; the two still do not chase each other.
+/// An older tunnel that starts again gets priority; the two still do not route into each other.
 #[test]
 fn restarts_in_any_order_make_no_loop() {
     let lab = lab();
@@ -75,7 +77,7 @@ fn restarts_in_any_order_make_no_loop() {
     assert_eq!(picture(host), before);
 }
 
-/// The user gave both the same mark: both travel by the wire.
+/// The user gave both the same mark: both are sent over the wire.
 #[test]
 fn one_mark_for_two_tunnels() {
     let lab = lab();

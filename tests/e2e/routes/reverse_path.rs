@@ -1,4 +1,4 @@
-//! Answers from the wire with a strict reverse path filter, and packets that pass the tunnel by.
+//! Answers from the wire with a strict reverse path filter, and packets that bypass the tunnel.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::process::Command;
@@ -13,7 +13,8 @@ use crate::waiting::{succeed, uninterrupted};
 
 const FAR: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
 
-/// Whether a datagram with our mark is answered by the server's address behind the default route.
+/// Returns true if a datagram with the tunnel's mark is answered by the server's address behind the
+/// default route.
 fn is_answered(client: &Host, server: &Host, mark: u32) -> bool {
     let echo = server.udp((FAR, 7777));
     let socket = client.udp((Ipv4Addr::UNSPECIFIED, 0));
@@ -46,7 +47,7 @@ fn answers_pass_a_strict_filter() {
         add rule ip control late meta mark set 0'",
     );
     assert!(!is_answered(client, server, 51_820));
-    // which does not take ours, where the kernel knows owners
+    // a flush does not delete the tunnel's table where the kernel supports owners
     client.shell("nft flush ruleset");
     apply(client, &mut routes, &full());
     assert!(is_answered(client, server, 51_820));
@@ -54,7 +55,7 @@ fn answers_pass_a_strict_filter() {
     assert_eq!(picture(client), before);
 }
 
-/// Whoever is on the wire cannot send to the tunnel's address.
+/// Hosts on the wire cannot send to the tunnel's address.
 #[test]
 fn packets_past_the_tunnel_are_dropped() {
     let lab = lab();
@@ -77,7 +78,8 @@ fn packets_past_the_tunnel_are_dropped() {
     assert_eq!(inner.map(arrives), [true, true]);
 }
 
-/// As in a container: one warning that says how to start it, and only if the setting is not as it should be.
+/// As in a container: one warning that names the flag to start it with, and only if the sysctl has
+/// the wrong value.
 #[test]
 fn a_read_only_proc_is_told_with_the_flag() {
     let lab = lab();

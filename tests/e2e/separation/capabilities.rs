@@ -1,4 +1,4 @@
-//! The rights of each process, however the tunnel was started, and what each has open.
+//! The rights and open descriptors of each process, however the tunnel was started.
 
 use std::fs;
 use std::path::Path;
@@ -23,7 +23,7 @@ const NET_ADMIN: u64 = 1 << 12;
 const BOUNDED: &str = "setpriv --bounding-set -all,+net_admin --inh-caps -all";
 const AS_NOBODY: &str = "setpriv --reuid 65534 --regid 65534 --clear-groups";
 
-/// The users that the processes are to have, and whether the bounding set can be made smaller.
+/// The expected users of the processes, and whether the bounding set can be reduced.
 struct Expected {
     supervisor: &'static str,
     helpers: &'static str,
@@ -37,7 +37,7 @@ fn number(text: &str) -> u64 {
     u64::from_str_radix(text, 16).unwrap()
 }
 
-/// Every thread of every process has exactly what it is to have.
+/// Checks that every thread of every process has exactly the expected rights.
 fn have_their_rights(daemon: &Daemon, expected: &Expected) {
     let processes = daemon.processes();
     assert!(processes.nursery.is_some(), "no nursery");
@@ -67,7 +67,7 @@ fn have_their_rights(daemon: &Daemon, expected: &Expected) {
     }
 }
 
-/// The descriptors of `pid`: number and target.
+/// Returns the descriptors of `pid`: number and target.
 fn targets(pid: Pid) -> Vec<(u64, String)> {
     let links = open_descriptors(pid).into_iter();
     let target = |number| fs::read_link(format!("/proc/{pid}/fd/{number}")).ok();
@@ -80,8 +80,8 @@ fn is_read_only(pid: Pid, number: u64) -> bool {
     i32::from_str_radix(flags.trim(), 8).unwrap() & O_ACCMODE == O_RDONLY
 }
 
-/// Among what the helpers have open there is no socket to netlink, no packet socket, and no file
-/// but those that they need. Gives the tunnel's count of queues.
+/// Checks that the helpers have no netlink socket, no packet socket, and no file open but those
+/// that they need. Returns the tunnel's number of queues.
 fn have_nothing_else_open(daemon: &Daemon) -> usize {
     let processes = daemon.processes();
     let is_socket = |target: &str| target.starts_with("socket:[");
@@ -120,7 +120,7 @@ fn have_nothing_else_open(daemon: &Daemon) -> usize {
     targets(processes.tunnel).iter().filter(|(_, target)| target == "/dev/net/tun").count()
 }
 
-/// The name that the kernel has for a socket's protocol, such as UDP, NETLINK or UNIX.
+/// Returns the kernel's name of a socket's protocol, such as UDP, NETLINK or UNIX.
 fn protocol(pid: Pid, number: u64) -> String {
     let mut name = [0_u8; 32];
     let length = rustix::fs::getxattr(format!("/proc/{pid}/fd/{number}"), "system.sockprotoname", &mut name)
@@ -128,7 +128,7 @@ fn protocol(pid: Pid, number: u64) -> String {
     String::from_utf8(name[..length].to_vec()).unwrap().trim_end_matches('\0').to_owned()
 }
 
-/// The nursery holds the program, which it executes.
+/// Returns true for the program's file, which the nursery keeps open to execute it.
 fn is_image(pid: Pid, target: &str) -> bool {
     fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|image| image.to_str() == Some(target))
 }
@@ -136,7 +136,7 @@ fn is_image(pid: Pid, target: &str) -> bool {
 #[test]
 fn each_process_has_its_rights_in_wireguard() {
     let mut plan = Plan::new(&Arc::new(Lab::new(2)), Outer::V4);
-    // what a kill switch needs
+    // the networks that a kill switch requires
     plan.client.peers[0].allowed = vec!["0.0.0.0/0".to_owned(), "::/0".to_owned()];
     let start = |site: &Arc<crate::wireguard::site::Site>, text: &str, args: &[&str]| {
         let file = site.write("wg0.conf", text);
@@ -190,7 +190,7 @@ fn each_process_has_its_rights_in_plain_mode() {
     }
 }
 
-/// The card's promise, also while a look-up runs.
+/// The rights promised on the reference card, also while a look-up runs.
 #[test]
 fn each_process_has_its_rights_while_a_name_is_looked_up() {
     let (lab, folder) = (Lab::new(2), Folder::new());
@@ -238,8 +238,8 @@ fn each_process_has_its_rights_however_it_was_started() {
     }
 }
 
-/// A program that others may not execute cannot be executed by another user: the helpers are the
-/// supervisor's.
+/// A program that others may not execute cannot be executed by another user: the helpers run as the
+/// supervisor's user.
 #[test]
 fn a_program_that_only_root_may_execute_runs_with_helpers_of_roots() {
     use std::os::unix::fs::PermissionsExt as _;

@@ -1,5 +1,5 @@
-//! The processes live and die together, a helper excepted that can be replaced, and one that hangs
-//! is noticed.
+//! The processes live and die together, except a helper that can be replaced; a hung process is
+//! detected.
 
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
@@ -18,10 +18,10 @@ use crate::tunnel::{Mode, Plan, SERVER_V4};
 use crate::waiting::{PATIENCE, eventually, finish, holds_within};
 use crate::wireguard::kill_switch::{Stage, is_locked, reaches_the_world, start};
 
-/// A failed attempt may be the noise of a busy machine.
+/// Number of attempts: a slow one may be the noise of a busy machine.
 const ATTEMPTS: usize = 10;
 
-/// Time until all of `pids` have ended, looked at every millisecond.
+/// Returns the time until all of `pids` have ended, polled every millisecond.
 fn time_to_end(pids: &[Pid]) -> Duration {
     let start = Instant::now();
     while !pids.iter().all(|pid| is_gone(*pid)) {
@@ -32,7 +32,7 @@ fn time_to_end(pids: &[Pid]) -> Duration {
     start.elapsed()
 }
 
-/// Repeats what ends a tunnel until it once took less than 100 ms, and tells the best.
+/// Repeats the end of a tunnel until one took less than 100 ms, and prints the fastest.
 fn ends_in_time(what: &str, mut end: impl FnMut() -> Duration) {
     let mut best = Duration::MAX;
     for _ in 0..ATTEMPTS {
@@ -45,12 +45,12 @@ fn ends_in_time(what: &str, mut end: impl FnMut() -> Duration) {
     assert!(best < END, "{what}: took {best:?}");
 }
 
-/// The kill switch's rules.
+/// Returns the kill switch's rules.
 fn rules_of_lock(stage: &Stage) -> String {
     table_of_lock(stage.client())
 }
 
-/// What is left of a tunnel that was killed: the kill switch, and nothing that leads anywhere.
+/// Checks the state that a killed tunnel leaves: the kill switch, and no route or rule.
 fn is_cut_off(stage: &Stage, lock: &str) {
     let client = stage.client();
     assert_eq!(rules_of_lock(stage), lock, "the kill switch was changed");
@@ -89,7 +89,7 @@ fn killing_the_tunnel_process_ends_all_with_the_kill_switch_in_place() {
         assert!(stopped.lines.iter().any(|line| is_error(line) && line.contains("tunnel")), "{stopped:?}");
         assert!(is_locked(stage.client()), "{stopped:?}");
         assert!(!stage.client().has_device("wg0"), "{stopped:?}");
-        // the end is in order: no rule or route of ours is left
+        // the shutdown is clean: no rule or route of the tunnel is left
         let rules = stage.client().ip(&["rule"]);
         assert!(!rules.contains("51820"), "{rules}");
         assert!(!stage.client().ping_once(crate::wireguard::kill_switch::WORLD_V4, 56));
@@ -97,7 +97,7 @@ fn killing_the_tunnel_process_ends_all_with_the_kill_switch_in_place() {
     });
 }
 
-/// In plain mode too, and with a flood of work.
+/// In plain mode too, and under a flood of datagrams.
 #[test]
 fn killing_either_ends_all_in_both_modes() {
     for mode in Mode::BOTH {
@@ -118,7 +118,7 @@ fn killing_either_ends_all_in_both_modes() {
 }
 
 /// A signal to the supervisor is the user's wish, and opens the network; one to the tunnel process
-/// alone ends the tunnel, and leaves the network shut.
+/// alone ends the tunnel, and leaves the network closed.
 #[test]
 fn sigterm_and_sigint_to_either_end_in_good_order() {
     let stage = Stage::new();
@@ -134,7 +134,7 @@ fn sigterm_and_sigint_to_either_end_in_good_order() {
                 let elapsed = time_to_end(&processes.all());
                 let stopped = daemon.wait_exit();
                 assert_eq!(stopped.status.code(), Some(0), "{whom}: {stopped:?}");
-                // the last line but for the one about the kill switch that stays
+                // the last line before the one about the remaining kill switch
                 let mut lines = stopped.lines.iter().rev();
                 let stays = whom != "supervisor";
                 assert!(
@@ -179,7 +179,7 @@ fn a_process_that_is_stopped_is_noticed() {
     assert_eq!(server.stop().status.code(), Some(0));
 }
 
-/// A tunnel process that hangs does not keep the supervisor from ending it.
+/// The supervisor can end a hung tunnel process.
 #[test]
 fn a_stop_does_not_wait_for_a_tunnel_process_that_hangs() {
     let lab = Lab::new(2);
@@ -192,8 +192,8 @@ fn a_stop_does_not_wait_for_a_tunnel_process_that_hangs() {
     eventually("the device is gone", || !lab.server().has_device("tun0"));
 }
 
-/// The resolver, which reads strangers' answers, is started again; the names of before are not
-/// forgotten.
+/// The resolver, which parses answers from unknown senders, is started again; the earlier names are
+/// kept.
 #[test]
 fn a_resolver_that_is_killed_is_started_again() {
     let (lab, folder) = (Lab::new(2), Folder::new());
@@ -238,7 +238,7 @@ fn a_nursery_that_is_killed_is_told_of_and_the_tunnel_goes_on() {
     });
     eventually("it is collected", || try_helper(daemon.pid(), NURSERY).is_none());
     reaches_the_world(&stage);
-    // without it there is no other resolver; once more, nothing of the tunnel depends on that
+    // without a nursery no other resolver is started; the tunnel does not depend on one
     let resolver = processes.resolver.expect("a resolver");
     kill(resolver, Signal::SIGKILL).unwrap();
     assert!(holds_within(PATIENCE, || is_gone(resolver)));
@@ -251,7 +251,7 @@ fn a_nursery_that_is_killed_is_told_of_and_the_tunnel_goes_on() {
     assert!(!is_locked(stage.client()));
 }
 
-/// In a container the supervisor is process 1, which nothing but its own handlers ends.
+/// In a container the supervisor is process 1, which only its own handlers can end.
 #[test]
 fn as_process_1_it_ends_with_its_tunnel_process() {
     let lab = Lab::new(2);

@@ -1,10 +1,10 @@
-//! All that a tunnel could change of its host, as text.
+//! All host state that a tunnel could change, as text.
 
 use crate::waiting::eventually;
 use crate::wireguard::site::Site;
 
-/// Links with their details, addresses, rules, routes of all tables, the ruleset without its
-/// counters, and the sysctls of the network.
+/// Returns the links with their details, addresses, rules, routes of all tables, the ruleset
+/// without its counters, and the sysctls of the network.
 pub(super) fn host_state(site: &Site) -> String {
     settles(site);
     site.shell(
@@ -15,12 +15,12 @@ pub(super) fn host_state(site: &Site) -> String {
     )
 }
 
-/// Waits until the kernel has found no other owner of this host's addresses, which changes them.
+/// Waits until duplicate address detection for this host's addresses has ended, which changes them.
 pub(super) fn settles(site: &Site) {
     eventually("the addresses are there", || site.ip(&["-6", "address", "show", "tentative"]).is_empty());
 }
 
-/// Panics with the first lines that differ unless the host is as it was.
+/// Panics with the first lines that differ unless the host's state is the same as before.
 pub(super) fn is_as_before(site: &Site, before: &str) {
     let after = host_state(site);
     let gone: Vec<_> = before.lines().filter(|line| !after.lines().any(|other| other == *line)).collect();
@@ -28,8 +28,8 @@ pub(super) fn is_as_before(site: &Site, before: &str) {
     assert!(after == before, "the host was changed; gone: {gone:#?}, new: {new:#?}");
 }
 
-/// The kill switch of wg0 but for its owner, which is none when its process has ended: the flag,
-/// and the name that nft(8) puts behind the table's.
+/// Returns the kill switch of wg0 without its owner, which it loses when its process ends: the
+/// flag, and the name that nft(8) prints after the table's.
 pub(super) fn table_of_lock(site: &Site) -> String {
     let table = site.shell("nft -s list table inet wontun-lock-wg0");
     let lines = table.lines().filter(|line| !line.trim().starts_with("flags"));

@@ -1,5 +1,5 @@
-//! A tunnel process that was taken over talks to the supervisor: bytes that are no message end the
-//! tunnel in good order, and messages, however many, have no other effect than those that exist.
+//! A compromised tunnel process sends to the supervisor: bytes that are not a message end the
+//! tunnel cleanly, and any number of messages has no effect beyond those that the messages define.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -24,14 +24,14 @@ use crate::wireguard::kill_switch::{launch, start};
 use crate::wireguard::pair::{CLIENT_V4, Outer, Plan};
 use crate::wireguard::site::Site;
 
-/// The tunnel process' end of its channel to the supervisor.
+/// The tunnel process's end of its channel to the supervisor.
 const CHANNEL: u64 = 3;
-/// Network of the addresses that the flood tells of as peers'.
+/// Network of the addresses that the flood reports as peers'.
 const NET: &str = "198.51.100.";
-/// Time of a flood.
+/// Duration of a flood.
 const FLOOD: Duration = Duration::from_secs(3);
 
-/// Has the process send `bytes` to the supervisor.
+/// Makes the process send `bytes` to the supervisor.
 fn send(process: &mut TakenOver, bytes: &[u8]) -> Outcome {
     let address = process.put(bytes);
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
@@ -42,7 +42,7 @@ fn bytes_of(message: &FromTunnel) -> Vec<u8> {
     encode(message).unwrap().to_vec()
 }
 
-/// A client that is up with a kill switch, and the server that it talks to.
+/// A running client with a kill switch, and its server.
 struct Stage {
     plan: Plan,
     _server: Daemon,
@@ -67,7 +67,7 @@ impl Stage {
         daemon
     }
 
-    /// The state of the host but for the kill switch, which stays when a tunnel fails.
+    /// Returns the host's state without the kill switch, which stays when a tunnel fails.
     fn state(&self) -> String {
         settles(self.site());
         self.site().shell(
@@ -78,7 +78,8 @@ impl Stage {
         )
     }
 
-    /// The whole state, but for what a peer's address may change, which is told by a message.
+    /// Returns the whole state without the parts that a peer's address may change, which a message
+    /// reports.
     fn state_without_endpoints(&self) -> String {
         let state = host_state(self.site());
         state.lines().filter(|line| !line.contains(NET)).collect::<Vec<_>>().join("\n")
@@ -89,7 +90,7 @@ impl Stage {
     }
 }
 
-/// Panics unless the tunnel ended by itself, with an error about a message, and everything but the
+/// Panics unless the tunnel ended by itself with an error about a message, and everything but the
 /// kill switch is gone.
 fn ended_in_order(stage: &Stage, what: &str, stopped: &Stopped, table: &str) {
     assert!(stopped.status.code().is_some_and(|code| code != 0), "{what}: {stopped:?}");
@@ -98,14 +99,14 @@ fn ended_in_order(stage: &Stage, what: &str, stopped: &Stopped, table: &str) {
     assert!(errors.iter().any(|line| line.contains("message")), "{what}: {:#?}", stopped.lines);
     assert!(!stopped.lines.iter().any(|line| line.contains("panicked")), "{what}: {:#?}", stopped.lines);
     assert!(!stage.site().has_device("wg0"), "{what}: the device is left");
-    // it is as it was, but lets the tunnel's own datagrams out no more
+    // the table is the same as before, but no longer accepts the tunnel's own datagrams
     let shut: Vec<_> = table.lines().filter(|line| !line.trim().starts_with("meta mark ")).collect();
     assert_eq!(shut.len() + 1, table.lines().count(), "{what}: {table}");
     assert_eq!(stage.table(), shut.join("\n"), "{what}: the kill switch");
     assert!(!stage.site().socket("wg0").exists(), "{what}: the socket is left");
 }
 
-/// Each kind of bytes that are no message.
+/// Returns each kind of bytes that are not a message.
 fn no_messages() -> Vec<(&'static str, Vec<u8>)> {
     let probe = bytes_of(&FromTunnel::Probe(77));
     let with = |place: usize, byte: u8| {
@@ -118,7 +119,7 @@ fn no_messages() -> Vec<(&'static str, Vec<u8>)> {
     random.fill(&mut noise);
     let mut message_of = probe[..2].to_vec();
     message_of.extend(11_u32.to_le_bytes());
-    // no such message, and a number without an end
+    // an unknown message, and a number without an end
     message_of.extend([0xff; 11]);
     vec![
         ("one byte", vec![1]),
@@ -156,7 +157,7 @@ fn bytes_that_are_no_message_end_the_tunnel_in_order() {
     }
 }
 
-/// Larger than any message: the kernel refuses it, or the supervisor ends the tunnel.
+/// Longer than any message: the kernel refuses it, or the supervisor ends the tunnel.
 #[test]
 fn a_message_that_is_too_long_is_no_message() {
     let stage = Stage::new();
@@ -164,7 +165,7 @@ fn a_message_that_is_too_long_is_no_message() {
     let table = stage.table();
     let tunnel = daemon.tunnel_pid();
     let mut process = TakenOver::new(tunnel);
-    // from the lowest of its code: there is enough of it
+    // from the lowest address of its code, which is long enough
     let maps = std::fs::read_to_string(format!("/proc/{tunnel}/maps")).unwrap();
     let longest = maps.lines().filter_map(|line| {
         let (from, to) = line.split(' ').next()?.split_once('-')?;
@@ -184,7 +185,7 @@ fn a_message_that_is_too_long_is_no_message() {
     }
 }
 
-/// Descriptors may come with a message: the supervisor takes none, and keeps none.
+/// Descriptors may come with a message: the supervisor accepts none, and keeps none.
 #[test]
 fn descriptors_that_come_with_a_message_are_not_kept() {
     const COUNT: usize = 100;
@@ -210,7 +211,7 @@ fn descriptors_that_come_with_a_message_are_not_kept() {
         let flags = (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as u64;
         match process.call(libc::SYS_sendmsg, &[CHANNEL, header, flags]) {
             Outcome::Done(_) => sent += 1,
-            // the queue is full, or the supervisor has had enough
+            // the queue is full, or the supervisor has closed the channel
             Outcome::Failed(Errno::EAGAIN | Errno::EPIPE | Errno::ECONNRESET) => break,
             Outcome::Forbidden => break,
             outcome => panic!("{outcome:?}"),
@@ -227,7 +228,7 @@ fn descriptors_that_come_with_a_message_are_not_kept() {
     }
 }
 
-/// Messages of every kind that ask for something.
+/// Returns messages of every kind of request.
 fn requests(peer: PublicKey, number: u32) -> Vec<Vec<u8>> {
     let address = IpAddr::from(Ipv4Addr::from(0xc633_6400 + number % 250));
     let stranger = PublicKey::from_bytes([number as u8; 32]);
@@ -253,7 +254,7 @@ fn requests(peer: PublicKey, number: u32) -> Vec<Vec<u8>> {
     messages.iter().map(bytes_of).collect()
 }
 
-/// Sends as many as it can for [`FLOOD`]; gives how many the supervisor took.
+/// Sends as many messages as it can for [`FLOOD`]. Returns the number that the supervisor took.
 fn flood(process: &mut TakenOver, supervisor: nix::unistd::Pid, messages: &[Vec<u8>]) -> usize {
     let (start, mut taken) = (Instant::now(), 0);
     let mut most_open = 0;
@@ -262,7 +263,7 @@ fn flood(process: &mut TakenOver, supervisor: nix::unistd::Pid, messages: &[Vec<
             match send(process, message) {
                 Outcome::Done(_) => taken += 1,
                 Outcome::Failed(Errno::EAGAIN) => std::thread::sleep(Duration::from_millis(1)),
-                // it has had enough of us
+                // the supervisor has closed the channel
                 Outcome::Failed(Errno::EPIPE | Errno::ECONNRESET) | Outcome::Killed => return taken,
                 outcome => panic!("after {taken} messages: {outcome:?}"),
             }
@@ -275,8 +276,8 @@ fn flood(process: &mut TakenOver, supervisor: nix::unistd::Pid, messages: &[Vec<
     taken
 }
 
-/// A flood of messages of each kind: the supervisor takes little time for it, makes few sockets,
-/// and changes nothing of the host, whether it goes on or ends the tunnel.
+/// A flood of messages of each kind: the supervisor uses little time for it, opens few sockets, and
+/// changes nothing of the host, whether it continues or ends the tunnel.
 #[test]
 fn a_flood_of_messages_costs_little_and_changes_nothing() {
     let _alone = heavy();
@@ -297,7 +298,7 @@ fn a_flood_of_messages_costs_little_and_changes_nothing() {
         let is_left = daemon.is_running();
         let cpu = if is_left { (cpu_ticks(supervisor) - cpu) as f64 / ticks } else { 0.0 };
         eprintln!("kind {kind}: {taken} messages in {elapsed:.1} s, {cpu:.2} s of CPU, goes on: {is_left}");
-        // nobody can keep a core from the tunnel by that
+        // a flood cannot take a core away from the tunnel
         assert!(cpu <= elapsed / 2.0, "kind {kind}: {cpu} s of CPU in {elapsed} s for {taken} messages");
         if is_left {
             let grown = crate::wireguard::memory::resident_of_one(supervisor).saturating_sub(memory);
@@ -305,7 +306,7 @@ fn a_flood_of_messages_costs_little_and_changes_nothing() {
             assert_eq!(stage.state_without_endpoints(), before, "kind {kind}");
         }
         process.release();
-        // the tunnel process now gets the answers: it goes on, or the tunnel ends in order
+        // the tunnel process now receives the answers: it continues, or the tunnel ends cleanly
         let works =
             holds_within(PATIENCE, || !daemon.is_running() || stage.site().ping_once([10, 9, 0, 1], 56));
         assert!(works, "kind {kind}: neither works nor ends");

@@ -1,5 +1,5 @@
-//! Takes another process over: it executes the system calls that the test wants, as code of an
-//! attacker in it would.
+//! Takes over another process with ptrace: it executes the system calls that the test chooses, as
+//! an attacker's code in it would.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -15,32 +15,32 @@ use crate::processes::{comm, is_gone};
 
 /// The instruction `syscall`.
 const SYSCALL: [u8; 2] = [0x0f, 0x05];
-/// Room for arguments in memory.
+/// Bytes for arguments in memory.
 const ROOM: usize = 16 * 1024;
-/// No call: the kernel does not begin the interrupted one anew.
+/// The number of no system call: the kernel does not restart the interrupted one.
 const NO_CALL: u64 = u64::MAX;
 
-/// The end of a call.
+/// The result of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// The kernel made it, and this is its result.
+    /// The kernel made it, with this result.
     Done(i64),
-    /// The kernel made it, or seccomp answered for it, with this error.
+    /// The kernel or seccomp refused it with this error.
     Failed(Errno),
     /// Seccomp stopped the process for it.
     Forbidden,
-    /// The kernel ended the process for it.
+    /// The kernel killed the process for it.
     Killed,
 }
 
-/// A process whose first thread does the test's bidding. Dropping it lets the process go on.
+/// A process whose first thread the test controls. Dropping it releases the process.
 #[derive(Debug)]
 pub(super) struct TakenOver {
     pub(super) pid: Pid,
     before: user_regs_struct,
     /// Address of a `syscall`.
     instruction: u64,
-    /// Address of [`ROOM`] bytes of the stack that nothing uses.
+    /// Address of [`ROOM`] unused bytes of the stack.
     room: u64,
     used: usize,
     memory: File,
@@ -68,8 +68,8 @@ impl TakenOver {
         Self { pid, before, instruction, room: stack, used: 0, memory, is_alive: true }
     }
 
-    /// Puts bytes into the memory of the process; gives their address. They stay until the next
-    /// call has been made.
+    /// Writes bytes into the memory of the process, and returns their address. They stay until the
+    /// next call has been made.
     pub(super) fn put(&mut self, bytes: &[u8]) -> u64 {
         let address = self.room + self.used as u64;
         self.used += bytes.len().next_multiple_of(16);
@@ -79,12 +79,12 @@ impl TakenOver {
         address
     }
 
-    /// Puts a text and its zero byte.
+    /// Writes a text and its terminating zero byte.
     pub(super) fn text(&mut self, text: &str) -> u64 {
         self.put(&[text.as_bytes(), &[0]].concat())
     }
 
-    /// Has the process make a call, with zeros for the arguments that are left out.
+    /// Makes the process execute a system call, with zeros for omitted arguments.
     pub(super) fn call(&mut self, number: c_long, arguments: &[u64]) -> Outcome {
         assert!(self.is_alive, "the process was killed by an earlier call");
         let argument = |place| arguments.get(place).copied().unwrap_or(0);
@@ -100,12 +100,13 @@ impl TakenOver {
         let mut early = None;
         let stop = loop {
             match waitpid(self.pid, Some(WaitPidFlag::__WALL)).unwrap() {
-                // a signal that is not the call's end, such as SIGPIPE, is kept from the process
+                // a signal that does not end the call, such as SIGPIPE, is not delivered to the
+                // process
                 WaitStatus::Stopped(_, signal) if ![Signal::SIGSYS, Signal::SIGTRAP].contains(&signal) => {
                     early = early.or_else(|| ptrace::getregs(self.pid).ok());
                     ptrace::step(self.pid, None).ok();
                 }
-                // the trap of the step before, which a signal came ahead of
+                // the trap of the previous step, which a signal preceded
                 WaitStatus::Stopped(_, Signal::SIGTRAP)
                     if ptrace::getregs(self.pid).is_ok_and(|now| now.rip == self.instruction) =>
                 {
@@ -117,7 +118,7 @@ impl TakenOver {
         match stop {
             WaitStatus::Stopped(_, Signal::SIGSYS) => Outcome::Forbidden,
             WaitStatus::Stopped(_, Signal::SIGTRAP) => {
-                // it may be killed between two looks, with its supervisor
+                // it may be killed between two reads, with its supervisor
                 let Some(registers) = early.or_else(|| ptrace::getregs(self.pid).ok()) else {
                     return Outcome::Killed;
                 };
@@ -144,7 +145,7 @@ impl TakenOver {
         }
     }
 
-    /// Panics unless the call is made.
+    /// Panics unless the call succeeds. Returns its result.
     pub(super) fn must_succeed(&mut self, what: &str, number: c_long, arguments: &[u64]) -> i64 {
         match self.call(number, arguments) {
             Outcome::Done(result) => result,
@@ -152,7 +153,7 @@ impl TakenOver {
         }
     }
 
-    /// Lets the process go on where it was.
+    /// Lets the process continue where it was.
     pub(super) fn release(self) {}
 }
 
@@ -160,7 +161,7 @@ impl Drop for TakenOver {
     fn drop(&mut self) {
         if self.is_alive {
             ptrace::setregs(self.pid, self.before).ok();
-            // If it was killed in the meantime, with its supervisor, its parent is to hear of it.
+            // If it was killed meanwhile with its supervisor, its parent must be notified.
             if ptrace::detach(self.pid, None).is_err() {
                 waitpid(self.pid, Some(WaitPidFlag::__WALL)).ok();
             }
@@ -174,7 +175,7 @@ fn range(line: &str) -> (u64, u64) {
     (from, to)
 }
 
-/// The address of a `syscall` in the process' code.
+/// Returns the address of a `syscall` in the process's code.
 fn find_instruction(memory: &File, maps: &str) -> u64 {
     let code = maps.lines().filter(|line| line.split(' ').nth(1).unwrap() == "r-xp");
     for line in code {

@@ -1,5 +1,5 @@
-//! Privilege separation: the process that parses what strangers send can change nothing of the
-//! host, whatever it tries, and the processes live and die together.
+//! Privilege separation: the process that parses input from unknown senders can change nothing of
+//! the host, and the processes live and die together.
 
 mod capabilities;
 mod death;

@@ -1,6 +1,6 @@
-//! An attacker has taken the process over that reads datagrams and packets: the test makes its
-//! first thread try what would change the host or read what is not its own. Each must fail, and the
-//! tunnel goes on.
+//! An attacker has taken over the process that reads datagrams and packets: the test makes its
+//! first thread try to change the host or to read foreign data. Each attempt must fail, and the
+//! tunnel continues.
 
 use std::net::IpAddr;
 use std::process::{Child, Command, Stdio};
@@ -22,8 +22,8 @@ const AT_FDCWD: u64 = libc::AT_FDCWD as u64;
 /// Any protocol.
 const ANY: u64 = 0;
 
-/// Requests about a TUN device that change it, from linux/if_tun.h, and those about links that a
-/// TUN queue answers (linux/sockios.h).
+/// Requests that change a TUN device, from linux/if_tun.h, and those about links that a TUN queue
+/// answers (linux/sockios.h).
 const TUN_REQUESTS: &[(&str, u64)] = &[
     ("TUNSETNOCSUM", 0x4004_54c8),
     ("TUNSETDEBUG", 0x4004_54c9),
@@ -53,7 +53,7 @@ const TUN_REQUESTS: &[(&str, u64)] = &[
     ("SIOCGSKNS", 0x894c),
 ];
 
-/// Options of sockets that lead traffic elsewhere, or run programs of the attacker's in the kernel.
+/// Socket options that redirect traffic, or run an attacker's programs in the kernel.
 const SOCKET_OPTIONS: &[(&str, i32, i32)] = &[
     ("SO_MARK", libc::SOL_SOCKET, libc::SO_MARK),
     ("SO_ATTACH_FILTER", libc::SOL_SOCKET, libc::SO_ATTACH_FILTER),
@@ -68,7 +68,7 @@ const SOCKET_OPTIONS: &[(&str, i32, i32)] = &[
     ("IPT_SO_SET_REPLACE", libc::SOL_IP, 64),
 ];
 
-/// Files that are none of a tunnel's business, and how they are opened.
+/// Files that a tunnel has no need of, and the flags to open them with.
 const FILES: &[(&str, i32)] = &[
     ("/etc/passwd", libc::O_RDONLY),
     ("/etc/shadow", libc::O_RDONLY),
@@ -83,7 +83,7 @@ const FILES: &[(&str, i32)] = &[
     ("/tmp", libc::O_TMPFILE | libc::O_RDWR),
 ];
 
-/// A child of the test's, not confined.
+/// A child of the test that is not confined.
 struct Unconfined(Child);
 
 impl Unconfined {
@@ -109,7 +109,7 @@ impl Drop for Unconfined {
     }
 }
 
-/// What the test does to the tunnel's process has its effect in one that is not confined.
+/// The control: the same actions succeed in a process that is not confined.
 #[test]
 fn an_ordinary_process_can_be_made_to_do_it() {
     let child = Unconfined::start();
@@ -135,7 +135,7 @@ fn an_ordinary_process_can_be_made_to_do_it() {
     assert!(!crate::processes::is_gone(pid));
 }
 
-/// A message that sets the first link down: what a netlink socket would be for.
+/// Returns a netlink message that sets the first link down.
 fn link_message() -> Vec<u8> {
     let mut bytes = Vec::new();
     bytes.extend(32_u32.to_ne_bytes()); // length
@@ -149,14 +149,14 @@ fn link_message() -> Vec<u8> {
     bytes
 }
 
-/// Address of the kernel for netlink.
+/// Returns the kernel's netlink address.
 fn netlink_address() -> Vec<u8> {
     let mut bytes = (libc::AF_NETLINK as u16).to_ne_bytes().to_vec();
     bytes.extend([0; 10]);
     bytes
 }
 
-/// Descriptors of the process whose target begins so.
+/// Returns the descriptors of the process whose target has this prefix.
 fn descriptors(pid: Pid, target: &str) -> Vec<u64> {
     let is_such = |number: &u64| {
         std::fs::read_link(format!("/proc/{pid}/fd/{number}"))
@@ -188,7 +188,7 @@ fn tries_sockets(process: &mut TakenOver) {
         let (message, address) = (process.put(&link_message()), process.put(&netlink_address()));
         let flags = (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) as u64;
         let arguments = [number, message, 32, flags, address, 12];
-        // the channel to the supervisor ignores addresses, and has a test of its own
+        // the channel to the supervisor ignores addresses, and has its own test
         if number != 3 {
             process.must_fail(&format!("a message to netlink by {number}"), libc::SYS_sendto, &arguments);
         }
@@ -225,7 +225,7 @@ fn tries_processes(process: &mut TakenOver, supervisor: Pid) {
     process.must_fail("prlimit", libc::SYS_prlimit64, &[target, libc::RLIMIT_NOFILE.into(), 0, 0]);
     process.must_fail("ptrace", libc::SYS_ptrace, &[libc::PTRACE_ATTACH as u64, target, 0, 0]);
     process.must_fail("ptrace (seize)", libc::SYS_ptrace, &[libc::PTRACE_SEIZE as u64, target, 0, 0]);
-    // any page of the supervisor's
+    // any page of the supervisor
     let maps = std::fs::read_to_string(format!("/proc/{supervisor}/maps")).unwrap();
     let page = u64::from_str_radix(maps.split('-').next().unwrap(), 16).unwrap();
     for (what, call) in
@@ -299,7 +299,7 @@ fn tries_devices(process: &mut TakenOver) {
     assert!(!queues.is_empty(), "no queue");
     for queue in &queues {
         for (name, request) in TUN_REQUESTS {
-            // those whose argument is a number (persist, owner), and those that want memory
+            // those with a number as the argument (persist, owner), and those with a pointer
             process.must_fail(name, libc::SYS_ioctl, &[*queue, *request, 1]);
             let memory = process.put(&[1; 64]);
             process.must_fail(name, libc::SYS_ioctl, &[*queue, *request, memory]);
@@ -329,7 +329,7 @@ fn tries_devices(process: &mut TakenOver) {
     }
 }
 
-/// Old ways to make calls: of 32 bits in a process of 64, and by numbers of the x32 ABI.
+/// Other ways to make system calls: 32-bit calls in a 64-bit process, and numbers of the x32 ABI.
 fn tries_other_numbers(process: &mut TakenOver) {
     /// `__X32_SYSCALL_BIT`.
     const X32: c_long = 0x4000_0000;
@@ -339,11 +339,11 @@ fn tries_other_numbers(process: &mut TakenOver) {
     process.must_fail("a call that does not exist", 100_000, &[]);
 }
 
-/// Takes the process of `daemon`'s over that carries packets, and tries everything.
+/// Takes over the process of `daemon` that carries packets, and tries everything.
 fn tries_everything(daemon: &Daemon, configuration: Option<&str>) {
     let processes = daemon.processes();
     let mut process = TakenOver::new(processes.tunnel);
-    // the control: seccomp lets this through, and the kernel answers
+    // the control: seccomp allows this call, and the kernel answers
     assert_eq!(process.call(libc::SYS_read, &[u64::MAX, 0, 0]), Outcome::Failed(Errno::EBADF));
     tries_sockets(&mut process);
     tries_files(&mut process, configuration);
@@ -358,8 +358,7 @@ fn tries_everything(daemon: &Daemon, configuration: Option<&str>) {
     assert_eq!(daemon.processes(), processes, "a process was replaced");
 }
 
-/// A client with default routes and a kill switch, and a server with NAT: there is much that could
-/// be changed.
+/// A client with default routes and a kill switch, and a server with NAT: much could be changed.
 #[test]
 fn a_taken_over_tunnel_changes_nothing_of_a_client_with_default_routes() {
     let stage = Stage::new();
@@ -403,9 +402,9 @@ fn a_taken_over_tunnel_changes_nothing_in_plain_mode() {
     }
 }
 
-/// The resolver reads strangers' answers. For getaddrinfo(3) it may open sockets of the network,
-/// one to the kernel's addresses and routes, and files such as /etc/hosts. By none of that it
-/// changes the host or reads the configuration.
+/// The resolver parses answers from unknown senders. For getaddrinfo(3) it may open network
+/// sockets, one for the kernel's addresses and routes, and files such as /etc/hosts. None of these
+/// lets it change the host or read the configuration.
 #[test]
 fn a_taken_over_resolver_changes_nothing_and_reads_no_keys() {
     let stage = Stage::new();
@@ -427,7 +426,7 @@ fn a_taken_over_resolver_changes_nothing_and_reads_no_keys() {
     ] {
         process.must_fail(what, libc::SYS_socket, &[domain as u64, kind as u64, protocol as u64]);
     }
-    // getaddrinfo(3) needs this one: the kernel takes its message, and refuses what it asks for
+    // getaddrinfo(3) needs this socket: the kernel accepts its message, and refuses the request
     let arguments = [libc::AF_NETLINK as u64, libc::SOCK_RAW as u64, libc::NETLINK_ROUTE as u64];
     let socket = process.must_succeed("NETLINK_ROUTE", libc::SYS_socket, &arguments) as u64;
     let (message, address) = (process.put(&link_message()), process.put(&netlink_address()));

@@ -1,5 +1,5 @@
-//! What works in one process works in several: signals, wg(8), changes of port and mark, health,
-//! metrics, the end.
+//! Features that must work with several processes as with one: signals, wg(8), changes of port and
+//! mark, health, metrics, shutdown.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::wireguard::node::Node;
 use crate::wireguard::pair::{CLIENT_V4, Outer, Plan, SERVER_V4};
 use crate::wireguard::settings::{Keys, Peer};
 
-/// All processes together, beside one busy peer (kB).
+/// Largest memory of all processes together, with one busy peer (kB).
 const MOST_KILOBYTES: u64 = 16 * 1024;
 
 #[test]
@@ -40,7 +40,7 @@ fn all_that_worked_works_with_several_processes() {
     kill(processes.tunnel, Signal::SIGUSR1).unwrap();
     server.daemon.wait_for_more("summary ", seen);
 
-    // SIGHUP reads the file again; to the tunnel process it says nothing
+    // SIGHUP reads the file again; the tunnel process ignores it
     kill(processes.tunnel, Signal::SIGHUP).unwrap();
     let other = Keys::new();
     let two = plan.server.clone().peer(Peer::new(&other.public, &["10.66.0.0/24"]));
@@ -77,7 +77,7 @@ fn all_that_worked_works_with_several_processes() {
     let scraped = crate::metrics::scrape(site.host(), (site.v4, 9586).into());
     assert_eq!(scraped.get("wontun_peers") as u32, 1, "{scraped:?}");
 
-    // no process was replaced on the way, and together they are small
+    // no process was replaced meanwhile, and together they are small
     assert_eq!(server.daemon.processes(), processes);
     let memory = proportional_kilobytes(server.daemon.pid());
     eprintln!("{memory} kB of all processes together");
@@ -89,7 +89,7 @@ fn all_that_worked_works_with_several_processes() {
     assert!(!site.socket("wg0").exists() && !site.has_device("wg0"));
 }
 
-/// In the background, as wg-quick(8) starts it, the processes go on by themselves.
+/// In the background, as wg-quick(8) starts it, the processes keep running by themselves.
 #[test]
 fn all_processes_go_to_the_background_and_end_with_the_device() {
     let lab = Arc::new(Lab::new(2));
@@ -103,7 +103,7 @@ fn all_processes_go_to_the_background_and_end_with_the_device() {
         names.sort();
         names
     };
-    // wg(8) looks names up itself, so there is no resolver
+    // wg(8) looks up names itself, so there is no resolver
     assert_eq!(names(), ["wontun", "wontun-nursery", "wontun-tunnel"]);
     for pid in site.processes() {
         for number in 0..3 {
@@ -122,7 +122,7 @@ fn all_processes_go_to_the_background_and_end_with_the_device() {
     assert!(!site.socket("wg0").exists());
 }
 
-/// The time from the start to the tunnel: the helpers' start is part of it.
+/// Measures the time from the start to the tunnel, including the helpers' start.
 #[test]
 fn a_start_is_quick() {
     let lab = Lab::new(1);

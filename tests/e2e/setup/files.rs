@@ -1,4 +1,4 @@
-//! What the commands do to files, and what they say.
+//! Effects of the commands on files, and their output.
 
 use std::collections::HashSet;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -74,7 +74,7 @@ fn what_cannot_be_is_refused_in_one_line_and_changes_nothing() {
     let own = server.read().public_key().to_string();
     server.refused(&["peer", "add", "third", "--public-key", &own], 1, "server's own");
     server.refused(&["peer", "add", "third", "--public-key", &key, "--qr"], 2, "--public-key");
-    // what may be a private key is not repeated
+    // text that may be a private key is not repeated
     let said = server.refused(&["peer", "add", "third", "--public-key", "abcdef"], 2, "44 characters");
     assert!(!said.contains("abcdef"), "{said}");
     server.refused(&["peer", "add", "third", "--dns", "x"], 2, "no name server");
@@ -149,7 +149,7 @@ fn a_client_may_keep_its_key_to_itself() {
     assert_eq!(server.key_of("phone"), keys.public);
 }
 
-/// Debian's wg-quick and wg read what was written: names and comments are nothing to them.
+/// Debian's wg-quick and wg read the files: they ignore names and comments.
 #[test]
 fn wg_and_wg_quick_read_both_files() {
     let server = Server::with_file();
@@ -207,7 +207,7 @@ fn a_server_without_a_port_of_its_own_is_warned_of() {
     assert!(run.code() == 0 && run.stderr.contains("has no ListenPort"), "{run:?}");
 }
 
-/// The key of a client whose file nobody got would be nobody's.
+/// The private key of a client whose file was not delivered would be lost.
 #[test]
 fn a_peer_whose_file_does_not_get_out_is_taken_back() {
     let server = Server::with_file();
@@ -222,7 +222,7 @@ fn a_peer_whose_file_does_not_get_out_is_taken_back() {
     assert!(!svg.exists());
 }
 
-/// The modules of the QR code that a terminal shows, as text.
+/// Returns the modules of the QR code on a terminal, as text.
 fn decoded(terminal: &str) -> String {
     const SCALE: usize = 4;
     let mut rows: Vec<Vec<bool>> = Vec::new();
@@ -280,7 +280,7 @@ fn owner_and_mode_stay_and_new_files_are_the_folders_owners() {
     std::fs::set_permissions(server.file(), PermissionsExt::from_mode(0o640)).unwrap();
     server.told(&["peer", "add", "phone"]);
     assert_eq!(of("tun0.conf"), (65532, 65531, 0o640));
-    // whoever may not give it away changes nothing
+    // a user who may not change the file's owner changes nothing
     let script = format!("chmod 777 {0}; chmod 666 {0}/.tun0.conf.lock {0}/tun0.conf", server.dir.display());
     server.site.shell(&script);
     let before = server.text();

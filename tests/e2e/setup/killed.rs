@@ -1,5 +1,5 @@
-//! A writer that is killed before any of its system calls leaves the old file or the new one, whole, and nothing in the
-//! next one's way.
+//! A writer that is killed before any of its system calls leaves the old file or the new one,
+//! complete, and nothing that prevents the next writer.
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
@@ -12,14 +12,15 @@ use super::server::Server;
 use crate::mounts::BINARY;
 use crate::waiting::{Finished, PATIENCE, finish};
 
-/// What a kill left: whether the file is the new one, and what is in the folder besides, with sizes.
+/// State after a kill: true if the file is the new one, and the other files of the directory with
+/// their sizes.
 type Left = (bool, BTreeSet<(String, u64)>);
 
-/// A command that is killed everywhere.
+/// A command that is killed at every system call.
 struct Victim {
     server: Server,
     args: &'static [&'static str],
-    /// The file before, if there is one.
+    /// The previous file, if there is one.
     before: Option<Vec<u8>>,
 }
 
@@ -35,7 +36,7 @@ impl Victim {
         finish(command.env("WONTUN_DIR", &self.server.dir), PATIENCE)
     }
 
-    /// Puts the folder back to what it was.
+    /// Restores the directory's previous state.
     fn reset(&self) {
         let _ = fs::remove_dir_all(&self.server.dir);
         if let Some(before) = &self.before {
@@ -44,7 +45,7 @@ impl Victim {
         }
     }
 
-    /// The system calls that it makes, by name.
+    /// Returns the names of the system calls that it makes.
     fn calls(&self) -> Vec<String> {
         self.reset();
         let trace = self.server.site.path().join("trace");
@@ -53,11 +54,11 @@ impl Victim {
         let trace = fs::read_to_string(trace).unwrap();
         let names = trace.lines().filter_map(|line| line.split_whitespace().nth(1)?.split_once('('));
         let names: BTreeSet<_> = names.map(|(name, _)| name.to_owned()).collect();
-        // it does not return, so nothing comes after it
+        // it does not return, so nothing follows it
         names.into_iter().filter(|name| name != "exit_group").collect()
     }
 
-    /// What is there after a kill; panics if it is neither the old nor the new.
+    /// Returns the state after a kill. Panics if the file is neither the old nor the new one.
     fn left(&self, is_new: &dyn Fn(&ServerFile) -> bool) -> Left {
         let now = fs::read(self.server.file()).ok();
         let changed = now != self.before;
@@ -72,7 +73,7 @@ impl Victim {
         (changed, sizes.filter(|(name, _)| name != "tun0.conf").collect())
     }
 
-    /// Kills it before each call. Then `then` must work, whatever is left.
+    /// Kills the command before each call. Then `then` must work in any state.
     fn kill_everywhere(&self, is_new: &dyn Fn(&ServerFile) -> bool, then: &dyn Fn(&Server, bool)) {
         let (mut kills, mut seen) = (0, HashSet::new());
         for call in self.calls() {
@@ -90,7 +91,7 @@ impl Victim {
                     "{call} {number}: {run:?}"
                 );
                 kills += 1;
-                // what comes next depends on what is there and on nothing else
+                // the next command depends only on the directory's state
                 if seen.insert(left.clone()) {
                     then(&self.server, left.0);
                     let names: Vec<_> = self.left(&|_| true).1.into_iter().map(|(name, _)| name).collect();
@@ -98,7 +99,7 @@ impl Victim {
                 }
             }
         }
-        // if the kills had not come in the midst of it, this would show nothing
+        // without kills in the middle of the write the test would show nothing
         assert!(kills > 60, "only {kills} kills");
         assert!(
             seen.iter().any(|(changed, _)| *changed) && seen.iter().any(|(changed, _)| !changed),
@@ -110,7 +111,7 @@ impl Victim {
     }
 }
 
-/// A server with three peers.
+/// Makes a server with three peers.
 fn with_peers() -> Server {
     let server = Server::with_file();
     for name in ["one", "two", "three"] {
@@ -130,7 +131,7 @@ fn while_a_peer_is_added() {
     victim.kill_everywhere(
         &|file| file.text().starts_with(&before) && names(file) == ["one", "two", "three", "phone"],
         &|server, changed| {
-            // it is told apart, and the next one has its address
+            // the duplicate is recognized, and the next peer gets its address
             assert_eq!(server.run(&["peer", "add", "phone"]).code(), i32::from(changed));
             server.told(&["peer", "add", "tablet"]);
             assert_eq!(names(&server.read()), ["one", "two", "three", "phone", "tablet"]);
@@ -184,7 +185,7 @@ fn while_an_endpoint_is_noted() {
     );
 }
 
-/// A file whose name lasts and whose bytes do not would be empty after a power failure.
+/// A file whose name is synced before its bytes would be empty after a power failure.
 #[test]
 fn bytes_last_before_their_name_and_the_name_before_the_end() {
     for (server, args, naming) in [

@@ -1,4 +1,4 @@
-//! Folders that make it hard: full, read-only, unreadable.
+//! Directories that cause errors: full, read-only, unreadable.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use crate::lab::Lab;
 use crate::mounts::BINARY;
 use crate::waiting::{PATIENCE, finish};
 
-/// In the site's own mount namespace.
+/// Returns the file's text as seen in the site's own mount namespace.
 fn text(server: &Server) -> String {
     server.site.shell(&format!("cat {}", server.file().display()))
 }
@@ -17,7 +17,7 @@ fn a_full_disk_leaves_the_old_file_whole() {
     let server = Server::alone();
     std::fs::create_dir(&server.dir).unwrap();
     let dir = server.dir.display();
-    // two pages: one for the file, one for whatever comes next
+    // two pages: one for the file, one for the next
     server.site.shell(&format!("mount -t tmpfs -o size=8k,mode=700 none {dir}"));
     server.told(&["init", "--endpoint", "192.0.2.1"]);
     let before = text(&server);
@@ -63,7 +63,8 @@ fn whoever_may_not_is_told_who_may() {
     }
 }
 
-/// A single file that is mounted cannot be replaced by another: that is told, and how to go about it.
+/// A single mounted file cannot be replaced by another: the error says so, and names the
+/// alternative.
 #[test]
 fn a_file_that_is_a_mount_point_is_told() {
     let server = Server::with_file();
@@ -74,7 +75,8 @@ fn a_file_that_is_a_mount_point_is_told() {
     assert!(!text(&server).contains("phone"));
 }
 
-/// As in a container: no capability but one, and nothing to write to but the folder, where the control socket is too.
+/// As in a container: one capability, and only the directory is writable, with the control socket
+/// in it.
 #[test]
 fn a_container_with_one_volume_is_enough() {
     let lab = Arc::new(Lab::new(2));

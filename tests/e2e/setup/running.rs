@@ -1,4 +1,4 @@
-//! A server that runs, and clients that come with what it printed for them.
+//! A running server, and clients that use the files that it printed for them.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::wireguard::wg_quick_tool::wg_quick;
 /// The server's inner address.
 const SERVER: [u8; 4] = [10, 8, 0, 1];
 
-/// `wg`'s line about the peer `name`: endpoint, networks, latest handshake and so on.
+/// Returns `wg`'s line about the peer `name`: endpoint, networks, latest handshake and so on.
 fn live(server: &Server, name: &str) -> Option<String> {
     let dump = server.site.wg(&["show", "tun0", "dump"]);
     let key = server.key_of(name);
@@ -48,7 +48,8 @@ fn from_an_empty_folder_to_two_clients() {
     );
     assert!(server.told(&["peer", "show", "phone"]).contains("endpoint: 192.0.2.2:"));
 
-    // another comes, is renamed, and goes: the first one's session is the same, and so is its stream of packets
+    // another peer is added, renamed and removed: the first one's session and packet stream
+    // continue
     let before = handshake(&server, "phone");
     let mut ping = phone.command("ping");
     ping.args(["-n", "-q", "-i", "0.2", "-W", "5", "-c", "20", "10.8.0.1"]);
@@ -72,13 +73,13 @@ fn from_an_empty_folder_to_two_clients() {
         phone.ping(address);
     }
 
-    // to read the file again changes nothing
+    // reading the file again changes nothing
     daemon.signal(Signal::SIGHUP);
     daemon.wait_for("the configuration was read again");
     assert_eq!(handshake(&server, "phone"), before);
     phone.ping(SERVER);
 
-    // who is removed is cut off at once, and nobody else
+    // a removed peer is cut off at once, and nobody else
     server.told(&["peer", "remove", "pad"]);
     assert!(!tablet.ping_once(SERVER, 56), "a peer that was removed is answered");
     phone.ping(SERVER);
@@ -106,7 +107,7 @@ fn a_peer_that_was_added_before_connects_once_it_runs() {
     phone.ping(SERVER);
 }
 
-/// User, group and mode of the server's file.
+/// Returns the user, group and mode of the server's file.
 fn owner_and_mode(server: &Server) -> (u32, u32, u32) {
     let file = std::fs::metadata(server.file()).unwrap();
     (file.uid(), file.gid(), file.mode() & 0o7777)
@@ -121,8 +122,9 @@ fn a_new_file_of_roots_is_the_folders_owners() {
     assert_eq!(owner_and_mode(&server), (65534, 65533, 0o600));
 }
 
-/// As with systemd's LoadCredential=: a folder that the service may read and not change, whose files' modes show the mask
-/// of an access list. Root's commands find the key where the file says that it is.
+/// As with systemd's LoadCredential=: a directory that the service may read and not change, whose
+/// files' modes show the mask of an access list. Root's commands find the key at the path that the
+/// file names.
 #[test]
 fn a_servers_key_may_be_a_credential() {
     let lab = Arc::new(Lab::new(2));
@@ -153,7 +155,8 @@ fn a_servers_key_may_be_a_credential() {
     }
 }
 
-/// The tunnel and its folder are another user's, as with systemd's DynamicUser and StateDirectory; root changes peers.
+/// The tunnel and its directory belong to another user, as with systemd's DynamicUser and
+/// StateDirectory; root changes peers.
 #[test]
 fn root_changes_the_peers_of_a_tunnel_of_another_user() {
     let lab = Arc::new(Lab::new(2));
@@ -190,7 +193,7 @@ fn a_tunnel_of_the_same_name_with_another_key_is_left_alone() {
     assert_eq!(server.site.wg(&["showconf", "tun0"]), shown);
 }
 
-/// The client's file gets out all the same: its key is nowhere else.
+/// The client's file is printed all the same: its key exists nowhere else.
 #[test]
 fn a_tunnel_that_hangs_is_told_of_and_the_peer_is_in_the_file() {
     let lab = Arc::new(Lab::new(1));
@@ -231,7 +234,8 @@ fn a_server_that_is_reached_over_ipv6_only() {
     phone.ping([0xfd77, 0, 0, 0, 0, 0, 0, 1]);
 }
 
-/// wg-quick, with us as its user space: a name of a file that looks like a command is a name.
+/// wg-quick with wontun as its user space implementation: a file name that looks like a command is
+/// treated as a name.
 #[test]
 fn wg_quick_brings_a_client_up() {
     let lab = Arc::new(Lab::new(2));

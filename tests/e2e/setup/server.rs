@@ -1,4 +1,4 @@
-//! A server's folder, and the commands about it.
+//! A server's directory, and the commands about it.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::mounts::{BINARY, OPEN_TUN_NODE};
 use crate::waiting::{Finished, PATIENCE, finish};
 use crate::wireguard::site::Site;
 
-/// A host with a folder for `wontun init`.
+/// A host with a directory for `wontun init`.
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) site: Arc<Site>,
@@ -20,48 +20,48 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// On host `index` of `lab`; the folder is not there yet.
+    /// Uses host `index` of `lab`; the directory does not exist yet.
     pub(crate) fn new(lab: &Arc<Lab>, index: usize) -> Self {
         let site = Arc::new(Site::new(lab, index));
         let dir = site.path().join("etc");
         Self { site, dir }
     }
 
-    /// On a host whose network nobody needs.
+    /// Uses a host of its own, without a network.
     pub(crate) fn alone() -> Self {
         Self::new(&Arc::new(Lab::new(1)), 0)
     }
 
-    /// On a host whose network nobody needs, with a file.
+    /// Uses a host of its own, without a network, and makes a server's file.
     pub(crate) fn with_file() -> Self {
         let server = Self::alone();
         server.told(&["init", "--endpoint", "vpn.example.com"]);
         server
     }
 
-    /// The server's file.
+    /// Returns the path of the server's file.
     pub(crate) fn file(&self) -> PathBuf {
         self.dir.join("tun0.conf")
     }
 
-    /// Its text.
+    /// Returns the text of the server's file.
     pub(crate) fn text(&self) -> String {
         std::fs::read_to_string(self.file()).unwrap()
     }
 
-    /// What it says.
+    /// Parses the server's file.
     pub(crate) fn read(&self) -> ServerFile {
         ServerFile::read(&self.file()).unwrap()
     }
 
-    /// The public key of the peer that is called so.
+    /// Returns the public key of the peer of that name.
     pub(crate) fn key_of(&self, name: &str) -> String {
         let file = self.read();
         let number = file.find(name).unwrap();
         file.peers().nth(number).unwrap().peer.public_key.to_string()
     }
 
-    /// Runs `wontun args…` about the folder.
+    /// Runs `wontun args…` with the directory.
     pub(crate) fn run(&self, args: &[&str]) -> Finished {
         finish(self.site.command(BINARY).args(args).env("WONTUN_DIR", &self.dir), PATIENCE)
     }
@@ -73,7 +73,8 @@ impl Server {
         run.stdout
     }
 
-    /// Runs `wontun args…`, which must fail with this code, one line with `part` in it, and the file as it was.
+    /// Runs `wontun args…`, which must fail with this code and one line that contains `part`, and
+    /// leave the file unchanged.
     pub(crate) fn refused(&self, args: &[&str], code: i32, part: &str) -> String {
         let before = std::fs::read(self.file()).ok();
         let mut run = self.run(args);
@@ -88,21 +89,21 @@ impl Server {
         run.stderr
     }
 
-    /// How `wontun serve args…` is started.
+    /// Returns the launch of `wontun serve args…`.
     pub(crate) fn launch(&self, args: &[&str]) -> Launch<'_> {
         let args = [&["serve", "--log-level", "debug"], args].concat();
         self.site.launch(Path::new(BINARY), &args).env("WONTUN_DIR", self.dir.to_str().unwrap())
     }
 
-    /// Starts `wontun serve args…`, up and ready.
+    /// Starts `wontun serve args…`, and waits until it is ready.
     pub(crate) fn serve(&self, args: &[&str]) -> Daemon {
         let daemon = self.launch(args).spawn();
         daemon.wait_for(" ready mode=");
         daemon
     }
 
-    /// Starts it as another user, whose the folder is too, as with systemd's DynamicUser and StateDirectory. Also gives the
-    /// program's copy that this user may run.
+    /// Starts it as another user who owns the directory, as with systemd's DynamicUser and
+    /// StateDirectory. Also returns the copy of the program that this user may run.
     pub(crate) fn serve_as_nobody(&self) -> (Daemon, PathBuf) {
         std::fs::create_dir(&self.dir).unwrap();
         std::os::unix::fs::chown(&self.dir, Some(65534), Some(65534)).unwrap();
@@ -116,7 +117,7 @@ impl Server {
     }
 }
 
-/// A client with its file, up and ready, on host `index` of `lab`.
+/// Starts a client with its file on host `index` of `lab`, and waits until it is ready.
 pub(crate) fn client(lab: &Arc<Lab>, index: usize, text: &str) -> (Site, Daemon) {
     let site = Site::new(lab, index);
     let file = site.write("wg0.conf", text);
@@ -125,13 +126,13 @@ pub(crate) fn client(lab: &Arc<Lab>, index: usize, text: &str) -> (Site, Daemon)
     (site, daemon)
 }
 
-/// The value of `key` in a file.
+/// Returns the value of `key` in a file.
 pub(crate) fn value<'text>(text: &'text str, key: &str) -> &'text str {
     let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(" = "));
     line.unwrap_or_else(|| panic!("no {key} in:\n{text}"))
 }
 
-/// The addresses of a client's file.
+/// Returns the addresses of a client's file.
 pub(crate) fn addresses(text: &str) -> Vec<IpAddr> {
     let items = value(text, "Address").split(", ");
     items.map(|item| item.split('/').next().unwrap().parse().unwrap()).collect()

@@ -1,4 +1,5 @@
-//! The whole story: a server out of nothing, and a phone that reaches the world and its companions by it.
+//! The complete setup: a new server, and a phone that reaches the Internet and other clients
+//! through it.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -13,7 +14,8 @@ use crate::wireguard::site::Site;
 const WEB: [u8; 4] = [203, 0, 113, 1];
 const WEB_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 7, 0, 0, 0, 0, 1);
 
-/// Who a datagram from `client` comes from, as the web server sees it; the answer must get back.
+/// Returns the source of a datagram from `client`, as the web server sees it; the answer must get
+/// back.
 pub(crate) fn seen_from(web: &Host, address: IpAddr, client: &Site) -> IpAddr {
     let at_web = web.udp((address, 7));
     let any = if address.is_ipv4() { IpAddr::from([0, 0, 0, 0]) } else { Ipv6Addr::UNSPECIFIED.into() };
@@ -31,7 +33,7 @@ pub(crate) fn seen_from(web: &Host, address: IpAddr, client: &Site) -> IpAddr {
 fn a_phone_reaches_the_world_and_its_companions_through_a_new_server() {
     let lab = Arc::new(Lab::new(4));
     let [outside, web] = [0, 3].map(|index| lab.host(index));
-    // the web server is a way off, which only the VPN's server knows; and it knows no way to the VPN
+    // only the VPN's server has a route to the web server, which has no route to the VPN
     web.ip(&["address", "add", "203.0.113.1/32", "dev", "eth0"]);
     web.ip(&["address", "add", &format!("{WEB_V6}/128"), "dev", "eth0", "nodad"]);
     outside.ip(&["route", "add", "203.0.113.1", "via", &web.v4.to_string()]);
@@ -59,13 +61,13 @@ fn a_phone_reaches_the_world_and_its_companions_through_a_new_server() {
     }
     assert!(!tablet.ping_once(WEB, 56), "who has no full tunnel goes another way");
 
-    // its table goes with the server
+    // its table is deleted with the server
     assert!(server.site.shell("nft list ruleset").contains("table inet wontun-nat-tun0"));
     let stopped = daemon.stop();
     assert!(stopped.status.success(), "{:?}", stopped.lines);
     assert_eq!(server.site.shell("nft list ruleset"), "");
 
-    // and who wants none of it says so
+    // and with the option that turns it off
     outside.shell("echo 0 >/proc/sys/net/ipv4/ip_forward; echo 0 >/proc/sys/net/ipv6/conf/all/forwarding");
     let _daemon = server.serve(&["--nat", "off"]);
     phone.ping([10, 8, 0, 1]);
@@ -73,7 +75,8 @@ fn a_phone_reaches_the_world_and_its_companions_through_a_new_server() {
     assert!(!server.site.shell("nft list ruleset").contains("wontun-nat"));
 }
 
-/// A server has no default route to guard: the option is understood behind the command, and refused with the reason.
+/// A server has no default route to protect: the option is parsed after the command, and refused
+/// with the reason.
 #[test]
 fn a_kill_switch_is_no_use_to_a_server() {
     Server::with_file().refused(&["serve", "--kill-switch"], 78, "--kill-switch would cut off all");

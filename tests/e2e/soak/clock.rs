@@ -1,7 +1,8 @@
-//! Clocks that can be stepped while a process runs by them. The kernel's wall clock is everybody's, and its boot clock only
-//! ever goes on; a time namespace moves the latter, but only for processes that are yet to start. So a small library is put
-//! before the C library (`clock.c`). libfaketime does that too, but opens a file at each look at the clock, which a
-//! sandboxed process may not, and leaves the boot clock's timers alone.
+//! Clocks that can be stepped while a process runs by them. The kernel's wall clock is shared by
+//! all processes, and its boot clock only advances; a time namespace shifts the latter, but only
+//! for processes that are yet to start. So a small library is preloaded before the C library
+//! (`clock.c`). libfaketime does that too, but opens a file at each reading of the clock, which a
+//! sandboxed process may not, and does not affect the boot clock's timers.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -23,13 +24,13 @@ pub(crate) fn build(folder: &Path) -> PathBuf {
 pub(crate) struct Clock {
     preload: Preload,
     file: File,
-    /// Seconds before or after the kernel's.
+    /// Offset from the kernel's clock, in seconds.
     wall: i64,
     boot: i64,
 }
 
 impl Clock {
-    /// Clocks as the kernel's, with `library` and the new folder `folder`.
+    /// Makes clocks equal to the kernel's, with `library` and the new directory `folder`.
     pub(crate) fn new(library: &Path, folder: PathBuf) -> Self {
         let preload = Preload::new(library, folder);
         let path = preload.file("stepped-clock");
@@ -39,29 +40,30 @@ impl Clock {
         clock
     }
 
-    /// The words in front of a command that is to live by these clocks.
+    /// Returns the words to put before a command that is to use these clocks.
     pub(crate) fn wrapper(&self) -> String {
         self.preload.wrapper()
     }
 
-    /// Panics unless the process lives by stepped clocks: a static one takes no libraries.
+    /// Panics unless the process uses stepped clocks: a static program loads no libraries.
     pub(crate) fn check(pid: Pid) {
         preload::check(pid, LIBRARY);
     }
 
-    /// Sets the wall clock forward, or back, by so many seconds.
+    /// Steps the wall clock forward, or back, by so many seconds.
     pub(crate) fn step_wall(&mut self, seconds: i64) {
         self.wall += seconds;
         self.write();
     }
 
-    /// Sets the boot clock forward by so many seconds, as the kernel does after a sleep.
+    /// Steps the boot clock forward by so many seconds, as the kernel does after a suspension.
     pub(crate) fn sleep(&mut self, seconds: u32) {
         self.boot += i64::from(seconds);
         self.write();
     }
 
-    /// The boot clock of a machine that was started anew, `since_boot` seconds ago. Not for a running process.
+    /// Sets the boot clock of a machine that booted `since_boot` seconds ago. Not for a running
+    /// process.
     pub(super) fn reboot(&mut self, since_boot: u32) {
         let now = wontun::io::timer::now().unwrap().since_boot().as_secs();
         self.boot = i64::from(since_boot) - i64::try_from(now).unwrap();

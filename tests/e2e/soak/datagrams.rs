@@ -1,4 +1,5 @@
-//! Numbered datagrams through the tunnel, one way, at a steady pace: which of them arrived, and when each was sent.
+//! Numbered datagrams through the tunnel, in one direction, at a steady rate, with the time of
+//! sending and the arrival of each.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;
@@ -7,25 +8,25 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Time between two.
+/// Interval between two datagrams.
 const PACE: Duration = Duration::from_millis(20);
-/// Bytes of each: the number and as much again as speech has.
+/// Bytes of each: the number, and as much payload as speech has.
 const LEN: usize = 200;
-/// How often the receiver looks whether it is over.
+/// Interval at which the receiver checks for the end.
 const LOOK: Duration = Duration::from_millis(100);
 
 #[derive(Clone, Copy, Debug)]
 struct Datagram {
-    /// Since the soak began; so for all times here.
+    /// Time since the start of the soak, as all times here.
     sent: Duration,
     arrived: Option<Duration>,
 }
 
-/// One way of one client.
+/// One direction of one client.
 #[derive(Debug)]
 pub(super) struct Flow {
     pub(super) name: String,
-    /// Which client's.
+    /// The client's index.
     pub(super) client: usize,
     began: Instant,
     datagrams: Mutex<Vec<Datagram>>,
@@ -40,7 +41,7 @@ impl Flow {
         self.datagrams.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends until `stop` is set. That there is no way now is part of what is tried.
+    /// Sends until `stop` is set. A missing route is part of the test.
     pub(super) fn send(&self, socket: &UdpSocket, to: SocketAddr, stop: &AtomicBool) {
         let mut datagram = [0x5a; LEN];
         while !stop.load(Ordering::Relaxed) {
@@ -55,7 +56,7 @@ impl Flow {
         }
     }
 
-    /// Receives until `stop` is set. None may come twice, and none that was not sent.
+    /// Receives until `stop` is set. None may arrive twice, and none that was not sent.
     pub(super) fn receive(&self, socket: &UdpSocket, stop: &AtomicBool) {
         let mut datagram = [0; 2 * LEN];
         socket.set_read_timeout(Some(LOOK)).unwrap();
@@ -77,14 +78,14 @@ impl Flow {
         }
     }
 
-    /// When the first of those arrived that were sent at `since` or later.
+    /// Returns the arrival time of the first datagram sent at `since` or later.
     pub(super) fn again(&self, since: Duration) -> Option<Duration> {
         let datagrams = self.datagrams();
         let late = datagrams.iter().rev().take_while(|datagram| datagram.sent >= since);
         late.filter_map(|datagram| datagram.arrived).min()
     }
 
-    /// How many were sent in that time, and when those were that did not arrive.
+    /// Returns the number of datagrams sent in that time, and the sending times of the lost ones.
     pub(super) fn lost(&self, within: &RangeInclusive<Duration>) -> (usize, Vec<Duration>) {
         let datagrams = self.datagrams();
         let sent = datagrams.iter().filter(|datagram| within.contains(&datagram.sent));

@@ -1,5 +1,5 @@
-//! One end of the tunnel: a process that can be killed and started again, by clocks of its own, and what it takes of the
-//! machine.
+//! One end of the tunnel: a process that can be killed and started again, with its own clocks and
+//! resource usage.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use crate::mounts::BINARY;
 use crate::wireguard::memory::resident_kilobytes;
 use crate::wireguard::site::Site;
 
-/// What a process has of the machine at one time.
+/// Resource usage of a process at one time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sample {
-    /// Since the soak began.
+    /// Time since the start of the soak.
     pub(super) at: Duration,
     /// Resident memory, in kilobytes.
     pub(super) resident: u64,
@@ -26,7 +26,7 @@ pub(super) struct Sample {
     pub(super) descriptors: usize,
 }
 
-/// An end, which always runs but while it is killed and started again.
+/// One end, which always runs except while it is killed and started again.
 #[derive(Debug)]
 pub(super) struct End {
     pub(super) name: &'static str,
@@ -36,9 +36,9 @@ pub(super) struct End {
     folder: PathBuf,
     daemon: Option<Daemon>,
     began: Instant,
-    /// Of the process that runs now.
+    /// Samples of the current process.
     pub(super) samples: Vec<Sample>,
-    /// How many processes ran before it.
+    /// Number of earlier processes.
     pub(super) killed: u32,
 }
 
@@ -87,7 +87,8 @@ impl End {
         self.daemon().pid()
     }
 
-    /// Kills the process without a word, and starts another; gives the time of its start. `between` comes when it is dead.
+    /// Kills the process with SIGKILL, and starts another. Returns the time of its start. `between`
+    /// runs while it is dead.
     pub(super) fn kill(&mut self, between: impl FnOnce(&mut Clock)) -> Duration {
         self.check();
         let pid = self.pid();
@@ -102,7 +103,7 @@ impl End {
         started
     }
 
-    /// Panics if the process has ended, or has met what a tunnel cannot go on with.
+    /// Panics if the process has ended, or has logged an error that a tunnel cannot continue from.
     pub(super) fn check(&mut self) {
         let daemon = self.daemon.as_mut().unwrap();
         assert!(daemon.is_running(), "{} has ended", self.name);
@@ -111,7 +112,7 @@ impl End {
         }
     }
 
-    /// Has it read its file again, which must succeed.
+    /// Makes the process read its file again, which must succeed.
     pub(super) fn reload(&self) {
         self.hup_and_see("the configuration was read again");
     }

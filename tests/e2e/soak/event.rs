@@ -1,54 +1,55 @@
-//! What happens to the tunnel, in an order that a seed decides.
+//! The events that affect the tunnel, in an order that a seed determines.
 
 use std::fmt;
 
 use crate::streams::Pattern;
 
-/// Who something happens to. Clients 0 and 1 are killed all the time; the server and client 2 only at first, so that what
-/// they take can be watched for long.
+/// The process that an event affects. Clients 0 and 1 are killed throughout; the server and client
+/// 2 only at first, so that their resource usage can be observed for long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Who {
     Server,
     Client(usize),
 }
 
-/// Something that happens.
+/// One event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
-    /// A client's session is replaced while packets flow: its boot clock says that the session is
-    /// two minutes old. Only the boot clock is stepped, so that to the client its host was
-    /// suspended, and it drops its session with what is under way. `wireguard::rekey` has rekeys
-    /// without that, and without a loss.
+    /// Replaces a client's session while packets flow: its boot clock says that the session is two
+    /// minutes old. Only the boot clock is stepped, so to the client its host was suspended, and it
+    /// drops its session with the packets in flight. `wireguard::rekey` has rekeys without that,
+    /// and without a loss.
     Rekey(usize),
-    /// A client sleeps longer than a session may live.
+    /// Suspends a client longer than a session's lifetime.
     Sleep(usize),
-    /// The wall clock of a process that runs is set, by so many seconds.
+    /// Steps the wall clock of a running process, by so many seconds.
     WallClock(Who, i64),
-    /// A client starts again with its wall clock set back: the server has seen later stamps from it.
+    /// Restarts a client with its wall clock set back: the server has seen later timestamps from
+    /// it.
     ClockBack(usize),
-    /// A peer comes, is renamed and goes.
+    /// Adds, renames and removes a peer.
     Guest,
-    /// A client is removed and comes back with other keys, and its file is read again.
+    /// Removes a client and adds it with other keys; its file is read again.
     Renew(usize),
-    /// A file is read again.
+    /// Reads a file again.
     Reload(Who),
-    /// A process is killed, and another started: a client's by the boot clock of a machine that was started anew.
+    /// Kills a process and starts another: a client with the boot clock of a newly booted machine.
     Kill(Who),
-    /// The cable is out for so many milliseconds.
+    /// Disconnects the cable for so many milliseconds.
     Cable(Who, u64),
-    /// The tunnel's device is down for so many milliseconds.
+    /// Sets the tunnel's device down for so many milliseconds.
     Device(Who, u64),
-    /// A client's outer address is another.
+    /// Changes a client's outer address.
     Roam(usize),
-    /// There is no room for the server's files.
+    /// Fills the disk of the server's files.
     DiskFull,
-    /// A process may open no more descriptors. To the server a client comes then from another port, and its files are
-    /// read; a client is without its cable.
+    /// Allows a process no more descriptors. Then a client reaches the server from another port,
+    /// and its files are read; a client loses its cable.
     Descriptors(Who),
 }
 
 impl Event {
-    /// What its figures are under.
+    /// Returns the name of the event's kind in the report.
     pub(super) const fn kind(self) -> &'static str {
         match self {
             Self::Rekey(_) => "rekey",
@@ -68,7 +69,7 @@ impl Event {
         }
     }
 
-    /// Whose packets may be lost.
+    /// Returns the clients whose packets may be lost.
     pub(super) fn disturbs(self) -> Vec<usize> {
         let of = |who| match who {
             Who::Server => (0..super::CLIENTS).collect(),
@@ -80,7 +81,7 @@ impl Event {
             Self::Sleep(client) | Self::ClockBack(client) | Self::Renew(client) | Self::Roam(client) => {
                 vec![client]
             }
-            // who comes from another port meanwhile
+            // the client that moves to another port meanwhile
             Self::Descriptors(Who::Server) => vec![RESTLESS],
             Self::Descriptors(who) => of(who),
             Self::WallClock(Who::Server, _) | Self::Guest | Self::Reload(_) | Self::DiskFull => Vec::new(),
@@ -88,9 +89,9 @@ impl Event {
     }
 }
 
-/// The client that is killed while the server may open nothing.
+/// The client that is killed while the server cannot open descriptors.
 pub(super) const RESTLESS: usize = 0;
-/// The one that is spared.
+/// The client that is not killed.
 const SPARED: usize = super::CLIENTS - 1;
 
 impl fmt::Display for Event {
@@ -99,7 +100,7 @@ impl fmt::Display for Event {
     }
 }
 
-/// A deck of all kinds of events, shuffled anew each time it is through.
+/// A deck of all kinds of events, shuffled again whenever it has been used up.
 #[derive(Debug)]
 pub(super) struct Deck {
     random: Pattern,
@@ -113,7 +114,7 @@ impl Deck {
         Self { random: Pattern::new(seed), cards: Vec::new() }
     }
 
-    /// A number below `end`.
+    /// Returns a number below `end`.
     pub(super) fn below(&mut self, end: u64) -> u64 {
         // the low bits of this generator are its worst
         (self.random.number() >> 32) % end
@@ -134,17 +135,17 @@ impl Deck {
         }
     }
 
-    /// What must come first, since it is only done then.
+    /// Returns the events that must come first, since they are only done then.
     pub(super) fn overture() -> [Event; 2] {
         [Event::Kill(Who::Server), Event::Kill(Who::Client(SPARED))]
     }
 
-    /// Replaces a client's session.
+    /// Returns a replacement of a client's session.
     pub(super) fn rekey(&mut self) -> Event {
         Event::Rekey(self.client())
     }
 
-    /// The next event. `is_early`: while everyone may be killed.
+    /// Returns the next event. With `is_early` every process may be killed.
     pub(super) fn draw(&mut self, is_early: bool) -> Event {
         if self.cards.is_empty() {
             self.cards = (0..Self::KINDS).collect();
@@ -157,7 +158,8 @@ impl Deck {
             0 => Event::Sleep(self.client()),
             1 => {
                 let seconds = self.below(2 * 86_400) as i64 - 86_400;
-                // who is killed after its clock was set back is not heard until it has caught up
+                // a client that is killed after its clock was set back is ignored until the clock
+                // has caught up
                 let is_server = self.below(2) == 0 || is_early;
                 Event::WallClock(if is_server { Who::Server } else { Who::Client(SPARED) }, seconds)
             }

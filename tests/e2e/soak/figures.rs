@@ -1,4 +1,4 @@
-//! What was measured, and the judgement over it.
+//! The measurements, and their evaluation.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -7,23 +7,24 @@ use std::time::Duration;
 use super::datagrams::Flow;
 use super::end::{End, Sample};
 
-/// Before a disturbance and after its end: what was under way then, on a machine that is busy.
+/// Margin before a disturbance and after its end for packets in flight, on a busy machine.
 const UNDER_WAY: Duration = Duration::from_secs(1);
-/// By how much the resident memory may have grown, in kilobytes: an allocator does not give back all that it could.
+/// Largest growth of the resident memory, in kilobytes: an allocator does not return all that it
+/// could.
 const GROWTH: u64 = 512;
 
-/// An event that was played to its end.
+/// An event that has been completed.
 #[derive(Debug)]
 pub(super) struct Played {
     pub(super) kind: &'static str,
-    /// What it was, for who looks for a fault.
+    /// Description of the event, for debugging.
     pub(super) what: String,
-    /// Whose packets it may have cost.
+    /// Clients that may have lost packets.
     pub(super) disturbed: Vec<usize>,
     pub(super) from: Duration,
-    /// When everything was in place again, as a cable or a new process.
+    /// Time when everything was restored, such as a cable or a new process.
     pub(super) restored: Duration,
-    /// When datagrams arrived again in both directions, and when bytes of the streams did.
+    /// Time when datagrams arrived again in both directions, and when bytes of the streams did.
     pub(super) datagrams: Duration,
     pub(super) streams: Duration,
 }
@@ -35,7 +36,8 @@ impl Played {
     }
 }
 
-/// The lost datagrams that a disturbance explains, by kind, and the others, each with a name and the events before it.
+/// Returns the number of lost datagrams that a disturbance explains, by kind, and the others, each
+/// with a name and the preceding events.
 pub(super) fn judge_losses(
     flows: &[Flow],
     played: &[Played],
@@ -61,7 +63,7 @@ pub(super) fn judge_losses(
     (explained, others)
 }
 
-/// The table of events.
+/// Returns the table of events.
 pub(super) fn events(played: &[Played], lost: &BTreeMap<&'static str, usize>) -> String {
     let mut kinds: BTreeMap<&str, Vec<&Played>> = BTreeMap::new();
     played.iter().for_each(|played| kinds.entry(played.kind).or_default().push(played));
@@ -87,9 +89,10 @@ pub(super) fn events(played: &[Played], lost: &BTreeMap<&'static str, usize>) ->
     text
 }
 
-/// What a process had at first, after it had warmed up, and what it has at the end: medians of the resident memory; the most
-/// descriptors until three fifths of its life, and the last number. A peer that moved has no socket of its own until the next
-/// handshake, so one moment is no measure of what is usual.
+/// Resource usage of a process at first, after a warm-up, and at the end: medians of the resident
+/// memory; the most descriptors until three fifths of its life, and the last number. A peer that
+/// moved has no socket of its own until the next handshake, so one moment does not show the usual
+/// number.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Use {
     life: Duration,
@@ -98,11 +101,11 @@ pub(super) struct Use {
 }
 
 impl Use {
-    /// `None` while there is not enough of it.
+    /// Evaluates the samples; `None` if there are too few.
     pub(super) fn of(samples: &[Sample]) -> Option<Self> {
         let (first, last) = (samples.first()?, samples.last()?);
         let fifth = samples.len() / 5;
-        // the first part is for warming up
+        // the first part is the warm-up
         let [early, late] = [samples.get(fifth..2 * fifth)?, samples.get(samples.len() - fifth..)?];
         let resident = |part: &[Sample]| {
             let mut all: Vec<_> = part.iter().map(|sample| sample.resident).collect();
@@ -117,7 +120,7 @@ impl Use {
         })
     }
 
-    /// What is not as it was.
+    /// Returns a description of the growth, if any.
     fn faults(&self) -> Option<String> {
         let ([resident, resident_now], [descriptors, descriptors_now]) = (self.resident, self.descriptors);
         let is_flat = resident_now <= resident + resident / 20 + GROWTH && descriptors_now <= descriptors;
@@ -125,7 +128,7 @@ impl Use {
     }
 }
 
-/// The table of processes.
+/// Returns the table of processes.
 pub(super) fn processes(ends: &[&End]) -> String {
     let mut text = format!(
         "{:10} {:>9} {:>7} {:>12} {:>12} {:>12} {:>10}\n",
@@ -144,7 +147,7 @@ pub(super) fn processes(ends: &[&End]) -> String {
     text
 }
 
-/// The processes that take more of the machine than they did.
+/// Returns the processes whose resource usage has grown.
 pub(super) fn growing(ends: &[&End]) -> Vec<String> {
     let faults = |end: &&End| Some(format!("{}: {}", end.name, Use::of(&end.samples)?.faults()?));
     ends.iter().filter_map(faults).collect()
@@ -177,7 +180,7 @@ fn what_grows_is_found() {
         (0..50).map(sample).collect()
     };
     let is_flat = |samples: &[Sample]| Use::of(samples).unwrap().faults().is_none();
-    // it warms up, and it is noisy
+    // the memory of a warm-up, with noise
     assert!(is_flat(&samples(
         |n| if n < 10 { 1000 + 400 * n } else { 5000 + n % 3 * 100 },
         |n| if n < 5 { 20 } else { 30 }

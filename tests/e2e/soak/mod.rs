@@ -1,12 +1,14 @@
-//! A server and three clients through all that happens to a tunnel in years, in minutes: sessions replaced, peers added
-//! and removed, files read again, processes killed, cables pulled, devices set down, clocks set, a full disk, no
-//! descriptors. Meanwhile numbered datagrams and TCP streams flow both ways between each client and the server.
+//! A server and three clients experience years of a tunnel's events in minutes: sessions replaced,
+//! peers added and removed, files read again, processes killed, cables pulled, devices set down,
+//! clocks set, a full disk, no descriptors. Meanwhile numbered datagrams and TCP streams flow in
+//! both directions between each client and the server.
 //!
-//! Nothing may be lost but what was under way around an event, and only of those whom it disturbs; nothing may come twice;
-//! the streams go on; and at the end the processes take no more of the machine than they did.
+//! Only packets in flight around an event may be lost, and only those of the clients that it
+//! disturbs; nothing may arrive twice; the streams continue; and at the end the processes use no
+//! more resources than at the beginning.
 //!
-//! `scripts/soak.sh` runs this alone, for half an hour, and shows the figures. Events are drawn by a seed, which is printed:
-//! with the same one the same events come in the same order.
+//! `scripts/soak.sh` runs this alone, for half an hour, and shows the figures. Events are drawn
+//! with a seed, which is printed: the same seed gives the same events in the same order.
 
 pub(crate) mod clock;
 mod datagrams;
@@ -30,19 +32,20 @@ use traffic::Traffic;
 use crate::lab::Lab;
 use crate::waiting::SetAtEnd;
 
-/// The server's address in the tunnel, and what its clients are called.
+/// The server's address in the tunnel, and the names of its clients.
 const SERVER: Ipv4Addr = Ipv4Addr::new(10, 8, 0, 1);
 const NAMES: [&str; CLIENTS] = ["phone", "laptop", "tablet"];
 const CLIENTS: usize = 3;
 
-/// How soon everything must flow again, on a machine that does other things too. A client notices after 15 s that the
-/// server has forgotten it; TCP, which waits twice as long each time, tries again after as much more.
+/// Longest time until everything flows again, on a machine with other load. A client notices after
+/// 15 s that the server has forgotten it; TCP, which doubles its timeout each time, retries after
+/// as much more.
 const AGAIN: Duration = Duration::from_secs(90);
 
-/// How long the events go on, in seconds.
+/// Environment variable with the duration of the events, in seconds.
 const DURATION: &str = "WONTUN_SOAK_SECONDS";
 const DEFAULT_SECONDS: u64 = 120;
-/// What decides which events come, and in which order.
+/// Environment variable with the seed that determines the events and their order.
 const SEED: &str = "WONTUN_SOAK_SEED";
 
 fn variable(name: &str) -> Option<u64> {
@@ -69,7 +72,7 @@ fn a_tunnel_endures_what_comes() {
         play_all(&mut soak, Duration::from_secs(seconds), &mut Deck::new(seed));
         stop.store(true, Ordering::Relaxed);
         let ended = began.elapsed();
-        // what is still under way
+        // wait for packets in flight
         thread::sleep(Duration::from_secs(3));
         ended
     });
@@ -92,7 +95,7 @@ fn play_all(soak: &mut Soak, duration: Duration, deck: &mut Deck) {
     }
 }
 
-/// Prints the figures, and panics if one is not as it should be.
+/// Prints the figures, and panics if one is out of range.
 fn report(soak: &mut Soak, traffic: &Traffic, ended: Duration) {
     let (explained, others) = figures::judge_losses(&traffic.flows, &soak.played, ended);
     eprintln!("\n{}", figures::events(&soak.played, &explained));

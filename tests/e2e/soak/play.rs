@@ -1,4 +1,4 @@
-//! The tunnel under test, and each event done to it.
+//! The tunnel under test, and the execution of each event.
 
 use std::io::Write;
 use std::net::IpAddr;
@@ -25,11 +25,11 @@ use crate::setup::server::{Server, addresses};
 use crate::waiting::{PATIENCE, eventually, finish};
 use crate::wireguard::site::Site;
 
-/// A session is replaced after 120 seconds, and dead after 180.
+/// A session is replaced after 120 seconds, and expires after 180.
 const OLD_SESSION: u32 = 121;
 const DEAD_SESSION: u32 = 200;
 
-/// A server with its clients, and what flows between them.
+/// A server with its clients, and the traffic between them.
 #[derive(Debug)]
 pub(super) struct Soak<'traffic> {
     pub(super) server: End,
@@ -40,12 +40,13 @@ pub(super) struct Soak<'traffic> {
     pub(super) inner: Vec<IpAddr>,
     folder: Server,
     began: Instant,
-    /// For `clock.c` and what it reads.
+    /// Directory of `clock.c` and its input.
     _clocks: Folder,
 }
 
 impl<'traffic> Soak<'traffic> {
-    /// Starts a server and its clients on the hosts of `lab`. The server's folder is a file system of its own, and small.
+    /// Starts a server and its clients on the hosts of `lab`. The server's directory is a small
+    /// file system of its own.
     pub(super) fn start(lab: &Arc<Lab>, traffic: &'traffic Traffic, began: Instant) -> Self {
         let folder = Server::new(lab, 0);
         let path = folder.dir.display();
@@ -79,7 +80,7 @@ impl<'traffic> Soak<'traffic> {
         [&self.server].into_iter().chain(&self.clients).collect()
     }
 
-    /// Does `event`, and waits until everything flows again.
+    /// Executes `event`, and waits until everything flows again.
     pub(super) fn play(&mut self, event: Event) {
         let from = self.began.elapsed();
         eprintln!("soak: {:7.1} s {event}", from.as_secs_f64());
@@ -97,14 +98,14 @@ impl<'traffic> Soak<'traffic> {
         self.clients.iter_mut().for_each(End::measure);
     }
 
-    /// Does it, and gives the time when what was taken away was there again.
+    /// Executes the event, and returns the time when everything was restored.
     fn does(&mut self, event: Event) -> Duration {
         match event {
             Event::Rekey(client) => self.rekey(client),
             Event::Sleep(client) => self.clients[client].clock.sleep(DEAD_SESSION),
             Event::WallClock(who, seconds) => {
                 self.end(who).clock.step_wall(seconds);
-                // whose stamps must go on growing
+                // whose timestamps must keep increasing
                 if let Who::Client(client) = who {
                     self.rekey(client);
                 }
@@ -128,14 +129,14 @@ impl<'traffic> Soak<'traffic> {
         self.began.elapsed()
     }
 
-    /// When the server last shook hands with a client, by its own clock.
+    /// Returns the time of the server's last handshake with a client, by the server's clock.
     fn handshake(&self, client: usize) -> Duration {
         let key = self.clients[client].site.wg(&["show", "tun0", "public-key"]);
         let key: PublicKey = key.trim().parse().unwrap();
         let key: String = key.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
         let mut socket = UnixStream::connect(self.server.site.socket("tun0")).unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        // wg(8) leaves out the nanoseconds
+        // wg(8) omits the nanoseconds
         socket.write_all(b"get=1\n\n").unwrap();
         socket.shutdown(std::net::Shutdown::Write).unwrap();
         let answer = read_all(socket);
@@ -149,9 +150,9 @@ impl<'traffic> Soak<'traffic> {
             + Duration::from_nanos(value("last_handshake_time_nsec"))
     }
 
-    /// Replaces a client's session, by its age.
+    /// Replaces a client's session by age.
     fn rekey(&mut self, client: usize) {
-        // the time is reckoned anew from the age at each question
+        // the time is computed from the age at each request
         const APART: Duration = Duration::from_millis(200);
         let before = self.handshake(client);
         thread::sleep(2 * APART);
@@ -159,9 +160,10 @@ impl<'traffic> Soak<'traffic> {
         eventually("a new session", || self.handshake(client) > before + APART);
     }
 
-    /// What the server has seen of later stamps keeps a client out until it has caught up.
+    /// Sets a client's clock back: the server ignores it until its timestamps exceed the last one
+    /// seen.
     fn set_clock_back(&mut self, client: usize) -> Duration {
-        // longer than the client takes to start again on a busy machine
+        // longer than the client takes to restart on a busy machine
         const STEP: i64 = 20;
         let refused = self.server.summary().dropped("old_initiation");
         self.clients[client].clock.step_wall(STEP);
@@ -205,7 +207,7 @@ impl<'traffic> Soak<'traffic> {
         site.ip(&["address", "add", &new, "dev", "eth0"]);
     }
 
-    /// The file as the server's host sees it: the test is in another mount namespace.
+    /// Returns the file as the server's host sees it: the test is in another mount namespace.
     fn server_file(&self) -> String {
         self.folder.site.shell(&format!("cat {}", self.folder.file().display()))
     }
@@ -225,8 +227,9 @@ impl<'traffic> Soak<'traffic> {
         self.have_guest();
     }
 
-    /// The server may open nothing: a client that comes from another port does without a socket of its own, a file that
-    /// cannot be read changes nothing, and who asks for the peers is answered once that is over.
+    /// The server can open no descriptors: a client that comes from another port gets no socket of
+    /// its own, a file that cannot be read changes nothing, and requests for the peers are answered
+    /// once that is over.
     fn exhaust_server(&mut self) -> Duration {
         let server = self.server.daemon().processes();
         let [supervisor, tunnel] =
@@ -259,7 +262,7 @@ impl<'traffic> Soak<'traffic> {
     }
 }
 
-/// Panics with a sentence about what is missing; `requirements.rs` knows the rest.
+/// Panics with a message about a missing tool; `requirements.rs` checks the others.
 pub(super) fn check_tools() {
     let there = Command::new("cc").arg("--version").output().is_ok_and(|done| done.status.success());
     assert!(there, "the soak cannot run here: the tool 'cc' is missing; apt-get install gcc libc6-dev");

@@ -1,5 +1,5 @@
-//! A TCP connection of each client with the server, with known bytes in both directions at a steady pace, for as long as the
-//! soak lasts. One that breaks is made anew, as a program would.
+//! A TCP connection of each client with the server, with known bytes in both directions at a steady
+//! rate, for the whole soak. A broken connection is opened again, as a program would do.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -15,7 +15,7 @@ use crate::streams::Pattern;
 use crate::waiting::uninterrupted;
 
 const BLOCK: usize = 16 * 1024;
-/// Time between two blocks: a flow that neither fills a queue nor a core.
+/// Interval between two blocks: a rate that fills neither a queue nor a core.
 const PACE: Duration = Duration::from_millis(25);
 /// Less than any queue of the tunnel holds, for all streams together.
 const WINDOW: usize = 100 * 1024;
@@ -28,7 +28,7 @@ pub(super) struct Way {
 }
 
 impl Way {
-    /// A mark: the stream flows again once something has arrived that was sent later.
+    /// Returns a mark: the stream flows again once bytes sent later have arrived.
     pub(super) fn mark(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
@@ -41,7 +41,7 @@ impl Way {
         self.received.load(Ordering::Relaxed)
     }
 
-    /// What was under way when a connection broke is nobody's.
+    /// Discounts the bytes in flight when a connection broke.
     fn forget_lost(&self) {
         self.received.store(self.mark(), Ordering::Relaxed);
     }
@@ -56,13 +56,13 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    /// How often the connection broke.
+    /// Returns the number of times the connection broke.
     pub(super) fn remade(&self) -> u64 {
         self.remade.load(Ordering::Relaxed)
     }
 
-    /// Keeps a connection from `client` to `address` on `server` until `stop` is set. Then all that was sent must have
-    /// arrived.
+    /// Keeps a connection from `client` to `address` on `server` until `stop` is set. Then all sent
+    /// bytes must have arrived.
     pub(super) fn run(&self, server: &Host, address: SocketAddr, client: &Host, stop: &AtomicBool) {
         let listener = server.listen((std::net::Ipv4Addr::UNSPECIFIED, address.port()));
         listener.set_nonblocking(true).unwrap();
@@ -118,7 +118,7 @@ fn connect(listener: &TcpListener, address: SocketAddr, client: &Host) -> Option
     Some([near, far])
 }
 
-/// Ends the connection for all who wait for it, when one of them has failed.
+/// Shuts the connection down for all of its threads if one of them has failed.
 fn or_end<T>(stream: &TcpStream, result: io::Result<T>) -> io::Result<T> {
     if result.is_err() {
         let _ = stream.shutdown(Shutdown::Both);

@@ -1,4 +1,5 @@
-//! What flows between the server and its clients: datagrams and a stream, both ways, for each.
+//! The traffic between the server and its clients: datagrams and a stream for each, in both
+//! directions.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::AtomicBool;
@@ -11,13 +12,13 @@ use super::{AGAIN, NAMES, SERVER};
 use crate::lab::{Host, Lab};
 use crate::waiting::holds_within;
 
-/// Port of the first client's traffic, on both sides; the next one has the next.
+/// Port of the first client's traffic, on both sides; each further client uses the next.
 const PORT: u16 = 7000;
 
-/// All of it.
+/// The traffic of all clients.
 #[derive(Debug)]
 pub(super) struct Traffic {
-    /// Up and down of each client.
+    /// Both directions of each client.
     pub(super) flows: Vec<Flow>,
     pub(super) streams: Vec<Stream>,
     began: Instant,
@@ -30,7 +31,8 @@ impl Traffic {
         Self { flows, streams: NAMES.iter().map(|_| Stream::default()).collect(), began }
     }
 
-    /// Begins to send, until `stop` is set, and to receive, until `closed` is. The clients are `inner` in the tunnel.
+    /// Starts sending, until `stop` is set, and receiving, until `closed` is. The clients are
+    /// `inner` in the tunnel.
     pub(super) fn spawn<'scope>(
         &'scope self,
         scope: &'scope Scope<'scope, '_>,
@@ -42,7 +44,7 @@ impl Traffic {
             let port = PORT + client as u16;
             let [near, far] = [lab.host(client + 1), lab.server()].map(|host: &Host| {
                 let socket = host.udp((Ipv4Addr::UNSPECIFIED, port));
-                // the test's own threads may be kept waiting for long
+                // the test's own threads may be delayed for long
                 socket2::SockRef::from(&socket).set_recv_buffer_size(200 * 1024).unwrap();
                 [socket.try_clone().unwrap(), socket]
             });
@@ -58,8 +60,8 @@ impl Traffic {
         }
     }
 
-    /// Waits until datagrams and bytes of the streams have arrived that were sent after `since`, from each client and to
-    /// each; gives when that was. `event` is what came before.
+    /// Waits until datagrams and stream bytes sent after `since` have arrived from and at each
+    /// client, and returns the times. `event` is the preceding event.
     pub(super) fn await_again(&self, event: &str, since: Duration) -> (Duration, Duration) {
         let ways: Vec<&Way> = self.streams.iter().flat_map(|stream| [&stream.up, &stream.down]).collect();
         let marks: Vec<u64> = ways.iter().map(|way| way.mark()).collect();
@@ -87,12 +89,12 @@ impl Traffic {
         (datagrams.unwrap(), streams.unwrap())
     }
 
-    /// Bytes that the streams have carried.
+    /// Returns the bytes that the streams have carried.
     pub(super) fn carried(&self) -> u64 {
         self.streams.iter().map(|stream| stream.up.received() + stream.down.received()).sum()
     }
 
-    /// How often a connection broke.
+    /// Returns the number of broken connections.
     pub(super) fn remade(&self) -> u64 {
         self.streams.iter().map(Stream::remade).sum()
     }

@@ -1,4 +1,5 @@
-//! The commands beside running a tunnel, with `wg` as the oracle; and what a configuration may not be.
+//! The commands beside running a tunnel, with `wg` as the oracle; and what a configuration may not
+//! be.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;

@@ -11,7 +11,8 @@ const fn message(len: usize, pads: bool) -> u64 {
     (DATA_OVERHEAD + padded) as u64
 }
 
-/// The client pings first, so it opens the handshake, and its first packet is the handshake's confirmation.
+/// The client pings first, so it opens the handshake, and its first packet is the handshake's
+/// confirmation.
 fn transfer_is_exact(server: Implementation, client: Implementation, outer: Outer) {
     let pair = Pair::new(server, client, outer);
     let pings =

@@ -29,7 +29,8 @@ const RESPONSE: u8 = 2;
 /// Longer than the 15 s of silence after which the source address is doubted.
 const DOUBT: Duration = Duration::from_secs(30);
 
-/// As a laptop from the wire to the air: the address stays, but the way from there leads nowhere any more.
+/// As a laptop from the wire to the air: the address stays, but the way from there leads nowhere
+/// any more.
 #[test]
 fn a_source_address_without_a_way_is_given_up() {
     let pair = Pair::new(ConfigFile, ConfigFile, Outer::V4);
@@ -94,7 +95,8 @@ fn a_burst_of_handshakes_from_one_address_is_answered() {
     assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
 }
 
-/// What is sent to a neighbour that does not answer waits, and is charged to the socket that everybody's goes by.
+/// What is sent to a neighbour that does not answer waits, and is charged to the socket that
+/// everybody's goes by.
 #[test]
 fn dead_neighbours_do_not_stop_the_others() {
     const DEAD: std::ops::Range<u8> = 2..5;

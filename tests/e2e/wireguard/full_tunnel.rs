@@ -1,4 +1,5 @@
-//! Default routes into the tunnel, by `--config`: policy routing, and nothing of it left at the end.
+//! Default routes into the tunnel, by `--config`: policy routing, and nothing of it left at the
+//! end.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -17,7 +18,8 @@ use crate::waiting::{eventually, uninterrupted};
 const WORLD_V4: &str = "203.0.113.1";
 const WORLD_V6: &str = "2001:db8:ffff::1";
 
-/// All that a tunnel may leave behind on a host, without the card's link-local address, which comes late.
+/// All that a tunnel may leave behind on a host, without the card's link-local address, which comes
+/// late.
 fn network_state(site: &Site) -> String {
     site.shell(
         "ip -4 rule; ip -6 rule; ip -4 route show table all; ip -6 route show table all | grep -v fe80
@@ -46,7 +48,8 @@ fn plan(outer: Outer, allowed: &[&str]) -> (Arc<Lab>, Plan) {
     (lab, plan)
 }
 
-/// A datagram from the client to the world arrives, from the client's inner address; so does the answer.
+/// A datagram from the client to the world arrives, from the client's inner address; so does the
+/// answer.
 fn reaches_the_world(server: &Site, client: &Site, world: &str, inner: &str) {
     let (world, inner): (IpAddr, IpAddr) = (world.parse().unwrap(), inner.parse().unwrap());
     let at_world = server.udp((world, 7));

@@ -50,8 +50,8 @@ impl Target {
         self.node.daemon.summary().all_dropped()
     }
 
-    /// Sends each of `messages` from a source of its own, so that no source sends more than its share, and slowly
-    /// enough that no cookie is asked for.
+    /// Sends each of `messages` from a source of its own, so that no source sends more than its
+    /// share, and slowly enough that no cookie is asked for.
     fn send_from_many(&self, messages: &[Vec<u8>]) {
         let spoofer = Spoofer::new(self.lab.client());
         for (number, message) in messages.iter().enumerate() {
@@ -78,7 +78,8 @@ fn flips(message: &[u8], range: std::ops::Range<usize>) -> Vec<Vec<u8>> {
     (range.start * 8..range.end * 8).map(flip).collect()
 }
 
-/// As [`flips`] of a handshake message's encrypted part, by someone who knows the receiver's public key.
+/// As [`flips`] of a handshake message's encrypted part, by someone who knows the receiver's public
+/// key.
 fn signed_flips(message: &[u8], range: std::ops::Range<usize>, public: &str) -> Vec<Vec<u8>> {
     let public: PublicKey = public.parse().unwrap();
     let mut flipped = flips(message, range);
@@ -166,7 +167,8 @@ fn flipped_bits_of_responses_and_forged_cookies() {
     assert!(target.node.only_peer().handshake > 0);
 }
 
-/// Every message type cut short and made longer, nothing at all, and the largest datagrams there are.
+/// Every message type cut short and made longer, nothing at all, and the largest datagrams there
+/// are.
 #[test]
 fn truncated_and_oversized_messages() {
     let mut target = Target::new(Wontun);
@@ -240,11 +242,12 @@ fn resident(pair: &Pair) -> u64 {
     resident_kilobytes(pair.server.daemon.pid())
 }
 
-/// Growth that a flood may cause, as resident kilobytes: the tables of sources and the queue of handshakes are bounded.
+/// Growth that a flood may cause, as resident kilobytes: the tables of sources and the queue of
+/// handshakes are bounded.
 const FLOOD_GROWTH: u64 = 32 * 1024;
 
-/// Initiations that cost the server curve work if it does any, from 50,000 addresses at full speed, while an honest
-/// peer keeps its stream, and another one shakes hands anew.
+/// Initiations that cost the server curve work if it does any, from 50,000 addresses at full speed,
+/// while an honest peer keeps its stream, and another one shakes hands anew.
 #[test]
 fn a_flood_of_initiations_stops_nobody() {
     const SOURCES: usize = 50_000;
@@ -271,7 +274,8 @@ fn a_flood_of_initiations_stops_nobody() {
     second.ping(1);
     let connection = Connection::open(&pair.server.site, (Ipv4Addr::new(10, 9, 0, 1), 0), &pair.client.site);
     let before = resident(&pair);
-    // Strangers' initiations: their mac1 is right, and who they are shows after two Diffie-Hellmans only.
+    // Strangers' initiations: their mac1 is right, and who they are shows after two Diffie-Hellmans
+    // only.
     let messages: Vec<_> = (0..512)
         .map(|_| {
             let socket = lab.host(2).udp(([0, 0, 0, 0], 0));
@@ -308,7 +312,8 @@ fn a_flood_of_initiations_stops_nobody() {
         };
         assert!(holds_within(PATIENCE, || flooded.load(Ordering::Relaxed) > 2 * SOURCES as u64));
         goes_on("in the flood");
-        // The client forgets its session: its first initiation is answered with a cookie, its second one is taken.
+        // The client forgets its session: its first initiation is answered with a cookie, its
+        // second one is taken.
         let endpoint = Outer::V4.endpoint(&pair.server.site);
         pair.client.set(&["peer", &server_public, "remove"]);
         pair.client.set(&["peer", &server_public, "endpoint", &endpoint, "allowed-ips", "10.9.0.0/24"]);

@@ -17,8 +17,9 @@ pub(crate) enum Implementation {
     Boringtun,
 }
 
-/// Set to `wireguard-go` or `boringtun`, it puts that program where a scenario asks for ours. What fails then is
-/// the scenario's own fault; what asks for more than a foreign program can do fails, too.
+/// Set to `wireguard-go` or `boringtun`, it puts that program where a scenario asks for ours. What
+/// fails then is the scenario's own fault; what asks for more than a foreign program can do fails,
+/// too.
 const STAND_IN: &str = "WONTUN_STAND_IN";
 
 impl Implementation {

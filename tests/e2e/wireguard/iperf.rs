@@ -37,8 +37,8 @@ impl Iperf {
         received.unwrap_or_else(|| panic!("no sum_received in {}", done.stdout))
     }
 
-    /// Runs `iperf3 -c address -u args…` until one run loses nothing, five times at most: on a busy machine queues
-    /// overflow while a program waits for its turn.
+    /// Runs `iperf3 -c address -u args…` until one run loses nothing, five times at most: on a busy
+    /// machine queues overflow while a program waits for its turn.
     pub(crate) fn run_udp(&self, client: &Node, address: &str, args: &[&str]) {
         let mut lost = Vec::new();
         while lost.len() < 5 {

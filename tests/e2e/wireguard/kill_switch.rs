@@ -1,7 +1,7 @@
 //! `--kill-switch`: nothing gets past the tunnel, whatever becomes of it.
 //!
-//! Host 1 is the client, and the router counts all that comes from its card; host 0 is the VPN's server, the world and
-//! the name server.
+//! Host 1 is the client, and the router counts all that comes from its card; host 0 is the VPN's
+//! server, the world and the name server.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -38,8 +38,8 @@ const CLASSES: &[(&str, &str)] = &[
     ("dhcp", "meta nfproto ipv4 udp sport 68 udp dport 67"),
     ("dhcpv6", "udp sport 546 udp dport 547"),
     ("discovery", "icmpv6 type 133-136"),
-    // The kernel reports of its own accord what a host listens to, within a second of its addresses: it may be before the switch
-    // is there, which drops them.
+    // The kernel reports of its own accord what a host listens to, within a second of its
+    // addresses: it may be before the switch is there, which drops them.
     ("listener", "icmpv6 type 143"),
     ("dns", "meta l4proto { tcp, udp } th dport 53"),
     ("leaked", ""),
@@ -114,8 +114,8 @@ pub(crate) fn kill(daemon: Daemon) {
     daemon.wait_exit();
 }
 
-/// Sends what a host sends all day, near and far, without caring for answers: ping, UDP, TCP and questions to a name
-/// server.
+/// Sends what a host sends all day, near and far, without caring for answers: ping, UDP, TCP and
+/// questions to a name server.
 pub(crate) fn talk(site: &Site) {
     let far = [IpAddr::from(WORLD_V4), WORLD_V6.into()];
     let near = [IpAddr::from(NEIGHBOUR_V4), NEIGHBOUR_V6.into()];
@@ -272,7 +272,8 @@ fn it_is_engaged_before_all_else() {
     }
 }
 
-/// A sender that does not stop: no datagram of its gets past, from the death of one run into the next.
+/// A sender that does not stop: no datagram of its gets past, from the death of one run into the
+/// next.
 #[test]
 fn nothing_leaks_from_one_run_to_the_next() {
     let stage = Stage::new();
@@ -363,7 +364,8 @@ fn names_of_peers_are_asked_for_all_the_same() {
 
     // nobody else's questions get out, also when the tunnel is gone
     kill(daemon);
-    // the kernel says the last words of a dead process's connections: they have the mark, and are no question
+    // the kernel says the last words of a dead process's connections: they have the mark, and are
+    // no question
     eventually("the lookup's connections are closed", || {
         client.shell("ss -Htan dport = 53").lines().all(|line| line.starts_with("TIME-WAIT"))
     });
@@ -378,8 +380,8 @@ fn names_of_peers_are_asked_for_all_the_same() {
     assert_eq!(tally.count("leaked"), 0);
 }
 
-/// A tunnel with a default route needs that without a kill switch, too: the question would go into the tunnel that it is
-/// asked for.
+/// A tunnel with a default route needs that without a kill switch, too: the question would go into
+/// the tunnel that it is asked for.
 #[test]
 fn a_name_behind_the_own_default_route_is_found() {
     let mut stage = Stage::new();
@@ -503,8 +505,8 @@ fn it_takes_a_file_with_a_default_route() {
     assert!(is_locked(stage.client()));
 }
 
-/// The client as the router of another host: that host's connections go through the tunnel and come back, and nothing
-/// of it gets past the tunnel either.
+/// The client as the router of another host: that host's connections go through the tunnel and come
+/// back, and nothing of it gets past the tunnel either.
 #[test]
 fn hosts_behind_it_are_held_to_it_too() {
     let mut stage = Stage::new();

@@ -96,7 +96,8 @@ fn a_live_tunnel_is_not_replaced() {
     site.wg(&["show", "wg0"]);
 }
 
-/// The device of the same name in another network namespace is no obstacle, but the socket in the same `/run` is.
+/// The device of the same name in another network namespace is no obstacle, but the socket in the
+/// same `/run` is.
 #[test]
 fn a_live_socket_of_another_network_is_not_replaced() {
     let lab = Arc::new(Lab::new(2));

@@ -44,7 +44,8 @@ fn udp(node: &Node, address: [u8; 4], port: u16) -> UdpSocket {
     node.site.udp(SocketAddrV4::new(Ipv4Addr::from(address), port))
 }
 
-/// Fault 6: the first client may use all of 10.9.0.0/24 but for the address that is the second client's.
+/// Fault 6: the first client may use all of 10.9.0.0/24 but for the address that is the second
+/// client's.
 fn a_forged_inner_source_is_dropped(server: Implementation, forger: Implementation) {
     let star = star(server, &[forger, Implementation::WireguardGo], &[&["10.9.0.0/24"], &["10.9.0.3/32"]]);
     let (forger, owner) = (&star.clients[0], &star.clients[1]);

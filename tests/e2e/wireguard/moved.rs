@@ -37,7 +37,8 @@ impl Drop for Cell {
     }
 }
 
-/// The client's device goes where no other network is; its datagrams still leave by the card that stays behind.
+/// The client's device goes where no other network is; its datagrams still leave by the card that
+/// stays behind.
 fn the_device_moves(server: Implementation, client: Implementation) {
     let pair = Plan::new(&Arc::new(Lab::new(2)), Outer::V4).start(server, client);
     pair.client.ping(SERVER_V4);

@@ -36,7 +36,8 @@ fn padding_stays_within_the_mtu(server: Implementation, client: Implementation, 
     assert_room_is_used(&capture.stop(), &lab, outer, room);
 }
 
-/// Checks what went over the wire: nothing was larger than `room`, and something as large as that in each direction.
+/// Checks what went over the wire: nothing was larger than `room`, and something as large as that
+/// in each direction.
 fn assert_room_is_used(frames: &[Frame], lab: &Lab, outer: Outer, room: usize) {
     let (server, client): (IpAddr, IpAddr) = match outer {
         Outer::V4 => (lab.server().v4.into(), lab.client().v4.into()),
@@ -66,7 +67,8 @@ between!(padding_stays_within_the_mtu: {
     wontun_to_boringtun: (Boringtun, ConfigFile, Outer::V4),
 });
 
-/// Without a word about it in the file, the client's MTU is the one of the route to its server, less 80.
+/// Without a word about it in the file, the client's MTU is the one of the route to its server,
+/// less 80.
 #[test]
 fn the_mtu_follows_the_route_to_the_endpoint() {
     let lab = Arc::new(Lab::with_mtu(2, 1460));

@@ -23,8 +23,9 @@ pub(crate) struct NameServer {
 }
 
 impl NameServer {
-    /// Answers on `address` of `host` until the test process ends: every name has the one IPv4 address `of_name`, and no
-    /// IPv6 address. If `cut`, UDP only says that the answer does not fit.
+    /// Answers on `address` of `host` until the test process ends: every name has the one IPv4
+    /// address `of_name`, and no IPv6 address. If `cut`, UDP only says that the answer does not
+    /// fit.
     pub(crate) fn start(host: &Host, address: impl Into<IpAddr>, of_name: Ipv4Addr, cut: bool) -> Self {
         let address = (address.into(), 53);
         let (udp, tcp) = (host.udp(address), host.listen(address));

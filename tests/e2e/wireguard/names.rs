@@ -11,7 +11,8 @@ use crate::lab::Lab;
 use crate::mounts::Folder;
 use crate::waiting::{PATIENCE, holds_within};
 
-/// Gives `site` an /etc/hosts of its own, which [`say`] rewrites, and a name server that refuses at once.
+/// Gives `site` an /etc/hosts of its own, which [`say`] rewrites, and a name server that refuses at
+/// once.
 pub(super) fn own_hosts(site: &Site) -> Folder {
     let folder = Folder::new();
     say(&folder, "");
@@ -56,8 +57,8 @@ fn a_name_that_resolves_later_is_no_error() {
     client.ping(SERVER_V4);
 }
 
-/// The server's host is another one from now on, and its name says so; nothing else tells the client. After 90 seconds
-/// of handshakes without an answer the name is looked up again.
+/// The server's host is another one from now on, and its name says so; nothing else tells the
+/// client. After 90 seconds of handshakes without an answer the name is looked up again.
 #[test]
 fn a_name_is_looked_up_again_when_nobody_answers() {
     let (server, client, plan, folder) = by_name(true);

@@ -31,7 +31,8 @@ fn behind_nat(server: Implementation, client: Implementation, keepalive: Option<
 
 /// Whether the server reaches the client after a silence.
 fn is_reached_after_silence(pair: &Pair) -> bool {
-    // Shorter than the ten seconds after which the client answers the server's last packet with a keepalive.
+    // Shorter than the ten seconds after which the client answers the server's last packet with a
+    // keepalive.
     sleep(MEMORY + Duration::from_secs(2));
     pair.server.site.ping_once([10, 9, 0, 2], 56)
 }

@@ -4,9 +4,10 @@ use super::site::Site;
 use crate::mounts::BINARY;
 use crate::waiting::eventually;
 
-/// What to run wontun with `arguments` under, so that one of its sockets to netfilter is refused, as a kernel without
-/// netfilter's netlink does. `which` chooses it, from the places that they have among all sockets, counted from 1; a run
-/// that is not refused any, and stopped again, finds them out.
+/// What to run wontun with `arguments` under, so that one of its sockets to netfilter is refused,
+/// as a kernel without netfilter's netlink does. `which` chooses it, from the places that they have
+/// among all sockets, counted from 1; a run that is not refused any, and stopped again, finds them
+/// out.
 pub(crate) fn refuse(
     site: &Site,
     arguments: &[&str],

@@ -1,4 +1,5 @@
-//! Which way the datagrams go: the source address of the answers, tunnels in tunnels, keys to which nothing is sent.
+//! Which way the datagrams go: the source address of the answers, tunnels in tunnels, keys to which
+//! nothing is sent.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,8 +19,8 @@ use crate::lab::{Lab, heavy};
 use crate::streams::Connection;
 use crate::waiting::uninterrupted;
 
-/// The server has two addresses. Its answers leave from the one that the client talks to; when that is removed, the
-/// server's next packet leaves from the other, and the client follows.
+/// The server has two addresses. Its answers leave from the one that the client talks to; when that
+/// is removed, the server's next packet leaves from the other, and the client follows.
 fn the_source_address_is_sticky(server: Implementation, client: Implementation, outer: Outer) {
     let lab = Arc::new(Lab::new(2));
     let mut plan = Plan::new(&lab, outer);
@@ -141,8 +142,8 @@ fn send_with_class(socket: &std::net::UdpSocket, class: u32, text: &[u8]) {
     socket.send_to(text, (SERVER_V4.parse::<IpAddr>().unwrap(), 7)).unwrap();
 }
 
-/// Handshakes have DSCP AF41, data none; of a packet only its ECN field is seen outside, and what the way did to that
-/// is seen inside (RFC 6040).
+/// Handshakes have DSCP AF41, data none; of a packet only its ECN field is seen outside, and what
+/// the way did to that is seen inside (RFC 6040).
 fn congestion_marks_go_in_and_out(server: Implementation, client: Implementation) {
     const ECT_0: u8 = 2;
     const CE: u8 = 3;

@@ -1,5 +1,5 @@
-//! A peer that is driven by hand: the library's protocol engine over one UDP socket. It is cheap enough to have a
-//! thousand of, sees each message, and can send what no WireGuard would.
+//! A peer that is driven by hand: the library's protocol engine over one UDP socket. It is cheap
+//! enough to have a thousand of, sees each message, and can send what no WireGuard would.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
@@ -31,7 +31,8 @@ pub(crate) struct Probe {
 }
 
 impl Probe {
-    /// A peer with the keys `keys` and the inner address `inner`, on `socket`; `public` is at `server`.
+    /// A peer with the keys `keys` and the inner address `inner`, on `socket`; `public` is at
+    /// `server`.
     pub(crate) fn new(
         socket: UdpSocket,
         keys: &Keys,
@@ -83,7 +84,8 @@ impl Probe {
         Some(buffer)
     }
 
-    /// Gives the engine a datagram of the server's; returns the packet in it, if there is one, and what is to be sent.
+    /// Gives the engine a datagram of the server's; returns the packet in it, if there is one, and
+    /// what is to be sent.
     pub(crate) fn take(&mut self, mut datagram: Vec<u8>) -> (Option<Vec<u8>>, Vec<Vec<u8>>) {
         let now = timer::now().unwrap();
         let incoming =
@@ -162,7 +164,8 @@ fn echo(kind: u8, from: Ipv4Addr, to: Ipv4Addr, number: u16) -> Vec<u8> {
     packets::ipv4(1, from, to, &message)
 }
 
-/// Makes mac1 of an initiation or response right again, for a receiver with the key `public`, and takes mac2 away.
+/// Makes mac1 of an initiation or response right again, for a receiver with the key `public`, and
+/// takes mac2 away.
 pub(crate) fn sign(message: &mut [u8], public: &PublicKey) {
     let mut hasher = Blake2s256::new();
     hasher.update(b"mac1----");

@@ -14,8 +14,8 @@ use crate::waiting::finish;
 /// REKEY_AFTER_TIME, and what a new handshake takes.
 const LONG_ENOUGH: Duration = Duration::from_secs(120 + 8);
 
-/// Whoever opened a session replaces it: here each foreign program does so with us, and we with it. All in one test,
-/// since all of them wait for the same two minutes.
+/// Whoever opened a session replaces it: here each foreign program does so with us, and we with it.
+/// All in one test, since all of them wait for the same two minutes.
 #[test]
 fn sessions_are_replaced_without_a_loss() {
     let lab = Arc::new(Lab::new(4));

@@ -61,7 +61,8 @@ fn a_stream_survives_roaming(server: Implementation, client: Implementation, out
     pair.server.ping(CLIENT_V4);
 }
 
-// Over IPv4, wireguard-go 20220316 does not get over ENETUNREACH from the source address that it has lost.
+// Over IPv4, wireguard-go 20220316 does not get over ENETUNREACH from the source address that it
+// has lost.
 between!(a_stream_survives_roaming: {
     wontun_and_wontun: (ConfigFile, Wontun, Outer::V4),
     wontun_and_wontun_over_v6: (Wontun, ConfigFile, Outer::V6),

@@ -1,7 +1,7 @@
 //! `--nat auto`: a server whose peers reach what is behind it, with no other program's help.
 //!
-//! The router of the laboratory is the VPN's server, host 1 its client, and host 0 a web server outside that knows no
-//! way back but to the server itself.
+//! The router of the laboratory is the VPN's server, host 1 its client, and host 0 a web server
+//! outside that knows no way back but to the server itself.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -62,7 +62,8 @@ fn ruleset(site: &Site) -> String {
     site.shell(r#"nft list ruleset | sed -e 's/ # progname .*//' -e '/^\tflags/d'"#)
 }
 
-/// Who a datagram from the client comes from, as the web server sees it, if it gets there; the answer must get back.
+/// Who a datagram from the client comes from, as the web server sees it, if it gets there; the
+/// answer must get back.
 fn seen_from(lab: &Lab, client: &Site, web: &str) -> Option<IpAddr> {
     let web: IpAddr = web.parse().unwrap();
     let at_web = lab.host(0).udp((web, 7));

@@ -1,5 +1,5 @@
-//! A host with a `/run` of its own, as each real host has: `wg` finds a tunnel by a socket in `/run/wireguard`, and
-//! all hosts of the laboratory call their tunnels `wg0`.
+//! A host with a `/run` of its own, as each real host has: `wg` finds a tunnel by a socket in
+//! `/run/wireguard`, and all hosts of the laboratory call their tunnels `wg0`.
 
 use std::io::{BufRead, BufReader};
 use std::ops::Deref;
@@ -29,7 +29,8 @@ const TOOLS: &[(&str, &str)] = &[
 pub(crate) struct Site {
     lab: Arc<Lab>,
     index: usize,
-    /// Keeps the mount namespace alive; it ends when this process does, since that closes its standard input.
+    /// Keeps the mount namespace alive; it ends when this process does, since that closes its
+    /// standard input.
     holder: Child,
     folder: Folder,
 }

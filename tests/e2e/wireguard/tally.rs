@@ -9,8 +9,8 @@ pub(crate) struct Tally<'site> {
 }
 
 impl<'site> Tally<'site> {
-    /// Counts at `hook`, such as `prerouting`, whatever comes by; a packet is counted by the first of `rules` that it
-    /// matches, each a counter's name and the condition, which may be empty.
+    /// Counts at `hook`, such as `prerouting`, whatever comes by; a packet is counted by the first
+    /// of `rules` that it matches, each a counter's name and the condition, which may be empty.
     pub(crate) fn start(site: &'site Site, hook: &str, rules: &[(&str, &str)]) -> Self {
         let mut script = String::from("table inet tally {\n");
         for (name, _) in rules {

@@ -119,7 +119,8 @@ between!(values_are_set_one_by_one: {
     of_a_socket: (Wontun, ConfigFile),
 });
 
-/// `showconf` gives what `setconf` takes; `syncconf` leaves alone what does not change, `setconf` replaces.
+/// `showconf` gives what `setconf` takes; `syncconf` leaves alone what does not change, `setconf`
+/// replaces.
 fn configurations_go_in_and_out(server: Implementation, client: Implementation) {
     let pair = Pair::new(server, client, Outer::V4);
     pair.client.ping(SERVER_V4);
@@ -141,7 +142,8 @@ fn configurations_go_in_and_out(server: Implementation, client: Implementation) 
     let file = node.site.write("more.conf", &more);
     node.site.wg(&["addconf", "wg0", file.to_str().unwrap()]);
     assert_eq!(node.peers().len(), 2);
-    // Everything is made anew: the session is gone, and the endpoint of the file brings the next one about.
+    // Everything is made anew: the session is gone, and the endpoint of the file brings the next
+    // one about.
     let file = node.site.write("shown.conf", &shown);
     node.site.wg(&["setconf", "wg0", file.to_str().unwrap()]);
     assert_eq!(node.site.wg(&["showconf", "wg0"]), shown);

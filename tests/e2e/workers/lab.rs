@@ -18,8 +18,8 @@ use crate::wireguard::site::Site;
 /// The inner addresses of the clients.
 pub(super) const CLIENTS: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 9, 0, 2), Ipv4Addr::new(10, 9, 0, 3)];
 
-/// Ports that a client is tried on. That all of them go to the worker of the other client is as likely as that a coin
-/// falls on the same side so often.
+/// Ports that a client is tried on. That all of them go to the worker of the other client is as
+/// likely as that a coin falls on the same side so often.
 const PORTS: std::ops::Range<u16> = 52_000..52_030;
 
 /// Datagrams that show which worker hears a client.
@@ -105,7 +105,8 @@ impl Star {
         Self { server, _clients: clients, server_site, client_sites }
     }
 
-    /// With two workers, one for each client: the second client takes one port after the other until it is so.
+    /// With two workers, one for each client: the second client takes one port after the other
+    /// until it is so.
     pub(super) fn spread(args: &[&str]) -> Self {
         let star = Self::new("2", args);
         let first = star.worker_of(0);

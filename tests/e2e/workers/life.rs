@@ -106,7 +106,8 @@ fn changes_reach_all_workers_while_they_work() {
             set(&["fwmark", &(round + 1).to_string()]);
             goes_on("another mark");
             star.client_sites[0].wg(&["set", DEVICE, "listen-port", &(53_000 + round).to_string()]);
-            // heard there before the server moves too: of two that move at once neither finds the other again
+            // heard there before the server moves too: of two that move at once neither finds the
+            // other again
             star.client_sites[0].ping(SERVER_V4);
             goes_on("another port of a client");
             // the clients follow, since the server goes on sending

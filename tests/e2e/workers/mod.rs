@@ -1,4 +1,5 @@
-//! Several workers: clients are spread over them, flows are not, and what concerns all of them does.
+//! Several workers: clients are spread over them, flows are not, and what concerns all of them
+//! does.
 
 pub(crate) mod lab;
 mod life;
