@@ -1,6 +1,6 @@
-//! The metrics' documentation and dashboard tell of what is served, all of it and nothing else.
+//! The metrics' documentation and dashboard cover exactly the metrics that are served.
 
-// A test says what went wrong by panicking.
+// Tests report failures by panicking.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +11,7 @@ use wontun::metrics::FAMILIES;
 const DASHBOARD: &str = include_str!("../docs/src/reference/grafana.json");
 const DOCUMENTATION: &str = include_str!("../docs/src/reference/metrics.md");
 
-/// The names of metrics in an expression: words with a prefix of ours.
+/// Returns the metric names in an expression: words with the prefix of wontun's metrics.
 fn names(expression: &str) -> impl Iterator<Item = &str> {
     expression
         .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
@@ -22,7 +22,7 @@ fn served() -> BTreeSet<&'static str> {
     FAMILIES.iter().map(|family| family.name).collect()
 }
 
-/// All values of `key`, wherever they are.
+/// Collects all values of `key` at any depth.
 fn find<'a>(value: &'a Value, key: &str, found: &mut Vec<&'a Value>) {
     match value {
         Value::Object(fields) => {

@@ -1,6 +1,6 @@
 //! The reference pages list all drop reasons, variables and keys that the program has.
 
-// A test says what went wrong by panicking.
+// Tests report failures by panicking.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::collections::BTreeSet;

@@ -1,12 +1,12 @@
-//! wg-quick's configuration: whatever a file has in it, it is answered, in one line and without its
-//! secrets, and what is understood survives being written and read again. Shared by the fuzzer and
-//! by the ordinary test that replays its corpus.
+//! wg-quick's configuration: any file is answered in one line and without its secrets, and a parsed
+//! configuration is unchanged after being written and read again. Shared by the fuzzer and by the
+//! ordinary test that replays its corpus.
 
 use std::path::Path;
 
 use wontun::config::wg_quick::{Hooks, Warning, parse};
 
-/// More base64 characters in a row than any word of a message has, and fewer than half of a key
+/// More consecutive base64 characters than any word of a message has, and fewer than half of a key
 /// has.
 const LONGEST_WORD: usize = 24;
 
@@ -22,10 +22,10 @@ fn lines_grow(warnings: &[Warning]) -> bool {
     warnings.is_sorted_by_key(|warning| warning.line)
 }
 
-/// Reads one file.
+/// Parses one file.
 ///
 /// # Panics
-/// When the parser breaks one of its rules.
+/// If the parser violates an invariant.
 pub(crate) fn run(text: &[u8]) {
     let file = Path::new("tun0.conf");
     let strict = parse(file, text, Hooks::Refuse);

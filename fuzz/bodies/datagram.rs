@@ -31,16 +31,17 @@ impl<'a> Script<'a> {
     }
 }
 
-/// Four addresses of which two share a host: the peer, its new port, two strangers.
+/// Returns one of four addresses, two of which share a host: the peer, its new port, two unknown
+/// sources.
 fn address(choice: u8) -> SocketAddr {
     let host = Ipv4Addr::new(192, 0, 2, [2, 2, 3, 4][usize::from(choice & 3)]);
     SocketAddr::new(host.into(), 19_988 + u16::from(choice & 1))
 }
 
-/// Plays one script.
+/// Runs one script.
 ///
 /// # Panics
-/// When the engine breaks one of its rules.
+/// If the engine violates an invariant.
 pub(crate) fn run(script: &[u8]) {
     let mut script = Script(script);
     let role = if script.byte() & 1 == 0 { Role::Server } else { Role::Client };

@@ -1,5 +1,5 @@
-//! Two WireGuard engines whose wire, clock and configuration a script of bytes plays with. Shared
-//! by the fuzzer and by the ordinary test that replays its corpus.
+//! Two WireGuard engines with a link, clock and configuration that a script of bytes controls.
+//! Shared by the fuzzer and by the ordinary test that replays its corpus.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -11,9 +11,9 @@ use wontun::tunnel::wireguard::{
 
 const MTU: usize = 1420;
 const BUFFER: usize = 2048;
-/// Datagrams that stay recorded, to be sent again.
+/// Number of datagrams that stay recorded for replay.
 const RECORDED: usize = 64;
-/// Steps of a script that are played; what is interesting happens in fewer.
+/// Largest number of steps of a script that are executed; interesting behaviour needs fewer.
 const MAX_STEPS: usize = 400;
 
 /// Takes bytes off the script; zeros when it has ended.
@@ -31,7 +31,7 @@ impl<'a> Script<'a> {
     }
 }
 
-/// SplitMix64: nobody is to be kept out here, runs are to be the same.
+/// SplitMix64: runs must be reproducible, not unpredictable.
 struct Numbers(u64);
 
 impl Random for Numbers {
@@ -44,12 +44,12 @@ impl Random for Numbers {
     }
 }
 
-/// Our key with number `host`.
+/// Returns the private key of `host`.
 fn key(host: usize) -> PrivateKey {
     PrivateKey::from_bytes(&[[3; 32], [5; 32], [7; 32]][host])
 }
 
-/// Where a host is, or somebody else.
+/// Returns the endpoint of a host, or an unknown one.
 fn address(choice: u8) -> Endpoint {
     Endpoint::new(([192, 0, 2, choice >> 1], 1000 + u16::from(choice & 1)).into())
 }
@@ -82,7 +82,7 @@ struct World {
     arrived: BTreeSet<u32>,
 }
 
-/// A packet that carries a number, or a keepalive's nothing.
+/// Returns a packet that carries a number, or an empty one as a keepalive.
 fn packet(number: u32, len: usize) -> Vec<u8> {
     let mut packet = vec![0; len.clamp(24, MTU)];
     let total = u16::try_from(packet.len()).expect("no longer than the MTU").to_be_bytes();
@@ -110,7 +110,7 @@ impl World {
         world
     }
 
-    /// As it is at the start: a key, one peer, and where it is.
+    /// Applies the initial configuration: a key, one peer, and its endpoint.
     fn configure(&mut self, host: usize) {
         let Host { interface, peer } = &mut self.hosts[host];
         interface.set_private_key(Some(key(host)), self.now);
@@ -158,7 +158,7 @@ impl World {
         }
     }
 
-    /// Hands over the datagram that is longest on the wire.
+    /// Delivers the datagram that has been on the link longest.
     fn deliver_next(&mut self) {
         if let Some(Datagram { from, bytes }) = self.wire.pop_front() {
             self.deliver(1 - from, home(from), &bytes);
@@ -206,14 +206,14 @@ impl World {
         }
     }
 
-    /// With the wire and the configuration in order again, packets arrive: at once, or, where one
-    /// side holds on to a session that the other has no more, after the fifteen seconds that it
+    /// Restores the link and the configuration, and checks that packets arrive: at once, or, where
+    /// one side keeps a session that the other no longer has, after the fifteen seconds that it
     /// takes to notice.
     fn recover(&mut self) {
         self.wire.clear();
         for host in 0..2 {
             if self.hosts[host].interface.queued() > 16 {
-                // a flood's remains, which take long
+                // the remains of a flood, which take long
                 self.hosts[host].interface.set_private_key(None, self.now);
             }
             self.configure(host);
@@ -244,10 +244,10 @@ impl World {
     }
 }
 
-/// Plays one script.
+/// Runs one script.
 ///
 /// # Panics
-/// When the engine breaks one of its rules.
+/// If the engine violates an invariant.
 pub(crate) fn run(script: &[u8]) {
     let mut script = Script(script);
     let mut world = World::new();
@@ -263,7 +263,7 @@ pub(crate) fn run(script: &[u8]) {
             0 => world.send(host, usize::from(script.byte()) * 6),
             1 => world.deliver_next(),
             2 => {
-                // changed, or cut
+                // changed, or truncated
                 if let Some(Datagram { from, mut bytes }) = world.wire.pop_front() {
                     let place = usize::from(script.byte()) * 6 % bytes.len();
                     bytes[place] ^= script.byte();
@@ -275,7 +275,7 @@ pub(crate) fn run(script: &[u8]) {
             }
             3 => drop(world.wire.pop_front()),
             4 => {
-                // again, perhaps back to who sent it, perhaps from elsewhere
+                // replayed, possibly back to its sender, possibly from another address
                 let number = usize::from(script.byte());
                 if let Some(Datagram { from, bytes }) = world.recorded.get(number % RECORDED) {
                     let (from, bytes) = (*from, bytes.clone());

@@ -1,6 +1,6 @@
-//! `wontun import`: whatever is in another program's file, what comes of it is a file that the
-//! tunnel takes, or an error, and what is said of it is in single lines. Shared by the fuzzer and
-//! by the ordinary test that replays its corpus.
+//! `wontun import`: the result of an arbitrary file of another program is a file that the tunnel
+//! accepts, or an error, and all messages about it are single lines. Shared by the fuzzer and by
+//! the ordinary test that replays its corpus.
 
 use std::path::{Path, PathBuf};
 
@@ -11,10 +11,10 @@ fn check_message(message: &str) {
     assert!(!message.chars().any(char::is_control), "{message:?}");
 }
 
-/// Takes over one file.
+/// Imports one file.
 ///
 /// # Panics
-/// When a rule is broken.
+/// If an invariant is violated.
 pub(crate) fn run(text: &[u8]) {
     let import = Import { source: PathBuf::from("wg0.x"), endpoint: None, listen_port: None, dns: None };
     match import.translate(text, Path::new("tun0.conf")) {

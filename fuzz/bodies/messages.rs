@@ -1,5 +1,5 @@
-//! Messages between processes: whatever bytes come, they are an error or a message, which is
-//! written and read as itself. Shared by the fuzzer and by the ordinary test that replays its
+//! Messages between processes: arbitrary bytes are an error or a message, which is unchanged after
+//! being written and read again. Shared by the fuzzer and by the ordinary test that replays its
 //! corpus.
 
 use serde::Serialize;
@@ -18,18 +18,18 @@ fn check<M: Serialize + DeserializeOwned>(bytes: &[u8]) -> bool {
         }
     };
     let written = encode(&message).expect("what was read is written");
-    // numbers may have been longer than they need be
+    // numbers may have had a longer encoding than necessary
     assert!(written.len() <= bytes.len().min(MAX_MESSAGE));
     let again = decode::<M>(&written).expect("what was written is read");
     assert_eq!(*encode(&again).expect("it is written again"), *written);
     true
 }
 
-/// Reads bytes as each kind of message: as they are, or, if the first is odd, the rest behind a
+/// Parses bytes as each kind of message: as they are, or, if the first is odd, the rest after a
 /// valid header.
 ///
 /// # Panics
-/// When a message breaks one of the rules.
+/// If a message violates an invariant.
 pub(crate) fn run(input: &[u8]) {
     let Some((first, rest)) = input.split_first() else { return };
     let mut bytes = Vec::new();

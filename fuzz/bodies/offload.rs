@@ -1,6 +1,6 @@
-//! Splitting and coalescing: anything that a tun device might give, and streams of packets of which
-//! a script of bytes says what is unusual. Clamping the MSS of a packet, and the answer to one that
-//! is too big. Shared by the fuzzer and by the ordinary test that replays its corpus.
+//! Splitting and coalescing: arbitrary reads of a tun device, and streams of packets with
+//! deviations chosen by a script of bytes. Also MSS clamping of a packet, and the ICMP error for
+//! one that is too big. Shared by the fuzzer and by the ordinary test that replays its corpus.
 
 use wontun::packet::coalesce::{CoalesceError, Coalescer, MAX_PIECES, MAX_SEGMENTS};
 use wontun::packet::split::Split;
@@ -24,7 +24,7 @@ impl<'a> Script<'a> {
     }
 }
 
-/// The sum of RFC 1071, slowly: what is judged must not be the judge.
+/// Computes the checksum of RFC 1071 in a simple way, independent of the code under test.
 fn sum(bytes: &[u8]) -> u16 {
     let mut total = 0_u32;
     for word in bytes.chunks(2) {
@@ -40,7 +40,7 @@ fn transport_sum(packet: &[u8], offset: usize, protocol: u8) -> u16 {
     sum(&[addresses, &[0, protocol], &length, &packet[offset..]].concat())
 }
 
-/// Cuts what a tun device gave; `None` if it is refused.
+/// Splits a read of a tun device; `None` if it is refused.
 fn cut(read: &[u8], layout: Layout) -> Option<Vec<Vec<u8>>> {
     let (header, packet) = Header::parse(read, layout).ok()?;
     let mut split = Split::new(&header, packet).ok()?;
@@ -56,8 +56,7 @@ fn cut(read: &[u8], layout: Layout) -> Option<Vec<Vec<u8>>> {
     Some(packets)
 }
 
-/// What a tun device may give: the header and the packet as they are, or with the lengths put
-/// right.
+/// Splits a read of a tun device: the header and the packet as they are, or with corrected lengths.
 fn split(script: &mut Script) {
     let how = script.byte();
     let layout = if how & 1 == 0 { Layout::Short } else { Layout::Long };
@@ -94,7 +93,7 @@ fn split(script: &mut Script) {
     assert!(payload == whole[headers_len..], "the payload is what it was");
 }
 
-/// The next packet of one of four flows, with what the script changes about it.
+/// Returns the next packet of one of four flows, with the script's changes.
 fn packet(script: &mut Script, sequences: &mut [u32; 8], identification: &mut u16) -> Vec<u8> {
     let step = script.byte();
     let (six, tcp) = (step & 1 != 0, step & 2 != 0);
@@ -128,7 +127,7 @@ fn packet(script: &mut Script, sequences: &mut [u32; 8], identification: &mut u1
         packet.extend([0, 0]);
     }
     packet.extend((0..len).map(|place| place.to_be_bytes()[1] ^ step));
-    // changed before the checksums are made, or after
+    // changed before or after the checksums are computed
     let changes = if odd { usize::from(script.byte() & 3) } else { 0 };
     for _ in 0..changes {
         change(script, &mut packet);
@@ -152,15 +151,15 @@ fn packet(script: &mut Script, sequences: &mut [u32; 8], identification: &mut u1
     packet
 }
 
-/// One byte of the headers is another; the version stays.
+/// Replaces one byte of the headers; the version stays.
 fn change(script: &mut Script, packet: &mut [u8]) {
     let place = usize::from(script.byte()) % packet.len().min(80);
     let mask = if place == 0 { 0x0f } else { 0xff };
     packet[place] ^= script.byte() & mask;
 }
 
-/// What cutting need not give back: the identification where DF says that it means nothing, and the
-/// checksum over it.
+/// Removes the fields that splitting need not restore: the identification where DF makes it
+/// meaningless, and the checksum over it.
 fn comparable(packet: &[u8]) -> Vec<u8> {
     let mut packet = packet.to_vec();
     if packet[0] >> 4 == 4 && packet[6] & 0x40 != 0 {
@@ -170,7 +169,7 @@ fn comparable(packet: &[u8]) -> Vec<u8> {
     packet
 }
 
-/// Addresses, protocol and ports.
+/// Returns the addresses, protocol and ports.
 fn flow(packet: &[u8]) -> Option<Vec<u8>> {
     let found = transport::find(packet)?;
     let ports = packet.get(found.offset..found.offset + 4)?;
@@ -230,8 +229,8 @@ fn coalesce(script: &mut Script) {
     }
 }
 
-/// The packet is the script as it is, or with the length put right, and as TCP with right
-/// checksums.
+/// Clamps and answers the script as a packet: as it is, or with a corrected length, and as TCP with
+/// valid checksums.
 fn clamp_and_answer(script: &mut Script) {
     let how = script.byte();
     let mtu = usize::from(script.byte()) << 8 | usize::from(script.byte());
@@ -294,10 +293,10 @@ fn answer(packet: &[u8], mtu: usize) {
     assert_eq!(too_big::reply(answer, 0, &mut [0; MAX_REPLY]), None, "no answer to an answer");
 }
 
-/// Plays one script.
+/// Runs one script.
 ///
 /// # Panics
-/// When a rule is broken.
+/// If an invariant is violated.
 pub(crate) fn run(script: &[u8]) {
     let mut script = Script(script);
     match script.byte() & 3 {

@@ -1,10 +1,10 @@
-//! The UAPI: whatever comes over the socket, it is answered in one line and without its secrets,
-//! the same in whatever pieces it comes, and what is understood survives being written and read
-//! again. Shared by the fuzzer and by the ordinary test that replays its corpus.
+//! The UAPI: any socket input is answered in one line and without its secrets, independent of how
+//! it is split into reads, and a parsed request is unchanged after being written and read again.
+//! Shared by the fuzzer and by the ordinary test that replays its corpus.
 
 use wontun::control::uapi::{Request, RequestError, RequestParser};
 
-/// More letters and digits in a row than any word of a message has, and fewer than half of a key
+/// More consecutive letters and digits than any word of a message has, and fewer than half of a key
 /// has.
 const LONGEST_WORD: usize = 30;
 
@@ -25,10 +25,10 @@ fn check_request(request: Request) {
     assert_eq!(again.request, Some(Ok(Request::Set(changes))), "what was printed is read");
 }
 
-/// Reads what comes over one connection.
+/// Parses the input of one connection.
 ///
 /// # Panics
-/// When the parser breaks one of its rules.
+/// If the parser violates an invariant.
 pub(crate) fn run(text: &[u8]) {
     let mut whole = RequestParser::default();
     let mut rest = text;

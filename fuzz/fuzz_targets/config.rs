@@ -1,4 +1,4 @@
-//! `scripts/fuzz.sh config`: whatever is in a file, the parser answers and keeps its rules.
+//! `scripts/fuzz.sh config`: the parser answers an arbitrary file and keeps its invariants.
 #![no_main]
 
 #[path = "../bodies/config.rs"]

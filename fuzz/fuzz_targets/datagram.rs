@@ -1,4 +1,4 @@
-//! `scripts/fuzz.sh datagram`: whatever arrives, the engine answers and keeps its rules.
+//! `scripts/fuzz.sh datagram`: the engine handles arbitrary datagrams and keeps its invariants.
 #![no_main]
 
 #[path = "../bodies/datagram.rs"]

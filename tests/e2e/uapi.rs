@@ -314,7 +314,7 @@ fn wg_never_meets_a_socket_that_does_not_listen() {
                             let refused = socket
                                 .connect(&SockAddr::unix(SOCKET).unwrap())
                                 .is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused);
-                            // one that was closed in between has been removed before
+                            // a socket that was closed in between has been removed before
                             refusals += u32::from(refused && before.is_some() && before == file());
                         }
                         (looks, refusals)

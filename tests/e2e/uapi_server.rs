@@ -1,5 +1,5 @@
-//! A tunnel's control socket without a tunnel: the listening end in an edge-triggered loop, and
-//! behind it a model of what the requests make of an interface.
+//! A tunnel's control socket without a tunnel: the listening end in an edge-triggered loop, with a
+//! model of an interface that applies the requests.
 
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -21,7 +21,7 @@ use wontun::tunnel::wireguard::{PresharedKey, PrivateKey, PublicKey};
 
 use crate::requirements;
 
-/// Runs `test` where /run is its own and empty, and where no network device is.
+/// Runs `test` with its own empty /run, and without network devices.
 pub(crate) fn with_own_run(test: impl FnOnce() + Send) {
     requirements::check();
     thread::scope(|scope| {
@@ -38,7 +38,7 @@ pub(crate) fn with_own_run(test: impl FnOnce() + Send) {
     });
 }
 
-/// An interface as far as the requests make one.
+/// The part of an interface that requests set.
 #[derive(Debug, Default)]
 pub(crate) struct Model {
     pub(crate) private_key: Option<PrivateKey>,
@@ -144,23 +144,23 @@ impl Model {
     }
 }
 
-/// What the tests see and set.
+/// State that the tests read and set.
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub(crate) model: Model,
-    /// All that was asked for.
+    /// All requested changes.
     pub(crate) changes: Vec<Changes>,
-    /// What could not be understood.
+    /// Requests that could not be parsed.
     pub(crate) refused: Vec<String>,
-    /// What every `set=1` is answered with instead of being done.
+    /// The errno that answers every `set=1` instead of its execution.
     pub(crate) errno: Option<i32>,
 }
 
-/// Why the loop ended.
+/// The reason for the loop's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     Stopped,
-    /// Its file is gone.
+    /// The socket's file was removed.
     Removed,
 }
 
@@ -177,7 +177,7 @@ const STOP: u64 = 2;
 const FIRST_STREAM: u64 = 3;
 
 impl Server {
-    /// Opens the socket of `tun` where it belongs, in the namespaces of the calling thread.
+    /// Opens the socket of `tun` at its usual path, in the namespaces of the calling thread.
     pub(crate) fn new(tun: &str, config_folder: Option<&Path>) -> Self {
         let tun: TunName = tun.parse().unwrap();
         let (listener, warning) = UapiListener::open(&tun, config_folder).unwrap();
@@ -204,7 +204,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         if let Some(thread) = self.thread.take() {
             self.stop.write(1).unwrap();
-            // what went wrong there, the test has noticed
+            // the test has noticed any failure of that thread
             let _ = thread.join();
         }
     }

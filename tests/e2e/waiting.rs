@@ -1,5 +1,5 @@
-//! Bounded waits and bounded commands: no test may hang, and none sleeps where a condition can be
-//! asked.
+//! Bounded waits and bounded commands: no test may hang, and none sleeps where it can poll a
+//! condition.
 
 use std::io::{self, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// For what takes milliseconds on an idle machine. Two busy cores shared by other tests can be
-/// slow.
+/// Timeout for operations that take milliseconds on an idle machine. Two busy cores shared by other
+/// tests can be slow.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Asks `condition` until it holds; false when `limit` passed first.
+/// Polls `condition` until it holds. Returns false after `limit`.
 pub(crate) fn holds_within(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + limit;
     loop {
@@ -30,9 +30,9 @@ pub(crate) fn eventually(what: &str, condition: impl FnMut() -> bool) {
     assert!(holds_within(PATIENCE, condition), "waited {PATIENCE:?} in vain: {what}");
 }
 
-/// `read` again while something interrupts it. The kernel does not begin a read with a time-out
-/// anew when the process was stopped and continued meanwhile (signal(7)), as a debugger does it, or
-/// whoever freezes a machine that is lent.
+/// Repeats `read` while it is interrupted. The kernel does not restart a read with a timeout when
+/// the process was stopped and continued meanwhile (signal(7)), as by a debugger or a paused
+/// virtual machine.
 pub(crate) fn uninterrupted<T>(mut read: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match read() {
@@ -42,8 +42,8 @@ pub(crate) fn uninterrupted<T>(mut read: impl FnMut() -> io::Result<T>) -> io::R
     }
 }
 
-/// Sets a flag when it goes out of scope, also by a panic: threads that work until the flag is set
-/// end with the test that failed, and do not keep it waiting for ever.
+/// Sets a flag when it is dropped, also by a panic: threads that run until the flag is set end with
+/// the failed test, and do not block it for ever.
 #[derive(Debug)]
 pub(crate) struct SetAtEnd<'flag>(pub(crate) &'flag AtomicBool);
 
@@ -53,7 +53,7 @@ impl Drop for SetAtEnd<'_> {
     }
 }
 
-/// What a command that ran to its end left behind.
+/// The exit status and output of a command.
 #[derive(Debug)]
 pub(crate) struct Finished {
     pub(crate) status: ExitStatus,
@@ -62,7 +62,7 @@ pub(crate) struct Finished {
 }
 
 impl Finished {
-    /// The exit code; panics when a signal ended the command.
+    /// Returns the exit code. Panics if a signal ended the command.
     pub(crate) fn code(&self) -> i32 {
         self.status.code().unwrap_or_else(|| panic!("ended by a signal: {self:?}"))
     }
@@ -87,7 +87,7 @@ pub(crate) fn finish(command: &mut Command, limit: Duration) -> Finished {
     Finished { status, stdout, stderr }
 }
 
-/// Runs `command` and returns its standard output; panics with its standard error unless it
+/// Runs `command` and returns its standard output. Panics with its standard error unless it
 /// succeeds.
 pub(crate) fn succeed(command: &mut Command) -> String {
     let finished = finish(command, Duration::from_secs(60));
@@ -95,7 +95,7 @@ pub(crate) fn succeed(command: &mut Command) -> String {
     finished.stdout
 }
 
-/// Waits for `child` at most `limit`, in steps small enough to time a stop of 100 ms with.
+/// Waits for `child` at most `limit`, in steps small enough to measure a stop of 100 ms.
 pub(crate) fn exit_within(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
     let deadline = Instant::now() + limit;
     loop {

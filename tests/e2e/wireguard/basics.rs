@@ -1,4 +1,4 @@
-//! Traffic, both ways, of either family in either.
+//! Traffic in both directions, of either inner family over either outer one.
 
 use std::net::IpAddr;
 
@@ -35,7 +35,7 @@ fn traffic_passes(server: Implementation, client: Implementation, outer: Outer) 
         (SERVER_V4, &["-n", "10M", "-P", "8", "--bidir"]),
     ];
     for (address, arguments) in flows {
-        // iperf3 stops counting before the last bytes have arrived; that all of them do is shown
+        // iperf3 stops counting before the last bytes have arrived; that all of them do is checked
         // below.
         let received = iperf.run(&pair.client, address, arguments);
         assert!(received > 1 << 20, "iperf3 {arguments:?}: {received} bytes arrived");

@@ -1,6 +1,6 @@
-//! The kill switch of a full tunnel to a name, on a host whose name server is its own and does not
-//! tell whom it asks: unbound, AdGuard Home, a dnsmasq with `--server`. The name is looked up
-//! before the kill switch is engaged, where that opens nothing, and it is engaged in any case.
+//! The kill switch of a full tunnel to a name, on a host whose own name server does not reveal its
+//! upstream servers: unbound, AdGuard Home, a dnsmasq with `--server`. The name is looked up before
+//! the kill switch is engaged, where that opens nothing, and it is engaged in any case.
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,9 +15,10 @@ use crate::daemon::Stopped;
 use crate::mounts::BINARY;
 use crate::waiting::{SetAtEnd, eventually};
 
-/// From the start until the kill switch is engaged, if the name server says nothing.
+/// Longest time from the start until the kill switch is engaged, if the name server does not
+/// answer.
 const LIMIT: Duration = Duration::from_secs(2);
-/// Time that this machine may take for its own part.
+/// Additional time for the machine's own delays.
 const SLACK: Duration = Duration::from_secs(3);
 
 const ENGAGED: &str = "the kill switch is engaged";
@@ -46,7 +47,7 @@ fn the_name_is_looked_up_before_the_kill_switch_is_engaged() {
     }
 }
 
-/// Two seconds at most, without an answer, for all names together.
+/// Without an answer, two seconds at most for all names together.
 #[test]
 fn a_silent_name_server_does_not_hold_up_the_kill_switch() {
     let (mut stage, _name_server) = stage();
@@ -67,7 +68,7 @@ fn a_silent_name_server_does_not_hold_up_the_kill_switch() {
     assert_eq!(daemon.stop().status.code(), Some(0));
 }
 
-/// The table of a run that was killed, or of `wontun kill-switch on`, is not opened for a look-up.
+/// The table of a killed run, or of `wontun kill-switch on`, is not opened for a look-up.
 #[test]
 fn one_that_is_engaged_already_is_not_opened() {
     let (stage, _name_server) = stage();
@@ -119,7 +120,7 @@ fn is_shut(stage: &Stage, failed: &Stopped, code: i32) {
     stage.client().shell("nft delete table inet wontun-lock-wg0");
 }
 
-/// Whatever fails before or after the look-up, the kill switch is engaged.
+/// The kill switch is engaged whether the start fails before or after the look-up.
 #[test]
 fn a_start_that_fails_engages_it() {
     let (mut stage, _name_server) = stage();
@@ -154,8 +155,8 @@ fn a_start_that_fails_engages_it() {
     is_shut(&stage, &failed, 69);
 }
 
-/// Where a name server can be asked past the kill switch, or no name is to be looked up, nothing
-/// comes before it.
+/// Where a name server can be queried despite the kill switch, or no name is to be looked up, the
+/// kill switch is engaged first.
 #[test]
 fn it_comes_first_where_it_can() {
     let (mut stage, _name_server) = stage();
@@ -172,7 +173,7 @@ fn it_comes_first_where_it_can() {
     };
     assert!(waits(&stage, &[]), "the control");
     assert!(asked.load(Ordering::Relaxed) > 0);
-    // what the kill switch holds back does not depend on the routes
+    // the packets that the kill switch blocks do not depend on the routes
     stage.plan.client.table = Some("off".to_owned());
     assert!(waits(&stage, &[]));
     stage.plan.client.table = None;

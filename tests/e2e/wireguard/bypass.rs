@@ -1,4 +1,4 @@
-//! `--dns-bypass`: this host's own name server may ask past a full tunnel for a moment.
+//! `--dns-bypass`: this host's own name server may send queries outside a full tunnel for a moment.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,13 +11,13 @@ use crate::waiting::{PATIENCE, eventually, holds_within};
 
 const OPENED: &str = "pass the tunnel by for at most 5 s";
 const CLOSED: &str = "questions to name servers go into the tunnel again";
-/// Time of the opening.
+/// Duration of the opening.
 const OPEN: Duration = Duration::from_secs(5);
-/// From the start to the opening: the first look-up, another, and the C library's.
+/// Time from the start to the opening: the first look-up, another, and the C library's.
 const BEFORE: Duration = Duration::from_secs(2 + 2 + 10);
 
-/// A tunnel whose name is not answered until the routes are set, with the switch for the client's
-/// name server.
+/// Starts a tunnel whose name is not answered until the routes are set. Also returns the flag that
+/// makes the client's name server answer.
 fn unanswered(stage: &Stage, options: &[&str]) -> (Daemon, Arc<AtomicBool>) {
     let asks = Arc::new(AtomicBool::new(false));
     stub_that_asks(stage.client(), &asks);
@@ -26,7 +26,7 @@ fn unanswered(stage: &Stage, options: &[&str]) -> (Daemon, Arc<AtomicBool>) {
     (daemon, asks)
 }
 
-/// The rules that lead questions past the tunnel.
+/// Returns the number of rules that route queries outside the tunnel.
 fn rules(stage: &Stage) -> usize {
     let rules = stage.client().shell("ip rule; ip -6 rule");
     rules.lines().filter(|line| line.contains("dport")).count()
@@ -45,7 +45,7 @@ fn the_hosts_own_name_server_asks_past_the_tunnel_for_a_moment() {
     println!("open for {:?}", begun.elapsed());
     assert!(begun.elapsed() < OPEN + Duration::from_secs(2));
     up_within(&stage, &daemon, Duration::from_secs(5));
-    // questions alone
+    // queries alone
     assert!(tally.count("dns") > 0);
     assert_eq!((tally.count("leaked"), rules(&stage)), (0, 0));
     tally.reset();
@@ -57,7 +57,7 @@ fn the_hosts_own_name_server_asks_past_the_tunnel_for_a_moment() {
     assert_eq!(daemon.stop().status.code(), Some(0));
 }
 
-/// Nobody answers: it is closed after five seconds, and not opened again soon.
+/// Without an answer the bypass is closed after five seconds, and not opened again soon.
 #[test]
 fn it_is_closed_without_an_answer() {
     let (stage, _name_server) = stage();
@@ -74,7 +74,7 @@ fn it_is_closed_without_an_answer() {
     assert!(!again, "{:#?}", daemon.lines());
 }
 
-/// The rules of a run that was killed while it was open go with the next start.
+/// The rules of a run that was killed while the bypass was open are deleted by the next start.
 #[test]
 fn what_a_killed_run_leaves_is_taken_away() {
     let (stage, _name_server) = stage();

@@ -1,5 +1,4 @@
-//! An endpoint that is a name with an IPv6 and an IPv4 address, one of which swallows all that is
-//! sent there.
+//! An endpoint that is a name with an IPv6 and an IPv4 address, one of which drops all packets.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,12 +13,12 @@ use crate::lab::Lab;
 use crate::mounts::Folder;
 use crate::waiting::finish;
 
-/// The longest from the first packet to the first answer if one of two addresses is dead.
+/// Longest time from the first packet to the first answer if one of two addresses is dead.
 const LIMIT: Duration = Duration::from_secs(3);
-/// Long enough to see how long it takes else.
+/// Timeout that is long enough to measure the time otherwise.
 const PATIENCE: Duration = Duration::from_secs(150);
 
-/// Sends pings until one is answered, and returns how long that took.
+/// Sends pings until one is answered, and returns the time that took.
 fn first_answer(client: &Node) -> Duration {
     let mut ping = client.site.command("ping");
     // With a deadline the count is that of answers.
@@ -37,7 +36,7 @@ fn dead_ipv6_costs_less_than_three_seconds_at_the_start() {
     let folder = own_hosts(&plan.client_site);
     let (v4, v6) = (plan.server_site.v4, plan.server_site.v6.to_string());
     say(&folder, &format!("{v6} server.example\n{v4} server.example"));
-    // On the wire, and nobody has this link address: no error comes back.
+    // On the link, but no device has this link-layer address: no error comes back.
     plan.client_site.ip(&["neighbour", "replace", &v6, "lladdr", "02:00:00:00:00:99", "dev", "eth0"]);
     plan.client.peers[0].endpoint = Some(format!("server.example:{PORT}"));
     let _server = Node::start(&plan.server_site, Implementation::WireguardGo, &plan.server);
@@ -81,18 +80,18 @@ impl Relayed {
         Self { client, relay, _server: server, _plan: plan, _folder: folder }
     }
 
-    /// Sends pings until one is answered, and returns how long that took.
+    /// Sends pings until one is answered, and returns the time that took.
     fn first_answer(&self) -> Duration {
         first_answer(&self.client)
     }
 
-    /// The way that the client's datagrams take, by its own word.
+    /// Panics unless the client reports that it uses this path.
     fn assert_endpoint(&self, way: usize) {
         let endpoint = self.client.only_peer().endpoint;
         assert_eq!(endpoint, self.relay.addresses()[way].to_string());
     }
 
-    /// All initiations so far; no two are the same.
+    /// Returns the number of initiations so far; no two are the same.
     fn initiations(&self) -> usize {
         let all = [V6, V4].map(|way| self.relay.initiations(way)).concat();
         let different: HashSet<_> = all.iter().map(|(_, datagram)| datagram).collect();
@@ -113,8 +112,8 @@ fn an_ipv6_address_that_does_not_answer_costs_less_than_three_seconds_at_the_sta
     }
 }
 
-/// No route, nobody on the wire, and a host that does not listen: the kernel says so, at once or
-/// after its own three seconds.
+/// No route, no host on the link, and a host that does not listen: the kernel reports it, at once
+/// or after its own three seconds.
 #[test]
 fn an_ipv6_address_that_cannot_be_reached_costs_less_than_three_seconds() {
     let mut plan = Plan::new(&Arc::new(Lab::new(3)), Outer::V4);
@@ -164,7 +163,7 @@ fn a_round_trip_of_three_seconds_gives_a_session() {
             eprintln!("figure: IPv4 with a round trip of 3 s, IPv6 {what}, {server:?}: {took:?}");
             relayed.assert_endpoint(way);
             assert_eq!(relayed.initiations(), 2, "{what}");
-            // and it holds
+            // and the choice persists
             relayed.first_answer();
             relayed.assert_endpoint(way);
             assert_eq!(relayed.initiations(), 2, "{what}");

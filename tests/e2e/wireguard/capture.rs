@@ -1,4 +1,4 @@
-//! What goes over a host's wires, seen from a packet socket.
+//! Packets on a host's links, captured with a packet socket.
 
 use std::io::Read as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -17,14 +17,14 @@ const EVERY_PROTOCOL: i32 = 0x0003_u16.to_be() as i32;
 
 const UDP: u8 = 17;
 
-/// An IP packet with UDP in it, or a fragment of one.
+/// An IP packet with UDP, or a fragment of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Frame {
     pub(crate) from: (IpAddr, u16),
     pub(crate) to: (IpAddr, u16),
     /// Bytes of the whole IP packet.
     pub(crate) len: usize,
-    /// One of several, in which case the ports mean nothing.
+    /// True for one of several fragments; the ports are meaningless then.
     pub(crate) is_fragment: bool,
     /// DSCP and ECN.
     pub(crate) class: u8,
@@ -33,13 +33,13 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
-    /// The message type, if this carries a WireGuard message.
+    /// Returns the message type, if the frame carries a WireGuard message.
     pub(crate) fn kind(&self) -> Option<u8> {
         self.payload.first().copied()
     }
 }
 
-/// A running capture of all that a host's devices send and receive.
+/// A running capture of all packets that a host's devices send and receive.
 #[derive(Debug)]
 pub(crate) struct Capture<T = Frame> {
     stop: Arc<AtomicBool>,
@@ -47,14 +47,14 @@ pub(crate) struct Capture<T = Frame> {
 }
 
 impl Capture {
-    /// Captures UDP from now on.
+    /// Starts a capture of UDP.
     pub(crate) fn start(host: &Host) -> Self {
         Self::of(host, parse)
     }
 }
 
 impl<T: Send + 'static> Capture<T> {
-    /// Captures from now on what `parse` makes of IP packets.
+    /// Starts a capture of IP packets, each parsed by `parse`.
     pub(crate) fn of(host: &Host, parse: fn(&[u8]) -> Option<T>) -> Self {
         let mut socket = host
             .inside(|| Socket::new(Domain::PACKET, Type::DGRAM, Some(Protocol::from(EVERY_PROTOCOL))))
@@ -66,7 +66,7 @@ impl<T: Send + 'static> Capture<T> {
         let thread = std::thread::spawn(move || {
             let mut frames = Vec::new();
             let mut buffer = vec![0; 65_536];
-            // After the order to stop, what has arrived by then is still read.
+            // After the order to stop, packets that have arrived are still read.
             loop {
                 match socket.read(&mut buffer) {
                     Ok(length) => frames.extend(parse(&buffer[..length])),
@@ -78,7 +78,7 @@ impl<T: Send + 'static> Capture<T> {
         Self { stop, thread: Some(thread) }
     }
 
-    /// Ends it; what was seen, of the tunnel's devices and the others.
+    /// Stops the capture, and returns the packets of the tunnel's and other devices.
     pub(crate) fn stop(mut self) -> Vec<T> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.take().unwrap().join().unwrap()

@@ -1,5 +1,4 @@
-//! The commands beside running a tunnel, with `wg` as the oracle; and what a configuration may not
-//! be.
+//! The commands other than running a tunnel, checked against `wg`; and invalid configurations.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
@@ -62,12 +61,12 @@ fn show_says_what_wg_says_and_no_secret() {
     ] {
         assert!(json.contains(&part), "{part} in:\n{json}");
     }
-    // a reader of JSON that is not ours
+    // an independent JSON parser
     site.shell(&format!("{BINARY} show --json | python3 -m json.tool >/dev/null"));
     for text in [&human, &json] {
         assert!(!text.contains(&pair.plan.server_keys.private), "a private key in:\n{text}");
     }
-    // what is dropped is told with its reason
+    // dropped packets are reported with the reason
     pair.server.set(&["peer", pair.client_public(), "allowed-ips", ""]);
     let _ = finish(site.command("ping").args(["-c", "1", "-W", "1", CLIENT_V4]), PATIENCE);
     eventually("the drop is shown", || told(site, &["show", "--json"]).contains(r#""not_routed":"#));
@@ -97,13 +96,13 @@ fn routes_that_are_ours_follow_what_wg_sets() {
     eventually("the route is there", || routes().contains("10.71.0.0/16"));
     pair.server.set(&["peer", pair.client_public(), "remove"]);
     eventually("the route is gone", || !routes().contains("10.71.0.0/16"));
-    // where `wg` and `ip` are in charge there are none
+    // where `wg` and `ip` set the routes there are none
     pair.client.set(&["peer", pair.server_public(), "allowed-ips", "10.9.0.0/24,10.72.0.0/16"]);
     pair.client.site.wg(&["show", "wg0"]);
     assert!(!pair.client.site.ip(&["route", "show"]).contains("10.72.0.0/16"));
 }
 
-/// Runs a tunnel from a file that cannot be, and gives the one line that it ends with.
+/// Runs a tunnel with an invalid file, and returns the one line that it ends with.
 fn refused(site: &Site, text: &str, more: &[&str], code: i32) -> String {
     let file = site.write("wg0.conf", text);
     let run = wontun(site, &[&["--config", file.to_str().unwrap()], more].concat());

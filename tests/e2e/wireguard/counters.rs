@@ -4,15 +4,14 @@ use super::implementation::Implementation;
 use super::pair::{Outer, Pair, SERVER_V4, SERVER_V6};
 use wontun::tunnel::wireguard::message::{DATA_OVERHEAD, INITIATION_LEN, RESPONSE_LEN};
 
-/// Bytes of a data message with a packet of `len` bytes.
+/// Returns the bytes of a data message with a packet of `len` bytes.
 const fn message(len: usize, pads: bool) -> u64 {
     let padded = if pads && len.next_multiple_of(16) <= 1420 { len.next_multiple_of(16) } else { len };
     let padded = if pads && padded < len.next_multiple_of(16) { 1420 } else { padded };
     (DATA_OVERHEAD + padded) as u64
 }
 
-/// The client pings first, so it opens the handshake, and its first packet is the handshake's
-/// confirmation.
+/// The client pings first, so it initiates the handshake, and its first packet confirms it.
 fn transfer_is_exact(server: Implementation, client: Implementation, outer: Outer) {
     let pair = Pair::new(server, client, outer);
     let pings =
@@ -27,7 +26,7 @@ fn transfer_is_exact(server: Implementation, client: Implementation, outer: Oute
             .sum()
     };
     let (server, client) = (&pair.server, &pair.client);
-    // boringtun confirms the handshake with a keepalive, whatever it has to send besides.
+    // boringtun confirms the handshake with a keepalive, even if it has data to send.
     let confirmation = if client.implementation == Implementation::Boringtun { message(0, true) } else { 0 };
     let sent = INITIATION_LEN as u64 + confirmation + sum(client.implementation.pads());
     let answered = RESPONSE_LEN as u64 + sum(server.implementation.pads());

@@ -1,4 +1,5 @@
-//! The same with real name servers: dnsmasq on the client, which asks another dnsmasq.
+//! The tests of `local_stub` with real name servers: dnsmasq on the client, which queries another
+//! dnsmasq.
 
 use std::net::Ipv4Addr;
 use std::process::{Child, Stdio};
@@ -12,14 +13,14 @@ use crate::daemon::Daemon;
 use crate::waiting::{PATIENCE, eventually, holds_within};
 
 const NAME: &str = "vpn.example.com";
-/// The server of a dnsmasq that nobody can read of it.
+/// A dnsmasq server option that no other program can read.
 const UNKNOWN: [&str; 2] = ["--no-resolv", "--server=203.0.113.1"];
 
-/// A dnsmasq. Dropping it ends it.
+/// A dnsmasq. Dropping it stops it.
 struct Dnsmasq(Child);
 
 impl Dnsmasq {
-    /// Starts one that listens on `address` of `site`, and waits until it does.
+    /// Starts a dnsmasq on `address` of `site`, and waits until it listens.
     fn start(site: &Site, address: Ipv4Addr, options: &[&str]) -> Self {
         let listen = format!("--listen-address={address}");
         let all =
@@ -41,7 +42,8 @@ impl Drop for Dnsmasq {
     }
 }
 
-/// A client that knows its server by name, the dnsmasq that knows the name, and the client's own.
+/// Returns a client that knows its server by name, the dnsmasq that knows the name, and the
+/// client's own.
 fn stage(address: Ipv4Addr, own: &[&str]) -> (Stage, Dnsmasq, Dnsmasq) {
     let mut stage = Stage::new();
     stage.plan.client.peers[0].endpoint = Some(format!("{NAME}:{PORT}"));
@@ -58,12 +60,12 @@ fn stage(address: Ipv4Addr, own: &[&str]) -> (Stage, Dnsmasq, Dnsmasq) {
 }
 
 fn far_options(address: Ipv4Addr) -> [&'static str; 3] {
-    // of all the tests' life
+    // lives as long as the test process
     let record = Box::leak(format!("--address=/{NAME}/{address}").into_boxed_str());
     ["--no-resolv", "--local-ttl=1", record]
 }
 
-/// The client's dnsmasq has its server on the command line, where nobody can read it.
+/// The client's dnsmasq has its server on the command line, where no other program can read it.
 #[test]
 fn a_full_tunnel_starts_behind_a_dnsmasq_that_tells_nothing() {
     let (stage, _far, _near) = stage(FIRST, &UNKNOWN);
@@ -80,10 +82,10 @@ fn a_full_tunnel_starts_behind_a_dnsmasq_that_tells_nothing() {
 
 /// The server's address at the start.
 const FIRST: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-/// The one that it moves to.
+/// The server's address after the move.
 const MOVED: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 77);
 
-/// The server is at [`MOVED`] from now on, and what is sent to [`FIRST`] is lost.
+/// Moves the server to [`MOVED`]; datagrams to [`FIRST`] are lost.
 fn move_server(server: &Site) {
     server.ip(&["address", "add", &format!("{MOVED}/24"), "dev", "eth0"]);
     server.shell(&format!(
@@ -94,7 +96,7 @@ fn move_server(server: &Site) {
     ));
 }
 
-/// The tunnel is up, the server moves, and the client finds it by its name.
+/// Waits until the tunnel is up, moves the server, and checks that the client finds it by its name.
 fn follows(stage: &Stage, far: Dnsmasq, options: &[&str]) -> Daemon {
     let (client, server) = (stage.client(), &stage.plan.server_site);
     let daemon = start(client, &stage.plan.client, options);
@@ -106,15 +108,15 @@ fn follows(stage: &Stage, far: Dnsmasq, options: &[&str]) -> Daemon {
         client.ping_once(WORLD_V4, 56);
         client.wg(&["show", "wg0", "endpoints"]).contains(&format!("{MOVED}:{PORT}"))
     };
-    // 15 seconds until the session is doubted, 90 of handshakes, and look-ups in vain
+    // 15 seconds until the session is considered dead, 90 of handshakes, and failed look-ups
     let limit = Duration::from_secs(90 + 15 + 6 + 14) + PATIENCE;
     assert!(holds_within(limit, follows), "{:#?}", daemon.lines());
     up_within(stage, &daemon, Duration::from_secs(10));
     daemon
 }
 
-/// With the kill switch: those behind the client's dnsmasq are asked past the dead tunnel, as
-/// resolvconf's file for dnsmasq says.
+/// With the kill switch: the servers behind the client's dnsmasq are queried outside the dead
+/// tunnel, as resolvconf's file for dnsmasq names them.
 #[test]
 fn a_server_that_moved_is_found_behind_dnsmasq() {
     let file = "/run/dnsmasq/resolv.conf";
@@ -128,7 +130,8 @@ fn a_server_that_moved_is_found_behind_dnsmasq() {
     assert!(is_locked(client) && !client.ping_once(NEIGHBOUR_V4, 56));
 }
 
-/// Without the kill switch: the client's dnsmasq itself asks past the dead tunnel, for a moment.
+/// Without the kill switch: the client's dnsmasq itself sends queries outside the dead tunnel, for
+/// a moment.
 #[test]
 fn a_server_that_moved_is_found_by_dnsmasq_past_the_tunnel() {
     let (stage, far, _near) = stage(FIRST, &UNKNOWN);
@@ -137,8 +140,8 @@ fn a_server_that_moved_is_found_by_dnsmasq_past_the_tunnel() {
     assert!(!stage.client().shell("ip rule").contains("dport"));
 }
 
-/// A container: Docker's name server is at 127.0.0.11 on another port, to which its rules lead, and
-/// resolv.conf is as Docker Engine writes it.
+/// A container: Docker's name server is at 127.0.0.11 on another port, to which its rules redirect,
+/// and resolv.conf is as Docker Engine writes it.
 #[test]
 fn a_full_tunnel_starts_in_a_container() {
     let (stage, _far, near) = stage(FIRST, &UNKNOWN);
@@ -167,7 +170,7 @@ fn a_full_tunnel_starts_in_a_container() {
             let daemon = start(client, &stage.plan.client, options);
             let took = up_within(&stage, &daemon, Duration::from_secs(5));
             println!("{servers} {options:?}: up after {took:?}");
-            // its end opens the network
+            // its shutdown opens the network
             assert_eq!(daemon.stop().status.code(), Some(0));
         }
     }

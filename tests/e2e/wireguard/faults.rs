@@ -1,4 +1,4 @@
-//! Trouble of one peer, one address or one file that must not become everybody's.
+//! A failure of one peer, one address or one file must not affect the others.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
@@ -26,11 +26,11 @@ use crate::waiting::{PATIENCE, SetAtEnd, eventually, finish, holds_within, succe
 /// The type of a response, section 5.4.3 of the white paper.
 const RESPONSE: u8 = 2;
 
-/// Longer than the 15 s of silence after which the source address is doubted.
+/// Longer than the 15 s of silence after which the source address is considered suspect.
 const DOUBT: Duration = Duration::from_secs(30);
 
-/// As a laptop from the wire to the air: the address stays, but the way from there leads nowhere
-/// any more.
+/// As when a laptop changes from cable to wireless: the address stays, but its route no longer
+/// leads anywhere.
 #[test]
 fn a_source_address_without_a_way_is_given_up() {
     let pair = Pair::new(ConfigFile, ConfigFile, Outer::V4);
@@ -48,7 +48,7 @@ fn a_source_address_without_a_way_is_given_up() {
     assert!(pair.server.only_peer().endpoint.starts_with("198.51.100.2:"));
 }
 
-/// Many peers behind one address, whose server was restarted, all knock at once.
+/// Many peers behind one address, whose server was restarted, all send initiations at once.
 #[test]
 fn a_burst_of_handshakes_from_one_address_is_answered() {
     const PEERS: usize = 60;
@@ -83,7 +83,7 @@ fn a_burst_of_handshakes_from_one_address_is_answered() {
     for initiation in &initiations {
         socket.send_to(initiation, server).unwrap();
     }
-    // Each answer names the index of whom it is for.
+    // Each answer names the index of its receiver.
     let (mut answered, mut datagram) = (HashSet::new(), [0; 2048]);
     while answered.len() < PEERS {
         let length = uninterrupted(|| socket.recv(&mut datagram))
@@ -91,12 +91,11 @@ fn a_burst_of_handshakes_from_one_address_is_answered() {
         assert_eq!((length, datagram[0]), (RESPONSE_LEN, RESPONSE));
         answered.insert(<[u8; 4]>::try_from(&datagram[8..12]).unwrap());
     }
-    // Beyond the first five a thousand a second are let through.
+    // Beyond the first five, a thousand a second are accepted.
     assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
 }
 
-/// What is sent to a neighbour that does not answer waits, and is charged to the socket that
-/// everybody's goes by.
+/// Datagrams to an unresponsive neighbour wait, and are charged to the socket that all peers share.
 #[test]
 fn dead_neighbours_do_not_stop_the_others() {
     const DEAD: std::ops::Range<u8> = 2..5;
@@ -122,7 +121,7 @@ fn dead_neighbours_do_not_stop_the_others() {
     eventually("all have shaken hands", || server.peers().iter().all(|peer| peer.handshake > 0));
     nodes.truncate(1);
     for peer in DEAD {
-        // nobody has these
+        // no host has these addresses
         let endpoint = format!("192.0.2.{}:1000", 100 + peer);
         server.set(&["peer", &keys[usize::from(peer)].public, "endpoint", &endpoint]);
     }
@@ -148,7 +147,8 @@ fn dead_neighbours_do_not_stop_the_others() {
     });
 }
 
-/// Nobody else comes, and no edge of the listener tells that there are descriptors again.
+/// No further client connects, and no edge of the listener announces that descriptors are available
+/// again.
 #[test]
 fn who_asks_while_there_are_no_descriptors_is_answered_once_there_are() {
     let node = node_of(&Settings::new(&Keys::new(), &["10.9.0.1/24"]));
@@ -163,7 +163,7 @@ fn who_asks_while_there_are_no_descriptors_is_answered_once_there_are() {
     });
 }
 
-/// `--config <(…)`: nobody writes into that pipe again.
+/// `--config <(…)`: nothing is written into that pipe again.
 #[test]
 fn a_file_that_is_a_pipe_does_not_stop_the_tunnel_at_a_reload() {
     let lab = Arc::new(Lab::new(2));
@@ -182,7 +182,7 @@ fn node_of(settings: &Settings) -> Node {
     Node::start(&Arc::new(Site::new(&Arc::new(Lab::new(2)), 0)), ConfigFile, settings)
 }
 
-/// There is no IPv6 on a device that takes less than 1280 bytes.
+/// IPv6 is disabled on a device with an MTU below 1280 bytes.
 #[test]
 fn an_mtu_that_leaves_no_room_for_ipv6_and_one_that_does() {
     let keys = Keys::new();
@@ -204,11 +204,11 @@ fn an_mtu_that_leaves_no_room_for_ipv6_and_one_that_does() {
         eventually("the file is in force", || node.site.mtu("wg0") == mtu && has_ipv6() == (mtu == 1400));
     }
     assert_eq!(node.daemon.count("WARN"), 0, "{:?}", node.daemon.lines());
-    // By hand: the file names one, which is put back.
+    // By hand: the file names an MTU, which is restored.
     node.set_link(&["mtu", "1200"]);
     eventually("MTU, addresses and routes are back", || node.site.mtu("wg0") == 1400 && has_ipv6());
     node.daemon.wait_for("MTU 1400 instead of 1200");
-    // A file that names none leaves it to everyone. Back once with a pause, once without.
+    // A file without an MTU leaves it to other programs. Back once with a pause, once without.
     let any = Settings::new(&keys, &["10.9.0.1/24", "fd00:9::1/64"])
         .peer(Peer::new(&Keys::new().public, &["fd00:99::/64"]));
     node.site.write("wg0.conf", &any.wg_quick());
@@ -237,7 +237,7 @@ fn a_peer_that_wg_removed_comes_back_whole_with_a_reload() {
     assert_eq!(node.only_peer().endpoint, "192.0.2.77:1000");
 }
 
-/// The process that looks up names reads what strangers send.
+/// The resolver process parses input from unknown senders.
 #[test]
 fn the_resolver_does_not_have_our_keys() {
     let keys = Keys::new();
@@ -259,13 +259,13 @@ fn occurs_in(pid: Pid, needle: &[u8]) -> bool {
         let (from, to) = line.split(' ').next().unwrap().split_once('-').unwrap();
         let [from, to] = [from, to].map(|address| u64::from_str_radix(address, 16).unwrap());
         let mut bytes = vec![0; (to - from) as usize];
-        // some of the kernel's own cannot be read
+        // some of the kernel's own pages cannot be read
         memory.read_exact_at(&mut bytes, from).is_ok()
             && bytes.windows(needle.len()).any(|part| part == needle)
     })
 }
 
-/// stderr is /dev/null as soon as it is in the background.
+/// stderr is /dev/null once it runs in the background.
 #[test]
 fn warnings_of_a_start_in_the_background_are_told() {
     let lab = Arc::new(Lab::new(2));

@@ -1,5 +1,4 @@
-//! Default routes into the tunnel, by `--config`: policy routing, and nothing of it left at the
-//! end.
+//! Default routes into the tunnel, by `--config`: policy routing, all of it removed at the end.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -14,12 +13,12 @@ use super::site::Site;
 use crate::lab::Lab;
 use crate::waiting::{eventually, uninterrupted};
 
-/// Addresses on the server that stand for the rest of the world.
+/// Addresses on the server that stand for the Internet.
 const WORLD_V4: &str = "203.0.113.1";
 const WORLD_V6: &str = "2001:db8:ffff::1";
 
-/// All that a tunnel may leave behind on a host, without the card's link-local address, which comes
-/// late.
+/// Returns all state that a tunnel may leave behind on a host, without the interface's link-local
+/// address, which is assigned late.
 fn network_state(site: &Site) -> String {
     site.shell(
         "ip -4 rule; ip -6 rule; ip -4 route show table all; ip -6 route show table all | grep -v fe80
@@ -36,7 +35,7 @@ fn assert_same(now: &str, before: &str) {
     assert!(now == before, "there is more: {more:#?}\nthere is less: {less:#?}");
 }
 
-/// A server with the world behind it, and a client that is to send `allowed` into the tunnel.
+/// Makes a server with the Internet behind it, and a client that routes `allowed` into the tunnel.
 fn plan(outer: Outer, allowed: &[&str]) -> (Arc<Lab>, Plan) {
     let lab = Arc::new(Lab::routed(1500));
     let mut plan = Plan::new(&lab, outer);
@@ -48,8 +47,8 @@ fn plan(outer: Outer, allowed: &[&str]) -> (Arc<Lab>, Plan) {
     (lab, plan)
 }
 
-/// A datagram from the client to the world arrives, from the client's inner address; so does the
-/// answer.
+/// Checks that a datagram from the client to the Internet arrives, from the client's inner address,
+/// and so does the answer.
 fn reaches_the_world(server: &Site, client: &Site, world: &str, inner: &str) {
     let (world, inner): (IpAddr, IpAddr) = (world.parse().unwrap(), inner.parse().unwrap());
     let at_world = server.udp((world, 7));
@@ -80,7 +79,7 @@ fn everything_goes_through(server: Implementation, outer: Outer, allowed: &[&str
     if has_v6 {
         reaches_the_world(server, client, WORLD_V6, "fd00:9::2");
     }
-    // Nobody on the wire gets at the inner address.
+    // No host on the wire reaches the inner address.
     if allowed.iter().any(|allowed| allowed.ends_with("/0")) {
         lab.host(2).ip(&["route", "add", "10.9.0.2/32", "via", "198.51.100.2"]);
         assert!(!lab.host(2).ping_once([10, 9, 0, 2], 56), "the inner address answers on the wire");
@@ -139,14 +138,14 @@ fn leftovers_of_a_killed_run_are_replaced() {
     let client = Node::start(&plan.client_site, ConfigFile, &plan.client);
     reaches_the_world(&server.site, &client.site, WORLD_V4, "10.9.0.2");
     reaches_the_world(&server.site, &client.site, WORLD_V6, "fd00:9::2");
-    // The device's number differs, and nothing else.
+    // Only the device's number differs.
     assert_eq!(network_state(&client.site).lines().count(), during.lines().count());
     let stopped = client.daemon.stop();
     assert_eq!(stopped.status.code(), Some(0), "{:?}", stopped.lines);
     assert_same(&network_state(&plan.client_site), &before);
 }
 
-/// Whoever deletes the device gets back the network that was there before.
+/// After the device is deleted, the network's state is the same as before.
 #[test]
 fn a_deleted_device_leaves_nothing() {
     let (_lab, plan) = plan(Outer::V4, &["0.0.0.0/0", "::/0"]);

@@ -1,4 +1,4 @@
-//! Messages that nobody honest sends: dropped, counted, and without any effect.
+//! Messages that no honest peer sends: dropped, counted, and without any effect.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
@@ -41,7 +41,7 @@ impl Target {
         let inner = Ipv4Addr::new(10, 9, 0, 2);
         let socket = lab.client().udp(PROBE);
         let probe = Probe::new(socket, &plan.client_keys, &plan.server_keys.public, SERVER.into(), inner);
-        // Forged senders live behind the probe's host.
+        // Forged senders are routed behind the probe's host.
         lab.server().ip(&["route", "add", "198.18.0.0/15", "via", "192.0.2.2"]);
         Self { probe, node, plan, lab }
     }
@@ -50,8 +50,8 @@ impl Target {
         self.node.daemon.summary().all_dropped()
     }
 
-    /// Sends each of `messages` from a source of its own, so that no source sends more than its
-    /// share, and slowly enough that no cookie is asked for.
+    /// Sends each of `messages` from a different source, so that no source exceeds its limit, and
+    /// slowly enough that no cookie is requested.
     fn send_from_many(&self, messages: &[Vec<u8>]) {
         let spoofer = Spoofer::new(self.lab.client());
         for (number, message) in messages.iter().enumerate() {
@@ -63,12 +63,12 @@ impl Target {
     }
 }
 
-/// One of 131,072 addresses.
+/// Returns one of 131,072 addresses.
 fn source(number: usize) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(Ipv4Addr::new(198, 18, 0, 0)) + number as u32)
 }
 
-/// `message` with each bit of the bytes in `range` flipped, one at a time.
+/// Returns copies of `message`, each with one bit of the bytes in `range` flipped.
 fn flips(message: &[u8], range: std::ops::Range<usize>) -> Vec<Vec<u8>> {
     let flip = |bit: usize| {
         let mut flipped = message.to_vec();
@@ -78,8 +78,8 @@ fn flips(message: &[u8], range: std::ops::Range<usize>) -> Vec<Vec<u8>> {
     (range.start * 8..range.end * 8).map(flip).collect()
 }
 
-/// As [`flips`] of a handshake message's encrypted part, by someone who knows the receiver's public
-/// key.
+/// As [`flips`] of a handshake message's encrypted part, by an attacker who knows the receiver's
+/// public key.
 fn signed_flips(message: &[u8], range: std::ops::Range<usize>, public: &str) -> Vec<Vec<u8>> {
     let public: PublicKey = public.parse().unwrap();
     let mut flipped = flips(message, range);
@@ -87,18 +87,19 @@ fn signed_flips(message: &[u8], range: std::ops::Range<usize>, public: &str) -> 
     flipped
 }
 
-/// Initiations and data, one bit wrong: no answer, a drop each; then the right ones are taken.
+/// Initiations and data with one wrong bit: no answer, one drop each; then the valid ones are
+/// accepted.
 #[test]
 fn flipped_bits_of_initiations_and_data() {
     let mut target = Target::new(Wontun);
     let capture = Capture::start(target.lab.client());
     let initiation = target.probe.initiation();
-    // mac2 means something under load only.
+    // mac2 is only checked under load.
     let plain = flips(&initiation, 0..INITIATION_LEN - MAC_LEN);
     for message in &plain {
         target.probe.send(message);
     }
-    // Behind the sender's index, which no one but mac1 protects.
+    // From the sender's index on, which only mac1 protects.
     let signed = signed_flips(&initiation, 8..INITIATION_LEN - 2 * MAC_LEN, &target.plan.server_keys.public);
     target.send_from_many(&signed);
     let sent = (plain.len() + signed.len()) as u64;
@@ -127,7 +128,7 @@ fn flipped_bits_of_initiations_and_data() {
     assert!(target.node.daemon.is_running());
 }
 
-/// Responses and cookie replies, one bit wrong.
+/// Responses and cookie replies with one wrong bit.
 #[test]
 fn flipped_bits_of_responses_and_forged_cookies() {
     let mut target = Target::new(Wontun);
@@ -146,7 +147,7 @@ fn flipped_bits_of_responses_and_forged_cookies() {
     }
     let signed = signed_flips(&response, 12..RESPONSE_LEN - 2 * MAC_LEN, &target.plan.server_keys.public);
     target.send_from_many(&signed);
-    // A cookie reply to that initiation, of which all but the index is made up.
+    // A cookie reply to that initiation, in which all but the index is forged.
     let mut cookie = vec![3, 0, 0, 0];
     cookie.extend(index);
     cookie.extend([0x5a; 56]);
@@ -159,7 +160,7 @@ fn flipped_bits_of_responses_and_forged_cookies() {
     assert_eq!(target.dropped(), sent, "{:?}", target.node.daemon.summary());
     assert_eq!(target.node.only_peer().handshake, 0);
     target.probe.send(&response);
-    // What the server had to say comes now.
+    // The server's pending messages come now.
     let first = target.probe.receive(PATIENCE).expect("nothing after the response");
     assert_eq!(first[0], DATA);
     let (packet, _) = target.probe.take(first);
@@ -167,8 +168,7 @@ fn flipped_bits_of_responses_and_forged_cookies() {
     assert!(target.node.only_peer().handshake > 0);
 }
 
-/// Every message type cut short and made longer, nothing at all, and the largest datagrams there
-/// are.
+/// Every message type truncated and extended, an empty datagram, and the largest datagrams.
 #[test]
 fn truncated_and_oversized_messages() {
     let mut target = Target::new(Wontun);
@@ -204,7 +204,7 @@ fn truncated_and_oversized_messages() {
     assert!(target.node.daemon.is_running());
 }
 
-/// All that a client sent is sent again, from its own address and from a stranger's.
+/// All that a client sent is sent again, from its own address and from an unknown source.
 #[test]
 fn replays() {
     let lab = Arc::new(Lab::new(2));
@@ -242,12 +242,12 @@ fn resident(pair: &Pair) -> u64 {
     resident_kilobytes(pair.server.daemon.pid())
 }
 
-/// Growth that a flood may cause, as resident kilobytes: the tables of sources and the queue of
+/// Largest growth under a flood, in resident kilobytes: the tables of sources and the queue of
 /// handshakes are bounded.
 const FLOOD_GROWTH: u64 = 32 * 1024;
 
-/// Initiations that cost the server curve work if it does any, from 50,000 addresses at full speed,
-/// while an honest peer keeps its stream, and another one shakes hands anew.
+/// Initiations that cost the server curve computations if it does any, from 50,000 addresses at
+/// full speed, while an honest peer keeps its stream, and another one completes a new handshake.
 #[test]
 fn a_flood_of_initiations_stops_nobody() {
     const SOURCES: usize = 50_000;
@@ -274,8 +274,8 @@ fn a_flood_of_initiations_stops_nobody() {
     second.ping(1);
     let connection = Connection::open(&pair.server.site, (Ipv4Addr::new(10, 9, 0, 1), 0), &pair.client.site);
     let before = resident(&pair);
-    // Strangers' initiations: their mac1 is right, and who they are shows after two Diffie-Hellmans
-    // only.
+    // Unknown senders' initiations: their mac1 is valid, and only two Diffie-Hellman computations
+    // reveal their identity.
     let messages: Vec<_> = (0..512)
         .map(|_| {
             let socket = lab.host(2).udp(([0, 0, 0, 0], 0));
@@ -312,13 +312,13 @@ fn a_flood_of_initiations_stops_nobody() {
         };
         assert!(holds_within(PATIENCE, || flooded.load(Ordering::Relaxed) > 2 * SOURCES as u64));
         goes_on("in the flood");
-        // The client forgets its session: its first initiation is answered with a cookie, its
-        // second one is taken.
+        // The client drops its session: its first initiation is answered with a cookie, its second
+        // one is accepted.
         let endpoint = Outer::V4.endpoint(&pair.server.site);
         pair.client.set(&["peer", &server_public, "remove"]);
         pair.client.set(&["peer", &server_public, "endpoint", &endpoint, "allowed-ips", "10.9.0.0/24"]);
         goes_on("when the peer had to shake hands again");
-        // what the stream has sent meanwhile may still be in its own buffers
+        // data that the stream has sent meanwhile may still be in its own buffers
         let has_session = || pair.client.only_peer().handshake > 0;
         assert!(holds_within(PATIENCE, has_session), "no handshake in the flood");
         goes_on("after the handshake");

@@ -1,29 +1,29 @@
-//! The programs that can stand at an end of the tunnel.
+//! The programs that can run at an end of the tunnel.
 
 use std::path::{Path, PathBuf};
 
 use crate::mounts::BINARY;
 
-/// What runs at one end.
+/// The program at one end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Implementation {
     /// `wontun --config FILE`: it sets addresses and routes itself.
     ConfigFile,
-    /// `wontun -f NAME`, told what to do by `wg` and `ip`.
+    /// `wontun -f NAME`, configured by `wg` and `ip`.
     Wontun,
     /// WireGuard in Go, Debian's package.
     WireguardGo,
-    /// Cloudflare's, in Rust.
+    /// Cloudflare's implementation in Rust.
     Boringtun,
 }
 
-/// Set to `wireguard-go` or `boringtun`, it puts that program where a scenario asks for ours. What
-/// fails then is the scenario's own fault; what asks for more than a foreign program can do fails,
-/// too.
+/// Environment variable that replaces wontun by `wireguard-go` or `boringtun` in all scenarios. A
+/// failure is then the scenario's own fault, or the scenario needs more than the other program can
+/// do.
 const STAND_IN: &str = "WONTUN_STAND_IN";
 
 impl Implementation {
-    /// What really runs: the stand-in, if there is one for us.
+    /// Returns the program that really runs: the stand-in, if one is set for wontun.
     pub(crate) fn resolve(self) -> Self {
         if !matches!(self, Self::ConfigFile | Self::Wontun) {
             return self;
@@ -44,29 +44,29 @@ impl Implementation {
         }
     }
 
-    /// The arguments that make it run in front, as the tunnel device `name`.
+    /// Returns the arguments that make it run in the foreground, as the tunnel device `name`.
     pub(crate) fn arguments(self, name: &str) -> Vec<&str> {
         match self {
             Self::ConfigFile => panic!("a program with a configuration file is started with that"),
             Self::Wontun => vec!["-f", name, "--log-level", "trace"],
             Self::WireguardGo => vec!["-f", name],
-            // It would ask for the user who logged in, whom a test machine does not have.
+            // It would look for the user who logged in, whom a test machine does not have.
             Self::Boringtun => vec!["-f", name, "--disable-drop-privileges", "--threads", "2"],
         }
     }
 
-    /// True for the padding of packets to 16 bytes that the white paper asks for.
+    /// Returns true if it pads packets to 16 bytes, as the white paper requires.
     pub(crate) const fn pads(self) -> bool {
         !matches!(self, Self::Boringtun)
     }
 
-    /// True when `wg show transfer` counts whole messages, handshakes too, as the kernel does.
+    /// Returns true if `wg show transfer` counts whole messages and handshakes, as the kernel does.
     pub(crate) const fn counts_whole_messages(self) -> bool {
         !matches!(self, Self::Boringtun)
     }
 }
 
-/// A foreign program, where `scripts/foreign-peers.sh` put it or in the PATH.
+/// Returns the path of another implementation, from `scripts/foreign-peers.sh` or the PATH.
 fn foreign(name: &str) -> PathBuf {
     let folder = std::env::var("WONTUN_FOREIGN_PEERS").unwrap_or_default();
     let path = std::env::var("PATH").unwrap_or_default();

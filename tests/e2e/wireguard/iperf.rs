@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::node::Node;
 use crate::waiting::{PATIENCE, eventually, finish};
 
-/// A server that takes one test after the other. Dropping it ends it.
+/// A server that runs one test after the other. Dropping it stops it.
 #[derive(Debug)]
 pub(crate) struct Iperf {
     server: Child,
@@ -27,7 +27,7 @@ impl Iperf {
         Self { server }
     }
 
-    /// Runs `iperf3 -c address args…` on `client`; returns the bytes that arrived.
+    /// Runs `iperf3 -c address args…` on `client`. Returns the bytes that arrived.
     pub(crate) fn run(&self, client: &Node, address: &str, args: &[&str]) -> u64 {
         let mut command = client.site.command("iperf3");
         command.args(["-c", address, "--json", "--connect-timeout", "5000"]).args(args);
@@ -38,7 +38,7 @@ impl Iperf {
     }
 
     /// Runs `iperf3 -c address -u args…` until one run loses nothing, five times at most: on a busy
-    /// machine queues overflow while a program waits for its turn.
+    /// machine queues overflow while a program waits to be scheduled.
     pub(crate) fn run_udp(&self, client: &Node, address: &str, args: &[&str]) {
         let mut lost = Vec::new();
         while lost.len() < 5 {
@@ -55,7 +55,7 @@ impl Iperf {
     }
 }
 
-/// The number behind `key` behind the last `section` of a JSON text.
+/// Returns the number after `key` after the last `section` of a JSON text.
 fn number_after(text: &str, section: &str, key: &str) -> Option<u64> {
     let section = &text[text.rfind(section)?..];
     let value = section[section.find(key)? + key.len()..].trim_start();

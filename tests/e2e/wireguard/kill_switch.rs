@@ -1,7 +1,7 @@
-//! `--kill-switch`: nothing gets past the tunnel, whatever becomes of it.
+//! `--kill-switch`: nothing bypasses the tunnel, in any of its states.
 //!
-//! Host 1 is the client, and the router counts all that comes from its card; host 0 is the VPN's
-//! server, the world and the name server.
+//! Host 1 is the client, and the router counts all packets from its interface; host 0 is the VPN's
+//! server, the Internet and the name server.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -25,27 +25,27 @@ use crate::lab::{Lab, heavy};
 use crate::mounts::BINARY;
 use crate::waiting::{Finished, PATIENCE, SetAtEnd, eventually, finish};
 
-/// Addresses on the server that stand for the rest of the world.
+/// Addresses on the server that stand for the Internet.
 pub(crate) const WORLD_V4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 pub(crate) const WORLD_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 1);
-/// The client's neighbour on its own wire.
+/// The client's neighbour on its own link.
 pub(crate) const NEIGHBOUR_V4: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 254);
 pub(crate) const NEIGHBOUR_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0xfe);
-/// What may come out of the client's card, and at last what may not.
+/// Packets that may leave the client's interface, and last those that may not.
 const CLASSES: &[(&str, &str)] = &[
     ("elsewhere", "iifname != right"),
     ("tunnel", "udp dport 51820"),
     ("dhcp", "meta nfproto ipv4 udp sport 68 udp dport 67"),
     ("dhcpv6", "udp sport 546 udp dport 547"),
     ("discovery", "icmpv6 type 133-136"),
-    // The kernel reports of its own accord what a host listens to, within a second of its
-    // addresses: it may be before the switch is there, which drops them.
+    // The kernel sends multicast listener reports by itself, within a second of new addresses:
+    // possibly before the kill switch exists, which drops them.
     ("listener", "icmpv6 type 143"),
     ("dns", "meta l4proto { tcp, udp } th dport 53"),
     ("leaked", ""),
 ];
 
-/// The hosts, the server running, and the client's plan: a full tunnel.
+/// The hosts, with the server running, and the client's plan: a full tunnel.
 pub(crate) struct Stage {
     lab: Arc<Lab>,
     pub(crate) plan: Plan,
@@ -64,7 +64,7 @@ impl Stage {
         plan.client.peers[0].allowed = vec!["0.0.0.0/0".to_owned(), "::/0".to_owned()];
         let server = Node::start(&plan.server_site, Implementation::ConfigFile, &plan.server);
         let router = Site::new(&lab, 2);
-        // the world is there without a tunnel, too
+        // the Internet is reachable without a tunnel, too
         router.ip(&["route", "add", &WORLD_V4.to_string(), "via", "192.0.2.1"]);
         router.ip(&["route", "add", &WORLD_V6.to_string(), "via", "2001:db8::1"]);
         Self { lab, plan, router, server }
@@ -78,7 +78,7 @@ impl Stage {
         Tally::start(&self.router, "prerouting", CLASSES)
     }
 
-    /// The client with a kill switch, up and ready.
+    /// Starts the client with a kill switch, and waits until it is ready.
     fn start(&self) -> Daemon {
         start(self.client(), &self.plan.client, &["--kill-switch"])
     }
@@ -104,7 +104,7 @@ pub(crate) fn is_locked(site: &Site) -> bool {
     site.shell("nft list tables").contains("table inet wontun-lock-wg0")
 }
 
-/// The table, as nft(8) prints it.
+/// Returns the table, as nft(8) prints it.
 pub(crate) fn table(site: &Site) -> String {
     site.shell("nft list table inet wontun-lock-wg0")
 }
@@ -114,8 +114,7 @@ pub(crate) fn kill(daemon: Daemon) {
     daemon.wait_exit();
 }
 
-/// Sends what a host sends all day, near and far, without caring for answers: ping, UDP, TCP and
-/// questions to a name server.
+/// Sends a host's usual packets, near and far, and ignores answers: ping, UDP, TCP and DNS queries.
 pub(crate) fn talk(site: &Site) {
     let far = [IpAddr::from(WORLD_V4), WORLD_V6.into()];
     let near = [IpAddr::from(NEIGHBOUR_V4), NEIGHBOUR_V6.into()];
@@ -136,13 +135,13 @@ pub(crate) fn talk(site: &Site) {
     }
 }
 
-/// Panics unless the client reaches the world through the tunnel, over IPv4 and IPv6.
+/// Panics unless the client reaches the Internet through the tunnel, over IPv4 and IPv6.
 pub(crate) fn reaches_the_world(stage: &Stage) {
     stage.client().ping(WORLD_V4);
     stage.client().ping(WORLD_V6);
 }
 
-/// The whole story: up, killed, shut, unlocked.
+/// The complete sequence: up, killed, closed, switched off.
 #[test]
 fn nothing_leaks_when_the_tunnel_is_killed() {
     let stage = Stage::new();
@@ -176,7 +175,7 @@ fn nothing_leaks_when_the_tunnel_is_killed() {
     assert_eq!((all.code(), all.stdout.as_str()), (0, "no kill switch is engaged\n"));
 }
 
-/// Without DHCP and neighbour discovery there would soon be no network to have a tunnel over.
+/// Without DHCP and neighbour discovery the network under the tunnel would soon fail.
 #[test]
 fn dhcp_and_neighbour_discovery_pass() {
     let stage = Stage::new();
@@ -191,12 +190,12 @@ fn dhcp_and_neighbour_discovery_pass() {
     from("[2001:db8:1::2]:546").send_to(b"renew", (NEIGHBOUR_V6, 547)).unwrap();
     eventually("DHCP passes", || tally.count("dhcp") == 1 && tally.count("dhcpv6") == 1);
     assert!(tally.count("discovery") > 0);
-    // the same ports the other way round, and others of them, are nobody's
+    // the same ports reversed, and other combinations, are not DHCP
     for (own, far) in [(67, 68), (68, 68), (68, 69)] {
         assert!(from(&format!("198.51.100.2:{own}")).send_to(b"no", (NEIGHBOUR_V4, far)).is_err());
     }
     assert!(from("[2001:db8:1::2]:546").send_to(b"no", (NEIGHBOUR_V6, 546)).is_err());
-    // every message of neighbour discovery but the redirect, which is a router's
+    // every message of neighbour discovery but the redirect, which only a router sends
     let raw = client.inside(|| Socket::new(Domain::IPV6, Type::RAW, Some(Protocol::ICMPV6))).unwrap();
     raw.set_unicast_hops_v6(255).unwrap();
     let message = |kind: u8| {
@@ -211,7 +210,7 @@ fn dhcp_and_neighbour_discovery_pass() {
 fn an_orderly_end_opens_the_network() {
     let stage = Stage::new();
     let client = stage.client();
-    // the routes of an address come when no other host has it
+    // the routes of an address appear after duplicate address detection
     eventually("no address is tentative", || client.ip(&["-6", "address", "show", "tentative"]).is_empty());
     let before = client.shell("nft list ruleset; ip rule; ip route show table all");
     let daemon = stage.start();
@@ -224,7 +223,7 @@ fn an_orderly_end_opens_the_network() {
     client.ping(stage.server.site.v4);
 }
 
-/// What ends the tunnel without anybody's order leaves the kill switch, and says so.
+/// An end of the tunnel that nobody requested leaves the kill switch, and the log says so.
 #[test]
 fn a_deleted_device_leaves_it_engaged() {
     let stage = Stage::new();
@@ -242,13 +241,13 @@ fn a_deleted_device_leaves_it_engaged() {
     assert_eq!(["leaked", "dns", "tunnel"].map(|class| tally.count(class)), [0, 0, 0]);
 }
 
-/// The kernel is asked for the kill switch before the file is read, and before anything is opened
-/// for the tunnel.
+/// The kill switch is engaged before the file is read, and before anything is opened for the
+/// tunnel.
 #[test]
 fn it_is_engaged_before_all_else() {
     let stage = Stage::new();
     let client = stage.client();
-    // one name server of the network: there is nothing to look up before
+    // one name server of the network: no look-up is needed before
     client.write("resolv.conf", &format!("nameserver {WORLD_V4}\n"));
     client.shell(&format!("mount --bind {}/resolv.conf /etc/resolv.conf", client.path().display()));
     let trace = client.path().join("trace");
@@ -272,8 +271,7 @@ fn it_is_engaged_before_all_else() {
     }
 }
 
-/// A sender that does not stop: no datagram of its gets past, from the death of one run into the
-/// next.
+/// A continuous sender: none of its datagrams leaks between the death of one run and the next.
 #[test]
 fn nothing_leaks_from_one_run_to_the_next() {
     let stage = Stage::new();
@@ -298,7 +296,7 @@ fn nothing_leaks_from_one_run_to_the_next() {
     assert_eq!((tally.count("leaked"), tally.count("dns")), (0, 0));
 }
 
-/// The table is replaced with each new mark, and shut at every instant of it.
+/// The table is replaced with each new mark, and stays closed throughout.
 #[test]
 fn nothing_leaks_while_the_table_is_replaced() {
     let _alone = heavy();
@@ -338,7 +336,7 @@ fn send_always(socket: &UdpSocket, stop: &AtomicBool, sent: &AtomicBool) {
     }
 }
 
-/// The server is known by name, its name server is far away, and answers over TCP only.
+/// The server is known by name, its name server is remote, and answers over TCP only.
 #[test]
 fn names_of_peers_are_asked_for_all_the_same() {
     let mut stage = Stage::new();
@@ -362,10 +360,10 @@ fn names_of_peers_are_asked_for_all_the_same() {
         assert!(table(client).contains(&rule), "{}", table(client));
     }
 
-    // nobody else's questions get out, also when the tunnel is gone
+    // no other program's queries get out, also when the tunnel is gone
     kill(daemon);
-    // the kernel says the last words of a dead process's connections: they have the mark, and are
-    // no question
+    // the kernel closes a dead process's connections: those packets have the mark, and are not
+    // queries
     eventually("the lookup's connections are closed", || {
         client.shell("ss -Htan dport = 53").lines().all(|line| line.starts_with("TIME-WAIT"))
     });
@@ -373,15 +371,15 @@ fn names_of_peers_are_asked_for_all_the_same() {
     let socket = client.udp((Ipv4Addr::UNSPECIFIED, 0));
     assert!(socket.send_to(b"a question", (WORLD_V4, 53)).is_err());
     assert_eq!(tally.count("dns"), 0);
-    // and the next run gets through the one that was left
+    // and the next run gets through the kill switch that was left
     let _daemon = stage.start();
     reaches_the_world(&stage);
     assert!(tally.count("dns") > 0);
     assert_eq!(tally.count("leaked"), 0);
 }
 
-/// A tunnel with a default route needs that without a kill switch, too: the question would go into
-/// the tunnel that it is asked for.
+/// A tunnel with a default route needs that without a kill switch, too: the query would be routed
+/// into the tunnel that depends on it.
 #[test]
 fn a_name_behind_the_own_default_route_is_found() {
     let mut stage = Stage::new();
@@ -432,13 +430,13 @@ fn neither_deleting_the_table_nor_another_file_opens_it() {
     let client = stage.client();
     let daemon = stage.start();
     reaches_the_world(&stage);
-    // where the kernel knows owners this is refused, elsewhere the table is put back
+    // where the kernel supports owners this is refused, elsewhere the table is restored
     client.shell("nft delete table inet wontun-lock-wg0 2>/dev/null || true");
     eventually("it is engaged", || is_locked(client));
     reaches_the_world(&stage);
     assert!(!client.ping_once(NEIGHBOUR_V4, 56));
 
-    // a file that sends less through the tunnel opens nothing
+    // a file with fewer routes into the tunnel opens nothing
     let mut split = stage.plan.client.clone();
     split.peers[0].allowed = vec!["10.9.0.0/24".to_owned()];
     client.write("wg0.conf", &split.wg_quick());
@@ -448,7 +446,7 @@ fn neither_deleting_the_table_nor_another_file_opens_it() {
     client.ping([10, 9, 0, 1]);
 }
 
-/// A second run that fails since the first has the device does not cut the first one off.
+/// A second run that fails because the first has the device does not cut the first one off.
 #[test]
 fn a_second_run_does_no_harm() {
     let stage = Stage::new();
@@ -460,7 +458,7 @@ fn a_second_run_does_no_harm() {
     reaches_the_world(&stage);
 }
 
-/// Whoever starts without `--kill-switch` while one is engaged is told, and nothing is opened.
+/// A start without `--kill-switch` while one is engaged logs it, and opens nothing.
 #[test]
 fn one_that_is_left_is_told_to_who_starts_without() {
     let stage = Stage::new();
@@ -470,7 +468,7 @@ fn one_that_is_left_is_told_to_who_starts_without() {
     assert!(is_locked(stage.client()));
 }
 
-/// Whoever asks for a kill switch gets no tunnel without one.
+/// If a kill switch is requested and fails, there is no tunnel.
 #[test]
 fn without_nftables_there_is_no_tunnel() {
     let stage = Stage::new();
@@ -501,12 +499,12 @@ fn it_takes_a_file_with_a_default_route() {
         "{:?}",
         split.lines
     );
-    // a slip in the file like any other: it opens nothing
+    // an error in the file like any other: it opens nothing
     assert!(is_locked(stage.client()));
 }
 
 /// The client as the router of another host: that host's connections go through the tunnel and come
-/// back, and nothing of it gets past the tunnel either.
+/// back, and none of its packets bypass the tunnel either.
 #[test]
 fn hosts_behind_it_are_held_to_it_too() {
     let mut stage = Stage::new();
@@ -520,7 +518,7 @@ fn hosts_behind_it_are_held_to_it_too() {
     guest.ip(&["address", "add", "172.16.0.2/24", "dev", "up0"]);
     guest.ip(&["link", "set", "up0", "up"]);
     guest.ip(&["route", "add", "default", "via", "172.16.0.1"]);
-    // the client's network translates: what leaks would be answered
+    // the client's network translates: leaked packets would be answered
     client.shell("nft 'table ip masq { chain p { type nat hook postrouting priority 100; oifname eth0 masquerade; }; }'");
     guest.ping(WORLD_V4);
     let tally = stage.count();

@@ -1,4 +1,4 @@
-//! Begin and end: the device, its socket, the process.
+//! Start and end: the device, its socket, the process.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::lab::Lab;
 use crate::mounts::BINARY;
 use crate::waiting::{PATIENCE, eventually, finish};
 
-/// A site of its own, whose network nobody needs.
+/// Makes a site on a host of its own, without a network.
 fn site() -> Arc<Site> {
     Arc::new(Site::new(&Arc::new(Lab::new(2)), 0))
 }
@@ -39,7 +39,7 @@ between!(a_deleted_device_ends_it: {
     told_by_wg: (Wontun),
 });
 
-/// Some versions of `wg-quick down` end a program like this.
+/// Some versions of `wg-quick down` end a program by removing its socket.
 fn a_removed_socket_ends_it(client: Implementation) {
     let pair = Pair::new(Wontun, client, Outer::V4);
     pair.client.ping(SERVER_V4);
@@ -69,7 +69,7 @@ between!(a_signal_ends_it_tidily: {
     told_by_wg: (Wontun),
 });
 
-/// What kill -9 leaves is a socket that nobody answers on.
+/// kill -9 leaves a socket without a listener.
 #[test]
 fn a_stale_socket_is_replaced() {
     let site = site();
@@ -84,7 +84,7 @@ fn a_stale_socket_is_replaced() {
     assert!(is_gone(&site));
 }
 
-/// A live one is refused, by a line that names the process; it goes on.
+/// A live one is refused, with a line that names the process; it continues.
 #[test]
 fn a_live_tunnel_is_not_replaced() {
     let site = site();
@@ -96,8 +96,8 @@ fn a_live_tunnel_is_not_replaced() {
     site.wg(&["show", "wg0"]);
 }
 
-/// The device of the same name in another network namespace is no obstacle, but the socket in the
-/// same `/run` is.
+/// A device of the same name in another network namespace does not conflict, but the socket in the
+/// same `/run` does.
 #[test]
 fn a_live_socket_of_another_network_is_not_replaced() {
     let lab = Arc::new(Lab::new(2));
@@ -124,7 +124,7 @@ fn a_live_socket_of_another_network_is_not_replaced() {
     assert!(!lab.client().has_device("wg0"), "a device is left");
 }
 
-/// `wontun NAME` returns when device and socket are there, and goes on without a terminal.
+/// `wontun NAME` returns when device and socket exist, and continues without a terminal.
 #[test]
 fn it_goes_to_the_background() {
     let lab = Arc::new(Lab::new(2));
@@ -153,7 +153,7 @@ fn file_mode(site: &Site) -> u32 {
     std::fs::metadata(site.socket("wg0")).unwrap().permissions().mode() & 0o777
 }
 
-/// Stopping and starting again, at once and often, finds nothing in its way.
+/// Stopping and starting again, immediately and often, meets no conflict.
 #[test]
 fn it_starts_again_at_once() {
     let lab = Arc::new(Lab::new(2));

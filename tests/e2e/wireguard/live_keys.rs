@@ -43,7 +43,7 @@ fn a_preshared_key_is_added(server: Implementation, client: Implementation) {
         (shared.as_str(), handshake),
         "the session stays"
     );
-    // The client begins anew and knows nothing of it.
+    // The client starts a new handshake and does not know of it.
     let (peer, endpoint) = (pair.server_public(), Outer::V4.endpoint(&pair.server.site));
     pair.client.set(&["peer", peer, "remove"]);
     pair.client.set(&["peer", peer, "endpoint", &endpoint, "allowed-ips", "10.9.0.0/24"]);
@@ -64,7 +64,7 @@ between!(a_preshared_key_is_added: {
     wontun_to_wireguard_go: (WireguardGo, Wontun),
 });
 
-/// A key that is wrong in one bit gets nothing, and the right one then does.
+/// With a key that is wrong in one bit nothing passes; with the right one it does.
 fn a_wrong_preshared_key_gets_nothing(server: Implementation, client: Implementation) {
     let pair = Pair::new(server, client, Outer::V4);
     for (node, other) in [(&pair.server, pair.client_public()), (&pair.client, pair.server_public())] {

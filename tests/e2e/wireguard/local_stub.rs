@@ -1,6 +1,6 @@
-//! Full tunnels to a name, on a host that asks a name server of its own: dnsmasq, unbound, Docker's
-//! 127.0.0.11. What that asks itself carries no mark and goes where everything goes, into a tunnel
-//! that is not there yet.
+//! Full tunnels to a name, on a host with its own name server: dnsmasq, unbound, Docker's
+//! 127.0.0.11. That server's own queries carry no mark and follow the default route, into a tunnel
+//! that is not up yet.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -15,12 +15,12 @@ use super::site::Site;
 use crate::daemon::Daemon;
 use crate::waiting::{PATIENCE, holds_within};
 
-/// Where the client's own name server is.
+/// Address of the client's own name server.
 pub(super) const STUB: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
-/// What is asked there gets no answer, nor a sign that there is none.
+/// Address where queries get neither an answer nor an error.
 pub(super) const SILENT: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 99);
 
-/// A stage whose client knows its server by name only, and the server's name server.
+/// Returns a stage whose client knows its server by name only, and the server's name server.
 pub(super) fn stage() -> (Stage, NameServer) {
     let mut stage = Stage::new();
     let server = &stage.plan.server_site;
@@ -42,13 +42,13 @@ pub(super) fn resolv_conf(client: &Site, text: &str) {
     std::fs::write(client.path().join("resolv.conf"), text).unwrap();
 }
 
-/// A name server on the client that asks the one at [`WORLD_V4`] for each question, if it `asks`,
-/// with a socket like any other program's. Returns the number of questions.
+/// Runs a name server on the client that forwards each query to the one at [`WORLD_V4`] if it
+/// `asks`, with an ordinary unmarked socket. Returns the number of queries.
 pub(super) fn stub(client: &Site, asks: bool) -> Arc<AtomicUsize> {
     stub_that_asks(client, &Arc::new(AtomicBool::new(asks)))
 }
 
-/// The same, which `asks` or not from one moment to the next.
+/// The same; `asks` can change at any time.
 pub(super) fn stub_that_asks(client: &Site, asks: &Arc<AtomicBool>) -> Arc<AtomicUsize> {
     let asks = Arc::clone(asks);
     let socket = client.udp((STUB, 53));
@@ -76,14 +76,14 @@ pub(super) fn stub_that_asks(client: &Site, asks: &Arc<AtomicBool>) -> Arc<Atomi
     asked
 }
 
-/// Says on the client who is behind its name server, in the file at `path`.
+/// Writes the servers behind the client's name server to the file at `path`.
 pub(super) fn say_behind(client: &Site, path: &str, text: &str) {
     let folder = path.rsplit_once('/').unwrap().0;
     client.shell(&format!("rm -rf /run/NetworkManager /run/dnsmasq /run/systemd; mkdir -p {folder}"));
     client.shell(&format!("printf '{text}' > {path}"));
 }
 
-/// Waits until the client reaches the server through the tunnel. Returns how long that took.
+/// Waits until the client reaches the server through the tunnel. Returns the time that took.
 pub(super) fn up_within(stage: &Stage, daemon: &Daemon, limit: Duration) -> Duration {
     let started = Instant::now();
     let is_up = holds_within(limit, || stage.client().ping_once(WORLD_V4, 56));
@@ -91,7 +91,8 @@ pub(super) fn up_within(stage: &Stage, daemon: &Daemon, limit: Duration) -> Dura
     started.elapsed()
 }
 
-/// Nobody knows whom the client's name server asks: the name is looked up while it still can.
+/// The upstream servers of the client's name server are unknown: the name is looked up before the
+/// routes are set.
 #[test]
 fn the_name_is_looked_up_before_the_routes_are_set() {
     let (stage, _name_server) = stage();
@@ -106,8 +107,7 @@ fn the_name_is_looked_up_before_the_routes_are_set() {
     }
 }
 
-/// A name server that says nothing holds up the start for two seconds at most, and the log has the
-/// remedy.
+/// A silent name server delays the start by two seconds at most, and the log names the remedy.
 #[test]
 fn a_silent_name_server_does_not_hold_up_the_start() {
     let (stage, _name_server) = stage();
@@ -150,8 +150,8 @@ fn a_hidden_resolv_conf_is_read() {
     }
 }
 
-/// With the kill switch nothing but marked questions leaves, at the start neither: they go to those
-/// who are behind the client's own name server.
+/// With the kill switch only marked queries leave, even at the start: they go to the servers behind
+/// the client's own name server.
 #[test]
 fn those_behind_the_stub_are_asked() {
     let (stage, name_server) = stage();
@@ -178,7 +178,7 @@ fn those_behind_the_stub_are_asked() {
     }
 }
 
-/// An address of the host's own that is not on loopback is a name server of its own, too.
+/// An address of the host's own that is not on loopback is a local name server, too.
 #[test]
 fn a_stub_on_another_address_of_the_host_is_one() {
     let (stage, name_server) = stage();
@@ -190,7 +190,7 @@ fn a_stub_on_another_address_of_the_host_is_one() {
     assert!(name_server.asked().0 > 0);
 }
 
-/// Each server that is silent costs a second.
+/// Each silent server costs a second.
 #[test]
 fn silent_servers_cost_a_second_each() {
     let (stage, _name_server) = stage();
@@ -204,7 +204,7 @@ fn silent_servers_cost_a_second_each() {
     assert!(took >= Duration::from_millis(500), "nobody was silent: {took:?}");
 }
 
-/// `--resolver` is asked first, with and without the kill switch.
+/// `--resolver` is queried first, with and without the kill switch.
 #[test]
 fn the_resolver_of_the_command_line_is_asked_first() {
     let (stage, name_server) = stage();
@@ -226,8 +226,8 @@ fn the_resolver_of_the_command_line_is_asked_first() {
     }
 }
 
-/// The server is at another address from now on, and its name says so: the client's own name server
-/// is behind the dead tunnel, and those behind it are asked.
+/// The server moves to another address, and its name resolves to that: the client's own name server
+/// is behind the dead tunnel, and the servers behind it are queried.
 #[test]
 fn a_server_that_moved_is_found() {
     let (stage, name_server) = stage();
@@ -247,7 +247,7 @@ fn a_server_that_moved_is_found() {
         server.v4, server.v4
     ));
     name_server.say(moved);
-    // 15 seconds until the session is doubted, 90 of handshakes
+    // 15 seconds until the session is considered dead, 90 of handshakes
     let limit = Duration::from_secs(90 + 15 + 6) + PATIENCE;
     let endpoint = SocketAddr::from((moved, PORT)).to_string();
     let follows = || {

@@ -16,8 +16,8 @@ use crate::streams::Connection;
 
 const PEERS: u32 = 1000;
 
-/// Each peer has an address of its own, inside and outside. One after the other they shake hands
-/// and ping; then all ping at once.
+/// Each peer has its own inner and outer address. They complete handshakes and ping in sequence;
+/// then all ping at once.
 fn a_thousand_peers_ping(server: Implementation) {
     let _guard = heavy();
     let lab = Arc::new(Lab::new(2));
@@ -82,10 +82,10 @@ between!(a_thousand_peers_ping: {
     told_by_wg: (Wontun),
 });
 
-/// Bytes of a stream, half of them each way.
+/// Bytes of a stream, half of them in each direction.
 const STREAM: u64 = 200_000_000;
 
-/// What idle peers cost the one that is active is told, not judged: no machine is quiet enough for
+/// The cost of idle peers to the active one is printed, not judged: no machine is quiet enough for
 /// that.
 #[test]
 fn a_stream_flows_beside_ten_thousand_idle_peers() {

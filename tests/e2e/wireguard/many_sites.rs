@@ -1,4 +1,4 @@
-//! More than two hosts: who may send what, and through whom.
+//! More than two hosts: permitted source addresses, and forwarding between peers.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ struct Star {
     keys: Vec<Keys>,
 }
 
-/// `allowed` are the server's allowed IPs for each client.
+/// Starts a star; `allowed` are the server's allowed IPs for each client.
 fn star(server: Implementation, clients: &[Implementation], allowed: &[&[&str]]) -> Star {
     let lab = Arc::new(Lab::new(clients.len() + 1));
     let sites: Vec<_> = (0..=clients.len()).map(|index| Arc::new(Site::new(&lab, index))).collect();
@@ -44,8 +44,7 @@ fn udp(node: &Node, address: [u8; 4], port: u16) -> UdpSocket {
     node.site.udp(SocketAddrV4::new(Ipv4Addr::from(address), port))
 }
 
-/// Fault 6: the first client may use all of 10.9.0.0/24 but for the address that is the second
-/// client's.
+/// Fault 6: the first client may use all of 10.9.0.0/24 but for the second client's address.
 fn a_forged_inner_source_is_dropped(server: Implementation, forger: Implementation) {
     let star = star(server, &[forger, Implementation::WireguardGo], &[&["10.9.0.0/24"], &["10.9.0.3/32"]]);
     let (forger, owner) = (&star.clients[0], &star.clients[1]);
@@ -55,7 +54,7 @@ fn a_forged_inner_source_is_dropped(server: Implementation, forger: Implementati
     }
     let at_server = udp(&star.server, [10, 9, 0, 1], 7);
     let to = SocketAddrV4::new(Ipv4Addr::new(10, 9, 0, 1), 7);
-    // Workers may turn the order of these round, for each source is a flow of its own.
+    // Workers may reorder these, because each source is a flow of its own.
     let rightful: Vec<(u8, IpAddr)> = (0..3_u8)
         .flat_map(|round| [[10, 9, 0, 2], [10, 9, 0, 77]].map(|address| (round, IpAddr::from(address))))
         .collect();
@@ -77,7 +76,7 @@ fn a_forged_inner_source_is_dropped(server: Implementation, forger: Implementati
     }
     heard.sort_unstable();
     assert_eq!(heard, rightful);
-    // The owner's session, and where it is, did not change.
+    // The owner's session and endpoint did not change.
     owner.ping("10.9.0.1");
     assert!(star.server.peer(&star.keys[2].public).endpoint.starts_with("192.0.2.3:"));
 }
@@ -88,7 +87,7 @@ between!(a_forged_inner_source_is_dropped: {
     from_boringtun: (Wontun, Boringtun),
 });
 
-/// A prefix that a second peer claims is that one's alone.
+/// A prefix that a second peer claims belongs to that one only.
 #[test]
 fn a_prefix_moves_to_the_last_peer_that_claims_it() {
     let star = star(
@@ -116,7 +115,7 @@ fn a_prefix_moves_to_the_last_peer_that_claims_it() {
     assert_eq!(star.server.peer(&star.keys[1].public).allowed, ["10.9.0.2/32"]);
 }
 
-/// Everybody reaches everybody, all by the server.
+/// All clients reach each other through the server.
 #[test]
 fn three_clients_talk_through_the_server() {
     let clients = [Implementation::ConfigFile, Implementation::WireguardGo, Implementation::Boringtun];

@@ -1,4 +1,4 @@
-//! What many peers cost.
+//! Memory of many peers.
 
 use std::sync::Arc;
 
@@ -12,13 +12,13 @@ use super::site::Site;
 use crate::lab::Lab;
 use crate::processes::{descendants, is_gone};
 
-/// The most that a configured, idle peer with one allowed IP may take, in bytes of resident memory.
+/// Largest memory of a configured, idle peer with one allowed IP, in bytes of resident memory.
 const BYTES_PER_PEER: u64 = 2048;
 
 const PEERS: u64 = 10_000;
 
-/// Resident memory of a process and of all that it started, in kilobytes. What they share counts
-/// for each, so that it grows with any of them, and does not depend on what else runs.
+/// Returns the resident memory of a process and all its descendants, in kilobytes. Shared memory
+/// counts for each, so that the sum grows with any of them, and does not depend on other programs.
 pub(crate) fn resident_kilobytes(pid: Pid) -> u64 {
     let mut all = descendants(pid);
     // a look-up may end meanwhile
@@ -26,7 +26,7 @@ pub(crate) fn resident_kilobytes(pid: Pid) -> u64 {
     resident_of_one(pid) + all.into_iter().filter_map(try_resident).sum::<u64>()
 }
 
-/// Resident memory of one process, in kilobytes.
+/// Returns the resident memory of one process, in kilobytes.
 pub(crate) fn resident_of_one(pid: Pid) -> u64 {
     try_resident(pid).unwrap_or_else(|| panic!("process {pid} has ended"))
 }
@@ -37,7 +37,7 @@ fn try_resident(pid: Pid) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// `settings` with so many peers that never say a word, each with one address of 10.64.0.0/10.
+/// Returns `settings` with so many peers that never send, each with one address of 10.64.0.0/10.
 pub(crate) fn with_idle_peers(settings: &Settings, count: u64) -> Settings {
     (0..count).fold(settings.clone(), |settings, number| {
         // Any 32 bytes are a public key.
@@ -64,7 +64,7 @@ fn ten_thousand_idle_peers_are_cheap() {
     let each = (after - before) * 1024 / PEERS;
     eprintln!("resident: {before} kB without peers, {after} kB with {PEERS}: {each} bytes each");
     assert!(each < BYTES_PER_PEER, "{each} bytes a peer");
-    // They can be replaced, and do not add up.
+    // They can be replaced, and do not accumulate.
     site.wg(&["setconf", "wg0", file.to_str().unwrap()]);
     let again = resident_kilobytes(node.daemon.pid());
     assert!(again < after + after / 4, "{after} kB became {again} kB when the same peers were set again");

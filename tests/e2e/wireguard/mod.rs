@@ -1,10 +1,10 @@
 //! WireGuard: the real binary against itself and against other implementations, each configured by
 //! Debian's `wg`.
 //!
-//! The first group of modules is the laboratory, the second the scenarios, one topic a file. A
-//! scenario is a function of the programs at its ends, and `between!` says between which it is
-//! tried. `WONTUN_STAND_IN=wireguard-go` puts that program in our place, which shows whether a
-//! scenario asks for what others do.
+//! The first group of modules is the laboratory, the second the scenarios, one topic per file. A
+//! scenario is a function of the programs at its ends, and `between!` lists the pairs that it is
+//! run with. `WONTUN_STAND_IN=wireguard-go` runs that program in place of wontun, which shows
+//! whether a scenario matches other implementations.
 
 /// `between!(scenario: { name: (server, client, …), … })` makes a test of each line.
 macro_rules! between {

@@ -9,7 +9,7 @@ use super::pair::{CLIENT_V4, Outer, PORT, Pair, Plan, SERVER_V4};
 use crate::lab::Lab;
 use crate::waiting::{PATIENCE, eventually, finish, succeed};
 
-/// A network namespace with nothing in it, removed at the end.
+/// An empty network namespace, removed at the end.
 struct Cell(String);
 
 impl Cell {
@@ -37,8 +37,8 @@ impl Drop for Cell {
     }
 }
 
-/// The client's device goes where no other network is; its datagrams still leave by the card that
-/// stays behind.
+/// The client's device moves to a namespace without other networks; its datagrams still leave by
+/// the interface that stays behind.
 fn the_device_moves(server: Implementation, client: Implementation) {
     let pair = Plan::new(&Arc::new(Lab::new(2)), Outer::V4).start(server, client);
     pair.client.ping(SERVER_V4);
@@ -54,13 +54,13 @@ fn the_device_moves(server: Implementation, client: Implementation) {
     let endpoint = format!("192.0.2.1:{}", PORT);
     assert_eq!(pair.client.only_peer().endpoint, endpoint);
     pair.client.set(&["peer", pair.server_public(), "persistent-keepalive", "25"]);
-    // Whoever moved it may give it another MTU, of which the process may not hear.
+    // The program that moved it may set another MTU there, of which the process may get no event.
     cell.ip(&["link", "set", "wg0", "mtu", "1500"]);
     pair.server.set_link(&["mtu", "1500"]);
     assert!(cell.pings(SERVER_V4, 1472));
     assert!(cell.pings(SERVER_V4, 1471));
     assert!(cell.pings(SERVER_V4, 56));
-    // The namespace goes, and the device with it: the process ends, and leaves nothing.
+    // The namespace is deleted with the device: the process ends, and leaves nothing.
     let Pair { server: _server, client, plan } = pair;
     drop(cell);
     let Node { daemon, site, .. } = client;

@@ -1,4 +1,4 @@
-//! The device's MTU leaves room for what the tunnel adds, and no padding goes past it.
+//! The device's MTU leaves space for the tunnel's overhead, and padding does not exceed it.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,15 +9,15 @@ use super::pair::{CLIENT_V6, Outer, PORT, Plan, SERVER_V4};
 use crate::lab::{Lab, heavy};
 use crate::streams::Connection;
 
-/// Inner MTUs, one of them no multiple of 16.
+/// Inner MTU that is not a multiple of 16.
 const MTU: usize = 1406;
 
-/// The wire has room for the inner MTU and not a byte more.
+/// The link's MTU fits the inner MTU exactly.
 fn padding_stays_within_the_mtu(server: Implementation, client: Implementation, outer: Outer) {
     let room = MTU + outer.overhead();
     let lab = Arc::new(Lab::with_mtu(2, room as u32));
     for host in [lab.server(), lab.client()] {
-        // A capture before the card would see several datagrams in one.
+        // A capture before the interface would see several datagrams in one.
         host.ip(&["link", "set", "eth0", "gso_max_segs", "1"]);
     }
     let mut plan = Plan::new(&lab, outer);
@@ -36,8 +36,8 @@ fn padding_stays_within_the_mtu(server: Implementation, client: Implementation, 
     assert_room_is_used(&capture.stop(), &lab, outer, room);
 }
 
-/// Checks what went over the wire: nothing was larger than `room`, and something as large as that
-/// in each direction.
+/// Checks the captured frames: none was larger than `room`, and one in each direction was exactly
+/// as large.
 fn assert_room_is_used(frames: &[Frame], lab: &Lab, outer: Outer, room: usize) {
     let (server, client): (IpAddr, IpAddr) = match outer {
         Outer::V4 => (lab.server().v4.into(), lab.client().v4.into()),
@@ -67,8 +67,7 @@ between!(padding_stays_within_the_mtu: {
     wontun_to_boringtun: (Boringtun, ConfigFile, Outer::V4),
 });
 
-/// Without a word about it in the file, the client's MTU is the one of the route to its server,
-/// less 80.
+/// Without an MTU in the file, the client's MTU is that of the route to its server, less 80.
 #[test]
 fn the_mtu_follows_the_route_to_the_endpoint() {
     let lab = Arc::new(Lab::with_mtu(2, 1460));

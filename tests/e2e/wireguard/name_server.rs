@@ -1,4 +1,4 @@
-//! A name server that knows one name, by UDP and TCP.
+//! A name server that knows one name, over UDP and TCP.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr};
@@ -8,13 +8,13 @@ use std::thread;
 
 use crate::lab::Host;
 
-/// Bytes in front of the question.
+/// Length of the DNS header, before the question.
 const HEADER: usize = 12;
-/// A response, recursion desired and available; with the flag that not all fit.
+/// Flags of a response, recursion desired and available; and the same with the truncation flag.
 const RESPONSE: [u8; 2] = [0x81, 0x80];
 const CUT: u8 = 0x02;
 
-/// What it says, and how often it was asked.
+/// The address that the server returns, and its counts of queries.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct NameServer {
     address: Arc<AtomicU32>,
@@ -24,8 +24,7 @@ pub(crate) struct NameServer {
 
 impl NameServer {
     /// Answers on `address` of `host` until the test process ends: every name has the one IPv4
-    /// address `of_name`, and no IPv6 address. If `cut`, UDP only says that the answer does not
-    /// fit.
+    /// address `of_name`, and no IPv6 address. If `cut`, UDP responses are truncated and empty.
     pub(crate) fn start(host: &Host, address: impl Into<IpAddr>, of_name: Ipv4Addr, cut: bool) -> Self {
         let address = (address.into(), 53);
         let (udp, tcp) = (host.udp(address), host.listen(address));
@@ -61,12 +60,12 @@ impl NameServer {
         server
     }
 
-    /// Says that every name has this address from now on.
+    /// Sets the address that every name resolves to.
     pub(crate) fn say(&self, of_name: Ipv4Addr) {
         self.address.store(of_name.to_bits(), Ordering::Relaxed);
     }
 
-    /// Queries over UDP and over TCP so far.
+    /// Returns the number of queries over UDP and over TCP so far.
     pub(crate) fn asked(&self) -> (usize, usize) {
         (self.udp.load(Ordering::Relaxed), self.tcp.load(Ordering::Relaxed))
     }
@@ -76,7 +75,7 @@ fn load(address: &AtomicU32) -> Ipv4Addr {
     Ipv4Addr::from_bits(address.load(Ordering::Relaxed))
 }
 
-/// RFC 1035, section 4.1: the question, and behind it the record for it.
+/// Builds the response of RFC 1035, section 4.1: the question, followed by its record.
 fn answer(query: &[u8], of_name: Ipv4Addr, cut: bool) -> Vec<u8> {
     let question = &query[HEADER..];
     // a name of labels, then type and class

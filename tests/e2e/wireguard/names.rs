@@ -11,8 +11,7 @@ use crate::lab::Lab;
 use crate::mounts::Folder;
 use crate::waiting::{PATIENCE, holds_within};
 
-/// Gives `site` an /etc/hosts of its own, which [`say`] rewrites, and a name server that refuses at
-/// once.
+/// Gives `site` its own /etc/hosts, which [`say`] rewrites, and a name server that refuses at once.
 pub(super) fn own_hosts(site: &Site) -> Folder {
     let folder = Folder::new();
     say(&folder, "");
@@ -28,7 +27,7 @@ pub(super) fn say(folder: &Folder, line: &str) {
     folder.write("hosts", &format!("127.0.0.1 localhost\n{line}\n"));
 }
 
-/// A client that knows its server by name, and the server.
+/// Starts a client that knows its server by name, and the server.
 fn by_name(resolvable: bool) -> (Node, Node, Plan, Folder) {
     let mut plan = Plan::new(&Arc::new(Lab::new(2)), Outer::V4);
     let folder = own_hosts(&plan.client_site);
@@ -57,8 +56,8 @@ fn a_name_that_resolves_later_is_no_error() {
     client.ping(SERVER_V4);
 }
 
-/// The server's host is another one from now on, and its name says so; nothing else tells the
-/// client. After 90 seconds of handshakes without an answer the name is looked up again.
+/// The server moves to another host, and its name resolves to that; the client gets no other
+/// indication. After 90 seconds of unanswered handshakes the name is looked up again.
 #[test]
 fn a_name_is_looked_up_again_when_nobody_answers() {
     let (server, client, plan, folder) = by_name(true);
@@ -67,9 +66,9 @@ fn a_name_is_looked_up_again_when_nobody_answers() {
     let site = &plan.server_site;
     site.ip(&["address", "delete", "192.0.2.1/24", "dev", "eth0"]);
     site.ip(&["address", "add", "192.0.2.77/24", "dev", "eth0"]);
-    // A host that is gone says nothing: nobody has this link address.
+    // A missing host causes no error: no device has this link-layer address.
     client.site.ip(&["neighbour", "replace", "192.0.2.1", "lladdr", "02:00:00:00:00:99", "dev", "eth0"]);
-    // This one does not know where the client is.
+    // This server does not know the client's endpoint.
     let _server = Node::start(site, Implementation::WireguardGo, &plan.server);
     say(&folder, "192.0.2.77 server.example");
     let inner = client.site.udp(([10, 9, 0, 2], 0));
@@ -79,7 +78,7 @@ fn a_name_is_looked_up_again_when_nobody_answers() {
         std::thread::sleep(Duration::from_millis(500));
         client.only_peer().endpoint == endpoint
     };
-    // The session dies silently first, for 15 seconds.
+    // The session fails silently first, for 15 seconds.
     let limit = Duration::from_secs(90 + 15 + 6) + PATIENCE;
     assert!(holds_within(limit, looked_up), "the name was not looked up again: {:?}", client.daemon.lines());
     client.ping(SERVER_V4);

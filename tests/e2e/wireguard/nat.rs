@@ -1,4 +1,4 @@
-//! A client behind address translation whose memory is short.
+//! A client behind a NAT with a short timeout.
 
 use std::sync::Arc;
 use std::thread::sleep;
@@ -9,10 +9,10 @@ use super::pair::{CLIENT_V4, Outer, Pair, Plan, SERVER_V4};
 use crate::lab::Lab;
 use crate::waiting::eventually;
 
-/// How long the router remembers a UDP flow that is silent.
+/// Time for which the router keeps a silent UDP flow.
 const MEMORY: Duration = Duration::from_secs(3);
 
-/// The router is 198.51.100.254 to the server.
+/// Starts a pair with a NAT router between them, whose address is 198.51.100.254 for the server.
 fn behind_nat(server: Implementation, client: Implementation, keepalive: Option<u16>) -> Pair {
     let lab = Arc::new(Lab::routed(1500));
     lab.host(2).shell(&format!(
@@ -29,7 +29,7 @@ fn behind_nat(server: Implementation, client: Implementation, keepalive: Option<
     pair
 }
 
-/// Whether the server reaches the client after a silence.
+/// Returns true if the server reaches the client after a silence.
 fn is_reached_after_silence(pair: &Pair) -> bool {
     // Shorter than the ten seconds after which the client answers the server's last packet with a
     // keepalive.
@@ -50,7 +50,7 @@ between!(nat_is_kept_open: {
     wontun_to_boringtun: (Boringtun, ConfigFile),
 });
 
-/// The control: without keepalives the way back is closed, until the client speaks again.
+/// The control: without keepalives the mapping expires, until the client sends again.
 fn nat_closes_without_keepalives(server: Implementation, client: Implementation) {
     let pair = behind_nat(server, client, None);
     assert!(!is_reached_after_silence(&pair));

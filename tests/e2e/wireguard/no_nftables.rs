@@ -1,13 +1,13 @@
-//! A kernel without nf_tables, as far as a program can tell: strace refuses the socket to it.
+//! A kernel without nf_tables, as far as a program can observe: strace makes its socket(2) call
+//! fail.
 
 use super::site::Site;
 use crate::mounts::BINARY;
 use crate::waiting::eventually;
 
-/// What to run wontun with `arguments` under, so that one of its sockets to netfilter is refused,
-/// as a kernel without netfilter's netlink does. `which` chooses it, from the places that they have
-/// among all sockets, counted from 1; a run that is not refused any, and stopped again, finds them
-/// out.
+/// Returns a wrapper for wontun with `arguments` that makes one of its netfilter sockets fail, as a
+/// kernel without netfilter's netlink does. `which` selects it from their positions among all
+/// sockets, counted from 1, which a first, unmodified run determines.
 pub(crate) fn refuse(
     site: &Site,
     arguments: &[&str],

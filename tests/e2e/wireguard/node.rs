@@ -1,4 +1,4 @@
-//! A running end of a tunnel, whichever program it is.
+//! A running end of a tunnel, with any of the programs.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ pub(crate) struct PeerState {
     pub(crate) preshared: String,
     pub(crate) endpoint: String,
     pub(crate) allowed: Vec<String>,
-    /// Seconds since 1970; 0 for never.
+    /// Time of the last handshake in seconds since 1970; 0 for never.
     pub(crate) handshake: u64,
     pub(crate) received: u64,
     pub(crate) sent: u64,
@@ -33,12 +33,12 @@ pub(crate) struct PeerState {
 }
 
 impl Node {
-    /// `wg0` on `site`, up and ready.
+    /// Starts `wg0` on `site`, and waits until it is ready.
     pub(crate) fn start(site: &Arc<Site>, implementation: Implementation, settings: &Settings) -> Self {
         Self::named("wg0", site, implementation, settings)
     }
 
-    /// The device `name` on `site`, up and ready.
+    /// Starts the device `name` on `site`, and waits until it is ready.
     pub(crate) fn named(
         name: &str,
         site: &Arc<Site>,
@@ -58,7 +58,8 @@ impl Node {
         node
     }
 
-    /// The device `name` on `site`, with nothing set: not for a program with a configuration file.
+    /// Starts the device `name` on `site` without a configuration: not for a program with a
+    /// configuration file.
     pub(crate) fn bare(name: &str, site: &Arc<Site>, implementation: Implementation) -> Self {
         let implementation = implementation.resolve();
         let daemon = site
@@ -70,7 +71,8 @@ impl Node {
         node
     }
 
-    /// Does with `wg` and `ip` what `wg-quick` would do, but without rules for default routes.
+    /// Configures the device with `wg` and `ip` as `wg-quick` would, but without rules for default
+    /// routes.
     pub(crate) fn configure(&self, settings: &Settings) {
         let (site, name) = (&self.site, self.name.as_str());
         let file = self.site.write(&format!("{name}.setconf"), &settings.setconf());
@@ -91,32 +93,32 @@ impl Node {
         self.site.wg(&[&["set", self.name.as_str()], args].concat());
     }
 
-    /// A file with one line, such as a key, as `wg set` wants keys.
+    /// Writes a file with one line, such as a key, as `wg set` requires for keys.
     pub(crate) fn key_file(&self, name: &str, key: &str) -> PathBuf {
         self.site.write(name, &format!("{key}\n"))
     }
 
-    /// The peers, as `wg` shows them.
+    /// Returns the peers, as `wg` shows them.
     pub(crate) fn peers(&self) -> Vec<PeerState> {
         let dump = self.site.wg(&["show", &self.name, "dump"]);
         dump.lines().skip(1).map(PeerState::parse).collect()
     }
 
-    /// The peer `public`.
+    /// Returns the peer `public`.
     pub(crate) fn peer(&self, public: &str) -> PeerState {
         let peers = self.peers();
         let found = peers.iter().find(|peer| peer.public == public).cloned();
         found.unwrap_or_else(|| panic!("no peer {public} in {peers:?}"))
     }
 
-    /// The only peer.
+    /// Returns the only peer.
     pub(crate) fn only_peer(&self) -> PeerState {
         let mut peers = self.peers();
         assert_eq!(peers.len(), 1, "{peers:?}");
         peers.remove(0)
     }
 
-    /// The port that it listens on.
+    /// Returns the port that it listens on.
     pub(crate) fn port(&self) -> u16 {
         self.site.wg(&["show", &self.name, "listen-port"]).trim().parse().unwrap()
     }
@@ -135,7 +137,7 @@ impl Node {
     pub(crate) fn ping_exactly(&self, address: &str, count: usize, payload: usize) {
         let (count, payload) = (count.to_string(), payload.to_string());
         let mut ping = self.site.command("ping");
-        // ping(8) waits for the last answer as long as between two of them
+        // ping(8) waits for the last answer only as long as its interval
         ping.args(["-n", "-q", "-M", "do", "-i", "0.2", "-W", "5", "-c", &count, "-s", &payload, address]);
         let said = succeed(&mut ping);
         assert!(said.contains(" 0% packet loss"), "{said}");

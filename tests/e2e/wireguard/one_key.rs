@@ -1,5 +1,5 @@
-//! Faults of clients that only the server can name: one file on two devices, and a clock that was
-//! set back.
+//! Client faults that only the server can report: one file on two devices, and a clock that was set
+//! back.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::mounts::{BINARY, Folder};
 use crate::soak::clock::{self, Clock};
 use crate::waiting::holds_within;
 
-/// Both send all the time, and push each other out.
+/// Both send continuously, and replace each other's session.
 #[test]
 fn one_file_on_two_devices_is_told_once_with_both_addresses() {
     let lab = Arc::new(Lab::new(3));
@@ -41,7 +41,7 @@ fn one_file_on_two_devices_is_told_once_with_both_addresses() {
     assert_eq!(told(), 1, "{:?}", server.daemon.lines());
 }
 
-/// One device that roams is not two.
+/// One roaming device is not reported as two.
 #[test]
 fn a_client_that_changes_its_port_is_in_one_place() {
     let plan = Plan::new(&Arc::new(Lab::new(2)), Outer::V4);

@@ -1,4 +1,4 @@
-//! Two hosts and a tunnel between them, which most scenarios begin with.
+//! Two hosts and a tunnel between them, the basis of most scenarios.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ pub(crate) const CLIENT_V4: &str = "10.9.0.2";
 pub(crate) const SERVER_V6: &str = "fd00:9::1";
 pub(crate) const CLIENT_V6: &str = "fd00:9::2";
 
-/// Which protocol carries the tunnel.
+/// The protocol that carries the tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outer {
     V4,
@@ -25,7 +25,7 @@ pub(crate) enum Outer {
 }
 
 impl Outer {
-    /// The endpoint of a server on `site`.
+    /// Returns the endpoint of a server on `site`.
     pub(crate) fn endpoint(self, site: &Site) -> String {
         match self {
             Self::V4 => format!("{}:{PORT}", site.v4),
@@ -33,7 +33,7 @@ impl Outer {
         }
     }
 
-    /// Bytes that the tunnel adds to a packet: IP, UDP, the message's header and tag.
+    /// Returns the bytes that the tunnel adds to a packet: IP, UDP, the message's header and tag.
     pub(crate) const fn overhead(self) -> usize {
         match self {
             Self::V4 => 20 + 8 + 32,
@@ -42,7 +42,7 @@ impl Outer {
     }
 }
 
-/// What the two ends are to do, before they start.
+/// The settings of the two ends, before they start.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) server_keys: Keys,
@@ -54,12 +54,12 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// A server on host 0 of `lab` and a client on host 1 that knows where it is.
+    /// Plans a server on host 0 of `lab` and a client on host 1 that has its endpoint.
     pub(crate) fn new(lab: &Arc<Lab>, outer: Outer) -> Self {
         Self::between(lab, [0, 1], outer)
     }
 
-    /// A server on the first of two hosts of `lab` and a client on the second.
+    /// Plans a server on the first of two hosts of `lab` and a client on the second.
     pub(crate) fn between(lab: &Arc<Lab>, hosts: [usize; 2], outer: Outer) -> Self {
         let [server_site, client_site] = hosts.map(|index| Arc::new(Site::new(lab, index)));
         let (server_keys, client_keys) = (Keys::new(), Keys::new());
@@ -93,12 +93,12 @@ impl Pair {
         Plan::new(&Arc::new(Lab::new(2)), outer).start(server, client)
     }
 
-    /// The server, as the client sees it.
+    /// Returns the server's public key.
     pub(crate) fn server_public(&self) -> &str {
         &self.plan.server_keys.public
     }
 
-    /// The client, as the server sees it.
+    /// Returns the client's public key.
     pub(crate) fn client_public(&self) -> &str {
         &self.plan.client_keys.public
     }

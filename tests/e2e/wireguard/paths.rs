@@ -1,4 +1,4 @@
-//! Which way the datagrams go: the source address of the answers, tunnels in tunnels, keys to which
+//! The paths of datagrams: the source address of answers, tunnels in tunnels, and keys to which
 //! nothing is sent.
 
 use std::net::IpAddr;
@@ -19,8 +19,8 @@ use crate::lab::{Lab, heavy};
 use crate::streams::Connection;
 use crate::waiting::uninterrupted;
 
-/// The server has two addresses. Its answers leave from the one that the client talks to; when that
-/// is removed, the server's next packet leaves from the other, and the client follows.
+/// The server has two addresses. Its answers leave from the one that the client uses; when that is
+/// removed, the server's next packet leaves from the other, and the client follows.
 fn the_source_address_is_sticky(server: Implementation, client: Implementation, outer: Outer) {
     let lab = Arc::new(Lab::new(2));
     let mut plan = Plan::new(&lab, outer);
@@ -42,7 +42,7 @@ fn the_source_address_is_sticky(server: Implementation, client: Implementation, 
         capture.stop().into_iter().filter(|frame| frame.from.1 == PORT).map(|frame| frame.from.0).collect();
     assert!(answers.len() >= 3 && answers.iter().all(|from| *from == second), "{answers:?}");
     lab.server().ip(&["address", "delete", &format!("{second}/{prefix}"), "dev", "eth0"]);
-    // Sooner than by the silence of fifteen seconds after which a session is doubted.
+    // Sooner than the fifteen seconds of silence after which a session is considered dead.
     pair.server.site.ping_within(Duration::from_secs(8), CLIENT_V4.parse::<IpAddr>().unwrap());
     pair.client.ping(SERVER_V4);
     assert!(!pair.client.only_peer().endpoint.contains(&second.to_string()), "{:?}", pair.client.peers());
@@ -54,7 +54,7 @@ between!(the_source_address_is_sticky: {
     wireguard_go_to_wontun: (Wontun, WireguardGo, Outer::V4),
 });
 
-/// WireGuard in WireGuard, both ends of both with the same program.
+/// WireGuard in WireGuard, with the same program at all ends.
 fn a_tunnel_in_a_tunnel(server: Implementation, client: Implementation) {
     let pair = Pair::new(server, client, Outer::V4);
     let keys = [Keys::new(), Keys::new()];
@@ -79,7 +79,7 @@ between!(a_tunnel_in_a_tunnel: {
     wontun_and_wireguard_go: (WireguardGo, ConfigFile),
 });
 
-/// The points of low order of Curve25519, with which everybody agrees on the same "secret".
+/// The points of low order of Curve25519, with which every key agrees on the same "secret".
 const LOW_ORDER: [&str; 7] = [
     "0000000000000000000000000000000000000000000000000000000000000000",
     "0100000000000000000000000000000000000000000000000000000000000000",
@@ -111,7 +111,7 @@ fn nothing_goes_to_keys_of_low_order(implementation: Implementation) {
         settings = settings.peer(peer);
     }
     let capture = Capture::start(lab.server());
-    // An honest peer, to show that what is sent is seen.
+    // An honest peer, to show that the capture sees what is sent.
     settings =
         settings.peer(Peer::new(&Keys::new().public, &["10.51.0.0/24"]).at("192.0.2.1:2000").keepalive(1));
     let mut node = Node::start(&plan.client_site, implementation, &settings);
@@ -123,7 +123,7 @@ fn nothing_goes_to_keys_of_low_order(implementation: Implementation) {
             socket.send_to(b"anybody there?", (inner, 7)).ok();
         }
     }
-    // As long as a second attempt and some keepalives take.
+    // Long enough for a second attempt and some keepalives.
     sleep(Duration::from_secs(6));
     let ports: Vec<_> =
         capture.stop().iter().filter(|frame| frame.to.0 == lab.server().v4).map(|frame| frame.to.1).collect();
@@ -142,15 +142,15 @@ fn send_with_class(socket: &std::net::UdpSocket, class: u32, text: &[u8]) {
     socket.send_to(text, (SERVER_V4.parse::<IpAddr>().unwrap(), 7)).unwrap();
 }
 
-/// Handshakes have DSCP AF41, data none; of a packet only its ECN field is seen outside, and what
-/// the way did to that is seen inside (RFC 6040).
+/// Handshakes have DSCP AF41, data none; only the inner packet's ECN field is visible outside, and
+/// marks that it gets on the path are copied inside (RFC 6040).
 fn congestion_marks_go_in_and_out(server: Implementation, client: Implementation) {
     const ECT_0: u8 = 2;
     const CE: u8 = 3;
     let lab = Arc::new(Lab::new(2));
     let pair = Plan::new(&lab, Outer::V4).start(server, client);
     let at_server = pair.server.site.udp(([10, 9, 0, 1], 7));
-    // One socket, one flow: what it sends stays in order.
+    // One socket, one flow: its packets stay in order.
     let at_client = pair.client.site.udp(([10, 9, 0, 2], 0));
     let capture = Capture::start(lab.server());
     let receive = |text: &[u8]| {
@@ -165,7 +165,7 @@ fn congestion_marks_go_in_and_out(server: Implementation, client: Implementation
     );
     send_with_class(&at_client, u32::from(ECT_0), b"marked");
     receive(b"marked");
-    // The sender does not know the mark, so the packet has to be lost.
+    // The sender does not support ECN, so the packet has to be dropped.
     send_with_class(&at_client, 0, b"incapable");
     send_with_class(&at_client, u32::from(ECT_0), b"behind it");
     receive(b"behind it");
@@ -183,7 +183,7 @@ fn congestion_marks_go_in_and_out(server: Implementation, client: Implementation
     assert_eq!(classes(7, None, b"capable"), [0xb8 | ECT_0]);
     assert_eq!(classes(7, None, b"marked"), [CE]);
     assert_eq!(classes(7, None, b"incapable"), [0_u8; 0]);
-    // The capture sees what comes in before nftables marks it.
+    // The capture sees incoming packets before nftables marks them.
     let data = classes(PORT, Some(DATA), b"");
     assert_eq!(data, [ECT_0, ECT_0, 0, ECT_0]);
     assert_eq!(pair.server.daemon.summary().dropped(DropReason::Congested.name()), 1);

@@ -1,5 +1,5 @@
 //! A peer that is driven by hand: the library's protocol engine over one UDP socket. It is cheap
-//! enough to have a thousand of, sees each message, and can send what no WireGuard would.
+//! enough for a thousand instances, sees each message, and can send what no WireGuard would.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
@@ -31,8 +31,8 @@ pub(crate) struct Probe {
 }
 
 impl Probe {
-    /// A peer with the keys `keys` and the inner address `inner`, on `socket`; `public` is at
-    /// `server`.
+    /// Makes a peer with the keys `keys` and the inner address `inner`, on `socket`; the peer
+    /// `public` is at `server`.
     pub(crate) fn new(
         socket: UdpSocket,
         keys: &Keys,
@@ -50,7 +50,7 @@ impl Probe {
         Self { interface, peer, socket, server, inner }
     }
 
-    /// What the engine wants to send now.
+    /// Returns the datagrams that the engine wants to send now.
     fn poll(&mut self) -> Vec<Vec<u8>> {
         let (now, unix) = (timer::now().unwrap(), timer::unix_now());
         let mut datagrams = Vec::new();
@@ -61,7 +61,7 @@ impl Probe {
         datagrams
     }
 
-    /// An initiation, not yet sent.
+    /// Returns an initiation, not yet sent.
     pub(crate) fn initiation(&mut self) -> Vec<u8> {
         self.interface.send_keepalive(self.peer, timer::now().unwrap());
         let mut datagrams = self.poll();
@@ -74,7 +74,7 @@ impl Probe {
         self.socket.send_to(datagram, self.server).unwrap();
     }
 
-    /// The next datagram from the server, unless `limit` passes first.
+    /// Returns the next datagram from the server, or `None` after `limit`.
     pub(crate) fn receive(&self, limit: Duration) -> Option<Vec<u8>> {
         let mut buffer = vec![0; 65_536];
         self.socket.set_read_timeout(Some(limit.max(Duration::from_micros(1)))).unwrap();
@@ -84,8 +84,8 @@ impl Probe {
         Some(buffer)
     }
 
-    /// Gives the engine a datagram of the server's; returns the packet in it, if there is one, and
-    /// what is to be sent.
+    /// Gives the engine a datagram of the server. Returns the packet in it, if there is one, and
+    /// the datagrams to send.
     pub(crate) fn take(&mut self, mut datagram: Vec<u8>) -> (Option<Vec<u8>>, Vec<Vec<u8>>) {
         let now = timer::now().unwrap();
         let incoming =
@@ -101,7 +101,7 @@ impl Probe {
         (packet, self.poll())
     }
 
-    /// Shakes hands, as the one who asks.
+    /// Completes a handshake as the initiator.
     pub(crate) fn shake_hands(&mut self) {
         let initiation = self.initiation();
         self.send(&initiation);
@@ -117,7 +117,7 @@ impl Probe {
         self.send(&confirmation[0]);
     }
 
-    /// An echo request to 10.9.0.1, sealed and not yet sent.
+    /// Returns an encrypted echo request to 10.9.0.1, not yet sent.
     pub(crate) fn echo_request(&mut self, number: u16) -> Vec<u8> {
         let packet = echo(8, self.inner, Ipv4Addr::new(10, 9, 0, 1), number);
         let mut buffer = vec![0; 2048];
@@ -134,11 +134,11 @@ impl Probe {
         let expected = echo(0, Ipv4Addr::new(10, 9, 0, 1), self.inner, number);
         let deadline = Instant::now() + PATIENCE;
         while let Some(datagram) = self.receive(deadline.saturating_duration_since(Instant::now())) {
-            // A server that has not heard from us for a while shakes hands.
+            // A server that has received nothing for a while initiates a handshake.
             let (packet, replies) = self.take(datagram);
             replies.iter().for_each(|reply| self.send(reply));
             let Some(packet) = packet else { continue };
-            // The answerer chose identification and checksum of the IP header.
+            // The responder chose identification and checksum of the IP header.
             if packet[12..] == expected[12..] {
                 return;
             }
@@ -146,7 +146,7 @@ impl Probe {
         panic!("no answer to echo request {number}");
     }
 
-    /// A ping through the tunnel.
+    /// Sends a ping through the tunnel and waits for the answer.
     pub(crate) fn ping(&mut self, number: u16) {
         let request = self.echo_request(number);
         self.send(&request);
@@ -164,8 +164,8 @@ fn echo(kind: u8, from: Ipv4Addr, to: Ipv4Addr, number: u16) -> Vec<u8> {
     packets::ipv4(1, from, to, &message)
 }
 
-/// Makes mac1 of an initiation or response right again, for a receiver with the key `public`, and
-/// takes mac2 away.
+/// Recomputes mac1 of an initiation or response for a receiver with the key `public`, and clears
+/// mac2.
 pub(crate) fn sign(message: &mut [u8], public: &PublicKey) {
     let mut hasher = Blake2s256::new();
     hasher.update(b"mac1----");

@@ -1,4 +1,4 @@
-//! Two minutes on: sessions are replaced while packets flow, and none is lost.
+//! Sessions are replaced after two minutes while packets flow, and none is lost.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,11 +11,11 @@ use super::site::Site;
 use crate::lab::Lab;
 use crate::waiting::finish;
 
-/// REKEY_AFTER_TIME, and what a new handshake takes.
+/// REKEY_AFTER_TIME, and the time of a new handshake.
 const LONG_ENOUGH: Duration = Duration::from_secs(120 + 8);
 
-/// Whoever opened a session replaces it: here each foreign program does so with us, and we with it.
-/// All in one test, since all of them wait for the same two minutes.
+/// The initiator of a session replaces it: here each other program does so with wontun, and wontun
+/// with it. All in one test, since all of them wait for the same two minutes.
 #[test]
 fn sessions_are_replaced_without_a_loss() {
     let lab = Arc::new(Lab::new(4));
@@ -38,7 +38,7 @@ fn sessions_are_replaced_without_a_loss() {
     for node in &nodes {
         node.ping(SERVER_V4);
     }
-    // As our end has it: boringtun tells the age of a handshake where its time is asked for.
+    // From wontun's end: boringtun reports the age of a handshake in place of its time.
     let handshakes = || -> Vec<u64> {
         let at_server = keys[1..].iter().map(|keys| server.peer(&keys.public).handshake);
         at_server.chain(others.iter().map(|pair| pair.client.only_peer().handshake)).collect()

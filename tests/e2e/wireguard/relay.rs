@@ -1,5 +1,5 @@
-//! A relay in front of a server that has two addresses, each of them a way of its own: datagrams
-//! take a set time there and back, or are swallowed. Kernels without netem have no other means.
+//! A relay in front of a server with two addresses, each with its own path: datagrams are delayed
+//! by a set time in each direction, or dropped. For kernels without netem.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use super::pair::PORT;
 use crate::lab::Host;
 
-/// Time that datagrams take to the server and back; `None` swallows them.
+/// Delay of datagrams to the server and back; `None` drops them.
 pub(super) type Delays = [Option<Duration>; 2];
 
-/// Length of the reads, so that the threads end.
+/// Timeout of the reads, so that the threads end.
 const TICK: Duration = Duration::from_millis(50);
 
 #[derive(Debug)]
@@ -34,7 +34,7 @@ struct Way {
 struct State {
     delays: Delays,
     client: Option<SocketAddr>,
-    /// Datagrams that came from the client: when, and their bytes.
+    /// Datagrams from the client, with their times of arrival.
     seen: Vec<(Instant, Vec<u8>)>,
 }
 
@@ -45,7 +45,7 @@ impl Way {
 }
 
 impl Relay {
-    /// Takes datagrams at the addresses of `host`, IPv6 and IPv4, for the server at `server`.
+    /// Accepts datagrams at the addresses of `host`, IPv6 and IPv4, for the server at `server`.
     pub(super) fn new(host: &Host, server: SocketAddr, [v6, v4]: [Delays; 2]) -> Self {
         let mut relay = Self { ways: Vec::new(), ended: Arc::default(), threads: Vec::new() };
         for (address, delays) in
@@ -70,17 +70,17 @@ impl Relay {
         relay
     }
 
-    /// The addresses, IPv6 and IPv4.
+    /// Returns the addresses, IPv6 and IPv4.
     pub(super) fn addresses(&self) -> [SocketAddr; 2] {
         [0, 1].map(|way| self.ways[way].address)
     }
 
-    /// Sets what becomes of datagrams by IPv6 (0) or IPv4 (1) from now on.
+    /// Sets the delays of datagrams over IPv6 (0) or IPv4 (1).
     pub(super) fn set(&self, way: usize, delays: Delays) {
         self.ways[way].state().delays = delays;
     }
 
-    /// The initiations that came by that way: when, and their bytes.
+    /// Returns the initiations that came over that path, with their times of arrival.
     pub(super) fn initiations(&self, way: usize) -> Vec<(Instant, Vec<u8>)> {
         let mut seen = self.ways[way].state().seen.clone();
         seen.retain(|(_, datagram)| datagram.first() == Some(&1));
@@ -132,12 +132,12 @@ fn take(
     }
 }
 
-/// Sends each datagram when it is due; ends with the queue's other end.
+/// Sends each datagram when it is due; ends when the queue is closed.
 fn send(to: &UdpSocket, way: &Way, direction: usize, queue: &mpsc::Receiver<(Instant, Vec<u8>)>) {
     for (due, datagram) in queue {
         thread::sleep(due.saturating_duration_since(Instant::now()));
         let client = way.state().client;
-        // what cannot be sent is lost, as anywhere
+        // a send error is a loss
         match (direction, client) {
             (0, _) => drop(to.send(&datagram)),
             (_, Some(client)) => drop(to.send_to(&datagram, client)),

@@ -1,4 +1,4 @@
-//! SIGHUP: the file is read again, and what did not change goes on.
+//! SIGHUP: the file is read again, and unchanged parts continue.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::settings::{Keys, Peer, Settings};
 use crate::lab::Lab;
 use crate::waiting::eventually;
 
-/// A server from a file, and a client that has a session with it.
+/// Starts a server from a file, and a client that has a session with it.
 fn with_session() -> Pair {
     let plan = Plan::new(&Arc::new(Lab::new(2)), Outer::V4);
     let pair = plan.start(Implementation::ConfigFile, Implementation::Wontun);
@@ -19,7 +19,7 @@ fn with_session() -> Pair {
     pair
 }
 
-/// Writes the server's file and asks it to read that.
+/// Writes the server's file and makes it reload.
 fn reload(node: &Node, text: &str) {
     node.site.write("wg0.conf", text);
     node.daemon.signal(Signal::SIGHUP);
@@ -72,7 +72,7 @@ fn the_interface_changes() {
     eventually("the address is there", || {
         node.site.ip(&["address", "show", "dev", "wg0"]).contains("10.99.0.1/24")
     });
-    // The client hears from the new port and follows.
+    // The client receives from the new port and follows.
     pair.server.ping(CLIENT_V4);
     pair.client.ping(SERVER_V4);
     assert_eq!(node.only_peer().handshake, handshake, "the session stays");
@@ -92,7 +92,7 @@ fn a_broken_file_changes_nothing_and_says_why() {
         good.replace("ListenPort = 51820", "ListenPort = 70000"),
         good.replace("[Peer]", "[Pear]"),
         good.replace("AllowedIPs", "AlowedIPs"),
-        // A peer that is all right before a line that is not.
+        // A valid peer before an invalid line.
         format!(
             "{good}\n[Peer]\nPublicKey = {}\nAllowedIPs = 10.66.0.0/24\nEndpoint = nowhere\n",
             other.public

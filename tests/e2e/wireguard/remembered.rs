@@ -1,5 +1,5 @@
-//! The address at which a peer that is known by a name has answered is kept over a restart, and
-//! tried where the name is not answered in time.
+//! The last working address of a peer known by a name is kept across a restart, and tried if the
+//! name is not resolved in time.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -10,22 +10,22 @@ use super::kill_switch::{NEIGHBOUR_V4, Stage, WORLD_V4, is_locked, kill, launch,
 use super::local_stub::{SILENT, resolv_conf, stage, stub, up_within};
 use crate::waiting::{eventually, holds_within};
 
-/// Time until an address from before is tried.
+/// Time until a remembered address is tried.
 const HEAD_START: Duration = Duration::from_secs(2);
-/// Time that this machine may take for its own part.
+/// Additional time for the machine's own delays.
 const SLACK: Duration = Duration::from_secs(3);
-/// Nobody's.
+/// An address without a host.
 const WRONG: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 99);
 
 const TRYING: &str = "trying the address that worked last";
 
-/// What is kept, without the spaces that fill up a line.
+/// Returns the remembered lines without their padding.
 fn kept(stage: &Stage) -> String {
     let text = fs::read_to_string(stage.client().state().join("wg0.endpoints")).unwrap_or_default();
     text.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
-/// The line about the server at `address`.
+/// Returns the line about the server at `address`.
 fn line(stage: &Stage, address: Ipv4Addr) -> String {
     format!("{} {address}\n", stage.plan.server_keys.public)
 }
@@ -36,7 +36,7 @@ fn write(stage: &Stage, text: &str) {
     stage.client().shell(&format!("chmod 600 {}/wg0.endpoints", stage.client().state().display()));
 }
 
-/// Has one run reach the server by its name.
+/// Runs the client once until it reaches the server by its name.
 fn once(stage: &Stage, options: &[&str]) {
     let daemon = start(stage.client(), &stage.plan.client, options);
     up_within(stage, &daemon, Duration::from_secs(5));
@@ -44,7 +44,7 @@ fn once(stage: &Stage, options: &[&str]) {
     kill(daemon);
 }
 
-/// The kill switch of the run that was killed holds back what the host's own name server asks.
+/// The kill switch of the killed run blocks the queries of the host's own name server.
 #[test]
 fn a_restart_behind_an_engaged_kill_switch_comes_up() {
     let (stage, _name_server) = stage();
@@ -89,7 +89,7 @@ fn a_start_without_a_name_server_comes_up() {
     }
 }
 
-/// Where the name is answered it is what counts, at once or later.
+/// If the name is resolved, that address is used, at once or later.
 #[test]
 fn an_answer_takes_the_place_of_what_is_remembered() {
     let (stage, _name_server) = stage();
@@ -114,7 +114,8 @@ fn an_answer_takes_the_place_of_what_is_remembered() {
     eventually("the address is kept", || kept(&stage) == line(&stage, stage.plan.server_site.v4));
 }
 
-/// What another user may have put there is not used, and what is no address is left out.
+/// A file that another user may have written is not used, and lines without a valid address are
+/// skipped.
 #[test]
 fn what_is_not_its_own_is_not_used() {
     let (stage, _name_server) = stage();
@@ -144,7 +145,7 @@ fn what_is_not_its_own_is_not_used() {
     comes_up_without("2 lines that are not a public key and an address");
 }
 
-/// Where nothing can be kept, nothing is: without a warning.
+/// Where nothing can be stored, nothing is, without a warning.
 #[test]
 fn a_read_only_place_costs_nothing() {
     let (stage, _name_server) = stage();
@@ -152,7 +153,7 @@ fn a_read_only_place_costs_nothing() {
     let state = client.state().display().to_string();
     write(&stage, &line(&stage, stage.plan.server_site.v4));
     client.shell(&format!("mount --bind {state} {state}; mount -o remount,bind,ro {state}"));
-    // what is there is read all the same
+    // a remembered address is read all the same
     resolv_conf(client, &format!("nameserver {SILENT}\n"));
     let daemon = start(client, &stage.plan.client, &[]);
     up_within(&stage, &daemon, HEAD_START + SLACK);

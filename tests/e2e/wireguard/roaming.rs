@@ -1,4 +1,4 @@
-//! A client that moves: its stream goes on, and the server's endpoint follows.
+//! A client that moves: its stream continues, and the server's endpoint follows.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,7 +21,7 @@ fn a_stream_survives_roaming(server: Implementation, client: Implementation, out
     std::thread::scope(|scope| {
         let stream = scope.spawn(|| {
             connection.exchange_while(|sent| {
-                // Slow enough that the moves meet a stream and not a full machine.
+                // Slow enough that the moves happen during a stream and not on a saturated machine.
                 std::thread::sleep(Duration::from_millis(2));
                 moved.fetch_max(sent, Ordering::Relaxed);
                 !stop.load(Ordering::Relaxed)
@@ -42,7 +42,8 @@ fn a_stream_survives_roaming(server: Implementation, client: Implementation, out
         };
         let moved_to = new.split('/').next().unwrap();
         for (leaves, comes, shown) in [(old, new, moved_to), (new, old, old.split('/').next().unwrap())] {
-            // As when a laptop changes networks: the old address goes, then the new one comes.
+            // As when a laptop changes networks: the old address is removed, then the new one is
+            // added.
             pair.client.site.ip(&["address", "delete", leaves, "dev", "eth0"]);
             pair.client.site.ip(&["address", "add", comes, "dev", "eth0", "nodad"]);
             goes_on("a new address");
@@ -61,7 +62,7 @@ fn a_stream_survives_roaming(server: Implementation, client: Implementation, out
     pair.server.ping(CLIENT_V4);
 }
 
-// Over IPv4, wireguard-go 20220316 does not get over ENETUNREACH from the source address that it
+// Over IPv4, wireguard-go 20220316 does not recover from ENETUNREACH for the source address that it
 // has lost.
 between!(a_stream_survives_roaming: {
     wontun_and_wontun: (ConfigFile, Wontun, Outer::V4),
@@ -71,7 +72,7 @@ between!(a_stream_survives_roaming: {
     wontun_to_boringtun: (Boringtun, Wontun, Outer::V6),
 });
 
-/// From IPv4 to IPv6: the client is told of another endpoint of the same server.
+/// From IPv4 to IPv6: the client is given another endpoint of the same server.
 fn the_outer_family_may_change(server: Implementation, client: Implementation) {
     let pair = Pair::new(server, client, Outer::V4);
     pair.client.ping(SERVER_V4);

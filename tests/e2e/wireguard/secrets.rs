@@ -1,4 +1,4 @@
-//! Keys stay where they belong.
+//! Keys are not leaked.
 
 use std::sync::Arc;
 
@@ -7,7 +7,8 @@ use super::pair::{Outer, Plan, SERVER_V4};
 use super::settings::{Keys, preshared_key};
 use crate::lab::Lab;
 
-/// What of a key may be nowhere: its text, and its bytes in hexadecimal as the socket has them.
+/// Returns the forms of a key that must appear nowhere: its text, and its bytes in hexadecimal as
+/// on the socket.
 fn spellings(key: &str) -> [String; 2] {
     let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let digits =
@@ -25,7 +26,7 @@ fn keys_show_nowhere(client: Implementation) {
     let shared = preshared_key();
     plan.server.peers[0].preshared = Some(shared.clone());
     plan.client.peers[0].preshared = Some(shared.clone());
-    // Public keys are said by their first ten characters only, but they are no secret.
+    // Public keys are printed with their first ten characters only, but they are not secret.
     let mut secrets = vec![plan.client.private.clone(), shared];
     let client_log_is_seen = plan.client_keys.public.clone();
     let pair = plan.start(Implementation::Wontun, client);
@@ -35,7 +36,7 @@ fn keys_show_nowhere(client: Implementation) {
     let file = node.key_file("new", &new.private);
     node.set(&["private-key", file.to_str().unwrap()]);
     secrets.push(new.private);
-    // A request that is wrong right behind a key.
+    // A request with an error right behind a key.
     let wrong = node.site.write("wrong.conf", &format!("[Interface]\nPrivateKey = {}x\n", secrets[0]));
     assert!(!node.site.try_wg(&["setconf", "wg0", wrong.to_str().unwrap()]).status.success());
     node.daemon.signal(nix::sys::signal::Signal::SIGUSR1);
@@ -62,7 +63,7 @@ between!(keys_show_nowhere: {
     told_by_wg: (Wontun),
 });
 
-/// Its own check: these are the known spellings of a key.
+/// Checks [`spellings`] itself with a key of known forms.
 #[test]
 fn spellings_are_right() {
     let [text, hex] = spellings("dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo=");

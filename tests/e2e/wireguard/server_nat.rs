@@ -1,7 +1,7 @@
-//! `--nat auto`: a server whose peers reach what is behind it, with no other program's help.
+//! `--nat auto`: a server whose peers reach the network behind it, without another program.
 //!
-//! The router of the laboratory is the VPN's server, host 1 its client, and host 0 a web server
-//! outside that knows no way back but to the server itself.
+//! The router of the laboratory is the VPN's server, host 1 its client, and host 0 an outside web
+//! server whose only route back leads to the server itself.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -25,14 +25,14 @@ use crate::waiting::{PATIENCE, eventually, uninterrupted};
 
 const WEB_V4: &str = "192.0.2.1";
 const WEB_V6: &str = "2001:db8::1";
-/// The server, as the web server sees it.
+/// The server's address, as the web server sees it.
 const OUTSIDE_V4: &str = "192.0.2.254";
 const OUTSIDE_V6: &str = "2001:db8::fe";
 const FORWARDING: [&str; 2] = ["/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding"];
-/// Of the server's device. The client's is larger: only the server knows how little fits.
+/// MTU of the server's device. The client's is larger: only the server knows the smaller one.
 const MTU: u32 = 1300;
 
-/// The three hosts; nothing runs yet, and the server does not forward.
+/// Returns the three hosts; nothing runs yet, and the server does not forward.
 fn stage() -> (Arc<Lab>, Plan) {
     let lab = Arc::new(Lab::routed(1500));
     let mut plan = Plan::between(&lab, [2, 1], super::pair::Outer::V4);
@@ -57,13 +57,13 @@ fn serve(site: &Site, settings: &Settings, arguments: &[&str]) -> Daemon {
     daemon
 }
 
-/// The ruleset, whoever owns its tables.
+/// Returns the ruleset without the owners of its tables.
 fn ruleset(site: &Site) -> String {
     site.shell(r#"nft list ruleset | sed -e 's/ # progname .*//' -e '/^\tflags/d'"#)
 }
 
-/// Who a datagram from the client comes from, as the web server sees it, if it gets there; the
-/// answer must get back.
+/// Returns the source of a datagram from the client, as the web server sees it, if it gets there;
+/// the answer must get back.
 fn seen_from(lab: &Lab, client: &Site, web: &str) -> Option<IpAddr> {
     let web: IpAddr = web.parse().unwrap();
     let at_web = lab.host(0).udp((web, 7));
@@ -84,7 +84,7 @@ fn address(text: &str) -> Option<IpAddr> {
     Some(text.parse().unwrap())
 }
 
-/// Some 300 kB each way over one connection.
+/// Exchanges some 300 kB in each direction over one connection.
 fn exchange(lab: &Lab, client: &Site, web: &str) {
     const SIZE: usize = 300_000;
     let web: IpAddr = web.parse().unwrap();
@@ -123,7 +123,8 @@ fn peers_reach_the_world_with_the_servers_address() {
     assert_eq!(seen_from(&lab, &client.site, WEB_V4), address(OUTSIDE_V4));
     assert_eq!(seen_from(&lab, &client.site, WEB_V6), address(OUTSIDE_V6));
 
-    // Connections agree on segments that fit the narrowest device, which neither end can see.
+    // Connections agree on segments that fit the device with the smallest MTU, which neither end
+    // can see.
     let syn = |family: u32, mss: u32| {
         format!("meta nfproto ipv{family} tcp flags & syn == syn tcp option maxseg size {mss}")
     };
@@ -139,7 +140,7 @@ fn peers_reach_the_world_with_the_servers_address() {
         assert!(v4 > 0 && v6 > 0 && other == 0, "{v4}, {v6}, {other}");
     }
 
-    // What goes from one peer to another, or to the server, keeps its source.
+    // Packets from one peer to another, or to the server, keep their source.
     let at_server = plan.server_site.udp(([10, 9, 0, 1], 7));
     client.site.udp(([10, 9, 0, 2], 0)).send_to(b"inside", "10.9.0.1:7").unwrap();
     assert_eq!(
@@ -153,7 +154,7 @@ fn peers_reach_the_world_with_the_servers_address() {
     assert_eq!(ruleset(&plan.server_site), "");
 }
 
-/// The control for all the others: without it, nobody answers.
+/// The control for all the others: without NAT nothing answers.
 #[test]
 fn off_is_off_and_what_a_file_asks_for_by_itself() {
     let (lab, plan) = stage();
@@ -193,7 +194,7 @@ fn leftovers_of_a_killed_run_are_replaced_or_removed() {
 fn the_table_follows_the_file_and_comes_back() {
     let (lab, mut plan) = stage();
     let site = &plan.server_site;
-    // a peer that is no part of the server's network, as with Address = 10.9.0.1/32
+    // a peer outside the server's network, as with Address = 10.9.0.1/32
     plan.server.peers[0].allowed.push("10.77.0.1/32".to_owned());
     plan.client.addresses.push("10.77.0.1/32".to_owned());
     let server = serve(site, &plan.server, &["--nat", "auto"]);
@@ -204,7 +205,7 @@ fn the_table_follows_the_file_and_comes_back() {
     client.site.ip(&["route", "replace", "192.0.2.0/24", "dev", "wg0", "src", "10.77.0.1"]);
     assert_eq!(seen_from(&lab, &client.site, WEB_V4), address(OUTSIDE_V4));
 
-    // `nft flush ruleset` takes everybody's tables.
+    // `nft flush ruleset` deletes the tables of all programs.
     site.shell("nft flush ruleset");
     plan.server.addresses.push("10.10.0.1/16".to_owned());
     site.write("wg0.conf", &plan.server.wg_quick());
@@ -212,14 +213,14 @@ fn the_table_follows_the_file_and_comes_back() {
     eventually("the table has the new network", || ruleset(site).contains("10.9.0.0/24, 10.10.0.0/16"));
     assert_eq!(seen_from(&lab, &client.site, WEB_V4), address(OUTSIDE_V4));
 
-    // A peer with the default route: this host is no way out any more.
+    // A peer with the default route: this host no longer offers NAT.
     plan.server.peers[0].allowed.push("::/0".to_owned());
     site.write("wg0.conf", &plan.server.wg_quick());
     server.signal(Signal::SIGHUP);
     eventually("the table is gone", || !ruleset(site).contains("wontun-nat"));
 }
 
-/// The rule that the log names lets the tunnel through, and then nothing is said any more.
+/// The rule that the log names accepts the tunnel's packets, and then nothing more is logged.
 #[test]
 fn a_firewall_that_drops_is_named_with_its_remedy() {
     let (lab, plan) = stage();
@@ -302,7 +303,7 @@ fn forwarding_that_cannot_be_turned_on_is_named_with_its_flag() {
     assert_eq!(server.count("WARN"), 0, "{:?}", server.lines());
 }
 
-/// As under systemd's ProcSubset=pid: the kernel is asked over netlink.
+/// As under systemd's ProcSubset=pid: the state is read over netlink.
 #[test]
 fn forwarding_is_known_without_proc_sys() {
     let (_lab, plan) = stage();
@@ -322,7 +323,7 @@ fn without_nftables_the_tunnel_runs_and_says_so() {
     let site = &plan.server_site;
     let file = site.write("wg0.conf", &plan.server.wg_quick());
     let arguments = ["--config", file.to_str().unwrap(), "--nat", "auto"];
-    // the first such socket looks for a kill switch, then come the watch, the guard, the look at
+    // the first such socket looks for a kill switch, then come the watch, the guard, the check of
     // INPUT, NAT, and one for later
     let refuse = no_nftables::refuse(site, &arguments, |places| places.nth(4));
     let server = site.launch(BINARY.as_ref(), &arguments).wrap(&refuse).spawn();
@@ -351,7 +352,7 @@ fn without_nftables_peers_are_not_served_if_they_are_to_be_isolated() {
     Node::start(&plan.client_site, ConfigFile, &plan.client).ping("10.9.0.1");
 }
 
-/// A client whose default route is the tunnel is no way out for others, and does not forward.
+/// A client whose default route is the tunnel offers no NAT to others, and does not forward.
 #[test]
 fn a_client_with_a_full_tunnel_does_not_masquerade() {
     let (_lab, mut plan) = stage();

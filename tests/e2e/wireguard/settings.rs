@@ -1,4 +1,5 @@
-//! What an end of the tunnel is to do, and its two spellings: `wg-quick`'s file and `wg setconf`'s.
+//! The settings of an end of the tunnel, and their two formats: `wg-quick`'s file and `wg
+//! setconf`'s.
 
 use std::fmt::Write as _;
 use std::io::Read as _;
@@ -30,7 +31,7 @@ fn random_bytes() -> [u8; 32] {
     bytes
 }
 
-/// One end.
+/// The settings of one end.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) private: String,
@@ -80,7 +81,7 @@ impl Settings {
         self
     }
 
-    /// As `wg-quick` reads it.
+    /// Formats the settings for `wg-quick`.
     pub(crate) fn wg_quick(&self) -> String {
         let mut text = format!("[Interface]\nPrivateKey = {}\n", self.private);
         for address in &self.addresses {
@@ -94,7 +95,7 @@ impl Settings {
         text
     }
 
-    /// As `wg setconf` reads it.
+    /// Formats the settings for `wg setconf`.
     pub(crate) fn setconf(&self) -> String {
         let mut text = format!("[Interface]\nPrivateKey = {}\n", self.private);
         line(&mut text, "ListenPort", self.port.as_ref());

@@ -1,5 +1,5 @@
-//! A host with a `/run` of its own, as each real host has: `wg` finds a tunnel by a socket in
-//! `/run/wireguard`, and all hosts of the laboratory call their tunnels `wg0`.
+//! A host with its own `/run`, as each real host has: `wg` finds a tunnel by a socket in
+//! `/run/wireguard`, and all hosts of the laboratory name their tunnels `wg0`.
 
 use std::io::{BufRead, BufReader};
 use std::ops::Deref;
@@ -15,7 +15,7 @@ use crate::lab::{Host, Lab};
 use crate::mounts::Folder;
 use crate::waiting::{Finished, PATIENCE, finish, succeed};
 
-/// Tools that these tests need besides, each with the Debian package that brings it.
+/// Additional tools for these tests, each with its Debian package.
 const TOOLS: &[(&str, &str)] = &[
     ("wg", "wireguard-tools"),
     ("wg-quick", "wireguard-tools"),
@@ -24,19 +24,19 @@ const TOOLS: &[(&str, &str)] = &[
     ("nsenter", "util-linux"),
 ];
 
-/// A host, its mount namespace and a folder for its files.
+/// A host, its mount namespace and a directory for its files.
 #[derive(Debug)]
 pub(crate) struct Site {
     lab: Arc<Lab>,
     index: usize,
-    /// Keeps the mount namespace alive; it ends when this process does, since that closes its
-    /// standard input.
+    /// The process that keeps the mount namespace alive; it ends when this process does, since that
+    /// closes its standard input.
     holder: Child,
     folder: Folder,
 }
 
 impl Site {
-    /// Host `index` of `lab`.
+    /// Makes a site on host `index` of `lab`.
     pub(crate) fn new(lab: &Arc<Lab>, index: usize) -> Self {
         check();
         let mut command = lab.host(index).command("sh");
@@ -56,7 +56,7 @@ impl Site {
         &self.lab
     }
 
-    /// The process whose mount namespace this is.
+    /// Returns the process whose mount namespace this is.
     pub(crate) fn holder_pid(&self) -> u32 {
         self.holder.id()
     }
@@ -65,21 +65,22 @@ impl Site {
         self.holder_pid().to_string()
     }
 
-    /// A command that will run on this host with this `/run`; its process id is the program's own.
+    /// Returns a command that will run on this host with this `/run`; its process id is the
+    /// program's own.
     pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = self.host().command("nsenter");
         command.args(["--target", &self.target(), "--mount", "--net", "--", program]);
         command
     }
 
-    /// How a daemon is started here.
+    /// Returns the launch of a daemon on this site.
     pub(crate) fn launch(&self, binary: &Path, args: &[&str]) -> Launch<'_> {
         let wrapper = format!("nsenter --target {} --mount --net --", self.target());
         let launch = Launch::new(self.host(), args).binary(binary).wrap(&wrapper);
         launch.env("STATE_DIRECTORY", self.state().to_str().unwrap())
     }
 
-    /// Where this process finds the socket of the tunnel `name`.
+    /// Returns the path by which this process reaches the socket of the tunnel `name`.
     pub(crate) fn socket(&self, name: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root/run/wireguard/{name}.sock", self.holder.id()))
     }
@@ -94,29 +95,29 @@ impl Site {
         finish(self.command("wg").args(args), PATIENCE)
     }
 
-    /// Runs a line of shell here, which must succeed.
+    /// Runs a shell script here, which must succeed.
     pub(crate) fn shell(&self, script: &str) -> String {
         succeed(self.command("sh").args(["-ec", script]))
     }
 
-    /// Writes a file that only root can read into this site's folder.
+    /// Writes a file that only root can read into this site's directory.
     pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.folder.write(name, text);
         std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         path
     }
 
-    /// The folder for this site's files.
+    /// Returns the directory for this site's files.
     pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Where daemons keep what they remember.
+    /// Returns the state directory of daemons.
     pub(crate) fn state(&self) -> PathBuf {
         self.folder.path().join("state")
     }
 
-    /// The processes in this host's network namespace.
+    /// Returns the processes in this host's network namespace.
     pub(crate) fn processes(&self) -> Vec<Pid> {
         let pids = succeed(Command::new("ip").args(["netns", "pids", self.host().name()]));
         let pids = pids.split_whitespace().map(|pid| Pid::from_raw(pid.parse().unwrap()));
@@ -134,7 +135,7 @@ impl Deref for Site {
 
 impl Drop for Site {
     fn drop(&mut self) {
-        // Whatever went to the background here was started here.
+        // Background processes here were started by the test.
         for pid in self.processes() {
             kill(pid, Signal::SIGKILL).ok();
         }
@@ -143,7 +144,7 @@ impl Drop for Site {
     }
 }
 
-/// Panics with a sentence that names what this machine lacks.
+/// Panics with a message that names what this machine lacks.
 fn check() {
     static MISSING: OnceLock<Vec<String>> = OnceLock::new();
     let missing = MISSING.get_or_init(|| {

@@ -1,6 +1,6 @@
-//! Which socket of the server a datagram waits in: handshake messages have one of their own, and
-//! data is told apart by its receiver index. The server is stopped meanwhile, so that what was sent
-//! is still there to be looked at.
+//! The server's socket in which a datagram waits: handshake messages have their own socket, and
+//! data is distinguished by its receiver index. The server is stopped meanwhile, so that the
+//! datagrams are still queued for inspection.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::sync::Arc;
@@ -17,12 +17,12 @@ use crate::lab::{Host, Lab, heavy};
 use crate::mounts::BINARY;
 use crate::waiting::eventually;
 
-/// Peers that have sockets of their own.
+/// Number of peers that have their own sockets.
 const CONNECTED: u8 = 8;
 /// More initiations than the receive buffer of a socket holds.
 const FLOOD: u32 = 30_000;
 
-/// A server with [`CONNECTED`] peers and one more, which are all driven by hand.
+/// A server with [`CONNECTED`] peers and one more, all of them driven by hand.
 struct Bed {
     lab: Arc<Lab>,
     node: Node,
@@ -68,7 +68,7 @@ impl Bed {
         kill(self.node.daemon.tunnel_pid(), signal).unwrap();
     }
 
-    /// Stops the process that carries the server's packets, all threads of it.
+    /// Stops all threads of the process that carries the server's packets.
     fn stop(&self) {
         let pid = self.node.daemon.tunnel_pid();
         self.signal(Signal::SIGSTOP);
@@ -85,8 +85,8 @@ impl Bed {
         Waiting::in_sockets(self.lab.server(), family, port)
     }
 
-    /// The only socket in which something waits after `message` was sent to `to` by many, whom a
-    /// hash would spread.
+    /// Returns the only socket with queued data after `message` was sent to `to` from many sources,
+    /// which a hash would spread.
     fn where_it_waits(&self, to: SocketAddr, message: &[u8]) -> u64 {
         let family = if to.is_ipv4() { "udp" } else { "udp6" };
         let full = || {
@@ -108,7 +108,7 @@ impl Bed {
         full[0].inode
     }
 
-    /// All messages wait where they should.
+    /// Checks that all messages wait in the expected sockets.
     fn check(&self, to: SocketAddr, workers: u32) {
         let place = self.where_it_waits(to, &[INITIATION; 148]);
         for other in [&[RESPONSE; 92][..], &[3; 64], &[0; 32], &[0xff; 1400], &[DATA; 7], &[DATA], &[]] {
@@ -130,7 +130,7 @@ impl Bed {
     }
 }
 
-/// Returns the bytes that a socket of the server's has to read.
+/// The bytes queued in each of the server's sockets.
 #[derive(Debug)]
 struct Waiting {
     inode: u64,
@@ -161,7 +161,7 @@ fn handshakes_and_data_wait_apart() {
         for address in addresses {
             bed.check((address, PORT).into(), workers);
         }
-        // the connected sockets go, and others come
+        // the connected sockets are closed, and others are opened
         for peer in &bed.node.peers() {
             bed.node.set(&["peer", &peer.public, "endpoint", "192.0.2.2:9"]);
         }
@@ -178,8 +178,8 @@ fn handshakes_and_data_wait_apart() {
     }
 }
 
-/// Initiations of strangers fill their own socket: what a peer without a connected socket sends
-/// still finds room.
+/// Initiations from unknown sources fill their own socket: datagrams of a peer without a connected
+/// socket still find space.
 #[test]
 fn a_flood_of_handshakes_takes_no_room_of_data() {
     let _guard = heavy();

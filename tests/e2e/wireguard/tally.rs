@@ -1,4 +1,4 @@
-//! What a host's devices took in or let out, counted by nft(8).
+//! Packets that a host's devices received or sent, counted by nft(8).
 
 use super::site::Site;
 
@@ -9,8 +9,8 @@ pub(crate) struct Tally<'site> {
 }
 
 impl<'site> Tally<'site> {
-    /// Counts at `hook`, such as `prerouting`, whatever comes by; a packet is counted by the first
-    /// of `rules` that it matches, each a counter's name and the condition, which may be empty.
+    /// Starts counting packets at `hook`, such as `prerouting`. A packet is counted by the first of
+    /// `rules` that it matches; each is a counter's name and the condition, which may be empty.
     pub(crate) fn start(site: &'site Site, hook: &str, rules: &[(&str, &str)]) -> Self {
         let mut script = String::from("table inet tally {\n");
         for (name, _) in rules {
@@ -26,14 +26,14 @@ impl<'site> Tally<'site> {
         Self { site }
     }
 
-    /// Packets that the counter `name` has seen.
+    /// Returns the packets that the counter `name` has seen.
     pub(crate) fn count(&self, name: &str) -> u64 {
         let text = self.site.shell(&format!("nft list counter inet tally {name}"));
         let mut words = text.split_whitespace().skip_while(|word| *word != "packets");
         words.nth(1).unwrap_or_else(|| panic!("no packets in {text}")).parse().unwrap()
     }
 
-    /// All counters at 0 again.
+    /// Sets all counters to 0.
     pub(crate) fn reset(&self) {
         self.site.shell("nft reset counters table inet tally");
     }

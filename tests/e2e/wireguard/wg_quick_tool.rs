@@ -10,7 +10,7 @@ use super::site::Site;
 use crate::lab::Lab;
 use crate::waiting::{Finished, PATIENCE, eventually, finish};
 
-/// Runs `wg-quick args…` as on a machine whose kernel has no WireGuard: wg-quick takes the `ip`
+/// Runs `wg-quick args…` as on a machine whose kernel has no WireGuard: wg-quick uses the `ip`
 /// beside it, and looks for the module in /sys/module.
 pub(crate) fn wg_quick(site: &Site, implementation: Implementation, action: &str, file: &Path) -> Finished {
     let shim = "#!/bin/sh\ncase \"$*\" in *'type wireguard'*) echo no such type >&2; exit 2 ;; esac\n\

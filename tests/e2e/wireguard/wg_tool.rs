@@ -17,7 +17,7 @@ fn show(node: &Node, what: &str) -> String {
     node.site.wg(&["show", &node.name, what])
 }
 
-/// `show` in all its forms, and the dump's every field.
+/// Checks all forms of `show`, and every field of the dump.
 fn everything_is_shown(server: Implementation, client: Implementation) {
     let pair = Pair::new(server, client, Outer::V4);
     pair.client.ping(SERVER_V4);
@@ -54,7 +54,7 @@ between!(everything_is_shown: {
     of_a_socket: (Wontun, WireguardGo),
 });
 
-/// `set` changes each value, and the sessions of other peers stay.
+/// `set` changes each value, and the sessions of other peers continue.
 fn values_are_set_one_by_one(server: Implementation, client: Implementation) {
     let pair = Pair::new(server, client, Outer::V4);
     pair.client.ping(SERVER_V4);
@@ -85,7 +85,7 @@ fn values_are_set_one_by_one(server: Implementation, client: Implementation) {
     let mut allowed = state.allowed;
     allowed.sort();
     assert_eq!(allowed, ["10.77.0.0/16", "10.78.0.1/32", "fd00:77::/48"]);
-    // An empty list takes all away, a zero switches off, /dev/null is no key.
+    // An empty list removes all, a zero disables, /dev/null means no key.
     node.set(&[
         "peer",
         &other.public,
@@ -104,7 +104,7 @@ fn values_are_set_one_by_one(server: Implementation, client: Implementation) {
     let after = node.only_peer();
     assert_eq!((&after.public, after.handshake), (&before.public, before.handshake));
     pair.client.ping_exactly(SERVER_V4, 1, 56);
-    // Another port: the client hears from it and follows.
+    // Another port: the client receives from it and follows.
     node.set(&["listen-port", "51999"]);
     assert_eq!(node.port(), 51999);
     pair.server.ping(CLIENT_V4);
@@ -119,8 +119,8 @@ between!(values_are_set_one_by_one: {
     of_a_socket: (Wontun, ConfigFile),
 });
 
-/// `showconf` gives what `setconf` takes; `syncconf` leaves alone what does not change, `setconf`
-/// replaces.
+/// `showconf` prints input for `setconf`; `syncconf` leaves unchanged parts alone, `setconf`
+/// replaces everything.
 fn configurations_go_in_and_out(server: Implementation, client: Implementation) {
     let pair = Pair::new(server, client, Outer::V4);
     pair.client.ping(SERVER_V4);
@@ -142,8 +142,8 @@ fn configurations_go_in_and_out(server: Implementation, client: Implementation) 
     let file = node.site.write("more.conf", &more);
     node.site.wg(&["addconf", "wg0", file.to_str().unwrap()]);
     assert_eq!(node.peers().len(), 2);
-    // Everything is made anew: the session is gone, and the endpoint of the file brings the next
-    // one about.
+    // Everything is created again: the session is gone, and the endpoint in the file allows the
+    // next one.
     let file = node.site.write("shown.conf", &shown);
     node.site.wg(&["setconf", "wg0", file.to_str().unwrap()]);
     assert_eq!(node.site.wg(&["showconf", "wg0"]), shown);
@@ -155,19 +155,20 @@ between!(configurations_go_in_and_out: {
     of_a_socket: (Wontun, WireguardGo),
 });
 
-/// The answer to `request` on the tunnel's socket, or what there is of one within a second.
+/// Returns the answer to `request` on the tunnel's socket, or the part of it that comes within a
+/// second.
 fn ask(node: &Node, request: &str) -> String {
     let mut socket = UnixStream::connect(node.site.socket(&node.name)).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
     socket.write_all(request.as_bytes()).unwrap();
     socket.shutdown(Shutdown::Write).unwrap();
     let mut answer = Vec::new();
-    // A time-out is no answer, and so is a connection that was closed on us.
+    // A timeout is not an answer, nor is a closed connection.
     socket.read_to_end(&mut answer).ok();
     String::from_utf8(answer).unwrap()
 }
 
-/// What is refused changes nothing and stops nothing.
+/// Refused requests change nothing and stop nothing.
 fn nonsense_is_refused(server: Implementation, client: Implementation) {
     let mut pair = Plan::new(&Arc::new(Lab::new(2)), Outer::V4).start(server, client);
     pair.client.ping(SERVER_V4);

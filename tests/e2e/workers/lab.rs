@@ -1,4 +1,4 @@
-//! A server with two clients, each of which another worker hears.
+//! A server with two clients, each of which is received by another worker.
 
 use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::Arc;
@@ -18,22 +18,22 @@ use crate::wireguard::site::Site;
 /// The inner addresses of the clients.
 pub(super) const CLIENTS: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 9, 0, 2), Ipv4Addr::new(10, 9, 0, 3)];
 
-/// Ports that a client is tried on. That all of them go to the worker of the other client is as
-/// likely as that a coin falls on the same side so often.
+/// Ports to try for a client. The probability that all of them select the other client's worker is
+/// that of a coin falling on the same side so often.
 const PORTS: std::ops::Range<u16> = 52_000..52_030;
 
-/// Datagrams that show which worker hears a client.
+/// Number of datagrams that show which worker receives a client's.
 const SAMPLES: usize = 50;
 
 /// A thread of a process.
 #[derive(Clone, Debug)]
 pub(crate) struct Thread {
     pub(crate) name: String,
-    /// Time that it ran so far.
+    /// CPU time so far.
     ran: Duration,
 }
 
-/// The threads of a process, the first one first.
+/// Returns the threads of a process, the main thread first.
 pub(crate) fn threads(pid: Pid) -> Vec<Thread> {
     let mut tasks: Vec<u32> = std::fs::read_dir(format!("/proc/{pid}/task"))
         .unwrap()
@@ -50,12 +50,12 @@ pub(crate) fn threads(pid: Pid) -> Vec<Thread> {
     threads.collect()
 }
 
-/// Those of its threads that carry packets.
+/// Returns the threads of a process that carry packets.
 fn workers(pid: Pid) -> Vec<Thread> {
     threads(pid).into_iter().filter(|thread| thread.name != "wontun-log").collect()
 }
 
-/// How long each worker of a tunnel ran while `work` was done.
+/// Returns the CPU time of each worker of a tunnel while `work` ran.
 pub(super) fn ran_meanwhile(daemon: &Daemon, work: impl FnOnce()) -> Vec<Duration> {
     let pid = daemon.tunnel_pid();
     let before = workers(pid);
@@ -68,7 +68,7 @@ pub(super) fn ran_meanwhile(daemon: &Daemon, work: impl FnOnce()) -> Vec<Duratio
 /// A WireGuard server with 10.9.0.1 and its clients.
 #[derive(Debug)]
 pub(super) struct Star {
-    // the daemons first: the sites' ends kill whoever is left
+    // the daemons are dropped first: dropping a site kills the remaining processes
     pub(super) server: Daemon,
     _clients: [Daemon; 2],
     pub(super) server_site: Arc<Site>,
@@ -76,7 +76,7 @@ pub(super) struct Star {
 }
 
 impl Star {
-    /// The server has `workers`, the clients two each; `args` are for all.
+    /// Starts a server with `workers`, and clients with two each; `args` are for all.
     pub(super) fn new(workers: &str, args: &[&str]) -> Self {
         let lab = Arc::new(Lab::new(3));
         let server_site = Arc::new(Site::new(&lab, 0));
@@ -105,8 +105,8 @@ impl Star {
         Self { server, _clients: clients, server_site, client_sites }
     }
 
-    /// With two workers, one for each client: the second client takes one port after the other
-    /// until it is so.
+    /// Starts a server with two workers, one for each client: the second client tries one port
+    /// after the other until that holds.
     pub(super) fn spread(args: &[&str]) -> Self {
         let star = Self::new("2", args);
         let first = star.worker_of(0);
@@ -119,7 +119,7 @@ impl Star {
         panic!("one worker hears both clients, whatever their ports");
     }
 
-    /// A UDP socket of `client`'s that is connected to one at the server, and that one.
+    /// Returns a UDP socket of `client` and the socket at the server that it is connected to.
     pub(super) fn udp(&self, client: usize) -> (UdpSocket, UdpSocket) {
         let sink = self.server_site.udp((SERVER_V4, 0));
         let socket = self.client_sites[client].udp((CLIENTS[client], 0));
@@ -128,7 +128,8 @@ impl Star {
         (socket, sink)
     }
 
-    /// The server's worker that hears `client`: the one that works when the client sends.
+    /// Returns the index of the server's worker that receives from `client`: the one that runs when
+    /// the client sends.
     fn worker_of(&self, client: usize) -> usize {
         let (socket, sink) = self.udp(client);
         let ran = ran_meanwhile(&self.server, || {

@@ -1,4 +1,4 @@
-//! The workers' beginning and end, and changes that concern all of them.
+//! Start and end of the workers, and changes that affect all of them.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -13,7 +13,7 @@ use crate::streams::Connection;
 use crate::tunnel::{DEVICE, Mode, Plan, SERVER_V4};
 use crate::waiting::{PATIENCE, SetAtEnd, eventually, holds_within};
 
-/// How soon all threads must have ended. It takes milliseconds, of which a busy machine makes more.
+/// Longest time until all threads have ended. It takes milliseconds, more on a busy machine.
 const END: Duration = Duration::from_secs(1);
 
 #[test]
@@ -24,7 +24,7 @@ fn there_are_as_many_threads_as_workers() {
         {
             let tunnel = Plan::new(mode).args("--workers").args(workers).start();
             for daemon in [&tunnel.server, &tunnel.client] {
-                // a thread has its name a moment after it is there
+                // a thread gets its name a moment after it starts
                 let names = |pid| {
                     let mut names: Vec<_> = threads(pid).into_iter().map(|thread| thread.name).collect();
                     names.sort();
@@ -33,7 +33,7 @@ fn there_are_as_many_threads_as_workers() {
                 let (tunnel, supervisor) = (daemon.tunnel_pid(), daemon.pid());
                 let is_so = holds_within(PATIENCE, || names(tunnel) == expected);
                 assert!(is_so, "{mode:?}: {:?}", names(tunnel));
-                // nothing of the supervisor's is multiplied
+                // the supervisor's threads are not multiplied
                 assert_eq!(names(supervisor), ["wontun", "wontun-log"], "{mode:?}");
             }
         }
@@ -48,7 +48,7 @@ fn under_load(star: Star, act: impl FnOnce(Star) -> Stopped) -> Stopped {
         for (socket, _) in &floods {
             scope.spawn(|| {
                 while !ended.load(Ordering::Relaxed) {
-                    // nobody is there in the end
+                    // the server is gone in the end
                     let _ = socket.send(&[0; 1000]);
                     sent.fetch_add(1, Ordering::Relaxed);
                 }
@@ -80,7 +80,7 @@ fn what_ends_one_worker_ends_the_process_with_its_code() {
     assert!(matches!(said[..], [line] if line.contains("tun0 was deleted")), "{stopped:?}");
 }
 
-/// Streams of both clients go on through everything that changes the sockets of all workers.
+/// Streams of both clients continue through everything that changes the sockets of all workers.
 #[test]
 fn changes_reach_all_workers_while_they_work() {
     let star = Star::spread(&[]);
@@ -106,11 +106,11 @@ fn changes_reach_all_workers_while_they_work() {
             set(&["fwmark", &(round + 1).to_string()]);
             goes_on("another mark");
             star.client_sites[0].wg(&["set", DEVICE, "listen-port", &(53_000 + round).to_string()]);
-            // heard there before the server moves too: of two that move at once neither finds the
-            // other again
+            // the server receives from the new port before it moves too: if both move at once
+            // neither finds the other again
             star.client_sites[0].ping(SERVER_V4);
             goes_on("another port of a client");
-            // the clients follow, since the server goes on sending
+            // the clients follow, since the server keeps sending
             set(&["listen-port", &(54_000 + round).to_string()]);
             goes_on("another port of the server");
         }

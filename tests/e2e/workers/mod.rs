@@ -1,5 +1,5 @@
-//! Several workers: clients are spread over them, flows are not, and what concerns all of them
-//! does.
+//! Several workers: clients are spread over them, single flows are not, and settings apply to all
+//! of them.
 
 pub(crate) mod lab;
 mod life;

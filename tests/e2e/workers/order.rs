@@ -1,4 +1,4 @@
-//! A flow stays in order, however many workers there are and whatever the others do.
+//! A flow stays in order with any number of workers, whatever the others do.
 
 use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +13,7 @@ use crate::streams::Connection;
 use crate::tunnel::SERVER_V4;
 use crate::waiting::{SetAtEnd, uninterrupted};
 
-/// TCP segments that came to a host before one that was sent earlier.
+/// Returns the number of TCP segments that arrived at a host before one that was sent earlier.
 fn out_of_order(host: &Host) -> u64 {
     let text = host.inside(|| std::fs::read_to_string("/proc/thread-self/net/netstat")).unwrap();
     let mut lines = text.lines().filter(|line| line.starts_with("TcpExt:"));
@@ -26,12 +26,12 @@ fn out_of_order(host: &Host) -> u64 {
 fn flood(star: &Star, ended: &AtomicBool) {
     let (socket, _sink) = star.udp(1);
     while !ended.load(Ordering::Relaxed) {
-        // a full queue is what a flood is for
+        // a full queue is the purpose of a flood
         let _ = socket.send(&[0; 1000]);
     }
 }
 
-/// Does `work` while the second client floods.
+/// Runs `work` while the second client floods.
 fn beside_a_flood(star: &Star, work: impl FnOnce()) {
     let ended = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -43,7 +43,7 @@ fn beside_a_flood(star: &Star, work: impl FnOnce()) {
 
 fn tcp_stays_in_order(star: &Star) {
     let connection = Connection::open(&star.server_site, (SERVER_V4, 0), &star.client_sites[0]);
-    // no queue on the way overflows: a lost segment would put all behind it out of order
+    // no queue on the path overflows: a lost segment would put all behind it out of order
     connection.bound_windows();
     connection.exchange(50_000_000);
     for host in [&star.server_site, &star.client_sites[0]] {
@@ -51,7 +51,7 @@ fn tcp_stays_in_order(star: &Star) {
     }
 }
 
-/// Sends numbers for half a second; whatever arrives of them does so in order. Returns how many.
+/// Sends numbers for half a second; those that arrive must be in order. Returns how many arrived.
 fn numbers_stay_in_order(from: &UdpSocket, to: &UdpSocket) -> u64 {
     setsockopt(to, RcvBufForce, &8_000_000).unwrap();
     to.set_read_timeout(Some(Duration::from_millis(500))).unwrap();

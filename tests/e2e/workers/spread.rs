@@ -1,4 +1,4 @@
-//! Clients are spread over the workers.
+//! Distribution of clients over the workers.
 
 use std::thread;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::tunnel::SERVER_V4;
 /// Bytes that each client sends and receives.
 const BYTES: u64 = 100_000_000;
 
-/// The CPU time of each worker of the server for a stream of each client.
+/// Returns the CPU time of each worker of the server for a stream of each client.
 fn carry(star: &Star) -> Vec<Duration> {
     ran_meanwhile(&star.server, || {
         thread::scope(|scope| {
@@ -22,7 +22,7 @@ fn carry(star: &Star) -> Vec<Duration> {
     })
 }
 
-/// What it costs in all, to be read by people: no machine is quiet enough for a test to judge it.
+/// Prints the total cost for people to read: no machine is quiet enough for a test to judge it.
 fn tell(what: &str, ran: &[Duration]) {
     let gigabytes = 4.0 * BYTES as f64 / 1e9;
     let all: Duration = ran.iter().sum();
