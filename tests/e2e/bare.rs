@@ -28,7 +28,7 @@ impl Bare {
         Self { socket: host.udp(SocketAddr::new(address.into(), port)) }
     }
 
-    /// A bare client on `host`'s IPv4 address.
+    /// Makes a bare client on `host`'s IPv4 address.
     pub(crate) fn client(host: &Host) -> Self {
         Self::new(host, host.v4, PORT)
     }

@@ -39,18 +39,18 @@ impl<'host> Launch<'host> {
         }
     }
 
-    /// `wontun plain` with `args`.
+    /// Prepares `wontun plain` with `args`.
     pub(crate) fn plain(host: &'host Host, args: &[&str]) -> Self {
         Self::new(host, &[&["plain"], args].concat())
     }
 
-    /// A copy of the binary to start instead of the one that cargo built.
+    /// Starts a copy of the binary instead of the one that cargo built.
     pub(crate) fn binary(mut self, binary: &Path) -> Self {
         self.binary = binary.to_owned();
         self
     }
 
-    /// Shell lines to run first, as root in the program's own mount namespace (see `mounts.rs`).
+    /// Runs shell lines first, as root in the program's own mount namespace (see `mounts.rs`).
     pub(crate) fn prepare(mut self, script: &str) -> Self {
         self.prepare.push_str(script);
         self

@@ -129,7 +129,7 @@ fn of_several_tunnels_one_is_chosen() {
         .into_iter()
         .inspect(|daemon| drop(daemon.wait_for(" ready mode=")))
         .collect();
-    // the first key may have been consumed
+    // the first tunnel to come up may have been selected
     top.press("l");
     top.wait_for("both", |lines| lines[1].starts_with(" wt1 ") && lines[2].starts_with(" wt2 "));
     top.press("\u{1b}[B\r");

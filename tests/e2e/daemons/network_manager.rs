@@ -6,7 +6,8 @@ use super::program::{Program, start_dbus};
 use crate::waiting::{PATIENCE, eventually, finish};
 use crate::wireguard::site::Site;
 
-/// The uplink with another metric for its addresses: its routes are deleted and added.
+/// The uplink as a NetworkManager connection. Its routes get another metric, so they are deleted
+/// and added.
 const UPLINK: &str = "[connection]
 id=uplink
 type=ethernet

@@ -57,7 +57,7 @@ table inet filter {
 }
 ";
 
-/// The same without the port and the device.
+/// Returns the same ruleset without the port and the device.
 fn without_tunnel() -> String {
     STRICT.replace(", 51000-52000", "").replace("\"wg0\", ", "")
 }

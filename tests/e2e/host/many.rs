@@ -66,7 +66,7 @@ impl Crowd {
                 self.site.shell(removal);
                 let (place, start) = events.find(what, from, is_gone);
                 let (_, end) = events.find(what, place + 1, is_back);
-                // the follow-up work ends
+                // wait for the removal's side effects
                 std::thread::sleep(Duration::from_millis(300));
                 end - start
             })

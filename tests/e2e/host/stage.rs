@@ -69,7 +69,7 @@ impl Stage {
         peer.allowed.extend(["192.0.2.0/24".to_owned(), "2001:db8::/64".to_owned()]);
         plan.server_site
             .shell("echo 0 >/proc/sys/net/ipv4/ip_forward; echo 0 >/proc/sys/net/ipv6/conf/all/forwarding");
-        // only the server's address is known there
+        // there, only the server's address is reachable
         for family in ["-4", "-6"] {
             lab.host(0).ip(&[family, "route", "delete", "default"]);
         }

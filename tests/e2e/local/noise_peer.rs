@@ -241,7 +241,7 @@ fn hmac(key: &Key, parts: &[&[u8]]) -> Key {
     hash(&[&pad(0x5c)[..], &inner])
 }
 
-/// HKDF with three outputs.
+/// Computes HKDF with three outputs.
 fn derive(chain: &Key, input: &[u8]) -> [Key; 3] {
     let secret = hmac(chain, &[input]);
     let first = hmac(&secret, &[&[1]]);

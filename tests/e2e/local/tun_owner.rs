@@ -20,9 +20,9 @@ const UNPRIVILEGED: &str =
 /// Flows of the host, each of which the kernel assigns to one of the device's queues.
 const FLOWS: u16 = 400;
 
-/// Returns a program that starts others with each ioctl taking 50 ms longer, except on the thread
-/// that sets the owner of the first `devices` new ones: this extends the time in which such a
-/// device has no owner. Helpers, which have threads too, are not delayed.
+/// Returns a wrapper under which each ioctl takes 50 ms longer, and the thread that sets the owner
+/// cannot be started for the first `devices` new devices: this extends the time in which such a
+/// device has no owner. Helpers, which have threads too, are not affected.
 fn slow_ioctls(devices: u32) -> String {
     let threads = if devices > 0 {
         format!("-e inject=clone3:error=EAGAIN:when=1..{devices}")
@@ -150,8 +150,8 @@ fn launch<'site>(site: &'site Site, wrapper: &str, args: &[&str]) -> Launch<'sit
     site.launch(BINARY.as_ref(), &args).wrap(wrapper)
 }
 
-/// An attacker that learns of each new device from the kernel attached before the device had an
-/// owner.
+/// Checks an attacker that learns of each new device from the kernel and has attached before the
+/// device had an owner.
 fn an_attacker_was_first(deed: &str) {
     let (lab, attacker) = (Arc::new(Lab::new(1)), Attacker::new());
     let site = Site::new(&lab, 0);

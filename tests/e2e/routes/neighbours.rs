@@ -38,8 +38,8 @@ fn two_full_tunnels_do_not_chase_each_other() {
     // the newer is removed first
     drop(younger);
     assert_eq!(picture(host), with_older);
-    // the older is removed first: the newer still works, with src_valid_mark, which is restored
-    // with it
+    // the older is removed first: the newer still works, with src_valid_mark, which is reset with
+    // it
     let mut younger = open(host, "tun8");
     apply(host, &mut younger, &second);
     drop(older);

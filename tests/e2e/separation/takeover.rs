@@ -329,7 +329,8 @@ fn tries_devices(process: &mut TakenOver) {
     }
 }
 
-/// Other ways to make system calls: 32-bit calls in a 64-bit process, and numbers of the x32 ABI.
+/// Tries other ways to make system calls: 32-bit calls in a 64-bit process, and numbers of the x32
+/// ABI.
 fn tries_other_numbers(process: &mut TakenOver) {
     /// `__X32_SYSCALL_BIT`.
     const X32: c_long = 0x4000_0000;

@@ -171,7 +171,7 @@ fn root_changes_the_peers_of_a_tunnel_of_another_user() {
     assert_eq!(owner_and_mode(&server), (65534, 65534, 0o640));
     let (phone, _phone) = client(&lab, 1, &added.stdout);
     phone.ping(SERVER);
-    // which the tunnel can read again
+    // the tunnel can read it again
     daemon.signal(Signal::SIGHUP);
     daemon.wait_for("the configuration was read again");
     server.told(&["peer", "remove", "phone"]);

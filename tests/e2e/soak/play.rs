@@ -105,7 +105,7 @@ impl<'traffic> Soak<'traffic> {
             Event::Sleep(client) => self.clients[client].clock.sleep(DEAD_SESSION),
             Event::WallClock(who, seconds) => {
                 self.end(who).clock.step_wall(seconds);
-                // whose timestamps must keep increasing
+                // the timestamps must keep increasing
                 if let Who::Client(client) = who {
                     self.rekey(client);
                 }

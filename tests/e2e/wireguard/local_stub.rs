@@ -48,7 +48,7 @@ pub(super) fn stub(client: &Site, asks: bool) -> Arc<AtomicUsize> {
     stub_that_asks(client, &Arc::new(AtomicBool::new(asks)))
 }
 
-/// The same; `asks` can change at any time.
+/// As `stub`, with an `asks` that can change at any time.
 pub(super) fn stub_that_asks(client: &Site, asks: &Arc<AtomicBool>) -> Arc<AtomicUsize> {
     let asks = Arc::clone(asks);
     let socket = client.udp((STUB, 53));

@@ -63,7 +63,7 @@ between!(keys_show_nowhere: {
     told_by_wg: (Wontun),
 });
 
-/// Checks [`spellings`] itself with a key of known forms.
+/// Checks `spellings` itself with a key of known forms.
 #[test]
 fn spellings_are_right() {
     let [text, hex] = spellings("dwdtCnMYpX08FsFyUbJmRd9ML4frwJkqsXf7pR25LCo=");

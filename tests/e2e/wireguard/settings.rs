@@ -20,7 +20,7 @@ impl Keys {
     }
 }
 
-/// A preshared key, as text.
+/// Generates a preshared key, as text.
 pub(crate) fn preshared_key() -> String {
     wontun::tunnel::wireguard::PresharedKey::from_bytes(random_bytes()).to_base64().to_string()
 }

@@ -40,7 +40,7 @@ fn there_are_as_many_threads_as_workers() {
     }
 }
 
-/// Both clients send until `act` has ended the server.
+/// Ends the server by `act` while both clients send.
 fn under_load(star: Star, act: impl FnOnce(Star) -> Stopped) -> Stopped {
     let floods = [0, 1].map(|client| star.udp(client));
     let (ended, sent) = (AtomicBool::new(false), AtomicU64::new(0));
