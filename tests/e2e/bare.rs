@@ -45,8 +45,8 @@ impl Bare {
         panic!("cannot send {} bytes to {to}", datagram.len());
     }
 
-    /// Returns true if this is the server's peer: a socket on the server's inner address sends
-    /// packets through its tun, and they arrive or do not.
+    /// Returns true if this is the server's peer: packets that a socket on the server's inner
+    /// address sends through its tun arrive here.
     pub(crate) fn is_peer_of(&self, server: &Host) -> bool {
         let inner = server.udp((INNER_SERVER, 0));
         self.drain();

@@ -44,19 +44,20 @@ impl<'host> Launch<'host> {
         Self::new(host, &[&["plain"], args].concat())
     }
 
-    /// Starts a copy of the binary instead of the one that cargo built.
+    /// Sets the binary to start, a copy, instead of the one that cargo built.
     pub(crate) fn binary(mut self, binary: &Path) -> Self {
         self.binary = binary.to_owned();
         self
     }
 
-    /// Runs shell lines first, as root in the program's own mount namespace (see `mounts.rs`).
+    /// Sets shell lines to run first, as root in the program's own mount namespace (see
+    /// `mounts.rs`).
     pub(crate) fn prepare(mut self, script: &str) -> Self {
         self.prepare.push_str(script);
         self
     }
 
-    /// Prepends a program that sets something up and then executes wontun, such as `setpriv …`.
+    /// Sets a program that prepares something and then executes wontun, such as `setpriv …`.
     pub(crate) fn wrap(mut self, words: &str) -> Self {
         self.wrapper.extend(words.split_whitespace().map(str::to_owned));
         self
