@@ -86,7 +86,12 @@ impl<'host> Launch<'host> {
 
     /// Starts it and expects it to exit by itself soon.
     pub(crate) fn run(self) -> Finished {
-        finish(&mut self.command(), PATIENCE)
+        self.run_within(PATIENCE)
+    }
+
+    /// As [`Self::run`], for a command that takes long.
+    pub(crate) fn run_within(self, limit: Duration) -> Finished {
+        finish(&mut self.command(), limit)
     }
 
     fn command(&self) -> Command {

@@ -182,7 +182,10 @@ fn log_target_overrules_what_systemd_says() {
     let (lab, journal) = (Lab::new(2), Journal::new());
     let (launch, reader, writer) = journal.start(lab.server(), &["--log-target", "stderr"]);
     let server = launch.spawn_with_stderr(writer.into());
-    crate::waiting::eventually("the server is up", || lab.server().has_device("tun0"));
+    // the device is there before the process that writes the summary
+    crate::waiting::eventually("the server is up", || {
+        Launch::new(lab.server(), &["health", "tun0"]).run().code() == 0
+    });
     server.stop();
     assert!(read_all(reader).contains("summary "));
     journal.socket.set_nonblocking(true).unwrap();

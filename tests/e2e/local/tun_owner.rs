@@ -6,6 +6,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::daemon::{Daemon, Launch};
 use crate::lab::{Host, Lab};
@@ -191,7 +192,8 @@ fn an_attacker_that_is_always_first_keeps_the_tunnel_down_and_is_told_of() {
     let (lab, attacker) = (Arc::new(Lab::new(1)), Attacker::new());
     let site = Site::new(&lab, 0);
     let first = attacker.watch(lab.server(), "stay", "1000");
-    let run = launch(&site, &slow_ioctls(ATTEMPTS), &[]).run();
+    // 50 ms for each ioctl: 10 s on a machine with nothing else to do
+    let run = launch(&site, &slow_ioctls(ATTEMPTS), &[]).run_within(Duration::from_secs(90));
     assert_eq!(run.code(), 69, "{run:?}");
     for word in ["tun0", "another process attaches", "fuser", "chmod 0600 /dev/net/tun"] {
         assert!(run.stderr.contains(word), "{word}: {run:?}");
