@@ -1,9 +1,9 @@
 //! Capabilities: what the program needs, and the proof that it keeps nothing else.
 //!
-//! The program needs CAP_NET_ADMIN, for as long as it runs: the tun's ioctls and netlink ask for it. It opens
-//! what it needs, then calls [`drop_all_but_net_admin`], which does not trust the calls that it makes: the
-//! kernel is asked for every set afterwards, by another way than the sets were changed. With --user it also becomes
-//! somebody else ([`Identity`]).
+//! The program needs CAP_NET_ADMIN for as long as it runs: the TUN device's ioctls and netlink ask
+//! for it. It opens what it needs, then calls [`drop_all_but_net_admin`], which does not trust the
+//! calls that it makes: the kernel is asked for every set afterwards, by another interface than the
+//! one that changed the sets. With --user it also changes its user ([`Identity`]).
 
 mod error;
 mod identity;
@@ -23,15 +23,15 @@ pub use self::identity::{Identity, UserSpec, UserSpecError};
 use self::sets::{change, raise, read, read_sets};
 use crate::sys::{capability, process};
 
-/// Keeps the memory of this process out of core files and from debuggers of the same user: commands have keys in it.
-/// A kernel that does not do it has nothing to lose by.
+/// Keeps the memory of this process, where commands have keys, out of core files and from debuggers
+/// of the same user. A kernel that refuses is left as it is.
 pub fn hide_memory() {
     forbid_core_files();
     let _ = prctl::set_dumpable(false);
 }
 
-/// No core files (RLIMIT_CORE), for this process and those that it starts: it has keys in memory. Lowering a limit is
-/// allowed to everybody.
+/// Disables core files (RLIMIT_CORE) for this process and those that it starts: it has keys in
+/// memory. Lowering a limit needs no privilege.
 pub fn forbid_core_files() {
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
 }
@@ -53,19 +53,19 @@ pub fn require_net_admin() -> Result<(), PrivilegeError> {
     Ok(())
 }
 
-/// Gives up every capability but CAP_NET_ADMIN, for this process and all that it could ever start, becomes `user` if
-/// there is one, and reads everything back.
+/// Drops every capability but CAP_NET_ADMIN, for this process and all that it could ever start,
+/// becomes `user` if there is one, and reads everything back.
 ///
 /// Afterwards the process is not dumpable: most of its /proc/self belongs to root.
 ///
 /// # Errors
-/// Whatever could not be given up or does not read back as it should. The program must not go on then.
+/// A privilege could not be dropped, or does not read back as expected. The program must not go on.
 pub fn drop_all_but_net_admin(user: Option<Identity>) -> Result<(), PrivilegeError> {
     drop_to(&CapsHashSet::from([Capability::CAP_NET_ADMIN]), 0, user)
 }
 
-/// Gives up every capability, for a child process that needs none, becomes `user` if there is one, and reads everything
-/// back.
+/// Drops every capability, for a child process that needs none, becomes `user` if there is one, and
+/// reads everything back.
 ///
 /// # Errors
 /// As [`drop_all_but_net_admin`].
@@ -119,8 +119,8 @@ fn drop_to(keep: &CapsHashSet, bounding: u64, user: Option<Identity>) -> Result<
     user.map_or(Ok(()), Identity::verify)
 }
 
-/// Takes everything but `kept` out of the bounding set, capabilities included that no crate has a name for.
-/// Returns what it should hold now.
+/// Removes everything but `kept` from the bounding set, including capabilities that no crate has a
+/// name for. Returns the set that it should hold now.
 fn reduce_bounding(kept: u64) -> Result<u64, PrivilegeError> {
     let held = read("bounding", capability::bounding)?;
     for number in (0..64_u8).filter(|number| held & !kept & 1 << number != 0) {
