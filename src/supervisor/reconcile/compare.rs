@@ -23,14 +23,14 @@ impl Context {
         self.reconciler.author = None;
     }
 
-    /// Compares everything, for a health request: at most once in [`BETWEEN_LOOKS`].
+    /// Compares everything, for a health request: at most once in [`BETWEEN_LOOKS`]. In between only
+    /// the pieces that have changed are compared.
     pub(in crate::supervisor) fn reconcile_all(&mut self, mode: &mut impl Mode) {
         let now = self.now;
-        if self.reconciler.compared_at.is_some_and(|at| now.since(at) < BETWEEN_LOOKS) {
-            return;
+        if self.reconciler.compared_at.is_none_or(|at| now.since(at) >= BETWEEN_LOOKS) {
+            self.reconciler.compared_at = Some(now);
+            self.reconciler.note_overrun();
         }
-        self.reconciler.compared_at = Some(now);
-        self.reconciler.note_overrun();
         self.reconcile(mode);
     }
 
