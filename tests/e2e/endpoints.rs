@@ -216,8 +216,8 @@ fn a_name_that_points_into_our_own_tun_is_not_used() {
     assert_eq!(lab.client().device_packets("tun0"), (0, 0), "its own hello? went into the tunnel");
 }
 
-/// Where IPv6 is disabled for new devices (as by Docker), IPv4 continues after one warning that
-/// names the flag to use.
+/// IPv6 is disabled for new devices, as by Docker: IPv4 continues after one warning that names the
+/// flag to use.
 #[test]
 fn an_inner_ipv6_address_where_ipv6_is_disabled_gives_one_warning() {
     let lab = Lab::new(2);

@@ -155,8 +155,8 @@ fn a_start_that_fails_engages_it() {
     is_shut(&stage, &failed, 69);
 }
 
-/// Where a name server can be queried despite the kill switch, or no name is to be looked up, the
-/// kill switch is engaged first.
+/// The kill switch is engaged first if a name server can be queried despite it, or if no name is to
+/// be looked up.
 #[test]
 fn it_comes_first_where_it_can() {
     let (mut stage, _name_server) = stage();

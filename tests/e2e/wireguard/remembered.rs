@@ -145,7 +145,7 @@ fn what_is_not_its_own_is_not_used() {
     comes_up_without("2 lines that are not a public key and an address");
 }
 
-/// Where nothing can be stored, nothing is, without a warning.
+/// A read-only file system costs no warning: nothing is stored.
 #[test]
 fn a_read_only_place_costs_nothing() {
     let (stage, _name_server) = stage();
