@@ -10,10 +10,10 @@ use std::time::Duration;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use wontun::packet::split::Lengths;
-use wontun::time::Instant;
-use wontun::tunnel::wireguard::message::{DataHeader, Message};
-use wontun::tunnel::wireguard::{
+use wontun_packet::split::Lengths;
+use wontun_proto::time::Instant;
+use wontun_proto::wireguard::message::{DataHeader, Message};
+use wontun_proto::wireguard::{
     Accepted, Endpoint, Incoming, Interface, Outgoing, PeerId, PrivateKey, Random,
 };
 

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use wontun::routing::{AllowedIps, Prefix};
-use wontun::time::Instant;
-use wontun::tunnel::wireguard::{Endpoint, Interface, PeerId, PrivateKey, Random};
+use wontun_proto::allowed_ips::{AllowedIps, Prefix};
+use wontun_proto::time::Instant;
+use wontun_proto::wireguard::{Endpoint, Interface, PeerId, PrivateKey, Random};
 
 const PEERS: u32 = 10_000;
 

@@ -8,11 +8,11 @@ use std::hint::black_box;
 use std::ops::Range;
 
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
-use wontun::packet::checksum;
-use wontun::packet::coalesce::{Coalescer, MAX_PIECES};
-use wontun::packet::split::Split;
-use wontun::packet::transport::{TCP, UDP};
-use wontun::packet::virtio::{Gso, Header, Layout, PartialChecksum, Segmentation};
+use wontun_packet::checksum;
+use wontun_packet::coalesce::{Coalescer, MAX_PIECES};
+use wontun_packet::split::Split;
+use wontun_packet::transport::{TCP, UDP};
+use wontun_packet::virtio::{Gso, Header, Layout, PartialChecksum, Segmentation};
 
 /// Bytes of the packets that a super-packet is split into.
 const MTU: usize = 1420;

@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use criterion::{Criterion, criterion_group, criterion_main};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use wontun::routing::{AllowedIps, Prefix};
+use wontun_proto::allowed_ips::{AllowedIps, Prefix};
 
 const PREFIXES: u32 = 100_000;
 const LOOKUPS: usize = 1 << 14;

@@ -58,12 +58,12 @@ in
 {
   clippy = cargoCheck "clippy" [
     pkgs.clippy
-  ] "cargo clippy --all-targets --offline --locked -- --deny warnings";
+  ] "cargo clippy --workspace --all-targets --offline --locked -- --deny warnings";
 
-  fmt = cargoCheck "fmt" [ pkgs.rustfmt ] "cargo fmt --check";
+  fmt = cargoCheck "fmt" [ pkgs.rustfmt ] "cargo fmt --all --check";
 
   # An ordinary user without a network or /dev/net/tun; what needs those is the target e2e, which this leaves out.
-  tests = cargoCheck "tests" [ ] "cargo test --offline --locked";
+  tests = cargoCheck "tests" [ ] "cargo test --workspace --offline --locked";
 
   nix-fmt = pkgs.runCommand "wontun-nix-fmt" {
     nativeBuildInputs = [ (import ./nixfmt.nix { inherit pkgs; }).files ];

@@ -63,13 +63,13 @@ in_sandbox() {
 
 copy_named
 say "$(find "$folder" -type f | wc -l) files in an empty folder"
-cargo_there fmt --check
-cargo_there clippy --quiet --all-targets --offline --locked -- --deny warnings
+cargo_there fmt --all --check
+cargo_there clippy --quiet --workspace --all-targets --offline --locked -- --deny warnings
 
 # Compiled where the crates are, run where nothing is.
-mapfile -t tests < <(cargo_there test --quiet --offline --locked --no-run --message-format=json |
+mapfile -t tests < <(cargo_there test --quiet --workspace --offline --locked --no-run --message-format=json |
     sed -n 's/.*"profile":{[^}]*"test":true}.*"executable":"\([^"]*\)".*/\1/p')
-((${#tests[@]} >= 2)) || die "expected at least two test programs, for src and tests; cargo made ${#tests[@]}"
+((${#tests[@]} >= 5)) || die "expected at least five test programs, for src, tests and three crates; cargo made ${#tests[@]}"
 for program in "${tests[@]}"; do
     # nobody may not pass the folders that lead to the target folder.
     install -m 755 "$program" "$folder/test-program"
@@ -77,6 +77,6 @@ for program in "${tests[@]}"; do
         die "$(basename "$program") fails as an ordinary user without a network: what needs more belongs into tests/e2e"
 done
 # Documentation's examples are compiled and run by rustdoc; as cargo's user.
-cargo_there test --quiet --offline --locked --doc
-cargo_there clean --quiet --offline --locked --package wontun
+cargo_there test --quiet --workspace --offline --locked --doc
+cargo_there clean --quiet --offline --locked --package wontun --package wontun-proto --package wontun-packet --package wontun-sys
 say "these files are enough to build, test, lint and format wontun"

@@ -130,7 +130,7 @@ if [[ $(uname -m) == x86_64 ]]; then
     features=(--features ipsec-mb)
 fi
 
-step "formatting" as_builder cargo fmt --check
+step "formatting" as_builder cargo fmt --all --check
 step "scripts" shellcheck -x scripts/*.sh scripts/vm/*.sh .ci/run
 step "import cycles" as_builder python3 -B scripts/check_cycles.py src
 step "Nix files" bash scripts/check-nix.sh
@@ -138,10 +138,10 @@ step "recipes" bash scripts/check-recipes.sh
 # Its packages, and what cargo must fetch, are there from now on.
 [[ -n $quick ]] || begin_builds
 step "dependencies" bash scripts/deny.sh
-step "lints" as_builder cargo clippy --all-targets --locked "${features[@]}" -- -D warnings
-step "documentation" as_builder env RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --locked "${features[@]}"
+step "lints" as_builder cargo clippy --workspace --all-targets --locked "${features[@]}" -- -D warnings
+step "documentation" as_builder env RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked "${features[@]}"
 step "manual" bash scripts/docs.sh
-step "unit and property tests" as_builder cargo test --locked "${features[@]}"
+step "unit and property tests" as_builder cargo test --workspace --locked "${features[@]}"
 step "the benchmark's pages" as_builder python3 -B -m unittest discover scripts/bench
 step "Nix source, as an ordinary user without a network" bash scripts/check-fileset.sh
 if [[ -n $quick ]]; then

@@ -9,7 +9,7 @@ use nix::fcntl::OFlag;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{chdir, dup2_stderr, dup2_stdin, dup2_stdout, pipe2, setsid};
 
-use crate::sys::process;
+use wontun_sys::process;
 
 /// Runs `child` in a new process and waits until it reports readiness ([`detach`]) or ends. Returns
 /// the exit code of the command: 0, or that of the child. Call it while this process has one

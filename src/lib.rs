@@ -19,10 +19,6 @@
 //!   `wireguard` and `plain` implement the two modes
 //! - `process`, `processes`: helper processes, the channel between them; their rights
 //! - `messages`: messages between supervisor and tunnel process
-//! - [`tunnel`]: sans-IO protocol engines, WireGuard and plain
-//! - [`routing`]: allowed IPs: longest prefix match to a peer
-//! - [`packet`]: pure functions over packets: headers, checksums, segmentation, coalescing, MSS,
-//!   ICMP errors
 //! - [`counters`]: packets carried, and dropped by reason
 //! - [`io`]: non-blocking descriptors: TUN, UDP, timer, signals
 //! - [`link`]: rtnetlink (device, addresses, routes, rules, events) and nf_tables
@@ -35,17 +31,18 @@
 //! - [`privileges`]: capabilities, `--user`
 //! - [`sandbox`]: seccomp and Landlock
 //! - [`logging`]: log queue, writer thread, journald and stderr
-//! - `time`: `Instant`, from CLOCK_BOOTTIME
-//! - [`sys`]: the only unsafe code
 //!
-//! [`tunnel`], [`routing`] and [`packet`] import none of [`io`], [`link`] and [`device`]; of
-//! [`sys`], [`tunnel`] imports only memory that is overwritten when dropped and Intel's cipher
-//! library.
+//! The other crates of the workspace:
+//! - [`wontun_proto`]: sans-IO protocol engines, WireGuard and plain, and the allowed IPs: longest
+//!   prefix match to a peer
+//! - [`wontun_packet`]: pure functions over packets: headers, checksums, segmentation, coalescing,
+//!   MSS, ICMP errors
+//! - [`wontun_sys`]: the only unsafe code
 //!
 //! # A packet from the host to a peer
 //! 1. The kernel routes the packet into the TUN device, and epoll wakes a worker of [`device`].
-//! 2. [`io::tun`] reads a packet or a super-packet (TSO, USO); [`packet`] validates and splits it.
-//! 3. With the lock, [`routing`] looks up the peer of the destination, and the engine of [`tunnel`]
+//! 2. [`io::tun`] reads a packet or a super-packet (TSO, USO); [`wontun_packet`] validates and splits it.
+//! 3. With the lock, [`wontun_proto::allowed_ips`] looks up the peer of the destination, and the engine of [`wontun_proto`]
 //!    reserves nonces of the current session. Without a session the packet is staged and a
 //!    handshake begins.
 //! 4. Without the lock, each segment is padded and encrypted in place in the send batch. Plain mode
@@ -58,11 +55,11 @@
 //! 3. Without the lock, the messages are decrypted in place.
 //! 4. With the lock, the counter is recorded, the inner source is checked against the allowed IPs,
 //!    and the peer's endpoint is updated.
-//! 5. [`packet`] joins the packets of one flow, and [`io::tun`] writes each super-packet with one
+//! 5. [`wontun_packet`] joins the packets of one flow, and [`io::tun`] writes each super-packet with one
 //!    writev(2).
 //!
 //! A packet that is dropped is counted by its reason in [`counters`].
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 
 pub mod background;
 pub mod cli;
@@ -76,16 +73,10 @@ pub mod link;
 pub mod logging;
 pub mod messages;
 pub mod metrics;
-pub mod packet;
 pub mod privileges;
 pub mod process;
 pub mod processes;
 pub mod resolver;
-pub mod routing;
 pub mod sandbox;
 pub mod setup;
-mod stack;
 pub mod supervisor;
-pub mod sys;
-pub mod time;
-pub mod tunnel;

@@ -21,7 +21,7 @@ pub use self::error::PrivilegeError;
 use self::error::names;
 pub use self::identity::{Identity, UserSpec, UserSpecError};
 use self::sets::{change, raise, read, read_sets};
-use crate::sys::{capability, process};
+use wontun_sys::{capability, process};
 
 /// Keeps the memory of this process, where commands have keys, out of core files and from debuggers
 /// of the same user. A kernel that refuses is left as it is.

@@ -39,8 +39,8 @@ use nix::unistd::Pid;
 
 use crate::process::{self, Channel, ChannelError, Child, Nursery, NurseryError, end_helper, one_line};
 use crate::sandbox::Sandbox;
-use crate::sys::process as system;
 use messages::{Addresses, FromResolver, Host, Text, ToResolver};
+use wontun_sys::process as system;
 
 pub use messages::{MAX_ADDRESSES, MAX_HOST, MAX_SERVERS, Servers};
 

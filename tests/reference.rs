@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use wontun::cli::Cli;
 use wontun::config::wg_quick::Field;
-use wontun::counters::DropReason;
+use wontun_packet::DropReason;
 
 const DROP_REASONS: &str = include_str!("../docs/src/reference/drop-reasons.md");
 const ENVIRONMENT: &str = include_str!("../docs/src/reference/environment.md");

@@ -8,7 +8,7 @@
 mod cpu;
 #[cfg(ipsec_mb)]
 #[allow(dead_code, unused_imports, reason = "its tests are the project's")]
-#[path = "../../src/sys/ipsec_mb.rs"]
+#[path = "../../crates/wontun-sys/src/ipsec_mb.rs"]
 mod ipsec_mb;
 mod libraries;
 

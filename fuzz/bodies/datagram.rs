@@ -5,9 +5,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use wontun::counters::{Counters, Totals};
-use wontun::packet::ip;
-use wontun::time::Instant;
-use wontun::tunnel::plain::{Datagram, HELLO, Plain, Role};
+use wontun_packet::ip;
+use wontun_proto::plain::{Datagram, HELLO, Plain, Role};
+use wontun_proto::time::Instant;
 
 /// Takes bytes off the script; zeros when it has ended.
 struct Script<'a>(&'a [u8]);

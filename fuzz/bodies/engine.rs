@@ -4,8 +4,8 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use wontun::time::Instant;
-use wontun::tunnel::wireguard::{
+use wontun_proto::time::Instant;
+use wontun_proto::wireguard::{
     Endpoint, Incoming, Interface, MAX_QUEUED, MAX_STAGED, Outgoing, PeerId, PresharedKey, PrivateKey, Random,
 };
 

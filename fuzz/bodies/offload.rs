@@ -2,12 +2,12 @@
 //! deviations chosen by a script of bytes. Also MSS clamping of a packet, and the ICMP error for
 //! one that is too big. Shared by the fuzzer and by the ordinary test that replays its corpus.
 
-use wontun::packet::coalesce::{CoalesceError, Coalescer, MAX_PIECES, MAX_SEGMENTS};
-use wontun::packet::split::Split;
-use wontun::packet::too_big::{self, MAX_REPLY};
-use wontun::packet::transport::{self, TCP, UDP};
-use wontun::packet::virtio::{Header, Layout};
-use wontun::packet::{ip, mss};
+use wontun_packet::coalesce::{CoalesceError, Coalescer, MAX_PIECES, MAX_SEGMENTS};
+use wontun_packet::split::Split;
+use wontun_packet::too_big::{self, MAX_REPLY};
+use wontun_packet::transport::{self, TCP, UDP};
+use wontun_packet::virtio::{Header, Layout};
+use wontun_packet::{ip, mss};
 
 /// Takes bytes off the script; zeros when it has ended.
 struct Script<'a>(&'a [u8]);

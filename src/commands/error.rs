@@ -8,7 +8,7 @@ use crate::io::random::NoRandomness;
 use crate::link::LinkError;
 use crate::setup::SetupError;
 use crate::setup::import::ImportError;
-use crate::tunnel::wireguard::KeyError;
+use wontun_proto::wireguard::KeyError;
 
 /// Reason why a command failed.
 #[derive(Debug, thiserror::Error)]

@@ -8,7 +8,7 @@ use super::show::client::{self, Trust};
 use crate::config::TunName;
 use crate::control::uapi::{Changes, UapiFolders};
 use crate::link::{FoundKillSwitch, KillSwitch};
-use crate::routing::Prefix;
+use wontun_proto::allowed_ips::Prefix;
 
 /// Blocks all traffic of this host except to `allowed` and through the tunnel `name`, which need
 /// not run yet. A running tunnel that has a kill switch sets up its own again, with the networks it

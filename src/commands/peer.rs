@@ -15,7 +15,7 @@ use crate::io::random::SystemRandom;
 use crate::link::input_drops;
 use crate::setup::peers::{self, AddPeer, Added};
 use crate::setup::{ClientDns, Folder, PeerName, QrCode, ServerFile, ServerPeer, SetupError, create_secret};
-use crate::tunnel::wireguard::{KeyError, PublicKey};
+use wontun_proto::wireguard::{KeyError, PublicKey};
 
 /// Options of `wontun peer add`.
 #[derive(Clone, Debug)]

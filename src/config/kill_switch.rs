@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use crate::routing::Prefix;
+use wontun_proto::allowed_ips::Prefix;
 
 /// The value of `--kill-switch`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -23,9 +23,9 @@ pub use peer_name::{PeerName, PeerNameError, display_name};
 pub use peer_policy::PeerPolicy;
 pub use tun_name::{FileNameError, TunName, TunNameError};
 
-use crate::packet::ip::{IPV4_HEADER, IPV6_HEADER};
-use crate::routing::Prefix;
-use crate::tunnel::plain::Role;
+use wontun_packet::ip::{IPV4_HEADER, IPV6_HEADER};
+use wontun_proto::allowed_ips::Prefix;
+use wontun_proto::plain::Role;
 
 const UDP_HEADER: u32 = 8;
 /// Maximum of the IPv4 total length field. An IPv6 packet may be 40 bytes longer, as its payload

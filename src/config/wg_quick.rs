@@ -23,7 +23,6 @@ use std::net::Ipv6Addr;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::PathBuf;
 
-pub use crate::tunnel::wireguard::{KeyError, PresharedKey, PrivateKey, PublicKey};
 pub use error::{Fault, Notice, Warning, WgQuickError};
 pub use field::{Field, Section};
 pub use load::{LoadError, Loaded, load, load_again};
@@ -31,9 +30,10 @@ pub(crate) use load::{private_key, read_once, read_text};
 pub use parser::parse;
 pub use value::is_space;
 pub(crate) use value::items;
+pub use wontun_proto::wireguard::{KeyError, PresharedKey, PrivateKey, PublicKey};
 
 use super::{Cidr, PeerAddress, PeerName};
-use crate::routing::Prefix;
+use wontun_proto::allowed_ips::Prefix;
 
 /// Handling of the keys that `wg-quick` would run as commands, and of `SaveConfig`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -18,7 +18,7 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 use tracing::warn;
 
-use crate::sys::process;
+use wontun_sys::process;
 
 const SOCKET: &str = "NOTIFY_SOCKET";
 const WATCHDOG_USEC: &str = "WATCHDOG_USEC";

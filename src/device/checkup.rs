@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use super::pulse::Round;
 use crate::control::health::Asker;
-use crate::time::Instant;
+use wontun_proto::time::Instant;
 
 /// Maximum number of pending requests; more stay in the socket's queue.
 pub(super) const MAX_WAITING: usize = 16;

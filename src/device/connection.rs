@@ -3,7 +3,7 @@
 use super::pulse::Round;
 use crate::messages::{FromTunnel, Host, ToTunnel};
 use crate::process::Channel;
-use crate::time::Instant;
+use wontun_proto::time::Instant;
 
 /// The connection to the supervisor and its outstanding requests.
 #[derive(Debug)]

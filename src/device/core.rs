@@ -22,14 +22,15 @@ use super::suspension::Suspension;
 use super::token::Token;
 use crate::config::TunName;
 use crate::control::health::HealthListener;
-use crate::counters::{Counters, DropReason, Totals};
+use crate::counters::{Counters, Totals};
 use crate::io::mailbox::Local;
 use crate::io::signal::Signals;
 use crate::io::timer::{Timer, now};
 use crate::logging::RateLimit;
 use crate::messages::{self, FromTunnel, ToTunnel};
 use crate::process::Channel;
-use crate::time::Instant;
+use wontun_packet::DropReason;
+use wontun_proto::time::Instant;
 
 /// Minimum interval between two log lines of one kind.
 pub(super) const QUIET: Duration = Duration::from_secs(10);

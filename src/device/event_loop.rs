@@ -10,9 +10,9 @@ use super::mode::Mode;
 use super::shared::Shared;
 use super::token::Token;
 use super::worker::Worker;
-use crate::counters::DropReason;
 use crate::io::timer::{now_and_suspended, thread_time};
-use crate::stack;
+use wontun_packet::DropReason;
+use wontun_proto::stack;
 
 /// Maximum number of handshake messages per turn; each takes longer than a budget of packets.
 const HANDSHAKES: usize = 4;

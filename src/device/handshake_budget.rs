@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::ready::ReadySet;
 use super::token::Token;
-use crate::time::Instant;
+use wontun_proto::time::Instant;
 
 /// Capacity of the bucket.
 const FULL: Duration = Duration::from_secs(1);

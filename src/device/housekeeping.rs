@@ -9,9 +9,9 @@ use super::budget::Progress;
 use super::core::{Core, Stop};
 use super::error::{DeviceError, system};
 use super::mode::Mode;
-use crate::counters::DropReason;
 use crate::messages::FromTunnel;
-use crate::time::Instant;
+use wontun_packet::DropReason;
+use wontun_proto::time::Instant;
 
 /// Time that the supervisor has to end the tunnel after a signal.
 const STOP_PATIENCE: Duration = Duration::from_secs(1);

@@ -13,11 +13,11 @@ use super::shared::Shared;
 use super::sockets::Entrance;
 use super::token::{SockId, Token};
 use super::worker::Worker;
-use crate::counters::DropReason;
 use crate::io::fault::{self, Fault};
 use crate::io::mailbox::{Arrival, SLOT, SLOTS};
-use crate::packet::coalesce::{CoalesceError, MAX_PIECES};
-use crate::packet::mss;
+use wontun_packet::DropReason;
+use wontun_packet::coalesce::{CoalesceError, MAX_PIECES};
+use wontun_packet::mss;
 
 /// Number of datagrams per turn from the socket for handshake messages, which also bounds the
 /// cookie replies: they take a tenth of a turn with data, so that a flood of them leaves the rest

@@ -15,10 +15,10 @@ use super::core::Core;
 use super::mode::Mode;
 use super::shared::Shared;
 use super::token::SockId;
-use crate::counters::DropReason;
 use crate::io::timer::now;
 use crate::io::udp::UdpSocket;
 use crate::metrics::{Process, Sample, WorkerSample};
+use wontun_packet::DropReason;
 
 /// Number of peers read while holding the lock once: some 20 to 90 µs.
 const PEERS_AT_ONCE: usize = 128;

@@ -9,14 +9,14 @@ use super::error::DeviceError;
 use super::sockets::{Sockets, Via};
 use super::token::Token;
 use crate::control::health::Handshake;
-use crate::counters::DropReason;
 use crate::io::batch::{Batch, Route};
 use crate::io::fault::Fault;
 use crate::messages::{Status, ToTunnel};
 use crate::metrics::{PeerSample, Sample};
-use crate::packet::split::Lengths;
-use crate::time::Instant;
-use crate::tunnel::wireguard::PublicKey;
+use wontun_packet::DropReason;
+use wontun_packet::split::Lengths;
+use wontun_proto::time::Instant;
+use wontun_proto::wireguard::PublicKey;
 
 /// Routing decision for packets from the tun.
 #[derive(Debug)]

@@ -21,13 +21,13 @@ use super::shared::Shared;
 use super::sockets::Via;
 use super::token::Token;
 use super::worker::Worker;
-use crate::counters::DropReason;
 use crate::io::batch::{Route, Sent};
 use crate::io::fault::{self, Fault};
-use crate::packet::ip::IPV4_HEADER;
-use crate::packet::split::{Lengths, Split};
-use crate::packet::transport::UDP_HEADER;
-use crate::packet::{carried, mss, too_big, virtio};
+use wontun_packet::DropReason;
+use wontun_packet::ip::IPV4_HEADER;
+use wontun_packet::split::{Lengths, Split};
+use wontun_packet::transport::UDP_HEADER;
+use wontun_packet::{carried, mss, too_big, virtio};
 
 /// Returns the maximum payload of a datagram to `remote`: the length fields of UDP and IPv4 have 16
 /// bits.

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::mode::Mode;
 use super::sockets::Via;
 use crate::io::batch::Route;
-use crate::packet::split::Split;
+use wontun_packet::split::Split;
 
 /// Packets of one read that are still to be encrypted and sent. The bytes stay in the read buffer.
 #[derive(Debug)]

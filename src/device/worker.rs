@@ -19,16 +19,17 @@ use super::ready::ReadySet;
 use super::sockets::Via;
 use super::suspension::Suspension;
 use super::token::{SockId, Token};
-use crate::counters::{Counters, DropReason};
+use crate::counters::Counters;
 use crate::io::batch::Batch;
 use crate::io::mailbox::{Mailbox, SLOT, SLOTS};
 use crate::io::timer::thread_time;
 use crate::io::tun::Tun;
 use crate::io::udp::UdpSocket;
 use crate::logging::RateLimit;
-use crate::packet::coalesce::Coalescer;
-use crate::packet::virtio::MAX_HEADER;
-use crate::time::Instant;
+use wontun_packet::DropReason;
+use wontun_packet::coalesce::Coalescer;
+use wontun_packet::virtio::MAX_HEADER;
+use wontun_proto::time::Instant;
 
 /// Maximum size of a packet, rounded up.
 const LARGEST: usize = 65_536;

@@ -21,9 +21,9 @@ use socket2::SockAddr;
 use super::control_message::Notes;
 use super::fault::{self, Fault};
 use super::udp::UdpSocket;
-use crate::counters::DropReason;
-use crate::sys::datagram::{MOST, Message as Entry};
-use crate::time::Instant;
+use wontun_packet::DropReason;
+use wontun_proto::time::Instant;
+use wontun_sys::datagram::{MOST, Message as Entry};
 
 /// Total bytes. One super-packet of the usual segments fits, with the overhead of encryption.
 const ARENA: usize = 192 * 1024;

@@ -6,7 +6,7 @@ use std::io;
 
 use nix::errno::Errno;
 
-use crate::counters::DropReason;
+use wontun_packet::DropReason;
 
 /// The action to take on an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use nix::libc;
 
-use crate::sys::datagram::Notes;
+use wontun_sys::datagram::Notes;
 
 /// Bytes for one arrival: the largest possible size, rounded up.
 pub const SLOT: usize = 65_536;

@@ -3,7 +3,7 @@
 use ring::rand::SecureRandom;
 use zeroize::Zeroize;
 
-use crate::tunnel::wireguard::Random;
+use wontun_proto::wireguard::Random;
 
 /// The error for a system that returns no random bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

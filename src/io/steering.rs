@@ -8,7 +8,7 @@
 
 use nix::libc::sock_filter;
 
-use crate::sys::bpf;
+use wontun_sys::bpf;
 
 /// Type of a data message, its first byte.
 const DATA: u32 = 4;

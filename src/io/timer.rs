@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
-use crate::time::Instant;
+use wontun_proto::time::Instant;
 
 /// Returns the CPU time that this thread has used, as an instant on a clock of its own.
 ///

@@ -1,8 +1,8 @@
 //! The TUN device: packets between this process and the host's IP stack.
 //!
 //! Source: the kernel's Documentation/networking/tuntap.rst. With offloads, packets have a
-//! virtio-net header in front ([`crate::packet::virtio`]) and may be super-packets; such queues are
-//! attached in [`crate::sys::tun`]. Without, one queue carries packets as they are, and the
+//! virtio-net header in front ([`wontun_packet::virtio`]) and may be super-packets; such queues are
+//! attached in [`wontun_sys::tun`]. Without, one queue carries packets as they are, and the
 //! `tun-tap` crate opens it.
 
 mod open;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use crate::config::TunName;
 use crate::messages;
-use crate::packet::virtio::Layout;
+use wontun_packet::virtio::Layout;
 
 const NODE: &str = "/dev/net/tun";
 

@@ -12,8 +12,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::mailbox::{Mailbox, SLOT};
 use super::steering;
-use crate::sys;
-use crate::sys::datagram::Message;
+use wontun_sys::datagram::Message;
 
 /// Requested size of the kernel's receive buffer, in bytes. A stream's window must fit while the
 /// loop is busy; the usual 208 KiB hold less than a hundred full datagrams.
@@ -147,7 +146,7 @@ impl UdpSocket {
     /// # Errors
     /// Errors of the kernel, for example if it does not support such programs.
     pub fn steer(&self, receivers: u32) -> io::Result<()> {
-        sys::socket::choose_by(&self.socket, &steering::program(receivers))
+        wontun_sys::socket::choose_by(&self.socket, &steering::program(receivers))
     }
 
     fn set_receive_buffer(&self, bytes: usize) {
@@ -164,7 +163,7 @@ impl UdpSocket {
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
         } else {
-            sys::socket::allow_fragments(&socket)?;
+            wontun_sys::socket::allow_fragments(&socket)?;
         }
         let socket = Self { socket, segments: AtomicBool::new(false) };
         socket.set_receive_buffer(RECEIVE_BUFFER);
@@ -175,8 +174,8 @@ impl UdpSocket {
     ///
     /// # Errors
     /// Errors of the kernel.
-    pub fn memory(&self) -> io::Result<sys::socket::Memory> {
-        sys::socket::memory(&self.socket)
+    pub fn memory(&self) -> io::Result<wontun_sys::socket::Memory> {
+        wontun_sys::socket::memory(&self.socket)
     }
 
     /// Sets the mark of outgoing packets, for routing rules and firewalls (`SO_MARK`); `None` for
@@ -246,7 +245,7 @@ impl UdpSocket {
     /// [`crate::io::fault::of_socket`].
     pub fn receive(&self, mailbox: &mut Mailbox, count: usize) -> io::Result<usize> {
         let (bytes, notes) = mailbox.room(count);
-        sys::datagram::receive(&self.socket, bytes, SLOT, notes)
+        wontun_sys::datagram::receive(&self.socket, bytes, SLOT, notes)
     }
 
     /// Sends some of `messages`, in order, and returns the number sent, at least one.
@@ -258,7 +257,7 @@ impl UdpSocket {
     /// Errors of the kernel for the first message; see [`crate::io::fault::of_socket`]. With a
     /// source address that is no longer assigned to this host: `SourceGone`.
     pub fn send(&self, messages: &[Message<'_>]) -> io::Result<usize> {
-        sys::datagram::send(&self.socket, messages)
+        wontun_sys::datagram::send(&self.socket, messages)
     }
 }
 

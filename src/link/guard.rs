@@ -30,7 +30,7 @@ use super::nft::{
 use super::ranges;
 use super::socket::Requests;
 use crate::config::Cidr;
-use crate::routing::Prefix;
+use wontun_proto::allowed_ips::Prefix;
 
 const LOOPBACK: &str = "lo";
 const REMEDY: &str =

@@ -9,7 +9,7 @@ use netlink_packet_route::link::{LinkFlags, LinkMessage};
 use super::failure::Failure;
 use super::message;
 use super::socket::Requests;
-use crate::routing::Prefix;
+use wontun_proto::allowed_ips::Prefix;
 
 /// The device group of wontun's WireGuard tunnels, listed by `ip link show group 51820`. Packets
 /// that come in by one of them have passed the allowed IPs of its peers.

@@ -47,7 +47,7 @@ use super::nft::{
 };
 use super::ranges;
 use super::tun::{Occupant, occupant};
-use crate::routing::Prefix;
+use wontun_proto::allowed_ips::Prefix;
 
 const PREFIX: &str = "wontun-lock-";
 const CHAIN: &str = "leaving";

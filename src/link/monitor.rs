@@ -18,7 +18,7 @@ use super::message::{
 use super::routes::PROTOCOL;
 use super::socket::BUFFER;
 use crate::io::interrupted::retry;
-use crate::sys::bpf;
+use wontun_sys::bpf;
 
 /// The multicast groups of link, address, route and rule changes, from linux/rtnetlink.h.
 const RTMGRP_LINK: u32 = 1;

@@ -29,7 +29,7 @@ use super::failure::{self, Failure};
 use super::forwarding::{Forwarding, Held, Outcome, Plan};
 use super::interfaces::{Interface, interfaces};
 use super::nft::{Family, Found, Nft, Table};
-use crate::routing::Prefix;
+use wontun_proto::allowed_ips::Prefix;
 
 /// Forwarding and NAT for one tunnel device. Dropping it removes the table.
 #[derive(Debug)]

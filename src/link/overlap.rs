@@ -6,7 +6,7 @@ use super::interfaces::{Interface, interfaces};
 use super::routes::listed;
 use super::socket::Requests;
 use crate::config::Cidr;
-use crate::routing::Prefix;
+use wontun_proto::allowed_ips::Prefix;
 
 /// A network of another device that overlaps allowed IPs of the tunnel. Displays as one line with a
 /// remedy.

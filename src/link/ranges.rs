@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
-use crate::routing::Prefix;
+use wontun_proto::allowed_ips::Prefix;
 
 /// Returns the addresses of one family that lie in any of `prefixes`: ranges in ascending order
 /// that neither overlap nor touch. IPv4 addresses are 32-bit numbers.

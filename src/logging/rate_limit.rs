@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
-use crate::time::Instant;
+use wontun_proto::time::Instant;
 
 /// Number of events suppressed since the last one logged, if any: a field that a line shows only
 /// when it is not zero.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::TunName;
 use crate::control::uapi::{Changes, Report};
-use crate::tunnel::wireguard::PublicKey;
+use wontun_proto::wireguard::PublicKey;
 
 pub mod address;
 mod parts;

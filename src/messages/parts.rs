@@ -54,8 +54,8 @@ mod tests {
     use crate::control::uapi::AllowedIpChange;
     use crate::messages::ToTunnel;
     use crate::process::{decode, encode};
-    use crate::routing::Prefix;
-    use crate::tunnel::wireguard::{PresharedKey, PrivateKey, PublicKey};
+    use wontun_proto::allowed_ips::Prefix;
+    use wontun_proto::wireguard::{PresharedKey, PrivateKey, PublicKey};
 
     fn peer(number: u8, allowed_ips: u32) -> PeerChanges {
         let prefix =

@@ -11,7 +11,7 @@ use nix::poll::PollFlags;
 use super::exposition::Exposition;
 use super::host::HostNames;
 use super::request::{self, MAX_HEAD};
-use crate::time::Instant;
+use wontun_proto::time::Instant;
 
 /// Timeout for a request.
 const REQUEST: Duration = Duration::from_secs(5);

@@ -4,7 +4,7 @@
 
 use super::lines::{Lines, Number};
 use super::sample::{PeerSample, Sample, WorkerSample};
-use crate::counters::DropReason;
+use wontun_packet::DropReason;
 
 /// Type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

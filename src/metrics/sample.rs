@@ -6,7 +6,7 @@ use super::ProcessSample;
 use crate::config::PeerName;
 use crate::counters::Totals;
 use crate::messages::Host;
-use crate::tunnel::wireguard::PublicKey;
+use wontun_proto::wireguard::PublicKey;
 
 /// State of a tunnel at one time, approximately: peers are read some at a time, while counters
 /// continue.

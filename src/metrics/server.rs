@@ -13,7 +13,7 @@ use super::connection::{Connection, Step};
 use super::host::HostNames;
 use super::{Exposition, HostName, MetricsError, MetricsListener, Process, Sample};
 use crate::io::timer::now;
-use crate::time::Instant;
+use wontun_proto::time::Instant;
 
 /// Maximum number of connections. A further one closes the one that has been idle the longest.
 const MAX_CONNECTIONS: usize = 16;

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::*;
-use crate::counters::{Counters, DropReason};
-use crate::tunnel::wireguard::PublicKey;
+use crate::counters::Counters;
+use wontun_packet::DropReason;
+use wontun_proto::wireguard::PublicKey;
 
 fn peer(number: u32) -> PeerSample {
     let mut key = [7; 32];

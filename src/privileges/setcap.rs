@@ -13,8 +13,8 @@ use nix::unistd::getuid;
 
 use super::error::PrivilegeError;
 use crate::config::{Cidr, TunName};
-use crate::routing::Prefix;
-use crate::sys::process;
+use wontun_proto::allowed_ips::Prefix;
+use wontun_sys::process;
 
 /// Networks that are not used on the public Internet: RFC 1918, RFC 6598, RFC 4193.
 const PRIVATE: [(IpAddr, u8); 5] = [

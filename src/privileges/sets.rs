@@ -6,7 +6,7 @@ use caps::errors::CapsError;
 use caps::{CapSet, Capability};
 
 use super::error::PrivilegeError;
-use crate::sys::capability;
+use wontun_sys::capability;
 
 pub(super) fn raise(capability: Capability) -> Result<(), PrivilegeError> {
     change("effective", caps::raise(None, CapSet::Effective, capability))

@@ -15,7 +15,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use crate::privileges::{self, PrivilegeError};
-use crate::sys::process;
+use wontun_sys::process;
 
 /// Roles of all helpers.
 pub(super) const HELPERS: [&str; 2] = ["tunnel", "resolver"];

@@ -25,7 +25,7 @@ use super::channel::{Channel, ChannelError, pair};
 use super::helper::{HELPERS, PREFIX, collect, end_helper, one_line, system};
 use crate::privileges::{self, Identity};
 use crate::sandbox::Sandbox;
-use crate::sys::process::{self, ExecuteError};
+use wontun_sys::process::{self, ExecuteError};
 
 /// Timeout for an answer of the nursery, which takes some milliseconds.
 const PATIENCE: Duration = Duration::from_secs(10);

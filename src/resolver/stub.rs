@@ -16,7 +16,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::files::{self, ResolvConf};
 use crate::io::random::SystemRandom;
-use crate::tunnel::wireguard::Random as _;
+use wontun_proto::wireguard::Random as _;
 
 /// Maximum length of an answer in bytes: without EDNS a server sends 512 bytes over UDP, and
 /// answers of interest are short over TCP too.

@@ -25,7 +25,7 @@ use self::filter::Filters;
 pub use self::filter::Role;
 pub use self::report::{Landlock, Report, State};
 use crate::privileges::Identity;
-use crate::sys::trap;
+use wontun_sys::trap;
 
 /// True if Landlock is on in this process.
 static ENGAGED: AtomicBool = AtomicBool::new(false);

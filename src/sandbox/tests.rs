@@ -14,7 +14,7 @@ use nix::libc::{self, c_long};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::*;
-use crate::sys::trap::{EXIT_FORBIDDEN, raw_call};
+use wontun_sys::trap::{EXIT_FORBIDDEN, raw_call};
 
 /// The attacker's task in the form `ROLE|ACT|FOLDER`.
 const PLAN: &str = "WONTUN_TEST_SANDBOX";

@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use crate::config::{Cidr, CidrError};
-use crate::routing::Prefix;
-use crate::tunnel::wireguard::Random;
+use wontun_proto::allowed_ips::Prefix;
+use wontun_proto::wireguard::Random;
 
 /// Longest prefix in bits of a subnet with room for the server and one client.
 const MAX_PREFIX_V4: u8 = 30;

@@ -10,8 +10,8 @@ use super::dns::ClientDns;
 use super::endpoint::ClientEndpoint;
 use crate::config::wg_quick::{Field, Section};
 use crate::control::uapi::SecretText;
-use crate::routing::Prefix;
-use crate::tunnel::wireguard::{PresharedKey, PrivateKey, PublicKey};
+use wontun_proto::allowed_ips::Prefix;
+use wontun_proto::wireguard::{PresharedKey, PrivateKey, PublicKey};
 
 /// Keepalive interval in seconds; the usual value. Keeps the NAT mapping of the client open, so
 /// that others can reach it.

@@ -8,8 +8,8 @@ use super::address::Subnet;
 use crate::config::wg_quick::LoadError;
 use crate::config::{Cidr, PeerName};
 use crate::io::random::NoRandomness;
-use crate::routing::Prefix;
-use crate::tunnel::wireguard::{KeyError, PublicKey};
+use wontun_proto::allowed_ips::Prefix;
+use wontun_proto::wireguard::{KeyError, PublicKey};
 
 /// Maximum number of names in a message.
 const LISTED: usize = 20;

@@ -20,7 +20,7 @@ use super::write::{Writer, failed};
 use crate::config::wg_quick::{Interface, KeySource, PrivateKey, Table};
 use crate::config::{Cidr, TunName};
 use crate::io::random::SystemRandom;
-use crate::routing::Prefix;
+use wontun_proto::allowed_ips::Prefix;
 
 /// The file of a tunnel in a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use super::address::host;
 use crate::config::PeerName;
-use crate::routing::Prefix;
-use crate::tunnel::wireguard::{PresharedKey, PublicKey};
+use wontun_proto::allowed_ips::Prefix;
+use wontun_proto::wireguard::{PresharedKey, PublicKey};
 
 /// A peer to add to the server's file.
 #[derive(Clone, Debug)]

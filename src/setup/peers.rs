@@ -9,8 +9,8 @@ use super::error::SetupError;
 pub use super::new_peer::NewPeer;
 use super::server_file::ServerFile;
 use crate::config::PeerName;
-use crate::routing::Prefix;
-use crate::tunnel::wireguard::{PresharedKey, PrivateKey, PublicKey, Random};
+use wontun_proto::allowed_ips::Prefix;
+use wontun_proto::wireguard::{PresharedKey, PrivateKey, PublicKey, Random};
 
 /// Options of a new peer.
 #[derive(Clone, Debug)]

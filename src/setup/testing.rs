@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::tunnel::wireguard::Random;
+use wontun_proto::wireguard::Random;
 
 /// A temporary folder, removed on drop.
 pub(super) struct TestFolder(PathBuf);

@@ -13,7 +13,7 @@ use crate::config::TunName;
 use crate::io::signal::Signals;
 use crate::messages::{Address, ToTunnel};
 use crate::process::Nursery;
-use crate::time::Instant;
+use wontun_proto::time::Instant;
 
 /// Reason of an orderly end of the tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

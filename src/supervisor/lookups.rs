@@ -13,8 +13,8 @@ use tracing::warn;
 
 use crate::process::Nursery;
 use crate::resolver::{Resolver, ResolverError, Servers, open_resolv_conf};
-use crate::time::Instant;
-use crate::tunnel::wireguard::PublicKey;
+use wontun_proto::time::Instant;
+use wontun_proto::wireguard::PublicKey;
 
 /// The peer whose endpoint name is looked up; `None` in plain mode.
 pub(super) type Question = Option<PublicKey>;

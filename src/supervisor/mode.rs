@@ -9,8 +9,8 @@ use super::context::Context;
 use super::reconcile::{Compared, Need, Piece};
 use crate::messages::FromTunnel;
 use crate::sandbox::Places;
-use crate::time::Instant;
-use crate::tunnel::wireguard::PublicKey;
+use wontun_proto::time::Instant;
+use wontun_proto::wireguard::PublicKey;
 
 /// A source of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -21,9 +21,9 @@ use crate::config::{Config, PeerAddress};
 use crate::io::tun::{Tun, TunError};
 use crate::messages::{Address, FromTunnel, ModeStart, ToTunnel};
 use crate::sandbox::Places;
-use crate::time::Instant;
-use crate::tunnel::plain::Role;
-use crate::tunnel::wireguard::PublicKey;
+use wontun_proto::plain::Role;
+use wontun_proto::time::Instant;
+use wontun_proto::wireguard::PublicKey;
 
 /// Index of the loopback device, to which the kernel routes each of the host's own addresses.
 const LOOPBACK: u32 = 1;

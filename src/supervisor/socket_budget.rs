@@ -1,6 +1,6 @@
 //! Rate limit of the spare sockets that the tunnel process requests.
 
-use crate::time::Instant;
+use wontun_proto::time::Instant;
 
 /// Maximum number of spare sockets of a family per request.
 const MAX_SPARE: u8 = 8;

@@ -16,7 +16,7 @@ use crate::control::uapi::Changes;
 use crate::logging::RateLimit;
 use crate::messages::{self, FromTunnel, Link, ToTunnel};
 use crate::process::{Channel, ChannelError, Nursery};
-use crate::time::Instant;
+use wontun_proto::time::Instant;
 
 /// Number of messages that the process may send without delay.
 const BURST: u32 = 4096;

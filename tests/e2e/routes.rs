@@ -11,7 +11,7 @@ use std::num::NonZeroU32;
 use wontun::config::Cidr;
 use wontun::config::wg_quick::Table;
 use wontun::link::{Applied, Link, Routes, Wanted};
-use wontun::routing::Prefix;
+use wontun_proto::allowed_ips::Prefix;
 
 use crate::lab::{Host, Lab};
 

@@ -40,7 +40,7 @@ fn peers_have_their_names_wherever_they_come_from() {
     let shown = server.told(&["show"]);
     assert!(!shown.contains('\u{1b}') && !shown.contains("mred"), "{shown}");
     // wg(8) does not support names, and still adds peers
-    let key = wontun::tunnel::wireguard::PublicKey::from_bytes([3; 32]).to_string();
+    let key = wontun_proto::wireguard::PublicKey::from_bytes([3; 32]).to_string();
     server.site.wg(&["set", "tun0", "peer", &key]);
     assert!(server.told(&["show"]).contains(&format!("\npeer: {key}\n")));
 }

@@ -213,9 +213,9 @@ fn many_peers_are_scrolled() {
     let lab = Arc::new(Lab::new(1));
     let site = Site::new(&lab, 0);
     let mut text = String::from("[Interface]\nPrivateKey = ");
-    text += &wontun::tunnel::wireguard::PrivateKey::from_bytes(&[7; 32]).to_base64();
+    text += &wontun_proto::wireguard::PrivateKey::from_bytes(&[7; 32]).to_base64();
     for number in 0..100_u8 {
-        let key = wontun::tunnel::wireguard::PublicKey::from_bytes([number + 1; 32]);
+        let key = wontun_proto::wireguard::PublicKey::from_bytes([number + 1; 32]);
         text += &format!(
             "\n\n[Peer]\n# Name = peer {number:02}\nPublicKey = {key}\nAllowedIPs = 10.1.{number}.0/24"
         );

@@ -15,7 +15,7 @@ use nix::sched::{CloneFlags, unshare};
 use socket2::{Domain, SockAddr, Socket, Type};
 use wontun::control::uapi::{UapiError, UapiListener};
 use wontun::io::random::SystemRandom;
-use wontun::tunnel::wireguard::PrivateKey;
+use wontun_proto::wireguard::PrivateKey;
 
 use crate::mounts::Folder;
 use crate::uapi_server::{End, Server, with_own_run};

@@ -16,8 +16,8 @@ use wontun::control::uapi::{
     Answer, Changes, InterfaceStatus, MAX_CONNECTIONS, PeerStatus, Poll, Report, Request, UapiListener,
     UapiStream, UapiWarning, failure, success,
 };
-use wontun::routing::Prefix;
-use wontun::tunnel::wireguard::{PresharedKey, PrivateKey, PublicKey};
+use wontun_proto::allowed_ips::Prefix;
+use wontun_proto::wireguard::{PresharedKey, PrivateKey, PublicKey};
 
 use crate::requirements;
 

@@ -158,7 +158,7 @@ mod tests {
     /// Every field is documented in docs/src/reference/json.md, and no other is.
     #[test]
     fn the_fields_are_those_that_are_documented() {
-        let peer = Peer::new(crate::tunnel::wireguard::PublicKey::from_bytes([1; 32]));
+        let peer = Peer::new(wontun_proto::wireguard::PublicKey::from_bytes([1; 32]));
         let report = Report { peers: vec![peer.clone()], ..Report::new(&TunName::default()) };
         let documents =
             print(&[report]) + &print_peers(&TunName::default(), &[Listed { peer, running: true }]);

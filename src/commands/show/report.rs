@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::config::{PeerName, TunName};
 use crate::control::uapi::key_from_hex;
-use crate::routing::Prefix;
-use crate::tunnel::wireguard::PublicKey;
+use wontun_proto::allowed_ips::Prefix;
+use wontun_proto::wireguard::PublicKey;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::commands) struct Report {

@@ -11,8 +11,8 @@ use super::*;
 use crate::control::uapi::{
     Answer, InterfaceStatus, PeerStatus, Poll, Report as Operation, Request, UapiListener,
 };
-use crate::routing::Prefix;
-use crate::tunnel::wireguard::{PresharedKey, PrivateKey, PublicKey};
+use wontun_proto::allowed_ips::Prefix;
+use wontun_proto::wireguard::{PresharedKey, PrivateKey, PublicKey};
 
 struct Folder(PathBuf);
 

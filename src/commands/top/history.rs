@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Instant;
 
 use crate::commands::show::report::{Peer, Report};
-use crate::tunnel::wireguard::PublicKey;
+use wontun_proto::wireguard::PublicKey;
 
 /// Number of rates kept for the sparklines.
 const REMEMBERED: usize = 200;

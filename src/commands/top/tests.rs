@@ -10,7 +10,7 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use super::answer::Answer;
 use super::*;
 use crate::commands::show::report::{Peer, Report};
-use crate::tunnel::wireguard::PublicKey;
+use wontun_proto::wireguard::PublicKey;
 
 const NOW: Duration = Duration::from_secs(1_600_000_063);
 

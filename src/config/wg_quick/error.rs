@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::amnezia::{Ignored, Refused};
 use super::field::{Field, Section};
 use crate::config::Cidr;
-use crate::routing::Prefix;
+use wontun_proto::allowed_ips::Prefix;
 
 /// Minimum length of a run of base64 characters that may be part of a key, in any value.
 const MAYBE_SECRET: usize = 20;

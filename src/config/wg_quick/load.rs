@@ -10,7 +10,7 @@ use std::str::FromStr;
 use nix::libc::O_NONBLOCK;
 use zeroize::Zeroizing;
 
-use crate::sys::process;
+use wontun_sys::process;
 
 use super::{Hooks, KeyError, KeySource, PrivateKey, Warning, WgQuick, WgQuickError, parse};
 

@@ -269,7 +269,7 @@ PublicKey = y # [Peer]
                 let in_peer = number > 0;
                 if line == "[peer]" {
                     number += 1;
-                    let public = crate::tunnel::wireguard::PublicKey::from_bytes([number; 32]);
+                    let public = wontun_proto::wireguard::PublicKey::from_bytes([number; 32]);
                     text += &format!("[peer]\nPublicKey = {public}\n");
                 } else if in_peer && !text.ends_with("= 1\n") || !line.contains('=') {
                     text += &format!("{line}\n");

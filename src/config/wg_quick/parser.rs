@@ -10,8 +10,8 @@ use super::error::{Fault, Notice, Warning, WgQuickError, shown, shown_name};
 use super::field::{Field, Section};
 use super::{Hooks, Interface, KeySource, Parsed, Peer, Table, WgQuick, outline, value};
 use crate::config::{Cidr, PeerAddress};
-use crate::routing::Prefix;
-use crate::tunnel::wireguard::{PresharedKey, PrivateKey, PublicKey};
+use wontun_proto::allowed_ips::Prefix;
+use wontun_proto::wireguard::{PresharedKey, PrivateKey, PublicKey};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 const IPV6_MIN_MTU: u32 = 1280;

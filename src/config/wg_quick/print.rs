@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use super::field::{Field, Section};
 use super::{Interface, KeySource, Peer, Table, WgQuick, outline};
-use crate::tunnel::wireguard::{PresharedKey, PrivateKey};
+use wontun_proto::wireguard::{PresharedKey, PrivateKey};
 
 impl WgQuick {
     /// Returns the text of the file. It contains secrets and must go to the file only.

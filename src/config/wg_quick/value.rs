@@ -11,8 +11,8 @@ use super::error::{Fault, hidden, shown};
 use super::field::Field;
 use super::{KeySource, Table};
 use crate::config::{Cidr, PeerAddress, PeerAddressError};
-use crate::routing::Prefix;
-use crate::tunnel::wireguard::PublicKey;
+use wontun_proto::allowed_ips::Prefix;
+use wontun_proto::wireguard::PublicKey;
 
 /// Minimum of IPv4 (RFC 791), and the largest packet that fits as a data message into a UDP
 /// datagram.

@@ -10,8 +10,8 @@ use zeroize::Zeroizing;
 use super::print;
 use super::secret_text::SecretText;
 use crate::config::PeerName;
-use crate::routing::Prefix;
-use crate::tunnel::wireguard::{KEY_LEN, PresharedKey, PrivateKey, PublicKey};
+use wontun_proto::allowed_ips::Prefix;
+use wontun_proto::wireguard::{KEY_LEN, PresharedKey, PrivateKey, PublicKey};
 
 /// Operation that is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

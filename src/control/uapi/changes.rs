@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::config::PeerName;
-use crate::routing::Prefix;
-use crate::tunnel::wireguard::{PresharedKey, PrivateKey, PublicKey};
+use wontun_proto::allowed_ips::Prefix;
+use wontun_proto::wireguard::{PresharedKey, PrivateKey, PublicKey};
 
 /// Changes to an interface. Fields that are `None` or `false` change nothing.
 ///

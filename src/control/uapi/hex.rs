@@ -5,7 +5,7 @@
 
 use zeroize::Zeroizing;
 
-use crate::tunnel::wireguard::KEY_LEN;
+use wontun_proto::wireguard::KEY_LEN;
 
 /// Number of characters of an encoded key.
 pub(super) const HEX_LEN: usize = 2 * KEY_LEN;

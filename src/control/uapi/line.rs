@@ -9,8 +9,8 @@ use super::changes::{AllowedIpChange, Changes, PeerChanges};
 use super::error::{RequestFault, hidden, shown};
 use super::hex;
 use crate::config::{PeerAddress, PeerName};
-use crate::routing::Prefix;
-use crate::tunnel::wireguard::{KEY_LEN, PresharedKey, PrivateKey, PublicKey};
+use wontun_proto::allowed_ips::Prefix;
+use wontun_proto::wireguard::{KEY_LEN, PresharedKey, PrivateKey, PublicKey};
 
 const DEVICE_KEYS: &str = "private_key, listen_port, fwmark, replace_peers, wontun_kill_switch, public_key";
 const PEER_KEYS: &str = "public_key, remove, update_only, name, preshared_key, endpoint, \

@@ -8,7 +8,7 @@ use super::changes::{Changes, PeerChanges};
 use super::hex;
 use super::secret_text::SecretText;
 use crate::config::PeerName;
-use crate::tunnel::wireguard::KEY_LEN;
+use wontun_proto::wireguard::KEY_LEN;
 
 impl Changes {
     /// Formats the changes as a `set=1` request, secrets included, in the order used by `wg`.

@@ -6,11 +6,11 @@ use tracing::{debug, info};
 
 use super::candidate::Candidate;
 use super::tunnel::PlainTunnel;
-use crate::counters::DropReason;
 use crate::device::core::Core;
 use crate::device::error::DeviceError;
 use crate::io::mailbox::Arrival;
 use crate::messages::FromTunnel;
+use wontun_packet::DropReason;
 
 impl PlainTunnel {
     /// Asks the supervisor to check the sender of a `hello?`, which may become the peer.

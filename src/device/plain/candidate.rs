@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::io::mailbox::Local;
-use crate::time::Instant;
+use wontun_proto::time::Instant;
 
 /// Number of candidates accepted per second; each may cost a socket, and `hello?` can be forged.
 const RATE: u32 = 16;

@@ -3,7 +3,6 @@
 use tracing::info;
 
 use super::tunnel::PlainTunnel;
-use crate::counters::DropReason;
 use crate::device::core::Core;
 use crate::device::error::DeviceError;
 use crate::device::shared::Shared;
@@ -12,8 +11,9 @@ use crate::device::worker::Worker;
 use crate::io::batch::{Batch, Route};
 use crate::io::fault::Fault;
 use crate::io::mailbox::Arrival;
-use crate::packet::carried;
-use crate::tunnel::plain::{Datagram, Event};
+use wontun_packet::DropReason;
+use wontun_packet::carried;
+use wontun_proto::plain::{Datagram, Event};
 
 impl PlainTunnel {
     /// Returns the route to the peer, if there is one.

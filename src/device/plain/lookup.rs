@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::time::Instant;
+use wontun_proto::time::Instant;
 
 /// Delay after the first failed look-up of a name; doubled each time, up to [`LOOKUP_RETRY_MAX`].
 pub(super) const LOOKUP_RETRY: Duration = Duration::from_secs(1);

@@ -8,7 +8,6 @@ use tracing::info;
 
 use super::tunnel::PlainTunnel;
 use crate::control::health::Handshake;
-use crate::counters::DropReason;
 use crate::device::budget::Progress;
 use crate::device::core::Core;
 use crate::device::error::DeviceError;
@@ -23,10 +22,11 @@ use crate::io::fault::Fault;
 use crate::io::mailbox::{Arrival, MOST_DATAGRAMS};
 use crate::messages::{Status, ToTunnel};
 use crate::metrics::{PeerSample, Sample};
-use crate::packet::split::Lengths;
-use crate::time::Instant;
-use crate::tunnel::plain::Role;
-use crate::tunnel::wireguard::PublicKey;
+use wontun_packet::DropReason;
+use wontun_packet::split::Lengths;
+use wontun_proto::plain::Role;
+use wontun_proto::time::Instant;
+use wontun_proto::wireguard::PublicKey;
 
 impl Mode for PlainTunnel {
     type Owner = ();

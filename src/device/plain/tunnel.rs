@@ -11,8 +11,8 @@ use crate::device::run::Device;
 use crate::device::sockets::Sockets;
 use crate::io::tun::Tun;
 use crate::logging::RateLimit;
-use crate::time::Instant;
-use crate::tunnel::plain::{Plain, Role};
+use wontun_proto::plain::{Plain, Role};
+use wontun_proto::time::Instant;
 
 /// A tunnel in plain mode.
 #[derive(Debug)]

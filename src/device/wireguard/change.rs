@@ -10,7 +10,7 @@ use crate::config::display_name;
 use crate::control::uapi::{Changes, PeerChanges};
 use crate::device::core::Core;
 use crate::device::error::DeviceError;
-use crate::tunnel::wireguard::{AddPeerError, Endpoint, Peer, PeerId};
+use wontun_proto::wireguard::{AddPeerError, Endpoint, Peer, PeerId};
 
 impl WireGuard {
     /// Applies `changes` to keys and peers; the supervisor has handled the port, the mark and the

@@ -7,7 +7,6 @@ use tracing::{debug, info, warn};
 
 use super::peer_log::{Line, clock_off};
 use super::tunnel::WireGuard;
-use crate::counters::DropReason;
 use crate::device::budget::Progress;
 use crate::device::core::Core;
 use crate::device::error::DeviceError;
@@ -20,10 +19,11 @@ use crate::io::batch::{Batch, Route};
 use crate::io::fault::Fault;
 use crate::io::mailbox::{Arrival, MOST_DATAGRAMS};
 use crate::io::timer::unix_now;
-use crate::packet::split::Lengths;
-use crate::packet::{carried, ip, udp};
-use crate::tunnel::wireguard::message::{DATA_HEADER_LEN, DataHeader, Message};
-use crate::tunnel::wireguard::{
+use wontun_packet::DropReason;
+use wontun_packet::split::Lengths;
+use wontun_packet::{carried, ip, udp};
+use wontun_proto::wireguard::message::{DATA_HEADER_LEN, DataHeader, Message};
+use wontun_proto::wireguard::{
     Accepted, Endpoint, Event, Incoming, Opened, Opening, Peer, PeerId, Transmit, outer_class,
 };
 

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::time::Instant;
-use crate::tunnel::wireguard::PeerId;
+use wontun_proto::time::Instant;
+use wontun_proto::wireguard::PeerId;
 
 /// Period in which at most `UNCONFIRMED_COUNT` unconfirmed addresses of one peer are reported.
 const UNCONFIRMED_TIME: Duration = Duration::from_secs(10);
@@ -87,7 +87,7 @@ impl Endpoints {
 mod tests {
     use super::*;
     use crate::io::random::SystemRandom;
-    use crate::tunnel::wireguard::{Interface, PublicKey};
+    use wontun_proto::wireguard::{Interface, PublicKey};
 
     #[test]
     fn only_another_address_is_reported_and_an_unconfirmed_one_seldom() {

@@ -9,7 +9,7 @@ use super::tunnel::WireGuard;
 use crate::device::core::Core;
 use crate::device::error::DeviceError;
 use crate::messages::{Address, FromTunnel};
-use crate::tunnel::wireguard::{Endpoint, Peer, PeerId, PublicKey};
+use wontun_proto::wireguard::{Endpoint, Peer, PeerId, PublicKey};
 
 impl WireGuard {
     /// Requests the look-ups that are due; the answers are events.

@@ -1,7 +1,7 @@
 //! WireGuard mode: many peers, each identified by its key, at any endpoint.
 //!
-//! The protocol engine ([`crate::tunnel::wireguard`]) decides which messages are sent and accepted;
-//! the allowed IPs ([`crate::routing`]) decide which peer a packet is for, and whether it may come
+//! The protocol engine ([`wontun_proto::wireguard`]) decides which messages are sent and accepted;
+//! the allowed IPs ([`wontun_proto::allowed_ips`]) decide which peer a packet is for, and whether it may come
 //! from the peer that sent it. This module connects them with the descriptors: packets and
 //! datagrams in `data_path`, the peers' sockets in `path`, their names in `names` and `lookup`,
 //! configuration changes in `change`, reports of their addresses to the supervisor in `endpoints`

@@ -8,7 +8,6 @@ use tracing::info;
 use super::data_path::Run;
 use super::tunnel::WireGuard;
 use crate::control::health::Handshake;
-use crate::counters::DropReason;
 use crate::device::budget::Progress;
 use crate::device::core::Core;
 use crate::device::error::DeviceError;
@@ -23,11 +22,12 @@ use crate::io::fault::Fault;
 use crate::io::mailbox::Arrival;
 use crate::messages::{FromTunnel, Status, ToTunnel};
 use crate::metrics::{PeerSample, QueueSample, Sample};
-use crate::packet::split::Lengths;
-use crate::time::Instant;
-use crate::tunnel::wireguard::message::{DATA_HEADER_LEN, TAG_LEN};
-use crate::tunnel::wireguard::padding::PADDING;
-use crate::tunnel::wireguard::{Peer, PeerId, PublicKey, Sealing, cipher_library};
+use wontun_packet::DropReason;
+use wontun_packet::split::Lengths;
+use wontun_proto::time::Instant;
+use wontun_proto::wireguard::message::{DATA_HEADER_LEN, TAG_LEN};
+use wontun_proto::wireguard::padding::PADDING;
+use wontun_proto::wireguard::{Peer, PeerId, PublicKey, Sealing, cipher_library};
 
 impl Mode for WireGuard {
     type Owner = PeerId;

@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::time::Instant;
-use crate::tunnel::wireguard::{PeerId, PublicKey};
+use wontun_proto::time::Instant;
+use wontun_proto::wireguard::{PeerId, PublicKey};
 
 /// Delay after the first failed look-up of a name; doubled each time, up to [`RETRY_MAX`].
 const RETRY: Duration = Duration::from_secs(1);

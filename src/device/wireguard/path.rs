@@ -21,7 +21,7 @@ use crate::device::core::Core;
 use crate::device::error::DeviceError;
 use crate::device::token::Token;
 use crate::io::mailbox::Local;
-use crate::tunnel::wireguard::{Endpoint, PeerId};
+use wontun_proto::wireguard::{Endpoint, PeerId};
 
 /// Maximum number of connected sockets of a tunnel.
 const MAX_CONNECTED: usize = 8;

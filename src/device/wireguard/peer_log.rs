@@ -7,8 +7,8 @@ use std::num::NonZeroU64;
 use std::time::Duration;
 
 use crate::logging::{RateLimit, Suppressed};
-use crate::time::Instant;
-use crate::tunnel::wireguard::{PeerId, REKEY_TIMEOUT};
+use wontun_proto::time::Instant;
+use wontun_proto::wireguard::{PeerId, REKEY_TIMEOUT};
 
 /// Minimum interval between two lines of one kind about one peer: a peer that follows the protocol
 /// starts no handshake sooner.
@@ -155,7 +155,7 @@ mod tests {
     use super::*;
     use crate::config::display_name;
     use crate::io::random::SystemRandom;
-    use crate::tunnel::wireguard::{Interface, PublicKey};
+    use wontun_proto::wireguard::{Interface, PublicKey};
 
     fn peers() -> [PeerId; 2] {
         let mut engine = Interface::new(1420, Box::new(SystemRandom::open().unwrap()));

@@ -3,7 +3,7 @@
 use super::tunnel::WireGuard;
 use crate::device::core::Core;
 use crate::messages::FromTunnel;
-use crate::tunnel::wireguard::PeerId;
+use wontun_proto::wireguard::PeerId;
 
 impl WireGuard {
     /// Reports the peer's address to the supervisor, if it differs from the one that it knows.

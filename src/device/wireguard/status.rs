@@ -6,13 +6,13 @@ use zeroize::Zeroizing;
 
 use super::tunnel::WireGuard;
 use crate::control::uapi::{Answer, InterfaceStatus, PeerStatus, Report};
-use crate::counters::DropReason;
 use crate::device::core::Core;
 use crate::device::mode::Mode as _;
 use crate::io::timer::unix_now;
 use crate::messages::Status;
-use crate::time::Instant;
-use crate::tunnel::wireguard::PeerId;
+use wontun_packet::DropReason;
+use wontun_proto::time::Instant;
+use wontun_proto::wireguard::PeerId;
 
 impl WireGuard {
     /// Returns the answer to `get=1` or `status=1`.

@@ -15,10 +15,10 @@ use crate::device::sockets::Sockets;
 use crate::io::random::SystemRandom;
 use crate::io::tun::Tun;
 use crate::logging::RateLimit;
-use crate::routing::AllowedIps;
-use crate::time::Instant;
-use crate::tunnel::wireguard::message::{INITIATION_LEN, RESPONSE_LEN};
-use crate::tunnel::wireguard::{Interface, Peer, PeerId, Transmit, cipher_library};
+use wontun_proto::allowed_ips::AllowedIps;
+use wontun_proto::time::Instant;
+use wontun_proto::wireguard::message::{INITIATION_LEN, RESPONSE_LEN};
+use wontun_proto::wireguard::{Interface, Peer, PeerId, Transmit, cipher_library};
 
 /// A tunnel in WireGuard mode.
 pub struct WireGuard {

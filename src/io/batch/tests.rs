@@ -153,7 +153,7 @@ fn what_is_full_says_so_and_goes_on_after_it_was_sent() {
 #[test]
 fn fault_05_what_the_kernel_does_not_cut_leaves_each_datagram_once() {
     let mut pair = Pair::new("127.0.0.1");
-    crate::sys::socket::omit_checksums(pair.near.as_ref()).unwrap();
+    wontun_sys::socket::omit_checksums(pair.near.as_ref()).unwrap();
     let route = pair.route();
     let sent: Vec<_> = (0..60).map(|i| datagram(i, 700)).collect();
     for half in sent.chunks(30) {

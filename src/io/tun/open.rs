@@ -27,8 +27,8 @@ use super::{NODE, Tun, TunError};
 use crate::config::TunName;
 use crate::io::random::SystemRandom;
 use crate::link::{self, LinkError, Occupant, TunState};
-use crate::sys::{self, process};
-use crate::tunnel::wireguard::Random as _;
+use wontun_proto::wireguard::Random as _;
+use wontun_sys::{self, process};
 
 /// Number of devices that are created before giving up. To attach to one in the microseconds before
 /// it has an owner, a process has to be notified of it by the kernel first.
@@ -206,12 +206,12 @@ fn attach_all(
 
 /// Makes root the owner of the device; the process's own user where the user namespace has no root.
 fn own(queue: impl AsFd + Copy) -> io::Result<u32> {
-    set_first(&[0, geteuid().as_raw()], |uid| sys::tun::set_owner(queue, uid))
+    set_first(&[0, geteuid().as_raw()], |uid| wontun_sys::tun::set_owner(queue, uid))
 }
 
 /// As [`own`], for the group.
 fn own_group(queue: impl AsFd + Copy) -> io::Result<u32> {
-    set_first(&[0, getegid().as_raw()], |gid| sys::tun::set_group(queue, gid))
+    set_first(&[0, getegid().as_raw()], |gid| wontun_sys::tun::set_group(queue, gid))
 }
 
 /// Sets the first of `ids` that the user namespace maps, and returns it.
@@ -230,20 +230,20 @@ fn set_first(ids: &[u32], set: impl Fn(u32) -> io::Result<()>) -> io::Result<u32
 fn ways(name: &TunName, queues: Vec<Attached>, count: usize) -> Result<Vec<Tun>, Refusal> {
     let mut udp = false;
     if let Some(first) = queues.first() {
-        sys::tun::reset_settings(first);
+        wontun_sys::tun::reset_settings(first);
         match first {
             Attached::Offloaded(_) => udp = set_offloads(first).map_err(Refusal::Unsupported)?,
             Attached::Plain(iface) => {
                 iface.set_non_blocking().map_err(|error| other(name, error))?;
                 // a persistent device may have some from its last user; a kernel that does not
                 // support them has none
-                let _ = sys::tun::set_offloads(first, 0);
+                let _ = wontun_sys::tun::set_offloads(first, 0);
             }
         }
     }
     let is_offloaded = matches!(queues.first(), Some(Attached::Offloaded(_)));
     let files = queues.into_iter().map(|queue| match queue {
-        Attached::Plain(iface) => sys::tun::descriptor(&iface).try_clone_to_owned().map(File::from),
+        Attached::Plain(iface) => wontun_sys::tun::descriptor(&iface).try_clone_to_owned().map(File::from),
         Attached::Offloaded(file) => Ok(file),
     });
     let files = files.collect::<io::Result<Vec<_>>>();
@@ -258,11 +258,11 @@ fn ways(name: &TunName, queues: Vec<Attached>, count: usize) -> Result<Vec<Tun>,
 
 /// Enables offloads. Returns true if UDP is included besides TCP.
 fn set_offloads(queue: &Attached) -> io::Result<bool> {
-    let tcp = sys::tun::TCP_OFFLOADS;
-    if sys::tun::set_offloads(queue, tcp | sys::tun::UDP_OFFLOADS).is_ok() {
+    let tcp = wontun_sys::tun::TCP_OFFLOADS;
+    if wontun_sys::tun::set_offloads(queue, tcp | wontun_sys::tun::UDP_OFFLOADS).is_ok() {
         return Ok(true);
     }
-    sys::tun::set_offloads(queue, tcp).map(|()| false)
+    wontun_sys::tun::set_offloads(queue, tcp).map(|()| false)
 }
 
 /// Returns an unpredictable name.
@@ -282,7 +282,7 @@ fn attach(device: &TunName, name: &TunName, many: bool, new: bool) -> Result<Att
     let outcome = if new {
         attach_owned(&node, device, many)
     } else {
-        sys::tun::attach(&node, device.as_str(), many, false)
+        wontun_sys::tun::attach(&node, device.as_str(), many, false)
     };
     match outcome {
         Ok(()) => Ok(Attached::Offloaded(node)),
@@ -310,7 +310,7 @@ fn attach_owned(node: &File, device: &TunName, many: bool) -> io::Result<()> {
         });
         // until the thread runs, or could not be started
         let _: Result<(), _> = starts.recv();
-        let outcome = sys::tun::attach(node, device.as_str(), many, true);
+        let outcome = wontun_sys::tun::attach(node, device.as_str(), many, true);
         done.store(true, Ordering::Relaxed);
         // without a second thread the owner is set afterwards
         let _ = owner.map(thread::ScopedJoinHandle::join);
@@ -339,7 +339,7 @@ fn attach_plain(device: &TunName, name: &TunName) -> Result<Attached, Refusal> {
 impl AsFd for Attached {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Self::Plain(iface) => sys::tun::descriptor(iface),
+            Self::Plain(iface) => wontun_sys::tun::descriptor(iface),
             Self::Offloaded(file) => file.as_fd(),
         }
     }

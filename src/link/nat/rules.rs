@@ -9,7 +9,7 @@ use crate::link::nft::{
     Set, Step, Table, Verdict,
 };
 use crate::link::ranges;
-use crate::routing::Prefix;
+use wontun_proto::allowed_ips::Prefix;
 
 /// Prefix of a table's name; the tunnel's name follows.
 pub(super) const PREFIX: &str = "wontun-nat-";

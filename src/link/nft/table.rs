@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
-use crate::routing::Prefix;
+use wontun_proto::allowed_ips::Prefix;
 
 /// `IFNAMSIZ`: the kernel compares names of devices as this many bytes.
 const NAME_BYTES: usize = 16;

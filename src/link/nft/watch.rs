@@ -12,7 +12,7 @@ use socket2::{SockFilter, SockRef};
 use super::listing::{number, text};
 use crate::io::interrupted::retry;
 use crate::link::message::Messages;
-use crate::sys::bpf;
+use wontun_sys::bpf;
 
 /// The multicast group of nf_tables, from linux/netfilter/nfnetlink.h.
 const NFNLGRP_NFTABLES: u32 = 7;

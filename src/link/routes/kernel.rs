@@ -20,7 +20,7 @@ use crate::link::error::LinkError;
 use crate::link::failure::{self, Failure, Refusal};
 use crate::link::message;
 use crate::link::socket::Requests;
-use crate::routing::Prefix;
+use wontun_proto::allowed_ips::Prefix;
 
 /// The first number tried as the policy table, which is the mark, too; wg-quick's value.
 const FIRST_TABLE: u32 = 51_820;

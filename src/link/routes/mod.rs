@@ -49,7 +49,7 @@ pub use self::warning::RouteWarning;
 pub(super) use self::warning::listed;
 use super::error::LinkError;
 use crate::config::wg_quick::Table;
-use crate::routing::Prefix;
+use wontun_proto::allowed_ips::Prefix;
 
 /// Result of `Routes::apply`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

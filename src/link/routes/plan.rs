@@ -8,7 +8,7 @@ use netlink_packet_route::AddressFamily;
 use super::wanted::Wanted;
 use crate::config::wg_quick::Table;
 use crate::link::nft;
-use crate::routing::Prefix;
+use wontun_proto::allowed_ips::Prefix;
 
 /// The main routing table, from linux/rtnetlink.h.
 pub(super) const MAIN: u32 = 254;

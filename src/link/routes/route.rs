@@ -10,7 +10,7 @@ use super::label::Label;
 use super::plan::{Family, MAIN};
 use super::rule::PROTOCOL;
 use crate::link::message::{ROUTE_HEADER, RTA_OIF, attribute, attribute_u32};
-use crate::routing::Prefix;
+use wontun_proto::allowed_ips::Prefix;
 
 /// Attribute types, from linux/rtnetlink.h.
 const RTA_DST: u16 = 1;

@@ -6,7 +6,7 @@ use super::label::Label;
 use super::plan::{Both, MAIN};
 use super::rule::Rule;
 use crate::config::wg_quick::Table;
-use crate::routing::Prefix;
+use wontun_proto::allowed_ips::Prefix;
 
 /// The state read before a change.
 #[derive(Debug, Default)]

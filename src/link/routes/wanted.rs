@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 
 use crate::config::Cidr;
 use crate::config::wg_quick::Table;
-use crate::routing::Prefix;
+use wontun_proto::allowed_ips::Prefix;
 
 /// The wanted routing of the host for one tunnel device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::routing::Prefix;
+use wontun_proto::allowed_ips::Prefix;
 
 /// Maximum number of networks named in one line.
 const MOST_NAMED: usize = 16;

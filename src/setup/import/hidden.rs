@@ -2,7 +2,7 @@
 
 use crate::config::wg_quick::{Field, PublicKey};
 use crate::setup::ServerFile;
-use crate::tunnel::wireguard::KEY_TEXT_LEN;
+use wontun_proto::wireguard::KEY_TEXT_LEN;
 
 const HIDDEN: &str = "(hidden)";
 

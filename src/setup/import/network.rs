@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 
 use crate::config::Cidr;
 use crate::config::wg_quick::{Interface, Peer};
-use crate::routing::Prefix;
+use wontun_proto::allowed_ips::Prefix;
 
 /// Prefix lengths to try, for IPv4 and for IPv6.
 const V4_LENGTHS: RangeInclusive<u8> = 16..=24;

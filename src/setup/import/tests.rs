@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::*;
 use crate::config::wg_quick::{Hooks, WgQuick, parse};
 use crate::setup::testing::{Counting, TestFolder};
-use crate::tunnel::wireguard::{PresharedKey, PrivateKey};
+use wontun_proto::wireguard::{PresharedKey, PrivateKey};
 
 const SERVER: u64 = 1;
 const PHONE: u64 = 1000;

@@ -1,7 +1,7 @@
 //! State of what depends on the device's name and index.
 
 use crate::config::TunName;
-use crate::time::Instant;
+use wontun_proto::time::Instant;
 
 /// Names and indices of the device, and updates that are not done yet.
 #[derive(Debug, Default)]

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::time::Instant;
+use wontun_proto::time::Instant;
 
 /// Number of repairs that are made without delay.
 const AT_ONCE: usize = 5;

@@ -6,7 +6,7 @@ use super::limit::RepairLimit;
 use super::piece::Piece;
 use crate::logging::RateLimit;
 use crate::messages::{Host, Repairs};
-use crate::time::Instant;
+use wontun_proto::time::Instant;
 
 /// Minimum interval between two log lines about a piece that cannot be restored.
 const QUIET: Duration = Duration::from_secs(10);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::state::Watchdog;
 use crate::messages::Status;
 use crate::supervisor::context::Context;
-use crate::time::Instant;
+use wontun_proto::time::Instant;
 
 /// Interval between two updates of the status.
 const STATUS_INTERVAL: Duration = Duration::from_secs(10);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::control::notify::Notifier;
-use crate::time::Instant;
+use wontun_proto::time::Instant;
 
 /// Delay before messages that did not fit the queue are sent again.
 const RETRY: Duration = Duration::from_millis(100);

@@ -11,8 +11,8 @@
 
 use std::time::Duration;
 
-use crate::time::Instant;
-use crate::tunnel::wireguard::PublicKey;
+use wontun_proto::time::Instant;
+use wontun_proto::wireguard::PublicKey;
 
 /// Maximum time for which queries bypass the tunnel.
 pub(super) const OPEN: Duration = Duration::from_secs(5);

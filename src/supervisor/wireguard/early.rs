@@ -25,7 +25,7 @@ use crate::supervisor::context::Context;
 use crate::supervisor::error::{SupervisorError, system};
 use crate::supervisor::lookups::Lookups;
 use crate::supervisor::start::Starting;
-use crate::tunnel::wireguard::PublicKey;
+use wontun_proto::wireguard::PublicKey;
 
 /// Timeout for all names together: a silent name server, or a network that is not up yet, delays
 /// the start no longer.

@@ -12,8 +12,8 @@ use crate::config::wg_quick::{Hooks, KeySource, LoadError, Loaded, Peer, WgQuick
 use crate::config::{NatMode, PeerAddress, PeerPolicy};
 use crate::control::uapi::{AllowedIpChange, Changes, PeerChanges};
 use crate::link::Link;
-use crate::routing::Prefix;
-use crate::tunnel::wireguard::PublicKey;
+use wontun_proto::allowed_ips::Prefix;
+use wontun_proto::wireguard::PublicKey;
 
 /// Addresses of peers' host names.
 pub(super) type Found = Vec<(PublicKey, Vec<SocketAddr>)>;

@@ -12,8 +12,8 @@ use crate::sandbox::Places;
 use crate::supervisor::context::Context;
 use crate::supervisor::mode::{Mode, Source};
 use crate::supervisor::reconcile::{Compared, Need, Piece};
-use crate::time::Instant;
-use crate::tunnel::wireguard::PublicKey;
+use wontun_proto::time::Instant;
+use wontun_proto::wireguard::PublicKey;
 
 impl Mode for WireGuard {
     fn places(&self) -> Places {

@@ -11,7 +11,7 @@ use super::bypass::OPEN;
 use super::state::WireGuard;
 use crate::supervisor::context::Context;
 use crate::supervisor::mode::Mode as _;
-use crate::tunnel::wireguard::PublicKey;
+use wontun_proto::wireguard::PublicKey;
 
 impl WireGuard {
     /// Sends the tunnel process the possible addresses of a peer.

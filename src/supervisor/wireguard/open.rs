@@ -25,7 +25,7 @@ use crate::supervisor::link_watch::LinkWatch;
 use crate::supervisor::socket_budget::SocketBudget;
 use crate::supervisor::sockets::{SocketOptions, Sockets, SocketsError};
 use crate::supervisor::start::{Opened, Starting, after_predecessor};
-use crate::tunnel::wireguard::message::DATA_OVERHEAD;
+use wontun_proto::wireguard::message::DATA_OVERHEAD;
 
 /// Minimum interval between two log lines of one kind.
 const QUIET: Duration = Duration::from_secs(10);

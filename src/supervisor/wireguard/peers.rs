@@ -9,8 +9,8 @@ use std::time::Duration;
 use crate::config::{PeerName, display_name};
 use crate::control::uapi::{Changes, PeerChanges};
 use crate::logging::RateLimit;
-use crate::routing::{AllowedIps, Prefix};
-use crate::tunnel::wireguard::{PrivateKey, PublicKey};
+use wontun_proto::allowed_ips::{AllowedIps, Prefix};
+use wontun_proto::wireguard::{PrivateKey, PublicKey};
 
 /// Maximum number of addresses of one peer: a name may have several.
 const MAX_ADDRESSES: usize = 16;
@@ -218,7 +218,7 @@ impl Peers {
 mod tests {
     use super::*;
     use crate::control::uapi::AllowedIpChange;
-    use crate::tunnel::wireguard::PrivateKey;
+    use wontun_proto::wireguard::PrivateKey;
 
     fn add(key: PublicKey, networks: &[&str]) -> PeerChanges {
         let allowed_ips = networks.iter().map(|network| {

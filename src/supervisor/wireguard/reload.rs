@@ -11,7 +11,7 @@ use crate::config::wg_quick::{Loaded, WgQuick, load_again};
 use crate::messages::ToTunnel;
 use crate::sandbox;
 use crate::supervisor::context::Context;
-use crate::tunnel::wireguard::PublicKey;
+use wontun_proto::wireguard::PublicKey;
 
 impl WireGuard {
     /// Records endpoint names that are new in the file, and removes those that are gone from it.

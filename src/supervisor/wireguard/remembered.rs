@@ -24,8 +24,8 @@ use tracing::{debug, warn};
 
 use super::file::ConfigFile;
 use crate::config::{PeerAddress, TunName};
-use crate::time::Instant;
-use crate::tunnel::wireguard::PublicKey;
+use wontun_proto::time::Instant;
+use wontun_proto::wireguard::PublicKey;
 
 /// Time for an answer before the remembered address is tried.
 const HEAD_START: Duration = Duration::from_secs(2);

@@ -12,8 +12,8 @@ use crate::supervisor::context::Context;
 use crate::supervisor::error::{SupervisorError, system};
 use crate::supervisor::link_watch::IPV6_MIN_MTU;
 use crate::supervisor::reconcile::{Compared, Piece};
-use crate::time::Instant;
-use crate::tunnel::wireguard::PublicKey;
+use wontun_proto::time::Instant;
+use wontun_proto::wireguard::PublicKey;
 
 /// Minimum interval between two changes of the routes that are caused by peers' addresses.
 const BETWEEN_UPDATES: Duration = Duration::from_millis(100);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tracing::debug;
 
 use crate::link::{RulesetChange, Watch};
-use crate::time::Instant;
+use wontun_proto::time::Instant;
 
 /// Time without a change of the ruleset after which it is checked: a firewall that reloads takes
 /// several transactions, and drops what it accepted before until the last.

@@ -12,7 +12,7 @@ use crate::link::Routes;
 use crate::logging::RateLimit;
 use crate::supervisor::socket_budget::SocketBudget;
 use crate::supervisor::sockets::Sockets;
-use crate::time::Instant;
+use wontun_proto::time::Instant;
 
 /// The supervisor's part of a tunnel in WireGuard mode.
 #[derive(Debug)]

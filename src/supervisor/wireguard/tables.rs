@@ -10,9 +10,9 @@ use tracing::{info, warn};
 use super::state::WireGuard;
 use crate::config::wg_quick::{Table, WgQuick};
 use crate::link::{Overlap, input_drops, overlaps};
-use crate::routing::Prefix;
 use crate::supervisor::context::Context;
 use crate::supervisor::reconcile::Piece;
+use wontun_proto::allowed_ips::Prefix;
 
 /// Number of changes read per turn.
 const BUDGET: usize = 128;

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use socket2::{Domain, Protocol, Socket, Type};
-use wontun::tunnel::wireguard::PublicKey;
+use wontun_proto::wireguard::PublicKey;
 
 use crate::bare::{Bare, HELLO, PORT as PLAIN_PORT};
 use crate::daemon::{Daemon, Launch};

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use caps::{CapSet, Capability};
 use wontun::config::wg_quick::Table;
 use wontun::link::{Link, LinkError, RouteWarning, Scope, Wanted};
-use wontun::routing::Prefix;
+use wontun_proto::allowed_ips::Prefix;
 
 use crate::mounts::Folder;
 use crate::waiting::eventually;

@@ -10,7 +10,7 @@ use nix::libc;
 use nix::unistd::{SysconfVar, sysconf};
 use wontun::messages::{FromTunnel, Status};
 use wontun::process::{MAX_MESSAGE, encode};
-use wontun::tunnel::wireguard::PublicKey;
+use wontun_proto::wireguard::PublicKey;
 
 use super::host_state::{host_state, settles, table_of_lock};
 use super::inject::{Outcome, TakenOver};

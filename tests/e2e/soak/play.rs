@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use wontun::tunnel::wireguard::PublicKey;
+use wontun_proto::wireguard::PublicKey;
 
 use super::clock::{self, Clock};
 use super::end::End;

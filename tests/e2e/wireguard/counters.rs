@@ -2,7 +2,7 @@
 
 use super::implementation::Implementation;
 use super::pair::{Outer, Pair, SERVER_V4, SERVER_V6};
-use wontun::tunnel::wireguard::message::{DATA_OVERHEAD, INITIATION_LEN, RESPONSE_LEN};
+use wontun_proto::wireguard::message::{DATA_OVERHEAD, INITIATION_LEN, RESPONSE_LEN};
 
 /// Returns the bytes of a data message with a packet of `len` bytes.
 const fn message(len: usize, pads: bool) -> u64 {

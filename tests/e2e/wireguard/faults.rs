@@ -11,8 +11,8 @@ use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, mkfifo};
 use wontun::io::random::SystemRandom;
-use wontun::tunnel::wireguard::message::RESPONSE_LEN;
-use wontun::tunnel::wireguard::{Endpoint, Interface, PrivateKey};
+use wontun_proto::wireguard::message::RESPONSE_LEN;
+use wontun_proto::wireguard::{Endpoint, Interface, PrivateKey};
 
 use super::implementation::Implementation::{ConfigFile, Wontun};
 use super::node::Node;
@@ -63,7 +63,7 @@ fn a_burst_of_handshakes_from_one_address_is_answered() {
 
     let server = SocketAddr::new(site.v4.into(), PORT);
     let socket = lab.client().udp((lab.client().v4, 0));
-    let now = wontun::time::Instant::from_boot(Duration::from_secs(1));
+    let now = wontun_proto::time::Instant::from_boot(Duration::from_secs(1));
     let unix = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     let initiations: Vec<Vec<u8>> = peers
         .into_iter()

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
-use wontun::counters::DropReason;
-use wontun::tunnel::wireguard::PublicKey;
-use wontun::tunnel::wireguard::message::{INITIATION_LEN, MAC_LEN, RESPONSE_LEN};
+use wontun_packet::DropReason;
+use wontun_proto::wireguard::PublicKey;
+use wontun_proto::wireguard::message::{INITIATION_LEN, MAC_LEN, RESPONSE_LEN};
 
 use super::capture::Capture;
 use super::implementation::Implementation::{self, Wontun};

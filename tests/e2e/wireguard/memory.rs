@@ -43,7 +43,7 @@ pub(crate) fn with_idle_peers(settings: &Settings, count: u64) -> Settings {
         // Any 32 bytes are a public key.
         let mut bytes = [9; 32];
         bytes[..8].copy_from_slice(&number.to_le_bytes());
-        let public = wontun::tunnel::wireguard::PublicKey::from_bytes(bytes).to_string();
+        let public = wontun_proto::wireguard::PublicKey::from_bytes(bytes).to_string();
         let allowed = format!("10.{}.{}.{}/32", 64 + (number >> 16), number >> 8 & 255, number & 255);
         settings.peer(Peer::new(&public, &[&allowed]))
     })

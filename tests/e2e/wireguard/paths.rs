@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::thread::sleep;
 use std::time::Duration;
 
-use wontun::counters::DropReason;
-use wontun::tunnel::wireguard::PublicKey;
+use wontun_packet::DropReason;
+use wontun_proto::wireguard::PublicKey;
 
 use super::capture::Capture;
 use super::implementation::Implementation;

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use blake2::digest::consts::U16;
 use blake2::digest::{Digest, FixedOutput, KeyInit, Mac};
 use blake2::{Blake2s256, Blake2sMac};
-use wontun::counters::DropReason;
 use wontun::io::random::SystemRandom;
 use wontun::io::timer;
-use wontun::tunnel::wireguard::message::{DATA_HEADER_LEN, INITIATION_LEN, MAC_LEN, RESPONSE_LEN};
-use wontun::tunnel::wireguard::{Endpoint, Incoming, Interface, Outgoing, PeerId, PrivateKey, PublicKey};
+use wontun_packet::DropReason;
+use wontun_proto::wireguard::message::{DATA_HEADER_LEN, INITIATION_LEN, MAC_LEN, RESPONSE_LEN};
+use wontun_proto::wireguard::{Endpoint, Incoming, Interface, Outgoing, PeerId, PrivateKey, PublicKey};
 
 use super::settings::Keys;
 use crate::packets;

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::io::Read as _;
 
-use wontun::tunnel::wireguard::PrivateKey;
+use wontun_proto::wireguard::PrivateKey;
 
 /// A key pair, as text.
 #[derive(Clone, Debug)]
@@ -22,7 +22,7 @@ impl Keys {
 
 /// Generates a preshared key, as text.
 pub(crate) fn preshared_key() -> String {
-    wontun::tunnel::wireguard::PresharedKey::from_bytes(random_bytes()).to_base64().to_string()
+    wontun_proto::wireguard::PresharedKey::from_bytes(random_bytes()).to_base64().to_string()
 }
 
 fn random_bytes() -> [u8; 32] {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::routing::Prefix;
-use crate::tunnel::wireguard::{PresharedKey, PrivateKey, PublicKey};
+use wontun_proto::allowed_ips::Prefix;
+use wontun_proto::wireguard::{PresharedKey, PrivateKey, PublicKey};
 
 const KEY: &str = "e84b5a6d2717c1003a13b431570353dbaca9146cf150c5f8575680feba52027a";
 const OTHER: &str = "b85996fecc9c7f1fc6d2572a76eda11d59bcd20be8e543b15ce4bd85a8e75a33";

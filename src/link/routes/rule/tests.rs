@@ -4,7 +4,7 @@ use netlink_packet_core::Emitable;
 use proptest::prelude::*;
 
 use super::*;
-use crate::routing::Prefix;
+use wontun_proto::allowed_ips::Prefix;
 
 const MARK: u32 = 51_820;
 

@@ -9,7 +9,7 @@ use nix::poll::PollFlags;
 use crate::config::TunName;
 use crate::control::uapi::{UapiError, UapiListener, UapiStream};
 use crate::supervisor::mode::Source;
-use crate::time::Instant;
+use wontun_proto::time::Instant;
 
 /// The socket, if there is one, and its connections.
 #[derive(Debug, Default)]

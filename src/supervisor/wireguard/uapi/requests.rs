@@ -15,7 +15,7 @@ use crate::supervisor::context::{Context, Stop};
 use crate::supervisor::sockets::SocketsError;
 use crate::supervisor::wireguard::change::ChangeError;
 use crate::supervisor::wireguard::state::WireGuard;
-use crate::time::Instant;
+use wontun_proto::time::Instant;
 
 /// Number of connections accepted per turn.
 const BUDGET: usize = 16;

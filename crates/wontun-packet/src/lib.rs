@@ -1,0 +1,35 @@
+//! Parsing, checking and building of IPv4 and IPv6 packets, as a VPN needs them: pure functions
+//! over byte slices, without sockets, clocks or allocation per packet.
+//!
+//! - [`ip`], [`tcp`], [`udp`], [`icmpv6`], [`transport`]: header fields
+//! - [`checksum`]: the Internet checksum (RFC 1071), computed and updated
+//! - [`virtio`]: `struct virtio_net_hdr` in front of a TUN device's packets
+//! - [`split`]: segmentation of a super-packet (GSO)
+//! - [`coalesce`]: joining of one flow's packets to a super-packet (GRO)
+//! - [`mss`]: lowering of the MSS of TCP SYN segments
+//! - [`too_big`]: ICMP errors for packets that exceed an MTU (RFC 1191, RFC 8201)
+//! - [`carried`]: the checks that a tunnelled packet passes
+//! - [`DropReason`]: the reasons for dropping a packet
+//!
+//! All functions accept arbitrary bytes: they return an error or `None`, and never panic.
+#![forbid(unsafe_code)]
+
+pub mod carried;
+pub mod checksum;
+pub mod coalesce;
+mod drop_reason;
+mod field;
+pub mod icmpv6;
+pub mod ip;
+pub mod mss;
+pub mod split;
+pub mod tcp;
+pub mod too_big;
+pub mod transport;
+pub mod udp;
+pub mod virtio;
+
+pub use drop_reason::DropReason;
+
+#[cfg(test)]
+mod sample;

@@ -1,0 +1,609 @@
+//! A WireGuard interface: the private key, the peers, and the dispatch of each datagram to its
+//! peer.
+//!
+//! The caller moves the bytes: datagrams go into [`Interface::handle_datagram`], packets into
+//! [`Interface::handle_packet`]; datagrams to send come from these and from
+//! [`Interface::poll_transmit`]. Handshakes wait in a queue until [`Interface::handle_queued`] is
+//! called, so that data has priority.
+
+mod candidates;
+mod suspend;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use super::admission::Admission;
+use super::ecn;
+use super::endpoint::Endpoint;
+use super::event::Event;
+use super::index::{IndexTable, PeerId};
+use super::key::{PresharedKey, PrivateKey, PublicKey};
+use super::keypair::{EndedSessions, Opened, Opening, Sealing};
+use super::mac::MacKeys;
+use super::message::{COOKIE_REPLY_LEN, DATA_HEADER_LEN, DataHeader, Message};
+use super::noise::{Identity, Responder, StaticSecrets};
+use super::peer::{Accepted, Context, Peer};
+use super::peer_table::{AddPeerError, PeerTable};
+use super::queued::Handshake;
+use super::random::{self, Random};
+use super::timestamp::Stamper;
+use crate::stack;
+use crate::time::Instant;
+use wontun_packet::DropReason;
+use wontun_packet::split::Lengths;
+
+/// A datagram to send, at the front of the caller's buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transmit {
+    /// The peer that it goes to; `None` for a cookie reply, which goes to the sender of a handshake
+    /// message.
+    pub peer: Option<PeerId>,
+    /// Destination, and local source address.
+    pub endpoint: Endpoint,
+    /// Length in bytes.
+    pub len: usize,
+    /// Traffic class of the outer header: DSCP and ECN.
+    pub class: u8,
+}
+
+/// Outcome of `Interface::handle_packet`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outgoing {
+    /// The packet was encrypted in the same buffer.
+    Transmit(Transmit),
+    /// A copy waits for a handshake; [`Interface::poll_transmit`] returns it afterwards.
+    Staged,
+}
+
+/// Contents of a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Incoming {
+    /// A packet, [`DATA_HEADER_LEN`] bytes into the buffer. It is authentic, but the caller must
+    /// check its source address against the peer's allowed IPs.
+    Packet {
+        /// The peer that sent it.
+        peer: PeerId,
+        /// Length in bytes, without the padding.
+        len: usize,
+    },
+    /// A keepalive.
+    Keepalive(PeerId),
+    /// A cookie for the next handshake message.
+    Cookie(PeerId),
+    /// A handshake message; it waits for [`Interface::handle_queued`].
+    Queued,
+}
+
+struct Own {
+    identity: Identity,
+    mac_keys: MacKeys,
+}
+
+/// State of an interface.
+pub struct Interface {
+    own: Option<Own>,
+    secrets: StaticSecrets,
+    random: Box<dyn Random + Send>,
+    indices: IndexTable,
+    stamper: Stamper,
+    ended: EndedSessions,
+    mtu: usize,
+    peers: PeerTable,
+    admission: Admission,
+    /// Peers that may have something to send.
+    outgoing: VecDeque<PeerId>,
+    /// Peers with pending events.
+    news: VecDeque<PeerId>,
+    /// Time of each peer's next timeout, equal to its `scheduled`. It is only changed to an earlier
+    /// time, so packets seldom touch it.
+    due: BTreeSet<(Instant, PeerId)>,
+}
+
+impl Interface {
+    /// Returns an interface without a key and without peers, for a device with the MTU `mtu`.
+    pub fn new(mtu: usize, random: Box<dyn Random + Send>) -> Self {
+        Self {
+            own: None,
+            secrets: StaticSecrets::default(),
+            random,
+            indices: IndexTable::default(),
+            stamper: Stamper::default(),
+            ended: EndedSessions::default(),
+            mtu,
+            peers: PeerTable::default(),
+            admission: Admission::new(),
+            outgoing: VecDeque::new(),
+            news: VecDeque::new(),
+            due: BTreeSet::new(),
+        }
+    }
+
+    /// Sets the number of receivers of data messages; 1 in a new interface. The caller sets it
+    /// before there are sessions.
+    pub const fn set_receivers(&mut self, receivers: NonZeroU32) {
+        self.indices.set_receivers(receivers);
+    }
+
+    /// Returns the receiver, counted from 0, that the receiver indices of a peer's data messages
+    /// select.
+    pub const fn receiver(&self, id: PeerId) -> u32 {
+        self.indices.receiver(id)
+    }
+
+    /// Returns the public key, if a private key is set.
+    pub fn public_key(&self) -> Option<&PublicKey> {
+        self.own.as_ref().map(|own| &own.identity.public)
+    }
+
+    /// Returns the private key.
+    pub fn private_key(&self) -> Option<&PrivateKey> {
+        self.own.as_ref().map(|own| &own.identity.private)
+    }
+
+    /// Sets the private key. Sessions made with the old one send nothing more. If a peer has the
+    /// new public key, it is removed and its id is returned.
+    pub fn set_private_key(&mut self, private: Option<PrivateKey>, now: Instant) -> Option<PeerId> {
+        if self.private_key() == private.as_ref() {
+            return None;
+        }
+        self.admission.clear();
+        self.own = private.map(|private| {
+            let public = private.public_key();
+            Own { identity: Identity { private, public }, mac_keys: MacKeys::new(&public) }
+        });
+        let twin = self.public_key().and_then(|public| self.peers.by_key(public));
+        if let Some(twin) = twin {
+            self.remove_peer(twin);
+        }
+        self.secrets = StaticSecrets::default();
+        for peer in self.peers.iter_mut() {
+            peer.handle_identity_changed(&mut self.indices);
+            if let Some(own) = &self.own {
+                self.secrets.add(&own.identity, *peer.public_key());
+            }
+        }
+        let ids: Vec<_> = self.peers.ids().collect();
+        for id in ids {
+            self.note(id, now);
+        }
+        twin
+    }
+
+    /// Sets the device's MTU, past which nothing is padded; 0 if it is unknown.
+    pub const fn set_mtu(&mut self, mtu: usize) {
+        self.mtu = mtu;
+    }
+
+    /// Adds a peer, or returns the one with this key. A peer with a key of low order is accepted,
+    /// as in the kernel, but nothing is ever sent to it.
+    ///
+    /// # Errors
+    /// Fails if the key is the interface's own, or if there are too many peers.
+    pub fn add_peer(&mut self, public: PublicKey) -> Result<PeerId, AddPeerError> {
+        if let Some(id) = self.peers.by_key(&public) {
+            return Ok(id);
+        }
+        if self.public_key() == Some(&public) {
+            return Err(AddPeerError::OwnKey);
+        }
+        if let Some(own) = &self.own {
+            self.secrets.add(&own.identity, public);
+        }
+        let new = |id| Peer::new(id, public, PresharedKey::default());
+        self.peers.insert(public, new).ok_or(AddPeerError::Full)
+    }
+
+    /// Removes a peer with all its secrets; returns false if there is none.
+    pub fn remove_peer(&mut self, id: PeerId) -> bool {
+        let Some(mut peer) = self.peers.remove(id) else { return false };
+        peer.clear(&mut self.indices);
+        if let Some(scheduled) = peer.scheduled {
+            self.due.remove(&(scheduled, id));
+        }
+        self.secrets.remove(peer.public_key());
+        true
+    }
+
+    /// Returns the state of a peer.
+    pub fn peer(&self, id: PeerId) -> Option<&Peer> {
+        self.peers.get(id)
+    }
+
+    /// Returns the peer with the public key `public`.
+    pub fn peer_id(&self, public: &PublicKey) -> Option<PeerId> {
+        self.peers.by_key(public)
+    }
+
+    /// Returns all peers, in the order of their public keys.
+    pub fn peer_ids(&self) -> impl Iterator<Item = PeerId> {
+        self.peers.ids()
+    }
+
+    /// Returns the peers whose public keys follow `key`, in the order of the keys; all peers if it
+    /// is `None`.
+    pub fn peers_after(&self, key: Option<&PublicKey>) -> impl Iterator<Item = &Peer> {
+        self.peers.ids_after(key).filter_map(|id| self.peers.get(id))
+    }
+
+    /// Returns the number of peers.
+    pub fn peer_count(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// Sets the preshared key of a peer, which the next handshake uses. All zeroes means none.
+    pub fn set_preshared_key(&mut self, id: PeerId, preshared: PresharedKey) {
+        if let Some(peer) = self.peers.get_mut(id) {
+            peer.set_preshared_key(preshared);
+        }
+    }
+
+    /// Lets the system choose the source address of datagrams to a peer again.
+    pub fn set_any_source(&mut self, id: PeerId) {
+        if let Some(peer) = self.peers.get_mut(id) {
+            peer.set_any_source();
+        }
+    }
+
+    /// Sets the silence after which a keepalive is sent to a peer; `None` or zero disables it.
+    pub fn set_persistent_keepalive(&mut self, id: PeerId, interval: Option<Duration>, now: Instant) {
+        if let Some(peer) = self.peers.get_mut(id) {
+            peer.set_persistent_keepalive(interval);
+        }
+        self.note(id, now);
+    }
+
+    /// Sends a keepalive to a peer now, which starts a handshake if there is no session.
+    pub fn send_keepalive(&mut self, id: PeerId, now: Instant) {
+        if let Some(peer) = self.peers.get_mut(id) {
+            peer.request_keepalive();
+        }
+        self.note(id, now);
+    }
+
+    /// Handles a packet of `len` bytes for a peer. It is at [`DATA_HEADER_LEN`] in `buffer`,
+    /// followed by room for [`super::message::TAG_LEN`] and [`super::padding::PADDING`] bytes.
+    ///
+    /// # Errors
+    /// Returns the reason to drop it: no key, peer or endpoint, no shared secret with the peer, or
+    /// no room in `buffer`.
+    pub fn handle_packet(
+        &mut self,
+        id: PeerId,
+        buffer: &mut [u8],
+        len: usize,
+        now: Instant,
+    ) -> Result<Outgoing, DropReason> {
+        let packet =
+            buffer.get(DATA_HEADER_LEN..).and_then(|rest| rest.get(..len)).ok_or(DropReason::Buffer)?;
+        let class = ecn::outer_class(packet);
+        match self.begin_send(id, Lengths::of_one(len), now)? {
+            Some((mut sealing, endpoint)) => {
+                let len = sealing.seal(buffer, len).ok_or(DropReason::Buffer)?;
+                Ok(Outgoing::Transmit(Transmit { peer: Some(id), endpoint, len, class }))
+            }
+            None => self.stage(id, packet, now).map(|()| Outgoing::Staged),
+        }
+    }
+
+    /// Prepares to send packets to a peer: reserves counters, and returns the means to encrypt with
+    /// them and the peer's endpoint. Returns `None` if there is no session at present; the caller
+    /// then stages each packet.
+    ///
+    /// # Errors
+    /// Returns the reason to drop them: no key, peer or endpoint.
+    pub fn begin_send(
+        &mut self,
+        id: PeerId,
+        packets: Lengths,
+        now: Instant,
+    ) -> Result<Option<(Sealing, Endpoint)>, DropReason> {
+        let (context, peers) = self.split()?;
+        let peer = peers.get_mut(id).ok_or(DropReason::NoPeer)?;
+        let sealing = peer.begin_send(&context, packets, now)?;
+        let endpoint = peer.endpoint().ok_or(DropReason::NoEndpoint)?;
+        self.note(id, now);
+        Ok(sealing.map(|sealing| (sealing, endpoint)))
+    }
+
+    /// Keeps a copy of a packet until there is a session with its peer; [`Self::poll_transmit`]
+    /// returns it then.
+    ///
+    /// # Errors
+    /// Returns the reason to drop it: no key or peer, or no shared secret with the peer.
+    pub fn stage(&mut self, id: PeerId, packet: &[u8], now: Instant) -> Result<(), DropReason> {
+        let (mut context, peers) = self.split()?;
+        let peer = peers.get_mut(id).ok_or(DropReason::NoPeer)?;
+        peer.stage(&mut context, packet, now)?;
+        self.note(id, now);
+        Ok(())
+    }
+
+    /// Returns the means to decrypt data messages with the receiver index `index`.
+    ///
+    /// # Errors
+    /// Returns the reason to drop them: the index is not in use, or the session is past its time.
+    pub fn opening(&mut self, index: u32, now: Instant) -> Result<Opening, DropReason> {
+        let id = self.indices.peer(index).ok_or(DropReason::UnknownIndex)?;
+        self.peers.get_mut(id).ok_or(DropReason::UnknownIndex)?.opening(index, now)
+    }
+
+    /// Checks the counter of a data message before it is decrypted.
+    ///
+    /// # Errors
+    /// Returns the reason to drop it: the session is gone, or the counter is past its limit, too
+    /// old, or was received before.
+    pub fn check(&mut self, opening: &Opening, header: DataHeader) -> Result<(), DropReason> {
+        self.peers.get_mut(opening.peer).ok_or(DropReason::UnknownIndex)?.check(header)
+    }
+
+    /// Records the counter of an authentic data message of `len` bytes, adds the message to
+    /// `accepted`, and returns its peer. The caller calls [`Self::settle`] after the last of
+    /// several.
+    ///
+    /// # Errors
+    /// Returns the reason to drop it after all: it was received before, or the session is gone.
+    pub fn accept(
+        &mut self,
+        opening: &Opening,
+        accepted: &mut Accepted,
+        header: DataHeader,
+        len: usize,
+        now: Instant,
+    ) -> Result<PeerId, DropReason> {
+        let id = opening.peer;
+        let peer = self.peers.get_mut(id).ok_or(DropReason::UnknownIndex)?;
+        peer.accept(&mut self.indices, header, now)?;
+        accepted.add(len);
+        Ok(id)
+    }
+
+    /// Updates the peer after [`Self::accept`] accepted messages that were received together. They
+    /// came from `from`; `None` if their path does not show where the peer is now.
+    pub fn settle(&mut self, opening: &Opening, accepted: Accepted, from: Option<Endpoint>, now: Instant) {
+        if let Some(peer) = self.peers.get_mut(opening.peer) {
+            peer.handle_accepted(accepted, from, now);
+        }
+        self.note(opening.peer, now);
+    }
+
+    /// Handles a datagram received from `from` with the traffic class `class`. Data is decrypted in
+    /// place.
+    ///
+    /// # Errors
+    /// Returns the reason to drop it.
+    pub fn handle_datagram(
+        &mut self,
+        from: Endpoint,
+        class: u8,
+        datagram: &mut [u8],
+        now: Instant,
+    ) -> Result<Incoming, DropReason> {
+        match Message::parse(datagram).ok_or(DropReason::NoMessage)? {
+            Message::Data(header) => {
+                let opening = self.opening(header.receiver, now)?;
+                self.check(&opening, header)?;
+                let opened = opening.open(header, class, datagram)?;
+                let mut accepted = Accepted::default();
+                let peer = self.accept(&opening, &mut accepted, header, datagram.len(), now);
+                self.settle(&opening, accepted, Some(from), now);
+                let peer = peer?;
+                Ok(match opened? {
+                    Opened::Keepalive => Incoming::Keepalive(peer),
+                    Opened::Packet(len) => Incoming::Packet { peer, len },
+                })
+            }
+            Message::CookieReply(reply) => {
+                let id = self.indices.peer(reply.receiver).ok_or(DropReason::UnknownIndex)?;
+                let peer = self.peers.get_mut(id).ok_or(DropReason::UnknownIndex)?;
+                peer.handle_cookie_reply(&reply, now)?;
+                Ok(Incoming::Cookie(id))
+            }
+            Message::Initiation(message) => {
+                let own = self.own.as_ref().ok_or(DropReason::NoKey)?;
+                let handshake = Handshake::Initiation(message);
+                let random = self.random.as_mut();
+                self.admission.handle(from, &message, handshake, &own.mac_keys, random, now)?;
+                Ok(Incoming::Queued)
+            }
+            Message::Response(message) => {
+                let own = self.own.as_ref().ok_or(DropReason::NoKey)?;
+                let handshake = Handshake::Response(message);
+                let random = self.random.as_mut();
+                self.admission.handle(from, &message, handshake, &own.mac_keys, random, now)?;
+                Ok(Incoming::Queued)
+            }
+        }
+    }
+
+    /// Returns the number of indices in use: at most four per peer, for three sessions and a
+    /// handshake, and three more for a peer with several addresses.
+    pub fn indices(&self) -> usize {
+        self.indices.len()
+    }
+
+    /// Returns the number of sessions that ended and whose keys were overwritten. Each thread that
+    /// encrypted or decrypted packets may have copies of them on its stack, made by the cipher.
+    pub fn ended_sessions(&self) -> u64 {
+        self.ended.count()
+    }
+
+    /// Returns the number of handshake messages that wait for [`Self::handle_queued`]. More may
+    /// wait for [`Self::poll_timeout`].
+    pub fn queued(&self) -> usize {
+        self.admission.waiting()
+    }
+
+    /// Returns the number of handshake messages beyond their source's rate limit, which wait until
+    /// the queue is nearly empty.
+    pub fn backlog(&self) -> usize {
+        self.admission.backlog()
+    }
+
+    /// Processes one handshake message: the Curve25519 operations, some 100 µs. The caller calls it
+    /// a few times per turn of its loop, after the data. Returns `None` if none waits, otherwise
+    /// the peer or the reason to drop the message. Leaves no secrets on the stack.
+    pub fn handle_queued(&mut self, now: Instant) -> Option<Result<PeerId, DropReason>> {
+        let (from, handshake) = self.admission.poll_handshake()?;
+        let handled = stack::isolate(|| self.handle_handshake(from, &handshake, now));
+        if let Ok(id) = handled {
+            self.note(id, now);
+        }
+        Some(handled)
+    }
+
+    fn handle_handshake(
+        &mut self,
+        from: Endpoint,
+        handshake: &Handshake,
+        now: Instant,
+    ) -> Result<PeerId, DropReason> {
+        let (mut context, peers) = self.split()?;
+        match handshake {
+            Handshake::Initiation(message) => {
+                let ephemeral = random::bytes(context.random).into();
+                let responder = Responder::new(context.identity, context.secrets, ephemeral, &message.noise)?;
+                let id = peers.by_key(&responder.peer).ok_or(DropReason::UnknownPeer)?;
+                let peer = peers.get_mut(id).ok_or(DropReason::UnknownPeer)?;
+                let outcome = peer.handle_initiation(&mut context, from, message, responder, now);
+                if outcome.is_err() {
+                    self.note_news(id);
+                }
+                outcome.map(|()| id)
+            }
+            Handshake::Response(message) => {
+                let id = context.indices.peer(message.receiver).ok_or(DropReason::UnknownIndex)?;
+                let peer = peers.get_mut(id).ok_or(DropReason::UnknownIndex)?;
+                peer.handle_response(&mut context, from, message, now)?;
+                Ok(id)
+            }
+        }
+    }
+
+    /// Writes the next datagram to send into `out`, which should hold the largest packet and
+    /// [`super::message::DATA_OVERHEAD`] more bytes. `unix` is the wall-clock time since 1970. The
+    /// caller repeats the call until it returns `None`.
+    pub fn poll_transmit(&mut self, now: Instant, unix: Duration, out: &mut [u8]) -> Option<Transmit> {
+        if let Some((endpoint, reply)) = self.admission.poll_reply() {
+            *out.first_chunk_mut()? = reply.to_bytes();
+            return Some(Transmit { peer: None, endpoint, len: COOKIE_REPLY_LEN, class: 0 });
+        }
+        while let Some(id) = self.outgoing.pop_front() {
+            let transmit = self.poll_peer(id, now, unix, out);
+            if transmit.is_some() {
+                self.note(id, now);
+                return transmit;
+            }
+            // what cannot be sent now waits for a key or an endpoint, not in this list: it would be
+            // tried for ever
+            self.note_news(id);
+            self.schedule(id);
+        }
+        None
+    }
+
+    fn poll_peer(&mut self, id: PeerId, now: Instant, unix: Duration, out: &mut [u8]) -> Option<Transmit> {
+        self.peers.get_mut(id)?.is_in_outgoing = false;
+        let (mut context, peers) = self.split().ok()?;
+        let peer = peers.get_mut(id)?;
+        let (endpoint, len, class) = peer.poll_transmit(&mut context, now, unix, out)?;
+        Some(Transmit { peer: Some(id), endpoint, len, class })
+    }
+
+    /// Returns the next event; the caller repeats the call until it returns `None`.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        while let Some(id) = self.news.front().copied() {
+            let peer = self.peers.get_mut(id);
+            if let Some(event) = peer.and_then(Peer::poll_event) {
+                return Some(event);
+            }
+            self.news.pop_front();
+            if let Some(peer) = self.peers.get_mut(id) {
+                peer.is_in_news = false;
+            }
+        }
+        None
+    }
+
+    /// Returns the time of the next [`Self::handle_timeout`], if any.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let peers = self.due.first().map(|(due, _)| *due);
+        [peers, self.admission.poll_timeout()].into_iter().flatten().min()
+    }
+
+    /// Handles the timers that are due. The caller calls this at or after [`Self::poll_timeout`].
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.admission.handle_timeout(now);
+        while self.due.first().is_some_and(|(due, _)| *due <= now)
+            && let Some((_, id)) = self.due.pop_first()
+        {
+            let Some(peer) = self.peers.get_mut(id) else { continue };
+            peer.scheduled = None;
+            if peer.is_due(now) {
+                peer.handle_timeout(&mut self.indices, now);
+            }
+            self.note(id, now);
+        }
+    }
+
+    /// Adds a peer to the lists of pending work that apply to it.
+    fn note(&mut self, id: PeerId, now: Instant) {
+        if let Some(peer) = self.peers.get_mut(id)
+            && !peer.is_in_outgoing
+            && peer.has_outgoing(now)
+        {
+            peer.is_in_outgoing = true;
+            self.outgoing.push_back(id);
+        }
+        self.note_news(id);
+        self.schedule(id);
+    }
+
+    fn note_news(&mut self, id: PeerId) {
+        if let Some(peer) = self.peers.get_mut(id)
+            && !peer.is_in_news
+            && peer.has_news()
+        {
+            peer.is_in_news = true;
+            self.news.push_back(id);
+        }
+    }
+
+    fn schedule(&mut self, id: PeerId) {
+        if let Some(peer) = self.peers.get_mut(id)
+            && let Some(due) = peer.poll_timeout()
+            && peer.scheduled.is_none_or(|scheduled| due < scheduled)
+        {
+            if let Some(scheduled) = peer.scheduled.replace(due) {
+                self.due.remove(&(scheduled, id));
+            }
+            self.due.insert((due, id));
+        }
+    }
+
+    /// Splits the interface into the context that peers need and the peers.
+    fn split(&mut self) -> Result<(Context<'_>, &mut PeerTable), DropReason> {
+        let own = self.own.as_ref().ok_or(DropReason::NoKey)?;
+        let context = Context {
+            identity: &own.identity,
+            secrets: &self.secrets,
+            random: self.random.as_mut(),
+            indices: &mut self.indices,
+            stamper: &mut self.stamper,
+            ended: &self.ended,
+            mtu: self.mtu,
+        };
+        Ok((context, &mut self.peers))
+    }
+}
+
+#[cfg(test)]
+impl Interface {
+    pub(super) fn peer_mut(&mut self, id: PeerId) -> &mut Peer {
+        self.peers.get_mut(id).unwrap()
+    }
+
+    pub(super) fn scheduled(&self) -> usize {
+        self.due.len()
+    }
+}

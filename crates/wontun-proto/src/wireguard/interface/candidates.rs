@@ -1,0 +1,27 @@
+//! Peers with several possible addresses.
+
+use std::net::SocketAddr;
+
+use super::Interface;
+use crate::time::Instant;
+use crate::wireguard::{Endpoint, PeerId};
+
+impl Interface {
+    /// Sets the endpoint of a peer as its only address.
+    pub fn set_endpoint(&mut self, id: PeerId, endpoint: Option<Endpoint>, now: Instant) {
+        if let Some(peer) = self.peers.get_mut(id) {
+            peer.set_candidates(&[], &mut self.indices);
+            peer.set_endpoint(endpoint);
+        }
+        self.note(id, now);
+    }
+
+    /// Sets the possible addresses of a peer, the preferred one first. The current endpoint is
+    /// tried first, and each unanswered initiation is followed by one to the next address. With
+    /// fewer than two addresses, only the endpoint is tried.
+    pub fn set_candidates(&mut self, id: PeerId, remotes: &[SocketAddr]) {
+        if let Some(peer) = self.peers.get_mut(id) {
+            peer.set_candidates(remotes, &mut self.indices);
+        }
+    }
+}
