@@ -132,7 +132,9 @@ fi
 
 step "formatting" as_builder cargo fmt --all --check
 step "scripts" shellcheck -x scripts/*.sh scripts/vm/*.sh .ci/run
-step "import cycles" as_builder python3 -B scripts/check_cycles.py src
+for source in src crates/*/src; do
+    step "import cycles: $source" as_builder python3 -B scripts/check_cycles.py "$source"
+done
 step "Nix files" bash scripts/check-nix.sh
 step "recipes" bash scripts/check-recipes.sh
 # Its packages, and what cargo must fetch, are there from now on.

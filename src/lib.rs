@@ -15,17 +15,18 @@
 //! - [`config`]: validated values, wg-quick files
 //! - `supervisor`: the supervisor process: event loop, configuration file, routes, firewall, kill
 //!   switch, restoring the state of the host
-//! - [`device`]: the tunnel process: event loop, workers, sockets, health; its submodules
+//! - [`daemon`]: the tunnel process: event loop, workers, sockets, health; its submodules
 //!   `wireguard` and `plain` implement the two modes
 //! - `process`, `processes`: helper processes, the channel between them; their rights
 //! - `messages`: messages between supervisor and tunnel process
 //! - [`counters`]: packets carried, and dropped by reason
-//! - [`io`]: non-blocking descriptors: TUN, UDP, timer, signals
-//! - [`link`]: rtnetlink (device, addresses, routes, rules, events) and nf_tables
-//! - [`control`]: health socket, UAPI of wg(8), sd_notify(3)
+//! - [`net`]: non-blocking descriptors: TUN, UDP, timer, signals
+//! - [`netlink`]: rtnetlink (device, addresses, routes, rules, events) and nf_tables
+//! - [`control`]: health socket, sd_notify(3)
+//! - [`uapi`]: control socket of wg(8)
 //! - [`metrics`]: Prometheus text format and its HTTP server
 //! - [`commands`]: subcommands, all that does not run a tunnel
-//! - `setup`: the server's file and its clients, edited in place
+//! - `server`: the server's file and its clients, edited in place
 //! - [`background`]: `wontun NAME` as a background process
 //! - [`resolver`]: the resolver process, stub resolver
 //! - [`privileges`]: capabilities, `--user`
@@ -40,23 +41,24 @@
 //! - [`wontun_sys`]: the only unsafe code
 //!
 //! # A packet from the host to a peer
-//! 1. The kernel routes the packet into the TUN device, and epoll wakes a worker of [`device`].
-//! 2. [`io::tun`] reads a packet or a super-packet (TSO, USO); [`wontun_packet`] validates and splits it.
-//! 3. With the lock, [`wontun_proto::allowed_ips`] looks up the peer of the destination, and the engine of [`wontun_proto`]
-//!    reserves nonces of the current session. Without a session the packet is staged and a
-//!    handshake begins.
+//! 1. The kernel routes the packet into the TUN device, and epoll wakes a worker of [`daemon`].
+//! 2. [`net::tun`] reads a packet or a super-packet (TSO, USO); [`wontun_packet`] validates and
+//!    splits it.
+//! 3. With the lock, [`wontun_proto::allowed_ips`] looks up the peer of the destination, and the
+//!    engine of [`wontun_proto`] reserves nonces of the current session. Without a session the
+//!    packet is staged and a handshake begins.
 //! 4. Without the lock, each segment is padded and encrypted in place in the send batch. Plain mode
 //!    skips the encryption.
-//! 5. [`io::udp`] sends the batch with sendmmsg(2) and UDP_SEGMENT.
+//! 5. [`net::udp`] sends the batch with sendmmsg(2) and UDP_SEGMENT.
 //!
 //! # A packet from a peer to the host
-//! 1. epoll reports a UDP socket, and [`io::udp`] reads it with recvmmsg(2) and UDP_GRO.
+//! 1. epoll reports a UDP socket, and [`net::udp`] reads it with recvmmsg(2) and UDP_GRO.
 //! 2. With the lock, the receiver index gives the session; age and replay window are checked.
 //! 3. Without the lock, the messages are decrypted in place.
 //! 4. With the lock, the counter is recorded, the inner source is checked against the allowed IPs,
 //!    and the peer's endpoint is updated.
-//! 5. [`wontun_packet`] joins the packets of one flow, and [`io::tun`] writes each super-packet with one
-//!    writev(2).
+//! 5. [`wontun_packet`] joins the packets of one flow, and [`net::tun`] writes each super-packet
+//!    with one writev(2).
 //!
 //! A packet that is dropped is counted by its reason in [`counters`].
 #![forbid(unsafe_code)]
@@ -67,16 +69,17 @@ pub mod commands;
 pub mod config;
 pub mod control;
 pub mod counters;
-pub mod device;
-pub mod io;
-pub mod link;
+pub mod daemon;
 pub mod logging;
 pub mod messages;
 pub mod metrics;
+pub mod net;
+pub mod netlink;
 pub mod privileges;
 pub mod process;
 pub mod processes;
 pub mod resolver;
 pub mod sandbox;
-pub mod setup;
+pub mod server;
 pub mod supervisor;
+pub mod uapi;

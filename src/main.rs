@@ -24,21 +24,21 @@ use wontun::config::{
 };
 use wontun::control::health::{self, Health};
 use wontun::control::notify::Notifier;
-use wontun::control::uapi::UapiFolders;
-use wontun::io::limit;
-use wontun::io::tun::TunError;
-use wontun::link::LinkError;
 use wontun::logging::{self, Logging, Target};
 use wontun::metrics::MetricsError;
+use wontun::net::limit;
+use wontun::net::tun::TunError;
+use wontun::netlink::LinkError;
 use wontun::privileges::{self, Identity, PrivilegeError, setcap};
 use wontun::sandbox::{Confinement, Report, Sandbox, State};
-use wontun::setup::import::{Import, ImportError};
-use wontun::setup::{Folder, Initial, SetupError};
+use wontun::server::import::{Import, ImportError};
+use wontun::server::{Folder, Initial, SetupError};
 use wontun::supervisor::{
     ConfigFile, EngagedKillSwitch, Mode, PendingKillSwitch, Plain, SocketsError, StartOptions, Starting,
     Supervisor, SupervisorError, WireGuard,
 };
-use wontun::{device, process, resolver};
+use wontun::uapi::UapiFolders;
+use wontun::{daemon, process, resolver};
 
 /// Exit codes, as in sysexits.h.
 mod exit {
@@ -58,7 +58,7 @@ const LAST_LINES: Duration = Duration::from_millis(50);
 fn main() -> ExitCode {
     if let Some((role, channel)) = process::helper_role() {
         return ExitCode::from(match role.as_str() {
-            "tunnel" => device::main(channel),
+            "tunnel" => daemon::main(channel),
             "resolver" => resolver::main(channel),
             _ => exit::USAGE,
         });

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use wontun::config::wg_quick::{Hooks, parse};
-use wontun::setup::import::{Import, without_secrets};
+use wontun::server::import::{Import, without_secrets};
 
 fn check_message(message: &str) {
     assert!(!message.chars().any(char::is_control), "{message:?}");

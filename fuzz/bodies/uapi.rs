@@ -2,7 +2,7 @@
 //! it is split into reads, and a parsed request is unchanged after being written and read again.
 //! Shared by the fuzzer and by the ordinary test that replays its corpus.
 
-use wontun::control::uapi::{Request, RequestError, RequestParser};
+use wontun::uapi::{Request, RequestError, RequestParser};
 
 /// More consecutive letters and digits than any word of a message has, and fewer than half of a key
 /// has.

@@ -8,8 +8,8 @@ use super::error::CommandError;
 use super::show::client::{self, Trust};
 use super::show::report::Report;
 use crate::config::TunName;
-use crate::control::uapi::{Changes, PeerChanges, UapiFolders};
-use crate::setup::{Folder, ServerFile};
+use crate::server::{Folder, ServerFile};
+use crate::uapi::{Changes, PeerChanges, UapiFolders};
 
 /// Requests the status of the running tunnel of `file`. Returns `None` if it does not run, or if
 /// the tunnel of that name has another key and so belongs to another file.

@@ -4,10 +4,10 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::config::TunName;
-use crate::io::random::NoRandomness;
-use crate::link::LinkError;
-use crate::setup::SetupError;
-use crate::setup::import::ImportError;
+use crate::net::random::NoRandomness;
+use crate::netlink::LinkError;
+use crate::server::SetupError;
+use crate::server::import::ImportError;
 use wontun_proto::wireguard::KeyError;
 
 /// Reason why a command failed.

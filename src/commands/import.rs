@@ -6,8 +6,8 @@ use std::path::Path;
 
 use super::error::CommandError;
 use super::output::{stdout, write};
-use crate::setup::import::{Format, Import, Imported, without_secrets};
-use crate::setup::{Folder, ServerPeer};
+use crate::server::import::{Format, Import, Imported, without_secrets};
+use crate::server::{Folder, ServerPeer};
 
 /// Default folder of the commands.
 const USUAL_FOLDER: &str = "/etc/wontun";

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::error::CommandError;
 use super::output::{stdout, write};
-use crate::setup::{Folder, Initial, Prepared};
+use crate::server::{Folder, Initial, Prepared};
 
 /// Creates the server's file, or uses the existing one, and prints a summary; never its private
 /// key.

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use super::error::CommandError;
 use super::output::{print_secret, stdout, write};
-use crate::io::random::SystemRandom;
+use crate::net::random::SystemRandom;
 use wontun_proto::wireguard::{KEY_TEXT_LEN, KeyError, PresharedKey, PrivateKey};
 
 /// Prints a new private key.

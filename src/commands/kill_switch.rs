@@ -6,8 +6,8 @@ use std::io::{self, Write};
 use super::error::CommandError;
 use super::show::client::{self, Trust};
 use crate::config::TunName;
-use crate::control::uapi::{Changes, UapiFolders};
-use crate::link::{FoundKillSwitch, KillSwitch};
+use crate::netlink::{FoundKillSwitch, KillSwitch};
+use crate::uapi::{Changes, UapiFolders};
 use wontun_proto::allowed_ips::Prefix;
 
 /// Blocks all traffic of this host except to `allowed` and through the tunnel `name`, which need

@@ -10,11 +10,11 @@ use super::error::CommandError;
 use super::output::{print_secret, stdout, write};
 use super::show::json::Listed;
 use super::show::{human, json, report};
-use crate::control::uapi::{AllowedIpChange, PeerChanges};
-use crate::io::random::SystemRandom;
-use crate::link::input_drops;
-use crate::setup::peers::{self, AddPeer, Added};
-use crate::setup::{ClientDns, Folder, PeerName, QrCode, ServerFile, ServerPeer, SetupError, create_secret};
+use crate::net::random::SystemRandom;
+use crate::netlink::input_drops;
+use crate::server::peers::{self, AddPeer, Added};
+use crate::server::{ClientDns, Folder, PeerName, QrCode, ServerFile, ServerPeer, SetupError, create_secret};
+use crate::uapi::{AllowedIpChange, PeerChanges};
 use wontun_proto::wireguard::{KeyError, PublicKey};
 
 /// Options of `wontun peer add`.

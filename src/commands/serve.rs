@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use super::error::CommandError;
-use crate::setup::{Folder, Initial};
+use crate::server::{Folder, Initial};
 
 /// Creates the server's file if missing, as `wontun init` does, and returns its path: the tunnel to
 /// run. The folder may be read-only if the file exists. Warns if the file would be deleted along

@@ -19,7 +19,7 @@ use nix::unistd::{Pid, geteuid};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::config::TunName;
-use crate::io::interrupted::retry;
+use crate::net::interrupted::retry;
 
 /// Timeout for the answer of the running tunnel.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::config::TunName;
-use crate::control::uapi::{Changes, Report};
+use crate::uapi::{Changes, Report};
 use wontun_proto::wireguard::PublicKey;
 
 pub mod address;

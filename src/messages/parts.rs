@@ -1,6 +1,6 @@
 //! Splits large changes into parts that fit a message.
 
-use crate::control::uapi::{Changes, PeerChanges};
+use crate::uapi::{Changes, PeerChanges};
 
 /// Maximum number of allowed IPs per part; each takes at most 19 bytes.
 const MAX_ALLOWED_IPS: usize = 1024;
@@ -51,9 +51,9 @@ fn parts_of_peer(mut peer: PeerChanges) -> Vec<PeerChanges> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::uapi::AllowedIpChange;
     use crate::messages::ToTunnel;
     use crate::process::{decode, encode};
+    use crate::uapi::AllowedIpChange;
     use wontun_proto::allowed_ips::Prefix;
     use wontun_proto::wireguard::{PresharedKey, PrivateKey, PublicKey};
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::unistd::{SysconfVar, sysconf};
 
-use crate::io::timer::unix_now;
+use crate::net::timer::unix_now;
 
 /// Size of the buffer for the list of network devices in bytes: a line has some 130.
 const DEVICES: usize = 64 * 1024;

@@ -12,7 +12,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use super::connection::{Connection, Step};
 use super::host::HostNames;
 use super::{Exposition, HostName, MetricsError, MetricsListener, Process, Sample};
-use crate::io::timer::now;
+use crate::net::timer::now;
 use wontun_proto::time::Instant;
 
 /// Maximum number of connections. A further one closes the one that has been idle the longest.

@@ -267,7 +267,7 @@ fn attacker() {
     let [role, act, folder] = plan.split('|').collect::<Vec<_>>().try_into().unwrap();
     let folder = Path::new(folder);
     // created before, as by the supervisor; an inherited descriptor would be closed at exec
-    let spare = crate::io::udp::UdpSocket::unbound(true).unwrap();
+    let spare = crate::net::udp::UdpSocket::unbound(true).unwrap();
     if let Some(of) = role.strip_suffix("log") {
         let of = if of.is_empty() { "supervisor" } else { of.trim_end() };
         let log = sandbox(of, folder).of_log(true).unwrap();

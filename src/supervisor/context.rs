@@ -10,8 +10,8 @@ use super::reconcile::Reconciler;
 use super::service::Service;
 use super::tunnel::Tunnel;
 use crate::config::TunName;
-use crate::io::signal::Signals;
 use crate::messages::{Address, ToTunnel};
+use crate::net::signal::Signals;
 use crate::process::Nursery;
 use wontun_proto::time::Instant;
 

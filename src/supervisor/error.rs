@@ -7,12 +7,12 @@ use nix::sys::signal::Signal;
 
 use super::sockets::SocketsError;
 use crate::config::{PeerAddress, TunName};
-use crate::control::uapi::UapiError;
-use crate::io::tun::TunError;
-use crate::link::LinkError;
 use crate::metrics::MetricsError;
+use crate::net::tun::TunError;
+use crate::netlink::LinkError;
 use crate::process::{ChannelError, NurseryError};
 use crate::resolver::ResolverError;
+use crate::uapi::UapiError;
 
 /// Reason why a tunnel does not start, or ends by itself.
 #[derive(Debug, thiserror::Error)]

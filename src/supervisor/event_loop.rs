@@ -13,9 +13,9 @@ use tracing::{info, warn};
 use super::context::{Context, Stop};
 use super::error::{SupervisorError, system};
 use super::mode::{Mode, Source};
-use crate::io::timer::now;
-use crate::link;
 use crate::messages::{FromTunnel, ToTunnel};
+use crate::net::timer::now;
+use crate::netlink;
 use crate::sandbox::{Sandbox, SandboxError};
 
 /// Number of messages of the tunnel process read per turn.
@@ -45,7 +45,7 @@ impl<M: Mode> Supervisor<M> {
     pub fn sandbox(&self) -> Result<Sandbox, SandboxError> {
         let places = self.mode.places();
         // a tunnel with a file may have other routes after its next reload
-        link::seal_sockets(!places.folders.is_empty());
+        netlink::seal_sockets(!places.folders.is_empty());
         Sandbox::of_supervisor(&places)
     }
 

@@ -6,8 +6,8 @@ use super::context::Context;
 use super::link_watch::IPV6_MIN_MTU;
 use super::mode::Mode;
 use super::reconcile::{Compared, Piece};
-use crate::link::{LinkError, LinkEvent, Occupant};
 use crate::messages::ToTunnel;
+use crate::netlink::{LinkError, LinkEvent, Occupant};
 
 /// Number of events read per turn.
 const BUDGET: usize = 128;

@@ -7,10 +7,10 @@ use tracing::{debug, warn};
 use super::error::{SupervisorError, system};
 use super::identity::Identity;
 use crate::config::TunName;
-use crate::io::batch::{MAX_MESSAGE, MAX_SEGMENTS_OF_MESSAGE};
-use crate::link::{Configured, Link, LinkError, LinkState, Monitor, Occupant};
 use crate::logging::RateLimit;
 use crate::messages;
+use crate::net::batch::{MAX_MESSAGE, MAX_SEGMENTS_OF_MESSAGE};
+use crate::netlink::{Configured, Link, LinkError, LinkState, Monitor, Occupant};
 
 /// MTU in bytes below which the kernel removes IPv6 from a device, with addresses and routes.
 pub(super) const IPV6_MIN_MTU: u32 = 1280;

@@ -1,7 +1,7 @@
 //! The supervisor: the process that was started by the user. It keeps exactly CAP_NET_ADMIN and
 //! owns what the tunnel needs of the host: the TUN device's state, routes, rules, nf_tables tables,
 //! settings, UDP sockets, the configuration file, the socket for wg(8), signals and the service
-//! manager. It reads no packets or datagrams; the tunnel process does ([`crate::device`]), which
+//! manager. It reads no packets or datagrams; the tunnel process does ([`crate::daemon`]), which
 //! has no capabilities, and each of whose messages is treated as hostile: routes, tables, marks and
 //! ports come from the configuration alone.
 //!

@@ -3,7 +3,7 @@
 //!
 //! The *base sockets* receive from any address on the tunnel's port. Those of one address are a
 //! group (SO_REUSEPORT), one for each worker, in which the kernel chooses by the sender's address
-//! and port, or, for WireGuard messages, by their contents ([`crate::io::steering`]). The
+//! and port, or, for WireGuard messages, by their contents ([`crate::net::steering`]). The
 //! supervisor keeps a descriptor of each, to mark it when the mark changes. *Spare sockets* are not
 //! bound yet; the tunnel process binds and connects one to a single peer. The supervisor keeps none
 //! of them, since a connected socket receives until its last descriptor is closed.
@@ -23,8 +23,8 @@ use nix::errno::Errno;
 use tracing::{debug, info};
 
 use crate::config::DEFAULT_PORT;
-use crate::io::udp::{UdpSocket, is_family_missing};
 use crate::messages::{BaseSocket, ToTunnel};
+use crate::net::udp::{UdpSocket, is_family_missing};
 use crate::privileges::Identity;
 use crate::process::MAX_DESCRIPTORS;
 

@@ -12,10 +12,10 @@ use nix::unistd::Pid;
 use tracing::warn;
 
 use super::error::{SupervisorError, system};
-use crate::control::uapi::Changes;
 use crate::logging::RateLimit;
 use crate::messages::{self, FromTunnel, Link, ToTunnel};
 use crate::process::{Channel, ChannelError, Nursery};
+use crate::uapi::Changes;
 use wontun_proto::time::Instant;
 
 /// Number of messages that the process may send without delay.

@@ -13,8 +13,8 @@ use std::time::Duration;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use socket2::{Domain, SockAddr, Socket, Type};
-use wontun::control::uapi::{UapiError, UapiListener};
-use wontun::io::random::SystemRandom;
+use wontun::net::random::SystemRandom;
+use wontun::uapi::{UapiError, UapiListener};
 use wontun_proto::wireguard::PrivateKey;
 
 use crate::mounts::Folder;

@@ -12,7 +12,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use wontun::config::TunName;
-use wontun::control::uapi::{
+use wontun::uapi::{
     Answer, Changes, InterfaceStatus, MAX_CONNECTIONS, PeerStatus, Poll, Report, Request, UapiListener,
     UapiStream, UapiWarning, failure, success,
 };

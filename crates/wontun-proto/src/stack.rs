@@ -9,7 +9,7 @@ use std::hint::black_box;
 /// Bytes that are overwritten: more than a handshake uses, even without optimisation.
 const DEPTH: usize = 32 * 1024;
 
-/// Overwrites the [`DEPTH`] bytes of stack below the caller's frame, in less than a microsecond.
+/// Overwrites the 32 KiB of stack below the caller's frame, in less than a microsecond.
 #[inline(never)]
 pub fn clear() {
     let mut below = [0_u8; DEPTH];

@@ -16,8 +16,8 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use super::report::Report;
 use crate::commands::CommandError;
 use crate::config::TunName;
-use crate::control::uapi::{Changes, UapiFolders, socket_name};
-use crate::io::interrupted::retry;
+use crate::net::interrupted::retry;
+use crate::uapi::{Changes, UapiFolders, socket_name};
 
 /// Timeout of each read and write.
 const PATIENCE: Duration = Duration::from_secs(2);

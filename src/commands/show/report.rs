@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::config::{PeerName, TunName};
-use crate::control::uapi::key_from_hex;
+use crate::uapi::key_from_hex;
 use wontun_proto::allowed_ips::Prefix;
 use wontun_proto::wireguard::PublicKey;
 

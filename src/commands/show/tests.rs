@@ -8,9 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::control::uapi::{
-    Answer, InterfaceStatus, PeerStatus, Poll, Report as Operation, Request, UapiListener,
-};
+use crate::uapi::{Answer, InterfaceStatus, PeerStatus, Poll, Report as Operation, Request, UapiListener};
 use wontun_proto::allowed_ips::Prefix;
 use wontun_proto::wireguard::{PresharedKey, PrivateKey, PublicKey};
 

@@ -8,7 +8,7 @@ use super::answer::{Answer, Target};
 use super::happening::{Happening, spawn};
 use crate::commands::CommandError;
 use crate::commands::show::client;
-use crate::control::uapi::UapiFolders;
+use crate::uapi::UapiFolders;
 
 /// Configuration of the requests.
 #[derive(Debug)]

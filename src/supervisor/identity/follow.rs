@@ -8,8 +8,8 @@ use tracing::{debug, info, warn};
 
 use crate::config::TunName;
 use crate::control::health::HealthListener;
-use crate::link::{LinkError, LinkState};
 use crate::messages::ToTunnel;
+use crate::netlink::{LinkError, LinkState};
 use crate::supervisor::context::Context;
 use crate::supervisor::link_watch::LinkNews;
 use crate::supervisor::mode::Mode;

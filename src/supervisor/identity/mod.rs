@@ -2,7 +2,7 @@
 //! runs: everything that depends on them is updated.
 //!
 //! Tables and the ownership marker, which outlive the tunnel, keep the name that the tunnel was
-//! started with ([`crate::link::Routes`], [`crate::link::KillSwitch`]). Sockets get the new one.
+//! started with ([`crate::netlink::Routes`], [`crate::netlink::KillSwitch`]). Sockets get the new one.
 
 mod follow;
 mod state;

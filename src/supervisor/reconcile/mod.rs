@@ -3,9 +3,9 @@
 //!
 //! [`Piece`] lists what wontun sets up itself. Each piece is derived from the configuration and the
 //! peers by the type that sets it up, which keeps the desired state: the device and its addresses
-//! by [`Link`](crate::link::Link), routes and rules by [`Routes`](crate::link::Routes), tables and
-//! settings by [`Nat`](crate::link::Nat), [`Guard`](crate::link::Guard) and
-//! [`KillSwitch`](crate::link::KillSwitch). [`Need`] lists the conditions that the tunnel relies on
+//! by [`Link`](crate::netlink::Link), routes and rules by [`Routes`](crate::netlink::Routes), tables and
+//! settings by [`Nat`](crate::netlink::Nat), [`Guard`](crate::netlink::Guard) and
+//! [`KillSwitch`](crate::netlink::KillSwitch). [`Need`] lists the conditions that the tunnel relies on
 //! and that wontun does not manage: they are reported and left alone.
 //!
 //! The comparison reads the kernel's current state, never an event's contents; so events may come

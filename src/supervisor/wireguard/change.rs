@@ -7,10 +7,10 @@ use std::num::NonZeroU32;
 use tracing::{info, warn};
 
 use super::state::WireGuard;
-use crate::control::uapi::Changes;
 use crate::messages::ToTunnel;
 use crate::supervisor::context::Context;
 use crate::supervisor::sockets::SocketsError;
+use crate::uapi::Changes;
 
 /// Number of spare sockets of each family that the tunnel process gets at the start.
 pub(super) const SPARE_SOCKETS: u8 = 4;

@@ -19,7 +19,7 @@ use super::file::{ConfigFile, Found};
 use super::state::WireGuard;
 use crate::config::PeerAddress;
 use crate::config::wg_quick::{Table, WgQuick};
-use crate::io::timer::now;
+use crate::net::timer::now;
 use crate::process::Nursery;
 use crate::supervisor::context::Context;
 use crate::supervisor::error::{SupervisorError, system};

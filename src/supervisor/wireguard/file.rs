@@ -10,8 +10,8 @@ use tracing::warn;
 use super::kill_switch::EngagedKillSwitch;
 use crate::config::wg_quick::{Hooks, KeySource, LoadError, Loaded, Peer, WgQuick, load};
 use crate::config::{NatMode, PeerAddress, PeerPolicy};
-use crate::control::uapi::{AllowedIpChange, Changes, PeerChanges};
-use crate::link::Link;
+use crate::netlink::Link;
+use crate::uapi::{AllowedIpChange, Changes, PeerChanges};
 use wontun_proto::allowed_ips::Prefix;
 use wontun_proto::wireguard::PublicKey;
 

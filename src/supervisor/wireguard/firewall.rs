@@ -10,7 +10,7 @@ use super::file::ConfigFile;
 use super::kill_switch::EngagedKillSwitch;
 use super::ruleset::RulesetWatch;
 use crate::config::{Cidr, NatMode, PeerPolicy, TunName};
-use crate::link::{Guard, GuardWarning, InputWarning, KillSwitch, LinkError, Nat, Overlap, Pass};
+use crate::netlink::{Guard, GuardWarning, InputWarning, KillSwitch, LinkError, Nat, Overlap, Pass};
 
 /// The tables of a tunnel. NAT is removed when this is dropped; the kill switch only by
 /// [`Mode::finish`].

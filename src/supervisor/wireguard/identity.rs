@@ -2,7 +2,7 @@
 //! another network namespace.
 
 use super::state::WireGuard;
-use crate::link::Routes;
+use crate::netlink::Routes;
 use crate::supervisor::context::Context;
 
 impl WireGuard {

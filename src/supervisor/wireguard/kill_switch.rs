@@ -6,7 +6,7 @@ use std::io;
 use tracing::{info, warn};
 
 use crate::config::{KillSwitchOptions, TunName};
-use crate::link::{KillSwitch, LinkError, Pass};
+use crate::netlink::{KillSwitch, LinkError, Pass};
 
 /// A kill switch in place. It stays in place when this is dropped, and the log tells how to remove
 /// it; only an orderly end of the tunnel removes it.

@@ -14,10 +14,9 @@ use super::remembered::Remembered;
 use super::state::{Quiet, WireGuard};
 use super::uapi::Uapi;
 use crate::config::TunName;
-use crate::control::uapi::{UapiError, UapiListener};
-use crate::io::tun::{Tun, TunError};
 use crate::logging::RateLimit;
 use crate::messages::ModeStart;
+use crate::net::tun::{Tun, TunError};
 use crate::supervisor::context::Context;
 use crate::supervisor::error::{SupervisorError, system};
 use crate::supervisor::event_loop::Supervisor;
@@ -25,6 +24,7 @@ use crate::supervisor::link_watch::LinkWatch;
 use crate::supervisor::socket_budget::SocketBudget;
 use crate::supervisor::sockets::{SocketOptions, Sockets, SocketsError};
 use crate::supervisor::start::{Opened, Starting, after_predecessor};
+use crate::uapi::{UapiError, UapiListener};
 use wontun_proto::wireguard::message::DATA_OVERHEAD;
 
 /// Minimum interval between two log lines of one kind.

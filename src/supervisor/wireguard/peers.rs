@@ -7,8 +7,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::config::{PeerName, display_name};
-use crate::control::uapi::{Changes, PeerChanges};
 use crate::logging::RateLimit;
+use crate::uapi::{Changes, PeerChanges};
 use wontun_proto::allowed_ips::{AllowedIps, Prefix};
 use wontun_proto::wireguard::{PrivateKey, PublicKey};
 
@@ -217,7 +217,7 @@ impl Peers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::uapi::AllowedIpChange;
+    use crate::uapi::AllowedIpChange;
     use wontun_proto::wireguard::PrivateKey;
 
     fn add(key: PublicKey, networks: &[&str]) -> PeerChanges {

@@ -2,7 +2,7 @@
 
 use super::kill_switch::EngagedKillSwitch;
 use super::state::WireGuard;
-use crate::link::{Guard, Nat, Routes};
+use crate::netlink::{Guard, Nat, Routes};
 use crate::supervisor::context::Context;
 use crate::supervisor::reconcile::{Compared, Need};
 

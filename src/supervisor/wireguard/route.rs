@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use super::state::WireGuard;
 use crate::config::wg_quick::Table;
-use crate::link::{Applied, LinkError, RouteWarning, Routes, Scope, Wanted};
+use crate::netlink::{Applied, LinkError, RouteWarning, Routes, Scope, Wanted};
 use crate::supervisor::context::Context;
 use crate::supervisor::error::{SupervisorError, system};
 use crate::supervisor::link_watch::IPV6_MIN_MTU;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tracing::debug;
 
-use crate::link::{RulesetChange, Watch};
+use crate::netlink::{RulesetChange, Watch};
 use wontun_proto::time::Instant;
 
 /// Time without a change of the ruleset after which it is checked: a firewall that reloads takes

@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use super::state::WireGuard;
 use crate::config::wg_quick::{Table, WgQuick};
-use crate::link::{Overlap, input_drops, overlaps};
+use crate::netlink::{Overlap, input_drops, overlaps};
 use crate::supervisor::context::Context;
 use crate::supervisor::reconcile::Piece;
 use wontun_proto::allowed_ips::Prefix;

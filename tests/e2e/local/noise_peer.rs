@@ -8,7 +8,7 @@ use base64ct::{Base64, Encoding};
 use blake2::{Blake2s256, Digest};
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{ChaCha20Poly1305, Nonce};
-use wontun::io::random::SystemRandom;
+use wontun::net::random::SystemRandom;
 use wontun_proto::wireguard::message::{DATA_HEADER_LEN, INITIATION_LEN, MAC_LEN, RESPONSE_LEN};
 use wontun_proto::wireguard::{PublicKey, Random};
 use x25519_dalek::StaticSecret;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use caps::{CapSet, Capability};
 use wontun::config::wg_quick::Table;
-use wontun::link::{Link, LinkError, RouteWarning, Scope, Wanted};
+use wontun::netlink::{Link, LinkError, RouteWarning, Scope, Wanted};
 use wontun_proto::allowed_ips::Prefix;
 
 use crate::mounts::Folder;
@@ -274,7 +274,8 @@ fn without_the_capability_the_remedy_is_named() {
     let before = picture(host);
     for wanted in [full(), wanted(&["10.9.0.0/16"], &[])] {
         let error = host.inside(|| {
-            let mut routes = wontun::link::Routes::open("tun7", Link::open("tun7").unwrap().index()).unwrap();
+            let mut routes =
+                wontun::netlink::Routes::open("tun7", Link::open("tun7").unwrap().index()).unwrap();
             caps::drop(None, CapSet::Effective, Capability::CAP_NET_ADMIN).unwrap();
             routes.apply(&wanted).unwrap_err()
         });

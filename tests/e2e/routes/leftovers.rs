@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use wontun::link::Wanted;
+use wontun::netlink::Wanted;
 
 use super::{add_device, apply, full, lab, marked, open, picture, wanted, way};
 

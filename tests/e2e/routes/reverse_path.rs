@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use nix::sched::{CloneFlags, unshare};
-use wontun::link::{RouteWarning, Routes};
+use wontun::netlink::{RouteWarning, Routes};
 
 use super::{apply, full, lab, marked, open, picture, wanted};
 use crate::lab::Host;
@@ -93,7 +93,7 @@ fn a_read_only_proc_is_told_with_the_flag() {
             work()
         })
     };
-    let index = host.inside(|| wontun::link::Link::open("tun7").unwrap().index());
+    let index = host.inside(|| wontun::netlink::Link::open("tun7").unwrap().index());
     let mut up = || {
         let mut routes = Routes::open("tun7", index).unwrap();
         let none = routes.apply(&wanted(&["10.9.0.0/16"], &[])).unwrap().warnings;

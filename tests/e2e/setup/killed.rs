@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 
-use wontun::setup::ServerFile;
+use wontun::server::ServerFile;
 
 use super::server::Server;
 use crate::mounts::BINARY;

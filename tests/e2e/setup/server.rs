@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use wontun::setup::ServerFile;
+use wontun::server::ServerFile;
 
 use crate::daemon::{Daemon, Launch};
 use crate::lab::Lab;

@@ -65,7 +65,7 @@ impl Clock {
     /// Sets the boot clock of a machine that booted `since_boot` seconds ago. Not for a running
     /// process.
     pub(super) fn reboot(&mut self, since_boot: u32) {
-        let now = wontun::io::timer::now().unwrap().since_boot().as_secs();
+        let now = wontun::net::timer::now().unwrap().since_boot().as_secs();
         self.boot = i64::from(since_boot) - i64::try_from(now).unwrap();
         self.write();
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, mkfifo};
-use wontun::io::random::SystemRandom;
+use wontun::net::random::SystemRandom;
 use wontun_proto::wireguard::message::RESPONSE_LEN;
 use wontun_proto::wireguard::{Endpoint, Interface, PrivateKey};
 

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use nix::poll::PollFlags;
 
 use crate::config::TunName;
-use crate::control::uapi::{UapiError, UapiListener, UapiStream};
 use crate::supervisor::mode::Source;
+use crate::uapi::{UapiError, UapiListener, UapiStream};
 use wontun_proto::time::Instant;
 
 /// The socket, if there is one, and its connections.

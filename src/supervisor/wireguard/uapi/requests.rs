@@ -9,12 +9,12 @@ use nix::poll::PollFlags;
 use tracing::{debug, warn};
 
 use super::connections::Client;
-use crate::control::uapi::{MAX_CONNECTIONS, Poll, Report, Request, failure, success};
 use crate::messages::ToTunnel;
 use crate::supervisor::context::{Context, Stop};
 use crate::supervisor::sockets::SocketsError;
 use crate::supervisor::wireguard::change::ChangeError;
 use crate::supervisor::wireguard::state::WireGuard;
+use crate::uapi::{MAX_CONNECTIONS, Poll, Report, Request, failure, success};
 use wontun_proto::time::Instant;
 
 /// Number of connections accepted per turn.

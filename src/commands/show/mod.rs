@@ -1,0 +1,58 @@
+//! Implements `wontun show`: the status of running tunnels.
+
+pub(super) mod client;
+pub(super) mod human;
+pub(super) mod json;
+pub(super) mod report;
+
+use std::io::{self, Write};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::error::CommandError;
+use crate::config::TunName;
+use crate::uapi::UapiFolders;
+
+/// Options of `wontun show`.
+#[derive(Clone, Debug)]
+pub struct ShowOptions {
+    /// Name of the tunnel; `None` for all running ones.
+    pub name: Option<TunName>,
+    /// Folders that may hold the sockets.
+    pub folders: UapiFolders,
+    /// True for JSON output.
+    pub json: bool,
+}
+
+/// Prints the state of one tunnel, or of each running one: with [`ShowOptions::json`] in the format
+/// of docs/src/reference/json.md. Secret keys are not requested.
+///
+/// # Errors
+/// [`CommandError`]: no tunnel runs, or it does not answer within two seconds. If only some of
+/// several fail, the others are printed nevertheless.
+pub fn show(options: &ShowOptions) -> Result<(), CommandError> {
+    let (mut reports, error) = match &options.name {
+        Some(name) => (vec![client::ask_by_name(&options.folders, name)?], None),
+        None => client::ask_all(&options.folders),
+    };
+    reports.iter_mut().for_each(report::Report::sort);
+    if reports.is_empty() {
+        return Err(error.unwrap_or(CommandError::NoneRunning));
+    }
+    let text = if options.json {
+        json::print(&reports)
+    } else {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        human::print(&reports, now, human::wants_colours())
+    };
+    match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
+        // it is no error if the reader is gone
+        Err(failure) if failure.kind() != io::ErrorKind::BrokenPipe => {
+            return Err(CommandError::Output(failure));
+        }
+        _ => {}
+    }
+    error.map_or(Ok(()), Err)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,58 @@
+//! Errors that end the tunnel process.
+
+use std::io;
+
+use super::token::UnknownToken;
+use crate::config::TunName;
+use crate::metrics::MetricsError;
+use crate::net::random::NoRandomness;
+use crate::process::{ChannelError, HelperError};
+use crate::sandbox::SandboxError;
+
+/// Reason why a tunnel process does not start, or ends by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// The TUN device was deleted.
+    #[error("{0} was deleted while in use: start wontun again")]
+    TunGone(TunName),
+    /// No randomness is available for keys.
+    #[error(transparent)]
+    Random(#[from] NoRandomness),
+    /// The supervisor is gone, or is another program.
+    #[error("the tunnel process ends: {0}")]
+    Supervisor(#[from] ChannelError),
+    /// The process has privileges that it must not have.
+    #[error(transparent)]
+    Helper(#[from] HelperError),
+    /// The supervisor does not answer.
+    #[error("the tunnel process ends: the supervisor does not say what to do")]
+    Silence,
+    /// The supervisor ended the start, or has ended itself; it reports the reason.
+    #[error("the tunnel process ends before it has begun, as its supervisor does")]
+    Stopped,
+    /// An unexpected message, or one with wrong descriptors.
+    #[error("the supervisor sent a message that is not expected here: this is a defect of wontun")]
+    Message,
+    /// The sandbox cannot be set up.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    /// Metrics cannot be served.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    /// A system call failed that never does on a healthy system.
+    #[error("{what} failed: {source}")]
+    System {
+        /// Description of the operation.
+        what: &'static str,
+        /// Error of the kernel.
+        source: io::Error,
+    },
+    /// epoll returned an unknown token.
+    #[error(transparent)]
+    Token(#[from] UnknownToken),
+}
+
+/// Returns a function that adds a description of the operation to an error.
+pub(super) fn system(what: &'static str) -> impl Fn(io::Error) -> DeviceError {
+    move |source| DeviceError::System { what, source }
+}

@@ -1,0 +1,208 @@
+//! A worker's event loop: each turn waits for events and serves every ready descriptor once.
+
+use std::time::Duration;
+
+use super::budget::Progress;
+use super::core::{Core, Stop};
+use super::error::{DeviceError, system};
+use super::incoming::Receive;
+use super::mode::Mode;
+use super::shared::Shared;
+use super::token::Token;
+use super::worker::Worker;
+use crate::net::timer::{now_and_suspended, thread_time};
+use wontun_packet::DropReason;
+use wontun_proto::stack;
+
+/// Maximum number of handshake messages per turn; each takes longer than a budget of packets.
+const HANDSHAKES: usize = 4;
+
+/// First action of a turn.
+enum Begin {
+    Turn,
+    /// A deadline has passed.
+    Due,
+    /// The stack must be overwritten first.
+    ClearStack,
+    End(Stop),
+}
+
+/// Result of a turn.
+enum Turn {
+    Done,
+    /// The turn did not start: the stack may hold copies of keys that are no longer used.
+    ClearStack,
+    End(Stop),
+}
+
+impl<M: Receive> Worker<M> {
+    /// Runs until the tunnel ends.
+    ///
+    /// # Errors
+    /// Only if the tunnel cannot run any more: a deleted device, or a failing system.
+    pub(super) fn run(&mut self, shared: &Shared<M>) -> Result<Option<Stop>, DeviceError> {
+        if self.number == 0 {
+            shared.with(self, |mode, core, _| mode.start(core))?;
+            self.serve(shared)?;
+        }
+        loop {
+            match self.turn(shared)? {
+                Turn::Done => {}
+                Turn::ClearStack => stack::clear(),
+                Turn::End(stop) => return Ok(Some(stop)),
+            }
+            if shared.is_ending() {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Handles deadlines, then waits for events once and serves every ready descriptor once. Not
+    /// inlined, so that all code that works with keys runs below the frame of [`Self::run`], which
+    /// overwrites that part of the stack.
+    #[inline(never)]
+    fn turn(&mut self, shared: &Shared<M>) -> Result<Turn, DeviceError> {
+        match shared.with(self, |mode, core, worker| worker.begin(mode, core))? {
+            Begin::End(stop) => return Ok(Turn::End(stop)),
+            Begin::ClearStack => return Ok(Turn::ClearStack),
+            Begin::Turn => {}
+            Begin::Due => {
+                self.serve(shared)?;
+                shared.with(self, |mode, core, _| arm(mode, core))?;
+            }
+        }
+        let limit = if self.ready.is_empty() { self.handshakes.pause() } else { Some(Duration::ZERO) };
+        let woken = self.poll.wait(&mut self.events, limit);
+        for token in woken.map_err(system("waiting for events"))? {
+            self.ready.insert(token?);
+        }
+        let (now, suspended) = now_and_suspended().map_err(system("reading the clock"))?;
+        self.now = now;
+        if self.suspension.observe(suspended) {
+            self.handle_resume(shared, suspended);
+        }
+        while let Some(token) = self.handshakes.take_waiting(self.now) {
+            self.ready.insert(token);
+        }
+        for _ in 0..self.ready.len() {
+            let Some(token) = self.ready.pop() else { break };
+            if self.handle(shared, token)? == Progress::More {
+                self.ready.insert(token);
+            }
+        }
+        Ok(Turn::Done)
+    }
+
+    /// Drops packets that were to be encrypted with earlier keys; the first worker that notices a
+    /// suspension drops all sessions.
+    fn handle_resume(&mut self, shared: &Shared<M>, suspended: Duration) {
+        shared.with(self, |mode, core, worker| {
+            if core.suspension.observe(suspended) {
+                mode.handle_resume(core);
+            }
+            if let Some(pending) = worker.pending.take() {
+                core.count_drops(DropReason::Unsent, pending.packets(), None);
+            }
+        });
+    }
+
+    /// Begins a turn. The first worker owns the timer; a worker that sets an earlier deadline arms
+    /// it.
+    fn begin(&mut self, mode: &mut M, core: &mut Core) -> Result<Begin, DeviceError> {
+        core.hear();
+        let ended = mode.ended_sessions();
+        if std::mem::replace(&mut self.cleared_sessions, ended) != ended {
+            core.note_ended_sessions(ended);
+            return Ok(Begin::ClearStack);
+        }
+        if self.number == 0 {
+            if let Some(failure) = core.failure.take() {
+                return Err(failure);
+            }
+            if let Some(stop) = core.stop {
+                return Ok(Begin::End(stop));
+            }
+            if core.deadline().is_some_and(|deadline| core.now >= deadline) {
+                core.handle_timeouts(mode);
+                if let Some(stop) = core.stop {
+                    return Ok(Begin::End(stop));
+                }
+            }
+            if mode.deadline().is_some_and(|deadline| core.now >= deadline) {
+                mode.handle_timeouts(core)?;
+                return Ok(Begin::Due);
+            }
+        }
+        arm(mode, core)?;
+        Ok(Begin::Turn)
+    }
+
+    fn handle(&mut self, shared: &Shared<M>, token: Token) -> Result<Progress, DeviceError> {
+        let progress = match token {
+            Token::Tun => self.drain_tun(shared)?,
+            Token::Sock(id) => self.drain_socket(shared, id)?,
+            Token::Handshakes => self.drain_handshakes(shared)?,
+            Token::Bell => {
+                // the tokens posted to this worker were taken with the lock
+                let _ = self.bell.read();
+                Progress::Drained
+            }
+            _ => shared.with(self, |mode, core, _| match token {
+                Token::Timer => {
+                    // the next turn checks all deadlines anyway
+                    core.timer.handle_ring().map_err(system("reading the timer"))?;
+                    Ok(Progress::Drained)
+                }
+                Token::Signals => core.drain_signals(mode),
+                Token::Supervisor => core.drain_supervisor(mode),
+                Token::Health => {
+                    core.answer_probe(mode);
+                    Ok(core.drain_health(mode))
+                }
+                _ => mode.drain(core, token),
+            })?,
+        };
+        self.serve(shared)?;
+        if let Some(start) = self.shaking_since.take() {
+            let end = thread_time().map_err(system("reading the clock"))?;
+            self.handshakes.spend(end.since(start));
+        }
+        Ok(progress)
+    }
+
+    /// Processes some of the queued handshake messages; the rest waits for the next turn, after
+    /// data.
+    fn drain_handshakes(&mut self, shared: &Shared<M>) -> Result<Progress, DeviceError> {
+        if !self.begin_handshakes(Token::Handshakes)? {
+            return Ok(Progress::Drained);
+        }
+        for _ in 0..HANDSHAKES {
+            let drain = |mode: &mut M, core: &mut Core, _: &mut Self| mode.drain(core, Token::Handshakes);
+            if shared.with(self, drain)? == Progress::Drained {
+                return Ok(Progress::Drained);
+            }
+        }
+        Ok(Progress::More)
+    }
+
+    /// Makes the mode handle pending events, and sends its messages unless the socket is full.
+    pub(super) fn serve(&mut self, shared: &Shared<M>) -> Result<(), DeviceError> {
+        // the lock is released between two datagrams: an initiation takes as long as a hundred
+        // packets
+        loop {
+            let progress = shared.with(self, |mode, core, worker| {
+                let has_room = worker.blocked.is_none();
+                mode.serve(core, has_room.then_some(&mut worker.batch))
+            })?;
+            if progress == Progress::Drained {
+                break;
+            }
+        }
+        if self.blocked.is_none() { self.flush(shared) } else { Ok(()) }
+    }
+}
+
+fn arm<M: Mode>(mode: &M, core: &mut Core) -> Result<(), DeviceError> {
+    let deadline = [mode.deadline(), core.deadline()].into_iter().flatten().min();
+    core.timer.arm(deadline).map_err(system("setting the timer"))
+}

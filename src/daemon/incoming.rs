@@ -1,0 +1,212 @@
+//! The receive path: reads datagrams in batches, decrypts them in place, coalesces the packets and
+//! writes them to the tun from there.
+
+use std::io::IoSlice;
+use std::ops::Range;
+
+use tracing::trace;
+
+use super::budget::{BUDGET, Progress};
+use super::error::{DeviceError, system};
+use super::mode::Mode;
+use super::shared::Shared;
+use super::sockets::Entrance;
+use super::token::{SockId, Token};
+use super::worker::Worker;
+use crate::net::fault::{self, Fault};
+use crate::net::mailbox::{Arrival, SLOT, SLOTS};
+use wontun_packet::DropReason;
+use wontun_packet::coalesce::{CoalesceError, MAX_PIECES};
+use wontun_packet::mss;
+
+/// Number of datagrams per turn from the socket for handshake messages, which also bounds the
+/// cookie replies: they take a tenth of a turn with data, so that a flood of them leaves the rest
+/// to data.
+const HANDSHAKE_BUDGET: usize = 16;
+
+/// Minimum length of a batch of datagrams that is handled as a super-packet, in bytes.
+const BULK: usize = SLOT / 2;
+
+/// A mode that handles received datagrams.
+pub trait Receive: Mode {
+    /// Handles datagrams of one sender, which are in the worker's receive buffer, and passes the
+    /// packets in them to `Worker::take_inner`.
+    ///
+    /// # Errors
+    /// As for [`Mode::start`].
+    fn take_arrival(
+        shared: &Shared<Self>,
+        worker: &mut Worker<Self>,
+        arrival: &Arrival,
+        entrance: Entrance,
+    ) -> Result<(), DeviceError>;
+}
+
+impl<M: Receive> Worker<M> {
+    pub(super) fn drain_socket(&mut self, shared: &Shared<M>, id: SockId) -> Result<Progress, DeviceError> {
+        if self.blocked.is_some() {
+            self.flush(shared)?;
+        }
+        let found = shared.with(self, |mode, _, _| mode.sockets().get(id));
+        // closed meanwhile, perhaps because of a datagram
+        let Some((socket, entrance)) = found else { return Ok(Progress::Drained) };
+        if entrance.is_for_handshakes && !self.begin_handshakes(Token::Sock(id))? {
+            return Ok(Progress::Drained);
+        }
+        let budget = if entrance.is_for_handshakes { HANDSHAKE_BUDGET } else { BUDGET };
+        let mut left = budget;
+        // A bulk sender fills a whole buffer slot; one call receives two of them, since a
+        // super-packet may have been sent as two messages. With many small senders, one call
+        // receives many.
+        let mut count = SLOTS;
+        let mut progress = Progress::More;
+        while left > 0 {
+            count = count.min(left);
+            match socket.receive(&mut self.mailbox, count) {
+                Ok(arrivals) => {
+                    let datagrams = self.take_arrivals(shared, arrivals, entrance)?;
+                    left = left.saturating_sub(datagrams);
+                    if arrivals < count {
+                        // that was all: later datagrams and errors raise a new edge
+                        progress = Progress::Drained;
+                        break;
+                    }
+                    count = if datagrams > 4 * arrivals { 2 } else { SLOTS };
+                }
+                Err(error) => {
+                    let reason = match fault::of_socket(&error) {
+                        Fault::WouldBlock => {
+                            progress = Progress::Drained;
+                            break;
+                        }
+                        Fault::Drop(reason) => reason,
+                        Fault::SourceGone => DropReason::Unreachable,
+                        Fault::Dead => return Err(system("receiving from a socket")(error)),
+                    };
+                    shared.with(self, |mode, core, _| {
+                        // an error of a draining socket says nothing about the peer's current
+                        // endpoint
+                        if entrance.retired.is_some() {
+                            core.count_drop(reason, None);
+                        } else {
+                            mode.handle_bounce(core, reason);
+                        }
+                    });
+                    left -= 1;
+                }
+            }
+        }
+        drop(socket);
+        if entrance.retired.is_some() {
+            let taken = budget - left;
+            let is_closed = progress == Progress::Drained;
+            shared.with(self, |mode, _, _| mode.sockets_mut().finish(id, taken, is_closed));
+        }
+        Ok(progress)
+    }
+
+    /// Handles the batches received last, and returns the number of datagrams in them.
+    fn take_arrivals(
+        &mut self,
+        shared: &Shared<M>,
+        arrivals: usize,
+        entrance: Entrance,
+    ) -> Result<usize, DeviceError> {
+        let mut datagrams = 0;
+        for number in 0..arrivals {
+            let Some(arrival) = self.mailbox.arrival(number) else {
+                self.count_drops(DropReason::SocketError, 1, None);
+                datagrams += 1;
+                continue;
+            };
+            datagrams += arrival.count();
+            // bulk data sent as one message is mostly one super-packet, and is best written as one;
+            // small packets are collected as long as there is room
+            let is_bulk = arrival.length > BULK;
+            if is_bulk && self.coalescer.as_ref().is_some_and(|it| it.room() < arrival.count()) {
+                self.deliver(shared)?;
+            }
+            M::take_arrival(shared, self, &arrival, entrance)?;
+        }
+        self.deliver(shared)?;
+        Ok(datagrams)
+    }
+
+    /// Adds a packet in the receive buffer that is for the tun. It is written by the next
+    /// [`Self::deliver`], or at once if there is no coalescing.
+    pub(super) fn take_inner(&mut self, shared: &Shared<M>, place: Range<usize>) -> Result<(), DeviceError> {
+        if self.clamps_mss
+            && let Some(packet) = self.mailbox.bytes_mut().get_mut(place.clone())
+        {
+            mss::clamp(packet, self.mtu, false);
+        }
+        let Some(coalescer) = &mut self.coalescer else {
+            let packet = self.mailbox.bytes().get(place).unwrap_or_default();
+            let written = self.write_one(packet);
+            return self.count_delivered(shared, written, 1, packet.len());
+        };
+        match coalescer.handle_packet(self.mailbox.bytes(), place.clone()) {
+            Ok(()) => Ok(()),
+            Err(CoalesceError::Full) => {
+                self.deliver(shared)?;
+                if let Some(coalescer) = &mut self.coalescer {
+                    // the coalescer is empty now
+                    let _ = coalescer.handle_packet(self.mailbox.bytes(), place);
+                }
+                Ok(())
+            }
+            Err(CoalesceError::OutOfBounds) => {
+                self.count_drops(DropReason::Buffer, 1, None);
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes the collected packets to the tun.
+    ///
+    /// # Errors
+    /// The device is gone.
+    fn deliver(&mut self, shared: &Shared<M>) -> Result<(), DeviceError> {
+        // taken out, because the written data borrows it
+        let Some(mut coalescer) = self.coalescer.take() else { return Ok(()) };
+        let mut result = Ok(());
+        while let Some(gather) = coalescer.poll_write(self.mailbox.bytes()) {
+            let mut pieces = [IoSlice::new(&[]); MAX_PIECES];
+            let mut count = 0;
+            for (piece, bytes) in pieces.iter_mut().zip(gather.pieces()) {
+                *piece = IoSlice::new(bytes);
+                count += 1;
+            }
+            let written = self.tun.send(pieces.get(..count).unwrap_or_default());
+            let told = self.count_delivered(shared, written, gather.packets(), gather.packet_bytes());
+            result = result.and(told);
+        }
+        self.coalescer = Some(coalescer);
+        result
+    }
+
+    fn count_delivered(
+        &mut self,
+        shared: &Shared<M>,
+        written: std::io::Result<()>,
+        packets: usize,
+        bytes: usize,
+    ) -> Result<(), DeviceError> {
+        match written {
+            Ok(()) => {
+                trace!(packets, bytes, "packet from the peer");
+                if let Some(counters) = self.counters.get(self.number) {
+                    counters.count_rx(packets, bytes);
+                }
+            }
+            Err(error) => match fault::of_tun(&error) {
+                Fault::Dead => return Err(self.tun_gone(shared)),
+                Fault::Drop(reason) => self.count_drops(reason, packets, None),
+                Fault::WouldBlock | Fault::SourceGone => {
+                    self.count_drops(DropReason::QueueFull, packets, None);
+                }
+            },
+        }
+        Ok(())
+    }
+}

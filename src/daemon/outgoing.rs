@@ -1,0 +1,277 @@
+//! The send path: reads packets from the tun, splits them into segments, encrypts them in the batch
+//! and sends many at once.
+//!
+//! A packet is copied once, from the read buffer to its place in the batch. The first packet of a
+//! turn is sent at once, so that a sender of single packets does not wait for others; the following
+//! ones are sent together, and so is a super-packet with what follows it. A batch is never held
+//! back for later packets.
+
+use std::io::IoSlice;
+use std::ops::Range;
+use std::sync::Arc;
+
+use tracing::trace;
+
+use super::budget::{BUDGET, Progress};
+use super::core::Core;
+use super::error::DeviceError;
+use super::mode::{Mode, Way};
+use super::pending::Pending;
+use super::shared::Shared;
+use super::sockets::Via;
+use super::token::Token;
+use super::worker::Worker;
+use crate::net::batch::{Route, Sent};
+use crate::net::fault::{self, Fault};
+use wontun_packet::DropReason;
+use wontun_packet::ip::IPV4_HEADER;
+use wontun_packet::split::{Lengths, Split};
+use wontun_packet::transport::UDP_HEADER;
+use wontun_packet::{carried, mss, too_big, virtio};
+
+/// Returns the maximum payload of a datagram to `remote`: the length fields of UDP and IPv4 have 16
+/// bits.
+fn most(remote: std::net::SocketAddr) -> usize {
+    let most = usize::from(u16::MAX);
+    if remote.is_ipv4() { most - UDP_HEADER - IPV4_HEADER } else { most - UDP_HEADER }
+}
+
+impl<M: Mode> Worker<M> {
+    pub(super) fn drain_tun(&mut self, shared: &Shared<M>) -> Result<Progress, DeviceError> {
+        if !self.tun.is_own() {
+            return Ok(Progress::Drained);
+        }
+        let mut left = BUDGET;
+        let mut is_first = true;
+        while left > 0 {
+            if self.blocked.is_some() {
+                // packets stay in the tun's queue until the socket has room; then its token is
+                // posted again
+                return Ok(Progress::Drained);
+            }
+            match self.tun.receive(&mut self.packet) {
+                Ok(length) => {
+                    left = left.saturating_sub(self.take_packet(shared, length)?);
+                    let leaves_alone = std::mem::take(&mut is_first) && !self.batch.is_bulk();
+                    if leaves_alone || self.batch.is_heavy() {
+                        self.flush(shared)?;
+                    }
+                }
+                Err(error) => match fault::of_tun(&error) {
+                    // a device that is going away is reported by another event
+                    Fault::WouldBlock | Fault::SourceGone | Fault::Drop(DropReason::TunDown) => {
+                        self.flush(shared)?;
+                        return Ok(Progress::Drained);
+                    }
+                    Fault::Dead => return Err(self.tun_gone(shared)),
+                    // that packet is lost, such as one for which the driver has no header; more may
+                    // follow
+                    Fault::Drop(reason) => {
+                        self.count_drops(reason, 1, None);
+                        left -= 1;
+                    }
+                },
+            }
+        }
+        self.flush(shared)?;
+        Ok(Progress::More)
+    }
+
+    pub(super) fn tun_gone(&mut self, shared: &Shared<M>) -> DeviceError {
+        DeviceError::TunGone(shared.with(self, |_, core, _| core.name.clone()))
+    }
+
+    /// Handles the `length` bytes read last, and returns the number of packets in them.
+    fn take_packet(&mut self, shared: &Shared<M>, length: usize) -> Result<usize, DeviceError> {
+        let (split, packet) = match self.look_at(length) {
+            Ok(looked) => looked,
+            Err(reason) => {
+                self.count_drops(reason, 1, None);
+                return Ok(1);
+            }
+        };
+        let lengths = split.lengths();
+        let way = shared.with(self, |mode, core, worker| {
+            let bytes = worker.packet.get(packet.clone()).unwrap_or_default();
+            match mode.route(core, bytes, lengths) {
+                Ok(Way::Stage(owner)) => {
+                    worker.stage(mode, core, owner, split, packet.clone());
+                    None
+                }
+                Ok(Way::Send(route, sealing)) => Some((route, sealing)),
+                Err(reason) => {
+                    core.count_drops(reason, lengths.count, None);
+                    if reason == DropReason::OwnTun {
+                        core.warn_own_datagram();
+                    }
+                    None
+                }
+            }
+        });
+        let Some((route, sealing)) = way else { return Ok(lengths.count) };
+        let most = most(route.remote) - M::HEADROOM - M::TAG;
+        if lengths.each > most {
+            self.refuse_too_big(packet, most, lengths);
+            return Ok(lengths.count);
+        }
+        trace!(packets = lengths.count, length = packet.len(), "packet to the peer");
+        self.count_tx(lengths);
+        self.pending = Some(Pending { split, packet, route, sealing });
+        self.seal_pending(shared)?;
+        Ok(lengths.count)
+    }
+
+    /// Parses the data read: returns how to split it, and the range of the packet.
+    fn look_at(&mut self, length: usize) -> Result<(Split, Range<usize>), DropReason> {
+        let header_len = self.tun.layout().map_or(0, virtio::Layout::len);
+        let read = self.packet.get_mut(..length).unwrap_or_default();
+        let header = match self.tun.layout() {
+            Some(layout) => virtio::Header::parse(read, layout).map_err(|_| DropReason::Malformed)?.0,
+            None => virtio::Header::default(),
+        };
+        let packet = read.get_mut(header_len..).unwrap_or_default();
+        carried::check(packet)?;
+        if self.clamps_mss {
+            mss::clamp(packet, self.mtu, header.checksum.is_some());
+        }
+        let split = Split::new(&header, packet).map_err(|_| DropReason::Malformed)?;
+        Ok((split, header_len..length))
+    }
+
+    /// Passes copies of the packets to the mode, which queues them.
+    fn stage(
+        &mut self,
+        mode: &mut M,
+        core: &mut Core,
+        owner: M::Owner,
+        mut split: Split,
+        packet: Range<usize>,
+    ) {
+        let packet = self.packet.get(packet).unwrap_or_default();
+        // the receive buffer is empty while the tun is read
+        let room = self.mailbox.bytes_mut();
+        while let Some(len) = split.write_next(packet, room) {
+            let one = room.get(..len).unwrap_or_default();
+            match mode.stage(core, owner, one) {
+                Ok(()) => {
+                    if let Some(counters) = self.counters.get(self.number) {
+                        counters.count_tx(1, len);
+                    }
+                }
+                Err(reason) => core.count_drop(reason, None),
+            }
+        }
+    }
+
+    fn count_tx(&self, lengths: Lengths) {
+        if let Some(counters) = self.counters.get(self.number) {
+            counters.count_tx(lengths.count, lengths.sum(|len| len));
+        }
+    }
+
+    /// Sends an ICMP error with the MTU that a datagram can carry to the sender of a packet that is
+    /// too big.
+    fn refuse_too_big(&mut self, packet: Range<usize>, most: usize, lengths: Lengths) {
+        self.count_drops(DropReason::TooBig, lengths.count, None);
+        if self.answers.allow(self.now).is_none() {
+            return;
+        }
+        let mut reply = [0; too_big::MAX_REPLY];
+        let packet = self.packet.get(packet).unwrap_or_default();
+        if let Some(reply) = too_big::reply(packet, most, &mut reply).and_then(|len| reply.get(..len)) {
+            // if the device is full the reply is lost, as on any router
+            let _ = self.write_one(reply);
+        }
+    }
+
+    /// Writes one packet to the tun.
+    pub(super) fn write_one(&self, packet: &[u8]) -> std::io::Result<()> {
+        match self.tun.layout() {
+            None => self.tun.send(&[IoSlice::new(packet)]),
+            Some(layout) => {
+                let header = virtio::Header::default().to_bytes();
+                let header = header.get(..layout.len()).unwrap_or_default();
+                self.tun.send(&[IoSlice::new(header), IoSlice::new(packet)])
+            }
+        }
+    }
+
+    /// Encrypts the pending packets into the batch, and sends the batch whenever it is full.
+    fn seal_pending(&mut self, shared: &Shared<M>) -> Result<(), DeviceError> {
+        let Some(mut pending) = self.pending.take() else { return Ok(()) };
+        while let Some(len) = pending.split.next_len() {
+            let Some(place) = self.batch.reserve(M::HEADROOM + len + M::TAILROOM) else {
+                self.flush(shared)?;
+                if self.blocked.is_some() {
+                    self.pending = Some(pending);
+                    return Ok(());
+                }
+                continue;
+            };
+            let packet = self.packet.get(pending.packet.clone()).unwrap_or_default();
+            let room = place.get_mut(M::HEADROOM..).unwrap_or_default();
+            let written = pending.split.write_next(packet, room);
+            match written.and_then(|len| M::seal(&mut pending.sealing, place, len)) {
+                Some(len) => self.batch.commit(len, &pending.route),
+                None => {
+                    let rest = pending.split.remaining() + usize::from(written.is_some());
+                    self.count_drops(DropReason::Buffer, rest, Some(pending.route.remote));
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends the batch, and then the packets that had no room in it. Remembers a socket that is
+    /// full.
+    pub(super) fn flush(&mut self, shared: &Shared<M>) -> Result<(), DeviceError> {
+        loop {
+            match self.batch.send(self.now) {
+                Sent::All => {
+                    self.unblock()?;
+                    if self.pending.is_none() {
+                        return Ok(());
+                    }
+                    self.seal_pending(shared)?;
+                    if self.batch.is_empty() || self.blocked.is_some() {
+                        return Ok(());
+                    }
+                }
+                Sent::Blocked(route) => return self.block(&route),
+                Sent::Bounced(reason) => {
+                    shared.with(self, |mode, core, _| mode.handle_doubtful_bounce(core, reason));
+                }
+                Sent::Refused { fault, route, datagrams } => {
+                    let other = shared
+                        .with(self, |mode, core, _| mode.handle_send_fault(core, fault, &route, datagrams))?;
+                    match other {
+                        Some(route) => self.batch.reroute(route),
+                        None => self.batch.skip(),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Stops reading from the tun until the route's socket has room.
+    fn block(&mut self, route: &Route<Via<M::Owner>>) -> Result<(), DeviceError> {
+        let id = route.owner.id;
+        if self.blocked.as_ref().is_some_and(|(blocked, _)| *blocked == id) {
+            return Ok(());
+        }
+        // if still watched, another socket would wake the loop for each datagram that it has sent
+        self.unblock()?;
+        self.watch_writable(route.socket.as_ref(), id, true)?;
+        self.blocked = Some((id, Arc::clone(&route.socket)));
+        Ok(())
+    }
+
+    fn unblock(&mut self) -> Result<(), DeviceError> {
+        if let Some((id, socket)) = self.blocked.take() {
+            self.watch_writable(socket.as_ref(), id, false)?;
+            self.post(Token::Tun);
+        }
+        Ok(())
+    }
+}

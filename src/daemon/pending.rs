@@ -1,0 +1,24 @@
+//! Packets that were read from the TUN device and have no room in the batch yet.
+
+use std::ops::Range;
+
+use super::mode::Mode;
+use super::sockets::Via;
+use crate::net::batch::Route;
+use wontun_packet::split::Split;
+
+/// Packets of one read that are still to be encrypted and sent. The bytes stay in the read buffer.
+#[derive(Debug)]
+pub(super) struct Pending<M: Mode> {
+    pub(super) split: Split,
+    pub(super) packet: Range<usize>,
+    pub(super) route: Route<Via<M::Owner>>,
+    pub(super) sealing: M::Sealing,
+}
+
+impl<M: Mode> Pending<M> {
+    /// Returns the number of packets that are still to be encrypted.
+    pub(super) fn packets(&self) -> usize {
+        self.split.remaining()
+    }
+}

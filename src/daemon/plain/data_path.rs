@@ -1,0 +1,138 @@
+//! The data path of plain mode: tun → engine → wire, and back.
+
+use tracing::info;
+
+use super::tunnel::PlainTunnel;
+use crate::daemon::core::Core;
+use crate::daemon::error::DeviceError;
+use crate::daemon::shared::Shared;
+use crate::daemon::sockets::{Entrance, Via};
+use crate::daemon::worker::Worker;
+use crate::net::batch::{Batch, Route};
+use crate::net::fault::Fault;
+use crate::net::mailbox::Arrival;
+use wontun_packet::DropReason;
+use wontun_packet::carried;
+use wontun_proto::plain::{Datagram, Event};
+
+impl PlainTunnel {
+    /// Returns the route to the peer, if there is one.
+    pub(super) fn way(&self, core: &Core) -> Option<Route<Via<()>>> {
+        let connected = self.sockets.connected(())?;
+        self.sockets.route(core.current(), Some(()), connected.remote, connected.local, 0)
+    }
+
+    /// Handles a socket error caused by a datagram sent earlier.
+    pub(super) fn take_bounce(&mut self, core: &mut Core, reason: DropReason) {
+        core.count_drop(reason, None);
+        match reason {
+            DropReason::Refused => self.handle_refused(core),
+            DropReason::Unreachable => self.doubt_endpoint(),
+            _ => {}
+        }
+    }
+
+    pub(super) fn handle_refused(&mut self, core: &Core) {
+        self.engine.handle_refused(core.now);
+        self.doubt_endpoint();
+    }
+
+    pub(super) fn take_send_fault(&mut self, core: &mut Core, fault: Fault, datagrams: usize) {
+        let reason = match fault {
+            Fault::WouldBlock => DropReason::QueueFull,
+            Fault::Drop(reason) => reason,
+            Fault::SourceGone | Fault::Dead => {
+                self.schedule_reconnect(core);
+                DropReason::Unreachable
+            }
+        };
+        core.count_drops(reason, datagrams, None);
+        match reason {
+            DropReason::Refused => self.handle_refused(core),
+            DropReason::Unreachable => self.doubt_endpoint(),
+            _ => {}
+        }
+    }
+
+    pub(super) fn take_datagrams(
+        shared: &Shared<Self>,
+        worker: &mut Worker<Self>,
+        arrival: &Arrival,
+        entrance: Entrance,
+    ) -> Result<(), DeviceError> {
+        shared.with(worker, |mode, core, worker| {
+            // another worker may have replaced the socket meanwhile
+            let entrance = mode.sockets.get(entrance.id).map_or(entrance, |(_, now)| now);
+            for place in arrival.places() {
+                let datagram = worker.mailbox.bytes().get(place.clone()).unwrap_or_default();
+                match mode.take_datagram(core, arrival, entrance, datagram)? {
+                    Some(Datagram::NewPeer) => mode.consider(core, arrival),
+                    Some(Datagram::Packet) => {
+                        worker.scratch.push(place);
+                        mode.follow_local(core, arrival)?;
+                    }
+                    Some(Datagram::Hello) => mode.follow_local(core, arrival)?,
+                    None => {}
+                }
+            }
+            Ok::<_, DeviceError>(())
+        })?;
+        let mut packets = std::mem::take(&mut worker.scratch);
+        let mut result = Ok(());
+        for place in packets.drain(..) {
+            result = result.and(worker.take_inner(shared, place));
+        }
+        worker.scratch = packets;
+        result
+    }
+
+    /// Handles one datagram, and returns its kind, unless it was dropped.
+    fn take_datagram(
+        &mut self,
+        core: &mut Core,
+        arrival: &Arrival,
+        entrance: Entrance,
+        datagram: &[u8],
+    ) -> Result<Option<Datagram>, DeviceError> {
+        let taken = if core.came_by_tun(arrival.local) {
+            Err(DropReason::OwnTun)
+        } else if let Some(Some(remote)) = entrance.retired {
+            // the old peer may still send packets, but nobody becomes the peer by a draining socket
+            let is_packet =
+                if arrival.from == remote { carried::check(datagram) } else { Err(DropReason::Stranger) };
+            is_packet.map(|()| Datagram::Packet)
+        } else {
+            self.engine.handle_datagram(arrival.from, datagram, core.now)
+        };
+        if let Err(reason) = taken {
+            core.count_drop(reason, Some(arrival.from));
+        }
+        Ok(taken.ok())
+    }
+
+    /// Sends the datagram that is pending in the engine, and handles the engine's events.
+    pub(super) fn serve_engine(&mut self, core: &mut Core, batch: Option<&mut Batch<Via<()>>>) {
+        if let Some(batch) = batch
+            && let Some(datagram) = self.engine.poll_transmit()
+            && let Some(route) = self.way(core)
+            // without room now, a later one is sent instead
+            && let Some(room) = batch.reserve(datagram.len())
+        {
+            room.copy_from_slice(datagram);
+            batch.commit(datagram.len(), &route);
+        }
+        while let Some(event) = self.engine.poll_event() {
+            match event {
+                Event::Answered => {
+                    if let Some(lookup) = &mut self.lookup {
+                        lookup.doubtful = false;
+                    }
+                    if let Some(suppressed) = self.quiet.answered.allow(core.now) {
+                        info!(suppressed, "the server answers");
+                    }
+                }
+                Event::LookAgain => self.look_again(core),
+            }
+        }
+    }
+}

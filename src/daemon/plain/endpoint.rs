@@ -1,0 +1,185 @@
+//! The endpoint of the peer: learning, connecting, reconnecting, name look-ups.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tracing::{debug, warn};
+
+use super::lookup::{LOOKUP_RETRY, LOOKUP_RETRY_MAX};
+use super::tunnel::PlainTunnel;
+use crate::daemon::core::Core;
+use crate::daemon::error::DeviceError;
+use crate::daemon::token::Token;
+use crate::messages::{Address, FromTunnel};
+use crate::net::mailbox::{Arrival, Local};
+
+/// Minimum interval between two attempts to connect.
+const RECONNECT: Duration = Duration::from_secs(1);
+
+impl PlainTunnel {
+    /// Starts contacting the peer: a client contacts its server, a server waits.
+    pub(super) fn start_peer(&mut self, core: &mut Core) -> Result<(), DeviceError> {
+        if let Some(address) = self.server {
+            self.engine.set_peer(address, core.now);
+            return self.reconnect(core);
+        }
+        self.look_up(core);
+        Ok(())
+    }
+
+    /// Changes the local address of the connected socket to the one that the peer sends to.
+    pub(super) fn follow_local(&mut self, core: &mut Core, arrival: &Arrival) -> Result<(), DeviceError> {
+        let Some(local) = arrival.local else { return Ok(()) };
+        let from_peer = self.engine.peer() == Some(arrival.from);
+        let connected = self.sockets.connected(()).and_then(|connected| connected.local);
+        if from_peer && connected != Some(local.address) && !self.is_just_connected(core) {
+            self.connect(core, core.current(), arrival.from, Some(local))?;
+        }
+        Ok(())
+    }
+
+    /// Connects a new socket to `endpoint`; the previous one is drained and closed. Returns true if
+    /// there is a route to the endpoint; otherwise nothing has changed.
+    pub(super) fn connect(
+        &mut self,
+        core: &mut Core,
+        worker: usize,
+        endpoint: SocketAddr,
+        local: Option<Local>,
+    ) -> Result<bool, DeviceError> {
+        self.connected_at = Some(core.now);
+        let mut result = self.sockets.connect(worker, (), endpoint, local);
+        if result.is_err() && local.is_some() {
+            // that local address was removed meanwhile
+            result = self.sockets.connect(worker, (), endpoint, None);
+        }
+        core.ask_sockets(&self.sockets);
+        let old = match result {
+            Ok(old) => old,
+            Err(error) => {
+                if let Some(suppressed) = self.quiet.connect.allow(core.now) {
+                    warn!(%error, suppressed, "no way to the peer for now: check the routes and --listen; trying on");
+                }
+                debug!(%endpoint, "no way there");
+                return Ok(false);
+            }
+        };
+        if let Some(connected) = self.sockets.connected(()) {
+            let token = Token::Sock(connected.id);
+            core.register(worker, connected.socket.as_ref(), token)?;
+        }
+        core.drain_last(old);
+        self.reconnect_at = None;
+        self.report_family(core, endpoint.is_ipv4());
+        Ok(true)
+    }
+
+    /// Connects to the same endpoint again, from the local address that the routes choose now.
+    ///
+    /// # Errors
+    /// The system fails.
+    pub(super) fn reconnect(&mut self, core: &mut Core) -> Result<(), DeviceError> {
+        self.reconnect_at = None;
+        let Some(endpoint) = self.engine.peer() else { return Ok(()) };
+        if !self.connect(core, core.current(), endpoint, None)? {
+            self.doubt_endpoint();
+            self.reconnect_at = Some(core.now + RECONNECT);
+        }
+        Ok(())
+    }
+
+    /// Marks the endpoint as suspect: a server known by name may have a better address.
+    pub(super) const fn doubt_endpoint(&mut self) {
+        if let Some(lookup) = &mut self.lookup {
+            lookup.doubtful = true;
+        }
+    }
+
+    /// Schedules a reconnect after the local address or the route to the peer is lost, at most once
+    /// a second.
+    pub(super) fn schedule_reconnect(&mut self, core: &mut Core) {
+        let earliest = self.connected_at.map_or(core.now, |at| at + RECONNECT);
+        self.reconnect_at.get_or_insert(earliest.max(core.now));
+    }
+
+    fn is_just_connected(&self, core: &Core) -> bool {
+        self.connected_at.is_some_and(|at| core.now.since(at) < RECONNECT)
+    }
+
+    /// Handles a server that has been silent for long: its name may have another address now, or
+    /// the local address has changed.
+    pub(super) fn look_again(&mut self, core: &mut Core) {
+        if self.lookup.is_some() { self.look_up(core) } else { self.schedule_reconnect(core) }
+    }
+
+    /// Requests a look-up of the server's name; the answer is an event.
+    pub(super) fn look_up(&mut self, core: &mut Core) {
+        let Some(lookup) = &mut self.lookup else { return };
+        lookup.again_at = None;
+        if lookup.asked {
+            return;
+        }
+        lookup.asked = true;
+        core.send(&FromTunnel::LookUp(None));
+    }
+
+    /// Handles the addresses of the server's name, or the error of the look-up.
+    pub(super) fn handle_lookup(
+        &mut self,
+        core: &mut Core,
+        result: Result<Vec<Address>, String>,
+    ) -> Result<(), DeviceError> {
+        let Some(lookup) = &mut self.lookup else { return Ok(()) };
+        lookup.asked = false;
+        match result {
+            Ok(addresses) => self.handle_addresses(core, addresses),
+            Err(error) => {
+                self.handle_lookup_failure(core, &error);
+                Ok(())
+            }
+        }
+    }
+
+    /// Keeps the current address while the name still has it and it is not suspect: a server that
+    /// has this client at one address drops its datagrams from another.
+    fn handle_addresses(&mut self, core: &mut Core, addresses: Vec<Address>) -> Result<(), DeviceError> {
+        let addresses = addresses.into_iter().map(SocketAddr::from);
+        let usable: Vec<_> = addresses.filter(|address| self.sockets.speaks(address.ip())).collect();
+        let place = usable.iter().position(|address| Some(*address) == self.engine.peer());
+        let doubtful =
+            self.engine.is_endpoint_doubtful() || self.lookup.as_ref().is_some_and(|lookup| lookup.doubtful);
+        // start with the one after a suspect one, and wrap around
+        let first = place.map_or(0, |place| place + usize::from(doubtful));
+        let candidates = usable.iter().skip(first).chain(usable.iter().take(first));
+        for &endpoint in candidates {
+            if self.connect(core, core.current(), endpoint, None)? {
+                debug!(%endpoint, "the server's address");
+                self.engine.set_peer(endpoint, core.now);
+                if let Some(lookup) = &mut self.lookup {
+                    lookup.pause = LOOKUP_RETRY;
+                    lookup.doubtful = false;
+                }
+                return Ok(());
+            }
+        }
+        self.handle_lookup_failure(core, "no address that can be reached from here, outside the tunnel");
+        Ok(())
+    }
+
+    fn handle_lookup_failure(&mut self, core: &mut Core, error: &str) {
+        let Some(lookup) = &mut self.lookup else { return };
+        lookup.again_at = Some(core.now + lookup.pause);
+        let pause = lookup.pause.as_secs();
+        lookup.pause = (lookup.pause * 2).min(LOOKUP_RETRY_MAX);
+        if let Some(suppressed) = self.quiet.lookup.allow(core.now) {
+            warn!(name = %lookup.name, error, suppressed, "the server's name does not lead to it; trying again in {pause} s, then less often");
+        }
+    }
+
+    /// Reports a changed address family to the supervisor, which may adapt the MTU to it.
+    fn report_family(&mut self, core: &mut Core, is_ipv4: bool) {
+        if self.reported_family.replace(is_ipv4) != Some(is_ipv4) {
+            core.send(&FromTunnel::OuterFamily { is_ipv4 });
+        }
+    }
+}

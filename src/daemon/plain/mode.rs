@@ -1,0 +1,183 @@
+//! Implements `Mode` and `Receive` for plain mode.
+
+use std::net::IpAddr;
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+
+use tracing::info;
+
+use super::tunnel::PlainTunnel;
+use crate::control::health::Handshake;
+use crate::daemon::budget::Progress;
+use crate::daemon::core::Core;
+use crate::daemon::error::DeviceError;
+use crate::daemon::incoming::Receive;
+use crate::daemon::mode::{Mode, Way};
+use crate::daemon::shared::Shared;
+use crate::daemon::sockets::{Entrance, Sockets, Via};
+use crate::daemon::token::Token;
+use crate::daemon::worker::Worker;
+use crate::messages::{Status, ToTunnel};
+use crate::metrics::{PeerSample, Sample};
+use crate::net::batch::{Batch, Route};
+use crate::net::fault::Fault;
+use crate::net::mailbox::{Arrival, MOST_DATAGRAMS};
+use wontun_packet::DropReason;
+use wontun_packet::split::Lengths;
+use wontun_proto::plain::Role;
+use wontun_proto::time::Instant;
+use wontun_proto::wireguard::PublicKey;
+
+impl Mode for PlainTunnel {
+    type Owner = ();
+    type Sealing = ();
+    type Scratch = Vec<Range<usize>>;
+    const NAME: &'static str = "plain";
+    const HEADROOM: usize = 0;
+    const TAG: usize = 0;
+    const TAILROOM: usize = 0;
+
+    fn scratch() -> Self::Scratch {
+        Vec::with_capacity(MOST_DATAGRAMS)
+    }
+
+    fn start(&mut self, core: &mut Core) -> Result<(), DeviceError> {
+        let role = if self.role == Role::Server { "server" } else { "client" };
+        info!(role, tun = %core.name, mtu = core.link.mtu, port = self.sockets.port(), "ready");
+        self.start_peer(core)
+    }
+
+    fn sockets(&self) -> &Sockets<()> {
+        &self.sockets
+    }
+
+    fn sockets_mut(&mut self) -> &mut Sockets<()> {
+        &mut self.sockets
+    }
+
+    fn route(&mut self, core: &mut Core, packet: &[u8], _lengths: Lengths) -> Result<Way<Self>, DropReason> {
+        self.engine.handle_packet(packet, core.now)?;
+        Ok(Way::Send(self.way(core).ok_or(DropReason::Unreachable)?, ()))
+    }
+
+    fn stage(&mut self, _core: &mut Core, _owner: (), _packet: &[u8]) -> Result<(), DropReason> {
+        Err(DropReason::NoPeer)
+    }
+
+    fn seal(_sealing: &mut (), _place: &mut [u8], len: usize) -> Option<usize> {
+        Some(len)
+    }
+
+    fn handle_send_fault(
+        &mut self,
+        core: &mut Core,
+        fault: Fault,
+        _route: &Route<Via<()>>,
+        datagrams: usize,
+    ) -> Result<Option<Route<Via<()>>>, DeviceError> {
+        self.take_send_fault(core, fault, datagrams);
+        Ok(None)
+    }
+
+    fn handle_bounce(&mut self, core: &mut Core, reason: DropReason) {
+        self.take_bounce(core, reason);
+    }
+
+    fn handle_doubtful_bounce(&mut self, core: &mut Core, reason: DropReason) {
+        if reason == DropReason::Refused {
+            self.handle_refused(core);
+        }
+    }
+
+    fn serve(
+        &mut self,
+        core: &mut Core,
+        batch: Option<&mut Batch<Via<()>>>,
+    ) -> Result<Progress, DeviceError> {
+        self.serve_engine(core, batch);
+        Ok(Progress::Drained)
+    }
+
+    fn drain(&mut self, _: &mut Core, _: Token) -> Result<Progress, DeviceError> {
+        Ok(Progress::Drained)
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let lookup = self.lookup.as_ref().and_then(|lookup| lookup.again_at);
+        [self.engine.poll_timeout(), self.reconnect_at, lookup].into_iter().flatten().min()
+    }
+
+    fn handle_timeouts(&mut self, core: &mut Core) -> Result<(), DeviceError> {
+        if self.lookup.as_ref().and_then(|lookup| lookup.again_at).is_some_and(|at| core.now >= at) {
+            self.look_up(core);
+        }
+        if self.reconnect_at.is_some_and(|at| core.now >= at) {
+            self.reconnect(core)?;
+        }
+        self.engine.handle_timeout(core.now);
+        Ok(())
+    }
+
+    fn handle_message(
+        &mut self,
+        core: &mut Core,
+        message: ToTunnel,
+        _: Vec<OwnedFd>,
+    ) -> Result<(), DeviceError> {
+        match message {
+            ToTunnel::Addresses { peer: None, result } => self.handle_lookup(core, result),
+            ToTunnel::CandidateChecked { address, is_usable } => {
+                self.handle_candidate(core, address, is_usable)
+            }
+            _ => Err(DeviceError::Message),
+        }
+    }
+
+    fn handle_mark(&mut self, core: &mut Core) {
+        self.schedule_reconnect(core);
+    }
+
+    fn handle_link(&mut self, _: &mut Core) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    fn handle_address_lost(&mut self, core: &mut Core, address: IpAddr) -> Result<(), DeviceError> {
+        if self.sockets.connected(()).is_some_and(|connected| connected.local == Some(address)) {
+            self.schedule_reconnect(core);
+        }
+        Ok(())
+    }
+
+    fn status(&self, _: Instant) -> Status {
+        match self.role {
+            Role::Server => Status::PlainServer { has_client: self.engine.peer().is_some() },
+            Role::Client => Status::PlainClient { is_heard: self.engine.is_heard() },
+        }
+    }
+
+    fn handshake(&self, _: Instant) -> Handshake {
+        Handshake::Unknown
+    }
+
+    fn tell(&self, now: Instant, sample: &mut Sample) {
+        sample.peer_count = self.engine.peer().iter().count();
+        sample.silence = self.engine.silence(now);
+    }
+
+    fn tell_peers(&self, _: Option<&PublicKey>, _: usize, _: Instant, _: &mut Vec<PeerSample>) {}
+
+    fn lost_packets(&self) -> u64 {
+        0
+    }
+}
+
+impl Receive for PlainTunnel {
+    fn take_arrival(
+        shared: &Shared<Self>,
+        worker: &mut Worker<Self>,
+        arrival: &Arrival,
+        entrance: Entrance,
+    ) -> Result<(), DeviceError> {
+        Self::take_datagrams(shared, worker, arrival, entrance)
+    }
+}

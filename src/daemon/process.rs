@@ -1,0 +1,434 @@
+//! The tunnel process: it receives its configuration and descriptors from the supervisor, confines
+//! itself and carries packets. It has no capabilities and opens nothing.
+
+use std::io::{self, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use tracing::level_filters::LevelFilter;
+use tracing::{debug, error, warn};
+
+use super::core::{Core, LinkView};
+use super::error::{DeviceError, system};
+use super::incoming::Receive;
+use super::plain::{PlainSettings, PlainTunnel};
+use super::run::Device;
+use super::sockets::Sockets;
+use super::wireguard::WireGuard;
+use crate::control::health::HealthListener;
+use crate::logging::{self, Logging};
+use crate::messages::{BaseSocket, FromTunnel, Log, MetricsStart, ModeStart, Start, ToTunnel};
+use crate::metrics::{Metrics, MetricsListener};
+use crate::net::tun::Tun;
+use crate::process::{Channel, ChannelError, prepare_helper};
+use crate::sandbox::{Report, Sandbox, State};
+
+/// Timeout in milliseconds for each of the supervisor's messages until the start is complete.
+const PATIENCE: u16 = 60_000;
+/// Timeout for the last log lines: a stopped reader of the log must not delay the exit, which the
+/// supervisor waits for.
+const LAST_LINES: Duration = Duration::from_millis(10);
+
+/// Exit codes, as in sysexits.h.
+const OTHER: u8 = 1;
+const UNAVAILABLE: u8 = 69;
+
+/// Configuration and descriptors received from the supervisor until the start is complete.
+struct Handed {
+    start: Start,
+    health: Option<OwnedFd>,
+    metrics: Option<OwnedFd>,
+    tuns: Vec<Tun>,
+    sockets: (u16, Vec<BaseSocket>, Vec<OwnedFd>),
+    /// To be applied in this order.
+    messages: Vec<(ToTunnel, Vec<OwnedFd>)>,
+}
+
+type Connection = Channel<ToTunnel, FromTunnel>;
+
+/// Runs the tunnel process, whose supervisor is at the other end of `channel`, and returns its exit
+/// code.
+pub fn main(channel: OwnedFd) -> u8 {
+    let mut logging = None;
+    let result = prepare().and_then(|()| start_and_run(channel, &mut logging, init_log));
+    let logs_to_journald = logging.as_ref().is_some_and(Logging::is_journald);
+    let covers_stderr = logging.as_ref().is_some_and(Logging::covers_stderr);
+    if let Err(error) = &result
+        && logs_to_journald
+    {
+        error!("{error}");
+    }
+    if let Some(logging) = &mut logging {
+        logging.flush(LAST_LINES);
+    }
+    let Err(error) = result else { return 0 };
+    if !covers_stderr && !matches!(error, DeviceError::Stopped) {
+        say(format!("wontun: {error}"));
+    }
+    if matches!(error, DeviceError::TunGone(_)) { UNAVAILABLE } else { OTHER }
+}
+
+fn prepare() -> Result<(), DeviceError> {
+    prepare_helper("tunnel")?;
+    // SIGSYS of a forbidden call must be handled, whatever signal mask the process was started with
+    let trap = SigSet::from(Signal::SIGSYS);
+    trap.thread_unblock().map_err(|error| system("unblocking a signal")(error.into()))
+}
+
+/// Writes one line about a failure to standard error, in a thread that is abandoned if the reader
+/// blocks.
+fn say(line: String) {
+    let (done, written) = mpsc::channel();
+    let writer = thread::Builder::new().spawn(move || {
+        let _ = writeln!(io::stderr(), "{line}");
+        let _ = done.send(());
+    });
+    if writer.is_ok() {
+        let _ = written.recv_timeout(LAST_LINES);
+    }
+}
+
+fn init_log(Log { to_journald, covers_stderr, level }: Log) -> Option<Logging> {
+    Some(logging::init_chosen(to_journald, covers_stderr, level_filter(level)))
+}
+
+/// Starts the tunnel as the supervisor requests and runs it. `init` sets up logging of the process.
+fn start_and_run(
+    channel: OwnedFd,
+    logging: &mut Option<Logging>,
+    init: fn(Log) -> Option<Logging>,
+) -> Result<(), DeviceError> {
+    let mut channel = Channel::new(channel).map_err(system("opening the supervisor's socket"))?;
+    let handed = receive(&mut channel, |log| *logging = init(log))?;
+    let logging = logging.as_mut();
+    let Handed { start, health, metrics, tuns, sockets, messages } = handed;
+    let Start { tun, index, link, clamps_mss, user, mode, .. } = start;
+    let health = health.map(|socket| HealthListener::from_fd(socket, user));
+    let metrics = start.metrics.zip(metrics);
+    let metrics = metrics.map(|(settings, socket)| serve_metrics(settings, socket)).transpose()?;
+    let core = Core::open(tun, tuns.len(), LinkView::new(index, link), channel, health)?;
+    let (port, sockets, descriptors) = sockets;
+    match mode {
+        ModeStart::WireGuard { reports_endpoints } => {
+            let sockets = Sockets::new(port, sockets, descriptors)?;
+            let device = Device::<WireGuard>::wireguard(core, tuns, sockets, reports_endpoints, clamps_mss)?;
+            carry(device, messages, metrics, start.is_sandboxed, logging)
+        }
+        ModeStart::Plain { is_client, server, name, keepalive } => {
+            let sockets = Sockets::new(port, sockets, descriptors)?;
+            let settings = PlainSettings { is_client, server: server.map(Into::into), name, keepalive };
+            let device = Device::<PlainTunnel>::plain(core, tuns, sockets, settings, clamps_mss)?;
+            carry(device, messages, metrics, start.is_sandboxed, logging)
+        }
+    }
+}
+
+fn serve_metrics(settings: MetricsStart, socket: OwnedFd) -> Result<Metrics, DeviceError> {
+    let hosts = settings.hosts.iter().map(|host| host.parse()).collect::<Result<_, _>>();
+    let listener = MetricsListener::from_fd(socket, settings.address);
+    Ok(Metrics::new(listener, hosts.map_err(|_| DeviceError::Message)?)?)
+}
+
+/// Receives configuration and descriptors until the start is complete.
+fn receive(channel: &mut Connection, init: impl FnOnce(Log)) -> Result<Handed, DeviceError> {
+    let (ToTunnel::Start(start), descriptors) = next(channel)? else { return Err(DeviceError::Message) };
+    init(start.log);
+    let mut descriptors = descriptors.into_iter();
+    let health = if start.has_health { Some(descriptors.next().ok_or(DeviceError::Message)?) } else { None };
+    let metrics =
+        if start.metrics.is_some() { Some(descriptors.next().ok_or(DeviceError::Message)?) } else { None };
+    let (mut tuns, mut messages) = (Vec::new(), Vec::new());
+    let mut sockets: Option<(u16, Vec<BaseSocket>, Vec<OwnedFd>)> = None;
+    loop {
+        let (message, descriptors) = next(channel)?;
+        match message {
+            ToTunnel::Start(_) => return Err(DeviceError::Message),
+            ToTunnel::Queues(queues) if queues.len() == descriptors.len() => {
+                let queues = descriptors.into_iter().zip(queues);
+                tuns.extend(queues.map(|(descriptor, queue)| Tun::from_parts(descriptor, queue)));
+            }
+            ToTunnel::Queues(_) => return Err(DeviceError::Message),
+            ToTunnel::Sockets { port, sockets: described } if sockets.is_none() => {
+                sockets = Some((port, described, descriptors));
+            }
+            ToTunnel::MoreSockets(described) if sockets.is_some() => {
+                if let Some((_, all, all_descriptors)) = &mut sockets {
+                    all.extend(described);
+                    all_descriptors.extend(descriptors);
+                }
+            }
+            ToTunnel::Run => break,
+            ToTunnel::Stop => return Err(DeviceError::Stopped),
+            message => messages.push((message, descriptors)),
+        }
+    }
+    let sockets = sockets.ok_or(DeviceError::Message)?;
+    if tuns.is_empty() || tuns.len() != usize::from(start.workers) {
+        return Err(DeviceError::Message);
+    }
+    Ok(Handed { start: *start, health, metrics, tuns, sockets, messages })
+}
+
+/// Waits for the next message.
+fn next(channel: &mut Connection) -> Result<(ToTunnel, Vec<OwnedFd>), DeviceError> {
+    loop {
+        match channel.receive() {
+            Ok(Some(message)) => return Ok(message),
+            Ok(None) => {}
+            Err(ChannelError::Closed) => return Err(DeviceError::Stopped),
+            Err(error) => return Err(error.into()),
+        }
+        let mut fds = [PollFd::new(channel.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, PollTimeout::from(PATIENCE)) {
+            Ok(0) => return Err(DeviceError::Silence),
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(system("waiting for the supervisor")(error.into())),
+        }
+    }
+}
+
+const fn level_filter(level: u8) -> LevelFilter {
+    match level {
+        0 => LevelFilter::OFF,
+        1 => LevelFilter::ERROR,
+        2 => LevelFilter::WARN,
+        3 => LevelFilter::INFO,
+        4 => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
+    }
+}
+
+/// Applies the supervisor's messages, confines this process and carries packets until the end.
+fn carry<M: Receive>(
+    mut device: Device<M>,
+    messages: Vec<(ToTunnel, Vec<OwnedFd>)>,
+    metrics: Option<Metrics>,
+    is_sandboxed: bool,
+    logging: Option<&mut Logging>,
+) -> Result<(), DeviceError> {
+    for (message, descriptors) in messages {
+        device.apply(message, descriptors)?;
+    }
+    if let Some(metrics) = metrics {
+        device.serve_metrics(metrics);
+    }
+    let sandbox = if is_sandboxed { Some(Sandbox::of_tunnel()?) } else { None };
+    if let Some(logging) = logging {
+        let of_log = sandbox.as_ref().map(|sandbox| sandbox.of_log(logging.is_journald())).transpose()?;
+        logging.start_writer(of_log).map_err(system("starting the thread that writes the log"))?;
+    }
+    if let Some(sandbox) = sandbox {
+        let Report { seccomp, landlock } = sandbox.engage()?;
+        if let State::Forbidden(_) = seccomp {
+            warn!(%seccomp, %landlock, "the sandbox of the tunnel process is not whole: let the one around it allow seccomp(2)");
+        } else {
+            debug!(%seccomp, %landlock, "sandbox of the tunnel process");
+        }
+    }
+    device.say_ready();
+    device.run()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::TunName;
+    use crate::messages::{Host, Link, Queue, Status};
+    use crate::net::udp::UdpSocket;
+    use crate::process::pair;
+    use std::os::unix::net::UnixDatagram;
+
+    type Supervisor = Channel<FromTunnel, ToTunnel>;
+
+    fn start(mode: ModeStart) -> ToTunnel {
+        ToTunnel::Start(Box::new(Start {
+            tun: TunName::default(),
+            index: 7,
+            link: Link { mtu: 1420, is_up: true, is_away: false },
+            workers: 1,
+            clamps_mss: false,
+            offload: false,
+            is_sandboxed: false,
+            user: 0,
+            log: Log { to_journald: false, covers_stderr: false, level: 0 },
+            has_health: false,
+            metrics: None,
+            mode,
+        }))
+    }
+
+    /// Sends everything that a tunnel process needs, with a datagram socket as a tun.
+    fn hand_over(supervisor: &mut Supervisor, start: ToTunnel, descriptors: Vec<OwnedFd>) -> UnixDatagram {
+        let (near, far) = UnixDatagram::pair().unwrap();
+        near.set_nonblocking(true).unwrap();
+        supervisor.send(&start, descriptors).unwrap();
+        let queue = Queue { is_offloaded: false, is_own: true, takes_udp: false };
+        supervisor.send(&ToTunnel::Queues(vec![queue]), vec![near.into()]).unwrap();
+        let socket = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let sockets = vec![BaseSocket {
+            worker: 0,
+            is_for_handshakes: false,
+            address: "127.0.0.1".parse().unwrap(),
+            sends_segments: false,
+        }];
+        supervisor.send(&ToTunnel::Sockets { port, sockets }, vec![socket.into_fd()]).unwrap();
+        far
+    }
+
+    /// Returns the next message, skipping requests for sockets.
+    fn hear(supervisor: &mut Supervisor) -> FromTunnel {
+        loop {
+            match supervisor.receive().unwrap() {
+                None | Some((FromTunnel::NeedSockets { .. }, _)) => {}
+                Some((message, _)) => return message,
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Returns a supervisor, and a tunnel process as a thread without logging.
+    fn tunnel() -> (Supervisor, thread::JoinHandle<Result<(), DeviceError>>) {
+        let (near, far) = pair().unwrap();
+        (Channel::new(near).unwrap(), thread::spawn(|| start_and_run(far, &mut None, |_| None)))
+    }
+
+    #[test]
+    fn a_tunnel_says_that_it_is_ready_answers_and_ends_with_its_supervisor() {
+        for ends_in_order in [true, false] {
+            let (mut supervisor, process) = tunnel();
+            let _tun = hand_over(
+                &mut supervisor,
+                start(ModeStart::WireGuard { reports_endpoints: true }),
+                Vec::new(),
+            );
+            supervisor.send(&ToTunnel::Run, Vec::new()).unwrap();
+            assert!(matches!(hear(&mut supervisor), FromTunnel::Ready));
+            supervisor.send(&ToTunnel::Probe(5), Vec::new()).unwrap();
+            let none = Status::WireGuard { connected: 0, peers: 0, handshake: None };
+            let FromTunnel::Alive { probe: 5, status } = hear(&mut supervisor) else { panic!("not alive") };
+            assert_eq!(status, none);
+            if ends_in_order {
+                supervisor.send(&ToTunnel::Stop, Vec::new()).unwrap();
+                assert!(process.join().unwrap().is_ok());
+            } else {
+                drop(supervisor);
+                let result = process.join().unwrap();
+                assert!(matches!(result, Err(DeviceError::Supervisor(ChannelError::Closed))), "{result:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_supervisor_that_hangs_is_noticed() {
+        use crate::control::health;
+        let (mut supervisor, process) = tunnel();
+        let tun: TunName = format!("tp{}", std::process::id() % 1_000_000).parse().unwrap();
+        let health = HealthListener::open(&tun).unwrap().into_fd();
+        let ToTunnel::Start(mut told) = start(ModeStart::WireGuard { reports_endpoints: false }) else {
+            panic!("another message")
+        };
+        (told.tun, told.has_health) = (tun.clone(), true);
+        told.user = nix::unistd::geteuid().as_raw();
+        let _tun = hand_over(&mut supervisor, ToTunnel::Start(told), vec![health]);
+        supervisor.send(&ToTunnel::Run, Vec::new()).unwrap();
+        assert!(matches!(hear(&mut supervisor), FromTunnel::Ready));
+        // on a busy machine an answer may come too late
+        let is_well = (0..10).any(|_| {
+            let asker = thread::spawn({
+                let tun = tun.clone();
+                move || health::ask(&tun, None)
+            });
+            let FromTunnel::Probe(number) = hear(&mut supervisor) else { panic!("no probe") };
+            supervisor.send(&ToTunnel::Alive(number), Vec::new()).unwrap();
+            asker.join().unwrap().is_ok_and(|health| health.line.ends_with("is up and its loop answers"))
+        });
+        assert!(is_well);
+        let trouble = Some("the routes are missing".to_owned());
+        let is_told = (0..10).any(|_| {
+            let asker = thread::spawn({
+                let tun = tun.clone();
+                move || health::ask(&tun, None)
+            });
+            let FromTunnel::Probe(probe) = hear(&mut supervisor) else { panic!("no probe") };
+            let host = Host { trouble: trouble.clone(), ..Host::default() };
+            supervisor.send(&ToTunnel::Host(Box::new(host)), Vec::new()).unwrap();
+            supervisor.send(&ToTunnel::Alive(probe), Vec::new()).unwrap();
+            asker.join().unwrap().is_err_and(|error| error.to_string() == "the routes are missing")
+        });
+        assert!(is_told);
+        let error = health::ask(&tun, None).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("the supervisor of {tun} has not answered for 1 s")), "{error}");
+        supervisor.send(&ToTunnel::Stop, Vec::new()).unwrap();
+        process.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn a_plain_server_has_its_candidate_looked_at() {
+        let (mut supervisor, process) = tunnel();
+        let (near, far) = UnixDatagram::pair().unwrap();
+        near.set_nonblocking(true).unwrap();
+        let mode = ModeStart::Plain {
+            is_client: false,
+            server: None,
+            name: None,
+            keepalive: Duration::from_secs(25),
+        };
+        supervisor.send(&start(mode), Vec::new()).unwrap();
+        let queue = Queue { is_offloaded: false, is_own: true, takes_udp: false };
+        supervisor.send(&ToTunnel::Queues(vec![queue]), vec![near.into()]).unwrap();
+        let socket = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let server = socket.local_addr().unwrap();
+        let sockets = vec![BaseSocket {
+            worker: 0,
+            is_for_handshakes: false,
+            address: server.ip(),
+            sends_segments: false,
+        }];
+        supervisor.send(&ToTunnel::Sockets { port: server.port(), sockets }, vec![socket.into_fd()]).unwrap();
+        let spares = (0..3).map(|_| UdpSocket::unbound(true).unwrap().into_fd()).collect();
+        supervisor.send(&ToTunnel::SpareSockets { ipv4: 3, ipv6: 0 }, spares).unwrap();
+        supervisor.send(&ToTunnel::Run, Vec::new()).unwrap();
+        assert!(matches!(hear(&mut supervisor), FromTunnel::Ready));
+        let client = std::net::UdpSocket::bind("127.0.0.2:0").unwrap();
+        client.send_to(b"hello?", server).unwrap();
+        let FromTunnel::Candidate(address) = hear(&mut supervisor) else { panic!("no candidate") };
+        assert_eq!(address, client.local_addr().unwrap().ip());
+        supervisor.send(&ToTunnel::CandidateChecked { address, is_usable: true }, Vec::new()).unwrap();
+        assert!(matches!(hear(&mut supervisor), FromTunnel::OuterFamily { is_ipv4: true }));
+        let mut packet = [0; 20];
+        (packet[0], packet[3], packet[8]) = (0x45, 20, 64);
+        far.send(&packet).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let mut datagram = [0; 64];
+        let (length, from) = client.recv_from(&mut datagram).unwrap();
+        assert_eq!((&datagram[..length], from), (&packet[..], server));
+        supervisor.send(&ToTunnel::Probe(1), Vec::new()).unwrap();
+        let FromTunnel::Alive { probe: 1, status } = hear(&mut supervisor) else { panic!("not alive") };
+        assert_eq!(status, Status::PlainServer { has_client: true });
+        supervisor.send(&ToTunnel::Stop, Vec::new()).unwrap();
+        process.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn what_is_not_expected_at_the_start_is_refused() {
+        let (mut supervisor, process) = tunnel();
+        supervisor.send(&ToTunnel::Run, Vec::new()).unwrap();
+        assert!(matches!(process.join().unwrap(), Err(DeviceError::Message)));
+        let (mut supervisor, process) = tunnel();
+        supervisor.send(&start(ModeStart::WireGuard { reports_endpoints: false }), Vec::new()).unwrap();
+        let queue = Queue { is_offloaded: false, is_own: true, takes_udp: false };
+        supervisor.send(&ToTunnel::Queues(vec![queue]), Vec::new()).unwrap();
+        assert!(matches!(process.join().unwrap(), Err(DeviceError::Message)));
+        let (mut supervisor, process) = tunnel();
+        let _tun =
+            hand_over(&mut supervisor, start(ModeStart::WireGuard { reports_endpoints: false }), Vec::new());
+        drop(supervisor);
+        assert!(matches!(process.join().unwrap(), Err(DeviceError::Stopped)));
+    }
+}

@@ -1,0 +1,137 @@
+//! Assembles a tunnel and runs the threads of its workers.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread;
+
+use tracing::{info, warn};
+
+use super::core::{Core, Stop};
+use super::error::{DeviceError, system};
+use super::incoming::Receive;
+use super::metrics::Observer;
+use super::mode::Mode;
+use super::shared::Shared;
+use super::token::Token;
+use super::worker::Worker;
+use crate::messages::{FromTunnel, ToTunnel};
+use crate::metrics::{Metrics, Process};
+use crate::net::tun::Tun;
+
+/// Stack size of each worker but the first, in bytes.
+const STACK: usize = 512 * 1024;
+
+/// A tunnel, ready to run.
+#[derive(Debug)]
+pub struct Device<M: Mode> {
+    shared: Arc<Shared<M>>,
+    workers: Vec<Worker<M>>,
+    metrics: Option<Metrics>,
+}
+
+impl<M: Receive> Device<M> {
+    /// Assembles a tunnel from its parts.
+    ///
+    /// # Errors
+    /// An error of the system.
+    pub(super) fn assemble(
+        mode: M,
+        core: Core,
+        tuns: Vec<Tun>,
+        clamps_mss: bool,
+    ) -> Result<Self, DeviceError> {
+        let mut workers = Vec::with_capacity(tuns.len());
+        for (number, tun) in tuns.into_iter().enumerate() {
+            workers.extend(Worker::new(&core, number, tun, clamps_mss)?);
+        }
+        for (worker, id, socket) in mode.sockets().disconnected() {
+            core.register(worker, socket.as_ref(), Token::Sock(id))?;
+        }
+        Ok(Self { shared: Arc::new(Shared::new(mode, core)), workers, metrics: None })
+    }
+
+    /// Serves metrics while the tunnel runs.
+    pub fn serve_metrics(&mut self, metrics: Metrics) {
+        self.metrics = Some(metrics);
+    }
+
+    /// Applies a message of the supervisor before [`Self::run`].
+    ///
+    /// # Errors
+    /// [`DeviceError`].
+    pub(super) fn apply(&mut self, message: ToTunnel, descriptors: Vec<OwnedFd>) -> Result<(), DeviceError> {
+        self.shared.alone(|mode, core| core.handle_message(mode, message, descriptors))
+    }
+
+    /// Reports to the supervisor that packets are carried from now on.
+    pub(super) fn say_ready(&self) {
+        self.shared.alone(|_, core| core.send(&FromTunnel::Ready));
+    }
+
+    /// Carries packets until the supervisor ends the tunnel. Each worker but the first runs in a
+    /// thread of its own.
+    ///
+    /// # Errors
+    /// Only if the tunnel cannot run any more: a deleted device, or a failing system.
+    pub fn run(&mut self) -> Result<(), DeviceError> {
+        let shared = &self.shared;
+        let metrics = self.metrics.as_ref();
+        let result = thread::scope(|scope| {
+            let Some((first, others)) = self.workers.split_first_mut() else { return Ok(None) };
+            for worker in others {
+                let name = format!("worker-{}", worker.number);
+                let started =
+                    thread::Builder::new().name(name).stack_size(STACK).spawn_scoped(scope, move || {
+                        if let Err(error) = run_to_end(shared, worker) {
+                            shared.fail(error);
+                        }
+                    });
+                if let Err(error) = started {
+                    shared.end();
+                    return Err(system("starting a worker's thread")(error));
+                }
+            }
+            if let Some(metrics) = metrics {
+                let serve = move || tell_metrics(shared, metrics);
+                let name = "metrics".to_owned();
+                let started = thread::Builder::new().name(name).stack_size(STACK).spawn_scoped(scope, serve);
+                if let Err(error) = started {
+                    warn!(%error, "no thread for the metrics, which are not served");
+                }
+            }
+            let result = run_to_end(shared, first);
+            shared.end();
+            metrics.inspect(|metrics| metrics.end());
+            result
+        });
+        match result {
+            Ok(Some(Stop::Signal(signal))) => info!(%signal, "stopping"),
+            Ok(Some(Stop::Supervisor) | None) | Err(_) => {}
+        }
+        shared.alone(|mode, core| core.report_summary(mode));
+        result.map(drop)
+    }
+}
+
+/// Serves metrics. Errors and panics do not affect the tunnel.
+fn tell_metrics<M: Mode>(shared: &Shared<M>, metrics: &Metrics) {
+    let mut observer = Observer::default();
+    let sample = |process: &Process| shared.sample(&mut observer, process);
+    let error = match catch_unwind(AssertUnwindSafe(|| metrics.serve(sample))) {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error,
+        Err(_) => io::Error::other("it panicked, which is a defect of wontun"),
+    };
+    warn!(%error, "metrics are not served any more");
+}
+
+/// Runs a worker. A panic is turned into an error, so that the other workers end and it is logged.
+fn run_to_end<M: Receive>(shared: &Shared<M>, worker: &mut Worker<M>) -> Result<Option<Stop>, DeviceError> {
+    let run = AssertUnwindSafe(|| worker.run(shared));
+    catch_unwind(run).unwrap_or_else(|_| {
+        let source = io::Error::other("it panicked, which is a defect of wontun");
+        Err(DeviceError::System { what: "a worker", source })
+    })
+}

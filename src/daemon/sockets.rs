@@ -1,0 +1,531 @@
+//! The UDP sockets of a tunnel, all on one port: the disconnected ones receive from any address, a
+//! connected one belongs to one peer. Each belongs to one worker, which alone reads from it and
+//! sends by it. The disconnected sockets of one address are a group (SO_REUSEPORT), in which the
+//! kernel chooses by the sender's address and port, so that a sender always reaches the same
+//! worker; or, for WireGuard messages, by their contents ([`crate::net::steering`]): the data of
+//! each peer goes to one worker, and handshake messages, of which unknown sources may send any
+//! number, to a small socket of their own.
+//!
+//! All sockets are created by the supervisor: this process has no privilege to mark sockets, or to
+//! create any. Those for peers come unbound and unconnected, as a pool of spare ones.
+//!
+//! A connected socket saves a tenth of the work per datagram, and has a receive buffer that a flood
+//! from unknown sources does not fill. But the kernel finds sockets of one address and port by
+//! walking a list: each connected socket costs every datagram of the other peers some 6 ns, so a
+//! thousand would cost more than the rest of the path. The code that connects them keeps their
+//! number small.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use nix::errno::Errno;
+
+use super::error::DeviceError;
+use super::token::SockId;
+use crate::messages::BaseSocket;
+use crate::net::batch::Route;
+use crate::net::mailbox::Local;
+use crate::net::udp::UdpSocket;
+
+/// Number of datagrams read from a socket before it is closed: more than its receive buffer can
+/// hold.
+const LAST_DRAIN: usize = 16_384;
+
+/// Reference to the socket that a datagram is sent by, and its peer if it is a connected one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Via<O> {
+    /// Number of the socket.
+    pub(super) id: SockId,
+    /// Peer that the datagram is for.
+    pub(super) owner: Option<O>,
+}
+
+/// Properties of the socket that a datagram was received by.
+#[derive(Clone, Copy, Debug)]
+pub struct Entrance {
+    /// Number of the socket.
+    pub(super) id: SockId,
+    /// Address that it is bound to, if it is a connected one.
+    pub(super) bound: Option<IpAddr>,
+    /// Set on a draining socket: the address that it was connected to, if it was.
+    pub(super) retired: Option<Option<SocketAddr>>,
+    /// True if it receives handshake messages only, which take longer than data and may come from
+    /// unknown sources.
+    pub(super) is_for_handshakes: bool,
+}
+
+/// A socket that receives from any address.
+#[derive(Debug)]
+struct Disconnected {
+    worker: usize,
+    /// True if it receives the handshake messages of all peers; it is not used for sending.
+    is_for_handshakes: bool,
+    id: SockId,
+    socket: Arc<UdpSocket>,
+    address: IpAddr,
+    /// True if it supported segmentation offload when it was created, which applies to spare
+    /// sockets too.
+    sends_segments: bool,
+}
+
+/// The connected socket of a peer.
+#[derive(Debug)]
+pub(super) struct Connected<O> {
+    /// Peer that it belongs to.
+    owner: O,
+    /// Worker that reads from it and sends by it.
+    worker: usize,
+    /// Number of the socket.
+    pub(super) id: SockId,
+    /// The socket.
+    pub(super) socket: Arc<UdpSocket>,
+    /// Endpoint of the peer.
+    pub(super) remote: SocketAddr,
+    /// Local source address of its datagrams.
+    pub(super) local: Option<IpAddr>,
+}
+
+/// A draining socket, which is read until it is empty and then closed.
+#[derive(Debug)]
+struct Retired {
+    id: SockId,
+    socket: Arc<UdpSocket>,
+    bound: Option<IpAddr>,
+    /// Peer of a connected socket.
+    remote: Option<SocketAddr>,
+    /// Maximum number of datagrams that are still read from it; 0 once it is empty.
+    left: usize,
+}
+
+/// A socket that is to be drained, and its worker.
+pub(super) type Leftover = (usize, SockId);
+
+/// All sockets of a tunnel. `O` identifies the owner of a connected one.
+#[derive(Debug)]
+pub struct Sockets<O> {
+    disconnected: Vec<Disconnected>,
+    connected: Vec<Connected<O>>,
+    retired: Vec<Retired>,
+    /// Spare sockets for IPv4 and for IPv6.
+    spares: [Vec<OwnedFd>; 2],
+    port: u16,
+    /// Firewall mark of outgoing datagrams, 0 for none.
+    mark: u32,
+    next_id: u32,
+}
+
+/// Returns the index of an address family in [`Sockets::spares`].
+const fn family(address: IpAddr) -> usize {
+    if address.is_ipv4() { 0 } else { 1 }
+}
+
+impl<O: Copy + PartialEq> Sockets<O> {
+    /// Creates the set from disconnected sockets of the supervisor.
+    ///
+    /// # Errors
+    /// [`DeviceError::Message`]: they do not match their description.
+    pub(super) fn new(
+        port: u16,
+        sockets: Vec<BaseSocket>,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<Self, DeviceError> {
+        Self::with_ids_from(0, port, sockets, descriptors)
+    }
+
+    fn with_ids_from(
+        first_id: u32,
+        port: u16,
+        described: Vec<BaseSocket>,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<Self, DeviceError> {
+        let mut sockets = Self {
+            disconnected: Vec::with_capacity(described.len()),
+            connected: Vec::new(),
+            retired: Vec::new(),
+            spares: [Vec::new(), Vec::new()],
+            port,
+            mark: 0,
+            next_id: first_id,
+        };
+        sockets.add(described, descriptors)?;
+        Ok(sockets)
+    }
+
+    /// Adds disconnected sockets of the same port. Returns the number of previous ones.
+    ///
+    /// # Errors
+    /// [`DeviceError::Message`]: they do not match their description.
+    pub(super) fn add(
+        &mut self,
+        described: Vec<BaseSocket>,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<usize, DeviceError> {
+        if described.len() != descriptors.len() {
+            return Err(DeviceError::Message);
+        }
+        let before = self.disconnected.len();
+        for (socket, descriptor) in described.into_iter().zip(descriptors) {
+            let BaseSocket { worker, is_for_handshakes, address, sends_segments } = socket;
+            let id = self.take_id();
+            self.disconnected.push(Disconnected {
+                worker: worker.into(),
+                is_for_handshakes,
+                id,
+                socket: Arc::new(UdpSocket::from_parts(descriptor, sends_segments)),
+                address,
+                sends_segments,
+            });
+        }
+        Ok(before)
+    }
+
+    /// Replaces the disconnected sockets. The previous ones and those of the peers are no longer
+    /// used.
+    ///
+    /// # Errors
+    /// As for [`Self::new`].
+    pub(super) fn replace(
+        &mut self,
+        port: u16,
+        sockets: Vec<BaseSocket>,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<Vec<Leftover>, DeviceError> {
+        let mut new = Self::with_ids_from(self.next_id, port, sockets, descriptors)?;
+        new.mark = self.mark;
+        new.spares = std::mem::take(&mut self.spares);
+        let old = std::mem::replace(self, new);
+        Ok(self.succeed(old))
+    }
+
+    /// Adds spare sockets of the supervisor, those for IPv4 first.
+    ///
+    /// # Errors
+    /// [`DeviceError::Message`]: their number is wrong.
+    pub(super) fn add_spares(
+        &mut self,
+        ipv4: usize,
+        ipv6: usize,
+        mut descriptors: Vec<OwnedFd>,
+    ) -> Result<(), DeviceError> {
+        if descriptors.len() != ipv4 + ipv6 {
+            return Err(DeviceError::Message);
+        }
+        let [of_ipv4, of_ipv6] = &mut self.spares;
+        of_ipv6.extend(descriptors.drain(ipv4..));
+        of_ipv4.extend(descriptors);
+        Ok(())
+    }
+
+    /// Returns the number of spare sockets for IPv4 and IPv6; `None` for a family that is not
+    /// listened on.
+    pub(super) fn spares(&self) -> [Option<usize>; 2] {
+        let [ipv4, ipv6] = &self.spares;
+        let count = |spares: &Vec<_>, any: IpAddr| self.speaks(any).then_some(spares.len());
+        [count(ipv4, Ipv4Addr::UNSPECIFIED.into()), count(ipv6, Ipv6Addr::UNSPECIFIED.into())]
+    }
+
+    /// Records the mark of outgoing datagrams, 0 for none, which the disconnected sockets have
+    /// already. Peers' sockets and spare ones, which have the previous mark, are no longer used.
+    pub(super) fn set_mark(&mut self, mark: u32) -> Vec<Leftover> {
+        self.mark = mark;
+        self.spares = [Vec::new(), Vec::new()];
+        let connected = std::mem::take(&mut self.connected);
+        connected.into_iter().map(|connected| self.retire(connected)).collect()
+    }
+
+    /// Returns the mark of outgoing datagrams, 0 for none.
+    pub(super) const fn mark(&self) -> u32 {
+        self.mark
+    }
+
+    /// Takes the place of `old`, whose sockets are no longer used.
+    fn succeed(&mut self, old: Self) -> Vec<Leftover> {
+        let mut leftovers = Vec::new();
+        self.retired = old.retired;
+        for Disconnected { worker, id, socket, .. } in old.disconnected {
+            self.retired.push(Retired { id, socket, bound: None, remote: None, left: LAST_DRAIN });
+            leftovers.push((worker, id));
+        }
+        for connected in old.connected {
+            leftovers.push(self.retire(connected));
+        }
+        leftovers
+    }
+
+    /// Returns the UDP port of all sockets.
+    pub(super) const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Returns the disconnected sockets and their workers.
+    pub(super) fn disconnected(&self) -> impl Iterator<Item = (usize, SockId, &Arc<UdpSocket>)> {
+        self.disconnected.iter().map(|each| (each.worker, each.id, &each.socket))
+    }
+
+    /// Returns all sockets in use and their workers.
+    pub(super) fn in_use(&self) -> impl Iterator<Item = (usize, SockId, &Arc<UdpSocket>)> {
+        let connected = self.connected.iter().map(|each| (each.worker, each.id, &each.socket));
+        self.disconnected().chain(connected)
+    }
+
+    /// Returns a worker's disconnected socket for the address family of `address`.
+    pub(super) fn disconnected_for(
+        &self,
+        worker: usize,
+        address: IpAddr,
+    ) -> Option<(SockId, &Arc<UdpSocket>)> {
+        let mut fitting = self
+            .disconnected
+            .iter()
+            .filter(|each| each.worker == worker && !each.is_for_handshakes)
+            .filter(|each| each.address.is_ipv4() == address.is_ipv4());
+        fitting.next().map(|each| (each.id, &each.socket))
+    }
+
+    /// Returns the route of a worker's datagrams to `remote`, from the local address `local` or one
+    /// that the system chooses: by the owner's connected socket if it belongs to this worker and
+    /// has these addresses, else by the disconnected one. `None` if that address family is not
+    /// listened on.
+    pub(super) fn route(
+        &self,
+        worker: usize,
+        owner: Option<O>,
+        remote: SocketAddr,
+        local: Option<IpAddr>,
+        class: u8,
+    ) -> Option<Route<Via<O>>> {
+        let own = owner.and_then(|owner| self.connected(owner)).filter(|connected| {
+            connected.worker == worker && connected.remote == remote && connected.local == local
+        });
+        let (id, socket, is_connected) = match own {
+            Some(own) => (own.id, &own.socket, true),
+            None => {
+                let (id, socket) = self.disconnected_for(worker, remote.ip())?;
+                (id, socket, false)
+            }
+        };
+        let socket = Arc::clone(socket);
+        Some(Route { socket, is_connected, remote, local, class, owner: Via { id, owner } })
+    }
+
+    /// Returns the connected socket of a peer, if it has one.
+    pub(super) fn connected(&self, owner: O) -> Option<&Connected<O>> {
+        self.connected.iter().find(|connected| connected.owner == owner)
+    }
+
+    /// Returns the owners of connected sockets.
+    pub(super) fn owners(&self) -> impl Iterator<Item = O> + '_ {
+        self.connected.iter().map(|connected| connected.owner)
+    }
+
+    /// Returns the owners of connected sockets bound to `address`.
+    pub(super) fn owners_bound_to(&self, address: IpAddr) -> impl Iterator<Item = O> + '_ {
+        let bound = self.connected.iter().filter(move |connected| connected.local == Some(address));
+        bound.map(|connected| connected.owner)
+    }
+
+    /// Returns the number of connected sockets.
+    pub(super) fn connected_count(&self) -> usize {
+        self.connected.len()
+    }
+
+    /// Returns the socket of that number and its properties; `None` if it is closed by now.
+    pub(super) fn get(&self, id: SockId) -> Option<(Arc<UdpSocket>, Entrance)> {
+        if let Some(connected) = self.connected.iter().find(|connected| connected.id == id) {
+            let entrance = Entrance { id, bound: connected.local, retired: None, is_for_handshakes: false };
+            return Some((Arc::clone(&connected.socket), entrance));
+        }
+        if let Some(each) = self.disconnected.iter().find(|each| each.id == id) {
+            let is_for_handshakes = each.is_for_handshakes;
+            return Some((
+                Arc::clone(&each.socket),
+                Entrance { id, bound: None, retired: None, is_for_handshakes },
+            ));
+        }
+        let retired = self.retired.iter().find(|retired| retired.id == id)?;
+        let entrance =
+            Entrance { id, bound: retired.bound, retired: Some(retired.remote), is_for_handshakes: false };
+        Some((Arc::clone(&retired.socket), entrance))
+    }
+
+    /// Records that `taken` datagrams were read from a draining socket; `is_empty` if those were
+    /// all. It is closed once it is empty, or after a maximum number of datagrams.
+    pub(super) fn finish(&mut self, id: SockId, taken: usize, is_empty: bool) {
+        if let Some(retired) = self.retired.iter_mut().find(|retired| retired.id == id) {
+            retired.left = if is_empty { 0 } else { retired.left.saturating_sub(taken) };
+        }
+        self.close_finished();
+    }
+
+    /// Closes drained sockets, except those that a batch still has to be sent by.
+    fn close_finished(&mut self) {
+        self.retired.retain(|retired| retired.left > 0 || Arc::strong_count(&retired.socket) > 1);
+    }
+
+    /// Returns true if the address family of `address` is listened on.
+    pub(super) fn speaks(&self, address: IpAddr) -> bool {
+        self.disconnected.iter().any(|each| each.address.is_ipv4() == address.is_ipv4())
+    }
+
+    /// Connects a spare socket to `peer`, as `worker`'s for `owner`, from `local` or from the
+    /// address that the kernel's routes choose. Returns the socket that it replaces, which must be
+    /// drained.
+    ///
+    /// # Errors
+    /// An error of the kernel, or `WouldBlock` if there is no spare socket; then nothing has
+    /// changed.
+    pub(super) fn connect(
+        &mut self,
+        worker: usize,
+        owner: O,
+        peer: SocketAddr,
+        local: Option<Local>,
+    ) -> io::Result<Option<Leftover>> {
+        self.close_finished();
+        let of_family = |each: &&Disconnected| each.address.is_ipv4() == peer.is_ipv4();
+        let base = self.disconnected.iter().find(of_family);
+        let base = base.ok_or_else(|| io::Error::from(Errno::EAFNOSUPPORT))?;
+        let (listen, sends_segments) = (base.address, base.sends_segments);
+        let spare = self.spares.get_mut(family(peer.ip())).and_then(Vec::pop);
+        let spare =
+            spare.ok_or_else(|| io::Error::new(io::ErrorKind::WouldBlock, "no spare UDP socket yet"))?;
+        let socket = UdpSocket::from_parts(spare, sends_segments);
+        let source = self.source(&socket, listen, peer, local);
+        if let Err(error) = source.and_then(|source| socket.connect(source, peer)) {
+            // it can be used again unless it is bound
+            if socket.local_addr().is_ok_and(|address| address.port() == 0)
+                && let Some(spares) = self.spares.get_mut(family(peer.ip()))
+            {
+                spares.push(socket.into_fd());
+            }
+            return Err(error);
+        }
+        let local = socket.local_addr().ok().map(|address| address.ip());
+        let old = self.disconnect(owner);
+        let id = self.take_id();
+        self.connected.push(Connected { owner, worker, id, socket: Arc::new(socket), remote: peer, local });
+        Ok(old)
+    }
+
+    /// Stops using a peer's connected socket, which must be drained.
+    pub(super) fn disconnect(&mut self, owner: O) -> Option<Leftover> {
+        let place = self.connected.iter().position(|connected| connected.owner == owner)?;
+        let connected = self.connected.swap_remove(place);
+        Some(self.retire(connected))
+    }
+
+    fn retire(&mut self, connected: Connected<O>) -> Leftover {
+        let Connected { worker, id, socket, remote, local, .. } = connected;
+        self.retired.push(Retired { id, socket, bound: local, remote: Some(remote), left: LAST_DRAIN });
+        (worker, id)
+    }
+
+    /// Returns the address that a connected socket to `peer` is bound to: `local`, or else
+    /// `listen`, the address that is listened on, or else, if that is a wildcard, the one that the
+    /// routes choose for `spare`.
+    fn source(
+        &self,
+        spare: &UdpSocket,
+        listen: IpAddr,
+        peer: SocketAddr,
+        local: Option<Local>,
+    ) -> io::Result<SocketAddr> {
+        if let Some(Local { address, interface }) = local {
+            return Ok(match address {
+                IpAddr::V6(v6) if v6.is_unicast_link_local() => {
+                    SocketAddrV6::new(v6, self.port, 0, interface).into()
+                }
+                _ => SocketAddr::new(address, self.port),
+            });
+        }
+        if !listen.is_unspecified() {
+            return Ok(SocketAddr::new(listen, self.port));
+        }
+        let mut source = spare.source_towards(peer)?;
+        source.set_port(self.port);
+        Ok(source)
+    }
+
+    const fn take_id(&mut self) -> SockId {
+        let id = SockId(self.next_id);
+        self.next_id = self.next_id.wrapping_add(1);
+        id
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn base() -> (Sockets<u8>, u16) {
+        let socket = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let described = BaseSocket {
+            worker: 0,
+            is_for_handshakes: false,
+            address: "127.0.0.1".parse().unwrap(),
+            sends_segments: true,
+        };
+        let sockets = Sockets::new(port, vec![described], vec![socket.try_clone_fd().unwrap()]).unwrap();
+        (sockets, port)
+    }
+
+    fn spares(count: usize) -> Vec<OwnedFd> {
+        (0..count).map(|_| UdpSocket::unbound(true).unwrap().try_clone_fd().unwrap()).collect()
+    }
+
+    #[test]
+    fn peers_have_spare_sockets_and_without_one_nothing_changes() {
+        let (mut sockets, port) = base();
+        let peer = "127.0.0.2:9".parse().unwrap();
+        assert_eq!(sockets.spares(), [Some(0), None], "IPv6 is not listened on");
+        assert_eq!(sockets.connect(0, 1, peer, None).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert!(matches!(sockets.add_spares(2, 1, spares(2)), Err(DeviceError::Message)));
+        sockets.add_spares(2, 0, spares(2)).unwrap();
+        assert!(sockets.connect(0, 1, peer, None).unwrap().is_none());
+        let connected = sockets.connected(1).unwrap();
+        assert_eq!(
+            connected.socket.local_addr().unwrap(),
+            SocketAddr::new("127.0.0.1".parse().unwrap(), port)
+        );
+        assert!(connected.socket.sends_segments());
+        let first = connected.id;
+        assert_eq!(sockets.connect(0, 1, "127.0.0.3:9".parse().unwrap(), None).unwrap(), Some((0, first)));
+        assert_eq!(sockets.spares(), [Some(0), None]);
+        assert!(sockets.get(first).unwrap().1.retired.is_some(), "read to its end");
+        sockets.finish(first, 0, true);
+        assert!(sockets.get(first).is_none());
+    }
+
+    #[test]
+    fn another_mark_puts_peers_sockets_and_spare_ones_out_of_use() {
+        let (mut sockets, _) = base();
+        sockets.add_spares(2, 0, spares(2)).unwrap();
+        sockets.connect(3, 1, "127.0.0.2:9".parse().unwrap(), None).unwrap();
+        let id = sockets.connected(1).unwrap().id;
+        assert_eq!(sockets.set_mark(7), [(3, id)]);
+        assert_eq!((sockets.mark(), sockets.connected_count(), sockets.spares()), (7, 0, [Some(0), None]));
+    }
+
+    #[test]
+    fn other_sockets_take_the_place_of_those_before() {
+        let (mut sockets, _) = base();
+        sockets.add_spares(2, 0, spares(2)).unwrap();
+        sockets.connect(0, 1, "127.0.0.2:9".parse().unwrap(), None).unwrap();
+        let before: Vec<_> = sockets.in_use().map(|(worker, id, _)| (worker, id)).collect();
+        let (new, port) = base();
+        let handed = new.disconnected[0].socket.try_clone_fd().unwrap();
+        let described = BaseSocket {
+            worker: 0,
+            is_for_handshakes: false,
+            address: "127.0.0.1".parse().unwrap(),
+            sends_segments: false,
+        };
+        assert!(matches!(sockets.replace(port, vec![described], Vec::new()), Err(DeviceError::Message)));
+        assert_eq!(sockets.replace(port, vec![described], vec![handed]).unwrap(), before);
+        assert_eq!((sockets.port(), sockets.spares(), sockets.connected_count()), (port, [Some(1), None], 0));
+        assert!(sockets.in_use().all(|(_, id, _)| before.iter().all(|(_, old)| *old != id)), "other numbers");
+    }
+}

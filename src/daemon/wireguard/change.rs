@@ -1,0 +1,109 @@
+//! Applies changes to keys and peers that the supervisor gets from wg(8) or the file. Sessions of
+//! other peers continue.
+
+use std::time::Duration;
+
+use tracing::warn;
+
+use super::tunnel::WireGuard;
+use crate::config::display_name;
+use crate::daemon::core::Core;
+use crate::daemon::error::DeviceError;
+use crate::uapi::{Changes, PeerChanges};
+use wontun_proto::wireguard::{AddPeerError, Endpoint, Peer, PeerId};
+
+impl WireGuard {
+    /// Applies `changes` to keys and peers; the supervisor has handled the port, the mark and the
+    /// kill switch.
+    ///
+    /// # Errors
+    /// The tunnel cannot continue.
+    pub(super) fn change(&mut self, core: &mut Core, changes: &Changes) -> Result<(), DeviceError> {
+        if let Some(private) = &changes.private_key
+            && let Some(twin) = self.engine.set_private_key(private.clone(), core.now)
+        {
+            warn!("a peer that has our own public key is left out");
+            self.forget(core, twin);
+        }
+        if changes.replace_peers {
+            let ids: Vec<_> = self.engine.peer_ids().collect();
+            for id in ids {
+                self.remove_peer(core, id);
+            }
+        }
+        for peer in &changes.peers {
+            self.change_peer(core, peer)?;
+        }
+        Ok(())
+    }
+
+    fn change_peer(&mut self, core: &mut Core, changes: &PeerChanges) -> Result<(), DeviceError> {
+        let known = self.engine.peer_id(&changes.public_key);
+        if changes.remove {
+            if let Some(id) = known {
+                self.remove_peer(core, id);
+            }
+            return Ok(());
+        }
+        let id = match known {
+            Some(id) => id,
+            None if changes.update_only => return Ok(()),
+            None => match self.engine.add_peer(changes.public_key) {
+                Ok(id) => id,
+                Err(error @ (AddPeerError::OwnKey | AddPeerError::Full)) => {
+                    let name = changes.name.as_ref().and_then(Option::as_ref);
+                    warn!(peer = display_name(name, &changes.public_key), %error, "a peer is left out");
+                    return Ok(());
+                }
+            },
+        };
+        match &changes.name {
+            Some(Some(name)) => drop(self.labels.insert(id, name.clone())),
+            Some(None) => drop(self.labels.remove(&id)),
+            None => {}
+        }
+        if let Some(preshared) = &changes.preshared_key {
+            self.engine.set_preshared_key(id, preshared.clone());
+        }
+        if let Some(remote) = changes.endpoint {
+            self.names.remove(id);
+            self.engine.set_endpoint(id, Some(Endpoint::new(remote)), core.now);
+            self.endpoints.handle_configured(id, remote.ip());
+            self.report_endpoint(core, id);
+            self.follow(core, id)?;
+        }
+        if changes.replace_allowed_ips {
+            self.allowed_ips.remove_peer(id);
+        }
+        for change in &changes.allowed_ips {
+            if change.remove {
+                self.allowed_ips.remove_from(change.prefix, id);
+            } else {
+                self.allowed_ips.insert(change.prefix, id);
+            }
+        }
+        // last, since it may send a packet
+        if let Some(seconds) = changes.persistent_keepalive {
+            let interval = Some(Duration::from_secs(seconds.into()));
+            self.engine.set_persistent_keepalive(id, interval, core.now);
+        }
+        Ok(())
+    }
+
+    pub(super) fn remove_peer(&mut self, core: &mut Core, id: PeerId) {
+        self.lost += self.engine.peer(id).map_or(0, Peer::lost);
+        self.engine.remove_peer(id);
+        self.forget(core, id);
+    }
+
+    /// Removes all state of a peer that the engine does not know any more.
+    fn forget(&mut self, core: &mut Core, id: PeerId) {
+        self.names.remove(id);
+        self.endpoints.remove(id);
+        self.labels.remove(&id);
+        self.connected_at.remove(&id);
+        self.peer_log.remove(id);
+        self.allowed_ips.remove_peer(id);
+        self.disconnect(core, id);
+    }
+}

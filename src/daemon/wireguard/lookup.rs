@@ -1,0 +1,145 @@
+//! Requests look-ups of peers' endpoint names from the supervisor, and handles the answers.
+
+use std::net::SocketAddr;
+
+use tracing::{debug, warn};
+
+use super::names::{MAX_ASKED, RETRY_MAX};
+use super::tunnel::WireGuard;
+use crate::daemon::core::Core;
+use crate::daemon::error::DeviceError;
+use crate::messages::{Address, FromTunnel};
+use wontun_proto::wireguard::{Endpoint, Peer, PeerId, PublicKey};
+
+impl WireGuard {
+    /// Requests the look-ups that are due; the answers are events.
+    pub(super) fn ask_names(&mut self, core: &mut Core) {
+        while self.names.asked.len() < MAX_ASKED
+            && let Some(id) = self.names.take_due(core.now)
+        {
+            let Some(key) = self.engine.peer(id).map(Peer::public_key).copied() else { continue };
+            self.names.asked.push(key);
+            core.send(&FromTunnel::LookUp(Some(key)));
+        }
+    }
+
+    /// Sets or removes the endpoint name of a peer.
+    pub(super) fn take_name(&mut self, core: &Core, key: &PublicKey, name: Option<(String, u16)>) {
+        // a peer that was left out does not exist
+        let Some(id) = self.engine.peer_id(key) else { return };
+        match name {
+            Some((host, _)) => self.names.insert(id, host, core.now),
+            None => {
+                self.names.remove(id);
+                self.engine.set_candidates(id, &[]);
+            }
+        }
+    }
+
+    /// Handles the addresses of a peer's name, or the error of the look-up.
+    pub(super) fn take_lookup(
+        &mut self,
+        core: &mut Core,
+        key: &PublicKey,
+        result: Result<Vec<Address>, String>,
+    ) -> Result<(), DeviceError> {
+        self.names.asked.retain(|asked| asked != key);
+        if let Some(id) = self.engine.peer_id(key)
+            && let Some(name) = self.names.names.get_mut(&id)
+        {
+            name.is_asked = false;
+            match result {
+                Ok(addresses) => self.handle_addresses(core, id, addresses)?,
+                Err(error) => self.handle_lookup_failure(core, id, &error),
+            }
+        }
+        self.ask_names(core);
+        Ok(())
+    }
+
+    /// Keeps the current address while the name still has it, and passes the others to the engine,
+    /// to be tried if the peer does not answer there.
+    fn handle_addresses(
+        &mut self,
+        core: &mut Core,
+        peer: PeerId,
+        addresses: Vec<Address>,
+    ) -> Result<(), DeviceError> {
+        let addresses = addresses.into_iter().map(SocketAddr::from);
+        let usable = addresses.filter(|address| self.sockets.speaks(address.ip())).collect();
+        let candidates = interleave(usable);
+        let Some(&remote) = candidates.first() else {
+            self.handle_lookup_failure(core, peer, "no address of a family that this host speaks");
+            return Ok(());
+        };
+        debug!(?candidates, "the addresses of a peer's name");
+        let current = self.engine.peer(peer).and_then(Peer::endpoint).map(|endpoint| endpoint.remote);
+        if current.is_none_or(|current| !candidates.contains(&current)) {
+            self.engine.set_endpoint(peer, Some(Endpoint::new(remote)), core.now);
+            self.report_endpoint(core, peer);
+            self.follow(core, peer)?;
+        }
+        self.engine.set_candidates(peer, &candidates);
+        Ok(())
+    }
+
+    fn handle_lookup_failure(&mut self, core: &Core, peer: PeerId, error: &str) {
+        let Some(name) = self.names.names.get_mut(&peer) else { return };
+        let at = core.now + name.pause;
+        let pause = name.pause.as_secs();
+        name.pause = (name.pause * 2).min(RETRY_MAX);
+        if let Some(suppressed) = self.quiet.lookup.allow(core.now) {
+            let name = name.host.clone();
+            warn!(
+                peer = self.peer_name(peer),
+                %name,
+                error,
+                suppressed,
+                "an endpoint's name does not lead to an address; trying again in {pause} s, then less often"
+            );
+        }
+        self.names.ask_at(peer, at);
+    }
+}
+
+/// Returns the addresses in the order of RFC 8305, section 4: that of the system, with the families
+/// alternating, each address once.
+fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let begins_with_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (first, second): (Vec<_>, Vec<_>) =
+        addresses.into_iter().partition(|address| address.is_ipv6() == begins_with_v6);
+    let (mut first, mut second) = (first.into_iter(), second.into_iter());
+    let mut ordered = Vec::new();
+    loop {
+        let pair = [first.next(), second.next()];
+        if pair == [None, None] {
+            return ordered;
+        }
+        for address in pair.into_iter().flatten() {
+            if !ordered.contains(&address) {
+                ordered.push(address);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_take_turns_and_each_address_is_there_once() {
+        let ordered = |addresses: &[&str]| {
+            let parsed = addresses.iter().map(|text| text.parse().unwrap()).collect();
+            let ordered = interleave(parsed);
+            ordered.iter().map(|address: &SocketAddr| address.ip().to_string()).collect::<Vec<_>>()
+        };
+        let [a, b, c] = ["192.0.2.1:1", "192.0.2.2:1", "192.0.2.3:1"];
+        let [d, e] = ["[2001:db8::1]:1", "[2001:db8::2]:1"];
+        assert_eq!(ordered(&[]), [""; 0]);
+        assert_eq!(ordered(&[a, a]), ["192.0.2.1"]);
+        assert_eq!(ordered(&[d, e, a]), ["2001:db8::1", "192.0.2.1", "2001:db8::2"]);
+        let expected = ["192.0.2.1", "2001:db8::1", "192.0.2.2", "2001:db8::2", "192.0.2.3"];
+        assert_eq!(ordered(&[a, b, d, c, e, a]), expected);
+    }
+}

@@ -1,0 +1,210 @@
+//! Implements `Mode` and `Receive` for WireGuard mode.
+
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+
+use tracing::info;
+
+use super::data_path::Run;
+use super::tunnel::WireGuard;
+use crate::control::health::Handshake;
+use crate::daemon::budget::Progress;
+use crate::daemon::core::Core;
+use crate::daemon::error::DeviceError;
+use crate::daemon::incoming::Receive;
+use crate::daemon::mode::{Mode, Way};
+use crate::daemon::shared::Shared;
+use crate::daemon::sockets::{Entrance, Sockets, Via};
+use crate::daemon::token::Token;
+use crate::daemon::worker::Worker;
+use crate::messages::{FromTunnel, Status, ToTunnel};
+use crate::metrics::{PeerSample, QueueSample, Sample};
+use crate::net::batch::{Batch, Route};
+use crate::net::fault::Fault;
+use crate::net::mailbox::Arrival;
+use wontun_packet::DropReason;
+use wontun_packet::split::Lengths;
+use wontun_proto::time::Instant;
+use wontun_proto::wireguard::message::{DATA_HEADER_LEN, TAG_LEN};
+use wontun_proto::wireguard::padding::PADDING;
+use wontun_proto::wireguard::{Peer, PeerId, PublicKey, Sealing, cipher_library};
+
+impl Mode for WireGuard {
+    type Owner = PeerId;
+    type Sealing = Sealing;
+    type Scratch = Run;
+    const NAME: &'static str = "wireguard";
+    const HEADROOM: usize = DATA_HEADER_LEN;
+    const TAG: usize = TAG_LEN;
+    const TAILROOM: usize = TAG_LEN + PADDING;
+
+    fn scratch() -> Self::Scratch {
+        Run::with_room()
+    }
+
+    fn start(&mut self, core: &mut Core) -> Result<(), DeviceError> {
+        let peers = self.engine.peer_ids().count();
+        let (mtu, port, cipher) = (core.link.mtu, self.sockets.port(), cipher_library());
+        info!(mode = "wireguard", tun = %core.name, mtu, port, peers, cipher, "ready");
+        self.ask_names(core);
+        Ok(())
+    }
+
+    fn sockets(&self) -> &Sockets<PeerId> {
+        &self.sockets
+    }
+
+    fn sockets_mut(&mut self) -> &mut Sockets<PeerId> {
+        &mut self.sockets
+    }
+
+    fn route(&mut self, core: &mut Core, packet: &[u8], lengths: Lengths) -> Result<Way<Self>, DropReason> {
+        self.route_packet(core, packet, lengths)
+    }
+
+    fn stage(&mut self, core: &mut Core, peer: PeerId, packet: &[u8]) -> Result<(), DropReason> {
+        self.engine.stage(peer, packet, core.now)
+    }
+
+    fn seal(sealing: &mut Sealing, place: &mut [u8], len: usize) -> Option<usize> {
+        sealing.seal(place, len)
+    }
+
+    fn handle_send_fault(
+        &mut self,
+        core: &mut Core,
+        fault: Fault,
+        route: &Route<Via<PeerId>>,
+        datagrams: usize,
+    ) -> Result<Option<Route<Via<PeerId>>>, DeviceError> {
+        self.take_send_fault(core, fault, route, datagrams)
+    }
+
+    fn serve(
+        &mut self,
+        core: &mut Core,
+        batch: Option<&mut Batch<Via<PeerId>>>,
+    ) -> Result<Progress, DeviceError> {
+        self.serve_engine(core, batch)
+    }
+
+    fn drain(&mut self, core: &mut Core, token: Token) -> Result<Progress, DeviceError> {
+        match token {
+            Token::Handshakes => Ok(self.take_handshake(core)),
+            Token::UapiClient(number) => Ok(self.drain_answer(core, number)),
+            _ => Ok(Progress::Drained),
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        [self.names.deadline(), self.engine.poll_timeout()].into_iter().flatten().min()
+    }
+
+    fn handle_timeouts(&mut self, core: &mut Core) -> Result<(), DeviceError> {
+        self.engine.handle_timeout(core.now);
+        if self.engine.queued() > 0 {
+            // from the engine's backlog, which no datagram announces
+            core.post(Token::Handshakes);
+        }
+        self.ask_names(core);
+        Ok(())
+    }
+
+    fn handle_message(
+        &mut self,
+        core: &mut Core,
+        message: ToTunnel,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<(), DeviceError> {
+        match message {
+            ToTunnel::Change { number, changes } => {
+                self.change(core, &changes)?;
+                if let Some(number) = number {
+                    core.send(&FromTunnel::Changed(number));
+                }
+                Ok(())
+            }
+            ToTunnel::Name { peer, name } => {
+                self.take_name(core, &peer, name);
+                Ok(())
+            }
+            ToTunnel::Addresses { peer: Some(peer), result } => self.take_lookup(core, &peer, result),
+            ToTunnel::Answer { client, report } => self.take_request(core, client, report, descriptors),
+            _ => Err(DeviceError::Message),
+        }
+    }
+
+    fn handle_spares(&mut self, core: &mut Core) -> Result<(), DeviceError> {
+        self.connect_peers(core)
+    }
+
+    fn handle_link(&mut self, core: &mut Core) -> Result<(), DeviceError> {
+        self.engine.set_mtu(usize::try_from(core.link.mtu).unwrap_or(usize::MAX));
+        Ok(())
+    }
+
+    fn handle_resume(&mut self, core: &mut Core) {
+        self.engine.forget_sessions(core.now);
+        info!("the machine was suspended: all sessions were dropped, and new ones are made");
+    }
+
+    fn handle_address_lost(&mut self, core: &mut Core, address: IpAddr) -> Result<(), DeviceError> {
+        self.leave_source(core, address);
+        Ok(())
+    }
+
+    fn status(&self, now: Instant) -> Status {
+        self.peers_status(now)
+    }
+
+    fn handshake(&self, now: Instant) -> Handshake {
+        let last = self.engine.peers_after(None).filter_map(Peer::last_handshake).max();
+        last.map_or(Handshake::Never, |last| Handshake::Ago(now.since(last)))
+    }
+
+    fn tell(&self, _: Instant, sample: &mut Sample) {
+        sample.peer_count = self.engine.peer_count();
+        sample.lost = self.lost;
+        let (handshakes, backlog) = (self.engine.queued(), self.engine.backlog());
+        sample.queues = Some(QueueSample { handshakes, backlog });
+    }
+
+    fn tell_peers(&self, after: Option<&PublicKey>, most: usize, now: Instant, peers: &mut Vec<PeerSample>) {
+        peers.extend(self.engine.peers_after(after).take(most).map(|peer| {
+            let transfer = peer.transfer();
+            let id = self.engine.peer_id(peer.public_key());
+            PeerSample {
+                public_key: *peer.public_key(),
+                name: id.and_then(|id| self.labels.get(&id)).cloned(),
+                rx_bytes: transfer.received,
+                tx_bytes: transfer.sent,
+                rx_packets: transfer.packets_received,
+                tx_packets: transfer.packets_sent,
+                handshake_age: peer.last_handshake().map(|last| now.since(last)),
+                has_session: peer.has_session(now),
+                staged: peer.staged(),
+                lost: peer.lost(),
+            }
+        }));
+    }
+
+    fn ended_sessions(&self) -> u64 {
+        self.engine.ended_sessions()
+    }
+
+    fn lost_packets(&self) -> u64 {
+        let present = self.engine.peer_ids().filter_map(|id| self.engine.peer(id));
+        self.lost + present.map(Peer::lost).sum::<u64>()
+    }
+}
+
+impl Receive for WireGuard {
+    fn take_arrival(
+        shared: &Shared<Self>,
+        worker: &mut Worker<Self>,
+        arrival: &Arrival,
+        entrance: Entrance,
+    ) -> Result<(), DeviceError> {
+        Self::take_datagrams(shared, worker, arrival, entrance)
+    }
+}

@@ -1,0 +1,140 @@
+//! Connected sockets of peers: their assignment, and their change when a peer moves.
+//!
+//! The rule: the first [`MAX_CONNECTED`] peers that complete a handshake get a connected socket
+//! each, and keep it while they have a session; datagrams of all others are sent by the
+//! disconnected sockets, with the source address that the peer has sent to. So a client and a small
+//! server have the whole gain, and a thousand peers never pay for it: [`crate::daemon::sockets`]
+//! describes the cost of a connected socket for the other peers.
+//!
+//! A connected socket has a fixed source address, and only datagrams from that address are sent by
+//! it: those whose source the system chooses are sent by the disconnected sockets, until the peer
+//! has answered.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use tracing::debug;
+
+use super::peer_log::Line;
+use super::tunnel::WireGuard;
+use crate::daemon::core::Core;
+use crate::daemon::error::DeviceError;
+use crate::daemon::token::Token;
+use crate::net::mailbox::Local;
+use wontun_proto::wireguard::{Endpoint, PeerId};
+
+/// Maximum number of connected sockets of a tunnel.
+const MAX_CONNECTED: usize = 8;
+/// A peer that moves again within this time, such as one that alternates between two uplinks, gets
+/// no connected socket.
+const SETTLED: Duration = Duration::from_secs(1);
+
+impl WireGuard {
+    /// Updates the socket of a peer that has moved or has confirmed its endpoint.
+    pub(super) fn follow(&mut self, core: &mut Core, id: PeerId) -> Result<(), DeviceError> {
+        let Some(peer) = self.engine.peer(id) else { return Ok(()) };
+        let Some(endpoint) = peer.endpoint() else { return Ok(()) };
+        if endpoint.local.is_none() {
+            // the system must choose the source again, and a connected socket keeps its own
+            self.disconnect(core, id);
+            return Ok(());
+        }
+        let is_restless = self.connected_at.get(&id).is_some_and(|at| core.now.since(*at) < SETTLED);
+        match self.sockets.connected(id) {
+            Some(connected) if connected.is_for(endpoint) => return Ok(()),
+            _ if is_restless => {
+                self.disconnect(core, id);
+                return Ok(());
+            }
+            Some(_) => {}
+            None if !peer.has_session(core.now) => return Ok(()),
+            None => {
+                if self.sockets.connected_count() >= MAX_CONNECTED && !self.disconnect_idle(core) {
+                    return Ok(());
+                }
+            }
+        }
+        self.connect(core, id, endpoint)
+    }
+
+    /// Gives peers with a session connected sockets, as far as the limit allows, after a change of
+    /// the mark has removed theirs, or when spare sockets were missing before.
+    pub(super) fn connect_peers(&mut self, core: &mut Core) -> Result<(), DeviceError> {
+        let count = MAX_CONNECTED.saturating_sub(self.sockets.connected_count());
+        let waits = |id: &PeerId| {
+            let peer = self.engine.peer(*id);
+            peer.is_some_and(|peer| peer.has_session(core.now)) && self.sockets.connected(*id).is_none()
+        };
+        let ids: Vec<_> = self.engine.peer_ids().filter(waits).take(count).collect();
+        ids.into_iter().try_for_each(|id| self.follow(core, id))
+    }
+
+    /// Connects a new socket of the worker that the peer's data is steered to; the previous one is
+    /// drained and closed. Without a spare socket, the disconnected ones are used.
+    fn connect(&mut self, core: &mut Core, id: PeerId, endpoint: Endpoint) -> Result<(), DeviceError> {
+        let local = endpoint.local.map(|address| Local { address, interface: scope(endpoint.remote) });
+        let worker = self.engine.receiver(id) as usize;
+        let connected = self.sockets.connect(worker, id, endpoint.remote, local);
+        core.ask_sockets(&self.sockets);
+        let old = match connected {
+            Ok(old) => old,
+            Err(error) => {
+                if let Some(suppressed) = self.peer_log.allow(id, Line::Socket, core.now) {
+                    let (peer, endpoint) = (self.peer_name(id), endpoint.remote);
+                    debug!(peer, %error, %endpoint, suppressed, "no socket of its own for a peer");
+                }
+                self.disconnect(core, id);
+                return Ok(());
+            }
+        };
+        self.connected_at.insert(id, core.now);
+        if let Some(connected) = self.sockets.connected(id) {
+            let token = Token::Sock(connected.id);
+            core.register(worker, connected.socket.as_ref(), token)?;
+        }
+        core.drain_last(old);
+        Ok(())
+    }
+
+    /// Stops using a peer's connected socket.
+    pub(super) fn disconnect(&mut self, core: &mut Core, id: PeerId) {
+        let leftover = self.sockets.disconnect(id);
+        core.drain_last(leftover);
+    }
+
+    /// Handles the loss of a local address: peers answered from there are answered from the address
+    /// that the routes choose, by the disconnected sockets, until an answer confirms the new
+    /// address.
+    pub(super) fn leave_source(&mut self, core: &mut Core, address: IpAddr) {
+        let bound: Vec<_> = self.sockets.owners_bound_to(address).collect();
+        for id in bound {
+            self.disconnect(core, id);
+            self.engine.set_any_source(id);
+        }
+    }
+
+    /// Frees the connected socket of a peer without a session. Returns true if there was one.
+    fn disconnect_idle(&mut self, core: &mut Core) -> bool {
+        let has_session = |id| self.engine.peer(id).is_some_and(|peer| peer.has_session(core.now));
+        let idle = self.sockets.owners().find(|id| !has_session(*id));
+        if let Some(id) = idle {
+            self.disconnect(core, id);
+        }
+        idle.is_some()
+    }
+}
+
+/// Returns the interface of a link-local address; 0 for any other address.
+fn scope(remote: SocketAddr) -> u32 {
+    match remote {
+        SocketAddr::V6(remote) => remote.scope_id(),
+        SocketAddr::V4(_) => 0,
+    }
+}
+
+impl crate::daemon::sockets::Connected<PeerId> {
+    /// Returns true if the socket has the addresses of `endpoint`.
+    pub(super) fn is_for(&self, endpoint: Endpoint) -> bool {
+        (self.remote, self.local) == (endpoint.remote, endpoint.local)
+    }
+}

@@ -1,0 +1,127 @@
+//! State of a tunnel in WireGuard mode.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+
+use super::answers::Answers;
+use super::endpoints::Endpoints;
+use super::names::Names;
+use super::peer_log::PeerLog;
+use crate::config::{PeerName, display_name};
+use crate::daemon::core::{Core, QUIET};
+use crate::daemon::error::DeviceError;
+use crate::daemon::run::Device;
+use crate::daemon::sockets::Sockets;
+use crate::logging::RateLimit;
+use crate::net::random::SystemRandom;
+use crate::net::tun::Tun;
+use wontun_proto::allowed_ips::AllowedIps;
+use wontun_proto::time::Instant;
+use wontun_proto::wireguard::message::{INITIATION_LEN, RESPONSE_LEN};
+use wontun_proto::wireguard::{Interface, Peer, PeerId, Transmit, cipher_library};
+
+/// A tunnel in WireGuard mode.
+pub struct WireGuard {
+    pub(super) engine: Interface,
+    pub(super) allowed_ips: AllowedIps<PeerId>,
+    pub(super) sockets: Sockets<PeerId>,
+    /// Times at which peers got their connected sockets.
+    pub(super) connected_at: HashMap<PeerId, Instant>,
+    pub(super) names: Names,
+    /// Names of the peers for display; most peers have none.
+    pub(super) labels: HashMap<PeerId, PeerName>,
+    pub(super) answers: Answers,
+    pub(super) endpoints: Endpoints,
+    pub(super) share: Share,
+    /// Packets of removed peers that waited for a handshake and were never sent.
+    pub(super) lost: u64,
+    pub(super) quiet: Quiet,
+    pub(super) peer_log: PeerLog,
+}
+
+/// Send budget: limits the messages of the engine per turn, so that thousands of peers with
+/// messages to send do not keep the loop from packets.
+#[derive(Debug, Default)]
+pub(super) struct Share {
+    turn: Instant,
+    left: usize,
+}
+
+impl Share {
+    const ALL: usize = 1024;
+    /// Cost of an initiation, which takes as long as a hundred packets.
+    const HANDSHAKE: usize = Self::ALL / 8;
+
+    /// Returns true if there is budget left in the turn that began at `now`.
+    pub(super) fn has_some(&mut self, now: Instant) -> bool {
+        if self.turn != now {
+            *self = Self { turn: now, left: Self::ALL };
+        }
+        self.left > 0
+    }
+
+    pub(super) const fn take(&mut self, transmit: Transmit) {
+        let cost = if matches!(transmit.len, INITIATION_LEN | RESPONSE_LEN) { Self::HANDSHAKE } else { 1 };
+        self.left = self.left.saturating_sub(cost);
+    }
+}
+
+/// Rate limits of log lines that the network can provoke. Those for lines that one peer can provoke
+/// are in `peer_log`.
+#[derive(Debug)]
+pub(super) struct Quiet {
+    pub(super) silent: RateLimit,
+    pub(super) lookup: RateLimit,
+}
+
+impl std::fmt::Debug for WireGuard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WireGuard").finish_non_exhaustive()
+    }
+}
+
+impl Device<WireGuard> {
+    /// Creates a tunnel from the descriptors that the supervisor has opened, without keys and
+    /// peers.
+    ///
+    /// # Errors
+    /// An error of the system.
+    pub(crate) fn wireguard(
+        core: Core,
+        tuns: Vec<Tun>,
+        sockets: Sockets<PeerId>,
+        reports_endpoints: bool,
+        clamps_mss: bool,
+    ) -> Result<Self, DeviceError> {
+        // initialized now, when nothing waits for it
+        cipher_library();
+        let random = SystemRandom::open()?;
+        let mtu = usize::try_from(core.link.mtu).unwrap_or(usize::MAX);
+        let mut engine = Interface::new(mtu, Box::new(random));
+        let receivers = u32::try_from(tuns.len()).ok().and_then(NonZeroU32::new);
+        engine.set_receivers(receivers.unwrap_or(NonZeroU32::MIN));
+        let mode = WireGuard {
+            engine,
+            allowed_ips: AllowedIps::new(),
+            sockets,
+            connected_at: HashMap::new(),
+            names: Names::default(),
+            labels: HashMap::new(),
+            answers: Answers::default(),
+            endpoints: Endpoints::new(reports_endpoints),
+            share: Share::default(),
+            lost: 0,
+            quiet: Quiet { silent: RateLimit::new(QUIET), lookup: RateLimit::new(QUIET) },
+            peer_log: PeerLog::default(),
+        };
+        Self::assemble(mode, core, tuns, clamps_mss)
+    }
+}
+
+impl WireGuard {
+    /// Returns the name of a peer for log lines.
+    pub(super) fn peer_name(&self, peer: PeerId) -> String {
+        let key = self.engine.peer(peer).map(Peer::public_key);
+        key.map(|key| display_name(self.labels.get(&peer), key)).unwrap_or_default()
+    }
+}

@@ -1,0 +1,167 @@
+//! A worker: one thread with an epoll, a tun queue, sockets and buffers of its own. Each does all
+//! the work on the packets that the kernel delivers to it; the kernel keeps a flow on one worker.
+//! The first one also handles timers, signals and the supervisor.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::epoll::EpollEvent;
+use nix::sys::eventfd::EventFd;
+
+use super::core::{Core, tell_drop};
+use super::error::{DeviceError, system};
+use super::handshake_budget::HandshakeBudget;
+use super::mode::Mode;
+use super::pending::Pending;
+use super::poll::{EVENTS, Poll};
+use super::ready::ReadySet;
+use super::sockets::Via;
+use super::suspension::Suspension;
+use super::token::{SockId, Token};
+use crate::counters::Counters;
+use crate::logging::RateLimit;
+use crate::net::batch::Batch;
+use crate::net::mailbox::{Mailbox, SLOT, SLOTS};
+use crate::net::timer::thread_time;
+use crate::net::tun::Tun;
+use crate::net::udp::UdpSocket;
+use wontun_packet::DropReason;
+use wontun_packet::coalesce::Coalescer;
+use wontun_packet::virtio::MAX_HEADER;
+use wontun_proto::time::Instant;
+
+/// Maximum size of a packet, rounded up.
+const LARGEST: usize = 65_536;
+/// Size of the buffer for one read of the tun, in bytes.
+const PACKET: usize = MAX_HEADER + LARGEST;
+
+/// Total size of a worker's packet buffers in bytes, which do not grow.
+const BUFFERS: usize = PACKET + crate::net::batch::SIZE + SLOT * SLOTS + size_of::<Coalescer>();
+const _: () = assert!(BUFFERS <= 4 << 20, "a worker is to make do with 4 MiB");
+
+/// The state of a worker.
+#[derive(Debug)]
+pub struct Worker<M: Mode> {
+    /// Number of the worker; the first is 0.
+    pub(super) number: usize,
+    pub(super) poll: Arc<Poll>,
+    pub(super) bell: Arc<EventFd>,
+    pub(super) ready: ReadySet,
+    pub(super) handshakes: HandshakeBudget,
+    /// Start of the current handshake work, in this thread's CPU time.
+    pub(super) shaking_since: Option<Instant>,
+    pub(super) events: [EpollEvent; EVENTS],
+    /// Start of this turn.
+    pub(super) now: Instant,
+    pub(super) suspension: Suspension,
+    pub(super) counters: Arc<[Counters]>,
+    /// Number of ended sessions whose keys this worker has cleared from its stack.
+    pub(super) cleared_sessions: u64,
+    drops: RateLimit,
+    /// Rate limit of answers to packets that are too big (RFC 4443 section 2.4 f).
+    pub(super) answers: RateLimit,
+    /// The device's MTU when the lock was last held.
+    pub(super) mtu: usize,
+    /// True to lower the MSS of TCP SYNs to the MTU.
+    pub(super) clamps_mss: bool,
+
+    pub(super) tun: Tun,
+    /// Data read from the tun last.
+    pub(super) packet: Box<[u8]>,
+    /// Part of that data that had no room in the batch.
+    pub(super) pending: Option<Pending<M>>,
+    pub(super) batch: Batch<Via<M::Owner>>,
+    /// The full socket that the batch waits for; meanwhile the tun is not read, and packets stay in
+    /// its queue.
+    pub(super) blocked: Option<(SockId, Arc<UdpSocket>)>,
+
+    pub(super) mailbox: Mailbox,
+    /// Coalesces packets for the tun; `None` for a queue that takes no super-packets.
+    pub(super) coalescer: Option<Box<Coalescer>>,
+    pub(super) scratch: M::Scratch,
+}
+
+impl<M: Mode> Worker<M> {
+    /// Creates a worker.
+    ///
+    /// # Errors
+    /// An error of the system.
+    pub(super) fn new(
+        core: &Core,
+        number: usize,
+        tun: Tun,
+        clamps_mss: bool,
+    ) -> Result<Option<Self>, DeviceError> {
+        let Some(seat) = core.seat(number) else { return Ok(None) };
+        if tun.is_own() {
+            core.register(number, &tun, Token::Tun)?;
+        }
+        let takes_udp = tun.takes_udp();
+        Ok(Some(Self {
+            number,
+            poll: Arc::clone(&seat.poll),
+            bell: Arc::clone(&seat.bell),
+            ready: ReadySet::default(),
+            handshakes: HandshakeBudget::default(),
+            shaking_since: None,
+            events: [EpollEvent::empty(); EVENTS],
+            now: core.now,
+            suspension: core.suspension,
+            counters: Arc::clone(&core.counters),
+            cleared_sessions: 0,
+            drops: RateLimit::new(Duration::from_secs(1)),
+            answers: RateLimit::new(Duration::from_millis(10)),
+            mtu: 0,
+            clamps_mss,
+            packet: vec![0; PACKET].into_boxed_slice(),
+            pending: None,
+            batch: Batch::default(),
+            blocked: None,
+            mailbox: Mailbox::default(),
+            coalescer: tun.layout().map(|layout| Box::new(Coalescer::new(layout, takes_udp))),
+            scratch: M::scratch(),
+            tun,
+        }))
+    }
+
+    /// Returns true if there is budget for handshakes now, and starts measuring the time for
+    /// `token`; otherwise `token` is queued for later.
+    ///
+    /// # Errors
+    /// An error of the system.
+    pub(super) fn begin_handshakes(&mut self, token: Token) -> Result<bool, DeviceError> {
+        let is_allowed = self.handshakes.allows(token, self.now);
+        if is_allowed {
+            // CPU time instead of the clock's: on a busy machine others use most of that
+            self.shaking_since = Some(thread_time().map_err(system("reading the clock"))?);
+        }
+        Ok(is_allowed)
+    }
+
+    /// Adds `token` to this worker's ready set, for this turn or the next.
+    pub(super) fn post(&mut self, token: Token) {
+        self.ready.insert(token);
+    }
+
+    /// Enables or disables events for when the socket `id` becomes writable.
+    ///
+    /// # Errors
+    /// An error of the system.
+    pub(super) fn watch_writable(
+        &self,
+        socket: impl std::os::fd::AsFd,
+        id: SockId,
+        watch: bool,
+    ) -> Result<(), DeviceError> {
+        self.poll.watch_writable(socket, Token::Sock(id), watch).map_err(system("watching a socket"))
+    }
+
+    /// Counts drops; at debug level also logs them, at most once per second.
+    pub(super) fn count_drops(&mut self, reason: DropReason, packets: usize, from: Option<SocketAddr>) {
+        if let Some(counters) = self.counters.get(self.number) {
+            counters.dropped(reason, packets);
+        }
+        tell_drop(&mut self.drops, self.now, reason, from);
+    }
+}

@@ -1,0 +1,146 @@
+//! The TUN device: packets between this process and the host's IP stack.
+//!
+//! Source: the kernel's Documentation/networking/tuntap.rst. With offloads, packets have a
+//! virtio-net header in front ([`wontun_packet::virtio`]) and may be super-packets; such queues are
+//! attached in [`wontun_sys::tun`]. Without, one queue carries packets as they are, and the
+//! `tun-tap` crate opens it.
+
+mod open;
+
+use std::fs::File;
+use std::io::{self, IoSlice, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use crate::config::TunName;
+use crate::messages;
+use wontun_packet::virtio::Layout;
+
+const NODE: &str = "/dev/net/tun";
+
+/// The reason why no TUN device could be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum TunError {
+    /// The node does not exist.
+    #[error(
+        "{NODE} does not exist: load the module (modprobe tun), or give it to the container (docker run --device=/dev/net/tun)"
+    )]
+    NoNode,
+    /// The node exists, but its driver does not.
+    #[error("{NODE} exists but the kernel has no tun driver: load it on the host (modprobe tun)")]
+    NoDriver,
+    /// The node's mode denies access.
+    #[error(
+        "no permission on {NODE} (mode {mode:04o}, owner {owner}): run as root or make it readable and writable (chmod 0666 {NODE})"
+    )]
+    Mode {
+        /// Permission bits of the node.
+        mode: u32,
+        /// Its owner's user id.
+        owner: u32,
+    },
+    /// A device cgroup denies access.
+    #[error(
+        "{NODE} is not allowed here: give it to the container (docker run --device=/dev/net/tun) or the unit (DeviceAllow=/dev/net/tun rw)"
+    )]
+    Cgroup,
+    /// The kernel refuses to create the device because a capability is missing.
+    #[error(
+        "may not create {0}: CAP_NET_ADMIN is missing in this network namespace (root, setcap cap_net_admin=ep, or docker run --cap-add=NET_ADMIN)"
+    )]
+    NotPermitted(TunName),
+    /// Another process uses the device.
+    #[error("{0} is taken by another process: stop it, or choose another name with --tun")]
+    Taken(TunName),
+    /// A device of that name exists, but is of another kind.
+    #[error(
+        "{0} exists and is no plain tun device: choose another name with --tun, or remove it (ip link del {0})"
+    )]
+    OtherKind(TunName),
+    /// Another process attaches to each new device before it has an owner.
+    #[error(
+        "cannot make {0}: another process attaches to each new tun device before it has an owner: find it (fuser -v {NODE}) and stop it, or make {NODE} accessible to root only (chmod 0600 {NODE})"
+    )]
+    Contended(TunName),
+    /// Any other error.
+    #[error("cannot open the tun device {name}: {source}")]
+    Other {
+        /// The device.
+        name: TunName,
+        /// The kernel's error.
+        source: io::Error,
+    },
+}
+
+/// A queue of an open TUN device.
+#[derive(Debug)]
+pub struct Tun {
+    file: Arc<File>,
+    /// Each packet has a virtio-net header in front and may be a super-packet; otherwise each read
+    /// and write is one IP packet.
+    is_offloaded: bool,
+    /// True if nothing else reads this queue.
+    is_own: bool,
+    udp: bool,
+}
+
+impl Tun {
+    /// Returns a descriptor of the queue and its description, for another process.
+    ///
+    /// # Errors
+    /// Errors of the kernel, such as too many open files.
+    pub fn into_parts(self) -> io::Result<(OwnedFd, messages::Queue)> {
+        let Self { file, is_offloaded, is_own, udp } = self;
+        let queue = match Arc::try_unwrap(file) {
+            Ok(file) => file.into(),
+            Err(shared) => shared.as_fd().try_clone_to_owned()?,
+        };
+        Ok((queue, messages::Queue { is_offloaded, is_own, takes_udp: udp }))
+    }
+
+    /// Creates a queue from a descriptor that another process opened.
+    pub fn from_parts(queue: OwnedFd, description: messages::Queue) -> Self {
+        let messages::Queue { is_offloaded, is_own, takes_udp } = description;
+        Self { file: Arc::new(File::from(queue)), is_offloaded, is_own, udp: takes_udp }
+    }
+
+    /// Returns true if this queue must be read, and is read by nothing else.
+    pub const fn is_own(&self) -> bool {
+        self.is_own
+    }
+
+    /// Returns the layout of the header in front of each packet that is read or written; `None` if
+    /// there are no headers and no super-packets.
+    pub const fn layout(&self) -> Option<Layout> {
+        if self.is_offloaded { Some(Layout::Short) } else { None }
+    }
+
+    /// Returns true if UDP super-packets may be written.
+    pub const fn takes_udp(&self) -> bool {
+        self.udp
+    }
+
+    /// Reads one packet into `buffer`, with its header in front, and returns the number of bytes. A
+    /// longer packet is truncated, so the buffer must hold 65,535 bytes plus the header.
+    ///
+    /// # Errors
+    /// Errors of the kernel; see [`crate::net::fault::of_tun`].
+    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.file.as_ref().read(buffer)
+    }
+
+    /// Writes one packet that consists of `pieces`: the first is the header, if there is one.
+    ///
+    /// # Errors
+    /// Errors of the kernel; see [`crate::net::fault::of_tun`].
+    pub fn send(&self, pieces: &[IoSlice<'_>]) -> io::Result<()> {
+        // the driver accepts a packet whole or not at all
+        self.file.as_ref().write_vectored(pieces).map(drop)
+    }
+}
+
+impl AsFd for Tun {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}

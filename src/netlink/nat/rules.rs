@@ -1,0 +1,243 @@
+//! The nf_tables rules of the table.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::netlink::forwarding::Held;
+use crate::netlink::nft::{
+    Chain, Comparison, DESTINATION_TRANSLATED, Elements, End, Family, Header, Hook, Kind, Meta, Priority,
+    Set, Step, Table, Verdict,
+};
+use crate::netlink::ranges;
+use wontun_proto::allowed_ips::Prefix;
+
+/// Prefix of a table's name; the tunnel's name follows.
+pub(super) const PREFIX: &str = "wontun-nat-";
+/// The chain of packets between the tunnel and other devices.
+pub(super) const FORWARD: &str = "forward";
+/// The chain that drops packets that neither come from the tunnel nor go to it.
+pub(super) const OTHERS: &str = "others";
+
+const TCP: u8 = 6;
+/// Offset of the flags in the TCP header.
+const TCP_FLAGS: u32 = 13;
+const SYN: u8 = 2;
+const RST: u8 = 4;
+
+/// Parameters of a table.
+#[derive(Debug)]
+pub(super) struct Wanted<'a> {
+    pub(super) tunnel: &'a str,
+    pub(super) device: &'a str,
+    /// The VPN's own networks; not empty.
+    pub(super) networks: &'a [Prefix],
+    /// Link-local networks that peers may reach.
+    pub(super) allowed: &'a [Prefix],
+    /// Packets to drop, of IPv4 and IPv6.
+    pub(super) held: [&'a Held; 2],
+    /// The devices of other tunnels with NAT.
+    pub(super) tunnels: &'a BTreeSet<String>,
+}
+
+pub(super) fn table_name(tunnel: &str) -> String {
+    format!("{PREFIX}{tunnel}")
+}
+
+pub(super) fn has_family(table: &Table, v6: bool) -> bool {
+    let family = if v6 { Family::Ip6 } else { Family::Ip };
+    table.sets.iter().any(|set| set.family == family)
+}
+
+/// Builds the table for a device and the networks behind it.
+pub(super) fn table(wanted: &Wanted<'_>) -> Table {
+    let device = wanted.device;
+    let sets: Vec<Set> = [("v4", Family::Ip, false), ("v6", Family::Ip6, true)]
+        .into_iter()
+        .map(|(name, family, v6)| (name, family, ranges::merged(wanted.networks, v6)))
+        .filter(|(_, _, ranges)| !ranges.is_empty())
+        .map(|(name, family, ranges)| Set { name, family, elements: Elements::Ranges(ranges) })
+        .collect();
+    let translate = sets.iter().enumerate().map(|(number, set)| masquerade(device, number, set.family));
+    let forward = Chain {
+        name: FORWARD,
+        kind: Kind::Filter,
+        hook: Hook::Forward,
+        priority: Priority::Filter,
+        policy: Verdict::Accept,
+        rules: forward(device, &sets, wanted.allowed),
+    };
+    let postrouting = Chain {
+        name: "postrouting",
+        kind: Kind::Nat,
+        hook: Hook::Postrouting,
+        priority: Priority::SourceNat,
+        policy: Verdict::Accept,
+        rules: translate.collect(),
+    };
+    let mut chains = vec![forward, postrouting];
+    let held = others(wanted);
+    if !held.is_empty() {
+        chains.push(Chain {
+            name: OTHERS,
+            kind: Kind::Filter,
+            hook: Hook::Forward,
+            priority: Priority::Filter,
+            policy: Verdict::Accept,
+            rules: held,
+        });
+    }
+    Table { family: Family::Inet, name: table_name(wanted.tunnel), sets, chains }
+}
+
+/// Builds these rules:
+///
+/// ```text
+/// iifname DEVICE oifname DEVICE accept
+/// iifname DEVICE ip daddr ALLOWED accept
+/// iifname DEVICE ip daddr 169.254.0.0/16 drop
+/// iifname DEVICE ip6 daddr & ffc0:: == fe80:: drop
+/// oifname DEVICE ct state & 6 != 0 accept
+/// oifname DEVICE ct status & 32 != 0 accept
+/// oifname DEVICE ip daddr @v4 drop
+/// oifname DEVICE ip6 daddr @v6 drop
+/// ```
+///
+/// with the rules for the MSS in front.
+fn forward(device: &str, sets: &[Set], allowed: &[Prefix]) -> Vec<Vec<Step>> {
+    let (from, to) = (Meta::InputInterfaceName, Meta::OutputInterfaceName);
+    let rule = |which: Meta, steps: &[Step], verdict| {
+        [&Step::device(which, Comparison::Equal, device), steps, &[Step::Decide(verdict)]].concat()
+    };
+    let mut rules = vec![clamp(device, from), clamp(device, to)];
+    rules.push(rule(from, &Step::device(to, Comparison::Equal, device), Verdict::Accept));
+    for network in allowed {
+        rules.push(rule(from, &Step::in_network(End::Destination, *network), Verdict::Accept));
+    }
+    for network in link_local() {
+        rules.push(rule(from, &Step::in_network(End::Destination, network), Verdict::Drop));
+    }
+    rules.push(rule(to, &Step::is_known(), Verdict::Accept));
+    let translated = Step::any_bit(Step::LoadConnectionStatus, DESTINATION_TRANSLATED);
+    rules.push(rule(to, &translated, Verdict::Accept));
+    for (number, set) in sets.iter().enumerate() {
+        let inside = Step::in_set(End::Destination, set.family == Family::Ip6, number);
+        rules.push(rule(to, &inside, Verdict::Drop));
+    }
+    rules
+}
+
+fn link_local() -> impl Iterator<Item = Prefix> {
+    let v4 = Prefix::new(IpAddr::V4(Ipv4Addr::new(169, 254, 0, 0)), 16);
+    let v6 = Prefix::new(IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)), 10);
+    [v4, v6].into_iter().flatten()
+}
+
+/// Builds these rules:
+///
+/// ```text
+/// iifname DEVICE accept
+/// oifname DEVICE accept
+/// oifname OTHER-TUNNEL accept
+/// ct state & 6 != 0 accept
+/// meta nfproto ipv4 iifname HELD drop
+/// meta nfproto ipv6 drop
+/// ```
+///
+/// The list is empty if no packets are to be dropped.
+fn others(wanted: &Wanted<'_>) -> Vec<Vec<Step>> {
+    let mut drops = Vec::new();
+    for (v6, held) in [false, true].into_iter().zip(wanted.held) {
+        let drop = Step::Decide(Verdict::Drop);
+        for device in &held.devices {
+            let from = Step::device(Meta::InputInterfaceName, Comparison::Equal, device);
+            drops.push([&Step::family(v6)[..], &from, std::slice::from_ref(&drop)].concat());
+        }
+        if held.all {
+            drops.push([&Step::family(v6)[..], &[drop]].concat());
+        }
+    }
+    if drops.is_empty() {
+        return drops;
+    }
+    let accept = |steps: &[Step]| [steps, &[Step::Decide(Verdict::Accept)]].concat();
+    let tunnels = wanted.tunnels.iter().map(String::as_str);
+    let to = [wanted.device].into_iter().chain(tunnels);
+    let mut rules = vec![accept(&Step::device(Meta::InputInterfaceName, Comparison::Equal, wanted.device))];
+    rules.extend(to.map(|name| accept(&Step::device(Meta::OutputInterfaceName, Comparison::Equal, name))));
+    rules.push(accept(&Step::is_known()));
+    rules.extend(drops);
+    rules
+}
+
+/// Builds `ip saddr @v4 oifname != DEVICE masquerade`.
+fn masquerade(device: &str, set: usize, family: Family) -> Vec<Step> {
+    let mut rule = Step::in_set(End::Source, family == Family::Ip6, set);
+    rule.extend(Step::device(Meta::OutputInterfaceName, Comparison::NotEqual, device));
+    rule.push(Step::Masquerade);
+    rule
+}
+
+/// Builds `iifname DEVICE tcp flags syn / syn,rst tcp option maxseg size set rt mtu`, or the same
+/// with `oifname`.
+fn clamp(device: &str, which: Meta) -> Vec<Step> {
+    let mut rule = Step::device(which, Comparison::Equal, device).to_vec();
+    rule.extend([
+        Step::LoadMeta(Meta::TransportProtocol),
+        Step::equal(&[TCP]),
+        Step::LoadHeader { header: Header::Transport, offset: TCP_FLAGS, length: 1 },
+        Step::Mask(vec![SYN | RST]),
+        Step::equal(&[SYN]),
+        Step::LoadSegmentSize,
+        Step::ToNetworkOrder,
+        Step::StoreSegmentSize,
+    ]);
+    rule
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink::nft::tests::{captured, hex};
+
+    /// The bytes that nft(8) sends for the rules in the comments above. The sets are compared in
+    /// `nft`.
+    const CAPTURED: &str = include_str!("nat_as_nft_sends_it.hex");
+    const NEWCHAIN: u16 = 0xa03;
+    const NEWRULE: u16 = 0xa06;
+
+    fn prefix(text: &str) -> Prefix {
+        let (address, length) = text.split_once('/').unwrap();
+        Prefix::new(address.parse().unwrap(), length.parse().unwrap()).unwrap()
+    }
+
+    fn wanted<'a>(networks: &'a [Prefix], held: [&'a Held; 2], tunnels: &'a BTreeSet<String>) -> Wanted<'a> {
+        Wanted { tunnel: "tun0", device: "tun0", networks, allowed: &[], held, tunnels }
+    }
+
+    #[test]
+    fn the_bytes_are_nfts() {
+        let networks = ["10.8.0.0/24", "10.9.0.0/16", "255.0.0.0/8", "fd08::/64"].map(prefix);
+        let allowed = ["169.254.169.254/32", "fe80::a00/120"].map(prefix);
+        let [v4, v6] =
+            [Held { devices: names(&["eth0"]), all: false }, Held { all: true, ..Held::default() }];
+        let tunnels = names(&["tun1"]);
+        let sent = hex(&table(&Wanted { allowed: &allowed, ..wanted(&networks, [&v4, &v6], &tunnels) }));
+        let chains_and_rules: Vec<_> =
+            sent.into_iter().filter(|(kind, _)| matches!(*kind, NEWCHAIN | NEWRULE)).collect();
+        assert_eq!(chains_and_rules, captured(CAPTURED));
+    }
+
+    #[test]
+    fn a_family_without_networks_is_left_alone() {
+        let (none, tunnels) = (Held::default(), BTreeSet::new());
+        let only_v6 = table(&wanted(&[prefix("fd08::/64")], [&none; 2], &tunnels));
+        assert!(has_family(&only_v6, true) && !has_family(&only_v6, false));
+        assert_eq!(only_v6.chains[1].rules.len(), 1);
+        assert!(only_v6.chains[1].rules[0].contains(&Step::Lookup(0)));
+        assert_eq!(only_v6.chains.len(), 2, "nothing is held back");
+    }
+
+    fn names(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(ToString::to_string).collect()
+    }
+}

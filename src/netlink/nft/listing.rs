@@ -1,0 +1,216 @@
+//! Parsing of the chains, tables and rules of other programs.
+
+use super::table::{Hook, Meta, Verdict};
+use crate::netlink::message::{attribute, attributes};
+
+/// Length of netfilter's header, `struct nfgenmsg`.
+pub(super) const HEADER: usize = 4;
+/// The `NFPROTO_*` families whose hooks packets of this host pass.
+const INET: u8 = 1;
+const IPV4: u8 = 2;
+const IPV6: u8 = 10;
+/// Attribute of a table, from linux/netfilter/nf_tables.h.
+const NFTA_TABLE_OWNER: u16 = 7;
+
+/// A chain of any table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::netlink) struct FoundChain {
+    /// The kernel's number of the family.
+    pub(in crate::netlink) family: u8,
+    pub(in crate::netlink) table: String,
+    pub(in crate::netlink) name: String,
+    /// The hook of a base chain.
+    hook: Option<u32>,
+    /// True if the chain's policy is to drop.
+    drops: bool,
+}
+
+impl FoundChain {
+    /// Parses an `NFT_MSG_NEWCHAIN`.
+    pub(super) fn parse(body: &[u8]) -> Option<Self> {
+        let (family, attributes) = (*body.first()?, body.get(HEADER..)?);
+        Some(Self {
+            family,
+            table: text(attributes, 1)?,
+            name: text(attributes, 3)?,
+            hook: attribute(attributes, 4).and_then(|hook| number(&hook, 1)),
+            drops: number(attributes, 5) == Some(Verdict::Drop as u32),
+        })
+    }
+
+    /// Returns true if packets that this host forwards pass the chain.
+    pub(in crate::netlink) fn is_forward(&self) -> bool {
+        // a bridge's forward hook has the same number
+        matches!(self.family, INET | IPV4 | IPV6) && self.hook == Some(Hook::Forward as u32)
+    }
+
+    /// Returns true if packets to this host itself pass the chain.
+    pub(in crate::netlink) fn is_input(&self) -> bool {
+        matches!(self.family, INET | IPV4 | IPV6) && self.hook == Some(Hook::Input as u32)
+    }
+
+    /// Returns true if the chain's policy is to drop.
+    pub(in crate::netlink) const fn drops(&self) -> bool {
+        self.drops
+    }
+
+    /// Returns true if packets of that family pass the chain.
+    pub(in crate::netlink) const fn concerns(&self, v6: bool) -> bool {
+        self.family == INET || self.family == if v6 { IPV6 } else { IPV4 }
+    }
+
+    /// Returns the family as nft(8) spells it.
+    pub(in crate::netlink) const fn family_name(&self) -> &'static str {
+        match self.family {
+            IPV4 => "ip",
+            IPV6 => "ip6",
+            _ => "inet",
+        }
+    }
+}
+
+/// A table in the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FoundTable {
+    /// Port id of the netlink socket that owns the table (`NFTA_TABLE_OWNER`).
+    pub(super) owner: Option<u32>,
+}
+
+impl FoundTable {
+    /// Parses an `NFT_MSG_NEWTABLE`.
+    pub(super) fn parse(body: &[u8]) -> Option<Self> {
+        let owner = number(body.get(HEADER..)?, NFTA_TABLE_OWNER);
+        Some(Self { owner: owner.filter(|port| *port != 0) })
+    }
+}
+
+/// Returns the name in an `NFT_MSG_NEWTABLE`.
+pub(super) fn table_name(body: &[u8]) -> Option<String> {
+    text(body.get(HEADER..)?, 1)
+}
+
+/// Returns the input device named by an `NFT_MSG_NEWRULE` of the chain `chain`.
+pub(super) fn input_device(body: &[u8], chain: &str) -> Option<String> {
+    let rule = body.get(HEADER..)?;
+    if text(rule, 2)? != chain {
+        return None;
+    }
+    let mut loaded = None;
+    for expression in attributes(&attribute(rule, 4)?, 1) {
+        let data = attribute(&expression, 2)?;
+        match text(&expression, 1)?.as_str() {
+            "meta" => loaded = number(&data, 2),
+            "cmp" if loaded == Some(Meta::InputInterfaceName as u32) => {
+                let value = attribute(&data, 3).and_then(|value| attribute(&value, 1))?;
+                let name = value.split(|byte| *byte == 0).next()?;
+                return Some(String::from_utf8_lossy(name).into_owned());
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Returns the family (true for IPv6) and the input device of the packets that an `NFT_MSG_NEWRULE`
+/// of the chain `chain` drops; `None` if it does not drop. Without a device the rule drops all
+/// packets of the family.
+pub(super) fn held_back(body: &[u8], chain: &str) -> Option<(bool, Option<String>)> {
+    let rule = body.get(HEADER..)?;
+    if text(rule, 2)? != chain {
+        return None;
+    }
+    let (mut loaded, mut v6, mut device, mut drops) = (None, None, None, false);
+    for expression in attributes(&attribute(rule, 4)?, 1) {
+        let data = attribute(&expression, 2)?;
+        match text(&expression, 1)?.as_str() {
+            "meta" => loaded = number(&data, 2),
+            "cmp" => {
+                let value = attribute(&data, 3).and_then(|value| attribute(&value, 1))?;
+                if loaded == Some(Meta::NetworkProtocol as u32) {
+                    v6 = value.first().map(|family| *family == IPV6);
+                } else if loaded == Some(Meta::InputInterfaceName as u32) {
+                    let name = value.split(|byte| *byte == 0).next()?;
+                    device = Some(String::from_utf8_lossy(name).into_owned());
+                }
+            }
+            "immediate" => {
+                let verdict = attribute(&data, 2).and_then(|data| attribute(&data, 2));
+                drops = verdict.and_then(|verdict| number(&verdict, 1)) == Some(Verdict::Drop as u32);
+            }
+            _ => {}
+        }
+    }
+    v6.filter(|_| drops).map(|v6| (v6, device))
+}
+
+pub(super) fn text(list: &[u8], kind: u16) -> Option<String> {
+    let value = attribute(list, kind)?;
+    let text = value.split(|byte| *byte == 0).next()?;
+    Some(String::from_utf8_lossy(text).into_owned())
+}
+
+pub(super) fn number(list: &[u8], kind: u16) -> Option<u32> {
+    attribute(list, kind)?.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::batch::tests::messages;
+    use super::super::table::{Chain, Comparison, Family, Kind, Priority, Step, Table};
+    use super::*;
+
+    fn chain(family: Family, hook: Hook, policy: Verdict, rules: Vec<Vec<Step>>) -> Vec<(u16, Vec<u8>)> {
+        let (kind, priority) = (Kind::Filter, Priority::Filter);
+        let chains = vec![Chain { name: "FORWARD", kind, hook, priority, policy, rules }];
+        let table = Table { family, name: "filter".to_owned(), sets: vec![], chains };
+        messages(&table).into_iter().skip(2).collect()
+    }
+
+    #[test]
+    fn a_chain_that_drops_is_told_from_others() {
+        let found =
+            |family, hook, policy| FoundChain::parse(&chain(family, hook, policy, vec![])[0].1).unwrap();
+        let drops = found(Family::Ip, Hook::Forward, Verdict::Drop);
+        assert_eq!(
+            (drops.table.as_str(), drops.name.as_str(), drops.family_name()),
+            ("filter", "FORWARD", "ip")
+        );
+        assert!(drops.is_forward() && drops.drops() && drops.concerns(false) && !drops.concerns(true));
+        let both = found(Family::Inet, Hook::Forward, Verdict::Drop);
+        assert!(both.is_forward() && both.concerns(false) && both.concerns(true));
+        assert!(!found(Family::Ip, Hook::Forward, Verdict::Accept).drops());
+        assert!(!found(Family::Ip, Hook::Postrouting, Verdict::Drop).is_forward());
+        let bridge = FoundChain { family: 7, ..drops };
+        assert!(!bridge.is_forward());
+    }
+
+    #[test]
+    fn what_is_held_back_is_read_from_its_rules() {
+        let read = |rule: Vec<Step>| {
+            let messages = chain(Family::Inet, Hook::Forward, Verdict::Accept, vec![rule]);
+            held_back(&messages[1].1, "FORWARD")
+        };
+        let from = Step::device(Meta::InputInterfaceName, Comparison::Equal, "eth0");
+        let (drop, accept) = (Step::Decide(Verdict::Drop), Step::Decide(Verdict::Accept));
+        let rule =
+            |v6: bool, verdict: &Step| [&Step::family(v6)[..], &from, std::slice::from_ref(verdict)].concat();
+        assert_eq!(read(rule(false, &drop)), Some((false, Some("eth0".to_owned()))));
+        assert_eq!(read(rule(true, &drop)), Some((true, Some("eth0".to_owned()))));
+        assert_eq!(read([&Step::family(true)[..], &[drop]].concat()), Some((true, None)));
+        assert_eq!(read(rule(false, &accept)), None);
+        let messages = chain(Family::Inet, Hook::Forward, Verdict::Accept, vec![rule(false, &accept)]);
+        assert_eq!(held_back(&messages[1].1, "others"), None, "of another chain");
+        assert_eq!(input_device(&messages[1].1, "FORWARD"), Some("eth0".to_owned()));
+        assert_eq!(input_device(&messages[1].1, "others"), None, "of another chain");
+    }
+
+    proptest! {
+        #[test]
+        fn any_body_is_survived(body in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = (FoundChain::parse(&body), table_name(&body), FoundTable::parse(&body));
+            let _ = (held_back(&body, "others"), input_device(&body, "others"));
+        }
+    }
+}

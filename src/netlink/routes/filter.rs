@@ -1,0 +1,210 @@
+//! The netfilter tables of policy routing, equivalent to those of wg-quick(8).
+//!
+//! - `preraw`: drops packets to the tunnel's own addresses that another host on the link sends by
+//!   another device than the tunnel.
+//! - `postmangle`, `premangle`: store the mark of the outer packets in their connection and set it
+//!   on the answers. With the mark, the kernel's reverse path filter (strict `rp_filter`, and
+//!   `net.ipv4.conf.all.src_valid_mark`) finds the route of the outer packets for the return path;
+//!   without it, it would find the tunnel and drop the answers.
+
+use std::io;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+
+use super::plan::{Both, Family};
+use super::warning::RouteWarning;
+use crate::netlink::failure::Failure;
+use crate::netlink::nft::{
+    Chain, Comparison, Found, Header, Hook, Kind, Meta, Nft, Priority, Step, Table, Verdict,
+};
+
+/// `RTN_LOCAL`, from linux/rtnetlink.h.
+const RTN_LOCAL: u32 = 2;
+const UDP: u8 = 17;
+
+/// The nf_tables tables of policy routing, one per family.
+#[derive(Debug)]
+pub(super) struct Filters {
+    /// The nf_tables socket; opened on first use, since that may load kernel modules.
+    nft: Option<Nft>,
+    /// The tunnel's name, which the tables' name contains.
+    tunnel: String,
+    /// The current name of the tunnel's device.
+    device: String,
+    states: Both<State>,
+}
+
+/// State of a table.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Absent,
+    /// A killed run may have left a table.
+    Leftover,
+    /// The table was put up; it is in place unless another program has removed it.
+    Up(Table),
+}
+
+impl Filters {
+    pub(super) fn new(device: &str) -> Self {
+        Self { nft: None, tunnel: device.to_owned(), device: device.to_owned(), states: Both::default() }
+    }
+
+    /// Sets the new name of the device, which [`Self::put_up`] puts into the tables.
+    pub(super) fn follow(&mut self, device: &str) {
+        device.clone_into(&mut self.device);
+    }
+
+    /// Marks the tables as possibly left over by a killed run.
+    pub(super) fn may_be_left_over(&mut self) {
+        self.states = Both::new(|_| State::Leftover);
+    }
+
+    /// Puts up the table of one family, unless it is in place.
+    pub(super) fn put_up(
+        &mut self,
+        family: Family,
+        addresses: &[IpAddr],
+        mark: NonZeroU32,
+    ) -> Option<RouteWarning> {
+        let table = table(&self.tunnel, &self.device, family, addresses, mark.get());
+        let up = State::Up(table.clone());
+        let known = *self.states.of(family) == up;
+        let outcome = self
+            .nft()
+            .map_err(Failure::Socket)
+            .and_then(|nft| if known { nft.ensure(&table).map(drop) } else { nft.replace(&table) });
+        match outcome {
+            Ok(()) => {
+                *self.states.of_mut(family) = up;
+                None
+            }
+            Err(failure) => Some(RouteWarning::Nftables {
+                table: table.name,
+                family: family.name(),
+                reason: failure.described(),
+            }),
+        }
+    }
+
+    /// Puts the tables up again that another program has deleted or changed, and returns their
+    /// names. A failure is reported by the next [`Filters::put_up`].
+    pub(super) fn repair(&mut self) -> Vec<String> {
+        let mut repaired = Vec::new();
+        for family in Family::BOTH {
+            let State::Up(table) = self.states.of(family) else { continue };
+            let table = table.clone();
+            let found = self.nft().map_err(Failure::Socket).and_then(|nft| nft.ensure(&table));
+            if matches!(found, Ok(Found::Repaired)) {
+                repaired.push(format!("{} {}", family.nft().name(), table.name));
+            }
+        }
+        repaired
+    }
+
+    /// Returns true if all tables are in place unchanged.
+    pub(super) fn are_intact(&mut self) -> bool {
+        Family::BOTH.into_iter().all(|family| {
+            let State::Up(table) = self.states.of(family) else { return true };
+            let table = table.clone();
+            self.nft().is_ok_and(|nft| nft.is_intact(&table).unwrap_or(true))
+        })
+    }
+
+    /// Removes the table of one family, if it may exist.
+    pub(super) fn take_away(&mut self, family: Family) {
+        if std::mem::take(self.states.of_mut(family)) != State::Absent {
+            let name = table_name(&self.tunnel);
+            if let Ok(nft) = self.nft() {
+                let _ = nft.delete(family.nft(), &name);
+            }
+        }
+    }
+
+    fn nft(&mut self) -> io::Result<&mut Nft> {
+        match &mut self.nft {
+            Some(nft) => Ok(nft),
+            none => Ok(none.insert(Nft::open()?)),
+        }
+    }
+}
+
+/// Returns the name of the tables: `wontun-` and the tunnel's name.
+fn table_name(tunnel: &str) -> String {
+    format!("wontun-{tunnel}")
+}
+
+/// Builds the table for one family; `addresses` are those of the device.
+fn table(tunnel: &str, device: &str, family: Family, addresses: &[IpAddr], mark: u32) -> Table {
+    let own = addresses.iter().filter(|address| Family::of(**address) == family);
+    let udp = [Step::LoadMeta(Meta::TransportProtocol), Step::equal(&[UDP])];
+    let (kind, policy) = (Kind::Filter, Verdict::Accept);
+    let chain = |name, hook, priority, rules| Chain { name, kind, hook, priority, policy, rules };
+    let save = [
+        Step::LoadMeta(Meta::Mark),
+        Step::equal(&mark.to_ne_bytes()),
+        Step::LoadMeta(Meta::Mark),
+        Step::StoreConnectionMark,
+    ];
+    let restore = [Step::LoadConnectionMark, Step::StoreMeta(Meta::Mark)];
+    Table {
+        family: family.nft(),
+        name: table_name(tunnel),
+        sets: vec![],
+        chains: vec![
+            chain(
+                "preraw",
+                Hook::Prerouting,
+                Priority::Raw,
+                own.map(|address| past_the_tunnel(device, *address)).collect(),
+            ),
+            chain("premangle", Hook::Prerouting, Priority::Mangle, vec![[&udp[..], &restore].concat()]),
+            chain("postmangle", Hook::Postrouting, Priority::Mangle, vec![[&udp[..], &save].concat()]),
+        ],
+    }
+}
+
+/// Builds `iifname != DEVICE ip daddr ADDRESS fib saddr type != local drop`.
+fn past_the_tunnel(device: &str, address: IpAddr) -> Vec<Step> {
+    let (offset, bytes) = match address {
+        IpAddr::V4(address) => (16, address.octets().to_vec()),
+        IpAddr::V6(address) => (24, address.octets().to_vec()),
+    };
+    let length = if address.is_ipv4() { 4 } else { 16 };
+    let mut rule = Step::device(Meta::InputInterfaceName, Comparison::NotEqual, device).to_vec();
+    rule.extend([
+        Step::LoadHeader { header: Header::Network, offset, length },
+        Step::equal(&bytes),
+        Step::LoadSourceKind,
+        Step::Compare(Comparison::NotEqual, RTN_LOCAL.to_ne_bytes().to_vec()),
+        Step::Decide(Verdict::Drop),
+    ]);
+    rule
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink::nft::tests::{captured, hex};
+
+    /// The bytes that nft(8) sends for wg-quick's rules: all for IPv4, one rule for IPv6.
+    const CAPTURED: &str = include_str!("filter_as_nft_sends_it.hex");
+
+    fn of_family(family: &str) -> Vec<(u16, String)> {
+        captured(CAPTURED).into_iter().filter(|(_, body)| body.starts_with(family)).collect()
+    }
+
+    fn ours(family: Family) -> Vec<(u16, String)> {
+        let addresses = ["10.8.0.2".parse().unwrap(), "fd08::2".parse().unwrap()];
+        hex(&table("tun0", "tun0", family, &addresses, 51_820))
+    }
+
+    #[test]
+    fn the_bytes_are_nfts() {
+        assert_eq!(ours(Family::V4), of_family("02"));
+        let v6 = ours(Family::V6);
+        let captured = of_family("0a");
+        assert_eq!(captured.len(), 3);
+        assert!(captured.iter().all(|message| v6.contains(message)), "{v6:?}");
+    }
+}

@@ -1,0 +1,197 @@
+//! Errors of reading and changing a server's file.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use super::address::Subnet;
+use crate::config::wg_quick::LoadError;
+use crate::config::{Cidr, PeerName};
+use crate::net::random::NoRandomness;
+use wontun_proto::allowed_ips::Prefix;
+use wontun_proto::wireguard::{KeyError, PublicKey};
+
+/// Maximum number of names in a message.
+const LISTED: usize = 20;
+
+/// Error of a setup operation. Nothing was changed unless the variant says otherwise.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The file cannot be read or contains an error.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// No random bytes for keys.
+    #[error(transparent)]
+    Random(#[from] NoRandomness),
+    /// The folder does not contain the file.
+    #[error("{} is not there: make it with 'wontun init --endpoint HOST', or name its folder with --dir", .0.display())]
+    NoFile(PathBuf),
+    /// No permission to read or write.
+    #[error("may not {what} {}: run this as root or as the folder's owner", path.display())]
+    NotPermitted {
+        /// `read` or `write`.
+        what: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+    },
+    /// A file cannot be written.
+    #[error("cannot write {}: {source}{remedy}", path.display())]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// Error from the kernel.
+        source: io::Error,
+        /// A remedy, after a colon; may be empty.
+        remedy: &'static str,
+    },
+    /// The file would change its owner.
+    #[error(
+        "{} belongs to user {uid} and group {gid}, which a new version of it cannot be given to ({source}): run this as root or as that user",
+        path.display()
+    )]
+    Owner {
+        /// The file, or the folder of a new one.
+        path: PathBuf,
+        /// User ID of the owner.
+        uid: u32,
+        /// Group ID of the owner.
+        gid: u32,
+        /// Error from the kernel.
+        source: io::Error,
+    },
+    /// A file of this name exists and is not overwritten.
+    #[error("{} exists: give the name of a file that does not, or remove it", .0.display())]
+    Exists(PathBuf),
+    /// Another process holds the lock.
+    #[error("another process has been changing {} for seconds: wait for it, or stop whoever holds {}", path.display(), lock.display())]
+    Locked {
+        /// The file.
+        path: PathBuf,
+        /// The lock file.
+        lock: PathBuf,
+    },
+    /// The edited text does not parse to the expected configuration.
+    #[error("{} would say something else than was meant after this change: please report it, and change it by hand", .0.display())]
+    Edit(PathBuf),
+    /// The existing file contradicts an option.
+    #[error(
+        "{} says {key} = {found}, not {wanted}: leave the option out, or change the file by hand, and the clients' files after it",
+        path.display()
+    )]
+    Different {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: &'static str,
+        /// The value in the file.
+        found: String,
+        /// The value of the option.
+        wanted: String,
+    },
+    /// Two subnets of one address family.
+    #[error("--subnet {0} and {1} are of one kind: give one IPv4 and one IPv6 subnet at most")]
+    Subnets(Subnet, Subnet),
+    /// A subnet overlaps a network of this host.
+    #[error("the subnet {subnet} overlaps {address} of {interface}: choose another, such as --subnet {}", Other(*subnet))]
+    Overlap {
+        /// The subnet of the VPN.
+        subnet: Subnet,
+        /// The address of the interface.
+        address: Cidr,
+        /// The name of the interface.
+        interface: String,
+    },
+    /// Another peer has this name.
+    #[error(
+        "there is a peer '{0}' already: choose another name, or remove it first with 'wontun peer remove'"
+    )]
+    NameTaken(PeerName),
+    /// Another peer has this public key.
+    #[error("the peer {0} has that public key already: a client has a key of its own")]
+    KeyTaken(String),
+    /// The public key of a client is the server's.
+    #[error("that public key is this server's own: give the client's")]
+    OwnKey,
+    /// The public key is invalid. The message does not contain it: it may be a private key.
+    #[error("--public-key: {0}")]
+    PublicKey(#[from] KeyError),
+    /// No peer has this name or key.
+    #[error("there is no peer '{}': {}", wanted.escape_debug(), Known(known))]
+    UnknownPeer {
+        /// The name or key.
+        wanted: String,
+        /// The names of all peers; the public key of a peer without a name.
+        known: Vec<String>,
+    },
+    /// Several peers have this name.
+    #[error("several peers are called '{wanted}': name one by its public key, {}", Keys(keys))]
+    Ambiguous {
+        /// The name.
+        wanted: String,
+        /// The public keys of these peers.
+        keys: Vec<PublicKey>,
+    },
+    /// The file does not contain the endpoint for clients.
+    #[error(
+        "{} does not say where clients find this server: run 'wontun init --endpoint HOST[:PORT]' once, with the name or address that they know it by",
+        .0.display()
+    )]
+    NoEndpoint(PathBuf),
+    /// The value of `# ClientEndpoint =` or `# ClientDNS =` is invalid.
+    #[error("{}: {key}: {error}", path.display())]
+    Note {
+        /// The file.
+        path: PathBuf,
+        /// Key of the comment.
+        key: &'static str,
+        /// The error in its value.
+        error: String,
+    },
+    /// No address of the server has a network with room for clients.
+    #[error("{} has no Address with room for clients: write one with its network's prefix length, such as 10.8.0.1/24", .0.display())]
+    NoSubnet(PathBuf),
+    /// All addresses of the network are in use.
+    #[error("all addresses of {0} are in use: remove a peer, or change Address to a larger network by hand")]
+    Full(Prefix),
+    /// The client's file exceeds the capacity of a QR code.
+    #[error("the client's file is too long for a QR code: leave --qr out, and copy the file")]
+    TooLongForQr,
+}
+
+/// Displays an alternative subnet of the same family, which may be free.
+struct Other(Subnet);
+
+impl fmt::Display for Other {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.prefix().network().is_ipv4() { "10.77.0.0/24" } else { "fd00:77::/64" })
+    }
+}
+
+struct Known<'a>(&'a [String]);
+
+impl fmt::Display for Known<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((first, rest)) = self.0.split_first() else {
+            return f.write_str("there is none yet, 'wontun peer add NAME' makes one");
+        };
+        write!(f, "known: {first}")?;
+        rest.iter().take(LISTED - 1).try_for_each(|name| write!(f, ", {name}"))?;
+        match rest.len().saturating_sub(LISTED - 1) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more, see 'wontun peer list'"),
+        }
+    }
+}
+
+struct Keys<'a>(&'a [PublicKey]);
+
+impl fmt::Display for Keys<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for key in self.0.iter().take(LISTED) {
+            write!(f, "{separator}{key}")?;
+            separator = " or ";
+        }
+        Ok(())
+    }
+}

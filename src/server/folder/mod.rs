@@ -1,0 +1,316 @@
+//! The folder of a server: `/etc/wontun`, with a file for each tunnel.
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use nix::ifaddrs::getifaddrs;
+use nix::sys::socket::SockaddrStorage;
+
+use super::address::{Subnet, overlap};
+use super::dns::ClientDns;
+use super::endpoint::{ClientEndpoint, DEFAULT_PORT};
+use super::error::SetupError;
+use super::server_file::ServerFile;
+use super::volume::is_lost_with_container;
+use super::write::{Writer, failed};
+use crate::config::wg_quick::{Interface, KeySource, PrivateKey, Table};
+use crate::config::{Cidr, TunName};
+use crate::net::random::SystemRandom;
+use wontun_proto::allowed_ips::Prefix;
+
+/// The file of a tunnel in a folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Folder {
+    path: PathBuf,
+    tun: TunName,
+}
+
+/// Options for a new server, all optional.
+#[derive(Clone, Debug, Default)]
+pub struct Initial {
+    /// Address that clients connect to.
+    pub endpoint: Option<ClientEndpoint>,
+    /// Subnets for the clients' addresses; empty for 10.8.0.0/24 and a random unique local /64.
+    pub subnets: Vec<Subnet>,
+    /// UDP port to listen on; `None` for the endpoint's port.
+    pub listen_port: Option<u16>,
+    /// The clients' name servers.
+    pub dns: Option<ClientDns>,
+    /// Absolute path of the file with the private key; `None` to generate a key.
+    pub private_key_file: Option<PathBuf>,
+}
+
+/// The file of a server, and the changes that `Folder::prepare` made.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The file.
+    pub file: ServerFile,
+    /// True if the file was created.
+    pub is_new: bool,
+    /// True if the file was changed. An existing file that could not be changed is an error here
+    /// only, as the server can still run with it.
+    pub noted: Result<bool, SetupError>,
+}
+
+impl Folder {
+    /// Returns the tunnel `tun` in the folder `path`. Accesses no file.
+    pub const fn new(path: PathBuf, tun: TunName) -> Self {
+        Self { path, tun }
+    }
+
+    /// Returns the path of the folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns the name of the tunnel.
+    pub const fn tun(&self) -> &TunName {
+        &self.tun
+    }
+
+    /// Returns the path of the tunnel's file.
+    pub fn file(&self) -> PathBuf {
+        self.path.join(format!("{}.conf", self.tun))
+    }
+
+    /// Returns true if the file is in a container and on none of its volumes, so that its key and
+    /// clients are deleted along with the container.
+    pub fn is_lost_with_container(&self) -> bool {
+        is_lost_with_container(&self.path)
+    }
+
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// As [`ServerFile::read`].
+    pub fn read(&self) -> Result<ServerFile, SetupError> {
+        ServerFile::read(&self.file())
+    }
+
+    /// Locks the file for writing, and reads it. Waits for other writers.
+    ///
+    /// # Errors
+    /// As [`Writer::lock`] and [`ServerFile::read`].
+    pub fn lock(&self) -> Result<(Writer, ServerFile), SetupError> {
+        if !self.is_there()? {
+            return Err(SetupError::NoFile(self.file()));
+        }
+        let writer = Writer::lock(&self.file())?;
+        Ok((writer, self.read()?))
+    }
+
+    /// Creates the folder, the key and the file if there is no file. Otherwise reads the existing
+    /// file, which keeps its key, and updates the endpoint and the name servers in it.
+    ///
+    /// # Errors
+    /// [`SetupError`] if the file contains an error, has other subnets, another port or another key
+    /// file than wanted, or cannot be created.
+    pub fn prepare(&self, wanted: &Initial) -> Result<Prepared, SetupError> {
+        self.prepare_beside(wanted, host_addresses)
+    }
+
+    /// Prepares the file as [`Self::prepare`] does, on a host whose interfaces have the addresses
+    /// `host`.
+    fn prepare_beside(
+        &self,
+        wanted: &Initial,
+        host: fn() -> Vec<(String, Cidr)>,
+    ) -> Result<Prepared, SetupError> {
+        if !self.is_there()? {
+            match self.make(wanted, &host()) {
+                // another process created it in the meantime
+                Err(SetupError::Exists(_)) => {}
+                made => return Ok(Prepared { file: made?, is_new: true, noted: Ok(true) }),
+            }
+        }
+        let file = self.read()?;
+        check(&file, wanted)?;
+        if !differs(&file, wanted) {
+            return Ok(Prepared { file, is_new: false, noted: Ok(false) });
+        }
+        let noted = self.lock().and_then(|(writer, file)| {
+            let file = note(file, wanted)?;
+            writer.replace(file.text()).map(|()| file)
+        });
+        Ok(match noted {
+            Ok(file) => Prepared { file, is_new: false, noted: Ok(true) },
+            Err(error) => Prepared { file, is_new: false, noted: Err(error) },
+        })
+    }
+
+    fn is_there(&self) -> Result<bool, SetupError> {
+        let path = self.file();
+        match fs::symlink_metadata(&path) {
+            Ok(_) => Ok(true),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound) => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                Err(SetupError::NotPermitted { what: "read", path })
+            }
+            Err(error) => Err(failed(&path, error)),
+        }
+    }
+
+    fn make(&self, wanted: &Initial, host: &[(String, Cidr)]) -> Result<ServerFile, SetupError> {
+        let mut random = SystemRandom::open()?;
+        let subnets = match &wanted.subnets[..] {
+            [] => vec![Subnet::default_v4(), Subnet::random_v6(&mut random)],
+            given => one_of_each(given)?,
+        };
+        self.check_overlap(&subnets, host)?;
+        let addresses = subnets.iter().filter_map(|subnet| subnet.server()).collect();
+        let port = wanted.listen_port.or_else(|| wanted.endpoint.as_ref().map(ClientEndpoint::port));
+        let interface = Interface {
+            private_key: match &wanted.private_key_file {
+                Some(path) => KeySource::File(path.clone()),
+                None => KeySource::Inline(PrivateKey::generate(&mut random)),
+            },
+            listen_port: NonZeroU16::new(port.unwrap_or(DEFAULT_PORT)),
+            fwmark: None,
+            addresses,
+            mtu: None,
+            table: Table::Auto,
+            dns: Vec::new(),
+        };
+        let file = note(ServerFile::new(&self.file(), interface)?, wanted)?;
+        self.create(&file)?;
+        Ok(file)
+    }
+
+    /// Creates the file, and the folder if there is none. Never overwrites a file.
+    ///
+    /// # Errors
+    /// [`SetupError`], for example [`SetupError::Exists`]; no file was written.
+    pub fn create(&self, file: &ServerFile) -> Result<(), SetupError> {
+        make_folder(&self.path).map_err(|error| failed(&self.path, error))?;
+        Writer::lock(&self.file())?.create(file.text())
+    }
+
+    /// Rejects a subnet that overlaps a network of another interface of this host: packets would be
+    /// misrouted.
+    fn check_overlap(&self, subnets: &[Subnet], host: &[(String, Cidr)]) -> Result<(), SetupError> {
+        for (interface, address) in host.iter().filter(|(name, _)| name != self.tun.as_str()) {
+            let network = Prefix::of(address.address(), address.prefix());
+            if let Some(&subnet) = subnets.iter().find(|subnet| overlap(subnet.prefix(), network)) {
+                return Err(SetupError::Overlap { subnet, address: *address, interface: interface.clone() });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns the names and addresses of this host's interfaces. Interfaces without an address and a
+/// netmask are skipped. Empty if the kernel does not report any: there is then no check for
+/// overlaps.
+fn host_addresses() -> Vec<(String, Cidr)> {
+    let ip = |storage: SockaddrStorage| {
+        let v4 = storage.as_sockaddr_in().map(|address| IpAddr::from(address.ip()));
+        v4.or_else(|| storage.as_sockaddr_in6().map(|address| address.ip().into()))
+    };
+    let entries = getifaddrs().into_iter().flatten();
+    entries
+        .filter_map(|entry| {
+            let mask = match ip(entry.netmask?)? {
+                IpAddr::V4(v4) => v4.to_bits().leading_ones(),
+                IpAddr::V6(v6) => v6.to_bits().leading_ones(),
+            };
+            Some((entry.interface_name, Cidr::new(ip(entry.address?)?, u8::try_from(mask).ok()?)?))
+        })
+        .collect()
+}
+
+/// Returns the subnets if each has another address family.
+///
+/// # Errors
+/// `SetupError::Subnets` for the first pair of one family.
+fn one_of_each(given: &[Subnet]) -> Result<Vec<Subnet>, SetupError> {
+    for (place, subnet) in given.iter().enumerate() {
+        let is_v4 = subnet.prefix().network().is_ipv4();
+        let mut earlier = given.iter().take(place);
+        if let Some(twin) = earlier.find(|other| other.prefix().network().is_ipv4() == is_v4) {
+            return Err(SetupError::Subnets(*twin, *subnet));
+        }
+    }
+    Ok(given.to_vec())
+}
+
+/// Rejects options that contradict the existing file: clients' files would be wrong.
+fn check(file: &ServerFile, wanted: &Initial) -> Result<(), SetupError> {
+    let interface = &file.configuration().interface;
+    let different = |key, found: String, wanted: String| {
+        Err(SetupError::Different { path: file.path().to_owned(), key, found, wanted })
+    };
+    if !wanted.subnets.is_empty() {
+        let network = |cidr: &Cidr| Prefix::of(cidr.address(), cidr.prefix());
+        let has: Vec<_> = interface.addresses.iter().map(network).collect();
+        let is_there = |subnet: &Subnet| has.contains(&subnet.prefix());
+        if has.len() != wanted.subnets.len() || !wanted.subnets.iter().all(is_there) {
+            return different("Address", joined(&interface.addresses), joined(&wanted.subnets));
+        }
+    }
+    if let Some(wanted) = &wanted.private_key_file {
+        let folder = file.path().parent().unwrap_or(Path::new(""));
+        let found = match &interface.private_key {
+            KeySource::Inline(_) => None,
+            KeySource::File(path) => Some(folder.join(path)),
+        };
+        if found.as_ref() != Some(wanted) {
+            let found = found
+                .map_or_else(|| "nothing but the key itself".to_owned(), |path| path.display().to_string());
+            return different("PrivateKeyFile", found, wanted.display().to_string());
+        }
+    }
+    match wanted.listen_port {
+        Some(port) if interface.listen_port.map(u16::from) != Some(port) => {
+            different("ListenPort", interface.listen_port.map_or(0, u16::from).to_string(), port.to_string())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn joined(items: &[impl ToString]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Returns true if the endpoint or the name servers in the file differ from the wanted ones.
+fn differs(file: &ServerFile, wanted: &Initial) -> bool {
+    // a value that cannot be parsed differs too
+    let has = |is_same: Result<bool, SetupError>| is_same.unwrap_or_default();
+    let endpoint = wanted.endpoint.is_some() && !has(file.endpoint().map(|found| found == wanted.endpoint));
+    endpoint || wanted.dns.is_some() && !has(file.dns().map(|found| found == wanted.dns))
+}
+
+fn note(mut file: ServerFile, wanted: &Initial) -> Result<ServerFile, SetupError> {
+    // each is inserted directly below the header: the last one comes first
+    if let Some(dns) = &wanted.dns {
+        file = file.with_dns(dns)?;
+    }
+    if let Some(endpoint) = &wanted.endpoint {
+        file = file.with_endpoint(endpoint)?;
+    }
+    Ok(file)
+}
+
+/// Creates a folder with its parents. Only the owner has access to it.
+fn make_folder(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(parent) = parent {
+        DirBuilder::new().recursive(true).mode(0o755).create(parent)?;
+    }
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    // best effort: makes the new entry durable
+    let _ = File::open(parent.unwrap_or(Path::new("."))).and_then(|parent| parent.sync_all());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

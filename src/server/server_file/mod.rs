@@ -1,0 +1,330 @@
+//! The file of a server: parsing, and editing in place.
+
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use super::dns::ClientDns;
+use super::endpoint::ClientEndpoint;
+use super::error::SetupError;
+use super::new_peer::NewPeer;
+use crate::config::PeerName;
+use crate::config::wg_quick::outline::{self, Block, NAME};
+use crate::config::wg_quick::{
+    Field, Hooks, Interface, KeySource, LoadError, Peer, PublicKey, Section, WgQuick, parse, private_key,
+    read_text,
+};
+use crate::uapi::SecretText;
+
+const ENDPOINT: &str = "ClientEndpoint";
+const DNS: &str = "ClientDNS";
+
+/// The file of a server. Each edit returns a new value, whose text differs only in the changed
+/// bytes. The edited text is parsed again and compared with the expected configuration.
+#[derive(Clone, Debug)]
+pub struct ServerFile {
+    path: PathBuf,
+    text: SecretBytes,
+    configuration: WgQuick,
+    blocks: Vec<Block>,
+    public_key: PublicKey,
+}
+
+/// A peer in the file.
+#[derive(Clone, Debug)]
+pub struct ServerPeer<'a> {
+    /// Name of the peer, if it has one.
+    pub name: Option<PeerName>,
+    /// The section of the peer.
+    pub peer: &'a Peer,
+}
+
+/// The text of the file.
+#[derive(Clone)]
+struct SecretBytes(Zeroizing<Vec<u8>>);
+
+impl std::fmt::Debug for SecretBytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SecretBytes({})", self.0.len())
+    }
+}
+
+impl ServerFile {
+    /// Reads the file at `path`. Ignores hooks in it, which belong to other programs.
+    ///
+    /// # Errors
+    /// `SetupError` if the file does not exist, may not be read, or contains an error.
+    pub fn read(path: &Path) -> Result<Self, SetupError> {
+        let text = read_text(path).map_err(|error| match error {
+            LoadError::Read { file, source } if source.kind() == io::ErrorKind::NotFound => {
+                SetupError::NoFile(file)
+            }
+            LoadError::Read { file, source } if source.kind() == io::ErrorKind::PermissionDenied => {
+                SetupError::NotPermitted { what: "read", path: file }
+            }
+            other => other.into(),
+        })?;
+        Self::understand(path, text)
+    }
+
+    /// Parses `text`, the present or future content of the file at `path`.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub(super) fn understand(path: &Path, text: Zeroizing<Vec<u8>>) -> Result<Self, SetupError> {
+        let configuration = parse(path, &text, Hooks::Ignore).map_err(LoadError::from)?.configuration;
+        let public_key = private_key(path, &configuration.interface.private_key)?.public_key();
+        let blocks = outline::blocks(&text);
+        let peers = blocks.iter().filter(|block| block.section == Section::Peer).count();
+        if peers != configuration.peers.len() {
+            return Err(SetupError::Edit(path.to_owned()));
+        }
+        Ok(Self { path: path.to_owned(), text: SecretBytes(text), configuration, blocks, public_key })
+    }
+
+    /// Creates the file of a new server in memory.
+    ///
+    /// # Errors
+    /// [`SetupError::Edit`], which would be a bug.
+    pub fn new(path: &Path, interface: Interface) -> Result<Self, SetupError> {
+        let mut text = SecretText::default();
+        text.push(
+            b"# Made by 'wontun init'; wg-quick reads this file too. 'wontun peer add NAME' adds a client.\n",
+        );
+        text.push(b"# Edit it as you like: wontun keeps what it does not know.\n");
+        text.push(WgQuick { interface, peers: Vec::new() }.print().as_bytes());
+        Self::understand(path, text.into_inner())
+    }
+
+    /// Returns the path of the file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns the text of the file. It contains secrets.
+    pub fn text(&self) -> &[u8] {
+        &self.text.0
+    }
+
+    /// Returns the configuration. Keys in files of their own are not read into it.
+    pub const fn configuration(&self) -> &WgQuick {
+        &self.configuration
+    }
+
+    /// Returns the server's public key.
+    pub const fn public_key(&self) -> &PublicKey {
+        &self.public_key
+    }
+
+    /// Returns the peers in the order of the file.
+    pub fn peers(&self) -> impl Iterator<Item = ServerPeer<'_>> {
+        self.configuration.peers.iter().map(|peer| ServerPeer { name: peer.name.clone(), peer })
+    }
+
+    /// Returns the index, in the order of the file, of the peer with this name or public key.
+    ///
+    /// # Errors
+    /// `SetupError::UnknownPeer` if there is none, `SetupError::Ambiguous` if several peers have
+    /// that name.
+    pub fn find(&self, wanted: &str) -> Result<usize, SetupError> {
+        let is_meant = |peer: &ServerPeer<'_>| {
+            peer.name.as_ref().is_some_and(|name| name.as_str() == wanted)
+                || peer.peer.public_key.to_string() == wanted
+        };
+        let found: Vec<_> = self.peers().enumerate().filter(|(_, peer)| is_meant(peer)).collect();
+        match found[..] {
+            [(number, _)] => Ok(number),
+            [] => Err(SetupError::UnknownPeer {
+                wanted: wanted.to_owned(),
+                known: self.peers().map(|peer| peer.label()).collect(),
+            }),
+            _ => Err(SetupError::Ambiguous {
+                wanted: wanted.to_owned(),
+                keys: found.iter().map(|(_, peer)| peer.peer.public_key).collect(),
+            }),
+        }
+    }
+
+    /// Returns the address that clients connect to, if the file contains it.
+    ///
+    /// # Errors
+    /// `SetupError::Note` if the value is not an endpoint.
+    pub fn endpoint(&self) -> Result<Option<ClientEndpoint>, SetupError> {
+        self.interface_note(ENDPOINT)
+    }
+
+    /// Returns the name servers of the clients, if the file contains them.
+    ///
+    /// # Errors
+    /// `SetupError::Note` if the value is not a list of addresses.
+    pub fn dns(&self) -> Result<Option<ClientDns>, SetupError> {
+        self.interface_note(DNS)
+    }
+
+    /// Replaces the endpoint for clients.
+    ///
+    /// # Errors
+    /// [`SetupError::Edit`].
+    pub fn with_endpoint(&self, endpoint: &ClientEndpoint) -> Result<Self, SetupError> {
+        self.with_interface_note(ENDPOINT, &endpoint.to_string())
+    }
+
+    /// Replaces the name servers of the clients.
+    ///
+    /// # Errors
+    /// [`SetupError::Edit`].
+    pub fn with_dns(&self, dns: &ClientDns) -> Result<Self, SetupError> {
+        self.with_interface_note(DNS, &dns.to_string())
+    }
+
+    /// Appends a peer.
+    ///
+    /// # Errors
+    /// [`SetupError::Edit`].
+    pub fn with_peer(&self, peer: &NewPeer) -> Result<Self, SetupError> {
+        let mut section = SecretText::default();
+        let end = self.line_end();
+        let mut line = |parts: &[&str]| {
+            parts.iter().for_each(|part| section.push(part.as_bytes()));
+            section.push(end.as_bytes());
+        };
+        if !self.text().ends_with(b"\n") {
+            line(&[]);
+        }
+        line(&[]);
+        line(&["[Peer]"]);
+        line(&["# ", NAME, " = ", peer.name.as_str()]);
+        line(&[Field::PublicKey.name(), " = ", &peer.public_key.to_string()]);
+        line(&[Field::PresharedKey.name(), " = ", &peer.preshared_key.to_base64()]);
+        let networks: Vec<_> = peer.allowed_ips().map(|prefix| prefix.to_string()).collect();
+        line(&[Field::AllowedIps.name(), " = ", &networks.join(", ")]);
+        let mut expected = self.configuration.clone();
+        expected.peers.push(Peer {
+            name: Some(peer.name.clone()),
+            public_key: peer.public_key,
+            preshared_key: Some(KeySource::Inline(peer.preshared_key.clone())),
+            allowed_ips: peer.allowed_ips().collect(),
+            endpoint: None,
+            persistent_keepalive: None,
+        });
+        self.edited(self.text().len()..self.text().len(), section.as_bytes(), &expected)
+    }
+
+    /// Removes the peer with this index.
+    ///
+    /// # Errors
+    /// [`SetupError::Edit`], also if there is no such peer.
+    pub fn without_peer(&self, number: usize) -> Result<Self, SetupError> {
+        let mut expected = self.configuration.clone();
+        let block = self.peer_blocks().nth(number).filter(|_| number < expected.peers.len());
+        let block = block.ok_or_else(|| self.fault())?;
+        expected.peers.remove(number);
+        self.edited(outline::with_one_gap(self.text(), &block.bytes), b"", &expected)
+    }
+
+    /// Renames the peer with this index.
+    ///
+    /// # Errors
+    /// [`SetupError::Edit`], also if there is no such peer.
+    pub fn with_name(&self, number: usize, name: &PeerName) -> Result<Self, SetupError> {
+        let block = self.peer_blocks().nth(number).ok_or_else(|| self.fault())?;
+        let mut expected = self.configuration.clone();
+        expected.peers.get_mut(number).ok_or_else(|| self.fault())?.name = Some(name.clone());
+        self.with_note(block, NAME, name.as_str(), &expected)
+    }
+
+    fn peer_blocks(&self) -> impl Iterator<Item = &Block> {
+        self.blocks.iter().filter(|block| block.section == Section::Peer)
+    }
+
+    fn interface_block(&self) -> Option<&Block> {
+        self.blocks.iter().find(|block| block.section == Section::Interface)
+    }
+
+    /// Returns the range of the value of a comment in a section.
+    fn note(&self, block: &Block, key: &str) -> Option<Range<usize>> {
+        block.comments.iter().find_map(|line| outline::note(self.text(), line, key))
+    }
+
+    fn interface_note<T>(&self, key: &'static str) -> Result<Option<T>, SetupError>
+    where
+        T: std::str::FromStr<Err: std::fmt::Display>,
+    {
+        let Some(place) = self.interface_block().and_then(|block| self.note(block, key)) else {
+            return Ok(None);
+        };
+        let wrong =
+            |error: T::Err| SetupError::Note { path: self.path.clone(), key, error: error.to_string() };
+        self.slice(&place).parse().map(Some).map_err(wrong)
+    }
+
+    fn with_interface_note(&self, key: &str, value: &str) -> Result<Self, SetupError> {
+        let block = self.interface_block().ok_or_else(|| self.fault())?;
+        self.with_note(block, key, value, &self.configuration)
+    }
+
+    /// Replaces the value of a comment. A missing comment is inserted below the header.
+    fn with_note(
+        &self,
+        block: &Block,
+        key: &str,
+        value: &str,
+        expected: &WgQuick,
+    ) -> Result<Self, SetupError> {
+        if let Some(place) = self.note(block, key) {
+            // an empty value may have no space before it
+            let space =
+                if place.is_empty() && !self.text().get(..place.start).unwrap_or_default().ends_with(b" ") {
+                    " "
+                } else {
+                    ""
+                };
+            return self.edited(place, format!("{space}{value}").as_bytes(), expected);
+        }
+        let place = block.behind_header..block.behind_header;
+        let end = self.line_end();
+        let begin =
+            if self.text().get(..place.start).unwrap_or_default().ends_with(b"\n") { "" } else { end };
+        self.edited(place, format!("{begin}# {key} = {value}{end}").as_bytes(), expected)
+    }
+
+    /// Replaces the bytes in the range `place` by `new`.
+    ///
+    /// # Errors
+    /// `SetupError::Edit` if the result does not parse to the expected configuration.
+    fn edited(&self, place: Range<usize>, new: &[u8], expected: &WgQuick) -> Result<Self, SetupError> {
+        let before = self.text().get(..place.start).unwrap_or_default();
+        let behind = self.text().get(place.end..).unwrap_or_default();
+        let mut text = Zeroizing::new(Vec::with_capacity(before.len() + new.len() + behind.len()));
+        [before, new, behind].iter().for_each(|part| text.extend_from_slice(part));
+        let edited = Self::understand(&self.path, text).map_err(|_| self.fault())?;
+        if edited.configuration == *expected { Ok(edited) } else { Err(self.fault()) }
+    }
+
+    fn fault(&self) -> SetupError {
+        SetupError::Edit(self.path.clone())
+    }
+
+    /// Returns a range of the text that is known to be UTF-8.
+    fn slice(&self, place: &Range<usize>) -> &str {
+        self.text().get(place.clone()).and_then(|bytes| str::from_utf8(bytes).ok()).unwrap_or_default()
+    }
+
+    /// Returns the line end of this file.
+    fn line_end(&self) -> &'static str {
+        let first = self.text().split_inclusive(|&byte| byte == b'\n').next().unwrap_or_default();
+        if first.ends_with(b"\r\n") { "\r\n" } else { "\n" }
+    }
+}
+
+impl ServerPeer<'_> {
+    /// Returns the name of the peer, or its public key if it has none.
+    pub fn label(&self) -> String {
+        self.name.as_ref().map_or_else(|| self.peer.public_key.to_string(), ToString::to_string)
+    }
+}
+
+#[cfg(test)]
+mod tests;
