@@ -231,7 +231,7 @@ fn into_background(cli: &Cli) -> ExitCode {
     let by_wg_quick = std::env::var_os("WG_QUICK_USERSPACE_IMPLEMENTATION").is_some();
     if let Some((name, command)) = cli.misspelled().filter(|_| !by_wg_quick) {
         let message = format!(
-            "there is no command '{name}', did you mean '{command}'? a tunnel of that name is started with -f"
+            "unknown command '{name}', did you mean '{command}'? to create an interface of that name, add -f"
         );
         return fail(exit::USAGE, message);
     }

@@ -1,35 +1,35 @@
-//! A start whose command line says too little: without any argument, or with options alone.
+//! Starts without arguments, or with options that do not select a tunnel.
 
 use std::ffi::{OsStr, OsString};
 
-/// The variable with the command of a start without any argument: how an image has a default and no
-/// CMD.
+/// Variable with the command of a start without arguments: the default of a container image that
+/// has no CMD.
 pub(super) const VARIABLE: &str = "WONTUN_COMMAND";
 
-/// Variables that say what to run by themselves. Either wins over [`VARIABLE`].
+/// Variables that select a tunnel themselves. They override [`VARIABLE`].
 const OTHERS: [&str; 2] = ["WONTUN_CONFIG", "WONTUN_PEER"];
 
-/// The commands that run a tunnel, which is what a container or a service is for.
+/// The commands that run a tunnel.
 const COMMANDS: [&str; 2] = ["serve", "plain"];
 
-/// The help of a start without any argument: ten lines with the program's name before them.
+/// Help of a start without arguments: ten lines, the first of which follows the program's name.
 const HELP: &str = "\
 nothing to run: give a command, --config or NAME
-  wontun serve --endpoint HOST   a WireGuard server; its key and file are made in /etc/wontun if there are none
+  wontun serve --endpoint HOST   runs a WireGuard server; creates its key and file in /etc/wontun first
   wontun peer add NAME --qr      adds a client to that server and prints its configuration
-  wontun --config FILE           the WireGuard tunnel described by FILE (wg-quick format)
-  wontun NAME                    a WireGuard interface for wg(8) to configure
-  wontun plain                   a server that does not encrypt, for labs and trusted wires only
-  wontun plain --peer HOST       the client of that server
-  wontun show                    shows the tunnels that run
+  wontun --config FILE           runs the WireGuard tunnel described by FILE (wg-quick format)
+  wontun NAME                    creates a WireGuard interface for wg(8) to configure
+  wontun plain                   runs a server that does not encrypt, for labs and trusted networks only
+  wontun plain --peer HOST       runs the client of that server
+  wontun show                    shows running tunnels
   wontun --help                  lists all commands and options
-The variable WONTUN_COMMAND=serve or plain, as a container has it, gives the command of a start without arguments.";
+Without arguments, the variable WONTUN_COMMAND (serve or plain), which container images set, selects the command.";
 
-/// Returns the command that the environment gives to a start without any argument. An empty
-/// variable is none.
+/// Returns the command that the environment selects for a start without arguments. An empty
+/// variable counts as unset.
 ///
 /// # Errors
-/// The message about a command that it cannot give.
+/// The message for a value that is not a command, or none that runs a tunnel.
 pub(super) fn command(variable: impl Fn(&str) -> Option<OsString>) -> Result<Option<&'static str>, String> {
     let set = |name: &str| variable(name).filter(|value| !value.is_empty());
     let Some(given) = set(VARIABLE).filter(|_| OTHERS.into_iter().all(|name| set(name).is_none())) else {
@@ -41,20 +41,20 @@ pub(super) fn command(variable: impl Fn(&str) -> Option<OsString>) -> Result<Opt
     }
 }
 
-/// Returns the message for a start with these arguments, none of which says which tunnel to run.
+/// Returns the message for a start with these arguments, none of which selects a tunnel.
 pub(super) fn refusal(arguments: impl Iterator<Item = OsString>) -> String {
     let given: Vec<_> = arguments.map(|argument| quoted(&argument)).collect();
     if given.is_empty() {
         return HELP.to_owned();
     }
     format!(
-        "these options do not say which tunnel to run: the one that does not encrypt is started by its name, \
-         `wontun plain {}` (COMMAND=plain in a unit's file), a WireGuard server by `wontun serve`; see wontun --help",
+        "these options do not select a tunnel to run: `wontun serve` runs a WireGuard server, `wontun plain {}` \
+         (COMMAND=plain in a unit's environment file) the tunnel that does not encrypt; see wontun --help",
         given.join(" ")
     )
 }
 
-/// An argument as a shell takes it, on one line whatever it is made of.
+/// Quotes an argument for a shell, on one line whatever it contains.
 fn quoted(argument: &OsStr) -> String {
     let text = argument.to_string_lossy();
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,=+@%[]".contains(c);

@@ -21,108 +21,121 @@ use crate::metrics::HostName;
 use crate::privileges::UserSpec;
 use crate::server::{ClientDns, ClientEndpoint, PeerName, Subnet};
 
-/// How alike a name must be to a command's for a slip of the fingers to be supposed, from 0 to 1.
-const ALIKE: f64 = 0.85;
+/// Minimum Jaro-Winkler similarity of a NAME to a command for it to count as misspelled, from 0 to
+/// 1.
+const MISSPELLED: f64 = 0.85;
 
-/// Joins hosts into a private network: IP packets from a TUN device, carried in UDP.
+/// WireGuard tunnels in userspace: servers, clients, and interfaces for wg(8).
 ///
-/// 'wontun serve' makes and runs a WireGuard server, 'wontun peer add' gives it a client. With
-/// --config it is WireGuard, as the file says, which is one of wg-quick's. With a NAME it is a
-/// WireGuard interface that wg(8) configures. 'wontun plain' does not encrypt: it is a server (tun0
-/// is 10.8.0.1/24, UDP port 19988 is open), or with --peer the client of that server (tun0 is
-/// 10.8.0.3/24).
+/// 'wontun serve' creates and runs a WireGuard server, 'wontun peer add' adds a client to it.
+/// 'wontun --config FILE' runs the WireGuard tunnel described by FILE (wg-quick format). 'wontun
+/// NAME' creates a WireGuard interface for wg(8) to configure. 'wontun plain' runs a tunnel that
+/// does not encrypt: the server (tun0 is 10.8.0.1/24, UDP port 19988), or with --peer its client
+/// (tun0 is 10.8.0.3/24).
 #[derive(Debug, Parser)]
 #[command(name = "wontun", version, max_term_width = 110)]
 #[command(
-    after_help = "Without an argument, WONTUN_CONFIG and WONTUN_PEER, the variable WONTUN_COMMAND gives the command to run: serve or plain."
+    after_help = "Options may be set as environment variables, shown as [env: ...]. Without arguments, WONTUN_CONFIG and WONTUN_PEER, the variable WONTUN_COMMAND selects the command to run: serve or plain."
 )]
 pub struct Cli {
-    /// The command; none: run the tunnel of --config, NAME or --peer.
+    /// The command; `None` to run the tunnel of --config, NAME or --peer.
     #[command(subcommand)]
     pub command: Option<Command>,
 
-    /// Name of the TUN device, of the tunnel to run or to ask [default: tun0, with --config the file's name without .conf]
+    /// Name of the TUN device [default: tun0, with --config the file's name without .conf]
     #[arg(long, env = "WONTUN_TUN", value_name = "NAME", global = true)]
     pub tun: Option<TunName>,
 
-    /// What to run.
+    /// Options of the tunnel.
     #[command(flatten)]
     pub run: Run,
 }
 
-/// Commands beside running a tunnel.
+/// Commands.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
-    /// Tell whether the running tunnel's loop is alive and its device up: exit code 0 if so, else 1
+    /// Check the health of a running tunnel: exit code 0 if healthy, else 1
     Health {
-        /// Name of its device; none: the only one that runs
+        /// Name of the tunnel [default: that of --tun or --config, tun0, or the only one that runs]
         name: Option<TunName>,
-        /// Fail also if no peer has completed a handshake for so long, in seconds
+        /// Fail also if no peer has completed a handshake within this time, in seconds
         #[arg(long, env = "WONTUN_MAX_HANDSHAKE_AGE", value_name = "SECONDS")]
         max_handshake_age: Option<u32>,
     },
-    /// Have a running tunnel read its configuration again and put back its state on the host
-    /// (SIGHUP)
+    /// Reload the configuration of a running tunnel
+    ///
+    /// The tunnel reads its file again, applies the differences, and restores its addresses,
+    /// routes, rules and tables on the host, as on SIGHUP. The exit code is 0 if the file was read
+    /// and the tunnel is healthy afterwards, else 1.
     Reload {
-        /// Name of its device; none: the only one that runs
+        /// Name of the tunnel [default: that of --tun or --config, tun0, or the only one that runs]
         name: Option<TunName>,
     },
-    /// Make a WireGuard server's key and configuration, DIR/tun0.conf; what is there already stays as it is
+    /// Create the key and configuration file of a WireGuard server, DIR/tun0.conf
+    ///
+    /// Runs nothing. An existing file keeps its key; --endpoint and --dns are updated in it.
     Init {
-        /// Where.
+        /// Folder of the server.
         #[command(flatten)]
         dir: Dir,
-        /// What.
+        /// Options of the server.
         #[command(flatten)]
         server: Server,
     },
-    /// Run the WireGuard server of DIR/tun0.conf, which is made first if there is none
+    /// Run the WireGuard server described by DIR/tun0.conf; create the file first if there is none
     Serve {
-        /// Where.
+        /// Folder of the server.
         #[command(flatten)]
         dir: Dir,
-        /// What.
+        /// Options of the server.
         #[command(flatten)]
         server: Server,
     },
-    /// Run a tunnel that does not encrypt or authenticate anything, for labs and trusted wires: the
-    /// server, or with --peer its client
+    /// Run a tunnel that does not encrypt or authenticate anything
+    ///
+    /// For labs and trusted networks: the server, or with --peer its client.
     Plain {
         /// Options of the tunnel.
         #[command(flatten)]
         plain: PlainOptions,
     },
-    /// Make DIR/tun0.conf of another set-up's file, with its keys, so that its clients go on as they are. Nothing of the file
-    /// is run; what wontun does in another way, or not at all, is said
+    /// Create DIR/tun0.conf from a file of wg-quick or wg-easy
+    ///
+    /// Keys and addresses are kept, so that existing clients continue to work. Commands in the file
+    /// are never run. Differences in behaviour are reported.
     Import {
-        /// wg-quick's file, or the wg0.json of wg-easy 14 and before; '-' is standard input
+        /// File of wg-quick, or wg0.json of wg-easy 14 and before; '-' for standard input
         #[arg(value_name = "FILE")]
         file: PathBuf,
 
-        /// Write nothing, and print the file that would be made without its secrets
+        /// Write nothing, and print the resulting file without its secrets
         #[arg(long)]
         dry_run: bool,
 
-        /// Where.
+        /// Folder of the server.
         #[command(flatten)]
         dir: Dir,
 
-        /// What.
+        /// Options that complete the imported file.
         #[command(flatten)]
         missing: Missing,
     },
-    /// Add, list, show, remove or rename the clients of the server, in DIR/tun0.conf and in the tunnel that runs
+    /// Add, list, show, remove or rename clients of the server
+    ///
+    /// Changes DIR/tun0.conf and the running tunnel.
     Peer {
-        /// Where.
+        /// Folder of the server.
         #[command(flatten)]
         dir: Dir,
-        /// Which of these.
+        /// Subcommand.
         #[command(subcommand)]
         command: PeerCommand,
     },
-    /// Show running WireGuard tunnels: peers, endpoints, handshakes, transfer, drops by reason; never a secret
+    /// Show running WireGuard tunnels: peers, endpoints, handshakes, transfer, drops by reason
+    ///
+    /// Never shows a secret.
     Show {
-        /// Where its socket may be, besides where wg(8) looks.
+        /// Additional folder of control sockets.
         #[command(flatten)]
         dir: Dir,
 
@@ -130,13 +143,13 @@ pub enum Command {
         #[arg(value_name = "NAME")]
         name: Option<TunName>,
 
-        /// As JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Watch a running WireGuard tunnel on this terminal: peers, rates, handshakes, drops
+    /// Display a running WireGuard tunnel on this terminal: peers, rates, handshakes, drops
     Top {
-        /// Where its socket may be, besides where wg(8) looks.
+        /// Additional folder of control sockets.
         #[command(flatten)]
         dir: Dir,
 
@@ -144,17 +157,18 @@ pub enum Command {
         #[arg(value_name = "NAME")]
         name: Option<TunName>,
 
-        /// Time between two looks, from 0.1 to 3600
+        /// Refresh interval, 0.1 to 3600
         #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = interval)]
         interval: Duration,
     },
-    /// Engage a kill switch before its tunnel runs, or take one away: see --kill-switch
+    /// Engage the kill switch of a tunnel before the tunnel runs, or remove it
     KillSwitch {
-        /// Which of these.
+        /// Subcommand.
         #[command(subcommand)]
         command: KillSwitchCommand,
     },
     /// Same as 'kill-switch off'
+    #[command(hide = true)]
     Unlock {
         /// Name of the tunnel [default: that of --tun or --config, or all]
         #[arg(value_name = "NAME")]
@@ -171,20 +185,22 @@ pub enum Command {
 /// Subcommands of `wontun kill-switch`.
 #[derive(Clone, Debug, Subcommand)]
 pub enum KillSwitchCommand {
-    /// Let nothing leave this host but through the tunnel, which need not run yet; for the boot,
-    /// before any network
+    /// Block all traffic of this host except through the tunnel, which need not run yet
+    ///
+    /// Meant for the boot, before any network is up.
     On {
         /// Name of the tunnel
         #[arg(value_name = "NAME")]
         name: TunName,
 
-        /// Network that everything may be sent to; repeatable. To be the same as the tunnel's
+        /// Network that is not blocked; repeatable. Give the tunnel the same networks by
         /// --kill-switch-allow
         #[arg(long, value_name = "CIDR", value_delimiter = ',')]
         allow: Vec<AllowedNetwork>,
     },
-    /// Let everything leave this host again. A tunnel that runs goes on without a kill switch until
-    /// its next start
+    /// Remove the kill switch
+    ///
+    /// A running tunnel continues without a kill switch until its next start.
     Off {
         /// Name of the tunnel [default: that of --tun or --config, or all]
         #[arg(value_name = "NAME")]
@@ -195,112 +211,115 @@ pub enum KillSwitchCommand {
 /// The folder of a server.
 #[derive(Clone, Debug, Args)]
 pub struct Dir {
-    /// Folder of the server's files; its tunnel's is called as the TUN device, tun0.conf unless --tun says otherwise
+    /// Folder of the server's files; the file is named after the TUN device (--tun)
     #[arg(long, env = "WONTUN_DIR", value_name = "DIR", default_value = "/etc/wontun", global = true)]
     pub dir: PathBuf,
 }
 
-/// What a server is to be.
+/// Options of a server.
 #[derive(Clone, Debug, Args)]
 pub struct Server {
-    /// Name or address by which clients find this server; without a port it is 51820
+    /// Address that clients connect to; the port is 51820 unless given
     #[arg(long, env = "WONTUN_ENDPOINT", value_name = "HOST[:PORT]")]
     pub endpoint: Option<ClientEndpoint>,
 
-    /// Network that clients get their addresses from, one of IPv4, one of IPv6 or both; for a new file only
+    /// Network of the clients' addresses: one of IPv4, one of IPv6, or both; for a new file only
     /// [default: 10.8.0.0/24 and a random fd…/64]
     #[arg(long, env = "WONTUN_SUBNET", value_name = "CIDR", value_delimiter = ',')]
     pub subnet: Vec<Subnet>,
 
-    /// UDP port to listen on; for a new file only [default: the endpoint's]
+    /// UDP port to listen on; for a new file only [default: the port of --endpoint]
     #[arg(long, env = "WONTUN_LISTEN_PORT", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub listen_port: Option<u16>,
 
-    /// Name servers that clients are told, separated by commas, or 'none' [default: for a full tunnel those of Quad9]
+    /// Name servers for the clients' configurations, separated by commas, or 'none'
+    /// [default: for full tunnels those of Quad9]
     #[arg(long, env = "WONTUN_DNS", value_name = "ADDRESSES")]
     pub dns: Option<ClientDns>,
 
-    /// File with the private key, such as a credential of systemd's; for a new file only, which then says
-    /// PrivateKeyFile = FILE [default: a new key, in the new file itself]
+    /// File that contains the private key, such as a systemd credential; for a new file only, which
+    /// refers to it by PrivateKeyFile [default: a new key in the new file]
     #[arg(long, env = "WONTUN_PRIVATE_KEY_FILE", value_name = "FILE", value_parser = key_file)]
     pub private_key_file: Option<PathBuf>,
 }
 
-/// What another set-up's file does not say.
+/// Options that complete an imported file.
 #[derive(Clone, Debug, Args)]
 pub struct Missing {
-    /// Name or address by which clients find this server, for those that are added later
+    /// Address that clients connect to, for clients added later; the port is 51820 unless given
     #[arg(long, env = "WONTUN_ENDPOINT", value_name = "HOST[:PORT]")]
     pub endpoint: Option<ClientEndpoint>,
 
-    /// UDP port that the server listens on, which wg-easy's file does not say [default: the endpoint's, 51820]
+    /// UDP port to listen on, which a file of wg-easy does not contain [default: the port of --endpoint, 51820]
     #[arg(long, env = "WONTUN_LISTEN_PORT", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub listen_port: Option<u16>,
 
-    /// Name servers that clients are told that are added later, separated by commas, or 'none'
+    /// Name servers for clients added later, separated by commas, or 'none'
     #[arg(long, env = "WONTUN_DNS", value_name = "ADDRESSES")]
     pub dns: Option<ClientDns>,
 }
 
-/// What to do with the clients of a server.
+/// Subcommands of `wontun peer`.
 #[derive(Clone, Debug, Subcommand)]
 pub enum PeerCommand {
-    /// Add a client and print its configuration, a file for wg-quick, wontun and the WireGuard apps. Its private key is
-    /// nowhere else: print it to a file of mode 0600, or show it as a QR code
+    /// Add a client and print its configuration
+    ///
+    /// The configuration is a file for wg-quick, wontun and the WireGuard apps. It is the only copy
+    /// of the client's private key: redirect it to a file of mode 0600 (umask 077), or use --qr.
     Add {
-        /// What to call it
+        /// Name of the new client
         #[arg(value_name = "NAME")]
         name: PeerName,
 
-        /// Have it send everything through the tunnel, instead of what is for the server and its other clients
+        /// Send all of the client's traffic through the tunnel, not only that for the server's networks
         #[arg(long)]
         full_tunnel: bool,
 
-        /// The client's own public key: it keeps the private one to itself, and its configuration is printed without
+        /// Public key of a client that keeps its private key; the configuration is printed without one
         #[arg(long, value_name = "KEY", conflicts_with_all = ["qr", "qr_file"])]
         public_key: Option<String>,
 
-        /// Name servers for this client, separated by commas, or 'none' [default: as wontun init was told]
+        /// Name servers of this client, separated by commas, or 'none' [default: those of the server's file]
         #[arg(long, value_name = "ADDRESSES")]
         dns: Option<ClientDns>,
 
-        /// Show the configuration as a QR code too, on standard error
+        /// Also print the configuration as a QR code, on standard error
         #[arg(long)]
         qr: bool,
 
-        /// Write the configuration as a QR code too, into a new SVG file of mode 0600
+        /// Also write the configuration as a QR code, to a new SVG file of mode 0600
         #[arg(long, value_name = "FILE")]
         qr_file: Option<PathBuf>,
     },
     /// List the clients
     List {
-        /// As JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Show what is known of a client; its private key is not
+    /// Show a client; never a private key
     Show {
-        /// Its name or public key
+        /// Name or public key of the client
         #[arg(value_name = "NAME")]
         name: String,
 
-        /// As JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Remove a client: it is cut off at once
+    /// Remove a client and disconnect it at once
     Remove {
-        /// Its name or public key
+        /// Name or public key of the client
         #[arg(value_name = "NAME")]
         name: String,
     },
-    /// Give a client another name
+    /// Rename a client; its session continues
     Rename {
-        /// Its name or public key
+        /// Name or public key of the client
         #[arg(value_name = "NAME")]
         name: String,
 
-        /// What to call it
+        /// New name of the client
         #[arg(value_name = "NEW-NAME")]
         new_name: PeerName,
     },
@@ -309,7 +328,7 @@ pub enum PeerCommand {
 /// Options of a running tunnel.
 #[derive(Debug, Args)]
 pub struct Run {
-    /// Make a WireGuard interface of this name for wg(8) to configure, and go to the background once it is there
+    /// Create a WireGuard interface of this name for wg(8) to configure, and go to the background
     #[arg(value_name = "NAME", conflicts_with_all = ["config", "tun", "peer", "address", "mtu", "no_configure", "listen", "listen_port", "keepalive"])]
     pub interface: Option<TunName>,
 
@@ -317,62 +336,62 @@ pub struct Run {
     #[arg(short, long, requires = "interface")]
     pub foreground: bool,
 
-    /// Be what this WireGuard configuration says, a file as wg-quick's; read again on SIGHUP
+    /// Run the WireGuard tunnel described by FILE (wg-quick format); SIGHUP reads it again
     #[arg(long, env = "WONTUN_CONFIG", value_name = "FILE", conflicts_with_all = ["peer", "address", "mtu", "no_configure", "listen", "listen_port", "keepalive"])]
     pub config: Option<PathBuf>,
 
-    /// Leave PreUp, PostUp, PreDown, PostDown and SaveConfig of the file out instead of refusing it; none is ever run
+    /// Ignore PreUp, PostUp, PreDown, PostDown and SaveConfig in the file instead of refusing them
     #[arg(long, env = "WONTUN_IGNORE_HOOKS", value_parser = FalseyValueParser::new(), global = true)]
     pub ignore_hooks: bool,
 
-    /// With serve or --config: let the peers out to the rest of the world, with this host's address. auto: unless a
-    /// peer has the default route [default: with serve auto, with --config off]
+    /// Enable forwarding and NAT for clients [default: serve: auto; --config: off]
     #[arg(long, env = "WONTUN_NAT", value_name = "MODE", value_enum, global = true)]
     pub nat: Option<NatMode>,
 
-    /// With --nat auto: let the peers reach this link-local network with this host's address, such
-    /// as 169.254.169.254/32, where a cloud serves this host's credentials; repeatable [default:
-    /// none of 169.254.0.0/16, fe80::/10]
+    /// With --nat auto: link-local network that clients may reach; repeatable [default: none]
+    ///
+    /// A cloud's metadata service at 169.254.169.254, which may serve credentials of this host, is
+    /// such a network.
     #[arg(long, env = "WONTUN_NAT_ALLOW", value_name = "CIDR", value_delimiter = ',', global = true)]
     pub nat_allow: Vec<Cidr>,
 
-    /// With serve or --config: what the peers may send each other through this host. open: all that
-    /// their AllowedIPs allow; isolate: nothing [default: open]
+    /// Traffic allowed between clients through this host [default: open]
     #[arg(long, env = "WONTUN_POLICY", value_name = "POLICY", value_enum, global = true)]
     pub policy: Option<PeerPolicy>,
 
-    /// With --config and a default route: let nothing leave this host but through the tunnel, not
-    /// even when it fails or cannot start. on, which is also meant without a MODE: until SIGTERM or
-    /// 'wontun kill-switch off'; keep: after SIGTERM, too
+    /// With a default route: block all traffic of this host except through the tunnel
+    ///
+    /// The kill switch stays when the tunnel fails or cannot start. MODE is on (also if it is left
+    /// out): until SIGTERM or 'wontun kill-switch off'; keep: after SIGTERM, too; or off.
     #[arg(long, env = "WONTUN_KILL_SWITCH", value_name = "MODE", num_args = 0..=1, default_missing_value = "on", global = true)]
     pub kill_switch: Option<KillSwitchMode>,
 
-    /// With --kill-switch: network that everything may be sent to, past the tunnel too; repeatable.
-    /// For SSH, say
+    /// With --kill-switch: network that is not blocked, such as that of SSH clients; repeatable
     #[arg(long, env = "WONTUN_KILL_SWITCH_ALLOW", value_name = "CIDR", value_delimiter = ',', global = true)]
     pub kill_switch_allow: Vec<AllowedNetwork>,
 
-    /// Name server that is asked first for the address of a peer's name, before those of
-    /// /etc/resolv.conf, and past the tunnel; repeatable
+    /// Name server for endpoints that are names, queried outside the tunnel before those of
+    /// /etc/resolv.conf; repeatable
     #[arg(long, env = "WONTUN_RESOLVER", value_name = "ADDRESS", value_delimiter = ',', global = true)]
     pub resolver: Vec<IpAddr>,
 
-    /// With --config and a default route, not with --kill-switch: where the address of a peer's
-    /// name cannot be found otherwise, let all questions to name servers (port 53 and 853) pass the
-    /// tunnel by for at most 5 s. For a host with a name server of its own; --resolver is better
+    /// With a default route: let DNS queries bypass the tunnel to resolve an endpoint
+    ///
+    /// If the address of an endpoint's name cannot be found otherwise, all queries to name servers
+    /// (ports 53 and 853) bypass the tunnel for at most 5 s. For a host with a name server of its
+    /// own; prefer --resolver. Excludes --kill-switch.
     #[arg(long, env = "WONTUN_DNS_BYPASS", value_parser = FalseyValueParser::new(), global = true)]
     pub dns_bypass: bool,
 
-    /// Options of a plain tunnel; with --peer they start its client without the command 'plain',
-    /// too.
+    /// Options of a plain tunnel; --peer starts its client without the command 'plain', too.
     #[command(flatten)]
     pub plain: PlainOptions,
 
-    /// Become this user once all is open, and keep CAP_NET_ADMIN: a name, UID or UID:GID
+    /// Switch to this user once everything is open, keeping CAP_NET_ADMIN: a name, UID or UID:GID
     #[arg(long, env = "WONTUN_USER", value_name = "USER", global = true)]
     pub user: Option<UserSpec>,
 
-    /// Do without the sandbox (seccomp and Landlock), to find out whether it is in the way
+    /// Disable the sandbox (seccomp and Landlock), for debugging
     #[arg(long, env = "WONTUN_NO_SANDBOX", value_parser = FalseyValueParser::new(), global = true)]
     pub no_sandbox: bool,
 
@@ -380,21 +399,19 @@ pub struct Run {
     #[command(flatten)]
     pub tuning: TuningOptions,
 
-    /// Serve metrics for Prometheus on this address, at /metrics, to whoever reaches it: there is
-    /// no password
+    /// Serve Prometheus metrics at this address, path /metrics, without authentication
     #[arg(long, env = "WONTUN_METRICS", value_name = "ADDRESS:PORT", global = true)]
     pub metrics: Option<SocketAddr>,
 
-    /// Name of this host under which metrics are requested, besides its addresses and localhost;
-    /// repeatable
+    /// Host name under which metrics may be requested, besides addresses and localhost; repeatable
     #[arg(long, env = "WONTUN_METRICS_HOST", value_name = "NAME", value_delimiter = ',', global = true)]
     pub metrics_host: Vec<HostName>,
 
-    /// Least serious message to log
+    /// Minimum level of log messages
     #[arg(long, env = "WONTUN_LOG_LEVEL", value_name = "LEVEL", default_value = "info", value_parser = log_level(), global = true)]
     pub log_level: LevelFilter,
 
-    /// Destination of the log; auto: to journald if systemd connected stderr to it, else to stderr
+    /// Destination of the log
     #[arg(long, env = "WONTUN_LOG_TARGET", value_name = "TARGET", value_enum, default_value_t = Target::Auto, global = true)]
     pub log_target: Target,
 }
@@ -402,7 +419,8 @@ pub struct Run {
 /// Options of a plain tunnel.
 #[derive(Clone, Debug, Args)]
 pub struct PlainOptions {
-    /// Be the client of this server: a name, an IPv4 address or an IPv6 address in brackets, then :PORT
+    /// Server to connect to: a name, an IPv4 address or an IPv6 address in brackets
+    /// [default port: 19988]
     #[arg(long, env = "WONTUN_PEER", value_name = "HOST:PORT")]
     pub peer: Option<PeerAddress>,
 
@@ -414,7 +432,7 @@ pub struct PlainOptions {
     #[arg(long, env = "WONTUN_MTU", value_name = "BYTES")]
     pub mtu: Option<u32>,
 
-    /// Leave the TUN device's addresses, MTU and state to other tools
+    /// Leave addresses, MTU and state of the TUN device to other tools
     #[arg(long, env = "WONTUN_NO_CONFIGURE", value_parser = FalseyValueParser::new())]
     pub no_configure: bool,
 
@@ -422,55 +440,57 @@ pub struct PlainOptions {
     #[arg(long, env = "WONTUN_LISTEN", value_name = "ADDRESS", value_delimiter = ',')]
     pub listen: Vec<IpAddr>,
 
-    /// UDP port to bind, 0 for any that is free [default: 19988; a client takes another if that is taken]
+    /// UDP port, 0 for any free port [default: 19988; a client uses another one if that is in use]
     #[arg(long, env = "WONTUN_LISTEN_PORT", value_name = "PORT")]
     pub listen_port: Option<u16>,
 
-    /// Seconds between two hello? of a client that was answered; 0 for none. A server lets a client that was
-    /// silent for three of them be replaced
+    /// Keepalive interval in seconds, 0 for none; use the same value on both sides
+    ///
+    /// A client sends 'hello?' at this interval once the server has answered. A server allows a
+    /// client that is silent for three intervals to be replaced.
     #[arg(long, env = "WONTUN_KEEPALIVE", value_name = "SECONDS", default_value_t = 25)]
     pub keepalive: u16,
 }
 
-/// How the work is done, whichever the protocol.
+/// Performance options, common to all tunnels.
 #[derive(Debug, Args)]
 pub struct TuningOptions {
-    /// Threads that carry packets, 1 to 256 [default: one for each core that the process may run on]
+    /// Threads that carry packets, 1 to 256 [default: the CPUs that the process may use]
     #[arg(long, env = "WONTUN_WORKERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MAX_WORKERS), global = true)]
     pub workers: Option<u16>,
 
-    /// Let the kernel join and cut packets, which is what makes it fast; off: each packet by itself
-    #[arg(long, env = "WONTUN_OFFLOAD", value_name = "WHETHER", value_enum, default_value_t = Offload::Auto, global = true)]
+    /// Segmentation offloads of the kernel
+    #[arg(long, env = "WONTUN_OFFLOAD", value_name = "MODE", value_enum, default_value_t = Offload::Auto, global = true)]
     pub offload: Offload,
 
-    /// Lower the MSS of TCP connections to what crosses the tunnel unfragmented [default: on, in plain mode off]
-    #[arg(long, env = "WONTUN_CLAMP_MSS", value_name = "WHETHER", value_enum, global = true)]
+    /// Lower the MSS of TCP connections to avoid fragmentation [default: on; plain mode: off]
+    #[arg(long, env = "WONTUN_CLAMP_MSS", value_name = "SWITCH", value_enum, global = true)]
     pub clamp_mss: Option<Switch>,
 }
 
-/// Queues that a TUN device can have (the kernel's `MAX_TAP_QUEUES`).
+/// Maximum number of queues of a TUN device (the kernel's `MAX_TAP_QUEUES`).
 const MAX_WORKERS: i64 = 256;
 
-/// Whether the kernel is asked to join and cut packets.
+/// The value of `--offload`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Offload {
-    /// As far as it can.
+    /// Use those that the kernel supports.
     Auto,
-    /// Not at all.
+    /// Handle each packet alone, several times slower.
     Off,
 }
 
-/// Yes or no.
+/// The value of an option that is on or off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Switch {
-    /// Yes.
+    /// Enabled.
     On,
-    /// No.
+    /// Disabled.
     Off,
 }
 
 impl TuningOptions {
-    /// The options as the tunnel takes them.
+    /// Returns the options as used by a tunnel.
     pub fn tuning(&self) -> Tuning {
         let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let most = usize::try_from(MAX_WORKERS).unwrap_or(usize::MAX);
@@ -482,32 +502,32 @@ impl TuningOptions {
     }
 }
 
-/// A path that can stand in a configuration and means the same wherever it is read.
+/// Parses a path, makes it absolute, and rejects one that cannot be written to a configuration file.
 fn key_file(text: &str) -> Result<PathBuf, String> {
     if text.contains('#') || text.contains(char::is_control) || text.trim() != text {
-        return Err("no line of the configuration can hold this path: give one without '#', line breaks and spaces at its ends".to_owned());
+        return Err("expected a path without '#', control characters, and spaces at its ends, none of which can be written to the configuration file".to_owned());
     }
     std::path::absolute(text).map_err(|error| error.to_string())
 }
 
-/// Seconds, with a fraction if need be.
+/// Parses a number of seconds, which may have a fraction.
 fn interval(text: &str) -> Result<Duration, &'static str> {
     let seconds = text.parse().ok().filter(|seconds| (0.1..=3600.0).contains(seconds));
     seconds.map(Duration::from_secs_f64).ok_or("expected a number of seconds from 0.1 to 3600")
 }
 
-/// `LevelFilter` itself also reads numbers, and an empty text as a level.
+/// Returns the parser of a log level. `LevelFilter` itself also accepts numbers and the empty text.
 fn log_level() -> impl TypedValueParser<Value = LevelFilter> {
     PossibleValuesParser::new(["off", "error", "warn", "info", "debug", "trace"])
         .try_map(|name| name.parse::<LevelFilter>())
 }
 
 impl Cli {
-    /// Reads the command line and the environment, in which an empty variable is as good as none: that is how
-    /// container set-ups pass an option that nobody chose.
+    /// Parses the command line and the environment. An empty variable counts as unset, since
+    /// container set-ups pass unset options that way.
     ///
     /// # Errors
-    /// What is wrong with an option, or the help that was asked for.
+    /// The error in an option, or the help or version that is requested.
     pub fn read() -> Result<Self, clap::Error> {
         let unset = |argument: clap::Arg| {
             let empty = argument
@@ -557,24 +577,24 @@ impl Cli {
     /// which tunnel: the unencrypted one is started by its name only.
     pub fn refusal(&self) -> Option<String> {
         let Run { interface, config, plain, .. } = &self.run;
-        let is_told =
+        let is_specified =
             self.command.is_some() || interface.is_some() || config.is_some() || plain.peer.is_some();
-        (!is_told).then(|| bare::refusal(std::env::args_os().skip(1)))
+        (!is_specified).then(|| bare::refusal(std::env::args_os().skip(1)))
     }
 
-    /// The name of the interface to make, if it looks like a command that was meant, and that command.
+    /// Returns NAME and the command that it resembles, if it resembles one.
     pub fn misspelled(&self) -> Option<(&str, String)> {
         let name = self.run.interface.as_ref()?.as_str();
         let command = Self::command();
-        let alike = |known: &str| strsim::jaro_winkler(name, known);
+        let similarity = |known: &str| strsim::jaro_winkler(name, known);
         let nearest = command
             .get_subcommands()
             .map(clap::Command::get_name)
-            .max_by(|a, b| alike(a).total_cmp(&alike(b)))?;
-        (alike(nearest) > ALIKE).then(|| (name, nearest.to_owned()))
+            .max_by(|a, b| similarity(a).total_cmp(&similarity(b)))?;
+        (similarity(nearest) > MISSPELLED).then(|| (name, nearest.to_owned()))
     }
 
-    /// The names of all variables that options are read from.
+    /// Returns the names of all environment variables that are read.
     pub fn variables() -> Vec<String> {
         let mut names = vec![bare::VARIABLE.to_owned()];
         with_arguments(Self::command(), &mut |argument: clap::Arg| {
@@ -585,7 +605,7 @@ impl Cli {
     }
 }
 
-/// The command with each argument of it, and of the commands below it, as `change` makes it.
+/// Applies `change` to each argument of the command and of its subcommands.
 fn with_arguments(command: clap::Command, change: &mut impl FnMut(clap::Arg) -> clap::Arg) -> clap::Command {
     command.mut_args(&mut *change).mut_subcommands(|command| with_arguments(command, change))
 }

@@ -3,9 +3,9 @@
 /// Forwarding and address translation for the peers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum NatMode {
-    /// On, unless a peer has the default route: then this host is no way out for others.
+    /// Enable forwarding and NAT, unless a peer has the default route.
     Auto,
-    /// Off: others see to it, or nobody.
+    /// Leave forwarding and NAT to other tools.
     #[default]
     Off,
 }

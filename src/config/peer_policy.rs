@@ -3,9 +3,9 @@
 /// Traffic that is allowed between peers, through this host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum PeerPolicy {
-    /// Everything that their allowed IPs allow.
+    /// Allow what their allowed IPs allow.
     #[default]
     Open,
-    /// Nothing: each reaches this host and what is beyond it.
+    /// Allow nothing; clients reach this host and the networks beyond it.
     Isolate,
 }

@@ -38,12 +38,12 @@ const JOURNALD_SOCKET: &str = "/run/systemd/journal/socket";
 /// The destination of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Target {
-    /// Journald if systemd connected stderr to the journal, else stderr.
+    /// journald if systemd connected stderr to the journal, else stderr.
     #[default]
     Auto,
-    /// Journald, with structured fields.
+    /// journald, with structured fields.
     Journald,
-    /// Stderr, one line per event.
+    /// Standard error, one line per event.
     Stderr,
 }
 
