@@ -24,7 +24,7 @@ use trie::{NONE, Trie};
 /// insertion.
 ///
 /// ```
-/// use wontun_proto::{AllowedIps, Prefix};
+/// use wontun_proto::allowed_ips::{AllowedIps, Prefix};
 ///
 /// let prefix = |address: &str, length| Prefix::new(address.parse().unwrap(), length).unwrap();
 /// let mut allowed_ips = AllowedIps::new();
