@@ -26,7 +26,7 @@ use wontun::control::health::{self, Health};
 use wontun::control::notify::Notifier;
 use wontun::logging::{self, Logging, Target};
 use wontun::metrics::MetricsError;
-use wontun::net::limit;
+use wontun::net::descriptor_limit;
 use wontun::net::tun::TunError;
 use wontun::netlink::LinkError;
 use wontun::privileges::{self, Identity, PrivilegeError, setcap};
@@ -300,7 +300,7 @@ fn open_and_run(cli: Cli, ready: Option<OwnedFd>, logging: &mut Logging) -> anyh
         is_sandboxed: !options.no_sandbox,
     };
     let tuning = options.tuning.tuning();
-    limit::allow_descriptors(tuning.workers);
+    descriptor_limit::raise(tuning.workers);
     let looks_up_names = match &options.plain.peer {
         _ if options.config.is_some() => true,
         Some(PeerAddress::Name { .. }) => options.interface.is_none(),

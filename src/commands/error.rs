@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::config::TunName;
-use crate::net::random::NoRandomness;
+use crate::net::random::RandomError;
 use crate::netlink::LinkError;
 use crate::server::SetupError;
 use crate::server::import::ImportError;
@@ -21,7 +21,7 @@ pub enum CommandError {
     Import(#[from] ImportError),
     /// No randomness is available for a key.
     #[error(transparent)]
-    Random(#[from] NoRandomness),
+    Random(#[from] RandomError),
     /// The input is no key.
     #[error("standard input has no key: {0}")]
     Key(#[from] KeyError),

@@ -25,7 +25,7 @@ use crate::control::health::HealthListener;
 use crate::counters::{Counters, Totals};
 use crate::logging::RateLimit;
 use crate::messages::{self, FromTunnel, ToTunnel};
-use crate::net::mailbox::Local;
+use crate::net::recv_buffer::Local;
 use crate::net::signal::Signals;
 use crate::net::timer::{Timer, now};
 use crate::process::Channel;

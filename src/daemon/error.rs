@@ -5,7 +5,7 @@ use std::io;
 use super::token::UnknownToken;
 use crate::config::TunName;
 use crate::metrics::MetricsError;
-use crate::net::random::NoRandomness;
+use crate::net::random::RandomError;
 use crate::process::{ChannelError, HelperError};
 use crate::sandbox::SandboxError;
 
@@ -17,7 +17,7 @@ pub enum DeviceError {
     TunGone(TunName),
     /// No randomness is available for keys.
     #[error(transparent)]
-    Random(#[from] NoRandomness),
+    Random(#[from] RandomError),
     /// The supervisor is gone, or is another program.
     #[error("the tunnel process ends: {0}")]
     Supervisor(#[from] ChannelError),

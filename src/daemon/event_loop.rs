@@ -150,7 +150,7 @@ impl<M: Receive> Worker<M> {
             _ => shared.with(self, |mode, core, _| match token {
                 Token::Timer => {
                     // the next turn checks all deadlines anyway
-                    core.timer.handle_ring().map_err(system("reading the timer"))?;
+                    core.timer.handle_expiration().map_err(system("reading the timer"))?;
                     Ok(Progress::Drained)
                 }
                 Token::Signals => core.drain_signals(mode),
@@ -192,7 +192,7 @@ impl<M: Receive> Worker<M> {
         loop {
             let progress = shared.with(self, |mode, core, worker| {
                 let has_room = worker.blocked.is_none();
-                mode.serve(core, has_room.then_some(&mut worker.batch))
+                mode.serve(core, has_room.then_some(&mut worker.send_batch))
             })?;
             if progress == Progress::Drained {
                 break;

@@ -13,8 +13,8 @@ use super::shared::Shared;
 use super::sockets::Entrance;
 use super::token::{SockId, Token};
 use super::worker::Worker;
-use crate::net::fault::{self, Fault};
-use crate::net::mailbox::{Arrival, SLOT, SLOTS};
+use crate::net::error_class::{self, ErrorClass};
+use crate::net::recv_buffer::{GroBatch, SLOT, SLOTS};
 use wontun_packet::DropReason;
 use wontun_packet::coalesce::{CoalesceError, MAX_PIECES};
 use wontun_packet::mss;
@@ -37,7 +37,7 @@ pub trait Receive: Mode {
     fn take_arrival(
         shared: &Shared<Self>,
         worker: &mut Worker<Self>,
-        arrival: &Arrival,
+        batch: &GroBatch,
         entrance: Entrance,
     ) -> Result<(), DeviceError>;
 }
@@ -62,26 +62,26 @@ impl<M: Receive> Worker<M> {
         let mut progress = Progress::More;
         while left > 0 {
             count = count.min(left);
-            match socket.receive(&mut self.mailbox, count) {
-                Ok(arrivals) => {
-                    let datagrams = self.take_arrivals(shared, arrivals, entrance)?;
+            match socket.receive(&mut self.recv_buffer, count) {
+                Ok(batches) => {
+                    let datagrams = self.take_arrivals(shared, batches, entrance)?;
                     left = left.saturating_sub(datagrams);
-                    if arrivals < count {
+                    if batches < count {
                         // that was all: later datagrams and errors raise a new edge
                         progress = Progress::Drained;
                         break;
                     }
-                    count = if datagrams > 4 * arrivals { 2 } else { SLOTS };
+                    count = if datagrams > 4 * batches { 2 } else { SLOTS };
                 }
                 Err(error) => {
-                    let reason = match fault::of_socket(&error) {
-                        Fault::WouldBlock => {
+                    let reason = match error_class::of_socket(&error) {
+                        ErrorClass::WouldBlock => {
                             progress = Progress::Drained;
                             break;
                         }
-                        Fault::Drop(reason) => reason,
-                        Fault::SourceGone => DropReason::Unreachable,
-                        Fault::Dead => return Err(system("receiving from a socket")(error)),
+                        ErrorClass::Drop(reason) => reason,
+                        ErrorClass::SourceAddressLost => DropReason::Unreachable,
+                        ErrorClass::Fatal => return Err(system("receiving from a socket")(error)),
                     };
                     shared.with(self, |mode, core, _| {
                         // an error of a draining socket says nothing about the peer's current
@@ -109,24 +109,24 @@ impl<M: Receive> Worker<M> {
     fn take_arrivals(
         &mut self,
         shared: &Shared<M>,
-        arrivals: usize,
+        batches: usize,
         entrance: Entrance,
     ) -> Result<usize, DeviceError> {
         let mut datagrams = 0;
-        for number in 0..arrivals {
-            let Some(arrival) = self.mailbox.arrival(number) else {
+        for number in 0..batches {
+            let Some(batch) = self.recv_buffer.batch(number) else {
                 self.count_drops(DropReason::SocketError, 1, None);
                 datagrams += 1;
                 continue;
             };
-            datagrams += arrival.count();
+            datagrams += batch.count();
             // bulk data sent as one message is mostly one super-packet, and is best written as one;
             // small packets are collected as long as there is room
-            let is_bulk = arrival.length > BULK;
-            if is_bulk && self.coalescer.as_ref().is_some_and(|it| it.room() < arrival.count()) {
+            let is_bulk = batch.length > BULK;
+            if is_bulk && self.coalescer.as_ref().is_some_and(|it| it.room() < batch.count()) {
                 self.deliver(shared)?;
             }
-            M::take_arrival(shared, self, &arrival, entrance)?;
+            M::take_arrival(shared, self, &batch, entrance)?;
         }
         self.deliver(shared)?;
         Ok(datagrams)
@@ -136,22 +136,22 @@ impl<M: Receive> Worker<M> {
     /// [`Self::deliver`], or at once if there is no coalescing.
     pub(super) fn take_inner(&mut self, shared: &Shared<M>, place: Range<usize>) -> Result<(), DeviceError> {
         if self.clamps_mss
-            && let Some(packet) = self.mailbox.bytes_mut().get_mut(place.clone())
+            && let Some(packet) = self.recv_buffer.bytes_mut().get_mut(place.clone())
         {
             mss::clamp(packet, self.mtu, false);
         }
         let Some(coalescer) = &mut self.coalescer else {
-            let packet = self.mailbox.bytes().get(place).unwrap_or_default();
+            let packet = self.recv_buffer.bytes().get(place).unwrap_or_default();
             let written = self.write_one(packet);
             return self.count_delivered(shared, written, 1, packet.len());
         };
-        match coalescer.handle_packet(self.mailbox.bytes(), place.clone()) {
+        match coalescer.handle_packet(self.recv_buffer.bytes(), place.clone()) {
             Ok(()) => Ok(()),
             Err(CoalesceError::Full) => {
                 self.deliver(shared)?;
                 if let Some(coalescer) = &mut self.coalescer {
                     // the coalescer is empty now
-                    let _ = coalescer.handle_packet(self.mailbox.bytes(), place);
+                    let _ = coalescer.handle_packet(self.recv_buffer.bytes(), place);
                 }
                 Ok(())
             }
@@ -170,7 +170,7 @@ impl<M: Receive> Worker<M> {
         // taken out, because the written data borrows it
         let Some(mut coalescer) = self.coalescer.take() else { return Ok(()) };
         let mut result = Ok(());
-        while let Some(gather) = coalescer.poll_write(self.mailbox.bytes()) {
+        while let Some(gather) = coalescer.poll_write(self.recv_buffer.bytes()) {
             let mut pieces = [IoSlice::new(&[]); MAX_PIECES];
             let mut count = 0;
             for (piece, bytes) in pieces.iter_mut().zip(gather.pieces()) {
@@ -199,10 +199,10 @@ impl<M: Receive> Worker<M> {
                     counters.count_rx(packets, bytes);
                 }
             }
-            Err(error) => match fault::of_tun(&error) {
-                Fault::Dead => return Err(self.tun_gone(shared)),
-                Fault::Drop(reason) => self.count_drops(reason, packets, None),
-                Fault::WouldBlock | Fault::SourceGone => {
+            Err(error) => match error_class::of_tun(&error) {
+                ErrorClass::Fatal => return Err(self.tun_gone(shared)),
+                ErrorClass::Drop(reason) => self.count_drops(reason, packets, None),
+                ErrorClass::WouldBlock | ErrorClass::SourceAddressLost => {
                     self.count_drops(DropReason::QueueFull, packets, None);
                 }
             },

@@ -11,8 +11,8 @@ use super::token::Token;
 use crate::control::health::Handshake;
 use crate::messages::{Status, ToTunnel};
 use crate::metrics::{PeerSample, Sample};
-use crate::net::batch::{Batch, Route};
-use crate::net::fault::Fault;
+use crate::net::error_class::ErrorClass;
+use crate::net::send_batch::{Route, SendBatch};
 use wontun_packet::DropReason;
 use wontun_packet::split::Lengths;
 use wontun_proto::time::Instant;
@@ -82,10 +82,10 @@ pub trait Mode: Sized + Send + std::fmt::Debug {
     ///
     /// # Errors
     /// As for [`Self::start`].
-    fn handle_send_fault(
+    fn handle_send_error(
         &mut self,
         core: &mut Core,
-        fault: Fault,
+        class: ErrorClass,
         route: &Route<Via<Self::Owner>>,
         datagrams: usize,
     ) -> Result<Option<Route<Via<Self::Owner>>>, DeviceError>;
@@ -114,7 +114,7 @@ pub trait Mode: Sized + Send + std::fmt::Debug {
     fn serve(
         &mut self,
         core: &mut Core,
-        batch: Option<&mut Batch<Via<Self::Owner>>>,
+        batch: Option<&mut SendBatch<Via<Self::Owner>>>,
     ) -> Result<Progress, DeviceError>;
 
     /// Returns the time at which [`Self::handle_timeouts`] must be called next.

@@ -21,8 +21,8 @@ use super::shared::Shared;
 use super::sockets::Via;
 use super::token::Token;
 use super::worker::Worker;
-use crate::net::batch::{Route, Sent};
-use crate::net::fault::{self, Fault};
+use crate::net::error_class::{self, ErrorClass};
+use crate::net::send_batch::{Route, SendOutcome};
 use wontun_packet::DropReason;
 use wontun_packet::ip::IPV4_HEADER;
 use wontun_packet::split::{Lengths, Split};
@@ -38,7 +38,7 @@ fn most(remote: std::net::SocketAddr) -> usize {
 
 impl<M: Mode> Worker<M> {
     pub(super) fn drain_tun(&mut self, shared: &Shared<M>) -> Result<Progress, DeviceError> {
-        if !self.tun.is_own() {
+        if !self.tun.is_exclusive() {
             return Ok(Progress::Drained);
         }
         let mut left = BUDGET;
@@ -52,21 +52,23 @@ impl<M: Mode> Worker<M> {
             match self.tun.receive(&mut self.packet) {
                 Ok(length) => {
                     left = left.saturating_sub(self.take_packet(shared, length)?);
-                    let leaves_alone = std::mem::take(&mut is_first) && !self.batch.is_bulk();
-                    if leaves_alone || self.batch.is_heavy() {
+                    let leaves_alone = std::mem::take(&mut is_first) && !self.send_batch.is_bulk();
+                    if leaves_alone || self.send_batch.should_send() {
                         self.flush(shared)?;
                     }
                 }
-                Err(error) => match fault::of_tun(&error) {
+                Err(error) => match error_class::of_tun(&error) {
                     // a device that is going away is reported by another event
-                    Fault::WouldBlock | Fault::SourceGone | Fault::Drop(DropReason::TunDown) => {
+                    ErrorClass::WouldBlock
+                    | ErrorClass::SourceAddressLost
+                    | ErrorClass::Drop(DropReason::TunDown) => {
                         self.flush(shared)?;
                         return Ok(Progress::Drained);
                     }
-                    Fault::Dead => return Err(self.tun_gone(shared)),
+                    ErrorClass::Fatal => return Err(self.tun_gone(shared)),
                     // that packet is lost, such as one for which the driver has no header; more may
                     // follow
-                    Fault::Drop(reason) => {
+                    ErrorClass::Drop(reason) => {
                         self.count_drops(reason, 1, None);
                         left -= 1;
                     }
@@ -149,7 +151,7 @@ impl<M: Mode> Worker<M> {
     ) {
         let packet = self.packet.get(packet).unwrap_or_default();
         // the receive buffer is empty while the tun is read
-        let room = self.mailbox.bytes_mut();
+        let room = self.recv_buffer.bytes_mut();
         while let Some(len) = split.write_next(packet, room) {
             let one = room.get(..len).unwrap_or_default();
             match mode.stage(core, owner, one) {
@@ -200,7 +202,7 @@ impl<M: Mode> Worker<M> {
     fn seal_pending(&mut self, shared: &Shared<M>) -> Result<(), DeviceError> {
         let Some(mut pending) = self.pending.take() else { return Ok(()) };
         while let Some(len) = pending.split.next_len() {
-            let Some(place) = self.batch.reserve(M::HEADROOM + len + M::TAILROOM) else {
+            let Some(place) = self.send_batch.reserve(M::HEADROOM + len + M::TAILROOM) else {
                 self.flush(shared)?;
                 if self.blocked.is_some() {
                     self.pending = Some(pending);
@@ -212,7 +214,7 @@ impl<M: Mode> Worker<M> {
             let room = place.get_mut(M::HEADROOM..).unwrap_or_default();
             let written = pending.split.write_next(packet, room);
             match written.and_then(|len| M::seal(&mut pending.sealing, place, len)) {
-                Some(len) => self.batch.commit(len, &pending.route),
+                Some(len) => self.send_batch.commit(len, &pending.route),
                 None => {
                     let rest = pending.split.remaining() + usize::from(written.is_some());
                     self.count_drops(DropReason::Buffer, rest, Some(pending.route.remote));
@@ -227,27 +229,27 @@ impl<M: Mode> Worker<M> {
     /// full.
     pub(super) fn flush(&mut self, shared: &Shared<M>) -> Result<(), DeviceError> {
         loop {
-            match self.batch.send(self.now) {
-                Sent::All => {
+            match self.send_batch.send(self.now) {
+                SendOutcome::All => {
                     self.unblock()?;
                     if self.pending.is_none() {
                         return Ok(());
                     }
                     self.seal_pending(shared)?;
-                    if self.batch.is_empty() || self.blocked.is_some() {
+                    if self.send_batch.is_empty() || self.blocked.is_some() {
                         return Ok(());
                     }
                 }
-                Sent::Blocked(route) => return self.block(&route),
-                Sent::Bounced(reason) => {
+                SendOutcome::Blocked(route) => return self.block(&route),
+                SendOutcome::SuspectError(reason) => {
                     shared.with(self, |mode, core, _| mode.handle_doubtful_bounce(core, reason));
                 }
-                Sent::Refused { fault, route, datagrams } => {
+                SendOutcome::Failed { class, route, datagrams } => {
                     let other = shared
-                        .with(self, |mode, core, _| mode.handle_send_fault(core, fault, &route, datagrams))?;
+                        .with(self, |mode, core, _| mode.handle_send_error(core, class, &route, datagrams))?;
                     match other {
-                        Some(route) => self.batch.reroute(route),
-                        None => self.batch.skip(),
+                        Some(route) => self.send_batch.reroute(route),
+                        None => self.send_batch.skip(),
                     }
                 }
             }

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::mode::Mode;
 use super::sockets::Via;
-use crate::net::batch::Route;
+use crate::net::send_batch::Route;
 use wontun_packet::split::Split;
 
 /// Packets of one read that are still to be encrypted and sent. The bytes stay in the read buffer.

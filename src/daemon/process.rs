@@ -267,7 +267,7 @@ mod tests {
         let (near, far) = UnixDatagram::pair().unwrap();
         near.set_nonblocking(true).unwrap();
         supervisor.send(&start, descriptors).unwrap();
-        let queue = Queue { is_offloaded: false, is_own: true, takes_udp: false };
+        let queue = Queue { is_offloaded: false, is_exclusive: true, has_uso: false };
         supervisor.send(&ToTunnel::Queues(vec![queue]), vec![near.into()]).unwrap();
         let socket = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let port = socket.local_addr().unwrap().port();
@@ -275,7 +275,7 @@ mod tests {
             worker: 0,
             is_for_handshakes: false,
             address: "127.0.0.1".parse().unwrap(),
-            sends_segments: false,
+            has_gso: false,
         }];
         supervisor.send(&ToTunnel::Sockets { port, sockets }, vec![socket.into_fd()]).unwrap();
         far
@@ -380,16 +380,12 @@ mod tests {
             keepalive: Duration::from_secs(25),
         };
         supervisor.send(&start(mode), Vec::new()).unwrap();
-        let queue = Queue { is_offloaded: false, is_own: true, takes_udp: false };
+        let queue = Queue { is_offloaded: false, is_exclusive: true, has_uso: false };
         supervisor.send(&ToTunnel::Queues(vec![queue]), vec![near.into()]).unwrap();
         let socket = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let server = socket.local_addr().unwrap();
-        let sockets = vec![BaseSocket {
-            worker: 0,
-            is_for_handshakes: false,
-            address: server.ip(),
-            sends_segments: false,
-        }];
+        let sockets =
+            vec![BaseSocket { worker: 0, is_for_handshakes: false, address: server.ip(), has_gso: false }];
         supervisor.send(&ToTunnel::Sockets { port: server.port(), sockets }, vec![socket.into_fd()]).unwrap();
         let spares = (0..3).map(|_| UdpSocket::unbound(true).unwrap().into_fd()).collect();
         supervisor.send(&ToTunnel::SpareSockets { ipv4: 3, ipv6: 0 }, spares).unwrap();
@@ -422,7 +418,7 @@ mod tests {
         assert!(matches!(process.join().unwrap(), Err(DeviceError::Message)));
         let (mut supervisor, process) = tunnel();
         supervisor.send(&start(ModeStart::WireGuard { reports_endpoints: false }), Vec::new()).unwrap();
-        let queue = Queue { is_offloaded: false, is_own: true, takes_udp: false };
+        let queue = Queue { is_offloaded: false, is_exclusive: true, has_uso: false };
         supervisor.send(&ToTunnel::Queues(vec![queue]), Vec::new()).unwrap();
         assert!(matches!(process.join().unwrap(), Err(DeviceError::Message)));
         let (mut supervisor, process) = tunnel();

@@ -25,8 +25,8 @@ use nix::errno::Errno;
 use super::error::DeviceError;
 use super::token::SockId;
 use crate::messages::BaseSocket;
-use crate::net::batch::Route;
-use crate::net::mailbox::Local;
+use crate::net::recv_buffer::Local;
+use crate::net::send_batch::Route;
 use crate::net::udp::UdpSocket;
 
 /// Number of datagrams read from a socket before it is closed: more than its receive buffer can
@@ -67,7 +67,7 @@ struct Disconnected {
     address: IpAddr,
     /// True if it supported segmentation offload when it was created, which applies to spare
     /// sockets too.
-    sends_segments: bool,
+    has_gso: bool,
 }
 
 /// The connected socket of a peer.
@@ -167,15 +167,15 @@ impl<O: Copy + PartialEq> Sockets<O> {
         }
         let before = self.disconnected.len();
         for (socket, descriptor) in described.into_iter().zip(descriptors) {
-            let BaseSocket { worker, is_for_handshakes, address, sends_segments } = socket;
+            let BaseSocket { worker, is_for_handshakes, address, has_gso } = socket;
             let id = self.take_id();
             self.disconnected.push(Disconnected {
                 worker: worker.into(),
                 is_for_handshakes,
                 id,
-                socket: Arc::new(UdpSocket::from_parts(descriptor, sends_segments)),
+                socket: Arc::new(UdpSocket::from_parts(descriptor, has_gso)),
                 address,
-                sends_segments,
+                has_gso,
             });
         }
         Ok(before)
@@ -387,11 +387,11 @@ impl<O: Copy + PartialEq> Sockets<O> {
         let of_family = |each: &&Disconnected| each.address.is_ipv4() == peer.is_ipv4();
         let base = self.disconnected.iter().find(of_family);
         let base = base.ok_or_else(|| io::Error::from(Errno::EAFNOSUPPORT))?;
-        let (listen, sends_segments) = (base.address, base.sends_segments);
+        let (listen, has_gso) = (base.address, base.has_gso);
         let spare = self.spares.get_mut(family(peer.ip())).and_then(Vec::pop);
-        let spare =
-            spare.ok_or_else(|| io::Error::new(io::ErrorKind::WouldBlock, "no spare UDP socket yet"))?;
-        let socket = UdpSocket::from_parts(spare, sends_segments);
+        let spare = spare
+            .ok_or_else(|| io::Error::new(io::ErrorKind::WouldBlock, "no spare UDP socket available yet"))?;
+        let socket = UdpSocket::from_parts(spare, has_gso);
         let source = self.source(&socket, listen, peer, local);
         if let Err(error) = source.and_then(|source| socket.connect(source, peer)) {
             // it can be used again unless it is bound
@@ -443,7 +443,7 @@ impl<O: Copy + PartialEq> Sockets<O> {
         if !listen.is_unspecified() {
             return Ok(SocketAddr::new(listen, self.port));
         }
-        let mut source = spare.source_towards(peer)?;
+        let mut source = spare.select_source_address(peer)?;
         source.set_port(self.port);
         Ok(source)
     }
@@ -466,7 +466,7 @@ mod tests {
             worker: 0,
             is_for_handshakes: false,
             address: "127.0.0.1".parse().unwrap(),
-            sends_segments: true,
+            has_gso: true,
         };
         let sockets = Sockets::new(port, vec![described], vec![socket.try_clone_fd().unwrap()]).unwrap();
         (sockets, port)
@@ -490,7 +490,7 @@ mod tests {
             connected.socket.local_addr().unwrap(),
             SocketAddr::new("127.0.0.1".parse().unwrap(), port)
         );
-        assert!(connected.socket.sends_segments());
+        assert!(connected.socket.has_gso());
         let first = connected.id;
         assert_eq!(sockets.connect(0, 1, "127.0.0.3:9".parse().unwrap(), None).unwrap(), Some((0, first)));
         assert_eq!(sockets.spares(), [Some(0), None]);
@@ -521,7 +521,7 @@ mod tests {
             worker: 0,
             is_for_handshakes: false,
             address: "127.0.0.1".parse().unwrap(),
-            sends_segments: false,
+            has_gso: false,
         };
         assert!(matches!(sockets.replace(port, vec![described], Vec::new()), Err(DeviceError::Message)));
         assert_eq!(sockets.replace(port, vec![described], vec![handed]).unwrap(), before);

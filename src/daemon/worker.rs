@@ -21,8 +21,8 @@ use super::suspension::Suspension;
 use super::token::{SockId, Token};
 use crate::counters::Counters;
 use crate::logging::RateLimit;
-use crate::net::batch::Batch;
-use crate::net::mailbox::{Mailbox, SLOT, SLOTS};
+use crate::net::recv_buffer::{RecvBuffer, SLOT, SLOTS};
+use crate::net::send_batch::SendBatch;
 use crate::net::timer::thread_time;
 use crate::net::tun::Tun;
 use crate::net::udp::UdpSocket;
@@ -37,7 +37,7 @@ const LARGEST: usize = 65_536;
 const PACKET: usize = MAX_HEADER + LARGEST;
 
 /// Total size of a worker's packet buffers in bytes, which do not grow.
-const BUFFERS: usize = PACKET + crate::net::batch::SIZE + SLOT * SLOTS + size_of::<Coalescer>();
+const BUFFERS: usize = PACKET + crate::net::send_batch::SIZE + SLOT * SLOTS + size_of::<Coalescer>();
 const _: () = assert!(BUFFERS <= 4 << 20, "a worker is to make do with 4 MiB");
 
 /// The state of a worker.
@@ -71,12 +71,12 @@ pub struct Worker<M: Mode> {
     pub(super) packet: Box<[u8]>,
     /// Part of that data that had no room in the batch.
     pub(super) pending: Option<Pending<M>>,
-    pub(super) batch: Batch<Via<M::Owner>>,
+    pub(super) send_batch: SendBatch<Via<M::Owner>>,
     /// The full socket that the batch waits for; meanwhile the tun is not read, and packets stay in
     /// its queue.
     pub(super) blocked: Option<(SockId, Arc<UdpSocket>)>,
 
-    pub(super) mailbox: Mailbox,
+    pub(super) recv_buffer: RecvBuffer,
     /// Coalesces packets for the tun; `None` for a queue that takes no super-packets.
     pub(super) coalescer: Option<Box<Coalescer>>,
     pub(super) scratch: M::Scratch,
@@ -94,10 +94,10 @@ impl<M: Mode> Worker<M> {
         clamps_mss: bool,
     ) -> Result<Option<Self>, DeviceError> {
         let Some(seat) = core.seat(number) else { return Ok(None) };
-        if tun.is_own() {
+        if tun.is_exclusive() {
             core.register(number, &tun, Token::Tun)?;
         }
-        let takes_udp = tun.takes_udp();
+        let has_uso = tun.has_uso();
         Ok(Some(Self {
             number,
             poll: Arc::clone(&seat.poll),
@@ -116,10 +116,10 @@ impl<M: Mode> Worker<M> {
             clamps_mss,
             packet: vec![0; PACKET].into_boxed_slice(),
             pending: None,
-            batch: Batch::default(),
+            send_batch: SendBatch::default(),
             blocked: None,
-            mailbox: Mailbox::default(),
-            coalescer: tun.layout().map(|layout| Box::new(Coalescer::new(layout, takes_udp))),
+            recv_buffer: RecvBuffer::default(),
+            coalescer: tun.layout().map(|layout| Box::new(Coalescer::new(layout, has_uso))),
             scratch: M::scratch(),
             tun,
         }))

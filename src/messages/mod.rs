@@ -260,9 +260,9 @@ pub struct Queue {
     /// True if packets have virtio-net headers, and may be super-packets.
     pub is_offloaded: bool,
     /// True if this worker alone reads from it.
-    pub is_own: bool,
+    pub is_exclusive: bool,
     /// True if UDP super-packets may be written.
-    pub takes_udp: bool,
+    pub has_uso: bool,
 }
 
 /// A disconnected UDP socket.
@@ -275,7 +275,7 @@ pub struct BaseSocket {
     /// Address that it is bound to.
     pub address: IpAddr,
     /// True if several datagrams may be sent as one message (UDP_SEGMENT).
-    pub sends_segments: bool,
+    pub has_gso: bool,
 }
 
 /// Number of repairs since the start, by kind: state that other programs had removed or changed.

@@ -63,7 +63,7 @@ fn samples() -> Vec<Vec<u8>> {
                 worker: 1,
                 is_for_handshakes: true,
                 address: "::".parse().unwrap(),
-                sends_segments: true,
+                has_gso: true,
             }],
         },
         ToTunnel::Device { tun: "home".parse().unwrap(), index: 7 },

@@ -12,22 +12,22 @@ use nix::libc;
 const HEADER: usize = size_of::<usize>() + 8;
 /// Size of the buffer: a source address (at most 40 bytes with header and padding), a class (24)
 /// and a segment size (24).
-const ROOM: usize = 88;
+const CAPACITY: usize = 88;
 
 /// Control messages for one datagram.
 #[derive(Debug)]
-pub(super) struct Notes {
-    bytes: [u8; ROOM],
+pub(super) struct ControlMessages {
+    bytes: [u8; CAPACITY],
     length: usize,
 }
 
-impl Default for Notes {
+impl Default for ControlMessages {
     fn default() -> Self {
-        Self { bytes: [0; ROOM], length: 0 }
+        Self { bytes: [0; CAPACITY], length: 0 }
     }
 }
 
-impl Notes {
+impl ControlMessages {
     /// Returns the encoded messages; empty if there are none.
     pub(super) fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..self.length).unwrap_or_default()
@@ -82,6 +82,6 @@ impl Notes {
             place.copy_from_slice(part);
             at += part.len();
         }
-        self.length = (self.length + length.next_multiple_of(size_of::<usize>())).min(ROOM);
+        self.length = (self.length + length.next_multiple_of(size_of::<usize>())).min(CAPACITY);
     }
 }

@@ -1,12 +1,12 @@
 //! Safe, non-blocking I/O objects, each of which owns its descriptor.
 
-pub mod batch;
 mod control_message;
-pub mod fault;
+pub mod descriptor_limit;
+pub mod error_class;
 pub mod interrupted;
-pub mod limit;
-pub mod mailbox;
 pub mod random;
+pub mod recv_buffer;
+pub mod send_batch;
 pub mod signal;
 pub mod steering;
 pub mod timer;

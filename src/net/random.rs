@@ -7,10 +7,8 @@ use wontun_proto::wireguard::Random;
 
 /// The error for a system that returns no random bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the system gives no random bytes: expected getrandom(2) or /dev/urandom to work; a sandbox may forbid them"
-)]
-pub struct NoRandomness;
+#[error("the system returns no random bytes: getrandom(2) and /dev/urandom fail; a sandbox may forbid them")]
+pub struct RandomError;
 
 /// Random bytes from getrandom(2), one call each time. Nothing is buffered in this process, so a
 /// fork cannot repeat bytes and a core dump cannot reveal them; a call takes well under a
@@ -24,12 +22,12 @@ impl SystemRandom {
     ///
     /// # Errors
     /// The system has no generator, or a sandbox forbids it.
-    pub fn open() -> Result<Self, NoRandomness> {
+    pub fn open() -> Result<Self, RandomError> {
         let random = Self(ring::rand::SystemRandom::new());
         let mut trial = [0; 32];
         let result = random.0.fill(&mut trial);
         trial.zeroize();
-        result.map(|()| random).map_err(|_| NoRandomness)
+        result.map(|()| random).map_err(|_| RandomError)
     }
 }
 
@@ -39,8 +37,8 @@ impl Random for SystemRandom {
     /// random bytes.
     fn fill(&mut self, out: &mut [u8]) {
         if self.0.fill(out).is_err() {
-            tracing::error!("{NoRandomness}");
-            eprintln!("wontun: {NoRandomness}");
+            tracing::error!("{RandomError}");
+            eprintln!("wontun: {RandomError}");
             std::process::abort();
         }
     }

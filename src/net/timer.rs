@@ -83,7 +83,7 @@ impl Timer {
     ///
     /// # Errors
     /// Errors of the kernel.
-    pub fn handle_ring(&mut self) -> io::Result<()> {
+    pub fn handle_expiration(&mut self) -> io::Result<()> {
         match self.fd.wait() {
             Ok(()) => self.armed = None,
             Err(nix::errno::Errno::EAGAIN) => {}
@@ -120,8 +120,8 @@ mod tests {
         timer.arm(Some(start + Duration::from_secs(60))).unwrap();
         assert!(rings_within(&timer, 10_000));
         assert!(now().unwrap().since(start) >= Duration::from_millis(5));
-        timer.handle_ring().unwrap();
-        timer.handle_ring().unwrap();
+        timer.handle_expiration().unwrap();
+        timer.handle_expiration().unwrap();
         assert!(!rings_within(&timer, 20));
     }
 

@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::mailbox::{Mailbox, SLOT};
+use super::recv_buffer::{RecvBuffer, SLOT};
 use super::steering;
-use wontun_sys::datagram::Message;
+use wontun_sys::datagram::SendMessage;
 
 /// Requested size of the kernel's receive buffer, in bytes. A stream's window must fit while the
 /// loop is busy; the usual 208 KiB hold less than a hundred full datagrams.
@@ -32,7 +32,7 @@ const SEND_BUFFER: usize = 4 << 20;
 pub struct UdpSocket {
     socket: Socket,
     /// True if several datagrams are sent as one message (`UDP_SEGMENT`).
-    segments: AtomicBool,
+    has_gso: AtomicBool,
 }
 
 impl UdpSocket {
@@ -47,7 +47,7 @@ impl UdpSocket {
         socket.socket.bind(&address.into())?;
         // after the bind, which is exclusive without it
         socket.socket.set_reuse_port(true)?;
-        socket.tell_local(address)?;
+        socket.enable_packet_info(address)?;
         Ok(socket)
     }
 
@@ -60,7 +60,7 @@ impl UdpSocket {
         let socket = Self::new(address)?;
         socket.socket.set_reuse_port(true)?;
         socket.socket.bind(&address.into())?;
-        socket.tell_local(address)?;
+        socket.enable_packet_info(address)?;
         Ok(socket)
     }
 
@@ -78,8 +78,8 @@ impl UdpSocket {
     }
 
     /// Creates a socket from a descriptor that another process opened and configured.
-    pub fn from_parts(socket: OwnedFd, sends_segments: bool) -> Self {
-        Self { socket: socket.into(), segments: AtomicBool::new(sends_segments) }
+    pub fn from_parts(socket: OwnedFd, has_gso: bool) -> Self {
+        Self { socket: socket.into(), has_gso: AtomicBool::new(has_gso) }
     }
 
     /// Returns a duplicate of the socket's descriptor, for another process.
@@ -99,7 +99,7 @@ impl UdpSocket {
     /// socket that [`Self::bind`] returned, to `peer`.
     ///
     /// Until it is connected the socket receives everything that is sent to `local`, so the caller
-    /// must check the source of each arrival. A wildcard is refused: the kernel would distribute
+    /// must check the source of each datagram. A wildcard is refused: the kernel would distribute
     /// the senders of the whole port over this socket, too.
     ///
     /// # Errors
@@ -117,7 +117,7 @@ impl UdpSocket {
     ///
     /// # Errors
     /// Errors of the kernel, such as `NetworkUnreachable`.
-    pub fn source_towards(&self, peer: SocketAddr) -> io::Result<SocketAddr> {
+    pub fn select_source_address(&self, peer: SocketAddr) -> io::Result<SocketAddr> {
         let connected = self.socket.connect(&peer.into());
         let source = connected.and_then(|()| socket_address(&self.socket));
         // this releases its port, too
@@ -125,8 +125,8 @@ impl UdpSocket {
         source
     }
 
-    /// Makes the kernel report the destination address of each arrival.
-    fn tell_local(&self, address: SocketAddr) -> io::Result<()> {
+    /// Makes the kernel report the destination address of each datagram (IP_PKTINFO).
+    fn enable_packet_info(&self, address: SocketAddr) -> io::Result<()> {
         match address {
             SocketAddr::V4(_) => setsockopt(&self.socket, sockopt::Ipv4PacketInfo, &true)?,
             SocketAddr::V6(_) => setsockopt(&self.socket, sockopt::Ipv6RecvPacketInfo, &true)?,
@@ -135,7 +135,7 @@ impl UdpSocket {
     }
 
     /// Reduces the receive buffer to the size for handshake messages.
-    pub fn receive_handshakes(&self) {
+    pub fn set_handshake_receive_buffer(&self) {
         self.set_receive_buffer(HANDSHAKE_BUFFER);
     }
 
@@ -146,7 +146,7 @@ impl UdpSocket {
     /// # Errors
     /// Errors of the kernel, for example if it does not support such programs.
     pub fn steer(&self, receivers: u32) -> io::Result<()> {
-        wontun_sys::socket::choose_by(&self.socket, &steering::program(receivers))
+        wontun_sys::socket::attach_reuseport_filter(&self.socket, &steering::program(receivers))
     }
 
     fn set_receive_buffer(&self, bytes: usize) {
@@ -163,9 +163,9 @@ impl UdpSocket {
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
         } else {
-            wontun_sys::socket::allow_fragments(&socket)?;
+            wontun_sys::socket::disable_pmtu_discovery(&socket)?;
         }
-        let socket = Self { socket, segments: AtomicBool::new(false) };
+        let socket = Self { socket, has_gso: AtomicBool::new(false) };
         socket.set_receive_buffer(RECEIVE_BUFFER);
         Ok(socket)
     }
@@ -190,17 +190,17 @@ impl UdpSocket {
     /// Enlarges the send buffer, so that packets waiting for a few unresponsive neighbours do not
     /// fill it and block the datagrams of all other peers. As with the receive buffer, a smaller
     /// size is accepted.
-    pub fn send_to_many(&self) {
+    pub fn enlarge_send_buffer(&self) {
         if setsockopt(&self.socket, sockopt::SndBufForce, &SEND_BUFFER).is_err() {
             let _ = self.socket.set_send_buffer_size(SEND_BUFFER);
         }
     }
 
-    /// Enables reporting of [`Arrival::class`](super::mailbox::Arrival::class).
+    /// Enables reporting of [`GroBatch::class`](super::recv_buffer::GroBatch::class).
     ///
     /// # Errors
     /// Errors of the kernel.
-    pub fn receive_class(&self) -> io::Result<()> {
+    pub fn enable_traffic_class(&self) -> io::Result<()> {
         if self.socket.domain()? == Domain::IPV6 {
             setsockopt(&self.socket, sockopt::Ipv6RecvTClass, &true)?;
         } else {
@@ -219,33 +219,34 @@ impl UdpSocket {
 
     /// Enables receive coalescing (`UDP_GRO`), and segmentation on sending where it is requested.
     /// Features that the kernel does not have are not used.
-    pub fn offload(&self) {
+    pub fn enable_offloads(&self) {
         let _ = setsockopt(&self.socket, sockopt::UdpGroSegment, &true);
         // zero: no segment size except in control messages; this only tests whether the kernel
         // knows the option
         let segments = setsockopt(&self.socket, sockopt::UdpGsoSegment, &0).is_ok();
-        self.segments.store(segments, Ordering::Relaxed);
+        self.has_gso.store(segments, Ordering::Relaxed);
     }
 
     /// Returns true if several datagrams may be sent as one message with a segment size.
-    pub fn sends_segments(&self) -> bool {
-        self.segments.load(Ordering::Relaxed)
+    pub fn has_gso(&self) -> bool {
+        self.has_gso.load(Ordering::Relaxed)
     }
 
     /// Disables segmentation, for a socket whose messages the kernel cannot split: each datagram is
     /// sent by itself from now on.
-    pub fn stop_segments(&self) {
-        self.segments.store(false, Ordering::Relaxed);
+    pub fn disable_gso(&self) {
+        self.has_gso.store(false, Ordering::Relaxed);
     }
 
-    /// Receives at most `count` arrivals into `mailbox`, and returns their number, at least one.
+    /// Receives at most `count` messages into `recv_buffer`, and returns their number, at least
+    /// one.
     ///
     /// # Errors
     /// Errors of the kernel, including those of datagrams sent earlier; see
-    /// [`crate::net::fault::of_socket`].
-    pub fn receive(&self, mailbox: &mut Mailbox, count: usize) -> io::Result<usize> {
-        let (bytes, notes) = mailbox.room(count);
-        wontun_sys::datagram::receive(&self.socket, bytes, SLOT, notes)
+    /// [`crate::net::error_class::of_socket`].
+    pub fn receive(&self, recv_buffer: &mut RecvBuffer, count: usize) -> io::Result<usize> {
+        let (bytes, metas) = recv_buffer.slots(count);
+        wontun_sys::datagram::receive(&self.socket, bytes, SLOT, metas)
     }
 
     /// Sends some of `messages`, in order, and returns the number sent, at least one.
@@ -254,9 +255,9 @@ impl UdpSocket {
     /// attempt sends.
     ///
     /// # Errors
-    /// Errors of the kernel for the first message; see [`crate::net::fault::of_socket`]. With a
-    /// source address that is no longer assigned to this host: `SourceGone`.
-    pub fn send(&self, messages: &[Message<'_>]) -> io::Result<usize> {
+    /// Errors of the kernel for the first message; see [`crate::net::error_class::of_socket`]. With
+    /// a source address that is no longer assigned to this host: `SourceAddressLost`.
+    pub fn send(&self, messages: &[SendMessage<'_>]) -> io::Result<usize> {
         wontun_sys::datagram::send(&self.socket, messages)
     }
 }
@@ -280,18 +281,18 @@ pub fn is_family_missing(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::mailbox::Arrival;
+    use crate::net::recv_buffer::GroBatch;
 
     fn any_port(address: &str) -> SocketAddr {
         SocketAddr::new(address.parse().unwrap(), 0)
     }
 
-    fn receive(socket: &UdpSocket) -> io::Result<(Arrival, Vec<u8>)> {
-        let mut mailbox = Mailbox::default();
-        assert_eq!(socket.receive(&mut mailbox, 1)?, 1);
-        let arrival = mailbox.arrival(0).unwrap();
-        let bytes = arrival.places().flat_map(|place| mailbox.bytes()[place].to_vec()).collect();
-        Ok((arrival, bytes))
+    fn receive(socket: &UdpSocket) -> io::Result<(GroBatch, Vec<u8>)> {
+        let mut recv_buffer = RecvBuffer::default();
+        assert_eq!(socket.receive(&mut recv_buffer, 1)?, 1);
+        let batch = recv_buffer.batch(0).unwrap();
+        let bytes = batch.ranges().flat_map(|place| recv_buffer.bytes()[place].to_vec()).collect();
+        Ok((batch, bytes))
     }
 
     #[test]
@@ -300,11 +301,11 @@ mod tests {
         let port = server.local_addr().unwrap().port();
         let client = std::net::UdpSocket::bind("127.0.0.2:0").unwrap();
         client.send_to(b"hello?", ("127.0.0.3", port)).unwrap();
-        let (arrival, bytes) = receive(&server).unwrap();
+        let (batch, bytes) = receive(&server).unwrap();
         assert_eq!(bytes, b"hello?");
-        assert_eq!(arrival.from, client.local_addr().unwrap());
-        assert_eq!(arrival.local.unwrap().address, "127.0.0.3".parse::<IpAddr>().unwrap());
-        assert!(arrival.local.unwrap().interface > 0);
+        assert_eq!(batch.from, client.local_addr().unwrap());
+        assert_eq!(batch.local.unwrap().address, "127.0.0.3".parse::<IpAddr>().unwrap());
+        assert!(batch.local.unwrap().interface > 0);
         assert_eq!(receive(&server).unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
 
@@ -341,7 +342,7 @@ mod tests {
         assert_eq!(receive(&connected).unwrap().1, b"peer");
         assert_eq!(receive(&server).unwrap().1, b"stranger");
         let pieces = [io::IoSlice::new(b"reply")];
-        connected.send(&[Message { name: None, pieces: &pieces, control: &[] }]).unwrap();
+        connected.send(&[SendMessage { name: None, pieces: &pieces, control: &[] }]).unwrap();
         let mut buffer = [0; 16];
         assert_eq!(client.recv_from(&mut buffer).unwrap(), (5, local));
     }
@@ -352,7 +353,7 @@ mod tests {
             let peer = SocketAddr::new(address.parse().unwrap(), 9);
             let spare = UdpSocket::unbound(peer.is_ipv4()).unwrap();
             for _ in 0..2 {
-                assert_eq!(spare.source_towards(peer).unwrap().ip(), peer.ip());
+                assert_eq!(spare.select_source_address(peer).unwrap().ip(), peer.ip());
                 assert_eq!(spare.local_addr().unwrap().port(), 0, "as before");
             }
             // it can be used for a peer afterwards

@@ -30,7 +30,11 @@ const PRIVATE: [(IpAddr, u8); 5] = [
 /// # Errors
 /// [`PrivilegeError::Setcap`].
 pub fn refuse(what: &'static str) -> Result<(), PrivilegeError> {
-    if process::is_secure() { Err(PrivilegeError::Setcap { what: what.to_owned() }) } else { Ok(()) }
+    if process::is_secure_execution() {
+        Err(PrivilegeError::Setcap { what: what.to_owned() })
+    } else {
+        Ok(())
+    }
 }
 
 /// Refuses a device that exists and is not the user's: its packets belong to another user.
@@ -38,7 +42,7 @@ pub fn refuse(what: &'static str) -> Result<(), PrivilegeError> {
 /// # Errors
 /// [`PrivilegeError::Setcap`], [`PrivilegeError::Network`].
 pub fn check_device(tun: &TunName) -> Result<(), PrivilegeError> {
-    if !process::is_secure() {
+    if !process::is_secure_execution() {
         return Ok(());
     }
     // /sys may belong to another network namespace: it can confirm the owner of a device, but not
@@ -58,7 +62,7 @@ pub fn check_device(tun: &TunName) -> Result<(), PrivilegeError> {
 /// # Errors
 /// [`PrivilegeError::Setcap`], [`PrivilegeError::Network`].
 pub fn check_addresses(tun: &TunName, addresses: &[Cidr]) -> Result<(), PrivilegeError> {
-    if !process::is_secure() {
+    if !process::is_secure_execution() {
         return Ok(());
     }
     let routes = host_routes(tun.as_str()).map_err(PrivilegeError::Network)?;

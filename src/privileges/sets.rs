@@ -12,7 +12,7 @@ pub(super) fn raise(capability: Capability) -> Result<(), PrivilegeError> {
     change("effective", caps::raise(None, CapSet::Effective, capability))
 }
 
-pub(super) fn read_sets() -> Result<capability::Sets, PrivilegeError> {
+pub(super) fn read_sets() -> Result<capability::CapabilitySets, PrivilegeError> {
     capability::sets().map_err(|source| PrivilegeError::Read { set: "effective", source })
 }
 

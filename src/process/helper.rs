@@ -48,7 +48,7 @@ pub enum HelperError {
 pub fn helper_role() -> Option<(String, OwnedFd)> {
     let name = std::env::args_os().next()?.into_string().ok()?;
     let role = name.strip_prefix(PREFIX)?;
-    let socket = process::take_socket()?;
+    let socket = process::take_inherited_socket()?;
     let address = getsockname::<SockaddrStorage>(socket.as_raw_fd()).ok()?;
     let is_ours = address.family() == Some(AddressFamily::Unix)
         && getsockopt(&socket, sockopt::SockType) == Ok(SockType::SeqPacket);

@@ -247,7 +247,7 @@ fn run(socket: OwnedFd, prepared: Result<(), String>) -> u8 {
     if channel.send_blocking(&FromResolver::Ready, Vec::new()).is_err() {
         return 1;
     }
-    system::forget_children();
+    system::ignore_child_exits();
     serve(channel, |channel, request, descriptors| {
         answer_by_process(channel, is_sandboxed, &request, &descriptors)
     })

@@ -131,7 +131,7 @@ impl Sandbox {
     /// The signal handler, the Landlock rules or the filter cannot be installed. A feature that the
     /// kernel lacks is no error.
     pub fn engage(&self) -> Result<Report, SandboxError> {
-        trap::tell_forbidden_calls().map_err(SandboxError::Signal)?;
+        trap::report_forbidden_calls().map_err(SandboxError::Signal)?;
         let landlock = Landlock::new(&self.files.restrict()?);
         ENGAGED.fetch_or(matches!(landlock.state, State::On), Ordering::Relaxed);
         let seccomp = self.filters.as_ref().map_or(Ok(State::UnknownProcessor), Filters::apply)?;

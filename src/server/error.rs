@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::address::Subnet;
 use crate::config::wg_quick::LoadError;
 use crate::config::{Cidr, PeerName};
-use crate::net::random::NoRandomness;
+use crate::net::random::RandomError;
 use wontun_proto::allowed_ips::Prefix;
 use wontun_proto::wireguard::{KeyError, PublicKey};
 
@@ -22,7 +22,7 @@ pub enum SetupError {
     Load(#[from] LoadError),
     /// No random bytes for keys.
     #[error(transparent)]
-    Random(#[from] NoRandomness),
+    Random(#[from] RandomError),
     /// The folder does not contain the file.
     #[error("{} is not there: make it with 'wontun init --endpoint HOST', or name its folder with --dir", .0.display())]
     NoFile(PathBuf),

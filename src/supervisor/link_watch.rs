@@ -9,7 +9,7 @@ use super::identity::Identity;
 use crate::config::TunName;
 use crate::logging::RateLimit;
 use crate::messages;
-use crate::net::batch::{MAX_MESSAGE, MAX_SEGMENTS_OF_MESSAGE};
+use crate::net::send_batch::{MAX_MESSAGE, MAX_SEGMENTS_OF_MESSAGE};
 use crate::netlink::{Configured, Link, LinkError, LinkState, Monitor, Occupant};
 
 /// MTU in bytes below which the kernel removes IPv6 from a device, with addresses and routes.

@@ -63,7 +63,7 @@ impl Supervisor<Plain> {
             || Sockets::open(&config.listen, config.listen_port, is_client, options, starting.user),
         )?;
         let tuns = after_predecessor(
-            |error| matches!(error, TunError::Taken(_)),
+            |error| matches!(error, TunError::Busy(_)),
             || Tun::open(&config.tun, tuning.workers, tuning.offload),
         )?;
         let mut link = LinkWatch::open(&config.tun)?;

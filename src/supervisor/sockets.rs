@@ -95,13 +95,13 @@ pub(super) struct SocketOptions {
 impl SocketOptions {
     fn apply(self, socket: &UdpSocket) -> io::Result<()> {
         if self.offload {
-            socket.offload();
+            socket.enable_offloads();
         }
         if self.tells_class {
-            socket.receive_class()?;
+            socket.enable_traffic_class()?;
         }
         if self.has_many_peers {
-            socket.send_to_many();
+            socket.enlarge_send_buffer();
         }
         Ok(())
     }
@@ -189,7 +189,7 @@ impl Sockets {
             self.port = socket.local_addr()?.port();
             self.options.apply(&socket)?;
             if is_for_handshakes {
-                socket.receive_handshakes();
+                socket.set_handshake_receive_buffer();
             }
             self.base.push(Base { worker, is_for_handshakes, socket, address });
         }
@@ -245,7 +245,7 @@ impl Sockets {
                     worker: u16::try_from(each.worker).unwrap_or(u16::MAX),
                     is_for_handshakes: each.is_for_handshakes,
                     address: each.address,
-                    sends_segments: each.socket.sends_segments(),
+                    has_gso: each.socket.has_gso(),
                 });
             }
             let message = if messages.is_empty() {

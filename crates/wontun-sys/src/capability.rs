@@ -13,7 +13,7 @@ const NUMBERS: u8 = 64;
 
 /// The three sets that `capget` returns; bit n is the capability with the number n.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sets {
+pub struct CapabilitySets {
     /// Capabilities that the kernel checks.
     pub effective: u64,
     /// Capabilities that may be made effective.
@@ -26,7 +26,7 @@ pub struct Sets {
 ///
 /// # Errors
 /// Errors of `capget`; a sandbox may forbid it.
-pub fn sets() -> io::Result<Sets> {
+pub fn sets() -> io::Result<CapabilitySets> {
     /// `_LINUX_CAPABILITY_VERSION_3`: masks of 64 bits, in two halves.
     const VERSION_3: u32 = 0x2008_0522;
     #[repr(C)]
@@ -51,7 +51,7 @@ pub fn sets() -> io::Result<Sets> {
     }
     let [low, high] = halves;
     let join = |low: u32, high: u32| u64::from(high) << 32 | u64::from(low);
-    Ok(Sets {
+    Ok(CapabilitySets {
         effective: join(low.effective, high.effective),
         permitted: join(low.permitted, high.permitted),
         inheritable: join(low.inheritable, high.inheritable),

@@ -8,20 +8,20 @@ use std::os::fd::{AsFd, AsRawFd};
 use nix::libc;
 use socket2::SockAddr;
 
-/// Bytes for the control messages of one arrival: address and interface (40 bytes), traffic class
-/// (24), and the length of coalesced datagrams (24).
+/// Bytes for the control messages of one received message: address and interface (40 bytes),
+/// traffic class (24), and the length of coalesced datagrams (24).
 const CONTROL: usize = 128;
 /// Length of the longest socket address that is used: `struct sockaddr_in6`.
 const NAME: usize = size_of::<libc::sockaddr_in6>();
 const NAME_LEN: libc::socklen_t = 28;
 const _: () = assert!(NAME == NAME_LEN as usize);
 /// Maximum messages per system call; callers with more make several calls.
-pub const MOST: usize = 32;
+pub const MAX_MESSAGES_PER_CALL: usize = 32;
 
 /// The metadata that the kernel returns for one datagram, or for several that it coalesced.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(8))]
-pub struct Notes {
+pub struct RecvMeta {
     control: [u8; CONTROL],
     name: [u8; NAME],
     control_len: usize,
@@ -29,13 +29,13 @@ pub struct Notes {
     length: usize,
 }
 
-impl Default for Notes {
+impl Default for RecvMeta {
     fn default() -> Self {
         Self { control: [0; CONTROL], name: [0; NAME], control_len: 0, name_len: 0, length: 0 }
     }
 }
 
-impl Notes {
+impl RecvMeta {
     /// Returns the number of bytes received.
     pub const fn length(&self) -> usize {
         self.length
@@ -54,7 +54,7 @@ impl Notes {
 
 /// A message to be sent.
 #[derive(Clone, Copy, Debug)]
-pub struct Message<'a> {
+pub struct SendMessage<'a> {
     /// The destination; `None` on a connected socket.
     pub name: Option<&'a SockAddr>,
     /// The payload, as consecutive pieces.
@@ -63,24 +63,29 @@ pub struct Message<'a> {
     pub control: &'a [u8],
 }
 
-/// Receives without blocking: at most one message for each of `notes` and for each piece of `slot`
+/// Receives without blocking: at most one message for each of `metas` and for each piece of `slot`
 /// bytes of `buffer`, in order. Returns the number of messages, at least one.
 ///
 /// # Errors
 /// Those of recvmmsg(2): `EAGAIN` if nothing is pending, and the errors of datagrams sent earlier.
-pub fn receive(socket: impl AsFd, buffer: &mut [u8], slot: usize, notes: &mut [Notes]) -> io::Result<usize> {
-    let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; MOST];
-    let mut pieces = [const { MaybeUninit::<libc::iovec>::uninit() }; MOST];
+pub fn receive(
+    socket: impl AsFd,
+    buffer: &mut [u8],
+    slot: usize,
+    metas: &mut [RecvMeta],
+) -> io::Result<usize> {
+    let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; MAX_MESSAGES_PER_CALL];
+    let mut pieces = [const { MaybeUninit::<libc::iovec>::uninit() }; MAX_MESSAGES_PER_CALL];
     let mut count = 0;
-    let places = headers.iter_mut().zip(&mut pieces).zip(notes.iter_mut()).zip(buffer.chunks_exact_mut(slot));
-    for (((header, piece), note), room) in places {
+    let places = headers.iter_mut().zip(&mut pieces).zip(metas.iter_mut()).zip(buffer.chunks_exact_mut(slot));
+    for (((header, piece), meta), room) in places {
         let iov = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
         let header = &mut header.write(empty_header()).msg_hdr;
         header.msg_iov = piece.write(iov);
         header.msg_iovlen = 1;
-        header.msg_name = note.name.as_mut_ptr().cast();
+        header.msg_name = meta.name.as_mut_ptr().cast();
         header.msg_namelen = NAME_LEN;
-        header.msg_control = note.control.as_mut_ptr().cast();
+        header.msg_control = meta.control.as_mut_ptr().cast();
         header.msg_controllen = CONTROL as _;
         count += 1;
     }
@@ -97,25 +102,25 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8], slot: usize, notes: &mut [N
         )
     };
     let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
-    for (header, note) in headers.iter().zip(notes).take(received.min(count as usize)) {
+    for (header, meta) in headers.iter().zip(metas).take(received.min(count as usize)) {
         // SAFETY: the first `count` were written above.
         let header = unsafe { header.assume_init_ref() };
-        note.length = header.msg_len as usize;
-        note.name_len = (header.msg_hdr.msg_namelen as usize).min(NAME);
+        meta.length = header.msg_len as usize;
+        meta.name_len = (header.msg_hdr.msg_namelen as usize).min(NAME);
         #[allow(clippy::useless_conversion, reason = "musl's field has 32 bits")]
         let control_len = usize::try_from(header.msg_hdr.msg_controllen).unwrap_or(CONTROL);
-        note.control_len = control_len.min(CONTROL);
+        meta.control_len = control_len.min(CONTROL);
     }
     Ok(received)
 }
 
-/// Sends at most [`MOST`] of `messages` without blocking, in order, and returns the number sent, at
-/// least one.
+/// Sends at most [`MAX_MESSAGES_PER_CALL`] of `messages` without blocking, in order, and returns
+/// the number sent, at least one.
 ///
 /// # Errors
 /// Those of sendmmsg(2) for the first message: neither it nor the others were sent.
-pub fn send(socket: impl AsFd, messages: &[Message<'_>]) -> io::Result<usize> {
-    let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; MOST];
+pub fn send(socket: impl AsFd, messages: &[SendMessage<'_>]) -> io::Result<usize> {
+    let mut headers = [const { MaybeUninit::<libc::mmsghdr>::uninit() }; MAX_MESSAGES_PER_CALL];
     let mut count = 0;
     for (header, message) in headers.iter_mut().zip(messages) {
         let header = &mut header.write(empty_header()).msg_hdr;
@@ -161,17 +166,18 @@ mod tests {
         let (near, far) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
         let name = SockAddr::from(far.local_addr().unwrap());
         let pieces = [[IoSlice::new(b"one"), IoSlice::new(b"!")], [IoSlice::new(b""), IoSlice::new(b"two")]];
-        let messages = pieces.each_ref().map(|pieces| Message { name: Some(&name), pieces, control: &[] });
+        let messages =
+            pieces.each_ref().map(|pieces| SendMessage { name: Some(&name), pieces, control: &[] });
         assert_eq!(send(&near, &messages).unwrap(), 2);
 
-        let (mut buffer, mut notes) = ([0; 32], [Notes::default(); 3]);
-        assert_eq!(receive(&far, &mut buffer, 8, &mut notes).unwrap(), 2);
+        let (mut buffer, mut metas) = ([0; 32], [RecvMeta::default(); 3]);
+        assert_eq!(receive(&far, &mut buffer, 8, &mut metas).unwrap(), 2);
         assert_eq!((&buffer[..4], &buffer[8..11]), (&b"one!"[..], &b"two"[..]));
-        assert_eq!(notes.map(|note| note.length()), [4, 3, 0]);
+        assert_eq!(metas.map(|meta| meta.length()), [4, 3, 0]);
         let port = near.local_addr().unwrap().port().to_be_bytes();
-        assert_eq!(notes[1].name()[2..8], [&port[..], &[127, 0, 0, 1]].concat());
-        assert!(notes[1].control().is_empty());
-        let empty = receive(&far, &mut buffer, 8, &mut notes).unwrap_err();
+        assert_eq!(metas[1].name()[2..8], [&port[..], &[127, 0, 0, 1]].concat());
+        assert!(metas[1].control().is_empty());
+        let empty = receive(&far, &mut buffer, 8, &mut metas).unwrap_err();
         assert_eq!(empty.kind(), io::ErrorKind::WouldBlock);
     }
 
@@ -181,9 +187,9 @@ mod tests {
         for byte in 0..5_u8 {
             far.send_to(&[byte; 9], far.local_addr().unwrap()).unwrap();
         }
-        let (mut buffer, mut notes) = ([9; 16], [Notes::default(); 9]);
-        assert_eq!(receive(&far, &mut buffer, 8, &mut notes).unwrap(), 2);
-        assert_eq!((buffer, notes[0].length()), ([[0; 8], [1; 8]].concat().try_into().unwrap(), 8));
-        assert_eq!(receive(&far, &mut buffer, 16, &mut notes).unwrap(), 1);
+        let (mut buffer, mut metas) = ([9; 16], [RecvMeta::default(); 9]);
+        assert_eq!(receive(&far, &mut buffer, 8, &mut metas).unwrap(), 2);
+        assert_eq!((buffer, metas[0].length()), ([[0; 8], [1; 8]].concat().try_into().unwrap(), 8));
+        assert_eq!(receive(&far, &mut buffer, 16, &mut metas).unwrap(), 1);
     }
 }

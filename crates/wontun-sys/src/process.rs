@@ -39,7 +39,7 @@ pub fn thread_count() -> Option<usize> {
 
 /// Returns true if the kernel gave this process privileges that its user does not have, because its
 /// file has capabilities or a set-user-ID bit (`AT_SECURE`, getauxval(3)).
-pub fn is_secure() -> bool {
+pub fn is_secure_execution() -> bool {
     // SAFETY: takes a number and returns one; the vector is the kernel's, and never changes.
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }
@@ -61,14 +61,14 @@ pub fn remove_variables(names: &[&str]) {
 /// Starts a child that keeps standard input, output and error and `keep`, closes every other
 /// descriptor it inherited, runs `child` and exits with the returned code. The child never returns
 /// into the caller's code: a panic, too, ends it. `child` is a plain function because a closure
-/// could hold a descriptor that is closed; its input is `told`, which owns nothing.
+/// could hold a descriptor that is closed; its input is `input`, which owns nothing.
 ///
 /// In the parent `keep` is closed. The caller must wait for the child's pid.
 ///
 /// # Errors
 /// `WouldBlock` if the kernel's limit on processes is reached, `OutOfMemory`, or an error of its
 /// own if this process has a second thread, whose locks would stay locked for ever in the child.
-pub fn fork<T: Copy + UnwindSafe>(keep: OwnedFd, told: T, child: fn(OwnedFd, T) -> i32) -> io::Result<Pid> {
+pub fn fork<T: Copy + UnwindSafe>(keep: OwnedFd, input: T, child: fn(OwnedFd, T) -> i32) -> io::Result<Pid> {
     if let Some(threads) = thread_count().filter(|&threads| threads != 1) {
         return Err(io::Error::other(format!(
             "this process has {threads} threads where one is required: fork before starting any"
@@ -82,7 +82,7 @@ pub fn fork<T: Copy + UnwindSafe>(keep: OwnedFd, told: T, child: fn(OwnedFd, T) 
         ForkResult::Child => {
             let code = panic::catch_unwind(move || {
                 close_all_but(keep.as_raw_fd());
-                child(keep, told)
+                child(keep, input)
             });
             let code = match code {
                 Ok(code) => code,
@@ -137,10 +137,10 @@ pub fn execute(
     };
     // above the numbers that the child uses, so that nothing is overwritten
     let prepare = || -> io::Result<_> {
-        let (told, tells) = pipe2(OFlag::O_CLOEXEC)?;
-        Ok((told, above(tells.as_fd())?, above(image)?, above(socket)?, above(stderr)?))
+        let (error_reader, error_writer) = pipe2(OFlag::O_CLOEXEC)?;
+        Ok((error_reader, above(error_writer.as_fd())?, above(image)?, above(socket)?, above(stderr)?))
     };
-    let (told, tells, image, socket, stderr) = prepare().map_err(ExecuteError::Clone)?;
+    let (error_reader, error_writer, image, socket, stderr) = prepare().map_err(ExecuteError::Clone)?;
     let arguments = [name.as_ptr(), ptr::null()];
     let environment = [ptr::null::<c_char>()];
     let flags = c_long::from(libc::CLONE_PARENT | libc::CLONE_PIDFD | libc::SIGCHLD);
@@ -178,7 +178,7 @@ pub fn execute(
                 );
             }
             let errno = (*errno_location()).to_ne_bytes();
-            libc::write(tells.as_raw_fd(), errno.as_ptr().cast(), errno.len());
+            libc::write(error_writer.as_raw_fd(), errno.as_ptr().cast(), errno.len());
             libc::_exit(EXIT_NO_EXEC)
         }
     }
@@ -188,9 +188,9 @@ pub fn execute(
     let pid = Pid::from_raw(libc::pid_t::try_from(pid).unwrap_or(0));
     // SAFETY: the kernel has just created this descriptor, and nothing else owns it.
     let pidfd = (pidfd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(pidfd) });
-    drop(tells);
+    drop(error_writer);
     let mut errno = [0; size_of::<c_int>()];
-    match fs::File::from(told).read_exact(&mut errno) {
+    match fs::File::from(error_reader).read_exact(&mut errno) {
         Ok(()) => Err(ExecuteError::Execute(pid, io::Error::from_raw_os_error(c_int::from_ne_bytes(errno)))),
         // closed by the exec
         Err(_) => Ok((pid, pidfd)),
@@ -215,7 +215,7 @@ fn errno_location() -> *mut c_int {
 
 /// Takes ownership of descriptor 3, the socket of a new process ([`execute`]); `None` if it is not
 /// open. Call it once, before this process opens anything.
-pub fn take_socket() -> Option<OwnedFd> {
+pub fn take_inherited_socket() -> Option<OwnedFd> {
     // SAFETY: only borrowed to test whether it is open; if it is not, the error is EBADF.
     let borrowed = unsafe { BorrowedFd::borrow_raw(SOCKET) };
     fcntl(borrowed, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).ok()?;
@@ -225,7 +225,7 @@ pub fn take_socket() -> Option<OwnedFd> {
 }
 
 /// Makes the kernel reap children that end (`SIGCHLD` ignored), because nothing waits for them.
-pub fn forget_children() {
+pub fn ignore_child_exits() {
     // SAFETY: no handler of ours is replaced, and none is set. The only error is for a signal that
     // does not exist.
     let _ = unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) };

@@ -10,7 +10,7 @@ use nix::libc;
 ///
 /// # Errors
 /// Errors of the kernel, such as `ENOPROTOOPT` on a socket that is not IPv4.
-pub fn allow_fragments(socket: impl AsFd) -> io::Result<()> {
+pub fn disable_pmtu_discovery(socket: impl AsFd) -> io::Result<()> {
     set(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT)
 }
 
@@ -59,7 +59,7 @@ pub fn memory(socket: impl AsFd) -> io::Result<Memory> {
 ///
 /// # Errors
 /// Errors of the kernel, such as `EINVAL` for an invalid program or a socket without a group.
-pub fn choose_by(socket: impl AsFd, program: &[libc::sock_filter]) -> io::Result<()> {
+pub fn attach_reuseport_filter(socket: impl AsFd, program: &[libc::sock_filter]) -> io::Result<()> {
     let program = libc::sock_fprog {
         len: u16::try_from(program.len()).map_err(io::Error::other)?,
         filter: program.as_ptr().cast_mut(),

@@ -16,7 +16,7 @@ pub const EXIT_FORBIDDEN: i32 = 128 + libc::SIGSYS;
 ///
 /// # Errors
 /// Errors of the kernel.
-pub fn tell_forbidden_calls() -> io::Result<()> {
+pub fn report_forbidden_calls() -> io::Result<()> {
     let action = SigAction::new(SigHandler::SigAction(handle), SaFlags::SA_SIGINFO, SigSet::all());
     // SAFETY: the handler only accesses its arguments and its stack, and calls nothing but write
     // and _exit, both of which signal-safety(7) allows. Nothing else in this program handles

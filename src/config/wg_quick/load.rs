@@ -214,7 +214,11 @@ fn warning(path: &Path, mode: u32, forbidden: u32) -> Option<String> {
 /// capabilities. The check is of the opened file, wherever its path leads.
 fn check_owner(path: &Path, metadata: &Metadata) -> Result<(), LoadError> {
     let is_roots = metadata.is_file() && metadata.uid() == 0 && metadata.mode() & WRITE == 0;
-    if is_roots || !process::is_secure() { Ok(()) } else { Err(LoadError::Untrusted(path.to_owned())) }
+    if is_roots || !process::is_secure_execution() {
+        Ok(())
+    } else {
+        Err(LoadError::Untrusted(path.to_owned()))
+    }
 }
 
 /// Returns the mode bits, or 0 if it is not a regular file.

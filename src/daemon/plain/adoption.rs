@@ -9,19 +9,19 @@ use super::tunnel::PlainTunnel;
 use crate::daemon::core::Core;
 use crate::daemon::error::DeviceError;
 use crate::messages::FromTunnel;
-use crate::net::mailbox::Arrival;
+use crate::net::recv_buffer::GroBatch;
 use wontun_packet::DropReason;
 
 impl PlainTunnel {
     /// Asks the supervisor to check the sender of a `hello?`, which may become the peer.
-    pub(super) fn consider(&mut self, core: &mut Core, arrival: &Arrival) {
+    pub(super) fn consider(&mut self, core: &mut Core, batch: &GroBatch) {
         let worker = core.current();
-        let candidate = Candidate { from: arrival.from, local: arrival.local, worker, at: core.now };
+        let candidate = Candidate { from: batch.from, local: batch.local, worker, at: core.now };
         if self.candidates.insert(candidate) {
-            core.send(&FromTunnel::Candidate(arrival.from.ip()));
+            core.send(&FromTunnel::Candidate(batch.from.ip()));
         } else {
             // the sender repeats its hello? every second
-            core.count_drop(DropReason::Stranger, Some(arrival.from));
+            core.count_drop(DropReason::Stranger, Some(batch.from));
         }
     }
 

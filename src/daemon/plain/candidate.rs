@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::net::mailbox::Local;
+use crate::net::recv_buffer::Local;
 use wontun_proto::time::Instant;
 
 /// Number of candidates accepted per second; each may cost a socket, and `hello?` can be forged.

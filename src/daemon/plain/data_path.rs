@@ -8,9 +8,9 @@ use crate::daemon::error::DeviceError;
 use crate::daemon::shared::Shared;
 use crate::daemon::sockets::{Entrance, Via};
 use crate::daemon::worker::Worker;
-use crate::net::batch::{Batch, Route};
-use crate::net::fault::Fault;
-use crate::net::mailbox::Arrival;
+use crate::net::error_class::ErrorClass;
+use crate::net::recv_buffer::GroBatch;
+use crate::net::send_batch::{Route, SendBatch};
 use wontun_packet::DropReason;
 use wontun_packet::carried;
 use wontun_proto::plain::{Datagram, Event};
@@ -37,11 +37,11 @@ impl PlainTunnel {
         self.doubt_endpoint();
     }
 
-    pub(super) fn take_send_fault(&mut self, core: &mut Core, fault: Fault, datagrams: usize) {
-        let reason = match fault {
-            Fault::WouldBlock => DropReason::QueueFull,
-            Fault::Drop(reason) => reason,
-            Fault::SourceGone | Fault::Dead => {
+    pub(super) fn process_send_error(&mut self, core: &mut Core, class: ErrorClass, datagrams: usize) {
+        let reason = match class {
+            ErrorClass::WouldBlock => DropReason::QueueFull,
+            ErrorClass::Drop(reason) => reason,
+            ErrorClass::SourceAddressLost | ErrorClass::Fatal => {
                 self.schedule_reconnect(core);
                 DropReason::Unreachable
             }
@@ -57,21 +57,21 @@ impl PlainTunnel {
     pub(super) fn take_datagrams(
         shared: &Shared<Self>,
         worker: &mut Worker<Self>,
-        arrival: &Arrival,
+        batch: &GroBatch,
         entrance: Entrance,
     ) -> Result<(), DeviceError> {
         shared.with(worker, |mode, core, worker| {
             // another worker may have replaced the socket meanwhile
             let entrance = mode.sockets.get(entrance.id).map_or(entrance, |(_, now)| now);
-            for place in arrival.places() {
-                let datagram = worker.mailbox.bytes().get(place.clone()).unwrap_or_default();
-                match mode.take_datagram(core, arrival, entrance, datagram)? {
-                    Some(Datagram::NewPeer) => mode.consider(core, arrival),
+            for place in batch.ranges() {
+                let datagram = worker.recv_buffer.bytes().get(place.clone()).unwrap_or_default();
+                match mode.take_datagram(core, batch, entrance, datagram)? {
+                    Some(Datagram::NewPeer) => mode.consider(core, batch),
                     Some(Datagram::Packet) => {
                         worker.scratch.push(place);
-                        mode.follow_local(core, arrival)?;
+                        mode.follow_local(core, batch)?;
                     }
-                    Some(Datagram::Hello) => mode.follow_local(core, arrival)?,
+                    Some(Datagram::Hello) => mode.follow_local(core, batch)?,
                     None => {}
                 }
             }
@@ -90,28 +90,28 @@ impl PlainTunnel {
     fn take_datagram(
         &mut self,
         core: &mut Core,
-        arrival: &Arrival,
+        batch: &GroBatch,
         entrance: Entrance,
         datagram: &[u8],
     ) -> Result<Option<Datagram>, DeviceError> {
-        let taken = if core.came_by_tun(arrival.local) {
+        let taken = if core.came_by_tun(batch.local) {
             Err(DropReason::OwnTun)
         } else if let Some(Some(remote)) = entrance.retired {
             // the old peer may still send packets, but nobody becomes the peer by a draining socket
             let is_packet =
-                if arrival.from == remote { carried::check(datagram) } else { Err(DropReason::Stranger) };
+                if batch.from == remote { carried::check(datagram) } else { Err(DropReason::Stranger) };
             is_packet.map(|()| Datagram::Packet)
         } else {
-            self.engine.handle_datagram(arrival.from, datagram, core.now)
+            self.engine.handle_datagram(batch.from, datagram, core.now)
         };
         if let Err(reason) = taken {
-            core.count_drop(reason, Some(arrival.from));
+            core.count_drop(reason, Some(batch.from));
         }
         Ok(taken.ok())
     }
 
     /// Sends the datagram that is pending in the engine, and handles the engine's events.
-    pub(super) fn serve_engine(&mut self, core: &mut Core, batch: Option<&mut Batch<Via<()>>>) {
+    pub(super) fn serve_engine(&mut self, core: &mut Core, batch: Option<&mut SendBatch<Via<()>>>) {
         if let Some(batch) = batch
             && let Some(datagram) = self.engine.poll_transmit()
             && let Some(route) = self.way(core)

@@ -11,7 +11,7 @@ use crate::daemon::core::Core;
 use crate::daemon::error::DeviceError;
 use crate::daemon::token::Token;
 use crate::messages::{Address, FromTunnel};
-use crate::net::mailbox::{Arrival, Local};
+use crate::net::recv_buffer::{GroBatch, Local};
 
 /// Minimum interval between two attempts to connect.
 const RECONNECT: Duration = Duration::from_secs(1);
@@ -28,12 +28,12 @@ impl PlainTunnel {
     }
 
     /// Changes the local address of the connected socket to the one that the peer sends to.
-    pub(super) fn follow_local(&mut self, core: &mut Core, arrival: &Arrival) -> Result<(), DeviceError> {
-        let Some(local) = arrival.local else { return Ok(()) };
-        let from_peer = self.engine.peer() == Some(arrival.from);
+    pub(super) fn follow_local(&mut self, core: &mut Core, batch: &GroBatch) -> Result<(), DeviceError> {
+        let Some(local) = batch.local else { return Ok(()) };
+        let from_peer = self.engine.peer() == Some(batch.from);
         let connected = self.sockets.connected(()).and_then(|connected| connected.local);
         if from_peer && connected != Some(local.address) && !self.is_just_connected(core) {
-            self.connect(core, core.current(), arrival.from, Some(local))?;
+            self.connect(core, core.current(), batch.from, Some(local))?;
         }
         Ok(())
     }

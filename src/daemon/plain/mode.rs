@@ -19,9 +19,9 @@ use crate::daemon::token::Token;
 use crate::daemon::worker::Worker;
 use crate::messages::{Status, ToTunnel};
 use crate::metrics::{PeerSample, Sample};
-use crate::net::batch::{Batch, Route};
-use crate::net::fault::Fault;
-use crate::net::mailbox::{Arrival, MOST_DATAGRAMS};
+use crate::net::error_class::ErrorClass;
+use crate::net::recv_buffer::{GroBatch, MAX_GRO_SEGMENTS};
+use crate::net::send_batch::{Route, SendBatch};
 use wontun_packet::DropReason;
 use wontun_packet::split::Lengths;
 use wontun_proto::plain::Role;
@@ -38,7 +38,7 @@ impl Mode for PlainTunnel {
     const TAILROOM: usize = 0;
 
     fn scratch() -> Self::Scratch {
-        Vec::with_capacity(MOST_DATAGRAMS)
+        Vec::with_capacity(MAX_GRO_SEGMENTS)
     }
 
     fn start(&mut self, core: &mut Core) -> Result<(), DeviceError> {
@@ -68,14 +68,14 @@ impl Mode for PlainTunnel {
         Some(len)
     }
 
-    fn handle_send_fault(
+    fn handle_send_error(
         &mut self,
         core: &mut Core,
-        fault: Fault,
+        class: ErrorClass,
         _route: &Route<Via<()>>,
         datagrams: usize,
     ) -> Result<Option<Route<Via<()>>>, DeviceError> {
-        self.take_send_fault(core, fault, datagrams);
+        self.process_send_error(core, class, datagrams);
         Ok(None)
     }
 
@@ -92,7 +92,7 @@ impl Mode for PlainTunnel {
     fn serve(
         &mut self,
         core: &mut Core,
-        batch: Option<&mut Batch<Via<()>>>,
+        batch: Option<&mut SendBatch<Via<()>>>,
     ) -> Result<Progress, DeviceError> {
         self.serve_engine(core, batch);
         Ok(Progress::Drained)
@@ -175,9 +175,9 @@ impl Receive for PlainTunnel {
     fn take_arrival(
         shared: &Shared<Self>,
         worker: &mut Worker<Self>,
-        arrival: &Arrival,
+        batch: &GroBatch,
         entrance: Entrance,
     ) -> Result<(), DeviceError> {
-        Self::take_datagrams(shared, worker, arrival, entrance)
+        Self::take_datagrams(shared, worker, batch, entrance)
     }
 }

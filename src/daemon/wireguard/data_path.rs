@@ -15,9 +15,9 @@ use crate::daemon::shared::Shared;
 use crate::daemon::sockets::{Entrance, Via};
 use crate::daemon::token::Token;
 use crate::daemon::worker::Worker;
-use crate::net::batch::{Batch, Route};
-use crate::net::fault::Fault;
-use crate::net::mailbox::{Arrival, MOST_DATAGRAMS};
+use crate::net::error_class::ErrorClass;
+use crate::net::recv_buffer::{GroBatch, MAX_GRO_SEGMENTS};
+use crate::net::send_batch::{Route, SendBatch};
 use crate::net::timer::unix_now;
 use wontun_packet::DropReason;
 use wontun_packet::split::Lengths;
@@ -89,17 +89,17 @@ impl WireGuard {
         self.sockets.route(core.current(), peer, endpoint.remote, endpoint.local, class)
     }
 
-    pub(super) fn take_send_fault(
+    pub(super) fn process_send_error(
         &mut self,
         core: &mut Core,
-        fault: Fault,
+        class: ErrorClass,
         route: &Route<Via<PeerId>>,
         datagrams: usize,
     ) -> Result<Option<Route<Via<PeerId>>>, DeviceError> {
-        let reason = match fault {
-            Fault::Drop(reason) => reason,
-            Fault::WouldBlock => DropReason::QueueFull,
-            Fault::SourceGone | Fault::Dead => {
+        let reason = match class {
+            ErrorClass::Drop(reason) => reason,
+            ErrorClass::WouldBlock => DropReason::QueueFull,
+            ErrorClass::SourceAddressLost | ErrorClass::Fatal => {
                 if let Some(other) = self.leave_route(core, route)? {
                     return Ok(Some(other));
                 }
@@ -138,47 +138,47 @@ impl WireGuard {
     pub(super) fn take_datagrams(
         shared: &Shared<Self>,
         worker: &mut Worker<Self>,
-        arrival: &Arrival,
+        batch: &GroBatch,
         entrance: Entrance,
     ) -> Result<(), DeviceError> {
         let mut run = std::mem::take(&mut worker.scratch);
-        let local = arrival.local.map(|local| local.address).or(entrance.bound);
-        let from = Endpoint { remote: arrival.from, local };
+        let local = batch.local.map(|local| local.address).or(entrance.bound);
+        let from = Endpoint { remote: batch.from, local };
         // datagrams of a draining socket are older than the peer's move, and must not move it back
         let heard_from = entrance.retired.is_none().then_some(from);
         let mut result = Ok(());
-        for place in arrival.places() {
-            let datagram = worker.mailbox.bytes().get(place.clone()).unwrap_or_default();
+        for place in batch.ranges() {
+            let datagram = worker.recv_buffer.bytes().get(place.clone()).unwrap_or_default();
             match Message::parse(datagram) {
                 Some(Message::Data(header)) => {
                     if run.messages.first().is_some_and(|first| first.header.receiver != header.receiver) {
-                        result = result.and(run.finish(shared, worker, arrival, heard_from));
+                        result = result.and(run.finish(shared, worker, batch, heard_from));
                     }
                     run.messages.push(Received { place, header, fate: Fate::Sealed });
                 }
                 _ => {
                     shared.with(worker, |mode, core, worker| {
-                        let datagram = worker.mailbox.bytes_mut().get_mut(place).unwrap_or_default();
-                        mode.take_message(core, arrival, from, datagram);
+                        let datagram = worker.recv_buffer.bytes_mut().get_mut(place).unwrap_or_default();
+                        mode.take_message(core, batch, from, datagram);
                     });
                 }
             }
         }
-        result = result.and(run.finish(shared, worker, arrival, heard_from));
+        result = result.and(run.finish(shared, worker, batch, heard_from));
         worker.scratch = run;
         result
     }
 
     /// Handles a message other than data.
-    fn take_message(&mut self, core: &mut Core, arrival: &Arrival, from: Endpoint, datagram: &mut [u8]) {
-        if core.came_by_tun(arrival.local) {
-            core.count_drop(DropReason::OwnTun, Some(arrival.from));
+    fn take_message(&mut self, core: &mut Core, batch: &GroBatch, from: Endpoint, datagram: &mut [u8]) {
+        if core.came_by_tun(batch.local) {
+            core.count_drop(DropReason::OwnTun, Some(batch.from));
             return;
         }
-        match self.engine.handle_datagram(from, arrival.class, datagram, core.now) {
+        match self.engine.handle_datagram(from, batch.class, datagram, core.now) {
             Ok(Incoming::Queued) => core.post(Token::Handshakes),
             Ok(Incoming::Packet { .. } | Incoming::Keepalive(_) | Incoming::Cookie(_)) => {}
-            Err(reason) => core.count_drop(reason, Some(arrival.from)),
+            Err(reason) => core.count_drop(reason, Some(batch.from)),
         }
     }
 
@@ -195,7 +195,7 @@ impl WireGuard {
     pub(super) fn serve_engine(
         &mut self,
         core: &mut Core,
-        batch: Option<&mut Batch<Via<PeerId>>>,
+        batch: Option<&mut SendBatch<Via<PeerId>>>,
     ) -> Result<Progress, DeviceError> {
         // first, since an event may be that the socket has to be replaced
         while let Some(event) = self.engine.poll_event() {
@@ -296,7 +296,7 @@ impl Sources {
 impl Run {
     /// Creates a batch with capacity for the largest number of datagrams.
     pub(super) fn with_room() -> Self {
-        Self { messages: Vec::with_capacity(MOST_DATAGRAMS) }
+        Self { messages: Vec::with_capacity(MAX_GRO_SEGMENTS) }
     }
 
     /// Decrypts the batch in three steps: messages worth it are selected with the lock, decrypted
@@ -305,16 +305,16 @@ impl Run {
         &mut self,
         shared: &Shared<WireGuard>,
         worker: &mut Worker<WireGuard>,
-        arrival: &Arrival,
+        batch: &GroBatch,
         from: Option<Endpoint>,
     ) -> Result<(), DeviceError> {
         let Some(first) = self.messages.first() else { return Ok(()) };
         let receiver = first.header.receiver;
-        let opening = shared.with(worker, |mode, core, _| self.begin(mode, core, arrival, receiver));
+        let opening = shared.with(worker, |mode, core, _| self.begin(mode, core, batch, receiver));
         if let Some(opening) = opening {
-            self.open(worker, &opening, arrival.class);
+            self.open(worker, &opening, batch.class);
             shared.with(worker, |mode, core, worker| {
-                self.accept(mode, core, worker.mailbox.bytes(), from, &opening);
+                self.accept(mode, core, worker.recv_buffer.bytes(), from, &opening);
             });
         }
         for message in self.messages.drain(..) {
@@ -323,7 +323,7 @@ impl Run {
                     let start = message.place.start + DATA_HEADER_LEN;
                     worker.take_inner(shared, start..start + len)?;
                 }
-                Fate::Dropped(reason) => worker.count_drops(reason, 1, Some(arrival.from)),
+                Fate::Dropped(reason) => worker.count_drops(reason, 1, Some(batch.from)),
                 Fate::Sealed | Fate::Opened(_) | Fate::Done => {}
             }
         }
@@ -334,10 +334,10 @@ impl Run {
         &mut self,
         mode: &mut WireGuard,
         core: &Core,
-        arrival: &Arrival,
+        batch: &GroBatch,
         receiver: u32,
     ) -> Option<Opening> {
-        let opening = if core.came_by_tun(arrival.local) {
+        let opening = if core.came_by_tun(batch.local) {
             Err(DropReason::OwnTun)
         } else {
             mode.engine.opening(receiver, core.now)
@@ -359,7 +359,7 @@ impl Run {
             if !matches!(message.fate, Fate::Sealed) {
                 continue;
             }
-            let datagram = worker.mailbox.bytes_mut().get_mut(message.place.clone()).unwrap_or_default();
+            let datagram = worker.recv_buffer.bytes_mut().get_mut(message.place.clone()).unwrap_or_default();
             message.fate = match opening.open(message.header, class, datagram) {
                 Err(reason) => Fate::Dropped(reason),
                 Ok(Ok(Opened::Packet(len))) => {
@@ -376,7 +376,7 @@ impl Run {
         &mut self,
         mode: &mut WireGuard,
         core: &Core,
-        mailbox: &[u8],
+        recv_buffer: &[u8],
         from: Option<Endpoint>,
         opening: &Opening,
     ) {
@@ -384,7 +384,7 @@ impl Run {
         let mut accepted = Accepted::default();
         for message in &mut self.messages {
             let Fate::Opened(opened) = message.fate else { continue };
-            let datagram = mailbox.get(message.place.clone()).unwrap_or_default();
+            let datagram = recv_buffer.get(message.place.clone()).unwrap_or_default();
             let peer = mode.engine.accept(opening, &mut accepted, message.header, datagram.len(), core.now);
             let fate = peer.and_then(|peer| match opened? {
                 Opened::Keepalive => Ok(Fate::Done),

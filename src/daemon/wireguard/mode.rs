@@ -19,9 +19,9 @@ use crate::daemon::token::Token;
 use crate::daemon::worker::Worker;
 use crate::messages::{FromTunnel, Status, ToTunnel};
 use crate::metrics::{PeerSample, QueueSample, Sample};
-use crate::net::batch::{Batch, Route};
-use crate::net::fault::Fault;
-use crate::net::mailbox::Arrival;
+use crate::net::error_class::ErrorClass;
+use crate::net::recv_buffer::GroBatch;
+use crate::net::send_batch::{Route, SendBatch};
 use wontun_packet::DropReason;
 use wontun_packet::split::Lengths;
 use wontun_proto::time::Instant;
@@ -70,20 +70,20 @@ impl Mode for WireGuard {
         sealing.seal(place, len)
     }
 
-    fn handle_send_fault(
+    fn handle_send_error(
         &mut self,
         core: &mut Core,
-        fault: Fault,
+        class: ErrorClass,
         route: &Route<Via<PeerId>>,
         datagrams: usize,
     ) -> Result<Option<Route<Via<PeerId>>>, DeviceError> {
-        self.take_send_fault(core, fault, route, datagrams)
+        self.process_send_error(core, class, route, datagrams)
     }
 
     fn serve(
         &mut self,
         core: &mut Core,
-        batch: Option<&mut Batch<Via<PeerId>>>,
+        batch: Option<&mut SendBatch<Via<PeerId>>>,
     ) -> Result<Progress, DeviceError> {
         self.serve_engine(core, batch)
     }
@@ -202,9 +202,9 @@ impl Receive for WireGuard {
     fn take_arrival(
         shared: &Shared<Self>,
         worker: &mut Worker<Self>,
-        arrival: &Arrival,
+        batch: &GroBatch,
         entrance: Entrance,
     ) -> Result<(), DeviceError> {
-        Self::take_datagrams(shared, worker, arrival, entrance)
+        Self::take_datagrams(shared, worker, batch, entrance)
     }
 }

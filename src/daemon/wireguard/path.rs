@@ -20,7 +20,7 @@ use super::tunnel::WireGuard;
 use crate::daemon::core::Core;
 use crate::daemon::error::DeviceError;
 use crate::daemon::token::Token;
-use crate::net::mailbox::Local;
+use crate::net::recv_buffer::Local;
 use wontun_proto::wireguard::{Endpoint, PeerId};
 
 /// Maximum number of connected sockets of a tunnel.

@@ -46,20 +46,20 @@ pub enum TunError {
     Cgroup,
     /// The kernel refuses to create the device because a capability is missing.
     #[error(
-        "may not create {0}: CAP_NET_ADMIN is missing in this network namespace (root, setcap cap_net_admin=ep, or docker run --cap-add=NET_ADMIN)"
+        "cannot create {0}: CAP_NET_ADMIN is missing in this network namespace (root, setcap cap_net_admin=ep, or docker run --cap-add=NET_ADMIN)"
     )]
     NotPermitted(TunName),
     /// Another process uses the device.
-    #[error("{0} is taken by another process: stop it, or choose another name with --tun")]
-    Taken(TunName),
+    #[error("{0} is in use by another process: stop it, or choose another name with --tun")]
+    Busy(TunName),
     /// A device of that name exists, but is of another kind.
     #[error(
-        "{0} exists and is no plain tun device: choose another name with --tun, or remove it (ip link del {0})"
+        "{0} exists and is not a TUN device that wontun can use: choose another name with --tun, or remove it (ip link del {0})"
     )]
     OtherKind(TunName),
     /// Another process attaches to each new device before it has an owner.
     #[error(
-        "cannot make {0}: another process attaches to each new tun device before it has an owner: find it (fuser -v {NODE}) and stop it, or make {NODE} accessible to root only (chmod 0600 {NODE})"
+        "cannot create {0}: another process attaches to each new tun device before it has an owner: find it (fuser -v {NODE}) and stop it, or make {NODE} accessible to root only (chmod 0600 {NODE})"
     )]
     Contended(TunName),
     /// Any other error.
@@ -80,8 +80,8 @@ pub struct Tun {
     /// and write is one IP packet.
     is_offloaded: bool,
     /// True if nothing else reads this queue.
-    is_own: bool,
-    udp: bool,
+    is_exclusive: bool,
+    has_uso: bool,
 }
 
 impl Tun {
@@ -90,23 +90,23 @@ impl Tun {
     /// # Errors
     /// Errors of the kernel, such as too many open files.
     pub fn into_parts(self) -> io::Result<(OwnedFd, messages::Queue)> {
-        let Self { file, is_offloaded, is_own, udp } = self;
+        let Self { file, is_offloaded, is_exclusive, has_uso } = self;
         let queue = match Arc::try_unwrap(file) {
             Ok(file) => file.into(),
             Err(shared) => shared.as_fd().try_clone_to_owned()?,
         };
-        Ok((queue, messages::Queue { is_offloaded, is_own, takes_udp: udp }))
+        Ok((queue, messages::Queue { is_offloaded, is_exclusive, has_uso: has_uso }))
     }
 
     /// Creates a queue from a descriptor that another process opened.
     pub fn from_parts(queue: OwnedFd, description: messages::Queue) -> Self {
-        let messages::Queue { is_offloaded, is_own, takes_udp } = description;
-        Self { file: Arc::new(File::from(queue)), is_offloaded, is_own, udp: takes_udp }
+        let messages::Queue { is_offloaded, is_exclusive, has_uso } = description;
+        Self { file: Arc::new(File::from(queue)), is_offloaded, is_exclusive, has_uso: has_uso }
     }
 
     /// Returns true if this queue must be read, and is read by nothing else.
-    pub const fn is_own(&self) -> bool {
-        self.is_own
+    pub const fn is_exclusive(&self) -> bool {
+        self.is_exclusive
     }
 
     /// Returns the layout of the header in front of each packet that is read or written; `None` if
@@ -116,15 +116,15 @@ impl Tun {
     }
 
     /// Returns true if UDP super-packets may be written.
-    pub const fn takes_udp(&self) -> bool {
-        self.udp
+    pub const fn has_uso(&self) -> bool {
+        self.has_uso
     }
 
     /// Reads one packet into `buffer`, with its header in front, and returns the number of bytes. A
     /// longer packet is truncated, so the buffer must hold 65,535 bytes plus the header.
     ///
     /// # Errors
-    /// Errors of the kernel; see [`crate::net::fault::of_tun`].
+    /// Errors of the kernel; see [`crate::net::error_class::of_tun`].
     pub fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
         self.file.as_ref().read(buffer)
     }
@@ -132,7 +132,7 @@ impl Tun {
     /// Writes one packet that consists of `pieces`: the first is the header, if there is one.
     ///
     /// # Errors
-    /// Errors of the kernel; see [`crate::net::fault::of_tun`].
+    /// Errors of the kernel; see [`crate::net::error_class::of_tun`].
     pub fn send(&self, pieces: &[IoSlice<'_>]) -> io::Result<()> {
         // the driver accepts a packet whole or not at all
         self.file.as_ref().write_vectored(pieces).map(drop)

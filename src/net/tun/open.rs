@@ -34,20 +34,20 @@ use wontun_sys::{self, process};
 /// it has an owner, a process has to be notified of it by the kernel first.
 const ATTEMPTS: usize = 64;
 /// Milliseconds to wait until the kernel no longer counts a thread that has ended.
-const MOST_WAITS: u32 = 1000;
+const MAX_WAITS: u32 = 1000;
 
 /// The form of a device's queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Form {
+struct QueueConfig {
     /// True for virtio-net headers in front of packets, false for the plain queue of `tun-tap`.
     offload: bool,
     /// Number of queues of a multi-queue device (`IFF_MULTI_QUEUE`); `None` for a single-queue
     /// device.
-    many: Option<u32>,
+    queue_count: Option<u32>,
 }
 
 /// The reason why the queues could not be opened.
-enum Refusal {
+enum OpenError {
     /// The device, the driver or a sandbox does not support offloads.
     Unsupported(io::Error),
     /// The device could not be opened at all.
@@ -74,113 +74,115 @@ impl Tun {
         // made
         open_node().map_err(|error| node_error(error, name))?;
         if offload {
-            let many = u32::try_from(count).ok().filter(|&count| count > 1);
-            match open_as(name, count, Form { offload, many }) {
+            let queue_count = u32::try_from(count).ok().filter(|&count| count > 1);
+            match open_as(name, count, QueueConfig { offload, queue_count }) {
                 Ok(queues) => return Ok(queues),
-                Err(Refusal::Error(error)) => return Err(error),
-                Err(Refusal::Unsupported(error)) => {
-                    tracing::info!(%error, "{name} comes without offloads, which costs speed: packets pass one by one");
+                Err(OpenError::Error(error)) => return Err(error),
+                Err(OpenError::Unsupported(error)) => {
+                    tracing::info!(%error, "{name} has no offloads, which reduces throughput: packets are read and written one by one");
                 }
             }
         }
-        open_as(name, count, Form { offload: false, many: None }).map_err(|refusal| match refusal {
-            Refusal::Error(error) => error,
-            Refusal::Unsupported(source) => TunError::Other { name: name.clone(), source },
+        open_as(name, count, QueueConfig { offload: false, queue_count: None }).map_err(|refusal| {
+            match refusal {
+                OpenError::Error(error) => error,
+                OpenError::Unsupported(source) => TunError::Other { name: name.clone(), source },
+            }
         })
     }
 }
 
 /// Returns `count` handles of the device.
-fn open_as(name: &TunName, count: usize, form: Form) -> Result<Vec<Tun>, Refusal> {
+fn open_as(name: &TunName, count: usize, config: QueueConfig) -> Result<Vec<Tun>, OpenError> {
     // once more if another process creates a device of that name in between
     for _ in 0..2 {
         let queues = match occupant(name, name)? {
-            Occupant::Nobody => create(name, form)?,
+            Occupant::Nobody => create(name, config)?,
             Occupant::Undescribed { .. } => {
-                Some(attach_all(name, name, Form { many: None, ..form }, false)?.0)
+                Some(attach_all(name, name, QueueConfig { queue_count: None, ..config }, false)?.0)
             }
-            Occupant::Tun(state) if state.is_held() => return Err(taken(name)),
-            Occupant::Tun(state) => Some(take_over(name, &state, form)?),
-            Occupant::Other => return Err(Refusal::Error(TunError::OtherKind(name.clone()))),
+            Occupant::Tun(state) if state.is_held() => return Err(busy(name)),
+            Occupant::Tun(state) => Some(take_over(name, &state, config)?),
+            Occupant::Other => return Err(OpenError::Error(TunError::OtherKind(name.clone()))),
         };
         if let Some(queues) = queues {
-            return ways(name, queues, count);
+            return configure_queues(name, queues, count);
         }
     }
-    Err(taken(name))
+    Err(busy(name))
 }
 
 /// Creates a device to which no other process has attached. Returns `None` if the name was taken in
 /// the meantime.
-fn create(name: &TunName, form: Form) -> Result<Option<Vec<Attached>>, Refusal> {
-    let other = |source| Refusal::Error(TunError::Other { name: name.clone(), source });
+fn create(name: &TunName, config: QueueConfig) -> Result<Option<Vec<Attached>>, OpenError> {
+    let other = |source| OpenError::Error(TunError::Other { name: name.clone(), source });
     let mut random = SystemRandom::open().map_err(|error| other(io::Error::other(error)))?;
     for _ in 0..ATTEMPTS {
         let temporary = temporary_name(&mut random);
-        let (queues, owner) = attach_all(&temporary, name, form, true)?;
+        let (queues, owner) = attach_all(&temporary, name, config, true)?;
         let index = match occupant(&temporary, name)? {
-            Occupant::Tun(state) if state == expected(&state, form, owner) => state.index,
+            Occupant::Tun(state) if state == expected(&state, config, owner) => state.index,
             Occupant::Tun(TunState { index, .. }) => {
                 tracing::debug!("another process attached to a new tun device, which is deleted");
                 netlink::delete(index).map_err(|error| link_error(name, error))?;
                 continue;
             }
             // on a single-queue device a second process gets EBUSY
-            Occupant::Undescribed { index } if form.many.is_none() => index,
+            Occupant::Undescribed { index } if config.queue_count.is_none() => index,
             Occupant::Undescribed { .. } => {
-                let error = "this kernel does not tell who holds queues (Linux 4.17 does)";
-                return Err(Refusal::Unsupported(io::Error::new(io::ErrorKind::Unsupported, error)));
+                let error = "this kernel does not report the queues of a device (Linux 4.17 does)";
+                return Err(OpenError::Unsupported(io::Error::new(io::ErrorKind::Unsupported, error)));
             }
             Occupant::Nobody | Occupant::Other => {
-                return Err(other(io::Error::other("the new device was taken away")));
+                return Err(other(io::Error::other("the new device was removed by another process")));
             }
         };
         let renamed = netlink::rename(index, name.as_str()).map_err(|error| link_error(name, error))?;
         return Ok(renamed.then_some(queues));
     }
-    Err(Refusal::Error(TunError::Contended(name.clone())))
+    Err(OpenError::Error(TunError::Contended(name.clone())))
 }
 
 /// Attaches to a persistent device that no process uses, and makes root its owner, permanently.
-fn take_over(name: &TunName, before: &TunState, form: Form) -> Result<Vec<Attached>, Refusal> {
-    if before.multi_queue && !form.offload {
-        return Err(Refusal::Error(TunError::OtherKind(name.clone())));
+fn take_over(name: &TunName, before: &TunState, config: QueueConfig) -> Result<Vec<Attached>, OpenError> {
+    if before.multi_queue && !config.offload {
+        return Err(OpenError::Error(TunError::OtherKind(name.clone())));
     }
     // the number of queues was chosen when the device was created
-    let many = before.multi_queue.then(|| form.many.unwrap_or(1));
-    let form = Form { many, ..form };
-    let (queues, owner) = attach_all(name, name, form, false)?;
+    let queue_count = before.multi_queue.then(|| config.queue_count.unwrap_or(1));
+    let config = QueueConfig { queue_count, ..config };
+    let (queues, owner) = attach_all(name, name, config, false)?;
     let group = match (before.group, queues.first()) {
-        (Some(_), Some(first)) => Some(own_group(first).map_err(|error| other(name, error))?),
+        (Some(_), Some(first)) => Some(set_group(first).map_err(|error| other(name, error))?),
         _ => None,
     };
-    let wanted = TunState { group, persistent: true, ..expected(before, form, owner) };
+    let wanted = TunState { group, persistent: true, ..expected(before, config, owner) };
     if occupant(name, name)? != Occupant::Tun(wanted) {
-        return Err(taken(name));
+        return Err(busy(name));
     }
     if (before.owner, before.group) != (wanted.owner, wanted.group) {
         let show = |id: Option<u32>| id.map_or_else(|| "none".to_owned(), |id| id.to_string());
         tracing::info!(
             owner = show(before.owner),
             group = show(before.group),
-            "{name} was open to others: it belongs to user {owner} from now on"
+            "{name} was accessible to other users: changed its owner to user {owner}"
         );
     }
     Ok(queues)
 }
 
-/// Returns the description of a new device that has the `form`, belongs to `owner`, and has no
+/// Returns the description of a new device that has the `config`, belongs to `owner`, and has no
 /// foreign queues.
-fn expected(state: &TunState, form: Form, owner: u32) -> TunState {
+fn expected(state: &TunState, config: QueueConfig, owner: u32) -> TunState {
     TunState {
         index: state.index,
         owner: Some(owner),
         group: None,
         packet_info: false,
-        virtio_header: form.offload,
-        multi_queue: form.many.is_some(),
+        virtio_header: config.offload,
+        multi_queue: config.queue_count.is_some(),
         persistent: false,
-        queues: form.many,
+        queues: config.queue_count,
     }
 }
 
@@ -189,28 +191,32 @@ fn expected(state: &TunState, form: Form, owner: u32) -> TunState {
 fn attach_all(
     device: &TunName,
     name: &TunName,
-    form: Form,
+    config: QueueConfig,
     new: bool,
-) -> Result<(Vec<Attached>, u32), Refusal> {
+) -> Result<(Vec<Attached>, u32), OpenError> {
     let attach = |new| {
-        if form.offload { attach(device, name, form.many.is_some(), new) } else { attach_plain(device, name) }
+        if config.offload {
+            attach(device, name, config.queue_count.is_some(), new)
+        } else {
+            attach_plain(device, name)
+        }
     };
     let first = attach(new)?;
-    let owner = own(&first).map_err(|error| other(name, error))?;
+    let owner = set_owner(&first).map_err(|error| other(name, error))?;
     let mut queues = vec![first];
-    for _ in 1..form.many.unwrap_or(1) {
+    for _ in 1..config.queue_count.unwrap_or(1) {
         queues.push(attach(false)?);
     }
     Ok((queues, owner))
 }
 
 /// Makes root the owner of the device; the process's own user where the user namespace has no root.
-fn own(queue: impl AsFd + Copy) -> io::Result<u32> {
+fn set_owner(queue: impl AsFd + Copy) -> io::Result<u32> {
     set_first(&[0, geteuid().as_raw()], |uid| wontun_sys::tun::set_owner(queue, uid))
 }
 
-/// As [`own`], for the group.
-fn own_group(queue: impl AsFd + Copy) -> io::Result<u32> {
+/// As [`set_owner`], for the group.
+fn set_group(queue: impl AsFd + Copy) -> io::Result<u32> {
     set_first(&[0, getegid().as_raw()], |gid| wontun_sys::tun::set_group(queue, gid))
 }
 
@@ -226,13 +232,13 @@ fn set_first(ids: &[u32], set: impl Fn(u32) -> io::Result<()>) -> io::Result<u32
     outcome
 }
 
-/// Configures `queues`, which are all that exist, and returns `count` handles of them.
-fn ways(name: &TunName, queues: Vec<Attached>, count: usize) -> Result<Vec<Tun>, Refusal> {
-    let mut udp = false;
+/// Configures `queues`, which are all queues of the device, and returns `count` handles of them.
+fn configure_queues(name: &TunName, queues: Vec<Attached>, count: usize) -> Result<Vec<Tun>, OpenError> {
+    let mut has_uso = false;
     if let Some(first) = queues.first() {
         wontun_sys::tun::reset_settings(first);
         match first {
-            Attached::Offloaded(_) => udp = set_offloads(first).map_err(Refusal::Unsupported)?,
+            Attached::Offloaded(_) => has_uso = set_offloads(first).map_err(OpenError::Unsupported)?,
             Attached::Plain(iface) => {
                 iface.set_non_blocking().map_err(|error| other(name, error))?;
                 // a persistent device may have some from its last user; a kernel that does not
@@ -247,13 +253,17 @@ fn ways(name: &TunName, queues: Vec<Attached>, count: usize) -> Result<Vec<Tun>,
         Attached::Offloaded(file) => Ok(file),
     });
     let files = files.collect::<io::Result<Vec<_>>>();
-    let files = files.map_err(|source| Refusal::Error(TunError::Other { name: name.clone(), source }))?;
+    let files = files.map_err(|source| OpenError::Error(TunError::Other { name: name.clone(), source }))?;
     let queues: Vec<_> = files.into_iter().map(Arc::new).collect();
     let Some(first) = queues.first().cloned() else { return Ok(Vec::new()) };
-    let own = queues.into_iter().map(|file| Tun { file, is_offloaded, is_own: true, udp });
-    let shared =
-        std::iter::repeat_with(|| Tun { file: Arc::clone(&first), is_offloaded, is_own: false, udp });
-    Ok(own.chain(shared).take(count).collect())
+    let set_owner = queues.into_iter().map(|file| Tun { file, is_offloaded, is_exclusive: true, has_uso });
+    let shared = std::iter::repeat_with(|| Tun {
+        file: Arc::clone(&first),
+        is_offloaded,
+        is_exclusive: false,
+        has_uso,
+    });
+    Ok(set_owner.chain(shared).take(count).collect())
 }
 
 /// Enables offloads. Returns true if UDP is included besides TCP.
@@ -273,23 +283,23 @@ fn temporary_name(random: &mut SystemRandom) -> TunName {
     TunName::temporary(digits)
 }
 
-fn occupant(device: &TunName, name: &TunName) -> Result<Occupant, Refusal> {
+fn occupant(device: &TunName, name: &TunName) -> Result<Occupant, OpenError> {
     netlink::occupant(device.as_str()).map_err(|error| link_error(name, error))
 }
 
-fn attach(device: &TunName, name: &TunName, many: bool, new: bool) -> Result<Attached, Refusal> {
-    let node = open_node().map_err(|error| Refusal::Error(node_error(error, name)))?;
+fn attach(device: &TunName, name: &TunName, queue_count: bool, new: bool) -> Result<Attached, OpenError> {
+    let node = open_node().map_err(|error| OpenError::Error(node_error(error, name)))?;
     let outcome = if new {
-        attach_owned(&node, device, many)
+        attach_owned(&node, device, queue_count)
     } else {
-        wontun_sys::tun::attach(&node, device.as_str(), many, false)
+        wontun_sys::tun::attach(&node, device.as_str(), queue_count, false)
     };
     match outcome {
         Ok(()) => Ok(Attached::Offloaded(node)),
         Err(error) => Err(match error.raw_os_error().map(Errno::from_raw) {
-            Some(Errno::EPERM) => Refusal::Error(TunError::NotPermitted(name.clone())),
-            Some(Errno::EBUSY) if !new => taken(name),
-            _ => Refusal::Unsupported(error),
+            Some(Errno::EPERM) => OpenError::Error(TunError::NotPermitted(name.clone())),
+            Some(Errno::EBUSY) if !new => busy(name),
+            _ => OpenError::Unsupported(error),
         }),
     }
 }
@@ -298,7 +308,7 @@ fn attach(device: &TunName, name: &TunName, many: bool, new: bool) -> Result<Att
 /// the kernel's lock on devices by the time other processes are notified of the new device, so it
 /// gets the lock before them; a first attempt after the device was created comes too late if there
 /// are processes that listen for new devices.
-fn attach_owned(node: &File, device: &TunName, many: bool) -> io::Result<()> {
+fn attach_owned(node: &File, device: &TunName, queue_count: bool) -> io::Result<()> {
     let threads = process::thread_count();
     let done = &AtomicBool::new(false);
     let (started, starts) = mpsc::channel();
@@ -306,11 +316,11 @@ fn attach_owned(node: &File, device: &TunName, many: bool) -> io::Result<()> {
         let owner = thread::Builder::new().spawn_scoped(scope, move || {
             drop(started);
             // EBADFD as long as there is no device
-            while !done.load(Ordering::Relaxed) && own(node).is_err() {}
+            while !done.load(Ordering::Relaxed) && set_owner(node).is_err() {}
         });
         // until the thread runs, or could not be started
         let _: Result<(), _> = starts.recv();
-        let outcome = wontun_sys::tun::attach(node, device.as_str(), many, true);
+        let outcome = wontun_sys::tun::attach(node, device.as_str(), queue_count, true);
         done.store(true, Ordering::Relaxed);
         // without a second thread the owner is set afterwards
         let _ = owner.map(thread::ScopedJoinHandle::join);
@@ -319,19 +329,19 @@ fn attach_owned(node: &File, device: &TunName, many: bool) -> io::Result<()> {
     // the kernel counts a thread for a moment longer, and capabilities are dropped by a process of
     // one thread
     let mut waits = 0;
-    while process::thread_count() > threads && waits < MOST_WAITS {
+    while process::thread_count() > threads && waits < MAX_WAITS {
         thread::sleep(Duration::from_millis(1));
         waits += 1;
     }
     outcome
 }
 
-fn attach_plain(device: &TunName, name: &TunName) -> Result<Attached, Refusal> {
+fn attach_plain(device: &TunName, name: &TunName) -> Result<Attached, OpenError> {
     let iface = Iface::without_packet_info(device.as_str(), Mode::Tun);
     iface.map(Attached::Plain).map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::EBUSY) => taken(name),
-        Some(Errno::EPERM) => Refusal::Error(TunError::NotPermitted(name.clone())),
-        Some(Errno::EINVAL) => Refusal::Error(TunError::OtherKind(name.clone())),
+        Some(Errno::EBUSY) => busy(name),
+        Some(Errno::EPERM) => OpenError::Error(TunError::NotPermitted(name.clone())),
+        Some(Errno::EINVAL) => OpenError::Error(TunError::OtherKind(name.clone())),
         _ => other(name, error),
     })
 }
@@ -345,15 +355,15 @@ impl AsFd for Attached {
     }
 }
 
-fn taken(name: &TunName) -> Refusal {
-    Refusal::Error(TunError::Taken(name.clone()))
+fn busy(name: &TunName) -> OpenError {
+    OpenError::Error(TunError::Busy(name.clone()))
 }
 
-fn other(name: &TunName, source: io::Error) -> Refusal {
-    Refusal::Error(TunError::Other { name: name.clone(), source })
+fn other(name: &TunName, source: io::Error) -> OpenError {
+    OpenError::Error(TunError::Other { name: name.clone(), source })
 }
 
-fn link_error(name: &TunName, error: LinkError) -> Refusal {
+fn link_error(name: &TunName, error: LinkError) -> OpenError {
     other(name, io::Error::other(error))
 }
 

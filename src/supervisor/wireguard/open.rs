@@ -61,7 +61,7 @@ impl Supervisor<WireGuard> {
             || Sockets::open(&[], port, false, options, starting.user),
         )?;
         let tuns = after_predecessor(
-            |error| matches!(error, TunError::Taken(_)),
+            |error| matches!(error, TunError::Busy(_)),
             || Tun::open(&name, tuning.workers, tuning.offload),
         )?;
         let is_offloaded = tuns.iter().any(|tun| tun.layout().is_some());

@@ -222,7 +222,7 @@ fn a_persistent_device_is_taken_over_and_closed_to_others() {
         send_flows(&tunnel);
         tunnel.client_site.ping(SERVER_V4);
         assert_eq!(late.count("attached"), 0, "{given:?}");
-        tunnel.server.wait_for("was open to others");
+        tunnel.server.wait_for("was accessible to other users");
         let shown = described(lab.server(), DEVICE);
         assert!(shown.contains(" persist on user root"), "{shown}");
         assert_eq!(shown.contains(" group root"), given.contains(&"group"), "{shown}");
@@ -245,14 +245,14 @@ fn a_persistent_device_that_others_hold_is_refused() {
         before.wait_for("attached");
         let run = launch(&site, "", &[]).run();
         assert_eq!(run.code(), 69, "{run:?}");
-        assert!(run.stderr.contains("tun0 is taken by another process"), "{run:?}");
+        assert!(run.stderr.contains("tun0 is in use by another process"), "{run:?}");
         drop(before);
         // in the moment before the device is owned; the kernel announces it if the device is up
         lab.server().ip(&["link", "set", DEVICE, "up"]);
         let meanwhile = attacker.watch(lab.server(), deed, "1");
         let run = launch(&site, &slow_ioctls(0), &[]).run();
         assert_eq!(run.code(), 69, "{run:?}");
-        assert!(run.stderr.contains("tun0 is taken by another process"), "{run:?}");
+        assert!(run.stderr.contains("tun0 is in use by another process"), "{run:?}");
         assert_eq!(meanwhile.count("attached"), 1);
         lab.server().ip(&["tuntap", "del", DEVICE, "mode", "tun", "multi_queue"]);
     }

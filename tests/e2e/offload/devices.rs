@@ -73,7 +73,7 @@ fn without_offloads_a_device_of_many_queues_is_refused() {
     lab.server().ip(&["tuntap", "add", DEVICE, "mode", "tun", "multi_queue"]);
     let run = Launch::plain(lab.server(), &["--offload", "off"]).run();
     assert_eq!(run.code(), 69, "{run:?}");
-    assert!(run.stderr.contains("tun0 exists and is no plain tun device"), "{run:?}");
+    assert!(run.stderr.contains("tun0 exists and is not a TUN device"), "{run:?}");
 }
 
 /// The kernel would give the second process its own queue, and with it half of the packets.
@@ -87,7 +87,7 @@ fn a_device_of_many_queues_is_taken_by_one_process_only() {
             let args = ["--tun", DEVICE, "--listen-port", "20000", "--offload", "auto", "--workers", others];
             let run = Launch::plain(lab.server(), &args).run();
             assert_eq!(run.code(), 69, "{run:?}");
-            assert!(run.stderr.contains("tun0 is taken by another process"), "{run:?}");
+            assert!(run.stderr.contains("tun0 is in use by another process"), "{run:?}");
         }
         // the first one still has every packet
         for _ in 0..5 {

@@ -1,7 +1,7 @@
 use std::net::IpAddr;
 
 use super::*;
-use crate::net::mailbox::{Mailbox, SLOTS};
+use crate::net::recv_buffer::{RecvBuffer, SLOTS};
 
 fn at(seconds: u64) -> Instant {
     Instant::from_boot(Duration::from_secs(seconds))
@@ -10,18 +10,18 @@ fn at(seconds: u64) -> Instant {
 struct Pair {
     near: Arc<UdpSocket>,
     far: UdpSocket,
-    mailbox: Mailbox,
-    batch: Batch<u32>,
+    recv_buffer: RecvBuffer,
+    batch: SendBatch<u32>,
 }
 
 impl Pair {
     fn new(address: &str) -> Self {
         let bind = || UdpSocket::bind(SocketAddr::new(address.parse().unwrap(), 0)).unwrap();
         let (near, far) = (Arc::new(bind()), bind());
-        near.offload();
-        far.offload();
-        assert!(near.sends_segments(), "this kernel has UDP_SEGMENT");
-        Self { near, far, mailbox: Mailbox::default(), batch: Batch::default() }
+        near.enable_offloads();
+        far.enable_offloads();
+        assert!(near.has_gso(), "this kernel has UDP_SEGMENT");
+        Self { near, far, recv_buffer: RecvBuffer::default(), batch: SendBatch::default() }
     }
 
     fn route(&self) -> Route<u32> {
@@ -42,20 +42,20 @@ impl Pair {
         self.batch.commit(datagram.len(), route);
     }
 
-    /// Returns the received datagrams, grouped by arrival.
-    fn arrivals(&mut self) -> Vec<Vec<Vec<u8>>> {
-        let mut arrivals = vec![];
-        while let Ok(count) = self.far.receive(&mut self.mailbox, SLOTS) {
+    /// Returns the received datagrams, grouped by message.
+    fn received(&mut self) -> Vec<Vec<Vec<u8>>> {
+        let mut received = vec![];
+        while let Ok(count) = self.far.receive(&mut self.recv_buffer, SLOTS) {
             for number in 0..count {
-                let places = self.mailbox.arrival(number).unwrap().places();
-                arrivals.push(places.map(|place| self.mailbox.bytes()[place].to_vec()).collect());
+                let ranges = self.recv_buffer.batch(number).unwrap().ranges();
+                received.push(ranges.map(|place| self.recv_buffer.bytes()[place].to_vec()).collect());
             }
         }
-        arrivals
+        received
     }
 
     fn datagrams(&mut self) -> Vec<Vec<u8>> {
-        self.arrivals().concat()
+        self.received().concat()
     }
 }
 
@@ -70,8 +70,8 @@ fn datagrams_of_one_length_leave_as_one_message_and_arrive_as_one() {
         let route = pair.route();
         let sent: Vec<_> = (0..10).map(|i| datagram(i, if i == 9 { 100 } else { 1000 })).collect();
         sent.iter().for_each(|datagram| pair.push(datagram, &route));
-        assert!(matches!(pair.batch.send(at(0)), Sent::All));
-        assert_eq!(pair.arrivals(), [sent]);
+        assert!(matches!(pair.batch.send(at(0)), SendOutcome::All));
+        assert_eq!(pair.received(), [sent]);
         assert!(pair.batch.is_empty());
     }
 }
@@ -83,7 +83,7 @@ fn order_is_kept_whatever_the_lengths() {
     let lengths = [100, 100, 50, 100, 100, 200, 100, 0, 100, 100, 1, 1, 0, 0, 300];
     let sent: Vec<_> = (0..).zip(lengths).map(|(i, len)| datagram(i, len)).collect();
     sent.iter().for_each(|datagram| pair.push(datagram, &route));
-    assert!(matches!(pair.batch.send(at(0)), Sent::All));
+    assert!(matches!(pair.batch.send(at(0)), SendOutcome::All));
     assert_eq!(pair.datagrams(), sent);
 }
 
@@ -91,22 +91,22 @@ fn order_is_kept_whatever_the_lengths() {
 fn destinations_that_take_turns_have_a_message_each() {
     let mut pair = Pair::new("127.0.0.1");
     let other = UdpSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    other.offload();
+    other.enable_offloads();
     let (route, mut aside) = (pair.route(), pair.route());
     aside.remote = other.local_addr().unwrap();
     for i in 0..40 {
         pair.push(&datagram(i, 500), if i % 2 == 0 { &route } else { &aside });
     }
-    assert!(matches!(pair.batch.send(at(0)), Sent::All));
+    assert!(matches!(pair.batch.send(at(0)), SendOutcome::All));
     let even: Vec<_> = (0..40).step_by(2).map(|i| datagram(i, 500)).collect();
-    assert_eq!(pair.arrivals(), [even]);
-    assert_eq!(other.receive(&mut pair.mailbox, 2).unwrap(), 1);
-    assert_eq!(pair.mailbox.arrival(0).unwrap().count(), 20);
+    assert_eq!(pair.received(), [even]);
+    assert_eq!(other.receive(&mut pair.recv_buffer, 2).unwrap(), 1);
+    assert_eq!(pair.recv_buffer.batch(0).unwrap().count(), 20);
 }
 
 #[test]
 fn bulk_is_sent_two_messages_at_once_and_small_datagrams_by_the_message() {
-    let until = |len: usize, is_it: fn(&Batch<u32>) -> bool| {
+    let until = |len: usize, is_it: fn(&SendBatch<u32>) -> bool| {
         let mut pair = Pair::new("127.0.0.1");
         let route = pair.route();
         let mut count = 0;
@@ -116,12 +116,12 @@ fn bulk_is_sent_two_messages_at_once_and_small_datagrams_by_the_message() {
         }
         count
     };
-    assert_eq!(until(9000, Batch::is_bulk), 6);
-    assert_eq!(until(9000, Batch::is_heavy), 11);
-    assert_eq!(until(65_000, Batch::is_bulk), 1);
-    assert_eq!(until(65_000, Batch::is_heavy), 2);
-    assert_eq!(until(96, Batch::is_heavy), 64);
-    assert_eq!(until(1452, Batch::is_heavy), 64);
+    assert_eq!(until(9000, SendBatch::is_bulk), 6);
+    assert_eq!(until(9000, SendBatch::should_send), 11);
+    assert_eq!(until(65_000, SendBatch::is_bulk), 1);
+    assert_eq!(until(65_000, SendBatch::should_send), 2);
+    assert_eq!(until(96, SendBatch::should_send), 64);
+    assert_eq!(until(1452, SendBatch::should_send), 64);
 }
 
 #[test]
@@ -134,8 +134,8 @@ fn what_is_full_says_so_and_goes_on_after_it_was_sent() {
         count += 1;
     }
     assert_eq!(count, MAX_SEGMENTS);
-    assert!(pair.batch.is_heavy());
-    assert!(matches!(pair.batch.send(at(0)), Sent::All));
+    assert!(pair.batch.should_send());
+    assert!(matches!(pair.batch.send(at(0)), SendOutcome::All));
     assert_eq!(pair.datagrams().len(), count);
     let mut bytes = 0;
     while pair.batch.reserve(1452).is_some() {
@@ -144,7 +144,7 @@ fn what_is_full_says_so_and_goes_on_after_it_was_sent() {
     }
     assert!((ARENA - 2 * 1452..=ARENA).contains(&bytes));
     assert!(pair.batch.reserve(65_600).is_none());
-    assert!(matches!(pair.batch.send(at(0)), Sent::All));
+    assert!(matches!(pair.batch.send(at(0)), SendOutcome::All));
     assert_eq!(pair.datagrams().concat().len(), bytes);
     assert!(pair.batch.reserve(65_600).is_some());
 }
@@ -158,8 +158,8 @@ fn fault_05_what_the_kernel_does_not_cut_leaves_each_datagram_once() {
     let sent: Vec<_> = (0..60).map(|i| datagram(i, 700)).collect();
     for half in sent.chunks(30) {
         half.iter().for_each(|datagram| pair.push(datagram, &route));
-        assert!(matches!(pair.batch.send(at(0)), Sent::All));
-        assert!(pair.batch.narrow.holds(route.remote, 700, at(0)), "this path is tried again later");
+        assert!(matches!(pair.batch.send(at(0)), SendOutcome::All));
+        assert!(pair.batch.path_mtus.is_exceeded(route.remote, 700, at(0)), "this path is tried again later");
     }
     assert_eq!(pair.datagrams(), sent);
 }
@@ -168,19 +168,19 @@ fn fault_05_what_the_kernel_does_not_cut_leaves_each_datagram_once() {
 fn a_datagram_leaves_with_the_source_and_class_asked_for() {
     for (address, near) in [("127.0.0.1", "127.0.0.9"), ("::1", "::1")] {
         let mut pair = Pair::new(if address == "::1" { "::" } else { "0.0.0.0" });
-        pair.far.receive_class().unwrap();
+        pair.far.enable_traffic_class().unwrap();
         let mut route = pair.route();
         route.remote.set_ip(address.parse().unwrap());
         for (local, class) in [(Some(near), 0), (Some(near), 0x88), (None, 0x03)] {
             route.local = local.map(|local| local.parse().unwrap());
             route.class = class;
             (0..3).for_each(|i| pair.push(&datagram(i, 100), &route));
-            assert!(matches!(pair.batch.send(at(0)), Sent::All));
-            assert_eq!(pair.far.receive(&mut pair.mailbox, 1).unwrap(), 1);
-            let arrival = pair.mailbox.arrival(0).unwrap();
+            assert!(matches!(pair.batch.send(at(0)), SendOutcome::All));
+            assert_eq!(pair.far.receive(&mut pair.recv_buffer, 1).unwrap(), 1);
+            let received = pair.recv_buffer.batch(0).unwrap();
             let from = local.unwrap_or(address).parse::<IpAddr>().unwrap();
-            assert_eq!((arrival.from.ip(), arrival.class, arrival.count()), (from, class, 3));
-            assert_eq!(arrival.local.unwrap().address, route.remote.ip());
+            assert_eq!((received.from.ip(), received.class, received.count()), (from, class, 3));
+            assert_eq!(received.local.unwrap().address, route.remote.ip());
         }
     }
 }
@@ -195,19 +195,21 @@ fn a_source_that_is_gone_is_refused_and_another_way_is_taken_from_where_it_stopp
         (0..3).for_each(|i| pair.push(&datagram(i, 100), &route));
         (3..6).for_each(|i| pair.push(&datagram(i, 100), &from_nowhere));
         (6..9).for_each(|i| pair.push(&datagram(i, 100), &route));
-        let Sent::Refused { fault: Fault::SourceGone, route: refused, .. } = pair.batch.send(at(0)) else {
+        let SendOutcome::Failed { class: ErrorClass::SourceAddressLost, route: refused, .. } =
+            pair.batch.send(at(0))
+        else {
             panic!("sent from an address that is not ours")
         };
         assert_eq!(refused.local, from_nowhere.local);
         pair.batch.reroute(route.clone());
-        assert!(matches!(pair.batch.send(at(0)), Sent::All));
+        assert!(matches!(pair.batch.send(at(0)), SendOutcome::All));
         assert_eq!(pair.datagrams(), (0..9).map(|i| datagram(i, 100)).collect::<Vec<_>>());
-        assert!(pair.near.sends_segments(), "that was the address's fault");
+        assert!(pair.near.has_gso(), "that was the address's fault");
 
         (3..6).for_each(|i| pair.push(&datagram(i, 100), &from_nowhere));
         (6..9).for_each(|i| pair.push(&datagram(i, 100), &route));
         let mut lost = 0;
-        while let Sent::Refused { datagrams, .. } = pair.batch.send(at(0)) {
+        while let SendOutcome::Failed { datagrams, .. } = pair.batch.send(at(0)) {
             lost += datagrams;
             pair.batch.skip();
         }
@@ -218,15 +220,15 @@ fn a_source_that_is_gone_is_refused_and_another_way_is_taken_from_where_it_stopp
 
 #[test]
 fn a_narrow_path_is_remembered_for_a_while() {
-    let mut narrow = Narrow::default();
+    let mut path_mtus = PathMtuCache::default();
     let path = |host: u8| SocketAddr::from(([192, 0, 2, host], 1));
-    narrow.insert(path(1), 1452, at(100));
-    assert!(narrow.holds(path(1), 1452, at(109)) && narrow.holds(path(1), 1500, at(100)));
-    assert!(!narrow.holds(path(1), 1451, at(100)) && !narrow.holds(path(2), 1452, at(100)));
-    assert!(!narrow.holds(path(1), 1452, at(110)));
-    narrow.insert(path(1), 1300, at(110));
-    narrow.insert(path(1), 1400, at(110));
-    assert!(narrow.holds(path(1), 1300, at(110)));
-    (2..30).for_each(|host| narrow.insert(path(host), 1, at(110)));
-    assert!(!narrow.holds(path(1), 1500, at(110)) && narrow.holds(path(29), 1, at(110)));
+    path_mtus.insert(path(1), 1452, at(100));
+    assert!(path_mtus.is_exceeded(path(1), 1452, at(109)) && path_mtus.is_exceeded(path(1), 1500, at(100)));
+    assert!(!path_mtus.is_exceeded(path(1), 1451, at(100)) && !path_mtus.is_exceeded(path(2), 1452, at(100)));
+    assert!(!path_mtus.is_exceeded(path(1), 1452, at(110)));
+    path_mtus.insert(path(1), 1300, at(110));
+    path_mtus.insert(path(1), 1400, at(110));
+    assert!(path_mtus.is_exceeded(path(1), 1300, at(110)));
+    (2..30).for_each(|host| path_mtus.insert(path(host), 1, at(110)));
+    assert!(!path_mtus.is_exceeded(path(1), 1500, at(110)) && path_mtus.is_exceeded(path(29), 1, at(110)));
 }

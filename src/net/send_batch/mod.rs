@@ -18,12 +18,12 @@ use std::time::Duration;
 use nix::libc;
 use socket2::SockAddr;
 
-use super::control_message::Notes;
-use super::fault::{self, Fault};
+use super::control_message::ControlMessages;
+use super::error_class::{self, ErrorClass};
 use super::udp::UdpSocket;
 use wontun_packet::DropReason;
 use wontun_proto::time::Instant;
-use wontun_sys::datagram::{MOST, Message as Entry};
+use wontun_sys::datagram::{MAX_MESSAGES_PER_CALL, SendMessage};
 
 /// Total bytes. One super-packet of the usual segments fits, with the overhead of encryption.
 const ARENA: usize = 192 * 1024;
@@ -33,16 +33,16 @@ const MAX_SEGMENTS: usize = 256;
 const MAX_MESSAGES: usize = 64;
 /// Bytes of memory that a batch uses.
 pub const SIZE: usize =
-    ARENA + MAX_SEGMENTS * size_of::<Segment>() + MAX_MESSAGES * size_of::<Message<u64>>();
+    ARENA + MAX_SEGMENTS * size_of::<Segment>() + MAX_MESSAGES * size_of::<GsoMessage<u64>>();
 /// Maximum datagrams in one message: the kernel's `UDP_MAX_SEGMENTS` (128 since Linux 6.10, without
 /// a gain).
 pub const MAX_SEGMENTS_OF_MESSAGE: usize = 64;
 /// Maximum bytes in one message: the limit of a UDP datagram over IPv4.
 pub const MAX_MESSAGE: usize = 65_507;
-/// Bytes from which a message is as good as full.
+/// Size in bytes from which a message counts as full.
 const BULK: usize = 48 * 1024;
-/// Bytes from which a batch is sent: waiting longer would add latency and save nothing.
-const ENOUGH: usize = 2 * BULK;
+/// Size in bytes from which a batch is sent: waiting longer would add latency and save nothing.
+const SEND_THRESHOLD: usize = 2 * BULK;
 
 const NONE: u16 = u16::MAX;
 
@@ -74,18 +74,18 @@ impl<O> Route<O> {
 
 /// The outcome of sending a batch.
 #[derive(Debug)]
-pub enum Sent<O> {
+pub enum SendOutcome<O> {
     /// All datagrams were sent.
     All,
     /// The socket's buffer is full: call again when the socket is writable.
     Blocked(Route<O>),
-    /// An error that may concern an earlier datagram. The next attempt shows whether it does.
-    Bounced(DropReason),
-    /// The first of the remaining datagrams cannot be sent: [`Batch::skip`] it, or
-    /// [`Batch::reroute`] it.
-    Refused {
+    /// An error that may concern an earlier datagram. The next attempt shows if it does.
+    SuspectError(DropReason),
+    /// The first of the remaining datagrams cannot be sent: [`SendBatch::skip`] it, or
+    /// [`SendBatch::reroute`] it.
+    Failed {
         /// The reason.
-        fault: Fault,
+        class: ErrorClass,
         /// The intended route.
         route: Route<O>,
         /// Number of datagrams affected.
@@ -102,10 +102,10 @@ struct Segment {
 }
 
 #[derive(Debug)]
-struct Message<O> {
+struct GsoMessage<O> {
     route: Route<O>,
     name: SockAddr,
-    notes: Notes,
+    control: ControlMessages,
     /// The next segment to be sent.
     first: u16,
     last: u16,
@@ -117,31 +117,31 @@ struct Message<O> {
     /// True if no more datagrams can be added.
     is_closed: bool,
     /// True if each datagram is sent by itself.
-    alone: bool,
+    is_split: bool,
     /// True if the kernel refused it as one message; if it accepts the datagrams one by one, this
     /// socket does not support segmentation.
-    suspect: bool,
+    is_gso_suspect: bool,
     /// True after an error that may have concerned an earlier datagram.
-    retried: bool,
+    is_retry: bool,
 }
 
 /// One worker's outgoing datagrams. It is created once, and does not allocate afterwards.
 #[derive(Debug)]
-pub struct Batch<O> {
+pub struct SendBatch<O> {
     arena: Box<[u8]>,
     used: usize,
     segments: Box<[Segment]>,
     segment_count: usize,
-    messages: Vec<Message<O>>,
+    messages: Vec<GsoMessage<O>>,
     /// Index of the first message that is still to be sent.
-    at: usize,
-    narrow: Narrow,
-    /// True once it is logged that the kernel does not split datagrams. That depends on the path,
-    /// which a peer changes by roaming.
-    told_uncut: bool,
+    first_unsent: usize,
+    path_mtus: PathMtuCache,
+    /// True once it was logged that the kernel does not segment datagrams. That depends on the
+    /// path, which a peer changes by roaming.
+    reported_no_gso: bool,
 }
 
-impl<O: Clone> Default for Batch<O> {
+impl<O: Clone> Default for SendBatch<O> {
     fn default() -> Self {
         Self {
             arena: vec![0; ARENA].into_boxed_slice(),
@@ -149,14 +149,14 @@ impl<O: Clone> Default for Batch<O> {
             segments: vec![Segment { start: 0, len: 0, next: NONE }; MAX_SEGMENTS].into_boxed_slice(),
             segment_count: 0,
             messages: Vec::with_capacity(MAX_MESSAGES),
-            at: 0,
-            narrow: Narrow::default(),
-            told_uncut: false,
+            first_unsent: 0,
+            path_mtus: PathMtuCache::default(),
+            reported_no_gso: false,
         }
     }
 }
 
-impl<O: Clone> Batch<O> {
+impl<O: Clone> SendBatch<O> {
     /// Returns true if nothing waits to be sent.
     pub fn is_empty(&self) -> bool {
         self.messages.is_empty()
@@ -168,8 +168,8 @@ impl<O: Clone> Batch<O> {
     }
 
     /// Returns true if the batch should be sent now: waiting would gain nothing.
-    pub fn is_heavy(&self) -> bool {
-        self.used >= ENOUGH || self.segment_count >= MAX_SEGMENTS_OF_MESSAGE
+    pub fn should_send(&self) -> bool {
+        self.used >= SEND_THRESHOLD || self.segment_count >= MAX_SEGMENTS_OF_MESSAGE
     }
 
     /// Returns space for a datagram of at most `len` bytes; `None` if the batch must be sent first.
@@ -185,14 +185,16 @@ impl<O: Clone> Batch<O> {
     pub fn commit(&mut self, len: usize, route: &Route<O>) {
         let Ok(number) = u16::try_from(self.segment_count) else { return };
         let (Ok(start), Ok(bytes)) = (u32::try_from(self.used), u32::try_from(len)) else { return };
-        let Some(place) = self.segments.get_mut(self.segment_count) else { return };
-        *place = Segment { start, len: bytes, next: NONE };
+        let Some(segment) = self.segments.get_mut(self.segment_count) else { return };
+        *segment = Segment { start, len: bytes, next: NONE };
         self.segment_count += 1;
         self.used += len;
 
         // a datagram to the same destination must not overtake it, whatever else differs
-        let is_open = |message: &&mut Message<O>| !message.is_closed && message.route.remote == route.remote;
-        let open = self.messages.get_mut(self.at..).unwrap_or_default().iter_mut().rev().find(is_open);
+        let is_open =
+            |message: &&mut GsoMessage<O>| !message.is_closed && message.route.remote == route.remote;
+        let open =
+            self.messages.get_mut(self.first_unsent..).unwrap_or_default().iter_mut().rev().find(is_open);
         if let Some(message) = open {
             let fits = (1..=message.size).contains(&len)
                 && message.count < MAX_SEGMENTS_OF_MESSAGE
@@ -210,10 +212,10 @@ impl<O: Clone> Batch<O> {
             }
             message.is_closed = true;
         }
-        self.messages.push(Message {
+        self.messages.push(GsoMessage {
             route: route.clone(),
             name: route.remote.into(),
-            notes: Notes::default(),
+            control: ControlMessages::default(),
             first: number,
             last: number,
             count: 1,
@@ -221,45 +223,46 @@ impl<O: Clone> Batch<O> {
             bytes: len,
             // an empty datagram cannot be one of several
             is_closed: len == 0,
-            alone: false,
-            suspect: false,
-            retried: false,
+            is_split: false,
+            is_gso_suspect: false,
+            is_retry: false,
         });
     }
 
-    /// Sends the batch. Call it again until it returns [`Sent::All`], or [`Sent::Blocked`] for now.
-    pub fn send(&mut self, now: Instant) -> Sent<O> {
+    /// Sends the batch. Call it again until it returns [`SendOutcome::All`], or
+    /// [`SendOutcome::Blocked`] for now.
+    pub fn send(&mut self, now: Instant) -> SendOutcome<O> {
         loop {
-            let Some(first) = self.messages.get(self.at) else {
-                (self.used, self.segment_count, self.at) = (0, 0, 0);
+            let Some(first) = self.messages.get(self.first_unsent) else {
+                (self.used, self.segment_count, self.first_unsent) = (0, 0, 0);
                 self.messages.clear();
-                return Sent::All;
+                return SendOutcome::All;
             };
-            let (is_gso, size, remote) = (!first.alone && first.count > 1, first.size, first.route.remote);
+            let (is_gso, size, remote) = (!first.is_split && first.count > 1, first.size, first.route.remote);
             match self.send_some(now) {
                 Ok(()) => {}
                 Err(error) => {
-                    let Some(message) = self.messages.get_mut(self.at) else { continue };
-                    let fault = fault::of_socket(&error);
-                    let is_gso = is_gso && !message.alone;
-                    match (fault, error.raw_os_error()) {
-                        (Fault::WouldBlock, _) => return Sent::Blocked(message.route.clone()),
+                    let Some(message) = self.messages.get_mut(self.first_unsent) else { continue };
+                    let class = error_class::of_socket(&error);
+                    let is_gso = is_gso && !message.is_split;
+                    match (class, error.raw_os_error()) {
+                        (ErrorClass::WouldBlock, _) => return SendOutcome::Blocked(message.route.clone()),
                         // EINVAL: the error of older kernels for a path MTU that is too small
                         (_, Some(libc::EMSGSIZE | libc::EINVAL)) if is_gso => {
-                            message.alone = true;
-                            self.narrow.insert(remote, size, now);
+                            message.is_split = true;
+                            self.path_mtus.insert(remote, size, now);
                         }
                         (_, Some(libc::EIO)) if is_gso => {
-                            message.alone = true;
-                            message.suspect = true;
+                            message.is_split = true;
+                            message.is_gso_suspect = true;
                         }
-                        (Fault::Drop(reason), _) if !message.retried => {
-                            message.retried = true;
-                            return Sent::Bounced(reason);
+                        (ErrorClass::Drop(reason), _) if !message.is_retry => {
+                            message.is_retry = true;
+                            return SendOutcome::SuspectError(reason);
                         }
                         _ => {
-                            let datagrams = if message.alone { 1 } else { message.count };
-                            return Sent::Refused { fault, route: message.route.clone(), datagrams };
+                            let datagrams = if message.is_split { 1 } else { message.count };
+                            return SendOutcome::Failed { class, route: message.route.clone(), datagrams };
                         }
                     }
                 }
@@ -267,48 +270,50 @@ impl<O: Clone> Batch<O> {
         }
     }
 
-    /// Discards the datagrams that [`Sent::Refused`] reported.
+    /// Discards the datagrams that [`SendOutcome::Failed`] reported.
     pub fn skip(&mut self) {
-        let Some(message) = self.messages.get_mut(self.at) else { return };
+        let Some(message) = self.messages.get_mut(self.first_unsent) else { return };
         // the segmentation was not the reason for the refusal
-        message.suspect = false;
-        let datagrams = if message.alone { 1 } else { message.count };
+        message.is_gso_suspect = false;
+        let datagrams = if message.is_split { 1 } else { message.count };
         self.advance(datagrams);
     }
 
-    /// Sends the datagrams that [`Sent::Refused`] reported, and the rest of their message, by
+    /// Sends the datagrams that [`SendOutcome::Failed`] reported, and the rest of their message, by
     /// another route.
     pub fn reroute(&mut self, route: Route<O>) {
-        if let Some(message) = self.messages.get_mut(self.at) {
+        if let Some(message) = self.messages.get_mut(self.first_unsent) {
             message.name = route.remote.into();
             message.route = route;
-            (message.suspect, message.retried) = (false, false);
+            (message.is_gso_suspect, message.is_retry) = (false, false);
         }
     }
 
     /// Sends, in one call, as many messages as use the first one's socket.
     fn send_some(&mut self, now: Instant) -> io::Result<()> {
-        let Some(first) = self.messages.get(self.at) else { return Ok(()) };
+        let Some(first) = self.messages.get(self.first_unsent) else { return Ok(()) };
         let socket = Arc::clone(&first.route.socket);
-        let sends_segments = socket.sends_segments();
+        let has_gso = socket.has_gso();
         let mut count = 0;
-        for message in self.messages.iter_mut().skip(self.at) {
-            if !Arc::ptr_eq(&message.route.socket, &socket) || count == MOST {
+        for message in self.messages.iter_mut().skip(self.first_unsent) {
+            if !Arc::ptr_eq(&message.route.socket, &socket) || count == MAX_MESSAGES_PER_CALL {
                 break;
             }
-            message.alone |= message.count > 1
-                && (!sends_segments || self.narrow.holds(message.route.remote, message.size, now));
-            message.write_notes();
+            message.is_split |= message.count > 1
+                && (!has_gso || self.path_mtus.is_exceeded(message.route.remote, message.size, now));
+            message.write_control_messages();
             count += 1;
         }
 
         let mut pieces = [IoSlice::new(&[]); MAX_SEGMENTS];
         // for each entry: its message, its number of datagrams, and the end of its pieces
-        let mut plan = [(0_usize, 0_usize, 0_usize); MOST];
+        let mut plan = [(0_usize, 0_usize, 0_usize); MAX_MESSAGES_PER_CALL];
         let (mut entry_count, mut piece_count) = (0, 0);
-        'messages: for (number, message) in self.messages.iter().enumerate().skip(self.at).take(count) {
+        'messages: for (number, message) in
+            self.messages.iter().enumerate().skip(self.first_unsent).take(count)
+        {
             let mut segment = message.first;
-            let per_entry = if message.alone { 1 } else { message.count };
+            let per_entry = if message.is_split { 1 } else { message.count };
             for _ in 0..message.count / per_entry.max(1) {
                 let Some(entry) = plan.get_mut(entry_count) else { break 'messages };
                 let mut run = 0_u32..0;
@@ -334,14 +339,14 @@ impl<O: Clone> Batch<O> {
             }
         }
 
-        let mut entries = [Entry { name: None, pieces: &[], control: &[] }; MOST];
+        let mut entries = [SendMessage { name: None, pieces: &[], control: &[] }; MAX_MESSAGES_PER_CALL];
         let mut begin = 0;
         for (entry, &(number, _, end)) in entries.iter_mut().zip(plan.iter().take(entry_count)) {
             let Some(message) = self.messages.get(number) else { break };
-            *entry = Entry {
+            *entry = SendMessage {
                 name: (!message.route.is_connected).then_some(&message.name),
                 pieces: pieces.get(begin..end).unwrap_or_default(),
-                control: message.notes.as_bytes(),
+                control: message.control.as_bytes(),
             };
             begin = end;
         }
@@ -354,19 +359,19 @@ impl<O: Clone> Batch<O> {
 
     /// Marks the first `datagrams` of the first message as done.
     fn advance(&mut self, datagrams: usize) {
-        let Some(message) = self.messages.get_mut(self.at) else { return };
-        if message.suspect {
-            message.suspect = false;
-            message.route.socket.stop_segments();
-            if !std::mem::replace(&mut self.told_uncut, true) {
+        let Some(message) = self.messages.get_mut(self.first_unsent) else { return };
+        if message.is_gso_suspect {
+            message.is_gso_suspect = false;
+            message.route.socket.disable_gso();
+            if !std::mem::replace(&mut self.reported_no_gso, true) {
                 tracing::info!(
-                    "the kernel does not cut datagrams on this path (UDP_SEGMENT): each goes alone now"
+                    "the kernel does not segment datagrams on this path (UDP_SEGMENT): sending them one by one"
                 );
             }
         }
-        message.retried = false;
+        message.is_retry = false;
         if datagrams >= message.count {
-            self.at += 1;
+            self.first_unsent += 1;
             return;
         }
         for _ in 0..datagrams {
@@ -377,27 +382,27 @@ impl<O: Clone> Batch<O> {
     }
 }
 
-impl<O> Message<O> {
-    fn write_notes(&mut self) {
+impl<O> GsoMessage<O> {
+    fn write_control_messages(&mut self) {
         let route = &self.route;
-        let mut notes = Notes::default();
+        let mut control = ControlMessages::default();
         if let Some(local) = route.local.filter(|_| !route.is_connected) {
             let scope = match route.remote {
                 SocketAddr::V6(remote) => remote.scope_id(),
                 SocketAddr::V4(_) => 0,
             };
-            notes.push_source(local, scope);
+            control.push_source(local, scope);
         }
         if route.class != 0 {
-            notes.push_class(route.class, route.remote.is_ipv6());
+            control.push_class(route.class, route.remote.is_ipv6());
         }
         if self.count > 1
-            && !self.alone
+            && !self.is_split
             && let Ok(size) = u16::try_from(self.size)
         {
-            notes.push_segment(size);
+            control.push_segment(size);
         }
-        self.notes = notes;
+        self.control = control;
     }
 }
 
@@ -405,20 +410,20 @@ impl<O> Message<O> {
 /// message into segments that would then need fragmentation, so these are sent one by one, in
 /// fragments.
 #[derive(Debug, Default)]
-struct Narrow {
+struct PathMtuCache {
     paths: [Option<(SocketAddr, usize, Instant)>; 16],
     next: usize,
 }
 
-impl Narrow {
+impl PathMtuCache {
     /// Time for which an entry is valid.
-    const LASTS: Duration = Duration::from_secs(10);
+    const ENTRY_TTL: Duration = Duration::from_secs(10);
 
     /// Records that segments of `size` bytes are too large for the path to `remote`.
     fn insert(&mut self, remote: SocketAddr, size: usize, now: Instant) {
         let known = self.paths.iter_mut().flatten().find(|(other, ..)| *other == remote);
         if let Some(path) = known {
-            let is_valid = now.since(path.2) < Self::LASTS;
+            let is_valid = now.since(path.2) < Self::ENTRY_TTL;
             *path = (remote, if is_valid { size.min(path.1) } else { size }, now);
         } else if let Some(place) = self.paths.get_mut(self.next) {
             *place = Some((remote, size, now));
@@ -426,11 +431,11 @@ impl Narrow {
         }
     }
 
-    fn holds(&self, remote: SocketAddr, size: usize, now: Instant) -> bool {
+    fn is_exceeded(&self, remote: SocketAddr, size: usize, now: Instant) -> bool {
         self.paths
             .iter()
             .flatten()
-            .any(|&(other, least, at)| other == remote && size >= least && now.since(at) < Self::LASTS)
+            .any(|&(other, least, at)| other == remote && size >= least && now.since(at) < Self::ENTRY_TTL)
     }
 }
 

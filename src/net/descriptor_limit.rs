@@ -11,7 +11,7 @@ const OF_WORKER: u64 = 10;
 
 /// Raises the limit on open files (`RLIMIT_NOFILE`) to what this number of workers needs, up to the
 /// hard limit; the usual 1,024 are enough for 89.
-pub fn allow_descriptors(workers: usize) {
+pub fn raise(workers: usize) {
     let wanted = OTHERS + OF_WORKER * workers as u64;
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && soft < wanted
@@ -28,9 +28,9 @@ mod tests {
     #[test]
     fn the_limit_is_raised_for_many_and_never_lowered() {
         let (before, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-        allow_descriptors(1);
+        raise(1);
         assert_eq!(getrlimit(Resource::RLIMIT_NOFILE).unwrap(), (before.max(138.min(hard)), hard));
-        allow_descriptors(256);
+        raise(256);
         let (after, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
         assert!(after >= 2688.min(hard) && after >= before);
     }

@@ -1,21 +1,21 @@
 //! Receive buffers for many datagrams at once, and the metadata that the kernel returns with each.
 //!
-//! A socket with `UDP_GRO` returns consecutive datagrams of one sender as one *arrival*, if all
-//! have the same length and traffic class; only the last may be shorter (udp(7)).
+//! A socket with `UDP_GRO` returns consecutive datagrams of one sender as one message, if all have
+//! the same length and traffic class; only the last may be shorter (udp(7)).
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::ops::Range;
 
 use nix::libc;
 
-use wontun_sys::datagram::Notes;
+use wontun_sys::datagram::RecvMeta;
 
-/// Bytes for one arrival: the largest possible size, rounded up.
+/// Bytes for one message: the largest possible size, rounded up.
 pub const SLOT: usize = 65_536;
-/// Maximum arrivals per call.
+/// Maximum number of messages per call.
 pub const SLOTS: usize = 16;
-/// Maximum datagrams in one arrival on usual kernels: `UDP_MAX_SEGMENTS`.
-pub const MOST_DATAGRAMS: usize = 128;
+/// Maximum number of datagrams in one message on usual kernels: `UDP_MAX_SEGMENTS`.
+pub const MAX_GRO_SEGMENTS: usize = 128;
 
 /// `struct cmsghdr` as the kernel writes it: the length in a machine word, level and type in an int
 /// each.
@@ -31,9 +31,9 @@ pub struct Local {
     pub interface: u32,
 }
 
-/// One datagram, or several of one sender.
+/// Datagrams of one sender that the kernel returned as one message (`UDP_GRO`); mostly one.
 #[derive(Clone, Copy, Debug)]
-pub struct Arrival {
+pub struct GroBatch {
     /// Total bytes.
     pub length: usize,
     /// Bytes of each datagram except the last, which may have fewer. Not 0.
@@ -44,19 +44,19 @@ pub struct Arrival {
     pub local: Option<Local>,
     /// The traffic class, DSCP and ECN; zero unless the socket was set to report it.
     pub class: u8,
-    /// Offset in the mailbox.
+    /// Offset in the receive buffer.
     start: usize,
 }
 
-impl Arrival {
+impl GroBatch {
     /// Returns the number of datagrams; an empty one counts as one.
     pub const fn count(&self) -> usize {
         let count = self.length.div_ceil(self.segment);
         if count == 0 { 1 } else { count }
     }
 
-    /// Returns the range of each datagram in the mailbox.
-    pub fn places(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+    /// Returns the range of each datagram in the receive buffer.
+    pub fn ranges(&self) -> impl Iterator<Item = Range<usize>> + use<> {
         let Self { length, segment, start, .. } = *self;
         (0..self.count()).map(move |number| {
             let begin = (number * segment).min(length);
@@ -67,24 +67,24 @@ impl Arrival {
 
 /// The receive buffers of one worker, created once.
 #[derive(Debug)]
-pub struct Mailbox {
+pub struct RecvBuffer {
     bytes: Box<[u8]>,
-    notes: [Notes; SLOTS],
+    metas: [RecvMeta; SLOTS],
 }
 
-impl Default for Mailbox {
+impl Default for RecvBuffer {
     fn default() -> Self {
-        Self { bytes: vec![0; SLOT * SLOTS].into_boxed_slice(), notes: [Notes::default(); SLOTS] }
+        Self { bytes: vec![0; SLOT * SLOTS].into_boxed_slice(), metas: [RecvMeta::default(); SLOTS] }
     }
 }
 
-impl Mailbox {
-    /// Returns the buffers for `count` arrivals: bytes, and the control messages of each.
-    pub(super) fn room(&mut self, count: usize) -> (&mut [u8], &mut [Notes]) {
-        (&mut self.bytes, self.notes.get_mut(..count.min(SLOTS)).unwrap_or_default())
+impl RecvBuffer {
+    /// Returns the slots for `count` messages: bytes, and the metadata of each.
+    pub(super) fn slots(&mut self, count: usize) -> (&mut [u8], &mut [RecvMeta]) {
+        (&mut self.bytes, self.metas.get_mut(..count.min(SLOTS)).unwrap_or_default())
     }
 
-    /// Returns all bytes; [`Arrival::places`] are ranges of them.
+    /// Returns all bytes; [`GroBatch::ranges`] are ranges of them.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -94,31 +94,31 @@ impl Mailbox {
         &mut self.bytes
     }
 
-    /// Returns the arrival with this number from the last call; `None` if the sender's address
-    /// family is not supported.
-    pub fn arrival(&self, number: usize) -> Option<Arrival> {
-        let notes = self.notes.get(number)?;
-        let length = notes.length().min(SLOT);
-        let mut arrival = Arrival {
+    /// Returns the batch with this number from the last call; `None` if the sender's address family
+    /// is not supported.
+    pub fn batch(&self, number: usize) -> Option<GroBatch> {
+        let meta = self.metas.get(number)?;
+        let length = meta.length().min(SLOT);
+        let mut batch = GroBatch {
             length,
             segment: length.max(1),
-            from: socket_address(notes.name())?,
+            from: socket_address(meta.name())?,
             local: None,
             class: 0,
             start: number * SLOT,
         };
-        let mut rest = notes.control();
-        while let Some((level, kind, value)) = take_note(&mut rest) {
-            arrival.take(level, kind, value);
+        let mut rest = meta.control();
+        while let Some((level, kind, value)) = next_control_message(&mut rest) {
+            batch.parse_control_message(level, kind, value);
         }
-        Some(arrival)
+        Some(batch)
     }
 }
 
-impl Arrival {
+impl GroBatch {
     /// Parses one control message. One that is malformed or unknown does not cause the datagram to
     /// be dropped.
-    fn take(&mut self, level: i32, kind: i32, value: &[u8]) -> Option<()> {
+    fn parse_control_message(&mut self, level: i32, kind: i32, value: &[u8]) -> Option<()> {
         match (level, kind) {
             (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
                 // struct in_pktinfo: interface, the address to reply from, the one in the header
@@ -148,7 +148,7 @@ impl Arrival {
 }
 
 /// Splits one control message off the front: level, type and value.
-fn take_note<'a>(rest: &mut &'a [u8]) -> Option<(i32, i32, &'a [u8])> {
+fn next_control_message<'a>(rest: &mut &'a [u8]) -> Option<(i32, i32, &'a [u8])> {
     let length = usize::from_ne_bytes(*rest.first_chunk()?);
     let number = |at: usize| Some(i32::from_ne_bytes(*rest.get(at..)?.first_chunk()?));
     let (level, kind) = (number(WORD)?, number(WORD + 4)?);
@@ -181,31 +181,31 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn arrival(length: usize, segment: usize) -> Arrival {
+    fn batch(length: usize, segment: usize) -> GroBatch {
         let from = SocketAddr::from(([127, 0, 0, 1], 1));
-        Arrival { length, segment, from, local: None, class: 0, start: 100 }
+        GroBatch { length, segment, from, local: None, class: 0, start: 100 }
     }
 
     #[test]
     fn datagrams_lie_one_behind_the_other() {
-        let places = |length, segment| {
-            arrival(length, segment).places().map(|place| (place.start, place.end)).collect::<Vec<_>>()
+        let ranges = |length, segment| {
+            batch(length, segment).ranges().map(|range| (range.start, range.end)).collect::<Vec<_>>()
         };
-        assert_eq!(places(0, 1).as_slice(), &[(100, 100)]);
-        assert_eq!(places(10, 10).as_slice(), &[(100, 110)]);
-        assert_eq!(places(25, 10).as_slice(), &[(100, 110), (110, 120), (120, 125)]);
+        assert_eq!(ranges(0, 1).as_slice(), &[(100, 100)]);
+        assert_eq!(ranges(10, 10).as_slice(), &[(100, 110)]);
+        assert_eq!(ranges(25, 10).as_slice(), &[(100, 110), (110, 120), (120, 125)]);
     }
 
     proptest! {
         #[test]
         fn any_notes_are_answered(control in prop::collection::vec(any::<u8>(), 0..128), name in prop::collection::vec(any::<u8>(), 0..28)) {
-            let mut arrival = arrival(1000, 1000);
+            let mut batch = batch(1000, 1000);
             let mut rest = &control[..];
-            while let Some((level, kind, value)) = take_note(&mut rest) {
+            while let Some((level, kind, value)) = next_control_message(&mut rest) {
                 prop_assert!(rest.len() < control.len());
-                arrival.take(level, kind, value);
+                batch.parse_control_message(level, kind, value);
             }
-            prop_assert!(arrival.segment > 0);
+            prop_assert!(batch.segment > 0);
             let _ = socket_address(&name);
         }
     }
