@@ -7,7 +7,7 @@
 let
   inherit (pkgs) lib;
   own = self.packages.${pkgs.stdenv.hostPlatform.system};
-  manifest = (lib.importTOML ../Cargo.toml).package;
+  manifest = import ./manifest.nix { inherit lib; };
 
   # A command of cargo's on the same source, with the ordinary libc, as a developer runs it.
   cargoCheck =

@@ -14,7 +14,7 @@
   variant,
 }:
 let
-  manifest = (lib.importTOML ../Cargo.toml).package;
+  manifest = import ./manifest.nix { inherit lib; };
 
   layered = dockerTools.buildLayeredImage {
     inherit (manifest) name;

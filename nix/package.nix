@@ -9,7 +9,7 @@
   withIpsecMb ? false,
 }:
 let
-  manifest = (lib.importTOML ../Cargo.toml).package;
+  manifest = import ./manifest.nix { inherit lib; };
 
   # Its Makefile makes a shared library unless it is told otherwise.
   library = intel-ipsec-mb.overrideAttrs (old: {
@@ -22,6 +22,7 @@ rustPlatform.buildRustPackage {
   src = import ./source.nix { inherit lib; };
   cargoLock.lockFile = ../Cargo.lock;
 
+  cargoTestFlags = [ "--workspace" ];
   buildFeatures = lib.optional withIpsecMb "ipsec-mb";
   env = lib.optionalAttrs withIpsecMb { IPSEC_MB_LIB_DIR = "${library}/lib"; };
 
