@@ -12,12 +12,12 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::Signal;
 use tracing::{debug, enabled, warn};
 
-use super::checkup::Checkup;
-use super::connection::Supervisor;
-use super::error::{DeviceError, system};
+use super::error::{DaemonError, system};
+use super::health_requests::HealthRequests;
+use super::liveness::{Liveness, ProbeId};
 use super::poll::Poll;
-use super::pulse::{Pulse, Round};
-use super::sockets::Leftover;
+use super::sockets::WorkerSocket;
+use super::supervisor_connection::SupervisorConnection;
 use super::suspension::Suspension;
 use super::token::Token;
 use crate::config::TunName;
@@ -33,22 +33,22 @@ use wontun_packet::DropReason;
 use wontun_proto::time::Instant;
 
 /// Minimum interval between two log lines of one kind.
-pub(super) const QUIET: Duration = Duration::from_secs(10);
+pub(super) const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The mode-independent state of a running tunnel.
 #[derive(Debug)]
 pub struct Core {
     pub(super) name: TunName,
-    pub(super) link: LinkView,
-    pub(super) supervisor: Supervisor,
+    pub(super) link: LinkState,
+    pub(super) supervisor: SupervisorConnection,
     pub(super) timer: Timer,
     pub(super) signals: Signals,
     pub(super) health: Option<HealthListener>,
-    pub(super) checkup: Checkup,
-    pub(super) pulse: Pulse,
+    pub(super) health_requests: HealthRequests,
+    pub(super) liveness: Liveness,
     /// Counters of each worker.
     pub(super) counters: Arc<[Counters]>,
-    seats: Vec<Seat>,
+    workers: Vec<WorkerHandle>,
     /// Number of the worker that holds the lock.
     current: usize,
     /// Start of the current turn; never goes backwards.
@@ -57,21 +57,21 @@ pub struct Core {
     /// Time at which the tunnel ends after this signal even if the supervisor has not answered.
     pub(super) stop_at: Option<(Instant, Signal)>,
     /// Error that ended a worker.
-    pub(super) failure: Option<DeviceError>,
+    pub(super) failure: Option<DaemonError>,
     /// Number of ended sessions for which all workers were woken.
     ended_sessions: u64,
     pub(super) suspension: Suspension,
     /// Rate limit of the log lines about drops.
-    drops: RateLimit,
-    own_tun: RateLimit,
+    drop_log: RateLimit,
+    routing_loop_log: RateLimit,
 }
 
 /// Handle of a worker.
 #[derive(Clone, Debug)]
-pub(super) struct Seat {
+pub(super) struct WorkerHandle {
     pub(super) poll: Arc<Poll>,
     /// Wake eventfd of the worker.
-    pub(super) bell: Arc<EventFd>,
+    pub(super) wake: Arc<EventFd>,
     /// Tokens posted to the worker.
     pub(super) tokens: Vec<Token>,
 }
@@ -87,19 +87,19 @@ pub(super) enum Stop {
 
 /// State of the device, as reported by the supervisor.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct LinkView {
+pub(super) struct LinkState {
     pub(super) index: u32,
     /// In bytes.
     pub(super) mtu: u32,
-    pub(super) up: bool,
+    pub(super) is_up: bool,
     /// True if it was moved to another network namespace.
-    pub(super) away: bool,
+    pub(super) is_away: bool,
 }
 
-impl LinkView {
+impl LinkState {
     pub(super) const fn new(index: u32, link: messages::Link) -> Self {
         let messages::Link { mtu, is_up, is_away } = link;
-        Self { index, mtu, up: is_up, away: is_away }
+        Self { index, mtu, is_up, is_away }
     }
 }
 
@@ -112,22 +112,22 @@ impl Core {
     pub(super) fn open(
         name: TunName,
         workers: usize,
-        link: LinkView,
+        link: LinkState,
         supervisor: Channel<ToTunnel, FromTunnel>,
         health: Option<HealthListener>,
-    ) -> Result<Self, DeviceError> {
-        let seats = (0..workers).map(|_| Seat::new()).collect::<io::Result<_>>();
+    ) -> Result<Self, DaemonError> {
+        let handles = (0..workers).map(|_| WorkerHandle::new()).collect::<io::Result<_>>();
         let core = Self {
             name,
             link,
-            timer: Timer::new().map_err(system("making a timer"))?,
+            timer: Timer::new().map_err(system("creating a timer"))?,
             signals: Signals::open().map_err(system("blocking signals"))?,
-            supervisor: Supervisor::new(supervisor),
+            supervisor: SupervisorConnection::new(supervisor),
             health,
-            checkup: Checkup::default(),
-            pulse: Pulse::new(workers),
+            health_requests: HealthRequests::default(),
+            liveness: Liveness::new(workers),
             counters: (0..workers).map(|_| Counters::default()).collect(),
-            seats: seats.map_err(system("making an epoll"))?,
+            workers: handles.map_err(system("creating an epoll instance"))?,
             current: 0,
             now: now().map_err(system("reading the clock"))?,
             stop: None,
@@ -135,8 +135,8 @@ impl Core {
             failure: None,
             ended_sessions: 0,
             suspension: Suspension::new().map_err(system("reading the clock"))?,
-            drops: RateLimit::new(Duration::from_secs(1)),
-            own_tun: RateLimit::new(QUIET * 6),
+            drop_log: RateLimit::new(Duration::from_secs(1)),
+            routing_loop_log: RateLimit::new(LOG_INTERVAL * 6),
         };
         core.register(0, &core.timer, Token::Timer)?;
         core.register(0, &core.signals, Token::Signals)?;
@@ -148,8 +148,8 @@ impl Core {
     }
 
     /// Returns the number of workers.
-    pub(super) fn workers(&self) -> usize {
-        self.seats.len()
+    pub(super) fn worker_count(&self) -> usize {
+        self.workers.len()
     }
 
     /// Returns the number of the worker that holds the lock.
@@ -158,19 +158,19 @@ impl Core {
     }
 
     /// Returns the handle of a worker.
-    pub(super) fn seat(&self, worker: usize) -> Option<&Seat> {
-        self.seats.get(worker)
+    pub(super) fn worker_handle(&self, worker: usize) -> Option<&WorkerHandle> {
+        self.workers.get(worker)
     }
 
     /// Records that `worker` took the lock, in a turn that began at `now`.
-    pub(super) fn enter(&mut self, worker: usize, now: Instant) {
+    pub(super) fn set_current(&mut self, worker: usize, now: Instant) {
         self.current = worker;
         self.now = self.now.max(now);
     }
 
     /// Takes the tokens posted to the worker that holds the lock.
     pub(super) fn take_tokens(&mut self) -> impl Iterator<Item = Token> + '_ {
-        self.seats.get_mut(self.current).into_iter().flat_map(|seat| seat.tokens.drain(..))
+        self.workers.get_mut(self.current).into_iter().flat_map(|handle| handle.tokens.drain(..))
     }
 
     /// Posts `token` to the worker that holds the lock.
@@ -180,26 +180,26 @@ impl Core {
 
     /// Posts `token` to a worker and wakes it.
     pub(super) fn post_to(&mut self, worker: usize, token: Token) {
-        let Some(seat) = self.seats.get_mut(worker) else { return };
-        seat.tokens.push(token);
+        let Some(handle) = self.workers.get_mut(worker) else { return };
+        handle.tokens.push(token);
         if worker != self.current {
             // the counter cannot reach its maximum, at which the write would fail
-            let _ = seat.bell.write(1);
+            let _ = handle.wake.write(1);
         }
     }
 
-    /// Starts a round of liveness probes to all workers. Must be called by the first worker, which
-    /// responds in its own next turn.
-    pub(super) fn ask_workers(&mut self) -> Round {
-        let round = self.pulse.begin();
-        (0..self.workers()).for_each(|worker| self.post_to(worker, Token::Bell));
-        round
+    /// Sends a liveness probe to all workers, and returns its number. Must be called by the first
+    /// worker, which responds in its own next turn.
+    pub(super) fn probe_workers(&mut self) -> ProbeId {
+        let probe = self.liveness.start_probe();
+        (0..self.worker_count()).for_each(|worker| self.post_to(worker, Token::Wake));
+        probe
     }
 
     /// Records a turn of the worker that holds the lock as its response. When all workers have
     /// responded, the first one is woken to answer the health requests.
-    pub(super) fn hear(&mut self) {
-        if self.pulse.hear(self.current) {
+    pub(super) fn record_response(&mut self) {
+        if self.liveness.record_response(self.current) {
             self.post_to(0, Token::Health);
         }
     }
@@ -209,7 +209,7 @@ impl Core {
     pub(super) fn send(&mut self, message: &FromTunnel) {
         if let Err(error) = self.supervisor.channel.send(message, Vec::new()) {
             self.failure.get_or_insert(error.into());
-            self.post_to(0, Token::Bell);
+            self.post_to(0, Token::Wake);
         }
     }
 
@@ -225,13 +225,13 @@ impl Core {
     /// before.
     pub(super) fn note_ended_sessions(&mut self, count: u64) {
         if std::mem::replace(&mut self.ended_sessions, count) != count {
-            (0..self.workers()).for_each(|worker| self.post_to(worker, Token::Bell));
+            (0..self.worker_count()).for_each(|worker| self.post_to(worker, Token::Wake));
         }
     }
 
     /// Makes the workers drain sockets that are no longer used.
-    pub(super) fn drain_last(&mut self, leftovers: impl IntoIterator<Item = Leftover>) {
-        for (worker, id) in leftovers {
+    pub(super) fn drain_sockets(&mut self, draining: impl IntoIterator<Item = WorkerSocket>) {
+        for (worker, id) in draining {
             self.post_to(worker, Token::Sock(id));
         }
     }
@@ -240,40 +240,40 @@ impl Core {
     ///
     /// # Errors
     /// An error of the system.
-    pub(super) fn register(&self, worker: usize, fd: impl AsFd, token: Token) -> Result<(), DeviceError> {
-        let Some(seat) = self.seats.get(worker) else { return Ok(()) };
-        seat.poll.add(fd, token).map_err(system("registering a descriptor with epoll"))
+    pub(super) fn register(&self, worker: usize, fd: impl AsFd, token: Token) -> Result<(), DaemonError> {
+        let Some(handle) = self.workers.get(worker) else { return Ok(()) };
+        handle.poll.add(fd, token).map_err(system("registering a descriptor with epoll"))
     }
 
     /// Like [`Self::register`] with the first worker, also for when `fd` becomes writable.
     ///
     /// # Errors
     /// An error of the system.
-    pub(super) fn register_both(&self, fd: impl AsFd, token: Token) -> Result<(), DeviceError> {
-        let Some(seat) = self.seats.first() else { return Ok(()) };
-        seat.poll.add_both(fd, token).map_err(system("registering a descriptor with epoll"))
+    pub(super) fn register_both(&self, fd: impl AsFd, token: Token) -> Result<(), DaemonError> {
+        let Some(handle) = self.workers.first() else { return Ok(()) };
+        handle.poll.add_both(fd, token).map_err(system("registering a descriptor with epoll"))
     }
 
     /// Like [`Self::register`] with the first worker, only for when `fd` becomes writable.
     ///
     /// # Errors
     /// An error of the system.
-    pub(super) fn register_writable(&self, fd: impl AsFd, token: Token) -> Result<(), DeviceError> {
-        let Some(seat) = self.seats.first() else { return Ok(()) };
-        seat.poll.add_writable(fd, token).map_err(system("registering a descriptor with epoll"))
+    pub(super) fn register_writable(&self, fd: impl AsFd, token: Token) -> Result<(), DaemonError> {
+        let Some(handle) = self.workers.first() else { return Ok(()) };
+        handle.poll.add_writable(fd, token).map_err(system("registering a descriptor with epoll"))
     }
 
     /// Removes `fd`, which another process has open too, from the epoll of the first worker.
     pub(super) fn unregister(&self, fd: impl AsFd) {
-        if let Some(seat) = self.seats.first() {
-            seat.poll.remove(fd);
+        if let Some(handle) = self.workers.first() {
+            handle.poll.remove(fd);
         }
     }
 
     /// Returns true if a datagram came to `local` through the tunnel's own tun: it is one of this
     /// host, sent there by a wrong route.
-    pub(super) fn came_by_tun(&self, local: Option<Local>) -> bool {
-        local.is_some_and(|local| local.interface == self.link.index) && !self.link.away
+    pub(super) fn is_from_own_tun(&self, local: Option<Local>) -> bool {
+        local.is_some_and(|local| local.interface == self.link.index) && !self.link.is_away
     }
 
     /// Returns the sum of the workers' counters.
@@ -293,23 +293,23 @@ impl Core {
         if let Some(counters) = self.counters.get(self.current) {
             counters.dropped(reason, packets);
         }
-        tell_drop(&mut self.drops, self.now, reason, from);
+        log_drop(&mut self.drop_log, self.now, reason, from);
     }
 
-    /// Warns that packets from the tun are datagrams of the tunnel itself, and tells how to fix it.
-    pub(super) fn warn_own_datagram(&mut self) {
-        if let Some(suppressed) = self.own_tun.allow(self.now) {
+    /// Warns of a routing loop: packets from the tun are datagrams of the tunnel itself.
+    pub(super) fn warn_routing_loop(&mut self) {
+        if let Some(suppressed) = self.routing_loop_log.allow(self.now) {
             let tun = &self.name;
             warn!(
                 suppressed,
-                "the route to the peer leads into {tun} itself: add a route to the peer's address past the tunnel (ip route add ADDRESS via GATEWAY)"
+                "routing loop: the route to the peer points to {tun} itself; add a route to the peer's address outside the tunnel (ip route add ADDRESS via GATEWAY)"
             );
         }
     }
 }
 
 /// Logs a drop at debug level, within the rate limit.
-pub(super) fn tell_drop(limit: &mut RateLimit, now: Instant, reason: DropReason, from: Option<SocketAddr>) {
+pub(super) fn log_drop(limit: &mut RateLimit, now: Instant, reason: DropReason, from: Option<SocketAddr>) {
     if enabled!(tracing::Level::DEBUG)
         && let Some(suppressed) = limit.allow(now)
     {
@@ -318,11 +318,11 @@ pub(super) fn tell_drop(limit: &mut RateLimit, now: Instant, reason: DropReason,
     }
 }
 
-impl Seat {
+impl WorkerHandle {
     fn new() -> io::Result<Self> {
-        let bell = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
+        let wake = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
         let poll = Poll::new()?;
-        poll.add(&bell, Token::Bell)?;
-        Ok(Self { poll: Arc::new(poll), bell: Arc::new(bell), tokens: Vec::with_capacity(16) })
+        poll.add(&wake, Token::Wake)?;
+        Ok(Self { poll: Arc::new(poll), wake: Arc::new(wake), tokens: Vec::with_capacity(16) })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::token::UnknownToken;
+use super::token::UnknownTokenError;
 use crate::config::TunName;
 use crate::metrics::MetricsError;
 use crate::net::random::RandomError;
@@ -11,7 +11,7 @@ use crate::sandbox::SandboxError;
 
 /// Reason why a tunnel process does not start, or ends by itself.
 #[derive(Debug, thiserror::Error)]
-pub enum DeviceError {
+pub enum DaemonError {
     /// The TUN device was deleted.
     #[error("{0} was deleted while in use: start wontun again")]
     TunGone(TunName),
@@ -19,20 +19,20 @@ pub enum DeviceError {
     #[error(transparent)]
     Random(#[from] RandomError),
     /// The supervisor is gone, or is another program.
-    #[error("the tunnel process ends: {0}")]
+    #[error("tunnel process: {0}")]
     Supervisor(#[from] ChannelError),
     /// The process has privileges that it must not have.
     #[error(transparent)]
     Helper(#[from] HelperError),
-    /// The supervisor does not answer.
-    #[error("the tunnel process ends: the supervisor does not say what to do")]
-    Silence,
+    /// The supervisor sent no message in time.
+    #[error("tunnel process: no message from the supervisor for 60 s")]
+    SupervisorTimeout,
     /// The supervisor ended the start, or has ended itself; it reports the reason.
-    #[error("the tunnel process ends before it has begun, as its supervisor does")]
+    #[error("tunnel process: the supervisor stopped before the tunnel had started")]
     Stopped,
     /// An unexpected message, or one with wrong descriptors.
-    #[error("the supervisor sent a message that is not expected here: this is a defect of wontun")]
-    Message,
+    #[error("unexpected message from the supervisor: this is a bug in wontun")]
+    UnexpectedMessage,
     /// The sandbox cannot be set up.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
@@ -49,10 +49,10 @@ pub enum DeviceError {
     },
     /// epoll returned an unknown token.
     #[error(transparent)]
-    Token(#[from] UnknownToken),
+    Token(#[from] UnknownTokenError),
 }
 
 /// Returns a function that adds a description of the operation to an error.
-pub(super) fn system(what: &'static str) -> impl Fn(io::Error) -> DeviceError {
-    move |source| DeviceError::System { what, source }
+pub(super) fn system(what: &'static str) -> impl Fn(io::Error) -> DaemonError {
+    move |source| DaemonError::System { what, source }
 }

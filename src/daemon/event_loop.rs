@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::budget::Progress;
 use super::core::{Core, Stop};
-use super::error::{DeviceError, system};
-use super::incoming::Receive;
+use super::error::{DaemonError, system};
 use super::mode::Mode;
+use super::rx::Receive;
 use super::shared::Shared;
 use super::token::Token;
 use super::worker::Worker;
@@ -40,7 +40,7 @@ impl<M: Receive> Worker<M> {
     ///
     /// # Errors
     /// Only if the tunnel cannot run any more: a deleted device, or a failing system.
-    pub(super) fn run(&mut self, shared: &Shared<M>) -> Result<Option<Stop>, DeviceError> {
+    pub(super) fn run(&mut self, shared: &Shared<M>) -> Result<Option<Stop>, DaemonError> {
         if self.number == 0 {
             shared.with(self, |mode, core, _| mode.start(core))?;
             self.serve(shared)?;
@@ -61,7 +61,7 @@ impl<M: Receive> Worker<M> {
     /// inlined, so that all code that works with keys runs below the frame of [`Self::run`], which
     /// overwrites that part of the stack.
     #[inline(never)]
-    fn turn(&mut self, shared: &Shared<M>) -> Result<Turn, DeviceError> {
+    fn turn(&mut self, shared: &Shared<M>) -> Result<Turn, DaemonError> {
         match shared.with(self, |mode, core, worker| worker.begin(mode, core))? {
             Begin::End(stop) => return Ok(Turn::End(stop)),
             Begin::ClearStack => return Ok(Turn::ClearStack),
@@ -108,8 +108,8 @@ impl<M: Receive> Worker<M> {
 
     /// Begins a turn. The first worker owns the timer; a worker that sets an earlier deadline arms
     /// it.
-    fn begin(&mut self, mode: &mut M, core: &mut Core) -> Result<Begin, DeviceError> {
-        core.hear();
+    fn begin(&mut self, mode: &mut M, core: &mut Core) -> Result<Begin, DaemonError> {
+        core.record_response();
         let ended = mode.ended_sessions();
         if std::mem::replace(&mut self.cleared_sessions, ended) != ended {
             core.note_ended_sessions(ended);
@@ -137,14 +137,14 @@ impl<M: Receive> Worker<M> {
         Ok(Begin::Turn)
     }
 
-    fn handle(&mut self, shared: &Shared<M>, token: Token) -> Result<Progress, DeviceError> {
+    fn handle(&mut self, shared: &Shared<M>, token: Token) -> Result<Progress, DaemonError> {
         let progress = match token {
             Token::Tun => self.drain_tun(shared)?,
             Token::Sock(id) => self.drain_socket(shared, id)?,
             Token::Handshakes => self.drain_handshakes(shared)?,
-            Token::Bell => {
+            Token::Wake => {
                 // the tokens posted to this worker were taken with the lock
-                let _ = self.bell.read();
+                let _ = self.wake.read();
                 Progress::Drained
             }
             _ => shared.with(self, |mode, core, _| match token {
@@ -163,7 +163,7 @@ impl<M: Receive> Worker<M> {
             })?,
         };
         self.serve(shared)?;
-        if let Some(start) = self.shaking_since.take() {
+        if let Some(start) = self.handshakes_started.take() {
             let end = thread_time().map_err(system("reading the clock"))?;
             self.handshakes.spend(end.since(start));
         }
@@ -172,7 +172,7 @@ impl<M: Receive> Worker<M> {
 
     /// Processes some of the queued handshake messages; the rest waits for the next turn, after
     /// data.
-    fn drain_handshakes(&mut self, shared: &Shared<M>) -> Result<Progress, DeviceError> {
+    fn drain_handshakes(&mut self, shared: &Shared<M>) -> Result<Progress, DaemonError> {
         if !self.begin_handshakes(Token::Handshakes)? {
             return Ok(Progress::Drained);
         }
@@ -186,7 +186,7 @@ impl<M: Receive> Worker<M> {
     }
 
     /// Makes the mode handle pending events, and sends its messages unless the socket is full.
-    pub(super) fn serve(&mut self, shared: &Shared<M>) -> Result<(), DeviceError> {
+    pub(super) fn serve(&mut self, shared: &Shared<M>) -> Result<(), DaemonError> {
         // the lock is released between two datagrams: an initiation takes as long as a hundred
         // packets
         loop {
@@ -202,7 +202,7 @@ impl<M: Receive> Worker<M> {
     }
 }
 
-fn arm<M: Mode>(mode: &M, core: &mut Core) -> Result<(), DeviceError> {
+fn arm<M: Mode>(mode: &M, core: &mut Core) -> Result<(), DaemonError> {
     let deadline = [mode.deadline(), core.deadline()].into_iter().flatten().min();
     core.timer.arm(deadline).map_err(system("setting the timer"))
 }

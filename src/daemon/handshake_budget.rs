@@ -12,9 +12,9 @@ use super::token::Token;
 use wontun_proto::time::Instant;
 
 /// Capacity of the bucket.
-const FULL: Duration = Duration::from_secs(1);
+const CAPACITY: Duration = Duration::from_secs(1);
 /// Divisor of elapsed time that gives the refill of the bucket.
-const SHARE: u32 = 8;
+const REFILL_DIVISOR: u32 = 8;
 
 /// The budget of one worker, and the tokens that wait for it.
 #[derive(Debug, Default)]
@@ -30,7 +30,7 @@ impl HandshakeBudget {
     /// [`Self::take_waiting`].
     pub(super) fn allows(&mut self, token: Token, now: Instant) -> bool {
         self.count(now);
-        let allowed = self.debt <= FULL;
+        let allowed = self.debt <= CAPACITY;
         if !allowed {
             self.waiting.insert(token);
         }
@@ -45,17 +45,17 @@ impl HandshakeBudget {
     /// Returns the time until there is budget for the queued tokens; `None` if there are none.
     pub(super) fn pause(&self) -> Option<Duration> {
         (!self.waiting.is_empty())
-            .then(|| (self.debt.saturating_sub(FULL) * SHARE).max(Duration::from_millis(1)))
+            .then(|| (self.debt.saturating_sub(CAPACITY) * REFILL_DIVISOR).max(Duration::from_millis(1)))
     }
 
     /// Returns the next queued token if there is budget again.
     pub(super) fn take_waiting(&mut self, now: Instant) -> Option<Token> {
         self.count(now);
-        if self.debt <= FULL { self.waiting.pop() } else { None }
+        if self.debt <= CAPACITY { self.waiting.pop() } else { None }
     }
 
     fn count(&mut self, now: Instant) {
-        self.debt = self.debt.saturating_sub(now.since(self.counted) / SHARE);
+        self.debt = self.debt.saturating_sub(now.since(self.counted) / REFILL_DIVISOR);
         self.counted = now;
     }
 }

@@ -7,17 +7,17 @@ use tracing::{info, warn};
 
 use super::budget::Progress;
 use super::core::{Core, Stop};
-use super::error::{DeviceError, system};
+use super::error::{DaemonError, system};
 use super::mode::Mode;
 use crate::messages::FromTunnel;
 use wontun_packet::DropReason;
 use wontun_proto::time::Instant;
 
 /// Time that the supervisor has to end the tunnel after a signal.
-const STOP_PATIENCE: Duration = Duration::from_secs(1);
+const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Core {
-    pub(super) fn drain_signals(&mut self, mode: &impl Mode) -> Result<Progress, DeviceError> {
+    pub(super) fn drain_signals(&mut self, mode: &impl Mode) -> Result<Progress, DaemonError> {
         loop {
             let signal = self.signals.poll_signal().map_err(system("reading signals"))?;
             match signal {
@@ -47,7 +47,7 @@ impl Core {
     /// Asks the supervisor to end the tunnel, and sets a deadline after which it ends without it.
     pub(super) fn request_stop(&mut self, signal: Signal) {
         if self.stop_at.is_none() {
-            self.stop_at = Some((self.now + STOP_PATIENCE, signal));
+            self.stop_at = Some((self.now + STOP_TIMEOUT, signal));
             self.send(&FromTunnel::StopRequested);
         }
     }
@@ -58,14 +58,14 @@ impl Core {
             && self.now >= at
             && self.stop.is_none()
         {
-            warn!("the supervisor does not answer: the tunnel ends without it");
+            warn!("the supervisor does not respond: stopping without it");
             self.stop = Some(Stop::Signal(signal));
         }
     }
 
     /// Returns the time at which [`Self::handle_timeouts`] must be called next.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        [self.checkup.deadline(), self.stop_at.map(|(at, _)| at)].into_iter().flatten().min()
+        [self.health_requests.deadline(), self.stop_at.map(|(at, _)| at)].into_iter().flatten().min()
     }
 
     /// Handles deadlines that have passed.

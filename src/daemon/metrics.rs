@@ -20,7 +20,7 @@ use crate::net::timer::now;
 use crate::net::udp::UdpSocket;
 use wontun_packet::DropReason;
 
-/// Number of peers read while holding the lock once: some 20 to 90 µs.
+/// Number of peers read while the lock is held once: some 20 to 90 µs.
 const PEERS_AT_ONCE: usize = 128;
 /// Pause between two such reads.
 const PAUSE: Duration = Duration::from_micros(200);
@@ -29,7 +29,7 @@ const PAUSE: Duration = Duration::from_micros(200);
 #[derive(Debug, Default)]
 pub(super) struct Observer {
     /// Drop counter of each socket at the last sample.
-    seen: HashMap<SockId, u64>,
+    counted: HashMap<SockId, u64>,
     /// Drops by the sockets of each worker, closed sockets included.
     drops: Vec<u64>,
     /// Number of packets that were queued and never sent.
@@ -42,10 +42,10 @@ impl<M: Mode> Shared<M> {
         let mut sample = Sample { mode: M::NAME, ..Sample::default() };
         let mut sockets = Vec::with_capacity(64);
         let mut longest = Duration::ZERO;
-        self.alone(|mode, core| {
+        self.with_state(|mode, core| {
             let moment = now().unwrap_or_default();
-            core.tell(&mut sample);
-            mode.tell(moment, &mut sample);
+            core.collect(&mut sample);
+            mode.collect(moment, &mut sample);
             sockets
                 .extend(mode.sockets().in_use().map(|(worker, id, socket)| (worker, id, Arc::clone(socket))));
             longest = longest.max(now().unwrap_or_default().since(moment));
@@ -54,9 +54,9 @@ impl<M: Mode> Shared<M> {
         loop {
             sample.peers.reserve(PEERS_AT_ONCE);
             let before = sample.peers.len();
-            self.alone(|mode, _| {
+            self.with_state(|mode, _| {
                 let moment = now().unwrap_or_default();
-                mode.tell_peers(last.as_ref(), PEERS_AT_ONCE, moment, &mut sample.peers);
+                mode.collect_peers(last.as_ref(), PEERS_AT_ONCE, moment, &mut sample.peers);
                 longest = longest.max(now().unwrap_or_default().since(moment));
             });
             if sample.peers.len() < before + PEERS_AT_ONCE {
@@ -65,24 +65,24 @@ impl<M: Mode> Shared<M> {
             last = sample.peers.last().map(|peer| peer.public_key);
             thread::sleep(PAUSE);
         }
-        debug!(peers = sample.peers.len(), longest_lock_us = longest.as_micros(), "looked at for metrics");
+        debug!(peers = sample.peers.len(), longest_lock_us = longest.as_micros(), "collected metrics");
         let unsent = sample.lost + sample.peers.iter().map(|peer| peer.lost).sum::<u64>();
         // a peer removed in between is missing both among the peers and in the sum of removed ones
         observer.unsent = observer.unsent.max(unsent);
         sample.totals.set_drops(DropReason::Unsent, observer.unsent);
-        observer.look_at(&sockets, &mut sample.workers);
+        observer.sample_sockets(&sockets, &mut sample.workers);
         sample.process = process.sample(&sample.tun);
         sample
     }
 }
 
 impl Observer {
-    fn look_at(&mut self, sockets: &[(usize, SockId, Arc<UdpSocket>)], workers: &mut [WorkerSample]) {
+    fn sample_sockets(&mut self, sockets: &[(usize, SockId, Arc<UdpSocket>)], workers: &mut [WorkerSample]) {
         self.drops.resize(workers.len(), 0);
-        self.seen.retain(|id, _| sockets.iter().any(|(_, known, _)| known == id));
+        self.counted.retain(|id, _| sockets.iter().any(|(_, known, _)| known == id));
         for (worker, id, socket) in sockets {
             let Ok(memory) = socket.memory() else { continue };
-            let before = self.seen.insert(*id, memory.drops).unwrap_or_default();
+            let before = self.counted.insert(*id, memory.drops).unwrap_or_default();
             if let (Some(worker), Some(drops)) = (workers.get_mut(*worker), self.drops.get_mut(*worker)) {
                 worker.receive_queue += memory.receive_queue;
                 worker.receive_buffer += memory.receive_buffer;
@@ -99,11 +99,11 @@ impl Observer {
 
 impl Core {
     /// Fills in the metrics that are independent of the mode.
-    fn tell(&self, sample: &mut Sample) {
+    fn collect(&self, sample: &mut Sample) {
         sample.tun = self.name.to_string();
         sample.host = self.supervisor.host.clone();
-        (sample.is_up, sample.mtu) = (self.link.up, self.link.mtu);
+        (sample.is_up, sample.mtu) = (self.link.is_up, self.link.mtu);
         sample.totals = self.totals();
-        sample.workers = vec![WorkerSample::default(); self.workers()];
+        sample.workers = vec![WorkerSample::default(); self.worker_count()];
     }
 }

@@ -5,59 +5,59 @@
 //! number of packets; a token with more work stays in the set, and the next poll does not block.
 //! Deadlines are handled first in a turn, and after each handler the deadlines that it has set.
 //!
-//! A [`Worker`] runs its turns in `event_loop`, and moves packets: `outgoing` from the tun to the
-//! wire, `incoming` back. The [`Mode`] interprets packets and datagrams: [`PlainTunnel`] has one
-//! peer and `hello?`, [`WireGuard`] has many peers and keys. The mode and [`Core`] are shared by
-//! the workers behind one lock ([`Shared`]), which is held neither while data packets are encrypted
-//! or decrypted nor across the system calls for a packet. One handshake message at a time is
-//! processed under it.
+//! A [`Worker`] runs its turns in `event_loop`, and moves packets: `tx` from the tun to the wire,
+//! `rx` back. The [`Mode`] interprets packets and datagrams: [`PlainTunnel`] has one peer and
+//! `hello?`, [`WireGuard`] has many peers and keys. The mode and [`Core`] are shared by the workers
+//! behind one lock ([`Shared`]), which is held neither while data packets are encrypted or
+//! decrypted nor across the system calls for a packet. One handshake message at a time is processed
+//! under it.
 //!
-//! Imports between these files point one way. From the bottom: the parts of [`Core`] (`checkup`,
-//! `connection`, `poll`, `pulse`, `sockets`); [`Core`]; [`Mode`]; the methods of [`Core`] that need
-//! the mode (`health`, `housekeeping`, `supervisor`); [`Worker`] and [`Shared`]; `outgoing`,
-//! `incoming`, `event_loop`; [`Device`]; the two modes; `process`.
+//! Imports between these files point one way. From the bottom: the parts of [`Core`]
+//! (`health_requests`, `supervisor_connection`, `poll`, `liveness`, `sockets`); [`Core`]; [`Mode`];
+//! the methods of [`Core`] that need the mode (`health`, `housekeeping`, `supervisor`); [`Worker`]
+//! and [`Shared`]; `tx`, `rx`, `event_loop`; [`Daemon`]; the two modes; `process`.
 //!
 //! All this runs in a process of its own (`process`), which has no capabilities and opens nothing:
 //! its `supervisor` passes it the descriptors, keys and peers, and configures the host.
 
 mod budget;
-mod checkup;
-mod connection;
 mod core;
 mod error;
 mod event_loop;
 mod handshake_budget;
 mod health;
+mod health_requests;
 mod housekeeping;
-mod incoming;
+mod liveness;
 mod metrics;
 mod mode;
-mod outgoing;
 mod pending;
 mod plain;
 mod poll;
 mod process;
-mod pulse;
 mod ready;
 mod run;
+mod rx;
 mod shared;
 mod sockets;
 mod supervisor;
+mod supervisor_connection;
 mod suspension;
 mod token;
+mod tx;
 mod wireguard;
 mod worker;
 
 pub use budget::Progress;
 pub use core::Core;
-pub use error::DeviceError;
-pub use incoming::Receive;
-pub use mode::{Mode, Way};
+pub use error::DaemonError;
+pub use mode::{Mode, RouteDecision};
 pub use plain::PlainTunnel;
 pub use process::main;
-pub use run::Device;
+pub use run::Daemon;
+pub use rx::Receive;
 pub use shared::Shared;
-pub use sockets::{Entrance, Sockets, Via};
-pub use token::{SockId, Token, UnknownToken};
+pub use sockets::{SocketInfo, SocketRef, Sockets};
+pub use token::{SockId, Token, UnknownTokenError};
 pub use wireguard::WireGuard;
 pub use worker::Worker;

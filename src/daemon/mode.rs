@@ -5,8 +5,8 @@ use std::os::fd::OwnedFd;
 
 use super::budget::Progress;
 use super::core::Core;
-use super::error::DeviceError;
-use super::sockets::{Sockets, Via};
+use super::error::DaemonError;
+use super::sockets::{SocketRef, Sockets};
 use super::token::Token;
 use crate::control::health::Handshake;
 use crate::messages::{Status, ToTunnel};
@@ -20,9 +20,9 @@ use wontun_proto::wireguard::PublicKey;
 
 /// Routing decision for packets from the tun.
 #[derive(Debug)]
-pub enum Way<M: Mode> {
+pub enum RouteDecision<M: Mode> {
     /// Send by this route, encrypted with this state.
-    Send(Route<Via<M::Owner>>, M::Sealing),
+    Send(Route<SocketRef<M::Owner>>, M::Sealing),
     /// No route yet: pass each packet to [`Mode::stage`].
     Stage(M::Owner),
 }
@@ -52,7 +52,7 @@ pub trait Mode: Sized + Send + std::fmt::Debug {
     ///
     /// # Errors
     /// Only if the tunnel cannot run any more; so for all of these.
-    fn start(&mut self, core: &mut Core) -> Result<(), DeviceError>;
+    fn start(&mut self, core: &mut Core) -> Result<(), DaemonError>;
 
     /// Returns the sockets.
     fn sockets(&self) -> &Sockets<Self::Owner>;
@@ -65,7 +65,12 @@ pub trait Mode: Sized + Send + std::fmt::Debug {
     ///
     /// # Errors
     /// The reason for dropping it.
-    fn route(&mut self, core: &mut Core, packet: &[u8], lengths: Lengths) -> Result<Way<Self>, DropReason>;
+    fn route(
+        &mut self,
+        core: &mut Core,
+        packet: &[u8],
+        lengths: Lengths,
+    ) -> Result<RouteDecision<Self>, DropReason>;
 
     /// Queues a copy of a packet until there is a route.
     ///
@@ -86,25 +91,25 @@ pub trait Mode: Sized + Send + std::fmt::Debug {
         &mut self,
         core: &mut Core,
         class: ErrorClass,
-        route: &Route<Via<Self::Owner>>,
+        route: &Route<SocketRef<Self::Owner>>,
         datagrams: usize,
-    ) -> Result<Option<Route<Via<Self::Owner>>>, DeviceError>;
+    ) -> Result<Option<Route<SocketRef<Self::Owner>>>, DaemonError>;
 
     /// Handles a socket error caused by a datagram sent earlier.
-    fn handle_bounce(&mut self, core: &mut Core, reason: DropReason) {
+    fn handle_socket_error(&mut self, core: &mut Core, reason: DropReason) {
         core.count_drop(reason, None);
     }
 
     /// Handles a send error that may be about an earlier datagram, or about the one being sent
     /// again.
-    fn handle_doubtful_bounce(&mut self, _core: &mut Core, _reason: DropReason) {}
+    fn handle_suspect_error(&mut self, _core: &mut Core, _reason: DropReason) {}
 
     /// Handles a token registered by this mode, except for sockets: answers to wg(8), queued
     /// handshakes.
     ///
     /// # Errors
     /// As for [`Self::start`].
-    fn drain(&mut self, core: &mut Core, token: Token) -> Result<Progress, DeviceError>;
+    fn drain(&mut self, core: &mut Core, token: Token) -> Result<Progress, DaemonError>;
 
     /// Handles pending events, and adds one outgoing datagram to `batch`, which is `None` while a
     /// socket is full. Called after everything else, and again while it returns [`Progress::More`].
@@ -114,8 +119,8 @@ pub trait Mode: Sized + Send + std::fmt::Debug {
     fn serve(
         &mut self,
         core: &mut Core,
-        batch: Option<&mut SendBatch<Via<Self::Owner>>>,
-    ) -> Result<Progress, DeviceError>;
+        batch: Option<&mut SendBatch<SocketRef<Self::Owner>>>,
+    ) -> Result<Progress, DaemonError>;
 
     /// Returns the time at which [`Self::handle_timeouts`] must be called next.
     fn deadline(&self) -> Option<Instant>;
@@ -124,18 +129,18 @@ pub trait Mode: Sized + Send + std::fmt::Debug {
     ///
     /// # Errors
     /// As for [`Self::start`].
-    fn handle_timeouts(&mut self, core: &mut Core) -> Result<(), DeviceError>;
+    fn handle_timeouts(&mut self, core: &mut Core) -> Result<(), DaemonError>;
 
     /// Applies a message of the supervisor that is specific to this mode.
     ///
     /// # Errors
-    /// [`DeviceError::Message`] if it is not; as for [`Self::start`].
+    /// [`DaemonError::UnexpectedMessage`] if it is not; as for [`Self::start`].
     fn handle_message(
         &mut self,
         core: &mut Core,
         message: ToTunnel,
         descriptors: Vec<OwnedFd>,
-    ) -> Result<(), DeviceError>;
+    ) -> Result<(), DaemonError>;
 
     /// Handles a changed mark of datagrams, after which the peers' sockets are no longer used.
     fn handle_mark(&mut self, _core: &mut Core) {}
@@ -144,7 +149,7 @@ pub trait Mode: Sized + Send + std::fmt::Debug {
     ///
     /// # Errors
     /// As for [`Self::start`].
-    fn handle_spares(&mut self, _core: &mut Core) -> Result<(), DeviceError> {
+    fn handle_spares(&mut self, _core: &mut Core) -> Result<(), DaemonError> {
         Ok(())
     }
 
@@ -152,7 +157,7 @@ pub trait Mode: Sized + Send + std::fmt::Debug {
     ///
     /// # Errors
     /// As for [`Self::start`].
-    fn handle_link(&mut self, core: &mut Core) -> Result<(), DeviceError>;
+    fn handle_link(&mut self, core: &mut Core) -> Result<(), DaemonError>;
 
     /// Handles the end of a suspension of the machine: existing sessions must not be used any more.
     fn handle_resume(&mut self, _core: &mut Core) {}
@@ -162,17 +167,23 @@ pub trait Mode: Sized + Send + std::fmt::Debug {
     ///
     /// # Errors
     /// As for [`Self::start`].
-    fn handle_address_lost(&mut self, core: &mut Core, address: IpAddr) -> Result<(), DeviceError>;
+    fn handle_address_lost(&mut self, core: &mut Core, address: IpAddr) -> Result<(), DaemonError>;
 
     /// Returns the time since the latest handshake with any peer.
     fn handshake(&self, now: Instant) -> Handshake;
 
     /// Fills in the metrics of this mode, except for those of peers.
-    fn tell(&self, now: Instant, sample: &mut Sample);
+    fn collect(&self, now: Instant, sample: &mut Sample);
 
-    /// Appends the metrics of peers: at most `most`, in the order of their public keys, starting
+    /// Appends the metrics of peers: at most `limit`, in the order of their public keys, starting
     /// after `after`. The vector has capacity for them.
-    fn tell_peers(&self, after: Option<&PublicKey>, most: usize, now: Instant, peers: &mut Vec<PeerSample>);
+    fn collect_peers(
+        &self,
+        after: Option<&PublicKey>,
+        limit: usize,
+        now: Instant,
+        peers: &mut Vec<PeerSample>,
+    );
 
     /// Returns the state of the peers, for the service manager.
     fn status(&self, now: Instant) -> Status;

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::mode::Mode;
-use super::sockets::Via;
+use super::sockets::SocketRef;
 use crate::net::send_batch::Route;
 use wontun_packet::split::Split;
 
@@ -12,7 +12,7 @@ use wontun_packet::split::Split;
 pub(super) struct Pending<M: Mode> {
     pub(super) split: Split,
     pub(super) packet: Range<usize>,
-    pub(super) route: Route<Via<M::Owner>>,
+    pub(super) route: Route<SocketRef<M::Owner>>,
     pub(super) sealing: M::Sealing,
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
-use super::token::{Token, UnknownToken};
+use super::token::{Token, UnknownTokenError};
 
 /// Maximum number of events returned by one call; more wait for the next call.
 pub(super) const EVENTS: usize = 64;
@@ -77,7 +77,7 @@ impl Poll {
         &self,
         events: &'a mut [EpollEvent; EVENTS],
         limit: Option<Duration>,
-    ) -> io::Result<impl Iterator<Item = Result<Token, UnknownToken>> + 'a> {
+    ) -> io::Result<impl Iterator<Item = Result<Token, UnknownTokenError>> + 'a> {
         let timeout = limit.map_or(EpollTimeout::NONE, |limit| {
             let millis = limit.as_micros().div_ceil(1000);
             u16::try_from(millis).unwrap_or(u16::MAX).into()

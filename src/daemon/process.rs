@@ -13,11 +13,11 @@ use nix::sys::signal::{SigSet, Signal};
 use tracing::level_filters::LevelFilter;
 use tracing::{debug, error, warn};
 
-use super::core::{Core, LinkView};
-use super::error::{DeviceError, system};
-use super::incoming::Receive;
+use super::core::{Core, LinkState};
+use super::error::{DaemonError, system};
 use super::plain::{PlainSettings, PlainTunnel};
-use super::run::Device;
+use super::run::Daemon;
+use super::rx::Receive;
 use super::sockets::Sockets;
 use super::wireguard::WireGuard;
 use crate::control::health::HealthListener;
@@ -29,17 +29,17 @@ use crate::process::{Channel, ChannelError, prepare_helper};
 use crate::sandbox::{Report, Sandbox, State};
 
 /// Timeout in milliseconds for each of the supervisor's messages until the start is complete.
-const PATIENCE: u16 = 60_000;
+const MESSAGE_TIMEOUT_MS: u16 = 60_000;
 /// Timeout for the last log lines: a stopped reader of the log must not delay the exit, which the
 /// supervisor waits for.
-const LAST_LINES: Duration = Duration::from_millis(10);
+const LOG_FLUSH_TIMEOUT: Duration = Duration::from_millis(10);
 
 /// Exit codes, as in sysexits.h.
-const OTHER: u8 = 1;
-const UNAVAILABLE: u8 = 69;
+const EXIT_FAILURE: u8 = 1;
+const EX_UNAVAILABLE: u8 = 69;
 
 /// Configuration and descriptors received from the supervisor until the start is complete.
-struct Handed {
+struct StartSettings {
     start: Start,
     health: Option<OwnedFd>,
     metrics: Option<OwnedFd>,
@@ -64,16 +64,16 @@ pub fn main(channel: OwnedFd) -> u8 {
         error!("{error}");
     }
     if let Some(logging) = &mut logging {
-        logging.flush(LAST_LINES);
+        logging.flush(LOG_FLUSH_TIMEOUT);
     }
     let Err(error) = result else { return 0 };
-    if !covers_stderr && !matches!(error, DeviceError::Stopped) {
-        say(format!("wontun: {error}"));
+    if !covers_stderr && !matches!(error, DaemonError::Stopped) {
+        print_error(format!("wontun: {error}"));
     }
-    if matches!(error, DeviceError::TunGone(_)) { UNAVAILABLE } else { OTHER }
+    if matches!(error, DaemonError::TunGone(_)) { EX_UNAVAILABLE } else { EXIT_FAILURE }
 }
 
-fn prepare() -> Result<(), DeviceError> {
+fn prepare() -> Result<(), DaemonError> {
     prepare_helper("tunnel")?;
     // SIGSYS of a forbidden call must be handled, whatever signal mask the process was started with
     let trap = SigSet::from(Signal::SIGSYS);
@@ -82,14 +82,14 @@ fn prepare() -> Result<(), DeviceError> {
 
 /// Writes one line about a failure to standard error, in a thread that is abandoned if the reader
 /// blocks.
-fn say(line: String) {
+fn print_error(line: String) {
     let (done, written) = mpsc::channel();
     let writer = thread::Builder::new().spawn(move || {
         let _ = writeln!(io::stderr(), "{line}");
         let _ = done.send(());
     });
     if writer.is_ok() {
-        let _ = written.recv_timeout(LAST_LINES);
+        let _ = written.recv_timeout(LOG_FLUSH_TIMEOUT);
     }
 }
 
@@ -102,57 +102,63 @@ fn start_and_run(
     channel: OwnedFd,
     logging: &mut Option<Logging>,
     init: fn(Log) -> Option<Logging>,
-) -> Result<(), DeviceError> {
+) -> Result<(), DaemonError> {
     let mut channel = Channel::new(channel).map_err(system("opening the supervisor's socket"))?;
-    let handed = receive(&mut channel, |log| *logging = init(log))?;
+    let settings = receive(&mut channel, |log| *logging = init(log))?;
     let logging = logging.as_mut();
-    let Handed { start, health, metrics, tuns, sockets, messages } = handed;
+    let StartSettings { start, health, metrics, tuns, sockets, messages } = settings;
     let Start { tun, index, link, clamps_mss, user, mode, .. } = start;
     let health = health.map(|socket| HealthListener::from_fd(socket, user));
     let metrics = start.metrics.zip(metrics);
     let metrics = metrics.map(|(settings, socket)| serve_metrics(settings, socket)).transpose()?;
-    let core = Core::open(tun, tuns.len(), LinkView::new(index, link), channel, health)?;
+    let core = Core::open(tun, tuns.len(), LinkState::new(index, link), channel, health)?;
     let (port, sockets, descriptors) = sockets;
     match mode {
         ModeStart::WireGuard { reports_endpoints } => {
             let sockets = Sockets::new(port, sockets, descriptors)?;
-            let device = Device::<WireGuard>::wireguard(core, tuns, sockets, reports_endpoints, clamps_mss)?;
-            carry(device, messages, metrics, start.is_sandboxed, logging)
+            let device = Daemon::<WireGuard>::wireguard(core, tuns, sockets, reports_endpoints, clamps_mss)?;
+            run(device, messages, metrics, start.is_sandboxed, logging)
         }
         ModeStart::Plain { is_client, server, name, keepalive } => {
             let sockets = Sockets::new(port, sockets, descriptors)?;
             let settings = PlainSettings { is_client, server: server.map(Into::into), name, keepalive };
-            let device = Device::<PlainTunnel>::plain(core, tuns, sockets, settings, clamps_mss)?;
-            carry(device, messages, metrics, start.is_sandboxed, logging)
+            let device = Daemon::<PlainTunnel>::plain(core, tuns, sockets, settings, clamps_mss)?;
+            run(device, messages, metrics, start.is_sandboxed, logging)
         }
     }
 }
 
-fn serve_metrics(settings: MetricsStart, socket: OwnedFd) -> Result<Metrics, DeviceError> {
+fn serve_metrics(settings: MetricsStart, socket: OwnedFd) -> Result<Metrics, DaemonError> {
     let hosts = settings.hosts.iter().map(|host| host.parse()).collect::<Result<_, _>>();
     let listener = MetricsListener::from_fd(socket, settings.address);
-    Ok(Metrics::new(listener, hosts.map_err(|_| DeviceError::Message)?)?)
+    Ok(Metrics::new(listener, hosts.map_err(|_| DaemonError::UnexpectedMessage)?)?)
 }
 
 /// Receives configuration and descriptors until the start is complete.
-fn receive(channel: &mut Connection, init: impl FnOnce(Log)) -> Result<Handed, DeviceError> {
-    let (ToTunnel::Start(start), descriptors) = next(channel)? else { return Err(DeviceError::Message) };
+fn receive(channel: &mut Connection, init: impl FnOnce(Log)) -> Result<StartSettings, DaemonError> {
+    let (ToTunnel::Start(start), descriptors) = next_message(channel)? else {
+        return Err(DaemonError::UnexpectedMessage);
+    };
     init(start.log);
     let mut descriptors = descriptors.into_iter();
-    let health = if start.has_health { Some(descriptors.next().ok_or(DeviceError::Message)?) } else { None };
-    let metrics =
-        if start.metrics.is_some() { Some(descriptors.next().ok_or(DeviceError::Message)?) } else { None };
+    let health =
+        if start.has_health { Some(descriptors.next().ok_or(DaemonError::UnexpectedMessage)?) } else { None };
+    let metrics = if start.metrics.is_some() {
+        Some(descriptors.next().ok_or(DaemonError::UnexpectedMessage)?)
+    } else {
+        None
+    };
     let (mut tuns, mut messages) = (Vec::new(), Vec::new());
     let mut sockets: Option<(u16, Vec<BaseSocket>, Vec<OwnedFd>)> = None;
     loop {
-        let (message, descriptors) = next(channel)?;
+        let (message, descriptors) = next_message(channel)?;
         match message {
-            ToTunnel::Start(_) => return Err(DeviceError::Message),
+            ToTunnel::Start(_) => return Err(DaemonError::UnexpectedMessage),
             ToTunnel::Queues(queues) if queues.len() == descriptors.len() => {
                 let queues = descriptors.into_iter().zip(queues);
                 tuns.extend(queues.map(|(descriptor, queue)| Tun::from_parts(descriptor, queue)));
             }
-            ToTunnel::Queues(_) => return Err(DeviceError::Message),
+            ToTunnel::Queues(_) => return Err(DaemonError::UnexpectedMessage),
             ToTunnel::Sockets { port, sockets: described } if sockets.is_none() => {
                 sockets = Some((port, described, descriptors));
             }
@@ -163,29 +169,29 @@ fn receive(channel: &mut Connection, init: impl FnOnce(Log)) -> Result<Handed, D
                 }
             }
             ToTunnel::Run => break,
-            ToTunnel::Stop => return Err(DeviceError::Stopped),
+            ToTunnel::Stop => return Err(DaemonError::Stopped),
             message => messages.push((message, descriptors)),
         }
     }
-    let sockets = sockets.ok_or(DeviceError::Message)?;
+    let sockets = sockets.ok_or(DaemonError::UnexpectedMessage)?;
     if tuns.is_empty() || tuns.len() != usize::from(start.workers) {
-        return Err(DeviceError::Message);
+        return Err(DaemonError::UnexpectedMessage);
     }
-    Ok(Handed { start: *start, health, metrics, tuns, sockets, messages })
+    Ok(StartSettings { start: *start, health, metrics, tuns, sockets, messages })
 }
 
 /// Waits for the next message.
-fn next(channel: &mut Connection) -> Result<(ToTunnel, Vec<OwnedFd>), DeviceError> {
+fn next_message(channel: &mut Connection) -> Result<(ToTunnel, Vec<OwnedFd>), DaemonError> {
     loop {
         match channel.receive() {
             Ok(Some(message)) => return Ok(message),
             Ok(None) => {}
-            Err(ChannelError::Closed) => return Err(DeviceError::Stopped),
+            Err(ChannelError::Closed) => return Err(DaemonError::Stopped),
             Err(error) => return Err(error.into()),
         }
         let mut fds = [PollFd::new(channel.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut fds, PollTimeout::from(PATIENCE)) {
-            Ok(0) => return Err(DeviceError::Silence),
+        match poll(&mut fds, PollTimeout::from(MESSAGE_TIMEOUT_MS)) {
+            Ok(0) => return Err(DaemonError::SupervisorTimeout),
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(system("waiting for the supervisor")(error.into())),
         }
@@ -204,18 +210,18 @@ const fn level_filter(level: u8) -> LevelFilter {
 }
 
 /// Applies the supervisor's messages, confines this process and carries packets until the end.
-fn carry<M: Receive>(
-    mut device: Device<M>,
+fn run<M: Receive>(
+    mut device: Daemon<M>,
     messages: Vec<(ToTunnel, Vec<OwnedFd>)>,
     metrics: Option<Metrics>,
     is_sandboxed: bool,
     logging: Option<&mut Logging>,
-) -> Result<(), DeviceError> {
+) -> Result<(), DaemonError> {
     for (message, descriptors) in messages {
         device.apply(message, descriptors)?;
     }
     if let Some(metrics) = metrics {
-        device.serve_metrics(metrics);
+        device.set_metrics(metrics);
     }
     let sandbox = if is_sandboxed { Some(Sandbox::of_tunnel()?) } else { None };
     if let Some(logging) = logging {
@@ -225,12 +231,12 @@ fn carry<M: Receive>(
     if let Some(sandbox) = sandbox {
         let Report { seccomp, landlock } = sandbox.engage()?;
         if let State::Forbidden(_) = seccomp {
-            warn!(%seccomp, %landlock, "the sandbox of the tunnel process is not whole: let the one around it allow seccomp(2)");
+            warn!(%seccomp, %landlock, "the sandbox of the tunnel process is incomplete: allow seccomp(2) in the outer sandbox");
         } else {
             debug!(%seccomp, %landlock, "sandbox of the tunnel process");
         }
     }
-    device.say_ready();
+    device.report_ready();
     device.run()
 }
 
@@ -282,7 +288,7 @@ mod tests {
     }
 
     /// Returns the next message, skipping requests for sockets.
-    fn hear(supervisor: &mut Supervisor) -> FromTunnel {
+    fn next_message_from(supervisor: &mut Supervisor) -> FromTunnel {
         loop {
             match supervisor.receive().unwrap() {
                 None | Some((FromTunnel::NeedSockets { .. }, _)) => {}
@@ -293,7 +299,7 @@ mod tests {
     }
 
     /// Returns a supervisor, and a tunnel process as a thread without logging.
-    fn tunnel() -> (Supervisor, thread::JoinHandle<Result<(), DeviceError>>) {
+    fn tunnel() -> (Supervisor, thread::JoinHandle<Result<(), DaemonError>>) {
         let (near, far) = pair().unwrap();
         (Channel::new(near).unwrap(), thread::spawn(|| start_and_run(far, &mut None, |_| None)))
     }
@@ -308,10 +314,12 @@ mod tests {
                 Vec::new(),
             );
             supervisor.send(&ToTunnel::Run, Vec::new()).unwrap();
-            assert!(matches!(hear(&mut supervisor), FromTunnel::Ready));
+            assert!(matches!(next_message_from(&mut supervisor), FromTunnel::Ready));
             supervisor.send(&ToTunnel::Probe(5), Vec::new()).unwrap();
             let none = Status::WireGuard { connected: 0, peers: 0, handshake: None };
-            let FromTunnel::Alive { probe: 5, status } = hear(&mut supervisor) else { panic!("not alive") };
+            let FromTunnel::Alive { probe: 5, status } = next_message_from(&mut supervisor) else {
+                panic!("not alive")
+            };
             assert_eq!(status, none);
             if ends_in_order {
                 supervisor.send(&ToTunnel::Stop, Vec::new()).unwrap();
@@ -319,7 +327,7 @@ mod tests {
             } else {
                 drop(supervisor);
                 let result = process.join().unwrap();
-                assert!(matches!(result, Err(DeviceError::Supervisor(ChannelError::Closed))), "{result:?}");
+                assert!(matches!(result, Err(DaemonError::Supervisor(ChannelError::Closed))), "{result:?}");
             }
         }
     }
@@ -330,38 +338,41 @@ mod tests {
         let (mut supervisor, process) = tunnel();
         let tun: TunName = format!("tp{}", std::process::id() % 1_000_000).parse().unwrap();
         let health = HealthListener::open(&tun).unwrap().into_fd();
-        let ToTunnel::Start(mut told) = start(ModeStart::WireGuard { reports_endpoints: false }) else {
+        let ToTunnel::Start(mut start) = start(ModeStart::WireGuard { reports_endpoints: false }) else {
             panic!("another message")
         };
-        (told.tun, told.has_health) = (tun.clone(), true);
-        told.user = nix::unistd::geteuid().as_raw();
-        let _tun = hand_over(&mut supervisor, ToTunnel::Start(told), vec![health]);
+        (start.tun, start.has_health) = (tun.clone(), true);
+        start.user = nix::unistd::geteuid().as_raw();
+        let _tun = hand_over(&mut supervisor, ToTunnel::Start(start), vec![health]);
         supervisor.send(&ToTunnel::Run, Vec::new()).unwrap();
-        assert!(matches!(hear(&mut supervisor), FromTunnel::Ready));
+        assert!(matches!(next_message_from(&mut supervisor), FromTunnel::Ready));
         // on a busy machine an answer may come too late
         let is_well = (0..10).any(|_| {
-            let asker = thread::spawn({
+            let client = thread::spawn({
                 let tun = tun.clone();
                 move || health::ask(&tun, None)
             });
-            let FromTunnel::Probe(number) = hear(&mut supervisor) else { panic!("no probe") };
+            let FromTunnel::Probe(number) = next_message_from(&mut supervisor) else { panic!("no probe") };
             supervisor.send(&ToTunnel::Alive(number), Vec::new()).unwrap();
-            asker.join().unwrap().is_ok_and(|health| health.line.ends_with("is up and its loop answers"))
+            client
+                .join()
+                .unwrap()
+                .is_ok_and(|health| health.line.ends_with("is up and its event loop responds"))
         });
         assert!(is_well);
         let trouble = Some("the routes are missing".to_owned());
-        let is_told = (0..10).any(|_| {
-            let asker = thread::spawn({
+        let is_reported = (0..10).any(|_| {
+            let client = thread::spawn({
                 let tun = tun.clone();
                 move || health::ask(&tun, None)
             });
-            let FromTunnel::Probe(probe) = hear(&mut supervisor) else { panic!("no probe") };
+            let FromTunnel::Probe(probe) = next_message_from(&mut supervisor) else { panic!("no probe") };
             let host = Host { trouble: trouble.clone(), ..Host::default() };
             supervisor.send(&ToTunnel::Host(Box::new(host)), Vec::new()).unwrap();
             supervisor.send(&ToTunnel::Alive(probe), Vec::new()).unwrap();
-            asker.join().unwrap().is_err_and(|error| error.to_string() == "the routes are missing")
+            client.join().unwrap().is_err_and(|error| error.to_string() == "the routes are missing")
         });
-        assert!(is_told);
+        assert!(is_reported);
         let error = health::ask(&tun, None).unwrap_err().to_string();
         assert!(error.starts_with(&format!("the supervisor of {tun} has not answered for 1 s")), "{error}");
         supervisor.send(&ToTunnel::Stop, Vec::new()).unwrap();
@@ -390,13 +401,15 @@ mod tests {
         let spares = (0..3).map(|_| UdpSocket::unbound(true).unwrap().into_fd()).collect();
         supervisor.send(&ToTunnel::SpareSockets { ipv4: 3, ipv6: 0 }, spares).unwrap();
         supervisor.send(&ToTunnel::Run, Vec::new()).unwrap();
-        assert!(matches!(hear(&mut supervisor), FromTunnel::Ready));
+        assert!(matches!(next_message_from(&mut supervisor), FromTunnel::Ready));
         let client = std::net::UdpSocket::bind("127.0.0.2:0").unwrap();
         client.send_to(b"hello?", server).unwrap();
-        let FromTunnel::Candidate(address) = hear(&mut supervisor) else { panic!("no candidate") };
+        let FromTunnel::Candidate(address) = next_message_from(&mut supervisor) else {
+            panic!("no candidate")
+        };
         assert_eq!(address, client.local_addr().unwrap().ip());
         supervisor.send(&ToTunnel::CandidateChecked { address, is_usable: true }, Vec::new()).unwrap();
-        assert!(matches!(hear(&mut supervisor), FromTunnel::OuterFamily { is_ipv4: true }));
+        assert!(matches!(next_message_from(&mut supervisor), FromTunnel::OuterFamily { is_ipv4: true }));
         let mut packet = [0; 20];
         (packet[0], packet[3], packet[8]) = (0x45, 20, 64);
         far.send(&packet).unwrap();
@@ -405,7 +418,9 @@ mod tests {
         let (length, from) = client.recv_from(&mut datagram).unwrap();
         assert_eq!((&datagram[..length], from), (&packet[..], server));
         supervisor.send(&ToTunnel::Probe(1), Vec::new()).unwrap();
-        let FromTunnel::Alive { probe: 1, status } = hear(&mut supervisor) else { panic!("not alive") };
+        let FromTunnel::Alive { probe: 1, status } = next_message_from(&mut supervisor) else {
+            panic!("not alive")
+        };
         assert_eq!(status, Status::PlainServer { has_client: true });
         supervisor.send(&ToTunnel::Stop, Vec::new()).unwrap();
         process.join().unwrap().unwrap();
@@ -415,16 +430,16 @@ mod tests {
     fn what_is_not_expected_at_the_start_is_refused() {
         let (mut supervisor, process) = tunnel();
         supervisor.send(&ToTunnel::Run, Vec::new()).unwrap();
-        assert!(matches!(process.join().unwrap(), Err(DeviceError::Message)));
+        assert!(matches!(process.join().unwrap(), Err(DaemonError::UnexpectedMessage)));
         let (mut supervisor, process) = tunnel();
         supervisor.send(&start(ModeStart::WireGuard { reports_endpoints: false }), Vec::new()).unwrap();
         let queue = Queue { is_offloaded: false, is_exclusive: true, has_uso: false };
         supervisor.send(&ToTunnel::Queues(vec![queue]), Vec::new()).unwrap();
-        assert!(matches!(process.join().unwrap(), Err(DeviceError::Message)));
+        assert!(matches!(process.join().unwrap(), Err(DaemonError::UnexpectedMessage)));
         let (mut supervisor, process) = tunnel();
         let _tun =
             hand_over(&mut supervisor, start(ModeStart::WireGuard { reports_endpoints: false }), Vec::new());
         drop(supervisor);
-        assert!(matches!(process.join().unwrap(), Err(DeviceError::Stopped)));
+        assert!(matches!(process.join().unwrap(), Err(DaemonError::Stopped)));
     }
 }

@@ -9,10 +9,10 @@ use std::thread;
 use tracing::{info, warn};
 
 use super::core::{Core, Stop};
-use super::error::{DeviceError, system};
-use super::incoming::Receive;
+use super::error::{DaemonError, system};
 use super::metrics::Observer;
 use super::mode::Mode;
+use super::rx::Receive;
 use super::shared::Shared;
 use super::token::Token;
 use super::worker::Worker;
@@ -25,13 +25,13 @@ const STACK: usize = 512 * 1024;
 
 /// A tunnel, ready to run.
 #[derive(Debug)]
-pub struct Device<M: Mode> {
+pub struct Daemon<M: Mode> {
     shared: Arc<Shared<M>>,
     workers: Vec<Worker<M>>,
     metrics: Option<Metrics>,
 }
 
-impl<M: Receive> Device<M> {
+impl<M: Receive> Daemon<M> {
     /// Assembles a tunnel from its parts.
     ///
     /// # Errors
@@ -41,7 +41,7 @@ impl<M: Receive> Device<M> {
         core: Core,
         tuns: Vec<Tun>,
         clamps_mss: bool,
-    ) -> Result<Self, DeviceError> {
+    ) -> Result<Self, DaemonError> {
         let mut workers = Vec::with_capacity(tuns.len());
         for (number, tun) in tuns.into_iter().enumerate() {
             workers.extend(Worker::new(&core, number, tun, clamps_mss)?);
@@ -53,21 +53,21 @@ impl<M: Receive> Device<M> {
     }
 
     /// Serves metrics while the tunnel runs.
-    pub fn serve_metrics(&mut self, metrics: Metrics) {
+    pub fn set_metrics(&mut self, metrics: Metrics) {
         self.metrics = Some(metrics);
     }
 
     /// Applies a message of the supervisor before [`Self::run`].
     ///
     /// # Errors
-    /// [`DeviceError`].
-    pub(super) fn apply(&mut self, message: ToTunnel, descriptors: Vec<OwnedFd>) -> Result<(), DeviceError> {
-        self.shared.alone(|mode, core| core.handle_message(mode, message, descriptors))
+    /// [`DaemonError`].
+    pub(super) fn apply(&mut self, message: ToTunnel, descriptors: Vec<OwnedFd>) -> Result<(), DaemonError> {
+        self.shared.with_state(|mode, core| core.handle_message(mode, message, descriptors))
     }
 
     /// Reports to the supervisor that packets are carried from now on.
-    pub(super) fn say_ready(&self) {
-        self.shared.alone(|_, core| core.send(&FromTunnel::Ready));
+    pub(super) fn report_ready(&self) {
+        self.shared.with_state(|_, core| core.send(&FromTunnel::Ready));
     }
 
     /// Carries packets until the supervisor ends the tunnel. Each worker but the first runs in a
@@ -75,7 +75,7 @@ impl<M: Receive> Device<M> {
     ///
     /// # Errors
     /// Only if the tunnel cannot run any more: a deleted device, or a failing system.
-    pub fn run(&mut self) -> Result<(), DeviceError> {
+    pub fn run(&mut self) -> Result<(), DaemonError> {
         let shared = &self.shared;
         let metrics = self.metrics.as_ref();
         let result = thread::scope(|scope| {
@@ -94,11 +94,11 @@ impl<M: Receive> Device<M> {
                 }
             }
             if let Some(metrics) = metrics {
-                let serve = move || tell_metrics(shared, metrics);
+                let serve = move || serve_metrics(shared, metrics);
                 let name = "metrics".to_owned();
                 let started = thread::Builder::new().name(name).stack_size(STACK).spawn_scoped(scope, serve);
                 if let Err(error) = started {
-                    warn!(%error, "no thread for the metrics, which are not served");
+                    warn!(%error, "cannot start the metrics thread: metrics are not served");
                 }
             }
             let result = run_to_end(shared, first);
@@ -110,28 +110,28 @@ impl<M: Receive> Device<M> {
             Ok(Some(Stop::Signal(signal))) => info!(%signal, "stopping"),
             Ok(Some(Stop::Supervisor) | None) | Err(_) => {}
         }
-        shared.alone(|mode, core| core.report_summary(mode));
+        shared.with_state(|mode, core| core.report_summary(mode));
         result.map(drop)
     }
 }
 
 /// Serves metrics. Errors and panics do not affect the tunnel.
-fn tell_metrics<M: Mode>(shared: &Shared<M>, metrics: &Metrics) {
+fn serve_metrics<M: Mode>(shared: &Shared<M>, metrics: &Metrics) {
     let mut observer = Observer::default();
     let sample = |process: &Process| shared.sample(&mut observer, process);
     let error = match catch_unwind(AssertUnwindSafe(|| metrics.serve(sample))) {
         Ok(Ok(())) => return,
         Ok(Err(error)) => error,
-        Err(_) => io::Error::other("it panicked, which is a defect of wontun"),
+        Err(_) => io::Error::other("it panicked, which is a bug in wontun"),
     };
-    warn!(%error, "metrics are not served any more");
+    warn!(%error, "the metrics server ended: metrics are no longer served");
 }
 
 /// Runs a worker. A panic is turned into an error, so that the other workers end and it is logged.
-fn run_to_end<M: Receive>(shared: &Shared<M>, worker: &mut Worker<M>) -> Result<Option<Stop>, DeviceError> {
+fn run_to_end<M: Receive>(shared: &Shared<M>, worker: &mut Worker<M>) -> Result<Option<Stop>, DaemonError> {
     let run = AssertUnwindSafe(|| worker.run(shared));
     catch_unwind(run).unwrap_or_else(|_| {
-        let source = io::Error::other("it panicked, which is a defect of wontun");
-        Err(DeviceError::System { what: "a worker", source })
+        let source = io::Error::other("it panicked, which is a bug in wontun");
+        Err(DaemonError::System { what: "a worker", source })
     })
 }

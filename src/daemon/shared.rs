@@ -4,13 +4,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::core::Core;
-use super::error::DeviceError;
+use super::error::DaemonError;
 use super::mode::Mode;
 use super::token::Token;
 use super::worker::Worker;
 
 /// A number that is no worker's.
-const NOBODY: usize = usize::MAX;
+const NO_WORKER: usize = usize::MAX;
 
 /// The mode and [`Core`], behind one lock.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ impl<M: Mode> Shared<M> {
         // a worker that panicked ends the tunnel by other means
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (mode, core) = &mut *state;
-        core.enter(worker.number, worker.now);
+        core.set_current(worker.number, worker.now);
         let result = act(mode, core, worker);
         worker.ready.extend(core.take_tokens());
         worker.mtu = usize::try_from(core.link.mtu).unwrap_or(usize::MAX);
@@ -42,19 +42,19 @@ impl<M: Mode> Shared<M> {
     }
 
     /// Calls `act` with the shared state, from a thread that is no worker. It must not take long.
-    pub(super) fn alone<R>(&self, act: impl FnOnce(&mut M, &mut Core) -> R) -> R {
+    pub(super) fn with_state<R>(&self, act: impl FnOnce(&mut M, &mut Core) -> R) -> R {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (mode, core) = &mut *state;
-        core.enter(NOBODY, core.now);
+        core.set_current(NO_WORKER, core.now);
         act(mode, core)
     }
 
     /// Records the error of a worker that has ended, and wakes the first worker, which ends the
     /// others.
-    pub(super) fn fail(&self, error: DeviceError) {
-        self.alone(|_, core| {
+    pub(super) fn fail(&self, error: DaemonError) {
+        self.with_state(|_, core| {
             core.failure.get_or_insert(error);
-            core.post_to(0, Token::Bell);
+            core.post_to(0, Token::Wake);
         });
     }
 
@@ -66,6 +66,8 @@ impl<M: Mode> Shared<M> {
     /// Makes all workers end.
     pub(super) fn end(&self) {
         self.is_ending.store(true, Ordering::Relaxed);
-        self.alone(|_, core| (0..core.workers()).for_each(|worker| core.post_to(worker, Token::Bell)));
+        self.with_state(|_, core| {
+            (0..core.worker_count()).for_each(|worker| core.post_to(worker, Token::Wake))
+        });
     }
 }

@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 
-use super::error::DeviceError;
+use super::error::DaemonError;
 use super::token::SockId;
 use crate::messages::BaseSocket;
 use crate::net::recv_buffer::Local;
@@ -31,11 +31,11 @@ use crate::net::udp::UdpSocket;
 
 /// Number of datagrams read from a socket before it is closed: more than its receive buffer can
 /// hold.
-const LAST_DRAIN: usize = 16_384;
+const MAX_DRAIN: usize = 16_384;
 
 /// Reference to the socket that a datagram is sent by, and its peer if it is a connected one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Via<O> {
+pub struct SocketRef<O> {
     /// Number of the socket.
     pub(super) id: SockId,
     /// Peer that the datagram is for.
@@ -44,13 +44,13 @@ pub struct Via<O> {
 
 /// Properties of the socket that a datagram was received by.
 #[derive(Clone, Copy, Debug)]
-pub struct Entrance {
+pub struct SocketInfo {
     /// Number of the socket.
     pub(super) id: SockId,
     /// Address that it is bound to, if it is a connected one.
     pub(super) bound: Option<IpAddr>,
     /// Set on a draining socket: the address that it was connected to, if it was.
-    pub(super) retired: Option<Option<SocketAddr>>,
+    pub(super) draining: Option<Option<SocketAddr>>,
     /// True if it receives handshake messages only, which take longer than data and may come from
     /// unknown sources.
     pub(super) is_for_handshakes: bool,
@@ -89,25 +89,25 @@ pub(super) struct Connected<O> {
 
 /// A draining socket, which is read until it is empty and then closed.
 #[derive(Debug)]
-struct Retired {
+struct DrainingSocket {
     id: SockId,
     socket: Arc<UdpSocket>,
     bound: Option<IpAddr>,
     /// Peer of a connected socket.
     remote: Option<SocketAddr>,
     /// Maximum number of datagrams that are still read from it; 0 once it is empty.
-    left: usize,
+    remaining: usize,
 }
 
-/// A socket that is to be drained, and its worker.
-pub(super) type Leftover = (usize, SockId);
+/// Number of a draining socket, and the worker that drains it.
+pub(super) type WorkerSocket = (usize, SockId);
 
 /// All sockets of a tunnel. `O` identifies the owner of a connected one.
 #[derive(Debug)]
 pub struct Sockets<O> {
     disconnected: Vec<Disconnected>,
     connected: Vec<Connected<O>>,
-    retired: Vec<Retired>,
+    draining: Vec<DrainingSocket>,
     /// Spare sockets for IPv4 and for IPv6.
     spares: [Vec<OwnedFd>; 2],
     port: u16,
@@ -125,12 +125,12 @@ impl<O: Copy + PartialEq> Sockets<O> {
     /// Creates the set from disconnected sockets of the supervisor.
     ///
     /// # Errors
-    /// [`DeviceError::Message`]: they do not match their description.
+    /// [`DaemonError::UnexpectedMessage`]: they do not match their description.
     pub(super) fn new(
         port: u16,
         sockets: Vec<BaseSocket>,
         descriptors: Vec<OwnedFd>,
-    ) -> Result<Self, DeviceError> {
+    ) -> Result<Self, DaemonError> {
         Self::with_ids_from(0, port, sockets, descriptors)
     }
 
@@ -139,11 +139,11 @@ impl<O: Copy + PartialEq> Sockets<O> {
         port: u16,
         described: Vec<BaseSocket>,
         descriptors: Vec<OwnedFd>,
-    ) -> Result<Self, DeviceError> {
+    ) -> Result<Self, DaemonError> {
         let mut sockets = Self {
             disconnected: Vec::with_capacity(described.len()),
             connected: Vec::new(),
-            retired: Vec::new(),
+            draining: Vec::new(),
             spares: [Vec::new(), Vec::new()],
             port,
             mark: 0,
@@ -156,14 +156,14 @@ impl<O: Copy + PartialEq> Sockets<O> {
     /// Adds disconnected sockets of the same port. Returns the number of previous ones.
     ///
     /// # Errors
-    /// [`DeviceError::Message`]: they do not match their description.
+    /// [`DaemonError::UnexpectedMessage`]: they do not match their description.
     pub(super) fn add(
         &mut self,
         described: Vec<BaseSocket>,
         descriptors: Vec<OwnedFd>,
-    ) -> Result<usize, DeviceError> {
+    ) -> Result<usize, DaemonError> {
         if described.len() != descriptors.len() {
-            return Err(DeviceError::Message);
+            return Err(DaemonError::UnexpectedMessage);
         }
         let before = self.disconnected.len();
         for (socket, descriptor) in described.into_iter().zip(descriptors) {
@@ -191,26 +191,26 @@ impl<O: Copy + PartialEq> Sockets<O> {
         port: u16,
         sockets: Vec<BaseSocket>,
         descriptors: Vec<OwnedFd>,
-    ) -> Result<Vec<Leftover>, DeviceError> {
+    ) -> Result<Vec<WorkerSocket>, DaemonError> {
         let mut new = Self::with_ids_from(self.next_id, port, sockets, descriptors)?;
         new.mark = self.mark;
         new.spares = std::mem::take(&mut self.spares);
         let old = std::mem::replace(self, new);
-        Ok(self.succeed(old))
+        Ok(self.drain_sockets_of(old))
     }
 
     /// Adds spare sockets of the supervisor, those for IPv4 first.
     ///
     /// # Errors
-    /// [`DeviceError::Message`]: their number is wrong.
+    /// [`DaemonError::UnexpectedMessage`]: their number is wrong.
     pub(super) fn add_spares(
         &mut self,
         ipv4: usize,
         ipv6: usize,
         mut descriptors: Vec<OwnedFd>,
-    ) -> Result<(), DeviceError> {
+    ) -> Result<(), DaemonError> {
         if descriptors.len() != ipv4 + ipv6 {
-            return Err(DeviceError::Message);
+            return Err(DaemonError::UnexpectedMessage);
         }
         let [of_ipv4, of_ipv6] = &mut self.spares;
         of_ipv6.extend(descriptors.drain(ipv4..));
@@ -222,17 +222,17 @@ impl<O: Copy + PartialEq> Sockets<O> {
     /// listened on.
     pub(super) fn spares(&self) -> [Option<usize>; 2] {
         let [ipv4, ipv6] = &self.spares;
-        let count = |spares: &Vec<_>, any: IpAddr| self.speaks(any).then_some(spares.len());
+        let count = |spares: &Vec<_>, any: IpAddr| self.supports_family_of(any).then_some(spares.len());
         [count(ipv4, Ipv4Addr::UNSPECIFIED.into()), count(ipv6, Ipv6Addr::UNSPECIFIED.into())]
     }
 
     /// Records the mark of outgoing datagrams, 0 for none, which the disconnected sockets have
     /// already. Peers' sockets and spare ones, which have the previous mark, are no longer used.
-    pub(super) fn set_mark(&mut self, mark: u32) -> Vec<Leftover> {
+    pub(super) fn set_mark(&mut self, mark: u32) -> Vec<WorkerSocket> {
         self.mark = mark;
         self.spares = [Vec::new(), Vec::new()];
         let connected = std::mem::take(&mut self.connected);
-        connected.into_iter().map(|connected| self.retire(connected)).collect()
+        connected.into_iter().map(|connected| self.start_draining(connected)).collect()
     }
 
     /// Returns the mark of outgoing datagrams, 0 for none.
@@ -240,18 +240,24 @@ impl<O: Copy + PartialEq> Sockets<O> {
         self.mark
     }
 
-    /// Takes the place of `old`, whose sockets are no longer used.
-    fn succeed(&mut self, old: Self) -> Vec<Leftover> {
-        let mut leftovers = Vec::new();
-        self.retired = old.retired;
+    /// Takes over the sockets of `old`, which are drained and closed.
+    fn drain_sockets_of(&mut self, old: Self) -> Vec<WorkerSocket> {
+        let mut draining = Vec::new();
+        self.draining = old.draining;
         for Disconnected { worker, id, socket, .. } in old.disconnected {
-            self.retired.push(Retired { id, socket, bound: None, remote: None, left: LAST_DRAIN });
-            leftovers.push((worker, id));
+            self.draining.push(DrainingSocket {
+                id,
+                socket,
+                bound: None,
+                remote: None,
+                remaining: MAX_DRAIN,
+            });
+            draining.push((worker, id));
         }
         for connected in old.connected {
-            leftovers.push(self.retire(connected));
+            draining.push(self.start_draining(connected));
         }
-        leftovers
+        draining
     }
 
     /// Returns the UDP port of all sockets.
@@ -295,19 +301,19 @@ impl<O: Copy + PartialEq> Sockets<O> {
         remote: SocketAddr,
         local: Option<IpAddr>,
         class: u8,
-    ) -> Option<Route<Via<O>>> {
-        let own = owner.and_then(|owner| self.connected(owner)).filter(|connected| {
+    ) -> Option<Route<SocketRef<O>>> {
+        let connected = owner.and_then(|owner| self.connected(owner)).filter(|connected| {
             connected.worker == worker && connected.remote == remote && connected.local == local
         });
-        let (id, socket, is_connected) = match own {
-            Some(own) => (own.id, &own.socket, true),
+        let (id, socket, is_connected) = match connected {
+            Some(connected) => (connected.id, &connected.socket, true),
             None => {
                 let (id, socket) = self.disconnected_for(worker, remote.ip())?;
                 (id, socket, false)
             }
         };
         let socket = Arc::clone(socket);
-        Some(Route { socket, is_connected, remote, local, class, owner: Via { id, owner } })
+        Some(Route { socket, is_connected, remote, local, class, owner: SocketRef { id, owner } })
     }
 
     /// Returns the connected socket of a peer, if it has one.
@@ -332,40 +338,45 @@ impl<O: Copy + PartialEq> Sockets<O> {
     }
 
     /// Returns the socket of that number and its properties; `None` if it is closed by now.
-    pub(super) fn get(&self, id: SockId) -> Option<(Arc<UdpSocket>, Entrance)> {
+    pub(super) fn get(&self, id: SockId) -> Option<(Arc<UdpSocket>, SocketInfo)> {
         if let Some(connected) = self.connected.iter().find(|connected| connected.id == id) {
-            let entrance = Entrance { id, bound: connected.local, retired: None, is_for_handshakes: false };
-            return Some((Arc::clone(&connected.socket), entrance));
+            let socket_info =
+                SocketInfo { id, bound: connected.local, draining: None, is_for_handshakes: false };
+            return Some((Arc::clone(&connected.socket), socket_info));
         }
         if let Some(each) = self.disconnected.iter().find(|each| each.id == id) {
             let is_for_handshakes = each.is_for_handshakes;
             return Some((
                 Arc::clone(&each.socket),
-                Entrance { id, bound: None, retired: None, is_for_handshakes },
+                SocketInfo { id, bound: None, draining: None, is_for_handshakes },
             ));
         }
-        let retired = self.retired.iter().find(|retired| retired.id == id)?;
-        let entrance =
-            Entrance { id, bound: retired.bound, retired: Some(retired.remote), is_for_handshakes: false };
-        Some((Arc::clone(&retired.socket), entrance))
+        let draining = self.draining.iter().find(|draining| draining.id == id)?;
+        let socket_info = SocketInfo {
+            id,
+            bound: draining.bound,
+            draining: Some(draining.remote),
+            is_for_handshakes: false,
+        };
+        Some((Arc::clone(&draining.socket), socket_info))
     }
 
     /// Records that `taken` datagrams were read from a draining socket; `is_empty` if those were
     /// all. It is closed once it is empty, or after a maximum number of datagrams.
-    pub(super) fn finish(&mut self, id: SockId, taken: usize, is_empty: bool) {
-        if let Some(retired) = self.retired.iter_mut().find(|retired| retired.id == id) {
-            retired.left = if is_empty { 0 } else { retired.left.saturating_sub(taken) };
+    pub(super) fn record_drained(&mut self, id: SockId, taken: usize, is_empty: bool) {
+        if let Some(draining) = self.draining.iter_mut().find(|draining| draining.id == id) {
+            draining.remaining = if is_empty { 0 } else { draining.remaining.saturating_sub(taken) };
         }
-        self.close_finished();
+        self.close_drained();
     }
 
     /// Closes drained sockets, except those that a batch still has to be sent by.
-    fn close_finished(&mut self) {
-        self.retired.retain(|retired| retired.left > 0 || Arc::strong_count(&retired.socket) > 1);
+    fn close_drained(&mut self) {
+        self.draining.retain(|draining| draining.remaining > 0 || Arc::strong_count(&draining.socket) > 1);
     }
 
     /// Returns true if the address family of `address` is listened on.
-    pub(super) fn speaks(&self, address: IpAddr) -> bool {
+    pub(super) fn supports_family_of(&self, address: IpAddr) -> bool {
         self.disconnected.iter().any(|each| each.address.is_ipv4() == address.is_ipv4())
     }
 
@@ -382,8 +393,8 @@ impl<O: Copy + PartialEq> Sockets<O> {
         owner: O,
         peer: SocketAddr,
         local: Option<Local>,
-    ) -> io::Result<Option<Leftover>> {
-        self.close_finished();
+    ) -> io::Result<Option<WorkerSocket>> {
+        self.close_drained();
         let of_family = |each: &&Disconnected| each.address.is_ipv4() == peer.is_ipv4();
         let base = self.disconnected.iter().find(of_family);
         let base = base.ok_or_else(|| io::Error::from(Errno::EAFNOSUPPORT))?;
@@ -410,15 +421,21 @@ impl<O: Copy + PartialEq> Sockets<O> {
     }
 
     /// Stops using a peer's connected socket, which must be drained.
-    pub(super) fn disconnect(&mut self, owner: O) -> Option<Leftover> {
+    pub(super) fn disconnect(&mut self, owner: O) -> Option<WorkerSocket> {
         let place = self.connected.iter().position(|connected| connected.owner == owner)?;
         let connected = self.connected.swap_remove(place);
-        Some(self.retire(connected))
+        Some(self.start_draining(connected))
     }
 
-    fn retire(&mut self, connected: Connected<O>) -> Leftover {
+    fn start_draining(&mut self, connected: Connected<O>) -> WorkerSocket {
         let Connected { worker, id, socket, remote, local, .. } = connected;
-        self.retired.push(Retired { id, socket, bound: local, remote: Some(remote), left: LAST_DRAIN });
+        self.draining.push(DrainingSocket {
+            id,
+            socket,
+            bound: local,
+            remote: Some(remote),
+            remaining: MAX_DRAIN,
+        });
         (worker, id)
     }
 
@@ -482,7 +499,7 @@ mod tests {
         let peer = "127.0.0.2:9".parse().unwrap();
         assert_eq!(sockets.spares(), [Some(0), None], "IPv6 is not listened on");
         assert_eq!(sockets.connect(0, 1, peer, None).unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        assert!(matches!(sockets.add_spares(2, 1, spares(2)), Err(DeviceError::Message)));
+        assert!(matches!(sockets.add_spares(2, 1, spares(2)), Err(DaemonError::UnexpectedMessage)));
         sockets.add_spares(2, 0, spares(2)).unwrap();
         assert!(sockets.connect(0, 1, peer, None).unwrap().is_none());
         let connected = sockets.connected(1).unwrap();
@@ -494,8 +511,8 @@ mod tests {
         let first = connected.id;
         assert_eq!(sockets.connect(0, 1, "127.0.0.3:9".parse().unwrap(), None).unwrap(), Some((0, first)));
         assert_eq!(sockets.spares(), [Some(0), None]);
-        assert!(sockets.get(first).unwrap().1.retired.is_some(), "read to its end");
-        sockets.finish(first, 0, true);
+        assert!(sockets.get(first).unwrap().1.draining.is_some(), "read to its end");
+        sockets.record_drained(first, 0, true);
         assert!(sockets.get(first).is_none());
     }
 
@@ -523,7 +540,10 @@ mod tests {
             address: "127.0.0.1".parse().unwrap(),
             has_gso: false,
         };
-        assert!(matches!(sockets.replace(port, vec![described], Vec::new()), Err(DeviceError::Message)));
+        assert!(matches!(
+            sockets.replace(port, vec![described], Vec::new()),
+            Err(DaemonError::UnexpectedMessage)
+        ));
         assert_eq!(sockets.replace(port, vec![described], vec![handed]).unwrap(), before);
         assert_eq!((sockets.port(), sockets.spares(), sockets.connected_count()), (port, [Some(1), None], 0));
         assert!(sockets.in_use().all(|(_, id, _)| before.iter().all(|(_, old)| *old != id)), "other numbers");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::budget::Progress;
 use super::core::{Core, Stop};
-use super::error::DeviceError;
+use super::error::DaemonError;
 use super::mode::Mode;
 use super::sockets::Sockets;
 use super::token::Token;
@@ -16,34 +16,34 @@ use crate::messages::{self, FromTunnel, ToTunnel};
 const BUDGET: usize = 8;
 /// Number of spare UDP sockets of each address family: a used one is replaced at once, so that the
 /// number of descriptors stays the same.
-const SPARES: usize = 4;
+const SPARE_SOCKETS: usize = 4;
 /// Minimum interval between two requests for sockets.
-const BETWEEN_REQUESTS: Duration = Duration::from_secs(1);
+const REQUEST_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Core {
     /// Answers the supervisor's probe if all workers have responded since.
     pub(super) fn answer_probe(&mut self, mode: &impl Mode) {
-        if let Some((probe, round)) = self.supervisor.probe
-            && self.pulse.is_complete(round)
+        if let Some((number, probe)) = self.supervisor.probe
+            && self.liveness.is_answered(probe)
         {
             self.supervisor.probe = None;
             let status = mode.status(self.now);
-            self.send(&FromTunnel::Alive { probe, status });
+            self.send(&FromTunnel::Alive { probe: number, status });
         }
     }
 
     /// Requests spare sockets of the families that `sockets` listen on, if some are missing.
-    pub(super) fn ask_sockets<O: Copy + PartialEq>(&mut self, sockets: &Sockets<O>) {
-        let asked = self.supervisor.asked_sockets;
-        if asked.is_some_and(|asked| self.now.since(asked) < BETWEEN_REQUESTS) {
+    pub(super) fn request_sockets<O: Copy + PartialEq>(&mut self, sockets: &Sockets<O>) {
+        let requested = self.supervisor.sockets_requested_at;
+        if requested.is_some_and(|requested| self.now.since(requested) < REQUEST_INTERVAL) {
             return;
         }
-        let [ipv4, ipv6] = sockets.spares().map(|left| match left {
-            Some(left) => u8::try_from(SPARES.saturating_sub(left)).unwrap_or_default(),
+        let [ipv4, ipv6] = sockets.spares().map(|available| match available {
+            Some(available) => u8::try_from(SPARE_SOCKETS.saturating_sub(available)).unwrap_or_default(),
             None => 0,
         });
         if ipv4 > 0 || ipv6 > 0 {
-            self.supervisor.asked_sockets = Some(self.now);
+            self.supervisor.sockets_requested_at = Some(self.now);
             self.send(&FromTunnel::NeedSockets { ipv4, ipv6 });
         }
     }
@@ -52,7 +52,7 @@ impl Core {
     ///
     /// # Errors
     /// The supervisor has ended, or a message cannot be applied.
-    pub(super) fn drain_supervisor(&mut self, mode: &mut impl Mode) -> Result<Progress, DeviceError> {
+    pub(super) fn drain_supervisor(&mut self, mode: &mut impl Mode) -> Result<Progress, DaemonError> {
         self.supervisor.channel.flush()?;
         for _ in 0..BUDGET {
             let Some((message, descriptors)) = self.supervisor.channel.receive()? else {
@@ -76,15 +76,15 @@ impl Core {
         mode: &mut M,
         message: ToTunnel,
         descriptors: Vec<OwnedFd>,
-    ) -> Result<(), DeviceError> {
+    ) -> Result<(), DaemonError> {
         match message {
             ToTunnel::Sockets { port, sockets } => {
                 let old = mode.sockets_mut().replace(port, sockets, descriptors)?;
                 for (worker, id, socket) in mode.sockets().disconnected() {
                     self.register(worker, socket.as_ref(), Token::Sock(id))?;
                 }
-                self.drain_last(old);
-                self.ask_sockets(mode.sockets());
+                self.drain_sockets(old);
+                self.request_sockets(mode.sockets());
             }
             ToTunnel::MoreSockets(sockets) => {
                 let first = mode.sockets_mut().add(sockets, descriptors)?;
@@ -93,14 +93,14 @@ impl Core {
                 }
             }
             ToTunnel::SpareSockets { ipv4, ipv6 } => {
-                self.supervisor.asked_sockets = None;
+                self.supervisor.sockets_requested_at = None;
                 mode.sockets_mut().add_spares(ipv4.into(), ipv6.into(), descriptors)?;
                 mode.handle_spares(self)?;
             }
             ToTunnel::Mark(mark) => {
                 let old = mode.sockets_mut().set_mark(mark);
-                self.drain_last(old);
-                self.ask_sockets(mode.sockets());
+                self.drain_sockets(old);
+                self.request_sockets(mode.sockets());
                 mode.handle_mark(self);
             }
             ToTunnel::Link(link) => self.handle_link(mode, link)?,
@@ -108,8 +108,8 @@ impl Core {
             ToTunnel::Health { user } => self.replace_health(descriptors, user)?,
             ToTunnel::AddressLost(address) => mode.handle_address_lost(self, address)?,
             ToTunnel::Probe(number) => {
-                let round = self.ask_workers();
-                self.supervisor.probe = Some((number, round));
+                let probe = self.probe_workers();
+                self.supervisor.probe = Some((number, probe));
             }
             ToTunnel::Host(host) => self.supervisor.host = *host,
             ToTunnel::Alive(probe) => {
@@ -118,7 +118,9 @@ impl Core {
             }
             ToTunnel::Summary => self.report_summary(mode),
             ToTunnel::Stop => self.stop = Some(Stop::Supervisor),
-            ToTunnel::Start(_) | ToTunnel::Queues(_) | ToTunnel::Run => return Err(DeviceError::Message),
+            ToTunnel::Start(_) | ToTunnel::Queues(_) | ToTunnel::Run => {
+                return Err(DaemonError::UnexpectedMessage);
+            }
             ToTunnel::Change { .. }
             | ToTunnel::Name { .. }
             | ToTunnel::Addresses { .. }
@@ -129,8 +131,8 @@ impl Core {
     }
 
     /// Replaces the health socket by one that has the device's current name.
-    fn replace_health(&mut self, descriptors: Vec<OwnedFd>, user: u32) -> Result<(), DeviceError> {
-        let socket = descriptors.into_iter().next().ok_or(DeviceError::Message)?;
+    fn replace_health(&mut self, descriptors: Vec<OwnedFd>, user: u32) -> Result<(), DaemonError> {
+        let socket = descriptors.into_iter().next().ok_or(DaemonError::UnexpectedMessage)?;
         let health = HealthListener::from_fd(socket, user);
         self.register(0, &health, Token::Health)?;
         self.health = Some(health);
@@ -140,13 +142,13 @@ impl Core {
     }
 
     /// Records the current state of the device.
-    fn handle_link(&mut self, mode: &mut impl Mode, link: messages::Link) -> Result<(), DeviceError> {
-        let was_away = std::mem::replace(&mut self.link.away, link.is_away);
-        (self.link.mtu, self.link.up) = (link.mtu, link.is_up);
+    fn handle_link(&mut self, mode: &mut impl Mode, link: messages::Link) -> Result<(), DaemonError> {
+        let was_away = std::mem::replace(&mut self.link.is_away, link.is_away);
+        (self.link.mtu, self.link.is_up) = (link.mtu, link.is_up);
         if link.is_away && !was_away {
             // deleted, which reading the tun reports, or moved to another network namespace, where
             // it still works
-            (0..self.workers()).for_each(|worker| self.post_to(worker, Token::Tun));
+            (0..self.worker_count()).for_each(|worker| self.post_to(worker, Token::Tun));
         }
         mode.handle_link(self)
     }

@@ -25,13 +25,13 @@ pub enum Token {
     /// A client such as wg(8) whose answer is not completely written; numbered like sockets.
     UapiClient(u32),
     /// Wake eventfd: another worker has posted tokens.
-    Bell,
+    Wake,
 }
 
 /// A number that is not the encoding of any [`Token`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("epoll gave {0:#x}, which is no token of ours: this is a defect of wontun")]
-pub struct UnknownToken(u64);
+#[error("epoll returned the unknown token {0:#x}: this is a bug in wontun")]
+pub struct UnknownTokenError(u64);
 
 /// The kind is in the upper half, the number of a socket in the lower.
 const SOCK: u64 = 2;
@@ -48,15 +48,15 @@ impl From<Token> for u64 {
             Token::Health => 7 << 32,
             Token::Handshakes => 8 << 32,
             Token::UapiClient(number) => UAPI_CLIENT << 32 | Self::from(number),
-            Token::Bell => 12 << 32,
+            Token::Wake => 12 << 32,
         }
     }
 }
 
 impl TryFrom<u64> for Token {
-    type Error = UnknownToken;
+    type Error = UnknownTokenError;
 
-    fn try_from(code: u64) -> Result<Self, UnknownToken> {
+    fn try_from(code: u64) -> Result<Self, UnknownTokenError> {
         let [_, _, _, kind, number @ ..] = code.to_be_bytes();
         let number = u32::from_be_bytes(number);
         let token = match (kind, number) {
@@ -68,11 +68,11 @@ impl TryFrom<u64> for Token {
             (7, _) => Self::Health,
             (8, _) => Self::Handshakes,
             (11, _) => Self::UapiClient(number),
-            (12, _) => Self::Bell,
-            _ => return Err(UnknownToken(code)),
+            (12, _) => Self::Wake,
+            _ => return Err(UnknownTokenError(code)),
         };
         // each token has one encoding: reject numbers with other bits set
-        if u64::from(token) == code { Ok(token) } else { Err(UnknownToken(code)) }
+        if u64::from(token) == code { Ok(token) } else { Err(UnknownTokenError(code)) }
     }
 }
 
@@ -92,7 +92,7 @@ mod tests {
                 Token::Supervisor,
                 Token::Health,
                 Token::Handshakes,
-                Token::Bell,
+                Token::Wake,
             ]),
         ]
     }
@@ -113,18 +113,18 @@ mod tests {
             let code = kind << 32 | u64::from(number);
             match Token::try_from(code) {
                 Ok(token) => prop_assert_eq!(u64::from(token), code),
-                Err(UnknownToken(unknown)) => prop_assert_eq!(unknown, code),
+                Err(UnknownTokenError(unknown)) => prop_assert_eq!(unknown, code),
             }
         }
 
         #[test]
         fn over_the_whole_range(code: u64) {
-            prop_assert!(Token::try_from(code).is_ok_and(|token| u64::from(token) == code) || Token::try_from(code) == Err(UnknownToken(code)));
+            prop_assert!(Token::try_from(code).is_ok_and(|token| u64::from(token) == code) || Token::try_from(code) == Err(UnknownTokenError(code)));
         }
     }
 
     #[test]
     fn zero_is_no_token() {
-        assert_eq!(Token::try_from(0), Err(UnknownToken(0)));
+        assert_eq!(Token::try_from(0), Err(UnknownTokenError(0)));
     }
 }

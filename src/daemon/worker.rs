@@ -9,14 +9,14 @@ use std::time::Duration;
 use nix::sys::epoll::EpollEvent;
 use nix::sys::eventfd::EventFd;
 
-use super::core::{Core, tell_drop};
-use super::error::{DeviceError, system};
+use super::core::{Core, log_drop};
+use super::error::{DaemonError, system};
 use super::handshake_budget::HandshakeBudget;
 use super::mode::Mode;
 use super::pending::Pending;
 use super::poll::{EVENTS, Poll};
 use super::ready::ReadySet;
-use super::sockets::Via;
+use super::sockets::SocketRef;
 use super::suspension::Suspension;
 use super::token::{SockId, Token};
 use crate::counters::Counters;
@@ -32,12 +32,12 @@ use wontun_packet::virtio::MAX_HEADER;
 use wontun_proto::time::Instant;
 
 /// Maximum size of a packet, rounded up.
-const LARGEST: usize = 65_536;
+const MAX_PACKET: usize = 65_536;
 /// Size of the buffer for one read of the tun, in bytes.
-const PACKET: usize = MAX_HEADER + LARGEST;
+const READ_BUFFER: usize = MAX_HEADER + MAX_PACKET;
 
 /// Total size of a worker's packet buffers in bytes, which do not grow.
-const BUFFERS: usize = PACKET + crate::net::send_batch::SIZE + SLOT * SLOTS + size_of::<Coalescer>();
+const BUFFERS: usize = READ_BUFFER + crate::net::send_batch::SIZE + SLOT * SLOTS + size_of::<Coalescer>();
 const _: () = assert!(BUFFERS <= 4 << 20, "a worker is to make do with 4 MiB");
 
 /// The state of a worker.
@@ -46,11 +46,11 @@ pub struct Worker<M: Mode> {
     /// Number of the worker; the first is 0.
     pub(super) number: usize,
     pub(super) poll: Arc<Poll>,
-    pub(super) bell: Arc<EventFd>,
+    pub(super) wake: Arc<EventFd>,
     pub(super) ready: ReadySet,
     pub(super) handshakes: HandshakeBudget,
     /// Start of the current handshake work, in this thread's CPU time.
-    pub(super) shaking_since: Option<Instant>,
+    pub(super) handshakes_started: Option<Instant>,
     pub(super) events: [EpollEvent; EVENTS],
     /// Start of this turn.
     pub(super) now: Instant,
@@ -58,9 +58,9 @@ pub struct Worker<M: Mode> {
     pub(super) counters: Arc<[Counters]>,
     /// Number of ended sessions whose keys this worker has cleared from its stack.
     pub(super) cleared_sessions: u64,
-    drops: RateLimit,
+    drop_log: RateLimit,
     /// Rate limit of answers to packets that are too big (RFC 4443 section 2.4 f).
-    pub(super) answers: RateLimit,
+    pub(super) icmp_errors: RateLimit,
     /// The device's MTU when the lock was last held.
     pub(super) mtu: usize,
     /// True to lower the MSS of TCP SYNs to the MTU.
@@ -71,7 +71,7 @@ pub struct Worker<M: Mode> {
     pub(super) packet: Box<[u8]>,
     /// Part of that data that had no room in the batch.
     pub(super) pending: Option<Pending<M>>,
-    pub(super) send_batch: SendBatch<Via<M::Owner>>,
+    pub(super) send_batch: SendBatch<SocketRef<M::Owner>>,
     /// The full socket that the batch waits for; meanwhile the tun is not read, and packets stay in
     /// its queue.
     pub(super) blocked: Option<(SockId, Arc<UdpSocket>)>,
@@ -92,29 +92,29 @@ impl<M: Mode> Worker<M> {
         number: usize,
         tun: Tun,
         clamps_mss: bool,
-    ) -> Result<Option<Self>, DeviceError> {
-        let Some(seat) = core.seat(number) else { return Ok(None) };
+    ) -> Result<Option<Self>, DaemonError> {
+        let Some(handle) = core.worker_handle(number) else { return Ok(None) };
         if tun.is_exclusive() {
             core.register(number, &tun, Token::Tun)?;
         }
         let has_uso = tun.has_uso();
         Ok(Some(Self {
             number,
-            poll: Arc::clone(&seat.poll),
-            bell: Arc::clone(&seat.bell),
+            poll: Arc::clone(&handle.poll),
+            wake: Arc::clone(&handle.wake),
             ready: ReadySet::default(),
             handshakes: HandshakeBudget::default(),
-            shaking_since: None,
+            handshakes_started: None,
             events: [EpollEvent::empty(); EVENTS],
             now: core.now,
             suspension: core.suspension,
             counters: Arc::clone(&core.counters),
             cleared_sessions: 0,
-            drops: RateLimit::new(Duration::from_secs(1)),
-            answers: RateLimit::new(Duration::from_millis(10)),
+            drop_log: RateLimit::new(Duration::from_secs(1)),
+            icmp_errors: RateLimit::new(Duration::from_millis(10)),
             mtu: 0,
             clamps_mss,
-            packet: vec![0; PACKET].into_boxed_slice(),
+            packet: vec![0; READ_BUFFER].into_boxed_slice(),
             pending: None,
             send_batch: SendBatch::default(),
             blocked: None,
@@ -130,11 +130,11 @@ impl<M: Mode> Worker<M> {
     ///
     /// # Errors
     /// An error of the system.
-    pub(super) fn begin_handshakes(&mut self, token: Token) -> Result<bool, DeviceError> {
+    pub(super) fn begin_handshakes(&mut self, token: Token) -> Result<bool, DaemonError> {
         let is_allowed = self.handshakes.allows(token, self.now);
         if is_allowed {
             // CPU time instead of the clock's: on a busy machine others use most of that
-            self.shaking_since = Some(thread_time().map_err(system("reading the clock"))?);
+            self.handshakes_started = Some(thread_time().map_err(system("reading the clock"))?);
         }
         Ok(is_allowed)
     }
@@ -153,7 +153,7 @@ impl<M: Mode> Worker<M> {
         socket: impl std::os::fd::AsFd,
         id: SockId,
         watch: bool,
-    ) -> Result<(), DeviceError> {
+    ) -> Result<(), DaemonError> {
         self.poll.watch_writable(socket, Token::Sock(id), watch).map_err(system("watching a socket"))
     }
 
@@ -162,6 +162,6 @@ impl<M: Mode> Worker<M> {
         if let Some(counters) = self.counters.get(self.number) {
             counters.dropped(reason, packets);
         }
-        tell_drop(&mut self.drops, self.now, reason, from);
+        log_drop(&mut self.drop_log, self.now, reason, from);
     }
 }

@@ -7,7 +7,7 @@ use tracing::{debug, info};
 use super::candidate::Candidate;
 use super::tunnel::PlainTunnel;
 use crate::daemon::core::Core;
-use crate::daemon::error::DeviceError;
+use crate::daemon::error::DaemonError;
 use crate::messages::FromTunnel;
 use crate::net::recv_buffer::GroBatch;
 use wontun_packet::DropReason;
@@ -31,7 +31,7 @@ impl PlainTunnel {
         core: &mut Core,
         address: IpAddr,
         is_usable: bool,
-    ) -> Result<(), DeviceError> {
+    ) -> Result<(), DaemonError> {
         while let Some(candidate) = self.candidates.take(address) {
             if is_usable {
                 self.adopt(core, candidate)?;
@@ -42,7 +42,7 @@ impl PlainTunnel {
         Ok(())
     }
 
-    fn adopt(&mut self, core: &mut Core, candidate: Candidate) -> Result<(), DeviceError> {
+    fn adopt(&mut self, core: &mut Core, candidate: Candidate) -> Result<(), DaemonError> {
         let Candidate { from, local, worker, .. } = candidate;
         let replaces = self.engine.peer().is_some();
         if !self.connect(core, worker, from, local)? {

@@ -10,7 +10,7 @@ use wontun_proto::time::Instant;
 /// Number of candidates accepted per second; each may cost a socket, and `hello?` can be forged.
 const RATE: u32 = 16;
 /// Timeout for the supervisor's answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Senders of a `hello?` that are being checked, one entry each.
 #[derive(Debug, Default)]
@@ -34,7 +34,7 @@ impl Candidates {
     /// Adds a candidate. Returns true if it was added.
     pub(super) fn insert(&mut self, candidate: Candidate) -> bool {
         let now = candidate.at;
-        self.pending.retain(|other| now.since(other.at) < PATIENCE);
+        self.pending.retain(|other| now.since(other.at) < CHECK_TIMEOUT);
         if self.pending.iter().any(|other| other.from == candidate.from) {
             return false;
         }

@@ -4,9 +4,9 @@ use tracing::info;
 
 use super::tunnel::PlainTunnel;
 use crate::daemon::core::Core;
-use crate::daemon::error::DeviceError;
+use crate::daemon::error::DaemonError;
 use crate::daemon::shared::Shared;
-use crate::daemon::sockets::{Entrance, Via};
+use crate::daemon::sockets::{SocketInfo, SocketRef};
 use crate::daemon::worker::Worker;
 use crate::net::error_class::ErrorClass;
 use crate::net::recv_buffer::GroBatch;
@@ -17,13 +17,13 @@ use wontun_proto::plain::{Datagram, Event};
 
 impl PlainTunnel {
     /// Returns the route to the peer, if there is one.
-    pub(super) fn way(&self, core: &Core) -> Option<Route<Via<()>>> {
+    pub(super) fn way(&self, core: &Core) -> Option<Route<SocketRef<()>>> {
         let connected = self.sockets.connected(())?;
         self.sockets.route(core.current(), Some(()), connected.remote, connected.local, 0)
     }
 
     /// Handles a socket error caused by a datagram sent earlier.
-    pub(super) fn take_bounce(&mut self, core: &mut Core, reason: DropReason) {
+    pub(super) fn process_socket_error(&mut self, core: &mut Core, reason: DropReason) {
         core.count_drop(reason, None);
         match reason {
             DropReason::Refused => self.handle_refused(core),
@@ -58,14 +58,14 @@ impl PlainTunnel {
         shared: &Shared<Self>,
         worker: &mut Worker<Self>,
         batch: &GroBatch,
-        entrance: Entrance,
-    ) -> Result<(), DeviceError> {
+        socket_info: SocketInfo,
+    ) -> Result<(), DaemonError> {
         shared.with(worker, |mode, core, worker| {
             // another worker may have replaced the socket meanwhile
-            let entrance = mode.sockets.get(entrance.id).map_or(entrance, |(_, now)| now);
+            let socket_info = mode.sockets.get(socket_info.id).map_or(socket_info, |(_, now)| now);
             for place in batch.ranges() {
                 let datagram = worker.recv_buffer.bytes().get(place.clone()).unwrap_or_default();
-                match mode.take_datagram(core, batch, entrance, datagram)? {
+                match mode.take_datagram(core, batch, socket_info, datagram)? {
                     Some(Datagram::NewPeer) => mode.consider(core, batch),
                     Some(Datagram::Packet) => {
                         worker.scratch.push(place);
@@ -75,12 +75,12 @@ impl PlainTunnel {
                     None => {}
                 }
             }
-            Ok::<_, DeviceError>(())
+            Ok::<_, DaemonError>(())
         })?;
         let mut packets = std::mem::take(&mut worker.scratch);
         let mut result = Ok(());
         for place in packets.drain(..) {
-            result = result.and(worker.take_inner(shared, place));
+            result = result.and(worker.queue_packet(shared, place));
         }
         worker.scratch = packets;
         result
@@ -91,12 +91,12 @@ impl PlainTunnel {
         &mut self,
         core: &mut Core,
         batch: &GroBatch,
-        entrance: Entrance,
+        socket_info: SocketInfo,
         datagram: &[u8],
-    ) -> Result<Option<Datagram>, DeviceError> {
-        let taken = if core.came_by_tun(batch.local) {
+    ) -> Result<Option<Datagram>, DaemonError> {
+        let taken = if core.is_from_own_tun(batch.local) {
             Err(DropReason::OwnTun)
-        } else if let Some(Some(remote)) = entrance.retired {
+        } else if let Some(Some(remote)) = socket_info.draining {
             // the old peer may still send packets, but nobody becomes the peer by a draining socket
             let is_packet =
                 if batch.from == remote { carried::check(datagram) } else { Err(DropReason::Stranger) };
@@ -111,7 +111,7 @@ impl PlainTunnel {
     }
 
     /// Sends the datagram that is pending in the engine, and handles the engine's events.
-    pub(super) fn serve_engine(&mut self, core: &mut Core, batch: Option<&mut SendBatch<Via<()>>>) {
+    pub(super) fn serve_engine(&mut self, core: &mut Core, batch: Option<&mut SendBatch<SocketRef<()>>>) {
         if let Some(batch) = batch
             && let Some(datagram) = self.engine.poll_transmit()
             && let Some(route) = self.way(core)

@@ -8,7 +8,7 @@ use tracing::{debug, warn};
 use super::lookup::{LOOKUP_RETRY, LOOKUP_RETRY_MAX};
 use super::tunnel::PlainTunnel;
 use crate::daemon::core::Core;
-use crate::daemon::error::DeviceError;
+use crate::daemon::error::DaemonError;
 use crate::daemon::token::Token;
 use crate::messages::{Address, FromTunnel};
 use crate::net::recv_buffer::{GroBatch, Local};
@@ -18,7 +18,7 @@ const RECONNECT: Duration = Duration::from_secs(1);
 
 impl PlainTunnel {
     /// Starts contacting the peer: a client contacts its server, a server waits.
-    pub(super) fn start_peer(&mut self, core: &mut Core) -> Result<(), DeviceError> {
+    pub(super) fn start_peer(&mut self, core: &mut Core) -> Result<(), DaemonError> {
         if let Some(address) = self.server {
             self.engine.set_peer(address, core.now);
             return self.reconnect(core);
@@ -28,7 +28,7 @@ impl PlainTunnel {
     }
 
     /// Changes the local address of the connected socket to the one that the peer sends to.
-    pub(super) fn follow_local(&mut self, core: &mut Core, batch: &GroBatch) -> Result<(), DeviceError> {
+    pub(super) fn follow_local(&mut self, core: &mut Core, batch: &GroBatch) -> Result<(), DaemonError> {
         let Some(local) = batch.local else { return Ok(()) };
         let from_peer = self.engine.peer() == Some(batch.from);
         let connected = self.sockets.connected(()).and_then(|connected| connected.local);
@@ -46,14 +46,14 @@ impl PlainTunnel {
         worker: usize,
         endpoint: SocketAddr,
         local: Option<Local>,
-    ) -> Result<bool, DeviceError> {
+    ) -> Result<bool, DaemonError> {
         self.connected_at = Some(core.now);
         let mut result = self.sockets.connect(worker, (), endpoint, local);
         if result.is_err() && local.is_some() {
             // that local address was removed meanwhile
             result = self.sockets.connect(worker, (), endpoint, None);
         }
-        core.ask_sockets(&self.sockets);
+        core.request_sockets(&self.sockets);
         let old = match result {
             Ok(old) => old,
             Err(error) => {
@@ -68,7 +68,7 @@ impl PlainTunnel {
             let token = Token::Sock(connected.id);
             core.register(worker, connected.socket.as_ref(), token)?;
         }
-        core.drain_last(old);
+        core.drain_sockets(old);
         self.reconnect_at = None;
         self.report_family(core, endpoint.is_ipv4());
         Ok(true)
@@ -78,7 +78,7 @@ impl PlainTunnel {
     ///
     /// # Errors
     /// The system fails.
-    pub(super) fn reconnect(&mut self, core: &mut Core) -> Result<(), DeviceError> {
+    pub(super) fn reconnect(&mut self, core: &mut Core) -> Result<(), DaemonError> {
         self.reconnect_at = None;
         let Some(endpoint) = self.engine.peer() else { return Ok(()) };
         if !self.connect(core, core.current(), endpoint, None)? {
@@ -128,7 +128,7 @@ impl PlainTunnel {
         &mut self,
         core: &mut Core,
         result: Result<Vec<Address>, String>,
-    ) -> Result<(), DeviceError> {
+    ) -> Result<(), DaemonError> {
         let Some(lookup) = &mut self.lookup else { return Ok(()) };
         lookup.asked = false;
         match result {
@@ -142,9 +142,10 @@ impl PlainTunnel {
 
     /// Keeps the current address while the name still has it and it is not suspect: a server that
     /// has this client at one address drops its datagrams from another.
-    fn handle_addresses(&mut self, core: &mut Core, addresses: Vec<Address>) -> Result<(), DeviceError> {
+    fn handle_addresses(&mut self, core: &mut Core, addresses: Vec<Address>) -> Result<(), DaemonError> {
         let addresses = addresses.into_iter().map(SocketAddr::from);
-        let usable: Vec<_> = addresses.filter(|address| self.sockets.speaks(address.ip())).collect();
+        let usable: Vec<_> =
+            addresses.filter(|address| self.sockets.supports_family_of(address.ip())).collect();
         let place = usable.iter().position(|address| Some(*address) == self.engine.peer());
         let doubtful =
             self.engine.is_endpoint_doubtful() || self.lookup.as_ref().is_some_and(|lookup| lookup.doubtful);

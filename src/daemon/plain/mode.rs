@@ -10,11 +10,11 @@ use super::tunnel::PlainTunnel;
 use crate::control::health::Handshake;
 use crate::daemon::budget::Progress;
 use crate::daemon::core::Core;
-use crate::daemon::error::DeviceError;
-use crate::daemon::incoming::Receive;
-use crate::daemon::mode::{Mode, Way};
+use crate::daemon::error::DaemonError;
+use crate::daemon::mode::{Mode, RouteDecision};
+use crate::daemon::rx::Receive;
 use crate::daemon::shared::Shared;
-use crate::daemon::sockets::{Entrance, Sockets, Via};
+use crate::daemon::sockets::{SocketInfo, SocketRef, Sockets};
 use crate::daemon::token::Token;
 use crate::daemon::worker::Worker;
 use crate::messages::{Status, ToTunnel};
@@ -41,7 +41,7 @@ impl Mode for PlainTunnel {
         Vec::with_capacity(MAX_GRO_SEGMENTS)
     }
 
-    fn start(&mut self, core: &mut Core) -> Result<(), DeviceError> {
+    fn start(&mut self, core: &mut Core) -> Result<(), DaemonError> {
         let role = if self.role == Role::Server { "server" } else { "client" };
         info!(role, tun = %core.name, mtu = core.link.mtu, port = self.sockets.port(), "ready");
         self.start_peer(core)
@@ -55,9 +55,14 @@ impl Mode for PlainTunnel {
         &mut self.sockets
     }
 
-    fn route(&mut self, core: &mut Core, packet: &[u8], _lengths: Lengths) -> Result<Way<Self>, DropReason> {
+    fn route(
+        &mut self,
+        core: &mut Core,
+        packet: &[u8],
+        _lengths: Lengths,
+    ) -> Result<RouteDecision<Self>, DropReason> {
         self.engine.handle_packet(packet, core.now)?;
-        Ok(Way::Send(self.way(core).ok_or(DropReason::Unreachable)?, ()))
+        Ok(RouteDecision::Send(self.way(core).ok_or(DropReason::Unreachable)?, ()))
     }
 
     fn stage(&mut self, _core: &mut Core, _owner: (), _packet: &[u8]) -> Result<(), DropReason> {
@@ -72,18 +77,18 @@ impl Mode for PlainTunnel {
         &mut self,
         core: &mut Core,
         class: ErrorClass,
-        _route: &Route<Via<()>>,
+        _route: &Route<SocketRef<()>>,
         datagrams: usize,
-    ) -> Result<Option<Route<Via<()>>>, DeviceError> {
+    ) -> Result<Option<Route<SocketRef<()>>>, DaemonError> {
         self.process_send_error(core, class, datagrams);
         Ok(None)
     }
 
-    fn handle_bounce(&mut self, core: &mut Core, reason: DropReason) {
-        self.take_bounce(core, reason);
+    fn handle_socket_error(&mut self, core: &mut Core, reason: DropReason) {
+        self.process_socket_error(core, reason);
     }
 
-    fn handle_doubtful_bounce(&mut self, core: &mut Core, reason: DropReason) {
+    fn handle_suspect_error(&mut self, core: &mut Core, reason: DropReason) {
         if reason == DropReason::Refused {
             self.handle_refused(core);
         }
@@ -92,13 +97,13 @@ impl Mode for PlainTunnel {
     fn serve(
         &mut self,
         core: &mut Core,
-        batch: Option<&mut SendBatch<Via<()>>>,
-    ) -> Result<Progress, DeviceError> {
+        batch: Option<&mut SendBatch<SocketRef<()>>>,
+    ) -> Result<Progress, DaemonError> {
         self.serve_engine(core, batch);
         Ok(Progress::Drained)
     }
 
-    fn drain(&mut self, _: &mut Core, _: Token) -> Result<Progress, DeviceError> {
+    fn drain(&mut self, _: &mut Core, _: Token) -> Result<Progress, DaemonError> {
         Ok(Progress::Drained)
     }
 
@@ -107,7 +112,7 @@ impl Mode for PlainTunnel {
         [self.engine.poll_timeout(), self.reconnect_at, lookup].into_iter().flatten().min()
     }
 
-    fn handle_timeouts(&mut self, core: &mut Core) -> Result<(), DeviceError> {
+    fn handle_timeouts(&mut self, core: &mut Core) -> Result<(), DaemonError> {
         if self.lookup.as_ref().and_then(|lookup| lookup.again_at).is_some_and(|at| core.now >= at) {
             self.look_up(core);
         }
@@ -123,13 +128,13 @@ impl Mode for PlainTunnel {
         core: &mut Core,
         message: ToTunnel,
         _: Vec<OwnedFd>,
-    ) -> Result<(), DeviceError> {
+    ) -> Result<(), DaemonError> {
         match message {
             ToTunnel::Addresses { peer: None, result } => self.handle_lookup(core, result),
             ToTunnel::CandidateChecked { address, is_usable } => {
                 self.handle_candidate(core, address, is_usable)
             }
-            _ => Err(DeviceError::Message),
+            _ => Err(DaemonError::UnexpectedMessage),
         }
     }
 
@@ -137,11 +142,11 @@ impl Mode for PlainTunnel {
         self.schedule_reconnect(core);
     }
 
-    fn handle_link(&mut self, _: &mut Core) -> Result<(), DeviceError> {
+    fn handle_link(&mut self, _: &mut Core) -> Result<(), DaemonError> {
         Ok(())
     }
 
-    fn handle_address_lost(&mut self, core: &mut Core, address: IpAddr) -> Result<(), DeviceError> {
+    fn handle_address_lost(&mut self, core: &mut Core, address: IpAddr) -> Result<(), DaemonError> {
         if self.sockets.connected(()).is_some_and(|connected| connected.local == Some(address)) {
             self.schedule_reconnect(core);
         }
@@ -159,12 +164,12 @@ impl Mode for PlainTunnel {
         Handshake::Unknown
     }
 
-    fn tell(&self, now: Instant, sample: &mut Sample) {
+    fn collect(&self, now: Instant, sample: &mut Sample) {
         sample.peer_count = self.engine.peer().iter().count();
         sample.silence = self.engine.silence(now);
     }
 
-    fn tell_peers(&self, _: Option<&PublicKey>, _: usize, _: Instant, _: &mut Vec<PeerSample>) {}
+    fn collect_peers(&self, _: Option<&PublicKey>, _: usize, _: Instant, _: &mut Vec<PeerSample>) {}
 
     fn lost_packets(&self) -> u64 {
         0
@@ -172,12 +177,12 @@ impl Mode for PlainTunnel {
 }
 
 impl Receive for PlainTunnel {
-    fn take_arrival(
+    fn receive_batch(
         shared: &Shared<Self>,
         worker: &mut Worker<Self>,
         batch: &GroBatch,
-        entrance: Entrance,
-    ) -> Result<(), DeviceError> {
-        Self::take_datagrams(shared, worker, batch, entrance)
+        socket_info: SocketInfo,
+    ) -> Result<(), DaemonError> {
+        Self::take_datagrams(shared, worker, batch, socket_info)
     }
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::candidate::Candidates;
 use super::lookup::Lookup;
-use crate::daemon::core::{Core, QUIET};
-use crate::daemon::error::DeviceError;
-use crate::daemon::run::Device;
+use crate::daemon::core::{Core, LOG_INTERVAL};
+use crate::daemon::error::DaemonError;
+use crate::daemon::run::Daemon;
 use crate::daemon::sockets::Sockets;
 use crate::logging::RateLimit;
 use crate::net::tun::Tun;
@@ -42,7 +42,7 @@ pub(super) struct Quiet {
     pub(super) answered: RateLimit,
 }
 
-impl Device<PlainTunnel> {
+impl Daemon<PlainTunnel> {
     /// Creates a tunnel from the descriptors that the supervisor has opened.
     ///
     /// # Errors
@@ -53,7 +53,7 @@ impl Device<PlainTunnel> {
         sockets: Sockets<()>,
         settings: PlainSettings,
         clamps_mss: bool,
-    ) -> Result<Self, DeviceError> {
+    ) -> Result<Self, DaemonError> {
         let PlainSettings { is_client, server, name, keepalive } = settings;
         let role = if is_client { Role::Client } else { Role::Server };
         let mode = PlainTunnel {
@@ -67,8 +67,8 @@ impl Device<PlainTunnel> {
             reconnect_at: None,
             connected_at: None,
             quiet: Quiet {
-                connect: RateLimit::new(QUIET),
-                lookup: RateLimit::new(QUIET * 6),
+                connect: RateLimit::new(LOG_INTERVAL),
+                lookup: RateLimit::new(LOG_INTERVAL * 6),
                 replaced: RateLimit::new(Duration::from_secs(1)),
                 answered: RateLimit::new(Duration::from_secs(1)),
             },

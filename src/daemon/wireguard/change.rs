@@ -8,7 +8,7 @@ use tracing::warn;
 use super::tunnel::WireGuard;
 use crate::config::display_name;
 use crate::daemon::core::Core;
-use crate::daemon::error::DeviceError;
+use crate::daemon::error::DaemonError;
 use crate::uapi::{Changes, PeerChanges};
 use wontun_proto::wireguard::{AddPeerError, Endpoint, Peer, PeerId};
 
@@ -18,7 +18,7 @@ impl WireGuard {
     ///
     /// # Errors
     /// The tunnel cannot continue.
-    pub(super) fn change(&mut self, core: &mut Core, changes: &Changes) -> Result<(), DeviceError> {
+    pub(super) fn change(&mut self, core: &mut Core, changes: &Changes) -> Result<(), DaemonError> {
         if let Some(private) = &changes.private_key
             && let Some(twin) = self.engine.set_private_key(private.clone(), core.now)
         {
@@ -37,7 +37,7 @@ impl WireGuard {
         Ok(())
     }
 
-    fn change_peer(&mut self, core: &mut Core, changes: &PeerChanges) -> Result<(), DeviceError> {
+    fn change_peer(&mut self, core: &mut Core, changes: &PeerChanges) -> Result<(), DaemonError> {
         let known = self.engine.peer_id(&changes.public_key);
         if changes.remove {
             if let Some(id) = known {

@@ -9,10 +9,10 @@ use super::peer_log::{Line, clock_off};
 use super::tunnel::WireGuard;
 use crate::daemon::budget::Progress;
 use crate::daemon::core::Core;
-use crate::daemon::error::DeviceError;
-use crate::daemon::mode::{Mode, Way};
+use crate::daemon::error::DaemonError;
+use crate::daemon::mode::{Mode, RouteDecision};
 use crate::daemon::shared::Shared;
-use crate::daemon::sockets::{Entrance, Via};
+use crate::daemon::sockets::{SocketInfo, SocketRef};
 use crate::daemon::token::Token;
 use crate::daemon::worker::Worker;
 use crate::net::error_class::ErrorClass;
@@ -28,7 +28,7 @@ use wontun_proto::wireguard::{
 };
 
 /// Maximum length of a message that the engine sends by itself: a staged packet, encrypted.
-const LARGEST: usize = 65_536 + WireGuard::TAILROOM;
+const MAX_PACKET: usize = 65_536 + WireGuard::TAILROOM;
 
 /// A batch of data messages of one session.
 #[derive(Debug, Default)]
@@ -63,7 +63,7 @@ impl WireGuard {
         core: &Core,
         packet: &[u8],
         lengths: Lengths,
-    ) -> Result<Way<Self>, DropReason> {
+    ) -> Result<RouteDecision<Self>, DropReason> {
         let (_, destination) = ip::addresses(packet).ok_or(DropReason::Malformed)?;
         let peer = self.allowed_ips.lookup(destination).ok_or(DropReason::NotRouted)?;
         let endpoint = self.engine.peer(peer).and_then(Peer::endpoint);
@@ -74,8 +74,8 @@ impl WireGuard {
         let route =
             self.way(core, Some(peer), endpoint, outer_class(packet)).ok_or(DropReason::Unreachable)?;
         Ok(match self.engine.begin_send(peer, lengths, core.now)? {
-            Some((sealing, _)) => Way::Send(route, sealing),
-            None => Way::Stage(peer),
+            Some((sealing, _)) => RouteDecision::Send(route, sealing),
+            None => RouteDecision::Stage(peer),
         })
     }
 
@@ -85,7 +85,7 @@ impl WireGuard {
         peer: Option<PeerId>,
         endpoint: Endpoint,
         class: u8,
-    ) -> Option<Route<Via<PeerId>>> {
+    ) -> Option<Route<SocketRef<PeerId>>> {
         self.sockets.route(core.current(), peer, endpoint.remote, endpoint.local, class)
     }
 
@@ -93,9 +93,9 @@ impl WireGuard {
         &mut self,
         core: &mut Core,
         class: ErrorClass,
-        route: &Route<Via<PeerId>>,
+        route: &Route<SocketRef<PeerId>>,
         datagrams: usize,
-    ) -> Result<Option<Route<Via<PeerId>>>, DeviceError> {
+    ) -> Result<Option<Route<SocketRef<PeerId>>>, DaemonError> {
         let reason = match class {
             ErrorClass::Drop(reason) => reason,
             ErrorClass::WouldBlock => DropReason::QueueFull,
@@ -115,8 +115,8 @@ impl WireGuard {
     fn leave_route(
         &mut self,
         core: &mut Core,
-        route: &Route<Via<PeerId>>,
-    ) -> Result<Option<Route<Via<PeerId>>>, DeviceError> {
+        route: &Route<SocketRef<PeerId>>,
+    ) -> Result<Option<Route<SocketRef<PeerId>>>, DaemonError> {
         if route.local.is_none() && !route.is_connected {
             return Ok(None);
         }
@@ -139,13 +139,13 @@ impl WireGuard {
         shared: &Shared<Self>,
         worker: &mut Worker<Self>,
         batch: &GroBatch,
-        entrance: Entrance,
-    ) -> Result<(), DeviceError> {
+        socket_info: SocketInfo,
+    ) -> Result<(), DaemonError> {
         let mut run = std::mem::take(&mut worker.scratch);
-        let local = batch.local.map(|local| local.address).or(entrance.bound);
+        let local = batch.local.map(|local| local.address).or(socket_info.bound);
         let from = Endpoint { remote: batch.from, local };
         // datagrams of a draining socket are older than the peer's move, and must not move it back
-        let heard_from = entrance.retired.is_none().then_some(from);
+        let heard_from = socket_info.draining.is_none().then_some(from);
         let mut result = Ok(());
         for place in batch.ranges() {
             let datagram = worker.recv_buffer.bytes().get(place.clone()).unwrap_or_default();
@@ -171,7 +171,7 @@ impl WireGuard {
 
     /// Handles a message other than data.
     fn take_message(&mut self, core: &mut Core, batch: &GroBatch, from: Endpoint, datagram: &mut [u8]) {
-        if core.came_by_tun(batch.local) {
+        if core.is_from_own_tun(batch.local) {
             core.count_drop(DropReason::OwnTun, Some(batch.from));
             return;
         }
@@ -195,14 +195,14 @@ impl WireGuard {
     pub(super) fn serve_engine(
         &mut self,
         core: &mut Core,
-        batch: Option<&mut SendBatch<Via<PeerId>>>,
-    ) -> Result<Progress, DeviceError> {
+        batch: Option<&mut SendBatch<SocketRef<PeerId>>>,
+    ) -> Result<Progress, DaemonError> {
         // first, since an event may be that the socket has to be replaced
         while let Some(event) = self.engine.poll_event() {
             self.handle_event(core, event)?;
         }
         let Some(batch) = batch else { return Ok(Progress::Drained) };
-        let room = batch.reserve(LARGEST).filter(|_| self.share.has_some(core.now));
+        let room = batch.reserve(MAX_PACKET).filter(|_| self.share.has_some(core.now));
         let Some(room) = room else {
             core.post(Token::Handshakes);
             return Ok(Progress::Drained);
@@ -219,7 +219,7 @@ impl WireGuard {
         Ok(Progress::More)
     }
 
-    fn handle_event(&mut self, core: &mut Core, event: Event) -> Result<(), DeviceError> {
+    fn handle_event(&mut self, core: &mut Core, event: Event) -> Result<(), DaemonError> {
         match event {
             Event::EndpointMoved { peer, endpoint } => {
                 if let Some(suppressed) = self.peer_log.allow(peer, Line::Moved, core.now) {
@@ -307,7 +307,7 @@ impl Run {
         worker: &mut Worker<WireGuard>,
         batch: &GroBatch,
         from: Option<Endpoint>,
-    ) -> Result<(), DeviceError> {
+    ) -> Result<(), DaemonError> {
         let Some(first) = self.messages.first() else { return Ok(()) };
         let receiver = first.header.receiver;
         let opening = shared.with(worker, |mode, core, _| self.begin(mode, core, batch, receiver));
@@ -321,7 +321,7 @@ impl Run {
             match message.fate {
                 Fate::Accepted(len) => {
                     let start = message.place.start + DATA_HEADER_LEN;
-                    worker.take_inner(shared, start..start + len)?;
+                    worker.queue_packet(shared, start..start + len)?;
                 }
                 Fate::Dropped(reason) => worker.count_drops(reason, 1, Some(batch.from)),
                 Fate::Sealed | Fate::Opened(_) | Fate::Done => {}
@@ -337,7 +337,7 @@ impl Run {
         batch: &GroBatch,
         receiver: u32,
     ) -> Option<Opening> {
-        let opening = if core.came_by_tun(batch.local) {
+        let opening = if core.is_from_own_tun(batch.local) {
             Err(DropReason::OwnTun)
         } else {
             mode.engine.opening(receiver, core.now)

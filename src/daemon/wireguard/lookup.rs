@@ -7,7 +7,7 @@ use tracing::{debug, warn};
 use super::names::{MAX_ASKED, RETRY_MAX};
 use super::tunnel::WireGuard;
 use crate::daemon::core::Core;
-use crate::daemon::error::DeviceError;
+use crate::daemon::error::DaemonError;
 use crate::messages::{Address, FromTunnel};
 use wontun_proto::wireguard::{Endpoint, Peer, PeerId, PublicKey};
 
@@ -42,7 +42,7 @@ impl WireGuard {
         core: &mut Core,
         key: &PublicKey,
         result: Result<Vec<Address>, String>,
-    ) -> Result<(), DeviceError> {
+    ) -> Result<(), DaemonError> {
         self.names.asked.retain(|asked| asked != key);
         if let Some(id) = self.engine.peer_id(key)
             && let Some(name) = self.names.names.get_mut(&id)
@@ -64,9 +64,9 @@ impl WireGuard {
         core: &mut Core,
         peer: PeerId,
         addresses: Vec<Address>,
-    ) -> Result<(), DeviceError> {
+    ) -> Result<(), DaemonError> {
         let addresses = addresses.into_iter().map(SocketAddr::from);
-        let usable = addresses.filter(|address| self.sockets.speaks(address.ip())).collect();
+        let usable = addresses.filter(|address| self.sockets.supports_family_of(address.ip())).collect();
         let candidates = interleave(usable);
         let Some(&remote) = candidates.first() else {
             self.handle_lookup_failure(core, peer, "no address of a family that this host speaks");

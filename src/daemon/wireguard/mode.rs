@@ -10,11 +10,11 @@ use super::tunnel::WireGuard;
 use crate::control::health::Handshake;
 use crate::daemon::budget::Progress;
 use crate::daemon::core::Core;
-use crate::daemon::error::DeviceError;
-use crate::daemon::incoming::Receive;
-use crate::daemon::mode::{Mode, Way};
+use crate::daemon::error::DaemonError;
+use crate::daemon::mode::{Mode, RouteDecision};
+use crate::daemon::rx::Receive;
 use crate::daemon::shared::Shared;
-use crate::daemon::sockets::{Entrance, Sockets, Via};
+use crate::daemon::sockets::{SocketInfo, SocketRef, Sockets};
 use crate::daemon::token::Token;
 use crate::daemon::worker::Worker;
 use crate::messages::{FromTunnel, Status, ToTunnel};
@@ -42,7 +42,7 @@ impl Mode for WireGuard {
         Run::with_room()
     }
 
-    fn start(&mut self, core: &mut Core) -> Result<(), DeviceError> {
+    fn start(&mut self, core: &mut Core) -> Result<(), DaemonError> {
         let peers = self.engine.peer_ids().count();
         let (mtu, port, cipher) = (core.link.mtu, self.sockets.port(), cipher_library());
         info!(mode = "wireguard", tun = %core.name, mtu, port, peers, cipher, "ready");
@@ -58,7 +58,12 @@ impl Mode for WireGuard {
         &mut self.sockets
     }
 
-    fn route(&mut self, core: &mut Core, packet: &[u8], lengths: Lengths) -> Result<Way<Self>, DropReason> {
+    fn route(
+        &mut self,
+        core: &mut Core,
+        packet: &[u8],
+        lengths: Lengths,
+    ) -> Result<RouteDecision<Self>, DropReason> {
         self.route_packet(core, packet, lengths)
     }
 
@@ -74,21 +79,21 @@ impl Mode for WireGuard {
         &mut self,
         core: &mut Core,
         class: ErrorClass,
-        route: &Route<Via<PeerId>>,
+        route: &Route<SocketRef<PeerId>>,
         datagrams: usize,
-    ) -> Result<Option<Route<Via<PeerId>>>, DeviceError> {
+    ) -> Result<Option<Route<SocketRef<PeerId>>>, DaemonError> {
         self.process_send_error(core, class, route, datagrams)
     }
 
     fn serve(
         &mut self,
         core: &mut Core,
-        batch: Option<&mut SendBatch<Via<PeerId>>>,
-    ) -> Result<Progress, DeviceError> {
+        batch: Option<&mut SendBatch<SocketRef<PeerId>>>,
+    ) -> Result<Progress, DaemonError> {
         self.serve_engine(core, batch)
     }
 
-    fn drain(&mut self, core: &mut Core, token: Token) -> Result<Progress, DeviceError> {
+    fn drain(&mut self, core: &mut Core, token: Token) -> Result<Progress, DaemonError> {
         match token {
             Token::Handshakes => Ok(self.take_handshake(core)),
             Token::UapiClient(number) => Ok(self.drain_answer(core, number)),
@@ -100,7 +105,7 @@ impl Mode for WireGuard {
         [self.names.deadline(), self.engine.poll_timeout()].into_iter().flatten().min()
     }
 
-    fn handle_timeouts(&mut self, core: &mut Core) -> Result<(), DeviceError> {
+    fn handle_timeouts(&mut self, core: &mut Core) -> Result<(), DaemonError> {
         self.engine.handle_timeout(core.now);
         if self.engine.queued() > 0 {
             // from the engine's backlog, which no datagram announces
@@ -115,7 +120,7 @@ impl Mode for WireGuard {
         core: &mut Core,
         message: ToTunnel,
         descriptors: Vec<OwnedFd>,
-    ) -> Result<(), DeviceError> {
+    ) -> Result<(), DaemonError> {
         match message {
             ToTunnel::Change { number, changes } => {
                 self.change(core, &changes)?;
@@ -130,15 +135,15 @@ impl Mode for WireGuard {
             }
             ToTunnel::Addresses { peer: Some(peer), result } => self.take_lookup(core, &peer, result),
             ToTunnel::Answer { client, report } => self.take_request(core, client, report, descriptors),
-            _ => Err(DeviceError::Message),
+            _ => Err(DaemonError::UnexpectedMessage),
         }
     }
 
-    fn handle_spares(&mut self, core: &mut Core) -> Result<(), DeviceError> {
+    fn handle_spares(&mut self, core: &mut Core) -> Result<(), DaemonError> {
         self.connect_peers(core)
     }
 
-    fn handle_link(&mut self, core: &mut Core) -> Result<(), DeviceError> {
+    fn handle_link(&mut self, core: &mut Core) -> Result<(), DaemonError> {
         self.engine.set_mtu(usize::try_from(core.link.mtu).unwrap_or(usize::MAX));
         Ok(())
     }
@@ -148,7 +153,7 @@ impl Mode for WireGuard {
         info!("the machine was suspended: all sessions were dropped, and new ones are made");
     }
 
-    fn handle_address_lost(&mut self, core: &mut Core, address: IpAddr) -> Result<(), DeviceError> {
+    fn handle_address_lost(&mut self, core: &mut Core, address: IpAddr) -> Result<(), DaemonError> {
         self.leave_source(core, address);
         Ok(())
     }
@@ -162,15 +167,21 @@ impl Mode for WireGuard {
         last.map_or(Handshake::Never, |last| Handshake::Ago(now.since(last)))
     }
 
-    fn tell(&self, _: Instant, sample: &mut Sample) {
+    fn collect(&self, _: Instant, sample: &mut Sample) {
         sample.peer_count = self.engine.peer_count();
         sample.lost = self.lost;
         let (handshakes, backlog) = (self.engine.queued(), self.engine.backlog());
         sample.queues = Some(QueueSample { handshakes, backlog });
     }
 
-    fn tell_peers(&self, after: Option<&PublicKey>, most: usize, now: Instant, peers: &mut Vec<PeerSample>) {
-        peers.extend(self.engine.peers_after(after).take(most).map(|peer| {
+    fn collect_peers(
+        &self,
+        after: Option<&PublicKey>,
+        limit: usize,
+        now: Instant,
+        peers: &mut Vec<PeerSample>,
+    ) {
+        peers.extend(self.engine.peers_after(after).take(limit).map(|peer| {
             let transfer = peer.transfer();
             let id = self.engine.peer_id(peer.public_key());
             PeerSample {
@@ -199,12 +210,12 @@ impl Mode for WireGuard {
 }
 
 impl Receive for WireGuard {
-    fn take_arrival(
+    fn receive_batch(
         shared: &Shared<Self>,
         worker: &mut Worker<Self>,
         batch: &GroBatch,
-        entrance: Entrance,
-    ) -> Result<(), DeviceError> {
-        Self::take_datagrams(shared, worker, batch, entrance)
+        socket_info: SocketInfo,
+    ) -> Result<(), DaemonError> {
+        Self::take_datagrams(shared, worker, batch, socket_info)
     }
 }

@@ -18,7 +18,7 @@ use tracing::debug;
 use super::peer_log::Line;
 use super::tunnel::WireGuard;
 use crate::daemon::core::Core;
-use crate::daemon::error::DeviceError;
+use crate::daemon::error::DaemonError;
 use crate::daemon::token::Token;
 use crate::net::recv_buffer::Local;
 use wontun_proto::wireguard::{Endpoint, PeerId};
@@ -31,7 +31,7 @@ const SETTLED: Duration = Duration::from_secs(1);
 
 impl WireGuard {
     /// Updates the socket of a peer that has moved or has confirmed its endpoint.
-    pub(super) fn follow(&mut self, core: &mut Core, id: PeerId) -> Result<(), DeviceError> {
+    pub(super) fn follow(&mut self, core: &mut Core, id: PeerId) -> Result<(), DaemonError> {
         let Some(peer) = self.engine.peer(id) else { return Ok(()) };
         let Some(endpoint) = peer.endpoint() else { return Ok(()) };
         if endpoint.local.is_none() {
@@ -59,7 +59,7 @@ impl WireGuard {
 
     /// Gives peers with a session connected sockets, as far as the limit allows, after a change of
     /// the mark has removed theirs, or when spare sockets were missing before.
-    pub(super) fn connect_peers(&mut self, core: &mut Core) -> Result<(), DeviceError> {
+    pub(super) fn connect_peers(&mut self, core: &mut Core) -> Result<(), DaemonError> {
         let count = MAX_CONNECTED.saturating_sub(self.sockets.connected_count());
         let waits = |id: &PeerId| {
             let peer = self.engine.peer(*id);
@@ -71,11 +71,11 @@ impl WireGuard {
 
     /// Connects a new socket of the worker that the peer's data is steered to; the previous one is
     /// drained and closed. Without a spare socket, the disconnected ones are used.
-    fn connect(&mut self, core: &mut Core, id: PeerId, endpoint: Endpoint) -> Result<(), DeviceError> {
+    fn connect(&mut self, core: &mut Core, id: PeerId, endpoint: Endpoint) -> Result<(), DaemonError> {
         let local = endpoint.local.map(|address| Local { address, interface: scope(endpoint.remote) });
         let worker = self.engine.receiver(id) as usize;
         let connected = self.sockets.connect(worker, id, endpoint.remote, local);
-        core.ask_sockets(&self.sockets);
+        core.request_sockets(&self.sockets);
         let old = match connected {
             Ok(old) => old,
             Err(error) => {
@@ -92,14 +92,14 @@ impl WireGuard {
             let token = Token::Sock(connected.id);
             core.register(worker, connected.socket.as_ref(), token)?;
         }
-        core.drain_last(old);
+        core.drain_sockets(old);
         Ok(())
     }
 
     /// Stops using a peer's connected socket.
     pub(super) fn disconnect(&mut self, core: &mut Core, id: PeerId) {
-        let leftover = self.sockets.disconnect(id);
-        core.drain_last(leftover);
+        let draining = self.sockets.disconnect(id);
+        core.drain_sockets(draining);
     }
 
     /// Handles the loss of a local address: peers answered from there are answered from the address

@@ -6,7 +6,7 @@ use super::answers::{AnswerWriter, Written};
 use super::tunnel::WireGuard;
 use crate::daemon::budget::Progress;
 use crate::daemon::core::Core;
-use crate::daemon::error::DeviceError;
+use crate::daemon::error::DaemonError;
 use crate::daemon::token::Token;
 use crate::messages::FromTunnel;
 use crate::uapi::Report;
@@ -19,9 +19,9 @@ impl WireGuard {
         client: u32,
         report: Report,
         descriptors: Vec<OwnedFd>,
-    ) -> Result<(), DeviceError> {
+    ) -> Result<(), DaemonError> {
         let Ok([connection]) = <[OwnedFd; 1]>::try_from(descriptors) else {
-            return Err(DeviceError::Message);
+            return Err(DaemonError::UnexpectedMessage);
         };
         let mut writer = AnswerWriter::new(connection, self.answer(core, report));
         match writer.write() {

@@ -25,7 +25,7 @@ impl WireGuard {
             listen_port: self.sockets.port(),
             fwmark: self.sockets.mark(),
             mtu: Some(core.link.mtu),
-            is_up: core.link.up,
+            is_up: core.link.is_up,
             repairs: &repairs,
             problems: &problems,
         };

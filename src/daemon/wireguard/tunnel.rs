@@ -8,9 +8,9 @@ use super::endpoints::Endpoints;
 use super::names::Names;
 use super::peer_log::PeerLog;
 use crate::config::{PeerName, display_name};
-use crate::daemon::core::{Core, QUIET};
-use crate::daemon::error::DeviceError;
-use crate::daemon::run::Device;
+use crate::daemon::core::{Core, LOG_INTERVAL};
+use crate::daemon::error::DaemonError;
+use crate::daemon::run::Daemon;
 use crate::daemon::sockets::Sockets;
 use crate::logging::RateLimit;
 use crate::net::random::SystemRandom;
@@ -80,7 +80,7 @@ impl std::fmt::Debug for WireGuard {
     }
 }
 
-impl Device<WireGuard> {
+impl Daemon<WireGuard> {
     /// Creates a tunnel from the descriptors that the supervisor has opened, without keys and
     /// peers.
     ///
@@ -92,7 +92,7 @@ impl Device<WireGuard> {
         sockets: Sockets<PeerId>,
         reports_endpoints: bool,
         clamps_mss: bool,
-    ) -> Result<Self, DeviceError> {
+    ) -> Result<Self, DaemonError> {
         // initialized now, when nothing waits for it
         cipher_library();
         let random = SystemRandom::open()?;
@@ -111,7 +111,7 @@ impl Device<WireGuard> {
             endpoints: Endpoints::new(reports_endpoints),
             share: Share::default(),
             lost: 0,
-            quiet: Quiet { silent: RateLimit::new(QUIET), lookup: RateLimit::new(QUIET) },
+            quiet: Quiet { silent: RateLimit::new(LOG_INTERVAL), lookup: RateLimit::new(LOG_INTERVAL) },
             peer_log: PeerLog::default(),
         };
         Self::assemble(mode, core, tuns, clamps_mss)

@@ -320,7 +320,7 @@ fn plain_mode_answers_by_the_new_name() {
         finish(command.args(["health", "--tun", tun]), PATIENCE)
     };
     eventually("the health has the new name", || {
-        health("home").stdout == "ok: home is up and its loop answers\n"
+        health("home").stdout == "ok: home is up and its event loop responds\n"
     });
     eventually("and not the old one", || health("tun0").stderr.contains("no tunnel runs on tun0"));
     lab.client().ping(INNER_SERVER);

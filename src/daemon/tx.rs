@@ -14,11 +14,11 @@ use tracing::trace;
 
 use super::budget::{BUDGET, Progress};
 use super::core::Core;
-use super::error::DeviceError;
-use super::mode::{Mode, Way};
+use super::error::DaemonError;
+use super::mode::{Mode, RouteDecision};
 use super::pending::Pending;
 use super::shared::Shared;
-use super::sockets::Via;
+use super::sockets::SocketRef;
 use super::token::Token;
 use super::worker::Worker;
 use crate::net::error_class::{self, ErrorClass};
@@ -31,13 +31,13 @@ use wontun_packet::{carried, mss, too_big, virtio};
 
 /// Returns the maximum payload of a datagram to `remote`: the length fields of UDP and IPv4 have 16
 /// bits.
-fn most(remote: std::net::SocketAddr) -> usize {
-    let most = usize::from(u16::MAX);
-    if remote.is_ipv4() { most - UDP_HEADER - IPV4_HEADER } else { most - UDP_HEADER }
+fn max_payload(remote: std::net::SocketAddr) -> usize {
+    let max_payload = usize::from(u16::MAX);
+    if remote.is_ipv4() { max_payload - UDP_HEADER - IPV4_HEADER } else { max_payload - UDP_HEADER }
 }
 
 impl<M: Mode> Worker<M> {
-    pub(super) fn drain_tun(&mut self, shared: &Shared<M>) -> Result<Progress, DeviceError> {
+    pub(super) fn drain_tun(&mut self, shared: &Shared<M>) -> Result<Progress, DaemonError> {
         if !self.tun.is_exclusive() {
             return Ok(Progress::Drained);
         }
@@ -51,9 +51,9 @@ impl<M: Mode> Worker<M> {
             }
             match self.tun.receive(&mut self.packet) {
                 Ok(length) => {
-                    left = left.saturating_sub(self.take_packet(shared, length)?);
-                    let leaves_alone = std::mem::take(&mut is_first) && !self.send_batch.is_bulk();
-                    if leaves_alone || self.send_batch.should_send() {
+                    left = left.saturating_sub(self.send_packet(shared, length)?);
+                    let sends_at_once = std::mem::take(&mut is_first) && !self.send_batch.is_bulk();
+                    if sends_at_once || self.send_batch.should_send() {
                         self.flush(shared)?;
                     }
                 }
@@ -79,41 +79,41 @@ impl<M: Mode> Worker<M> {
         Ok(Progress::More)
     }
 
-    pub(super) fn tun_gone(&mut self, shared: &Shared<M>) -> DeviceError {
-        DeviceError::TunGone(shared.with(self, |_, core, _| core.name.clone()))
+    pub(super) fn tun_gone(&mut self, shared: &Shared<M>) -> DaemonError {
+        DaemonError::TunGone(shared.with(self, |_, core, _| core.name.clone()))
     }
 
     /// Handles the `length` bytes read last, and returns the number of packets in them.
-    fn take_packet(&mut self, shared: &Shared<M>, length: usize) -> Result<usize, DeviceError> {
-        let (split, packet) = match self.look_at(length) {
-            Ok(looked) => looked,
+    fn send_packet(&mut self, shared: &Shared<M>, length: usize) -> Result<usize, DaemonError> {
+        let (split, packet) = match self.parse_packet(length) {
+            Ok(parsed) => parsed,
             Err(reason) => {
                 self.count_drops(reason, 1, None);
                 return Ok(1);
             }
         };
         let lengths = split.lengths();
-        let way = shared.with(self, |mode, core, worker| {
+        let decision = shared.with(self, |mode, core, worker| {
             let bytes = worker.packet.get(packet.clone()).unwrap_or_default();
             match mode.route(core, bytes, lengths) {
-                Ok(Way::Stage(owner)) => {
+                Ok(RouteDecision::Stage(owner)) => {
                     worker.stage(mode, core, owner, split, packet.clone());
                     None
                 }
-                Ok(Way::Send(route, sealing)) => Some((route, sealing)),
+                Ok(RouteDecision::Send(route, sealing)) => Some((route, sealing)),
                 Err(reason) => {
                     core.count_drops(reason, lengths.count, None);
                     if reason == DropReason::OwnTun {
-                        core.warn_own_datagram();
+                        core.warn_routing_loop();
                     }
                     None
                 }
             }
         });
-        let Some((route, sealing)) = way else { return Ok(lengths.count) };
-        let most = most(route.remote) - M::HEADROOM - M::TAG;
-        if lengths.each > most {
-            self.refuse_too_big(packet, most, lengths);
+        let Some((route, sealing)) = decision else { return Ok(lengths.count) };
+        let max_payload = max_payload(route.remote) - M::HEADROOM - M::TAG;
+        if lengths.each > max_payload {
+            self.send_too_big(packet, max_payload, lengths);
             return Ok(lengths.count);
         }
         trace!(packets = lengths.count, length = packet.len(), "packet to the peer");
@@ -124,7 +124,7 @@ impl<M: Mode> Worker<M> {
     }
 
     /// Parses the data read: returns how to split it, and the range of the packet.
-    fn look_at(&mut self, length: usize) -> Result<(Split, Range<usize>), DropReason> {
+    fn parse_packet(&mut self, length: usize) -> Result<(Split, Range<usize>), DropReason> {
         let header_len = self.tun.layout().map_or(0, virtio::Layout::len);
         let read = self.packet.get_mut(..length).unwrap_or_default();
         let header = match self.tun.layout() {
@@ -173,21 +173,22 @@ impl<M: Mode> Worker<M> {
 
     /// Sends an ICMP error with the MTU that a datagram can carry to the sender of a packet that is
     /// too big.
-    fn refuse_too_big(&mut self, packet: Range<usize>, most: usize, lengths: Lengths) {
+    fn send_too_big(&mut self, packet: Range<usize>, max_payload: usize, lengths: Lengths) {
         self.count_drops(DropReason::TooBig, lengths.count, None);
-        if self.answers.allow(self.now).is_none() {
+        if self.icmp_errors.allow(self.now).is_none() {
             return;
         }
         let mut reply = [0; too_big::MAX_REPLY];
         let packet = self.packet.get(packet).unwrap_or_default();
-        if let Some(reply) = too_big::reply(packet, most, &mut reply).and_then(|len| reply.get(..len)) {
+        if let Some(reply) = too_big::reply(packet, max_payload, &mut reply).and_then(|len| reply.get(..len))
+        {
             // if the device is full the reply is lost, as on any router
-            let _ = self.write_one(reply);
+            let _ = self.write_packet(reply);
         }
     }
 
     /// Writes one packet to the tun.
-    pub(super) fn write_one(&self, packet: &[u8]) -> std::io::Result<()> {
+    pub(super) fn write_packet(&self, packet: &[u8]) -> std::io::Result<()> {
         match self.tun.layout() {
             None => self.tun.send(&[IoSlice::new(packet)]),
             Some(layout) => {
@@ -199,10 +200,10 @@ impl<M: Mode> Worker<M> {
     }
 
     /// Encrypts the pending packets into the batch, and sends the batch whenever it is full.
-    fn seal_pending(&mut self, shared: &Shared<M>) -> Result<(), DeviceError> {
+    fn seal_pending(&mut self, shared: &Shared<M>) -> Result<(), DaemonError> {
         let Some(mut pending) = self.pending.take() else { return Ok(()) };
         while let Some(len) = pending.split.next_len() {
-            let Some(place) = self.send_batch.reserve(M::HEADROOM + len + M::TAILROOM) else {
+            let Some(slot) = self.send_batch.reserve(M::HEADROOM + len + M::TAILROOM) else {
                 self.flush(shared)?;
                 if self.blocked.is_some() {
                     self.pending = Some(pending);
@@ -211,9 +212,9 @@ impl<M: Mode> Worker<M> {
                 continue;
             };
             let packet = self.packet.get(pending.packet.clone()).unwrap_or_default();
-            let room = place.get_mut(M::HEADROOM..).unwrap_or_default();
+            let room = slot.get_mut(M::HEADROOM..).unwrap_or_default();
             let written = pending.split.write_next(packet, room);
-            match written.and_then(|len| M::seal(&mut pending.sealing, place, len)) {
+            match written.and_then(|len| M::seal(&mut pending.sealing, slot, len)) {
                 Some(len) => self.send_batch.commit(len, &pending.route),
                 None => {
                     let rest = pending.split.remaining() + usize::from(written.is_some());
@@ -227,7 +228,7 @@ impl<M: Mode> Worker<M> {
 
     /// Sends the batch, and then the packets that had no room in it. Remembers a socket that is
     /// full.
-    pub(super) fn flush(&mut self, shared: &Shared<M>) -> Result<(), DeviceError> {
+    pub(super) fn flush(&mut self, shared: &Shared<M>) -> Result<(), DaemonError> {
         loop {
             match self.send_batch.send(self.now) {
                 SendOutcome::All => {
@@ -242,7 +243,7 @@ impl<M: Mode> Worker<M> {
                 }
                 SendOutcome::Blocked(route) => return self.block(&route),
                 SendOutcome::SuspectError(reason) => {
-                    shared.with(self, |mode, core, _| mode.handle_doubtful_bounce(core, reason));
+                    shared.with(self, |mode, core, _| mode.handle_suspect_error(core, reason));
                 }
                 SendOutcome::Failed { class, route, datagrams } => {
                     let other = shared
@@ -257,7 +258,7 @@ impl<M: Mode> Worker<M> {
     }
 
     /// Stops reading from the tun until the route's socket has room.
-    fn block(&mut self, route: &Route<Via<M::Owner>>) -> Result<(), DeviceError> {
+    fn block(&mut self, route: &Route<SocketRef<M::Owner>>) -> Result<(), DaemonError> {
         let id = route.owner.id;
         if self.blocked.as_ref().is_some_and(|(blocked, _)| *blocked == id) {
             return Ok(());
@@ -269,7 +270,7 @@ impl<M: Mode> Worker<M> {
         Ok(())
     }
 
-    fn unblock(&mut self) -> Result<(), DeviceError> {
+    fn unblock(&mut self) -> Result<(), DaemonError> {
         if let Some((id, socket)) = self.blocked.take() {
             self.watch_writable(socket.as_ref(), id, false)?;
             self.post(Token::Tun);

@@ -3,36 +3,36 @@
 
 use std::collections::VecDeque;
 
-use super::pulse::Round;
+use super::liveness::ProbeId;
 use crate::control::health::Asker;
 use wontun_proto::time::Instant;
 
 /// Maximum number of pending requests; more stay in the socket's queue.
-pub(super) const MAX_WAITING: usize = 16;
+pub(super) const MAX_PENDING: usize = 16;
 
 /// Pending requests, oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Checkup(pub(super) VecDeque<Request>);
+pub(super) struct HealthRequests(pub(super) VecDeque<HealthRequest>);
 
 /// A pending request.
 #[derive(Debug)]
-pub(super) struct Request {
+pub(super) struct HealthRequest {
     /// Time by which it must be answered.
     pub(super) deadline: Instant,
     pub(super) probes: Probes,
-    pub(super) asker: Asker,
+    pub(super) client: Asker,
 }
 
 /// Liveness probes that were sent for a request.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Probes {
-    /// Round of probes to the workers.
-    pub(super) round: Round,
+    /// Number of the probe to the workers.
+    pub(super) workers: ProbeId,
     /// Number of the probe to the supervisor.
     pub(super) supervisor: u64,
 }
 
-impl Checkup {
+impl HealthRequests {
     /// Returns the earliest deadline.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.0.front().map(|request| request.deadline)

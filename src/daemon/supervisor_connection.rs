@@ -1,16 +1,16 @@
 //! The connection to the supervisor.
 
-use super::pulse::Round;
+use super::liveness::ProbeId;
 use crate::messages::{FromTunnel, Host, ToTunnel};
 use crate::process::Channel;
 use wontun_proto::time::Instant;
 
 /// The connection to the supervisor and its outstanding requests.
 #[derive(Debug)]
-pub(super) struct Supervisor {
+pub(super) struct SupervisorConnection {
     pub(super) channel: Channel<ToTunnel, FromTunnel>,
-    /// The supervisor's probe, to be answered once all workers have responded in the round.
-    pub(super) probe: Option<(u64, Round)>,
+    /// The supervisor's probe, and the probe of the workers that must be answered first.
+    pub(super) probe: Option<(u64, ProbeId)>,
     /// Number of the last probe sent.
     pub(super) sent_probe: u64,
     /// Number of the last probe answered.
@@ -18,10 +18,10 @@ pub(super) struct Supervisor {
     /// State of the host, as last reported by the supervisor.
     pub(super) host: Host,
     /// Time of the pending request for spare sockets, if there is one.
-    pub(super) asked_sockets: Option<Instant>,
+    pub(super) sockets_requested_at: Option<Instant>,
 }
 
-impl Supervisor {
+impl SupervisorConnection {
     pub(super) fn new(channel: Channel<ToTunnel, FromTunnel>) -> Self {
         Self {
             channel,
@@ -29,7 +29,7 @@ impl Supervisor {
             sent_probe: 0,
             answered_probe: 0,
             host: Host::default(),
-            asked_sockets: None,
+            sockets_requested_at: None,
         }
     }
 

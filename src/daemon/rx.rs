@@ -7,10 +7,10 @@ use std::ops::Range;
 use tracing::trace;
 
 use super::budget::{BUDGET, Progress};
-use super::error::{DeviceError, system};
+use super::error::{DaemonError, system};
 use super::mode::Mode;
 use super::shared::Shared;
-use super::sockets::Entrance;
+use super::sockets::SocketInfo;
 use super::token::{SockId, Token};
 use super::worker::Worker;
 use crate::net::error_class::{self, ErrorClass};
@@ -30,30 +30,30 @@ const BULK: usize = SLOT / 2;
 /// A mode that handles received datagrams.
 pub trait Receive: Mode {
     /// Handles datagrams of one sender, which are in the worker's receive buffer, and passes the
-    /// packets in them to `Worker::take_inner`.
+    /// packets in them to `Worker::queue_packet`.
     ///
     /// # Errors
     /// As for [`Mode::start`].
-    fn take_arrival(
+    fn receive_batch(
         shared: &Shared<Self>,
         worker: &mut Worker<Self>,
         batch: &GroBatch,
-        entrance: Entrance,
-    ) -> Result<(), DeviceError>;
+        socket_info: SocketInfo,
+    ) -> Result<(), DaemonError>;
 }
 
 impl<M: Receive> Worker<M> {
-    pub(super) fn drain_socket(&mut self, shared: &Shared<M>, id: SockId) -> Result<Progress, DeviceError> {
+    pub(super) fn drain_socket(&mut self, shared: &Shared<M>, id: SockId) -> Result<Progress, DaemonError> {
         if self.blocked.is_some() {
             self.flush(shared)?;
         }
         let found = shared.with(self, |mode, _, _| mode.sockets().get(id));
         // closed meanwhile, perhaps because of a datagram
-        let Some((socket, entrance)) = found else { return Ok(Progress::Drained) };
-        if entrance.is_for_handshakes && !self.begin_handshakes(Token::Sock(id))? {
+        let Some((socket, socket_info)) = found else { return Ok(Progress::Drained) };
+        if socket_info.is_for_handshakes && !self.begin_handshakes(Token::Sock(id))? {
             return Ok(Progress::Drained);
         }
-        let budget = if entrance.is_for_handshakes { HANDSHAKE_BUDGET } else { BUDGET };
+        let budget = if socket_info.is_for_handshakes { HANDSHAKE_BUDGET } else { BUDGET };
         let mut left = budget;
         // A bulk sender fills a whole buffer slot; one call receives two of them, since a
         // super-packet may have been sent as two messages. With many small senders, one call
@@ -64,7 +64,7 @@ impl<M: Receive> Worker<M> {
             count = count.min(left);
             match socket.receive(&mut self.recv_buffer, count) {
                 Ok(batches) => {
-                    let datagrams = self.take_arrivals(shared, batches, entrance)?;
+                    let datagrams = self.receive_batches(shared, batches, socket_info)?;
                     left = left.saturating_sub(datagrams);
                     if batches < count {
                         // that was all: later datagrams and errors raise a new edge
@@ -86,10 +86,10 @@ impl<M: Receive> Worker<M> {
                     shared.with(self, |mode, core, _| {
                         // an error of a draining socket says nothing about the peer's current
                         // endpoint
-                        if entrance.retired.is_some() {
+                        if socket_info.draining.is_some() {
                             core.count_drop(reason, None);
                         } else {
-                            mode.handle_bounce(core, reason);
+                            mode.handle_socket_error(core, reason);
                         }
                     });
                     left -= 1;
@@ -97,21 +97,21 @@ impl<M: Receive> Worker<M> {
             }
         }
         drop(socket);
-        if entrance.retired.is_some() {
+        if socket_info.draining.is_some() {
             let taken = budget - left;
             let is_closed = progress == Progress::Drained;
-            shared.with(self, |mode, _, _| mode.sockets_mut().finish(id, taken, is_closed));
+            shared.with(self, |mode, _, _| mode.sockets_mut().record_drained(id, taken, is_closed));
         }
         Ok(progress)
     }
 
     /// Handles the batches received last, and returns the number of datagrams in them.
-    fn take_arrivals(
+    fn receive_batches(
         &mut self,
         shared: &Shared<M>,
         batches: usize,
-        entrance: Entrance,
-    ) -> Result<usize, DeviceError> {
+        socket_info: SocketInfo,
+    ) -> Result<usize, DaemonError> {
         let mut datagrams = 0;
         for number in 0..batches {
             let Some(batch) = self.recv_buffer.batch(number) else {
@@ -124,34 +124,38 @@ impl<M: Receive> Worker<M> {
             // small packets are collected as long as there is room
             let is_bulk = batch.length > BULK;
             if is_bulk && self.coalescer.as_ref().is_some_and(|it| it.room() < batch.count()) {
-                self.deliver(shared)?;
+                self.write_packets(shared)?;
             }
-            M::take_arrival(shared, self, &batch, entrance)?;
+            M::receive_batch(shared, self, &batch, socket_info)?;
         }
-        self.deliver(shared)?;
+        self.write_packets(shared)?;
         Ok(datagrams)
     }
 
     /// Adds a packet in the receive buffer that is for the tun. It is written by the next
-    /// [`Self::deliver`], or at once if there is no coalescing.
-    pub(super) fn take_inner(&mut self, shared: &Shared<M>, place: Range<usize>) -> Result<(), DeviceError> {
+    /// [`Self::write_packets`], or at once if there is no coalescing.
+    pub(super) fn queue_packet(
+        &mut self,
+        shared: &Shared<M>,
+        range: Range<usize>,
+    ) -> Result<(), DaemonError> {
         if self.clamps_mss
-            && let Some(packet) = self.recv_buffer.bytes_mut().get_mut(place.clone())
+            && let Some(packet) = self.recv_buffer.bytes_mut().get_mut(range.clone())
         {
             mss::clamp(packet, self.mtu, false);
         }
         let Some(coalescer) = &mut self.coalescer else {
-            let packet = self.recv_buffer.bytes().get(place).unwrap_or_default();
-            let written = self.write_one(packet);
-            return self.count_delivered(shared, written, 1, packet.len());
+            let packet = self.recv_buffer.bytes().get(range).unwrap_or_default();
+            let written = self.write_packet(packet);
+            return self.count_written(shared, written, 1, packet.len());
         };
-        match coalescer.handle_packet(self.recv_buffer.bytes(), place.clone()) {
+        match coalescer.handle_packet(self.recv_buffer.bytes(), range.clone()) {
             Ok(()) => Ok(()),
             Err(CoalesceError::Full) => {
-                self.deliver(shared)?;
+                self.write_packets(shared)?;
                 if let Some(coalescer) = &mut self.coalescer {
                     // the coalescer is empty now
-                    let _ = coalescer.handle_packet(self.recv_buffer.bytes(), place);
+                    let _ = coalescer.handle_packet(self.recv_buffer.bytes(), range);
                 }
                 Ok(())
             }
@@ -166,7 +170,7 @@ impl<M: Receive> Worker<M> {
     ///
     /// # Errors
     /// The device is gone.
-    fn deliver(&mut self, shared: &Shared<M>) -> Result<(), DeviceError> {
+    fn write_packets(&mut self, shared: &Shared<M>) -> Result<(), DaemonError> {
         // taken out, because the written data borrows it
         let Some(mut coalescer) = self.coalescer.take() else { return Ok(()) };
         let mut result = Ok(());
@@ -178,20 +182,20 @@ impl<M: Receive> Worker<M> {
                 count += 1;
             }
             let written = self.tun.send(pieces.get(..count).unwrap_or_default());
-            let told = self.count_delivered(shared, written, gather.packets(), gather.packet_bytes());
-            result = result.and(told);
+            let counted = self.count_written(shared, written, gather.packets(), gather.packet_bytes());
+            result = result.and(counted);
         }
         self.coalescer = Some(coalescer);
         result
     }
 
-    fn count_delivered(
+    fn count_written(
         &mut self,
         shared: &Shared<M>,
         written: std::io::Result<()>,
         packets: usize,
         bytes: usize,
-    ) -> Result<(), DeviceError> {
+    ) -> Result<(), DaemonError> {
         match written {
             Ok(()) => {
                 trace!(packets, bytes, "packet from the peer");
