@@ -497,7 +497,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
                 LinkError::NoDevice { .. } | LinkError::Owned { .. } | LinkError::Refused { .. },
             ) => exit::UNAVAILABLE,
             SupervisorError::TunnelExited(code) => u8::try_from(*code).unwrap_or(exit::OTHER),
-            SupervisorError::Link(LinkError::Socket { .. } | LinkError::Unanswered { .. })
+            SupervisorError::Link(LinkError::Socket { .. } | LinkError::NoReply { .. })
             | SupervisorError::Metrics(MetricsError::Other { .. })
             | SupervisorError::Nursery(_)
             | SupervisorError::Resolver(_)

@@ -8,10 +8,10 @@ use netlink_packet_route::link::LinkFlags;
 use nix::errno::Errno;
 
 use super::error::LinkError;
-use super::failure::Failure;
 use super::interfaces::{self, TUNNELS};
 use super::message::{self, LinkState};
-use super::socket::Requests;
+use super::request_error::RequestError;
+use super::socket::NetlinkSocket;
 use super::tun::{self, Occupant};
 use crate::config::Cidr;
 
@@ -22,7 +22,7 @@ const MTU_REMEDY: &str = "choose an MTU from 68 to 65535";
 /// A device identified by its index, which survives a rename, and the netlink socket for it.
 #[derive(Debug)]
 pub struct Link {
-    requests: Requests,
+    netlink: NetlinkSocket,
     name: String,
     index: u32,
     addresses: Vec<Cidr>,
@@ -64,14 +64,14 @@ impl Link {
     /// Netlink is unavailable, or there is no such device.
     pub fn open(name: &str) -> Result<Self, LinkError> {
         let action = || format!("find the device {name}");
-        let mut requests =
-            Requests::open().map_err(|source| LinkError::Socket { action: action(), source })?;
-        let body = requests
-            .ask(message::get_link_by_name(name), 0)
+        let mut netlink =
+            NetlinkSocket::open().map_err(|source| LinkError::Socket { action: action(), source })?;
+        let body = netlink
+            .request(message::get_link_by_name(name), 0)
             .map_err(|failure| LinkError::new(action(), failure, "give a name of 1 to 15 bytes"))?;
         let index = body.and_then(|body| message::link_header(&body)).map(|header| header.index);
-        let index = index.ok_or_else(|| LinkError::Unanswered { action: action() })?;
-        Ok(Self { requests, name: name.to_owned(), index, addresses: Vec::new(), looks: None })
+        let index = index.ok_or_else(|| LinkError::NoReply { action: action() })?;
+        Ok(Self { netlink, name: name.to_owned(), index, addresses: Vec::new(), looks: None })
     }
 
     /// Returns the index of the device.
@@ -115,7 +115,7 @@ impl Link {
         if message::link_group(&self.read()?).is_some_and(|group| group != 0) {
             return Ok(());
         }
-        let outcome = self.requests.ask(message::set_group(self.index, TUNNELS), 0);
+        let outcome = self.netlink.request(message::set_group(self.index, TUNNELS), 0);
         self.done(outcome, || format!("put {} into the device group {TUNNELS}", self.name), "")
     }
 
@@ -159,7 +159,7 @@ impl Link {
     /// The device is missing, or netlink fails.
     pub fn missing(&mut self, takes_ipv6: bool) -> Result<Vec<Cidr>, LinkError> {
         let action = || format!("read the addresses of {}", self.name);
-        let present = interfaces::addresses(&mut self.requests, self.index)
+        let present = interfaces::addresses(&mut self.netlink, self.index)
             .map_err(|failure| LinkError::new(action(), failure, ""))?;
         let is_present = |cidr: &&Cidr| {
             present
@@ -201,9 +201,9 @@ impl Link {
         let old = std::mem::replace(&mut self.addresses, addresses.to_vec());
         let configured = self.add_addresses(addresses)?;
         for address in old.into_iter().filter(|address| !addresses.contains(address)) {
-            match self.requests.ask(message::del_address(self.index, address), 0) {
+            match self.netlink.request(message::del_address(self.index, address), 0) {
                 // removed already, with IPv6 or by another program
-                Err(Failure::Refused { errno: Errno::EADDRNOTAVAIL, .. }) => {}
+                Err(RequestError::Refused { errno: Errno::EADDRNOTAVAIL, .. }) => {}
                 outcome => self.done(outcome, || format!("remove {address} from {}", self.name), "")?,
             }
         }
@@ -232,7 +232,7 @@ impl Link {
     /// The privilege or the device is missing. A tun driver that lacks the memory for the queue
     /// reports "not permitted" too.
     pub fn set_queue_len(&mut self, packets: u32) -> Result<(), LinkError> {
-        let outcome = self.requests.ask(message::set_queue_len(self.index, packets), 0);
+        let outcome = self.netlink.request(message::set_queue_len(self.index, packets), 0);
         self.done(outcome, || format!("set the queue length of {} to {packets}", self.name), "")
     }
 
@@ -244,9 +244,11 @@ impl Link {
     /// # Errors
     /// The privilege or the device is missing, or netlink fails.
     pub fn set_gso_max_size(&mut self, bytes: u32) -> Result<bool, LinkError> {
-        match self.requests.ask(message::set_gso_max_size(self.index, bytes), 0) {
+        match self.netlink.request(message::set_gso_max_size(self.index, bytes), 0) {
             Ok(_) => {}
-            Err(Failure::Refused { errno: Errno::EINVAL | Errno::ERANGE | Errno::EOPNOTSUPP, .. }) => {
+            Err(RequestError::Refused {
+                errno: Errno::EINVAL | Errno::ERANGE | Errno::EOPNOTSUPP, ..
+            }) => {
                 return Ok(false);
             }
             outcome => self.done(outcome, || format!("set the GSO size of {} to {bytes}", self.name), "")?,
@@ -283,7 +285,7 @@ impl Link {
         let by_index = elsewhere.into_iter().chain([self.index]).map(message::get_link);
         let requests: Vec<_> = by_index.chain([message::get_link_by_name(&self.name)]).collect();
         for request in requests {
-            let Ok(Some(body)) = self.requests.ask(request, 0) else { continue };
+            let Ok(Some(body)) = self.netlink.request(request, 0) else { continue };
             if self.looks == Some(Looks::of(&body))
                 && let Some(header) = message::link_header(&body)
             {
@@ -292,7 +294,7 @@ impl Link {
             }
         }
         let action = format!("find {} again", self.name);
-        let gone = Failure::Refused { errno: Errno::ENODEV, said: None };
+        let gone = RequestError::Refused { errno: Errno::ENODEV, extack: None };
         Err(LinkError::new(action, gone, ""))
     }
 
@@ -301,7 +303,7 @@ impl Link {
             self.name = name;
         }
         message::link_state(body)
-            .ok_or_else(|| LinkError::Unanswered { action: format!("read the state of {}", self.name) })
+            .ok_or_else(|| LinkError::NoReply { action: format!("read the state of {}", self.name) })
     }
 
     /// Returns the index of the device by which packets of this host to `destination` leave, or
@@ -342,10 +344,10 @@ impl Link {
         if let Some(mtu) = message::route_mtu(&route) {
             return Ok(Some(mtu));
         }
-        match self.requests.ask(message::get_link(index), 0) {
+        match self.netlink.request(message::get_link(index), 0) {
             Ok(body) => Ok(body.and_then(|body| message::link_state(&body)).map(|state| state.mtu)),
             // deleted since the route was looked up
-            Err(Failure::Refused { errno: Errno::ENODEV, .. }) => Ok(None),
+            Err(RequestError::Refused { errno: Errno::ENODEV, .. }) => Ok(None),
             Err(failure) => Err(LinkError::new(format!("read the MTU towards {destination}"), failure, "")),
         }
     }
@@ -353,9 +355,9 @@ impl Link {
     /// Returns the kernel's `RTM_NEWROUTE` for one destination.
     fn route(&mut self, destination: IpAddr, mark: Option<NonZeroU32>) -> Result<Option<Vec<u8>>, LinkError> {
         // IPv4-mapped destinations of an IPv6 socket use the IPv4 routes
-        match self.requests.ask(message::get_route(destination.to_canonical(), mark), 0) {
+        match self.netlink.request(message::get_route(destination.to_canonical(), mark), 0) {
             Ok(body) => Ok(body),
-            Err(Failure::Refused {
+            Err(RequestError::Refused {
                 // no route; an IPv4 route of type unreachable, prohibit or blackhole; no such
                 // family
                 errno:
@@ -395,10 +397,10 @@ impl Link {
         // by an advertisement. Best effort: /proc/sys is read-only in most containers, and missing
         // without IPv6.
         let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{}/accept_ra", self.name), "0");
-        match self.requests.ask(message::set_no_generated_address(self.index), 0) {
+        match self.netlink.request(message::set_no_generated_address(self.index), 0) {
             // no IPv6 in the kernel, or none on a device with this MTU: no address will be
             // generated
-            Err(Failure::Refused { errno: Errno::EAFNOSUPPORT | Errno::EOPNOTSUPP, .. }) => Ok(()),
+            Err(RequestError::Refused { errno: Errno::EAFNOSUPPORT | Errno::EOPNOTSUPP, .. }) => Ok(()),
             outcome => self.done(outcome, || format!("turn off generated addresses on {}", self.name), ""),
         }
     }
@@ -406,18 +408,18 @@ impl Link {
     /// Returns the kernel's `RTM_NEWLINK` of the device.
     fn read(&mut self) -> Result<Vec<u8>, LinkError> {
         let action = || format!("read the state of {}", self.name);
-        let outcome = self.requests.ask(message::get_link(self.index), 0);
+        let outcome = self.netlink.request(message::get_link(self.index), 0);
         let body = outcome.map_err(|failure| LinkError::new(action(), failure, ""))?;
-        body.ok_or_else(|| LinkError::Unanswered { action: action() })
+        body.ok_or_else(|| LinkError::NoReply { action: action() })
     }
 
     fn change_mtu(&mut self, mtu: u32) -> Result<(), LinkError> {
-        let outcome = self.requests.ask(message::set_mtu(self.index, mtu), 0);
+        let outcome = self.netlink.request(message::set_mtu(self.index, mtu), 0);
         self.done(outcome, || format!("set the MTU of {} to {mtu}", self.name), MTU_REMEDY)
     }
 
     fn set_flags(&mut self, flags: LinkFlags, mask: LinkFlags, what: &str) -> Result<(), LinkError> {
-        let outcome = self.requests.ask(message::set_flags(self.index, flags, mask), 0);
+        let outcome = self.netlink.request(message::set_flags(self.index, flags, mask), 0);
         self.done(outcome, || format!("{what} {}", self.name), "")
     }
 
@@ -425,8 +427,8 @@ impl Link {
         let mut configured = Configured::default();
         for &address in addresses {
             let outcome =
-                self.requests.ask(message::new_address(self.index, address), NLM_F_CREATE | NLM_F_REPLACE);
-            if let Err(Failure::Refused { errno, .. }) = &outcome
+                self.netlink.request(message::new_address(self.index, address), NLM_F_CREATE | NLM_F_REPLACE);
+            if let Err(RequestError::Refused { errno, .. }) = &outcome
                 && address.address().is_ipv6()
                 && matches!(errno, Errno::EACCES | Errno::ENODEV | Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT)
             {
@@ -436,7 +438,7 @@ impl Link {
                 continue;
             }
             let remedy = match &outcome {
-                Err(Failure::Refused { errno, .. }) => address_remedy(*errno, address.address()),
+                Err(RequestError::Refused { errno, .. }) => address_remedy(*errno, address.address()),
                 _ => "",
             };
             self.done(outcome, || format!("add {address} to {}", self.name), remedy)?;
@@ -446,7 +448,7 @@ impl Link {
 
     fn done(
         &self,
-        outcome: Result<Option<Vec<u8>>, Failure>,
+        outcome: Result<Option<Vec<u8>>, RequestError>,
         action: impl FnOnce() -> String,
         remedy: &'static str,
     ) -> Result<(), LinkError> {

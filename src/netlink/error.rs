@@ -4,7 +4,7 @@ use std::io;
 
 use nix::errno::Errno;
 
-use super::failure::Failure;
+use super::request_error::RequestError;
 use crate::config::Cidr;
 
 /// Error of finding, reading or changing a device.
@@ -59,27 +59,27 @@ pub enum LinkError {
         address: Cidr,
     },
     /// The kernel refused the request.
-    #[error("cannot {action}: {}{}{}", errno.desc(), aside(said), advice(remedy))]
+    #[error("cannot {action}: {}{}{}", errno.desc(), parenthesized(extack), advice(remedy))]
     Refused {
         /// The attempted action, with the name of the device.
         action: String,
         /// The kernel's error number.
         errno: Errno,
-        /// The kernel's explanation, if it gave one.
-        said: Option<String>,
+        /// The kernel's extack_message, if it gave one.
+        extack: Option<String>,
         /// The suggested remedy; empty if none is known.
         remedy: &'static str,
     },
     /// The answer is missing or unreadable.
     #[error("cannot {action}: the kernel's netlink answer is missing or unreadable: try again")]
-    Unanswered {
+    NoReply {
         /// The attempted action, with the name of the device.
         action: String,
     },
 }
 
-fn aside(said: &Option<String>) -> String {
-    said.as_ref().map(|said| format!(" ({said})")).unwrap_or_default()
+fn parenthesized(extack: &Option<String>) -> String {
+    extack.as_ref().map(|extack| format!(" ({extack})")).unwrap_or_default()
 }
 
 fn advice(remedy: &str) -> String {
@@ -89,16 +89,16 @@ fn advice(remedy: &str) -> String {
 impl LinkError {
     /// Converts a failure of `action`. `remedy` is added to a refusal that has no variant of its
     /// own.
-    pub(super) fn new(action: String, failure: Failure, remedy: &'static str) -> Self {
+    pub(super) fn new(action: String, failure: RequestError, remedy: &'static str) -> Self {
         match failure {
-            Failure::Socket(source) => Self::Socket { action, source },
-            Failure::Refused { errno: Errno::EPERM, .. } => Self::Privilege { action },
-            Failure::Refused { errno: Errno::ENODEV, .. } => Self::NoDevice { action },
-            Failure::Refused { errno: Errno::EBUSY, said: Some(said) } if said == OWNED => {
+            RequestError::Socket(source) => Self::Socket { action, source },
+            RequestError::Refused { errno: Errno::EPERM, .. } => Self::Privilege { action },
+            RequestError::Refused { errno: Errno::ENODEV, .. } => Self::NoDevice { action },
+            RequestError::Refused { errno: Errno::EBUSY, extack: Some(extack) } if extack == OWNED => {
                 Self::Owned { action }
             }
-            Failure::Refused { errno, said } => Self::Refused { action, errno, said, remedy },
-            Failure::Unanswered => Self::Unanswered { action },
+            RequestError::Refused { errno, extack } => Self::Refused { action, errno, extack, remedy },
+            RequestError::NoReply => Self::NoReply { action },
         }
     }
 }
@@ -110,8 +110,8 @@ pub(super) const OWNED: &str = "a running process owns it";
 mod tests {
     use super::*;
 
-    fn refused(errno: Errno, said: Option<&str>, remedy: &'static str) -> String {
-        let failure = Failure::Refused { errno, said: said.map(str::to_owned) };
+    fn refused(errno: Errno, extack: Option<&str>, remedy: &'static str) -> String {
+        let failure = RequestError::Refused { errno, extack: extack.map(str::to_owned) };
         LinkError::new("set the MTU of tun0 to 7".to_owned(), failure, remedy).to_string()
     }
 

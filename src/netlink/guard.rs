@@ -21,14 +21,14 @@ use std::net::IpAddr;
 use nix::errno::Errno;
 
 use super::error::LinkError;
-use super::failure::Failure;
 use super::interfaces::{Interface, TUNNELS, interfaces};
 use super::nft::{
     Chain, Comparison, Elements, End, Family, Found, Hook, Kind, Meta, Nft, Priority, Set, Step, Table,
     Verdict,
 };
 use super::ranges;
-use super::socket::Requests;
+use super::request_error::RequestError;
+use super::socket::NetlinkSocket;
 use crate::config::Cidr;
 use wontun_proto::allowed_ips::Prefix;
 
@@ -46,7 +46,7 @@ pub struct Guard {
     isolates: bool,
     /// The nf_tables socket; opened on first use.
     nft: Option<Nft>,
-    requests: Option<Requests>,
+    netlink: Option<NetlinkSocket>,
     /// The table that was put up; it is in place unless another program has removed it.
     table: Option<Table>,
     told: Vec<GuardWarning>,
@@ -97,7 +97,7 @@ impl Guard {
             device: name.to_owned(),
             isolates,
             nft: None,
-            requests: None,
+            netlink: None,
             table: None,
             told: Vec::new(),
         }
@@ -182,13 +182,13 @@ impl Guard {
 
     /// Returns the host's devices; empty if they cannot be read.
     fn interfaces(&mut self) -> Vec<Interface> {
-        if self.requests.is_none() {
-            self.requests = Requests::open().ok();
+        if self.netlink.is_none() {
+            self.netlink = NetlinkSocket::open().ok();
         }
-        self.requests.as_mut().and_then(|requests| interfaces(requests).ok()).unwrap_or_default()
+        self.netlink.as_mut().and_then(|netlink| interfaces(netlink).ok()).unwrap_or_default()
     }
 
-    fn put_up(&mut self, wanted: &Table) -> Result<(), Failure> {
+    fn put_up(&mut self, wanted: &Table) -> Result<(), RequestError> {
         let mut kept = self.table.take();
         let outcome = self.nft().and_then(|nft| nft.keep(&mut kept, wanted));
         self.table = kept;
@@ -209,10 +209,10 @@ impl Guard {
         self.nft().is_ok_and(|nft| nft.is_intact(&wanted).unwrap_or(true))
     }
 
-    fn nft(&mut self) -> Result<&mut Nft, Failure> {
+    fn nft(&mut self) -> Result<&mut Nft, RequestError> {
         match &mut self.nft {
             Some(nft) => Ok(nft),
-            none => Ok(none.insert(Nft::open().map_err(open_failure)?)),
+            none => Ok(none.insert(Nft::open().map_err(open_error)?)),
         }
     }
 }
@@ -230,10 +230,10 @@ impl Drop for Guard {
 
 /// Converts the error of opening the socket. A kernel without netfilter's netlink refuses the
 /// socket, which is treated as a refusal of the table.
-fn open_failure(error: io::Error) -> Failure {
+fn open_error(error: io::Error) -> RequestError {
     match error.raw_os_error().map(Errno::from_raw) {
-        Some(errno @ Errno::EPROTONOSUPPORT) => Failure::Refused { errno, said: None },
-        _ => Failure::Socket(error),
+        Some(errno @ Errno::EPROTONOSUPPORT) => RequestError::Refused { errno, extack: None },
+        _ => RequestError::Socket(error),
     }
 }
 

@@ -6,9 +6,9 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::link::{LinkFlags, LinkMessage};
 
-use super::failure::Failure;
 use super::message;
-use super::socket::Requests;
+use super::request_error::RequestError;
+use super::socket::NetlinkSocket;
 use wontun_proto::allowed_ips::Prefix;
 
 /// The device group of wontun's WireGuard tunnels, listed by `ip link show group 51820`. Packets
@@ -42,9 +42,9 @@ impl Interface {
 }
 
 /// Returns all devices with their addresses.
-pub(super) fn interfaces(requests: &mut Requests) -> Result<Vec<Interface>, Failure> {
+pub(super) fn interfaces(netlink: &mut NetlinkSocket) -> Result<Vec<Interface>, RequestError> {
     let links = RouteNetlinkMessage::GetLink(LinkMessage::default());
-    let mut interfaces = requests.dump(&links, |body| {
+    let mut interfaces = netlink.dump(&links, |body| {
         let header = message::link_header(body)?;
         Some(Interface {
             index: header.index,
@@ -55,7 +55,7 @@ pub(super) fn interfaces(requests: &mut Requests) -> Result<Vec<Interface>, Fail
         })
     })?;
     let addresses = RouteNetlinkMessage::GetAddress(AddressMessage::default());
-    for (index, address) in requests.dump(&addresses, interface_address)? {
+    for (index, address) in netlink.dump(&addresses, interface_address)? {
         if let Some(interface) = interfaces.iter_mut().find(|interface| interface.index == index) {
             interface.addresses.push(address);
         }
@@ -64,9 +64,12 @@ pub(super) fn interfaces(requests: &mut Requests) -> Result<Vec<Interface>, Fail
 }
 
 /// Returns the addresses of the device with that index.
-pub(super) fn addresses(requests: &mut Requests, index: u32) -> Result<Vec<InterfaceAddress>, Failure> {
+pub(super) fn addresses(
+    netlink: &mut NetlinkSocket,
+    index: u32,
+) -> Result<Vec<InterfaceAddress>, RequestError> {
     let all = RouteNetlinkMessage::GetAddress(AddressMessage::default());
-    let all = requests.dump(&all, interface_address)?;
+    let all = netlink.dump(&all, interface_address)?;
     Ok(all.into_iter().filter(|(device, _)| *device == index).map(|(_, address)| address).collect())
 }
 
@@ -96,7 +99,7 @@ mod tests {
 
     #[test]
     fn loopback_is_found() {
-        let all = interfaces(&mut Requests::open().unwrap()).unwrap();
+        let all = interfaces(&mut NetlinkSocket::open().unwrap()).unwrap();
         let loopback = all.iter().find(|interface| interface.is_loopback).unwrap();
         assert_eq!((loopback.name.as_str(), loopback.index, loopback.is_tunnel), ("lo", 1, false));
     }

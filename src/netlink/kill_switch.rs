@@ -40,12 +40,12 @@ use std::num::NonZeroU32;
 use nix::errno::Errno;
 
 use super::error::LinkError;
-use super::failure::Failure;
 use super::nft::{
     Chain, Comparison, ESTABLISHED_OR_RELATED, Elements, Family, Found, Header, Hook, Kind, Meta, Nft,
     Priority, Set, Step, Table, Verdict,
 };
 use super::ranges;
+use super::request_error::RequestError;
 use super::tun::{Occupant, occupant};
 use wontun_proto::allowed_ips::Prefix;
 
@@ -275,9 +275,9 @@ fn putting_up(name: &str) -> String {
 fn open(action: impl Fn() -> String) -> Result<Nft, LinkError> {
     Nft::open().map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
         Some(errno @ Errno::EPROTONOSUPPORT) => {
-            LinkError::new(action(), Failure::Refused { errno, said: None }, REMEDY)
+            LinkError::new(action(), RequestError::Refused { errno, extack: None }, REMEDY)
         }
-        _ => LinkError::new(action(), Failure::Socket(error), REMEDY),
+        _ => LinkError::new(action(), RequestError::Socket(error), REMEDY),
     })
 }
 

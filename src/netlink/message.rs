@@ -87,14 +87,14 @@ impl<'a> Iterator for Messages<'a> {
 pub(super) enum Reply<'a> {
     /// The request was carried out; no more replies follow.
     Ack,
-    /// The request was refused; no more replies follow. With the kernel's explanation, if any.
+    /// The request was refused; no more replies follow. With the kernel's extack_message, if any.
     Refused(Errno, Option<String>),
     /// The requested data: a message body without the netlink header.
     Answer(&'a [u8]),
     /// The end of a dump, with the error that ended it, if any.
     Done(Result<(), Errno>),
     /// A malformed message, which no kernel sends.
-    Garbled,
+    Malformed,
 }
 
 impl<'a> Reply<'a> {
@@ -113,16 +113,16 @@ impl<'a> Reply<'a> {
         match code {
             Some(0) => Self::Ack,
             Some(code @ ..0) => {
-                Self::Refused(Errno::from_raw(code.saturating_neg()), explanation(header.flags, payload))
+                Self::Refused(Errno::from_raw(code.saturating_neg()), extack_message(header.flags, payload))
             }
-            _ => Self::Garbled,
+            _ => Self::Malformed,
         }
     }
 }
 
 /// Returns the text of an extended acknowledgement. It follows the error code and a copy of the
 /// request, of which only the header is present if `NLM_F_CAPPED` is set.
-fn explanation(flags: u16, payload: &[u8]) -> Option<String> {
+fn extack_message(flags: u16, payload: &[u8]) -> Option<String> {
     if flags & NLM_F_ACK_TLVS == 0 {
         return None;
     }
@@ -391,9 +391,9 @@ pub(super) mod tests {
     fn acknowledged_and_refused() {
         assert_eq!(only(&error(0, NLM_F_CAPPED, &[])), Reply::Ack);
         assert_eq!(only(&error(-1, NLM_F_CAPPED, &[])), Reply::Refused(Errno::EPERM, None));
-        assert_eq!(only(&error(1, 0, &[])), Reply::Garbled);
+        assert_eq!(only(&error(1, 0, &[])), Reply::Malformed);
         assert_eq!(only(&error(i32::MIN, 0, &[])), Reply::Refused(Errno::UnknownErrno, None));
-        assert_eq!(only(&message(NLMSG_ERROR, 0, 7, &[0, 0])), Reply::Garbled);
+        assert_eq!(only(&message(NLMSG_ERROR, 0, 7, &[0, 0])), Reply::Malformed);
     }
 
     #[test]
@@ -419,10 +419,10 @@ pub(super) mod tests {
 
     #[test]
     fn the_kernels_words_are_kept() {
-        let said = [nla(2, &[1, 2, 3, 4]), nla(NLMSGERR_ATTR_MSG, b"mtu greater\nthan all\0")].concat();
+        let extack = [nla(2, &[1, 2, 3, 4]), nla(NLMSGERR_ATTR_MSG, b"mtu greater\nthan all\0")].concat();
         let expected = Reply::Refused(Errno::EINVAL, Some("mtu greater than all".to_owned()));
-        assert_eq!(only(&error(-22, NLM_F_CAPPED | NLM_F_ACK_TLVS, &said)), expected);
-        assert_eq!(only(&error(-22, NLM_F_ACK_TLVS, &said)), expected, "the copied request has no body");
+        assert_eq!(only(&error(-22, NLM_F_CAPPED | NLM_F_ACK_TLVS, &extack)), expected);
+        assert_eq!(only(&error(-22, NLM_F_ACK_TLVS, &extack)), expected, "the copied request has no body");
         assert_eq!(only(&error(-22, NLM_F_ACK_TLVS, &[])), Reply::Refused(Errno::EINVAL, None));
     }
 

@@ -27,7 +27,6 @@
 
 mod device;
 mod error;
-mod failure;
 mod forwarding;
 mod guard;
 mod input;
@@ -40,6 +39,7 @@ mod nat;
 mod nft;
 mod overlap;
 mod ranges;
+mod request_error;
 mod routes;
 mod socket;
 mod tun;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::interfaces::{Interface, interfaces};
 use super::routes::listed;
-use super::socket::Requests;
+use super::socket::NetlinkSocket;
 use crate::config::Cidr;
 use wontun_proto::allowed_ips::Prefix;
 
@@ -42,7 +42,7 @@ impl fmt::Display for Overlap {
 /// in halves, are excluded, since they are meant to overlap; so are the networks of the tunnel's
 /// own `addresses`, which the guard handles. Returns an empty list if the devices cannot be read.
 pub fn overlaps(device: &str, addresses: &[Cidr], allowed_ips: impl Iterator<Item = Prefix>) -> Vec<Overlap> {
-    let interfaces = Requests::open().ok().and_then(|mut requests| interfaces(&mut requests).ok());
+    let interfaces = NetlinkSocket::open().ok().and_then(|mut netlink| interfaces(&mut netlink).ok());
     let own = addresses.iter().filter_map(|cidr| Prefix::new(cidr.address(), cidr.prefix())).collect();
     among(&interfaces.unwrap_or_default(), device, own, allowed_ips)
 }

@@ -17,8 +17,8 @@ use nix::libc::MSG_TRUNC;
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::SndBufForce;
 
-use super::failure::{Failure, Refusal};
 use super::message::{Messages, Reply};
+use super::request_error::{Refusal, RequestError};
 use crate::net::interrupted::retry;
 
 /// Size of the receive buffer, in bytes. The kernel limits a datagram to the reader's buffer or 32
@@ -30,33 +30,33 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 const MAX_DATAGRAMS: usize = 64;
 /// Maximum number of requests in one send: their replies must fit into the socket's receive buffer,
 /// where each takes about 1 KiB of the default 208 KiB.
-const PIPELINE: usize = 64;
+const MAX_PIPELINED: usize = 64;
 /// Maximum size that certainly fits into the default send buffer of 208 KiB, in bytes.
-const LARGE: usize = 64 * 1024;
+const LARGE_REQUEST: usize = 64 * 1024;
 /// Maximum number of attempts at a dump that changes while it is read.
 const DUMP_ATTEMPTS: usize = 4;
 
 /// The available sockets by protocol, once no others can be opened: [`seal`].
 static SEALED: OnceLock<Vec<Sealed>> = OnceLock::new();
-/// First sequence number of the next `Requests`: those that share a socket must not take each
+/// First sequence number of the next `NetlinkSocket`: those that share a socket must not take each
 /// other's answers.
-static FIRST: AtomicU32 = AtomicU32::new(0);
-/// Number of requests before the sequence numbers overlap those of the next `Requests`.
-const NUMBERS: u32 = 1 << 20;
+static NEXT_SEQUENCE: AtomicU32 = AtomicU32::new(0);
+/// Number of requests before the sequence numbers overlap those of the next `NetlinkSocket`.
+const SEQUENCES_PER_SOCKET: u32 = 1 << 20;
 
 /// A protocol and its socket, or the error of opening it.
 type Sealed = (isize, Result<Arc<Socket>, Errno>);
 
 /// A netlink socket for requests, one at a time.
 #[derive(Debug)]
-pub(super) struct Requests {
+pub(super) struct NetlinkSocket {
     socket: Arc<Socket>,
     /// Sequence number of the last request.
     sequence: u32,
     buffer: Vec<u8>,
 }
 
-impl Requests {
+impl NetlinkSocket {
     /// Opens a socket for links, addresses, routes and rules.
     pub(super) fn open() -> io::Result<Self> {
         Self::open_protocol(NETLINK_ROUTE)
@@ -71,22 +71,25 @@ impl Requests {
                 None => return Err(Errno::EPERM.into()),
             },
         };
-        let sequence = FIRST.fetch_add(NUMBERS, Ordering::Relaxed);
+        let sequence = NEXT_SEQUENCE.fetch_add(SEQUENCES_PER_SOCKET, Ordering::Relaxed);
         Ok(Self { socket, sequence, buffer: Vec::with_capacity(BUFFER) })
     }
 
     /// Sends one request and waits for its acknowledgement. Returns the body of the answer, if one
     /// came before. `flags` are `NLM_F_*` in addition to request and acknowledgement.
-    pub(super) fn ask(
+    pub(super) fn request(
         &mut self,
         message: RouteNetlinkMessage,
         flags: u16,
-    ) -> Result<Option<Vec<u8>>, Failure> {
-        self.query(|sequence| serialize(message, NLM_F_ACK | flags, sequence))
+    ) -> Result<Option<Vec<u8>>, RequestError> {
+        self.request_raw(|sequence| serialize(message, NLM_F_ACK | flags, sequence))
     }
 
-    /// Like [`Self::ask`], for a request that `build` encodes with the given sequence number.
-    pub(super) fn query(&mut self, build: impl FnOnce(u32) -> Vec<u8>) -> Result<Option<Vec<u8>>, Failure> {
+    /// Like [`Self::request`], for a request that `build` encodes with the given sequence number.
+    pub(super) fn request_raw(
+        &mut self,
+        build: impl FnOnce(u32) -> Vec<u8>,
+    ) -> Result<Option<Vec<u8>>, RequestError> {
         let sequence = self.next_sequence();
         self.send(&build(sequence))?;
         let mut answer = None;
@@ -96,32 +99,34 @@ impl Requests {
             }
             match reply {
                 Reply::Ack => ControlFlow::Break(Ok(answer.take())),
-                Reply::Refused(errno, said) => ControlFlow::Break(Err(Failure::Refused { errno, said })),
+                Reply::Refused(errno, extack) => {
+                    ControlFlow::Break(Err(RequestError::Refused { errno, extack }))
+                }
                 Reply::Answer(body) => {
                     answer.get_or_insert_with(|| body.to_vec());
                     ControlFlow::Continue(())
                 }
-                Reply::Done(_) | Reply::Garbled => ControlFlow::Break(Err(Failure::Unanswered)),
+                Reply::Done(_) | Reply::Malformed => ControlFlow::Break(Err(RequestError::NoReply)),
             }
         })?
     }
 
-    /// Requests a dump and passes each entry, a message body, to `keep`. Returns the values that
+    /// NetlinkSocket a dump and passes each entry, a message body, to `keep`. Returns the values that
     /// `keep` returned.
     pub(super) fn dump<T>(
         &mut self,
         message: &RouteNetlinkMessage,
         keep: impl Fn(&[u8]) -> Option<T>,
-    ) -> Result<Vec<T>, Failure> {
-        self.list(|sequence| serialize(message.clone(), NLM_F_DUMP, sequence), keep)
+    ) -> Result<Vec<T>, RequestError> {
+        self.dump_raw(|sequence| serialize(message.clone(), NLM_F_DUMP, sequence), keep)
     }
 
     /// Like [`Self::dump`], for a request that `build` encodes with the given sequence number.
-    pub(super) fn list<T>(
+    pub(super) fn dump_raw<T>(
         &mut self,
         build: impl Fn(u32) -> Vec<u8>,
         keep: impl Fn(&[u8]) -> Option<T>,
-    ) -> Result<Vec<T>, Failure> {
+    ) -> Result<Vec<T>, RequestError> {
         for _ in 0..DUMP_ATTEMPTS {
             let sequence = self.next_sequence();
             self.send(&build(sequence))?;
@@ -140,32 +145,34 @@ impl Requests {
                         ControlFlow::Continue(())
                     }
                     Reply::Ack | Reply::Done(Ok(())) => ControlFlow::Break(Ok(())),
-                    Reply::Refused(errno, said) => ControlFlow::Break(Err(Failure::Refused { errno, said })),
-                    Reply::Done(Err(errno)) => {
-                        ControlFlow::Break(Err(Failure::Refused { errno, said: None }))
+                    Reply::Refused(errno, extack) => {
+                        ControlFlow::Break(Err(RequestError::Refused { errno, extack }))
                     }
-                    Reply::Garbled => ControlFlow::Break(Err(Failure::Unanswered)),
+                    Reply::Done(Err(errno)) => {
+                        ControlFlow::Break(Err(RequestError::Refused { errno, extack: None }))
+                    }
+                    Reply::Malformed => ControlFlow::Break(Err(RequestError::NoReply)),
                 }
             })??;
             if !interrupted {
                 return Ok(entries);
             }
         }
-        Err(Failure::Unanswered)
+        Err(RequestError::NoReply)
     }
 
     /// Sends many requests, several at a time. Returns the outcome of each, in their order.
-    pub(super) fn ask_all(
+    pub(super) fn request_all(
         &mut self,
         messages: impl IntoIterator<Item = (RouteNetlinkMessage, u16)>,
-    ) -> Result<Vec<Result<(), Refusal>>, Failure> {
+    ) -> Result<Vec<Result<(), Refusal>>, RequestError> {
         let mut outcomes = Vec::new();
         let mut messages = messages.into_iter().peekable();
         while messages.peek().is_some() {
             let first = self.sequence.wrapping_add(1);
             let mut bytes = Vec::new();
             let mut count = 0;
-            for (message, flags) in messages.by_ref().take(PIPELINE) {
+            for (message, flags) in messages.by_ref().take(MAX_PIPELINED) {
                 bytes.extend(serialize(message, NLM_F_ACK | flags, self.next_sequence()));
                 count += 1;
             }
@@ -173,14 +180,16 @@ impl Requests {
             let mut batch = vec![None; count];
             let mut missing = count;
             self.replies(count.saturating_add(MAX_DATAGRAMS), |header, reply| {
-                let place = header.sequence_number.wrapping_sub(first);
-                let place = usize::try_from(place).ok().and_then(|place| batch.get_mut(place));
-                let Some(place @ None) = place else { return ControlFlow::Continue(()) };
-                *place = Some(match reply {
+                let slot = header.sequence_number.wrapping_sub(first);
+                let slot = usize::try_from(slot).ok().and_then(|slot| batch.get_mut(slot));
+                let Some(slot @ None) = slot else { return ControlFlow::Continue(()) };
+                *slot = Some(match reply {
                     Reply::Ack => Ok(()),
-                    Reply::Refused(errno, said) => Err(Refusal { errno, said }),
+                    Reply::Refused(errno, extack) => Err(Refusal { errno, extack }),
                     Reply::Answer(_) => return ControlFlow::Continue(()),
-                    Reply::Done(_) | Reply::Garbled => return ControlFlow::Break(Err(Failure::Unanswered)),
+                    Reply::Done(_) | Reply::Malformed => {
+                        return ControlFlow::Break(Err(RequestError::NoReply));
+                    }
                 });
                 missing = missing.saturating_sub(1);
                 if missing == 0 { ControlFlow::Break(Ok(())) } else { ControlFlow::Continue(()) }
@@ -193,11 +202,11 @@ impl Requests {
     /// Sends the requests that `build` encodes, numbered from the given sequence number, and waits
     /// until the last of them, whose number `build` returns, is acknowledged. The first refusal of
     /// any is the outcome of all.
-    pub(super) fn transact(&mut self, build: impl FnOnce(u32) -> (Vec<u8>, u32)) -> Result<(), Failure> {
+    pub(super) fn transact(&mut self, build: impl FnOnce(u32) -> (Vec<u8>, u32)) -> Result<(), RequestError> {
         let first = self.next_sequence();
         let (bytes, last) = build(first);
         self.sequence = last;
-        if bytes.len() > LARGE {
+        if bytes.len() > LARGE_REQUEST {
             // the message is sent as a whole or not at all
             let room = bytes.len().saturating_mul(2);
             let _ = setsockopt(&self.socket, SndBufForce, &room);
@@ -209,10 +218,12 @@ impl Requests {
                 return ControlFlow::Continue(());
             }
             match reply {
-                Reply::Refused(errno, said) => ControlFlow::Break(Err(Failure::Refused { errno, said })),
+                Reply::Refused(errno, extack) => {
+                    ControlFlow::Break(Err(RequestError::Refused { errno, extack }))
+                }
                 Reply::Ack if header.sequence_number == last => ControlFlow::Break(Ok(())),
                 Reply::Ack | Reply::Answer(_) => ControlFlow::Continue(()),
-                Reply::Done(_) | Reply::Garbled => ControlFlow::Break(Err(Failure::Unanswered)),
+                Reply::Done(_) | Reply::Malformed => ControlFlow::Break(Err(RequestError::NoReply)),
             }
         })?
     }
@@ -229,8 +240,10 @@ impl Requests {
         self.sequence
     }
 
-    fn send(&self, bytes: &[u8]) -> Result<(), Failure> {
-        retry(|| self.socket.send_to(bytes, &SocketAddr::new(0, 0), 0)).map(drop).map_err(Failure::Socket)
+    fn send(&self, bytes: &[u8]) -> Result<(), RequestError> {
+        retry(|| self.socket.send_to(bytes, &SocketAddr::new(0, 0), 0))
+            .map(drop)
+            .map_err(RequestError::Socket)
     }
 
     /// Passes received messages to `handle` until it returns an outcome.
@@ -238,7 +251,7 @@ impl Requests {
         &mut self,
         datagrams: usize,
         mut handle: impl FnMut(NetlinkHeader, Reply<'_>) -> ControlFlow<T>,
-    ) -> Result<T, Failure> {
+    ) -> Result<T, RequestError> {
         for _ in 0..datagrams {
             self.receive()?;
             for (header, payload) in Messages::new(&self.buffer) {
@@ -247,18 +260,18 @@ impl Requests {
                 }
             }
         }
-        Err(Failure::Unanswered)
+        Err(RequestError::NoReply)
     }
 
     /// Receives one datagram of the kernel into the buffer. A datagram of another sender, and one
     /// that is too long, leaves the buffer empty.
-    fn receive(&mut self) -> Result<(), Failure> {
+    fn receive(&mut self) -> Result<(), RequestError> {
         self.buffer.clear();
         let (length, sender) =
             retry(|| self.socket.recv_from(&mut self.buffer, MSG_TRUNC)).map_err(|error| {
                 match error.kind() {
-                    io::ErrorKind::WouldBlock => Failure::Unanswered,
-                    _ => Failure::Socket(error),
+                    io::ErrorKind::WouldBlock => RequestError::NoReply,
+                    _ => RequestError::Socket(error),
                 }
             })?;
         if sender.port_number() != 0 || length > self.buffer.len() {
@@ -272,7 +285,7 @@ fn open(protocol: isize) -> io::Result<Socket> {
     let mut socket = Socket::new(protocol)?;
     socket.bind_auto()?;
     socket2::SockRef::from(&socket).set_read_timeout(Some(TIMEOUT))?;
-    // the kernel's explanation of a refusal; kernels before 4.12 have none
+    // the kernel's extack_message of a refusal; kernels before 4.12 have none
     let _ = socket.set_cap_ack(true);
     let _ = socket.set_ext_ack(true);
     // the kernel filters dumps; before 4.20 it sends all entries, and the caller filters them
@@ -323,12 +336,15 @@ mod tests {
     /// Needs neither a privilege nor a network: every namespace has a loopback device.
     #[test]
     fn the_kernel_answers() {
-        let mut requests = Requests::open().unwrap();
-        let body = requests.ask(message::get_link_by_name("lo"), 0).unwrap().unwrap();
+        let mut requests = NetlinkSocket::open().unwrap();
+        let body = requests.request(message::get_link_by_name("lo"), 0).unwrap().unwrap();
         assert_eq!(message::link_header(&body).unwrap().index, 1);
         assert!(message::link_state(&body).unwrap().mtu > 0);
-        let refused = requests.ask(message::get_link_by_name("no-such-link"), 0);
-        assert!(matches!(refused, Err(Failure::Refused { errno: Errno::ENODEV, .. })), "{refused:?}");
-        assert!(requests.ask(message::get_link(1), 0).unwrap().is_some(), "the next request is undisturbed");
+        let refused = requests.request(message::get_link_by_name("no-such-link"), 0);
+        assert!(matches!(refused, Err(RequestError::Refused { errno: Errno::ENODEV, .. })), "{refused:?}");
+        assert!(
+            requests.request(message::get_link(1), 0).unwrap().is_some(),
+            "the next request is undisturbed"
+        );
     }
 }

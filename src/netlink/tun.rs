@@ -5,9 +5,9 @@ use netlink_packet_route::RouteNetlinkMessage;
 use nix::errno::Errno;
 
 use super::error::LinkError;
-use super::failure::Failure;
 use super::message::{self, IFLA_LINKINFO, LINK_HEADER, attribute, attribute_u32, link_header};
-use super::socket::Requests;
+use super::request_error::RequestError;
+use super::socket::NetlinkSocket;
 
 /// Attribute types in an `RTM_NEWLINK`'s `IFLA_LINKINFO`, and in its `IFLA_INFO_DATA`.
 const IFLA_INFO_KIND: u16 = 1;
@@ -80,8 +80,8 @@ pub fn occupant(name: &str) -> Result<Occupant, LinkError> {
     let action = || format!("find out whether {name} is taken");
     match request(message::get_link_by_name(name), action)? {
         Ok(Some(body)) => Ok(parse(&body)),
-        Ok(None) => Err(LinkError::Unanswered { action: action() }),
-        Err(Failure::Refused { errno: Errno::ENODEV, .. }) => Ok(Occupant::Nobody),
+        Ok(None) => Err(LinkError::NoReply { action: action() }),
+        Err(RequestError::Refused { errno: Errno::ENODEV, .. }) => Ok(Occupant::Nobody),
         Err(failure) => Err(LinkError::new(action(), failure, "give a name of 1 to 15 bytes")),
     }
 }
@@ -94,7 +94,7 @@ pub fn rename(index: u32, name: &str) -> Result<bool, LinkError> {
     let action = || format!("give a new tun device the name {name}");
     match request(message::rename(index, name), action)? {
         Ok(_) => Ok(true),
-        Err(Failure::Refused { errno: Errno::EEXIST, .. }) => Ok(false),
+        Err(RequestError::Refused { errno: Errno::EEXIST, .. }) => Ok(false),
         Err(failure) => Err(LinkError::new(action(), failure, "choose another name with --tun")),
     }
 }
@@ -113,9 +113,10 @@ pub fn delete(index: u32) -> Result<(), LinkError> {
 fn request(
     message: RouteNetlinkMessage,
     action: impl FnOnce() -> String,
-) -> Result<Result<Option<Vec<u8>>, Failure>, LinkError> {
-    let mut requests = Requests::open().map_err(|source| LinkError::Socket { action: action(), source })?;
-    Ok(requests.ask(message, 0))
+) -> Result<Result<Option<Vec<u8>>, RequestError>, LinkError> {
+    let mut netlink =
+        NetlinkSocket::open().map_err(|source| LinkError::Socket { action: action(), source })?;
+    Ok(netlink.request(message, 0))
 }
 
 /// Parses an `RTM_NEWLINK`.

@@ -28,13 +28,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::message;
-use super::socket::Requests;
+use super::socket::NetlinkSocket;
 
 /// Forwarding settings under /proc/sys.
 #[derive(Debug)]
 pub(super) struct Forwarding {
     root: PathBuf,
-    requests: Option<Requests>,
+    netlink: Option<NetlinkSocket>,
     /// State of IPv4 and of IPv6.
     families: [State; 2],
 }
@@ -109,7 +109,7 @@ pub(super) enum Outcome {
 
 impl Forwarding {
     pub(super) fn new() -> Self {
-        Self { root: PathBuf::from("/proc/sys"), requests: None, families: Default::default() }
+        Self { root: PathBuf::from("/proc/sys"), netlink: None, families: Default::default() }
     }
 
     /// Returns the sysctl name of the switch for all devices, as used by sysctl(8) and `docker run
@@ -145,7 +145,7 @@ impl Forwarding {
             Err(error) if v6 && error.kind() == io::ErrorKind::NotFound && self.root.join("net").exists() => {
                 return Plan::Done(Outcome::Absent);
             }
-            Err(error) => return Plan::Done(self.ask(tunnel, v6, error)),
+            Err(error) => return Plan::Done(self.query_kernel(tunnel, v6, error)),
         };
         let announces = is(&self.path(v6, Some("default")), "0");
         let has_own = !v6 || self.own_switch(v6, tunnel).exists();
@@ -295,16 +295,16 @@ impl Forwarding {
 
     /// Returns the netlink socket; it is opened on the first call, since a sandbox may forbid that
     /// later.
-    pub(super) fn requests(&mut self) -> Option<&mut Requests> {
-        if self.requests.is_none() {
-            self.requests = Requests::open().ok();
+    pub(super) fn netlink(&mut self) -> Option<&mut NetlinkSocket> {
+        if self.netlink.is_none() {
+            self.netlink = NetlinkSocket::open().ok();
         }
-        self.requests.as_mut()
+        self.netlink.as_mut()
     }
 
-    fn ask(&mut self, name: &str, v6: bool, error: io::Error) -> Outcome {
-        let asked = self.requests().and_then(|requests| {
-            let link = requests.ask(message::get_link_by_name(name), 0).ok()??;
+    fn query_kernel(&mut self, name: &str, v6: bool, error: io::Error) -> Outcome {
+        let asked = self.netlink().and_then(|netlink| {
+            let link = netlink.request(message::get_link_by_name(name), 0).ok()??;
             message::forwards(&link, v6)
         });
         match asked {

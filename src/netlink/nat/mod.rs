@@ -25,10 +25,10 @@ use std::io;
 use self::foreign::look_for_drops;
 use self::rules::{FORWARD, OTHERS, PREFIX, Wanted, has_family, table, table_name};
 pub use self::warning::NatWarning;
-use super::failure::{self, Failure};
 use super::forwarding::{Forwarding, Held, Outcome, Plan};
 use super::interfaces::{Interface, interfaces};
 use super::nft::{Family, Found, Nft, Table};
+use super::request_error::{self, RequestError};
 use wontun_proto::allowed_ips::Prefix;
 
 /// Forwarding and NAT for one tunnel device. Dropping it removes the table.
@@ -111,9 +111,10 @@ impl Nat {
             Ok(wanted) if looks => applied.warnings.extend(self.look_for_drops(&wanted)),
             Ok(_) => applied.warnings.extend(self.told.iter().filter(|told| told.is_others()).cloned()),
             // nothing is forwarded without the accompanying rules
-            Err(failure) => applied
-                .warnings
-                .push(NatWarning::Nftables { table: table_name(&self.tunnel), reason: failure.described() }),
+            Err(failure) => applied.warnings.push(NatWarning::Nftables {
+                table: table_name(&self.tunnel),
+                reason: failure.description(),
+            }),
         }
         let new = applied.warnings.iter().filter(|warning| !self.told.contains(warning)).cloned().collect();
         self.told = std::mem::replace(&mut applied.warnings, new);
@@ -164,7 +165,7 @@ impl Nat {
     }
 
     /// Puts up the table, and turns forwarding on afterwards.
-    fn put_up(&mut self, applied: &mut NatApplied) -> Result<Table, Failure> {
+    fn put_up(&mut self, applied: &mut NatApplied) -> Result<Table, RequestError> {
         let others = self.others()?;
         let interfaces = self.interfaces();
         let mut wanted = self.wanted(&others);
@@ -233,10 +234,10 @@ impl Nat {
 
     fn no_forwarding(&self, v6: bool, off: bool, error: &io::Error) -> NatWarning {
         let (device, key) = (self.device.clone(), Forwarding::key(v6));
-        NatWarning::Forwarding { device, key, off, reason: failure::described(error) }
+        NatWarning::Forwarding { device, key, off, reason: request_error::describe_io(error) }
     }
 
-    fn put_up_table(&mut self, wanted: &Table) -> Result<(), Failure> {
+    fn put_up_table(&mut self, wanted: &Table) -> Result<(), RequestError> {
         let mut kept = self.table.take();
         let outcome = self.nft().and_then(|nft| nft.keep(&mut kept, wanted));
         self.table = kept;
@@ -258,7 +259,7 @@ impl Nat {
     }
 
     /// Reads the tables of other tunnels, and this tunnel's own unless this run has put it up.
-    fn others(&mut self) -> Result<Others, Failure> {
+    fn others(&mut self) -> Result<Others, RequestError> {
         let mut others = Others::default();
         let (own, is_up) = (table_name(&self.tunnel), self.table.is_some());
         let nft = self.nft()?;
@@ -287,8 +288,8 @@ impl Nat {
 
     /// Returns the host's devices; empty if they cannot be read.
     fn interfaces(&mut self) -> Vec<Interface> {
-        let requests = self.forwarding.requests();
-        requests.and_then(|requests| interfaces(requests).ok()).unwrap_or_default()
+        let netlink = self.forwarding.netlink();
+        netlink.and_then(|netlink| interfaces(netlink).ok()).unwrap_or_default()
     }
 
     fn look_for_drops(&mut self, wanted: &Table) -> Vec<NatWarning> {
@@ -298,10 +299,10 @@ impl Nat {
         self.nft().ok().map(|nft| look_for_drops(nft, &device, families)).unwrap_or_default()
     }
 
-    fn nft(&mut self) -> Result<&mut Nft, Failure> {
+    fn nft(&mut self) -> Result<&mut Nft, RequestError> {
         match &mut self.nft {
             Some(nft) => Ok(nft),
-            none => Ok(none.insert(Nft::open().map_err(Failure::Socket)?)),
+            none => Ok(none.insert(Nft::open().map_err(RequestError::Socket)?)),
         }
     }
 }

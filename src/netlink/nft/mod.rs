@@ -28,8 +28,8 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
 
 use super::error;
-use super::failure::Failure;
-use super::socket::Requests;
+use super::request_error::RequestError;
+use super::socket::NetlinkSocket;
 use batch::Batch;
 use contents::Contents;
 pub(super) use found_rule::{FoundRule, Packet, ends_with_drop, may_accept};
@@ -53,7 +53,7 @@ const ATTEMPTS: u32 = 4;
 /// An nf_tables socket, which owns the tables that it creates.
 #[derive(Debug)]
 pub(super) struct Nft {
-    requests: Requests,
+    netlink: NetlinkSocket,
     /// `NFT_TABLE_F_*` of new tables: [`OWNED`] until the kernel refuses it as too old.
     flags: u32,
     /// Contents of the tables put up without ownership, by family and name.
@@ -72,14 +72,14 @@ pub(super) enum Found {
 impl Nft {
     pub(super) fn open() -> io::Result<Self> {
         Ok(Self {
-            requests: Requests::open_protocol(NETLINK_NETFILTER)?,
+            netlink: NetlinkSocket::open_protocol(NETLINK_NETFILTER)?,
             flags: OWNED,
             unowned: BTreeMap::new(),
         })
     }
 
     /// Puts up the table, replacing one with the same name atomically.
-    pub(super) fn replace(&mut self, table: &Table) -> Result<(), Failure> {
+    pub(super) fn replace(&mut self, table: &Table) -> Result<(), RequestError> {
         for _ in 0..ATTEMPTS {
             let before = self.generation().ok();
             self.put_up(table)?;
@@ -94,7 +94,7 @@ impl Nft {
     /// Stores the contents of a table that was put up. Returns false if another program may have
     /// changed it since then, so that it is not intact. `before` is the generation of the ruleset
     /// before the change, if the kernel reports it.
-    fn remember(&mut self, table: &Table, before: Option<u32>) -> Result<bool, Failure> {
+    fn remember(&mut self, table: &Table, before: Option<u32>) -> Result<bool, RequestError> {
         let key = (table.family as u8, table.name.clone());
         self.unowned.remove(&key);
         let contents = self.contents(table)?;
@@ -108,20 +108,20 @@ impl Nft {
         Ok(is_own)
     }
 
-    fn put_up(&mut self, table: &Table) -> Result<(), Failure> {
-        let mut last = Failure::Unanswered;
+    fn put_up(&mut self, table: &Table) -> Result<(), RequestError> {
+        let mut last = RequestError::NoReply;
         for _ in 0..ATTEMPTS {
             let found = self.find(table.family, &table.name)?;
             let flags = self.flags;
-            let outcome = self.requests.transact(|sequence| {
+            let outcome = self.netlink.transact(|sequence| {
                 let mut batch = Batch::new(table.family, sequence);
                 batch.put_up(table, found.is_some(), flags);
                 batch.finish()
             });
             let errno = match outcome {
                 Ok(()) => return Ok(()),
-                Err(Failure::Refused { errno, said }) => {
-                    last = self.explained(found, errno, said);
+                Err(RequestError::Refused { errno, extack }) => {
+                    last = self.explained(found, errno, extack);
                     errno
                 }
                 Err(failure) => return Err(failure),
@@ -138,7 +138,7 @@ impl Nft {
     }
 
     /// Puts `table` up again unless it is in place unchanged.
-    pub(super) fn ensure(&mut self, table: &Table) -> Result<Found, Failure> {
+    pub(super) fn ensure(&mut self, table: &Table) -> Result<Found, RequestError> {
         if self.is_intact(table)? {
             return Ok(Found::Intact);
         }
@@ -147,7 +147,7 @@ impl Nft {
 
     /// Puts up `wanted`, replacing the table `kept`. If both are equal, puts it up again only if it
     /// is missing or changed.
-    pub(super) fn keep(&mut self, kept: &mut Option<Table>, wanted: &Table) -> Result<Found, Failure> {
+    pub(super) fn keep(&mut self, kept: &mut Option<Table>, wanted: &Table) -> Result<Found, RequestError> {
         let found = match kept {
             Some(kept) if kept == wanted => self.ensure(wanted)?,
             _ => self.replace(wanted).map(|()| Found::Intact)?,
@@ -158,7 +158,7 @@ impl Nft {
 
     /// Returns true if the table is in place unchanged. Only the owner can change an owned table;
     /// the contents of an unowned one are compared.
-    pub(super) fn is_intact(&mut self, table: &Table) -> Result<bool, Failure> {
+    pub(super) fn is_intact(&mut self, table: &Table) -> Result<bool, RequestError> {
         let Some(found) = self.find(table.family, &table.name)? else { return Ok(false) };
         if self.owns(found) {
             return Ok(true);
@@ -170,90 +170,91 @@ impl Nft {
         match self.contents(table) {
             Ok(found) => Ok(self.unowned.get(&(table.family as u8, table.name.clone())) == Some(&found)),
             // deleted since the lookup
-            Err(Failure::Refused { errno: Errno::ENOENT, .. }) => Ok(false),
+            Err(RequestError::Refused { errno: Errno::ENOENT, .. }) => Ok(false),
             Err(failure) => Err(failure),
         }
     }
 
     /// Reads the contents of a table, except those that rules change.
-    fn contents(&mut self, table: &Table) -> Result<Contents, Failure> {
+    fn contents(&mut self, table: &Table) -> Result<Contents, RequestError> {
         let family = table.family as u8;
-        let own = self.requests.query(|sequence| batch::get_table(table.family, &table.name, sequence))?;
+        let own =
+            self.netlink.request_raw(|sequence| batch::get_table(table.family, &table.name, sequence))?;
         let mut contents: Contents = own.as_deref().and_then(contents::entry).into_iter().collect();
-        contents.extend(self.requests.list(batch::list_chains, |chain| contents::chain_of(chain, table))?);
+        contents.extend(self.netlink.dump_raw(batch::list_chains, |chain| contents::chain_of(chain, table))?);
         let list = |sequence| batch::list_rules(family, &table.name, sequence);
-        contents.extend(self.requests.list(list, contents::entry)?);
+        contents.extend(self.netlink.dump_raw(list, contents::entry)?);
         for set in contents::fixed_sets(table) {
             let list = |sequence| batch::list_elements(family, &table.name, set, sequence);
-            contents.extend(self.requests.list(list, contents::entry)?);
+            contents.extend(self.netlink.dump_raw(list, contents::entry)?);
         }
         Ok(contents)
     }
 
     /// Returns the generation number of the ruleset.
-    fn generation(&mut self) -> Result<u32, Failure> {
-        let answer = self.requests.query(batch::get_generation)?;
-        answer.as_deref().and_then(contents::generation).ok_or(Failure::Unanswered)
+    fn generation(&mut self) -> Result<u32, RequestError> {
+        let answer = self.netlink.request_raw(batch::get_generation)?;
+        answer.as_deref().and_then(contents::generation).ok_or(RequestError::NoReply)
     }
 
     fn owns(&self, found: FoundTable) -> bool {
-        found.owner.is_some() && self.requests.port().ok() == found.owner
+        found.owner.is_some() && self.netlink.port().ok() == found.owner
     }
 
     /// Converts a refusal; if the reason is that another process owns the table, to `EBUSY` with
-    /// that explanation.
-    fn explained(&self, found: Option<FoundTable>, errno: Errno, said: Option<String>) -> Failure {
+    /// that extack_message.
+    fn explained(&self, found: Option<FoundTable>, errno: Errno, extack: Option<String>) -> RequestError {
         match found {
             Some(found) if errno == Errno::EPERM && found.owner.is_some() && !self.owns(found) => {
-                Failure::Refused { errno: Errno::EBUSY, said: Some(error::OWNED.to_owned()) }
+                RequestError::Refused { errno: Errno::EBUSY, extack: Some(error::OWNED.to_owned()) }
             }
-            _ => Failure::Refused { errno, said },
+            _ => RequestError::Refused { errno, extack },
         }
     }
 
     /// Removes the table. Returns false if it did not exist.
     ///
     /// The error is `EBUSY` if another process owns the table.
-    pub(super) fn delete(&mut self, family: Family, name: &str) -> Result<bool, Failure> {
+    pub(super) fn delete(&mut self, family: Family, name: &str) -> Result<bool, RequestError> {
         let found = self.find(family, name)?;
         if found.is_none() {
             return Ok(false);
         }
-        let outcome = self.requests.transact(|sequence| {
+        let outcome = self.netlink.transact(|sequence| {
             let mut batch = Batch::new(family, sequence);
             batch.delete_table(name);
             batch.finish()
         });
         match outcome {
             Ok(()) => Ok(true),
-            Err(Failure::Refused { errno: Errno::ENOENT, .. }) => Ok(false),
-            Err(Failure::Refused { errno, said }) => Err(self.explained(found, errno, said)),
+            Err(RequestError::Refused { errno: Errno::ENOENT, .. }) => Ok(false),
+            Err(RequestError::Refused { errno, extack }) => Err(self.explained(found, errno, extack)),
             Err(failure) => Err(failure),
         }
     }
 
     /// Returns true if a table of that name exists.
-    pub(super) fn has(&mut self, family: Family, name: &str) -> Result<bool, Failure> {
+    pub(super) fn has(&mut self, family: Family, name: &str) -> Result<bool, RequestError> {
         Ok(self.find(family, name)?.is_some())
     }
 
-    fn find(&mut self, family: Family, name: &str) -> Result<Option<FoundTable>, Failure> {
-        match self.requests.query(|sequence| batch::get_table(family, name, sequence)) {
+    fn find(&mut self, family: Family, name: &str) -> Result<Option<FoundTable>, RequestError> {
+        match self.netlink.request_raw(|sequence| batch::get_table(family, name, sequence)) {
             Ok(Some(body)) => Ok(FoundTable::parse(&body)),
-            Ok(None) => Err(Failure::Unanswered),
-            Err(Failure::Refused { errno: Errno::ENOENT, .. }) => Ok(None),
+            Ok(None) => Err(RequestError::NoReply),
+            Err(RequestError::Refused { errno: Errno::ENOENT, .. }) => Ok(None),
             Err(failure) => Err(failure),
         }
     }
 
     /// Returns the names of all tables of that family.
-    pub(super) fn tables(&mut self, family: Family) -> Result<Vec<String>, Failure> {
-        self.requests.list(|sequence| batch::list_tables(family, sequence), listing::table_name)
+    pub(super) fn tables(&mut self, family: Family) -> Result<Vec<String>, RequestError> {
+        self.netlink.dump_raw(|sequence| batch::list_tables(family, sequence), listing::table_name)
     }
 
     /// Returns the chains of all tables.
-    pub(super) fn chains(&mut self) -> Result<Vec<FoundChain>, Failure> {
-        self.requests.list(batch::list_chains, FoundChain::parse)
+    pub(super) fn chains(&mut self) -> Result<Vec<FoundChain>, RequestError> {
+        self.netlink.dump_raw(batch::list_chains, FoundChain::parse)
     }
 
     /// Returns the rules of the table that contains `chain`, evaluated for `packet`.
@@ -261,14 +262,14 @@ impl Nft {
         &mut self,
         chain: &FoundChain,
         packet: Packet<'_>,
-    ) -> Result<Vec<FoundRule>, Failure> {
+    ) -> Result<Vec<FoundRule>, RequestError> {
         let list = |sequence| batch::list_rules(chain.family, &chain.table, sequence);
-        let mut rules = self.requests.list(list, |rule| FoundRule::parse(rule, packet))?;
+        let mut rules = self.netlink.dump_raw(list, |rule| FoundRule::parse(rule, packet))?;
         let sets: BTreeSet<String> = rules.iter().flat_map(FoundRule::sets).map(str::to_owned).collect();
         let mut elements = BTreeMap::new();
         for set in sets.into_iter().take(SETS) {
             let list = |sequence| batch::list_elements(chain.family, &chain.table, &set, sequence);
-            let found = self.requests.list(list, Element::parse).ok().map(|elements| elements.concat());
+            let found = self.netlink.dump_raw(list, Element::parse).ok().map(|elements| elements.concat());
             elements.insert(set, found);
         }
         rules.iter_mut().for_each(|rule| rule.resolve(&elements));
@@ -277,9 +278,9 @@ impl Nft {
 
     /// Returns the input device that a rule of `chain` in the inet table `table` names, the first
     /// if there are several.
-    pub(super) fn input_device(&mut self, table: &str, chain: &str) -> Result<Option<String>, Failure> {
+    pub(super) fn input_device(&mut self, table: &str, chain: &str) -> Result<Option<String>, RequestError> {
         let list = |sequence| batch::list_rules(Family::Inet as u8, table, sequence);
-        let devices = self.requests.list(list, |rule| listing::input_device(rule, chain))?;
+        let devices = self.netlink.dump_raw(list, |rule| listing::input_device(rule, chain))?;
         Ok(devices.into_iter().next())
     }
 
@@ -289,9 +290,9 @@ impl Nft {
         &mut self,
         table: &str,
         chain: &str,
-    ) -> Result<Vec<(bool, Option<String>)>, Failure> {
+    ) -> Result<Vec<(bool, Option<String>)>, RequestError> {
         let list = |sequence| batch::list_rules(Family::Inet as u8, table, sequence);
-        self.requests.list(list, |rule| listing::held_back(rule, chain))
+        self.netlink.dump_raw(list, |rule| listing::held_back(rule, chain))
     }
 }
 

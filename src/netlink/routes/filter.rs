@@ -13,10 +13,10 @@ use std::num::NonZeroU32;
 
 use super::plan::{Both, Family};
 use super::warning::RouteWarning;
-use crate::netlink::failure::Failure;
 use crate::netlink::nft::{
     Chain, Comparison, Found, Header, Hook, Kind, Meta, Nft, Priority, Step, Table, Verdict,
 };
+use crate::netlink::request_error::RequestError;
 
 /// `RTN_LOCAL`, from linux/rtnetlink.h.
 const RTN_LOCAL: u32 = 2;
@@ -72,7 +72,7 @@ impl Filters {
         let known = *self.states.of(family) == up;
         let outcome = self
             .nft()
-            .map_err(Failure::Socket)
+            .map_err(RequestError::Socket)
             .and_then(|nft| if known { nft.ensure(&table).map(drop) } else { nft.replace(&table) });
         match outcome {
             Ok(()) => {
@@ -82,7 +82,7 @@ impl Filters {
             Err(failure) => Some(RouteWarning::Nftables {
                 table: table.name,
                 family: family.name(),
-                reason: failure.described(),
+                reason: failure.description(),
             }),
         }
     }
@@ -94,7 +94,7 @@ impl Filters {
         for family in Family::BOTH {
             let State::Up(table) = self.states.of(family) else { continue };
             let table = table.clone();
-            let found = self.nft().map_err(Failure::Socket).and_then(|nft| nft.ensure(&table));
+            let found = self.nft().map_err(RequestError::Socket).and_then(|nft| nft.ensure(&table));
             if matches!(found, Ok(Found::Repaired)) {
                 repaired.push(format!("{} {}", family.nft().name(), table.name));
             }

@@ -17,9 +17,9 @@ use super::rule::{self, Rule};
 use super::seen::{Seen, SeenFamily};
 use super::warning::RouteWarning;
 use crate::netlink::error::LinkError;
-use crate::netlink::failure::{self, Failure, Refusal};
 use crate::netlink::message;
-use crate::netlink::socket::Requests;
+use crate::netlink::request_error::{self, Refusal, RequestError};
+use crate::netlink::socket::NetlinkSocket;
 use wontun_proto::allowed_ips::Prefix;
 
 /// The first number tried as the policy table, which is the mark, too; wg-quick's value.
@@ -32,7 +32,7 @@ const POLICY_REMEDY: &str =
 /// Access to the kernel's routing for one device.
 #[derive(Debug)]
 pub(super) struct Kernel {
-    requests: Requests,
+    netlink: NetlinkSocket,
     /// The tunnel's name, from which the ownership marker is made.
     tunnel: String,
     /// The current name of the tunnel's device.
@@ -63,7 +63,7 @@ impl Trouble {
         let refused = self.refused.first().map(|(_, refusal)| RouteWarning::Refused {
             device: device.to_owned(),
             prefixes: self.refused.iter().map(|(prefix, _)| *prefix).collect(),
-            reason: failure::reason(refusal.errno, refusal.said.as_deref()),
+            reason: request_error::describe_errno(refusal.errno, refusal.extack.as_deref()),
         });
         taken.into_iter().chain(refused)
     }
@@ -71,11 +71,11 @@ impl Trouble {
 
 impl Kernel {
     pub(super) fn open(name: &str, index: u32) -> Result<Self, LinkError> {
-        let requests = Requests::open().map_err(|source| LinkError::Socket {
+        let netlink = NetlinkSocket::open().map_err(|source| LinkError::Socket {
             action: format!("open a netlink socket for the routes of {name}"),
             source,
         })?;
-        Ok(Self { requests, tunnel: name.to_owned(), name: name.to_owned(), index, table: None })
+        Ok(Self { netlink, tunnel: name.to_owned(), name: name.to_owned(), index, table: None })
     }
 
     /// Sets the new name and index of the device.
@@ -121,7 +121,7 @@ impl Kernel {
         let mut message = RuleMessage::default();
         message.header.family = family.netlink();
         let parse = |body: &[u8]| Rule::parse(body, family);
-        let rules = self.requests.dump(&RouteNetlinkMessage::GetRule(message), parse);
+        let rules = self.netlink.dump(&RouteNetlinkMessage::GetRule(message), parse);
         // a kernel may have a family without policy rules
         let rules = self.if_known(rules, "rules")?.unwrap_or_default();
         Ok(rule::split(rules, tables))
@@ -152,17 +152,21 @@ impl Kernel {
 
     fn routes(&mut self, family: Family, list: RouteMessage) -> Result<Option<Vec<Route>>, LinkError> {
         let parse = |body: &[u8]| Route::parse(body, family);
-        let routes = self.requests.dump(&RouteNetlinkMessage::GetRoute(list), parse);
+        let routes = self.netlink.dump(&RouteNetlinkMessage::GetRoute(list), parse);
         self.if_known(routes, "routes")
     }
 
     /// Converts the outcome of a dump; `None` if the kernel does not have the family.
-    fn if_known<T>(&self, outcome: Result<Vec<T>, Failure>, what: &str) -> Result<Option<Vec<T>>, LinkError> {
+    fn if_known<T>(
+        &self,
+        outcome: Result<Vec<T>, RequestError>,
+        what: &str,
+    ) -> Result<Option<Vec<T>>, LinkError> {
         match outcome {
             Ok(list) => Ok(Some(list)),
-            Err(Failure::Refused { errno: Errno::EAFNOSUPPORT | Errno::EOPNOTSUPP, .. }) => Ok(None),
+            Err(RequestError::Refused { errno: Errno::EAFNOSUPPORT | Errno::EOPNOTSUPP, .. }) => Ok(None),
             // no such table, or the device was deleted, so that no route leads to it
-            Err(Failure::Refused { errno: Errno::ENOENT | Errno::ENODEV, .. }) => Ok(Some(Vec::new())),
+            Err(RequestError::Refused { errno: Errno::ENOENT | Errno::ENODEV, .. }) => Ok(Some(Vec::new())),
             Err(failure) => Err(LinkError::new(format!("read the {what} for {}", self.name), failure, "")),
         }
     }
@@ -203,7 +207,7 @@ impl Kernel {
                 return Ok(number);
             }
         }
-        Err(LinkError::Unanswered { action: format!("find a free routing table for {}", self.name) })
+        Err(LinkError::NoReply { action: format!("find a free routing table for {}", self.name) })
     }
 
     /// Adds routes to the device, given as tables and networks, and returns those that the kernel
@@ -220,7 +224,7 @@ impl Kernel {
             (RouteNetlinkMessage::NewRoute(route), NLM_F_CREATE | others)
         });
         let action = || format!("add routes to {}", self.name);
-        let outcomes = self.requests.ask_all(messages).map_err(|f| LinkError::new(action(), f, ""))?;
+        let outcomes = self.netlink.request_all(messages).map_err(|f| LinkError::new(action(), f, ""))?;
         let mut added = Vec::new();
         for (outcome, &(table, prefix)) in outcomes.into_iter().zip(routes) {
             let Err(refusal) = outcome else {
@@ -246,7 +250,7 @@ impl Kernel {
     /// Checks that the device exists: the kernel reports "no such device" for one without IPv6,
     /// too.
     pub(super) fn confirm_device(&mut self) -> Result<(), LinkError> {
-        let outcome = self.requests.ask(message::get_link(self.index), 0);
+        let outcome = self.netlink.request(message::get_link(self.index), 0);
         outcome.map(drop).map_err(|f| LinkError::new(format!("add routes to {}", self.name), f, ""))
     }
 
@@ -268,7 +272,7 @@ impl Kernel {
             (RouteNetlinkMessage::NewRoute(route::unreachable(table, *network)), NLM_F_CREATE | NLM_F_EXCL)
         });
         let action = || format!("make the networks behind {} unreachable", self.name);
-        let outcomes = self.requests.ask_all(messages);
+        let outcomes = self.netlink.request_all(messages);
         let outcomes = outcomes.map_err(|failure| LinkError::new(action(), failure, POLICY_REMEDY))?;
         let refusal = outcomes.into_iter().filter_map(Result::err).find(|r| r.errno != Errno::EEXIST);
         refusal.map_or(Ok(()), |refusal| Err(LinkError::new(action(), refusal.into(), "")))
@@ -301,7 +305,7 @@ impl Kernel {
             .iter()
             .map(|rule| (RouteNetlinkMessage::NewRule(rule.message(family)), NLM_F_CREATE | NLM_F_EXCL));
         let action = || format!("add the {} rules of {}", family.name(), self.name);
-        let outcomes = self.requests.ask_all(messages);
+        let outcomes = self.netlink.request_all(messages);
         let outcomes = outcomes.map_err(|failure| LinkError::new(action(), failure, POLICY_REMEDY))?;
         match outcomes.into_iter().filter_map(Result::err).find(|r| r.errno != Errno::EEXIST) {
             Some(refusal) => Err(LinkError::new(action(), refusal.into(), POLICY_REMEDY)),
@@ -319,7 +323,7 @@ impl Kernel {
         let label = Label::new(table, &self.tunnel, owed);
         if !seen.own_labels.contains(&label) {
             let added = RouteNetlinkMessage::NewRoute(route::label(label));
-            let outcome = self.requests.ask(added, NLM_F_CREATE | NLM_F_EXCL);
+            let outcome = self.netlink.request(added, NLM_F_CREATE | NLM_F_EXCL);
             let action = || format!("add a route to table {table} for {}", self.name);
             outcome.map_err(|failure| LinkError::new(action(), failure, POLICY_REMEDY))?;
             seen.own_labels.push(label);
@@ -348,7 +352,7 @@ impl Kernel {
         what: &str,
     ) -> Result<(), LinkError> {
         let action = || format!("delete {what} of {}", self.name);
-        let outcomes = self.requests.ask_all(messages.map(|message| (message, 0)));
+        let outcomes = self.netlink.request_all(messages.map(|message| (message, 0)));
         let outcomes = outcomes.map_err(|failure| LinkError::new(action(), failure, ""))?;
         let denied = outcomes.into_iter().filter_map(Result::err).find(|r| r.errno == Errno::EPERM);
         denied.map_or(Ok(()), |refusal| Err(LinkError::new(action(), refusal.into(), "")))

@@ -432,7 +432,7 @@ impl Routes {
             let rules = policy.rules(&state.own, last, &state.foreign).ok_or_else(|| LinkError::Refused {
                 action: format!("add the {} rules of {}", family.name(), self.kernel.name()),
                 errno: Errno::ENOSPC,
-                said: None,
+                extack: None,
                 remedy: "leave some priorities free between the rules for the tables local and main",
             })?;
             added = added.saturating_add(self.kernel.add_missing_rules(family, &rules, &state.own)?);

@@ -9,7 +9,7 @@ use super::plan::Family;
 use super::rule;
 use super::seen::Seen;
 use super::warning::RouteWarning;
-use crate::netlink::failure;
+use crate::netlink::request_error;
 
 const CONF: &str = "/proc/sys/net/ipv4/conf";
 const SRC_VALID_MARK: &str = "/proc/sys/net/ipv4/conf/all/src_valid_mark";
@@ -61,7 +61,7 @@ impl SourceMark {
                 Ok(was_on)
             }
             Err(error) => {
-                let reason = failure::described(&error);
+                let reason = request_error::describe_io(&error);
                 Err(RouteWarning::SourceValidMark { reason, strict: is_filter_strict() })
             }
         }

@@ -1,4 +1,4 @@
-//! Errors of netlink requests, without the attempted action.
+//! Errors of netlink netlink, without the attempted action.
 
 use std::io;
 
@@ -8,47 +8,47 @@ use nix::errno::Errno;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub(super) errno: Errno,
-    /// The kernel's explanation, if it gave one.
-    pub(super) said: Option<String>,
+    /// The kernel's extack_message, if it gave one.
+    pub(super) extack: Option<String>,
 }
 
 /// Error of a netlink request; the caller adds the attempted action.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(super) enum RequestError {
     /// A system call failed.
     Socket(io::Error),
     /// The kernel refused.
-    Refused { errno: Errno, said: Option<String> },
+    Refused { errno: Errno, extack: Option<String> },
     /// The acknowledgement is missing or unreadable.
-    Unanswered,
+    NoReply,
 }
 
-impl Failure {
+impl RequestError {
     /// Returns a one-line description, without the attempted action.
-    pub(super) fn described(&self) -> String {
+    pub(super) fn description(&self) -> String {
         match self {
-            Self::Socket(error) => described(error),
-            Self::Refused { errno, said } => reason(*errno, said.as_deref()),
-            Self::Unanswered => "no answer".to_owned(),
+            Self::Socket(error) => describe_io(error),
+            Self::Refused { errno, extack } => describe_errno(*errno, extack.as_deref()),
+            Self::NoReply => "no answer".to_owned(),
         }
     }
 }
 
-impl From<Refusal> for Failure {
+impl From<Refusal> for RequestError {
     fn from(refusal: Refusal) -> Self {
-        Self::Refused { errno: refusal.errno, said: refusal.said }
+        Self::Refused { errno: refusal.errno, extack: refusal.extack }
     }
 }
 
 /// Returns the kernel's error message in one line.
-pub(super) fn reason(errno: Errno, said: Option<&str>) -> String {
-    match said {
-        Some(said) => format!("{} ({said})", errno.desc()),
+pub(super) fn describe_errno(errno: Errno, extack: Option<&str>) -> String {
+    match extack {
+        Some(extack) => format!("{} ({extack})", errno.desc()),
         None => errno.desc().to_owned(),
     }
 }
 
 /// Returns the system's error message without the number that `io::Error` adds.
-pub(super) fn described(error: &io::Error) -> String {
+pub(super) fn describe_io(error: &io::Error) -> String {
     error.raw_os_error().map_or_else(|| error.to_string(), |code| Errno::from_raw(code).desc().to_owned())
 }
