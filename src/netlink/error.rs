@@ -65,7 +65,7 @@ pub enum LinkError {
         action: String,
         /// The kernel's error number.
         errno: Errno,
-        /// The kernel's extack_message, if it gave one.
+        /// The kernel's explanation, if it gave one.
         extack: Option<String>,
         /// The suggested remedy; empty if none is known.
         remedy: &'static str,

@@ -23,8 +23,8 @@ use nix::errno::Errno;
 use super::error::LinkError;
 use super::interfaces::{Interface, TUNNELS, interfaces};
 use super::nft::{
-    Chain, Comparison, Elements, End, Family, Found, Hook, Kind, Meta, Nft, Priority, Set, Step, Table,
-    Verdict,
+    AddressField, Chain, ChainType, CmpOp, Elements, Expression, Family, Found, Hook, MetaKey, Nft, Priority,
+    Set, Table, Verdict,
 };
 use super::ranges;
 use super::request_error::RequestError;
@@ -264,24 +264,24 @@ const fn is_link_local(address: IpAddr) -> bool {
 ///
 /// without the rules for sets that would be empty, and with the first rule split into two.
 fn table(tunnel: &str, device: &str, networks: &[Prefix], own: &[Prefix], isolates: bool) -> Table {
-    let (input, output) = (Meta::InputInterfaceName, Meta::OutputInterfaceName);
-    let group = [Step::LoadMeta(Meta::InputInterfaceGroup), Step::equal(&TUNNELS.to_ne_bytes())];
-    let by = |name: &str| Step::device(input, Comparison::Equal, name).to_vec();
+    let (input, output) = (MetaKey::IifName, MetaKey::OifName);
+    let group = [Expression::LoadMeta(MetaKey::IifGroup), Expression::equal(&TUNNELS.to_ne_bytes())];
+    let by = |name: &str| Expression::device(input, CmpOp::Eq, name).to_vec();
     let mut rules = vec![by(device), by(LOOPBACK), group.to_vec()];
-    rules.iter_mut().for_each(|rule| rule.push(Step::Decide(Verdict::Accept)));
+    rules.iter_mut().for_each(|rule| rule.push(Expression::Verdict(Verdict::Accept)));
     let mut sets: Vec<Set> = Vec::new();
-    for (name, prefixes, v6, end) in [
-        ("v4", networks, false, End::Source),
-        ("v6", networks, true, End::Source),
-        ("own4", own, false, End::Destination),
-        ("own6", own, true, End::Destination),
+    for (name, prefixes, v6, field) in [
+        ("v4", networks, false, AddressField::Source),
+        ("v6", networks, true, AddressField::Source),
+        ("own4", own, false, AddressField::Destination),
+        ("own6", own, true, AddressField::Destination),
     ] {
         let ranges = ranges::merged(prefixes, v6);
         if ranges.is_empty() {
             continue;
         }
-        let mut rule = Step::in_set(end, v6, sets.len());
-        rule.push(Step::Decide(Verdict::Drop));
+        let mut rule = Expression::in_set(field, v6, sets.len());
+        rule.push(Expression::Verdict(Verdict::Drop));
         rules.push(rule);
         sets.push(Set {
             name,
@@ -291,7 +291,7 @@ fn table(tunnel: &str, device: &str, networks: &[Prefix], own: &[Prefix], isolat
     }
     let chain = |name, hook, priority, rules| Chain {
         name,
-        kind: Kind::Filter,
+        kind: ChainType::Filter,
         hook,
         priority,
         policy: Verdict::Accept,
@@ -299,8 +299,8 @@ fn table(tunnel: &str, device: &str, networks: &[Prefix], own: &[Prefix], isolat
     };
     let mut chains = vec![chain("prerouting", Hook::Prerouting, Priority::Raw, rules)];
     if isolates {
-        let back = Step::device(output, Comparison::Equal, device);
-        let rule = [&by(device)[..], &back, &[Step::Decide(Verdict::Drop)]].concat();
+        let back = Expression::device(output, CmpOp::Eq, device);
+        let rule = [&by(device)[..], &back, &[Expression::Verdict(Verdict::Drop)]].concat();
         chains.push(chain("forward", Hook::Forward, Priority::Filter, vec![rule]));
     }
     Table { family: Family::Inet, name: table_name(tunnel), sets, chains }

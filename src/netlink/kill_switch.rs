@@ -41,8 +41,8 @@ use nix::errno::Errno;
 
 use super::error::LinkError;
 use super::nft::{
-    Chain, Comparison, ESTABLISHED_OR_RELATED, Elements, Family, Found, Header, Hook, Kind, Meta, Nft,
-    Priority, Set, Step, Table, Verdict,
+    Chain, ChainType, CmpOp, ESTABLISHED_OR_RELATED, Elements, Expression, Family, Found, Hook, MetaKey, Nft,
+    PayloadBase, Priority, Set, Table, Verdict,
 };
 use super::ranges;
 use super::request_error::RequestError;
@@ -296,13 +296,13 @@ fn table(tunnel: &str, device: &str, allowed: &[Prefix], pass: Option<Pass>) -> 
         set("next-hops-v4", Family::Ip, Elements::Dynamic),
         set("next-hops-v6", Family::Ip6, Elements::Dynamic),
     ];
-    let leaves_by = |name| Step::device(Meta::OutputInterfaceName, Comparison::Equal, name).to_vec();
+    let leaves_by = |name| Expression::device(MetaKey::OifName, CmpOp::Eq, name).to_vec();
     let mut rules = vec![leaves_by("lo"), leaves_by(device)];
     for (name, family) in [("allowed-v4", Family::Ip), ("allowed-v6", Family::Ip6)] {
         let ranges = ranges::merged(allowed, family == Family::Ip6);
         if !ranges.is_empty() {
             let mut rule = of_family(family);
-            rule.extend([destination(family), Step::Lookup(sets.len())]);
+            rule.extend([destination(family), Expression::Lookup(sets.len())]);
             rules.push(rule);
             sets.push(set(name, family, Elements::Ranges(ranges)));
         }
@@ -311,12 +311,12 @@ fn table(tunnel: &str, device: &str, allowed: &[Prefix], pass: Option<Pass>) -> 
     rules.push(answers(device));
     rules.extend(of_link());
     for rule in &mut rules {
-        rule.push(Step::Decide(Verdict::Accept));
+        rule.push(Expression::Verdict(Verdict::Accept));
     }
-    rules.push(vec![Step::Decide(Verdict::Drop)]);
+    rules.push(vec![Expression::Verdict(Verdict::Drop)]);
     let leaving = Chain {
         name: CHAIN,
-        kind: Kind::Filter,
+        kind: ChainType::Filter,
         hook: Hook::Postrouting,
         priority: Priority::Last,
         policy: Verdict::Drop,
@@ -326,15 +326,15 @@ fn table(tunnel: &str, device: &str, allowed: &[Prefix], pass: Option<Pass>) -> 
 }
 
 /// Returns the conditions for the tunnel's own packets, one item per rule.
-fn of_tunnel(pass: Pass) -> impl Iterator<Item = Vec<Step>> {
+fn of_tunnel(pass: Pass) -> impl Iterator<Item = Vec<Expression>> {
     let rule = move |protocol, offset, port: u16| {
         vec![
-            Step::LoadMeta(Meta::Mark),
-            Step::equal(&pass.mark.get().to_ne_bytes()),
-            Step::LoadMeta(Meta::TransportProtocol),
-            Step::equal(&[protocol]),
-            Step::LoadHeader { header: Header::Transport, offset, length: 2 },
-            Step::equal(&port.to_be_bytes()),
+            Expression::LoadMeta(MetaKey::Mark),
+            Expression::equal(&pass.mark.get().to_ne_bytes()),
+            Expression::LoadMeta(MetaKey::L4Proto),
+            Expression::equal(&[protocol]),
+            Expression::LoadPayload { base: PayloadBase::Transport, offset, length: 2 },
+            Expression::equal(&port.to_be_bytes()),
         ]
     };
     let (source, destination) = (0, 2);
@@ -344,35 +344,37 @@ fn of_tunnel(pass: Pass) -> impl Iterator<Item = Vec<Step>> {
 }
 
 /// Returns the conditions for answers that came out of the tunnel.
-fn answers(device: &str) -> Vec<Step> {
-    let mut rule = Step::device(Meta::InputInterfaceName, Comparison::Equal, device).to_vec();
+fn answers(device: &str) -> Vec<Expression> {
+    let mut rule = Expression::device(MetaKey::IifName, CmpOp::Eq, device).to_vec();
     rule.extend([
-        Step::LoadConnectionState,
-        Step::Mask(ESTABLISHED_OR_RELATED.to_ne_bytes().to_vec()),
-        Step::Compare(Comparison::NotEqual, vec![0; 4]),
+        Expression::LoadCtState,
+        Expression::Mask(ESTABLISHED_OR_RELATED.to_ne_bytes().to_vec()),
+        Expression::Compare(CmpOp::Neq, vec![0; 4]),
     ]);
     rule
 }
 
 /// Returns the conditions for DHCP, DHCPv6 and neighbour discovery, each to all hosts on the link
 /// and to one host on it.
-fn of_link() -> Vec<Vec<Step>> {
+fn of_link() -> Vec<Vec<Expression>> {
     let ports = |family, ports: [u8; 4]| {
         let mut rule = transport(family, UDP, 4);
-        rule.push(Step::equal(&ports));
+        rule.push(Expression::equal(&ports));
         rule
     };
     let [first, last] = DISCOVERY;
     let mut discovery = transport(Family::Ip6, ICMPV6, 1);
     discovery.extend([
-        Step::Compare(Comparison::Least, vec![first]),
-        Step::Compare(Comparison::Most, vec![last]),
-        Step::LoadHeader { header: Header::Network, offset: 7, length: 1 },
-        Step::equal(&[MAX_HOPS]),
+        Expression::Compare(CmpOp::Gte, vec![first]),
+        Expression::Compare(CmpOp::Lte, vec![last]),
+        Expression::LoadPayload { base: PayloadBase::Network, offset: 7, length: 1 },
+        Expression::equal(&[MAX_HOPS]),
     ]);
-    let to_all = [destination(Family::Ip), Step::equal(&BROADCAST)];
-    let to_all_v6 =
-        [Step::LoadHeader { header: Header::Network, offset: 24, length: 2 }, Step::equal(&LINK_MULTICAST)];
+    let to_all = [destination(Family::Ip), Expression::equal(&BROADCAST)];
+    let to_all_v6 = [
+        Expression::LoadPayload { base: PayloadBase::Network, offset: 24, length: 2 },
+        Expression::equal(&LINK_MULTICAST),
+    ];
     let (dhcp, dhcpv6) = (ports(Family::Ip, DHCP), ports(Family::Ip6, DHCPV6));
     vec![
         [&dhcp[..], &to_all].concat(),
@@ -385,7 +387,7 @@ fn of_link() -> Vec<Vec<Step>> {
 }
 
 /// Matches packets to one host on the link, as the module's documentation describes.
-fn to_neighbour(family: Family) -> [Step; 8] {
+fn to_neighbour(family: Family) -> [Expression; 8] {
     let ([next_hops, _], multicast) = if family == Family::Ip {
         (NEXT_HOPS, vec![224, 0, 0, 0])
     } else {
@@ -394,35 +396,35 @@ fn to_neighbour(family: Family) -> [Step; 8] {
     };
     [
         destination(family),
-        Step::Compare(Comparison::Less, multicast),
+        Expression::Compare(CmpOp::Lt, multicast),
         destination(family),
-        Step::Forget(next_hops),
-        Step::LoadNextHop(family),
-        Step::Remember(next_hops),
+        Expression::DynsetDelete(next_hops),
+        Expression::LoadNextHop(family),
+        Expression::DynsetUpdate(next_hops),
         destination(family),
-        Step::Lookup(next_hops),
+        Expression::Lookup(next_hops),
     ]
 }
 
-fn destination(family: Family) -> Step {
+fn destination(family: Family) -> Expression {
     let (offset, length) = if family == Family::Ip { (16, 4) } else { (24, 16) };
-    Step::LoadHeader { header: Header::Network, offset, length }
+    Expression::LoadPayload { base: PayloadBase::Network, offset, length }
 }
 
-fn of_family(family: Family) -> Vec<Step> {
-    vec![Step::LoadMeta(Meta::NetworkProtocol), Step::equal(&[family as u8])]
+fn of_family(family: Family) -> Vec<Expression> {
+    vec![Expression::LoadMeta(MetaKey::NfProto), Expression::equal(&[family as u8])]
 }
 
 /// Matches packets of one family and protocol, and loads the first `length` bytes of the transport
 /// header.
-fn transport(family: Family, protocol: u8, length: u32) -> Vec<Step> {
-    let mut steps = of_family(family);
-    steps.extend([
-        Step::LoadMeta(Meta::TransportProtocol),
-        Step::equal(&[protocol]),
-        Step::LoadHeader { header: Header::Transport, offset: 0, length },
+fn transport(family: Family, protocol: u8, length: u32) -> Vec<Expression> {
+    let mut expressions = of_family(family);
+    expressions.extend([
+        Expression::LoadMeta(MetaKey::L4Proto),
+        Expression::equal(&[protocol]),
+        Expression::LoadPayload { base: PayloadBase::Transport, offset: 0, length },
     ]);
-    steps
+    expressions
 }
 
 #[cfg(test)]
@@ -461,7 +463,7 @@ mod tests {
     const CAPTURED: &str = include_str!("kill_switch_as_nft_sends_it.hex");
     const PASS: Pass = Pass { mark: KillSwitch::MARK, port: 40_000, dns: true };
 
-    fn rules(allowed: &[Prefix], pass: Option<Pass>) -> Vec<Vec<Step>> {
+    fn rules(allowed: &[Prefix], pass: Option<Pass>) -> Vec<Vec<Expression>> {
         table("tun0", "tun0", allowed, pass).chains[0].rules.clone()
     }
 
@@ -490,7 +492,12 @@ mod tests {
         let rule = &rules(&allowed[1..], None)[2];
         assert_eq!(
             rule[1..],
-            [Step::equal(&[10]), destination(Family::Ip6), Step::Lookup(2), Step::Decide(Verdict::Accept)]
+            [
+                Expression::equal(&[10]),
+                destination(Family::Ip6),
+                Expression::Lookup(2),
+                Expression::Verdict(Verdict::Accept)
+            ]
         );
     }
 }

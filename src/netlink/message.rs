@@ -87,7 +87,7 @@ impl<'a> Iterator for Messages<'a> {
 pub(super) enum Reply<'a> {
     /// The request was carried out; no more replies follow.
     Ack,
-    /// The request was refused; no more replies follow. With the kernel's extack_message, if any.
+    /// The request was refused; no more replies follow. With the kernel's explanation, if any.
     Refused(Errno, Option<String>),
     /// The requested data: a message body without the netlink header.
     Answer(&'a [u8]),

@@ -1,4 +1,4 @@
-//! Errors of netlink netlink, without the attempted action.
+//! Errors of netlink requests, without the attempted action.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use nix::errno::Errno;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub(super) errno: Errno,
-    /// The kernel's extack_message, if it gave one.
+    /// The kernel's explanation, if it gave one.
     pub(super) extack: Option<String>,
 }
 

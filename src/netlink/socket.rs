@@ -111,7 +111,7 @@ impl NetlinkSocket {
         })?
     }
 
-    /// NetlinkSocket a dump and passes each entry, a message body, to `keep`. Returns the values that
+    /// Requests a dump and passes each entry, a message body, to `keep`. Returns the values that
     /// `keep` returned.
     pub(super) fn dump<T>(
         &mut self,
@@ -285,7 +285,7 @@ fn open(protocol: isize) -> io::Result<Socket> {
     let mut socket = Socket::new(protocol)?;
     socket.bind_auto()?;
     socket2::SockRef::from(&socket).set_read_timeout(Some(TIMEOUT))?;
-    // the kernel's extack_message of a refusal; kernels before 4.12 have none
+    // the kernel's explanation of a refusal; kernels before 4.12 have none
     let _ = socket.set_cap_ack(true);
     let _ = socket.set_ext_ack(true);
     // the kernel filters dumps; before 4.20 it sends all entries, and the caller filters them

@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::netlink::forwarding::Held;
 use crate::netlink::nft::{
-    Chain, Comparison, DESTINATION_TRANSLATED, Elements, End, Family, Header, Hook, Kind, Meta, Priority,
-    Set, Step, Table, Verdict,
+    AddressField, Chain, ChainType, CmpOp, Elements, Expression, Family, Hook, IPS_DST_NAT, MetaKey,
+    PayloadBase, Priority, Set, Table, Verdict,
 };
 use crate::netlink::ranges;
 use wontun_proto::allowed_ips::Prefix;
@@ -60,7 +60,7 @@ pub(super) fn table(wanted: &Wanted<'_>) -> Table {
     let translate = sets.iter().enumerate().map(|(number, set)| masquerade(device, number, set.family));
     let forward = Chain {
         name: FORWARD,
-        kind: Kind::Filter,
+        kind: ChainType::Filter,
         hook: Hook::Forward,
         priority: Priority::Filter,
         policy: Verdict::Accept,
@@ -68,7 +68,7 @@ pub(super) fn table(wanted: &Wanted<'_>) -> Table {
     };
     let postrouting = Chain {
         name: "postrouting",
-        kind: Kind::Nat,
+        kind: ChainType::Nat,
         hook: Hook::Postrouting,
         priority: Priority::SourceNat,
         policy: Verdict::Accept,
@@ -79,7 +79,7 @@ pub(super) fn table(wanted: &Wanted<'_>) -> Table {
     if !held.is_empty() {
         chains.push(Chain {
             name: OTHERS,
-            kind: Kind::Filter,
+            kind: ChainType::Filter,
             hook: Hook::Forward,
             priority: Priority::Filter,
             policy: Verdict::Accept,
@@ -103,24 +103,24 @@ pub(super) fn table(wanted: &Wanted<'_>) -> Table {
 /// ```
 ///
 /// with the rules for the MSS in front.
-fn forward(device: &str, sets: &[Set], allowed: &[Prefix]) -> Vec<Vec<Step>> {
-    let (from, to) = (Meta::InputInterfaceName, Meta::OutputInterfaceName);
-    let rule = |which: Meta, steps: &[Step], verdict| {
-        [&Step::device(which, Comparison::Equal, device), steps, &[Step::Decide(verdict)]].concat()
+fn forward(device: &str, sets: &[Set], allowed: &[Prefix]) -> Vec<Vec<Expression>> {
+    let (from, to) = (MetaKey::IifName, MetaKey::OifName);
+    let rule = |which: MetaKey, expressions: &[Expression], verdict| {
+        [&Expression::device(which, CmpOp::Eq, device), expressions, &[Expression::Verdict(verdict)]].concat()
     };
     let mut rules = vec![clamp(device, from), clamp(device, to)];
-    rules.push(rule(from, &Step::device(to, Comparison::Equal, device), Verdict::Accept));
+    rules.push(rule(from, &Expression::device(to, CmpOp::Eq, device), Verdict::Accept));
     for network in allowed {
-        rules.push(rule(from, &Step::in_network(End::Destination, *network), Verdict::Accept));
+        rules.push(rule(from, &Expression::in_network(AddressField::Destination, *network), Verdict::Accept));
     }
     for network in link_local() {
-        rules.push(rule(from, &Step::in_network(End::Destination, network), Verdict::Drop));
+        rules.push(rule(from, &Expression::in_network(AddressField::Destination, network), Verdict::Drop));
     }
-    rules.push(rule(to, &Step::is_known(), Verdict::Accept));
-    let translated = Step::any_bit(Step::LoadConnectionStatus, DESTINATION_TRANSLATED);
+    rules.push(rule(to, &Expression::is_known(), Verdict::Accept));
+    let translated = Expression::any_bit(Expression::LoadCtStatus, IPS_DST_NAT);
     rules.push(rule(to, &translated, Verdict::Accept));
     for (number, set) in sets.iter().enumerate() {
-        let inside = Step::in_set(End::Destination, set.family == Family::Ip6, number);
+        let inside = Expression::in_set(AddressField::Destination, set.family == Family::Ip6, number);
         rules.push(rule(to, &inside, Verdict::Drop));
     }
     rules
@@ -144,52 +144,52 @@ fn link_local() -> impl Iterator<Item = Prefix> {
 /// ```
 ///
 /// The list is empty if no packets are to be dropped.
-fn others(wanted: &Wanted<'_>) -> Vec<Vec<Step>> {
+fn others(wanted: &Wanted<'_>) -> Vec<Vec<Expression>> {
     let mut drops = Vec::new();
     for (v6, held) in [false, true].into_iter().zip(wanted.held) {
-        let drop = Step::Decide(Verdict::Drop);
+        let drop = Expression::Verdict(Verdict::Drop);
         for device in &held.devices {
-            let from = Step::device(Meta::InputInterfaceName, Comparison::Equal, device);
-            drops.push([&Step::family(v6)[..], &from, std::slice::from_ref(&drop)].concat());
+            let from = Expression::device(MetaKey::IifName, CmpOp::Eq, device);
+            drops.push([&Expression::family(v6)[..], &from, std::slice::from_ref(&drop)].concat());
         }
         if held.all {
-            drops.push([&Step::family(v6)[..], &[drop]].concat());
+            drops.push([&Expression::family(v6)[..], &[drop]].concat());
         }
     }
     if drops.is_empty() {
         return drops;
     }
-    let accept = |steps: &[Step]| [steps, &[Step::Decide(Verdict::Accept)]].concat();
+    let accept = |expressions: &[Expression]| [expressions, &[Expression::Verdict(Verdict::Accept)]].concat();
     let tunnels = wanted.tunnels.iter().map(String::as_str);
     let to = [wanted.device].into_iter().chain(tunnels);
-    let mut rules = vec![accept(&Step::device(Meta::InputInterfaceName, Comparison::Equal, wanted.device))];
-    rules.extend(to.map(|name| accept(&Step::device(Meta::OutputInterfaceName, Comparison::Equal, name))));
-    rules.push(accept(&Step::is_known()));
+    let mut rules = vec![accept(&Expression::device(MetaKey::IifName, CmpOp::Eq, wanted.device))];
+    rules.extend(to.map(|name| accept(&Expression::device(MetaKey::OifName, CmpOp::Eq, name))));
+    rules.push(accept(&Expression::is_known()));
     rules.extend(drops);
     rules
 }
 
 /// Builds `ip saddr @v4 oifname != DEVICE masquerade`.
-fn masquerade(device: &str, set: usize, family: Family) -> Vec<Step> {
-    let mut rule = Step::in_set(End::Source, family == Family::Ip6, set);
-    rule.extend(Step::device(Meta::OutputInterfaceName, Comparison::NotEqual, device));
-    rule.push(Step::Masquerade);
+fn masquerade(device: &str, set: usize, family: Family) -> Vec<Expression> {
+    let mut rule = Expression::in_set(AddressField::Source, family == Family::Ip6, set);
+    rule.extend(Expression::device(MetaKey::OifName, CmpOp::Neq, device));
+    rule.push(Expression::Masquerade);
     rule
 }
 
 /// Builds `iifname DEVICE tcp flags syn / syn,rst tcp option maxseg size set rt mtu`, or the same
 /// with `oifname`.
-fn clamp(device: &str, which: Meta) -> Vec<Step> {
-    let mut rule = Step::device(which, Comparison::Equal, device).to_vec();
+fn clamp(device: &str, which: MetaKey) -> Vec<Expression> {
+    let mut rule = Expression::device(which, CmpOp::Eq, device).to_vec();
     rule.extend([
-        Step::LoadMeta(Meta::TransportProtocol),
-        Step::equal(&[TCP]),
-        Step::LoadHeader { header: Header::Transport, offset: TCP_FLAGS, length: 1 },
-        Step::Mask(vec![SYN | RST]),
-        Step::equal(&[SYN]),
-        Step::LoadSegmentSize,
-        Step::ToNetworkOrder,
-        Step::StoreSegmentSize,
+        Expression::LoadMeta(MetaKey::L4Proto),
+        Expression::equal(&[TCP]),
+        Expression::LoadPayload { base: PayloadBase::Transport, offset: TCP_FLAGS, length: 1 },
+        Expression::Mask(vec![SYN | RST]),
+        Expression::equal(&[SYN]),
+        Expression::LoadTcpMss,
+        Expression::ToNetworkOrder,
+        Expression::StoreTcpMss,
     ]);
     rule
 }
@@ -233,7 +233,7 @@ mod tests {
         let only_v6 = table(&wanted(&[prefix("fd08::/64")], [&none; 2], &tunnels));
         assert!(has_family(&only_v6, true) && !has_family(&only_v6, false));
         assert_eq!(only_v6.chains[1].rules.len(), 1);
-        assert!(only_v6.chains[1].rules[0].contains(&Step::Lookup(0)));
+        assert!(only_v6.chains[1].rules[0].contains(&Expression::Lookup(0)));
         assert_eq!(only_v6.chains.len(), 2, "nothing is held back");
     }
 

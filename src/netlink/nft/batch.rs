@@ -7,7 +7,7 @@
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST};
 
-use super::table::{Chain, Elements, Family, Kind, Set, Step, Table, Verdict};
+use super::table::{Chain, ChainType, Elements, Expression, Family, Set, Table, Verdict};
 
 const NFNL_MSG_BATCH_BEGIN: u16 = 0x10;
 const NFNL_MSG_BATCH_END: u16 = 0x11;
@@ -102,8 +102,8 @@ impl Batch {
         attributes.text(
             7,
             match chain.kind {
-                Kind::Filter => "filter",
-                Kind::Nat => "nat",
+                ChainType::Filter => "filter",
+                ChainType::Nat => "nat",
             },
         );
         if chain.policy != Verdict::Accept {
@@ -157,13 +157,13 @@ impl Batch {
         }
     }
 
-    fn new_rule(&mut self, table: &Table, chain: &str, steps: &[Step]) {
+    fn new_rule(&mut self, table: &Table, chain: &str, expressions: &[Expression]) {
         let mut attributes = Attributes::default();
         attributes.text(1, &table.name);
         attributes.text(2, chain);
         attributes.nest(4, |list| {
-            for step in steps {
-                list.nest(1, |element| step.write(element, &table.sets));
+            for expression in expressions {
+                list.nest(1, |element| expression.write(element, &table.sets));
             }
         });
         self.push(NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND, &attributes);
@@ -220,7 +220,7 @@ fn set_id(number: usize) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX).saturating_add(1)
 }
 
-impl Step {
+impl Expression {
     fn write(&self, element: &mut Attributes, sets: &[Set]) {
         match self {
             Self::LoadMeta(key) => element.expression("meta", |data| {
@@ -232,32 +232,32 @@ impl Step {
                 data.number(3, NFT_REG_1);
             }),
             // NFT_CT_MARK
-            Self::LoadConnectionMark => element.expression("ct", |data| {
+            Self::LoadCtMark => element.expression("ct", |data| {
                 data.number(2, 3);
                 data.number(1, NFT_REG_1);
             }),
-            Self::StoreConnectionMark => element.expression("ct", |data| {
+            Self::StoreCtMark => element.expression("ct", |data| {
                 data.number(2, 3);
                 data.number(4, NFT_REG_1);
             }),
             // NFT_CT_STATE
-            Self::LoadConnectionState => element.expression("ct", |data| {
+            Self::LoadCtState => element.expression("ct", |data| {
                 data.number(2, 0);
                 data.number(1, NFT_REG_1);
             }),
             // NFT_CT_STATUS
-            Self::LoadConnectionStatus => element.expression("ct", |data| {
+            Self::LoadCtStatus => element.expression("ct", |data| {
                 data.number(2, 2);
                 data.number(1, NFT_REG_1);
             }),
-            Self::LoadHeader { header, offset, length } => element.expression("payload", |data| {
+            Self::LoadPayload { base, offset, length } => element.expression("payload", |data| {
                 data.number(1, NFT_REG_1);
-                data.number(2, *header as u32);
+                data.number(2, *base as u32);
                 data.number(3, *offset);
                 data.number(4, *length);
             }),
             // NFTA_FIB_F_SADDR, NFT_FIB_RESULT_ADDRTYPE
-            Self::LoadSourceKind => element.expression("fib", |data| {
+            Self::LoadSourceAddressType => element.expression("fib", |data| {
                 data.number(3, 1);
                 data.number(2, 3);
                 data.number(1, NFT_REG_1);
@@ -268,7 +268,7 @@ impl Step {
                 data.number(1, NFT_REG_1);
             }),
             // NFT_RT_TCPMSS
-            Self::LoadSegmentSize => element.expression("rt", |data| {
+            Self::LoadTcpMss => element.expression("rt", |data| {
                 data.number(2, 3);
                 data.number(1, NFT_REG_1);
             }),
@@ -299,21 +299,21 @@ impl Step {
                 data.text(1, sets.get(*number).map_or("", |set| set.name));
                 data.number(4, set_id(*number));
             }),
-            Self::Remember(number) => element.expression("dynset", |data| {
+            Self::DynsetUpdate(number) => element.expression("dynset", |data| {
                 data.number(4, NFT_REG_1);
                 data.number(3, NFT_DYNSET_OP_UPDATE);
                 data.value(6, &DYNAMIC_TIMEOUT.to_be_bytes());
                 data.text(1, sets.get(*number).map_or("", |set| set.name));
                 data.number(2, set_id(*number));
             }),
-            Self::Forget(number) => element.expression("dynset", |data| {
+            Self::DynsetDelete(number) => element.expression("dynset", |data| {
                 data.number(4, NFT_REG_1);
                 data.number(3, NFT_DYNSET_OP_DELETE);
                 data.text(1, sets.get(*number).map_or("", |set| set.name));
                 data.number(2, set_id(*number));
             }),
             // TCPOPT_MAXSEG, whose value follows its kind and length; NFT_EXTHDR_OP_TCPOPT
-            Self::StoreSegmentSize => element.expression("exthdr", |data| {
+            Self::StoreTcpMss => element.expression("exthdr", |data| {
                 data.number(7, NFT_REG_1);
                 data.value(2, &[2]);
                 data.number(3, 2);
@@ -321,7 +321,7 @@ impl Step {
                 data.number(6, 1);
             }),
             Self::Masquerade => element.expression("masq", |_| {}),
-            Self::Decide(verdict) => element.expression("immediate", |data| {
+            Self::Verdict(verdict) => element.expression("immediate", |data| {
                 data.number(1, NFT_REG_VERDICT);
                 data.nest(2, |data| data.nest(2, |code| code.number(1, *verdict as u32)));
             }),

@@ -50,13 +50,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::batch::tests::messages;
-    use super::super::table::{Chain, Family, Hook, Kind, Priority, Verdict};
+    use super::super::table::{Chain, ChainType, Family, Hook, Priority, Verdict};
     use super::*;
 
     fn table(name: &str) -> Table {
         let chain = Chain {
             name: "forward",
-            kind: Kind::Filter,
+            kind: ChainType::Filter,
             hook: Hook::Forward,
             priority: Priority::Filter,
             policy: Verdict::Drop,

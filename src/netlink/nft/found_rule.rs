@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::listing::{HEADER, number, text};
 use super::set::{Decision, Element, Key, Lookup};
-use super::table::{Header, Meta};
+use super::table::{MetaKey, PayloadBase};
 use crate::netlink::message::{attribute, attributes};
 
 /// `NFT_CT_STATE` and `NFT_CT_STATUS`.
@@ -60,7 +60,7 @@ pub(in crate::netlink) struct FoundRule {
 
 /// Contents of a register, as far as they are known for the packet.
 #[derive(Clone, Debug)]
-enum Loaded<'a> {
+enum Register<'a> {
     /// Bytes; `None` for each unknown byte.
     Bytes(Vec<Option<u8>>),
     /// The name of the input device: any except the loopback device's and this one.
@@ -106,38 +106,38 @@ impl<'a> Packet<'a> {
         }
     }
 
-    fn meta(self, data: &[u8]) -> Loaded<'a> {
+    fn meta(self, data: &[u8]) -> Register<'a> {
         match (number(data, 2), self) {
-            (Some(key), _) if key == Meta::TransportProtocol as u32 => known(&[self.protocol()]),
-            (Some(key), Self::Input { device, .. }) if key == Meta::InputInterfaceName as u32 => {
-                Loaded::Device(device)
+            (Some(key), _) if key == MetaKey::L4Proto as u32 => known(&[self.protocol()]),
+            (Some(key), Self::Input { device, .. }) if key == MetaKey::IifName as u32 => {
+                Register::Device(device)
             }
-            (Some(key), Self::Forward(device)) if key == Meta::InputInterfaceName as u32 => {
+            (Some(key), Self::Forward(device)) if key == MetaKey::IifName as u32 => {
                 let mut name = device.as_bytes().to_vec();
                 name.resize(IFNAMSIZ, 0);
                 known(&name)
             }
-            (Some(META_IIF), _) => Loaded::DeviceIndex,
-            _ => Loaded::Unknown,
+            (Some(META_IIF), _) => Register::DeviceIndex,
+            _ => Register::Unknown,
         }
     }
 
-    fn payload(self, data: &[u8]) -> Loaded<'a> {
+    fn payload(self, data: &[u8]) -> Register<'a> {
         let [base, offset, length] = [2, 3, 4].map(|kind| number(data, kind).unwrap_or(u32::MAX));
-        if base == Header::Network as u32 && length == 1 && matches!(offset, 6 | 9) {
+        if base == PayloadBase::Network as u32 && length == 1 && matches!(offset, 6 | 9) {
             // the protocol fields of IPv6 and IPv4
             return known(&[self.protocol()]);
         }
-        let (Self::Input { port, .. }, true) = (self, base == Header::Transport as u32) else {
-            return Loaded::Unknown;
+        let (Self::Input { port, .. }, true) = (self, base == PayloadBase::Transport as u32) else {
+            return Register::Unknown;
         };
         let (Ok(offset), Ok(length)) = (usize::try_from(offset), usize::try_from(length)) else {
-            return Loaded::Unknown;
+            return Register::Unknown;
         };
         // the source port comes first, and both are loaded together where a rule compares both
         let [high, low] = port.to_be_bytes();
         let header = [None, None, Some(high), Some(low)].into_iter().chain(std::iter::repeat(None));
-        Loaded::Bytes(header.skip(offset.min(MAX_LOAD)).take(length.min(MAX_LOAD)).collect())
+        Register::Bytes(header.skip(offset.min(MAX_LOAD)).take(length.min(MAX_LOAD)).collect())
     }
 
     /// Returns true if the packet may fulfil a match of iptables.
@@ -180,43 +180,43 @@ impl FoundRule {
     pub(super) fn parse(body: &[u8], packet: Packet<'_>) -> Option<Self> {
         let rule = body.get(HEADER..)?;
         let mut found = Self::new(text(rule, 2)?);
-        let (mut loaded, mut fulfils, mut is_conditional) = (Loaded::Unknown, true, false);
+        let (mut register, mut fulfils, mut is_conditional) = (Register::Unknown, true, false);
         let mut is_device = false;
         for expression in attributes(&attribute(rule, 4).unwrap_or_default(), 1) {
             let data = attribute(&expression, 2).unwrap_or_default();
             match text(&expression, 1).unwrap_or_default().as_str() {
                 "meta" => {
-                    loaded = packet.meta(&data);
-                    is_device = number(&data, 2) == Some(Meta::InputInterfaceName as u32);
+                    register = packet.meta(&data);
+                    is_device = number(&data, 2) == Some(MetaKey::IifName as u32);
                 }
-                "payload" => (loaded, is_device) = (packet.payload(&data), false),
+                "payload" => (register, is_device) = (packet.payload(&data), false),
                 "ct" => {
                     is_device = false;
-                    loaded = match number(&data, 2) {
-                        Some(CT_STATE) => Loaded::State(NEW),
-                        Some(CT_STATUS) => Loaded::Status,
-                        _ => Loaded::Unknown,
+                    register = match number(&data, 2) {
+                        Some(CT_STATE) => Register::State(NEW),
+                        Some(CT_STATUS) => Register::Status,
+                        _ => Register::Unknown,
                     };
                 }
                 "bitwise" => {
-                    loaded = match loaded {
-                        Loaded::State(bits) => {
+                    register = match register {
+                        Register::State(bits) => {
                             let mask = value(&data, 4).first_chunk().copied().map(u32::from_ne_bytes);
-                            Loaded::State(bits & mask.unwrap_or(NEW))
+                            Register::State(bits & mask.unwrap_or(NEW))
                         }
-                        Loaded::Status => Loaded::Status,
-                        _ => Loaded::Unknown,
+                        Register::Status => Register::Status,
+                        _ => Register::Unknown,
                     };
                 }
                 "cmp" => {
                     is_conditional = true;
                     let comparison = number(&data, 2);
-                    fulfils &= loaded.compares(comparison, &value(&data, 3));
+                    fulfils &= register.compares(comparison, &value(&data, 3));
                     found.names_device |= is_device && fulfils && comparison == Some(0);
                 }
                 "lookup" => {
                     is_conditional = true;
-                    let lookup = Lookup::parse(&data, loaded.key(), is_device).filter(|_| fulfils);
+                    let lookup = Lookup::parse(&data, register.key(), is_device).filter(|_| fulfils);
                     found.lookups.extend(lookup);
                 }
                 "match" => {
@@ -276,7 +276,7 @@ impl FoundRule {
     }
 }
 
-impl Loaded<'_> {
+impl Register<'_> {
     /// Returns the value to look up in sets.
     fn key(&self) -> Key {
         match self {
@@ -334,8 +334,8 @@ fn compare_bytes(bytes: &[Option<u8>], comparison: Option<u32>, wanted: &[u8]) -
     }
 }
 
-fn known(bytes: &[u8]) -> Loaded<'static> {
-    Loaded::Bytes(bytes.iter().copied().map(Some).collect())
+fn known(bytes: &[u8]) -> Register<'static> {
+    Register::Bytes(bytes.iter().copied().map(Some).collect())
 }
 
 /// Returns the bytes in a nested `NFTA_DATA_VALUE`.
@@ -348,14 +348,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::batch::tests::messages;
-    use super::super::table::{Chain, Comparison, Family, Hook, Kind, Priority, Step, Table, Verdict};
+    use super::super::table::{Chain, ChainType, CmpOp, Expression, Family, Hook, Priority, Table, Verdict};
     use super::*;
     use crate::netlink::message::tests::nla;
 
     const INPUT: Packet<'_> = Packet::Input { device: "tun0", port: 51820 };
 
-    fn parsed(rule: Vec<Step>, packet: Packet<'_>) -> FoundRule {
-        let (kind, priority, policy) = (Kind::Filter, Priority::Filter, Verdict::Drop);
+    fn parsed(rule: Vec<Expression>, packet: Packet<'_>) -> FoundRule {
+        let (kind, priority, policy) = (ChainType::Filter, Priority::Filter, Verdict::Drop);
         let chains =
             vec![Chain { name: "INPUT", kind, hook: Hook::Input, priority, policy, rules: vec![rule] }];
         let table = Table { family: Family::Ip, name: "filter".to_owned(), sets: vec![], chains };
@@ -363,39 +363,39 @@ mod tests {
         FoundRule::parse(&message.1, packet).unwrap()
     }
 
-    fn port(comparison: Comparison, port: u16) -> [Step; 2] {
-        let load = Step::LoadHeader { header: Header::Transport, offset: 2, length: 2 };
-        [load, Step::Compare(comparison, port.to_be_bytes().to_vec())]
+    fn port(comparison: CmpOp, port: u16) -> [Expression; 2] {
+        let load = Expression::LoadPayload { base: PayloadBase::Transport, offset: 2, length: 2 };
+        [load, Expression::Compare(comparison, port.to_be_bytes().to_vec())]
     }
 
-    fn protocol(number: u8) -> [Step; 2] {
-        [Step::LoadMeta(Meta::TransportProtocol), Step::equal(&[number])]
+    fn protocol(number: u8) -> [Expression; 2] {
+        [Expression::LoadMeta(MetaKey::L4Proto), Expression::equal(&[number])]
     }
 
     #[test]
     fn what_may_let_the_port_in() {
-        let from = |name: &str| Step::device(Meta::InputInterfaceName, Comparison::Equal, name);
-        let state = |bits: u32| Step::any_bit(Step::LoadConnectionState, bits);
+        let from = |name: &str| Expression::device(MetaKey::IifName, CmpOp::Eq, name);
+        let state = |bits: u32| Expression::any_bit(Expression::LoadCtState, bits);
         for (conditions, expected) in [
             (vec![], true),
-            ([protocol(17), port(Comparison::Equal, 51820)].concat(), true),
-            ([protocol(17), port(Comparison::Equal, 53)].concat(), false),
-            ([protocol(6), port(Comparison::Equal, 51820)].concat(), false),
-            ([port(Comparison::Least, 50000), port(Comparison::Most, 60000)].concat(), true),
-            ([port(Comparison::Least, 1), port(Comparison::Most, 1023)].concat(), false),
-            (port(Comparison::NotEqual, 22).to_vec(), true),
+            ([protocol(17), port(CmpOp::Eq, 51820)].concat(), true),
+            ([protocol(17), port(CmpOp::Eq, 53)].concat(), false),
+            ([protocol(6), port(CmpOp::Eq, 51820)].concat(), false),
+            ([port(CmpOp::Gte, 50000), port(CmpOp::Lte, 60000)].concat(), true),
+            ([port(CmpOp::Gte, 1), port(CmpOp::Lte, 1023)].concat(), false),
+            (port(CmpOp::Neq, 22).to_vec(), true),
             (protocol(1).to_vec(), false),
             (from("lo").to_vec(), false),
             (from("eth0").to_vec(), true),
             (from("tun0").to_vec(), false),
             (state(6).to_vec(), false),
             (state(8 | 2).to_vec(), true),
-            (Step::any_bit(Step::LoadConnectionStatus, 32).to_vec(), false),
-            (vec![Step::LoadConnectionMark, Step::equal(&[0; 4])], true),
+            (Expression::any_bit(Expression::LoadCtStatus, 32).to_vec(), false),
+            (vec![Expression::LoadCtMark, Expression::equal(&[0; 4])], true),
         ] {
-            let rule = [conditions.clone(), vec![Step::Decide(Verdict::Accept)]].concat();
+            let rule = [conditions.clone(), vec![Expression::Verdict(Verdict::Accept)]].concat();
             assert_eq!(parsed(rule, INPUT).accepts, expected, "{conditions:?}");
-            let rule = [conditions.clone(), vec![Step::Decide(Verdict::Drop)]].concat();
+            let rule = [conditions.clone(), vec![Expression::Verdict(Verdict::Drop)]].concat();
             let found = parsed(rule, INPUT);
             assert_eq!((found.accepts, found.drops_all), (false, conditions.is_empty()), "{conditions:?}");
         }
@@ -404,9 +404,9 @@ mod tests {
     /// `udp sport 67 udp dport 68 accept`, whose ports nft(8) and iptables load together.
     #[test]
     fn both_ports_at_once() {
-        let load = Step::LoadHeader { header: Header::Transport, offset: 0, length: 4 };
+        let load = Expression::LoadPayload { base: PayloadBase::Transport, offset: 0, length: 4 };
         let accepts = |ports: [u8; 4]| {
-            let rule = vec![load.clone(), Step::equal(&ports), Step::Decide(Verdict::Accept)];
+            let rule = vec![load.clone(), Expression::equal(&ports), Expression::Verdict(Verdict::Accept)];
             parsed(rule, INPUT).accepts
         };
         assert!(!accepts([0, 67, 0, 68]));
@@ -415,27 +415,27 @@ mod tests {
 
     #[test]
     fn rules_about_forwarded_packets() {
-        let forward = |conditions: Vec<Step>| {
-            let rule = [conditions, vec![Step::Decide(Verdict::Accept)]].concat();
+        let forward = |conditions: Vec<Expression>| {
+            let rule = [conditions, vec![Expression::Verdict(Verdict::Accept)]].concat();
             let found = parsed(rule, Packet::Forward("tun0"));
             (found.accepts, found.names_device)
         };
-        let device = |meta, comparison, name: &str| Step::device(meta, comparison, name).to_vec();
-        let from = |comparison, name: &str| device(Meta::InputInterfaceName, comparison, name);
+        let device = |meta, comparison, name: &str| Expression::device(meta, comparison, name).to_vec();
+        let from = |comparison, name: &str| device(MetaKey::IifName, comparison, name);
         assert_eq!(forward(vec![]), (true, false));
-        assert_eq!(forward(from(Comparison::Equal, "tun0")), (true, true));
-        assert_eq!(forward(from(Comparison::Equal, "tun01")), (false, false));
-        assert_eq!(forward(from(Comparison::NotEqual, "tun0")), (false, false));
-        assert_eq!(forward(from(Comparison::NotEqual, "eth0")), (true, false));
-        let to = device(Meta::OutputInterfaceName, Comparison::Equal, "tun0");
+        assert_eq!(forward(from(CmpOp::Eq, "tun0")), (true, true));
+        assert_eq!(forward(from(CmpOp::Eq, "tun01")), (false, false));
+        assert_eq!(forward(from(CmpOp::Neq, "tun0")), (false, false));
+        assert_eq!(forward(from(CmpOp::Neq, "eth0")), (true, false));
+        let to = device(MetaKey::OifName, CmpOp::Eq, "tun0");
         assert_eq!(forward(to), (true, false));
         // as iptables encodes `-i tun0` and `-i tun+`
         for name in [&b"tun0\0"[..], b"tun"] {
-            let steps = vec![Step::LoadMeta(Meta::InputInterfaceName), Step::equal(name)];
+            let steps = vec![Expression::LoadMeta(MetaKey::IifName), Expression::equal(name)];
             assert_eq!(forward(steps), (true, true));
         }
         assert_eq!(forward(protocol(1).to_vec()), (false, false));
-        assert_eq!(forward(Step::any_bit(Step::LoadConnectionState, 6).to_vec()), (false, false));
+        assert_eq!(forward(Expression::any_bit(Expression::LoadCtState, 6).to_vec()), (false, false));
     }
 
     fn rule(chain: &str, next: Option<&str>, accepts: bool, drops_all: bool) -> FoundRule {
@@ -500,7 +500,7 @@ mod tests {
         assert!(in_map(&port, &BTreeMap::new()), "a map that is not known");
         let state = expression("ct", &number(2, CT_STATE));
         assert!(!in_map(&state, &sets(&[element(&2_u32.to_ne_bytes(), Some(Verdict::Accept))])));
-        let device = expression("meta", &number(2, Meta::InputInterfaceName as u32));
+        let device = expression("meta", &number(2, MetaKey::IifName as u32));
         let name = |name: &str| {
             let mut name = name.as_bytes().to_vec();
             name.resize(16, 0);

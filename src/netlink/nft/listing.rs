@@ -1,6 +1,6 @@
 //! Parsing of the chains, tables and rules of other programs.
 
-use super::table::{Hook, Meta, Verdict};
+use super::table::{Hook, MetaKey, Verdict};
 use crate::netlink::message::{attribute, attributes};
 
 /// Length of netfilter's header, `struct nfgenmsg`.
@@ -100,7 +100,7 @@ pub(super) fn input_device(body: &[u8], chain: &str) -> Option<String> {
         let data = attribute(&expression, 2)?;
         match text(&expression, 1)?.as_str() {
             "meta" => loaded = number(&data, 2),
-            "cmp" if loaded == Some(Meta::InputInterfaceName as u32) => {
+            "cmp" if loaded == Some(MetaKey::IifName as u32) => {
                 let value = attribute(&data, 3).and_then(|value| attribute(&value, 1))?;
                 let name = value.split(|byte| *byte == 0).next()?;
                 return Some(String::from_utf8_lossy(name).into_owned());
@@ -126,9 +126,9 @@ pub(super) fn held_back(body: &[u8], chain: &str) -> Option<(bool, Option<String
             "meta" => loaded = number(&data, 2),
             "cmp" => {
                 let value = attribute(&data, 3).and_then(|value| attribute(&value, 1))?;
-                if loaded == Some(Meta::NetworkProtocol as u32) {
+                if loaded == Some(MetaKey::NfProto as u32) {
                     v6 = value.first().map(|family| *family == IPV6);
-                } else if loaded == Some(Meta::InputInterfaceName as u32) {
+                } else if loaded == Some(MetaKey::IifName as u32) {
                     let name = value.split(|byte| *byte == 0).next()?;
                     device = Some(String::from_utf8_lossy(name).into_owned());
                 }
@@ -158,11 +158,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::batch::tests::messages;
-    use super::super::table::{Chain, Comparison, Family, Kind, Priority, Step, Table};
+    use super::super::table::{Chain, ChainType, CmpOp, Expression, Family, Priority, Table};
     use super::*;
 
-    fn chain(family: Family, hook: Hook, policy: Verdict, rules: Vec<Vec<Step>>) -> Vec<(u16, Vec<u8>)> {
-        let (kind, priority) = (Kind::Filter, Priority::Filter);
+    fn chain(
+        family: Family,
+        hook: Hook,
+        policy: Verdict,
+        rules: Vec<Vec<Expression>>,
+    ) -> Vec<(u16, Vec<u8>)> {
+        let (kind, priority) = (ChainType::Filter, Priority::Filter);
         let chains = vec![Chain { name: "FORWARD", kind, hook, priority, policy, rules }];
         let table = Table { family, name: "filter".to_owned(), sets: vec![], chains };
         messages(&table).into_iter().skip(2).collect()
@@ -188,17 +193,18 @@ mod tests {
 
     #[test]
     fn what_is_held_back_is_read_from_its_rules() {
-        let read = |rule: Vec<Step>| {
+        let read = |rule: Vec<Expression>| {
             let messages = chain(Family::Inet, Hook::Forward, Verdict::Accept, vec![rule]);
             held_back(&messages[1].1, "FORWARD")
         };
-        let from = Step::device(Meta::InputInterfaceName, Comparison::Equal, "eth0");
-        let (drop, accept) = (Step::Decide(Verdict::Drop), Step::Decide(Verdict::Accept));
-        let rule =
-            |v6: bool, verdict: &Step| [&Step::family(v6)[..], &from, std::slice::from_ref(verdict)].concat();
+        let from = Expression::device(MetaKey::IifName, CmpOp::Eq, "eth0");
+        let (drop, accept) = (Expression::Verdict(Verdict::Drop), Expression::Verdict(Verdict::Accept));
+        let rule = |v6: bool, verdict: &Expression| {
+            [&Expression::family(v6)[..], &from, std::slice::from_ref(verdict)].concat()
+        };
         assert_eq!(read(rule(false, &drop)), Some((false, Some("eth0".to_owned()))));
         assert_eq!(read(rule(true, &drop)), Some((true, Some("eth0".to_owned()))));
-        assert_eq!(read([&Step::family(true)[..], &[drop]].concat()), Some((true, None)));
+        assert_eq!(read([&Expression::family(true)[..], &[drop]].concat()), Some((true, None)));
         assert_eq!(read(rule(false, &accept)), None);
         let messages = chain(Family::Inet, Hook::Forward, Verdict::Accept, vec![rule(false, &accept)]);
         assert_eq!(held_back(&messages[1].1, "others"), None, "of another chain");

@@ -37,8 +37,8 @@ pub(super) use listing::FoundChain;
 use listing::FoundTable;
 use set::Element;
 pub(super) use table::{
-    Chain, Comparison, DESTINATION_TRANSLATED, ESTABLISHED_OR_RELATED, Elements, End, Family, Header, Hook,
-    Kind, Meta, Priority, Set, Step, Table, Verdict,
+    AddressField, Chain, ChainType, CmpOp, ESTABLISHED_OR_RELATED, Elements, Expression, Family, Hook,
+    IPS_DST_NAT, MetaKey, PayloadBase, Priority, Set, Table, Verdict,
 };
 pub use watch::{RulesetChange, Watch};
 
@@ -202,7 +202,7 @@ impl Nft {
     }
 
     /// Converts a refusal; if the reason is that another process owns the table, to `EBUSY` with
-    /// that extack_message.
+    /// that explanation.
     fn explained(&self, found: Option<FoundTable>, errno: Errno, extack: Option<String>) -> RequestError {
         match found {
             Some(found) if errno == Errno::EPERM && found.owner.is_some() && !self.owns(found) => {

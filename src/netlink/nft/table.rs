@@ -53,7 +53,7 @@ pub(in crate::netlink) enum Priority {
 
 /// The type of a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::netlink) enum Kind {
+pub(in crate::netlink) enum ChainType {
     Filter,
     Nat,
 }
@@ -67,127 +67,127 @@ pub(in crate::netlink) enum Verdict {
 
 /// Metadata of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::netlink) enum Meta {
+pub(in crate::netlink) enum MetaKey {
     Mark = 3,
     /// The name of the input device. For forwarded packets at the postrouting hook, kernels before
     /// 5.7 do not provide it.
-    InputInterfaceName = 6,
-    OutputInterfaceName = 7,
+    IifName = 6,
+    OifName = 7,
     /// The address family, a [`Family`] as one byte.
-    NetworkProtocol = 15,
-    TransportProtocol = 16,
+    NfProto = 15,
+    L4Proto = 16,
     /// The group of the input device (`ip link set DEVICE group NUMBER`), in host byte order.
-    InputInterfaceGroup = 21,
+    IifGroup = 21,
 }
 
 /// The header to which an offset into a packet refers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::netlink) enum Header {
+pub(in crate::netlink) enum PayloadBase {
     Network = 1,
     Transport = 2,
 }
 
 /// A comparison operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::netlink) enum Comparison {
-    Equal = 0,
-    NotEqual = 1,
+pub(in crate::netlink) enum CmpOp {
+    Eq = 0,
+    Neq = 1,
     /// Less than, compared as bytes.
-    Less = 2,
+    Lt = 2,
     /// At most, compared as bytes.
-    Most = 3,
+    Lte = 3,
     /// At least, compared as bytes.
-    Least = 5,
+    Gte = 5,
 }
 
 /// A step of a rule. All values use one register: a load sets it, a failed comparison ends the
 /// rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::netlink) enum Step {
-    LoadMeta(Meta),
+pub(in crate::netlink) enum Expression {
+    LoadMeta(MetaKey),
     /// Sets the metadata to the value in the register.
-    StoreMeta(Meta),
-    LoadConnectionMark,
+    StoreMeta(MetaKey),
+    LoadCtMark,
     /// Sets the connection mark to the value in the register.
-    StoreConnectionMark,
+    StoreCtMark,
     /// Loads a bit of `IP_CT_*`, such as [`ESTABLISHED_OR_RELATED`].
-    LoadConnectionState,
-    /// Loads bits of `IPS_*`, such as [`DESTINATION_TRANSLATED`].
-    LoadConnectionStatus,
+    LoadCtState,
+    /// Loads bits of `IPS_*`, such as [`IPS_DST_NAT`].
+    LoadCtStatus,
     /// Loads bytes of a header.
-    LoadHeader {
-        header: Header,
+    LoadPayload {
+        base: PayloadBase,
         offset: u32,
         length: u32,
     },
     /// Loads the type of the packet's source address, an `RTN_*`.
-    LoadSourceKind,
+    LoadSourceAddressType,
     /// Loads the next hop of the packet's route, for a packet of that family: a router, or the
     /// destination itself if that is on the link.
     LoadNextHop(Family),
     /// Loads the maximum TCP segment size that fits the routes to both ends, two bytes in host byte
     /// order.
-    LoadSegmentSize,
+    LoadTcpMss,
     /// Converts the two bytes in the register to network byte order.
     ToNetworkOrder,
     /// Clears the bits that are not set here.
     Mask(Vec<u8>),
-    Compare(Comparison, Vec<u8>),
+    Compare(CmpOp, Vec<u8>),
     /// Continues if the value is in the set with that number.
     Lookup(usize),
     /// Adds the value to the set with that number, for one second.
-    Remember(usize),
+    DynsetUpdate(usize),
     /// Removes the value from the set with that number, if present.
-    Forget(usize),
+    DynsetDelete(usize),
     /// Lowers the TCP option "maximum segment size" to the value in the register; never raises or
     /// adds it.
-    StoreSegmentSize,
+    StoreTcpMss,
     /// Translates the packet's source address to that of the output device.
     Masquerade,
-    Decide(Verdict),
+    Verdict(Verdict),
 }
 
-/// The bits loaded by [`Step::LoadConnectionState`] for packets that belong to a known connection
+/// The bits loaded by [`Expression::LoadCtState`] for packets that belong to a known connection
 /// or relate to one.
 pub(in crate::netlink) const ESTABLISHED_OR_RELATED: u32 = 6;
-/// The bit loaded by [`Step::LoadConnectionStatus`] for connections whose destination was
+/// The bit loaded by [`Expression::LoadCtStatus`] for connections whose destination was
 /// translated by a rule of this host (`IPS_DST_NAT`).
-pub(in crate::netlink) const DESTINATION_TRANSLATED: u32 = 1 << 5;
+pub(in crate::netlink) const IPS_DST_NAT: u32 = 1 << 5;
 
 /// The address of a packet to examine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::netlink) enum End {
+pub(in crate::netlink) enum AddressField {
     Source,
     Destination,
 }
 
-impl Step {
+impl Expression {
     /// Matches packets of IPv6 if `v6` is true, else of IPv4.
     pub(in crate::netlink) fn family(v6: bool) -> [Self; 2] {
         let family = if v6 { Family::Ip6 } else { Family::Ip };
-        [Self::LoadMeta(Meta::NetworkProtocol), Self::equal(&[family as u8])]
+        [Self::LoadMeta(MetaKey::NfProto), Self::equal(&[family as u8])]
     }
 
     /// Loads the first `length` bytes of an address.
-    pub(in crate::netlink) const fn address(end: End, v6: bool, length: u32) -> Self {
-        let offset = match (end, v6) {
-            (End::Source, false) => 12,
-            (End::Destination, false) => 16,
-            (End::Source, true) => 8,
-            (End::Destination, true) => 24,
+    pub(in crate::netlink) const fn address(field: AddressField, v6: bool, length: u32) -> Self {
+        let offset = match (field, v6) {
+            (AddressField::Source, false) => 12,
+            (AddressField::Destination, false) => 16,
+            (AddressField::Source, true) => 8,
+            (AddressField::Destination, true) => 24,
         };
-        Self::LoadHeader { header: Header::Network, offset, length }
+        Self::LoadPayload { base: PayloadBase::Network, offset, length }
     }
 
     /// Matches packets with an address in the set with number `set`, which is of the family given
     /// by `v6`.
-    pub(in crate::netlink) fn in_set(end: End, v6: bool, set: usize) -> Vec<Self> {
+    pub(in crate::netlink) fn in_set(field: AddressField, v6: bool, set: usize) -> Vec<Self> {
         let [load, compare] = Self::family(v6);
-        vec![load, compare, Self::address(end, v6, if v6 { 16 } else { 4 }), Self::Lookup(set)]
+        vec![load, compare, Self::address(field, v6, if v6 { 16 } else { 4 }), Self::Lookup(set)]
     }
 
     /// Matches packets with an address in `network`.
-    pub(in crate::netlink) fn in_network(end: End, network: Prefix) -> Vec<Self> {
+    pub(in crate::netlink) fn in_network(field: AddressField, network: Prefix) -> Vec<Self> {
         let (bytes, v6) = match network.network() {
             IpAddr::V4(address) => (address.octets().to_vec(), false),
             IpAddr::V6(address) => (address.octets().to_vec(), true),
@@ -196,14 +196,14 @@ impl Step {
         let mut rule = Self::family(v6).to_vec();
         if length % 8 == 0 {
             let whole = bytes.get(..length / 8).unwrap_or_default();
-            rule.push(Self::address(end, v6, u32::from(network.length() / 8)));
+            rule.push(Self::address(field, v6, u32::from(network.length() / 8)));
             rule.push(Self::equal(whole));
         } else {
             let mask = (0..bytes.len()).map(|index| {
                 let bits = length.saturating_sub(index * 8).min(8);
                 0xff_u8.checked_shl(8 - u32::try_from(bits).unwrap_or(8)).unwrap_or(0)
             });
-            rule.push(Self::address(end, v6, if v6 { 16 } else { 4 }));
+            rule.push(Self::address(field, v6, if v6 { 16 } else { 4 }));
             rule.push(Self::Mask(mask.collect()));
             rule.push(Self::equal(&bytes));
         }
@@ -212,20 +212,20 @@ impl Step {
 
     /// Matches packets that belong to a known connection or relate to one.
     pub(in crate::netlink) fn is_known() -> [Self; 3] {
-        Self::any_bit(Self::LoadConnectionState, ESTABLISHED_OR_RELATED)
+        Self::any_bit(Self::LoadCtState, ESTABLISHED_OR_RELATED)
     }
 
     /// Matches if the value loaded by `load` has any of `bits`.
     pub(in crate::netlink) fn any_bit(load: Self, bits: u32) -> [Self; 3] {
-        [load, Self::Mask(bits.to_ne_bytes().to_vec()), Self::Compare(Comparison::NotEqual, vec![0; 4])]
+        [load, Self::Mask(bits.to_ne_bytes().to_vec()), Self::Compare(CmpOp::Neq, vec![0; 4])]
     }
 
     pub(in crate::netlink) fn equal(value: &[u8]) -> Self {
-        Self::Compare(Comparison::Equal, value.to_vec())
+        Self::Compare(CmpOp::Eq, value.to_vec())
     }
 
     /// Compares the name of the packet's input or output device with `name`.
-    pub(in crate::netlink) fn device(which: Meta, comparison: Comparison, name: &str) -> [Self; 2] {
+    pub(in crate::netlink) fn device(which: MetaKey, comparison: CmpOp, name: &str) -> [Self; 2] {
         let mut bytes = name.as_bytes().to_vec();
         bytes.resize(NAME_BYTES, 0);
         [Self::LoadMeta(which), Self::Compare(comparison, bytes)]
@@ -236,12 +236,12 @@ impl Step {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::netlink) struct Chain {
     pub(in crate::netlink) name: &'static str,
-    pub(in crate::netlink) kind: Kind,
+    pub(in crate::netlink) kind: ChainType,
     pub(in crate::netlink) hook: Hook,
     pub(in crate::netlink) priority: Priority,
     /// The verdict on packets about which no rule decides.
     pub(in crate::netlink) policy: Verdict,
-    pub(in crate::netlink) rules: Vec<Vec<Step>>,
+    pub(in crate::netlink) rules: Vec<Vec<Expression>>,
 }
 
 /// A set of addresses of one family.
@@ -259,7 +259,7 @@ pub(in crate::netlink) enum Elements {
     /// Ranges in ascending order that neither overlap nor touch. IPv4 addresses are in the last 32
     /// bits.
     Ranges(Vec<RangeInclusive<u128>>),
-    /// Addresses that rules add and remove: [`Step::Remember`], [`Step::Forget`].
+    /// Addresses that rules add and remove: [`Expression::DynsetUpdate`], [`Expression::DynsetDelete`].
     Dynamic,
 }
 
@@ -268,7 +268,7 @@ pub(in crate::netlink) enum Elements {
 pub(in crate::netlink) struct Table {
     pub(in crate::netlink) family: Family,
     pub(in crate::netlink) name: String,
-    /// The sets, whose indexes [`Step::Lookup`] uses.
+    /// The sets, whose indexes [`Expression::Lookup`] uses.
     pub(in crate::netlink) sets: Vec<Set>,
     pub(in crate::netlink) chains: Vec<Chain>,
 }

@@ -14,7 +14,7 @@ use std::num::NonZeroU32;
 use super::plan::{Both, Family};
 use super::warning::RouteWarning;
 use crate::netlink::nft::{
-    Chain, Comparison, Found, Header, Hook, Kind, Meta, Nft, Priority, Step, Table, Verdict,
+    Chain, ChainType, CmpOp, Expression, Found, Hook, MetaKey, Nft, PayloadBase, Priority, Table, Verdict,
 };
 use crate::netlink::request_error::RequestError;
 
@@ -137,16 +137,16 @@ fn table_name(tunnel: &str) -> String {
 /// Builds the table for one family; `addresses` are those of the device.
 fn table(tunnel: &str, device: &str, family: Family, addresses: &[IpAddr], mark: u32) -> Table {
     let own = addresses.iter().filter(|address| Family::of(**address) == family);
-    let udp = [Step::LoadMeta(Meta::TransportProtocol), Step::equal(&[UDP])];
-    let (kind, policy) = (Kind::Filter, Verdict::Accept);
+    let udp = [Expression::LoadMeta(MetaKey::L4Proto), Expression::equal(&[UDP])];
+    let (kind, policy) = (ChainType::Filter, Verdict::Accept);
     let chain = |name, hook, priority, rules| Chain { name, kind, hook, priority, policy, rules };
     let save = [
-        Step::LoadMeta(Meta::Mark),
-        Step::equal(&mark.to_ne_bytes()),
-        Step::LoadMeta(Meta::Mark),
-        Step::StoreConnectionMark,
+        Expression::LoadMeta(MetaKey::Mark),
+        Expression::equal(&mark.to_ne_bytes()),
+        Expression::LoadMeta(MetaKey::Mark),
+        Expression::StoreCtMark,
     ];
-    let restore = [Step::LoadConnectionMark, Step::StoreMeta(Meta::Mark)];
+    let restore = [Expression::LoadCtMark, Expression::StoreMeta(MetaKey::Mark)];
     Table {
         family: family.nft(),
         name: table_name(tunnel),
@@ -165,19 +165,19 @@ fn table(tunnel: &str, device: &str, family: Family, addresses: &[IpAddr], mark:
 }
 
 /// Builds `iifname != DEVICE ip daddr ADDRESS fib saddr type != local drop`.
-fn past_the_tunnel(device: &str, address: IpAddr) -> Vec<Step> {
+fn past_the_tunnel(device: &str, address: IpAddr) -> Vec<Expression> {
     let (offset, bytes) = match address {
         IpAddr::V4(address) => (16, address.octets().to_vec()),
         IpAddr::V6(address) => (24, address.octets().to_vec()),
     };
     let length = if address.is_ipv4() { 4 } else { 16 };
-    let mut rule = Step::device(Meta::InputInterfaceName, Comparison::NotEqual, device).to_vec();
+    let mut rule = Expression::device(MetaKey::IifName, CmpOp::Neq, device).to_vec();
     rule.extend([
-        Step::LoadHeader { header: Header::Network, offset, length },
-        Step::equal(&bytes),
-        Step::LoadSourceKind,
-        Step::Compare(Comparison::NotEqual, RTN_LOCAL.to_ne_bytes().to_vec()),
-        Step::Decide(Verdict::Drop),
+        Expression::LoadPayload { base: PayloadBase::Network, offset, length },
+        Expression::equal(&bytes),
+        Expression::LoadSourceAddressType,
+        Expression::Compare(CmpOp::Neq, RTN_LOCAL.to_ne_bytes().to_vec()),
+        Expression::Verdict(Verdict::Drop),
     ]);
     rule
 }
