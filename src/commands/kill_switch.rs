@@ -36,7 +36,7 @@ pub fn lock(name: &TunName, folders: &UapiFolders, allowed: &[Prefix]) -> Result
         Err(error) => {
             let mut switch = KillSwitch::engage(name.as_str(), allowed)?;
             if matches!(error, CommandError::NotRunning(_)) {
-                switch.put_up()?;
+                switch.install()?;
             }
             say(&format!("{name} is locked: `wontun kill-switch off {name}` lets everything out\n"))
         }

@@ -23,8 +23,8 @@ use nix::errno::Errno;
 use super::error::LinkError;
 use super::interfaces::{Interface, TUNNELS, interfaces};
 use super::nft::{
-    AddressField, Chain, ChainType, CmpOp, Elements, Expression, Family, Found, Hook, MetaKey, Nft, Priority,
-    Set, Table, Verdict,
+    AddressField, Chain, ChainType, CmpOp, Elements, Ensured, Expression, Family, Hook, MetaKey, Nft,
+    Priority, Set, Table, Verdict,
 };
 use super::ranges;
 use super::request_error::RequestError;
@@ -47,7 +47,7 @@ pub struct Guard {
     /// The nf_tables socket; opened on first use.
     nft: Option<Nft>,
     netlink: Option<NetlinkSocket>,
-    /// The table that was put up; it is in place unless another program has removed it.
+    /// The table that was installed; it is in place unless another program has removed it.
     table: Option<Table>,
     told: Vec<GuardWarning>,
 }
@@ -80,7 +80,7 @@ pub enum GuardWarning {
         /// The other device's name.
         other: String,
     },
-    /// The table could not be put up; the reason.
+    /// The table could not be installed; the reason.
     #[error(
         "{0}: until then hosts on this host's other networks can send with the VPN's addresses as their source, and \
          reach the tunnel's own address"
@@ -109,7 +109,7 @@ impl Guard {
         device.clone_into(&mut self.device);
     }
 
-    /// Puts up the table for a tunnel with these addresses, replacing an existing one. Returns the
+    /// Installs the table for a tunnel with these addresses, replacing an existing one. Returns the
     /// warnings that the last call did not return.
     ///
     /// # Errors
@@ -117,8 +117,8 @@ impl Guard {
     pub fn apply(&mut self, addresses: &[Cidr]) -> Result<Vec<GuardWarning>, LinkError> {
         let mut warnings = Vec::new();
         let wanted = self.wanted(addresses, &mut warnings);
-        self.put_up(&wanted).map_err(|failure| {
-            LinkError::new(format!("put up the nftables table {}", wanted.name), failure, REMEDY)
+        self.install(&wanted).map_err(|failure| {
+            LinkError::new(format!("install the nftables table {}", wanted.name), failure, REMEDY)
         })?;
         Ok(self.told(warnings))
     }
@@ -188,19 +188,19 @@ impl Guard {
         self.netlink.as_mut().and_then(|netlink| interfaces(netlink).ok()).unwrap_or_default()
     }
 
-    fn put_up(&mut self, wanted: &Table) -> Result<(), RequestError> {
-        let mut kept = self.table.take();
-        let outcome = self.nft().and_then(|nft| nft.keep(&mut kept, wanted));
-        self.table = kept;
+    fn install(&mut self, wanted: &Table) -> Result<(), RequestError> {
+        let mut current = self.table.take();
+        let outcome = self.nft().and_then(|nft| nft.update(&mut current, wanted));
+        self.table = current;
         outcome.map(drop)
     }
 
-    /// Puts the table up again if another program has deleted or changed it, and returns its name
+    /// Restores the table if another program has deleted or changed it, and returns its name
     /// then. A failure is reported by the next [`Guard::apply`].
     pub fn repair(&mut self) -> Option<String> {
         let wanted = self.table.clone()?;
         let found = self.nft().and_then(|nft| nft.ensure(&wanted)).ok()?;
-        (found == Found::Repaired).then(|| format!("inet {}", wanted.name))
+        (found == Ensured::Repaired).then(|| format!("inet {}", wanted.name))
     }
 
     /// Returns true if the table is in place unchanged, or is not wanted.

@@ -41,8 +41,8 @@ use nix::errno::Errno;
 
 use super::error::LinkError;
 use super::nft::{
-    Chain, ChainType, CmpOp, ESTABLISHED_OR_RELATED, Elements, Expression, Family, Found, Hook, MetaKey, Nft,
-    PayloadBase, Priority, Set, Table, Verdict,
+    Chain, ChainType, CmpOp, ESTABLISHED_OR_RELATED, Elements, Ensured, Expression, Family, Hook, MetaKey,
+    Nft, PayloadBase, Priority, Set, Table, Verdict,
 };
 use super::ranges;
 use super::request_error::RequestError;
@@ -81,7 +81,7 @@ pub struct Pass {
     pub dns: bool,
 }
 
-/// A kill switch in place, put up by any process.
+/// A kill switch in place, installed by any process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundKillSwitch {
     /// The name that the tunnel was started with.
@@ -100,9 +100,9 @@ pub struct KillSwitch {
     device: String,
     allowed: Vec<Prefix>,
     pass: Option<Pass>,
-    /// True if the table in place was put up by another run and has not been replaced yet.
+    /// True if the table in place was installed by another run and has not been replaced yet.
     is_foreign: bool,
-    /// True if [`KillSwitch::set_engaged`] has turned it off: the table is removed and not put up
+    /// True if [`KillSwitch::set_engaged`] has turned it off: the table is removed and not installed
     /// again.
     is_off: bool,
 }
@@ -121,14 +121,14 @@ impl KillSwitch {
     /// # Errors
     /// The kernel has no nf_tables, or the privilege is missing.
     pub fn engage(name: &str, allowed: &[Prefix]) -> Result<Self, LinkError> {
-        let mut nft = open(|| putting_up(name))?;
+        let mut nft = open(|| install_action(name))?;
         let found = nft.has(Family::Inet, &table_name(name));
-        let found = found.map_err(|failure| LinkError::new(putting_up(name), failure, REMEDY))?;
+        let found = found.map_err(|failure| LinkError::new(install_action(name), failure, REMEDY))?;
         let is_foreign = found && occupant(name)? != Occupant::Nobody;
         let (tunnel, device, allowed) = (name.to_owned(), name.to_owned(), allowed.to_vec());
         let mut switch = Self { nft, tunnel, device, allowed, pass: None, is_foreign, is_off: false };
         if !is_foreign {
-            switch.put_up()?;
+            switch.install()?;
         }
         Ok(switch)
     }
@@ -154,7 +154,7 @@ impl KillSwitch {
         if self.is_off || before == pass && !self.is_foreign {
             return Ok(());
         }
-        self.put_up().inspect_err(|_| self.pass = before)
+        self.install().inspect_err(|_| self.pass = before)
     }
 
     /// Sets the new name of the tunnel's device. No packets leave by it until the table is
@@ -170,32 +170,32 @@ impl KillSwitch {
         if self.is_off || self.is_foreign {
             return Ok(());
         }
-        self.put_up().inspect_err(|_| self.device = before)
+        self.install().inspect_err(|_| self.device = before)
     }
 
-    /// Puts the table up again if another program has deleted or changed it, and returns its name
+    /// Restores the table if another program has deleted or changed it, and returns its name
     /// then. Does nothing if the kill switch was turned off.
     ///
     /// # Errors
     /// As for [`KillSwitch::engage`].
-    pub fn put_back(&mut self) -> Result<Option<String>, LinkError> {
+    pub fn repair(&mut self) -> Result<Option<String>, LinkError> {
         if self.is_off || self.is_foreign {
             return Ok(None);
         }
         let wanted = table(&self.tunnel, &self.device, &self.allowed, self.pass);
         let found = self.nft.ensure(&wanted).map_err(|failure| {
-            LinkError::new(format!("put back the kill switch of {}", self.tunnel), failure, REMEDY)
+            LinkError::new(format!("restore the kill switch of {}", self.tunnel), failure, REMEDY)
         })?;
-        Ok((found == Found::Repaired).then(|| format!("inet {}", wanted.name)))
+        Ok((found == Ensured::Repaired).then(|| format!("inet {}", wanted.name)))
     }
 
-    /// Puts the table up, or removes it until it is engaged again.
+    /// Installs the table, or removes it until it is engaged again.
     ///
     /// # Errors
     /// As for [`KillSwitch::engage`]; the state is unchanged then.
     pub fn set_engaged(&mut self, is_engaged: bool) -> Result<(), LinkError> {
         if is_engaged {
-            self.put_up()?;
+            self.install()?;
         } else {
             remove(&mut self.nft, &self.tunnel)?;
         }
@@ -216,19 +216,19 @@ impl KillSwitch {
         remove(&mut self.nft, &self.tunnel).map(drop)
     }
 
-    /// Puts the table up, replacing an existing one.
+    /// Installs the table, replacing an existing one.
     ///
     /// # Errors
     /// As for [`KillSwitch::engage`].
-    pub fn put_up(&mut self) -> Result<(), LinkError> {
+    pub fn install(&mut self) -> Result<(), LinkError> {
         let wanted = table(&self.tunnel, &self.device, &self.allowed, self.pass);
         let outcome = self.nft.replace(&wanted);
-        outcome.map_err(|failure| LinkError::new(putting_up(&self.tunnel), failure, REMEDY))?;
+        outcome.map_err(|failure| LinkError::new(install_action(&self.tunnel), failure, REMEDY))?;
         self.is_foreign = false;
         Ok(())
     }
 
-    /// Returns true if a kill switch of the tunnel called `name` is in place, put up by any
+    /// Returns true if a kill switch of the tunnel called `name` is in place, installed by any
     /// process.
     ///
     /// # Errors
@@ -258,18 +258,18 @@ impl KillSwitch {
         Ok(all)
     }
 
-    /// Removes the kill switch of the tunnel called `name`, put up by any process. Returns false if
+    /// Removes the kill switch of the tunnel called `name`, installed by any process. Returns false if
     /// there was none.
     ///
     /// # Errors
     /// The privilege is missing, or netlink fails.
     pub fn unlock(name: &str) -> Result<bool, LinkError> {
-        remove(&mut open(|| format!("take away the kill switch of {name}"))?, name)
+        remove(&mut open(|| format!("remove the kill switch of {name}"))?, name)
     }
 }
 
-fn putting_up(name: &str) -> String {
-    format!("put up the kill switch of {name}")
+fn install_action(name: &str) -> String {
+    format!("install the kill switch of {name}")
 }
 
 fn open(action: impl Fn() -> String) -> Result<Nft, LinkError> {
@@ -283,7 +283,7 @@ fn open(action: impl Fn() -> String) -> Result<Nft, LinkError> {
 
 fn remove(nft: &mut Nft, tunnel: &str) -> Result<bool, LinkError> {
     let outcome = nft.delete(Family::Inet, &table_name(tunnel));
-    outcome.map_err(|f| LinkError::new(format!("take away the kill switch of {tunnel}"), f, REMEDY))
+    outcome.map_err(|f| LinkError::new(format!("remove the kill switch of {tunnel}"), f, REMEDY))
 }
 
 fn table_name(tunnel: &str) -> String {

@@ -15,7 +15,7 @@ pub(super) fn look_for_drops(nft: &mut Nft, device: &str, families: [bool; 2]) -
     let chains = nft.chains().unwrap_or_default();
     let [v4, v6] = families;
     let others = chains.iter().filter(|chain| {
-        let matters = v4 && chain.concerns(false) || v6 && chain.concerns(true);
+        let matters = v4 && chain.applies_to(false) || v6 && chain.applies_to(true);
         chain.is_forward() && matters && !chain.table.starts_with(OWN)
     });
     let mut warnings: Vec<NatWarning> = Vec::new();

@@ -27,7 +27,7 @@ use self::rules::{FORWARD, OTHERS, PREFIX, Wanted, has_family, table, table_name
 pub use self::warning::NatWarning;
 use super::forwarding::{Forwarding, Held, Outcome, Plan};
 use super::interfaces::{Interface, interfaces};
-use super::nft::{Family, Found, Nft, Table};
+use super::nft::{Ensured, Family, Nft, Table};
 use super::request_error::{self, RequestError};
 use wontun_proto::allowed_ips::Prefix;
 
@@ -44,7 +44,7 @@ pub struct Nat {
     networks: Vec<Prefix>,
     /// Link-local networks that the peers may reach.
     allowed: Vec<Prefix>,
-    /// The table that was put up; it is in place unless another program has removed it.
+    /// The table that was installed; it is in place unless another program has removed it.
     table: Option<Table>,
     forwarding: Forwarding,
     told: Vec<NatWarning>,
@@ -104,10 +104,10 @@ impl Nat {
         let mut applied = NatApplied::default();
         self.networks = networks.to_vec();
         if networks.is_empty() {
-            self.take_away();
+            self.remove();
             return applied;
         }
-        match self.put_up(&mut applied) {
+        match self.install(&mut applied) {
             Ok(wanted) if looks => applied.warnings.extend(self.look_for_drops(&wanted)),
             Ok(_) => applied.warnings.extend(self.told.iter().filter(|told| told.is_others()).cloned()),
             // nothing is forwarded without the accompanying rules
@@ -150,7 +150,7 @@ impl Nat {
 
     /// Removes the table and turns forwarding off, including the state that a killed run left
     /// behind.
-    pub fn take_away(&mut self) {
+    pub fn remove(&mut self) {
         if let Ok(others) = self.others() {
             for (v6, own) in [false, true].into_iter().zip(&others.own) {
                 self.forwarding.adopt(v6, own);
@@ -164,8 +164,8 @@ impl Nat {
         }
     }
 
-    /// Puts up the table, and turns forwarding on afterwards.
-    fn put_up(&mut self, applied: &mut NatApplied) -> Result<Table, RequestError> {
+    /// Installs the table, and turns forwarding on afterwards.
+    fn install(&mut self, applied: &mut NatApplied) -> Result<Table, RequestError> {
         let others = self.others()?;
         let interfaces = self.interfaces();
         let mut wanted = self.wanted(&others);
@@ -176,7 +176,7 @@ impl Nat {
             for _ in 0..2 {
                 let plan = self.plan(v6, &interfaces, &others);
                 wanted = self.wanted(&others);
-                self.put_up_table(&wanted)?;
+                self.install_table(&wanted)?;
                 let outcome = self.forwarding.turn_on(&self.device, v6, plan);
                 let is_refused = matches!(outcome, Outcome::Refused);
                 self.take_outcome(v6, outcome, applied);
@@ -237,19 +237,19 @@ impl Nat {
         NatWarning::Forwarding { device, key, off, reason: request_error::describe_io(error) }
     }
 
-    fn put_up_table(&mut self, wanted: &Table) -> Result<(), RequestError> {
-        let mut kept = self.table.take();
-        let outcome = self.nft().and_then(|nft| nft.keep(&mut kept, wanted));
-        self.table = kept;
+    fn install_table(&mut self, wanted: &Table) -> Result<(), RequestError> {
+        let mut current = self.table.take();
+        let outcome = self.nft().and_then(|nft| nft.update(&mut current, wanted));
+        self.table = current;
         outcome.map(drop)
     }
 
-    /// Puts the table up again if another program has deleted or changed it, and returns its name
+    /// Restores the table if another program has deleted or changed it, and returns its name
     /// then. A failure is reported by the next [`Nat::apply`].
     pub fn repair(&mut self) -> Option<String> {
         let wanted = self.table.clone()?;
         let found = self.nft().and_then(|nft| nft.ensure(&wanted)).ok()?;
-        (found == Found::Repaired).then(|| format!("inet {}", wanted.name))
+        (found == Ensured::Repaired).then(|| format!("inet {}", wanted.name))
     }
 
     /// Returns true if the table is in place unchanged, or is not wanted.
@@ -270,7 +270,7 @@ impl Nat {
                 continue;
             }
             let held = if is_own { &mut others.own } else { &mut others.held };
-            for (v6, device) in nft.held_back(&name, OTHERS)? {
+            for (v6, device) in nft.dropped_packets(&name, OTHERS)? {
                 let [v4_held, v6_held] = &mut *held;
                 let held = if v6 { v6_held } else { v4_held };
                 match device {
@@ -310,7 +310,7 @@ impl Nat {
 impl Drop for Nat {
     fn drop(&mut self) {
         if self.table.is_some() || self.forwarding.is_owed() {
-            self.take_away();
+            self.remove();
         }
     }
 }

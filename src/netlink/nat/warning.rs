@@ -5,7 +5,7 @@ use std::fmt;
 /// A warning for the user. Displays as one line with a remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NatWarning {
-    /// The nf_tables rules could not be put up.
+    /// The nf_tables rules could not be installed.
     Nftables {
         /// The table's name.
         table: String,
@@ -88,7 +88,7 @@ impl fmt::Display for NatWarning {
         match self {
             Self::Nftables { table, reason } => write!(
                 f,
-                "cannot put up the nftables table {table}: {reason}: the peers reach this host, and nothing \
+                "cannot install the nftables table {table}: {reason}: the peers reach this host, and nothing \
                  beyond: see that the kernel is Linux 5.2 or newer with nf_tables (modprobe nft_masq \
                  nft_chain_nat), or translate their addresses by other means and give --nat off"
             ),

@@ -62,7 +62,7 @@ impl Batch {
 
     /// Adds the messages that create `table` with these `flags` (`NFT_TABLE_F_*`). If `replaces` is
     /// true, a table of that name exists and is deleted first.
-    pub(super) fn put_up(&mut self, table: &Table, replaces: bool, flags: u32) {
+    pub(super) fn create_table(&mut self, table: &Table, replaces: bool, flags: u32) {
         if replaces {
             self.delete_table(&table.name);
         }
@@ -396,10 +396,10 @@ pub(in crate::netlink) mod tests {
     use super::*;
     use crate::netlink::message::Messages;
 
-    /// Returns the messages that put up a table, each with its type and its body.
+    /// Returns the messages that install a table, each with its type and its body.
     pub(in crate::netlink) fn messages(table: &Table) -> Vec<(u16, Vec<u8>)> {
         let mut batch = Batch::new(table.family, 7);
-        batch.put_up(table, true, 0);
+        batch.create_table(table, true, 0);
         let (bytes, last) = batch.finish();
         let messages: Vec<_> = Messages::new(&bytes)
             .map(|(header, body)| (header.message_type, header.sequence_number, body.to_vec()))

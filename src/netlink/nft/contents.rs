@@ -1,7 +1,7 @@
 //! Comparison of a table's contents where any process can change it (Linux before 6.9).
 //!
 //! The kernel does not return a table as it was sent: attributes are reordered, left out or added,
-//! differently in each version. Therefore the contents are read right after the table was put up,
+//! differently in each version. Therefore the contents are read right after the table was installed,
 //! and compared with those read later. The generation number of the ruleset, which each transaction
 //! increments, shows that no other change came in between.
 
@@ -14,7 +14,7 @@ const NFTA_CHAIN_TABLE: u16 = 1;
 const NFTA_GEN_ID: u16 = 1;
 
 /// All messages about a table, without their headers, which contain the generation.
-pub(super) type Contents = Vec<Vec<u8>>;
+pub(super) type TableContents = Vec<Vec<u8>>;
 
 /// Returns a message about a table without its header.
 pub(super) fn entry(body: &[u8]) -> Option<Vec<u8>> {

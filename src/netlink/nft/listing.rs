@@ -55,7 +55,7 @@ impl FoundChain {
     }
 
     /// Returns true if packets of that family pass the chain.
-    pub(in crate::netlink) const fn concerns(&self, v6: bool) -> bool {
+    pub(in crate::netlink) const fn applies_to(&self, v6: bool) -> bool {
         self.family == INET || self.family == if v6 { IPV6 } else { IPV4 }
     }
 
@@ -114,7 +114,7 @@ pub(super) fn input_device(body: &[u8], chain: &str) -> Option<String> {
 /// Returns the family (true for IPv6) and the input device of the packets that an `NFT_MSG_NEWRULE`
 /// of the chain `chain` drops; `None` if it does not drop. Without a device the rule drops all
 /// packets of the family.
-pub(super) fn held_back(body: &[u8], chain: &str) -> Option<(bool, Option<String>)> {
+pub(super) fn dropped_packets(body: &[u8], chain: &str) -> Option<(bool, Option<String>)> {
     let rule = body.get(HEADER..)?;
     if text(rule, 2)? != chain {
         return None;
@@ -182,9 +182,9 @@ mod tests {
             (drops.table.as_str(), drops.name.as_str(), drops.family_name()),
             ("filter", "FORWARD", "ip")
         );
-        assert!(drops.is_forward() && drops.drops() && drops.concerns(false) && !drops.concerns(true));
+        assert!(drops.is_forward() && drops.drops() && drops.applies_to(false) && !drops.applies_to(true));
         let both = found(Family::Inet, Hook::Forward, Verdict::Drop);
-        assert!(both.is_forward() && both.concerns(false) && both.concerns(true));
+        assert!(both.is_forward() && both.applies_to(false) && both.applies_to(true));
         assert!(!found(Family::Ip, Hook::Forward, Verdict::Accept).drops());
         assert!(!found(Family::Ip, Hook::Postrouting, Verdict::Drop).is_forward());
         let bridge = FoundChain { family: 7, ..drops };
@@ -195,7 +195,7 @@ mod tests {
     fn what_is_held_back_is_read_from_its_rules() {
         let read = |rule: Vec<Expression>| {
             let messages = chain(Family::Inet, Hook::Forward, Verdict::Accept, vec![rule]);
-            held_back(&messages[1].1, "FORWARD")
+            dropped_packets(&messages[1].1, "FORWARD")
         };
         let from = Expression::device(MetaKey::IifName, CmpOp::Eq, "eth0");
         let (drop, accept) = (Expression::Verdict(Verdict::Drop), Expression::Verdict(Verdict::Accept));
@@ -207,7 +207,7 @@ mod tests {
         assert_eq!(read([&Expression::family(true)[..], &[drop]].concat()), Some((true, None)));
         assert_eq!(read(rule(false, &accept)), None);
         let messages = chain(Family::Inet, Hook::Forward, Verdict::Accept, vec![rule(false, &accept)]);
-        assert_eq!(held_back(&messages[1].1, "others"), None, "of another chain");
+        assert_eq!(dropped_packets(&messages[1].1, "others"), None, "of another chain");
         assert_eq!(input_device(&messages[1].1, "FORWARD"), Some("eth0".to_owned()));
         assert_eq!(input_device(&messages[1].1, "others"), None, "of another chain");
     }
@@ -216,7 +216,7 @@ mod tests {
         #[test]
         fn any_body_is_survived(body in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = (FoundChain::parse(&body), table_name(&body), FoundTable::parse(&body));
-            let _ = (held_back(&body, "others"), input_device(&body, "others"));
+            let _ = (dropped_packets(&body, "others"), input_device(&body, "others"));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! nf_tables: wontun's tables, each put up or removed in one transaction, and reading of other
+//! nf_tables: wontun's tables, each installed or removed in one transaction, and reading of other
 //! programs' tables.
 //!
 //! Only the features that wontun's tables need are encoded, and only the attributes needed are
@@ -11,7 +11,7 @@
 //! closes. It is an *orphan* then, which any process may delete or replace. Each of wontun's tables
 //! is edited by one [`Nft`], which lives as long as the table's owner needs it. Where the kernel
 //! has no such flags, any process with CAP_NET_ADMIN can delete a table: [`Watch`] reports each
-//! change of the ruleset, and [`Nft::ensure`] puts missing or changed tables up again.
+//! change of the ruleset, and [`Nft::ensure`] restores missing or changed tables.
 
 mod batch;
 mod contents;
@@ -31,7 +31,7 @@ use super::error;
 use super::request_error::RequestError;
 use super::socket::NetlinkSocket;
 use batch::Batch;
-use contents::Contents;
+use contents::TableContents;
 pub(super) use found_rule::{FoundRule, Packet, ends_with_drop, may_accept};
 pub(super) use listing::FoundChain;
 use listing::FoundTable;
@@ -56,16 +56,16 @@ pub(super) struct Nft {
     netlink: NetlinkSocket,
     /// `NFT_TABLE_F_*` of new tables: [`OWNED`] until the kernel refuses it as too old.
     flags: u32,
-    /// Contents of the tables put up without ownership, by family and name.
-    unowned: BTreeMap<(u8, String), Contents>,
+    /// Contents of the tables installed without ownership, by family and name.
+    unowned: BTreeMap<(u8, String), TableContents>,
 }
 
 /// State of a wanted table, found by [`Nft::ensure`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum Ensured {
     /// The table was as wanted.
     Intact,
-    /// The table was missing or changed, and has been put up again.
+    /// The table was missing or changed, and has been installed again.
     Repaired,
 }
 
@@ -78,23 +78,23 @@ impl Nft {
         })
     }
 
-    /// Puts up the table, replacing one with the same name atomically.
+    /// Installs the table, replacing one with the same name atomically.
     pub(super) fn replace(&mut self, table: &Table) -> Result<(), RequestError> {
         for _ in 0..ATTEMPTS {
             let before = self.generation().ok();
-            self.put_up(table)?;
+            self.install(table)?;
             // a table that cannot be read is not intact
-            if self.flags != 0 || self.remember(table, before).unwrap_or(false) {
+            if self.flags != 0 || self.record_contents(table, before).unwrap_or(false) {
                 break;
             }
         }
         Ok(())
     }
 
-    /// Stores the contents of a table that was put up. Returns false if another program may have
+    /// Stores the contents of a table that was installed. Returns false if another program may have
     /// changed it since then, so that it is not intact. `before` is the generation of the ruleset
     /// before the change, if the kernel reports it.
-    fn remember(&mut self, table: &Table, before: Option<u32>) -> Result<bool, RequestError> {
+    fn record_contents(&mut self, table: &Table, before: Option<u32>) -> Result<bool, RequestError> {
         let key = (table.family as u8, table.name.clone());
         self.unowned.remove(&key);
         let contents = self.contents(table)?;
@@ -108,14 +108,14 @@ impl Nft {
         Ok(is_own)
     }
 
-    fn put_up(&mut self, table: &Table) -> Result<(), RequestError> {
+    fn install(&mut self, table: &Table) -> Result<(), RequestError> {
         let mut last = RequestError::NoReply;
         for _ in 0..ATTEMPTS {
             let found = self.find(table.family, &table.name)?;
             let flags = self.flags;
             let outcome = self.netlink.transact(|sequence| {
                 let mut batch = Batch::new(table.family, sequence);
-                batch.put_up(table, found.is_some(), flags);
+                batch.create_table(table, found.is_some(), flags);
                 batch.finish()
             });
             let errno = match outcome {
@@ -137,22 +137,26 @@ impl Nft {
         Err(last)
     }
 
-    /// Puts `table` up again unless it is in place unchanged.
-    pub(super) fn ensure(&mut self, table: &Table) -> Result<Found, RequestError> {
+    /// Restores `table` unless it is in place unchanged.
+    pub(super) fn ensure(&mut self, table: &Table) -> Result<Ensured, RequestError> {
         if self.is_intact(table)? {
-            return Ok(Found::Intact);
+            return Ok(Ensured::Intact);
         }
-        self.replace(table).map(|()| Found::Repaired)
+        self.replace(table).map(|()| Ensured::Repaired)
     }
 
-    /// Puts up `wanted`, replacing the table `kept`. If both are equal, puts it up again only if it
+    /// Installs `wanted`, replacing the table `current`. If both are equal, restores it only if it
     /// is missing or changed.
-    pub(super) fn keep(&mut self, kept: &mut Option<Table>, wanted: &Table) -> Result<Found, RequestError> {
-        let found = match kept {
-            Some(kept) if kept == wanted => self.ensure(wanted)?,
-            _ => self.replace(wanted).map(|()| Found::Intact)?,
+    pub(super) fn update(
+        &mut self,
+        current: &mut Option<Table>,
+        wanted: &Table,
+    ) -> Result<Ensured, RequestError> {
+        let found = match current {
+            Some(current) if current == wanted => self.ensure(wanted)?,
+            _ => self.replace(wanted).map(|()| Ensured::Intact)?,
         };
-        *kept = Some(wanted.clone());
+        *current = Some(wanted.clone());
         Ok(found)
     }
 
@@ -176,11 +180,11 @@ impl Nft {
     }
 
     /// Reads the contents of a table, except those that rules change.
-    fn contents(&mut self, table: &Table) -> Result<Contents, RequestError> {
+    fn contents(&mut self, table: &Table) -> Result<TableContents, RequestError> {
         let family = table.family as u8;
         let own =
             self.netlink.request_raw(|sequence| batch::get_table(table.family, &table.name, sequence))?;
-        let mut contents: Contents = own.as_deref().and_then(contents::entry).into_iter().collect();
+        let mut contents: TableContents = own.as_deref().and_then(contents::entry).into_iter().collect();
         contents.extend(self.netlink.dump_raw(batch::list_chains, |chain| contents::chain_of(chain, table))?);
         let list = |sequence| batch::list_rules(family, &table.name, sequence);
         contents.extend(self.netlink.dump_raw(list, contents::entry)?);
@@ -286,13 +290,13 @@ impl Nft {
 
     /// Returns the packets that rules of `chain` in the inet table `table` drop: the address family
     /// (true for IPv6), and the input device, if only packets of one device are dropped.
-    pub(super) fn held_back(
+    pub(super) fn dropped_packets(
         &mut self,
         table: &str,
         chain: &str,
     ) -> Result<Vec<(bool, Option<String>)>, RequestError> {
         let list = |sequence| batch::list_rules(Family::Inet as u8, table, sequence);
-        self.netlink.dump_raw(list, |rule| listing::held_back(rule, chain))
+        self.netlink.dump_raw(list, |rule| listing::dropped_packets(rule, chain))
     }
 }
 

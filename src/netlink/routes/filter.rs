@@ -14,7 +14,7 @@ use std::num::NonZeroU32;
 use super::plan::{Both, Family};
 use super::warning::RouteWarning;
 use crate::netlink::nft::{
-    Chain, ChainType, CmpOp, Expression, Found, Hook, MetaKey, Nft, PayloadBase, Priority, Table, Verdict,
+    Chain, ChainType, CmpOp, Ensured, Expression, Hook, MetaKey, Nft, PayloadBase, Priority, Table, Verdict,
 };
 use crate::netlink::request_error::RequestError;
 
@@ -41,7 +41,7 @@ enum State {
     Absent,
     /// A killed run may have left a table.
     Leftover,
-    /// The table was put up; it is in place unless another program has removed it.
+    /// The table was installed; it is in place unless another program has removed it.
     Up(Table),
 }
 
@@ -50,7 +50,7 @@ impl Filters {
         Self { nft: None, tunnel: device.to_owned(), device: device.to_owned(), states: Both::default() }
     }
 
-    /// Sets the new name of the device, which [`Self::put_up`] puts into the tables.
+    /// Sets the new name of the device, which [`Self::install`] puts into the tables.
     pub(super) fn follow(&mut self, device: &str) {
         device.clone_into(&mut self.device);
     }
@@ -60,8 +60,8 @@ impl Filters {
         self.states = Both::new(|_| State::Leftover);
     }
 
-    /// Puts up the table of one family, unless it is in place.
-    pub(super) fn put_up(
+    /// Installs the table of one family, unless it is in place.
+    pub(super) fn install(
         &mut self,
         family: Family,
         addresses: &[IpAddr],
@@ -87,15 +87,15 @@ impl Filters {
         }
     }
 
-    /// Puts the tables up again that another program has deleted or changed, and returns their
-    /// names. A failure is reported by the next [`Filters::put_up`].
+    /// Restores the tables that another program has deleted or changed, and returns their
+    /// names. A failure is reported by the next [`Filters::install`].
     pub(super) fn repair(&mut self) -> Vec<String> {
         let mut repaired = Vec::new();
         for family in Family::BOTH {
             let State::Up(table) = self.states.of(family) else { continue };
             let table = table.clone();
             let found = self.nft().map_err(RequestError::Socket).and_then(|nft| nft.ensure(&table));
-            if matches!(found, Ok(Found::Repaired)) {
+            if matches!(found, Ok(Ensured::Repaired)) {
                 repaired.push(format!("{} {}", family.nft().name(), table.name));
             }
         }
@@ -112,7 +112,7 @@ impl Filters {
     }
 
     /// Removes the table of one family, if it may exist.
-    pub(super) fn take_away(&mut self, family: Family) {
+    pub(super) fn remove(&mut self, family: Family) {
         if std::mem::take(self.states.of_mut(family)) != State::Absent {
             let name = table_name(&self.tunnel);
             if let Ok(nft) = self.nft() {

@@ -128,7 +128,7 @@ pub struct Routes {
     wanted: Option<Wanted>,
     /// The networks with ordinary routes, for [`Routes::concerns`].
     plain: Both<BTreeSet<Prefix>>,
-    /// The policy, and the rules put up last: missing ones are added with the same priorities.
+    /// The policy, and the rules installed last: missing ones are added with the same priorities.
     rules: Both<Option<(Policy, Vec<Rule>)>>,
     told: Vec<RouteWarning>,
     /// True if the device is in another network namespace.
@@ -186,7 +186,7 @@ impl Routes {
     /// added by [`Routes::restore`].
     ///
     /// # Errors
-    /// The privilege, the device or policy routing is missing, or netlink fails. Parts put up until
+    /// The privilege, the device or policy routing is missing, or netlink fails. Parts installed until
     /// then stay in place for [`Routes::undo`].
     pub fn apply(&mut self, wanted: &Wanted) -> Result<Applied, LinkError> {
         self.apply_counted(wanted, Scope::All).map(|(applied, _)| applied)
@@ -244,7 +244,7 @@ impl Routes {
         Ok((applied, added))
     }
 
-    /// Adds the missing ones of the rules put up last, and returns their number.
+    /// Adds the missing ones of the rules installed last, and returns their number.
     fn restore_rules(&mut self) -> Result<usize, LinkError> {
         let mut added = 0_usize;
         for family in Family::BOTH {
@@ -262,7 +262,7 @@ impl Routes {
         self.had_ipv6 && self.told.iter().any(|warning| matches!(warning, RouteWarning::Ipv6Disabled { .. }))
     }
 
-    /// Puts the nf_tables tables up again that another program has deleted or changed, and returns
+    /// Restores the nf_tables tables that another program has deleted or changed, and returns
     /// their names.
     pub fn repair_tables(&mut self) -> Vec<String> {
         self.filters.repair()
@@ -278,7 +278,7 @@ impl Routes {
         self.wanted = None;
     }
 
-    /// Removes everything that was put up, as far as possible.
+    /// Removes everything that was installed, as far as possible.
     pub fn undo(&mut self) {
         if self.wanted.take().is_some()
             // the routes are deleted with the device, but the rules are not
@@ -330,7 +330,7 @@ impl Routes {
             self.kernel.unblock(&tables)?;
         }
         for family in Family::BOTH.into_iter().filter(|family| !plans.of(*family).has_policy()) {
-            self.filters.take_away(family);
+            self.filters.remove(family);
         }
         if !plans.of(Family::V4).has_policy() {
             self.source_mark.forget(&seen);
@@ -400,7 +400,7 @@ impl Routes {
         Ok(Difference { added, skipped, surplus })
     }
 
-    /// Puts up the missing rules and filters of policy routing, and returns the number of rules.
+    /// Installs the missing rules and filters of policy routing, and returns the number of rules.
     /// Wanted rules are removed from the rules in `seen`, so that the surplus ones remain.
     fn add_rules(
         &mut self,
@@ -419,7 +419,7 @@ impl Routes {
                 *self.rules.of_mut(family) = None;
                 continue;
             };
-            warnings.extend(self.filters.put_up(family, &addresses, mark));
+            warnings.extend(self.filters.install(family, &addresses, mark));
             let policy = Policy {
                 family,
                 mark: mark.get(),

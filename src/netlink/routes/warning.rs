@@ -42,7 +42,7 @@ pub enum RouteWarning {
         /// True if a device filters strictly now (`rp_filter` is 1).
         strict: bool,
     },
-    /// The nf_tables rules could not be put up.
+    /// The nf_tables rules could not be installed.
     Nftables {
         /// The table's name.
         table: String,
@@ -90,7 +90,7 @@ impl fmt::Display for RouteWarning {
             ),
             Self::Nftables { table, family, reason } => write!(
                 f,
-                "cannot put up the {family} nftables table {table}: {reason}: the tunnel's addresses are open to \
+                "cannot install the {family} nftables table {table}: {reason}: the tunnel's addresses are open to \
                  packets from other devices, and a strict rp_filter may drop what the peers send: see that the \
                  kernel has nf_tables, nft_fib and nft_ct (modprobe nft_fib_ipv4 nft_fib_ipv6 nft_ct)"
             ),

@@ -62,7 +62,7 @@ impl Firewall {
         firewall.update_guard(&file.configuration.interface.addresses)?;
         let mut nat = Nat::new(name.as_str(), &file.nat_allow);
         match file.nat {
-            NatMode::Off => nat.take_away(),
+            NatMode::Off => nat.remove(),
             NatMode::Auto => firewall.nat = Some(nat),
         }
         if file.nat == NatMode::Auto && file.configuration.is_full_tunnel() {
@@ -110,7 +110,7 @@ impl Firewall {
     /// # Errors
     /// The kernel rejects it.
     pub(super) fn restore_kill_switch(&mut self) -> io::Result<()> {
-        self.kill_switch.as_mut().map_or(Ok(None), EngagedKillSwitch::put_back).map(drop)
+        self.kill_switch.as_mut().map_or(Ok(None), EngagedKillSwitch::repair).map(drop)
     }
 
     /// Switches the kill switch off or on by request. Does nothing to switch off a missing one.

@@ -104,8 +104,8 @@ impl EngagedKillSwitch {
     ///
     /// # Errors
     /// The kernel rejects it.
-    pub(super) fn put_back(&mut self) -> io::Result<Option<String>> {
-        self.switch.as_mut().map_or(Ok(None), KillSwitch::put_back).map_err(io::Error::other)
+    pub(super) fn repair(&mut self) -> io::Result<Option<String>> {
+        self.switch.as_mut().map_or(Ok(None), KillSwitch::repair).map_err(io::Error::other)
     }
 
     /// Switches it on, or off until it is switched on or the tunnel is restarted.
@@ -115,7 +115,7 @@ impl EngagedKillSwitch {
     pub(super) fn set_engaged(&mut self, is_engaged: bool) -> io::Result<()> {
         let Some(switch) = &mut self.switch else { return Ok(()) };
         if switch.is_engaged() == is_engaged {
-            return switch.put_back().map(drop).map_err(io::Error::other);
+            return switch.repair().map(drop).map_err(io::Error::other);
         }
         switch.set_engaged(is_engaged).map_err(io::Error::other)?;
         let name = &self.name;

@@ -8,7 +8,7 @@ use crate::supervisor::reconcile::{Compared, Need};
 
 impl WireGuard {
     pub(super) fn compare_kill_switch(&mut self, context: &mut Context) -> Compared {
-        match self.firewall.kill_switch.as_mut().map_or(Ok(None), EngagedKillSwitch::put_back) {
+        match self.firewall.kill_switch.as_mut().map_or(Ok(None), EngagedKillSwitch::repair) {
             Ok(repaired) => {
                 context.reconciler.repairs.tables += u64::from(repaired.is_some());
                 Compared { repaired, ..Compared::default() }

@@ -327,7 +327,7 @@ fn without_nftables_the_tunnel_runs_and_says_so() {
     // INPUT, NAT, and one for later
     let refuse = no_nftables::refuse(site, &arguments, |places| places.nth(4));
     let server = site.launch(BINARY.as_ref(), &arguments).wrap(&refuse).spawn();
-    server.wait_for("cannot put up the nftables table wontun-nat-wg0: Protocol not supported");
+    server.wait_for("cannot install the nftables table wontun-nat-wg0: Protocol not supported");
     let client = Node::start(&plan.client_site, ConfigFile, &plan.client);
     client.ping("10.9.0.1");
 }
@@ -343,7 +343,7 @@ fn without_nftables_peers_are_not_served_if_they_are_to_be_isolated() {
     let refuse = no_nftables::refuse(site, &arguments, |places| places.nth(2));
     let isolate = [&arguments[..], &["--policy", "isolate"]].concat();
     let ended = site.launch(BINARY.as_ref(), &isolate).wrap(&refuse).spawn().wait_exit();
-    let failure = "cannot put up the nftables table wontun-guard-wg0: Protocol not supported";
+    let failure = "cannot install the nftables table wontun-guard-wg0: Protocol not supported";
     assert_eq!(ended.status.code(), Some(69), "{:?}", ended.lines);
     assert!(ended.lines.iter().any(|line| line.contains(failure)), "{:?}", ended.lines);
     let server = site.launch(BINARY.as_ref(), &arguments).wrap(&refuse).spawn();

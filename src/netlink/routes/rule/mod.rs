@@ -226,7 +226,7 @@ impl Policy {
         block
     }
 
-    /// Returns the wanted rules, given the present rules `own`, the rules put up last (`last`) and
+    /// Returns the wanted rules, given the present rules `own`, the rules installed last (`last`) and
     /// all `foreign` rules. Keeps the priorities of `own` or `last` if they still fit; otherwise
     /// places the rules after the rule for local addresses, like wg-quick. `None` if no priorities
     /// are free.
