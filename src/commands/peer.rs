@@ -11,7 +11,7 @@ use super::output::{print_secret, stdout, write};
 use super::show::json::Listed;
 use super::show::{human, json, report};
 use crate::net::random::SystemRandom;
-use crate::netlink::input_drops;
+use crate::netlink::find_input_drops;
 use crate::server::peers::{self, AddPeer, Added};
 use crate::server::{ClientDns, Folder, PeerName, QrCode, ServerFile, ServerPeer, SetupError, create_secret};
 use crate::uapi::{AllowedIpChange, PeerChanges};
@@ -80,7 +80,7 @@ pub fn add_peer(folder: &Folder, options: AddOptions) -> Result<(), CommandError
     }
 
     if let Some(port) = file.configuration().interface.listen_port {
-        for warning in input_drops(folder.tun().as_str(), port.get()) {
+        for warning in find_input_drops(folder.tun().as_str(), port.get()) {
             let _ = writeln!(io::stderr(), "wontun: warning: {warning}");
         }
     }

@@ -12,7 +12,7 @@ use super::interfaces::{self, TUNNELS};
 use super::message::{self, LinkState};
 use super::request_error::RequestError;
 use super::socket::NetlinkSocket;
-use super::tun::{self, Occupant};
+use super::tun::{self, ExistingLink};
 use crate::config::Cidr;
 
 /// Smallest MTU, in bytes, with which the kernel keeps IPv6 on a device.
@@ -33,15 +33,15 @@ pub struct Link {
 /// The kernel's description of a device without its index and name, which may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Looks {
-    tun: Occupant,
+    tun: ExistingLink,
     group: Option<u32>,
 }
 
 impl Looks {
     fn of(body: &[u8]) -> Self {
         let tun = match tun::parse(body) {
-            Occupant::Tun(state) => Occupant::Tun(tun::TunState { index: 0, ..state }),
-            Occupant::Undescribed { .. } => Occupant::Undescribed { index: 0 },
+            ExistingLink::Tun(state) => ExistingLink::Tun(tun::TunState { index: 0, ..state }),
+            ExistingLink::Undescribed { .. } => ExistingLink::Undescribed { index: 0 },
             other => other,
         };
         Self { tun, group: message::link_group(body) }
@@ -148,7 +148,7 @@ impl Link {
     ///
     /// # Errors
     /// The device is gone, or netlink fails.
-    pub fn describe(&mut self) -> Result<Occupant, LinkError> {
+    pub fn describe(&mut self) -> Result<ExistingLink, LinkError> {
         self.read().map(|body| tun::parse(&body))
     }
 

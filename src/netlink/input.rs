@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use super::legacy;
+use super::legacy_iptables;
 use super::nft::{FoundChain, Nft, Packet, ends_with_drop, may_accept};
 
 /// Prefix of the names of this program's tables.
-const OWN: &str = "wontun";
+const OWN_TABLES: &str = "wontun";
 
 /// A firewall that drops packets to a UDP port. Displays as one line with a remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,13 +88,13 @@ impl InputWarning {
 
 /// Returns the chains that drop packets to `port` for the tunnel called `device`, and legacy
 /// iptables where it may drop them.
-pub fn input_drops(device: &str, port: u16) -> Vec<InputWarning> {
-    let legacy = [false, true].into_iter().filter(|v6| legacy::has_filter(*v6));
+pub fn find_input_drops(device: &str, port: u16) -> Vec<InputWarning> {
+    let legacy = [false, true].into_iter().filter(|v6| legacy_iptables::has_filter(*v6));
     let legacy = legacy.map(|v6| InputWarning::Legacy { port, v6 });
     let Ok(mut nft) = Nft::open() else { return legacy.collect() };
     let chains = nft.chains().unwrap_or_default();
     let mut warnings: Vec<InputWarning> = Vec::new();
-    for chain in chains.iter().filter(|chain| chain.is_input() && !chain.table.starts_with(OWN)) {
+    for chain in chains.iter().filter(|chain| chain.is_input() && !chain.table.starts_with(OWN_TABLES)) {
         let Ok(rules) = nft.rules(chain, Packet::Input { device, port }) else { continue };
         let drops = chain.drops() || ends_with_drop(&chain.name, &rules);
         if !drops || may_accept(&chain.name, &rules, false) {
@@ -102,9 +102,9 @@ pub fn input_drops(device: &str, port: u16) -> Vec<InputWarning> {
         }
         let remedy = remedy(chain, &chains);
         // one command of ufw or firewalld covers both families
-        let is_told = matches!(remedy, InputRemedy::Ufw | InputRemedy::Firewalld)
+        let is_reported = matches!(remedy, InputRemedy::Ufw | InputRemedy::Firewalld)
             && warnings.iter().any(|warning| warning.is_remedied_by(remedy));
-        if !is_told {
+        if !is_reported {
             warnings.push(InputWarning::Drops {
                 port,
                 family: chain.family_name(),

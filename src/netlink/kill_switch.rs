@@ -46,7 +46,7 @@ use super::nft::{
 };
 use super::ranges;
 use super::request_error::RequestError;
-use super::tun::{Occupant, occupant};
+use super::tun::{ExistingLink, existing_link};
 use wontun_proto::allowed_ips::Prefix;
 
 const PREFIX: &str = "wontun-lock-";
@@ -124,7 +124,7 @@ impl KillSwitch {
         let mut nft = open(|| install_action(name))?;
         let found = nft.has(Family::Inet, &table_name(name));
         let found = found.map_err(|failure| LinkError::new(install_action(name), failure, REMEDY))?;
-        let is_foreign = found && occupant(name)? != Occupant::Nobody;
+        let is_foreign = found && existing_link(name)? != ExistingLink::Absent;
         let (tunnel, device, allowed) = (name.to_owned(), name.to_owned(), allowed.to_vec());
         let mut switch = Self { nft, tunnel, device, allowed, pass: None, is_foreign, is_off: false };
         if !is_foreign {

@@ -5,7 +5,7 @@
 //!
 //! - [`Link`] sends one request at a time and waits for its acknowledgement. The kernel has carried
 //!   out the request when the send returns, so the wait is short; it is bounded nevertheless.
-//! - [`Monitor`] is a non-blocking socket for the event loop that receives every change of a
+//! - [`LinkMonitor`] is a non-blocking socket for the event loop that receives every change of a
 //!   device. A device that went down and up again has lost its IPv6 addresses: [`Link::restore`]
 //!   sets them again.
 //! - [`Routes`] compares the host's routes and rules with those wanted for the tunnel, and applies
@@ -32,7 +32,7 @@ mod guard;
 mod input;
 mod interfaces;
 mod kill_switch;
-mod legacy;
+mod legacy_iptables;
 mod message;
 mod monitor;
 mod nat;
@@ -47,15 +47,15 @@ mod tun;
 pub use device::{Configured, Link};
 pub use error::LinkError;
 pub use guard::{Guard, GuardWarning};
-pub use input::{InputWarning, input_drops};
+pub use input::{InputWarning, find_input_drops};
 pub use kill_switch::{FoundKillSwitch, KillSwitch, Pass};
 pub use message::LinkState;
-pub use monitor::{LinkEvent, Monitor};
+pub use monitor::{LinkEvent, LinkMonitor};
 pub use nat::{Nat, NatApplied, NatWarning};
-pub use nft::{RulesetChange, Watch};
-pub use overlap::{Overlap, overlaps};
+pub use nft::{NftMonitor, RulesetChange};
+pub use overlap::{Overlap, find_overlaps};
 pub use routes::{Added, Applied, RouteWarning, Routes, Scope, Wanted};
-pub use tun::{Occupant, TunState, delete, occupant, rename};
+pub use tun::{ExistingLink, TunState, delete, existing_link, rename};
 
 /// Opens the netlink sockets that routes, NAT and the kill switch may need later, if `all` is true,
 /// and prevents this process from opening any other: the sandbox kills a process that tries.

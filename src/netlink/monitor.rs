@@ -75,13 +75,13 @@ pub enum LinkEvent {
 /// the deletion of routes and rules that may concern it. A socket filter drops the other route
 /// changes, of which some hosts have many.
 #[derive(Debug)]
-pub struct Monitor {
+pub struct LinkMonitor {
     socket: Socket,
     index: u32,
     buffer: Vec<u8>,
 }
 
-impl Monitor {
+impl LinkMonitor {
     /// Subscribes to the notifications. Read the state afterwards, so that no change is missed.
     ///
     /// # Errors
@@ -120,7 +120,7 @@ impl Monitor {
     }
 }
 
-impl AsFd for Monitor {
+impl AsFd for LinkMonitor {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
@@ -270,7 +270,7 @@ mod tests {
 
     #[test]
     fn nothing_new_does_not_block() {
-        let mut monitor = Monitor::open(1).unwrap();
+        let mut monitor = LinkMonitor::open(1).unwrap();
         // other tests on this machine may create links
         while let Some(event) = monitor.poll_event().unwrap() {
             assert_ne!(event, LinkEvent::Deleted);

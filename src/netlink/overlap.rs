@@ -41,13 +41,17 @@ impl fmt::Display for Overlap {
 /// Returns the networks of other devices that overlap `allowed_ips` now. Default routes, whole or
 /// in halves, are excluded, since they are meant to overlap; so are the networks of the tunnel's
 /// own `addresses`, which the guard handles. Returns an empty list if the devices cannot be read.
-pub fn overlaps(device: &str, addresses: &[Cidr], allowed_ips: impl Iterator<Item = Prefix>) -> Vec<Overlap> {
+pub fn find_overlaps(
+    device: &str,
+    addresses: &[Cidr],
+    allowed_ips: impl Iterator<Item = Prefix>,
+) -> Vec<Overlap> {
     let interfaces = NetlinkSocket::open().ok().and_then(|mut netlink| interfaces(&mut netlink).ok());
     let own = addresses.iter().filter_map(|cidr| Prefix::new(cidr.address(), cidr.prefix())).collect();
-    among(&interfaces.unwrap_or_default(), device, own, allowed_ips)
+    overlaps_among(&interfaces.unwrap_or_default(), device, own, allowed_ips)
 }
 
-fn among(
+fn overlaps_among(
     interfaces: &[Interface],
     device: &str,
     own: Vec<Prefix>,
@@ -57,7 +61,8 @@ fn among(
     let others = others.filter(|interface| !interface.is_loopback && !interface.is_tunnel);
     let mut found: Vec<Overlap> = Vec::new();
     for other in others {
-        for address in other.addresses.iter().filter(|address| !is_alone(address.network)) {
+        for address in other.addresses.iter().filter(|address| !is_single_host_or_link_local(address.network))
+        {
             let overlap = Overlap {
                 device: device.to_owned(),
                 other: other.name.clone(),
@@ -82,7 +87,7 @@ fn among(
 }
 
 /// Returns true if the network has a single address or is link-local.
-fn is_alone(network: Prefix) -> bool {
+fn is_single_host_or_link_local(network: Prefix) -> bool {
     match network.network() {
         std::net::IpAddr::V4(_) => network.length() == 32,
         std::net::IpAddr::V6(address) => network.length() == 128 || address.is_unicast_link_local(),
@@ -124,7 +129,7 @@ mod tests {
             interface("docker0", &["10.8.0.1/24"]),
         ];
         let allowed_ips = allowed_ips.iter().map(|text| prefix(text));
-        let overlaps = among(&interfaces, "wg0", vec![prefix("10.8.0.0/24")], allowed_ips);
+        let overlaps = overlaps_among(&interfaces, "wg0", vec![prefix("10.8.0.0/24")], allowed_ips);
         let shown = overlaps.iter().map(|overlap| {
             assert_eq!(overlap.device, "wg0");
             (format!("{} {}", overlap.other, overlap.network), listed(&overlap.allowed_ips))

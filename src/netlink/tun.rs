@@ -25,9 +25,9 @@ const IFF_TUN: u8 = 1;
 
 /// The existing link with a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Occupant {
+pub enum ExistingLink {
     /// No device: the name is free.
-    Nobody,
+    Absent,
     /// A device of another kind, including tap devices.
     Other,
     /// A tun device of a kernel that does not describe them (before Linux 4.17).
@@ -67,7 +67,7 @@ impl TunState {
     /// Returns true if a process is known to hold the device. A persistent device with a single
     /// queue may be held nevertheless: the kernel refuses a second process with EBUSY then. It does
     /// not for a multi-queue device.
-    pub fn is_held(&self) -> bool {
+    pub fn is_attached(&self) -> bool {
         !self.persistent || self.queues.is_some_and(|queues| queues > 0)
     }
 }
@@ -76,12 +76,12 @@ impl TunState {
 ///
 /// # Errors
 /// Netlink is unavailable.
-pub fn occupant(name: &str) -> Result<Occupant, LinkError> {
+pub fn existing_link(name: &str) -> Result<ExistingLink, LinkError> {
     let action = || format!("find out whether {name} is taken");
     match request(message::get_link_by_name(name), action)? {
         Ok(Some(body)) => Ok(parse(&body)),
         Ok(None) => Err(LinkError::NoReply { action: action() }),
-        Err(RequestError::Refused { errno: Errno::ENODEV, .. }) => Ok(Occupant::Nobody),
+        Err(RequestError::Refused { errno: Errno::ENODEV, .. }) => Ok(ExistingLink::Absent),
         Err(failure) => Err(LinkError::new(action(), failure, "give a name of 1 to 15 bytes")),
     }
 }
@@ -120,24 +120,24 @@ fn request(
 }
 
 /// Parses an `RTM_NEWLINK`.
-pub(super) fn parse(body: &[u8]) -> Occupant {
+pub(super) fn parse(body: &[u8]) -> ExistingLink {
     let info = body.get(LINK_HEADER..).and_then(|attributes| attribute(attributes, IFLA_LINKINFO));
     let info = info.unwrap_or_default();
     let kind = attribute(&info, IFLA_INFO_KIND).and_then(|kind| parse_string(&kind).ok());
     let Some(header) = link_header(body).filter(|_| kind.as_deref() == Some("tun")) else {
-        return Occupant::Other;
+        return ExistingLink::Other;
     };
     let data = attribute(&info, IFLA_INFO_DATA).unwrap_or_default();
     let byte = |kind| attribute(&data, kind).and_then(|value| value.first().copied());
     let is_set = |kind| byte(kind).is_some_and(|set| set != 0);
     match byte(IFLA_TUN_TYPE) {
-        None => return Occupant::Undescribed { index: header.index },
+        None => return ExistingLink::Undescribed { index: header.index },
         Some(IFF_TUN) => {}
-        Some(_) => return Occupant::Other,
+        Some(_) => return ExistingLink::Other,
     }
     let user = |kind| parse_u32(&attribute(&data, kind)?).ok();
     let detached = attribute_u32(&data, IFLA_TUN_NUM_DISABLED_QUEUES).unwrap_or_default();
-    Occupant::Tun(TunState {
+    ExistingLink::Tun(TunState {
         index: header.index,
         owner: user(IFLA_TUN_OWNER),
         group: user(IFLA_TUN_GROUP),
@@ -167,7 +167,7 @@ mod tests {
         queues: None,
     };
 
-    fn device(kind: &[u8], data: &[Vec<u8>]) -> Occupant {
+    fn device(kind: &[u8], data: &[Vec<u8>]) -> ExistingLink {
         let info = [nla(IFLA_INFO_KIND, kind), nla(IFLA_INFO_DATA, &data.concat())].concat();
         parse(&link(0, 3, 0, &[nla(4, &[0; 4]), nla(IFLA_LINKINFO, &info)].concat()))
     }
@@ -183,12 +183,12 @@ mod tests {
 
     #[test]
     fn a_tun_device_is_told_from_others() {
-        assert_eq!(device(b"tun\0", &[flags(1, 0, 0)]), Occupant::Tun(DEVICE));
-        assert_eq!(device(b"tun\0", &[]), Occupant::Undescribed { index: 3 });
-        assert_eq!(device(b"tun\0", &[flags(2, 0, 0)]), Occupant::Other, "a tap");
-        assert_eq!(device(b"veth\0", &[flags(1, 0, 0)]), Occupant::Other);
-        assert_eq!(parse(&link(0, 3, 0, &[])), Occupant::Other, "such as lo");
-        assert_eq!(parse(&[]), Occupant::Other);
+        assert_eq!(device(b"tun\0", &[flags(1, 0, 0)]), ExistingLink::Tun(DEVICE));
+        assert_eq!(device(b"tun\0", &[]), ExistingLink::Undescribed { index: 3 });
+        assert_eq!(device(b"tun\0", &[flags(2, 0, 0)]), ExistingLink::Other, "a tap");
+        assert_eq!(device(b"veth\0", &[flags(1, 0, 0)]), ExistingLink::Other);
+        assert_eq!(parse(&link(0, 3, 0, &[])), ExistingLink::Other, "such as lo");
+        assert_eq!(parse(&[]), ExistingLink::Other);
     }
 
     #[test]
@@ -211,11 +211,11 @@ mod tests {
             queues: Some(3),
             ..DEVICE
         };
-        assert_eq!(device(b"tun\0", &data), Occupant::Tun(expected));
+        assert_eq!(device(b"tun\0", &data), ExistingLink::Tun(expected));
         let many =
             [flags(1, 0, 1), number(IFLA_TUN_NUM_QUEUES, u32::MAX), number(IFLA_TUN_NUM_DISABLED_QUEUES, 1)];
         let expected = TunState { multi_queue: true, queues: Some(u32::MAX), ..DEVICE };
-        assert_eq!(device(b"tun\0", &many), Occupant::Tun(expected));
+        assert_eq!(device(b"tun\0", &many), ExistingLink::Tun(expected));
     }
 
     #[test]
@@ -228,16 +228,16 @@ mod tests {
             (false, Some(1), true),
         ] {
             let state = TunState { persistent, queues, ..DEVICE };
-            assert_eq!(state.is_held(), held, "{state:?}");
+            assert_eq!(state.is_attached(), held, "{state:?}");
         }
     }
 
     /// Needs no privilege.
     #[test]
     fn a_name_is_free_or_taken() {
-        assert_eq!(occupant("no-such-link").unwrap(), Occupant::Nobody);
-        assert_eq!(occupant("lo").unwrap(), Occupant::Other);
-        let error = occupant("a-name-of-more-than-15-bytes").unwrap_err();
+        assert_eq!(existing_link("no-such-link").unwrap(), ExistingLink::Absent);
+        assert_eq!(existing_link("lo").unwrap(), ExistingLink::Other);
+        let error = existing_link("a-name-of-more-than-15-bytes").unwrap_err();
         assert!(error.to_string().contains("a-name-of-more-than-15-bytes is taken"), "{error}");
     }
 

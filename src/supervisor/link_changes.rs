@@ -7,7 +7,7 @@ use super::link_watch::IPV6_MIN_MTU;
 use super::mode::Mode;
 use super::reconcile::{Compared, Piece};
 use crate::messages::ToTunnel;
-use crate::netlink::{LinkError, LinkEvent, Occupant};
+use crate::netlink::{ExistingLink, LinkError, LinkEvent};
 
 /// Number of events read per turn.
 const BUDGET: usize = 128;
@@ -154,7 +154,8 @@ impl Context {
     /// Returns a warning if another process has changed the owner of the device, or has attached to
     /// it, since the start. Either takes CAP_NET_ADMIN, and cannot be undone from here.
     fn foreign_holder(&mut self) -> Option<String> {
-        let (Occupant::Tun(then), Occupant::Tun(now)) = (self.link.holders?, self.link.link.describe().ok()?)
+        let (ExistingLink::Tun(then), ExistingLink::Tun(now)) =
+            (self.link.holders?, self.link.link.describe().ok()?)
         else {
             return None;
         };

@@ -10,7 +10,7 @@ use crate::config::TunName;
 use crate::logging::RateLimit;
 use crate::messages;
 use crate::net::send_batch::{MAX_MESSAGE, MAX_SEGMENTS_OF_MESSAGE};
-use crate::netlink::{Configured, Link, LinkError, LinkState, Monitor, Occupant};
+use crate::netlink::{Configured, Link, LinkError, LinkState, LinkMonitor, ExistingLink};
 
 /// MTU in bytes below which the kernel removes IPv6 from a device, with addresses and routes.
 pub(super) const IPV6_MIN_MTU: u32 = 1280;
@@ -19,7 +19,7 @@ pub(super) const IPV6_MIN_MTU: u32 = 1280;
 #[derive(Debug)]
 pub(super) struct LinkWatch {
     pub(super) link: Link,
-    pub(super) monitor: Monitor,
+    pub(super) monitor: LinkMonitor,
     pub(super) index: u32,
     /// True if wontun manages its addresses, MTU and state.
     pub(super) configured: bool,
@@ -28,7 +28,7 @@ pub(super) struct LinkWatch {
     /// MTU in the configuration.
     pub(super) wanted_mtu: Option<u32>,
     /// Owner and queues at the start.
-    pub(super) holders: Option<Occupant>,
+    pub(super) holders: Option<ExistingLink>,
     /// Overhead of a datagram in bytes, if super-packets are to be fitted to messages.
     pub(super) fits: Option<u32>,
     pub(super) up: bool,
@@ -109,7 +109,7 @@ impl LinkWatch {
         let index = link.index();
         Ok(Self {
             link,
-            monitor: Monitor::open(index)?,
+            monitor: LinkMonitor::open(index)?,
             index,
             configured: false,
             mtu: 0,

@@ -26,7 +26,7 @@ use tun_tap::{Iface, Mode};
 use super::{NODE, Tun, TunError};
 use crate::config::TunName;
 use crate::net::random::SystemRandom;
-use crate::netlink::{self, LinkError, Occupant, TunState};
+use crate::netlink::{self, LinkError, ExistingLink, TunState};
 use wontun_proto::wireguard::Random as _;
 use wontun_sys::{self, process};
 
@@ -96,14 +96,14 @@ impl Tun {
 fn open_as(name: &TunName, count: usize, config: QueueConfig) -> Result<Vec<Tun>, OpenError> {
     // once more if another process creates a device of that name in between
     for _ in 0..2 {
-        let queues = match occupant(name, name)? {
-            Occupant::Nobody => create(name, config)?,
-            Occupant::Undescribed { .. } => {
+        let queues = match existing_link(name, name)? {
+            ExistingLink::Absent => create(name, config)?,
+            ExistingLink::Undescribed { .. } => {
                 Some(attach_all(name, name, QueueConfig { queue_count: None, ..config }, false)?.0)
             }
-            Occupant::Tun(state) if state.is_held() => return Err(busy(name)),
-            Occupant::Tun(state) => Some(take_over(name, &state, config)?),
-            Occupant::Other => return Err(OpenError::Error(TunError::OtherKind(name.clone()))),
+            ExistingLink::Tun(state) if state.is_attached() => return Err(busy(name)),
+            ExistingLink::Tun(state) => Some(take_over(name, &state, config)?),
+            ExistingLink::Other => return Err(OpenError::Error(TunError::OtherKind(name.clone()))),
         };
         if let Some(queues) = queues {
             return configure_queues(name, queues, count);
@@ -120,20 +120,20 @@ fn create(name: &TunName, config: QueueConfig) -> Result<Option<Vec<Attached>>, 
     for _ in 0..ATTEMPTS {
         let temporary = temporary_name(&mut random);
         let (queues, owner) = attach_all(&temporary, name, config, true)?;
-        let index = match occupant(&temporary, name)? {
-            Occupant::Tun(state) if state == expected(&state, config, owner) => state.index,
-            Occupant::Tun(TunState { index, .. }) => {
+        let index = match existing_link(&temporary, name)? {
+            ExistingLink::Tun(state) if state == expected(&state, config, owner) => state.index,
+            ExistingLink::Tun(TunState { index, .. }) => {
                 tracing::debug!("another process attached to a new tun device, which is deleted");
                 netlink::delete(index).map_err(|error| link_error(name, error))?;
                 continue;
             }
             // on a single-queue device a second process gets EBUSY
-            Occupant::Undescribed { index } if config.queue_count.is_none() => index,
-            Occupant::Undescribed { .. } => {
+            ExistingLink::Undescribed { index } if config.queue_count.is_none() => index,
+            ExistingLink::Undescribed { .. } => {
                 let error = "this kernel does not report the queues of a device (Linux 4.17 does)";
                 return Err(OpenError::Unsupported(io::Error::new(io::ErrorKind::Unsupported, error)));
             }
-            Occupant::Nobody | Occupant::Other => {
+            ExistingLink::Absent | ExistingLink::Other => {
                 return Err(other(io::Error::other("the new device was removed by another process")));
             }
         };
@@ -157,7 +157,7 @@ fn take_over(name: &TunName, before: &TunState, config: QueueConfig) -> Result<V
         _ => None,
     };
     let wanted = TunState { group, persistent: true, ..expected(before, config, owner) };
-    if occupant(name, name)? != Occupant::Tun(wanted) {
+    if existing_link(name, name)? != ExistingLink::Tun(wanted) {
         return Err(busy(name));
     }
     if (before.owner, before.group) != (wanted.owner, wanted.group) {
@@ -283,8 +283,8 @@ fn temporary_name(random: &mut SystemRandom) -> TunName {
     TunName::temporary(digits)
 }
 
-fn occupant(device: &TunName, name: &TunName) -> Result<Occupant, OpenError> {
-    netlink::occupant(device.as_str()).map_err(|error| link_error(name, error))
+fn existing_link(device: &TunName, name: &TunName) -> Result<ExistingLink, OpenError> {
+    netlink::existing_link(device.as_str()).map_err(|error| link_error(name, error))
 }
 
 fn attach(device: &TunName, name: &TunName, queue_count: bool, new: bool) -> Result<Attached, OpenError> {

@@ -7,7 +7,7 @@
 //! they cannot be written, the switch for all devices of IPv6 is turned on.
 //!
 //! Either way a packet that neither comes from the tunnel nor goes to it would be forwarded now,
-//! and was not before: [`Held`] lists the packets that have to be dropped for that. The drops end
+//! and was not before: [`DroppedPackets`] lists the packets that have to be dropped for that. The drops end
 //! when another program turns on the switch for all devices, which is detected as follows:
 //!
 //! - While the switch is off, by reading it. The kernel announces the change (`RTM_NEWNETCONF`). A
@@ -36,20 +36,20 @@ pub(super) struct Forwarding {
     root: PathBuf,
     netlink: Option<NetlinkSocket>,
     /// State of IPv4 and of IPv6.
-    families: [State; 2],
+    families: [FamilyState; 2],
 }
 
 /// Switches that wontun has turned on for one family.
 #[derive(Debug, Default)]
-struct State {
-    held: Held,
+struct FamilyState {
+    dropped: DroppedPackets,
     /// True if the switch of the tunnel's own device was turned on.
     tunnel: bool,
     /// Error number of writing the switches of single devices, after which they are not tried
     /// again.
     refused: Option<i32>,
     /// Devices whose `accept_ra` was raised to 2.
-    advertised: BTreeSet<String>,
+    raised_accept_ra: BTreeSet<String>,
     /// True if packets were forwarded at the last check.
     was_on: bool,
     /// True if the current plan turns on again a switch that was on before.
@@ -59,14 +59,14 @@ struct State {
 /// Packets that would not be forwarded without wontun, and have to be dropped unless they come from
 /// the tunnel or go to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Held {
+pub(super) struct DroppedPackets {
     /// Input devices of the packets.
     pub(super) devices: BTreeSet<String>,
     /// True for all packets of the family.
     pub(super) all: bool,
 }
 
-impl Held {
+impl DroppedPackets {
     pub(super) fn is_empty(&self) -> bool {
         !self.all && self.devices.is_empty()
     }
@@ -79,9 +79,9 @@ impl Held {
 
 /// Changes planned for one family.
 #[derive(Debug)]
-pub(super) enum Plan {
+pub(super) enum ForwardingPlan {
     /// No change, with the outcome.
-    Done(Outcome),
+    Done(ForwardingOutcome),
     /// Turn on the switches of these devices in addition to the tunnel's.
     Devices(BTreeSet<String>),
     /// Turn on the switch for all devices.
@@ -90,7 +90,7 @@ pub(super) enum Plan {
 
 /// Outcome of a plan.
 #[derive(Debug)]
-pub(super) enum Outcome {
+pub(super) enum ForwardingOutcome {
     /// Packets are forwarded as they were before.
     On,
     /// Switches were off and are on now; the message to log.
@@ -120,17 +120,17 @@ impl Forwarding {
 
     /// Returns the packets that have to be dropped because of the switches that wontun has turned
     /// on.
-    pub(super) fn held(&self, v6: bool) -> &Held {
-        &self.state(v6).held
+    pub(super) fn dropped(&self, v6: bool) -> &DroppedPackets {
+        &self.state(v6).dropped
     }
 
     /// Returns true if a switch has to be turned off at the end.
-    pub(super) fn is_owed(&self) -> bool {
-        self.families.iter().any(|state| state.tunnel || !state.held.is_empty())
+    pub(super) fn needs_turn_off(&self) -> bool {
+        self.families.iter().any(|state| state.tunnel || !state.dropped.is_empty())
     }
 
     /// Plans the changes by which packets of one family pass between the device `tunnel` and
-    /// `devices`. [`Self::held`] includes them from now on: install the drops before
+    /// `devices`. [`Self::dropped`] includes them from now on: install the drops before
     /// [`Self::turn_on`].
     ///
     /// `found` are the packets dropped by this tunnel's table, left over by a killed run, and by
@@ -138,59 +138,75 @@ impl Forwarding {
     ///
     /// If the setting cannot be read, as in a sandbox without /proc/sys, the kernel is asked
     /// whether it forwards packets from the device `tunnel`.
-    pub(super) fn plan(&mut self, tunnel: &str, v6: bool, devices: &BTreeSet<String>, found: &Held) -> Plan {
+    pub(super) fn plan(
+        &mut self,
+        tunnel: &str,
+        v6: bool,
+        devices: &BTreeSet<String>,
+        found: &DroppedPackets,
+    ) -> ForwardingPlan {
         let is_on = match fs::read_to_string(self.path(v6, None)) {
             Ok(text) => text.trim() != "0",
             // only IPv6's setting is missing: the kernel has no IPv6
             Err(error) if v6 && error.kind() == io::ErrorKind::NotFound && self.root.join("net").exists() => {
-                return Plan::Done(Outcome::Absent);
+                return ForwardingPlan::Done(ForwardingOutcome::Absent);
             }
-            Err(error) => return Plan::Done(self.query_kernel(tunnel, v6, error)),
+            Err(error) => return ForwardingPlan::Done(self.query_kernel(tunnel, v6, error)),
         };
-        let announces = is(&self.path(v6, Some("default")), "0");
-        let has_own = !v6 || self.own_switch(v6, tunnel).exists();
-        let (owns, refused) = (&self.state(v6).held, self.state(v6).refused);
+        let announces = has_value(&self.path(v6, Some("default")), "0");
+        let has_own = !v6 || self.device_switch(v6, tunnel).exists();
+        let (owns, refused) = (&self.state(v6).dropped, self.state(v6).refused);
         if is_on {
             if v6 && announces && (owns.all || found.all) {
-                self.state_mut(v6).held = Held { all: true, ..Held::default() };
-                return Plan::Done(Outcome::On);
+                self.state_mut(v6).dropped = DroppedPackets { all: true, ..DroppedPackets::default() };
+                return ForwardingPlan::Done(ForwardingOutcome::On);
             }
-            let was_held = !owns.is_empty();
-            *self.state_mut(v6) = State { was_on: true, ..State::default() };
-            return Plan::Done(if was_held { Outcome::Released } else { Outcome::On });
+            let was_dropping = !owns.is_empty();
+            *self.state_mut(v6) = FamilyState { was_on: true, ..FamilyState::default() };
+            return ForwardingPlan::Done(if was_dropping {
+                ForwardingOutcome::Released
+            } else {
+                ForwardingOutcome::On
+            });
         }
         if let Some(code) = refused.filter(|_| !v6) {
-            return Plan::Done(Outcome::Off(io::Error::from_raw_os_error(code)));
+            return ForwardingPlan::Done(ForwardingOutcome::Off(io::Error::from_raw_os_error(code)));
         }
         if v6 && (refused.is_some() || !has_own) {
             let state = self.state_mut(v6);
-            state.held = Held { all: true, ..Held::default() };
+            state.dropped = DroppedPackets { all: true, ..DroppedPackets::default() };
             state.is_lost = state.was_on;
-            return Plan::All;
+            return ForwardingPlan::All;
         }
-        let is_off = |device: &str| is(&self.own_switch(v6, device), "0");
+        let is_off = |device: &str| has_value(&self.device_switch(v6, device), "0");
         // the switch of a device that has lost its addresses stays on
-        let stays_on = |device: &&String| is(&self.own_switch(v6, device), "1");
+        let stays_on = |device: &&String| has_value(&self.device_switch(v6, device), "1");
         let wanted: BTreeSet<String> = devices.iter().filter(|device| is_off(device)).cloned().collect();
         let turned_on = owns.devices.iter().chain(&found.devices).filter(stays_on);
-        let held: BTreeSet<String> = turned_on.chain(&wanted).cloned().collect();
+        let dropped: BTreeSet<String> = turned_on.chain(&wanted).cloned().collect();
         let is_tunnel_on = !is_off(tunnel);
         let is_lost = !is_tunnel_on || wanted.iter().any(|device| owns.devices.contains(device));
         let state = self.state_mut(v6);
         state.is_lost = state.was_on && is_lost;
-        state.held = Held { devices: held, all: false };
-        if wanted.is_empty() && is_tunnel_on { Plan::Done(Outcome::On) } else { Plan::Devices(wanted) }
+        state.dropped = DroppedPackets { devices: dropped, all: false };
+        if wanted.is_empty() && is_tunnel_on {
+            ForwardingPlan::Done(ForwardingOutcome::On)
+        } else {
+            ForwardingPlan::Devices(wanted)
+        }
     }
 
     /// Carries out the plan for one family.
-    pub(super) fn turn_on(&mut self, tunnel: &str, v6: bool, plan: Plan) -> Outcome {
+    pub(super) fn turn_on(&mut self, tunnel: &str, v6: bool, plan: ForwardingPlan) -> ForwardingOutcome {
         let outcome = match plan {
-            Plan::Done(outcome) => outcome,
-            Plan::Devices(devices) => self.turn_on_devices(tunnel, v6, &devices),
-            Plan::All => self.turn_on_all(tunnel, v6),
+            ForwardingPlan::Done(outcome) => outcome,
+            ForwardingPlan::Devices(devices) => self.turn_on_devices(tunnel, v6, &devices),
+            ForwardingPlan::All => self.turn_on_all(tunnel, v6),
         };
-        self.state_mut(v6).was_on |=
-            matches!(outcome, Outcome::On | Outcome::TurnedOn(_) | Outcome::Released);
+        self.state_mut(v6).was_on |= matches!(
+            outcome,
+            ForwardingOutcome::On | ForwardingOutcome::TurnedOn(_) | ForwardingOutcome::Released
+        );
         outcome
     }
 
@@ -205,10 +221,11 @@ impl Forwarding {
     pub(super) fn has_lost(&self, tunnel: &str) -> bool {
         [false, true].into_iter().any(|v6| {
             let state = self.state(v6);
-            let mut devices = state.held.devices.iter().map(String::as_str).chain([tunnel]);
+            let mut devices = state.dropped.devices.iter().map(String::as_str).chain([tunnel]);
             state.was_on
-                && is(&self.path(v6, None), "0")
-                && (state.held.all || devices.any(|device| is(&self.own_switch(v6, device), "0")))
+                && has_value(&self.path(v6, None), "0")
+                && (state.dropped.all
+                    || devices.any(|device| has_value(&self.device_switch(v6, device), "0")))
         })
     }
 
@@ -217,79 +234,79 @@ impl Forwarding {
         self.state(v6).was_on
     }
 
-    fn turn_on_devices(&mut self, tunnel: &str, v6: bool, devices: &BTreeSet<String>) -> Outcome {
-        let own = self.own_switch(v6, tunnel);
-        let was_off = is(&own, "0");
+    fn turn_on_devices(&mut self, tunnel: &str, v6: bool, devices: &BTreeSet<String>) -> ForwardingOutcome {
+        let own = self.device_switch(v6, tunnel);
+        let was_off = has_value(&own, "0");
         let mut outcome = fs::write(&own, "1");
         self.state_mut(v6).tunnel |= was_off && outcome.is_ok();
         for device in devices {
             // a device may have been deleted meanwhile
-            let written = fs::write(self.own_switch(v6, device), "1");
-            outcome = outcome.and(written.or_else(absent_is_fine));
+            let written = fs::write(self.device_switch(v6, device), "1");
+            outcome = outcome.and(written.or_else(ignore_not_found));
         }
         match outcome {
             Ok(()) => {
-                let (family, between) = (if v6 { "IPv6" } else { "IPv4" }, listed(devices));
-                Outcome::TurnedOn(format!(
+                let (family, between) = (if v6 { "IPv6" } else { "IPv4" }, join_devices(devices));
+                ForwardingOutcome::TurnedOn(format!(
                     "{family} is forwarded between {tunnel} and {between}, not among these"
                 ))
             }
             Err(error) => {
-                self.turn_off_devices(tunnel, v6, &Held::default());
+                self.turn_off_devices(tunnel, v6, &DroppedPackets::default());
                 self.state_mut(v6).refused = error.raw_os_error().or(Some(0));
-                if v6 { Outcome::Refused } else { Outcome::Off(error) }
+                if v6 { ForwardingOutcome::Refused } else { ForwardingOutcome::Off(error) }
             }
         }
     }
 
-    fn turn_on_all(&mut self, tunnel: &str, v6: bool) -> Outcome {
-        let advertised = self.keep_advertisements();
-        self.state_mut(v6).advertised.extend(advertised);
+    fn turn_on_all(&mut self, tunnel: &str, v6: bool) -> ForwardingOutcome {
+        let raised_accept_ra = self.raise_accept_ra();
+        self.state_mut(v6).raised_accept_ra.extend(raised_accept_ra);
         match fs::write(self.path(v6, None), "1") {
             Ok(()) => {
                 // another program's write is copied here, by which it is distinguished from ours
                 let _ = fs::write(self.path(v6, Some("default")), "0");
                 let key = Self::key(v6);
-                Outcome::TurnedOn(format!(
+                ForwardingOutcome::TurnedOn(format!(
                     "{key} was off: it is on now, and only what comes from {tunnel} or goes to it is forwarded"
                 ))
             }
             Err(error) => {
-                self.put_back_advertisements(v6);
-                self.state_mut(v6).held = Held::default();
-                Outcome::Off(error)
+                self.restore_accept_ra(v6);
+                self.state_mut(v6).dropped = DroppedPackets::default();
+                ForwardingOutcome::Off(error)
             }
         }
     }
 
     /// Takes over the switches that a killed run of this tunnel has turned on.
-    pub(super) fn adopt(&mut self, v6: bool, found: &Held) {
-        self.state_mut(v6).held.merge(found);
+    pub(super) fn adopt(&mut self, v6: bool, found: &DroppedPackets) {
+        self.state_mut(v6).dropped.merge(found);
     }
 
     /// Turns off the switches that wontun has turned on, except those in `others`, which other
     /// tunnels of this host need.
-    pub(super) fn turn_off(&mut self, tunnel: &str, others: &[Held; 2]) {
+    pub(super) fn turn_off(&mut self, tunnel: &str, others: &[DroppedPackets; 2]) {
         for (v6, others) in [false, true].into_iter().zip(others) {
             let all = self.path(v6, None);
-            let is_ours = v6 && self.state(v6).held.all && is(&self.path(v6, Some("default")), "0");
-            if is(&all, "0") {
+            let is_ours = v6 && self.state(v6).dropped.all && has_value(&self.path(v6, Some("default")), "0");
+            if has_value(&all, "0") {
                 self.turn_off_devices(tunnel, v6, others);
             } else if is_ours && !others.all {
                 let _ = fs::write(&all, "0");
-                self.put_back_advertisements(v6);
+                self.restore_accept_ra(v6);
             }
-            *self.state_mut(v6) = State::default();
+            *self.state_mut(v6) = FamilyState::default();
         }
     }
 
-    fn turn_off_devices(&mut self, tunnel: &str, v6: bool, others: &Held) {
+    fn turn_off_devices(&mut self, tunnel: &str, v6: bool, others: &DroppedPackets) {
         let state = std::mem::take(self.state_mut(v6));
         self.state_mut(v6).was_on = state.was_on;
-        let devices = state.held.devices.iter().filter(|device| !others.devices.contains(*device));
+        let devices = state.dropped.devices.iter().filter(|device| !others.devices.contains(*device));
         for device in devices.map(String::as_str).chain(state.tunnel.then_some(tunnel)) {
             // a switch that cannot be written was not turned on, and a deleted device has none
-            let _ = fs::write(self.own_switch(v6, device), "0");
+            let _ = fs::write(self.device_switch(v6, device), "0");
         }
     }
 
@@ -302,22 +319,22 @@ impl Forwarding {
         self.netlink.as_mut()
     }
 
-    fn query_kernel(&mut self, name: &str, v6: bool, error: io::Error) -> Outcome {
+    fn query_kernel(&mut self, name: &str, v6: bool, error: io::Error) -> ForwardingOutcome {
         let asked = self.netlink().and_then(|netlink| {
             let link = netlink.request(message::get_link_by_name(name), 0).ok()??;
             message::forwards(&link, v6)
         });
         match asked {
-            Some(true) => Outcome::On,
-            Some(false) => Outcome::Off(error),
-            None => Outcome::Unknown(error),
+            Some(true) => ForwardingOutcome::On,
+            Some(false) => ForwardingOutcome::Off(error),
+            None => ForwardingOutcome::Unknown(error),
         }
     }
 
     /// Raises `accept_ra` from 1 to 2 and returns the devices for which it did. A host that
     /// forwards IPv6 ignores router advertisements, and loses a default route learned from one,
     /// unless `accept_ra` is 2.
-    fn keep_advertisements(&self) -> Vec<String> {
+    fn raise_accept_ra(&self) -> Vec<String> {
         let Ok(devices) = fs::read_dir(self.root.join("net/ipv6/conf")) else { return Vec::new() };
         let names = devices.flatten().filter_map(|device| device.file_name().into_string().ok());
         // these two change the settings of future devices, or of none
@@ -326,15 +343,15 @@ impl Forwarding {
             .filter(|name| {
                 let setting = self.accept_ra(name);
                 // where this cannot be written, the forwarding switch cannot either
-                is(&setting, "1") && fs::write(setting, "2").is_ok()
+                has_value(&setting, "1") && fs::write(setting, "2").is_ok()
             })
             .collect()
     }
 
-    fn put_back_advertisements(&mut self, v6: bool) {
-        for device in std::mem::take(&mut self.state_mut(v6).advertised) {
+    fn restore_accept_ra(&mut self, v6: bool) {
+        for device in std::mem::take(&mut self.state_mut(v6).raised_accept_ra) {
             let setting = self.accept_ra(&device);
-            if is(&setting, "2") {
+            if has_value(&setting, "2") {
                 let _ = fs::write(setting, "1");
             }
         }
@@ -355,34 +372,34 @@ impl Forwarding {
     }
 
     /// Returns the path of one device's switch, for packets that come in by it.
-    fn own_switch(&self, v6: bool, device: &str) -> PathBuf {
+    fn device_switch(&self, v6: bool, device: &str) -> PathBuf {
         let (family, name) = if v6 { ("ipv6", "force_forwarding") } else { ("ipv4", "forwarding") };
         self.root.join("net").join(family).join("conf").join(device).join(name)
     }
 
-    fn state(&self, v6: bool) -> &State {
+    fn state(&self, v6: bool) -> &FamilyState {
         let [v4_state, v6_state] = &self.families;
         if v6 { v6_state } else { v4_state }
     }
 
-    fn state_mut(&mut self, v6: bool) -> &mut State {
+    fn state_mut(&mut self, v6: bool) -> &mut FamilyState {
         let [v4_state, v6_state] = &mut self.families;
         if v6 { v6_state } else { v4_state }
     }
 }
 
-fn absent_is_fine(error: io::Error) -> io::Result<()> {
+fn ignore_not_found(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
-fn listed(devices: &BTreeSet<String>) -> String {
+fn join_devices(devices: &BTreeSet<String>) -> String {
     if devices.is_empty() {
         return "those that forward already".to_owned();
     }
     devices.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
 }
 
-fn is(setting: &Path, value: &str) -> bool {
+fn has_value(setting: &Path, value: &str) -> bool {
     fs::read_to_string(setting).is_ok_and(|text| text.trim() == value)
 }
 

@@ -62,14 +62,14 @@ fn devices(names: &[&str]) -> BTreeSet<String> {
     names.iter().map(ToString::to_string).collect()
 }
 
-fn held(names: &[&str]) -> Held {
-    Held { devices: devices(names), all: false }
+fn dropped(names: &[&str]) -> DroppedPackets {
+    DroppedPackets { devices: devices(names), all: false }
 }
 
-const ALL: Held = Held { devices: BTreeSet::new(), all: true };
+const ALL: DroppedPackets = DroppedPackets { devices: BTreeSet::new(), all: true };
 
 /// Plans for the device `tun0` and carries the plan out.
-fn apply(forwarding: &mut Forwarding, v6: bool, names: &[&str], found: &Held) -> Outcome {
+fn apply(forwarding: &mut Forwarding, v6: bool, names: &[&str], found: &DroppedPackets) -> ForwardingOutcome {
     let plan = forwarding.plan("tun0", v6, &devices(names), found);
     forwarding.turn_on("tun0", v6, plan)
 }
@@ -81,23 +81,23 @@ fn single_devices_are_turned_on_and_off_again() {
     let names = ["eth0", "eth1", "router"];
     for (is_v6, key) in [(false, v4 as fn(&str) -> String), (true, v6)] {
         settings.write(&key("router"), "1");
-        let none = Held::default();
-        assert!(matches!(apply(&mut forwarding, is_v6, &names, &none), Outcome::TurnedOn(_)));
+        let none = DroppedPackets::default();
+        assert!(matches!(apply(&mut forwarding, is_v6, &names, &none), ForwardingOutcome::TurnedOn(_)));
         assert_eq!(["tun0", "eth0", "eth1"].map(|name| settings.read(&key(name))), ["1"; 3]);
         assert_eq!(
-            *forwarding.held(is_v6),
-            held(&["eth0", "eth1"]),
-            "what forwarded before is not held back"
+            *forwarding.dropped(is_v6),
+            dropped(&["eth0", "eth1"]),
+            "what forwarded before is not dropped"
         );
-        assert!(matches!(apply(&mut forwarding, is_v6, &names, &none), Outcome::On));
-        assert_eq!(*forwarding.held(is_v6), held(&["eth0", "eth1"]));
+        assert!(matches!(apply(&mut forwarding, is_v6, &names, &none), ForwardingOutcome::On));
+        assert_eq!(*forwarding.dropped(is_v6), dropped(&["eth0", "eth1"]));
     }
     assert_eq!([V4, V6, V6_NEW].map(|key| settings.read(key)), ["0"; 3]);
     // another tunnel needs eth1
-    forwarding.turn_off("tun0", &[held(&["eth1"]), Held::default()]);
+    forwarding.turn_off("tun0", &[dropped(&["eth1"]), DroppedPackets::default()]);
     assert_eq!(["tun0", "eth0", "eth1", "router"].map(|name| settings.read(&v4(name))), ["0", "0", "1", "1"]);
     assert_eq!(["tun0", "eth0", "eth1", "router"].map(|name| settings.read(&v6(name))), ["0", "0", "0", "1"]);
-    assert!(!forwarding.is_owed());
+    assert!(!forwarding.needs_turn_off());
 }
 
 #[test]
@@ -106,14 +106,20 @@ fn what_a_killed_run_or_another_tunnel_turned_on_is_wontuns() {
     settings.write(&v4("eth0"), "1");
     settings.write(&v4("tun0"), "1");
     let mut forwarding = settings.forwarding();
-    assert!(matches!(apply(&mut forwarding, false, &["eth0"], &held(&["eth0"])), Outcome::On));
-    assert_eq!(*forwarding.held(false), held(&["eth0"]));
+    assert!(matches!(apply(&mut forwarding, false, &["eth0"], &dropped(&["eth0"])), ForwardingOutcome::On));
+    assert_eq!(*forwarding.dropped(false), dropped(&["eth0"]));
     // another program turns on the switch for all devices: the drops end
     settings.write(V4, "1");
-    assert!(matches!(apply(&mut forwarding, false, &["eth0"], &held(&["eth0"])), Outcome::Released));
-    assert!(forwarding.held(false).is_empty());
-    assert!(matches!(apply(&mut forwarding, false, &["eth0"], &Held::default()), Outcome::On));
-    forwarding.turn_off("tun0", &[Held::default(), Held::default()]);
+    assert!(matches!(
+        apply(&mut forwarding, false, &["eth0"], &dropped(&["eth0"])),
+        ForwardingOutcome::Released
+    ));
+    assert!(forwarding.dropped(false).is_empty());
+    assert!(matches!(
+        apply(&mut forwarding, false, &["eth0"], &DroppedPackets::default()),
+        ForwardingOutcome::On
+    ));
+    forwarding.turn_off("tun0", &[DroppedPackets::default(), DroppedPackets::default()]);
     assert_eq!([V4, &v4("eth0")].map(|key| settings.read(key)), ["1"; 2], "not wontun's any more");
 }
 
@@ -123,32 +129,32 @@ fn the_switch_for_all_is_wontuns_until_somebody_writes_to_it() {
     let conf = |device: &str| format!("net/ipv6/conf/{device}/accept_ra");
     let (all, default, eth0, eth1) = (conf("all"), conf("default"), conf("eth0"), conf("eth1"));
     let settings = Settings::new("all", &[(&all, "1"), (&default, "1"), (&eth0, "1"), (&eth1, "0")]);
-    let advertised = || [&all, &default, &eth0, &eth1].map(|key| settings.read(key));
+    let raised_accept_ra = || [&all, &default, &eth0, &eth1].map(|key| settings.read(key));
     let mut forwarding = settings.forwarding();
-    let none = Held::default();
-    assert!(matches!(apply(&mut forwarding, true, &["eth0"], &none), Outcome::TurnedOn(_)));
+    let none = DroppedPackets::default();
+    assert!(matches!(apply(&mut forwarding, true, &["eth0"], &none), ForwardingOutcome::TurnedOn(_)));
     assert_eq!([V6, V6_NEW].map(|key| settings.read(key)), ["1", "0"]);
-    assert_eq!(advertised(), ["1", "1", "2", "0"], "a default route that was advertised is kept");
-    assert_eq!(*forwarding.held(true), ALL);
-    assert!(matches!(apply(&mut forwarding, true, &["eth0"], &none), Outcome::On));
+    assert_eq!(raised_accept_ra(), ["1", "1", "2", "0"], "a default route that was advertised is kept");
+    assert_eq!(*forwarding.dropped(true), ALL);
+    assert!(matches!(apply(&mut forwarding, true, &["eth0"], &none), ForwardingOutcome::On));
     // a later run, after this one was killed
     let mut later = settings.forwarding();
-    assert!(matches!(apply(&mut later, true, &["eth0"], &ALL), Outcome::On));
-    assert_eq!(*later.held(true), ALL);
+    assert!(matches!(apply(&mut later, true, &["eth0"], &ALL), ForwardingOutcome::On));
+    assert_eq!(*later.dropped(true), ALL);
     // another tunnel needs it
-    later.turn_off("tun0", &[Held::default(), ALL]);
+    later.turn_off("tun0", &[DroppedPackets::default(), ALL]);
     assert_eq!(settings.read(V6), "1");
-    forwarding.turn_off("tun0", &[Held::default(), Held::default()]);
+    forwarding.turn_off("tun0", &[DroppedPackets::default(), DroppedPackets::default()]);
     assert_eq!(settings.read(V6), "0");
-    assert_eq!(advertised(), ["1", "1", "1", "0"]);
+    assert_eq!(raised_accept_ra(), ["1", "1", "1", "0"]);
 
     let mut forwarding = settings.forwarding();
-    assert!(matches!(apply(&mut forwarding, true, &["eth0"], &none), Outcome::TurnedOn(_)));
+    assert!(matches!(apply(&mut forwarding, true, &["eth0"], &none), ForwardingOutcome::TurnedOn(_)));
     // the kernel copies another program's 1
     settings.write(V6_NEW, "1");
-    assert!(matches!(apply(&mut forwarding, true, &["eth0"], &none), Outcome::Released));
-    assert!(forwarding.held(true).is_empty());
-    forwarding.turn_off("tun0", &[Held::default(), Held::default()]);
+    assert!(matches!(apply(&mut forwarding, true, &["eth0"], &none), ForwardingOutcome::Released));
+    assert!(forwarding.dropped(true).is_empty());
+    forwarding.turn_off("tun0", &[DroppedPackets::default(), DroppedPackets::default()]);
     assert_eq!(settings.read(V6), "1");
 }
 
@@ -158,10 +164,13 @@ fn switches_that_cannot_be_written_are_not_tried_again() {
     // a directory in place of the file
     fs::create_dir_all(settings.0.join(v6("eth0"))).unwrap();
     let mut forwarding = settings.forwarding();
-    let plan = Plan::Devices(devices(&["eth0"]));
-    assert!(matches!(forwarding.turn_on("tun0", true, plan), Outcome::Refused));
+    let plan = ForwardingPlan::Devices(devices(&["eth0"]));
+    assert!(matches!(forwarding.turn_on("tun0", true, plan), ForwardingOutcome::Refused));
     assert_eq!(settings.read(&v6("tun0")), "0", "what was turned on is off again");
-    assert!(matches!(apply(&mut forwarding, true, &["eth0"], &Held::default()), Outcome::TurnedOn(_)));
+    assert!(matches!(
+        apply(&mut forwarding, true, &["eth0"], &DroppedPackets::default()),
+        ForwardingOutcome::TurnedOn(_)
+    ));
     assert_eq!(settings.read(V6), "1");
 }
 
@@ -170,15 +179,18 @@ fn a_family_may_be_absent_or_hidden() {
     let settings = Settings::with_devices("hidden", &[]);
     fs::remove_dir_all(settings.0.join("net/ipv6")).unwrap();
     let mut forwarding = settings.forwarding();
-    assert!(matches!(apply(&mut forwarding, true, &[], &Held::default()), Outcome::Absent));
+    assert!(matches!(
+        apply(&mut forwarding, true, &[], &DroppedPackets::default()),
+        ForwardingOutcome::Absent
+    ));
     forwarding.root = settings.0.join("nowhere");
     for v6 in [false, true] {
-        let plan = forwarding.plan(NONE, v6, &devices(&[]), &Held::default());
-        assert!(matches!(plan, Plan::Done(Outcome::Unknown(_))));
+        let plan = forwarding.plan(NONE, v6, &devices(&[]), &DroppedPackets::default());
+        assert!(matches!(plan, ForwardingPlan::Done(ForwardingOutcome::Unknown(_))));
     }
     // the kernel is asked instead
-    let plan = forwarding.plan("lo", false, &devices(&[]), &Held::default());
-    assert!(matches!(plan, Plan::Done(Outcome::On | Outcome::Off(_))));
+    let plan = forwarding.plan("lo", false, &devices(&[]), &DroppedPackets::default());
+    assert!(matches!(plan, ForwardingPlan::Done(ForwardingOutcome::On | ForwardingOutcome::Off(_))));
 }
 
 /// The switch of a device stays on while it has no address, and so do the drops.
@@ -186,23 +198,26 @@ fn a_family_may_be_absent_or_hidden() {
 fn a_device_without_addresses_is_held_back() {
     let settings = Settings::with_devices("addresses", &["tun0", "eth0", "eth1"]);
     let mut forwarding = settings.forwarding();
-    apply(&mut forwarding, false, &["eth0", "eth1"], &Held::default());
-    assert_eq!(*forwarding.held(false), held(&["eth0", "eth1"]));
+    apply(&mut forwarding, false, &["eth0", "eth1"], &DroppedPackets::default());
+    assert_eq!(*forwarding.dropped(false), dropped(&["eth0", "eth1"]));
     // the DHCP lease is lost and renewed
     for names in [&["eth1"][..], &[], &["eth0", "eth1"]] {
-        assert!(matches!(apply(&mut forwarding, false, names, &Held::default()), Outcome::On));
-        assert_eq!(*forwarding.held(false), held(&["eth0", "eth1"]), "with addresses of {names:?}");
+        assert!(matches!(
+            apply(&mut forwarding, false, names, &DroppedPackets::default()),
+            ForwardingOutcome::On
+        ));
+        assert_eq!(*forwarding.dropped(false), dropped(&["eth0", "eth1"]), "with addresses of {names:?}");
     }
     // a deleted device, and one that another program has turned off while it has no address
     fs::remove_file(settings.0.join(v4("eth0"))).unwrap();
     settings.write(&v4("eth1"), "0");
-    apply(&mut forwarding, false, &[], &Held::default());
-    assert_eq!(*forwarding.held(false), Held::default());
+    apply(&mut forwarding, false, &[], &DroppedPackets::default());
+    assert_eq!(*forwarding.dropped(false), DroppedPackets::default());
     // a switch turned on by a killed run
     settings.write(&v4("eth1"), "1");
     let mut next = settings.forwarding();
-    apply(&mut next, false, &[], &held(&["eth1"]));
-    assert_eq!(*next.held(false), held(&["eth1"]));
+    apply(&mut next, false, &[], &dropped(&["eth1"]));
+    assert_eq!(*next.dropped(false), dropped(&["eth1"]));
     next.turn_off("tun0", &Default::default());
     assert_eq!(settings.read(&v4("eth1")), "0");
 }

@@ -1,22 +1,22 @@
 //! Detection of other programs' rules that drop forwarded packets. An accept ends only its own
 //! chain: where a table of another program drops by default, only a rule in that table helps.
 
-use super::warning::{NatWarning, Remedy};
-use crate::netlink::legacy;
+use super::warning::{NatRemedy, NatWarning};
+use crate::netlink::legacy_iptables;
 use crate::netlink::nft::{FoundChain, Nft, Packet, ends_with_drop, may_accept};
 
 /// Prefix of the names of this program's tables.
-const OWN: &str = "wontun";
+const OWN_TABLES: &str = "wontun";
 
 /// Returns a warning for each firewall that has to let the device through; `families` are true for
 /// IPv4 and IPv6 if they matter.
-pub(super) fn look_for_drops(nft: &mut Nft, device: &str, families: [bool; 2]) -> Vec<NatWarning> {
+pub(super) fn find_forward_drops(nft: &mut Nft, device: &str, families: [bool; 2]) -> Vec<NatWarning> {
     // if the chains cannot be listed, no drops are known
     let chains = nft.chains().unwrap_or_default();
     let [v4, v6] = families;
     let others = chains.iter().filter(|chain| {
         let matters = v4 && chain.applies_to(false) || v6 && chain.applies_to(true);
-        chain.is_forward() && matters && !chain.table.starts_with(OWN)
+        chain.is_forward() && matters && !chain.table.starts_with(OWN_TABLES)
     });
     let mut warnings: Vec<NatWarning> = Vec::new();
     for chain in others {
@@ -42,7 +42,7 @@ pub(super) fn look_for_drops(nft: &mut Nft, device: &str, families: [bool; 2]) -
         }
     }
     for (matters, v6) in [(v4, false), (v6, true)] {
-        if matters && legacy::has_filter(v6) {
+        if matters && legacy_iptables::has_filter(v6) {
             warnings.push(NatWarning::Legacy { device: device.to_owned(), v6 });
         }
     }
@@ -50,7 +50,7 @@ pub(super) fn look_for_drops(nft: &mut Nft, device: &str, families: [bool; 2]) -
 }
 
 /// Returns the rule that helps where `chain` drops; `chains` lists all chains.
-fn remedy(chain: &FoundChain, chains: &[FoundChain]) -> Remedy {
+fn remedy(chain: &FoundChain, chains: &[FoundChain]) -> NatRemedy {
     let beside = |name: &str| {
         let mut same = chains.iter().filter(|c| c.family == chain.family && c.table == chain.table);
         same.any(|chain| chain.name.starts_with(name))
@@ -61,13 +61,15 @@ fn remedy(chain: &FoundChain, chains: &[FoundChain]) -> Remedy {
         _ => None,
     };
     match iptables {
-        None if chain.table == "firewalld" => Remedy::Firewalld,
+        None if chain.table == "firewalld" => NatRemedy::Firewalld,
         // Docker evaluates its users' chain before all others
-        Some(v6) if beside("DOCKER-USER") => Remedy::Docker { v6 },
-        Some(_) if beside("ufw-") || beside("ufw6-") => Remedy::Ufw,
-        Some(v6) => Remedy::Iptables { v6 },
-        None => {
-            Remedy::Nft { family: chain.family_name(), table: chain.table.clone(), chain: chain.name.clone() }
-        }
+        Some(v6) if beside("DOCKER-USER") => NatRemedy::Docker { v6 },
+        Some(_) if beside("ufw-") || beside("ufw6-") => NatRemedy::Ufw,
+        Some(v6) => NatRemedy::Iptables { v6 },
+        None => NatRemedy::Nft {
+            family: chain.family_name(),
+            table: chain.table.clone(),
+            chain: chain.name.clone(),
+        },
     }
 }

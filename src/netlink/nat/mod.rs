@@ -22,10 +22,10 @@ mod warning;
 use std::collections::BTreeSet;
 use std::io;
 
-use self::foreign::look_for_drops;
-use self::rules::{FORWARD, OTHERS, PREFIX, Wanted, has_family, table, table_name};
+use self::foreign::find_forward_drops;
+use self::rules::{FORWARD, OTHERS, PREFIX, TableParams, has_family, table, table_name};
 pub use self::warning::NatWarning;
-use super::forwarding::{Forwarding, Held, Outcome, Plan};
+use super::forwarding::{DroppedPackets, Forwarding, ForwardingOutcome, ForwardingPlan};
 use super::interfaces::{Interface, interfaces};
 use super::nft::{Ensured, Family, Nft, Table};
 use super::request_error::{self, RequestError};
@@ -47,14 +47,14 @@ pub struct Nat {
     /// The table that was installed; it is in place unless another program has removed it.
     table: Option<Table>,
     forwarding: Forwarding,
-    told: Vec<NatWarning>,
+    reported: Vec<NatWarning>,
 }
 
 /// Result of `Nat::apply`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NatApplied {
     /// Changes to the host to report to the user, one line each.
-    pub notes: Vec<String>,
+    pub changes: Vec<String>,
     /// Settings that were on before, had been turned off, and are on again, one line each.
     pub restored: Vec<String>,
     /// Warnings that the last call did not return.
@@ -63,13 +63,13 @@ pub struct NatApplied {
 
 /// Tables of other tunnels of this host.
 #[derive(Debug, Default)]
-struct Others {
+struct OtherTunnels {
     /// The devices of the tunnels with NAT.
     tunnels: BTreeSet<String>,
     /// Packets dropped by these tables, of IPv4 and IPv6.
-    held: [Held; 2],
+    dropped: [DroppedPackets; 2],
     /// Packets dropped by the table of a killed run of this tunnel, of IPv4 and IPv6.
-    own: [Held; 2],
+    own: [DroppedPackets; 2],
 }
 
 impl Nat {
@@ -84,7 +84,7 @@ impl Nat {
             allowed: allowed.to_vec(),
             table: None,
             forwarding: Forwarding::new(),
-            told: Vec::new(),
+            reported: Vec::new(),
         }
     }
 
@@ -98,9 +98,9 @@ impl Nat {
     /// that a killed run of the same tunnel left behind. Without networks the table is removed.
     ///
     /// A failure is reported as a warning, since the tunnel itself does not depend on it. The rules
-    /// of other programs are read only if `looks` is true; otherwise the warnings about them are
+    /// of other programs are read only if `checks_rules` is true; otherwise the warnings about them are
     /// kept from the last call.
-    pub fn apply(&mut self, networks: &[Prefix], looks: bool) -> NatApplied {
+    pub fn apply(&mut self, networks: &[Prefix], checks_rules: bool) -> NatApplied {
         let mut applied = NatApplied::default();
         self.networks = networks.to_vec();
         if networks.is_empty() {
@@ -108,22 +108,25 @@ impl Nat {
             return applied;
         }
         match self.install(&mut applied) {
-            Ok(wanted) if looks => applied.warnings.extend(self.look_for_drops(&wanted)),
-            Ok(_) => applied.warnings.extend(self.told.iter().filter(|told| told.is_others()).cloned()),
+            Ok(wanted) if checks_rules => applied.warnings.extend(self.find_forward_drops(&wanted)),
+            Ok(_) => applied
+                .warnings
+                .extend(self.reported.iter().filter(|reported| reported.is_about_foreign_rules()).cloned()),
             // nothing is forwarded without the accompanying rules
             Err(failure) => applied.warnings.push(NatWarning::Nftables {
                 table: table_name(&self.tunnel),
                 reason: failure.description(),
             }),
         }
-        let new = applied.warnings.iter().filter(|warning| !self.told.contains(warning)).cloned().collect();
-        self.told = std::mem::replace(&mut applied.warnings, new);
+        let new =
+            applied.warnings.iter().filter(|warning| !self.reported.contains(warning)).cloned().collect();
+        self.reported = std::mem::replace(&mut applied.warnings, new);
         applied
     }
 
     /// Returns the warnings of the last call.
     pub fn warnings(&self) -> &[NatWarning] {
-        &self.told
+        &self.reported
     }
 
     /// Returns true if forwarding was on, and is now off for the tunnel or another device.
@@ -139,7 +142,7 @@ impl Nat {
             }
             _ => false,
         };
-        self.told.iter().find(is_lost).map(ToString::to_string)
+        self.reported.iter().find(is_lost).map(ToString::to_string)
     }
 
     /// Returns true if `networks` are those of the last [`Nat::apply`], so that there is nothing to
@@ -155,7 +158,7 @@ impl Nat {
             for (v6, own) in [false, true].into_iter().zip(&others.own) {
                 self.forwarding.adopt(v6, own);
             }
-            self.forwarding.turn_off(&self.device, &others.held);
+            self.forwarding.turn_off(&self.device, &others.dropped);
         }
         self.table = None;
         let name = table_name(&self.tunnel);
@@ -178,8 +181,8 @@ impl Nat {
                 wanted = self.wanted(&others);
                 self.install_table(&wanted)?;
                 let outcome = self.forwarding.turn_on(&self.device, v6, plan);
-                let is_refused = matches!(outcome, Outcome::Refused);
-                self.take_outcome(v6, outcome, applied);
+                let is_refused = matches!(outcome, ForwardingOutcome::Refused);
+                self.report_outcome(v6, outcome, applied);
                 if !is_refused {
                     break;
                 }
@@ -188,8 +191,8 @@ impl Nat {
         Ok(wanted)
     }
 
-    fn plan(&mut self, v6: bool, interfaces: &[Interface], others: &Others) -> Plan {
-        let [mut v4_found, mut v6_found] = others.held.clone();
+    fn plan(&mut self, v6: bool, interfaces: &[Interface], others: &OtherTunnels) -> ForwardingPlan {
+        let [mut v4_found, mut v6_found] = others.dropped.clone();
         let [v4_own, v6_own] = &others.own;
         v4_found.merge(v4_own);
         v6_found.merge(v6_own);
@@ -206,28 +209,28 @@ impl Nat {
         self.forwarding.plan(&self.device, v6, &devices, &found)
     }
 
-    fn take_outcome(&mut self, v6: bool, outcome: Outcome, applied: &mut NatApplied) {
+    fn report_outcome(&mut self, v6: bool, outcome: ForwardingOutcome, applied: &mut NatApplied) {
         let key = Forwarding::key(v6);
         match outcome {
-            Outcome::On | Outcome::Absent | Outcome::Refused => {}
-            Outcome::TurnedOn(note) if self.forwarding.take_lost(v6) => applied.restored.push(note),
-            Outcome::TurnedOn(note) => applied.notes.push(note),
-            Outcome::Released => applied.notes.push(format!(
+            ForwardingOutcome::On | ForwardingOutcome::Absent | ForwardingOutcome::Refused => {}
+            ForwardingOutcome::TurnedOn(note) if self.forwarding.take_lost(v6) => applied.restored.push(note),
+            ForwardingOutcome::TurnedOn(note) => applied.changes.push(note),
+            ForwardingOutcome::Released => applied.changes.push(format!(
                 "{key} was turned on by another program: packets between other devices are not dropped any more"
             )),
-            Outcome::Off(error) => applied.warnings.push(self.no_forwarding(v6, true, &error)),
-            Outcome::Unknown(error) => applied.warnings.push(self.no_forwarding(v6, false, &error)),
+            ForwardingOutcome::Off(error) => applied.warnings.push(self.no_forwarding(v6, true, &error)),
+            ForwardingOutcome::Unknown(error) => applied.warnings.push(self.no_forwarding(v6, false, &error)),
         }
     }
 
     /// Returns the table for the current state.
-    fn wanted(&self, others: &Others) -> Table {
-        table(&Wanted {
+    fn wanted(&self, others: &OtherTunnels) -> Table {
+        table(&TableParams {
             tunnel: &self.tunnel,
             device: &self.device,
             networks: &self.networks,
             allowed: &self.allowed,
-            held: [false, true].map(|v6| self.forwarding.held(v6)),
+            dropped: [false, true].map(|v6| self.forwarding.dropped(v6)),
             tunnels: &others.tunnels,
         })
     }
@@ -259,8 +262,8 @@ impl Nat {
     }
 
     /// Reads the tables of other tunnels, and this tunnel's own unless this run has put it up.
-    fn others(&mut self) -> Result<Others, RequestError> {
-        let mut others = Others::default();
+    fn others(&mut self) -> Result<OtherTunnels, RequestError> {
+        let mut others = OtherTunnels::default();
         let (own, is_up) = (table_name(&self.tunnel), self.table.is_some());
         let nft = self.nft()?;
         for name in nft.tables(Family::Inet)? {
@@ -269,13 +272,13 @@ impl Nat {
             if is_own && is_up {
                 continue;
             }
-            let held = if is_own { &mut others.own } else { &mut others.held };
+            let dropped = if is_own { &mut others.own } else { &mut others.dropped };
             for (v6, device) in nft.dropped_packets(&name, OTHERS)? {
-                let [v4_held, v6_held] = &mut *held;
-                let held = if v6 { v6_held } else { v4_held };
+                let [v4_dropped, v6_dropped] = &mut *dropped;
+                let dropped = if v6 { v6_dropped } else { v4_dropped };
                 match device {
-                    Some(device) => drop(held.devices.insert(device)),
-                    None => held.all = true,
+                    Some(device) => drop(dropped.devices.insert(device)),
+                    None => dropped.all = true,
                 }
             }
             if !is_own {
@@ -292,11 +295,11 @@ impl Nat {
         netlink.and_then(|netlink| interfaces(netlink).ok()).unwrap_or_default()
     }
 
-    fn look_for_drops(&mut self, wanted: &Table) -> Vec<NatWarning> {
+    fn find_forward_drops(&mut self, wanted: &Table) -> Vec<NatWarning> {
         let families = [false, true].map(|v6| has_family(wanted, v6));
         let device = self.device.clone();
         // if nf_tables is unavailable, no drops are known
-        self.nft().ok().map(|nft| look_for_drops(nft, &device, families)).unwrap_or_default()
+        self.nft().ok().map(|nft| find_forward_drops(nft, &device, families)).unwrap_or_default()
     }
 
     fn nft(&mut self) -> Result<&mut Nft, RequestError> {
@@ -309,7 +312,7 @@ impl Nat {
 
 impl Drop for Nat {
     fn drop(&mut self) {
-        if self.table.is_some() || self.forwarding.is_owed() {
+        if self.table.is_some() || self.forwarding.needs_turn_off() {
             self.remove();
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::netlink::forwarding::Held;
+use crate::netlink::forwarding::DroppedPackets;
 use crate::netlink::nft::{
     AddressField, Chain, ChainType, CmpOp, Elements, Expression, Family, Hook, IPS_DST_NAT, MetaKey,
     PayloadBase, Priority, Set, Table, Verdict,
@@ -26,7 +26,7 @@ const RST: u8 = 4;
 
 /// Parameters of a table.
 #[derive(Debug)]
-pub(super) struct Wanted<'a> {
+pub(super) struct TableParams<'a> {
     pub(super) tunnel: &'a str,
     pub(super) device: &'a str,
     /// The VPN's own networks; not empty.
@@ -34,7 +34,7 @@ pub(super) struct Wanted<'a> {
     /// Link-local networks that peers may reach.
     pub(super) allowed: &'a [Prefix],
     /// Packets to drop, of IPv4 and IPv6.
-    pub(super) held: [&'a Held; 2],
+    pub(super) dropped: [&'a DroppedPackets; 2],
     /// The devices of other tunnels with NAT.
     pub(super) tunnels: &'a BTreeSet<String>,
 }
@@ -49,7 +49,7 @@ pub(super) fn has_family(table: &Table, v6: bool) -> bool {
 }
 
 /// Builds the table for a device and the networks behind it.
-pub(super) fn table(wanted: &Wanted<'_>) -> Table {
+pub(super) fn table(wanted: &TableParams<'_>) -> Table {
     let device = wanted.device;
     let sets: Vec<Set> = [("v4", Family::Ip, false), ("v6", Family::Ip6, true)]
         .into_iter()
@@ -75,15 +75,15 @@ pub(super) fn table(wanted: &Wanted<'_>) -> Table {
         rules: translate.collect(),
     };
     let mut chains = vec![forward, postrouting];
-    let held = others(wanted);
-    if !held.is_empty() {
+    let dropped = others(wanted);
+    if !dropped.is_empty() {
         chains.push(Chain {
             name: OTHERS,
             kind: ChainType::Filter,
             hook: Hook::Forward,
             priority: Priority::Filter,
             policy: Verdict::Accept,
-            rules: held,
+            rules: dropped,
         });
     }
     Table { family: Family::Inet, name: table_name(wanted.tunnel), sets, chains }
@@ -144,15 +144,15 @@ fn link_local() -> impl Iterator<Item = Prefix> {
 /// ```
 ///
 /// The list is empty if no packets are to be dropped.
-fn others(wanted: &Wanted<'_>) -> Vec<Vec<Expression>> {
+fn others(wanted: &TableParams<'_>) -> Vec<Vec<Expression>> {
     let mut drops = Vec::new();
-    for (v6, held) in [false, true].into_iter().zip(wanted.held) {
+    for (v6, dropped) in [false, true].into_iter().zip(wanted.dropped) {
         let drop = Expression::Verdict(Verdict::Drop);
-        for device in &held.devices {
+        for device in &dropped.devices {
             let from = Expression::device(MetaKey::IifName, CmpOp::Eq, device);
             drops.push([&Expression::family(v6)[..], &from, std::slice::from_ref(&drop)].concat());
         }
-        if held.all {
+        if dropped.all {
             drops.push([&Expression::family(v6)[..], &[drop]].concat());
         }
     }
@@ -210,18 +210,24 @@ mod tests {
         Prefix::new(address.parse().unwrap(), length.parse().unwrap()).unwrap()
     }
 
-    fn wanted<'a>(networks: &'a [Prefix], held: [&'a Held; 2], tunnels: &'a BTreeSet<String>) -> Wanted<'a> {
-        Wanted { tunnel: "tun0", device: "tun0", networks, allowed: &[], held, tunnels }
+    fn wanted<'a>(
+        networks: &'a [Prefix],
+        dropped: [&'a DroppedPackets; 2],
+        tunnels: &'a BTreeSet<String>,
+    ) -> TableParams<'a> {
+        TableParams { tunnel: "tun0", device: "tun0", networks, allowed: &[], dropped, tunnels }
     }
 
     #[test]
     fn the_bytes_are_nfts() {
         let networks = ["10.8.0.0/24", "10.9.0.0/16", "255.0.0.0/8", "fd08::/64"].map(prefix);
         let allowed = ["169.254.169.254/32", "fe80::a00/120"].map(prefix);
-        let [v4, v6] =
-            [Held { devices: names(&["eth0"]), all: false }, Held { all: true, ..Held::default() }];
+        let [v4, v6] = [
+            DroppedPackets { devices: names(&["eth0"]), all: false },
+            DroppedPackets { all: true, ..DroppedPackets::default() },
+        ];
         let tunnels = names(&["tun1"]);
-        let sent = hex(&table(&Wanted { allowed: &allowed, ..wanted(&networks, [&v4, &v6], &tunnels) }));
+        let sent = hex(&table(&TableParams { allowed: &allowed, ..wanted(&networks, [&v4, &v6], &tunnels) }));
         let chains_and_rules: Vec<_> =
             sent.into_iter().filter(|(kind, _)| matches!(*kind, NEWCHAIN | NEWRULE)).collect();
         assert_eq!(chains_and_rules, captured(CAPTURED));
@@ -229,12 +235,12 @@ mod tests {
 
     #[test]
     fn a_family_without_networks_is_left_alone() {
-        let (none, tunnels) = (Held::default(), BTreeSet::new());
+        let (none, tunnels) = (DroppedPackets::default(), BTreeSet::new());
         let only_v6 = table(&wanted(&[prefix("fd08::/64")], [&none; 2], &tunnels));
         assert!(has_family(&only_v6, true) && !has_family(&only_v6, false));
         assert_eq!(only_v6.chains[1].rules.len(), 1);
         assert!(only_v6.chains[1].rules[0].contains(&Expression::Lookup(0)));
-        assert_eq!(only_v6.chains.len(), 2, "nothing is held back");
+        assert_eq!(only_v6.chains.len(), 2, "nothing is dropped");
     }
 
     fn names(names: &[&str]) -> BTreeSet<String> {

@@ -32,7 +32,7 @@ pub enum NatWarning {
         /// The chain that drops.
         chain: String,
         /// The rule to add.
-        remedy: Remedy,
+        remedy: NatRemedy,
     },
     /// Legacy iptables has a filter table, whose rules cannot be read.
     Legacy {
@@ -45,7 +45,7 @@ pub enum NatWarning {
 
 /// A rule that makes a firewall accept the tunnel's packets.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Remedy {
+pub enum NatRemedy {
     /// A rule in Docker's chain for its users.
     Docker {
         /// True for Docker's IPv6 rules.
@@ -73,12 +73,12 @@ pub enum Remedy {
 
 impl NatWarning {
     /// Returns true if the warning is about the rules of another program.
-    pub(super) const fn is_others(&self) -> bool {
+    pub(super) const fn is_about_foreign_rules(&self) -> bool {
         matches!(self, Self::Dropped { .. } | Self::Legacy { .. })
     }
 
     /// Returns true if the warning suggests the remedy `other`.
-    pub(super) fn is_remedied_by(&self, other: &Remedy) -> bool {
+    pub(super) fn is_remedied_by(&self, other: &NatRemedy) -> bool {
         matches!(self, Self::Dropped { remedy, .. } if remedy == other)
     }
 }
@@ -111,16 +111,16 @@ impl fmt::Display for NatWarning {
                  ({}-legacy -S FORWARD), let {device} through: {} (on a Docker host, DOCKER-USER instead of FORWARD)",
                 if *v6 { "IPv6" } else { "IPv4" },
                 iptables(*v6),
-                both_ways(&format!("{}-legacy -I FORWARD", iptables(*v6)), device)
+                both_directions(&format!("{}-legacy -I FORWARD", iptables(*v6)), device)
             ),
         }
     }
 }
 
-impl Remedy {
+impl NatRemedy {
     fn command(&self, device: &str) -> String {
         match self {
-            Self::Docker { v6 } => both_ways(&format!("{} -I DOCKER-USER", iptables(*v6)), device),
+            Self::Docker { v6 } => both_directions(&format!("{} -I DOCKER-USER", iptables(*v6)), device),
             // ufw accepts answers anyway
             Self::Ufw => format!("ufw route allow in on {device}"),
             Self::Firewalld => {
@@ -128,7 +128,7 @@ impl Remedy {
                     "firewall-cmd --permanent --zone=trusted --add-interface={device} && firewall-cmd --reload"
                 )
             }
-            Self::Iptables { v6 } => both_ways(&format!("{} -I FORWARD", iptables(*v6)), device),
+            Self::Iptables { v6 } => both_directions(&format!("{} -I FORWARD", iptables(*v6)), device),
             Self::Nft { family, table, chain } => {
                 let add = format!("nft insert rule {family} {table} {chain}");
                 format!("{add} iifname {device} accept && {add} oifname {device} accept")
@@ -137,7 +137,7 @@ impl Remedy {
     }
 }
 
-fn both_ways(add: &str, device: &str) -> String {
+fn both_directions(add: &str, device: &str) -> String {
     format!("{add} -i {device} -j ACCEPT && {add} -o {device} -j ACCEPT")
 }
 
@@ -158,7 +158,7 @@ mod tests {
             chain: "FORWARD".to_owned(),
             remedy,
         };
-        let nft = Remedy::Nft { family: "inet", table: "fw".to_owned(), chain: "fwd".to_owned() };
+        let nft = NatRemedy::Nft { family: "inet", table: "fw".to_owned(), chain: "fwd".to_owned() };
         for (warning, remedy) in [
             (NatWarning::Nftables { table: device(), reason: "no".to_owned() }, "--nat off"),
             (
@@ -170,10 +170,10 @@ mod tests {
                 },
                 "docker run --sysctl net.ipv4.ip_forward=1",
             ),
-            (dropped(Remedy::Docker { v6: false }), "iptables -I DOCKER-USER -i tun0 -j ACCEPT"),
-            (dropped(Remedy::Ufw), "ufw route allow in on tun0"),
-            (dropped(Remedy::Firewalld), "firewall-cmd --permanent --zone=trusted --add-interface=tun0"),
-            (dropped(Remedy::Iptables { v6: true }), "ip6tables -I FORWARD -i tun0 -j ACCEPT"),
+            (dropped(NatRemedy::Docker { v6: false }), "iptables -I DOCKER-USER -i tun0 -j ACCEPT"),
+            (dropped(NatRemedy::Ufw), "ufw route allow in on tun0"),
+            (dropped(NatRemedy::Firewalld), "firewall-cmd --permanent --zone=trusted --add-interface=tun0"),
+            (dropped(NatRemedy::Iptables { v6: true }), "ip6tables -I FORWARD -i tun0 -j ACCEPT"),
             (dropped(nft), "nft insert rule inet fw fwd iifname tun0 accept"),
             (
                 NatWarning::Legacy { device: device(), v6: false },

@@ -10,16 +10,16 @@
 //! created it can change or delete it, `nft flush ruleset` skips it, and it stays when the socket
 //! closes. It is an *orphan* then, which any process may delete or replace. Each of wontun's tables
 //! is edited by one [`Nft`], which lives as long as the table's owner needs it. Where the kernel
-//! has no such flags, any process with CAP_NET_ADMIN can delete a table: [`Watch`] reports each
+//! has no such flags, any process with CAP_NET_ADMIN can delete a table: [`NftMonitor`] reports each
 //! change of the ruleset, and [`Nft::ensure`] restores missing or changed tables.
 
 mod batch;
 mod contents;
 mod found_rule;
 mod listing;
+mod monitor;
 mod set;
 mod table;
-mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -35,12 +35,12 @@ use contents::TableContents;
 pub(super) use found_rule::{FoundRule, Packet, ends_with_drop, may_accept};
 pub(super) use listing::FoundChain;
 use listing::FoundTable;
+pub use monitor::{NftMonitor, RulesetChange};
 use set::Element;
 pub(super) use table::{
     AddressField, Chain, ChainType, CmpOp, ESTABLISHED_OR_RELATED, Elements, Expression, Family, Hook,
     IPS_DST_NAT, MetaKey, PayloadBase, Priority, Set, Table, Verdict,
 };
-pub use watch::{RulesetChange, Watch};
 
 /// `NFT_TABLE_F_OWNER | NFT_TABLE_F_PERSIST`. Never the first alone: such a table is deleted with
 /// its owner.

@@ -49,7 +49,7 @@ impl WireGuard {
         }
         // before the tunnel process sends anything to a new endpoint
         self.update_routes(context);
-        self.follow_networks();
+        self.update_nat();
         Ok(self.send_changes(context, changes))
     }
 

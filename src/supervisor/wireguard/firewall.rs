@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use super::file::ConfigFile;
 use super::kill_switch::EngagedKillSwitch;
-use super::ruleset::RulesetWatch;
+use super::ruleset::RulesetMonitor;
 use crate::config::{Cidr, NatMode, PeerPolicy, TunName};
 use crate::netlink::{Guard, GuardWarning, InputWarning, KillSwitch, LinkError, Nat, Overlap, Pass};
 
@@ -22,7 +22,7 @@ pub(super) struct Firewall {
     /// `None` without a file.
     pub(super) guard: Option<Guard>,
     pub(super) kill_switch: Option<EngagedKillSwitch>,
-    pub(super) ruleset: RulesetWatch,
+    pub(super) ruleset: RulesetMonitor,
     /// Reported chains that drop packets to the port.
     pub(super) input: Vec<InputWarning>,
     /// Reported networks of other devices that overlap the peers'.
@@ -45,7 +45,7 @@ impl Firewall {
             nat: None,
             guard: None,
             kill_switch,
-            ruleset: RulesetWatch::default(),
+            ruleset: RulesetMonitor::default(),
             input: Vec::new(),
             overlaps: Vec::new(),
         };
@@ -57,7 +57,7 @@ impl Firewall {
                  or let everything out with `wontun kill-switch off {name}`"
             );
         }
-        firewall.ruleset = RulesetWatch::open();
+        firewall.ruleset = RulesetMonitor::open();
         firewall.guard = Some(Guard::new(name.as_str(), file.policy == PeerPolicy::Isolate));
         firewall.update_guard(&file.configuration.interface.addresses)?;
         let mut nat = Nat::new(name.as_str(), &file.nat_allow);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tracing::debug;
 
-use crate::netlink::{RulesetChange, Watch};
+use crate::netlink::{NftMonitor, RulesetChange};
 use wontun_proto::time::Instant;
 
 /// Time without a change of the ruleset after which it is checked: a firewall that reloads takes
@@ -17,19 +17,19 @@ const AT_LATEST: Duration = Duration::from_secs(5);
 
 /// Monitor of the ruleset.
 #[derive(Debug, Default)]
-pub(super) struct RulesetWatch {
+pub(super) struct RulesetMonitor {
     /// `None` if the kernel has no nf_tables, or without a file.
-    watch: Option<Watch>,
+    watch: Option<NftMonitor>,
     /// Time of the next check of other programs' rules, after a change.
     look_at: Option<Instant>,
     /// Time of the first change since the last check.
     changed_at: Option<Instant>,
 }
 
-impl RulesetWatch {
+impl RulesetMonitor {
     /// Starts monitoring, if the kernel has nf_tables.
     pub(super) fn open() -> Self {
-        let watch = Watch::open()
+        let watch = NftMonitor::open()
             .inspect_err(|error| debug!(%error, "changes of the nf_tables ruleset are not watched"))
             .ok();
         Self { watch, ..Self::default() }
@@ -45,7 +45,7 @@ impl RulesetWatch {
     /// # Errors
     /// An error of the kernel.
     pub(super) fn poll_change(&mut self, now: Instant) -> io::Result<Option<RulesetChange>> {
-        let change = self.watch.as_mut().map_or(Ok(None), Watch::poll_change)?;
+        let change = self.watch.as_mut().map_or(Ok(None), NftMonitor::poll_change)?;
         if change.is_some() {
             self.note_change(now);
         }
@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn a_ruleset_is_looked_at_once_it_is_quiet() {
         let at = |millis| Instant::from_boot(Duration::from_millis(millis));
-        let mut ruleset = RulesetWatch::default();
+        let mut ruleset = RulesetMonitor::default();
         for (change, look) in [(0, 1000), (400, 1400), (4500, 5000), (4900, 5000)] {
             ruleset.note_change(at(change));
             assert_eq!(ruleset.deadline(), Some(at(look)), "after a change at {change} ms");

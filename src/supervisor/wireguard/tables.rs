@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use super::state::WireGuard;
 use crate::config::wg_quick::{Table, WgQuick};
-use crate::netlink::{Overlap, input_drops, overlaps};
+use crate::netlink::{Overlap, find_input_drops, find_overlaps};
 use crate::supervisor::context::Context;
 use crate::supervisor::reconcile::Piece;
 use wontun_proto::allowed_ips::Prefix;
@@ -49,7 +49,7 @@ impl WireGuard {
     }
 
     /// Adapts NAT to the current networks of the tunnel.
-    pub(super) fn follow_networks(&mut self) {
+    pub(super) fn update_nat(&mut self) {
         let networks = self.networks();
         if self.firewall.nat.as_ref().is_some_and(|nat| !nat.is_wanted(&networks)) {
             self.update_firewall();
@@ -61,16 +61,16 @@ impl WireGuard {
     /// turned off.
     pub(super) fn update_tables(&mut self) -> Vec<String> {
         self.update_guard();
-        let looks = self.firewall.ruleset.is_quiet();
-        if looks {
-            self.look_at_input();
+        let checks_rules = self.firewall.ruleset.is_quiet();
+        if checks_rules {
+            self.check_input();
         }
-        self.look_at_overlaps();
+        self.check_overlaps();
         let networks = self.networks();
         let Some(nat) = &mut self.firewall.nat else { return Vec::new() };
-        let applied = nat.apply(&networks, looks);
-        for note in applied.notes {
-            info!("{note}");
+        let applied = nat.apply(&networks, checks_rules);
+        for change in applied.changes {
+            info!("{change}");
         }
         for warning in applied.warnings {
             warn!("{warning}");
@@ -80,11 +80,11 @@ impl WireGuard {
 
     /// Warns once of each firewall of this host that drops packets to the port. A port that the
     /// file does not specify is a client's, to which peers only send answers.
-    fn look_at_input(&mut self) {
+    fn check_input(&mut self) {
         let listens = |file: &WgQuick| file.interface.listen_port.is_some();
         let is_server = self.source.configuration().is_some_and(listens);
         let found = match &self.firewall.guard {
-            Some(guard) if is_server => input_drops(guard.device(), self.sockets.port()),
+            Some(guard) if is_server => find_input_drops(guard.device(), self.sockets.port()),
             _ => Vec::new(),
         };
         for warning in found.iter().filter(|warning| !self.firewall.input.contains(warning)) {
@@ -99,17 +99,19 @@ impl WireGuard {
         let interface = self.source.configuration().map(|file| &file.interface);
         match (&self.firewall.guard, interface.filter(|interface| interface.table != Table::Off)) {
             (Some(guard), Some(interface)) => {
-                overlaps(guard.device(), &interface.addresses, self.peers.allowed_ips())
+                find_overlaps(guard.device(), &interface.addresses, self.peers.allowed_ips())
             }
             _ => Vec::new(),
         }
     }
 
     /// Warns once of each network of another device that overlaps the peers'.
-    fn look_at_overlaps(&mut self) {
+    fn check_overlaps(&mut self) {
         let found = self.overlaps();
-        let told = &self.firewall.overlaps;
-        for warning in found.iter().filter(|warning| !told.iter().any(|told| told.is_same(warning))) {
+        let reported = &self.firewall.overlaps;
+        for warning in
+            found.iter().filter(|warning| !reported.iter().any(|reported| reported.is_same(warning)))
+        {
             warn!("{warning}");
         }
         self.firewall.overlaps = found;

@@ -41,12 +41,12 @@ pub struct RulesetChange {
 /// A socket filter drops all messages except the one at the end of a transaction, so that a ruleset
 /// of thousands of rules causes one wake-up.
 #[derive(Debug)]
-pub struct Watch {
+pub struct NftMonitor {
     socket: Socket,
     buffer: Vec<u8>,
 }
 
-impl Watch {
+impl NftMonitor {
     /// Subscribes to changes of the ruleset of this thread's network namespace.
     ///
     /// # Errors
@@ -82,7 +82,7 @@ impl Watch {
     }
 }
 
-impl AsFd for Watch {
+impl AsFd for NftMonitor {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
