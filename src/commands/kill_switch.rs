@@ -46,7 +46,7 @@ pub fn lock(name: &TunName, folders: &UapiFolders, allowed: &[Prefix]) -> Result
 /// Returns the current device name of the tunnel that was started as `name`, if it differs and
 /// there is a kill switch.
 fn renamed(name: &TunName) -> Result<Option<TunName>, CommandError> {
-    let found = KillSwitch::all()?.into_iter().find(|found| found.tunnel == name.as_str());
+    let found = KillSwitch::list()?.into_iter().find(|found| found.tunnel == name.as_str());
     let device = found.filter(|found| found.device != found.tunnel).map(|found| found.device);
     Ok(device.and_then(|device| device.parse().ok()))
 }
@@ -58,7 +58,7 @@ fn renamed(name: &TunName) -> Result<Option<TunName>, CommandError> {
 /// # Errors
 /// [`CommandError::Link`]: not permitted, or no netlink. [`CommandError::Output`].
 pub fn unlock(name: Option<&TunName>, folders: &UapiFolders) -> Result<(), CommandError> {
-    let all = KillSwitch::all()?;
+    let all = KillSwitch::list()?;
     let wanted: Vec<_> = match name {
         Some(name) => called(&all, name.as_str()).into_iter().collect(),
         None => all.iter().collect(),
@@ -96,7 +96,7 @@ fn unlock_one(
     // whatever the answer is, check the table: an older version, or a tunnel that hangs, has left
     // it
     if KillSwitch::is_in_place(tunnel)? {
-        KillSwitch::unlock(tunnel).map_err(|error| match told {
+        KillSwitch::remove_by_name(tunnel).map_err(|error| match told {
             // a table that its owner alone can remove
             Some(Err(told)) if !matches!(told, CommandError::NotRunning(_)) => told,
             _ => error.into(),

@@ -8,7 +8,7 @@ use netlink_packet_route::link::LinkFlags;
 use nix::errno::Errno;
 
 use super::error::LinkError;
-use super::interfaces::{self, TUNNELS};
+use super::interfaces::{self, TUNNEL_GROUP};
 use super::message::{self, LinkState};
 use super::request_error::RequestError;
 use super::socket::NetlinkSocket;
@@ -26,18 +26,18 @@ pub struct Link {
     name: String,
     index: u32,
     addresses: Vec<Cidr>,
-    /// The description by which the device is recognized, as stored by [`Link::remember`].
-    looks: Option<Looks>,
+    /// The description by which the device is recognized, as stored by [`Link::record_fingerprint`].
+    fingerprint: Option<Fingerprint>,
 }
 
 /// The kernel's description of a device without its index and name, which may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Looks {
+struct Fingerprint {
     tun: ExistingLink,
     group: Option<u32>,
 }
 
-impl Looks {
+impl Fingerprint {
     fn of(body: &[u8]) -> Self {
         let tun = match tun::parse(body) {
             ExistingLink::Tun(state) => ExistingLink::Tun(tun::TunState { index: 0, ..state }),
@@ -71,7 +71,7 @@ impl Link {
             .map_err(|failure| LinkError::new(action(), failure, "give a name of 1 to 15 bytes"))?;
         let index = body.and_then(|body| message::link_header(&body)).map(|header| header.index);
         let index = index.ok_or_else(|| LinkError::NoReply { action: action() })?;
-        Ok(Self { netlink, name: name.to_owned(), index, addresses: Vec::new(), looks: None })
+        Ok(Self { netlink, name: name.to_owned(), index, addresses: Vec::new(), fingerprint: None })
     }
 
     /// Returns the index of the device.
@@ -101,7 +101,7 @@ impl Link {
         self.set_flags(LinkFlags::empty(), LinkFlags::Multicast, "clear the multicast flag of")?;
         self.leave_router_group()?;
         self.change_mtu(mtu)?;
-        self.be_quiet()?;
+        self.disable_autoconfiguration()?;
         let configured = self.add_addresses(addresses)?;
         self.set_flags(LinkFlags::Up, LinkFlags::Up, "bring up")?;
         Ok(configured)
@@ -111,12 +111,12 @@ impl Link {
     ///
     /// # Errors
     /// As for [`Link::set_mtu`].
-    pub fn join_tunnels(&mut self) -> Result<(), LinkError> {
+    pub fn join_tunnel_group(&mut self) -> Result<(), LinkError> {
         if message::link_group(&self.read()?).is_some_and(|group| group != 0) {
             return Ok(());
         }
-        let outcome = self.netlink.request(message::set_group(self.index, TUNNELS), 0);
-        self.done(outcome, || format!("put {} into the device group {TUNNELS}", self.name), "")
+        let outcome = self.netlink.request(message::set_group(self.index, TUNNEL_GROUP), 0);
+        self.done(outcome, || format!("put {} into the device group {TUNNEL_GROUP}", self.name), "")
     }
 
     /// Restores the settings that the kernel drops when the device goes down or its MTU falls below
@@ -126,12 +126,12 @@ impl Link {
     /// # Errors
     /// As for [`Link::configure`].
     pub fn restore(&mut self) -> Result<Configured, LinkError> {
-        self.be_quiet()?;
+        self.disable_autoconfiguration()?;
         self.add_addresses(&self.addresses.clone())
     }
 
     /// Returns true if [`Link::configure`] was given this address.
-    pub fn has(&self, address: IpAddr) -> bool {
+    pub fn has_address(&self, address: IpAddr) -> bool {
         self.addresses.iter().any(|cidr| cidr.address() == address)
     }
 
@@ -157,7 +157,7 @@ impl Link {
     ///
     /// # Errors
     /// The device is missing, or netlink fails.
-    pub fn missing(&mut self, takes_ipv6: bool) -> Result<Vec<Cidr>, LinkError> {
+    pub fn missing_addresses(&mut self, takes_ipv6: bool) -> Result<Vec<Cidr>, LinkError> {
         let action = || format!("read the addresses of {}", self.name);
         let present = interfaces::addresses(&mut self.netlink, self.index)
             .map_err(|failure| LinkError::new(action(), failure, ""))?;
@@ -171,20 +171,20 @@ impl Link {
         Ok(missing.copied().collect())
     }
 
-    /// Adds addresses returned by [`Self::missing`]. Returns the addresses that the device has now,
+    /// Adds addresses returned by [`Self::missing_addresses`]. Returns the addresses that the device has now,
     /// without IPv6 addresses where IPv6 is disabled.
     ///
     /// # Errors
     /// As for [`Link::configure`].
-    pub fn put_back(&mut self, mut missing: Vec<Cidr>) -> Result<Vec<Cidr>, LinkError> {
-        self.be_quiet()?;
+    pub fn add_missing(&mut self, mut missing: Vec<Cidr>) -> Result<Vec<Cidr>, LinkError> {
+        self.disable_autoconfiguration()?;
         let configured = self.add_addresses(&missing)?;
         missing.retain(|cidr| !configured.ipv6_disabled.contains(cidr));
         Ok(missing)
     }
 
     /// Stores the addresses that [`Link::restore`] will set, while the device cannot be reached.
-    pub fn want(&mut self, addresses: &[Cidr]) {
+    pub fn set_desired_addresses(&mut self, addresses: &[Cidr]) {
         self.addresses = addresses.to_vec();
     }
 
@@ -221,7 +221,7 @@ impl Link {
     /// The privilege or the device is missing, or the MTU is out of the device's range.
     pub fn set_mtu(&mut self, mtu: u32) -> Result<(), LinkError> {
         self.change_mtu(mtu)?;
-        self.be_quiet()
+        self.disable_autoconfiguration()
     }
 
     /// Sets the length of the device's transmit queue (`txqueuelen`), in packets; a super-packet
@@ -266,27 +266,27 @@ impl Link {
         self.take_state(&body)
     }
 
-    /// Stores the description of the device by which [`Link::find_again`] recognizes it.
+    /// Stores the description of the device by which [`Link::find_moved`] recognizes it.
     ///
     /// # Errors
     /// As for [`Link::state`].
-    pub fn remember(&mut self) -> Result<(), LinkError> {
-        self.looks = Some(Looks::of(&self.read()?));
+    pub fn record_fingerprint(&mut self) -> Result<(), LinkError> {
+        self.fingerprint = Some(Fingerprint::of(&self.read()?));
         Ok(())
     }
 
     /// Returns the state as [`Link::state`] does, for a device that returns from another network
-    /// namespace, where its index was `elsewhere`. Tries that index, then the index before the
+    /// namespace, where its index was `other_index`. Tries that index, then the index before the
     /// move, then the name, and compares the description of the device found.
     ///
     /// # Errors
     /// As for [`Link::state`].
-    pub fn find_again(&mut self, elsewhere: Option<u32>) -> Result<LinkState, LinkError> {
-        let by_index = elsewhere.into_iter().chain([self.index]).map(message::get_link);
+    pub fn find_moved(&mut self, other_index: Option<u32>) -> Result<LinkState, LinkError> {
+        let by_index = other_index.into_iter().chain([self.index]).map(message::get_link);
         let requests: Vec<_> = by_index.chain([message::get_link_by_name(&self.name)]).collect();
         for request in requests {
             let Ok(Some(body)) = self.netlink.request(request, 0) else { continue };
-            if self.looks == Some(Looks::of(&body))
+            if self.fingerprint == Some(Fingerprint::of(&body))
                 && let Some(header) = message::link_header(&body)
             {
                 self.index = header.index;
@@ -294,8 +294,8 @@ impl Link {
             }
         }
         let action = format!("find {} again", self.name);
-        let gone = RequestError::Refused { errno: Errno::ENODEV, extack: None };
-        Err(LinkError::new(action, gone, ""))
+        let not_found = RequestError::Refused { errno: Errno::ENODEV, extack: None };
+        Err(LinkError::new(action, not_found, ""))
     }
 
     fn take_state(&mut self, body: &[u8]) -> Result<LinkState, LinkError> {
@@ -391,7 +391,7 @@ impl Link {
 
     /// Turns off acceptance of router advertisements and generated addresses. Both settings are
     /// lost when IPv6 is removed from the device, so they are set again after it returns.
-    fn be_quiet(&mut self) -> Result<(), LinkError> {
+    fn disable_autoconfiguration(&mut self) -> Result<(), LinkError> {
         // A solicitation needs a link-local address, which may be a configured one; only this
         // setting prevents it then. It also keeps the peer from becoming this host's default router
         // by an advertisement. Best effort: /proc/sys is read-only in most containers, and missing

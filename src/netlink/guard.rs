@@ -21,7 +21,7 @@ use std::net::IpAddr;
 use nix::errno::Errno;
 
 use super::error::LinkError;
-use super::interfaces::{Interface, TUNNELS, interfaces};
+use super::interfaces::{Interface, TUNNEL_GROUP, interfaces};
 use super::nft::{
     AddressField, Chain, ChainType, CmpOp, Elements, Ensured, Expression, Family, Hook, MetaKey, Nft,
     Priority, Set, Table, Verdict,
@@ -49,7 +49,7 @@ pub struct Guard {
     netlink: Option<NetlinkSocket>,
     /// The table that was installed; it is in place unless another program has removed it.
     table: Option<Table>,
-    told: Vec<GuardWarning>,
+    reported: Vec<GuardWarning>,
 }
 
 /// A gap in the guard. Displays as one line with the reason.
@@ -99,13 +99,13 @@ impl Guard {
             nft: None,
             netlink: None,
             table: None,
-            told: Vec::new(),
+            reported: Vec::new(),
         }
     }
 
     /// Sets the new name of the tunnel's device, which the next [`Self::apply`] puts into the
     /// table.
-    pub fn follow(&mut self, device: &str) {
+    pub fn set_device(&mut self, device: &str) {
         device.clone_into(&mut self.device);
     }
 
@@ -113,26 +113,26 @@ impl Guard {
     /// warnings that the last call did not return.
     ///
     /// # Errors
-    /// The kernel has no nf_tables, or the privilege is missing. [`Self::told`] reports it once.
+    /// The kernel has no nf_tables, or the privilege is missing. [`Self::new_warnings`] reports it once.
     pub fn apply(&mut self, addresses: &[Cidr]) -> Result<Vec<GuardWarning>, LinkError> {
         let mut warnings = Vec::new();
         let wanted = self.wanted(addresses, &mut warnings);
         self.install(&wanted).map_err(|failure| {
             LinkError::new(format!("install the nftables table {}", wanted.name), failure, REMEDY)
         })?;
-        Ok(self.told(warnings))
+        Ok(self.new_warnings(warnings))
     }
 
     /// Stores `warnings` and returns those that were not in the last list.
-    pub fn told(&mut self, warnings: Vec<GuardWarning>) -> Vec<GuardWarning> {
-        let new = warnings.iter().filter(|warning| !self.told.contains(warning)).cloned().collect();
-        self.told = warnings;
+    pub fn new_warnings(&mut self, warnings: Vec<GuardWarning>) -> Vec<GuardWarning> {
+        let new = warnings.iter().filter(|warning| !self.reported.contains(warning)).cloned().collect();
+        self.reported = warnings;
         new
     }
 
     /// Returns the current warnings.
     pub fn warnings(&self) -> &[GuardWarning] {
-        &self.told
+        &self.reported
     }
 
     /// Returns the name of the tunnel device.
@@ -265,7 +265,7 @@ const fn is_link_local(address: IpAddr) -> bool {
 /// without the rules for sets that would be empty, and with the first rule split into two.
 fn table(tunnel: &str, device: &str, networks: &[Prefix], own: &[Prefix], isolates: bool) -> Table {
     let (input, output) = (MetaKey::IifName, MetaKey::OifName);
-    let group = [Expression::LoadMeta(MetaKey::IifGroup), Expression::equal(&TUNNELS.to_ne_bytes())];
+    let group = [Expression::LoadMeta(MetaKey::IifGroup), Expression::equal(&TUNNEL_GROUP.to_ne_bytes())];
     let by = |name: &str| Expression::device(input, CmpOp::Eq, name).to_vec();
     let mut rules = vec![by(device), by(LOOPBACK), group.to_vec()];
     rules.iter_mut().for_each(|rule| rule.push(Expression::Verdict(Verdict::Accept)));

@@ -13,7 +13,7 @@ use wontun_proto::allowed_ips::Prefix;
 
 /// The device group of wontun's WireGuard tunnels, listed by `ip link show group 51820`. Packets
 /// that come in by one of them have passed the allowed IPs of its peers.
-pub(super) const TUNNELS: u32 = 51_820;
+pub(super) const TUNNEL_GROUP: u32 = 51_820;
 
 /// A device of this network namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub(super) struct Interface {
     pub(super) index: u32,
     pub(super) name: String,
     pub(super) is_loopback: bool,
-    /// True if the device is in the group [`TUNNELS`].
+    /// True if the device is in the group [`TUNNEL_GROUP`].
     pub(super) is_tunnel: bool,
     pub(super) addresses: Vec<InterfaceAddress>,
 }
@@ -50,7 +50,7 @@ pub(super) fn interfaces(netlink: &mut NetlinkSocket) -> Result<Vec<Interface>, 
             index: header.index,
             name: message::link_name(body)?,
             is_loopback: header.flags.contains(LinkFlags::Loopback),
-            is_tunnel: message::link_group(body) == Some(TUNNELS),
+            is_tunnel: message::link_group(body) == Some(TUNNEL_GROUP),
             addresses: Vec::new(),
         })
     })?;

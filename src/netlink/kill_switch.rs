@@ -21,7 +21,7 @@
 //!
 //! Until the tunnel has a port and a mark the table has no rules for them: [`KillSwitch::engage`]
 //! needs only the device's name, so that it can come before everything that may fail;
-//! [`KillSwitch::let_through`] adds these rules.
+//! [`KillSwitch::allow`] adds these rules.
 //!
 //! On the link are `ff02::/16`, 255.255.255.255, and every unicast address that is its own next
 //! hop. nf_tables cannot compare two registers, so the rule uses a set: it removes the destination
@@ -33,7 +33,7 @@
 //! the first moment. Therefore the last rule drops, too.
 //!
 //! The table belongs to no process: it stays when the process ends, and is removed by
-//! [`KillSwitch::release`] or by `wontun kill-switch off`.
+//! [`KillSwitch::remove`] or by `wontun kill-switch off`.
 
 use std::num::NonZeroU32;
 
@@ -72,7 +72,7 @@ const NEXT_HOPS: [usize; 2] = [0, 1];
 
 /// The tunnel's own packets that a kill switch lets through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pass {
+pub struct AllowedTraffic {
     /// The mark of the tunnel's sockets.
     pub mark: NonZeroU32,
     /// Their UDP port.
@@ -99,7 +99,7 @@ pub struct KillSwitch {
     /// The current name of the tunnel's device.
     device: String,
     allowed: Vec<Prefix>,
-    pass: Option<Pass>,
+    traffic: Option<AllowedTraffic>,
     /// True if the table in place was installed by another run and has not been replaced yet.
     is_foreign: bool,
     /// True if [`KillSwitch::set_engaged`] has turned it off: the table is removed and not installed
@@ -115,7 +115,7 @@ impl KillSwitch {
     /// which need not exist yet, and to `allowed`. Replaces the table of an earlier run atomically.
     ///
     /// If a table and a device of that name exist, the tunnel may be running already: its table
-    /// stays unchanged until [`Self::let_through`], so that a second run, which will fail, does not
+    /// stays unchanged until [`Self::allow`], so that a second run, which will fail, does not
     /// interrupt the first one.
     ///
     /// # Errors
@@ -126,35 +126,35 @@ impl KillSwitch {
         let found = found.map_err(|failure| LinkError::new(install_action(name), failure, REMEDY))?;
         let is_foreign = found && existing_link(name)? != ExistingLink::Absent;
         let (tunnel, device, allowed) = (name.to_owned(), name.to_owned(), allowed.to_vec());
-        let mut switch = Self { nft, tunnel, device, allowed, pass: None, is_foreign, is_off: false };
+        let mut switch = Self { nft, tunnel, device, allowed, traffic: None, is_foreign, is_off: false };
         if !is_foreign {
             switch.install()?;
         }
         Ok(switch)
     }
 
-    /// Lets `pass` through instead of the packets let through before.
+    /// Lets `traffic` through instead of the packets let through before.
     ///
     /// # Errors
     /// As for [`KillSwitch::engage`]; the packets let through before still are.
-    pub fn let_through(&mut self, pass: Pass) -> Result<(), LinkError> {
-        self.change(Some(pass))
+    pub fn allow(&mut self, traffic: AllowedTraffic) -> Result<(), LinkError> {
+        self.change(Some(traffic))
     }
 
     /// Stops letting the tunnel's own packets through.
     ///
     /// # Errors
-    /// As for [`Self::let_through`].
-    pub fn close(&mut self) -> Result<(), LinkError> {
+    /// As for [`Self::allow`].
+    pub fn block_tunnel(&mut self) -> Result<(), LinkError> {
         if self.is_foreign { Ok(()) } else { self.change(None) }
     }
 
-    fn change(&mut self, pass: Option<Pass>) -> Result<(), LinkError> {
-        let before = std::mem::replace(&mut self.pass, pass);
-        if self.is_off || before == pass && !self.is_foreign {
+    fn change(&mut self, traffic: Option<AllowedTraffic>) -> Result<(), LinkError> {
+        let before = std::mem::replace(&mut self.traffic, traffic);
+        if self.is_off || before == traffic && !self.is_foreign {
             return Ok(());
         }
-        self.install().inspect_err(|_| self.pass = before)
+        self.install().inspect_err(|_| self.traffic = before)
     }
 
     /// Sets the new name of the tunnel's device. No packets leave by it until the table is
@@ -162,7 +162,7 @@ impl KillSwitch {
     ///
     /// # Errors
     /// As for [`KillSwitch::engage`]; the packets let through before still are.
-    pub fn follow(&mut self, device: &str) -> Result<(), LinkError> {
+    pub fn set_device(&mut self, device: &str) -> Result<(), LinkError> {
         if self.device == device {
             return Ok(());
         }
@@ -182,7 +182,7 @@ impl KillSwitch {
         if self.is_off || self.is_foreign {
             return Ok(None);
         }
-        let wanted = table(&self.tunnel, &self.device, &self.allowed, self.pass);
+        let wanted = table(&self.tunnel, &self.device, &self.allowed, self.traffic);
         let found = self.nft.ensure(&wanted).map_err(|failure| {
             LinkError::new(format!("restore the kill switch of {}", self.tunnel), failure, REMEDY)
         })?;
@@ -197,7 +197,7 @@ impl KillSwitch {
         if is_engaged {
             self.install()?;
         } else {
-            remove(&mut self.nft, &self.tunnel)?;
+            delete_table(&mut self.nft, &self.tunnel)?;
         }
         self.is_off = !is_engaged;
         Ok(())
@@ -212,8 +212,8 @@ impl KillSwitch {
     ///
     /// # Errors
     /// Netlink fails; the table stays in place then.
-    pub fn release(mut self) -> Result<(), LinkError> {
-        remove(&mut self.nft, &self.tunnel).map(drop)
+    pub fn remove(mut self) -> Result<(), LinkError> {
+        delete_table(&mut self.nft, &self.tunnel).map(drop)
     }
 
     /// Installs the table, replacing an existing one.
@@ -221,7 +221,7 @@ impl KillSwitch {
     /// # Errors
     /// As for [`KillSwitch::engage`].
     pub fn install(&mut self) -> Result<(), LinkError> {
-        let wanted = table(&self.tunnel, &self.device, &self.allowed, self.pass);
+        let wanted = table(&self.tunnel, &self.device, &self.allowed, self.traffic);
         let outcome = self.nft.replace(&wanted);
         outcome.map_err(|failure| LinkError::new(install_action(&self.tunnel), failure, REMEDY))?;
         self.is_foreign = false;
@@ -243,7 +243,7 @@ impl KillSwitch {
     ///
     /// # Errors
     /// Netlink fails.
-    pub fn all() -> Result<Vec<FoundKillSwitch>, LinkError> {
+    pub fn list() -> Result<Vec<FoundKillSwitch>, LinkError> {
         let failed = |failure| LinkError::new("look for kill switches".to_owned(), failure, REMEDY);
         let mut nft = open(|| "look for kill switches".to_owned())?;
         let mut all = Vec::new();
@@ -263,8 +263,8 @@ impl KillSwitch {
     ///
     /// # Errors
     /// The privilege is missing, or netlink fails.
-    pub fn unlock(name: &str) -> Result<bool, LinkError> {
-        remove(&mut open(|| format!("remove the kill switch of {name}"))?, name)
+    pub fn remove_by_name(name: &str) -> Result<bool, LinkError> {
+        delete_table(&mut open(|| format!("remove the kill switch of {name}"))?, name)
     }
 }
 
@@ -281,7 +281,7 @@ fn open(action: impl Fn() -> String) -> Result<Nft, LinkError> {
     })
 }
 
-fn remove(nft: &mut Nft, tunnel: &str) -> Result<bool, LinkError> {
+fn delete_table(nft: &mut Nft, tunnel: &str) -> Result<bool, LinkError> {
     let outcome = nft.delete(Family::Inet, &table_name(tunnel));
     outcome.map_err(|f| LinkError::new(format!("remove the kill switch of {tunnel}"), f, REMEDY))
 }
@@ -290,26 +290,26 @@ fn table_name(tunnel: &str) -> String {
     format!("{PREFIX}{tunnel}")
 }
 
-fn table(tunnel: &str, device: &str, allowed: &[Prefix], pass: Option<Pass>) -> Table {
+fn table(tunnel: &str, device: &str, allowed: &[Prefix], traffic: Option<AllowedTraffic>) -> Table {
     let set = |name, family, elements| Set { name, family, elements };
     let mut sets = vec![
         set("next-hops-v4", Family::Ip, Elements::Dynamic),
         set("next-hops-v6", Family::Ip6, Elements::Dynamic),
     ];
-    let leaves_by = |name| Expression::device(MetaKey::OifName, CmpOp::Eq, name).to_vec();
-    let mut rules = vec![leaves_by("lo"), leaves_by(device)];
+    let match_oif = |name| Expression::device(MetaKey::OifName, CmpOp::Eq, name).to_vec();
+    let mut rules = vec![match_oif("lo"), match_oif(device)];
     for (name, family) in [("allowed-v4", Family::Ip), ("allowed-v6", Family::Ip6)] {
         let ranges = ranges::merged(allowed, family == Family::Ip6);
         if !ranges.is_empty() {
-            let mut rule = of_family(family);
+            let mut rule = match_family(family);
             rule.extend([destination(family), Expression::Lookup(sets.len())]);
             rules.push(rule);
             sets.push(set(name, family, Elements::Ranges(ranges)));
         }
     }
-    rules.extend(pass.into_iter().flat_map(of_tunnel));
-    rules.push(answers(device));
-    rules.extend(of_link());
+    rules.extend(traffic.into_iter().flat_map(tunnel_rules));
+    rules.push(match_replies(device));
+    rules.extend(link_rules());
     for rule in &mut rules {
         rule.push(Expression::Verdict(Verdict::Accept));
     }
@@ -326,11 +326,11 @@ fn table(tunnel: &str, device: &str, allowed: &[Prefix], pass: Option<Pass>) -> 
 }
 
 /// Returns the conditions for the tunnel's own packets, one item per rule.
-fn of_tunnel(pass: Pass) -> impl Iterator<Item = Vec<Expression>> {
+fn tunnel_rules(traffic: AllowedTraffic) -> impl Iterator<Item = Vec<Expression>> {
     let rule = move |protocol, offset, port: u16| {
         vec![
             Expression::LoadMeta(MetaKey::Mark),
-            Expression::equal(&pass.mark.get().to_ne_bytes()),
+            Expression::equal(&traffic.mark.get().to_ne_bytes()),
             Expression::LoadMeta(MetaKey::L4Proto),
             Expression::equal(&[protocol]),
             Expression::LoadPayload { base: PayloadBase::Transport, offset, length: 2 },
@@ -338,13 +338,13 @@ fn of_tunnel(pass: Pass) -> impl Iterator<Item = Vec<Expression>> {
         ]
     };
     let (source, destination) = (0, 2);
-    let datagrams = rule(UDP, source, pass.port);
+    let datagrams = rule(UDP, source, traffic.port);
     let questions = [UDP, TCP].map(|protocol| rule(protocol, destination, DNS_PORT));
-    std::iter::once(datagrams).chain(questions.into_iter().filter(move |_| pass.dns))
+    std::iter::once(datagrams).chain(questions.into_iter().filter(move |_| traffic.dns))
 }
 
 /// Returns the conditions for answers that came out of the tunnel.
-fn answers(device: &str) -> Vec<Expression> {
+fn match_replies(device: &str) -> Vec<Expression> {
     let mut rule = Expression::device(MetaKey::IifName, CmpOp::Eq, device).to_vec();
     rule.extend([
         Expression::LoadCtState,
@@ -356,7 +356,7 @@ fn answers(device: &str) -> Vec<Expression> {
 
 /// Returns the conditions for DHCP, DHCPv6 and neighbour discovery, each to all hosts on the link
 /// and to one host on it.
-fn of_link() -> Vec<Vec<Expression>> {
+fn link_rules() -> Vec<Vec<Expression>> {
     let ports = |family, ports: [u8; 4]| {
         let mut rule = transport(family, UDP, 4);
         rule.push(Expression::equal(&ports));
@@ -411,14 +411,14 @@ fn destination(family: Family) -> Expression {
     Expression::LoadPayload { base: PayloadBase::Network, offset, length }
 }
 
-fn of_family(family: Family) -> Vec<Expression> {
+fn match_family(family: Family) -> Vec<Expression> {
     vec![Expression::LoadMeta(MetaKey::NfProto), Expression::equal(&[family as u8])]
 }
 
 /// Matches packets of one family and protocol, and loads the first `length` bytes of the transport
 /// header.
 fn transport(family: Family, protocol: u8, length: u32) -> Vec<Expression> {
-    let mut expressions = of_family(family);
+    let mut expressions = match_family(family);
     expressions.extend([
         Expression::LoadMeta(MetaKey::L4Proto),
         Expression::equal(&[protocol]),
@@ -461,10 +461,10 @@ mod tests {
     /// }
     /// ```
     const CAPTURED: &str = include_str!("kill_switch_as_nft_sends_it.hex");
-    const PASS: Pass = Pass { mark: KillSwitch::MARK, port: 40_000, dns: true };
+    const PASS: AllowedTraffic = AllowedTraffic { mark: KillSwitch::MARK, port: 40_000, dns: true };
 
-    fn rules(allowed: &[Prefix], pass: Option<Pass>) -> Vec<Vec<Expression>> {
-        table("tun0", "tun0", allowed, pass).chains[0].rules.clone()
+    fn rules(allowed: &[Prefix], traffic: Option<AllowedTraffic>) -> Vec<Vec<Expression>> {
+        table("tun0", "tun0", allowed, traffic).chains[0].rules.clone()
     }
 
     #[test]
@@ -477,7 +477,7 @@ mod tests {
     fn what_the_tunnel_does_not_need_has_no_rule() {
         let mut all = rules(&[], Some(PASS));
         all.drain(3..5);
-        assert_eq!(rules(&[], Some(Pass { dns: false, ..PASS })), all);
+        assert_eq!(rules(&[], Some(AllowedTraffic { dns: false, ..PASS })), all);
         all.remove(2);
         assert_eq!(rules(&[], None), all);
     }

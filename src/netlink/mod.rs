@@ -48,13 +48,13 @@ pub use device::{Configured, Link};
 pub use error::LinkError;
 pub use guard::{Guard, GuardWarning};
 pub use input::{InputWarning, find_input_drops};
-pub use kill_switch::{FoundKillSwitch, KillSwitch, Pass};
+pub use kill_switch::{AllowedTraffic, FoundKillSwitch, KillSwitch};
 pub use message::LinkState;
 pub use monitor::{LinkEvent, LinkMonitor};
 pub use nat::{Nat, NatApplied, NatWarning};
 pub use nft::{NftMonitor, RulesetChange};
 pub use overlap::{Overlap, find_overlaps};
-pub use routes::{Added, Applied, RouteWarning, Routes, Scope, Wanted};
+pub use routes::{AddedRouting, AppliedRouting, DesiredRouting, RestoreScope, RouteWarning, Routes};
 pub use tun::{ExistingLink, TunState, delete, existing_link, rename};
 
 /// Opens the netlink sockets that routes, NAT and the kill switch may need later, if `all` is true,

@@ -98,7 +98,7 @@ impl LinkMonitor {
     }
 
     /// Sets the index of the device to watch.
-    pub const fn follow(&mut self, index: u32) {
+    pub const fn set_index(&mut self, index: u32) {
         self.index = index;
     }
 

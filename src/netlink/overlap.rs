@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::interfaces::{Interface, interfaces};
-use super::routes::listed;
+use super::routes::join_prefixes;
 use super::socket::NetlinkSocket;
 use crate::config::Cidr;
 use wontun_proto::allowed_ips::Prefix;
@@ -33,7 +33,7 @@ impl fmt::Display for Overlap {
             "the network {network} of {other} overlaps {} of {device}'s allowed IPs: an address in both is reached by \
              one of the two devices only, that with the narrower network: give one of the networks other addresses, \
              or narrow AllowedIPs",
-            listed(allowed_ips)
+            join_prefixes(allowed_ips)
         )
     }
 }
@@ -132,7 +132,7 @@ mod tests {
         let overlaps = overlaps_among(&interfaces, "wg0", vec![prefix("10.8.0.0/24")], allowed_ips);
         let shown = overlaps.iter().map(|overlap| {
             assert_eq!(overlap.device, "wg0");
-            (format!("{} {}", overlap.other, overlap.network), listed(&overlap.allowed_ips))
+            (format!("{} {}", overlap.other, overlap.network), join_prefixes(&overlap.allowed_ips))
         });
         shown.collect()
     }

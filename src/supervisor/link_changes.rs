@@ -26,7 +26,7 @@ impl Context {
                 Ok(Some(LinkEvent::RoutingLost)) => self.reconciler.note_change(Piece::Routing),
                 Ok(Some(LinkEvent::AddressLost(address))) => {
                     self.reconciler.note_change(Piece::Settings);
-                    if self.link.link.has(address) {
+                    if self.link.link.has_address(address) {
                         self.reconciler.note_change(Piece::Addresses);
                         // when a device loses its last address of a family, the kernel removes the
                         // family's routes without reporting it
@@ -72,7 +72,7 @@ impl Context {
                 return;
             }
         };
-        self.follow_name(mode);
+        self.adopt_name(mode);
         let was_away = self.link.away || news.moved.is_some();
         let state = if was_away { self.come_back(mode, state) } else { state };
         self.link.away = false;
@@ -174,10 +174,10 @@ impl Context {
             return Compared::default();
         }
         let takes_ipv6 = self.link.mtu >= IPV6_MIN_MTU;
-        let outcome = match self.link.link.missing(takes_ipv6) {
+        let outcome = match self.link.link.missing_addresses(takes_ipv6) {
             Ok(missing) if missing.is_empty() => return Compared::default(),
             Ok(_) if !is_allowed => return Compared { is_missing: true, ..Compared::default() },
-            Ok(missing) => self.link.link.put_back(missing),
+            Ok(missing) => self.link.link.add_missing(missing),
             Err(error) => Err(error),
         };
         match outcome {

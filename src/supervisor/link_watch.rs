@@ -10,7 +10,7 @@ use crate::config::TunName;
 use crate::logging::RateLimit;
 use crate::messages;
 use crate::net::send_batch::{MAX_MESSAGE, MAX_SEGMENTS_OF_MESSAGE};
-use crate::netlink::{Configured, Link, LinkError, LinkState, LinkMonitor, ExistingLink};
+use crate::netlink::{Configured, ExistingLink, Link, LinkError, LinkMonitor, LinkState};
 
 /// MTU in bytes below which the kernel removes IPv6 from a device, with addresses and routes.
 pub(super) const IPV6_MIN_MTU: u32 = 1280;
@@ -134,7 +134,7 @@ impl LinkWatch {
     pub(super) fn settle(&mut self) -> Result<(), SupervisorError> {
         while self.monitor.poll_event().map_err(system("reading link changes"))?.is_some() {}
         let state = self.link.state()?;
-        self.link.remember()?;
+        self.link.record_fingerprint()?;
         (self.mtu, self.up) = (state.mtu, state.up);
         Ok(())
     }

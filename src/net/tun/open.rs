@@ -26,7 +26,7 @@ use tun_tap::{Iface, Mode};
 use super::{NODE, Tun, TunError};
 use crate::config::TunName;
 use crate::net::random::SystemRandom;
-use crate::netlink::{self, LinkError, ExistingLink, TunState};
+use crate::netlink::{self, ExistingLink, LinkError, TunState};
 use wontun_proto::wireguard::Random as _;
 use wontun_sys::{self, process};
 

@@ -90,7 +90,7 @@ impl Nat {
 
     /// Sets the new name of the tunnel's device, which the next [`Self::apply`] puts into the
     /// table.
-    pub fn follow(&mut self, device: &str) {
+    pub fn set_device(&mut self, device: &str) {
         device.clone_into(&mut self.device);
     }
 
@@ -147,7 +147,7 @@ impl Nat {
 
     /// Returns true if `networks` are those of the last [`Nat::apply`], so that there is nothing to
     /// do unless another program changed something.
-    pub fn is_wanted(&self, networks: &[Prefix]) -> bool {
+    pub fn is_applied(&self, networks: &[Prefix]) -> bool {
         self.networks == networks
     }
 

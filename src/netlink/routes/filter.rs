@@ -11,7 +11,7 @@ use std::io;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 
-use super::plan::{Both, Family};
+use super::plan::{IpFamily, PerFamily};
 use super::warning::RouteWarning;
 use crate::netlink::nft::{
     Chain, ChainType, CmpOp, Ensured, Expression, Hook, MetaKey, Nft, PayloadBase, Priority, Table, Verdict,
@@ -31,44 +31,44 @@ pub(super) struct Filters {
     tunnel: String,
     /// The current name of the tunnel's device.
     device: String,
-    states: Both<State>,
+    states: PerFamily<TableState>,
 }
 
 /// State of a table.
 #[derive(Debug, Default, PartialEq, Eq)]
-enum State {
+enum TableState {
     #[default]
     Absent,
     /// A killed run may have left a table.
-    Leftover,
+    Stale,
     /// The table was installed; it is in place unless another program has removed it.
     Up(Table),
 }
 
 impl Filters {
     pub(super) fn new(device: &str) -> Self {
-        Self { nft: None, tunnel: device.to_owned(), device: device.to_owned(), states: Both::default() }
+        Self { nft: None, tunnel: device.to_owned(), device: device.to_owned(), states: PerFamily::default() }
     }
 
     /// Sets the new name of the device, which [`Self::install`] puts into the tables.
-    pub(super) fn follow(&mut self, device: &str) {
+    pub(super) fn set_device(&mut self, device: &str) {
         device.clone_into(&mut self.device);
     }
 
     /// Marks the tables as possibly left over by a killed run.
-    pub(super) fn may_be_left_over(&mut self) {
-        self.states = Both::new(|_| State::Leftover);
+    pub(super) fn mark_stale(&mut self) {
+        self.states = PerFamily::new(|_| TableState::Stale);
     }
 
     /// Installs the table of one family, unless it is in place.
     pub(super) fn install(
         &mut self,
-        family: Family,
+        family: IpFamily,
         addresses: &[IpAddr],
         mark: NonZeroU32,
     ) -> Option<RouteWarning> {
         let table = table(&self.tunnel, &self.device, family, addresses, mark.get());
-        let up = State::Up(table.clone());
+        let up = TableState::Up(table.clone());
         let known = *self.states.of(family) == up;
         let outcome = self
             .nft()
@@ -91,8 +91,8 @@ impl Filters {
     /// names. A failure is reported by the next [`Filters::install`].
     pub(super) fn repair(&mut self) -> Vec<String> {
         let mut repaired = Vec::new();
-        for family in Family::BOTH {
-            let State::Up(table) = self.states.of(family) else { continue };
+        for family in IpFamily::BOTH {
+            let TableState::Up(table) = self.states.of(family) else { continue };
             let table = table.clone();
             let found = self.nft().map_err(RequestError::Socket).and_then(|nft| nft.ensure(&table));
             if matches!(found, Ok(Ensured::Repaired)) {
@@ -104,16 +104,16 @@ impl Filters {
 
     /// Returns true if all tables are in place unchanged.
     pub(super) fn are_intact(&mut self) -> bool {
-        Family::BOTH.into_iter().all(|family| {
-            let State::Up(table) = self.states.of(family) else { return true };
+        IpFamily::BOTH.into_iter().all(|family| {
+            let TableState::Up(table) = self.states.of(family) else { return true };
             let table = table.clone();
             self.nft().is_ok_and(|nft| nft.is_intact(&table).unwrap_or(true))
         })
     }
 
     /// Removes the table of one family, if it may exist.
-    pub(super) fn remove(&mut self, family: Family) {
-        if std::mem::take(self.states.of_mut(family)) != State::Absent {
+    pub(super) fn remove(&mut self, family: IpFamily) {
+        if std::mem::take(self.states.of_mut(family)) != TableState::Absent {
             let name = table_name(&self.tunnel);
             if let Ok(nft) = self.nft() {
                 let _ = nft.delete(family.nft(), &name);
@@ -135,8 +135,8 @@ fn table_name(tunnel: &str) -> String {
 }
 
 /// Builds the table for one family; `addresses` are those of the device.
-fn table(tunnel: &str, device: &str, family: Family, addresses: &[IpAddr], mark: u32) -> Table {
-    let own = addresses.iter().filter(|address| Family::of(**address) == family);
+fn table(tunnel: &str, device: &str, family: IpFamily, addresses: &[IpAddr], mark: u32) -> Table {
+    let own = addresses.iter().filter(|address| IpFamily::of(**address) == family);
     let udp = [Expression::LoadMeta(MetaKey::L4Proto), Expression::equal(&[UDP])];
     let (kind, policy) = (ChainType::Filter, Verdict::Accept);
     let chain = |name, hook, priority, rules| Chain { name, kind, hook, priority, policy, rules };
@@ -156,7 +156,7 @@ fn table(tunnel: &str, device: &str, family: Family, addresses: &[IpAddr], mark:
                 "preraw",
                 Hook::Prerouting,
                 Priority::Raw,
-                own.map(|address| past_the_tunnel(device, *address)).collect(),
+                own.map(|address| drop_outside_tunnel(device, *address)).collect(),
             ),
             chain("premangle", Hook::Prerouting, Priority::Mangle, vec![[&udp[..], &restore].concat()]),
             chain("postmangle", Hook::Postrouting, Priority::Mangle, vec![[&udp[..], &save].concat()]),
@@ -165,7 +165,7 @@ fn table(tunnel: &str, device: &str, family: Family, addresses: &[IpAddr], mark:
 }
 
 /// Builds `iifname != DEVICE ip daddr ADDRESS fib saddr type != local drop`.
-fn past_the_tunnel(device: &str, address: IpAddr) -> Vec<Expression> {
+fn drop_outside_tunnel(device: &str, address: IpAddr) -> Vec<Expression> {
     let (offset, bytes) = match address {
         IpAddr::V4(address) => (16, address.octets().to_vec()),
         IpAddr::V6(address) => (24, address.octets().to_vec()),
@@ -194,15 +194,15 @@ mod tests {
         captured(CAPTURED).into_iter().filter(|(_, body)| body.starts_with(family)).collect()
     }
 
-    fn ours(family: Family) -> Vec<(u16, String)> {
+    fn ours(family: IpFamily) -> Vec<(u16, String)> {
         let addresses = ["10.8.0.2".parse().unwrap(), "fd08::2".parse().unwrap()];
         hex(&table("tun0", "tun0", family, &addresses, 51_820))
     }
 
     #[test]
     fn the_bytes_are_nfts() {
-        assert_eq!(ours(Family::V4), of_family("02"));
-        let v6 = ours(Family::V6);
+        assert_eq!(ours(IpFamily::V4), of_family("02"));
+        let v6 = ours(IpFamily::V6);
         let captured = of_family("0a");
         assert_eq!(captured.len(), 3);
         assert!(captured.iter().all(|message| v6.contains(message)), "{v6:?}");

@@ -10,11 +10,11 @@ use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::rule::RuleMessage;
 use nix::errno::Errno;
 
-use super::label::Label;
-use super::plan::{Both, Family};
+use super::marker::OwnershipMarker;
+use super::observed::{ObservedFamily, ObservedRouting};
+use super::plan::{IpFamily, PerFamily};
 use super::route::{self, Route};
 use super::rule::{self, Rule};
-use super::seen::{Seen, SeenFamily};
 use super::warning::RouteWarning;
 use crate::netlink::error::LinkError;
 use crate::netlink::message;
@@ -45,14 +45,14 @@ pub(super) struct Kernel {
 
 /// The routes that could not be added.
 #[derive(Debug, Default)]
-pub(super) struct Trouble {
+pub(super) struct RouteErrors {
     taken: Vec<(u32, Prefix)>,
     refused: Vec<(Prefix, Refusal)>,
     /// True if IPv6 is disabled on the device, or the device is gone.
     pub(super) ipv6_disabled: bool,
 }
 
-impl Trouble {
+impl RouteErrors {
     /// Returns a warning for each kind of failure.
     pub(super) fn warnings(self, device: &str) -> impl Iterator<Item = RouteWarning> {
         let taken = self.taken.first().map(|&(table, _)| RouteWarning::Taken {
@@ -79,7 +79,7 @@ impl Kernel {
     }
 
     /// Sets the new name and index of the device.
-    pub(super) fn follow(&mut self, name: &str, index: u32) {
+    pub(super) fn set_device(&mut self, name: &str, index: u32) {
         name.clone_into(&mut self.name);
         self.index = index;
     }
@@ -96,26 +96,26 @@ impl Kernel {
 
     /// Reads the current state: two lists of rules and three of routes, none of which contains
     /// other devices' routes.
-    pub(super) fn read(&mut self) -> Result<Seen, LinkError> {
-        let labels = self.routes(Family::V4, route::list_of_labels())?.unwrap_or_default();
-        let labels = labels
+    pub(super) fn read(&mut self) -> Result<ObservedRouting, LinkError> {
+        let markers = self.routes(IpFamily::V4, route::list_of_markers())?.unwrap_or_default();
+        let markers = markers
             .into_iter()
-            .filter(|route| route.is_wontuns() && route.throws)
-            .map(|route| Label { table: route.table, metric: route.metric });
-        let (own_labels, foreign_labels): (Vec<_>, Vec<_>) =
-            labels.partition(|label| label.belongs_to(&self.tunnel));
-        let tables: BTreeSet<u32> = own_labels.iter().map(|label| label.table).chain(self.table).collect();
-        let mut families = Both::default();
-        for family in Family::BOTH {
+            .filter(|route| route.is_own() && route.throws)
+            .map(|route| OwnershipMarker { table: route.table, metric: route.metric });
+        let (own_markers, foreign_markers): (Vec<_>, Vec<_>) =
+            markers.partition(|marker| marker.belongs_to(&self.tunnel));
+        let tables: BTreeSet<u32> = own_markers.iter().map(|marker| marker.table).chain(self.table).collect();
+        let mut families = PerFamily::default();
+        for family in IpFamily::BOTH {
             *families.of_mut(family) = self.read_family(family, &tables)?;
         }
-        Ok(Seen { own_labels, foreign_labels, tables, families })
+        Ok(ObservedRouting { own_markers, foreign_markers, tables, families })
     }
 
     /// Reads the rules of one family and splits them into ours and all others.
     fn read_rules(
         &mut self,
-        family: Family,
+        family: IpFamily,
         tables: &BTreeSet<u32>,
     ) -> Result<(Vec<Rule>, Vec<Rule>), LinkError> {
         let mut message = RuleMessage::default();
@@ -129,28 +129,28 @@ impl Kernel {
 
     /// Like [`Self::read_rules`], for the policy table already known. Does not read routes, of
     /// which there may be many.
-    pub(super) fn rules(&mut self, family: Family) -> Result<(Vec<Rule>, Vec<Rule>), LinkError> {
+    pub(super) fn rules(&mut self, family: IpFamily) -> Result<(Vec<Rule>, Vec<Rule>), LinkError> {
         let tables = self.table.into_iter().collect();
         self.read_rules(family, &tables)
     }
 
-    fn read_family(&mut self, family: Family, tables: &BTreeSet<u32>) -> Result<SeenFamily, LinkError> {
+    fn read_family(&mut self, family: IpFamily, tables: &BTreeSet<u32>) -> Result<ObservedFamily, LinkError> {
         let (own, foreign) = self.read_rules(family, tables)?;
-        let mut seen = SeenFamily { own, foreign, ..SeenFamily::default() };
+        let mut observed = ObservedFamily { own, foreign, ..ObservedFamily::default() };
         if let Some(routes) = self.routes(family, route::list_of_device(family, self.index))? {
-            seen.present = true;
+            observed.present = true;
             for route in routes.into_iter().filter(|route| route.device == self.index) {
-                if route.is_wontuns() {
-                    seen.routes.insert((route.table, route.prefix));
+                if route.is_own() {
+                    observed.routes.insert((route.table, route.prefix));
                 } else if route.is_connected() {
-                    seen.connected.push(route.prefix);
+                    observed.connected.push(route.prefix);
                 }
             }
         }
-        Ok(seen)
+        Ok(observed)
     }
 
-    fn routes(&mut self, family: Family, list: RouteMessage) -> Result<Option<Vec<Route>>, LinkError> {
+    fn routes(&mut self, family: IpFamily, list: RouteMessage) -> Result<Option<Vec<Route>>, LinkError> {
         let parse = |body: &[u8]| Route::parse(body, family);
         let routes = self.netlink.dump(&RouteNetlinkMessage::GetRoute(list), parse);
         self.if_known(routes, "routes")
@@ -174,30 +174,30 @@ impl Kernel {
     /// Chooses the mark and the table of policy routing: the user's mark, which is the table
     /// number, too, unless that table belongs to another tunnel; without a mark, the pair in use or
     /// the first free one.
-    pub(super) fn choose(
+    pub(super) fn choose_table(
         &mut self,
         fwmark: Option<NonZeroU32>,
-        seen: &Seen,
+        observed: &ObservedRouting,
     ) -> Result<(Option<NonZeroU32>, u32), LinkError> {
-        let foreign = |table: u32| seen.foreign_labels.iter().any(|label| label.table == table);
+        let foreign = |table: u32| observed.foreign_markers.iter().any(|marker| marker.table == table);
         if let Some(mark) = fwmark.map(NonZeroU32::get)
             && !RESERVED.contains(&mark)
             && !foreign(mark)
         {
             return Ok((fwmark, mark));
         }
-        let table = match seen.tables.iter().find(|&&table| table >= FIRST_TABLE && !foreign(table)) {
+        let table = match observed.tables.iter().find(|&&table| table >= FIRST_TABLE && !foreign(table)) {
             Some(table) => *table,
-            None => self.free_table(seen)?,
+            None => self.free_table(observed)?,
         };
         Ok((fwmark.or(NonZeroU32::new(table)), table))
     }
 
-    fn free_table(&mut self, seen: &Seen) -> Result<u32, LinkError> {
+    fn free_table(&mut self, observed: &ObservedRouting) -> Result<u32, LinkError> {
         for number in FIRST_TABLE.. {
-            let mut used = seen.foreign_labels.iter().any(|label| label.table == number)
-                || seen.families.iter().any(|seen| rule::mentions(&seen.foreign, number));
-            for family in Family::BOTH {
+            let mut used = observed.foreign_markers.iter().any(|marker| marker.table == number)
+                || observed.families.iter().any(|observed| rule::mentions(&observed.foreign, number));
+            for family in IpFamily::BOTH {
                 if !used {
                     let routes = self.routes(family, route::list_of_table(family, number))?;
                     used = routes.unwrap_or_default().iter().any(|route| route.table == number);
@@ -215,7 +215,7 @@ impl Kernel {
     pub(super) fn add_routes(
         &mut self,
         routes: &[(u32, Prefix)],
-        trouble: &mut Trouble,
+        errors: &mut RouteErrors,
     ) -> Result<Vec<Prefix>, LinkError> {
         let (index, own) = (self.index, self.table);
         let messages = routes.iter().map(|&(table, prefix)| {
@@ -234,14 +234,14 @@ impl Kernel {
             match refusal.errno {
                 // added when the device is up
                 Errno::ENETDOWN => {}
-                Errno::EEXIST => trouble.taken.push((table, prefix)),
+                Errno::EEXIST => errors.taken.push((table, prefix)),
                 Errno::EACCES | Errno::ENODEV | Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT
                     if prefix.network().is_ipv6() =>
                 {
-                    trouble.ipv6_disabled = true;
+                    errors.ipv6_disabled = true;
                 }
                 Errno::EPERM | Errno::ENODEV => return Err(LinkError::new(action(), refusal.into(), "")),
-                _ => trouble.refused.push((prefix, refusal)),
+                _ => errors.refused.push((prefix, refusal)),
             }
         }
         Ok(added)
@@ -282,7 +282,7 @@ impl Kernel {
     /// killed run.
     pub(super) fn unblock(&mut self, tables: &BTreeSet<u32>) -> Result<(), LinkError> {
         let mut blocked = Vec::new();
-        for (family, table) in Family::BOTH.into_iter().flat_map(|f| tables.iter().map(move |t| (f, *t))) {
+        for (family, table) in IpFamily::BOTH.into_iter().flat_map(|f| tables.iter().map(move |t| (f, *t))) {
             let routes = self.routes(family, route::list_of_table(family, table))?.unwrap_or_default();
             let own = routes.into_iter().filter(|route| route.is_block() && route.table == table);
             blocked.extend(own.map(|route| (table, route.prefix)));
@@ -296,7 +296,7 @@ impl Kernel {
     /// Adds those of `rules` that are not in `own`, and returns their number.
     pub(super) fn add_missing_rules(
         &mut self,
-        family: Family,
+        family: IpFamily,
         rules: &[Rule],
         own: &[Rule],
     ) -> Result<usize, LinkError> {
@@ -313,36 +313,41 @@ impl Kernel {
         }
     }
 
-    pub(super) fn delete_rules(&mut self, family: Family, rules: &[Rule]) -> Result<(), LinkError> {
+    pub(super) fn delete_rules(&mut self, family: IpFamily, rules: &[Rule]) -> Result<(), LinkError> {
         let messages = rules.iter().map(|rule| RouteNetlinkMessage::DelRule(rule.message(family)));
         self.delete(messages, "rules")
     }
 
     /// Adds the ownership marker of the policy table.
-    pub(super) fn put_label(&mut self, table: u32, owed: bool, seen: &mut Seen) -> Result<(), LinkError> {
-        let label = Label::new(table, &self.tunnel, owed);
-        if !seen.own_labels.contains(&label) {
-            let added = RouteNetlinkMessage::NewRoute(route::label(label));
+    pub(super) fn add_marker(
+        &mut self,
+        table: u32,
+        needs_restore: bool,
+        observed: &mut ObservedRouting,
+    ) -> Result<(), LinkError> {
+        let marker = OwnershipMarker::new(table, &self.tunnel, needs_restore);
+        if !observed.own_markers.contains(&marker) {
+            let added = RouteNetlinkMessage::NewRoute(route::marker(marker));
             let outcome = self.netlink.request(added, NLM_F_CREATE | NLM_F_EXCL);
             let action = || format!("add a route to table {table} for {}", self.name);
             outcome.map_err(|failure| LinkError::new(action(), failure, POLICY_REMEDY))?;
-            seen.own_labels.push(label);
+            observed.own_markers.push(marker);
         }
         self.table = Some(table);
         Ok(())
     }
 
     /// Deletes our ownership markers except that of the table `kept`.
-    pub(super) fn delete_labels(
+    pub(super) fn delete_markers(
         &mut self,
         kept: Option<u32>,
-        owed: bool,
-        seen: &Seen,
+        needs_restore: bool,
+        observed: &ObservedRouting,
     ) -> Result<(), LinkError> {
-        let kept = kept.map(|table| Label::new(table, &self.tunnel, owed));
-        self.table = kept.map(|label| label.table);
-        let surplus = seen.own_labels.iter().filter(|label| kept != Some(**label));
-        self.delete(surplus.map(|label| RouteNetlinkMessage::DelRoute(route::label(*label))), "routes")
+        let kept = kept.map(|table| OwnershipMarker::new(table, &self.tunnel, needs_restore));
+        self.table = kept.map(|marker| marker.table);
+        let surplus = observed.own_markers.iter().filter(|marker| kept != Some(**marker));
+        self.delete(surplus.map(|marker| RouteNetlinkMessage::DelRoute(route::marker(*marker))), "routes")
     }
 
     /// Deletes routes or rules. Those already deleted are ignored; a missing privilege is an error.

@@ -8,7 +8,7 @@
 //! - routes and rules carry [`rule::PROTOCOL`] (kernels before 4.17 do not report a rule's, so that
 //!   leftovers stay there);
 //! - routes are to the tunnel's device, and are deleted with it;
-//! - rules name a table that has our ownership marker ([`label`]), which outlives the device;
+//! - rules name a table that has our ownership marker ([`marker`]), which outlives the device;
 //! - the nf_tables tables are called `wontun-NAME`; a user has to choose other names.
 //!
 //! NAME, also used for the ownership marker, is the name that the tunnel was started with,
@@ -19,15 +19,15 @@
 //! unreachable: the policy table is empty then, and the next table that the rules name would route
 //! them past the tunnel.
 
+mod desired;
 mod filter;
 mod kernel;
-mod label;
+mod marker;
+mod observed;
 mod plan;
 mod route;
 mod rule;
-mod seen;
-mod source_mark;
-mod wanted;
+mod src_valid_mark;
 mod warning;
 
 use std::collections::BTreeSet;
@@ -37,23 +37,23 @@ use std::num::NonZeroU32;
 
 use nix::errno::Errno;
 
+pub use self::desired::DesiredRouting;
 use self::filter::Filters;
-use self::kernel::{Kernel, Trouble};
-use self::plan::{Both, Family, MAIN, Plan};
+use self::kernel::{Kernel, RouteErrors};
+use self::observed::ObservedRouting;
+use self::plan::{IpFamily, MAIN, PerFamily, RoutePlan};
 pub(super) use self::rule::PROTOCOL;
 use self::rule::{Policy, Rule};
-use self::seen::Seen;
-use self::source_mark::SourceMark;
-pub use self::wanted::Wanted;
+use self::src_valid_mark::SrcValidMark;
 pub use self::warning::RouteWarning;
-pub(super) use self::warning::listed;
+pub(super) use self::warning::join_prefixes;
 use super::error::LinkError;
 use crate::config::wg_quick::Table;
 use wontun_proto::allowed_ips::Prefix;
 
 /// Result of `Routes::apply`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Applied {
+pub struct AppliedRouting {
     /// The mark that the tunnel's sockets must use from now on (`SO_MARK`).
     pub mark: Option<NonZeroU32>,
     /// Warnings that the last call did not return.
@@ -62,7 +62,7 @@ pub struct Applied {
 
 /// Missing parts of the routing that have been added.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Added {
+pub struct AddedRouting {
     /// The routes added.
     pub routes: Vec<Prefix>,
     /// Number of policy rules.
@@ -75,20 +75,20 @@ pub struct Added {
 
 /// Part of the routing that [`Routes::restore`] restores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
+pub enum RestoreScope {
     /// All parts.
     All,
     /// Policy rules and the routes of their table: without them packets bypass the tunnel.
     Policy,
 }
 
-impl fmt::Display for Added {
+impl fmt::Display for AddedRouting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut parts = Vec::new();
         match &self.routes[..] {
             [] => {}
             [one] => parts.push(format!("the route to {one}")),
-            routes => parts.push(format!("the routes to {}", warning::listed(routes))),
+            routes => parts.push(format!("the routes to {}", warning::join_prefixes(routes))),
         }
         match self.rules {
             0 => {}
@@ -106,7 +106,7 @@ impl fmt::Display for Added {
 #[derive(Clone, Copy)]
 struct Target {
     policy_table: u32,
-    scope: Scope,
+    scope: RestoreScope,
 }
 
 /// The missing routes that have been added, and the surplus ones, as tables and networks.
@@ -123,14 +123,14 @@ struct Difference {
 pub struct Routes {
     kernel: Kernel,
     filters: Filters,
-    source_mark: SourceMark,
+    src_valid_mark: SrcValidMark,
     /// The argument of the last [`Routes::apply`].
-    wanted: Option<Wanted>,
-    /// The networks with ordinary routes, for [`Routes::concerns`].
-    plain: Both<BTreeSet<Prefix>>,
+    wanted: Option<DesiredRouting>,
+    /// The networks with ordinary routes, for [`Routes::captures_endpoint`].
+    ordinary: PerFamily<BTreeSet<Prefix>>,
     /// The policy, and the rules installed last: missing ones are added with the same priorities.
-    rules: Both<Option<(Policy, Vec<Rule>)>>,
-    told: Vec<RouteWarning>,
+    rules: PerFamily<Option<(Policy, Vec<Rule>)>>,
+    reported: Vec<RouteWarning>,
     /// True if the device is in another network namespace.
     is_away: bool,
     /// True if there may be routes that make networks unreachable.
@@ -151,11 +151,11 @@ impl Routes {
         Ok(Self {
             kernel: Kernel::open(name, index)?,
             filters: Filters::new(name),
-            source_mark: SourceMark::default(),
+            src_valid_mark: SrcValidMark::default(),
             wanted: None,
-            plain: Both::default(),
-            rules: Both::default(),
-            told: Vec::new(),
+            ordinary: PerFamily::default(),
+            rules: PerFamily::default(),
+            reported: Vec::new(),
             is_away: false,
             may_block: false,
             had_ipv6: false,
@@ -164,9 +164,9 @@ impl Routes {
     }
 
     /// Sets the new name and index of the device, which the next [`Self::restore`] applies.
-    pub fn follow(&mut self, name: &str, index: u32) {
-        self.kernel.follow(name, index);
-        self.filters.follow(name);
+    pub fn set_device(&mut self, name: &str, index: u32) {
+        self.kernel.set_device(name, index);
+        self.filters.set_device(name);
     }
 
     /// Sets whether the device is in another network namespace, which the next [`Self::restore`]
@@ -188,45 +188,49 @@ impl Routes {
     /// # Errors
     /// The privilege, the device or policy routing is missing, or netlink fails. Parts installed until
     /// then stay in place for [`Routes::undo`].
-    pub fn apply(&mut self, wanted: &Wanted) -> Result<Applied, LinkError> {
-        self.apply_counted(wanted, Scope::All).map(|(applied, _)| applied)
+    pub fn apply(&mut self, wanted: &DesiredRouting) -> Result<AppliedRouting, LinkError> {
+        self.apply_counted(wanted, RestoreScope::All).map(|(applied, _)| applied)
     }
 
-    fn apply_counted(&mut self, wanted: &Wanted, scope: Scope) -> Result<(Applied, Added), LinkError> {
-        let seen = self.read()?;
+    fn apply_counted(
+        &mut self,
+        wanted: &DesiredRouting,
+        scope: RestoreScope,
+    ) -> Result<(AppliedRouting, AddedRouting), LinkError> {
+        let observed = self.read()?;
         let first = self.wanted.replace(wanted.clone()).is_none();
-        if first && let Some(owed) = seen.leftover() {
-            self.source_mark = SourceMark::new(owed);
-            self.filters.may_be_left_over();
+        if first && let Some(needs_restore) = observed.stale_state() {
+            self.src_valid_mark = SrcValidMark::new(needs_restore);
+            self.filters.mark_stale();
             self.may_block = true;
         }
-        self.make(wanted, seen, scope)
+        self.apply_difference(wanted, observed, scope)
     }
 
-    fn read(&mut self) -> Result<Seen, LinkError> {
-        let mut seen = self.kernel.read()?;
+    fn read(&mut self) -> Result<ObservedRouting, LinkError> {
+        let mut observed = self.kernel.read()?;
         if self.is_away {
             // another device may have the index by now
-            for family in Family::BOTH {
-                seen.families.of_mut(family).routes.clear();
+            for family in IpFamily::BOTH {
+                observed.families.of_mut(family).routes.clear();
             }
         }
-        Ok(seen)
+        Ok(observed)
     }
 
     /// Returns true if `wanted` is the argument of the last [`Routes::apply`], so that there is
     /// nothing to do unless another program changed something.
-    pub fn is_wanted(&self, wanted: &Wanted) -> bool {
+    pub fn is_applied(&self, wanted: &DesiredRouting) -> bool {
         self.wanted.as_ref() == Some(wanted)
     }
 
     /// Returns true if [`Routes::apply`] must be called for a peer that is now at `endpoint`: the
     /// endpoint lies in an allowed prefix with an ordinary route, which would route packets to it
     /// into the tunnel.
-    pub fn concerns(&self, endpoint: IpAddr) -> bool {
+    pub fn captures_endpoint(&self, endpoint: IpAddr) -> bool {
         let endpoint = endpoint.to_canonical();
         let automatic = self.wanted.as_ref().is_some_and(|wanted| wanted.table == Table::Auto);
-        automatic && plan::is_captured(endpoint, self.plain.of(Family::of(endpoint)))
+        automatic && plan::is_captured(endpoint, self.ordinary.of(IpFamily::of(endpoint)))
     }
 
     /// Adds the missing parts of the routing wanted last, and counts them: a device that went down
@@ -234,8 +238,10 @@ impl Routes {
     ///
     /// # Errors
     /// As for [`Routes::apply`].
-    pub fn restore(&mut self, scope: Scope) -> Result<(Applied, Added), LinkError> {
-        let Some(wanted) = self.wanted.clone() else { return Ok(<(Applied, Added)>::default()) };
+    pub fn restore(&mut self, scope: RestoreScope) -> Result<(AppliedRouting, AddedRouting), LinkError> {
+        let Some(wanted) = self.wanted.clone() else {
+            return Ok(<(AppliedRouting, AddedRouting)>::default());
+        };
         // without the rules all packets leave unencrypted: they are restored before thousands of
         // routes are compared
         let rules = self.restore_rules()?;
@@ -247,7 +253,7 @@ impl Routes {
     /// Adds the missing ones of the rules installed last, and returns their number.
     fn restore_rules(&mut self) -> Result<usize, LinkError> {
         let mut added = 0_usize;
-        for family in Family::BOTH {
+        for family in IpFamily::BOTH {
             let Some((policy, last)) = self.rules.of(family) else { continue };
             let (own, foreign) = self.kernel.rules(family)?;
             // if no priority is free, the complete comparison reports it
@@ -259,7 +265,8 @@ impl Routes {
 
     /// Returns true if IPv6 was disabled on the device after it had routes of wontun.
     pub fn has_lost_ipv6(&self) -> bool {
-        self.had_ipv6 && self.told.iter().any(|warning| matches!(warning, RouteWarning::Ipv6Disabled { .. }))
+        self.had_ipv6
+            && self.reported.iter().any(|warning| matches!(warning, RouteWarning::Ipv6Disabled { .. }))
     }
 
     /// Restores the nf_tables tables that another program has deleted or changed, and returns
@@ -274,7 +281,7 @@ impl Routes {
     }
 
     /// Leaves everything in place, as after a kill of the process.
-    pub fn abandon(mut self) {
+    pub fn leave_in_place(mut self) {
         self.wanted = None;
     }
 
@@ -282,34 +289,42 @@ impl Routes {
     pub fn undo(&mut self) {
         if self.wanted.take().is_some()
             // the routes are deleted with the device, but the rules are not
-            && let Ok(seen) = self.read()
+            && let Ok(observed) = self.read()
         {
             self.is_away = false;
-            let nothing = Wanted { table: Table::Off, ..Wanted::default() };
-            let _ = self.make(&nothing, seen, Scope::All);
+            let nothing = DesiredRouting { table: Table::Off, ..DesiredRouting::default() };
+            let _ = self.apply_difference(&nothing, observed, RestoreScope::All);
         }
-        self.told.clear();
+        self.reported.clear();
     }
 
-    /// Applies the difference between `seen` and `wanted`. Missing parts are added before surplus
+    /// Applies the difference between `observed` and `wanted`. Missing parts are added before surplus
     /// ones are deleted, so that no packets are without a route in between.
-    fn make(&mut self, wanted: &Wanted, mut seen: Seen, scope: Scope) -> Result<(Applied, Added), LinkError> {
-        let mut plans = Both::new(|family| Plan::new(wanted, family));
-        let (mut warnings, mut added) = (Vec::new(), Added::default());
-        if !seen.families.of(Family::V6).present {
+    fn apply_difference(
+        &mut self,
+        wanted: &DesiredRouting,
+        mut observed: ObservedRouting,
+        scope: RestoreScope,
+    ) -> Result<(AppliedRouting, AddedRouting), LinkError> {
+        let mut plans = PerFamily::new(|family| RoutePlan::new(wanted, family));
+        let (mut warnings, mut added) = (Vec::new(), AddedRouting::default());
+        if !observed.families.of(IpFamily::V6).present {
             self.drop_ipv6(&mut plans, &mut warnings);
         }
-        let by_policy = plans.iter().any(Plan::has_policy);
-        let (mark, table) =
-            if by_policy { self.kernel.choose(wanted.fwmark, &seen)? } else { (wanted.fwmark, MAIN) };
-        if plans.of(Family::V4).has_policy() {
-            match self.source_mark.heed(&seen) {
+        let by_policy = plans.iter().any(RoutePlan::has_policy);
+        let (mark, table) = if by_policy {
+            self.kernel.choose_table(wanted.fwmark, &observed)?
+        } else {
+            (wanted.fwmark, MAIN)
+        };
+        if plans.of(IpFamily::V4).has_policy() {
+            match self.src_valid_mark.turn_on(&observed) {
                 Ok(is_put_back) => added.settings += usize::from(is_put_back),
                 Err(warning) => warnings.push(warning),
             }
         }
         if by_policy {
-            self.kernel.put_label(table, self.source_mark.owed(), &mut seen)?;
+            self.kernel.add_marker(table, self.src_valid_mark.needs_restore(), &mut observed)?;
         }
 
         let target = Target { policy_table: table, scope };
@@ -317,103 +332,108 @@ impl Routes {
             self.kernel.block(table, plans.iter().flat_map(|plan| &plan.policy))?;
             Difference::default()
         } else {
-            self.add_routes(wanted, target, &mut plans, &seen, &mut warnings)?
+            self.add_routes(wanted, target, &mut plans, &observed, &mut warnings)?
         };
-        added.rules = self.add_rules(wanted, mark, table, &plans, &mut seen, &mut warnings)?;
+        added.rules = self.add_rules(wanted, mark, table, &plans, &mut observed, &mut warnings)?;
 
-        for family in Family::BOTH {
-            self.kernel.delete_rules(family, &seen.families.of(family).own)?;
+        for family in IpFamily::BOTH {
+            self.kernel.delete_rules(family, &observed.families.of(family).own)?;
         }
         self.kernel.delete_routes(&routes.surplus)?;
         if !self.is_away && !self.is_ipv6_blocked && std::mem::take(&mut self.may_block) {
-            let tables = by_policy.then_some(table).into_iter().chain(seen.tables.iter().copied()).collect();
+            let tables =
+                by_policy.then_some(table).into_iter().chain(observed.tables.iter().copied()).collect();
             self.kernel.unblock(&tables)?;
         }
-        for family in Family::BOTH.into_iter().filter(|family| !plans.of(*family).has_policy()) {
+        for family in IpFamily::BOTH.into_iter().filter(|family| !plans.of(*family).has_policy()) {
             self.filters.remove(family);
         }
-        if !plans.of(Family::V4).has_policy() {
-            self.source_mark.forget(&seen);
+        if !plans.of(IpFamily::V4).has_policy() {
+            self.src_valid_mark.restore(&observed);
         }
-        let by_policy = plans.iter().any(Plan::has_policy);
+        let by_policy = plans.iter().any(RoutePlan::has_policy);
         if by_policy {
             // its content has changed if the setting was restored
-            self.kernel.put_label(table, self.source_mark.owed(), &mut seen)?;
+            self.kernel.add_marker(table, self.src_valid_mark.needs_restore(), &mut observed)?;
         }
-        self.kernel.delete_labels(by_policy.then_some(table), self.source_mark.owed(), &seen)?;
+        self.kernel.delete_markers(
+            by_policy.then_some(table),
+            self.src_valid_mark.needs_restore(),
+            &observed,
+        )?;
 
         (added.routes, added.skipped) = (routes.added, routes.skipped);
-        self.had_ipv6 |= plans.of(Family::V6) != &Plan::default();
-        self.plain = Both::new(|family| std::mem::take(&mut plans.of_mut(family).plain));
-        let new = warnings.iter().filter(|warning| !self.told.contains(warning)).cloned().collect();
-        self.told = warnings;
+        self.had_ipv6 |= plans.of(IpFamily::V6) != &RoutePlan::default();
+        self.ordinary = PerFamily::new(|family| std::mem::take(&mut plans.of_mut(family).ordinary));
+        let new = warnings.iter().filter(|warning| !self.reported.contains(warning)).cloned().collect();
+        self.reported = warnings;
         let mark = if by_policy { mark } else { wanted.fwmark };
-        Ok((Applied { mark, warnings: new }, added))
+        Ok((AppliedRouting { mark, warnings: new }, added))
     }
 
     /// Adds the missing routes. If IPv6 turns out to be disabled, it is removed from `plans`, and
     /// networks that were routed by policy become unreachable.
     fn add_routes(
         &mut self,
-        wanted: &Wanted,
+        wanted: &DesiredRouting,
         target: Target,
-        plans: &mut Both<Plan>,
-        seen: &Seen,
+        plans: &mut PerFamily<RoutePlan>,
+        observed: &ObservedRouting,
         warnings: &mut Vec<RouteWarning>,
     ) -> Result<Difference, LinkError> {
-        let plain_table = match wanted.table {
+        let ordinary_table = match wanted.table {
             Table::Number(number) => number.get(),
             Table::Auto | Table::Off => MAIN,
         };
         self.is_ipv6_blocked = false;
-        let mut trouble = Trouble::default();
+        let mut errors = RouteErrors::default();
         let (mut added, mut skipped, mut surplus) = (Vec::new(), 0_usize, Vec::new());
-        for family in Family::BOTH {
-            let (plan, state) = (plans.of(family), seen.families.of(family));
-            let plain = plan.plain.iter().filter(|prefix| !state.has_route(wanted.table, **prefix));
-            let routes: BTreeSet<_> = plain
-                .map(|prefix| (plain_table, *prefix))
+        for family in IpFamily::BOTH {
+            let (plan, state) = (plans.of(family), observed.families.of(family));
+            let ordinary = plan.ordinary.iter().filter(|prefix| !state.has_route(wanted.table, **prefix));
+            let routes: BTreeSet<_> = ordinary
+                .map(|prefix| (ordinary_table, *prefix))
                 .chain(plan.policy.iter().map(|prefix| (target.policy_table, *prefix)))
                 .collect();
             // without a policy there is no policy table
             let is_due = |(table, _): &(u32, Prefix)| {
-                target.scope == Scope::All || plan.has_policy() && *table == target.policy_table
+                target.scope == RestoreScope::All || plan.has_policy() && *table == target.policy_table
             };
             let (missing, late): (Vec<_>, Vec<_>) =
                 routes.difference(&state.routes).copied().partition(is_due);
             skipped = skipped.saturating_add(late.len());
             surplus.extend(state.routes.difference(&routes).copied());
-            added.extend(self.kernel.add_routes(&missing, &mut trouble)?);
+            added.extend(self.kernel.add_routes(&missing, &mut errors)?);
         }
-        if trouble.ipv6_disabled {
+        if errors.ipv6_disabled {
             self.kernel.confirm_device()?;
-            let policy = plans.of(Family::V6).policy.clone();
+            let policy = plans.of(IpFamily::V6).policy.clone();
             self.drop_ipv6(plans, warnings);
             if self.had_ipv6 && !policy.is_empty() {
                 // packets that went through the tunnel must not bypass it until IPv6 is back
                 self.kernel.block(target.policy_table, policy.iter())?;
-                plans.of_mut(Family::V6).policy = policy;
+                plans.of_mut(IpFamily::V6).policy = policy;
                 (self.may_block, self.is_ipv6_blocked) = (true, true);
             }
         }
-        warnings.extend(trouble.warnings(self.kernel.name()));
+        warnings.extend(errors.warnings(self.kernel.name()));
         Ok(Difference { added, skipped, surplus })
     }
 
     /// Installs the missing rules and filters of policy routing, and returns the number of rules.
-    /// Wanted rules are removed from the rules in `seen`, so that the surplus ones remain.
+    /// Wanted rules are removed from the rules in `observed`, so that the surplus ones remain.
     fn add_rules(
         &mut self,
-        wanted: &Wanted,
+        wanted: &DesiredRouting,
         mark: Option<NonZeroU32>,
         table: u32,
-        plans: &Both<Plan>,
-        seen: &mut Seen,
+        plans: &PerFamily<RoutePlan>,
+        observed: &mut ObservedRouting,
         warnings: &mut Vec<RouteWarning>,
     ) -> Result<usize, LinkError> {
         let mut added = 0_usize;
         let addresses: Vec<IpAddr> = wanted.addresses.iter().map(|address| address.address()).collect();
-        for family in Family::BOTH {
+        for family in IpFamily::BOTH {
             let plan = plans.of(family);
             let Some(mark) = mark.filter(|_| plan.has_policy()) else {
                 *self.rules.of_mut(family) = None;
@@ -424,10 +444,10 @@ impl Routes {
                 family,
                 mark: mark.get(),
                 table,
-                levels: plan.levels(),
-                passes_dns: wanted.passes_dns,
+                prefix_lengths: plan.prefix_lengths(),
+                bypasses_dns: wanted.bypasses_dns,
             };
-            let state = seen.families.of_mut(family);
+            let state = observed.families.of_mut(family);
             let last = self.rules.of(family).as_ref().map_or(&[][..], |(_, rules)| rules);
             let rules = policy.rules(&state.own, last, &state.foreign).ok_or_else(|| LinkError::Refused {
                 action: format!("add the {} rules of {}", family.name(), self.kernel.name()),
@@ -443,9 +463,9 @@ impl Routes {
     }
 
     /// Removes IPv6 from the plans, with a warning, because it is unavailable.
-    fn drop_ipv6(&self, plans: &mut Both<Plan>, warnings: &mut Vec<RouteWarning>) {
-        let plan = std::mem::take(plans.of_mut(Family::V6));
-        let prefixes = plan.plain.len().saturating_add(plan.policy.len());
+    fn drop_ipv6(&self, plans: &mut PerFamily<RoutePlan>, warnings: &mut Vec<RouteWarning>) {
+        let plan = std::mem::take(plans.of_mut(IpFamily::V6));
+        let prefixes = plan.ordinary.len().saturating_add(plan.policy.len());
         if prefixes > 0 {
             warnings.push(RouteWarning::Ipv6Disabled { device: self.kernel.name().to_owned(), prefixes });
         }

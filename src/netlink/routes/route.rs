@@ -6,8 +6,8 @@ use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 
-use super::label::Label;
-use super::plan::{Family, MAIN};
+use super::marker::OwnershipMarker;
+use super::plan::{IpFamily, MAIN};
 use super::rule::PROTOCOL;
 use crate::netlink::message::{ROUTE_HEADER, RTA_OIF, attribute, attribute_u32};
 use wontun_proto::allowed_ips::Prefix;
@@ -38,13 +38,13 @@ pub(super) struct Route {
 
 impl Route {
     /// Parses an `RTM_NEWROUTE` of `family`.
-    pub(super) fn parse(body: &[u8], family: Family) -> Option<Self> {
+    pub(super) fn parse(body: &[u8], family: IpFamily) -> Option<Self> {
         let header =
             RouteHeader::parse(body).ok().filter(|header| header.address_family == family.netlink())?;
         let attributes = body.get(ROUTE_HEADER..)?;
         let network = match (attribute(attributes, RTA_DST), family) {
-            (Some(bytes), Family::V4) => IpAddr::from(*bytes.first_chunk::<4>()?),
-            (Some(bytes), Family::V6) => IpAddr::from(*bytes.first_chunk::<16>()?),
+            (Some(bytes), IpFamily::V4) => IpAddr::from(*bytes.first_chunk::<4>()?),
+            (Some(bytes), IpFamily::V6) => IpAddr::from(*bytes.first_chunk::<16>()?),
             (None, _) => family.unspecified(),
         };
         Some(Self {
@@ -59,13 +59,13 @@ impl Route {
     }
 
     /// Returns true if this or another wontun process added the route.
-    pub(super) fn is_wontuns(&self) -> bool {
+    pub(super) fn is_own(&self) -> bool {
         self.protocol == RouteProtocol::from(PROTOCOL)
     }
 
     /// Returns true for routes that [`unreachable`] adds.
     pub(super) fn is_block(&self) -> bool {
-        self.is_wontuns() && self.is_unreachable
+        self.is_own() && self.is_unreachable
     }
 
     /// Returns true if the kernel added the route for the network of an address.
@@ -76,10 +76,10 @@ impl Route {
 
 /// Builds the message that adds or deletes a route to the device `index`.
 pub(super) fn to_device(table: u32, prefix: Prefix, index: u32) -> RouteMessage {
-    let family = Family::of(prefix.network());
+    let family = IpFamily::of(prefix.network());
     let mut message = header(table, family, prefix.length());
     message.header.kind = RouteType::Unicast;
-    if family == Family::V4 {
+    if family == IpFamily::V4 {
         message.header.scope = RouteScope::Link;
     }
     if prefix.length() > 0 {
@@ -91,26 +91,26 @@ pub(super) fn to_device(table: u32, prefix: Prefix, index: u32) -> RouteMessage 
 
 /// Builds the message that adds or deletes a route that makes its network unreachable.
 pub(super) fn unreachable(table: u32, prefix: Prefix) -> RouteMessage {
-    let family = Family::of(prefix.network());
+    let family = IpFamily::of(prefix.network());
     let mut message = header(table, family, prefix.length());
     message.header.kind = RouteType::Unreachable;
     if prefix.length() > 0 {
         message.attributes.push(RouteAttribute::Destination(RouteAddress::from(prefix.network())));
     }
-    let metric = if family == Family::V4 { BLOCK_V4 } else { BLOCK_V6 };
+    let metric = if family == IpFamily::V4 { BLOCK_V4 } else { BLOCK_V6 };
     message.attributes.push(RouteAttribute::Priority(metric));
     message
 }
 
 /// Builds the message that adds or deletes an ownership marker.
-pub(super) fn label(label: Label) -> RouteMessage {
-    let mut message = header(label.table, Family::V4, 0);
+pub(super) fn marker(marker: OwnershipMarker) -> RouteMessage {
+    let mut message = header(marker.table, IpFamily::V4, 0);
     message.header.kind = RouteType::Throw;
-    message.attributes.push(RouteAttribute::Priority(label.metric));
+    message.attributes.push(RouteAttribute::Priority(marker.metric));
     message
 }
 
-fn header(table: u32, family: Family, length: u8) -> RouteMessage {
+fn header(table: u32, family: IpFamily, length: u8) -> RouteMessage {
     let mut message = RouteMessage::default();
     message.header.address_family = family.netlink();
     message.header.destination_prefix_length = length;
@@ -121,28 +121,28 @@ fn header(table: u32, family: Family, length: u8) -> RouteMessage {
 }
 
 /// Builds a request for the routes to the device `index`, in all tables.
-pub(super) fn list_of_device(family: Family, index: u32) -> RouteMessage {
+pub(super) fn list_of_device(family: IpFamily, index: u32) -> RouteMessage {
     let mut message = list(family);
     message.attributes.push(RouteAttribute::Oif(index));
     message
 }
 
 /// Builds a request for all routes in one table.
-pub(super) fn list_of_table(family: Family, table: u32) -> RouteMessage {
+pub(super) fn list_of_table(family: IpFamily, table: u32) -> RouteMessage {
     let mut message = list(family);
     message.attributes.push(RouteAttribute::Table(table));
     message
 }
 
 /// Builds a request for the ownership markers of all tunnels.
-pub(super) fn list_of_labels() -> RouteMessage {
-    let mut message = list(Family::V4);
+pub(super) fn list_of_markers() -> RouteMessage {
+    let mut message = list(IpFamily::V4);
     message.header.protocol = RouteProtocol::from(PROTOCOL);
     message.header.kind = RouteType::Throw;
     message
 }
 
-fn list(family: Family) -> RouteMessage {
+fn list(family: IpFamily) -> RouteMessage {
     let mut message = RouteMessage::default();
     message.header.address_family = family.netlink();
     message
@@ -163,20 +163,21 @@ mod tests {
 
     #[test]
     fn a_label_survives_the_wire() {
-        let label = Label { table: 51_820, metric: 7 };
-        let route = Route::parse(&echoed(&super::label(label)), Family::V4).unwrap();
-        assert!(route.throws && route.is_wontuns() && !route.is_connected());
+        let marker = OwnershipMarker { table: 51_820, metric: 7 };
+        let route = Route::parse(&echoed(&super::marker(marker)), IpFamily::V4).unwrap();
+        assert!(route.throws && route.is_own() && !route.is_connected());
         assert_eq!((route.table, route.metric, route.prefix.length(), route.device), (51_820, 7, 0, 0));
     }
 
     #[test]
     fn a_block_is_behind_routes_to_the_device_and_before_a_label() {
         let network = Prefix::new([0, 0, 0, 0].into(), 1).unwrap();
-        let route = Route::parse(&echoed(&unreachable(51_820, network)), Family::V4).unwrap();
+        let route = Route::parse(&echoed(&unreachable(51_820, network)), IpFamily::V4).unwrap();
         assert!(route.is_block() && !route.throws);
         assert_eq!((route.table, route.metric, route.prefix), (51_820, 1, network));
-        let label = Route::parse(&echoed(&super::label(Label { table: 51_820, metric: 2 })), Family::V4);
-        assert!(label.is_some_and(|label| !label.is_block() && label.metric > route.metric));
+        let marker =
+            Route::parse(&echoed(&super::marker(OwnershipMarker { table: 51_820, metric: 2 })), IpFamily::V4);
+        assert!(marker.is_some_and(|marker| !marker.is_block() && marker.metric > route.metric));
     }
 
     /// The kernel's `RTM_NEWROUTE` for `10.8.0.0/24 dev eth0 proto kernel scope link`, where eth0
@@ -185,12 +186,12 @@ mod tests {
     fn a_connected_route() {
         let mut bytes = vec![2, 24, 0, 0, 254, 2, 253, 1, 0, 0, 0, 0];
         bytes.extend([8, 0, 15, 0, 254, 0, 0, 0, 8, 0, 1, 0, 10, 8, 0, 0, 8, 0, 4, 0, 5, 0, 0, 0]);
-        let route = Route::parse(&bytes, Family::V4).unwrap();
-        assert!(route.is_connected() && !route.is_wontuns() && !route.throws);
+        let route = Route::parse(&bytes, IpFamily::V4).unwrap();
+        assert!(route.is_connected() && !route.is_own() && !route.throws);
         assert_eq!((route.prefix.to_string().as_str(), route.device), ("10.8.0.0/24", 5));
-        assert_eq!(Route::parse(&bytes, Family::V6), None);
+        assert_eq!(Route::parse(&bytes, IpFamily::V6), None);
         bytes[1] = 33;
-        assert_eq!(Route::parse(&bytes, Family::V4), None, "no address is that long");
+        assert_eq!(Route::parse(&bytes, IpFamily::V4), None, "no address is that long");
     }
 
     proptest! {
@@ -199,15 +200,15 @@ mod tests {
             let [a, b, c, d, ..] = address;
             let network = if v4 { IpAddr::from([a, b, c, d]) } else { IpAddr::from(address) };
             let prefix = Prefix::new(network, if v4 { length / 4 } else { length }).unwrap();
-            let family = Family::of(network);
+            let family = IpFamily::of(network);
             let route = Route::parse(&echoed(&to_device(table, prefix, device)), family).unwrap();
             prop_assert_eq!((route.table, route.prefix, route.device), (table, prefix, device));
-            prop_assert!(route.is_wontuns() && !route.throws && !route.is_connected());
+            prop_assert!(route.is_own() && !route.throws && !route.is_connected());
         }
 
         #[test]
         fn any_body_is_survived(body in prop::collection::vec(any::<u8>(), 0..100), v6: bool) {
-            let family = if v6 { Family::V6 } else { Family::V4 };
+            let family = if v6 { IpFamily::V6 } else { IpFamily::V4 };
             let body = [&[if v6 { 10 } else { 2 }], &body[..]].concat();
             let _ = Route::parse(&body, family);
         }

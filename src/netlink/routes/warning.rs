@@ -5,7 +5,7 @@ use std::fmt;
 use wontun_proto::allowed_ips::Prefix;
 
 /// Maximum number of networks named in one line.
-const MOST_NAMED: usize = 16;
+const MAX_LISTED: usize = 16;
 
 /// A warning for the user. Displays as one line with a remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,13 +69,13 @@ impl fmt::Display for RouteWarning {
                     f,
                     "cannot route {} to {device}: table {table} has other routes to {it}: remove {route}, or split or \
                      narrow AllowedIPs",
-                    listed(prefixes)
+                    join_prefixes(prefixes)
                 )
             }
             Self::Refused { device, prefixes, reason } => write!(
                 f,
                 "cannot route {} to {device}: {reason}: take {} out of AllowedIPs",
-                listed(prefixes),
+                join_prefixes(prefixes),
                 if prefixes.len() == 1 { "it" } else { "them" }
             ),
             Self::SourceValidMark { reason, strict } => write!(
@@ -99,9 +99,9 @@ impl fmt::Display for RouteWarning {
 }
 
 /// Lists the networks in one line; of more than 16 only the first ones.
-pub(in crate::netlink) fn listed(prefixes: &[Prefix]) -> String {
-    let names: Vec<_> = prefixes.iter().take(MOST_NAMED).map(ToString::to_string).collect();
-    let more = prefixes.len().saturating_sub(MOST_NAMED);
+pub(in crate::netlink) fn join_prefixes(prefixes: &[Prefix]) -> String {
+    let names: Vec<_> = prefixes.iter().take(MAX_LISTED).map(ToString::to_string).collect();
+    let more = prefixes.len().saturating_sub(MAX_LISTED);
     match (names.split_last(), more) {
         (Some((last, names)), 0) if !names.is_empty() => format!("{} and {last}", names.join(", ")),
         (_, 0) => names.join(", "),

@@ -34,7 +34,7 @@ impl Context {
         let link = &mut self.link.link;
         // the index may belong to another device by now
         let state = if self.link.away || news.moved.is_some() {
-            link.find_again(self.link.identity.elsewhere)?
+            link.find_moved(self.link.identity.elsewhere)?
         } else {
             link.state()?
         };
@@ -74,7 +74,7 @@ impl Context {
     pub(in crate::supervisor) fn come_back(&mut self, mode: &mut impl Mode, state: LinkState) -> LinkState {
         let index = self.link.link.index();
         if std::mem::replace(&mut self.link.index, index) != index {
-            self.link.monitor.follow(index);
+            self.link.monitor.set_index(index);
             self.tunnel.send(&ToTunnel::Device { tun: self.name.clone(), index });
             // an error is reported by the next attempt
             let _ = mode.handle_renamed(self);
@@ -117,7 +117,7 @@ impl Context {
     }
 
     /// Adopts the current name of the device.
-    pub(in crate::supervisor) fn follow_name(&mut self, mode: &mut impl Mode) {
+    pub(in crate::supervisor) fn adopt_name(&mut self, mode: &mut impl Mode) {
         let name = self.link.link.name();
         if name == self.name.as_str() {
             return;

@@ -6,7 +6,7 @@
 //! who can block handshakes can cause it: so the delay until the next time is doubled each time,
 //! and is reset only when the peer has completed a handshake at another address.
 //!
-//! It is part of the desired policy rules ([`Wanted`](crate::netlink::Wanted)). Rules left by a killed
+//! It is part of the desired policy rules ([`DesiredRouting`](crate::netlink::DesiredRouting)). Rules left by a killed
 //! process lead past a device that is gone with it, and the next start removes them.
 
 use std::time::Duration;

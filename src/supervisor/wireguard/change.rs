@@ -86,7 +86,7 @@ impl WireGuard {
         let mut sockets = self.sockets.reopen(port)?;
         sockets.set_mark(self.mark).map_err(ChangeError::System)?;
         let messages = sockets.messages().map_err(ChangeError::System)?;
-        self.let_through(self.mark, sockets.port()).map_err(ChangeError::KillSwitch)?;
+        self.allow_tunnel(self.mark, sockets.port()).map_err(ChangeError::KillSwitch)?;
         context.tunnel.send_all(messages);
         self.sockets = sockets;
         info!(port = self.sockets.port(), "listening on another port");
@@ -109,7 +109,7 @@ impl WireGuard {
     pub(super) fn set_mark(&mut self, context: &mut Context, mark: Option<NonZeroU32>) -> io::Result<()> {
         let mark = self.firewall.mark(mark);
         if self.mark != mark {
-            self.let_through(mark, self.sockets.port())?;
+            self.allow_tunnel(mark, self.sockets.port())?;
             self.sockets.set_mark(mark)?;
             self.mark = mark;
             context.tunnel.send(&ToTunnel::Mark(mark.map_or(0, NonZeroU32::get)));

@@ -10,7 +10,9 @@ use super::file::ConfigFile;
 use super::kill_switch::EngagedKillSwitch;
 use super::ruleset::RulesetMonitor;
 use crate::config::{Cidr, NatMode, PeerPolicy, TunName};
-use crate::netlink::{Guard, GuardWarning, InputWarning, KillSwitch, LinkError, Nat, Overlap, Pass};
+use crate::netlink::{
+    AllowedTraffic, Guard, GuardWarning, InputWarning, KillSwitch, LinkError, Nat, Overlap,
+};
 
 /// The tables of a tunnel. NAT is removed when this is dropped; the kill switch only by
 /// [`Mode::finish`].
@@ -80,7 +82,7 @@ impl Firewall {
         let warnings = match guard.apply(addresses) {
             Ok(warnings) => warnings,
             Err(error) if guard.isolates() || matches!(error, LinkError::Owned { .. }) => return Err(error),
-            Err(error) => guard.told(vec![GuardWarning::Nftables(error.to_string())]),
+            Err(error) => guard.new_warnings(vec![GuardWarning::Nftables(error.to_string())]),
         };
         for warning in warnings {
             warn!("{warning}");
@@ -98,9 +100,9 @@ impl Firewall {
     ///
     /// # Errors
     /// The kernel rejects the change, and the rules stay as they were.
-    pub(super) fn let_through(&mut self, mark: Option<NonZeroU32>, port: u16, dns: bool) -> io::Result<()> {
+    pub(super) fn allow_tunnel(&mut self, mark: Option<NonZeroU32>, port: u16, dns: bool) -> io::Result<()> {
         match (&mut self.kill_switch, mark) {
-            (Some(kill_switch), Some(mark)) => kill_switch.let_through(Pass { mark, port, dns }),
+            (Some(kill_switch), Some(mark)) => kill_switch.allow_tunnel(AllowedTraffic { mark, port, dns }),
             _ => Ok(()),
         }
     }

@@ -11,21 +11,22 @@ impl WireGuard {
     ///
     /// # Errors
     /// An error of the kernel, or another process holds the name.
-    pub(super) fn follow_device(&mut self, context: &mut Context) -> Result<(), String> {
+    pub(super) fn update_device(&mut self, context: &mut Context) -> Result<(), String> {
         let name = context.name.clone();
-        let kill_switch = self.firewall.kill_switch.as_mut().map_or(Ok(()), |switch| switch.follow(&name));
+        let kill_switch =
+            self.firewall.kill_switch.as_mut().map_or(Ok(()), |switch| switch.set_device(&name));
         if let Some(guard) = &mut self.firewall.guard {
-            guard.follow(name.as_str());
+            guard.set_device(name.as_str());
         }
         if let Some(nat) = &mut self.firewall.nat {
-            nat.follow(name.as_str());
+            nat.set_device(name.as_str());
         }
         self.update_tables();
         if let Some(routes) = &mut self.routes {
-            routes.follow(name.as_str(), context.link.index);
+            routes.set_device(name.as_str(), context.link.index);
         }
         self.restore_routes(context);
-        let socket = self.uapi.follow(&name).map_err(|error| error.to_string());
+        let socket = self.uapi.rename(&name).map_err(|error| error.to_string());
         kill_switch.map_err(|error| error.to_string()).and(socket)
     }
 

@@ -6,7 +6,7 @@ use std::io;
 use tracing::{info, warn};
 
 use crate::config::{KillSwitchOptions, TunName};
-use crate::netlink::{KillSwitch, LinkError, Pass};
+use crate::netlink::{AllowedTraffic, KillSwitch, LinkError};
 
 /// A kill switch in place. It stays in place when this is dropped, and the log tells how to remove
 /// it; only an orderly end of the tunnel removes it.
@@ -86,16 +86,16 @@ impl EngagedKillSwitch {
     ///
     /// # Errors
     /// The kernel rejects the change, and the rules stay as they were.
-    pub(super) fn let_through(&mut self, pass: Pass) -> io::Result<()> {
-        self.switch.as_mut().map_or(Ok(()), |switch| switch.let_through(pass)).map_err(io::Error::other)
+    pub(super) fn allow_tunnel(&mut self, traffic: AllowedTraffic) -> io::Result<()> {
+        self.switch.as_mut().map_or(Ok(()), |switch| switch.allow(traffic)).map_err(io::Error::other)
     }
 
     /// Changes the name of the tunnel's device to `device`.
     ///
     /// # Errors
     /// The kernel rejects it: nothing leaves by the device.
-    pub(super) fn follow(&mut self, device: &TunName) -> io::Result<()> {
-        let outcome = self.switch.as_mut().map_or(Ok(()), |switch| switch.follow(device.as_str()));
+    pub(super) fn set_device(&mut self, device: &TunName) -> io::Result<()> {
+        let outcome = self.switch.as_mut().map_or(Ok(()), |switch| switch.set_device(device.as_str()));
         outcome.map_err(io::Error::other)
     }
 
@@ -139,7 +139,7 @@ impl EngagedKillSwitch {
     pub(super) fn finish(mut self) {
         self.is_finished = true;
         if !self.keep
-            && let Some(Err(error)) = self.switch.take().map(KillSwitch::release)
+            && let Some(Err(error)) = self.switch.take().map(KillSwitch::remove)
         {
             let name = &self.name;
             warn!(%error, "the kill switch stays engaged: `wontun kill-switch off {name}` lets everything out");
@@ -151,7 +151,7 @@ impl Drop for EngagedKillSwitch {
     fn drop(&mut self) {
         let name = &self.name;
         let Some(switch) = self.switch.as_mut().filter(|switch| switch.is_engaged()) else { return };
-        if let Err(error) = switch.close() {
+        if let Err(error) = switch.block_tunnel() {
             warn!(%error, "the kill switch still lets the tunnel's own datagrams through");
         }
         if self.is_finished {

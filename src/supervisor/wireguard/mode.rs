@@ -107,7 +107,7 @@ impl Mode for WireGuard {
     }
 
     fn handle_renamed(&mut self, context: &mut Context) -> Result<(), String> {
-        self.follow_device(context)
+        self.update_device(context)
     }
 
     fn handle_away(&mut self, context: &mut Context) {

@@ -24,10 +24,10 @@ impl WireGuard {
         // set the routes to each of them before anything is sent there
         if let Some(peer) = self.peers.get_mut(key) {
             peer.set_addresses(addresses.iter().map(SocketAddr::ip));
-            let is_concerned = |address: &SocketAddr| {
-                self.routes.as_ref().is_some_and(|routes| routes.concerns(address.ip()))
+            let is_captured = |address: &SocketAddr| {
+                self.routes.as_ref().is_some_and(|routes| routes.captures_endpoint(address.ip()))
             };
-            if addresses.iter().any(is_concerned) {
+            if addresses.iter().any(is_captured) {
                 self.update_routes(context);
             }
         }

@@ -70,7 +70,7 @@ impl Supervisor<WireGuard> {
         let remembered = Remembered::open(&name, file.as_ref());
         let mut link = LinkWatch::open(&name)?;
         // before the first packet: other tunnels' guards identify it by that
-        if let Err(error) = link.link.join_tunnels() {
+        if let Err(error) = link.link.join_tunnel_group() {
             debug!(%error, "other tunnels' guards take this one for a network");
         }
         if let Some(file) = &file {

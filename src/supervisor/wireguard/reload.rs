@@ -133,7 +133,7 @@ fn change_mtu(context: &mut Context, mtu: u32) {
 
 fn change_addresses(context: &mut Context, new: &WgQuick) {
     if context.link.away {
-        context.link.link.want(&new.interface.addresses);
+        context.link.link.set_desired_addresses(&new.interface.addresses);
         return;
     }
     match context.link.link.replace_addresses(&new.interface.addresses) {

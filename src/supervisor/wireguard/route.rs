@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use super::state::WireGuard;
 use crate::config::wg_quick::Table;
-use crate::netlink::{Applied, LinkError, RouteWarning, Routes, Scope, Wanted};
+use crate::netlink::{AppliedRouting, DesiredRouting, LinkError, RestoreScope, RouteWarning, Routes};
 use crate::supervisor::context::Context;
 use crate::supervisor::error::{SupervisorError, system};
 use crate::supervisor::link_watch::IPV6_MIN_MTU;
@@ -31,15 +31,15 @@ impl WireGuard {
             return Ok(());
         }
         let mut routes = Routes::open(context.name.as_str(), context.link.index)?;
-        let applied = routes.apply(&self.wanted_routes())?;
+        let applied = routes.apply(&self.desired_routing())?;
         self.routes = Some(routes);
         self.take_applied(context, applied).map_err(system("marking the sockets"))
     }
 
     /// Adapts the routes to the peers' allowed IPs and confirmed addresses.
     pub(super) fn update_routes(&mut self, context: &mut Context) {
-        let wanted = self.wanted_routes();
-        if let Some(routes) = self.routes.as_mut().filter(|routes| !routes.is_wanted(&wanted)) {
+        let wanted = self.desired_routing();
+        if let Some(routes) = self.routes.as_mut().filter(|routes| !routes.is_applied(&wanted)) {
             let applied = routes.apply(&wanted);
             self.handle_applied(context, applied);
         }
@@ -49,7 +49,7 @@ impl WireGuard {
     pub(super) fn restore_routes(&mut self, context: &mut Context) {
         if let Some(routes) = &mut self.routes {
             routes.set_away(context.link.away);
-            let applied = routes.restore(Scope::All);
+            let applied = routes.restore(RestoreScope::All);
             self.handle_applied(context, applied.map(|(applied, _)| applied));
         }
     }
@@ -62,7 +62,7 @@ impl WireGuard {
         // restored with the MTU
         let has_ipv6 =
             !context.link.away && context.link.link.state().is_ok_and(|state| state.mtu >= IPV6_MIN_MTU);
-        let scope = if is_allowed { Scope::All } else { Scope::Policy };
+        let scope = if is_allowed { RestoreScope::All } else { RestoreScope::Policy };
         let restored = routes.restore(scope);
         let has_lost_ipv6 = has_ipv6 && routes.has_lost_ipv6();
         self.ipv6_due = has_lost_ipv6.then(|| context.now + IPV6_RETRY);
@@ -103,7 +103,7 @@ impl WireGuard {
         if is_confirmed && !peer.set_address(address) {
             return;
         }
-        if !self.routes.as_ref().is_some_and(|routes| routes.concerns(address)) {
+        if !self.routes.as_ref().is_some_and(|routes| routes.captures_endpoint(address)) {
             return;
         }
         let limit = if is_confirmed { &mut peer.routed } else { &mut peer.captured };
@@ -152,19 +152,19 @@ impl WireGuard {
         }
     }
 
-    fn wanted_routes(&self) -> Wanted {
+    fn desired_routing(&self) -> DesiredRouting {
         let interface = self.source.configuration().map(|file| &file.interface);
-        Wanted {
+        DesiredRouting {
             table: interface.map_or(Table::Off, |interface| interface.table),
             fwmark: self.fwmark,
             allowed_ips: self.peers.allowed_ips().collect(),
             endpoints: self.peers.addresses().collect(),
             addresses: interface.map(|interface| interface.addresses.clone()).unwrap_or_default(),
-            passes_dns: self.bypass.is_open(),
+            bypasses_dns: self.bypass.is_open(),
         }
     }
 
-    fn handle_applied(&mut self, context: &mut Context, applied: Result<Applied, LinkError>) {
+    fn handle_applied(&mut self, context: &mut Context, applied: Result<AppliedRouting, LinkError>) {
         match applied {
             Ok(applied) => {
                 if let Err(error) = self.take_applied(context, applied)
@@ -181,7 +181,7 @@ impl WireGuard {
         }
     }
 
-    fn take_applied(&mut self, context: &mut Context, applied: Applied) -> std::io::Result<()> {
+    fn take_applied(&mut self, context: &mut Context, applied: AppliedRouting) -> std::io::Result<()> {
         if !applied.warnings.is_empty() && self.quiet.route_warnings.allow(context.now).is_some() {
             applied.warnings.iter().for_each(|warning| warn!("{warning}"));
         }

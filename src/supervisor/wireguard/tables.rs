@@ -51,7 +51,7 @@ impl WireGuard {
     /// Adapts NAT to the current networks of the tunnel.
     pub(super) fn update_nat(&mut self) {
         let networks = self.networks();
-        if self.firewall.nat.as_ref().is_some_and(|nat| !nat.is_wanted(&networks)) {
+        if self.firewall.nat.as_ref().is_some_and(|nat| !nat.is_applied(&networks)) {
             self.update_firewall();
         }
     }
@@ -128,7 +128,7 @@ impl WireGuard {
     /// Like [`Self::update_tables`], and checks the kill switch too.
     pub(super) fn update_firewall(&mut self) {
         self.update_tables().iter().for_each(|line| info!("{line}"));
-        let outcome = self.let_through(self.mark, self.sockets.port());
+        let outcome = self.allow_tunnel(self.mark, self.sockets.port());
         if let Err(error) = outcome.and_then(|()| self.firewall.restore_kill_switch()) {
             warn!(%error, "the kill switch may not be as it should");
         }
@@ -152,8 +152,8 @@ impl WireGuard {
     ///
     /// # Errors
     /// The kernel rejects the change, and the rules stay as they were.
-    pub(super) fn let_through(&mut self, mark: Option<NonZeroU32>, port: u16) -> io::Result<()> {
-        self.firewall.let_through(mark, port, self.peers.has_hosts())
+    pub(super) fn allow_tunnel(&mut self, mark: Option<NonZeroU32>, port: u16) -> io::Result<()> {
+        self.firewall.allow_tunnel(mark, port, self.peers.has_hosts())
     }
 
     fn is_full_tunnel(&self) -> bool {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use caps::{CapSet, Capability};
 use wontun::config::wg_quick::Table;
-use wontun::netlink::{Link, LinkError, RouteWarning, Scope, Wanted};
+use wontun::netlink::{DesiredRouting, Link, LinkError, RestoreScope, RouteWarning};
 use wontun_proto::allowed_ips::Prefix;
 
 use crate::mounts::Folder;
@@ -56,15 +56,15 @@ fn halves_of_the_internet_go_the_same_way() {
     assert_eq!(way(host, "198.51.100.7", MARK), "eth0");
     assert_eq!(way(host, "9.9.9.9", MARK), "eth0");
     assert_eq!(way(host, "192.0.2.1", 0), "eth0");
-    assert!(!routes.concerns("9.9.9.9".parse().unwrap()));
+    assert!(!routes.captures_endpoint("9.9.9.9".parse().unwrap()));
     // IPv6 has no endpoint, so its halves are ordinary routes until it has one
     assert_eq!(way(host, "2001:db8:99::7", MARK), "tun7");
     assert!(!host.ip(&["-6", "rule", "show"]).contains("119"));
     assert!(!host.shell("nft list tables").contains("ip6"));
     let roamed = "2001:db8:99::7".parse().unwrap();
-    assert!(routes.concerns(roamed));
+    assert!(routes.captures_endpoint(roamed));
     apply(host, &mut routes, &wanted(&halves, &["2001:db8:99::7"]));
-    assert!(!routes.concerns(roamed) && routes.concerns("9.9.9.9".parse().unwrap()));
+    assert!(!routes.captures_endpoint(roamed) && routes.captures_endpoint("9.9.9.9".parse().unwrap()));
     assert_eq!(way(host, "2001:db8:99::7", MARK), "eth0");
     assert_eq!(way(host, "2001:db8:99::7", 0), "tun7");
     assert!(!host.ip(&["-4", "rule", "show"]).contains("proto 119"));
@@ -120,7 +120,7 @@ fn routes_follow_the_allowed_ips() {
     assert!(!main.contains("10.8.0.77"), "the connected route has it, and the source address: {main}");
     // from ordinary to full, with the user's mark, and back
     let fwmark = NonZeroU32::new(0x77);
-    assert_eq!(apply(host, &mut routes, &Wanted { fwmark, ..full() }), marked(0x77));
+    assert_eq!(apply(host, &mut routes, &DesiredRouting { fwmark, ..full() }), marked(0x77));
     assert_eq!(way(host, "198.51.100.7", 0x77), "eth0");
     assert_eq!(way(host, "198.51.100.7", MARK), "tun7");
     assert_eq!(apply(host, &mut routes, &full()), marked(MARK), "the mark was taken back");
@@ -160,7 +160,7 @@ fn only_what_differs_is_changed() {
     // five routes, an ownership marker, two rules for each family
     assert_eq!(announced("203.0.113.2").len(), 10);
     apply(host, &mut routes, &wanted(&networks, &["198.51.100.8"]));
-    host.inside(|| routes.restore(Scope::All)).unwrap();
+    host.inside(|| routes.restore(RestoreScope::All)).unwrap();
     assert_eq!(announced("203.0.113.3"), [""; 0]);
     apply(host, &mut routes, &wanted(&networks[..4], &["198.51.100.7"]));
     let lines = announced("203.0.113.4");
@@ -183,12 +183,12 @@ fn a_table_of_the_users_choice_has_no_rules() {
     let host = lab.client();
     let before = picture(host);
     let mut routes = open(host, "tun7");
-    let off = Wanted { table: Table::Off, fwmark: NonZeroU32::new(9), ..full() };
+    let off = DesiredRouting { table: Table::Off, fwmark: NonZeroU32::new(9), ..full() };
     assert_eq!(apply(host, &mut routes, &off), marked(9));
     assert_eq!(picture(host), before);
-    assert!(!routes.concerns("9.9.9.9".parse().unwrap()));
+    assert!(!routes.captures_endpoint("9.9.9.9".parse().unwrap()));
     for table in [1000, 100_000] {
-        let number = Wanted { table: Table::Number(NonZeroU32::new(table).unwrap()), ..full() };
+        let number = DesiredRouting { table: Table::Number(NonZeroU32::new(table).unwrap()), ..full() };
         assert_eq!(apply(host, &mut routes, &number).mark, None);
         let shown = host.ip(&["-4", "route", "show", "table", &table.to_string()]);
         assert_eq!(shown, "default dev tun7 proto 119 scope link \n");
@@ -204,19 +204,20 @@ fn a_device_that_went_down_gets_its_routes_back() {
     let lab = lab();
     let host = lab.client();
     let mut routes = open(host, "tun7");
-    let both = Wanted { allowed_ips: ["0.0.0.0/0", "::/0", "10.9.0.0/16"].map(prefix).to_vec(), ..full() };
+    let both =
+        DesiredRouting { allowed_ips: ["0.0.0.0/0", "::/0", "10.9.0.0/16"].map(prefix).to_vec(), ..full() };
     apply(host, &mut routes, &both);
     let up = picture(host);
     host.ip(&["link", "set", "tun7", "down"]);
     assert_eq!(
-        host.inside(|| routes.restore(Scope::All)).unwrap().0,
+        host.inside(|| routes.restore(RestoreScope::All)).unwrap().0,
         marked(MARK),
         "as long as it is down, they wait"
     );
     host.ip(&["link", "set", "tun7", "up"]);
     host.ip(&["address", "replace", "fd08::2/64", "dev", "tun7", "nodad"]);
     assert_ne!(picture(host), up);
-    assert_eq!(host.inside(|| routes.restore(Scope::All)).unwrap().0, marked(MARK));
+    assert_eq!(host.inside(|| routes.restore(RestoreScope::All)).unwrap().0, marked(MARK));
     for (destination, mark, device) in
         [("10.9.1.1", 0, "tun7"), ("9.9.9.9", 0, "tun7"), ("2001:db8:99::7", 0, "tun7")]
     {
@@ -225,13 +226,13 @@ fn a_device_that_went_down_gets_its_routes_back() {
     // the firewall is reloaded, and rules are deleted
     host.shell("nft flush ruleset; ip rule del priority 32764; ip -6 rule del priority 32765");
     host.shell("ip route flush table 51820");
-    host.inside(|| routes.restore(Scope::All)).unwrap();
+    host.inside(|| routes.restore(RestoreScope::All)).unwrap();
     let again = picture(host);
     assert_eq!(again.matches("wontun-tun7").count(), 2, "{again}");
     assert_eq!(again.matches("suppress_prefixlength 0").count(), 2, "{again}");
     assert_eq!(again.matches("not from all fwmark 0xca6c lookup 51820").count(), 2, "{again}");
     host.ip(&["link", "delete", "tun7"]);
-    let error = host.inside(|| routes.restore(Scope::All)).unwrap_err();
+    let error = host.inside(|| routes.restore(RestoreScope::All)).unwrap_err();
     assert!(matches!(error, LinkError::NoDevice { .. }), "{error}");
     host.inside(|| routes.undo());
     let rest = picture(host);
@@ -296,7 +297,7 @@ fn many_routes_go_up_and_away_in_no_time() {
     many.allowed_ips.extend(v4.chain(v6).map(|(network, length)| Prefix::new(network, length).unwrap()));
     many.endpoints = (0..10_000_u32).map(|n| Ipv4Addr::from_bits(0xc633_6400 + n).into()).collect();
     let mut routes = open(host, "tun7");
-    let mut timed = |what: &str, limit: Duration, wanted: &Wanted| {
+    let mut timed = |what: &str, limit: Duration, wanted: &DesiredRouting| {
         let start = Instant::now();
         let applied = apply(host, &mut routes, wanted);
         let took = start.elapsed();
@@ -306,8 +307,10 @@ fn many_routes_go_up_and_away_in_no_time() {
     };
     timed("20,000 routes", Duration::from_secs(4), &many);
     timed("nothing new", Duration::from_secs(2), &many);
-    let one_less =
-        Wanted { allowed_ips: many.allowed_ips[..many.allowed_ips.len() - 1].to_vec(), ..many.clone() };
+    let one_less = DesiredRouting {
+        allowed_ips: many.allowed_ips[..many.allowed_ips.len() - 1].to_vec(),
+        ..many.clone()
+    };
     timed("one route less", Duration::from_secs(2), &one_less);
     assert_eq!(host.ip(&["-4", "route", "show", "proto", "119"]).lines().count(), 10_000);
     assert_eq!(host.ip(&["-6", "route", "show", "proto", "119"]).lines().count(), 9_999);

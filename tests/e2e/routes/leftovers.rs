@@ -2,15 +2,15 @@
 
 use std::num::NonZeroU32;
 
-use wontun::netlink::Wanted;
+use wontun::netlink::DesiredRouting;
 
 use super::{add_device, apply, full, lab, marked, open, picture, wanted, way};
 
 /// Simulates a killed run: its device disappears with it, and nothing else.
-fn kill(host: &crate::lab::Host, name: &str, wanted: &Wanted) {
+fn kill(host: &crate::lab::Host, name: &str, wanted: &DesiredRouting) {
     let mut routes = open(host, name);
     apply(host, &mut routes, wanted);
-    routes.abandon();
+    routes.leave_in_place();
     host.ip(&["link", "delete", name]);
 }
 
@@ -39,11 +39,11 @@ fn leftovers_of_a_killed_run_are_replaced() {
     kill(host, "tun7", &full());
     add_device(host, "tun7");
     let mut routes = open(host, "tun7");
-    let other = Wanted { fwmark: NonZeroU32::new(0x1234), ..full() };
+    let other = DesiredRouting { fwmark: NonZeroU32::new(0x1234), ..full() };
     assert_eq!(apply(host, &mut routes, &other), marked(0x1234));
     let now = picture(host);
     assert!(!now.contains("51820") && !now.contains("0xca6c"), "{now}");
-    routes.abandon();
+    routes.leave_in_place();
     host.ip(&["link", "delete", "tun7"]);
 
     // the next run wants no routes

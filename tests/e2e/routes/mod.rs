@@ -10,7 +10,7 @@ use std::num::NonZeroU32;
 
 use wontun::config::Cidr;
 use wontun::config::wg_quick::Table;
-use wontun::netlink::{Applied, Link, Routes, Wanted};
+use wontun::netlink::{AppliedRouting, DesiredRouting, Link, Routes};
 use wontun_proto::allowed_ips::Prefix;
 
 use crate::lab::{Host, Lab};
@@ -45,19 +45,19 @@ fn prefix(text: &str) -> Prefix {
     Prefix::new(cidr.address(), cidr.prefix()).unwrap()
 }
 
-fn wanted(allowed_ips: &[&str], endpoints: &[&str]) -> Wanted {
-    Wanted {
+fn wanted(allowed_ips: &[&str], endpoints: &[&str]) -> DesiredRouting {
+    DesiredRouting {
         table: Table::Auto,
         fwmark: None,
         allowed_ips: allowed_ips.iter().map(|text| prefix(text)).collect(),
         endpoints: endpoints.iter().map(|text| text.parse().unwrap()).collect(),
         addresses: vec!["10.8.0.2/24".parse().unwrap(), "fd08::2/64".parse().unwrap()],
-        passes_dns: false,
+        bypasses_dns: false,
     }
 }
 
 /// Returns the routing of a full tunnel to a remote endpoint.
-fn full() -> Wanted {
+fn full() -> DesiredRouting {
     wanted(&["0.0.0.0/0", "::/0"], &["198.51.100.7", "2001:db8:99::7"])
 }
 
@@ -78,13 +78,13 @@ fn open(host: &Host, name: &str) -> Routes {
     })
 }
 
-fn apply(host: &Host, routes: &mut Routes, wanted: &Wanted) -> Applied {
+fn apply(host: &Host, routes: &mut Routes, wanted: &DesiredRouting) -> AppliedRouting {
     host.inside(|| routes.apply(wanted)).unwrap()
 }
 
 /// Returns the result without errors, with this mark to be used.
-fn marked(mark: u32) -> Applied {
-    Applied { mark: NonZeroU32::new(mark), warnings: vec![] }
+fn marked(mark: u32) -> AppliedRouting {
+    AppliedRouting { mark: NonZeroU32::new(mark), warnings: vec![] }
 }
 
 /// Returns the device that packets to `destination` with `mark` (0 for none) leave by.

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use wontun::netlink::Wanted;
+use wontun::netlink::DesiredRouting;
 
 use super::{add_device, apply, full, lab, marked, open, picture, wanted, way};
 
@@ -58,7 +58,7 @@ fn restarts_in_any_order_make_no_loop() {
     add_device(host, "tun8");
     host.ip(&["address", "flush", "dev", "tun8"]);
     let before = picture(host);
-    let (first, second) = (full(), Wanted { addresses: vec![], ..full() });
+    let (first, second) = (full(), DesiredRouting { addresses: vec![], ..full() });
     let mut a = open(host, "tun7");
     apply(host, &mut a, &first);
     let mut b = open(host, "tun8");
@@ -87,11 +87,11 @@ fn one_mark_for_two_tunnels() {
     let before = picture(host);
     let fwmark = NonZeroU32::new(0x55);
     let mut a = open(host, "tun7");
-    assert_eq!(apply(host, &mut a, &Wanted { fwmark, ..full() }), marked(0x55));
+    assert_eq!(apply(host, &mut a, &DesiredRouting { fwmark, ..full() }), marked(0x55));
     let alone = picture(host);
     let mut b = open(host, "tun8");
     let inside = wanted(&["198.51.100.0/24", "0.0.0.0/0"], &["198.51.100.7"]);
-    assert_eq!(apply(host, &mut b, &Wanted { fwmark, addresses: vec![], ..inside }), marked(0x55));
+    assert_eq!(apply(host, &mut b, &DesiredRouting { fwmark, addresses: vec![], ..inside }), marked(0x55));
     assert_eq!(way(host, "198.51.100.7", 0), "tun8");
     assert_eq!(way(host, "198.51.100.7", 0x55), "eth0");
     drop(b);

@@ -21,7 +21,7 @@ use netlink_packet_route::rule::{
     RuleAction, RuleAttribute, RuleFlags, RuleHeader, RuleMessage, RulePortRange,
 };
 
-use super::plan::{Family, MAIN};
+use super::plan::{IpFamily, MAIN};
 use crate::netlink::message::{attribute, attribute_u32};
 
 /// The protocol number that identifies wontun's routes and rules (`ip route show proto 119`). No
@@ -87,7 +87,7 @@ enum Action {
 
 impl Rule {
     /// Parses an `RTM_NEWRULE` of `family`.
-    pub(super) fn parse(body: &[u8], family: Family) -> Option<Self> {
+    pub(super) fn parse(body: &[u8], family: IpFamily) -> Option<Self> {
         let header = RuleHeader::parse(body).ok().filter(|header| header.family == family.netlink())?;
         let attributes = body.get(RULE_HEADER..)?;
         let number = |kind| attribute_u32(attributes, kind);
@@ -115,7 +115,7 @@ impl Rule {
     }
 
     /// Builds the message that adds or deletes the rule.
-    pub(super) fn message(&self, family: Family) -> RuleMessage {
+    pub(super) fn message(&self, family: IpFamily) -> RuleMessage {
         let mut message = RuleMessage::default();
         message.header.family = family.netlink();
         message.header.flags = if self.invert { RuleFlags::Invert } else { RuleFlags::empty() };
@@ -179,15 +179,15 @@ impl Rule {
 /// Parameters of the rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Policy {
-    pub(super) family: Family,
+    pub(super) family: IpFamily,
     /// The mark of the outer packets.
     pub(super) mark: u32,
     /// The table of the tunnel's routes.
     pub(super) table: u32,
     /// Prefix lengths of these routes, longest first.
-    pub(super) levels: Vec<u8>,
+    pub(super) prefix_lengths: Vec<u8>,
     /// True if DNS queries bypass the tunnel.
-    pub(super) passes_dns: bool,
+    pub(super) bypasses_dns: bool,
 }
 
 impl Policy {
@@ -196,16 +196,16 @@ impl Policy {
     /// of two tunnels were routed into each other, none would arrive.
     fn block(&self, others: &BTreeSet<u32>, base: u32) -> Vec<Rule> {
         let mut rules: Vec<Rule> = Vec::new();
-        for (place, &level) in self.levels.iter().enumerate() {
+        for (place, &level) in self.prefix_lengths.iter().enumerate() {
             // no prefix is longer than the full length
             if level < self.family.bits() {
                 rules.push(Rule::unmarked(self.mark, MAIN, Some(level.into())));
             }
-            let last = place.saturating_add(1) == self.levels.len();
+            let last = place.saturating_add(1) == self.prefix_lengths.len();
             let shorter = level.checked_sub(1).filter(|_| !last).map(u32::from);
             rules.push(Rule::unmarked(self.mark, self.table, shorter));
         }
-        let ports = if self.passes_dns { &DNS[..] } else { &[] };
+        let ports = if self.bypasses_dns { &DNS[..] } else { &[] };
         let count = others.len().saturating_add(ports.len());
         if count > 0 {
             rules.push(Rule { action: Action::Nothing, ..Rule::unmarked(self.mark, self.table, None) });
@@ -235,7 +235,7 @@ impl Policy {
             let below = foreign.iter().filter(|rule| rule.priority > priority);
             below.filter_map(Rule::other_tunnel).filter(|&mark| mark != self.mark).collect()
         };
-        let do_still = |rules: &[Rule]| {
+        let still_fit = |rules: &[Rule]| {
             let (Some(first), Some(last)) = (rules.first(), rules.last()) else { return false };
             let passing =
                 rules.iter().filter(|rule| matches!(rule.action, Action::Goto(_)) && rule.port.is_none());
@@ -243,7 +243,7 @@ impl Policy {
             let same = self.block(&passing, first.priority) == rules;
             same && below(last.priority).is_subset(&passing)
         };
-        if do_still(own) {
+        if still_fit(own) {
             return Some(own.to_vec());
         }
         let local = foreign.iter().filter(|rule| rule.table == LOCAL && rule.action == Action::Lookup);
@@ -254,7 +254,7 @@ impl Policy {
             let priorities = rules.first().zip(rules.last());
             priorities.is_some_and(|(first, last)| first.priority > before && last.priority < main)
         };
-        if is_between(last) && do_still(last) {
+        if is_between(last) && still_fit(last) {
             return Some(last.to_vec());
         }
         let others = foreign.iter().map(|rule| rule.priority).filter(|priority| *priority < main);

@@ -18,13 +18,19 @@ fn host() -> Vec<Rule> {
     vec![lookup(0, LOCAL), lookup(32_766, MAIN), lookup(32_767, 253)]
 }
 
-fn policy(levels: &[u8]) -> Policy {
-    Policy { family: Family::V4, mark: MARK, table: MARK, levels: levels.to_vec(), passes_dns: false }
+fn policy(prefix_lengths: &[u8]) -> Policy {
+    Policy {
+        family: IpFamily::V4,
+        mark: MARK,
+        table: MARK,
+        prefix_lengths: prefix_lengths.to_vec(),
+        bypasses_dns: false,
+    }
 }
 
 /// Returns the bytes of the rule's message. The kernel would fill in omitted attributes and add
 /// others.
-fn echoed(rule: &Rule, family: Family) -> Vec<u8> {
+fn echoed(rule: &Rule, family: IpFamily) -> Vec<u8> {
     let message = rule.message(family);
     let mut bytes = vec![0; message.buffer_len()];
     message.emit(&mut bytes);
@@ -89,7 +95,7 @@ fn rules_come_after_the_local_table_and_before_main() {
 #[test]
 fn questions_to_name_servers_pass() {
     let before = policy(&[0]).rules(&[], &[], &host()).unwrap();
-    let passing = Policy { passes_dns: true, ..policy(&[0]) };
+    let passing = Policy { bypasses_dns: true, ..policy(&[0]) };
     let rules = passing.rules(&before, &before, &host()).unwrap();
     let actions: Vec<_> = rules.iter().map(|rule| (rule.priority, rule.port, rule.action)).collect();
     let end = Action::Goto(32_765);
@@ -106,7 +112,7 @@ fn questions_to_name_servers_pass() {
         ]
     );
     for rule in &rules {
-        assert_eq!(Rule::parse(&echoed(rule, Family::V4), Family::V4).as_ref(), Some(rule));
+        assert_eq!(Rule::parse(&echoed(rule, IpFamily::V4), IpFamily::V4).as_ref(), Some(rule));
     }
     assert_eq!(passing.rules(&rules, &rules, &host()).unwrap(), rules);
     assert_eq!(policy(&[0]).rules(&rules, &rules, &host()).unwrap(), before);
@@ -143,8 +149,8 @@ fn other_tunnels_packets_pass() {
 
 #[test]
 fn a_rule_survives_the_wire() {
-    for family in Family::BOTH {
-        let policy = Policy { family, levels: vec![32, 16, 0], ..policy(&[]) };
+    for family in IpFamily::BOTH {
+        let policy = Policy { family, prefix_lengths: vec![32, 16, 0], ..policy(&[]) };
         for rule in policy.block(&[9, 10].into(), 100) {
             let parsed = Rule::parse(&echoed(&rule, family), family).unwrap();
             assert_eq!(parsed, rule);
@@ -154,12 +160,12 @@ fn a_rule_survives_the_wire() {
 
 #[test]
 fn rules_of_another_family_or_half_a_rule_are_left_out() {
-    let bytes = echoed(&lookup(5, 7), Family::V4);
-    assert_eq!(Rule::parse(&bytes, Family::V6), None);
-    assert_eq!(Rule::parse(&bytes[..11], Family::V4), None);
+    let bytes = echoed(&lookup(5, 7), IpFamily::V4);
+    assert_eq!(Rule::parse(&bytes, IpFamily::V6), None);
+    assert_eq!(Rule::parse(&bytes[..11], IpFamily::V4), None);
     // shown by ip(8) as `from all lookup main`: FRA_SUPPRESS_PREFIXLEN is -1
     let main = [&[2, 0, 0, 0, 254, 0, 0, 1, 0, 0, 0, 0][..], &[8, 0, 14, 0, 255, 255, 255, 255]].concat();
-    let main = Rule::parse(&main, Family::V4).unwrap();
+    let main = Rule::parse(&main, IpFamily::V4).unwrap();
     assert!(main.is_main() && main.suppress.is_none());
 }
 
@@ -223,10 +229,10 @@ proptest! {
 
     #[test]
     fn any_body_is_survived(mut body in prop::collection::vec(any::<u8>(), 0..100)) {
-        let _ = Rule::parse(&body, Family::V4);
+        let _ = Rule::parse(&body, IpFamily::V4);
         if let Some(family) = body.first_mut() {
             *family = 2;
         }
-        let _ = Rule::parse(&body, Family::V4);
+        let _ = Rule::parse(&body, IpFamily::V4);
     }
 }

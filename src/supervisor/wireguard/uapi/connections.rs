@@ -49,7 +49,7 @@ impl Uapi {
     ///
     /// # Errors
     /// Another process holds the name, or the folder cannot be used.
-    pub(in crate::supervisor::wireguard) fn follow(&mut self, tun: &TunName) -> Result<(), UapiError> {
+    pub(in crate::supervisor::wireguard) fn rename(&mut self, tun: &TunName) -> Result<(), UapiError> {
         self.listener.as_mut().map_or(Ok(()), |listener| listener.rename(tun))
     }
 

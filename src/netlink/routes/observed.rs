@@ -2,26 +2,26 @@
 
 use std::collections::BTreeSet;
 
-use super::label::Label;
-use super::plan::{Both, MAIN};
+use super::marker::OwnershipMarker;
+use super::plan::{MAIN, PerFamily};
 use super::rule::Rule;
 use crate::config::wg_quick::Table;
 use wontun_proto::allowed_ips::Prefix;
 
 /// The state read before a change.
 #[derive(Debug, Default)]
-pub(super) struct Seen {
+pub(super) struct ObservedRouting {
     /// The ownership marker of our table; several if a change was interrupted.
-    pub(super) own_labels: Vec<Label>,
+    pub(super) own_markers: Vec<OwnershipMarker>,
     /// The ownership markers of other tunnels of wontun.
-    pub(super) foreign_labels: Vec<Label>,
+    pub(super) foreign_markers: Vec<OwnershipMarker>,
     /// The routing tables of this tunnel.
     pub(super) tables: BTreeSet<u32>,
-    pub(super) families: Both<SeenFamily>,
+    pub(super) families: PerFamily<ObservedFamily>,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct SeenFamily {
+pub(super) struct ObservedFamily {
     /// True if the kernel has this family.
     pub(super) present: bool,
     /// Our rules, in the kernel's order.
@@ -34,16 +34,16 @@ pub(super) struct SeenFamily {
     pub(super) connected: Vec<Prefix>,
 }
 
-impl Seen {
+impl ObservedRouting {
     /// Returns whether `src_valid_mark` has to be restored for a killed run; `None` if there was
     /// none with policy routing.
-    pub(super) fn leftover(&self) -> Option<bool> {
-        let owed = self.own_labels.iter().any(|label| label.is_owed());
-        if self.own_labels.is_empty() { None } else { Some(owed) }
+    pub(super) fn stale_state(&self) -> Option<bool> {
+        let needs_restore = self.own_markers.iter().any(|marker| marker.needs_restore());
+        if self.own_markers.is_empty() { None } else { Some(needs_restore) }
     }
 }
 
-impl SeenFamily {
+impl ObservedFamily {
     /// Returns true if a route that the kernel added for our device's addresses already covers
     /// `prefix`, so that none in `table` is needed. The kernel's route sets the source address that
     /// fits the network, which a route of ours does not. In the main table, where the user selects
@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn a_route_of_the_kernels_for_the_device_is_enough() {
         let net = |last, length| Prefix::of([10, 9, 0, last].into(), length);
-        let seen = SeenFamily { connected: vec![net(0, 24)], ..SeenFamily::default() };
+        let observed = ObservedFamily { connected: vec![net(0, 24)], ..ObservedFamily::default() };
         let number = |number| Table::Number(NonZeroU32::new(number).unwrap());
         for (table, prefix, expected) in [
             (Table::Auto, net(0, 24), true),
@@ -82,7 +82,7 @@ mod tests {
             (number(7), net(0, 24), false),
             (Table::Off, net(0, 24), false),
         ] {
-            assert_eq!(seen.has_route(table, prefix), expected, "{table:?} {prefix}");
+            assert_eq!(observed.has_route(table, prefix), expected, "{table:?} {prefix}");
         }
     }
 }

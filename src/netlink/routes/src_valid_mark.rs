@@ -5,9 +5,9 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::plan::Family;
+use super::observed::ObservedRouting;
+use super::plan::IpFamily;
 use super::rule;
-use super::seen::Seen;
 use super::warning::RouteWarning;
 use crate::netlink::request_error;
 
@@ -16,20 +16,20 @@ const SRC_VALID_MARK: &str = "/proc/sys/net/ipv4/conf/all/src_valid_mark";
 
 /// The setting, and whether it has to be restored to 0.
 #[derive(Debug, Default)]
-pub(super) struct SourceMark {
-    owed: bool,
+pub(super) struct SrcValidMark {
+    needs_restore: bool,
     /// Open since its first use: it still refers to this network namespace, and stays writable if
     /// /proc does not.
     file: Option<File>,
 }
 
-impl SourceMark {
-    pub(super) fn new(owed: bool) -> Self {
-        Self { owed, file: None }
+impl SrcValidMark {
+    pub(super) fn new(needs_restore: bool) -> Self {
+        Self { needs_restore, file: None }
     }
 
-    pub(super) const fn owed(&self) -> bool {
-        self.owed
+    pub(super) const fn needs_restore(&self) -> bool {
+        self.needs_restore
     }
 
     /// Turns the setting on. If another tunnel of wontun has turned it on before, the last tunnel
@@ -38,7 +38,7 @@ impl SourceMark {
     ///
     /// # Errors
     /// The setting is off and cannot be turned on.
-    pub(super) fn heed(&mut self, seen: &Seen) -> Result<bool, RouteWarning> {
+    pub(super) fn turn_on(&mut self, observed: &ObservedRouting) -> Result<bool, RouteWarning> {
         let was_on = self.file.is_some();
         let opened = match self.file.take() {
             Some(file) => Ok(file),
@@ -46,7 +46,7 @@ impl SourceMark {
         };
         let outcome = match opened {
             Ok(file) if is_on(&file) => {
-                self.owed |= seen.foreign_labels.iter().any(|label| label.is_owed());
+                self.needs_restore |= observed.foreign_markers.iter().any(|marker| marker.needs_restore());
                 self.file = Some(file);
                 return Ok(false);
             }
@@ -57,7 +57,7 @@ impl SourceMark {
         };
         match outcome {
             Ok(file) => {
-                (self.owed, self.file) = (true, Some(file));
+                (self.needs_restore, self.file) = (true, Some(file));
                 Ok(was_on)
             }
             Err(error) => {
@@ -69,9 +69,11 @@ impl SourceMark {
 
     /// Restores the setting, if wontun has changed it and no other tunnel needs it, including
     /// wg-quick's.
-    pub(super) fn forget(&mut self, seen: &Seen) {
+    pub(super) fn restore(&mut self, observed: &ObservedRouting) {
         let file = self.file.take();
-        if !std::mem::take(&mut self.owed) || rule::has_tunnel(&seen.families.of(Family::V4).foreign) {
+        if !std::mem::take(&mut self.needs_restore)
+            || rule::has_tunnel(&observed.families.of(IpFamily::V4).foreign)
+        {
             return;
         }
         let file = file.map_or_else(|| File::options().write(true).open(SRC_VALID_MARK), Ok);

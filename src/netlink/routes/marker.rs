@@ -5,28 +5,28 @@
 //! finds the rules left behind. `ip route show table all proto 119 type throw` lists the markers.
 
 /// The last bit of the metric: set if `src_valid_mark` was 0 before wontun changed it.
-const OWED: u32 = 1;
+const RESTORES_SETTING: u32 = 1;
 
 /// The ownership marker of one tunnel's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Label {
+pub(super) struct OwnershipMarker {
     pub(super) table: u32,
     pub(super) metric: u32,
 }
 
-impl Label {
-    /// Creates the marker of the tunnel called `name`; `owed` is true if `src_valid_mark` has to be
+impl OwnershipMarker {
+    /// Creates the marker of the tunnel called `name`; `needs_restore` is true if `src_valid_mark` has to be
     /// restored.
-    pub(super) fn new(table: u32, name: &str, owed: bool) -> Self {
-        Self { table, metric: metric(name) | u32::from(owed) }
+    pub(super) fn new(table: u32, name: &str, needs_restore: bool) -> Self {
+        Self { table, metric: metric(name) | u32::from(needs_restore) }
     }
 
     pub(super) fn belongs_to(self, name: &str) -> bool {
-        self.metric & !OWED == metric(name)
+        self.metric & !RESTORES_SETTING == metric(name)
     }
 
-    pub(super) const fn is_owed(self) -> bool {
-        self.metric & OWED != 0
+    pub(super) const fn needs_restore(self) -> bool {
+        self.metric & RESTORES_SETTING != 0
     }
 }
 
@@ -34,7 +34,7 @@ impl Label {
 /// metric.
 fn metric(name: &str) -> u32 {
     let hash = |hash: u32, byte: u8| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
-    (name.bytes().fold(0x811c_9dc5, hash) & !OWED).max(2)
+    (name.bytes().fold(0x811c_9dc5, hash) & !RESTORES_SETTING).max(2)
 }
 
 #[cfg(test)]
@@ -43,11 +43,11 @@ mod tests {
 
     #[test]
     fn a_label_belongs_to_one_name() {
-        let label = Label::new(51_820, "tun0", true);
-        assert!(label.belongs_to("tun0") && label.is_owed());
-        assert!(!label.belongs_to("tun1") && !label.belongs_to(""));
-        let paid = Label::new(51_820, "tun0", false);
-        assert!(paid.belongs_to("tun0") && !paid.is_owed());
-        assert_ne!(paid, label);
+        let marker = OwnershipMarker::new(51_820, "tun0", true);
+        assert!(marker.belongs_to("tun0") && marker.needs_restore());
+        assert!(!marker.belongs_to("tun1") && !marker.belongs_to(""));
+        let without = OwnershipMarker::new(51_820, "tun0", false);
+        assert!(without.belongs_to("tun0") && !without.needs_restore());
+        assert_ne!(without, marker);
     }
 }

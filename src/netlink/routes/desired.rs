@@ -9,7 +9,7 @@ use wontun_proto::allowed_ips::Prefix;
 
 /// The wanted routing of the host for one tunnel device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wanted {
+pub struct DesiredRouting {
     /// The table for the routes.
     pub table: Table,
     /// The mark for outer packets that the user has configured.
@@ -21,5 +21,5 @@ pub struct Wanted {
     /// The device's addresses.
     pub addresses: Vec<Cidr>,
     /// True if DNS queries of all programs bypass a tunnel with policy routing.
-    pub passes_dns: bool,
+    pub bypasses_dns: bool,
 }
