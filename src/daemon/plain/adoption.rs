@@ -14,7 +14,7 @@ use wontun_packet::DropReason;
 
 impl PlainTunnel {
     /// Asks the supervisor to check the sender of a `hello?`, which may become the peer.
-    pub(super) fn consider(&mut self, core: &mut Core, batch: &GroBatch) {
+    pub(super) fn check_candidate(&mut self, core: &mut Core, batch: &GroBatch) {
         let worker = core.current();
         let candidate = Candidate { from: batch.from, local: batch.local, worker, at: core.now };
         if self.candidates.insert(candidate) {
@@ -34,7 +34,7 @@ impl PlainTunnel {
     ) -> Result<(), DaemonError> {
         while let Some(candidate) = self.candidates.take(address) {
             if is_usable {
-                self.adopt(core, candidate)?;
+                self.accept_candidate(core, candidate)?;
             } else {
                 core.count_drop(DropReason::OwnTun, Some(candidate.from));
             }
@@ -42,17 +42,17 @@ impl PlainTunnel {
         Ok(())
     }
 
-    fn adopt(&mut self, core: &mut Core, candidate: Candidate) -> Result<(), DaemonError> {
+    fn accept_candidate(&mut self, core: &mut Core, candidate: Candidate) -> Result<(), DaemonError> {
         let Candidate { from, local, worker, .. } = candidate;
-        let replaces = self.engine.peer().is_some();
+        let had_peer = self.engine.peer().is_some();
         if !self.connect(core, worker, from, local)? {
             core.count_drop(DropReason::Unreachable, Some(from));
             return Ok(());
         }
         self.engine.set_peer(from, core.now);
-        if !replaces {
+        if !had_peer {
             info!("peer connected");
-        } else if let Some(suppressed) = self.quiet.replaced.allow(core.now) {
+        } else if let Some(suppressed) = self.log_limits.replaced.allow(core.now) {
             info!(suppressed, "peer replaced");
         }
         debug!(endpoint = %from, ?local, "the peer's endpoint");

@@ -51,8 +51,8 @@ impl Candidates {
 
     /// Removes and returns the oldest candidate at that address.
     pub(super) fn take(&mut self, address: IpAddr) -> Option<Candidate> {
-        let place = self.pending.iter().position(|candidate| candidate.from.ip() == address)?;
-        Some(self.pending.remove(place))
+        let index = self.pending.iter().position(|candidate| candidate.from.ip() == address)?;
+        Some(self.pending.remove(index))
     }
 }
 

@@ -17,7 +17,7 @@ use wontun_proto::plain::{Datagram, Event};
 
 impl PlainTunnel {
     /// Returns the route to the peer, if there is one.
-    pub(super) fn way(&self, core: &Core) -> Option<Route<SocketRef<()>>> {
+    pub(super) fn route_to_peer(&self, core: &Core) -> Option<Route<SocketRef<()>>> {
         let connected = self.sockets.connected(())?;
         self.sockets.route(core.current(), Some(()), connected.remote, connected.local, 0)
     }
@@ -27,14 +27,14 @@ impl PlainTunnel {
         core.count_drop(reason, None);
         match reason {
             DropReason::Refused => self.handle_refused(core),
-            DropReason::Unreachable => self.doubt_endpoint(),
+            DropReason::Unreachable => self.suspect_endpoint(),
             _ => {}
         }
     }
 
     pub(super) fn handle_refused(&mut self, core: &Core) {
         self.engine.handle_refused(core.now);
-        self.doubt_endpoint();
+        self.suspect_endpoint();
     }
 
     pub(super) fn process_send_error(&mut self, core: &mut Core, class: ErrorClass, datagrams: usize) {
@@ -49,12 +49,12 @@ impl PlainTunnel {
         core.count_drops(reason, datagrams, None);
         match reason {
             DropReason::Refused => self.handle_refused(core),
-            DropReason::Unreachable => self.doubt_endpoint(),
+            DropReason::Unreachable => self.suspect_endpoint(),
             _ => {}
         }
     }
 
-    pub(super) fn take_datagrams(
+    pub(super) fn receive_datagrams(
         shared: &Shared<Self>,
         worker: &mut Worker<Self>,
         batch: &GroBatch,
@@ -63,15 +63,15 @@ impl PlainTunnel {
         shared.with(worker, |mode, core, worker| {
             // another worker may have replaced the socket meanwhile
             let socket_info = mode.sockets.get(socket_info.id).map_or(socket_info, |(_, now)| now);
-            for place in batch.ranges() {
-                let datagram = worker.recv_buffer.bytes().get(place.clone()).unwrap_or_default();
-                match mode.take_datagram(core, batch, socket_info, datagram)? {
-                    Some(Datagram::NewPeer) => mode.consider(core, batch),
+            for range in batch.ranges() {
+                let datagram = worker.recv_buffer.bytes().get(range.clone()).unwrap_or_default();
+                match mode.receive_datagram(core, batch, socket_info, datagram)? {
+                    Some(Datagram::NewPeer) => mode.check_candidate(core, batch),
                     Some(Datagram::Packet) => {
-                        worker.scratch.push(place);
-                        mode.follow_local(core, batch)?;
+                        worker.scratch.push(range);
+                        mode.update_local_address(core, batch)?;
                     }
-                    Some(Datagram::Hello) => mode.follow_local(core, batch)?,
+                    Some(Datagram::Hello) => mode.update_local_address(core, batch)?,
                     None => {}
                 }
             }
@@ -79,22 +79,22 @@ impl PlainTunnel {
         })?;
         let mut packets = std::mem::take(&mut worker.scratch);
         let mut result = Ok(());
-        for place in packets.drain(..) {
-            result = result.and(worker.queue_packet(shared, place));
+        for range in packets.drain(..) {
+            result = result.and(worker.queue_packet(shared, range));
         }
         worker.scratch = packets;
         result
     }
 
     /// Handles one datagram, and returns its kind, unless it was dropped.
-    fn take_datagram(
+    fn receive_datagram(
         &mut self,
         core: &mut Core,
         batch: &GroBatch,
         socket_info: SocketInfo,
         datagram: &[u8],
     ) -> Result<Option<Datagram>, DaemonError> {
-        let taken = if core.is_from_own_tun(batch.local) {
+        let result = if core.is_from_own_tun(batch.local) {
             Err(DropReason::OwnTun)
         } else if let Some(Some(remote)) = socket_info.draining {
             // the old peer may still send packets, but nobody becomes the peer by a draining socket
@@ -104,17 +104,17 @@ impl PlainTunnel {
         } else {
             self.engine.handle_datagram(batch.from, datagram, core.now)
         };
-        if let Err(reason) = taken {
+        if let Err(reason) = result {
             core.count_drop(reason, Some(batch.from));
         }
-        Ok(taken.ok())
+        Ok(result.ok())
     }
 
     /// Sends the datagram that is pending in the engine, and handles the engine's events.
     pub(super) fn serve_engine(&mut self, core: &mut Core, batch: Option<&mut SendBatch<SocketRef<()>>>) {
         if let Some(batch) = batch
             && let Some(datagram) = self.engine.poll_transmit()
-            && let Some(route) = self.way(core)
+            && let Some(route) = self.route_to_peer(core)
             // without room now, a later one is sent instead
             && let Some(room) = batch.reserve(datagram.len())
         {
@@ -125,13 +125,13 @@ impl PlainTunnel {
             match event {
                 Event::Answered => {
                     if let Some(lookup) = &mut self.lookup {
-                        lookup.doubtful = false;
+                        lookup.is_suspect = false;
                     }
-                    if let Some(suppressed) = self.quiet.answered.allow(core.now) {
+                    if let Some(suppressed) = self.log_limits.answered.allow(core.now) {
                         info!(suppressed, "the server answers");
                     }
                 }
-                Event::LookAgain => self.look_again(core),
+                Event::LookAgain => self.refresh_endpoint(core),
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The endpoint of the peer: learning, connecting, reconnecting, name look-ups.
+//! The endpoint of the peer: learning, connecting, reconnecting, name lookups.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -28,7 +28,11 @@ impl PlainTunnel {
     }
 
     /// Changes the local address of the connected socket to the one that the peer sends to.
-    pub(super) fn follow_local(&mut self, core: &mut Core, batch: &GroBatch) -> Result<(), DaemonError> {
+    pub(super) fn update_local_address(
+        &mut self,
+        core: &mut Core,
+        batch: &GroBatch,
+    ) -> Result<(), DaemonError> {
         let Some(local) = batch.local else { return Ok(()) };
         let from_peer = self.engine.peer() == Some(batch.from);
         let connected = self.sockets.connected(()).and_then(|connected| connected.local);
@@ -57,10 +61,10 @@ impl PlainTunnel {
         let old = match result {
             Ok(old) => old,
             Err(error) => {
-                if let Some(suppressed) = self.quiet.connect.allow(core.now) {
-                    warn!(%error, suppressed, "no way to the peer for now: check the routes and --listen; trying on");
+                if let Some(suppressed) = self.log_limits.connect.allow(core.now) {
+                    warn!(%error, suppressed, "no route to the peer: check the routes and --listen; retrying");
                 }
-                debug!(%endpoint, "no way there");
+                debug!(%endpoint, "no route");
                 return Ok(false);
             }
         };
@@ -82,16 +86,16 @@ impl PlainTunnel {
         self.reconnect_at = None;
         let Some(endpoint) = self.engine.peer() else { return Ok(()) };
         if !self.connect(core, core.current(), endpoint, None)? {
-            self.doubt_endpoint();
+            self.suspect_endpoint();
             self.reconnect_at = Some(core.now + RECONNECT);
         }
         Ok(())
     }
 
     /// Marks the endpoint as suspect: a server known by name may have a better address.
-    pub(super) const fn doubt_endpoint(&mut self) {
+    pub(super) const fn suspect_endpoint(&mut self) {
         if let Some(lookup) = &mut self.lookup {
-            lookup.doubtful = true;
+            lookup.is_suspect = true;
         }
     }
 
@@ -108,29 +112,29 @@ impl PlainTunnel {
 
     /// Handles a server that has been silent for long: its name may have another address now, or
     /// the local address has changed.
-    pub(super) fn look_again(&mut self, core: &mut Core) {
+    pub(super) fn refresh_endpoint(&mut self, core: &mut Core) {
         if self.lookup.is_some() { self.look_up(core) } else { self.schedule_reconnect(core) }
     }
 
-    /// Requests a look-up of the server's name; the answer is an event.
+    /// Requests a lookup of the server's name; the answer is an event.
     pub(super) fn look_up(&mut self, core: &mut Core) {
         let Some(lookup) = &mut self.lookup else { return };
-        lookup.again_at = None;
-        if lookup.asked {
+        lookup.retry_at = None;
+        if lookup.is_pending {
             return;
         }
-        lookup.asked = true;
+        lookup.is_pending = true;
         core.send(&FromTunnel::LookUp(None));
     }
 
-    /// Handles the addresses of the server's name, or the error of the look-up.
+    /// Handles the addresses of the server's name, or the error of the lookup.
     pub(super) fn handle_lookup(
         &mut self,
         core: &mut Core,
         result: Result<Vec<Address>, String>,
     ) -> Result<(), DaemonError> {
         let Some(lookup) = &mut self.lookup else { return Ok(()) };
-        lookup.asked = false;
+        lookup.is_pending = false;
         match result {
             Ok(addresses) => self.handle_addresses(core, addresses),
             Err(error) => {
@@ -146,34 +150,34 @@ impl PlainTunnel {
         let addresses = addresses.into_iter().map(SocketAddr::from);
         let usable: Vec<_> =
             addresses.filter(|address| self.sockets.supports_family_of(address.ip())).collect();
-        let place = usable.iter().position(|address| Some(*address) == self.engine.peer());
-        let doubtful =
-            self.engine.is_endpoint_doubtful() || self.lookup.as_ref().is_some_and(|lookup| lookup.doubtful);
+        let index = usable.iter().position(|address| Some(*address) == self.engine.peer());
+        let is_suspect = self.engine.is_endpoint_doubtful()
+            || self.lookup.as_ref().is_some_and(|lookup| lookup.is_suspect);
         // start with the one after a suspect one, and wrap around
-        let first = place.map_or(0, |place| place + usize::from(doubtful));
+        let first = index.map_or(0, |index| index + usize::from(is_suspect));
         let candidates = usable.iter().skip(first).chain(usable.iter().take(first));
         for &endpoint in candidates {
             if self.connect(core, core.current(), endpoint, None)? {
                 debug!(%endpoint, "the server's address");
                 self.engine.set_peer(endpoint, core.now);
                 if let Some(lookup) = &mut self.lookup {
-                    lookup.pause = LOOKUP_RETRY;
-                    lookup.doubtful = false;
+                    lookup.retry_delay = LOOKUP_RETRY;
+                    lookup.is_suspect = false;
                 }
                 return Ok(());
             }
         }
-        self.handle_lookup_failure(core, "no address that can be reached from here, outside the tunnel");
+        self.handle_lookup_failure(core, "no address is reachable outside the tunnel");
         Ok(())
     }
 
     fn handle_lookup_failure(&mut self, core: &mut Core, error: &str) {
         let Some(lookup) = &mut self.lookup else { return };
-        lookup.again_at = Some(core.now + lookup.pause);
-        let pause = lookup.pause.as_secs();
-        lookup.pause = (lookup.pause * 2).min(LOOKUP_RETRY_MAX);
-        if let Some(suppressed) = self.quiet.lookup.allow(core.now) {
-            warn!(name = %lookup.name, error, suppressed, "the server's name does not lead to it; trying again in {pause} s, then less often");
+        lookup.retry_at = Some(core.now + lookup.retry_delay);
+        let delay = lookup.retry_delay.as_secs();
+        lookup.retry_delay = (lookup.retry_delay * 2).min(LOOKUP_RETRY_MAX);
+        if let Some(suppressed) = self.log_limits.lookup.allow(core.now) {
+            warn!(name = %lookup.name, error, suppressed, "cannot resolve the server's name to a usable address; retrying in {delay} s, with backoff");
         }
     }
 

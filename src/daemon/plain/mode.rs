@@ -62,7 +62,7 @@ impl Mode for PlainTunnel {
         _lengths: Lengths,
     ) -> Result<RouteDecision<Self>, DropReason> {
         self.engine.handle_packet(packet, core.now)?;
-        Ok(RouteDecision::Send(self.way(core).ok_or(DropReason::Unreachable)?, ()))
+        Ok(RouteDecision::Send(self.route_to_peer(core).ok_or(DropReason::Unreachable)?, ()))
     }
 
     fn stage(&mut self, _core: &mut Core, _owner: (), _packet: &[u8]) -> Result<(), DropReason> {
@@ -108,12 +108,12 @@ impl Mode for PlainTunnel {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let lookup = self.lookup.as_ref().and_then(|lookup| lookup.again_at);
+        let lookup = self.lookup.as_ref().and_then(|lookup| lookup.retry_at);
         [self.engine.poll_timeout(), self.reconnect_at, lookup].into_iter().flatten().min()
     }
 
     fn handle_timeouts(&mut self, core: &mut Core) -> Result<(), DaemonError> {
-        if self.lookup.as_ref().and_then(|lookup| lookup.again_at).is_some_and(|at| core.now >= at) {
+        if self.lookup.as_ref().and_then(|lookup| lookup.retry_at).is_some_and(|at| core.now >= at) {
             self.look_up(core);
         }
         if self.reconnect_at.is_some_and(|at| core.now >= at) {
@@ -183,6 +183,6 @@ impl Receive for PlainTunnel {
         batch: &GroBatch,
         socket_info: SocketInfo,
     ) -> Result<(), DaemonError> {
-        Self::take_datagrams(shared, worker, batch, socket_info)
+        Self::receive_datagrams(shared, worker, batch, socket_info)
     }
 }

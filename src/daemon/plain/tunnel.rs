@@ -30,12 +30,12 @@ pub struct PlainTunnel {
     pub(super) reconnect_at: Option<Instant>,
     /// Time of the last attempt to create the peer's socket.
     pub(super) connected_at: Option<Instant>,
-    pub(super) quiet: Quiet,
+    pub(super) log_limits: LogLimits,
 }
 
 /// Rate limits of log lines that the network can provoke.
 #[derive(Debug)]
-pub(super) struct Quiet {
+pub(super) struct LogLimits {
     pub(super) connect: RateLimit,
     pub(super) lookup: RateLimit,
     pub(super) replaced: RateLimit,
@@ -66,7 +66,7 @@ impl Daemon<PlainTunnel> {
             engine: Plain::new(role, keepalive),
             reconnect_at: None,
             connected_at: None,
-            quiet: Quiet {
+            log_limits: LogLimits {
                 connect: RateLimit::new(LOG_INTERVAL),
                 lookup: RateLimit::new(LOG_INTERVAL * 6),
                 replaced: RateLimit::new(Duration::from_secs(1)),

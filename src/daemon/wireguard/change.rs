@@ -20,10 +20,10 @@ impl WireGuard {
     /// The tunnel cannot continue.
     pub(super) fn change(&mut self, core: &mut Core, changes: &Changes) -> Result<(), DaemonError> {
         if let Some(private) = &changes.private_key
-            && let Some(twin) = self.engine.set_private_key(private.clone(), core.now)
+            && let Some(removed) = self.engine.set_private_key(private.clone(), core.now)
         {
-            warn!("a peer that has our own public key is left out");
-            self.forget(core, twin);
+            warn!("ignoring a peer with this interface's own public key");
+            self.remove_peer_state(core, removed);
         }
         if changes.replace_peers {
             let ids: Vec<_> = self.engine.peer_ids().collect();
@@ -38,39 +38,39 @@ impl WireGuard {
     }
 
     fn change_peer(&mut self, core: &mut Core, changes: &PeerChanges) -> Result<(), DaemonError> {
-        let known = self.engine.peer_id(&changes.public_key);
+        let existing = self.engine.peer_id(&changes.public_key);
         if changes.remove {
-            if let Some(id) = known {
+            if let Some(id) = existing {
                 self.remove_peer(core, id);
             }
             return Ok(());
         }
-        let id = match known {
+        let id = match existing {
             Some(id) => id,
             None if changes.update_only => return Ok(()),
             None => match self.engine.add_peer(changes.public_key) {
                 Ok(id) => id,
                 Err(error @ (AddPeerError::OwnKey | AddPeerError::Full)) => {
                     let name = changes.name.as_ref().and_then(Option::as_ref);
-                    warn!(peer = display_name(name, &changes.public_key), %error, "a peer is left out");
+                    warn!(peer = display_name(name, &changes.public_key), %error, "ignoring a peer");
                     return Ok(());
                 }
             },
         };
         match &changes.name {
-            Some(Some(name)) => drop(self.labels.insert(id, name.clone())),
-            Some(None) => drop(self.labels.remove(&id)),
+            Some(Some(name)) => drop(self.peer_names.insert(id, name.clone())),
+            Some(None) => drop(self.peer_names.remove(&id)),
             None => {}
         }
         if let Some(preshared) = &changes.preshared_key {
             self.engine.set_preshared_key(id, preshared.clone());
         }
         if let Some(remote) = changes.endpoint {
-            self.names.remove(id);
+            self.resolver.remove(id);
             self.engine.set_endpoint(id, Some(Endpoint::new(remote)), core.now);
-            self.endpoints.handle_configured(id, remote.ip());
+            self.endpoint_reports.handle_configured(id, remote.ip());
             self.report_endpoint(core, id);
-            self.follow(core, id)?;
+            self.update_socket(core, id)?;
         }
         if changes.replace_allowed_ips {
             self.allowed_ips.remove_peer(id);
@@ -93,14 +93,14 @@ impl WireGuard {
     pub(super) fn remove_peer(&mut self, core: &mut Core, id: PeerId) {
         self.lost += self.engine.peer(id).map_or(0, Peer::lost);
         self.engine.remove_peer(id);
-        self.forget(core, id);
+        self.remove_peer_state(core, id);
     }
 
     /// Removes all state of a peer that the engine does not know any more.
-    fn forget(&mut self, core: &mut Core, id: PeerId) {
-        self.names.remove(id);
-        self.endpoints.remove(id);
-        self.labels.remove(&id);
+    fn remove_peer_state(&mut self, core: &mut Core, id: PeerId) {
+        self.resolver.remove(id);
+        self.endpoint_reports.remove(id);
+        self.peer_names.remove(&id);
         self.connected_at.remove(&id);
         self.peer_log.remove(id);
         self.allowed_ips.remove_peer(id);

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use tracing::{debug, info, warn};
 
-use super::peer_log::{Line, clock_off};
+use super::peer_log::{LineKind, describe_clock_error};
 use super::tunnel::WireGuard;
 use crate::daemon::budget::Progress;
 use crate::daemon::core::Core;
@@ -28,33 +28,33 @@ use wontun_proto::wireguard::{
 };
 
 /// Maximum length of a message that the engine sends by itself: a staged packet, encrypted.
-const MAX_PACKET: usize = 65_536 + WireGuard::TAILROOM;
+const MAX_MESSAGE: usize = 65_536 + WireGuard::TAILROOM;
 
 /// A batch of data messages of one session.
 #[derive(Debug, Default)]
-pub struct Run {
-    messages: Vec<Received>,
+pub struct DataBatch {
+    messages: Vec<DataMessage>,
 }
 
 /// A message of the batch.
 #[derive(Debug)]
-struct Received {
-    place: Range<usize>,
+struct DataMessage {
+    range: Range<usize>,
     header: DataHeader,
-    fate: Fate,
+    outcome: Outcome,
 }
 
 /// Progress of a message.
 #[derive(Clone, Copy, Debug)]
-enum Fate {
-    Sealed,
+enum Outcome {
+    Pending,
     /// Authentic, but not accepted yet; its contents may be invalid nevertheless.
     Opened(Result<Opened, DropReason>),
     Dropped(DropReason),
     /// Accepted; a packet of that length may be written to the tun.
     Accepted(usize),
     /// Accepted; a keepalive, which carries no packet.
-    Done,
+    Keepalive,
 }
 
 impl WireGuard {
@@ -72,14 +72,14 @@ impl WireGuard {
         }
         let endpoint = endpoint.ok_or(DropReason::NoEndpoint)?;
         let route =
-            self.way(core, Some(peer), endpoint, outer_class(packet)).ok_or(DropReason::Unreachable)?;
+            self.route_to(core, Some(peer), endpoint, outer_class(packet)).ok_or(DropReason::Unreachable)?;
         Ok(match self.engine.begin_send(peer, lengths, core.now)? {
             Some((sealing, _)) => RouteDecision::Send(route, sealing),
             None => RouteDecision::Stage(peer),
         })
     }
 
-    fn way(
+    fn route_to(
         &self,
         core: &Core,
         peer: Option<PeerId>,
@@ -100,7 +100,7 @@ impl WireGuard {
             ErrorClass::Drop(reason) => reason,
             ErrorClass::WouldBlock => DropReason::QueueFull,
             ErrorClass::SourceAddressLost | ErrorClass::Fatal => {
-                if let Some(other) = self.leave_route(core, route)? {
+                if let Some(other) = self.reroute(core, route)? {
                     return Ok(Some(other));
                 }
                 DropReason::Unreachable
@@ -112,7 +112,7 @@ impl WireGuard {
 
     /// Handles the loss of the local address used for answers, or of the route from it: the system
     /// chooses another, for these datagrams and all later ones.
-    fn leave_route(
+    fn reroute(
         &mut self,
         core: &mut Core,
         route: &Route<SocketRef<PeerId>>,
@@ -127,50 +127,50 @@ impl WireGuard {
             if self.engine.peer(peer).and_then(Peer::endpoint) == Some(old) {
                 self.engine.set_any_source(peer);
             }
-            if let Some(suppressed) = self.peer_log.allow(peer, Line::Moved, core.now) {
+            if let Some(suppressed) = self.peer_log.allow(peer, LineKind::Moved, core.now) {
                 let (peer, endpoint) = (self.peer_name(peer), endpoint.remote);
-                debug!(peer, %endpoint, suppressed, "answers leave from another address of ours");
+                debug!(peer, %endpoint, suppressed, "source address changed");
             }
         }
-        Ok(self.way(core, None, endpoint, route.class))
+        Ok(self.route_to(core, None, endpoint, route.class))
     }
 
-    pub(super) fn take_datagrams(
+    pub(super) fn receive_datagrams(
         shared: &Shared<Self>,
         worker: &mut Worker<Self>,
         batch: &GroBatch,
         socket_info: SocketInfo,
     ) -> Result<(), DaemonError> {
-        let mut run = std::mem::take(&mut worker.scratch);
+        let mut data = std::mem::take(&mut worker.scratch);
         let local = batch.local.map(|local| local.address).or(socket_info.bound);
         let from = Endpoint { remote: batch.from, local };
         // datagrams of a draining socket are older than the peer's move, and must not move it back
-        let heard_from = socket_info.draining.is_none().then_some(from);
+        let source = socket_info.draining.is_none().then_some(from);
         let mut result = Ok(());
-        for place in batch.ranges() {
-            let datagram = worker.recv_buffer.bytes().get(place.clone()).unwrap_or_default();
+        for range in batch.ranges() {
+            let datagram = worker.recv_buffer.bytes().get(range.clone()).unwrap_or_default();
             match Message::parse(datagram) {
                 Some(Message::Data(header)) => {
-                    if run.messages.first().is_some_and(|first| first.header.receiver != header.receiver) {
-                        result = result.and(run.finish(shared, worker, batch, heard_from));
+                    if data.messages.first().is_some_and(|first| first.header.receiver != header.receiver) {
+                        result = result.and(data.process(shared, worker, batch, source));
                     }
-                    run.messages.push(Received { place, header, fate: Fate::Sealed });
+                    data.messages.push(DataMessage { range, header, outcome: Outcome::Pending });
                 }
                 _ => {
                     shared.with(worker, |mode, core, worker| {
-                        let datagram = worker.recv_buffer.bytes_mut().get_mut(place).unwrap_or_default();
-                        mode.take_message(core, batch, from, datagram);
+                        let datagram = worker.recv_buffer.bytes_mut().get_mut(range).unwrap_or_default();
+                        mode.receive_message(core, batch, from, datagram);
                     });
                 }
             }
         }
-        result = result.and(run.finish(shared, worker, batch, heard_from));
-        worker.scratch = run;
+        result = result.and(data.process(shared, worker, batch, source));
+        worker.scratch = data;
         result
     }
 
     /// Handles a message other than data.
-    fn take_message(&mut self, core: &mut Core, batch: &GroBatch, from: Endpoint, datagram: &mut [u8]) {
+    fn receive_message(&mut self, core: &mut Core, batch: &GroBatch, from: Endpoint, datagram: &mut [u8]) {
         if core.is_from_own_tun(batch.local) {
             core.count_drop(DropReason::OwnTun, Some(batch.from));
             return;
@@ -183,7 +183,7 @@ impl WireGuard {
     }
 
     /// Processes one of the queued handshake messages.
-    pub(super) fn take_handshake(&mut self, core: &mut Core) -> Progress {
+    pub(super) fn process_handshake(&mut self, core: &mut Core) -> Progress {
         if let Some(Err(reason)) = self.engine.handle_queued(core.now) {
             core.count_drop(reason, None);
         }
@@ -202,7 +202,7 @@ impl WireGuard {
             self.handle_event(core, event)?;
         }
         let Some(batch) = batch else { return Ok(Progress::Drained) };
-        let room = batch.reserve(MAX_PACKET).filter(|_| self.share.has_some(core.now));
+        let room = batch.reserve(MAX_MESSAGE).filter(|_| self.send_budget.is_available(core.now));
         let Some(room) = room else {
             core.post(Token::Handshakes);
             return Ok(Progress::Drained);
@@ -211,8 +211,8 @@ impl WireGuard {
             return Ok(Progress::Drained);
         };
         let Transmit { peer, endpoint, len, class } = transmit;
-        self.share.take(transmit);
-        match self.way(core, peer, endpoint, class) {
+        self.send_budget.spend(transmit);
+        match self.route_to(core, peer, endpoint, class) {
             Some(route) => batch.commit(len, &route),
             None => core.count_drop(DropReason::Unreachable, Some(endpoint.remote)),
         }
@@ -222,7 +222,7 @@ impl WireGuard {
     fn handle_event(&mut self, core: &mut Core, event: Event) -> Result<(), DaemonError> {
         match event {
             Event::EndpointMoved { peer, endpoint } => {
-                if let Some(suppressed) = self.peer_log.allow(peer, Line::Moved, core.now) {
+                if let Some(suppressed) = self.peer_log.allow(peer, LineKind::Moved, core.now) {
                     let (peer, local, endpoint) = (self.peer_name(peer), endpoint.local, endpoint.remote);
                     debug!(peer, %endpoint, ?local, suppressed, "endpoint moved");
                 }
@@ -231,55 +231,55 @@ impl WireGuard {
                         peer = self.peer_name(peer),
                         %one,
                         %other,
-                        "a peer's key is used from two places, which push each other out: give each device a key of its own \
-                         (wontun peer add NAME), or, if it is one device, see why its way out changes"
+                        "a peer's key is used by two devices, which displace each other: give each device its own key \
+                         (wontun peer add NAME); if it is one device, check why its source address changes"
                     );
                 }
                 self.report_endpoint(core, peer);
-                self.follow(core, peer)
+                self.update_socket(core, peer)
             }
             Event::HandshakeCompleted { peer } => {
-                if let Some(suppressed) = self.peer_log.allow(peer, Line::Handshake, core.now) {
+                if let Some(suppressed) = self.peer_log.allow(peer, LineKind::Handshake, core.now) {
                     info!(peer = self.peer_name(peer), suppressed, "handshake completed");
                 }
-                self.names.handle_answered(peer);
+                self.resolver.handle_answered(peer);
                 self.report_reached(core, peer);
                 self.report_endpoint(core, peer);
-                self.follow(core, peer)
+                self.update_socket(core, peer)
             }
             Event::ClockBehind { peer, unix, behind } => {
-                if let Some(suppressed) = self.peer_log.allow(peer, Line::Clock, core.now) {
+                if let Some(suppressed) = self.peer_log.allow(peer, LineKind::Clock, core.now) {
                     warn!(
                         peer = self.peer_name(peer),
                         suppressed,
-                        "a peer's handshakes are refused, since its clock was set back: {}: set the clock of the peer, \
-                         such as by NTP; to accept it as it is, restart this end",
-                        clock_off(unix, behind, unix_now())
+                        "rejecting a peer's handshakes, since its clock was set back: {}: set the peer's clock, \
+                         for example by NTP; to accept it unchanged, restart this tunnel",
+                        describe_clock_error(unix, behind, unix_now())
                     );
                 }
                 Ok(())
             }
             Event::HandshakeFailing { peer } => {
-                if let Some(suppressed) = self.quiet.silent.allow(core.now) {
+                if let Some(suppressed) = self.log_limits.unanswered.allow(core.now) {
                     warn!(
                         peer = self.peer_name(peer),
                         suppressed,
-                        "a peer does not answer handshakes: check its endpoint and that it has our public key"
+                        "no response to handshakes from a peer: check its endpoint, and that it has this interface's public key"
                     );
                 }
-                self.names.handle_silent(peer, core.now);
-                self.ask_names(core);
+                self.resolver.handle_unanswered(peer, core.now);
+                self.request_lookups(core);
                 Ok(())
             }
         }
     }
 }
 
-/// Cache of the last look-up: packets of a batch mostly come from one address.
+/// Cache of the last lookup: packets of a batch mostly come from one address.
 #[derive(Default)]
-struct Sources(Option<(IpAddr, bool)>);
+struct SourceFilter(Option<(IpAddr, bool)>);
 
-impl Sources {
+impl SourceFilter {
     /// Checks the source address (cryptokey routing): a peer may only send from addresses that are
     /// routed to it.
     fn check(&mut self, mode: &WireGuard, peer: PeerId, packet: &[u8]) -> Result<(), DropReason> {
@@ -293,15 +293,15 @@ impl Sources {
     }
 }
 
-impl Run {
+impl DataBatch {
     /// Creates a batch with capacity for the largest number of datagrams.
-    pub(super) fn with_room() -> Self {
+    pub(super) fn with_capacity() -> Self {
         Self { messages: Vec::with_capacity(MAX_GRO_SEGMENTS) }
     }
 
     /// Decrypts the batch in three steps: messages worth it are selected with the lock, decrypted
     /// without it, and accepted with the lock again. Accepted packets are passed on.
-    fn finish(
+    fn process(
         &mut self,
         shared: &Shared<WireGuard>,
         worker: &mut Worker<WireGuard>,
@@ -310,7 +310,7 @@ impl Run {
     ) -> Result<(), DaemonError> {
         let Some(first) = self.messages.first() else { return Ok(()) };
         let receiver = first.header.receiver;
-        let opening = shared.with(worker, |mode, core, _| self.begin(mode, core, batch, receiver));
+        let opening = shared.with(worker, |mode, core, _| self.check(mode, core, batch, receiver));
         if let Some(opening) = opening {
             self.open(worker, &opening, batch.class);
             shared.with(worker, |mode, core, worker| {
@@ -318,19 +318,19 @@ impl Run {
             });
         }
         for message in self.messages.drain(..) {
-            match message.fate {
-                Fate::Accepted(len) => {
-                    let start = message.place.start + DATA_HEADER_LEN;
+            match message.outcome {
+                Outcome::Accepted(len) => {
+                    let start = message.range.start + DATA_HEADER_LEN;
                     worker.queue_packet(shared, start..start + len)?;
                 }
-                Fate::Dropped(reason) => worker.count_drops(reason, 1, Some(batch.from)),
-                Fate::Sealed | Fate::Opened(_) | Fate::Done => {}
+                Outcome::Dropped(reason) => worker.count_drops(reason, 1, Some(batch.from)),
+                Outcome::Pending | Outcome::Opened(_) | Outcome::Keepalive => {}
             }
         }
         Ok(())
     }
 
-    fn begin(
+    fn check(
         &mut self,
         mode: &mut WireGuard,
         core: &Core,
@@ -348,7 +348,7 @@ impl Run {
                 Err(reason) => Err(*reason),
             };
             if let Err(reason) = checked {
-                message.fate = Fate::Dropped(reason);
+                message.outcome = Outcome::Dropped(reason);
             }
         }
         opening.ok()
@@ -356,18 +356,18 @@ impl Run {
 
     fn open(&mut self, worker: &mut Worker<WireGuard>, opening: &Opening, class: u8) {
         for message in &mut self.messages {
-            if !matches!(message.fate, Fate::Sealed) {
+            if !matches!(message.outcome, Outcome::Pending) {
                 continue;
             }
-            let datagram = worker.recv_buffer.bytes_mut().get_mut(message.place.clone()).unwrap_or_default();
-            message.fate = match opening.open(message.header, class, datagram) {
-                Err(reason) => Fate::Dropped(reason),
+            let datagram = worker.recv_buffer.bytes_mut().get_mut(message.range.clone()).unwrap_or_default();
+            message.outcome = match opening.open(message.header, class, datagram) {
+                Err(reason) => Outcome::Dropped(reason),
                 Ok(Ok(Opened::Packet(len))) => {
                     let packet = datagram.get(DATA_HEADER_LEN..).and_then(|rest| rest.get(..len));
                     let checked = carried::check(packet.unwrap_or_default());
-                    Fate::Opened(checked.map(|()| Opened::Packet(len)))
+                    Outcome::Opened(checked.map(|()| Opened::Packet(len)))
                 }
-                Ok(opened) => Fate::Opened(opened),
+                Ok(opened) => Outcome::Opened(opened),
             };
         }
     }
@@ -380,20 +380,20 @@ impl Run {
         from: Option<Endpoint>,
         opening: &Opening,
     ) {
-        let mut sources = Sources::default();
+        let mut source_filter = SourceFilter::default();
         let mut accepted = Accepted::default();
         for message in &mut self.messages {
-            let Fate::Opened(opened) = message.fate else { continue };
-            let datagram = recv_buffer.get(message.place.clone()).unwrap_or_default();
+            let Outcome::Opened(opened) = message.outcome else { continue };
+            let datagram = recv_buffer.get(message.range.clone()).unwrap_or_default();
             let peer = mode.engine.accept(opening, &mut accepted, message.header, datagram.len(), core.now);
-            let fate = peer.and_then(|peer| match opened? {
-                Opened::Keepalive => Ok(Fate::Done),
+            let outcome = peer.and_then(|peer| match opened? {
+                Opened::Keepalive => Ok(Outcome::Keepalive),
                 Opened::Packet(len) => {
                     let packet = datagram.get(DATA_HEADER_LEN..).unwrap_or_default();
-                    sources.check(mode, peer, packet).map(|()| Fate::Accepted(len))
+                    source_filter.check(mode, peer, packet).map(|()| Outcome::Accepted(len))
                 }
             });
-            message.fate = fate.unwrap_or_else(Fate::Dropped);
+            message.outcome = outcome.unwrap_or_else(Outcome::Dropped);
         }
         mode.engine.settle(opening, accepted, from, core.now);
     }

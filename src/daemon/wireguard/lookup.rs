@@ -1,10 +1,10 @@
-//! Requests look-ups of peers' endpoint names from the supervisor, and handles the answers.
+//! Requests lookups of peers' endpoint names from the supervisor, and handles the answers.
 
 use std::net::SocketAddr;
 
 use tracing::{debug, warn};
 
-use super::names::{MAX_ASKED, RETRY_MAX};
+use super::endpoint_resolver::{MAX_PENDING, RETRY_MAX};
 use super::tunnel::WireGuard;
 use crate::daemon::core::Core;
 use crate::daemon::error::DaemonError;
@@ -12,48 +12,48 @@ use crate::messages::{Address, FromTunnel};
 use wontun_proto::wireguard::{Endpoint, Peer, PeerId, PublicKey};
 
 impl WireGuard {
-    /// Requests the look-ups that are due; the answers are events.
-    pub(super) fn ask_names(&mut self, core: &mut Core) {
-        while self.names.asked.len() < MAX_ASKED
-            && let Some(id) = self.names.take_due(core.now)
+    /// Requests the lookups that are due; the answers are events.
+    pub(super) fn request_lookups(&mut self, core: &mut Core) {
+        while self.resolver.pending.len() < MAX_PENDING
+            && let Some(id) = self.resolver.take_due(core.now)
         {
             let Some(key) = self.engine.peer(id).map(Peer::public_key).copied() else { continue };
-            self.names.asked.push(key);
+            self.resolver.pending.push(key);
             core.send(&FromTunnel::LookUp(Some(key)));
         }
     }
 
     /// Sets or removes the endpoint name of a peer.
-    pub(super) fn take_name(&mut self, core: &Core, key: &PublicKey, name: Option<(String, u16)>) {
-        // a peer that was left out does not exist
+    pub(super) fn set_endpoint_name(&mut self, core: &Core, key: &PublicKey, name: Option<(String, u16)>) {
+        // a peer that was ignored does not exist
         let Some(id) = self.engine.peer_id(key) else { return };
         match name {
-            Some((host, _)) => self.names.insert(id, host, core.now),
+            Some((host, _)) => self.resolver.insert(id, host, core.now),
             None => {
-                self.names.remove(id);
+                self.resolver.remove(id);
                 self.engine.set_candidates(id, &[]);
             }
         }
     }
 
-    /// Handles the addresses of a peer's name, or the error of the look-up.
-    pub(super) fn take_lookup(
+    /// Handles the addresses of a peer's name, or the error of the lookup.
+    pub(super) fn handle_lookup(
         &mut self,
         core: &mut Core,
         key: &PublicKey,
         result: Result<Vec<Address>, String>,
     ) -> Result<(), DaemonError> {
-        self.names.asked.retain(|asked| asked != key);
+        self.resolver.pending.retain(|pending| pending != key);
         if let Some(id) = self.engine.peer_id(key)
-            && let Some(name) = self.names.names.get_mut(&id)
+            && let Some(name) = self.resolver.names.get_mut(&id)
         {
-            name.is_asked = false;
+            name.is_pending = false;
             match result {
                 Ok(addresses) => self.handle_addresses(core, id, addresses)?,
                 Err(error) => self.handle_lookup_failure(core, id, &error),
             }
         }
-        self.ask_names(core);
+        self.request_lookups(core);
         Ok(())
     }
 
@@ -69,7 +69,7 @@ impl WireGuard {
         let usable = addresses.filter(|address| self.sockets.supports_family_of(address.ip())).collect();
         let candidates = interleave(usable);
         let Some(&remote) = candidates.first() else {
-            self.handle_lookup_failure(core, peer, "no address of a family that this host speaks");
+            self.handle_lookup_failure(core, peer, "no address of a supported address family");
             return Ok(());
         };
         debug!(?candidates, "the addresses of a peer's name");
@@ -77,28 +77,28 @@ impl WireGuard {
         if current.is_none_or(|current| !candidates.contains(&current)) {
             self.engine.set_endpoint(peer, Some(Endpoint::new(remote)), core.now);
             self.report_endpoint(core, peer);
-            self.follow(core, peer)?;
+            self.update_socket(core, peer)?;
         }
         self.engine.set_candidates(peer, &candidates);
         Ok(())
     }
 
     fn handle_lookup_failure(&mut self, core: &Core, peer: PeerId, error: &str) {
-        let Some(name) = self.names.names.get_mut(&peer) else { return };
-        let at = core.now + name.pause;
-        let pause = name.pause.as_secs();
-        name.pause = (name.pause * 2).min(RETRY_MAX);
-        if let Some(suppressed) = self.quiet.lookup.allow(core.now) {
+        let Some(name) = self.resolver.names.get_mut(&peer) else { return };
+        let at = core.now + name.retry_delay;
+        let delay = name.retry_delay.as_secs();
+        name.retry_delay = (name.retry_delay * 2).min(RETRY_MAX);
+        if let Some(suppressed) = self.log_limits.lookup.allow(core.now) {
             let name = name.host.clone();
             warn!(
                 peer = self.peer_name(peer),
                 %name,
                 error,
                 suppressed,
-                "an endpoint's name does not lead to an address; trying again in {pause} s, then less often"
+                "cannot resolve an endpoint's name to a usable address; retrying in {delay} s, with backoff"
             );
         }
-        self.names.ask_at(peer, at);
+        self.resolver.resolve_at(peer, at);
     }
 }
 

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 
 use tracing::info;
 
-use super::data_path::Run;
+use super::data_path::DataBatch;
 use super::tunnel::WireGuard;
 use crate::control::health::Handshake;
 use crate::daemon::budget::Progress;
@@ -32,21 +32,21 @@ use wontun_proto::wireguard::{Peer, PeerId, PublicKey, Sealing, cipher_library};
 impl Mode for WireGuard {
     type Owner = PeerId;
     type Sealing = Sealing;
-    type Scratch = Run;
+    type Scratch = DataBatch;
     const NAME: &'static str = "wireguard";
     const HEADROOM: usize = DATA_HEADER_LEN;
     const TAG: usize = TAG_LEN;
     const TAILROOM: usize = TAG_LEN + PADDING;
 
     fn scratch() -> Self::Scratch {
-        Run::with_room()
+        DataBatch::with_capacity()
     }
 
     fn start(&mut self, core: &mut Core) -> Result<(), DaemonError> {
         let peers = self.engine.peer_ids().count();
         let (mtu, port, cipher) = (core.link.mtu, self.sockets.port(), cipher_library());
         info!(mode = "wireguard", tun = %core.name, mtu, port, peers, cipher, "ready");
-        self.ask_names(core);
+        self.request_lookups(core);
         Ok(())
     }
 
@@ -95,14 +95,14 @@ impl Mode for WireGuard {
 
     fn drain(&mut self, core: &mut Core, token: Token) -> Result<Progress, DaemonError> {
         match token {
-            Token::Handshakes => Ok(self.take_handshake(core)),
-            Token::UapiClient(number) => Ok(self.drain_answer(core, number)),
+            Token::Handshakes => Ok(self.process_handshake(core)),
+            Token::UapiClient(number) => Ok(self.drain_response(core, number)),
             _ => Ok(Progress::Drained),
         }
     }
 
     fn deadline(&self) -> Option<Instant> {
-        [self.names.deadline(), self.engine.poll_timeout()].into_iter().flatten().min()
+        [self.resolver.deadline(), self.engine.poll_timeout()].into_iter().flatten().min()
     }
 
     fn handle_timeouts(&mut self, core: &mut Core) -> Result<(), DaemonError> {
@@ -111,7 +111,7 @@ impl Mode for WireGuard {
             // from the engine's backlog, which no datagram announces
             core.post(Token::Handshakes);
         }
-        self.ask_names(core);
+        self.request_lookups(core);
         Ok(())
     }
 
@@ -130,11 +130,11 @@ impl Mode for WireGuard {
                 Ok(())
             }
             ToTunnel::Name { peer, name } => {
-                self.take_name(core, &peer, name);
+                self.set_endpoint_name(core, &peer, name);
                 Ok(())
             }
-            ToTunnel::Addresses { peer: Some(peer), result } => self.take_lookup(core, &peer, result),
-            ToTunnel::Answer { client, report } => self.take_request(core, client, report, descriptors),
+            ToTunnel::Addresses { peer: Some(peer), result } => self.handle_lookup(core, &peer, result),
+            ToTunnel::Answer { client, report } => self.handle_request(core, client, report, descriptors),
             _ => Err(DaemonError::UnexpectedMessage),
         }
     }
@@ -150,11 +150,11 @@ impl Mode for WireGuard {
 
     fn handle_resume(&mut self, core: &mut Core) {
         self.engine.forget_sessions(core.now);
-        info!("the machine was suspended: all sessions were dropped, and new ones are made");
+        info!("resumed from suspend: dropped all sessions, starting new handshakes");
     }
 
     fn handle_address_lost(&mut self, core: &mut Core, address: IpAddr) -> Result<(), DaemonError> {
-        self.leave_source(core, address);
+        self.handle_source_lost(core, address);
         Ok(())
     }
 
@@ -186,7 +186,7 @@ impl Mode for WireGuard {
             let id = self.engine.peer_id(peer.public_key());
             PeerSample {
                 public_key: *peer.public_key(),
-                name: id.and_then(|id| self.labels.get(&id)).cloned(),
+                name: id.and_then(|id| self.peer_names.get(&id)).cloned(),
                 rx_bytes: transfer.received,
                 tx_bytes: transfer.sent,
                 rx_packets: transfer.packets_received,
@@ -216,6 +216,6 @@ impl Receive for WireGuard {
         batch: &GroBatch,
         socket_info: SocketInfo,
     ) -> Result<(), DaemonError> {
-        Self::take_datagrams(shared, worker, batch, socket_info)
+        Self::receive_datagrams(shared, worker, batch, socket_info)
     }
 }

@@ -14,24 +14,24 @@ use wontun_proto::wireguard::{PeerId, REKEY_TIMEOUT};
 /// starts no handshake sooner.
 const INTERVAL: Duration = REKEY_TIMEOUT;
 /// Like [`INTERVAL`], for conditions that last until somebody acts.
-const LASTING: Duration = Duration::from_secs(3600);
-/// Number of changes within `CHANGES_TIME` between the same two endpoints that indicates two
+const LASTING_INTERVAL: Duration = Duration::from_secs(3600);
+/// Number of changes within `CHANGES_PERIOD` between the same two endpoints that indicates two
 /// devices with one key, which replace each other with each handshake and keepalive.
-const CHANGES: u32 = 4;
-const CHANGES_TIME: Duration = Duration::from_secs(120);
+const MIN_CHANGES: u32 = 4;
+const CHANGES_PERIOD: Duration = Duration::from_secs(120);
 /// Minimum interval between two changes that count: when a device changes its address or the
 /// address family, its last datagrams by the old path arrive between the first ones by the new
 /// path.
-const CHANGE_PAUSE: Duration = Duration::from_secs(1);
+const MIN_CHANGE_INTERVAL: Duration = Duration::from_secs(1);
 /// Minimum interval between two lines about handshakes, of all peers together.
-const ALL_HANDSHAKES: Duration = Duration::from_millis(100);
+const HANDSHAKES_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Difference up to which two clocks count as equal.
-const NEARLY: Duration = Duration::from_secs(5);
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
 
 /// Kind of a log line.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Line {
+pub(super) enum LineKind {
     /// A completed handshake.
     Handshake,
     /// A change of the peer's or the local endpoint.
@@ -41,24 +41,24 @@ pub(super) enum Line {
     /// The peer's clock was set back.
     Clock,
     /// A key is used by two devices.
-    TwoPlaces,
+    SharedKey,
 }
 
-impl Line {
-    const ALL: [Self; 5] = [Self::Handshake, Self::Moved, Self::Socket, Self::Clock, Self::TwoPlaces];
+impl LineKind {
+    const ALL: [Self; 5] = [Self::Handshake, Self::Moved, Self::Socket, Self::Clock, Self::SharedKey];
 
     /// Returns the minimum interval between two lines about one peer.
     const fn interval(self) -> Duration {
         match self {
             Self::Handshake | Self::Moved | Self::Socket => INTERVAL,
-            Self::Clock | Self::TwoPlaces => LASTING,
+            Self::Clock | Self::SharedKey => LASTING_INTERVAL,
         }
     }
 }
 
 /// The last two endpoints of a peer, and the number of changes between them.
 #[derive(Debug)]
-struct Places {
+struct EndpointHistory {
     current: SocketAddr,
     other: Option<SocketAddr>,
     since: Instant,
@@ -70,26 +70,30 @@ struct Places {
 /// The rate limits of all peers.
 #[derive(Debug)]
 pub(super) struct PeerLog {
-    limits: HashMap<PeerId, [RateLimit; Line::ALL.len()]>,
-    places: HashMap<PeerId, Places>,
+    limits: HashMap<PeerId, [RateLimit; LineKind::ALL.len()]>,
+    histories: HashMap<PeerId, EndpointHistory>,
     handshakes: RateLimit,
 }
 
 impl Default for PeerLog {
     fn default() -> Self {
-        Self { limits: HashMap::new(), places: HashMap::new(), handshakes: RateLimit::new(ALL_HANDSHAKES) }
+        Self {
+            limits: HashMap::new(),
+            histories: HashMap::new(),
+            handshakes: RateLimit::new(HANDSHAKES_INTERVAL),
+        }
     }
 }
 
 impl PeerLog {
     /// Returns the number of suppressed lines since the last one if a line about `peer` may be
     /// logged at `now`.
-    pub(super) fn allow(&mut self, peer: PeerId, line: Line, now: Instant) -> Option<Suppressed> {
-        let new = || Line::ALL.map(|line| RateLimit::new(line.interval()));
+    pub(super) fn allow(&mut self, peer: PeerId, line: LineKind, now: Instant) -> Option<Suppressed> {
+        let new = || LineKind::ALL.map(|line| RateLimit::new(line.interval()));
         let limits = self.limits.entry(peer).or_insert_with(new);
         let own = limits.get_mut(line as usize)?.allow(now)?;
         let others = match line {
-            Line::Handshake => self.handshakes.allow(now)?,
+            LineKind::Handshake => self.handshakes.allow(now)?,
             _ => None,
         };
         let count = |suppressed: Suppressed| suppressed.map_or(0, NonZeroU64::get);
@@ -99,7 +103,7 @@ impl PeerLog {
     /// Removes the state of a removed peer.
     pub(super) fn remove(&mut self, peer: PeerId) {
         self.limits.remove(&peer);
-        self.places.remove(&peer);
+        self.histories.remove(&peer);
     }
 
     /// Handles a datagram from a source other than the peer's endpoint. Returns both endpoints if
@@ -110,37 +114,37 @@ impl PeerLog {
         remote: SocketAddr,
         now: Instant,
     ) -> Option<[SocketAddr; 2]> {
-        let new = || Places { current: remote, other: None, since: now, changed: now, changes: 0 };
-        let places = self.places.entry(peer).or_insert_with(new);
-        if places.current == remote {
+        let new = || EndpointHistory { current: remote, other: None, since: now, changed: now, changes: 0 };
+        let history = self.histories.entry(peer).or_insert_with(new);
+        if history.current == remote {
             return None;
         }
-        let is_return = places.other == Some(remote) && now.since(places.since) < CHANGES_TIME;
-        let before = std::mem::replace(&mut places.current, remote);
-        places.other = Some(before);
+        let is_return = history.other == Some(remote) && now.since(history.since) < CHANGES_PERIOD;
+        let before = std::mem::replace(&mut history.current, remote);
+        history.other = Some(before);
         if !is_return {
-            (places.since, places.changed, places.changes) = (now, now, 1);
-        } else if now.since(places.changed) >= CHANGE_PAUSE {
-            places.changed = now;
-            places.changes = places.changes.saturating_add(1);
+            (history.since, history.changed, history.changes) = (now, now, 1);
+        } else if now.since(history.changed) >= MIN_CHANGE_INTERVAL {
+            history.changed = now;
+            history.changes = history.changes.saturating_add(1);
         }
-        let is_shared = places.changes >= CHANGES;
-        (is_shared && self.allow(peer, Line::TwoPlaces, now).is_some()).then_some([before, remote])
+        let is_shared = history.changes >= MIN_CHANGES;
+        (is_shared && self.allow(peer, LineKind::SharedKey, now).is_some()).then_some([before, remote])
     }
 }
 
 /// Describes the error of a peer's clock that shows `unix`, which is `behind` its earlier value,
 /// while this host's shows `ours`.
-pub(super) fn clock_off(unix: Duration, behind: Duration, ours: Duration) -> String {
-    let behind = rough(behind);
+pub(super) fn describe_clock_error(unix: Duration, behind: Duration, ours: Duration) -> String {
+    let behind = format_duration(behind);
     match ours.checked_sub(unix) {
-        Some(late) if late > NEARLY => format!("it is {} behind this host's", rough(late)),
+        Some(lag) if lag > CLOCK_TOLERANCE => format!("it is {} behind this host's", format_duration(lag)),
         _ => format!("it was {behind} ahead at an earlier handshake"),
     }
 }
 
 /// Formats a duration in its largest unit.
-fn rough(time: Duration) -> String {
+fn format_duration(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
         0..120 => format!("{seconds} s"),
@@ -167,13 +171,13 @@ mod tests {
         let at = |millis| Instant::from_boot(Duration::from_millis(millis));
         let [noisy, quiet] = peers();
         let mut log = PeerLog::default();
-        assert_eq!(log.allow(noisy, Line::Handshake, at(0)), Some(None));
+        assert_eq!(log.allow(noisy, LineKind::Handshake, at(0)), Some(None));
         for millis in 1..5_000 {
-            assert_eq!(log.allow(noisy, Line::Handshake, at(millis)), None, "{millis}");
+            assert_eq!(log.allow(noisy, LineKind::Handshake, at(millis)), None, "{millis}");
         }
-        assert_eq!(log.allow(quiet, Line::Handshake, at(4_999)), Some(None));
-        assert_eq!(log.allow(noisy, Line::Moved, at(4_999)), Some(None), "another kind of line");
-        assert_eq!(log.allow(noisy, Line::Handshake, at(5_100)), Some(NonZeroU64::new(4_999)));
+        assert_eq!(log.allow(quiet, LineKind::Handshake, at(4_999)), Some(None));
+        assert_eq!(log.allow(noisy, LineKind::Moved, at(4_999)), Some(None), "another kind of line");
+        assert_eq!(log.allow(noisy, LineKind::Handshake, at(5_100)), Some(NonZeroU64::new(4_999)));
         log.remove(noisy);
         assert_eq!(log.limits.len(), 1);
     }
@@ -201,7 +205,7 @@ mod tests {
         let told: Vec<_> = (0..60)
             .filter_map(|number| {
                 let place = if number % 2 == 0 { a } else { b };
-                log.handle_moved(shared, place, at(number * 10)).map(|places| (number, places))
+                log.handle_moved(shared, place, at(number * 10)).map(|endpoints| (number, endpoints))
             })
             .collect();
         assert_eq!(told, [(4, [b, a])], "once");
@@ -234,7 +238,7 @@ mod tests {
             (1_000_000, 90_000, 1_000_001, "it was 25 h ahead at an earlier handshake"),
             (1_000_000, 90_000, 999_000, "it was 25 h ahead at an earlier handshake"),
         ] {
-            assert_eq!(clock_off(seconds(unix), seconds(behind), seconds(ours)), said);
+            assert_eq!(describe_clock_error(seconds(unix), seconds(behind), seconds(ours)), said);
         }
     }
 

@@ -13,7 +13,9 @@ impl WireGuard {
         let (key, confirmed) = (*peer.public_key(), peer.confirmed_address());
         let (address, now) = (endpoint.remote.ip(), core.now);
         // a datagram from another address may be what confirms the previous one
-        while let Some((address, is_confirmed)) = self.endpoints.take_report(id, address, confirmed, now) {
+        while let Some((address, is_confirmed)) =
+            self.endpoint_reports.take_report(id, address, confirmed, now)
+        {
             core.send(&FromTunnel::Endpoint { peer: key, address, is_confirmed });
         }
     }
@@ -21,11 +23,11 @@ impl WireGuard {
     /// Reports to the supervisor the address at which a handshake with a peer that has a host name
     /// was completed, if it has changed.
     pub(super) fn report_reached(&mut self, core: &mut Core, id: PeerId) {
-        let Some(name) = self.names.names.get_mut(&id) else { return };
+        let Some(name) = self.resolver.names.get_mut(&id) else { return };
         let Some(peer) = self.engine.peer(id) else { return };
         let address = peer.endpoint().map(|endpoint| endpoint.remote.ip());
         if let Some(address) = address
-            && name.reached.replace(address) != Some(address)
+            && name.last_reached.replace(address) != Some(address)
         {
             core.send(&FromTunnel::Reached { peer: *peer.public_key(), address });
         }

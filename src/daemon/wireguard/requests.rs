@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd as _, OwnedFd};
 
-use super::answers::{AnswerWriter, Written};
+use super::responses::{ResponseWriter, WriteProgress};
 use super::tunnel::WireGuard;
 use crate::daemon::budget::Progress;
 use crate::daemon::core::Core;
@@ -13,7 +13,7 @@ use crate::uapi::Report;
 
 impl WireGuard {
     /// Starts writing the answer to a client's request.
-    pub(super) fn take_request(
+    pub(super) fn handle_request(
         &mut self,
         core: &mut Core,
         client: u32,
@@ -23,28 +23,28 @@ impl WireGuard {
         let Ok([connection]) = <[OwnedFd; 1]>::try_from(descriptors) else {
             return Err(DaemonError::UnexpectedMessage);
         };
-        let mut writer = AnswerWriter::new(connection, self.answer(core, report));
+        let mut writer = ResponseWriter::new(connection, self.answer(core, report));
         match writer.write() {
-            Written::All => core.send(&FromTunnel::Answered(client)),
-            Written::Some | Written::Blocked => {
-                if let Some(before) = self.answers.0.remove(&client) {
+            WriteProgress::All => core.send(&FromTunnel::Answered(client)),
+            WriteProgress::Some | WriteProgress::Blocked => {
+                if let Some(before) = self.responses.0.remove(&client) {
                     core.unregister(before.connection.as_fd());
                 }
                 core.register_writable(writer.connection.as_fd(), Token::UapiClient(client))?;
-                self.answers.0.insert(client, writer);
+                self.responses.0.insert(client, writer);
             }
         }
         Ok(())
     }
 
     /// Continues writing an answer when the client's socket has room.
-    pub(super) fn drain_answer(&mut self, core: &mut Core, client: u32) -> Progress {
-        let Some(writer) = self.answers.0.get_mut(&client) else { return Progress::Drained };
+    pub(super) fn drain_response(&mut self, core: &mut Core, client: u32) -> Progress {
+        let Some(writer) = self.responses.0.get_mut(&client) else { return Progress::Drained };
         match writer.write() {
-            Written::Blocked => Progress::Drained,
-            Written::Some => Progress::More,
-            Written::All => {
-                if let Some(writer) = self.answers.0.remove(&client) {
+            WriteProgress::Blocked => Progress::Drained,
+            WriteProgress::Some => Progress::More,
+            WriteProgress::All => {
+                if let Some(writer) = self.responses.0.remove(&client) {
                     // closing it is not sufficient, since the supervisor has it open too
                     core.unregister(writer.connection.as_fd());
                 }

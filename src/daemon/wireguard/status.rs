@@ -58,7 +58,7 @@ impl WireGuard {
         let transfer = peer.transfer();
         let status = PeerStatus {
             public_key: peer.public_key(),
-            name: self.labels.get(&id),
+            name: self.peer_names.get(&id),
             preshared_key: peer.preshared_key(),
             endpoint: peer.endpoint().map(|endpoint| endpoint.remote),
             last_handshake: age.map(|age| unix_now().saturating_sub(age)).unwrap_or_default(),

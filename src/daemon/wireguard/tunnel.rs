@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::num::NonZeroU32;
 
-use super::answers::Answers;
-use super::endpoints::Endpoints;
-use super::names::Names;
+use super::endpoint_reports::EndpointReports;
+use super::endpoint_resolver::EndpointResolver;
 use super::peer_log::PeerLog;
+use super::responses::PendingResponses;
 use crate::config::{PeerName, display_name};
 use crate::daemon::core::{Core, LOG_INTERVAL};
 use crate::daemon::error::DaemonError;
@@ -27,50 +27,51 @@ pub struct WireGuard {
     pub(super) sockets: Sockets<PeerId>,
     /// Times at which peers got their connected sockets.
     pub(super) connected_at: HashMap<PeerId, Instant>,
-    pub(super) names: Names,
+    pub(super) resolver: EndpointResolver,
     /// Names of the peers for display; most peers have none.
-    pub(super) labels: HashMap<PeerId, PeerName>,
-    pub(super) answers: Answers,
-    pub(super) endpoints: Endpoints,
-    pub(super) share: Share,
+    pub(super) peer_names: HashMap<PeerId, PeerName>,
+    pub(super) responses: PendingResponses,
+    pub(super) endpoint_reports: EndpointReports,
+    pub(super) send_budget: SendBudget,
     /// Packets of removed peers that waited for a handshake and were never sent.
     pub(super) lost: u64,
-    pub(super) quiet: Quiet,
+    pub(super) log_limits: LogLimits,
     pub(super) peer_log: PeerLog,
 }
 
 /// Send budget: limits the messages of the engine per turn, so that thousands of peers with
 /// messages to send do not keep the loop from packets.
 #[derive(Debug, Default)]
-pub(super) struct Share {
+pub(super) struct SendBudget {
     turn: Instant,
-    left: usize,
+    remaining: usize,
 }
 
-impl Share {
-    const ALL: usize = 1024;
+impl SendBudget {
+    const PER_TURN: usize = 1024;
     /// Cost of an initiation, which takes as long as a hundred packets.
-    const HANDSHAKE: usize = Self::ALL / 8;
+    const HANDSHAKE_COST: usize = Self::PER_TURN / 8;
 
     /// Returns true if there is budget left in the turn that began at `now`.
-    pub(super) fn has_some(&mut self, now: Instant) -> bool {
+    pub(super) fn is_available(&mut self, now: Instant) -> bool {
         if self.turn != now {
-            *self = Self { turn: now, left: Self::ALL };
+            *self = Self { turn: now, remaining: Self::PER_TURN };
         }
-        self.left > 0
+        self.remaining > 0
     }
 
-    pub(super) const fn take(&mut self, transmit: Transmit) {
-        let cost = if matches!(transmit.len, INITIATION_LEN | RESPONSE_LEN) { Self::HANDSHAKE } else { 1 };
-        self.left = self.left.saturating_sub(cost);
+    pub(super) const fn spend(&mut self, transmit: Transmit) {
+        let cost =
+            if matches!(transmit.len, INITIATION_LEN | RESPONSE_LEN) { Self::HANDSHAKE_COST } else { 1 };
+        self.remaining = self.remaining.saturating_sub(cost);
     }
 }
 
 /// Rate limits of log lines that the network can provoke. Those for lines that one peer can provoke
 /// are in `peer_log`.
 #[derive(Debug)]
-pub(super) struct Quiet {
-    pub(super) silent: RateLimit,
+pub(super) struct LogLimits {
+    pub(super) unanswered: RateLimit,
     pub(super) lookup: RateLimit,
 }
 
@@ -105,13 +106,16 @@ impl Daemon<WireGuard> {
             allowed_ips: AllowedIps::new(),
             sockets,
             connected_at: HashMap::new(),
-            names: Names::default(),
-            labels: HashMap::new(),
-            answers: Answers::default(),
-            endpoints: Endpoints::new(reports_endpoints),
-            share: Share::default(),
+            resolver: EndpointResolver::default(),
+            peer_names: HashMap::new(),
+            responses: PendingResponses::default(),
+            endpoint_reports: EndpointReports::new(reports_endpoints),
+            send_budget: SendBudget::default(),
             lost: 0,
-            quiet: Quiet { silent: RateLimit::new(LOG_INTERVAL), lookup: RateLimit::new(LOG_INTERVAL) },
+            log_limits: LogLimits {
+                unanswered: RateLimit::new(LOG_INTERVAL),
+                lookup: RateLimit::new(LOG_INTERVAL),
+            },
             peer_log: PeerLog::default(),
         };
         Self::assemble(mode, core, tuns, clamps_mss)
@@ -122,6 +126,6 @@ impl WireGuard {
     /// Returns the name of a peer for log lines.
     pub(super) fn peer_name(&self, peer: PeerId) -> String {
         let key = self.engine.peer(peer).map(Peer::public_key);
-        key.map(|key| display_name(self.labels.get(&peer), key)).unwrap_or_default()
+        key.map(|key| display_name(self.peer_names.get(&peer), key)).unwrap_or_default()
     }
 }

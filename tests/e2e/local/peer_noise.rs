@@ -48,7 +48,7 @@ fn handshakes_and_moves_of_one_peer_are_rate_limited_and_name_it() {
     daemon.summary();
     // one at once, and one more for every five seconds
     let most = 2 + start.elapsed().as_secs() as usize / 5;
-    for what in ["handshake completed", "endpoint moved", "no socket of its own"] {
+    for what in ["handshake completed", "endpoint moved", "no connected socket"] {
         let lines: Vec<_> = daemon.lines().into_iter().filter(|line| line.contains(what)).collect();
         assert!(lines.len() <= most, "{} lines of {what:?}, of which {most} are fine", lines.len());
         let key = &plan.client_keys.public[..10];

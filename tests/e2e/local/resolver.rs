@@ -105,7 +105,7 @@ fn files_that_are_replaced_are_read() {
     let server = Daemon::server(lab.server(), &[]);
     let script = format!("mount --bind {} /etc;", etc.display());
     let client = Launch::new(lab.client(), &["--peer", PEER]).prepare(&script).spawn();
-    client.wait_for("the server's name does not lead to it");
+    client.wait_for("cannot resolve the server's name");
     fs::write(etc.join("new"), format!("{} tunnel.example\n", lab.server().v4)).unwrap();
     fs::rename(etc.join("new"), etc.join("hosts")).unwrap();
     server.wait_for("peer connected");

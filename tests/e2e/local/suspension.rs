@@ -32,13 +32,13 @@ fn a_host_that_slept_makes_new_sessions() {
     let sessions = || client.daemon.count("handshake completed");
     eventually("there is a session", || sessions() == 1);
     client.ping(SERVER_V4);
-    assert_eq!((sessions(), client.daemon.count("was suspended")), (1, 0));
+    assert_eq!((sessions(), client.daemon.count("resumed from suspend")), (1, 0));
     for slept in 1..=2 {
         clock.sleep(SLEEP);
         // the first packet after the suspension, and all that follow
         client.ping(SERVER_V4);
         server.ping(CLIENT_V4);
         eventually("there is a new session", || sessions() == 1 + slept);
-        assert_eq!(client.daemon.count("the machine was suspended"), slept);
+        assert_eq!(client.daemon.count("resumed from suspend"), slept);
     }
 }

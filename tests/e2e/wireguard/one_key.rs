@@ -21,7 +21,7 @@ fn one_file_on_two_devices_is_told_once_with_both_addresses() {
     let server = Node::start(&plan.server_site, ConfigFile, &plan.server);
     let other_site = Arc::new(Site::new(&lab, 2));
     let clients = [&plan.client_site, &other_site].map(|site| Node::start(site, ConfigFile, &plan.client));
-    let told = || server.daemon.count("used from two places");
+    let told = || server.daemon.count("used by two devices");
     // at least one of them is answered at a time
     let is_told = || {
         for client in &clients {
@@ -30,7 +30,7 @@ fn one_file_on_two_devices_is_told_once_with_both_addresses() {
         told() > 0
     };
     assert!(holds_within(Duration::from_secs(120), is_told), "{:?}", server.daemon.lines());
-    let line = server.daemon.wait_for("used from two places");
+    let line = server.daemon.wait_for("used by two devices");
     assert!(line.contains(" WARN ") && line.contains(&plan.client_keys.public[..8]), "{line}");
     for site in [&plan.client_site, &other_site] {
         assert!(line.contains(&format!("{}:", site.v4)), "{line}");
@@ -50,7 +50,7 @@ fn a_client_that_changes_its_port_is_in_one_place() {
         pair.client.set(&["listen-port", &port.to_string()]);
         pair.client.ping(SERVER_V4);
     }
-    assert_eq!(pair.server.daemon.count("used from two places"), 0, "{:?}", pair.server.daemon.lines());
+    assert_eq!(pair.server.daemon.count("used by two devices"), 0, "{:?}", pair.server.daemon.lines());
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Answers to wg(8) and `wontun show`: the supervisor reads the requests and passes the connection;
-//! the answer is written here, and nothing is read.
+//! Responses to wg(8) and `wontun show`: the supervisor reads the requests and passes the
+//! connection; the response is written here, and nothing is read.
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -13,16 +13,16 @@ const CHUNK: usize = 256 << 10;
 
 /// Incomplete answers, by the number of the connection.
 #[derive(Debug, Default)]
-pub(super) struct Answers(pub(super) HashMap<u32, AnswerWriter>);
+pub(super) struct PendingResponses(pub(super) HashMap<u32, ResponseWriter>);
 
 /// An answer and its connection, which the supervisor has open too.
-pub(super) struct AnswerWriter {
+pub(super) struct ResponseWriter {
     pub(super) connection: OwnedFd,
     text: Zeroizing<Vec<u8>>,
     sent: usize,
 }
 
-impl std::fmt::Debug for AnswerWriter {
+impl std::fmt::Debug for ResponseWriter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("AnswerWriter").field("sent", &self.sent).finish_non_exhaustive()
     }
@@ -30,7 +30,7 @@ impl std::fmt::Debug for AnswerWriter {
 
 /// Result of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Written {
+pub(super) enum WriteProgress {
     /// Everything is written, or the client is gone.
     All,
     /// There may be room for more.
@@ -39,25 +39,25 @@ pub(super) enum Written {
     Blocked,
 }
 
-impl AnswerWriter {
+impl ResponseWriter {
     pub(super) const fn new(connection: OwnedFd, text: Zeroizing<Vec<u8>>) -> Self {
         Self { connection, text, sent: 0 }
     }
 
     /// Writes up to [`CHUNK`] bytes.
-    pub(super) fn write(&mut self) -> Written {
+    pub(super) fn write(&mut self) -> WriteProgress {
         let end = self.text.len().min(self.sent + CHUNK);
         while let Some(rest) = self.text.get(self.sent..end).filter(|rest| !rest.is_empty()) {
             match send(&self.connection, rest, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-                Ok(0) => return Written::All,
+                Ok(0) => return WriteProgress::All,
                 Ok(length) => self.sent += length,
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return Written::Blocked,
+                Err(Errno::AGAIN) => return WriteProgress::Blocked,
                 // the client is gone, or was disconnected
-                Err(_) => return Written::All,
+                Err(_) => return WriteProgress::All,
             }
         }
-        if self.sent < self.text.len() { Written::Some } else { Written::All }
+        if self.sent < self.text.len() { WriteProgress::Some } else { WriteProgress::All }
     }
 }
 
@@ -72,22 +72,22 @@ mod tests {
     fn an_answer_waits_for_room_and_ends_with_its_client() {
         let text = Zeroizing::new((0..=u8::MAX).cycle().take(1_000_000).collect::<Vec<_>>());
         let (near, mut far) = UnixStream::pair().unwrap();
-        let mut writer = AnswerWriter::new(near.try_clone().unwrap().into(), text.clone());
+        let mut writer = ResponseWriter::new(near.try_clone().unwrap().into(), text.clone());
         let mut read = vec![0; text.len()];
         let mut length = 0;
         loop {
             match writer.write() {
-                Written::All => break,
-                Written::Some => {}
-                Written::Blocked => length += far.read(&mut read[length..]).unwrap(),
+                WriteProgress::All => break,
+                WriteProgress::Some => {}
+                WriteProgress::Blocked => length += far.read(&mut read[length..]).unwrap(),
             }
         }
         far.read_exact(&mut read[length..]).unwrap();
         assert_eq!(read, *text);
 
-        let mut writer = AnswerWriter::new(near.try_clone().unwrap().into(), text);
-        while writer.write() != Written::Blocked {}
+        let mut writer = ResponseWriter::new(near.try_clone().unwrap().into(), text);
+        while writer.write() != WriteProgress::Blocked {}
         near.shutdown(Shutdown::Both).unwrap();
-        assert_eq!(writer.write(), Written::All, "sent away by the supervisor");
+        assert_eq!(writer.write(), WriteProgress::All, "sent away by the supervisor");
     }
 }

@@ -14,7 +14,7 @@ const UNCONFIRMED_COUNT: u8 = 4;
 
 /// The addresses reported last.
 #[derive(Debug, Default)]
-pub(super) struct Endpoints {
+pub(super) struct EndpointReports {
     /// True if the supervisor wants reports.
     is_reporting: bool,
     reported: HashMap<PeerId, Reported>,
@@ -31,7 +31,7 @@ struct Reported {
     count: u8,
 }
 
-impl Endpoints {
+impl EndpointReports {
     pub(super) fn new(is_reporting: bool) -> Self {
         Self { is_reporting, ..Self::default() }
     }
@@ -95,9 +95,9 @@ mod tests {
         let peer = engine.add_peer(PublicKey::from_bytes([1; 32])).unwrap();
         let at = |seconds| Instant::from_boot(Duration::from_secs(seconds));
         let [a, b, c] = [1, 2, 3].map(|last| IpAddr::from([192, 0, 2, last]));
-        let mut silent = Endpoints::new(false);
+        let mut silent = EndpointReports::new(false);
         assert_eq!(silent.take_report(peer, a, Some(a), at(0)), None);
-        let mut endpoints = Endpoints::new(true);
+        let mut endpoints = EndpointReports::new(true);
         endpoints.handle_configured(peer, a);
         assert_eq!(endpoints.take_report(peer, a, Some(a), at(0)), None, "the supervisor's own");
         assert_eq!(endpoints.take_report(peer, b, Some(a), at(0)), Some((b, false)));

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use tracing::debug;
 
-use super::peer_log::Line;
+use super::peer_log::LineKind;
 use super::tunnel::WireGuard;
 use crate::daemon::core::Core;
 use crate::daemon::error::DaemonError;
@@ -27,11 +27,11 @@ use wontun_proto::wireguard::{Endpoint, PeerId};
 const MAX_CONNECTED: usize = 8;
 /// A peer that moves again within this time, such as one that alternates between two uplinks, gets
 /// no connected socket.
-const SETTLED: Duration = Duration::from_secs(1);
+const MIN_SOCKET_AGE: Duration = Duration::from_secs(1);
 
 impl WireGuard {
     /// Updates the socket of a peer that has moved or has confirmed its endpoint.
-    pub(super) fn follow(&mut self, core: &mut Core, id: PeerId) -> Result<(), DaemonError> {
+    pub(super) fn update_socket(&mut self, core: &mut Core, id: PeerId) -> Result<(), DaemonError> {
         let Some(peer) = self.engine.peer(id) else { return Ok(()) };
         let Some(endpoint) = peer.endpoint() else { return Ok(()) };
         if endpoint.local.is_none() {
@@ -39,10 +39,11 @@ impl WireGuard {
             self.disconnect(core, id);
             return Ok(());
         }
-        let is_restless = self.connected_at.get(&id).is_some_and(|at| core.now.since(*at) < SETTLED);
+        let has_just_moved =
+            self.connected_at.get(&id).is_some_and(|at| core.now.since(*at) < MIN_SOCKET_AGE);
         match self.sockets.connected(id) {
             Some(connected) if connected.is_for(endpoint) => return Ok(()),
-            _ if is_restless => {
+            _ if has_just_moved => {
                 self.disconnect(core, id);
                 return Ok(());
             }
@@ -66,7 +67,7 @@ impl WireGuard {
             peer.is_some_and(|peer| peer.has_session(core.now)) && self.sockets.connected(*id).is_none()
         };
         let ids: Vec<_> = self.engine.peer_ids().filter(waits).take(count).collect();
-        ids.into_iter().try_for_each(|id| self.follow(core, id))
+        ids.into_iter().try_for_each(|id| self.update_socket(core, id))
     }
 
     /// Connects a new socket of the worker that the peer's data is steered to; the previous one is
@@ -79,9 +80,9 @@ impl WireGuard {
         let old = match connected {
             Ok(old) => old,
             Err(error) => {
-                if let Some(suppressed) = self.peer_log.allow(id, Line::Socket, core.now) {
+                if let Some(suppressed) = self.peer_log.allow(id, LineKind::Socket, core.now) {
                     let (peer, endpoint) = (self.peer_name(id), endpoint.remote);
-                    debug!(peer, %error, %endpoint, suppressed, "no socket of its own for a peer");
+                    debug!(peer, %error, %endpoint, suppressed, "no connected socket for a peer");
                 }
                 self.disconnect(core, id);
                 return Ok(());
@@ -105,7 +106,7 @@ impl WireGuard {
     /// Handles the loss of a local address: peers answered from there are answered from the address
     /// that the routes choose, by the disconnected sockets, until an answer confirms the new
     /// address.
-    pub(super) fn leave_source(&mut self, core: &mut Core, address: IpAddr) {
+    pub(super) fn handle_source_lost(&mut self, core: &mut Core, address: IpAddr) {
         let bound: Vec<_> = self.sockets.owners_bound_to(address).collect();
         for id in bound {
             self.disconnect(core, id);
