@@ -12,6 +12,7 @@
 //!
 //! # Modules
 //! - [`cli`]: command line and environment variables
+//! - [`run`]: the start of a tunnel: opens, drops privileges, confines, supervises
 //! - [`config`]: validated values, wg-quick files
 //! - `supervisor`: the supervisor process: event loop, configuration file, routes, firewall, kill
 //!   switch, restoring the state of the host
@@ -28,6 +29,7 @@
 //! - [`commands`]: subcommands, all that does not run a tunnel
 //! - `server`: the server's file and its clients, edited in place
 //! - [`background`]: `wontun NAME` as a background process
+//! - [`exit`]: exit codes; failures that end the program
 //! - [`resolver`]: the resolver process, stub resolver
 //! - [`privileges`]: capabilities, `--user`
 //! - [`sandbox`]: seccomp and Landlock
@@ -70,6 +72,7 @@ pub mod config;
 pub mod control;
 pub mod counters;
 pub mod daemon;
+pub mod exit;
 pub mod logging;
 pub mod messages;
 pub mod metrics;
@@ -79,6 +82,7 @@ pub mod privileges;
 pub mod process;
 pub mod processes;
 pub mod resolver;
+pub mod run;
 pub mod sandbox;
 pub mod server;
 pub mod supervisor;

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::config::TunName;
+use crate::exit::{self, ExitCode};
 use crate::net::random::RandomError;
 use crate::netlink::LinkError;
 use crate::server::SetupError;
@@ -117,4 +118,16 @@ pub enum CommandError {
         /// Error of the kernel.
         source: io::Error,
     },
+}
+
+impl ExitCode for CommandError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Setup(error) => error.exit_code(),
+            Self::Import(error) => error.exit_code(),
+            Self::Link(error) => error.exit_code(),
+            Self::NotPermitted(_) | Self::Stranger { .. } => exit::NO_PERMISSION,
+            _ => exit::FAILURE,
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! The commands other than running a tunnel: keys, server setup, and the status of running tunnels.
 
 mod apply;
+mod dispatch;
 mod error;
 mod import;
 mod init;
@@ -12,6 +13,7 @@ mod serve;
 mod show;
 mod top;
 
+pub use dispatch::dispatch;
 pub use error::CommandError;
 pub use import::import;
 pub use init::init;

@@ -23,6 +23,7 @@ pub use peer_name::{PeerName, PeerNameError, display_name};
 pub use peer_policy::PeerPolicy;
 pub use tun_name::{FileNameError, TunName, TunNameError};
 
+use crate::exit::{self, ExitCode};
 use wontun_packet::ip::{IPV4_HEADER, IPV6_HEADER};
 use wontun_proto::allowed_ips::Prefix;
 use wontun_proto::plain::Role;
@@ -115,6 +116,12 @@ pub enum ConfigError {
         /// The unspecified address of that family.
         any: IpAddr,
     },
+}
+
+impl ExitCode for ConfigError {
+    fn exit_code(&self) -> u8 {
+        exit::CONFIG
+    }
 }
 
 /// Parses the networks of `--nat-allow`.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use crate::exit::{self, ExitCode};
 use serde::{Deserialize, Serialize};
 
 /// Maximum length of a name in bytes: IFNAMSIZ without the terminating zero.
@@ -28,6 +29,12 @@ pub struct TunNameError(String);
 pub struct FileNameError {
     file: PathBuf,
     source: TunNameError,
+}
+
+impl ExitCode for FileNameError {
+    fn exit_code(&self) -> u8 {
+        exit::CONFIG
+    }
 }
 
 impl Default for TunName {

@@ -19,6 +19,7 @@ use nix::unistd::{Pid, geteuid};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::config::TunName;
+use crate::exit::ExitCode;
 use crate::net::interrupted::retry;
 
 /// Timeout for the answer of the running tunnel.
@@ -105,6 +106,8 @@ pub enum HealthError {
         source: io::Error,
     },
 }
+
+impl ExitCode for HealthError {}
 
 fn names(tunnels: &[TunName]) -> String {
     tunnels.iter().map(TunName::as_str).collect::<Vec<_>>().join(", ")

@@ -4,6 +4,7 @@ use std::io;
 
 use super::token::UnknownTokenError;
 use crate::config::TunName;
+use crate::exit::{self, ExitCode};
 use crate::metrics::MetricsError;
 use crate::net::random::RandomError;
 use crate::process::{ChannelError, HelperError};
@@ -50,6 +51,12 @@ pub enum DaemonError {
     /// epoll returned an unknown token.
     #[error(transparent)]
     Token(#[from] UnknownTokenError),
+}
+
+impl ExitCode for DaemonError {
+    fn exit_code(&self) -> u8 {
+        if matches!(self, Self::TunGone(_)) { exit::UNAVAILABLE } else { exit::FAILURE }
+    }
 }
 
 /// Returns a function that adds a description of the operation to an error.

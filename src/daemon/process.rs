@@ -21,6 +21,7 @@ use super::rx::Receive;
 use super::sockets::Sockets;
 use super::wireguard::WireGuard;
 use crate::control::health::HealthListener;
+use crate::exit::ExitCode as _;
 use crate::logging::{self, Logging};
 use crate::messages::{BaseSocket, FromTunnel, Log, MetricsStart, ModeStart, Start, ToTunnel};
 use crate::metrics::{Metrics, MetricsListener};
@@ -33,10 +34,6 @@ const MESSAGE_TIMEOUT_MS: u16 = 60_000;
 /// Timeout for the last log lines: a stopped reader of the log must not delay the exit, which the
 /// supervisor waits for.
 const LOG_FLUSH_TIMEOUT: Duration = Duration::from_millis(10);
-
-/// Exit codes, as in sysexits.h.
-const EXIT_FAILURE: u8 = 1;
-const EX_UNAVAILABLE: u8 = 69;
 
 /// Configuration and descriptors received from the supervisor until the start is complete.
 struct StartSettings {
@@ -70,7 +67,7 @@ pub fn main(channel: OwnedFd) -> u8 {
     if !covers_stderr && !matches!(error, DaemonError::Stopped) {
         print_error(format!("wontun: {error}"));
     }
-    if matches!(error, DaemonError::TunGone(_)) { EX_UNAVAILABLE } else { EXIT_FAILURE }
+    error.exit_code()
 }
 
 fn prepare() -> Result<(), DaemonError> {

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 
+use crate::exit::{self, ExitCode};
 use socket2::{Domain, Socket, Type};
 
 /// Listen backlog.
@@ -34,6 +35,16 @@ pub enum MetricsError {
         /// Error of the kernel.
         source: io::Error,
     },
+}
+
+impl ExitCode for MetricsError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Privileged(_) => exit::NO_PERMISSION,
+            Self::InUse(_) | Self::NotLocal(_) => exit::UNAVAILABLE,
+            Self::Other { .. } => exit::FAILURE,
+        }
+    }
 }
 
 /// A listening TCP socket.

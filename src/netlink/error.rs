@@ -6,6 +6,7 @@ use nix::errno::Errno;
 
 use super::request_error::RequestError;
 use crate::config::Cidr;
+use crate::exit::{self, ExitCode};
 
 /// Error of finding, reading or changing a device.
 ///
@@ -76,6 +77,17 @@ pub enum LinkError {
         /// The attempted action, with the name of the device.
         action: String,
     },
+}
+
+impl ExitCode for LinkError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Privilege { .. } => exit::NO_PERMISSION,
+            Self::Unusable { .. } => exit::CONFIG,
+            Self::NoDevice { .. } | Self::Owned { .. } | Self::Refused { .. } => exit::UNAVAILABLE,
+            Self::Socket { .. } | Self::NoReply { .. } => exit::FAILURE,
+        }
+    }
 }
 
 fn parenthesized(extack: &Option<String>) -> String {

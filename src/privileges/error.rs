@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::exit::{self, ExitCode};
 use caps::Capability;
 use caps::errors::CapsError;
 use nix::errno::Errno;
@@ -121,6 +122,12 @@ pub enum PrivilegeError {
         /// The value that was read back.
         found: String,
     },
+}
+
+impl ExitCode for PrivilegeError {
+    fn exit_code(&self) -> u8 {
+        if matches!(self, Self::NoUser { .. }) { exit::CONFIG } else { exit::NO_PERMISSION }
+    }
 }
 
 /// Returns the names of the capabilities in `mask`, lowest number first; `none` for the empty set.

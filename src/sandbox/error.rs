@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::exit::ExitCode;
 use landlock::RulesetError;
 
 /// Error of the sandbox on a kernel that supports it.
@@ -23,3 +24,5 @@ pub enum SandboxError {
     #[error("the sandbox cannot be engaged: {0}; free file descriptors (ulimit -n)")]
     Clone(#[source] io::Error),
 }
+
+impl ExitCode for SandboxError {}

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use super::address::Subnet;
 use crate::config::wg_quick::LoadError;
 use crate::config::{Cidr, PeerName};
+use crate::exit::{self, ExitCode};
 use crate::net::random::RandomError;
 use wontun_proto::allowed_ips::Prefix;
 use wontun_proto::wireguard::{KeyError, PublicKey};
@@ -156,6 +157,23 @@ pub enum SetupError {
     /// The client's file exceeds the capacity of a QR code.
     #[error("the client's file is too long for a QR code: leave --qr out, and copy the file")]
     TooLongForQr,
+}
+
+impl ExitCode for SetupError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Load(error) => error.exit_code(),
+            Self::PublicKey(_) | Self::Subnets(..) => exit::USAGE,
+            Self::NotPermitted { .. } | Self::Owner { .. } => exit::NO_PERMISSION,
+            Self::NoFile(_)
+            | Self::Different { .. }
+            | Self::Note { .. }
+            | Self::NoEndpoint(_)
+            | Self::NoSubnet(_)
+            | Self::Overlap { .. } => exit::CONFIG,
+            _ => exit::FAILURE,
+        }
+    }
 }
 
 /// Displays an alternative subnet of the same family, which may be free.

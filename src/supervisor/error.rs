@@ -7,6 +7,7 @@ use nix::sys::signal::Signal;
 
 use super::sockets::SocketsError;
 use crate::config::{PeerAddress, TunName};
+use crate::exit::{self, ExitCode};
 use crate::metrics::MetricsError;
 use crate::net::tun::TunError;
 use crate::netlink::LinkError;
@@ -75,6 +76,31 @@ pub enum SupervisorError {
         "the tunnel process is not to be trusted any more, which is a fault in wontun or an attack: {0}; start wontun again, and please report it"
     )]
     Channel(#[source] ChannelError),
+}
+
+impl ExitCode for SupervisorError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Tun(error) => error.exit_code(),
+            Self::Sockets(error) => error.exit_code(),
+            Self::Link(error) => error.exit_code(),
+            Self::Metrics(error) => error.exit_code(),
+            Self::Uapi(error) => error.exit_code(),
+            Self::PeerInTunnel { .. } | Self::PeerIsSelf(_) => exit::CONFIG,
+            Self::TunnelExited(code) => u8::try_from(*code).unwrap_or(exit::FAILURE),
+            Self::Nursery(_)
+            | Self::Resolver(_)
+            | Self::System { .. }
+            | Self::NotReady
+            | Self::TunnelKilled(_)
+            | Self::Channel(_) => exit::FAILURE,
+        }
+    }
+
+    fn is_reported(&self) -> bool {
+        let reported = [exit::FAILURE, exit::UNAVAILABLE].map(i32::from);
+        matches!(self, Self::TunnelExited(code) if reported.contains(code))
+    }
 }
 
 /// Returns a function that adds a description of the operation to an error.

@@ -23,6 +23,7 @@ use nix::errno::Errno;
 use tracing::{debug, info};
 
 use crate::config::DEFAULT_PORT;
+use crate::exit::{self, ExitCode};
 use crate::messages::{BaseSocket, ToTunnel};
 use crate::net::udp::{UdpSocket, is_family_missing};
 use crate::privileges::Identity;
@@ -55,6 +56,12 @@ pub enum SocketsError {
         /// Error of the kernel.
         source: io::Error,
     },
+}
+
+impl ExitCode for SocketsError {
+    fn exit_code(&self) -> u8 {
+        if matches!(self, Self::PortPrivileged(_)) { exit::NO_PERMISSION } else { exit::UNAVAILABLE }
+    }
 }
 
 /// A base socket.

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::config::TunName;
+use crate::exit::{self, ExitCode};
 
 /// Folder where `wg(8)` looks for sockets.
 const STANDARD: &str = "/var/run/wireguard";
@@ -77,6 +78,12 @@ pub enum UapiError {
     /// No folder can be used.
     #[error("no folder takes the control socket ({}): make one of them writable", Tried(.0))]
     Nowhere(Vec<(PathBuf, io::Error)>),
+}
+
+impl ExitCode for UapiError {
+    fn exit_code(&self) -> u8 {
+        exit::UNAVAILABLE
+    }
 }
 
 /// Warning about a socket that works with a limitation.

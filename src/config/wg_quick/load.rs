@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use wontun_sys::process;
 
 use super::{Hooks, KeyError, KeySource, PrivateKey, Warning, WgQuick, WgQuickError, parse};
+use crate::exit::{self, ExitCode};
 
 /// Maximum size of a configuration file in bytes: enough for more than 100,000 allowed IPs.
 const MAX_FILE: u64 = 16 << 20;
@@ -72,6 +73,12 @@ pub enum LoadError {
         /// The error in its content.
         source: KeyError,
     },
+}
+
+impl ExitCode for LoadError {
+    fn exit_code(&self) -> u8 {
+        if matches!(self, Self::Untrusted(_)) { exit::NO_PERMISSION } else { exit::CONFIG }
+    }
 }
 
 impl LoadError {

@@ -13,6 +13,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use crate::config::TunName;
+use crate::exit::{self, ExitCode};
 use crate::messages;
 use wontun_packet::virtio::Layout;
 
@@ -70,6 +71,15 @@ pub enum TunError {
         /// The kernel's error.
         source: io::Error,
     },
+}
+
+impl ExitCode for TunError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Mode { .. } | Self::Cgroup | Self::NotPermitted(_) => exit::NO_PERMISSION,
+            _ => exit::UNAVAILABLE,
+        }
+    }
 }
 
 /// A queue of an open TUN device.

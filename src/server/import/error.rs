@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::config::wg_quick::{KeyError, LoadError};
+use crate::exit::{self, ExitCode};
 use crate::server::SetupError;
 
 /// Error of an import. Nothing was changed.
@@ -80,4 +81,15 @@ pub enum ImportError {
         /// Path of the key file, as written.
         key: PathBuf,
     },
+}
+
+impl ExitCode for ImportError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Load(error) => error.exit_code(),
+            Self::Setup(error) => error.exit_code(),
+            Self::Exists(_) => exit::FAILURE,
+            _ => exit::CONFIG,
+        }
+    }
 }

@@ -1,0 +1,233 @@
+//! The commands.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Subcommand;
+
+use super::options::{Dir, Missing, PlainOptions, Server, interval};
+use crate::config::{AllowedNetwork, TunName};
+use crate::server::{ClientDns, PeerName};
+
+/// Commands.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Check the health of a running tunnel: exit code 0 if healthy, else 1
+    Health {
+        /// Name of the tunnel [default: that of --tun or --config, tun0, or the only one that runs]
+        name: Option<TunName>,
+        /// Fail also if no peer has completed a handshake within this time, in seconds
+        #[arg(long, env = "WONTUN_MAX_HANDSHAKE_AGE", value_name = "SECONDS")]
+        max_handshake_age: Option<u32>,
+    },
+    /// Reload the configuration of a running tunnel
+    ///
+    /// The tunnel reads its file again, applies the differences, and restores its addresses,
+    /// routes, rules and tables on the host, as on SIGHUP. The exit code is 0 if the file was read
+    /// and the tunnel is healthy afterwards, else 1.
+    Reload {
+        /// Name of the tunnel [default: that of --tun or --config, tun0, or the only one that runs]
+        name: Option<TunName>,
+    },
+    /// Create the key and configuration file of a WireGuard server, DIR/tun0.conf
+    ///
+    /// Runs nothing. An existing file keeps its key; --endpoint and --dns are updated in it.
+    Init {
+        /// Folder of the server.
+        #[command(flatten)]
+        dir: Dir,
+        /// Options of the server.
+        #[command(flatten)]
+        server: Server,
+    },
+    /// Run the WireGuard server described by DIR/tun0.conf; create the file first if there is none
+    Serve {
+        /// Folder of the server.
+        #[command(flatten)]
+        dir: Dir,
+        /// Options of the server.
+        #[command(flatten)]
+        server: Server,
+    },
+    /// Run a tunnel that does not encrypt or authenticate anything
+    ///
+    /// For labs and trusted networks: the server, or with --peer its client.
+    Plain {
+        /// Options of the tunnel.
+        #[command(flatten)]
+        plain: PlainOptions,
+    },
+    /// Create DIR/tun0.conf from a file of wg-quick or wg-easy
+    ///
+    /// Keys and addresses are kept, so that existing clients continue to work. Commands in the file
+    /// are never run. Differences in behaviour are reported.
+    Import {
+        /// File of wg-quick, or wg0.json of wg-easy 14 and before; '-' for standard input
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+
+        /// Write nothing, and print the resulting file without its secrets
+        #[arg(long)]
+        dry_run: bool,
+
+        /// Folder of the server.
+        #[command(flatten)]
+        dir: Dir,
+
+        /// Options that complete the imported file.
+        #[command(flatten)]
+        missing: Missing,
+    },
+    /// Add, list, show, remove or rename clients of the server
+    ///
+    /// Changes DIR/tun0.conf and the running tunnel.
+    Peer {
+        /// Folder of the server.
+        #[command(flatten)]
+        dir: Dir,
+        /// Subcommand.
+        #[command(subcommand)]
+        command: PeerCommand,
+    },
+    /// Show running WireGuard tunnels: peers, endpoints, handshakes, transfer, drops by reason
+    ///
+    /// Never shows a secret.
+    Show {
+        /// Additional folder of control sockets.
+        #[command(flatten)]
+        dir: Dir,
+
+        /// Name of the tunnel [default: that of --tun, or all]
+        #[arg(value_name = "NAME")]
+        name: Option<TunName>,
+
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Display a running WireGuard tunnel on this terminal: peers, rates, handshakes, drops
+    Top {
+        /// Additional folder of control sockets.
+        #[command(flatten)]
+        dir: Dir,
+
+        /// Name of the tunnel [default: that of --tun, or the only one, or a list to choose from]
+        #[arg(value_name = "NAME")]
+        name: Option<TunName>,
+
+        /// Refresh interval, 0.1 to 3600
+        #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = interval)]
+        interval: Duration,
+    },
+    /// Engage the kill switch of a tunnel before the tunnel runs, or remove it
+    KillSwitch {
+        /// Subcommand.
+        #[command(subcommand)]
+        command: KillSwitchCommand,
+    },
+    /// Same as 'kill-switch off'
+    #[command(hide = true)]
+    Unlock {
+        /// Name of the tunnel [default: that of --tun or --config, or all]
+        #[arg(value_name = "NAME")]
+        name: Option<TunName>,
+    },
+    /// Print a new private key
+    Genkey,
+    /// Read a private key from standard input and print its public key
+    Pubkey,
+    /// Print a new preshared key
+    Genpsk,
+}
+
+/// Subcommands of `wontun kill-switch`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum KillSwitchCommand {
+    /// Block all traffic of this host except through the tunnel, which need not run yet
+    ///
+    /// Meant for the boot, before any network is up.
+    On {
+        /// Name of the tunnel
+        #[arg(value_name = "NAME")]
+        name: TunName,
+
+        /// Network that is not blocked; repeatable. Give the tunnel the same networks by
+        /// --kill-switch-allow
+        #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+        allow: Vec<AllowedNetwork>,
+    },
+    /// Remove the kill switch
+    ///
+    /// A running tunnel continues without a kill switch until its next start.
+    Off {
+        /// Name of the tunnel [default: that of --tun or --config, or all]
+        #[arg(value_name = "NAME")]
+        name: Option<TunName>,
+    },
+}
+
+/// Subcommands of `wontun peer`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum PeerCommand {
+    /// Add a client and print its configuration
+    ///
+    /// The configuration is a file for wg-quick, wontun and the WireGuard apps. It is the only copy
+    /// of the client's private key: redirect it to a file of mode 0600 (umask 077), or use --qr.
+    Add {
+        /// Name of the new client
+        #[arg(value_name = "NAME")]
+        name: PeerName,
+
+        /// Send all of the client's traffic through the tunnel, not only that for the server's networks
+        #[arg(long)]
+        full_tunnel: bool,
+
+        /// Public key of a client that keeps its private key; the configuration is printed without one
+        #[arg(long, value_name = "KEY", conflicts_with_all = ["qr", "qr_file"])]
+        public_key: Option<String>,
+
+        /// Name servers of this client, separated by commas, or 'none' [default: those of the server's file]
+        #[arg(long, value_name = "ADDRESSES")]
+        dns: Option<ClientDns>,
+
+        /// Also print the configuration as a QR code, on standard error
+        #[arg(long)]
+        qr: bool,
+
+        /// Also write the configuration as a QR code, to a new SVG file of mode 0600
+        #[arg(long, value_name = "FILE")]
+        qr_file: Option<PathBuf>,
+    },
+    /// List the clients
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show a client; never a private key
+    Show {
+        /// Name or public key of the client
+        #[arg(value_name = "NAME")]
+        name: String,
+
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove a client and disconnect it at once
+    Remove {
+        /// Name or public key of the client
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+    /// Rename a client; its session continues
+    Rename {
+        /// Name or public key of the client
+        #[arg(value_name = "NAME")]
+        name: String,
+
+        /// New name of the client
+        #[arg(value_name = "NEW-NAME")]
+        new_name: PeerName,
+    },
+}
