@@ -241,6 +241,31 @@ test_serve() {
         "'docker run' to the client's first ping"
 }
 
+# readme_block TEXT: the commands of the README's indented block in which TEXT is.
+readme_block() {
+    awk -v text="$1" '
+        /^    / { block = block substr($0, 5) "\n"; found = found || index($0, text); next }
+        { if (found) exit; block = "" }
+        END { if (found) printf "%s", block }' "$repo/README.md"
+}
+
+# The README's first commands, pasted as they are.
+test_readme() {
+    local began block
+    block=$(readme_block 'docker run -d --name wontun ')
+    [[ $(wc -l <<<"$block") == 6 ]] || die "the README has another first block than this test expects: $block"
+    began=$(date +%s%N)
+    (cd "$repo" && bash -euo pipefail -c "$block") >/run/readme 2>&1 || die "the README's block fails: $(cat /run/readme)"
+    say "the README's block took $((($(date +%s%N) - began) / 1000000)) ms, with the binary built"
+    grep -q '█' /run/readme || die "no QR code: $(cat /run/readme)"
+    grep -q '^Endpoint = vpn.example.com:51820' /run/readme || die "the client is told another endpoint: $(cat /run/readme)"
+    [[ $(inspect wontun '{{.HostConfig.RestartPolicy.Name}}') == unless-stopped ]] || die "it does not come back after a reboot"
+    serves tablet
+    docker rm --force wontun >/dev/null
+    docker volume rm wontun >/dev/null
+    ok "the README's first block: no warning, a QR code, and a client that reaches the world"
+}
+
 # `docker run wontun` without a word: a WireGuard server, which says that its keys are lost with the container.
 test_bare() {
     docker run --detach --name bare --network "$network" --pull never --cap-drop ALL --cap-add NET_ADMIN \
@@ -291,6 +316,7 @@ inside() {
     test_bare
     test_loaded_image
     make_visitor
+    test_readme
     test_compose
     test_quadlet
     say "the image keeps its promises"
