@@ -275,7 +275,7 @@ fn under_the_lock(criterion: &mut Criterion) {
             let from = Some(pair.near.at);
             bencher.iter(|| {
                 let mut accepted = Accepted::default();
-                let opening = pair.far.interface.opening(header.receiver, now).unwrap();
+                let opening = pair.far.interface.begin_receive(header.receiver, now).unwrap();
                 for number in 0..count as u64 {
                     let header = DataHeader { counter: header.counter + number, ..header };
                     assert!(pair.far.interface.check(&opening, header).is_ok());
@@ -285,7 +285,7 @@ fn under_the_lock(criterion: &mut Criterion) {
                     assert!(peer.is_ok());
                     header.counter += 1;
                 }
-                pair.far.interface.settle(&opening, accepted, from, now);
+                pair.far.interface.finish_receive(&opening, accepted, from, now);
             });
         });
     }

@@ -19,18 +19,18 @@ pub struct Flow {
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct Counters {
-    tx: Pair,
-    rx: Pair,
+    tx: AtomicFlow,
+    rx: AtomicFlow,
     drops: [AtomicU64; DropReason::ALL.len()],
 }
 
 #[derive(Debug, Default)]
-struct Pair {
+struct AtomicFlow {
     packets: AtomicU64,
     bytes: AtomicU64,
 }
 
-impl Pair {
+impl AtomicFlow {
     fn count(&self, packets: usize, bytes: usize) {
         self.packets.fetch_add(packets as u64, Ordering::Relaxed);
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
@@ -45,7 +45,7 @@ impl Pair {
 impl Default for Counters {
     fn default() -> Self {
         let drops = [const { AtomicU64::new(0) }; DropReason::ALL.len()];
-        Self { tx: Pair::default(), rx: Pair::default(), drops }
+        Self { tx: AtomicFlow::default(), rx: AtomicFlow::default(), drops }
     }
 }
 
@@ -62,7 +62,7 @@ impl Counters {
     }
 
     /// Counts `packets` drops for `reason`.
-    pub fn dropped(&self, reason: DropReason, packets: usize) {
+    pub fn count_drops(&self, reason: DropReason, packets: usize) {
         if let Some(count) = self.drops.get(reason as usize) {
             count.fetch_add(packets as u64, Ordering::Relaxed);
         }
@@ -142,7 +142,7 @@ mod tests {
         for (place, reason) in DropReason::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, place);
             let (counters, mut totals) = (Counters::default(), Totals::default());
-            counters.dropped(reason, 1);
+            counters.count_drops(reason, 1);
             totals.add(&counters);
             assert_eq!(totals.drop_summary().to_string(), format!("{}=1", reason.name()));
         }
@@ -157,9 +157,9 @@ mod tests {
             totals
         };
         assert_eq!(total().drop_summary().to_string(), "none");
-        workers[0].dropped(DropReason::Malformed, 1);
-        workers[1].dropped(DropReason::Stranger, 1);
-        workers[0].dropped(DropReason::Stranger, 1);
+        workers[0].count_drops(DropReason::Malformed, 1);
+        workers[1].count_drops(DropReason::UnknownSource, 1);
+        workers[0].count_drops(DropReason::UnknownSource, 1);
         workers[0].count_tx(2, 300);
         workers[1].count_tx(1, 4);
         assert_eq!(total().drop_summary().to_string(), "stranger=2 malformed=1");

@@ -71,14 +71,14 @@ pub(crate) fn run(script: &[u8]) {
                         assert_ne!(peer, Some(from));
                         engine.set_peer(from, now);
                     }
-                    Err(reason) => counters.dropped(reason, 1),
+                    Err(reason) => counters.count_drops(reason, 1),
                 }
             }
             3 => {
                 let packet = script.bytes();
                 match engine.handle_packet(packet, now) {
                     Ok(()) => assert!(engine.peer().is_some() && ip::well_formed(packet).is_some()),
-                    Err(reason) => counters.dropped(reason, 1),
+                    Err(reason) => counters.count_drops(reason, 1),
                 }
             }
             4 => engine.handle_refused(now),

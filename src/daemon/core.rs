@@ -291,7 +291,7 @@ impl Core {
     /// Counts several drops; at debug level also logs them, at most once per second.
     pub(super) fn count_drops(&mut self, reason: DropReason, packets: usize, from: Option<SocketAddr>) {
         if let Some(counters) = self.counters.get(self.current) {
-            counters.dropped(reason, packets);
+            counters.count_drops(reason, packets);
         }
         log_drop(&mut self.drop_log, self.now, reason, from);
     }

@@ -160,7 +160,7 @@ impl<M: Mode> Worker<M> {
     /// Counts drops; at debug level also logs them, at most once per second.
     pub(super) fn count_drops(&mut self, reason: DropReason, packets: usize, from: Option<SocketAddr>) {
         if let Some(counters) = self.counters.get(self.number) {
-            counters.dropped(reason, packets);
+            counters.count_drops(reason, packets);
         }
         log_drop(&mut self.drop_log, self.now, reason, from);
     }

@@ -351,7 +351,7 @@ pub enum Status {
     /// Plain mode, client.
     PlainClient {
         /// True if the server answers.
-        is_heard: bool,
+        is_reachable: bool,
     },
 }
 

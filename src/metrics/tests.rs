@@ -33,7 +33,7 @@ fn peer(number: u32) -> PeerSample {
 fn wireguard(peers: u32) -> Sample {
     let counters = Counters::default();
     counters.count_tx(2, 300);
-    counters.dropped(DropReason::Replay, 5);
+    counters.count_drops(DropReason::Replay, 5);
     let mut sample = Sample {
         mode: "wireguard",
         tun: "tun0".to_owned(),

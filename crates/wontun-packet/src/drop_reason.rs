@@ -10,7 +10,7 @@ pub enum DropReason {
     NoPeer,
     /// A datagram from an unknown source: not the peer's address, or the `hello?` of a second
     /// client.
-    Stranger,
+    UnknownSource,
     /// Not a well-formed IPv4 or IPv6 packet of its own length.
     Malformed,
     /// A datagram without a payload.
@@ -85,7 +85,7 @@ impl DropReason {
     /// All reasons, in the order of their discriminants.
     pub const ALL: [Self; 35] = [
         Self::NoPeer,
-        Self::Stranger,
+        Self::UnknownSource,
         Self::Malformed,
         Self::Empty,
         Self::NeighbourDiscovery,
@@ -125,7 +125,7 @@ impl DropReason {
     pub const fn name(self) -> &'static str {
         match self {
             Self::NoPeer => "no_peer",
-            Self::Stranger => "stranger",
+            Self::UnknownSource => "stranger",
             Self::Malformed => "malformed",
             Self::Empty => "empty",
             Self::NeighbourDiscovery => "neighbour_discovery",

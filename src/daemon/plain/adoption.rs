@@ -21,7 +21,7 @@ impl PlainTunnel {
             core.send(&FromTunnel::Candidate(batch.from.ip()));
         } else {
             // the sender repeats its hello? every second
-            core.count_drop(DropReason::Stranger, Some(batch.from));
+            core.count_drop(DropReason::UnknownSource, Some(batch.from));
         }
     }
 

@@ -99,7 +99,7 @@ impl PlainTunnel {
         } else if let Some(Some(remote)) = socket_info.draining {
             // the old peer may still send packets, but nobody becomes the peer by a draining socket
             let is_packet =
-                if batch.from == remote { carried::check(datagram) } else { Err(DropReason::Stranger) };
+                if batch.from == remote { carried::check(datagram) } else { Err(DropReason::UnknownSource) };
             is_packet.map(|()| Datagram::Packet)
         } else {
             self.engine.handle_datagram(batch.from, datagram, core.now)
@@ -131,7 +131,7 @@ impl PlainTunnel {
                         info!(suppressed, "the server answers");
                     }
                 }
-                Event::LookAgain => self.refresh_endpoint(core),
+                Event::EndpointStale => self.refresh_endpoint(core),
             }
         }
     }

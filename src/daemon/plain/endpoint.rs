@@ -151,8 +151,8 @@ impl PlainTunnel {
         let usable: Vec<_> =
             addresses.filter(|address| self.sockets.supports_family_of(address.ip())).collect();
         let index = usable.iter().position(|address| Some(*address) == self.engine.peer());
-        let is_suspect = self.engine.is_endpoint_doubtful()
-            || self.lookup.as_ref().is_some_and(|lookup| lookup.is_suspect);
+        let is_suspect =
+            self.engine.is_endpoint_suspect() || self.lookup.as_ref().is_some_and(|lookup| lookup.is_suspect);
         // start with the one after a suspect one, and wrap around
         let first = index.map_or(0, |index| index + usize::from(is_suspect));
         let candidates = usable.iter().skip(first).chain(usable.iter().take(first));

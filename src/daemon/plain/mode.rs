@@ -156,7 +156,7 @@ impl Mode for PlainTunnel {
     fn status(&self, _: Instant) -> Status {
         match self.role {
             Role::Server => Status::PlainServer { has_client: self.engine.peer().is_some() },
-            Role::Client => Status::PlainClient { is_heard: self.engine.is_heard() },
+            Role::Client => Status::PlainClient { is_reachable: self.engine.is_reachable() },
         }
     }
 

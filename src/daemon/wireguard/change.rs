@@ -77,7 +77,7 @@ impl WireGuard {
         }
         for change in &changes.allowed_ips {
             if change.remove {
-                self.allowed_ips.remove_from(change.prefix, id);
+                self.allowed_ips.remove_if_owned(change.prefix, id);
             } else {
                 self.allowed_ips.insert(change.prefix, id);
             }

@@ -340,7 +340,7 @@ impl DataBatch {
         let opening = if core.is_from_own_tun(batch.local) {
             Err(DropReason::OwnTun)
         } else {
-            mode.engine.opening(receiver, core.now)
+            mode.engine.begin_receive(receiver, core.now)
         };
         for message in &mut self.messages {
             let checked = match &opening {
@@ -395,6 +395,6 @@ impl DataBatch {
             });
             message.outcome = outcome.unwrap_or_else(Outcome::Dropped);
         }
-        mode.engine.settle(opening, accepted, from, core.now);
+        mode.engine.finish_receive(opening, accepted, from, core.now);
     }
 }

@@ -149,7 +149,7 @@ impl Mode for WireGuard {
     }
 
     fn handle_resume(&mut self, core: &mut Core) {
-        self.engine.forget_sessions(core.now);
+        self.engine.drop_sessions(core.now);
         info!("resumed from suspend: dropped all sessions, starting new handshakes");
     }
 

@@ -70,6 +70,6 @@ impl WireGuard {
                 .unwrap_or_default(),
             has_session: peer.has_session(core.now),
         };
-        answer.peer(&status, self.allowed_ips.of_peer(id));
+        answer.peer(&status, self.allowed_ips.prefixes_of(id));
     }
 }

@@ -122,8 +122,8 @@ fn describe(status: Status) -> String {
         }
         Status::PlainServer { has_client: false } => "waiting for a client".to_owned(),
         Status::PlainServer { has_client: true } => "has a client".to_owned(),
-        Status::PlainClient { is_heard: true } => "the server is heard".to_owned(),
-        Status::PlainClient { is_heard: false } => "nothing is heard of the server".to_owned(),
+        Status::PlainClient { is_reachable: true } => "the server is heard".to_owned(),
+        Status::PlainClient { is_reachable: false } => "nothing is heard of the server".to_owned(),
     }
 }
 

@@ -201,7 +201,7 @@ impl Peers {
         }
         for change in &changes.allowed_ips {
             if change.remove {
-                self.allowed_ips.remove_from(change.prefix, key);
+                self.allowed_ips.remove_if_owned(change.prefix, key);
             } else {
                 self.allowed_ips.insert(change.prefix, key);
             }

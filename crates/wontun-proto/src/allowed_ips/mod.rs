@@ -2,8 +2,7 @@
 //!
 //! The *allowed IPs* of a peer are prefixes. A packet from the TUN device goes to the peer with the
 //! longest prefix that contains its destination. A packet from a peer is accepted only if the same
-//! lookup of its *source* gives that peer. A prefix belongs to one peer at a time: the last that
-//! claimed it.
+//! lookup of its *source* gives that peer. A prefix belongs to one peer at a time: the last that it was assigned to.
 
 mod prefix;
 mod trie;
@@ -42,8 +41,8 @@ pub struct AllowedIps<P> {
     entries: Vec<Entry<P>>,
     /// Index of the first free entry; free entries are chained by `next`.
     free: u32,
-    claims: HashMap<P, Claims>,
-    owned: usize,
+    peer_prefixes: HashMap<P, PeerPrefixes>,
+    count: usize,
 }
 
 /// A prefix in the list of its peer; free if it has no peer.
@@ -55,9 +54,9 @@ struct Entry<P> {
     next: u32,
 }
 
-/// First and last entry of a peer's list of prefixes, in the order in which it claimed them.
+/// First and last entry of a peer's list of prefixes, in the order in which they were assigned.
 #[derive(Clone, Copy, Debug)]
-struct Claims {
+struct PeerPrefixes {
     first: u32,
     last: u32,
 }
@@ -70,26 +69,26 @@ impl<P: Copy + Eq + Hash> AllowedIps<P> {
             v6: Trie::new(),
             entries: Vec::new(),
             free: NONE,
-            claims: HashMap::new(),
-            owned: 0,
+            peer_prefixes: HashMap::new(),
+            count: 0,
         }
     }
 
     /// Returns the number of prefixes that have a peer.
     pub const fn len(&self) -> usize {
-        self.owned
+        self.count
     }
 
     /// Returns true if no prefix has a peer.
     pub const fn is_empty(&self) -> bool {
-        self.owned == 0
+        self.count == 0
     }
 
     /// Assigns `prefix` to `peer` and returns its previous owner. It becomes the last of the peer's
     /// prefixes, even if the peer owned it already. The capacity is two thousand million prefixes,
     /// more than memory holds; beyond that nothing is changed.
     pub fn insert(&mut self, prefix: Prefix, peer: P) -> Option<P> {
-        if !self.v4.has_room() || !self.v6.has_room() {
+        if !self.v4.has_capacity() || !self.v6.has_capacity() {
             return None;
         }
         let end = u32::try_from(self.entries.len()).ok().filter(|&end| end != NONE)?;
@@ -105,10 +104,10 @@ impl<P: Copy + Eq + Hash> AllowedIps<P> {
             return before;
         }
         *value = unused;
-        let made = Entry { prefix, peer: None, previous: NONE, next: NONE };
+        let new = Entry { prefix, peer: None, previous: NONE, next: NONE };
         match self.entry_mut(unused) {
-            Some(entry) => self.free = std::mem::replace(entry, made).next,
-            None => self.entries.push(made),
+            Some(entry) => self.free = std::mem::replace(entry, new).next,
+            None => self.entries.push(new),
         }
         self.link(unused, peer);
         None
@@ -120,22 +119,24 @@ impl<P: Copy + Eq + Hash> AllowedIps<P> {
     }
 
     /// Removes `prefix` if `peer` owns it; returns true if it did.
-    pub fn remove_from(&mut self, prefix: Prefix, peer: P) -> bool {
+    pub fn remove_if_owned(&mut self, prefix: Prefix, peer: P) -> bool {
         self.remove_if(prefix, |owner| owner == Some(peer)).is_some()
     }
 
     /// Removes all prefixes of `peer` and returns their number.
     pub fn remove_peer(&mut self, peer: P) -> usize {
-        let before = self.owned;
-        while let Some(first) = self.claims.get(&peer).and_then(|claims| self.entry(claims.first)) {
+        let before = self.count;
+        while let Some(first) =
+            self.peer_prefixes.get(&peer).and_then(|list| self.entry(list.first))
+        {
             self.remove(first.prefix);
         }
-        before - self.owned
+        before - self.count
     }
 
-    /// Returns the prefixes of `peer`, in the order in which it claimed them.
-    pub fn of_peer(&self, peer: P) -> impl Iterator<Item = Prefix> + '_ {
-        let first = self.claims.get(&peer).and_then(|claims| self.entry(claims.first));
+    /// Returns the prefixes of `peer`, in the order in which they were assigned.
+    pub fn prefixes_of(&self, peer: P) -> impl Iterator<Item = Prefix> + '_ {
+        let first = self.peer_prefixes.get(&peer).and_then(|list| self.entry(list.first));
         std::iter::successors(first, |entry| self.entry(entry.next)).map(|entry| entry.prefix)
     }
 
@@ -181,8 +182,8 @@ impl<P: Copy + Eq + Hash> AllowedIps<P> {
 
     /// Appends an entry to the list of `peer`.
     fn link(&mut self, index: u32, peer: P) {
-        let claims = self.claims.entry(peer).or_insert(Claims { first: index, last: NONE });
-        let last = std::mem::replace(&mut claims.last, index);
+        let list = self.peer_prefixes.entry(peer).or_insert(PeerPrefixes { first: index, last: NONE });
+        let last = std::mem::replace(&mut list.last, index);
         if let Some(entry) = self.entry_mut(last) {
             entry.next = index;
         }
@@ -190,7 +191,7 @@ impl<P: Copy + Eq + Hash> AllowedIps<P> {
             entry.peer = Some(peer);
             entry.previous = last;
             entry.next = NONE;
-            self.owned += 1;
+            self.count += 1;
         }
     }
 
@@ -199,7 +200,7 @@ impl<P: Copy + Eq + Hash> AllowedIps<P> {
         let entry = self.entry_mut(index)?;
         let peer = entry.peer.take()?;
         let (previous, next) = (entry.previous, entry.next);
-        self.owned -= 1;
+        self.count -= 1;
         if let Some(entry) = self.entry_mut(previous) {
             entry.next = next;
         }
@@ -207,13 +208,13 @@ impl<P: Copy + Eq + Hash> AllowedIps<P> {
             entry.previous = previous;
         }
         if previous == NONE && next == NONE {
-            self.claims.remove(&peer);
-        } else if let Some(claims) = self.claims.get_mut(&peer) {
+            self.peer_prefixes.remove(&peer);
+        } else if let Some(list) = self.peer_prefixes.get_mut(&peer) {
             if previous == NONE {
-                claims.first = next;
+                list.first = next;
             }
             if next == NONE {
-                claims.last = previous;
+                list.last = previous;
             }
         }
         Some(peer)

@@ -6,9 +6,9 @@ fn prefix(text: &str) -> Prefix {
     Prefix::new(address.parse().unwrap(), length.parse().unwrap()).unwrap()
 }
 
-fn table(claims: &[(&str, u32)]) -> AllowedIps<u32> {
+fn table(peer_prefixes: &[(&str, u32)]) -> AllowedIps<u32> {
     let mut table = AllowedIps::new();
-    for (text, peer) in claims {
+    for (text, peer) in peer_prefixes {
         table.insert(prefix(text), *peer);
     }
     table.check();
@@ -16,7 +16,7 @@ fn table(claims: &[(&str, u32)]) -> AllowedIps<u32> {
 }
 
 fn listed(table: &AllowedIps<u32>, peer: u32) -> Vec<String> {
-    table.of_peer(peer).map(|prefix| prefix.to_string()).collect()
+    table.prefixes_of(peer).map(|prefix| prefix.to_string()).collect()
 }
 
 impl AllowedIps<u32> {
@@ -28,7 +28,7 @@ impl AllowedIps<u32> {
     fn check(&self) -> usize {
         let ((v4, v4_nodes), (v6, v6_nodes)) = (self.v4.check(), self.v6.check());
         assert_eq!((v4 + v6, v4 + v6 == 0), (self.len(), self.is_empty()));
-        let listed: usize = self.claims.keys().map(|&peer| self.of_peer(peer).count()).sum();
+        let listed: usize = self.peer_prefixes.keys().map(|&peer| self.prefixes_of(peer).count()).sum();
         assert_eq!(listed, self.len());
         let free = std::iter::successors(self.entry(self.free), |entry| self.entry(entry.next)).count();
         assert_eq!(listed + free, self.entries.len());
@@ -38,9 +38,10 @@ impl AllowedIps<u32> {
 
 #[test]
 fn the_longest_prefix_wins_whatever_the_order() {
-    let claims = [("0.0.0.0/0", 0), ("10.0.0.0/8", 1), ("10.1.0.0/16", 2), ("10.1.1.1/32", 3), ("::/0", 4)];
-    let backwards: Vec<_> = claims.iter().rev().copied().collect();
-    for table in [table(&claims), table(&backwards)] {
+    let peer_prefixes =
+        [("0.0.0.0/0", 0), ("10.0.0.0/8", 1), ("10.1.0.0/16", 2), ("10.1.1.1/32", 3), ("::/0", 4)];
+    let backwards: Vec<_> = peer_prefixes.iter().rev().copied().collect();
+    for table in [table(&peer_prefixes), table(&backwards)] {
         for (address, peer) in [
             ("9.255.255.255", 0),
             ("10.0.255.255", 1),
@@ -78,9 +79,9 @@ fn a_prefix_moves_to_the_last_peer_that_claims_it() {
 #[test]
 fn what_is_removed_uncovers_what_it_hid() {
     let mut table = table(&[("10.0.0.0/8", 1), ("10.0.0.0/9", 2), ("10.128.0.0/9", 3)]);
-    assert!(!table.remove_from(prefix("10.0.0.0/9"), 3), "it is another's");
+    assert!(!table.remove_if_owned(prefix("10.0.0.0/9"), 3), "it is another's");
     assert_eq!(table.find("10.0.0.1"), Some(2));
-    assert!(table.remove_from(prefix("10.0.0.0/9"), 2));
+    assert!(table.remove_if_owned(prefix("10.0.0.0/9"), 2));
     assert_eq!(table.find("10.0.0.1"), Some(1));
     assert_eq!(table.remove(prefix("10.0.0.0/8")), Some(1));
     assert_eq!((table.find("10.0.0.1"), table.find("10.128.0.1")), (None, Some(3)));
@@ -123,7 +124,7 @@ fn memory_is_used_again() {
         table.check();
     }
     assert_eq!((table.check(), table.entries.len()), (2 * 1000 - 1, 1000));
-    assert!(table.claims.is_empty());
+    assert!(table.peer_prefixes.is_empty());
 }
 
 #[test]
@@ -231,7 +232,7 @@ proptest! {
                 Change::RemoveFrom(prefix, peer) => {
                     let prefix = naive.some_of(prefix);
                     let before = naive.remove_if(|other, owner| (other, owner) == (prefix, peer));
-                    prop_assert_eq!(table.remove_from(prefix, peer), !before.is_empty());
+                    prop_assert_eq!(table.remove_if_owned(prefix, peer), !before.is_empty());
                 }
                 Change::RemovePeer(peer) => {
                     let before = naive.remove_if(|_, owner| owner == peer);
@@ -243,7 +244,7 @@ proptest! {
         for peer in 0..4 {
             let expected: Vec<_> =
                 naive.0.iter().filter(|(_, owner)| *owner == peer).map(|(prefix, _)| *prefix).collect();
-            prop_assert_eq!(table.of_peer(peer).collect::<Vec<_>>(), expected);
+            prop_assert_eq!(table.prefixes_of(peer).collect::<Vec<_>>(), expected);
         }
         let sorted = |mut all: Vec<(Prefix, u32)>| { all.sort_unstable(); all };
         prop_assert_eq!(sorted(table.iter().collect()), sorted(naive.0.clone()));

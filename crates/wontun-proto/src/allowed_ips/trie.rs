@@ -79,7 +79,7 @@ impl<B: Bits> Trie<B> {
     }
 
     /// Returns true if another prefix fits; it may need two nodes.
-    pub(super) const fn has_room(&self) -> bool {
+    pub(super) const fn has_capacity(&self) -> bool {
         self.nodes.len() < NONE as usize - 1
     }
 
@@ -111,7 +111,7 @@ impl<B: Bits> Trie<B> {
         let mut above = None;
         let mut link = Link::Root;
         let index = loop {
-            let index = self.follow(link);
+            let index = self.resolve(link);
             let node = self.node(index)?;
             if node.shared_with(bits) < node.length || node.length > length {
                 return None;
@@ -140,10 +140,10 @@ impl<B: Bits> Trie<B> {
     fn node_for(&mut self, bits: B, length: u8) -> u32 {
         let mut link = Link::Root;
         loop {
-            let index = self.follow(link);
+            let index = self.resolve(link);
             let Some(node) = self.node(index) else {
                 let leaf = self.allocate(bits, length);
-                self.point(link, leaf);
+                self.set_link(link, leaf);
                 return leaf;
             };
             let other = node.bits;
@@ -156,17 +156,17 @@ impl<B: Bits> Trie<B> {
                 continue;
             }
             // the existing node moves below the new one, or below a branch to both
-            let made = self.allocate(bits, length);
+            let new = self.allocate(bits, length);
             let above = if shared == length {
-                made
+                new
             } else {
                 let branch = self.allocate(bits.first(shared), shared);
-                self.point(Link::Child(branch, bits.bit(shared)), made);
+                self.set_link(Link::Child(branch, bits.bit(shared)), new);
                 branch
             };
-            self.point(Link::Child(above, other.bit(shared)), index);
-            self.point(link, above);
-            return made;
+            self.set_link(Link::Child(above, other.bit(shared)), index);
+            self.set_link(link, above);
+            return new;
         }
     }
 
@@ -176,7 +176,7 @@ impl<B: Bits> Trie<B> {
             Some(Node { value: NONE, children: [only, NONE] | [NONE, only], .. }) => *only,
             _ => return,
         };
-        self.point(link, only);
+        self.set_link(link, only);
         let free = self.free;
         if let Some(node) = self.node_mut(index) {
             node.value = free;
@@ -185,14 +185,14 @@ impl<B: Bits> Trie<B> {
     }
 
     fn allocate(&mut self, bits: B, length: u8) -> u32 {
-        let made = Node { bits, children: [NONE; 2], value: NONE, length };
+        let new = Node { bits, children: [NONE; 2], value: NONE, length };
         let index = self.free;
         if let Some(node) = self.node_mut(index) {
-            self.free = std::mem::replace(node, made).value;
+            self.free = std::mem::replace(node, new).value;
             return index;
         }
         let index = u32::try_from(self.nodes.len()).unwrap_or(NONE);
-        self.nodes.push(made);
+        self.nodes.push(new);
         index
     }
 
@@ -204,14 +204,14 @@ impl<B: Bits> Trie<B> {
         self.nodes.get_mut(index as usize)
     }
 
-    fn follow(&self, link: Link) -> u32 {
+    fn resolve(&self, link: Link) -> u32 {
         match link {
             Link::Root => self.root,
             Link::Child(index, side) => self.node(index).map_or(NONE, |node| node.child(side)),
         }
     }
 
-    fn point(&mut self, link: Link, to: u32) {
+    fn set_link(&mut self, link: Link, to: u32) {
         match link {
             Link::Root => self.root = to,
             Link::Child(index, side) => {

@@ -30,10 +30,10 @@ const PAUSE: Duration = Duration::from_secs(10);
 /// replaced.
 pub const SILENT_INTERVALS: u32 = 3;
 
-/// Time for which a client sends `hello?` without an answer before it reports `Event::LookAgain`;
-/// doubled each time, up to [`LOOK_AGAIN_MAX`].
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
-const LOOK_AGAIN_MAX: Duration = Duration::from_secs(60);
+/// Time for which a client sends `hello?` without an answer before it reports
+/// `Event::EndpointStale`; doubled each time, up to [`STALE_AFTER_MAX`].
+const STALE_AFTER: Duration = Duration::from_secs(5);
+const STALE_AFTER_MAX: Duration = Duration::from_secs(60);
 
 /// The side of the tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,11 +63,11 @@ pub struct Plain {
     /// Pause between two `hello?` of an answered client. Zero: a client sends none once the server
     /// has answered, and a silent peer is never replaced.
     keepalive: Duration,
-    peer: Option<Peer>,
+    peer: Option<PlainPeer>,
     /// Client: time of the next `hello?`.
     hello_due: Option<Instant>,
     /// Client: something was received from the server since it was last considered gone.
-    heard: bool,
+    is_reachable: bool,
     /// Client: something was received from this endpoint.
     answered: bool,
     /// Client: time of the first data since which nothing was received.
@@ -76,15 +76,15 @@ pub struct Plain {
     last_sent: Instant,
     /// Client: data has gone unanswered for [`UNANSWERED`].
     unanswered: bool,
-    /// Client: time of the next `Event::LookAgain`, and the pause before the one after it.
-    look_again: Option<(Instant, Duration)>,
+    /// Client: time of the next `Event::EndpointStale`, and the pause before the one after it.
+    stale_at: Option<(Instant, Duration)>,
     events: Events,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Peer {
+struct PlainPeer {
     endpoint: SocketAddr,
-    last_heard: Instant,
+    last_received: Instant,
     /// The peer has sent `hello?` more than once. One that never repeats it may be silent for long.
     repeats_hello: bool,
 }
@@ -93,17 +93,17 @@ struct Peer {
 struct Events {
     hello: bool,
     answered: bool,
-    look_again: bool,
+    is_stale: bool,
 }
 
 /// An event for the caller of the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Client: the server was heard, for the first time or after a silence.
+    /// Client: something was received from the server, for the first time or after a silence.
     Answered,
     /// Client: the server has been silent for long; its name may have another address, or the local
     /// route to it may have changed.
-    LookAgain,
+    EndpointStale,
 }
 
 impl Plain {
@@ -116,13 +116,13 @@ impl Plain {
             keepalive,
             peer: None,
             hello_due: None,
-            heard: false,
+            is_reachable: false,
             answered: false,
             unanswered_since: None,
             last_sent: Instant::from_boot(Duration::ZERO),
             unanswered: false,
-            look_again: None,
-            events: Events { hello: false, answered: false, look_again: false },
+            stale_at: None,
+            events: Events { hello: false, answered: false, is_stale: false },
         }
     }
 
@@ -131,9 +131,9 @@ impl Plain {
         self.peer.map(|peer| peer.endpoint)
     }
 
-    /// Returns the time since the peer was last heard, or became known.
+    /// Returns the time since something was last received from the peer, or since it became known.
     pub fn silence(&self, now: Instant) -> Option<Duration> {
-        self.peer.map(|peer| now.since(peer.last_heard))
+        self.peer.map(|peer| now.since(peer.last_received))
     }
 
     /// Sets the peer to `endpoint`. A client sends `hello?` to it at once and until it answers. A
@@ -143,11 +143,11 @@ impl Plain {
         if !moved && self.role == Role::Client {
             return;
         }
-        self.peer = Some(Peer { endpoint, last_heard: now, repeats_hello: false });
+        self.peer = Some(PlainPeer { endpoint, last_received: now, repeats_hello: false });
         self.answered = false;
         self.unanswered = false;
         if self.role == Role::Client {
-            self.search(now);
+            self.restart_hello(now);
         }
     }
 
@@ -165,17 +165,18 @@ impl Plain {
         let hello = datagram == HELLO;
         let keepalive = self.keepalive;
         let Some(peer) = self.peer.as_mut() else {
-            let opens = hello && self.role == Role::Server;
-            return if opens { Ok(Datagram::NewPeer) } else { Err(DropReason::Stranger) };
+            let is_accepted = hello && self.role == Role::Server;
+            return if is_accepted { Ok(Datagram::NewPeer) } else { Err(DropReason::UnknownSource) };
         };
         if from != peer.endpoint {
-            let replaces = hello && self.role == Role::Server && peer.gives_way_to(from.ip(), keepalive, now);
-            return if replaces { Ok(Datagram::NewPeer) } else { Err(DropReason::Stranger) };
+            let replaces =
+                hello && self.role == Role::Server && peer.is_replaceable_by(from.ip(), keepalive, now);
+            return if replaces { Ok(Datagram::NewPeer) } else { Err(DropReason::UnknownSource) };
         }
-        peer.last_heard = now;
+        peer.last_received = now;
         peer.repeats_hello |= hello;
         if self.role == Role::Client {
-            self.handle_heard(now);
+            self.handle_received(now);
         }
         if hello {
             Ok(Datagram::Hello)
@@ -205,23 +206,23 @@ impl Plain {
             let since = *self.unanswered_since.get_or_insert(now);
             if now.since(since) >= UNANSWERED {
                 self.unanswered = true;
-                if self.heard {
-                    self.search(now);
+                if self.is_reachable {
+                    self.restart_hello(now);
                 }
             }
         }
         Ok(())
     }
 
-    /// Client: returns true if the server has been heard, and is not considered gone.
-    pub const fn is_heard(&self) -> bool {
-        self.heard
+    /// Client: returns true if something was received from the server, and it is not considered gone.
+    pub const fn is_reachable(&self) -> bool {
+        self.is_reachable
     }
 
     /// Client: returns true if data was sent and this endpoint has never answered, so that another
     /// address of the same server may be worth trying. An unanswered `hello?` does not count: a
     /// server does not reply to it.
-    pub const fn is_endpoint_doubtful(&self) -> bool {
+    pub const fn is_endpoint_suspect(&self) -> bool {
         self.unanswered && !self.answered
     }
 
@@ -229,8 +230,8 @@ impl Plain {
     pub fn handle_refused(&mut self, now: Instant) {
         // while searching, `hello?` is sent every second anyway: a refusal must not increase that
         // rate
-        if self.role == Role::Client && self.heard {
-            self.search(now + HELLO_RETRY);
+        if self.role == Role::Client && self.is_reachable {
+            self.restart_hello(now + HELLO_RETRY);
         }
     }
 
@@ -240,12 +241,12 @@ impl Plain {
             self.events.hello = true;
             self.hello_due = self.next_hello(now);
         }
-        if let Some((due, pause)) = self.look_again
+        if let Some((due, pause)) = self.stale_at
             && now >= due
         {
-            self.events.look_again = true;
-            let pause = (pause * 2).min(LOOK_AGAIN_MAX);
-            self.look_again = Some((now + pause, pause));
+            self.events.is_stale = true;
+            let pause = (pause * 2).min(STALE_AFTER_MAX);
+            self.stale_at = Some((now + pause, pause));
         }
     }
 
@@ -258,8 +259,8 @@ impl Plain {
     pub const fn poll_event(&mut self) -> Option<Event> {
         if std::mem::replace(&mut self.events.answered, false) {
             Some(Event::Answered)
-        } else if std::mem::replace(&mut self.events.look_again, false) {
-            Some(Event::LookAgain)
+        } else if std::mem::replace(&mut self.events.is_stale, false) {
+            Some(Event::EndpointStale)
         } else {
             None
         }
@@ -267,33 +268,33 @@ impl Plain {
 
     /// Returns the time of the next [`Self::handle_timeout`], if any.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let look_again = self.look_again.map(|(due, _)| due);
-        [self.hello_due, look_again].into_iter().flatten().min()
+        let stale_at = self.stale_at.map(|(due, _)| due);
+        [self.hello_due, stale_at].into_iter().flatten().min()
     }
 
     /// Starts sending `hello?` every second, from `first` on: nothing is received from the server,
     /// or nothing any more.
-    fn search(&mut self, first: Instant) {
-        self.heard = false;
+    fn restart_hello(&mut self, first: Instant) {
+        self.is_reachable = false;
         self.unanswered_since = None;
         self.hello_due = Some(first);
-        self.look_again = Some((first + LOOK_AGAIN, LOOK_AGAIN));
+        self.stale_at = Some((first + STALE_AFTER, STALE_AFTER));
     }
 
-    fn handle_heard(&mut self, now: Instant) {
+    fn handle_received(&mut self, now: Instant) {
         self.unanswered_since = None;
         self.unanswered = false;
         self.answered = true;
-        if !self.heard {
-            self.heard = true;
+        if !self.is_reachable {
+            self.is_reachable = true;
             self.events.answered = true;
-            self.look_again = None;
+            self.stale_at = None;
             self.hello_due = self.next_hello(now);
         }
     }
 
     fn next_hello(&self, now: Instant) -> Option<Instant> {
-        if !self.heard {
+        if !self.is_reachable {
             Some(now + HELLO_RETRY)
         } else if self.keepalive.is_zero() {
             None
@@ -303,15 +304,15 @@ impl Plain {
     }
 }
 
-impl Peer {
-    /// Returns true if a `hello?` from `rival` replaces this peer: it is the same host behind a new
-    /// port (a client that restarted behind NAT), or this peer used to repeat its `hello?` and has
-    /// fallen silent.
-    fn gives_way_to(&self, rival: std::net::IpAddr, keepalive: Duration, now: Instant) -> bool {
+impl PlainPeer {
+    /// Returns true if a `hello?` from `candidate` replaces this peer: it is the same host behind a
+    /// new port (a client that restarted behind NAT), or this peer used to repeat its `hello?` and
+    /// has fallen silent.
+    fn is_replaceable_by(&self, candidate: std::net::IpAddr, keepalive: Duration, now: Instant) -> bool {
         let silent = self.repeats_hello
             && !keepalive.is_zero()
-            && now.since(self.last_heard) >= keepalive * SILENT_INTERVALS;
-        silent || rival == self.endpoint.ip()
+            && now.since(self.last_received) >= keepalive * SILENT_INTERVALS;
+        silent || candidate == self.endpoint.ip()
     }
 }
 

@@ -127,7 +127,7 @@ fn a_silent_server_is_looked_up_again_ever_less_often() {
     while let Some(due) = client.poll_timeout().filter(|due| *due < at(200.0)) {
         client.handle_timeout(due);
         client.poll_transmit();
-        if client.poll_event() == Some(Event::LookAgain) {
+        if client.poll_event() == Some(Event::EndpointStale) {
             looks.push(due.since(at(0.0)).as_secs());
             // the name resolved to the same address as before: nothing is restarted
             client.set_peer(address(SERVER), due);
@@ -140,11 +140,11 @@ fn a_silent_server_is_looked_up_again_ever_less_often() {
 fn a_client_hears_only_its_server() {
     let mut client = client();
     for datagram in [HELLO, &packet(1)[..]] {
-        assert_eq!(client.handle_datagram(address(RIVAL), datagram, at(1.0)), Err(DropReason::Stranger));
+        assert_eq!(client.handle_datagram(address(RIVAL), datagram, at(1.0)), Err(DropReason::UnknownSource));
     }
     assert_eq!(client.poll_event(), None);
     let mut unresolved = Plain::new(Role::Client, KEEPALIVE);
-    assert_eq!(unresolved.handle_datagram(address(RIVAL), HELLO, at(1.0)), Err(DropReason::Stranger));
+    assert_eq!(unresolved.handle_datagram(address(RIVAL), HELLO, at(1.0)), Err(DropReason::UnknownSource));
     assert_eq!(unresolved.handle_packet(&packet(1), at(1.0)), Err(DropReason::NoPeer));
     assert_eq!(unresolved.poll_timeout(), None);
 }
@@ -153,7 +153,7 @@ fn a_client_hears_only_its_server() {
 fn a_server_takes_the_first_hello_and_says_nothing() {
     let mut server = Plain::new(Role::Server, KEEPALIVE);
     assert_eq!(server.handle_packet(&packet(1), at(0.0)), Err(DropReason::NoPeer));
-    assert_eq!(server.handle_datagram(address(CLIENT), &packet(1), at(0.0)), Err(DropReason::Stranger));
+    assert_eq!(server.handle_datagram(address(CLIENT), &packet(1), at(0.0)), Err(DropReason::UnknownSource));
     let mut server = server_of(CLIENT, 1.0);
     assert_eq!(server.peer(), Some(address(CLIENT)));
     assert_eq!(server.handle_packet(&packet(1), at(2.0)), Ok(()));
@@ -169,7 +169,7 @@ fn a_second_client_is_a_stranger_while_the_first_is_heard() {
     for second in 0..300 {
         let now = at(f64::from(second));
         server.handle_datagram(address(CLIENT), HELLO, now).unwrap();
-        assert_eq!(server.handle_datagram(address(RIVAL), HELLO, now), Err(DropReason::Stranger));
+        assert_eq!(server.handle_datagram(address(RIVAL), HELLO, now), Err(DropReason::UnknownSource));
     }
 }
 
@@ -178,9 +178,9 @@ fn a_silent_peer_that_used_to_repeat_its_hello_gives_way_after_three_intervals()
     let mut server = server_of(CLIENT, 0.0);
     server.handle_datagram(address(CLIENT), HELLO, at(1.0)).unwrap();
     server.handle_datagram(address(CLIENT), &packet(1), at(5.0)).unwrap();
-    assert_eq!(server.handle_datagram(address(RIVAL), HELLO, at(79.9)), Err(DropReason::Stranger));
+    assert_eq!(server.handle_datagram(address(RIVAL), HELLO, at(79.9)), Err(DropReason::UnknownSource));
     assert_eq!(server.peer(), Some(address(CLIENT)), "it keeps its place until someone asks for it");
-    assert_eq!(server.handle_datagram(address(RIVAL), &packet(1), at(80.0)), Err(DropReason::Stranger));
+    assert_eq!(server.handle_datagram(address(RIVAL), &packet(1), at(80.0)), Err(DropReason::UnknownSource));
     assert_eq!(server.handle_datagram(address(RIVAL), HELLO, at(80.0)), Ok(Datagram::NewPeer));
 }
 
@@ -188,17 +188,17 @@ fn a_silent_peer_that_used_to_repeat_its_hello_gives_way_after_three_intervals()
 fn a_peer_that_said_hello_once_may_be_silent_for_ever() {
     let mut server = server_of(CLIENT, 0.0);
     server.handle_datagram(address(CLIENT), &packet(1), at(5.0)).unwrap();
-    assert_eq!(server.handle_datagram(address(RIVAL), HELLO, at(1e6)), Err(DropReason::Stranger));
+    assert_eq!(server.handle_datagram(address(RIVAL), HELLO, at(1e6)), Err(DropReason::UnknownSource));
 }
 
 #[test]
 fn a_new_port_of_the_same_host_takes_the_place_at_once() {
     let mut server = server_of(CLIENT, 0.0);
     let restarted = address("192.0.2.2:40000");
-    assert_eq!(server.handle_datagram(restarted, &packet(1), at(1.0)), Err(DropReason::Stranger));
+    assert_eq!(server.handle_datagram(restarted, &packet(1), at(1.0)), Err(DropReason::UnknownSource));
     assert_eq!(server.handle_datagram(restarted, HELLO, at(1.0)), Ok(Datagram::NewPeer));
     server.set_peer(restarted, at(1.0));
-    assert_eq!(server.handle_datagram(address(CLIENT), &packet(1), at(2.0)), Err(DropReason::Stranger));
+    assert_eq!(server.handle_datagram(address(CLIENT), &packet(1), at(2.0)), Err(DropReason::UnknownSource));
     assert_eq!(server.handle_datagram(restarted, &packet(1), at(2.0)), Ok(Datagram::Packet));
 }
 
@@ -223,19 +223,19 @@ fn only_whole_packets_pass() {
 fn only_a_server_that_never_answered_data_is_doubtful() {
     let mut client = client();
     hellos(&mut client, 8.0);
-    assert!(!client.is_endpoint_doubtful(), "hello? is not answered by a healthy server either");
+    assert!(!client.is_endpoint_suspect(), "hello? is not answered by a healthy server either");
     client.handle_packet(&packet(1), at(8.0)).unwrap();
     client.handle_packet(&packet(1), at(9.9)).unwrap();
-    assert!(!client.is_endpoint_doubtful());
+    assert!(!client.is_endpoint_suspect());
     client.handle_packet(&packet(1), at(10.0)).unwrap();
-    assert!(client.is_endpoint_doubtful());
+    assert!(client.is_endpoint_suspect());
     client.handle_datagram(address(SERVER), &packet(1), at(11.0)).unwrap();
     for second in [12.0, 14.0, 16.0] {
         client.handle_packet(&packet(1), at(second)).unwrap();
     }
-    assert!(!client.is_endpoint_doubtful(), "it answered once");
+    assert!(!client.is_endpoint_suspect(), "it answered once");
     client.set_peer(address(RIVAL), at(20.0));
-    assert!(!client.is_endpoint_doubtful());
+    assert!(!client.is_endpoint_suspect());
 }
 
 #[test]
@@ -333,7 +333,7 @@ proptest! {
                         Ok(Datagram::NewPeer) => server.set_peer(address(CLIENT), now),
                         Ok(Datagram::Packet) => prop_assert_eq!(datagram, packet(1)),
                         Ok(Datagram::Hello) => prop_assert_eq!(&datagram[..], HELLO),
-                        Err(reason) => prop_assert_eq!(reason, DropReason::Stranger),
+                        Err(reason) => prop_assert_eq!(reason, DropReason::UnknownSource),
                     }
                 } else if client.handle_datagram(address(SERVER), &datagram, now) == Ok(Datagram::Packet) {
                     prop_assert_eq!(datagram, packet(2));

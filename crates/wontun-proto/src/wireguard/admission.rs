@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use super::backlog::{Backlog, MAX_BACKLOG, RELEASED};
 use super::endpoint::Endpoint;
-use super::mac::{self, CookieSecret, MacKeys, Macs};
+use super::mac::{self, CookieChecker, MacKeys, Macs};
 use super::message::CookieReply;
 use super::queued::{Handshake, MAX_QUEUED};
 use super::random::Random;
@@ -43,7 +43,7 @@ pub(super) struct Admission {
     backlog: Backlog,
     replies: VecDeque<(Endpoint, CookieReply)>,
     loaded: Option<Instant>,
-    cookies: CookieSecret,
+    cookie_checker: CookieChecker,
     /// Rate limit of addresses that may be forged.
     unproven: RateLimiter,
     /// Rate limit of addresses that a cookie has proved.
@@ -57,7 +57,7 @@ impl Admission {
             backlog: Backlog::default(),
             replies: VecDeque::new(),
             loaded: None,
-            cookies: CookieSecret::new(),
+            cookie_checker: CookieChecker::new(),
             unproven: RateLimiter::default(),
             proven: RateLimiter::default(),
         }
@@ -90,7 +90,7 @@ impl Admission {
             return self.push(from, handshake);
         }
         // beyond the rate limit, or under load: from here on a cookie matters
-        let cookie = self.cookies.cookie(&from, random, now);
+        let cookie = self.cookie_checker.cookie(&from, random, now);
         let is_proven = message.has_valid_mac2(&cookie);
         if is_proven && self.proven.take(address, now) {
             return self.push(from, handshake);
@@ -165,7 +165,7 @@ impl Admission {
 mod tests {
     use super::super::backlog::MAX_BACKLOG_OF_SOURCE;
     use super::super::key::PublicKey;
-    use super::super::mac::CookieJar;
+    use super::super::mac::LatestCookie;
     use super::super::message::Initiation;
     use super::super::random::Seeded;
     use super::*;
@@ -190,7 +190,7 @@ mod tests {
             Self { admission: Admission::new(), keys, random: Seeded::new(1) }
         }
 
-        fn knock(&mut self, from: Endpoint, jar: &mut CookieJar, now: Instant) -> Result<(), DropReason> {
+        fn knock(&mut self, from: Endpoint, jar: &mut LatestCookie, now: Instant) -> Result<(), DropReason> {
             let mut message = Initiation { sender: 1, noise: [2; 108], mac1: [0; 16], mac2: [0; 16] };
             jar.sign(&self.keys, &mut message, now);
             let handshake = Handshake::Initiation(message);
@@ -213,14 +213,14 @@ mod tests {
     fn fault_15_one_flooder_puts_only_itself_into_cookie_mode() {
         let mut gate = Gate::new();
         for _ in 0..100_000 {
-            let _ = gate.knock(from(1, 1), &mut CookieJar::default(), at(0));
+            let _ = gate.knock(from(1, 1), &mut LatestCookie::default(), at(0));
         }
         assert_eq!(gate.admission.waiting(), 5, "no more than the flooder's burst is in the queue");
         assert_eq!(gate.admission.backlog.len(), MAX_BACKLOG_OF_SOURCE);
         assert!(!gate.admission.is_under_load(at(0)));
         assert_eq!(gate.admission.replies.len(), MAX_REPLIES);
         assert_eq!(
-            gate.knock(from(2, 1), &mut CookieJar::default(), at(0)),
+            gate.knock(from(2, 1), &mut LatestCookie::default(), at(0)),
             Ok(()),
             "another gets in without"
         );
@@ -233,11 +233,11 @@ mod tests {
         let (mut worked, mut others) = (0, 0);
         for milli in 0..5_000 {
             for _ in 0..4 {
-                let _ = gate.knock(from(1, 1), &mut CookieJar::default(), at(milli));
+                let _ = gate.knock(from(1, 1), &mut LatestCookie::default(), at(milli));
             }
             if milli % 200 == 0 {
                 let other = from(2, 1);
-                assert_eq!(gate.knock(other, &mut CookieJar::default(), at(milli)), Ok(()));
+                assert_eq!(gate.knock(other, &mut LatestCookie::default(), at(milli)), Ok(()));
                 others += 1;
             }
             gate.admission.handle_timeout(at(milli));
@@ -258,11 +258,11 @@ mod tests {
         for milli in 0..4_000_u64 {
             // the flooder was there first
             for _ in 0..if milli == 0 { 2_000 } else { 2 } {
-                let _ = gate.knock(from(1, 1), &mut CookieJar::default(), at(milli));
+                let _ = gate.knock(from(1, 1), &mut LatestCookie::default(), at(milli));
             }
             if milli == 1_000 {
                 for port in 0..1_000 {
-                    assert_eq!(gate.knock(from(2, port), &mut CookieJar::default(), at(milli)), Ok(()));
+                    assert_eq!(gate.knock(from(2, port), &mut LatestCookie::default(), at(milli)), Ok(()));
                 }
             }
             gate.admission.handle_timeout(at(milli));
@@ -281,7 +281,7 @@ mod tests {
     #[test]
     fn fault_15_a_cookie_is_for_one_port_and_its_owner_has_a_share_too() {
         let mut gate = Gate::new();
-        let mut jar = CookieJar::default();
+        let mut jar = LatestCookie::default();
         while gate.knock(from(1, 1), &mut jar, at(0)) == Ok(()) {}
         let (to, reply) = gate.admission.poll_reply().unwrap();
         assert_eq!(to, from(1, 1));
@@ -297,10 +297,10 @@ mod tests {
     #[test]
     fn many_sources_are_a_load_until_a_second_after_the_queue_is_empty_enough() {
         let mut gate = Gate::new();
-        let mut jar = CookieJar::default();
+        let mut jar = LatestCookie::default();
         let honest = from(u32::MAX, 1);
         for source in 0..10_000 {
-            let _ = gate.knock(from(source, 1), &mut CookieJar::default(), at(0));
+            let _ = gate.knock(from(source, 1), &mut LatestCookie::default(), at(0));
             while gate.admission.poll_reply().is_some() {}
         }
         assert_eq!(gate.admission.waiting(), LOAD_THRESHOLD);

@@ -26,7 +26,7 @@ pub enum Event {
         /// The peer.
         peer: PeerId,
     },
-    /// Initiations are refused because an earlier one has a later stamp, and their stamps grow: the
+    /// Initiations are rejected because an earlier one has a later timestamp, and their timestamps grow: the
     /// peer's clock was set back. A replay of several of the peer's messages in their order cannot
     /// be distinguished from that.
     ClockBehind {
@@ -34,7 +34,7 @@ pub enum Event {
         peer: PeerId,
         /// Time of its clock since 1970.
         unix: Duration,
-        /// Difference to the later stamp of an earlier initiation.
+        /// Difference to the later timestamp of an earlier initiation.
         behind: Duration,
     },
 }

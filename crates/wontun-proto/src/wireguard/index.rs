@@ -20,9 +20,9 @@ pub struct PeerId {
 /// Hasher of the table. Its keys are random numbers chosen here, so it only has to spread them over
 /// the high bits.
 #[derive(Default)]
-struct Spread(u64);
+struct IndexHasher(u64);
 
-impl Hasher for Spread {
+impl Hasher for IndexHasher {
     fn finish(&self) -> u64 {
         self.0
     }
@@ -46,7 +46,7 @@ const fn receiver_of(index: u32, receivers: NonZeroU32) -> u32 {
 }
 
 /// Changes `index` as little as possible so that it selects `receiver`.
-const fn lead_to(index: u32, receiver: u32, receivers: NonZeroU32) -> u32 {
+const fn with_receiver(index: u32, receiver: u32, receivers: NonZeroU32) -> u32 {
     let read = u32::from_be_bytes(index.to_le_bytes());
     let first = read - read % receivers.get();
     let fitting = match first.checked_add(receiver) {
@@ -59,7 +59,7 @@ const fn lead_to(index: u32, receiver: u32, receivers: NonZeroU32) -> u32 {
 
 /// Map from indices to peers.
 pub(super) struct IndexTable {
-    peers: HashMap<u32, PeerId, BuildHasherDefault<Spread>>,
+    peers: HashMap<u32, PeerId, BuildHasherDefault<IndexHasher>>,
     receivers: NonZeroU32,
 }
 
@@ -84,10 +84,10 @@ impl IndexTable {
     pub(super) fn allocate(&mut self, peer: PeerId, random: &mut dyn Random) -> u32 {
         let receiver = self.receiver(peer);
         let mut number = random::number(random);
-        let mut index = lead_to(number, receiver, self.receivers);
+        let mut index = with_receiver(number, receiver, self.receivers);
         while self.peers.contains_key(&index) {
             number = number.wrapping_add(random::number(random) | 1);
-            index = lead_to(number, receiver, self.receivers);
+            index = with_receiver(number, receiver, self.receivers);
         }
         debug_assert!(receiver_of(index, self.receivers) == receiver);
         self.peers.insert(index, peer);
@@ -159,7 +159,7 @@ mod tests {
     fn the_last_indices_lead_to_every_receiver_too() {
         let receivers = NonZeroU32::new(7).unwrap();
         for receiver in 0..7 {
-            assert_eq!(receiver_of(lead_to(u32::MAX, receiver, receivers), receivers), receiver);
+            assert_eq!(receiver_of(with_receiver(u32::MAX, receiver, receivers), receivers), receiver);
         }
     }
 

@@ -29,7 +29,7 @@ pub enum KeyError {
     Length(usize),
     /// Not base64 with one `=` at its end.
     #[error(
-        "the text is no base64 key; expected {KEY_TEXT_LEN} characters A-Z a-z 0-9 + / with one = at the end"
+        "not a base64 key; expected {KEY_TEXT_LEN} characters A-Z a-z 0-9 + / with one = at the end"
     )]
     Encoding,
 }
@@ -160,7 +160,7 @@ impl PrivateKey {
 
     /// Returns the shared secret with the owner of `public`; `None` if `public` is a point of low
     /// order, for which the secret would not depend on the private key.
-    pub(super) fn agree(&self, public: &PublicKey) -> Option<SharedSecret> {
+    pub(super) fn diffie_hellman(&self, public: &PublicKey) -> Option<SharedSecret> {
         let shared = self.0.diffie_hellman(&x25519_dalek::PublicKey::from(public.0));
         shared.was_contributory().then(|| SharedSecret(shared.to_bytes()))
     }

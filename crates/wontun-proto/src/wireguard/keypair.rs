@@ -173,14 +173,14 @@ impl Keypair {
 
     /// Returns true if the next handshake is due after receiving: this side initiated the session,
     /// and it ends soon.
-    pub(super) fn ends_soon(&self, now: Instant) -> bool {
+    pub(super) fn expires_soon(&self, now: Instant) -> bool {
         let warning = REJECT_AFTER_TIME.saturating_sub(KEEPALIVE_TIMEOUT).saturating_sub(REKEY_TIMEOUT);
         self.may_send && self.is_initiator && now.since(self.created) >= warning
     }
 
     /// Returns true if the next handshake is due after sending. Only the initiator goes by the age,
     /// so that not both sides start one.
-    pub(super) fn is_worn(&self, now: Instant) -> bool {
+    pub(super) fn needs_rekey(&self, now: Instant) -> bool {
         self.next_counter > REKEY_AFTER_MESSAGES
             || self.is_initiator && now.since(self.created) >= REKEY_AFTER_TIME
     }
@@ -198,7 +198,7 @@ impl Keypair {
     ///
     /// # Errors
     /// Fails if the session is past its time.
-    pub(super) fn opening(&self, peer: PeerId, now: Instant) -> Result<Opening, DropReason> {
+    pub(super) fn begin_receive(&self, peer: PeerId, now: Instant) -> Result<Opening, DropReason> {
         if now.since(self.created) >= REJECT_AFTER_TIME {
             return Err(DropReason::Expired);
         }
@@ -263,7 +263,7 @@ impl Keypairs {
     }
 
     /// Installs a session that this side initiated. The peer has it, so it is used at once.
-    pub(super) fn install_initiated(&mut self, new: Box<Keypair>, indices: &mut IndexTable) {
+    pub(super) fn install_as_initiator(&mut self, new: Box<Keypair>, indices: &mut IndexTable) {
         let (current, next) = (self.current.replace(new), self.next.take());
         let previous = if next.is_some() {
             // the peer may be using that one already
@@ -276,7 +276,7 @@ impl Keypairs {
     }
 
     /// Installs a session that this side answered. It waits until the peer uses it.
-    pub(super) fn install_answered(&mut self, new: Box<Keypair>, indices: &mut IndexTable) {
+    pub(super) fn install_as_responder(&mut self, new: Box<Keypair>, indices: &mut IndexTable) {
         free(self.previous.take(), indices);
         free(self.next.replace(new), indices);
     }
@@ -335,7 +335,7 @@ mod tests {
             datagram: &'d mut [u8],
             now: Instant,
         ) -> Result<&'d mut [u8], DropReason> {
-            let opening = self.opening(PEER, now)?;
+            let opening = self.begin_receive(PEER, now)?;
             self.check(counter)?;
             let payload = opening.decrypt(counter, datagram)?;
             self.accept(counter).map(|()| payload)
@@ -376,7 +376,7 @@ mod tests {
         let mut keypairs = Keypairs::default();
         let mut keypair = Keypair::new(&keys, 1, 2, true, &ended, at(0)).unwrap();
         let sealing = keypair.reserve(1, 0);
-        keypairs.install_initiated(keypair, &mut indices);
+        keypairs.install_as_initiator(keypair, &mut indices);
         keypairs.clear(&mut indices);
         assert_eq!(ended.count(), 0);
         drop(sealing);
@@ -405,17 +405,17 @@ mod tests {
     #[test]
     fn a_session_wears_and_ends_by_time_and_messages() {
         let (mut initiated, answered) = (pair(1, true), pair(2, false));
-        assert!(!initiated.is_worn(at(119)) && initiated.is_worn(at(120)));
-        assert!(!answered.is_worn(at(179)));
-        assert!(!initiated.ends_soon(at(164)) && initiated.ends_soon(at(165)));
-        assert!(!answered.ends_soon(at(179)), "its initiator sees to it");
+        assert!(!initiated.needs_rekey(at(119)) && initiated.needs_rekey(at(120)));
+        assert!(!answered.needs_rekey(at(179)));
+        assert!(!initiated.expires_soon(at(164)) && initiated.expires_soon(at(165)));
+        assert!(!answered.expires_soon(at(179)), "its initiator sees to it");
         assert!(initiated.can_send(at(179)) && !initiated.can_send(at(180)));
         assert_eq!(initiated.open(0, &mut [0; 32], at(180)), Err(DropReason::Expired));
         assert_eq!(initiated.open(0, &mut [0; 32], at(179)), Err(DropReason::NotAuthentic));
         initiated.set_next_counter(REKEY_AFTER_MESSAGES);
-        assert!(!initiated.is_worn(at(0)));
+        assert!(!initiated.needs_rekey(at(0)));
         initiated.set_next_counter(REKEY_AFTER_MESSAGES + 1);
-        assert!(initiated.is_worn(at(0)));
+        assert!(initiated.needs_rekey(at(0)));
     }
 
     #[test]
@@ -441,12 +441,12 @@ mod tests {
         };
         let a = new(&mut indices, true);
         let a_index = a.local_index;
-        keypairs.install_initiated(a, &mut indices);
+        keypairs.install_as_initiator(a, &mut indices);
         assert_eq!(places(&keypairs), [Some(a_index), None, None]);
 
         let b = new(&mut indices, false);
         let b_index = b.local_index;
-        keypairs.install_answered(b, &mut indices);
+        keypairs.install_as_responder(b, &mut indices);
         assert_eq!(places(&keypairs), [Some(a_index), None, Some(b_index)]);
         assert!(keypairs.by_index(b_index).unwrap().1);
         keypairs.confirm(&mut indices);
@@ -454,11 +454,11 @@ mod tests {
 
         let c = new(&mut indices, false);
         let c_index = c.local_index;
-        keypairs.install_answered(c, &mut indices);
+        keypairs.install_as_responder(c, &mut indices);
         assert_eq!(places(&keypairs), [Some(b_index), None, Some(c_index)]);
         let d = new(&mut indices, true);
         let d_index = d.local_index;
-        keypairs.install_initiated(d, &mut indices);
+        keypairs.install_as_initiator(d, &mut indices);
         assert_eq!(places(&keypairs), [Some(d_index), Some(c_index), None]);
         assert_eq!(indices.len(), 2);
 

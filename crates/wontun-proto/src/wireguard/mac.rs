@@ -113,22 +113,22 @@ macs!(Initiation);
 macs!(Response);
 
 /// The responder's side of cookies: the changing secret that they are made from.
-pub(super) struct CookieSecret {
+pub(super) struct CookieChecker {
     secret: [u8; 32],
-    made: Option<Instant>,
+    created: Option<Instant>,
 }
 
-impl CookieSecret {
+impl CookieChecker {
     pub(super) const fn new() -> Self {
-        Self { secret: [0; 32], made: None }
+        Self { secret: [0; 32], created: None }
     }
 
     /// Returns the cookie for the address and port of `from`. The port is part of it, so that no
     /// other host behind the same NAT and no other program on the same host shares the cookie.
     pub(super) fn cookie(&mut self, from: &Endpoint, random: &mut dyn Random, now: Instant) -> MacBytes {
-        if self.made.is_none_or(|made| now.since(made) >= COOKIE_SECRET_MAX_AGE) {
+        if self.created.is_none_or(|created| now.since(created) >= COOKIE_SECRET_MAX_AGE) {
             random.fill(&mut self.secret);
-            self.made = Some(now);
+            self.created = Some(now);
         }
         let port = from.remote.port().to_be_bytes();
         match from.remote.ip() {
@@ -138,7 +138,7 @@ impl CookieSecret {
     }
 }
 
-impl Drop for CookieSecret {
+impl Drop for CookieChecker {
     fn drop(&mut self) {
         self.secret.zeroize();
     }
@@ -163,16 +163,16 @@ pub(super) fn cookie_reply(
 
 /// The initiator's side of cookies: the cookie received from a peer.
 #[derive(Default)]
-pub(super) struct CookieJar {
+pub(super) struct LatestCookie {
     cookie: Option<(Cookie, Instant)>,
     /// mac1 of the last handshake message sent, if it was not answered by a cookie reply yet.
-    awaiting: Option<MacBytes>,
+    last_mac1_sent: Option<MacBytes>,
 }
 
 #[derive(Zeroize, ZeroizeOnDrop)]
 struct Cookie(MacBytes);
 
-impl CookieJar {
+impl LatestCookie {
     /// Signs a handshake message for the owner of `keys`.
     pub(super) fn sign(&mut self, keys: &MacKeys, message: &mut impl Macs, now: Instant) {
         let usable = COOKIE_SECRET_MAX_AGE.saturating_sub(COOKIE_LATENCY);
@@ -180,13 +180,13 @@ impl CookieJar {
             self.cookie = None;
         }
         message.sign(keys, self.cookie.as_ref().map(|(cookie, _)| &cookie.0));
-        self.awaiting = Some(*message.mac1());
+        self.last_mac1_sent = Some(*message.mac1());
     }
 
     /// Handles a cookie reply; returns false if it does not answer the last message or is not from
     /// the owner of `keys`.
     pub(super) fn handle_reply(&mut self, keys: &MacKeys, reply: &CookieReply, now: Instant) -> bool {
-        let Some(mac1) = self.awaiting else { return false };
+        let Some(mac1) = self.last_mac1_sent else { return false };
         let Some((sealed, tag)) = reply.cookie.split_first_chunk::<MAC_LEN>() else { return false };
         let mut cookie = Cookie(*sealed);
         let tag = chacha20poly1305::Tag::from_slice(tag);
@@ -194,7 +194,7 @@ impl CookieJar {
             return false;
         }
         self.cookie = Some((cookie, now));
-        self.awaiting = None;
+        self.last_mac1_sent = None;
         true
     }
 
@@ -226,7 +226,7 @@ mod tests {
     fn mac1_belongs_to_the_receivers_key() {
         let keys = MacKeys::new(&PublicKey::from_bytes([1; 32]));
         let mut message = message();
-        CookieJar::default().sign(&keys, &mut message, at(0));
+        LatestCookie::default().sign(&keys, &mut message, at(0));
         assert!(message.has_valid_mac1(&keys));
         assert!(!message.has_valid_mac1(&MacKeys::new(&PublicKey::from_bytes([2; 32]))));
         message.noise[50] ^= 1;
@@ -237,8 +237,8 @@ mod tests {
     #[test]
     fn a_cookie_makes_mac2_valid_for_its_time_and_address_and_port() {
         let keys = MacKeys::new(&PublicKey::from_bytes([1; 32]));
-        let (mut secret, mut random) = (CookieSecret::new(), Seeded::new(1));
-        let (mut jar, mut sent) = (CookieJar::default(), message());
+        let (mut secret, mut random) = (CookieChecker::new(), Seeded::new(1));
+        let (mut jar, mut sent) = (LatestCookie::default(), message());
         jar.sign(&keys, &mut sent, at(0));
         let here = from("192.0.2.1:1000");
         let cookie = secret.cookie(&here, &mut random, at(0));
@@ -266,7 +266,7 @@ mod tests {
     #[test]
     fn a_reply_to_an_earlier_message_is_refused() {
         let keys = MacKeys::new(&PublicKey::from_bytes([1; 32]));
-        let (mut jar, mut first, mut second) = (CookieJar::default(), message(), message());
+        let (mut jar, mut first, mut second) = (LatestCookie::default(), message(), message());
         jar.sign(&keys, &mut first, at(0));
         second.noise[0] = 9;
         jar.sign(&keys, &mut second, at(5));

@@ -13,11 +13,11 @@
 //! encrypts each packet in place. Without a session, `Interface::stage` copies the packet;
 //! [`Interface::poll_transmit`] returns the initiation and, after the response, the staged packets.
 //!
-//! From a peer: `message::Message::parse` reads the header. `Interface::opening` returns the
+//! From a peer: `message::Message::parse` reads the header. `Interface::begin_receive` returns the
 //! session of the receiver index, and `Interface::check` checks the replay window. Without the
 //! lock, `Opening::open` decrypts the message in place and merges the ECN mark. `Interface::accept`
-//! records the counter, and `Interface::settle` updates endpoint, timers and transfer counters once
-//! for all messages that were received together.
+//! records the counter, and `Interface::finish_receive` updates endpoint, timers and transfer
+//! counters once for all messages that were received together.
 //!
 //! [`Interface::handle_packet`] does all of this for one outgoing packet, and
 //! [`Interface::handle_datagram`] for one datagram of any type. The daemon calls the latter for

@@ -44,7 +44,7 @@ pub(super) struct StaticSecrets(Arc<BTreeMap<PublicKey, SharedSecret>>);
 impl StaticSecrets {
     /// Adds a peer; returns false if there is no shared secret with its key.
     pub(super) fn add(&mut self, identity: &Identity, peer: PublicKey) -> bool {
-        match identity.private.agree(&peer) {
+        match identity.private.diffie_hellman(&peer) {
             Some(secret) => {
                 Arc::make_mut(&mut self.0).insert(peer, secret);
                 true
@@ -82,14 +82,14 @@ impl Initiator {
         secrets: &StaticSecrets,
         peer: &PublicKey,
         ephemeral: Zeroizing<[u8; KEY_LEN]>,
-        stamp: &Timestamp,
+        timestamp: &Timestamp,
     ) -> Result<(Self, [u8; INITIATION_NOISE_LEN]), DropReason> {
         // one secret, not the map: a map held by an unanswered initiation would be copied when it
         // is changed
         let secret = secrets.0.get(peer).cloned().ok_or(DropReason::LowOrder)?;
         let mut state = build(identity, Some(peer), Statics::Initiator(*peer, secret), ephemeral)?;
         let mut message = [0; INITIATION_NOISE_LEN];
-        let written = state.write_message(stamp.as_bytes(), &mut message).map_err(reason)?;
+        let written = state.write_message(timestamp.as_bytes(), &mut message).map_err(reason)?;
         if written == INITIATION_NOISE_LEN { Ok((Self(state), message)) } else { Err(DropReason::Handshake) }
     }
 
@@ -115,7 +115,7 @@ pub(super) struct Responder {
     /// Public key of the sender.
     pub(super) peer: PublicKey,
     /// Time of the sender's clock.
-    pub(super) stamp: Timestamp,
+    pub(super) timestamp: Timestamp,
 }
 
 impl Responder {
@@ -126,13 +126,13 @@ impl Responder {
         ephemeral: Zeroizing<[u8; KEY_LEN]>,
         initiation: &[u8; INITIATION_NOISE_LEN],
     ) -> Result<Self, DropReason> {
-        let statics = Statics::Responder { secrets: secrets.clone(), begun: AtomicBool::new(false) };
+        let statics = Statics::Responder { secrets: secrets.clone(), has_begun: AtomicBool::new(false) };
         let mut state = build(identity, None, statics, ephemeral)?;
-        let mut stamp = [0; TIMESTAMP_LEN];
-        state.read_message(initiation, &mut stamp).map_err(reason)?;
+        let mut timestamp = [0; TIMESTAMP_LEN];
+        state.read_message(initiation, &mut timestamp).map_err(reason)?;
         let peer = state.get_remote_static().and_then(|key| key.try_into().ok());
         let peer = PublicKey::from_bytes(peer.ok_or(DropReason::Handshake)?);
-        Ok(Self { state, peer, stamp: Timestamp::from_bytes(stamp) })
+        Ok(Self { state, peer, timestamp: Timestamp::from_bytes(timestamp) })
     }
 
     /// Writes the response.
@@ -190,7 +190,7 @@ struct Primitives {
 
 impl CryptoResolver for Primitives {
     fn resolve_rng(&self) -> Option<Box<dyn Random>> {
-        Some(Box::new(OneSecret { secret: self.ephemeral.clone(), is_used: false }))
+        Some(Box::new(FixedRandom { secret: self.ephemeral.clone(), is_used: false }))
     }
 
     fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
@@ -213,12 +213,12 @@ impl CryptoResolver for Primitives {
 
 /// The random source of a handshake: one given secret, which stays in place until it is
 /// overwritten.
-struct OneSecret {
+struct FixedRandom {
     secret: Zeroizing<[u8; KEY_LEN]>,
     is_used: bool,
 }
 
-impl Random for OneSecret {
+impl Random for FixedRandom {
     fn try_fill_bytes(&mut self, out: &mut [u8]) -> Result<(), snow::Error> {
         if std::mem::replace(&mut self.is_used, true) || out.len() != self.secret.len() {
             return Err(snow::Error::Rng);
@@ -236,7 +236,7 @@ enum Statics {
         secrets: StaticSecrets,
         /// True once the agreement with the initiator's ephemeral key took place, which always is
         /// the first.
-        begun: AtomicBool,
+        has_begun: AtomicBool,
     },
 }
 
@@ -254,19 +254,19 @@ impl X25519 {
         self.pair = Some(Identity { private, public });
     }
 
-    fn agree(&self, pair: &Identity, public: &PublicKey) -> Result<SharedSecret, snow::Error> {
+    fn diffie_hellman(&self, pair: &Identity, public: &PublicKey) -> Result<SharedSecret, snow::Error> {
         if pair.public == self.identity.public {
             match &*self.statics {
                 Statics::Initiator(peer, secret) if peer == public => return Ok(secret.clone()),
                 Statics::Initiator(..) => {}
-                Statics::Responder { secrets, begun } => {
-                    if begun.swap(true, Ordering::Relaxed) {
+                Statics::Responder { secrets, has_begun } => {
+                    if has_begun.swap(true, Ordering::Relaxed) {
                         return secrets.0.get(public).cloned().ok_or(snow::Error::Input);
                     }
                 }
             }
         }
-        pair.private.agree(public).ok_or(snow::Error::Dh)
+        pair.private.diffie_hellman(public).ok_or(snow::Error::Dh)
     }
 }
 
@@ -307,7 +307,7 @@ impl Dh for X25519 {
     fn dh(&self, public: &[u8], out: &mut [u8]) -> Result<(), snow::Error> {
         let public = public.first_chunk::<KEY_LEN>().ok_or(snow::Error::Dh)?;
         let pair = self.pair.as_ref().ok_or(snow::Error::Dh)?;
-        let shared = self.agree(pair, &PublicKey::from_bytes(*public))?;
+        let shared = self.diffie_hellman(pair, &PublicKey::from_bytes(*public))?;
         out.first_chunk_mut::<KEY_LEN>().ok_or(snow::Error::Dh)?.copy_from_slice(shared.as_bytes());
         Ok(())
     }
@@ -421,7 +421,7 @@ mod tests {
             Initiator::new(&alice, &at_alice, &bob.public, ephemeral(3), &STAMP).unwrap();
         assert_eq!(Arc::strong_count(&at_alice.0), 1, "no handshake keeps all secrets");
         let responder = Responder::new(&bob, &secrets(&bob, &alice), ephemeral(4), &first).unwrap();
-        assert_eq!((responder.peer, responder.stamp), (alice.public, STAMP));
+        assert_eq!((responder.peer, responder.timestamp), (alice.public, STAMP));
         let (second, bobs) = responder.finish(&psk).unwrap();
 
         for byte in 0..second.len() {

@@ -7,19 +7,19 @@ use wontun_packet::ip::{IPV4_HEADER, IPV6_HEADER};
 pub const PADDING: usize = 16;
 
 /// Length of the largest packet whose message fits into any UDP datagram: 65,507 bytes over IPv4.
-pub const MOST: usize = 65_507 - DATA_OVERHEAD;
+pub const MAX_PACKET_LEN: usize = 65_507 - DATA_OVERHEAD;
 
 /// Returns the length to which a packet of `len` bytes is padded: a multiple of 16, but at most
-/// [`MOST`] and at most `mtu`, which is 0 if it is unknown. A packet that is longer already is not
-/// padded: the MTU may have changed, if the device was moved to another namespace. (The kernel pads
-/// the part of such a packet beyond the MTU; its MTU is never out of date.)
+/// [`MAX_PACKET_LEN`] and at most `mtu`, which is 0 if it is unknown. A packet that is longer
+/// already is not padded: the MTU may have changed, if the device was moved to another namespace.
+/// (The kernel pads the part of such a packet beyond the MTU; its MTU is never out of date.)
 pub const fn padded_len(len: usize, mtu: usize) -> usize {
-    let most = if mtu == 0 || mtu > MOST { MOST } else { mtu };
+    let max = if mtu == 0 || mtu > MAX_PACKET_LEN { MAX_PACKET_LEN } else { mtu };
     let padded = len.next_multiple_of(PADDING);
-    if padded <= most {
+    if padded <= max {
         padded
-    } else if len < most {
-        most
+    } else if len < max {
+        max
     } else {
         len
     }
@@ -98,8 +98,8 @@ mod tests {
             let padded = padded_len(len, mtu);
             prop_assert!(padded >= len && padded < len + PADDING);
             prop_assert!(padded <= mtu || padded == len);
-            let most = mtu.min(MOST);
-            prop_assert!(padded.is_multiple_of(PADDING) || padded == most || len > most);
+            let max = mtu.min(MAX_PACKET_LEN);
+            prop_assert!(padded.is_multiple_of(PADDING) || padded == max || len > max);
         }
     }
 }

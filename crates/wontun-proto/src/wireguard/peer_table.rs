@@ -14,7 +14,7 @@ pub enum AddPeerError {
     #[error("the peer's public key is this interface's own; expected the key of another host")]
     OwnKey,
     /// No peer id is left.
-    #[error("the interface has all the peers that it can have; remove some first")]
+    #[error("the interface has the maximum number of peers; remove some first")]
     Full,
 }
 
@@ -44,9 +44,9 @@ impl PeerTable {
                 slot
             }
         };
-        let place = self.slots.get_mut(slot as usize)?;
-        let id = PeerId { slot, generation: place.generation };
-        place.peer = Some(Box::new(new(id)));
+        let entry = self.slots.get_mut(slot as usize)?;
+        let id = PeerId { slot, generation: entry.generation };
+        entry.peer = Some(Box::new(new(id)));
         self.by_key.insert(public, id);
         Some(id)
     }

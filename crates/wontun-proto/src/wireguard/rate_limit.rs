@@ -41,14 +41,14 @@ impl Source {
 pub(super) struct RateLimiter {
     /// Tokens of each source, as time, and when they were counted.
     buckets: BTreeMap<Source, (Duration, Instant)>,
-    swept: Instant,
+    last_sweep: Instant,
 }
 
 impl RateLimiter {
     /// Takes a token of the source of `address`; returns false if none is left.
     pub(super) fn take(&mut self, address: IpAddr, now: Instant) -> bool {
-        if now.since(self.swept) >= FORGET_AFTER {
-            self.swept = now;
+        if now.since(self.last_sweep) >= FORGET_AFTER {
+            self.last_sweep = now;
             self.buckets.retain(|_, (_, counted)| now.since(*counted) < FORGET_AFTER);
         }
         let source = Source::of(address);

@@ -31,7 +31,7 @@ impl ReplayWindow {
 
     /// Returns word index and mask of the bit of `counter`. As in the kernel, bits are numbered
     /// from counter + 1.
-    const fn place(counter: u64) -> (usize, u64) {
+    const fn position(counter: u64) -> (usize, u64) {
         let bit = counter + 1;
         (Self::word(bit / WORD_BITS), 1 << (bit % WORD_BITS))
     }
@@ -42,7 +42,7 @@ impl ReplayWindow {
         if counter >= REJECT_AFTER_MESSAGES || counter + 1 + WINDOW < self.next {
             return false;
         }
-        let (word, mask) = Self::place(counter);
+        let (word, mask) = Self::position(counter);
         counter >= self.next || self.ring.get(word).is_some_and(|bits| bits & mask == 0)
     }
 
@@ -61,7 +61,7 @@ impl ReplayWindow {
             }
             self.next = counter + 1;
         }
-        let (word, mask) = Self::place(counter);
+        let (word, mask) = Self::position(counter);
         if let Some(bits) = self.ring.get_mut(word) {
             *bits |= mask;
         }

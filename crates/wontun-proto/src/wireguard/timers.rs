@@ -18,7 +18,7 @@ pub(super) struct Timers {
     /// Keepalive: data was received, and nothing was sent since.
     pub(super) keepalive: Option<Instant>,
     /// New handshake: data was sent, and nothing was received since.
-    pub(super) silence: Option<Instant>,
+    pub(super) new_handshake: Option<Instant>,
     /// Overwriting of the keys.
     pub(super) zero_keys: Option<Instant>,
     /// Persistent keepalive: nothing was sent or received for the configured time.
@@ -26,21 +26,21 @@ pub(super) struct Timers {
     /// Addition to the pauses of the next handshake; drawn for each handshake, not for each packet.
     pub(super) jitter: Duration,
     /// More data was received while `keepalive` was running.
-    pub(super) another_keepalive: bool,
+    pub(super) need_another_keepalive: bool,
     /// The end of the current session was already noticed when receiving.
-    pub(super) last_minute: bool,
+    pub(super) sent_lastminute_handshake: bool,
     /// Time when the last handshake message was sent.
-    pub(super) last_sent: Option<Instant>,
+    pub(super) last_sent_handshake: Option<Instant>,
     /// Start of the present run of initiations; a packet to send restarts it.
-    attempting: Option<Instant>,
+    attempt_started: Option<Instant>,
     /// Time since which initiations are unanswered, or when that was last reported.
-    failing: Option<Instant>,
+    failing_since: Option<Instant>,
 }
 
 impl Timers {
     /// Returns the time of the next timer.
     pub(super) fn next(&self) -> Option<Instant> {
-        [self.retransmit, self.keepalive, self.silence, self.zero_keys, self.persistent]
+        [self.retransmit, self.keepalive, self.new_handshake, self.zero_keys, self.persistent]
             .into_iter()
             .flatten()
             .min()
@@ -58,8 +58,8 @@ impl Timers {
 
     /// Handles a sent data packet.
     pub(super) fn handle_data_sent(&mut self, now: Instant) {
-        if self.silence.is_none() {
-            self.silence = Some(now + KEEPALIVE_TIMEOUT + REKEY_TIMEOUT + self.jitter);
+        if self.new_handshake.is_none() {
+            self.new_handshake = Some(now + KEEPALIVE_TIMEOUT + REKEY_TIMEOUT + self.jitter);
         }
     }
 
@@ -67,7 +67,7 @@ impl Timers {
     /// answered too.
     pub(super) fn handle_data_received(&mut self, packets: u64, now: Instant) {
         if packets > 0 {
-            self.another_keepalive |= packets > 1 || self.keepalive.is_some();
+            self.need_another_keepalive |= packets > 1 || self.keepalive.is_some();
             self.keepalive.get_or_insert(now + KEEPALIVE_TIMEOUT);
         }
     }
@@ -80,7 +80,7 @@ impl Timers {
 
     /// Handles a received authenticated message.
     pub(super) fn handle_any_received(&mut self, persistent: Option<Duration>, now: Instant) {
-        self.silence = None;
+        self.new_handshake = None;
         self.handle_traversal(persistent, now);
     }
 
@@ -90,35 +90,35 @@ impl Timers {
 
     /// Starts a run of initiations, or restarts the present one for a new reason.
     pub(super) fn begin_attempt(&mut self, now: Instant) {
-        self.attempting = Some(now);
+        self.attempt_started = Some(now);
     }
 
     /// Schedules a requested initiation for when the last handshake message is old enough.
     pub(super) fn postpone_initiation(&mut self, now: Instant) {
         if self.retransmit.is_none() {
-            self.retransmit = Some(self.last_sent.unwrap_or(now) + REKEY_TIMEOUT + self.jitter);
+            self.retransmit = Some(self.last_sent_handshake.unwrap_or(now) + REKEY_TIMEOUT + self.jitter);
         }
     }
 
     /// Handles a sent initiation.
     pub(super) fn handle_initiation_sent(&mut self, now: Instant) {
-        self.last_sent = Some(now);
-        self.attempting.get_or_insert(now);
-        self.failing.get_or_insert(now);
+        self.last_sent_handshake = Some(now);
+        self.attempt_started.get_or_insert(now);
+        self.failing_since.get_or_insert(now);
         self.retransmit = Some(now + REKEY_TIMEOUT + self.jitter);
     }
 
     /// Returns true if the run of initiations has lasted for `REKEY_ATTEMPT_TIME`.
-    pub(super) fn gives_up(&self, now: Instant) -> bool {
-        self.attempting.is_none_or(|since| now.since(since) >= REKEY_ATTEMPT_TIME)
+    pub(super) fn has_given_up(&self, now: Instant) -> bool {
+        self.attempt_started.is_none_or(|since| now.since(since) >= REKEY_ATTEMPT_TIME)
     }
 
     /// Returns true if unanswered initiations are to be reported, which is once per
     /// [`REKEY_ATTEMPT_TIME`].
     pub(super) fn take_failure(&mut self, now: Instant) -> bool {
-        let failed = self.failing.is_some_and(|since| now.since(since) >= REKEY_ATTEMPT_TIME);
+        let failed = self.failing_since.is_some_and(|since| now.since(since) >= REKEY_ATTEMPT_TIME);
         if failed {
-            self.failing = Some(now);
+            self.failing_since = Some(now);
         }
         failed
     }
@@ -131,15 +131,15 @@ impl Timers {
     /// Handles the completion of a handshake: both sides have the new session.
     pub(super) fn handle_handshake_complete(&mut self) {
         self.retransmit = None;
-        self.attempting = None;
-        self.failing = None;
-        self.last_minute = false;
+        self.attempt_started = None;
+        self.failing_since = None;
+        self.sent_lastminute_handshake = false;
     }
 
     /// Handles the end of a run of initiations without an answer.
     pub(super) fn handle_given_up(&mut self, now: Instant) {
         self.keepalive = None;
-        self.attempting = None;
+        self.attempt_started = None;
         self.zero_keys.get_or_insert(now + ZERO_KEYS_AFTER);
     }
 }

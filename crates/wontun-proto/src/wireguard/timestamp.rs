@@ -44,26 +44,26 @@ impl Timestamp {
 /// Generator of strictly increasing timestamps, even if the wall clock is set back. All peers share
 /// one: a peer that is removed and added again still remembers the last timestamp.
 #[derive(Debug, Default)]
-pub(super) struct Stamper {
+pub(super) struct TimestampGenerator {
     /// The last timestamp: seconds since the epoch, and nanoseconds.
     last: Option<(u64, u32)>,
 }
 
-impl Stamper {
+impl TimestampGenerator {
     /// Returns a timestamp for the time `unix` since 1970, or the smallest one above the last if
     /// that is later.
-    pub(super) fn stamp(&mut self, unix: Duration) -> Timestamp {
+    pub(super) fn generate(&mut self, unix: Duration) -> Timestamp {
         let nanos = unix.subsec_nanos();
         let wanted = (unix.as_secs(), nanos - nanos % STEP_NANOS);
-        let stamp = match self.last {
+        let timestamp = match self.last {
             Some((seconds, 999_999_999)) if wanted <= (seconds, 999_999_999) => {
                 (seconds.saturating_add(1), 0)
             }
             Some((seconds, nanos)) if wanted <= (seconds, nanos) => (seconds, nanos + 1),
             _ => wanted,
         };
-        self.last = Some(stamp);
-        Timestamp::new(UNIX_EPOCH.saturating_add(stamp.0), stamp.1)
+        self.last = Some(timestamp);
+        Timestamp::new(UNIX_EPOCH.saturating_add(timestamp.0), timestamp.1)
     }
 }
 
@@ -74,16 +74,16 @@ mod tests {
 
     #[test]
     fn a_stamp_is_tai64n_with_coarse_nanoseconds() {
-        let stamp = Stamper::default().stamp(Duration::new(0x1234_5678, 999_999_999));
-        assert_eq!(stamp.as_bytes()[..8], (0x4000_0000_1234_5678_u64 + 10).to_be_bytes());
-        assert_eq!(stamp.as_bytes()[8..], (29_u32 << 25).to_be_bytes());
+        let timestamp = TimestampGenerator::default().generate(Duration::new(0x1234_5678, 999_999_999));
+        assert_eq!(timestamp.as_bytes()[..8], (0x4000_0000_1234_5678_u64 + 10).to_be_bytes());
+        assert_eq!(timestamp.as_bytes()[8..], (29_u32 << 25).to_be_bytes());
     }
 
     proptest! {
         #[test]
         fn stamps_grow_whatever_the_clock_does(times in prop::collection::vec((0_u64..3, 0_u32..1_000_000_000), 1..200)) {
-            let mut stamper = Stamper::default();
-            let stamps: Vec<_> = times.into_iter().map(|(s, n)| stamper.stamp(Duration::new(s, n))).collect();
+            let mut timestamps = TimestampGenerator::default();
+            let stamps: Vec<_> = times.into_iter().map(|(s, n)| timestamps.generate(Duration::new(s, n))).collect();
             prop_assert!(stamps.is_sorted_by(|a, b| a < b));
         }
     }
@@ -91,7 +91,7 @@ mod tests {
     #[test]
     fn a_stamp_is_read_as_the_time_it_was_made_from() {
         let time = Duration::new(1_700_000_000, 3 << 25);
-        assert_eq!(Stamper::default().stamp(time).unix(), time);
+        assert_eq!(TimestampGenerator::default().generate(time).unix(), time);
         assert_eq!(Timestamp::from_bytes([0; TIMESTAMP_LEN]).unix(), Duration::ZERO);
         let last = Timestamp::from_bytes([0xff; TIMESTAMP_LEN]).unix();
         assert!(last > time, "no overflow");
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn a_full_second_carries() {
-        let mut stamper = Stamper { last: Some((5, 999_999_999)) };
-        assert_eq!(stamper.stamp(Duration::from_secs(1)), Timestamp::new(UNIX_EPOCH + 6, 0));
+        let mut timestamps = TimestampGenerator { last: Some((5, 999_999_999)) };
+        assert_eq!(timestamps.generate(Duration::from_secs(1)), Timestamp::new(UNIX_EPOCH + 6, 0));
     }
 }

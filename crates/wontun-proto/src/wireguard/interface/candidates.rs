@@ -13,7 +13,7 @@ impl Interface {
             peer.set_candidates(&[], &mut self.indices);
             peer.set_endpoint(endpoint);
         }
-        self.note(id, now);
+        self.queue_work(id, now);
     }
 
     /// Sets the possible addresses of a peer, the preferred one first. The current endpoint is

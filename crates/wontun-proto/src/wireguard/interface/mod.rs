@@ -27,7 +27,7 @@ use super::peer::{Accepted, Context, Peer};
 use super::peer_table::{AddPeerError, PeerTable};
 use super::queued::Handshake;
 use super::random::{self, Random};
-use super::timestamp::Stamper;
+use super::timestamp::TimestampGenerator;
 use crate::stack;
 use crate::time::Instant;
 use wontun_packet::DropReason;
@@ -75,18 +75,18 @@ pub enum Incoming {
     Queued,
 }
 
-struct Own {
+struct LocalIdentity {
     identity: Identity,
     mac_keys: MacKeys,
 }
 
 /// State of an interface.
 pub struct Interface {
-    own: Option<Own>,
+    local: Option<LocalIdentity>,
     secrets: StaticSecrets,
     random: Box<dyn Random + Send>,
     indices: IndexTable,
-    stamper: Stamper,
+    timestamps: TimestampGenerator,
     ended: EndedSessions,
     mtu: usize,
     peers: PeerTable,
@@ -94,7 +94,7 @@ pub struct Interface {
     /// Peers that may have something to send.
     outgoing: VecDeque<PeerId>,
     /// Peers with pending events.
-    news: VecDeque<PeerId>,
+    events: VecDeque<PeerId>,
     /// Time of each peer's next timeout, equal to its `scheduled`. It is only changed to an earlier
     /// time, so packets seldom touch it.
     due: BTreeSet<(Instant, PeerId)>,
@@ -104,17 +104,17 @@ impl Interface {
     /// Returns an interface without a key and without peers, for a device with the MTU `mtu`.
     pub fn new(mtu: usize, random: Box<dyn Random + Send>) -> Self {
         Self {
-            own: None,
+            local: None,
             secrets: StaticSecrets::default(),
             random,
             indices: IndexTable::default(),
-            stamper: Stamper::default(),
+            timestamps: TimestampGenerator::default(),
             ended: EndedSessions::default(),
             mtu,
             peers: PeerTable::default(),
             admission: Admission::new(),
             outgoing: VecDeque::new(),
-            news: VecDeque::new(),
+            events: VecDeque::new(),
             due: BTreeSet::new(),
         }
     }
@@ -133,12 +133,12 @@ impl Interface {
 
     /// Returns the public key, if a private key is set.
     pub fn public_key(&self) -> Option<&PublicKey> {
-        self.own.as_ref().map(|own| &own.identity.public)
+        self.local.as_ref().map(|local| &local.identity.public)
     }
 
     /// Returns the private key.
     pub fn private_key(&self) -> Option<&PrivateKey> {
-        self.own.as_ref().map(|own| &own.identity.private)
+        self.local.as_ref().map(|local| &local.identity.private)
     }
 
     /// Sets the private key. Sessions made with the old one send nothing more. If a peer has the
@@ -148,26 +148,26 @@ impl Interface {
             return None;
         }
         self.admission.clear();
-        self.own = private.map(|private| {
+        self.local = private.map(|private| {
             let public = private.public_key();
-            Own { identity: Identity { private, public }, mac_keys: MacKeys::new(&public) }
+            LocalIdentity { identity: Identity { private, public }, mac_keys: MacKeys::new(&public) }
         });
-        let twin = self.public_key().and_then(|public| self.peers.by_key(public));
-        if let Some(twin) = twin {
-            self.remove_peer(twin);
+        let removed = self.public_key().and_then(|public| self.peers.by_key(public));
+        if let Some(removed) = removed {
+            self.remove_peer(removed);
         }
         self.secrets = StaticSecrets::default();
         for peer in self.peers.iter_mut() {
             peer.handle_identity_changed(&mut self.indices);
-            if let Some(own) = &self.own {
-                self.secrets.add(&own.identity, *peer.public_key());
+            if let Some(local) = &self.local {
+                self.secrets.add(&local.identity, *peer.public_key());
             }
         }
         let ids: Vec<_> = self.peers.ids().collect();
         for id in ids {
-            self.note(id, now);
+            self.queue_work(id, now);
         }
-        twin
+        removed
     }
 
     /// Sets the device's MTU, past which nothing is padded; 0 if it is unknown.
@@ -187,8 +187,8 @@ impl Interface {
         if self.public_key() == Some(&public) {
             return Err(AddPeerError::OwnKey);
         }
-        if let Some(own) = &self.own {
-            self.secrets.add(&own.identity, public);
+        if let Some(local) = &self.local {
+            self.secrets.add(&local.identity, public);
         }
         let new = |id| Peer::new(id, public, PresharedKey::default());
         self.peers.insert(public, new).ok_or(AddPeerError::Full)
@@ -250,7 +250,7 @@ impl Interface {
         if let Some(peer) = self.peers.get_mut(id) {
             peer.set_persistent_keepalive(interval);
         }
-        self.note(id, now);
+        self.queue_work(id, now);
     }
 
     /// Sends a keepalive to a peer now, which starts a handshake if there is no session.
@@ -258,7 +258,7 @@ impl Interface {
         if let Some(peer) = self.peers.get_mut(id) {
             peer.request_keepalive();
         }
-        self.note(id, now);
+        self.queue_work(id, now);
     }
 
     /// Handles a packet of `len` bytes for a peer. It is at [`DATA_HEADER_LEN`] in `buffer`,
@@ -302,7 +302,7 @@ impl Interface {
         let peer = peers.get_mut(id).ok_or(DropReason::NoPeer)?;
         let sealing = peer.begin_send(&context, packets, now)?;
         let endpoint = peer.endpoint().ok_or(DropReason::NoEndpoint)?;
-        self.note(id, now);
+        self.queue_work(id, now);
         Ok(sealing.map(|sealing| (sealing, endpoint)))
     }
 
@@ -315,7 +315,7 @@ impl Interface {
         let (mut context, peers) = self.split()?;
         let peer = peers.get_mut(id).ok_or(DropReason::NoPeer)?;
         peer.stage(&mut context, packet, now)?;
-        self.note(id, now);
+        self.queue_work(id, now);
         Ok(())
     }
 
@@ -323,9 +323,9 @@ impl Interface {
     ///
     /// # Errors
     /// Returns the reason to drop them: the index is not in use, or the session is past its time.
-    pub fn opening(&mut self, index: u32, now: Instant) -> Result<Opening, DropReason> {
+    pub fn begin_receive(&mut self, index: u32, now: Instant) -> Result<Opening, DropReason> {
         let id = self.indices.peer(index).ok_or(DropReason::UnknownIndex)?;
-        self.peers.get_mut(id).ok_or(DropReason::UnknownIndex)?.opening(index, now)
+        self.peers.get_mut(id).ok_or(DropReason::UnknownIndex)?.begin_receive(index, now)
     }
 
     /// Checks the counter of a data message before it is decrypted.
@@ -338,8 +338,8 @@ impl Interface {
     }
 
     /// Records the counter of an authentic data message of `len` bytes, adds the message to
-    /// `accepted`, and returns its peer. The caller calls [`Self::settle`] after the last of
-    /// several.
+    /// `accepted`, and returns its peer. The caller calls [`Self::finish_receive`] after the last
+    /// of several.
     ///
     /// # Errors
     /// Returns the reason to drop it after all: it was received before, or the session is gone.
@@ -360,11 +360,17 @@ impl Interface {
 
     /// Updates the peer after [`Self::accept`] accepted messages that were received together. They
     /// came from `from`; `None` if their path does not show where the peer is now.
-    pub fn settle(&mut self, opening: &Opening, accepted: Accepted, from: Option<Endpoint>, now: Instant) {
+    pub fn finish_receive(
+        &mut self,
+        opening: &Opening,
+        accepted: Accepted,
+        from: Option<Endpoint>,
+        now: Instant,
+    ) {
         if let Some(peer) = self.peers.get_mut(opening.peer) {
             peer.handle_accepted(accepted, from, now);
         }
-        self.note(opening.peer, now);
+        self.queue_work(opening.peer, now);
     }
 
     /// Handles a datagram received from `from` with the traffic class `class`. Data is decrypted in
@@ -381,12 +387,12 @@ impl Interface {
     ) -> Result<Incoming, DropReason> {
         match Message::parse(datagram).ok_or(DropReason::NoMessage)? {
             Message::Data(header) => {
-                let opening = self.opening(header.receiver, now)?;
+                let opening = self.begin_receive(header.receiver, now)?;
                 self.check(&opening, header)?;
                 let opened = opening.open(header, class, datagram)?;
                 let mut accepted = Accepted::default();
                 let peer = self.accept(&opening, &mut accepted, header, datagram.len(), now);
-                self.settle(&opening, accepted, Some(from), now);
+                self.finish_receive(&opening, accepted, Some(from), now);
                 let peer = peer?;
                 Ok(match opened? {
                     Opened::Keepalive => Incoming::Keepalive(peer),
@@ -400,17 +406,17 @@ impl Interface {
                 Ok(Incoming::Cookie(id))
             }
             Message::Initiation(message) => {
-                let own = self.own.as_ref().ok_or(DropReason::NoKey)?;
+                let local = self.local.as_ref().ok_or(DropReason::NoKey)?;
                 let handshake = Handshake::Initiation(message);
                 let random = self.random.as_mut();
-                self.admission.handle(from, &message, handshake, &own.mac_keys, random, now)?;
+                self.admission.handle(from, &message, handshake, &local.mac_keys, random, now)?;
                 Ok(Incoming::Queued)
             }
             Message::Response(message) => {
-                let own = self.own.as_ref().ok_or(DropReason::NoKey)?;
+                let local = self.local.as_ref().ok_or(DropReason::NoKey)?;
                 let handshake = Handshake::Response(message);
                 let random = self.random.as_mut();
-                self.admission.handle(from, &message, handshake, &own.mac_keys, random, now)?;
+                self.admission.handle(from, &message, handshake, &local.mac_keys, random, now)?;
                 Ok(Incoming::Queued)
             }
         }
@@ -447,7 +453,7 @@ impl Interface {
         let (from, handshake) = self.admission.poll_handshake()?;
         let handled = stack::isolate(|| self.handle_handshake(from, &handshake, now));
         if let Ok(id) = handled {
-            self.note(id, now);
+            self.queue_work(id, now);
         }
         Some(handled)
     }
@@ -467,7 +473,7 @@ impl Interface {
                 let peer = peers.get_mut(id).ok_or(DropReason::UnknownPeer)?;
                 let outcome = peer.handle_initiation(&mut context, from, message, responder, now);
                 if outcome.is_err() {
-                    self.note_news(id);
+                    self.queue_events(id);
                 }
                 outcome.map(|()| id)
             }
@@ -491,12 +497,12 @@ impl Interface {
         while let Some(id) = self.outgoing.pop_front() {
             let transmit = self.poll_peer(id, now, unix, out);
             if transmit.is_some() {
-                self.note(id, now);
+                self.queue_work(id, now);
                 return transmit;
             }
             // what cannot be sent now waits for a key or an endpoint, not in this list: it would be
             // tried for ever
-            self.note_news(id);
+            self.queue_events(id);
             self.schedule(id);
         }
         None
@@ -512,14 +518,14 @@ impl Interface {
 
     /// Returns the next event; the caller repeats the call until it returns `None`.
     pub fn poll_event(&mut self) -> Option<Event> {
-        while let Some(id) = self.news.front().copied() {
+        while let Some(id) = self.events.front().copied() {
             let peer = self.peers.get_mut(id);
             if let Some(event) = peer.and_then(Peer::poll_event) {
                 return Some(event);
             }
-            self.news.pop_front();
+            self.events.pop_front();
             if let Some(peer) = self.peers.get_mut(id) {
-                peer.is_in_news = false;
+                peer.is_in_events = false;
             }
         }
         None
@@ -542,12 +548,12 @@ impl Interface {
             if peer.is_due(now) {
                 peer.handle_timeout(&mut self.indices, now);
             }
-            self.note(id, now);
+            self.queue_work(id, now);
         }
     }
 
     /// Adds a peer to the lists of pending work that apply to it.
-    fn note(&mut self, id: PeerId, now: Instant) {
+    fn queue_work(&mut self, id: PeerId, now: Instant) {
         if let Some(peer) = self.peers.get_mut(id)
             && !peer.is_in_outgoing
             && peer.has_outgoing(now)
@@ -555,17 +561,17 @@ impl Interface {
             peer.is_in_outgoing = true;
             self.outgoing.push_back(id);
         }
-        self.note_news(id);
+        self.queue_events(id);
         self.schedule(id);
     }
 
-    fn note_news(&mut self, id: PeerId) {
+    fn queue_events(&mut self, id: PeerId) {
         if let Some(peer) = self.peers.get_mut(id)
-            && !peer.is_in_news
-            && peer.has_news()
+            && !peer.is_in_events
+            && peer.has_events()
         {
-            peer.is_in_news = true;
-            self.news.push_back(id);
+            peer.is_in_events = true;
+            self.events.push_back(id);
         }
     }
 
@@ -583,13 +589,13 @@ impl Interface {
 
     /// Splits the interface into the context that peers need and the peers.
     fn split(&mut self) -> Result<(Context<'_>, &mut PeerTable), DropReason> {
-        let own = self.own.as_ref().ok_or(DropReason::NoKey)?;
+        let local = self.local.as_ref().ok_or(DropReason::NoKey)?;
         let context = Context {
-            identity: &own.identity,
+            identity: &local.identity,
             secrets: &self.secrets,
             random: self.random.as_mut(),
             indices: &mut self.indices,
-            stamper: &mut self.stamper,
+            timestamps: &mut self.timestamps,
             ended: &self.ended,
             mtu: self.mtu,
         };

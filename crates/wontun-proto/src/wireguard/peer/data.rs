@@ -52,7 +52,7 @@ impl Peer {
     fn reserve(&mut self, packets: Lengths, mtu: usize, now: Instant) -> Option<Sealing> {
         let keypair = self.keypairs.sending(now)?;
         let sealing = keypair.reserve(packets.count as u64, mtu);
-        let is_worn = keypair.is_worn(now);
+        let needs_rekey = keypair.needs_rekey(now);
         self.transfer.sent += packets.sum(|len| DATA_OVERHEAD + padded_len(len, mtu)) as u64;
         self.timers.handle_any_sent(self.persistent, now);
         if packets.last > 0 {
@@ -62,7 +62,7 @@ impl Peer {
                 candidates.handle_data_sent(endpoint.remote, now);
             }
         }
-        if is_worn {
+        if needs_rekey {
             self.request_initiation(now);
         }
         Some(sealing)
@@ -78,8 +78,8 @@ impl Peer {
         if !context.secrets.contains(&self.public) {
             return Err(DropReason::LowOrder);
         }
-        let drove_out_another = self.staged.push(packet);
-        self.lost += u64::from(drove_out_another);
+        let dropped_oldest = self.staged.push(packet);
+        self.lost += u64::from(dropped_oldest);
         if self.keypairs.sending(now).is_none() {
             self.request_initiation(now);
         }
@@ -87,10 +87,14 @@ impl Peer {
     }
 
     /// Returns the means to decrypt data messages with the receiver index `index`.
-    pub(in super::super) fn opening(&mut self, index: u32, now: Instant) -> Result<Opening, DropReason> {
+    pub(in super::super) fn begin_receive(
+        &mut self,
+        index: u32,
+        now: Instant,
+    ) -> Result<Opening, DropReason> {
         let id = self.id;
         let (keypair, _) = self.keypairs.by_index(index).ok_or(DropReason::UnknownIndex)?;
-        keypair.opening(id, now)
+        keypair.begin_receive(id, now)
     }
 
     /// Checks the counter of a data message before it is decrypted.
@@ -137,14 +141,14 @@ impl Peer {
         self.transfer.packets_received += accepted.packets;
         self.timers.handle_any_received(self.persistent, now);
         self.timers.handle_data_received(accepted.packets, now);
-        self.keep_fresh_receiving(now);
+        self.keep_key_fresh(now);
     }
 
     /// Requests a handshake if the session ends soon, in case nothing is sent that would notice it.
-    fn keep_fresh_receiving(&mut self, now: Instant) {
-        let ends_soon = self.keypairs.current.as_ref().is_some_and(|current| current.ends_soon(now));
-        if ends_soon && !self.timers.last_minute {
-            self.timers.last_minute = true;
+    fn keep_key_fresh(&mut self, now: Instant) {
+        let expires_soon = self.keypairs.current.as_ref().is_some_and(|current| current.expires_soon(now));
+        if expires_soon && !self.timers.sent_lastminute_handshake {
+            self.timers.sent_lastminute_handshake = true;
             self.request_initiation(now);
         }
     }
@@ -160,17 +164,17 @@ impl Peer {
     ) -> Option<(Endpoint, usize, u8)> {
         let Some(endpoint) = self.endpoint.filter(|_| context.secrets.contains(&self.public)) else {
             // no endpoint, or no shared secret with the peer
-            self.outbox = super::Outbox::default();
+            self.pending = super::PendingMessages::default();
             return None;
         };
         if let Some(len) = self.poll_response(out) {
             return Some((endpoint, len, ecn::HANDSHAKE_CLASS));
         }
-        if !self.staged.is_empty() || self.outbox.keepalive {
+        if !self.staged.is_empty() || self.pending.keepalive {
             if self.keypairs.sending(now).is_some() {
                 return self.poll_staged(context.mtu, now, out).map(|(len, class)| (endpoint, len, class));
             }
-            if std::mem::take(&mut self.outbox.keepalive) {
+            if std::mem::take(&mut self.pending.keepalive) {
                 self.request_initiation(now);
             }
         }
@@ -181,7 +185,7 @@ impl Peer {
     /// Encrypts the next staged packet, or a keepalive if there is none.
     fn poll_staged(&mut self, mtu: usize, now: Instant, out: &mut [u8]) -> Option<(usize, u8)> {
         // any packet serves as the keepalive
-        self.outbox.keepalive = false;
+        self.pending.keepalive = false;
         while self.keypairs.sending(now).is_some()
             && let Some(packet) = self.staged.pop()
         {

@@ -20,7 +20,7 @@ impl Peer {
     pub(super) fn request_initiation(&mut self, now: Instant) {
         self.timers.begin_attempt(now);
         if self.may_initiate(now) {
-            self.outbox.initiation = true;
+            self.pending.initiation = true;
         } else {
             self.postpone_initiation(now);
         }
@@ -35,7 +35,7 @@ impl Peer {
         unix: Duration,
         out: &mut [u8],
     ) -> Option<(Endpoint, usize)> {
-        if !std::mem::take(&mut self.outbox.initiation) {
+        if !std::mem::take(&mut self.pending.initiation) {
             return None;
         }
         if !self.may_initiate(now) {
@@ -54,9 +54,9 @@ impl Peer {
     ) -> Option<(Endpoint, usize)> {
         let before = self.newest_initiation();
         let destination = self.take_destination(now)?;
-        let stamp = context.stamper.stamp(unix);
+        let timestamp = context.timestamps.generate(unix);
         let ephemeral = random::bytes(context.random).into();
-        let started = Initiator::new(context.identity, context.secrets, &self.public, ephemeral, &stamp);
+        let started = Initiator::new(context.identity, context.secrets, &self.public, ephemeral, &timestamp);
         let (initiator, noise) = started.ok()?;
         let sender = context.indices.allocate(self.id, context.random);
         self.replace_initiation(before, (Box::new(initiator), sender), context.indices, now);
@@ -81,17 +81,17 @@ impl Peer {
         responder: Responder,
         now: Instant,
     ) -> Result<(), DropReason> {
-        if let Some(newest) = self.newest_stamp.filter(|newest| responder.stamp <= *newest) {
-            self.refuse_stamp(newest, responder.stamp);
+        if let Some(newest) = self.latest_timestamp.filter(|newest| responder.timestamp <= *newest) {
+            self.reject_timestamp(newest, responder.timestamp);
             return Err(DropReason::OldInitiation);
         }
         if self.last_initiation.is_some_and(|last| now.since(last) < INITIATION_INTERVAL) {
             return Err(DropReason::InitiationFlood);
         }
-        self.newest_stamp = Some(responder.stamp);
-        self.refused_stamp = None;
+        self.latest_timestamp = Some(responder.timestamp);
+        self.rejected_timestamp = None;
         self.last_initiation = Some(now);
-        self.handle_heard(from);
+        self.update_endpoint(from);
         self.transfer.received += INITIATION_LEN as u64;
         self.timers.handle_any_received(self.persistent, now);
 
@@ -102,36 +102,36 @@ impl Peer {
             context.indices.free(sender);
             return Err(DropReason::Handshake);
         };
-        self.keypairs.install_answered(keypair, context.indices);
+        self.keypairs.install_as_responder(keypair, context.indices);
         let receiver = initiation.sender;
         let mut message = Response { sender, receiver, noise, mac1: [0; MAC_LEN], mac2: [0; MAC_LEN] };
-        self.cookies.sign(&self.mac_keys, &mut message, now);
-        self.outbox.response = Some(Box::new(message));
+        self.latest_cookie.sign(&self.mac_keys, &mut message, now);
+        self.pending.response = Some(Box::new(message));
 
         self.draw_jitter(context.random);
         self.timers.handle_session_derived(now);
         self.timers.handle_any_sent(self.persistent, now);
-        self.timers.last_sent = Some(now);
+        self.timers.last_sent_handshake = Some(now);
         Ok(())
     }
 
-    /// Records a refused stamp, and reports a clock that was set back if the stamps grow. A single
-    /// message that is repeated or late says nothing about the peer's clock; a later stamp that is
+    /// Records a rejected timestamp, and reports a clock that was set back if the timestamps grow. A single
+    /// message that is repeated or late says nothing about the peer's clock; a later timestamp that is
     /// still older than `newest` does.
-    fn refuse_stamp(&mut self, newest: Timestamp, stamp: Timestamp) {
-        if stamp == newest {
+    fn reject_timestamp(&mut self, newest: Timestamp, timestamp: Timestamp) {
+        if timestamp == newest {
             return;
         }
-        if self.refused_stamp.is_some_and(|refused| stamp > refused) {
-            let unix = stamp.unix();
-            self.news.clock = Some((unix, newest.unix().saturating_sub(unix)));
+        if self.rejected_timestamp.is_some_and(|refused| timestamp > refused) {
+            let unix = timestamp.unix();
+            self.events.clock = Some((unix, newest.unix().saturating_sub(unix)));
         }
-        self.refused_stamp = Some(stamp);
+        self.rejected_timestamp = Some(timestamp);
     }
 
     /// Writes the response, if there is one to send.
     pub(super) fn poll_response(&mut self, out: &mut [u8]) -> Option<usize> {
-        let message = self.outbox.response.take()?;
+        let message = self.pending.response.take()?;
         self.answered = self.endpoint.map(|endpoint| endpoint.remote.ip());
         *out.first_chunk_mut()? = message.to_bytes();
         self.transfer.sent += RESPONSE_LEN as u64;
@@ -158,31 +158,31 @@ impl Peer {
         let keypair = Keypair::new(&keys, index, response.sender, true, context.ended, now);
         let keypair = keypair.ok_or(DropReason::Handshake)?;
         let is_first = self.take_answered(index, context.indices, now);
-        self.keypairs.install_initiated(keypair, context.indices);
+        self.keypairs.install_as_initiator(keypair, context.indices);
         if is_first {
-            self.handle_heard(from);
+            self.update_endpoint(from);
             self.confirmed = Some(from.remote.ip());
         }
         self.transfer.received += RESPONSE_LEN as u64;
         self.timers.handle_session_derived(now);
         self.complete_handshake(now);
         // only the first packet of the initiator lets the peer use the session
-        self.outbox.keepalive = true;
+        self.pending.keepalive = true;
         self.timers.handle_any_received(self.persistent, now);
         Ok(())
     }
 
     /// Handles the completion of a handshake: both sides have the new session.
     pub(super) fn handle_handshake_complete(&mut self, indices: &mut IndexTable, now: Instant) {
-        self.forget_initiation(indices);
+        self.drop_initiation(indices);
         self.complete_handshake(now);
     }
 
     fn complete_handshake(&mut self, now: Instant) {
-        self.outbox.initiation = false;
+        self.pending.initiation = false;
         self.timers.handle_handshake_complete();
         self.last_handshake = Some(now);
-        self.news.completed = true;
+        self.events.completed = true;
     }
 
     /// Stores a cookie, so that the next handshake message carries a mac2. As in the kernel, a

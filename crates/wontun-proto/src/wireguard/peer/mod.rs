@@ -17,13 +17,13 @@ use super::event::Event;
 use super::index::{IndexTable, PeerId};
 use super::key::{PresharedKey, PublicKey};
 use super::keypair::{EndedSessions, Keypairs};
-use super::mac::{CookieJar, MacKeys};
+use super::mac::{LatestCookie, MacKeys};
 use super::message::Response;
 use super::noise::{Identity, Initiator, StaticSecrets};
 use super::random::{self, Random};
 use super::staged::Staged;
 use super::timers::Timers;
-use super::timestamp::{Stamper, Timestamp};
+use super::timestamp::{Timestamp, TimestampGenerator};
 use crate::time::Instant;
 use candidates::Candidates;
 
@@ -33,7 +33,7 @@ pub(super) struct Context<'a> {
     pub(super) secrets: &'a StaticSecrets,
     pub(super) random: &'a mut dyn Random,
     pub(super) indices: &'a mut IndexTable,
-    pub(super) stamper: &'a mut Stamper,
+    pub(super) timestamps: &'a mut TimestampGenerator,
     pub(super) ended: &'a EndedSessions,
     /// MTU of the device, past which nothing is padded.
     pub(super) mtu: usize,
@@ -70,29 +70,29 @@ pub struct Peer {
     /// [`Candidates`].
     initiator: Option<(Box<Initiator>, u32)>,
     mac_keys: MacKeys,
-    cookies: CookieJar,
-    /// The newest stamp of the peer's initiations; only newer ones are accepted.
-    newest_stamp: Option<Timestamp>,
-    /// The last stamp that was refused because it was not newer.
-    refused_stamp: Option<Timestamp>,
+    latest_cookie: LatestCookie,
+    /// The latest timestamp of the peer's initiations; only later ones are accepted.
+    latest_timestamp: Option<Timestamp>,
+    /// The last timestamp that was rejected because it was not later.
+    rejected_timestamp: Option<Timestamp>,
     /// Time when the peer's last initiation was accepted.
     last_initiation: Option<Instant>,
     last_handshake: Option<Instant>,
     staged: Staged,
-    outbox: Outbox,
+    pending: PendingMessages,
     timers: Timers,
-    news: News,
+    events: PendingEvents,
     transfer: Transfer,
     lost: u64,
     /// For [`super::Interface`]: time of this peer's timeout there, and membership in its lists.
     pub(super) scheduled: Option<Instant>,
     pub(super) is_in_outgoing: bool,
-    pub(super) is_in_news: bool,
+    pub(super) is_in_events: bool,
 }
 
 /// Pending messages other than staged packets.
 #[derive(Default)]
-struct Outbox {
+struct PendingMessages {
     response: Option<Box<Response>>,
     initiation: bool,
     keepalive: bool,
@@ -100,7 +100,7 @@ struct Outbox {
 
 /// Events that were not returned yet.
 #[derive(Default)]
-struct News {
+struct PendingEvents {
     moved: bool,
     completed: bool,
     failed: bool,
@@ -122,20 +122,20 @@ impl Peer {
             keypairs: Keypairs::default(),
             initiator: None,
             mac_keys: MacKeys::new(&public),
-            cookies: CookieJar::default(),
-            newest_stamp: None,
-            refused_stamp: None,
+            latest_cookie: LatestCookie::default(),
+            latest_timestamp: None,
+            rejected_timestamp: None,
             last_initiation: None,
             last_handshake: None,
             staged: Staged::default(),
-            outbox: Outbox::default(),
+            pending: PendingMessages::default(),
             timers: Timers::default(),
-            news: News::default(),
+            events: PendingEvents::default(),
             transfer: Transfer::default(),
             lost: 0,
             scheduled: None,
             is_in_outgoing: false,
-            is_in_news: false,
+            is_in_events: false,
         }
     }
 
@@ -200,7 +200,7 @@ impl Peer {
     /// Sets the endpoint. This is no event, since the caller knows it. If persistent keepalives are
     /// enabled, requests the first one, which could not be sent without an endpoint.
     pub(super) fn set_endpoint(&mut self, endpoint: Option<Endpoint>) {
-        self.outbox.keepalive |= self.endpoint.is_none() && self.persistent.is_some();
+        self.pending.keepalive |= self.endpoint.is_none() && self.persistent.is_some();
         self.endpoint = endpoint;
         self.confirmed = endpoint.map(|endpoint| endpoint.remote.ip());
     }
@@ -218,7 +218,7 @@ impl Peer {
         let begins = interval.is_some() && self.persistent.is_none();
         self.persistent = interval;
         if begins {
-            self.outbox.keepalive = true;
+            self.pending.keepalive = true;
         }
         if interval.is_none() {
             self.timers.persistent = None;
@@ -227,35 +227,35 @@ impl Peer {
 
     /// Requests a keepalive now, which also starts a handshake if there is no session.
     pub(super) fn request_keepalive(&mut self) {
-        self.outbox.keepalive = true;
+        self.pending.keepalive = true;
     }
 
     /// Stops using the sessions and handshakes of the old private key after it changed.
     pub(super) fn handle_identity_changed(&mut self, indices: &mut IndexTable) {
-        self.forget_initiation(indices);
-        self.outbox.response = None;
-        self.timers.last_sent = None;
+        self.drop_initiation(indices);
+        self.pending.response = None;
+        self.timers.last_sent_handshake = None;
         self.keypairs.stop_sending();
     }
 
     /// Drops sessions and handshakes, and starts a handshake if one of them was in use. Staged
     /// packets continue to wait.
-    pub(super) fn forget_sessions(&mut self, indices: &mut IndexTable, now: Instant) {
+    pub(super) fn drop_sessions(&mut self, indices: &mut IndexTable, now: Instant) {
         let begins = self.has_session(now) || self.initiator.is_some();
-        self.forget_initiation(indices);
+        self.drop_initiation(indices);
         self.keypairs.clear(indices);
-        self.outbox.response = None;
+        self.pending.response = None;
         if begins {
-            self.timers.last_sent = None;
+            self.timers.last_sent_handshake = None;
             self.request_initiation(now);
         }
     }
 
     /// Drops all secrets, and frees the indices.
     pub(super) fn clear(&mut self, indices: &mut IndexTable) {
-        self.forget_initiation(indices);
+        self.drop_initiation(indices);
         self.keypairs.clear(indices);
-        self.outbox = Outbox::default();
+        self.pending = PendingMessages::default();
         self.drop_staged();
     }
 
@@ -263,7 +263,7 @@ impl Peer {
         self.lost += self.staged.clear() as u64;
     }
 
-    fn forget_initiation(&mut self, indices: &mut IndexTable) {
+    fn drop_initiation(&mut self, indices: &mut IndexTable) {
         if let Some((_, index)) = self.initiator.take() {
             indices.free(index);
         }
@@ -285,12 +285,12 @@ impl Peer {
         }
         self.handle_candidates_timeout(indices, now);
         if Timers::take_due(&mut self.timers.keepalive, now) {
-            self.outbox.keepalive = true;
-            if std::mem::take(&mut self.timers.another_keepalive) {
+            self.pending.keepalive = true;
+            if std::mem::take(&mut self.timers.need_another_keepalive) {
                 self.timers.handle_data_received(1, now);
             }
         }
-        if Timers::take_due(&mut self.timers.silence, now) {
+        if Timers::take_due(&mut self.timers.new_handshake, now) {
             self.clear_source();
             self.request_initiation(now);
         }
@@ -298,11 +298,11 @@ impl Peer {
             self.keypairs.clear(indices);
             // a handshake in progress is kept: packets that wait for it must not be lost
             if self.timers.retransmit.is_none() {
-                self.forget_initiation(indices);
+                self.drop_initiation(indices);
             }
         }
         if Timers::take_due(&mut self.timers.persistent, now) {
-            self.outbox.keepalive = true;
+            self.pending.keepalive = true;
         }
     }
 
@@ -311,13 +311,13 @@ impl Peer {
     fn clear_source(&mut self) {
         if let Some(endpoint) = self.endpoint.as_mut().filter(|endpoint| endpoint.local.is_some()) {
             endpoint.local = None;
-            self.news.moved = true;
+            self.events.moved = true;
         }
     }
 
     fn handle_no_response(&mut self, indices: &mut IndexTable, now: Instant) {
-        self.news.failed |= self.timers.take_failure(now);
-        if self.timers.gives_up(now) {
+        self.events.failed |= self.timers.take_failure(now);
+        if self.timers.has_given_up(now) {
             self.drop_staged();
             self.timers.handle_given_up(now);
             if let Some(candidates) = &mut self.candidates {
@@ -327,44 +327,44 @@ impl Peer {
             if self.initiator.is_some() && self.candidates.is_none() {
                 self.clear_source();
             }
-            self.outbox.initiation = true;
+            self.pending.initiation = true;
         }
     }
 
     /// Sets the endpoint to `from`, where an authentic message came from.
-    fn handle_heard(&mut self, from: Endpoint) {
+    fn update_endpoint(&mut self, from: Endpoint) {
         if self.endpoint != Some(from) {
             self.endpoint = Some(from);
-            self.news.moved = true;
+            self.events.moved = true;
         }
     }
 
     /// Returns true if [`Self::poll_transmit`] may have a datagram.
     pub(super) fn has_outgoing(&self, now: Instant) -> bool {
-        self.outbox.response.is_some()
-            || self.outbox.initiation
-            || self.outbox.keepalive
+        self.pending.response.is_some()
+            || self.pending.initiation
+            || self.pending.keepalive
             || !self.staged.is_empty() && self.has_session(now)
     }
 
     /// Returns true if [`Self::poll_event`] has an event.
-    pub(super) const fn has_news(&self) -> bool {
-        self.news.moved || self.news.completed || self.news.failed || self.news.clock.is_some()
+    pub(super) const fn has_events(&self) -> bool {
+        self.events.moved || self.events.completed || self.events.failed || self.events.clock.is_some()
     }
 
     /// Returns the next event.
     pub(super) fn poll_event(&mut self) -> Option<Event> {
         let peer = self.id;
-        if std::mem::take(&mut self.news.moved)
+        if std::mem::take(&mut self.events.moved)
             && let Some(endpoint) = self.endpoint
         {
             Some(Event::EndpointMoved { peer, endpoint })
-        } else if std::mem::take(&mut self.news.completed) {
+        } else if std::mem::take(&mut self.events.completed) {
             Some(Event::HandshakeCompleted { peer })
-        } else if std::mem::take(&mut self.news.failed) {
+        } else if std::mem::take(&mut self.events.failed) {
             Some(Event::HandshakeFailing { peer })
         } else {
-            let (unix, behind) = self.news.clock.take()?;
+            let (unix, behind) = self.events.clock.take()?;
             Some(Event::ClockBehind { peer, unix, behind })
         }
     }

@@ -104,7 +104,7 @@ impl Pair {
 
     /// Carries datagrams in both directions until there are none; returns the packets that
     /// boringtun received.
-    fn settle(&mut self, mut to_theirs: Vec<Vec<u8>>, mut to_ours: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    fn finish_receive(&mut self, mut to_theirs: Vec<Vec<u8>>, mut to_ours: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
         let mut received = Vec::new();
         while !to_theirs.is_empty() || !to_ours.is_empty() {
             let next = self.deliver_ours(std::mem::take(&mut to_ours));
@@ -136,10 +136,10 @@ proptest! {
         let first = packet(333, 1);
         if we_begin {
             let sent = pair.send_ours(&first);
-            prop_assert_eq!(pair.settle(sent, vec![]), [first]);
+            prop_assert_eq!(pair.finish_receive(sent, vec![]), [first]);
         } else {
             let sent = pair.send_theirs(&first);
-            prop_assert_eq!(pair.settle(vec![], sent), Vec::<Vec<u8>>::new());
+            prop_assert_eq!(pair.finish_receive(vec![], sent), Vec::<Vec<u8>>::new());
             prop_assert_eq!(&pair.received, &[first]);
         }
         // data in one burst in each direction, the later half first
@@ -161,7 +161,7 @@ proptest! {
             datagrams.rotate_left(half);
             packets.rotate_left(half);
         }
-        prop_assert_eq!(pair.settle(to_theirs, to_ours), ours);
+        prop_assert_eq!(pair.finish_receive(to_theirs, to_ours), ours);
         prop_assert_eq!(&pair.received, &theirs);
     }
 

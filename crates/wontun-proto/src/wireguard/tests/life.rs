@@ -112,7 +112,7 @@ fn messages_that_came_together_do_what_they_do_one_by_one() {
             });
             let headers: Vec<_> = headers.collect();
             let mut accepted = Accepted::default();
-            let opening = interface.opening(headers[0].receiver, now).unwrap();
+            let opening = interface.begin_receive(headers[0].receiver, now).unwrap();
             for header in &headers {
                 assert_eq!(interface.check(&opening, *header), Ok(()));
             }
@@ -122,9 +122,9 @@ fn messages_that_came_together_do_what_they_do_one_by_one() {
                 assert!(accept().is_ok());
                 assert_eq!(accept(), Err(DropReason::Replay), "and is not counted");
             }
-            interface.settle(&opening, accepted, Some(moved), now);
+            interface.finish_receive(&opening, accepted, Some(moved), now);
             // without accepted messages nothing was heard
-            interface.settle(&opening, Accepted::default(), Some(endpoint("192.0.2.9:9")), now);
+            interface.finish_receive(&opening, Accepted::default(), Some(endpoint("192.0.2.9:9")), now);
             world.flush(0);
         } else {
             datagrams.iter().for_each(|datagram| world.deliver(0, moved, datagram));
@@ -286,7 +286,7 @@ fn after_a_suspension_nothing_is_sealed_with_old_keys_and_new_ones_are_made() {
     let mut world = World::connected(1);
     world.run(seconds(1.0));
     let now = world.now;
-    world.hosts[0].interface.forget_sessions(now);
+    world.hosts[0].interface.drop_sessions(now);
     assert_eq!(world.hosts[0].interface.indices(), 0);
     world.send(0, &packet(100, 1));
     // messages that the other side still encrypts with the old keys match no session
@@ -301,7 +301,7 @@ fn after_a_suspension_nothing_is_sealed_with_old_keys_and_new_ones_are_made() {
     // no handshakes with peers without a session
     let mut world = World::new(1);
     let now = world.now;
-    world.hosts[0].interface.forget_sessions(now);
+    world.hosts[0].interface.drop_sessions(now);
     world.run(seconds(20.0));
     assert_eq!(world.sent(0, 1), []);
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::super::Peer;
-use super::{CONFIRM_TIME, Candidate, Candidates, MAX_AGE, MAX_CANDIDATES, Silence};
+use super::{CONFIRM_TIME, Candidate, Candidates, MAX_AGE, MAX_CANDIDATES, SilenceDetector};
 use crate::time::Instant;
 use crate::wireguard::REKEY_TIMEOUT;
 use crate::wireguard::endpoint::Endpoint;
@@ -31,8 +31,8 @@ impl Peer {
             Box::new(Candidates {
                 list: Vec::new(),
                 named: 0,
-                turn: 0,
-                is_preferring: false,
+                next_index: 0,
+                is_trying_preferred: false,
                 is_running: false,
                 tries: 0,
                 is_answered: false,
@@ -40,8 +40,8 @@ impl Peer {
                 older: Vec::new(),
                 confirm_by: None,
                 expires: None,
-                settled: None,
-                silence: Silence::default(),
+                hold_until: None,
+                silence: SilenceDetector::default(),
             })
         });
         let mut old = std::mem::take(&mut candidates.list);
@@ -56,7 +56,7 @@ impl Peer {
 
     /// Returns the earliest time of the next initiation; `None` if it can be sent at any time.
     fn ready_at(&self) -> Option<Instant> {
-        let sent = self.timers.last_sent?;
+        let sent = self.timers.last_sent_handshake?;
         Some(match &self.candidates {
             Some(candidates) => candidates.ready_at(sent, self.timers.jitter),
             None => sent + REKEY_TIMEOUT,
@@ -86,11 +86,11 @@ impl Peer {
         if !candidates.is_running {
             candidates.begin(current.remote, has_session, now);
         }
-        let (remote, was_in_vain) = candidates.take_turn(current.remote, now)?;
+        let (remote, all_tried) = candidates.take_next_address(current.remote, now)?;
         if remote != current.remote {
             return Some(Endpoint::new(remote));
         }
-        if was_in_vain {
+        if all_tried {
             self.clear_source();
         }
         self.endpoint
@@ -131,8 +131,9 @@ impl Peer {
         now: Instant,
     ) {
         let candidate = self.candidates.as_mut().and_then(|candidates| candidates.get_mut(remote));
-        let cookies = candidate.map_or(&mut self.cookies, |candidate| &mut candidate.cookies);
-        cookies.sign(&self.mac_keys, message, now);
+        let latest_cookie =
+            candidate.map_or(&mut self.latest_cookie, |candidate| &mut candidate.latest_cookie);
+        latest_cookie.sign(&self.mac_keys, message, now);
     }
 
     /// Stores the cookie for the path of the message that it answers; returns false if the reply is
@@ -144,12 +145,13 @@ impl Peer {
             let mut older = candidates.older.iter();
             let remote = match candidates.newest {
                 Some((remote, _)) if is_newest => remote,
-                _ => older.find(|outstanding| outstanding.index == index)?.remote,
+                _ => older.find(|initiation| initiation.index == index)?.remote,
             };
             candidates.get_mut(remote)
         });
-        let cookies = candidate.map_or(&mut self.cookies, |candidate| &mut candidate.cookies);
-        cookies.handle_reply(&self.mac_keys, reply, now)
+        let latest_cookie =
+            candidate.map_or(&mut self.latest_cookie, |candidate| &mut candidate.latest_cookie);
+        latest_cookie.handle_reply(&self.mac_keys, reply, now)
     }
 
     /// Schedules the initiation that follows the one sent now.
@@ -175,36 +177,36 @@ impl Peer {
         };
         candidates.is_running = false;
         let is_first = !std::mem::replace(&mut candidates.is_answered, true);
-        let place = candidates.older.iter().position(|outstanding| outstanding.index == index);
+        let position = candidates.older.iter().position(|initiation| initiation.index == index);
         if is_first {
-            let older = place.and_then(|place| candidates.older.get(place));
+            let older = position.and_then(|position| candidates.older.get(position));
             let remote = older.map(|older| older.remote).or(candidates.newest.map(|(remote, _)| remote));
             candidates.silence.handle_answer(remote == self.endpoint.map(|endpoint| endpoint.remote));
         }
-        let Some(place) = place else {
+        let Some(position) = position else {
             self.initiator = None;
             if let Some((remote, sent)) = candidates.newest {
                 let round_trip = now.since(sent);
-                candidates.note_round_trip(remote, round_trip);
-                candidates.settled = Some(now + CONFIRM_TIME.max(round_trip * 3));
+                candidates.record_round_trip(remote, round_trip);
+                candidates.hold_until = Some(now + CONFIRM_TIME.max(round_trip * 3));
             }
             candidates.reset(indices);
             return is_first;
         };
         let mut answered = None;
-        for outstanding in candidates.older.drain(..=place) {
-            if outstanding.index == index {
-                answered = Some((outstanding.remote, outstanding.sent));
+        for initiation in candidates.older.drain(..=position) {
+            if initiation.index == index {
+                answered = Some((initiation.remote, initiation.sent));
             } else {
-                indices.free(outstanding.index);
+                indices.free(initiation.index);
             }
         }
         let round_trip = answered.map(|(_, sent)| now.since(sent)).unwrap_or_default();
         if let Some((remote, _)) = answered {
-            candidates.note_round_trip(remote, round_trip);
+            candidates.record_round_trip(remote, round_trip);
         }
         candidates.confirm_by = Some(now + CONFIRM_TIME.max(round_trip * 3));
-        candidates.settled = candidates.confirm_by;
+        candidates.hold_until = candidates.confirm_by;
         candidates.expires = candidates.newest.map(|(_, sent)| (sent + MAX_AGE).max(now));
         is_first
     }
@@ -218,19 +220,19 @@ impl Peer {
         now: Instant,
     ) {
         let Some(candidates) = &mut self.candidates else {
-            from.into_iter().for_each(|from| self.handle_heard(from));
+            from.into_iter().for_each(|from| self.update_endpoint(from));
             return;
         };
         let current = self.endpoint.map(|endpoint| endpoint.remote);
         let other = from.map(|from| from.remote).filter(|remote| Some(*remote) != current);
         if candidates.handle_received(has_data, other.is_none()) {
-            self.outbox.initiation = false;
+            self.pending.initiation = false;
             self.timers.handle_handshake_complete();
         }
-        let is_late = candidates.settled.is_some_and(|settled| now < settled)
-            && other.is_some_and(|other| candidates.place(other).is_some());
+        let is_late = candidates.hold_until.is_some_and(|hold_until| now < hold_until)
+            && other.is_some_and(|other| candidates.position(other).is_some());
         if let Some(from) = from.filter(|_| !is_late) {
-            self.handle_heard(from);
+            self.update_endpoint(from);
         }
     }
 
@@ -239,7 +241,7 @@ impl Peer {
         let Some(candidates) = &mut self.candidates else { return };
         let is_unconfirmed = Timers::take_due(&mut candidates.confirm_by, now);
         if Timers::take_due(&mut candidates.expires, now) {
-            candidates.forget_older(indices);
+            candidates.drop_older(indices);
             if let Some((_, index)) = self.initiator.take() {
                 indices.free(index);
             }

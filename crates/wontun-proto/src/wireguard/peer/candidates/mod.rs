@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use super::super::REKEY_TIMEOUT;
 use super::super::index::IndexTable;
-use super::super::mac::CookieJar;
+use super::super::mac::LatestCookie;
 use super::super::noise::Initiator;
 use super::super::timers::Timers;
 use crate::time::Instant;
@@ -39,7 +39,7 @@ const MAX_OLDER: usize = 3;
 /// Age at which an initiation besides the newest is dropped.
 const MAX_AGE: Duration = REKEY_TIMEOUT;
 /// Pause before an address that is preferred to the one in use is tried again.
-const PREFER_AGAIN: Duration = Duration::from_secs(600);
+const PREFERRED_RETRY: Duration = Duration::from_secs(600);
 /// Minimum deadline for receiving something in a session that the peer may have dropped.
 const CONFIRM_TIME: Duration = Duration::from_secs(1);
 
@@ -48,9 +48,9 @@ const CONFIRM_TIME: Duration = Duration::from_secs(1);
 const SUSPECT_SILENCE: Duration = Duration::from_secs(1);
 /// Pause after which more unanswered data shows that an answer is expected. The last
 /// acknowledgement of a conversation, which is never answered, is sent sooner.
-const INSISTING: Duration = Duration::from_millis(300);
+const ANSWER_EXPECTED_AFTER: Duration = Duration::from_millis(300);
 /// Number of false suspicions after which only the 15 s of silence that apply to any peer count.
-const MOST_SUSPICIONS: u8 = 4;
+const MAX_FALSE_SUSPICIONS: u8 = 4;
 
 /// The addresses of a peer, the preferred one first, and the state of trying them.
 pub(super) struct Candidates {
@@ -59,9 +59,9 @@ pub(super) struct Candidates {
     /// moved to.
     named: usize,
     /// Position of the next address in `list`.
-    turn: usize,
+    next_index: usize,
     /// The next address is tried because it is preferred; the one in use follows.
-    is_preferring: bool,
+    is_trying_preferred: bool,
     /// A run of initiations to the addresses in turn is in progress.
     is_running: bool,
     /// Number of initiations in this run.
@@ -71,7 +71,7 @@ pub(super) struct Candidates {
     /// Destination of the newest initiation, and the time when it was sent.
     newest: Option<(SocketAddr, Instant)>,
     /// Initiations before the newest, the oldest first.
-    older: Vec<Outstanding>,
+    older: Vec<PendingInitiation>,
     /// Time by which something must be received in the session, if an answer was accepted while a
     /// newer initiation was in flight.
     confirm_by: Option<Instant>,
@@ -79,36 +79,36 @@ pub(super) struct Candidates {
     expires: Option<Instant>,
     /// Time until which data from another address of the list does not move the endpoint: the peer
     /// sent it before it received anything from the address that answered.
-    settled: Option<Instant>,
-    silence: Silence,
+    hold_until: Option<Instant>,
+    silence: SilenceDetector,
 }
 
 /// Detection of a suspect silence.
 #[derive(Debug, Default)]
-struct Silence {
+struct SilenceDetector {
     /// Time when the first data was sent since which nothing was received.
     since: Option<Instant>,
     /// Time when the silence becomes suspect, set once more data was sent.
     suspect: Option<Instant>,
     /// Data was received since the last suspicion, so an answer is expected.
-    is_answering: bool,
+    expects_answer: bool,
     /// The next initiation, or the run in progress, verifies a suspicion.
-    is_asking: bool,
+    is_probing: bool,
     /// Recent false suspicions.
-    false_ones: u8,
+    false_suspicions: u8,
 }
 
 struct Candidate {
     remote: SocketAddr,
     /// Cookies; each is valid for one path only.
-    cookies: CookieJar,
+    latest_cookie: LatestCookie,
     /// Time when the last initiation was sent to it.
     sent: Option<Instant>,
     /// Round-trip time of the last answer.
     round_trip: Duration,
 }
 
-struct Outstanding {
+struct PendingInitiation {
     initiator: Box<Initiator>,
     index: u32,
     remote: SocketAddr,
@@ -117,12 +117,12 @@ struct Outstanding {
 
 impl Candidate {
     fn new(remote: SocketAddr) -> Self {
-        Self { remote, cookies: CookieJar::default(), sent: None, round_trip: Duration::ZERO }
+        Self { remote, latest_cookie: LatestCookie::default(), sent: None, round_trip: Duration::ZERO }
     }
 }
 
 impl Candidates {
-    fn place(&self, remote: SocketAddr) -> Option<usize> {
+    fn position(&self, remote: SocketAddr) -> Option<usize> {
         self.list.iter().position(|candidate| candidate.remote == remote)
     }
 
@@ -136,46 +136,47 @@ impl Candidates {
         let newest = self.newest.filter(|(_, newest)| self.is_running && *newest == sent);
         let Some((remote, _)) = newest else {
             // the last message ended a run, or was a response
-            return sent + if self.silence.is_asking { CANDIDATE_PAUSE } else { REKEY_TIMEOUT };
+            return sent + if self.silence.is_probing { CANDIDATE_PAUSE } else { REKEY_TIMEOUT };
         };
         let pause = if self.tries > self.list.len() { LATER_PAUSE } else { CANDIDATE_PAUSE };
         // waits for an answer that is known to take longer
-        let last = self.place(remote).and_then(|place| self.list.get(place));
-        let patience = last.map(|last| last.round_trip * 2).unwrap_or_default().min(REKEY_TIMEOUT);
-        let again = self.list.get(self.turn).and_then(|candidate| candidate.sent);
+        let last = self.position(remote).and_then(|position| self.list.get(position));
+        let delay = last.map(|last| last.round_trip * 2).unwrap_or_default().min(REKEY_TIMEOUT);
+        let again = self.list.get(self.next_index).and_then(|candidate| candidate.sent);
         let again = again.map(|last| last + REKEY_TIMEOUT + jitter);
-        again.into_iter().fold(sent + pause.max(patience), Instant::max)
+        again.into_iter().fold(sent + pause.max(delay), Instant::max)
     }
 
     /// Begins a run with the address in use or, if there is a session that this does not harm, with
-    /// the preferred address if that was not tried for `PREFER_AGAIN`.
+    /// the preferred address if that was not tried for `PREFERRED_RETRY`.
     fn begin(&mut self, current: SocketAddr, has_session: bool, now: Instant) {
         (self.is_running, self.tries) = (true, 0);
-        let place = self.place(current).unwrap_or_else(|| {
+        let position = self.position(current).unwrap_or_else(|| {
             self.list.truncate(self.named);
             self.list.push(Candidate::new(current));
             self.list.len() - 1
         });
         let preferred = self.list.first().and_then(|candidate| candidate.sent);
-        self.is_preferring = has_session
-            && !self.silence.is_asking
-            && place != 0
-            && preferred.is_none_or(|last| now.since(last) >= PREFER_AGAIN);
-        self.turn = if self.is_preferring { 0 } else { place };
+        self.is_trying_preferred = has_session
+            && !self.silence.is_probing
+            && position != 0
+            && preferred.is_none_or(|last| now.since(last) >= PREFERRED_RETRY);
+        self.next_index = if self.is_trying_preferred { 0 } else { position };
     }
 
     /// Returns the next address, and true if each address was already tried in this run.
-    fn take_turn(&mut self, current: SocketAddr, now: Instant) -> Option<(SocketAddr, bool)> {
-        let turn = if self.turn < self.list.len() { self.turn } else { 0 };
-        let following = if std::mem::take(&mut self.is_preferring) { self.place(current) } else { None };
-        self.turn = following.unwrap_or((turn + 1) % self.list.len().max(1));
-        let candidate = self.list.get_mut(turn)?;
+    fn take_next_address(&mut self, current: SocketAddr, now: Instant) -> Option<(SocketAddr, bool)> {
+        let next_index = if self.next_index < self.list.len() { self.next_index } else { 0 };
+        let following =
+            if std::mem::take(&mut self.is_trying_preferred) { self.position(current) } else { None };
+        self.next_index = following.unwrap_or((next_index + 1) % self.list.len().max(1));
+        let candidate = self.list.get_mut(next_index)?;
         candidate.sent = Some(now);
         self.newest = Some((candidate.remote, now));
         (self.is_answered, self.confirm_by, self.expires) = (false, None, None);
-        let was_in_vain = self.tries >= self.list.len();
+        let all_tried = self.tries >= self.list.len();
         self.tries += 1;
-        self.newest.map(|(remote, _)| (remote, was_in_vain))
+        self.newest.map(|(remote, _)| (remote, all_tried))
     }
 
     /// Keeps the initiation that is replaced as the newest.
@@ -186,7 +187,7 @@ impl Candidates {
         indices: &mut IndexTable,
     ) {
         match newest {
-            Some((remote, sent)) => self.older.push(Outstanding { initiator, index, remote, sent }),
+            Some((remote, sent)) => self.older.push(PendingInitiation { initiator, index, remote, sent }),
             None => indices.free(index),
         }
     }
@@ -194,28 +195,28 @@ impl Candidates {
     /// Drops the older initiations that are too old or too many at `now`.
     fn prune(&mut self, indices: &mut IndexTable, now: Instant) {
         let excess = self.older.len().saturating_sub(MAX_OLDER);
-        let mut place = 0;
-        self.older.retain(|outstanding| {
-            let keeps = place >= excess && now.since(outstanding.sent) < MAX_AGE;
-            place += 1;
-            if !keeps {
-                indices.free(outstanding.index);
+        let mut position = 0;
+        self.older.retain(|initiation| {
+            let is_kept = position >= excess && now.since(initiation.sent) < MAX_AGE;
+            position += 1;
+            if !is_kept {
+                indices.free(initiation.index);
             }
-            keeps
+            is_kept
         });
     }
 
     /// Drops the older initiations.
-    pub(super) fn forget_older(&mut self, indices: &mut IndexTable) {
+    pub(super) fn drop_older(&mut self, indices: &mut IndexTable) {
         // frees the capacity too: most of the time there are none
-        for outstanding in std::mem::take(&mut self.older) {
-            indices.free(outstanding.index);
+        for initiation in std::mem::take(&mut self.older) {
+            indices.free(initiation.index);
         }
     }
 
     /// Drops all initiations; the next one begins a new run.
     pub(super) fn reset(&mut self, indices: &mut IndexTable) {
-        self.forget_older(indices);
+        self.drop_older(indices);
         (self.is_running, self.newest) = (false, None);
         (self.confirm_by, self.expires) = (None, None);
         self.silence.end();
@@ -223,7 +224,7 @@ impl Candidates {
 
     /// Ends the run: no address answers.
     pub(super) fn handle_given_up(&mut self, indices: &mut IndexTable) {
-        self.forget_older(indices);
+        self.drop_older(indices);
         self.is_running = false;
         self.silence.end();
     }
@@ -231,11 +232,11 @@ impl Candidates {
     /// Returns the initiation with the sender index `index`, if it is one of the older ones.
     pub(super) fn older(&mut self, index: u32, now: Instant) -> Option<&mut Initiator> {
         let mut older = self.older.iter_mut();
-        let outstanding = older.find(|outstanding| outstanding.index == index)?;
-        (now.since(outstanding.sent) < MAX_AGE).then_some(&mut *outstanding.initiator)
+        let initiation = older.find(|initiation| initiation.index == index)?;
+        (now.since(initiation.sent) < MAX_AGE).then_some(&mut *initiation.initiator)
     }
 
-    fn note_round_trip(&mut self, remote: SocketAddr, round_trip: Duration) {
+    fn record_round_trip(&mut self, remote: SocketAddr, round_trip: Duration) {
         if let Some(candidate) = self.get_mut(remote) {
             candidate.round_trip = round_trip;
         }
@@ -249,23 +250,26 @@ impl Candidates {
     /// Handles data sent to `remote`.
     pub(super) fn handle_data_sent(&mut self, remote: SocketAddr, now: Instant) {
         let silence = &self.silence;
-        if silence.suspect.is_some() || !silence.is_answering || silence.false_ones >= MOST_SUSPICIONS {
+        if silence.suspect.is_some()
+            || !silence.expects_answer
+            || silence.false_suspicions >= MAX_FALSE_SUSPICIONS
+        {
             return;
         }
         let Some(since) = silence.since else {
             self.silence.since = Some(now);
             return;
         };
-        if now.since(since) < INSISTING {
+        if now.since(since) < ANSWER_EXPECTED_AFTER {
             return;
         }
-        let round_trip = self.place(remote).and_then(|place| self.list.get(place));
+        let round_trip = self.position(remote).and_then(|position| self.list.get(position));
         let round_trip = round_trip.map(|candidate| candidate.round_trip).unwrap_or_default();
-        let patience = SUSPECT_SILENCE.max(round_trip * 3) * (1 << silence.false_ones);
-        if now.since(since) < patience * 2 {
+        let delay = SUSPECT_SILENCE.max(round_trip * 3) * (1 << silence.false_suspicions);
+        if now.since(since) < delay * 2 {
             // if this packet is the one to be answered, the answer takes its time as well
-            let answered = now + INSISTING.max(round_trip * 2);
-            self.silence.suspect = Some(answered.max(since + patience));
+            let answered = now + ANSWER_EXPECTED_AFTER.max(round_trip * 2);
+            self.silence.suspect = Some(answered.max(since + delay));
         } else {
             // data sent long ago needed no answer
             self.silence.since = Some(now);
@@ -275,13 +279,13 @@ impl Candidates {
     /// Handles authentic messages, with data or without, from the address in use (`is_same`) or
     /// another. Returns true if they answer a suspicion.
     const fn handle_received(&mut self, has_data: bool, is_same: bool) -> bool {
-        let is_answer = self.silence.is_asking && is_same;
+        let is_answer = self.silence.is_probing && is_same;
         if is_answer {
             self.silence.handle_answer(true);
             self.is_running = false;
         }
         (self.silence.since, self.silence.suspect) = (None, None);
-        self.silence.is_answering |= has_data;
+        self.silence.expects_answer |= has_data;
         is_answer
     }
 
@@ -290,12 +294,12 @@ impl Candidates {
     }
 }
 
-impl Silence {
+impl SilenceDetector {
     /// Returns true if a suspicion is due, and marks it as being verified.
     fn take_due(&mut self, now: Instant) -> bool {
         let is_due = Timers::take_due(&mut self.suspect, now);
         if is_due {
-            (self.is_asking, self.is_answering, self.since) = (true, false, None);
+            (self.is_probing, self.expects_answer, self.since) = (true, false, None);
         }
         is_due
     }
@@ -303,15 +307,15 @@ impl Silence {
     /// Handles the end of a handshake that was answered from the address in use (`is_same`), or
     /// from another.
     const fn handle_answer(&mut self, is_same: bool) {
-        self.false_ones = match (self.is_asking, is_same) {
-            (true, true) => self.false_ones.saturating_add(1),
+        self.false_suspicions = match (self.is_probing, is_same) {
+            (true, true) => self.false_suspicions.saturating_add(1),
             (true, false) => 0,
-            (false, _) => self.false_ones.saturating_sub(1),
+            (false, _) => self.false_suspicions.saturating_sub(1),
         };
         self.end();
     }
 
     const fn end(&mut self) {
-        (self.is_asking, self.since, self.suspect) = (false, None, None);
+        (self.is_probing, self.since, self.suspect) = (false, None, None);
     }
 }
