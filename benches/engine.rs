@@ -10,7 +10,7 @@ use std::time::Duration;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use wontun_packet::split::Lengths;
+use wontun_packet::split::PacketLengths;
 use wontun_proto::time::Instant;
 use wontun_proto::wireguard::message::{DataHeader, Message};
 use wontun_proto::wireguard::{
@@ -263,7 +263,7 @@ fn under_the_lock(criterion: &mut Criterion) {
     for count in [1, SEGMENTS] {
         let mut pair = Pair::connected();
         let (peer, now) = (pair.near.peer, pair.now);
-        let lengths = Lengths { count, each: MTU, last: MTU };
+        let lengths = PacketLengths { count, each: MTU, last: MTU };
         group.bench_function(format!("begin_send/{count}"), |bencher| {
             bencher.iter(|| black_box(pair.near.interface.begin_send(peer, lengths, now).is_ok()));
         });

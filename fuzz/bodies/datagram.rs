@@ -61,7 +61,7 @@ pub(crate) fn run(script: &[u8]) {
                 let peer = engine.peer();
                 match engine.handle_datagram(from, datagram, now) {
                     Ok(Datagram::Packet) => {
-                        assert!(ip::well_formed(datagram).is_some(), "only packets reach the tun");
+                        assert!(ip::validate(datagram).is_some(), "only packets reach the tun");
                         assert_eq!(peer, Some(from), "and only the peer's");
                         counters.count_rx(1, datagram.len());
                     }
@@ -77,7 +77,7 @@ pub(crate) fn run(script: &[u8]) {
             3 => {
                 let packet = script.bytes();
                 match engine.handle_packet(packet, now) {
-                    Ok(()) => assert!(engine.peer().is_some() && ip::well_formed(packet).is_some()),
+                    Ok(()) => assert!(engine.peer().is_some() && ip::validate(packet).is_some()),
                     Err(reason) => counters.count_drops(reason, 1),
                 }
             }

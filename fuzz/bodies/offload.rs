@@ -3,8 +3,8 @@
 //! one that is too big. Shared by the fuzzer and by the ordinary test that replays its corpus.
 
 use wontun_packet::coalesce::{CoalesceError, Coalescer, MAX_PIECES, MAX_SEGMENTS};
+use wontun_packet::icmp_error::{self, MAX_ERROR_LEN};
 use wontun_packet::split::Split;
-use wontun_packet::too_big::{self, MAX_REPLY};
 use wontun_packet::transport::{self, TCP, UDP};
 use wontun_packet::virtio::{Header, Layout};
 use wontun_packet::{ip, mss};
@@ -78,14 +78,14 @@ fn split(script: &mut Script) {
     let headers_len = found.headers_len(whole).expect("it was cut");
     let mut payload = vec![];
     for (number, packet) in packets.iter().enumerate() {
-        assert!(ip::well_formed(packet).is_some());
+        assert!(ip::validate(packet).is_some());
         assert_eq!(transport::find(packet), Some(found), "headers stay");
         let last = number + 1 == packets.len();
         let size = packet.len() - headers_len;
         assert!(size == usize::from(segmentation.size) || last && size < usize::from(segmentation.size));
         assert!(whole[0] >> 4 == 6 || sum(&packet[..found.offset]) == 0xffff);
         if !found.source_routed {
-            assert!(found.is_intact(packet));
+            assert!(found.has_valid_checksums(packet));
             assert_eq!(transport_sum(packet, found.offset, found.protocol), 0xffff);
         }
         payload.extend_from_slice(&packet[headers_len..]);
@@ -270,10 +270,10 @@ fn clamp_and_answer(script: &mut Script) {
 }
 
 fn answer(packet: &[u8], mtu: usize) {
-    let mut out = [0; MAX_REPLY];
-    let Some(len) = too_big::reply(packet, mtu, &mut out) else { return };
+    let mut out = [0; MAX_ERROR_LEN];
+    let Some(len) = icmp_error::packet_too_big(packet, mtu, &mut out) else { return };
     let answer = &out[..len];
-    assert_eq!(ip::well_formed(answer), ip::well_formed(packet));
+    assert_eq!(ip::validate(answer), ip::validate(packet));
     let (source, destination) = ip::addresses(packet).expect("it was answered");
     assert_eq!(ip::addresses(answer), Some((destination, source)));
     if answer[0] >> 4 == 4 {
@@ -290,7 +290,11 @@ fn answer(packet: &[u8], mtu: usize) {
         );
     }
     assert!(packet.len() > mtu);
-    assert_eq!(too_big::reply(answer, 0, &mut [0; MAX_REPLY]), None, "no answer to an answer");
+    assert_eq!(
+        icmp_error::packet_too_big(answer, 0, &mut [0; MAX_ERROR_LEN]),
+        None,
+        "no answer to an answer"
+    );
 }
 
 /// Runs one script.

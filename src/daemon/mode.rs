@@ -14,7 +14,7 @@ use crate::metrics::{PeerSample, Sample};
 use crate::net::error_class::ErrorClass;
 use crate::net::send_batch::{Route, SendBatch};
 use wontun_packet::DropReason;
-use wontun_packet::split::Lengths;
+use wontun_packet::split::PacketLengths;
 use wontun_proto::time::Instant;
 use wontun_proto::wireguard::PublicKey;
 
@@ -69,7 +69,7 @@ pub trait Mode: Sized + Send + std::fmt::Debug {
         &mut self,
         core: &mut Core,
         packet: &[u8],
-        lengths: Lengths,
+        lengths: PacketLengths,
     ) -> Result<RouteDecision<Self>, DropReason>;
 
     /// Queues a copy of a packet until there is a route.

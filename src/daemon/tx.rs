@@ -25,9 +25,9 @@ use crate::net::error_class::{self, ErrorClass};
 use crate::net::send_batch::{Route, SendOutcome};
 use wontun_packet::DropReason;
 use wontun_packet::ip::IPV4_HEADER;
-use wontun_packet::split::{Lengths, Split};
+use wontun_packet::split::{PacketLengths, Split};
 use wontun_packet::transport::UDP_HEADER;
-use wontun_packet::{carried, mss, too_big, virtio};
+use wontun_packet::{icmp_error, inner, mss, virtio};
 
 /// Returns the maximum payload of a datagram to `remote`: the length fields of UDP and IPv4 have 16
 /// bits.
@@ -132,7 +132,7 @@ impl<M: Mode> Worker<M> {
             None => virtio::Header::default(),
         };
         let packet = read.get_mut(header_len..).unwrap_or_default();
-        carried::check(packet)?;
+        inner::validate(packet)?;
         if self.clamps_mss {
             mss::clamp(packet, self.mtu, header.checksum.is_some());
         }
@@ -165,7 +165,7 @@ impl<M: Mode> Worker<M> {
         }
     }
 
-    fn count_tx(&self, lengths: Lengths) {
+    fn count_tx(&self, lengths: PacketLengths) {
         if let Some(counters) = self.counters.get(self.number) {
             counters.count_tx(lengths.count, lengths.sum(|len| len));
         }
@@ -173,14 +173,15 @@ impl<M: Mode> Worker<M> {
 
     /// Sends an ICMP error with the MTU that a datagram can carry to the sender of a packet that is
     /// too big.
-    fn send_too_big(&mut self, packet: Range<usize>, max_payload: usize, lengths: Lengths) {
+    fn send_too_big(&mut self, packet: Range<usize>, max_payload: usize, lengths: PacketLengths) {
         self.count_drops(DropReason::TooBig, lengths.count, None);
         if self.icmp_errors.allow(self.now).is_none() {
             return;
         }
-        let mut reply = [0; too_big::MAX_REPLY];
+        let mut reply = [0; icmp_error::MAX_ERROR_LEN];
         let packet = self.packet.get(packet).unwrap_or_default();
-        if let Some(reply) = too_big::reply(packet, max_payload, &mut reply).and_then(|len| reply.get(..len))
+        if let Some(reply) =
+            icmp_error::packet_too_big(packet, max_payload, &mut reply).and_then(|len| reply.get(..len))
         {
             // if the device is full the reply is lost, as on any router
             let _ = self.write_packet(reply);

@@ -22,7 +22,7 @@ pub enum Version {
 ///
 /// A jumbogram (RFC 2675) has its length elsewhere and 0 in this field; it cannot cross a UDP
 /// datagram.
-pub fn well_formed(packet: &[u8]) -> Option<Version> {
+pub fn validate(packet: &[u8]) -> Option<Version> {
     match packet.first()? >> 4 {
         4 => {
             let header: &[u8; IPV4_HEADER] = packet.first_chunk()?;
@@ -92,40 +92,40 @@ mod tests {
 
     #[test]
     fn the_hello_is_no_packet() {
-        assert_eq!(well_formed(b"hello?"), None);
-        assert_eq!(well_formed(b""), None);
+        assert_eq!(validate(b"hello?"), None);
+        assert_eq!(validate(b""), None);
     }
 
     #[test]
     fn a_header_longer_than_the_packet_is_refused() {
         let mut packet = v4(0, 0);
         packet[0] = 0x46;
-        assert_eq!(well_formed(&packet), None);
+        assert_eq!(validate(&packet), None);
         packet[0] = 0x44;
-        assert_eq!(well_formed(&packet), None);
+        assert_eq!(validate(&packet), None);
     }
 
     proptest! {
         #[test]
         fn whole_packets_pass(options in 0usize..=10, payload in 0usize..2000) {
-            prop_assert_eq!(well_formed(&v4(options, payload)), Some(Version::V4));
-            prop_assert_eq!(well_formed(&v6(u16::try_from(payload).unwrap())), Some(Version::V6));
+            prop_assert_eq!(validate(&v4(options, payload)), Some(Version::V4));
+            prop_assert_eq!(validate(&v6(u16::try_from(payload).unwrap())), Some(Version::V6));
         }
 
         #[test]
         fn one_byte_more_or_less_does_not(payload in 1usize..2000, six: bool) {
             let mut packet = if six { v6(u16::try_from(payload).unwrap()) } else { v4(0, payload) };
             packet.push(0);
-            prop_assert_eq!(well_formed(&packet), None);
+            prop_assert_eq!(validate(&packet), None);
             packet.truncate(packet.len() - 2);
-            prop_assert_eq!(well_formed(&packet), None);
+            prop_assert_eq!(validate(&packet), None);
         }
 
         #[test]
         fn other_versions_do_not(mut packet in prop::collection::vec(any::<u8>(), 1..100), version in 0u8..16) {
             packet[0] = version << 4 | packet[0] & 0x0f;
             if version != 4 && version != 6 {
-                prop_assert_eq!(well_formed(&packet), None);
+                prop_assert_eq!(validate(&packet), None);
             }
         }
     }

@@ -7,24 +7,24 @@
 //! - [`split`]: segmentation of a super-packet (GSO)
 //! - [`coalesce`]: joining of one flow's packets to a super-packet (GRO)
 //! - [`mss`]: lowering of the MSS of TCP SYN segments
-//! - [`too_big`]: ICMP errors for packets that exceed an MTU (RFC 1191, RFC 8201)
-//! - [`carried`]: the checks that a tunnelled packet passes
+//! - [`icmp_error`]: ICMP errors for packets that exceed an MTU (RFC 1191, RFC 8201)
+//! - [`inner`]: the checks that a tunnelled packet passes
 //! - [`DropReason`]: the reasons for dropping a packet
 //!
 //! All functions accept arbitrary bytes: they return an error or `None`, and never panic.
 #![forbid(unsafe_code)]
 
-pub mod carried;
 pub mod checksum;
 pub mod coalesce;
 mod drop_reason;
 mod field;
+pub mod icmp_error;
 pub mod icmpv6;
+pub mod inner;
 pub mod ip;
 pub mod mss;
 pub mod split;
 pub mod tcp;
-pub mod too_big;
 pub mod transport;
 pub mod udp;
 pub mod virtio;

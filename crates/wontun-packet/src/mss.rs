@@ -60,7 +60,7 @@ fn clamp_syn(packet: &mut [u8], mtu: usize, partial_checksum: bool) -> Option<bo
             Version::V6 => IPV6_HEADER,
         };
     // the option's maximum is 65,535
-    let most = u16::try_from(mtu.saturating_sub(headers).max(1)).unwrap_or(u16::MAX);
+    let max_mss = u16::try_from(mtu.saturating_sub(headers).max(1)).unwrap_or(u16::MAX);
     let mut changed = false;
     let mut at = tcp::HEADER;
     let header = segment.get_mut(..len)?;
@@ -75,7 +75,7 @@ fn clamp_syn(packet: &mut [u8], mtu: usize, partial_checksum: bool) -> Option<bo
                 }
                 // of several options some hosts use the last, others the first
                 if kind == MSS && size == MSS_LEN {
-                    changed |= lower(header, at + 2, most, partial_checksum)?;
+                    changed |= lower(header, at + 2, max_mss, partial_checksum)?;
                 }
                 size
             }
@@ -85,18 +85,18 @@ fn clamp_syn(packet: &mut [u8], mtu: usize, partial_checksum: bool) -> Option<bo
     Some(changed)
 }
 
-/// Lowers the MSS at offset `place` of a TCP header to `most` if it is larger.
-fn lower(header: &mut [u8], place: usize, most: u16, partial_checksum: bool) -> Option<bool> {
+/// Lowers the MSS at offset `place` of a TCP header to `max_mss` if it is larger.
+fn lower(header: &mut [u8], place: usize, max_mss: u16, partial_checksum: bool) -> Option<bool> {
     let old = u16_at(header, place)?;
-    if old <= most {
+    if old <= max_mss {
         return Some(false);
     }
-    set(header, place, most.to_be_bytes())?;
+    set(header, place, max_mss.to_be_bytes())?;
     if !partial_checksum {
         let before = u16_at(header, tcp::CHECKSUM)?;
         // at an odd offset the upper byte is the lower one of the preceding word, and vice versa
         let (old, new) =
-            if place.is_multiple_of(2) { (old, most) } else { (old.swap_bytes(), most.swap_bytes()) };
+            if place.is_multiple_of(2) { (old, max_mss) } else { (old.swap_bytes(), max_mss.swap_bytes()) };
         set(header, tcp::CHECKSUM, checksum::update(before, old, new).to_be_bytes())?;
     }
     Some(true)
@@ -289,9 +289,9 @@ mod tests {
             if sample.flags & tcp::SYN == 0 {
                 prop_assert_eq!(&options, &sample.tcp_options);
             } else {
-                let most = mtu.saturating_sub(if sample.six { 60 } else { 40 }).max(1);
+                let max_mss = mtu.saturating_sub(if sample.six { 60 } else { 40 }).max(1);
                 let expected: Vec<_> =
-                    before.into_iter().map(|told| told.min(u16::try_from(most).unwrap())).collect();
+                    before.into_iter().map(|mss| mss.min(u16::try_from(max_mss).unwrap())).collect();
                 prop_assert_eq!(after, expected);
             }
             let again = Sample { tcp_options: options.clone(), ..sample };

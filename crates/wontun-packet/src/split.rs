@@ -46,7 +46,7 @@ pub struct Split {
 
 /// The lengths of the packets of one read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lengths {
+pub struct PacketLengths {
     /// Number of packets; not 0.
     pub count: usize,
     /// Bytes of each packet except the last.
@@ -55,9 +55,9 @@ pub struct Lengths {
     pub last: usize,
 }
 
-impl Lengths {
+impl PacketLengths {
     /// Describes one packet of `len` bytes.
-    pub const fn of_one(len: usize) -> Self {
+    pub const fn single(len: usize) -> Self {
         Self { count: 1, each: len, last: len }
     }
 
@@ -103,10 +103,10 @@ pub enum SplitError {
     #[error("a super-packet from the tun device is not one whole packet with a transport header")]
     Malformed,
     /// Its protocol differs from the one in the virtio-net header.
-    #[error("a super-packet from the tun device is not of the protocol that its virtio-net header tells")]
+    #[error("a super-packet from the tun device has another protocol than its virtio-net header says")]
     OtherProtocol,
     /// The checksum is not that of the transport header.
-    #[error("a super-packet's checksum is said to be elsewhere than in its transport header")]
+    #[error("the checksum offset of a super-packet is not that of its transport header")]
     OtherChecksum,
 }
 
@@ -133,7 +133,7 @@ impl Split {
         let field = transport.offset + transport.checksum_offset().ok_or(SplitError::OtherProtocol)?;
         if header
             .checksum
-            .is_some_and(|told| usize::from(told.start) != transport.offset || told.field() != field)
+            .is_some_and(|partial| usize::from(partial.start) != transport.offset || partial.field() != field)
         {
             return Err(SplitError::OtherChecksum);
         }
@@ -173,7 +173,7 @@ impl Split {
     }
 
     /// Returns the lengths of the packets still to be written.
-    pub fn lengths(&self) -> Lengths {
+    pub fn lengths(&self) -> PacketLengths {
         let each = self.next_len().unwrap_or_default();
         let last = match &self.plan {
             Plan::Whole { len, .. } => *len,
@@ -182,7 +182,7 @@ impl Split {
                 segments.headers_len + segments.payload - segments.done - before
             }
         };
-        Lengths { count: self.remaining, each, last }
+        PacketLengths { count: self.remaining, each, last }
     }
 
     /// Returns the bytes of the next packet; `None` after the last. All except the last have the
@@ -311,7 +311,7 @@ mod tests {
         let mut written = vec![];
         while let Some(len) = split.next_len() {
             let remaining = split.remaining();
-            let rest = Lengths { count: remaining, each: len, last: lengths.last };
+            let rest = PacketLengths { count: remaining, each: len, last: lengths.last };
             assert_eq!(split.lengths(), rest);
             // a buffer that is too short changes nothing
             assert_eq!(split.write_next(packet, &mut vec![0; len - 1]), None);
@@ -421,9 +421,9 @@ mod tests {
             let right = header(&sample, 100, true);
             assert!(Split::new(&right, &packet).is_ok());
             for gso in [Gso::TcpV4, Gso::TcpV6, Gso::Udp] {
-                let told = Segmentation { gso, ecn: false, size: 100 };
+                let segmentation = Segmentation { gso, ecn: false, size: 100 };
                 let fits = gso == right.segmentation.unwrap().gso;
-                let header = Header { segmentation: Some(told), ..right };
+                let header = Header { segmentation: Some(segmentation), ..right };
                 let error = (!fits).then_some(SplitError::OtherProtocol);
                 assert_eq!(Split::new(&header, &packet).err(), error);
             }

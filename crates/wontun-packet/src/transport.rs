@@ -54,7 +54,7 @@ pub(super) const fn is_extension(next_header: u8) -> bool {
 /// Locates the transport header of `packet`; returns `None` if it is not one complete packet, if it
 /// is a fragment, or if its chain of extension headers is incomplete or too long.
 pub fn find(packet: &[u8]) -> Option<Transport> {
-    let version = ip::well_formed(packet)?;
+    let version = ip::validate(packet)?;
     match version {
         Version::V4 => {
             let header: &[u8; IPV4_HEADER] = packet.first_chunk()?;
@@ -125,7 +125,7 @@ impl Transport {
     /// Returns true if `packet` has checksums and they are correct: that of the IPv4 header, and
     /// that of TCP or UDP. It returns false for one that cannot be computed (see
     /// [`Transport::source_routed`]).
-    pub fn is_intact(&self, packet: &[u8]) -> bool {
+    pub fn has_valid_checksums(&self, packet: &[u8]) -> bool {
         let header = packet.get(..self.offset).unwrap_or_default();
         if self.source_routed || self.version == Version::V4 && checksum::checksum(header) != 0 {
             return false;
@@ -226,9 +226,9 @@ mod tests {
         for six in [false, true] {
             let mut packet = Sample { six, tcp: false, payload: vec![1; 10], ..Sample::default() }.packet();
             let transport = find(&packet).unwrap();
-            assert!(transport.is_intact(&packet));
+            assert!(transport.has_valid_checksums(&packet));
             set(&mut packet, transport.offset + UDP_CHECKSUM, [0; 2]).unwrap();
-            assert!(!transport.is_intact(&packet));
+            assert!(!transport.has_valid_checksums(&packet));
         }
     }
 
@@ -239,14 +239,14 @@ mod tests {
             let transport = find(&packet).unwrap();
             prop_assert!(slow_is_intact(&packet, transport.offset));
             // IPv4 options may include a source route, which is not distinguished from others
-            prop_assert_eq!(transport.is_intact(&packet), sample.six || sample.ip_options.is_empty());
+            prop_assert_eq!(transport.has_valid_checksums(&packet), sample.six || sample.ip_options.is_empty());
             // a changed byte is detected, unless no checksum covers it
             let place = place % packet.len();
             packet[place] ^= change;
             if let Some(transport) = find(&packet).filter(|t| matches!(t.protocol, TCP | UDP) && !t.source_routed)
                 && transport.headers_len(&packet).is_some()
             {
-                prop_assert_eq!(transport.is_intact(&packet), slow_is_intact(&packet, transport.offset));
+                prop_assert_eq!(transport.has_valid_checksums(&packet), slow_is_intact(&packet, transport.offset));
             }
         }
 
@@ -270,7 +270,7 @@ mod tests {
             let _ = address_bytes(&packet);
             if let Some(transport) = find(&packet) {
                 let _ = transport.headers_len(&packet);
-                let _ = transport.is_intact(&packet);
+                let _ = transport.has_valid_checksums(&packet);
                 let _ = transport.set_length(&mut packet, len / 2);
             }
         }

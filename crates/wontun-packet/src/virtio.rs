@@ -95,17 +95,17 @@ pub enum HeaderError {
     Truncated,
     /// A kind of super-packet that was not requested, or an unknown one.
     #[error(
-        "a super-packet of type {0:#04x} came from the tun device; only TCP and UDP segmentation were asked for"
+        "a super-packet of the unknown type {0:#04x} came from the tun device; only TCP and UDP segmentation were requested"
     )]
     UnknownGso(u8),
     /// The segment size is 0.
     #[error("a super-packet of segments without payload came from the tun device")]
     ZeroSize,
     /// The length of the headers exceeds the packet.
-    #[error("a super-packet's headers are said to reach beyond its end")]
+    #[error("the header length of a super-packet exceeds its length")]
     HeadersBeyondEnd,
     /// The checksum lies outside of the packet.
-    #[error("a packet's checksum is said to lie beyond its end")]
+    #[error("the checksum offset of a packet exceeds its length")]
     ChecksumBeyondEnd,
 }
 

@@ -12,7 +12,7 @@ use crate::net::error_class::ErrorClass;
 use crate::net::recv_buffer::GroBatch;
 use crate::net::send_batch::{Route, SendBatch};
 use wontun_packet::DropReason;
-use wontun_packet::carried;
+use wontun_packet::inner;
 use wontun_proto::plain::{Datagram, Event};
 
 impl PlainTunnel {
@@ -99,7 +99,7 @@ impl PlainTunnel {
         } else if let Some(Some(remote)) = socket_info.draining {
             // the old peer may still send packets, but nobody becomes the peer by a draining socket
             let is_packet =
-                if batch.from == remote { carried::check(datagram) } else { Err(DropReason::UnknownSource) };
+                if batch.from == remote { inner::validate(datagram) } else { Err(DropReason::UnknownSource) };
             is_packet.map(|()| Datagram::Packet)
         } else {
             self.engine.handle_datagram(batch.from, datagram, core.now)

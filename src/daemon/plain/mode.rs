@@ -23,7 +23,7 @@ use crate::net::error_class::ErrorClass;
 use crate::net::recv_buffer::{GroBatch, MAX_GRO_SEGMENTS};
 use crate::net::send_batch::{Route, SendBatch};
 use wontun_packet::DropReason;
-use wontun_packet::split::Lengths;
+use wontun_packet::split::PacketLengths;
 use wontun_proto::plain::Role;
 use wontun_proto::time::Instant;
 use wontun_proto::wireguard::PublicKey;
@@ -59,7 +59,7 @@ impl Mode for PlainTunnel {
         &mut self,
         core: &mut Core,
         packet: &[u8],
-        _lengths: Lengths,
+        _lengths: PacketLengths,
     ) -> Result<RouteDecision<Self>, DropReason> {
         self.engine.handle_packet(packet, core.now)?;
         Ok(RouteDecision::Send(self.route_to_peer(core).ok_or(DropReason::Unreachable)?, ()))

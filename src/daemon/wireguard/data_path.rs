@@ -20,8 +20,8 @@ use crate::net::recv_buffer::{GroBatch, MAX_GRO_SEGMENTS};
 use crate::net::send_batch::{Route, SendBatch};
 use crate::net::timer::unix_now;
 use wontun_packet::DropReason;
-use wontun_packet::split::Lengths;
-use wontun_packet::{carried, ip, udp};
+use wontun_packet::split::PacketLengths;
+use wontun_packet::{inner, ip, udp};
 use wontun_proto::wireguard::message::{DATA_HEADER_LEN, DataHeader, Message};
 use wontun_proto::wireguard::{
     Accepted, Endpoint, Event, Incoming, Opened, Opening, Peer, PeerId, Transmit, outer_class,
@@ -62,7 +62,7 @@ impl WireGuard {
         &mut self,
         core: &Core,
         packet: &[u8],
-        lengths: Lengths,
+        lengths: PacketLengths,
     ) -> Result<RouteDecision<Self>, DropReason> {
         let (_, destination) = ip::addresses(packet).ok_or(DropReason::Malformed)?;
         let peer = self.allowed_ips.lookup(destination).ok_or(DropReason::NotRouted)?;
@@ -364,7 +364,7 @@ impl DataBatch {
                 Err(reason) => Outcome::Dropped(reason),
                 Ok(Ok(Opened::Packet(len))) => {
                     let packet = datagram.get(DATA_HEADER_LEN..).and_then(|rest| rest.get(..len));
-                    let checked = carried::check(packet.unwrap_or_default());
+                    let checked = inner::validate(packet.unwrap_or_default());
                     Outcome::Opened(checked.map(|()| Opened::Packet(len)))
                 }
                 Ok(opened) => Outcome::Opened(opened),

@@ -23,7 +23,7 @@ use crate::net::error_class::ErrorClass;
 use crate::net::recv_buffer::GroBatch;
 use crate::net::send_batch::{Route, SendBatch};
 use wontun_packet::DropReason;
-use wontun_packet::split::Lengths;
+use wontun_packet::split::PacketLengths;
 use wontun_proto::time::Instant;
 use wontun_proto::wireguard::message::{DATA_HEADER_LEN, TAG_LEN};
 use wontun_proto::wireguard::padding::PADDING;
@@ -62,7 +62,7 @@ impl Mode for WireGuard {
         &mut self,
         core: &mut Core,
         packet: &[u8],
-        lengths: Lengths,
+        lengths: PacketLengths,
     ) -> Result<RouteDecision<Self>, DropReason> {
         self.route_packet(core, packet, lengths)
     }

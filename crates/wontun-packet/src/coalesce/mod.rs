@@ -30,7 +30,7 @@ mod segment;
 
 use std::ops::Range;
 
-use segment::{Class, Segment, classify, continues, is_like, pushes, same_flow, same_hosts};
+use segment::{Class, Segment, classify, continues, has_psh, is_like, same_flow, same_hosts};
 
 use super::field::set;
 use super::ip::IPV6_HEADER;
@@ -111,10 +111,10 @@ struct Group {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CoalesceError {
     /// The batch is full or is being written: all writes must be taken first.
-    #[error("the batch for the tun device takes no more packets before it is written")]
+    #[error("the batch for the tun device is full and must be written first")]
     Full,
     /// The range lies outside of the arena.
-    #[error("a packet for the tun device lies outside of the buffer that it is said to be in")]
+    #[error("a packet for the tun device lies outside of its buffer")]
     OutOfBounds,
 }
 
@@ -157,21 +157,21 @@ impl Coalescer {
         self.packet_count == 0
     }
 
-    /// Adds the packet at the range `place` of `arena`. The packet must stay there, unchanged,
-    /// until it has been written; `arena` is the same for all packets of a batch.
+    /// Adds the packet in `range` of `arena`. The packet must stay there, unchanged, until it has
+    /// been written; `arena` is the same for all packets of a batch.
     ///
     /// # Errors
     /// [`CoalesceError`]: the packet was not added.
-    pub fn handle_packet(&mut self, arena: &[u8], place: Range<usize>) -> Result<(), CoalesceError> {
+    pub fn handle_packet(&mut self, arena: &[u8], range: Range<usize>) -> Result<(), CoalesceError> {
         if self.packet_count == MAX_PACKETS || self.written > 0 {
             return Err(CoalesceError::Full);
         }
-        let bytes = arena.get(place.clone()).ok_or(CoalesceError::OutOfBounds)?;
-        let (Ok(start), Ok(len)) = (u32::try_from(place.start), u32::try_from(bytes.len())) else {
+        let bytes = arena.get(range.clone()).ok_or(CoalesceError::OutOfBounds)?;
+        let (Ok(start), Ok(len)) = (u32::try_from(range.start), u32::try_from(bytes.len())) else {
             return Err(CoalesceError::OutOfBounds);
         };
         let packet = Packet { start, len, next: NONE };
-        if self.follow(arena, packet, bytes) {
+        if self.append_to_latest(arena, packet, bytes) {
             return Ok(());
         }
         match classify(bytes, self.udp) {
@@ -181,28 +181,28 @@ impl Coalescer {
                     arena,
                 );
                 if let Some(slot) = slot {
-                    if self.join(arena, slot, packet, bytes, &segment) {
+                    if self.append(arena, slot, packet, bytes, &segment) {
                         return Ok(());
                     }
                     self.close(slot);
                 }
-                self.begin(packet, Some(segment), bytes);
+                self.start_group(packet, Some(segment), bytes);
             }
-            Class::Alone(transport) => {
+            Class::Single(transport) => {
                 let slot =
                     self.find_open(|first, flow| same_flow(first, &flow.transport, bytes, &transport), arena);
                 if let Some(slot) = slot {
                     self.close(slot);
                 }
-                self.begin(packet, None, bytes);
+                self.start_group(packet, None, bytes);
             }
             Class::Unknown => {
                 while let Some(slot) = self.find_open(|first, _| same_hosts(first, bytes), arena) {
                     self.close(slot);
                 }
-                self.begin(packet, None, bytes);
+                self.start_group(packet, None, bytes);
             }
-            Class::NoFlow => self.begin(packet, None, bytes),
+            Class::NoFlow => self.start_group(packet, None, bytes),
         }
         Ok(())
     }
@@ -231,12 +231,12 @@ impl Coalescer {
         Some(Gather { head, arena, packets, group: *group, skip, layout: self.layout })
     }
 
-    /// Returns the index in `open` of the group whose first packet `is_it` accepts.
-    fn find_open(&self, is_it: impl Fn(&[u8], &Segment) -> bool, arena: &[u8]) -> Option<usize> {
+    /// Returns the index in `open` of the group whose first packet `matches` accepts.
+    fn find_open(&self, matches: impl Fn(&[u8], &Segment) -> bool, arena: &[u8]) -> Option<usize> {
         self.open.iter().position(|&group| {
             let Some(group) = self.groups.get(usize::from(group)) else { return false };
             let first = bytes_of(&self.packets, group.first, arena);
-            first.zip(group.segment).is_some_and(|(first, segment)| is_it(first, &segment))
+            first.zip(group.segment).is_some_and(|(first, segment)| matches(first, &segment))
         })
     }
 
@@ -249,17 +249,17 @@ impl Coalescer {
     /// Fast path for the most common case: the next segment of the last packet's flow. It has the
     /// same headers, so they need not be parsed again. Returns false if the packet needs the full
     /// check.
-    fn follow(&mut self, arena: &[u8], packet: Packet, bytes: &[u8]) -> bool {
+    fn append_to_latest(&mut self, arena: &[u8], packet: Packet, bytes: &[u8]) -> bool {
         let group = self.open.get(self.latest).and_then(|&number| self.groups.get(usize::from(number)));
         let Some((group, segment)) = group.and_then(|group| Some((group, group.segment?))) else {
             return false;
         };
         let Some(first) = bytes_of(&self.packets, group.first, arena) else { return false };
-        is_like(first, bytes, &segment) && self.join(arena, self.latest, packet, bytes, &segment)
+        is_like(first, bytes, &segment) && self.append(arena, self.latest, packet, bytes, &segment)
     }
 
     /// Adds the packet to the open group at `slot`, if the rules allow it.
-    fn join(&mut self, arena: &[u8], slot: usize, packet: Packet, bytes: &[u8], segment: &Segment) -> bool {
+    fn append(&mut self, arena: &[u8], slot: usize, packet: Packet, bytes: &[u8], segment: &Segment) -> bool {
         let Some(&number) = self.open.get(slot) else { return false };
         let Some(group) = self.groups.get_mut(usize::from(number)) else { return false };
         let Some(first) = bytes_of(&self.packets, group.first, arena) else { return false };
@@ -268,8 +268,8 @@ impl Coalescer {
         if payload > group.size
             || len > MAX_LEN
             || !continues(first, bytes, segment, group.count, group.size)
-            || !segment.transport.is_intact(bytes)
-            || !(group.verified || segment.transport.is_intact(first))
+            || !segment.transport.has_valid_checksums(bytes)
+            || !(group.verified || segment.transport.has_valid_checksums(first))
         {
             return false;
         }
@@ -281,10 +281,10 @@ impl Coalescer {
         group.count += 1;
         group.len = len;
         group.verified = true;
-        group.push = pushes(bytes, segment);
+        group.push = has_psh(bytes, segment);
         let ended = group.push || payload < group.size || usize::from(group.count) == MAX_SEGMENTS;
         self.latest = slot;
-        self.store(packet);
+        self.push_packet(packet);
         if ended {
             self.close(slot);
         }
@@ -292,10 +292,10 @@ impl Coalescer {
     }
 
     /// Begins a group with the packet.
-    fn begin(&mut self, packet: Packet, segment: Option<Segment>, bytes: &[u8]) {
+    fn start_group(&mut self, packet: Packet, segment: Option<Segment>, bytes: &[u8]) {
         let number = u8::try_from(self.packet_count).unwrap_or(NONE);
         let payload = segment.map_or(0, |segment| bytes.len() - segment.headers_len);
-        let push = segment.is_some_and(|segment| pushes(bytes, &segment));
+        let push = segment.is_some_and(|segment| has_psh(bytes, &segment));
         let group = Group {
             first: number,
             last: number,
@@ -318,16 +318,16 @@ impl Coalescer {
             }
             self.latest = slot;
         }
-        if let Some(place) = self.groups.get_mut(self.group_count) {
-            *place = group;
+        if let Some(slot) = self.groups.get_mut(self.group_count) {
+            *slot = group;
             self.group_count += 1;
         }
-        self.store(packet);
+        self.push_packet(packet);
     }
 
-    fn store(&mut self, packet: Packet) {
-        if let Some(place) = self.packets.get_mut(self.packet_count) {
-            *place = packet;
+    fn push_packet(&mut self, packet: Packet) {
+        if let Some(slot) = self.packets.get_mut(self.packet_count) {
+            *slot = packet;
             self.packet_count += 1;
         }
     }

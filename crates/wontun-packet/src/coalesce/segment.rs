@@ -1,4 +1,4 @@
-//! Rules for merging packets: those for a single packet, and those for a pair.
+//! Rules for merging packets: those for a one_transport packet, and those for a pair.
 //!
 //! They follow the kernel's GRO, and guarantee that splitting restores the original packets:
 //! - TCP with ACK and optionally PSH, ECE, CWR, or UDP with a checksum; with payload; no IPv4
@@ -58,7 +58,7 @@ pub(super) enum Class {
     /// It may be merged with others.
     Segment(Segment),
     /// It is written alone and closes its flow's group.
-    Alone(Transport),
+    Single(Transport),
     /// It may belong to any flow between its hosts: a fragment, or an incomplete packet.
     Unknown,
     /// It belongs to no flow: another protocol.
@@ -95,7 +95,7 @@ pub(super) fn classify(packet: &[u8], udp: bool) -> Class {
     }
     match segment(packet, transport, udp) {
         Some(segment) => Class::Segment(segment),
-        None => Class::Alone(transport),
+        None => Class::Single(transport),
     }
 }
 
@@ -122,7 +122,7 @@ fn segment(packet: &[u8], transport: Transport, udp: bool) -> Option<Segment> {
 }
 
 /// Returns true if a TCP packet has PSH set.
-pub(super) fn pushes(packet: &[u8], segment: &Segment) -> bool {
+pub(super) fn has_psh(packet: &[u8], segment: &Segment) -> bool {
     segment.transport.protocol == TCP
         && packet.get(segment.transport.offset + tcp::FLAGS).is_some_and(|flags| flags & PSH != 0)
 }
@@ -134,7 +134,7 @@ pub(super) fn is_like(first: &[u8], next: &[u8], segment: &Segment) -> bool {
     let Segment { transport, headers_len, .. } = *segment;
     let at = transport.offset;
     next.len() > headers_len
-        && ip::well_formed(next) == Some(transport.version)
+        && ip::validate(next) == Some(transport.version)
         && (transport.protocol == TCP
             || u32_at(first, at) == u32_at(next, at)
                 && next.get(at..).is_some_and(|it| udp_length(it).map(usize::from) == Some(it.len())))
@@ -146,11 +146,16 @@ pub(super) fn same_hosts(one: &[u8], other: &[u8]) -> bool {
 }
 
 /// Returns true if two packets belong to one flow: the same protocol, addresses and ports.
-pub(super) fn same_flow(one: &[u8], of_one: &Transport, other: &[u8], of_other: &Transport) -> bool {
+pub(super) fn same_flow(
+    one: &[u8],
+    one_transport: &Transport,
+    other: &[u8],
+    other_transport: &Transport,
+) -> bool {
     let ports = |packet: &[u8], transport: &Transport| u32_at(packet, transport.offset);
-    of_one.protocol == of_other.protocol
-        && of_one.version == of_other.version
-        && ports(one, of_one) == ports(other, of_other)
+    one_transport.protocol == other_transport.protocol
+        && one_transport.version == other_transport.version
+        && ports(one, one_transport) == ports(other, other_transport)
         && same_hosts(one, other)
 }
 

@@ -126,9 +126,7 @@ impl<P: Copy + Eq + Hash> AllowedIps<P> {
     /// Removes all prefixes of `peer` and returns their number.
     pub fn remove_peer(&mut self, peer: P) -> usize {
         let before = self.count;
-        while let Some(first) =
-            self.peer_prefixes.get(&peer).and_then(|list| self.entry(list.first))
-        {
+        while let Some(first) = self.peer_prefixes.get(&peer).and_then(|list| self.entry(list.first)) {
             self.remove(first.prefix);
         }
         before - self.count

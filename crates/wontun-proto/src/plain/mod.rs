@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::time::Instant;
 use wontun_packet::DropReason;
-use wontun_packet::{carried, udp};
+use wontun_packet::{inner, udp};
 
 /// The datagram that opens a tunnel, and keeps it open through NAT.
 pub const HELLO: &[u8] = b"hello?";
@@ -183,7 +183,7 @@ impl Plain {
         } else if datagram.is_empty() {
             Err(DropReason::Empty)
         } else {
-            carried::check(datagram).map(|()| Datagram::Packet)
+            inner::validate(datagram).map(|()| Datagram::Packet)
         }
     }
 
@@ -193,7 +193,7 @@ impl Plain {
     /// Returns the reason to drop it: it is not a valid IP packet, no peer is known, or it is a
     /// datagram of the tunnel itself.
     pub fn handle_packet(&mut self, packet: &[u8], now: Instant) -> Result<(), DropReason> {
-        carried::check(packet)?;
+        inner::validate(packet)?;
         let endpoint = self.peer().ok_or(DropReason::NoPeer)?;
         if udp::is_addressed_to(packet, endpoint) {
             return Err(DropReason::OwnTun);

@@ -28,9 +28,7 @@ pub enum KeyError {
     )]
     Length(usize),
     /// Not base64 with one `=` at its end.
-    #[error(
-        "not a base64 key; expected {KEY_TEXT_LEN} characters A-Z a-z 0-9 + / with one = at the end"
-    )]
+    #[error("not a base64 key; expected {KEY_TEXT_LEN} characters A-Z a-z 0-9 + / with one = at the end")]
     Encoding,
 }
 

@@ -31,7 +31,7 @@ use super::timestamp::TimestampGenerator;
 use crate::stack;
 use crate::time::Instant;
 use wontun_packet::DropReason;
-use wontun_packet::split::Lengths;
+use wontun_packet::split::PacketLengths;
 
 /// A datagram to send, at the front of the caller's buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -277,7 +277,7 @@ impl Interface {
         let packet =
             buffer.get(DATA_HEADER_LEN..).and_then(|rest| rest.get(..len)).ok_or(DropReason::Buffer)?;
         let class = ecn::outer_class(packet);
-        match self.begin_send(id, Lengths::of_one(len), now)? {
+        match self.begin_send(id, PacketLengths::single(len), now)? {
             Some((mut sealing, endpoint)) => {
                 let len = sealing.seal(buffer, len).ok_or(DropReason::Buffer)?;
                 Ok(Outgoing::Transmit(Transmit { peer: Some(id), endpoint, len, class }))
@@ -295,7 +295,7 @@ impl Interface {
     pub fn begin_send(
         &mut self,
         id: PeerId,
-        packets: Lengths,
+        packets: PacketLengths,
         now: Instant,
     ) -> Result<Option<(Sealing, Endpoint)>, DropReason> {
         let (context, peers) = self.split()?;

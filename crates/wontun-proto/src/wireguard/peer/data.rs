@@ -9,7 +9,7 @@ use super::super::padding::padded_len;
 use super::{Context, Peer};
 use crate::time::Instant;
 use wontun_packet::DropReason;
-use wontun_packet::split::Lengths;
+use wontun_packet::split::PacketLengths;
 
 /// Accepted data messages of one session that were received together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,7 +35,7 @@ impl Peer {
     pub(in super::super) fn begin_send(
         &mut self,
         context: &Context<'_>,
-        packets: Lengths,
+        packets: PacketLengths,
         now: Instant,
     ) -> Result<Option<Sealing>, DropReason> {
         if self.endpoint.is_none() {
@@ -49,7 +49,7 @@ impl Peer {
 
     /// Reserves counters of the current session and updates timers and transfer for the packets;
     /// `None` without a session.
-    fn reserve(&mut self, packets: Lengths, mtu: usize, now: Instant) -> Option<Sealing> {
+    fn reserve(&mut self, packets: PacketLengths, mtu: usize, now: Instant) -> Option<Sealing> {
         let keypair = self.keypairs.sending(now)?;
         let sealing = keypair.reserve(packets.count as u64, mtu);
         let needs_rekey = keypair.needs_rekey(now);
@@ -209,7 +209,7 @@ impl Peer {
     }
 
     fn seal(&mut self, buffer: &mut [u8], len: usize, mtu: usize, now: Instant) -> Option<usize> {
-        self.reserve(Lengths::of_one(len), mtu, now)?.seal(buffer, len)
+        self.reserve(PacketLengths::single(len), mtu, now)?.seal(buffer, len)
     }
 
     /// Returns true if a timer is due at `now`.

@@ -1,4 +1,5 @@
-//! Filter for packets that enter or leave a tunnel, common to both directions and both protocols.
+//! Validation of inner packets, those that enter or leave a tunnel: the same for both directions and
+//! both protocols.
 
 use super::{icmpv6, ip};
 use crate::DropReason;
@@ -9,8 +10,8 @@ use crate::DropReason;
 ///
 /// # Errors
 /// The reason for the drop: the packet is malformed, or is a neighbour discovery message.
-pub fn check(packet: &[u8]) -> Result<(), DropReason> {
-    match ip::well_formed(packet) {
+pub fn validate(packet: &[u8]) -> Result<(), DropReason> {
+    match ip::validate(packet) {
         None => Err(DropReason::Malformed),
         Some(ip::Version::V6) if icmpv6::is_neighbour_discovery(packet) => {
             Err(DropReason::NeighbourDiscovery)

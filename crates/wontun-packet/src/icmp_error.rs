@@ -8,13 +8,13 @@ use super::field::{set, u16_at};
 use super::ip::{self, IPV4_HEADER, IPV6_HEADER};
 
 /// Size of the buffer for [`reply`], in bytes: no ICMPv6 error is longer (RFC 4443 section 2.4 c).
-pub const MAX_REPLY: usize = 1280;
+pub const MAX_ERROR_LEN: usize = 1280;
 /// Maximum length of an ICMP error (RFC 1812 section 4.3.2.3).
-const MAX_REPLY_V4: usize = 576;
+const MAX_ERROR_LEN_V4: usize = 576;
 
 /// Minimum MTU of an IPv4 link (RFC 791), and of an IPv6 link (RFC 8200).
-const MIN_MTU_V4: usize = 68;
-const MIN_MTU_V6: usize = 1280;
+const IPV4_MIN_MTU: usize = 68;
+const IPV6_MIN_MTU: usize = 1280;
 
 /// Bytes of ICMP header in front of the quoted packet.
 const ICMP_HEADER: usize = 8;
@@ -61,25 +61,25 @@ const MAX_EXTENSIONS: usize = 8;
 /// and the sender expects packets from that address out of the tunnel, so that no reverse path
 /// filter drops the reply. It is addressed to the source of `packet`, so it takes the way back.
 /// Rate limiting is up to the caller (RFC 4443 section 2.4 f).
-pub fn reply(packet: &[u8], mtu: usize, out: &mut [u8; MAX_REPLY]) -> Option<usize> {
-    ip::well_formed(packet)?;
+pub fn packet_too_big(packet: &[u8], mtu: usize, out: &mut [u8; MAX_ERROR_LEN]) -> Option<usize> {
+    ip::validate(packet)?;
     match ip::addresses(packet)? {
         (IpAddr::V4(source), IpAddr::V4(destination)) if is_host_v4(source) && is_host_v4(destination) => {
-            reply_v4(packet, mtu.max(MIN_MTU_V4), source, destination, out)
+            fragmentation_needed(packet, mtu.max(IPV4_MIN_MTU), source, destination, out)
         }
         (IpAddr::V6(source), IpAddr::V6(destination)) if is_host_v6(source) && is_host_v6(destination) => {
-            reply_v6(packet, mtu.max(MIN_MTU_V6), source, destination, out)
+            packet_too_big_v6(packet, mtu.max(IPV6_MIN_MTU), source, destination, out)
         }
         _ => None,
     }
 }
 
-fn reply_v4(
+fn fragmentation_needed(
     packet: &[u8],
     mtu: usize,
     source: Ipv4Addr,
     destination: Ipv4Addr,
-    out: &mut [u8; MAX_REPLY],
+    out: &mut [u8; MAX_ERROR_LEN],
 ) -> Option<usize> {
     let fragment = u16_at(packet, 6)?;
     if packet.len() <= mtu || fragment & DONT_FRAGMENT == 0 || fragment & FRAGMENT_OFFSET != 0 {
@@ -88,7 +88,7 @@ fn reply_v4(
     if *packet.get(9)? == ICMP && is_error_v4(*packet.get(usize::from(packet.first()? & 0x0f) * 4)?) {
         return None;
     }
-    let quoted = packet.get(..packet.len().min(MAX_REPLY_V4 - IPV4_HEADER - ICMP_HEADER))?;
+    let quoted = packet.get(..packet.len().min(MAX_ERROR_LEN_V4 - IPV4_HEADER - ICMP_HEADER))?;
     let len = IPV4_HEADER + ICMP_HEADER + quoted.len();
     let (header, message) = out.get_mut(..len)?.split_at_mut_checked(IPV4_HEADER)?;
     header.fill(0);
@@ -110,17 +110,17 @@ fn reply_v4(
     Some(len)
 }
 
-fn reply_v6(
+fn packet_too_big_v6(
     packet: &[u8],
     mtu: usize,
     source: Ipv6Addr,
     destination: Ipv6Addr,
-    out: &mut [u8; MAX_REPLY],
+    out: &mut [u8; MAX_ERROR_LEN],
 ) -> Option<usize> {
     if packet.len() <= mtu || !may_be_answered_v6(packet)? {
         return None;
     }
-    let quoted = packet.get(..packet.len().min(MAX_REPLY - IPV6_HEADER - ICMP_HEADER))?;
+    let quoted = packet.get(..packet.len().min(MAX_ERROR_LEN - IPV6_HEADER - ICMP_HEADER))?;
     let len = IPV6_HEADER + ICMP_HEADER + quoted.len();
     let payload = u16::try_from(ICMP_HEADER + quoted.len()).ok()?;
     let (header, message) = out.get_mut(..len)?.split_at_mut_checked(IPV6_HEADER)?;
@@ -190,8 +190,8 @@ mod tests {
 
     fn answer(packet: &[u8], mtu: usize) -> Option<Vec<u8>> {
         // prior contents of the buffer
-        let mut out = [0xa5; MAX_REPLY];
-        let len = reply(packet, mtu, &mut out)?;
+        let mut out = [0xa5; MAX_ERROR_LEN];
+        let len = packet_too_big(packet, mtu, &mut out)?;
         assert!(out[len..].iter().all(|byte| *byte == 0xa5));
         Some(out[..len].to_vec())
     }
@@ -373,7 +373,7 @@ mod tests {
             if let Some(answer) = answer {
                 check(&packet, told, &answer);
                 // never in reply to an ICMP error of our own
-                prop_assert_eq!(super::reply(&answer, 68, &mut [0; MAX_REPLY]), None);
+                prop_assert_eq!(super::packet_too_big(&answer, 68, &mut [0; MAX_ERROR_LEN]), None);
             }
         }
 
