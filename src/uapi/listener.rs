@@ -16,8 +16,8 @@ use rustix::fs::{RenameFlags, renameat_with};
 use socket2::{Socket, Type};
 
 use super::claim::{Claim, ClaimError, Occupant, claim, occupant};
+use super::connection::UapiConnection;
 use super::place::{UapiError, UapiFolders, UapiWarning, socket_name};
-use super::stream::UapiStream;
 use crate::config::TunName;
 
 /// Maximum number of connections held by the event loop; beyond that it drops the one that has been
@@ -144,7 +144,7 @@ impl UapiListener {
     /// # Errors
     /// An error of the kernel, such as too many open files: pending connections stay in the queue,
     /// and no edge reports when to try again.
-    pub fn accept(&self) -> io::Result<Option<UapiStream>> {
+    pub fn accept(&self) -> io::Result<Option<UapiConnection>> {
         loop {
             let socket = match self.socket.accept() {
                 Ok((socket, _)) => socket,
@@ -157,7 +157,7 @@ impl UapiListener {
             let uid = getsockopt(&socket, sockopt::PeerCredentials)?.uid();
             if uid == 0 || uid == geteuid().as_raw() {
                 socket.set_nonblocking(true)?;
-                return Ok(Some(UapiStream::new(UnixStream::from(OwnedFd::from(socket)))));
+                return Ok(Some(UapiConnection::new(UnixStream::from(OwnedFd::from(socket)))));
             }
         }
     }

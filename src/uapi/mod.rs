@@ -31,6 +31,7 @@
 mod answer;
 mod changes;
 mod claim;
+mod connection;
 mod error;
 mod hex;
 mod limits;
@@ -40,10 +41,10 @@ mod place;
 mod print;
 mod request;
 mod secret_text;
-mod stream;
 
 pub use answer::{Answer, InterfaceStatus, PeerStatus, Report, failure, success};
 pub use changes::{AllowedIpChange, Changes, PeerChanges};
+pub use connection::{RequestPoll, UapiConnection};
 pub use error::{RequestError, RequestFault};
 pub(crate) use hex::decode as key_from_hex;
 pub use limits::{MAX_LINE, MAX_REQUEST};
@@ -51,7 +52,6 @@ pub use listener::{MAX_CONNECTIONS, UapiListener};
 pub use place::{UapiError, UapiFolders, UapiWarning, socket_name};
 pub use request::{Progress, Request, RequestParser};
 pub use secret_text::SecretText;
-pub use stream::{Poll, UapiStream};
 
 #[cfg(test)]
 mod tests;

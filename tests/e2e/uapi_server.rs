@@ -13,8 +13,8 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use wontun::config::TunName;
 use wontun::uapi::{
-    Answer, Changes, InterfaceStatus, MAX_CONNECTIONS, PeerStatus, Poll, Report, Request, UapiListener,
-    UapiStream, UapiWarning, failure, success,
+    Answer, Changes, InterfaceStatus, MAX_CONNECTIONS, PeerStatus, Report, Request, RequestPoll,
+    UapiConnection, UapiListener, UapiWarning, failure, success,
 };
 use wontun_proto::allowed_ips::Prefix;
 use wontun_proto::wireguard::{PresharedKey, PrivateKey, PublicKey};
@@ -218,7 +218,7 @@ fn serve(mut listener: UapiListener, state: &Mutex<State>, stop: &EventFd) -> En
     add(&listener, input, LISTENER);
     add(&listener.watch().unwrap(), input, WATCH);
     add(stop, input, STOP);
-    let mut streams: Vec<(u64, UapiStream)> = Vec::new();
+    let mut streams: Vec<(u64, UapiConnection)> = Vec::new();
     let mut ready: Vec<u64> = Vec::new();
     let mut next = FIRST_STREAM;
     loop {
@@ -268,16 +268,16 @@ enum Turn {
     End,
 }
 
-fn handle(stream: &mut UapiStream, state: &mut State) -> Turn {
+fn handle(stream: &mut UapiConnection, state: &mut State) -> Turn {
     let request = match stream.poll_request() {
-        Ok(Poll::Request(request)) => request,
-        Ok(Poll::Refused(error)) => {
+        Ok(RequestPoll::Request(request)) => request,
+        Ok(RequestPoll::Rejected(error)) => {
             state.refused.push(error.to_string());
             return Turn::Another;
         }
-        Ok(Poll::Again) => return Turn::Another,
-        Ok(Poll::Blocked) => return Turn::Over,
-        Ok(Poll::Closed) | Err(_) => return Turn::End,
+        Ok(RequestPoll::Again) => return Turn::Another,
+        Ok(RequestPoll::Blocked) => return Turn::Over,
+        Ok(RequestPoll::Closed) | Err(_) => return Turn::End,
     };
     let answer = match request {
         Request::Get => state.model.answer(Report::Get).finish(),

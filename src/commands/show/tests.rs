@@ -8,7 +8,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::uapi::{Answer, InterfaceStatus, PeerStatus, Poll, Report as Operation, Request, UapiListener};
+use crate::uapi::{
+    Answer, InterfaceStatus, PeerStatus, Report as Operation, Request, RequestPoll, UapiListener,
+};
 use wontun_proto::allowed_ips::Prefix;
 use wontun_proto::wireguard::{PresharedKey, PrivateKey, PublicKey};
 
@@ -101,7 +103,7 @@ fn while_answering<T>(listener: &UapiListener, test: impl FnOnce() -> T) -> T {
             while !done.load(Ordering::Relaxed) {
                 streams.extend(listener.accept().unwrap());
                 for stream in &mut streams {
-                    if let Ok(Poll::Request(request)) = stream.poll_request() {
+                    if let Ok(RequestPoll::Request(request)) = stream.poll_request() {
                         assert_eq!(request, Request::Status, "secrets are not asked for");
                         stream.respond(status()).unwrap();
                     }

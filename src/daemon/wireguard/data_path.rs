@@ -242,7 +242,7 @@ impl WireGuard {
                 if let Some(suppressed) = self.peer_log.allow(peer, LineKind::Handshake, core.now) {
                     info!(peer = self.peer_name(peer), suppressed, "handshake completed");
                 }
-                self.resolver.handle_answered(peer);
+                self.resolver.handle_response_sent(peer);
                 self.report_reached(core, peer);
                 self.report_endpoint(core, peer);
                 self.update_socket(core, peer)

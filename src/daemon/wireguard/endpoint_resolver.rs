@@ -73,7 +73,7 @@ impl EndpointResolver {
     }
 
     /// Records that the peer answers at the current address.
-    pub(super) fn handle_answered(&mut self, peer: PeerId) {
+    pub(super) fn handle_response_sent(&mut self, peer: PeerId) {
         if let Some(name) = self.names.get_mut(&peer) {
             name.retry_delay = RETRY;
         }

@@ -44,7 +44,7 @@ impl Mode for WireGuard {
     fn handle_message(&mut self, context: &mut Context, message: FromTunnel) {
         match message {
             FromTunnel::Changed(number) => self.handle_changed(context, number),
-            FromTunnel::Answered(number) => self.handle_answered(context, number),
+            FromTunnel::Answered(number) => self.handle_response_sent(context, number),
             FromTunnel::Endpoint { peer, address, is_confirmed } => {
                 self.handle_endpoint(context, &peer, address, is_confirmed);
             }

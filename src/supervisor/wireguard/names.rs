@@ -98,7 +98,7 @@ impl WireGuard {
     /// tried now.
     pub(super) fn note_answer(&mut self, context: &mut Context, key: &PublicKey, is_known: bool) -> bool {
         if is_known {
-            self.remembered.handle_answered(key);
+            self.remembered.handle_response_sent(key);
             return false;
         }
         self.try_remembered(context, key)

@@ -119,7 +119,7 @@ impl Remembered {
     }
 
     /// Records that the name of a peer was answered.
-    pub(super) fn handle_answered(&mut self, key: &PublicKey) {
+    pub(super) fn handle_response_sent(&mut self, key: &PublicKey) {
         self.waiting.remove(key);
         self.settled.insert(*key);
     }
@@ -418,7 +418,7 @@ mod tests {
         remembered.handle_asked(&b, at(1));
         assert_eq!(remembered.deadline(), Some(at(2000)));
         assert_eq!(remembered.take_due(at(1999)), []);
-        remembered.handle_answered(&b);
+        remembered.handle_response_sent(&b);
         assert_eq!(remembered.take_due(at(9000)), [a]);
         assert_eq!(remembered.take(&a), "192.0.2.7".parse().ok());
         for key in [a, b] {

@@ -7,10 +7,10 @@ use zeroize::Zeroizing;
 
 use super::*;
 
-fn pair() -> (UnixStream, UapiStream) {
+fn pair() -> (UnixStream, UapiConnection) {
     let (client, server) = UnixStream::pair().unwrap();
     server.set_nonblocking(true).unwrap();
-    (client, UapiStream::new(server))
+    (client, UapiConnection::new(server))
 }
 
 /// Returns the answers received so far.
@@ -25,9 +25,9 @@ fn received(client: &mut UnixStream) -> String {
 
 const REQUEST: &[u8] = b"set=1\nlisten_port=7\n\n";
 
-fn listen_port(poll: &Poll) -> Option<u16> {
+fn listen_port(poll: &RequestPoll) -> Option<u16> {
     match poll {
-        Poll::Request(Request::Set(changes)) => changes.listen_port,
+        RequestPoll::Request(Request::Set(changes)) => changes.listen_port,
         _ => None,
     }
 }
@@ -37,7 +37,7 @@ fn a_request_may_come_in_two_pieces() {
     for cut in 1..REQUEST.len() {
         let (mut client, mut stream) = pair();
         client.write_all(&REQUEST[..cut]).unwrap();
-        assert!(matches!(stream.poll_request().unwrap(), Poll::Blocked), "{cut}");
+        assert!(matches!(stream.poll_request().unwrap(), RequestPoll::Blocked), "{cut}");
         client.write_all(&REQUEST[cut..]).unwrap();
         assert_eq!(listen_port(&stream.poll_request().unwrap()), Some(7), "{cut}");
     }
@@ -48,16 +48,16 @@ fn several_requests_are_answered_one_after_the_other() {
     let (mut client, mut stream) = pair();
     client.write_all(&[REQUEST, b"get=1\n\nstatus=1\n\n"].concat()).unwrap();
     assert_eq!(listen_port(&stream.poll_request().unwrap()), Some(7));
-    assert!(matches!(stream.poll_request().unwrap(), Poll::Blocked), "the first has no answer yet");
+    assert!(matches!(stream.poll_request().unwrap(), RequestPoll::Blocked), "the first has no answer yet");
     stream.respond(success()).unwrap();
-    assert!(matches!(stream.poll_request().unwrap(), Poll::Request(Request::Get)));
+    assert!(matches!(stream.poll_request().unwrap(), RequestPoll::Request(Request::Get)));
     stream.respond(failure(-5)).unwrap();
-    assert!(matches!(stream.poll_request().unwrap(), Poll::Request(Request::Status)));
+    assert!(matches!(stream.poll_request().unwrap(), RequestPoll::Request(Request::Status)));
     stream.respond(success()).unwrap();
-    assert!(matches!(stream.poll_request().unwrap(), Poll::Blocked));
+    assert!(matches!(stream.poll_request().unwrap(), RequestPoll::Blocked));
     assert_eq!(received(&mut client), "errno=0\n\nerrno=-5\n\nerrno=0\n\n");
     drop(client);
-    assert!(matches!(stream.poll_request().unwrap(), Poll::Closed));
+    assert!(matches!(stream.poll_request().unwrap(), RequestPoll::Closed));
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn a_wrong_request_is_answered_and_the_next_one_understood() {
     let (mut client, mut stream) = pair();
     client.write_all(b"set=1\nlisten_port=x\nfwmark=1\n\n").unwrap();
     client.write_all(REQUEST).unwrap();
-    let Poll::Refused(error) = stream.poll_request().unwrap() else { panic!("refused") };
+    let RequestPoll::Rejected(error) = stream.poll_request().unwrap() else { panic!("refused") };
     assert_eq!(
         error.to_string(),
         "line 2 of the request: listen_port: found 'x', expected a UDP port from 0 to 65535"
@@ -79,9 +79,9 @@ fn an_end_in_the_middle_is_an_error_and_changes_nothing() {
     let (mut client, mut stream) = pair();
     client.write_all(&REQUEST[..REQUEST.len() - 1]).unwrap();
     client.shutdown(std::net::Shutdown::Write).unwrap();
-    let Poll::Refused(error) = stream.poll_request().unwrap() else { panic!("refused") };
+    let RequestPoll::Rejected(error) = stream.poll_request().unwrap() else { panic!("refused") };
     assert_eq!(error.fault, RequestFault::Unfinished);
-    assert!(matches!(stream.poll_request().unwrap(), Poll::Closed));
+    assert!(matches!(stream.poll_request().unwrap(), RequestPoll::Closed));
     assert_eq!(received(&mut client), "errno=-71\n\n");
 }
 
@@ -101,9 +101,9 @@ fn a_large_request_is_read_in_turns() {
     let mut turns = 0;
     let request = loop {
         match stream.poll_request().unwrap() {
-            Poll::Again => turns += 1,
-            Poll::Blocked => std::thread::yield_now(),
-            Poll::Request(request) => break request,
+            RequestPoll::Again => turns += 1,
+            RequestPoll::Blocked => std::thread::yield_now(),
+            RequestPoll::Request(request) => break request,
             other => panic!("{other:?}"),
         }
     };
@@ -130,14 +130,14 @@ fn a_request_without_end_is_cut_off() {
     });
     let error = loop {
         match stream.poll_request().unwrap() {
-            Poll::Again => {}
-            Poll::Blocked => std::thread::yield_now(),
-            Poll::Refused(error) => break error,
+            RequestPoll::Again => {}
+            RequestPoll::Blocked => std::thread::yield_now(),
+            RequestPoll::Rejected(error) => break error,
             other => panic!("{other:?}"),
         }
     };
     assert_eq!((error.fault.clone(), error.errno()), (RequestFault::TooLong, -7));
-    assert!(matches!(stream.poll_request().unwrap(), Poll::Closed));
+    assert!(matches!(stream.poll_request().unwrap(), RequestPoll::Closed));
     drop(stream);
     let mut client = writer.join().unwrap();
     assert_eq!(received(&mut client), "errno=-7\n\n");
@@ -147,12 +147,12 @@ fn a_request_without_end_is_cut_off() {
 fn one_who_does_not_read_is_not_read_either() {
     let (mut client, mut stream) = pair();
     client.write_all(b"get=1\n\nget=1\n\n").unwrap();
-    assert!(matches!(stream.poll_request().unwrap(), Poll::Request(Request::Get)));
+    assert!(matches!(stream.poll_request().unwrap(), RequestPoll::Request(Request::Get)));
     let answer = vec![b'x'; 4 << 20];
     stream.respond(Zeroizing::new(answer)).unwrap();
     assert!(stream.wants_write());
     for _ in 0..3 {
-        assert!(matches!(stream.poll_request().unwrap(), Poll::Blocked));
+        assert!(matches!(stream.poll_request().unwrap(), RequestPoll::Blocked));
     }
     let reader = std::thread::spawn(move || {
         let mut answer = vec![0; 4 << 20];
@@ -160,7 +160,7 @@ fn one_who_does_not_read_is_not_read_either() {
         assert!(answer.iter().all(|&byte| byte == b'x'));
         client
     });
-    while !matches!(stream.poll_request().unwrap(), Poll::Request(Request::Get)) {
+    while !matches!(stream.poll_request().unwrap(), RequestPoll::Request(Request::Get)) {
         std::thread::yield_now();
     }
     assert!(!stream.wants_write());
@@ -171,7 +171,7 @@ fn one_who_does_not_read_is_not_read_either() {
 fn one_who_hangs_up_without_reading_is_an_error_of_that_connection() {
     let (mut client, mut stream) = pair();
     client.write_all(b"get=1\n\n").unwrap();
-    assert!(matches!(stream.poll_request().unwrap(), Poll::Request(Request::Get)));
+    assert!(matches!(stream.poll_request().unwrap(), RequestPoll::Request(Request::Get)));
     drop(client);
     assert!(stream.respond(success()).is_err());
 }

@@ -115,7 +115,7 @@ fn a_live_one_is_refused_and_its_owner_named() {
     assert_eq!(names(folder.path()), ["run"]);
     assert!(first.path().exists());
     // the check was a connection like any other
-    assert!(matches!(first.accept().unwrap().unwrap().poll_request().unwrap(), Poll::Closed));
+    assert!(matches!(first.accept().unwrap().unwrap().poll_request().unwrap(), RequestPoll::Closed));
 }
 
 /// A socket of another program, as wireguard-go creates it, and one with a full queue count as
@@ -320,7 +320,7 @@ fn one_who_takes_over_is_the_owner() {
     let mut client = UnixStream::connect(listener.path()).unwrap();
     client.write_all(b"get=1\n\n").unwrap();
     let mut stream = listener.accept().unwrap().unwrap();
-    assert!(matches!(stream.poll_request().unwrap(), Poll::Request(Request::Get)));
+    assert!(matches!(stream.poll_request().unwrap(), RequestPoll::Request(Request::Get)));
     stream.respond(success()).unwrap();
     let mut answer = [0; 9];
     client.read_exact(&mut answer).unwrap();

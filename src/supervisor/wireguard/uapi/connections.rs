@@ -8,7 +8,7 @@ use nix::poll::PollFlags;
 
 use crate::config::TunName;
 use crate::supervisor::mode::Source;
-use crate::uapi::{UapiError, UapiListener, UapiStream};
+use crate::uapi::{UapiConnection, UapiError, UapiListener};
 use wontun_proto::time::Instant;
 
 /// The socket, if there is one, and its connections.
@@ -25,7 +25,7 @@ pub(in crate::supervisor::wireguard) struct Uapi {
 /// A client connection.
 #[derive(Debug)]
 pub(super) struct Client {
-    pub(super) stream: UapiStream,
+    pub(super) stream: UapiConnection,
     /// Change whose acknowledgement triggers the answer.
     pub(super) change: Option<u32>,
 }
@@ -64,7 +64,7 @@ impl Uapi {
         }
         for (number, Client { stream, .. }) in &self.clients {
             // while it waits for an answer, only a hang-up is of interest
-            let flags = match (stream.wants_write(), stream.is_owed_an_answer()) {
+            let flags = match (stream.wants_write(), stream.is_awaiting_response()) {
                 (true, _) => PollFlags::POLLOUT,
                 (false, true) => PollFlags::empty(),
                 (false, false) => PollFlags::POLLIN,

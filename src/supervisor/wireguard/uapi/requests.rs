@@ -14,7 +14,7 @@ use crate::supervisor::context::{Context, Stop};
 use crate::supervisor::sockets::SocketsError;
 use crate::supervisor::wireguard::change::ChangeError;
 use crate::supervisor::wireguard::state::WireGuard;
-use crate::uapi::{MAX_CONNECTIONS, Poll, Report, Request, failure, success};
+use crate::uapi::{MAX_CONNECTIONS, Report, Request, RequestPoll, failure, success};
 use wontun_proto::time::Instant;
 
 /// Number of connections accepted per turn.
@@ -78,26 +78,27 @@ impl WireGuard {
     ) {
         // taken out, so that a request can change everything else
         let Some(mut client) = self.uapi.clients.remove(&number) else { return };
-        if client.stream.is_owed_an_answer() && events.intersects(PollFlags::POLLHUP | PollFlags::POLLERR) {
+        if client.stream.is_awaiting_response() && events.intersects(PollFlags::POLLHUP | PollFlags::POLLERR)
+        {
             return;
         }
         // a read may return several requests
         for _ in 0..MAX_REQUESTS {
             match client.stream.poll_request() {
-                Ok(Poll::Blocked | Poll::Again) => {
+                Ok(RequestPoll::Blocked | RequestPoll::Again) => {
                     self.uapi.clients.insert(number, client);
                     return;
                 }
-                Ok(Poll::Request(request)) => {
+                Ok(RequestPoll::Request(request)) => {
                     if !self.handle_request(context, number, &mut client, request) {
                         return;
                     }
                 }
-                Ok(Poll::Refused(error)) => {
+                Ok(RequestPoll::Rejected(error)) => {
                     warn!(%error, "a request to the socket for wg(8) is not understood, nothing was changed");
                 }
                 // the client is gone
-                Ok(Poll::Closed) | Err(_) => return,
+                Ok(RequestPoll::Closed) | Err(_) => return,
             }
         }
     }
@@ -134,9 +135,13 @@ impl WireGuard {
     }
 
     /// Handles an answer that the tunnel process has written, or whose client is gone.
-    pub(in crate::supervisor::wireguard) fn handle_answered(&mut self, context: &mut Context, number: u32) {
+    pub(in crate::supervisor::wireguard) fn handle_response_sent(
+        &mut self,
+        context: &mut Context,
+        number: u32,
+    ) {
         if let Some(client) = self.uapi.clients.get_mut(&number).filter(|client| client.change.is_none()) {
-            client.stream.handle_answered();
+            client.stream.handle_response_sent();
             // another request may have been read already
             self.drain_uapi_client(context, number, PollFlags::empty());
         }

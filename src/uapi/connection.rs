@@ -11,17 +11,17 @@ use super::error::RequestError;
 use super::request::{Request, RequestParser};
 
 /// Size of the read buffer in bytes.
-const CHUNK: usize = 16 << 10;
-/// Number of reads per call of [`UapiStream::poll_request`], so that other connections get a turn.
-const READS: u32 = 4;
+const READ_BUFFER: usize = 16 << 10;
+/// Number of reads per call of [`UapiConnection::poll_request`], so that other connections get a turn.
+const MAX_READS: u32 = 4;
 
-/// Result of [`UapiStream::poll_request`].
+/// Result of [`UapiConnection::poll_request`].
 #[derive(Debug)]
-pub enum Poll {
-    /// A request, to be answered with [`UapiStream::respond`]; then poll again.
+pub enum RequestPoll {
+    /// A request, to be answered with [`UapiConnection::respond`]; then poll again.
     Request(Request),
-    /// An invalid request, already answered; the error is for the log. Poll again.
-    Refused(RequestError),
+    /// An invalid request, already answered; the error is for the log. RequestPoll again.
+    Rejected(RequestError),
     /// There may be more input, but the turn is over: poll again without waiting for an edge.
     Again,
     /// Nothing to do until the next edge, of either kind.
@@ -35,31 +35,31 @@ pub enum Poll {
 ///
 /// No input is read while an answer is unsent, so that the cost of a connection is bounded whatever
 /// the client does.
-pub struct UapiStream {
+pub struct UapiConnection {
     socket: UnixStream,
     parser: RequestParser,
-    input: Box<Zeroizing<[u8; CHUNK]>>,
+    input: Box<Zeroizing<[u8; READ_BUFFER]>>,
     /// Range of `input` that is not parsed yet.
     unread: std::ops::Range<usize>,
     output: Zeroizing<Vec<u8>>,
     sent: usize,
-    is_owed_an_answer: bool,
+    is_awaiting_response: bool,
     /// True if the connection closes after the answer.
-    ends: bool,
+    is_closing: bool,
 }
 
-impl UapiStream {
+impl UapiConnection {
     /// Creates a connection from a non-blocking socket.
     pub(super) fn new(socket: UnixStream) -> Self {
         Self {
             socket,
             parser: RequestParser::default(),
-            input: Box::new(Zeroizing::new([0; CHUNK])),
+            input: Box::new(Zeroizing::new([0; READ_BUFFER])),
             unread: 0..0,
             output: Zeroizing::default(),
             sent: 0,
-            is_owed_an_answer: false,
-            ends: false,
+            is_awaiting_response: false,
+            is_closing: false,
         }
     }
 
@@ -67,34 +67,37 @@ impl UapiStream {
     ///
     /// # Errors
     /// An error of the kernel, such as a reset connection: drop the connection.
-    pub fn poll_request(&mut self) -> io::Result<Poll> {
+    pub fn poll_request(&mut self) -> io::Result<RequestPoll> {
         if !self.flush()? {
-            return Ok(Poll::Blocked);
+            return Ok(RequestPoll::Blocked);
         }
-        if self.ends {
-            return Ok(Poll::Closed);
+        if self.is_closing {
+            return Ok(RequestPoll::Closed);
         }
-        if self.is_owed_an_answer {
-            return Ok(Poll::Blocked);
+        if self.is_awaiting_response {
+            return Ok(RequestPoll::Blocked);
         }
-        for _ in 0..READS {
+        for _ in 0..MAX_READS {
             if let Some(request) = self.parse() {
-                return self.give(request);
+                return self.deliver(request);
             }
             match self.socket.read(self.input.as_mut_slice()) {
                 Ok(0) => {
-                    self.ends = true;
-                    return self.parser.handle_end().map_or(Ok(Poll::Closed), |error| self.give(Err(error)));
+                    self.is_closing = true;
+                    return self
+                        .parser
+                        .handle_end()
+                        .map_or(Ok(RequestPoll::Closed), |error| self.deliver(Err(error)));
                 }
                 Ok(length) => self.unread = 0..length,
                 Err(error) => match error.kind() {
-                    io::ErrorKind::WouldBlock => return Ok(Poll::Blocked),
+                    io::ErrorKind::WouldBlock => return Ok(RequestPoll::Blocked),
                     io::ErrorKind::Interrupted => {}
                     _ => return Err(error),
                 },
             }
         }
-        self.parse().map_or(Ok(Poll::Again), |request| self.give(request))
+        self.parse().map_or(Ok(RequestPoll::Again), |request| self.deliver(request))
     }
 
     /// Sends an answer, and keeps what the socket does not take at once.
@@ -102,20 +105,20 @@ impl UapiStream {
     /// # Errors
     /// An error of the kernel: drop the connection.
     pub fn respond(&mut self, answer: Zeroizing<Vec<u8>>) -> io::Result<()> {
-        self.is_owed_an_answer = false;
+        self.is_awaiting_response = false;
         self.output = answer;
         self.sent = 0;
         self.flush().map(drop)
     }
 
     /// Records that another process has written the answer to this connection.
-    pub const fn handle_answered(&mut self) {
-        self.is_owed_an_answer = false;
+    pub const fn handle_response_sent(&mut self) {
+        self.is_awaiting_response = false;
     }
 
     /// Returns true while a request waits for its answer.
-    pub const fn is_owed_an_answer(&self) -> bool {
-        self.is_owed_an_answer
+    pub const fn is_awaiting_response(&self) -> bool {
+        self.is_awaiting_response
     }
 
     /// Returns true if part of an answer is unsent.
@@ -130,16 +133,16 @@ impl UapiStream {
         progress.request
     }
 
-    fn give(&mut self, request: Result<Request, RequestError>) -> io::Result<Poll> {
+    fn deliver(&mut self, request: Result<Request, RequestError>) -> io::Result<RequestPoll> {
         match request {
             Ok(request) => {
-                self.is_owed_an_answer = true;
-                Ok(Poll::Request(request))
+                self.is_awaiting_response = true;
+                Ok(RequestPoll::Request(request))
             }
             Err(error) => {
-                self.ends |= error.is_fatal();
+                self.is_closing |= error.is_fatal();
                 self.respond(failure(error.errno()))?;
-                Ok(Poll::Refused(error))
+                Ok(RequestPoll::Rejected(error))
             }
         }
     }
@@ -161,14 +164,14 @@ impl UapiStream {
     }
 }
 
-impl AsFd for UapiStream {
+impl AsFd for UapiConnection {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 }
 
-impl std::fmt::Debug for UapiStream {
+impl std::fmt::Debug for UapiConnection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "UapiStream({:?})", self.socket)
+        write!(f, "UapiConnection({:?})", self.socket)
     }
 }
