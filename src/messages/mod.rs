@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::config::TunName;
-use crate::uapi::{Changes, Report};
+use crate::uapi::{Changes, ResponseFormat};
 use wontun_proto::wireguard::PublicKey;
 
 pub mod address;
@@ -109,7 +109,7 @@ pub enum ToTunnel {
         /// Number of the connection.
         client: u32,
         /// Operation to answer.
-        report: Report,
+        report: ResponseFormat,
     },
     /// Log a summary of the counters (SIGUSR1).
     Summary,

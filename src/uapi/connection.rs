@@ -6,9 +6,9 @@ use std::os::unix::net::UnixStream;
 
 use zeroize::Zeroizing;
 
-use super::answer::failure;
 use super::error::RequestError;
 use super::request::{Request, RequestParser};
+use super::response::error_response;
 
 /// Size of the read buffer in bytes.
 const READ_BUFFER: usize = 16 << 10;
@@ -141,7 +141,7 @@ impl UapiConnection {
             }
             Err(error) => {
                 self.is_closing |= error.is_fatal();
-                self.respond(failure(error.errno()))?;
+                self.respond(error_response(error.errno()))?;
                 Ok(RequestPoll::Rejected(error))
             }
         }

@@ -5,7 +5,7 @@
 //! other on one connection. The protocol is that of <https://www.wireguard.com/xplatform/>; where
 //! that leaves something open, the behaviour follows wireguard-go.
 //!
-//! [`RequestParser`] and [`Answer`] work on bytes only. A request is read to its end before any of
+//! [`RequestParser`] and [`Response`] work on bytes only. A request is read to its end before any of
 //! it is applied: a request with an error changes nothing, whereas wireguard-go has applied the
 //! lines before it.
 //!
@@ -28,7 +28,6 @@
 //! | `-EOPNOTSUPP` | `wontun_kill_switch=on` for a tunnel that was started without one |
 //! | `-EADDRINUSE`, `-EIO` | applying the request failed: the port is in use, another error |
 
-mod answer;
 mod changes;
 mod claim;
 mod connection;
@@ -40,9 +39,9 @@ mod listener;
 mod place;
 mod print;
 mod request;
+mod response;
 mod secret_text;
 
-pub use answer::{Answer, InterfaceStatus, PeerStatus, Report, failure, success};
 pub use changes::{AllowedIpChange, Changes, PeerChanges};
 pub use connection::{RequestPoll, UapiConnection};
 pub use error::{RequestError, RequestFault};
@@ -51,6 +50,7 @@ pub use limits::{MAX_LINE, MAX_REQUEST};
 pub use listener::{MAX_CONNECTIONS, UapiListener};
 pub use place::{UapiError, UapiFolders, UapiWarning, socket_name};
 pub use request::{Progress, Request, RequestParser};
+pub use response::{InterfaceStatus, PeerStatus, Response, ResponseFormat, error_response, ok_response};
 pub use secret_text::SecretText;
 
 #[cfg(test)]

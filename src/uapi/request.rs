@@ -12,7 +12,7 @@ pub enum Request {
     /// `get=1`: returns the configuration, secrets included, and the traffic counters.
     Get,
     /// `status=1`, an extension for `wontun show`: like `get=1`, without secrets and with
-    /// additional state. See [`super::Report::Status`].
+    /// additional state. See [`super::ResponseFormat::Status`].
     Status,
     /// `set=1`: applies the changes.
     Set(Changes),

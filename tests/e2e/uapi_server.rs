@@ -13,8 +13,8 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use wontun::config::TunName;
 use wontun::uapi::{
-    Answer, Changes, InterfaceStatus, MAX_CONNECTIONS, PeerStatus, Report, Request, RequestPoll,
-    UapiConnection, UapiListener, UapiWarning, failure, success,
+    Changes, InterfaceStatus, MAX_CONNECTIONS, PeerStatus, Request, RequestPoll, Response, ResponseFormat,
+    UapiConnection, UapiListener, UapiWarning, error_response, ok_response,
 };
 use wontun_proto::allowed_ips::Prefix;
 use wontun_proto::wireguard::{PresharedKey, PrivateKey, PublicKey};
@@ -113,7 +113,7 @@ impl Model {
         }
     }
 
-    fn answer(&self, report: Report) -> Answer {
+    fn answer(&self, report: ResponseFormat) -> Response {
         let public_key = self.private_key.as_ref().map(PrivateKey::public_key);
         let interface = InterfaceStatus {
             private_key: self.private_key.as_ref(),
@@ -125,7 +125,7 @@ impl Model {
             repairs: &[],
             problems: &[],
         };
-        let mut answer = Answer::new(report, &interface, [("replay", 3)]);
+        let mut answer = Response::new(report, &interface, [("replay", 3)]);
         for peer in &self.peers {
             let status = PeerStatus {
                 public_key: &peer.public_key,
@@ -280,14 +280,14 @@ fn handle(stream: &mut UapiConnection, state: &mut State) -> Turn {
         Ok(RequestPoll::Closed) | Err(_) => return Turn::End,
     };
     let answer = match request {
-        Request::Get => state.model.answer(Report::Get).finish(),
-        Request::Status => state.model.answer(Report::Status).finish(),
+        Request::Get => state.model.answer(ResponseFormat::Get).finish(),
+        Request::Status => state.model.answer(ResponseFormat::Status).finish(),
         Request::Set(changes) => match state.errno {
-            Some(errno) => failure(errno),
+            Some(errno) => error_response(errno),
             None => {
                 state.model.apply(&changes);
                 state.changes.push(changes);
-                success()
+                ok_response()
             }
         },
     };

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::uapi::{
-    Answer, InterfaceStatus, PeerStatus, Report as Operation, Request, RequestPoll, UapiListener,
+    InterfaceStatus, PeerStatus, Request, RequestPoll, Response, ResponseFormat, UapiListener,
 };
 use wontun_proto::allowed_ips::Prefix;
 use wontun_proto::wireguard::{PresharedKey, PrivateKey, PublicKey};
@@ -66,7 +66,7 @@ fn status() -> zeroize::Zeroizing<Vec<u8>> {
         problems: &["a chain drops".to_owned()],
     };
     let mut answer =
-        Answer::new(Operation::Status, &interface, [("replay", 3), ("no_key", 0), ("bad_mac1", 7)]);
+        Response::new(ResponseFormat::Status, &interface, [("replay", 3), ("no_key", 0), ("bad_mac1", 7)]);
     let old = PeerStatus {
         public_key: &PublicKey::from_bytes([1; 32]),
         name: None,

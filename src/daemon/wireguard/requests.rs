@@ -9,7 +9,7 @@ use crate::daemon::core::Core;
 use crate::daemon::error::DaemonError;
 use crate::daemon::token::Token;
 use crate::messages::FromTunnel;
-use crate::uapi::Report;
+use crate::uapi::ResponseFormat;
 
 impl WireGuard {
     /// Starts writing the answer to a client's request.
@@ -17,7 +17,7 @@ impl WireGuard {
         &mut self,
         core: &mut Core,
         client: u32,
-        report: Report,
+        report: ResponseFormat,
         descriptors: Vec<OwnedFd>,
     ) -> Result<(), DaemonError> {
         let Ok([connection]) = <[OwnedFd; 1]>::try_from(descriptors) else {

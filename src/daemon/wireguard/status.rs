@@ -9,14 +9,14 @@ use crate::daemon::core::Core;
 use crate::daemon::mode::Mode as _;
 use crate::messages::Status;
 use crate::net::timer::unix_now;
-use crate::uapi::{Answer, InterfaceStatus, PeerStatus, Report};
+use crate::uapi::{InterfaceStatus, PeerStatus, Response, ResponseFormat};
 use wontun_packet::DropReason;
 use wontun_proto::time::Instant;
 use wontun_proto::wireguard::PeerId;
 
 impl WireGuard {
     /// Returns the answer to `get=1` or `status=1`.
-    pub(super) fn answer(&self, core: &Core, report: Report) -> Zeroizing<Vec<u8>> {
+    pub(super) fn answer(&self, core: &Core, report: ResponseFormat) -> Zeroizing<Vec<u8>> {
         let host = &core.supervisor.host;
         let (repairs, problems) = (host.repairs.counts(), host.problems());
         let interface = InterfaceStatus {
@@ -32,7 +32,7 @@ impl WireGuard {
         let mut totals = core.totals();
         totals.set_drops(DropReason::Unsent, self.lost_packets());
         let drops = DropReason::ALL.map(|reason| (reason.name(), totals.drops(reason)));
-        let mut answer = Answer::new(report, &interface, drops);
+        let mut answer = Response::new(report, &interface, drops);
         for id in self.engine.peer_ids() {
             self.answer_peer(core, &mut answer, id);
         }
@@ -52,7 +52,7 @@ impl WireGuard {
         Status::WireGuard { connected, peers, handshake }
     }
 
-    fn answer_peer(&self, core: &Core, answer: &mut Answer, id: PeerId) {
+    fn answer_peer(&self, core: &Core, answer: &mut Response, id: PeerId) {
         let Some(peer) = self.engine.peer(id) else { return };
         let age = peer.last_handshake().map(|last| core.now.since(last));
         let transfer = peer.transfer();

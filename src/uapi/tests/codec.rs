@@ -442,7 +442,7 @@ fn answers_are_wireguard_gos() {
         repairs: &[],
         problems: &[],
     };
-    let mut answer = Answer::new(Report::Get, &interface, [("replay", 3)]);
+    let mut answer = Response::new(ResponseFormat::Get, &interface, [("replay", 3)]);
     let none = PresharedKey::default();
     let mut status = PeerStatus {
         public_key: &public(OTHER),
@@ -507,9 +507,9 @@ fn an_interface_without_anything_says_little() {
         repairs: &[],
         problems: &[],
     };
-    assert_eq!(*Answer::new(Report::Get, &interface, []).finish(), b"errno=0\n\n");
-    assert_eq!(*success(), b"errno=0\n\n");
-    assert_eq!(*failure(-98), b"errno=-98\n\n");
+    assert_eq!(*Response::new(ResponseFormat::Get, &interface, []).finish(), b"errno=0\n\n");
+    assert_eq!(*ok_response(), b"errno=0\n\n");
+    assert_eq!(*error_response(-98), b"errno=-98\n\n");
 }
 
 #[test]
@@ -526,7 +526,7 @@ fn the_status_has_no_secret() {
         repairs: &[("rule", 2), ("route", 0)],
         problems: &["a chain\u{1b} drops\n[31m".to_owned()],
     };
-    let mut answer = Answer::new(Report::Status, &interface, [("replay", 3), ("buffer", 0)]);
+    let mut answer = Response::new(ResponseFormat::Status, &interface, [("replay", 3), ("buffer", 0)]);
     let status = PeerStatus {
         public_key: &public(KEY),
         name: Some(&"Anna's phone".parse().unwrap()),

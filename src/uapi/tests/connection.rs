@@ -49,11 +49,11 @@ fn several_requests_are_answered_one_after_the_other() {
     client.write_all(&[REQUEST, b"get=1\n\nstatus=1\n\n"].concat()).unwrap();
     assert_eq!(listen_port(&stream.poll_request().unwrap()), Some(7));
     assert!(matches!(stream.poll_request().unwrap(), RequestPoll::Blocked), "the first has no answer yet");
-    stream.respond(success()).unwrap();
+    stream.respond(ok_response()).unwrap();
     assert!(matches!(stream.poll_request().unwrap(), RequestPoll::Request(Request::Get)));
-    stream.respond(failure(-5)).unwrap();
+    stream.respond(error_response(-5)).unwrap();
     assert!(matches!(stream.poll_request().unwrap(), RequestPoll::Request(Request::Status)));
-    stream.respond(success()).unwrap();
+    stream.respond(ok_response()).unwrap();
     assert!(matches!(stream.poll_request().unwrap(), RequestPoll::Blocked));
     assert_eq!(received(&mut client), "errno=0\n\nerrno=-5\n\nerrno=0\n\n");
     drop(client);
@@ -110,7 +110,7 @@ fn a_large_request_is_read_in_turns() {
     let Request::Set(changes) = request else { panic!("a set") };
     assert_eq!(changes.peers[0].allowed_ips.len(), NETWORKS);
     assert!(turns > 10, "{turns} turns");
-    stream.respond(success()).unwrap();
+    stream.respond(ok_response()).unwrap();
     assert_eq!(received(&mut writer.join().unwrap()), "errno=0\n\n");
 }
 
@@ -173,5 +173,5 @@ fn one_who_hangs_up_without_reading_is_an_error_of_that_connection() {
     client.write_all(b"get=1\n\n").unwrap();
     assert!(matches!(stream.poll_request().unwrap(), RequestPoll::Request(Request::Get)));
     drop(client);
-    assert!(stream.respond(success()).is_err());
+    assert!(stream.respond(ok_response()).is_err());
 }

@@ -321,7 +321,7 @@ fn one_who_takes_over_is_the_owner() {
     client.write_all(b"get=1\n\n").unwrap();
     let mut stream = listener.accept().unwrap().unwrap();
     assert!(matches!(stream.poll_request().unwrap(), RequestPoll::Request(Request::Get)));
-    stream.respond(success()).unwrap();
+    stream.respond(ok_response()).unwrap();
     let mut answer = [0; 9];
     client.read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b"errno=0\n\n");

@@ -14,7 +14,7 @@ use crate::supervisor::context::{Context, Stop};
 use crate::supervisor::sockets::SocketsError;
 use crate::supervisor::wireguard::change::ChangeError;
 use crate::supervisor::wireguard::state::WireGuard;
-use crate::uapi::{MAX_CONNECTIONS, Report, Request, RequestPoll, failure, success};
+use crate::uapi::{MAX_CONNECTIONS, Request, RequestPoll, ResponseFormat, error_response, ok_response};
 use wontun_proto::time::Instant;
 
 /// Number of connections accepted per turn.
@@ -51,7 +51,7 @@ impl WireGuard {
         }
     }
 
-    /// Accepts connections again after a failure, if that is due.
+    /// Accepts connections again after a error_response, if that is due.
     pub(in crate::supervisor::wireguard) fn serve_uapi(&mut self, now: Instant) {
         if self.uapi.retry_at.is_some_and(|at| now >= at) {
             self.accept_uapi(now);
@@ -112,8 +112,8 @@ impl WireGuard {
         request: Request,
     ) -> bool {
         let report = match request {
-            Request::Get => Report::Get,
-            Request::Status => Report::Status,
+            Request::Get => ResponseFormat::Get,
+            Request::Status => ResponseFormat::Status,
             Request::Set(changes) => match self.change(context, changes) {
                 Ok(change) => {
                     client.change = Some(change);
@@ -121,7 +121,7 @@ impl WireGuard {
                 }
                 Err(error) => {
                     warn!(%error, "a change by wg(8) cannot be made, nothing was changed");
-                    return client.stream.respond(failure(errno(&error))).is_ok();
+                    return client.stream.respond(error_response(errno(&error))).is_ok();
                 }
             },
         };
@@ -130,7 +130,7 @@ impl WireGuard {
                 context.tunnel.send_with(&ToTunnel::Answer { client: number, report }, vec![descriptor]);
                 true
             }
-            Err(_) => client.stream.respond(failure(-(Errno::EMFILE as i32))).is_ok(),
+            Err(_) => client.stream.respond(error_response(-(Errno::EMFILE as i32))).is_ok(),
         }
     }
 
@@ -161,7 +161,7 @@ impl WireGuard {
         for number in numbers {
             let Some(client) = self.uapi.clients.get_mut(&number) else { continue };
             client.change = None;
-            if client.stream.respond(success()).is_err() {
+            if client.stream.respond(ok_response()).is_err() {
                 self.uapi.clients.remove(&number);
                 continue;
             }

@@ -15,7 +15,7 @@ use wontun_proto::wireguard::{KEY_LEN, PresharedKey, PrivateKey, PublicKey};
 
 /// Operation that is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Report {
+pub enum ResponseFormat {
     /// `get=1`, with the answer of wireguard-go.
     Get,
     /// `status=1`, with an answer that contains no secrets. It has `own_public_key` instead of
@@ -73,22 +73,22 @@ pub struct PeerStatus<'a> {
 
 /// Builder of the answer to `get=1` or `status=1`.
 #[derive(Debug)]
-pub struct Answer {
+pub struct Response {
     text: SecretText,
-    report: Report,
+    report: ResponseFormat,
 }
 
-impl Answer {
+impl Response {
     /// Starts an answer with the interface. `drops` are the names and counters of the drop reasons;
     /// `status=1` lists those that are not zero.
     pub fn new<'n>(
-        report: Report,
+        report: ResponseFormat,
         interface: &InterfaceStatus<'_>,
         drops: impl IntoIterator<Item = (&'n str, u64)>,
     ) -> Self {
         let mut answer = Self { text: SecretText::default(), report };
         match report {
-            Report::Get => {
+            ResponseFormat::Get => {
                 if let Some(key) = interface.private_key {
                     answer.key("private_key", key.as_bytes());
                 }
@@ -99,7 +99,7 @@ impl Answer {
                     answer.line("fwmark", interface.fwmark);
                 }
             }
-            Report::Status => {
+            ResponseFormat::Status => {
                 answer.line("version", env!("CARGO_PKG_VERSION"));
                 if let Some(key) = interface.public_key {
                     answer.key("own_public_key", key.as_bytes());
@@ -129,8 +129,8 @@ impl Answer {
     pub fn peer(&mut self, peer: &PeerStatus<'_>, allowed_ips: impl IntoIterator<Item = Prefix>) {
         self.key("public_key", peer.public_key.as_bytes());
         match self.report {
-            Report::Get => self.key("preshared_key", peer.preshared_key.as_bytes()),
-            Report::Status => {
+            ResponseFormat::Get => self.key("preshared_key", peer.preshared_key.as_bytes()),
+            ResponseFormat::Status => {
                 if !peer.preshared_key.is_none() {
                     self.line("has_preshared_key", true);
                 }
@@ -171,11 +171,11 @@ impl Answer {
 }
 
 /// Returns the answer to a successful `set=1`.
-pub fn success() -> Zeroizing<Vec<u8>> {
-    failure(0)
+pub fn ok_response() -> Zeroizing<Vec<u8>> {
+    error_response(0)
 }
 
 /// Returns the answer to a failed request. `wg set` expects a negative number.
-pub fn failure(errno: i32) -> Zeroizing<Vec<u8>> {
+pub fn error_response(errno: i32) -> Zeroizing<Vec<u8>> {
     Zeroizing::new(format!("errno={errno}\n\n").into_bytes())
 }
