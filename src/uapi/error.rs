@@ -13,17 +13,17 @@ const SHOWN: usize = 60;
 
 /// A request that cannot be parsed. None of it was applied.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("line {line} of the request: {fault}")]
+#[error("line {line} of the request: {kind}")]
 pub struct RequestError {
     /// Number of the line, starting at 1.
     pub line: usize,
     /// Fault of the line.
-    pub fault: RequestFault,
+    pub kind: RequestErrorKind,
 }
 
 /// Fault of a line or of the whole request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RequestFault {
+pub enum RequestErrorKind {
     /// An invalid value of a key.
     #[error("{key}: found {found}, expected {expected}")]
     Value {
@@ -67,15 +67,15 @@ pub enum RequestFault {
 impl RequestError {
     /// Returns the errno of the answer.
     pub const fn errno(&self) -> i32 {
-        let errno = match self.fault {
-            RequestFault::Value { .. } | RequestFault::UnknownKey { .. } | RequestFault::Trailing(_) => {
-                Errno::EINVAL
-            }
-            RequestFault::Operation(_)
-            | RequestFault::NoValue
-            | RequestFault::LongLine
-            | RequestFault::Unfinished => Errno::EPROTO,
-            RequestFault::TooLong => Errno::E2BIG,
+        let errno = match self.kind {
+            RequestErrorKind::Value { .. }
+            | RequestErrorKind::UnknownKey { .. }
+            | RequestErrorKind::Trailing(_) => Errno::EINVAL,
+            RequestErrorKind::Operation(_)
+            | RequestErrorKind::NoValue
+            | RequestErrorKind::LongLine
+            | RequestErrorKind::Unfinished => Errno::EPROTO,
+            RequestErrorKind::TooLong => Errno::E2BIG,
         };
         -(errno as i32)
     }
@@ -83,7 +83,7 @@ impl RequestError {
     /// Returns true if the connection must be closed, because the start of the next request is
     /// unknown.
     pub const fn is_fatal(&self) -> bool {
-        matches!(self.fault, RequestFault::TooLong | RequestFault::Unfinished)
+        matches!(self.kind, RequestErrorKind::TooLong | RequestErrorKind::Unfinished)
     }
 }
 

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use subtle::ConstantTimeEq;
 
 use super::changes::{AllowedIpChange, Changes, PeerChanges};
-use super::error::{RequestFault, hidden, shown};
+use super::error::{RequestErrorKind, hidden, shown};
 use super::hex;
 use crate::config::{PeerAddress, PeerName};
 use wontun_proto::allowed_ips::Prefix;
@@ -18,8 +18,8 @@ const PEER_KEYS: &str = "public_key, remove, update_only, name, preshared_key, e
 
 /// Applies one line of a `set=1` to `changes`. If several lines set the same value, the last one
 /// wins.
-pub(super) fn apply(changes: &mut Changes, line: &[u8]) -> Result<(), RequestFault> {
-    let equals = line.iter().position(|&b| b == b'=').ok_or(RequestFault::NoValue)?;
+pub(super) fn apply(changes: &mut Changes, line: &[u8]) -> Result<(), RequestErrorKind> {
+    let equals = line.iter().position(|&b| b == b'=').ok_or(RequestErrorKind::NoValue)?;
     let (key, value) = line.split_at(equals);
     let value = value.get(1..).unwrap_or_default();
     if key == b"public_key" {
@@ -32,7 +32,7 @@ pub(super) fn apply(changes: &mut Changes, line: &[u8]) -> Result<(), RequestFau
     }
 }
 
-fn apply_to_interface(changes: &mut Changes, key: &[u8], value: &[u8]) -> Result<(), RequestFault> {
+fn apply_to_interface(changes: &mut Changes, key: &[u8], value: &[u8]) -> Result<(), RequestErrorKind> {
     match key {
         b"private_key" => changes.private_key = Some(private_key(value)?),
         b"listen_port" => {
@@ -52,7 +52,7 @@ fn apply_to_interface(changes: &mut Changes, key: &[u8], value: &[u8]) -> Result
     Ok(())
 }
 
-fn apply_to_peer(peer: &mut PeerChanges, key: &[u8], value: &[u8]) -> Result<(), RequestFault> {
+fn apply_to_peer(peer: &mut PeerChanges, key: &[u8], value: &[u8]) -> Result<(), RequestErrorKind> {
     match key {
         b"remove" => peer.remove = is_true("remove", value)?,
         b"update_only" => peer.update_only = is_true("update_only", value)?,
@@ -76,32 +76,32 @@ fn apply_to_peer(peer: &mut PeerChanges, key: &[u8], value: &[u8]) -> Result<(),
     Ok(())
 }
 
-fn wrong(key: &'static str, value: &[u8], expected: &'static str) -> RequestFault {
-    RequestFault::Value { key, found: shown(value), expected }
+fn wrong(key: &'static str, value: &[u8], expected: &'static str) -> RequestErrorKind {
+    RequestErrorKind::Value { key, found: shown(value), expected }
 }
 
-fn wrong_key(key: &'static str, value: &[u8]) -> RequestFault {
-    RequestFault::Value { key, found: hidden(value), expected: "64 hexadecimal digits" }
+fn wrong_key(key: &'static str, value: &[u8]) -> RequestErrorKind {
+    RequestErrorKind::Value { key, found: hidden(value), expected: "64 hexadecimal digits" }
 }
 
-fn unknown(key: &[u8], place: &'static str, expected: &'static str) -> RequestFault {
-    RequestFault::UnknownKey { found: shown(key), place, expected }
+fn unknown(key: &[u8], place: &'static str, expected: &'static str) -> RequestErrorKind {
+    RequestErrorKind::UnknownKey { found: shown(key), place, expected }
 }
 
-fn private_key(value: &[u8]) -> Result<Option<PrivateKey>, RequestFault> {
+fn private_key(value: &[u8]) -> Result<Option<PrivateKey>, RequestErrorKind> {
     let bytes = hex::decode(value).ok_or_else(|| wrong_key("private_key", value))?;
     let is_none: bool = bytes.ct_eq(&[0; KEY_LEN]).into();
     Ok((!is_none).then(|| PrivateKey::from_bytes(&bytes)))
 }
 
-fn preshared_key(value: &[u8]) -> Result<PresharedKey, RequestFault> {
+fn preshared_key(value: &[u8]) -> Result<PresharedKey, RequestErrorKind> {
     let bytes = hex::decode(value).ok_or_else(|| wrong_key("preshared_key", value))?;
     Ok(PresharedKey::from_bytes(*bytes))
 }
 
 /// Parses `name`, an extension used by `wontun peer` to announce changes of the file. An empty
 /// value removes the name.
-fn name(value: &[u8]) -> Result<Option<PeerName>, RequestFault> {
+fn name(value: &[u8]) -> Result<Option<PeerName>, RequestErrorKind> {
     if value.is_empty() {
         return Ok(None);
     }
@@ -110,13 +110,17 @@ fn name(value: &[u8]) -> Result<Option<PeerName>, RequestFault> {
 }
 
 /// Parses a public key. A wrong value is not shown: it may be a private key pasted by mistake.
-fn public_key(value: &[u8]) -> Result<PublicKey, RequestFault> {
+fn public_key(value: &[u8]) -> Result<PublicKey, RequestErrorKind> {
     let bytes = hex::decode(value).ok_or_else(|| wrong_key("public_key", value))?;
     Ok(PublicKey::from_bytes(*bytes))
 }
 
 /// Parses decimal digits only: Rust's own parsers accept a sign.
-fn number<N: FromStr>(key: &'static str, value: &[u8], expected: &'static str) -> Result<N, RequestFault> {
+fn number<N: FromStr>(
+    key: &'static str,
+    value: &[u8],
+    expected: &'static str,
+) -> Result<N, RequestErrorKind> {
     decimal(value).ok_or_else(|| wrong(key, value, expected))
 }
 
@@ -125,12 +129,12 @@ fn decimal<N: FromStr>(value: &[u8]) -> Option<N> {
     text.parse().ok().filter(|_| value.iter().all(u8::is_ascii_digit))
 }
 
-fn is_true(key: &'static str, value: &[u8]) -> Result<bool, RequestFault> {
+fn is_true(key: &'static str, value: &[u8]) -> Result<bool, RequestErrorKind> {
     if value == b"true" { Ok(true) } else { Err(wrong(key, value, "true")) }
 }
 
 /// Parses an address with its port. Host names are not resolved here: `wg` has done so.
-fn endpoint(value: &[u8]) -> Result<SocketAddr, RequestFault> {
+fn endpoint(value: &[u8]) -> Result<SocketAddr, RequestErrorKind> {
     let expected = "the address and port of one host, such as 192.0.2.1:51820 or [fe80::1%eth0]:51820";
     let parsed = std::str::from_utf8(value).ok().and_then(|text| {
         // an IPv6 address needs brackets, and every address a port
@@ -150,7 +154,7 @@ fn endpoint(value: &[u8]) -> Result<SocketAddr, RequestFault> {
 }
 
 /// Parses a network; a leading `-` removes it. Host bits are cleared.
-fn allowed_ip(value: &[u8]) -> Result<AllowedIpChange, RequestFault> {
+fn allowed_ip(value: &[u8]) -> Result<AllowedIpChange, RequestErrorKind> {
     let (remove, network) = match value.strip_prefix(b"-") {
         Some(network) => (true, network),
         None => (false, value),

@@ -44,7 +44,7 @@ mod secret_text;
 
 pub use changes::{AllowedIpChange, Changes, PeerChanges};
 pub use connection::{RequestPoll, UapiConnection};
-pub use error::{RequestError, RequestFault};
+pub use error::{RequestError, RequestErrorKind};
 pub(crate) use hex::decode as key_from_hex;
 pub use limits::{MAX_LINE, MAX_REQUEST};
 pub use listener::{MAX_CONNECTIONS, UapiListener};

@@ -1,7 +1,7 @@
 //! Incremental parser of requests.
 
 use super::changes::Changes;
-use super::error::{RequestError, RequestFault, shown};
+use super::error::{RequestError, RequestErrorKind, shown};
 use super::limits::{MAX_LINE, MAX_REQUEST};
 use super::line;
 use super::secret_text::SecretText;
@@ -46,10 +46,10 @@ enum State {
     #[default]
     Start,
     /// Only the empty line is valid.
-    Bare(Request, &'static str),
+    NoArguments(Request, &'static str),
     Set(Changes),
     /// The rest of the request is ignored.
-    Wrong(RequestError),
+    Invalid(RequestError),
 }
 
 impl RequestParser {
@@ -62,7 +62,7 @@ impl RequestParser {
             consumed += taken;
             self.bytes = self.bytes.saturating_add(taken);
             if self.bytes > MAX_REQUEST {
-                self.fail(RequestFault::TooLong);
+                self.fail(RequestErrorKind::TooLong);
                 return Progress { consumed, request: Some(self.finish()) };
             }
             let piece = rest.get(..end.unwrap_or(rest.len())).unwrap_or_default();
@@ -89,7 +89,7 @@ impl RequestParser {
         if self.bytes == 0 {
             return None;
         }
-        self.fail(RequestFault::Unfinished);
+        self.fail(RequestErrorKind::Unfinished);
         self.finish().err()
     }
 
@@ -102,46 +102,46 @@ impl RequestParser {
     /// Handles one line. Returns true if the request ends with it.
     fn handle_line(&mut self, text: &[u8]) -> bool {
         if text.len() > MAX_LINE {
-            if !matches!(self.state, State::Wrong(_)) {
-                self.fail(RequestFault::LongLine);
+            if !matches!(self.state, State::Invalid(_)) {
+                self.fail(RequestErrorKind::LongLine);
             }
             return false;
         }
-        let fault = match &mut self.state {
-            State::Wrong(_) => None,
+        let kind = match &mut self.state {
+            State::Invalid(_) => None,
             State::Start => match text {
-                b"get=1" => self.start(State::Bare(Request::Get, "get=1")),
-                b"status=1" => self.start(State::Bare(Request::Status, "status=1")),
+                b"get=1" => self.start(State::NoArguments(Request::Get, "get=1")),
+                b"status=1" => self.start(State::NoArguments(Request::Status, "status=1")),
                 b"set=1" => self.start(State::Set(Changes::default())),
-                _ => Some(RequestFault::Operation(shown(text))),
+                _ => Some(RequestErrorKind::Operation(shown(text))),
             },
-            State::Bare(..) | State::Set(_) if text.is_empty() => None,
-            State::Bare(_, operation) => Some(RequestFault::Trailing(operation)),
+            State::NoArguments(..) | State::Set(_) if text.is_empty() => None,
+            State::NoArguments(_, operation) => Some(RequestErrorKind::Trailing(operation)),
             State::Set(changes) => line::apply(changes, text).err(),
         };
-        if let Some(fault) = fault {
-            self.fail(fault);
+        if let Some(kind) = kind {
+            self.fail(kind);
         }
         text.is_empty()
     }
 
-    fn start(&mut self, state: State) -> Option<RequestFault> {
+    fn start(&mut self, state: State) -> Option<RequestErrorKind> {
         self.state = state;
         None
     }
 
-    fn fail(&mut self, fault: RequestFault) {
-        self.state = State::Wrong(RequestError { line: self.lines + 1, fault });
+    fn fail(&mut self, kind: RequestErrorKind) {
+        self.state = State::Invalid(RequestError { line: self.lines + 1, kind });
     }
 
     /// Returns the request and resets the parser for the next one.
     fn finish(&mut self) -> Result<Request, RequestError> {
         match std::mem::take(self).state {
-            State::Bare(request, _) => Ok(request),
+            State::NoArguments(request, _) => Ok(request),
             State::Set(changes) => Ok(Request::Set(changes)),
-            State::Wrong(error) => Err(error),
+            State::Invalid(error) => Err(error),
             // not reached: an empty line has failed already in that state
-            State::Start => Err(RequestError { line: 1, fault: RequestFault::Operation(shown(b"")) }),
+            State::Start => Err(RequestError { line: 1, kind: RequestErrorKind::Operation(shown(b"")) }),
         }
     }
 }

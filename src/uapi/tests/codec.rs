@@ -296,7 +296,7 @@ fn endpoints() {
         "%:7",
     ] {
         let error = error(format!("public_key={KEY}\nendpoint={text}\n"));
-        assert!(matches!(error.fault, RequestFault::Value { key: "endpoint", .. }), "{text}: {error}");
+        assert!(matches!(error.kind, RequestErrorKind::Value { key: "endpoint", .. }), "{text}: {error}");
         assert_eq!((error.line, error.errno()), (3, -22));
     }
 }
@@ -401,13 +401,13 @@ fn a_line_too_long_is_passed_over_without_being_kept() {
         assert_eq!(parser.handle_bytes(&[b'x'; 1000]).request, None);
     }
     let Some(Err(error)) = parser.handle_bytes(b"\nfwmark=1\n\n").request else { panic!("an error") };
-    assert_eq!((error.line, error.fault.clone(), error.errno()), (2, RequestFault::LongLine, -71));
+    assert_eq!((error.line, error.kind.clone(), error.errno()), (2, RequestErrorKind::LongLine, -71));
     assert!(!error.is_fatal());
     // the same in one piece
     let text = format!("set=1\n{}\nfwmark=1\n\n", "x".repeat(1_000_000));
     assert_eq!(parser.handle_bytes(text.as_bytes()).request, Some(Err(error)));
     let longest = format!("{}\n", "x".repeat(MAX_LINE));
-    assert_eq!(self::error(longest).fault, RequestFault::NoValue);
+    assert_eq!(self::error(longest).kind, RequestErrorKind::NoValue);
 }
 
 #[test]

@@ -80,7 +80,7 @@ fn an_end_in_the_middle_is_an_error_and_changes_nothing() {
     client.write_all(&REQUEST[..REQUEST.len() - 1]).unwrap();
     client.shutdown(std::net::Shutdown::Write).unwrap();
     let RequestPoll::Rejected(error) = stream.poll_request().unwrap() else { panic!("refused") };
-    assert_eq!(error.fault, RequestFault::Unfinished);
+    assert_eq!(error.kind, RequestErrorKind::Unfinished);
     assert!(matches!(stream.poll_request().unwrap(), RequestPoll::Closed));
     assert_eq!(received(&mut client), "errno=-71\n\n");
 }
@@ -136,7 +136,7 @@ fn a_request_without_end_is_cut_off() {
             other => panic!("{other:?}"),
         }
     };
-    assert_eq!((error.fault.clone(), error.errno()), (RequestFault::TooLong, -7));
+    assert_eq!((error.kind.clone(), error.errno()), (RequestErrorKind::TooLong, -7));
     assert!(matches!(stream.poll_request().unwrap(), RequestPoll::Closed));
     drop(stream);
     let mut client = writer.join().unwrap();
