@@ -14,14 +14,14 @@ use nix::libc;
 use nix::sys::socket::{getsockopt, sockopt};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::place::{UapiError, socket_name};
+use super::folders::{UapiError, socket_name};
 use crate::config::TunName;
 
 /// Timeout for the lock of another process, which is normally held for a millisecond.
-const PATIENCE: Duration = Duration::from_secs(2);
-const PAUSE: Duration = Duration::from_millis(5);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(5);
 /// Number of attempts when a process that does not use the lock takes the name first.
-const TRIES: u32 = 8;
+const ATTEMPTS: u32 = 8;
 pub(super) const BACKLOG: i32 = 64;
 
 /// A listening socket bound to its final path.
@@ -54,19 +54,19 @@ impl From<io::Error> for ClaimError {
 
 /// Current holder of a name.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Occupant {
-    Nobody,
+pub(super) enum ExistingSocket {
+    None,
     /// A socket whose process is gone.
     Stale,
     Live(Option<i32>),
     /// Another kind of file, such as a regular file or a symbolic link.
-    Other,
+    NotASocket,
 }
 
-/// Creates the socket of `tun` in `folder`; creates the folder too if `make` is true.
-pub(super) fn claim(folder: &Path, tun: &TunName, make: bool) -> Result<Claim, ClaimError> {
+/// Creates the socket of `tun` in `folder`; creates the folder too if `create_folder` is true.
+pub(super) fn claim(folder: &Path, tun: &TunName, create_folder: bool) -> Result<Claim, ClaimError> {
     let folder = std::path::absolute(folder)?;
-    if make {
+    if create_folder {
         DirBuilder::new().recursive(true).mode(0o755).create(&folder)?;
     }
     let opened =
@@ -98,14 +98,16 @@ pub(super) fn claim(folder: &Path, tun: &TunName, make: bool) -> Result<Claim, C
 }
 
 fn put_in_place(temporary: &Path, path: &Path) -> Result<(), ClaimError> {
-    for _ in 0..TRIES {
-        match occupant(path, Type::STREAM)? {
-            Occupant::Nobody => {}
-            Occupant::Stale => remove(path)?,
-            Occupant::Live(pid) => {
+    for _ in 0..ATTEMPTS {
+        match existing_socket(path, Type::STREAM)? {
+            ExistingSocket::None => {}
+            ExistingSocket::Stale => remove(path)?,
+            ExistingSocket::Live(pid) => {
                 return Err(ClaimError::Refused(UapiError::InUse { path: path.to_owned(), pid }));
             }
-            Occupant::Other => return Err(ClaimError::Refused(UapiError::NoSocket(path.to_owned()))),
+            ExistingSocket::NotASocket => {
+                return Err(ClaimError::Refused(UapiError::NotASocket(path.to_owned())));
+            }
         }
         match fs::hard_link(temporary, path) {
             Ok(()) => return Ok(()),
@@ -119,24 +121,24 @@ fn put_in_place(temporary: &Path, path: &Path) -> Result<(), ClaimError> {
 }
 
 /// Determines the holder of the name. A socket of a type other than `kind` counts as live.
-pub(super) fn occupant(path: &Path, kind: Type) -> io::Result<Occupant> {
+pub(super) fn existing_socket(path: &Path, kind: Type) -> io::Result<ExistingSocket> {
     match fs::symlink_metadata(path) {
         Ok(file) if file.file_type().is_socket() => {}
-        Ok(_) => return Ok(Occupant::Other),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Occupant::Nobody),
+        Ok(_) => return Ok(ExistingSocket::NotASocket),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(ExistingSocket::None),
         Err(error) => return Err(error),
     }
     let socket = Socket::new(Domain::UNIX, kind.nonblocking(), None)?;
     let Err(error) = socket.connect(&SockAddr::unix(path)?) else {
         let pid = getsockopt(&socket, sockopt::PeerCredentials)?.pid();
         // the kernel reports 0 for a process outside this PID namespace
-        return Ok(Occupant::Live(Some(pid).filter(|&pid| pid > 0)));
+        return Ok(ExistingSocket::Live(Some(pid).filter(|&pid| pid > 0)));
     };
     match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::ECONNREFUSED) => Ok(Occupant::Stale),
-        Some(Errno::ENOENT) => Ok(Occupant::Nobody),
+        Some(Errno::ECONNREFUSED) => Ok(ExistingSocket::Stale),
+        Some(Errno::ENOENT) => Ok(ExistingSocket::None),
         // its queue is full, or it has another type
-        Some(Errno::EAGAIN | Errno::EPROTOTYPE) => Ok(Occupant::Live(None)),
+        Some(Errno::EAGAIN | Errno::EPROTOTYPE) => Ok(ExistingSocket::Live(None)),
         _ => Err(error),
     }
 }
@@ -158,7 +160,7 @@ struct Lock<'a> {
 impl<'a> Lock<'a> {
     /// Takes the lock. Returns `None` if another process does not release it in time.
     fn take(path: &'a Path) -> io::Result<Option<Self>> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + LOCK_TIMEOUT;
         loop {
             let file = OpenOptions::new()
                 .write(true)
@@ -172,7 +174,7 @@ impl<'a> Lock<'a> {
                 // lock
                 Ok(file) if !is_at(&file, path) => {}
                 Ok(file) => return Ok(Some(Self { path, _file: file })),
-                Err((_, Errno::EWOULDBLOCK)) => thread::sleep(PAUSE),
+                Err((_, Errno::EWOULDBLOCK)) => thread::sleep(LOCK_RETRY_INTERVAL),
                 Err((_, error)) => return Err(error.into()),
             }
             if Instant::now() > deadline {

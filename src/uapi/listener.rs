@@ -15,9 +15,9 @@ use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 use rustix::fs::{RenameFlags, renameat_with};
 use socket2::{Socket, Type};
 
-use super::claim::{Claim, ClaimError, Occupant, claim, occupant};
+use super::claim::{Claim, ClaimError, ExistingSocket, claim, existing_socket};
 use super::connection::UapiConnection;
-use super::place::{UapiError, UapiFolders, UapiWarning, socket_name};
+use super::folders::{UapiError, UapiFolders, UapiWarning, socket_name};
 use crate::config::TunName;
 
 /// Maximum number of connections held by the event loop; beyond that it drops the one that has been
@@ -74,13 +74,13 @@ impl UapiListener {
             let path = listener.path.clone();
             // one warning only: that wg(8) does not find the socket is more important
             let warning = match (tried.into_iter().next(), unwatched) {
-                (Some((wanted, source)), _) => Some(UapiWarning::Elsewhere { wanted, source, path }),
-                (None, Some(source)) => Some(UapiWarning::Unwatched { path, source }),
+                (Some((wanted, source)), _) => Some(UapiWarning::FallbackFolder { wanted, source, path }),
+                (None, Some(source)) => Some(UapiWarning::NotWatched { path, source }),
                 (None, None) => None,
             };
             return Ok((listener, warning));
         }
-        Err(UapiError::Nowhere(tried))
+        Err(UapiError::NoFolder(tried))
     }
 
     fn new(claim: Claim) -> io::Result<(Self, Option<io::Error>)> {
@@ -111,14 +111,14 @@ impl UapiListener {
         }
         let path = self.path.with_file_name(&name);
         let failed = |source| UapiError::Rename { path: path.clone(), source };
-        match occupant(&path, Type::SEQPACKET).map_err(failed)? {
-            Occupant::Nobody => {}
-            Occupant::Stale => {
+        match existing_socket(&path, Type::SEQPACKET).map_err(failed)? {
+            ExistingSocket::None => {}
+            ExistingSocket::Stale => {
                 let removed = unlinkat(&self.folder, name.as_str(), UnlinkatFlags::NoRemoveDir);
                 removed.map_err(|error| failed(error.into()))?;
             }
-            Occupant::Live(pid) => return Err(UapiError::InUse { path, pid }),
-            Occupant::Other => return Err(UapiError::NoSocket(path)),
+            ExistingSocket::Live(pid) => return Err(UapiError::InUse { path, pid }),
+            ExistingSocket::NotASocket => return Err(UapiError::NotASocket(path)),
         }
         // a process that takes the name meanwhile keeps it
         let flags = RenameFlags::NOREPLACE;

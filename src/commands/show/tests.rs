@@ -27,7 +27,7 @@ impl Folder {
 
     fn folders(&self) -> UapiFolders {
         let below = |name| self.0.join(name);
-        UapiFolders { standard: below("wireguard"), config: Some(self.0.clone()), own: below("wontun") }
+        UapiFolders { standard: below("wireguard"), config: Some(self.0.clone()), fallback: below("wontun") }
     }
 
     fn socket(&self, folder: &str, name: &str) -> UnixListener {
@@ -175,13 +175,16 @@ fn one_by_name_for_people_and_programs() {
 fn all_that_run_wherever_they_are() {
     let folder = Folder::new();
     let folders = folder.folders();
-    let only =
-        |folder: &Path| UapiFolders { standard: folder.to_owned(), config: None, own: folder.to_owned() };
+    let only = |folder: &Path| UapiFolders {
+        standard: folder.to_owned(),
+        config: None,
+        fallback: folder.to_owned(),
+    };
     let config = folders.config.clone().unwrap();
     let listeners = [
         UapiListener::open_in(&tun("b"), &only(&folders.standard)).unwrap().0,
         UapiListener::open_in(&tun("c"), &only(&config)).unwrap().0,
-        UapiListener::open_in(&tun("a"), &only(&folders.own)).unwrap().0,
+        UapiListener::open_in(&tun("a"), &only(&folders.fallback)).unwrap().0,
     ];
     // a stale socket, one of another kind, a regular file, and another program's in the user's
     // folder

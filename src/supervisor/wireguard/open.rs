@@ -157,7 +157,7 @@ fn open_uapi(name: &TunName, file: Option<&ConfigFile>) -> Result<Option<UapiLis
             }
             Ok(Some(listener))
         }
-        Err(error @ UapiError::Nowhere(_)) if file.is_some() => {
+        Err(error @ UapiError::NoFolder(_)) if file.is_some() => {
             warn!("{error}; until then wg(8) and `wontun show` do not work");
             Ok(None)
         }

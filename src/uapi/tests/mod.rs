@@ -31,7 +31,7 @@ impl Folder {
         UapiFolders {
             standard: self.0.join("run/wireguard"),
             config: Some(self.0.clone()),
-            own: self.0.join("run/wontun"),
+            fallback: self.0.join("run/wontun"),
         }
     }
 

@@ -72,7 +72,7 @@ fn it_gets_the_name_of_a_renamed_device_with_its_connections() {
     fs::remove_file(&old).unwrap();
     fs::write(&old, "").unwrap();
     let refused = listener.rename(&tun()).unwrap_err();
-    assert!(matches!(refused, UapiError::NoSocket(_)), "{refused}");
+    assert!(matches!(refused, UapiError::NotASocket(_)), "{refused}");
     fs::remove_file(&old).unwrap();
     listener.rename(&tun()).unwrap();
     listener.rename(&tun()).unwrap();
@@ -150,11 +150,11 @@ fn what_is_no_socket_is_left_alone() {
     fs::create_dir_all(&folders.standard).unwrap();
     let path = folders.standard.join("wt0.sock");
     fs::write(&path, "precious").unwrap();
-    assert!(matches!(UapiListener::open_in(&tun(), &folders).unwrap_err(), UapiError::NoSocket(_)));
+    assert!(matches!(UapiListener::open_in(&tun(), &folders).unwrap_err(), UapiError::NotASocket(_)));
     assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
     fs::remove_file(&path).unwrap();
     std::os::unix::fs::symlink("elsewhere.sock", &path).unwrap();
-    assert!(matches!(UapiListener::open_in(&tun(), &folders).unwrap_err(), UapiError::NoSocket(_)));
+    assert!(matches!(UapiListener::open_in(&tun(), &folders).unwrap_err(), UapiError::NotASocket(_)));
     assert_eq!(names(&folders.standard), ["wt0.sock"]);
 }
 
@@ -228,7 +228,7 @@ fn or_in_a_folder_of_our_own() {
         }
         let folders = UapiFolders { config: config.clone(), ..folder.without_standard() };
         let (listener, warning) = UapiListener::open_in(&tun(), &folders).unwrap();
-        assert_eq!(listener.path(), folders.own.join("wt0.sock"));
+        assert_eq!(listener.path(), folders.fallback.join("wt0.sock"));
         assert!(warning.is_some());
         assert!(
             !config.is_some_and(|path| path.ends_with("missing") && path.exists()),
@@ -242,7 +242,8 @@ fn with_no_folder_at_all_each_is_named() {
     let folder = Folder::new();
     let file = folder.path().join("file");
     fs::write(&file, "").unwrap();
-    let folders = UapiFolders { standard: file.join("a"), config: Some(file.join("b")), own: file.join("c") };
+    let folders =
+        UapiFolders { standard: file.join("a"), config: Some(file.join("b")), fallback: file.join("c") };
     let error = UapiListener::open_in(&tun(), &folders).unwrap_err().to_string();
     for part in ["file/a: ", "file/b: ", "file/c: "] {
         assert!(error.contains(part), "{error}");

@@ -10,7 +10,7 @@ use crate::exit::{self, ExitCode};
 /// Folder where `wg(8)` looks for sockets.
 const STANDARD: &str = "/var/run/wireguard";
 /// Folder used if no other can be.
-const OWN: &str = "/run/wontun";
+const FALLBACK: &str = "/run/wontun";
 
 /// Folders that may hold the socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub struct UapiFolders {
     /// The folder of the tunnel's configuration, if it has one.
     pub config: Option<PathBuf>,
     /// Folder of this program; created if missing.
-    pub own: PathBuf,
+    pub fallback: PathBuf,
 }
 
 impl UapiFolders {
@@ -28,12 +28,12 @@ impl UapiFolders {
     pub fn new(config: Option<&Path>) -> Self {
         // the parent of a bare file name is empty: it means the current folder
         let config = config.map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
-        Self { standard: STANDARD.into(), config: config.map(Path::to_owned), own: OWN.into() }
+        Self { standard: STANDARD.into(), config: config.map(Path::to_owned), fallback: FALLBACK.into() }
     }
 
     /// Iterates over all folders, in order of preference.
     pub fn iter(&self) -> impl Iterator<Item = &Path> {
-        [Some(&self.standard), self.config.as_ref(), Some(&self.own)]
+        [Some(&self.standard), self.config.as_ref(), Some(&self.fallback)]
             .into_iter()
             .flatten()
             .map(PathBuf::as_path)
@@ -49,7 +49,7 @@ pub fn socket_name(tun: &TunName) -> String {
 #[derive(Debug, thiserror::Error)]
 pub enum UapiError {
     /// Another process listens on the socket.
-    #[error("{} is in use by {}: stop it, or choose another name", path.display(), Owner(*pid))]
+    #[error("{} is in use by {}: stop it, or choose another name", path.display(), Holder(*pid))]
     InUse {
         /// Path of the socket.
         path: PathBuf,
@@ -58,7 +58,7 @@ pub enum UapiError {
     },
     /// The name belongs to a file that is no socket.
     #[error("{} exists and is no socket: remove it, or choose another name", .0.display())]
-    NoSocket(PathBuf),
+    NotASocket(PathBuf),
     /// Another process holds the lock for too long.
     #[error("another process has been taking {} for seconds: stop the one that holds {}", path.display(), lock.display())]
     Locked {
@@ -68,7 +68,7 @@ pub enum UapiError {
         lock: PathBuf,
     },
     /// The socket cannot be renamed.
-    #[error("the control socket cannot be called {}: {source}", path.display())]
+    #[error("the control socket cannot be renamed to {}: {source}", path.display())]
     Rename {
         /// New path.
         path: PathBuf,
@@ -76,8 +76,8 @@ pub enum UapiError {
         source: io::Error,
     },
     /// No folder can be used.
-    #[error("no folder takes the control socket ({}): make one of them writable", Tried(.0))]
-    Nowhere(Vec<(PathBuf, io::Error)>),
+    #[error("no folder can hold the control socket ({}): make one of them writable", Tried(.0))]
+    NoFolder(Vec<(PathBuf, io::Error)>),
 }
 
 impl ExitCode for UapiError {
@@ -90,7 +90,7 @@ impl ExitCode for UapiError {
 #[derive(Debug)]
 pub enum UapiWarning {
     /// The socket is in a folder where `wg(8)` does not look.
-    Elsewhere {
+    FallbackFolder {
         /// Preferred path.
         wanted: PathBuf,
         /// Reason why it is not there.
@@ -99,7 +99,7 @@ pub enum UapiWarning {
         path: PathBuf,
     },
     /// Removal of the socket is not noticed.
-    Unwatched {
+    NotWatched {
         /// Path of the socket.
         path: PathBuf,
         /// Error of the kernel.
@@ -110,13 +110,13 @@ pub enum UapiWarning {
 impl fmt::Display for UapiWarning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Elsewhere { wanted, source, path } => write!(
+            Self::FallbackFolder { wanted, source, path } => write!(
                 f,
                 "cannot make {} ({source}), so wg(8) will not find this tunnel: the control socket is {}",
                 wanted.display(),
                 path.display()
             ),
-            Self::Unwatched { path, source } => write!(
+            Self::NotWatched { path, source } => write!(
                 f,
                 "cannot watch {} ({source}): removing it will not stop the tunnel, a signal will",
                 path.display()
@@ -125,9 +125,9 @@ impl fmt::Display for UapiWarning {
     }
 }
 
-struct Owner(Option<i32>);
+struct Holder(Option<i32>);
 
-impl fmt::Display for Owner {
+impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Some(pid) => write!(f, "process {pid}"),
