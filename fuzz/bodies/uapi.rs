@@ -19,7 +19,7 @@ fn check_error(error: &RequestError) {
 
 fn check_request(request: Request) {
     let Request::Set(changes) = request else { return };
-    let printed = changes.print();
+    let printed = changes.to_request();
     let again = RequestParser::default().handle_bytes(&printed);
     assert_eq!(again.consumed, printed.len());
     assert_eq!(again.request, Some(Ok(Request::Set(changes))), "what was printed is read");

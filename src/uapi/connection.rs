@@ -20,7 +20,7 @@ const MAX_READS: u32 = 4;
 pub enum RequestPoll {
     /// A request, to be answered with [`UapiConnection::respond`]; then poll again.
     Request(Request),
-    /// An invalid request, already answered; the error is for the log. RequestPoll again.
+    /// An invalid request, already answered; the error is for the log. Poll again.
     Rejected(RequestError),
     /// There may be more input, but the turn is over: poll again without waiting for an edge.
     Again,

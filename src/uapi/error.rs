@@ -9,7 +9,7 @@ use super::limits::{MAX_LINE, MAX_REQUEST};
 /// Length of a run of letters and digits that may be part of a key, wherever it was pasted.
 const MAYBE_SECRET: usize = 20;
 /// Maximum number of bytes of a wrong value that are shown.
-const SHOWN: usize = 60;
+const MAX_SHOWN: usize = 60;
 
 /// A request that cannot be parsed. None of it was applied.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -88,7 +88,7 @@ impl RequestError {
 }
 
 /// Returns a description of `value` for a message that reveals no secret.
-pub(super) fn shown(value: &[u8]) -> String {
+pub(super) fn describe(value: &[u8]) -> String {
     // digits of base64 as well as of hexadecimal
     let is_digit = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/');
     let is_run = |run: &[u8]| run.len() >= MAYBE_SECRET;
@@ -97,14 +97,14 @@ pub(super) fn shown(value: &[u8]) -> String {
     } else if value.split(|b| !is_digit(b)).any(is_run) {
         format!("{} bytes, not shown since they may be a secret", value.len())
     } else {
-        let start = value.get(..SHOWN).unwrap_or(value);
+        let start = value.get(..MAX_SHOWN).unwrap_or(value);
         let more = if start.len() < value.len() { "…" } else { "" };
         format!("'{}{more}'", Escaped(start))
     }
 }
 
 /// Returns a description of a wrong key for a message, by its length only.
-pub(super) fn hidden(value: &[u8]) -> String {
+pub(super) fn describe_secret(value: &[u8]) -> String {
     match value.len() {
         super::hex::HEX_LEN => format!("{} characters that are not all hexadecimal", value.len()),
         1 => "1 character".to_owned(),

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use subtle::ConstantTimeEq;
 
 use super::changes::{AllowedIpChange, Changes, PeerChanges};
-use super::error::{RequestErrorKind, hidden, shown};
+use super::error::{RequestErrorKind, describe, describe_secret};
 use super::hex;
 use crate::config::{PeerAddress, PeerName};
 use wontun_proto::allowed_ips::Prefix;
@@ -77,15 +77,15 @@ fn apply_to_peer(peer: &mut PeerChanges, key: &[u8], value: &[u8]) -> Result<(),
 }
 
 fn wrong(key: &'static str, value: &[u8], expected: &'static str) -> RequestErrorKind {
-    RequestErrorKind::Value { key, found: shown(value), expected }
+    RequestErrorKind::Value { key, found: describe(value), expected }
 }
 
 fn wrong_key(key: &'static str, value: &[u8]) -> RequestErrorKind {
-    RequestErrorKind::Value { key, found: hidden(value), expected: "64 hexadecimal digits" }
+    RequestErrorKind::Value { key, found: describe_secret(value), expected: "64 hexadecimal digits" }
 }
 
 fn unknown(key: &[u8], place: &'static str, expected: &'static str) -> RequestErrorKind {
-    RequestErrorKind::UnknownKey { found: shown(key), place, expected }
+    RequestErrorKind::UnknownKey { found: describe(key), place, expected }
 }
 
 fn private_key(value: &[u8]) -> Result<Option<PrivateKey>, RequestErrorKind> {

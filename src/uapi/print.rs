@@ -14,7 +14,7 @@ impl Changes {
     /// Formats the changes as a `set=1` request, secrets included, in the order used by `wg`.
     /// [`super::RequestParser`] parses it to the same changes, provided that the endpoints are in
     /// the form that it produces.
-    pub fn print(&self) -> Zeroizing<Vec<u8>> {
+    pub fn to_request(&self) -> Zeroizing<Vec<u8>> {
         let mut text = SecretText::default();
         // writing to memory does not fail
         let _ = self.write(&mut text);

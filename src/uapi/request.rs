@@ -1,7 +1,7 @@
 //! Incremental parser of requests.
 
 use super::changes::Changes;
-use super::error::{RequestError, RequestErrorKind, shown};
+use super::error::{RequestError, RequestErrorKind, describe};
 use super::limits::{MAX_LINE, MAX_REQUEST};
 use super::line;
 use super::secret_text::SecretText;
@@ -113,7 +113,7 @@ impl RequestParser {
                 b"get=1" => self.start(State::NoArguments(Request::Get, "get=1")),
                 b"status=1" => self.start(State::NoArguments(Request::Status, "status=1")),
                 b"set=1" => self.start(State::Set(Changes::default())),
-                _ => Some(RequestErrorKind::Operation(shown(text))),
+                _ => Some(RequestErrorKind::Operation(describe(text))),
             },
             State::NoArguments(..) | State::Set(_) if text.is_empty() => None,
             State::NoArguments(_, operation) => Some(RequestErrorKind::Trailing(operation)),
@@ -141,7 +141,7 @@ impl RequestParser {
             State::Set(changes) => Ok(Request::Set(changes)),
             State::Invalid(error) => Err(error),
             // not reached: an empty line has failed already in that state
-            State::Start => Err(RequestError { line: 1, kind: RequestErrorKind::Operation(shown(b"")) }),
+            State::Start => Err(RequestError { line: 1, kind: RequestErrorKind::Operation(describe(b"")) }),
         }
     }
 }

@@ -202,7 +202,7 @@ pub(in crate::commands) fn set(
     let failed = |error| failed(&error, tun);
     // the kernel may take time to set the routes of a change on a busy host
     socket.set_read_timeout(Some(LONGEST)).map_err(failed)?;
-    (&socket).write_all(&changes.print()).map_err(failed)?;
+    (&socket).write_all(&changes.to_request()).map_err(failed)?;
     let mut line = String::new();
     BufReader::new(&socket).take(MAX_ERRNO).read_line(&mut line).map_err(failed)?;
     match line.trim_end().strip_prefix("errno=").map(str::parse) {

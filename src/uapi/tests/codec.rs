@@ -122,7 +122,7 @@ fn any_changes() -> impl Strategy<Value = Changes> {
 proptest! {
     #[test]
     fn what_is_printed_is_read(changes in any_changes(), cuts in prop::collection::vec(1..40_usize, 1..8)) {
-        let text = changes.print();
+        let text = changes.to_request();
         let expected = Some(Ok(Request::Set(changes)));
         let mut parser = RequestParser::default();
         // whole, then in pieces, by the same parser
