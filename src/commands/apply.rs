@@ -6,20 +6,22 @@ use std::os::unix::fs::MetadataExt;
 
 use super::error::CommandError;
 use super::show::client::{self, Trust};
-use super::show::report::Report;
+use super::show::report::TunnelStatus;
 use crate::config::TunName;
 use crate::server::{Folder, ServerFile};
 use crate::uapi::{Changes, PeerChanges, UapiFolders};
 
 /// Requests the status of the running tunnel of `file`. Returns `None` if it does not run, or if
 /// the tunnel of that name has another key and so belongs to another file.
-pub(super) fn status(folder: &Folder, file: &ServerFile) -> Result<Option<Report>, CommandError> {
-    let is_own = |report: &Report| report.public_key == Some(*file.public_key());
-    let report = connect(folder, folder.tun()).and_then(|socket| client::ask(socket, folder.tun()));
+pub(super) fn status(folder: &Folder, file: &ServerFile) -> Result<Option<TunnelStatus>, CommandError> {
+    let is_own = |report: &TunnelStatus| report.public_key == Some(*file.public_key());
+    let report = connect(folder, folder.tun()).and_then(|socket| client::status(socket, folder.tun()));
     match report {
         Ok(report) => Ok(Some(report).filter(is_own)),
         // its device may have been renamed
-        Err(CommandError::NotRunning(_)) => Ok(client::ask_all(&folders(folder)).0.into_iter().find(is_own)),
+        Err(CommandError::NotRunning(_)) => {
+            Ok(client::status_of_all(&folders(folder)).0.into_iter().find(is_own))
+        }
         Err(error) => Err(error),
     }
 }
@@ -35,7 +37,7 @@ pub(super) fn change(
 ) -> Result<(), CommandError> {
     let changes = Changes { peers: vec![peer], ..Changes::default() };
     let applied = match status(folder, file) {
-        Ok(Some(Report { name, .. })) => {
+        Ok(Some(TunnelStatus { name, .. })) => {
             connect(folder, &name).and_then(|socket| client::set(socket, &name, &changes))
         }
         Ok(None) => Err(CommandError::NotRunning(folder.tun().clone())),

@@ -108,7 +108,7 @@ fn unlock_one(
 /// Asks the tunnel called `name` to switch its kill switch on or off. It may run as another user,
 /// since the request contains no secret.
 fn tell(name: &TunName, folders: &UapiFolders, is_engaged: bool) -> Result<(), CommandError> {
-    let socket = client::connect_by_name(folders, name, Trust::Placed)?;
+    let socket = client::connect_by_name(folders, name, Trust::PathOwner)?;
     client::set(socket, name, &Changes { kill_switch: Some(is_engaged), ..Changes::default() })
 }
 

@@ -197,21 +197,21 @@ pub fn show_peer(folder: &Folder, wanted: &str, as_json: bool) -> Result<(), Com
 
 /// Returns the state of a peer as the tunnel reports it, or else as configured in the file. The
 /// name always comes from the file.
-fn listed(peer: &ServerPeer<'_>, live: Option<&report::Report>) -> Listed {
+fn listed(peer: &ServerPeer<'_>, live: Option<&report::TunnelStatus>) -> Listed {
     let live = live.and_then(|live| live.peers.iter().find(|live| live.public_key == peer.peer.public_key));
-    let from_file = || report::Peer {
+    let from_file = || report::TunnelPeer {
         has_preshared_key: peer.peer.preshared_key.is_some(),
         allowed_ips: peer.peer.allowed_ips.clone(),
         persistent_keepalive: peer.peer.persistent_keepalive.map_or(0, u16::from),
-        ..report::Peer::new(peer.peer.public_key)
+        ..report::TunnelPeer::new(peer.peer.public_key)
     };
     let known = live.cloned().unwrap_or_else(from_file);
-    Listed { peer: report::Peer { name: peer.name.clone(), ..known }, running: live.is_some() }
+    Listed { peer: report::TunnelPeer { name: peer.name.clone(), ..known }, running: live.is_some() }
 }
 
 /// Returns the status of the running tunnel. If that fails, reports the error on standard error and
 /// returns `None`: the file can be shown without it.
-fn live(folder: &Folder, file: &ServerFile) -> Option<report::Report> {
+fn live(folder: &Folder, file: &ServerFile) -> Option<report::TunnelStatus> {
     apply::status(folder, file).unwrap_or_else(|error| {
         let _ = writeln!(io::stderr(), "wontun: {error}");
         None
@@ -223,7 +223,7 @@ fn networks(peer: &ServerPeer<'_>) -> String {
     if networks.is_empty() { "(none)".to_owned() } else { networks.join(", ") }
 }
 
-fn handshake(live: &Option<report::Report>, peer: &ServerPeer<'_>) -> String {
+fn handshake(live: &Option<report::TunnelStatus>, peer: &ServerPeer<'_>) -> String {
     let Some(live) = live else { return "-".to_owned() };
     let found = live.peers.iter().find(|live| live.public_key == peer.peer.public_key);
     match found.map(|live| live.last_handshake) {

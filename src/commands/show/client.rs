@@ -13,21 +13,21 @@ use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::geteuid;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::report::Report;
+use super::report::TunnelStatus;
 use crate::commands::CommandError;
 use crate::config::TunName;
 use crate::net::interrupted::retry;
 use crate::uapi::{Changes, UapiFolders, socket_name};
 
 /// Timeout of each read and write.
-const PATIENCE: Duration = Duration::from_secs(2);
+const IO_TIMEOUT: Duration = Duration::from_secs(2);
 /// Timeout of a whole answer: the process that answers may be hostile.
-const LONGEST: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum length of an answer in bytes: a hundred thousand peers.
 const MAX_ANSWER: u64 = 64 << 20;
-const REQUEST: &[u8] = b"status=1\n\n";
+const STATUS_REQUEST: &[u8] = b"status=1\n\n";
 /// Maximum length of the answer to a change in bytes.
-const MAX_ERRNO: u64 = 64;
+const MAX_SET_ANSWER: u64 = 64;
 
 /// Listeners that are trusted besides root and this user.
 #[derive(Clone, Copy, Debug)]
@@ -35,17 +35,17 @@ pub(in crate::commands) enum Trust {
     /// If root connects: any user whose socket is at a place where only root and that user can have
     /// put it. The worst they can do is to misreport their own tunnel: for requests without
     /// secrets.
-    Placed,
+    PathOwner,
     /// This user.
     User(Option<u32>),
 }
 
 impl Trust {
-    fn covers(self, uid: u32, path: &Path) -> bool {
+    fn allows(self, uid: u32, path: &Path) -> bool {
         let own = geteuid().as_raw();
         match self {
             _ if uid == 0 || uid == own => true,
-            Self::Placed => own == 0 && is_placed(path, uid),
+            Self::PathOwner => own == 0 && is_owned_path(path, uid),
             Self::User(trusted) => trusted == Some(uid),
         }
     }
@@ -53,15 +53,18 @@ impl Trust {
 
 /// Returns true if only root and `uid` can have put the socket at `path`. An abstract name, such as
 /// the health check's, could be taken by any user.
-fn is_placed(path: &Path, uid: u32) -> bool {
+fn is_owned_path(path: &Path, uid: u32) -> bool {
     let folder = path.parent().and_then(|folder| fs::metadata(folder).ok());
     let is_safe = folder.is_some_and(|folder| [0, uid].contains(&folder.uid()) && folder.mode() & 0o022 == 0);
     is_safe && fs::symlink_metadata(path).is_ok_and(|socket| socket.uid() == uid)
 }
 
 /// Requests the status of the tunnel of this name.
-pub(in crate::commands) fn ask_by_name(folders: &UapiFolders, tun: &TunName) -> Result<Report, CommandError> {
-    ask(connect_by_name(folders, tun, Trust::Placed)?, tun)
+pub(in crate::commands) fn status_by_name(
+    folders: &UapiFolders,
+    tun: &TunName,
+) -> Result<TunnelStatus, CommandError> {
+    status(connect_by_name(folders, tun, Trust::PathOwner)?, tun)
 }
 
 /// Connects to the tunnel of this name, in whichever folder its socket is. The listener must be
@@ -81,12 +84,12 @@ pub(in crate::commands) fn connect_by_name(
 
 /// Requests the status of all running tunnels, in the order of their names. Skips sockets of other
 /// programs, and returns the first error of the others.
-pub(in crate::commands) fn ask_all(folders: &UapiFolders) -> (Vec<Report>, Option<CommandError>) {
+pub(in crate::commands) fn status_of_all(folders: &UapiFolders) -> (Vec<TunnelStatus>, Option<CommandError>) {
     let mut reports = Vec::new();
     let mut first_error = None;
-    for (path, tun) in sockets(folders) {
-        let answer = connect(&path, &tun, Trust::Placed)
-            .and_then(|socket| socket.map(|socket| ask(socket, &tun)).transpose());
+    for (path, tun) in find_sockets(folders) {
+        let answer = connect(&path, &tun, Trust::PathOwner)
+            .and_then(|socket| socket.map(|socket| status(socket, &tun)).transpose());
         match answer {
             Ok(report) => reports.extend(report),
             Err(CommandError::Foreign(_)) => {}
@@ -99,7 +102,7 @@ pub(in crate::commands) fn ask_all(folders: &UapiFolders) -> (Vec<Report>, Optio
 }
 
 /// Returns the sockets of tunnels, live or stale.
-fn sockets(folders: &UapiFolders) -> BTreeMap<PathBuf, TunName> {
+fn find_sockets(folders: &UapiFolders) -> BTreeMap<PathBuf, TunName> {
     let mut found = BTreeMap::new();
     for folder in folders.iter() {
         let Ok(resolved) = fs::canonicalize(folder) else { continue };
@@ -109,10 +112,10 @@ fn sockets(folders: &UapiFolders) -> BTreeMap<PathBuf, TunName> {
             let tun = name.to_str().and_then(|name| name.strip_suffix(".sock")?.parse().ok());
             // a user's folder may hold sockets of other programs; those of wontun are accessible by
             // their owner only
-            let is_ours = entry
+            let is_candidate = entry
                 .metadata()
                 .is_ok_and(|file| file.file_type().is_socket() && (!is_users || file.mode() & 0o077 == 0));
-            if let Some(tun) = tun.filter(|_| is_ours) {
+            if let Some(tun) = tun.filter(|_| is_candidate) {
                 found.insert(entry.path(), tun);
             }
         }
@@ -127,8 +130,8 @@ fn connect(path: &Path, tun: &TunName, trust: Trust) -> Result<Option<UnixStream
     let Ok(address) = SockAddr::unix(path) else { return Ok(None) };
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None).map_err(other)?;
     // the write timeout also bounds how long a full queue can block connect()
-    socket.set_write_timeout(Some(PATIENCE)).map_err(other)?;
-    socket.set_read_timeout(Some(PATIENCE)).map_err(other)?;
+    socket.set_write_timeout(Some(IO_TIMEOUT)).map_err(other)?;
+    socket.set_read_timeout(Some(IO_TIMEOUT)).map_err(other)?;
     if let Err(error) = retry(|| socket.connect(&address)) {
         return match error.raw_os_error().map(Errno::from_raw) {
             Some(Errno::ENOENT | Errno::ENOTDIR | Errno::ECONNREFUSED) => Ok(None),
@@ -139,20 +142,21 @@ fn connect(path: &Path, tun: &TunName, trust: Trust) -> Result<Option<UnixStream
         };
     }
     let uid = getsockopt(&socket, sockopt::PeerCredentials).map_err(|error| other(error.into()))?.uid();
-    if !trust.covers(uid, path) {
+    if !trust.allows(uid, path) {
         return Err(CommandError::Stranger { uid, path: path.to_owned() });
     }
     Ok(Some(UnixStream::from(std::os::fd::OwnedFd::from(socket))))
 }
 
 /// Requests the status of the tunnel.
-pub(in crate::commands) fn ask(socket: UnixStream, tun: &TunName) -> Result<Report, CommandError> {
+pub(in crate::commands) fn status(socket: UnixStream, tun: &TunName) -> Result<TunnelStatus, CommandError> {
     let failed = |error| failed(&error, tun);
-    (&socket).write_all(REQUEST).map_err(failed)?;
-    let mut report = Report::new(tun);
+    (&socket).write_all(STATUS_REQUEST).map_err(failed)?;
+    let mut report = TunnelStatus::new(tun);
     let mut has_answered = false;
-    let bounded = Bounded { socket: &socket, deadline: Instant::now() + LONGEST }.take(MAX_ANSWER);
-    for line in BufReader::new(bounded).split(b'\n') {
+    let reader =
+        DeadlineReader { socket: &socket, deadline: Instant::now() + ANSWER_TIMEOUT }.take(MAX_ANSWER);
+    for line in BufReader::new(reader).split(b'\n') {
         let line = line.map_err(failed)?;
         if line.is_empty() {
             break;
@@ -177,18 +181,18 @@ pub(in crate::commands) fn ask(socket: UnixStream, tun: &TunName) -> Result<Repo
 }
 
 /// A reader of a socket with a deadline.
-struct Bounded<'a> {
+struct DeadlineReader<'a> {
     socket: &'a UnixStream,
     deadline: Instant,
 }
 
-impl Read for Bounded<'_> {
+impl Read for DeadlineReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
+        let remaining = self.deadline.saturating_duration_since(Instant::now());
+        if remaining.is_zero() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        self.socket.set_read_timeout(Some(left.min(PATIENCE)))?;
+        self.socket.set_read_timeout(Some(remaining.min(IO_TIMEOUT)))?;
         self.socket.read(buffer)
     }
 }
@@ -201,10 +205,10 @@ pub(in crate::commands) fn set(
 ) -> Result<(), CommandError> {
     let failed = |error| failed(&error, tun);
     // the kernel may take time to set the routes of a change on a busy host
-    socket.set_read_timeout(Some(LONGEST)).map_err(failed)?;
+    socket.set_read_timeout(Some(ANSWER_TIMEOUT)).map_err(failed)?;
     (&socket).write_all(&changes.to_request()).map_err(failed)?;
     let mut line = String::new();
-    BufReader::new(&socket).take(MAX_ERRNO).read_line(&mut line).map_err(failed)?;
+    BufReader::new(&socket).take(MAX_SET_ANSWER).read_line(&mut line).map_err(failed)?;
     match line.trim_end().strip_prefix("errno=").map(str::parse) {
         Some(Ok(0)) => Ok(()),
         Some(Ok(errno)) => Err(CommandError::Reported { tun: tun.clone(), errno }),
@@ -237,13 +241,13 @@ mod tests {
         for (mode, placed) in [(0o755, true), (0o700, true), (0o775, false), (0o777, false), (0o1777, false)]
         {
             fs::set_permissions(&folder, PermissionsExt::from_mode(mode)).unwrap();
-            assert_eq!(is_placed(&path, own), placed, "{mode:o}");
-            assert!(!is_placed(&path, own + 1), "a socket that is not that user's");
+            assert_eq!(is_owned_path(&path, own), placed, "{mode:o}");
+            assert!(!is_owned_path(&path, own + 1), "a socket that is not that user's");
         }
-        assert!(!is_placed(&folder.join("none.sock"), own));
+        assert!(!is_owned_path(&folder.join("none.sock"), own));
         fs::remove_dir_all(&folder).unwrap();
-        assert!(Trust::Placed.covers(own, &path) && Trust::Placed.covers(0, &path));
-        assert!(Trust::User(Some(own + 1)).covers(own + 1, &path));
-        assert!(!Trust::User(None).covers(own + 1, &path) && !Trust::Placed.covers(own + 1, &path));
+        assert!(Trust::PathOwner.allows(own, &path) && Trust::PathOwner.allows(0, &path));
+        assert!(Trust::User(Some(own + 1)).allows(own + 1, &path));
+        assert!(!Trust::User(None).allows(own + 1, &path) && !Trust::PathOwner.allows(own + 1, &path));
     }
 }

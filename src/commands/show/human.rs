@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 
-use super::report::{Peer, Report};
+use super::report::{TunnelPeer, TunnelStatus};
 
 const KIB: f64 = 1024.0;
 const LABEL: Style = Style::new().bold();
@@ -22,7 +22,7 @@ pub(in crate::commands) fn wants_colours() -> bool {
 }
 
 /// Formats all tunnels; `now` is the time by the wall clock, since 1970.
-pub(super) fn print(reports: &[Report], now: Duration, colours: bool) -> String {
+pub(super) fn print(reports: &[TunnelStatus], now: Duration, colours: bool) -> String {
     let mut page = Page::new(colours);
     for (place, report) in reports.iter().enumerate() {
         if place > 0 {
@@ -34,7 +34,7 @@ pub(super) fn print(reports: &[Report], now: Duration, colours: bool) -> String 
 }
 
 /// Formats one peer.
-pub(in crate::commands) fn print_peer(peer: &Peer, now: Duration, colours: bool) -> String {
+pub(in crate::commands) fn print_peer(peer: &TunnelPeer, now: Duration, colours: bool) -> String {
     let mut page = Page::new(colours);
     page.peer(peer, now);
     page.text
@@ -51,7 +51,7 @@ impl Page {
         Self { text: String::new(), colours }
     }
 
-    fn report(&mut self, report: &Report, now: Duration) {
+    fn report(&mut self, report: &TunnelStatus, now: Duration) {
         self.title(INTERFACE, "interface", &report.name);
         if let Some(key) = &report.public_key {
             self.line("public key", key);
@@ -86,7 +86,7 @@ impl Page {
         }
     }
 
-    fn peer(&mut self, peer: &Peer, now: Duration) {
+    fn peer(&mut self, peer: &TunnelPeer, now: Duration) {
         match &peer.name {
             Some(name) => {
                 self.title(PEER, "peer", name);

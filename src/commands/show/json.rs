@@ -4,18 +4,18 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Write};
 
-use super::report::{Peer, Report};
+use super::report::{TunnelPeer, TunnelStatus};
 use crate::config::TunName;
 
 /// A peer of a server's file, with its state in the tunnel if it is `running` and knows the peer.
 #[derive(Clone, Debug)]
 pub(in crate::commands) struct Listed {
-    pub(in crate::commands) peer: Peer,
+    pub(in crate::commands) peer: TunnelPeer,
     pub(in crate::commands) running: bool,
 }
 
 /// Formats one document with all tunnels, on one line.
-pub(super) fn print(reports: &[Report]) -> String {
+pub(super) fn print(reports: &[TunnelStatus]) -> String {
     document(format_args!("{{\"tunnels\":{}}}", List(reports, write_report)))
 }
 
@@ -31,7 +31,7 @@ fn document(content: fmt::Arguments<'_>) -> String {
     text
 }
 
-fn write_report(report: &Report, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn write_report(report: &TunnelStatus, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     write!(
         f,
         "{{\"name\":{},\"version\":{},\"public_key\":{},\"listen_port\":{},\"fwmark\":{},\"mtu\":{},\"up\":{},\"dropped\":{{",
@@ -59,7 +59,7 @@ fn write_counts(counts: &BTreeMap<String, u64>, f: &mut fmt::Formatter<'_>) -> f
     Ok(())
 }
 
-fn write_peer(peer: &Peer, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn write_peer(peer: &TunnelPeer, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     f.write_char('{')?;
     write_peer_fields(peer, f)?;
     f.write_char('}')
@@ -71,7 +71,7 @@ fn write_listed(listed: &Listed, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     write!(f, ",\"running\":{}}}", listed.running)
 }
 
-fn write_peer_fields(peer: &Peer, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn write_peer_fields(peer: &TunnelPeer, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let latest_handshake = Some(peer.last_handshake.as_secs()).filter(|&seconds| seconds > 0);
     let persistent_keepalive = Some(peer.persistent_keepalive).filter(|&seconds| seconds > 0);
     write!(
@@ -158,8 +158,8 @@ mod tests {
     /// Every field is documented in docs/src/reference/json.md, and no other is.
     #[test]
     fn the_fields_are_those_that_are_documented() {
-        let peer = Peer::new(wontun_proto::wireguard::PublicKey::from_bytes([1; 32]));
-        let report = Report { peers: vec![peer.clone()], ..Report::new(&TunName::default()) };
+        let peer = TunnelPeer::new(wontun_proto::wireguard::PublicKey::from_bytes([1; 32]));
+        let report = TunnelStatus { peers: vec![peer.clone()], ..TunnelStatus::new(&TunName::default()) };
         let documents =
             print(&[report]) + &print_peers(&TunName::default(), &[Listed { peer, running: true }]);
         let keys = documents.split("\":").filter_map(|part| part.rsplit('"').next());

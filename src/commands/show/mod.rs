@@ -31,10 +31,10 @@ pub struct ShowOptions {
 /// several fail, the others are printed nevertheless.
 pub fn show(options: &ShowOptions) -> Result<(), CommandError> {
     let (mut reports, error) = match &options.name {
-        Some(name) => (vec![client::ask_by_name(&options.folders, name)?], None),
-        None => client::ask_all(&options.folders),
+        Some(name) => (vec![client::status_by_name(&options.folders, name)?], None),
+        None => client::status_of_all(&options.folders),
     };
-    reports.iter_mut().for_each(report::Report::sort);
+    reports.iter_mut().for_each(report::TunnelStatus::sort);
     if reports.is_empty() {
         return Err(error.unwrap_or(CommandError::NoneRunning));
     }

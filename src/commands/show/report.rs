@@ -10,7 +10,7 @@ use wontun_proto::allowed_ips::Prefix;
 use wontun_proto::wireguard::PublicKey;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::commands) struct Report {
+pub(in crate::commands) struct TunnelStatus {
     pub(in crate::commands) name: TunName,
     pub(in crate::commands) version: String,
     pub(in crate::commands) public_key: Option<PublicKey>,
@@ -22,11 +22,11 @@ pub(in crate::commands) struct Report {
     /// Problems of the host, one line each.
     pub(in crate::commands) problems: Vec<String>,
     pub(in crate::commands) dropped: BTreeMap<String, u64>,
-    pub(in crate::commands) peers: Vec<Peer>,
+    pub(in crate::commands) peers: Vec<TunnelPeer>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::commands) struct Peer {
+pub(in crate::commands) struct TunnelPeer {
     pub(in crate::commands) name: Option<PeerName>,
     pub(in crate::commands) public_key: PublicKey,
     pub(in crate::commands) has_preshared_key: bool,
@@ -41,7 +41,7 @@ pub(in crate::commands) struct Peer {
     pub(in crate::commands) allowed_ips: Vec<Prefix>,
 }
 
-impl Report {
+impl TunnelStatus {
     pub(in crate::commands) fn new(name: &TunName) -> Self {
         Self {
             name: name.clone(),
@@ -62,7 +62,7 @@ impl Report {
     /// version may send.
     pub(in crate::commands) fn handle_line(&mut self, key: &str, value: &str) -> Option<()> {
         if key == "public_key" {
-            self.peers.push(Peer::new(public_key(value)?));
+            self.peers.push(TunnelPeer::new(public_key(value)?));
             return Some(());
         }
         if let Some(peer) = self.peers.last_mut() {
@@ -95,7 +95,7 @@ impl Report {
     }
 }
 
-impl Peer {
+impl TunnelPeer {
     pub(in crate::commands) const fn new(public_key: PublicKey) -> Self {
         Self {
             name: None,

@@ -152,7 +152,7 @@ fn one_by_name_for_people_and_programs() {
     let folder = Folder::new();
     let (listener, _) = UapiListener::open_in(&tun("wt0"), &folder.folders()).unwrap();
     let mut report =
-        while_answering(&listener, || client::ask_by_name(&folder.folders(), &tun("wt0")).unwrap());
+        while_answering(&listener, || client::status_by_name(&folder.folders(), &tun("wt0")).unwrap());
     report.sort();
     let public = PrivateKey::from_bytes(&[0x48; 32]).public_key().to_string();
     let expected = HUMAN.replace("MvixV3vTjNnaDIvlv8UqmNp4Tq3gYTKyUExvVUMz+X4=", &public);
@@ -197,7 +197,7 @@ fn all_that_run_wherever_they_are() {
         stream.read_exact(&mut [0; 10]).unwrap();
     });
     let (reports, error) = while_answering(&listeners[0], || {
-        while_answering(&listeners[1], || while_answering(&listeners[2], || client::ask_all(&folders)))
+        while_answering(&listeners[1], || while_answering(&listeners[2], || client::status_of_all(&folders)))
     });
     assert!(error.is_none(), "{error:?}");
     let mut names: Vec<_> = reports.iter().map(|report| report.name.as_str()).collect();
@@ -224,7 +224,7 @@ fn one_that_hangs_is_found_out_in_two_seconds() {
     let folder = Folder::new();
     let _silent = folder.socket("wireguard", "wt0.sock");
     let begin = Instant::now();
-    let error = client::ask_by_name(&folder.folders(), &tun("wt0")).unwrap_err();
+    let error = client::status_by_name(&folder.folders(), &tun("wt0")).unwrap_err();
     assert!(matches!(error, CommandError::Hangs(_)), "{error}");
     assert!((Duration::from_secs(1)..Duration::from_secs(4)).contains(&begin.elapsed()));
 }
@@ -244,7 +244,7 @@ fn no_escape_sequence_gets_through() {
         );
         stream.write_all(answer.as_bytes()).unwrap();
     });
-    let reports = [client::ask_by_name(&folder.folders(), &tun("wt0")).unwrap()];
+    let reports = [client::status_by_name(&folder.folders(), &tun("wt0")).unwrap()];
     server.join().unwrap();
     for text in [human::print(&reports, Duration::ZERO, false), json::print(&reports)] {
         assert!(text.contains("replay"), "{text}");
@@ -266,7 +266,7 @@ fn an_answer_without_end_is_given_up() {
         }
         written
     });
-    let error = client::ask_by_name(&folder.folders(), &tun("wt0")).unwrap_err();
+    let error = client::status_by_name(&folder.folders(), &tun("wt0")).unwrap_err();
     assert!(matches!(error, CommandError::Foreign(_)), "{error}");
     assert!(server.join().unwrap() < 80 << 20);
 }
@@ -289,7 +289,7 @@ fn whoever_answers_something_else_is_told_apart() {
             stream.read_exact(&mut [0; 10]).unwrap();
             stream.write_all(answer.as_bytes()).unwrap();
         });
-        let error = client::ask_by_name(&folder.folders(), &tun("wt0")).unwrap_err().to_string();
+        let error = client::status_by_name(&folder.folders(), &tun("wt0")).unwrap_err().to_string();
         assert!(error.contains(part) && !error.contains('\n'), "{answer:?}: {error}");
         server.join().unwrap();
     }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::commands::CommandError;
-use crate::commands::show::report::Report;
+use crate::commands::show::report::TunnelStatus;
 use crate::config::TunName;
 
 /// The tunnels to request.
@@ -22,5 +22,5 @@ pub(super) struct Answer {
     /// Time of the answer.
     pub(super) at: Instant,
     /// One report, or with [`Target::Any`] one for each tunnel, at least one.
-    pub(super) found: Result<Vec<Report>, CommandError>,
+    pub(super) found: Result<Vec<TunnelStatus>, CommandError>,
 }

@@ -26,8 +26,8 @@ impl Asker {
     /// Sends one request.
     pub(super) fn ask(&self, target: &Target) -> Answer {
         let found = match target {
-            Target::One(tun) => client::ask_by_name(&self.folders, tun).map(|report| vec![report]),
-            Target::Any => match client::ask_all(&self.folders) {
+            Target::One(tun) => client::status_by_name(&self.folders, tun).map(|report| vec![report]),
+            Target::Any => match client::status_of_all(&self.folders) {
                 (reports, None) if reports.is_empty() => Err(CommandError::NoneRunning),
                 (reports, Some(error)) if reports.is_empty() => Err(error),
                 (reports, _) => Ok(reports),

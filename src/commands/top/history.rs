@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Instant;
 
-use crate::commands::show::report::{Peer, Report};
+use crate::commands::show::report::{TunnelPeer, TunnelStatus};
 use wontun_proto::wireguard::PublicKey;
 
 /// Number of rates kept for the sparklines.
@@ -48,7 +48,7 @@ impl Trend {
 /// The latest report of a tunnel and its history.
 #[derive(Clone, Debug)]
 pub(super) struct Watched {
-    pub(super) report: Report,
+    pub(super) report: TunnelStatus,
     /// History of the rates of all peers together.
     pub(super) total: Trend,
     /// Drops per second by reason.
@@ -59,13 +59,13 @@ pub(super) struct Watched {
 
 impl Watched {
     /// Starts with the first report, received at `at`.
-    pub(super) fn new(report: Report, at: Instant) -> Self {
+    pub(super) fn new(report: TunnelStatus, at: Instant) -> Self {
         Self { report, at, total: Trend::default(), drop_rates: BTreeMap::new(), trends: HashMap::new() }
     }
 
     /// Handles the next report. A counter that decreased, since the peer was created anew or the
     /// tunnel restarted, counts as no traffic.
-    pub(super) fn handle_report(&mut self, report: Report, at: Instant) {
+    pub(super) fn handle_report(&mut self, report: TunnelStatus, at: Instant) {
         let millis = at.saturating_duration_since(self.at).as_millis().max(1);
         let per_second = |before: u64, now: u64| {
             u64::try_from(u128::from(now.saturating_sub(before)) * 1000 / millis).unwrap_or(u64::MAX)
@@ -94,12 +94,12 @@ impl Watched {
     }
 
     /// Returns the history of a peer's rates; `None` before the second report of it.
-    pub(super) fn trend(&self, peer: &Peer) -> Option<&Trend> {
+    pub(super) fn trend(&self, peer: &TunnelPeer) -> Option<&Trend> {
         self.trends.get(&peer.public_key)
     }
 
     /// Returns the latest rate of the peer.
-    pub(super) fn rate(&self, peer: &Peer) -> Rate {
+    pub(super) fn rate(&self, peer: &TunnelPeer) -> Rate {
         self.trend(peer).map(Trend::rate).unwrap_or_default()
     }
 }

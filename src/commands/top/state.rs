@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::answer::{Answer, Target};
 use super::history::Watched;
 use super::keys::Wish;
-use crate::commands::show::report::{Peer, Report};
+use crate::commands::show::report::{TunnelPeer, TunnelStatus};
 
 /// Order of the peers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub(super) enum Scene {
     /// A tunnel.
     Tunnel(Box<Watched>),
     /// A list of tunnels, and the index of the marked one.
-    Choice(Vec<Report>, usize),
+    Choice(Vec<TunnelStatus>, usize),
     /// Nothing yet, with the reason.
     Waiting(String),
 }
@@ -162,9 +162,9 @@ impl State {
     }
 
     /// Returns the peers of a tunnel in the selected order.
-    pub(super) fn ordered<'a>(&self, watched: &'a Watched) -> Vec<&'a Peer> {
+    pub(super) fn ordered<'a>(&self, watched: &'a Watched) -> Vec<&'a TunnelPeer> {
         let mut peers: Vec<_> = watched.report.peers.iter().collect();
-        let by_order = |a: &&Peer, b: &&Peer| match self.order {
+        let by_order = |a: &&TunnelPeer, b: &&TunnelPeer| match self.order {
             Order::Rate => watched.rate(b).both().cmp(&watched.rate(a).both()),
             Order::Handshake => b.last_handshake.cmp(&a.last_handshake),
             Order::Transfer => transfer(b).cmp(&transfer(a)),
@@ -180,8 +180,8 @@ impl State {
 }
 
 /// Compares by name; peers without a name come last, in the order of their keys.
-fn by_name(a: &Peer, b: &Peer) -> Ordering {
-    let is_nameless = |peer: &Peer| peer.name.is_none();
+fn by_name(a: &TunnelPeer, b: &TunnelPeer) -> Ordering {
+    let is_nameless = |peer: &TunnelPeer| peer.name.is_none();
     (is_nameless(a), &a.name, a.public_key.as_bytes()).cmp(&(
         is_nameless(b),
         &b.name,
@@ -189,6 +189,6 @@ fn by_name(a: &Peer, b: &Peer) -> Ordering {
     ))
 }
 
-const fn transfer(peer: &Peer) -> u64 {
+const fn transfer(peer: &TunnelPeer) -> u64 {
     peer.received.saturating_add(peer.sent)
 }

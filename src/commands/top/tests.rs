@@ -9,7 +9,7 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::answer::Answer;
 use super::*;
-use crate::commands::show::report::{Peer, Report};
+use crate::commands::show::report::{TunnelPeer, TunnelStatus};
 use wontun_proto::wireguard::PublicKey;
 
 const NOW: Duration = Duration::from_secs(1_600_000_063);
@@ -18,21 +18,25 @@ fn tun(name: &str) -> TunName {
     name.parse().unwrap()
 }
 
-fn peer(number: u8, name: Option<&str>, received: u64, sent: u64) -> Peer {
-    Peer {
+fn peer(number: u8, name: Option<&str>, received: u64, sent: u64) -> TunnelPeer {
+    TunnelPeer {
         name: name.map(|name| name.parse().unwrap()),
         has_session: received > 0,
         endpoint: Some(format!("192.0.2.{number}:51820").parse().unwrap()),
         last_handshake: if received > 0 { Duration::from_secs(1_600_000_000) } else { Duration::ZERO },
         received,
         sent,
-        ..Peer::new(PublicKey::from_bytes([number; 32]))
+        ..TunnelPeer::new(PublicKey::from_bytes([number; 32]))
     }
 }
 
-fn report(peers: Vec<Peer>, replays: u64) -> Report {
-    let mut report =
-        Report { listen_port: 51820, mtu: Some(1420), is_up: Some(true), ..Report::new(&tun("wt0")) };
+fn report(peers: Vec<TunnelPeer>, replays: u64) -> TunnelStatus {
+    let mut report = TunnelStatus {
+        listen_port: 51820,
+        mtu: Some(1420),
+        is_up: Some(true),
+        ..TunnelStatus::new(&tun("wt0"))
+    };
     if replays > 0 {
         report.dropped.insert("replay".to_owned(), replays);
     }
@@ -40,7 +44,7 @@ fn report(peers: Vec<Peer>, replays: u64) -> Report {
     report
 }
 
-fn three(received: u64) -> Vec<Peer> {
+fn three(received: u64) -> Vec<TunnelPeer> {
     vec![
         peer(1, Some("phone"), received, 4096),
         peer(2, None, 5 << 20, 7 << 30),
@@ -48,7 +52,7 @@ fn three(received: u64) -> Vec<Peer> {
     ]
 }
 
-fn answer(target: &Target, seconds: u64, found: Result<Vec<Report>, CommandError>) -> Answer {
+fn answer(target: &Target, seconds: u64, found: Result<Vec<TunnelStatus>, CommandError>) -> Answer {
     let start = *START.get_or_init(Instant::now);
     Answer { target: target.clone(), at: start + Duration::from_secs(seconds), found }
 }
@@ -56,7 +60,7 @@ fn answer(target: &Target, seconds: u64, found: Result<Vec<Report>, CommandError
 static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
 
 /// Returns a state that has handled `reports`, one second apart.
-fn state(reports: Vec<Report>) -> State {
+fn state(reports: Vec<TunnelStatus>) -> State {
     let target = Target::One(tun("wt0"));
     let mut state = State::new(target.clone(), Duration::from_secs(1), false);
     for (seconds, report) in reports.into_iter().enumerate() {
@@ -129,7 +133,7 @@ fn every_size_can_be_drawn() {
     );
     let list = || {
         let mut state = State::new(Target::Any, Duration::from_secs(1), true);
-        let found = vec![report(three(1), 0), Report::new(&tun("other"))];
+        let found = vec![report(three(1), 0), TunnelStatus::new(&tun("other"))];
         assert_eq!(state.handle_answer(answer(&Target::Any, 0, Ok(found))), None);
         state
     };
@@ -212,7 +216,7 @@ fn a_tunnel_that_goes_is_waited_for_and_begins_anew() {
 
 #[test]
 fn the_only_tunnel_is_taken_and_of_several_one_is_chosen() {
-    let two = || vec![Report::new(&tun("wt1")), report(three(1), 0)];
+    let two = || vec![TunnelStatus::new(&tun("wt1")), report(three(1), 0)];
     let mut state = State::new(Target::Any, Duration::from_secs(1), false);
     let one = Target::One(tun("wt0"));
     assert_eq!(

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ratatui::text::Span;
 
-use crate::commands::show::report::Peer;
+use crate::commands::show::report::TunnelPeer;
 
 /// Bars of a sparkline, the lowest first.
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
@@ -59,7 +59,7 @@ pub(super) fn age(then: Duration, now: Duration) -> String {
 }
 
 /// Returns the peer's name, or the beginning of its key.
-pub(super) fn name(peer: &Peer) -> String {
+pub(super) fn name(peer: &TunnelPeer) -> String {
     match &peer.name {
         Some(name) => name.as_str().to_owned(),
         None => format!("{}…", peer.public_key.to_string().chars().take(KEY_CHARS).collect::<String>()),

@@ -14,7 +14,7 @@ use ratatui::widgets::{Cell, Paragraph, Row, Sparkline, Table, Wrap};
 use super::history::{Rate, Watched};
 use super::state::{Order, Scene, State};
 use super::text::{age, amount, fit, name, rate, sparkline};
-use crate::commands::show::report::{Peer, Report};
+use crate::commands::show::report::{TunnelPeer, TunnelStatus};
 
 /// Columns of the text in front of a sparkline of all peers.
 const TOTALS: u16 = 42;
@@ -55,7 +55,7 @@ fn draw_tunnel(frame: &mut Frame<'_>, state: &mut State, watched: &Watched, now:
     draw_keys(frame, keys, state, &shown);
 }
 
-fn draw_title(frame: &mut Frame<'_>, area: Rect, state: &State, report: &Report) {
+fn draw_title(frame: &mut Frame<'_>, area: Rect, state: &State, report: &TunnelStatus) {
     let sessions = report.peers.iter().filter(|peer| peer.has_session).count();
     let up = match report.is_up {
         Some(false) => "DOWN",
@@ -235,7 +235,7 @@ fn draw_peers(
 fn cell<'a>(
     state: &State,
     watched: &Watched,
-    peer: &Peer,
+    peer: &TunnelPeer,
     now: Duration,
     column: Column,
     width: usize,
@@ -282,7 +282,7 @@ fn draw_keys(frame: &mut Frame<'_>, area: Rect, state: &State, shown: &str) {
     bar(frame, area, if fits { &text } else { &short }, shown, BAR);
 }
 
-fn draw_choice(frame: &mut Frame<'_>, state: &mut State, reports: &[Report], marked: usize) {
+fn draw_choice(frame: &mut Frame<'_>, state: &mut State, reports: &[TunnelStatus], marked: usize) {
     let parts = [Constraint::Length(1), Constraint::Fill(1), Constraint::Length(1)];
     let [title, list, keys] = *Layout::vertical(parts).split(frame.area()) else { return };
     bar(frame, title, " which tunnel?", "", BAR);
