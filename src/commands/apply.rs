@@ -47,7 +47,7 @@ pub(super) fn change(
         Err(CommandError::NotRunning(tun)) => {
             if let Some(then) = then {
                 let path = file.path().display();
-                let _ = writeln!(io::stderr(), "wontun: no tunnel {tun} of {path} runs: {then}");
+                let _ = writeln!(io::stderr(), "wontun: tunnel {tun} of {path} is not running: {then}");
             }
             Ok(())
         }

@@ -27,7 +27,7 @@ pub enum CommandError {
     #[error("standard input has no key: {0}")]
     Key(#[from] KeyError),
     /// The input continues after the key.
-    #[error("standard input has something after the key: expected one key and nothing else")]
+    #[error("standard input continues after the key: expected one key and nothing else")]
     Trailing,
     /// The input cannot be read.
     #[error("cannot read standard input: {0}")]
@@ -36,10 +36,10 @@ pub enum CommandError {
     #[error("cannot write to standard output: {0}")]
     Output(#[source] io::Error),
     /// The client's file could not be written, so the peer was removed again: nobody has its key.
-    #[error("the client's file cannot be written to standard output ({0}): the peer was taken back")]
-    TakenBack(#[source] io::Error),
+    #[error("the client's file cannot be written to standard output ({0}): the peer was removed again")]
+    RolledBack(#[source] io::Error),
     /// The file was changed, but the running tunnel was not.
-    #[error("{} was changed, but the tunnel that runs was not: {source}; it takes the file at its next start or SIGHUP", file.display())]
+    #[error("{} was changed, but the running tunnel was not: {source}; it reads the file at its next start or SIGHUP", file.display())]
     NotApplied {
         /// The server's file.
         file: PathBuf,
@@ -51,50 +51,50 @@ pub enum CommandError {
     Link(#[from] LinkError),
     /// The tunnel runs without a kill switch, and one would cut it off.
     #[error(
-        "the tunnel {0} runs without a kill switch, and one would cut it off: start it with --kill-switch"
+        "the tunnel {0} runs without a kill switch, and one set from outside would cut it off: start it with --kill-switch"
     )]
     NoKillSwitch(TunName),
     /// No tunnel of this name runs.
-    #[error("no tunnel {0} runs: start it, or name one that 'wontun show' lists")]
+    #[error("tunnel {0} is not running: start it, or name one that 'wontun show' lists")]
     NotRunning(TunName),
     /// No tunnel runs.
-    #[error("no tunnel of wontun's runs in WireGuard mode: start one; 'wg show' tells about others")]
+    #[error(
+        "no wontun tunnel is running in WireGuard mode: start one; 'wg show' lists those of other programs"
+    )]
     NoneRunning,
     /// The tunnel does not answer in time.
-    #[error("the tunnel {0} does not answer: its loop hangs; restart it")]
-    Hangs(TunName),
+    #[error("the tunnel {0} does not respond: its event loop hangs; restart it")]
+    Timeout(TunName),
     /// The listener does not know the request; it is another program.
-    #[error("{0} is no tunnel of wontun's: ask 'wg show {0}'")]
+    #[error("{0} is not a wontun tunnel: use 'wg show {0}'")]
     Foreign(TunName),
     /// This user may not connect to the socket.
-    #[error("may not ask {}: run this as root or as the tunnel's user", .0.display())]
+    #[error("permission denied: {}: run this as root or as the tunnel's user", .0.display())]
     NotPermitted(PathBuf),
     /// The listener runs as a user that is not trusted.
     #[error(
-        "user {uid} answers at {}, who is neither root nor this user, or others than they can write to that folder: \
-         run this as the tunnel's user",
+        "the listener at {} runs as user {uid}, which is not trusted (neither root nor this user, or its folder is writable by \
+         others): run this as the tunnel's user",
         path.display()
     )]
-    Stranger {
+    UntrustedListener {
         /// User id of the listener.
         uid: u32,
         /// Path of the socket.
         path: PathBuf,
     },
     /// Standard output is no terminal.
-    #[error(
-        "wontun top draws on a terminal, and standard output is none: 'wontun show' prints the same once"
-    )]
+    #[error("wontun top needs a terminal as standard output: use 'wontun show' to print the status once")]
     NoTerminal,
     /// An error of the terminal.
     #[error("cannot use the terminal: {0}")]
     Terminal(#[source] io::Error),
     /// A thread panicked, which was reported already.
-    #[error("wontun top has failed: this is a fault in wontun, please report it")]
+    #[error("wontun top has failed: this is a bug in wontun, please report it")]
     Fault,
     /// The answer cannot be parsed.
     #[error(
-        "the tunnel {tun} answers what cannot be understood ({key}): is it of another version? restart it"
+        "the tunnel {tun} sent an invalid status ({key}): it may be another version of wontun; restart it"
     )]
     Answer {
         /// Name of the tunnel.
@@ -111,7 +111,7 @@ pub enum CommandError {
         errno: i64,
     },
     /// Any other error.
-    #[error("cannot ask {}: {source}", path.display())]
+    #[error("cannot query {}: {source}", path.display())]
     Other {
         /// Path of the socket.
         path: PathBuf,
@@ -126,7 +126,7 @@ impl ExitCode for CommandError {
             Self::Setup(error) => error.exit_code(),
             Self::Import(error) => error.exit_code(),
             Self::Link(error) => error.exit_code(),
-            Self::NotPermitted(_) | Self::Stranger { .. } => exit::NO_PERMISSION,
+            Self::NotPermitted(_) | Self::UntrustedListener { .. } => exit::NO_PERMISSION,
             _ => exit::FAILURE,
         }
     }

@@ -112,9 +112,9 @@ mod tests {
             ("\n".to_owned(), "this text has 0"),
             (PRIVATE[1..].to_owned() + "\n", "this text has 43"),
             (format!("{}=\n", PRIVATE[..43].replace('d', "!")), "no base64 key"),
-            (format!(" {PRIVATE}\n"), "something after the key"),
-            (format!("{PRIVATE}{PRIVATE}"), "something after the key"),
-            (format!("{PRIVATE}\n{PRIVATE}\n"), "something after the key"),
+            (format!(" {PRIVATE}\n"), "continues after the key"),
+            (format!("{PRIVATE}{PRIVATE}"), "continues after the key"),
+            (format!("{PRIVATE}\n{PRIVATE}\n"), "continues after the key"),
             ("\u{e9}".repeat(22), "no base64 key"),
         ] {
             let error = public(&text).unwrap_err();

@@ -88,7 +88,7 @@ pub fn add_peer(folder: &Folder, options: AddOptions) -> Result<(), CommandError
     if let Err(error) = print_secret(&text) {
         let CommandError::Output(source) = error else { return Err(error) };
         take_back(folder, &peer.public_key, qr_file.as_deref())?;
-        return Err(CommandError::TakenBack(source));
+        return Err(CommandError::RolledBack(source));
     }
     if let Some(code) = code.filter(|_| qr) {
         io::stderr().write_all(&code.terminal()).map_err(CommandError::Output)?;

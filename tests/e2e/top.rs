@@ -107,12 +107,12 @@ fn a_tunnel_that_goes_is_waited_for() {
     let mut top = top(&server.site, &["tun0"]);
     top.wait_for_text(" tun0 · up");
     assert!(daemon.stop().status.success());
-    let lines = top.wait_for_text("no tunnel tun0 runs");
+    let lines = top.wait_for_text("tunnel tun0 is not running");
     assert!(lines[0].contains("waiting") && lines[23].starts_with(" q quit"), "{lines:?}");
     let daemon = server.serve(&[]);
     top.wait_for_text(" tun0 · up");
     drop(daemon);
-    top.wait_for_text("no tunnel tun0 runs");
+    top.wait_for_text("tunnel tun0 is not running");
     // Ctrl-C
     top.press("\u{3}");
     assert_eq!(top.wait_exit().code(), 0);
@@ -123,7 +123,7 @@ fn of_several_tunnels_one_is_chosen() {
     let lab = Arc::new(Lab::new(1));
     let site = Site::new(&lab, 0);
     let mut top = top(&site, &[]);
-    top.wait_for_text("no tunnel of wontun's runs");
+    top.wait_for_text("no wontun tunnel is running");
     let tunnels: Vec<_> = ["wt1", "wt2"]
         .map(|name| site.launch(std::path::Path::new(BINARY), &["-f", name]).spawn())
         .into_iter()
@@ -146,7 +146,7 @@ fn a_signal_gives_the_terminal_back() {
     let site = Site::new(&lab, 0);
     for signal in [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT] {
         let top = top(&site, &["tun0"]);
-        top.wait_for_text("no tunnel tun0 runs");
+        top.wait_for_text("tunnel tun0 is not running");
         top.signal(signal);
         assert_eq!(top.wait_exit().code(), 0, "{signal}");
     }
@@ -157,7 +157,7 @@ fn a_window_that_is_closed_ends_it() {
     let lab = Arc::new(Lab::new(1));
     let site = Site::new(&lab, 0);
     let top = top(&site, &["tun0"]);
-    top.wait_for_text("no tunnel tun0 runs");
+    top.wait_for_text("tunnel tun0 is not running");
     top.hang_up();
 }
 

@@ -135,7 +135,7 @@ fn connect(path: &Path, tun: &TunName, trust: Trust) -> Result<Option<UnixStream
     if let Err(error) = retry(|| socket.connect(&address)) {
         return match error.raw_os_error().map(Errno::from_raw) {
             Some(Errno::ENOENT | Errno::ENOTDIR | Errno::ECONNREFUSED) => Ok(None),
-            Some(Errno::EAGAIN) => Err(CommandError::Hangs(tun.clone())),
+            Some(Errno::EAGAIN) => Err(CommandError::Timeout(tun.clone())),
             Some(Errno::EACCES | Errno::EPERM) => Err(CommandError::NotPermitted(path.to_owned())),
             Some(Errno::EPROTOTYPE) => Err(CommandError::Foreign(tun.clone())),
             _ => Err(other(error)),
@@ -143,7 +143,7 @@ fn connect(path: &Path, tun: &TunName, trust: Trust) -> Result<Option<UnixStream
     }
     let uid = getsockopt(&socket, sockopt::PeerCredentials).map_err(|error| other(error.into()))?.uid();
     if !trust.allows(uid, path) {
-        return Err(CommandError::Stranger { uid, path: path.to_owned() });
+        return Err(CommandError::UntrustedListener { uid, path: path.to_owned() });
     }
     Ok(Some(UnixStream::from(std::os::fd::OwnedFd::from(socket))))
 }
@@ -218,7 +218,7 @@ pub(in crate::commands) fn set(
 
 fn failed(error: &io::Error, tun: &TunName) -> CommandError {
     match error.kind() {
-        io::ErrorKind::WouldBlock => CommandError::Hangs(tun.clone()),
+        io::ErrorKind::WouldBlock => CommandError::Timeout(tun.clone()),
         // wireguard-go closes the connection on an unknown operation
         _ => CommandError::Foreign(tun.clone()),
     }

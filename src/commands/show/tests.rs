@@ -216,7 +216,10 @@ fn nobody_there() {
     let options = ShowOptions { name: Some(tun("wt0")), ..options };
     let error = show(&options).unwrap_err();
     assert!(matches!(error, CommandError::NotRunning(_)));
-    assert_eq!(error.to_string(), "no tunnel wt0 runs: start it, or name one that 'wontun show' lists");
+    assert_eq!(
+        error.to_string(),
+        "tunnel wt0 is not running: start it, or name one that 'wontun show' lists"
+    );
 }
 
 #[test]
@@ -225,7 +228,7 @@ fn one_that_hangs_is_found_out_in_two_seconds() {
     let _silent = folder.socket("wireguard", "wt0.sock");
     let begin = Instant::now();
     let error = client::status_by_name(&folder.folders(), &tun("wt0")).unwrap_err();
-    assert!(matches!(error, CommandError::Hangs(_)), "{error}");
+    assert!(matches!(error, CommandError::Timeout(_)), "{error}");
     assert!((Duration::from_secs(1)..Duration::from_secs(4)).contains(&begin.elapsed()));
 }
 
@@ -274,12 +277,12 @@ fn an_answer_without_end_is_given_up() {
 #[test]
 fn whoever_answers_something_else_is_told_apart() {
     for (answer, part) in [
-        ("", "no tunnel of wontun's"),
-        ("errno=-22\n\n", "no tunnel of wontun's"),
-        ("version=1\n\n", "no tunnel of wontun's"),
-        ("version=1\nmtu=x\nerrno=0\n\n", "cannot be understood (mtu)"),
-        ("version=1\nendpoint\u{1b}=\nmtu=-1\n", "cannot be understood (mtu)"),
-        ("public_key=00\n", "cannot be understood (public_key)"),
+        ("", "not a wontun tunnel"),
+        ("errno=-22\n\n", "not a wontun tunnel"),
+        ("version=1\n\n", "not a wontun tunnel"),
+        ("version=1\nmtu=x\nerrno=0\n\n", "sent an invalid status (mtu)"),
+        ("version=1\nendpoint\u{1b}=\nmtu=-1\n", "sent an invalid status (mtu)"),
+        ("public_key=00\n", "sent an invalid status (public_key)"),
         ("version=1\nerrno=-5\n\n", "reports error -5"),
     ] {
         let folder = Folder::new();

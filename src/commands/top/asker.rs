@@ -19,7 +19,7 @@ pub(super) struct Asker {
 
 /// Returns true if a later request may succeed: the tunnel does not run, or hangs.
 pub(super) const fn may_change(error: &CommandError) -> bool {
-    matches!(error, CommandError::NotRunning(_) | CommandError::NoneRunning | CommandError::Hangs(_))
+    matches!(error, CommandError::NotRunning(_) | CommandError::NoneRunning | CommandError::Timeout(_))
 }
 
 impl Asker {

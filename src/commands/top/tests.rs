@@ -203,7 +203,7 @@ fn a_tunnel_that_goes_is_waited_for_and_begins_anew() {
     let gone = answer(&target, 2, Err(CommandError::NotRunning(tun("wt0"))));
     assert_eq!(state.handle_answer(gone), None);
     let lines = screen(&mut state, 80, 24);
-    assert!(lines[0].contains("waiting") && lines[1].contains("no tunnel wt0 runs"), "{lines:#?}");
+    assert!(lines[0].contains("waiting") && lines[1].contains("tunnel wt0 is not running"), "{lines:#?}");
     // the tunnel's counters started again, which is no rate
     assert_eq!(state.handle_answer(answer(&target, 3, Ok(vec![report(three(100), 0)]))), None);
     assert!(!screen(&mut state, 80, 24).iter().any(|line| line.contains("MiB/s")));

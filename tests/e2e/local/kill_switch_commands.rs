@@ -94,7 +94,7 @@ fn off_says_that_a_tunnel_hangs_and_works_when_it_has_ended() {
     assert!(client.shell("nft list table inet wontun-lock-wg0").contains("flags owner"), "Linux before 6.9");
     daemon.signal(Signal::SIGSTOP);
     let run = command(client, &["off", "wg0"]);
-    assert!(run.code() == 1 && run.stderr.contains("wg0 does not answer: its loop hangs"), "{run:?}");
+    assert!(run.code() == 1 && run.stderr.contains("wg0 does not respond: its event loop hangs"), "{run:?}");
     assert!(is_locked(client));
     kill(daemon);
     says(client, &["off", "wg0"], "wg0 is unlocked\n");

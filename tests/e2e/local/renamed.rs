@@ -41,7 +41,7 @@ fn follows(site: &Site, old: &str, new: &str) {
     let shown = wontun(site, &["show", new]);
     assert!(shown.status.success() && shown.stdout.contains(&format!("interface: {new}")), "{shown:?}");
     let shown = wontun(site, &["show", old]);
-    assert!(shown.stderr.contains(&format!("no tunnel {old} runs")), "{shown:?}");
+    assert!(shown.stderr.contains(&format!("tunnel {old} is not running")), "{shown:?}");
 }
 
 /// Returns the ruleset without the test's own part.

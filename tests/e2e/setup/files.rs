@@ -217,7 +217,7 @@ fn a_peer_whose_file_does_not_get_out_is_taken_back() {
     let mut command = server.site.command("sh");
     let run = finish(command.args(["-c", &script]).env("WONTUN_DIR", &server.dir), PATIENCE);
     assert_eq!(run.code(), 1, "{run:?}");
-    assert!(run.stderr.contains("the peer was taken back"), "{run:?}");
+    assert!(run.stderr.contains("the peer was removed again"), "{run:?}");
     assert_eq!(server.text(), before);
     assert!(!svg.exists());
 }
