@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{
-    AddOptions, CommandError, ShowOptions, TopOptions, add_peer, genkey, genpsk, import, init, list_peers,
-    lock, prepare, pubkey, remove_peer, rename_peer, show, show_peer, top, unlock,
+    AddOptions, CommandError, ShowOptions, TopOptions, add_peer, genkey, genpsk, import, init,
+    kill_switch_off, kill_switch_on, list_peers, prepare, pubkey, remove_peer, rename_peer, show, show_peer,
+    top,
 };
 use crate::cli::{Command, Dir, KillSwitchCommand, Missing, PeerCommand, Run, Server};
 use crate::config::{AllowedNetwork, TunName};
@@ -59,14 +60,14 @@ pub fn dispatch(command: Command, tun: Option<TunName>, options: &Run) -> Result
                 .chain(&options.kill_switch_allow)
                 .map(|AllowedNetwork(network)| *network)
                 .collect();
-            lock(&name, &UapiFolders::new(config.and_then(Path::parent)), &allowed)?;
+            kill_switch_on(&name, &UapiFolders::new(config.and_then(Path::parent)), &allowed)?;
         }
         Command::KillSwitch { command: KillSwitchCommand::Off { name } } | Command::Unlock { name } => {
             setcap::refuse("wontun kill-switch")?;
             privileges::require_net_admin()?;
             let of_file = || config.map(TunName::of_file).transpose();
             let name = name.or(tun).map_or_else(of_file, |name| Ok(Some(name)))?;
-            unlock(name.as_ref(), &UapiFolders::new(config.and_then(Path::parent)))?;
+            kill_switch_off(name.as_ref(), &UapiFolders::new(config.and_then(Path::parent)))?;
         }
         // the caller runs it
         Command::Plain { .. } => {}

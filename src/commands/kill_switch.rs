@@ -17,18 +17,18 @@ use wontun_proto::allowed_ips::Prefix;
 /// # Errors
 /// [`CommandError::NoKillSwitch`]: the tunnel runs without one, and would be cut off.
 /// [`CommandError::Link`]: not permitted, or no nf_tables. [`CommandError::Output`].
-pub fn lock(name: &TunName, folders: &UapiFolders, allowed: &[Prefix]) -> Result<(), CommandError> {
-    let mut told = tell(name, folders, true);
-    if let Err(CommandError::NotRunning(_)) = told
-        && let Some(device) = renamed(name)?
+pub fn kill_switch_on(name: &TunName, folders: &UapiFolders, allowed: &[Prefix]) -> Result<(), CommandError> {
+    let mut result = set_kill_switch(name, folders, true);
+    if let Err(CommandError::NotRunning(_)) = result
+        && let Some(device) = current_device(name)?
     {
-        told = tell(&device, folders, true);
+        result = set_kill_switch(&device, folders, true);
     }
-    match told {
+    match result {
         Ok(()) => {
-            let aside =
-                if allowed.is_empty() { "" } else { ", and allows the networks that it was started with" };
-            say(&format!("{name} is locked: the tunnel runs{aside}\n"))
+            let note =
+                if allowed.is_empty() { "" } else { ", which allows the networks that it was started with" };
+            print(&format!("{name}: kill switch on, set by the running tunnel{note}\n"))
         }
         Err(CommandError::Reported { .. }) => Err(CommandError::NoKillSwitch(name.clone())),
         // no tunnel that could do it, or one that does not answer: the table of the latter is left
@@ -38,14 +38,14 @@ pub fn lock(name: &TunName, folders: &UapiFolders, allowed: &[Prefix]) -> Result
             if matches!(error, CommandError::NotRunning(_)) {
                 switch.install()?;
             }
-            say(&format!("{name} is locked: `wontun kill-switch off {name}` lets everything out\n"))
+            print(&format!("{name}: kill switch on; remove it with `wontun kill-switch off {name}`\n"))
         }
     }
 }
 
 /// Returns the current device name of the tunnel that was started as `name`, if it differs and
 /// there is a kill switch.
-fn renamed(name: &TunName) -> Result<Option<TunName>, CommandError> {
+fn current_device(name: &TunName) -> Result<Option<TunName>, CommandError> {
     let found = KillSwitch::list()?.into_iter().find(|found| found.tunnel == name.as_str());
     let device = found.filter(|found| found.device != found.tunnel).map(|found| found.device);
     Ok(device.and_then(|device| device.parse().ok()))
@@ -57,48 +57,48 @@ fn renamed(name: &TunName) -> Result<Option<TunName>, CommandError> {
 ///
 /// # Errors
 /// [`CommandError::Link`]: not permitted, or no netlink. [`CommandError::Output`].
-pub fn unlock(name: Option<&TunName>, folders: &UapiFolders) -> Result<(), CommandError> {
+pub fn kill_switch_off(name: Option<&TunName>, folders: &UapiFolders) -> Result<(), CommandError> {
     let all = KillSwitch::list()?;
     let wanted: Vec<_> = match name {
-        Some(name) => called(&all, name.as_str()).into_iter().collect(),
+        Some(name) => find(&all, name.as_str()).into_iter().collect(),
         None => all.iter().collect(),
     };
-    let mut unlocked = Vec::new();
+    let mut removed = Vec::new();
     for found in wanted {
-        unlock_one(found, &all, folders)?;
-        unlocked.push(name.map_or(found.device.as_str(), TunName::as_str));
+        remove_one(found, &all, folders)?;
+        removed.push(name.map_or(found.device.as_str(), TunName::as_str));
     }
-    let said = match (unlocked.as_slice(), name) {
-        ([], Some(name)) => format!("{name} has no kill switch engaged\n"),
-        ([], None) => "no kill switch is engaged\n".to_owned(),
-        (names, _) => names.iter().map(|name| format!("{name} is unlocked\n")).collect(),
+    let text = match (removed.as_slice(), name) {
+        ([], Some(name)) => format!("{name} has no kill switch\n"),
+        ([], None) => "no kill switch is on\n".to_owned(),
+        (names, _) => names.iter().map(|name| format!("{name}: kill switch off\n")).collect(),
     };
-    say(&said)
+    print(&text)
 }
 
 /// Returns the kill switch of the device called `name`, or else of the tunnel that was started with
 /// that name.
-fn called<'a>(all: &'a [FoundKillSwitch], name: &str) -> Option<&'a FoundKillSwitch> {
+fn find<'a>(all: &'a [FoundKillSwitch], name: &str) -> Option<&'a FoundKillSwitch> {
     let device = all.iter().filter(|found| found.device == name);
     // a killed tunnel may have had a device of another name, which another tunnel has now
     device.min_by_key(|found| found.tunnel != name).or_else(|| all.iter().find(|found| found.tunnel == name))
 }
 
-fn unlock_one(
+fn remove_one(
     found: &FoundKillSwitch,
     all: &[FoundKillSwitch],
     folders: &UapiFolders,
 ) -> Result<(), CommandError> {
     let FoundKillSwitch { tunnel, device } = found;
     // left over if its device's name belongs to another tunnel by now, which keeps its kill switch
-    let is_left_over = device != tunnel && called(all, device) != Some(found);
-    let told = device.parse().ok().filter(|_| !is_left_over).map(|tun| tell(&tun, folders, false));
+    let is_stale = device != tunnel && find(all, device) != Some(found);
+    let result = device.parse().ok().filter(|_| !is_stale).map(|tun| set_kill_switch(&tun, folders, false));
     // whatever the answer is, check the table: an older version, or a tunnel that hangs, has left
     // it
     if KillSwitch::is_in_place(tunnel)? {
-        KillSwitch::remove_by_name(tunnel).map_err(|error| match told {
+        KillSwitch::remove_by_name(tunnel).map_err(|error| match result {
             // a table that its owner alone can remove
-            Some(Err(told)) if !matches!(told, CommandError::NotRunning(_)) => told,
+            Some(Err(result)) if !matches!(result, CommandError::NotRunning(_)) => result,
             _ => error.into(),
         })?;
     }
@@ -107,12 +107,12 @@ fn unlock_one(
 
 /// Asks the tunnel called `name` to switch its kill switch on or off. It may run as another user,
 /// since the request contains no secret.
-fn tell(name: &TunName, folders: &UapiFolders, is_engaged: bool) -> Result<(), CommandError> {
+fn set_kill_switch(name: &TunName, folders: &UapiFolders, is_engaged: bool) -> Result<(), CommandError> {
     let socket = client::connect_by_name(folders, name, Trust::PathOwner)?;
     client::set(socket, name, &Changes { kill_switch: Some(is_engaged), ..Changes::default() })
 }
 
-fn say(text: &str) -> Result<(), CommandError> {
+fn print(text: &str) -> Result<(), CommandError> {
     match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
         // if the reader is gone, the exit code tells the result
         Err(failure) if failure.kind() != io::ErrorKind::BrokenPipe => Err(CommandError::Output(failure)),

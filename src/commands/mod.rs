@@ -18,7 +18,7 @@ pub use error::CommandError;
 pub use import::import;
 pub use init::init;
 pub use keys::{genkey, genpsk, pubkey};
-pub use kill_switch::{lock, unlock};
+pub use kill_switch::{kill_switch_off, kill_switch_on};
 pub use peer::{AddOptions, add_peer, list_peers, remove_peer, rename_peer, show_peer};
 pub use serve::prepare;
 pub use show::{ShowOptions, show};

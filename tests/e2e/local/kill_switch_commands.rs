@@ -27,7 +27,7 @@ fn off_holds_while_the_tunnel_runs() {
     let daemon = start(client, &stage.plan.client, &["--kill-switch", "keep"]);
     reaches_the_world(&stage);
     assert!(!client.ping_once(NEIGHBOUR_V4, 56));
-    says(client, &["off", "wg0"], "wg0 is unlocked\n");
+    says(client, &["off", "wg0"], "wg0: kill switch off\n");
     daemon.wait_for("the kill switch is off, by request");
     client.ping(NEIGHBOUR_V4);
     daemon.signal(Signal::SIGHUP);
@@ -35,17 +35,17 @@ fn off_holds_while_the_tunnel_runs() {
     client.wg(&["set", "wg0", "fwmark", "77"]);
     reaches_the_world(&stage);
     assert!(!is_locked(client), "it is back");
-    says(client, &["off", "wg0"], "wg0 has no kill switch engaged\n");
+    says(client, &["off", "wg0"], "wg0 has no kill switch\n");
 
     // on again, with the current port and mark
-    says(client, &["on", "wg0"], "wg0 is locked: the tunnel runs\n");
-    says(client, &["on", "wg0"], "wg0 is locked: the tunnel runs\n");
+    says(client, &["on", "wg0"], "wg0: kill switch on, set by the running tunnel\n");
+    says(client, &["on", "wg0"], "wg0: kill switch on, set by the running tunnel\n");
     assert!(is_locked(client));
     reaches_the_world(&stage);
     assert!(!client.ping_once(NEIGHBOUR_V4, 56));
 
     // and once it is switched off, a stopped tunnel leaves nothing, whatever --kill-switch says
-    says(client, &["off"], "wg0 is unlocked\n");
+    says(client, &["off"], "wg0: kill switch off\n");
     let stopped = daemon.stop();
     assert_eq!(stopped.status.code(), Some(0), "{:?}", stopped.lines);
     assert!(!is_locked(client));
@@ -60,10 +60,10 @@ fn off_and_on_work_for_a_tunnel_of_another_user() {
     let stage = Stage::new();
     let client = stage.client();
     let daemon = start(client, &stage.plan.client, &["--kill-switch", "--user", "65534"]);
-    says(client, &["off", "wg0"], "wg0 is unlocked\n");
+    says(client, &["off", "wg0"], "wg0: kill switch off\n");
     daemon.wait_for("the kill switch is off, by request");
     client.ping(NEIGHBOUR_V4);
-    says(client, &["on", "wg0"], "wg0 is locked: the tunnel runs\n");
+    says(client, &["on", "wg0"], "wg0: kill switch on, set by the running tunnel\n");
     assert!(is_locked(client) && !client.ping_once(NEIGHBOUR_V4, 56));
     reaches_the_world(&stage);
 }
@@ -74,12 +74,12 @@ fn off_takes_away_what_a_killed_tunnel_left() {
     let client = stage.client();
     kill(start(client, &stage.plan.client, &["--kill-switch"]));
     assert!(is_locked(client) && !client.ping_once(NEIGHBOUR_V4, 56));
-    says(client, &["off", "wg0"], "wg0 is unlocked\n");
+    says(client, &["off", "wg0"], "wg0: kill switch off\n");
     client.ping(NEIGHBOUR_V4);
     // the old name of the command
     kill(start(client, &stage.plan.client, &["--kill-switch"]));
     let run = finish(client.command(BINARY).arg("unlock"), PATIENCE);
-    assert_eq!((run.code(), run.stdout.as_str()), (0, "wg0 is unlocked\n"), "{run:?}");
+    assert_eq!((run.code(), run.stdout.as_str()), (0, "wg0: kill switch off\n"), "{run:?}");
     assert!(!is_locked(client));
 }
 
@@ -97,7 +97,7 @@ fn off_says_that_a_tunnel_hangs_and_works_when_it_has_ended() {
     assert!(run.code() == 1 && run.stderr.contains("wg0 does not respond: its event loop hangs"), "{run:?}");
     assert!(is_locked(client));
     kill(daemon);
-    says(client, &["off", "wg0"], "wg0 is unlocked\n");
+    says(client, &["off", "wg0"], "wg0: kill switch off\n");
     client.ping(NEIGHBOUR_V4);
 }
 
@@ -106,7 +106,7 @@ fn off_says_that_a_tunnel_hangs_and_works_when_it_has_ended() {
 fn on_needs_nothing_but_the_name() {
     let stage = Stage::new();
     let (client, tally) = (stage.client(), stage.count());
-    let locked = "wg0 is locked: `wontun kill-switch off wg0` lets everything out\n";
+    let locked = "wg0: kill switch on; remove it with `wontun kill-switch off wg0`\n";
     says(client, &["on", "wg0"], locked);
     talk(client);
     assert_eq!(["leaked", "dns", "tunnel"].map(|class| tally.count(class)), [0, 0, 0]);
@@ -143,7 +143,7 @@ fn a_flush_is_no_request() {
     // where the kernel supports owners the table stays, elsewhere it is restored
     let delete = || client.shell("nft delete table inet wontun-lock-wg0 2>&1 || true");
     delete();
-    says(client, &["on", "wg0"], "wg0 is locked: the tunnel runs\n");
+    says(client, &["on", "wg0"], "wg0: kill switch on, set by the running tunnel\n");
     assert!(is_locked(client));
     delete();
     daemon.signal(Signal::SIGHUP);

@@ -113,29 +113,34 @@ fn the_kill_switch_goes_by_either_name() {
     let is_locked = || client.shell("nft list tables").contains("wontun-lock-");
     for name in ["home", "wg0"] {
         let off = wontun(client, &["kill-switch", "off", name]);
-        assert_eq!((off.code(), off.stdout), (0, format!("{name} is unlocked\n")), "{}", off.stderr);
+        assert_eq!((off.code(), off.stdout), (0, format!("{name}: kill switch off\n")), "{}", off.stderr);
         assert!(!is_locked());
         let on = wontun(client, &["kill-switch", "on", "home"]);
         assert_eq!(
             (on.code(), on.stdout.as_str()),
-            (0, "home is locked: the tunnel runs\n"),
+            (0, "home: kill switch on, set by the running tunnel\n"),
             "{}",
             on.stderr
         );
         assert!(is_locked());
     }
     let on = wontun(client, &["kill-switch", "on", "wg0"]);
-    assert_eq!((on.code(), on.stdout.as_str()), (0, "wg0 is locked: the tunnel runs\n"), "{}", on.stderr);
+    assert_eq!(
+        (on.code(), on.stdout.as_str()),
+        (0, "wg0: kill switch on, set by the running tunnel\n"),
+        "{}",
+        on.stderr
+    );
     reaches_the_world(&stage);
     let off = wontun(client, &["kill-switch", "off"]);
-    assert_eq!((off.code(), off.stdout.as_str()), (0, "home is unlocked\n"), "{}", off.stderr);
+    assert_eq!((off.code(), off.stdout.as_str()), (0, "home: kill switch off\n"), "{}", off.stderr);
     assert!(!is_locked());
     assert_eq!(wontun(client, &["kill-switch", "on", "home"]).code(), 0);
     kill(daemon);
     // its table still exists, and both names find it
     assert!(is_locked());
     let off = wontun(client, &["kill-switch", "off", "home"]);
-    assert_eq!((off.code(), off.stdout.as_str()), (0, "home is unlocked\n"), "{}", off.stderr);
+    assert_eq!((off.code(), off.stdout.as_str()), (0, "home: kill switch off\n"), "{}", off.stderr);
     assert!(!is_locked());
 }
 

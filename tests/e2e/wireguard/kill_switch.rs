@@ -165,14 +165,14 @@ fn nothing_leaks_when_the_tunnel_is_killed() {
     assert_eq!(["leaked", "dns", "tunnel"].map(|class| tally.count(class)), [0, 0, 0]);
 
     let unlocked = unlock(client, &["wg0"]);
-    assert_eq!((unlocked.code(), unlocked.stdout.as_str()), (0, "wg0 is unlocked\n"));
+    assert_eq!((unlocked.code(), unlocked.stdout.as_str()), (0, "wg0: kill switch off\n"));
     assert!(!is_locked(client));
     talk(client);
     assert!(tally.count("leaked") >= 12, "it is still shut");
     let again = unlock(client, &["wg0"]);
-    assert_eq!((again.code(), again.stdout.as_str()), (0, "wg0 has no kill switch engaged\n"));
+    assert_eq!((again.code(), again.stdout.as_str()), (0, "wg0 has no kill switch\n"));
     let all = unlock(client, &[]);
-    assert_eq!((all.code(), all.stdout.as_str()), (0, "no kill switch is engaged\n"));
+    assert_eq!((all.code(), all.stdout.as_str()), (0, "no kill switch is on\n"));
 }
 
 /// Without DHCP and neighbour discovery the network under the tunnel would soon fail.
