@@ -91,7 +91,7 @@ pub enum CommandError {
     Terminal(#[source] io::Error),
     /// A thread panicked, which was reported already.
     #[error("wontun top has failed: this is a bug in wontun, please report it")]
-    Fault,
+    Panic,
     /// The answer cannot be parsed.
     #[error(
         "the tunnel {tun} sent an invalid status ({key}): it may be another version of wontun; restart it"

@@ -7,7 +7,7 @@ use crate::commands::show::report::{TunnelPeer, TunnelStatus};
 use wontun_proto::wireguard::PublicKey;
 
 /// Number of rates kept for the sparklines.
-const REMEMBERED: usize = 200;
+const HISTORY_LENGTH: usize = 200;
 
 /// Rates in bytes per second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,9 +25,9 @@ impl Rate {
 /// History of the rates of a peer or of all peers, the newest last. Empty until there are two
 /// reports.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Trend(VecDeque<Rate>);
+pub(super) struct RateHistory(VecDeque<Rate>);
 
-impl Trend {
+impl RateHistory {
     pub(super) fn rate(&self) -> Rate {
         self.0.back().copied().unwrap_or_default()
     }
@@ -38,7 +38,7 @@ impl Trend {
     }
 
     fn push(&mut self, rate: Rate) {
-        if self.0.len() == REMEMBERED {
+        if self.0.len() == HISTORY_LENGTH {
             self.0.pop_front();
         }
         self.0.push_back(rate);
@@ -47,20 +47,26 @@ impl Trend {
 
 /// The latest report of a tunnel and its history.
 #[derive(Clone, Debug)]
-pub(super) struct Watched {
+pub(super) struct TunnelHistory {
     pub(super) report: TunnelStatus,
     /// History of the rates of all peers together.
-    pub(super) total: Trend,
+    pub(super) total: RateHistory,
     /// Drops per second by reason.
     pub(super) drop_rates: BTreeMap<String, u64>,
     at: Instant,
-    trends: HashMap<PublicKey, Trend>,
+    trends: HashMap<PublicKey, RateHistory>,
 }
 
-impl Watched {
+impl TunnelHistory {
     /// Starts with the first report, received at `at`.
     pub(super) fn new(report: TunnelStatus, at: Instant) -> Self {
-        Self { report, at, total: Trend::default(), drop_rates: BTreeMap::new(), trends: HashMap::new() }
+        Self {
+            report,
+            at,
+            total: RateHistory::default(),
+            drop_rates: BTreeMap::new(),
+            trends: HashMap::new(),
+        }
     }
 
     /// Handles the next report. A counter that decreased, since the peer was created anew or the
@@ -94,12 +100,12 @@ impl Watched {
     }
 
     /// Returns the history of a peer's rates; `None` before the second report of it.
-    pub(super) fn trend(&self, peer: &TunnelPeer) -> Option<&Trend> {
+    pub(super) fn trend(&self, peer: &TunnelPeer) -> Option<&RateHistory> {
         self.trends.get(&peer.public_key)
     }
 
     /// Returns the latest rate of the peer.
     pub(super) fn rate(&self, peer: &TunnelPeer) -> Rate {
-        self.trend(peer).map(Trend::rate).unwrap_or_default()
+        self.trend(peer).map(RateHistory::rate).unwrap_or_default()
     }
 }

@@ -4,12 +4,12 @@
 //! main thread, which alone owns the [`State`] and draws it. It requests what `wontun show` does,
 //! at intervals: forwarding packets costs nothing more.
 
-mod answer;
-mod asker;
-mod happening;
+mod events;
 mod history;
 mod keys;
+mod poller;
 mod state;
+mod target;
 mod text;
 mod view;
 
@@ -26,11 +26,11 @@ use super::error::CommandError;
 use super::show::human;
 use crate::config::TunName;
 use crate::uapi::UapiFolders;
-use answer::Target;
-use asker::Asker;
-use happening::{Happening, spawn};
-use keys::Wish;
+use events::{TopEvent, spawn};
+use keys::KeyCommand;
+use poller::Poller;
 use state::State;
+use target::Target;
 
 /// Options of `wontun top`.
 #[derive(Clone, Debug)]
@@ -45,7 +45,7 @@ pub struct TopOptions {
 
 /// Capacity of the event queue. A terminal that accepts no output blocks the threads that send
 /// events.
-const WAITING: usize = 64;
+const EVENT_CAPACITY: usize = 64;
 
 /// Draws the tunnel's peers, rates and drops on the terminal until `q`, Esc, Ctrl-C or SIGTERM;
 /// then restores the terminal. Waits for a tunnel that stops to come back.
@@ -57,24 +57,24 @@ pub fn top(options: TopOptions) -> Result<(), CommandError> {
         return Err(CommandError::NoTerminal);
     }
     let target = options.name.map_or(Target::Any, Target::One);
-    let asker = Asker { folders: options.folders, interval: options.interval };
+    let poller = Poller { folders: options.folders, interval: options.interval };
     let mut state = State::new(target.clone(), options.interval, human::wants_colours());
-    let first = asker.ask(&target);
-    if let Err(error) = &first.found
-        && !asker::may_change(error)
+    let first = poller.ask(&target);
+    if let Err(error) = &first.result
+        && !poller::is_transient(error)
     {
-        return first.found.map(drop);
+        return first.result.map(drop);
     }
-    let next = state.handle_answer(first).unwrap_or(target);
+    let next = state.handle_status(first).unwrap_or(target);
 
-    let (happens, happenings) = sync_channel(WAITING);
+    let (sender, receiver) = sync_channel(EVENT_CAPACITY);
     // before any other thread, which would receive the signal and terminate the process
-    watch_signals(happens.clone()).map_err(CommandError::Terminal)?;
+    watch_signals(sender.clone()).map_err(CommandError::Terminal)?;
     let terminal = ratatui::try_init();
     let result = terminal.map_err(CommandError::Terminal).and_then(|terminal| {
-        watch_keys(happens.clone()).map_err(CommandError::Terminal)?;
-        let wanted = asker.start(next, happens).map_err(CommandError::Terminal)?;
-        run(terminal, &mut state, &happenings, &wanted)
+        watch_keys(sender.clone()).map_err(CommandError::Terminal)?;
+        let target_sender = poller.start(next, sender).map_err(CommandError::Terminal)?;
+        run(terminal, &mut state, &receiver, &target_sender)
     });
     // an earlier error is more important than one of restoring the terminal
     let restored = ratatui::try_restore().map_err(CommandError::Terminal);
@@ -84,34 +84,34 @@ pub fn top(options: TopOptions) -> Result<(), CommandError> {
 fn run(
     mut terminal: DefaultTerminal,
     state: &mut State,
-    happenings: &Receiver<Happening>,
-    wanted: &Sender<Target>,
+    receiver: &Receiver<TopEvent>,
+    target_sender: &Sender<Target>,
 ) -> Result<(), CommandError> {
     loop {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         terminal.draw(|frame| view::draw(frame, state, now)).map_err(CommandError::Terminal)?;
-        let Ok(first) = happenings.recv() else { return Err(CommandError::Fault) };
+        let Ok(first) = receiver.recv() else { return Err(CommandError::Panic) };
         // drawn once for all pending events
-        for happening in std::iter::once(first).chain(happenings.try_iter()) {
-            let next = match happening {
-                Happening::Stop => return Ok(()),
-                Happening::Fault => return Err(CommandError::Fault),
-                Happening::Deaf(error) => return Err(CommandError::Terminal(error)),
-                Happening::Answer(answer) => state.handle_answer(answer),
-                Happening::Terminal(Event::Key(key)) => match keys::wish(key) {
-                    Some(Wish::Quit) => return Ok(()),
-                    Some(Wish::Redraw) => {
+        for event in std::iter::once(first).chain(receiver.try_iter()) {
+            let next = match event {
+                TopEvent::Stop => return Ok(()),
+                TopEvent::Panic => return Err(CommandError::Panic),
+                TopEvent::InputError(error) => return Err(CommandError::Terminal(error)),
+                TopEvent::Status(answer) => state.handle_status(answer),
+                TopEvent::Terminal(Event::Key(key)) => match keys::command(key) {
+                    Some(KeyCommand::Quit) => return Ok(()),
+                    Some(KeyCommand::Redraw) => {
                         terminal.clear().map_err(CommandError::Terminal)?;
                         None
                     }
-                    Some(wish) => state.handle_wish(wish),
+                    Some(command) => state.handle_command(command),
                     None => None,
                 },
-                Happening::Terminal(_) => None,
+                TopEvent::Terminal(_) => None,
             };
             if let Some(target) = next {
                 // if that thread is gone, it has reported so itself
-                let _ = wanted.send(target);
+                let _ = target_sender.send(target);
             }
         }
     }
@@ -119,15 +119,15 @@ fn run(
 
 /// Receives terminating signals in a thread: the second one ends the program even if the terminal
 /// blocks.
-fn watch_signals(happens: SyncSender<Happening>) -> io::Result<()> {
+fn watch_signals(sender: SyncSender<TopEvent>) -> io::Result<()> {
     let mut signals = SigSet::empty();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT] {
         signals.add(signal);
     }
     signals.thread_block()?;
-    spawn("signals", happens, move |happens| {
+    spawn("signals", sender, move |sender| {
         let _ = signals.wait();
-        let _ = happens.try_send(Happening::Stop);
+        let _ = sender.try_send(TopEvent::Stop);
         let _ = signals.thread_unblock();
         loop {
             thread::park();
@@ -135,14 +135,14 @@ fn watch_signals(happens: SyncSender<Happening>) -> io::Result<()> {
     })
 }
 
-fn watch_keys(happens: SyncSender<Happening>) -> io::Result<()> {
-    spawn("keys", happens, |happens| {
+fn watch_keys(sender: SyncSender<TopEvent>) -> io::Result<()> {
+    spawn("keys", sender, |sender| {
         loop {
-            let (happening, ends) = match event::read() {
-                Ok(event) => (Happening::Terminal(event), false),
-                Err(error) => (Happening::Deaf(error), true),
+            let (event, ends) = match event::read() {
+                Ok(event) => (TopEvent::Terminal(event), false),
+                Err(error) => (TopEvent::InputError(error), true),
             };
-            if happens.send(happening).is_err() || ends {
+            if sender.send(event).is_err() || ends {
                 return;
             }
         }

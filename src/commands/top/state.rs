@@ -3,9 +3,9 @@
 use std::cmp::Ordering;
 use std::time::Duration;
 
-use super::answer::{Answer, Target};
-use super::history::Watched;
-use super::keys::Wish;
+use super::history::TunnelHistory;
+use super::keys::KeyCommand;
+use super::target::{StatusAnswer, Target};
 use crate::commands::show::report::{TunnelPeer, TunnelStatus};
 
 /// Order of the peers.
@@ -42,11 +42,11 @@ impl Order {
 
 /// Content of the screen.
 #[derive(Clone, Debug)]
-pub(super) enum Scene {
+pub(super) enum View {
     /// A tunnel.
-    Tunnel(Box<Watched>),
-    /// A list of tunnels, and the index of the marked one.
-    Choice(Vec<TunnelStatus>, usize),
+    Tunnel(Box<TunnelHistory>),
+    /// A list of tunnels, and the index of the selected one.
+    TunnelList(Vec<TunnelStatus>, usize),
     /// Nothing yet, with the reason.
     Waiting(String),
 }
@@ -54,7 +54,7 @@ pub(super) enum Scene {
 /// State of the whole screen.
 #[derive(Clone, Debug)]
 pub(super) struct State {
-    pub(super) scene: Scene,
+    pub(super) view: View,
     pub(super) order: Order,
     pub(super) is_reversed: bool,
     pub(super) interval: Duration,
@@ -71,7 +71,7 @@ pub(super) struct State {
 impl State {
     pub(super) fn new(target: Target, interval: Duration, colours: bool) -> Self {
         Self {
-            scene: Scene::Waiting("looking for tunnels".to_owned()),
+            view: View::Waiting("looking for tunnels".to_owned()),
             order: Order::default(),
             is_reversed: false,
             interval,
@@ -84,67 +84,67 @@ impl State {
     }
 
     /// Handles an answer. Returns the new target if that changes.
-    pub(super) fn handle_answer(&mut self, answer: Answer) -> Option<Target> {
-        let Answer { target, at, found } = answer;
+    pub(super) fn handle_status(&mut self, answer: StatusAnswer) -> Option<Target> {
+        let StatusAnswer { target, at, result } = answer;
         if target != self.target {
             return None;
         }
-        let mut reports = match found {
+        let mut reports = match result {
             Ok(reports) => reports,
             Err(error) => {
-                self.scene = Scene::Waiting(error.to_string());
+                self.view = View::Waiting(error.to_string());
                 return None;
             }
         };
         if target == Target::Any && (reports.len() > 1 || self.wants_list) {
-            let marked = match &self.scene {
-                Scene::Choice(_, marked) => (*marked).min(reports.len().saturating_sub(1)),
+            let selected = match &self.view {
+                View::TunnelList(_, selected) => (*selected).min(reports.len().saturating_sub(1)),
                 _ => 0,
             };
             reports.sort_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
-            self.scene = Scene::Choice(reports, marked);
+            self.view = View::TunnelList(reports, selected);
             return None;
         }
         let report = reports.pop()?;
         let one = Target::One(report.name.clone());
-        match &mut self.scene {
-            Scene::Tunnel(watched) => watched.handle_report(report, at),
-            scene => *scene = Scene::Tunnel(Box::new(Watched::new(report, at))),
+        match &mut self.view {
+            View::Tunnel(history) => history.handle_report(report, at),
+            view => *view = View::Tunnel(Box::new(TunnelHistory::new(report, at))),
         }
-        (self.target != one).then(|| self.turn_to(one))
+        (self.target != one).then(|| self.set_target(one))
     }
 
     /// Executes a user command. Returns the new target if that changes.
-    pub(super) fn handle_wish(&mut self, wish: Wish) -> Option<Target> {
+    pub(super) fn handle_command(&mut self, command: KeyCommand) -> Option<Target> {
         let page = isize::try_from(self.page).unwrap_or(isize::MAX);
-        match wish {
-            Wish::Scroll(lines) => self.scroll(lines),
-            Wish::Page(pages) => self.scroll(pages.saturating_mul(page)),
-            Wish::First => self.scroll(isize::MIN),
-            Wish::Last => self.scroll(isize::MAX),
-            Wish::Sort => self.order = self.order.step(1),
-            Wish::SortBack => self.order = self.order.step(Order::ALL.len() - 1),
-            Wish::Reverse => self.is_reversed = !self.is_reversed,
-            Wish::List => {
+        match command {
+            KeyCommand::Scroll(lines) => self.scroll(lines),
+            KeyCommand::Page(pages) => self.scroll(pages.saturating_mul(page)),
+            KeyCommand::First => self.scroll(isize::MIN),
+            KeyCommand::Last => self.scroll(isize::MAX),
+            KeyCommand::Sort => self.order = self.order.step(1),
+            KeyCommand::SortBack => self.order = self.order.step(Order::ALL.len() - 1),
+            KeyCommand::Reverse => self.is_reversed = !self.is_reversed,
+            KeyCommand::List => {
                 self.wants_list = true;
                 if self.target != Target::Any {
-                    self.scene = Scene::Waiting("looking for tunnels".to_owned());
-                    return Some(self.turn_to(Target::Any));
+                    self.view = View::Waiting("looking for tunnels".to_owned());
+                    return Some(self.set_target(Target::Any));
                 }
             }
-            Wish::Choose => {
-                if let Scene::Choice(reports, marked) = &mut self.scene {
-                    let chosen = reports.get(*marked)?.name.clone();
-                    self.scene = Scene::Waiting(format!("asking {chosen}"));
-                    return Some(self.turn_to(Target::One(chosen)));
+            KeyCommand::Open => {
+                if let View::TunnelList(reports, selected) = &mut self.view {
+                    let chosen = reports.get(*selected)?.name.clone();
+                    self.view = View::Waiting(format!("connecting to {chosen}"));
+                    return Some(self.set_target(Target::One(chosen)));
                 }
             }
-            Wish::Quit | Wish::Redraw => {}
+            KeyCommand::Quit | KeyCommand::Redraw => {}
         }
         None
     }
 
-    fn turn_to(&mut self, target: Target) -> Target {
+    fn set_target(&mut self, target: Target) -> Target {
         self.offset = 0;
         self.wants_list &= target == Target::Any;
         self.target = target.clone();
@@ -153,19 +153,19 @@ impl State {
 
     /// Scrolls by lines; the offset is limited to the end when drawing.
     fn scroll(&mut self, lines: isize) {
-        match &mut self.scene {
-            Scene::Choice(reports, marked) => {
-                *marked = marked.saturating_add_signed(lines).min(reports.len().saturating_sub(1));
+        match &mut self.view {
+            View::TunnelList(reports, selected) => {
+                *selected = selected.saturating_add_signed(lines).min(reports.len().saturating_sub(1));
             }
             _ => self.offset = self.offset.saturating_add_signed(lines),
         }
     }
 
     /// Returns the peers of a tunnel in the selected order.
-    pub(super) fn ordered<'a>(&self, watched: &'a Watched) -> Vec<&'a TunnelPeer> {
-        let mut peers: Vec<_> = watched.report.peers.iter().collect();
+    pub(super) fn ordered<'a>(&self, history: &'a TunnelHistory) -> Vec<&'a TunnelPeer> {
+        let mut peers: Vec<_> = history.report.peers.iter().collect();
         let by_order = |a: &&TunnelPeer, b: &&TunnelPeer| match self.order {
-            Order::Rate => watched.rate(b).both().cmp(&watched.rate(a).both()),
+            Order::Rate => history.rate(b).both().cmp(&history.rate(a).both()),
             Order::Handshake => b.last_handshake.cmp(&a.last_handshake),
             Order::Transfer => transfer(b).cmp(&transfer(a)),
             Order::Name => Ordering::Equal,

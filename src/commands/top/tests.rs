@@ -7,7 +7,7 @@ use ratatui::backend::TestBackend;
 use ratatui::buffer::Cell;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-use super::answer::Answer;
+use super::target::StatusAnswer;
 use super::*;
 use crate::commands::show::report::{TunnelPeer, TunnelStatus};
 use wontun_proto::wireguard::PublicKey;
@@ -52,9 +52,9 @@ fn three(received: u64) -> Vec<TunnelPeer> {
     ]
 }
 
-fn answer(target: &Target, seconds: u64, found: Result<Vec<TunnelStatus>, CommandError>) -> Answer {
+fn answer(target: &Target, seconds: u64, result: Result<Vec<TunnelStatus>, CommandError>) -> StatusAnswer {
     let start = *START.get_or_init(Instant::now);
-    Answer { target: target.clone(), at: start + Duration::from_secs(seconds), found }
+    StatusAnswer { target: target.clone(), at: start + Duration::from_secs(seconds), result }
 }
 
 static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
@@ -64,7 +64,7 @@ fn state(reports: Vec<TunnelStatus>) -> State {
     let target = Target::One(tun("wt0"));
     let mut state = State::new(target.clone(), Duration::from_secs(1), false);
     for (seconds, report) in reports.into_iter().enumerate() {
-        assert_eq!(state.handle_answer(answer(&target, seconds as u64, Ok(vec![report]))), None);
+        assert_eq!(state.handle_status(answer(&target, seconds as u64, Ok(vec![report]))), None);
     }
     state
 }
@@ -79,7 +79,7 @@ fn screen(state: &mut State, width: u16, height: u16) -> Vec<String> {
 }
 
 fn press(state: &mut State, code: KeyCode) -> Option<Target> {
-    state.handle_wish(keys::wish(KeyEvent::new(code, KeyModifiers::NONE)).unwrap())
+    state.handle_command(keys::command(KeyEvent::new(code, KeyModifiers::NONE)).unwrap())
 }
 
 #[test]
@@ -133,8 +133,8 @@ fn every_size_can_be_drawn() {
     );
     let list = || {
         let mut state = State::new(Target::Any, Duration::from_secs(1), true);
-        let found = vec![report(three(1), 0), TunnelStatus::new(&tun("other"))];
-        assert_eq!(state.handle_answer(answer(&Target::Any, 0, Ok(found))), None);
+        let result = vec![report(three(1), 0), TunnelStatus::new(&tun("other"))];
+        assert_eq!(state.handle_status(answer(&Target::Any, 0, Ok(result))), None);
         state
     };
     for (width, height) in (0..60).flat_map(|width| (0..16).map(move |height| (width, height))) {
@@ -201,16 +201,16 @@ fn a_tunnel_that_goes_is_waited_for_and_begins_anew() {
     let target = Target::One(tun("wt0"));
     let mut state = state(vec![report(three(1 << 20), 0), report(three(3 << 20), 0)]);
     let gone = answer(&target, 2, Err(CommandError::NotRunning(tun("wt0"))));
-    assert_eq!(state.handle_answer(gone), None);
+    assert_eq!(state.handle_status(gone), None);
     let lines = screen(&mut state, 80, 24);
     assert!(lines[0].contains("waiting") && lines[1].contains("tunnel wt0 is not running"), "{lines:#?}");
     // the tunnel's counters started again, which is no rate
-    assert_eq!(state.handle_answer(answer(&target, 3, Ok(vec![report(three(100), 0)]))), None);
+    assert_eq!(state.handle_status(answer(&target, 3, Ok(vec![report(three(100), 0)]))), None);
     assert!(!screen(&mut state, 80, 24).iter().any(|line| line.contains("MiB/s")));
-    assert_eq!(state.handle_answer(answer(&target, 4, Ok(vec![report(three(100 + (1 << 20)), 0)]))), None);
+    assert_eq!(state.handle_status(answer(&target, 4, Ok(vec![report(three(100 + (1 << 20)), 0)]))), None);
     assert!(screen(&mut state, 80, 24)[6].contains("1.00 MiB/s"));
     // the same if it was restarted between two refreshes
-    assert_eq!(state.handle_answer(answer(&target, 5, Ok(vec![report(three(7), 0)]))), None);
+    assert_eq!(state.handle_status(answer(&target, 5, Ok(vec![report(three(7), 0)]))), None);
     assert!(screen(&mut state, 80, 24)[6].contains(" 0 B/s"));
 }
 
@@ -220,18 +220,18 @@ fn the_only_tunnel_is_taken_and_of_several_one_is_chosen() {
     let mut state = State::new(Target::Any, Duration::from_secs(1), false);
     let one = Target::One(tun("wt0"));
     assert_eq!(
-        state.handle_answer(answer(&Target::Any, 0, Ok(vec![report(three(1), 0)]))),
+        state.handle_status(answer(&Target::Any, 0, Ok(vec![report(three(1), 0)]))),
         Some(one.clone())
     );
     assert!(screen(&mut state, 80, 24)[0].starts_with(" wt0 · up"));
     // answers to earlier requests are ignored
-    assert_eq!(state.handle_answer(answer(&Target::Any, 1, Ok(two()))), None);
+    assert_eq!(state.handle_status(answer(&Target::Any, 1, Ok(two()))), None);
     assert!(screen(&mut state, 80, 24)[0].starts_with(" wt0 · up"));
 
     assert_eq!(press(&mut state, KeyCode::Char('l')), Some(Target::Any));
-    assert_eq!(state.handle_answer(answer(&Target::Any, 2, Ok(two()))), None);
+    assert_eq!(state.handle_status(answer(&Target::Any, 2, Ok(two()))), None);
     let lines = screen(&mut state, 80, 24);
-    assert_eq!(lines[0], " which tunnel?");
+    assert_eq!(lines[0], " select a tunnel");
     assert!(lines[1].starts_with(" wt0 ") && lines[2].starts_with(" wt1 "), "{lines:#?}");
     press(&mut state, KeyCode::Down);
     press(&mut state, KeyCode::Down);
@@ -239,18 +239,21 @@ fn the_only_tunnel_is_taken_and_of_several_one_is_chosen() {
 
     // a requested list stays a list, even with one tunnel
     assert_eq!(press(&mut state, KeyCode::Char('l')), Some(Target::Any));
-    assert_eq!(state.handle_answer(answer(&Target::Any, 3, Ok(vec![report(three(1), 0)]))), None);
-    assert_eq!(screen(&mut state, 80, 24)[0], " which tunnel?");
+    assert_eq!(state.handle_status(answer(&Target::Any, 3, Ok(vec![report(three(1), 0)]))), None);
+    assert_eq!(screen(&mut state, 80, 24)[0], " select a tunnel");
     assert_eq!(press(&mut state, KeyCode::Enter), Some(one));
 }
 
 #[test]
 fn keys_that_end_it() {
-    let control = |letter| keys::wish(KeyEvent::new(KeyCode::Char(letter), KeyModifiers::CONTROL));
-    let plain = |code| keys::wish(KeyEvent::new(code, KeyModifiers::NONE));
-    assert_eq!((control('c'), control('l'), control('z')), (Some(Wish::Quit), Some(Wish::Redraw), None));
-    assert_eq!(plain(KeyCode::Char('q')), Some(Wish::Quit));
-    assert_eq!(plain(KeyCode::Esc), Some(Wish::Quit));
+    let control = |letter| keys::command(KeyEvent::new(KeyCode::Char(letter), KeyModifiers::CONTROL));
+    let plain = |code| keys::command(KeyEvent::new(code, KeyModifiers::NONE));
+    assert_eq!(
+        (control('c'), control('l'), control('z')),
+        (Some(KeyCommand::Quit), Some(KeyCommand::Redraw), None)
+    );
+    assert_eq!(plain(KeyCode::Char('q')), Some(KeyCommand::Quit));
+    assert_eq!(plain(KeyCode::Esc), Some(KeyCommand::Quit));
     assert_eq!(plain(KeyCode::Char('c')), None);
 }
 

@@ -11,8 +11,8 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Cell, Paragraph, Row, Sparkline, Table, Wrap};
 
-use super::history::{Rate, Watched};
-use super::state::{Order, Scene, State};
+use super::history::{Rate, TunnelHistory};
+use super::state::{Order, State, View};
 use super::text::{age, amount, fit, name, rate, sparkline};
 use crate::commands::show::report::{TunnelPeer, TunnelStatus};
 
@@ -27,16 +27,16 @@ const BAR: Style = Style::new().add_modifier(Modifier::REVERSED);
 
 /// Draws the screen; `now` is the time by the wall clock, since 1970.
 pub(super) fn draw(frame: &mut Frame<'_>, state: &mut State, now: Duration) {
-    let scene = std::mem::replace(&mut state.scene, Scene::Waiting(String::new()));
-    match &scene {
-        Scene::Tunnel(watched) => draw_tunnel(frame, state, watched, now),
-        Scene::Choice(reports, marked) => draw_choice(frame, state, reports, *marked),
-        Scene::Waiting(why) => draw_waiting(frame, state, why),
+    let view = std::mem::replace(&mut state.view, View::Waiting(String::new()));
+    match &view {
+        View::Tunnel(history) => draw_tunnel(frame, state, history, now),
+        View::TunnelList(reports, selected) => draw_tunnel_list(frame, state, reports, *selected),
+        View::Waiting(why) => draw_waiting(frame, state, why),
     }
-    state.scene = scene;
+    state.view = view;
 }
 
-fn draw_tunnel(frame: &mut Frame<'_>, state: &mut State, watched: &Watched, now: Duration) {
+fn draw_tunnel(frame: &mut Frame<'_>, state: &mut State, history: &TunnelHistory, now: Duration) {
     let height = frame.area().height;
     let totals = if height >= 10 { 2 } else { 0 };
     let drops = match height {
@@ -48,10 +48,10 @@ fn draw_tunnel(frame: &mut Frame<'_>, state: &mut State, watched: &Watched, now:
     let parts = [1, totals, drops].map(Constraint::Length);
     let parts = parts.into_iter().chain([Constraint::Fill(1), Constraint::Length(keys)]);
     let [title, totals, drops, peers, keys] = *Layout::vertical(parts).split(frame.area()) else { return };
-    draw_title(frame, title, state, &watched.report);
-    draw_totals(frame, totals, state, watched);
-    draw_drops(frame, drops, state, watched);
-    let shown = draw_peers(frame, peers, state, watched, now);
+    draw_title(frame, title, state, &history.report);
+    draw_totals(frame, totals, state, history);
+    draw_drops(frame, drops, state, history);
+    let shown = draw_peers(frame, peers, state, history, now);
     draw_keys(frame, keys, state, &shown);
 }
 
@@ -83,11 +83,11 @@ fn bar(frame: &mut Frame<'_>, area: Rect, left: &str, right: &str, style: Style)
     frame.render_widget(Paragraph::new(format!("{left}{:gap$}{right}", "")).style(style), area);
 }
 
-fn draw_totals(frame: &mut Frame<'_>, area: Rect, state: &State, watched: &Watched) {
+fn draw_totals(frame: &mut Frame<'_>, area: Rect, state: &State, history: &TunnelHistory) {
     for (is_sent, row) in [false, true].into_iter().zip(area.rows()) {
         let (what, bars) = if is_sent { ("sent", Color::Cyan) } else { ("received", Color::Green) };
         let of = |rate: Rate| if is_sent { rate.sent } else { rate.received };
-        let bytes = watched.report.peers.iter().map(|peer| if is_sent { peer.sent } else { peer.received });
+        let bytes = history.report.peers.iter().map(|peer| if is_sent { peer.sent } else { peer.received });
         let all = bytes.fold(0, u64::saturating_add);
         let [words, line] = *Layout::horizontal([Constraint::Length(TOTALS), Constraint::Fill(1)]).split(row)
         else {
@@ -95,12 +95,12 @@ fn draw_totals(frame: &mut Frame<'_>, area: Rect, state: &State, watched: &Watch
         };
         let text = Line::from(vec![
             Span::styled(format!(" {what:<9}"), BOLD),
-            Span::raw(format!("{:>RATE$}", rate(of(watched.total.rate())))),
+            Span::raw(format!("{:>RATE$}", rate(of(history.total.rate())))),
             Span::styled(format!("  {:>AMOUNT$} in all", amount(all)), DIM),
         ]);
         frame.render_widget(Paragraph::new(text), words);
         let width = usize::from(line.width);
-        let mut values: Vec<_> = watched.total.last(width).map(of).collect();
+        let mut values: Vec<_> = history.total.last(width).map(of).collect();
         // the newest value is at the right
         let missing = width.saturating_sub(values.len());
         values.splice(0..0, std::iter::repeat_n(0, missing));
@@ -108,8 +108,8 @@ fn draw_totals(frame: &mut Frame<'_>, area: Rect, state: &State, watched: &Watch
     }
 }
 
-fn draw_drops(frame: &mut Frame<'_>, area: Rect, state: &State, watched: &Watched) {
-    let mut drops: Vec<_> = watched.report.dropped.iter().collect();
+fn draw_drops(frame: &mut Frame<'_>, area: Rect, state: &State, history: &TunnelHistory) {
+    let mut drops: Vec<_> = history.report.dropped.iter().collect();
     drops.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
     let mut line = vec![Span::styled(" dropped  ", BOLD)];
     if drops.is_empty() {
@@ -117,7 +117,7 @@ fn draw_drops(frame: &mut Frame<'_>, area: Rect, state: &State, watched: &Watche
     }
     for (place, (reason, count)) in drops.into_iter().enumerate() {
         let separator = if place > 0 { ", " } else { "" };
-        let now = watched.drop_rates.get(reason).copied().unwrap_or_default();
+        let now = history.drop_rates.get(reason).copied().unwrap_or_default();
         if now > 0 {
             let text = format!("{separator}{reason} {count} (+{now}/s)");
             line.push(Span::styled(text, colour(state, Color::Red)));
@@ -201,12 +201,12 @@ fn draw_peers(
     frame: &mut Frame<'_>,
     area: Rect,
     state: &mut State,
-    watched: &Watched,
+    history: &TunnelHistory,
     now: Duration,
 ) -> String {
     let has_header = area.height >= 2;
     let room = usize::from(area.height) - usize::from(has_header);
-    let peers = state.ordered(watched);
+    let peers = state.ordered(history);
     let count = peers.len();
     state.page = room.max(1);
     state.offset = state.offset.min(count.saturating_sub(room));
@@ -217,7 +217,7 @@ fn draw_peers(
         Cell::new(text).style(if ordered { BOLD.add_modifier(Modifier::UNDERLINED) } else { BOLD })
     });
     let rows = peers.into_iter().skip(state.offset).take(room).map(|peer| {
-        let cells = columns.iter().map(|(column, width)| cell(state, watched, peer, now, *column, *width));
+        let cells = columns.iter().map(|(column, width)| cell(state, history, peer, now, *column, *width));
         let row = Row::new(cells.collect::<Vec<_>>());
         if peer.has_session { row } else { row.style(DIM) }
     });
@@ -234,14 +234,14 @@ fn draw_peers(
 
 fn cell<'a>(
     state: &State,
-    watched: &Watched,
+    history: &TunnelHistory,
     peer: &TunnelPeer,
     now: Duration,
     column: Column,
     width: usize,
 ) -> Cell<'a> {
-    let current = watched.rate(peer);
-    let trend = watched.trend(peer);
+    let current = history.rate(peer);
+    let trend = history.trend(peer);
     let text = match column {
         Column::Name => name(peer),
         Column::Endpoint => peer.endpoint.map_or_else(|| "-".to_owned(), |endpoint| endpoint.to_string()),
@@ -282,13 +282,13 @@ fn draw_keys(frame: &mut Frame<'_>, area: Rect, state: &State, shown: &str) {
     bar(frame, area, if fits { &text } else { &short }, shown, BAR);
 }
 
-fn draw_choice(frame: &mut Frame<'_>, state: &mut State, reports: &[TunnelStatus], marked: usize) {
+fn draw_tunnel_list(frame: &mut Frame<'_>, state: &mut State, reports: &[TunnelStatus], selected: usize) {
     let parts = [Constraint::Length(1), Constraint::Fill(1), Constraint::Length(1)];
     let [title, list, keys] = *Layout::vertical(parts).split(frame.area()) else { return };
-    bar(frame, title, " which tunnel?", "", BAR);
+    bar(frame, title, " select a tunnel", "", BAR);
     let room = usize::from(list.height).max(1);
     state.page = room;
-    let offset = marked.saturating_sub(room - 1);
+    let offset = selected.saturating_sub(room - 1);
     for ((place, report), row) in reports.iter().enumerate().skip(offset).zip(list.rows()) {
         let count = report.peers.len();
         let text = format!(
@@ -297,10 +297,10 @@ fn draw_choice(frame: &mut Frame<'_>, state: &mut State, reports: &[TunnelStatus
             report.listen_port,
             if count == 1 { "" } else { "s" }
         );
-        let style = if place == marked { colour(state, Color::Yellow).patch(BAR) } else { Style::new() };
+        let style = if place == selected { colour(state, Color::Yellow).patch(BAR) } else { Style::new() };
         bar(frame, row, &text, "", style);
     }
-    bar(frame, keys, " q quit  ↑↓ mark  Enter watch", "", BAR);
+    bar(frame, keys, " q quit  ↑↓ select  Enter open", "", BAR);
 }
 
 fn draw_waiting(frame: &mut Frame<'_>, state: &State, why: &str) {

@@ -17,10 +17,10 @@ pub(super) enum Target {
 
 /// Result of a request.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct StatusAnswer {
     pub(super) target: Target,
     /// Time of the answer.
     pub(super) at: Instant,
     /// One report, or with [`Target::Any`] one for each tunnel, at least one.
-    pub(super) found: Result<Vec<TunnelStatus>, CommandError>,
+    pub(super) result: Result<Vec<TunnelStatus>, CommandError>,
 }

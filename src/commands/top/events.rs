@@ -6,41 +6,41 @@ use std::thread;
 
 use ratatui::crossterm::event::Event;
 
-use super::answer::Answer;
+use super::target::StatusAnswer;
 
 /// An event.
-pub(super) enum Happening {
+pub(super) enum TopEvent {
     /// A key, or a new size of the terminal.
     Terminal(Event),
     /// The terminal can no longer be read.
-    Deaf(io::Error),
+    InputError(io::Error),
     /// The result of a status request.
-    Answer(Answer),
+    Status(StatusAnswer),
     /// A terminating signal.
     Stop,
     /// A thread panicked.
-    Fault,
+    Panic,
 }
 
 /// Starts a thread that reports a panic as an event.
 pub(super) fn spawn(
     name: &str,
-    happens: SyncSender<Happening>,
-    work: impl FnOnce(&SyncSender<Happening>) + Send + 'static,
+    sender: SyncSender<TopEvent>,
+    work: impl FnOnce(&SyncSender<TopEvent>) + Send + 'static,
 ) -> io::Result<()> {
     thread::Builder::new().name(name.to_owned()).spawn(move || {
-        let telling = TellsOfFault(happens);
-        work(&telling.0);
+        let reporter = PanicReporter(sender);
+        work(&reporter.0);
     })?;
     Ok(())
 }
 
-struct TellsOfFault(SyncSender<Happening>);
+struct PanicReporter(SyncSender<TopEvent>);
 
-impl Drop for TellsOfFault {
+impl Drop for PanicReporter {
     fn drop(&mut self) {
         if thread::panicking() {
-            let _ = self.0.send(Happening::Fault);
+            let _ = self.0.send(TopEvent::Panic);
         }
     }
 }

@@ -4,28 +4,28 @@ use std::io;
 use std::sync::mpsc::{RecvTimeoutError, Sender, SyncSender, channel};
 use std::time::{Duration, Instant};
 
-use super::answer::{Answer, Target};
-use super::happening::{Happening, spawn};
+use super::events::{TopEvent, spawn};
+use super::target::{StatusAnswer, Target};
 use crate::commands::CommandError;
 use crate::commands::show::client;
 use crate::uapi::UapiFolders;
 
 /// Configuration of the requests.
 #[derive(Debug)]
-pub(super) struct Asker {
+pub(super) struct Poller {
     pub(super) folders: UapiFolders,
     pub(super) interval: Duration,
 }
 
 /// Returns true if a later request may succeed: the tunnel does not run, or hangs.
-pub(super) const fn may_change(error: &CommandError) -> bool {
+pub(super) const fn is_transient(error: &CommandError) -> bool {
     matches!(error, CommandError::NotRunning(_) | CommandError::NoneRunning | CommandError::Timeout(_))
 }
 
-impl Asker {
+impl Poller {
     /// Sends one request.
-    pub(super) fn ask(&self, target: &Target) -> Answer {
-        let found = match target {
+    pub(super) fn ask(&self, target: &Target) -> StatusAnswer {
+        let result = match target {
             Target::One(tun) => client::status_by_name(&self.folders, tun).map(|report| vec![report]),
             Target::Any => match client::status_of_all(&self.folders) {
                 (reports, None) if reports.is_empty() => Err(CommandError::NoneRunning),
@@ -33,7 +33,7 @@ impl Asker {
                 (reports, _) => Ok(reports),
             },
         };
-        Answer { target: target.clone(), at: Instant::now(), found }
+        StatusAnswer { target: target.clone(), at: Instant::now(), result }
     }
 
     /// Starts requests at intervals, in a thread. Returns a sender for a new target, which is
@@ -41,25 +41,25 @@ impl Asker {
     ///
     /// # Errors
     /// An error of the system: the thread cannot be created.
-    pub(super) fn start(self, target: Target, happens: SyncSender<Happening>) -> io::Result<Sender<Target>> {
-        let (wanted, wishes) = channel();
-        spawn("asker", happens, move |happens| {
+    pub(super) fn start(self, target: Target, sender: SyncSender<TopEvent>) -> io::Result<Sender<Target>> {
+        let (target_sender, target_receiver) = channel();
+        spawn("poller", sender, move |sender| {
             let mut target = target;
             // the first answer is there already, and two at the same time would give no rate
             let mut wait = self.interval;
             loop {
-                match wishes.recv_timeout(wait) {
-                    Ok(wish) => target = wish,
+                match target_receiver.recv_timeout(wait) {
+                    Ok(command) => target = command,
                     Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => return,
                 }
                 let begin = Instant::now();
-                if happens.send(Happening::Answer(self.ask(&target))).is_err() {
+                if sender.send(TopEvent::Status(self.ask(&target))).is_err() {
                     return;
                 }
                 wait = self.interval.saturating_sub(begin.elapsed());
             }
         })?;
-        Ok(wanted)
+        Ok(target_sender)
     }
 }
