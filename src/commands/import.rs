@@ -30,11 +30,11 @@ pub fn import(folder: &Folder, import: &Import, dry_run: bool) -> Result<(), Com
     }
     // if the reader of standard error is gone, the file is written nevertheless
     let _ = io::stderr().write_all(notices.as_bytes());
-    let text = if dry_run { without_secrets(&imported.file) } else { told(folder, import, &imported)? };
+    let text = if dry_run { without_secrets(&imported.file) } else { summary(folder, import, &imported)? };
     write(&mut stdout()?, text.as_bytes())
 }
 
-fn told(folder: &Folder, import: &Import, imported: &Imported) -> Result<String, CommandError> {
+fn summary(folder: &Folder, import: &Import, imported: &Imported) -> Result<String, CommandError> {
     let file = &imported.file;
     let interface = &file.configuration().interface;
     let addresses: Vec<_> = interface.addresses.iter().map(ToString::to_string).collect();
@@ -44,11 +44,11 @@ fn told(folder: &Folder, import: &Import, imported: &Imported) -> Result<String,
         Format::WgEasy => "wg-easy's",
     };
     let mut text = String::new();
-    let _ = writeln!(text, "{}: made of {from} {}", file.path().display(), import.source.display());
+    let _ = writeln!(text, "{}: imported from {from} {}", file.path().display(), import.source.display());
     let _ = writeln!(text, "  public key: {}", file.public_key());
     let _ = writeln!(text, "  addresses: {}", addresses.join(", "));
     if let Some(port) = interface.listen_port {
-        let _ = writeln!(text, "  listening port: {port}, UDP: the firewall must let it in");
+        let _ = writeln!(text, "  listening port: {port}, UDP: the firewall must accept it");
     }
     let _ = writeln!(
         text,
@@ -58,19 +58,19 @@ fn told(folder: &Folder, import: &Import, imported: &Imported) -> Result<String,
         peers.join(", ")
     );
     if imported.is_client() {
-        text.push_str("next: stop what runs this tunnel now (sudo wg-quick down NAME), then\n");
+        text.push_str("next: stop the program that runs this tunnel now (sudo wg-quick down NAME), then\n");
         let _ = writeln!(text, "  wontun --config {}", file.path().display());
         return Ok(text);
     }
     text.push_str(
-        "next: stop what serves these peers now, since only one can have the port and the addresses, then\n",
+        "next: stop the program that serves these peers now, since only one can use the port and the addresses, then\n",
     );
-    let place = options(folder);
-    let _ = writeln!(text, "  wontun serve{place}");
+    let options = options(folder);
+    let _ = writeln!(text, "  wontun serve{options}");
     if file.endpoint()?.is_none() {
         let _ = writeln!(
             text,
-            "and for those that are added later, where they find this server: wontun init{place} --endpoint HOST[:PORT]"
+            "and set the address that clients added later connect to: wontun init{options} --endpoint HOST[:PORT]"
         );
     }
     Ok(text)

@@ -12,29 +12,29 @@ use crate::server::{Folder, Initial, Prepared};
 /// # Errors
 /// [`CommandError::Setup`]: an error in the file, the options or the folder.
 pub fn init(folder: &Folder, wanted: &Initial) -> Result<(), CommandError> {
-    let Prepared { file, is_new, noted } = folder.prepare(wanted)?;
-    let noted = noted?;
+    let Prepared { file, is_new, updated } = folder.prepare(wanted)?;
+    let updated = updated?;
     let interface = &file.configuration().interface;
     let addresses: Vec<_> = interface.addresses.iter().map(ToString::to_string).collect();
     let mut text = String::new();
-    let happened = match (is_new, noted) {
-        (true, _) => "made",
-        (false, true) => "changed; its key is as it was",
-        (false, false) => "is there already, nothing was changed",
+    let outcome = match (is_new, updated) {
+        (true, _) => "created",
+        (false, true) => "updated; the key is unchanged",
+        (false, false) => "already exists and is unchanged",
     };
     // writing to memory does not fail
-    let _ = writeln!(text, "{}: {happened}", file.path().display());
+    let _ = writeln!(text, "{}: {outcome}", file.path().display());
     let _ = writeln!(text, "  public key: {}", file.public_key());
     let _ = writeln!(text, "  addresses: {}", addresses.join(", "));
     if let Some(port) = interface.listen_port {
-        let _ = writeln!(text, "  listening port: {port}, UDP: the firewall must let it in");
+        let _ = writeln!(text, "  listening port: {port}, UDP: the firewall must accept it");
     }
     match file.endpoint()? {
         Some(endpoint) => {
             let _ = writeln!(text, "  endpoint for clients: {endpoint}");
         }
         None => text
-            .push_str("  endpoint for clients: unknown, give it with 'wontun init --endpoint HOST[:PORT]'\n"),
+            .push_str("  endpoint for clients: not set; set it with 'wontun init --endpoint HOST[:PORT]'\n"),
     }
     if let Some(dns) = file.dns()? {
         let _ = writeln!(text, "  name servers for clients: {dns}");

@@ -19,11 +19,11 @@ pub(super) fn stdout() -> Result<File, CommandError> {
 /// Prints a text that contains a key, and warns if the output is a file that other users can open.
 pub(super) fn print_secret(text: &[u8]) -> Result<(), CommandError> {
     let mut stdout = stdout()?;
-    if is_open_to_all(&stdout) {
+    if is_world_accessible(&stdout) {
         // if the reader of standard error is gone, the warning is lost
         let _ = writeln!(
             io::stderr(),
-            "wontun: warning: every user has access to the file that the key goes to: set the umask to 077 and make another"
+            "wontun: warning: the file that the key is written to is accessible by every user: set the umask to 077 and write it again"
         );
     }
     write(&mut stdout, text)
@@ -34,7 +34,7 @@ pub(super) fn write(output: &mut impl Write, text: &[u8]) -> Result<(), CommandE
     output.write_all(text).map_err(CommandError::Output)
 }
 
-fn is_open_to_all(output: &File) -> bool {
+fn is_world_accessible(output: &File) -> bool {
     output.metadata().is_ok_and(|file| file.is_file() && file.mode() & OTHERS != 0)
 }
 
@@ -49,10 +49,10 @@ mod tests {
         let file = File::create(&path).unwrap();
         for (mode, open) in [(0o600, false), (0o660, false), (0o644, true), (0o601, true)] {
             file.set_permissions(PermissionsExt::from_mode(mode)).unwrap();
-            assert_eq!(is_open_to_all(&file), open, "{mode:o}");
+            assert_eq!(is_world_accessible(&file), open, "{mode:o}");
         }
         std::fs::remove_file(path).unwrap();
-        assert!(!is_open_to_all(&File::open("/dev/null").unwrap()));
+        assert!(!is_world_accessible(&File::open("/dev/null").unwrap()));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::apply;
 use super::error::CommandError;
 use super::output::{print_secret, stdout, write};
-use super::show::json::Listed;
+use super::show::json::ListedPeer;
 use super::show::{human, json, report};
 use crate::net::random::SystemRandom;
 use crate::netlink::find_input_drops;
@@ -52,13 +52,13 @@ pub fn add_peer(folder: &Folder, options: AddOptions) -> Result<(), CommandError
     let text = client.print();
     let code = (qr || qr_file.is_some()).then(|| QrCode::new(&text)).transpose()?;
     // steps that can fail independently come before the peer is added to the server's file
-    let drawing = match (&code, &qr_file) {
-        (Some(code), Some(path)) => Some(Drawing::create(path, &code.svg())?),
+    let qr_image = match (&code, &qr_file) {
+        (Some(code), Some(path)) => Some(QrFile::create(path, &code.svg())?),
         _ => None,
     };
     writer.replace(file.text())?;
-    if let Some(drawing) = drawing {
-        drawing.keep();
+    if let Some(qr_image) = qr_image {
+        qr_image.keep();
     }
     let changes = PeerChanges {
         name: Some(Some(peer.name.clone())),
@@ -87,7 +87,7 @@ pub fn add_peer(folder: &Folder, options: AddOptions) -> Result<(), CommandError
 
     if let Err(error) = print_secret(&text) {
         let CommandError::Output(source) = error else { return Err(error) };
-        take_back(folder, &peer.public_key, qr_file.as_deref())?;
+        roll_back(folder, &peer.public_key, qr_file.as_deref())?;
         return Err(CommandError::RolledBack(source));
     }
     if let Some(code) = code.filter(|_| qr) {
@@ -97,7 +97,7 @@ pub fn add_peer(folder: &Folder, options: AddOptions) -> Result<(), CommandError
 }
 
 /// Removes a peer whose client file could not be delivered.
-fn take_back(folder: &Folder, key: &PublicKey, qr_file: Option<&Path>) -> Result<(), CommandError> {
+fn roll_back(folder: &Folder, key: &PublicKey, qr_file: Option<&Path>) -> Result<(), CommandError> {
     if let Some(path) = qr_file {
         let _ = std::fs::remove_file(path);
     }
@@ -130,9 +130,9 @@ fn remove(folder: &Folder, wanted: &str, then: Option<&str>) -> Result<(), Comma
 pub fn rename_peer(folder: &Folder, wanted: &str, name: &PeerName) -> Result<(), CommandError> {
     let (writer, file) = folder.lock()?;
     let number = file.find(wanted)?;
-    let twin = file.peers().position(|peer| peer.name.as_ref() == Some(name));
-    match twin {
-        Some(twin) if twin != number => return Err(SetupError::NameTaken(name.clone()).into()),
+    let existing = file.peers().position(|peer| peer.name.as_ref() == Some(name));
+    match existing {
+        Some(existing) if existing != number => return Err(SetupError::NameTaken(name.clone()).into()),
         Some(_) => return Ok(()),
         None => {}
     }
@@ -150,10 +150,10 @@ pub fn rename_peer(folder: &Folder, wanted: &str, name: &PeerName) -> Result<(),
 /// [`CommandError`]: the file cannot be read, or the output cannot be written.
 pub fn list_peers(folder: &Folder, as_json: bool) -> Result<(), CommandError> {
     let file = folder.read()?;
-    let live = live(folder, &file);
+    let live = live_status(folder, &file);
     if as_json {
         let peers: Vec<_> = file.peers().map(|peer| listed(&peer, live.as_ref())).collect();
-        return print(&json::print_peers(folder.tun(), &peers));
+        return print(&json::peers_to_json(folder.tun(), &peers));
     }
     let mut rows = vec![["NAME", "ADDRESSES", "LATEST HANDSHAKE", "PUBLIC KEY"].map(str::to_owned)];
     rows.extend(file.peers().map(|peer| {
@@ -184,11 +184,11 @@ pub fn show_peer(folder: &Folder, wanted: &str, as_json: bool) -> Result<(), Com
     let file = folder.read()?;
     let number = file.find(wanted)?;
     let Some(peer) = file.peers().nth(number) else { return Ok(()) };
-    let listed = listed(&peer, live(folder, &file).as_ref());
+    let listed = listed(&peer, live_status(folder, &file).as_ref());
     if as_json {
-        return print(&json::print_peers(folder.tun(), &[listed]));
+        return print(&json::peers_to_json(folder.tun(), &[listed]));
     }
-    let mut text = human::print_peer(&listed.peer, now(), human::wants_colours());
+    let mut text = human::format_peer(&listed.peer, now(), human::wants_colours());
     if !listed.running {
         text.push_str("  (the tunnel does not run, or does not know the peer)\n");
     }
@@ -197,7 +197,7 @@ pub fn show_peer(folder: &Folder, wanted: &str, as_json: bool) -> Result<(), Com
 
 /// Returns the state of a peer as the tunnel reports it, or else as configured in the file. The
 /// name always comes from the file.
-fn listed(peer: &ServerPeer<'_>, live: Option<&report::TunnelStatus>) -> Listed {
+fn listed(peer: &ServerPeer<'_>, live: Option<&report::TunnelStatus>) -> ListedPeer {
     let live = live.and_then(|live| live.peers.iter().find(|live| live.public_key == peer.peer.public_key));
     let from_file = || report::TunnelPeer {
         has_preshared_key: peer.peer.preshared_key.is_some(),
@@ -206,12 +206,12 @@ fn listed(peer: &ServerPeer<'_>, live: Option<&report::TunnelStatus>) -> Listed 
         ..report::TunnelPeer::new(peer.peer.public_key)
     };
     let known = live.cloned().unwrap_or_else(from_file);
-    Listed { peer: report::TunnelPeer { name: peer.name.clone(), ..known }, running: live.is_some() }
+    ListedPeer { peer: report::TunnelPeer { name: peer.name.clone(), ..known }, running: live.is_some() }
 }
 
 /// Returns the status of the running tunnel. If that fails, reports the error on standard error and
 /// returns `None`: the file can be shown without it.
-fn live(folder: &Folder, file: &ServerFile) -> Option<report::TunnelStatus> {
+fn live_status(folder: &Folder, file: &ServerFile) -> Option<report::TunnelStatus> {
     apply::status(folder, file).unwrap_or_else(|error| {
         let _ = writeln!(io::stderr(), "wontun: {error}");
         None
@@ -246,9 +246,9 @@ fn print(text: &str) -> Result<(), CommandError> {
 }
 
 /// A created file that is removed when dropped, unless it is kept.
-struct Drawing<'a>(Option<&'a Path>);
+struct QrFile<'a>(Option<&'a Path>);
 
-impl<'a> Drawing<'a> {
+impl<'a> QrFile<'a> {
     fn create(path: &'a Path, svg: &[u8]) -> Result<Self, SetupError> {
         create_secret(path, svg).map(|()| Self(Some(path)))
     }
@@ -258,7 +258,7 @@ impl<'a> Drawing<'a> {
     }
 }
 
-impl Drop for Drawing<'_> {
+impl Drop for QrFile<'_> {
     fn drop(&mut self) {
         if let Some(path) = self.0 {
             let _ = std::fs::remove_file(path);

@@ -15,14 +15,14 @@ use crate::server::{Folder, Initial};
 pub fn prepare(folder: &Folder, wanted: &Initial) -> Result<PathBuf, CommandError> {
     let prepared = folder.prepare(wanted)?;
     let file = prepared.file.path().display();
-    let told = match prepared.noted {
-        Ok(true) if prepared.is_new => Some(format!("made {file}")),
-        Ok(true) => Some(format!("noted in {file} what clients are told")),
+    let message = match prepared.updated {
+        Ok(true) if prepared.is_new => Some(format!("created {file}")),
+        Ok(true) => Some(format!("updated the client settings in {file}")),
         Ok(false) => None,
-        Err(error) => Some(format!("warning: clients are told what {file} says, since {error}")),
+        Err(error) => Some(format!("warning: the client settings in {file} were not updated: {error}")),
     };
-    if let Some(told) = told {
-        let _ = writeln!(io::stderr(), "wontun: {told}");
+    if let Some(message) = message {
+        let _ = writeln!(io::stderr(), "wontun: {message}");
     }
     if folder.is_lost_with_container() {
         let folder = folder.path().display();

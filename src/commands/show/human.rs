@@ -22,11 +22,11 @@ pub(in crate::commands) fn wants_colours() -> bool {
 }
 
 /// Formats all tunnels; `now` is the time by the wall clock, since 1970.
-pub(super) fn print(reports: &[TunnelStatus], now: Duration, colours: bool) -> String {
+pub(super) fn format(reports: &[TunnelStatus], now: Duration, colours: bool) -> String {
     let mut page = Page::new(colours);
     for (place, report) in reports.iter().enumerate() {
         if place > 0 {
-            page.gap();
+            page.blank_line();
         }
         page.report(report, now);
     }
@@ -34,7 +34,7 @@ pub(super) fn print(reports: &[TunnelStatus], now: Duration, colours: bool) -> S
 }
 
 /// Formats one peer.
-pub(in crate::commands) fn print_peer(peer: &TunnelPeer, now: Duration, colours: bool) -> String {
+pub(in crate::commands) fn format_peer(peer: &TunnelPeer, now: Duration, colours: bool) -> String {
     let mut page = Page::new(colours);
     page.peer(peer, now);
     page.text
@@ -74,14 +74,14 @@ impl Page {
         }
         if !report.repairs.is_empty() {
             let repairs = report.repairs.iter().map(|(piece, count)| format!("{count} {piece}"));
-            self.line("put back", repairs.collect::<Vec<_>>().join(", "));
+            self.line("repairs", repairs.collect::<Vec<_>>().join(", "));
         }
         if !report.dropped.is_empty() {
             let drops = report.dropped.iter().map(|(reason, count)| format!("{count} {reason}"));
             self.line("dropped", drops.collect::<Vec<_>>().join(", "));
         }
         for peer in &report.peers {
-            self.gap();
+            self.blank_line();
             self.peer(peer, now);
         }
     }
@@ -126,7 +126,7 @@ impl Page {
         let _ = writeln!(self.text, "  {style}{label}{style:#}: {value}");
     }
 
-    fn gap(&mut self) {
+    fn blank_line(&mut self) {
         self.text.push('\n');
     }
 

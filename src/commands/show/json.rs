@@ -9,18 +9,18 @@ use crate::config::TunName;
 
 /// A peer of a server's file, with its state in the tunnel if it is `running` and knows the peer.
 #[derive(Clone, Debug)]
-pub(in crate::commands) struct Listed {
+pub(in crate::commands) struct ListedPeer {
     pub(in crate::commands) peer: TunnelPeer,
     pub(in crate::commands) running: bool,
 }
 
 /// Formats one document with all tunnels, on one line.
-pub(super) fn print(reports: &[TunnelStatus]) -> String {
+pub(super) fn to_json(reports: &[TunnelStatus]) -> String {
     document(format_args!("{{\"tunnels\":{}}}", List(reports, write_report)))
 }
 
 /// Formats one document with the peers of a server's file, on one line.
-pub(in crate::commands) fn print_peers(tun: &TunName, peers: &[Listed]) -> String {
+pub(in crate::commands) fn peers_to_json(tun: &TunName, peers: &[ListedPeer]) -> String {
     document(format_args!("{{\"tunnel\":{},\"peers\":{}}}", Text(tun), List(peers, write_listed)))
 }
 
@@ -65,7 +65,7 @@ fn write_peer(peer: &TunnelPeer, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     f.write_char('}')
 }
 
-fn write_listed(listed: &Listed, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn write_listed(listed: &ListedPeer, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     f.write_char('{')?;
     write_peer_fields(&listed.peer, f)?;
     write!(f, ",\"running\":{}}}", listed.running)
@@ -161,7 +161,7 @@ mod tests {
         let peer = TunnelPeer::new(wontun_proto::wireguard::PublicKey::from_bytes([1; 32]));
         let report = TunnelStatus { peers: vec![peer.clone()], ..TunnelStatus::new(&TunName::default()) };
         let documents =
-            print(&[report]) + &print_peers(&TunName::default(), &[Listed { peer, running: true }]);
+            to_json(&[report]) + &peers_to_json(&TunName::default(), &[ListedPeer { peer, running: true }]);
         let keys = documents.split("\":").filter_map(|part| part.rsplit('"').next());
         let written: BTreeSet<_> = keys.filter(|key| !key.contains(['{', '}', '['])).collect();
         let promised: BTreeSet<_> = include_str!("../../../docs/src/reference/json.md")
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn nothing_runs() {
-        assert_eq!(print(&[]), "{\"tunnels\":[]}\n");
-        assert_eq!(print_peers(&TunName::default(), &[]), "{\"tunnel\":\"tun0\",\"peers\":[]}\n");
+        assert_eq!(to_json(&[]), "{\"tunnels\":[]}\n");
+        assert_eq!(peers_to_json(&TunName::default(), &[]), "{\"tunnel\":\"tun0\",\"peers\":[]}\n");
     }
 }

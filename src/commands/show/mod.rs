@@ -39,10 +39,10 @@ pub fn show(options: &ShowOptions) -> Result<(), CommandError> {
         return Err(error.unwrap_or(CommandError::NoneRunning));
     }
     let text = if options.json {
-        json::print(&reports)
+        json::to_json(&reports)
     } else {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        human::print(&reports, now, human::wants_colours())
+        human::format(&reports, now, human::wants_colours())
     };
     match io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
         // it is no error if the reader is gone

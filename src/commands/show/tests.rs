@@ -125,7 +125,7 @@ const HUMAN: &str = "interface: wt0
   mtu: 1420
   device: down
   problem: a chain drops
-  put back: 2 rule
+  repairs: 2 rule
   dropped: 7 bad_mac1, 3 replay
 
 peer: Anna's \"phone\"
@@ -157,8 +157,8 @@ fn one_by_name_for_people_and_programs() {
     let public = PrivateKey::from_bytes(&[0x48; 32]).public_key().to_string();
     let expected = HUMAN.replace("MvixV3vTjNnaDIvlv8UqmNp4Tq3gYTKyUExvVUMz+X4=", &public);
     let reports = [report];
-    assert_eq!(human::print(&reports, Duration::from_secs(1_600_000_063), false), expected);
-    let coloured = human::print(&reports, Duration::from_secs(1_600_000_063), true);
+    assert_eq!(human::format(&reports, Duration::from_secs(1_600_000_063), false), expected);
+    let coloured = human::format(&reports, Duration::from_secs(1_600_000_063), true);
     assert_eq!(without_colours(&coloured), expected);
     assert!(
         coloured.contains("\u{1b}[1m\u{1b}[33mpeer\u{1b}[0m: ")
@@ -168,7 +168,7 @@ fn one_by_name_for_people_and_programs() {
     let json = format!(
         r#"{{"tunnels":[{{"name":"wt0","version":"{version}","public_key":"{public}","listen_port":51820,"fwmark":51820,"mtu":1420,"up":false,"dropped":{{"bad_mac1":7,"replay":3}},"repairs":{{"rule":2}},"problems":["a chain drops"],"peers":[{{"name":"Anna's \"phone\"","public_key":"AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=","has_preshared_key":true,"has_session":true,"endpoint":"[fe80::1%1]:51820","allowed_ips":["10.0.0.0/24","fd00::/64"],"latest_handshake":1600000000,"received_bytes":100,"sent_bytes":5242880,"persistent_keepalive":25}},{{"name":null,"public_key":"AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=","has_preshared_key":false,"has_session":false,"endpoint":null,"allowed_ips":[],"latest_handshake":null,"received_bytes":0,"sent_bytes":0,"persistent_keepalive":null}}]}}]}}"#
     );
-    assert_eq!(json::print(&reports), format!("{json}\n"));
+    assert_eq!(json::to_json(&reports), format!("{json}\n"));
 }
 
 #[test]
@@ -249,7 +249,7 @@ fn no_escape_sequence_gets_through() {
     });
     let reports = [client::status_by_name(&folder.folders(), &tun("wt0")).unwrap()];
     server.join().unwrap();
-    for text in [human::print(&reports, Duration::ZERO, false), json::print(&reports)] {
+    for text in [human::format(&reports, Duration::ZERO, false), json::to_json(&reports)] {
         assert!(text.contains("replay"), "{text}");
         assert!(!text.replace('\n', "").contains(char::is_control), "{text:?}");
     }

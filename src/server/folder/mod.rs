@@ -53,7 +53,7 @@ pub struct Prepared {
     pub is_new: bool,
     /// True if the file was changed. An existing file that could not be changed is an error here
     /// only, as the server can still run with it.
-    pub noted: Result<bool, SetupError>,
+    pub updated: Result<bool, SetupError>,
 }
 
 impl Folder {
@@ -124,21 +124,21 @@ impl Folder {
             match self.make(wanted, &host()) {
                 // another process created it in the meantime
                 Err(SetupError::Exists(_)) => {}
-                made => return Ok(Prepared { file: made?, is_new: true, noted: Ok(true) }),
+                made => return Ok(Prepared { file: made?, is_new: true, updated: Ok(true) }),
             }
         }
         let file = self.read()?;
         check(&file, wanted)?;
         if !differs(&file, wanted) {
-            return Ok(Prepared { file, is_new: false, noted: Ok(false) });
+            return Ok(Prepared { file, is_new: false, updated: Ok(false) });
         }
-        let noted = self.lock().and_then(|(writer, file)| {
+        let updated = self.lock().and_then(|(writer, file)| {
             let file = note(file, wanted)?;
             writer.replace(file.text()).map(|()| file)
         });
-        Ok(match noted {
-            Ok(file) => Prepared { file, is_new: false, noted: Ok(true) },
-            Err(error) => Prepared { file, is_new: false, noted: Err(error) },
+        Ok(match updated {
+            Ok(file) => Prepared { file, is_new: false, updated: Ok(true) },
+            Err(error) => Prepared { file, is_new: false, updated: Err(error) },
         })
     }
 

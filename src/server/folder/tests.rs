@@ -26,7 +26,7 @@ fn an_empty_folder_gets_a_key_and_a_file() {
     let folder = folder(&place, "a/b");
     let wanted = Initial { endpoint: Some("vpn.example.com:443".parse().unwrap()), ..unused() };
     let made = folder.prepare_beside(&wanted, quiet).unwrap();
-    assert!(made.is_new && matches!(made.noted, Ok(true)));
+    assert!(made.is_new && matches!(made.updated, Ok(true)));
     let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
     assert_eq!((mode(&folder.file()), mode(folder.path())), (0o600, 0o700));
     let interface = &made.file.configuration().interface;
@@ -47,19 +47,19 @@ fn a_file_that_is_there_keeps_its_key() {
     let folder = folder(&place, "d");
     let first = folder.prepare_beside(&unused(), quiet).unwrap().file;
     let again = folder.prepare_beside(&unused(), quiet).unwrap();
-    assert!(!again.is_new && matches!(again.noted, Ok(false)));
+    assert!(!again.is_new && matches!(again.updated, Ok(false)));
     assert_eq!(again.file.text(), first.text());
     // another endpoint is written, once
     let wanted =
         Initial { endpoint: Some("192.0.2.9".parse().unwrap()), dns: Some(ClientDns::none()), ..unused() };
-    let noted = folder.prepare_beside(&wanted, quiet).unwrap();
-    assert!(!noted.is_new && matches!(noted.noted, Ok(true)));
-    assert_eq!(noted.file.public_key(), first.public_key());
-    assert!(matches!(folder.prepare_beside(&wanted, quiet).unwrap().noted, Ok(false)));
+    let updated = folder.prepare_beside(&wanted, quiet).unwrap();
+    assert!(!updated.is_new && matches!(updated.updated, Ok(true)));
+    assert_eq!(updated.file.public_key(), first.public_key());
+    assert!(matches!(folder.prepare_beside(&wanted, quiet).unwrap().updated, Ok(false)));
     // an invalid one is replaced
     let text = String::from_utf8(folder.read().unwrap().text().to_vec()).unwrap();
     fs::write(folder.file(), text.replace("192.0.2.9:51820", "x y")).unwrap();
-    assert!(matches!(folder.prepare_beside(&wanted, quiet).unwrap().noted, Ok(true)));
+    assert!(matches!(folder.prepare_beside(&wanted, quiet).unwrap().updated, Ok(true)));
     assert_eq!(folder.read().unwrap().endpoint().unwrap(), wanted.endpoint);
     // an empty file is invalid, and is not overwritten
     fs::write(folder.file(), "").unwrap();

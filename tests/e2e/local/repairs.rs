@@ -103,7 +103,7 @@ fn a_device_that_is_set_down_comes_up_again_with_all_that_it_had() {
     let metrics = scrape(lab.client(), address);
     assert!(metrics.get(r#"wontun_repairs_total{what="device"}"#) >= 1.0);
     let shown = asked(client, "show");
-    assert!(shown.stdout.contains("put back") && shown.stdout.contains("1 device"), "{shown:?}");
+    assert!(shown.stdout.contains("repairs") && shown.stdout.contains("1 device"), "{shown:?}");
     assert!(daemon.stop().status.success());
 }
 

@@ -83,7 +83,7 @@ fn wg_easys_clients_reach_the_world_as_before() {
     let run = server.run(&["import", file, "--listen-port", "51820"]);
     assert_eq!(run.code(), 0, "{run:?}");
     for part in [
-        "made of wg-easy's",
+        "imported from wg-easy's",
         &keys.public,
         "10.8.0.1/24",
         "51820",
@@ -216,7 +216,10 @@ fn a_clients_file_comes_by_standard_input() {
         crate::mounts::BINARY,
         server.dir.display()
     ));
-    assert!(said.contains("wg7.conf: made of wg-quick's -") && said.contains("wontun --config"), "{said}");
+    assert!(
+        said.contains("wg7.conf: imported from wg-quick's -") && said.contains("wontun --config"),
+        "{said}"
+    );
     let config = server.dir.join("wg7.conf");
     let daemon =
         server.site.launch(Path::new(crate::mounts::BINARY), &["--config", config.to_str().unwrap()]).spawn();

@@ -26,7 +26,7 @@ fn init_makes_a_key_once() {
     assert!(v6.starts_with("fd") && v6.ends_with("::1/64"), "a unique local /64: {v6}");
     assert_eq!(std::fs::metadata(server.file()).unwrap().mode() & 0o7777, 0o600);
     // again, and with an endpoint: the key stays
-    assert!(server.told(&["init"]).contains("nothing was changed"));
+    assert!(server.told(&["init"]).contains("is unchanged"));
     assert_eq!(server.text(), text);
     let said = server.told(&["init", "--endpoint", "vpn.example.com"]);
     assert!(said.contains("vpn.example.com:51820"), "{said}");

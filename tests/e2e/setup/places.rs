@@ -41,10 +41,10 @@ fn a_read_only_folder_serves_and_is_not_changed() {
     assert_eq!(server.run(&["init"]).code(), 0, "there is nothing to write");
     assert_eq!(server.run(&["init", "--endpoint", "192.0.2.1"]).code(), 1);
     let daemon = server.serve(&["--endpoint", "192.0.2.1"]);
-    assert_eq!(daemon.count("clients are told what"), 1, "{:?}", daemon.lines());
+    assert_eq!(daemon.count("client settings in"), 1, "{:?}", daemon.lines());
     assert!(daemon.stop().status.success());
     let daemon = server.serve(&["--endpoint", "vpn.example.com:51820"]);
-    assert_eq!(daemon.count("clients are told what"), 0, "{:?}", daemon.lines());
+    assert_eq!(daemon.count("client settings in"), 0, "{:?}", daemon.lines());
 }
 
 #[test]
