@@ -19,19 +19,19 @@ const SHOWN: usize = 60;
 
 /// An invalid configuration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}:{line}: {fault}", Shown(file))]
+#[error("{}:{line}: {kind}", Shown(file))]
 pub struct WgQuickError {
     /// The name of the file, as given.
     pub file: PathBuf,
     /// Line number, starting at 1.
     pub line: usize,
     /// The error.
-    pub fault: Fault,
+    pub kind: ErrorKind,
 }
 
 /// An error in a line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
+pub enum ErrorKind {
     /// An invalid value.
     #[error("{field}: found {found}, expected {expected}")]
     Value {
@@ -120,7 +120,7 @@ pub enum Fault {
     NoInterface,
 }
 
-impl From<Refused> for Fault {
+impl From<Refused> for ErrorKind {
     fn from(Refused(key): Refused) -> Self {
         Self::Amnezia(key)
     }

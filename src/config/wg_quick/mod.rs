@@ -23,7 +23,7 @@ use std::net::Ipv6Addr;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::path::PathBuf;
 
-pub use error::{Fault, Notice, Warning, WgQuickError};
+pub use error::{ErrorKind, Notice, Warning, WgQuickError};
 pub use field::{Field, Section};
 pub use load::{LoadError, Loaded, load, load_again};
 pub(crate) use load::{private_key, read_once, read_text};

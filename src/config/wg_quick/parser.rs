@@ -6,7 +6,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::path::Path;
 
 use super::amnezia;
-use super::error::{Fault, Notice, Warning, WgQuickError, shown, shown_name};
+use super::error::{ErrorKind, Notice, Warning, WgQuickError, shown, shown_name};
 use super::field::{Field, Section};
 use super::{Hooks, Interface, KeySource, Parsed, Peer, Table, WgQuick, outline, value};
 use crate::config::{Cidr, PeerAddress};
@@ -29,7 +29,7 @@ pub fn parse(file: &Path, text: &[u8], hooks: Hooks) -> Result<Parsed, WgQuickEr
     let mut result = Ok(());
     for line in text.split(|&byte| byte == b'\n') {
         parser.line += 1;
-        result = parser.handle_line(line).map_err(|fault| (parser.line, fault));
+        result = parser.handle_line(line).map_err(|kind| (parser.line, kind));
         if result.is_err() {
             break;
         }
@@ -37,7 +37,7 @@ pub fn parse(file: &Path, text: &[u8], hooks: Hooks) -> Result<Parsed, WgQuickEr
     let mut notices = std::mem::take(&mut parser.notices);
     let amnezia = std::mem::take(&mut parser.amnezia);
     let result = result.and_then(|()| {
-        let ignored = amnezia.finish().map_err(|(line, refused)| (line, Fault::from(refused)))?;
+        let ignored = amnezia.finish().map_err(|(line, refused)| (line, ErrorKind::from(refused)))?;
         notices.extend(ignored.map(|(line, ignored)| (line, Notice::AmneziaIgnored(ignored))));
         notices.sort_by_key(|(line, _)| *line);
         parser.finish()
@@ -48,7 +48,7 @@ pub fn parse(file: &Path, text: &[u8], hooks: Hooks) -> Result<Parsed, WgQuickEr
             let warning = |(line, notice)| Warning { file: file.to_owned(), line, notice };
             Ok(Parsed { configuration, warnings: notices.into_iter().map(warning).collect() })
         }
-        Err((line, fault)) => Err(WgQuickError { file: file.to_owned(), line, fault }),
+        Err((line, kind)) => Err(WgQuickError { file: file.to_owned(), line, kind }),
     }
 }
 
@@ -111,10 +111,10 @@ impl Parser {
         }
     }
 
-    fn handle_line(&mut self, line: &[u8]) -> Result<(), Fault> {
+    fn handle_line(&mut self, line: &[u8]) -> Result<(), ErrorKind> {
         // bytes up to here: comments may have any encoding
         let line = line.split(|&byte| byte == b'#').next().unwrap_or_default();
-        let line = std::str::from_utf8(line).map_err(|_| Fault::NotText)?.trim_matches(value::is_space);
+        let line = std::str::from_utf8(line).map_err(|_| ErrorKind::NotText)?.trim_matches(value::is_space);
         if line.is_empty() {
             return Ok(());
         }
@@ -122,9 +122,9 @@ impl Parser {
             return self.handle_section(line);
         }
         let Some((name, text)) = line.split_once('=') else {
-            return Err(Fault::NoValue(named_at_start(line)));
+            return Err(ErrorKind::NoValue(named_at_start(line)));
         };
-        let section = self.section.ok_or(Fault::NoSection)?;
+        let section = self.section.ok_or(ErrorKind::NoSection)?;
         let name = value::without_spaces(name);
         let text = text.trim_matches(value::is_space);
         let Some(field) = Field::named(&name) else {
@@ -133,8 +133,8 @@ impl Parser {
             }
             return Err(match named_at_start(line) {
                 // the '=' belongs to the value: PrivateKey aGVs…bG8=
-                Some(field) => Fault::NoValue(Some(field)),
-                None => Fault::UnknownKey {
+                Some(field) => ErrorKind::NoValue(Some(field)),
+                None => ErrorKind::UnknownKey {
                     name: shown_name(&name, text),
                     nearest: Field::nearest(&name, section),
                     section,
@@ -142,7 +142,7 @@ impl Parser {
             });
         };
         if field.section() != section {
-            return Err(Fault::Misplaced(field));
+            return Err(ErrorKind::Misplaced(field));
         }
         self.handle_seen(field)?;
         match section {
@@ -151,12 +151,12 @@ impl Parser {
         }
     }
 
-    fn handle_section(&mut self, line: &str) -> Result<(), Fault> {
+    fn handle_section(&mut self, line: &str) -> Result<(), ErrorKind> {
         let header = value::without_spaces(line);
         self.seen.clear();
         if header.eq_ignore_ascii_case("[Interface]") {
             if let Some(earlier) = &self.interface {
-                return Err(Fault::SecondInterface(earlier.line));
+                return Err(ErrorKind::SecondInterface(earlier.line));
             }
             self.interface = Some(InterfaceDraft { line: self.line, ..InterfaceDraft::default() });
             self.section = Some(Section::Interface);
@@ -164,13 +164,13 @@ impl Parser {
             self.peers.push(PeerDraft { line: self.line, ..PeerDraft::default() });
             self.section = Some(Section::Peer);
         } else {
-            return Err(Fault::UnknownSection(shown(line)));
+            return Err(ErrorKind::UnknownSection(shown(line)));
         }
         Ok(())
     }
 
     /// Rejects a key if its section already has it, or another key for the same value.
-    fn handle_seen(&mut self, field: Field) -> Result<(), Fault> {
+    fn handle_seen(&mut self, field: Field) -> Result<(), ErrorKind> {
         let other = match field {
             Field::Address | Field::Dns | Field::AllowedIps => return Ok(()),
             Field::PreUp | Field::PostUp | Field::PreDown | Field::PostDown => return Ok(()),
@@ -182,19 +182,19 @@ impl Parser {
         };
         for &(earlier, first) in &self.seen {
             if earlier == field {
-                return Err(Fault::Repeated { field, first });
+                return Err(ErrorKind::Repeated { field, first });
             }
             if Some(earlier) == other {
-                return Err(Fault::Both { field, other: earlier, first });
+                return Err(ErrorKind::Both { field, other: earlier, first });
             }
         }
         self.seen.push((field, self.line));
         Ok(())
     }
 
-    fn handle_interface(&mut self, field: Field, text: &str) -> Result<(), Fault> {
+    fn handle_interface(&mut self, field: Field, text: &str) -> Result<(), ErrorKind> {
         let line = self.line;
-        let Some(interface) = self.interface.as_mut() else { return Err(Fault::NoSection) };
+        let Some(interface) = self.interface.as_mut() else { return Err(ErrorKind::NoSection) };
         match field {
             Field::PrivateKey => interface.private_key = Some(value::secret(field, text)?),
             Field::PrivateKeyFile => interface.private_key = Some(value::secret_file(field, text)?),
@@ -207,7 +207,7 @@ impl Parser {
                     let cidr = value::address(item)?;
                     let address = cidr.address();
                     if let Some(first) = self.addresses.insert(address, line) {
-                        return Err(Fault::SameAddress { address, first });
+                        return Err(ErrorKind::SameAddress { address, first });
                     }
                     interface.addresses.push(cidr);
                 }
@@ -220,21 +220,21 @@ impl Parser {
                 }
             }
             Field::PreUp | Field::PostUp | Field::PreDown | Field::PostDown => {
-                self.handle_hook(field, Fault::Hook(field))?;
+                self.handle_hook(field, ErrorKind::Hook(field))?;
             }
             // false is the behaviour of wontun anyway
             Field::SaveConfig if value::save_config(text)? => {
-                self.handle_hook(field, Fault::SaveConfig)?;
+                self.handle_hook(field, ErrorKind::SaveConfig)?;
             }
             Field::SaveConfig => {}
-            _ => return Err(Fault::Misplaced(field)),
+            _ => return Err(ErrorKind::Misplaced(field)),
         }
         Ok(())
     }
 
-    fn handle_hook(&mut self, field: Field, fault: Fault) -> Result<(), Fault> {
+    fn handle_hook(&mut self, field: Field, kind: ErrorKind) -> Result<(), ErrorKind> {
         match self.hooks {
-            Hooks::Refuse => Err(fault),
+            Hooks::Refuse => Err(kind),
             Hooks::Ignore => {
                 self.notices.push((self.line, Notice::HookIgnored(field)));
                 Ok(())
@@ -242,15 +242,15 @@ impl Parser {
         }
     }
 
-    fn handle_peer(&mut self, field: Field, text: &str) -> Result<(), Fault> {
+    fn handle_peer(&mut self, field: Field, text: &str) -> Result<(), ErrorKind> {
         let line = self.line;
         let number = self.peers.len();
-        let Some(peer) = self.peers.last_mut() else { return Err(Fault::NoSection) };
+        let Some(peer) = self.peers.last_mut() else { return Err(ErrorKind::NoSection) };
         match field {
             Field::PublicKey => {
                 let key = value::public_key(text)?;
                 if let Some(first) = self.public_keys.insert(key, peer.line) {
-                    return Err(Fault::SamePeer(first));
+                    return Err(ErrorKind::SamePeer(first));
                 }
                 peer.public_key = Some(key);
             }
@@ -274,7 +274,7 @@ impl Parser {
                     peer.allowed_ips.push(taken);
                 }
             }
-            _ => return Err(Fault::Misplaced(field)),
+            _ => return Err(ErrorKind::Misplaced(field)),
         }
         Ok(())
     }
@@ -282,15 +282,15 @@ impl Parser {
     /// Returns the configuration.
     ///
     /// # Errors
-    /// The line and `Fault` for the first missing or contradictory key.
-    fn finish(self) -> Result<WgQuick, (usize, Fault)> {
-        let Some(draft) = self.interface else { return Err((self.line, Fault::NoInterface)) };
+    /// The line and `ErrorKind` for the first missing or contradictory key.
+    fn finish(self) -> Result<WgQuick, (usize, ErrorKind)> {
+        let Some(draft) = self.interface else { return Err((self.line, ErrorKind::NoInterface)) };
         let has_ipv6 = draft.addresses.iter().any(|cidr| cidr.address().is_ipv6());
         if let Some(mtu) = draft.mtu.filter(|&mtu| has_ipv6 && mtu < IPV6_MIN_MTU) {
-            return Err((draft.mtu_line, Fault::MtuTooSmallForIpv6(mtu)));
+            return Err((draft.mtu_line, ErrorKind::MtuTooSmallForIpv6(mtu)));
         }
         let interface = Interface {
-            private_key: draft.private_key.ok_or((draft.line, Fault::Missing(Field::PrivateKey)))?,
+            private_key: draft.private_key.ok_or((draft.line, ErrorKind::Missing(Field::PrivateKey)))?,
             listen_port: draft.listen_port,
             fwmark: draft.fwmark,
             addresses: draft.addresses,
@@ -301,7 +301,7 @@ impl Parser {
         let peer = |draft: PeerDraft| {
             Ok(Peer {
                 name: None,
-                public_key: draft.public_key.ok_or((draft.line, Fault::Missing(Field::PublicKey)))?,
+                public_key: draft.public_key.ok_or((draft.line, ErrorKind::Missing(Field::PublicKey)))?,
                 preshared_key: draft.preshared_key,
                 allowed_ips: draft.allowed_ips,
                 endpoint: draft.endpoint,

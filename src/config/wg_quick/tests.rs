@@ -468,7 +468,7 @@ fn amneziawg_is_refused_unless_its_values_are_plain() {
         (&format!("S4 = 1\n{plain}"), 3, "S4"),
     ] {
         let error = with(lines).unwrap_err();
-        assert_eq!((error.line, &error.fault), (line, &Fault::Amnezia(key)), "{lines}");
+        assert_eq!((error.line, &error.kind), (line, &ErrorKind::Amnezia(key)), "{lines}");
         let text = error.to_string();
         assert!(
             text.contains(&format!("{key} is AmneziaWG's")) && text.contains("plain WireGuard"),
@@ -488,7 +488,7 @@ fn amneziawg_is_refused_unless_its_values_are_plain() {
     assert!(warp.contains("H4, Jc, Jmin, Jmax, I1 are") && warp.contains("are not sent"), "{warp}");
     let peer =
         format!("[Interface]\nPrivateKey = {PRIVATE}\n[Peer]\nPublicKey = {PUBLIC}\nAdvancedSecurity = ");
-    assert_eq!(read(&format!("{peer}on")).unwrap_err().fault, Fault::Amnezia("AdvancedSecurity"));
+    assert_eq!(read(&format!("{peer}on")).unwrap_err().kind, ErrorKind::Amnezia("AdvancedSecurity"));
     assert_eq!(read(&format!("{peer}off")).unwrap().warnings.len(), 1);
 }
 

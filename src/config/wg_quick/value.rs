@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use zeroize::Zeroizing;
 
-use super::error::{Fault, hidden, shown};
+use super::error::{ErrorKind, hidden, shown};
 use super::field::Field;
 use super::{KeySource, Table};
 use crate::config::{Cidr, PeerAddress, PeerAddressError};
@@ -30,8 +30,8 @@ pub(super) fn without_spaces(text: &str) -> Zeroizing<String> {
     compact
 }
 
-fn wrong(field: Field, value: &str) -> Fault {
-    Fault::Value { field, found: shown(value), expected: field.expected().into() }
+fn wrong(field: Field, value: &str) -> ErrorKind {
+    ErrorKind::Value { field, found: shown(value), expected: field.expected().into() }
 }
 
 /// Parses decimal digits only; Rust's own parsers accept a sign.
@@ -53,9 +53,9 @@ fn is_off(text: &str) -> bool {
 }
 
 /// Parses a secret key. The error does not contain the value.
-pub(super) fn secret<K: FromStr>(field: Field, text: &str) -> Result<KeySource<K>, Fault> {
+pub(super) fn secret<K: FromStr>(field: Field, text: &str) -> Result<KeySource<K>, ErrorKind> {
     let compact = without_spaces(text);
-    compact.parse().map(KeySource::Inline).map_err(|_| Fault::Value {
+    compact.parse().map(KeySource::Inline).map_err(|_| ErrorKind::Value {
         field,
         found: hidden(&compact),
         expected: field.expected().into(),
@@ -64,7 +64,7 @@ pub(super) fn secret<K: FromStr>(field: Field, text: &str) -> Result<KeySource<K
 
 /// Parses the path of a key file. Rejects a key in its place, which would otherwise end up in the
 /// error about a missing file.
-pub(super) fn secret_file<K>(field: Field, text: &str) -> Result<KeySource<K>, Fault> {
+pub(super) fn secret_file<K>(field: Field, text: &str) -> Result<KeySource<K>, ErrorKind> {
     let found = if text.is_empty() {
         "nothing"
     } else if without_spaces(text).parse::<PublicKey>().is_ok() {
@@ -72,33 +72,33 @@ pub(super) fn secret_file<K>(field: Field, text: &str) -> Result<KeySource<K>, F
     } else {
         return Ok(KeySource::File(PathBuf::from(text)));
     };
-    Err(Fault::Value { field, found: found.to_owned(), expected: field.expected().into() })
+    Err(ErrorKind::Value { field, found: found.to_owned(), expected: field.expected().into() })
 }
 
 /// Parses a public key. The error does not contain the value, which may be a private key pasted by
 /// mistake.
-pub(super) fn public_key(text: &str) -> Result<PublicKey, Fault> {
+pub(super) fn public_key(text: &str) -> Result<PublicKey, ErrorKind> {
     let field = Field::PublicKey;
     let compact = without_spaces(text);
-    compact.parse().map_err(|_| Fault::Value {
+    compact.parse().map_err(|_| ErrorKind::Value {
         field,
         found: hidden(&compact),
         expected: field.expected().into(),
     })
 }
 
-pub(super) fn listen_port(text: &str) -> Result<Option<NonZeroU16>, Fault> {
+pub(super) fn listen_port(text: &str) -> Result<Option<NonZeroU16>, ErrorKind> {
     decimal(&without_spaces(text)).map(NonZeroU16::new).ok_or_else(|| wrong(Field::ListenPort, text))
 }
 
-pub(super) fn fwmark(text: &str) -> Result<Option<NonZeroU32>, Fault> {
+pub(super) fn fwmark(text: &str) -> Result<Option<NonZeroU32>, ErrorKind> {
     let compact = without_spaces(text);
     let mark = if is_off(&compact) { Some(0) } else { number(&compact) };
     mark.map(NonZeroU32::new).ok_or_else(|| wrong(Field::FwMark, text))
 }
 
 /// Parses an MTU. An empty value is the default, as in `wg-quick`.
-pub(super) fn mtu(text: &str) -> Result<Option<u32>, Fault> {
+pub(super) fn mtu(text: &str) -> Result<Option<u32>, ErrorKind> {
     if text.is_empty() {
         return Ok(None);
     }
@@ -107,7 +107,7 @@ pub(super) fn mtu(text: &str) -> Result<Option<u32>, Fault> {
 
 /// Parses a routing table. An empty value is the default, as in `wg-quick`, which passes any other
 /// text to `ip`; only the table names that every host has are known here.
-pub(super) fn table(text: &str) -> Result<Table, Fault> {
+pub(super) fn table(text: &str) -> Result<Table, ErrorKind> {
     let named = match text.to_ascii_lowercase().as_str() {
         "" | "auto" => return Ok(Table::Auto),
         "off" => return Ok(Table::Off),
@@ -124,18 +124,18 @@ pub(crate) fn items(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c| c == ',' || is_space(c)).filter(|item| !item.is_empty())
 }
 
-pub(super) fn address(item: &str) -> Result<Cidr, Fault> {
+pub(super) fn address(item: &str) -> Result<Cidr, ErrorKind> {
     item.parse().map_err(|_| wrong(Field::Address, item))
 }
 
 /// Parses a network. Returns it as written, possibly with host bits, and without them.
-pub(super) fn allowed_ip(item: &str) -> Result<(Cidr, Prefix), Fault> {
+pub(super) fn allowed_ip(item: &str) -> Result<(Cidr, Prefix), ErrorKind> {
     let given: Option<Cidr> = item.parse().ok();
     let both = given.and_then(|cidr| Some((cidr, Prefix::new(cidr.address(), cidr.prefix())?)));
     both.ok_or_else(|| wrong(Field::AllowedIps, item))
 }
 
-pub(super) fn persistent_keepalive(text: &str) -> Result<Option<NonZeroU16>, Fault> {
+pub(super) fn persistent_keepalive(text: &str) -> Result<Option<NonZeroU16>, ErrorKind> {
     let compact = without_spaces(text);
     let seconds = if is_off(&compact) { Some(0) } else { decimal(&compact) };
     seconds.map(NonZeroU16::new).ok_or_else(|| wrong(Field::PersistentKeepalive, text))
@@ -143,7 +143,7 @@ pub(super) fn persistent_keepalive(text: &str) -> Result<Option<NonZeroU16>, Fau
 
 /// Parses the endpoint of a peer. As in `wg`, the port is required, and an IPv6 address before it
 /// needs no brackets.
-pub(super) fn endpoint(text: &str) -> Result<PeerAddress, Fault> {
+pub(super) fn endpoint(text: &str) -> Result<PeerAddress, ErrorKind> {
     let field = Field::Endpoint;
     let compact = without_spaces(text);
     let (host, port) = compact.rsplit_once(':').ok_or_else(|| wrong(field, text))?;
@@ -166,12 +166,12 @@ pub(super) fn endpoint(text: &str) -> Result<PeerAddress, Fault> {
             PeerAddressError::NoHost(_) => "the address of one host".into(),
             PeerAddressError::Host(_) | PeerAddressError::Port(_) => field.expected().into(),
         };
-        Fault::Value { field, found: shown(text), expected }
+        ErrorKind::Value { field, found: shown(text), expected }
     })
 }
 
 /// Parses `SaveConfig`.
-pub(super) fn save_config(text: &str) -> Result<bool, Fault> {
+pub(super) fn save_config(text: &str) -> Result<bool, ErrorKind> {
     match text.to_ascii_lowercase().as_str() {
         "true" => Ok(true),
         "false" => Ok(false),

@@ -10,7 +10,8 @@ use super::names::{self, Names};
 use super::network;
 use crate::config::Cidr;
 use crate::config::wg_quick::{
-    Fault, Field, Hooks, KeySource, LoadError, Notice, Section, WgQuick, WgQuickError, is_space, items, parse,
+    ErrorKind, Field, Hooks, KeySource, LoadError, Notice, Section, WgQuick, WgQuickError, is_space, items,
+    parse,
 };
 use crate::config::wg_quick::{amnezia, outline};
 use crate::server::DEFAULT_PORT;
@@ -49,7 +50,7 @@ pub(super) fn draft(source: &Path, text: &[u8]) -> Result<Draft, ImportError> {
 
 /// Returns a more specific error if a hook sets the missing private key.
 fn explained(error: WgQuickError, text: &[u8]) -> ImportError {
-    if error.fault == Fault::Missing(Field::PrivateKey)
+    if error.kind == ErrorKind::Missing(Field::PrivateKey)
         && let Some(hook) = hooks(text).into_iter().find(|hook| hook.has(Duty::PrivateKey))
     {
         return hook.key_by_command(&error.file);
