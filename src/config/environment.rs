@@ -8,7 +8,7 @@ const PREFIX: &str = "WONTUN_";
 const INJECTED: [&str; 2] = ["WONTUN_SERVICE_", "WONTUN_PORT"];
 
 /// Minimum Jaro-Winkler similarity of a suggested name, from 0 to 1.
-const ALIKE: f64 = 0.7;
+const MIN_SIMILARITY: f64 = 0.7;
 
 /// A variable with wontun's prefix that no option reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,11 +38,11 @@ pub fn unknown_variables(set: impl IntoIterator<Item = String>, known: &[String]
         .map(|name| {
             // without the common prefix, which would make all names similar
             let own = |text: &str| text.strip_prefix(PREFIX).unwrap_or(text).to_owned();
-            let likeness = |candidate: &&String| strsim::jaro_winkler(&own(candidate), &own(&name));
+            let similarity = |candidate: &&String| strsim::jaro_winkler(&own(candidate), &own(&name));
             let nearest = known
                 .iter()
-                .max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
-                .filter(|candidate| likeness(candidate) >= ALIKE)
+                .max_by(|a, b| similarity(a).total_cmp(&similarity(b)))
+                .filter(|candidate| similarity(candidate) >= MIN_SIMILARITY)
                 .cloned();
             UnknownVariable { name, nearest }
         })

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use super::limits::{MAX_LINE, MAX_REQUEST};
 
 /// Length of a run of letters and digits that may be part of a key, wherever it was pasted.
-const MAYBE_SECRET: usize = 20;
+const MIN_SECRET_RUN: usize = 20;
 /// Maximum number of bytes of a wrong value that are shown.
 const MAX_SHOWN: usize = 60;
 
@@ -91,7 +91,7 @@ impl RequestError {
 pub(super) fn describe(value: &[u8]) -> String {
     // digits of base64 as well as of hexadecimal
     let is_digit = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/');
-    let is_run = |run: &[u8]| run.len() >= MAYBE_SECRET;
+    let is_run = |run: &[u8]| run.len() >= MIN_SECRET_RUN;
     if value.is_empty() {
         "nothing".to_owned()
     } else if value.split(|b| !is_digit(b)).any(is_run) {

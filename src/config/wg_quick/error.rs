@@ -11,15 +11,15 @@ use crate::config::Cidr;
 use wontun_proto::allowed_ips::Prefix;
 
 /// Minimum length of a run of base64 characters that may be part of a key, in any value.
-const MAYBE_SECRET: usize = 20;
+const MIN_SECRET_RUN: usize = 20;
 /// Maximum length in bytes of an unknown name that may be a misspelled key.
-const LONGEST_NAME: usize = 24;
+const MAX_NAME_LENGTH: usize = 24;
 /// Maximum number of characters of an invalid value in a message.
-const SHOWN: usize = 60;
+const MAX_SHOWN: usize = 60;
 
 /// An invalid configuration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}:{line}: {kind}", Shown(file))]
+#[error("{}:{line}: {kind}", EscapedPath(file))]
 pub struct WgQuickError {
     /// The name of the file, as given.
     pub file: PathBuf,
@@ -139,7 +139,7 @@ pub struct Warning {
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}", Shown(&self.file), self.line, self.notice)
+        write!(f, "{}:{}: {}", EscapedPath(&self.file), self.line, self.notice)
     }
 }
 
@@ -188,15 +188,15 @@ impl fmt::Display for Notice {
 }
 
 /// Returns the value for a message, or a description of it if it is long or may contain a secret.
-pub(super) fn shown(value: &str) -> String {
+pub(super) fn describe(value: &str) -> String {
     let length = value.chars().count();
     let is_base64 = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '/');
     if value.is_empty() {
         "nothing".to_owned()
-    } else if value.split(|c| !is_base64(c)).any(|run| run.len() >= MAYBE_SECRET) {
+    } else if value.split(|c| !is_base64(c)).any(|run| run.len() >= MIN_SECRET_RUN) {
         format!("{length} characters, not shown since they may be a secret")
-    } else if length > SHOWN {
-        let start: String = value.chars().take(SHOWN).collect();
+    } else if length > MAX_SHOWN {
+        let start: String = value.chars().take(MAX_SHOWN).collect();
         format!("'{}…'", start.escape_debug())
     } else {
         format!("'{}'", value.escape_debug())
@@ -204,7 +204,7 @@ pub(super) fn shown(value: &str) -> String {
 }
 
 /// Returns a description of a secret value for a message.
-pub(super) fn hidden(value: &str) -> String {
+pub(super) fn describe_secret(value: &str) -> String {
     match value.chars().count() {
         0 => "nothing".to_owned(),
         44 => "44 characters that are not such a key".to_owned(),
@@ -215,16 +215,16 @@ pub(super) fn hidden(value: &str) -> String {
 
 /// Returns an unknown key for a message, or `None` if it may be part of a secret: a line of a
 /// broken secret can look like a key.
-pub(super) fn shown_name(name: &str, value: &str) -> Option<String> {
+pub(super) fn describe_name(name: &str, value: &str) -> Option<String> {
     let plain = |c: char| c.is_ascii_alphabetic() || matches!(c, '_' | '-');
-    let is_name = !value.is_empty() && name.len() <= LONGEST_NAME && name.chars().all(plain);
+    let is_name = !value.is_empty() && name.len() <= MAX_NAME_LENGTH && name.chars().all(plain);
     is_name.then(|| name.to_owned())
 }
 
 /// Displays a file name in one line.
-struct Shown<'a>(&'a Path);
+struct EscapedPath<'a>(&'a Path);
 
-impl fmt::Display for Shown<'_> {
+impl fmt::Display for EscapedPath<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.to_string_lossy().escape_debug().fmt(f)
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// Minimum Jaro-Winkler similarity of a suggested name, from 0 to 1.
-const ALIKE: f64 = 0.7;
+const MIN_SIMILARITY: f64 = 0.7;
 
 /// A section of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -96,10 +96,10 @@ impl Field {
     /// similar.
     pub fn nearest(name: &str, section: Section) -> Option<Self> {
         let name = name.to_ascii_lowercase();
-        let likeness = |field: Self| strsim::jaro_winkler(&field.name().to_ascii_lowercase(), &name);
+        let similarity = |field: Self| strsim::jaro_winkler(&field.name().to_ascii_lowercase(), &name);
         let candidates = Self::ALL.iter().copied().filter(|field| field.section() == section);
-        let nearest = candidates.max_by(|a, b| likeness(*a).total_cmp(&likeness(*b)));
-        nearest.filter(|field| likeness(*field) >= ALIKE)
+        let nearest = candidates.max_by(|a, b| similarity(*a).total_cmp(&similarity(*b)));
+        nearest.filter(|field| similarity(*field) >= MIN_SIMILARITY)
     }
 }
 

@@ -6,7 +6,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::path::Path;
 
 use super::amnezia;
-use super::error::{ErrorKind, Notice, Warning, WgQuickError, shown, shown_name};
+use super::error::{ErrorKind, Notice, Warning, WgQuickError, describe, describe_name};
 use super::field::{Field, Section};
 use super::{Hooks, Interface, KeySource, Parsed, Peer, Table, WgQuick, outline, value};
 use crate::config::{Cidr, PeerAddress};
@@ -135,7 +135,7 @@ impl Parser {
                 // the '=' belongs to the value: PrivateKey aGVs…bG8=
                 Some(field) => ErrorKind::NoValue(Some(field)),
                 None => ErrorKind::UnknownKey {
-                    name: shown_name(&name, text),
+                    name: describe_name(&name, text),
                     nearest: Field::nearest(&name, section),
                     section,
                 },
@@ -164,7 +164,7 @@ impl Parser {
             self.peers.push(PeerDraft { line: self.line, ..PeerDraft::default() });
             self.section = Some(Section::Peer);
         } else {
-            return Err(ErrorKind::UnknownSection(shown(line)));
+            return Err(ErrorKind::UnknownSection(describe(line)));
         }
         Ok(())
     }

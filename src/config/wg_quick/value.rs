@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use zeroize::Zeroizing;
 
-use super::error::{ErrorKind, hidden, shown};
+use super::error::{ErrorKind, describe, describe_secret};
 use super::field::Field;
 use super::{KeySource, Table};
 use crate::config::{Cidr, PeerAddress, PeerAddressError};
@@ -31,7 +31,7 @@ pub(super) fn without_spaces(text: &str) -> Zeroizing<String> {
 }
 
 fn wrong(field: Field, value: &str) -> ErrorKind {
-    ErrorKind::Value { field, found: shown(value), expected: field.expected().into() }
+    ErrorKind::Value { field, found: describe(value), expected: field.expected().into() }
 }
 
 /// Parses decimal digits only; Rust's own parsers accept a sign.
@@ -57,7 +57,7 @@ pub(super) fn secret<K: FromStr>(field: Field, text: &str) -> Result<KeySource<K
     let compact = without_spaces(text);
     compact.parse().map(KeySource::Inline).map_err(|_| ErrorKind::Value {
         field,
-        found: hidden(&compact),
+        found: describe_secret(&compact),
         expected: field.expected().into(),
     })
 }
@@ -82,7 +82,7 @@ pub(super) fn public_key(text: &str) -> Result<PublicKey, ErrorKind> {
     let compact = without_spaces(text);
     compact.parse().map_err(|_| ErrorKind::Value {
         field,
-        found: hidden(&compact),
+        found: describe_secret(&compact),
         expected: field.expected().into(),
     })
 }
@@ -166,7 +166,7 @@ pub(super) fn endpoint(text: &str) -> Result<PeerAddress, ErrorKind> {
             PeerAddressError::NoHost(_) => "the address of one host".into(),
             PeerAddressError::Host(_) | PeerAddressError::Port(_) => field.expected().into(),
         };
-        ErrorKind::Value { field, found: shown(text), expected }
+        ErrorKind::Value { field, found: describe(text), expected }
     })
 }
 
