@@ -61,19 +61,24 @@ fn find(name: &str) -> Option<(&'static str, Kind)> {
 
 /// The AmneziaWG keys found in a file; none of them changes the messages.
 #[derive(Debug, Default)]
-pub(super) struct Seen {
+pub(super) struct AmneziaKeys {
     /// The keys with their line numbers.
     keys: Vec<(&'static str, usize)>,
     /// The first key that requests junk datagrams, with its line number.
     decoy: Option<(&'static str, usize)>,
 }
 
-impl Seen {
+impl AmneziaKeys {
     /// Adds a line with the key `name`. Returns false if it is not a key of AmneziaWG.
     ///
     /// # Errors
-    /// [`Refused`] if the value changes WireGuard's messages.
-    pub(super) fn take(&mut self, name: &str, value: &str, line: usize) -> Result<bool, Refused> {
+    /// [`IncompatibleKey`] if the value changes WireGuard's messages.
+    pub(super) fn handle_key(
+        &mut self,
+        name: &str,
+        value: &str,
+        line: usize,
+    ) -> Result<bool, IncompatibleKey> {
         let Some((key, kind)) = find(name) else { return Ok(false) };
         let is_zero = !value.is_empty() && value.bytes().all(|byte| byte == b'0');
         let changes_messages = match kind {
@@ -83,7 +88,7 @@ impl Seen {
             Kind::Switch => !value.eq_ignore_ascii_case("off"),
         };
         if changes_messages {
-            return Err(Refused(key));
+            return Err(IncompatibleKey(key));
         }
         let is_decoy = match kind {
             Kind::Junk => !is_zero,
@@ -100,30 +105,30 @@ impl Seen {
     /// Returns the ignored keys with the line number of the first, or `None` if there are none.
     ///
     /// # Errors
-    /// [`Refused`] with its line number, if the file requests junk datagrams and does not set all
+    /// [`IncompatibleKey`] with its line number, if the file requests junk datagrams and does not set all
     /// message keys to WireGuard's values.
-    pub(super) fn finish(self) -> Result<Option<(usize, Ignored)>, (usize, Refused)> {
+    pub(super) fn finish(self) -> Result<Option<(usize, IgnoredKeys)>, (usize, IncompatibleKey)> {
         let says = |wanted: &str| self.keys.iter().any(|(key, _)| *key == wanted);
         if let Some((key, line)) = self.decoy
             && !MESSAGES.iter().all(|key| says(key))
         {
-            return Err((line, Refused(key)));
+            return Err((line, IncompatibleKey(key)));
         }
         let Some(&(_, line)) = self.keys.first() else { return Ok(None) };
         let keys = self.keys.into_iter().map(|(key, _)| key).collect();
-        Ok(Some((line, Ignored { keys, has_decoys: self.decoy.is_some() })))
+        Ok(Some((line, IgnoredKeys { keys, has_decoys: self.decoy.is_some() })))
     }
 }
 
 /// The AmneziaWG keys in a file of plain WireGuard.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ignored {
+pub struct IgnoredKeys {
     keys: Vec<&'static str>,
     /// True if the keys request junk datagrams, which are not sent.
     has_decoys: bool,
 }
 
-impl std::fmt::Display for Ignored {
+impl std::fmt::Display for IgnoredKeys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (keys, is_one) = (self.keys.join(", "), self.keys.len() == 1);
         write!(
@@ -140,9 +145,9 @@ impl std::fmt::Display for Ignored {
 }
 
 /// A key whose value is incompatible with plain WireGuard.
-pub(super) struct Refused(pub(super) &'static str);
+pub(super) struct IncompatibleKey(pub(super) &'static str);
 
-impl std::fmt::Display for Refused {
+impl std::fmt::Display for IncompatibleKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(
             f,

@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use super::amnezia::{Ignored, Refused};
+use super::amnezia::{IgnoredKeys, IncompatibleKey};
 use super::field::{Field, Section};
 use crate::config::Cidr;
 use wontun_proto::allowed_ips::Prefix;
@@ -53,7 +53,7 @@ pub enum ErrorKind {
         section: Section,
     },
     /// A key of AmneziaWG with a value that is incompatible with plain WireGuard.
-    #[error("{}", Refused(.0))]
+    #[error("{}", IncompatibleKey(.0))]
     Amnezia(&'static str),
     /// A key in the wrong section.
     #[error("{0} belongs to {section}, not here: move it below such a line", section = .0.section())]
@@ -120,8 +120,8 @@ pub enum ErrorKind {
     NoInterface,
 }
 
-impl From<Refused> for ErrorKind {
-    fn from(Refused(key): Refused) -> Self {
+impl From<IncompatibleKey> for ErrorKind {
+    fn from(IncompatibleKey(key): IncompatibleKey) -> Self {
         Self::Amnezia(key)
     }
 }
@@ -149,7 +149,7 @@ pub enum Notice {
     /// The DNS servers are not set. At most once per file.
     DnsIgnored,
     /// Keys of AmneziaWG whose values are plain WireGuard. At most once per file.
-    AmneziaIgnored(Ignored),
+    AmneziaIgnored(IgnoredKeys),
     /// A command that is not run.
     HookIgnored(Field),
     /// An address where a network is expected.
@@ -160,7 +160,7 @@ pub enum Notice {
         taken: Prefix,
     },
     /// A network of an earlier peer that now belongs to this one.
-    Moved {
+    Reassigned {
         /// The network.
         prefix: Prefix,
         /// Line number of the other peer's entry.
@@ -177,7 +177,7 @@ impl fmt::Display for Notice {
             Self::HostBits { given, taken } => {
                 write!(f, "AllowedIPs: {given} is an address and not a network; taken for {taken}")
             }
-            Self::Moved { prefix, first } => {
+            Self::Reassigned { prefix, first } => {
                 write!(
                     f,
                     "AllowedIPs: {prefix} was another peer's at line {first}; it goes to this one alone"

@@ -19,11 +19,11 @@ use crate::exit::{self, ExitCode};
 const MAX_FILE: u64 = 16 << 20;
 /// Maximum size of a key file in bytes, white space included.
 const MAX_KEY_FILE: u64 = 4096;
-const WHAT: &str = "a WireGuard configuration";
+const EXPECTED: &str = "a WireGuard configuration";
 /// Permission bits of group and others; a file with secrets should have none of them.
-const NOT_THE_OWNER: u32 = 0o077;
+const GROUP_AND_OTHERS: u32 = 0o077;
 /// Write permission bits of group and others.
-const WRITE: u32 = 0o022;
+const WRITABLE_BY_OTHERS: u32 = 0o022;
 /// Variable with the path of the credentials that systemd passes to a service (systemd.exec(5),
 /// LoadCredential=). Only the service can read that folder; if systemd enforces this by an ACL, the
 /// mode shows group permissions.
@@ -51,7 +51,7 @@ pub enum LoadError {
     Untrusted(PathBuf),
     /// A file that cannot be read again, such as a pipe.
     #[error("{}: is no ordinary file, so it cannot be read again: start wontun with the path of one", .0.display())]
-    NotAgain(PathBuf),
+    NotRegularFile(PathBuf),
     /// A file is too large.
     #[error("{}: more than {max} bytes: expected {what}", .file.display())]
     TooLarge {
@@ -105,16 +105,16 @@ pub struct Loaded {
 /// # Errors
 /// [`LoadError`] with the file, and for an invalid line what was expected.
 pub fn load(path: &Path, hooks: Hooks) -> Result<Loaded, LoadError> {
-    load_once(path, hooks, Turn::First)
+    load_with(path, hooks, ReadMode::Blocking)
 }
 
 /// Reads a configuration as [`load`] does, for the reload of a running tunnel. It must not block,
 /// so it reads regular files only.
 ///
 /// # Errors
-/// As [`load`], and [`LoadError::NotAgain`] for a file that is not a regular file.
-pub fn load_again(path: &Path, hooks: Hooks) -> Result<Loaded, LoadError> {
-    load_once(path, hooks, Turn::Again)
+/// As [`load`], and [`LoadError::NotRegularFile`] for a file that is not a regular file.
+pub fn reload(path: &Path, hooks: Hooks) -> Result<Loaded, LoadError> {
+    load_with(path, hooks, ReadMode::NonBlocking)
 }
 
 /// Returns the text of the configuration at `path`, for editing. It contains secrets.
@@ -122,7 +122,7 @@ pub fn load_again(path: &Path, hooks: Hooks) -> Result<Loaded, LoadError> {
 /// # Errors
 /// `LoadError` if the file cannot be read or is not a regular file.
 pub(crate) fn read_text(path: &Path) -> Result<Zeroizing<Vec<u8>>, LoadError> {
-    read(path, MAX_FILE, WHAT, Turn::Again).map(|(text, _)| text)
+    read(path, MAX_FILE, EXPECTED, ReadMode::NonBlocking).map(|(text, _)| text)
 }
 
 /// Returns the text of another program's configuration at `path`, which may be a pipe; `-` is
@@ -130,16 +130,16 @@ pub(crate) fn read_text(path: &Path) -> Result<Zeroizing<Vec<u8>>, LoadError> {
 ///
 /// # Errors
 /// `LoadError` if the file cannot be read.
-pub(crate) fn read_once(path: &Path) -> Result<Zeroizing<Vec<u8>>, LoadError> {
+pub(crate) fn read_input(path: &Path) -> Result<Zeroizing<Vec<u8>>, LoadError> {
     if path.as_os_str() != "-" {
-        return read(path, MAX_FILE, WHAT, Turn::First).map(|(text, _)| text);
+        return read(path, MAX_FILE, EXPECTED, ReadMode::Blocking).map(|(text, _)| text);
     }
     let error = |source| LoadError::Read { file: path.to_owned(), source };
     // the standard library's handle buffers the input and does not wipe it
     let stdin = io::stdin().as_fd().try_clone_to_owned().map_err(error)?;
     let text = read_all(File::from(stdin).take(MAX_FILE + 1), 0).map_err(error)?;
     if text.len() as u64 > MAX_FILE {
-        return Err(LoadError::TooLarge { file: path.to_owned(), max: MAX_FILE, what: WHAT });
+        return Err(LoadError::TooLarge { file: path.to_owned(), max: MAX_FILE, what: EXPECTED });
     }
     Ok(text)
 }
@@ -150,36 +150,36 @@ pub(crate) fn read_once(path: &Path) -> Result<Zeroizing<Vec<u8>>, LoadError> {
 /// `LoadError` if the key file cannot be read or contains no valid key.
 pub(crate) fn private_key(path: &Path, source: &KeySource<PrivateKey>) -> Result<PrivateKey, LoadError> {
     let mut source = source.clone();
-    read_key(&mut source, path.parent().unwrap_or(Path::new("")), Turn::Again, &mut Vec::new())?;
+    read_key(&mut source, path.parent().unwrap_or(Path::new("")), ReadMode::NonBlocking, &mut Vec::new())?;
     match source {
         KeySource::Inline(key) => Ok(key),
-        KeySource::File(file) => Err(LoadError::NotAgain(file)),
+        KeySource::File(file) => Err(LoadError::NotRegularFile(file)),
     }
 }
 
 /// Blocking mode of a read: the first may wait for the writer of a pipe, a later one must not.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Turn {
-    First,
-    Again,
+enum ReadMode {
+    Blocking,
+    NonBlocking,
 }
 
-fn load_once(path: &Path, hooks: Hooks, turn: Turn) -> Result<Loaded, LoadError> {
+fn load_with(path: &Path, hooks: Hooks, mode: ReadMode) -> Result<Loaded, LoadError> {
     let mut warnings = Vec::new();
-    let (text, metadata) = read(path, MAX_FILE, WHAT, turn)?;
+    let (text, metadata) = read(path, MAX_FILE, EXPECTED, mode)?;
     check_owner(path, &metadata)?;
-    let mode = mode_of(&metadata);
+    let permissions = mode_of(&metadata);
     let parsed = parse(path, &text, hooks)?;
-    let forbidden = if parsed.configuration.has_secrets() { NOT_THE_OWNER } else { WRITE };
-    warnings.extend(warning(path, mode, forbidden));
+    let forbidden = if parsed.configuration.has_secrets() { GROUP_AND_OTHERS } else { WRITABLE_BY_OTHERS };
+    warnings.extend(permission_warning(path, permissions, forbidden));
     warnings.extend(parsed.warnings.iter().map(Warning::to_string));
     let mut configuration = parsed.configuration;
     let folder = path.parent().unwrap_or(Path::new(""));
     let mut key_files = Vec::new();
-    key_files.extend(read_key(&mut configuration.interface.private_key, folder, turn, &mut warnings)?);
+    key_files.extend(read_key(&mut configuration.interface.private_key, folder, mode, &mut warnings)?);
     for peer in &mut configuration.peers {
         if let Some(key) = &mut peer.preshared_key {
-            key_files.extend(read_key(key, folder, turn, &mut warnings)?);
+            key_files.extend(read_key(key, folder, mode, &mut warnings)?);
         }
     }
     Ok(Loaded { configuration, warnings, key_files })
@@ -189,14 +189,14 @@ fn load_once(path: &Path, hooks: Hooks, turn: Turn) -> Result<Loaded, LoadError>
 fn read_key<K: FromStr<Err = KeyError>>(
     key: &mut KeySource<K>,
     folder: &Path,
-    turn: Turn,
+    mode: ReadMode,
     warnings: &mut Vec<String>,
 ) -> Result<Option<PathBuf>, LoadError> {
     let KeySource::File(path) = key else { return Ok(None) };
     let file = folder.join(path);
-    let (text, metadata) = read(&file, MAX_KEY_FILE, "one key in base64", turn)?;
+    let (text, metadata) = read(&file, MAX_KEY_FILE, "one key in base64", mode)?;
     check_owner(&file, &metadata)?;
-    warnings.extend(warning(&file, mode_of(&metadata), NOT_THE_OWNER));
+    warnings.extend(permission_warning(&file, mode_of(&metadata), GROUP_AND_OTHERS));
     // bytes that are not text are no key either: they are reported as an empty one
     let text = str::from_utf8(&text).unwrap_or_default().trim();
     *key = KeySource::Inline(match text.parse() {
@@ -207,7 +207,7 @@ fn read_key<K: FromStr<Err = KeyError>>(
 }
 
 /// Returns a warning if the file has any of the permission bits `forbidden`.
-fn warning(path: &Path, mode: u32, forbidden: u32) -> Option<String> {
+fn permission_warning(path: &Path, mode: u32, forbidden: u32) -> Option<String> {
     let is_credential = || {
         let folder = std::env::var_os(CREDENTIALS).filter(|folder| !folder.is_empty());
         folder.is_some_and(|folder| path.starts_with(folder))
@@ -220,7 +220,7 @@ fn warning(path: &Path, mode: u32, forbidden: u32) -> Option<String> {
 /// Rejects a file that is not root's alone, if any user may have started this program with file
 /// capabilities. The check is of the opened file, wherever its path leads.
 fn check_owner(path: &Path, metadata: &Metadata) -> Result<(), LoadError> {
-    let is_roots = metadata.is_file() && metadata.uid() == 0 && metadata.mode() & WRITE == 0;
+    let is_roots = metadata.is_file() && metadata.uid() == 0 && metadata.mode() & WRITABLE_BY_OTHERS == 0;
     if is_roots || !process::is_secure_execution() {
         Ok(())
     } else {
@@ -238,15 +238,15 @@ fn read(
     path: &Path,
     max: u64,
     what: &'static str,
-    turn: Turn,
+    mode: ReadMode,
 ) -> Result<(Zeroizing<Vec<u8>>, Metadata), LoadError> {
     let error = |source| LoadError::Read { file: path.to_owned(), source };
     // opening a pipe blocks until there is a writer
-    let flags = if turn == Turn::Again { O_NONBLOCK } else { 0 };
+    let flags = if mode == ReadMode::NonBlocking { O_NONBLOCK } else { 0 };
     let file = File::options().read(true).custom_flags(flags).open(path).map_err(error)?;
     let metadata = file.metadata().map_err(error)?;
-    if turn == Turn::Again && !metadata.is_file() {
-        return Err(LoadError::NotAgain(path.to_owned()));
+    if mode == ReadMode::NonBlocking && !metadata.is_file() {
+        return Err(LoadError::NotRegularFile(path.to_owned()));
     }
     let expected = usize::try_from(metadata.len().clamp(MAX_KEY_FILE, max)).unwrap_or_default();
     let text = read_all(file.take(max.saturating_add(1)), expected).map_err(error)?;
@@ -368,12 +368,12 @@ mod tests {
         });
         load(&path, Hooks::Refuse).unwrap();
         writer.join().unwrap();
-        assert!(matches!(load_again(&path, Hooks::Refuse), Err(LoadError::NotAgain(_))));
+        assert!(matches!(reload(&path, Hooks::Refuse), Err(LoadError::NotRegularFile(_))));
         let path = folder.write("wg1.conf", "[Interface]\nPrivateKeyFile = wg0.conf\n", 0o600);
-        assert!(matches!(load_again(&path, Hooks::Refuse), Err(LoadError::NotAgain(_))));
+        assert!(matches!(reload(&path, Hooks::Refuse), Err(LoadError::NotRegularFile(_))));
         folder.write("key", KEY, 0o600);
         let path = folder.write("wg1.conf", "[Interface]\nPrivateKeyFile = key\n", 0o600);
-        load_again(&path, Hooks::Refuse).unwrap();
+        reload(&path, Hooks::Refuse).unwrap();
     }
 
     #[test]

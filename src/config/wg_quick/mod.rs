@@ -6,7 +6,7 @@
 //! sections of one peer) are errors. The keys `PrivateKeyFile` and `PresharedKeyFile` and the
 //! comment `# Name = phone` of a peer are extensions. No command in a file is ever run.
 //!
-//! [`parse`] takes the text and opens no file. [`load`] and [`load_again`] read the file and its
+//! [`parse`] takes the text and opens no file. [`load`] and [`reload`] read the file and its
 //! key files.
 
 pub(crate) mod amnezia;
@@ -25,8 +25,8 @@ use std::path::PathBuf;
 
 pub use error::{ErrorKind, Notice, Warning, WgQuickError};
 pub use field::{Field, Section};
-pub use load::{LoadError, Loaded, load, load_again};
-pub(crate) use load::{private_key, read_once, read_text};
+pub use load::{LoadError, Loaded, load, reload};
+pub(crate) use load::{private_key, read_input, read_text};
 pub use parser::parse;
 pub use value::is_space;
 pub(crate) use value::items;

@@ -80,7 +80,7 @@ struct PeerDraft {
 struct Parser {
     hooks: Hooks,
     line: usize,
-    amnezia: amnezia::Seen,
+    amnezia: amnezia::AmneziaKeys,
     notices: Vec<(usize, Notice)>,
     section: Option<Section>,
     /// The keys found in the current section, with their line numbers.
@@ -99,7 +99,7 @@ impl Parser {
         Self {
             hooks,
             line: 0,
-            amnezia: amnezia::Seen::default(),
+            amnezia: amnezia::AmneziaKeys::default(),
             notices: Vec::new(),
             section: None,
             seen: Vec::new(),
@@ -128,7 +128,7 @@ impl Parser {
         let name = value::without_spaces(name);
         let text = text.trim_matches(value::is_space);
         let Some(field) = Field::named(&name) else {
-            if self.amnezia.take(&name, text, self.line)? {
+            if self.amnezia.handle_key(&name, text, self.line)? {
                 return Ok(());
             }
             return Err(match named_at_start(line) {
@@ -267,7 +267,7 @@ impl Parser {
                     match self.allowed_ips.insert(taken, (number, line)) {
                         Some((owner, _)) if owner == number => continue,
                         Some((_, first)) => {
-                            self.notices.push((line, Notice::Moved { prefix: taken, first }));
+                            self.notices.push((line, Notice::Reassigned { prefix: taken, first }));
                         }
                         None => {}
                     }

@@ -21,7 +21,7 @@ use super::error::SetupError;
 use super::folder::Folder;
 use super::peers::networks;
 use super::server_file::ServerFile;
-use crate::config::wg_quick::read_once;
+use crate::config::wg_quick::read_input;
 use draft::Draft;
 
 pub use error::ImportError;
@@ -58,7 +58,7 @@ impl Import {
     /// # Errors
     /// [`ImportError`] with the error and its position.
     pub fn read(&self, folder: &Folder) -> Result<Imported, ImportError> {
-        let text = read_once(&self.source)?;
+        let text = read_input(&self.source)?;
         self.translate(&text, &folder.file())
     }
 

@@ -7,7 +7,7 @@ use tracing::{info, warn};
 use super::file::{Source, by_key, changes, is_new_endpoint, mtu};
 use super::state::WireGuard;
 use crate::config::PeerAddress;
-use crate::config::wg_quick::{Loaded, WgQuick, load_again};
+use crate::config::wg_quick::{Loaded, WgQuick, reload};
 use crate::messages::ToTunnel;
 use crate::sandbox;
 use crate::supervisor::context::Context;
@@ -50,7 +50,7 @@ impl WireGuard {
             info!("SIGHUP: there is no file to read again, this tunnel is configured by wg(8)");
             return;
         };
-        let Loaded { configuration: new, warnings, .. } = match load_again(&file.path, file.hooks) {
+        let Loaded { configuration: new, warnings, .. } = match reload(&file.path, file.hooks) {
             Ok(loaded) => loaded,
             Err(error) => {
                 warn!(%error, "the configuration is not read again, nothing was changed");
