@@ -140,7 +140,7 @@ pub enum SetupError {
     NoEndpoint(PathBuf),
     /// The value of `# ClientEndpoint =` or `# ClientDNS =` is invalid.
     #[error("{}: {key}: {error}", path.display())]
-    Note {
+    InvalidComment {
         /// The file.
         path: PathBuf,
         /// Key of the comment.
@@ -167,7 +167,7 @@ impl ExitCode for SetupError {
             Self::NotPermitted { .. } | Self::Owner { .. } => exit::NO_PERMISSION,
             Self::NoFile(_)
             | Self::Different { .. }
-            | Self::Note { .. }
+            | Self::InvalidComment { .. }
             | Self::NoEndpoint(_)
             | Self::NoSubnet(_)
             | Self::Overlap { .. } => exit::CONFIG,

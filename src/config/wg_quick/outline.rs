@@ -34,7 +34,7 @@ pub(crate) struct Block {
     /// Byte range of the section, comments included.
     pub(crate) bytes: Range<usize>,
     /// Offset of the first byte after the header's line.
-    pub(crate) behind_header: usize,
+    pub(crate) after_header: usize,
     /// Byte ranges of the comment lines.
     pub(crate) comments: Vec<Range<usize>>,
 }
@@ -48,8 +48,8 @@ pub(super) fn peer_names(text: &[u8]) -> Vec<Option<PeerName>> {
     let peers = blocks(text).into_iter().filter(|block| block.section == Section::Peer);
     peers
         .map(|block| {
-            let place = block.comments.iter().find_map(|line| note(text, line, NAME))?;
-            str::from_utf8(text.get(place)?).ok()?.parse().ok()
+            let range = block.comments.iter().find_map(|line| comment_value(text, line, NAME))?;
+            str::from_utf8(text.get(range)?).ok()?.parse().ok()
         })
         .collect()
 }
@@ -61,8 +61,8 @@ pub(crate) fn blocks(text: &[u8]) -> Vec<Block> {
     let headers: Vec<_> = lines
         .iter()
         .enumerate()
-        .filter_map(|(place, line)| match line.kind {
-            Kind::Header(section) => Some((place, section)),
+        .filter_map(|(index, line)| match line.kind {
+            Kind::Header(section) => Some((index, section)),
             _ => None,
         })
         .collect();
@@ -87,7 +87,7 @@ fn block(lines: &[Line], section: Section, begin: usize, header: usize, limit: u
     Block {
         section,
         bytes: at(all.first(), |bytes| bytes.start)..at(all.last(), |bytes| bytes.end),
-        behind_header: at(lines.get(header), |bytes| bytes.end),
+        after_header: at(lines.get(header), |bytes| bytes.end),
         comments: all
             .iter()
             .filter(|line| line.kind == Kind::Comment)
@@ -138,7 +138,7 @@ const fn is_space(byte: u8) -> bool {
 
 /// Returns the byte range in `text` of the value of a comment `# KEY = VALUE`; `line` is the range
 /// of the comment. Returns `None` if it has another key or is not UTF-8.
-pub(crate) fn note(text: &[u8], line: &Range<usize>, key: &str) -> Option<Range<usize>> {
+pub(crate) fn comment_value(text: &[u8], line: &Range<usize>, key: &str) -> Option<Range<usize>> {
     let comment = str::from_utf8(text.get(line.clone())?).ok()?;
     let (before, value) = comment.split_once('=')?;
     let name =
@@ -153,7 +153,7 @@ pub(crate) fn note(text: &[u8], line: &Range<usize>, key: &str) -> Option<Range<
 
 /// Returns the range to remove along with the section at `block` so that no double gap remains: the
 /// empty line after it, or, for the last section, the empty line before it.
-pub(crate) fn with_one_gap(text: &[u8], block: &Range<usize>) -> Range<usize> {
+pub(crate) fn removal_range(text: &[u8], block: &Range<usize>) -> Range<usize> {
     let before = text.get(..block.start).unwrap_or_default();
     let behind = text.get(block.end..).unwrap_or_default();
     let next = behind.split_inclusive(|&byte| byte == b'\n').next();
@@ -211,8 +211,9 @@ PublicKey = y # [Peer]
 
     #[test]
     fn notes_are_read_as_people_write_them() {
-        let value =
-            |line: &str| note(line.as_bytes(), &(0..line.len()), "Name").map(|place| line[place].to_owned());
+        let value = |line: &str| {
+            comment_value(line.as_bytes(), &(0..line.len()), "Name").map(|range| line[range].to_owned())
+        };
         for line in ["# Name = a b\n", "#name=a b", "  ## NAME =\ta b \r\n", "\u{feff}# Name = a b"] {
             assert_eq!(value(line).as_deref(), Some("a b"), "{line:?}");
         }
@@ -221,14 +222,14 @@ PublicKey = y # [Peer]
         for line in ["# Names = a", "# The Name = a", "Name = a", "# Name: a", "# Name"] {
             assert_eq!(value(line), None, "{line:?}");
         }
-        assert_eq!(note(b"# Name = \xff", &(0..10), "Name"), None);
+        assert_eq!(comment_value(b"# Name = \xff", &(0..10), "Name"), None);
     }
 
     #[test]
     fn a_section_goes_with_one_empty_line() {
         let without = |text: &str, number: usize| {
             let block = blocks(text.as_bytes())[number].bytes.clone();
-            let gone = with_one_gap(text.as_bytes(), &block);
+            let gone = removal_range(text.as_bytes(), &block);
             format!("{}{}", &text[..gone.start], &text[gone.end..])
         };
         assert_eq!(without("[Interface]\n\n[Peer]\na=b\n", 1), "[Interface]\n");
@@ -243,15 +244,15 @@ PublicKey = y # [Peer]
             let mut end = 0;
             for block in blocks(text.as_bytes()) {
                 prop_assert!(end <= block.bytes.start && block.bytes.start < block.bytes.end);
-                prop_assert!(block.bytes.contains(&(block.behind_header - 1)));
+                prop_assert!(block.bytes.contains(&(block.after_header - 1)));
                 end = block.bytes.end;
                 for comment in &block.comments {
                     prop_assert!(block.bytes.start <= comment.start && comment.end <= end);
-                    if let Some(value) = note(text.as_bytes(), comment, "Name") {
+                    if let Some(value) = comment_value(text.as_bytes(), comment, "Name") {
                         prop_assert!(comment.start < value.start && value.end <= comment.end);
                     }
                 }
-                let gone = with_one_gap(text.as_bytes(), &block.bytes);
+                let gone = removal_range(text.as_bytes(), &block.bytes);
                 prop_assert!(gone.start <= block.bytes.start && gone.end >= end && gone.end <= text.len());
             }
             prop_assert!(end <= text.len());

@@ -243,7 +243,7 @@ fn with_names(text: &[u8], notices: &mut Vec<String>) -> SecretText {
         |place: &std::ops::Range<usize>| str::from_utf8(text.get(place.clone()).unwrap_or_default());
     let mut has_name = Vec::with_capacity(peers.len());
     for block in &peers {
-        let note = block.comments.iter().find_map(|line| outline::note(text, line, "Name"));
+        let note = block.comments.iter().find_map(|line| outline::comment_value(text, line, "Name"));
         let name = note.and_then(|place| comment(&place).ok()?.parse().ok());
         has_name.push(name.is_some_and(|name| names.insert(name)));
     }
@@ -262,9 +262,9 @@ fn with_names(text: &[u8], notices: &mut Vec<String>) -> SecretText {
         if wanted.as_deref() != Some(name.as_str()) {
             notices.push(renamed(wanted.as_deref().unwrap_or_default(), &name.to_string()));
         }
-        out.push(text.get(end..block.behind_header).unwrap_or_default());
+        out.push(text.get(end..block.after_header).unwrap_or_default());
         out.push(format!("# Name = {name}\n").as_bytes());
-        end = block.behind_header;
+        end = block.after_header;
     }
     out.push(text.get(end..).unwrap_or_default());
     if unnamed > 0 {

@@ -1,4 +1,4 @@
-//! The file of a server: parsing, and editing in place.
+//! The file of a server: parsing, and editing in range.
 
 use std::io;
 use std::ops::Range;
@@ -129,11 +129,11 @@ impl ServerFile {
     /// `SetupError::UnknownPeer` if there is none, `SetupError::Ambiguous` if several peers have
     /// that name.
     pub fn find(&self, wanted: &str) -> Result<usize, SetupError> {
-        let is_meant = |peer: &ServerPeer<'_>| {
+        let is_match = |peer: &ServerPeer<'_>| {
             peer.name.as_ref().is_some_and(|name| name.as_str() == wanted)
                 || peer.peer.public_key.to_string() == wanted
         };
-        let found: Vec<_> = self.peers().enumerate().filter(|(_, peer)| is_meant(peer)).collect();
+        let found: Vec<_> = self.peers().enumerate().filter(|(_, peer)| is_match(peer)).collect();
         match found[..] {
             [(number, _)] => Ok(number),
             [] => Err(SetupError::UnknownPeer {
@@ -150,17 +150,17 @@ impl ServerFile {
     /// Returns the address that clients connect to, if the file contains it.
     ///
     /// # Errors
-    /// `SetupError::Note` if the value is not an endpoint.
+    /// `SetupError::InvalidComment` if the value is not an endpoint.
     pub fn endpoint(&self) -> Result<Option<ClientEndpoint>, SetupError> {
-        self.interface_note(ENDPOINT)
+        self.interface_comment(ENDPOINT)
     }
 
     /// Returns the name servers of the clients, if the file contains them.
     ///
     /// # Errors
-    /// `SetupError::Note` if the value is not a list of addresses.
+    /// `SetupError::InvalidComment` if the value is not a list of addresses.
     pub fn dns(&self) -> Result<Option<ClientDns>, SetupError> {
-        self.interface_note(DNS)
+        self.interface_comment(DNS)
     }
 
     /// Replaces the endpoint for clients.
@@ -168,7 +168,7 @@ impl ServerFile {
     /// # Errors
     /// [`SetupError::Edit`].
     pub fn with_endpoint(&self, endpoint: &ClientEndpoint) -> Result<Self, SetupError> {
-        self.with_interface_note(ENDPOINT, &endpoint.to_string())
+        self.with_interface_comment(ENDPOINT, &endpoint.to_string())
     }
 
     /// Replaces the name servers of the clients.
@@ -176,7 +176,7 @@ impl ServerFile {
     /// # Errors
     /// [`SetupError::Edit`].
     pub fn with_dns(&self, dns: &ClientDns) -> Result<Self, SetupError> {
-        self.with_interface_note(DNS, &dns.to_string())
+        self.with_interface_comment(DNS, &dns.to_string())
     }
 
     /// Appends a peer.
@@ -219,9 +219,9 @@ impl ServerFile {
     pub fn without_peer(&self, number: usize) -> Result<Self, SetupError> {
         let mut expected = self.configuration.clone();
         let block = self.peer_blocks().nth(number).filter(|_| number < expected.peers.len());
-        let block = block.ok_or_else(|| self.fault())?;
+        let block = block.ok_or_else(|| self.edit_error())?;
         expected.peers.remove(number);
-        self.edited(outline::with_one_gap(self.text(), &block.bytes), b"", &expected)
+        self.edited(outline::removal_range(self.text(), &block.bytes), b"", &expected)
     }
 
     /// Renames the peer with this index.
@@ -229,10 +229,10 @@ impl ServerFile {
     /// # Errors
     /// [`SetupError::Edit`], also if there is no such peer.
     pub fn with_name(&self, number: usize, name: &PeerName) -> Result<Self, SetupError> {
-        let block = self.peer_blocks().nth(number).ok_or_else(|| self.fault())?;
+        let block = self.peer_blocks().nth(number).ok_or_else(|| self.edit_error())?;
         let mut expected = self.configuration.clone();
-        expected.peers.get_mut(number).ok_or_else(|| self.fault())?.name = Some(name.clone());
-        self.with_note(block, NAME, name.as_str(), &expected)
+        expected.peers.get_mut(number).ok_or_else(|| self.edit_error())?.name = Some(name.clone());
+        self.with_comment(block, NAME, name.as_str(), &expected)
     }
 
     fn peer_blocks(&self) -> impl Iterator<Item = &Block> {
@@ -244,72 +244,75 @@ impl ServerFile {
     }
 
     /// Returns the range of the value of a comment in a section.
-    fn note(&self, block: &Block, key: &str) -> Option<Range<usize>> {
-        block.comments.iter().find_map(|line| outline::note(self.text(), line, key))
+    fn comment_value(&self, block: &Block, key: &str) -> Option<Range<usize>> {
+        block.comments.iter().find_map(|line| outline::comment_value(self.text(), line, key))
     }
 
-    fn interface_note<T>(&self, key: &'static str) -> Result<Option<T>, SetupError>
+    fn interface_comment<T>(&self, key: &'static str) -> Result<Option<T>, SetupError>
     where
         T: std::str::FromStr<Err: std::fmt::Display>,
     {
-        let Some(place) = self.interface_block().and_then(|block| self.note(block, key)) else {
+        let Some(range) = self.interface_block().and_then(|block| self.comment_value(block, key)) else {
             return Ok(None);
         };
-        let wrong =
-            |error: T::Err| SetupError::Note { path: self.path.clone(), key, error: error.to_string() };
-        self.slice(&place).parse().map(Some).map_err(wrong)
+        let wrong = |error: T::Err| SetupError::InvalidComment {
+            path: self.path.clone(),
+            key,
+            error: error.to_string(),
+        };
+        self.slice(&range).parse().map(Some).map_err(wrong)
     }
 
-    fn with_interface_note(&self, key: &str, value: &str) -> Result<Self, SetupError> {
-        let block = self.interface_block().ok_or_else(|| self.fault())?;
-        self.with_note(block, key, value, &self.configuration)
+    fn with_interface_comment(&self, key: &str, value: &str) -> Result<Self, SetupError> {
+        let block = self.interface_block().ok_or_else(|| self.edit_error())?;
+        self.with_comment(block, key, value, &self.configuration)
     }
 
     /// Replaces the value of a comment. A missing comment is inserted below the header.
-    fn with_note(
+    fn with_comment(
         &self,
         block: &Block,
         key: &str,
         value: &str,
         expected: &WgQuick,
     ) -> Result<Self, SetupError> {
-        if let Some(place) = self.note(block, key) {
+        if let Some(range) = self.comment_value(block, key) {
             // an empty value may have no space before it
             let space =
-                if place.is_empty() && !self.text().get(..place.start).unwrap_or_default().ends_with(b" ") {
+                if range.is_empty() && !self.text().get(..range.start).unwrap_or_default().ends_with(b" ") {
                     " "
                 } else {
                     ""
                 };
-            return self.edited(place, format!("{space}{value}").as_bytes(), expected);
+            return self.edited(range, format!("{space}{value}").as_bytes(), expected);
         }
-        let place = block.behind_header..block.behind_header;
+        let range = block.after_header..block.after_header;
         let end = self.line_end();
         let begin =
-            if self.text().get(..place.start).unwrap_or_default().ends_with(b"\n") { "" } else { end };
-        self.edited(place, format!("{begin}# {key} = {value}{end}").as_bytes(), expected)
+            if self.text().get(..range.start).unwrap_or_default().ends_with(b"\n") { "" } else { end };
+        self.edited(range, format!("{begin}# {key} = {value}{end}").as_bytes(), expected)
     }
 
-    /// Replaces the bytes in the range `place` by `new`.
+    /// Replaces the bytes in the range `range` by `new`.
     ///
     /// # Errors
     /// `SetupError::Edit` if the result does not parse to the expected configuration.
-    fn edited(&self, place: Range<usize>, new: &[u8], expected: &WgQuick) -> Result<Self, SetupError> {
-        let before = self.text().get(..place.start).unwrap_or_default();
-        let behind = self.text().get(place.end..).unwrap_or_default();
+    fn edited(&self, range: Range<usize>, new: &[u8], expected: &WgQuick) -> Result<Self, SetupError> {
+        let before = self.text().get(..range.start).unwrap_or_default();
+        let behind = self.text().get(range.end..).unwrap_or_default();
         let mut text = Zeroizing::new(Vec::with_capacity(before.len() + new.len() + behind.len()));
         [before, new, behind].iter().for_each(|part| text.extend_from_slice(part));
-        let edited = Self::understand(&self.path, text).map_err(|_| self.fault())?;
-        if edited.configuration == *expected { Ok(edited) } else { Err(self.fault()) }
+        let edited = Self::understand(&self.path, text).map_err(|_| self.edit_error())?;
+        if edited.configuration == *expected { Ok(edited) } else { Err(self.edit_error()) }
     }
 
-    fn fault(&self) -> SetupError {
+    fn edit_error(&self) -> SetupError {
         SetupError::Edit(self.path.clone())
     }
 
     /// Returns a range of the text that is known to be UTF-8.
-    fn slice(&self, place: &Range<usize>) -> &str {
-        self.text().get(place.clone()).and_then(|bytes| str::from_utf8(bytes).ok()).unwrap_or_default()
+    fn slice(&self, range: &Range<usize>) -> &str {
+        self.text().get(range.clone()).and_then(|bytes| str::from_utf8(bytes).ok()).unwrap_or_default()
     }
 
     /// Returns the line end of this file.
