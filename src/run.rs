@@ -13,7 +13,7 @@ use crate::background;
 use crate::cli::{Cli, Run};
 use crate::config::wg_quick::Hooks;
 use crate::config::{
-    Config, ConfigError, KillSwitchMode, KillSwitchOptions, NatMode, PeerAddress, TunName, link_local,
+    ConfigError, KillSwitchMode, KillSwitchOptions, NatMode, PeerAddress, PlainConfig, TunName, link_local,
     unknown_variables,
 };
 use crate::control::notify::Notifier;
@@ -184,7 +184,7 @@ fn open_and_run(
         return supervise(supervisor, run_context, logging);
     }
     let plain = options.plain;
-    let config = Config {
+    let config = PlainConfig {
         peer: plain.peer,
         tun: tun.unwrap_or_default(),
         addresses: plain.address,

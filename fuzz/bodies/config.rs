@@ -46,7 +46,7 @@ pub(crate) fn run(text: &[u8]) {
         assert_eq!(lenient.as_ref(), Ok(strict), "without hooks there is nothing to ignore");
     }
     if let Ok(lenient) = lenient {
-        let printed = lenient.configuration.print();
+        let printed = lenient.configuration.to_text();
         let again = parse(file, printed.as_bytes(), Hooks::Refuse).expect("what was printed is read");
         assert_eq!(again.configuration, lenient.configuration);
     }

@@ -49,7 +49,7 @@ pub fn add_peer(folder: &Folder, options: AddOptions) -> Result<(), CommandError
 
     let (writer, file) = folder.lock()?;
     let Added { file, peer, client } = peers::add(&file, wanted, &mut random)?;
-    let text = client.print();
+    let text = client.to_text();
     let code = (qr || qr_file.is_some()).then(|| QrCode::new(&text)).transpose()?;
     // steps that can fail independently come before the peer is added to the server's file
     let qr_image = match (&code, &qr_file) {

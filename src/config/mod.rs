@@ -154,7 +154,7 @@ pub struct Tuning {
 
 /// Configuration of a plain tunnel.
 #[derive(Clone, Debug)]
-pub struct Config {
+pub struct PlainConfig {
     /// Address of the server; `None` for a server.
     pub peer: Option<PeerAddress>,
     /// Name of the tun device.
@@ -175,7 +175,7 @@ pub struct Config {
     pub keepalive: Duration,
 }
 
-impl Config {
+impl PlainConfig {
     /// Validates the combination of options and fills in the default address of the role.
     ///
     /// # Errors
@@ -312,8 +312,8 @@ mod tests {
         }
     }
 
-    fn config() -> Config {
-        Config {
+    fn config() -> PlainConfig {
+        PlainConfig {
             peer: None,
             tun: "tun0".parse().unwrap(),
             addresses: Vec::new(),
@@ -325,8 +325,8 @@ mod tests {
         }
     }
 
-    fn with_peer(peer: &str) -> Config {
-        Config { peer: Some(peer.parse().unwrap()), ..config() }
+    fn with_peer(peer: &str) -> PlainConfig {
+        PlainConfig { peer: Some(peer.parse().unwrap()), ..config() }
     }
 
     #[test]
@@ -334,7 +334,7 @@ mod tests {
         assert_eq!(config().checked().unwrap().addresses, ["10.8.0.1/24".parse().unwrap()]);
         let client = with_peer("192.0.2.1:19988").checked().unwrap();
         assert_eq!(client.addresses, ["10.8.0.3/24".parse().unwrap()]);
-        assert!(Config { configure: false, ..config() }.checked().unwrap().addresses.is_empty());
+        assert!(PlainConfig { configure: false, ..config() }.checked().unwrap().addresses.is_empty());
     }
 
     #[test]
@@ -343,17 +343,18 @@ mod tests {
         assert_eq!(config().mtu_over(false), 1452);
         assert!(with_peer("192.0.2.1").is_outer_v4());
         assert!(!with_peer("[2001:db8::1]:1").is_outer_v4());
-        assert!(!Config { listen: vec!["::".parse().unwrap()], ..config() }.is_outer_v4());
+        assert!(!PlainConfig { listen: vec!["::".parse().unwrap()], ..config() }.is_outer_v4());
     }
 
     #[test]
     fn an_mtu_that_cannot_work_is_refused() {
-        let v4 = |mtu| Config { mtu: Some(mtu), ..config() }.checked().is_ok();
+        let v4 = |mtu| PlainConfig { mtu: Some(mtu), ..config() }.checked().is_ok();
         assert_eq!([67, 68, 576, 65_507, 65_508, 65_535].map(v4), [false, true, true, true, false, false]);
         let inner_v6 = vec!["fd00::1/64".parse().unwrap()];
-        let v6 = |mtu| Config { mtu: Some(mtu), addresses: inner_v6.clone(), ..config() }.checked().is_ok();
+        let v6 =
+            |mtu| PlainConfig { mtu: Some(mtu), addresses: inner_v6.clone(), ..config() }.checked().is_ok();
         assert_eq!([576, 1279, 1280].map(v6), [false, false, true]);
-        let outer = |mtu| Config { mtu: Some(mtu), ..with_peer("[2001:db8::1]:1") }.checked().is_ok();
+        let outer = |mtu| PlainConfig { mtu: Some(mtu), ..with_peer("[2001:db8::1]:1") }.checked().is_ok();
         assert_eq!([65_527, 65_528].map(outer), [true, false]);
     }
 
@@ -364,17 +365,17 @@ mod tests {
         let listen = |addresses: &[&str]| addresses.iter().map(|text| text.parse().unwrap()).collect();
         for (config, part) in [
             (
-                Config { listen: listen(&["0.0.0.0", "127.0.0.1"]), ..config() },
+                PlainConfig { listen: listen(&["0.0.0.0", "127.0.0.1"]), ..config() },
                 "--listen 127.0.0.1 is covered",
             ),
-            (Config { listen: listen(&["::1", "::1"]), ..config() }, "--listen ::1 is covered"),
-            (Config { listen: listen(&["fe80::1"]), ..config() }, "link-local"),
-            (Config { listen: listen(&["127.0.0.1"]), ..with_peer("192.0.2.1") }, "loopback"),
-            (Config { addresses: twice, ..config() }, "--address 10.0.0.1/16"),
-            (Config { listen: v4_only, ..with_peer("[::1]:1") }, "--listen ::"),
-            (Config { configure: false, mtu: Some(1400), ..config() }, "--mtu"),
+            (PlainConfig { listen: listen(&["::1", "::1"]), ..config() }, "--listen ::1 is covered"),
+            (PlainConfig { listen: listen(&["fe80::1"]), ..config() }, "link-local"),
+            (PlainConfig { listen: listen(&["127.0.0.1"]), ..with_peer("192.0.2.1") }, "loopback"),
+            (PlainConfig { addresses: twice, ..config() }, "--address 10.0.0.1/16"),
+            (PlainConfig { listen: v4_only, ..with_peer("[::1]:1") }, "--listen ::"),
+            (PlainConfig { configure: false, mtu: Some(1400), ..config() }, "--mtu"),
             (
-                Config { configure: false, addresses: vec!["10.0.0.1/8".parse().unwrap()], ..config() },
+                PlainConfig { configure: false, addresses: vec!["10.0.0.1/8".parse().unwrap()], ..config() },
                 "--address",
             ),
         ] {

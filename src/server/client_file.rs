@@ -40,7 +40,7 @@ pub struct ClientFile {
 
 impl ClientFile {
     /// Returns the text of the file. It contains secrets.
-    pub fn print(&self) -> Zeroizing<Vec<u8>> {
+    pub fn to_text(&self) -> Zeroizing<Vec<u8>> {
         let mut text = SecretText::default();
         // writing to memory does not fail
         let _ = self.write(&mut text);
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn it_reads_as_people_write_it() {
-        let text = file(true).print();
+        let text = file(true).to_text();
         let text = std::str::from_utf8(&text).unwrap();
         let shown: Vec<_> =
             text.lines().map(|line| line.split_once("Key = ").map_or(line, |(name, _)| name)).collect();
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn without_the_private_key_it_says_where_it_goes() {
         let client = ClientFile { private_key: None, ..file(false) };
-        let text = String::from_utf8(client.print().to_vec()).unwrap();
+        let text = String::from_utf8(client.to_text().to_vec()).unwrap();
         assert!(
             text.contains(&format!("# PrivateKey = the one that belongs to {}\n", client.public_key)),
             "{text}"
@@ -148,7 +148,7 @@ mod tests {
             let distinct: std::collections::HashSet<_> = addresses.iter().collect();
             prop_assume!(distinct.len() == addresses.len());
             let client = ClientFile { addresses, ..file(full) };
-            let parsed = parse(Path::new("x"), &client.print(), Hooks::Refuse).unwrap().configuration;
+            let parsed = parse(Path::new("x"), &client.to_text(), Hooks::Refuse).unwrap().configuration;
             prop_assert_eq!(parsed.interface.private_key.inline(), client.private_key.as_ref());
             let addresses: Vec<_> = parsed.interface.addresses.iter().map(|cidr| cidr.address()).collect();
             prop_assert_eq!(addresses, client.addresses);

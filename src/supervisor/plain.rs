@@ -17,7 +17,7 @@ use super::reconcile::{Compared, Need, Piece};
 use super::socket_budget::SocketBudget;
 use super::sockets::{SocketOptions, Sockets, SocketsError};
 use super::start::{Opened, Starting, after_predecessor};
-use crate::config::{Config, PeerAddress};
+use crate::config::{PeerAddress, PlainConfig};
 use crate::messages::{Address, FromTunnel, ModeStart, ToTunnel};
 use crate::net::tun::{Tun, TunError};
 use crate::sandbox::Places;
@@ -35,7 +35,7 @@ const CANDIDATES: u32 = 32;
 /// The supervisor's part of a tunnel in plain mode.
 #[derive(Debug)]
 pub struct Plain {
-    config: Config,
+    config: PlainConfig,
     sockets: Sockets,
     spare: SocketBudget,
     /// Start of the current second, and the number of candidates checked in it.
@@ -48,7 +48,7 @@ impl Supervisor<Plain> {
     ///
     /// # Errors
     /// [`SupervisorError`], with the remedy.
-    pub fn open(config: Config, starting: Starting) -> Result<Self, SupervisorError> {
+    pub fn open(config: PlainConfig, starting: Starting) -> Result<Self, SupervisorError> {
         let (tuning, user) = (starting.tuning, starting.user);
         let options = SocketOptions {
             workers: tuning.workers,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::print;
+use super::format;
 use super::secret_text::SecretText;
 use crate::config::PeerName;
 use wontun_proto::allowed_ips::Prefix;
@@ -166,7 +166,7 @@ impl Response {
     }
 
     fn key(&mut self, name: &str, key: &[u8; KEY_LEN]) {
-        print::key(&mut self.text, name, key);
+        format::key(&mut self.text, name, key);
     }
 }
 

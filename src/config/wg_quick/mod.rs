@@ -12,10 +12,10 @@
 pub(crate) mod amnezia;
 mod error;
 mod field;
+mod format;
 mod load;
 pub(crate) mod outline;
 mod parser;
-mod print;
 mod value;
 
 use std::collections::HashSet;
@@ -54,7 +54,7 @@ pub struct Parsed {
     pub warnings: Vec<Warning>,
 }
 
-/// A configuration. Its `Debug` output contains no secret; the text of [`Self::print`] does.
+/// A configuration. Its `Debug` output contains no secret; the text of [`Self::to_text`] does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WgQuick {
     /// The local side.
@@ -93,7 +93,7 @@ impl WgQuick {
     /// other family bypasses it. Returns `None` if the routes are not managed, or go to a table of
     /// their own without rules. 2000::/3, the whole IPv6 Internet, counts as all of IPv6: some
     /// files have it instead of ::/0.
-    pub fn past_full_tunnel(&self) -> Option<&'static str> {
+    pub fn leak_warning(&self) -> Option<&'static str> {
         if self.interface.table != Table::Auto {
             return None;
         }

@@ -51,7 +51,7 @@ fn a_full_tunnel_has_all_of_a_family() {
 fn a_full_tunnel_of_one_family_earns_a_warning() {
     let past = |allowed: &str, table: &str| {
         let peer = format!("[Peer]\nPublicKey = {PUBLIC}\nAllowedIPs = {allowed}\n");
-        good(&format!("[Interface]\nPrivateKey = {PRIVATE}\n{table}{peer}")).past_full_tunnel()
+        good(&format!("[Interface]\nPrivateKey = {PRIVATE}\n{table}{peer}")).leak_warning()
     };
     for (allowed, add) in [
         ("0.0.0.0/0", Some("add ::/0")),
@@ -282,7 +282,7 @@ fn secrets_are_printed_but_not_shown() {
     let configuration = good(&text);
     let shown = format!("{configuration:?}");
     assert!(!shown.contains(&PRIVATE[..8]) && !shown.contains(&OTHER[..8]), "{shown}");
-    let printed = configuration.print();
+    let printed = configuration.to_text();
     assert!(printed.contains(PRIVATE) && printed.contains(OTHER));
     assert_eq!(printed.len(), printed.capacity(), "it never grew");
 }
@@ -385,17 +385,17 @@ fn slipped(text: &str, slip: &Slip) -> String {
 proptest! {
     #[test]
     fn printed_and_read_again(configuration in any_configuration()) {
-        let printed = configuration.print();
+        let printed = configuration.to_text();
         let parsed = read(&printed).map_err(|error| TestCaseError::fail(format!("{error}\n{}", *printed)))?;
         prop_assert_eq!(parsed.configuration, configuration);
     }
 
     #[test]
     fn no_message_repeats_a_secret(configuration in any_configuration(), slip in any_slip()) {
-        let text = slipped(&configuration.print(), &slip);
+        let text = slipped(&configuration.to_text(), &slip);
         let messages: Vec<String> = match read(&text) {
             Ok(parsed) => {
-                let again = parsed.configuration.print();
+                let again = parsed.configuration.to_text();
                 prop_assert_eq!(&read(&again).unwrap().configuration, &parsed.configuration);
                 let shown = parsed.warnings.iter().map(ToString::to_string);
                 shown.chain([format!("{:?}", parsed.configuration.interface.private_key)]).collect()

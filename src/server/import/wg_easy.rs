@@ -116,7 +116,7 @@ pub(super) fn draft(import: &Import, text: &[u8]) -> Result<Draft, ImportError> 
     let mut text = SecretText::default();
     text.push(b"# Made by 'wontun import' of wg-easy's wg0.json; wg-quick reads this file too. 'wontun peer add NAME' adds a\n");
     text.push(b"# client. Edit it as you like: wontun keeps what it does not know.\n");
-    text.push(WgQuick { interface, peers: Vec::new() }.print().as_bytes());
+    text.push(WgQuick { interface, peers: Vec::new() }.to_text().as_bytes());
     write_clients(&mut text, &found, &mut notices);
     Ok(Draft { text: text.into_inner(), notices })
 }

@@ -37,7 +37,7 @@ pub(super) fn draft(source: &Path, text: &[u8]) -> Result<Draft, ImportError> {
         .filter(|warning| !matches!(warning.notice, Notice::DnsIgnored | Notice::HookIgnored(_)))
         .map(ToString::to_string)
         .collect();
-    if let Some(notice) = parsed.configuration.past_full_tunnel() {
+    if let Some(notice) = parsed.configuration.leak_warning() {
         notices.push(format!("{}: {notice}", source.display()));
     }
     let edited = without_commands(source, text, &mut notices);

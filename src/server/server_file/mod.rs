@@ -94,7 +94,7 @@ impl ServerFile {
             b"# Made by 'wontun init'; wg-quick reads this file too. 'wontun peer add NAME' adds a client.\n",
         );
         text.push(b"# Edit it as you like: wontun keeps what it does not know.\n");
-        text.push(WgQuick { interface, peers: Vec::new() }.print().as_bytes());
+        text.push(WgQuick { interface, peers: Vec::new() }.to_text().as_bytes());
         Self::understand(path, text.into_inner())
     }
 

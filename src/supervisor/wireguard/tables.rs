@@ -142,7 +142,7 @@ impl WireGuard {
     /// Warns about an address family whose traffic bypasses a full tunnel of the other family,
     /// unless the kill switch blocks it.
     pub(super) fn warn_of_other_family(&self) {
-        let past = self.source.configuration().and_then(WgQuick::past_full_tunnel);
+        let past = self.source.configuration().and_then(WgQuick::leak_warning);
         if let Some(warning) = past.filter(|_| !self.firewall.is_locked()) {
             warn!("{warning}");
         }

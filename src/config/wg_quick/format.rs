@@ -12,7 +12,7 @@ impl WgQuick {
     /// Returns the text of the file. It contains secrets and must go to the file only.
     /// [`super::parse`] returns the same configuration for it, provided that paths and DNS entries
     /// are as it returns them.
-    pub fn print(&self) -> Zeroizing<String> {
+    pub fn to_text(&self) -> Zeroizing<String> {
         // count first: a text that grows leaves copies of itself in memory
         let mut length = Length(0);
         let _ = self.write(&mut length);
