@@ -18,7 +18,7 @@ pub use cidr::{Cidr, CidrError};
 pub use environment::{UnknownVariable, unknown_variables};
 pub use kill_switch::{AllowedNetwork, KillSwitchMode, KillSwitchOptions};
 pub use nat_mode::NatMode;
-pub use peer_address::{DEFAULT_PORT, PeerAddress, PeerAddressError};
+pub use peer_address::{DEFAULT_PLAIN_PORT, PeerAddress, PeerAddressError};
 pub use peer_name::{PeerName, PeerNameError, display_name};
 pub use peer_policy::PeerPolicy;
 pub use tun_name::{FileNameError, TunName, TunNameError};

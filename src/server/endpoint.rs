@@ -7,7 +7,7 @@ use std::str::FromStr;
 use crate::config::{PeerAddress, PeerAddressError};
 
 /// Usual UDP port of WireGuard.
-pub const DEFAULT_PORT: u16 = 51_820;
+pub const DEFAULT_WIREGUARD_PORT: u16 = 51_820;
 
 /// The server's public name or address, and its UDP port; the default port is 51820.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ impl FromStr for ClientEndpoint {
     type Err = ClientEndpointError;
 
     fn from_str(text: &str) -> Result<Self, ClientEndpointError> {
-        match PeerAddress::parse_with_port(text, DEFAULT_PORT) {
+        match PeerAddress::parse_with_port(text, DEFAULT_WIREGUARD_PORT) {
             Ok(PeerAddress::Socket(SocketAddr::V6(v6))) if v6.ip().is_unicast_link_local() => {
                 Err(ClientEndpointError::LinkLocal(text.escape_debug().to_string()))
             }

@@ -39,7 +39,7 @@ pub use crate::config::{PeerName, PeerNameError};
 pub use address::{Subnet, SubnetError};
 pub use client_file::ClientFile;
 pub use dns::{ClientDns, ClientDnsError};
-pub use endpoint::{ClientEndpoint, ClientEndpointError, DEFAULT_PORT};
+pub use endpoint::{ClientEndpoint, ClientEndpointError, DEFAULT_WIREGUARD_PORT};
 pub use error::SetupError;
 pub use folder::{Folder, Initial, Prepared};
 pub use qr::QrCode;

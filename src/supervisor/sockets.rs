@@ -22,7 +22,7 @@ use std::os::fd::OwnedFd;
 use nix::errno::Errno;
 use tracing::{debug, info};
 
-use crate::config::DEFAULT_PORT;
+use crate::config::DEFAULT_PLAIN_PORT;
 use crate::exit::{self, ExitCode};
 use crate::messages::{BaseSocket, ToTunnel};
 use crate::net::udp::{UdpSocket, is_family_missing};
@@ -131,7 +131,7 @@ impl Sockets {
         Identity::owning_sockets(user, || match port {
             Some(0) => Self::bind_any(listen, options),
             Some(port) => Self::bind(listen, port, options),
-            None => match Self::bind(listen, DEFAULT_PORT, options) {
+            None => match Self::bind(listen, DEFAULT_PLAIN_PORT, options) {
                 Err(SocketsError::PortInUse(taken)) if may_move => {
                     info!("port {taken} is taken; a client can do with another");
                     Self::bind_any(listen, options)

@@ -12,7 +12,7 @@ use nix::sys::socket::SockaddrStorage;
 
 use super::address::{Subnet, overlap};
 use super::dns::ClientDns;
-use super::endpoint::{ClientEndpoint, DEFAULT_PORT};
+use super::endpoint::{ClientEndpoint, DEFAULT_WIREGUARD_PORT};
 use super::error::SetupError;
 use super::server_file::ServerFile;
 use super::volume::is_lost_with_container;
@@ -168,7 +168,7 @@ impl Folder {
                 Some(path) => KeySource::File(path.clone()),
                 None => KeySource::Inline(PrivateKey::generate(&mut random)),
             },
-            listen_port: NonZeroU16::new(port.unwrap_or(DEFAULT_PORT)),
+            listen_port: NonZeroU16::new(port.unwrap_or(DEFAULT_WIREGUARD_PORT)),
             fwmark: None,
             addresses,
             mtu: None,

@@ -38,7 +38,7 @@ fn an_empty_folder_gets_a_key_and_a_file() {
         .prepare_beside(&unused(), quiet)
         .unwrap();
     assert_ne!(other.file.public_key(), made.file.public_key());
-    assert_eq!(other.file.configuration().interface.listen_port.map(u16::from), Some(DEFAULT_PORT));
+    assert_eq!(other.file.configuration().interface.listen_port.map(u16::from), Some(DEFAULT_WIREGUARD_PORT));
 }
 
 #[test]

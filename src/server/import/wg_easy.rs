@@ -30,7 +30,7 @@ use crate::config::wg_quick::{
     Field, Interface, KeyError, KeySource, PresharedKey, PrivateKey, PublicKey, Section, Table, WgQuick,
 };
 use crate::server::address::host;
-use crate::server::{ClientEndpoint, DEFAULT_PORT};
+use crate::server::{ClientEndpoint, DEFAULT_WIREGUARD_PORT};
 use crate::uapi::SecretText;
 
 /// Prefix length of every network of wg-easy.
@@ -81,7 +81,7 @@ pub(super) fn draft(import: &Import, text: &[u8]) -> Result<Draft, ImportError> 
     let address = text_of(address).and_then(|text| text.parse::<IpAddr>().ok()).filter(IpAddr::is_ipv4);
     let address = address.and_then(|address| Cidr::new(address, PREFIX)).ok_or_else(wrong)?;
     let given = import.listen_port.map(u16::from);
-    let port = given.or(import.endpoint.as_ref().map(ClientEndpoint::port)).unwrap_or(DEFAULT_PORT);
+    let port = given.or(import.endpoint.as_ref().map(ClientEndpoint::port)).unwrap_or(DEFAULT_WIREGUARD_PORT);
     if given.is_none() {
         notices.push(format!(
             "{}: does not say on which port wg-easy listened (its WG_PORT): it is {port} here; if it was another, give --listen-port",

@@ -14,7 +14,7 @@ use crate::config::wg_quick::{
     parse,
 };
 use crate::config::wg_quick::{amnezia, outline};
-use crate::server::DEFAULT_PORT;
+use crate::server::DEFAULT_WIREGUARD_PORT;
 use crate::uapi::SecretText;
 
 /// A line with commands.
@@ -42,7 +42,7 @@ pub(super) fn draft(source: &Path, text: &[u8]) -> Result<Draft, ImportError> {
     }
     let edited = without_commands(source, text, &mut notices);
     let edited = with_networks(source, edited, &parsed.configuration, &mut notices);
-    let port = parsed.configuration.interface.listen_port.map_or(DEFAULT_PORT, u16::from);
+    let port = parsed.configuration.interface.listen_port.map_or(DEFAULT_WIREGUARD_PORT, u16::from);
     tell(source, &hooks(text), port, &mut notices);
     let text = with_names(edited.as_bytes(), &mut notices).into_inner();
     Ok(Draft { text, notices })
