@@ -60,7 +60,7 @@ pub enum ConfigError {
     NoKillSwitch,
     /// `--dns-bypass` is given together with `--kill-switch`.
     #[error(
-        "--dns-bypass would open what --kill-switch closes: leave one of them out, and give a name server with --resolver ADDRESS"
+        "--dns-bypass contradicts --kill-switch: remove one of them, or give a name server with --resolver ADDRESS"
     )]
     BypassedKillSwitch,
     /// A network of `--nat-allow` that is not link-local. Peers reach all other networks without

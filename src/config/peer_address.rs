@@ -51,7 +51,7 @@ pub enum PeerAddressError {
     #[error("{0} is link-local and needs its interface: write [{0}%eth0]")]
     NoScope(IpAddr),
     /// An unspecified, multicast or broadcast address.
-    #[error("{0} is no host's address: expected the server's own")]
+    #[error("{0} is not a host address: expected the address of the server")]
     NoHost(IpAddr),
 }
 
@@ -194,10 +194,10 @@ mod tests {
             ("server:0", "'0' is no UDP port"),
             ("server:+1", "'+1' is no UDP port"),
             ("server:65536", "'65536'"),
-            ("0.0.0.0:1", "no host's address"),
-            ("[::]:1", "no host's address"),
-            ("224.0.0.1:1", "no host's address"),
-            ("255.255.255.255:1", "no host's address"),
+            ("0.0.0.0:1", "not a host address"),
+            ("[::]:1", "not a host address"),
+            ("224.0.0.1:1", "not a host address"),
+            ("255.255.255.255:1", "not a host address"),
             ("[fe80::1]:1", "[fe80::1%eth0]"),
             ("fe80::1", "[fe80::1%eth0]"),
             ("[fe80::1%no-such-link]:1", "no host"),

@@ -31,7 +31,7 @@ pub enum PeerNameError {
     #[error("'{0}' begins or ends with a space, or begins with '-': choose a name without")]
     Edge(String),
     /// The name is a public key, which already identifies a peer.
-    #[error("the name is a key: choose one that tells people whose device it is")]
+    #[error("the name is a public key: choose a name that identifies the device")]
     Key,
 }
 
@@ -129,7 +129,7 @@ mod tests {
             (" a", "space"),
             ("a ", "space"),
             ("-a", "'-'"),
-            ("hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=", "is a key"),
+            ("hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=", "is a public key"),
         ] {
             let error = name.parse::<PeerName>().unwrap_err().to_string();
             assert!(error.contains(part), "{name:?}: {error}");

@@ -171,7 +171,7 @@ fn metadata(path: &Path) -> io::Result<Metadata> {
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let file = File::from(nix::fcntl::open(path, flags, Mode::empty())?);
     let metadata = file.metadata()?;
-    if metadata.is_file() { Ok(metadata) } else { Err(io::Error::other("it is no ordinary file")) }
+    if metadata.is_file() { Ok(metadata) } else { Err(io::Error::other("it is not a regular file")) }
 }
 
 fn new_secret(path: &Path) -> io::Result<File> {
@@ -296,7 +296,7 @@ mod tests {
         fs::remove_file(&path).unwrap();
         std::os::unix::fs::symlink(&other, &path).unwrap();
         let error = writer.replace(b"new").unwrap_err().to_string();
-        assert!(error.contains("tun0.conf") && error.contains("no ordinary file"), "{error}");
+        assert!(error.contains("tun0.conf") && error.contains("not a regular file"), "{error}");
         assert_eq!(fs::read(&other).unwrap(), b"other");
         assert_eq!(folder.names(), [".tun0.conf.lock", "other", "tun0.conf"]);
     }

@@ -138,7 +138,7 @@ impl std::fmt::Display for IgnoredKeys {
             if is_one { "this value" } else { "these values" }
         )?;
         if self.has_decoys {
-            f.write_str("; the decoy datagrams that are asked for are not sent")?;
+            f.write_str("; the requested junk datagrams are not sent")?;
         }
         Ok(())
     }

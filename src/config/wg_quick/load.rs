@@ -50,7 +50,7 @@ pub enum LoadError {
     )]
     Untrusted(PathBuf),
     /// A file that cannot be read again, such as a pipe.
-    #[error("{}: is no ordinary file, so it cannot be read again: start wontun with the path of one", .0.display())]
+    #[error("{}: is not a regular file, so it cannot be reloaded: start wontun with the path of a regular file", .0.display())]
     NotRegularFile(PathBuf),
     /// A file is too large.
     #[error("{}: more than {max} bytes: expected {what}", .file.display())]

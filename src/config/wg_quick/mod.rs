@@ -101,12 +101,12 @@ impl WgQuick {
         let has_internet = || self.peers.iter().any(|peer| peer.allowed_ips.contains(&internet));
         match (self.has_all(false), self.has_all(true) || has_internet()) {
             (true, false) => Some(
-                "all of IPv4 goes through the tunnel, and IPv6 leaves this host past it: add ::/0 to the AllowedIPs that \
-                 have 0.0.0.0/0 (what the other side cannot forward, it drops), or start with --kill-switch, which holds \
-                 IPv6 back",
+                "all of IPv4 goes through the tunnel, but IPv6 bypasses it: add ::/0 to the AllowedIPs that \
+                 have 0.0.0.0/0 (the other side drops what it cannot forward), or start with --kill-switch, which blocks \
+                 IPv6",
             ),
             (false, true) => Some(
-                "all of IPv6 goes through the tunnel, and IPv4 leaves this host past it: unless that is wanted, add \
+                "all of IPv6 goes through the tunnel, but IPv4 bypasses it: unless that is intended, add \
                  0.0.0.0/0 to the AllowedIPs that have ::/0",
             ),
             _ => None,
