@@ -16,7 +16,7 @@ use crate::control::health::{self, Health};
 use crate::exit::Failure;
 use crate::privileges::{self, setcap};
 use crate::server::import::Import;
-use crate::server::{Folder, Initial};
+use crate::server::{Folder, InitOptions};
 use crate::uapi::UapiFolders;
 
 /// Runs a command that does not run a tunnel; for one that does, returns the configuration of the
@@ -102,9 +102,9 @@ fn folder(dir: Dir, tun: Option<TunName>) -> Folder {
     Folder::new(dir.dir, tun.unwrap_or_default())
 }
 
-fn initial(server: Server) -> Initial {
+fn initial(server: Server) -> InitOptions {
     let Server { endpoint, subnet, listen_port, dns, private_key_file } = server;
-    Initial { endpoint, subnets: subnet, listen_port, dns, private_key_file }
+    InitOptions { endpoint, subnets: subnet, listen_port, dns, private_key_file }
 }
 
 fn dispatch_peer(folder: &Folder, command: PeerCommand) -> Result<(), CommandError> {

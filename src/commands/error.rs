@@ -7,7 +7,7 @@ use crate::config::TunName;
 use crate::exit::{self, ExitCode};
 use crate::net::random::RandomError;
 use crate::netlink::LinkError;
-use crate::server::SetupError;
+use crate::server::ServerError;
 use crate::server::import::ImportError;
 use wontun_proto::wireguard::KeyError;
 
@@ -16,7 +16,7 @@ use wontun_proto::wireguard::KeyError;
 pub enum CommandError {
     /// The server's file could not be read or changed.
     #[error(transparent)]
-    Setup(#[from] SetupError),
+    Server(#[from] ServerError),
     /// The file of another program could not be imported.
     #[error(transparent)]
     Import(#[from] ImportError),
@@ -123,7 +123,7 @@ pub enum CommandError {
 impl ExitCode for CommandError {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Setup(error) => error.exit_code(),
+            Self::Server(error) => error.exit_code(),
             Self::Import(error) => error.exit_code(),
             Self::Link(error) => error.exit_code(),
             Self::NotPermitted(_) | Self::UntrustedListener { .. } => exit::NO_PERMISSION,

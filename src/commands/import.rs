@@ -38,7 +38,7 @@ fn summary(folder: &Folder, import: &Import, imported: &Imported) -> Result<Stri
     let file = &imported.file;
     let interface = &file.configuration().interface;
     let addresses: Vec<_> = interface.addresses.iter().map(ToString::to_string).collect();
-    let peers: Vec<_> = file.peers().map(|peer: ServerPeer<'_>| peer.label()).collect();
+    let peers: Vec<_> = file.peers().map(|peer: ServerPeer<'_>| peer.name_or_key()).collect();
     let from = match imported.format {
         Format::WgQuick => "wg-quick's",
         Format::WgEasy => "wg-easy's",

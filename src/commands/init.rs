@@ -4,14 +4,14 @@ use std::fmt::Write as _;
 
 use super::error::CommandError;
 use super::output::{stdout, write};
-use crate::server::{Folder, Initial, Prepared};
+use crate::server::{Folder, InitOptions, Prepared};
 
 /// Creates the server's file, or uses the existing one, and prints a summary; never its private
 /// key.
 ///
 /// # Errors
-/// [`CommandError::Setup`]: an error in the file, the options or the folder.
-pub fn init(folder: &Folder, wanted: &Initial) -> Result<(), CommandError> {
+/// [`CommandError::Server`]: an error in the file, the options or the folder.
+pub fn init(folder: &Folder, wanted: &InitOptions) -> Result<(), CommandError> {
     let Prepared { file, is_new, updated } = folder.prepare(wanted)?;
     let updated = updated?;
     let interface = &file.configuration().interface;

@@ -12,8 +12,10 @@ use super::show::json::ListedPeer;
 use super::show::{human, json, report};
 use crate::net::random::SystemRandom;
 use crate::netlink::find_input_drops;
-use crate::server::peers::{self, AddPeer, Added};
-use crate::server::{ClientDns, Folder, PeerName, QrCode, ServerFile, ServerPeer, SetupError, create_secret};
+use crate::server::peers::{self, AddedPeer, NewPeerOptions};
+use crate::server::{
+    ClientDns, Folder, PeerName, QrCode, ServerError, ServerFile, ServerPeer, create_secret,
+};
 use crate::uapi::{AllowedIpChange, PeerChanges};
 use wontun_proto::wireguard::{KeyError, PublicKey};
 
@@ -44,11 +46,11 @@ pub fn add_peer(folder: &Folder, options: AddOptions) -> Result<(), CommandError
     let mut random = SystemRandom::open()?;
     let AddOptions { name, full_tunnel, public_key, dns, qr, qr_file } = options;
     let public_key = public_key.map(|key| key.parse()).transpose();
-    let public_key = public_key.map_err(|error: KeyError| SetupError::PublicKey(error))?;
-    let wanted = AddPeer { name, full_tunnel, public_key, dns };
+    let public_key = public_key.map_err(|error: KeyError| ServerError::PublicKey(error))?;
+    let wanted = NewPeerOptions { name, full_tunnel, public_key, dns };
 
     let (writer, file) = folder.lock()?;
-    let Added { file, peer, client } = peers::add(&file, wanted, &mut random)?;
+    let AddedPeer { file, peer, client } = peers::add(&file, wanted, &mut random)?;
     let text = client.to_text();
     let code = (qr || qr_file.is_some()).then(|| QrCode::new(&text)).transpose()?;
     // steps that can fail independently come before the peer is added to the server's file
@@ -132,7 +134,7 @@ pub fn rename_peer(folder: &Folder, wanted: &str, name: &PeerName) -> Result<(),
     let number = file.find(wanted)?;
     let existing = file.peers().position(|peer| peer.name.as_ref() == Some(name));
     match existing {
-        Some(existing) if existing != number => return Err(SetupError::NameTaken(name.clone()).into()),
+        Some(existing) if existing != number => return Err(ServerError::NameTaken(name.clone()).into()),
         Some(_) => return Ok(()),
         None => {}
     }
@@ -249,7 +251,7 @@ fn print(text: &str) -> Result<(), CommandError> {
 struct QrFile<'a>(Option<&'a Path>);
 
 impl<'a> QrFile<'a> {
-    fn create(path: &'a Path, svg: &[u8]) -> Result<Self, SetupError> {
+    fn create(path: &'a Path, svg: &[u8]) -> Result<Self, ServerError> {
         create_secret(path, svg).map(|()| Self(Some(path)))
     }
 

@@ -4,15 +4,15 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use super::error::CommandError;
-use crate::server::{Folder, Initial};
+use crate::server::{Folder, InitOptions};
 
 /// Creates the server's file if missing, as `wontun init` does, and returns its path: the tunnel to
 /// run. The folder may be read-only if the file exists. Warns if the file would be deleted along
 /// with its container.
 ///
 /// # Errors
-/// [`CommandError::Setup`]: an error in the file, the options or the folder.
-pub fn prepare(folder: &Folder, wanted: &Initial) -> Result<PathBuf, CommandError> {
+/// [`CommandError::Server`]: an error in the file, the options or the folder.
+pub fn prepare(folder: &Folder, wanted: &InitOptions) -> Result<PathBuf, CommandError> {
     let prepared = folder.prepare(wanted)?;
     let file = prepared.file.path().display();
     let message = match prepared.updated {
@@ -24,7 +24,7 @@ pub fn prepare(folder: &Folder, wanted: &Initial) -> Result<PathBuf, CommandErro
     if let Some(message) = message {
         let _ = writeln!(io::stderr(), "wontun: {message}");
     }
-    if folder.is_lost_with_container() {
+    if folder.is_ephemeral() {
         let folder = folder.path().display();
         let _ = writeln!(
             io::stderr(),

@@ -13,11 +13,11 @@ use wontun_proto::allowed_ips::Prefix;
 use wontun_proto::wireguard::{KeyError, PublicKey};
 
 /// Maximum number of names in a message.
-const LISTED: usize = 20;
+const MAX_LISTED: usize = 20;
 
 /// Error of a setup operation. Nothing was changed unless the variant says otherwise.
 #[derive(Debug, thiserror::Error)]
-pub enum SetupError {
+pub enum ServerError {
     /// The file cannot be read or contains an error.
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -79,7 +79,7 @@ pub enum SetupError {
         "{} says {key} = {found}, not {wanted}: leave the option out, or change the file by hand, and the clients' files after it",
         path.display()
     )]
-    Different {
+    Conflict {
         /// The file.
         path: PathBuf,
         /// The key.
@@ -93,7 +93,7 @@ pub enum SetupError {
     #[error("--subnet {0} and {1} are of one kind: give one IPv4 and one IPv6 subnet at most")]
     Subnets(Subnet, Subnet),
     /// A subnet overlaps a network of this host.
-    #[error("the subnet {subnet} overlaps {address} of {interface}: choose another, such as --subnet {}", Other(*subnet))]
+    #[error("the subnet {subnet} overlaps {address} of {interface}: choose another, such as --subnet {}", AlternativeSubnet(*subnet))]
     Overlap {
         /// The subnet of the VPN.
         subnet: Subnet,
@@ -112,7 +112,7 @@ pub enum SetupError {
     KeyTaken(String),
     /// The public key of a client is the server's.
     #[error("that public key is this server's own: give the client's")]
-    OwnKey,
+    ServerKey,
     /// The public key is invalid. The message does not contain it: it may be a private key.
     #[error("--public-key: {0}")]
     PublicKey(#[from] KeyError),
@@ -153,20 +153,20 @@ pub enum SetupError {
     NoSubnet(PathBuf),
     /// All addresses of the network are in use.
     #[error("all addresses of {0} are in use: remove a peer, or change Address to a larger network by hand")]
-    Full(Prefix),
+    SubnetFull(Prefix),
     /// The client's file exceeds the capacity of a QR code.
     #[error("the client's file is too long for a QR code: leave --qr out, and copy the file")]
     TooLongForQr,
 }
 
-impl ExitCode for SetupError {
+impl ExitCode for ServerError {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Load(error) => error.exit_code(),
             Self::PublicKey(_) | Self::Subnets(..) => exit::USAGE,
             Self::NotPermitted { .. } | Self::Owner { .. } => exit::NO_PERMISSION,
             Self::NoFile(_)
-            | Self::Different { .. }
+            | Self::Conflict { .. }
             | Self::InvalidComment { .. }
             | Self::NoEndpoint(_)
             | Self::NoSubnet(_)
@@ -177,9 +177,9 @@ impl ExitCode for SetupError {
 }
 
 /// Displays an alternative subnet of the same family, which may be free.
-struct Other(Subnet);
+struct AlternativeSubnet(Subnet);
 
-impl fmt::Display for Other {
+impl fmt::Display for AlternativeSubnet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.0.prefix().network().is_ipv4() { "10.77.0.0/24" } else { "fd00:77::/64" })
     }
@@ -193,8 +193,8 @@ impl fmt::Display for Known<'_> {
             return f.write_str("there is none yet, 'wontun peer add NAME' makes one");
         };
         write!(f, "known: {first}")?;
-        rest.iter().take(LISTED - 1).try_for_each(|name| write!(f, ", {name}"))?;
-        match rest.len().saturating_sub(LISTED - 1) {
+        rest.iter().take(MAX_LISTED - 1).try_for_each(|name| write!(f, ", {name}"))?;
+        match rest.len().saturating_sub(MAX_LISTED - 1) {
             0 => Ok(()),
             more => write!(f, " and {more} more, see 'wontun peer list'"),
         }
@@ -206,7 +206,7 @@ struct Keys<'a>(&'a [PublicKey]);
 impl fmt::Display for Keys<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut separator = "";
-        for key in self.0.iter().take(LISTED) {
+        for key in self.0.iter().take(MAX_LISTED) {
             write!(f, "{separator}{key}")?;
             separator = " or ";
         }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::address::{host, next_free};
 use super::client_file::ClientFile;
 use super::dns::ClientDns;
-use super::error::SetupError;
+use super::error::ServerError;
 pub use super::new_peer::NewPeer;
 use super::server_file::ServerFile;
 use crate::config::PeerName;
@@ -14,7 +14,7 @@ use wontun_proto::wireguard::{PresharedKey, PrivateKey, PublicKey, Random};
 
 /// Options of a new peer.
 #[derive(Clone, Debug)]
-pub struct AddPeer {
+pub struct NewPeerOptions {
     /// Name of the peer.
     pub name: PeerName,
     /// True to route everything through the tunnel, false for the networks of the VPN only.
@@ -28,7 +28,7 @@ pub struct AddPeer {
 
 /// A new peer, and the files of both sides.
 #[derive(Clone, Debug)]
-pub struct Added {
+pub struct AddedPeer {
     /// The server's file with the peer.
     pub file: ServerFile,
     /// The peer.
@@ -40,28 +40,32 @@ pub struct Added {
 /// Generates the keys of a new peer, and allocates the next free address of each family.
 ///
 /// # Errors
-/// [`SetupError`] if the name or key is in use, no address is free, or the file lacks a required
+/// [`ServerError`] if the name or key is in use, no address is free, or the file lacks a required
 /// value.
-pub fn add(file: &ServerFile, wanted: AddPeer, random: &mut dyn Random) -> Result<Added, SetupError> {
-    let AddPeer { name, full_tunnel, public_key, dns } = wanted;
+pub fn add(
+    file: &ServerFile,
+    wanted: NewPeerOptions,
+    random: &mut dyn Random,
+) -> Result<AddedPeer, ServerError> {
+    let NewPeerOptions { name, full_tunnel, public_key, dns } = wanted;
     if file.peers().any(|peer| peer.name.as_ref() == Some(&name)) {
-        return Err(SetupError::NameTaken(name));
+        return Err(ServerError::NameTaken(name));
     }
-    let endpoint = file.endpoint()?.ok_or_else(|| SetupError::NoEndpoint(file.path().to_owned()))?;
+    let endpoint = file.endpoint()?.ok_or_else(|| ServerError::NoEndpoint(file.path().to_owned()))?;
     let stored_dns = file.dns()?;
     if let Some(key) = &public_key {
         if key == file.public_key() {
-            return Err(SetupError::OwnKey);
+            return Err(ServerError::ServerKey);
         }
-        if let Some(twin) = file.peers().find(|peer| peer.peer.public_key == *key) {
-            return Err(SetupError::KeyTaken(twin.label()));
+        if let Some(existing) = file.peers().find(|peer| peer.peer.public_key == *key) {
+            return Err(ServerError::KeyTaken(existing.name_or_key()));
         }
     }
     let networks = networks(file);
     let addresses = free_addresses(file, &networks)?;
     let private_key = public_key.is_none().then(|| PrivateKey::generate(random));
     let public_key = private_key.as_ref().map(PrivateKey::public_key).or(public_key);
-    let Some(public_key) = public_key else { return Err(SetupError::Edit(file.path().to_owned())) };
+    let Some(public_key) = public_key else { return Err(ServerError::Edit(file.path().to_owned())) };
     let peer = NewPeer { name, public_key, preshared_key: PresharedKey::generate(random), addresses };
     let default_dns = || if full_tunnel { ClientDns::public() } else { ClientDns::none() };
     let client = ClientFile {
@@ -71,15 +75,15 @@ pub fn add(file: &ServerFile, wanted: AddPeer, random: &mut dyn Random) -> Resul
         dns: dns.or(stored_dns).unwrap_or_else(default_dns),
         server: *file.public_key(),
         preshared_key: peer.preshared_key.clone(),
-        allowed_ips: if full_tunnel { everything() } else { networks },
+        allowed_ips: if full_tunnel { default_routes() } else { networks },
         endpoint,
     };
-    Ok(Added { file: file.with_peer(&peer)?, peer, client })
+    Ok(AddedPeer { file: file.with_peer(&peer)?, peer, client })
 }
 
 /// Returns all of IPv4 and of IPv6. A VPN with one family only routes both, as the other one would
 /// bypass the tunnel.
-fn everything() -> Vec<Prefix> {
+fn default_routes() -> Vec<Prefix> {
     let all = |address: [u8; 4]| Prefix::of(address.into(), 0);
     vec![all([0; 4]), Prefix::of(IpAddr::from([0_u8; 16]), 0)]
 }
@@ -99,7 +103,7 @@ pub(super) fn networks(file: &ServerFile) -> Vec<Prefix> {
 }
 
 /// Returns a free address of the first network of each family.
-fn free_addresses(file: &ServerFile, networks: &[Prefix]) -> Result<Vec<IpAddr>, SetupError> {
+fn free_addresses(file: &ServerFile, networks: &[Prefix]) -> Result<Vec<IpAddr>, ServerError> {
     let configuration = file.configuration();
     let own = configuration.interface.addresses.iter().map(|cidr| host(cidr.address()));
     let peers = configuration.peers.iter().flat_map(|peer| peer.allowed_ips.iter().copied());
@@ -107,8 +111,8 @@ fn free_addresses(file: &ServerFile, networks: &[Prefix]) -> Result<Vec<IpAddr>,
     let mut addresses = Vec::new();
     for is_v4 in [true, false] {
         if let Some(&network) = networks.iter().find(|network| network.network().is_ipv4() == is_v4) {
-            addresses.push(next_free(network, &used).ok_or(SetupError::Full(network))?);
+            addresses.push(next_free(network, &used).ok_or(ServerError::SubnetFull(network))?);
         }
     }
-    if addresses.is_empty() { Err(SetupError::NoSubnet(file.path().to_owned())) } else { Ok(addresses) }
+    if addresses.is_empty() { Err(ServerError::NoSubnet(file.path().to_owned())) } else { Ok(addresses) }
 }

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use qrcodegen_no_heap::{QrCode as Encoder, QrCodeEcc, Version};
 use zeroize::Zeroizing;
 
-use super::error::SetupError;
+use super::error::ServerError;
 use crate::uapi::SecretText;
 
 /// Width of the quiet zone in modules, which a reader needs to find the code (section 6.3.8).
@@ -29,15 +29,15 @@ impl QrCode {
     /// size.
     ///
     /// # Errors
-    /// [`SetupError::TooLongForQr`]: more than 2,953 bytes.
-    pub fn new(data: &[u8]) -> Result<Self, SetupError> {
+    /// [`ServerError::TooLongForQr`]: more than 2,953 bytes.
+    pub fn new(data: &[u8]) -> Result<Self, ServerError> {
         let mut buffer = Zeroizing::new([0; Version::MAX.buffer_len()]);
         let mut out = Zeroizing::new([0; Version::MAX.buffer_len()]);
-        buffer.get_mut(..data.len()).ok_or(SetupError::TooLongForQr)?.copy_from_slice(data);
+        buffer.get_mut(..data.len()).ok_or(ServerError::TooLongForQr)?.copy_from_slice(data);
         let (min, max) = (Version::MIN, Version::MAX);
         let code =
             Encoder::encode_binary(&mut *buffer, data.len(), &mut *out, QrCodeEcc::Low, min, max, None, true)
-                .map_err(|_| SetupError::TooLongForQr)?;
+                .map_err(|_| ServerError::TooLongForQr)?;
         let side = 0..code.size();
         let mut dark = Zeroizing::new(Vec::with_capacity(side.len() * side.len()));
         for y in side.clone() {
@@ -188,7 +188,7 @@ mod tests {
     fn what_does_not_fit_is_an_error() {
         assert!(QrCode::new(&[b'x'; 2953]).is_ok());
         for length in [2954, 3917, 3918, 10_000] {
-            assert!(matches!(QrCode::new(&vec![b'x'; length]), Err(SetupError::TooLongForQr)), "{length}");
+            assert!(matches!(QrCode::new(&vec![b'x'; length]), Err(ServerError::TooLongForQr)), "{length}");
         }
     }
 

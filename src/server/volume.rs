@@ -13,7 +13,7 @@ const IN_MEMORY: [&[u8]; 2] = [b"tmpfs", b"ramfs"];
 
 /// Returns true if this process is in a container and `folder` is on none of its volumes. Device
 /// numbers cannot tell: a volume is often on the same file system as the container's root.
-pub(super) fn is_lost_with_container(folder: &Path) -> bool {
+pub(super) fn is_ephemeral(folder: &Path) -> bool {
     let is_container = std::process::id() == 1 || MARKERS.iter().any(|marker| Path::new(marker).exists());
     is_container
         && fs::canonicalize(folder)

@@ -19,16 +19,16 @@ use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::libc::{O_DIRECTORY, O_NOFOLLOW};
 use nix::sys::stat::Mode;
 
-use super::error::SetupError;
+use super::error::ServerError;
 
 /// Timeout for the lock; a write takes milliseconds.
-const PATIENCE: Duration = Duration::from_secs(10);
-const PAUSE: Duration = Duration::from_millis(10);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(10);
 /// Mode of a new file, which contains keys.
-const SECRET: u32 = 0o600;
-const GROUP: u32 = 0o070;
+const SECRET_MODE: u32 = 0o600;
+const GROUP_BITS: u32 = 0o070;
 /// The mode bits that a replaced file keeps.
-const PERMISSIONS: u32 = 0o777;
+const PERMISSION_BITS: u32 = 0o777;
 
 /// The lock on a file for writing, held until it is dropped.
 #[derive(Debug)]
@@ -44,14 +44,14 @@ impl Writer {
     /// Locks the file at `path`. Waits up to ten seconds for other writers. The folder must exist.
     ///
     /// # Errors
-    /// [`SetupError`] if there is no permission or no space, or another writer holds the lock for
+    /// [`ServerError`] if there is no permission or no space, or another writer holds the lock for
     /// too long.
-    pub fn lock(path: &Path) -> Result<Self, SetupError> {
+    pub fn lock(path: &Path) -> Result<Self, ServerError> {
         // a symbolic link is followed, and kept
         let path = match fs::canonicalize(path) {
             Ok(path) => path,
             Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
-            Err(error) => return Err(failed(path, error)),
+            Err(error) => return Err(write_error(path, error)),
         };
         let folder_path = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -67,11 +67,11 @@ impl Writer {
             .read(true)
             .custom_flags(O_DIRECTORY)
             .open(folder_path)
-            .map_err(|error| failed(folder_path, error))?;
+            .map_err(|error| write_error(folder_path, error))?;
         let (lock_path, temporary) = (beside(".lock"), beside(".new"));
-        let lock = take(&lock_path, &folder, &path)?;
+        let lock = acquire_lock(&lock_path, &folder, &path)?;
         // left by a killed writer
-        remove(&temporary).map_err(|error| failed(&temporary, error))?;
+        remove(&temporary).map_err(|error| write_error(&temporary, error))?;
         Ok(Self { path, temporary, folder, _lock: lock })
     }
 
@@ -79,10 +79,10 @@ impl Writer {
     /// set-user-ID and similar bits: a file with keys is not executed.
     ///
     /// # Errors
-    /// [`SetupError`]; the file is unchanged.
-    pub fn replace(&self, text: &[u8]) -> Result<(), SetupError> {
-        let old = metadata(&self.path).map_err(|error| failed(&self.path, error))?;
-        self.write(text, &old, old.mode() & PERMISSIONS, &self.path)?;
+    /// [`ServerError`]; the file is unchanged.
+    pub fn replace(&self, text: &[u8]) -> Result<(), ServerError> {
+        let old = metadata(&self.path).map_err(|error| write_error(&self.path, error))?;
+        self.write(text, &old, old.mode() & PERMISSION_BITS, &self.path)?;
         self.finish(fs::rename(&self.temporary, &self.path))
     }
 
@@ -90,14 +90,14 @@ impl Writer {
     /// overwrites a file.
     ///
     /// # Errors
-    /// [`SetupError`], for example [`SetupError::Exists`]; nothing was changed.
-    pub fn create(&self, text: &[u8]) -> Result<(), SetupError> {
-        let folder = self.folder.metadata().map_err(|error| failed(&self.path, error))?;
-        self.write(text, &folder, SECRET, self.path.parent().unwrap_or(&self.path))?;
+    /// [`ServerError`], for example [`ServerError::Exists`]; nothing was changed.
+    pub fn create(&self, text: &[u8]) -> Result<(), ServerError> {
+        let folder = self.folder.metadata().map_err(|error| write_error(&self.path, error))?;
+        self.write(text, &folder, SECRET_MODE, self.path.parent().unwrap_or(&self.path))?;
         let named = match fs::hard_link(&self.temporary, &self.path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 let _ = remove(&self.temporary);
-                return Err(SetupError::Exists(self.path.clone()));
+                return Err(ServerError::Exists(self.path.clone()));
             }
             // a file system without hard links
             Err(_) if !self.path.exists() => fs::rename(&self.temporary, &self.path),
@@ -106,21 +106,27 @@ impl Writer {
         self.finish(named)
     }
 
-    /// Writes the temporary file with the owner of `like`. `whose` is the path of `like` for
+    /// Writes the temporary file with the owner of `like`. `owner_path` is the path of `like` for
     /// messages.
-    fn write(&self, text: &[u8], like: &Metadata, mode: u32, whose: &Path) -> Result<(), SetupError> {
-        let written = self.try_write(text, like, mode, whose);
+    fn write(&self, text: &[u8], like: &Metadata, mode: u32, owner_path: &Path) -> Result<(), ServerError> {
+        let written = self.try_write(text, like, mode, owner_path);
         if written.is_err() {
             let _ = remove(&self.temporary);
         }
         written
     }
 
-    fn try_write(&self, text: &[u8], like: &Metadata, mode: u32, whose: &Path) -> Result<(), SetupError> {
-        let error = |error| failed(&self.path, error);
+    fn try_write(
+        &self,
+        text: &[u8],
+        like: &Metadata,
+        mode: u32,
+        owner_path: &Path,
+    ) -> Result<(), ServerError> {
+        let error = |error| write_error(&self.path, error);
         let mut file = new_secret(&self.temporary).map_err(error)?;
-        give(&file, like, mode).map_err(|source| SetupError::Owner {
-            path: whose.to_owned(),
+        copy_owner(&file, like, mode).map_err(|source| ServerError::Owner {
+            path: owner_path.to_owned(),
             uid: like.uid(),
             gid: like.gid(),
             source,
@@ -132,15 +138,15 @@ impl Writer {
     }
 
     /// Makes a rename durable, or removes the temporary file if it failed.
-    fn finish(&self, named: io::Result<()>) -> Result<(), SetupError> {
+    fn finish(&self, named: io::Result<()>) -> Result<(), ServerError> {
         if let Err(error) = named {
             let _ = remove(&self.temporary);
-            return Err(failed(&self.path, error));
+            return Err(write_error(&self.path, error));
         }
         match self.folder.sync_all() {
             // a file system that cannot sync folders
             Err(error) if error.raw_os_error() != Some(Errno::EINVAL as i32) => {
-                Err(failed(&self.path, error))
+                Err(write_error(&self.path, error))
             }
             _ => Ok(()),
         }
@@ -151,16 +157,16 @@ impl Writer {
 /// a file.
 ///
 /// # Errors
-/// [`SetupError`], for example [`SetupError::Exists`]. The file then does not exist, or is the old
+/// [`ServerError`], for example [`ServerError::Exists`]. The file then does not exist, or is the old
 /// one.
-pub fn create_secret(path: &Path, text: &[u8]) -> Result<(), SetupError> {
+pub fn create_secret(path: &Path, text: &[u8]) -> Result<(), ServerError> {
     let mut file = new_secret(path).map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => SetupError::Exists(path.to_owned()),
-        _ => failed(path, error),
+        io::ErrorKind::AlreadyExists => ServerError::Exists(path.to_owned()),
+        _ => write_error(path, error),
     })?;
     file.write_all(text).and_then(|()| file.sync_all()).map_err(|error| {
         let _ = fs::remove_file(path);
-        failed(path, error)
+        write_error(path, error)
     })
 }
 
@@ -175,29 +181,29 @@ fn metadata(path: &Path) -> io::Result<Metadata> {
 }
 
 fn new_secret(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create_new(true).mode(SECRET).custom_flags(O_NOFOLLOW).open(path)
+    OpenOptions::new().write(true).create_new(true).mode(SECRET_MODE).custom_flags(O_NOFOLLOW).open(path)
 }
 
 /// Changes the owner of a file to that of `like`. A wrong group is accepted if the mode gives it no
 /// rights.
-fn give(file: &File, like: &Metadata, mode: u32) -> io::Result<()> {
+fn copy_owner(file: &File, like: &Metadata, mode: u32) -> io::Result<()> {
     let is = file.metadata()?;
     if (is.uid(), is.gid()) == (like.uid(), like.gid()) {
         return Ok(());
     }
     match fchown(file, Some(like.uid()), Some(like.gid())) {
-        Err(_) if is.uid() == like.uid() && mode & GROUP == 0 => Ok(()),
+        Err(_) if is.uid() == like.uid() && mode & GROUP_BITS == 0 => Ok(()),
         result => result,
     }
 }
 
-fn take(lock_path: &Path, folder: &File, path: &Path) -> Result<Flock<File>, SetupError> {
-    let error = |error| failed(lock_path, error);
+fn acquire_lock(lock_path: &Path, folder: &File, path: &Path) -> Result<Flock<File>, ServerError> {
+    let error = |error| write_error(lock_path, error);
     let mut file = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(false)
-        .mode(SECRET)
+        .mode(SECRET_MODE)
         .custom_flags(O_NOFOLLOW)
         .open(lock_path)
         .map_err(error)?;
@@ -205,19 +211,19 @@ fn take(lock_path: &Path, folder: &File, path: &Path) -> Result<Flock<File>, Set
     // empty file with a single name was put there by another user, possibly to have its owner
     // changed.
     if file.metadata().is_ok_and(|lock| lock.is_file() && lock.len() == 0 && lock.nlink() == 1) {
-        let _ = folder.metadata().and_then(|folder| give(&file, &folder, SECRET));
+        let _ = folder.metadata().and_then(|folder| copy_owner(&file, &folder, SECRET_MODE));
     }
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + LOCK_TIMEOUT;
     loop {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => return Ok(lock),
             Err((back, Errno::EWOULDBLOCK)) if Instant::now() < deadline => file = back,
             Err((_, Errno::EWOULDBLOCK)) => {
-                return Err(SetupError::Locked { path: path.to_owned(), lock: lock_path.to_owned() });
+                return Err(ServerError::Locked { path: path.to_owned(), lock: lock_path.to_owned() });
             }
             Err((_, errno)) => return Err(error(errno.into())),
         }
-        thread::sleep(PAUSE);
+        thread::sleep(LOCK_RETRY_INTERVAL);
     }
 }
 
@@ -229,17 +235,17 @@ fn remove(path: &Path) -> io::Result<()> {
 }
 
 /// Returns the error of writing the file or folder at `path`, with a remedy.
-pub(super) fn failed(path: &Path, source: io::Error) -> SetupError {
+pub(super) fn write_error(path: &Path, source: io::Error) -> ServerError {
     let path = path.to_owned();
     let remedy = match source.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::EACCES | Errno::EPERM) => return SetupError::NotPermitted { what: "write", path },
+        Some(Errno::EACCES | Errno::EPERM) => return ServerError::NotPermitted { what: "write", path },
         Some(Errno::EROFS) => ": mount its folder writable, or choose another",
         Some(Errno::EBUSY) => ": it is a mount point itself, mount its folder instead",
         Some(Errno::ENOSPC | Errno::EDQUOT) => ": make room there",
         Some(Errno::ENOENT | Errno::ENOTDIR) => ": make its folder first",
         _ => "",
     };
-    SetupError::Write { path, source, remedy }
+    ServerError::Write { path, source, remedy }
 }
 
 #[cfg(test)]
@@ -308,13 +314,13 @@ mod tests {
         let writer = Writer::lock(&path).unwrap();
         writer.create(b"one").unwrap();
         assert_eq!(mode(&path), 0o600);
-        assert!(matches!(writer.create(b"two"), Err(SetupError::Exists(_))));
+        assert!(matches!(writer.create(b"two"), Err(ServerError::Exists(_))));
         assert_eq!(fs::read(&path).unwrap(), b"one");
         assert_eq!(folder.names(), [".tun0.conf.lock", "tun0.conf"]);
         let secret = folder.path().join("a.svg");
         create_secret(&secret, b"x").unwrap();
         assert_eq!(mode(&secret), 0o600);
-        assert!(matches!(create_secret(&secret, b"y"), Err(SetupError::Exists(_))));
+        assert!(matches!(create_secret(&secret, b"y"), Err(ServerError::Exists(_))));
         assert_eq!(fs::read(&secret).unwrap(), b"x");
         let nowhere = create_secret(&folder.path().join("none/a.svg"), b"x").unwrap_err().to_string();
         assert!(nowhere.contains("none/a.svg") && nowhere.contains("make its folder"), "{nowhere}");
@@ -360,7 +366,7 @@ mod tests {
         let path = folder.path().join("tun0.conf");
         let writer = Writer::lock(&path).unwrap();
         assert!(
-            matches!(writer.replace(b"new"), Err(SetupError::Write { .. })),
+            matches!(writer.replace(b"new"), Err(ServerError::Write { .. })),
             "there is nothing to replace"
         );
         // a target that a file cannot replace

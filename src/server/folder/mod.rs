@@ -13,10 +13,10 @@ use nix::sys::socket::SockaddrStorage;
 use super::address::{Subnet, overlap};
 use super::dns::ClientDns;
 use super::endpoint::{ClientEndpoint, DEFAULT_WIREGUARD_PORT};
-use super::error::SetupError;
+use super::error::ServerError;
 use super::server_file::ServerFile;
-use super::volume::is_lost_with_container;
-use super::write::{Writer, failed};
+use super::volume::is_ephemeral;
+use super::write::{Writer, write_error};
 use crate::config::wg_quick::{Interface, KeySource, PrivateKey, Table};
 use crate::config::{Cidr, TunName};
 use crate::net::random::SystemRandom;
@@ -31,7 +31,7 @@ pub struct Folder {
 
 /// Options for a new server, all optional.
 #[derive(Clone, Debug, Default)]
-pub struct Initial {
+pub struct InitOptions {
     /// Address that clients connect to.
     pub endpoint: Option<ClientEndpoint>,
     /// Subnets for the clients' addresses; empty for 10.8.0.0/24 and a random unique local /64.
@@ -53,7 +53,7 @@ pub struct Prepared {
     pub is_new: bool,
     /// True if the file was changed. An existing file that could not be changed is an error here
     /// only, as the server can still run with it.
-    pub updated: Result<bool, SetupError>,
+    pub updated: Result<bool, ServerError>,
 }
 
 impl Folder {
@@ -79,15 +79,15 @@ impl Folder {
 
     /// Returns true if the file is in a container and on none of its volumes, so that its key and
     /// clients are deleted along with the container.
-    pub fn is_lost_with_container(&self) -> bool {
-        is_lost_with_container(&self.path)
+    pub fn is_ephemeral(&self) -> bool {
+        is_ephemeral(&self.path)
     }
 
     /// Reads the file.
     ///
     /// # Errors
     /// As [`ServerFile::read`].
-    pub fn read(&self) -> Result<ServerFile, SetupError> {
+    pub fn read(&self) -> Result<ServerFile, ServerError> {
         ServerFile::read(&self.file())
     }
 
@@ -95,9 +95,9 @@ impl Folder {
     ///
     /// # Errors
     /// As [`Writer::lock`] and [`ServerFile::read`].
-    pub fn lock(&self) -> Result<(Writer, ServerFile), SetupError> {
-        if !self.is_there()? {
-            return Err(SetupError::NoFile(self.file()));
+    pub fn lock(&self) -> Result<(Writer, ServerFile), ServerError> {
+        if !self.exists()? {
+            return Err(ServerError::NoFile(self.file()));
         }
         let writer = Writer::lock(&self.file())?;
         Ok((writer, self.read()?))
@@ -107,33 +107,33 @@ impl Folder {
     /// file, which keeps its key, and updates the endpoint and the name servers in it.
     ///
     /// # Errors
-    /// [`SetupError`] if the file contains an error, has other subnets, another port or another key
+    /// [`ServerError`] if the file contains an error, has other subnets, another port or another key
     /// file than wanted, or cannot be created.
-    pub fn prepare(&self, wanted: &Initial) -> Result<Prepared, SetupError> {
-        self.prepare_beside(wanted, host_addresses)
+    pub fn prepare(&self, wanted: &InitOptions) -> Result<Prepared, ServerError> {
+        self.prepare_with_host(wanted, host_addresses)
     }
 
     /// Prepares the file as [`Self::prepare`] does, on a host whose interfaces have the addresses
     /// `host`.
-    fn prepare_beside(
+    fn prepare_with_host(
         &self,
-        wanted: &Initial,
+        wanted: &InitOptions,
         host: fn() -> Vec<(String, Cidr)>,
-    ) -> Result<Prepared, SetupError> {
-        if !self.is_there()? {
-            match self.make(wanted, &host()) {
+    ) -> Result<Prepared, ServerError> {
+        if !self.exists()? {
+            match self.create_new(wanted, &host()) {
                 // another process created it in the meantime
-                Err(SetupError::Exists(_)) => {}
-                made => return Ok(Prepared { file: made?, is_new: true, updated: Ok(true) }),
+                Err(ServerError::Exists(_)) => {}
+                result => return Ok(Prepared { file: result?, is_new: true, updated: Ok(true) }),
             }
         }
         let file = self.read()?;
-        check(&file, wanted)?;
-        if !differs(&file, wanted) {
+        check_options(&file, wanted)?;
+        if !has_changes(&file, wanted) {
             return Ok(Prepared { file, is_new: false, updated: Ok(false) });
         }
         let updated = self.lock().and_then(|(writer, file)| {
-            let file = note(file, wanted)?;
+            let file = apply_options(file, wanted)?;
             writer.replace(file.text()).map(|()| file)
         });
         Ok(match updated {
@@ -142,23 +142,23 @@ impl Folder {
         })
     }
 
-    fn is_there(&self) -> Result<bool, SetupError> {
+    fn exists(&self) -> Result<bool, ServerError> {
         let path = self.file();
         match fs::symlink_metadata(&path) {
             Ok(_) => Ok(true),
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound) => Ok(false),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                Err(SetupError::NotPermitted { what: "read", path })
+                Err(ServerError::NotPermitted { what: "read", path })
             }
-            Err(error) => Err(failed(&path, error)),
+            Err(error) => Err(write_error(&path, error)),
         }
     }
 
-    fn make(&self, wanted: &Initial, host: &[(String, Cidr)]) -> Result<ServerFile, SetupError> {
+    fn create_new(&self, wanted: &InitOptions, host: &[(String, Cidr)]) -> Result<ServerFile, ServerError> {
         let mut random = SystemRandom::open()?;
         let subnets = match &wanted.subnets[..] {
             [] => vec![Subnet::default_v4(), Subnet::random_v6(&mut random)],
-            given => one_of_each(given)?,
+            given => check_families(given)?,
         };
         self.check_overlap(&subnets, host)?;
         let addresses = subnets.iter().filter_map(|subnet| subnet.server()).collect();
@@ -175,7 +175,7 @@ impl Folder {
             table: Table::Auto,
             dns: Vec::new(),
         };
-        let file = note(ServerFile::new(&self.file(), interface)?, wanted)?;
+        let file = apply_options(ServerFile::new(&self.file(), interface)?, wanted)?;
         self.create(&file)?;
         Ok(file)
     }
@@ -183,19 +183,19 @@ impl Folder {
     /// Creates the file, and the folder if there is none. Never overwrites a file.
     ///
     /// # Errors
-    /// [`SetupError`], for example [`SetupError::Exists`]; no file was written.
-    pub fn create(&self, file: &ServerFile) -> Result<(), SetupError> {
-        make_folder(&self.path).map_err(|error| failed(&self.path, error))?;
+    /// [`ServerError`], for example [`ServerError::Exists`]; no file was written.
+    pub fn create(&self, file: &ServerFile) -> Result<(), ServerError> {
+        create_folder(&self.path).map_err(|error| write_error(&self.path, error))?;
         Writer::lock(&self.file())?.create(file.text())
     }
 
     /// Rejects a subnet that overlaps a network of another interface of this host: packets would be
     /// misrouted.
-    fn check_overlap(&self, subnets: &[Subnet], host: &[(String, Cidr)]) -> Result<(), SetupError> {
+    fn check_overlap(&self, subnets: &[Subnet], host: &[(String, Cidr)]) -> Result<(), ServerError> {
         for (interface, address) in host.iter().filter(|(name, _)| name != self.tun.as_str()) {
             let network = Prefix::of(address.address(), address.prefix());
             if let Some(&subnet) = subnets.iter().find(|subnet| overlap(subnet.prefix(), network)) {
-                return Err(SetupError::Overlap { subnet, address: *address, interface: interface.clone() });
+                return Err(ServerError::Overlap { subnet, address: *address, interface: interface.clone() });
             }
         }
         Ok(())
@@ -225,23 +225,23 @@ fn host_addresses() -> Vec<(String, Cidr)> {
 /// Returns the subnets if each has another address family.
 ///
 /// # Errors
-/// `SetupError::Subnets` for the first pair of one family.
-fn one_of_each(given: &[Subnet]) -> Result<Vec<Subnet>, SetupError> {
+/// `ServerError::Subnets` for the first pair of one family.
+fn check_families(given: &[Subnet]) -> Result<Vec<Subnet>, ServerError> {
     for (place, subnet) in given.iter().enumerate() {
         let is_v4 = subnet.prefix().network().is_ipv4();
         let mut earlier = given.iter().take(place);
-        if let Some(twin) = earlier.find(|other| other.prefix().network().is_ipv4() == is_v4) {
-            return Err(SetupError::Subnets(*twin, *subnet));
+        if let Some(other) = earlier.find(|subnet| subnet.prefix().network().is_ipv4() == is_v4) {
+            return Err(ServerError::Subnets(*other, *subnet));
         }
     }
     Ok(given.to_vec())
 }
 
 /// Rejects options that contradict the existing file: clients' files would be wrong.
-fn check(file: &ServerFile, wanted: &Initial) -> Result<(), SetupError> {
+fn check_options(file: &ServerFile, wanted: &InitOptions) -> Result<(), ServerError> {
     let interface = &file.configuration().interface;
     let different = |key, found: String, wanted: String| {
-        Err(SetupError::Different { path: file.path().to_owned(), key, found, wanted })
+        Err(ServerError::Conflict { path: file.path().to_owned(), key, found, wanted })
     };
     if !wanted.subnets.is_empty() {
         let network = |cidr: &Cidr| Prefix::of(cidr.address(), cidr.prefix());
@@ -276,14 +276,14 @@ fn joined(items: &[impl ToString]) -> String {
 }
 
 /// Returns true if the endpoint or the name servers in the file differ from the wanted ones.
-fn differs(file: &ServerFile, wanted: &Initial) -> bool {
+fn has_changes(file: &ServerFile, wanted: &InitOptions) -> bool {
     // a value that cannot be parsed differs too
-    let has = |is_same: Result<bool, SetupError>| is_same.unwrap_or_default();
+    let has = |is_same: Result<bool, ServerError>| is_same.unwrap_or_default();
     let endpoint = wanted.endpoint.is_some() && !has(file.endpoint().map(|found| found == wanted.endpoint));
     endpoint || wanted.dns.is_some() && !has(file.dns().map(|found| found == wanted.dns))
 }
 
-fn note(mut file: ServerFile, wanted: &Initial) -> Result<ServerFile, SetupError> {
+fn apply_options(mut file: ServerFile, wanted: &InitOptions) -> Result<ServerFile, ServerError> {
     // each is inserted directly below the header: the last one comes first
     if let Some(dns) = &wanted.dns {
         file = file.with_dns(dns)?;
@@ -295,7 +295,7 @@ fn note(mut file: ServerFile, wanted: &Initial) -> Result<ServerFile, SetupError
 }
 
 /// Creates a folder with its parents. Only the owner has access to it.
-fn make_folder(path: &Path) -> io::Result<()> {
+fn create_folder(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }

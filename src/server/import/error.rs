@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::config::wg_quick::{KeyError, LoadError};
 use crate::exit::{self, ExitCode};
-use crate::server::SetupError;
+use crate::server::ServerError;
 
 /// Error of an import. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -14,7 +14,7 @@ pub enum ImportError {
     Load(#[from] LoadError),
     /// The new file cannot be written, or does not parse to the expected configuration.
     #[error(transparent)]
-    Setup(#[from] SetupError),
+    Server(#[from] ServerError),
     /// The target file exists.
     #[error("{} exists, and is never overwritten: import into another folder with --dir, or under another name with --tun", .0.display())]
     Exists(PathBuf),
@@ -87,7 +87,7 @@ impl ExitCode for ImportError {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Load(error) => error.exit_code(),
-            Self::Setup(error) => error.exit_code(),
+            Self::Server(error) => error.exit_code(),
             Self::Exists(_) => exit::FAILURE,
             _ => exit::CONFIG,
         }

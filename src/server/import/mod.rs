@@ -17,7 +17,7 @@ mod wg_quick;
 
 use std::path::Path;
 
-use super::error::SetupError;
+use super::error::ServerError;
 use super::folder::Folder;
 use super::peers::networks;
 use super::server_file::ServerFile;
@@ -76,10 +76,10 @@ impl Import {
         } else {
             (Format::WgQuick, wg_quick::draft(&self.source, text)?)
         };
-        let mut file = ServerFile::understand(target, text)?;
+        let mut file = ServerFile::parse(target, text)?;
         let port = file.configuration().interface.listen_port;
         if let Some(wanted) = self.listen_port.filter(|&wanted| port != Some(wanted)) {
-            return Err(SetupError::Different {
+            return Err(ServerError::Conflict {
                 path: self.source.clone(),
                 key: "ListenPort",
                 found: port.map_or(0, u16::from).to_string(),
@@ -97,7 +97,7 @@ impl Import {
         if !imported.is_client() && networks(&imported.file).is_empty() {
             imported.notices.push(format!(
                 "{}; 'wontun peer add' waits for that",
-                SetupError::NoSubnet(target.to_owned())
+                ServerError::NoSubnet(target.to_owned())
             ));
         }
         Ok(imported)
@@ -111,7 +111,7 @@ impl Imported {
     /// [`ImportError::Exists`], or the error of writing. Nothing was changed.
     pub fn write(&self, folder: &Folder) -> Result<(), ImportError> {
         folder.create(&self.file).map_err(|error| match error {
-            SetupError::Exists(path) => ImportError::Exists(path),
+            ServerError::Exists(path) => ImportError::Exists(path),
             other => other.into(),
         })
     }

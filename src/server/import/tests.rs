@@ -132,7 +132,7 @@ fn wg_easy_14() {
     let enabled = text.replace("\n# [Peer]", "\n[Peer]");
     let enabled = enabled.replace("# # Name", "# Name").replace("# PublicKey", "PublicKey");
     let enabled = enabled.replace("# PresharedKey", "PresharedKey").replace("# AllowedIPs", "AllowedIPs");
-    let file = ServerFile::understand(Path::new("x"), Zeroizing::new(enabled.into_bytes())).unwrap();
+    let file = ServerFile::parse(Path::new("x"), Zeroizing::new(enabled.into_bytes())).unwrap();
     assert_eq!(file.peers().filter_map(|peer| peer.name).count(), 3);
     let said = imported.notices.join("\n");
     for part in ["WG_PORT", "'tablet' was disabled"] {
@@ -478,7 +478,7 @@ fn an_address_without_a_network_gets_one() {
         assert_eq!(addresses.join(", "), expected);
         assert!(imported.notices.iter().any(|n| n.contains("has no network")), "{:?}", imported.notices);
         assert_eq!(text(&imported).contains("# ours"), address.contains("# ours"));
-        let wanted = crate::server::peers::AddPeer {
+        let wanted = crate::server::peers::NewPeerOptions {
             name: "new".parse().unwrap(),
             full_tunnel: false,
             public_key: None,

@@ -8,13 +8,13 @@ use zeroize::Zeroizing;
 
 use super::dns::ClientDns;
 use super::endpoint::ClientEndpoint;
-use super::error::SetupError;
+use super::error::ServerError;
 use super::new_peer::NewPeer;
 use crate::config::PeerName;
+use crate::config::wg_quick;
 use crate::config::wg_quick::outline::{self, Block, NAME};
 use crate::config::wg_quick::{
-    Field, Hooks, Interface, KeySource, LoadError, Peer, PublicKey, Section, WgQuick, parse, private_key,
-    read_text,
+    Field, Hooks, Interface, KeySource, LoadError, Peer, PublicKey, Section, WgQuick, private_key, read_text,
 };
 use crate::uapi::SecretText;
 
@@ -55,31 +55,32 @@ impl ServerFile {
     /// Reads the file at `path`. Ignores hooks in it, which belong to other programs.
     ///
     /// # Errors
-    /// `SetupError` if the file does not exist, may not be read, or contains an error.
-    pub fn read(path: &Path) -> Result<Self, SetupError> {
+    /// `ServerError` if the file does not exist, may not be read, or contains an error.
+    pub fn read(path: &Path) -> Result<Self, ServerError> {
         let text = read_text(path).map_err(|error| match error {
             LoadError::Read { file, source } if source.kind() == io::ErrorKind::NotFound => {
-                SetupError::NoFile(file)
+                ServerError::NoFile(file)
             }
             LoadError::Read { file, source } if source.kind() == io::ErrorKind::PermissionDenied => {
-                SetupError::NotPermitted { what: "read", path: file }
+                ServerError::NotPermitted { what: "read", path: file }
             }
             other => other.into(),
         })?;
-        Self::understand(path, text)
+        Self::parse(path, text)
     }
 
     /// Parses `text`, the present or future content of the file at `path`.
     ///
     /// # Errors
     /// As [`Self::read`].
-    pub(super) fn understand(path: &Path, text: Zeroizing<Vec<u8>>) -> Result<Self, SetupError> {
-        let configuration = parse(path, &text, Hooks::Ignore).map_err(LoadError::from)?.configuration;
+    pub(super) fn parse(path: &Path, text: Zeroizing<Vec<u8>>) -> Result<Self, ServerError> {
+        let configuration =
+            wg_quick::parse(path, &text, Hooks::Ignore).map_err(LoadError::from)?.configuration;
         let public_key = private_key(path, &configuration.interface.private_key)?.public_key();
         let blocks = outline::blocks(&text);
         let peers = blocks.iter().filter(|block| block.section == Section::Peer).count();
         if peers != configuration.peers.len() {
-            return Err(SetupError::Edit(path.to_owned()));
+            return Err(ServerError::Edit(path.to_owned()));
         }
         Ok(Self { path: path.to_owned(), text: SecretBytes(text), configuration, blocks, public_key })
     }
@@ -87,15 +88,15 @@ impl ServerFile {
     /// Creates the file of a new server in memory.
     ///
     /// # Errors
-    /// [`SetupError::Edit`], which would be a bug.
-    pub fn new(path: &Path, interface: Interface) -> Result<Self, SetupError> {
+    /// [`ServerError::Edit`], which would be a bug.
+    pub fn new(path: &Path, interface: Interface) -> Result<Self, ServerError> {
         let mut text = SecretText::default();
         text.push(
             b"# Made by 'wontun init'; wg-quick reads this file too. 'wontun peer add NAME' adds a client.\n",
         );
         text.push(b"# Edit it as you like: wontun keeps what it does not know.\n");
         text.push(WgQuick { interface, peers: Vec::new() }.to_text().as_bytes());
-        Self::understand(path, text.into_inner())
+        Self::parse(path, text.into_inner())
     }
 
     /// Returns the path of the file.
@@ -126,9 +127,9 @@ impl ServerFile {
     /// Returns the index, in the order of the file, of the peer with this name or public key.
     ///
     /// # Errors
-    /// `SetupError::UnknownPeer` if there is none, `SetupError::Ambiguous` if several peers have
+    /// `ServerError::UnknownPeer` if there is none, `ServerError::Ambiguous` if several peers have
     /// that name.
-    pub fn find(&self, wanted: &str) -> Result<usize, SetupError> {
+    pub fn find(&self, wanted: &str) -> Result<usize, ServerError> {
         let is_match = |peer: &ServerPeer<'_>| {
             peer.name.as_ref().is_some_and(|name| name.as_str() == wanted)
                 || peer.peer.public_key.to_string() == wanted
@@ -136,11 +137,11 @@ impl ServerFile {
         let found: Vec<_> = self.peers().enumerate().filter(|(_, peer)| is_match(peer)).collect();
         match found[..] {
             [(number, _)] => Ok(number),
-            [] => Err(SetupError::UnknownPeer {
+            [] => Err(ServerError::UnknownPeer {
                 wanted: wanted.to_owned(),
-                known: self.peers().map(|peer| peer.label()).collect(),
+                known: self.peers().map(|peer| peer.name_or_key()).collect(),
             }),
-            _ => Err(SetupError::Ambiguous {
+            _ => Err(ServerError::Ambiguous {
                 wanted: wanted.to_owned(),
                 keys: found.iter().map(|(_, peer)| peer.peer.public_key).collect(),
             }),
@@ -150,40 +151,40 @@ impl ServerFile {
     /// Returns the address that clients connect to, if the file contains it.
     ///
     /// # Errors
-    /// `SetupError::InvalidComment` if the value is not an endpoint.
-    pub fn endpoint(&self) -> Result<Option<ClientEndpoint>, SetupError> {
+    /// `ServerError::InvalidComment` if the value is not an endpoint.
+    pub fn endpoint(&self) -> Result<Option<ClientEndpoint>, ServerError> {
         self.interface_comment(ENDPOINT)
     }
 
     /// Returns the name servers of the clients, if the file contains them.
     ///
     /// # Errors
-    /// `SetupError::InvalidComment` if the value is not a list of addresses.
-    pub fn dns(&self) -> Result<Option<ClientDns>, SetupError> {
+    /// `ServerError::InvalidComment` if the value is not a list of addresses.
+    pub fn dns(&self) -> Result<Option<ClientDns>, ServerError> {
         self.interface_comment(DNS)
     }
 
     /// Replaces the endpoint for clients.
     ///
     /// # Errors
-    /// [`SetupError::Edit`].
-    pub fn with_endpoint(&self, endpoint: &ClientEndpoint) -> Result<Self, SetupError> {
+    /// [`ServerError::Edit`].
+    pub fn with_endpoint(&self, endpoint: &ClientEndpoint) -> Result<Self, ServerError> {
         self.with_interface_comment(ENDPOINT, &endpoint.to_string())
     }
 
     /// Replaces the name servers of the clients.
     ///
     /// # Errors
-    /// [`SetupError::Edit`].
-    pub fn with_dns(&self, dns: &ClientDns) -> Result<Self, SetupError> {
+    /// [`ServerError::Edit`].
+    pub fn with_dns(&self, dns: &ClientDns) -> Result<Self, ServerError> {
         self.with_interface_comment(DNS, &dns.to_string())
     }
 
     /// Appends a peer.
     ///
     /// # Errors
-    /// [`SetupError::Edit`].
-    pub fn with_peer(&self, peer: &NewPeer) -> Result<Self, SetupError> {
+    /// [`ServerError::Edit`].
+    pub fn with_peer(&self, peer: &NewPeer) -> Result<Self, ServerError> {
         let mut section = SecretText::default();
         let end = self.line_end();
         let mut line = |parts: &[&str]| {
@@ -215,8 +216,8 @@ impl ServerFile {
     /// Removes the peer with this index.
     ///
     /// # Errors
-    /// [`SetupError::Edit`], also if there is no such peer.
-    pub fn without_peer(&self, number: usize) -> Result<Self, SetupError> {
+    /// [`ServerError::Edit`], also if there is no such peer.
+    pub fn without_peer(&self, number: usize) -> Result<Self, ServerError> {
         let mut expected = self.configuration.clone();
         let block = self.peer_blocks().nth(number).filter(|_| number < expected.peers.len());
         let block = block.ok_or_else(|| self.edit_error())?;
@@ -227,8 +228,8 @@ impl ServerFile {
     /// Renames the peer with this index.
     ///
     /// # Errors
-    /// [`SetupError::Edit`], also if there is no such peer.
-    pub fn with_name(&self, number: usize, name: &PeerName) -> Result<Self, SetupError> {
+    /// [`ServerError::Edit`], also if there is no such peer.
+    pub fn with_name(&self, number: usize, name: &PeerName) -> Result<Self, ServerError> {
         let block = self.peer_blocks().nth(number).ok_or_else(|| self.edit_error())?;
         let mut expected = self.configuration.clone();
         expected.peers.get_mut(number).ok_or_else(|| self.edit_error())?.name = Some(name.clone());
@@ -248,14 +249,14 @@ impl ServerFile {
         block.comments.iter().find_map(|line| outline::comment_value(self.text(), line, key))
     }
 
-    fn interface_comment<T>(&self, key: &'static str) -> Result<Option<T>, SetupError>
+    fn interface_comment<T>(&self, key: &'static str) -> Result<Option<T>, ServerError>
     where
         T: std::str::FromStr<Err: std::fmt::Display>,
     {
         let Some(range) = self.interface_block().and_then(|block| self.comment_value(block, key)) else {
             return Ok(None);
         };
-        let wrong = |error: T::Err| SetupError::InvalidComment {
+        let wrong = |error: T::Err| ServerError::InvalidComment {
             path: self.path.clone(),
             key,
             error: error.to_string(),
@@ -263,7 +264,7 @@ impl ServerFile {
         self.slice(&range).parse().map(Some).map_err(wrong)
     }
 
-    fn with_interface_comment(&self, key: &str, value: &str) -> Result<Self, SetupError> {
+    fn with_interface_comment(&self, key: &str, value: &str) -> Result<Self, ServerError> {
         let block = self.interface_block().ok_or_else(|| self.edit_error())?;
         self.with_comment(block, key, value, &self.configuration)
     }
@@ -275,7 +276,7 @@ impl ServerFile {
         key: &str,
         value: &str,
         expected: &WgQuick,
-    ) -> Result<Self, SetupError> {
+    ) -> Result<Self, ServerError> {
         if let Some(range) = self.comment_value(block, key) {
             // an empty value may have no space before it
             let space =
@@ -296,18 +297,18 @@ impl ServerFile {
     /// Replaces the bytes in the range `range` by `new`.
     ///
     /// # Errors
-    /// `SetupError::Edit` if the result does not parse to the expected configuration.
-    fn edited(&self, range: Range<usize>, new: &[u8], expected: &WgQuick) -> Result<Self, SetupError> {
+    /// `ServerError::Edit` if the result does not parse to the expected configuration.
+    fn edited(&self, range: Range<usize>, new: &[u8], expected: &WgQuick) -> Result<Self, ServerError> {
         let before = self.text().get(..range.start).unwrap_or_default();
         let behind = self.text().get(range.end..).unwrap_or_default();
         let mut text = Zeroizing::new(Vec::with_capacity(before.len() + new.len() + behind.len()));
         [before, new, behind].iter().for_each(|part| text.extend_from_slice(part));
-        let edited = Self::understand(&self.path, text).map_err(|_| self.edit_error())?;
+        let edited = Self::parse(&self.path, text).map_err(|_| self.edit_error())?;
         if edited.configuration == *expected { Ok(edited) } else { Err(self.edit_error()) }
     }
 
-    fn edit_error(&self) -> SetupError {
-        SetupError::Edit(self.path.clone())
+    fn edit_error(&self) -> ServerError {
+        ServerError::Edit(self.path.clone())
     }
 
     /// Returns a range of the text that is known to be UTF-8.
@@ -324,7 +325,7 @@ impl ServerFile {
 
 impl ServerPeer<'_> {
     /// Returns the name of the peer, or its public key if it has none.
-    pub fn label(&self) -> String {
+    pub fn name_or_key(&self) -> String {
         self.name.as_ref().map_or_else(|| self.peer.public_key.to_string(), ToString::to_string)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::wg_quick::{KeyError, PrivateKey};
-use crate::server::peers::{self, AddPeer, Added};
+use crate::server::peers::{self, AddedPeer, NewPeerOptions};
 use crate::server::testing::{Counting, TestFolder};
 use proptest::prelude::*;
 
@@ -16,8 +16,8 @@ fn read(text: &str) -> ServerFile {
     try_read(text).unwrap()
 }
 
-fn try_read(text: &str) -> Result<ServerFile, SetupError> {
-    ServerFile::understand(Path::new("tun0.conf"), Zeroizing::new(text.as_bytes().to_vec()))
+fn try_read(text: &str) -> Result<ServerFile, ServerError> {
+    ServerFile::parse(Path::new("tun0.conf"), Zeroizing::new(text.as_bytes().to_vec()))
 }
 
 fn text(file: &ServerFile) -> &str {
@@ -28,11 +28,11 @@ fn name(text: &str) -> PeerName {
     text.parse().unwrap()
 }
 
-fn wanted(text: &str) -> AddPeer {
-    AddPeer { name: name(text), full_tunnel: false, public_key: None, dns: None }
+fn wanted(text: &str) -> NewPeerOptions {
+    NewPeerOptions { name: name(text), full_tunnel: false, public_key: None, dns: None }
 }
 
-fn add(file: &ServerFile, text: &str) -> Result<Added, SetupError> {
+fn add(file: &ServerFile, text: &str) -> Result<AddedPeer, ServerError> {
     peers::add(file, wanted(text), &mut Counting(file.text().len() as u64 * 1000))
 }
 
@@ -52,7 +52,7 @@ fn a_file_that_was_written_by_hand_is_understood() {
     assert_eq!(file.public_key().to_string(), PUBLIC);
     assert_eq!(file.endpoint().unwrap().unwrap().to_string(), "vpn.example.com:443");
     assert_eq!(file.dns().unwrap(), None);
-    let labels: Vec<_> = file.peers().map(|peer| peer.label()).collect();
+    let labels: Vec<_> = file.peers().map(|peer| peer.name_or_key()).collect();
     assert_eq!(labels, ["Bob", EVE]);
     assert_eq!((file.find("Bob").unwrap(), file.find(BOB).unwrap(), file.find(EVE).unwrap()), (0, 0, 1));
     let error = file.find("Carol").unwrap_err().to_string();
@@ -86,7 +86,7 @@ fn removing_one_leaves_the_others_and_what_belongs_to_nobody() {
     assert_eq!(text(&without_bob), format!("{}{}", &expected[..start], &expected[end..]));
     let without_eve = read(&by_hand()).without_peer(1).unwrap();
     assert!(text(&without_eve).ends_with("# his laptop\n\n# TODO: ask Eve\n"), "{}", text(&without_eve));
-    assert!(matches!(read(&by_hand()).without_peer(2), Err(SetupError::Edit(_))));
+    assert!(matches!(read(&by_hand()).without_peer(2), Err(ServerError::Edit(_))));
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn what_clients_are_told_is_in_the_interfaces_section() {
     // commented-out keys of wg-quick are ignored
     let other = read(&by_hand().replace("#ClientEndpoint=", "#Endpoint = 192.0.2.7:1\n#DNS=192.0.2.8\n#"));
     assert_eq!((other.endpoint().unwrap(), other.dns().unwrap()), (None, None));
-    assert!(matches!(add(&other, "phone"), Err(SetupError::NoEndpoint(_))));
+    assert!(matches!(add(&other, "phone"), Err(ServerError::NoEndpoint(_))));
 }
 
 #[test]
@@ -142,21 +142,21 @@ fn ends_of_lines_are_those_of_the_file() {
 #[test]
 fn who_cannot_be_added_is_told() {
     let file = read(&by_hand());
-    assert!(matches!(add(&file, "Bob"), Err(SetupError::NameTaken(_))));
+    assert!(matches!(add(&file, "Bob"), Err(ServerError::NameTaken(_))));
     let with_key = |key: &str| {
-        let wanted = AddPeer { public_key: Some(key.parse().unwrap()), ..wanted("phone") };
+        let wanted = NewPeerOptions { public_key: Some(key.parse().unwrap()), ..wanted("phone") };
         peers::add(&file, wanted, &mut Counting(0))
     };
-    assert!(matches!(with_key(PUBLIC), Err(SetupError::OwnKey)));
+    assert!(matches!(with_key(PUBLIC), Err(ServerError::ServerKey)));
     let error = with_key(BOB).unwrap_err().to_string();
     assert!(error.contains("the peer Bob has that"), "{error}");
     let full = by_hand().replace("10.8.0.16/28", "10.8.0.128/25\nAllowedIPs = 10.8.0.2/31, 10.8.0.4/30, 10.8.0.8/29, 10.8.0.16/28, 10.8.0.32/27, 10.8.0.64/26");
     let error = add(&read(&full), "phone").unwrap_err().to_string();
     assert!(error.contains("all addresses of 10.8.0.0/24 are in use"), "{error}");
     let hosts = by_hand().replace("10.8.0.1/24,fd12::1/64", "10.8.0.1");
-    assert!(matches!(add(&read(&hosts), "phone"), Err(SetupError::NoSubnet(_))));
+    assert!(matches!(add(&read(&hosts), "phone"), Err(ServerError::NoSubnet(_))));
     let twins = format!("{}# Name = Bob\n", by_hand());
-    assert!(matches!(read(&twins).find("Bob"), Err(SetupError::Ambiguous { .. })));
+    assert!(matches!(read(&twins).find("Bob"), Err(ServerError::Ambiguous { .. })));
 }
 
 #[test]
@@ -164,12 +164,13 @@ fn a_client_that_keeps_its_key_and_one_that_sends_everything() {
     let file = read(&by_hand());
     let key = PrivateKey::from_bytes(&[9; 32]).public_key();
     let added =
-        peers::add(&file, AddPeer { public_key: Some(key), ..wanted("phone") }, &mut Counting(0)).unwrap();
+        peers::add(&file, NewPeerOptions { public_key: Some(key), ..wanted("phone") }, &mut Counting(0))
+            .unwrap();
     assert_eq!((added.client.private_key, added.client.public_key, added.peer.public_key), (None, key, key));
     let networks: Vec<_> = added.client.allowed_ips.iter().map(ToString::to_string).collect();
     assert_eq!(networks, ["10.8.0.0/24", "fd12::/64"]);
     assert_eq!(added.client.dns, ClientDns::none());
-    let full = AddPeer { full_tunnel: true, ..wanted("phone") };
+    let full = NewPeerOptions { full_tunnel: true, ..wanted("phone") };
     let added = peers::add(&file, full.clone(), &mut Counting(0)).unwrap();
     let networks: Vec<_> = added.client.allowed_ips.iter().map(ToString::to_string).collect();
     assert_eq!(networks, ["0.0.0.0/0", "::/0"]);
@@ -178,7 +179,7 @@ fn a_client_that_keeps_its_key_and_one_that_sends_everything() {
     let file = file.with_dns(&told).unwrap();
     assert_eq!(peers::add(&file, full.clone(), &mut Counting(0)).unwrap().client.dns, told);
     assert_eq!(add(&file, "phone").unwrap().client.dns, told);
-    let none = AddPeer { dns: Some(ClientDns::none()), ..full };
+    let none = NewPeerOptions { dns: Some(ClientDns::none()), ..full };
     assert_eq!(peers::add(&file, none, &mut Counting(0)).unwrap().client.dns, ClientDns::none());
 }
 
@@ -195,10 +196,13 @@ fn keys_in_files_of_their_own_stay_there() {
     assert!(text(&added.file).contains("PrivateKeyFile = key") && !text(&added.file).contains(PRIVATE));
     std::fs::write(folder.path().join("key"), "nonsense").unwrap();
     let error = ServerFile::read(&path).unwrap_err();
-    assert!(matches!(error, SetupError::Load(LoadError::Key { source: KeyError::Length(8), .. })), "{error}");
+    assert!(
+        matches!(error, ServerError::Load(LoadError::Key { source: KeyError::Length(8), .. })),
+        "{error}"
+    );
     let absent = ServerFile::read(&folder.path().join("tun1.conf")).unwrap_err();
     assert!(
-        matches!(absent, SetupError::NoFile(_)) && absent.to_string().contains("wontun init"),
+        matches!(absent, ServerError::NoFile(_)) && absent.to_string().contains("wontun init"),
         "{absent}"
     );
 }
@@ -288,14 +292,14 @@ proptest! {
     fn removing_only_takes_lines_of_that_peer(before in any_file(), number in 0_usize..6) {
         let file = read(&before);
         prop_assume!(number < file.configuration().peers.len());
-        let gone = file.peers().nth(number).unwrap().label();
+        let gone = file.peers().nth(number).unwrap().name_or_key();
         let after = file.without_peer(number).unwrap();
         let taken = new_lines(text(&after), &before);
         // the section's own two keys are gone, and none of another section
         let taken = taken.unwrap();
         prop_assert_eq!(taken.iter().filter(|line| line.contains('=') && !line.starts_with('#')).count(), 2, "{:?}", taken);
-        let labels: Vec<_> = file.peers().map(|peer| peer.label()).filter(|label| *label != gone).collect();
-        prop_assert_eq!(after.peers().map(|peer| peer.label()).collect::<Vec<_>>(), labels);
+        let labels: Vec<_> = file.peers().map(|peer| peer.name_or_key()).filter(|label| *label != gone).collect();
+        prop_assert_eq!(after.peers().map(|peer| peer.name_or_key()).collect::<Vec<_>>(), labels);
     }
 
     #[test]
