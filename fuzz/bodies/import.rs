@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use wontun::config::wg_quick::{Hooks, parse};
-use wontun::server::import::{Import, without_secrets};
+use wontun::server::import::{Import, redacted};
 
 fn check_message(message: &str) {
     assert!(!message.chars().any(char::is_control), "{message:?}");
@@ -27,7 +27,7 @@ pub(crate) fn run(text: &[u8]) {
             assert!(again.configuration.interface.dns.is_empty());
             let names: Vec<_> = file.peers().filter_map(|peer| peer.name).collect();
             names.iter().for_each(|name| check_message(name.as_str()));
-            let shown = without_secrets(file);
+            let shown = redacted(file);
             if let Some(key) = again.configuration.interface.private_key.inline() {
                 assert!(!shown.contains(key.to_base64().as_str()), "the private key is shown");
             }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::error::CommandError;
 use super::output::{stdout, write};
-use crate::server::import::{Format, Import, Imported, without_secrets};
+use crate::server::import::{Format, Import, Imported, redacted};
 use crate::server::{Folder, ServerPeer};
 
 /// Default folder of the commands.
@@ -30,7 +30,7 @@ pub fn import(folder: &Folder, import: &Import, dry_run: bool) -> Result<(), Com
     }
     // if the reader of standard error is gone, the file is written nevertheless
     let _ = io::stderr().write_all(notices.as_bytes());
-    let text = if dry_run { without_secrets(&imported.file) } else { summary(folder, import, &imported)? };
+    let text = if dry_run { redacted(&imported.file) } else { summary(folder, import, &imported)? };
     write(&mut stdout()?, text.as_bytes())
 }
 

@@ -4,15 +4,15 @@ use std::collections::BTreeSet;
 
 /// The purpose of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Duty {
+pub(super) enum Purpose {
     /// No effect that matters.
     Nothing,
     /// Address translation, forwarding or MSS clamping, as `--nat auto` sets up.
     Nat,
     /// A table or chain of nft: for address translation, if the file has any.
-    Scaffold,
+    NftTable,
     /// Accepts datagrams in this host's firewall.
-    LetIn,
+    OpenPort,
     /// Passes the private key to the tunnel.
     PrivateKey,
     /// Anything that wontun does not do.
@@ -22,7 +22,7 @@ pub(super) enum Duty {
 /// A command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Command {
-    pub(super) duty: Duty,
+    pub(super) purpose: Purpose,
     /// The first word without its path. The rest may contain secrets.
     pub(super) program: String,
 }
@@ -33,8 +33,12 @@ pub(super) fn commands(hook: &str) -> Vec<Command> {
 }
 
 /// Returns the programs of the commands with this purpose, without duplicates.
-pub(super) fn programs(commands: &[Command], duty: Duty) -> BTreeSet<&str> {
-    commands.iter().filter(|command| command.duty == duty).map(|command| command.program.as_str()).collect()
+pub(super) fn programs(commands: &[Command], purpose: Purpose) -> BTreeSet<&str> {
+    commands
+        .iter()
+        .filter(|command| command.purpose == purpose)
+        .map(|command| command.program.as_str())
+        .collect()
 }
 
 /// Splits at `;`, `&` and `|`, and hence at `&&` and `||`, outside of quotes.
@@ -65,30 +69,30 @@ fn command(text: &str) -> Option<Command> {
     let words: Vec<_> = words.map(|word| word.trim_matches(['\'', '"', '{', '}'])).collect();
     let has = |wanted: &str| words.iter().any(|word| word.eq_ignore_ascii_case(wanted));
     let says = |part: &str| text.contains(part);
-    let duty = match program.as_str() {
-        ":" | "true" | "exit" | "sleep" => Duty::Nothing,
-        "nft" if has("masquerade") || has("snat") => Duty::Nat,
-        "nft" if has("table") || has("chain") => Duty::Scaffold,
-        "firewall-cmd" if says("masquerade") => Duty::Nat,
-        "firewall-cmd" if says("-port=") || says("-service=") => Duty::LetIn,
-        "ufw" if has("route") => Duty::Nat,
-        "ufw" if has("allow") => Duty::LetIn,
-        "sysctl" | "echo" if says("forward") && (says("=1") || says("= 1") || has("1")) => Duty::Nat,
-        "sysctl" | "echo" if says("src_valid_mark") => Duty::Nothing,
-        "wg" if has("private-key") => Duty::PrivateKey,
+    let purpose = match program.as_str() {
+        ":" | "true" | "exit" | "sleep" => Purpose::Nothing,
+        "nft" if has("masquerade") || has("snat") => Purpose::Nat,
+        "nft" if has("table") || has("chain") => Purpose::NftTable,
+        "firewall-cmd" if says("masquerade") => Purpose::Nat,
+        "firewall-cmd" if says("-port=") || says("-service=") => Purpose::OpenPort,
+        "ufw" if has("route") => Purpose::Nat,
+        "ufw" if has("allow") => Purpose::OpenPort,
+        "sysctl" | "echo" if says("forward") && (says("=1") || says("= 1") || has("1")) => Purpose::Nat,
+        "sysctl" | "echo" if says("src_valid_mark") => Purpose::Nothing,
+        "wg" if has("private-key") => Purpose::PrivateKey,
         name if name.starts_with("iptables") || name.starts_with("ip6tables") => {
             let table = ["MASQUERADE", "SNAT", "TCPMSS"].into_iter().any(has);
             if table || (has("FORWARD") && has("ACCEPT")) {
-                Duty::Nat
+                Purpose::Nat
             } else if has("INPUT") && has("ACCEPT") {
-                Duty::LetIn
+                Purpose::OpenPort
             } else {
-                Duty::Other
+                Purpose::Other
             }
         }
-        _ => Duty::Other,
+        _ => Purpose::Other,
     };
-    Some(Command { duty, program })
+    Some(Command { purpose, program })
 }
 
 #[cfg(test)]
@@ -96,13 +100,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn duties(hook: &str) -> Vec<Duty> {
-        commands(hook).iter().map(|command| command.duty).collect()
+    fn duties(hook: &str) -> Vec<Purpose> {
+        commands(hook).iter().map(|command| command.purpose).collect()
     }
 
     #[test]
     fn what_people_write_is_known() {
-        use Duty::{LetIn, Nat, Nothing, Other, PrivateKey, Scaffold};
+        use Purpose::{Nat, NftTable, Nothing, OpenPort, Other, PrivateKey};
         for (hook, expected) in [
             ("", vec![]),
             (" ; ", vec![]),
@@ -112,7 +116,7 @@ mod tests {
             ),
             ("/sbin/ip6tables -t nat -D POSTROUTING -o eth0 -j MASQUERADE", vec![Nat]),
             ("iptables-nft -t nat -A POSTROUTING -s 10.8.0.0/24 -j SNAT --to-source 192.0.2.1", vec![Nat]),
-            ("iptables -A INPUT -p udp -m udp --dport 51820 -j ACCEPT;", vec![LetIn]),
+            ("iptables -A INPUT -p udp -m udp --dport 51820 -j ACCEPT;", vec![OpenPort]),
             ("iptables -t mangle -A FORWARD -p tcp -j TCPMSS --clamp-mss-to-pmtu", vec![Nat]),
             ("iptables -P FORWARD ACCEPT", vec![Nat]),
             ("iptables -t nat -A PREROUTING -p tcp --dport 80 -j DNAT --to 10.8.0.2", vec![Other]),
@@ -120,13 +124,13 @@ mod tests {
             ("sysctl -w net.ipv4.ip_forward=1 && sysctl -q net.ipv6.conf.all.forwarding=1", vec![Nat, Nat]),
             ("echo 1 > /proc/sys/net/ipv4/ip_forward", vec![Nat]),
             ("sysctl -w net.ipv4.ip_forward=0", vec![Other]),
-            ("nft add table ip wg", vec![Scaffold]),
+            ("nft add table ip wg", vec![NftTable]),
             (
                 "nft 'add chain ip wg nat { type nat hook postrouting priority 100 ; }'; nft add rule ip wg nat oifname eth0 masquerade",
-                vec![Scaffold, Nat],
+                vec![NftTable, Nat],
             ),
             ("firewall-cmd --zone=public --add-masquerade", vec![Nat]),
-            ("firewall-cmd --add-port=51820/udp", vec![LetIn]),
+            ("firewall-cmd --add-port=51820/udp", vec![OpenPort]),
             ("ufw route allow in on wg0 out on eth0", vec![Nat]),
             ("wg set %i private-key <(cat /etc/wireguard/key)", vec![PrivateKey]),
             ("wg set %i peer x preshared-key /etc/psk", vec![Other]),
@@ -136,7 +140,7 @@ mod tests {
             assert_eq!(duties(hook), expected, "{hook}");
         }
         let told = commands("/usr/bin/curl -H secret https://example.com; 'ip' rule add x; sudo ip link");
-        assert_eq!(programs(&told, Duty::Other).into_iter().collect::<Vec<_>>(), ["curl", "ip"]);
+        assert_eq!(programs(&told, Purpose::Other).into_iter().collect::<Vec<_>>(), ["curl", "ip"]);
     }
 
     proptest! {

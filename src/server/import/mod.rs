@@ -5,13 +5,13 @@
 //! wg-quick file become comments, and a notice says what they did. The clients' private keys that
 //! wg-easy stores are not imported.
 
-mod draft;
 mod error;
-mod hidden;
 mod hooks;
 mod names;
 mod network;
 mod options;
+mod redact;
+mod translation;
 mod wg_easy;
 mod wg_quick;
 
@@ -22,11 +22,11 @@ use super::folder::Folder;
 use super::peers::networks;
 use super::server_file::ServerFile;
 use crate::config::wg_quick::read_input;
-use draft::Draft;
+use translation::Translation;
 
 pub use error::ImportError;
-pub use hidden::without_secrets;
 pub use options::Import;
+pub use redact::redacted;
 
 /// First bytes of an SQLite database.
 const DATABASE: &[u8] = b"SQLite format 3\0";
@@ -71,10 +71,10 @@ impl Import {
             return Err(ImportError::Database(self.source.clone()));
         }
         let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
-        let (format, Draft { text, notices }) = if text.trim_ascii_start().starts_with(b"{") {
-            (Format::WgEasy, wg_easy::draft(self, text)?)
+        let (format, Translation { text, notices }) = if text.trim_ascii_start().starts_with(b"{") {
+            (Format::WgEasy, wg_easy::translate(self, text)?)
         } else {
-            (Format::WgQuick, wg_quick::draft(&self.source, text)?)
+            (Format::WgQuick, wg_quick::translate(&self.source, text)?)
         };
         let mut file = ServerFile::parse(target, text)?;
         let port = file.configuration().interface.listen_port;

@@ -8,13 +8,13 @@ use serde_json::Value;
 use crate::server::PeerName;
 
 /// Maximum length of an imported name in characters; leaves room for a number after it.
-const LONGEST: usize = 60;
+const MAX_IMPORTED_LENGTH: usize = 60;
 
 /// The names in use.
 #[derive(Debug, Default)]
-pub(super) struct Names(HashSet<PeerName>);
+pub(super) struct UniqueNames(HashSet<PeerName>);
 
-impl Names {
+impl UniqueNames {
     /// Adds a name. Returns false if it is in use.
     pub(super) fn insert(&mut self, name: PeerName) -> bool {
         self.0.insert(name)
@@ -23,9 +23,9 @@ impl Names {
     /// Returns and adds the valid, unused name that is closest to `wanted`: without invisible
     /// characters, shortened, with a number if the name is in use. Returns `None` if no valid name
     /// remains.
-    pub(super) fn nearest(&mut self, wanted: &str) -> Option<PeerName> {
+    pub(super) fn unique(&mut self, wanted: &str) -> Option<PeerName> {
         let spaced = wanted.chars().map(|c| if c.is_whitespace() { ' ' } else { c });
-        let visible: String = spaced.filter(|&c| is_visible(c)).take(LONGEST).collect();
+        let visible: String = spaced.filter(|&c| is_visible(c)).take(MAX_IMPORTED_LENGTH).collect();
         let mut text = visible.trim().trim_start_matches(['-', ' ']);
         // a combining character cannot be the first
         let base = loop {
@@ -47,24 +47,24 @@ impl Names {
 
 /// Returns true if the character is visible after another one.
 fn is_visible(c: char) -> bool {
-    let behind: String = ['a', c].iter().collect();
-    matches!(c, '"' | '\'' | '\\') || behind.escape_debug().eq(behind.chars())
+    let text: String = ['a', c].iter().collect();
+    matches!(c, '"' | '\'' | '\\') || text.escape_debug().eq(text.chars())
 }
 
 /// Returns the name of a peer in a comment of another program: wg-easy, wireguard-ui, the
 /// wireguard-install scripts, PiVPN, linuxserver's container, WireGuard Portal, the Prometheus
 /// exporter.
-pub(super) fn in_comment(comment: &str) -> Option<Cow<'_, str>> {
+pub(super) fn peer_name_in_comment(comment: &str) -> Option<Cow<'_, str>> {
     let text = comment.trim_start_matches(['#', ' ', '\t']).trim_end();
     if let Some(rest) = text.strip_prefix("friendly_json") {
-        return in_json(rest.trim_start().strip_prefix('=')?).map(Cow::Owned);
+        return peer_name_in_json(rest.trim_start().strip_prefix('=')?).map(Cow::Owned);
     }
     plain(comment).filter(|name| !name.is_empty()).map(Cow::Borrowed)
 }
 
 /// Returns the name in the JSON that the Prometheus exporter reads as labels of a peer. The keys
 /// are chosen by the user.
-fn in_json(text: &str) -> Option<String> {
+fn peer_name_in_json(text: &str) -> Option<String> {
     let labels: Value = serde_json::from_str(text).ok()?;
     let label = |key: &str| labels.get(key)?.as_str().filter(|name| !name.trim().is_empty());
     let name = ["name", "friendly_name", "display_name", "username"].into_iter().find_map(label);
@@ -154,14 +154,14 @@ mod tests {
             ("# TODO", None),
             ("#", None),
         ] {
-            assert_eq!(in_comment(comment).as_deref(), name, "{comment}");
+            assert_eq!(peer_name_in_comment(comment).as_deref(), name, "{comment}");
         }
     }
 
     #[test]
     fn names_are_made_fit_and_different() {
-        let mut names = Names::default();
-        let mut nearest = |wanted: &str| names.nearest(wanted).map(|name| name.to_string());
+        let mut names = UniqueNames::default();
+        let mut nearest = |wanted: &str| names.unique(wanted).map(|name| name.to_string());
         for (wanted, found) in [
             ("phone", Some("phone")),
             ("phone", Some("phone 2")),
@@ -177,15 +177,15 @@ mod tests {
         ] {
             assert_eq!(nearest(wanted).as_deref(), found, "{wanted:?}");
         }
-        assert_eq!(nearest(&"é".repeat(500)).unwrap().chars().count(), LONGEST);
-        assert_eq!(nearest(&"é".repeat(500)).unwrap().chars().count(), LONGEST + 2);
+        assert_eq!(nearest(&"é".repeat(500)).unwrap().chars().count(), MAX_IMPORTED_LENGTH);
+        assert_eq!(nearest(&"é".repeat(500)).unwrap().chars().count(), MAX_IMPORTED_LENGTH + 2);
     }
 
     proptest! {
         #[test]
         fn a_name_is_always_one(wanted in prop::collection::vec("\\PC{0,5}|.{0,70}|phone", 0..20)) {
-            let mut names = Names::default();
-            let found: Vec<_> = wanted.iter().filter_map(|wanted| names.nearest(wanted)).collect();
+            let mut names = UniqueNames::default();
+            let found: Vec<_> = wanted.iter().filter_map(|wanted| names.unique(wanted)).collect();
             let distinct: HashSet<_> = found.iter().collect();
             prop_assert_eq!(distinct.len(), found.len());
             for name in &found {

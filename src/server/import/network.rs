@@ -15,7 +15,7 @@ const V6_LENGTHS: RangeInclusive<u8> = 64..=64;
 /// Returns the addresses of a server to complete, each with its new prefix length: the longest
 /// usual one whose network contains all peers' addresses of the family. Returns an empty list if an
 /// address already has a network, or for the configuration of a client.
-pub(super) fn missing(interface: &Interface, peers: &[Peer]) -> Vec<(IpAddr, Cidr)> {
+pub(super) fn missing_prefixes(interface: &Interface, peers: &[Peer]) -> Vec<(IpAddr, Cidr)> {
     let is_client = interface.listen_port.is_none() && peers.iter().any(|peer| peer.endpoint.is_some());
     if is_client || interface.addresses.iter().any(|cidr| cidr.prefix() < bits(cidr.address())) {
         return Vec::new();

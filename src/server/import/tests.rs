@@ -526,7 +526,7 @@ fn nothing_secret_is_shown() {
     // keys below the last section
     let conf = translate(&conf.replace("\nPostUp = echo", "\n#PostUp = echo")).unwrap();
     for imported in [json, conf] {
-        let shown = without_secrets(&imported.file);
+        let shown = redacted(&imported.file);
         for seed in [SERVER, PHONE, LAPTOP, TABLET] {
             for hidden in [secret(seed), shared(seed)] {
                 assert!(!shown.contains(&hidden), "{shown}");

@@ -20,11 +20,11 @@ use serde_json::error::Category;
 use serde_json::{Map, Value};
 use zeroize::Zeroize as _;
 
-use super::draft::Draft;
 use super::error::ImportError;
-use super::names::Names;
+use super::names::UniqueNames;
 use super::options::Import;
-use super::wg_quick::renamed;
+use super::translation::Translation;
+use super::wg_quick::rename_notice;
 use crate::config::Cidr;
 use crate::config::wg_quick::{
     Field, Interface, KeyError, KeySource, PresharedKey, PrivateKey, PublicKey, Section, Table, WgQuick,
@@ -53,12 +53,12 @@ const KNOWN_OF_CLIENT: &[&str] = &[
     "oneTimeLinkExpiresAt",
 ];
 /// Maximum number of characters of a client's id in a message.
-const SHOWN: usize = 60;
+const MAX_SHOWN: usize = 60;
 
 /// Translates the JSON in `text`.
-pub(super) fn draft(import: &Import, text: &[u8]) -> Result<Draft, ImportError> {
+pub(super) fn translate(import: &Import, text: &[u8]) -> Result<Translation, ImportError> {
     let json = Json(serde_json::from_slice(text).map_err(|error| syntax(&import.source, &error))?);
-    let root = At { file: &import.source, path: String::new() }.object(Some(&json.0))?;
+    let root = Location { file: &import.source, path: String::new() }.object(Some(&json.0))?;
     let (server, server_at) = root.get("server");
     let (clients, clients_at) = root.get("clients");
     let server = server_at.object(server)?;
@@ -95,11 +95,11 @@ pub(super) fn draft(import: &Import, text: &[u8]) -> Result<Draft, ImportError> 
         let (client, at) = clients.get(id);
         found.push(Client::read(&at.object(client)?)?);
     }
-    found.sort_by(|a, b| (a.address, &a.place).cmp(&(b.address, &b.place)));
-    check(&import.source, &found, &private_key.public_key(), address.address(), &mut notices)?;
-    unknown(&import.source, server.object, KNOWN_OF_SERVER, "server", &mut notices);
+    found.sort_by(|a, b| (a.address, &a.json_path).cmp(&(b.address, &b.json_path)));
+    check_duplicates(&import.source, &found, &private_key.public_key(), address.address(), &mut notices)?;
+    report_unknown(&import.source, server.object, KNOWN_OF_SERVER, "server", &mut notices);
     for client in clients.object.values().filter_map(Value::as_object) {
-        unknown(&import.source, client, KNOWN_OF_CLIENT, "a client", &mut notices);
+        report_unknown(&import.source, client, KNOWN_OF_CLIENT, "a client", &mut notices);
     }
     let mut seen = BTreeSet::new();
     notices.retain(|notice| seen.insert(notice.clone()));
@@ -118,13 +118,13 @@ pub(super) fn draft(import: &Import, text: &[u8]) -> Result<Draft, ImportError> 
     text.push(b"# client. Edit it as you like: wontun keeps what it does not know.\n");
     text.push(WgQuick { interface, peers: Vec::new() }.to_text().as_bytes());
     write_clients(&mut text, &found, &mut notices);
-    Ok(Draft { text: text.into_inner(), notices })
+    Ok(Translation { text: text.into_inner(), notices })
 }
 
 /// The properties of a client that a server needs.
 struct Client {
     /// Path of the client in the JSON.
-    place: String,
+    json_path: String,
     name: String,
     address: IpAddr,
     public_key: PublicKey,
@@ -157,13 +157,21 @@ impl Client {
             other => return Err(at.value(&kind(other), "true or false")),
         };
         let (expires, _) = object.get("expiredAt");
-        let place = object.at.path.clone();
-        Ok(Self { place, name, address, public_key, preshared_key, is_enabled, expires: expires.is_some() })
+        let json_path = object.at.path.clone();
+        Ok(Self {
+            json_path,
+            name,
+            address,
+            public_key,
+            preshared_key,
+            is_enabled,
+            expires: expires.is_some(),
+        })
     }
 }
 
 /// Rejects duplicate keys, and reports duplicate addresses.
-fn check(
+fn check_duplicates(
     file: &Path,
     clients: &[Client],
     server: &PublicKey,
@@ -173,21 +181,21 @@ fn check(
     let mut keys = HashMap::from([(*server, "server")]);
     let mut addresses = HashMap::from([(address, "server")]);
     for client in clients {
-        if let Some(other) = keys.insert(client.public_key, client.place.as_str()) {
+        if let Some(other) = keys.insert(client.public_key, client.json_path.as_str()) {
             return Err(ImportError::Value {
                 file: file.to_owned(),
-                path: format!("{}.publicKey", client.place),
+                path: format!("{}.publicKey", client.json_path),
                 found: format!("the key of {other}"),
                 expected: "a key of its own",
             });
         }
         if let Some(other) =
-            addresses.insert(client.address, client.place.as_str()).filter(|_| client.is_enabled)
+            addresses.insert(client.address, client.json_path.as_str()).filter(|_| client.is_enabled)
         {
             notices.push(format!(
                 "{}: {}.address: {} is that of {other} too; what is sent to it goes to one of them",
                 file.display(),
-                client.place,
+                client.json_path,
                 client.address
             ));
         }
@@ -196,10 +204,16 @@ fn check(
 }
 
 /// Reports the fields with a value that are not imported.
-fn unknown(file: &Path, object: &Map<String, Value>, known: &[&str], whose: &str, notices: &mut Vec<String>) {
-    let says = |value: &Value| !matches!(value, Value::Null) && value.as_str() != Some("");
-    for (key, _) in object.iter().filter(|(key, value)| !known.contains(&key.as_str()) && says(value)) {
-        let key = shortened(key);
+fn report_unknown(
+    file: &Path,
+    object: &Map<String, Value>,
+    known: &[&str],
+    whose: &str,
+    notices: &mut Vec<String>,
+) {
+    let has_value = |value: &Value| !matches!(value, Value::Null) && value.as_str() != Some("");
+    for (key, _) in object.iter().filter(|(key, value)| !known.contains(&key.as_str()) && has_value(value)) {
+        let key = truncate(key);
         notices.push(format!(
             "{}: '{key}' of {whose} is not taken over: wontun does not know it",
             file.display()
@@ -208,19 +222,19 @@ fn unknown(file: &Path, object: &Map<String, Value>, known: &[&str], whose: &str
 }
 
 fn write_clients(text: &mut SecretText, clients: &[Client], notices: &mut Vec<String>) {
-    let mut names = Names::default();
+    let mut names = UniqueNames::default();
     for client in clients {
-        let name = names.nearest(&client.name);
+        let name = names.unique(&client.name);
         let name = name.as_ref().map(ToString::to_string);
         match &name {
-            Some(name) if *name != client.name => notices.push(renamed(&client.name, name)),
+            Some(name) if *name != client.name => notices.push(rename_notice(&client.name, name)),
             Some(_) => {}
             None => notices.push(format!(
                 "{} has no name that can be used: 'wontun peer rename KEY NAME' gives one",
-                client.place
+                client.json_path
             )),
         }
-        let label = name.as_deref().unwrap_or(&client.place);
+        let label = name.as_deref().unwrap_or(&client.json_path);
         let comment = if client.is_enabled {
             text.push(b"\n");
             if client.expires {
@@ -278,28 +292,28 @@ fn syntax(file: &Path, error: &serde_json::Error) -> ImportError {
 
 /// A position in the JSON.
 #[derive(Clone, Debug)]
-struct At<'a> {
+struct Location<'a> {
     file: &'a Path,
     path: String,
 }
 
 /// An object and its position.
 struct Object<'a> {
-    at: At<'a>,
+    at: Location<'a>,
     object: &'a Map<String, Value>,
 }
 
 impl<'a> Object<'a> {
     /// Returns the value of `key`, or `None` if it is missing, null or empty, and its position.
-    fn get(&self, key: &str) -> (Option<&'a Value>, At<'a>) {
-        let says = |value: &&Value| !matches!(value, Value::Null) && value.as_str() != Some("");
-        let (dot, key_shown) = (if self.at.path.is_empty() { "" } else { "." }, shortened(key));
-        let at = At { file: self.at.file, path: format!("{}{dot}{key_shown}", self.at.path) };
-        (self.object.get(key).filter(says), at)
+    fn get(&self, key: &str) -> (Option<&'a Value>, Location<'a>) {
+        let has_value = |value: &&Value| !matches!(value, Value::Null) && value.as_str() != Some("");
+        let (dot, key_shown) = (if self.at.path.is_empty() { "" } else { "." }, truncate(key));
+        let at = Location { file: self.at.file, path: format!("{}{dot}{key_shown}", self.at.path) };
+        (self.object.get(key).filter(has_value), at)
     }
 }
 
-impl<'a> At<'a> {
+impl<'a> Location<'a> {
     fn object(self, value: Option<&'a Value>) -> Result<Object<'a>, ImportError> {
         match value {
             Some(Value::Object(object)) => Ok(Object { at: self, object }),
@@ -342,7 +356,7 @@ fn kind(value: Option<&Value>) -> String {
     }
 }
 
-fn shortened(key: &str) -> String {
-    let start: String = key.chars().take(SHOWN).collect();
+fn truncate(key: &str) -> String {
+    let start: String = key.chars().take(MAX_SHOWN).collect();
     start.escape_debug().to_string()
 }

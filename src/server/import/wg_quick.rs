@@ -3,11 +3,11 @@
 
 use std::path::Path;
 
-use super::draft::Draft;
 use super::error::ImportError;
-use super::hooks::{self, Command, Duty};
-use super::names::{self, Names};
+use super::hooks::{self, Command, Purpose};
+use super::names::{self, UniqueNames};
 use super::network;
+use super::translation::Translation;
 use crate::config::Cidr;
 use crate::config::wg_quick::{
     ErrorKind, Field, Hooks, KeySource, LoadError, Notice, Section, WgQuick, WgQuickError, is_space, items,
@@ -25,9 +25,9 @@ struct Hook {
 }
 
 /// Translates the file in `text`. `source` is its name in messages.
-pub(super) fn draft(source: &Path, text: &[u8]) -> Result<Draft, ImportError> {
-    let parsed = parse(source, text, Hooks::Ignore).map_err(|error| explained(error, text))?;
-    if let Some(hook) = hooks(text).into_iter().find(|hook| hook.has(Duty::PrivateKey)) {
+pub(super) fn translate(source: &Path, text: &[u8]) -> Result<Translation, ImportError> {
+    let parsed = parse(source, text, Hooks::Ignore).map_err(|error| explain(error, text))?;
+    if let Some(hook) = hooks(text).into_iter().find(|hook| hook.has(Purpose::PrivateKey)) {
         return Err(hook.key_by_command(source));
     }
     check_key_files(source, &parsed.configuration)?;
@@ -40,18 +40,18 @@ pub(super) fn draft(source: &Path, text: &[u8]) -> Result<Draft, ImportError> {
     if let Some(notice) = parsed.configuration.leak_warning() {
         notices.push(format!("{}: {notice}", source.display()));
     }
-    let edited = without_commands(source, text, &mut notices);
-    let edited = with_networks(source, edited, &parsed.configuration, &mut notices);
+    let edited = comment_out_unsupported(source, text, &mut notices);
+    let edited = complete_addresses(source, edited, &parsed.configuration, &mut notices);
     let port = parsed.configuration.interface.listen_port.map_or(DEFAULT_WIREGUARD_PORT, u16::from);
-    tell(source, &hooks(text), port, &mut notices);
-    let text = with_names(edited.as_bytes(), &mut notices).into_inner();
-    Ok(Draft { text, notices })
+    report_hooks(source, &hooks(text), port, &mut notices);
+    let text = convert_names(edited.as_bytes(), &mut notices).into_inner();
+    Ok(Translation { text, notices })
 }
 
 /// Returns a more specific error if a hook sets the missing private key.
-fn explained(error: WgQuickError, text: &[u8]) -> ImportError {
+fn explain(error: WgQuickError, text: &[u8]) -> ImportError {
     if error.kind == ErrorKind::Missing(Field::PrivateKey)
-        && let Some(hook) = hooks(text).into_iter().find(|hook| hook.has(Duty::PrivateKey))
+        && let Some(hook) = hooks(text).into_iter().find(|hook| hook.has(Purpose::PrivateKey))
     {
         return hook.key_by_command(&error.file);
     }
@@ -106,8 +106,8 @@ fn hooks(text: &[u8]) -> Vec<Hook> {
 }
 
 impl Hook {
-    fn has(&self, duty: Duty) -> bool {
-        self.commands.iter().any(|command| command.duty == duty)
+    fn has(&self, purpose: Purpose) -> bool {
+        self.commands.iter().any(|command| command.purpose == purpose)
     }
 
     fn key_by_command(&self, source: &Path) -> ImportError {
@@ -117,13 +117,13 @@ impl Hook {
 
 /// Returns the text with Unix line ends, and with commands, `SaveConfig`, `DNS` and AmneziaWG's
 /// keys as comments.
-fn without_commands(source: &Path, text: &[u8], notices: &mut Vec<String>) -> SecretText {
+fn comment_out_unsupported(source: &Path, text: &[u8], notices: &mut Vec<String>) -> SecretText {
     let mut out = SecretText::default();
-    let mut behind_left_out = false;
+    let mut follows_comment = false;
     for (line, number) in lines(text).zip(1..) {
         let place = format!("{}:{number}", source.display());
         let key = key_and_value(line);
-        let is_left_out = match key {
+        let is_commented_out = match key {
             Some((Field::PreUp | Field::PostUp | Field::PreDown | Field::PostDown, _)) => true,
             Some((Field::Dns, _)) => {
                 notices.push(format!("{place}: DNS is left out: wontun does not touch the resolver"));
@@ -138,27 +138,27 @@ fn without_commands(source: &Path, text: &[u8], notices: &mut Vec<String>) -> Se
             // reported by the parser
             _ => name_and_value(line).is_some_and(|(name, _)| amnezia::known_key(&name).is_some()),
         };
-        if is_left_out {
+        if is_commented_out {
             out.push(b"# ");
-        } else if behind_left_out && key.is_none() && !line.trim_ascii().is_empty() {
+        } else if follows_comment && key.is_none() && !line.trim_ascii().is_empty() {
             // an empty line, as a comment directly above the next section would belong to it
             out.push(b"\n");
         }
         out.push(line);
         out.push(b"\n");
-        behind_left_out = is_left_out;
+        follows_comment = is_commented_out;
     }
     out
 }
 
 /// Completes a server's addresses with their networks, if none has room for clients.
-fn with_networks(
+fn complete_addresses(
     source: &Path,
     text: SecretText,
     configuration: &WgQuick,
     notices: &mut Vec<String>,
 ) -> SecretText {
-    let missing = network::missing(&configuration.interface, &configuration.peers);
+    let missing = network::missing_prefixes(&configuration.interface, &configuration.peers);
     if missing.is_empty() {
         return text;
     }
@@ -193,29 +193,29 @@ fn with_networks(
 }
 
 /// Reports the effects of hooks that wontun replaces or drops.
-fn tell(source: &Path, hooks: &[Hook], port: u16, notices: &mut Vec<String>) {
+fn report_hooks(source: &Path, hooks: &[Hook], port: u16, notices: &mut Vec<String>) {
     let file = source.display();
     // nft's tables and chains belong to its rules
-    let translates = hooks.iter().any(|hook| hook.has(Duty::Nat));
-    let is_nat = |hook: &&Hook| hook.has(Duty::Nat) || (translates && hook.has(Duty::Scaffold));
+    let translates = hooks.iter().any(|hook| hook.has(Purpose::Nat));
+    let is_nat = |hook: &&Hook| hook.has(Purpose::Nat) || (translates && hook.has(Purpose::NftTable));
     let nat: Vec<_> = hooks.iter().filter(is_nat).collect();
     if !nat.is_empty() {
         notices.push(format!(
             "{file}: {}: address translation and forwarding are left out: 'wontun serve' does both itself (with 'wontun --config' it is --nat auto)",
-            places(&nat)
+            line_list(&nat)
         ));
     }
-    let lets_in: Vec<_> = hooks.iter().filter(|hook| hook.has(Duty::LetIn)).collect();
+    let lets_in: Vec<_> = hooks.iter().filter(|hook| hook.has(Purpose::OpenPort)).collect();
     if !lets_in.is_empty() {
         notices.push(format!(
             "{file}: {}: what opens this host's firewall is left out: see that it lets UDP port {port} in",
-            places(&lets_in)
+            line_list(&lets_in)
         ));
     }
     for hook in hooks {
-        let mut programs = hooks::programs(&hook.commands, Duty::Other);
+        let mut programs = hooks::programs(&hook.commands, Purpose::Other);
         if !translates {
-            programs.extend(hooks::programs(&hook.commands, Duty::Scaffold));
+            programs.extend(hooks::programs(&hook.commands, Purpose::NftTable));
         }
         if !programs.is_empty() {
             let programs: Vec<_> = programs.iter().map(|name| format!("'{}'", name.escape_debug())).collect();
@@ -229,14 +229,14 @@ fn tell(source: &Path, hooks: &[Hook], port: u16, notices: &mut Vec<String>) {
     }
 }
 
-fn places(hooks: &[&Hook]) -> String {
+fn line_list(hooks: &[&Hook]) -> String {
     let places: Vec<_> = hooks.iter().map(|hook| format!("line {} ({})", hook.line, hook.field)).collect();
     places.join(", ")
 }
 
 /// Converts the peer names in comments of other programs to wontun's comments.
-fn with_names(text: &[u8], notices: &mut Vec<String>) -> SecretText {
-    let mut names = Names::default();
+fn convert_names(text: &[u8], notices: &mut Vec<String>) -> SecretText {
+    let mut names = UniqueNames::default();
     let blocks = outline::blocks(text);
     let peers: Vec<_> = blocks.iter().filter(|block| block.section == Section::Peer).collect();
     let comment =
@@ -254,13 +254,13 @@ fn with_names(text: &[u8], notices: &mut Vec<String>) -> SecretText {
         if has_name {
             continue;
         }
-        let wanted = block.comments.iter().find_map(|line| names::in_comment(comment(line).ok()?));
-        let Some(name) = wanted.as_deref().and_then(|wanted| names.nearest(wanted)) else {
+        let wanted = block.comments.iter().find_map(|line| names::peer_name_in_comment(comment(line).ok()?));
+        let Some(name) = wanted.as_deref().and_then(|wanted| names.unique(wanted)) else {
             unnamed += 1;
             continue;
         };
         if wanted.as_deref() != Some(name.as_str()) {
-            notices.push(renamed(wanted.as_deref().unwrap_or_default(), &name.to_string()));
+            notices.push(rename_notice(wanted.as_deref().unwrap_or_default(), &name.to_string()));
         }
         out.push(text.get(end..block.after_header).unwrap_or_default());
         out.push(format!("# Name = {name}\n").as_bytes());
@@ -278,6 +278,6 @@ fn with_names(text: &[u8], notices: &mut Vec<String>) -> SecretText {
 }
 
 /// Returns the notice about a peer that was renamed.
-pub(super) fn renamed(wanted: &str, name: &str) -> String {
+pub(super) fn rename_notice(wanted: &str, name: &str) -> String {
     format!("the peer '{}' is called '{name}' here", wanted.escape_debug())
 }

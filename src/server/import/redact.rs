@@ -9,7 +9,7 @@ const HIDDEN: &str = "(hidden)";
 /// Returns the text of a file without its secrets. Hides the values of `PrivateKey` and
 /// `PresharedKey` and anything else that may be a key and is not a known public key, in comments
 /// too.
-pub fn without_secrets(file: &ServerFile) -> String {
+pub fn redacted(file: &ServerFile) -> String {
     let peers = file.configuration().peers.iter().map(|peer| peer.public_key);
     let known: Vec<_> = peers.chain([*file.public_key()]).collect();
     let text = String::from_utf8_lossy(file.text());
