@@ -20,7 +20,7 @@ pub enum ClientEndpointError {
     #[error(transparent)]
     Address(#[from] PeerAddressError),
     /// A link-local address: its interface has another name on each host.
-    #[error("'{0}' is link-local, which means something else on each host: give a name or another address")]
+    #[error("'{0}' is link-local, which is only valid on one link: give a name or another address")]
     LinkLocal(String),
 }
 

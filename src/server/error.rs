@@ -25,10 +25,10 @@ pub enum ServerError {
     #[error(transparent)]
     Random(#[from] RandomError),
     /// The folder does not contain the file.
-    #[error("{} is not there: make it with 'wontun init --endpoint HOST', or name its folder with --dir", .0.display())]
+    #[error("{} does not exist: create it with 'wontun init --endpoint HOST', or name its folder with --dir", .0.display())]
     NoFile(PathBuf),
     /// No permission to read or write.
-    #[error("may not {what} {}: run this as root or as the folder's owner", path.display())]
+    #[error("permission denied: cannot {what} {}: run this as root or as the folder's owner", path.display())]
     NotPermitted {
         /// `read` or `write`.
         what: &'static str,
@@ -47,7 +47,7 @@ pub enum ServerError {
     },
     /// The file would change its owner.
     #[error(
-        "{} belongs to user {uid} and group {gid}, which a new version of it cannot be given to ({source}): run this as root or as that user",
+        "{} belongs to user {uid} and group {gid}, and its new version cannot be given the same owner ({source}): run this as root or as that user",
         path.display()
     )]
     Owner {
@@ -64,7 +64,7 @@ pub enum ServerError {
     #[error("{} exists: give the name of a file that does not, or remove it", .0.display())]
     Exists(PathBuf),
     /// Another process holds the lock.
-    #[error("another process has been changing {} for seconds: wait for it, or stop whoever holds {}", path.display(), lock.display())]
+    #[error("another process has locked {} for seconds: wait for it, or stop the process that holds {}", path.display(), lock.display())]
     Locked {
         /// The file.
         path: PathBuf,
@@ -72,7 +72,7 @@ pub enum ServerError {
         lock: PathBuf,
     },
     /// The edited text does not parse to the expected configuration.
-    #[error("{} would say something else than was meant after this change: please report it, and change it by hand", .0.display())]
+    #[error("{} would not parse to the expected configuration after this change: please report it, and change it by hand", .0.display())]
     Edit(PathBuf),
     /// The existing file contradicts an option.
     #[error(
@@ -90,7 +90,7 @@ pub enum ServerError {
         wanted: String,
     },
     /// Two subnets of one address family.
-    #[error("--subnet {0} and {1} are of one kind: give one IPv4 and one IPv6 subnet at most")]
+    #[error("--subnet {0} and {1} are of the same address family: give at most one IPv4 and one IPv6 subnet")]
     Subnets(Subnet, Subnet),
     /// A subnet overlaps a network of this host.
     #[error("the subnet {subnet} overlaps {address} of {interface}: choose another, such as --subnet {}", AlternativeSubnet(*subnet))]
@@ -111,7 +111,7 @@ pub enum ServerError {
     #[error("the peer {0} has that public key already: a client has a key of its own")]
     KeyTaken(String),
     /// The public key of a client is the server's.
-    #[error("that public key is this server's own: give the client's")]
+    #[error("that is the public key of this server: give the client's")]
     ServerKey,
     /// The public key is invalid. The message does not contain it: it may be a private key.
     #[error("--public-key: {0}")]
@@ -134,7 +134,7 @@ pub enum ServerError {
     },
     /// The file does not contain the endpoint for clients.
     #[error(
-        "{} does not say where clients find this server: run 'wontun init --endpoint HOST[:PORT]' once, with the name or address that they know it by",
+        "{} has no endpoint for clients: run 'wontun init --endpoint HOST[:PORT]' once, with the name or address that clients connect to",
         .0.display()
     )]
     NoEndpoint(PathBuf),

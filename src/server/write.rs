@@ -241,8 +241,8 @@ pub(super) fn write_error(path: &Path, source: io::Error) -> ServerError {
         Some(Errno::EACCES | Errno::EPERM) => return ServerError::NotPermitted { what: "write", path },
         Some(Errno::EROFS) => ": mount its folder writable, or choose another",
         Some(Errno::EBUSY) => ": it is a mount point itself, mount its folder instead",
-        Some(Errno::ENOSPC | Errno::EDQUOT) => ": make room there",
-        Some(Errno::ENOENT | Errno::ENOTDIR) => ": make its folder first",
+        Some(Errno::ENOSPC | Errno::EDQUOT) => ": free some space",
+        Some(Errno::ENOENT | Errno::ENOTDIR) => ": create its folder first",
         _ => "",
     };
     ServerError::Write { path, source, remedy }
@@ -323,7 +323,7 @@ mod tests {
         assert!(matches!(create_secret(&secret, b"y"), Err(ServerError::Exists(_))));
         assert_eq!(fs::read(&secret).unwrap(), b"x");
         let nowhere = create_secret(&folder.path().join("none/a.svg"), b"x").unwrap_err().to_string();
-        assert!(nowhere.contains("none/a.svg") && nowhere.contains("make its folder"), "{nowhere}");
+        assert!(nowhere.contains("none/a.svg") && nowhere.contains("create its folder"), "{nowhere}");
     }
 
     #[test]

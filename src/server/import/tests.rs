@@ -165,7 +165,10 @@ fn other_versions_of_wg_easy() {
     late["clients"]["b7e6f0aa-52b6-4f0c-9d3c-0d1d4e8f2b6a"].as_object_mut().unwrap().remove("privateKey");
     let imported = translate(&pretty(&late)).unwrap();
     let said = imported.notices.join("\n");
-    assert!(said.contains("'phone' was to expire") && said.contains("'allowedIPs' of a client"), "{said}");
+    assert!(
+        said.contains("'phone' has an expiry date") && said.contains("'allowedIPs' of a client"),
+        "{said}"
+    );
     assert_eq!(imported.notices.len(), 4, "{said}");
     assert_eq!(peers(&imported).len(), 2);
 
@@ -206,7 +209,7 @@ fn names_of_wg_easy_are_made_fit() {
     let names: Vec<_> = peers(&imported).into_iter().map(|(name, ..)| name).collect();
     assert_eq!(names, ["phone", "a PrivateKey = b", "phone 2"]);
     assert!(
-        imported.notices.iter().any(|notice| notice == "the peer 'phone' is called 'phone 2' here"),
+        imported.notices.iter().any(|notice| notice == "the peer 'phone' is renamed to 'phone 2'"),
         "{imported:?}"
     );
 }
@@ -362,7 +365,7 @@ fn a_file_of_windows_with_everything() {
     assert_eq!(strict.interface.fwmark.map(u32::from), Some(16));
     let said = imported.notices.join("\n");
     for part in [
-        "wg0.x:5: DNS is left out",
+        "wg0.x:5: DNS is ignored",
         "wg0.x:7: SaveConfig is left out",
         "wg0.x:8: PostUp is left out: it runs 'curl', 'ip',",
         "wg0.x:9: PostUp is left out: it runs 'nft',",

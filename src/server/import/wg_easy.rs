@@ -84,7 +84,7 @@ pub(super) fn translate(import: &Import, text: &[u8]) -> Result<Translation, Imp
     let port = given.or(import.endpoint.as_ref().map(ClientEndpoint::port)).unwrap_or(DEFAULT_WIREGUARD_PORT);
     if given.is_none() {
         notices.push(format!(
-            "{}: does not say on which port wg-easy listened (its WG_PORT): it is {port} here; if it was another, give --listen-port",
+            "{}: does not contain wg-easy's port (WG_PORT): {port} is assumed; if it was another, give --listen-port",
             import.source.display()
         ));
     }
@@ -214,10 +214,7 @@ fn report_unknown(
     let has_value = |value: &Value| !matches!(value, Value::Null) && value.as_str() != Some("");
     for (key, _) in object.iter().filter(|(key, value)| !known.contains(&key.as_str()) && has_value(value)) {
         let key = truncate(key);
-        notices.push(format!(
-            "{}: '{key}' of {whose} is not taken over: wontun does not know it",
-            file.display()
-        ));
+        notices.push(format!("{}: '{key}' of {whose} is not imported: unknown to wontun", file.display()));
     }
 }
 
@@ -239,7 +236,7 @@ fn write_clients(text: &mut SecretText, clients: &[Client], notices: &mut Vec<St
             text.push(b"\n");
             if client.expires {
                 notices.push(format!(
-                    "'{label}' was to expire, which wontun does not do: 'wontun peer remove' does it by hand"
+                    "'{label}' has an expiry date, which wontun does not support: remove the peer with 'wontun peer remove'"
                 ));
             }
             ""

@@ -126,7 +126,7 @@ fn comment_out_unsupported(source: &Path, text: &[u8], notices: &mut Vec<String>
         let is_commented_out = match key {
             Some((Field::PreUp | Field::PostUp | Field::PreDown | Field::PostDown, _)) => true,
             Some((Field::Dns, _)) => {
-                notices.push(format!("{place}: DNS is left out: wontun does not touch the resolver"));
+                notices.push(format!("{place}: DNS is ignored: wontun does not configure the resolver"));
                 true
             }
             Some((Field::SaveConfig, value)) if value.eq_ignore_ascii_case("true") => {
@@ -279,5 +279,5 @@ fn convert_names(text: &[u8], notices: &mut Vec<String>) -> SecretText {
 
 /// Returns the notice about a peer that was renamed.
 pub(super) fn rename_notice(wanted: &str, name: &str) -> String {
-    format!("the peer '{}' is called '{name}' here", wanted.escape_debug())
+    format!("the peer '{}' is renamed to '{name}'", wanted.escape_debug())
 }

@@ -45,7 +45,7 @@ fn what_cannot_be_is_refused_in_one_line_and_changes_nothing() {
     assert!(!server.dir.exists());
     server.refused(&["init", "--subnet", "192.0.2.0/25"], 78, "overlaps 192.0.2.1/24 of eth0");
     server.refused(&["init", "--subnet", "10.8.0.1/24"], 2, "10.8.0.0/24");
-    server.refused(&["init", "--subnet", "10.1.0.0/24,10.2.0.0/24"], 2, "of one kind");
+    server.refused(&["init", "--subnet", "10.1.0.0/24,10.2.0.0/24"], 2, "of the same address family");
     server.refused(&["init", "--endpoint", "two words"], 2, "two words");
     server.refused(&["init", "--listen-port", "0"], 2, "--listen-port");
     server.refused(&["init", "--dns", "9.9.9"], 2, "'9.9.9'");

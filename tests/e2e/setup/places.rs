@@ -23,7 +23,7 @@ fn a_full_disk_leaves_the_old_file_whole() {
     let before = text(&server);
     server.site.shell(&format!("head -c 4096 /dev/zero >{dir}/filler"));
     let run = server.run(&["peer", "add", "phone"]);
-    assert!(run.code() == 1 && run.stderr.contains("make room there"), "{run:?}");
+    assert!(run.code() == 1 && run.stderr.contains("free some space"), "{run:?}");
     assert_eq!(run.stdout, "", "a file for a client that the server does not know");
     assert_eq!(text(&server), before);
     server.site.shell(&format!("rm {dir}/filler"));

@@ -217,7 +217,7 @@ impl<'traffic> Soak<'traffic> {
         let before = self.server_file();
         self.folder.site.shell(&format!("! dd if=/dev/zero of={} bs=4k 2>/dev/null", fill.display()));
         let refused = self.folder.run(&["peer", "add", "guest"]);
-        assert!(refused.code() == 1 && refused.stderr.contains("make room there"), "{refused:?}");
+        assert!(refused.code() == 1 && refused.stderr.contains("free some space"), "{refused:?}");
         assert_eq!(refused.stdout, "", "nobody gets a file of a peer that is none");
         assert_eq!(self.server_file(), before);
         let names = self.folder.site.shell(&format!("ls -A {}", self.folder.dir.display()));
