@@ -7,7 +7,7 @@ use tracing::warn;
 use super::link_watch::LinkWatch;
 use super::lookups::{Lookups, Question};
 use super::reconcile::Reconciler;
-use super::service::Service;
+use super::service_manager::ServiceManager;
 use super::tunnel::Tunnel;
 use crate::config::TunName;
 use crate::messages::{Address, ToTunnel};
@@ -36,7 +36,7 @@ pub struct Context {
     pub(super) link: LinkWatch,
     pub(super) tunnel: Tunnel,
     pub(super) lookups: Lookups,
-    pub(super) service: Service,
+    pub(super) service_manager: ServiceManager,
     pub(super) nursery: Nursery,
     pub(super) signals: Signals,
     pub(super) stop: Option<Stop>,
@@ -62,7 +62,7 @@ impl Context {
     }
 
     /// Restarts the resolver process if that is due.
-    pub(super) fn serve_lookups(&mut self) {
+    pub(super) fn handle_lookup_timeout(&mut self) {
         let failed = self.lookups.restart(&mut self.nursery, self.now);
         if let Some(error) = failed {
             warn!(%error, "the resolver process cannot be started again; trying again later");

@@ -140,9 +140,9 @@ impl<M: Mode> Supervisor<M> {
                 other => self.mode.handle_ready(&mut self.context, other, events),
             }
         }
-        self.context.serve_service();
-        self.context.serve_lookups();
-        self.context.serve_name(&mut self.mode);
+        self.context.handle_notify_timeout();
+        self.context.handle_lookup_timeout();
+        self.context.handle_rename_timeout(&mut self.mode);
         self.mode.handle_timeouts(&mut self.context);
         self.context.reconcile(&mut self.mode);
         self.context.send_host(&self.mode);
@@ -155,7 +155,7 @@ impl<M: Mode> Supervisor<M> {
         let repairs = context.reconciler.deadline(context.now);
         let deadlines = [
             self.mode.deadline(),
-            context.service.deadline(),
+            context.service_manager.deadline(),
             context.lookups.deadline(),
             context.tunnel.deadline(),
             repairs,

@@ -17,7 +17,7 @@ mod lookups;
 mod mode;
 mod plain;
 mod reconcile;
-mod service;
+mod service_manager;
 mod socket_budget;
 mod sockets;
 mod start;

@@ -18,7 +18,7 @@ use super::link_watch::LinkWatch;
 use super::lookups::Lookups;
 use super::mode::Mode;
 use super::reconcile::Reconciler;
-use super::service::Service;
+use super::service_manager::ServiceManager;
 use super::tunnel::Tunnel;
 use crate::config::{TunName, Tuning};
 use crate::control::health::HealthListener;
@@ -196,7 +196,7 @@ impl Starting {
             link,
             tunnel,
             lookups: self.lookups,
-            service: Service::new(self.notifier),
+            service_manager: ServiceManager::new(self.notifier),
             nursery: self.nursery,
             signals: Signals::open().map_err(system("blocking signals"))?,
             stop: None,

@@ -131,7 +131,7 @@ impl Context {
         let old = std::mem::replace(&mut self.name, name);
         let identity = &mut self.link.identity;
         (identity.due, identity.failed) = (Some(self.now), 0);
-        self.serve_name(mode);
+        self.handle_rename_timeout(mode);
         let tun = &self.name;
         info!(
             %tun,
@@ -142,7 +142,7 @@ impl Context {
     }
 
     /// Updates what does not have the device's current name yet, if that is due.
-    pub(in crate::supervisor) fn serve_name(&mut self, mode: &mut impl Mode) {
+    pub(in crate::supervisor) fn handle_rename_timeout(&mut self, mode: &mut impl Mode) {
         if self.link.identity.due.is_none_or(|due| due > self.now) {
             return;
         }

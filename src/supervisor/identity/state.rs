@@ -25,9 +25,9 @@ impl Identity {
         }
     }
 
-    /// Returns the time at which [`Context::serve_name`] is due.
+    /// Returns the time at which [`Context::handle_rename_timeout`] is due.
     ///
-    /// [`Context::serve_name`]: crate::supervisor::context::Context::serve_name
+    /// [`Context::handle_rename_timeout`]: crate::supervisor::context::Context::serve_name
     pub(in crate::supervisor) const fn deadline(&self) -> Option<Instant> {
         self.due
     }

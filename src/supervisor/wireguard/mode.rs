@@ -95,10 +95,10 @@ impl Mode for WireGuard {
     }
 
     fn handle_timeouts(&mut self, context: &mut Context) {
-        self.serve_uapi(context.now);
-        self.look_at_ruleset(context);
-        self.serve_routes(context);
-        self.serve_remembered(context);
+        self.handle_uapi_timeout(context.now);
+        self.handle_ruleset_timeout(context);
+        self.handle_route_timeout(context);
+        self.handle_endpoint_cache_timeout(context);
         self.close_bypass(context, None);
     }
 

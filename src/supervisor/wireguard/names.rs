@@ -113,7 +113,7 @@ impl WireGuard {
     }
 
     /// Tries remembered addresses and writes their file, as far as that is due.
-    pub(super) fn serve_remembered(&mut self, context: &mut Context) {
+    pub(super) fn handle_endpoint_cache_timeout(&mut self, context: &mut Context) {
         for key in self.remembered.take_due(context.now) {
             self.try_remembered(context, &key);
         }

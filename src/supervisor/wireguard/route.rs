@@ -134,13 +134,13 @@ impl WireGuard {
         }
     }
 
-    /// Returns the time at which [`Self::serve_routes`] is due.
+    /// Returns the time at which [`Self::handle_route_timeout`] is due.
     pub(super) fn routes_deadline(&self) -> Option<Instant> {
         [self.routes_due, self.ipv6_due].into_iter().flatten().min()
     }
 
     /// Adapts the routes to the peers' addresses, if that is due.
-    pub(super) fn serve_routes(&mut self, context: &mut Context) {
+    pub(super) fn handle_route_timeout(&mut self, context: &mut Context) {
         if self.ipv6_due.is_some_and(|at| context.now >= at) {
             self.ipv6_due = None;
             context.reconciler.note_change(Piece::Addresses);

@@ -42,7 +42,7 @@ impl WireGuard {
 
     /// Schedules a check, some time after a change, for rules of other programs that drop what this
     /// tunnel forwards.
-    pub(super) fn look_at_ruleset(&mut self, context: &mut Context) {
+    pub(super) fn handle_ruleset_timeout(&mut self, context: &mut Context) {
         if self.firewall.ruleset.take_look(context.now) {
             context.reconciler.note_change(Piece::Settings);
         }

@@ -51,8 +51,8 @@ impl WireGuard {
         }
     }
 
-    /// Accepts connections again after a error_response, if that is due.
-    pub(in crate::supervisor::wireguard) fn serve_uapi(&mut self, now: Instant) {
+    /// Accepts connections again after a failure, if that is due.
+    pub(in crate::supervisor::wireguard) fn handle_uapi_timeout(&mut self, now: Instant) {
         if self.uapi.retry_at.is_some_and(|at| now >= at) {
             self.accept_uapi(now);
         }

@@ -6,4 +6,4 @@
 mod notify;
 mod state;
 
-pub(super) use state::Service;
+pub(super) use state::ServiceManager;

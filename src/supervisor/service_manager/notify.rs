@@ -16,22 +16,22 @@ const LEAST_INTERVAL: Duration = Duration::from_millis(1);
 impl Context {
     /// Sends READY=1 once the tunnel process has answered a probe.
     pub(in crate::supervisor) fn notify_ready(&mut self) {
-        if self.service.notifier.is_some() {
-            self.service.ready_after = Some(self.tunnel.probe());
+        if self.service_manager.notifier.is_some() {
+            self.service_manager.ready_after = Some(self.tunnel.probe());
         }
     }
 
     /// Sends RELOADING=1; [`Self::notify_ready`] must follow.
     pub(in crate::supervisor) fn notify_reloading(&mut self) {
         self.reconciler.reload_error = None;
-        if let Some(notifier) = &mut self.service.notifier {
+        if let Some(notifier) = &mut self.service_manager.notifier {
             notifier.reloading();
         }
     }
 
     /// Sends STOPPING=1.
     pub(in crate::supervisor) fn notify_stopping(&mut self) {
-        if let Some(notifier) = &mut self.service.notifier {
+        if let Some(notifier) = &mut self.service_manager.notifier {
             notifier.stopping("stopping");
         }
     }
@@ -40,61 +40,63 @@ impl Context {
     pub(in crate::supervisor) fn handle_alive(&mut self, probe: u64, status: Status) {
         let text = self.status_text(status);
         let now = self.now;
-        let service = &mut self.service;
-        let Some(notifier) = &mut service.notifier else { return };
+        let service_manager = &mut self.service_manager;
+        let Some(notifier) = &mut service_manager.notifier else { return };
         let is_answered = |asked: Option<u64>| asked.is_some_and(|asked| probe >= asked);
-        if is_answered(service.ready_after) {
-            service.ready_after = None;
+        if is_answered(service_manager.ready_after) {
+            service_manager.ready_after = None;
             notifier.ready(&text);
-            if service.status_at.is_none() {
-                service.watchdog = notifier.watchdog().map(|time| {
+            if service_manager.status_at.is_none() {
+                service_manager.watchdog = notifier.watchdog().map(|time| {
                     let interval = (time / 2).max(LEAST_INTERVAL);
                     Watchdog { interval, probe_at: now, probe: None }
                 });
-                service.status_at = Some(now + STATUS_INTERVAL);
+                service_manager.status_at = Some(now + STATUS_INTERVAL);
             }
-            service.sent_status = text;
-        } else if is_answered(service.status_after) {
-            service.status_after = None;
-            if text != service.sent_status {
+            service_manager.sent_status = text;
+        } else if is_answered(service_manager.status_after) {
+            service_manager.status_after = None;
+            if text != service_manager.sent_status {
                 notifier.status(&text);
-                service.sent_status = text;
+                service_manager.sent_status = text;
             }
         }
-        if let Some(watchdog) = service.watchdog.as_mut().filter(|watchdog| is_answered(watchdog.probe)) {
+        if let Some(watchdog) =
+            service_manager.watchdog.as_mut().filter(|watchdog| is_answered(watchdog.probe))
+        {
             watchdog.probe = None;
             notifier.alive();
         }
-        service.settle(now);
+        service_manager.schedule_retry(now);
     }
 
     /// Sends notifications that are due.
-    pub(in crate::supervisor) fn serve_service(&mut self) {
+    pub(in crate::supervisor) fn handle_notify_timeout(&mut self) {
         let now = self.now;
         let is_due = |at: Option<Instant>| at.is_some_and(|at| now >= at);
         if self
-            .service
+            .service_manager
             .watchdog
             .as_ref()
             .is_some_and(|watchdog| watchdog.probe.is_none() && now >= watchdog.probe_at)
         {
             let probe = self.tunnel.probe();
-            if let Some(watchdog) = &mut self.service.watchdog {
+            if let Some(watchdog) = &mut self.service_manager.watchdog {
                 watchdog.probe_at = now + watchdog.interval;
                 watchdog.probe = Some(probe);
             }
         }
-        if is_due(self.service.status_at) {
-            self.service.status_at = Some(now + STATUS_INTERVAL);
-            self.service.status_after = Some(self.tunnel.probe());
+        if is_due(self.service_manager.status_at) {
+            self.service_manager.status_at = Some(now + STATUS_INTERVAL);
+            self.service_manager.status_after = Some(self.tunnel.probe());
         }
-        if is_due(self.service.retry_at)
-            && let Some(notifier) = &mut self.service.notifier
+        if is_due(self.service_manager.retry_at)
+            && let Some(notifier) = &mut self.service_manager.notifier
         {
-            self.service.retry_at = None;
+            self.service_manager.retry_at = None;
             notifier.flush();
         }
-        self.service.settle(now);
+        self.service_manager.schedule_retry(now);
     }
 
     /// Returns the state of the tunnel in one line.
@@ -109,15 +111,17 @@ impl Context {
         if !self.link.up && !self.link.away {
             let _ = write!(text, "{} is down; ", self.name);
         }
-        text + &describe(status)
+        text + &format_status(status)
     }
 }
 
-fn describe(status: Status) -> String {
+fn format_status(status: Status) -> String {
     match status {
         Status::WireGuard { connected, peers, handshake } => {
-            let handshake = handshake
-                .map_or_else(|| "no handshake yet".to_owned(), |age| format!("last handshake {}", ago(age)));
+            let handshake = handshake.map_or_else(
+                || "no handshake yet".to_owned(),
+                |age| format!("last handshake {}", format_age(age)),
+            );
             format!("{connected} of {peers} peers connected, {handshake}")
         }
         Status::PlainServer { has_client: false } => "waiting for a client".to_owned(),
@@ -128,7 +132,7 @@ fn describe(status: Status) -> String {
 }
 
 /// Formats an age so coarsely that the text seldom changes.
-fn ago(age: Duration) -> String {
+fn format_age(age: Duration) -> String {
     const MINUTE: u64 = 60;
     const HOUR: u64 = 60 * MINUTE;
     const DAY: u64 = 24 * HOUR;
@@ -146,8 +150,8 @@ mod tests {
 
     #[test]
     fn an_age_is_told_coarsely() {
-        let told =
-            [0, 59, 60, 3599, 3600, 86_399, 86_400, 1_000_000].map(|age| ago(Duration::from_secs(age)));
+        let told = [0, 59, 60, 3599, 3600, 86_399, 86_400, 1_000_000]
+            .map(|age| format_age(Duration::from_secs(age)));
         let minute = "less than a minute ago";
         assert_eq!(
             told,

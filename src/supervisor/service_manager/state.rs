@@ -10,7 +10,7 @@ const RETRY: Duration = Duration::from_millis(100);
 
 /// State of the notifications.
 #[derive(Debug, Default)]
-pub(in crate::supervisor) struct Service {
+pub(in crate::supervisor) struct ServiceManager {
     /// `None` unless the process was started by a service manager.
     pub(super) notifier: Option<Notifier>,
     pub(super) watchdog: Option<Watchdog>,
@@ -32,20 +32,20 @@ pub(super) struct Watchdog {
     pub(super) probe: Option<u64>,
 }
 
-impl Service {
+impl ServiceManager {
     pub(in crate::supervisor) fn new(notifier: Option<Notifier>) -> Self {
         Self { notifier, ..Self::default() }
     }
 
     /// Schedules another attempt if messages did not fit the queue.
-    pub(super) fn settle(&mut self, now: Instant) {
+    pub(super) fn schedule_retry(&mut self, now: Instant) {
         let is_behind = self.notifier.as_ref().is_some_and(Notifier::is_behind);
         self.retry_at = is_behind.then(|| self.retry_at.unwrap_or(now + RETRY));
     }
 
-    /// Returns the time at which [`Context::serve_service`] is due.
+    /// Returns the time at which [`Context::handle_notify_timeout`] is due.
     ///
-    /// [`Context::serve_service`]: crate::supervisor::context::Context::serve_service
+    /// [`Context::handle_notify_timeout`]: crate::supervisor::context::Context::serve_service
     pub(in crate::supervisor) fn deadline(&self) -> Option<Instant> {
         let probe_at = self.watchdog.as_ref().filter(|watchdog| watchdog.probe.is_none());
         [probe_at.map(|watchdog| watchdog.probe_at), self.status_at, self.retry_at]
@@ -62,16 +62,17 @@ mod tests {
     #[test]
     fn the_next_thing_that_is_due_is_what_wakes_the_loop() {
         let at = |seconds| Instant::from_boot(Duration::from_secs(seconds));
-        let mut service = Service::default();
-        assert_eq!(service.deadline(), None, "nobody listens: no wake-up");
-        service.status_at = Some(at(30));
-        service.watchdog = Some(Watchdog { interval: Duration::from_secs(5), probe_at: at(20), probe: None });
-        assert_eq!(service.deadline(), Some(at(20)));
-        service.retry_at = Some(at(10));
-        assert_eq!(service.deadline(), Some(at(10)));
-        service.retry_at = None;
-        service.watchdog =
+        let mut service = ServiceManager::default();
+        assert_eq!(service_manager.deadline(), None, "nobody listens: no wake-up");
+        service_manager.status_at = Some(at(30));
+        service_manager.watchdog =
+            Some(Watchdog { interval: Duration::from_secs(5), probe_at: at(20), probe: None });
+        assert_eq!(service_manager.deadline(), Some(at(20)));
+        service_manager.retry_at = Some(at(10));
+        assert_eq!(service_manager.deadline(), Some(at(10)));
+        service_manager.retry_at = None;
+        service_manager.watchdog =
             Some(Watchdog { interval: Duration::from_secs(5), probe_at: at(20), probe: Some(1) });
-        assert_eq!(service.deadline(), Some(at(30)), "an unanswered probe is not repeated");
+        assert_eq!(service_manager.deadline(), Some(at(30)), "an unanswered probe is not repeated");
     }
 }
