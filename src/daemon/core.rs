@@ -93,13 +93,13 @@ pub(super) struct LinkState {
     pub(super) mtu: u32,
     pub(super) is_up: bool,
     /// True if it was moved to another network namespace.
-    pub(super) is_away: bool,
+    pub(super) is_in_other_netns: bool,
 }
 
 impl LinkState {
     pub(super) const fn new(index: u32, link: messages::Link) -> Self {
-        let messages::Link { mtu, is_up, is_away } = link;
-        Self { index, mtu, is_up, is_away }
+        let messages::Link { mtu, is_up, is_in_other_netns } = link;
+        Self { index, mtu, is_up, is_in_other_netns }
     }
 }
 
@@ -273,7 +273,7 @@ impl Core {
     /// Returns true if a datagram came to `local` through the tunnel's own tun: it is one of this
     /// host, sent there by a wrong route.
     pub(super) fn is_from_own_tun(&self, local: Option<Local>) -> bool {
-        local.is_some_and(|local| local.interface == self.link.index) && !self.link.is_away
+        local.is_some_and(|local| local.interface == self.link.index) && !self.link.is_in_other_netns
     }
 
     /// Returns the sum of the workers' counters.

@@ -79,7 +79,7 @@ impl Core {
         if let Some(trouble) = &self.supervisor.host.trouble {
             return Err(trouble.clone());
         }
-        if self.link.is_away {
+        if self.link.is_in_other_netns {
             Ok(format!(
                 "the event loop of {tun} responds; the device is in another network namespace and not monitored"
             ))

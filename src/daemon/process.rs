@@ -252,7 +252,7 @@ mod tests {
         ToTunnel::Start(Box::new(Start {
             tun: TunName::default(),
             index: 7,
-            link: Link { mtu: 1420, is_up: true, is_away: false },
+            link: Link { mtu: 1420, is_up: true, is_in_other_netns: false },
             workers: 1,
             clamps_mss: false,
             offload: false,

@@ -143,9 +143,9 @@ impl Core {
 
     /// Records the current state of the device.
     fn handle_link(&mut self, mode: &mut impl Mode, link: messages::Link) -> Result<(), DaemonError> {
-        let was_away = std::mem::replace(&mut self.link.is_away, link.is_away);
+        let was_away = std::mem::replace(&mut self.link.is_in_other_netns, link.is_in_other_netns);
         (self.link.mtu, self.link.is_up) = (link.mtu, link.is_up);
-        if link.is_away && !was_away {
+        if link.is_in_other_netns && !was_away {
             // deleted, which reading the tun reports, or moved to another network namespace, where
             // it still works
             (0..self.worker_count()).for_each(|worker| self.post_to(worker, Token::Tun));

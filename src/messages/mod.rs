@@ -251,7 +251,7 @@ pub struct Link {
     /// True if the device is up.
     pub is_up: bool,
     /// True if it was moved to another network namespace.
-    pub is_away: bool,
+    pub is_in_other_netns: bool,
 }
 
 /// A queue of the TUN device.

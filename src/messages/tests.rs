@@ -38,7 +38,7 @@ fn samples() -> Vec<Vec<u8>> {
         ToTunnel::Start(Box::new(Start {
             tun: "tun0".parse().unwrap(),
             index: 3,
-            link: Link { mtu: 1420, is_up: true, is_away: false },
+            link: Link { mtu: 1420, is_up: true, is_in_other_netns: false },
             workers: 2,
             clamps_mss: true,
             offload: true,

@@ -19,7 +19,7 @@ impl Context {
         for _ in 0..BUDGET {
             match self.link.monitor.poll_event() {
                 Ok(None) => {
-                    self.handle_link_news(mode);
+                    self.handle_link_events(mode);
                     return;
                 }
                 Ok(Some(LinkEvent::Other)) => {}
@@ -35,20 +35,23 @@ impl Context {
                     self.tunnel.send(&ToTunnel::AddressLost(address));
                 }
                 Ok(Some(LinkEvent::HostChanged)) => self.reconciler.note_change(Piece::Settings),
-                Ok(Some(LinkEvent::Changed(state))) => self.link.news.push_state(state),
+                Ok(Some(LinkEvent::Changed(state))) => self.link.pending_events.push_state(state),
                 // reading the state of a deleted device fails, which is handled then
                 Ok(Some(LinkEvent::Overrun)) => {
-                    self.link.news.any = true;
+                    self.link.pending_events.is_pending = true;
                     self.reconciler.note_overrun();
                 }
-                Ok(Some(LinkEvent::Deleted)) => self.link.news.any = true,
+                Ok(Some(LinkEvent::Deleted)) => self.link.pending_events.is_pending = true,
                 Ok(Some(LinkEvent::Moved(index))) => {
-                    (self.link.news.any, self.link.news.moved) = (true, Some(index));
+                    (self.link.pending_events.is_pending, self.link.pending_events.moved) =
+                        (true, Some(index));
                 }
                 // it may be the tunnel's device that comes back
-                Ok(Some(LinkEvent::OtherLink)) => self.link.news.any |= self.link.away,
+                Ok(Some(LinkEvent::OtherLink)) => {
+                    self.link.pending_events.is_pending |= self.link.is_in_other_netns
+                }
                 Err(error) => {
-                    if let Some(suppressed) = self.link.quiet.allow(self.now) {
+                    if let Some(suppressed) = self.link.log_limit.allow(self.now) {
                         warn!(%error, suppressed, "changes of the device are not heard");
                     }
                     return;
@@ -57,47 +60,47 @@ impl Context {
         }
     }
 
-    fn handle_link_news(&mut self, mode: &mut impl Mode) {
-        let news = std::mem::take(&mut self.link.news);
-        if !news.any {
+    fn handle_link_events(&mut self, mode: &mut impl Mode) {
+        let events = std::mem::take(&mut self.link.pending_events);
+        if !events.is_pending {
             return;
         }
-        let state = match self.read_link(&news) {
+        let state = match self.read_link(&events) {
             Ok(state) => state,
-            Err(LinkError::NoDevice { .. }) => return self.leave(mode, &news),
+            Err(LinkError::NoDevice { .. }) => return self.handle_netns_left(mode, &events),
             Err(error) => {
-                if let Some(suppressed) = self.link.quiet.allow(self.now) {
+                if let Some(suppressed) = self.link.log_limit.allow(self.now) {
                     warn!(%error, suppressed, "the device's state cannot be read");
                 }
                 return;
             }
         };
         self.adopt_name(mode);
-        let was_away = self.link.away || news.moved.is_some();
-        let state = if was_away { self.come_back(mode, state) } else { state };
-        self.link.away = false;
+        let was_in_other_netns = self.link.is_in_other_netns || events.moved.is_some();
+        let state = if was_in_other_netns { self.handle_netns_return(mode, state) } else { state };
+        self.link.is_in_other_netns = false;
         let old_mtu = std::mem::replace(&mut self.link.mtu, state.mtu);
-        let has_ipv6_again = state.mtu >= IPV6_MIN_MTU && (news.shrank || old_mtu < IPV6_MIN_MTU);
+        let has_ipv6_again = state.mtu >= IPV6_MIN_MTU && (events.lost_ipv6 || old_mtu < IPV6_MIN_MTU);
         let was_up = std::mem::replace(&mut self.link.up, state.up);
         if old_mtu != state.mtu {
-            self.link.fit_super_packets();
+            self.link.adapt_gso_size();
         }
         let tun = &self.name;
         let mut came_up = false;
         let wants_other_mtu = self.link.wanted_mtu.is_some_and(|mtu| mtu != state.mtu);
-        if self.link.configured && (!state.up || wants_other_mtu) {
+        if self.link.is_managed && (!state.up || wants_other_mtu) {
             self.reconciler.note_change(Piece::Device);
         }
         if !state.up {
             if was_up
-                && !self.link.configured
-                && let Some(suppressed) = self.link.quiet.allow(self.now)
+                && !self.link.is_managed
+                && let Some(suppressed) = self.link.log_limit.allow(self.now)
             {
-                self.link.told_down = true;
+                self.link.reported_down = true;
                 warn!(%tun, suppressed, "{tun} is down, no packet passes until it is up again (ip link set {tun} up)");
             }
-        } else if !was_up || news.fell || was_away || has_ipv6_again {
-            if std::mem::replace(&mut self.link.told_down, false) {
+        } else if !was_up || events.went_down || was_in_other_netns || has_ipv6_again {
+            if std::mem::replace(&mut self.link.reported_down, false) {
                 info!(%tun, "{tun} is up again");
             }
             self.restore_addresses();
@@ -112,11 +115,11 @@ impl Context {
     /// Restores the device's state and the configured MTU, if wontun manages them.
     pub(super) fn compare_device(&mut self, mode: &mut impl Mode, is_allowed: bool) -> Compared {
         // its index may belong to another device
-        if self.link.away {
+        if self.link.is_in_other_netns {
             return Compared::default();
         }
         match self.restore_device(mode, is_allowed) {
-            Ok(compared) => Compared { error: self.foreign_holder(), ..compared },
+            Ok(compared) => Compared { error: self.attachment_warning(), ..compared },
             // deleted, or moved to another network namespace
             Err(LinkError::NoDevice { .. }) => Compared::default(),
             Err(error) => Compared { error: Some(error.to_string()), ..Compared::default() },
@@ -124,7 +127,7 @@ impl Context {
     }
 
     fn restore_device(&mut self, mode: &mut impl Mode, is_allowed: bool) -> Result<Compared, LinkError> {
-        if !self.link.configured || self.link.away {
+        if !self.link.is_managed || self.link.is_in_other_netns {
             return Ok(Compared::default());
         }
         let state = self.link.link.state()?;
@@ -146,16 +149,16 @@ impl Context {
         }
         self.reconciler.repairs.device += 1;
         // restores what the kernel has deleted meanwhile
-        self.link.news.push_state(state);
-        self.handle_link_news(mode);
+        self.link.pending_events.push_state(state);
+        self.handle_link_events(mode);
         Ok(Compared { repaired: Some(parts.join(", ")), ..Compared::default() })
     }
 
     /// Returns a warning if another process has changed the owner of the device, or has attached to
     /// it, since the start. Either takes CAP_NET_ADMIN, and cannot be undone from here.
-    fn foreign_holder(&mut self) -> Option<String> {
+    fn attachment_warning(&mut self) -> Option<String> {
         let (ExistingLink::Tun(then), ExistingLink::Tun(now)) =
-            (self.link.holders?, self.link.link.describe().ok()?)
+            (self.link.tun_at_start?, self.link.link.describe().ok()?)
         else {
             return None;
         };
@@ -170,7 +173,7 @@ impl Context {
     pub(super) fn compare_addresses(&mut self, is_allowed: bool) -> Compared {
         // the kernel itself removes the IPv6 addresses of a device that is down; they are restored
         // when it comes up
-        if !self.link.configured || self.link.away || !self.link.up {
+        if !self.link.is_managed || self.link.is_in_other_netns || !self.link.up {
             return Compared::default();
         }
         let takes_ipv6 = self.link.mtu >= IPV6_MIN_MTU;
@@ -193,13 +196,13 @@ impl Context {
     /// Restores IPv6 addresses, which the kernel removes when the device goes down, or when its MTU
     /// is too small for them.
     fn restore_addresses(&mut self) {
-        if !self.link.configured {
+        if !self.link.is_managed {
             return;
         }
         match self.link.link.restore() {
             Ok(configured) => self.link.warn_ipv6_disabled(&configured),
             Err(error) => {
-                if let Some(suppressed) = self.link.quiet.allow(self.now) {
+                if let Some(suppressed) = self.link.log_limit.allow(self.now) {
                     warn!(%error, suppressed, "the addresses that the device lost are not back");
                 }
             }

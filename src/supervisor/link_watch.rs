@@ -5,7 +5,7 @@ use std::time::Duration;
 use tracing::{debug, warn};
 
 use super::error::{SupervisorError, system};
-use super::identity::Identity;
+use super::identity::DeviceIdentity;
 use crate::config::TunName;
 use crate::logging::RateLimit;
 use crate::messages;
@@ -22,52 +22,52 @@ pub(super) struct LinkWatch {
     pub(super) monitor: LinkMonitor,
     pub(super) index: u32,
     /// True if wontun manages its addresses, MTU and state.
-    pub(super) configured: bool,
+    pub(super) is_managed: bool,
     /// MTU in bytes, as set or found.
     pub(super) mtu: u32,
     /// MTU in the configuration.
     pub(super) wanted_mtu: Option<u32>,
     /// Owner and queues at the start.
-    pub(super) holders: Option<ExistingLink>,
+    pub(super) tun_at_start: Option<ExistingLink>,
     /// Overhead of a datagram in bytes, if super-packets are to be fitted to messages.
-    pub(super) fits: Option<u32>,
+    pub(super) datagram_overhead: Option<u32>,
     pub(super) up: bool,
     /// True if it was moved to another network namespace, where it cannot be managed.
-    pub(super) away: bool,
-    pub(super) news: LinkNews,
-    pub(super) identity: Identity,
+    pub(super) is_in_other_netns: bool,
+    pub(super) pending_events: PendingLinkEvents,
+    pub(super) identity: DeviceIdentity,
     /// True once the warning that it is down was logged, until it is up again.
-    pub(super) told_down: bool,
+    pub(super) reported_down: bool,
     /// True once the warning about disabled IPv6 was logged.
-    pub(super) told_ipv6: bool,
+    pub(super) reported_ipv6_disabled: bool,
     /// Rate limit of the log lines about it.
-    pub(super) quiet: RateLimit,
+    pub(super) log_limit: RateLimit,
 }
 
 /// Pending events: all that were read since they were last handled.
 #[derive(Debug, Default)]
-pub(super) struct LinkNews {
+pub(super) struct PendingLinkEvents {
     /// True if there were any.
-    pub(super) any: bool,
+    pub(super) is_pending: bool,
     /// Set if the device was moved to another network namespace, to its index there.
     pub(super) moved: Option<Option<u32>>,
     /// True if the device was down at one of them.
-    pub(super) fell: bool,
+    pub(super) went_down: bool,
     /// True if its MTU was less than [`IPV6_MIN_MTU`] at one of them.
-    pub(super) shrank: bool,
+    pub(super) lost_ipv6: bool,
 }
 
-impl LinkNews {
+impl PendingLinkEvents {
     pub(super) const fn push_state(&mut self, state: LinkState) {
-        self.any = true;
-        self.fell |= !state.up;
-        self.shrank |= state.mtu < IPV6_MIN_MTU;
+        self.is_pending = true;
+        self.went_down |= !state.up;
+        self.lost_ipv6 |= state.mtu < IPV6_MIN_MTU;
     }
 }
 
 /// Length of the device's queue in packets, the driver's default. While a socket is full, packets
 /// are kept here, and a burst of some hundred must fit.
-const QUEUE: u32 = 500;
+const GSO_QUEUE: u32 = 500;
 /// Queue length without super-packets. A single worker reads them then, while all write: answers to
 /// what they write arrive faster than they are read, and with 500 a burst of a thousand answers
 /// lost some. Other devices have this length; twice of it doubles the ping under load.
@@ -81,7 +81,7 @@ const MAX_SUPER_PACKET: u32 = 65_536;
 
 /// Returns the size of a super-packet with as many segments, each with `overhead`, as fit one
 /// message.
-fn super_packet(mtu: u32, overhead: u32) -> u32 {
+fn gso_size(mtu: u32, overhead: u32) -> u32 {
     let segments = u32::try_from(MAX_MESSAGE).unwrap_or(u32::MAX) / (mtu + overhead).max(1);
     let segments = segments.clamp(1, u32::try_from(MAX_SEGMENTS_OF_MESSAGE).unwrap_or(1));
     (segments * mtu.saturating_sub(SEGMENT_HEADERS) + TCP_RESERVE).min(MAX_SUPER_PACKET)
@@ -111,18 +111,18 @@ impl LinkWatch {
             link,
             monitor: LinkMonitor::open(index)?,
             index,
-            configured: false,
+            is_managed: false,
             mtu: 0,
             wanted_mtu: None,
-            holders: None,
-            fits: None,
+            tun_at_start: None,
+            datagram_overhead: None,
             up: false,
-            away: false,
-            news: LinkNews::default(),
-            identity: Identity::default(),
-            told_down: false,
-            told_ipv6: false,
-            quiet: RateLimit::new(Duration::from_secs(1)),
+            is_in_other_netns: false,
+            pending_events: PendingLinkEvents::default(),
+            identity: DeviceIdentity::default(),
+            reported_down: false,
+            reported_ipv6_disabled: false,
+            log_limit: RateLimit::new(Duration::from_secs(1)),
         })
     }
 
@@ -131,7 +131,7 @@ impl LinkWatch {
     ///
     /// # Errors
     /// The device is gone, or netlink fails.
-    pub(super) fn settle(&mut self) -> Result<(), SupervisorError> {
+    pub(super) fn record_state(&mut self) -> Result<(), SupervisorError> {
         while self.monitor.poll_event().map_err(system("reading link changes"))?.is_some() {}
         let state = self.link.state()?;
         self.link.record_fingerprint()?;
@@ -141,14 +141,14 @@ impl LinkWatch {
 
     /// Makes the kernel build super-packets as large as one message of datagrams, each `overhead`
     /// bytes longer than its packet, and sets the device's queue length accordingly.
-    pub(super) fn fit_queue(&mut self, overhead: usize) {
-        self.fits = u32::try_from(overhead).ok();
-        self.set_queue_len(QUEUE);
-        self.fit_super_packets();
+    pub(super) fn set_gso_queue(&mut self, overhead: usize) {
+        self.datagram_overhead = u32::try_from(overhead).ok();
+        self.set_queue_len(GSO_QUEUE);
+        self.adapt_gso_size();
     }
 
     /// Sets the queue length of a device without super-packets.
-    pub(super) fn fit_plain_queue(&mut self) {
+    pub(super) fn set_plain_queue(&mut self) {
         self.set_queue_len(PLAIN_QUEUE);
     }
 
@@ -161,16 +161,20 @@ impl LinkWatch {
     /// Fits the size of super-packets to the MTU. A host that forwards keeps the kernel's limit:
     /// packets coalesced by its other devices are often larger, and would be split before they
     /// arrive here.
-    pub(super) fn fit_super_packets(&mut self) {
-        let Some(overhead) = self.fits.filter(|_| !self.away && !forwards(self.link.name())) else { return };
-        let fitted = self.link.set_gso_max_size(super_packet(self.mtu, overhead));
+    pub(super) fn adapt_gso_size(&mut self) {
+        let Some(overhead) =
+            self.datagram_overhead.filter(|_| !self.is_in_other_netns && !forwards(self.link.name()))
+        else {
+            return;
+        };
+        let fitted = self.link.set_gso_max_size(gso_size(self.mtu, overhead));
         debug!(?fitted, "super-packets fit the MTU");
     }
 
     /// Warns once about addresses that could not be set.
     pub(super) fn warn_ipv6_disabled(&mut self, configured: &Configured) {
         let Some(first) = configured.ipv6_disabled.first() else { return };
-        if std::mem::replace(&mut self.told_ipv6, true) {
+        if std::mem::replace(&mut self.reported_ipv6_disabled, true) {
             return;
         }
         let tun = self.link.name();
@@ -185,7 +189,7 @@ impl LinkWatch {
 
     /// Returns the state as a message for the tunnel process.
     pub(super) const fn message(&self) -> messages::Link {
-        messages::Link { mtu: self.mtu, is_up: self.up, is_away: self.away }
+        messages::Link { mtu: self.mtu, is_up: self.up, is_in_other_netns: self.is_in_other_netns }
     }
 }
 
@@ -196,16 +200,16 @@ mod tests {
     #[test]
     fn a_super_packet_fills_one_message() {
         // 45 segments of 1,368 bytes, 44 of 1,420
-        assert_eq!(super_packet(1420, 32), 45 * 1368 + 321);
-        assert_eq!(super_packet(1472, 0), 44 * 1420 + 321);
+        assert_eq!(gso_size(1420, 32), 45 * 1368 + 321);
+        assert_eq!(gso_size(1472, 0), 44 * 1420 + 321);
         // the kernel's limit of 64 segments; jumbo frames; the largest and the smallest possible
         // MTU
-        assert_eq!(super_packet(576, 32), 64 * 524 + 321);
-        assert_eq!(super_packet(9000, 32), 7 * 8948 + 321);
-        assert_eq!([super_packet(65_475, 32), super_packet(65_507, 0)], [MAX_SUPER_PACKET; 2]);
-        assert_eq!(super_packet(68, 0), 64 * 16 + 321);
+        assert_eq!(gso_size(576, 32), 64 * 524 + 321);
+        assert_eq!(gso_size(9000, 32), 7 * 8948 + 321);
+        assert_eq!([gso_size(65_475, 32), gso_size(65_507, 0)], [MAX_SUPER_PACKET; 2]);
+        assert_eq!(gso_size(68, 0), 64 * 16 + 321);
         for mtu in 576..=65_475 {
-            let payload = super_packet(mtu, 32) - TCP_RESERVE;
+            let payload = gso_size(mtu, 32) - TCP_RESERVE;
             // with timestamps and without; over IPv6 one more segment may go in a second message
             for headers in [52, 40] {
                 let size = mtu - headers;

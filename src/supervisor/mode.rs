@@ -69,7 +69,7 @@ pub trait Mode: Sized {
     fn handle_renamed(&mut self, context: &mut Context) -> Result<(), String>;
 
     /// Handles the move of the device to another network namespace.
-    fn handle_away(&mut self, context: &mut Context);
+    fn handle_netns_move(&mut self, context: &mut Context);
 
     /// Returns true if networks routed into the device are unreachable until it is back.
     fn blocks(&self) -> bool;

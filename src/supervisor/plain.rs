@@ -67,7 +67,7 @@ impl Supervisor<Plain> {
             || Tun::open(&config.tun, tuning.workers, tuning.offload),
         )?;
         let mut link = LinkWatch::open(&config.tun)?;
-        link.configured = config.configure;
+        link.is_managed = config.configure;
         link.wanted_mtu = config.mtu;
         if config.configure {
             let configured = link.link.configure(&config.addresses, config.mtu_over(config.is_outer_v4()))?;
@@ -84,12 +84,12 @@ impl Supervisor<Plain> {
             }
             server = Some(Address::from(*address));
         }
-        link.settle()?;
+        link.record_state()?;
         if config.configure {
             if tuns.iter().any(|tun| tun.layout().is_some()) {
-                link.fit_queue(0);
+                link.set_gso_queue(0);
             } else {
-                link.fit_plain_queue();
+                link.set_plain_queue();
             }
         }
         let name = match &config.peer {
@@ -190,7 +190,7 @@ impl Mode for Plain {
         Ok(())
     }
 
-    fn handle_away(&mut self, _: &mut Context) {}
+    fn handle_netns_move(&mut self, _: &mut Context) {}
 
     fn blocks(&self) -> bool {
         false
@@ -227,14 +227,17 @@ impl Plain {
     /// Adapts the MTU to the outer address family, unless the user has set it.
     fn fit_mtu(&self, context: &mut Context, is_outer_v4: bool) {
         let mtu = self.config.mtu_over(is_outer_v4);
-        if self.config.mtu.is_some() || !self.config.configure || context.link.away || mtu == context.link.mtu
+        if self.config.mtu.is_some()
+            || !self.config.configure
+            || context.link.is_in_other_netns
+            || mtu == context.link.mtu
         {
             return;
         }
         match context.link.link.set_mtu(mtu) {
             Ok(()) => {
                 context.link.mtu = mtu;
-                context.link.fit_super_packets();
+                context.link.adapt_gso_size();
                 context.tunnel.set_link(context.link.message());
                 info!(mtu, "the MTU fits the peer's address family");
             }
@@ -245,7 +248,7 @@ impl Plain {
 
 /// Returns true if datagrams to `address` would be routed into the tunnel's own tun.
 fn is_behind_tun(context: &mut Context, address: IpAddr) -> bool {
-    !context.link.away
+    !context.link.is_in_other_netns
         && context
             .link
             .link

@@ -148,7 +148,7 @@ impl Starting {
     /// [`SupervisorError`].
     pub(super) fn hand_over(self, opened: Opened) -> Result<Context, SupervisorError> {
         let Opened { name, mut link, tuns, mode, clamps_mss } = opened;
-        link.holders = link.link.describe().ok();
+        link.tun_at_start = link.link.describe().ok();
         let mut tunnel = self.tunnel;
         let mut descriptors = Vec::new();
         let health = match HealthListener::open(&name) {

@@ -132,7 +132,7 @@ pub struct Routes {
     rules: PerFamily<Option<(Policy, Vec<Rule>)>>,
     reported: Vec<RouteWarning>,
     /// True if the device is in another network namespace.
-    is_away: bool,
+    is_in_other_netns: bool,
     /// True if there may be routes that make networks unreachable.
     may_block: bool,
     /// True if IPv6 was wanted and not disabled.
@@ -156,7 +156,7 @@ impl Routes {
             ordinary: PerFamily::default(),
             rules: PerFamily::default(),
             reported: Vec::new(),
-            is_away: false,
+            is_in_other_netns: false,
             may_block: false,
             had_ipv6: false,
             is_ipv6_blocked: false,
@@ -171,14 +171,14 @@ impl Routes {
 
     /// Sets whether the device is in another network namespace, which the next [`Self::restore`]
     /// applies.
-    pub const fn set_away(&mut self, is_away: bool) {
-        self.is_away = is_away;
-        self.may_block |= is_away;
+    pub const fn set_in_other_netns(&mut self, is_in_other_netns: bool) {
+        self.is_in_other_netns = is_in_other_netns;
+        self.may_block |= is_in_other_netns;
     }
 
     /// Returns true if networks are unreachable because the device is in another network namespace.
     pub const fn blocks(&self) -> bool {
-        self.is_away && self.kernel.has_table()
+        self.is_in_other_netns && self.kernel.has_table()
     }
 
     /// Changes the host's routing to `wanted`, as far as it differs. The first call replaces the
@@ -209,7 +209,7 @@ impl Routes {
 
     fn read(&mut self) -> Result<ObservedRouting, LinkError> {
         let mut observed = self.kernel.read()?;
-        if self.is_away {
+        if self.is_in_other_netns {
             // another device may have the index by now
             for family in IpFamily::BOTH {
                 observed.families.of_mut(family).routes.clear();
@@ -291,7 +291,7 @@ impl Routes {
             // the routes are deleted with the device, but the rules are not
             && let Ok(observed) = self.read()
         {
-            self.is_away = false;
+            self.is_in_other_netns = false;
             let nothing = DesiredRouting { table: Table::Off, ..DesiredRouting::default() };
             let _ = self.apply_difference(&nothing, observed, RestoreScope::All);
         }
@@ -328,7 +328,7 @@ impl Routes {
         }
 
         let target = Target { policy_table: table, scope };
-        let routes = if self.is_away {
+        let routes = if self.is_in_other_netns {
             self.kernel.block(table, plans.iter().flat_map(|plan| &plan.policy))?;
             Difference::default()
         } else {
@@ -340,7 +340,7 @@ impl Routes {
             self.kernel.delete_rules(family, &observed.families.of(family).own)?;
         }
         self.kernel.delete_routes(&routes.surplus)?;
-        if !self.is_away && !self.is_ipv6_blocked && std::mem::take(&mut self.may_block) {
+        if !self.is_in_other_netns && !self.is_ipv6_blocked && std::mem::take(&mut self.may_block) {
             let tables =
                 by_policy.then_some(table).into_iter().chain(observed.tables.iter().copied()).collect();
             self.kernel.unblock(&tables)?;

@@ -11,30 +11,33 @@ use crate::control::health::HealthListener;
 use crate::messages::ToTunnel;
 use crate::netlink::{LinkError, LinkState};
 use crate::supervisor::context::Context;
-use crate::supervisor::link_watch::LinkNews;
+use crate::supervisor::link_watch::PendingLinkEvents;
 use crate::supervisor::mode::Mode;
 
 /// Delay before the rename is tried again: another tunnel may be about to release the name.
 const RETRY: Duration = Duration::from_millis(100);
 /// Number of attempts before the failure is logged.
-const PATIENT: u32 = 10;
+const ATTEMPTS_BEFORE_WARNING: u32 = 10;
 /// Delay between later attempts, and the maximum number of attempts.
-const LATE_RETRY: Duration = Duration::from_secs(10);
-const ATTEMPTS: u32 = 16;
+const SLOW_RETRY: Duration = Duration::from_secs(10);
+const MAX_ATTEMPTS: u32 = 16;
 
 impl Context {
     /// Reads the state of the device, even if it comes back from another network namespace.
     ///
     /// # Errors
     /// It is not in this network namespace, or netlink fails.
-    pub(in crate::supervisor) fn read_link(&mut self, news: &LinkNews) -> Result<LinkState, LinkError> {
-        if let Some(elsewhere) = news.moved {
-            self.link.identity.elsewhere = elsewhere;
+    pub(in crate::supervisor) fn read_link(
+        &mut self,
+        events: &PendingLinkEvents,
+    ) -> Result<LinkState, LinkError> {
+        if let Some(index_in_other_netns) = events.moved {
+            self.link.identity.index_in_other_netns = index_in_other_netns;
         }
         let link = &mut self.link.link;
         // the index may belong to another device by now
-        let state = if self.link.away || news.moved.is_some() {
-            link.find_moved(self.link.identity.elsewhere)?
+        let state = if self.link.is_in_other_netns || events.moved.is_some() {
+            link.find_moved(self.link.identity.index_in_other_netns)?
         } else {
             link.state()?
         };
@@ -43,17 +46,21 @@ impl Context {
 
     /// Handles a device that is no longer in this network namespace: deleted, which reading the tun
     /// reports, or moved to another one, where it still works.
-    pub(in crate::supervisor) fn leave(&mut self, mode: &mut impl Mode, news: &LinkNews) {
+    pub(in crate::supervisor) fn handle_netns_left(
+        &mut self,
+        mode: &mut impl Mode,
+        events: &PendingLinkEvents,
+    ) {
         // the kernel reports the move after the device is gone
-        let says_so = news.moved.is_some() && !self.link.identity.told_away;
-        if std::mem::replace(&mut self.link.away, true) && !says_so {
+        let reports_move = events.moved.is_some() && !self.link.identity.reported_move;
+        if std::mem::replace(&mut self.link.is_in_other_netns, true) && !reports_move {
             return;
         }
         debug!(tun = %self.name, "the device is no longer in this network namespace");
         self.tunnel.set_link(self.link.message());
-        mode.handle_away(self);
-        if says_so {
-            self.link.identity.told_away = true;
+        mode.handle_netns_move(self);
+        if reports_move {
+            self.link.identity.reported_move = true;
             let consequence = if mode.blocks() {
                 "; until it comes back, what its routes led into it is unreachable from here, so that it does not \
                  leave in clear (stop the tunnel to end that; give one that is to be moved Table = off)"
@@ -71,7 +78,11 @@ impl Context {
 
     /// Handles a device that is back in this network namespace: restores what the kernel has
     /// removed from it. Returns its state afterwards.
-    pub(in crate::supervisor) fn come_back(&mut self, mode: &mut impl Mode, state: LinkState) -> LinkState {
+    pub(in crate::supervisor) fn handle_netns_return(
+        &mut self,
+        mode: &mut impl Mode,
+        state: LinkState,
+    ) -> LinkState {
         let index = self.link.link.index();
         if std::mem::replace(&mut self.link.index, index) != index {
             self.link.monitor.set_index(index);
@@ -80,9 +91,9 @@ impl Context {
             let _ = mode.handle_renamed(self);
         }
         let tun = &self.name;
-        self.link.identity.told_away = false;
+        self.link.identity.reported_move = false;
         info!(%tun, "{tun} is back in this network namespace");
-        if !self.link.configured {
+        if !self.link.is_managed {
             return state;
         }
         let mtu = self.link.wanted_mtu.unwrap_or(self.link.mtu);
@@ -106,7 +117,7 @@ impl Context {
 
     /// Returns a warning about networks that are unreachable while the device is in another network
     /// namespace.
-    pub(in crate::supervisor) fn unreachable(&self, mode: &impl Mode) -> Option<String> {
+    pub(in crate::supervisor) fn unreachable_warning(&self, mode: &impl Mode) -> Option<String> {
         let tun = &self.name;
         mode.blocks().then(|| {
             format!(
@@ -123,7 +134,7 @@ impl Context {
             return;
         }
         let Ok(name) = name.parse::<TunName>() else {
-            if let Some(suppressed) = self.link.quiet.allow(self.now) {
+            if let Some(suppressed) = self.link.log_limit.allow(self.now) {
                 warn!(tun = %self.name, suppressed, "the device got a name that cannot be followed: give it another");
             }
             return;
@@ -153,9 +164,9 @@ impl Context {
             return;
         };
         identity.failed += 1;
-        let pause = if identity.failed < PATIENT { RETRY } else { LATE_RETRY };
-        identity.due = (identity.failed < ATTEMPTS).then(|| self.now + pause);
-        if identity.failed == PATIENT {
+        let pause = if identity.failed < ATTEMPTS_BEFORE_WARNING { RETRY } else { SLOW_RETRY };
+        identity.due = (identity.failed < MAX_ATTEMPTS).then(|| self.now + pause);
+        if identity.failed == ATTEMPTS_BEFORE_WARNING {
             warn!(tun = %self.name, "not everything has the device's new name yet, or until a reload (SIGHUP): {missing}");
         }
     }

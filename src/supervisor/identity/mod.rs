@@ -7,4 +7,4 @@
 mod follow;
 mod state;
 
-pub(super) use state::Identity;
+pub(super) use state::DeviceIdentity;

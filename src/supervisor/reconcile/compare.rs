@@ -91,7 +91,7 @@ impl Context {
         }
         entry.error = compared.error;
         if let Some(error) = &entry.error
-            && let Some(suppressed) = entry.quiet.allow(now)
+            && let Some(suppressed) = entry.log_limit.allow(now)
         {
             let what = piece.name();
             warn!(%tun, %error, suppressed, "{what} of {tun} cannot be put back");
@@ -105,7 +105,7 @@ impl Context {
         warnings.truncate(MAX_WARNINGS);
         let host = Host {
             repairs: self.reconciler.repairs,
-            trouble: self.unreachable(mode).or_else(|| self.reconciler.trouble(self.name.as_str())),
+            trouble: self.unreachable_warning(mode).or_else(|| self.reconciler.trouble(self.name.as_str())),
             warnings,
             reload_error: self.reconciler.reload_error.clone(),
         };

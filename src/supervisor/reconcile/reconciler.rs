@@ -9,7 +9,7 @@ use crate::messages::{Host, Repairs};
 use wontun_proto::time::Instant;
 
 /// Minimum interval between two log lines about a piece that cannot be restored.
-const QUIET: Duration = Duration::from_secs(10);
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// State of one piece.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub(super) struct Entry {
     pub(super) is_limit_reported: bool,
     /// Error of the last comparison.
     pub(super) error: Option<String>,
-    pub(super) quiet: RateLimit,
+    pub(super) log_limit: RateLimit,
 }
 
 impl Entry {
@@ -58,7 +58,7 @@ impl Reconciler {
             limit: RepairLimit::default(),
             is_limit_reported: false,
             error: None,
-            quiet: RateLimit::new(QUIET),
+            log_limit: RateLimit::new(LOG_INTERVAL),
         };
         Self {
             entries: Piece::ALL.map(entry),

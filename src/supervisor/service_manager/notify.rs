@@ -108,7 +108,7 @@ impl Context {
         if let Some(trouble) = self.reconciler.trouble(self.name.as_str()) {
             let _ = write!(text, "{trouble}; ");
         }
-        if !self.link.up && !self.link.away {
+        if !self.link.up && !self.link.is_in_other_netns {
             let _ = write!(text, "{} is down; ", self.name);
         }
         text + &format_status(status)

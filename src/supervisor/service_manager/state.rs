@@ -62,7 +62,7 @@ mod tests {
     #[test]
     fn the_next_thing_that_is_due_is_what_wakes_the_loop() {
         let at = |seconds| Instant::from_boot(Duration::from_secs(seconds));
-        let mut service = ServiceManager::default();
+        let mut service_manager = ServiceManager::default();
         assert_eq!(service_manager.deadline(), None, "nobody listens: no wake-up");
         service_manager.status_at = Some(at(30));
         service_manager.watchdog =

@@ -110,7 +110,7 @@ impl Mode for WireGuard {
         self.update_device(context)
     }
 
-    fn handle_away(&mut self, context: &mut Context) {
+    fn handle_netns_move(&mut self, context: &mut Context) {
         self.restore_routes(context);
     }
 

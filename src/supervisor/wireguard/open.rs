@@ -11,7 +11,7 @@ use super::file::{self, ConfigFile, DEFAULT_MTU, Source};
 use super::firewall::Firewall;
 use super::peers::Peers;
 use super::remembered::Remembered;
-use super::state::{Quiet, WireGuard};
+use super::state::{LogLimits, WireGuard};
 use super::uapi::Uapi;
 use crate::config::TunName;
 use crate::logging::RateLimit;
@@ -28,7 +28,7 @@ use crate::uapi::{UapiError, UapiListener};
 use wontun_proto::wireguard::message::DATA_OVERHEAD;
 
 /// Minimum interval between two log lines of one kind.
-const QUIET: Duration = Duration::from_secs(10);
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 impl Supervisor<WireGuard> {
     /// Opens everything that needs a privilege, and passes the tunnel process what it needs. With a
@@ -74,7 +74,7 @@ impl Supervisor<WireGuard> {
             debug!(%error, "other tunnels' guards take this one for a network");
         }
         if let Some(file) = &file {
-            link.configured = true;
+            link.is_managed = true;
             link.wanted_mtu = file.configuration.interface.mtu;
             let mtu = file::mtu(&mut link.link, &file.configuration, file.configuration.interface.fwmark);
             let configured = link.link.configure(&file.configuration.interface.addresses, mtu)?;
@@ -82,7 +82,7 @@ impl Supervisor<WireGuard> {
         } else {
             link.link.set_mtu(DEFAULT_MTU)?;
         }
-        link.settle()?;
+        link.record_state()?;
         let mode = ModeStart::WireGuard { reports_endpoints: file.is_some() };
         let opened = Opened { name, link, tuns, mode, clamps_mss: tuning.clamp_mss.unwrap_or(true) };
         let messages = sockets.messages().map_err(system("handing over sockets"))?;
@@ -104,18 +104,18 @@ impl Supervisor<WireGuard> {
             bypass,
             is_running: false,
             spare: SocketBudget::default(),
-            quiet: Quiet {
-                routes: RateLimit::new(QUIET),
+            log_limits: LogLimits {
+                routes: RateLimit::new(LOG_INTERVAL),
                 ruleset: RateLimit::new(Duration::from_secs(1)),
-                route_warnings: RateLimit::new(QUIET),
+                route_warnings: RateLimit::new(LOG_INTERVAL),
             },
         };
         mode.configure(&mut context)?;
         // after the firewall, which may have turned forwarding on
         if is_offloaded {
-            context.link.fit_queue(DATA_OVERHEAD);
+            context.link.set_gso_queue(DATA_OVERHEAD);
         } else {
-            context.link.fit_plain_queue();
+            context.link.set_plain_queue();
         }
         match mode.sockets.first_spare(SPARE_SOCKETS, user) {
             Ok((message, descriptors)) => context.tunnel.send_with(&message, descriptors),

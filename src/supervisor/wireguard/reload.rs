@@ -121,7 +121,7 @@ impl WireGuard {
 }
 
 fn change_mtu(context: &mut Context, mtu: u32) {
-    if context.link.away {
+    if context.link.is_in_other_netns {
         // set when it comes back
         context.link.mtu = mtu;
         return;
@@ -132,7 +132,7 @@ fn change_mtu(context: &mut Context, mtu: u32) {
 }
 
 fn change_addresses(context: &mut Context, new: &WgQuick) {
-    if context.link.away {
+    if context.link.is_in_other_netns {
         context.link.link.set_desired_addresses(&new.interface.addresses);
         return;
     }

@@ -48,7 +48,7 @@ impl WireGuard {
     /// Restores the routes of a device that was down.
     pub(super) fn restore_routes(&mut self, context: &mut Context) {
         if let Some(routes) = &mut self.routes {
-            routes.set_away(context.link.away);
+            routes.set_in_other_netns(context.link.is_in_other_netns);
             let applied = routes.restore(RestoreScope::All);
             self.handle_applied(context, applied.map(|(applied, _)| applied));
         }
@@ -60,8 +60,8 @@ impl WireGuard {
         let Some(routes) = &mut self.routes else { return Compared::default() };
         // with a smaller MTU the kernel has removed IPv6 from the device, routes included: they are
         // restored with the MTU
-        let has_ipv6 =
-            !context.link.away && context.link.link.state().is_ok_and(|state| state.mtu >= IPV6_MIN_MTU);
+        let has_ipv6 = !context.link.is_in_other_netns
+            && context.link.link.state().is_ok_and(|state| state.mtu >= IPV6_MIN_MTU);
         let scope = if is_allowed { RestoreScope::All } else { RestoreScope::Policy };
         let restored = routes.restore(scope);
         let has_lost_ipv6 = has_ipv6 && routes.has_lost_ipv6();
@@ -168,13 +168,13 @@ impl WireGuard {
         match applied {
             Ok(applied) => {
                 if let Err(error) = self.take_applied(context, applied)
-                    && let Some(suppressed) = self.quiet.routes.allow(context.now)
+                    && let Some(suppressed) = self.log_limits.routes.allow(context.now)
                 {
                     warn!(%error, suppressed, "the sockets do not take the mark that the routes need");
                 }
             }
             Err(error) => {
-                if let Some(suppressed) = self.quiet.routes.allow(context.now) {
+                if let Some(suppressed) = self.log_limits.routes.allow(context.now) {
                     warn!(%error, suppressed, "the host's routes are not as they should be");
                 }
             }
@@ -182,7 +182,7 @@ impl WireGuard {
     }
 
     fn take_applied(&mut self, context: &mut Context, applied: AppliedRouting) -> std::io::Result<()> {
-        if !applied.warnings.is_empty() && self.quiet.route_warnings.allow(context.now).is_some() {
+        if !applied.warnings.is_empty() && self.log_limits.route_warnings.allow(context.now).is_some() {
             applied.warnings.iter().for_each(|warning| warn!("{warning}"));
         }
         self.set_mark(context, applied.mark.or(self.fwmark))

@@ -11,9 +11,9 @@ use wontun_proto::time::Instant;
 
 /// Time without a change of the ruleset after which it is checked: a firewall that reloads takes
 /// several transactions, and drops what it accepted before until the last.
-const QUIET: Duration = Duration::from_secs(1);
+const SETTLE_TIME: Duration = Duration::from_secs(1);
 /// Maximum delay after the first change: some hosts change the ruleset all the time.
-const AT_LATEST: Duration = Duration::from_secs(5);
+const MAX_DELAY: Duration = Duration::from_secs(5);
 
 /// Monitor of the ruleset.
 #[derive(Debug, Default)]
@@ -21,7 +21,7 @@ pub(super) struct RulesetMonitor {
     /// `None` if the kernel has no nf_tables, or without a file.
     watch: Option<NftMonitor>,
     /// Time of the next check of other programs' rules, after a change.
-    look_at: Option<Instant>,
+    check_at: Option<Instant>,
     /// Time of the first change since the last check.
     changed_at: Option<Instant>,
 }
@@ -47,34 +47,34 @@ impl RulesetMonitor {
     pub(super) fn poll_change(&mut self, now: Instant) -> io::Result<Option<RulesetChange>> {
         let change = self.watch.as_mut().map_or(Ok(None), NftMonitor::poll_change)?;
         if change.is_some() {
-            self.note_change(now);
+            self.schedule_check(now);
         }
         Ok(change)
     }
 
     /// Returns true once if a check is due.
-    pub(super) fn take_look(&mut self, now: Instant) -> bool {
-        let is_due = self.look_at.is_some_and(|due| now >= due);
+    pub(super) fn take_due_check(&mut self, now: Instant) -> bool {
+        let is_due = self.check_at.is_some_and(|due| now >= due);
         if is_due {
-            (self.look_at, self.changed_at) = (None, None);
+            (self.check_at, self.changed_at) = (None, None);
         }
         is_due
     }
 
     /// Schedules a check for when the ruleset does not change any more.
-    fn note_change(&mut self, now: Instant) {
+    fn schedule_check(&mut self, now: Instant) {
         let first = *self.changed_at.get_or_insert(now);
-        self.look_at = Some((now + QUIET).min(first + AT_LATEST));
+        self.check_at = Some((now + SETTLE_TIME).min(first + MAX_DELAY));
     }
 
     /// Returns true if no check is pending.
-    pub(super) const fn is_quiet(&self) -> bool {
-        self.look_at.is_none()
+    pub(super) const fn is_settled(&self) -> bool {
+        self.check_at.is_none()
     }
 
-    /// Returns the time at which [`Self::take_look`] is due.
+    /// Returns the time at which [`Self::take_due_check`] is due.
     pub(super) const fn deadline(&self) -> Option<Instant> {
-        self.look_at
+        self.check_at
     }
 }
 
@@ -87,7 +87,7 @@ mod tests {
         let at = |millis| Instant::from_boot(Duration::from_millis(millis));
         let mut ruleset = RulesetMonitor::default();
         for (change, look) in [(0, 1000), (400, 1400), (4500, 5000), (4900, 5000)] {
-            ruleset.note_change(at(change));
+            ruleset.schedule_check(at(change));
             assert_eq!(ruleset.deadline(), Some(at(look)), "after a change at {change} ms");
         }
     }

@@ -39,12 +39,12 @@ pub struct WireGuard {
     /// True once the tunnel process has everything that it needs to run.
     pub(super) is_running: bool,
     pub(super) spare: SocketBudget,
-    pub(super) quiet: Quiet,
+    pub(super) log_limits: LogLimits,
 }
 
 /// Rate limits of log lines.
 #[derive(Debug)]
-pub(super) struct Quiet {
+pub(super) struct LogLimits {
     pub(super) routes: RateLimit,
     pub(super) ruleset: RateLimit,
     pub(super) route_warnings: RateLimit,

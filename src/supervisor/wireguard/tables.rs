@@ -31,7 +31,7 @@ impl WireGuard {
                     context.reconciler.note_change(Piece::Tables);
                 }
                 Err(error) => {
-                    if let Some(suppressed) = self.quiet.ruleset.allow(now) {
+                    if let Some(suppressed) = self.log_limits.ruleset.allow(now) {
                         warn!(%error, suppressed, "changes of the nf_tables ruleset are not heard");
                     }
                     return;
@@ -43,7 +43,7 @@ impl WireGuard {
     /// Schedules a check, some time after a change, for rules of other programs that drop what this
     /// tunnel forwards.
     pub(super) fn handle_ruleset_timeout(&mut self, context: &mut Context) {
-        if self.firewall.ruleset.take_look(context.now) {
+        if self.firewall.ruleset.take_due_check(context.now) {
             context.reconciler.note_change(Piece::Settings);
         }
     }
@@ -61,7 +61,7 @@ impl WireGuard {
     /// turned off.
     pub(super) fn update_tables(&mut self) -> Vec<String> {
         self.update_guard();
-        let checks_rules = self.firewall.ruleset.is_quiet();
+        let checks_rules = self.firewall.ruleset.is_settled();
         if checks_rules {
             self.check_input();
         }
