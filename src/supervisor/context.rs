@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use tracing::warn;
 
 use super::link_watch::LinkWatch;
-use super::lookups::{Lookups, Question};
+use super::lookups::{LookupTarget, Lookups};
 use super::reconcile::Reconciler;
 use super::service_manager::ServiceManager;
 use super::tunnel::Tunnel;
@@ -44,17 +44,17 @@ pub struct Context {
 }
 
 impl Context {
-    /// Sends the answer to a look-up request: the resolver's if `is_asked`, of which there is a
+    /// Sends the answer to a look-up request: the resolver's if `is_from_resolver`, of which there is a
     /// bounded number, otherwise an error of sending the request.
-    pub(super) fn answer_question(
+    pub(super) fn send_lookup_result(
         &mut self,
-        question: Question,
+        target: LookupTarget,
         result: Result<Vec<SocketAddr>, String>,
-        is_asked: bool,
+        is_from_resolver: bool,
     ) {
         let result = result.map(|addresses| addresses.into_iter().map(Address::from).collect());
-        let message = ToTunnel::Addresses { peer: question, result };
-        if is_asked {
+        let message = ToTunnel::Addresses { peer: target, result };
+        if is_from_resolver {
             self.tunnel.send(&message);
         } else {
             self.tunnel.answer(&message, Vec::new());

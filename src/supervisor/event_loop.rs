@@ -133,8 +133,8 @@ impl<M: Mode> Supervisor<M> {
                 }
                 Source::Link => self.context.drain_link(&mut self.mode),
                 Source::Resolver => {
-                    for (question, result) in self.context.lookups.poll_answer(self.context.now) {
-                        self.mode.handle_addresses(&mut self.context, question, result);
+                    for (target, result) in self.context.lookups.poll_answer(self.context.now) {
+                        self.mode.handle_addresses(&mut self.context, target, result);
                     }
                 }
                 other => self.mode.handle_ready(&mut self.context, other, events),

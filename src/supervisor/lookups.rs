@@ -17,20 +17,20 @@ use wontun_proto::time::Instant;
 use wontun_proto::wireguard::PublicKey;
 
 /// The peer whose endpoint name is looked up; `None` in plain mode.
-pub(super) type Question = Option<PublicKey>;
+pub(super) type LookupTarget = Option<PublicKey>;
 
 /// Maximum number of pending requests: the process answers one after the other.
-const MAX_ASKED: usize = 32;
-/// Delay before the process is restarted; doubled each time, up to [`PAUSE_MAX`].
-const PAUSE: Duration = Duration::from_millis(500);
-const PAUSE_MAX: Duration = Duration::from_secs(60);
+const MAX_PENDING: usize = 32;
+/// Delay before the process is restarted; doubled each time, up to [`MAX_RESTART_DELAY`].
+const RESTART_DELAY: Duration = Duration::from_millis(500);
+const MAX_RESTART_DELAY: Duration = Duration::from_secs(60);
 
 /// The resolver process and its pending requests.
 #[derive(Debug)]
 pub(super) struct Lookups {
     resolver: Option<Resolver>,
     /// Pending requests in order, which is that of the answers.
-    asked: VecDeque<Question>,
+    pending: VecDeque<LookupTarget>,
     /// Name servers that are queried first.
     servers: Servers,
     /// /etc/resolv.conf, for a resolver process that may not open it.
@@ -39,7 +39,7 @@ pub(super) struct Lookups {
     stderr: OwnedFd,
     /// Time of the next restart; `None` if no process is needed, or it runs.
     restart_at: Option<Instant>,
-    pause: Duration,
+    delay: Duration,
 }
 
 impl Lookups {
@@ -53,13 +53,13 @@ impl Lookups {
         let resolv_conf = resolver.as_ref().and_then(|_| open_resolv_conf());
         Self {
             resolver,
-            asked: VecDeque::new(),
+            pending: VecDeque::new(),
             servers,
             resolv_conf,
             is_sandboxed,
             stderr,
             restart_at: None,
-            pause: PAUSE,
+            delay: RESTART_DELAY,
         }
     }
 
@@ -74,34 +74,34 @@ impl Lookups {
     /// A text for the log: too many requests are pending, or there is no process at the moment.
     pub(super) fn request(
         &mut self,
-        question: Question,
+        target: LookupTarget,
         host: &str,
         port: u16,
         mark: Option<NonZeroU32>,
     ) -> Result<(), String> {
         let resolver = self.resolver.as_ref().ok_or("the resolver process is being started again")?;
-        if self.asked.len() >= MAX_ASKED {
+        if self.pending.len() >= MAX_PENDING {
             return Err("too many names are looked up at the same time".to_owned());
         }
-        let asked = resolver.request(host, port, mark, &self.servers, self.resolv_conf.as_ref());
-        asked.map_err(|error| error.to_string())?;
-        self.asked.push_back(question);
+        let pending = resolver.request(host, port, mark, &self.servers, self.resolv_conf.as_ref());
+        pending.map_err(|error| error.to_string())?;
+        self.pending.push_back(target);
         Ok(())
     }
 
     /// Returns the next answer. If the process has ended, answers all pending requests with an
     /// error, and schedules its restart.
-    pub(super) fn poll_answer(&mut self, now: Instant) -> Vec<(Question, Result<Vec<SocketAddr>, String>)> {
+    pub(super) fn poll_answer(
+        &mut self,
+        now: Instant,
+    ) -> Vec<(LookupTarget, Result<Vec<SocketAddr>, String>)> {
         let Some(resolver) = &mut self.resolver else { return Vec::new() };
         match resolver.poll_answer() {
             Ok(None) => Vec::new(),
             Ok(Some(answer)) => {
-                self.pause = PAUSE;
-                let question = self.asked.pop_front();
-                question
-                    .map(|question| (question, answer.map_err(|error| error.to_string())))
-                    .into_iter()
-                    .collect()
+                self.delay = RESTART_DELAY;
+                let target = self.pending.pop_front();
+                target.map(|target| (target, answer.map_err(|error| error.to_string()))).into_iter().collect()
             }
             Err(error) => self.handle_end(now, &error),
         }
@@ -111,34 +111,31 @@ impl Lookups {
         &mut self,
         now: Instant,
         error: &io::Error,
-    ) -> Vec<(Question, Result<Vec<SocketAddr>, String>)> {
-        let pause = self.pause.as_secs_f32();
-        warn!(%error, "the resolver process ended: it is started again in {pause} s");
+    ) -> Vec<(LookupTarget, Result<Vec<SocketAddr>, String>)> {
+        let delay = self.delay.as_secs_f32();
+        warn!(%error, "the resolver process ended: it is started again in {delay} s");
         self.resolver = None;
-        self.restart_at = Some(now + self.pause);
-        self.pause = (self.pause * 2).min(PAUSE_MAX);
-        self.asked
-            .drain(..)
-            .map(|question| (question, Err("the resolver process ended".to_owned())))
-            .collect()
+        self.restart_at = Some(now + self.delay);
+        self.delay = (self.delay * 2).min(MAX_RESTART_DELAY);
+        self.pending.drain(..).map(|target| (target, Err("the resolver process ended".to_owned()))).collect()
     }
 
     /// Drops the pending requests and starts another process, without waiting for it.
     ///
     /// # Errors
     /// The process could not be started; it is restarted later.
-    pub(super) fn abandon(&mut self, nursery: &mut Nursery, now: Instant) -> Result<(), ResolverError> {
+    pub(super) fn cancel(&mut self, nursery: &mut Nursery, now: Instant) -> Result<(), ResolverError> {
         if self.resolver.take().is_none() {
             return Ok(());
         }
-        self.asked.clear();
+        self.pending.clear();
         self.restart_at = Some(now);
         self.restart(nursery, now).map_or(Ok(()), Err)
     }
 
     /// Returns true if requests are pending.
-    pub(super) fn is_asked(&self) -> bool {
-        !self.asked.is_empty()
+    pub(super) fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
     }
 
     /// Returns the time at which [`Self::restart`] is due.
@@ -157,8 +154,8 @@ impl Lookups {
                 None
             }
             Err(error) => {
-                self.restart_at = Some(now + self.pause);
-                self.pause = (self.pause * 2).min(PAUSE_MAX);
+                self.restart_at = Some(now + self.delay);
+                self.delay = (self.delay * 2).min(MAX_RESTART_DELAY);
                 Some(error)
             }
         }

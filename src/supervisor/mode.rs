@@ -51,7 +51,7 @@ pub trait Mode: Sized {
     fn handle_addresses(
         &mut self,
         context: &mut Context,
-        question: Option<PublicKey>,
+        target: Option<PublicKey>,
         result: Result<Vec<SocketAddr>, String>,
     );
 

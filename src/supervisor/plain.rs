@@ -130,7 +130,7 @@ impl Mode for Plain {
                     _ => Err("the server is not known by a name".to_owned()),
                 };
                 if let Err(error) = result {
-                    context.answer_question(None, Err(error), false);
+                    context.send_lookup_result(None, Err(error), false);
                 }
             }
             FromTunnel::Candidate(address) if self.may_check(context.now) => {
@@ -165,7 +165,7 @@ impl Mode for Plain {
     fn handle_addresses(
         &mut self,
         context: &mut Context,
-        question: Option<PublicKey>,
+        target: Option<PublicKey>,
         result: Result<Vec<SocketAddr>, String>,
     ) {
         let result = result.map(|mut addresses| {
@@ -173,7 +173,7 @@ impl Mode for Plain {
                 .retain(|address| self.sockets.speaks(address.ip()) && !is_behind_tun(context, address.ip()));
             addresses
         });
-        context.answer_question(question, result, true);
+        context.send_lookup_result(target, result, true);
     }
 
     fn deadline(&self) -> Option<Instant> {

@@ -2,7 +2,7 @@
 //! server can resolve a peer's host name.
 //!
 //! This happens only if the user enabled it, no kill switch is engaged, the look-up has failed and
-//! no remembered address is left to try; for [`OPEN`] at most, and until the answer comes. Anyone
+//! no cached address is left to try; for [`MAX_DURATION`] at most, and until the answer comes. Anyone
 //! who can block handshakes can cause it: so the delay until the next time is doubled each time,
 //! and is reset only when the peer has completed a handshake at another address.
 //!
@@ -15,7 +15,7 @@ use wontun_proto::time::Instant;
 use wontun_proto::wireguard::PublicKey;
 
 /// Maximum time for which queries bypass the tunnel.
-pub(super) const OPEN: Duration = Duration::from_secs(5);
+pub(super) const MAX_DURATION: Duration = Duration::from_secs(5);
 /// Delay until the next bypass; doubled each time, up to [`PAUSE_MAX`].
 const PAUSE: Duration = Duration::from_secs(60);
 const PAUSE_MAX: Duration = Duration::from_secs(3600);
@@ -47,7 +47,7 @@ impl Bypass {
         if !self.is_allowed || self.is_open() || self.next.is_some_and(|next| now < next) {
             return false;
         }
-        self.open = Some((*key, now + OPEN));
+        self.open = Some((*key, now + MAX_DURATION));
         self.next = Some(now + self.pause);
         self.pause = (self.pause * 2).min(PAUSE_MAX);
         true

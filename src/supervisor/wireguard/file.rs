@@ -16,7 +16,7 @@ use wontun_proto::allowed_ips::Prefix;
 use wontun_proto::wireguard::PublicKey;
 
 /// Addresses of peers' host names.
-pub(super) type Found = Vec<(PublicKey, Vec<SocketAddr>)>;
+pub(super) type ResolvedEndpoints = Vec<(PublicKey, Vec<SocketAddr>)>;
 
 /// Source of the configuration.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ pub struct ConfigFile {
     /// The kill switch, until the supervisor takes it.
     pub kill_switch: Option<EngagedKillSwitch>,
     /// Addresses of the peers' names, if they were looked up before the kill switch was engaged.
-    pub(super) early: Option<Found>,
+    pub(super) early_addresses: Option<ResolvedEndpoints>,
 }
 
 impl ConfigFile {
@@ -71,7 +71,7 @@ impl ConfigFile {
             policy: PeerPolicy::Open,
             dns_bypass: false,
             kill_switch: None,
-            early: None,
+            early_addresses: None,
         })
     }
 }
@@ -85,9 +85,9 @@ impl Source {
     }
 
     /// Takes the addresses that were looked up before the kill switch was engaged.
-    pub(super) fn take_early(&mut self) -> Option<Found> {
+    pub(super) fn take_early_addresses(&mut self) -> Option<ResolvedEndpoints> {
         match self {
-            Self::File(file) => file.early.take(),
+            Self::File(file) => file.early_addresses.take(),
             Self::Socket => None,
         }
     }

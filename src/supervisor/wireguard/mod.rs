@@ -4,18 +4,18 @@
 
 mod bypass;
 mod change;
-mod early;
+mod early_lookup;
+mod endpoint_cache;
+mod endpoint_names;
 mod file;
 mod firewall;
 mod identity;
 mod kill_switch;
 mod mode;
-mod names;
 mod open;
 mod peers;
 mod reconcile;
 mod reload;
-mod remembered;
 mod route;
 mod ruleset;
 mod state;

@@ -68,30 +68,30 @@ impl Mode for WireGuard {
     fn handle_addresses(
         &mut self,
         context: &mut Context,
-        question: Option<PublicKey>,
+        target: Option<PublicKey>,
         result: Result<Vec<SocketAddr>, String>,
     ) {
-        if let Some(key) = &question {
+        if let Some(key) = &target {
             self.close_bypass(context, Some(key));
-            let is_tried = self.note_answer(context, key, result.is_ok());
-            if result.is_err() && !is_tried && self.ask_past_tunnel(context, key) {
+            let is_tried = self.record_lookup_result(context, key, result.is_ok());
+            if result.is_err() && !is_tried && self.look_up_past_tunnel(context, key) {
                 return;
             }
         }
-        match (question, result) {
+        match (target, result) {
             (Some(key), Ok(addresses)) => {
                 if let Some(peer) = self.peers.get_mut(&key) {
-                    peer.set_named(&addresses);
+                    peer.set_name_addresses(&addresses);
                 }
                 self.send_addresses(context, &key, addresses);
             }
-            (question, result) => context.answer_question(question, result, true),
+            (target, result) => context.send_lookup_result(target, result, true),
         }
     }
 
     fn deadline(&self) -> Option<Instant> {
         let deadlines = [self.uapi.deadline(), self.firewall.ruleset.deadline(), self.routes_deadline()];
-        deadlines.into_iter().chain([self.remembered.deadline(), self.bypass.deadline()]).flatten().min()
+        deadlines.into_iter().chain([self.endpoint_cache.deadline(), self.bypass.deadline()]).flatten().min()
     }
 
     fn handle_timeouts(&mut self, context: &mut Context) {
@@ -138,7 +138,7 @@ impl Mode for WireGuard {
     }
 
     fn finish(mut self, opens_kill_switch: bool) {
-        self.remembered.write();
+        self.endpoint_cache.write();
         let kill_switch = self.firewall.kill_switch.take();
         drop(self);
         if let Some(kill_switch) = kill_switch.filter(|_| opens_kill_switch) {

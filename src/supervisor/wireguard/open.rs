@@ -7,10 +7,10 @@ use tracing::{debug, warn};
 
 use super::bypass::Bypass;
 use super::change::SPARE_SOCKETS;
+use super::endpoint_cache::EndpointCache;
 use super::file::{self, ConfigFile, DEFAULT_MTU, Source};
 use super::firewall::Firewall;
 use super::peers::Peers;
-use super::remembered::Remembered;
 use super::state::{LogLimits, WireGuard};
 use super::uapi::Uapi;
 use crate::config::TunName;
@@ -67,7 +67,7 @@ impl Supervisor<WireGuard> {
         let is_offloaded = tuns.iter().any(|tun| tun.layout().is_some());
         let firewall = Firewall::open(&name, file.as_ref(), kill_switch)?;
         let bypass = Bypass::new(file.as_ref().is_some_and(|file| file.dns_bypass));
-        let remembered = Remembered::open(&name, file.as_ref());
+        let endpoint_cache = EndpointCache::open(&name, file.as_ref());
         let mut link = LinkWatch::open(&name)?;
         // before the first packet: other tunnels' guards identify it by that
         if let Err(error) = link.link.join_tunnel_group() {
@@ -100,7 +100,7 @@ impl Supervisor<WireGuard> {
             ipv6_due: None,
             routed_at: None,
             firewall,
-            remembered,
+            endpoint_cache,
             bypass,
             is_running: false,
             spare: SocketBudget::default(),

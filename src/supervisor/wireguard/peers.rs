@@ -21,40 +21,40 @@ const INTERVAL: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Peers {
     /// Public key of the interface, which no peer has.
-    own: Option<PublicKey>,
-    peers: BTreeMap<PublicKey, Peer>,
+    interface_key: Option<PublicKey>,
+    peers: BTreeMap<PublicKey, PeerState>,
     allowed_ips: AllowedIps<PublicKey>,
 }
 
 /// A peer.
 #[derive(Debug)]
-pub(super) struct Peer {
+pub(super) struct PeerState {
     name: Option<PeerName>,
     /// Current or possible addresses: those of the configuration, those of its endpoint name, or
     /// the one shown by a completed handshake, if that is none of these.
     addresses: Vec<IpAddr>,
     /// Addresses of its endpoint name, as last answered.
-    named: Vec<IpAddr>,
+    name_addresses: Vec<IpAddr>,
     /// Host name and port of its endpoint, if it has a name.
     host: Option<(String, u16)>,
     /// Addresses of that name, until the tunnel process requests them.
-    early: Option<Vec<SocketAddr>>,
+    early_addresses: Option<Vec<SocketAddr>>,
     /// Rate limits of the log lines about confirmed and unconfirmed addresses that are routed into
     /// the tunnel.
-    pub(super) routed: RateLimit,
-    pub(super) captured: RateLimit,
+    pub(super) confirmed_log: RateLimit,
+    pub(super) unconfirmed_log: RateLimit,
 }
 
-impl Peer {
+impl PeerState {
     fn new() -> Self {
         Self {
             name: None,
             addresses: Vec::new(),
-            named: Vec::new(),
+            name_addresses: Vec::new(),
             host: None,
-            early: None,
-            routed: RateLimit::new(INTERVAL),
-            captured: RateLimit::new(INTERVAL),
+            early_addresses: None,
+            confirmed_log: RateLimit::new(INTERVAL),
+            unconfirmed_log: RateLimit::new(INTERVAL),
         }
     }
 
@@ -77,14 +77,14 @@ impl Peer {
     }
 
     /// Sets the addresses of its endpoint name.
-    pub(super) fn set_named(&mut self, addresses: &[SocketAddr]) {
+    pub(super) fn set_name_addresses(&mut self, addresses: &[SocketAddr]) {
         self.set_addresses(addresses.iter().map(SocketAddr::ip));
-        self.named.clone_from(&self.addresses);
+        self.name_addresses.clone_from(&self.addresses);
     }
 
     /// Returns true if `address` is one of its endpoint name.
-    pub(super) fn is_named(&self, address: IpAddr) -> bool {
-        self.host.is_some() && self.named.contains(&address)
+    pub(super) fn is_name_address(&self, address: IpAddr) -> bool {
+        self.host.is_some() && self.name_addresses.contains(&address)
     }
 
     /// Sets its possible addresses.
@@ -95,7 +95,7 @@ impl Peer {
 
 impl Peers {
     pub(super) fn new() -> Self {
-        Self { own: None, peers: BTreeMap::new(), allowed_ips: AllowedIps::new() }
+        Self { interface_key: None, peers: BTreeMap::new(), allowed_ips: AllowedIps::new() }
     }
 
     /// Returns the number of peers.
@@ -109,7 +109,7 @@ impl Peers {
     }
 
     /// Returns the peer with this key.
-    pub(super) fn get_mut(&mut self, key: &PublicKey) -> Option<&mut Peer> {
+    pub(super) fn get_mut(&mut self, key: &PublicKey) -> Option<&mut PeerState> {
         self.peers.get_mut(key)
     }
 
@@ -131,7 +131,7 @@ impl Peers {
     /// Sets the host name and port of a peer's endpoint.
     pub(super) fn set_host(&mut self, key: &PublicKey, host: Option<(String, u16)>) {
         if let Some(peer) = self.peers.get_mut(key) {
-            (peer.host, peer.early) = (host, None);
+            (peer.host, peer.early_addresses) = (host, None);
         }
     }
 
@@ -144,16 +144,16 @@ impl Peers {
     }
 
     /// Stores the addresses of a peer's name before the tunnel process requests them.
-    pub(super) fn take_early(&mut self, key: &PublicKey, addresses: Vec<SocketAddr>) {
+    pub(super) fn store_early_addresses(&mut self, key: &PublicKey, addresses: Vec<SocketAddr>) {
         if let Some(peer) = self.peers.get_mut(key) {
-            peer.set_named(&addresses);
-            peer.early = Some(addresses);
+            peer.set_name_addresses(&addresses);
+            peer.early_addresses = Some(addresses);
         }
     }
 
-    /// Returns the addresses stored by `take_early`, once.
-    pub(super) fn give_early(&mut self, key: &PublicKey) -> Option<Vec<SocketAddr>> {
-        self.peers.get_mut(key)?.early.take()
+    /// Returns the addresses stored by `store_early_addresses`, once.
+    pub(super) fn take_early_addresses(&mut self, key: &PublicKey) -> Option<Vec<SocketAddr>> {
+        self.peers.get_mut(key)?.early_addresses.take()
     }
 
     /// Returns true if any endpoint is a host name.
@@ -165,8 +165,8 @@ impl Peers {
     /// peers.
     pub(super) fn apply(&mut self, changes: &Changes) {
         if let Some(private) = &changes.private_key {
-            self.own = private.as_ref().map(PrivateKey::public_key);
-            if let Some(own) = self.own {
+            self.interface_key = private.as_ref().map(PrivateKey::public_key);
+            if let Some(own) = self.interface_key {
                 self.remove(&own);
             }
         }
@@ -185,15 +185,15 @@ impl Peers {
             self.remove(&key);
             return;
         }
-        if self.own == Some(key) || changes.update_only && !self.peers.contains_key(&key) {
+        if self.interface_key == Some(key) || changes.update_only && !self.peers.contains_key(&key) {
             return;
         }
-        let peer = self.peers.entry(key).or_insert_with(Peer::new);
+        let peer = self.peers.entry(key).or_insert_with(PeerState::new);
         if let Some(name) = &changes.name {
             peer.name.clone_from(name);
         }
         if let Some(endpoint) = changes.endpoint {
-            (peer.host, peer.early) = (None, None);
+            (peer.host, peer.early_addresses) = (None, None);
             peer.addresses = vec![endpoint.ip()];
         }
         if changes.replace_allowed_ips {
@@ -284,12 +284,15 @@ mod tests {
         assert!(peers.hosts().eq([(&key, "vpn.example", 1)]));
         // early addresses are returned once, and are dropped when the name changes
         let address: SocketAddr = "192.0.2.7:1".parse().unwrap();
-        peers.take_early(&key, vec![address]);
+        peers.store_early_addresses(&key, vec![address]);
         assert!(peers.addresses().eq([address.ip()]));
-        assert_eq!((peers.give_early(&key), peers.give_early(&key)), (Some(vec![address]), None));
-        peers.take_early(&key, vec![address]);
+        assert_eq!(
+            (peers.take_early_addresses(&key), peers.take_early_addresses(&key)),
+            (Some(vec![address]), None)
+        );
+        peers.store_early_addresses(&key, vec![address]);
         peers.set_host(&key, Some(("vpn.example.org".to_owned(), 1)));
-        assert_eq!(peers.give_early(&key), None);
+        assert_eq!(peers.take_early_addresses(&key), None);
         let endpoint = "192.0.2.1:1".parse().ok();
         peers
             .apply(&Changes { peers: vec![PeerChanges { endpoint, ..add(key, &[]) }], ..Changes::default() });

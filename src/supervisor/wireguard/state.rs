@@ -3,10 +3,10 @@
 use std::num::NonZeroU32;
 
 use super::bypass::Bypass;
+use super::endpoint_cache::EndpointCache;
 use super::file::Source;
 use super::firewall::Firewall;
 use super::peers::Peers;
-use super::remembered::Remembered;
 use super::uapi::Uapi;
 use crate::logging::RateLimit;
 use crate::netlink::Routes;
@@ -34,7 +34,7 @@ pub struct WireGuard {
     pub(super) ipv6_due: Option<Instant>,
     pub(super) routed_at: Option<Instant>,
     pub(super) firewall: Firewall,
-    pub(super) remembered: Remembered,
+    pub(super) endpoint_cache: EndpointCache,
     pub(super) bypass: Bypass,
     /// True once the tunnel process has everything that it needs to run.
     pub(super) is_running: bool,

@@ -1,8 +1,8 @@
 //! The addresses at which peers with a host name have answered, kept over a restart: if a look-up
-//! is not answered in time, the remembered address is tried until it is.
+//! is not answered in time, the cached address is tried until it is.
 //!
 //! A name server on this host cannot be queried while a kill switch of an earlier run is engaged,
-//! and the network's may be down. The file, [`Place`], contains public keys and addresses only. It
+//! and the network's may be down. The file, [`CacheFile`], contains public keys and addresses only. It
 //! is opened at the start and written in place afterwards, so the sandbox needs no rule for it. A
 //! wrong address costs a handshake without an answer: peers authenticate each other.
 
@@ -27,33 +27,33 @@ use crate::config::{PeerAddress, TunName};
 use wontun_proto::time::Instant;
 use wontun_proto::wireguard::PublicKey;
 
-/// Time for an answer before the remembered address is tried.
-const HEAD_START: Duration = Duration::from_secs(2);
+/// Time for an answer before the cached address is tried.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Minimum interval between two writes of the file.
-const BETWEEN_WRITES: Duration = Duration::from_secs(10);
+const WRITE_INTERVAL: Duration = Duration::from_secs(10);
 /// Maximum number of peers in the file.
 const MAX_PEERS: usize = 64;
 /// Length of a peer's line in bytes, with its end: a power of two, so that no line crosses a
 /// sector.
-const LINE: usize = 128;
+const LINE_LENGTH: usize = 128;
 /// Maximum length of the file in bytes.
-const MAX_FILE: usize = MAX_PEERS * LINE;
+const MAX_FILE_LENGTH: usize = MAX_PEERS * LINE_LENGTH;
 /// Folders of the file; systemd's StateDirectory replaces both.
 const FOLDERS: [&str; 2] = ["/var/lib/wontun", "/run/wontun"];
 /// Permission to write for users other than the owner.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
-/// The remembered addresses, and their use in this run.
+/// The cached addresses, and their use in this run.
 #[derive(Debug, Default)]
-pub(super) struct Remembered {
-    place: Option<Place>,
+pub(super) struct EndpointCache {
+    cache_file: Option<CacheFile>,
     addresses: BTreeMap<PublicKey, IpAddr>,
-    /// Peers whose name is not answered yet, and the time at which the remembered address is tried.
+    /// Peers whose name is not answered yet, and the time at which the cached address is tried.
     waiting: BTreeMap<PublicKey, Instant>,
-    /// Peers whose name was answered in this run, or whose remembered address is being tried.
+    /// Peers whose name was answered in this run, or whose cached address is being tried.
     settled: BTreeSet<PublicKey>,
     /// True if the names were looked up before the routes were set: no further time is allowed.
-    has_asked: bool,
+    has_looked_up: bool,
     /// True if the file must be written.
     is_changed: bool,
     written_at: Option<Instant>,
@@ -61,16 +61,16 @@ pub(super) struct Remembered {
 
 /// The file: lines of a public key and an address, each padded with spaces.
 #[derive(Debug)]
-struct Place {
+struct CacheFile {
     file: File,
     path: PathBuf,
     /// Length of the file in bytes.
     length: usize,
 }
 
-impl Remembered {
+impl EndpointCache {
     /// Reads the file of the tunnel called `name`, if peers of `configuration` have host names.
-    /// Without a usable folder, nothing is remembered.
+    /// Without a usable folder, nothing is cached.
     pub(super) fn open(name: &TunName, configuration: Option<&ConfigFile>) -> Self {
         let peers = configuration.into_iter().flat_map(|file| &file.configuration.peers);
         let named: BTreeSet<_> = peers
@@ -81,17 +81,17 @@ impl Remembered {
             return Self::default();
         }
         for folder in folders(std::env::var_os("STATE_DIRECTORY").as_deref().map(Path::new)) {
-            match Place::open(&folder, name) {
-                Ok((place, text)) => {
+            match CacheFile::open(&folder, name) {
+                Ok((cache_file, text)) => {
                     let (mut addresses, bad) = parse(&text);
                     if bad > 0 {
-                        let path = place.path.display();
+                        let path = cache_file.path.display();
                         warn!(
                             "{path} has {bad} lines that are not a public key and an address: they are left out"
                         );
                     }
                     addresses.retain(|key, _| named.contains(key));
-                    return Self { place: Some(place), addresses, ..Self::default() };
+                    return Self { cache_file: Some(cache_file), addresses, ..Self::default() };
                 }
                 Err(OpenError::Refused(why)) => {
                     let path = folder.display();
@@ -106,20 +106,20 @@ impl Remembered {
     }
 
     /// Records that the names were looked up already, for the full timeout.
-    pub(super) const fn set_asked(&mut self) {
-        self.has_asked = true;
+    pub(super) const fn set_looked_up(&mut self) {
+        self.has_looked_up = true;
     }
 
     /// Records that the name of a peer is being looked up.
-    pub(super) fn handle_asked(&mut self, key: &PublicKey, now: Instant) {
+    pub(super) fn handle_lookup(&mut self, key: &PublicKey, now: Instant) {
         if self.addresses.contains_key(key) && !self.settled.contains(key) {
-            let wait = if self.has_asked { Duration::ZERO } else { HEAD_START };
+            let wait = if self.has_looked_up { Duration::ZERO } else { ANSWER_TIMEOUT };
             self.waiting.entry(*key).or_insert(now + wait);
         }
     }
 
     /// Records that the name of a peer was answered.
-    pub(super) fn handle_response_sent(&mut self, key: &PublicKey) {
+    pub(super) fn handle_answered(&mut self, key: &PublicKey) {
         self.waiting.remove(key);
         self.settled.insert(*key);
     }
@@ -139,8 +139,8 @@ impl Remembered {
     /// not kept: only the tunnel process vouches for them. Returns true if it differs from before.
     pub(super) fn handle_reached(&mut self, key: &PublicKey, address: IpAddr, is_named: bool) -> bool {
         let is_kept = self.addresses.get(key) == Some(&address);
-        let has_room = self.addresses.contains_key(key) || self.addresses.len() < MAX_PEERS;
-        let is_new = !is_kept && is_named && has_room && is_usable(address);
+        let has_space = self.addresses.contains_key(key) || self.addresses.len() < MAX_PEERS;
+        let is_new = !is_kept && is_named && has_space && is_usable(address);
         if is_new {
             self.addresses.insert(*key, address);
             self.is_changed = true;
@@ -150,14 +150,14 @@ impl Remembered {
 
     /// Returns the time at which something is due.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let write = || self.written_at.map_or_else(Instant::default, |at| at + BETWEEN_WRITES);
+        let write = || self.written_at.map_or_else(Instant::default, |at| at + WRITE_INTERVAL);
         let write = self.is_changed.then(write);
         self.waiting.values().copied().chain(write).min()
     }
 
     /// Writes the file if that is due.
     pub(super) fn serve(&mut self, now: Instant) {
-        let is_due = self.written_at.is_none_or(|at| now.since(at) >= BETWEEN_WRITES);
+        let is_due = self.written_at.is_none_or(|at| now.since(at) >= WRITE_INTERVAL);
         if self.is_changed && is_due {
             self.written_at = Some(now);
             self.write();
@@ -167,10 +167,10 @@ impl Remembered {
     /// Writes the file if the addresses have changed.
     pub(super) fn write(&mut self) {
         if std::mem::take(&mut self.is_changed)
-            && let Some(place) = &mut self.place
-            && let Err(error) = place.write(&self.addresses)
+            && let Some(cache_file) = &mut self.cache_file
+            && let Err(error) = cache_file.write(&self.addresses)
         {
-            debug!(path = %place.path.display(), %error, "addresses of peers cannot be kept");
+            debug!(path = %cache_file.path.display(), %error, "addresses of peers cannot be kept");
         }
     }
 }
@@ -195,7 +195,7 @@ impl From<Errno> for OpenError {
     }
 }
 
-impl Place {
+impl CacheFile {
     /// Opens the file in `folder`, and creates both if missing; opens it for reading only if it
     /// cannot be written. Returns its contents.
     fn open(folder: &Path, name: &TunName) -> Result<(Self, String), OpenError> {
@@ -224,8 +224,8 @@ impl Place {
         }
         check_owner(&file)?;
         let length = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
-        if length > MAX_FILE {
-            return Err(OpenError::Refused(format!("{name} has more than {MAX_FILE} bytes")));
+        if length > MAX_FILE_LENGTH {
+            return Err(OpenError::Refused(format!("{name} has more than {MAX_FILE_LENGTH} bytes")));
         }
         let mut bytes = vec![0; length];
         file.read_exact_at(&mut bytes, 0)?;
@@ -235,13 +235,13 @@ impl Place {
 
     /// Writes the whole file at once. The rest of its previous length is blank afterwards.
     fn write(&mut self, addresses: &BTreeMap<PublicKey, IpAddr>) -> io::Result<()> {
-        let mut text = String::with_capacity(MAX_FILE);
+        let mut text = String::with_capacity(MAX_FILE_LENGTH);
         for (key, address) in addresses.iter().take(MAX_PEERS) {
-            let width = LINE - 1;
+            let width = LINE_LENGTH - 1;
             let _ = writeln!(text, "{:width$}", format!("{key} {address}"));
         }
         while text.len() < self.length {
-            let _ = writeln!(text, "{:width$}", "", width = LINE - 1);
+            let _ = writeln!(text, "{:width$}", "", width = LINE_LENGTH - 1);
         }
         self.length = text.len();
         let written = self.file.write_at(text.as_bytes(), 0)?;
@@ -318,8 +318,8 @@ mod tests {
             Self(path)
         }
 
-        fn open(&self) -> Result<(Place, String), OpenError> {
-            Place::open(&self.0, &"wg0".parse().unwrap())
+        fn open(&self) -> Result<(CacheFile, String), OpenError> {
+            CacheFile::open(&self.0, &"wg0".parse().unwrap())
         }
 
         fn file(&self) -> PathBuf {
@@ -348,15 +348,15 @@ mod tests {
     #[test]
     fn what_is_written_is_read_and_is_for_its_owner_alone() {
         let folder = Folder::new("written");
-        let (mut place, text) = folder.open().unwrap();
+        let (mut cache_file, text) = folder.open().unwrap();
         assert_eq!(text, "");
         let two = addresses(&[(KEYS[0], "192.0.2.7"), (KEYS[1], "2001:db8:1111:2222:3333:4444:5555:6666")]);
         let one = addresses(&[(KEYS[1], "198.51.100.9")]);
         for wanted in [&two, &one, &two, &BTreeMap::new()] {
-            place.write(wanted).unwrap();
+            cache_file.write(wanted).unwrap();
             let (_, text) = folder.open().unwrap();
             assert_eq!(parse(&text), (wanted.clone(), 0));
-            assert!(text.lines().all(|line| line.len() == LINE - 1));
+            assert!(text.lines().all(|line| line.len() == LINE_LENGTH - 1));
         }
         let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
         assert_eq!((mode(&folder.0), mode(&folder.file())), (0o700, 0o600));
@@ -392,7 +392,7 @@ mod tests {
         nix::unistd::mkfifo(&folder.file(), Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
         assert!(folder.refusal().contains("no file of its own"));
         fs::remove_file(folder.file()).unwrap();
-        fs::write(folder.file(), vec![b' '; MAX_FILE + 1]).unwrap();
+        fs::write(folder.file(), vec![b' '; MAX_FILE_LENGTH + 1]).unwrap();
         fs::set_permissions(folder.file(), Permissions::from_mode(0o600)).unwrap();
         assert!(folder.refusal().contains("bytes"));
         fs::set_permissions(folder.file(), Permissions::from_mode(0o622)).unwrap();
@@ -413,21 +413,22 @@ mod tests {
         let at = |millis| Instant::from_boot(Duration::from_millis(millis));
         let [a, b] = KEYS.map(|key| key.parse::<PublicKey>().unwrap());
         let before = addresses(&[(KEYS[0], "192.0.2.7"), (KEYS[1], "192.0.2.8")]);
-        let mut remembered = Remembered { addresses: before, ..Remembered::default() };
-        remembered.handle_asked(&a, at(0));
-        remembered.handle_asked(&b, at(1));
-        assert_eq!(remembered.deadline(), Some(at(2000)));
-        assert_eq!(remembered.take_due(at(1999)), []);
-        remembered.handle_response_sent(&b);
-        assert_eq!(remembered.take_due(at(9000)), [a]);
-        assert_eq!(remembered.take(&a), "192.0.2.7".parse().ok());
+        let mut endpoint_cache = EndpointCache { addresses: before, ..EndpointCache::default() };
+        endpoint_cache.handle_lookup(&a, at(0));
+        endpoint_cache.handle_lookup(&b, at(1));
+        assert_eq!(endpoint_cache.deadline(), Some(at(2000)));
+        assert_eq!(endpoint_cache.take_due(at(1999)), []);
+        endpoint_cache.handle_answered(&b);
+        assert_eq!(endpoint_cache.take_due(at(9000)), [a]);
+        assert_eq!(endpoint_cache.take(&a), "192.0.2.7".parse().ok());
         for key in [a, b] {
-            remembered.handle_asked(&key, at(9000));
-            assert_eq!((remembered.take(&key), remembered.deadline()), (None, None));
+            endpoint_cache.handle_lookup(&key, at(9000));
+            assert_eq!((endpoint_cache.take(&key), endpoint_cache.deadline()), (None, None));
         }
-        let mut asked = Remembered { addresses: remembered.addresses.clone(), ..Remembered::default() };
-        asked.set_asked();
-        asked.handle_asked(&a, at(5));
+        let mut asked =
+            EndpointCache { addresses: endpoint_cache.addresses.clone(), ..EndpointCache::default() };
+        asked.set_looked_up();
+        asked.handle_lookup(&a, at(5));
         assert_eq!(asked.take_due(at(5)), [a]);
     }
 
@@ -435,20 +436,22 @@ mod tests {
     fn only_addresses_of_the_name_are_kept() {
         let key: PublicKey = KEYS[0].parse().unwrap();
         let [a, b] = ["192.0.2.7", "192.0.2.8"].map(|text| text.parse::<IpAddr>().unwrap());
-        let mut remembered = Remembered::default();
-        assert!(!remembered.handle_reached(&key, a, false));
-        assert_eq!((remembered.addresses.len(), remembered.is_changed), (0, false));
-        assert!(remembered.handle_reached(&key, a, true));
-        assert_eq!((remembered.addresses.get(&key), remembered.is_changed), (Some(&a), true));
-        remembered.serve(Instant::from_boot(Duration::from_secs(5)));
+        let mut endpoint_cache = EndpointCache::default();
+        assert!(!endpoint_cache.handle_reached(&key, a, false));
+        assert_eq!((endpoint_cache.addresses.len(), endpoint_cache.is_changed), (0, false));
+        assert!(endpoint_cache.handle_reached(&key, a, true));
+        assert_eq!((endpoint_cache.addresses.get(&key), endpoint_cache.is_changed), (Some(&a), true));
+        endpoint_cache.serve(Instant::from_boot(Duration::from_secs(5)));
         // the same address again, and one that does not belong to the name
-        assert!(!remembered.handle_reached(&key, a, true) && !remembered.handle_reached(&key, b, false));
-        assert!(!remembered.is_changed);
+        assert!(
+            !endpoint_cache.handle_reached(&key, a, true) && !endpoint_cache.handle_reached(&key, b, false)
+        );
+        assert!(!endpoint_cache.is_changed);
         // at most every ten seconds
-        assert!(remembered.handle_reached(&key, b, true));
-        remembered.serve(Instant::from_boot(Duration::from_secs(14)));
-        assert!(remembered.is_changed);
-        remembered.serve(Instant::from_boot(Duration::from_secs(15)));
-        assert!(!remembered.is_changed);
+        assert!(endpoint_cache.handle_reached(&key, b, true));
+        endpoint_cache.serve(Instant::from_boot(Duration::from_secs(14)));
+        assert!(endpoint_cache.is_changed);
+        endpoint_cache.serve(Instant::from_boot(Duration::from_secs(15)));
+        assert!(!endpoint_cache.is_changed);
     }
 }

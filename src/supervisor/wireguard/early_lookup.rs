@@ -15,7 +15,7 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tracing::{debug, info, warn};
 
-use super::file::{ConfigFile, Found};
+use super::file::{ConfigFile, ResolvedEndpoints};
 use super::state::WireGuard;
 use crate::config::PeerAddress;
 use crate::config::wg_quick::{Table, WgQuick};
@@ -29,7 +29,7 @@ use wontun_proto::wireguard::PublicKey;
 
 /// Timeout for all names together: a silent name server, or a network that is not up yet, delays
 /// the start no longer.
-const LIMIT: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 impl ConfigFile {
     /// Looks up the names of the peers' endpoints before the kill switch is engaged.
@@ -48,10 +48,10 @@ impl ConfigFile {
             info!(
                 "this host asks a name server of its own, whose questions the kill switch would hold back: the names of \
                  endpoints are looked up before it is engaged, within {} s",
-                LIMIT.as_secs()
+                TIMEOUT.as_secs()
             );
             let (lookups, nursery) = starting.lookups();
-            self.early = Some(look_up(lookups, nursery, names.into_iter(), None)?);
+            self.early_addresses = Some(look_up(lookups, nursery, names.into_iter(), None)?);
         }
         Ok(())
     }
@@ -69,7 +69,7 @@ impl WireGuard {
         context: &mut Context,
         configuration: &WgQuick,
     ) -> Result<(), SupervisorError> {
-        let early = self.source.take_early();
+        let early = self.source.take_early_addresses();
         let found = if early.is_some() || self.firewall.kill_switch.is_some() || !needs_names(configuration) {
             early
         } else {
@@ -78,9 +78,9 @@ impl WireGuard {
         };
         context.now = now().map_err(system("reading the clock"))?;
         if let Some(found) = found {
-            self.remembered.set_asked();
+            self.endpoint_cache.set_looked_up();
             for (key, addresses) in found {
-                self.peers.take_early(&key, addresses);
+                self.peers.store_early_addresses(&key, addresses);
             }
         }
         Ok(())
@@ -92,7 +92,7 @@ fn needs_names(configuration: &WgQuick) -> bool {
     configuration.interface.table != Table::Off && configuration.is_full_tunnel()
 }
 
-/// Looks up `names` with queries that carry `mark`, within [`LIMIT`].
+/// Looks up `names` with queries that carry `mark`, within [`TIMEOUT`].
 ///
 /// # Errors
 /// The clock cannot be read.
@@ -101,8 +101,8 @@ fn look_up<'a>(
     nursery: &mut Nursery,
     names: impl Iterator<Item = (PublicKey, &'a str, u16)>,
     mark: Option<NonZeroU32>,
-) -> Result<Found, SupervisorError> {
-    let mut found = Found::new();
+) -> Result<ResolvedEndpoints, SupervisorError> {
+    let mut found = ResolvedEndpoints::new();
     for (key, host, port) in names {
         if let Err(error) = lookups.request(Some(key), host, port, mark) {
             debug!(%error, host, "a name is not looked up before the routes are set");
@@ -110,26 +110,26 @@ fn look_up<'a>(
     }
     let start = now().map_err(system("reading the clock"))?;
     let mut at = start;
-    while lookups.is_asked() {
-        let left = LIMIT.saturating_sub(at.since(start));
+    while lookups.has_pending() {
+        let left = TIMEOUT.saturating_sub(at.since(start));
         let Some(descriptor) = lookups.descriptor() else { break };
         if left.is_zero() {
             break;
         }
         wait(descriptor, left);
         at = now().map_err(system("reading the clock"))?;
-        for (question, result) in lookups.poll_answer(at) {
-            match (question, result) {
+        for (target, result) in lookups.poll_answer(at) {
+            match (target, result) {
                 (Some(key), Ok(addresses)) => found.push((key, addresses)),
                 (_, Err(error)) => debug!(%error, "a name is not known before the routes are set"),
                 (None, Ok(_)) => {}
             }
         }
     }
-    if lookups.is_asked() {
+    if lookups.has_pending() {
         debug!("not all names were looked up before the routes are set");
         // it would wait for an answer that cannot come any more
-        if let Err(error) = lookups.abandon(nursery, at) {
+        if let Err(error) = lookups.cancel(nursery, at) {
             warn!(%error, "the resolver process cannot be started again; trying again later");
         }
     }

@@ -1,13 +1,13 @@
 //! Addresses of peers with a host name: looked up, past the tunnel if the user enabled that
-//! ([`Bypass`]), and until then those at which they have answered before ([`Remembered`]).
+//! ([`Bypass`]), and until then those at which they have answered before ([`EndpointCache`]).
 //!
-//! [`Bypass`]: super::bypass::Bypass [`Remembered`]: super::remembered::Remembered
+//! [`Bypass`]: super::bypass::Bypass [`EndpointCache`]: super::endpoint_cache::EndpointCache
 
 use std::net::{IpAddr, SocketAddr};
 
 use tracing::{info, warn};
 
-use super::bypass::OPEN;
+use super::bypass::MAX_DURATION;
 use super::state::WireGuard;
 use crate::supervisor::context::Context;
 use crate::supervisor::mode::Mode as _;
@@ -31,12 +31,12 @@ impl WireGuard {
                 self.update_routes(context);
             }
         }
-        context.answer_question(Some(*key), Ok(addresses), true);
+        context.send_lookup_result(Some(*key), Ok(addresses), true);
     }
 
     /// Looks up the name of a peer's endpoint, as configured.
     pub(super) fn look_up(&mut self, context: &mut Context, key: &PublicKey) {
-        if let Some(addresses) = self.peers.give_early(key) {
+        if let Some(addresses) = self.peers.take_early_addresses(key) {
             self.handle_addresses(context, Some(*key), Ok(addresses));
             return;
         }
@@ -44,15 +44,15 @@ impl WireGuard {
             Some((host, port)) => context.lookups.request(Some(*key), host, port, self.mark),
             None => Err("the peer's endpoint is no name".to_owned()),
         };
-        self.note_question(context, key);
+        self.record_lookup(context, key);
         if let Err(error) = result {
-            context.answer_question(Some(*key), Err(error), false);
+            context.send_lookup_result(Some(*key), Err(error), false);
         }
     }
 
     /// Handles a failed look-up of a peer's name. Returns true if it is looked up again, with
     /// queries that bypass the tunnel.
-    pub(super) fn ask_past_tunnel(&mut self, context: &mut Context, key: &PublicKey) -> bool {
+    pub(super) fn look_up_past_tunnel(&mut self, context: &mut Context, key: &PublicKey) -> bool {
         if self.firewall.kill_switch.is_some() || self.routes.is_none() {
             return false;
         }
@@ -64,7 +64,7 @@ impl WireGuard {
             name = host,
             "an endpoint's name is not answered: questions to name servers, whoever asks, pass the tunnel by for at most \
              {} s (--dns-bypass)",
-            OPEN.as_secs()
+            MAX_DURATION.as_secs()
         );
         let (host, port) = (host.to_owned(), port);
         self.update_routes(context);
@@ -88,42 +88,47 @@ impl WireGuard {
         self.bypass.reset();
     }
 
-    /// Records that a peer's name is looked up: the remembered address is tried if the answer does
+    /// Records that a peer's name is looked up: the cached address is tried if the answer does
     /// not come in time.
-    pub(super) fn note_question(&mut self, context: &Context, key: &PublicKey) {
-        self.remembered.handle_asked(key, context.now);
+    pub(super) fn record_lookup(&mut self, context: &Context, key: &PublicKey) {
+        self.endpoint_cache.handle_lookup(key, context.now);
     }
 
-    /// Records the result of a look-up of a peer's name. Returns true if the remembered address is
+    /// Records the result of a look-up of a peer's name. Returns true if the cached address is
     /// tried now.
-    pub(super) fn note_answer(&mut self, context: &mut Context, key: &PublicKey, is_known: bool) -> bool {
+    pub(super) fn record_lookup_result(
+        &mut self,
+        context: &mut Context,
+        key: &PublicKey,
+        is_known: bool,
+    ) -> bool {
         if is_known {
-            self.remembered.handle_response_sent(key);
+            self.endpoint_cache.handle_answered(key);
             return false;
         }
-        self.try_remembered(context, key)
+        self.try_cached_endpoint(context, key)
     }
 
     /// Handles a completed handshake with a peer that has a host name.
     pub(super) fn handle_reached(&mut self, key: &PublicKey, address: IpAddr) {
-        let is_named = self.peers.get_mut(key).is_some_and(|peer| peer.is_named(address));
-        if self.remembered.handle_reached(key, address, is_named) {
+        let is_named = self.peers.get_mut(key).is_some_and(|peer| peer.is_name_address(address));
+        if self.endpoint_cache.handle_reached(key, address, is_named) {
             self.reset_bypass();
         }
     }
 
-    /// Tries remembered addresses and writes their file, as far as that is due.
+    /// Tries cached addresses and writes their file, as far as that is due.
     pub(super) fn handle_endpoint_cache_timeout(&mut self, context: &mut Context) {
-        for key in self.remembered.take_due(context.now) {
-            self.try_remembered(context, &key);
+        for key in self.endpoint_cache.take_due(context.now) {
+            self.try_cached_endpoint(context, &key);
         }
-        self.remembered.serve(context.now);
+        self.endpoint_cache.serve(context.now);
     }
 
-    /// Makes the tunnel process try the remembered address, until the look-up is answered. Returns
+    /// Makes the tunnel process try the cached address, until the look-up is answered. Returns
     /// false if there is none.
-    fn try_remembered(&mut self, context: &mut Context, key: &PublicKey) -> bool {
-        let Some(address) = self.remembered.take(key) else { return false };
+    fn try_cached_endpoint(&mut self, context: &mut Context, key: &PublicKey) -> bool {
+        let Some(address) = self.endpoint_cache.take(key) else { return false };
         let Some((host, port)) = self.peers.host(key) else { return false };
         info!(name = host, "an endpoint's name is not answered yet: trying the address that worked last");
         self.send_addresses(context, key, vec![SocketAddr::new(address, port)]);
