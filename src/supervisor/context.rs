@@ -17,7 +17,7 @@ use wontun_proto::time::Instant;
 
 /// Reason of an orderly end of the tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stop {
+pub(super) enum StopReason {
     /// A signal.
     Signal(nix::sys::signal::Signal),
     /// The socket for wg(8) was removed, which is how a userspace implementation is told to end.
@@ -39,7 +39,7 @@ pub struct Context {
     pub(super) service_manager: ServiceManager,
     pub(super) nursery: Nursery,
     pub(super) signals: Signals,
-    pub(super) stop: Option<Stop>,
+    pub(super) stop: Option<StopReason>,
     pub(super) reconciler: Reconciler,
 }
 

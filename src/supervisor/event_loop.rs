@@ -10,9 +10,9 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use tracing::{info, warn};
 
-use super::context::{Context, Stop};
+use super::context::{Context, StopReason};
 use super::error::{SupervisorError, system};
-use super::mode::{Mode, Source};
+use super::mode::{EventSource, Mode};
 use crate::messages::{FromTunnel, ToTunnel};
 use crate::net::timer::now;
 use crate::netlink;
@@ -21,9 +21,9 @@ use crate::sandbox::{Sandbox, SandboxError};
 /// Number of messages of the tunnel process read per turn.
 const BUDGET: usize = 256;
 /// Time that the tunnel process has for an orderly end.
-const STOP: Duration = Duration::from_secs(2);
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time that it has to end after it was killed, or has closed its channel.
-const END: Duration = Duration::from_secs(1);
+const EXIT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A tunnel, ready to run.
 #[derive(Debug)]
@@ -68,27 +68,27 @@ impl<M: Mode> Supervisor<M> {
                 match (self.context.tunnel.error(), self.context.stop) {
                     (_, Some(stop)) => break stop,
                     (Some(error), None) => return Err(error),
-                    (None, None) => break Stop::TunnelProcess,
+                    (None, None) => break StopReason::TunnelProcess,
                 }
             }
         };
         match stop {
-            Stop::Signal(signal) => info!(%signal, "stopping"),
-            Stop::SocketRemoved => info!("stopping, since the socket for wg(8) was removed"),
-            Stop::TunnelProcess => info!("stopping, since the tunnel process was asked to end"),
+            StopReason::Signal(signal) => info!(%signal, "stopping"),
+            StopReason::SocketRemoved => info!("stopping, since the socket for wg(8) was removed"),
+            StopReason::TunnelProcess => info!("stopping, since the tunnel process was asked to end"),
         }
         flush_log();
         self.stop()?;
         // a request by way of the tunnel process does not open the kill switch, but a signal to
         // this one does
         self.drain_signals()?;
-        let is_own = !matches!(self.context.stop, Some(Stop::TunnelProcess) | None);
+        let is_own = !matches!(self.context.stop, Some(StopReason::TunnelProcess) | None);
         let Self { mode, mut context } = self;
         drop(context.link);
         // A tunnel process that is stuck or stopped runs as another user, so this process cannot
         // kill it; the nursery does so when it ends.
         drop(context.nursery);
-        context.tunnel.wait(END);
+        context.tunnel.wait(EXIT_TIMEOUT);
         mode.finish(is_own);
         Ok(())
     }
@@ -101,7 +101,9 @@ impl<M: Mode> Supervisor<M> {
             context.tunnel.send(&ToTunnel::Stop);
         }
         let start = now().map_err(system("reading the clock"))?;
-        while !context.tunnel.is_gone() && now().map_err(system("reading the clock"))?.since(start) < STOP {
+        while !context.tunnel.is_gone()
+            && now().map_err(system("reading the clock"))?.since(start) < STOP_TIMEOUT
+        {
             let wanted = if context.tunnel.is_behind() {
                 PollFlags::POLLIN | PollFlags::POLLOUT
             } else {
@@ -114,7 +116,7 @@ impl<M: Mode> Supervisor<M> {
             while context.tunnel.receive(context.now).is_some() {}
         }
         if context.tunnel.is_gone() {
-            context.tunnel.wait(END);
+            context.tunnel.wait(EXIT_TIMEOUT);
         }
         Ok(())
     }
@@ -126,13 +128,13 @@ impl<M: Mode> Supervisor<M> {
         self.context.now = now().map_err(system("reading the clock"))?;
         for (source, events) in ready {
             match source {
-                Source::Signals => self.drain_signals()?,
-                Source::Tunnel => {
+                EventSource::Signals => self.drain_signals()?,
+                EventSource::Tunnel => {
                     self.context.tunnel.flush();
                     self.drain_tunnel();
                 }
-                Source::Link => self.context.drain_link(&mut self.mode),
-                Source::Resolver => {
+                EventSource::Link => self.context.drain_link(&mut self.mode),
+                EventSource::Resolver => {
                     for (target, result) in self.context.lookups.poll_answer(self.context.now) {
                         self.mode.handle_addresses(&mut self.context, target, result);
                     }
@@ -169,22 +171,22 @@ impl<M: Mode> Supervisor<M> {
     }
 
     /// Waits, and returns the sources that are ready.
-    fn wait(&mut self, timeout: PollTimeout) -> Result<Vec<(Source, PollFlags)>, SupervisorError> {
-        let may_send = self.context.tunnel.may_send(self.context.now);
+    fn wait(&mut self, timeout: PollTimeout) -> Result<Vec<(EventSource, PollFlags)>, SupervisorError> {
+        let may_receive = self.context.tunnel.may_receive(self.context.now);
         let context = &self.context;
-        let mut tunnel = if may_send { PollFlags::POLLIN } else { PollFlags::empty() };
+        let mut tunnel = if may_receive { PollFlags::POLLIN } else { PollFlags::empty() };
         if context.tunnel.is_behind() {
             tunnel |= PollFlags::POLLOUT;
         }
         let mut sources = vec![
-            (Source::Signals, context.signals.as_fd(), PollFlags::POLLIN),
-            (Source::Link, context.link.monitor.as_fd(), PollFlags::POLLIN),
+            (EventSource::Signals, context.signals.as_fd(), PollFlags::POLLIN),
+            (EventSource::Link, context.link.monitor.as_fd(), PollFlags::POLLIN),
         ];
         // not polled while it exceeds its budget: its hang-up would be reported in every turn
         if !tunnel.is_empty() {
-            sources.push((Source::Tunnel, context.tunnel.as_fd(), tunnel));
+            sources.push((EventSource::Tunnel, context.tunnel.as_fd(), tunnel));
         }
-        sources.extend(context.lookups.descriptor().map(|fd| (Source::Resolver, fd, PollFlags::POLLIN)));
+        sources.extend(context.lookups.descriptor().map(|fd| (EventSource::Resolver, fd, PollFlags::POLLIN)));
         sources.extend(self.mode.descriptors());
         let mut descriptors: Vec<_> = sources.iter().map(|(_, fd, flags)| PollFd::new(*fd, *flags)).collect();
         match poll(&mut descriptors, timeout) {
@@ -211,7 +213,7 @@ impl<M: Mode> Supervisor<M> {
                     self.context.tunnel.answer(&ToTunnel::Alive(probe), Vec::new());
                 }
                 FromTunnel::StopRequested => {
-                    context.stop.get_or_insert(Stop::TunnelProcess);
+                    context.stop.get_or_insert(StopReason::TunnelProcess);
                 }
                 message => self.mode.handle_message(context, message),
             }
@@ -222,13 +224,13 @@ impl<M: Mode> Supervisor<M> {
         while let Some(signal) = self.context.signals.poll_signal().map_err(system("reading signals"))? {
             match signal {
                 // even if the tunnel process was asked to end before
-                Signal::SIGTERM | Signal::SIGINT => self.context.stop = Some(Stop::Signal(signal)),
+                Signal::SIGTERM | Signal::SIGINT => self.context.stop = Some(StopReason::Signal(signal)),
                 Signal::SIGUSR1 => self.context.tunnel.send(&ToTunnel::Summary),
                 Signal::SIGHUP => {
                     self.context.notify_reloading();
                     self.mode.reload(&mut self.context);
                     // also restores state that other programs have removed meanwhile
-                    self.context.reconcile_by_request(&mut self.mode);
+                    self.context.reconcile_unlimited(&mut self.mode);
                     self.context.link.identity.retry(self.context.now);
                     self.context.send_host(&self.mode);
                     self.context.notify_ready();
@@ -246,7 +248,7 @@ impl<M: Mode> Supervisor<M> {
             if status == WaitStatus::StillAlive {
                 return;
             }
-            if !self.context.tunnel.note_end(status)
+            if !self.context.tunnel.record_exit(status)
                 && status.pid().is_some_and(|pid| pid == self.context.nursery.pid())
             {
                 warn!(

@@ -5,7 +5,7 @@ use tracing::{info, warn};
 use super::context::Context;
 use super::link_watch::IPV6_MIN_MTU;
 use super::mode::Mode;
-use super::reconcile::{Compared, Piece};
+use super::reconcile::{HostResource, ReconcileOutcome};
 use crate::messages::ToTunnel;
 use crate::netlink::{ExistingLink, LinkError, LinkEvent};
 
@@ -23,23 +23,23 @@ impl Context {
                     return;
                 }
                 Ok(Some(LinkEvent::Other)) => {}
-                Ok(Some(LinkEvent::RoutingLost)) => self.reconciler.note_change(Piece::Routing),
+                Ok(Some(LinkEvent::RoutingLost)) => self.reconciler.schedule(HostResource::Routing),
                 Ok(Some(LinkEvent::AddressLost(address))) => {
-                    self.reconciler.note_change(Piece::Settings);
+                    self.reconciler.schedule(HostResource::Settings);
                     if self.link.link.has_address(address) {
-                        self.reconciler.note_change(Piece::Addresses);
+                        self.reconciler.schedule(HostResource::Addresses);
                         // when a device loses its last address of a family, the kernel removes the
                         // family's routes without reporting it
-                        self.reconciler.note_change(Piece::Routing);
+                        self.reconciler.schedule(HostResource::Routing);
                     }
                     self.tunnel.send(&ToTunnel::AddressLost(address));
                 }
-                Ok(Some(LinkEvent::HostChanged)) => self.reconciler.note_change(Piece::Settings),
+                Ok(Some(LinkEvent::HostChanged)) => self.reconciler.schedule(HostResource::Settings),
                 Ok(Some(LinkEvent::Changed(state))) => self.link.pending_events.push_state(state),
                 // reading the state of a deleted device fails, which is handled then
                 Ok(Some(LinkEvent::Overrun)) => {
                     self.link.pending_events.is_pending = true;
-                    self.reconciler.note_overrun();
+                    self.reconciler.schedule_all();
                 }
                 Ok(Some(LinkEvent::Deleted)) => self.link.pending_events.is_pending = true,
                 Ok(Some(LinkEvent::Moved(index))) => {
@@ -89,7 +89,7 @@ impl Context {
         let mut came_up = false;
         let wants_other_mtu = self.link.wanted_mtu.is_some_and(|mtu| mtu != state.mtu);
         if self.link.is_managed && (!state.up || wants_other_mtu) {
-            self.reconciler.note_change(Piece::Device);
+            self.reconciler.schedule(HostResource::Device);
         }
         if !state.up {
             if was_up
@@ -113,30 +113,34 @@ impl Context {
     }
 
     /// Restores the device's state and the configured MTU, if wontun manages them.
-    pub(super) fn compare_device(&mut self, mode: &mut impl Mode, is_allowed: bool) -> Compared {
+    pub(super) fn reconcile_device(&mut self, mode: &mut impl Mode, may_repair: bool) -> ReconcileOutcome {
         // its index may belong to another device
         if self.link.is_in_other_netns {
-            return Compared::default();
+            return ReconcileOutcome::default();
         }
-        match self.restore_device(mode, is_allowed) {
-            Ok(compared) => Compared { error: self.attachment_warning(), ..compared },
+        match self.restore_device(mode, may_repair) {
+            Ok(outcome) => ReconcileOutcome { error: self.attachment_warning(), ..outcome },
             // deleted, or moved to another network namespace
-            Err(LinkError::NoDevice { .. }) => Compared::default(),
-            Err(error) => Compared { error: Some(error.to_string()), ..Compared::default() },
+            Err(LinkError::NoDevice { .. }) => ReconcileOutcome::default(),
+            Err(error) => ReconcileOutcome { error: Some(error.to_string()), ..ReconcileOutcome::default() },
         }
     }
 
-    fn restore_device(&mut self, mode: &mut impl Mode, is_allowed: bool) -> Result<Compared, LinkError> {
+    fn restore_device(
+        &mut self,
+        mode: &mut impl Mode,
+        may_repair: bool,
+    ) -> Result<ReconcileOutcome, LinkError> {
         if !self.link.is_managed || self.link.is_in_other_netns {
-            return Ok(Compared::default());
+            return Ok(ReconcileOutcome::default());
         }
         let state = self.link.link.state()?;
         let mtu = self.link.wanted_mtu.filter(|mtu| *mtu != state.mtu);
         if state.up && mtu.is_none() {
-            return Ok(Compared::default());
+            return Ok(ReconcileOutcome::default());
         }
-        if !is_allowed {
-            return Ok(Compared { is_missing: true, ..Compared::default() });
+        if !may_repair {
+            return Ok(ReconcileOutcome { is_missing: true, ..ReconcileOutcome::default() });
         }
         let mut parts = Vec::new();
         if let Some(mtu) = mtu {
@@ -151,7 +155,7 @@ impl Context {
         // restores what the kernel has deleted meanwhile
         self.link.pending_events.push_state(state);
         self.handle_link_events(mode);
-        Ok(Compared { repaired: Some(parts.join(", ")), ..Compared::default() })
+        Ok(ReconcileOutcome { repaired: Some(parts.join(", ")), ..ReconcileOutcome::default() })
     }
 
     /// Returns a warning if another process has changed the owner of the device, or has attached to
@@ -170,16 +174,18 @@ impl Context {
     }
 
     /// Restores addresses that another program has removed from the device.
-    pub(super) fn compare_addresses(&mut self, is_allowed: bool) -> Compared {
+    pub(super) fn reconcile_addresses(&mut self, may_repair: bool) -> ReconcileOutcome {
         // the kernel itself removes the IPv6 addresses of a device that is down; they are restored
         // when it comes up
         if !self.link.is_managed || self.link.is_in_other_netns || !self.link.up {
-            return Compared::default();
+            return ReconcileOutcome::default();
         }
         let takes_ipv6 = self.link.mtu >= IPV6_MIN_MTU;
         let outcome = match self.link.link.missing_addresses(takes_ipv6) {
-            Ok(missing) if missing.is_empty() => return Compared::default(),
-            Ok(_) if !is_allowed => return Compared { is_missing: true, ..Compared::default() },
+            Ok(missing) if missing.is_empty() => return ReconcileOutcome::default(),
+            Ok(_) if !may_repair => {
+                return ReconcileOutcome { is_missing: true, ..ReconcileOutcome::default() };
+            }
             Ok(missing) => self.link.link.add_missing(missing),
             Err(error) => Err(error),
         };
@@ -187,9 +193,12 @@ impl Context {
             Ok(addresses) => {
                 self.reconciler.repairs.addresses += addresses.len() as u64;
                 let named = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-                Compared { repaired: (!named.is_empty()).then_some(named), ..Compared::default() }
+                ReconcileOutcome {
+                    repaired: (!named.is_empty()).then_some(named),
+                    ..ReconcileOutcome::default()
+                }
             }
-            Err(error) => Compared { error: Some(error.to_string()), ..Compared::default() },
+            Err(error) => ReconcileOutcome { error: Some(error.to_string()), ..ReconcileOutcome::default() },
         }
     }
 

@@ -26,7 +26,7 @@ mod wireguard;
 
 pub use error::SupervisorError;
 pub use event_loop::Supervisor;
-pub use mode::{Mode, Source};
+pub use mode::{EventSource, Mode};
 pub use plain::Plain;
 pub use sockets::SocketsError;
 pub use start::{StartOptions, Starting};

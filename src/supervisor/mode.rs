@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 use nix::poll::PollFlags;
 
 use super::context::Context;
-use super::reconcile::{Compared, Need, Piece};
+use super::reconcile::{HostResource, ReconcileOutcome, Requirement};
 use crate::messages::FromTunnel;
 use crate::sandbox::Places;
 use wontun_proto::time::Instant;
@@ -14,7 +14,7 @@ use wontun_proto::wireguard::PublicKey;
 
 /// A source of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Source {
+pub enum EventSource {
     /// Signals.
     Signals,
     /// Messages of the tunnel process.
@@ -39,10 +39,10 @@ pub trait Mode: Sized {
     fn places(&self) -> Places;
 
     /// Returns the descriptors that only this mode waits for.
-    fn descriptors(&self) -> Vec<(Source, BorrowedFd<'_>, PollFlags)>;
+    fn descriptors(&self) -> Vec<(EventSource, BorrowedFd<'_>, PollFlags)>;
 
     /// Handles one of these descriptors that is ready.
-    fn handle_ready(&mut self, context: &mut Context, source: Source, events: PollFlags);
+    fn handle_ready(&mut self, context: &mut Context, source: EventSource, events: PollFlags);
 
     /// Handles a message of the tunnel process, which is not trusted.
     fn handle_message(&mut self, context: &mut Context, message: FromTunnel);
@@ -77,12 +77,17 @@ pub trait Mode: Sized {
     /// Handles the device coming up again.
     fn handle_link_up(&mut self, context: &mut Context);
 
-    /// Compares a piece of the host's state with the configuration, and restores what is missing if
-    /// `is_allowed`; policy rules and the routes of their table in any case.
-    fn compare(&mut self, context: &mut Context, piece: Piece, is_allowed: bool) -> Compared;
+    /// Compares a resource of the host with the configuration, and restores what is missing if
+    /// `may_repair`; policy rules and the routes of their table in any case.
+    fn reconcile(
+        &mut self,
+        context: &mut Context,
+        resource: HostResource,
+        may_repair: bool,
+    ) -> ReconcileOutcome;
 
     /// Returns a warning for each condition that is not met, as of the last check.
-    fn unmet(&self, need: Need) -> Vec<String>;
+    fn unmet_requirements(&self, requirement: Requirement) -> Vec<String>;
 
     /// Removes the mode's state from the host, after the tunnel process has ended. The kill switch
     /// stays engaged unless `opens_kill_switch`.

@@ -12,11 +12,11 @@ use super::context::Context;
 use super::error::{SupervisorError, system};
 use super::event_loop::Supervisor;
 use super::link_watch::LinkWatch;
-use super::mode::{Mode, Source};
-use super::reconcile::{Compared, Need, Piece};
+use super::mode::{EventSource, Mode};
+use super::reconcile::{HostResource, ReconcileOutcome, Requirement};
 use super::socket_budget::SocketBudget;
 use super::sockets::{SocketOptions, Sockets, SocketsError};
-use super::start::{Opened, Starting, after_predecessor};
+use super::start::{Starting, TunnelResources, retry_while_in_use};
 use crate::config::{PeerAddress, PlainConfig};
 use crate::messages::{Address, FromTunnel, ModeStart, ToTunnel};
 use crate::net::tun::{Tun, TunError};
@@ -30,7 +30,7 @@ const LOOPBACK: u32 = 1;
 /// Number of spare sockets that the tunnel process gets at the start.
 const SPARE_SOCKETS: u8 = 4;
 /// Number of candidates checked per second; each takes a request to the kernel.
-const CANDIDATES: u32 = 32;
+const CANDIDATES_PER_SECOND: u32 = 32;
 
 /// The supervisor's part of a tunnel in plain mode.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ pub struct Plain {
     sockets: Sockets,
     spare: SocketBudget,
     /// Start of the current second, and the number of candidates checked in it.
-    checked: (Option<Instant>, u32),
+    candidate_checks: (Option<Instant>, u32),
 }
 
 impl Supervisor<Plain> {
@@ -53,16 +53,16 @@ impl Supervisor<Plain> {
         let options = SocketOptions {
             workers: tuning.workers,
             offload: tuning.offload,
-            tells_class: false,
+            receives_traffic_class: false,
             has_many_peers: false,
             steers: false,
         };
         let is_client = config.role() == Role::Client;
-        let sockets = after_predecessor(
+        let sockets = retry_while_in_use(
             |error| matches!(error, SocketsError::PortInUse(_)),
             || Sockets::open(&config.listen, config.listen_port, is_client, options, starting.user),
         )?;
-        let tuns = after_predecessor(
+        let tuns = retry_while_in_use(
             |error| matches!(error, TunError::Busy(_)),
             || Tun::open(&config.tun, tuning.workers, tuning.offload),
         )?;
@@ -98,13 +98,18 @@ impl Supervisor<Plain> {
         };
         let mode = ModeStart::Plain { is_client, server, name, keepalive: config.keepalive };
         let clamps_mss = tuning.clamp_mss.unwrap_or(false);
-        let mut context =
-            starting.hand_over(Opened { name: config.tun.clone(), link, tuns, mode, clamps_mss })?;
-        let hand_over = system("handing over sockets");
-        context.tunnel.send_all(sockets.messages().map_err(&hand_over)?);
-        let (message, descriptors) = sockets.first_spare(SPARE_SOCKETS, user).map_err(&hand_over)?;
+        let mut context = starting.start_tunnel(TunnelResources {
+            name: config.tun.clone(),
+            link,
+            tuns,
+            mode,
+            clamps_mss,
+        })?;
+        let failed = system("handing over sockets");
+        context.tunnel.send_all(sockets.messages().map_err(&failed)?);
+        let (message, descriptors) = sockets.first_spare(SPARE_SOCKETS, user).map_err(&failed)?;
         context.tunnel.send_with(&message, descriptors);
-        let mode = Plain { config, sockets, spare: SocketBudget::default(), checked: (None, 0) };
+        let mode = Plain { config, sockets, spare: SocketBudget::default(), candidate_checks: (None, 0) };
         Ok(Self::new(mode, context))
     }
 }
@@ -114,11 +119,11 @@ impl Mode for Plain {
         Places::default()
     }
 
-    fn descriptors(&self) -> Vec<(Source, BorrowedFd<'_>, PollFlags)> {
+    fn descriptors(&self) -> Vec<(EventSource, BorrowedFd<'_>, PollFlags)> {
         Vec::new()
     }
 
-    fn handle_ready(&mut self, _: &mut Context, _: Source, _: PollFlags) {}
+    fn handle_ready(&mut self, _: &mut Context, _: EventSource, _: PollFlags) {}
 
     fn handle_message(&mut self, context: &mut Context, message: FromTunnel) {
         match message {
@@ -133,8 +138,8 @@ impl Mode for Plain {
                     context.send_lookup_result(None, Err(error), false);
                 }
             }
-            FromTunnel::Candidate(address) if self.may_check(context.now) => {
-                let is_usable = !is_behind_tun(context, address);
+            FromTunnel::Candidate(address) if self.allows_candidate(context.now) => {
+                let is_usable = !routes_into_tun(context, address);
                 let message = ToTunnel::CandidateChecked { address, is_usable };
                 context.tunnel.answer(&message, Vec::new());
             }
@@ -169,8 +174,9 @@ impl Mode for Plain {
         result: Result<Vec<SocketAddr>, String>,
     ) {
         let result = result.map(|mut addresses| {
-            addresses
-                .retain(|address| self.sockets.speaks(address.ip()) && !is_behind_tun(context, address.ip()));
+            addresses.retain(|address| {
+                self.sockets.has_family(address.ip()) && !routes_into_tun(context, address.ip())
+            });
             addresses
         });
         context.send_lookup_result(target, result, true);
@@ -198,15 +204,23 @@ impl Mode for Plain {
 
     fn handle_link_up(&mut self, _: &mut Context) {}
 
-    fn compare(&mut self, context: &mut Context, piece: Piece, is_allowed: bool) -> Compared {
-        match piece {
-            Piece::Device => context.compare_device(self, is_allowed),
-            Piece::Addresses => context.compare_addresses(is_allowed),
-            Piece::KillSwitch | Piece::Routing | Piece::Tables | Piece::Settings => Compared::default(),
+    fn reconcile(
+        &mut self,
+        context: &mut Context,
+        resource: HostResource,
+        may_repair: bool,
+    ) -> ReconcileOutcome {
+        match resource {
+            HostResource::Device => context.reconcile_device(self, may_repair),
+            HostResource::Addresses => context.reconcile_addresses(may_repair),
+            HostResource::KillSwitch
+            | HostResource::Routing
+            | HostResource::Tables
+            | HostResource::Settings => ReconcileOutcome::default(),
         }
     }
 
-    fn unmet(&self, _: Need) -> Vec<String> {
+    fn unmet_requirements(&self, _: Requirement) -> Vec<String> {
         Vec::new()
     }
 
@@ -215,13 +229,13 @@ impl Mode for Plain {
 
 impl Plain {
     /// Returns true if another candidate may be checked in this second.
-    fn may_check(&mut self, now: Instant) -> bool {
-        let (second, count) = &mut self.checked;
+    fn allows_candidate(&mut self, now: Instant) -> bool {
+        let (second, count) = &mut self.candidate_checks;
         if second.is_none_or(|second| now.since(second) >= Duration::from_secs(1)) {
             (*second, *count) = (Some(now), 0);
         }
         *count += 1;
-        *count <= CANDIDATES
+        *count <= CANDIDATES_PER_SECOND
     }
 
     /// Adapts the MTU to the outer address family, unless the user has set it.
@@ -247,7 +261,7 @@ impl Plain {
 }
 
 /// Returns true if datagrams to `address` would be routed into the tunnel's own tun.
-fn is_behind_tun(context: &mut Context, address: IpAddr) -> bool {
+fn routes_into_tun(context: &mut Context, address: IpAddr) -> bool {
     !context.link.is_in_other_netns
         && context
             .link

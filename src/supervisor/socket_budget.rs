@@ -8,13 +8,13 @@ const MAX_SPARE: u8 = 8;
 /// Number of spare sockets that a tunnel process may still request.
 #[derive(Debug)]
 pub(super) struct SocketBudget {
-    left: u8,
+    tokens: u8,
     since: Option<Instant>,
 }
 
 impl Default for SocketBudget {
     fn default() -> Self {
-        Self { left: Self::BURST, since: None }
+        Self { tokens: Self::BURST, since: None }
     }
 }
 
@@ -30,13 +30,13 @@ impl SocketBudget {
         let seconds = now.since(since).as_secs();
         if seconds > 0 {
             let more = u8::try_from(seconds).unwrap_or(u8::MAX).saturating_mul(Self::PER_SECOND);
-            self.left = self.left.saturating_add(more).min(Self::BURST);
+            self.tokens = self.tokens.saturating_add(more).min(Self::BURST);
             self.since = Some(now);
         }
-        let ipv4 = ipv4.min(MAX_SPARE).min(self.left);
-        self.left -= ipv4;
-        let ipv6 = ipv6.min(MAX_SPARE).min(self.left);
-        self.left -= ipv6;
+        let ipv4 = ipv4.min(MAX_SPARE).min(self.tokens);
+        self.tokens -= ipv4;
+        let ipv6 = ipv6.min(MAX_SPARE).min(self.tokens);
+        self.tokens -= ipv6;
         (ipv4, ipv6)
     }
 }

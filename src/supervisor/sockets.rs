@@ -91,7 +91,7 @@ pub(super) struct SocketOptions {
     /// True to use segmentation offload for datagrams.
     pub(super) offload: bool,
     /// True to receive each datagram's traffic class.
-    pub(super) tells_class: bool,
+    pub(super) receives_traffic_class: bool,
     /// True if there are many peers, of which none may delay the others.
     pub(super) has_many_peers: bool,
     /// True for WireGuard messages: handshake messages are received by a socket of their own, and
@@ -104,7 +104,7 @@ impl SocketOptions {
         if self.offload {
             socket.enable_offloads();
         }
-        if self.tells_class {
+        if self.receives_traffic_class {
             socket.enable_traffic_class()?;
         }
         if self.has_many_peers {
@@ -224,7 +224,7 @@ impl Sockets {
     }
 
     /// Returns true if there are base sockets of the address family of `address`.
-    pub(super) fn speaks(&self, address: IpAddr) -> bool {
+    pub(super) fn has_family(&self, address: IpAddr) -> bool {
         self.base.iter().any(|each| each.address.is_ipv4() == address.is_ipv4())
     }
 
@@ -285,7 +285,7 @@ impl Sockets {
     pub(super) fn spare(&self, ipv4: u8, ipv6: u8) -> io::Result<(ToTunnel, Vec<OwnedFd>)> {
         let mut descriptors = Vec::new();
         let mut make = |address: IpAddr, count: u8| {
-            let count = if self.speaks(address) { count } else { 0 };
+            let count = if self.has_family(address) { count } else { 0 };
             for _ in 0..count {
                 let socket = UdpSocket::unbound(address.is_ipv4())?;
                 if self.mark.is_some() {

@@ -34,14 +34,14 @@ use crate::resolver::{Resolver, Servers};
 use crate::sandbox::Confinement;
 
 /// Time that the tunnel process has to confine itself. It takes a few milliseconds.
-const READY: Duration = Duration::from_secs(10);
+const READY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Time in which the processes of a tunnel that was just killed end.
-const PREDECESSOR: Duration = Duration::from_millis(300);
+const IN_USE_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// Retries `open` for a moment while it fails because another process holds the resource: that may
 /// be the tunnel process of a killed supervisor, which is about to end.
-pub(super) fn after_predecessor<T, E>(
+pub(super) fn retry_while_in_use<T, E>(
     is_taken: impl Fn(&E) -> bool,
     mut open: impl FnMut() -> Result<T, E>,
 ) -> Result<T, E> {
@@ -49,7 +49,7 @@ pub(super) fn after_predecessor<T, E>(
     let mut waited = Duration::ZERO;
     loop {
         match open() {
-            Err(error) if is_taken(&error) && waited < PREDECESSOR => {}
+            Err(error) if is_taken(&error) && waited < IN_USE_TIMEOUT => {}
             result => return result,
         }
         thread::sleep(pause);
@@ -94,7 +94,7 @@ pub struct Starting {
 
 /// Resources opened for the tunnel process.
 #[derive(Debug)]
-pub(super) struct Opened {
+pub(super) struct TunnelResources {
     pub(super) name: TunName,
     pub(super) link: LinkWatch,
     pub(super) tuns: Vec<Tun>,
@@ -146,8 +146,8 @@ impl Starting {
     ///
     /// # Errors
     /// [`SupervisorError`].
-    pub(super) fn hand_over(self, opened: Opened) -> Result<Context, SupervisorError> {
-        let Opened { name, mut link, tuns, mode, clamps_mss } = opened;
+    pub(super) fn start_tunnel(self, opened: TunnelResources) -> Result<Context, SupervisorError> {
+        let TunnelResources { name, mut link, tuns, mode, clamps_mss } = opened;
         link.tun_at_start = link.link.describe().ok();
         let mut tunnel = self.tunnel;
         let mut descriptors = Vec::new();
@@ -230,14 +230,14 @@ impl<M: Mode> Supervisor<M> {
         context.tunnel.send(&ToTunnel::Run);
         let start = now().map_err(system("reading the clock"))?;
         let mut waited = Duration::ZERO;
-        while waited < READY {
+        while waited < READY_TIMEOUT {
             let wanted = if context.tunnel.is_behind() {
                 PollFlags::POLLIN | PollFlags::POLLOUT
             } else {
                 PollFlags::POLLIN
             };
             let mut descriptors = [PollFd::new(context.tunnel.as_fd(), wanted)];
-            let limit = u16::try_from((READY - waited).as_millis()).unwrap_or(u16::MAX);
+            let limit = u16::try_from((READY_TIMEOUT - waited).as_millis()).unwrap_or(u16::MAX);
             match poll(&mut descriptors, PollTimeout::from(limit)) {
                 Ok(_) | Err(nix::errno::Errno::EINTR) => {}
                 Err(error) => return Err(system("waiting for the tunnel process")(error.into())),

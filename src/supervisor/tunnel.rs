@@ -25,11 +25,11 @@ const PER_SECOND: u32 = 1024;
 /// Maximum size of the send queue in bytes at which requests of the process are still answered.
 const MAX_QUEUED: usize = 1 << 20;
 /// Time that it has to end after its channel is closed.
-const END: Duration = Duration::from_secs(1);
+const EXIT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Exit of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum Exit {
     /// Exited with this code.
     Exited(i32),
     /// Killed by this signal.
@@ -43,10 +43,10 @@ pub(super) enum End {
 pub(super) struct Tunnel {
     pid: Pid,
     channel: Channel<FromTunnel, ToTunnel>,
-    budget: Budget,
+    budget: TokenBucket,
     /// Error after which the channel cannot be used any more.
     failure: Option<ChannelError>,
-    end: Option<End>,
+    exit: Option<Exit>,
     link: Link,
     changes: u32,
     probes: u64,
@@ -54,19 +54,19 @@ pub(super) struct Tunnel {
 
 /// A token bucket of messages.
 #[derive(Debug)]
-struct Budget {
-    left: u32,
+struct TokenBucket {
+    tokens: u32,
     since: Option<Instant>,
     log: RateLimit,
 }
 
-impl Budget {
+impl TokenBucket {
     fn refill(&mut self, now: Instant) {
         let since = *self.since.get_or_insert(now);
         let millis = u32::try_from(now.since(since).as_millis()).unwrap_or(u32::MAX);
         let more = millis.saturating_mul(PER_SECOND) / 1000;
         if more > 0 {
-            self.left = self.left.saturating_add(more).min(BURST);
+            self.tokens = self.tokens.saturating_add(more).min(BURST);
             self.since = Some(now);
         }
     }
@@ -83,9 +83,9 @@ impl Tunnel {
         Ok(Self {
             pid: child.pid,
             channel,
-            budget: Budget { left: BURST, since: None, log: RateLimit::new(Duration::from_secs(10)) },
+            budget: TokenBucket { tokens: BURST, since: None, log: RateLimit::new(Duration::from_secs(10)) },
             failure: None,
-            end: None,
+            exit: None,
             link: Link::default(),
             changes: 0,
             probes: 0,
@@ -163,26 +163,26 @@ impl Tunnel {
     }
 
     /// Returns true if messages may be read now: the process has not exceeded its limit.
-    pub(super) fn may_send(&mut self, now: Instant) -> bool {
+    pub(super) fn may_receive(&mut self, now: Instant) -> bool {
         self.budget.refill(now);
-        self.budget.left > 0
+        self.budget.tokens > 0
     }
 
     /// Returns the time at which messages are read again, if the limit is exceeded.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        (self.budget.left == 0).then(|| self.budget.since.unwrap_or_default() + Duration::from_millis(100))
+        (self.budget.tokens == 0).then(|| self.budget.since.unwrap_or_default() + Duration::from_millis(100))
     }
 
     /// Returns the next message; `None` if there is none, or if the process has exceeded its limit.
     pub(super) fn receive(&mut self, now: Instant) -> Option<FromTunnel> {
-        if self.failure.is_some() || !self.may_send(now) {
+        if self.failure.is_some() || !self.may_receive(now) {
             return None;
         }
         match self.channel.receive() {
             Ok(None) => None,
             Ok(Some((message, _))) => {
-                self.budget.left = self.budget.left.saturating_sub(1);
-                if self.budget.left == 0
+                self.budget.tokens = self.budget.tokens.saturating_sub(1);
+                if self.budget.tokens == 0
                     && let Some(suppressed) = self.budget.log.allow(now)
                 {
                     warn!(
@@ -201,37 +201,37 @@ impl Tunnel {
 
     /// Returns true once the process has ended or its channel cannot be used any more.
     pub(super) const fn is_gone(&self) -> bool {
-        self.failure.is_some() || self.end.is_some()
+        self.failure.is_some() || self.exit.is_some()
     }
 
     /// Records the exit of a child. Returns true if it was this process.
-    pub(super) fn note_end(&mut self, status: WaitStatus) -> bool {
-        let end = match status {
-            WaitStatus::Exited(pid, code) if pid == self.pid => End::Exited(code),
-            WaitStatus::Signaled(pid, signal, _) if pid == self.pid => End::Killed(signal),
+    pub(super) fn record_exit(&mut self, status: WaitStatus) -> bool {
+        let exit = match status {
+            WaitStatus::Exited(pid, code) if pid == self.pid => Exit::Exited(code),
+            WaitStatus::Signaled(pid, signal, _) if pid == self.pid => Exit::Killed(signal),
             _ => return false,
         };
-        self.end = Some(end);
+        self.exit = Some(exit);
         true
     }
 
     /// Waits until the process has ended, at most `limit`. Returns its exit.
-    pub(super) fn wait(&mut self, limit: Duration) -> End {
+    pub(super) fn wait(&mut self, limit: Duration) -> Exit {
         let pause = Duration::from_millis(1);
         let mut waited = Duration::ZERO;
-        while self.end.is_none() {
+        while self.exit.is_none() {
             match waitpid(self.pid, Some(WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::StillAlive) if waited < limit => {}
-                Ok(WaitStatus::StillAlive) | Err(_) => return End::Unknown,
+                Ok(WaitStatus::StillAlive) | Err(_) => return Exit::Unknown,
                 Ok(status) => {
-                    self.note_end(status);
+                    self.record_exit(status);
                     continue;
                 }
             }
             thread::sleep(pause);
             waited += pause;
         }
-        self.end.unwrap_or(End::Unknown)
+        self.exit.unwrap_or(Exit::Unknown)
     }
 
     /// Returns the error of a process that ended without being told to; `None` after an orderly
@@ -242,11 +242,11 @@ impl Tunnel {
         {
             return Some(SupervisorError::Channel(failure));
         }
-        match self.wait(END) {
-            End::Exited(0) => None,
-            End::Exited(code) => Some(SupervisorError::TunnelExited(code)),
-            End::Killed(signal) => Some(SupervisorError::TunnelKilled(signal)),
-            End::Unknown => Some(SupervisorError::Channel(ChannelError::System(io::Error::other(
+        match self.wait(EXIT_TIMEOUT) {
+            Exit::Exited(0) => None,
+            Exit::Exited(code) => Some(SupervisorError::TunnelExited(code)),
+            Exit::Killed(signal) => Some(SupervisorError::TunnelKilled(signal)),
+            Exit::Unknown => Some(SupervisorError::Channel(ChannelError::System(io::Error::other(
                 "the tunnel process closed its channel and did not end",
             )))),
         }

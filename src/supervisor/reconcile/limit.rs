@@ -7,41 +7,41 @@ use std::time::Duration;
 use wontun_proto::time::Instant;
 
 /// Number of repairs that are made without delay.
-const AT_ONCE: usize = 5;
+const BURST: usize = 5;
 /// Period for that number.
-const TIME: Duration = Duration::from_secs(60);
+const PERIOD: Duration = Duration::from_secs(60);
 /// Minimum interval between further repairs.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Times of the last repairs.
 #[derive(Debug, Default)]
 pub(super) struct RepairLimit {
-    made: VecDeque<Instant>,
+    repairs: VecDeque<Instant>,
 }
 
 impl RepairLimit {
     /// Returns the time from which on the next repair is allowed.
     pub(super) fn allowed_at(&mut self, now: Instant) -> Instant {
-        while self.made.front().is_some_and(|at| now.since(*at) >= TIME) {
-            self.made.pop_front();
+        while self.repairs.front().is_some_and(|at| now.since(*at) >= PERIOD) {
+            self.repairs.pop_front();
         }
-        match self.made.back() {
+        match self.repairs.back() {
             Some(last) if self.is_reached() => now.max(*last + INTERVAL),
             _ => now,
         }
     }
 
     /// Records a repair.
-    pub(super) fn note(&mut self, now: Instant) {
+    pub(super) fn record(&mut self, now: Instant) {
         if self.is_reached() {
-            self.made.pop_front();
+            self.repairs.pop_front();
         }
-        self.made.push_back(now);
+        self.repairs.push_back(now);
     }
 
     /// Returns true if there were so many repairs recently that they are limited.
     pub(super) fn is_reached(&self) -> bool {
-        self.made.len() >= AT_ONCE
+        self.repairs.len() >= BURST
     }
 }
 
@@ -56,7 +56,7 @@ mod tests {
         let mut allow = |millis| {
             let allowed = limit.allowed_at(at(millis)) <= at(millis);
             if allowed {
-                limit.note(at(millis));
+                limit.record(at(millis));
             }
             allowed
         };

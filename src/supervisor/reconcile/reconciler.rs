@@ -3,18 +3,18 @@
 use std::time::Duration;
 
 use super::limit::RepairLimit;
-use super::piece::Piece;
+use super::resource::HostResource;
 use crate::logging::RateLimit;
 use crate::messages::{Host, Repairs};
 use wontun_proto::time::Instant;
 
-/// Minimum interval between two log lines about a piece that cannot be restored.
+/// Minimum interval between two log lines about a resource that cannot be restored.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// State of one piece.
+/// State of one resource.
 #[derive(Debug)]
 pub(super) struct Entry {
-    pub(super) piece: Piece,
+    pub(super) resource: HostResource,
     /// True if it must be compared, and restored if something is missing.
     pub(super) is_pending: bool,
     /// True if a change was reported since the last comparison.
@@ -28,15 +28,15 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    const fn note_change(&mut self) {
+    const fn schedule(&mut self) {
         (self.is_pending, self.is_changed) = (true, true);
     }
 }
 
-/// State of all pieces.
+/// State of all resources.
 #[derive(Debug)]
 pub(in crate::supervisor) struct Reconciler {
-    pub(super) entries: [Entry; Piece::ALL.len()],
+    pub(super) entries: [Entry; HostResource::ALL.len()],
     /// Number of repairs so far.
     pub(in crate::supervisor) repairs: Repairs,
     /// Program that last changed the ruleset, and its process id.
@@ -51,8 +51,8 @@ pub(in crate::supervisor) struct Reconciler {
 
 impl Reconciler {
     pub(in crate::supervisor) fn new() -> Self {
-        let entry = |piece| Entry {
-            piece,
+        let entry = |resource| Entry {
+            resource,
             is_pending: false,
             is_changed: false,
             limit: RepairLimit::default(),
@@ -61,7 +61,7 @@ impl Reconciler {
             log_limit: RateLimit::new(LOG_INTERVAL),
         };
         Self {
-            entries: Piece::ALL.map(entry),
+            entries: HostResource::ALL.map(entry),
             repairs: Repairs::default(),
             author: None,
             compared_at: None,
@@ -70,14 +70,14 @@ impl Reconciler {
         }
     }
 
-    /// Schedules a comparison of `piece` before the event loop waits again.
-    pub(in crate::supervisor) fn note_change(&mut self, piece: Piece) {
-        self.entries.iter_mut().filter(|entry| entry.piece == piece).for_each(Entry::note_change);
+    /// Schedules a comparison of `resource` before the event loop waits again.
+    pub(in crate::supervisor) fn schedule(&mut self, resource: HostResource) {
+        self.entries.iter_mut().filter(|entry| entry.resource == resource).for_each(Entry::schedule);
     }
 
     /// Schedules a comparison of everything, after events were lost.
-    pub(in crate::supervisor) fn note_overrun(&mut self) {
-        self.entries.iter_mut().for_each(Entry::note_change);
+    pub(in crate::supervisor) fn schedule_all(&mut self) {
+        self.entries.iter_mut().for_each(Entry::schedule);
     }
 
     /// Returns the time of the next comparison that is delayed by the rate limit.
@@ -92,13 +92,13 @@ impl Reconciler {
     /// Returns a description of what is missing on the host and cannot be restored, in one line.
     pub(in crate::supervisor) fn trouble(&self, tun: &str) -> Option<String> {
         self.entries.iter().find_map(|entry| {
-            let piece = entry.piece.name();
+            let resource = entry.resource.name();
             match &entry.error {
-                Some(error) => Some(format!("{piece} of {tun}: {error}")),
+                Some(error) => Some(format!("{resource} of {tun}: {error}")),
                 None if entry.is_pending => Some(format!(
-                    "{piece} of {tun} are removed again and again by another program, and put back at most once a \
+                    "{resource} of {tun} are removed again and again by another program, and put back at most once a \
                      second: {}",
-                    entry.piece.advice(tun)
+                    entry.resource.advice(tun)
                 )),
                 None => None,
             }

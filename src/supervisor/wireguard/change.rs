@@ -36,13 +36,13 @@ impl WireGuard {
     /// # Errors
     /// The change cannot be made, and nothing was changed.
     pub(super) fn change(&mut self, context: &mut Context, changes: Changes) -> Result<u32, ChangeError> {
-        let was_locked = self.firewall.is_locked();
+        let was_engaged = self.firewall.is_kill_switch_engaged();
         if let Some(is_engaged) = changes.kill_switch {
             self.firewall.set_kill_switch(is_engaged).map_err(ChangeError::KillSwitch)?;
         }
         let switches = changes.kill_switch.is_some();
         if let Err(error) = self.apply(context, &changes) {
-            if switches && let Err(error) = self.firewall.set_kill_switch(was_locked) {
+            if switches && let Err(error) = self.firewall.set_kill_switch(was_engaged) {
                 warn!(%error, "the kill switch is not as it was before");
             }
             return Err(error);

@@ -20,7 +20,7 @@ pub(super) type ResolvedEndpoints = Vec<(PublicKey, Vec<SocketAddr>)>;
 
 /// Source of the configuration.
 #[derive(Debug)]
-pub(super) enum Source {
+pub(super) enum ConfigSource {
     /// A file, which is reloaded upon SIGHUP.
     File(Box<ConfigFile>),
     /// Clients of the socket.
@@ -76,7 +76,7 @@ impl ConfigFile {
     }
 }
 
-impl Source {
+impl ConfigSource {
     pub(super) fn configuration(&self) -> Option<&WgQuick> {
         match self {
             Self::File(file) => Some(&file.configuration),

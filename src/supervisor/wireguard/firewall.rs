@@ -26,7 +26,7 @@ pub(super) struct Firewall {
     pub(super) kill_switch: Option<EngagedKillSwitch>,
     pub(super) ruleset: RulesetMonitor,
     /// Reported chains that drop packets to the port.
-    pub(super) input: Vec<InputWarning>,
+    pub(super) input_warnings: Vec<InputWarning>,
     /// Reported networks of other devices that overlap the peers'.
     pub(super) overlaps: Vec<Overlap>,
 }
@@ -48,7 +48,7 @@ impl Firewall {
             guard: None,
             kill_switch,
             ruleset: RulesetMonitor::default(),
-            input: Vec::new(),
+            input_warnings: Vec::new(),
             overlaps: Vec::new(),
         };
         let Some(file) = file else { return Ok(firewall) };
@@ -128,7 +128,7 @@ impl Firewall {
     }
 
     /// Returns true if a kill switch is in place.
-    pub(super) fn is_locked(&self) -> bool {
+    pub(super) fn is_kill_switch_engaged(&self) -> bool {
         self.kill_switch.as_ref().is_some_and(EngagedKillSwitch::is_engaged)
     }
 }

@@ -5,39 +5,39 @@ use std::os::fd::BorrowedFd;
 
 use nix::poll::PollFlags;
 
-use super::file::Source as Configuration;
+use super::file::ConfigSource;
 use super::state::WireGuard;
 use crate::messages::FromTunnel;
 use crate::sandbox::Places;
 use crate::supervisor::context::Context;
-use crate::supervisor::mode::{Mode, Source};
-use crate::supervisor::reconcile::{Compared, Need, Piece};
+use crate::supervisor::mode::{EventSource, Mode};
+use crate::supervisor::reconcile::{HostResource, ReconcileOutcome, Requirement};
 use wontun_proto::time::Instant;
 use wontun_proto::wireguard::PublicKey;
 
 impl Mode for WireGuard {
     fn places(&self) -> Places {
         let places = match &self.source {
-            Configuration::File(file) => Places::of_configuration(&file.path, &file.key_files),
-            Configuration::Socket => Places::default(),
+            ConfigSource::File(file) => Places::of_configuration(&file.path, &file.key_files),
+            ConfigSource::Socket => Places::default(),
         };
         Places { socket_folder: self.uapi.folder(), ..places }
     }
 
-    fn descriptors(&self) -> Vec<(Source, BorrowedFd<'_>, PollFlags)> {
+    fn descriptors(&self) -> Vec<(EventSource, BorrowedFd<'_>, PollFlags)> {
         let mut descriptors = self.uapi.descriptors();
         let ruleset = self.firewall.ruleset.descriptor();
-        descriptors.extend(ruleset.map(|watch| (Source::Ruleset, watch, PollFlags::POLLIN)));
+        descriptors.extend(ruleset.map(|watch| (EventSource::Ruleset, watch, PollFlags::POLLIN)));
         descriptors
     }
 
-    fn handle_ready(&mut self, context: &mut Context, source: Source, events: PollFlags) {
+    fn handle_ready(&mut self, context: &mut Context, source: EventSource, events: PollFlags) {
         match source {
-            Source::Uapi => self.accept_uapi(context.now),
-            Source::UapiWatch => self.drain_uapi_watch(context),
-            Source::UapiClient(number) => self.drain_uapi_client(context, number, events),
-            Source::Ruleset => self.drain_ruleset(context),
-            Source::Signals | Source::Tunnel | Source::Link | Source::Resolver => {}
+            EventSource::Uapi => self.accept_uapi(context.now),
+            EventSource::UapiWatch => self.drain_uapi_watch(context),
+            EventSource::UapiClient(number) => self.drain_uapi_client(context, number, events),
+            EventSource::Ruleset => self.drain_ruleset(context),
+            EventSource::Signals | EventSource::Tunnel | EventSource::Link | EventSource::Resolver => {}
         }
     }
 
@@ -122,19 +122,24 @@ impl Mode for WireGuard {
         self.restore_routes(context);
     }
 
-    fn compare(&mut self, context: &mut Context, piece: Piece, is_allowed: bool) -> Compared {
-        match piece {
-            Piece::KillSwitch => self.compare_kill_switch(context),
-            Piece::Device => context.compare_device(self, is_allowed),
-            Piece::Addresses => context.compare_addresses(is_allowed),
-            Piece::Routing => self.compare_routing(context, is_allowed),
-            Piece::Tables => self.compare_tables(context, is_allowed),
-            Piece::Settings => self.compare_settings(context, is_allowed),
+    fn reconcile(
+        &mut self,
+        context: &mut Context,
+        resource: HostResource,
+        may_repair: bool,
+    ) -> ReconcileOutcome {
+        match resource {
+            HostResource::KillSwitch => self.reconcile_kill_switch(context),
+            HostResource::Device => context.reconcile_device(self, may_repair),
+            HostResource::Addresses => context.reconcile_addresses(may_repair),
+            HostResource::Routing => self.reconcile_routing(context, may_repair),
+            HostResource::Tables => self.reconcile_tables(context, may_repair),
+            HostResource::Settings => self.reconcile_settings(context, may_repair),
         }
     }
 
-    fn unmet(&self, need: Need) -> Vec<String> {
-        self.unmet_needs(need)
+    fn unmet_requirements(&self, requirement: Requirement) -> Vec<String> {
+        self.unmet_requirements(requirement)
     }
 
     fn finish(mut self, opens_kill_switch: bool) {

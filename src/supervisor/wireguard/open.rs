@@ -8,7 +8,7 @@ use tracing::{debug, warn};
 use super::bypass::Bypass;
 use super::change::SPARE_SOCKETS;
 use super::endpoint_cache::EndpointCache;
-use super::file::{self, ConfigFile, DEFAULT_MTU, Source};
+use super::file::{self, ConfigFile, ConfigSource, DEFAULT_MTU};
 use super::firewall::Firewall;
 use super::peers::Peers;
 use super::state::{LogLimits, WireGuard};
@@ -23,7 +23,7 @@ use crate::supervisor::event_loop::Supervisor;
 use crate::supervisor::link_watch::LinkWatch;
 use crate::supervisor::socket_budget::SocketBudget;
 use crate::supervisor::sockets::{SocketOptions, Sockets, SocketsError};
-use crate::supervisor::start::{Opened, Starting, after_predecessor};
+use crate::supervisor::start::{Starting, TunnelResources, retry_while_in_use};
 use crate::uapi::{UapiError, UapiListener};
 use wontun_proto::wireguard::message::DATA_OVERHEAD;
 
@@ -51,16 +51,16 @@ impl Supervisor<WireGuard> {
         let options = SocketOptions {
             workers: tuning.workers,
             offload: tuning.offload,
-            tells_class: true,
+            receives_traffic_class: true,
             has_many_peers: true,
             steers: true,
         };
         let port = Some(port.map_or(0, std::num::NonZeroU16::get));
-        let sockets = after_predecessor(
+        let sockets = retry_while_in_use(
             |error| matches!(error, SocketsError::PortInUse(_)),
             || Sockets::open(&[], port, false, options, starting.user),
         )?;
-        let tuns = after_predecessor(
+        let tuns = retry_while_in_use(
             |error| matches!(error, TunError::Busy(_)),
             || Tun::open(&name, tuning.workers, tuning.offload),
         )?;
@@ -84,9 +84,9 @@ impl Supervisor<WireGuard> {
         }
         link.record_state()?;
         let mode = ModeStart::WireGuard { reports_endpoints: file.is_some() };
-        let opened = Opened { name, link, tuns, mode, clamps_mss: tuning.clamp_mss.unwrap_or(true) };
+        let opened = TunnelResources { name, link, tuns, mode, clamps_mss: tuning.clamp_mss.unwrap_or(true) };
         let messages = sockets.messages().map_err(system("handing over sockets"))?;
-        let mut context = starting.hand_over(opened)?;
+        let mut context = starting.start_tunnel(opened)?;
         context.tunnel.send_all(messages);
         let mut mode = WireGuard {
             peers: Peers::new(),
@@ -94,7 +94,7 @@ impl Supervisor<WireGuard> {
             mark: None,
             fwmark: None,
             uapi: Uapi::new(uapi),
-            source: file.map_or(Source::Socket, |file| Source::File(Box::new(file))),
+            source: file.map_or(ConfigSource::Socket, |file| ConfigSource::File(Box::new(file))),
             routes: None,
             routes_due: None,
             ipv6_due: None,
@@ -136,7 +136,7 @@ impl WireGuard {
         if let Err(error) = self.apply(context, &changes) {
             warn!(%error, "not all of the configuration is in force");
         }
-        let names = self.take_names(&configuration, None, &HashSet::new());
+        let names = self.update_endpoint_names(&configuration, None, &HashSet::new());
         self.look_up_before_routes(context, &configuration)?;
         self.open_routes(context)?;
         self.update_firewall();

@@ -1,25 +1,25 @@
-//! Compares the state of the host that belongs to a tunnel in WireGuard mode, piece by piece.
+//! Compares the state of the host that belongs to a tunnel in WireGuard mode, resource by resource.
 
 use super::kill_switch::EngagedKillSwitch;
 use super::state::WireGuard;
 use crate::netlink::{Guard, Nat, Routes};
 use crate::supervisor::context::Context;
-use crate::supervisor::reconcile::{Compared, Need};
+use crate::supervisor::reconcile::{ReconcileOutcome, Requirement};
 
 impl WireGuard {
-    pub(super) fn compare_kill_switch(&mut self, context: &mut Context) -> Compared {
+    pub(super) fn reconcile_kill_switch(&mut self, context: &mut Context) -> ReconcileOutcome {
         match self.firewall.kill_switch.as_mut().map_or(Ok(None), EngagedKillSwitch::repair) {
             Ok(repaired) => {
                 context.reconciler.repairs.tables += u64::from(repaired.is_some());
-                Compared { repaired, ..Compared::default() }
+                ReconcileOutcome { repaired, ..ReconcileOutcome::default() }
             }
-            Err(error) => Compared { error: Some(error.to_string()), ..Compared::default() },
+            Err(error) => ReconcileOutcome { error: Some(error.to_string()), ..ReconcileOutcome::default() },
         }
     }
 
-    pub(super) fn compare_tables(&mut self, context: &mut Context, is_allowed: bool) -> Compared {
-        if !is_allowed {
-            return Compared { is_missing: !self.has_tables(), ..Compared::default() };
+    pub(super) fn reconcile_tables(&mut self, context: &mut Context, may_repair: bool) -> ReconcileOutcome {
+        if !may_repair {
+            return ReconcileOutcome { is_missing: !self.has_tables(), ..ReconcileOutcome::default() };
         }
         let firewall = &mut self.firewall;
         let mut repaired: Vec<_> = firewall.guard.as_mut().and_then(Guard::repair).into_iter().collect();
@@ -28,7 +28,7 @@ impl WireGuard {
         context.reconciler.repairs.tables += repaired.len() as u64;
         let error = (!self.has_tables()).then(|| "the kernel does not take a table again".to_owned());
         let repaired = (!repaired.is_empty()).then(|| repaired.join(", "));
-        Compared { repaired, error, ..Compared::default() }
+        ReconcileOutcome { repaired, error, ..ReconcileOutcome::default() }
     }
 
     /// Returns true if all tables but the kill switch's exist and are unchanged.
@@ -41,28 +41,28 @@ impl WireGuard {
 
     /// Compares forwarding, and everything that depends on other devices and on rules of other
     /// programs.
-    pub(super) fn compare_settings(&mut self, context: &mut Context, is_allowed: bool) -> Compared {
-        if !is_allowed {
+    pub(super) fn reconcile_settings(&mut self, context: &mut Context, may_repair: bool) -> ReconcileOutcome {
+        if !may_repair {
             let is_missing = self.firewall.nat.as_ref().is_some_and(Nat::has_lost_forwarding);
-            return Compared { is_missing, ..Compared::default() };
+            return ReconcileOutcome { is_missing, ..ReconcileOutcome::default() };
         }
         let restored = self.update_tables();
         context.reconciler.repairs.settings += restored.len() as u64;
         let error = self.firewall.nat.as_ref().and_then(Nat::lost_forwarding);
-        Compared {
+        ReconcileOutcome {
             repaired: (!restored.is_empty()).then(|| restored.join("; ")),
             error,
-            ..Compared::default()
+            ..ReconcileOutcome::default()
         }
     }
 
     /// Returns a warning for each condition that is not met, as of the last check.
-    pub(super) fn unmet_needs(&self, need: Need) -> Vec<String> {
+    pub(super) fn unmet_requirements(&self, requirement: Requirement) -> Vec<String> {
         let firewall = &self.firewall;
-        match need {
-            Need::Forwarding => lines(firewall.nat.iter().flat_map(Nat::warnings)),
-            Need::Port => lines(&firewall.input),
-            Need::Networks => {
+        match requirement {
+            Requirement::Forwarding => lines(firewall.nat.iter().flat_map(Nat::warnings)),
+            Requirement::Port => lines(&firewall.input_warnings),
+            Requirement::Networks => {
                 let mut unmet = lines(firewall.guard.iter().flat_map(Guard::warnings));
                 unmet.extend(lines(&firewall.overlaps));
                 unmet

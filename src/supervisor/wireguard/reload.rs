@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use tracing::{info, warn};
 
-use super::file::{Source, by_key, changes, is_new_endpoint, mtu};
+use super::file::{ConfigSource, by_key, changes, is_new_endpoint, mtu};
 use super::state::WireGuard;
 use crate::config::PeerAddress;
 use crate::config::wg_quick::{Loaded, WgQuick, reload};
@@ -16,7 +16,7 @@ use wontun_proto::wireguard::PublicKey;
 impl WireGuard {
     /// Records endpoint names that are new in the file, and removes those that are gone from it.
     /// Returns them as messages to the tunnel process, to be sent after the peers.
-    pub(super) fn take_names(
+    pub(super) fn update_endpoint_names(
         &mut self,
         new: &WgQuick,
         old: Option<&WgQuick>,
@@ -46,7 +46,7 @@ impl WireGuard {
 
     /// Reloads the file and applies the differences; a file with an error changes nothing.
     pub(super) fn reload_file(&mut self, context: &mut Context) {
-        let Source::File(file) = &self.source else {
+        let ConfigSource::File(file) = &self.source else {
             info!("SIGHUP: there is no file to read again, this tunnel is configured by wg(8)");
             return;
         };
@@ -68,17 +68,17 @@ impl WireGuard {
         let old = file.configuration.clone();
         let present: HashSet<_> = self.peers.keys().copied().collect();
         let changes = changes(&new, Some(&old), &present);
-        self.take_file(new);
+        self.set_configuration(new);
         // the device comes before the routes, which need its IPv6
         if let Err(error) = self.apply(context, &changes) {
             warn!(%error, "the new configuration cannot be applied, nothing was changed");
             context.reconciler.reload_error = Some(error.to_string());
-            self.take_file(old);
+            self.set_configuration(old);
             return;
         }
         let mut names = Vec::new();
         if let Some(new) = self.source.configuration().cloned() {
-            names = self.take_names(&new, Some(&old), &present);
+            names = self.update_endpoint_names(&new, Some(&old), &present);
             // no address is set before it is guarded
             self.update_guard();
             self.change_device(context, &new, &old);
@@ -90,8 +90,8 @@ impl WireGuard {
         info!(peers = self.peers.len(), "the configuration was read again");
     }
 
-    fn take_file(&mut self, configuration: WgQuick) {
-        if let Source::File(file) = &mut self.source {
+    fn set_configuration(&mut self, configuration: WgQuick) {
+        if let ConfigSource::File(file) = &mut self.source {
             file.configuration = configuration;
         }
     }

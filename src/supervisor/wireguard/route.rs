@@ -11,12 +11,12 @@ use crate::netlink::{AppliedRouting, DesiredRouting, LinkError, RestoreScope, Ro
 use crate::supervisor::context::Context;
 use crate::supervisor::error::{SupervisorError, system};
 use crate::supervisor::link_watch::IPV6_MIN_MTU;
-use crate::supervisor::reconcile::{Compared, Piece};
+use crate::supervisor::reconcile::{HostResource, ReconcileOutcome};
 use wontun_proto::time::Instant;
 use wontun_proto::wireguard::PublicKey;
 
 /// Minimum interval between two changes of the routes that are caused by peers' addresses.
-const BETWEEN_UPDATES: Duration = Duration::from_millis(100);
+const MIN_UPDATE_INTERVAL: Duration = Duration::from_millis(100);
 /// Delay after which IPv6 is tried again on a device on which another program has disabled it: the
 /// kernel does not report that it is enabled again.
 const IPV6_RETRY: Duration = Duration::from_secs(1);
@@ -54,24 +54,25 @@ impl WireGuard {
         }
     }
 
-    /// Restores routes and rules that another program has deleted: all if `is_allowed`, else policy
+    /// Restores routes and rules that another program has deleted: all if `may_repair`, else policy
     /// rules and the routes of their table.
-    pub(super) fn compare_routing(&mut self, context: &mut Context, is_allowed: bool) -> Compared {
-        let Some(routes) = &mut self.routes else { return Compared::default() };
+    pub(super) fn reconcile_routing(&mut self, context: &mut Context, may_repair: bool) -> ReconcileOutcome {
+        let Some(routes) = &mut self.routes else { return ReconcileOutcome::default() };
         // with a smaller MTU the kernel has removed IPv6 from the device, routes included: they are
         // restored with the MTU
         let has_ipv6 = !context.link.is_in_other_netns
             && context.link.link.state().is_ok_and(|state| state.mtu >= IPV6_MIN_MTU);
-        let scope = if is_allowed { RestoreScope::All } else { RestoreScope::Policy };
+        let scope = if may_repair { RestoreScope::All } else { RestoreScope::Policy };
         let restored = routes.restore(scope);
         let has_lost_ipv6 = has_ipv6 && routes.has_lost_ipv6();
         self.ipv6_due = has_lost_ipv6.then(|| context.now + IPV6_RETRY);
         let (mut applied, added) = match restored {
             Ok(restored) => restored,
             Err(error) => {
-                let compared = Compared { error: Some(error.to_string()), ..Compared::default() };
+                let outcome =
+                    ReconcileOutcome { error: Some(error.to_string()), ..ReconcileOutcome::default() };
                 self.handle_applied(context, Err(error));
-                return compared;
+                return outcome;
             }
         };
         if !has_ipv6 {
@@ -84,7 +85,11 @@ impl WireGuard {
         self.handle_applied(context, Ok(applied));
         let is_missing = added.skipped > 0;
         let named = added.to_string();
-        Compared { repaired: (!named.is_empty()).then_some(named), is_missing, ..Compared::default() }
+        ReconcileOutcome {
+            repaired: (!named.is_empty()).then_some(named),
+            is_missing,
+            ..ReconcileOutcome::default()
+        }
     }
 
     /// Handles a report of the tunnel process that a peer is at `address`, which may be routed into
@@ -129,7 +134,7 @@ impl WireGuard {
         }
         if is_confirmed {
             self.routes_due.get_or_insert_with(|| {
-                self.routed_at.map_or(context.now, |at| context.now.max(at + BETWEEN_UPDATES))
+                self.routed_at.map_or(context.now, |at| context.now.max(at + MIN_UPDATE_INTERVAL))
             });
         }
     }
@@ -143,8 +148,8 @@ impl WireGuard {
     pub(super) fn handle_route_timeout(&mut self, context: &mut Context) {
         if self.ipv6_due.is_some_and(|at| context.now >= at) {
             self.ipv6_due = None;
-            context.reconciler.note_change(Piece::Addresses);
-            context.reconciler.note_change(Piece::Routing);
+            context.reconciler.schedule(HostResource::Addresses);
+            context.reconciler.schedule(HostResource::Routing);
         }
         if self.routes_due.is_some_and(|at| context.now >= at) {
             (self.routes_due, self.routed_at) = (None, Some(context.now));

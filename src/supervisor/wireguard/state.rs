@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use super::bypass::Bypass;
 use super::endpoint_cache::EndpointCache;
-use super::file::Source;
+use super::file::ConfigSource;
 use super::firewall::Firewall;
 use super::peers::Peers;
 use super::uapi::Uapi;
@@ -24,7 +24,7 @@ pub struct WireGuard {
     /// Mark requested by the file or wg(8).
     pub(super) fwmark: Option<NonZeroU32>,
     pub(super) uapi: Uapi,
-    pub(super) source: Source,
+    pub(super) source: ConfigSource,
     /// The host's routes, if wontun manages them.
     pub(super) routes: Option<Routes>,
     /// Time of the next adaptation of the routes to the peers' addresses; `routed_at` is that of

@@ -11,7 +11,7 @@ use super::state::WireGuard;
 use crate::config::wg_quick::{Table, WgQuick};
 use crate::netlink::{Overlap, find_input_drops, find_overlaps};
 use crate::supervisor::context::Context;
-use crate::supervisor::reconcile::Piece;
+use crate::supervisor::reconcile::HostResource;
 use wontun_proto::allowed_ips::Prefix;
 
 /// Number of changes read per turn.
@@ -27,8 +27,8 @@ impl WireGuard {
                 Ok(None) => return,
                 Ok(Some(change)) => {
                     context.reconciler.author = change.author;
-                    context.reconciler.note_change(Piece::KillSwitch);
-                    context.reconciler.note_change(Piece::Tables);
+                    context.reconciler.schedule(HostResource::KillSwitch);
+                    context.reconciler.schedule(HostResource::Tables);
                 }
                 Err(error) => {
                     if let Some(suppressed) = self.log_limits.ruleset.allow(now) {
@@ -44,7 +44,7 @@ impl WireGuard {
     /// tunnel forwards.
     pub(super) fn handle_ruleset_timeout(&mut self, context: &mut Context) {
         if self.firewall.ruleset.take_due_check(context.now) {
-            context.reconciler.note_change(Piece::Settings);
+            context.reconciler.schedule(HostResource::Settings);
         }
     }
 
@@ -87,10 +87,10 @@ impl WireGuard {
             Some(guard) if is_server => find_input_drops(guard.device(), self.sockets.port()),
             _ => Vec::new(),
         };
-        for warning in found.iter().filter(|warning| !self.firewall.input.contains(warning)) {
+        for warning in found.iter().filter(|warning| !self.firewall.input_warnings.contains(warning)) {
             warn!("{warning}");
         }
-        self.firewall.input = found;
+        self.firewall.input_warnings = found;
     }
 
     /// Returns the networks of other devices that overlap those routed to the peers; none if wontun
@@ -132,7 +132,7 @@ impl WireGuard {
         if let Err(error) = outcome.and_then(|()| self.firewall.restore_kill_switch()) {
             warn!(%error, "the kill switch may not be as it should");
         }
-        if self.firewall.is_locked() && !self.is_full_tunnel() {
+        if self.firewall.is_kill_switch_engaged() && !self.is_full_tunnel() {
             warn!(
                 "no peer has the default route any more, and the kill switch holds back all that has no other way"
             );
@@ -143,7 +143,7 @@ impl WireGuard {
     /// unless the kill switch blocks it.
     pub(super) fn warn_of_other_family(&self) {
         let past = self.source.configuration().and_then(WgQuick::leak_warning);
-        if let Some(warning) = past.filter(|_| !self.firewall.is_locked()) {
+        if let Some(warning) = past.filter(|_| !self.firewall.is_kill_switch_engaged()) {
             warn!("{warning}");
         }
     }

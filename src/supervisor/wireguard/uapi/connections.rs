@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use nix::poll::PollFlags;
 
 use crate::config::TunName;
-use crate::supervisor::mode::Source;
+use crate::supervisor::mode::EventSource;
 use crate::uapi::{UapiConnection, UapiError, UapiListener};
 use wontun_proto::time::Instant;
 
@@ -54,13 +54,16 @@ impl Uapi {
     }
 
     /// Returns the descriptors to wait for.
-    pub(in crate::supervisor::wireguard) fn descriptors(&self) -> Vec<(Source, BorrowedFd<'_>, PollFlags)> {
+    pub(in crate::supervisor::wireguard) fn descriptors(
+        &self,
+    ) -> Vec<(EventSource, BorrowedFd<'_>, PollFlags)> {
         let mut descriptors = Vec::new();
         if let Some(listener) = &self.listener {
             if self.retry_at.is_none() {
-                descriptors.push((Source::Uapi, listener.as_fd(), PollFlags::POLLIN));
+                descriptors.push((EventSource::Uapi, listener.as_fd(), PollFlags::POLLIN));
             }
-            descriptors.extend(listener.watch().map(|watch| (Source::UapiWatch, watch, PollFlags::POLLIN)));
+            descriptors
+                .extend(listener.watch().map(|watch| (EventSource::UapiWatch, watch, PollFlags::POLLIN)));
         }
         for (number, Client { stream, .. }) in &self.clients {
             // while it waits for an answer, only a hang-up is of interest
@@ -69,7 +72,7 @@ impl Uapi {
                 (false, true) => PollFlags::empty(),
                 (false, false) => PollFlags::POLLIN,
             };
-            descriptors.push((Source::UapiClient(*number), stream.as_fd(), flags));
+            descriptors.push((EventSource::UapiClient(*number), stream.as_fd(), flags));
         }
         descriptors
     }

@@ -10,7 +10,7 @@ use tracing::{debug, warn};
 
 use super::connections::Client;
 use crate::messages::ToTunnel;
-use crate::supervisor::context::{Context, Stop};
+use crate::supervisor::context::{Context, StopReason};
 use crate::supervisor::sockets::SocketsError;
 use crate::supervisor::wireguard::change::ChangeError;
 use crate::supervisor::wireguard::state::WireGuard;
@@ -64,7 +64,7 @@ impl WireGuard {
         let Some(listener) = &mut self.uapi.listener else { return };
         match listener.handle_watch() {
             Ok(true) => {}
-            Ok(false) => context.stop = Some(Stop::SocketRemoved),
+            Ok(false) => context.stop = Some(StopReason::SocketRemoved),
             Err(error) => warn!(%error, "whether the socket for wg(8) is removed is not known any more"),
         }
     }

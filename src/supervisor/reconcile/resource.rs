@@ -1,8 +1,8 @@
-//! The pieces that are compared, and the outcome of a comparison.
+//! The resources that are compared, and the outcome of a comparison.
 
-/// A piece of state that wontun sets up on the host, in the order in which pieces are restored.
+/// A piece of state that wontun sets up on the host, in the order in which resources are restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Piece {
+pub enum HostResource {
     /// The table of the kill switch. Reported by `NFNLGRP_NFTABLES`.
     KillSwitch,
     /// The TUN device: up, with the configured MTU; its owner and queues can only be compared.
@@ -22,7 +22,7 @@ pub enum Piece {
 
 /// A condition that the tunnel relies on and that wontun does not manage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
+pub enum Requirement {
     /// This host forwards, and no other program's chain drops packets from the tunnel.
     Forwarding,
     /// No other program's chain drops packets to the UDP port.
@@ -33,8 +33,8 @@ pub enum Need {
 
 /// Outcome of a comparison.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Compared {
-    /// Description of the pieces that were missing and are restored.
+pub struct ReconcileOutcome {
+    /// Description of the resources that were missing and are restored.
     pub repaired: Option<String>,
     /// Error of restoring something that is missing.
     pub error: Option<String>,
@@ -42,7 +42,7 @@ pub struct Compared {
     pub is_missing: bool,
 }
 
-impl Piece {
+impl HostResource {
     pub(super) const ALL: [Self; 6] =
         [Self::KillSwitch, Self::Device, Self::Addresses, Self::Routing, Self::Tables, Self::Settings];
 
@@ -63,7 +63,7 @@ impl Piece {
         }
     }
 
-    /// Returns a sentence about a repair, to be followed by the pieces that were restored.
+    /// Returns a sentence about a repair, to be followed by the resources that were restored.
     pub(super) const fn repaired(self) -> &'static str {
         match self {
             Self::KillSwitch => "the kill switch was deleted or changed by another program, and is back",
@@ -94,6 +94,6 @@ impl Piece {
     }
 }
 
-impl Need {
+impl Requirement {
     pub(super) const ALL: [Self; 3] = [Self::Forwarding, Self::Port, Self::Networks];
 }
