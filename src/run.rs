@@ -22,7 +22,7 @@ use crate::logging::{self, Logging, Target};
 use crate::net::descriptor_limit;
 use crate::privileges::{self, Identity, setcap};
 use crate::resolver;
-use crate::sandbox::{Confinement, Report, Sandbox, State};
+use crate::sandbox::{Confinement, FeatureState, Sandbox, SandboxStatus};
 use crate::supervisor::{
     ConfigFile, EngagedKillSwitch, Mode, PendingKillSwitch, Plain, StartOptions, Starting, Supervisor,
     SupervisorError, WireGuard,
@@ -269,7 +269,7 @@ fn supervise<M: Mode>(
         let file = file.display();
         warn!("--user: {file} cannot be read by that user ({error}): SIGHUP will not work until it can");
     }
-    let of_log = sandbox.as_ref().map(|sandbox| sandbox.of_log(logging.is_journald())).transpose()?;
+    let of_log = sandbox.as_ref().map(|sandbox| sandbox.for_log(logging.is_journald())).transpose()?;
     logging.start_writer(of_log).map_err(cannot("start the thread that writes the log"))?;
     supervisor.start()?;
     if let Some(ready) = ready {
@@ -287,8 +287,8 @@ fn confine(sandbox: Option<&Sandbox>) -> Result<(), Failure> {
         warn!("the sandbox is off (--no-sandbox): for debugging only");
         return Ok(());
     };
-    let Report { seccomp, landlock } = sandbox.engage()?;
-    if let State::Forbidden(_) = seccomp {
+    let SandboxStatus { seccomp, landlock } = sandbox.engage()?;
+    if let FeatureState::Forbidden(_) = seccomp {
         warn!(%seccomp, %landlock, "the sandbox is not whole: let the one around it allow seccomp(2)");
     } else {
         info!(%seccomp, %landlock, "sandbox");

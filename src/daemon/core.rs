@@ -97,8 +97,8 @@ pub(super) struct LinkState {
 }
 
 impl LinkState {
-    pub(super) const fn new(index: u32, link: messages::Link) -> Self {
-        let messages::Link { mtu, is_up, is_in_other_netns } = link;
+    pub(super) const fn new(index: u32, link: messages::DeviceState) -> Self {
+        let messages::DeviceState { mtu, is_up, is_in_other_netns } = link;
         Self { index, mtu, is_up, is_in_other_netns }
     }
 }

@@ -76,7 +76,7 @@ impl Core {
                 "the supervisor of {tun} has not answered for {timeout} s: it is stuck; restart the tunnel"
             ));
         }
-        if let Some(trouble) = &self.supervisor.host.trouble {
+        if let Some(trouble) = &self.supervisor.host.failure {
             return Err(trouble.clone());
         }
         if self.link.is_in_other_netns {

@@ -23,11 +23,11 @@ use super::wireguard::WireGuard;
 use crate::control::health::HealthListener;
 use crate::exit::ExitCode as _;
 use crate::logging::{self, Logging};
-use crate::messages::{BaseSocket, FromTunnel, Log, MetricsStart, ModeStart, Start, ToTunnel};
+use crate::messages::{BaseSocket, FromTunnel, LogConfig, MetricsConfig, ModeConfig, ToTunnel, TunnelConfig};
 use crate::metrics::{Metrics, MetricsListener};
 use crate::net::tun::Tun;
 use crate::process::{Channel, ChannelError, prepare_helper};
-use crate::sandbox::{Report, Sandbox, State};
+use crate::sandbox::{FeatureState, Sandbox, SandboxStatus};
 
 /// Timeout in milliseconds for each of the supervisor's messages until the start is complete.
 const MESSAGE_TIMEOUT_MS: u16 = 60_000;
@@ -37,7 +37,7 @@ const LOG_FLUSH_TIMEOUT: Duration = Duration::from_millis(10);
 
 /// Configuration and descriptors received from the supervisor until the start is complete.
 struct StartSettings {
-    start: Start,
+    start: TunnelConfig,
     health: Option<OwnedFd>,
     metrics: Option<OwnedFd>,
     tuns: Vec<Tun>,
@@ -90,7 +90,7 @@ fn print_error(line: String) {
     }
 }
 
-fn init_log(Log { to_journald, covers_stderr, level }: Log) -> Option<Logging> {
+fn init_log(LogConfig { to_journald, covers_stderr, level }: LogConfig) -> Option<Logging> {
     Some(logging::init_chosen(to_journald, covers_stderr, level_filter(level)))
 }
 
@@ -98,25 +98,25 @@ fn init_log(Log { to_journald, covers_stderr, level }: Log) -> Option<Logging> {
 fn start_and_run(
     channel: OwnedFd,
     logging: &mut Option<Logging>,
-    init: fn(Log) -> Option<Logging>,
+    init: fn(LogConfig) -> Option<Logging>,
 ) -> Result<(), DaemonError> {
     let mut channel = Channel::new(channel).map_err(system("opening the supervisor's socket"))?;
     let settings = receive(&mut channel, |log| *logging = init(log))?;
     let logging = logging.as_mut();
     let StartSettings { start, health, metrics, tuns, sockets, messages } = settings;
-    let Start { tun, index, link, clamps_mss, user, mode, .. } = start;
+    let TunnelConfig { tun, index, link, clamps_mss, user, mode, .. } = start;
     let health = health.map(|socket| HealthListener::from_fd(socket, user));
     let metrics = start.metrics.zip(metrics);
     let metrics = metrics.map(|(settings, socket)| serve_metrics(settings, socket)).transpose()?;
     let core = Core::open(tun, tuns.len(), LinkState::new(index, link), channel, health)?;
     let (port, sockets, descriptors) = sockets;
     match mode {
-        ModeStart::WireGuard { reports_endpoints } => {
+        ModeConfig::WireGuard { reports_endpoints } => {
             let sockets = Sockets::new(port, sockets, descriptors)?;
             let device = Daemon::<WireGuard>::wireguard(core, tuns, sockets, reports_endpoints, clamps_mss)?;
             run(device, messages, metrics, start.is_sandboxed, logging)
         }
-        ModeStart::Plain { is_client, server, name, keepalive } => {
+        ModeConfig::Plain { is_client, server, name, keepalive } => {
             let sockets = Sockets::new(port, sockets, descriptors)?;
             let settings = PlainSettings { is_client, server: server.map(Into::into), name, keepalive };
             let device = Daemon::<PlainTunnel>::plain(core, tuns, sockets, settings, clamps_mss)?;
@@ -125,14 +125,14 @@ fn start_and_run(
     }
 }
 
-fn serve_metrics(settings: MetricsStart, socket: OwnedFd) -> Result<Metrics, DaemonError> {
+fn serve_metrics(settings: MetricsConfig, socket: OwnedFd) -> Result<Metrics, DaemonError> {
     let hosts = settings.hosts.iter().map(|host| host.parse()).collect::<Result<_, _>>();
     let listener = MetricsListener::from_fd(socket, settings.address);
     Ok(Metrics::new(listener, hosts.map_err(|_| DaemonError::UnexpectedMessage)?)?)
 }
 
 /// Receives configuration and descriptors until the start is complete.
-fn receive(channel: &mut Connection, init: impl FnOnce(Log)) -> Result<StartSettings, DaemonError> {
+fn receive(channel: &mut Connection, init: impl FnOnce(LogConfig)) -> Result<StartSettings, DaemonError> {
     let (ToTunnel::Start(start), descriptors) = next_message(channel)? else {
         return Err(DaemonError::UnexpectedMessage);
     };
@@ -220,14 +220,14 @@ fn run<M: Receive>(
     if let Some(metrics) = metrics {
         device.set_metrics(metrics);
     }
-    let sandbox = if is_sandboxed { Some(Sandbox::of_tunnel()?) } else { None };
+    let sandbox = if is_sandboxed { Some(Sandbox::for_tunnel()?) } else { None };
     if let Some(logging) = logging {
-        let of_log = sandbox.as_ref().map(|sandbox| sandbox.of_log(logging.is_journald())).transpose()?;
+        let of_log = sandbox.as_ref().map(|sandbox| sandbox.for_log(logging.is_journald())).transpose()?;
         logging.start_writer(of_log).map_err(system("starting the thread that writes the log"))?;
     }
     if let Some(sandbox) = sandbox {
-        let Report { seccomp, landlock } = sandbox.engage()?;
-        if let State::Forbidden(_) = seccomp {
+        let SandboxStatus { seccomp, landlock } = sandbox.engage()?;
+        if let FeatureState::Forbidden(_) = seccomp {
             warn!(%seccomp, %landlock, "the sandbox of the tunnel process is incomplete: allow seccomp(2) in the outer sandbox");
         } else {
             debug!(%seccomp, %landlock, "sandbox of the tunnel process");
@@ -241,24 +241,24 @@ fn run<M: Receive>(
 mod tests {
     use super::*;
     use crate::config::TunName;
-    use crate::messages::{Host, Link, Queue, Status};
+    use crate::messages::{DeviceState, HostState, Queue, Status};
     use crate::net::udp::UdpSocket;
     use crate::process::pair;
     use std::os::unix::net::UnixDatagram;
 
     type Supervisor = Channel<FromTunnel, ToTunnel>;
 
-    fn start(mode: ModeStart) -> ToTunnel {
-        ToTunnel::Start(Box::new(Start {
+    fn start(mode: ModeConfig) -> ToTunnel {
+        ToTunnel::Start(Box::new(TunnelConfig {
             tun: TunName::default(),
             index: 7,
-            link: Link { mtu: 1420, is_up: true, is_in_other_netns: false },
+            link: DeviceState { mtu: 1420, is_up: true, is_in_other_netns: false },
             workers: 1,
             clamps_mss: false,
             offload: false,
             is_sandboxed: false,
             user: 0,
-            log: Log { to_journald: false, covers_stderr: false, level: 0 },
+            log: LogConfig { to_journald: false, covers_stderr: false, level: 0 },
             has_health: false,
             metrics: None,
             mode,
@@ -307,7 +307,7 @@ mod tests {
             let (mut supervisor, process) = tunnel();
             let _tun = hand_over(
                 &mut supervisor,
-                start(ModeStart::WireGuard { reports_endpoints: true }),
+                start(ModeConfig::WireGuard { reports_endpoints: true }),
                 Vec::new(),
             );
             supervisor.send(&ToTunnel::Run, Vec::new()).unwrap();
@@ -335,7 +335,7 @@ mod tests {
         let (mut supervisor, process) = tunnel();
         let tun: TunName = format!("tp{}", std::process::id() % 1_000_000).parse().unwrap();
         let health = HealthListener::open(&tun).unwrap().into_fd();
-        let ToTunnel::Start(mut start) = start(ModeStart::WireGuard { reports_endpoints: false }) else {
+        let ToTunnel::Start(mut start) = start(ModeConfig::WireGuard { reports_endpoints: false }) else {
             panic!("another message")
         };
         (start.tun, start.has_health) = (tun.clone(), true);
@@ -357,15 +357,15 @@ mod tests {
                 .is_ok_and(|health| health.line.ends_with("is up and its event loop responds"))
         });
         assert!(is_well);
-        let trouble = Some("the routes are missing".to_owned());
+        let failure = Some("the routes are missing".to_owned());
         let is_reported = (0..10).any(|_| {
             let client = thread::spawn({
                 let tun = tun.clone();
                 move || health::ask(&tun, None)
             });
             let FromTunnel::Probe(probe) = next_message_from(&mut supervisor) else { panic!("no probe") };
-            let host = Host { trouble: trouble.clone(), ..Host::default() };
-            supervisor.send(&ToTunnel::Host(Box::new(host)), Vec::new()).unwrap();
+            let host = HostState { failure: failure.clone(), ..HostState::default() };
+            supervisor.send(&ToTunnel::HostState(Box::new(host)), Vec::new()).unwrap();
             supervisor.send(&ToTunnel::Alive(probe), Vec::new()).unwrap();
             client.join().unwrap().is_err_and(|error| error.to_string() == "the routes are missing")
         });
@@ -381,7 +381,7 @@ mod tests {
         let (mut supervisor, process) = tunnel();
         let (near, far) = UnixDatagram::pair().unwrap();
         near.set_nonblocking(true).unwrap();
-        let mode = ModeStart::Plain {
+        let mode = ModeConfig::Plain {
             is_client: false,
             server: None,
             name: None,
@@ -401,7 +401,7 @@ mod tests {
         assert!(matches!(next_message_from(&mut supervisor), FromTunnel::Ready));
         let client = std::net::UdpSocket::bind("127.0.0.2:0").unwrap();
         client.send_to(b"hello?", server).unwrap();
-        let FromTunnel::Candidate(address) = next_message_from(&mut supervisor) else {
+        let FromTunnel::CheckCandidate(address) = next_message_from(&mut supervisor) else {
             panic!("no candidate")
         };
         assert_eq!(address, client.local_addr().unwrap().ip());
@@ -429,13 +429,13 @@ mod tests {
         supervisor.send(&ToTunnel::Run, Vec::new()).unwrap();
         assert!(matches!(process.join().unwrap(), Err(DaemonError::UnexpectedMessage)));
         let (mut supervisor, process) = tunnel();
-        supervisor.send(&start(ModeStart::WireGuard { reports_endpoints: false }), Vec::new()).unwrap();
+        supervisor.send(&start(ModeConfig::WireGuard { reports_endpoints: false }), Vec::new()).unwrap();
         let queue = Queue { is_offloaded: false, is_exclusive: true, has_uso: false };
         supervisor.send(&ToTunnel::Queues(vec![queue]), Vec::new()).unwrap();
         assert!(matches!(process.join().unwrap(), Err(DaemonError::UnexpectedMessage)));
         let (mut supervisor, process) = tunnel();
         let _tun =
-            hand_over(&mut supervisor, start(ModeStart::WireGuard { reports_endpoints: false }), Vec::new());
+            hand_over(&mut supervisor, start(ModeConfig::WireGuard { reports_endpoints: false }), Vec::new());
         drop(supervisor);
         assert!(matches!(process.join().unwrap(), Err(DaemonError::Stopped)));
     }

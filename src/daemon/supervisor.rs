@@ -103,20 +103,20 @@ impl Core {
                 self.request_sockets(mode.sockets());
                 mode.handle_mark(self);
             }
-            ToTunnel::Link(link) => self.handle_link(mode, link)?,
-            ToTunnel::Device { tun, index } => (self.name, self.link.index) = (tun, index),
+            ToTunnel::DeviceState(link) => self.handle_link(mode, link)?,
+            ToTunnel::DeviceRenamed { tun, index } => (self.name, self.link.index) = (tun, index),
             ToTunnel::Health { user } => self.replace_health(descriptors, user)?,
             ToTunnel::AddressLost(address) => mode.handle_address_lost(self, address)?,
             ToTunnel::Probe(number) => {
                 let probe = self.probe_workers();
                 self.supervisor.probe = Some((number, probe));
             }
-            ToTunnel::Host(host) => self.supervisor.host = *host,
+            ToTunnel::HostState(host) => self.supervisor.host = *host,
             ToTunnel::Alive(probe) => {
                 self.supervisor.answered_probe = self.supervisor.answered_probe.max(probe);
                 self.post_to(0, Token::Health);
             }
-            ToTunnel::Summary => self.report_summary(mode),
+            ToTunnel::LogSummary => self.report_summary(mode),
             ToTunnel::Stop => self.stop = Some(Stop::Supervisor),
             ToTunnel::Start(_) | ToTunnel::Queues(_) | ToTunnel::Run => {
                 return Err(DaemonError::UnexpectedMessage);
@@ -142,7 +142,7 @@ impl Core {
     }
 
     /// Records the current state of the device.
-    fn handle_link(&mut self, mode: &mut impl Mode, link: messages::Link) -> Result<(), DaemonError> {
+    fn handle_link(&mut self, mode: &mut impl Mode, link: messages::DeviceState) -> Result<(), DaemonError> {
         let was_away = std::mem::replace(&mut self.link.is_in_other_netns, link.is_in_other_netns);
         (self.link.mtu, self.link.is_up) = (link.mtu, link.is_up);
         if link.is_in_other_netns && !was_away {

@@ -1,7 +1,7 @@
 //! The connection to the supervisor.
 
 use super::liveness::ProbeId;
-use crate::messages::{FromTunnel, Host, ToTunnel};
+use crate::messages::{FromTunnel, HostState, ToTunnel};
 use crate::process::Channel;
 use wontun_proto::time::Instant;
 
@@ -16,7 +16,7 @@ pub(super) struct SupervisorConnection {
     /// Number of the last probe answered.
     pub(super) answered_probe: u64,
     /// State of the host, as last reported by the supervisor.
-    pub(super) host: Host,
+    pub(super) host: HostState,
     /// Time of the pending request for spare sockets, if there is one.
     pub(super) sockets_requested_at: Option<Instant>,
 }
@@ -28,7 +28,7 @@ impl SupervisorConnection {
             probe: None,
             sent_probe: 0,
             answered_probe: 0,
-            host: Host::default(),
+            host: HostState::default(),
             sockets_requested_at: None,
         }
     }

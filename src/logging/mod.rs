@@ -25,7 +25,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 
 pub use rate_limit::{RateLimit, Suppressed};
 
-use crate::messages::Log;
+use crate::messages::LogConfig;
 use crate::sandbox::LogSandbox;
 use queue::{BackEnd, Outlet};
 
@@ -115,7 +115,7 @@ impl Logging {
     }
 
     /// Returns the settings for another process that logs to the same place.
-    pub fn settings(&self) -> Log {
+    pub fn settings(&self) -> LogConfig {
         let levels = [
             LevelFilter::OFF,
             LevelFilter::ERROR,
@@ -125,7 +125,7 @@ impl Logging {
             LevelFilter::TRACE,
         ];
         let level = levels.iter().position(|level| *level == self.level).unwrap_or(0);
-        Log {
+        LogConfig {
             to_journald: self.journald,
             covers_stderr: self.covers_stderr,
             level: u8::try_from(level).unwrap_or(0),

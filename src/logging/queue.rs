@@ -206,7 +206,7 @@ impl Writer {
     /// Writes until all senders are gone. Sleeps while there is nothing to write.
     fn run(self, sandbox: Option<LogSandbox>) {
         let back_end = (self.open)();
-        if let Some(Err(error)) = sandbox.map(LogSandbox::narrow) {
+        if let Some(Err(error)) = sandbox.map(LogSandbox::restrict_further) {
             warn!(%error, "the log's thread may do more than it should");
         }
         loop {

@@ -13,17 +13,17 @@ use crate::uapi::{Changes, ResponseFormat};
 use wontun_proto::wireguard::PublicKey;
 
 pub mod address;
-mod parts;
+mod split;
 
 pub use address::Address;
-pub use parts::parts;
+pub use split::split_changes;
 
 /// A message from the supervisor to the tunnel process.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum ToTunnel {
     /// The first message. Its descriptors: the health socket if `has_health`, then the socket for
     /// metrics if there are any.
-    Start(Box<Start>),
+    Start(Box<TunnelConfig>),
     /// Queues of the TUN device, one for each worker in their order; one descriptor each. Split
     /// into several messages if one cannot hold as many descriptors.
     Queues(Vec<Queue>),
@@ -66,9 +66,9 @@ pub enum ToTunnel {
         name: Option<(String, u16)>,
     },
     /// State of the TUN device.
-    Link(Link),
+    DeviceState(DeviceState),
     /// New name and index of the TUN device.
-    Device {
+    DeviceRenamed {
         /// Name of the device.
         tun: TunName,
         /// Interface index.
@@ -88,7 +88,7 @@ pub enum ToTunnel {
         /// Usable addresses in order of preference, or the error's text.
         result: Result<Vec<Address>, String>,
     },
-    /// Answer to [`FromTunnel::Candidate`]: true if the host's routes to that address use another
+    /// Answer to [`FromTunnel::CheckCandidate`]: true if the host's routes to that address use another
     /// device than the tunnel's.
     CandidateChecked {
         /// Address that was checked.
@@ -99,10 +99,10 @@ pub enum ToTunnel {
     /// Liveness probe, to be answered by [`FromTunnel::Alive`] once every worker has run a turn.
     Probe(u64),
     /// Answer to [`FromTunnel::Probe`], sent after the tunnel's state on the host was compared with
-    /// the configuration and [`Self::Host`] was sent. The number is the probe's.
+    /// the configuration and [`Self::HostState`] was sent. The number is the probe's.
     Alive(u64),
     /// State of the host, for health and metrics.
-    Host(Box<Host>),
+    HostState(Box<HostState>),
     /// Write this answer to the connection passed with the message, then send
     /// [`FromTunnel::Answered`].
     Answer {
@@ -112,7 +112,7 @@ pub enum ToTunnel {
         report: ResponseFormat,
     },
     /// Log a summary of the counters (SIGUSR1).
-    Summary,
+    LogSummary,
     /// End in an orderly way.
     Stop,
 }
@@ -151,7 +151,7 @@ pub enum FromTunnel {
         ipv6: u8,
     },
     /// Plain mode: check whether the routes to this address lead into the tunnel itself.
-    Candidate(IpAddr),
+    CheckCandidate(IpAddr),
     /// Plain mode: the address family over which the peer is reached, to which the MTU may be
     /// adapted.
     OuterFamily {
@@ -175,13 +175,13 @@ pub enum FromTunnel {
 
 /// Initial configuration of the tunnel process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Start {
+pub struct TunnelConfig {
     /// Name of the TUN device.
     pub tun: TunName,
     /// Interface index of the device.
     pub index: u32,
     /// State of the device.
-    pub link: Link,
+    pub link: DeviceState,
     /// Number of worker threads.
     pub workers: u16,
     /// True to lower the MSS of TCP SYNs to the tunnel's MTU.
@@ -193,18 +193,18 @@ pub struct Start {
     /// Effective user of the supervisor, which may request the health besides root.
     pub user: u32,
     /// Log settings.
-    pub log: Log,
+    pub log: LogConfig,
     /// True if the health socket is passed with this message.
     pub has_health: bool,
     /// Settings of the metrics, whose socket is passed with this message.
-    pub metrics: Option<MetricsStart>,
+    pub metrics: Option<MetricsConfig>,
     /// Settings of the mode.
-    pub mode: ModeStart,
+    pub mode: ModeConfig,
 }
 
 /// Log settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Log {
+pub struct LogConfig {
     /// True to log to journald, false for standard error.
     pub to_journald: bool,
     /// True if readers of standard error read the log too.
@@ -215,7 +215,7 @@ pub struct Log {
 
 /// Settings of the metrics.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MetricsStart {
+pub struct MetricsConfig {
     /// Address that the socket is bound to.
     pub address: SocketAddr,
     /// Additional host names accepted in requests (`--metrics-host`).
@@ -224,7 +224,7 @@ pub struct MetricsStart {
 
 /// Settings of the mode.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ModeStart {
+pub enum ModeConfig {
     /// WireGuard mode.
     WireGuard {
         /// True if the supervisor sets the host's routes and needs reports of endpoints.
@@ -245,7 +245,7 @@ pub enum ModeStart {
 
 /// State of the TUN device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Link {
+pub struct DeviceState {
     /// MTU in bytes.
     pub mtu: u32,
     /// True if the device is up.
@@ -312,22 +312,22 @@ impl Repairs {
 
 /// State of the host that the tunnel depends on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Host {
+pub struct HostState {
     /// Repairs so far.
     pub repairs: Repairs,
     /// State that is missing and cannot be restored: the tunnel is not healthy.
-    pub trouble: Option<String>,
+    pub failure: Option<String>,
     /// Conditions outside the tunnel's control that are not met, one line each.
     pub warnings: Vec<String>,
     /// Error of the last reload.
     pub reload_error: Option<String>,
 }
 
-impl Host {
+impl HostState {
     /// Returns the problems, one line each.
     pub fn problems(&self) -> Vec<String> {
         let reload = self.reload_error.iter().map(|error| format!("the last reload failed: {error}"));
-        self.trouble.iter().cloned().chain(reload).chain(self.warnings.iter().cloned()).collect()
+        self.failure.iter().cloned().chain(reload).chain(self.warnings.iter().cloned()).collect()
     }
 }
 

@@ -35,22 +35,22 @@ fn check_both(bytes: &[u8]) -> Result<(), TestCaseError> {
 fn samples() -> Vec<Vec<u8>> {
     let peer = PublicKey::from_bytes([7; 32]);
     let to = [
-        ToTunnel::Start(Box::new(Start {
+        ToTunnel::Start(Box::new(TunnelConfig {
             tun: "tun0".parse().unwrap(),
             index: 3,
-            link: Link { mtu: 1420, is_up: true, is_in_other_netns: false },
+            link: DeviceState { mtu: 1420, is_up: true, is_in_other_netns: false },
             workers: 2,
             clamps_mss: true,
             offload: true,
             is_sandboxed: true,
             user: 0,
-            log: Log { to_journald: false, covers_stderr: false, level: 3 },
+            log: LogConfig { to_journald: false, covers_stderr: false, level: 3 },
             has_health: true,
-            metrics: Some(MetricsStart {
+            metrics: Some(MetricsConfig {
                 address: "127.0.0.1:9100".parse().unwrap(),
                 hosts: vec!["vpn.example".to_owned()],
             }),
-            mode: ModeStart::Plain {
+            mode: ModeConfig::Plain {
                 is_client: true,
                 server: None,
                 name: None,
@@ -66,7 +66,7 @@ fn samples() -> Vec<Vec<u8>> {
                 has_gso: true,
             }],
         },
-        ToTunnel::Device { tun: "home".parse().unwrap(), index: 7 },
+        ToTunnel::DeviceRenamed { tun: "home".parse().unwrap(), index: 7 },
         ToTunnel::Health { user: 1000 },
         ToTunnel::Name { peer, name: Some(("vpn.example".to_owned(), 51820)) },
         ToTunnel::Addresses { peer: Some(peer), result: Err("no such name".to_owned()) },

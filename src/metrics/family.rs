@@ -75,7 +75,7 @@ fn repairs(sample: &Sample, lines: &mut Lines<'_>) {
 }
 
 fn problems(sample: &Sample, lines: &mut Lines<'_>) {
-    let missing = u64::from(sample.host.trouble.is_some());
+    let missing = u64::from(sample.host.failure.is_some());
     for (kind, count) in [("missing", missing), ("unmet", sample.host.warnings.len() as u64)] {
         lines.push(&[("kind", kind)], count.into());
     }

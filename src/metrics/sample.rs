@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::ProcessSample;
 use crate::config::PeerName;
 use crate::counters::Totals;
-use crate::messages::Host;
+use crate::messages::HostState;
 use wontun_proto::wireguard::PublicKey;
 
 /// State of a tunnel at one time, approximately: peers are read some at a time, while counters
@@ -21,7 +21,7 @@ pub struct Sample {
     /// MTU of the device in bytes.
     pub mtu: u32,
     /// State of the host.
-    pub host: Host,
+    pub host: HostState,
     /// Counters of traffic and drops.
     pub totals: Totals,
     /// State of each worker's sockets.

@@ -41,10 +41,10 @@ pub fn encode<M: Serialize>(message: &M) -> Result<Zeroizing<Vec<u8>>, CodecErro
     let mut buffer = Zeroizing::new(vec![0; MAX_MESSAGE]);
     let (header, body) = buffer.split_at_mut(HEADER);
     let length = postcard::to_slice(message, body).map_err(CodecError::Encode)?.len();
-    let told = u32::try_from(length).unwrap_or(u32::MAX);
+    let encoded_length = u32::try_from(length).unwrap_or(u32::MAX);
     let (version, rest) = header.split_at_mut(2);
     version.copy_from_slice(&VERSION.to_le_bytes());
-    rest.copy_from_slice(&told.to_le_bytes());
+    rest.copy_from_slice(&encoded_length.to_le_bytes());
     // copied to the exact length: many messages may be queued
     Ok(Zeroizing::new(buffer.get(..HEADER + length).unwrap_or_default().to_vec()))
 }

@@ -18,12 +18,12 @@ use crate::privileges::{self, PrivilegeError};
 use wontun_sys::process;
 
 /// Roles of all helpers.
-pub(super) const HELPERS: [&str; 2] = ["tunnel", "resolver"];
+pub(super) const HELPER_ROLES: [&str; 2] = ["tunnel", "resolver"];
 /// Prefix of the role in a helper's `argv[0]`.
-pub(super) const PREFIX: &str = "wontun: ";
+pub(super) const ARGV0_PREFIX: &str = "wontun: ";
 /// Time that a helper has to end after its socket is closed, in milliseconds. It takes less than
 /// one.
-const END_MILLIS: u32 = 1_000;
+const EXIT_TIMEOUT_MILLIS: u32 = 1_000;
 
 /// Reason why a helper cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +47,7 @@ pub enum HelperError {
 /// Must be called once, at the start of `main`: it takes the descriptor.
 pub fn helper_role() -> Option<(String, OwnedFd)> {
     let name = std::env::args_os().next()?.into_string().ok()?;
-    let role = name.strip_prefix(PREFIX)?;
+    let role = name.strip_prefix(ARGV0_PREFIX)?;
     let socket = process::take_inherited_socket()?;
     let address = getsockname::<SockaddrStorage>(socket.as_raw_fd()).ok()?;
     let is_ours = address.family() == Some(AddressFamily::Unix)
@@ -79,7 +79,7 @@ pub fn prepare_helper(role: &str) -> Result<(), HelperError> {
 
 /// Ends the helper `pid` by shutting down `socket`, and reaps it. Every helper ends when its socket
 /// is closed: killing it would take its user, and a system call that the sandbox forbids.
-pub fn end_helper(pid: Pid, socket: &impl AsFd) {
+pub fn stop_helper(pid: Pid, socket: &impl AsFd) {
     let has_ended = || waitpid(pid, Some(WaitPidFlag::WNOHANG)) != Ok(WaitStatus::StillAlive);
     if has_ended() {
         // another part of the program may have reaped it: the number may be another process's by
@@ -87,7 +87,7 @@ pub fn end_helper(pid: Pid, socket: &impl AsFd) {
         return;
     }
     let _ = shutdown(socket.as_fd().as_raw_fd(), Shutdown::Both);
-    for _ in 0..END_MILLIS {
+    for _ in 0..EXIT_TIMEOUT_MILLIS {
         if has_ended() {
             return;
         }
@@ -96,8 +96,8 @@ pub fn end_helper(pid: Pid, socket: &impl AsFd) {
 }
 
 /// Reaps a child that has ended, or is about to.
-pub(super) fn collect(pid: Pid) {
-    for _ in 0..END_MILLIS {
+pub(super) fn reap(pid: Pid) {
+    for _ in 0..EXIT_TIMEOUT_MILLIS {
         if waitpid(pid, Some(WaitPidFlag::WNOHANG)) != Ok(WaitStatus::StillAlive) {
             return;
         }
@@ -106,7 +106,7 @@ pub(super) fn collect(pid: Pid) {
 }
 
 /// Formats an error and its causes, separated by `: `.
-pub(crate) fn one_line(error: &dyn std::error::Error) -> String {
+pub(crate) fn format_error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
@@ -118,6 +118,6 @@ pub(crate) fn one_line(error: &dyn std::error::Error) -> String {
 }
 
 /// Returns the system error of that number.
-pub(super) fn system(errno: i32) -> io::Error {
+pub(super) fn os_error(errno: i32) -> io::Error {
     io::Error::from_raw_os_error(errno)
 }

@@ -8,6 +8,6 @@ mod nursery;
 
 pub use channel::{Channel, ChannelError, MAX_DESCRIPTORS, pair};
 pub use codec::{CodecError, MAX_MESSAGE, decode, encode};
-pub(crate) use helper::one_line;
-pub use helper::{HelperError, end_helper, helper_role, prepare_helper};
+pub(crate) use helper::format_error_chain;
+pub use helper::{HelperError, helper_role, prepare_helper, stop_helper};
 pub use nursery::{Child, FromNursery, Nursery, NurseryError, Spawn, SpawnFailure};

@@ -22,13 +22,13 @@ use serde::{Deserialize, Serialize};
 use tracing::debug;
 
 use super::channel::{Channel, ChannelError, pair};
-use super::helper::{HELPERS, PREFIX, collect, end_helper, one_line, system};
+use super::helper::{ARGV0_PREFIX, HELPER_ROLES, format_error_chain, os_error, reap, stop_helper};
 use crate::privileges::{self, Identity};
 use crate::sandbox::Sandbox;
 use wontun_sys::process::{self, ExecuteError};
 
 /// Timeout for an answer of the nursery, which takes some milliseconds.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum number of helpers whose pidfds are kept; more than there are at a time.
 const MAX_HELPERS: usize = 8;
 /// Path of this process's program.
@@ -54,7 +54,7 @@ pub enum NurseryError {
         "the helper process {role} cannot be started, since the process that starts helpers has failed ({source}); \
          restart the tunnel"
     )]
-    Gone {
+    ChannelFailed {
         /// Role of the helper.
         role: String,
         /// Error of the channel.
@@ -63,9 +63,9 @@ pub enum NurseryError {
     /// The nursery does not answer.
     #[error(
         "the helper process {role} was not started within {} s; see whether this host has memory and processor time \
-         left, and restart the tunnel", PATIENCE.as_secs()
+         left, and restart the tunnel", TIMEOUT.as_secs()
     )]
-    Silent {
+    TimedOut {
         /// Role of the helper.
         role: String,
     },
@@ -161,7 +161,7 @@ impl Nursery {
         let channel = Channel::new(ours).map_err(NurseryError::Socket)?;
         let pid = process::fork(theirs, is_sandboxed, nursery).map_err(NurseryError::Fork)?;
         let mut nursery = Self { channel, pid, next: 0 };
-        match nursery.channel.receive_until(Some(Instant::now() + PATIENCE)) {
+        match nursery.channel.receive_until(Some(Instant::now() + TIMEOUT)) {
             Ok(Some((FromNursery::Ready { has_own_user }, _))) => {
                 if !has_own_user {
                     debug!(
@@ -172,7 +172,7 @@ impl Nursery {
             }
             Ok(Some((FromNursery::NotReady(text), _))) => Err(NurseryError::Confine(text)),
             Ok(Some(_)) => Err(NurseryError::Confine("it sent something unexpected".to_owned())),
-            Ok(None) => Err(NurseryError::Confine(format!("no message within {} s", PATIENCE.as_secs()))),
+            Ok(None) => Err(NurseryError::Confine(format!("no message within {} s", TIMEOUT.as_secs()))),
             Err(error) => Err(NurseryError::Confine(error.to_string())),
         }
     }
@@ -182,20 +182,20 @@ impl Nursery {
     /// # Errors
     /// [`NurseryError`].
     pub fn spawn(&mut self, role: &str, stderr: BorrowedFd<'_>) -> Result<Child, NurseryError> {
-        let gone = |source| NurseryError::Gone { role: role.to_owned(), source };
-        if !HELPERS.contains(&role) {
+        let gone = |source| NurseryError::ChannelFailed { role: role.to_owned(), source };
+        if !HELPER_ROLES.contains(&role) {
             return Err(NurseryError::UnknownRole(role.to_owned()));
         }
         let (socket, theirs) = pair().map_err(NurseryError::Socket)?;
         let stderr = stderr.try_clone_to_owned().map_err(NurseryError::Socket)?;
         let number = self.next;
         self.next = number.wrapping_add(1);
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         self.channel.send(&Spawn { number, role: role.to_owned() }, vec![theirs, stderr]).map_err(gone)?;
         loop {
             let answer = self.channel.receive_until(Some(deadline)).map_err(gone)?;
             let Some((answer, _)) = answer else {
-                return Err(NurseryError::Silent { role: role.to_owned() });
+                return Err(NurseryError::TimedOut { role: role.to_owned() });
             };
             let FromNursery::Spawned { number: answered, result } = answer else { continue };
             // answer to a request that timed out: that helper has ended, since nobody has the other
@@ -207,12 +207,12 @@ impl Nursery {
             return match result {
                 Ok(pid) if pid > 0 => Ok(Child { pid: Pid::from_raw(pid), socket }),
                 Ok(_) | Err(SpawnFailure::Refused) => Err(NurseryError::UnknownRole(role)),
-                Err(SpawnFailure::Clone(errno)) => Err(NurseryError::Clone { role, source: system(errno) }),
+                Err(SpawnFailure::Clone(errno)) => Err(NurseryError::Clone { role, source: os_error(errno) }),
                 Err(SpawnFailure::Execute(pid, errno)) => {
                     if pid > 0 {
-                        collect(Pid::from_raw(pid));
+                        reap(Pid::from_raw(pid));
                     }
-                    Err(NurseryError::Execute { role, source: system(errno) })
+                    Err(NurseryError::Execute { role, source: os_error(errno) })
                 }
             };
         }
@@ -226,7 +226,7 @@ impl Nursery {
 
 impl Drop for Nursery {
     fn drop(&mut self) {
-        end_helper(self.pid, &self.channel);
+        stop_helper(self.pid, &self.channel);
     }
 }
 
@@ -300,11 +300,13 @@ fn confine(is_sandboxed: bool) -> Result<(OwnedFd, bool), String> {
         .map_err(failed("the program's own file cannot be examined"))?;
     let user = if is_for_others { Identity::helper() } else { None };
     privileges::hide_memory();
-    privileges::drop_everything_and_execute(user).map_err(|error| one_line(&error))?;
+    privileges::drop_everything_and_execute(user).map_err(|error| format_error_chain(&error))?;
     // after the change of user, which clears it
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(failed("it cannot be tied to the parent's life"))?;
     if is_sandboxed {
-        Sandbox::of_nursery().and_then(|sandbox| sandbox.engage()).map_err(|error| one_line(&error))?;
+        Sandbox::for_nursery()
+            .and_then(|sandbox| sandbox.engage())
+            .map_err(|error| format_error_chain(&error))?;
     }
     Ok((image, user.is_some()))
 }
@@ -323,11 +325,11 @@ fn spawn(
     role: &str,
     descriptors: Vec<OwnedFd>,
 ) -> Result<(i32, Option<OwnedFd>), SpawnFailure> {
-    let is_helper = HELPERS.contains(&role);
+    let is_helper = HELPER_ROLES.contains(&role);
     let (Ok([socket, stderr]), true) = (<[OwnedFd; 2]>::try_from(descriptors), is_helper) else {
         return Err(SpawnFailure::Refused);
     };
-    let name = CString::new(format!("{PREFIX}{role}")).map_err(|_| SpawnFailure::Refused)?;
+    let name = CString::new(format!("{ARGV0_PREFIX}{role}")).map_err(|_| SpawnFailure::Refused)?;
     let errno = |error: io::Error| error.raw_os_error().unwrap_or_default();
     match process::execute(image.as_fd(), &name, socket.as_fd(), stderr.as_fd()) {
         Ok((pid, pidfd)) => Ok((pid.as_raw(), pidfd)),
@@ -357,7 +359,7 @@ mod tests {
         let result = spawn(&image, "tunnel", vec![one, other]);
         let Err(SpawnFailure::Execute(pid, errno)) = result else { panic!("{result:?}") };
         assert_eq!(errno, nix::libc::EACCES);
-        let error = NurseryError::Execute { role: "tunnel".to_owned(), source: system(errno) }.to_string();
+        let error = NurseryError::Execute { role: "tunnel".to_owned(), source: os_error(errno) }.to_string();
         assert!(error.contains("Permission denied") && error.lines().count() == 1, "{error}");
         assert!(pid > 0);
     }

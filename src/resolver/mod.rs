@@ -37,7 +37,9 @@ use nix::sys::prctl;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
-use crate::process::{self, Channel, ChannelError, Child, Nursery, NurseryError, end_helper, one_line};
+use crate::process::{
+    self, Channel, ChannelError, Child, Nursery, NurseryError, format_error_chain, stop_helper,
+};
 use crate::sandbox::Sandbox;
 use messages::{Addresses, FromResolver, Host, Text, ToResolver};
 use wontun_sys::process as system;
@@ -153,7 +155,7 @@ impl AsFd for Resolver {
 impl Drop for Resolver {
     fn drop(&mut self) {
         // it may be waiting for a name server
-        end_helper(self.child, &self.channel.0);
+        stop_helper(self.child, &self.channel.0);
     }
 }
 
@@ -222,7 +224,7 @@ fn of_channel(error: ChannelError) -> io::Error {
 /// Main function of the resolver process: answers requests on `socket` until its other end is
 /// closed. Returns the exit code.
 pub fn main(socket: OwnedFd) -> u8 {
-    run(socket, process::prepare_helper(ROLE).map_err(|error| one_line(&error)))
+    run(socket, process::prepare_helper(ROLE).map_err(|error| format_error_chain(&error)))
 }
 
 /// Runs the resolver process after its preparation, which may have failed.
@@ -236,7 +238,9 @@ fn run(socket: OwnedFd, prepared: Result<(), String>) -> u8 {
     };
     let confined = prepared.and_then(|()| {
         if is_sandboxed {
-            Sandbox::of_resolver().and_then(|sandbox| sandbox.engage()).map_err(|error| one_line(&error))?;
+            Sandbox::for_resolver()
+                .and_then(|sandbox| sandbox.engage())
+                .map_err(|error| format_error_chain(&error))?;
         }
         Ok(())
     });
@@ -339,7 +343,9 @@ fn answer_by_process(
 fn look_up_process(socket: OwnedFd, is_sandboxed: bool) -> i32 {
     let confined = prctl::set_pdeathsig(Signal::SIGKILL).map_err(|error| error.to_string()).and_then(|()| {
         if is_sandboxed {
-            Sandbox::of_look_up().and_then(|sandbox| sandbox.engage()).map_err(|error| one_line(&error))?;
+            Sandbox::for_look_up()
+                .and_then(|sandbox| sandbox.engage())
+                .map_err(|error| format_error_chain(&error))?;
         }
         Ok(())
     });

@@ -8,9 +8,9 @@ use nix::libc::{self, c_int, c_long};
 
 /// A system call and its permitted forms, of which one must match; an empty list permits any.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Call {
+pub(super) struct Syscall {
     pub(super) number: c_long,
-    pub(super) ways: &'static [&'static [Condition]],
+    pub(super) forms: &'static [&'static [Condition]],
 }
 
 /// A condition on an argument, numbered from 0. Of 64-bit arguments the lower half is compared: all
@@ -29,12 +29,12 @@ pub(super) enum Condition {
 
 use Condition::{Is, IsNot, IsSelf, Masked};
 
-const fn any(number: c_long) -> Call {
-    Call { number, ways: &[] }
+const fn any(number: c_long) -> Syscall {
+    Syscall { number, forms: &[] }
 }
 
-const fn only(number: c_long, ways: &'static [&'static [Condition]]) -> Call {
-    Call { number, ways }
+const fn only(number: c_long, forms: &'static [&'static [Condition]]) -> Syscall {
+    Syscall { number, forms }
 }
 
 const EXECUTABLE: Condition = Masked(2, libc::PROT_EXEC, libc::PROT_EXEC);
@@ -60,7 +60,7 @@ const SEQPACKET: Condition = Masked(1, SOCKET_TYPE, libc::SOCK_SEQPACKET);
 const STREAM: Condition = Masked(1, SOCKET_TYPE, libc::SOCK_STREAM);
 
 /// Calls of the supervisor, the resolver process and look-ups, for all threads.
-const COMMON: &[Call] = &[
+const COMMON: &[Syscall] = &[
     // No call: the number that a tracer sets to skip a call (strace's injected errors). The kernel
     // returns ENOSYS.
     any(0xffff_ffff),
@@ -135,7 +135,7 @@ const COMMON: &[Call] = &[
 /// Older x86-64 calls that current C libraries still use: the same operations as above by other
 /// numbers.
 #[cfg(target_arch = "x86_64")]
-const COMMON_LEGACY: &[Call] = &[
+const COMMON_LEGACY: &[Syscall] = &[
     any(libc::SYS_epoll_wait),
     any(libc::SYS_poll),
     any(libc::SYS_open),
@@ -145,10 +145,10 @@ const COMMON_LEGACY: &[Call] = &[
     any(libc::SYS_time),
 ];
 #[cfg(not(target_arch = "x86_64"))]
-const COMMON_LEGACY: &[Call] = &[];
+const COMMON_LEGACY: &[Syscall] = &[];
 
 /// Calls of all threads of the supervisor.
-const SUPERVISOR: &[Call] = &[
+const SUPERVISOR: &[Syscall] = &[
     only(libc::SYS_mmap, &[&[NOT_EXECUTABLE]]),
     only(libc::SYS_clone, &[AS_THREAD]),
     // sockets of peers that moved, and those for the resolver's queries
@@ -229,7 +229,7 @@ const SUPERVISOR: &[Call] = &[
 ];
 
 /// Additional calls of the log's thread until it has found journald.
-const LOG: &[Call] = &[
+const LOG: &[Syscall] = &[
     only(libc::SYS_socket, &[&[Is(0, libc::AF_UNIX), DATAGRAM]]),
     // to confine itself further
     only(libc::SYS_prctl, &[&[Is(0, libc::PR_SET_NO_NEW_PRIVS)]]),
@@ -238,7 +238,7 @@ const LOG: &[Call] = &[
 
 /// Additional calls of the resolver process: it starts a process for each look-up, which confines
 /// itself.
-const RESOLVER: &[Call] = &[
+const RESOLVER: &[Syscall] = &[
     // a child created by fork(3)
     only(
         libc::SYS_clone,
@@ -256,13 +256,13 @@ const RESOLVER: &[Call] = &[
 
 /// The older x86-64 call that musl's fork(3) uses for the same.
 #[cfg(target_arch = "x86_64")]
-const RESOLVER_LEGACY: &[Call] = &[any(libc::SYS_fork)];
+const RESOLVER_LEGACY: &[Syscall] = &[any(libc::SYS_fork)];
 #[cfg(not(target_arch = "x86_64"))]
-const RESOLVER_LEGACY: &[Call] = &[];
+const RESOLVER_LEGACY: &[Syscall] = &[];
 
 /// Calls of a look-up: those of getaddrinfo(3) and of the modules that nsswitch.conf(5) makes it
 /// load, which are foreign code. Other calls fail with ENOSYS.
-const LOOK_UP: &[Call] = &[
+const LOOK_UP: &[Syscall] = &[
     // a module's code is mapped from a file, and never writable
     only(
         libc::SYS_mmap,
@@ -313,15 +313,15 @@ const LOOK_UP: &[Call] = &[
     only(libc::SYS_prlimit64, &[&[Is(0, 0), Is(2, 0)]]),
 ];
 #[cfg(target_arch = "x86_64")]
-const LOOK_UP_LEGACY: &[Call] = &[any(libc::SYS_access), any(libc::SYS_select)];
+const LOOK_UP_LEGACY: &[Syscall] = &[any(libc::SYS_access), any(libc::SYS_select)];
 #[cfg(not(target_arch = "x86_64"))]
-const LOOK_UP_LEGACY: &[Call] = &[];
+const LOOK_UP_LEGACY: &[Syscall] = &[];
 
 /// Calls that kill the nursery, every helper and look-ups, since none of them makes them: those of
 /// an attacker who has taken one over. The nursery's filter applies to every helper, too, so that
 /// the list contains no call that a helper needs before it confines itself, and no call made per
 /// packet.
-const ATTACKS: &[Call] = &[
+const ATTACKS: &[Syscall] = &[
     // other programs, other processes
     any(libc::SYS_execve),
     any(libc::SYS_ptrace),
@@ -374,7 +374,7 @@ const ATTACKS: &[Call] = &[
 /// Additional calls that kill the nursery and every helper: execution of another program than the
 /// image, whose descriptor has no path; namespaces; signals to threads, except those of abort(),
 /// and those sent by a descriptor or a limit; input on a terminal.
-const NURSERY_NEVER: &[Call] = &[
+const NURSERY_NEVER: &[Syscall] = &[
     // the end of its helpers after that of the supervisor; no helper has a descriptor of a process
     only(libc::SYS_pidfd_send_signal, &[&[IsNot(1, libc::SIGKILL)]]),
     only(libc::SYS_execveat, &[&[IsNot(4, libc::AT_EMPTY_PATH)]]),
@@ -405,7 +405,7 @@ const NURSERY_NEVER: &[Call] = &[
 ];
 
 /// Additional calls that kill the resolver process and look-ups, since neither makes them.
-const NEVER: &[Call] = &[
+const NEVER: &[Syscall] = &[
     any(libc::SYS_execveat),
     any(libc::SYS_pidfd_send_signal),
     // other kinds of sockets, and accepting connections
@@ -442,16 +442,16 @@ const NEVER: &[Call] = &[
     any(libc::SYS_fchownat),
 ];
 #[cfg(target_arch = "x86_64")]
-const NEVER_LEGACY: &[Call] = &[any(libc::SYS_fork), any(libc::SYS_vfork)];
+const NEVER_LEGACY: &[Syscall] = &[any(libc::SYS_fork), any(libc::SYS_vfork)];
 #[cfg(not(target_arch = "x86_64"))]
-const NEVER_LEGACY: &[Call] = &[];
+const NEVER_LEGACY: &[Syscall] = &[];
 
 /// Calls that the C library replaces by others if the kernel lacks them. clone3 passes its flags in
 /// memory, which a filter cannot read: threads are created by clone instead.
-const ABSENT: &[Call] = &[any(libc::SYS_clone3)];
+const ABSENT: &[Syscall] = &[any(libc::SYS_clone3)];
 
 /// Calls of all threads of the tunnel process. It opens nothing: no socket, no file, no process.
-const TUNNEL: &[Call] = &[
+const TUNNEL: &[Syscall] = &[
     // no call, as above
     any(0xffff_ffff),
     // open descriptors: packets, datagrams, events, the supervisor, the log
@@ -522,14 +522,14 @@ const TUNNEL: &[Call] = &[
 
 /// Older x86-64 calls for the same operations as above.
 #[cfg(target_arch = "x86_64")]
-const TUNNEL_LEGACY: &[Call] = &[any(libc::SYS_epoll_wait), any(libc::SYS_poll), any(libc::SYS_time)];
+const TUNNEL_LEGACY: &[Syscall] = &[any(libc::SYS_epoll_wait), any(libc::SYS_poll), any(libc::SYS_time)];
 #[cfg(not(target_arch = "x86_64"))]
-const TUNNEL_LEGACY: &[Call] = &[];
+const TUNNEL_LEGACY: &[Syscall] = &[];
 
 /// Calls that libraries may try in the tunnel process, and do without if they fail with ENOSYS:
 /// clone3, as above; files, read for a panic's backtrace and for the time zone; the limit of the
 /// main thread's stack; a line for journald that is too long for a datagram.
-const TUNNEL_ABSENT: &[Call] = &[
+const TUNNEL_ABSENT: &[Syscall] = &[
     any(libc::SYS_clone3),
     any(libc::SYS_openat),
     any(libc::SYS_newfstatat),
@@ -542,37 +542,38 @@ const TUNNEL_ABSENT: &[Call] = &[
     any(libc::SYS_memfd_create),
 ];
 #[cfg(target_arch = "x86_64")]
-const TUNNEL_ABSENT_LEGACY: &[Call] =
+const TUNNEL_ABSENT_LEGACY: &[Syscall] =
     &[any(libc::SYS_open), any(libc::SYS_stat), any(libc::SYS_lstat), any(libc::SYS_readlink)];
 #[cfg(not(target_arch = "x86_64"))]
-const TUNNEL_ABSENT_LEGACY: &[Call] = &[];
+const TUNNEL_ABSENT_LEGACY: &[Syscall] = &[];
 
 /// Calls that are allowed to the threads of the tunnel process or fail with ENOSYS.
-pub(super) const TUNNEL_ALLOWED: &[&[Call]] = &[TUNNEL, TUNNEL_LEGACY, TUNNEL_ABSENT, TUNNEL_ABSENT_LEGACY];
+pub(super) const TUNNEL_ALLOWED: &[&[Syscall]] =
+    &[TUNNEL, TUNNEL_LEGACY, TUNNEL_ABSENT, TUNNEL_ABSENT_LEGACY];
 /// The same for the log's thread of the tunnel process until it has found journald.
-pub(super) const TUNNEL_LOG_ALLOWED: &[&[Call]] =
+pub(super) const TUNNEL_LOG_ALLOWED: &[&[Syscall]] =
     &[TUNNEL, TUNNEL_LEGACY, TUNNEL_ABSENT, TUNNEL_ABSENT_LEGACY, LOG];
 /// Calls that fail with ENOSYS in the threads of the tunnel process.
-pub(super) const TUNNEL_MISSING: &[&[Call]] = &[TUNNEL_ABSENT, TUNNEL_ABSENT_LEGACY];
+pub(super) const TUNNEL_MISSING: &[&[Syscall]] = &[TUNNEL_ABSENT, TUNNEL_ABSENT_LEGACY];
 /// Calls that are allowed to the supervisor's threads or fail with ENOSYS.
-pub(super) const SUPERVISOR_ALLOWED: &[&[Call]] = &[COMMON, COMMON_LEGACY, SUPERVISOR, ABSENT];
+pub(super) const SUPERVISOR_ALLOWED: &[&[Syscall]] = &[COMMON, COMMON_LEGACY, SUPERVISOR, ABSENT];
 /// The same for the log's thread of the supervisor until it has found journald.
-pub(super) const SUPERVISOR_LOG_ALLOWED: &[&[Call]] = &[COMMON, COMMON_LEGACY, SUPERVISOR, ABSENT, LOG];
+pub(super) const SUPERVISOR_LOG_ALLOWED: &[&[Syscall]] = &[COMMON, COMMON_LEGACY, SUPERVISOR, ABSENT, LOG];
 /// Calls that fail with ENOSYS in the supervisor's threads.
-pub(super) const SUPERVISOR_ABSENT: &[&[Call]] = &[ABSENT];
+pub(super) const SUPERVISOR_ABSENT: &[&[Syscall]] = &[ABSENT];
 /// Calls that are allowed to the resolver process.
-pub(super) const RESOLVER_ALLOWED: &[&[Call]] =
+pub(super) const RESOLVER_ALLOWED: &[&[Syscall]] =
     &[COMMON, COMMON_LEGACY, LOOK_UP, LOOK_UP_LEGACY, RESOLVER, RESOLVER_LEGACY];
 /// Calls that are allowed to a look-up.
-pub(super) const LOOK_UP_ALLOWED: &[&[Call]] = &[COMMON, COMMON_LEGACY, LOOK_UP, LOOK_UP_LEGACY];
+pub(super) const LOOK_UP_ALLOWED: &[&[Syscall]] = &[COMMON, COMMON_LEGACY, LOOK_UP, LOOK_UP_LEGACY];
 /// Calls that kill the resolver process.
-pub(super) const RESOLVER_FORBIDDEN: &[&[Call]] = &[ATTACKS, NEVER];
+pub(super) const RESOLVER_FORBIDDEN: &[&[Syscall]] = &[ATTACKS, NEVER];
 /// Calls that kill a look-up.
-pub(super) const LOOK_UP_FORBIDDEN: &[&[Call]] = &[ATTACKS, NEVER, NEVER_LEGACY];
+pub(super) const LOOK_UP_FORBIDDEN: &[&[Syscall]] = &[ATTACKS, NEVER, NEVER_LEGACY];
 /// Calls that kill the nursery and every helper.
-pub(super) const NURSERY_FORBIDDEN: &[&[Call]] = &[ATTACKS, NURSERY_NEVER];
+pub(super) const NURSERY_FORBIDDEN: &[&[Syscall]] = &[ATTACKS, NURSERY_NEVER];
 /// Calls that fail with ENOSYS in the nursery and every helper.
-pub(super) const NURSERY_ABSENT: &[&[Call]] = &[ABSENT];
+pub(super) const NURSERY_ABSENT: &[&[Syscall]] = &[ABSENT];
 
 // Numbers of ioctl(2) requests (`asm-generic/ioctls.h`, `linux/sockios.h`); libc and musl declare
 // different types.

@@ -12,16 +12,16 @@ use seccompiler::{
 };
 
 use super::calls::{
-    Call, Condition, LOOK_UP_ALLOWED, LOOK_UP_FORBIDDEN, NURSERY_ABSENT, NURSERY_FORBIDDEN, RESOLVER_ALLOWED,
-    RESOLVER_FORBIDDEN, SUPERVISOR_ABSENT, SUPERVISOR_ALLOWED, SUPERVISOR_LOG_ALLOWED, TUNNEL_ALLOWED,
-    TUNNEL_LOG_ALLOWED, TUNNEL_MISSING,
+    Condition, LOOK_UP_ALLOWED, LOOK_UP_FORBIDDEN, NURSERY_ABSENT, NURSERY_FORBIDDEN, RESOLVER_ALLOWED,
+    RESOLVER_FORBIDDEN, SUPERVISOR_ABSENT, SUPERVISOR_ALLOWED, SUPERVISOR_LOG_ALLOWED, Syscall,
+    TUNNEL_ALLOWED, TUNNEL_LOG_ALLOWED, TUNNEL_MISSING,
 };
 use super::error::SandboxError;
-use super::report::State;
+use super::status::FeatureState;
 
 /// The kind of thread or process to which filters apply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
+pub enum SandboxRole {
     /// Any thread of the supervisor.
     Supervisor,
     /// The supervisor's log thread until it has found journald; afterwards it is confined like the
@@ -42,50 +42,50 @@ pub enum Role {
 
 /// The filters of a thread; of their actions for a call, the strictest applies.
 #[derive(Clone, Debug)]
-pub(super) struct Filters(Vec<BpfProgram>);
+pub(super) struct SeccompFilters(Vec<BpfProgram>);
 
-impl Filters {
+impl SeccompFilters {
     /// Builds the filters of `role`, for this process. Returns `None` for a processor whose call
     /// numbers are unknown.
     ///
     /// # Errors
     /// [`SandboxError::Filter`], which is a defect of wontun.
-    pub(super) fn new(role: Role) -> Result<Option<Self>, SandboxError> {
+    pub(super) fn new(role: SandboxRole) -> Result<Option<Self>, SandboxError> {
         let Ok(architecture) = TargetArch::try_from(ARCH) else { return Ok(None) };
         let absent = SeccompAction::Errno(Errno::ENOSYS as u32);
-        let program = |lists: &[&[Call]], others, listed| {
+        let program = |lists: &[&[Syscall]], others, listed| {
             program(lists, others, listed, architecture).map_err(SandboxError::Filter)
         };
         let (allow, trap) = (SeccompAction::Allow, SeccompAction::Trap);
         Ok(Some(Self(match role {
-            Role::Supervisor => {
+            SandboxRole::Supervisor => {
                 vec![
                     program(SUPERVISOR_ABSENT, allow.clone(), absent)?,
                     program(SUPERVISOR_ALLOWED, trap, allow)?,
                 ]
             }
-            Role::SupervisorLog => {
+            SandboxRole::SupervisorLog => {
                 vec![
                     program(SUPERVISOR_ABSENT, allow.clone(), absent)?,
                     program(SUPERVISOR_LOG_ALLOWED, trap, allow)?,
                 ]
             }
-            Role::Tunnel => {
+            SandboxRole::Tunnel => {
                 vec![program(TUNNEL_MISSING, allow.clone(), absent)?, program(TUNNEL_ALLOWED, trap, allow)?]
             }
-            Role::TunnelLog => vec![
+            SandboxRole::TunnelLog => vec![
                 program(TUNNEL_MISSING, allow.clone(), absent)?,
                 program(TUNNEL_LOG_ALLOWED, trap, allow)?,
             ],
-            Role::Resolver => vec![
+            SandboxRole::Resolver => vec![
                 program(RESOLVER_FORBIDDEN, allow.clone(), trap)?,
                 program(RESOLVER_ALLOWED, absent, allow)?,
             ],
-            Role::LookUp => vec![
+            SandboxRole::LookUp => vec![
                 program(LOOK_UP_FORBIDDEN, allow.clone(), trap)?,
                 program(LOOK_UP_ALLOWED, absent, allow)?,
             ],
-            Role::Nursery => vec![
+            SandboxRole::Nursery => vec![
                 program(NURSERY_ABSENT, allow.clone(), absent)?,
                 program(NURSERY_FORBIDDEN, allow, trap)?,
             ],
@@ -96,37 +96,37 @@ impl Filters {
     ///
     /// # Errors
     /// The kernel supports seccomp, and another error occurs.
-    pub(super) fn apply(&self) -> Result<State, SandboxError> {
+    pub(super) fn apply(&self) -> Result<FeatureState, SandboxError> {
         // the calls that apply a filter are subject to those before it
         for program in &self.0 {
             match seccompiler::apply_filter(program) {
                 Ok(()) => {}
                 Err(seccompiler::Error::Seccomp(error) | seccompiler::Error::Prctl(error)) => {
-                    return State::of_refusal(error).map_err(SandboxError::Seccomp);
+                    return FeatureState::from_refusal(error).map_err(SandboxError::Seccomp);
                 }
                 Err(error) => return Err(SandboxError::Seccomp(io::Error::other(error))),
             }
         }
-        Ok(State::On)
+        Ok(FeatureState::On)
     }
 }
 
 /// Builds a program that takes the action `listed` for the calls in `lists` and `others` for all
 /// others.
 fn program(
-    lists: &[&[Call]],
+    lists: &[&[Syscall]],
     others: SeccompAction,
     listed: SeccompAction,
     architecture: TargetArch,
 ) -> Result<BpfProgram, BackendError> {
     let mut rules = BTreeMap::<i64, Vec<SeccompRule>>::new();
     for call in lists.iter().copied().flatten() {
-        if call.ways.is_empty() {
+        if call.forms.is_empty() {
             rules.insert(call.number, Vec::new());
         }
-        for way in call.ways {
+        for form in call.forms {
             let conditions =
-                way.iter().map(|condition| compare(*condition)).collect::<Result<Vec<_>, _>>()?;
+                form.iter().map(|condition| compare(*condition)).collect::<Result<Vec<_>, _>>()?;
             rules.entry(call.number).or_default().push(SeccompRule::new(conditions)?);
         }
     }

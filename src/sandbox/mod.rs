@@ -12,18 +12,18 @@
 
 mod calls;
 mod error;
-mod files;
 mod filter;
-mod report;
+mod landlock_rules;
+mod status;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use self::error::SandboxError;
-use self::files::Files;
-pub use self::files::Places;
-use self::filter::Filters;
-pub use self::filter::Role;
-pub use self::report::{Landlock, Report, State};
+pub use self::filter::SandboxRole;
+use self::filter::SeccompFilters;
+pub use self::landlock_rules::AllowedPaths;
+use self::landlock_rules::LandlockRules;
+pub use self::status::{FeatureState, LandlockState, SandboxStatus};
 use crate::privileges::Identity;
 use wontun_sys::trap;
 
@@ -48,11 +48,11 @@ pub struct Confinement {
 /// A sandbox that is ready to be engaged.
 #[derive(Debug)]
 pub struct Sandbox {
-    files: Files,
+    files: LandlockRules,
     /// `None` for a processor whose call numbers are unknown.
-    filters: Option<Filters>,
+    filters: Option<SeccompFilters>,
     /// The role of the log's thread until it has found journald.
-    log: Role,
+    log: SandboxRole,
 }
 
 /// The sandbox of the log's thread.
@@ -60,7 +60,7 @@ pub struct Sandbox {
 pub struct LogSandbox {
     sandbox: Sandbox,
     /// The filters to add once journald was found.
-    narrow: Option<Filters>,
+    restricted: Option<SeccompFilters>,
 }
 
 impl Sandbox {
@@ -68,28 +68,33 @@ impl Sandbox {
     ///
     /// # Errors
     /// The Landlock rules or the filter cannot be created.
-    pub fn of_tunnel() -> Result<Self, SandboxError> {
-        let (files, filters) = (Files::of_tunnel()?, Filters::new(Role::Tunnel)?);
-        Ok(Self { files, filters, log: Role::TunnelLog })
+    pub fn for_tunnel() -> Result<Self, SandboxError> {
+        let (files, filters) = (LandlockRules::for_tunnel()?, SeccompFilters::new(SandboxRole::Tunnel)?);
+        Ok(Self { files, filters, log: SandboxRole::TunnelLog })
     }
 
-    /// Builds the sandbox for the threads of the supervisor. The `places` are looked up now, with
+    /// Builds the sandbox for the threads of the supervisor. The `paths` are looked up now, with
     /// the present privileges of this process; a file that later replaces one of the files among
     /// them cannot be opened.
     ///
     /// # Errors
     /// The Landlock rules or the filter cannot be created.
-    pub fn of_supervisor(places: &Places) -> Result<Self, SandboxError> {
-        let (files, filters) = (Files::of_supervisor(places)?, Filters::new(Role::Supervisor)?);
-        Ok(Self { files, filters, log: Role::SupervisorLog })
+    pub fn for_supervisor(paths: &AllowedPaths) -> Result<Self, SandboxError> {
+        let (files, filters) =
+            (LandlockRules::for_supervisor(paths)?, SeccompFilters::new(SandboxRole::Supervisor)?);
+        Ok(Self { files, filters, log: SandboxRole::SupervisorLog })
     }
 
     /// Builds the sandbox for the resolver process, which starts others that look up names.
     ///
     /// # Errors
     /// The Landlock rules or the filter cannot be created.
-    pub fn of_resolver() -> Result<Self, SandboxError> {
-        Ok(Self { files: Files::of_resolver()?, filters: Filters::new(Role::Resolver)?, log: Role::Resolver })
+    pub fn for_resolver() -> Result<Self, SandboxError> {
+        Ok(Self {
+            files: LandlockRules::for_resolver()?,
+            filters: SeccompFilters::new(SandboxRole::Resolver)?,
+            log: SandboxRole::Resolver,
+        })
     }
 
     /// Builds the sandbox for a process that looks up one name: it may read the files that have
@@ -97,16 +102,24 @@ impl Sandbox {
     ///
     /// # Errors
     /// The Landlock rules or the filter cannot be created.
-    pub fn of_look_up() -> Result<Self, SandboxError> {
-        Ok(Self { files: Files::of_look_up()?, filters: Filters::new(Role::LookUp)?, log: Role::LookUp })
+    pub fn for_look_up() -> Result<Self, SandboxError> {
+        Ok(Self {
+            files: LandlockRules::for_look_up()?,
+            filters: SeccompFilters::new(SandboxRole::LookUp)?,
+            log: SandboxRole::LookUp,
+        })
     }
 
     /// Builds the sandbox for the process that starts helpers. It applies to every helper, too.
     ///
     /// # Errors
     /// The Landlock rules or the filter cannot be created.
-    pub fn of_nursery() -> Result<Self, SandboxError> {
-        Ok(Self { files: Files::of_nursery()?, filters: Filters::new(Role::Nursery)?, log: Role::Nursery })
+    pub fn for_nursery() -> Result<Self, SandboxError> {
+        Ok(Self {
+            files: LandlockRules::for_nursery()?,
+            filters: SeccompFilters::new(SandboxRole::Nursery)?,
+            log: SandboxRole::Nursery,
+        })
     }
 
     /// Builds the same sandbox for the log's thread, which may open a socket to journald first if
@@ -114,14 +127,14 @@ impl Sandbox {
     ///
     /// # Errors
     /// No descriptor for the rules is available, or the filter cannot be created.
-    pub fn of_log(&self, to_journald: bool) -> Result<LogSandbox, SandboxError> {
+    pub fn for_log(&self, to_journald: bool) -> Result<LogSandbox, SandboxError> {
         let files = self.files.try_clone().map_err(SandboxError::Clone)?;
-        let (filters, narrow) = if to_journald {
-            (Filters::new(self.log)?, self.filters.clone())
+        let (filters, restricted) = if to_journald {
+            (SeccompFilters::new(self.log)?, self.filters.clone())
         } else {
             (self.filters.clone(), None)
         };
-        Ok(LogSandbox { sandbox: Self { files, filters, log: self.log }, narrow })
+        Ok(LogSandbox { sandbox: Self { files, filters, log: self.log }, restricted })
     }
 
     /// Confines the calling thread, and those that it starts from now on, permanently. Call it
@@ -130,12 +143,13 @@ impl Sandbox {
     /// # Errors
     /// The signal handler, the Landlock rules or the filter cannot be installed. A feature that the
     /// kernel lacks is no error.
-    pub fn engage(&self) -> Result<Report, SandboxError> {
+    pub fn engage(&self) -> Result<SandboxStatus, SandboxError> {
         trap::report_forbidden_calls().map_err(SandboxError::Signal)?;
-        let landlock = Landlock::new(&self.files.restrict()?);
-        ENGAGED.fetch_or(matches!(landlock.state, State::On), Ordering::Relaxed);
-        let seccomp = self.filters.as_ref().map_or(Ok(State::UnknownProcessor), Filters::apply)?;
-        Ok(Report { seccomp, landlock })
+        let landlock = LandlockState::new(&self.files.restrict()?);
+        ENGAGED.fetch_or(matches!(landlock.state, FeatureState::On), Ordering::Relaxed);
+        let seccomp =
+            self.filters.as_ref().map_or(Ok(FeatureState::UnknownProcessor), SeccompFilters::apply)?;
+        Ok(SandboxStatus { seccomp, landlock })
     }
 }
 
@@ -144,7 +158,7 @@ impl LogSandbox {
     ///
     /// # Errors
     /// As for [`Sandbox::engage`].
-    pub fn engage(&self) -> Result<Report, SandboxError> {
+    pub fn engage(&self) -> Result<SandboxStatus, SandboxError> {
         self.sandbox.engage()
     }
 
@@ -152,8 +166,8 @@ impl LogSandbox {
     ///
     /// # Errors
     /// The kernel refuses the filter.
-    pub fn narrow(self) -> Result<(), SandboxError> {
-        self.narrow.map_or(Ok(()), |filters| filters.apply().map(drop))
+    pub fn restrict_further(self) -> Result<(), SandboxError> {
+        self.restricted.map_or(Ok(()), |filters| filters.apply().map(drop))
     }
 }
 

@@ -247,14 +247,14 @@ fn acts(folder: &Path) -> HashMap<&'static str, Box<dyn Fn() -> io::Result<()>>>
 const RESOLVER: i32 = 0x3fff_fff0;
 
 fn sandbox(role: &str, folder: &Path) -> Sandbox {
-    let mut places = Places::of_configuration(&folder.join("wontun/tun0.conf"), &[folder.join("key")]);
-    places.socket_folder = Some(folder.join("run"));
+    let mut paths = AllowedPaths::for_configuration(&folder.join("wontun/tun0.conf"), &[folder.join("key")]);
+    paths.socket_folder = Some(folder.join("run"));
     match role {
-        "tunnel" => Sandbox::of_tunnel(),
-        "supervisor" => Sandbox::of_supervisor(&places),
-        "resolver" => Sandbox::of_resolver(),
-        "look-up" => Sandbox::of_look_up(),
-        "nursery" => Sandbox::of_nursery(),
+        "tunnel" => Sandbox::for_tunnel(),
+        "supervisor" => Sandbox::for_supervisor(&paths),
+        "resolver" => Sandbox::for_resolver(),
+        "look-up" => Sandbox::for_look_up(),
+        "nursery" => Sandbox::for_nursery(),
         _ => panic!("{role}"),
     }
     .unwrap()
@@ -270,10 +270,10 @@ fn attacker() {
     let spare = crate::net::udp::UdpSocket::unbound(true).unwrap();
     if let Some(of) = role.strip_suffix("log") {
         let of = if of.is_empty() { "supervisor" } else { of.trim_end() };
-        let log = sandbox(of, folder).of_log(true).unwrap();
+        let log = sandbox(of, folder).for_log(true).unwrap();
         log.engage().unwrap();
-        if act == "a unix socket once it is narrow" {
-            log.narrow().unwrap();
+        if act == "a unix socket once it is restricted" {
+            log.restrict_further().unwrap();
         }
     } else {
         sandbox(role, folder).engage().unwrap();
@@ -369,7 +369,7 @@ fn an_attackers_calls_end_the_process() {
     }
     stage.dies("supervisor", "end the resolver", libc::SYS_kill);
     stage.dies("supervisor", "stop the resolver", libc::SYS_kill);
-    stage.dies("log", "a unix socket once it is narrow", libc::SYS_socket);
+    stage.dies("log", "a unix socket once it is restricted", libc::SYS_socket);
 }
 
 #[test]
@@ -463,7 +463,7 @@ fn the_tunnel_process_opens_nothing() {
     let aborted = stage.attack("tunnel", "abort");
     assert_eq!(aborted.status.signal(), Some(libc::SIGABRT), "{aborted:?}");
     assert_eq!(stage.outcome("tunnel log", "a unix socket"), "Ok(())");
-    stage.dies("tunnel log", "a unix socket once it is narrow", libc::SYS_socket);
+    stage.dies("tunnel log", "a unix socket once it is restricted", libc::SYS_socket);
 }
 
 #[test]
@@ -546,7 +546,7 @@ fn no_list_takes_back_a_condition() {
     ] {
         let mut conditional = HashMap::new();
         for call in lists.iter().copied().flatten() {
-            let has_conditions = !call.ways.is_empty();
+            let has_conditions = !call.forms.is_empty();
             let before = conditional.insert(call.number, has_conditions);
             assert!(before.is_none_or(|before| before && has_conditions), "call {} twice", call.number);
         }
@@ -570,7 +570,7 @@ fn what_packets_need_has_no_conditions() {
         libc::SYS_timerfd_settime,
     ] {
         let mut listed = calls::TUNNEL_ALLOWED.iter().copied().flatten().filter(|call| call.number == number);
-        assert!(listed.next().is_some_and(|call| call.ways.is_empty()), "call {number}");
+        assert!(listed.next().is_some_and(|call| call.forms.is_empty()), "call {number}");
         let missing = calls::TUNNEL_MISSING.iter().copied().flatten();
         assert!(missing.into_iter().all(|call| call.number != number), "call {number}");
         // the nursery's filter applies to every helper, too

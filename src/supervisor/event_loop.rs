@@ -43,10 +43,10 @@ impl<M: Mode> Supervisor<M> {
     /// # Errors
     /// [`SandboxError`].
     pub fn sandbox(&self) -> Result<Sandbox, SandboxError> {
-        let places = self.mode.places();
+        let paths = self.mode.allowed_paths();
         // a tunnel with a file may have other routes after its next reload
-        netlink::seal_sockets(!places.folders.is_empty());
-        Sandbox::of_supervisor(&places)
+        netlink::seal_sockets(!paths.folders.is_empty());
+        Sandbox::for_supervisor(&paths)
     }
 
     /// Supervises the tunnel until it ends, then removes its state from the host. `flush_log` is
@@ -225,7 +225,7 @@ impl<M: Mode> Supervisor<M> {
             match signal {
                 // even if the tunnel process was asked to end before
                 Signal::SIGTERM | Signal::SIGINT => self.context.stop = Some(StopReason::Signal(signal)),
-                Signal::SIGUSR1 => self.context.tunnel.send(&ToTunnel::Summary),
+                Signal::SIGUSR1 => self.context.tunnel.send(&ToTunnel::LogSummary),
                 Signal::SIGHUP => {
                     self.context.notify_reloading();
                     self.mode.reload(&mut self.context);

@@ -188,8 +188,8 @@ impl LinkWatch {
     }
 
     /// Returns the state as a message for the tunnel process.
-    pub(super) const fn message(&self) -> messages::Link {
-        messages::Link { mtu: self.mtu, is_up: self.up, is_in_other_netns: self.is_in_other_netns }
+    pub(super) const fn message(&self) -> messages::DeviceState {
+        messages::DeviceState { mtu: self.mtu, is_up: self.up, is_in_other_netns: self.is_in_other_netns }
     }
 }
 

@@ -8,7 +8,7 @@ use nix::poll::PollFlags;
 use super::context::Context;
 use super::reconcile::{HostResource, ReconcileOutcome, Requirement};
 use crate::messages::FromTunnel;
-use crate::sandbox::Places;
+use crate::sandbox::AllowedPaths;
 use wontun_proto::time::Instant;
 use wontun_proto::wireguard::PublicKey;
 
@@ -36,7 +36,7 @@ pub enum EventSource {
 /// Mode-specific part of the supervisor.
 pub trait Mode: Sized {
     /// Returns the files and folders that it opens or removes while it runs.
-    fn places(&self) -> Places;
+    fn allowed_paths(&self) -> AllowedPaths;
 
     /// Returns the descriptors that only this mode waits for.
     fn descriptors(&self) -> Vec<(EventSource, BorrowedFd<'_>, PollFlags)>;

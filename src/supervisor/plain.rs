@@ -18,9 +18,9 @@ use super::socket_budget::SocketBudget;
 use super::sockets::{SocketOptions, Sockets, SocketsError};
 use super::start::{Starting, TunnelResources, retry_while_in_use};
 use crate::config::{PeerAddress, PlainConfig};
-use crate::messages::{Address, FromTunnel, ModeStart, ToTunnel};
+use crate::messages::{Address, FromTunnel, ModeConfig, ToTunnel};
 use crate::net::tun::{Tun, TunError};
-use crate::sandbox::Places;
+use crate::sandbox::AllowedPaths;
 use wontun_proto::plain::Role;
 use wontun_proto::time::Instant;
 use wontun_proto::wireguard::PublicKey;
@@ -96,7 +96,7 @@ impl Supervisor<Plain> {
             Some(PeerAddress::Name { host, .. }) => Some(host.clone()),
             Some(PeerAddress::Socket(_)) | None => None,
         };
-        let mode = ModeStart::Plain { is_client, server, name, keepalive: config.keepalive };
+        let mode = ModeConfig::Plain { is_client, server, name, keepalive: config.keepalive };
         let clamps_mss = tuning.clamp_mss.unwrap_or(false);
         let mut context = starting.start_tunnel(TunnelResources {
             name: config.tun.clone(),
@@ -115,8 +115,8 @@ impl Supervisor<Plain> {
 }
 
 impl Mode for Plain {
-    fn places(&self) -> Places {
-        Places::default()
+    fn allowed_paths(&self) -> AllowedPaths {
+        AllowedPaths::default()
     }
 
     fn descriptors(&self) -> Vec<(EventSource, BorrowedFd<'_>, PollFlags)> {
@@ -138,7 +138,7 @@ impl Mode for Plain {
                     context.send_lookup_result(None, Err(error), false);
                 }
             }
-            FromTunnel::Candidate(address) if self.allows_candidate(context.now) => {
+            FromTunnel::CheckCandidate(address) if self.allows_candidate(context.now) => {
                 let is_usable = !routes_into_tun(context, address);
                 let message = ToTunnel::CandidateChecked { address, is_usable };
                 context.tunnel.answer(&message, Vec::new());
@@ -154,7 +154,7 @@ impl Mode for Plain {
                 }
             }
             // over the limit, for the other mode, or handled by the event loop
-            FromTunnel::Candidate(_)
+            FromTunnel::CheckCandidate(_)
             | FromTunnel::Ready
             | FromTunnel::Changed(_)
             | FromTunnel::LookUp(Some(_))

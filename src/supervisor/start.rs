@@ -23,7 +23,7 @@ use super::tunnel::Tunnel;
 use crate::config::{TunName, Tuning};
 use crate::control::health::HealthListener;
 use crate::control::notify::Notifier;
-use crate::messages::{FromTunnel, Log, MetricsStart, ModeStart, Start, ToTunnel};
+use crate::messages::{FromTunnel, LogConfig, MetricsConfig, ModeConfig, ToTunnel, TunnelConfig};
 use crate::metrics::{HostName, MetricsError, MetricsListener};
 use crate::net::signal::Signals;
 use crate::net::timer::now;
@@ -71,7 +71,7 @@ pub struct StartOptions {
     /// True if nobody reads standard error once the tunnel runs.
     pub is_in_background: bool,
     /// Log settings of the tunnel process.
-    pub log: Log,
+    pub log: LogConfig,
     /// Address on which metrics are served, and additional host names accepted in requests.
     pub metrics: Option<(SocketAddr, Vec<HostName>)>,
     /// Connection to the service manager.
@@ -84,7 +84,7 @@ pub struct Starting {
     pub(super) tuning: Tuning,
     pub(super) user: Option<Identity>,
     is_sandboxed: bool,
-    log: Log,
+    log: LogConfig,
     metrics: Option<(SocketAddr, Vec<HostName>)>,
     notifier: Option<Notifier>,
     nursery: Nursery,
@@ -98,7 +98,7 @@ pub(super) struct TunnelResources {
     pub(super) name: TunName,
     pub(super) link: LinkWatch,
     pub(super) tuns: Vec<Tun>,
-    pub(super) mode: ModeStart,
+    pub(super) mode: ModeConfig,
     pub(super) clamps_mss: bool,
 }
 
@@ -166,7 +166,7 @@ impl Starting {
             descriptors.push(descriptor);
             start
         });
-        let start = Start {
+        let start = TunnelConfig {
             tun: name.clone(),
             index: link.index,
             link: link.message(),
@@ -206,7 +206,7 @@ impl Starting {
 }
 
 /// Opens the socket for metrics and logs its address.
-fn open_metrics(address: SocketAddr, hosts: &[HostName]) -> Result<(MetricsStart, OwnedFd), MetricsError> {
+fn open_metrics(address: SocketAddr, hosts: &[HostName]) -> Result<(MetricsConfig, OwnedFd), MetricsError> {
     let listener = MetricsListener::open(address)?;
     let address = listener.address();
     info!("metrics are at http://{address}/metrics");
@@ -217,7 +217,7 @@ fn open_metrics(address: SocketAddr, hosts: &[HostName]) -> Result<(MetricsStart
         );
     }
     let hosts = hosts.iter().map(ToString::to_string).collect();
-    Ok((MetricsStart { address, hosts }, listener.into_fd()))
+    Ok((MetricsConfig { address, hosts }, listener.into_fd()))
 }
 
 impl<M: Mode> Supervisor<M> {

@@ -13,7 +13,7 @@ use tracing::warn;
 
 use super::error::{SupervisorError, system};
 use crate::logging::RateLimit;
-use crate::messages::{self, FromTunnel, Link, ToTunnel};
+use crate::messages::{self, DeviceState, FromTunnel, ToTunnel};
 use crate::process::{Channel, ChannelError, Nursery};
 use crate::uapi::Changes;
 use wontun_proto::time::Instant;
@@ -47,7 +47,7 @@ pub(super) struct Tunnel {
     /// Error after which the channel cannot be used any more.
     failure: Option<ChannelError>,
     exit: Option<Exit>,
-    link: Link,
+    link: DeviceState,
     changes: u32,
     probes: u64,
 }
@@ -86,7 +86,7 @@ impl Tunnel {
             budget: TokenBucket { tokens: BURST, since: None, log: RateLimit::new(Duration::from_secs(10)) },
             failure: None,
             exit: None,
-            link: Link::default(),
+            link: DeviceState::default(),
             changes: 0,
             probes: 0,
         })
@@ -126,7 +126,7 @@ impl Tunnel {
     /// Sends `changes` in parts. Returns the number that the process acknowledges.
     pub(super) fn change(&mut self, changes: Changes) -> u32 {
         self.changes = self.changes.wrapping_add(1);
-        let mut parts = messages::parts(changes).into_iter().peekable();
+        let mut parts = messages::split_changes(changes).into_iter().peekable();
         while let Some(changes) = parts.next() {
             let number = parts.peek().is_none().then_some(self.changes);
             self.send(&ToTunnel::Change { number, changes });
@@ -135,9 +135,9 @@ impl Tunnel {
     }
 
     /// Sends the device's state if it has changed.
-    pub(super) fn set_link(&mut self, link: Link) {
+    pub(super) fn set_link(&mut self, link: DeviceState) {
         if std::mem::replace(&mut self.link, link) != link {
-            self.send(&ToTunnel::Link(link));
+            self.send(&ToTunnel::DeviceState(link));
         }
     }
 

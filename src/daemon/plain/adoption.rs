@@ -18,7 +18,7 @@ impl PlainTunnel {
         let worker = core.current();
         let candidate = Candidate { from: batch.from, local: batch.local, worker, at: core.now };
         if self.candidates.insert(candidate) {
-            core.send(&FromTunnel::Candidate(batch.from.ip()));
+            core.send(&FromTunnel::CheckCandidate(batch.from.ip()));
         } else {
             // the sender repeats its hello? every second
             core.count_drop(DropReason::UnknownSource, Some(batch.from));

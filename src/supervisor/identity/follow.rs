@@ -86,7 +86,7 @@ impl Context {
         let index = self.link.link.index();
         if std::mem::replace(&mut self.link.index, index) != index {
             self.link.monitor.set_index(index);
-            self.tunnel.send(&ToTunnel::Device { tun: self.name.clone(), index });
+            self.tunnel.send(&ToTunnel::DeviceRenamed { tun: self.name.clone(), index });
             // an error is reported by the next attempt
             let _ = mode.handle_renamed(self);
         }
@@ -149,7 +149,7 @@ impl Context {
             %old,
             "{old} is called {tun} now, and the tunnel follows: health, control socket, routes and rules have the new name"
         );
-        self.tunnel.send(&ToTunnel::Device { tun: tun.clone(), index: self.link.index });
+        self.tunnel.send(&ToTunnel::DeviceRenamed { tun: tun.clone(), index: self.link.index });
     }
 
     /// Updates what does not have the device's current name yet, if that is due.

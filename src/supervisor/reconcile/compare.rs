@@ -5,7 +5,7 @@ use std::time::Duration;
 use tracing::warn;
 
 use super::resource::{HostResource, ReconcileOutcome, Requirement};
-use crate::messages::{Host, ToTunnel};
+use crate::messages::{HostState, ToTunnel};
 use crate::supervisor::context::Context;
 use crate::supervisor::mode::Mode;
 
@@ -106,14 +106,14 @@ impl Context {
             .flat_map(|requirement| mode.unmet_requirements(requirement))
             .collect();
         warnings.truncate(MAX_WARNINGS);
-        let host = Host {
+        let host = HostState {
             repairs: self.reconciler.repairs,
-            trouble: self.unreachable_warning(mode).or_else(|| self.reconciler.trouble(self.name.as_str())),
+            failure: self.unreachable_warning(mode).or_else(|| self.reconciler.failure(self.name.as_str())),
             warnings,
             reload_error: self.reconciler.reload_error.clone(),
         };
         if self.reconciler.sent != host {
-            let is_sent = self.tunnel.answer(&ToTunnel::Host(Box::new(host.clone())), Vec::new());
+            let is_sent = self.tunnel.answer(&ToTunnel::HostState(Box::new(host.clone())), Vec::new());
             if is_sent {
                 self.reconciler.sent = host;
             }

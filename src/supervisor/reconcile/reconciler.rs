@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::limit::RepairLimit;
 use super::resource::HostResource;
 use crate::logging::RateLimit;
-use crate::messages::{Host, Repairs};
+use crate::messages::{HostState, Repairs};
 use wontun_proto::time::Instant;
 
 /// Minimum interval between two log lines about a resource that cannot be restored.
@@ -46,7 +46,7 @@ pub(in crate::supervisor) struct Reconciler {
     /// Error of the last reload.
     pub(in crate::supervisor) reload_error: Option<String>,
     /// State last sent to the tunnel process.
-    pub(super) sent: Host,
+    pub(super) sent: HostState,
 }
 
 impl Reconciler {
@@ -66,7 +66,7 @@ impl Reconciler {
             author: None,
             compared_at: None,
             reload_error: None,
-            sent: Host::default(),
+            sent: HostState::default(),
         }
     }
 
@@ -90,7 +90,7 @@ impl Reconciler {
     }
 
     /// Returns a description of what is missing on the host and cannot be restored, in one line.
-    pub(in crate::supervisor) fn trouble(&self, tun: &str) -> Option<String> {
+    pub(in crate::supervisor) fn failure(&self, tun: &str) -> Option<String> {
         self.entries.iter().find_map(|entry| {
             let resource = entry.resource.name();
             match &entry.error {

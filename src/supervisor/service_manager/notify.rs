@@ -105,8 +105,8 @@ impl Context {
         if let Some(error) = &self.reconciler.reload_error {
             let _ = write!(text, "reload failed: {error}; ");
         }
-        if let Some(trouble) = self.reconciler.trouble(self.name.as_str()) {
-            let _ = write!(text, "{trouble}; ");
+        if let Some(failure) = self.reconciler.failure(self.name.as_str()) {
+            let _ = write!(text, "{failure}; ");
         }
         if !self.link.up && !self.link.is_in_other_netns {
             let _ = write!(text, "{} is down; ", self.name);

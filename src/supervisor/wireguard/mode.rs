@@ -8,7 +8,7 @@ use nix::poll::PollFlags;
 use super::file::ConfigSource;
 use super::state::WireGuard;
 use crate::messages::FromTunnel;
-use crate::sandbox::Places;
+use crate::sandbox::AllowedPaths;
 use crate::supervisor::context::Context;
 use crate::supervisor::mode::{EventSource, Mode};
 use crate::supervisor::reconcile::{HostResource, ReconcileOutcome, Requirement};
@@ -16,12 +16,12 @@ use wontun_proto::time::Instant;
 use wontun_proto::wireguard::PublicKey;
 
 impl Mode for WireGuard {
-    fn places(&self) -> Places {
-        let places = match &self.source {
-            ConfigSource::File(file) => Places::of_configuration(&file.path, &file.key_files),
-            ConfigSource::Socket => Places::default(),
+    fn allowed_paths(&self) -> AllowedPaths {
+        let paths = match &self.source {
+            ConfigSource::File(file) => AllowedPaths::for_configuration(&file.path, &file.key_files),
+            ConfigSource::Socket => AllowedPaths::default(),
         };
-        Places { socket_folder: self.uapi.folder(), ..places }
+        AllowedPaths { socket_folder: self.uapi.folder(), ..paths }
     }
 
     fn descriptors(&self) -> Vec<(EventSource, BorrowedFd<'_>, PollFlags)> {
@@ -57,7 +57,7 @@ impl Mode for WireGuard {
             // for the other mode, or handled by the event loop
             FromTunnel::Ready
             | FromTunnel::LookUp(None)
-            | FromTunnel::Candidate(_)
+            | FromTunnel::CheckCandidate(_)
             | FromTunnel::OuterFamily { .. }
             | FromTunnel::Alive { .. }
             | FromTunnel::Probe(_)

@@ -15,7 +15,7 @@ use super::state::{LogLimits, WireGuard};
 use super::uapi::Uapi;
 use crate::config::TunName;
 use crate::logging::RateLimit;
-use crate::messages::ModeStart;
+use crate::messages::ModeConfig;
 use crate::net::tun::{Tun, TunError};
 use crate::supervisor::context::Context;
 use crate::supervisor::error::{SupervisorError, system};
@@ -83,7 +83,7 @@ impl Supervisor<WireGuard> {
             link.link.set_mtu(DEFAULT_MTU)?;
         }
         link.record_state()?;
-        let mode = ModeStart::WireGuard { reports_endpoints: file.is_some() };
+        let mode = ModeConfig::WireGuard { reports_endpoints: file.is_some() };
         let opened = TunnelResources { name, link, tuns, mode, clamps_mss: tuning.clamp_mss.unwrap_or(true) };
         let messages = sockets.messages().map_err(system("handing over sockets"))?;
         let mut context = starting.start_tunnel(opened)?;

@@ -243,7 +243,7 @@ fn requests(peer: PublicKey, number: u32) -> Vec<Vec<u8>> {
         FromTunnel::LookUp(Some(stranger)),
         FromTunnel::LookUp(None),
         FromTunnel::NeedSockets { ipv4: u8::MAX, ipv6: u8::MAX },
-        FromTunnel::Candidate(address),
+        FromTunnel::CheckCandidate(address),
         FromTunnel::OuterFamily { is_ipv4: number.is_multiple_of(2) },
         FromTunnel::Alive { probe: u64::from(number), status },
         FromTunnel::Probe(u64::from(number)),

@@ -13,7 +13,7 @@ use landlock::{
 use super::error::SandboxError;
 
 /// The newest version whose rights have been reviewed one by one; older kernels have fewer.
-const KNOWN: ABI = ABI::V6;
+const REVIEWED_ABI: ABI = ABI::V6;
 
 /// Rights to read files and folders.
 const READ: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile | ReadDir});
@@ -26,9 +26,9 @@ const SETTINGS: &str = "/proc/sys/net";
 const PROC_NET: &str = "/proc/self/net";
 
 /// Folders of the resolver process. It opens no file itself, but the processes that it starts can
-/// read no more than it may: the folders of the files in [`CODE`] and [`OF_LOOK_UP`], since these
+/// read no more than it may: the folders of the files in [`CODE_FOLDERS`] and [`LOOK_UP_FILES`], since these
 /// are replaced over time, and the folders in which programs that write /etc/resolv.conf keep it.
-const OF_RESOLVER: [&str; 16] = [
+const RESOLVER_FOLDERS: [&str; 16] = [
     "/etc",
     "/usr",
     "/lib",
@@ -48,9 +48,9 @@ const OF_RESOLVER: [&str; 16] = [
 ];
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// Folders of the code of nsswitch.conf(5) modules.
-const CODE: [&str; 6] = ["/usr", "/lib", "/lib32", "/lib64", "/nix/store", "/gnu/store"];
+const CODE_FOLDERS: [&str; 6] = ["/usr", "/lib", "/lib32", "/lib64", "/nix/store", "/gnu/store"];
 /// Files that getaddrinfo(3), those modules and [`crate::resolver`] read for one look-up.
-const OF_LOOK_UP: [&str; 17] = [
+const LOOK_UP_FILES: [&str; 17] = [
     RESOLV_CONF,
     "/etc/hosts",
     "/etc/nsswitch.conf",
@@ -72,7 +72,7 @@ const OF_LOOK_UP: [&str; 17] = [
 
 /// Files and folders that a tunnel opens or removes after its start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Places {
+pub struct AllowedPaths {
     /// Files that are read again, such as keys.
     pub files: Vec<PathBuf>,
     /// Folders whose files are read.
@@ -85,22 +85,24 @@ pub struct Places {
 /// Landlock rules, and descriptors of the folders under /proc to which they refer: without a holder
 /// the kernel would recreate these folders, and the rules would not apply to the new ones.
 #[derive(Debug)]
-pub(super) struct Files {
+pub(super) struct LandlockRules {
     rules: RulesetCreated,
     #[allow(dead_code, reason = "held, not used")]
     held: Arc<[PathFd]>,
 }
 
-impl Files {
-    pub(super) fn of_supervisor(places: &Places) -> Result<Self, RulesetError> {
+impl LandlockRules {
+    pub(super) fn for_supervisor(paths: &AllowedPaths) -> Result<Self, RulesetError> {
         // binding and connecting TCP sockets is refused, and seccomp prevents signals to other
         // processes than the resolver, which is killed at the end
-        let mut rules =
-            base()?.handle_access(AccessNet::from_all(KNOWN))?.scope(Scope::AbstractUnixSocket)?.create()?;
-        for path in places.files.iter().chain(&places.folders) {
+        let mut rules = base()?
+            .handle_access(AccessNet::from_all(REVIEWED_ABI))?
+            .scope(Scope::AbstractUnixSocket)?
+            .create()?;
+        for path in paths.files.iter().chain(&paths.folders) {
             rules = allow(rules, path, READ)?;
         }
-        if let Some(folder) = &places.socket_folder {
+        if let Some(folder) = &paths.socket_folder {
             rules = allow(rules, folder, AccessFs::RemoveFile | AccessFs::MakeSock)?;
         }
         rules = allow(rules, Path::new(SETTINGS), SET)?;
@@ -111,17 +113,20 @@ impl Files {
 
     /// Creates rules that refuse all files, TCP, and signals and abstract sockets of other
     /// processes.
-    pub(super) fn of_tunnel() -> Result<Self, RulesetError> {
-        let rules =
-            base()?.handle_access(AccessNet::from_all(KNOWN))?.scope(Scope::from_all(KNOWN))?.create()?;
+    pub(super) fn for_tunnel() -> Result<Self, RulesetError> {
+        let rules = base()?
+            .handle_access(AccessNet::from_all(REVIEWED_ABI))?
+            .scope(Scope::from_all(REVIEWED_ABI))?
+            .create()?;
         Ok(Self { rules, held: [].into() })
     }
 
-    pub(super) fn of_resolver() -> Result<Self, RulesetError> {
-        let mut rules = base()?.handle_access(AccessNet::BindTcp)?.scope(Scope::from_all(KNOWN))?.create()?;
+    pub(super) fn for_resolver() -> Result<Self, RulesetError> {
+        let mut rules =
+            base()?.handle_access(AccessNet::BindTcp)?.scope(Scope::from_all(REVIEWED_ABI))?.create()?;
         let behind = Path::new(RESOLV_CONF).canonicalize().ok();
         let behind = behind.as_deref().and_then(Path::parent).filter(|folder| *folder != Path::new("/"));
-        for path in OF_RESOLVER.iter().map(Path::new).chain(behind) {
+        for path in RESOLVER_FOLDERS.iter().map(Path::new).chain(behind) {
             rules = allow(rules, path, READ)?;
         }
         Ok(Self { rules, held: [].into() })
@@ -129,15 +134,16 @@ impl Files {
 
     /// Creates rules that refuse signals to processes outside. No rules for files, since helpers
     /// have their own.
-    pub(super) fn of_nursery() -> Result<Self, RulesetError> {
+    pub(super) fn for_nursery() -> Result<Self, RulesetError> {
         Ok(Self { rules: Ruleset::default().scope(Scope::Signal)?.create()?, held: [].into() })
     }
 
     /// Creates rules for the files that have these names now: a rule refers to a file, not to its
     /// name.
-    pub(super) fn of_look_up() -> Result<Self, RulesetError> {
-        let mut rules = base()?.handle_access(AccessNet::BindTcp)?.scope(Scope::from_all(KNOWN))?.create()?;
-        for path in CODE.into_iter().chain(OF_LOOK_UP) {
+    pub(super) fn for_look_up() -> Result<Self, RulesetError> {
+        let mut rules =
+            base()?.handle_access(AccessNet::BindTcp)?.scope(Scope::from_all(REVIEWED_ABI))?.create()?;
+        for path in CODE_FOLDERS.into_iter().chain(LOOK_UP_FILES) {
             rules = allow(rules, Path::new(path), READ)?;
         }
         Ok(Self { rules, held: [].into() })
@@ -155,7 +161,7 @@ impl Files {
 
 /// Creates a ruleset that handles all rights to paths.
 fn base() -> Result<Ruleset, RulesetError> {
-    Ruleset::default().handle_access(AccessFs::from_all(KNOWN))
+    Ruleset::default().handle_access(AccessFs::from_all(REVIEWED_ABI))
 }
 
 /// Allows `access` to the file or folder at `path`, and below it; nothing if it does not exist.
@@ -166,15 +172,15 @@ fn allow(
 ) -> Result<RulesetCreated, RulesetError> {
     let Ok(place) = PathFd::new(path) else { return Ok(rules) };
     // rights to folders do not apply to a file
-    let access = if path.is_dir() { access } else { access & AccessFs::from_file(KNOWN) };
+    let access = if path.is_dir() { access } else { access & AccessFs::from_file(REVIEWED_ABI) };
     rules.add_rule(PathBeneath::new(place, access))
 }
 
-impl Places {
+impl AllowedPaths {
     /// Returns the places needed to read the configuration at `path` and its `keys` again: its
     /// folder, where it may be replaced; the folder of its target if `path` is a link; and of other
     /// folders only the files with keys.
-    pub fn of_configuration(path: &Path, keys: &[PathBuf]) -> Self {
+    pub fn for_configuration(path: &Path, keys: &[PathBuf]) -> Self {
         let folder = |path: &Path| match path.parent() {
             Some(folder) if folder.as_os_str().is_empty() => PathBuf::from("."),
             Some(folder) => folder.to_owned(),

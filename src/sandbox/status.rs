@@ -8,7 +8,7 @@ use nix::errno::Errno;
 
 /// State of a part of the sandbox.
 #[derive(Debug)]
-pub enum State {
+pub enum FeatureState {
     /// Engaged.
     On,
     /// Not supported by the kernel.
@@ -21,10 +21,10 @@ pub enum State {
     UnknownProcessor,
 }
 
-impl State {
+impl FeatureState {
     /// Converts the error of a refused request. Returns the error if it does not indicate a missing
     /// feature or permission.
-    pub(super) fn of_refusal(error: io::Error) -> Result<Self, io::Error> {
+    pub(super) fn from_refusal(error: io::Error) -> Result<Self, io::Error> {
         match error.raw_os_error().map(Errno::from_raw) {
             // the number of the call or of the operation is unknown
             Some(Errno::ENOSYS | Errno::EINVAL | Errno::EOPNOTSUPP) => Ok(Self::Absent),
@@ -34,7 +34,7 @@ impl State {
     }
 }
 
-impl fmt::Display for State {
+impl fmt::Display for FeatureState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::On => f.write_str("on"),
@@ -48,9 +48,9 @@ impl fmt::Display for State {
 
 /// State of Landlock.
 #[derive(Debug)]
-pub struct Landlock {
+pub struct LandlockState {
     /// Landlock's state.
-    pub state: State,
+    pub state: FeatureState,
     /// Version of the kernel's interface; 0 for none.
     pub abi: i32,
     /// True if the kernel enforces all requested restrictions; false if its version supports only
@@ -58,7 +58,7 @@ pub struct Landlock {
     pub is_whole: bool,
 }
 
-impl Landlock {
+impl LandlockState {
     pub(super) fn new(status: &RestrictionStatus) -> Self {
         let abi = match status.landlock {
             LandlockStatus::Available { effective_abi, kernel_abi } => {
@@ -67,20 +67,22 @@ impl Landlock {
             LandlockStatus::NotEnabled | LandlockStatus::NotImplemented => 0,
         };
         let state = match status.landlock {
-            LandlockStatus::NotEnabled => State::Off,
-            LandlockStatus::NotImplemented => State::Absent,
-            LandlockStatus::Available { .. } if status.ruleset == RulesetStatus::NotEnforced => State::Absent,
-            LandlockStatus::Available { .. } => State::On,
+            LandlockStatus::NotEnabled => FeatureState::Off,
+            LandlockStatus::NotImplemented => FeatureState::Absent,
+            LandlockStatus::Available { .. } if status.ruleset == RulesetStatus::NotEnforced => {
+                FeatureState::Absent
+            }
+            LandlockStatus::Available { .. } => FeatureState::On,
         };
         Self { state, abi, is_whole: status.ruleset == RulesetStatus::FullyEnforced }
     }
 }
 
-impl fmt::Display for Landlock {
+impl fmt::Display for LandlockState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.state, self.is_whole) {
-            (State::On, true) => write!(f, "on (ABI {})", self.abi),
-            (State::On, false) => write!(f, "on as far as this kernel has it (ABI {} of 6)", self.abi),
+            (FeatureState::On, true) => write!(f, "on (ABI {})", self.abi),
+            (FeatureState::On, false) => write!(f, "on as far as this kernel has it (ABI {} of 6)", self.abi),
             (state, _) => state.fmt(f),
         }
     }
@@ -88,11 +90,11 @@ impl fmt::Display for Landlock {
 
 /// State of the sandbox.
 #[derive(Debug)]
-pub struct Report {
+pub struct SandboxStatus {
     /// The filter of system calls.
-    pub seccomp: State,
+    pub seccomp: FeatureState,
     /// The filter of files, TCP and abstract unix sockets.
-    pub landlock: Landlock,
+    pub landlock: LandlockState,
 }
 
 #[cfg(test)]
@@ -101,18 +103,18 @@ mod tests {
 
     #[test]
     fn what_the_kernel_lacks_is_told_from_what_is_forbidden_and_from_what_fails() {
-        let state = |errno: Errno| State::of_refusal(errno.into());
-        assert!(matches!(state(Errno::ENOSYS), Ok(State::Absent)));
-        assert!(matches!(state(Errno::EINVAL), Ok(State::Absent)));
-        assert!(matches!(state(Errno::EPERM), Ok(State::Forbidden(_))));
+        let state = |errno: Errno| FeatureState::from_refusal(errno.into());
+        assert!(matches!(state(Errno::ENOSYS), Ok(FeatureState::Absent)));
+        assert!(matches!(state(Errno::EINVAL), Ok(FeatureState::Absent)));
+        assert!(matches!(state(Errno::EPERM), Ok(FeatureState::Forbidden(_))));
         assert!(state(Errno::ENOMEM).is_err());
     }
 
     #[test]
     fn it_says_what_a_kernel_has() {
-        let landlock = |state, abi, is_whole| Landlock { state, abi, is_whole }.to_string();
-        assert_eq!(landlock(State::On, 7, true), "on (ABI 7)");
-        assert_eq!(landlock(State::On, 1, false), "on as far as this kernel has it (ABI 1 of 6)");
-        assert_eq!(landlock(State::Absent, 0, false), "this kernel does not have it");
+        let landlock = |state, abi, is_whole| LandlockState { state, abi, is_whole }.to_string();
+        assert_eq!(landlock(FeatureState::On, 7, true), "on (ABI 7)");
+        assert_eq!(landlock(FeatureState::On, 1, false), "on as far as this kernel has it (ABI 1 of 6)");
+        assert_eq!(landlock(FeatureState::Absent, 0, false), "this kernel does not have it");
     }
 }

@@ -10,11 +10,11 @@ const MAX_PEERS: usize = 64;
 
 /// Splits `changes` into a series of changes that each fit a message and together have the same
 /// effect.
-pub fn parts(changes: Changes) -> Vec<Changes> {
+pub fn split_changes(changes: Changes) -> Vec<Changes> {
     let Changes { peers, .. } = changes;
     let mut parts = vec![Changes { peers: Vec::new(), ..changes }];
     let mut allowed_ips = 0;
-    for part in peers.into_iter().flat_map(parts_of_peer) {
+    for part in peers.into_iter().flat_map(split_peer_changes) {
         let is_full = parts.last().is_none_or(|last| {
             last.peers.len() >= MAX_PEERS || allowed_ips + part.allowed_ips.len() > MAX_ALLOWED_IPS
         });
@@ -31,7 +31,7 @@ pub fn parts(changes: Changes) -> Vec<Changes> {
 }
 
 /// Splits the changes to one peer. The keepalive comes last, since it may send a packet.
-fn parts_of_peer(mut peer: PeerChanges) -> Vec<PeerChanges> {
+fn split_peer_changes(mut peer: PeerChanges) -> Vec<PeerChanges> {
     let mut parts = Vec::new();
     while peer.allowed_ips.len() > MAX_ALLOWED_IPS {
         let rest = peer.allowed_ips.split_off(MAX_ALLOWED_IPS);
@@ -83,7 +83,7 @@ mod tests {
             peers: peers.into_iter().chain(many).collect(),
             ..Changes::default()
         };
-        let parts = parts(changes.clone());
+        let parts = split_changes(changes.clone());
         assert!(parts.iter().skip(1).all(|part| !part.replace_peers && part.private_key.is_none()));
         let mut all = Vec::new();
         for part in parts {
