@@ -111,11 +111,11 @@ mod tests {
             (String::new(), "this text has 0"),
             ("\n".to_owned(), "this text has 0"),
             (PRIVATE[1..].to_owned() + "\n", "this text has 43"),
-            (format!("{}=\n", PRIVATE[..43].replace('d', "!")), "no base64 key"),
+            (format!("{}=\n", PRIVATE[..43].replace('d', "!")), "not a base64 key"),
             (format!(" {PRIVATE}\n"), "continues after the key"),
             (format!("{PRIVATE}{PRIVATE}"), "continues after the key"),
             (format!("{PRIVATE}\n{PRIVATE}\n"), "continues after the key"),
-            ("\u{e9}".repeat(22), "no base64 key"),
+            ("\u{e9}".repeat(22), "not a base64 key"),
         ] {
             let error = public(&text).unwrap_err();
             assert!(error.contains(part), "{text:?}: {error}");
