@@ -24,6 +24,7 @@ pub use peer_policy::PeerPolicy;
 pub use tun_name::{FileNameError, TunName, TunNameError};
 
 use crate::exit::{self, ExitCode};
+use wontun_packet::ip;
 use wontun_packet::ip::{IPV4_HEADER, IPV6_HEADER};
 use wontun_proto::allowed_ips::Prefix;
 use wontun_proto::plain::Role;
@@ -32,9 +33,6 @@ const UDP_HEADER: u32 = 8;
 /// Maximum of the IPv4 total length field. An IPv6 packet may be 40 bytes longer, as its payload
 /// length does not count the header.
 const MAX_IP_LENGTH: u32 = 65_535;
-/// Minimum MTU of any link: RFC 791 for IPv4, RFC 8200 for IPv6.
-const MIN_MTU_V4: u32 = 68;
-const MIN_MTU_V6: u32 = 1280;
 const ETHERNET_MTU: u32 = 1500;
 
 /// Error of a combination of options.
@@ -244,7 +242,7 @@ impl PlainConfig {
 
     fn check_mtu(&self, mtu: u32) -> Result<(), ConfigError> {
         let inner_v6 = self.addresses.iter().any(|cidr| cidr.address().is_ipv6());
-        let min = if inner_v6 { MIN_MTU_V6 } else { MIN_MTU_V4 };
+        let min = if inner_v6 { ip::IPV6_MIN_MTU } else { ip::IPV4_MIN_MTU };
         let max = if self.is_outer_v4() {
             MAX_IP_LENGTH - UDP_HEADER - ipv4_header()
         } else {

@@ -53,7 +53,7 @@ pub struct Core {
     current: usize,
     /// Start of the current turn; never goes backwards.
     pub(super) now: Instant,
-    pub(super) stop: Option<Stop>,
+    pub(super) stop: Option<StopReason>,
     /// Time at which the tunnel ends after this signal even if the supervisor has not answered.
     pub(super) stop_at: Option<(Instant, Signal)>,
     /// Error that ended a worker.
@@ -78,7 +78,7 @@ pub(super) struct WorkerHandle {
 
 /// Reason of an orderly end of the tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stop {
+pub(super) enum StopReason {
     /// The supervisor requested it.
     Supervisor,
     /// A signal, to which the supervisor has not responded.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::budget::Progress;
-use super::core::{Core, Stop};
+use super::core::{Core, StopReason};
 use super::error::{DaemonError, system};
 use super::mode::Mode;
 use super::rx::Receive;
@@ -24,7 +24,7 @@ enum Begin {
     Due,
     /// The stack must be overwritten first.
     ClearStack,
-    End(Stop),
+    End(StopReason),
 }
 
 /// Result of a turn.
@@ -32,7 +32,7 @@ enum Turn {
     Done,
     /// The turn did not start: the stack may hold copies of keys that are no longer used.
     ClearStack,
-    End(Stop),
+    End(StopReason),
 }
 
 impl<M: Receive> Worker<M> {
@@ -40,7 +40,7 @@ impl<M: Receive> Worker<M> {
     ///
     /// # Errors
     /// Only if the tunnel cannot run any more: a deleted device, or a failing system.
-    pub(super) fn run(&mut self, shared: &Shared<M>) -> Result<Option<Stop>, DaemonError> {
+    pub(super) fn run(&mut self, shared: &Shared<M>) -> Result<Option<StopReason>, DaemonError> {
         if self.number == 0 {
             shared.with(self, |mode, core, _| mode.start(core))?;
             self.serve(shared)?;

@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use tracing::{info, warn};
 
 use super::budget::Progress;
-use super::core::{Core, Stop};
+use super::core::{Core, StopReason};
 use super::error::{DaemonError, system};
 use super::mode::Mode;
 use crate::messages::FromTunnel;
@@ -59,7 +59,7 @@ impl Core {
             && self.stop.is_none()
         {
             warn!("the supervisor does not respond: stopping without it");
-            self.stop = Some(Stop::Signal(signal));
+            self.stop = Some(StopReason::Signal(signal));
         }
     }
 

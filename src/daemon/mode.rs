@@ -12,7 +12,7 @@ use crate::control::health::Handshake;
 use crate::messages::{Status, ToTunnel};
 use crate::metrics::{PeerSample, Sample};
 use crate::net::error_class::ErrorClass;
-use crate::net::send_batch::{Route, SendBatch};
+use crate::net::send_batch::{SendBatch, SendRoute};
 use wontun_packet::DropReason;
 use wontun_packet::split::PacketLengths;
 use wontun_proto::time::Instant;
@@ -22,7 +22,7 @@ use wontun_proto::wireguard::PublicKey;
 #[derive(Debug)]
 pub enum RouteDecision<M: Mode> {
     /// Send by this route, encrypted with this state.
-    Send(Route<SocketRef<M::Owner>>, M::Sealing),
+    Send(SendRoute<SocketRef<M::Owner>>, M::Sealing),
     /// No route yet: pass each packet to [`Mode::stage`].
     Stage(M::Owner),
 }
@@ -91,9 +91,9 @@ pub trait Mode: Sized + Send + std::fmt::Debug {
         &mut self,
         core: &mut Core,
         class: ErrorClass,
-        route: &Route<SocketRef<Self::Owner>>,
+        route: &SendRoute<SocketRef<Self::Owner>>,
         datagrams: usize,
-    ) -> Result<Option<Route<SocketRef<Self::Owner>>>, DaemonError>;
+    ) -> Result<Option<SendRoute<SocketRef<Self::Owner>>>, DaemonError>;
 
     /// Handles a socket error caused by a datagram sent earlier.
     fn handle_socket_error(&mut self, core: &mut Core, reason: DropReason) {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::mode::Mode;
 use super::sockets::SocketRef;
-use crate::net::send_batch::Route;
+use crate::net::send_batch::SendRoute;
 use wontun_packet::split::Split;
 
 /// Packets of one read that are still to be encrypted and sent. The bytes stay in the read buffer.
@@ -12,7 +12,7 @@ use wontun_packet::split::Split;
 pub(super) struct Pending<M: Mode> {
     pub(super) split: Split,
     pub(super) packet: Range<usize>,
-    pub(super) route: Route<SocketRef<M::Owner>>,
+    pub(super) route: SendRoute<SocketRef<M::Owner>>,
     pub(super) sealing: M::Sealing,
 }
 

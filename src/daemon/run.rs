@@ -8,7 +8,7 @@ use std::thread;
 
 use tracing::{info, warn};
 
-use super::core::{Core, Stop};
+use super::core::{Core, StopReason};
 use super::error::{DaemonError, system};
 use super::metrics::Observer;
 use super::mode::Mode;
@@ -107,8 +107,8 @@ impl<M: Receive> Daemon<M> {
             result
         });
         match result {
-            Ok(Some(Stop::Signal(signal))) => info!(%signal, "stopping"),
-            Ok(Some(Stop::Supervisor) | None) | Err(_) => {}
+            Ok(Some(StopReason::Signal(signal))) => info!(%signal, "stopping"),
+            Ok(Some(StopReason::Supervisor) | None) | Err(_) => {}
         }
         shared.with_state(|mode, core| core.report_summary(mode));
         result.map(drop)
@@ -128,7 +128,10 @@ fn serve_metrics<M: Mode>(shared: &Shared<M>, metrics: &Metrics) {
 }
 
 /// Runs a worker. A panic is turned into an error, so that the other workers end and it is logged.
-fn run_to_end<M: Receive>(shared: &Shared<M>, worker: &mut Worker<M>) -> Result<Option<Stop>, DaemonError> {
+fn run_to_end<M: Receive>(
+    shared: &Shared<M>,
+    worker: &mut Worker<M>,
+) -> Result<Option<StopReason>, DaemonError> {
     let run = AssertUnwindSafe(|| worker.run(shared));
     catch_unwind(run).unwrap_or_else(|_| {
         let source = io::Error::other("it panicked, which is a bug in wontun");

@@ -26,7 +26,7 @@ use super::error::DaemonError;
 use super::token::SockId;
 use crate::messages::BaseSocket;
 use crate::net::recv_buffer::Local;
-use crate::net::send_batch::Route;
+use crate::net::send_batch::SendRoute;
 use crate::net::udp::UdpSocket;
 
 /// Number of datagrams read from a socket before it is closed: more than its receive buffer can
@@ -301,7 +301,7 @@ impl<O: Copy + PartialEq> Sockets<O> {
         remote: SocketAddr,
         local: Option<IpAddr>,
         class: u8,
-    ) -> Option<Route<SocketRef<O>>> {
+    ) -> Option<SendRoute<SocketRef<O>>> {
         let connected = owner.and_then(|owner| self.connected(owner)).filter(|connected| {
             connected.worker == worker && connected.remote == remote && connected.local == local
         });
@@ -313,7 +313,7 @@ impl<O: Copy + PartialEq> Sockets<O> {
             }
         };
         let socket = Arc::clone(socket);
-        Some(Route { socket, is_connected, remote, local, class, owner: SocketRef { id, owner } })
+        Some(SendRoute { socket, is_connected, remote, local, class, owner: SocketRef { id, owner } })
     }
 
     /// Returns the connected socket of a peer, if it has one.

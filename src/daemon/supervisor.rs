@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use super::budget::Progress;
-use super::core::{Core, Stop};
+use super::core::{Core, StopReason};
 use super::error::DaemonError;
 use super::mode::Mode;
 use super::sockets::Sockets;
@@ -117,7 +117,7 @@ impl Core {
                 self.post_to(0, Token::Health);
             }
             ToTunnel::LogSummary => self.report_summary(mode),
-            ToTunnel::Stop => self.stop = Some(Stop::Supervisor),
+            ToTunnel::Stop => self.stop = Some(StopReason::Supervisor),
             ToTunnel::Start(_) | ToTunnel::Queues(_) | ToTunnel::Run => {
                 return Err(DaemonError::UnexpectedMessage);
             }

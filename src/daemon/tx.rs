@@ -22,7 +22,7 @@ use super::sockets::SocketRef;
 use super::token::Token;
 use super::worker::Worker;
 use crate::net::error_class::{self, ErrorClass};
-use crate::net::send_batch::{Route, SendOutcome};
+use crate::net::send_batch::{SendOutcome, SendRoute};
 use wontun_packet::DropReason;
 use wontun_packet::ip::IPV4_HEADER;
 use wontun_packet::split::{PacketLengths, Split};
@@ -259,7 +259,7 @@ impl<M: Mode> Worker<M> {
     }
 
     /// Stops reading from the tun until the route's socket has room.
-    fn block(&mut self, route: &Route<SocketRef<M::Owner>>) -> Result<(), DaemonError> {
+    fn block(&mut self, route: &SendRoute<SocketRef<M::Owner>>) -> Result<(), DaemonError> {
         let id = route.owner.id;
         if self.blocked.as_ref().is_some_and(|(blocked, _)| *blocked == id) {
             return Ok(());

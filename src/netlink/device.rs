@@ -14,9 +14,8 @@ use super::request_error::RequestError;
 use super::socket::NetlinkSocket;
 use super::tun::{self, ExistingLink};
 use crate::config::Cidr;
+use wontun_packet::ip;
 
-/// Smallest MTU, in bytes, with which the kernel keeps IPv6 on a device.
-const IPV6_MIN_MTU: u32 = 1280;
 const MTU_REMEDY: &str = "choose an MTU from 68 to 65535";
 
 /// A device identified by its index, which survives a rename, and the netlink socket for it.
@@ -384,7 +383,7 @@ impl Link {
         if message::forwards(&body, true) == Some(true)
             && message::link_state(&body).is_some_and(|state| !state.up)
         {
-            self.change_mtu(IPV6_MIN_MTU - 1)?;
+            self.change_mtu(ip::IPV6_MIN_MTU - 1)?;
         }
         Ok(())
     }

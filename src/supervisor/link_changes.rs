@@ -3,11 +3,11 @@
 use tracing::{info, warn};
 
 use super::context::Context;
-use super::link_watch::IPV6_MIN_MTU;
 use super::mode::Mode;
 use super::reconcile::{HostResource, ReconcileOutcome};
 use crate::messages::ToTunnel;
 use crate::netlink::{ExistingLink, LinkError, LinkEvent};
+use wontun_packet::ip;
 
 /// Number of events read per turn.
 const BUDGET: usize = 128;
@@ -80,7 +80,8 @@ impl Context {
         let state = if was_in_other_netns { self.handle_netns_return(mode, state) } else { state };
         self.link.is_in_other_netns = false;
         let old_mtu = std::mem::replace(&mut self.link.mtu, state.mtu);
-        let has_ipv6_again = state.mtu >= IPV6_MIN_MTU && (events.lost_ipv6 || old_mtu < IPV6_MIN_MTU);
+        let has_ipv6_again =
+            state.mtu >= ip::IPV6_MIN_MTU && (events.lost_ipv6 || old_mtu < ip::IPV6_MIN_MTU);
         let was_up = std::mem::replace(&mut self.link.up, state.up);
         if old_mtu != state.mtu {
             self.link.adapt_gso_size();
@@ -180,7 +181,7 @@ impl Context {
         if !self.link.is_managed || self.link.is_in_other_netns || !self.link.up {
             return ReconcileOutcome::default();
         }
-        let takes_ipv6 = self.link.mtu >= IPV6_MIN_MTU;
+        let takes_ipv6 = self.link.mtu >= ip::IPV6_MIN_MTU;
         let outcome = match self.link.link.missing_addresses(takes_ipv6) {
             Ok(missing) if missing.is_empty() => return ReconcileOutcome::default(),
             Ok(_) if !may_repair => {

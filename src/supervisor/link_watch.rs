@@ -11,9 +11,7 @@ use crate::logging::RateLimit;
 use crate::messages;
 use crate::net::send_batch::{MAX_MESSAGE, MAX_SEGMENTS_OF_MESSAGE};
 use crate::netlink::{Configured, ExistingLink, Link, LinkError, LinkMonitor, LinkState};
-
-/// MTU in bytes below which the kernel removes IPv6 from a device, with addresses and routes.
-pub(super) const IPV6_MIN_MTU: u32 = 1280;
+use wontun_packet::ip;
 
 /// State of the TUN device on the host.
 #[derive(Debug)]
@@ -53,7 +51,7 @@ pub(super) struct PendingLinkEvents {
     pub(super) moved: Option<Option<u32>>,
     /// True if the device was down at one of them.
     pub(super) went_down: bool,
-    /// True if its MTU was less than [`IPV6_MIN_MTU`] at one of them.
+    /// True if its MTU was less than [`ip::IPV6_MIN_MTU`] at one of them.
     pub(super) lost_ipv6: bool,
 }
 
@@ -61,7 +59,7 @@ impl PendingLinkEvents {
     pub(super) const fn push_state(&mut self, state: LinkState) {
         self.is_pending = true;
         self.went_down |= !state.up;
-        self.lost_ipv6 |= state.mtu < IPV6_MIN_MTU;
+        self.lost_ipv6 |= state.mtu < ip::IPV6_MIN_MTU;
     }
 }
 

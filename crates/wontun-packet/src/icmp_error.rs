@@ -12,10 +12,6 @@ pub const MAX_ERROR_LEN: usize = 1280;
 /// Maximum length of an ICMP error (RFC 1812 section 4.3.2.3).
 const MAX_ERROR_LEN_V4: usize = 576;
 
-/// Minimum MTU of an IPv4 link (RFC 791), and of an IPv6 link (RFC 8200).
-const IPV4_MIN_MTU: usize = 68;
-const IPV6_MIN_MTU: usize = 1280;
-
 /// Bytes of ICMP header in front of the quoted packet.
 const ICMP_HEADER: usize = 8;
 /// The reply's time to live, and its hop limit.
@@ -65,10 +61,10 @@ pub fn packet_too_big(packet: &[u8], mtu: usize, out: &mut [u8; MAX_ERROR_LEN]) 
     ip::validate(packet)?;
     match ip::addresses(packet)? {
         (IpAddr::V4(source), IpAddr::V4(destination)) if is_host_v4(source) && is_host_v4(destination) => {
-            fragmentation_needed(packet, mtu.max(IPV4_MIN_MTU), source, destination, out)
+            fragmentation_needed(packet, mtu.max(ip::IPV4_MIN_MTU as usize), source, destination, out)
         }
         (IpAddr::V6(source), IpAddr::V6(destination)) if is_host_v6(source) && is_host_v6(destination) => {
-            packet_too_big_v6(packet, mtu.max(IPV6_MIN_MTU), source, destination, out)
+            packet_too_big_v6(packet, mtu.max(ip::IPV6_MIN_MTU as usize), source, destination, out)
         }
         _ => None,
     }

@@ -6,6 +6,11 @@ use std::net::IpAddr;
 pub const IPV4_HEADER: usize = 20;
 /// Bytes of an IPv6 header without extensions.
 pub const IPV6_HEADER: usize = 40;
+/// Minimum MTU of an IPv4 link (RFC 791).
+pub const IPV4_MIN_MTU: u32 = 68;
+/// Minimum MTU of an IPv6 link (RFC 8200); with a smaller one the kernel removes IPv6 from a
+/// device.
+pub const IPV6_MIN_MTU: u32 = 1280;
 
 /// The IP version of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,11 +10,11 @@ use super::error::{ErrorKind, Notice, Warning, WgQuickError, describe, describe_
 use super::field::{Field, Section};
 use super::{Hooks, Interface, KeySource, Parsed, Peer, Table, WgQuick, outline, value};
 use crate::config::{Cidr, PeerAddress};
+use wontun_packet::ip;
 use wontun_proto::allowed_ips::Prefix;
 use wontun_proto::wireguard::{PresharedKey, PrivateKey, PublicKey};
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-const IPV6_MIN_MTU: u32 = 1280;
 
 /// Parses a configuration. `file` is the name for messages; no file is opened.
 ///
@@ -286,7 +286,7 @@ impl Parser {
     fn finish(self) -> Result<WgQuick, (usize, ErrorKind)> {
         let Some(draft) = self.interface else { return Err((self.line, ErrorKind::NoInterface)) };
         let has_ipv6 = draft.addresses.iter().any(|cidr| cidr.address().is_ipv6());
-        if let Some(mtu) = draft.mtu.filter(|&mtu| has_ipv6 && mtu < IPV6_MIN_MTU) {
+        if let Some(mtu) = draft.mtu.filter(|&mtu| has_ipv6 && mtu < ip::IPV6_MIN_MTU) {
             return Err((draft.mtu_line, ErrorKind::MtuTooSmallForIpv6(mtu)));
         }
         let interface = Interface {

@@ -10,14 +10,14 @@ use crate::daemon::sockets::{SocketInfo, SocketRef};
 use crate::daemon::worker::Worker;
 use crate::net::error_class::ErrorClass;
 use crate::net::recv_buffer::GroBatch;
-use crate::net::send_batch::{Route, SendBatch};
+use crate::net::send_batch::{SendBatch, SendRoute};
 use wontun_packet::DropReason;
 use wontun_packet::inner;
 use wontun_proto::plain::{Datagram, Event};
 
 impl PlainTunnel {
     /// Returns the route to the peer, if there is one.
-    pub(super) fn route_to_peer(&self, core: &Core) -> Option<Route<SocketRef<()>>> {
+    pub(super) fn route_to_peer(&self, core: &Core) -> Option<SendRoute<SocketRef<()>>> {
         let connected = self.sockets.connected(())?;
         self.sockets.route(core.current(), Some(()), connected.remote, connected.local, 0)
     }

@@ -21,7 +21,7 @@ use crate::messages::{Status, ToTunnel};
 use crate::metrics::{PeerSample, Sample};
 use crate::net::error_class::ErrorClass;
 use crate::net::recv_buffer::{GroBatch, MAX_GRO_SEGMENTS};
-use crate::net::send_batch::{Route, SendBatch};
+use crate::net::send_batch::{SendBatch, SendRoute};
 use wontun_packet::DropReason;
 use wontun_packet::split::PacketLengths;
 use wontun_proto::plain::Role;
@@ -77,9 +77,9 @@ impl Mode for PlainTunnel {
         &mut self,
         core: &mut Core,
         class: ErrorClass,
-        _route: &Route<SocketRef<()>>,
+        _route: &SendRoute<SocketRef<()>>,
         datagrams: usize,
-    ) -> Result<Option<Route<SocketRef<()>>>, DaemonError> {
+    ) -> Result<Option<SendRoute<SocketRef<()>>>, DaemonError> {
         self.process_send_error(core, class, datagrams);
         Ok(None)
     }

@@ -17,7 +17,7 @@ use crate::daemon::token::Token;
 use crate::daemon::worker::Worker;
 use crate::net::error_class::ErrorClass;
 use crate::net::recv_buffer::{GroBatch, MAX_GRO_SEGMENTS};
-use crate::net::send_batch::{Route, SendBatch};
+use crate::net::send_batch::{SendBatch, SendRoute};
 use crate::net::timer::unix_now;
 use wontun_packet::DropReason;
 use wontun_packet::split::PacketLengths;
@@ -85,7 +85,7 @@ impl WireGuard {
         peer: Option<PeerId>,
         endpoint: Endpoint,
         class: u8,
-    ) -> Option<Route<SocketRef<PeerId>>> {
+    ) -> Option<SendRoute<SocketRef<PeerId>>> {
         self.sockets.route(core.current(), peer, endpoint.remote, endpoint.local, class)
     }
 
@@ -93,9 +93,9 @@ impl WireGuard {
         &mut self,
         core: &mut Core,
         class: ErrorClass,
-        route: &Route<SocketRef<PeerId>>,
+        route: &SendRoute<SocketRef<PeerId>>,
         datagrams: usize,
-    ) -> Result<Option<Route<SocketRef<PeerId>>>, DaemonError> {
+    ) -> Result<Option<SendRoute<SocketRef<PeerId>>>, DaemonError> {
         let reason = match class {
             ErrorClass::Drop(reason) => reason,
             ErrorClass::WouldBlock => DropReason::QueueFull,
@@ -115,8 +115,8 @@ impl WireGuard {
     fn reroute(
         &mut self,
         core: &mut Core,
-        route: &Route<SocketRef<PeerId>>,
-    ) -> Result<Option<Route<SocketRef<PeerId>>>, DaemonError> {
+        route: &SendRoute<SocketRef<PeerId>>,
+    ) -> Result<Option<SendRoute<SocketRef<PeerId>>>, DaemonError> {
         if route.local.is_none() && !route.is_connected {
             return Ok(None);
         }

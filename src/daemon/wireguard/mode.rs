@@ -21,7 +21,7 @@ use crate::messages::{FromTunnel, Status, ToTunnel};
 use crate::metrics::{PeerSample, QueueSample, Sample};
 use crate::net::error_class::ErrorClass;
 use crate::net::recv_buffer::GroBatch;
-use crate::net::send_batch::{Route, SendBatch};
+use crate::net::send_batch::{SendBatch, SendRoute};
 use wontun_packet::DropReason;
 use wontun_packet::split::PacketLengths;
 use wontun_proto::time::Instant;
@@ -79,9 +79,9 @@ impl Mode for WireGuard {
         &mut self,
         core: &mut Core,
         class: ErrorClass,
-        route: &Route<SocketRef<PeerId>>,
+        route: &SendRoute<SocketRef<PeerId>>,
         datagrams: usize,
-    ) -> Result<Option<Route<SocketRef<PeerId>>>, DaemonError> {
+    ) -> Result<Option<SendRoute<SocketRef<PeerId>>>, DaemonError> {
         self.process_send_error(core, class, route, datagrams)
     }
 

@@ -48,7 +48,7 @@ const NONE: u16 = u16::MAX;
 
 /// The destination, source and socket of a datagram.
 #[derive(Clone, Debug)]
-pub struct Route<O> {
+pub struct SendRoute<O> {
     /// The socket.
     pub socket: Arc<UdpSocket>,
     /// True if the socket is connected to `remote` and sends from the address it is bound to.
@@ -63,7 +63,7 @@ pub struct Route<O> {
     pub owner: O,
 }
 
-impl<O> Route<O> {
+impl<O> SendRoute<O> {
     fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.socket, &other.socket)
             && self.remote == other.remote
@@ -78,7 +78,7 @@ pub enum SendOutcome<O> {
     /// All datagrams were sent.
     All,
     /// The socket's buffer is full: call again when the socket is writable.
-    Blocked(Route<O>),
+    Blocked(SendRoute<O>),
     /// An error that may concern an earlier datagram. The next attempt shows if it does.
     SuspectError(DropReason),
     /// The first of the remaining datagrams cannot be sent: [`SendBatch::skip`] it, or
@@ -87,7 +87,7 @@ pub enum SendOutcome<O> {
         /// The reason.
         class: ErrorClass,
         /// The intended route.
-        route: Route<O>,
+        route: SendRoute<O>,
         /// Number of datagrams affected.
         datagrams: usize,
     },
@@ -103,7 +103,7 @@ struct Segment {
 
 #[derive(Debug)]
 struct GsoMessage<O> {
-    route: Route<O>,
+    route: SendRoute<O>,
     name: SockAddr,
     control: ControlMessages,
     /// The next segment to be sent.
@@ -182,7 +182,7 @@ impl<O: Clone> SendBatch<O> {
     }
 
     /// Adds the datagram of `len` bytes that was written to the front of the space reserved last.
-    pub fn commit(&mut self, len: usize, route: &Route<O>) {
+    pub fn commit(&mut self, len: usize, route: &SendRoute<O>) {
         let Ok(number) = u16::try_from(self.segment_count) else { return };
         let (Ok(start), Ok(bytes)) = (u32::try_from(self.used), u32::try_from(len)) else { return };
         let Some(segment) = self.segments.get_mut(self.segment_count) else { return };
@@ -281,7 +281,7 @@ impl<O: Clone> SendBatch<O> {
 
     /// Sends the datagrams that [`SendOutcome::Failed`] reported, and the rest of their message, by
     /// another route.
-    pub fn reroute(&mut self, route: Route<O>) {
+    pub fn reroute(&mut self, route: SendRoute<O>) {
         if let Some(message) = self.messages.get_mut(self.first_unsent) {
             message.name = route.remote.into();
             message.route = route;

@@ -24,8 +24,8 @@ impl Pair {
         Self { near, far, recv_buffer: RecvBuffer::default(), batch: SendBatch::default() }
     }
 
-    fn route(&self) -> Route<u32> {
-        Route {
+    fn route(&self) -> SendRoute<u32> {
+        SendRoute {
             socket: Arc::clone(&self.near),
             is_connected: false,
             remote: self.far.local_addr().unwrap(),
@@ -35,7 +35,7 @@ impl Pair {
         }
     }
 
-    fn push(&mut self, datagram: &[u8], route: &Route<u32>) {
+    fn push(&mut self, datagram: &[u8], route: &SendRoute<u32>) {
         // reserves more than is used in the end, as for padding
         let room = self.batch.reserve(datagram.len() + 9).unwrap();
         room[..datagram.len()].copy_from_slice(datagram);
@@ -191,7 +191,7 @@ fn a_source_that_is_gone_is_refused_and_another_way_is_taken_from_where_it_stopp
     for (address, gone) in [("127.0.0.1", "192.0.2.1"), ("::1", "2001:db8::1")] {
         let mut pair = Pair::new(address);
         let route = pair.route();
-        let from_nowhere = Route { local: gone.parse().ok(), ..route.clone() };
+        let from_nowhere = SendRoute { local: gone.parse().ok(), ..route.clone() };
         (0..3).for_each(|i| pair.push(&datagram(i, 100), &route));
         (3..6).for_each(|i| pair.push(&datagram(i, 100), &from_nowhere));
         (6..9).for_each(|i| pair.push(&datagram(i, 100), &route));

@@ -12,6 +12,7 @@ use crate::config::wg_quick::{Hooks, KeySource, LoadError, Loaded, Peer, WgQuick
 use crate::config::{NatMode, PeerAddress, PeerPolicy};
 use crate::netlink::Link;
 use crate::uapi::{AllowedIpChange, Changes, PeerChanges};
+use wontun_packet::ip;
 use wontun_proto::allowed_ips::Prefix;
 use wontun_proto::wireguard::PublicKey;
 
@@ -161,8 +162,11 @@ pub(super) fn mtu(link: &mut Link, configuration: &WgQuick, mark: Option<NonZero
         Some(PeerAddress::Socket(address)) => Some(address.ip()),
         _ => None,
     });
-    let least =
-        if interface.addresses.iter().any(|cidr| cidr.address().is_ipv6()) { MIN_MTU_V6 } else { MIN_MTU_V4 };
+    let least = if interface.addresses.iter().any(|cidr| cidr.address().is_ipv6()) {
+        ip::IPV6_MIN_MTU
+    } else {
+        IPV4_MIN_REASSEMBLY
+    };
     let paths = addresses.filter_map(|address| link.path_mtu(address, mark).ok().flatten());
     paths.min().map_or(DEFAULT_MTU, |path| path.saturating_sub(OVERHEAD).max(least))
 }
@@ -171,9 +175,8 @@ pub(super) fn mtu(link: &mut Link, configuration: &WgQuick, mark: Option<NonZero
 pub(super) const DEFAULT_MTU: u32 = 1420;
 /// Outer headers over IPv6: IP 40, UDP 8, data message 32.
 const OVERHEAD: u32 = 80;
-/// MTU that every host supports: RFC 8200, and RFC 791 for IPv4.
-const MIN_MTU_V6: u32 = 1280;
-const MIN_MTU_V4: u32 = 576;
+/// Length of the packets that every IPv4 host can reassemble (RFC 791).
+const IPV4_MIN_REASSEMBLY: u32 = 576;
 
 #[cfg(test)]
 mod tests {

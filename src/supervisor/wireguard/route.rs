@@ -10,8 +10,8 @@ use crate::config::wg_quick::Table;
 use crate::netlink::{AppliedRouting, DesiredRouting, LinkError, RestoreScope, RouteWarning, Routes};
 use crate::supervisor::context::Context;
 use crate::supervisor::error::{SupervisorError, system};
-use crate::supervisor::link_watch::IPV6_MIN_MTU;
 use crate::supervisor::reconcile::{HostResource, ReconcileOutcome};
+use wontun_packet::ip;
 use wontun_proto::time::Instant;
 use wontun_proto::wireguard::PublicKey;
 
@@ -61,7 +61,7 @@ impl WireGuard {
         // with a smaller MTU the kernel has removed IPv6 from the device, routes included: they are
         // restored with the MTU
         let has_ipv6 = !context.link.is_in_other_netns
-            && context.link.link.state().is_ok_and(|state| state.mtu >= IPV6_MIN_MTU);
+            && context.link.link.state().is_ok_and(|state| state.mtu >= ip::IPV6_MIN_MTU);
         let scope = if may_repair { RestoreScope::All } else { RestoreScope::Policy };
         let restored = routes.restore(scope);
         let has_lost_ipv6 = has_ipv6 && routes.has_lost_ipv6();
