@@ -82,7 +82,7 @@ pub fn dispatch(command: Command, tun: Option<TunName>, options: &Run) -> Result
 fn running_tunnel(tun: Option<TunName>, config: Option<&Path>) -> Result<TunName, Failure> {
     let of_file = || config.map(TunName::of_file).transpose();
     let tun = tun.map_or_else(of_file, |tun| Ok(Some(tun)))?;
-    Ok(tun.map_or_else(health::choose, Ok)?)
+    Ok(tun.map_or_else(health::select_tunnel, Ok)?)
 }
 
 fn print_health(Health { line, warnings }: &Health) {

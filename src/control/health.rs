@@ -23,7 +23,7 @@ use crate::exit::ExitCode;
 use crate::net::interrupted::retry;
 
 /// Timeout for the answer of the running tunnel.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 /// Listen backlog of the health socket.
 pub(crate) const BACKLOG: i32 = 16;
 const OK: &str = "ok: ";
@@ -47,16 +47,18 @@ const LISTENS: u32 = 1 << 16;
 #[derive(Debug, thiserror::Error)]
 pub enum HealthError {
     /// No tunnel listens for this device.
-    #[error("no tunnel runs on {0} in this network namespace: start it, or name the right one with --tun")]
+    #[error(
+        "no tunnel is running on {0} in this network namespace: start it, or name another one with --tun"
+    )]
     NotRunning(TunName),
     /// The tunnel does not answer in time.
-    #[error("the tunnel on {0} does not answer: its loop hangs; restart it")]
-    Hangs(TunName),
+    #[error("the tunnel on {0} does not respond: its event loop hangs; restart it")]
+    Timeout(TunName),
     /// The tunnel reported a problem.
     #[error("{0}")]
     Unhealthy(String),
     /// Several tunnels run, and none was selected.
-    #[error("several tunnels run here ({}): name one with --tun or WONTUN_TUN", names(.0))]
+    #[error("several tunnels are running ({}): name one with --tun or WONTUN_TUN", names(.0))]
     Several(Vec<TunName>),
     /// A maximum handshake age was given for a mode without handshakes.
     #[error("{0} is in plain mode, which has no handshakes: leave out --max-handshake-age")]
@@ -72,13 +74,13 @@ pub enum HealthError {
         max: Duration,
     },
     /// The tunnel closed the connection without an answer.
-    #[error("the tunnel on {0} does not answer this user: run this as root or as the tunnel's user")]
+    #[error("permission denied by the tunnel on {0}: run this as root or as the tunnel's user")]
     Refused(TunName),
     /// The listener runs as a user that is neither root nor this one.
     #[error(
-        "user {uid} answers for {tun}, who is neither root nor this user: run this as the tunnel's user, or see who took its name (ss -xlp)"
+        "the health socket of {tun} belongs to user {uid}, who is neither root nor this user: run this as the tunnel's user, or find the process that took its name (ss -xlp)"
     )]
-    Stranger {
+    UntrustedListener {
         /// User id of the listener.
         uid: u32,
         /// Device of the tunnel.
@@ -90,7 +92,7 @@ pub enum HealthError {
     )]
     NotVisible(TunName),
     /// The configuration could not be reloaded.
-    #[error("{tun} runs on as before, since the reload failed: {error}")]
+    #[error("{tun} continues with its previous configuration, since the reload failed: {error}")]
     Reload {
         /// Device of the tunnel.
         tun: TunName,
@@ -98,7 +100,7 @@ pub enum HealthError {
         error: String,
     },
     /// Any other error.
-    #[error("cannot ask for the health of {tun}: {source}")]
+    #[error("cannot query the health of {tun}: {source}")]
     Other {
         /// Device of the tunnel.
         tun: TunName,
@@ -122,11 +124,11 @@ fn since(age: Option<Duration>, max: Duration) -> String {
 
 /// State of a running tunnel.
 #[derive(Clone, Debug)]
-pub struct Report {
+pub struct HealthReport {
     /// Summary of the state; an error describes the problem.
     pub state: Result<String, String>,
     /// Latest handshake with any peer.
-    pub handshake: Handshake,
+    pub handshake: LatestHandshake,
     /// Host conditions that are not met, one line each.
     pub warnings: Vec<String>,
     /// Error of the last reload, if it failed.
@@ -144,7 +146,7 @@ pub struct Health {
 
 /// Age of the latest handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Handshake {
+pub enum LatestHandshake {
     /// The mode has no handshakes.
     Unknown,
     /// No handshake was completed yet.
@@ -189,31 +191,31 @@ impl HealthListener {
     ///
     /// # Errors
     /// `WouldBlock` if no connection is pending, or another error of the kernel.
-    pub fn accept(&self) -> io::Result<Option<Asker>> {
+    pub fn accept(&self) -> io::Result<Option<HealthClient>> {
         let (socket, _) = match self.socket.accept() {
             Ok(accepted) => accepted,
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => return Ok(None),
             Err(error) => return Err(error),
         };
-        Ok(is_ours(&socket, self.user).is_ok_and(|uid| uid.is_none()).then_some(Asker(socket)))
+        Ok(untrusted_uid(&socket, self.user).is_ok_and(|uid| uid.is_none()).then_some(HealthClient(socket)))
     }
 }
 
 /// A client connection that waits for its answer.
 #[derive(Debug)]
-pub struct Asker(Socket);
+pub struct HealthClient(Socket);
 
-impl Asker {
+impl HealthClient {
     /// Sends the answer. Errors are ignored: the client notices them.
-    pub fn answer(self, report: &Report) {
+    pub fn answer(self, report: &HealthReport) {
         let mut line = match &report.state {
             Ok(well) => format!("{OK}{well}"),
             Err(trouble) => trouble.clone(),
         };
         match report.handshake {
-            Handshake::Unknown => {}
-            Handshake::Never => line += &format!("\n{HANDSHAKE_AGE}{NEVER}"),
-            Handshake::Ago(age) => line += &format!("\n{HANDSHAKE_AGE}{}", age.as_secs()),
+            LatestHandshake::Unknown => {}
+            LatestHandshake::Never => line += &format!("\n{HANDSHAKE_AGE}{NEVER}"),
+            LatestHandshake::Ago(age) => line += &format!("\n{HANDSHAKE_AGE}{}", age.as_secs()),
         }
         for warning in &report.warnings {
             line += &format!("\n{WARNING}{}", one_line(warning));
@@ -316,16 +318,16 @@ fn connect(tun: &TunName) -> Result<Socket, HealthError> {
     let other = |source| HealthError::Other { tun: tun.clone(), source };
     let socket = Socket::new(Domain::UNIX, Type::SEQPACKET, None).map_err(other)?;
     // the write timeout also bounds how long a full queue can block connect()
-    socket.set_write_timeout(Some(PATIENCE)).map_err(other)?;
-    socket.set_read_timeout(Some(PATIENCE)).map_err(other)?;
+    socket.set_write_timeout(Some(TIMEOUT)).map_err(other)?;
+    socket.set_read_timeout(Some(TIMEOUT)).map_err(other)?;
     let address = address(tun).map_err(other)?;
     retry(|| socket.connect(&address)).map_err(|error| match error.kind() {
         io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => HealthError::NotRunning(tun.clone()),
-        io::ErrorKind::WouldBlock => HealthError::Hangs(tun.clone()),
+        io::ErrorKind::WouldBlock => HealthError::Timeout(tun.clone()),
         _ => other(error),
     })?;
-    match is_ours(&socket, geteuid().as_raw()).map_err(other)? {
-        Some(uid) => Err(HealthError::Stranger { uid, tun: tun.clone() }),
+    match untrusted_uid(&socket, geteuid().as_raw()).map_err(other)? {
+        Some(uid) => Err(HealthError::UntrustedListener { uid, tun: tun.clone() }),
         None => Ok(socket),
     }
 }
@@ -333,7 +335,7 @@ fn connect(tun: &TunName) -> Result<Socket, HealthError> {
 fn read_answer(mut socket: &Socket, tun: &TunName) -> Result<String, HealthError> {
     let mut answer = [0; MAX_ANSWER];
     let length = retry(|| socket.read(&mut answer)).map_err(|error| match error.kind() {
-        io::ErrorKind::WouldBlock => HealthError::Hangs(tun.clone()),
+        io::ErrorKind::WouldBlock => HealthError::Timeout(tun.clone()),
         io::ErrorKind::ConnectionReset => HealthError::Refused(tun.clone()),
         _ => HealthError::Other { tun: tun.clone(), source: error },
     })?;
@@ -341,7 +343,7 @@ fn read_answer(mut socket: &Socket, tun: &TunName) -> Result<String, HealthError
 }
 
 /// Returns `None` if the peer is `user` or root, its user id otherwise.
-fn is_ours(socket: &Socket, user: u32) -> io::Result<Option<u32>> {
+fn untrusted_uid(socket: &Socket, user: u32) -> io::Result<Option<u32>> {
     let uid = getsockopt(socket, sockopt::PeerCredentials)?.uid();
     Ok((uid != 0 && uid != user).then_some(uid))
 }
@@ -355,7 +357,7 @@ fn address(tun: &TunName) -> io::Result<SockAddr> {
 ///
 /// # Errors
 /// [`HealthError::Several`] if several run.
-pub fn choose() -> Result<TunName, HealthError> {
+pub fn select_tunnel() -> Result<TunName, HealthError> {
     let default = TunName::default();
     // if the list cannot be read, the default tunnel is selected
     let mut running = running(&fs::read_to_string(SOCKETS).unwrap_or_default());
@@ -395,15 +397,15 @@ mod tests {
         format!("t{}{suffix}", std::process::id() % 1_000_000).parse().unwrap()
     }
 
-    fn report(state: Result<String, String>, handshake: Handshake) -> Report {
-        Report { state, handshake, warnings: Vec::new(), reload_error: None }
+    fn report(state: Result<String, String>, handshake: LatestHandshake) -> HealthReport {
+        HealthReport { state, handshake, warnings: Vec::new(), reload_error: None }
     }
 
     fn answered(state: Result<String, String>, suffix: &str) -> Result<String, HealthError> {
-        asked(&report(state, Handshake::Unknown), None, suffix)
+        asked(&report(state, LatestHandshake::Unknown), None, suffix)
     }
 
-    fn asked(report: &Report, max_age: Option<Duration>, suffix: &str) -> Result<String, HealthError> {
+    fn asked(report: &HealthReport, max_age: Option<Duration>, suffix: &str) -> Result<String, HealthError> {
         let tun = name(suffix);
         let listener = HealthListener::open(&tun).unwrap();
         let asker = std::thread::spawn({
@@ -435,7 +437,8 @@ mod tests {
     fn a_tunnel_that_is_well_may_be_dead_all_the_same() {
         let max = Duration::from_secs(180);
         for (age, suffix, well) in [(Some(180), "f", true), (Some(181), "g", false), (None, "h", false)] {
-            let handshake = age.map_or(Handshake::Never, |age| Handshake::Ago(Duration::from_secs(age)));
+            let handshake =
+                age.map_or(LatestHandshake::Never, |age| LatestHandshake::Ago(Duration::from_secs(age)));
             let report = report(Ok("tun0 is up".to_owned()), handshake);
             assert_eq!(asked(&report, None, suffix).unwrap(), "ok: tun0 is up");
             match asked(&report, Some(max), suffix) {
@@ -447,7 +450,7 @@ mod tests {
 
     #[test]
     fn plain_mode_has_no_handshakes_to_be_old() {
-        let report = report(Ok("tun0 is up".to_owned()), Handshake::Unknown);
+        let report = report(Ok("tun0 is up".to_owned()), LatestHandshake::Unknown);
         let error = asked(&report, Some(Duration::from_secs(180)), "i").unwrap_err();
         assert!(matches!(error, HealthError::NoHandshakes(_)), "{error}");
     }
@@ -479,7 +482,7 @@ Num       RefCount Protocol Flags    Type St Inode Path
     fn a_loop_that_hangs_is_found_out() {
         let tun = name("d");
         let _listener = HealthListener::open(&tun).unwrap();
-        assert!(matches!(ask(&tun, None), Err(HealthError::Hangs(_))));
+        assert!(matches!(ask(&tun, None), Err(HealthError::Timeout(_))));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::core::Core;
 use super::health_requests::{HealthRequest, MAX_PENDING, Probes};
 use super::liveness::PROBE_TIMEOUT;
 use super::mode::Mode;
-use crate::control::health::{HealthListener, Report};
+use crate::control::health::{HealthListener, HealthReport};
 
 impl Core {
     /// Answers pending requests that are complete, and accepts new ones.
@@ -49,7 +49,7 @@ impl Core {
             let handshake = *handshake.get_or_insert_with(|| mode.handshake(self.now));
             let host = &self.supervisor.host;
             let (warnings, reload_error) = (host.warnings.clone(), host.reload_error.clone());
-            client.answer(&Report { state: self.state(probes), handshake, warnings, reload_error });
+            client.answer(&HealthReport { state: self.state(probes), handshake, warnings, reload_error });
         }
     }
 

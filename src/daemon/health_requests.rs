@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use super::liveness::ProbeId;
-use crate::control::health::Asker;
+use crate::control::health::HealthClient;
 use wontun_proto::time::Instant;
 
 /// Maximum number of pending requests; more stay in the socket's queue.
@@ -20,7 +20,7 @@ pub(super) struct HealthRequest {
     /// Time by which it must be answered.
     pub(super) deadline: Instant,
     pub(super) probes: Probes,
-    pub(super) client: Asker,
+    pub(super) client: HealthClient,
 }
 
 /// Liveness probes that were sent for a request.

@@ -8,7 +8,7 @@ use super::core::Core;
 use super::error::DaemonError;
 use super::sockets::{SocketRef, Sockets};
 use super::token::Token;
-use crate::control::health::Handshake;
+use crate::control::health::LatestHandshake;
 use crate::messages::{Status, ToTunnel};
 use crate::metrics::{PeerSample, Sample};
 use crate::net::error_class::ErrorClass;
@@ -170,7 +170,7 @@ pub trait Mode: Sized + Send + std::fmt::Debug {
     fn handle_address_lost(&mut self, core: &mut Core, address: IpAddr) -> Result<(), DaemonError>;
 
     /// Returns the time since the latest handshake with any peer.
-    fn handshake(&self, now: Instant) -> Handshake;
+    fn handshake(&self, now: Instant) -> LatestHandshake;
 
     /// Fills in the metrics of this mode, except for those of peers.
     fn collect(&self, now: Instant, sample: &mut Sample);

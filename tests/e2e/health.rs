@@ -83,7 +83,7 @@ fn the_only_tunnel_is_found_and_of_several_the_default_one() {
     let _seven = start("tun7", "1007");
     is_healthy(&says("tun7 is up"));
     let eight = start("tun8", "1008");
-    is_unhealthy(&says("several tunnels run here (tun7, tun8)"));
+    is_unhealthy(&says("several tunnels are running (tun7, tun8)"));
     eight.stop();
     let _zero = start("tun0", "1000");
     is_healthy(&says("tun0 is up"));

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use tracing::info;
 
 use super::tunnel::PlainTunnel;
-use crate::control::health::Handshake;
+use crate::control::health::LatestHandshake;
 use crate::daemon::budget::Progress;
 use crate::daemon::core::Core;
 use crate::daemon::error::DaemonError;
@@ -160,8 +160,8 @@ impl Mode for PlainTunnel {
         }
     }
 
-    fn handshake(&self, _: Instant) -> Handshake {
-        Handshake::Unknown
+    fn handshake(&self, _: Instant) -> LatestHandshake {
+        LatestHandshake::Unknown
     }
 
     fn collect(&self, now: Instant, sample: &mut Sample) {

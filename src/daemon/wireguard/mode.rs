@@ -7,7 +7,7 @@ use tracing::info;
 
 use super::data_path::DataBatch;
 use super::tunnel::WireGuard;
-use crate::control::health::Handshake;
+use crate::control::health::LatestHandshake;
 use crate::daemon::budget::Progress;
 use crate::daemon::core::Core;
 use crate::daemon::error::DaemonError;
@@ -162,9 +162,9 @@ impl Mode for WireGuard {
         self.peers_status(now)
     }
 
-    fn handshake(&self, now: Instant) -> Handshake {
+    fn handshake(&self, now: Instant) -> LatestHandshake {
         let last = self.engine.peers_after(None).filter_map(Peer::last_handshake).max();
-        last.map_or(Handshake::Never, |last| Handshake::Ago(now.since(last)))
+        last.map_or(LatestHandshake::Never, |last| LatestHandshake::Ago(now.since(last)))
     }
 
     fn collect(&self, _: Instant, sample: &mut Sample) {

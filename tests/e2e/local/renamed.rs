@@ -34,7 +34,7 @@ fn rename(site: &Site, old: &str, new: &str) {
 fn follows(site: &Site, old: &str, new: &str) {
     eventually("the health has the new name", || health(site, new).status.success());
     eventually("and not the old one", || {
-        health(site, old).stderr.contains(&format!("no tunnel runs on {old}"))
+        health(site, old).stderr.contains(&format!("no tunnel is running on {old}"))
     });
     eventually("wg has the new name", || site.try_wg(&["show", new]).status.success());
     assert!(!site.try_wg(&["show", old]).status.success() && !site.socket(old).exists());
@@ -327,7 +327,7 @@ fn plain_mode_answers_by_the_new_name() {
     eventually("the health has the new name", || {
         health("home").stdout == "ok: home is up and its event loop responds\n"
     });
-    eventually("and not the old one", || health("tun0").stderr.contains("no tunnel runs on tun0"));
+    eventually("and not the old one", || health("tun0").stderr.contains("no tunnel is running on tun0"));
     lab.client().ping(INNER_SERVER);
     // its addresses are restored as before
     lab.server().ip(&["address", "flush", "dev", "home"]);
