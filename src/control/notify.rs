@@ -30,7 +30,7 @@ const ALIVE: &str = "WATCHDOG=1";
 const STATUS: &str = "STATUS=";
 
 /// Maximum number of messages kept while the socket's queue is full.
-const MAX_WAITING: usize = 8;
+const MAX_PENDING: usize = 8;
 /// Maximum length of a status line in bytes; systemd accepts messages of 4096 bytes.
 const MAX_STATUS: usize = 1000;
 
@@ -55,9 +55,9 @@ pub enum NotifyError {
 pub struct Notifier {
     socket: UnixDatagram,
     watchdog: Option<Duration>,
-    waiting: VecDeque<String>,
+    pending: VecDeque<String>,
     /// True once a send error other than a full queue was logged.
-    told: bool,
+    is_error_logged: bool,
 }
 
 impl Notifier {
@@ -91,7 +91,7 @@ impl Notifier {
             Ok(socket)
         };
         let socket = parsed.and_then(connect).map_err(|source| NotifyError::Connect { address, source })?;
-        Ok(Self { socket, watchdog, waiting: VecDeque::new(), told: false })
+        Ok(Self { socket, watchdog, pending: VecDeque::new(), is_error_logged: false })
     }
 
     /// Returns the watchdog timeout of the service manager, if it has one for this process.
@@ -127,33 +127,33 @@ impl Notifier {
     }
 
     /// Returns true if messages wait for space in the queue; [`Self::flush`] sends them.
-    pub fn is_behind(&self) -> bool {
-        !self.waiting.is_empty()
+    pub fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
     }
 
-    /// Sends the waiting messages until the queue is full.
+    /// Sends the pending messages until the queue is full.
     pub fn flush(&mut self) {
-        while let Some(message) = self.waiting.front() {
+        while let Some(message) = self.pending.front() {
             match self.socket.send(message.as_bytes()) {
                 Err(error) if is_full(&error) => return,
-                Err(error) if !self.told => {
-                    self.told = true;
-                    warn!(%error, "the service manager does not listen any more");
+                Err(error) if !self.is_error_logged => {
+                    self.is_error_logged = true;
+                    warn!(%error, "the service manager no longer receives notifications");
                 }
-                Ok(_) => self.told = false,
+                Ok(_) => self.is_error_logged = false,
                 Err(_) => {}
             }
-            self.waiting.pop_front();
+            self.pending.pop_front();
         }
     }
 
     fn send(&mut self, message: String) {
         // drop repeated messages, and all statuses but the newest
-        self.waiting.retain(|older| *older != message && !(is_status(older) && is_status(&message)));
-        if self.waiting.len() >= MAX_WAITING {
-            self.waiting.pop_front();
+        self.pending.retain(|older| *older != message && !(is_status(older) && is_status(&message)));
+        if self.pending.len() >= MAX_PENDING {
+            self.pending.pop_front();
         }
-        self.waiting.push_back(message);
+        self.pending.push_back(message);
         self.flush();
     }
 }
@@ -208,7 +208,7 @@ mod tests {
             (Self(socket), notifier)
         }
 
-        fn hear(&self) -> Option<String> {
+        fn receive(&self) -> Option<String> {
             let mut message = [0; 4096];
             let length = self.0.recv(&mut message).ok()?;
             Some(String::from_utf8(message[..length].to_vec()).unwrap())
@@ -219,16 +219,16 @@ mod tests {
     fn each_message_is_what_systemd_reads() {
         let (manager, mut notifier) = Manager::new();
         notifier.ready("1 of 2 peers");
-        assert_eq!(manager.hear().unwrap(), "READY=1\nSTATUS=1 of 2 peers");
+        assert_eq!(manager.receive().unwrap(), "READY=1\nSTATUS=1 of 2 peers");
         notifier.status("a line\nREADY=1\0");
-        assert_eq!(manager.hear().unwrap(), "STATUS=a line READY=1 ");
+        assert_eq!(manager.receive().unwrap(), "STATUS=a line READY=1 ");
         notifier.status(&"ü".repeat(4000));
-        assert_eq!(manager.hear().unwrap(), format!("STATUS={}", "ü".repeat(496)));
+        assert_eq!(manager.receive().unwrap(), format!("STATUS={}", "ü".repeat(496)));
         notifier.alive();
-        assert_eq!(manager.hear().unwrap(), "WATCHDOG=1");
+        assert_eq!(manager.receive().unwrap(), "WATCHDOG=1");
         notifier.stopping("SIGTERM");
-        assert_eq!(manager.hear().unwrap(), "STOPPING=1\nSTATUS=SIGTERM");
-        assert!(manager.hear().is_none() && !notifier.is_behind());
+        assert_eq!(manager.receive().unwrap(), "STOPPING=1\nSTATUS=SIGTERM");
+        assert!(manager.receive().is_none() && !notifier.has_pending());
     }
 
     #[test]
@@ -237,15 +237,15 @@ mod tests {
         let (manager, mut notifier) = Manager::new();
         let before = micros();
         notifier.reloading();
-        let message = manager.hear().unwrap();
-        let told = message.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap().parse::<u128>().unwrap();
-        assert!((before..=micros()).contains(&told));
+        let message = manager.receive().unwrap();
+        let sent_at = message.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap().parse::<u128>().unwrap();
+        assert!((before..=micros()).contains(&sent_at));
     }
 
     #[test]
     fn what_finds_no_room_waits_and_of_what_is_said_again_only_the_newest() {
         let (manager, mut notifier) = Manager::new();
-        while !notifier.is_behind() {
+        while !notifier.has_pending() {
             notifier.stopping("noise");
         }
         for status in ["one", "two", "three"] {
@@ -257,14 +257,14 @@ mod tests {
         for _ in 0..100 {
             notifier.alive();
         }
-        assert!(notifier.waiting.len() <= MAX_WAITING);
+        assert!(notifier.pending.len() <= MAX_PENDING);
         let mut heard = Vec::new();
         loop {
             notifier.flush();
-            let Some(message) = manager.hear() else { break };
+            let Some(message) = manager.receive() else { break };
             heard.push(message);
         }
-        assert!(!notifier.is_behind());
+        assert!(!notifier.has_pending());
         heard.retain(|message| !message.ends_with("noise"));
         let begins = heard.iter().map(|message| message.split('\n').next().unwrap()).collect::<Vec<_>>();
         assert_eq!(begins, ["STATUS=three", "RELOADING=1", "READY=1", "WATCHDOG=1"]);
@@ -276,7 +276,7 @@ mod tests {
         drop(manager);
         notifier.ready("");
         notifier.status("x");
-        assert!(!notifier.is_behind());
+        assert!(!notifier.has_pending());
         let nobody = Notifier::connect("@wontun-nobody".into(), None).unwrap_err().to_string();
         assert!(nobody.contains("@wontun-nobody"), "{nobody}");
         for address in ["vsock:2:1", "relative", "@"] {
@@ -291,7 +291,7 @@ mod tests {
         let mut notifier = Notifier::connect(path.clone().into(), None).unwrap();
         std::fs::remove_file(&path).unwrap();
         notifier.alive();
-        assert_eq!(manager.hear().unwrap(), "WATCHDOG=1");
+        assert_eq!(manager.receive().unwrap(), "WATCHDOG=1");
     }
 
     #[test]

@@ -187,7 +187,7 @@ fn a_manager_that_is_not_there_costs_a_warning() {
     // a process that another test is about to start may have the socket for a moment
     eventually("the tunnel notices", || {
         daemon.signal(Signal::SIGHUP);
-        daemon.count("does not listen any more") > 0
+        daemon.count("no longer receives notifications") > 0
     });
     let _client = Daemon::client(lab.client(), lab.server(), &[]);
     lab.client().ping(INNER_SERVER);

@@ -39,7 +39,7 @@ impl ServiceManager {
 
     /// Schedules another attempt if messages did not fit the queue.
     pub(super) fn schedule_retry(&mut self, now: Instant) {
-        let is_behind = self.notifier.as_ref().is_some_and(Notifier::is_behind);
+        let is_behind = self.notifier.as_ref().is_some_and(Notifier::has_pending);
         self.retry_at = is_behind.then(|| self.retry_at.unwrap_or(now + RETRY));
     }
 
