@@ -18,7 +18,7 @@ use crate::config::{
 };
 use crate::control::notify::Notifier;
 use crate::exit::{self, Failure};
-use crate::logging::{self, Logging, Target};
+use crate::logging::{self, LogTarget, Logging};
 use crate::net::descriptor_limit;
 use crate::privileges::{self, Identity, setcap};
 use crate::resolver;
@@ -72,7 +72,7 @@ fn in_background(ready: OwnedFd) -> i32 {
 pub fn run(tun: Option<TunName>, options: Run, ready: Option<OwnedFd>) -> u8 {
     // stderr is not available once the process is in the background
     let target = match options.log_target {
-        Target::Auto if ready.is_some() && logging::has_journald() => Target::Journald,
+        LogTarget::Auto if ready.is_some() && logging::has_journald() => LogTarget::Journald,
         target => target,
     };
     let mut logging = logging::init(target, options.log_level);

@@ -12,7 +12,7 @@ use tracing::level_filters::LevelFilter;
 use crate::config::{
     AllowedNetwork, Cidr, KillSwitchMode, NatMode, PeerAddress, PeerPolicy, TunName, Tuning,
 };
-use crate::logging::Target;
+use crate::logging::LogTarget;
 use crate::metrics::HostName;
 use crate::privileges::UserSpec;
 use crate::server::{ClientDns, ClientEndpoint, Subnet};
@@ -155,8 +155,8 @@ pub struct Run {
     pub log_level: LevelFilter,
 
     /// Destination of the log
-    #[arg(long, env = "WONTUN_LOG_TARGET", value_name = "TARGET", value_enum, default_value_t = Target::Auto, global = true)]
-    pub log_target: Target,
+    #[arg(long, env = "WONTUN_LOG_TARGET", value_name = "TARGET", value_enum, default_value_t = LogTarget::Auto, global = true)]
+    pub log_target: LogTarget,
 }
 
 /// Options of a plain tunnel.

@@ -91,7 +91,7 @@ fn print_error(line: String) {
 }
 
 fn init_log(LogConfig { to_journald, covers_stderr, level }: LogConfig) -> Option<Logging> {
-    Some(logging::init_chosen(to_journald, covers_stderr, level_filter(level)))
+    Some(logging::init_with(to_journald, covers_stderr, level_filter(level)))
 }
 
 /// Starts the tunnel as the supervisor requests and runs it. `init` sets up logging of the process.

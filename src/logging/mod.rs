@@ -27,7 +27,7 @@ pub use rate_limit::{RateLimit, Suppressed};
 
 use crate::messages::LogConfig;
 use crate::sandbox::LogSandbox;
-use queue::{BackEnd, Outlet};
+use queue::{Backend, WriterHandle};
 
 /// Maximum lines that wait for the writer.
 const QUEUE_LINES: usize = 1024;
@@ -37,7 +37,7 @@ const JOURNALD_SOCKET: &str = "/run/systemd/journal/socket";
 
 /// The destination of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Target {
+pub enum LogTarget {
     /// journald if systemd connected stderr to the journal, else stderr.
     #[default]
     Auto,
@@ -50,7 +50,7 @@ pub enum Target {
 /// A handle of the program's log: starts the writer, and flushes at the end.
 #[derive(Debug)]
 pub struct Logging {
-    outlet: Outlet,
+    writer: WriterHandle,
     journald: bool,
     covers_stderr: bool,
     level: LevelFilter,
@@ -60,27 +60,27 @@ pub struct Logging {
 /// once [`Logging::start_writer`] or [`Logging::flush`] is called.
 ///
 /// Never fails: if journald is requested but absent, lines go to stderr, with a warning.
-pub fn init(target: Target, level: LevelFilter) -> Logging {
+pub fn init(target: LogTarget, level: LevelFilter) -> Logging {
     let stderr_is_journal = stderr_is_journal(std::env::var("JOURNAL_STREAM").ok().as_deref());
     let wants_journald = match target {
-        Target::Auto => stderr_is_journal,
-        Target::Journald => true,
-        Target::Stderr => false,
+        LogTarget::Auto => stderr_is_journal,
+        LogTarget::Journald => true,
+        LogTarget::Stderr => false,
     };
-    begin(wants_journald, stderr_is_journal, level)
+    install(wants_journald, stderr_is_journal, level)
 }
 
 /// As [`init`], for a process whose supervisor has made the choice: journald if `to_journald`, else
 /// standard error.
-pub fn init_chosen(to_journald: bool, stderr_is_journal: bool, level: LevelFilter) -> Logging {
-    begin(to_journald, stderr_is_journal, level)
+pub fn init_with(to_journald: bool, stderr_is_journal: bool, level: LevelFilter) -> Logging {
+    install(to_journald, stderr_is_journal, level)
 }
 
-fn begin(wants_journald: bool, stderr_is_journal: bool, level: LevelFilter) -> Logging {
+fn install(wants_journald: bool, stderr_is_journal: bool, level: LevelFilter) -> Logging {
     let absent = if wants_journald { probe_journald().err() } else { None };
     let journald = wants_journald && absent.is_none();
 
-    let (front, outlet) =
+    let (subscriber, writer) =
         queue::new(
             level,
             QUEUE_LINES,
@@ -88,13 +88,13 @@ fn begin(wants_journald: bool, stderr_is_journal: bool, level: LevelFilter) -> L
         );
     // Fails only if a default was set before: on a second call, whose lines then go to the first
     // one's destination.
-    let second = tracing::subscriber::set_global_default(front).is_err();
+    let second = tracing::subscriber::set_global_default(subscriber).is_err();
     debug_assert!(!second, "logging::init is called once");
     if let Some(error) = absent {
         warn_journald_absent(&error);
     }
     let covers_stderr = journald && stderr_is_journal && level >= LevelFilter::ERROR;
-    Logging { outlet, journald, covers_stderr, level }
+    Logging { writer, journald, covers_stderr, level }
 }
 
 /// Returns true if journald accepts connections.
@@ -140,7 +140,7 @@ impl Logging {
     /// The thread cannot be started, or the sandbox cannot be engaged; lines then stay queued, and
     /// `flush` still writes them.
     pub fn start_writer(&mut self, sandbox: Option<LogSandbox>) -> io::Result<()> {
-        self.outlet.start(sandbox)
+        self.writer.start(sandbox)
     }
 
     /// Waits until every queued line is written, at most `timeout`: a stalled pipe must not delay
@@ -149,7 +149,7 @@ impl Logging {
     /// For the end of the program. If no writer was started (an early error), it starts one, which
     /// then outlives the timeout only as long as the process.
     pub fn flush(&mut self, timeout: Duration) {
-        self.outlet.flush(timeout);
+        self.writer.flush(timeout);
     }
 }
 
@@ -170,8 +170,8 @@ fn probe_journald() -> io::Result<()> {
     UnixDatagram::unbound()?.connect(JOURNALD_SOCKET)
 }
 
-/// Opens the back end for journald. Runs on the writer's thread, where blocking is allowed.
-fn journald_back_end(level: LevelFilter) -> BackEnd {
+/// Opens the backend for journald. Runs on the writer's thread, where blocking is allowed.
+fn journald_back_end(level: LevelFilter) -> Backend {
     match tracing_journald::layer() {
         Ok(layer) => {
             let layer = layer
@@ -185,7 +185,7 @@ fn journald_back_end(level: LevelFilter) -> BackEnd {
                     trace: Priority::Debug,
                 });
             // Journald adds the timestamps itself, on arrival.
-            BackEnd::new(Dispatch::new(Registry::default().with(level).with(layer)))
+            Backend::new(Dispatch::new(Registry::default().with(level).with(layer)))
         }
         Err(error) => {
             // Journald stopped between the probe and here. The warning is queued, behind the
@@ -196,8 +196,8 @@ fn journald_back_end(level: LevelFilter) -> BackEnd {
     }
 }
 
-fn to_stderr(level: LevelFilter) -> BackEnd {
-    stderr::back_end(level, stderr::colour(), || stderr::Stderr)
+fn to_stderr(level: LevelFilter) -> Backend {
+    stderr::backend(level, stderr::colour(), || stderr::Stderr)
 }
 
 fn warn_journald_absent(error: &io::Error) {

@@ -20,36 +20,36 @@ use crate::sandbox::LogSandbox;
 const WRITER_STACK: usize = 128 * 1024;
 
 /// The destination of the lines.
-pub(super) struct BackEnd {
+pub(super) struct Backend {
     dispatch: Dispatch,
     /// The time of the event being written, in microseconds since 1970, for a formatter that prints
     /// it.
-    moment: Arc<AtomicU64>,
+    event_time: Arc<AtomicU64>,
 }
 
-impl BackEnd {
-    /// Creates a back end that adds the timestamps itself.
+impl Backend {
+    /// Creates a backend that adds the timestamps itself.
     pub(super) fn new(dispatch: Dispatch) -> Self {
-        Self { dispatch, moment: Arc::default() }
+        Self { dispatch, event_time: Arc::default() }
     }
 
-    /// Creates a back end that reads each event's time from `moment`.
-    pub(super) fn with_moment(dispatch: Dispatch, moment: Arc<AtomicU64>) -> Self {
-        Self { dispatch, moment }
+    /// Creates a backend that reads each event's time from `event_time`.
+    pub(super) fn with_event_time(dispatch: Dispatch, event_time: Arc<AtomicU64>) -> Self {
+        Self { dispatch, event_time }
     }
 
-    fn set_moment(&self, time: SystemTime) {
+    fn set_event_time(&self, time: SystemTime) {
         let since_1970 = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        self.moment.store(u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.event_time.store(u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 }
 
-type OpenBackEnd = Box<dyn FnOnce() -> BackEnd + Send>;
+type OpenBackend = Box<dyn FnOnce() -> Backend + Send>;
 
 enum Message {
     Line(Record),
     /// Wakes the writer, to report lost lines.
-    Nudge,
+    Wake,
 }
 
 /// The state shared by both ends of the queue.
@@ -59,7 +59,7 @@ struct State {
     queued: AtomicU64,
     /// Lines that were dropped because the queue was full and that are not reported yet.
     lost: AtomicU64,
-    /// Lines handed to the back end so far.
+    /// Lines handed to the backend so far.
     written: Mutex<u64>,
     advanced: Condvar,
 }
@@ -76,28 +76,28 @@ impl State {
 }
 
 /// Returns both ends of a queue of at most `lines` lines: the subscriber that fills it, and the end
-/// that empties it and `open`s the back end, both on the writer's thread.
+/// that empties it and `open`s the backend, both on the writer's thread.
 pub(super) fn new(
     level: LevelFilter,
     lines: usize,
-    open: impl FnOnce() -> BackEnd + Send + 'static,
-) -> (Front, Outlet) {
+    open: impl FnOnce() -> Backend + Send + 'static,
+) -> (QueueSubscriber, WriterHandle) {
     let (sender, receiver) = sync_channel(lines);
     let state = Arc::new(State::default());
     let writer = Writer { queue: receiver, state: Arc::clone(&state), open: Box::new(open) };
-    let front = Front { level, queue: sender.clone(), state: Arc::clone(&state) };
-    (front, Outlet { queue: sender, state, writer: Arc::new(Mutex::new(Some(writer))) })
+    let subscriber = QueueSubscriber { level, queue: sender.clone(), state: Arc::clone(&state) };
+    (subscriber, WriterHandle { queue: sender, state, writer: Arc::new(Mutex::new(Some(writer))) })
 }
 
 /// The subscriber that the program logs to. It never blocks, and its only system call is the one
 /// that wakes the writer. Spans are accepted and ignored: this program has none.
-pub(super) struct Front {
+pub(super) struct QueueSubscriber {
     level: LevelFilter,
     queue: SyncSender<Message>,
     state: Arc<State>,
 }
 
-impl Subscriber for Front {
+impl Subscriber for QueueSubscriber {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         *metadata.level() <= self.level
     }
@@ -131,14 +131,14 @@ impl Subscriber for Front {
 
 /// The receiving end of the queue, as its owner holds it: it contains the writer until the writer
 /// runs.
-pub(super) struct Outlet {
+pub(super) struct WriterHandle {
     queue: SyncSender<Message>,
     state: Arc<State>,
     /// Taken by the thread itself, so that it stays here if the thread cannot be started.
     writer: Arc<Mutex<Option<Writer>>>,
 }
 
-impl Outlet {
+impl WriterHandle {
     /// Starts the writer's thread, unless it was started already, and waits until it has engaged
     /// the `sandbox`.
     pub(super) fn start(&mut self, sandbox: Option<LogSandbox>) -> io::Result<()> {
@@ -146,17 +146,17 @@ impl Outlet {
         if lock(&slot).is_none() {
             return Ok(());
         }
-        let (tell, told) = sync_channel(1);
+        let (engaged_sender, engaged_receiver) = sync_channel(1);
         thread::Builder::new().name("wontun-log".to_owned()).stack_size(WRITER_STACK).spawn(move || {
             let engaged = sandbox.as_ref().map_or(Ok(()), |sandbox| sandbox.engage().map(drop));
             let is_engaged = engaged.is_ok();
-            let _ = tell.send(engaged);
+            let _ = engaged_sender.send(engaged);
             let writer = if is_engaged { lock(&slot).take() } else { None };
             if let Some(writer) = writer {
                 writer.run(sandbox);
             }
         })?;
-        told.recv().map_err(io::Error::other)?.map_err(io::Error::other)
+        engaged_receiver.recv().map_err(io::Error::other)?.map_err(io::Error::other)
     }
 
     /// Waits until all lines are written, at most `timeout`.
@@ -171,24 +171,24 @@ impl Outlet {
             return;
         }
         if self.state.lost.load(Ordering::Acquire) != 0 {
-            // A full queue needs no nudge: the writer checks for lost lines when it has drained it.
-            let _ = self.queue.try_send(Message::Nudge);
+            // A full queue needs no wake: the writer checks for lost lines when it has drained it.
+            let _ = self.queue.try_send(Message::Wake);
         }
         let mut written = self.state.written();
         while !self.state.all_written(*written) {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            if remaining.is_zero() {
                 return;
             }
-            let waited = self.state.advanced.wait_timeout(written, left);
+            let waited = self.state.advanced.wait_timeout(written, remaining);
             written = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }
 
-impl fmt::Debug for Outlet {
+impl fmt::Debug for WriterHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Outlet").field("state", &self.state).finish_non_exhaustive()
+        f.debug_struct("WriterHandle").field("state", &self.state).finish_non_exhaustive()
     }
 }
 
@@ -199,59 +199,59 @@ fn lock(writer: &Mutex<Option<Writer>>) -> MutexGuard<'_, Option<Writer>> {
 struct Writer {
     queue: Receiver<Message>,
     state: Arc<State>,
-    open: OpenBackEnd,
+    open: OpenBackend,
 }
 
 impl Writer {
     /// Writes until all senders are gone. Sleeps while there is nothing to write.
     fn run(self, sandbox: Option<LogSandbox>) {
-        let back_end = (self.open)();
+        let backend = (self.open)();
         if let Some(Err(error)) = sandbox.map(LogSandbox::restrict_further) {
-            warn!(%error, "the log's thread may do more than it should");
+            warn!(%error, "the sandbox of the log thread could not be tightened");
         }
         loop {
             let message = match self.queue.try_recv() {
                 Ok(message) => message,
                 Err(TryRecvError::Empty) => {
-                    report_lost(&self.state, &back_end);
+                    report_lost(&self.state, &backend);
                     let Ok(message) = self.queue.recv() else { return };
                     message
                 }
-                Err(TryRecvError::Disconnected) => return report_lost(&self.state, &back_end),
+                Err(TryRecvError::Disconnected) => return report_lost(&self.state, &backend),
             };
-            write(&self.state, &back_end, message);
+            write(&self.state, &backend, message);
         }
     }
 
     /// Writes the queued lines, until `deadline`.
     fn drain(self, deadline: Instant) {
-        let back_end = (self.open)();
+        let backend = (self.open)();
         while Instant::now() < deadline {
-            let Ok(message) = self.queue.try_recv() else { return report_lost(&self.state, &back_end) };
-            write(&self.state, &back_end, message);
+            let Ok(message) = self.queue.try_recv() else { return report_lost(&self.state, &backend) };
+            write(&self.state, &backend, message);
         }
     }
 }
 
-fn write(state: &State, back_end: &BackEnd, message: Message) {
+fn write(state: &State, backend: &Backend, message: Message) {
     if let Message::Line(record) = message {
-        back_end.set_moment(record.time);
-        record.replay(&back_end.dispatch);
+        backend.set_event_time(record.time);
+        record.replay(&backend.dispatch);
         *state.written() += 1;
         state.advanced.notify_all();
     }
 }
 
-/// Logs the number of lines that were lost. Directly to the back end: this line must not be lost
+/// Logs the number of lines that were lost. Directly to the backend: this line must not be lost
 /// itself.
-fn report_lost(state: &State, back_end: &BackEnd) {
+fn report_lost(state: &State, backend: &Backend) {
     let lost = state.lost.load(Ordering::Acquire);
     if lost == 0 {
         return;
     }
-    back_end.set_moment(SystemTime::now());
-    dispatcher::with_default(&back_end.dispatch, || {
-        warn!(lost, "{lost} log lines were lost: whatever reads the log is too slow or stalled");
+    backend.set_event_time(SystemTime::now());
+    dispatcher::with_default(&backend.dispatch, || {
+        warn!(lost, "{lost} log lines were lost: the reader of the log is too slow or stalled");
     });
     state.lost.fetch_sub(lost, Ordering::AcqRel);
     // Under the lock, because a waiter that has just checked would miss it.

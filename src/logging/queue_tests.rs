@@ -15,9 +15,9 @@ impl Capturing {
         self.0.lock().unwrap().clone()
     }
 
-    fn back_end(&self) -> impl FnOnce() -> BackEnd + Send + 'static {
+    fn backend(&self) -> impl FnOnce() -> Backend + Send + 'static {
         let this = self.clone();
-        move || BackEnd::new(Dispatch::new(this))
+        move || Backend::new(Dispatch::new(this))
     }
 }
 
@@ -82,7 +82,7 @@ impl Subscriber for Capturing {
     fn exit(&self, _: &span::Id) {}
 }
 
-/// A back end that signals each event and then waits for permission to continue.
+/// A backend that signals each event and then waits for permission to continue.
 struct Stalling {
     arrived: mpsc::SyncSender<()>,
     pass: Mutex<mpsc::Receiver<()>>,
@@ -112,18 +112,18 @@ struct Stall {
     capturing: Capturing,
     arrived: mpsc::Receiver<()>,
     pass: mpsc::Sender<()>,
-    front: Front,
-    outlet: Outlet,
+    subscriber: QueueSubscriber,
+    writer: WriterHandle,
 }
 
 fn stalling(lines: usize) -> Stall {
     let capturing = Capturing::default();
     let (arrived_in, arrived) = sync_channel(1000);
     let (pass, pass_out) = mpsc::channel();
-    let back_end = Stalling { arrived: arrived_in, pass: Mutex::new(pass_out), then: capturing.clone() };
-    let (front, outlet) =
-        super::new(LevelFilter::TRACE, lines, move || BackEnd::new(Dispatch::new(back_end)));
-    Stall { capturing, arrived, pass, front, outlet }
+    let backend = Stalling { arrived: arrived_in, pass: Mutex::new(pass_out), then: capturing.clone() };
+    let (subscriber, writer) =
+        super::new(LevelFilter::TRACE, lines, move || Backend::new(Dispatch::new(backend)));
+    Stall { capturing, arrived, pass, subscriber, writer }
 }
 
 const LONG: Duration = Duration::from_secs(20);
@@ -136,8 +136,8 @@ fn every_type_of_value_arrives_unchanged() {
     let outer = Outer("x".parse::<u8>().unwrap_err());
 
     let capturing = Capturing::default();
-    let (front, mut outlet) = super::new(LevelFilter::TRACE, 16, capturing.back_end());
-    subscriber::with_default(front, || {
+    let (subscriber, mut writer) = super::new(LevelFilter::TRACE, 16, capturing.backend());
+    subscriber::with_default(subscriber, || {
         info!(text = "a \"b\"", shown = %"c d", debugged = ?Some("e"), "message {}", 1);
         debug!(small = -1_i64, big = u64::MAX, narrow = 7_u8, huge = i128::MIN, huger = u128::MAX);
         error!(
@@ -149,7 +149,7 @@ fn every_type_of_value_arrives_unchanged() {
         info!(there = Some(1_u64), absent = None::<u64>, empty = tracing::field::Empty, r#type = "raw");
         info!("");
     });
-    outlet.flush(LONG);
+    writer.flush(LONG);
     let failure = "failure:error:outer|Outer(ParseIntError { kind: InvalidDigit })|\
                    Some(\"invalid digit found in string\")";
     assert_eq!(
@@ -173,19 +173,19 @@ fn every_type_of_value_arrives_unchanged() {
 #[test]
 fn lines_keep_their_order_before_and_after_the_writer_starts() {
     let capturing = Capturing::default();
-    let (front, mut outlet) = super::new(LevelFilter::INFO, 1024, capturing.back_end());
-    subscriber::with_default(front, || {
+    let (subscriber, mut writer) = super::new(LevelFilter::INFO, 1024, capturing.backend());
+    subscriber::with_default(subscriber, || {
         for number in 0..500_u64 {
             info!(number);
         }
         assert!(capturing.events().is_empty(), "nobody writes yet");
-        outlet.start(None).unwrap();
-        outlet.start(None).unwrap();
+        writer.start(None).unwrap();
+        writer.start(None).unwrap();
         for number in 500..1000_u64 {
             info!(number);
         }
         debug!("filtered");
-        outlet.flush(LONG);
+        writer.flush(LONG);
     });
     let expected: Vec<_> = (0..1000).map(|number| format!("INFO number:u64:{number}")).collect();
     assert_eq!(capturing.events(), expected);
@@ -193,10 +193,10 @@ fn lines_keep_their_order_before_and_after_the_writer_starts() {
 
 #[test]
 fn a_full_queue_counts_the_lost_and_never_blocks() {
-    let Stall { capturing, arrived, pass, front, mut outlet } = stalling(4);
-    outlet.start(None).unwrap();
-    let front = Dispatch::new(front);
-    dispatcher::with_default(&front, || {
+    let Stall { capturing, arrived, pass, subscriber, mut writer } = stalling(4);
+    writer.start(None).unwrap();
+    let subscriber = Dispatch::new(subscriber);
+    dispatcher::with_default(&subscriber, || {
         info!(number = 0_u64);
         // The writer holds the first line; the queue is empty.
         arrived.recv_timeout(LONG).unwrap();
@@ -206,13 +206,13 @@ fn a_full_queue_counts_the_lost_and_never_blocks() {
         for _ in 0..6 {
             pass.send(()).unwrap();
         }
-        outlet.flush(LONG);
+        writer.flush(LONG);
         pass.send(()).unwrap();
         info!("afterwards");
-        outlet.flush(LONG);
+        writer.flush(LONG);
     });
     let mut expected: Vec<_> = (0..5).map(|number| format!("INFO number:u64:{number}")).collect();
-    let lost = "96 log lines were lost: whatever reads the log is too slow or stalled";
+    let lost = "96 log lines were lost: the reader of the log is too slow or stalled";
     expected.push(format!("WARN message:debug:{lost} lost:u64:96"));
     expected.push("INFO message:debug:afterwards".to_owned());
     assert_eq!(capturing.events(), expected);
@@ -221,9 +221,9 @@ fn a_full_queue_counts_the_lost_and_never_blocks() {
 #[test]
 fn lines_lost_before_the_writer_started_are_told() {
     let capturing = Capturing::default();
-    let (front, mut outlet) = super::new(LevelFilter::INFO, 2, capturing.back_end());
-    subscriber::with_default(front, || (0..5_u64).for_each(|number| info!(number)));
-    outlet.flush(LONG);
+    let (subscriber, mut writer) = super::new(LevelFilter::INFO, 2, capturing.backend());
+    subscriber::with_default(subscriber, || (0..5_u64).for_each(|number| info!(number)));
+    writer.flush(LONG);
     let events = capturing.events();
     assert_eq!(events.len(), 3, "{events:?}");
     assert!(events[2].starts_with("WARN message:debug:3 log lines were lost"), "{events:?}");
@@ -232,13 +232,13 @@ fn lines_lost_before_the_writer_started_are_told() {
 #[test]
 fn a_stalled_back_end_does_not_hold_flush_beyond_its_timeout() {
     for started in [true, false] {
-        let Stall { capturing, arrived, pass, front, mut outlet } = stalling(4);
+        let Stall { capturing, arrived, pass, subscriber, mut writer } = stalling(4);
         if started {
-            outlet.start(None).unwrap();
+            writer.start(None).unwrap();
         }
-        subscriber::with_default(front, || (0..10_u64).for_each(|number| info!(number)));
+        subscriber::with_default(subscriber, || (0..10_u64).for_each(|number| info!(number)));
         let start = Instant::now();
-        outlet.flush(Duration::from_millis(50));
+        writer.flush(Duration::from_millis(50));
         let took = start.elapsed();
         assert!(took >= Duration::from_millis(50) && took < Duration::from_secs(10), "{took:?}");
         assert!(capturing.events().is_empty());
@@ -250,19 +250,19 @@ fn a_stalled_back_end_does_not_hold_flush_beyond_its_timeout() {
 #[test]
 fn nothing_to_write_needs_no_time() {
     let capturing = Capturing::default();
-    let (front, mut outlet) = super::new(LevelFilter::OFF, 4, capturing.back_end());
-    subscriber::with_default(front, || error!("off"));
-    outlet.flush(LONG);
-    outlet.flush(Duration::ZERO);
+    let (subscriber, mut writer) = super::new(LevelFilter::OFF, 4, capturing.backend());
+    subscriber::with_default(subscriber, || error!("off"));
+    writer.flush(LONG);
+    writer.flush(Duration::ZERO);
     assert!(capturing.events().is_empty());
 }
 
 #[test]
 fn a_writer_that_the_kernel_refused_drains_in_place() {
     let capturing = Capturing::default();
-    let (front, outlet) = super::new(LevelFilter::INFO, 4, capturing.back_end());
-    subscriber::with_default(front, || (0..6_u64).for_each(|number| info!(number)));
-    let writer = lock(&outlet.writer).take().unwrap();
+    let (subscriber, writer) = super::new(LevelFilter::INFO, 4, capturing.backend());
+    subscriber::with_default(subscriber, || (0..6_u64).for_each(|number| info!(number)));
+    let writer = lock(&writer.writer).take().unwrap();
     writer.drain(Instant::now() + LONG);
     assert_eq!(capturing.events().len(), 5);
 }

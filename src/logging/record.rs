@@ -16,11 +16,11 @@ pub(super) struct Record {
     pub(super) time: SystemTime,
     /// One slot per field, in the order of the metadata's fields; empty where the event has no
     /// value.
-    values: Vec<Option<Owned>>,
+    values: Vec<Option<OwnedValue>>,
 }
 
 #[derive(Debug)]
-enum Owned {
+enum OwnedValue {
     I64(i64),
     U64(u64),
     I128(i128),
@@ -45,15 +45,15 @@ impl Record {
         Self { metadata, time, values: capture.values }
     }
 
-    /// Replays the event on `back_end`.
-    pub(super) fn replay(&self, back_end: &Dispatch) {
-        let owned: Vec<_> = self.values.iter().map(|value| value.as_ref().map(Owned::value)).collect();
+    /// Replays the event on `backend`.
+    pub(super) fn replay(&self, backend: &Dispatch) {
+        let owned: Vec<_> = self.values.iter().map(|value| value.as_ref().map(OwnedValue::value)).collect();
         let values: Vec<_> = owned.iter().map(Option::as_deref).collect();
-        back_end.event(&Event::new(self.metadata, &self.metadata.fields().value_set_all(&values)));
+        backend.event(&Event::new(self.metadata, &self.metadata.fields().value_set_all(&values)));
     }
 }
 
-impl Owned {
+impl OwnedValue {
     fn value(&self) -> Box<dyn Value + '_> {
         match self {
             Self::I64(value) => Box::new(*value),
@@ -74,11 +74,11 @@ impl Owned {
 }
 
 struct Capture {
-    values: Vec<Option<Owned>>,
+    values: Vec<Option<OwnedValue>>,
 }
 
 impl Capture {
-    fn put(&mut self, field: &Field, value: Owned) {
+    fn put(&mut self, field: &Field, value: OwnedValue) {
         if let Some(slot) = self.values.get_mut(field.index()) {
             *slot = Some(value);
         }
@@ -87,43 +87,43 @@ impl Capture {
 
 impl Visit for Capture {
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.put(field, Owned::F64(value));
+        self.put(field, OwnedValue::F64(value));
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.put(field, Owned::I64(value));
+        self.put(field, OwnedValue::I64(value));
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.put(field, Owned::U64(value));
+        self.put(field, OwnedValue::U64(value));
     }
 
     fn record_i128(&mut self, field: &Field, value: i128) {
-        self.put(field, Owned::I128(value));
+        self.put(field, OwnedValue::I128(value));
     }
 
     fn record_u128(&mut self, field: &Field, value: u128) {
-        self.put(field, Owned::U128(value));
+        self.put(field, OwnedValue::U128(value));
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.put(field, Owned::Bool(value));
+        self.put(field, OwnedValue::Bool(value));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.put(field, Owned::Str(value.into()));
+        self.put(field, OwnedValue::Str(value.into()));
     }
 
     fn record_bytes(&mut self, field: &Field, value: &[u8]) {
-        self.put(field, Owned::Bytes(value.into()));
+        self.put(field, OwnedValue::Bytes(value.into()));
     }
 
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
-        self.put(field, Owned::Error(Box::new(ErrorText::copy(value, MAX_SOURCES))));
+        self.put(field, OwnedValue::Error(Box::new(ErrorText::copy(value, MAX_SOURCES))));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.put(field, Owned::Formatted(format!("{value:?}").into()));
+        self.put(field, OwnedValue::Formatted(format!("{value:?}").into()));
     }
 }
 

@@ -20,28 +20,28 @@ use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::fmt::{FormatFields, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt as _;
 
-use super::queue::BackEnd;
+use super::queue::Backend;
 
 /// Returns true if stderr is a terminal and `NO_COLOR` is not set.
 pub(super) fn colour() -> bool {
     io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// Creates a back end that writes text lines to `out`.
-pub(super) fn back_end<W>(level: LevelFilter, colour: bool, out: W) -> BackEnd
+/// Creates a backend that writes text lines to `out`.
+pub(super) fn backend<W>(level: LevelFilter, colour: bool, out: W) -> Backend
 where
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
-    let moment = Arc::<AtomicU64>::default();
+    let event_time = Arc::<AtomicU64>::default();
     let layer = tracing_subscriber::fmt::layer()
         .with_ansi(colour)
         .with_target(false)
-        .with_timer(EventTime(Arc::clone(&moment)))
+        .with_timer(EventTime(Arc::clone(&event_time)))
         .fmt_fields(Fields)
         .with_writer(out)
         // It would report errors on stderr, which is what just failed, and panic there.
         .log_internal_errors(false);
-    BackEnd::with_moment(Dispatch::new(Registry::default().with(level).with(layer)), moment)
+    Backend::with_event_time(Dispatch::new(Registry::default().with(level).with(layer)), event_time)
 }
 
 /// Stderr without the standard library's lock: a writer that is blocked on a full pipe holds the
@@ -179,7 +179,7 @@ struct Escaping<W>(W);
 impl<W: fmt::Write> fmt::Write for Escaping<W> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let mut rest = text;
-        while let Some(at) = rest.find(forges) {
+        while let Some(at) = rest.find(is_unsafe) {
             let (plain, tail) = rest.split_at(at);
             self.0.write_str(plain)?;
             let mut characters = tail.chars();
@@ -192,7 +192,7 @@ impl<W: fmt::Write> fmt::Write for Escaping<W> {
     }
 }
 
-fn forges(character: char) -> bool {
+fn is_unsafe(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
@@ -223,9 +223,10 @@ mod tests {
     fn written(level: LevelFilter, colour: bool, log: impl FnOnce()) -> String {
         let buffer = Buffer::default();
         let out = buffer.clone();
-        let (front, mut outlet) = queue::new(level, 16, move || back_end(level, colour, move || out.clone()));
-        tracing::subscriber::with_default(front, log);
-        outlet.flush(std::time::Duration::from_secs(10));
+        let (subscriber, mut writer) =
+            queue::new(level, 16, move || backend(level, colour, move || out.clone()));
+        tracing::subscriber::with_default(subscriber, log);
+        writer.flush(std::time::Duration::from_secs(10));
         String::from_utf8(buffer.0.lock().unwrap().clone()).unwrap()
     }
 
