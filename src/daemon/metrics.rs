@@ -15,7 +15,7 @@ use super::core::Core;
 use super::mode::Mode;
 use super::shared::Shared;
 use super::token::SockId;
-use crate::metrics::{Process, Sample, WorkerSample};
+use crate::metrics::{ProcessReader, Sample, WorkerSample};
 use crate::net::timer::now;
 use crate::net::udp::UdpSocket;
 use wontun_packet::DropReason;
@@ -38,7 +38,7 @@ pub(super) struct Observer {
 
 impl<M: Mode> Shared<M> {
     /// Takes a sample.
-    pub(super) fn sample(&self, observer: &mut Observer, process: &Process) -> Sample {
+    pub(super) fn sample(&self, observer: &mut Observer, process: &ProcessReader) -> Sample {
         let mut sample = Sample { mode: M::NAME, ..Sample::default() };
         let mut sockets = Vec::with_capacity(64);
         let mut longest = Duration::ZERO;

@@ -24,7 +24,7 @@ use crate::control::health::HealthListener;
 use crate::exit::ExitCode as _;
 use crate::logging::{self, Logging};
 use crate::messages::{BaseSocket, FromTunnel, LogConfig, MetricsConfig, ModeConfig, ToTunnel, TunnelConfig};
-use crate::metrics::{Metrics, MetricsListener};
+use crate::metrics::{MetricsListener, MetricsServer};
 use crate::net::tun::Tun;
 use crate::process::{Channel, ChannelError, prepare_helper};
 use crate::sandbox::{FeatureState, Sandbox, SandboxStatus};
@@ -125,10 +125,10 @@ fn start_and_run(
     }
 }
 
-fn serve_metrics(settings: MetricsConfig, socket: OwnedFd) -> Result<Metrics, DaemonError> {
+fn serve_metrics(settings: MetricsConfig, socket: OwnedFd) -> Result<MetricsServer, DaemonError> {
     let hosts = settings.hosts.iter().map(|host| host.parse()).collect::<Result<_, _>>();
     let listener = MetricsListener::from_fd(socket, settings.address);
-    Ok(Metrics::new(listener, hosts.map_err(|_| DaemonError::UnexpectedMessage)?)?)
+    Ok(MetricsServer::new(listener, hosts.map_err(|_| DaemonError::UnexpectedMessage)?)?)
 }
 
 /// Receives configuration and descriptors until the start is complete.
@@ -210,7 +210,7 @@ const fn level_filter(level: u8) -> LevelFilter {
 fn run<M: Receive>(
     mut device: Daemon<M>,
     messages: Vec<(ToTunnel, Vec<OwnedFd>)>,
-    metrics: Option<Metrics>,
+    metrics: Option<MetricsServer>,
     is_sandboxed: bool,
     logging: Option<&mut Logging>,
 ) -> Result<(), DaemonError> {

@@ -17,7 +17,7 @@ use super::shared::Shared;
 use super::token::Token;
 use super::worker::Worker;
 use crate::messages::{FromTunnel, ToTunnel};
-use crate::metrics::{Metrics, Process};
+use crate::metrics::{MetricsServer, ProcessReader};
 use crate::net::tun::Tun;
 
 /// Stack size of each worker but the first, in bytes.
@@ -28,7 +28,7 @@ const STACK: usize = 512 * 1024;
 pub struct Daemon<M: Mode> {
     shared: Arc<Shared<M>>,
     workers: Vec<Worker<M>>,
-    metrics: Option<Metrics>,
+    metrics: Option<MetricsServer>,
 }
 
 impl<M: Receive> Daemon<M> {
@@ -53,7 +53,7 @@ impl<M: Receive> Daemon<M> {
     }
 
     /// Serves metrics while the tunnel runs.
-    pub fn set_metrics(&mut self, metrics: Metrics) {
+    pub fn set_metrics(&mut self, metrics: MetricsServer) {
         self.metrics = Some(metrics);
     }
 
@@ -103,7 +103,7 @@ impl<M: Receive> Daemon<M> {
             }
             let result = run_to_end(shared, first);
             shared.end();
-            metrics.inspect(|metrics| metrics.end());
+            metrics.inspect(|metrics| metrics.shut_down());
             result
         });
         match result {
@@ -116,9 +116,9 @@ impl<M: Receive> Daemon<M> {
 }
 
 /// Serves metrics. Errors and panics do not affect the tunnel.
-fn serve_metrics<M: Mode>(shared: &Shared<M>, metrics: &Metrics) {
+fn serve_metrics<M: Mode>(shared: &Shared<M>, metrics: &MetricsServer) {
     let mut observer = Observer::default();
-    let sample = |process: &Process| shared.sample(&mut observer, process);
+    let sample = |process: &ProcessReader| shared.sample(&mut observer, process);
     let error = match catch_unwind(AssertUnwindSafe(|| metrics.serve(sample))) {
         Ok(Ok(())) => return,
         Ok(Err(error)) => error,

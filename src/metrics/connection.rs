@@ -14,16 +14,16 @@ use super::request::{self, MAX_HEAD};
 use wontun_proto::time::Instant;
 
 /// Timeout for a request.
-const REQUEST: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Timeout for an answer: Prometheus waits ten seconds by default.
-const ANSWER: Duration = Duration::from_secs(30);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Timeout for the client's end of the connection. Closing it while the client still sends could
 /// lose the answer.
-const GOODBYE: Duration = Duration::from_secs(1);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Maximum number of bytes that are read and discarded meanwhile.
-const MAX_REST: usize = 64 * 1024;
+const MAX_DISCARDED: usize = 64 * 1024;
 /// Length of the pieces of text generated at once, in bytes.
-const PIECE: usize = 16 * 1024;
+const CHUNK_SIZE: usize = 16 * 1024;
 
 /// A connection.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub(super) struct Connection {
     /// Time at which the connection ends at the latest.
     pub(super) deadline: Instant,
     /// Time of the last read or write.
-    pub(super) touched: Instant,
+    pub(super) last_active: Instant,
 }
 
 #[derive(Debug)]
@@ -47,14 +47,14 @@ enum State {
         rest: Option<(Exposition, bool)>,
     },
     /// Number of bytes that may still be received.
-    Ending(usize),
+    Closing(usize),
 }
 
 /// Result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     Open,
-    Over,
+    Closed,
 }
 
 impl Connection {
@@ -64,13 +64,18 @@ impl Connection {
     /// An error of the system.
     pub(super) fn new(stream: TcpStream, now: Instant) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
-        Ok(Self { stream, state: State::Reading(Vec::new()), deadline: now + REQUEST, touched: now })
+        Ok(Self {
+            stream,
+            state: State::Reading(Vec::new()),
+            deadline: now + REQUEST_TIMEOUT,
+            last_active: now,
+        })
     }
 
     /// Returns the event to wait for.
     pub(super) const fn interest(&self) -> PollFlags {
         match self.state {
-            State::Reading(_) | State::Ending(_) => PollFlags::POLLIN,
+            State::Reading(_) | State::Closing(_) => PollFlags::POLLIN,
             State::Writing { .. } => PollFlags::POLLOUT,
         }
     }
@@ -86,14 +91,14 @@ impl Connection {
         let result = match &self.state {
             State::Reading(_) => self.read(now, hosts, expose),
             State::Writing { .. } => self.write(now),
-            State::Ending(left) => self.end(*left),
+            State::Closing(remaining) => self.end(*remaining),
         };
         match result {
             Ok(step) => step,
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
                 Step::Open
             }
-            Err(_) => Step::Over,
+            Err(_) => Step::Closed,
         }
     }
 
@@ -108,14 +113,14 @@ impl Connection {
         let room = piece.len().min(MAX_HEAD - bytes.len());
         let length = self.stream.read(piece.get_mut(..room).unwrap_or_default())?;
         if length == 0 {
-            return Ok(Step::Over);
+            return Ok(Step::Closed);
         }
         bytes.extend_from_slice(piece.get(..length).unwrap_or_default());
-        self.touched = now;
+        self.last_active = now;
         if let Some(request) = request::parse(bytes, hosts) {
-            self.deadline = now + ANSWER;
-            let rest = request.wants_metrics().then(|| (expose(), request.takes_chunks));
-            self.state = State::Writing { piece: request.answer(), sent: 0, rest };
+            self.deadline = now + RESPONSE_TIMEOUT;
+            let rest = request.wants_metrics().then(|| (expose(), request.accepts_chunks));
+            self.state = State::Writing { piece: request.response(), sent: 0, rest };
         }
         Ok(Step::Open)
     }
@@ -132,24 +137,24 @@ impl Connection {
                 }
                 None => {
                     self.stream.shutdown(Shutdown::Write)?;
-                    self.state = State::Ending(MAX_REST);
-                    self.deadline = self.deadline.min(now + GOODBYE);
+                    self.state = State::Closing(MAX_DISCARDED);
+                    self.deadline = self.deadline.min(now + CLOSE_TIMEOUT);
                     return Ok(Step::Open);
                 }
             }
         }
         *sent += self.stream.write(piece.get(*sent..).unwrap_or_default())?;
-        self.touched = now;
+        self.last_active = now;
         Ok(Step::Open)
     }
 
-    fn end(&mut self, left: usize) -> io::Result<Step> {
+    fn end(&mut self, remaining: usize) -> io::Result<Step> {
         let mut piece = [0; 4096];
         match self.stream.read(&mut piece)? {
-            0 => Ok(Step::Over),
-            length if length >= left => Ok(Step::Over),
+            0 => Ok(Step::Closed),
+            length if length >= remaining => Ok(Step::Closed),
             length => {
-                self.state = State::Ending(left - length);
+                self.state = State::Closing(remaining - length);
                 Ok(Step::Open)
             }
         }
@@ -158,8 +163,8 @@ impl Connection {
 
 /// Generates the next piece. Returns true if more follow.
 fn next(text: &mut Exposition, in_chunks: bool, piece: &mut Vec<u8>) -> bool {
-    let mut body = String::with_capacity(PIECE + PIECE / 4);
-    let has_more = text.write(&mut body, PIECE);
+    let mut body = String::with_capacity(CHUNK_SIZE + CHUNK_SIZE / 4);
+    let has_more = text.write(&mut body, CHUNK_SIZE);
     piece.clear();
     if in_chunks {
         // an empty chunk would end the body

@@ -46,9 +46,9 @@ impl FromStr for HostName {
 
 /// Classification of a request's host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Host {
+pub(super) enum HostCheck {
     /// This server.
-    Own,
+    Accepted,
     /// A name that is not accepted.
     Foreign,
     /// The header is malformed.
@@ -66,21 +66,29 @@ impl HostNames {
 
     /// Classifies the value of a `Host` field. Any address is accepted, even one translated by NAT:
     /// a page loaded from elsewhere cannot have an address as its name.
-    pub(super) fn classify(&self, value: &[u8]) -> Host {
-        let Ok(value) = std::str::from_utf8(value) else { return Host::Malformed };
+    pub(super) fn classify(&self, value: &[u8]) -> HostCheck {
+        let Ok(value) = std::str::from_utf8(value) else { return HostCheck::Malformed };
         let (host, port) = match value.trim().rsplit_once(':') {
             Some((host, port)) if !port.contains(']') => (host, port),
             _ => (value.trim(), ""),
         };
         if !port.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Host::Malformed;
+            return HostCheck::Malformed;
         }
         if let Some(address) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-            return if address.parse::<Ipv6Addr>().is_ok() { Host::Own } else { Host::Malformed };
+            return if address.parse::<Ipv6Addr>().is_ok() {
+                HostCheck::Accepted
+            } else {
+                HostCheck::Malformed
+            };
         }
-        let Ok(name) = host.parse::<HostName>() else { return Host::Malformed };
+        let Ok(name) = host.parse::<HostName>() else { return HostCheck::Malformed };
         let is_address = host.parse::<std::net::Ipv4Addr>().is_ok();
-        if is_address || name.0 == "localhost" || self.0.contains(&name) { Host::Own } else { Host::Foreign }
+        if is_address || name.0 == "localhost" || self.0.contains(&name) {
+            HostCheck::Accepted
+        } else {
+            HostCheck::Foreign
+        }
     }
 }
 
@@ -103,7 +111,7 @@ mod tests {
             "vpn.example:9586",
             "Vpn.Example.",
         ] {
-            assert_eq!(names.classify(own.as_bytes()), Host::Own, "{own}");
+            assert_eq!(names.classify(own.as_bytes()), HostCheck::Accepted, "{own}");
         }
         for foreign in [
             "evil.example",
@@ -114,7 +122,7 @@ mod tests {
             "0x7f.1",
             "wontun",
         ] {
-            assert_eq!(names.classify(foreign.as_bytes()), Host::Foreign, "{foreign}");
+            assert_eq!(names.classify(foreign.as_bytes()), HostCheck::Foreign, "{foreign}");
         }
         for malformed in [
             "",
@@ -130,16 +138,16 @@ mod tests {
             "[::1]x",
             "a:80:80",
         ] {
-            assert_eq!(names.classify(malformed.as_bytes()), Host::Malformed, "{malformed}");
+            assert_eq!(names.classify(malformed.as_bytes()), HostCheck::Malformed, "{malformed}");
         }
-        assert_eq!(names.classify(b"\xff"), Host::Malformed);
+        assert_eq!(names.classify(b"\xff"), HostCheck::Malformed);
     }
 
     proptest! {
         #[test]
         fn no_other_name_is_this_server(name in "[a-z0-9.-]{0,20}[a-z]") {
             prop_assume!(name != "localhost");
-            prop_assert!(HostNames::default().classify(name.as_bytes()) != Host::Own);
+            prop_assert!(HostNames::default().classify(name.as_bytes()) != HostCheck::Accepted);
         }
     }
 }

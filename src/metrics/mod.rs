@@ -26,6 +26,6 @@ pub use exposition::Exposition;
 pub use family::{FAMILIES, Family, Kind};
 pub use host::{HostName, HostNameError};
 pub use listener::{MetricsError, MetricsListener};
-pub use process::{Process, ProcessSample};
+pub use process::{ProcessReader, ProcessSample};
 pub use sample::{PeerSample, QueueSample, Sample, WorkerSample};
-pub use server::Metrics;
+pub use server::MetricsServer;

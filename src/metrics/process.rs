@@ -30,7 +30,7 @@ pub struct ProcessSample {
 
 /// Sources of a [`ProcessSample`].
 #[derive(Debug)]
-pub struct Process {
+pub struct ProcessReader {
     /// /proc/self/statm, see proc(5): sizes in pages.
     statm: Option<File>,
     /// The list of the devices in this network namespace.
@@ -39,7 +39,7 @@ pub struct Process {
     started: Duration,
 }
 
-impl Process {
+impl ProcessReader {
     /// Opens the files. Must be called at the start.
     pub fn open() -> Self {
         let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn the_process_is_there_and_uses_memory() {
-        let process = Process::open();
+        let process = ProcessReader::open();
         let sample = process.sample("lo");
         let resident = sample.resident.unwrap();
         assert!((100_000..1 << 36).contains(&resident), "{resident}");

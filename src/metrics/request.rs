@@ -1,7 +1,7 @@
 //! Parses requests in HTTP/1.1 or 1.0 (RFC 9112), and formats the heads of answers. Every answer
 //! ends its connection.
 
-use super::host::{Host, HostNames};
+use super::host::{HostCheck, HostNames};
 
 /// Maximum length of a request's head in bytes: Prometheus sends some 300.
 pub(super) const MAX_HEAD: usize = 4096;
@@ -17,7 +17,7 @@ pub(super) struct Request {
     /// True for HEAD: the answer has no body.
     pub(super) is_head: bool,
     /// True if the client supports chunked encoding, with which it can detect a truncated body.
-    pub(super) takes_chunks: bool,
+    pub(super) accepts_chunks: bool,
 }
 
 /// Outcome of a request.
@@ -48,8 +48,8 @@ pub(super) fn parse(bytes: &[u8], hosts: &HostNames) -> Option<Request> {
         Ok(httparse::Status::Complete(_)) => {
             let path = request.path.and_then(|path| path.split('?').next());
             match (host(&request, hosts), request.method, path) {
-                (Host::Malformed, ..) => Status::Bad,
-                (Host::Foreign, ..) => Status::Misdirected,
+                (HostCheck::Malformed, ..) => Status::Bad,
+                (HostCheck::Foreign, ..) => Status::Misdirected,
                 (_, Some("GET" | "HEAD"), Some("/metrics")) => Status::Metrics,
                 (_, Some("GET" | "HEAD"), Some("/")) => Status::Hint,
                 (_, Some("GET" | "HEAD"), _) => Status::NotFound,
@@ -63,31 +63,31 @@ pub(super) fn parse(bytes: &[u8], hosts: &HostNames) -> Option<Request> {
     Some(Request {
         status,
         is_head: request.method == Some("HEAD"),
-        takes_chunks: request.version == Some(1),
+        accepts_chunks: request.version == Some(1),
     })
 }
 
 /// Classifies the host of a request. HTTP/1.1 requires one `Host` field, HTTP/1.0 none; no browser
 /// uses the latter.
-fn host(request: &httparse::Request<'_, '_>, hosts: &HostNames) -> Host {
+fn host(request: &httparse::Request<'_, '_>, hosts: &HostNames) -> HostCheck {
     let mut fields = request.headers.iter().filter(|field| field.name.eq_ignore_ascii_case("host"));
     match (fields.next(), fields.next()) {
         (Some(field), None) => hosts.classify(field.value),
-        (None, _) if request.version == Some(0) => Host::Own,
-        _ => Host::Malformed,
+        (None, _) if request.version == Some(0) => HostCheck::Accepted,
+        _ => HostCheck::Malformed,
     }
 }
 
 impl Request {
     /// Returns the head of the answer, and its body if it is a short text.
-    pub(super) fn answer(self) -> Vec<u8> {
+    pub(super) fn response(self) -> Vec<u8> {
         let (code, kind, body) = match self.status {
             Status::Metrics => ("200 OK", "text/plain; version=0.0.4; charset=utf-8", ""),
             Status::Hint => ("200 OK", "text/plain; charset=utf-8", HINT),
             Status::NotFound => ("404 Not Found", "text/plain; charset=utf-8", HINT),
             Status::Method => ("405 Method Not Allowed", "text/plain; charset=utf-8", "GET or HEAD\n"),
             Status::Misdirected => ("421 Misdirected Request", "text/plain; charset=utf-8", MISDIRECTED),
-            Status::Bad => ("400 Bad Request", "text/plain; charset=utf-8", "not understood\n"),
+            Status::Bad => ("400 Bad Request", "text/plain; charset=utf-8", "invalid request\n"),
             Status::TooLarge => {
                 ("431 Request Header Fields Too Large", "text/plain; charset=utf-8", "too large\n")
             }
@@ -98,7 +98,7 @@ impl Request {
         }
         if self.status != Status::Metrics {
             head += &format!("Content-Length: {}\r\n", body.len());
-        } else if self.takes_chunks {
+        } else if self.accepts_chunks {
             head += "Transfer-Encoding: chunked\r\n";
         }
         head += "\r\n";
@@ -128,9 +128,9 @@ mod tests {
         let request =
             parse(b"GET /metrics HTTP/1.1\r\nHost: [::1]:9586\r\nAccept: */*\r\n\r\n", &HostNames::default());
         let request = request.unwrap();
-        assert_eq!(request, Request { status: Status::Metrics, is_head: false, takes_chunks: true });
+        assert_eq!(request, Request { status: Status::Metrics, is_head: false, accepts_chunks: true });
         let request = parse(b"HEAD /metrics?debug=1 HTTP/1.0\r\n\r\n", &HostNames::default()).unwrap();
-        assert_eq!(request, Request { status: Status::Metrics, is_head: true, takes_chunks: false });
+        assert_eq!(request, Request { status: Status::Metrics, is_head: true, accepts_chunks: false });
         assert_eq!(status("GET / HTTP/1.1\r\nHost: 10.0.0.1\r\n\r\n"), Some(Status::Hint));
         for path in ["/metrics/", "/../etc/passwd", "*", "//metrics"] {
             assert_eq!(status(&format!("GET {path} HTTP/1.0\r\n\r\n")), Some(Status::NotFound), "{path}");
@@ -172,7 +172,7 @@ mod tests {
     fn answers_say_how_long_they_are() {
         let answer = |text: &str| {
             let text = text.replace("\r\n\r\n", "\r\nHost: localhost\r\n\r\n");
-            String::from_utf8(parse(text.as_bytes(), &HostNames::default()).unwrap().answer()).unwrap()
+            String::from_utf8(parse(text.as_bytes(), &HostNames::default()).unwrap().response()).unwrap()
         };
         let hint = answer("GET / HTTP/1.1\r\n\r\n");
         assert!(
@@ -190,7 +190,7 @@ mod tests {
         #[test]
         fn no_bytes_do_harm(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             if let Some(request) = parse(&bytes, &HostNames::default()) {
-                prop_assert!(request.answer().starts_with(b"HTTP/1.1 "));
+                prop_assert!(request.response().starts_with(b"HTTP/1.1 "));
             }
         }
     }

@@ -11,49 +11,49 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::connection::{Connection, Step};
 use super::host::HostNames;
-use super::{Exposition, HostName, MetricsError, MetricsListener, Process, Sample};
+use super::{Exposition, HostName, MetricsError, MetricsListener, ProcessReader, Sample};
 use crate::net::timer::now;
 use wontun_proto::time::Instant;
 
 /// Maximum number of connections. A further one closes the one that has been idle the longest.
 const MAX_CONNECTIONS: usize = 16;
 /// Number of connections accepted per turn: existing ones are served first.
-const ACCEPTS: usize = 4;
+const MAX_ACCEPTS: usize = 4;
 /// Age up to which a sample is reused, so that clients cannot cause samples without limit.
-const FRESH: Duration = Duration::from_millis(500);
+const MAX_SAMPLE_AGE: Duration = Duration::from_millis(500);
 /// Ratio of idle time to busy time of the thread.
-const REST: u32 = 4;
+const IDLE_RATIO: u32 = 4;
 /// Minimum length of an idle period; shorter ones are added up.
-const LEAST_REST: Duration = Duration::from_millis(1);
+const MIN_IDLE: Duration = Duration::from_millis(1);
 /// Delay after accepting a connection failed, for example for lack of descriptors.
-const PAUSE: Duration = Duration::from_millis(100);
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
 /// The metrics server, which runs in [`Self::serve`].
 #[derive(Debug)]
-pub struct Metrics {
+pub struct MetricsServer {
     listener: MetricsListener,
-    process: Process,
+    process: ProcessReader,
     hosts: HostNames,
-    end: EventFd,
+    shutdown: EventFd,
 }
 
 /// State of the event loop.
-struct Server<F> {
+struct State<F> {
     sample: F,
     last: Option<(Instant, Exposition)>,
     connections: Vec<Connection>,
     /// Time before which no connection is accepted.
-    pause: Instant,
+    accept_after: Instant,
 }
 
 /// Descriptors that are ready.
-struct Woken {
-    end: bool,
+struct Ready {
+    shutdown: bool,
     listener: bool,
     connections: Vec<bool>,
 }
 
-impl Metrics {
+impl MetricsServer {
     /// Opens everything else needed to serve on `listener`, which the sandbox would forbid later.
     /// Requests may have any address, `localhost` or one of `hosts` as their host.
     ///
@@ -61,9 +61,9 @@ impl Metrics {
     /// [`MetricsError`], with the remedy.
     pub fn new(listener: MetricsListener, hosts: Vec<HostName>) -> Result<Self, MetricsError> {
         let address = listener.address();
-        let end = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)
+        let shutdown = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)
             .map_err(|error| MetricsError::Other { address, source: error.into() })?;
-        Ok(Self { listener, process: Process::open(), hosts: HostNames::new(hosts), end })
+        Ok(Self { listener, process: ProcessReader::open(), hosts: HostNames::new(hosts), shutdown })
     }
 
     /// Returns the listening socket.
@@ -72,62 +72,62 @@ impl Metrics {
     }
 
     /// Makes [`Self::serve`] return.
-    pub fn end(&self) {
+    pub fn shut_down(&self) {
         // the counter cannot reach its maximum, at which the write would fail
-        let _ = self.end.write(1);
+        let _ = self.shutdown.write(1);
     }
 
-    /// Serves requests until [`Self::end`] is called; `sample` takes a sample of the tunnel.
+    /// Serves requests until [`Self::shut_down`] is called; `sample` takes a sample of the tunnel.
     ///
     /// # Errors
     /// An error of the system, of calls that never fail on a healthy one.
-    pub fn serve(&self, mut sample: impl FnMut(&Process) -> Sample) -> io::Result<()> {
-        let mut server = Server {
+    pub fn serve(&self, mut sample: impl FnMut(&ProcessReader) -> Sample) -> io::Result<()> {
+        let mut server = State {
             sample: || sample(&self.process),
             last: None,
             connections: Vec::with_capacity(MAX_CONNECTIONS),
-            pause: Instant::default(),
+            accept_after: Instant::default(),
         };
-        let mut rest = Duration::ZERO;
+        let mut idle = Duration::ZERO;
         loop {
-            let woken = self.wait(&server)?;
-            if woken.end {
+            let ready = self.wait(&server)?;
+            if ready.shutdown {
                 return Ok(());
             }
             let began = now()?;
-            server.turn(&self.listener, &self.hosts, &woken, began);
-            rest += now()?.since(began) * REST;
-            if rest >= LEAST_REST {
-                if self.is_ended_within(rest)? {
+            server.handle_ready(&self.listener, &self.hosts, &ready, began);
+            idle += now()?.since(began) * IDLE_RATIO;
+            if idle >= MIN_IDLE {
+                if self.is_shut_down_within(idle)? {
                     return Ok(());
                 }
-                rest = Duration::ZERO;
+                idle = Duration::ZERO;
             }
         }
     }
 
-    fn wait<F>(&self, server: &Server<F>) -> io::Result<Woken> {
+    fn wait<F>(&self, server: &State<F>) -> io::Result<Ready> {
         let now = now()?;
-        let takes = if server.pause <= now { PollFlags::POLLIN } else { PollFlags::empty() };
+        let takes = if server.accept_after <= now { PollFlags::POLLIN } else { PollFlags::empty() };
         let mut fds = Vec::with_capacity(2 + MAX_CONNECTIONS);
-        fds.push(PollFd::new(self.end.as_fd(), PollFlags::POLLIN));
+        fds.push(PollFd::new(self.shutdown.as_fd(), PollFlags::POLLIN));
         fds.push(PollFd::new(self.listener.socket.as_fd(), takes));
         fds.extend(server.connections.iter().map(|each| PollFd::new(each.as_fd(), each.interest())));
         let deadlines = server.connections.iter().map(|each| each.deadline);
-        let next = deadlines.chain((server.pause > now).then_some(server.pause)).min();
-        poll_again(&mut fds, next.map(|next| next.since(now)))?;
-        let mut woken = fds.iter().map(|fd| fd.any().unwrap_or(true));
-        let (end, listener) = (woken.next() == Some(true), woken.next() == Some(true));
-        Ok(Woken { end, listener, connections: woken.collect() })
+        let next = deadlines.chain((server.accept_after > now).then_some(server.accept_after)).min();
+        poll_within(&mut fds, next.map(|next| next.since(now)))?;
+        let mut ready = fds.iter().map(|fd| fd.any().unwrap_or(true));
+        let (shutdown, listener) = (ready.next() == Some(true), ready.next() == Some(true));
+        Ok(Ready { shutdown, listener, connections: ready.collect() })
     }
 
-    fn is_ended_within(&self, time: Duration) -> io::Result<bool> {
-        Ok(poll_again(&mut [PollFd::new(self.end.as_fd(), PollFlags::POLLIN)], Some(time))? > 0)
+    fn is_shut_down_within(&self, time: Duration) -> io::Result<bool> {
+        Ok(poll_within(&mut [PollFd::new(self.shutdown.as_fd(), PollFlags::POLLIN)], Some(time))? > 0)
     }
 }
 
 /// Waits for `time`, rounded up to milliseconds; a signal ends it early.
-fn poll_again(fds: &mut [PollFd<'_>], time: Option<Duration>) -> io::Result<usize> {
+fn poll_within(fds: &mut [PollFd<'_>], time: Option<Duration>) -> io::Result<usize> {
     let whole = |time: Duration| i32::try_from(time.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
     let timeout = time.map_or(Ok(PollTimeout::NONE), |time| PollTimeout::try_from(whole(time)));
     match poll(fds, timeout.unwrap_or(PollTimeout::MAX)) {
@@ -137,12 +137,12 @@ fn poll_again(fds: &mut [PollFd<'_>], time: Option<Duration>) -> io::Result<usiz
     }
 }
 
-impl<F: FnMut() -> Sample> Server<F> {
+impl<F: FnMut() -> Sample> State<F> {
     /// Does one step of every ready connection; then accepts more.
-    fn turn(&mut self, listener: &MetricsListener, hosts: &HostNames, woken: &Woken, now: Instant) {
-        let Self { sample, last, connections, pause } = self;
+    fn handle_ready(&mut self, listener: &MetricsListener, hosts: &HostNames, ready: &Ready, now: Instant) {
+        let Self { sample, last, connections, accept_after } = self;
         let mut expose = || match last {
-            Some((taken, text)) if now.since(*taken) < FRESH => text.clone(),
+            Some((taken, text)) if now.since(*taken) < MAX_SAMPLE_AGE => text.clone(),
             _ => {
                 // free the old sample before taking a new one
                 *last = None;
@@ -150,19 +150,19 @@ impl<F: FnMut() -> Sample> Server<F> {
                 last.insert((now, text)).1.clone()
             }
         };
-        let mut ready = woken.connections.iter();
+        let mut flags = ready.connections.iter();
         connections.retain_mut(|each| {
-            let is_ready = ready.next() == Some(&true);
-            !(is_ready && each.step(now, hosts, &mut expose) == Step::Over) && now < each.deadline
+            let is_ready = flags.next() == Some(&true);
+            !(is_ready && each.step(now, hosts, &mut expose) == Step::Closed) && now < each.deadline
         });
-        if !woken.listener {
+        if !ready.listener {
             return;
         }
-        for _ in 0..ACCEPTS {
+        for _ in 0..MAX_ACCEPTS {
             let error = match listener.socket.accept() {
                 Ok((stream, _)) => {
                     if connections.len() >= MAX_CONNECTIONS {
-                        let oldest = (0..).zip(connections.iter()).min_by_key(|(_, each)| each.touched);
+                        let oldest = (0..).zip(connections.iter()).min_by_key(|(_, each)| each.last_active);
                         if let Some((oldest, _)) = oldest {
                             connections.swap_remove(oldest);
                         }
@@ -176,7 +176,7 @@ impl<F: FnMut() -> Sample> Server<F> {
                 io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
                 io::ErrorKind::WouldBlock => return,
                 _ => {
-                    *pause = now + PAUSE;
+                    *accept_after = now + ACCEPT_BACKOFF;
                     return;
                 }
             }

@@ -43,7 +43,7 @@ fn wireguard(peers: u32) -> Sample {
         peer_count: peers as usize,
         queues: Some(QueueSample { handshakes: 1, backlog: 2 }),
         peers: (0..peers).map(peer).collect(),
-        process: Process::open().sample("lo"),
+        process: ProcessReader::open().sample("lo"),
         ..Sample::default()
     };
     sample.totals.add(&counters);
@@ -215,7 +215,8 @@ proptest! {
 /// Runs `test` with a server on loopback, which ends with it.
 fn serving(peers: u32, test: impl FnOnce(SocketAddr, &AtomicUsize)) {
     let metrics =
-        Metrics::new(MetricsListener::open("127.0.0.1:0".parse().unwrap()).unwrap(), Vec::new()).unwrap();
+        MetricsServer::new(MetricsListener::open("127.0.0.1:0".parse().unwrap()).unwrap(), Vec::new())
+            .unwrap();
     let samples = AtomicUsize::new(0);
     thread::scope(|scope| {
         let serve = || {
@@ -228,7 +229,7 @@ fn serving(peers: u32, test: impl FnOnce(SocketAddr, &AtomicUsize)) {
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             test(metrics.listener().address(), &samples);
         }));
-        metrics.end();
+        metrics.shut_down();
         server.join().unwrap().unwrap();
         if let Err(panic) = result {
             std::panic::resume_unwind(panic);
