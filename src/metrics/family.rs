@@ -100,11 +100,7 @@ pub static FAMILIES: &[Family] = &[
             lines.push(&[("device", &sample.tun), ("mode", sample.mode)], true.into());
         }),
     ),
-    gauge(
-        "wontun_device_up",
-        "Whether the TUN device is up: 1 or 0.",
-        Values::One(|sample| some(sample.is_up)),
-    ),
+    gauge("wontun_device_up", "1 if the TUN device is up, else 0.", Values::One(|sample| some(sample.is_up))),
     gauge(
         "wontun_device_mtu_bytes",
         "MTU of the TUN device.",
@@ -115,7 +111,7 @@ pub static FAMILIES: &[Family] = &[
         "Packets to the tunnel that the kernel dropped because the TUN device's queue was full.",
         Values::One(|sample| sample.process.queue_drops.map(Number::Whole)),
     ),
-    gauge("wontun_workers", "Threads that carry packets.", Values::One(|sample| some(sample.workers.len()))),
+    gauge("wontun_workers", "Worker threads.", Values::One(|sample| some(sample.workers.len()))),
     counter(
         "wontun_transmit_bytes_total",
         "Bytes of inner packets from the TUN device to peers.",
@@ -136,65 +132,61 @@ pub static FAMILIES: &[Family] = &[
         "Inner packets from peers to the TUN device.",
         Values::One(|sample| some(sample.totals.rx.packets)),
     ),
-    counter(
-        "wontun_drops_total",
-        "Packets and datagrams that went no further, by reason.",
-        Values::Lines(drops),
-    ),
+    counter("wontun_drops_total", "Dropped packets and datagrams, by reason.", Values::Lines(drops)),
     gauge(
         "wontun_socket_receive_queue_bytes",
-        "Kernel memory of datagrams that wait to be read, in all UDP sockets of a worker.",
+        "Kernel memory of received datagrams not read yet, in all UDP sockets of a worker.",
         Values::Workers(|worker| worker.receive_queue),
     ),
     gauge(
         "wontun_socket_receive_buffer_bytes",
-        "Room for datagrams that wait to be read, in all UDP sockets of a worker.",
+        "Receive buffer size of all UDP sockets of a worker.",
         Values::Workers(|worker| worker.receive_buffer),
     ),
     gauge(
         "wontun_socket_send_queue_bytes",
-        "Kernel memory of datagrams that have not left yet, in all UDP sockets of a worker.",
+        "Kernel memory of datagrams not sent yet, in all UDP sockets of a worker.",
         Values::Workers(|worker| worker.send_queue),
     ),
     gauge(
         "wontun_socket_send_buffer_bytes",
-        "Room for datagrams that have not left yet, in all UDP sockets of a worker.",
+        "Send buffer size of all UDP sockets of a worker.",
         Values::Workers(|worker| worker.send_buffer),
     ),
     counter(
         "wontun_socket_receive_drops_total",
-        "Datagrams that the kernel dropped because a UDP socket of a worker had no room.",
+        "Datagrams that the kernel dropped because the receive buffer of a worker's UDP socket was full.",
         Values::Workers(|worker| worker.receive_drops),
     ),
     gauge(
         "wontun_handshake_queue_messages",
-        "Handshake messages whose turn it is.",
+        "Handshake messages that are processed next.",
         Values::One(|sample| some(sample.queues?.handshakes)),
     ),
     gauge(
         "wontun_handshake_backlog_messages",
-        "Handshake messages beyond their source's share, which wait for a quiet moment.",
+        "Handshake messages beyond the rate limit of their source, processed later.",
         Values::One(|sample| some(sample.queues?.backlog)),
     ),
     gauge("wontun_staged_packets", "Packets that wait for a handshake with their peer.", Values::One(staged)),
     gauge(
         "wontun_peers",
-        "Peers: those that are configured; in plain mode 1 once the other side is known.",
+        "Configured peers; in plain mode 1 once the peer is known.",
         Values::One(|sample| some(sample.peer_count)),
     ),
     gauge(
         "wontun_plain_peer_silence_seconds",
-        "Plain mode: time since the other side was last heard.",
+        "Time since the last datagram from the peer (plain mode).",
         Values::One(|sample| sample.silence.map(Number::Time)),
     ),
     gauge(
         "wontun_peer_has_session",
-        "Whether there is a session with the peer, so that packets can go to it now: 1 or 0.",
+        "1 if there is a session with the peer, so that packets can be sent now, else 0.",
         Values::Peers(|peer| some(peer.has_session)),
     ),
     gauge(
         "wontun_peer_handshake_age_seconds",
-        "Time since a handshake with the peer was last completed; absent if none ever was.",
+        "Time since the last completed handshake with the peer; absent if there was none.",
         Values::Peers(|peer| peer.handshake_age.map(Number::Time)),
     ),
     counter(
@@ -219,12 +211,12 @@ pub static FAMILIES: &[Family] = &[
     ),
     counter(
         "wontun_repairs_total",
-        "State of the host that other programs removed or changed, and that was put back.",
+        "State of the host that other programs removed or changed and that was restored.",
         Values::Lines(repairs),
     ),
     gauge(
         "wontun_host_problems",
-        "State of the host that is missing and cannot be put back, and conditions that other programs do not meet.",
+        "State of the host that is missing and cannot be restored, and unmet conditions.",
         Values::Lines(problems),
     ),
     gauge(
@@ -239,7 +231,7 @@ pub static FAMILIES: &[Family] = &[
     ),
     gauge(
         "process_start_time_seconds",
-        "When the process started, since 1970.",
+        "Start time of the process, since 1970.",
         Values::One(|sample| some(sample.process.started)),
     ),
 ];
