@@ -126,7 +126,7 @@ fn open_and_run(
         Some(PeerAddress::Socket(_)) | None => false,
     };
     let count = options.resolver.len();
-    let resolvers = resolver::Servers::try_from(options.resolver);
+    let resolvers = resolver::NameServers::try_from(options.resolver);
     let resolvers = resolvers.map_err(|_| ConfigError::Resolvers { count, limit: resolver::MAX_SERVERS })?;
     let start = StartOptions {
         confinement,
@@ -227,7 +227,7 @@ fn prepare_kill_switch(
         return Err(ConfigError::NoKillSwitch.into());
     };
     privileges::require_net_admin()?;
-    if resolver::asks_this_host_only(&options.resolver) && !EngagedKillSwitch::is_in_place(&name) {
+    if resolver::has_only_local_servers(&options.resolver) && !EngagedKillSwitch::is_in_place(&name) {
         let pending = PendingKillSwitch::new(name.clone(), wanted);
         return Ok((name, Some(KillSwitchStart::Pending(pending))));
     }

@@ -28,11 +28,11 @@ pub enum ToResolver {
     /// if necessary, and /etc/resolv.conf.
     LookUp {
         /// The name.
-        host: Host,
+        host: QueryHost,
         /// The port of the resulting addresses.
         port: u16,
         /// Name servers to query before those of the system.
-        servers: Servers,
+        servers: NameServers,
     },
 }
 
@@ -42,22 +42,22 @@ pub enum FromResolver {
     /// The process is confined, and answers requests.
     Ready,
     /// The process cannot confine itself, and ends.
-    NotReady(Text),
+    NotReady(ErrorMessage),
     /// The addresses of a name; requests are answered in their order.
     Addresses(Addresses),
     /// The name could not be looked up.
-    Failed(Text),
+    Failed(ErrorMessage),
 }
 
 /// A name, or a literal address without brackets: 1 to [`MAX_HOST`] bytes without a NUL.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String")]
-pub struct Host(String);
+pub struct QueryHost(String);
 
 /// At most [`MAX_SERVERS`] name servers given by the user, in their order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<IpAddr>")]
-pub struct Servers(Vec<IpAddr>);
+pub struct NameServers(Vec<IpAddr>);
 
 /// At most [`MAX_ADDRESSES`] addresses in order of preference.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,7 +67,7 @@ pub struct Addresses(Vec<Address>);
 /// The text of an error, at most [`MAX_TEXT`] bytes long.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String")]
-pub struct Text(String);
+pub struct ErrorMessage(String);
 
 /// Error: a value exceeds its limit, or a host is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -78,7 +78,7 @@ pub struct LimitError {
     limit: usize,
 }
 
-impl TryFrom<String> for Host {
+impl TryFrom<String> for QueryHost {
     type Error = LimitError;
 
     fn try_from(host: String) -> Result<Self, LimitError> {
@@ -90,7 +90,7 @@ impl TryFrom<String> for Host {
     }
 }
 
-impl TryFrom<Vec<IpAddr>> for Servers {
+impl TryFrom<Vec<IpAddr>> for NameServers {
     type Error = LimitError;
 
     fn try_from(servers: Vec<IpAddr>) -> Result<Self, LimitError> {
@@ -114,7 +114,7 @@ impl TryFrom<Vec<Address>> for Addresses {
     }
 }
 
-impl TryFrom<String> for Text {
+impl TryFrom<String> for ErrorMessage {
     type Error = LimitError;
 
     fn try_from(text: String) -> Result<Self, LimitError> {
@@ -126,14 +126,14 @@ impl TryFrom<String> for Text {
     }
 }
 
-impl Host {
+impl QueryHost {
     /// Returns the name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-impl Servers {
+impl NameServers {
     /// Returns the addresses.
     pub fn as_slice(&self) -> &[IpAddr] {
         &self.0
@@ -158,7 +158,7 @@ impl Addresses {
     }
 }
 
-impl Text {
+impl ErrorMessage {
     /// Returns the first [`MAX_TEXT`] bytes of a text.
     pub fn cut(mut text: String) -> Self {
         let end = (0..=MAX_TEXT.min(text.len())).rev().find(|&end| text.is_char_boundary(end));
@@ -181,19 +181,19 @@ mod tests {
     fn what_is_beyond_a_limit_is_no_message() {
         let address = Address::from("[2001:db8::1%7]:9".parse::<SocketAddr>().unwrap());
         let lookup = |host: &str| ToResolver::LookUp {
-            host: Host(host.to_owned()),
+            host: QueryHost(host.to_owned()),
             port: 1,
-            servers: Servers::default(),
+            servers: NameServers::default(),
         };
         let asking = |count| ToResolver::LookUp {
-            host: Host("a".to_owned()),
+            host: QueryHost("a".to_owned()),
             port: 1,
-            servers: Servers(vec![IpAddr::from([192, 0, 2, 53]); count]),
+            servers: NameServers(vec![IpAddr::from([192, 0, 2, 53]); count]),
         };
         assert_eq!(decode::<ToResolver>(&encode(&asking(MAX_SERVERS)).unwrap()), Ok(asking(MAX_SERVERS)));
         assert!(decode::<ToResolver>(&encode(&asking(MAX_SERVERS + 1)).unwrap()).is_err());
         let answer = |count| FromResolver::Addresses(Addresses(vec![address; count]));
-        let text = |count| FromResolver::Failed(Text("x".repeat(count)));
+        let text = |count| FromResolver::Failed(ErrorMessage("x".repeat(count)));
         for host in ["a", &"a".repeat(MAX_HOST)] {
             assert_eq!(decode::<ToResolver>(&encode(&lookup(host)).unwrap()), Ok(lookup(host)));
         }
@@ -213,7 +213,7 @@ mod tests {
         let many = (0..300).map(|port| SocketAddr::from(([192, 0, 2, 1], port / 2)));
         let kept = Addresses::first_of(many).into_vec();
         assert_eq!((kept.len(), kept[1].port()), (MAX_ADDRESSES, 1));
-        assert_eq!(Text::cut("é".repeat(1000)).into_string(), "é".repeat(MAX_TEXT / 2));
-        assert_eq!(Text::cut(format!("a{}", "é".repeat(1000))).into_string().len(), MAX_TEXT - 1);
+        assert_eq!(ErrorMessage::cut("é".repeat(1000)).into_string(), "é".repeat(MAX_TEXT / 2));
+        assert_eq!(ErrorMessage::cut(format!("a{}", "é".repeat(1000))).into_string().len(), MAX_TEXT - 1);
     }
 }

@@ -11,19 +11,19 @@
 //! A tunnel with the default route has a mark for datagrams that must not be routed into it, which
 //! queries for the names of its own peers need. The system's resolver cannot mark its sockets, and
 //! a process without privileges may not. So such a request is sent along with marked sockets
-//! (`marked`), and the helper queries the name servers itself (`stub`), before it tries the
+//! (`marked_sockets`), and the helper queries the name servers itself (`stub`), before it tries the
 //! system's resolver. A name server on this host does not mark its queries either: its upstream
-//! servers are queried instead (`files`).
+//! servers are queried instead (`system_files`).
 //!
 //! The process runs as another user. If only root may read /etc/resolv.conf, it gets a descriptor
 //! of it.
 //!
 //! Each side parses the other's messages ([`messages`]) as untrusted input.
 
-mod files;
-mod marked;
+mod marked_sockets;
 pub mod messages;
 mod stub;
+mod system_files;
 
 use std::fs::File;
 use std::io;
@@ -41,20 +41,20 @@ use crate::process::{
     self, Channel, ChannelError, Child, Nursery, NurseryError, format_error_chain, stop_helper,
 };
 use crate::sandbox::Sandbox;
-use messages::{Addresses, FromResolver, Host, Text, ToResolver};
+use messages::{Addresses, ErrorMessage, FromResolver, QueryHost, ToResolver};
 use wontun_sys::process as system;
 
-pub use messages::{MAX_ADDRESSES, MAX_HOST, MAX_SERVERS, Servers};
+pub use messages::{MAX_ADDRESSES, MAX_HOST, MAX_SERVERS, NameServers};
 
 /// Opens /etc/resolv.conf for [`Resolver::request`], and warns if only root may read it.
 pub fn open_resolv_conf() -> Option<File> {
-    files::open_resolv_conf()
+    system_files::open_resolv_conf()
 }
 
 /// Returns true if all name servers of this host, and the given ones, are on this host, and their
 /// upstream servers are unknown.
-pub fn asks_this_host_only(given: &[IpAddr]) -> bool {
-    files::ResolvConf::read(given, None).are_stubs
+pub fn has_only_local_servers(given: &[IpAddr]) -> bool {
+    system_files::ResolvConf::read(given, None).is_local_only
 }
 
 /// Role of the helper.
@@ -85,7 +85,7 @@ pub enum ResolveError {
 /// Handle of a resolver process. Dropping it ends the process.
 #[derive(Debug)]
 pub struct Resolver {
-    channel: OurEnd,
+    channel: ClientChannel,
     child: Pid,
 }
 
@@ -102,7 +102,7 @@ impl Resolver {
     ) -> Result<Self, ResolverError> {
         let Child { pid: child, socket } = nursery.spawn(ROLE, stderr)?;
         let channel = Channel::new(socket).map_err(ChannelError::from)?;
-        let resolver = Self { channel: OurEnd(channel), child };
+        let resolver = Self { channel: ClientChannel(channel), child };
         resolver.channel.0.try_send(&ToResolver::Start { is_sandboxed }, &[])?;
         Ok(resolver)
     }
@@ -122,7 +122,7 @@ impl Resolver {
         host: &str,
         port: u16,
         mark: Option<NonZeroU32>,
-        servers: &Servers,
+        servers: &NameServers,
         resolv_conf: Option<&File>,
     ) -> io::Result<()> {
         self.channel.request(host, port, mark, servers, resolv_conf)
@@ -161,37 +161,37 @@ impl Drop for Resolver {
 
 /// The client's end of the channel.
 #[derive(Debug)]
-struct OurEnd(Channel<FromResolver, ToResolver>);
+struct ClientChannel(Channel<FromResolver, ToResolver>);
 /// The resolver process's end of the channel.
-type TheirEnd = Channel<ToResolver, FromResolver>;
+type HelperChannel = Channel<ToResolver, FromResolver>;
 
-impl OurEnd {
+impl ClientChannel {
     fn request(
         &self,
         host: &str,
         port: u16,
         mark: Option<NonZeroU32>,
-        servers: &Servers,
+        servers: &NameServers,
         resolv_conf: Option<&File>,
     ) -> io::Result<()> {
-        let host = Host::try_from(host.to_owned()).map_err(|_| {
+        let host = QueryHost::try_from(host.to_owned()).map_err(|_| {
             io::Error::new(
                 io::ErrorKind::InvalidInput,
                 format!("a host name has 1 to {MAX_HOST} bytes and no NUL, this one has {}", host.len()),
             )
         })?;
         let has_servers = mark.is_some() || !servers.as_slice().is_empty();
-        let mut descriptors = if has_servers { marked::open(mark)? } else { Vec::new() };
+        let mut descriptors = if has_servers { marked_sockets::open(mark)? } else { Vec::new() };
         if let Some(file) = resolv_conf {
             descriptors.push(file.try_clone()?.into());
         }
         let servers = servers.clone();
-        self.0.try_send(&ToResolver::LookUp { host, port, servers }, &descriptors).map_err(of_channel)
+        self.0.try_send(&ToResolver::LookUp { host, port, servers }, &descriptors).map_err(into_io_error)
     }
 
     fn poll_answer(&mut self) -> io::Result<Option<Result<Vec<SocketAddr>, ResolveError>>> {
         loop {
-            let Some((message, _)) = self.0.receive().map_err(of_channel)? else { return Ok(None) };
+            let Some((message, _)) = self.0.receive().map_err(into_io_error)? else { return Ok(None) };
             return Ok(Some(match message {
                 FromResolver::Ready => continue,
                 FromResolver::NotReady(text) => {
@@ -208,7 +208,7 @@ impl OurEnd {
     }
 }
 
-fn of_channel(error: ChannelError) -> io::Error {
+fn into_io_error(error: ChannelError) -> io::Error {
     match error {
         ChannelError::System(error) => error,
         ChannelError::Closed => {
@@ -216,7 +216,7 @@ fn of_channel(error: ChannelError) -> io::Error {
         }
         error => io::Error::new(
             io::ErrorKind::InvalidData,
-            format!("the resolver process does not send answers: {error}"),
+            format!("the resolver process sent an invalid message: {error}"),
         ),
     }
 }
@@ -229,7 +229,7 @@ pub fn main(socket: OwnedFd) -> u8 {
 
 /// Runs the resolver process after its preparation, which may have failed.
 fn run(socket: OwnedFd, prepared: Result<(), String>) -> u8 {
-    let Ok(mut channel) = TheirEnd::new(socket) else { return 1 };
+    let Ok(mut channel) = HelperChannel::new(socket) else { return 1 };
     let is_sandboxed = match channel.receive_until(None) {
         Ok(Some((ToResolver::Start { is_sandboxed }, _))) => is_sandboxed,
         // its parent has ended
@@ -245,7 +245,7 @@ fn run(socket: OwnedFd, prepared: Result<(), String>) -> u8 {
         Ok(())
     });
     if let Err(text) = confined {
-        let _ = channel.send_blocking(&FromResolver::NotReady(Text::cut(text)), Vec::new());
+        let _ = channel.send_blocking(&FromResolver::NotReady(ErrorMessage::cut(text)), Vec::new());
         return 1;
     }
     if channel.send_blocking(&FromResolver::Ready, Vec::new()).is_err() {
@@ -253,15 +253,15 @@ fn run(socket: OwnedFd, prepared: Result<(), String>) -> u8 {
     }
     system::ignore_child_exits();
     serve(channel, |channel, request, descriptors| {
-        answer_by_process(channel, is_sandboxed, &request, &descriptors)
+        answer_in_child(channel, is_sandboxed, &request, &descriptors)
     })
 }
 
 /// Answers requests with `answer` until the other end is closed, or `answer` finds that it is.
 /// Returns the exit code.
 fn serve(
-    mut channel: TheirEnd,
-    answer: impl Fn(&TheirEnd, ToResolver, Vec<OwnedFd>) -> Option<FromResolver>,
+    mut channel: HelperChannel,
+    answer: impl Fn(&HelperChannel, ToResolver, Vec<OwnedFd>) -> Option<FromResolver>,
 ) -> u8 {
     loop {
         let (request, descriptors) = match channel.receive_until(None) {
@@ -286,13 +286,13 @@ fn answer(request: ToResolver, descriptors: Vec<OwnedFd>) -> FromResolver {
 }
 
 fn failed(text: impl Into<String>) -> FromResolver {
-    FromResolver::Failed(Text::cut(text.into()))
+    FromResolver::Failed(ErrorMessage::cut(text.into()))
 }
 
 /// Answers one request in a process of its own. Returns `None` once the other end of `asked` is
 /// closed; then that process ends with this one.
-fn answer_by_process(
-    asked: &TheirEnd,
+fn answer_in_child(
+    asked: &HelperChannel,
     is_sandboxed: bool,
     request: &ToResolver,
     descriptors: &[OwnedFd],
@@ -349,7 +349,7 @@ fn look_up_process(socket: OwnedFd, is_sandboxed: bool) -> i32 {
         }
         Ok(())
     });
-    let Ok(mut channel) = TheirEnd::new(socket) else { return 1 };
+    let Ok(mut channel) = HelperChannel::new(socket) else { return 1 };
     let answer = match (confined, channel.receive_until(None)) {
         (Ok(()), Ok(Some((request, descriptors)))) => answer(request, descriptors),
         (Err(text), _) => failed(text),
@@ -360,24 +360,24 @@ fn look_up_process(socket: OwnedFd, is_sandboxed: bool) -> i32 {
 
 /// Queries the name servers, `servers` first, if there are sockets; otherwise, or if that fails,
 /// uses the system's resolver. The latter is impossible if this process may not read resolv.conf.
-fn look_up(host: &str, port: u16, servers: &Servers, descriptors: Vec<OwnedFd>) -> FromResolver {
-    let (mut sockets, resolv_conf) = files::take_resolv_conf(descriptors);
+fn look_up(host: &str, port: u16, servers: &NameServers, descriptors: Vec<OwnedFd>) -> FromResolver {
+    let (mut sockets, resolv_conf) = system_files::take_resolv_conf(descriptors);
     if sockets.is_empty() && resolv_conf.is_some() {
-        sockets = marked::open(None).unwrap_or_default();
+        sockets = marked_sockets::open(None).unwrap_or_default();
     }
     if sockets.is_empty() || !stub::is_for_dns(host) {
-        return ask_system(host, port).unwrap_or_else(failed);
+        return system_lookup(host, port).unwrap_or_else(failed);
     }
     stub::look_up(host, servers.as_slice(), sockets, resolv_conf.as_deref())
         .map(|found| found.into_iter().map(|address| SocketAddr::new(address, port)))
         .map(|found| FromResolver::Addresses(Addresses::first_of(found)))
-        .or_else(|error| ask_system(host, port).map_err(|text| format!("{error}; {text}")))
+        .or_else(|error| system_lookup(host, port).map_err(|text| format!("{error}; {text}")))
         .unwrap_or_else(failed)
 }
 
 /// Uses the system's resolver, which reads /etc/hosts, /etc/nsswitch.conf and /etc/resolv.conf as
 /// they are now.
-fn ask_system(host: &str, port: u16) -> Result<FromResolver, String> {
+fn system_lookup(host: &str, port: u16) -> Result<FromResolver, String> {
     let found = (host, port).to_socket_addrs().map_err(|error| error.to_string())?;
     Ok(FromResolver::Addresses(Addresses::first_of(found)))
 }
@@ -389,19 +389,19 @@ mod tests {
 
     use super::*;
 
-    fn ends() -> (OurEnd, TheirEnd) {
+    fn ends() -> (ClientChannel, HelperChannel) {
         let (ours, theirs) = process::pair().unwrap();
-        (OurEnd(Channel::new(ours).unwrap()), Channel::new(theirs).unwrap())
+        (ClientChannel(Channel::new(ours).unwrap()), Channel::new(theirs).unwrap())
     }
 
     /// Returns a thread that serves like the helper, and the other end. (The helper forks, which
     /// needs a single-threaded process; a test harness is none.)
-    fn served() -> (OurEnd, thread::JoinHandle<u8>) {
+    fn served() -> (ClientChannel, thread::JoinHandle<u8>) {
         let (ours, theirs) = ends();
         (ours, thread::spawn(move || serve(theirs, |_, request, sockets| Some(answer(request, sockets)))))
     }
 
-    fn wait(channel: &mut OurEnd) -> io::Result<Result<Vec<SocketAddr>, ResolveError>> {
+    fn wait(channel: &mut ClientChannel) -> io::Result<Result<Vec<SocketAddr>, ResolveError>> {
         for _ in 0..3000 {
             if let Some(answer) = channel.poll_answer()? {
                 return Ok(answer);
@@ -415,9 +415,9 @@ mod tests {
     fn literals_and_localhost_are_answered_in_order() {
         let (mut channel, thread) = served();
         assert!(channel.poll_answer().unwrap().is_none());
-        channel.request("192.0.2.7", 19988, None, &Servers::default(), None).unwrap();
-        channel.request("2001:db8::7", 1, None, &Servers::default(), None).unwrap();
-        channel.request("localhost", 65535, None, &Servers::default(), None).unwrap();
+        channel.request("192.0.2.7", 19988, None, &NameServers::default(), None).unwrap();
+        channel.request("2001:db8::7", 1, None, &NameServers::default(), None).unwrap();
+        channel.request("localhost", 65535, None, &NameServers::default(), None).unwrap();
         assert_eq!(wait(&mut channel).unwrap().unwrap(), ["192.0.2.7:19988".parse().unwrap()]);
         assert_eq!(wait(&mut channel).unwrap().unwrap(), ["[2001:db8::7]:1".parse().unwrap()]);
         let localhost = wait(&mut channel).unwrap().unwrap();
@@ -432,12 +432,12 @@ mod tests {
         let (mut channel, thread) = served();
         for host in ["", "a\0b", &"a".repeat(MAX_HOST + 1)] {
             assert_eq!(
-                channel.request(host, 1, None, &Servers::default(), None).unwrap_err().kind(),
+                channel.request(host, 1, None, &NameServers::default(), None).unwrap_err().kind(),
                 io::ErrorKind::InvalidInput
             );
         }
         // A label longer than 63 bytes fails without a query to any server.
-        channel.request(&"a".repeat(MAX_HOST), 1, None, &Servers::default(), None).unwrap();
+        channel.request(&"a".repeat(MAX_HOST), 1, None, &NameServers::default(), None).unwrap();
         assert!(matches!(wait(&mut channel).unwrap(), Err(ResolveError::Failed(_))));
         channel.0.try_send(&ToResolver::Start { is_sandboxed: true }, &[]).unwrap();
         assert!(matches!(wait(&mut channel).unwrap(), Err(ResolveError::Failed(_))));
@@ -452,7 +452,7 @@ mod tests {
             nix::unistd::write(channel.0.as_fd(), garbage).unwrap();
             assert_eq!(thread.join().unwrap(), 1);
             assert_eq!(wait(&mut channel).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
-            assert!(channel.request("localhost", 1, None, &Servers::default(), None).is_err());
+            assert!(channel.request("localhost", 1, None, &NameServers::default(), None).is_err());
         }
     }
 
@@ -462,7 +462,7 @@ mod tests {
         theirs.send(&FromResolver::Ready, Vec::new()).unwrap();
         theirs.send(&FromResolver::Addresses(Addresses::first_of([])), Vec::new()).unwrap();
         assert_eq!(wait(&mut channel).unwrap(), Err(ResolveError::NoAddress));
-        theirs.send(&FromResolver::NotReady(Text::cut("no memory".to_owned())), Vec::new()).unwrap();
+        theirs.send(&FromResolver::NotReady(ErrorMessage::cut("no memory".to_owned())), Vec::new()).unwrap();
         assert!(wait(&mut channel).unwrap_err().to_string().contains("did not start: no memory"));
         for mad in [&b"y"[..], &[0; 1000]] {
             nix::unistd::write(theirs.as_fd(), mad).unwrap();
@@ -474,7 +474,7 @@ mod tests {
     fn too_many_requests_do_not_block() {
         let (channel, _theirs) = ends();
         let refused = (0..100_000)
-            .find_map(|_| channel.request("127.0.0.1", 1, None, &Servers::default(), None).err())
+            .find_map(|_| channel.request("127.0.0.1", 1, None, &NameServers::default(), None).err())
             .unwrap();
         assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
     }

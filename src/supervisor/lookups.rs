@@ -12,7 +12,7 @@ use std::time::Duration;
 use tracing::warn;
 
 use crate::process::Nursery;
-use crate::resolver::{Resolver, ResolverError, Servers, open_resolv_conf};
+use crate::resolver::{NameServers, Resolver, ResolverError, open_resolv_conf};
 use wontun_proto::time::Instant;
 use wontun_proto::wireguard::PublicKey;
 
@@ -32,7 +32,7 @@ pub(super) struct Lookups {
     /// Pending requests in order, which is that of the answers.
     pending: VecDeque<LookupTarget>,
     /// Name servers that are queried first.
-    servers: Servers,
+    servers: NameServers,
     /// /etc/resolv.conf, for a resolver process that may not open it.
     resolv_conf: Option<File>,
     is_sandboxed: bool,
@@ -46,7 +46,7 @@ impl Lookups {
     /// Takes over the process, if names may have to be looked up.
     pub(super) fn new(
         resolver: Option<Resolver>,
-        servers: Servers,
+        servers: NameServers,
         is_sandboxed: bool,
         stderr: OwnedFd,
     ) -> Self {

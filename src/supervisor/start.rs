@@ -30,7 +30,7 @@ use crate::net::timer::now;
 use crate::net::tun::Tun;
 use crate::privileges::Identity;
 use crate::process::{MAX_DESCRIPTORS, Nursery};
-use crate::resolver::{Resolver, Servers};
+use crate::resolver::{NameServers, Resolver};
 use crate::sandbox::Confinement;
 
 /// Time that the tunnel process has to confine itself. It takes a few milliseconds.
@@ -67,7 +67,7 @@ pub struct StartOptions {
     /// True if names may have to be looked up.
     pub looks_up_names: bool,
     /// Name servers that are queried first.
-    pub resolvers: Servers,
+    pub resolvers: NameServers,
     /// True if nobody reads standard error once the tunnel runs.
     pub is_in_background: bool,
     /// Log settings of the tunnel process.

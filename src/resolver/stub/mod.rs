@@ -14,7 +14,7 @@ use simple_dns::rdata::RData;
 use simple_dns::{CLASS, Name, Packet, PacketFlag, Question, RCODE, TYPE};
 use socket2::{Domain, Socket, Type};
 
-use super::files::{self, ResolvConf};
+use super::system_files::{self, ResolvConf};
 use crate::net::random::SystemRandom;
 use wontun_proto::wireguard::Random as _;
 
@@ -23,11 +23,11 @@ use wontun_proto::wireguard::Random as _;
 const MAX_ANSWER: usize = 4096;
 
 /// The remedy if all name servers are on this host.
-const OF_STUB: &str = " (it is on this host, and what it asks itself goes into the tunnel, which is not there yet: give \
-                       a name server that can be asked past the tunnel with --resolver ADDRESS)";
+const LOCAL_SERVER_HINT: &str = " (it is on this host, and its own queries are routed into the tunnel, which is not up yet: give \
+                                a name server that is reachable outside the tunnel with --resolver ADDRESS)";
 
 /// Minimum timeout for an answer over TCP, if the one over UDP came late.
-const LEAST_TCP_TIME: Duration = Duration::from_secs(1);
+const MIN_TCP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Returns true if name servers should be queried for that name: not for an address, a local name,
 /// or an internationalized name that is not converted to ASCII.
@@ -49,11 +49,11 @@ pub(super) fn look_up(
     sockets: Vec<OwnedFd>,
     resolv_conf: Option<&str>,
 ) -> Result<Vec<IpAddr>, String> {
-    let listed = files::hosts(host);
+    let listed = system_files::hosts(host);
     let mut sockets = Sockets::new(sockets);
     let mut found =
-        if listed.is_empty() { sockets.ask_system_servers(host, first, resolv_conf)? } else { listed };
-    found.sort_by_cached_key(|address| (!sockets.has_way(*address), address.is_ipv4()));
+        if listed.is_empty() { sockets.query_system_servers(host, first, resolv_conf)? } else { listed };
+    found.sort_by_cached_key(|address| (!sockets.has_route(*address), address.is_ipv4()));
     Ok(found)
 }
 
@@ -67,7 +67,7 @@ struct Sockets {
 
 /// Reason why a server gave no addresses.
 #[derive(Debug, PartialEq, Eq)]
-enum Failure {
+enum QueryError {
     /// An error of this server: the next one may succeed.
     Server(String),
     /// The name has no addresses: other servers would say the same.
@@ -94,37 +94,42 @@ impl Sockets {
         sockets
     }
 
-    fn ask_system_servers(
+    fn query_system_servers(
         &mut self,
         host: &str,
         first: &[IpAddr],
         resolv_conf: Option<&str>,
     ) -> Result<Vec<IpAddr>, String> {
         let conf = ResolvConf::read(first, resolv_conf);
-        self.ask_all(host, &conf)
-            .map_err(|error| if conf.are_stubs { format!("{error}{OF_STUB}") } else { error })
+        self.query_all(host, &conf)
+            .map_err(|error| if conf.is_local_only { format!("{error}{LOCAL_SERVER_HINT}") } else { error })
     }
 
-    fn ask_all(&mut self, host: &str, conf: &ResolvConf) -> Result<Vec<IpAddr>, String> {
+    fn query_all(&mut self, host: &str, conf: &ResolvConf) -> Result<Vec<IpAddr>, String> {
         let mut last = String::new();
         for _ in 0..conf.attempts {
             for &server in &conf.servers {
-                match self.ask(host, server, conf.timeout) {
+                match self.query(host, server, conf.timeout) {
                     Ok(addresses) => return Ok(addresses),
-                    Err(Failure::Name(why)) => return Err(why.to_owned()),
-                    Err(Failure::Server(why)) => last = format!("name server {}: {why}", server.ip()),
+                    Err(QueryError::Name(why)) => return Err(why.to_owned()),
+                    Err(QueryError::Server(why)) => last = format!("name server {}: {why}", server.ip()),
                 }
             }
         }
         Err(last)
     }
 
-    fn ask(&mut self, host: &str, server: SocketAddr, timeout: Duration) -> Result<Vec<IpAddr>, Failure> {
+    fn query(
+        &mut self,
+        host: &str,
+        server: SocketAddr,
+        timeout: Duration,
+    ) -> Result<Vec<IpAddr>, QueryError> {
         let mut queries = Queries::new(host)?;
         let deadline = Instant::now() + timeout;
-        let asked = self.ask_briefly(&mut queries, server, deadline).and_then(|()| {
-            if queries.0.iter().any(|query| query.is_cut) {
-                self.ask_at_length(&mut queries, server, deadline)
+        let asked = self.query_udp(&mut queries, server, deadline).and_then(|()| {
+            if queries.0.iter().any(|query| query.is_truncated) {
+                self.query_tcp(&mut queries, server, deadline)
             } else {
                 Ok(())
             }
@@ -133,18 +138,18 @@ impl Sockets {
     }
 
     /// Queries over UDP, until both queries are answered.
-    fn ask_briefly(&self, queries: &mut Queries, server: SocketAddr, deadline: Instant) -> io::Result<()> {
+    fn query_udp(&self, queries: &mut Queries, server: SocketAddr, deadline: Instant) -> io::Result<()> {
         let place = self.udp.iter().find(|(domain, _)| *domain == Domain::for_address(server));
-        let (_, socket) = place.ok_or_else(lacking)?;
+        let (_, socket) = place.ok_or_else(no_socket)?;
         for query in &queries.0 {
             socket.send_to(&query.bytes, server)?;
         }
         let mut buffer = [0; MAX_ANSWER];
         while queries.0.iter().any(|query| query.answer.is_none()) {
-            socket.set_read_timeout(Some(left(deadline)?))?;
+            socket.set_read_timeout(Some(remaining(deadline)?))?;
             match socket.recv_from(&mut buffer) {
                 Ok((length, from)) if is_same(from, server) => {
-                    queries.take(buffer.get(..length).unwrap_or_default());
+                    queries.handle_packet(buffer.get(..length).unwrap_or_default());
                 }
                 Ok(_) => {}
                 Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
@@ -156,17 +161,12 @@ impl Sockets {
 
     /// Queries again over TCP: connecting, sending and receiving together end at `deadline`, or a
     /// second from now if that is later.
-    fn ask_at_length(
-        &mut self,
-        queries: &mut Queries,
-        server: SocketAddr,
-        deadline: Instant,
-    ) -> io::Result<()> {
+    fn query_tcp(&mut self, queries: &mut Queries, server: SocketAddr, deadline: Instant) -> io::Result<()> {
         let place = self.tcp.iter().position(|(domain, _)| *domain == Domain::for_address(server));
-        let (_, socket) = self.tcp.swap_remove(place.ok_or_else(lacking)?);
-        let deadline = deadline.max(Instant::now() + LEAST_TCP_TIME);
-        socket.connect_timeout(&server.into(), left(deadline)?)?;
-        let mut stream = Timed { stream: TcpStream::from(socket), deadline };
+        let (_, socket) = self.tcp.swap_remove(place.ok_or_else(no_socket)?);
+        let deadline = deadline.max(Instant::now() + MIN_TCP_TIMEOUT);
+        socket.connect_timeout(&server.into(), remaining(deadline)?)?;
+        let mut stream = DeadlineStream { stream: TcpStream::from(socket), deadline };
         for query in &queries.0 {
             let length = u16::try_from(query.bytes.len()).map_err(io::Error::other)?;
             stream.write_all(&[&length.to_be_bytes()[..], &query.bytes].concat())?;
@@ -176,14 +176,14 @@ impl Sockets {
             stream.read_exact(&mut length)?;
             let mut answer = vec![0; usize::from(u16::from_be_bytes(length))];
             stream.read_exact(&mut answer)?;
-            queries.take(&answer);
+            queries.handle_packet(&answer);
         }
         Ok(())
     }
 
     /// Returns true if there is a route to `address`. The UDP socket cannot be used for queries
     /// afterwards.
-    fn has_way(&self, address: IpAddr) -> bool {
+    fn has_route(&self, address: IpAddr) -> bool {
         let discard = SocketAddr::new(address, 9);
         let mut sockets = self.udp.iter().filter(|(domain, _)| *domain == Domain::for_address(discard));
         sockets.any(|(_, socket)| socket.connect(discard).is_ok())
@@ -194,28 +194,28 @@ impl Sockets {
 ///
 /// # Errors
 /// It has passed.
-fn left(deadline: Instant) -> io::Result<Duration> {
-    let left = deadline.saturating_duration_since(Instant::now());
-    if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(left) }
+fn remaining(deadline: Instant) -> io::Result<Duration> {
+    let remaining = deadline.saturating_duration_since(Instant::now());
+    if remaining.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(remaining) }
 }
 
 /// A connection with one deadline for all reads and writes together, however few bytes each of them
 /// transfers.
-struct Timed {
+struct DeadlineStream {
     stream: TcpStream,
     deadline: Instant,
 }
 
-impl Read for Timed {
+impl Read for DeadlineStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.stream.set_read_timeout(Some(left(self.deadline)?))?;
+        self.stream.set_read_timeout(Some(remaining(self.deadline)?))?;
         self.stream.read(buffer)
     }
 }
 
-impl Write for Timed {
+impl Write for DeadlineStream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.stream.set_write_timeout(Some(left(self.deadline)?))?;
+        self.stream.set_write_timeout(Some(remaining(self.deadline)?))?;
         self.stream.write(bytes)
     }
 
@@ -224,8 +224,8 @@ impl Write for Timed {
     }
 }
 
-fn lacking() -> io::Error {
-    io::Error::other("this host lacks its family, or a socket for it")
+fn no_socket() -> io::Error {
+    io::Error::other("this host does not support its address family, or has no socket for it")
 }
 
 /// Compares addresses without scope and flow label: a link-local address is returned with the scope
@@ -246,20 +246,22 @@ struct Query {
     /// Response code of the server, and the addresses in the answer.
     answer: Option<(RCODE, Vec<IpAddr>)>,
     /// True if the answer was truncated.
-    is_cut: bool,
+    is_truncated: bool,
 }
 
 impl Queries {
-    fn new(host: &str) -> Result<Self, Failure> {
+    fn new(host: &str) -> Result<Self, QueryError> {
         let host = host.strip_suffix('.').unwrap_or(host);
         Ok(Self([Query::new(host, TYPE::A)?, Query::new(host, TYPE::AAAA)?]))
     }
 
     /// Accepts the packet if it answers one of the queries.
-    fn take(&mut self, bytes: &[u8]) {
+    fn handle_packet(&mut self, bytes: &[u8]) {
         let Ok(packet) = Packet::parse(bytes) else { return };
         let asked = |query: &&mut Query| {
-            packet.has_flags(PacketFlag::RESPONSE) && packet.id() == query.id && query.asks(&packet.questions)
+            packet.has_flags(PacketFlag::RESPONSE)
+                && packet.id() == query.id
+                && query.matches(&packet.questions)
         };
         let Some(query) = self.0.iter_mut().find(asked) else { return };
         let addresses = packet.answers.iter().filter_map(|record| match &record.rdata {
@@ -267,47 +269,47 @@ impl Queries {
             RData::AAAA(v6) => Some(IpAddr::V6(v6.address.into())),
             _ => None,
         });
-        query.is_cut = packet.has_flags(PacketFlag::TRUNCATION);
+        query.is_truncated = packet.has_flags(PacketFlag::TRUNCATION);
         query.answer = Some((packet.rcode(), addresses.collect()));
     }
 
     /// Returns the result; `asked` tells whether the exchange with the server was complete.
-    fn outcome(self, asked: io::Result<()>) -> Result<Vec<IpAddr>, Failure> {
+    fn outcome(self, asked: io::Result<()>) -> Result<Vec<IpAddr>, QueryError> {
         let answers: Vec<_> = self.0.into_iter().filter_map(|query| query.answer).collect();
         let addresses: Vec<IpAddr> = answers.iter().flat_map(|(_, addresses)| addresses).copied().collect();
         if !addresses.is_empty() {
             return Ok(addresses);
         }
         if answers.iter().any(|(code, _)| *code == RCODE::NameError) {
-            return Err(Failure::Name("there is no such name"));
+            return Err(QueryError::Name("there is no such name"));
         }
         asked.map_err(|error| match error.kind() {
-            ErrorKind::TimedOut | ErrorKind::WouldBlock => Failure::Server("no answer".to_owned()),
-            _ => Failure::Server(error.to_string()),
+            ErrorKind::TimedOut | ErrorKind::WouldBlock => QueryError::Server("no answer".to_owned()),
+            _ => QueryError::Server(error.to_string()),
         })?;
         match answers.iter().find(|(code, _)| *code != RCODE::NoError) {
-            Some((code, _)) => Err(Failure::Server(format!("it says {code:?}"))),
-            None => Err(Failure::Name("the name has no address")),
+            Some((code, _)) => Err(QueryError::Server(format!("it says {code:?}"))),
+            None => Err(QueryError::Name("the name has no address")),
         }
     }
 }
 
 impl Query {
-    fn new(host: &str, kind: TYPE) -> Result<Self, Failure> {
+    fn new(host: &str, kind: TYPE) -> Result<Self, QueryError> {
         let mut id = [0; 2];
-        let random = SystemRandom::open().map_err(|error| Failure::Server(error.to_string()));
+        let random = SystemRandom::open().map_err(|error| QueryError::Server(error.to_string()));
         random?.fill(&mut id);
         let id = u16::from_ne_bytes(id);
-        let name = Name::new(host).map_err(|_| Failure::Name("it is no name that DNS could carry"))?;
+        let name = Name::new(host).map_err(|_| QueryError::Name("it is not a valid DNS name"))?;
         let mut packet = Packet::new_query(id);
         packet.set_flags(PacketFlag::RECURSION_DESIRED);
         packet.questions.push(Question::new(name, kind.into(), CLASS::IN.into(), false));
-        let bytes = packet.build_bytes_vec().map_err(|error| Failure::Server(error.to_string()))?;
-        Ok(Self { id, kind, bytes, answer: None, is_cut: false })
+        let bytes = packet.build_bytes_vec().map_err(|error| QueryError::Server(error.to_string()))?;
+        Ok(Self { id, kind, bytes, answer: None, is_truncated: false })
     }
 
     /// Returns true if the questions match this query.
-    fn asks(&self, questions: &[Question<'_>]) -> bool {
+    fn matches(&self, questions: &[Question<'_>]) -> bool {
         let own = Packet::parse(&self.bytes);
         let [theirs] = questions else { return false };
         theirs.qtype == self.kind.into()

@@ -75,14 +75,14 @@ fn sockets() -> Sockets {
     Sockets::new(kinds.map(|kind| Socket::new(Domain::IPV4, kind, None).unwrap().into()).into())
 }
 
-fn ask(servers: &[SocketAddr]) -> Result<Vec<IpAddr>, String> {
+fn query(servers: &[SocketAddr]) -> Result<Vec<IpAddr>, String> {
     let conf = ResolvConf {
         servers: servers.to_vec(),
         timeout: Duration::from_secs(2),
         attempts: 1,
-        are_stubs: false,
+        is_local_only: false,
     };
-    sockets().ask_all("vpn.example", &conf)
+    sockets().query_all("vpn.example", &conf)
 }
 
 fn both(query: &Packet<'_>) -> Vec<Vec<u8>> {
@@ -95,16 +95,16 @@ fn nothing(_: &Packet<'_>) -> Vec<Vec<u8>> {
 
 #[test]
 fn both_families_are_asked_and_aliases_followed() {
-    assert_eq!(ask(&[server(both, nothing)]).unwrap(), [IpAddr::from(V4), V6.into()]);
+    assert_eq!(query(&[server(both, nothing)]).unwrap(), [IpAddr::from(V4), V6.into()]);
 }
 
 #[test]
 fn what_does_not_fit_is_asked_over_tcp() {
     let cut: Answers = |query| vec![reply(query, false, |reply| reply.set_flags(PacketFlag::TRUNCATION))];
-    assert_eq!(ask(&[server(cut, both)]).unwrap(), [IpAddr::from(V4), V6.into()]);
+    assert_eq!(query(&[server(cut, both)]).unwrap(), [IpAddr::from(V4), V6.into()]);
     // no TCP answers there, but one address did fit
     let partly: Answers = |query| vec![reply(query, true, |reply| reply.set_flags(PacketFlag::TRUNCATION))];
-    assert_eq!(ask(&[server(partly, nothing)]).unwrap(), [IpAddr::from(V4), V6.into()]);
+    assert_eq!(query(&[server(partly, nothing)]).unwrap(), [IpAddr::from(V4), V6.into()]);
 }
 
 /// A server that sends single bytes causes no delay: they do not extend the deadline.
@@ -133,9 +133,9 @@ fn an_answer_over_tcp_has_one_deadline() {
             }
         }
     });
-    let conf = ResolvConf { servers: vec![address], timeout: TIMEOUT, attempts: 1, are_stubs: false };
+    let conf = ResolvConf { servers: vec![address], timeout: TIMEOUT, attempts: 1, is_local_only: false };
     let start = Instant::now();
-    let refused = sockets().ask_all("vpn.example", &conf).unwrap_err();
+    let refused = sockets().query_all("vpn.example", &conf).unwrap_err();
     assert!(refused.ends_with("no answer"), "{refused}");
     assert!(start.elapsed() < TIMEOUT * 2, "{:?}", start.elapsed());
 }
@@ -154,7 +154,7 @@ fn forged_answers_are_nobodys() {
             reply(query, false, |reply| *reply.rcode_mut() = RCODE::NameError),
         ]
     };
-    assert_eq!(ask(&[server(forged, nothing)]).unwrap_err(), "there is no such name");
+    assert_eq!(query(&[server(forged, nothing)]).unwrap_err(), "there is no such name");
 }
 
 #[test]
@@ -163,19 +163,19 @@ fn the_next_server_is_asked_when_one_is_of_no_use() {
     let busy: Answers = |query| vec![reply(query, false, |reply| *reply.rcode_mut() = RCODE::ServerFailure)];
     let busy = server(busy, nothing);
     let started = Instant::now();
-    assert_eq!(ask(&[closed, busy, server(both, nothing)]).unwrap().len(), 2);
+    assert_eq!(query(&[closed, busy, server(both, nothing)]).unwrap().len(), 2);
     assert!(started.elapsed() < Duration::from_secs(2), "a closed port was waited for");
-    assert_eq!(ask(&[busy]).unwrap_err(), "name server 127.0.0.1: it says ServerFailure");
-    assert_eq!(ask(&[server(nothing, nothing)]).unwrap_err(), "name server 127.0.0.1: no answer");
+    assert_eq!(query(&[busy]).unwrap_err(), "name server 127.0.0.1: it says ServerFailure");
+    assert_eq!(query(&[server(nothing, nothing)]).unwrap_err(), "name server 127.0.0.1: no answer");
     let empty: Answers = |query| vec![reply(query, false, |_| {})];
-    assert_eq!(ask(&[server(empty, nothing), busy]).unwrap_err(), "the name has no address");
+    assert_eq!(query(&[server(empty, nothing), busy]).unwrap_err(), "the name has no address");
 }
 
 #[test]
 fn addresses_with_a_way_come_first() {
     let sockets = sockets();
-    assert!(sockets.has_way(Ipv4Addr::LOCALHOST.into()));
-    assert!(!sockets.has_way(Ipv6Addr::LOCALHOST.into()), "there is no socket of that family");
+    assert!(sockets.has_route(Ipv4Addr::LOCALHOST.into()));
+    assert!(!sockets.has_route(Ipv6Addr::LOCALHOST.into()), "there is no socket of that family");
 }
 
 #[test]
@@ -202,7 +202,7 @@ proptest! {
             right.extend(answer);
             answer = right;
         }
-        queries.take(&answer);
+        queries.handle_packet(&answer);
         let _ = queries.outcome(Ok(()));
     }
 

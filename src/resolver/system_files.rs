@@ -12,7 +12,7 @@ use nix::net::if_::if_nametoindex;
 use socket2::{Domain, Socket, Type};
 use tracing::warn;
 
-const DNS: u16 = 53;
+const DNS_PORT: u16 = 53;
 /// File that lists the system's name servers.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// Permission to read for other users.
@@ -22,14 +22,14 @@ const MAX_RESOLV_CONF: usize = 16 * 1024;
 /// Maximum number of servers from one file, as in the system's resolvers, and from all files
 /// together.
 const MAX_SERVERS: usize = 3;
-const MAX_IN_ALL: usize = 8;
+const MAX_TOTAL: usize = 8;
 /// Limits of `options`, as in resolv.conf(5), in seconds.
 const MAX_TIMEOUT: u64 = 30;
 const MAX_ATTEMPTS: usize = 5;
 /// Files in which programs that run a name server on this host, which does not mark its queries,
 /// list its upstream servers: systemd-resolved, NetworkManager (also with its dnsmasq), and
 /// resolvconf for dnsmasq.
-const BEHIND: [&str; 4] = [
+const UPSTREAM_FILES: [&str; 4] = [
     "/run/systemd/resolve/resolv.conf",
     "/run/NetworkManager/no-stub-resolv.conf",
     "/run/NetworkManager/resolv.conf",
@@ -37,7 +37,7 @@ const BEHIND: [&str; 4] = [
 ];
 /// Timeout for each server if one of them is on this host or was given by the user: a silent one
 /// must not delay the next.
-const SHORT: Duration = Duration::from_secs(1);
+const SHORT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The name servers to query, and their timeouts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub(super) struct ResolvConf {
     pub(super) timeout: Duration,
     pub(super) attempts: usize,
     /// True if all servers are on this host and their upstream servers are unknown.
-    pub(super) are_stubs: bool,
+    pub(super) is_local_only: bool,
 }
 
 impl ResolvConf {
@@ -55,24 +55,24 @@ impl ResolvConf {
     /// `text` is the contents of the file if this process may not read it.
     pub(super) fn read(first: &[IpAddr], text: Option<&str>) -> Self {
         let text = text.map_or_else(|| read(RESOLV_CONF), str::to_owned);
-        Self::assemble(first, &text, is_own, read)
+        Self::assemble(first, &text, is_local, read)
     }
 
     fn assemble(
         first: &[IpAddr],
         text: &str,
-        is_own: impl Fn(SocketAddr) -> bool,
+        is_local: impl Fn(SocketAddr) -> bool,
         read: impl Fn(&str) -> String,
     ) -> Self {
         let own = Self::parse(text);
-        let are_stubs = own.servers.iter().all(|server| is_own(*server));
-        let mut servers: Vec<_> = first.iter().map(|address| SocketAddr::new(*address, DNS)).collect();
-        if are_stubs {
-            let files = BEHIND.into_iter().flat_map(|path| name_servers(&read(path)));
-            servers.extend(files.chain(docker_servers(text)).filter(|server| !is_own(*server)));
+        let is_local_only = own.servers.iter().all(|server| is_local(*server));
+        let mut servers: Vec<_> = first.iter().map(|address| SocketAddr::new(*address, DNS_PORT)).collect();
+        if is_local_only {
+            let files = UPSTREAM_FILES.into_iter().flat_map(|path| name_servers(&read(path)));
+            servers.extend(files.chain(docker_servers(text)).filter(|server| !is_local(*server)));
         }
-        let is_short = !first.is_empty() || own.servers.iter().any(|server| is_own(*server));
-        let timeout = if is_short { own.timeout.min(SHORT) } else { own.timeout };
+        let is_short = !first.is_empty() || own.servers.iter().any(|server| is_local(*server));
+        let timeout = if is_short { own.timeout.min(SHORT_TIMEOUT) } else { own.timeout };
         let mut listed = Vec::new();
         for server in servers {
             if !listed.contains(&server) {
@@ -80,14 +80,14 @@ impl ResolvConf {
             }
         }
         // leave room for the servers of /etc/resolv.conf in any case
-        listed.truncate(MAX_IN_ALL - MAX_SERVERS);
+        listed.truncate(MAX_TOTAL - MAX_SERVERS);
         for server in own.servers {
             if !listed.contains(&server) {
                 listed.push(server);
             }
         }
-        let are_stubs = listed.iter().all(|server| is_own(*server));
-        Self { servers: listed, timeout, attempts: own.attempts, are_stubs }
+        let is_local_only = listed.iter().all(|server| is_local(*server));
+        Self { servers: listed, timeout, attempts: own.attempts, is_local_only }
     }
 
     fn parse(text: &str) -> Self {
@@ -95,21 +95,21 @@ impl ResolvConf {
             servers: name_servers(text),
             timeout: Duration::from_secs(5),
             attempts: 2,
-            are_stubs: false,
+            is_local_only: false,
         };
         for line in text.lines() {
             let mut words = line.split_whitespace();
             if words.next() == Some("options") {
-                words.for_each(|option| found.take_option(option));
+                words.for_each(|option| found.parse_option(option));
             }
         }
         if found.servers.is_empty() {
-            found.servers.push(SocketAddr::from(([127, 0, 0, 1], DNS)));
+            found.servers.push(SocketAddr::from(([127, 0, 0, 1], DNS_PORT)));
         }
         found
     }
 
-    fn take_option(&mut self, option: &str) {
+    fn parse_option(&mut self, option: &str) {
         match option.split_once(':') {
             Some(("timeout", value)) => {
                 if let Ok(seconds) = value.parse::<u64>() {
@@ -132,8 +132,8 @@ pub(super) fn open_resolv_conf() -> Option<File> {
     let metadata = file.metadata().ok().filter(Metadata::is_file)?;
     if metadata.mode() & READABLE == 0 {
         warn!(
-            "{RESOLV_CONF} is hidden from other users, and so from the process that looks up names, which gets it as it is \
-             at the start: chmod 644 {RESOLV_CONF}"
+            "{RESOLV_CONF} is not readable by other users, nor by the resolver process, which therefore gets its contents as of \
+             the start: chmod 644 {RESOLV_CONF}"
         );
     }
     Some(file)
@@ -183,7 +183,7 @@ fn docker_servers(text: &str) -> Vec<SocketAddr> {
 
 /// Returns true if `server` is on this host: on loopback, or at another local address, which the
 /// kernel then also uses as the source.
-fn is_own(server: SocketAddr) -> bool {
+fn is_local(server: SocketAddr) -> bool {
     let address = server.ip().to_canonical();
     if address.is_loopback() || address.is_unspecified() {
         return true;
@@ -201,9 +201,9 @@ fn server(text: &str) -> Option<SocketAddr> {
     match text.split_once('%') {
         Some((address, scope)) => {
             let scope = scope.parse().ok().or_else(|| if_nametoindex(scope).ok())?;
-            Some(SocketAddrV6::new(address.parse().ok()?, DNS, 0, scope).into())
+            Some(SocketAddrV6::new(address.parse().ok()?, DNS_PORT, 0, scope).into())
         }
-        None => Some(SocketAddr::new(text.parse().ok()?, DNS)),
+        None => Some(SocketAddr::new(text.parse().ok()?, DNS_PORT)),
     }
 }
 
@@ -254,12 +254,12 @@ mod tests {
     fn assembled(first: &[&str], text: &str, files: &[(&str, &str)]) -> (Vec<String>, Duration) {
         let first: Vec<_> = first.iter().map(|address| address.parse().unwrap()).collect();
         let own: IpAddr = "192.0.2.2".parse().unwrap();
-        let is_own = |server: SocketAddr| server.ip().is_loopback() || server.ip() == own;
+        let is_local = |server: SocketAddr| server.ip().is_loopback() || server.ip() == own;
         let read = |path: &str| {
             let file = files.iter().find(|(known, _)| *known == path);
             file.map_or(String::new(), |(_, text)| (*text).to_owned())
         };
-        let found = ResolvConf::assemble(&first, text, is_own, read);
+        let found = ResolvConf::assemble(&first, text, is_local, read);
         (found.servers.iter().map(|server| server.ip().to_string()).collect(), found.timeout)
     }
 
@@ -273,7 +273,7 @@ mod tests {
         for stub in ["127.0.0.53", "::1", "192.0.2.2"] {
             let (servers, timeout) = assembled(&[], &format!("nameserver {stub}\n"), &files);
             assert_eq!(servers, ["192.0.2.53", "2001:db8::53", "192.0.2.54", stub]);
-            assert_eq!(timeout, SHORT);
+            assert_eq!(timeout, SHORT_TIMEOUT);
         }
         // no upstream servers are known
         let none = "nameserver 127.0.0.1\nnameserver ::1\n";
@@ -282,7 +282,7 @@ mod tests {
         let mixed = "nameserver 127.0.0.1\nnameserver 192.0.2.99\n";
         assert_eq!(
             assembled(&[], mixed, &files),
-            (vec!["127.0.0.1".to_owned(), "192.0.2.99".to_owned()], SHORT)
+            (vec!["127.0.0.1".to_owned(), "192.0.2.99".to_owned()], SHORT_TIMEOUT)
         );
         let (servers, timeout) = assembled(&[], "nameserver 192.0.2.99\n", &files);
         assert_eq!((servers, timeout), (vec!["192.0.2.99".to_owned()], Duration::from_secs(5)));
@@ -293,7 +293,7 @@ mod tests {
         let (servers, timeout) = assembled(&["203.0.113.53", "192.0.2.99"], "nameserver 192.0.2.99\n", &[]);
         assert_eq!(
             (servers.as_slice(), timeout),
-            (["203.0.113.53", "192.0.2.99"].map(str::to_owned).as_slice(), SHORT)
+            (["203.0.113.53", "192.0.2.99"].map(str::to_owned).as_slice(), SHORT_TIMEOUT)
         );
         let many: Vec<_> = (1..20).map(|byte| format!("203.0.113.{byte}")).collect();
         let many: Vec<_> = many.iter().map(String::as_str).collect();
@@ -318,9 +318,9 @@ mod tests {
     #[test]
     fn addresses_of_this_host_are_known() {
         for own in ["127.0.0.11:53", "[::1]:53", "0.0.0.0:53", "[::ffff:127.0.0.1]:53"] {
-            assert!(is_own(own.parse().unwrap()), "{own}");
+            assert!(is_local(own.parse().unwrap()), "{own}");
         }
-        assert!(!is_own("192.0.2.53:53".parse().unwrap()));
+        assert!(!is_local("192.0.2.53:53".parse().unwrap()));
     }
 
     #[test]
