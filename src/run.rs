@@ -20,7 +20,7 @@ use crate::control::notify::Notifier;
 use crate::exit::{self, Failure};
 use crate::logging::{self, LogTarget, Logging};
 use crate::net::descriptor_limit;
-use crate::privileges::{self, Identity, setcap};
+use crate::privileges::{self, UserIds, setcap};
 use crate::resolver;
 use crate::sandbox::{Confinement, FeatureState, Sandbox, SandboxStatus};
 use crate::supervisor::{
@@ -115,7 +115,7 @@ fn open_and_run(
     let named =
         options.config.as_deref().map(|file| prepare_kill_switch(file, tun.clone(), &options)).transpose()?;
     let confinement = Confinement {
-        user: options.user.as_ref().map(Identity::look_up).transpose()?,
+        user: options.user.as_ref().map(UserIds::look_up).transpose()?,
         is_sandboxed: !options.no_sandbox,
     };
     let tuning = options.tuning.tuning();

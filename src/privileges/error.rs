@@ -42,7 +42,7 @@ pub enum PrivilegeError {
     /// what this one drops.
     #[error(
         "capabilities cannot be dropped in a process with {count} threads, only with one: \
-         this is a fault in wontun, please report it"
+         this is a bug in wontun, please report it"
     )]
     Threads {
         /// Threads found in /proc/self/task.

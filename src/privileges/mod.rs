@@ -3,12 +3,12 @@
 //! The program needs CAP_NET_ADMIN for as long as it runs: the TUN device's ioctls and netlink ask
 //! for it. It opens what it needs, then calls [`drop_all_but_net_admin`], which does not trust the
 //! calls that it makes: the kernel is asked for every set afterwards, by another interface than the
-//! one that changed the sets. With --user it also changes its user ([`Identity`]).
+//! one that changed the sets. With --user it also changes its user ([`UserIds`]).
 
 mod error;
-mod identity;
 pub mod setcap;
 mod sets;
+mod user;
 
 use std::path::PathBuf;
 
@@ -19,8 +19,8 @@ use tracing::warn;
 
 pub use self::error::PrivilegeError;
 use self::error::names;
-pub use self::identity::{Identity, UserSpec, UserSpecError};
 use self::sets::{change, raise, read, read_sets};
+pub use self::user::{UserIds, UserSpec, UserSpecError};
 use wontun_sys::{capability, process};
 
 /// Keeps the memory of this process, where commands have keys, out of core files and from debuggers
@@ -60,7 +60,7 @@ pub fn require_net_admin() -> Result<(), PrivilegeError> {
 ///
 /// # Errors
 /// A privilege could not be dropped, or does not read back as expected. The program must not go on.
-pub fn drop_all_but_net_admin(user: Option<Identity>) -> Result<(), PrivilegeError> {
+pub fn drop_all_but_net_admin(user: Option<UserIds>) -> Result<(), PrivilegeError> {
     drop_to(&CapsHashSet::from([Capability::CAP_NET_ADMIN]), 0, user)
 }
 
@@ -69,7 +69,7 @@ pub fn drop_all_but_net_admin(user: Option<Identity>) -> Result<(), PrivilegeErr
 ///
 /// # Errors
 /// As [`drop_all_but_net_admin`].
-pub fn drop_everything(user: Option<Identity>) -> Result<(), PrivilegeError> {
+pub fn drop_everything(user: Option<UserIds>) -> Result<(), PrivilegeError> {
     drop_to(&CapsHashSet::new(), 0, user)
 }
 
@@ -80,7 +80,7 @@ pub fn drop_everything(user: Option<Identity>) -> Result<(), PrivilegeError> {
 ///
 /// # Errors
 /// As [`drop_all_but_net_admin`].
-pub fn drop_everything_and_execute(user: Option<Identity>) -> Result<(), PrivilegeError> {
+pub fn drop_everything_for_exec(user: Option<UserIds>) -> Result<(), PrivilegeError> {
     let mut value = [0_u8; 64];
     let has_capability = rustix::fs::getxattr("/proc/self/exe", "security.capability", &mut value).is_ok();
     let bounding = if has_capability { Capability::CAP_NET_ADMIN.bitmask() } else { 0 };
@@ -88,7 +88,7 @@ pub fn drop_everything_and_execute(user: Option<Identity>) -> Result<(), Privile
 }
 
 /// Leaves `keep`, and in the bounding set also `bounding`.
-fn drop_to(keep: &CapsHashSet, bounding: u64, user: Option<Identity>) -> Result<(), PrivilegeError> {
+fn drop_to(keep: &CapsHashSet, bounding: u64, user: Option<UserIds>) -> Result<(), PrivilegeError> {
     match process::thread_count() {
         Some(1) => {}
         Some(count) => return Err(PrivilegeError::Threads { count }),
@@ -107,7 +107,7 @@ fn drop_to(keep: &CapsHashSet, bounding: u64, user: Option<Identity>) -> Result<
         None
     };
     // While there are the capabilities to do it. The effective set is lost on the way.
-    user.map_or(Ok(()), Identity::assume)?;
+    user.map_or(Ok(()), UserIds::switch)?;
     // Effective before permitted, which must contain it.
     change("effective", caps::set(None, CapSet::Effective, keep))?;
     change("inheritable", caps::clear(None, CapSet::Inheritable))?;
@@ -116,7 +116,7 @@ fn drop_to(keep: &CapsHashSet, bounding: u64, user: Option<Identity>) -> Result<
     attribute("dumpable", prctl::set_dumpable(false))?;
 
     verify(kept, bounding)?;
-    user.map_or(Ok(()), Identity::verify)
+    user.map_or(Ok(()), UserIds::verify)
 }
 
 /// Removes everything but `kept` from the bounding set, including capabilities that no crate has a

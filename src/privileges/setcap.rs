@@ -66,14 +66,14 @@ pub fn check_addresses(tun: &TunName, addresses: &[Cidr]) -> Result<(), Privileg
         return Ok(());
     }
     let routes = host_routes(tun.as_str()).map_err(PrivilegeError::Network)?;
-    match addresses.iter().find_map(|address| objection(*address, &routes)) {
+    match addresses.iter().find_map(|address| refusal_reason(*address, &routes)) {
         Some(what) => Err(PrivilegeError::Setcap { what }),
         None => Ok(()),
     }
 }
 
 /// Returns the reason for refusing an address, given these routes; `None` if it is accepted.
-fn objection(address: Cidr, routes: &[Prefix]) -> Option<String> {
+fn refusal_reason(address: Cidr, routes: &[Prefix]) -> Option<String> {
     let network = Prefix::of(address.address(), address.prefix());
     let is_private = |&(private, length): &(IpAddr, u8)| {
         network.length() >= length && Prefix::of(private, length).contains(network.network())
@@ -160,7 +160,7 @@ mod tests {
             ("10.0.0.1/8", Some("10.20.0.0/16")),
             ("10.20.1.1/32", Some("10.20.0.0/16")),
         ] {
-            let said = objection(address.parse().unwrap(), &routes);
+            let said = refusal_reason(address.parse().unwrap(), &routes);
             assert_eq!(said.is_some(), part.is_some(), "{address}: {said:?}");
             assert!(part.is_none_or(|part| said.as_ref().unwrap().contains(part)), "{address}: {said:?}");
         }

@@ -23,7 +23,7 @@ use tracing::debug;
 
 use super::channel::{Channel, ChannelError, pair};
 use super::helper::{ARGV0_PREFIX, HELPER_ROLES, format_error_chain, os_error, reap, stop_helper};
-use crate::privileges::{self, Identity};
+use crate::privileges::{self, UserIds};
 use crate::sandbox::Sandbox;
 use wontun_sys::process::{self, ExecuteError};
 
@@ -298,9 +298,9 @@ fn confine(is_sandboxed: bool) -> Result<(OwnedFd, bool), String> {
     let is_for_others = fstat(&image)
         .map(|status| Mode::from_bits_truncate(status.st_mode).contains(Mode::S_IXOTH))
         .map_err(failed("the program's own file cannot be examined"))?;
-    let user = if is_for_others { Identity::helper() } else { None };
+    let user = if is_for_others { UserIds::helper() } else { None };
     privileges::hide_memory();
-    privileges::drop_everything_and_execute(user).map_err(|error| format_error_chain(&error))?;
+    privileges::drop_everything_for_exec(user).map_err(|error| format_error_chain(&error))?;
     // after the change of user, which clears it
     prctl::set_pdeathsig(Signal::SIGKILL).map_err(failed("it cannot be tied to the parent's life"))?;
     if is_sandboxed {

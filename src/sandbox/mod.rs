@@ -24,7 +24,7 @@ use self::filter::SeccompFilters;
 pub use self::landlock_rules::AllowedPaths;
 use self::landlock_rules::LandlockRules;
 pub use self::status::{FeatureState, LandlockState, SandboxStatus};
-use crate::privileges::Identity;
+use crate::privileges::UserIds;
 use wontun_sys::trap;
 
 /// True if Landlock is on in this process.
@@ -40,7 +40,7 @@ pub fn is_engaged() -> bool {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Confinement {
     /// The user to become.
-    pub user: Option<Identity>,
+    pub user: Option<UserIds>,
     /// True if the sandbox is engaged.
     pub is_sandboxed: bool,
 }

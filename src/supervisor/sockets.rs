@@ -11,7 +11,7 @@
 //! The first socket of an address is bound alone, so that binding a port in use fails. From then on
 //! all have SO_REUSEPORT: the kernel lets sockets of the same owner, and no other, share the port.
 //! The owner is the user who created the socket, so sockets created before the process becomes
-//! another user are created as that user ([`Identity::owning_sockets`]). SO_REUSEADDR, which
+//! another user are created as that user ([`UserIds::with_socket_owner`]). SO_REUSEADDR, which
 //! ignores the owner, is never set.
 
 use std::io;
@@ -26,7 +26,7 @@ use crate::config::DEFAULT_PLAIN_PORT;
 use crate::exit::{self, ExitCode};
 use crate::messages::{BaseSocket, ToTunnel};
 use crate::net::udp::{UdpSocket, is_family_missing};
-use crate::privileges::Identity;
+use crate::privileges::UserIds;
 use crate::process::MAX_DESCRIPTORS;
 
 /// Number of attempts to find a port that is free in both address families.
@@ -126,9 +126,9 @@ impl Sockets {
         port: Option<u16>,
         may_move: bool,
         options: SocketOptions,
-        user: Option<Identity>,
+        user: Option<UserIds>,
     ) -> Result<Self, SocketsError> {
-        Identity::owning_sockets(user, || match port {
+        UserIds::with_socket_owner(user, || match port {
             Some(0) => Self::bind_any(listen, options),
             Some(port) => Self::bind(listen, port, options),
             None => match Self::bind(listen, DEFAULT_PLAIN_PORT, options) {
@@ -272,9 +272,9 @@ impl Sockets {
     pub(super) fn first_spare(
         &self,
         count: u8,
-        user: Option<Identity>,
+        user: Option<UserIds>,
     ) -> io::Result<(ToTunnel, Vec<OwnedFd>)> {
-        Identity::owning_sockets(user, || self.spare(count, count))
+        UserIds::with_socket_owner(user, || self.spare(count, count))
     }
 
     /// Returns a message with `ipv4` and `ipv6` spare sockets, and its descriptors; families

@@ -28,7 +28,7 @@ use crate::metrics::{HostName, MetricsError, MetricsListener};
 use crate::net::signal::Signals;
 use crate::net::timer::now;
 use crate::net::tun::Tun;
-use crate::privileges::Identity;
+use crate::privileges::UserIds;
 use crate::process::{MAX_DESCRIPTORS, Nursery};
 use crate::resolver::{NameServers, Resolver};
 use crate::sandbox::Confinement;
@@ -82,7 +82,7 @@ pub struct StartOptions {
 #[derive(Debug)]
 pub struct Starting {
     pub(super) tuning: Tuning,
-    pub(super) user: Option<Identity>,
+    pub(super) user: Option<UserIds>,
     is_sandboxed: bool,
     log: LogConfig,
     metrics: Option<(SocketAddr, Vec<HostName>)>,
@@ -174,7 +174,7 @@ impl Starting {
             clamps_mss,
             offload: self.tuning.offload,
             is_sandboxed: self.is_sandboxed,
-            user: self.user.map_or_else(|| nix::unistd::geteuid().as_raw(), Identity::uid),
+            user: self.user.map_or_else(|| nix::unistd::geteuid().as_raw(), UserIds::uid),
             log: self.log,
             has_health,
             metrics,

@@ -30,7 +30,7 @@ pub struct UserSpecError;
 
 /// A user and a group, by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Identity {
+pub struct UserIds {
     uid: Uid,
     gid: Gid,
 }
@@ -60,7 +60,7 @@ impl fmt::Display for UserSpec {
     }
 }
 
-impl Identity {
+impl UserIds {
     /// Looks up the user and group of `spec`. Without a group it is the user's own; for a number
     /// without a user, the group of the same number. Queries the system (nsswitch.conf(5)), so call
     /// it before privileges are dropped.
@@ -90,18 +90,18 @@ impl Identity {
     /// memory in the instant after its start.
     pub fn helper() -> Option<Self> {
         const HELPER: u32 = 65533;
-        Self::of_number(HELPER)
+        Self::from_id(HELPER)
     }
 
     /// Returns the user and the group of that number if this process may switch to them: it has the
     /// required capabilities, and its user namespace maps them and allows dropping groups.
-    fn of_number(number: u32) -> Option<Self> {
+    fn from_id(number: u32) -> Option<Self> {
         let permitted = read_sets().ok()?.permitted;
         let needed = Capability::CAP_SETUID.bitmask() | Capability::CAP_SETGID.bitmask();
         let read = |name: &str| fs::read_to_string(format!("/proc/self/{name}")).ok();
         let may = permitted & needed == needed
-            && maps(&read("uid_map")?, number)
-            && maps(&read("gid_map")?, number)
+            && id_map_contains(&read("uid_map")?, number)
+            && id_map_contains(&read("gid_map")?, number)
             && read("setgroups")?.trim() == "allow";
         may.then(|| Self { uid: Uid::from_raw(number), gid: Gid::from_raw(number) })
     }
@@ -112,15 +112,15 @@ impl Identity {
     }
 
     /// Runs `work` with its new sockets and files owned by `user` (setfsuid(2)), which the process
-    /// switches to later. Without a user, or if the process may not change its user, which `assume`
+    /// switches to later. Without a user, or if the process may not change its user, which `switch`
     /// reports, it runs `work` unchanged.
     ///
     /// SO_REUSEPORT compares the owners of sockets, which stay the same when the process switches
     /// to another user. Changing them (fchown(2)) takes CAP_CHOWN, which `--user` does not need
     /// otherwise.
-    pub fn owning_sockets<T>(user: Option<Self>, work: impl FnOnce() -> T) -> T {
+    pub fn with_socket_owner<T>(user: Option<Self>, work: impl FnOnce() -> T) -> T {
         let Some(user) = user else { return work() };
-        // where it is only permitted; `assume` reports any error
+        // where it is only permitted; `switch` reports any error
         if read_sets().is_ok_and(|sets| sets.permitted & Capability::CAP_SETUID.bitmask() != 0) {
             let _ = raise(Capability::CAP_SETUID);
         }
@@ -134,7 +134,7 @@ impl Identity {
     ///
     /// # Errors
     /// The required capabilities are missing, or the kernel refuses.
-    pub(super) fn assume(self) -> Result<(), PrivilegeError> {
+    pub(super) fn switch(self) -> Result<(), PrivilegeError> {
         if self.verify().is_ok() {
             return Ok(());
         }
@@ -178,7 +178,7 @@ impl Identity {
 }
 
 /// Returns true if the text of a `uid_map` or `gid_map` (user_namespaces(7)) includes `id`.
-fn maps(text: &str, id: u32) -> bool {
+fn id_map_contains(text: &str, id: u32) -> bool {
     text.lines().any(|line| {
         let mut numbers = line.split_whitespace().map(str::parse::<u32>);
         match (numbers.next(), numbers.next(), numbers.next()) {
@@ -196,10 +196,10 @@ mod tests {
 
     #[test]
     fn a_map_has_a_user_or_not() {
-        assert!(maps("         0          0 4294967295\n", 65534));
-        assert!(maps("0 1000 1\n1 100000 65536\n", 65534));
+        assert!(id_map_contains("         0          0 4294967295\n", 65534));
+        assert!(id_map_contains("0 1000 1\n1 100000 65536\n", 65534));
         for text in ["", "0 1000 1\n", "0 100000 65534\n", "65535 7 9", "nonsense", "0 0"] {
-            assert!(!maps(text, 65534), "{text}");
+            assert!(!id_map_contains(text, 65534), "{text}");
         }
     }
 
@@ -217,11 +217,11 @@ mod tests {
 
     #[test]
     fn a_user_is_looked_up() {
-        let of = |text: &str| Identity::look_up(&text.parse().unwrap());
-        let root = Identity { uid: Uid::from_raw(0), gid: Gid::from_raw(0) };
+        let of = |text: &str| UserIds::look_up(&text.parse().unwrap());
+        let root = UserIds { uid: Uid::from_raw(0), gid: Gid::from_raw(0) };
         assert_eq!(of("root").unwrap(), root);
         assert_eq!(of("0").unwrap(), root);
-        let numbers = Identity { uid: Uid::from_raw(7), gid: Gid::from_raw(9) };
+        let numbers = UserIds { uid: Uid::from_raw(7), gid: Gid::from_raw(9) };
         assert_eq!(of("7:9").unwrap(), numbers);
         // a number without a user
         assert_eq!(of("3999999999").unwrap().gid, Gid::from_raw(3_999_999_999));
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn another_user_is_told() {
-        let error = Identity { uid: Uid::from_raw(4_000_000_000), gid: Gid::from_raw(7) }.verify();
+        let error = UserIds { uid: Uid::from_raw(4_000_000_000), gid: Gid::from_raw(7) }.verify();
         assert!(matches!(error, Err(PrivilegeError::Verify { what: "the user", .. })));
     }
 }
