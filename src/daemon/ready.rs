@@ -51,7 +51,7 @@ mod tests {
     use crate::daemon::token::SockId;
 
     #[test]
-    fn nobody_starves_beside_one_that_always_has_more() {
+    fn a_busy_token_does_not_starve_others() {
         let mut ready = ReadySet::default();
         let busy = Token::Sock(SockId(1));
         for token in [busy, Token::Tun, busy] {

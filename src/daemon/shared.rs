@@ -67,7 +67,7 @@ impl<M: Mode> Shared<M> {
     pub(super) fn end(&self) {
         self.is_ending.store(true, Ordering::Relaxed);
         self.with_state(|_, core| {
-            (0..core.worker_count()).for_each(|worker| core.post_to(worker, Token::Wake))
+            (0..core.worker_count()).for_each(|worker| core.post_to(worker, Token::Wake));
         });
     }
 }

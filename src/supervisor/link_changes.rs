@@ -48,7 +48,7 @@ impl Context {
                 }
                 // it may be the tunnel's device that comes back
                 Ok(Some(LinkEvent::OtherLink)) => {
-                    self.link.pending_events.is_pending |= self.link.is_in_other_netns
+                    self.link.pending_events.is_pending |= self.link.is_in_other_netns;
                 }
                 Err(error) => {
                     if let Some(suppressed) = self.link.log_limit.allow(self.now) {

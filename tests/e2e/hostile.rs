@@ -48,7 +48,7 @@ fn a_million_random_datagrams_leave_a_tcp_stream_unharmed() {
     let peer = SocketAddrV4::new(lab.client().v4, PORT);
     // A host can spoof only what its own kernel sends: a raw socket on the peer's host.
     let spoofer = Spoofer::new(lab.client());
-    let stranger = Bare::client(lab.host(2));
+    let unknown_source = Bare::client(lab.host(2));
     let connection = Connection::open(lab.server(), (INNER_SERVER, 80), lab.client());
     let ended = AtomicBool::new(false);
     let (up, down) = thread::scope(|scope| {
@@ -57,7 +57,7 @@ fn a_million_random_datagrams_leave_a_tcp_stream_unharmed() {
                 let (mut random, mut buffer) = (Pattern::new(7), [0; 1400]);
                 for _ in 0..FLOOD {
                     let length = junk(&mut random, &mut buffer);
-                    stranger.send(&buffer[..length], target);
+                    unknown_source.send(&buffer[..length], target);
                 }
             }),
             scope.spawn(|| {
@@ -190,12 +190,12 @@ fn every_kind_of_malformed_datagram_from_the_server_is_dropped_by_the_client() {
 /// Datagrams from unknown sources are dropped and counted whatever they contain; the tun sees
 /// nothing.
 #[test]
-fn whatever_a_stranger_sends_is_dropped_and_counted() {
+fn datagrams_of_unknown_sources_are_dropped_and_counted() {
     let lab = Lab::new(3);
     let server = Daemon::server(lab.server(), &[]);
     let client = Daemon::client(lab.client(), lab.server(), &[]);
     lab.client().ping(INNER_SERVER);
-    let stranger = Bare::client(lab.host(2));
+    let unknown_source = Bare::client(lab.host(2));
     let good = packets::udp4(
         SocketAddrV4::new(INNER_CLIENT, 5000),
         SocketAddrV4::new(INNER_SERVER, 6000),
@@ -206,14 +206,14 @@ fn whatever_a_stranger_sends_is_dropped_and_counted() {
     for (daemon, host) in [(&server, lab.server()), (&client, lab.client())] {
         let (dropped, before) = (daemon.summary().all_dropped(), host.device_packets("tun0").0);
         for datagram in &datagrams {
-            stranger.send(datagram, (host.v4, PORT));
+            unknown_source.send(datagram, (host.v4, PORT));
         }
         let expected = dropped + datagrams.len() as u64;
         eventually("each is counted", || daemon.summary().all_dropped() >= expected);
         assert_eq!(daemon.summary().all_dropped(), expected, "and once");
         assert_eq!(host.device_packets("tun0").0, before, "a stranger's packet was written to the tun");
     }
-    assert!(stranger.listen_for(Duration::from_millis(200)).is_empty(), "a stranger gets no answer");
+    assert!(unknown_source.listen_for(Duration::from_millis(200)).is_empty(), "a stranger gets no answer");
 }
 
 /// Valid packets from the peer that exceed the tun's MTU are left to the kernel, and do not crash
@@ -246,7 +246,7 @@ fn junk_faster_than_the_loop_does_not_starve_the_tun() {
     let bare = Bare::client(lab.client());
     bare.send(HELLO, (lab.server().v4, PORT));
     server.wait_for("peer connected");
-    let stranger = Bare::client(lab.host(2));
+    let unknown_source = Bare::client(lab.host(2));
     let (ended, target) = (AtomicBool::new(false), SocketAddr::from((lab.server().v4, PORT)));
     let arrivals: Vec<Option<Duration>> = thread::scope(|scope| {
         scope.spawn(|| {
@@ -254,7 +254,7 @@ fn junk_faster_than_the_loop_does_not_starve_the_tun() {
             while !ended.load(Ordering::Relaxed) {
                 for _ in 0..20 {
                     let length = junk(&mut random, &mut buffer);
-                    stranger.send(&buffer[..length], target);
+                    unknown_source.send(&buffer[..length], target);
                 }
                 thread::sleep(Duration::from_millis(1));
             }

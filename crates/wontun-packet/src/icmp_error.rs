@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_told_has_a_floor_and_must_help() {
+    fn the_reported_mtu_has_a_minimum_and_must_be_smaller() {
         for (six, mtu, told) in [
             (false, 1439, Some(1439)),
             (false, 1440, None),

@@ -268,14 +268,14 @@ mod tests {
     }
 
     /// Returns each MSS in the options, by an independent parser.
-    fn told(options: &[u8]) -> Vec<u16> {
+    fn mss_values(options: &[u8]) -> Vec<u16> {
         match options {
             [] | [END, ..] => vec![],
-            [NO_OPERATION, rest @ ..] => told(rest),
+            [NO_OPERATION, rest @ ..] => mss_values(rest),
             [MSS, 4, high, low, rest @ ..] => {
-                [vec![u16::from(*high) << 8 | u16::from(*low)], told(rest)].concat()
+                [vec![u16::from(*high) << 8 | u16::from(*low)], mss_values(rest)].concat()
             }
-            [_, len, ..] if *len >= 2 => options.get(usize::from(*len)..).map(told).unwrap_or_default(),
+            [_, len, ..] if *len >= 2 => options.get(usize::from(*len)..).map(mss_values).unwrap_or_default(),
             _ => vec![],
         }
     }
@@ -285,7 +285,7 @@ mod tests {
         fn every_syn_is_clamped_and_nothing_else(sample in samples(60), tcp_options in options(), mtu in 68_usize..10_000) {
             let sample = Sample { tcp: true, tcp_options, ..sample };
             let options = clamped(&sample, mtu);
-            let (before, after) = (told(&sample.tcp_options), told(&options));
+            let (before, after) = (mss_values(&sample.tcp_options), mss_values(&options));
             if sample.flags & tcp::SYN == 0 {
                 prop_assert_eq!(&options, &sample.tcp_options);
             } else {

@@ -67,7 +67,7 @@ pub fn remove_variables(names: &[&str]) {
 ///
 /// # Errors
 /// `WouldBlock` if the kernel's limit on processes is reached, `OutOfMemory`, or an error of its
-/// own if this process has a second thread, whose locks would stay locked for ever in the child.
+/// own if this process has a second thread, whose locks would stay locked forever in the child.
 pub fn fork<T: Copy + UnwindSafe>(keep: OwnedFd, input: T, child: fn(OwnedFd, T) -> i32) -> io::Result<Pid> {
     if let Some(threads) = thread_count().filter(|&threads| threads != 1) {
         return Err(io::Error::other(format!(

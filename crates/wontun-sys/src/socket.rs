@@ -96,7 +96,7 @@ mod tests {
     use std::net::UdpSocket;
 
     #[test]
-    fn what_waits_and_what_found_no_room_is_told() {
+    fn queued_and_dropped_datagrams_are_reported() {
         let [reader, writer] = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
         writer.connect(reader.local_addr().unwrap()).unwrap();
         let empty = memory(&reader).unwrap();

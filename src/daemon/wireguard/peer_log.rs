@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn datagrams_that_overtake_each_other_are_no_second_place() {
+    fn reordered_datagrams_are_not_a_second_device() {
         let at = |millis| Instant::from_boot(Duration::from_millis(millis));
         let [a, b] = [1, 2].map(|last| SocketAddr::from(([192, 0, 2, last], 51820)));
         let [moving, shared] = peers();
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn one_key_in_two_places_is_told_once_with_both() {
+    fn a_shared_key_is_reported_once_with_both_endpoints() {
         let at = |seconds| Instant::from_boot(Duration::from_secs(seconds));
         let [a, b, c] = [1, 2, 3].map(|last| SocketAddr::from(([192, 0, 2, last], 51820)));
         let [shared, roaming] = peers();
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_is_told_by_how_much_it_is_off() {
+    fn a_clock_error_is_described() {
         let seconds = Duration::from_secs;
         for (unix, behind, ours, said) in [
             (0, 1_700_000_000, 1_700_000_000, "it is 19675 days behind this host's"),

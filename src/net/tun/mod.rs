@@ -105,13 +105,13 @@ impl Tun {
             Ok(file) => file.into(),
             Err(shared) => shared.as_fd().try_clone_to_owned()?,
         };
-        Ok((queue, messages::Queue { is_offloaded, is_exclusive, has_uso: has_uso }))
+        Ok((queue, messages::Queue { is_offloaded, is_exclusive, has_uso }))
     }
 
     /// Creates a queue from a descriptor that another process opened.
     pub fn from_parts(queue: OwnedFd, description: messages::Queue) -> Self {
         let messages::Queue { is_offloaded, is_exclusive, has_uso } = description;
-        Self { file: Arc::new(File::from(queue)), is_offloaded, is_exclusive, has_uso: has_uso }
+        Self { file: Arc::new(File::from(queue)), is_offloaded, is_exclusive, has_uso }
     }
 
     /// Returns true if this queue must be read, and is read by nothing else.

@@ -1,4 +1,4 @@
-//! Rate limit of repairs: wontun does not fight for ever with a program that removes again what was
+//! Rate limit of repairs: wontun does not fight forever with a program that removes again what was
 //! restored.
 
 use std::collections::VecDeque;

@@ -231,16 +231,16 @@ fn descriptors_that_come_with_a_message_are_not_kept() {
 /// Returns messages of every kind of request.
 fn requests(peer: PublicKey, number: u32) -> Vec<Vec<u8>> {
     let address = IpAddr::from(Ipv4Addr::from(0xc633_6400 + number % 250));
-    let stranger = PublicKey::from_bytes([number as u8; 32]);
+    let unknown_peer = PublicKey::from_bytes([number as u8; 32]);
     let endpoint = |peer, is_confirmed| FromTunnel::Endpoint { peer, address, is_confirmed };
     let status = Status::WireGuard { connected: u32::MAX, peers: 0, handshake: Some(Duration::MAX) };
     let messages = [
         endpoint(peer, false),
         endpoint(peer, true),
-        endpoint(stranger, true),
+        endpoint(unknown_peer, true),
         FromTunnel::Reached { peer, address },
         FromTunnel::LookUp(Some(peer)),
-        FromTunnel::LookUp(Some(stranger)),
+        FromTunnel::LookUp(Some(unknown_peer)),
         FromTunnel::LookUp(None),
         FromTunnel::NeedSockets { ipv4: u8::MAX, ipv6: u8::MAX },
         FromTunnel::CheckCandidate(address),

@@ -261,7 +261,7 @@ fn push_ends_a_super_packet() {
 }
 
 #[test]
-fn a_reduced_window_is_told_by_the_first_only() {
+fn only_the_first_segment_has_cwr() {
     for six in [false, true] {
         let mut packets = stream(&Sample { six, ..Sample::default() }, 5);
         packets[0].flags |= CWR;

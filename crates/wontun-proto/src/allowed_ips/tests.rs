@@ -57,7 +57,7 @@ fn the_longest_prefix_wins_whatever_the_order() {
 }
 
 #[test]
-fn a_wide_claim_takes_nothing_from_a_narrow_one() {
+fn a_short_prefix_takes_nothing_from_a_long_one() {
     // the source 10.0.0.2 is peer 2's although peer 1's prefix covers it too
     let table = table(&[("10.0.0.2/32", 2), ("10.0.0.0/24", 1)]);
     assert_eq!(table.find("10.0.0.2"), Some(2));

@@ -164,7 +164,7 @@ fn a_server_takes_the_first_hello_and_says_nothing() {
 }
 
 #[test]
-fn a_second_client_is_a_stranger_while_the_first_is_heard() {
+fn a_second_client_is_dropped_while_the_first_is_active() {
     let mut server = server_of(CLIENT, 0.0);
     for second in 0..300 {
         let now = at(f64::from(second));
@@ -272,17 +272,17 @@ fn neighbour_discovery_crosses_neither_way() {
 struct Wire(BTreeMap<(Instant, u32), (bool, Vec<u8>)>, u32);
 
 impl Wire {
-    fn carry(&mut self, now: Instant, to_server: bool, datagram: &[u8], fate: u8) {
+    fn carry(&mut self, now: Instant, to_server: bool, datagram: &[u8], outcome: u8) {
         // one in four is lost; others take up to 300 ms, so they overtake each other; some arrive
         // twice
-        let copies = match fate % 8 {
+        let copies = match outcome % 8 {
             0 | 1 => 0,
             2 => 2,
             _ => 1,
         };
         for copy in 0..copies {
             self.1 += 1;
-            let delay = Duration::from_millis(u64::from(fate) + 40 * copy);
+            let delay = Duration::from_millis(u64::from(outcome) + 40 * copy);
             self.0.insert((now + delay, self.1), (to_server, datagram.to_vec()));
         }
     }
@@ -294,14 +294,14 @@ proptest! {
     /// recovers by itself.
     #[test]
     fn two_engines_over_a_hostile_wire(
-        fates in prop::collection::vec(any::<u8>(), 64..256),
+        outcomes in prop::collection::vec(any::<u8>(), 64..256),
         restart in 5.0..20.0f64,
     ) {
         let mut client = client();
         let mut server = Plain::new(Role::Server, KEEPALIVE);
         let mut wire = Wire::default();
         // whatever the random numbers are, every fourth datagram arrives
-        let mut fates = fates.into_iter().cycle().zip([7, 0, 0, 0].into_iter().cycle()).map(|(fate, arrives)| fate | arrives);
+        let mut outcomes = outcomes.into_iter().cycle().zip([7, 0, 0, 0].into_iter().cycle()).map(|(outcome, arrives)| outcome | arrives);
         let (mut now, mut restarted, mut delivered_after) = (at(0.0), false, 0);
         let mut next_packet = at(0.0);
         while now < at(60.0) {
@@ -313,15 +313,15 @@ proptest! {
             }
             client.handle_timeout(now);
             if let Some(hello) = client.poll_transmit() {
-                wire.carry(now, true, hello, fates.next().unwrap());
+                wire.carry(now, true, hello, outcomes.next().unwrap());
             }
             if now >= next_packet {
                 next_packet = now + Duration::from_millis(500);
                 if client.handle_packet(&packet(1), now).is_ok() {
-                    wire.carry(now, true, &packet(1), fates.next().unwrap());
+                    wire.carry(now, true, &packet(1), outcomes.next().unwrap());
                 }
                 if server.handle_packet(&packet(2), now).is_ok() {
-                    wire.carry(now, false, &packet(2), fates.next().unwrap());
+                    wire.carry(now, false, &packet(2), outcomes.next().unwrap());
                 }
             }
             prop_assert_eq!(server.poll_transmit(), None);

@@ -437,12 +437,12 @@ mod tests {
     }
 
     #[test]
-    fn strangers_and_wrong_bits_are_refused() {
+    fn unknown_senders_and_changed_bits_are_rejected() {
         let (alice, bob, eve) = (identity(1), identity(2), identity(5));
         let (_, first) =
             Initiator::new(&alice, &secrets(&alice, &bob), &bob.public, ephemeral(3), &STAMP).unwrap();
-        let stranger = Responder::new(&bob, &secrets(&bob, &eve), ephemeral(4), &first);
-        assert_eq!(stranger.err(), Some(DropReason::UnknownPeer));
+        let unknown = Responder::new(&bob, &secrets(&bob, &eve), ephemeral(4), &first);
+        assert_eq!(unknown.err(), Some(DropReason::UnknownPeer));
         let at_bob = secrets(&bob, &alice);
         for byte in 0..first.len() {
             let mut forged = first;

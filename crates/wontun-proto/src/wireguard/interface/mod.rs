@@ -501,7 +501,7 @@ impl Interface {
                 return transmit;
             }
             // what cannot be sent now waits for a key or an endpoint, not in this list: it would be
-            // tried for ever
+            // tried forever
             self.queue_events(id);
             self.schedule(id);
         }

@@ -181,7 +181,7 @@ fn old_initiations_are_refused_and_stamps_survive_a_clock_set_back() {
 
 /// Growing stamps that are all too old mean a clock that was set back; a repeated message does not.
 #[test]
-fn a_clock_that_was_set_back_is_told_and_a_replay_is_not() {
+fn a_clock_that_was_set_back_is_reported_and_a_replay_is_not() {
     let mut world = World::new(1);
     world.weather.loss = 100;
     world.send(0, &packet(100, 1));

@@ -30,7 +30,7 @@ use crate::time::Instant;
 /// allows 2 s at most.
 pub const CANDIDATE_PAUSE: Duration = Duration::from_secs(1);
 /// The same pause once each was tried. It differs so that a fast path on which answers are lost
-/// does not overtake a slow one for ever.
+/// does not overtake a slow one forever.
 const LATER_PAUSE: Duration = Duration::from_secs(2);
 /// Maximum number of addresses per peer.
 pub const MAX_CANDIDATES: usize = 8;
