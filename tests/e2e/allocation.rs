@@ -13,13 +13,13 @@ use crate::lab::{Lab, heavy};
 use crate::mounts::{BINARY, Folder};
 use crate::preload::{self, Preload};
 use crate::streams::Connection;
+use crate::tunnel::{CLIENT_V4, DEVICE, SERVER_V4};
 use crate::waiting::uninterrupted;
 use crate::wireguard::implementation::Implementation;
 use crate::wireguard::node::Node;
 use crate::wireguard::pair::Outer;
 use crate::wireguard::settings::{Keys, Peer, Settings};
 use crate::wireguard::site::Site;
-use wontun_proto::{CLIENT_V4, DEVICE, SERVER_V4};
 
 const LIBRARY: &str = "allocation-counter.so";
 

@@ -13,8 +13,8 @@ use crate::daemon::{Daemon, Launch};
 use crate::lab::{Host, Lab};
 use crate::mounts::{BINARY, Folder, OPEN_TUN_NODE, READ_ONLY_ROOT};
 use crate::processes::thread_named;
+use crate::tunnel::{Mode, Plan};
 use crate::waiting::{Finished, eventually};
-use wontun_proto::{Mode, Plan};
 
 const AS_NOBODY: &str = "setpriv --reuid 65534 --regid 65534 --clear-groups";
 /// Environment variable with the abstract name for [`squatter`] to take: the socket's type and the

@@ -9,8 +9,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::mounts::Folder;
+use crate::tunnel::{CLIENT_V4, Mode, Plan, SERVER_V4, Tunnel};
 use crate::waiting::{PATIENCE, eventually, exit_within, uninterrupted};
-use wontun_proto::{CLIENT_V4, Mode, Plan, SERVER_V4, Tunnel};
 
 /// Smallest length of a packet in bytes: shorter reads are of timers, signals and eventfds.
 const LEAST: i64 = 20;

@@ -11,8 +11,8 @@ use nix::unistd::Pid;
 use crate::lab::heavy;
 use crate::mounts::Folder;
 use crate::processes::proportional_kilobytes;
+use crate::tunnel::{Mode, Plan, SERVER_V4, Tunnel};
 use crate::waiting::{PATIENCE, SetAtEnd, eventually, exit_within};
-use wontun_proto::{Mode, Plan, SERVER_V4, Tunnel};
 
 /// Largest resident size of the program, its libraries and its buffers.
 const MOST_KILOBYTES: u64 = 16 * 1024;

@@ -16,12 +16,12 @@ use crate::lab::{Host, Lab, heavy};
 use crate::mounts::BINARY;
 use crate::process::has_only_net_admin;
 use crate::streams::Connection;
+use crate::tunnel::{CLIENT_V4, Mode, Plan, SERVER_V4, Tunnel};
 use crate::waiting::{PATIENCE, SetAtEnd, eventually, finish, holds_within};
 use crate::wireguard::memory::{resident_kilobytes, resident_of_one, with_idle_peers};
 use crate::wireguard::pair::{self, Outer};
 use crate::wireguard::site::Site;
 use crate::workers::lab::threads;
-use wontun_proto::{CLIENT_V4, Mode, Plan, SERVER_V4, Tunnel};
 
 const PORT: u16 = 9586;
 const GET: &[u8] = b"GET /metrics HTTP/1.0\r\nHost: 192.0.2.1:9586\r\n\r\n";

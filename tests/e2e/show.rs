@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 
 use crate::lab::Lab;
 use crate::mounts::{BINARY, Folder};
-use crate::server::server::Server;
+use crate::setup::server::Server;
 use crate::terminal::Terminal;
 use crate::waiting::{PATIENCE, eventually, finish};
 use crate::wireguard::site::Site;

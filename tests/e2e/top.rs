@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 
 use crate::lab::Lab;
 use crate::mounts::BINARY;
-use crate::server::server::{Server, client};
+use crate::setup::server::{Server, client};
 use crate::terminal::Terminal;
 use crate::waiting::{PATIENCE, finish, succeed};
 use crate::wireguard::site::Site;

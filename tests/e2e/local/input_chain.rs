@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::daemon::Daemon;
 use crate::lab::Lab;
-use crate::server::server::{Server, client};
+use crate::setup::server::{Server, client};
 use crate::waiting::eventually;
 use crate::wireguard::implementation::Implementation::ConfigFile;
 use crate::wireguard::node::Node;

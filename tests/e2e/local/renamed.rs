@@ -9,7 +9,7 @@ use crate::bare::INNER_SERVER;
 use crate::daemon::Daemon;
 use crate::lab::Lab;
 use crate::mounts::BINARY;
-use crate::server::server::Server;
+use crate::setup::server::Server;
 use crate::waiting::{Finished, PATIENCE, eventually, finish};
 use crate::wireguard::kill_switch::{Stage, kill, launch, reaches_the_world, start, talk};
 use crate::wireguard::pair::{Outer, Plan, SERVER_V4};

@@ -11,10 +11,10 @@ use std::time::Duration;
 use crate::daemon::{Daemon, Launch};
 use crate::lab::{Host, Lab};
 use crate::mounts::{BINARY, Folder, OPEN_TUN_NODE};
+use crate::tunnel::{CLIENT_V4, DEVICE, Mode, Plan, SERVER_V4, Tunnel};
 use crate::waiting::{PATIENCE, eventually, finish, succeed};
 use crate::wireguard::settings::Keys;
 use crate::wireguard::site::Site;
-use wontun_proto::{CLIENT_V4, DEVICE, Mode, Plan, SERVER_V4, Tunnel};
 
 const UNPRIVILEGED: &str =
     "setpriv --reuid 65534 --regid 65534 --clear-groups --inh-caps -all --bounding-set -all --no-new-privs";

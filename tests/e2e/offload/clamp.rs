@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::lab::Lab;
+use crate::tunnel::{CLIENT_V4, CLIENT_V6, DEVICE, Mode, Plan, SERVER_V4, SERVER_V6, Tunnel};
 use crate::wireguard::capture::Capture;
-use wontun_proto::{CLIENT_V4, CLIENT_V6, DEVICE, Mode, Plan, SERVER_V4, SERVER_V6, Tunnel};
 
 /// MSS that the hosts themselves send without the tunnel: their network has larger packets.
 const OWN: u16 = 8000;

@@ -6,9 +6,9 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use nix::sys::socket::{setsockopt, sockopt::RcvBufForce, sockopt::UdpGsoSegment};
 
 use crate::streams::Pattern;
+use crate::tunnel::{CLIENT_V4, CLIENT_V6, Mode, Plan, SERVER_V4, SERVER_V6, Tunnel};
 use crate::waiting::uninterrupted;
 use crate::wireguard::site::Site;
-use wontun_proto::{CLIENT_V4, CLIENT_V6, Mode, Plan, SERVER_V4, SERVER_V6, Tunnel};
 
 /// Returns the length of the headers in front of a UDP payload.
 fn headers(inner: IpAddr) -> usize {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::daemon::Launch;
 use crate::lab::Lab;
-use wontun_proto::{DEVICE, Mode, Plan, SERVER_V4, SERVER_V6, Tunnel};
+use crate::tunnel::{DEVICE, Mode, Plan, SERVER_V4, SERVER_V6, Tunnel};
 
 const MEGABYTE: u64 = 1_000_000;
 

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use crate::daemon::Launch;
 use crate::lab::Lab;
 use crate::streams::Pattern;
+use crate::tunnel::{CLIENT_V4, CLIENT_V6, DEVICE, Mode, Plan, SERVER_V4, SERVER_V6, Tunnel};
 use crate::waiting::{eventually, uninterrupted};
 use crate::wireguard::pair::Outer;
 use crate::wireguard::settings::{Keys, Settings};
 use crate::wireguard::site::Site;
-use wontun_proto::{CLIENT_V4, CLIENT_V6, DEVICE, Mode, Plan, SERVER_V4, SERVER_V6, Tunnel};
 
 const MEGABYTE: u64 = 1_000_000;
 

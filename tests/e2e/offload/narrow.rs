@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use crate::lab::{Host, Lab};
+use crate::tunnel::{Mode, Plan, SERVER_V4, Tunnel};
 use crate::waiting::{SetAtEnd, eventually};
 use crate::wireguard::pair::Outer;
-use wontun_proto::{Mode, Plan, SERVER_V4, Tunnel};
 
 const MEGABYTE: u64 = 1_000_000;
 const NARROW: u32 = 1280;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use crate::lab::Lab;
 use crate::mounts::{BINARY, Folder};
+use crate::tunnel::{Mode, Plan, SERVER_V4, SERVER_V6, Tunnel};
 use crate::wireguard::site::Site;
-use wontun_proto::{Mode, Plan, SERVER_V4, SERVER_V6, Tunnel};
 
 const MEGABYTE: u64 = 1_000_000;
 

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use crate::lab::heavy;
+use crate::tunnel::{Mode, Plan, SERVER_V4, SERVER_V6};
 use crate::wireguard::pair::Outer;
-use wontun_proto::{Mode, Plan, SERVER_V4, SERVER_V6};
 
 const MEGABYTE: u64 = 1_000_000;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::daemon::Daemon;
 use crate::lab::Lab;
-use crate::server::server::{Server, client};
+use crate::setup::server::{Server, client};
 use crate::streams::Connection;
 use crate::wireguard::site::Site;
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::{WEB, make_web};
 use crate::lab::Lab;
-use crate::server::server::Server;
-use crate::server::story::seen_from;
+use crate::setup::server::Server;
+use crate::setup::story::seen_from;
 use crate::streams::Connection;
 use crate::waiting::eventually;
 use crate::wireguard::implementation::Implementation;

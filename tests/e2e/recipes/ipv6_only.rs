@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::{WEB_V6, make_web};
 use crate::lab::Lab;
-use crate::server::server::{Server, addresses, client, value};
-use crate::server::story::seen_from;
+use crate::setup::server::{Server, addresses, client, value};
+use crate::setup::story::seen_from;
 use crate::streams::Connection;
 
 #[test]

@@ -13,11 +13,11 @@ use crate::lab::Lab;
 use crate::mounts::{BINARY, Folder, OPEN_TUN_NODE, READ_ONLY_ROOT};
 use crate::process::thread_states;
 use crate::processes::{HELPER_ID, comm};
+use crate::tunnel::{CLIENT_V4, Mode, SERVER_V4};
 use crate::waiting::eventually;
 use crate::wireguard::implementation::Implementation::Wontun;
 use crate::wireguard::node::Node;
 use crate::wireguard::pair::{Outer, Plan, SERVER_V4 as WIREGUARD_SERVER_V4};
-use wontun_proto::{CLIENT_V4, Mode, SERVER_V4};
 
 const NET_ADMIN: u64 = 1 << 12;
 const BOUNDED: &str = "setpriv --bounding-set -all,+net_admin --inh-caps -all";
@@ -181,7 +181,7 @@ fn each_process_has_its_rights_when_it_is_told_by_wg() {
 #[test]
 fn each_process_has_its_rights_in_plain_mode() {
     let lab = Arc::new(Lab::new(2));
-    let tunnel = wontun_proto::Plan::new(Mode::Plain).args("--workers 2").start_on(&lab);
+    let tunnel = crate::tunnel::Plan::new(Mode::Plain).args("--workers 2").start_on(&lab);
     tunnel.client_site.ping(SERVER_V4);
     tunnel.server_site.ping(CLIENT_V4);
     for daemon in [&tunnel.server, &tunnel.client] {

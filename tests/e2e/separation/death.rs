@@ -14,9 +14,9 @@ use crate::endpoints::own_hosts;
 use crate::lab::{Host, Lab};
 use crate::mounts::Folder;
 use crate::processes::{NURSERY, RESOLVER, is_gone, try_helper};
+use crate::tunnel::{Mode, Plan, SERVER_V4};
 use crate::waiting::{PATIENCE, eventually, finish, holds_within};
 use crate::wireguard::kill_switch::{Stage, is_locked, reaches_the_world, start};
-use wontun_proto::{Mode, Plan, SERVER_V4};
 
 /// Number of attempts: a slow one may be the noise of a busy machine.
 const ATTEMPTS: usize = 10;

@@ -15,8 +15,8 @@ use super::inject::{Outcome, TakenOver};
 use crate::daemon::Daemon;
 use crate::descriptors::open_descriptors;
 use crate::lab::Lab;
+use crate::tunnel::{CLIENT_V4, Mode, SERVER_V4};
 use crate::wireguard::kill_switch::{Stage, reaches_the_world, start};
-use wontun_proto::{CLIENT_V4, Mode, SERVER_V4};
 
 const AT_FDCWD: u64 = libc::AT_FDCWD as u64;
 /// Any protocol.
@@ -377,7 +377,7 @@ fn a_taken_over_tunnel_changes_nothing_of_a_client_with_default_routes() {
 #[test]
 fn a_taken_over_tunnel_changes_nothing_of_a_server_with_nat() {
     let lab = Arc::new(Lab::new(2));
-    let mut plan = wontun_proto::Plan::new(Mode::WireGuard).args("--workers 2");
+    let mut plan = crate::tunnel::Plan::new(Mode::WireGuard).args("--workers 2");
     plan.server = plan.server.args("--nat auto --metrics 192.0.2.1:9586");
     let mut tunnel = plan.start_on(&lab);
     tunnel.client_site.ping(SERVER_V4);
@@ -393,7 +393,7 @@ fn a_taken_over_tunnel_changes_nothing_of_a_server_with_nat() {
 #[test]
 fn a_taken_over_tunnel_changes_nothing_in_plain_mode() {
     let lab = Arc::new(Lab::new(2));
-    let tunnel = wontun_proto::Plan::new(Mode::Plain).args("--workers 2").start_on(&lab);
+    let tunnel = crate::tunnel::Plan::new(Mode::Plain).args("--workers 2").start_on(&lab);
     for (daemon, site) in [(&tunnel.server, &tunnel.server_site), (&tunnel.client, &tunnel.client_site)] {
         tunnel.client_site.ping(SERVER_V4);
         let before = host_state(site);

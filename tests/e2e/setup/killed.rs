@@ -121,7 +121,7 @@ fn with_peers() -> Server {
 }
 
 fn names(file: &ServerFile) -> Vec<String> {
-    file.peers().map(|peer| peer.label()).collect()
+    file.peers().map(|peer| peer.name_or_key()).collect()
 }
 
 #[test]

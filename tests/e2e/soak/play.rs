@@ -21,7 +21,7 @@ use crate::daemon::read_all;
 use crate::descriptors::{allow_descriptors, allow_no_descriptor};
 use crate::lab::Lab;
 use crate::mounts::Folder;
-use crate::server::server::{Server, addresses};
+use crate::setup::server::{Server, addresses};
 use crate::waiting::{PATIENCE, eventually, finish};
 use crate::wireguard::site::Site;
 

@@ -9,11 +9,11 @@ use nix::unistd::Pid;
 use crate::daemon::Daemon;
 use crate::lab::Lab;
 use crate::mounts::BINARY;
+use crate::tunnel::{DEVICE, SERVER_V4};
 use crate::waiting::uninterrupted;
 use crate::wireguard::pair::{Outer, PORT};
 use crate::wireguard::settings::{Keys, Peer, Settings};
 use crate::wireguard::site::Site;
-use wontun_proto::{DEVICE, SERVER_V4};
 
 /// The inner addresses of the clients.
 pub(super) const CLIENTS: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 9, 0, 2), Ipv4Addr::new(10, 9, 0, 3)];

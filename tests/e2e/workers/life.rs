@@ -10,8 +10,8 @@ use super::lab::{Star, threads};
 use crate::daemon::Stopped;
 use crate::processes::TUNNEL;
 use crate::streams::Connection;
+use crate::tunnel::{DEVICE, Mode, Plan, SERVER_V4};
 use crate::waiting::{PATIENCE, SetAtEnd, eventually, holds_within};
-use wontun_proto::{DEVICE, Mode, Plan, SERVER_V4};
 
 /// Longest time until all threads have ended. It takes milliseconds, more on a busy machine.
 const END: Duration = Duration::from_secs(1);

@@ -10,8 +10,8 @@ use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
 use super::lab::Star;
 use crate::lab::{Host, heavy};
 use crate::streams::Connection;
+use crate::tunnel::SERVER_V4;
 use crate::waiting::{SetAtEnd, uninterrupted};
-use wontun_proto::SERVER_V4;
 
 /// Returns the number of TCP segments that arrived at a host before one that was sent earlier.
 fn out_of_order(host: &Host) -> u64 {

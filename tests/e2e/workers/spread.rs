@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::lab::{Star, ran_meanwhile};
 use crate::lab::heavy;
 use crate::streams::Connection;
-use wontun_proto::SERVER_V4;
+use crate::tunnel::SERVER_V4;
 
 /// Bytes that each client sends and receives.
 const BYTES: u64 = 100_000_000;
