@@ -1,44 +1,28 @@
 //! Encoding of nf_tables messages.
 //!
-//! Numbers are from linux/netfilter/nf_tables.h and nfnetlink.h; the order of attributes is that of
-//! nft(8), so that its `--debug=mnl` shows the same bytes. Integers are big-endian, except for
-//! values that the kernel compares in registers, which keep the order in which they are stored
-//! there.
+//! The order of attributes is that of nft(8), so that its `--debug=mnl` shows the same bytes.
+//! Integers are big-endian, except for values that the kernel compares in registers, which keep the
+//! order in which they are stored there.
 
-use netlink_packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST};
+use netlink_packet_core::{
+    NLA_F_NESTED, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST,
+};
+use nix::libc;
+
+use super::constants::*;
 
 use super::table::{Chain, ChainType, Elements, Expression, Family, Set, Table, Verdict};
 
-const NFNL_MSG_BATCH_BEGIN: u16 = 0x10;
-const NFNL_MSG_BATCH_END: u16 = 0x11;
-const NFNL_SUBSYS_NFTABLES: u16 = 10;
-const NFT_MSG_NEWTABLE: u16 = NFNL_SUBSYS_NFTABLES << 8;
-const NFT_MSG_GETTABLE: u16 = NFT_MSG_NEWTABLE | 1;
-const NFT_MSG_DELTABLE: u16 = NFT_MSG_NEWTABLE | 2;
-const NFT_MSG_NEWCHAIN: u16 = NFT_MSG_NEWTABLE | 3;
-const NFT_MSG_GETCHAIN: u16 = NFT_MSG_NEWTABLE | 4;
-const NFT_MSG_NEWRULE: u16 = NFT_MSG_NEWTABLE | 6;
-const NFT_MSG_GETRULE: u16 = NFT_MSG_NEWTABLE | 7;
-const NFT_MSG_NEWSET: u16 = NFT_MSG_NEWTABLE | 9;
-const NFT_MSG_NEWSETELEM: u16 = NFT_MSG_NEWTABLE | 12;
-const NFT_MSG_GETSETELEM: u16 = NFT_MSG_NEWTABLE | 13;
-const NFT_MSG_GETGEN: u16 = NFT_MSG_NEWTABLE | 16;
-const NLA_F_NESTED: u16 = 1 << 15;
 /// The register used for all values.
-const NFT_REG_1: u32 = 1;
-const NFT_REG_VERDICT: u32 = 0;
+const REGISTER: u32 = libc::NFT_REG_1 as u32;
+const VERDICT_REGISTER: u32 = libc::NFT_REG_VERDICT as u32;
 /// Maximum number of ranges in one message. A list of elements is one attribute, of 64 KiB at most;
 /// a range of IPv6 addresses takes 64 bytes.
 const RANGES_IN_A_MESSAGE: usize = 500;
-const NFT_SET_INTERVAL: u32 = 4;
-const NFT_SET_TIMEOUT: u32 = 0x10;
-const NFT_SET_EVAL: u32 = 0x20;
 /// Maximum number of elements of a dynamic set.
 const DYNAMIC_SIZE: u32 = 65_535;
 /// Lifetime of an element of a dynamic set, in milliseconds.
 const DYNAMIC_TIMEOUT: u64 = 1000;
-const NFT_DYNSET_OP_UPDATE: u32 = 1;
-const NFT_DYNSET_OP_DELETE: u32 = 2;
 
 /// The messages of one transaction.
 pub(super) struct Batch {
@@ -50,7 +34,7 @@ pub(super) struct Batch {
 
 impl Batch {
     pub(super) fn new(family: Family, sequence: u32) -> Self {
-        let bytes = message(NFNL_MSG_BATCH_BEGIN, 0, sequence, 0, NFNL_SUBSYS_NFTABLES, &[]);
+        let bytes = message(BATCH_BEGIN, 0, sequence, 0, SUBSYSTEM, &[]);
         Self { family: family as u8, sequence, bytes }
     }
 
@@ -83,55 +67,56 @@ impl Batch {
 
     fn new_table(&mut self, name: &str, flags: u32) {
         let mut attributes = Attributes::default();
-        attributes.text(1, name);
-        attributes.number(2, flags);
+        attributes.text(NFTA_TABLE_NAME, name);
+        attributes.number(NFTA_TABLE_FLAGS, flags);
         // the kernel returns EEXIST if another program has created the table meanwhile
         self.push(NFT_MSG_NEWTABLE, NLM_F_CREATE | NLM_F_EXCL, &attributes);
     }
 
     pub(super) fn delete_table(&mut self, name: &str) {
         let mut attributes = Attributes::default();
-        attributes.text(1, name);
+        attributes.text(NFTA_TABLE_NAME, name);
         self.push(NFT_MSG_DELTABLE, 0, &attributes);
     }
 
     fn new_chain(&mut self, table: &str, chain: &Chain) {
         let mut attributes = Attributes::default();
-        attributes.text(1, table);
-        attributes.text(3, chain.name);
+        attributes.text(NFTA_CHAIN_TABLE, table);
+        attributes.text(NFTA_CHAIN_NAME, chain.name);
         attributes.text(
-            7,
+            NFTA_CHAIN_TYPE,
             match chain.kind {
                 ChainType::Filter => "filter",
                 ChainType::Nat => "nat",
             },
         );
         if chain.policy != Verdict::Accept {
-            attributes.number(5, chain.policy as u32);
+            attributes.number(NFTA_CHAIN_POLICY, chain.policy as u32);
         }
-        attributes.nest(4, |hook| {
-            hook.number(1, chain.hook as u32);
-            hook.value(2, &(chain.priority as i32).to_be_bytes());
+        attributes.nest(NFTA_CHAIN_HOOK, |hook| {
+            hook.number(NFTA_HOOK_HOOKNUM, chain.hook as u32);
+            hook.value(NFTA_HOOK_PRIORITY, &(chain.priority as i32).to_be_bytes());
         });
         self.push(NFT_MSG_NEWCHAIN, NLM_F_CREATE, &attributes);
     }
 
     fn new_set(&mut self, table: &str, set: &Set, id: u32) {
-        // the type number of nft(8), by which it shows elements as addresses; the kernel ignores it
-        let (kind, length) = if set.family == Family::Ip { (7, 4) } else { (8, 16) };
+        // nft(8) shows elements as addresses by that type
+        let (kind, length) = if set.family == Family::Ip { (TYPE_IPADDR, 4) } else { (TYPE_IP6ADDR, 16) };
         let mut attributes = Attributes::default();
-        attributes.text(1, table);
-        attributes.text(2, set.name);
+        attributes.text(NFTA_SET_TABLE, table);
+        attributes.text(NFTA_SET_NAME, set.name);
         let flags = match set.elements {
-            Elements::Ranges(_) => NFT_SET_INTERVAL,
-            Elements::Dynamic => NFT_SET_EVAL | NFT_SET_TIMEOUT,
+            Elements::Ranges(_) => libc::NFT_SET_INTERVAL as u32,
+            Elements::Dynamic => (libc::NFT_SET_EVAL | libc::NFT_SET_TIMEOUT) as u32,
         };
-        attributes.number(3, flags);
-        attributes.number(4, kind);
-        attributes.number(5, length);
-        attributes.number(10, id);
+        attributes.number(NFTA_SET_FLAGS, flags);
+        attributes.number(NFTA_SET_KEY_TYPE, kind);
+        attributes.number(NFTA_SET_KEY_LEN, length);
+        attributes.number(NFTA_SET_ID, id);
         if set.elements == Elements::Dynamic {
-            attributes.nest(9, |description| description.number(1, DYNAMIC_SIZE));
+            attributes
+                .nest(NFTA_SET_DESC, |description| description.number(NFTA_SET_DESC_SIZE, DYNAMIC_SIZE));
         }
         self.push(NFT_MSG_NEWSET, NLM_F_CREATE, &attributes);
     }
@@ -140,16 +125,16 @@ impl Batch {
         let Elements::Ranges(ranges) = &set.elements else { return };
         for ranges in ranges.chunks(RANGES_IN_A_MESSAGE) {
             let mut attributes = Attributes::default();
-            attributes.text(1, table);
-            attributes.text(2, set.name);
-            attributes.number(4, id);
-            attributes.nest(3, |list| {
+            attributes.text(NFTA_SET_ELEM_LIST_TABLE, table);
+            attributes.text(NFTA_SET_ELEM_LIST_SET, set.name);
+            attributes.number(NFTA_SET_ELEM_LIST_SET_ID, id);
+            attributes.nest(NFTA_SET_ELEM_LIST_ELEMENTS, |list| {
                 for range in ranges {
-                    list.nest(1, |element| element.address(set.family, *range.start(), false));
+                    list.nest(NFTA_LIST_ELEM, |element| element.address(set.family, *range.start(), false));
                     // a range that reaches to the last address has no end element
                     let last = if set.family == Family::Ip { u32::MAX.into() } else { u128::MAX };
                     if let Some(after) = range.end().checked_add(1).filter(|after| *after <= last) {
-                        list.nest(1, |element| element.address(set.family, after, true));
+                        list.nest(NFTA_LIST_ELEM, |element| element.address(set.family, after, true));
                     }
                 }
             });
@@ -159,11 +144,11 @@ impl Batch {
 
     fn new_rule(&mut self, table: &Table, chain: &str, expressions: &[Expression]) {
         let mut attributes = Attributes::default();
-        attributes.text(1, &table.name);
-        attributes.text(2, chain);
-        attributes.nest(4, |list| {
+        attributes.text(NFTA_RULE_TABLE, &table.name);
+        attributes.text(NFTA_RULE_CHAIN, chain);
+        attributes.nest(NFTA_RULE_EXPRESSIONS, |list| {
             for expression in expressions {
-                list.nest(1, |element| expression.write(element, &table.sets));
+                list.nest(NFTA_LIST_ELEM, |element| expression.write(element, &table.sets));
             }
         });
         self.push(NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND, &attributes);
@@ -173,7 +158,7 @@ impl Batch {
     /// batch is not acknowledged.
     pub(super) fn finish(mut self) -> (Vec<u8>, u32) {
         let end = self.sequence.wrapping_add(1);
-        self.bytes.extend(message(NFNL_MSG_BATCH_END, 0, end, 0, NFNL_SUBSYS_NFTABLES, &[]));
+        self.bytes.extend(message(BATCH_END, 0, end, 0, SUBSYSTEM, &[]));
         (self.bytes, self.sequence)
     }
 }
@@ -181,7 +166,7 @@ impl Batch {
 /// Builds a request for the table of that name.
 pub(super) fn get_table(family: Family, name: &str, sequence: u32) -> Vec<u8> {
     let mut attributes = Attributes::default();
-    attributes.text(1, name);
+    attributes.text(NFTA_TABLE_NAME, name);
     message(NFT_MSG_GETTABLE, NLM_F_ACK, sequence, family as u8, 0, &attributes.0)
 }
 
@@ -198,15 +183,15 @@ pub(super) fn list_chains(sequence: u32) -> Vec<u8> {
 /// Builds a request for the rules of one table; `family` is the kernel's number.
 pub(super) fn list_rules(family: u8, table: &str, sequence: u32) -> Vec<u8> {
     let mut attributes = Attributes::default();
-    attributes.text(1, table);
+    attributes.text(NFTA_RULE_TABLE, table);
     message(NFT_MSG_GETRULE, NLM_F_DUMP, sequence, family, 0, &attributes.0)
 }
 
 /// Builds a request for the elements of a set of one table; `family` is the kernel's number.
 pub(super) fn list_elements(family: u8, table: &str, set: &str, sequence: u32) -> Vec<u8> {
     let mut attributes = Attributes::default();
-    attributes.text(1, table);
-    attributes.text(2, set);
+    attributes.text(NFTA_SET_ELEM_LIST_TABLE, table);
+    attributes.text(NFTA_SET_ELEM_LIST_SET, set);
     message(NFT_MSG_GETSETELEM, NLM_F_DUMP, sequence, family, 0, &attributes.0)
 }
 
@@ -224,106 +209,101 @@ impl Expression {
     fn write(&self, element: &mut Attributes, sets: &[Set]) {
         match self {
             Self::LoadMeta(key) => element.expression("meta", |data| {
-                data.number(2, *key as u32);
-                data.number(1, NFT_REG_1);
+                data.number(NFTA_META_KEY, *key as u32);
+                data.number(NFTA_META_DREG, REGISTER);
             }),
             Self::StoreMeta(key) => element.expression("meta", |data| {
-                data.number(2, *key as u32);
-                data.number(3, NFT_REG_1);
+                data.number(NFTA_META_KEY, *key as u32);
+                data.number(NFTA_META_SREG, REGISTER);
             }),
-            // NFT_CT_MARK
             Self::LoadCtMark => element.expression("ct", |data| {
-                data.number(2, 3);
-                data.number(1, NFT_REG_1);
+                data.number(NFTA_CT_KEY, libc::NFT_CT_MARK as u32);
+                data.number(NFTA_CT_DREG, REGISTER);
             }),
             Self::StoreCtMark => element.expression("ct", |data| {
-                data.number(2, 3);
-                data.number(4, NFT_REG_1);
+                data.number(NFTA_CT_KEY, libc::NFT_CT_MARK as u32);
+                data.number(NFTA_CT_SREG, REGISTER);
             }),
-            // NFT_CT_STATE
             Self::LoadCtState => element.expression("ct", |data| {
-                data.number(2, 0);
-                data.number(1, NFT_REG_1);
+                data.number(NFTA_CT_KEY, libc::NFT_CT_STATE as u32);
+                data.number(NFTA_CT_DREG, REGISTER);
             }),
-            // NFT_CT_STATUS
             Self::LoadCtStatus => element.expression("ct", |data| {
-                data.number(2, 2);
-                data.number(1, NFT_REG_1);
+                data.number(NFTA_CT_KEY, libc::NFT_CT_STATUS as u32);
+                data.number(NFTA_CT_DREG, REGISTER);
             }),
             Self::LoadPayload { base, offset, length } => element.expression("payload", |data| {
-                data.number(1, NFT_REG_1);
-                data.number(2, *base as u32);
-                data.number(3, *offset);
-                data.number(4, *length);
+                data.number(NFTA_PAYLOAD_DREG, REGISTER);
+                data.number(NFTA_PAYLOAD_BASE, *base as u32);
+                data.number(NFTA_PAYLOAD_OFFSET, *offset);
+                data.number(NFTA_PAYLOAD_LEN, *length);
             }),
-            // NFTA_FIB_F_SADDR, NFT_FIB_RESULT_ADDRTYPE
             Self::LoadSourceAddressType => element.expression("fib", |data| {
-                data.number(3, 1);
-                data.number(2, 3);
-                data.number(1, NFT_REG_1);
+                data.number(NFTA_FIB_FLAGS, NFTA_FIB_F_SADDR);
+                data.number(NFTA_FIB_RESULT, NFT_FIB_RESULT_ADDRTYPE);
+                data.number(NFTA_FIB_DREG, REGISTER);
             }),
-            // NFT_RT_NEXTHOP4, NFT_RT_NEXTHOP6
             Self::LoadNextHop(family) => element.expression("rt", |data| {
-                data.number(2, if *family == Family::Ip { 1 } else { 2 });
-                data.number(1, NFT_REG_1);
+                let key = if *family == Family::Ip { NFT_RT_NEXTHOP4 } else { NFT_RT_NEXTHOP6 };
+                data.number(NFTA_RT_KEY, key);
+                data.number(NFTA_RT_DREG, REGISTER);
             }),
-            // NFT_RT_TCPMSS
             Self::LoadTcpMss => element.expression("rt", |data| {
-                data.number(2, 3);
-                data.number(1, NFT_REG_1);
+                data.number(NFTA_RT_KEY, NFT_RT_TCPMSS);
+                data.number(NFTA_RT_DREG, REGISTER);
             }),
             Self::ToNetworkOrder => element.expression("byteorder", |data| {
-                data.number(1, NFT_REG_1);
-                data.number(2, NFT_REG_1);
-                // NFT_BYTEORDER_HTON of 2 bytes, 2 at a time
-                data.number(3, 1);
-                data.number(4, 2);
-                data.number(5, 2);
+                data.number(NFTA_BYTEORDER_SREG, REGISTER);
+                data.number(NFTA_BYTEORDER_DREG, REGISTER);
+                data.number(NFTA_BYTEORDER_OP, libc::NFT_BYTEORDER_HTON as u32);
+                data.number(NFTA_BYTEORDER_LEN, 2);
+                data.number(NFTA_BYTEORDER_SIZE, 2);
             }),
             Self::Mask(bits) => element.expression("bitwise", |data| {
-                data.number(1, NFT_REG_1);
-                data.number(2, NFT_REG_1);
-                // NFT_BITWISE_BOOL
-                data.number(6, 0);
-                data.number(3, u32::try_from(bits.len()).unwrap_or(u32::MAX));
-                data.nest(4, |mask| mask.value(1, bits));
-                data.nest(5, |xor| xor.value(1, &vec![0; bits.len()]));
+                data.number(NFTA_BITWISE_SREG, REGISTER);
+                data.number(NFTA_BITWISE_DREG, REGISTER);
+                data.number(NFTA_BITWISE_OP, NFT_BITWISE_BOOL);
+                data.number(NFTA_BITWISE_LEN, u32::try_from(bits.len()).unwrap_or(u32::MAX));
+                data.nest(NFTA_BITWISE_MASK, |mask| mask.value(NFTA_DATA_VALUE, bits));
+                data.nest(NFTA_BITWISE_XOR, |xor| xor.value(NFTA_DATA_VALUE, &vec![0; bits.len()]));
             }),
             Self::Compare(comparison, value) => element.expression("cmp", |data| {
-                data.number(1, NFT_REG_1);
-                data.number(2, *comparison as u32);
-                data.nest(3, |data| data.value(1, value));
+                data.number(NFTA_CMP_SREG, REGISTER);
+                data.number(NFTA_CMP_OP, *comparison as u32);
+                data.nest(NFTA_CMP_DATA, |data| data.value(NFTA_DATA_VALUE, value));
             }),
             Self::Lookup(number) => element.expression("lookup", |data| {
-                data.number(2, NFT_REG_1);
-                data.text(1, sets.get(*number).map_or("", |set| set.name));
-                data.number(4, set_id(*number));
+                data.number(NFTA_LOOKUP_SREG, REGISTER);
+                data.text(NFTA_LOOKUP_SET, sets.get(*number).map_or("", |set| set.name));
+                data.number(NFTA_LOOKUP_SET_ID, set_id(*number));
             }),
             Self::DynsetUpdate(number) => element.expression("dynset", |data| {
-                data.number(4, NFT_REG_1);
-                data.number(3, NFT_DYNSET_OP_UPDATE);
-                data.value(6, &DYNAMIC_TIMEOUT.to_be_bytes());
-                data.text(1, sets.get(*number).map_or("", |set| set.name));
-                data.number(2, set_id(*number));
+                data.number(NFTA_DYNSET_SREG_KEY, REGISTER);
+                data.number(NFTA_DYNSET_OP, libc::NFT_DYNSET_OP_UPDATE as u32);
+                data.value(NFTA_DYNSET_TIMEOUT, &DYNAMIC_TIMEOUT.to_be_bytes());
+                data.text(NFTA_DYNSET_SET_NAME, sets.get(*number).map_or("", |set| set.name));
+                data.number(NFTA_DYNSET_SET_ID, set_id(*number));
             }),
             Self::DynsetDelete(number) => element.expression("dynset", |data| {
-                data.number(4, NFT_REG_1);
-                data.number(3, NFT_DYNSET_OP_DELETE);
-                data.text(1, sets.get(*number).map_or("", |set| set.name));
-                data.number(2, set_id(*number));
+                data.number(NFTA_DYNSET_SREG_KEY, REGISTER);
+                data.number(NFTA_DYNSET_OP, NFT_DYNSET_OP_DELETE);
+                data.text(NFTA_DYNSET_SET_NAME, sets.get(*number).map_or("", |set| set.name));
+                data.number(NFTA_DYNSET_SET_ID, set_id(*number));
             }),
-            // TCPOPT_MAXSEG, whose value follows its kind and length; NFT_EXTHDR_OP_TCPOPT
+            // the option's value follows its kind and length
             Self::StoreTcpMss => element.expression("exthdr", |data| {
-                data.number(7, NFT_REG_1);
-                data.value(2, &[2]);
-                data.number(3, 2);
-                data.number(4, 2);
-                data.number(6, 1);
+                data.number(NFTA_EXTHDR_SREG, REGISTER);
+                data.value(NFTA_EXTHDR_TYPE, &[TCPOPT_MAXSEG]);
+                data.number(NFTA_EXTHDR_OFFSET, 2);
+                data.number(NFTA_EXTHDR_LEN, 2);
+                data.number(NFTA_EXTHDR_OP, NFT_EXTHDR_OP_TCPOPT);
             }),
             Self::Masquerade => element.expression("masq", |_| {}),
             Self::Verdict(verdict) => element.expression("immediate", |data| {
-                data.number(1, NFT_REG_VERDICT);
-                data.nest(2, |data| data.nest(2, |code| code.number(1, *verdict as u32)));
+                data.number(NFTA_IMMEDIATE_DREG, VERDICT_REGISTER);
+                data.nest(NFTA_IMMEDIATE_DATA, |data| {
+                    data.nest(NFTA_DATA_VERDICT, |code| code.number(NFTA_VERDICT_CODE, *verdict as u32))
+                });
             }),
         }
     }
@@ -360,20 +340,21 @@ impl Attributes {
     }
 
     fn expression(&mut self, name: &str, fill: impl FnOnce(&mut Self)) {
-        self.text(1, name);
-        self.nest(2, fill);
+        self.text(NFTA_EXPR_NAME, name);
+        self.nest(NFTA_EXPR_DATA, fill);
     }
 
     /// Adds an element of a set: the start of a range, or the first address after it if `ends` is
     /// true.
     fn address(&mut self, family: Family, address: u128, ends: bool) {
         if ends {
-            // NFT_SET_ELEM_INTERVAL_END
-            self.number(3, 1);
+            self.number(NFTA_SET_ELEM_FLAGS, libc::NFT_SET_ELEM_INTERVAL_END as u32);
         }
         let bytes = address.to_be_bytes();
         let start = if family == Family::Ip { 12 } else { 0 };
-        self.nest(1, |key| key.value(1, bytes.get(start..).unwrap_or_default()));
+        self.nest(NFTA_SET_ELEM_KEY, |key| {
+            key.value(NFTA_DATA_VALUE, bytes.get(start..).unwrap_or_default())
+        });
     }
 }
 
@@ -405,8 +386,8 @@ pub(in crate::netlink) mod tests {
             .map(|(header, body)| (header.message_type, header.sequence_number, body.to_vec()))
             .collect();
         let (first, end) = (&messages[0], messages.last().unwrap());
-        assert_eq!((first.0, first.1, &first.2[..]), (NFNL_MSG_BATCH_BEGIN, 7, &[0, 0, 0, 10][..]));
-        assert_eq!((end.0, end.1, &end.2[..]), (NFNL_MSG_BATCH_END, last + 1, &[0, 0, 0, 10][..]));
+        assert_eq!((first.0, first.1, &first.2[..]), (BATCH_BEGIN, 7, &[0, 0, 0, 10][..]));
+        assert_eq!((end.0, end.1, &end.2[..]), (BATCH_END, last + 1, &[0, 0, 0, 10][..]));
         assert!(messages.iter().map(|message| message.1).eq(7..=last + 1));
         messages[1..messages.len() - 1].iter().map(|(kind, _, body)| (*kind, body.clone())).collect()
     }

@@ -5,20 +5,17 @@
 //! and compared with those read later. The generation number of the ruleset, which each transaction
 //! increments, shows that no other change came in between.
 
-use super::listing::{HEADER, number};
+use super::constants::{NFGENMSG_LEN, NFTA_CHAIN_TABLE, NFTA_GEN_ID};
+use super::listing::number;
 use super::table::{Elements, Table};
 use crate::netlink::message::attribute;
-
-/// Attributes, from linux/netfilter/nf_tables.h.
-const NFTA_CHAIN_TABLE: u16 = 1;
-const NFTA_GEN_ID: u16 = 1;
 
 /// All messages about a table, without their headers, which contain the generation.
 pub(super) type TableContents = Vec<Vec<u8>>;
 
 /// Returns a message about a table without its header.
 pub(super) fn entry(body: &[u8]) -> Option<Vec<u8>> {
-    body.get(HEADER..).map(<[u8]>::to_vec)
+    body.get(NFGENMSG_LEN..).map(<[u8]>::to_vec)
 }
 
 /// Returns an `NFT_MSG_NEWCHAIN` without its header; `None` for a chain of another table.
@@ -32,7 +29,7 @@ pub(super) fn chain_of(body: &[u8], table: &Table) -> Option<Vec<u8>> {
 
 /// Returns the generation number in an `NFT_MSG_NEWGEN`.
 pub(super) fn generation(body: &[u8]) -> Option<u32> {
-    number(body.get(HEADER..)?, NFTA_GEN_ID)
+    number(body.get(NFGENMSG_LEN..)?, NFTA_GEN_ID)
 }
 
 /// Returns the generation number that follows; 0 is not used.
@@ -69,7 +66,7 @@ mod tests {
     fn chains_are_told_by_their_table() {
         let own = table("wontun-lock-wg0");
         let (_, body) = messages(&own).into_iter().nth(2).unwrap();
-        assert_eq!(chain_of(&body, &own).unwrap(), body[HEADER..]);
+        assert_eq!(chain_of(&body, &own).unwrap(), body[NFGENMSG_LEN..]);
         assert_eq!(chain_of(&body, &table("wontun-lock-wg")), None);
         assert_eq!(chain_of(&body, &Table { family: Family::Ip, ..own }), None);
     }

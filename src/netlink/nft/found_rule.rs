@@ -6,25 +6,29 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::listing::{HEADER, number, text};
+use nix::libc;
+
+use super::constants::*;
+use super::listing::{number, text};
 use super::set::{Decision, Element, Key, Lookup};
 use super::table::{MetaKey, PayloadBase};
 use crate::netlink::message::{attribute, attributes};
 
-/// `NFT_CT_STATE` and `NFT_CT_STATUS`.
-const CT_STATE: u32 = 0;
-const CT_STATUS: u32 = 2;
-/// `NFT_META_IIF`, and the index of the loopback device.
-const META_IIF: u32 = 4;
+const CT_STATE: u32 = libc::NFT_CT_STATE as u32;
+const CT_STATUS: u32 = libc::NFT_CT_STATUS as u32;
+const META_IIF: u32 = libc::NFT_META_IIF as u32;
+const CMP_EQ: u32 = libc::NFT_CMP_EQ as u32;
+const CMP_NEQ: u32 = libc::NFT_CMP_NEQ as u32;
+const CMP_LT: u32 = libc::NFT_CMP_LT as u32;
+const CMP_LTE: u32 = libc::NFT_CMP_LTE as u32;
+const CMP_GT: u32 = libc::NFT_CMP_GT as u32;
+const CMP_GTE: u32 = libc::NFT_CMP_GTE as u32;
+/// The index of the loopback device (`LOOPBACK_IFINDEX` in net/flow.h).
 const LOOPBACK: [u8; 4] = 1_u32.to_ne_bytes();
-/// The bit of new connections in the state, for nf_tables and xt_conntrack.
-const NEW: u32 = 8;
 /// Byte range of the states in the data of an xt_conntrack match.
 const XT_STATES: std::ops::Range<usize> = 150..152;
-const TCP: u8 = 6;
-const UDP: u8 = 17;
-/// Length of a device name in a register, from linux/if.h.
-const IFNAMSIZ: usize = 16;
+const TCP: u8 = libc::IPPROTO_TCP as u8;
+const UDP: u8 = libc::IPPROTO_UDP as u8;
 /// Maximum number of header bytes that a rule loads.
 const MAX_LOAD: usize = 64;
 
@@ -107,14 +111,14 @@ impl<'a> Packet<'a> {
     }
 
     fn meta(self, data: &[u8]) -> Register<'a> {
-        match (number(data, 2), self) {
+        match (number(data, NFTA_META_KEY), self) {
             (Some(key), _) if key == MetaKey::L4Proto as u32 => known(&[self.protocol()]),
             (Some(key), Self::Input { device, .. }) if key == MetaKey::IifName as u32 => {
                 Register::Device(device)
             }
             (Some(key), Self::Forward(device)) if key == MetaKey::IifName as u32 => {
                 let mut name = device.as_bytes().to_vec();
-                name.resize(IFNAMSIZ, 0);
+                name.resize(libc::IFNAMSIZ, 0);
                 known(&name)
             }
             (Some(META_IIF), _) => Register::DeviceIndex,
@@ -123,7 +127,8 @@ impl<'a> Packet<'a> {
     }
 
     fn payload(self, data: &[u8]) -> Register<'a> {
-        let [base, offset, length] = [2, 3, 4].map(|kind| number(data, kind).unwrap_or(u32::MAX));
+        let [base, offset, length] = [NFTA_PAYLOAD_BASE, NFTA_PAYLOAD_OFFSET, NFTA_PAYLOAD_LEN]
+            .map(|kind| number(data, kind).unwrap_or(u32::MAX));
         if base == PayloadBase::Network as u32 && length == 1 && matches!(offset, 6 | 9) {
             // the protocol fields of IPv6 and IPv4
             return known(&[self.protocol()]);
@@ -155,9 +160,11 @@ impl<'a> Packet<'a> {
                 _ => true,
             },
             ("conntrack", _) => {
-                word(XT_STATES).is_none_or(|states| u32::from(states) & NEW != 0 || states == 0)
+                word(XT_STATES).is_none_or(|states| u32::from(states) & CT_STATE_NEW != 0 || states == 0)
             }
-            ("state", _) => info.first_chunk().is_none_or(|states| u32::from_ne_bytes(*states) & NEW != 0),
+            ("state", _) => {
+                info.first_chunk().is_none_or(|states| u32::from_ne_bytes(*states) & CT_STATE_NEW != 0)
+            }
             _ => true,
         }
     }
@@ -178,22 +185,24 @@ impl FoundRule {
 
     /// Parses an `NFT_MSG_NEWRULE` for that packet. Call [`Self::resolve`] afterwards.
     pub(super) fn parse(body: &[u8], packet: Packet<'_>) -> Option<Self> {
-        let rule = body.get(HEADER..)?;
-        let mut found = Self::new(text(rule, 2)?);
+        let rule = body.get(NFGENMSG_LEN..)?;
+        let mut found = Self::new(text(rule, NFTA_RULE_CHAIN)?);
         let (mut register, mut fulfils, mut is_conditional) = (Register::Unknown, true, false);
         let mut is_device = false;
-        for expression in attributes(&attribute(rule, 4).unwrap_or_default(), 1) {
-            let data = attribute(&expression, 2).unwrap_or_default();
-            match text(&expression, 1).unwrap_or_default().as_str() {
+        for expression in
+            attributes(&attribute(rule, NFTA_RULE_EXPRESSIONS).unwrap_or_default(), NFTA_LIST_ELEM)
+        {
+            let data = attribute(&expression, NFTA_EXPR_DATA).unwrap_or_default();
+            match text(&expression, NFTA_EXPR_NAME).unwrap_or_default().as_str() {
                 "meta" => {
                     register = packet.meta(&data);
-                    is_device = number(&data, 2) == Some(MetaKey::IifName as u32);
+                    is_device = number(&data, NFTA_META_KEY) == Some(MetaKey::IifName as u32);
                 }
                 "payload" => (register, is_device) = (packet.payload(&data), false),
                 "ct" => {
                     is_device = false;
-                    register = match number(&data, 2) {
-                        Some(CT_STATE) => Register::State(NEW),
+                    register = match number(&data, NFTA_CT_KEY) {
+                        Some(CT_STATE) => Register::State(CT_STATE_NEW),
                         Some(CT_STATUS) => Register::Status,
                         _ => Register::Unknown,
                     };
@@ -201,8 +210,11 @@ impl FoundRule {
                 "bitwise" => {
                     register = match register {
                         Register::State(bits) => {
-                            let mask = value(&data, 4).first_chunk().copied().map(u32::from_ne_bytes);
-                            Register::State(bits & mask.unwrap_or(NEW))
+                            let mask = value(&data, NFTA_BITWISE_MASK)
+                                .first_chunk()
+                                .copied()
+                                .map(u32::from_ne_bytes);
+                            Register::State(bits & mask.unwrap_or(CT_STATE_NEW))
                         }
                         Register::Status => Register::Status,
                         _ => Register::Unknown,
@@ -210,9 +222,9 @@ impl FoundRule {
                 }
                 "cmp" => {
                     is_conditional = true;
-                    let comparison = number(&data, 2);
-                    fulfils &= register.compares(comparison, &value(&data, 3));
-                    found.names_device |= is_device && fulfils && comparison == Some(0);
+                    let comparison = number(&data, NFTA_CMP_OP);
+                    fulfils &= register.compares(comparison, &value(&data, NFTA_CMP_DATA));
+                    found.names_device |= is_device && fulfils && comparison == Some(CMP_EQ);
                 }
                 "lookup" => {
                     is_conditional = true;
@@ -221,14 +233,16 @@ impl FoundRule {
                 }
                 "match" => {
                     is_conditional = true;
-                    let info = attribute(&data, 3).unwrap_or_default();
-                    fulfils &= packet.fulfils_match(&text(&data, 1).unwrap_or_default(), &info);
+                    let info = attribute(&data, NFTA_MATCH_INFO).unwrap_or_default();
+                    fulfils &= packet.fulfils_match(&text(&data, NFTA_MATCH_NAME).unwrap_or_default(), &info);
                 }
-                "immediate" => match attribute(&data, 2).and_then(|data| Decision::parse(&data)) {
-                    Some(Decision::Drop) => found.drops_all = !is_conditional,
-                    Some(decision) if fulfils => found.decide(&decision),
-                    Some(_) | None => {}
-                },
+                "immediate" => {
+                    match attribute(&data, NFTA_IMMEDIATE_DATA).and_then(|data| Decision::parse(&data)) {
+                        Some(Decision::Drop) => found.drops_all = !is_conditional,
+                        Some(decision) if fulfils => found.decide(&decision),
+                        Some(_) | None => {}
+                    }
+                }
                 "reject" => found.drops_all = !is_conditional,
                 "counter" | "log" => {}
                 _ => is_conditional = true,
@@ -308,8 +322,8 @@ impl Register<'_> {
         };
         match comparison {
             _ if !is_known => true,
-            Some(0) => is_equal,
-            Some(1) => !is_equal,
+            Some(CMP_EQ) => is_equal,
+            Some(CMP_NEQ) => !is_equal,
             _ => true,
         }
     }
@@ -320,16 +334,16 @@ fn compare_bytes(bytes: &[Option<u8>], comparison: Option<u32>, wanted: &[u8]) -
     let bytes: Vec<_> = bytes.iter().copied().take(wanted.len()).collect();
     let differs = bytes.iter().zip(wanted).any(|(byte, wanted)| byte.is_some_and(|byte| byte != *wanted));
     let Some(bytes) = bytes.into_iter().collect::<Option<Vec<u8>>>() else {
-        return comparison != Some(0) || !differs;
+        return comparison != Some(CMP_EQ) || !differs;
     };
     let order = bytes.as_slice().cmp(wanted);
     match comparison {
-        Some(0) => order.is_eq(),
-        Some(1) => order.is_ne(),
-        Some(2) => order.is_lt(),
-        Some(3) => order.is_le(),
-        Some(4) => order.is_gt(),
-        Some(5) => order.is_ge(),
+        Some(CMP_EQ) => order.is_eq(),
+        Some(CMP_NEQ) => order.is_ne(),
+        Some(CMP_LT) => order.is_lt(),
+        Some(CMP_LTE) => order.is_le(),
+        Some(CMP_GT) => order.is_gt(),
+        Some(CMP_GTE) => order.is_ge(),
         _ => true,
     }
 }
@@ -340,7 +354,7 @@ fn known(bytes: &[u8]) -> Register<'static> {
 
 /// Returns the bytes in a nested `NFTA_DATA_VALUE`.
 fn value(data: &[u8], kind: u16) -> Vec<u8> {
-    attribute(data, kind).and_then(|data| attribute(&data, 1)).unwrap_or_default()
+    attribute(data, kind).and_then(|data| attribute(&data, NFTA_DATA_VALUE)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -476,7 +490,7 @@ mod tests {
             nla(1, &[nla(1, &nla(1, key)), verdict.unwrap_or_default()].concat())
         };
         let sets = |elements: &[Vec<u8>]| {
-            let body = [vec![0; HEADER], nla(3, &elements.concat())].concat();
+            let body = [vec![0; NFGENMSG_LEN], nla(3, &elements.concat())].concat();
             BTreeMap::from([("set".to_owned(), Element::parse(&body))])
         };
         let map = [text(1, "set"), number(2, 1), number(3, 0)].concat();
@@ -484,7 +498,7 @@ mod tests {
         let accept = expression("immediate", &nla(2, &nla(2, &number(1, Verdict::Accept as u32))));
         let resolved = |packet, load: &[u8], lookup: &[u8], decision: &[u8], sets: &BTreeMap<_, _>| {
             let list = [load, &expression("lookup", lookup), decision].concat();
-            let body = [vec![0; HEADER], text(2, "INPUT"), nla(4, &list)].concat();
+            let body = [vec![0; NFGENMSG_LEN], text(2, "INPUT"), nla(4, &list)].concat();
             let mut rule = FoundRule::parse(&body, packet).unwrap();
             rule.resolve(sets);
             (rule.accepts, rule.names_device)

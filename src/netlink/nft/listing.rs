@@ -1,16 +1,13 @@
 //! Parsing of the chains, tables and rules of other programs.
 
-use super::table::{Hook, MetaKey, Verdict};
+use super::constants::*;
+use super::table::{Family, Hook, MetaKey, Verdict};
 use crate::netlink::message::{attribute, attributes};
 
-/// Length of netfilter's header, `struct nfgenmsg`.
-pub(super) const HEADER: usize = 4;
-/// The `NFPROTO_*` families whose hooks packets of this host pass.
-const INET: u8 = 1;
-const IPV4: u8 = 2;
-const IPV6: u8 = 10;
-/// Attribute of a table, from linux/netfilter/nf_tables.h.
-const NFTA_TABLE_OWNER: u16 = 7;
+/// The families whose hooks packets of this host pass.
+const INET: u8 = Family::Inet as u8;
+const IPV4: u8 = Family::Ip as u8;
+const IPV6: u8 = Family::Ip6 as u8;
 
 /// A chain of any table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,13 +25,13 @@ pub(in crate::netlink) struct FoundChain {
 impl FoundChain {
     /// Parses an `NFT_MSG_NEWCHAIN`.
     pub(super) fn parse(body: &[u8]) -> Option<Self> {
-        let (family, attributes) = (*body.first()?, body.get(HEADER..)?);
+        let (family, attributes) = (*body.first()?, body.get(NFGENMSG_LEN..)?);
         Some(Self {
             family,
-            table: text(attributes, 1)?,
-            name: text(attributes, 3)?,
-            hook: attribute(attributes, 4).and_then(|hook| number(&hook, 1)),
-            drops: number(attributes, 5) == Some(Verdict::Drop as u32),
+            table: text(attributes, NFTA_CHAIN_TABLE)?,
+            name: text(attributes, NFTA_CHAIN_NAME)?,
+            hook: attribute(attributes, NFTA_CHAIN_HOOK).and_then(|hook| number(&hook, NFTA_HOOK_HOOKNUM)),
+            drops: number(attributes, NFTA_CHAIN_POLICY) == Some(Verdict::Drop as u32),
         })
     }
 
@@ -79,29 +76,30 @@ pub(super) struct FoundTable {
 impl FoundTable {
     /// Parses an `NFT_MSG_NEWTABLE`.
     pub(super) fn parse(body: &[u8]) -> Option<Self> {
-        let owner = number(body.get(HEADER..)?, NFTA_TABLE_OWNER);
+        let owner = number(body.get(NFGENMSG_LEN..)?, NFTA_TABLE_OWNER);
         Some(Self { owner: owner.filter(|port| *port != 0) })
     }
 }
 
 /// Returns the name in an `NFT_MSG_NEWTABLE`.
 pub(super) fn table_name(body: &[u8]) -> Option<String> {
-    text(body.get(HEADER..)?, 1)
+    text(body.get(NFGENMSG_LEN..)?, NFTA_TABLE_NAME)
 }
 
 /// Returns the input device named by an `NFT_MSG_NEWRULE` of the chain `chain`.
 pub(super) fn input_device(body: &[u8], chain: &str) -> Option<String> {
-    let rule = body.get(HEADER..)?;
-    if text(rule, 2)? != chain {
+    let rule = body.get(NFGENMSG_LEN..)?;
+    if text(rule, NFTA_RULE_CHAIN)? != chain {
         return None;
     }
     let mut loaded = None;
-    for expression in attributes(&attribute(rule, 4)?, 1) {
-        let data = attribute(&expression, 2)?;
-        match text(&expression, 1)?.as_str() {
-            "meta" => loaded = number(&data, 2),
+    for expression in attributes(&attribute(rule, NFTA_RULE_EXPRESSIONS)?, NFTA_LIST_ELEM) {
+        let data = attribute(&expression, NFTA_EXPR_DATA)?;
+        match text(&expression, NFTA_EXPR_NAME)?.as_str() {
+            "meta" => loaded = number(&data, NFTA_META_KEY),
             "cmp" if loaded == Some(MetaKey::IifName as u32) => {
-                let value = attribute(&data, 3).and_then(|value| attribute(&value, 1))?;
+                let value =
+                    attribute(&data, NFTA_CMP_DATA).and_then(|value| attribute(&value, NFTA_DATA_VALUE))?;
                 let name = value.split(|byte| *byte == 0).next()?;
                 return Some(String::from_utf8_lossy(name).into_owned());
             }
@@ -115,17 +113,18 @@ pub(super) fn input_device(body: &[u8], chain: &str) -> Option<String> {
 /// of the chain `chain` drops; `None` if it does not drop. Without a device the rule drops all
 /// packets of the family.
 pub(super) fn dropped_packets(body: &[u8], chain: &str) -> Option<(bool, Option<String>)> {
-    let rule = body.get(HEADER..)?;
-    if text(rule, 2)? != chain {
+    let rule = body.get(NFGENMSG_LEN..)?;
+    if text(rule, NFTA_RULE_CHAIN)? != chain {
         return None;
     }
     let (mut loaded, mut v6, mut device, mut drops) = (None, None, None, false);
-    for expression in attributes(&attribute(rule, 4)?, 1) {
-        let data = attribute(&expression, 2)?;
-        match text(&expression, 1)?.as_str() {
-            "meta" => loaded = number(&data, 2),
+    for expression in attributes(&attribute(rule, NFTA_RULE_EXPRESSIONS)?, NFTA_LIST_ELEM) {
+        let data = attribute(&expression, NFTA_EXPR_DATA)?;
+        match text(&expression, NFTA_EXPR_NAME)?.as_str() {
+            "meta" => loaded = number(&data, NFTA_META_KEY),
             "cmp" => {
-                let value = attribute(&data, 3).and_then(|value| attribute(&value, 1))?;
+                let value =
+                    attribute(&data, NFTA_CMP_DATA).and_then(|value| attribute(&value, NFTA_DATA_VALUE))?;
                 if loaded == Some(MetaKey::NfProto as u32) {
                     v6 = value.first().map(|family| *family == IPV6);
                 } else if loaded == Some(MetaKey::IifName as u32) {
@@ -134,8 +133,10 @@ pub(super) fn dropped_packets(body: &[u8], chain: &str) -> Option<(bool, Option<
                 }
             }
             "immediate" => {
-                let verdict = attribute(&data, 2).and_then(|data| attribute(&data, 2));
-                drops = verdict.and_then(|verdict| number(&verdict, 1)) == Some(Verdict::Drop as u32);
+                let verdict = attribute(&data, NFTA_IMMEDIATE_DATA)
+                    .and_then(|data| attribute(&data, NFTA_DATA_VERDICT));
+                drops = verdict.and_then(|verdict| number(&verdict, NFTA_VERDICT_CODE))
+                    == Some(Verdict::Drop as u32);
             }
             _ => {}
         }

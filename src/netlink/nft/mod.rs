@@ -14,6 +14,7 @@
 //! change of the ruleset, and [`Nft::ensure`] restores missing or changed tables.
 
 mod batch;
+mod constants;
 mod contents;
 mod found_rule;
 mod listing;
@@ -31,6 +32,7 @@ use super::error;
 use super::request_error::RequestError;
 use super::socket::NetlinkSocket;
 use batch::Batch;
+use constants::{NFT_TABLE_F_OWNER, NFT_TABLE_F_PERSIST};
 use contents::TableContents;
 pub(super) use found_rule::{FoundRule, Packet, ends_with_drop, may_accept};
 pub(super) use listing::FoundChain;
@@ -42,9 +44,8 @@ pub(super) use table::{
     IPS_DST_NAT, MetaKey, PayloadBase, Priority, Set, Table, Verdict,
 };
 
-/// `NFT_TABLE_F_OWNER | NFT_TABLE_F_PERSIST`. Never the first alone: such a table is deleted with
-/// its owner.
-const OWNED: u32 = 2 | 4;
+/// Flags of an owned table. Never `NFT_TABLE_F_OWNER` alone: such a table is deleted with its owner.
+const OWNED: u32 = NFT_TABLE_F_OWNER | NFT_TABLE_F_PERSIST;
 /// Maximum number of sets read for one table.
 const SETS: usize = 64;
 /// Maximum number of attempts at a change while another program changes the same table.

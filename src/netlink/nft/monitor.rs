@@ -6,23 +6,15 @@ use std::os::fd::{AsFd, BorrowedFd};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
-use nix::libc::MSG_TRUNC;
+use nix::libc::{self, MSG_TRUNC};
 use socket2::{SockFilter, SockRef};
 
+use super::constants::{NFGENMSG_LEN, NFT_MSG_NEWGEN, NFTA_GEN_PROC_NAME, NFTA_GEN_PROC_PID};
 use super::listing::{number, text};
 use crate::net::interrupted::retry;
 use crate::netlink::message::Messages;
 use wontun_sys::bpf;
 
-/// The multicast group of nf_tables, from linux/netfilter/nfnetlink.h.
-const NFNLGRP_NFTABLES: u32 = 7;
-/// `NFT_MSG_NEWGEN` of `NFNL_SUBSYS_NFTABLES`: the last message about a transaction.
-const NEWGEN: u16 = 10 << 8 | 15;
-/// Attributes of that message, from linux/netfilter/nf_tables.h.
-const NFTA_GEN_PROC_PID: u16 = 2;
-const NFTA_GEN_PROC_NAME: u16 = 3;
-/// Length of `struct nfgenmsg`.
-const HEADER: usize = 4;
 /// Size of the receive buffer, in bytes: headers, a number and a name of 16 bytes.
 const BUFFER: usize = 512;
 /// Maximum number of transactions read at once, of which the last is reported.
@@ -55,8 +47,8 @@ impl NftMonitor {
         let mut socket = Socket::new(NETLINK_NETFILTER)?;
         socket.set_non_blocking(true)?;
         socket.bind(&SocketAddr::new(0, 0))?;
-        SockRef::from(&socket).attach_filter(&only(NEWGEN))?;
-        socket.add_membership(NFNLGRP_NFTABLES)?;
+        SockRef::from(&socket).attach_filter(&only(NFT_MSG_NEWGEN))?;
+        socket.add_membership(libc::NFNLGRP_NFTABLES as u32)?;
         Ok(Self { socket, buffer: Vec::with_capacity(BUFFER) })
     }
 
@@ -100,9 +92,9 @@ fn only(kind: u16) -> [SockFilter; 4] {
 }
 
 fn parse(datagram: &[u8]) -> RulesetChange {
-    let generation = Messages::new(datagram).find(|(header, _)| header.message_type == NEWGEN);
+    let generation = Messages::new(datagram).find(|(header, _)| header.message_type == NFT_MSG_NEWGEN);
     let author = generation.and_then(|(_, body)| {
-        let attributes = body.get(HEADER..)?;
+        let attributes = body.get(NFGENMSG_LEN..)?;
         // the process chooses the name itself
         let name: String = text(attributes, NFTA_GEN_PROC_NAME)?.escape_debug().collect();
         Some((name, number(attributes, NFTA_GEN_PROC_PID)?))
@@ -118,7 +110,7 @@ mod tests {
     use crate::netlink::message::tests::{message, nla};
 
     fn generation(attributes: &[u8]) -> Vec<u8> {
-        message(NEWGEN, 0, 0, &[&[0, 0, 0, 9][..], attributes].concat())
+        message(NFT_MSG_NEWGEN, 0, 0, &[&[0, 0, 0, 9][..], attributes].concat())
     }
 
     #[test]

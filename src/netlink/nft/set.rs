@@ -1,16 +1,16 @@
 //! Sets and verdict maps of other programs, and lookups in them.
 
-use super::listing::{HEADER, number, text};
+use nix::libc;
+
+use super::constants::*;
+use super::listing::{number, text};
 use super::table::Verdict;
 use crate::netlink::message::{attribute, attributes};
 
-/// `NFT_SET_ELEM_INTERVAL_END`, `NFT_SET_ELEM_CATCHALL` and `NFT_LOOKUP_F_INV`.
-const INTERVAL_END: u32 = 1;
-const CATCH_ALL: u32 = 2;
-const INVERTED: u32 = 1;
-/// `NFT_JUMP` and `NFT_GOTO`, from linux/netfilter/nf_tables.h.
-const JUMP: u32 = 0xffff_fffd;
-const GOTO: u32 = 0xffff_fffc;
+const INTERVAL_END: u32 = libc::NFT_SET_ELEM_INTERVAL_END as u32;
+const INVERTED: u32 = libc::NFT_LOOKUP_F_INV as u32;
+const JUMP: u32 = libc::NFT_JUMP.cast_unsigned();
+const GOTO: u32 = libc::NFT_GOTO.cast_unsigned();
 
 /// The verdict of a rule or of a map's element.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,9 +24,9 @@ pub(super) enum Decision {
 impl Decision {
     /// Parses an `NFTA_DATA_VERDICT`; `None` if it is neither an accept, a drop nor a jump.
     pub(super) fn parse(data: &[u8]) -> Option<Self> {
-        let verdict = attribute(data, 2)?;
-        match number(&verdict, 1)? {
-            JUMP | GOTO => text(&verdict, 2).map(Self::Chain),
+        let verdict = attribute(data, NFTA_DATA_VERDICT)?;
+        match number(&verdict, NFTA_VERDICT_CODE)? {
+            JUMP | GOTO => text(&verdict, NFTA_VERDICT_CHAIN).map(Self::Chain),
             code if code == Verdict::Accept as u32 => Some(Self::Accept),
             code if code == Verdict::Drop as u32 => Some(Self::Drop),
             _ => None,
@@ -56,9 +56,9 @@ pub(super) struct Lookup {
 impl Lookup {
     /// Parses the data of a `lookup` expression for `key`.
     pub(super) fn parse(data: &[u8], key: Key, is_device: bool) -> Option<Self> {
-        let set = text(data, 1)?;
-        let is_inverted = number(data, 5).is_some_and(|flags| flags & INVERTED != 0);
-        Some(Self { set, key, is_inverted, is_map: number(data, 3).is_some(), is_device })
+        let set = text(data, NFTA_LOOKUP_SET)?;
+        let is_inverted = number(data, NFTA_LOOKUP_FLAGS).is_some_and(|flags| flags & INVERTED != 0);
+        Some(Self { set, key, is_inverted, is_map: number(data, NFTA_LOOKUP_DREG).is_some(), is_device })
     }
 
     /// Returns true if the value may be in the set of these elements, or may not be in it if the
@@ -118,12 +118,14 @@ pub(super) struct Element {
 impl Element {
     /// Parses an `NFT_MSG_NEWSETELEM`.
     pub(super) fn parse(body: &[u8]) -> Option<Vec<Self>> {
-        let list = attribute(body.get(HEADER..)?, 3)?;
-        let elements = attributes(&list, 1).map(|element| {
-            let flags = number(&element, 3).unwrap_or_default();
-            let key = attribute(&element, 1).and_then(|key| attribute(&key, 1)).unwrap_or_default();
-            let key = if flags & CATCH_ALL == 0 { key } else { Vec::new() };
-            let decision = attribute(&element, 2).and_then(|data| Decision::parse(&data));
+        let list = attribute(body.get(NFGENMSG_LEN..)?, NFTA_SET_ELEM_LIST_ELEMENTS)?;
+        let elements = attributes(&list, NFTA_LIST_ELEM).map(|element| {
+            let flags = number(&element, NFTA_SET_ELEM_FLAGS).unwrap_or_default();
+            let key = attribute(&element, NFTA_SET_ELEM_KEY)
+                .and_then(|key| attribute(&key, NFTA_DATA_VALUE))
+                .unwrap_or_default();
+            let key = if flags & NFT_SET_ELEM_CATCHALL == 0 { key } else { Vec::new() };
+            let decision = attribute(&element, NFTA_SET_ELEM_DATA).and_then(|data| Decision::parse(&data));
             Self { key, is_end: flags & INTERVAL_END != 0, decision }
         });
         Some(elements.collect())

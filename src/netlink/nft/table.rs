@@ -3,18 +3,18 @@
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
-use wontun_proto::allowed_ips::Prefix;
+use nix::libc;
 
-/// `IFNAMSIZ`: the kernel compares names of devices as this many bytes.
-const NAME_BYTES: usize = 16;
+use super::constants::{CT_STATE_ESTABLISHED, CT_STATE_RELATED};
+use wontun_proto::allowed_ips::Prefix;
 
 /// The address family of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::netlink) enum Family {
     /// IPv4 and IPv6.
-    Inet = 1,
-    Ip = 2,
-    Ip6 = 10,
+    Inet = libc::NFPROTO_INET as isize,
+    Ip = libc::NFPROTO_IPV4 as isize,
+    Ip6 = libc::NFPROTO_IPV6 as isize,
 }
 
 impl Family {
@@ -31,24 +31,24 @@ impl Family {
 /// The netfilter hook of a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::netlink) enum Hook {
-    Prerouting = 0,
-    Input = 1,
-    Forward = 2,
-    Postrouting = 4,
+    Prerouting = libc::NF_INET_PRE_ROUTING as isize,
+    Input = libc::NF_INET_LOCAL_IN as isize,
+    Forward = libc::NF_INET_FORWARD as isize,
+    Postrouting = libc::NF_INET_POST_ROUTING as isize,
 }
 
 /// The priority of a chain at its hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::netlink) enum Priority {
     /// Before connection tracking.
-    Raw = -300,
+    Raw = libc::NF_IP_PRI_RAW as isize,
     /// After connection tracking, before the routing decision.
-    Mangle = -150,
-    Filter = 0,
+    Mangle = libc::NF_IP_PRI_MANGLE as isize,
+    Filter = libc::NF_IP_PRI_FILTER as isize,
     /// The priority of source NAT.
-    SourceNat = 100,
+    SourceNat = libc::NF_IP_PRI_NAT_SRC as isize,
     /// After all other chains.
-    Last = i32::MAX as isize,
+    Last = libc::NF_IP_PRI_LAST as isize,
 }
 
 /// The type of a chain.
@@ -61,43 +61,43 @@ pub(in crate::netlink) enum ChainType {
 /// The verdict on a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::netlink) enum Verdict {
-    Drop = 0,
-    Accept = 1,
+    Drop = libc::NF_DROP as isize,
+    Accept = libc::NF_ACCEPT as isize,
 }
 
 /// Metadata of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::netlink) enum MetaKey {
-    Mark = 3,
+    Mark = libc::NFT_META_MARK as isize,
     /// The name of the input device. For forwarded packets at the postrouting hook, kernels before
     /// 5.7 do not provide it.
-    IifName = 6,
-    OifName = 7,
+    IifName = libc::NFT_META_IIFNAME as isize,
+    OifName = libc::NFT_META_OIFNAME as isize,
     /// The address family, a [`Family`] as one byte.
-    NfProto = 15,
-    L4Proto = 16,
+    NfProto = libc::NFT_META_NFPROTO as isize,
+    L4Proto = libc::NFT_META_L4PROTO as isize,
     /// The group of the input device (`ip link set DEVICE group NUMBER`), in host byte order.
-    IifGroup = 21,
+    IifGroup = libc::NFT_META_IIFGROUP as isize,
 }
 
 /// The header to which an offset into a packet refers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::netlink) enum PayloadBase {
-    Network = 1,
-    Transport = 2,
+    Network = libc::NFT_PAYLOAD_NETWORK_HEADER as isize,
+    Transport = libc::NFT_PAYLOAD_TRANSPORT_HEADER as isize,
 }
 
 /// A comparison operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::netlink) enum CmpOp {
-    Eq = 0,
-    Neq = 1,
+    Eq = libc::NFT_CMP_EQ as isize,
+    Neq = libc::NFT_CMP_NEQ as isize,
     /// Less than, compared as bytes.
-    Lt = 2,
+    Lt = libc::NFT_CMP_LT as isize,
     /// At most, compared as bytes.
-    Lte = 3,
+    Lte = libc::NFT_CMP_LTE as isize,
     /// At least, compared as bytes.
-    Gte = 5,
+    Gte = libc::NFT_CMP_GTE as isize,
 }
 
 /// A step of a rule. All values use one register: a load sets it, a failed comparison ends the
@@ -149,10 +149,10 @@ pub(in crate::netlink) enum Expression {
 
 /// The bits loaded by [`Expression::LoadCtState`] for packets that belong to a known connection
 /// or relate to one.
-pub(in crate::netlink) const ESTABLISHED_OR_RELATED: u32 = 6;
+pub(in crate::netlink) const ESTABLISHED_OR_RELATED: u32 = CT_STATE_ESTABLISHED | CT_STATE_RELATED;
 /// The bit loaded by [`Expression::LoadCtStatus`] for connections whose destination was
 /// translated by a rule of this host (`IPS_DST_NAT`).
-pub(in crate::netlink) const IPS_DST_NAT: u32 = 1 << 5;
+pub(in crate::netlink) const IPS_DST_NAT: u32 = super::constants::IPS_DST_NAT;
 
 /// The address of a packet to examine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -227,7 +227,7 @@ impl Expression {
     /// Compares the name of the packet's input or output device with `name`.
     pub(in crate::netlink) fn device(which: MetaKey, comparison: CmpOp, name: &str) -> [Self; 2] {
         let mut bytes = name.as_bytes().to_vec();
-        bytes.resize(NAME_BYTES, 0);
+        bytes.resize(libc::IFNAMSIZ, 0);
         [Self::LoadMeta(which), Self::Compare(comparison, bytes)]
     }
 }
