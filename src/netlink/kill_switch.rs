@@ -38,11 +38,12 @@
 use std::num::NonZeroU32;
 
 use nix::errno::Errno;
+use nix::libc;
 
 use super::error::LinkError;
 use super::nft::{
-    Chain, ChainType, CmpOp, ESTABLISHED_OR_RELATED, Elements, Ensured, Expression, Family, Hook, MetaKey,
-    Nft, PayloadBase, Priority, Set, Table, Verdict,
+    AddressField, Chain, ChainType, CmpOp, ESTABLISHED_OR_RELATED, Elements, Ensured, Expression, Family,
+    Hook, MetaKey, Nft, PayloadBase, Priority, Set, Table, Verdict,
 };
 use super::ranges;
 use super::request_error::RequestError;
@@ -53,15 +54,20 @@ const PREFIX: &str = "wontun-lock-";
 const CHAIN: &str = "leaving";
 const REMEDY: &str = "see that the kernel has nf_tables (CONFIG_NF_TABLES, CONFIG_NF_TABLES_INET; modprobe nf_tables \
                       nft_ct)";
-const TCP: u8 = 6;
-const UDP: u8 = 17;
-const ICMPV6: u8 = 58;
+const TCP: u8 = libc::IPPROTO_TCP as u8;
+const UDP: u8 = libc::IPPROTO_UDP as u8;
+const ICMPV6: u8 = libc::IPPROTO_ICMPV6 as u8;
 const DNS_PORT: u16 = 53;
+/// Offsets of the ports in the headers of TCP and UDP: RFC 9293, section 3.1; RFC 768.
+const SOURCE_PORT: u32 = 0;
+const DESTINATION_PORT: u32 = 2;
 /// Source and destination port in header order: RFC 2131, section 4.1; RFC 8415, section 7.2.
 const DHCP: [u8; 4] = [0, 68, 0, 67];
 const DHCPV6: [u8; 4] = [2, 34, 2, 35];
 /// ICMPv6 types, router solicitation to neighbour advertisement: RFC 4861, section 4.
 const DISCOVERY: [u8; 2] = [133, 136];
+/// Offset of the hop limit in the IPv6 header: RFC 8200, section 3.
+const IPV6_HOP_LIMIT: u32 = 7;
 /// The hop limit of neighbour discovery: RFC 4861, section 3.1.
 const MAX_HOPS: u8 = 255;
 const BROADCAST: [u8; 4] = [255; 4];
@@ -337,7 +343,7 @@ fn tunnel_rules(traffic: AllowedTraffic) -> impl Iterator<Item = Vec<Expression>
             Expression::equal(&port.to_be_bytes()),
         ]
     };
-    let (source, destination) = (0, 2);
+    let (source, destination) = (SOURCE_PORT, DESTINATION_PORT);
     let datagrams = rule(UDP, source, traffic.port);
     let questions = [UDP, TCP].map(|protocol| rule(protocol, destination, DNS_PORT));
     std::iter::once(datagrams).chain(questions.into_iter().filter(move |_| traffic.dns))
@@ -367,14 +373,12 @@ fn link_rules() -> Vec<Vec<Expression>> {
     discovery.extend([
         Expression::Compare(CmpOp::Gte, vec![first]),
         Expression::Compare(CmpOp::Lte, vec![last]),
-        Expression::LoadPayload { base: PayloadBase::Network, offset: 7, length: 1 },
+        Expression::LoadPayload { base: PayloadBase::Network, offset: IPV6_HOP_LIMIT, length: 1 },
         Expression::equal(&[MAX_HOPS]),
     ]);
     let to_all = [destination(Family::Ip), Expression::equal(&BROADCAST)];
-    let to_all_v6 = [
-        Expression::LoadPayload { base: PayloadBase::Network, offset: 24, length: 2 },
-        Expression::equal(&LINK_MULTICAST),
-    ];
+    let to_all_v6 =
+        [Expression::address(AddressField::Destination, true, 2), Expression::equal(&LINK_MULTICAST)];
     let (dhcp, dhcpv6) = (ports(Family::Ip, DHCP), ports(Family::Ip6, DHCPV6));
     vec![
         [&dhcp[..], &to_all].concat(),
@@ -407,8 +411,8 @@ fn to_neighbour(family: Family) -> [Expression; 8] {
 }
 
 fn destination(family: Family) -> Expression {
-    let (offset, length) = if family == Family::Ip { (16, 4) } else { (24, 16) };
-    Expression::LoadPayload { base: PayloadBase::Network, offset, length }
+    let (is_v6, length) = if family == Family::Ip { (false, 4) } else { (true, 16) };
+    Expression::address(AddressField::Destination, is_v6, length)
 }
 
 fn match_family(family: Family) -> Vec<Expression> {

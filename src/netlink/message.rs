@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 
 use netlink_packet_core::{
-    NLM_F_ACK_TLVS, NLM_F_CAPPED, NetlinkBuffer, NetlinkHeader, NlasIterator, Parseable, parse_i32,
-    parse_string, parse_u32,
+    NLM_F_ACK_TLVS, NLM_F_CAPPED, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer, NetlinkHeader, NlasIterator,
+    Parseable, parse_i32, parse_string, parse_u32,
 };
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{
@@ -18,39 +18,29 @@ use netlink_packet_route::link::{
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
+use nix::libc::{
+    self, IFA_ADDRESS, IFA_LOCAL, IFLA_AF_SPEC, IFLA_GROUP, IFLA_GSO_MAX_SIZE, IFLA_IFNAME, IFLA_MTU,
+    IFLA_NEW_IFINDEX, IFLA_NEW_NETNSID, RTA_METRICS, RTA_OIF,
+};
 
 use crate::config::Cidr;
 
-/// Message types, from linux/netlink.h and linux/rtnetlink.h.
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
-pub(super) const RTM_NEWLINK: u16 = 16;
-pub(super) const RTM_DELLINK: u16 = 17;
-pub(super) const RTM_NEWADDR: u16 = 20;
-pub(super) const RTM_DELADDR: u16 = 21;
-pub(super) const RTM_NEWNETCONF: u16 = 80;
-/// Lengths of the fixed headers before the attributes.
-const NLMSG_HEADER: usize = 16;
+const NLMSG_HEADER: usize = size_of::<libc::nlmsghdr>();
+/// Lengths of the fixed headers before the attributes, in bytes: `struct ifinfomsg`, `rtmsg` and
+/// `ifaddrmsg`.
 pub(super) const LINK_HEADER: usize = 16;
 pub(super) const ROUTE_HEADER: usize = 12;
 const ADDRESS_HEADER: usize = 8;
-/// Attribute types.
+/// `NLMSGERR_ATTR_MSG` of linux/netlink.h.
 const NLMSGERR_ATTR_MSG: u16 = 1;
-const IFLA_IFNAME: u16 = 3;
-const IFLA_MTU: u16 = 4;
-pub(super) const IFLA_LINKINFO: u16 = 18;
-const IFLA_AF_SPEC: u16 = 26;
-const IFLA_GROUP: u16 = 27;
-const IFLA_GSO_MAX_SIZE: u16 = 41;
-const IFLA_NEW_NETNSID: u16 = 45;
-const IFLA_NEW_IFINDEX: u16 = 49;
-const AF_INET: u16 = 2;
-const AF_INET6: u16 = 10;
+/// `IFLA_INET_CONF` of linux/if_link.h, and the same for IPv6.
 const IFLA_INET_CONF: u16 = 1;
 const IFLA_INET6_CONF: u16 = 2;
-pub(super) const RTA_OIF: u16 = 4;
-const RTA_METRICS: u16 = 8;
+/// `RTAX_MTU` of linux/rtnetlink.h.
 const RTAX_MTU: u16 = 2;
+/// Address families as attribute types of `IFLA_AF_SPEC`.
+const AF_INET: u16 = libc::AF_INET as u16;
+const AF_INET6: u16 = libc::AF_INET6 as u16;
 
 /// State of a device that a tunnel depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,8 +130,6 @@ fn extack_message(flags: u16, payload: &[u8]) -> Option<String> {
 
 /// Returns the host's own address in the body of an `RTM_NEWADDR` or `RTM_DELADDR`.
 pub(super) fn address_of(body: &[u8]) -> Option<IpAddr> {
-    const IFA_ADDRESS: u16 = 1;
-    const IFA_LOCAL: u16 = 2;
     let attributes = body.get(ADDRESS_HEADER..)?;
     // if there is an IFA_LOCAL, IFA_ADDRESS is the peer's
     let value = attribute(attributes, IFA_LOCAL).or_else(|| attribute(attributes, IFA_ADDRESS))?;
@@ -152,7 +140,6 @@ pub(super) fn address_of(body: &[u8]) -> Option<IpAddr> {
 /// Returns the network in the body of an `RTM_NEWADDR`: the address that its prefix belongs to, the
 /// prefix's length, and the index of the device.
 pub(super) fn address_network(body: &[u8]) -> Option<(IpAddr, u8, u32)> {
-    const IFA_ADDRESS: u16 = 1;
     let value = attribute(body.get(ADDRESS_HEADER..)?, IFA_ADDRESS)?;
     let v4 = || <[u8; 4]>::try_from(value.as_slice()).ok().map(IpAddr::from);
     let address = <[u8; 16]>::try_from(value.as_slice()).ok().map(IpAddr::from).or_else(v4)?;
@@ -345,6 +332,7 @@ pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use nix::libc::RTM_NEWLINK;
 
     pub(in super::super) fn nla(kind: u16, value: &[u8]) -> Vec<u8> {
         let mut bytes = u16::try_from(value.len() + 4).unwrap().to_ne_bytes().to_vec();

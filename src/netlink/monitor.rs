@@ -4,48 +4,40 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use netlink_packet_core::NLM_F_REPLACE;
 use netlink_packet_route::AddressFamily;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
-use nix::libc::MSG_TRUNC;
+use nix::libc::{
+    self, MSG_TRUNC, RTA_OIF, RTM_DELADDR, RTM_DELLINK, RTM_DELROUTE, RTM_DELRULE, RTM_NEWADDR, RTM_NEWLINK,
+    RTM_NEWNETCONF, RTM_NEWROUTE, RTM_NEWRULE,
+};
 use socket2::{SockFilter, SockRef};
 
 use super::error::LinkError;
-use super::message::{
-    self, LinkState, Messages, RTM_DELADDR, RTM_DELLINK, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWNETCONF,
-};
+use super::message::{self, LinkState, Messages};
 use super::routes::PROTOCOL;
 use super::socket::BUFFER;
 use crate::net::interrupted::retry;
 use wontun_sys::bpf;
 
-/// The multicast groups of link, address, route and rule changes, from linux/rtnetlink.h.
-const RTMGRP_LINK: u32 = 1;
-const RTMGRP_IPV4_IFADDR: u32 = 0x10;
-const RTMGRP_IPV6_IFADDR: u32 = 0x100;
-const RTMGRP_IPV4_ROUTE: u32 = 0x40;
-const RTMGRP_IPV4_RULE: u32 = 0x80;
-const RTMGRP_IPV6_ROUTE: u32 = 0x400;
-/// `RTNLGRP_IPV6_RULE` (19) as a bit.
-const RTMGRP_IPV6_RULE: u32 = 1 << 18;
-/// `RTNLGRP_IPV4_NETCONF` and `RTNLGRP_IPV6_NETCONF` as bits: settings such as forwarding.
-const RTMGRP_NETCONF: u32 = 1 << 23 | 1 << 24;
-const GROUPS: u32 = RTMGRP_LINK
-    | RTMGRP_IPV4_IFADDR
-    | RTMGRP_IPV6_IFADDR
-    | RTMGRP_IPV4_ROUTE
-    | RTMGRP_IPV4_RULE
-    | RTMGRP_IPV6_ROUTE
-    | RTMGRP_IPV6_RULE
-    | RTMGRP_NETCONF;
-const NLM_F_REPLACE: u16 = 0x100;
-/// The `rtm_table` of tables with a number above 255.
-const RT_TABLE_COMPAT: u32 = 252;
-const RTM_NEWROUTE: u16 = 24;
-const RTM_DELROUTE: u16 = 25;
-const RTM_NEWRULE: u16 = 32;
-const RTM_DELRULE: u16 = 33;
+/// The multicast groups of link, address, route and rule changes, and of settings such as
+/// forwarding.
+const GROUPS: u32 = group(libc::RTNLGRP_LINK)
+    | group(libc::RTNLGRP_IPV4_IFADDR)
+    | group(libc::RTNLGRP_IPV6_IFADDR)
+    | group(libc::RTNLGRP_IPV4_ROUTE)
+    | group(libc::RTNLGRP_IPV4_RULE)
+    | group(libc::RTNLGRP_IPV6_ROUTE)
+    | group(libc::RTNLGRP_IPV6_RULE)
+    | group(libc::RTNLGRP_IPV4_NETCONF)
+    | group(libc::RTNLGRP_IPV6_NETCONF);
+
+/// Returns the bit of a group in an address to bind to.
+const fn group(number: u32) -> u32 {
+    1 << (number - 1)
+}
 
 /// Content of one datagram of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,7 +130,6 @@ const fn filter(index: u32) -> [SockFilter; 21] {
     const ROUTE_TABLE: u32 = 16 + 4;
     const ROUTE_PROTOCOL: u32 = 16 + 5;
     const ATTRIBUTES: u32 = 16 + 12;
-    const RTA_OIF: u32 = 4;
     const fn kind(kind: u16) -> u32 {
         u16::from_be_bytes(kind.to_ne_bytes()) as u32
     }
@@ -149,7 +140,7 @@ const fn filter(index: u32) -> [SockFilter; 21] {
         SockFilter::new(bpf::JUMP_IF_EQUAL, 0, 9, kind(RTM_DELROUTE)),
         SockFilter::new(bpf::LOAD_BYTE, 0, 0, ROUTE_PROTOCOL),
         SockFilter::new(bpf::JUMP_IF_EQUAL, 7, 0, PROTOCOL as u32),
-        SockFilter::new(bpf::LOAD_INDEX, 0, 0, RTA_OIF),
+        SockFilter::new(bpf::LOAD_INDEX, 0, 0, RTA_OIF as u32),
         SockFilter::new(bpf::LOAD_CONSTANT, 0, 0, ATTRIBUTES),
         SockFilter::new(bpf::LOAD_WORD, 0, 0, bpf::NETLINK_ATTRIBUTE),
         SockFilter::new(bpf::JUMP_IF_EQUAL, 4, 0, 0),
@@ -161,7 +152,7 @@ const fn filter(index: u32) -> [SockFilter; 21] {
         SockFilter::new(bpf::LOAD_HALF, 0, 0, FLAGS),
         SockFilter::new(bpf::JUMP_IF_ANY_BIT, 0, 3, kind(NLM_F_REPLACE)),
         SockFilter::new(bpf::LOAD_BYTE, 0, 0, ROUTE_TABLE),
-        SockFilter::new(bpf::JUMP_IF_EQUAL, 0, 1, RT_TABLE_COMPAT),
+        SockFilter::new(bpf::JUMP_IF_EQUAL, 0, 1, libc::RT_TABLE_COMPAT as u32),
         SockFilter::new(bpf::RETURN, 0, 0, u32::MAX),
         SockFilter::new(bpf::RETURN, 0, 0, 0),
     ]

@@ -3,15 +3,14 @@
 use netlink_packet_core::{parse_string, parse_u32};
 use netlink_packet_route::RouteNetlinkMessage;
 use nix::errno::Errno;
+use nix::libc::{self, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_LINKINFO};
 
 use super::error::LinkError;
-use super::message::{self, IFLA_LINKINFO, LINK_HEADER, attribute, attribute_u32, link_header};
+use super::message::{self, LINK_HEADER, attribute, attribute_u32, link_header};
 use super::request_error::RequestError;
 use super::socket::NetlinkSocket;
 
-/// Attribute types in an `RTM_NEWLINK`'s `IFLA_LINKINFO`, and in its `IFLA_INFO_DATA`.
-const IFLA_INFO_KIND: u16 = 1;
-const IFLA_INFO_DATA: u16 = 2;
+/// Attribute types in `IFLA_INFO_DATA`, from linux/if_link.h.
 const IFLA_TUN_OWNER: u16 = 1;
 const IFLA_TUN_GROUP: u16 = 2;
 const IFLA_TUN_TYPE: u16 = 3;
@@ -21,7 +20,7 @@ const IFLA_TUN_PERSIST: u16 = 6;
 const IFLA_TUN_MULTI_QUEUE: u16 = 7;
 const IFLA_TUN_NUM_QUEUES: u16 = 8;
 const IFLA_TUN_NUM_DISABLED_QUEUES: u16 = 9;
-const IFF_TUN: u8 = 1;
+const IFF_TUN: u8 = libc::IFF_TUN as u8;
 
 /// The existing link with a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use nix::libc;
+
 use crate::netlink::forwarding::DroppedPackets;
 use crate::netlink::nft::{
     AddressField, Chain, ChainType, CmpOp, Elements, Expression, Family, Hook, IPS_DST_NAT, MetaKey,
@@ -18,11 +20,11 @@ pub(super) const FORWARD: &str = "forward";
 /// The chain that drops packets that neither come from the tunnel nor go to it.
 pub(super) const OTHERS: &str = "others";
 
-const TCP: u8 = 6;
-/// Offset of the flags in the TCP header.
+const TCP: u8 = libc::IPPROTO_TCP as u8;
+/// Offset of the flags in the TCP header, and flags: RFC 9293, section 3.1.
 const TCP_FLAGS: u32 = 13;
-const SYN: u8 = 2;
-const RST: u8 = 4;
+const SYN: u8 = 1 << 1;
+const RST: u8 = 1 << 2;
 
 /// Parameters of a table.
 #[derive(Debug)]

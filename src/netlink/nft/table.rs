@@ -171,6 +171,7 @@ impl Expression {
     /// Loads the first `length` bytes of an address.
     pub(in crate::netlink) const fn address(field: AddressField, v6: bool, length: u32) -> Self {
         let offset = match (field, v6) {
+            // RFC 791, section 3.1; RFC 8200, section 3
             (AddressField::Source, false) => 12,
             (AddressField::Destination, false) => 16,
             (AddressField::Source, true) => 8,

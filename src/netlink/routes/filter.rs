@@ -11,16 +11,18 @@ use std::io;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 
+use nix::libc;
+
 use super::plan::{IpFamily, PerFamily};
 use super::warning::RouteWarning;
 use crate::netlink::nft::{
-    Chain, ChainType, CmpOp, Ensured, Expression, Hook, MetaKey, Nft, PayloadBase, Priority, Table, Verdict,
+    AddressField, Chain, ChainType, CmpOp, Ensured, Expression, Hook, MetaKey, Nft, Priority, Table, Verdict,
 };
 use crate::netlink::request_error::RequestError;
 
-/// `RTN_LOCAL`, from linux/rtnetlink.h.
-const RTN_LOCAL: u32 = 2;
-const UDP: u8 = 17;
+/// The address type of this host's own addresses.
+const RTN_LOCAL: u32 = libc::RTN_LOCAL as u32;
+const UDP: u8 = libc::IPPROTO_UDP as u8;
 
 /// The nf_tables tables of policy routing, one per family.
 #[derive(Debug)]
@@ -166,14 +168,14 @@ fn table(tunnel: &str, device: &str, family: IpFamily, addresses: &[IpAddr], mar
 
 /// Builds `iifname != DEVICE ip daddr ADDRESS fib saddr type != local drop`.
 fn drop_outside_tunnel(device: &str, address: IpAddr) -> Vec<Expression> {
-    let (offset, bytes) = match address {
-        IpAddr::V4(address) => (16, address.octets().to_vec()),
-        IpAddr::V6(address) => (24, address.octets().to_vec()),
+    let (is_v6, bytes) = match address {
+        IpAddr::V4(address) => (false, address.octets().to_vec()),
+        IpAddr::V6(address) => (true, address.octets().to_vec()),
     };
-    let length = if address.is_ipv4() { 4 } else { 16 };
+    let length = if is_v6 { 16 } else { 4 };
     let mut rule = Expression::device(MetaKey::IifName, CmpOp::Neq, device).to_vec();
     rule.extend([
-        Expression::LoadPayload { base: PayloadBase::Network, offset, length },
+        Expression::address(AddressField::Destination, is_v6, length),
         Expression::equal(&bytes),
         Expression::LoadSourceAddressType,
         Expression::Compare(CmpOp::Neq, RTN_LOCAL.to_ne_bytes().to_vec()),

@@ -9,6 +9,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::rule::RuleMessage;
 use nix::errno::Errno;
+use nix::libc;
 
 use super::marker::OwnershipMarker;
 use super::observed::{ObservedFamily, ObservedRouting};
@@ -24,8 +25,8 @@ use wontun_proto::allowed_ips::Prefix;
 
 /// The first number tried as the policy table, which is the mark, too; wg-quick's value.
 const FIRST_TABLE: u32 = 51_820;
-/// The tables `default`, `main` and `local`, from linux/rtnetlink.h.
-const RESERVED: RangeInclusive<u32> = 253..=255;
+/// The tables `default`, `main` and `local`.
+const RESERVED: RangeInclusive<u32> = libc::RT_TABLE_DEFAULT as u32..=libc::RT_TABLE_LOCAL as u32;
 const POLICY_REMEDY: &str =
     "policy routing needs CONFIG_IP_MULTIPLE_TABLES in the kernel: set Table and make the rules yourself";
 

@@ -4,14 +4,15 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netlink_packet_route::AddressFamily;
+use nix::libc;
 
 use super::desired::DesiredRouting;
 use crate::config::wg_quick::Table;
 use crate::netlink::nft;
 use wontun_proto::allowed_ips::Prefix;
 
-/// The main routing table, from linux/rtnetlink.h.
-pub(super) const MAIN: u32 = 254;
+/// The main routing table.
+pub(super) const MAIN: u32 = libc::RT_TABLE_MAIN as u32;
 /// Maximum length of a wide prefix, which covers a large part of the internet: endpoints roam from
 /// one into the next, so all prefixes of the same length are routed by policy if one has to be.
 /// 0.0.0.0/1 and 128.0.0.0/1 are the common case.

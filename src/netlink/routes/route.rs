@@ -5,17 +5,14 @@ use std::net::IpAddr;
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
+use nix::libc::{RTA_DST, RTA_OIF, RTA_PRIORITY, RTA_TABLE};
 
 use super::marker::OwnershipMarker;
 use super::plan::{IpFamily, MAIN};
 use super::rule::PROTOCOL;
-use crate::netlink::message::{ROUTE_HEADER, RTA_OIF, attribute, attribute_u32};
+use crate::netlink::message::{ROUTE_HEADER, attribute, attribute_u32};
 use wontun_proto::allowed_ips::Prefix;
 
-/// Attribute types, from linux/rtnetlink.h.
-const RTA_DST: u16 = 1;
-const RTA_PRIORITY: u16 = 6;
-const RTA_TABLE: u16 = 15;
 /// Metrics of routes that make a network unreachable: higher than that of a route to the device,
 /// which is 0 or 1024, and lower than that of an ownership marker.
 const BLOCK_V4: u32 = 1;

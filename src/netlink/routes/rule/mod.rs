@@ -20,6 +20,7 @@ use netlink_packet_route::route::RouteProtocol;
 use netlink_packet_route::rule::{
     RuleAction, RuleAttribute, RuleFlags, RuleHeader, RuleMessage, RulePortRange,
 };
+use nix::libc;
 
 use super::plan::{IpFamily, MAIN};
 use crate::netlink::message::{attribute, attribute_u32};
@@ -28,10 +29,11 @@ use crate::netlink::message::{attribute, attribute_u32};
 /// known program uses this number of `/etc/iproute2/rt_protos`. It is the ASCII code of the letter
 /// w.
 pub(in crate::netlink) const PROTOCOL: u8 = 119;
-/// The table of this host's own addresses, from linux/rtnetlink.h.
-const LOCAL: u32 = 255;
+/// The table of this host's own addresses.
+const LOCAL: u32 = libc::RT_TABLE_LOCAL as u32;
 /// The priority that the kernel gives the rule for the main table.
 const MAIN_PRIORITY: u32 = 32_766;
+/// Length of `struct fib_rule_hdr` in bytes.
 const RULE_HEADER: usize = 12;
 /// Attribute types, from linux/fib_rules.h.
 const FRA_GOTO: u16 = 4;
@@ -45,8 +47,8 @@ const FRA_IP_PROTO: u16 = 22;
 const FRA_DPORT_RANGE: u16 = 24;
 /// Protocols and ports of DNS queries: DNS, and DNS over TLS or QUIC (RFC 7858, RFC 9250).
 const DNS: [Port; 4] = [(UDP, 53), (TCP, 53), (UDP, 853), (TCP, 853)];
-const TCP: u8 = 6;
-const UDP: u8 = 17;
+const TCP: u8 = libc::IPPROTO_TCP as u8;
+const UDP: u8 = libc::IPPROTO_UDP as u8;
 
 /// A transport protocol and a destination port.
 type Port = (u8, u16);
