@@ -98,7 +98,7 @@ fn open_and_run(
 ) -> Result<(), Failure> {
     // before anything is forked: a child must not send notifications
     let notifier = Notifier::from_environment().unwrap_or_else(|error| {
-        warn!(%error, "the service manager hears nothing of this tunnel");
+        warn!(%error, "the service manager is not notified");
         None
     });
     let set = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());

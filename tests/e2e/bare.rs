@@ -8,7 +8,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::lab::Host;
 use crate::packets;
-use crate::waiting::{PATIENCE, uninterrupted};
+use crate::waiting::{TIMEOUT, uninterrupted};
 
 pub(crate) const HELLO: &[u8] = b"hello?";
 pub(crate) const PORT: u16 = 19988;
@@ -18,11 +18,11 @@ pub(crate) const INNER_SERVER: Ipv4Addr = Ipv4Addr::new(10, 8, 0, 1);
 pub(crate) const INNER_CLIENT: Ipv4Addr = Ipv4Addr::new(10, 8, 0, 3);
 
 #[derive(Debug)]
-pub(crate) struct Bare {
+pub(crate) struct RawPeer {
     socket: UdpSocket,
 }
 
-impl Bare {
+impl RawPeer {
     /// Binds `address` of `host`; port 19988 is wontun's.
     pub(crate) fn new(host: &Host, address: impl Into<IpAddr>, port: u16) -> Self {
         Self { socket: host.udp(SocketAddr::new(address.into(), port)) }
@@ -82,7 +82,7 @@ impl Bare {
     }
 
     /// Returns everything that arrives within `limit`, each datagram with its time since the start.
-    pub(crate) fn listen_for(&self, limit: Duration) -> Vec<(Duration, Vec<u8>, SocketAddr)> {
+    pub(crate) fn receive_for(&self, limit: Duration) -> Vec<(Duration, Vec<u8>, SocketAddr)> {
         let start = Instant::now();
         let mut heard = Vec::new();
         while let Some((datagram, from)) = self.receive(limit.saturating_sub(start.elapsed())) {
@@ -93,13 +93,13 @@ impl Bare {
 
     /// Waits for a `hello?` and returns its sender.
     pub(crate) fn wait_for_hello(&self) -> SocketAddr {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while let Some((datagram, from)) = self.receive(deadline.saturating_duration_since(Instant::now())) {
             if datagram == HELLO {
                 return from;
             }
         }
-        panic!("no hello? within {PATIENCE:?}");
+        panic!("no hello? within {TIMEOUT:?}");
     }
 
     /// Discards what has arrived so far.

@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use crate::lab::Host;
 use crate::mounts::BINARY;
 use crate::processes::{self, Processes};
-use crate::waiting::{Finished, PATIENCE, exit_within, finish, holds_within};
+use crate::waiting::{Finished, TIMEOUT, exit_within, finish, holds_within};
 
 /// The command line and environment of a wontun to start.
 #[derive(Debug)]
@@ -86,7 +86,7 @@ impl<'host> Launch<'host> {
 
     /// Starts it and expects it to exit by itself soon.
     pub(crate) fn run(self) -> Finished {
-        self.run_within(PATIENCE)
+        self.run_within(TIMEOUT)
     }
 
     /// As [`Self::run`], for a command that takes long.
@@ -197,7 +197,7 @@ impl Daemon {
     pub(crate) fn wait_for_more(&self, needle: &str, seen: usize) -> String {
         let find = || self.lines().into_iter().filter(|line| line.contains(needle)).nth(seen);
         let mut found = None;
-        holds_within(PATIENCE, || {
+        holds_within(TIMEOUT, || {
             found = find();
             found.is_some()
         });
@@ -249,16 +249,16 @@ impl Daemon {
         self.wait_exit()
     }
 
-    /// Waits until the process and all its helpers have exited, at most [`PATIENCE`].
+    /// Waits until the process and all its helpers have exited, at most [`TIMEOUT`].
     pub(crate) fn wait_exit(mut self) -> Stopped {
         let start = Instant::now();
         let helpers = [self.seen_helpers(), processes::descendants(self.pid())].concat();
-        let Some(status) = exit_within(&mut self.child, PATIENCE) else {
-            panic!("still running after {PATIENCE:?}; the log:\n{}", self.lines().join("\n"));
+        let Some(status) = exit_within(&mut self.child, TIMEOUT) else {
+            panic!("still running after {TIMEOUT:?}; the log:\n{}", self.lines().join("\n"));
         };
         let is_left = |pid: &Pid| !processes::is_gone(*pid);
         while helpers.iter().any(is_left) {
-            if start.elapsed() > PATIENCE {
+            if start.elapsed() > TIMEOUT {
                 let left: Vec<_> = helpers.iter().filter(|pid| is_left(pid)).collect();
                 panic!("helpers {left:?} outlive their supervisor; the log:\n{}", self.lines().join("\n"));
             }
@@ -288,7 +288,7 @@ impl Drop for Daemon {
         self.child.kill().ok();
         self.child.wait().ok();
         // Their resources, such as the port, are then free for the next daemon.
-        holds_within(PATIENCE, || helpers.iter().all(|pid| processes::is_gone(*pid)));
+        holds_within(TIMEOUT, || helpers.iter().all(|pid| processes::is_gone(*pid)));
         // The report of a failed test needs the program's log.
         if std::thread::panicking() {
             eprintln!("--- log of wontun, pid {}:\n{}", self.child.id(), self.lines().join("\n"));

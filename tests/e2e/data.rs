@@ -8,7 +8,7 @@ use crate::bare::{INNER_CLIENT, INNER_SERVER};
 use crate::daemon::{Daemon, Launch, field};
 use crate::lab::{Host, Lab, heavy};
 use crate::streams::Connection;
-use crate::waiting::{PATIENCE, finish, uninterrupted};
+use crate::waiting::{TIMEOUT, finish, uninterrupted};
 
 const MEGABYTE: u64 = 1_000_000;
 const INNER_SERVER_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 8, 0, 0, 0, 0, 0, 1);
@@ -234,7 +234,7 @@ fn fills_the_mtu(from: &Host, mtu: usize) {
         &payload,
         &INNER_SERVER.to_string(),
     ]);
-    let finished = finish(&mut ping, PATIENCE);
+    let finished = finish(&mut ping, TIMEOUT);
     assert!(finished.stdout.contains(" 0% packet loss"), "packets of {mtu} bytes are lost: {finished:?}");
 }
 

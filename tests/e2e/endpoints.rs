@@ -8,11 +8,11 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
-use crate::bare::{Bare, HELLO, INNER_CLIENT, INNER_SERVER, PORT};
+use crate::bare::{HELLO, INNER_CLIENT, INNER_SERVER, PORT, RawPeer};
 use crate::daemon::{Daemon, END, Launch, best_stop, field};
 use crate::lab::{Host, Lab};
 use crate::mounts::Folder;
-use crate::waiting::{PATIENCE, eventually};
+use crate::waiting::{TIMEOUT, eventually};
 
 /// Returns shell lines that give a program its own /etc/hosts, and a name server that refuses at
 /// once.
@@ -24,12 +24,12 @@ pub(crate) fn own_hosts(folder: &Folder) -> String {
 
 fn answers_from(server: &Host, client: &Host, second: IpAddr, own: IpAddr) {
     let daemon = Daemon::server(server, &[]);
-    let bare = Bare::new(client, own, PORT);
+    let bare = RawPeer::new(client, own, PORT);
     bare.send(HELLO, (second, PORT));
     daemon.wait_for("peer connected");
     let inner = server.udp((INNER_SERVER, 0));
     inner.send_to(b"down", (INNER_CLIENT, 7)).unwrap();
-    let (_, from) = bare.receive(PATIENCE).expect("the server sends nothing");
+    let (_, from) = bare.receive(TIMEOUT).expect("the server sends nothing");
     assert_eq!(from, SocketAddr::new(second, PORT));
     // A real client's connected socket receives from no other address: it connects as well.
     drop(bare);
@@ -86,7 +86,7 @@ fn a_client_goes_on_with_another_port_when_19988_is_taken() {
     // The client keeps that port: a restarted server finds the same one.
     server.stop();
     assert!(!lab.client().ping_once(INNER_SERVER, 56));
-    let bare = Bare::new(lab.server(), lab.server().v4, PORT);
+    let bare = RawPeer::new(lab.server(), lab.server().v4, PORT);
     assert_eq!(Some(bare.wait_for_hello().port().to_string()), port);
     drop(taken);
 }
@@ -109,8 +109,8 @@ fn listen_restricts_the_server_to_one_address() {
     lab.server().ip(&["address", "add", "192.0.2.77/24", "dev", "eth0"]);
     let server = Daemon::server(lab.server(), &["--listen", "192.0.2.77"]);
     // The port of the other addresses is free for other programs.
-    let other = Bare::new(lab.server(), lab.server().v4, PORT);
-    let bare = Bare::client(lab.client());
+    let other = RawPeer::new(lab.server(), lab.server().v4, PORT);
+    let bare = RawPeer::client(lab.client());
     bare.send(HELLO, (lab.server().v4, PORT));
     other.wait_for_hello();
     assert_eq!(server.count("peer connected"), 0);

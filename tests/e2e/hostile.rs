@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::bare::{Bare, HELLO, INNER_CLIENT, INNER_SERVER, PORT, Spoofer};
+use crate::bare::{HELLO, INNER_CLIENT, INNER_SERVER, PORT, RawPeer, Spoofer};
 use crate::daemon::{Daemon, Launch};
 use crate::lab::{Lab, heavy};
 use crate::packets;
@@ -48,7 +48,7 @@ fn a_million_random_datagrams_leave_a_tcp_stream_unharmed() {
     let peer = SocketAddrV4::new(lab.client().v4, PORT);
     // A host can spoof only what its own kernel sends: a raw socket on the peer's host.
     let spoofer = Spoofer::new(lab.client());
-    let unknown_source = Bare::client(lab.host(2));
+    let unknown_source = RawPeer::client(lab.host(2));
     let connection = Connection::open(lab.server(), (INNER_SERVER, 80), lab.client());
     let ended = AtomicBool::new(false);
     let (up, down) = thread::scope(|scope| {
@@ -146,7 +146,7 @@ fn malformed() -> Vec<(&'static str, Vec<u8>)> {
 fn every_kind_of_malformed_datagram_from_the_peer_is_dropped_and_counted() {
     let lab = Lab::new(2);
     let server = Daemon::server(lab.server(), &[]);
-    let bare = Bare::client(lab.client());
+    let bare = RawPeer::client(lab.client());
     let to = (lab.server().v4, PORT);
     bare.send(HELLO, to);
     server.wait_for("peer connected");
@@ -166,7 +166,7 @@ fn every_kind_of_malformed_datagram_from_the_peer_is_dropped_and_counted() {
 #[test]
 fn every_kind_of_malformed_datagram_from_the_server_is_dropped_by_the_client() {
     let lab = Lab::new(2);
-    let bare = Bare::new(lab.server(), lab.server().v4, PORT);
+    let bare = RawPeer::new(lab.server(), lab.server().v4, PORT);
     let client = Daemon::client(lab.client(), lab.server(), &[]);
     let to = bare.wait_for_hello();
     let before = lab.client().device_packets("tun0").0;
@@ -195,7 +195,7 @@ fn datagrams_of_unknown_sources_are_dropped_and_counted() {
     let server = Daemon::server(lab.server(), &[]);
     let client = Daemon::client(lab.client(), lab.server(), &[]);
     lab.client().ping(INNER_SERVER);
-    let unknown_source = Bare::client(lab.host(2));
+    let unknown_source = RawPeer::client(lab.host(2));
     let good = packets::udp4(
         SocketAddrV4::new(INNER_CLIENT, 5000),
         SocketAddrV4::new(INNER_SERVER, 6000),
@@ -213,7 +213,7 @@ fn datagrams_of_unknown_sources_are_dropped_and_counted() {
         assert_eq!(daemon.summary().all_dropped(), expected, "and once");
         assert_eq!(host.device_packets("tun0").0, before, "a stranger's packet was written to the tun");
     }
-    assert!(unknown_source.listen_for(Duration::from_millis(200)).is_empty(), "a stranger gets no answer");
+    assert!(unknown_source.receive_for(Duration::from_millis(200)).is_empty(), "a stranger gets no answer");
 }
 
 /// Valid packets from the peer that exceed the tun's MTU are left to the kernel, and do not crash
@@ -222,7 +222,7 @@ fn datagrams_of_unknown_sources_are_dropped_and_counted() {
 fn packets_above_the_tuns_mtu_do_no_harm() {
     let lab = Lab::new(2);
     let mut server = Daemon::server(lab.server(), &[]);
-    let bare = Bare::client(lab.client());
+    let bare = RawPeer::client(lab.client());
     let to = (lab.server().v4, PORT);
     bare.send(HELLO, to);
     server.wait_for("peer connected");
@@ -243,10 +243,10 @@ fn junk_faster_than_the_loop_does_not_starve_the_tun() {
     let slow = "strace -D -f -o /dev/null -e trace=recvmsg -e inject=recvmsg:delay_exit=1000";
     let server = Launch::plain(lab.server(), &[]).wrap(slow).spawn();
     server.wait_ready();
-    let bare = Bare::client(lab.client());
+    let bare = RawPeer::client(lab.client());
     bare.send(HELLO, (lab.server().v4, PORT));
     server.wait_for("peer connected");
-    let unknown_source = Bare::client(lab.host(2));
+    let unknown_source = RawPeer::client(lab.host(2));
     let (ended, target) = (AtomicBool::new(false), SocketAddr::from((lab.server().v4, PORT)));
     let arrivals: Vec<Option<Duration>> = thread::scope(|scope| {
         scope.spawn(|| {

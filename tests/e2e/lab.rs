@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use nix::sched::{CloneFlags, setns};
 
 use crate::requirements;
-use crate::waiting::{PATIENCE, finish, succeed};
+use crate::waiting::{TIMEOUT, finish, succeed};
 
 /// Serializes tests that move bulk data: two cores carry one such tunnel, not two.
 static HEAVY: Mutex<()> = Mutex::new(());
@@ -203,7 +203,7 @@ impl Host {
         outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
-    /// Opens a UDP socket on this host whose reads time out after [`PATIENCE`].
+    /// Opens a UDP socket on this host whose reads time out after [`TIMEOUT`].
     pub(crate) fn udp(&self, address: impl Into<SocketAddr>) -> UdpSocket {
         let address = address.into();
         let mut tries = 0..50;
@@ -217,7 +217,7 @@ impl Host {
                 Err(error) => panic!("cannot bind {address} on {}: {error}", self.name),
             }
         };
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(TIMEOUT)).unwrap();
         socket
     }
 
@@ -231,7 +231,7 @@ impl Host {
     /// Opens a TCP connection from this host.
     pub(crate) fn connect(&self, address: impl Into<SocketAddr>) -> TcpStream {
         let address = address.into();
-        self.inside(|| TcpStream::connect_timeout(&address, PATIENCE))
+        self.inside(|| TcpStream::connect_timeout(&address, TIMEOUT))
             .unwrap_or_else(|error| panic!("cannot connect to {address} from {}: {error}", self.name))
     }
 
@@ -239,7 +239,7 @@ impl Host {
     pub(crate) fn ping_once(&self, address: impl Into<IpAddr>, payload: usize) -> bool {
         let mut ping = self.command("ping");
         ping.args(["-n", "-c", "1", "-W", "2", "-s", &payload.to_string(), &address.into().to_string()]);
-        finish(&mut ping, PATIENCE).status.success()
+        finish(&mut ping, TIMEOUT).status.success()
     }
 
     /// Panics unless a ping is answered within `limit`. Returns the time it took.
@@ -253,7 +253,7 @@ impl Host {
 
     /// Panics unless `address` answers a ping, now or soon.
     pub(crate) fn ping(&self, address: impl Into<IpAddr>) {
-        self.ping_within(PATIENCE, address);
+        self.ping_within(TIMEOUT, address);
     }
 
     /// Returns the packets that `device` received (for a tun: that the program wrote to it) and

@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 
 use crate::mounts::Folder;
 use crate::tunnel::{CLIENT_V4, Mode, Plan, SERVER_V4, Tunnel};
-use crate::waiting::{PATIENCE, eventually, exit_within, uninterrupted};
+use crate::waiting::{TIMEOUT, eventually, exit_within, uninterrupted};
 
 /// Smallest length of a packet in bytes: shorter reads are of timers, signals and eventfds.
 const LEAST: i64 = 20;
@@ -59,7 +59,7 @@ fn steps(pid: Pid, trace: &Path, work: impl FnOnce()) -> Vec<Step> {
     });
     work();
     kill(Pid::from_raw(strace.id() as i32), Signal::SIGINT).unwrap();
-    assert!(exit_within(&mut strace, PATIENCE).is_some(), "strace does not end");
+    assert!(exit_within(&mut strace, TIMEOUT).is_some(), "strace does not end");
     let lines = std::fs::read_to_string(trace).unwrap();
     lines.lines().filter_map(parse).collect()
 }

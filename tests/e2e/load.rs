@@ -12,7 +12,7 @@ use crate::lab::heavy;
 use crate::mounts::Folder;
 use crate::processes::proportional_kilobytes;
 use crate::tunnel::{Mode, Plan, SERVER_V4, Tunnel};
-use crate::waiting::{PATIENCE, SetAtEnd, eventually, exit_within};
+use crate::waiting::{SetAtEnd, TIMEOUT, eventually, exit_within};
 
 /// Largest resident size of the program, its libraries and its buffers.
 const MOST_KILOBYTES: u64 = 16 * 1024;
@@ -37,7 +37,7 @@ fn calls(pid: Pid, time: Duration) -> (Vec<String>, usize) {
     eventually("strace sees system calls", || lines().contains("sendmmsg"));
     thread::sleep(time);
     kill(Pid::from_raw(strace.id() as i32), Signal::SIGINT).unwrap();
-    assert!(exit_within(&mut strace, PATIENCE).is_some(), "strace does not end");
+    assert!(exit_within(&mut strace, TIMEOUT).is_some(), "strace does not end");
     let lines = lines();
     let (sends, others): (Vec<_>, Vec<_>) = lines.lines().partition(|line| line.contains("sendmmsg"));
     (others.into_iter().map(str::to_owned).collect(), sends.len())

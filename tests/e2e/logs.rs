@@ -12,7 +12,7 @@ use crate::daemon::{Daemon, END, Launch, Stopped, best_stop, read_all};
 use crate::lab::{Host, Lab};
 use crate::mounts::Folder;
 use crate::streams::Connection;
-use crate::waiting::{PATIENCE, uninterrupted};
+use crate::waiting::{TIMEOUT, uninterrupted};
 
 /// One entry of the journal.
 type Entry = BTreeMap<String, String>;
@@ -31,7 +31,7 @@ impl Journal {
         let path = folder.path().join("socket");
         let socket = UnixDatagram::bind(&path).unwrap();
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o777)).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(TIMEOUT)).unwrap();
         Self { folder, socket }
     }
 
@@ -56,7 +56,7 @@ impl Journal {
     fn wait_for(&self, needle: &str) -> Entry {
         let (start, mut others) = (Instant::now(), Vec::new());
         let mut buffer = vec![0; 256 * 1024];
-        while start.elapsed() < PATIENCE {
+        while start.elapsed() < TIMEOUT {
             let Ok(length) = uninterrupted(|| self.socket.recv(&mut buffer)) else { break };
             let entry = parse(&buffer[..length]);
             if entry.get("MESSAGE").is_some_and(|message| message.contains(needle)) {

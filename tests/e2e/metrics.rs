@@ -17,7 +17,7 @@ use crate::mounts::BINARY;
 use crate::process::has_only_net_admin;
 use crate::streams::Connection;
 use crate::tunnel::{CLIENT_V4, Mode, Plan, SERVER_V4, Tunnel};
-use crate::waiting::{PATIENCE, SetAtEnd, eventually, finish, holds_within};
+use crate::waiting::{SetAtEnd, TIMEOUT, eventually, finish, holds_within};
 use crate::wireguard::memory::{resident_kilobytes, resident_of_one, with_idle_peers};
 use crate::wireguard::pair::{self, Outer};
 use crate::wireguard::site::Site;
@@ -46,8 +46,8 @@ impl Scrape {
 
 /// Scrapes as Prometheus does, from `host`.
 fn try_scrape(host: &Host, address: SocketAddr) -> std::io::Result<String> {
-    let mut stream = host.inside(|| TcpStream::connect_timeout(&address, PATIENCE))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut stream = host.inside(|| TcpStream::connect_timeout(&address, TIMEOUT))?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
     stream.write_all(GET)?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
@@ -89,7 +89,7 @@ fn values_move_with_traffic_and_are_true() {
                 .map(|name| scrape.get(&format!("wontun_{name}_total")) as u64)
         };
         let mut seen = None;
-        let is_true = holds_within(PATIENCE, || {
+        let is_true = holds_within(TIMEOUT, || {
             let now = scrape(lab.client(), address);
             let summary = tunnel.server.summary();
             let said = [summary.tx_packets, summary.tx_bytes, summary.rx_packets, summary.rx_bytes];
@@ -140,7 +140,7 @@ fn drops_are_counted_by_reason() {
             socket.send_to(b"whatever this is", (lab.server().v4, mode.port())).unwrap();
         }
         let count = || scrape(lab.client(), address).get(&series) as usize;
-        assert!(holds_within(PATIENCE, || count() == JUNK), "{mode:?}: {} of {JUNK}", count());
+        assert!(holds_within(TIMEOUT, || count() == JUNK), "{mode:?}: {} of {JUNK}", count());
     }
 }
 
@@ -170,7 +170,7 @@ fn ping(site: &Site, address: Ipv4Addr, count: u32) -> (u32, f64) {
     let mut ping = site.command("ping");
     let (count, address) = (count.to_string(), address.to_string());
     ping.args(["-n", "-q", "-c", &count, "-i", "0.02", "-W", "2", &address]);
-    let finished = finish(&mut ping, PATIENCE * 2);
+    let finished = finish(&mut ping, TIMEOUT * 2);
     // 100 packets transmitted, 100 received, …; rtt min/avg/max/mdev = 0.1/0.2/0.3/0.0 ms
     let words: Vec<&str> = finished.stdout.split(|c: char| c.is_whitespace() || c == '/').collect();
     let before = |word: &str| {

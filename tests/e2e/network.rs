@@ -9,7 +9,7 @@ use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
 use crate::bare::{INNER_CLIENT, INNER_SERVER};
 use crate::daemon::Daemon;
 use crate::lab::Lab;
-use crate::waiting::{PATIENCE, eventually, uninterrupted};
+use crate::waiting::{TIMEOUT, eventually, uninterrupted};
 
 #[test]
 fn a_closed_port_at_the_far_end_stops_nothing_and_is_counted() {
@@ -235,7 +235,7 @@ fn a_burst_into_a_stalled_wire_is_held_back_and_not_lost() {
     assert!(uninterrupted(|| sink.recv(&mut payload)).is_err(), "the wire is not stalled");
     let held_back = client.summary();
     lab.server().shell("echo 0 > /proc/sys/net/ipv4/conf/eth0/arp_ignore");
-    sink.set_read_timeout(Some(PATIENCE)).unwrap();
+    sink.set_read_timeout(Some(TIMEOUT)).unwrap();
     for number in 0..BURST {
         let length = uninterrupted(|| sink.recv(&mut payload)).unwrap_or_else(|error| {
             panic!(

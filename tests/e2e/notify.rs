@@ -21,7 +21,7 @@ use crate::lab::{Host, Lab};
 use crate::mounts::Folder;
 use crate::processes::{TUNNEL, thread_named};
 use crate::streams::Connection;
-use crate::waiting::{PATIENCE, eventually, exit_within, holds_within, uninterrupted};
+use crate::waiting::{TIMEOUT, eventually, exit_within, holds_within, uninterrupted};
 use crate::wireguard::implementation::Implementation;
 use crate::wireguard::node::Node;
 use crate::wireguard::pair::{Outer, Plan, SERVER_V4};
@@ -30,13 +30,13 @@ use crate::wireguard::pair::{Outer, Plan, SERVER_V4};
 const SILENCE: Duration = Duration::from_secs(3);
 
 /// A simulated service manager with its socket.
-struct Manager {
+struct ServiceManager {
     socket: UnixDatagram,
     address: String,
     _folder: Folder,
 }
 
-impl Manager {
+impl ServiceManager {
     /// Binds a path, as systemd does.
     fn new() -> Self {
         let folder = Folder::new();
@@ -60,7 +60,7 @@ impl Manager {
     }
 
     /// Returns the next message within `limit`, and its sender.
-    fn try_hear(&self, limit: Duration) -> Option<(String, Pid)> {
+    fn try_receive(&self, limit: Duration) -> Option<(String, Pid)> {
         self.socket.set_read_timeout(Some(limit.max(Duration::from_millis(1)))).unwrap();
         let receive = || {
             let mut bytes = [0; 4096];
@@ -78,14 +78,14 @@ impl Manager {
         uninterrupted(receive).ok()
     }
 
-    fn hear(&self) -> String {
-        self.try_hear(PATIENCE).expect("the service manager hears nothing").0
+    fn receive(&self) -> String {
+        self.try_receive(TIMEOUT).expect("the service manager receives nothing").0
     }
 
     /// Returns the next message that is not a ping.
-    fn hear_news(&self) -> String {
+    fn receive_other(&self) -> String {
         loop {
-            let message = self.hear();
+            let message = self.receive();
             if message != "WATCHDOG=1" {
                 return message;
             }
@@ -94,9 +94,9 @@ impl Manager {
 
     /// Waits for a message that contains `part`, and discards earlier ones.
     fn wait_for(&self, part: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
-            let message = self.hear();
+            let message = self.receive();
             if message.contains(part) {
                 return message;
             }
@@ -105,9 +105,9 @@ impl Manager {
     }
 
     /// Returns true if no message comes for `time`, within `limit`. Earlier messages are discarded.
-    fn falls_silent(&self, time: Duration, limit: Duration) -> bool {
+    fn stops_sending(&self, time: Duration, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
-        while self.try_hear(time).is_some() {
+        while self.try_receive(time).is_some() {
             if Instant::now() > deadline {
                 return false;
             }
@@ -128,13 +128,13 @@ impl Manager {
 }
 
 /// Makes `launch` a service of `manager`.
-fn service<'host>(launch: Launch<'host>, manager: &Manager) -> Launch<'host> {
+fn service<'host>(launch: Launch<'host>, manager: &ServiceManager) -> Launch<'host> {
     launch.env("NOTIFY_SOCKET", &manager.address)
 }
 
 /// Makes `launch` a service with WatchdogSec=, whose time applies to the process that systemd
 /// started.
-fn watched<'host>(launch: Launch<'host>, manager: &Manager, time: Duration) -> Launch<'host> {
+fn watched<'host>(launch: Launch<'host>, manager: &ServiceManager, time: Duration) -> Launch<'host> {
     service(launch, manager)
         .prepare("export WATCHDOG_PID=$$;")
         .env("WATCHDOG_USEC", &time.as_micros().to_string())
@@ -143,30 +143,30 @@ fn watched<'host>(launch: Launch<'host>, manager: &Manager, time: Duration) -> L
 #[test]
 fn ready_is_said_once_the_tunnel_is_there_and_stopping_at_its_end() {
     let lab = Lab::new(1);
-    for manager in [Manager::new(), Manager::abstract_on(lab.server())] {
+    for manager in [ServiceManager::new(), ServiceManager::abstract_on(lab.server())] {
         let daemon = service(Launch::plain(lab.server(), &[]), &manager).spawn();
-        let (first, sender) = manager.try_hear(PATIENCE).unwrap();
+        let (first, sender) = manager.try_receive(TIMEOUT).unwrap();
         assert_eq!(first, "READY=1\nSTATUS=waiting for a client");
         assert_eq!(sender, daemon.pid(), "NotifyAccess=main");
         assert!(lab.server().ip(&["-4", "address", "show", "dev", "tun0", "up"]).contains("10.8.0.1/24"));
         assert_eq!(Launch::new(lab.server(), &["health"]).run().code(), 0);
         // without a watchdog and without events there is no message, and so no wake-up to be
         // observed
-        assert!(manager.try_hear(SILENCE).is_none());
+        assert!(manager.try_receive(SILENCE).is_none());
         assert_eq!(daemon.stop().status.code(), Some(0));
-        assert_eq!(manager.hear(), "STOPPING=1\nSTATUS=stopping");
-        assert!(manager.try_hear(Duration::ZERO).is_none());
+        assert_eq!(manager.receive(), "STOPPING=1\nSTATUS=stopping");
+        assert!(manager.try_receive(Duration::ZERO).is_none());
     }
 }
 
 #[test]
 fn what_does_not_start_is_never_ready() {
     let lab = Lab::new(1);
-    let manager = Manager::new();
+    let manager = ServiceManager::new();
     let _taken = lab.server().udp((lab.server().v4, 19988));
     let run = service(Launch::plain(lab.server(), &[]), &manager).run();
     assert_eq!(run.code(), 69, "{run:?}");
-    assert!(manager.try_hear(Duration::ZERO).is_none());
+    assert!(manager.try_receive(Duration::ZERO).is_none());
 }
 
 #[test]
@@ -175,12 +175,12 @@ fn a_manager_that_is_not_there_costs_a_warning() {
     for (address, part) in [("/nowhere/notify", "/nowhere/notify"), ("vsock:2:1", "expected the path")] {
         let daemon = Launch::plain(lab.server(), &[]).env("NOTIFY_SOCKET", address).spawn();
         daemon.wait_ready();
-        assert!(daemon.wait_for("WARN the service manager hears nothing").contains(part));
+        assert!(daemon.wait_for("WARN the service manager is not notified").contains(part));
         let _client = Daemon::client(lab.client(), lab.server(), &[]);
         lab.client().ping(INNER_SERVER);
     }
     // a manager that exits
-    let manager = Manager::new();
+    let manager = ServiceManager::new();
     let daemon = service(Launch::plain(lab.server(), &[]), &manager).spawn();
     manager.wait_for("READY=1");
     drop(manager);
@@ -197,7 +197,7 @@ fn a_manager_that_is_not_there_costs_a_warning() {
 #[test]
 fn no_helper_has_the_socket() {
     let lab = Lab::new(1);
-    let manager = Manager::new();
+    let manager = ServiceManager::new();
     let daemon = service(Launch::new(lab.server(), &["--peer", "name.invalid"]), &manager).spawn();
     manager.wait_for("READY=1");
     let processes = daemon.processes();
@@ -232,7 +232,7 @@ fn no_helper_has_the_socket() {
 }
 
 /// Starts a server from a file, as a service, and a client of it.
-fn wireguard(manager: &Manager) -> (Plan, Node, Node) {
+fn wireguard(manager: &ServiceManager) -> (Plan, Node, Node) {
     let plan = Plan::new(&Arc::new(Lab::new(2)), Outer::V4);
     let site = &plan.server_site;
     let file = site.write("wg0.conf", &plan.server.wg_quick());
@@ -246,9 +246,9 @@ fn wireguard(manager: &Manager) -> (Plan, Node, Node) {
 
 #[test]
 fn a_reload_is_told_with_its_time_and_what_came_of_it() {
-    let manager = Manager::new();
+    let manager = ServiceManager::new();
     let (plan, server, _client) = wireguard(&manager);
-    assert_eq!(manager.hear(), "READY=1\nSTATUS=0 of 1 peers connected, no handshake yet");
+    assert_eq!(manager.receive(), "READY=1\nSTATUS=0 of 1 peers connected, no handshake yet");
     let micros = || Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap()).as_micros();
     let reload = |text: &str| {
         server.site.write("wg0.conf", text);
@@ -257,7 +257,7 @@ fn a_reload_is_told_with_its_time_and_what_came_of_it() {
         let reloading = manager.wait_for("RELOADING=1");
         let told = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap().parse::<u128>().unwrap();
         assert!((before..=micros()).contains(&told), "not the time of this reload: {told}");
-        let ready = manager.hear();
+        let ready = manager.receive();
         ready.strip_prefix("READY=1\nSTATUS=").unwrap_or_else(|| panic!("no READY=1: {ready}")).to_owned()
     };
     let good = plan.server.wg_quick();
@@ -272,22 +272,22 @@ fn a_reload_is_told_with_its_time_and_what_came_of_it() {
 
 #[test]
 fn the_status_follows_the_peers_and_the_device() {
-    let manager = Manager::new();
+    let manager = ServiceManager::new();
     let (_plan, _server, client) = wireguard(&manager);
     manager.wait_for("READY=1");
     client.ping(SERVER_V4);
-    let said = manager.hear();
+    let said = manager.receive();
     assert_eq!(said, "STATUS=1 of 1 peers connected, last handshake less than a minute ago");
 }
 
 #[test]
 fn the_status_follows_a_device_that_others_set_up_and_down() {
     let lab = Lab::new(1);
-    let manager = Manager::new();
+    let manager = ServiceManager::new();
     let _daemon = service(Launch::plain(lab.server(), &["--no-configure"]), &manager).spawn();
-    assert_eq!(manager.hear(), "READY=1\nSTATUS=tun0 is down; waiting for a client");
+    assert_eq!(manager.receive(), "READY=1\nSTATUS=tun0 is down; waiting for a client");
     lab.server().ip(&["link", "set", "tun0", "up"]);
-    assert_eq!(manager.hear(), "STATUS=waiting for a client");
+    assert_eq!(manager.receive(), "STATUS=waiting for a client");
 }
 
 /// Pings are sent at half of the watchdog's interval, whether the tunnel is busy or idle.
@@ -295,11 +295,11 @@ fn the_status_follows_a_device_that_others_set_up_and_down() {
 fn the_watchdog_hears_an_idle_tunnel_and_a_busy_one() {
     let _heavy = crate::lab::heavy();
     let lab = Lab::new(2);
-    let manager = Manager::new();
+    let manager = ServiceManager::new();
     let time = Duration::from_secs(4);
     let server = watched(Launch::plain(lab.server(), &["--workers", "2"]), &manager, time).spawn();
-    assert!(manager.hear().starts_with("READY=1\n"));
-    assert_eq!(manager.hear(), "WATCHDOG=1", "the first at once");
+    assert!(manager.receive().starts_with("READY=1\n"));
+    assert_eq!(manager.receive(), "WATCHDOG=1", "the first at once");
     let gap = manager.longest_gap(3);
     assert!(gap < time && gap > time / 4, "idle: {gap:?}");
     let _client = Daemon::client(lab.client(), lab.server(), &[]);
@@ -326,7 +326,7 @@ fn the_watchdog_hears_an_idle_tunnel_and_a_busy_one() {
 fn a_worker_that_is_stuck_silences_the_watchdog() {
     let lab = Lab::new(1);
     for stuck in ["worker-1", TUNNEL, "wontun"] {
-        let manager = Manager::new();
+        let manager = ServiceManager::new();
         let time = Duration::from_secs(1);
         let server = watched(Launch::plain(lab.server(), &["--workers", "3"]), &manager, time).spawn();
         manager.wait_for("READY=1");
@@ -339,11 +339,11 @@ fn a_worker_that_is_stuck_silences_the_watchdog() {
         strace.args(["-e", "inject=epoll_wait,epoll_pwait,poll,ppoll:delay_enter=600000000"]);
         strace.arg("-p").arg(task.file_name().unwrap());
         let mut strace = strace.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        assert!(manager.falls_silent(3 * time, PATIENCE), "{stuck} is stuck, and the pings go on");
+        assert!(manager.stops_sending(3 * time, TIMEOUT), "{stuck} is stuck, and the pings go on");
         // the released thread continues
         kill(Pid::from_raw(strace.id() as i32), Signal::SIGKILL).unwrap();
-        assert!(exit_within(&mut strace, PATIENCE).is_some());
-        assert_eq!(manager.hear(), "WATCHDOG=1", "{stuck}");
+        assert!(exit_within(&mut strace, TIMEOUT).is_some());
+        assert_eq!(manager.receive(), "WATCHDOG=1", "{stuck}");
         manager.longest_gap(2);
         assert!(server.stop().status.success());
     }
@@ -353,16 +353,16 @@ fn a_worker_that_is_stuck_silences_the_watchdog() {
 #[test]
 fn a_process_that_is_stopped_silences_the_watchdog() {
     let lab = Lab::new(1);
-    let manager = Manager::new();
+    let manager = ServiceManager::new();
     let time = Duration::from_secs(1);
     let server = watched(Launch::plain(lab.server(), &["--workers", "2"]), &manager, time).spawn();
     manager.wait_for("READY=1");
     for stopped in [server.tunnel_pid(), server.pid()] {
         manager.longest_gap(2);
         kill(stopped, Signal::SIGSTOP).unwrap();
-        assert!(manager.falls_silent(3 * time, PATIENCE), "{stopped} is stopped, and the pings go on");
+        assert!(manager.stops_sending(3 * time, TIMEOUT), "{stopped} is stopped, and the pings go on");
         kill(stopped, Signal::SIGCONT).unwrap();
-        assert_eq!(manager.hear(), "WATCHDOG=1");
+        assert_eq!(manager.receive(), "WATCHDOG=1");
     }
     assert!(server.stop().status.success());
 }
@@ -370,11 +370,11 @@ fn a_process_that_is_stopped_silences_the_watchdog() {
 #[test]
 fn a_watchdog_for_another_process_gets_no_pings() {
     let lab = Lab::new(1);
-    let manager = Manager::new();
+    let manager = ServiceManager::new();
     let launch = service(Launch::plain(lab.server(), &[]), &manager);
     let _server = launch.env("WATCHDOG_USEC", "100000").env("WATCHDOG_PID", "1").spawn();
     manager.wait_for("READY=1");
-    assert!(manager.try_hear(SILENCE).is_none());
+    assert!(manager.try_receive(SILENCE).is_none());
 }
 
 /// systemd may be busy for a while: the tunnel continues, and pending state is sent once there is
@@ -382,7 +382,7 @@ fn a_watchdog_for_another_process_gets_no_pings() {
 #[test]
 fn a_manager_that_does_not_listen_disturbs_nothing() {
     let lab = Lab::new(2);
-    let manager = Manager::new();
+    let manager = ServiceManager::new();
     let server = watched(Launch::plain(lab.server(), &[]), &manager, Duration::from_millis(10)).spawn();
     server.wait_ready();
     let client = Daemon::client(lab.client(), lab.server(), &[]);
@@ -392,10 +392,10 @@ fn a_manager_that_does_not_listen_disturbs_nothing() {
     server.signal(Signal::SIGHUP);
     server.wait_for("SIGHUP: there is no file");
     lab.server().ping(INNER_CLIENT);
-    assert_eq!(manager.hear_news(), "READY=1\nSTATUS=waiting for a client");
-    assert!(manager.hear_news().starts_with("RELOADING=1\n"));
-    assert_eq!(manager.hear_news(), "READY=1\nSTATUS=has a client");
-    assert!(holds_within(PATIENCE, || manager.hear() == "WATCHDOG=1"));
+    assert_eq!(manager.receive_other(), "READY=1\nSTATUS=waiting for a client");
+    assert!(manager.receive_other().starts_with("RELOADING=1\n"));
+    assert_eq!(manager.receive_other(), "READY=1\nSTATUS=has a client");
+    assert!(holds_within(TIMEOUT, || manager.receive() == "WATCHDOG=1"));
     drop(client);
     let stopped = server.stop();
     assert!(stopped.status.success() && stopped.elapsed < Duration::from_secs(2), "{stopped:?}");

@@ -19,7 +19,7 @@ use crate::lab::Lab;
 use crate::mounts::{BINARY, Folder, OPEN_TUN_NODE, READ_ONLY_ROOT};
 use crate::processes::HELPER_ID;
 use crate::streams::Connection;
-use crate::waiting::{PATIENCE, eventually, exit_within};
+use crate::waiting::{TIMEOUT, eventually, exit_within};
 
 /// The mask of CAP_NET_ADMIN (number 12) alone.
 const NET_ADMIN: &str = "0000000000001000";
@@ -186,7 +186,7 @@ fn system_calls(pids: &[Pid], trace: &Path, time: Duration, then: impl FnOnce())
     let end = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
     then();
     kill(Pid::from_raw(strace.id() as i32), Signal::SIGINT).unwrap();
-    assert!(exit_within(&mut strace, PATIENCE).is_some(), "strace does not end");
+    assert!(exit_within(&mut strace, TIMEOUT).is_some(), "strace does not end");
     let lines = fs::read_to_string(trace).unwrap();
     // The call in which each thread sleeps when strace attaches, and still sleeps when it detaches,
     // is not a wake-up.

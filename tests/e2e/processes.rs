@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use nix::unistd::Pid;
 
 use crate::daemon::children_of;
-use crate::waiting::{PATIENCE, holds_within};
+use crate::waiting::{TIMEOUT, holds_within};
 
 /// Name of the process that carries packets.
 pub(crate) const TUNNEL: &str = "wontun-tunnel";
@@ -54,7 +54,7 @@ pub(crate) fn tunnel_pid(pid: Pid) -> Pid {
 /// Waits for the helper of that name of the tunnel that was started as `pid`, and returns it.
 pub(crate) fn helper(pid: Pid, name: &str) -> Pid {
     let mut found = None;
-    holds_within(PATIENCE, || {
+    holds_within(TIMEOUT, || {
         found = try_helper(pid, name);
         found.is_some()
     });
@@ -123,7 +123,7 @@ pub(crate) fn proportional_kilobytes(pid: Pid) -> u64 {
 /// Returns the /proc directory of the process's thread of that name.
 pub(crate) fn thread_named(pid: Pid, name: &str) -> PathBuf {
     let mut found = None;
-    holds_within(PATIENCE, || {
+    holds_within(TIMEOUT, || {
         let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|task| task.unwrap().path());
         found = tasks
             .into_iter()

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::bare::{Bare, HELLO, INNER_CLIENT, INNER_SERVER, PORT};
+use crate::bare::{HELLO, INNER_CLIENT, INNER_SERVER, PORT, RawPeer};
 use crate::daemon::{Daemon, Launch, field};
 use crate::lab::{Host, Lab};
 use crate::packets;
 use crate::streams::Connection;
-use crate::waiting::{PATIENCE, eventually, holds_within, uninterrupted};
+use crate::waiting::{TIMEOUT, eventually, holds_within, uninterrupted};
 
 fn wontun_on(host: &Host) -> SocketAddr {
     (host.v4, PORT).into()
@@ -61,10 +61,10 @@ fn ready_names_role_device_mtu_and_port() {
 #[test]
 fn the_client_says_hello_every_second_until_the_first_datagram() {
     let lab = Lab::new(2);
-    let bare = Bare::new(lab.server(), lab.server().v4, PORT);
+    let bare = RawPeer::new(lab.server(), lab.server().v4, PORT);
     let client = Launch::new(lab.client(), &["--peer", "192.0.2.1:19988"]).spawn();
     assert_eq!(bare.wait_for_hello(), wontun_on(lab.client()), "it binds port 19988 too");
-    let heard = bare.listen_for(Duration::from_millis(3500));
+    let heard = bare.receive_for(Duration::from_millis(3500));
     assert!(heard.iter().all(|(_, datagram, _)| datagram == HELLO), "{heard:?}");
     assert!((3..=4).contains(&heard.len()), "one a second for 3.5 s: {heard:?}");
     for pair in heard.windows(2) {
@@ -77,14 +77,14 @@ fn the_client_says_hello_every_second_until_the_first_datagram() {
     bare.drain();
     // The answer to it (port unreachable, from the client's kernel) is a packet; another hello? is
     // a fault.
-    let heard = bare.listen_for(Duration::from_millis(2500));
+    let heard = bare.receive_for(Duration::from_millis(2500));
     assert!(heard.iter().all(|(_, datagram, _)| datagram != HELLO), "{heard:?}");
 }
 
 #[test]
 fn the_client_says_hello_every_keepalive_interval_whether_or_not_data_flows() {
     let lab = Lab::new(2);
-    let bare = Bare::new(lab.server(), lab.server().v4, PORT);
+    let bare = RawPeer::new(lab.server(), lab.server().v4, PORT);
     let client = Daemon::client(lab.client(), lab.server(), &["--keepalive", "2"]);
     bare.wait_for_hello();
     bare.send(&some_packet(), wontun_on(lab.client()));
@@ -96,7 +96,7 @@ fn the_client_says_hello_every_keepalive_interval_whether_or_not_data_flows() {
     while start.elapsed() < Duration::from_secs(7) {
         inner.send_to(b"data", (INNER_SERVER, 7)).unwrap();
         bare.send(&some_packet(), wontun_on(lab.client()));
-        let heard = bare.listen_for(Duration::from_millis(200));
+        let heard = bare.receive_for(Duration::from_millis(200));
         hellos += heard.iter().filter(|(_, datagram, _)| datagram == HELLO).count();
     }
     assert!((3..=4).contains(&hellos), "one every 2 s for 7 s, {hellos} came");
@@ -105,21 +105,21 @@ fn the_client_says_hello_every_keepalive_interval_whether_or_not_data_flows() {
 #[test]
 fn keepalive_0_says_no_more_hellos_once_the_server_answered() {
     let lab = Lab::new(2);
-    let bare = Bare::new(lab.server(), lab.server().v4, PORT);
+    let bare = RawPeer::new(lab.server(), lab.server().v4, PORT);
     let client = Daemon::client(lab.client(), lab.server(), &["--keepalive", "0"]);
     bare.wait_for_hello();
     bare.wait_for_hello();
     bare.send(&some_packet(), wontun_on(lab.client()));
     client.wait_for("the server answers");
     bare.drain();
-    let heard = bare.listen_for(Duration::from_secs(3));
+    let heard = bare.receive_for(Duration::from_secs(3));
     assert!(heard.iter().all(|(_, datagram, _)| datagram != HELLO), "{heard:?}");
 }
 
 #[test]
 fn a_client_that_sends_and_hears_nothing_says_hello_again() {
     let lab = Lab::new(2);
-    let bare = Bare::new(lab.server(), lab.server().v4, PORT);
+    let bare = RawPeer::new(lab.server(), lab.server().v4, PORT);
     let client = Daemon::client(lab.client(), lab.server(), &[]);
     bare.wait_for_hello();
     bare.send(&some_packet(), wontun_on(lab.client()));
@@ -129,7 +129,7 @@ fn a_client_that_sends_and_hears_nothing_says_hello_again() {
     let (start, mut hellos) = (Instant::now(), Vec::new());
     while start.elapsed() < Duration::from_secs(6) {
         inner.send_to(b"anybody there?", (INNER_SERVER, 7)).unwrap();
-        for (_, datagram, _) in bare.listen_for(Duration::from_millis(200)) {
+        for (_, datagram, _) in bare.receive_for(Duration::from_millis(200)) {
             if datagram == HELLO {
                 hellos.push(start.elapsed());
             }
@@ -146,7 +146,7 @@ fn a_client_that_sends_and_hears_nothing_says_hello_again() {
 #[test]
 fn after_a_refusal_the_client_says_hello_again_from_the_same_port() {
     let lab = Lab::new(2);
-    let bare = Bare::new(lab.server(), lab.server().v4, PORT);
+    let bare = RawPeer::new(lab.server(), lab.server().v4, PORT);
     let client = Daemon::client(lab.client(), lab.server(), &["--listen-port", "20111"]);
     let port = bare.wait_for_hello();
     assert_eq!(port.port(), 20_111);
@@ -157,7 +157,7 @@ fn after_a_refusal_the_client_says_hello_again_from_the_same_port() {
     let inner = lab.client().udp((INNER_CLIENT, 0));
     inner.send_to(b"anybody there?", (INNER_SERVER, 7)).unwrap();
     eventually("the refusal is counted", || client.summary().dropped("refused") > 0);
-    let bare = Bare::new(lab.server(), lab.server().v4, PORT);
+    let bare = RawPeer::new(lab.server(), lab.server().v4, PORT);
     let start = Instant::now();
     assert_eq!(bare.wait_for_hello(), port, "it keeps its port for its life");
     assert!(start.elapsed() < Duration::from_secs(3), "took {:?}", start.elapsed());
@@ -240,7 +240,7 @@ fn before_the_first_hello_the_server_drops_and_counts() {
     }
     eventually("no_peer is counted", || server.summary().dropped("no_peer") == 5);
     // Nor is anybody accepted without a hello?.
-    let bare = Bare::client(lab.client());
+    let bare = RawPeer::client(lab.client());
     bare.send(&some_packet(), wontun_on(lab.server()));
     eventually("the stranger is counted", || server.summary().dropped("stranger") == 1);
     assert_eq!(server.summary().rx_packets, 0);
@@ -250,12 +250,12 @@ fn before_the_first_hello_the_server_drops_and_counts() {
 fn the_server_never_answers_hello() {
     let lab = Lab::new(2);
     let server = Daemon::server(lab.server(), &[]);
-    let bare = Bare::client(lab.client());
+    let bare = RawPeer::client(lab.client());
     for _ in 0..5 {
         bare.send(HELLO, wontun_on(lab.server()));
     }
     server.wait_for("peer connected");
-    assert_eq!(bare.listen_for(Duration::from_millis(1500)), [], "nothing but IP packets leaves a server");
+    assert_eq!(bare.receive_for(Duration::from_millis(1500)), [], "nothing but IP packets leaves a server");
     assert!(bare.is_peer_of(lab.server()));
     assert_eq!(lab.server().device_packets("tun0").0, 0, "hello? is never written to the tun");
 }
@@ -264,16 +264,16 @@ fn the_server_never_answers_hello() {
 #[test]
 fn an_idle_pair_puts_nothing_but_hello_on_the_wire() {
     let lab = Lab::new(3);
-    let watched = Bare::new(lab.server(), lab.server().v4, PORT);
+    let watched = RawPeer::new(lab.server(), lab.server().v4, PORT);
     let addresses = ["--keepalive", "1", "--address", "10.8.0.3/24", "--address", "fd00:8::3/64"];
     let client = Daemon::client(lab.client(), lab.server(), &addresses);
-    let heard = watched.listen_for(Duration::from_secs(5));
+    let heard = watched.receive_for(Duration::from_secs(5));
     assert!(heard.len() >= 4, "{heard:?}");
     assert!(heard.iter().all(|(_, datagram, _)| datagram == HELLO), "{heard:?}");
     // An empty datagram would end the bare program: one that arrives is dropped, and none is sent
     // back.
     watched.send(b"", wontun_on(lab.client()));
-    let heard = watched.listen_for(Duration::from_secs(2));
+    let heard = watched.receive_for(Duration::from_secs(2));
     assert!(heard.iter().all(|(_, datagram, _)| datagram == HELLO), "{heard:?}");
     assert!(client.summary().dropped("empty") >= 1);
 }
@@ -282,7 +282,7 @@ fn an_idle_pair_puts_nothing_but_hello_on_the_wire() {
 fn what_a_bare_client_sends_arrives_and_is_answered() {
     let lab = Lab::new(2);
     let server = Daemon::server(lab.server(), &[]);
-    let bare = Bare::client(lab.client());
+    let bare = RawPeer::client(lab.client());
     bare.send(HELLO, wontun_on(lab.server()));
     server.wait_for("peer connected");
     let inner = lab.server().udp((INNER_SERVER, 6000));
@@ -293,7 +293,7 @@ fn what_a_bare_client_sends_arrives_and_is_answered() {
     let (length, from) = uninterrupted(|| inner.recv_from(&mut buffer)).unwrap();
     assert_eq!((&buffer[..length], from), (&b"up"[..], SocketAddr::from((INNER_CLIENT, 5))));
     inner.send_to(b"down", from).unwrap();
-    let (datagram, from) = bare.receive(PATIENCE).expect("no answer");
+    let (datagram, from) = bare.receive(TIMEOUT).expect("no answer");
     assert_eq!(from, wontun_on(lab.server()));
     assert!(packets::is_well_formed(&datagram), "one inner packet is the whole payload: {datagram:?}");
     assert!(datagram.ends_with(b"down"));
@@ -304,7 +304,7 @@ fn what_a_bare_client_sends_arrives_and_is_answered() {
 fn a_silent_bare_client_keeps_its_place() {
     let lab = Lab::new(3);
     let server = Daemon::server(lab.server(), &["--keepalive", "1"]);
-    let (silent, other) = (Bare::client(lab.client()), Bare::client(lab.host(2)));
+    let (silent, other) = (RawPeer::client(lab.client()), RawPeer::client(lab.host(2)));
     silent.send(HELLO, wontun_on(lab.server()));
     server.wait_for("peer connected");
     // It may send data as well; that does not count as repeated hello?.
@@ -312,7 +312,7 @@ fn a_silent_bare_client_keeps_its_place() {
     eventually("its packet arrives", || server.summary().rx_packets == 1);
     for _ in 0..6 {
         other.send(HELLO, wontun_on(lab.server()));
-        assert_eq!(other.listen_for(Duration::from_secs(1)), []);
+        assert_eq!(other.receive_for(Duration::from_secs(1)), []);
     }
     assert!(silent.is_peer_of(lab.server()));
     assert!(!other.is_peer_of(lab.server()));
@@ -323,14 +323,14 @@ fn a_silent_bare_client_keeps_its_place() {
 fn a_peer_that_repeated_hello_and_fell_silent_is_replaced_after_three_intervals() {
     let lab = Lab::new(3);
     let server = Daemon::server(lab.server(), &["--keepalive", "1"]);
-    let (silent, other) = (Bare::client(lab.client()), Bare::client(lab.host(2)));
+    let (silent, other) = (RawPeer::client(lab.client()), RawPeer::client(lab.host(2)));
     silent.send(HELLO, wontun_on(lab.server()));
     server.wait_for("peer connected");
     silent.send(HELLO, wontun_on(lab.server()));
     let start = Instant::now();
     other.send(HELLO, wontun_on(lab.server()));
     assert!(!other.is_peer_of(lab.server()), "three intervals have not passed");
-    let replaced = holds_within(PATIENCE, || {
+    let replaced = holds_within(TIMEOUT, || {
         other.send(HELLO, wontun_on(lab.server()));
         server.count("peer replaced") > 0
     });
@@ -346,8 +346,8 @@ fn a_peer_that_repeated_hello_and_fell_silent_is_replaced_after_three_intervals(
 fn a_hello_from_the_same_address_and_a_new_port_replaces_at_once() {
     let lab = Lab::new(2);
     let server = Daemon::server(lab.server(), &[]);
-    let old = Bare::client(lab.client());
-    let new = Bare::new(lab.client(), lab.client().v4, 40_000);
+    let old = RawPeer::client(lab.client());
+    let new = RawPeer::new(lab.client(), lab.client().v4, 40_000);
     old.send(HELLO, wontun_on(lab.server()));
     server.wait_for("peer connected");
     assert!(old.is_peer_of(lab.server()));

@@ -9,7 +9,7 @@ use std::thread;
 use socket2::SockRef;
 
 use crate::lab::Host;
-use crate::waiting::{PATIENCE, uninterrupted};
+use crate::waiting::{TIMEOUT, uninterrupted};
 
 const BLOCK: usize = 64 * 1024;
 
@@ -105,10 +105,10 @@ impl Connection {
         let client = client.connect(listener.local_addr().unwrap());
         let server = accept(&listener);
         for stream in [&server, &client] {
-            // Three times PATIENCE: retransmission timers back off to tens of seconds during a
+            // Three times TIMEOUT: retransmission timers back off to tens of seconds during a
             // flood.
-            stream.set_read_timeout(Some(PATIENCE * 3)).unwrap();
-            stream.set_write_timeout(Some(PATIENCE * 3)).unwrap();
+            stream.set_read_timeout(Some(TIMEOUT * 3)).unwrap();
+            stream.set_write_timeout(Some(TIMEOUT * 3)).unwrap();
             stream.set_nodelay(true).unwrap();
         }
         Self { server, client }

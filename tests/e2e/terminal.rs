@@ -17,7 +17,7 @@ use nix::unistd::Pid;
 use rustix::pty;
 use rustix::termios::{self, Termios, Winsize};
 
-use crate::waiting::{PATIENCE, exit_within, holds_within, uninterrupted};
+use crate::waiting::{TIMEOUT, exit_within, holds_within, uninterrupted};
 
 /// A program on a terminal of its own. Dropping it kills the program.
 pub(crate) struct Terminal {
@@ -26,7 +26,7 @@ pub(crate) struct Terminal {
     /// The program's end, which the test reads its settings from as well.
     end: File,
     before: Termios,
-    seen: Arc<Mutex<Seen>>,
+    seen: Arc<Mutex<Screen>>,
     is_open: Arc<AtomicBool>,
     reader: JoinHandle<()>,
 }
@@ -40,7 +40,7 @@ impl Drop for Program {
     }
 }
 
-struct Seen {
+struct Screen {
     emulator: vt100::Parser,
     /// Every byte that was written.
     bytes: Vec<u8>,
@@ -48,12 +48,12 @@ struct Seen {
 
 /// The terminal's state after the program's exit.
 #[derive(Debug)]
-pub(crate) struct Left {
+pub(crate) struct FinalState {
     pub(crate) status: ExitStatus,
     pub(crate) bytes: Vec<u8>,
 }
 
-fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
+fn lock(seen: &Mutex<Screen>) -> MutexGuard<'_, Screen> {
     seen.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -83,7 +83,7 @@ impl Terminal {
         command.stdin(copy()).stdout(copy()).stderr(copy());
         let child = command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
         let emulator = vt100::Parser::new(size(rows), size(columns), 0);
-        let seen = Arc::new(Mutex::new(Seen { emulator, bytes: Vec::new() }));
+        let seen = Arc::new(Mutex::new(Screen { emulator, bytes: Vec::new() }));
         let controller = File::from(controller);
         let is_open = Arc::new(AtomicBool::new(true));
         let reader = std::thread::spawn({
@@ -118,7 +118,7 @@ impl Terminal {
     /// they do not.
     pub(crate) fn wait_for(&self, what: &str, wanted: impl Fn(&[String]) -> bool) -> Vec<String> {
         let mut lines = Vec::new();
-        let held = holds_within(PATIENCE, || {
+        let held = holds_within(TIMEOUT, || {
             lines = self.lines();
             wanted(&lines)
         });
@@ -152,10 +152,10 @@ impl Terminal {
     }
 
     /// Waits for the program's exit. It must restore the terminal.
-    pub(crate) fn wait_exit(mut self) -> Left {
-        let status = exit_within(&mut self.program.0, PATIENCE);
+    pub(crate) fn wait_exit(mut self) -> FinalState {
+        let status = exit_within(&mut self.program.0, TIMEOUT);
         let Some(status) = status else {
-            panic!("still running after {PATIENCE:?}; the screen:\n{}", self.lines().join("\n"));
+            panic!("still running after {TIMEOUT:?}; the screen:\n{}", self.lines().join("\n"));
         };
         let after = termios::tcgetattr(&self.end).unwrap();
         let modes = |all: &Termios| (all.input_modes, all.output_modes, all.control_modes, all.local_modes);
@@ -165,7 +165,7 @@ impl Terminal {
         let seen = lock(&self.seen);
         let screen = seen.emulator.screen();
         assert!(!screen.alternate_screen() && !screen.hide_cursor(), "{}", seen.bytes.escape_ascii());
-        Left { status, bytes: seen.bytes.clone() }
+        FinalState { status, bytes: seen.bytes.clone() }
     }
 
     /// Closes the window, and waits for the program's exit.
@@ -173,8 +173,7 @@ impl Terminal {
         self.is_open.store(false, Ordering::Relaxed);
         self.reader.join().unwrap();
         drop(self.controller);
-        exit_within(&mut self.program.0, PATIENCE)
-            .unwrap_or_else(|| panic!("still running after {PATIENCE:?}"))
+        exit_within(&mut self.program.0, TIMEOUT).unwrap_or_else(|| panic!("still running after {TIMEOUT:?}"))
     }
 }
 
@@ -183,7 +182,7 @@ fn set_size(controller: &impl AsFd, columns: u16, rows: u16) {
     termios::tcsetwinsize(controller, size).unwrap();
 }
 
-impl Left {
+impl FinalState {
     /// Returns the exit code.
     pub(crate) fn code(&self) -> i32 {
         self.status.code().unwrap_or_else(|| panic!("ended by signal {:?}", self.status.signal()))

@@ -11,7 +11,7 @@ use crate::lab::Lab;
 use crate::mounts::BINARY;
 use crate::setup::server::{Server, client};
 use crate::terminal::Terminal;
-use crate::waiting::{PATIENCE, finish, succeed};
+use crate::waiting::{TIMEOUT, finish, succeed};
 use crate::wireguard::site::Site;
 
 fn command(site: &Site, args: &[&str]) -> Command {
@@ -42,8 +42,8 @@ fn a_server_is_watched_with_its_clients_and_its_traffic() {
     let lab = Arc::new(Lab::new(2));
     let server = Server::new(&lab, 0);
     let _daemon = server.serve(&["--endpoint", &lab.host(0).v4.to_string()]);
-    let text = server.told(&["peer", "add", "phone"]);
-    server.told(&["peer", "add", "tablet"]);
+    let text = server.output(&["peer", "add", "phone"]);
+    server.output(&["peer", "add", "tablet"]);
     let (phone, _phone) = client(&lab, 1, &text);
     phone.ping([10, 8, 0, 1]);
 
@@ -89,11 +89,11 @@ fn a_server_is_watched_with_its_clients_and_its_traffic() {
     });
 
     // to an address that nobody has
-    let _ = finish(server.site.command("ping").args(["-c", "1", "-W", "1", "10.8.0.77"]), PATIENCE);
+    let _ = finish(server.site.command("ping").args(["-c", "1", "-W", "1", "10.8.0.77"]), TIMEOUT);
     top.wait_for_text("not_routed 1");
     top.press("s");
     top.wait_for_text("order: handshake");
-    server.told(&["peer", "rename", "tablet", "pad"]);
+    server.output(&["peer", "rename", "tablet", "pad"]);
     top.wait_for("the new name", |lines| !row(lines, "pad ").is_empty());
     top.press("q");
     assert_eq!(top.wait_exit().code(), 0);
@@ -165,11 +165,11 @@ fn a_window_that_is_closed_ends_it() {
 fn without_a_terminal_it_names_the_other_command() {
     let lab = Arc::new(Lab::new(1));
     let site = Site::new(&lab, 0);
-    let run = finish(site.command(BINARY).arg("top"), PATIENCE);
+    let run = finish(site.command(BINARY).arg("top"), TIMEOUT);
     assert_eq!((run.code(), run.stdout.as_str()), (1, ""), "{run:?}");
     assert!(run.stderr.lines().count() == 1 && run.stderr.contains("'wontun show'"), "{run:?}");
     for interval in ["0", "-1", "often", "3601"] {
-        let run = finish(site.command(BINARY).args(["top", &format!("--interval={interval}")]), PATIENCE);
+        let run = finish(site.command(BINARY).args(["top", &format!("--interval={interval}")]), TIMEOUT);
         assert!(run.code() == 2 && run.stderr.contains("0.1 to 3600"), "{run:?}");
     }
 }

@@ -9,7 +9,7 @@ use crate::lab::Lab;
 use crate::mounts::BINARY;
 use crate::streams::Connection;
 use crate::waiting::holds_within;
-use crate::waiting::{PATIENCE, finish};
+use crate::waiting::{TIMEOUT, finish};
 use crate::wireguard::pair::Outer;
 use crate::wireguard::settings::{Keys, Peer, Settings};
 use crate::wireguard::site::Site;
@@ -227,7 +227,7 @@ impl Tunnel {
             // one at a time: with several, ping(8) waits for the last only as long as the others
             // took
             ping.args(["-n", "-q", "-M", "do", "-c", "1", "-W", "5", "-s", &payload, &inner]);
-            let finished = finish(&mut ping, PATIENCE);
+            let finished = finish(&mut ping, TIMEOUT);
             assert!(
                 finished.stdout.contains(" 0% packet loss"),
                 "packets of {len} bytes are lost: {finished:?}"
@@ -239,7 +239,7 @@ impl Tunnel {
     /// Must be called when nothing is sent any more.
     pub(crate) fn assert_lossless(&self) {
         let mut seen = None;
-        let is_even = holds_within(PATIENCE / 4, || {
+        let is_even = holds_within(TIMEOUT / 4, || {
             let (server, client) = (self.server.summary(), self.client.summary());
             let even = |from: &Summary, to: &Summary| {
                 (from.tx_packets, from.tx_bytes) == (to.rx_packets, to.rx_bytes)

@@ -19,7 +19,7 @@ use wontun_proto::wireguard::PrivateKey;
 
 use crate::mounts::Folder;
 use crate::uapi_server::{End, Server, with_own_run};
-use crate::waiting::{Finished, PATIENCE, finish, succeed, uninterrupted};
+use crate::waiting::{Finished, TIMEOUT, finish, succeed, uninterrupted};
 
 const SOCKET: &str = "/var/run/wireguard/wt0.sock";
 /// Environment variable that tells [`a_live_socket_outside_of_our_pid_namespace_is_refused`] that
@@ -42,7 +42,7 @@ fn wg(arguments: &[&str]) -> String {
 }
 
 fn wg_fails(arguments: &[&str]) -> String {
-    let finished: Finished = finish(&mut wg_command(arguments), PATIENCE);
+    let finished: Finished = finish(&mut wg_command(arguments), TIMEOUT);
     assert_eq!(finished.code(), 1, "{arguments:?}: {finished:?}");
     finished.stderr
 }
@@ -276,7 +276,7 @@ fn only_its_owner_may_use_it() {
         let show_as = |user| {
             let mut command = Command::new("setpriv");
             command.args(["--reuid", user, "--clear-groups", "wg", "show", "wt0"]);
-            finish(&mut command, PATIENCE)
+            finish(&mut command, TIMEOUT)
         };
         // without capabilities of its own, only the mode decides
         assert_eq!(show_as("0").code(), 0);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 /// Timeout for operations that take milliseconds on an idle machine. Two busy cores shared by other
 /// tests can be slow.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Polls `condition` until it holds. Returns false after `limit`.
 pub(crate) fn holds_within(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
@@ -25,9 +25,9 @@ pub(crate) fn holds_within(limit: Duration, mut condition: impl FnMut() -> bool)
     }
 }
 
-/// Panics with `what` unless `condition` holds within [`PATIENCE`].
+/// Panics with `what` unless `condition` holds within [`TIMEOUT`].
 pub(crate) fn eventually(what: &str, condition: impl FnMut() -> bool) {
-    assert!(holds_within(PATIENCE, condition), "waited {PATIENCE:?} in vain: {what}");
+    assert!(holds_within(TIMEOUT, condition), "waited {TIMEOUT:?} in vain: {what}");
 }
 
 /// Repeats `read` while it is interrupted. The kernel does not restart a read with a timeout when

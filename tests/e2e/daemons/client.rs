@@ -68,11 +68,11 @@ impl Stage {
         let config = ["--config", file.to_str().unwrap()];
         let daemon = site.launch(BINARY.as_ref(), &[&config[..], arguments].concat()).spawn();
         daemon.wait_for(" ready mode=");
-        let is_locked = arguments.contains(&"--kill-switch");
-        let mut client = Client { stage: self, daemon, is_locked, before: String::new(), watch: None };
+        let has_kill_switch = arguments.contains(&"--kill-switch");
+        let mut client = Client { stage: self, daemon, has_kill_switch, before: String::new(), watch: None };
         client.reaches_the_world();
         client.before = state::own(site);
-        let wanted = if is_locked { "wontun-lock-wg0" } else { "wontun-wg0" };
+        let wanted = if has_kill_switch { "wontun-lock-wg0" } else { "wontun-wg0" };
         assert!(client.before.contains(wanted) && client.before.contains("proto 119"), "{}", client.before);
         client.watch = Some(Watch::start(self));
         client
@@ -84,7 +84,7 @@ impl Stage {
 pub(super) struct Client<'stage> {
     stage: &'stage Stage,
     pub(super) daemon: Daemon,
-    is_locked: bool,
+    has_kill_switch: bool,
     pub(super) before: String,
     watch: Option<Watch<'stage>>,
 }
@@ -145,9 +145,9 @@ impl Client<'_> {
         let watch = self.watch.take().unwrap();
         watch.events.report(title, LIMIT);
         let leaked = ["leaked4", "leaked6"].map(|name| watch.tally.count(name));
-        let lock = if self.is_locked { "with" } else { "without" };
+        let lock = if self.has_kill_switch { "with" } else { "without" };
         println!("FIGURE {title}: packets in clear {lock} the kill switch: {leaked:?} (one in {INTERVAL} s)");
-        let limit = if self.is_locked { 0 } else { 100 };
+        let limit = if self.has_kill_switch { 0 } else { 100 };
         assert!(leaked.iter().all(|count| *count <= limit), "{leaked:?} packets in clear");
         drop(watch);
         let warnings = self.daemon.count("WARN");

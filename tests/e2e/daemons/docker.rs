@@ -8,7 +8,7 @@ use super::client::Stage;
 use super::need;
 use super::program::Program;
 use super::server::Server;
-use crate::waiting::{PATIENCE, eventually, finish};
+use crate::waiting::{TIMEOUT, eventually, finish};
 use crate::wireguard::site::Site;
 
 const CONTROL_GROUP: &str = "/sys/fs/cgroup/docker";
@@ -60,7 +60,7 @@ impl Drop for Engine<'_> {
     fn drop(&mut self) {
         drop(self.program.take());
         // the cgroup that the machine's own engine uses is not empty, and stays
-        finish(self.site.command("rmdir").arg(CONTROL_GROUP), PATIENCE);
+        finish(self.site.command("rmdir").arg(CONTROL_GROUP), TIMEOUT);
     }
 }
 
@@ -76,8 +76,8 @@ fn a_server_names_the_rule_that_docker_needs() {
     engine.wait_until_started();
     let (since, title) = (Instant::now(), "dockerd, server");
     let command = server.command_of_warning(title, ": iptables -I DOCKER-USER -i wg0", since);
-    assert_eq!(server.lets_out(), [false, true], "Docker filters IPv4 alone");
-    server.is_mended_by(&[command]);
+    assert_eq!(server.forwards(), [false, true], "Docker filters IPv4 alone");
+    server.is_fixed_by(&[command]);
     // Docker has turned on forwarding for all devices, and wontun no longer drops anything for that
     server.daemon.wait_for("net.ipv4.ip_forward was turned on by another program");
     server.expect_without("meta nfproto ipv4 iifname");
@@ -86,7 +86,7 @@ fn a_server_names_the_rule_that_docker_needs() {
     eventually("it is gone", || !site.shell("ls /run/docker-test").contains("pid"));
     server.is_as_before("the end of Docker");
     assert_eq!(server.daemon.count("WARN"), 1, "{}", server.daemon.lines().join("\n"));
-    assert_eq!(server.lets_out(), [true; 2]);
+    assert_eq!(server.forwards(), [true; 2]);
     server.finish(title);
 }
 

@@ -6,7 +6,7 @@ use super::client::Stage;
 use super::need;
 use super::program::{Program, start_dbus};
 use super::server::Server;
-use crate::waiting::{PATIENCE, finish};
+use crate::waiting::{TIMEOUT, finish};
 use crate::wireguard::site::Site;
 
 /// Starts firewalld with a D-Bus and a configuration of the site's own.
@@ -21,7 +21,7 @@ fn start(site: &Site) -> [Program; 2] {
     let dbus = start_dbus(site);
     let mut firewalld = Program::start(site, "firewalld", &["--nofork", "--nopid"]);
     firewalld.wait_until("firewalld runs", || {
-        finish(site.command("firewall-cmd").arg("--state"), PATIENCE).status.success()
+        finish(site.command("firewall-cmd").arg("--state"), TIMEOUT).status.success()
     });
     [firewalld, dbus]
 }
@@ -58,14 +58,14 @@ fn a_server_names_the_rules_that_firewalld_needs() {
     let (since, title) = (Instant::now(), "firewalld, server");
     let needles = [": firewall-cmd --permanent --add-port=51820/udp", " --add-interface=wg0"];
     let commands = needles.map(|needle| server.command_of_warning(title, needle, since));
-    assert_eq!(server.lets_out(), [false; 2]);
-    server.is_mended_by(&commands);
+    assert_eq!(server.forwards(), [false; 2]);
+    server.is_fixed_by(&commands);
     server.is_as_before("the start of firewalld");
     let warnings = server.daemon.count("WARN");
     for command in ["firewall-cmd --reload", "firewall-cmd --complete-reload"] {
         server.site().shell(command);
         server.is_as_before(command);
-        server.is_mended_by(&[]);
+        server.is_fixed_by(&[]);
     }
     assert_eq!(server.daemon.count("WARN"), warnings, "{}", server.daemon.lines().join("\n"));
     server.finish(title);

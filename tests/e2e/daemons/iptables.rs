@@ -58,8 +58,8 @@ fn a_server_names_the_rules_that_iptables_nft_needs() {
         "ip6tables -I FORWARD -i wg0",
     ];
     let commands = needles.map(|needle| server.command_of_warning(title, &format!(": {needle}"), since));
-    assert_eq!(server.lets_out(), [false; 2]);
-    server.is_mended_by(&commands);
+    assert_eq!(server.forwards(), [false; 2]);
+    server.is_fixed_by(&commands);
     server.is_as_before("iptables -F");
     server.finish(title);
 }
@@ -78,8 +78,8 @@ fn a_server_names_the_rules_that_iptables_legacy_needs() {
         server.command_of_warning(title, &format!(": {needle}"), since);
         format!("{needle} -j ACCEPT; {} -j ACCEPT", needle.replace("-i wg0", "-o wg0"))
     });
-    assert_eq!(server.lets_out(), [false; 2]);
-    server.is_mended_by(&commands);
+    assert_eq!(server.forwards(), [false; 2]);
+    server.is_fixed_by(&commands);
     server.is_as_before("iptables-legacy -F");
     server.finish(title);
 }

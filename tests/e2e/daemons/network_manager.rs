@@ -3,7 +3,7 @@
 use super::client::Stage;
 use super::need;
 use super::program::{Program, start_dbus};
-use crate::waiting::{PATIENCE, eventually, finish};
+use crate::waiting::{TIMEOUT, eventually, finish};
 use crate::wireguard::site::Site;
 
 /// The uplink as a NetworkManager connection. Its routes get another metric, so they are deleted
@@ -47,7 +47,7 @@ fn prepare(site: &Site) {
 fn start(site: &Site) -> Program {
     let mut manager = Program::start(site, "NetworkManager", &["--no-daemon"]);
     manager.wait_until("NetworkManager has started up", || {
-        let status = finish(site.command("nmcli").args(["--terse", "device"]), PATIENCE);
+        let status = finish(site.command("nmcli").args(["--terse", "device"]), TIMEOUT);
         status.stdout.contains("eth0:") && status.stdout.contains("wg0:")
     });
     manager

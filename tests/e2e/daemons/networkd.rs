@@ -136,7 +136,7 @@ fn a_server_outlives_networkd() {
     site.shell("networkctl reconfigure left right");
     eventually("the devices are configured", || devices.iter().all(|device| is_configured(site, device)));
     server.is_as_before("networkctl reconfigure");
-    eventually("the client's connections pass", || server.lets_out() == [true; 2]);
+    eventually("the client's connections pass", || server.forwards() == [true; 2]);
     networkd.stop();
     server.is_as_before("the end of networkd");
     server.finish("systemd-networkd, server");

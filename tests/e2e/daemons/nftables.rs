@@ -71,8 +71,8 @@ fn rules_with_sets_and_maps_are_read() {
     };
     load("strict.conf", STRICT);
     server.is_as_before("a strict ruleset");
-    assert_eq!(server.lets_out(), [true; 2]);
-    server.is_mended_by(&[]);
+    assert_eq!(server.forwards(), [true; 2]);
+    server.is_fixed_by(&[]);
     assert_eq!(server.daemon.count("WARN"), 0, "{}", server.daemon.lines().join("\n"));
 
     load("without.conf", &without_tunnel());
@@ -82,8 +82,8 @@ fn rules_with_sets_and_maps_are_read() {
         ": nft insert rule inet filter forward iifname wg0",
     ];
     let commands = needles.map(|needle| server.command_of_warning(title, needle, since));
-    assert_eq!(server.lets_out(), [false; 2]);
-    server.is_mended_by(&commands);
+    assert_eq!(server.forwards(), [false; 2]);
+    server.is_fixed_by(&commands);
     server.finish(title);
 }
 
@@ -96,6 +96,6 @@ fn a_server_outlives_reloads() {
         reload(server.site());
         server.is_as_before(what);
     }
-    assert_eq!(server.lets_out(), [true; 2]);
+    assert_eq!(server.forwards(), [true; 2]);
     server.finish("nftables.service, server");
 }

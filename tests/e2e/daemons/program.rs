@@ -7,7 +7,7 @@ use std::process::{Child, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::waiting::{PATIENCE, eventually, exit_within};
+use crate::waiting::{TIMEOUT, eventually, exit_within};
 use crate::wireguard::site::Site;
 
 /// A running program. Dropping it kills it; its children end with the [`Site`].
@@ -47,7 +47,7 @@ impl Program {
     /// Sends SIGTERM and waits for the exit.
     pub(super) fn stop(mut self) {
         kill(Pid::from_raw(self.child.id() as i32), Signal::SIGTERM).unwrap();
-        let status = exit_within(&mut self.child, PATIENCE);
+        let status = exit_within(&mut self.child, TIMEOUT);
         assert!(status.is_some(), "{} does not end:\n{}", self.name, self.output());
     }
 }

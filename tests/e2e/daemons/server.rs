@@ -12,7 +12,7 @@ use super::state;
 use crate::daemon::Daemon;
 use crate::lab::Lab;
 use crate::mounts::BINARY;
-use crate::waiting::{PATIENCE, eventually, finish};
+use crate::waiting::{TIMEOUT, eventually, finish};
 use crate::wireguard::implementation::Implementation::ConfigFile;
 use crate::wireguard::node::Node;
 use crate::wireguard::pair::{Outer, PORT, Plan, SERVER_V4};
@@ -59,7 +59,7 @@ impl Server {
         let (before, events) = (state::own(site), Events::start(site));
         assert!(before.contains("masquerade"), "{before}");
         let server = Self { lab, plan, daemon, client, before, events };
-        assert_eq!(server.lets_out(), [true; 2]);
+        assert_eq!(server.forwards(), [true; 2]);
         assert_eq!(server.daemon.count("WARN"), 0, "{:?}", server.daemon.lines());
         server
     }
@@ -76,7 +76,7 @@ impl Server {
 
     /// Returns whether the client can open a TCP connection to the outside host, over IPv4 and
     /// IPv6.
-    pub(super) fn lets_out(&self) -> [bool; 2] {
+    pub(super) fn forwards(&self) -> [bool; 2] {
         OUTSIDE.map(|outside| {
             let target = SocketAddr::new(outside.parse::<IpAddr>().unwrap(), 7000);
             let _listener = self.lab.host(0).listen(target);
@@ -98,18 +98,18 @@ impl Server {
     }
 
     /// Runs `commands`. Panics unless packets pass afterwards and nothing more is warned of.
-    pub(super) fn is_mended_by(&self, commands: &[String]) {
+    pub(super) fn is_fixed_by(&self, commands: &[String]) {
         for command in commands {
             self.site().shell(command);
         }
-        eventually("the client's connections pass", || self.lets_out() == [true; 2]);
+        eventually("the client's connections pass", || self.forwards() == [true; 2]);
         let warnings = self.daemon.count("WARN");
-        self.rereads();
+        self.reloads();
         assert_eq!(self.daemon.count("WARN"), warnings, "{}", self.daemon.lines().join("\n"));
     }
 
     /// Has the configuration and the foreign ruleset read again.
-    fn rereads(&self) {
+    fn reloads(&self) {
         let reread = "the configuration was read again";
         let seen = self.daemon.count(reread);
         self.daemon.signal(nix::sys::signal::Signal::SIGHUP);
@@ -126,7 +126,7 @@ impl Server {
 
     /// Requests the health, which makes wontun compare everything; the answer is ignored.
     pub(super) fn ask_for_health(&self) {
-        finish(self.site().command(BINARY).args(["health", "--tun", "wg0"]), PATIENCE);
+        finish(self.site().command(BINARY).args(["health", "--tun", "wg0"]), TIMEOUT);
     }
 
     /// Stops the server. Panics if much was logged, or the state of other programs has changed.

@@ -1,7 +1,7 @@
 //! A host's state as text: wontun's own, and that of other programs.
 
 use crate::mounts::BINARY;
-use crate::waiting::{PATIENCE, eventually, finish, holds_within};
+use crate::waiting::{TIMEOUT, eventually, finish, holds_within};
 use crate::wireguard::site::Site;
 
 /// Returns the rules, routes, addresses, nf_tables tables and sysctls that belong to the tunnel
@@ -46,7 +46,7 @@ pub(super) fn others(site: &Site) -> String {
 /// Panics unless the tunnel's state becomes `wanted` and stays so.
 pub(super) fn is_back(site: &Site, what: &str, wanted: &str) {
     let mut found = String::new();
-    let is_back = holds_within(PATIENCE, || {
+    let is_back = holds_within(TIMEOUT, || {
         found = own(site);
         found == wanted
     });
@@ -58,8 +58,8 @@ pub(super) fn is_back(site: &Site, what: &str, wanted: &str) {
 /// Panics unless `wontun health` reports, now or soon, that the tunnel is healthy.
 pub(super) fn is_healthy(site: &Site) {
     let mut said = None;
-    let is_healthy = holds_within(PATIENCE, || {
-        let health = finish(site.command(BINARY).args(["health", "--tun", "wg0"]), PATIENCE);
+    let is_healthy = holds_within(TIMEOUT, || {
+        let health = finish(site.command(BINARY).args(["health", "--tun", "wg0"]), TIMEOUT);
         let is_healthy = health.status.success();
         said = Some(health);
         is_healthy

@@ -48,13 +48,13 @@ fn a_server_names_the_rules_that_ufw_needs() {
     server.site().shell("ufw --force enable");
     let needles = [": ufw allow 51820/udp", ": ufw route allow in on wg0"];
     let commands = needles.map(|needle| server.command_of_warning(title, needle, since));
-    assert_eq!(server.lets_out(), [false; 2]);
-    server.is_mended_by(&commands);
+    assert_eq!(server.forwards(), [false; 2]);
+    server.is_fixed_by(&commands);
     server.is_as_before("ufw enable");
     let warnings = server.daemon.count("WARN");
     server.site().shell("ufw reload");
     server.is_as_before("ufw reload");
-    server.is_mended_by(&[]);
+    server.is_fixed_by(&[]);
     assert_eq!(server.daemon.count("WARN"), warnings, "{}", server.daemon.lines().join("\n"));
     server.finish(title);
 }

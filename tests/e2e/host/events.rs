@@ -12,7 +12,7 @@ use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
 use socket2::SockRef;
 
 use crate::lab::Host;
-use crate::waiting::{PATIENCE, holds_within};
+use crate::waiting::{TIMEOUT, holds_within};
 
 pub(super) const NEW_LINK: u16 = 16;
 pub(super) const NEW_ADDRESS: u16 = 20;
@@ -122,7 +122,7 @@ impl Events {
         is_wanted: impl Fn(&Event) -> bool,
     ) -> (usize, Instant) {
         let mut found = None;
-        holds_within(PATIENCE, || {
+        holds_within(TIMEOUT, || {
             let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
             let place = seen.iter().skip(from).position(&is_wanted).map(|place| place + from);
             found = place.map(|place| (place, seen[place].at));

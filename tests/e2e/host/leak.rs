@@ -12,7 +12,7 @@ use super::older::NfTables;
 use super::snapshot::Snapshot;
 use super::stage::{Stage, WORLD_V4, WORLD_V6};
 use crate::lab::heavy;
-use crate::waiting::{PATIENCE, holds_within};
+use crate::waiting::{TIMEOUT, holds_within};
 use crate::wireguard::capture::Capture;
 use crate::wireguard::site::Site;
 
@@ -133,7 +133,7 @@ fn leak_of(stage: &Stage, before: &Snapshot, removal: &str) -> Leak {
     std::thread::sleep(Duration::from_millis(200));
     stage.site.shell(removal);
     let mut after = before.clone();
-    let is_back = holds_within(PATIENCE, || {
+    let is_back = holds_within(TIMEOUT, || {
         after = Snapshot::of(&stage.site);
         after == *before
     });
@@ -205,7 +205,7 @@ fn the_observer_sees_packets_in_clear() {
     let _guard = heavy();
     let Stage { site, daemon, router, .. } = &Stage::full_tunnel(NfTables::Kernel, &[]);
     daemon.signal(nix::sys::signal::Signal::SIGTERM);
-    assert!(holds_within(PATIENCE, || !site.has_device("wg0")), "the tunnel ends");
+    assert!(holds_within(TIMEOUT, || !site.has_device("wg0")), "the tunnel ends");
     let capture = Capture::of(router.host(), parse);
     let sender = Sender::start(site);
     std::thread::sleep(Duration::from_millis(500));

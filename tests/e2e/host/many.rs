@@ -11,7 +11,7 @@ use super::stage::start;
 use crate::daemon::Daemon;
 use crate::lab::{Lab, heavy};
 use crate::processes::cpu_ticks;
-use crate::waiting::{PATIENCE, holds_within};
+use crate::waiting::{TIMEOUT, holds_within};
 use crate::wireguard::memory::with_idle_peers;
 use crate::wireguard::pair::PORT;
 use crate::wireguard::settings::{Keys, Peer, Settings};
@@ -141,7 +141,7 @@ fn with_networks_elsewhere() {
     let ticks = cpu_ticks(supervisor);
     crowd.site.shell("ip -4 route flush proto 119");
     let flushed = start.elapsed();
-    assert!(holds_within(PATIENCE, || crowd.routes() == all), "{} routes are back", crowd.routes());
+    assert!(holds_within(TIMEOUT, || crowd.routes() == all), "{} routes are back", crowd.routes());
     eprintln!(
         "{PEERS} peers: all routes: flushed in {flushed:?}, back {:?} later, {} ms of processor time",
         start.elapsed() - flushed,

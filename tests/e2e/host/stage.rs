@@ -8,7 +8,7 @@ use crate::daemon::Daemon;
 use crate::lab::Lab;
 use crate::metrics::scrape;
 use crate::mounts::BINARY;
-use crate::waiting::{Finished, PATIENCE, eventually, finish};
+use crate::waiting::{Finished, TIMEOUT, eventually, finish};
 use crate::wireguard::implementation::Implementation;
 use crate::wireguard::node::Node;
 use crate::wireguard::pair::{Outer, PORT, Plan};
@@ -99,7 +99,7 @@ impl Stage {
 
     /// Runs `wontun health`.
     pub(super) fn health(&self) -> Finished {
-        finish(self.site.command(BINARY).args(["health", "--tun", "wg0"]), PATIENCE)
+        finish(self.site.command(BINARY).args(["health", "--tun", "wg0"]), TIMEOUT)
     }
 
     /// Returns the number of repairs of all kinds, from the metrics.

@@ -11,7 +11,7 @@ use super::older::NfTables;
 use super::pieces::{Kind, Piece, pieces};
 use super::stage::Stage;
 use crate::lab::heavy;
-use crate::waiting::{PATIENCE, holds_within};
+use crate::waiting::{TIMEOUT, holds_within};
 
 /// Longest time to a repair, under load too.
 const BOUND: Duration = Duration::from_secs(1);
@@ -53,7 +53,7 @@ fn time_of_setting(stage: &Stage, piece: &Piece) -> Duration {
         let start = Instant::now();
         fs::write(file, "0").unwrap();
         while fs::read_to_string(file).unwrap().trim() == "0" {
-            assert!(start.elapsed() < PATIENCE, "{file} is not set again");
+            assert!(start.elapsed() < TIMEOUT, "{file} is not set again");
         }
         start.elapsed()
     })
@@ -69,7 +69,7 @@ fn measure(stage: &Stage, what: &str, is_wanted: impl Fn(&Piece) -> bool) {
     for round in 0..ROUNDS {
         let piece = &wanted[round % wanted.len()];
         times.push(time_of(stage, &routing, &ruleset, piece));
-        let is_back = holds_within(PATIENCE, || pieces(&stage.site).iter().any(|other| other == piece));
+        let is_back = holds_within(TIMEOUT, || pieces(&stage.site).iter().any(|other| other == piece));
         assert!(is_back, "{piece:?} is not back");
     }
     times.sort();

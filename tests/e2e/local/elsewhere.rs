@@ -7,7 +7,7 @@ use crate::bare::{INNER_CLIENT, INNER_SERVER};
 use crate::daemon::Daemon;
 use crate::lab::Lab;
 use crate::mounts::BINARY;
-use crate::waiting::{Finished, PATIENCE, eventually, finish, holds_within};
+use crate::waiting::{Finished, TIMEOUT, eventually, finish, holds_within};
 use crate::wireguard::kill_switch::{Stage, WORLD_V4, WORLD_V6, kill, reaches_the_world, start};
 use crate::wireguard::pair::{Outer, Plan, SERVER_V4};
 use crate::wireguard::site::Site;
@@ -38,11 +38,11 @@ fn move_back(site: &Site, tun: &str) {
 fn reaches_the_server(site: &Site) -> bool {
     let mut ping = site.command("ip");
     ping.args(["netns", "exec", "cell", "ping", "-n", "-c", "1", "-W", "2", SERVER_V4]);
-    finish(&mut ping, PATIENCE).status.success()
+    finish(&mut ping, TIMEOUT).status.success()
 }
 
 fn health(site: &Site, tun: &str) -> Finished {
-    finish(site.command(BINARY).args(["health", "--tun", tun]), PATIENCE)
+    finish(site.command(BINARY).args(["health", "--tun", tun]), TIMEOUT)
 }
 
 /// Returns the addresses, routes, rules and tables.
@@ -57,7 +57,7 @@ fn state(site: &Site, tun: &str) -> String {
 /// Panics unless everything is, now or soon, as it was before.
 fn is_set_again(site: &Site, tun: &str, before: &str) {
     let mut now = String::new();
-    let is_equal = holds_within(PATIENCE, || {
+    let is_equal = holds_within(TIMEOUT, || {
         now = state(site, tun);
         now == before
     });

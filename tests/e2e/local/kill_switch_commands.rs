@@ -3,14 +3,14 @@
 use nix::sys::signal::Signal;
 
 use crate::mounts::BINARY;
-use crate::waiting::{Finished, PATIENCE, finish};
+use crate::waiting::{Finished, TIMEOUT, finish};
 use crate::wireguard::kill_switch::{
-    NEIGHBOUR_V4, NEIGHBOUR_V6, Stage, WORLD_V4, is_locked, kill, reaches_the_world, start, talk,
+    NEIGHBOUR_V4, NEIGHBOUR_V6, Stage, WORLD_V4, has_kill_switch, kill, reaches_the_world, start, talk,
 };
 use crate::wireguard::site::Site;
 
 fn command(site: &Site, arguments: &[&str]) -> Finished {
-    finish(site.command(BINARY).arg("kill-switch").args(arguments), PATIENCE)
+    finish(site.command(BINARY).arg("kill-switch").args(arguments), TIMEOUT)
 }
 
 /// Panics unless the command prints `line` and succeeds.
@@ -34,13 +34,13 @@ fn off_holds_while_the_tunnel_runs() {
     daemon.wait_for("the configuration was read again");
     client.wg(&["set", "wg0", "fwmark", "77"]);
     reaches_the_world(&stage);
-    assert!(!is_locked(client), "it is back");
+    assert!(!has_kill_switch(client), "it is back");
     says(client, &["off", "wg0"], "wg0 has no kill switch\n");
 
     // on again, with the current port and mark
     says(client, &["on", "wg0"], "wg0: kill switch on, set by the running tunnel\n");
     says(client, &["on", "wg0"], "wg0: kill switch on, set by the running tunnel\n");
-    assert!(is_locked(client));
+    assert!(has_kill_switch(client));
     reaches_the_world(&stage);
     assert!(!client.ping_once(NEIGHBOUR_V4, 56));
 
@@ -48,9 +48,9 @@ fn off_holds_while_the_tunnel_runs() {
     says(client, &["off"], "wg0: kill switch off\n");
     let stopped = daemon.stop();
     assert_eq!(stopped.status.code(), Some(0), "{:?}", stopped.lines);
-    assert!(!is_locked(client));
+    assert!(!has_kill_switch(client));
     let daemon = start(client, &stage.plan.client, &["--kill-switch"]);
-    assert!(is_locked(client), "a start engages it");
+    assert!(has_kill_switch(client), "a start engages it");
     assert_eq!(daemon.stop().status.code(), Some(0));
 }
 
@@ -64,7 +64,7 @@ fn off_and_on_work_for_a_tunnel_of_another_user() {
     daemon.wait_for("the kill switch is off, by request");
     client.ping(NEIGHBOUR_V4);
     says(client, &["on", "wg0"], "wg0: kill switch on, set by the running tunnel\n");
-    assert!(is_locked(client) && !client.ping_once(NEIGHBOUR_V4, 56));
+    assert!(has_kill_switch(client) && !client.ping_once(NEIGHBOUR_V4, 56));
     reaches_the_world(&stage);
 }
 
@@ -73,14 +73,14 @@ fn off_takes_away_what_a_killed_tunnel_left() {
     let stage = Stage::new();
     let client = stage.client();
     kill(start(client, &stage.plan.client, &["--kill-switch"]));
-    assert!(is_locked(client) && !client.ping_once(NEIGHBOUR_V4, 56));
+    assert!(has_kill_switch(client) && !client.ping_once(NEIGHBOUR_V4, 56));
     says(client, &["off", "wg0"], "wg0: kill switch off\n");
     client.ping(NEIGHBOUR_V4);
     // the old name of the command
     kill(start(client, &stage.plan.client, &["--kill-switch"]));
-    let run = finish(client.command(BINARY).arg("unlock"), PATIENCE);
+    let run = finish(client.command(BINARY).arg("unlock"), TIMEOUT);
     assert_eq!((run.code(), run.stdout.as_str()), (0, "wg0: kill switch off\n"), "{run:?}");
-    assert!(!is_locked(client));
+    assert!(!has_kill_switch(client));
 }
 
 /// A hung tunnel still owns its table, which nobody else can delete: the command reports that.
@@ -95,7 +95,7 @@ fn off_says_that_a_tunnel_hangs_and_works_when_it_has_ended() {
     daemon.signal(Signal::SIGSTOP);
     let run = command(client, &["off", "wg0"]);
     assert!(run.code() == 1 && run.stderr.contains("wg0 does not respond: its event loop hangs"), "{run:?}");
-    assert!(is_locked(client));
+    assert!(has_kill_switch(client));
     kill(daemon);
     says(client, &["off", "wg0"], "wg0: kill switch off\n");
     client.ping(NEIGHBOUR_V4);
@@ -117,7 +117,7 @@ fn on_needs_nothing_but_the_name() {
     reaches_the_world(&stage);
     assert!(!client.ping_once(NEIGHBOUR_V4, 56), "the tunnel's own list is another");
     assert_eq!(daemon.stop().status.code(), Some(0));
-    assert!(!is_locked(client));
+    assert!(!has_kill_switch(client));
     client.ping(NEIGHBOUR_V4);
 }
 
@@ -130,7 +130,7 @@ fn a_tunnel_without_a_kill_switch_gets_none() {
     let run = command(client, &["on", "wg0"]);
     assert_eq!((run.code(), run.stdout.as_str()), (1, ""), "{run:?}");
     assert!(run.stderr.contains("start it with --kill-switch"), "{run:?}");
-    assert!(!is_locked(client));
+    assert!(!has_kill_switch(client));
     client.ping(WORLD_V4);
 }
 
@@ -144,10 +144,10 @@ fn a_flush_is_no_request() {
     let delete = || client.shell("nft delete table inet wontun-lock-wg0 2>&1 || true");
     delete();
     says(client, &["on", "wg0"], "wg0: kill switch on, set by the running tunnel\n");
-    assert!(is_locked(client));
+    assert!(has_kill_switch(client));
     delete();
     daemon.signal(Signal::SIGHUP);
     daemon.wait_for("the configuration was read again");
-    assert!(is_locked(client));
+    assert!(has_kill_switch(client));
     reaches_the_world(&stage);
 }

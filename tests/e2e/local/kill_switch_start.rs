@@ -9,8 +9,8 @@ use crate::daemon::Stopped;
 use crate::mounts::BINARY;
 use crate::waiting::{SetAtEnd, eventually};
 use crate::wireguard::kill_switch::{
-    NEIGHBOUR_V4, NEIGHBOUR_V6, Stage, WORLD_V4, is_locked, kill, launch, reaches_the_world, start, table,
-    talk,
+    NEIGHBOUR_V4, NEIGHBOUR_V6, Stage, WORLD_V4, has_kill_switch, kill, launch, reaches_the_world, start,
+    table, talk,
 };
 
 const OFF: &str = "`wontun kill-switch off wg0`";
@@ -23,7 +23,7 @@ fn is_silent(stage: &Stage, failed: &Stopped, code: i32) {
     talk(stage.client());
     assert_eq!(["leaked", "dns", "tunnel"].map(|class| tally.count(class)), [0, 0, 0]);
     assert!(failed.lines.iter().any(|line| line.contains(OFF)), "{:?}", failed.lines);
-    assert!(is_locked(stage.client()), "no table");
+    assert!(has_kill_switch(stage.client()), "no table");
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn keep_leaves_no_gap_over_a_restart() {
             assert!(
                 stopped.lines.iter().any(|line| line.contains("--kill-switch keep") && line.contains(OFF))
             );
-            assert!(is_locked(client) && !client.has_device("wg0"));
+            assert!(has_kill_switch(client) && !client.has_device("wg0"));
             assert!(!table(client).contains("meta mark"), "its port is let through still");
             let before = refused.load(Ordering::Relaxed);
             eventually("the sender is at work", || refused.load(Ordering::Relaxed) > before + 10);
@@ -157,5 +157,5 @@ fn an_allowed_network_is_one_and_belongs_to_a_kill_switch() {
         assert_eq!(failed.status.code(), Some(code), "{:?}", failed.lines);
         assert!(failed.lines.iter().any(|line| line.contains(part)), "{:?}", failed.lines);
     }
-    assert!(!is_locked(stage.client()));
+    assert!(!has_kill_switch(stage.client()));
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::mounts::{BINARY, Folder};
-use crate::waiting::{PATIENCE, finish};
-use crate::wireguard::kill_switch::{NEIGHBOUR_V4, Stage, is_locked};
+use crate::waiting::{TIMEOUT, finish};
+use crate::wireguard::kill_switch::{NEIGHBOUR_V4, Stage, has_kill_switch};
 
 /// Returns the shipped unit, changed to run the program under test.
 fn unit(name: &str) -> String {
@@ -25,9 +25,9 @@ fn verify(lock: &str, tunnel: &str) -> String {
         format!("[Unit]\nDescription=A boot\nWants={wants} systemd-networkd.service nftables.service\n");
     let boot = folder.write("boot.target", &boot);
     let mut verify = Command::new("systemd-analyze");
-    let run = finish(verify.arg("verify").arg(&boot).current_dir(folder.path()), PATIENCE);
+    let run = finish(verify.arg("verify").arg(&boot).current_dir(folder.path()), TIMEOUT);
     let units = ["wontun-lock@tun0.service", "wontun@tun0.service"].map(|unit| folder.path().join(unit));
-    let each = finish(Command::new("systemd-analyze").arg("verify").args(units), PATIENCE);
+    let each = finish(Command::new("systemd-analyze").arg("verify").args(units), TIMEOUT);
     assert!(run.status.success() && each.status.success(), "{run:?} {each:?}");
     run.stderr + &each.stderr
 }
@@ -58,9 +58,9 @@ fn a_mistake_in_its_networks_opens_nothing() {
         let run = |command: &str| {
             let command = command.replace("%i", "wg0").replace("$ALLOW", allow);
             let words: Vec<_> = command.split_whitespace().collect();
-            finish(client.command(words[0]).args(&words[1..]), PATIENCE).code()
+            finish(client.command(words[0]).args(&words[1..]), TIMEOUT).code()
         };
         assert_eq!([run(commands[0]), run(commands[1])], [0, 2]);
-        assert!(is_locked(client) && !client.ping_once(NEIGHBOUR_V4, 56));
+        assert!(has_kill_switch(client) && !client.ping_once(NEIGHBOUR_V4, 56));
     }
 }

@@ -5,14 +5,14 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
 use crate::daemon::Daemon;
 use crate::lab::{Host, Lab};
-use crate::waiting::PATIENCE;
+use crate::waiting::TIMEOUT;
 
 const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9586);
 
 /// Returns the answer to a request with these fields, as a browser on `host` would send it.
 fn ask(host: &Host, fields: &str) -> String {
-    let mut stream = host.inside(|| TcpStream::connect_timeout(&ADDRESS, PATIENCE)).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut stream = host.inside(|| TcpStream::connect_timeout(&ADDRESS, TIMEOUT)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     stream.write_all(format!("GET /metrics HTTP/1.1\r\n{fields}\r\n").as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();

@@ -13,7 +13,7 @@ use wontun_proto::wireguard::message::{DATA_HEADER_LEN, INITIATION_LEN, MAC_LEN,
 use wontun_proto::wireguard::{PublicKey, Random};
 use x25519_dalek::StaticSecret;
 
-use crate::waiting::{PATIENCE, uninterrupted};
+use crate::waiting::{TIMEOUT, uninterrupted};
 use crate::wireguard::probe::{DATA, INITIATION, RESPONSE, sign};
 use crate::wireguard::settings::Keys;
 
@@ -144,7 +144,7 @@ impl NoisePeer {
 
     /// Waits for a message of that type, and discards others.
     fn receive_kind(&self, kind: u8) -> Vec<u8> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         let mut buffer = vec![0; 65_536];
         loop {
             let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_micros(1));

@@ -10,14 +10,14 @@ use crate::daemon::Daemon;
 use crate::lab::Lab;
 use crate::mounts::BINARY;
 use crate::setup::server::Server;
-use crate::waiting::{Finished, PATIENCE, eventually, finish};
+use crate::waiting::{Finished, TIMEOUT, eventually, finish};
 use crate::wireguard::kill_switch::{Stage, kill, launch, reaches_the_world, start, talk};
 use crate::wireguard::pair::{Outer, Plan, SERVER_V4};
 use crate::wireguard::settings::{Keys, Peer, Settings};
 use crate::wireguard::site::Site;
 
 fn wontun(site: &Site, arguments: &[&str]) -> Finished {
-    finish(site.command(BINARY).args(arguments), PATIENCE)
+    finish(site.command(BINARY).args(arguments), TIMEOUT)
 }
 
 fn health(site: &Site, tun: &str) -> Finished {
@@ -110,11 +110,11 @@ fn the_kill_switch_goes_by_either_name() {
     let client = stage.client();
     let daemon = start(client, &stage.plan.client, &["--kill-switch"]);
     rename(client, "wg0", "home");
-    let is_locked = || client.shell("nft list tables").contains("wontun-lock-");
+    let has_kill_switch = || client.shell("nft list tables").contains("wontun-lock-");
     for name in ["home", "wg0"] {
         let off = wontun(client, &["kill-switch", "off", name]);
         assert_eq!((off.code(), off.stdout), (0, format!("{name}: kill switch off\n")), "{}", off.stderr);
-        assert!(!is_locked());
+        assert!(!has_kill_switch());
         let on = wontun(client, &["kill-switch", "on", "home"]);
         assert_eq!(
             (on.code(), on.stdout.as_str()),
@@ -122,7 +122,7 @@ fn the_kill_switch_goes_by_either_name() {
             "{}",
             on.stderr
         );
-        assert!(is_locked());
+        assert!(has_kill_switch());
     }
     let on = wontun(client, &["kill-switch", "on", "wg0"]);
     assert_eq!(
@@ -134,14 +134,14 @@ fn the_kill_switch_goes_by_either_name() {
     reaches_the_world(&stage);
     let off = wontun(client, &["kill-switch", "off"]);
     assert_eq!((off.code(), off.stdout.as_str()), (0, "home: kill switch off\n"), "{}", off.stderr);
-    assert!(!is_locked());
+    assert!(!has_kill_switch());
     assert_eq!(wontun(client, &["kill-switch", "on", "home"]).code(), 0);
     kill(daemon);
     // its table still exists, and both names find it
-    assert!(is_locked());
+    assert!(has_kill_switch());
     let off = wontun(client, &["kill-switch", "off", "home"]);
     assert_eq!((off.code(), off.stdout.as_str()), (0, "home: kill switch off\n"), "{}", off.stderr);
-    assert!(!is_locked());
+    assert!(!has_kill_switch());
 }
 
 /// The next start uses the configured name: nothing of the killed run locks it out or remains.
@@ -199,13 +199,13 @@ fn a_second_start_with_the_old_name_disturbs_nothing() {
 fn peers_are_added_to_a_server_whose_device_is_renamed() {
     let server = Server::with_file();
     let _daemon = server.serve(&[]);
-    server.told(&["peer", "add", "phone"]);
+    server.output(&["peer", "add", "phone"]);
     rename(&server.site, "tun0", "vpn");
-    server.told(&["peer", "add", "tablet"]);
+    server.output(&["peer", "add", "tablet"]);
     let peers = || server.site.wg(&["show", "vpn", "peers"]).lines().count();
     assert_eq!(peers(), 2);
-    assert_eq!(server.told(&["peer", "list", "--json"]).matches("\"running\":true").count(), 2);
-    server.told(&["peer", "remove", "phone"]);
+    assert_eq!(server.output(&["peer", "list", "--json"]).matches("\"running\":true").count(), 2);
+    server.output(&["peer", "remove", "phone"]);
     assert_eq!(peers(), 1);
 }
 
@@ -322,7 +322,7 @@ fn plain_mode_answers_by_the_new_name() {
     lab.server().ip(&["link", "set", "tun0", "name", "home"]);
     let health = |tun: &str| {
         let mut command = lab.server().command(BINARY);
-        finish(command.args(["health", "--tun", tun]), PATIENCE)
+        finish(command.args(["health", "--tun", tun]), TIMEOUT)
     };
     eventually("the health has the new name", || {
         health("home").stdout == "ok: home is up and its event loop responds\n"

@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use crate::daemon::Daemon;
 use crate::lab::Lab;
 use crate::mounts::BINARY;
-use crate::waiting::{PATIENCE, eventually, finish};
+use crate::waiting::{TIMEOUT, eventually, finish};
 use crate::wireguard::implementation::Implementation;
 use crate::wireguard::node::Node;
 use crate::wireguard::pair::{Outer, Plan};
@@ -77,7 +77,7 @@ fn start(site: &Site, settings: &Settings, arguments: &[&str]) -> Daemon {
 fn talk(site: &Site) {
     for address in [IpAddr::from(WORLD_V4), WORLD_V6.into()] {
         let mut ping = site.command("ping");
-        finish(ping.args(["-n", "-c", "3", "-i", "0.1", "-W", "1", &address.to_string()]), PATIENCE);
+        finish(ping.args(["-n", "-c", "3", "-i", "0.1", "-W", "1", &address.to_string()]), TIMEOUT);
     }
 }
 

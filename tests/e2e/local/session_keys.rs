@@ -14,7 +14,7 @@ use super::noise_peer::{Key, NoisePeer, Session};
 use crate::daemon::Daemon;
 use crate::lab::Lab;
 use crate::packets;
-use crate::waiting::{PATIENCE, eventually, holds_within};
+use crate::waiting::{TIMEOUT, eventually, holds_within};
 use crate::wireguard::pair::{Outer, PORT, Plan};
 
 const SERVER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), PORT);
@@ -74,7 +74,7 @@ fn all_copies(daemon: &Daemon, keys: &[Key]) -> Vec<String> {
 fn vanish(daemon: &Daemon, what: &str, session: &Session) {
     let mut last = Vec::new();
     let keys = [session.send, session.receive];
-    let gone = holds_within(PATIENCE / 4, || {
+    let gone = holds_within(TIMEOUT / 4, || {
         last = all_copies(daemon, &keys);
         last.is_empty()
     });

@@ -12,7 +12,7 @@ use crate::daemon::{Daemon, Launch};
 use crate::lab::{Host, Lab};
 use crate::mounts::{BINARY, Folder, OPEN_TUN_NODE};
 use crate::tunnel::{CLIENT_V4, DEVICE, Mode, Plan, SERVER_V4, Tunnel};
-use crate::waiting::{PATIENCE, eventually, finish, succeed};
+use crate::waiting::{TIMEOUT, eventually, finish, succeed};
 use crate::wireguard::settings::Keys;
 use crate::wireguard::site::Site;
 
@@ -294,7 +294,7 @@ fn in_a_user_namespace_without_root_its_own_user_owns_it() {
          sh -c \"$1\""
     );
     let mut command = lab.server().command("sh");
-    let run = finish(command.args(["-ec", &script, "sh", &inside]), PATIENCE);
+    let run = finish(command.args(["-ec", &script, "sh", &inside]), TIMEOUT);
     assert!(run.stdout.contains(" persist off user 61234"), "{run:?}");
 }
 

@@ -14,11 +14,11 @@ use std::thread;
 use socket2::{Domain, Protocol, Socket, Type};
 use wontun_proto::wireguard::PublicKey;
 
-use crate::bare::{Bare, HELLO, PORT as PLAIN_PORT};
+use crate::bare::{HELLO, PORT as PLAIN_PORT, RawPeer};
 use crate::daemon::{Daemon, Launch};
 use crate::lab::{Host, Lab, heavy};
 use crate::mounts::{BINARY, Folder};
-use crate::waiting::{PATIENCE, exit_within, holds_within};
+use crate::waiting::{TIMEOUT, exit_within, holds_within};
 use crate::wireguard::implementation::Implementation;
 use crate::wireguard::node::Node;
 use crate::wireguard::pair::{Outer, PORT, Plan};
@@ -65,7 +65,7 @@ impl Attacker {
         drop(self.child.stdin.take());
         let mut said = String::new();
         self.child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
-        exit_within(&mut self.child, PATIENCE).expect("the attacker does not end");
+        exit_within(&mut self.child, TIMEOUT).expect("the attacker does not end");
         let line = said.lines().find(|line| line.starts_with("result: "));
         line.unwrap_or_else(|| panic!("the attacker says nothing: {said}")).to_owned()
     }
@@ -185,7 +185,7 @@ impl Mover {
             Probe::new(socket, &self.keys, &self.server_public, server, Ipv4Addr::new(10, 9, 0, 2));
         probe.shake_hands();
         probe.ping(1);
-        let moved = holds_within(PATIENCE, || has_socket_to(lab.server(), from));
+        let moved = holds_within(TIMEOUT, || has_socket_to(lab.server(), from));
         assert!(moved, "the move to {from} made no connected socket");
     }
 }
@@ -236,8 +236,8 @@ fn no_user_takes_the_port_of_a_plain_tunnel() {
         let daemon = Daemon::server(server, &[]);
         beside_an_attacker(&lab, PLAIN_PORT, || {
             for port in (30_000..).take(PLAIN_MOVES) {
-                let bare = Bare::new(client, own, port);
-                let moved = holds_within(PATIENCE, || {
+                let bare = RawPeer::new(client, own, port);
+                let moved = holds_within(TIMEOUT, || {
                     bare.send(HELLO, (to, PLAIN_PORT));
                     has_socket_to(server, (own, port).into())
                 });

@@ -48,7 +48,7 @@ fn parse(packet: &[u8]) -> Option<Syn> {
 
 /// Returns the MSS of the SYN where it leaves the tunnel at the server, and of its answer where it
 /// leaves at the client.
-fn told(tunnel: &Tunnel, inner: IpAddr) -> [u16; 2] {
+fn received_mss(tunnel: &Tunnel, inner: IpAddr) -> [u16; 2] {
     let [at_server, at_client] =
         [&tunnel.server_site, &tunnel.client_site].map(|site| Capture::of(site, parse));
     tunnel.connect(inner).say_hello();
@@ -76,7 +76,11 @@ fn clamps(mode: Mode, server: &str, client: &str, expected: [u16; 2]) {
         site.ip(&["-6", "route", "replace", &v6, "dev", DEVICE, "advmss", &mss]);
     }
     for (inner, expected) in [IpAddr::from(SERVER_V4), SERVER_V6.into()].into_iter().zip(expected) {
-        assert_eq!(told(&tunnel, inner), [expected; 2], "{mode:?}, server '{server}', client '{client}'");
+        assert_eq!(
+            received_mss(&tunnel, inner),
+            [expected; 2],
+            "{mode:?}, server '{server}', client '{client}'"
+        );
     }
 }
 

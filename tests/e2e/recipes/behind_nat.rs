@@ -28,11 +28,11 @@ fn home(change: fn(String) -> String) -> (Arc<Lab>, Server, Daemon, Site, Daemon
     ));
     let server = Server::new(&lab, 1);
     let serve = server.serve(&["--endpoint", &lab.host(1).v4.to_string()]);
-    let text = change(server.told(&["peer", "add", "home"]));
+    let text = change(server.output(&["peer", "add", "home"]));
     let (home, daemon) = client(&lab, 0, &text);
     home.ping([10, 8, 0, 1]);
     assert!(
-        server.told(&["peer", "show", "home"]).contains("endpoint: 198.51.100.254:"),
+        server.output(&["peer", "show", "home"]).contains("endpoint: 198.51.100.254:"),
         "no address translation"
     );
     // it answers the last packet that it received with a keepalive of its own, after ten seconds

@@ -77,7 +77,7 @@ fn wg_easys_clients_reach_the_world_as_before() {
     let file = server.site.write("wg0.json", &json);
     let file = file.to_str().unwrap();
 
-    let shown = server.told(&["import", file, "--dry-run"]);
+    let shown = server.output(&["import", file, "--dry-run"]);
     assert!(!server.dir.exists(), "a dry run made the folder");
     assert!(shown.contains(&clients[0].keys.public) && shown.contains("PrivateKey = (hidden)"), "{shown}");
     let run = server.run(&["import", file, "--listen-port", "51820"]);
@@ -103,7 +103,7 @@ fn wg_easys_clients_reach_the_world_as_before() {
         !clients.iter().any(|client| text.contains(&client.keys.private)),
         "a client's private key is stored"
     );
-    server.refused(&["import", file], 1, "is never overwritten");
+    server.fails(&["import", file], 1, "is never overwritten");
 
     let _daemon = server.serve(&[]);
     let endpoint = format!("{}:51820", outside.v4);
@@ -124,15 +124,15 @@ fn wg_easys_clients_reach_the_world_as_before() {
         Connection::open(web, (WEB, 80), &node.site).exchange(300_000);
     }
     nodes[0].ping("10.8.0.3");
-    let list = server.told(&["peer", "list"]);
+    let list = server.output(&["peer", "list"]);
     for name in ["phone", "laptop"] {
         assert!(list.lines().any(|line| line.starts_with(name) && !line.contains("never")), "{list}");
     }
     assert!(!list.contains("lost"), "{list}");
     // it is a server like any other
-    server.told(&["init", "--endpoint", &endpoint]);
-    assert!(server.told(&["peer", "add", "new"]).contains("Address = 10.8.0.4/32"));
-    server.told(&["peer", "remove", "phone"]);
+    server.output(&["init", "--endpoint", &endpoint]);
+    assert!(server.output(&["peer", "add", "new"]).contains("Address = 10.8.0.4/32"));
+    server.output(&["peer", "remove", "phone"]);
     assert!(!nodes[0].site.ping_once([10, 8, 0, 1], 56));
 }
 
@@ -181,7 +181,7 @@ fn a_wg_quick_servers_clients_reach_the_world_and_its_hooks_are_not_run() {
     assert_eq!(seen_from(web, WEB.into(), &node.site), IpAddr::from(outside.v4));
     assert!(
         server
-            .told(&["peer", "list"])
+            .output(&["peer", "list"])
             .lines()
             .any(|line| line.starts_with("phone ") && !line.contains("never"))
     );
@@ -248,12 +248,12 @@ fn what_cannot_be_imported_is_told_in_one_line_and_makes_nothing() {
         (write("wg-easy.db", "SQLite format 3\0x"), 78, "import the wg0.conf beside it"),
         (write("bad.conf", "[Interface]\nListenPort = many\n"), 78, "bad.conf:2: ListenPort: found 'many'"),
     ] {
-        let said = server.refused(&["import", &file], code, part);
+        let said = server.fails(&["import", &file], code, part);
         assert!(!said.contains("abc"), "{said}");
     }
     let large = server.site.path().join("large.conf");
     server.site.shell(&format!("truncate -s 17M {}", large.display()));
-    server.refused(&["import", large.to_str().unwrap()], 78, "more than 16777216 bytes");
-    server.refused(&["import"], 2, "FILE");
+    server.fails(&["import", large.to_str().unwrap()], 78, "more than 16777216 bytes");
+    server.fails(&["import"], 2, "FILE");
     assert!(!server.dir.exists());
 }

@@ -19,14 +19,14 @@ fn a_tunnel_without_ipv4_leads_to_the_world() {
     make_web(web, outside, &[WEB_V6.into()]);
     let server = Server::new(&lab, 0);
     let daemon = server.serve(&["--endpoint", "[2001:db8::1]", "--subnet", "fd00:77::/64"]);
-    let text = server.told(&["peer", "add", "laptop", "--full-tunnel"]);
+    let text = server.output(&["peer", "add", "laptop", "--full-tunnel"]);
     assert_eq!(addresses(&text), [IpAddr::from("fd00:77::2".parse::<Ipv6Addr>().unwrap())]);
     assert_eq!(value(&text, "Endpoint"), "[2001:db8::1]:51820");
     let (laptop, _laptop) = client(&lab, 1, &text);
     laptop.ping("fd00:77::1".parse::<Ipv6Addr>().unwrap());
     assert_eq!(seen_from(web, WEB_V6.into(), &laptop), IpAddr::from(outside.v6));
     Connection::open(web, (WEB_V6, 80), &laptop).exchange(300_000);
-    assert!(server.told(&["peer", "show", "laptop"]).contains("endpoint: [2001:db8::2]:"));
+    assert!(server.output(&["peer", "show", "laptop"]).contains("endpoint: [2001:db8::2]:"));
     for host in [&*server.site, &laptop] {
         assert!(!host.ip(&["-4", "address", "show", "scope", "global"]).contains("inet "), "there is IPv4");
     }

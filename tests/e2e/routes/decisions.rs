@@ -12,7 +12,7 @@ use wontun_proto::allowed_ips::Prefix;
 use crate::mounts::Folder;
 use crate::waiting::eventually;
 
-use super::{apply, full, lab, marked, open, picture, prefix, wanted, way};
+use super::{apply, full, lab, marked, open, prefix, route_to, routing_state, wanted};
 
 const MARK: u32 = 51_820;
 
@@ -20,7 +20,7 @@ const MARK: u32 = 51_820;
 fn a_full_tunnel_takes_all_but_its_own_packets() {
     let lab = lab();
     let host = lab.client();
-    let before = picture(host);
+    let before = routing_state(host);
     let mut routes = open(host, "tun7");
     assert_eq!(apply(host, &mut routes, &full()), marked(MARK));
     for (destination, device) in [
@@ -32,44 +32,44 @@ fn a_full_tunnel_takes_all_but_its_own_packets() {
         ("192.0.2.1", "eth0"),
         ("2001:db8::1", "eth0"),
     ] {
-        assert_eq!(way(host, destination, 0), device, "{destination}");
+        assert_eq!(route_to(host, destination, 0), device, "{destination}");
     }
-    assert_eq!(way(host, "198.51.100.7", MARK), "eth0");
-    assert_eq!(way(host, "2001:db8:99::7", MARK), "eth0");
-    let up = picture(host);
+    assert_eq!(route_to(host, "198.51.100.7", MARK), "eth0");
+    assert_eq!(route_to(host, "2001:db8:99::7", MARK), "eth0");
+    let up = routing_state(host);
     assert_eq!(apply(host, &mut routes, &full()), marked(MARK));
-    assert_eq!(picture(host), up, "the second time changes nothing");
+    assert_eq!(routing_state(host), up, "the second time changes nothing");
     host.inside(|| routes.undo());
-    assert_eq!(picture(host), before);
+    assert_eq!(routing_state(host), before);
 }
 
 #[test]
 fn halves_of_the_internet_go_the_same_way() {
     let lab = lab();
     let host = lab.client();
-    let before = picture(host);
+    let before = routing_state(host);
     let mut routes = open(host, "tun7");
     let halves = ["0.0.0.0/1", "128.0.0.0/1", "::/1", "8000::/1"];
     assert_eq!(apply(host, &mut routes, &wanted(&halves, &["198.51.100.7"])), marked(MARK));
-    assert_eq!(way(host, "198.51.100.7", 0), "tun7");
+    assert_eq!(route_to(host, "198.51.100.7", 0), "tun7");
     // wherever the peer roams to, packets to it do not go back into the tunnel
-    assert_eq!(way(host, "198.51.100.7", MARK), "eth0");
-    assert_eq!(way(host, "9.9.9.9", MARK), "eth0");
-    assert_eq!(way(host, "192.0.2.1", 0), "eth0");
+    assert_eq!(route_to(host, "198.51.100.7", MARK), "eth0");
+    assert_eq!(route_to(host, "9.9.9.9", MARK), "eth0");
+    assert_eq!(route_to(host, "192.0.2.1", 0), "eth0");
     assert!(!routes.captures_endpoint("9.9.9.9".parse().unwrap()));
     // IPv6 has no endpoint, so its halves are ordinary routes until it has one
-    assert_eq!(way(host, "2001:db8:99::7", MARK), "tun7");
+    assert_eq!(route_to(host, "2001:db8:99::7", MARK), "tun7");
     assert!(!host.ip(&["-6", "rule", "show"]).contains("119"));
     assert!(!host.shell("nft list tables").contains("ip6"));
     let roamed = "2001:db8:99::7".parse().unwrap();
     assert!(routes.captures_endpoint(roamed));
     apply(host, &mut routes, &wanted(&halves, &["2001:db8:99::7"]));
     assert!(!routes.captures_endpoint(roamed) && routes.captures_endpoint("9.9.9.9".parse().unwrap()));
-    assert_eq!(way(host, "2001:db8:99::7", MARK), "eth0");
-    assert_eq!(way(host, "2001:db8:99::7", 0), "tun7");
+    assert_eq!(route_to(host, "2001:db8:99::7", MARK), "eth0");
+    assert_eq!(route_to(host, "2001:db8:99::7", 0), "tun7");
     assert!(!host.ip(&["-4", "rule", "show"]).contains("proto 119"));
     drop(routes);
-    assert_eq!(picture(host), before);
+    assert_eq!(routing_state(host), before);
 }
 
 /// The longest match of both tables wins, and if they are equal, the tunnel.
@@ -80,7 +80,7 @@ fn a_network_around_the_endpoint_and_the_endpoint_itself() {
     for wider_or_narrower in ["10.0.0.0/8", "10.1.0.0/16", "10.1.2.0/24"] {
         host.ip(&["route", "add", wider_or_narrower, "via", "192.0.2.1"]);
     }
-    let before = picture(host);
+    let before = routing_state(host);
     let mut routes = open(host, "tun7");
     let allowed = ["10.1.0.0/16", "10.1.3.4/32", "10.1.4.0/24", "0.0.0.0/0"];
     assert_eq!(apply(host, &mut routes, &wanted(&allowed, &["10.1.3.4"])), marked(MARK));
@@ -93,40 +93,40 @@ fn a_network_around_the_endpoint_and_the_endpoint_itself() {
         ("10.2.0.1", "eth0"),
         ("192.0.2.77", "eth0"),
     ] {
-        assert_eq!(way(host, destination, 0), device, "{destination}");
+        assert_eq!(route_to(host, destination, 0), device, "{destination}");
     }
-    assert_eq!(way(host, "10.1.3.4", MARK), "eth0");
+    assert_eq!(route_to(host, "10.1.3.4", MARK), "eth0");
     drop(routes);
-    assert_eq!(picture(host), before);
+    assert_eq!(routing_state(host), before);
 }
 
 #[test]
 fn routes_follow_the_allowed_ips() {
     let lab = lab();
     let host = lab.client();
-    let before = picture(host);
+    let before = routing_state(host);
     let mut routes = open(host, "tun7");
     assert_eq!(
         apply(host, &mut routes, &wanted(&["10.9.0.0/16", "fd09::/64"], &["198.51.100.7"])).mark,
         None
     );
     assert_eq!(host.shell("nft list ruleset"), "", "nothing of nftables without policy routing");
-    assert_eq!(way(host, "10.9.1.1", 0), "tun7");
+    assert_eq!(route_to(host, "10.9.1.1", 0), "tun7");
     apply(host, &mut routes, &wanted(&["10.9.0.0/24", "fd09::/64", "10.8.0.77/32"], &[]));
-    assert_eq!(way(host, "10.9.1.1", 0), "eth0");
-    assert_eq!(way(host, "10.9.0.1", 0), "tun7");
-    assert_eq!(way(host, "fd09::1", 0), "tun7");
+    assert_eq!(route_to(host, "10.9.1.1", 0), "eth0");
+    assert_eq!(route_to(host, "10.9.0.1", 0), "tun7");
+    assert_eq!(route_to(host, "fd09::1", 0), "tun7");
     let main = host.ip(&["route", "show", "dev", "tun7"]);
     assert!(!main.contains("10.8.0.77"), "the connected route has it, and the source address: {main}");
     // from ordinary to full, with the user's mark, and back
     let fwmark = NonZeroU32::new(0x77);
     assert_eq!(apply(host, &mut routes, &DesiredRouting { fwmark, ..full() }), marked(0x77));
-    assert_eq!(way(host, "198.51.100.7", 0x77), "eth0");
-    assert_eq!(way(host, "198.51.100.7", MARK), "tun7");
+    assert_eq!(route_to(host, "198.51.100.7", 0x77), "eth0");
+    assert_eq!(route_to(host, "198.51.100.7", MARK), "tun7");
     assert_eq!(apply(host, &mut routes, &full()), marked(MARK), "the mark was taken back");
-    assert!(!picture(host).contains("0x77"));
+    assert!(!routing_state(host).contains("0x77"));
     apply(host, &mut routes, &wanted(&[], &[]));
-    assert_eq!(picture(host), before);
+    assert_eq!(routing_state(host), before);
 }
 
 /// The kernel's announcements show what was changed while routes are applied.
@@ -181,11 +181,11 @@ impl Drop for Killed {
 fn a_table_of_the_users_choice_has_no_rules() {
     let lab = lab();
     let host = lab.client();
-    let before = picture(host);
+    let before = routing_state(host);
     let mut routes = open(host, "tun7");
     let off = DesiredRouting { table: Table::Off, fwmark: NonZeroU32::new(9), ..full() };
     assert_eq!(apply(host, &mut routes, &off), marked(9));
-    assert_eq!(picture(host), before);
+    assert_eq!(routing_state(host), before);
     assert!(!routes.captures_endpoint("9.9.9.9".parse().unwrap()));
     for table in [1000, 100_000] {
         let number = DesiredRouting { table: Table::Number(NonZeroU32::new(table).unwrap()), ..full() };
@@ -193,10 +193,10 @@ fn a_table_of_the_users_choice_has_no_rules() {
         let shown = host.ip(&["-4", "route", "show", "table", &table.to_string()]);
         assert_eq!(shown, "default dev tun7 proto 119 scope link \n");
         assert_eq!(host.ip(&["-6", "route", "show", "table", &table.to_string()]).lines().count(), 1);
-        assert_eq!(way(host, "203.0.113.1", 0), "eth0");
+        assert_eq!(route_to(host, "203.0.113.1", 0), "eth0");
     }
     drop(routes);
-    assert_eq!(picture(host), before);
+    assert_eq!(routing_state(host), before);
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn a_device_that_went_down_gets_its_routes_back() {
     let both =
         DesiredRouting { allowed_ips: ["0.0.0.0/0", "::/0", "10.9.0.0/16"].map(prefix).to_vec(), ..full() };
     apply(host, &mut routes, &both);
-    let up = picture(host);
+    let up = routing_state(host);
     host.ip(&["link", "set", "tun7", "down"]);
     assert_eq!(
         host.inside(|| routes.restore(RestoreScope::All)).unwrap().0,
@@ -216,18 +216,18 @@ fn a_device_that_went_down_gets_its_routes_back() {
     );
     host.ip(&["link", "set", "tun7", "up"]);
     host.ip(&["address", "replace", "fd08::2/64", "dev", "tun7", "nodad"]);
-    assert_ne!(picture(host), up);
+    assert_ne!(routing_state(host), up);
     assert_eq!(host.inside(|| routes.restore(RestoreScope::All)).unwrap().0, marked(MARK));
     for (destination, mark, device) in
         [("10.9.1.1", 0, "tun7"), ("9.9.9.9", 0, "tun7"), ("2001:db8:99::7", 0, "tun7")]
     {
-        assert_eq!(way(host, destination, mark), device);
+        assert_eq!(route_to(host, destination, mark), device);
     }
     // the firewall is reloaded, and rules are deleted
     host.shell("nft flush ruleset; ip rule del priority 32764; ip -6 rule del priority 32765");
     host.shell("ip route flush table 51820");
     host.inside(|| routes.restore(RestoreScope::All)).unwrap();
-    let again = picture(host);
+    let again = routing_state(host);
     assert_eq!(again.matches("wontun-tun7").count(), 2, "{again}");
     assert_eq!(again.matches("suppress_prefixlength 0").count(), 2, "{again}");
     assert_eq!(again.matches("not from all fwmark 0xca6c lookup 51820").count(), 2, "{again}");
@@ -235,7 +235,7 @@ fn a_device_that_went_down_gets_its_routes_back() {
     let error = host.inside(|| routes.restore(RestoreScope::All)).unwrap_err();
     assert!(matches!(error, LinkError::NoDevice { .. }), "{error}");
     host.inside(|| routes.undo());
-    let rest = picture(host);
+    let rest = routing_state(host);
     assert!(!rest.contains("119") && !rest.contains("wontun"), "{rest}");
 }
 
@@ -245,7 +245,7 @@ fn what_cannot_be_routed_is_told_once_and_the_rest_is_routed() {
     let host = lab.client();
     host.ip(&["route", "add", "10.20.0.0/16", "via", "192.0.2.1"]);
     host.shell("echo 1 > /proc/sys/net/ipv6/conf/tun7/disable_ipv6");
-    let before = picture(host);
+    let before = routing_state(host);
     let mut routes = open(host, "tun7");
     let wanted =
         wanted(&["10.9.0.0/16", "10.20.0.0/16", "0.0.0.0/0", "::/0", "fd09::/64"], &["198.51.100.7"]);
@@ -259,20 +259,20 @@ fn what_cannot_be_routed_is_told_once_and_the_rest_is_routed() {
     assert_eq!(prefixes.len(), 1, "{warnings:?}");
     assert!(warnings[0].contains("--sysctl net.ipv6.conf.all.disable_ipv6=0"));
     assert!(warnings[1].contains("10.20.0.0/16"), "{warnings:?}");
-    assert_eq!(way(host, "10.9.1.1", 0), "tun7");
-    assert_eq!(way(host, "10.20.1.1", 0), "eth0");
-    assert_eq!(way(host, "2001:db8:99::7", 0), "eth0");
+    assert_eq!(route_to(host, "10.9.1.1", 0), "tun7");
+    assert_eq!(route_to(host, "10.20.1.1", 0), "eth0");
+    assert_eq!(route_to(host, "2001:db8:99::7", 0), "eth0");
     assert!(!host.ip(&["-6", "rule", "show"]).contains("119"));
     assert_eq!(apply(host, &mut routes, &wanted), marked(MARK), "not told again");
     drop(routes);
-    assert_eq!(picture(host), before);
+    assert_eq!(routing_state(host), before);
 }
 
 #[test]
 fn without_the_capability_the_remedy_is_named() {
     let lab = lab();
     let host = lab.client();
-    let before = picture(host);
+    let before = routing_state(host);
     for wanted in [full(), wanted(&["10.9.0.0/16"], &[])] {
         let error = host.inside(|| {
             let mut routes =
@@ -282,7 +282,7 @@ fn without_the_capability_the_remedy_is_named() {
         });
         assert!(matches!(error, LinkError::Privilege { .. }), "{error}");
     }
-    assert_eq!(picture(host), before);
+    assert_eq!(routing_state(host), before);
 }
 
 /// Ten thousand networks of either family, and as many endpoints.
@@ -290,7 +290,7 @@ fn without_the_capability_the_remedy_is_named() {
 fn many_routes_go_up_and_away_in_no_time() {
     let lab = lab();
     let host = lab.client();
-    let before = picture(host);
+    let before = routing_state(host);
     let v4 = (0..10_000_u32).map(|n| (IpAddr::from(Ipv4Addr::from_bits(0x0b00_0000 + n * 256)), 24));
     let v6 = (0..10_000_u128).map(|n| (IpAddr::from(Ipv6Addr::from_bits((0xfd77 << 112) + (n << 64))), 64));
     let mut many = full();
@@ -314,12 +314,12 @@ fn many_routes_go_up_and_away_in_no_time() {
     timed("one route less", Duration::from_secs(2), &one_less);
     assert_eq!(host.ip(&["-4", "route", "show", "proto", "119"]).lines().count(), 10_000);
     assert_eq!(host.ip(&["-6", "route", "show", "proto", "119"]).lines().count(), 9_999);
-    assert_eq!(way(host, "11.39.15.1", 0), "tun7");
+    assert_eq!(route_to(host, "11.39.15.1", 0), "tun7");
     let start = Instant::now();
     host.inside(|| routes.undo());
     println!("undone: {:?}", start.elapsed());
     assert!(start.elapsed() < Duration::from_secs(4));
-    assert_eq!(picture(host), before);
+    assert_eq!(routing_state(host), before);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use wontun_proto::allowed_ips::Prefix;
 use crate::lab::{Host, Lab};
 
 /// Returns everything that a tunnel could change, as text.
-fn picture(host: &Host) -> String {
+fn routing_state(host: &Host) -> String {
     [
         host.ip(&["-4", "rule", "show"]),
         host.ip(&["-6", "rule", "show"]),
@@ -88,7 +88,7 @@ fn marked(mark: u32) -> AppliedRouting {
 }
 
 /// Returns the device that packets to `destination` with `mark` (0 for none) leave by.
-fn way(host: &Host, destination: &str, mark: u32) -> String {
+fn route_to(host: &Host, destination: &str, mark: u32) -> String {
     let text = host.ip(&["-o", "route", "get", destination, "mark", &mark.to_string()]);
     let mut words = text.split_whitespace();
     words.find(|word| *word == "dev").unwrap_or_else(|| panic!("no device in {text}"));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::sched::{CloneFlags, unshare};
 use wontun::netlink::{RouteWarning, Routes};
 
-use super::{apply, full, lab, marked, open, picture, wanted};
+use super::{apply, full, lab, marked, open, routing_state, wanted};
 use crate::lab::Host;
 use crate::waiting::{succeed, uninterrupted};
 
@@ -33,7 +33,7 @@ fn answers_pass_a_strict_filter() {
     let (server, client) = (lab.server(), lab.client());
     server.ip(&["address", "add", "198.51.100.7/32", "dev", "lo"]);
     client.shell("for f in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 1 > $f; done");
-    let before = picture(client);
+    let before = routing_state(client);
     let mut routes = open(client, "tun7");
     assert_eq!(apply(client, &mut routes, &full()), marked(51_820));
     assert!(is_answered(client, server, 51_820));
@@ -52,7 +52,7 @@ fn answers_pass_a_strict_filter() {
     apply(client, &mut routes, &full());
     assert!(is_answered(client, server, 51_820));
     drop(routes);
-    assert_eq!(picture(client), before);
+    assert_eq!(routing_state(client), before);
 }
 
 /// Hosts on the wire cannot send to the tunnel's address.

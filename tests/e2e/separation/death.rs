@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::host_state::table_of_lock;
+use super::host_state::kill_switch_table;
 use crate::bare::INNER_SERVER;
 use crate::daemon::{Daemon, END, Launch};
 use crate::endpoints::own_hosts;
@@ -15,8 +15,8 @@ use crate::lab::{Host, Lab};
 use crate::mounts::Folder;
 use crate::processes::{NURSERY, RESOLVER, is_gone, try_helper};
 use crate::tunnel::{Mode, Plan, SERVER_V4};
-use crate::waiting::{PATIENCE, eventually, finish, holds_within};
-use crate::wireguard::kill_switch::{Stage, is_locked, reaches_the_world, start};
+use crate::waiting::{TIMEOUT, eventually, finish, holds_within};
+use crate::wireguard::kill_switch::{Stage, has_kill_switch, reaches_the_world, start};
 
 /// Number of attempts: a slow one may be the noise of a busy machine.
 const ATTEMPTS: usize = 10;
@@ -26,7 +26,7 @@ fn time_to_end(pids: &[Pid]) -> Duration {
     let start = Instant::now();
     while !pids.iter().all(|pid| is_gone(*pid)) {
         let left: Vec<_> = pids.iter().filter(|pid| !is_gone(**pid)).collect();
-        assert!(start.elapsed() < PATIENCE, "{left:?} do not end");
+        assert!(start.elapsed() < TIMEOUT, "{left:?} do not end");
         std::thread::sleep(Duration::from_millis(1));
     }
     start.elapsed()
@@ -46,14 +46,14 @@ fn ends_in_time(what: &str, mut end: impl FnMut() -> Duration) {
 }
 
 /// Returns the kill switch's rules.
-fn rules_of_lock(stage: &Stage) -> String {
-    table_of_lock(stage.client())
+fn kill_switch_rules(stage: &Stage) -> String {
+    kill_switch_table(stage.client())
 }
 
 /// Checks the state that a killed tunnel leaves: the kill switch, and no route or rule.
 fn is_cut_off(stage: &Stage, lock: &str) {
     let client = stage.client();
-    assert_eq!(rules_of_lock(stage), lock, "the kill switch was changed");
+    assert_eq!(kill_switch_rules(stage), lock, "the kill switch was changed");
     eventually("the kernel removes the device", || !client.has_device("wg0"));
     assert!(!client.ping_once(crate::wireguard::kill_switch::WORLD_V4, 56), "the world is reached");
 }
@@ -64,7 +64,7 @@ fn killing_the_supervisor_ends_all_with_the_kill_switch_in_place() {
     ends_in_time("kill -9 of the supervisor", || {
         let daemon = start(stage.client(), &stage.plan.client, &["--kill-switch", "--workers", "2"]);
         reaches_the_world(&stage);
-        let (processes, lock) = (daemon.processes(), rules_of_lock(&stage));
+        let (processes, lock) = (daemon.processes(), kill_switch_rules(&stage));
         assert_eq!(processes.helpers().len(), 3, "{processes:?}");
         daemon.signal(Signal::SIGKILL);
         let elapsed = time_to_end(&processes.all());
@@ -87,7 +87,7 @@ fn killing_the_tunnel_process_ends_all_with_the_kill_switch_in_place() {
         assert!(stopped.status.code().is_some_and(|code| code != 0), "{stopped:?}");
         let is_error = |line: &String| line.contains(" ERROR ") || line.starts_with("wontun: ");
         assert!(stopped.lines.iter().any(|line| is_error(line) && line.contains("tunnel")), "{stopped:?}");
-        assert!(is_locked(stage.client()), "{stopped:?}");
+        assert!(has_kill_switch(stage.client()), "{stopped:?}");
         assert!(!stage.client().has_device("wg0"), "{stopped:?}");
         // the shutdown is clean: no rule or route of the tunnel is left
         let rules = stage.client().ip(&["rule"]);
@@ -145,7 +145,7 @@ fn sigterm_and_sigint_to_either_end_in_good_order() {
                 let client = stage.client();
                 assert!(!client.has_device("wg0") && !client.socket("wg0").exists(), "{whom}: {stopped:?}");
                 assert_eq!(client.ip(&["rule"]), clean, "{whom}");
-                assert_eq!(is_locked(client), whom != "supervisor", "{whom}: {stopped:?}");
+                assert_eq!(has_kill_switch(client), whom != "supervisor", "{whom}: {stopped:?}");
                 elapsed
             });
         }
@@ -241,14 +241,14 @@ fn a_nursery_that_is_killed_is_told_of_and_the_tunnel_goes_on() {
     // without a nursery no other resolver is started; the tunnel does not depend on one
     let resolver = processes.resolver.expect("a resolver");
     kill(resolver, Signal::SIGKILL).unwrap();
-    assert!(holds_within(PATIENCE, || is_gone(resolver)));
+    assert!(holds_within(TIMEOUT, || is_gone(resolver)));
     reaches_the_world(&stage);
     let mut wg = stage.client().command("wg");
-    assert!(finish(wg.args(["show", "wg0"]), PATIENCE).status.success());
+    assert!(finish(wg.args(["show", "wg0"]), TIMEOUT).status.success());
     assert!(daemon.is_running());
     assert_eq!(daemon.processes().tunnel, processes.tunnel);
     assert_eq!(daemon.stop().status.code(), Some(0));
-    assert!(!is_locked(stage.client()));
+    assert!(!has_kill_switch(stage.client()));
 }
 
 /// In a container the supervisor is process 1, which only its own handlers can end.

@@ -30,7 +30,7 @@ pub(super) fn is_as_before(site: &Site, before: &str) {
 
 /// Returns the kill switch of wg0 without its owner, which it loses when its process ends: the
 /// flag, and the name that nft(8) prints after the table's.
-pub(super) fn table_of_lock(site: &Site) -> String {
+pub(super) fn kill_switch_table(site: &Site) -> String {
     let table = site.shell("nft -s list table inet wontun-lock-wg0");
     let lines = table.lines().filter(|line| !line.trim().starts_with("flags"));
     lines.map(|line| line.trim_end_matches(" # progname wontun")).collect::<Vec<_>>().join("\n")

@@ -12,14 +12,14 @@ use wontun::messages::{FromTunnel, Status};
 use wontun::process::{MAX_MESSAGE, encode};
 use wontun_proto::wireguard::PublicKey;
 
-use super::host_state::{host_state, settles, table_of_lock};
+use super::host_state::{host_state, kill_switch_table, settles};
 use super::inject::{Outcome, TakenOver};
 use crate::daemon::{Daemon, Stopped};
 use crate::descriptors::open_descriptors;
 use crate::lab::{Lab, heavy};
 use crate::processes::{comm, cpu_ticks, is_gone};
 use crate::streams::Pattern;
-use crate::waiting::{PATIENCE, eventually, holds_within};
+use crate::waiting::{TIMEOUT, eventually, holds_within};
 use crate::wireguard::kill_switch::{launch, start};
 use crate::wireguard::pair::{CLIENT_V4, Outer, Plan};
 use crate::wireguard::site::Site;
@@ -86,7 +86,7 @@ impl Stage {
     }
 
     fn table(&self) -> String {
-        table_of_lock(self.site())
+        kill_switch_table(self.site())
     }
 }
 
@@ -219,7 +219,7 @@ fn descriptors_that_come_with_a_message_are_not_kept() {
     }
     process.release();
     eprintln!("{sent} messages with descriptors were sent");
-    if holds_within(PATIENCE / 10, || !daemon.is_running()) {
+    if holds_within(TIMEOUT / 10, || !daemon.is_running()) {
         ended_in_order(&stage, "descriptors", &daemon.wait_exit(), &table);
     } else {
         let now = || open_descriptors(supervisor).len();
@@ -308,7 +308,7 @@ fn a_flood_of_messages_costs_little_and_changes_nothing() {
         process.release();
         // the tunnel process now receives the answers: it continues, or the tunnel ends cleanly
         let works =
-            holds_within(PATIENCE, || !daemon.is_running() || stage.site().ping_once([10, 9, 0, 1], 56));
+            holds_within(TIMEOUT, || !daemon.is_running() || stage.site().ping_once([10, 9, 0, 1], 56));
         assert!(works, "kind {kind}: neither works nor ends");
         if daemon.is_running() {
             assert_eq!(stage.state_without_endpoints(), before, "kind {kind}");

@@ -10,7 +10,7 @@ use crate::daemon::Launch;
 use crate::lab::Lab;
 use crate::mounts::BINARY;
 use crate::processes::{is_gone, proportional_kilobytes};
-use crate::waiting::{PATIENCE, eventually, finish};
+use crate::waiting::{TIMEOUT, eventually, finish};
 use crate::wireguard::implementation::Implementation::{ConfigFile, Wontun};
 use crate::wireguard::node::Node;
 use crate::wireguard::pair::{CLIENT_V4, Outer, Plan, SERVER_V4};
@@ -71,7 +71,7 @@ fn all_that_worked_works_with_several_processes() {
     // health and metrics
     for more in [&[][..], &["--max-handshake-age", "300"]] {
         let mut command = site.command(BINARY);
-        let run = finish(command.args(["health", "--tun", "wg0"]).args(more), PATIENCE);
+        let run = finish(command.args(["health", "--tun", "wg0"]).args(more), TIMEOUT);
         assert_eq!(run.code(), 0, "{run:?}");
     }
     let scraped = crate::metrics::scrape(site.host(), (site.v4, 9586).into());
@@ -96,7 +96,7 @@ fn all_processes_go_to_the_background_and_end_with_the_device() {
     let plan = Plan::new(&lab, Outer::V4);
     let server = Node::start(&plan.server_site, ConfigFile, &plan.server);
     let site = &plan.client_site;
-    let started = finish(site.command(BINARY).arg("wg0"), PATIENCE);
+    let started = finish(site.command(BINARY).arg("wg0"), TIMEOUT);
     assert_eq!(started.code(), 0, "{started:?}");
     let names = || {
         let mut names: Vec<_> = site.processes().into_iter().map(crate::processes::comm).collect();

@@ -8,13 +8,13 @@ use std::thread;
 use super::server::{Server, value};
 use crate::lab::Lab;
 use crate::mounts::BINARY;
-use crate::waiting::{PATIENCE, finish};
+use crate::waiting::{TIMEOUT, finish};
 use crate::wireguard::site::Site;
 
 #[test]
 fn init_makes_a_key_once() {
     let server = Server::alone();
-    let said = server.told(&["init"]);
+    let said = server.output(&["init"]);
     for part in ["tun0.conf: made", "10.8.0.1/24, fd", "51820", "--endpoint HOST"] {
         assert!(said.contains(part), "{part}: {said}");
     }
@@ -26,13 +26,13 @@ fn init_makes_a_key_once() {
     assert!(v6.starts_with("fd") && v6.ends_with("::1/64"), "a unique local /64: {v6}");
     assert_eq!(std::fs::metadata(server.file()).unwrap().mode() & 0o7777, 0o600);
     // again, and with an endpoint: the key stays
-    assert!(server.told(&["init"]).contains("is unchanged"));
+    assert!(server.output(&["init"]).contains("is unchanged"));
     assert_eq!(server.text(), text);
-    let said = server.told(&["init", "--endpoint", "vpn.example.com"]);
+    let said = server.output(&["init", "--endpoint", "vpn.example.com"]);
     assert!(said.contains("vpn.example.com:51820"), "{said}");
     assert_eq!(server.text().replace("# ClientEndpoint = vpn.example.com:51820\n", ""), text);
     let other = Server::alone();
-    other.told(&["init"]);
+    other.output(&["init"]);
     assert_ne!(value(&other.text(), "PrivateKey"), value(&text, "PrivateKey"));
     assert_ne!(other.read().configuration().interface.addresses[1].to_string(), v6);
 }
@@ -40,62 +40,62 @@ fn init_makes_a_key_once() {
 #[test]
 fn what_cannot_be_is_refused_in_one_line_and_changes_nothing() {
     let server = Server::alone();
-    server.refused(&["peer", "list"], 78, "wontun init");
-    server.refused(&["peer", "add", "phone"], 78, "wontun init");
+    server.fails(&["peer", "list"], 78, "wontun init");
+    server.fails(&["peer", "add", "phone"], 78, "wontun init");
     assert!(!server.dir.exists());
-    server.refused(&["init", "--subnet", "192.0.2.0/25"], 78, "overlaps 192.0.2.1/24 of eth0");
-    server.refused(&["init", "--subnet", "10.8.0.1/24"], 2, "10.8.0.0/24");
-    server.refused(&["init", "--subnet", "10.1.0.0/24,10.2.0.0/24"], 2, "of the same address family");
-    server.refused(&["init", "--endpoint", "two words"], 2, "two words");
-    server.refused(&["init", "--listen-port", "0"], 2, "--listen-port");
-    server.refused(&["init", "--dns", "9.9.9"], 2, "'9.9.9'");
+    server.fails(&["init", "--subnet", "192.0.2.0/25"], 78, "overlaps 192.0.2.1/24 of eth0");
+    server.fails(&["init", "--subnet", "10.8.0.1/24"], 2, "10.8.0.0/24");
+    server.fails(&["init", "--subnet", "10.1.0.0/24,10.2.0.0/24"], 2, "of the same address family");
+    server.fails(&["init", "--endpoint", "two words"], 2, "two words");
+    server.fails(&["init", "--listen-port", "0"], 2, "--listen-port");
+    server.fails(&["init", "--dns", "9.9.9"], 2, "'9.9.9'");
     assert!(!server.dir.exists());
-    server.told(&["init"]);
-    server.refused(&["peer", "add", "phone"], 78, "init --endpoint HOST[:PORT]");
-    server.told(&["init", "--endpoint", "192.0.2.1"]);
-    server.refused(&["init", "--subnet", "10.9.0.0/24"], 78, "Address = 10.8.0.1/24");
-    server.refused(&["serve", "--listen-port", "1"], 78, "ListenPort = 51820");
-    server.refused(&["peer", "remove", "phone"], 1, "there is none yet");
+    server.output(&["init"]);
+    server.fails(&["peer", "add", "phone"], 78, "init --endpoint HOST[:PORT]");
+    server.output(&["init", "--endpoint", "192.0.2.1"]);
+    server.fails(&["init", "--subnet", "10.9.0.0/24"], 78, "Address = 10.8.0.1/24");
+    server.fails(&["serve", "--listen-port", "1"], 78, "ListenPort = 51820");
+    server.fails(&["peer", "remove", "phone"], 1, "there is none yet");
     for name in ["phone", "tablet"] {
-        server.told(&["peer", "add", name]);
+        server.output(&["peer", "add", name]);
     }
-    server.refused(&["peer", "add", "phone"], 1, "there is a peer 'phone' already");
-    server.refused(&["peer", "rename", "phone", "tablet"], 1, "there is a peer 'tablet' already");
+    server.fails(&["peer", "add", "phone"], 1, "there is a peer 'phone' already");
+    server.fails(&["peer", "rename", "phone", "tablet"], 1, "there is a peer 'tablet' already");
     for command in ["remove", "show"] {
-        server.refused(&["peer", command, "phon"], 1, "known: phone, tablet");
+        server.fails(&["peer", command, "phon"], 1, "known: phone, tablet");
     }
-    server.refused(&["peer", "rename", "phon", "x"], 1, "known: phone, tablet");
+    server.fails(&["peer", "rename", "phon", "x"], 1, "known: phone, tablet");
     for name in ["", "a\nb", "a\u{1b}b", " a", &"x".repeat(65)] {
-        server.refused(&["peer", "add", name], 2, "NAME");
-        server.refused(&["peer", "rename", "phone", name], 2, "NAME");
+        server.fails(&["peer", "add", name], 2, "NAME");
+        server.fails(&["peer", "rename", "phone", name], 2, "NAME");
     }
     let key = server.key_of("phone");
-    server.refused(&["peer", "add", "third", "--public-key", &key], 1, "the peer phone has that");
+    server.fails(&["peer", "add", "third", "--public-key", &key], 1, "the peer phone has that");
     let own = server.read().public_key().to_string();
-    server.refused(&["peer", "add", "third", "--public-key", &own], 1, "server's own");
-    server.refused(&["peer", "add", "third", "--public-key", &key, "--qr"], 2, "--public-key");
+    server.fails(&["peer", "add", "third", "--public-key", &own], 1, "the public key of this server");
+    server.fails(&["peer", "add", "third", "--public-key", &key, "--qr"], 2, "--public-key");
     // text that may be a private key is not repeated
-    let said = server.refused(&["peer", "add", "third", "--public-key", "abcdef"], 2, "44 characters");
+    let said = server.fails(&["peer", "add", "third", "--public-key", "abcdef"], 2, "44 characters");
     assert!(!said.contains("abcdef"), "{said}");
-    server.refused(&["peer", "add", "third", "--dns", "x"], 2, "no name server");
+    server.fails(&["peer", "add", "third", "--dns", "x"], 2, "no name server");
     let svg = server.site.write("a.svg", "mine");
-    server.refused(&["peer", "add", "third", "--qr-file", svg.to_str().unwrap()], 1, "exists");
+    server.fails(&["peer", "add", "third", "--qr-file", svg.to_str().unwrap()], 1, "exists");
     assert_eq!(std::fs::read_to_string(&svg).unwrap(), "mine");
-    server.refused(&["peer", "add", "third", "--qr-file", "/nowhere/a.svg"], 1, "/nowhere/a.svg");
+    server.fails(&["peer", "add", "third", "--qr-file", "/nowhere/a.svg"], 1, "/nowhere/a.svg");
     std::fs::write(server.file(), server.text().replace("ListenPort = 51820", "ListenPort = many")).unwrap();
     for command in [&["peer", "list"][..], &["peer", "remove", "phone"], &["init"], &["serve"]] {
-        server.refused(command, 78, "ListenPort: found 'many'");
+        server.fails(command, 78, "ListenPort: found 'many'");
     }
 }
 
 #[test]
 fn a_full_subnet_is_told() {
     let server = Server::alone();
-    server.told(&["init", "--endpoint", "192.0.2.1", "--subnet", "10.8.0.0/30"]);
-    server.told(&["peer", "add", "phone"]);
-    server.refused(&["peer", "add", "tablet"], 1, "all addresses of 10.8.0.0/30 are in use");
-    server.told(&["peer", "remove", "phone"]);
-    let text = server.told(&["peer", "add", "tablet"]);
+    server.output(&["init", "--endpoint", "192.0.2.1", "--subnet", "10.8.0.0/30"]);
+    server.output(&["peer", "add", "phone"]);
+    server.fails(&["peer", "add", "tablet"], 1, "all addresses of 10.8.0.0/30 are in use");
+    server.output(&["peer", "remove", "phone"]);
+    let text = server.output(&["peer", "add", "tablet"]);
     assert_eq!(value(&text, "Address"), "10.8.0.2/32");
     assert_eq!(value(&text, "AllowedIPs"), "10.8.0.0/30");
 }
@@ -105,8 +105,8 @@ fn peers_come_and_go_and_the_file_is_as_before() {
     let server = Server::with_file();
     std::fs::write(server.file(), format!("{}\n# by hand\n", server.text())).unwrap();
     let before = server.text();
-    let phone = server.told(&["peer", "add", "phone"]);
-    let laptop = server.told(&["peer", "add", "Anna's laptop", "--full-tunnel", "--dns", "10.8.0.1"]);
+    let phone = server.output(&["peer", "add", "phone"]);
+    let laptop = server.output(&["peer", "add", "Anna's laptop", "--full-tunnel", "--dns", "10.8.0.1"]);
     assert!(value(&phone, "Address").starts_with("10.8.0.2/32, fd"));
     assert!(value(&laptop, "Address").starts_with("10.8.0.3/32, fd"));
     assert!(value(&phone, "AllowedIPs").starts_with("10.8.0.0/24, fd"));
@@ -115,13 +115,13 @@ fn peers_come_and_go_and_the_file_is_as_before() {
     assert_eq!(value(&phone, "Endpoint"), "vpn.example.com:51820");
     assert_eq!(value(&phone, "PublicKey"), server.read().public_key().to_string());
     assert_ne!(value(&phone, "PresharedKey"), value(&laptop, "PresharedKey"));
-    let list = server.told(&["peer", "list"]);
+    let list = server.output(&["peer", "list"]);
     let lines: Vec<&str> = list.lines().collect();
     assert!(lines.len() == 3 && lines[1].starts_with("phone ") && lines[2].contains("10.8.0.3/32"), "{list}");
-    server.told(&["peer", "rename", "phone", "büro"]);
+    server.output(&["peer", "rename", "phone", "büro"]);
     let key = server.key_of("büro");
     for name in ["büro", &key] {
-        let shown = server.told(&["peer", "show", name]);
+        let shown = server.output(&["peer", "show", name]);
         for part in ["peer: büro", &key, "preshared key: (hidden)", "10.8.0.2/32"] {
             assert!(shown.contains(part), "{part}: {shown}");
         }
@@ -131,8 +131,8 @@ fn peers_come_and_go_and_the_file_is_as_before() {
             assert!(!text.contains(value(client, "PrivateKey")), "a client's private key in:\n{text}");
         }
     }
-    server.told(&["peer", "remove", &key]);
-    server.told(&["peer", "remove", "Anna's laptop"]);
+    server.output(&["peer", "remove", &key]);
+    server.output(&["peer", "remove", "Anna's laptop"]);
     assert_eq!(server.text(), before);
     let names: Vec<_> =
         std::fs::read_dir(&server.dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -143,7 +143,7 @@ fn peers_come_and_go_and_the_file_is_as_before() {
 fn a_client_may_keep_its_key_to_itself() {
     let server = Server::with_file();
     let keys = crate::wireguard::settings::Keys::new();
-    let text = server.told(&["peer", "add", "phone", "--public-key", &keys.public]);
+    let text = server.output(&["peer", "add", "phone", "--public-key", &keys.public]);
     assert!(text.contains(&format!("# PrivateKey = the one that belongs to {}\n", keys.public)), "{text}");
     assert!(!text.lines().any(|line| line.starts_with("PrivateKey")), "{text}");
     assert_eq!(server.key_of("phone"), keys.public);
@@ -153,8 +153,8 @@ fn a_client_may_keep_its_key_to_itself() {
 #[test]
 fn wg_and_wg_quick_read_both_files() {
     let server = Server::with_file();
-    let client = server.told(&["peer", "add", "a = b # [Peer]", "--full-tunnel"]);
-    server.told(&["peer", "add", "tablet"]);
+    let client = server.output(&["peer", "add", "a = b # [Peer]", "--full-tunnel"]);
+    server.output(&["peer", "add", "tablet"]);
     let site = &server.site;
     let daemon = site.launch(std::path::Path::new(BINARY), &["-f", "wg0"]).spawn();
     crate::waiting::eventually("wg finds the tunnel", || site.try_wg(&["show", "wg0"]).status.success());
@@ -186,7 +186,7 @@ fn wg_and_wg_quick_read_both_files() {
 fn many_at_once_get_an_address_each() {
     let server = Server::with_file();
     let texts: Vec<String> = thread::scope(|scope| {
-        let add = |number: usize| server.told(&["peer", "add", &format!("peer {number}")]);
+        let add = |number: usize| server.output(&["peer", "add", &format!("peer {number}")]);
         let all: Vec<_> = (0..12).map(|number| scope.spawn(move || add(number))).collect();
         all.into_iter().map(|one| one.join().unwrap()).collect()
     });
@@ -215,7 +215,7 @@ fn a_peer_whose_file_does_not_get_out_is_taken_back() {
     let svg = server.dir.join("phone.svg");
     let script = format!("exec {BINARY} peer add phone --qr-file {} >/dev/full", svg.display());
     let mut command = server.site.command("sh");
-    let run = finish(command.args(["-c", &script]).env("WONTUN_DIR", &server.dir), PATIENCE);
+    let run = finish(command.args(["-c", &script]).env("WONTUN_DIR", &server.dir), TIMEOUT);
     assert_eq!(run.code(), 1, "{run:?}");
     assert!(run.stderr.contains("the peer was removed again"), "{run:?}");
     assert_eq!(server.text(), before);
@@ -260,7 +260,7 @@ fn a_file_that_all_may_read_is_warned_of_before_a_key_goes_there() {
     let server = Server::with_file();
     let script = format!("umask 022; exec {BINARY} peer add phone >{}/phone.conf", server.dir.display());
     let mut command = server.site.command("sh");
-    let run = finish(command.args(["-c", &script]).env("WONTUN_DIR", &server.dir), PATIENCE);
+    let run = finish(command.args(["-c", &script]).env("WONTUN_DIR", &server.dir), TIMEOUT);
     assert!(run.code() == 0 && run.stderr.contains("set the umask to 077"), "{run:?}");
 }
 
@@ -269,7 +269,7 @@ fn owner_and_mode_stay_and_new_files_are_the_folders_owners() {
     let server = Server::alone();
     std::fs::create_dir(&server.dir).unwrap();
     std::os::unix::fs::chown(&server.dir, Some(65534), Some(65533)).unwrap();
-    server.told(&["init", "--endpoint", "192.0.2.1"]);
+    server.output(&["init", "--endpoint", "192.0.2.1"]);
     let of = |name: &str| {
         let file = std::fs::metadata(server.dir.join(name)).unwrap();
         (file.uid(), file.gid(), file.mode() & 0o7777)
@@ -278,7 +278,7 @@ fn owner_and_mode_stay_and_new_files_are_the_folders_owners() {
     assert_eq!(of(".tun0.conf.lock"), (65534, 65533, 0o600));
     std::os::unix::fs::chown(server.file(), Some(65532), Some(65531)).unwrap();
     std::fs::set_permissions(server.file(), PermissionsExt::from_mode(0o640)).unwrap();
-    server.told(&["peer", "add", "phone"]);
+    server.output(&["peer", "add", "phone"]);
     assert_eq!(of("tun0.conf"), (65532, 65531, 0o640));
     // a user who may not change the file's owner changes nothing
     let script = format!("chmod 777 {0}; chmod 666 {0}/.tun0.conf.lock {0}/tun0.conf", server.dir.display());
@@ -288,7 +288,7 @@ fn owner_and_mode_stay_and_new_files_are_the_folders_owners() {
     server.site.shell(&format!("install -m 755 {BINARY} {}", copy.display()));
     let mut command = server.site.command("setpriv");
     command.args(["--reuid", "65530", "--regid", "65530", "--clear-groups"]).arg(copy);
-    let run = finish(command.args(["peer", "add", "tablet"]).env("WONTUN_DIR", &server.dir), PATIENCE);
+    let run = finish(command.args(["peer", "add", "tablet"]).env("WONTUN_DIR", &server.dir), TIMEOUT);
     assert!(run.code() == 77 && run.stderr.contains("belongs to user 65532"), "{run:?}");
     assert_eq!(server.text(), before);
 }
@@ -300,7 +300,7 @@ fn another_tunnel_has_another_file() {
     let dir = server.site.path().join("elsewhere");
     let at = |args: &[&str]| {
         let more = ["--dir", dir.to_str().unwrap(), "--tun", "wg7"];
-        let run = finish(server.site.command(BINARY).args(args).args(more), PATIENCE);
+        let run = finish(server.site.command(BINARY).args(args).args(more), TIMEOUT);
         assert_eq!(run.code(), 0, "{run:?}");
         run.stdout
     };

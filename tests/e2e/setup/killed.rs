@@ -10,21 +10,21 @@ use wontun::server::ServerFile;
 
 use super::server::Server;
 use crate::mounts::BINARY;
-use crate::waiting::{Finished, PATIENCE, finish};
+use crate::waiting::{Finished, TIMEOUT, finish};
 
 /// State after a kill: true if the file is the new one, and the other files of the directory with
 /// their sizes.
-type Left = (bool, BTreeSet<(String, u64)>);
+type Remains = (bool, BTreeSet<(String, u64)>);
 
 /// A command that is killed at every system call.
-struct Victim {
+struct KilledCommand {
     server: Server,
     args: &'static [&'static str],
     /// The previous file, if there is one.
     before: Option<Vec<u8>>,
 }
 
-impl Victim {
+impl KilledCommand {
     fn new(server: Server, args: &'static [&'static str]) -> Self {
         let before = fs::read(server.file()).ok();
         Self { server, args, before }
@@ -33,7 +33,7 @@ impl Victim {
     fn strace(&self, options: &[&str]) -> Finished {
         let mut command = self.server.site.command("strace");
         command.args(["-f", "-qq"]).args(options).arg(BINARY).args(self.args);
-        finish(command.env("WONTUN_DIR", &self.server.dir), PATIENCE)
+        finish(command.env("WONTUN_DIR", &self.server.dir), TIMEOUT)
     }
 
     /// Restores the directory's previous state.
@@ -59,7 +59,7 @@ impl Victim {
     }
 
     /// Returns the state after a kill. Panics if the file is neither the old nor the new one.
-    fn left(&self, is_new: &dyn Fn(&ServerFile) -> bool) -> Left {
+    fn remains(&self, is_new: &dyn Fn(&ServerFile) -> bool) -> Remains {
         let now = fs::read(self.server.file()).ok();
         let changed = now != self.before;
         if changed {
@@ -74,16 +74,16 @@ impl Victim {
     }
 
     /// Kills the command before each call. Then `then` must work in any state.
-    fn kill_everywhere(&self, is_new: &dyn Fn(&ServerFile) -> bool, then: &dyn Fn(&Server, bool)) {
+    fn kill_at_every_call(&self, is_new: &dyn Fn(&ServerFile) -> bool, then: &dyn Fn(&Server, bool)) {
         let (mut kills, mut seen) = (0, HashSet::new());
         for call in self.calls() {
             for number in 1.. {
                 self.reset();
                 let inject = format!("inject={call}:signal=KILL:when={number}");
                 let run = self.strace(&["-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &inject]);
-                let left = self.left(is_new);
+                let remains = self.remains(is_new);
                 if run.status.success() {
-                    assert!(left.0, "it ended well and did nothing");
+                    assert!(remains.0, "it ended well and did nothing");
                     break;
                 }
                 assert!(
@@ -92,9 +92,9 @@ impl Victim {
                 );
                 kills += 1;
                 // the next command depends only on the directory's state
-                if seen.insert(left.clone()) {
-                    then(&self.server, left.0);
-                    let names: Vec<_> = self.left(&|_| true).1.into_iter().map(|(name, _)| name).collect();
+                if seen.insert(remains.clone()) {
+                    then(&self.server, remains.0);
+                    let names: Vec<_> = self.remains(&|_| true).1.into_iter().map(|(name, _)| name).collect();
                     assert_eq!(names, [".tun0.conf.lock"], "after a kill at {call} {number}");
                 }
             }
@@ -115,7 +115,7 @@ impl Victim {
 fn with_peers() -> Server {
     let server = Server::with_file();
     for name in ["one", "two", "three"] {
-        server.told(&["peer", "add", name]);
+        server.output(&["peer", "add", name]);
     }
     server
 }
@@ -126,14 +126,14 @@ fn names(file: &ServerFile) -> Vec<String> {
 
 #[test]
 fn while_a_peer_is_added() {
-    let victim = Victim::new(with_peers(), &["peer", "add", "phone"]);
+    let victim = KilledCommand::new(with_peers(), &["peer", "add", "phone"]);
     let before = victim.before.clone().unwrap();
-    victim.kill_everywhere(
+    victim.kill_at_every_call(
         &|file| file.text().starts_with(&before) && names(file) == ["one", "two", "three", "phone"],
         &|server, changed| {
             // the duplicate is recognized, and the next peer gets its address
             assert_eq!(server.run(&["peer", "add", "phone"]).code(), i32::from(changed));
-            server.told(&["peer", "add", "tablet"]);
+            server.output(&["peer", "add", "tablet"]);
             assert_eq!(names(&server.read()), ["one", "two", "three", "phone", "tablet"]);
         },
     );
@@ -141,8 +141,8 @@ fn while_a_peer_is_added() {
 
 #[test]
 fn while_a_peer_is_removed() {
-    let victim = Victim::new(with_peers(), &["peer", "remove", "two"]);
-    victim.kill_everywhere(&|file| names(file) == ["one", "three"], &|server, changed| {
+    let victim = KilledCommand::new(with_peers(), &["peer", "remove", "two"]);
+    victim.kill_at_every_call(&|file| names(file) == ["one", "three"], &|server, changed| {
         assert_eq!(server.run(&["peer", "remove", "two"]).code(), i32::from(changed));
         assert_eq!(names(&server.read()), ["one", "three"]);
     });
@@ -150,8 +150,8 @@ fn while_a_peer_is_removed() {
 
 #[test]
 fn while_a_peer_is_renamed() {
-    let victim = Victim::new(with_peers(), &["peer", "rename", "two", "zwei"]);
-    victim.kill_everywhere(&|file| names(file) == ["one", "zwei", "three"], &|server, changed| {
+    let victim = KilledCommand::new(with_peers(), &["peer", "rename", "two", "zwei"]);
+    victim.kill_at_every_call(&|file| names(file) == ["one", "zwei", "three"], &|server, changed| {
         assert_eq!(server.run(&["peer", "rename", "two", "zwei"]).code(), i32::from(changed));
         assert_eq!(names(&server.read()), ["one", "zwei", "three"]);
     });
@@ -159,13 +159,13 @@ fn while_a_peer_is_renamed() {
 
 #[test]
 fn while_the_file_is_made() {
-    let victim = Victim::new(Server::alone(), &["init", "--endpoint", "192.0.2.1"]);
-    victim.kill_everywhere(&|file| file.endpoint().unwrap().is_some(), &|server, changed| {
+    let victim = KilledCommand::new(Server::alone(), &["init", "--endpoint", "192.0.2.1"]);
+    victim.kill_at_every_call(&|file| file.endpoint().unwrap().is_some(), &|server, changed| {
         let key = |file: &Path| ServerFile::read(file).map(|file| *file.public_key()).ok();
         let before = key(&server.file());
         assert_eq!(before.is_some(), changed);
-        server.told(&["init", "--endpoint", "192.0.2.1"]);
-        server.told(&["peer", "add", "phone"]);
+        server.output(&["init", "--endpoint", "192.0.2.1"]);
+        server.output(&["peer", "add", "phone"]);
         let after = key(&server.file());
         assert!(after.is_some() && (before.is_none() || before == after), "another key");
     });
@@ -173,14 +173,14 @@ fn while_the_file_is_made() {
 
 #[test]
 fn while_an_endpoint_is_noted() {
-    let victim = Victim::new(with_peers(), &["init", "--endpoint", "192.0.2.7"]);
-    victim.kill_everywhere(
+    let victim = KilledCommand::new(with_peers(), &["init", "--endpoint", "192.0.2.7"]);
+    victim.kill_at_every_call(
         &|file| {
             file.endpoint().unwrap().unwrap().to_string() == "192.0.2.7:51820" && file.peers().count() == 3
         },
         &|server, _| {
-            server.told(&["init", "--endpoint", "192.0.2.7"]);
-            server.told(&["peer", "add", "phone"]);
+            server.output(&["init", "--endpoint", "192.0.2.7"]);
+            server.output(&["peer", "add", "phone"]);
         },
     );
 }
@@ -204,7 +204,7 @@ fn bytes_last_before_their_name_and_the_name_before_the_end() {
             "-o",
         ]);
         command.arg(&trace).arg(BINARY).args(args).env("WONTUN_DIR", &server.dir);
-        assert_eq!(finish(&mut command, PATIENCE).code(), 0);
+        assert_eq!(finish(&mut command, TIMEOUT).code(), 0);
         let trace = fs::read_to_string(trace).unwrap();
         let calls: Vec<&str> =
             trace.lines().filter_map(|line| line.split_once(' ')).map(|(_, call)| call.trim()).collect();

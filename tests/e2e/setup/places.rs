@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::server::{Server, client, value};
 use crate::lab::Lab;
 use crate::mounts::BINARY;
-use crate::waiting::{PATIENCE, finish};
+use crate::waiting::{TIMEOUT, finish};
 
 /// Returns the file's text as seen in the site's own mount namespace.
 fn text(server: &Server) -> String {
@@ -19,7 +19,7 @@ fn a_full_disk_leaves_the_old_file_whole() {
     let dir = server.dir.display();
     // two pages: one for the file, one for the next
     server.site.shell(&format!("mount -t tmpfs -o size=8k,mode=700 none {dir}"));
-    server.told(&["init", "--endpoint", "192.0.2.1"]);
+    server.output(&["init", "--endpoint", "192.0.2.1"]);
     let before = text(&server);
     server.site.shell(&format!("head -c 4096 /dev/zero >{dir}/filler"));
     let run = server.run(&["peer", "add", "phone"]);
@@ -27,7 +27,7 @@ fn a_full_disk_leaves_the_old_file_whole() {
     assert_eq!(run.stdout, "", "a file for a client that the server does not know");
     assert_eq!(text(&server), before);
     server.site.shell(&format!("rm {dir}/filler"));
-    server.told(&["peer", "add", "phone"]);
+    server.output(&["peer", "add", "phone"]);
     assert_eq!(server.site.shell(&format!("ls -A {dir}")), ".tun0.conf.lock\ntun0.conf\n");
 }
 
@@ -55,7 +55,7 @@ fn whoever_may_not_is_told_who_may() {
     let as_nobody = |args: &[&str]| {
         let mut command = server.site.command("setpriv");
         command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(&copy).args(args);
-        finish(command.env("WONTUN_DIR", &server.dir), PATIENCE)
+        finish(command.env("WONTUN_DIR", &server.dir), TIMEOUT)
     };
     for args in [&["peer", "list"][..], &["peer", "add", "phone"], &["init"]] {
         let run = as_nobody(args);
@@ -91,7 +91,7 @@ fn a_container_with_one_volume_is_enough() {
     daemon.wait_for(" ready mode=");
     let mut command = server.site.command("setpriv");
     command.args(["--bounding-set", "-all,+net_admin", "--inh-caps", "-all", BINARY, "peer", "add", "phone"]);
-    let added = finish(command.env("WONTUN_DIR", &server.dir), PATIENCE);
+    let added = finish(command.env("WONTUN_DIR", &server.dir), TIMEOUT);
     assert_eq!((added.code(), added.stderr.as_str()), (0, ""), "{added:?}");
     let (phone, _phone) = client(&lab, 1, &added.stdout);
     phone.ping([10, 8, 0, 1]);

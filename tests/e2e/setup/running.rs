@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use super::server::{Server, addresses, client, value};
 use crate::lab::Lab;
 use crate::mounts::BINARY;
-use crate::waiting::{PATIENCE, eventually, finish};
+use crate::waiting::{TIMEOUT, eventually, finish};
 use crate::wireguard::implementation::Implementation;
 use crate::wireguard::site::Site;
 use crate::wireguard::wg_quick_tool::wg_quick;
@@ -42,11 +42,11 @@ fn from_an_empty_folder_to_two_clients() {
     phone.ping(v6);
     assert!(
         server
-            .told(&["peer", "list"])
+            .output(&["peer", "list"])
             .lines()
             .any(|line| line.starts_with("phone ") && !line.contains("never"))
     );
-    assert!(server.told(&["peer", "show", "phone"]).contains("endpoint: 192.0.2.2:"));
+    assert!(server.output(&["peer", "show", "phone"]).contains("endpoint: 192.0.2.2:"));
 
     // another peer is added, renamed and removed: the first one's session and packet stream
     // continue
@@ -55,12 +55,12 @@ fn from_an_empty_folder_to_two_clients() {
     ping.args(["-n", "-q", "-i", "0.2", "-W", "5", "-c", "20", "10.8.0.1"]);
     let (tablet, _tablet, text) = std::thread::scope(|scope| {
         let pings = scope.spawn(|| finish(&mut ping, Duration::from_secs(60)));
-        let text = server.told(&["peer", "add", "tablet"]);
+        let text = server.output(&["peer", "add", "tablet"]);
         let (tablet, daemon) = client(&lab, 2, &text);
         tablet.ping(SERVER);
-        server.told(&["peer", "rename", "tablet", "pad"]);
-        server.told(&["peer", "add", "third"]);
-        server.told(&["peer", "remove", "third"]);
+        server.output(&["peer", "rename", "tablet", "pad"]);
+        server.output(&["peer", "add", "third"]);
+        server.output(&["peer", "remove", "third"]);
         let pings = pings.join().unwrap();
         assert!(pings.stdout.contains(" 0% packet loss"), "{pings:?}");
         (tablet, daemon, text)
@@ -80,7 +80,7 @@ fn from_an_empty_folder_to_two_clients() {
     phone.ping(SERVER);
 
     // a removed peer is cut off at once, and nobody else
-    server.told(&["peer", "remove", "pad"]);
+    server.output(&["peer", "remove", "pad"]);
     assert!(!tablet.ping_once(SERVER, 56), "a peer that was removed is answered");
     phone.ping(SERVER);
     assert_eq!(handshake(&server, "phone"), before);
@@ -98,7 +98,7 @@ fn from_an_empty_folder_to_two_clients() {
 fn a_peer_that_was_added_before_connects_once_it_runs() {
     let lab = Arc::new(Lab::new(2));
     let server = Server::new(&lab, 0);
-    server.told(&["init", "--endpoint", &lab.host(0).v4.to_string(), "--subnet", "10.8.0.0/24"]);
+    server.output(&["init", "--endpoint", &lab.host(0).v4.to_string(), "--subnet", "10.8.0.0/24"]);
     let added = server.run(&["peer", "add", "phone", "--full-tunnel", "--dns", "none"]);
     assert!(added.code() == 0 && added.stderr.contains("'phone' can connect once it does"), "{added:?}");
     assert!(!added.stdout.contains("DNS"), "{}", added.stdout);
@@ -118,7 +118,7 @@ fn a_new_file_of_roots_is_the_folders_owners() {
     let server = Server::alone();
     std::fs::create_dir(&server.dir).unwrap();
     std::os::unix::fs::chown(&server.dir, Some(65534), Some(65533)).unwrap();
-    server.told(&["init", "--endpoint", "192.0.2.1"]);
+    server.output(&["init", "--endpoint", "192.0.2.1"]);
     assert_eq!(owner_and_mode(&server), (65534, 65533, 0o600));
 }
 
@@ -142,7 +142,7 @@ fn a_servers_key_may_be_a_credential() {
         server.text().contains(&format!("PrivateKeyFile = {}\n", key.display()))
             && !server.text().contains("dwdtCn")
     );
-    let text = server.told(&["peer", "add", "phone"]);
+    let text = server.output(&["peer", "add", "phone"]);
     assert_eq!(value(&text, "PublicKey"), "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=");
     let (phone, _phone) = client(&lab, 1, &text);
     phone.ping(SERVER);
@@ -166,15 +166,15 @@ fn root_changes_the_peers_of_a_tunnel_of_another_user() {
     assert_eq!((added.code(), added.stderr.as_str()), (0, ""), "{added:?}");
     assert_eq!(owner_and_mode(&server), (65534, 65534, 0o600));
     std::fs::set_permissions(server.file(), std::fs::Permissions::from_mode(0o640)).unwrap();
-    server.told(&["peer", "add", "tablet"]);
-    server.told(&["peer", "rename", "tablet", "pad"]);
+    server.output(&["peer", "add", "tablet"]);
+    server.output(&["peer", "rename", "tablet", "pad"]);
     assert_eq!(owner_and_mode(&server), (65534, 65534, 0o640));
     let (phone, _phone) = client(&lab, 1, &added.stdout);
     phone.ping(SERVER);
     // the tunnel can read it again
     daemon.signal(Signal::SIGHUP);
     daemon.wait_for("the configuration was read again");
-    server.told(&["peer", "remove", "phone"]);
+    server.output(&["peer", "remove", "phone"]);
     assert!(!phone.ping_once(SERVER, 56), "a peer that was removed is answered");
 }
 
@@ -185,7 +185,7 @@ fn a_tunnel_of_the_same_name_with_another_key_is_left_alone() {
     let _daemon = server.serve(&["--endpoint", "192.0.2.1"]);
     let shown = server.site.wg(&["showconf", "tun0"]);
     let other = Server { dir: server.site.path().join("other"), site: Arc::clone(&server.site) };
-    other.told(&["init", "--endpoint", "192.0.2.1", "--subnet", "10.9.0.0/24"]);
+    other.output(&["init", "--endpoint", "192.0.2.1", "--subnet", "10.9.0.0/24"]);
     for args in [["peer", "add", "phone"], ["peer", "remove", "phone"]] {
         let run = other.run(&args);
         assert!(run.code() == 0 && run.stderr.contains("tunnel tun0 of "), "{run:?}");
@@ -216,7 +216,7 @@ fn without_ipv6_all_goes_over_ipv4() {
     server.site.shell("echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6; echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6");
     let daemon = server.serve(&["--endpoint", "192.0.2.1"]);
     daemon.wait_for("IPv6 is disabled on tun0");
-    let text = server.told(&["peer", "add", "phone"]);
+    let text = server.output(&["peer", "add", "phone"]);
     let (phone, _phone) = client(&lab, 1, &text);
     phone.ping(SERVER);
 }
@@ -228,7 +228,7 @@ fn a_server_that_is_reached_over_ipv6_only() {
     server.site.ip(&["address", "flush", "dev", "eth0", "scope", "global"]);
     server.site.ip(&["address", "add", &format!("{}/64", lab.host(0).v6), "dev", "eth0", "nodad"]);
     let _daemon = server.serve(&["--endpoint", &lab.host(0).v6.to_string(), "--subnet", "fd77::/64"]);
-    let text = server.told(&["peer", "add", "phone"]);
+    let text = server.output(&["peer", "add", "phone"]);
     assert_eq!(value(&text, "Endpoint"), "[2001:db8::1]:51820");
     let (phone, _phone) = client(&lab, 1, &text);
     phone.ping([0xfd77, 0, 0, 0, 0, 0, 0, 1]);
@@ -242,10 +242,10 @@ fn wg_quick_brings_a_client_up() {
     let server = Server::new(&lab, 0);
     let _daemon = server.serve(&["--endpoint", "192.0.2.1"]);
     let site = Site::new(&lab, 1);
-    let file = site.write("server.conf", &server.told(&["peer", "add", "phone"]));
+    let file = site.write("server.conf", &server.output(&["peer", "add", "phone"]));
     let up = wg_quick(&site, Implementation::Wontun, "up", &file);
     assert!(up.status.success(), "{up:?}");
     site.ping(SERVER);
-    let said = finish(site.command(BINARY).args(["servers"]), PATIENCE);
+    let said = finish(site.command(BINARY).args(["servers"]), TIMEOUT);
     assert!(said.code() == 2 && said.stderr.contains("did you mean 'serve'"), "{said:?}");
 }

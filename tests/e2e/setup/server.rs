@@ -9,7 +9,7 @@ use wontun::server::ServerFile;
 use crate::daemon::{Daemon, Launch};
 use crate::lab::Lab;
 use crate::mounts::{BINARY, OPEN_TUN_NODE};
-use crate::waiting::{Finished, PATIENCE, finish};
+use crate::waiting::{Finished, TIMEOUT, finish};
 use crate::wireguard::site::Site;
 
 /// A host with a directory for `wontun init`.
@@ -35,7 +35,7 @@ impl Server {
     /// Uses a host of its own, without a network, and makes a server's file.
     pub(crate) fn with_file() -> Self {
         let server = Self::alone();
-        server.told(&["init", "--endpoint", "vpn.example.com"]);
+        server.output(&["init", "--endpoint", "vpn.example.com"]);
         server
     }
 
@@ -63,11 +63,11 @@ impl Server {
 
     /// Runs `wontun args…` with the directory.
     pub(crate) fn run(&self, args: &[&str]) -> Finished {
-        finish(self.site.command(BINARY).args(args).env("WONTUN_DIR", &self.dir), PATIENCE)
+        finish(self.site.command(BINARY).args(args).env("WONTUN_DIR", &self.dir), TIMEOUT)
     }
 
     /// Runs `wontun args…`, which must succeed, and returns its standard output.
-    pub(crate) fn told(&self, args: &[&str]) -> String {
+    pub(crate) fn output(&self, args: &[&str]) -> String {
         let run = self.run(args);
         assert_eq!(run.code(), 0, "{args:?}: {run:?}");
         run.stdout
@@ -75,7 +75,7 @@ impl Server {
 
     /// Runs `wontun args…`, which must fail with this code and one line that contains `part`, and
     /// leave the file unchanged.
-    pub(crate) fn refused(&self, args: &[&str], code: i32, part: &str) -> String {
+    pub(crate) fn fails(&self, args: &[&str], code: i32, part: &str) -> String {
         let before = std::fs::read(self.file()).ok();
         let mut run = self.run(args);
         assert_eq!(run.code(), code, "{args:?}: {run:?}");

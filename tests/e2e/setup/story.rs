@@ -42,8 +42,8 @@ fn a_phone_reaches_the_world_and_its_companions_through_a_new_server() {
     let server = Server::new(&lab, 0);
     let daemon =
         server.serve(&["--endpoint", &outside.v4.to_string(), "--workers", "2", "--clamp-mss", "on"]);
-    let full = server.told(&["peer", "add", "phone", "--full-tunnel"]);
-    let split = server.told(&["peer", "add", "tablet"]);
+    let full = server.output(&["peer", "add", "phone", "--full-tunnel"]);
+    let split = server.output(&["peer", "add", "tablet"]);
     assert!(!lab.host(1).ping_once(WEB, 56), "the phone reaches the web without the tunnel");
     let (phone, _phone) = client(&lab, 1, &full);
     let (tablet, _tablet) = client(&lab, 2, &split);
@@ -79,5 +79,5 @@ fn a_phone_reaches_the_world_and_its_companions_through_a_new_server() {
 /// with the reason.
 #[test]
 fn a_kill_switch_is_no_use_to_a_server() {
-    Server::with_file().refused(&["serve", "--kill-switch"], 78, "--kill-switch would cut off all");
+    Server::with_file().fails(&["serve", "--kill-switch"], 78, "--kill-switch would cut off all");
 }

@@ -15,7 +15,7 @@ const GROWTH: u64 = 512;
 
 /// An event that has been completed.
 #[derive(Debug)]
-pub(super) struct Played {
+pub(super) struct AppliedEvent {
     pub(super) kind: &'static str,
     /// Description of the event, for debugging.
     pub(super) what: String,
@@ -29,7 +29,7 @@ pub(super) struct Played {
     pub(super) streams: Duration,
 }
 
-impl Played {
+impl AppliedEvent {
     fn covers(&self, client: usize, sent: Duration) -> bool {
         let (from, to) = (self.from.saturating_sub(UNDER_WAY), self.datagrams + UNDER_WAY);
         self.disturbed.contains(&client) && (from..=to).contains(&sent)
@@ -38,9 +38,9 @@ impl Played {
 
 /// Returns the number of lost datagrams that a disturbance explains, by kind, and the others, each
 /// with a name and the preceding events.
-pub(super) fn judge_losses(
+pub(super) fn check_losses(
     flows: &[Flow],
-    played: &[Played],
+    played: &[AppliedEvent],
     to: Duration,
 ) -> (BTreeMap<&'static str, usize>, Vec<String>) {
     let (mut explained, mut others) = (BTreeMap::new(), Vec::new());
@@ -64,15 +64,15 @@ pub(super) fn judge_losses(
 }
 
 /// Returns the table of events.
-pub(super) fn events(played: &[Played], lost: &BTreeMap<&'static str, usize>) -> String {
-    let mut kinds: BTreeMap<&str, Vec<&Played>> = BTreeMap::new();
+pub(super) fn events(played: &[AppliedEvent], lost: &BTreeMap<&'static str, usize>) -> String {
+    let mut kinds: BTreeMap<&str, Vec<&AppliedEvent>> = BTreeMap::new();
     played.iter().for_each(|played| kinds.entry(played.kind).or_default().push(played));
     let mut text = format!(
         "{:30} {:>5} {:>10} {:>8} {:>10} {:>8} {:>6}\n",
         "event (times in s)", "times", "datagrams", "worst", "streams", "worst", "lost"
     );
     for (kind, played) in kinds {
-        let seconds = |end: fn(&Played) -> Duration| {
+        let seconds = |end: fn(&AppliedEvent) -> Duration| {
             let mut all: Vec<_> =
                 played.iter().map(|played| end(played).saturating_sub(played.restored)).collect();
             all.sort();
@@ -156,7 +156,7 @@ pub(super) fn growing(ends: &[&End]) -> Vec<String> {
 #[test]
 fn a_disturbance_explains_its_own_clients_losses_only() {
     let seconds = Duration::from_secs;
-    let played = Played {
+    let played = AppliedEvent {
         kind: "cable out and in",
         what: String::new(),
         disturbed: vec![1],

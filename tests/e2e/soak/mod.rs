@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use event::Deck;
+use event::EventSequence;
 use play::Soak;
 use traffic::Traffic;
 
@@ -69,7 +69,7 @@ fn a_tunnel_endures_what_comes() {
         let _end = [SetAtEnd(&stop), SetAtEnd(&closed)];
         traffic.spawn(scope, &lab, &soak.inner, [&stop, &closed]);
         traffic.await_again("the start", Duration::ZERO);
-        play_all(&mut soak, Duration::from_secs(seconds), &mut Deck::new(seed));
+        play_all(&mut soak, Duration::from_secs(seconds), &mut EventSequence::new(seed));
         stop.store(true, Ordering::Relaxed);
         let ended = began.elapsed();
         // wait for packets in flight
@@ -80,24 +80,24 @@ fn a_tunnel_endures_what_comes() {
 }
 
 /// Plays events while packets flow, and measures.
-fn play_all(soak: &mut Soak, duration: Duration, deck: &mut Deck) {
+fn play_all(soak: &mut Soak, duration: Duration, sequence: &mut EventSequence) {
     let began = Instant::now();
-    for event in Deck::overture() {
+    for event in EventSequence::initial_events() {
         soak.play(event);
         soak.measure();
     }
     while began.elapsed() < duration {
-        soak.play(deck.rekey());
-        thread::sleep(Duration::from_millis(200 + deck.below(1000)));
-        soak.play(deck.draw(began.elapsed() < duration / 3));
-        thread::sleep(Duration::from_millis(200 + deck.below(1000)));
+        soak.play(sequence.rekey());
+        thread::sleep(Duration::from_millis(200 + sequence.below(1000)));
+        soak.play(sequence.next(began.elapsed() < duration / 3));
+        thread::sleep(Duration::from_millis(200 + sequence.below(1000)));
         soak.measure();
     }
 }
 
 /// Prints the figures, and panics if one is out of range.
 fn report(soak: &mut Soak, traffic: &Traffic, ended: Duration) {
-    let (explained, others) = figures::judge_losses(&traffic.flows, &soak.played, ended);
+    let (explained, others) = figures::check_losses(&traffic.flows, &soak.played, ended);
     eprintln!("\n{}", figures::events(&soak.played, &explained));
     eprintln!("{}", figures::processes(&soak.ends()));
     let sent: usize = traffic.flows.iter().map(|flow| flow.lost(&(Duration::ZERO..=ended)).0).sum();

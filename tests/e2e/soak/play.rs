@@ -13,8 +13,8 @@ use wontun_proto::wireguard::PublicKey;
 
 use super::clock::{self, Clock};
 use super::end::End;
-use super::event::{Event, RESTLESS, Who};
-use super::figures::Played;
+use super::event::{Event, MOVED_CLIENT, Side};
+use super::figures::AppliedEvent;
 use super::traffic::Traffic;
 use super::{AGAIN, NAMES};
 use crate::daemon::read_all;
@@ -22,7 +22,7 @@ use crate::descriptors::{allow_descriptors, allow_no_descriptor};
 use crate::lab::Lab;
 use crate::mounts::Folder;
 use crate::setup::server::{Server, addresses};
-use crate::waiting::{PATIENCE, eventually, finish};
+use crate::waiting::{TIMEOUT, eventually, finish};
 use crate::wireguard::site::Site;
 
 /// A session is replaced after 120 seconds, and expires after 180.
@@ -35,7 +35,7 @@ pub(super) struct Soak<'traffic> {
     pub(super) server: End,
     pub(super) clients: Vec<End>,
     traffic: &'traffic Traffic,
-    pub(super) played: Vec<Played>,
+    pub(super) played: Vec<AppliedEvent>,
     /// The clients' inner addresses.
     pub(super) inner: Vec<IpAddr>,
     folder: Server,
@@ -60,7 +60,7 @@ impl<'traffic> Soak<'traffic> {
         let (mut clients, mut inner) = (Vec::new(), Vec::new());
         for (index, name) in NAMES.into_iter().enumerate() {
             let site = Arc::new(Site::new(lab, index + 1));
-            let text = folder.told(&["peer", "add", name]);
+            let text = folder.output(&["peer", "add", name]);
             let file = site.write("tun0.conf", &text);
             let args = ["--config", file.to_str().unwrap()];
             inner.push(addresses(&text)[0]);
@@ -69,10 +69,10 @@ impl<'traffic> Soak<'traffic> {
         Self { server, clients, traffic, played: Vec::new(), inner, folder, began, _clocks: clocks }
     }
 
-    fn end(&mut self, who: Who) -> &mut End {
+    fn end(&mut self, who: Side) -> &mut End {
         match who {
-            Who::Server => &mut self.server,
-            Who::Client(client) => &mut self.clients[client],
+            Side::Server => &mut self.server,
+            Side::Client(client) => &mut self.clients[client],
         }
     }
 
@@ -87,7 +87,7 @@ impl<'traffic> Soak<'traffic> {
         let restored = self.does(event);
         let (datagrams, streams) = self.traffic.await_again(&event.to_string(), restored);
         let (kind, what, disturbed) = (event.kind(), event.to_string(), event.disturbs());
-        self.played.push(Played { kind, what, disturbed, from, restored, datagrams, streams });
+        self.played.push(AppliedEvent { kind, what, disturbed, from, restored, datagrams, streams });
         self.server.check();
         self.clients.iter_mut().for_each(End::check);
     }
@@ -106,7 +106,7 @@ impl<'traffic> Soak<'traffic> {
             Event::WallClock(who, seconds) => {
                 self.end(who).clock.step_wall(seconds);
                 // the timestamps must keep increasing
-                if let Who::Client(client) = who {
+                if let Side::Client(client) = who {
                     self.rekey(client);
                 }
             }
@@ -114,8 +114,8 @@ impl<'traffic> Soak<'traffic> {
             Event::Guest => self.have_guest(),
             Event::Renew(client) => self.renew(client),
             Event::Reload(who) => self.end(who).reload(),
-            Event::Kill(Who::Server) => return self.server.kill(|_| {}),
-            Event::Kill(Who::Client(client)) => {
+            Event::Kill(Side::Server) => return self.server.kill(|_| {}),
+            Event::Kill(Side::Client(client)) => {
                 let since_boot = if self.clients[client].killed.is_multiple_of(2) { 5 } else { 10_000_000 };
                 return self.clients[client].kill(|clock| clock.reboot(since_boot));
             }
@@ -123,8 +123,8 @@ impl<'traffic> Soak<'traffic> {
             Event::Device(who, millis) => self.flap(who, "tun0", millis),
             Event::Roam(client) => self.roam(client),
             Event::DiskFull => self.fill_disk(),
-            Event::Descriptors(Who::Server) => return self.exhaust_server(),
-            Event::Descriptors(Who::Client(client)) => self.exhaust_client(client),
+            Event::Descriptors(Side::Server) => return self.exhaust_server(),
+            Event::Descriptors(Side::Client(client)) => self.exhaust_client(client),
         }
         self.began.elapsed()
     }
@@ -135,7 +135,7 @@ impl<'traffic> Soak<'traffic> {
         let key: PublicKey = key.trim().parse().unwrap();
         let key: String = key.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
         let mut socket = UnixStream::connect(self.server.site.socket("tun0")).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(TIMEOUT)).unwrap();
         // wg(8) omits the nanoseconds
         socket.write_all(b"get=1\n\n").unwrap();
         socket.shutdown(std::net::Shutdown::Write).unwrap();
@@ -176,22 +176,22 @@ impl<'traffic> Soak<'traffic> {
     }
 
     fn have_guest(&mut self) {
-        self.folder.told(&["peer", "add", "guest"]);
-        self.folder.told(&["peer", "rename", "guest", "visitor"]);
-        self.folder.told(&["peer", "remove", "visitor"]);
+        self.folder.output(&["peer", "add", "guest"]);
+        self.folder.output(&["peer", "rename", "guest", "visitor"]);
+        self.folder.output(&["peer", "remove", "visitor"]);
     }
 
     fn renew(&mut self, client: usize) {
         let name = NAMES[client];
-        self.folder.told(&["peer", "remove", name]);
-        let text = self.folder.told(&["peer", "add", name]);
+        self.folder.output(&["peer", "remove", name]);
+        let text = self.folder.output(&["peer", "add", name]);
         assert_eq!(addresses(&text)[0], self.inner[client], "the address that has become free");
         let end = &self.clients[client];
         end.site.write("tun0.conf", &text);
         end.reload();
     }
 
-    fn flap(&mut self, who: Who, device: &str, millis: u64) {
+    fn flap(&mut self, who: Side, device: &str, millis: u64) {
         let site = Arc::clone(&self.end(who).site);
         site.ip(&["link", "set", device, "down"]);
         thread::sleep(Duration::from_millis(millis));
@@ -238,22 +238,22 @@ impl<'traffic> Soak<'traffic> {
         show.args(["show", "tun0"]);
         let asked = thread::spawn(move || finish(&mut show, AGAIN));
         self.server.hup_and_see("the configuration is not read again");
-        let restored = self.clients[RESTLESS].kill(|_| {});
+        let restored = self.clients[MOVED_CLIENT].kill(|_| {});
         self.traffic.await_again("a client from another port", restored);
         [supervisor, tunnel].iter().for_each(|(pid, allowed)| allow_descriptors(*pid, allowed));
         self.server.reload();
-        self.folder.told(&["peer", "list"]);
+        self.folder.output(&["peer", "list"]);
         let answer = asked.join().unwrap();
         assert!(answer.status.success(), "who asked meanwhile: {answer:?}");
         // with a new session it has a socket of its own again
-        self.rekey(RESTLESS);
+        self.rekey(MOVED_CLIENT);
         restored
     }
 
     fn exhaust_client(&mut self, client: usize) {
         let processes = self.clients[client].daemon().processes();
         let both = [processes.supervisor, processes.tunnel].map(|pid| (pid, allow_no_descriptor(pid)));
-        self.flap(Who::Client(client), "eth0", 500);
+        self.flap(Side::Client(client), "eth0", 500);
         let back = self.began.elapsed();
         self.traffic.await_again("a cable out without descriptors", back);
         both.iter().for_each(|(pid, allowed)| allow_descriptors(*pid, allowed));

@@ -22,12 +22,12 @@ const WINDOW: usize = 100 * 1024;
 
 /// Bytes of one direction, over all connections.
 #[derive(Debug, Default)]
-pub(super) struct Way {
+pub(super) struct Direction {
     sent: AtomicU64,
     received: AtomicU64,
 }
 
-impl Way {
+impl Direction {
     /// Returns a mark: the stream flows again once bytes sent later have arrived.
     pub(super) fn mark(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
@@ -50,8 +50,8 @@ impl Way {
 /// The stream of one client.
 #[derive(Debug, Default)]
 pub(super) struct Stream {
-    pub(super) up: Way,
-    pub(super) down: Way,
+    pub(super) up: Direction,
+    pub(super) down: Direction,
     remade: AtomicU64,
 }
 
@@ -74,13 +74,15 @@ impl Stream {
                 continue;
             };
             let all = thread::scope(|scope| {
-                let ways = [
+                let directions = [
                     scope.spawn(|| send(&near, &self.up, seed, stop)),
                     scope.spawn(|| receive(&far, &self.up, seed)),
                     scope.spawn(|| send(&far, &self.down, seed + 1, stop)),
                     scope.spawn(|| receive(&near, &self.down, seed + 1)),
                 ];
-                ways.map(|way| way.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                directions.map(|direction| {
+                    direction.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                })
             });
             match all {
                 [Ok(up), Ok(at_server), Ok(down), Ok(at_client)] => {
@@ -126,19 +128,19 @@ fn or_end<T>(stream: &TcpStream, result: io::Result<T>) -> io::Result<T> {
     result
 }
 
-fn send(mut stream: &TcpStream, way: &Way, seed: u64, stop: &AtomicBool) -> io::Result<u64> {
+fn send(mut stream: &TcpStream, direction: &Direction, seed: u64, stop: &AtomicBool) -> io::Result<u64> {
     let (mut pattern, mut block, mut sent) = (Pattern::new(seed), vec![0; BLOCK], 0);
     while !stop.load(Ordering::Relaxed) {
         pattern.fill(&mut block);
         or_end(stream, stream.write_all(&block))?;
         sent += BLOCK as u64;
-        way.sent.fetch_add(BLOCK as u64, Ordering::Relaxed);
+        direction.sent.fetch_add(BLOCK as u64, Ordering::Relaxed);
         thread::sleep(PACE);
     }
     or_end(stream, stream.shutdown(Shutdown::Write)).map(|()| sent)
 }
 
-fn receive(mut stream: &TcpStream, way: &Way, seed: u64) -> io::Result<u64> {
+fn receive(mut stream: &TcpStream, direction: &Direction, seed: u64) -> io::Result<u64> {
     let (mut pattern, mut expected, mut block) = (Pattern::new(seed), vec![0; BLOCK], vec![0; BLOCK]);
     let mut received = 0;
     loop {
@@ -154,6 +156,6 @@ fn receive(mut stream: &TcpStream, way: &Way, seed: u64) -> io::Result<u64> {
         pattern.fill(&mut expected);
         assert!(block == expected, "other bytes arrived after {received} bytes");
         received += BLOCK as u64;
-        way.received.fetch_add(BLOCK as u64, Ordering::Relaxed);
+        direction.received.fetch_add(BLOCK as u64, Ordering::Relaxed);
     }
 }

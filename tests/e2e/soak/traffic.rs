@@ -7,7 +7,7 @@ use std::thread::Scope;
 use std::time::{Duration, Instant};
 
 use super::datagrams::Flow;
-use super::streams::{Stream, Way};
+use super::streams::{Direction, Stream};
 use super::{AGAIN, NAMES, SERVER};
 use crate::lab::{Host, Lab};
 use crate::waiting::holds_within;
@@ -63,9 +63,11 @@ impl Traffic {
     /// Waits until datagrams and stream bytes sent after `since` have arrived from and at each
     /// client, and returns the times. `event` is the preceding event.
     pub(super) fn await_again(&self, event: &str, since: Duration) -> (Duration, Duration) {
-        let ways: Vec<&Way> = self.streams.iter().flat_map(|stream| [&stream.up, &stream.down]).collect();
-        let marks: Vec<u64> = ways.iter().map(|way| way.mark()).collect();
-        let stuck = || ways.iter().zip(&marks).filter(|(way, mark)| !way.is_past(**mark)).count();
+        let directions: Vec<&Direction> =
+            self.streams.iter().flat_map(|stream| [&stream.up, &stream.down]).collect();
+        let marks: Vec<u64> = directions.iter().map(|direction| direction.mark()).collect();
+        let stuck =
+            || directions.iter().zip(&marks).filter(|(direction, mark)| !direction.is_past(**mark)).count();
         let again = || -> Option<Duration> {
             let times: Option<Vec<_>> = self.flows.iter().map(|flow| flow.again(since)).collect();
             times?.into_iter().max()

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::kill_switch::{
-    NEIGHBOUR_V4, Stage, WORLD_V4, is_locked, kill, launch, reaches_the_world, start, table, talk,
+    NEIGHBOUR_V4, Stage, WORLD_V4, has_kill_switch, kill, launch, reaches_the_world, start, table, talk,
 };
 use super::local_stub::{SILENT, resolv_conf, stage, stub, up_within};
 use crate::daemon::Stopped;
@@ -33,7 +33,7 @@ fn the_name_is_looked_up_before_the_kill_switch_is_engaged() {
         let before = asked.load(Ordering::Relaxed);
         let daemon = launch(client, &stage.plan.client, &["--kill-switch"]);
         daemon.wait_for(ENGAGED);
-        assert!(is_locked(client) && asked.load(Ordering::Relaxed) > before);
+        assert!(has_kill_switch(client) && asked.load(Ordering::Relaxed) > before);
         tally.reset();
         daemon.wait_for(" ready mode=");
         let took = up_within(&stage, &daemon, Duration::from_secs(5));
@@ -43,7 +43,7 @@ fn the_name_is_looked_up_before_the_kill_switch_is_engaged() {
         assert!(!client.ping_once(NEIGHBOUR_V4, 56));
         assert_eq!((tally.count("leaked"), tally.count("dns")), (0, 0));
         assert_eq!(daemon.stop().status.code(), Some(0));
-        assert!(!is_locked(client));
+        assert!(!has_kill_switch(client));
     }
 }
 
@@ -62,7 +62,7 @@ fn a_silent_name_server_does_not_hold_up_the_kill_switch() {
     daemon.wait_for(ENGAGED);
     let took = begun.elapsed();
     println!("engaged after {took:?}");
-    assert!(is_locked(client) && asked.load(Ordering::Relaxed) > 0);
+    assert!(has_kill_switch(client) && asked.load(Ordering::Relaxed) > 0);
     assert!(took >= LIMIT / 2 && took < LIMIT + SLACK, "{took:?}");
     daemon.wait_for("--resolver ADDRESS");
     assert_eq!(daemon.stop().status.code(), Some(0));
@@ -77,7 +77,7 @@ fn one_that_is_engaged_already_is_not_opened() {
     let killed = start(client, &stage.plan.client, &["--kill-switch"]);
     up_within(&stage, &killed, Duration::from_secs(5));
     kill(killed);
-    assert!(is_locked(client));
+    assert!(has_kill_switch(client));
     let (stop, refused) = (AtomicBool::new(false), AtomicUsize::new(0));
     let socket = client.udp((Ipv4Addr::UNSPECIFIED, 0));
     tally.reset();

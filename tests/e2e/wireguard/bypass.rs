@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::kill_switch::{NEIGHBOUR_V4, Stage, WORLD_V4, is_locked, kill, launch, reaches_the_world};
+use super::kill_switch::{NEIGHBOUR_V4, Stage, WORLD_V4, has_kill_switch, kill, launch, reaches_the_world};
 use super::local_stub::{stage, stub_that_asks, up_within};
 use crate::daemon::Daemon;
-use crate::waiting::{PATIENCE, eventually, holds_within};
+use crate::waiting::{TIMEOUT, eventually, holds_within};
 
 const OPENED: &str = "pass the tunnel by for at most 5 s";
 const CLOSED: &str = "questions to name servers go into the tunnel again";
@@ -39,7 +39,7 @@ fn the_hosts_own_name_server_asks_past_the_tunnel_for_a_moment() {
     let (daemon, asks) = unanswered(&stage, &["--dns-bypass"]);
     asks.store(true, Ordering::Relaxed);
     tally.reset();
-    assert!(holds_within(BEFORE + PATIENCE, || daemon.lines().iter().any(|line| line.contains(OPENED))));
+    assert!(holds_within(BEFORE + TIMEOUT, || daemon.lines().iter().any(|line| line.contains(OPENED))));
     let begun = Instant::now();
     daemon.wait_for(CLOSED);
     println!("open for {:?}", begun.elapsed());
@@ -63,7 +63,7 @@ fn it_is_closed_without_an_answer() {
     let (stage, _name_server) = stage();
     let (daemon, _asks) = unanswered(&stage, &["--dns-bypass"]);
     let lines = |text: &str| daemon.lines().iter().filter(|line| line.contains(text)).count();
-    assert!(holds_within(BEFORE + PATIENCE, || lines(OPENED) == 1));
+    assert!(holds_within(BEFORE + TIMEOUT, || lines(OPENED) == 1));
     let begun = Instant::now();
     eventually("the rules are there", || rules(&stage) > 0 || lines(CLOSED) > 0);
     eventually("it is closed", || lines(CLOSED) == 1);
@@ -81,7 +81,7 @@ fn what_a_killed_run_leaves_is_taken_away() {
     let client = stage.client();
     let before = client.shell("ip rule; ip -6 rule; ip route show table all | grep -v fe80 || true");
     let (daemon, _asks) = unanswered(&stage, &["--dns-bypass"]);
-    assert!(holds_within(BEFORE + PATIENCE, || rules(&stage) == 8), "{:#?}", daemon.lines());
+    assert!(holds_within(BEFORE + TIMEOUT, || rules(&stage) == 8), "{:#?}", daemon.lines());
     kill(daemon);
     assert_eq!(rules(&stage), 8, "the next start has nothing to do");
     let daemon = launch(client, &stage.plan.client, &[]);
@@ -104,5 +104,5 @@ fn it_is_asked_for_and_never_beside_a_kill_switch() {
     let failed = launch(stage.client(), &stage.plan.client, &both).wait_exit();
     assert_eq!(failed.status.code(), Some(78), "{:?}", failed.lines);
     assert!(failed.lines.iter().any(|line| line.contains("--dns-bypass contradicts --kill-switch")));
-    assert!(is_locked(stage.client()));
+    assert!(has_kill_switch(stage.client()));
 }

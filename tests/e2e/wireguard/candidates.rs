@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::implementation::Implementation;
-use super::names::{own_hosts, say};
+use super::names::{own_hosts, write_hosts};
 use super::node::Node;
 use super::pair::{Outer, PORT, Plan, SERVER_V4};
 use super::relay::{Delays, Relay};
@@ -16,16 +16,16 @@ use crate::waiting::finish;
 /// Longest time from the first packet to the first answer if one of two addresses is dead.
 const LIMIT: Duration = Duration::from_secs(3);
 /// Timeout that is long enough to measure the time otherwise.
-const PATIENCE: Duration = Duration::from_secs(150);
+const TIMEOUT: Duration = Duration::from_secs(150);
 
 /// Sends pings until one is answered, and returns the time that took.
 fn first_answer(client: &Node) -> Duration {
     let mut ping = client.site.command("ping");
     // With a deadline the count is that of answers.
-    let seconds = PATIENCE.as_secs().to_string();
+    let seconds = TIMEOUT.as_secs().to_string();
     ping.args(["-n", "-i", "0.2", "-c", "1", "-w", &seconds, SERVER_V4]);
     let begun = Instant::now();
-    let finished = finish(&mut ping, PATIENCE * 2);
+    let finished = finish(&mut ping, TIMEOUT * 2);
     assert!(finished.status.success(), "no answer: {:?}", client.daemon.lines());
     begun.elapsed()
 }
@@ -35,7 +35,7 @@ fn dead_ipv6_costs_less_than_three_seconds_at_the_start() {
     let mut plan = Plan::new(&Arc::new(Lab::new(2)), Outer::V4);
     let folder = own_hosts(&plan.client_site);
     let (v4, v6) = (plan.server_site.v4, plan.server_site.v6.to_string());
-    say(&folder, &format!("{v6} server.example\n{v4} server.example"));
+    write_hosts(&folder, &format!("{v6} server.example\n{v4} server.example"));
     // On the link, but no device has this link-layer address: no error comes back.
     plan.client_site.ip(&["neighbour", "replace", &v6, "lladdr", "02:00:00:00:00:99", "dev", "eth0"]);
     plan.client.peers[0].endpoint = Some(format!("server.example:{PORT}"));
@@ -72,7 +72,7 @@ impl Relayed {
         let folder = own_hosts(&plan.client_site);
         let lab = plan.client_site.lab();
         let relay_host = lab.host(2);
-        say(&folder, &format!("{} server.example\n{} server.example", relay_host.v6, relay_host.v4));
+        write_hosts(&folder, &format!("{} server.example\n{} server.example", relay_host.v6, relay_host.v4));
         plan.client.peers[0].endpoint = Some(format!("server.example:{PORT}"));
         let relay = Relay::new(relay_host, (plan.server_site.v4, PORT).into(), [v6, v4]);
         let server = Node::start(&plan.server_site, server, &plan.server);
@@ -86,14 +86,14 @@ impl Relayed {
     }
 
     /// Panics unless the client reports that it uses this path.
-    fn assert_endpoint(&self, way: usize) {
+    fn assert_endpoint(&self, path: usize) {
         let endpoint = self.client.only_peer().endpoint;
-        assert_eq!(endpoint, self.relay.addresses()[way].to_string());
+        assert_eq!(endpoint, self.relay.addresses()[path].to_string());
     }
 
     /// Returns the number of initiations so far; no two are the same.
     fn initiations(&self) -> usize {
-        let all = [V6, V4].map(|way| self.relay.initiations(way)).concat();
+        let all = [V6, V4].map(|path| self.relay.initiations(path)).concat();
         let different: HashSet<_> = all.iter().map(|(_, datagram)| datagram).collect();
         assert_eq!(different.len(), all.len(), "the same bytes twice");
         all.len()
@@ -127,7 +127,7 @@ fn an_ipv6_address_that_cannot_be_reached_costs_less_than_three_seconds() {
         ("nobody's", "2001:db8::77"),
         ("a closed port", closed.as_str()),
     ] {
-        say(&folder, &format!("{v6} server.example\n{v4} server.example"));
+        write_hosts(&folder, &format!("{v6} server.example\n{v4} server.example"));
         let client = Node::start(&plan.client_site, Implementation::ConfigFile, &plan.client);
         let took = first_answer(&client);
         eprintln!("figure: at the start, IPv6 {what}: the first answer after {took:?}");
@@ -156,16 +156,16 @@ fn an_ipv6_address_that_dies_in_a_session_costs_less_than_three_seconds() {
 
 #[test]
 fn a_round_trip_of_three_seconds_gives_a_session() {
-    for (what, v6, way) in [("dead", DEAD, V4), ("as slow", SLOW, V6)] {
+    for (what, v6, path) in [("dead", DEAD, V4), ("as slow", SLOW, V6)] {
         for server in [Implementation::WireguardGo, Implementation::Wontun] {
             let relayed = Relayed::new(server, v6, SLOW);
             let took = relayed.first_answer();
             eprintln!("figure: IPv4 with a round trip of 3 s, IPv6 {what}, {server:?}: {took:?}");
-            relayed.assert_endpoint(way);
+            relayed.assert_endpoint(path);
             assert_eq!(relayed.initiations(), 2, "{what}");
             // and the choice persists
             relayed.first_answer();
-            relayed.assert_endpoint(way);
+            relayed.assert_endpoint(path);
             assert_eq!(relayed.initiations(), 2, "{what}");
         }
     }

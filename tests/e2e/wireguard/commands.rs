@@ -9,13 +9,13 @@ use super::settings::{Keys, Settings};
 use super::site::Site;
 use crate::lab::Lab;
 use crate::mounts::BINARY;
-use crate::waiting::{Finished, PATIENCE, eventually, finish};
+use crate::waiting::{Finished, TIMEOUT, eventually, finish};
 
 fn wontun(site: &Site, args: &[&str]) -> Finished {
-    finish(site.command(BINARY).args(args), PATIENCE)
+    finish(site.command(BINARY).args(args), TIMEOUT)
 }
 
-fn told(site: &Site, args: &[&str]) -> String {
+fn output(site: &Site, args: &[&str]) -> String {
     let run = wontun(site, args);
     assert_eq!((run.code(), run.stderr.as_str()), (0, ""), "{run:?}");
     run.stdout
@@ -31,10 +31,9 @@ fn keys_are_those_of_wg() {
     let theirs = site
         .shell(&format!("umask 077; wg genkey | tee theirs | wg pubkey; {BINARY} pubkey <theirs; rm theirs"));
     assert!(matches!(theirs.lines().collect::<Vec<_>>()[..], [a, b] if a == b), "{theirs}");
-    let (one, two) = (told(&site, &["genpsk"]), told(&site, &["genpsk"]));
+    let (one, two) = (output(&site, &["genpsk"]), output(&site, &["genpsk"]));
     assert!(one.trim_end().len() == 44 && one != two);
-    let wrong =
-        finish(site.command("sh").args(["-c", &format!("echo nonsense | {BINARY} pubkey")]), PATIENCE);
+    let wrong = finish(site.command("sh").args(["-c", &format!("echo nonsense | {BINARY} pubkey")]), TIMEOUT);
     assert_eq!(wrong.code(), 1);
     assert!(wrong.stderr.starts_with("wontun: ") && !wrong.stderr.contains("nonsense"), "{wrong:?}");
 }
@@ -44,13 +43,13 @@ fn show_says_what_wg_says_and_no_secret() {
     let pair = Pair::new(Implementation::ConfigFile, Implementation::Wontun, Outer::V4);
     pair.client.ping(SERVER_V4);
     let (site, state) = (&pair.server.site, pair.server.only_peer());
-    let human = told(site, &["show", "wg0"]);
+    let human = output(site, &["show", "wg0"]);
     for part in
         ["interface: wg0", "private key: (hidden)", "listening port: 51820", &state.endpoint, &state.public]
     {
         assert!(human.contains(part), "{part} in:\n{human}");
     }
-    let json = told(site, &["show", "--json"]);
+    let json = output(site, &["show", "--json"]);
     for part in [
         format!(r#""public_key":"{}""#, pair.server_public()),
         format!(r#""public_key":"{}""#, pair.client_public()),
@@ -68,9 +67,9 @@ fn show_says_what_wg_says_and_no_secret() {
     }
     // dropped packets are reported with the reason
     pair.server.set(&["peer", pair.client_public(), "allowed-ips", ""]);
-    let _ = finish(site.command("ping").args(["-c", "1", "-W", "1", CLIENT_V4]), PATIENCE);
-    eventually("the drop is shown", || told(site, &["show", "--json"]).contains(r#""not_routed":"#));
-    assert!(told(site, &["show"]).contains("not_routed"));
+    let _ = finish(site.command("ping").args(["-c", "1", "-W", "1", CLIENT_V4]), TIMEOUT);
+    eventually("the drop is shown", || output(site, &["show", "--json"]).contains(r#""not_routed":"#));
+    assert!(output(site, &["show"]).contains("not_routed"));
     let none = wontun(&pair.client.site, &["show", "nosuch"]);
     assert!(none.code() == 1 && none.stderr.contains("nosuch"), "{none:?}");
 }
@@ -103,7 +102,7 @@ fn routes_that_are_ours_follow_what_wg_sets() {
 }
 
 /// Runs a tunnel with an invalid file, and returns the one line that it ends with.
-fn refused(site: &Site, text: &str, more: &[&str], code: i32) -> String {
+fn fails(site: &Site, text: &str, more: &[&str], code: i32) -> String {
     let file = site.write("wg0.conf", text);
     let run = wontun(site, &[&["--config", file.to_str().unwrap()], more].concat());
     assert_eq!(run.code(), code, "{run:?}");
@@ -127,13 +126,13 @@ fn a_file_that_cannot_be_is_refused_with_its_line() {
         ("Colour = blue", "Colour"),
         ("ListenPort = 70000", "ListenPort"),
     ] {
-        let said = refused(&site, &with(line), &[], 78);
+        let said = fails(&site, &with(line), &[], 78);
         assert!(said.contains("wg0.conf:2") && said.contains(needle), "{said}");
         assert!(!said.contains(&keys.private), "{said}");
     }
     let alone = wontun(&site, &["plain", "--ignore-hooks"]);
     assert!(alone.code() == 78 && alone.stderr.contains("--config"), "{alone:?}");
-    let said = refused(&site, &good, &["--peer", "192.0.2.1"], 2);
+    let said = fails(&site, &good, &["--peer", "192.0.2.1"], 2);
     assert!(said.contains("--config") && said.contains("--peer"), "{said}");
 }
 

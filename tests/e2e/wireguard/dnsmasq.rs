@@ -5,12 +5,12 @@ use std::net::Ipv4Addr;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use super::kill_switch::{NEIGHBOUR_V4, Stage, WORLD_V4, is_locked, start};
-use super::local_stub::{STUB, resolv_conf, say_behind, up_within};
+use super::kill_switch::{NEIGHBOUR_V4, Stage, WORLD_V4, has_kill_switch, start};
+use super::local_stub::{STUB, resolv_conf, up_within, write_upstream_file};
 use super::pair::PORT;
 use super::site::Site;
 use crate::daemon::Daemon;
-use crate::waiting::{PATIENCE, eventually, holds_within};
+use crate::waiting::{TIMEOUT, eventually, holds_within};
 
 const NAME: &str = "vpn.example.com";
 /// A dnsmasq server option that no other program can read.
@@ -74,7 +74,7 @@ fn a_full_tunnel_starts_behind_a_dnsmasq_that_tells_nothing() {
         let daemon = start(stage.client(), &stage.plan.client, options);
         let took = up_within(&stage, &daemon, Duration::from_secs(5));
         println!("{options:?}: up after {took:?}");
-        assert_eq!(is_locked(stage.client()), !options.is_empty());
+        assert_eq!(has_kill_switch(stage.client()), !options.is_empty());
         assert_eq!(stage.client().ping_once(NEIGHBOUR_V4, 56), options.is_empty());
         assert_eq!(daemon.stop().status.code(), Some(0));
     }
@@ -109,7 +109,7 @@ fn follows(stage: &Stage, far: Dnsmasq, options: &[&str]) -> Daemon {
         client.wg(&["show", "wg0", "endpoints"]).contains(&format!("{MOVED}:{PORT}"))
     };
     // 15 seconds until the session is considered dead, 90 of handshakes, and failed look-ups
-    let limit = Duration::from_secs(90 + 15 + 6 + 14) + PATIENCE;
+    let limit = Duration::from_secs(90 + 15 + 6 + 14) + TIMEOUT;
     assert!(holds_within(limit, follows), "{:#?}", daemon.lines());
     up_within(stage, &daemon, Duration::from_secs(10));
     daemon
@@ -123,11 +123,11 @@ fn a_server_that_moved_is_found_behind_dnsmasq() {
     let (stage, far, near) = stage(FIRST, &UNKNOWN);
     drop(near);
     let client = stage.client();
-    say_behind(client, file, &format!("nameserver {WORLD_V4}\\n"));
+    write_upstream_file(client, file, &format!("nameserver {WORLD_V4}\\n"));
     let resolv_file = format!("--resolv-file={file}");
     let _near = Dnsmasq::start(client, STUB, &["--no-poll", &resolv_file]);
     let _daemon = follows(&stage, far, &["--kill-switch"]);
-    assert!(is_locked(client) && !client.ping_once(NEIGHBOUR_V4, 56));
+    assert!(has_kill_switch(client) && !client.ping_once(NEIGHBOUR_V4, 56));
 }
 
 /// Without the kill switch: the client's dnsmasq itself sends queries outside the dead tunnel, for

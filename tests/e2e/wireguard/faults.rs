@@ -21,7 +21,7 @@ use super::settings::{Keys, Peer, Settings};
 use super::site::Site;
 use crate::descriptors::{allow_descriptors, allow_no_descriptor};
 use crate::lab::{Lab, heavy};
-use crate::waiting::{PATIENCE, SetAtEnd, eventually, finish, holds_within, succeed, uninterrupted};
+use crate::waiting::{SetAtEnd, TIMEOUT, eventually, finish, holds_within, succeed, uninterrupted};
 
 /// The type of a response, section 5.4.3 of the white paper.
 const RESPONSE: u8 = 2;
@@ -272,11 +272,11 @@ fn warnings_of_a_start_in_the_background_are_told() {
     let site = Site::new(&lab, 0);
     for _ in 0..10 {
         let mut command = site.command(Wontun.binary().to_str().unwrap());
-        let started = finish(command.arg("wg0").env("WONTUN_TYPO", "1"), PATIENCE);
+        let started = finish(command.arg("wg0").env("WONTUN_TYPO", "1"), TIMEOUT);
         assert_eq!(started.code(), 0, "{started:?}");
         assert!(started.stderr.contains("WONTUN_TYPO"), "{started:?}");
         site.ip(&["link", "delete", "wg0"]);
-        assert!(holds_within(PATIENCE, || site.processes().is_empty()));
+        assert!(holds_within(TIMEOUT, || site.processes().is_empty()));
     }
 }
 
@@ -286,7 +286,7 @@ fn names_come_from_where_they_are_said_to() {
     let file = node.site.path().join("wg0.conf");
     let run = |variable: (&str, &str), args: &[&str]| {
         let mut command = node.site.command(Wontun.binary().to_str().unwrap());
-        finish(command.args(args).env(variable.0, variable.1), PATIENCE)
+        finish(command.args(args).env(variable.0, variable.1), TIMEOUT)
     };
     let healthy = run(("WONTUN_CONFIG", file.to_str().unwrap()), &["health"]);
     assert_eq!(healthy.code(), 0, "{healthy:?}");

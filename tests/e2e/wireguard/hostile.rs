@@ -20,7 +20,7 @@ use super::settings::{Keys, Peer};
 use crate::bare::Spoofer;
 use crate::lab::{Lab, heavy};
 use crate::streams::Connection;
-use crate::waiting::{PATIENCE, SetAtEnd, eventually, holds_within};
+use crate::waiting::{SetAtEnd, TIMEOUT, eventually, holds_within};
 
 const PROBE: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 2), 40_000);
 const SERVER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), PORT);
@@ -135,7 +135,7 @@ fn flipped_bits_of_responses_and_forged_cookies() {
     target.node.set(&["peer", &target.plan.client_keys.public, "endpoint", &PROBE.to_string()]);
     let inner = target.node.site.udp(([10, 9, 0, 1], 0));
     inner.send_to(b"to the probe", ("10.9.0.2", 7)).unwrap();
-    let initiation = target.probe.receive(PATIENCE).expect("no initiation");
+    let initiation = target.probe.receive(TIMEOUT).expect("no initiation");
     assert_eq!(initiation[0], INITIATION);
     let index = initiation[4..8].to_vec();
     let (_, mut answer) = target.probe.take(initiation);
@@ -161,7 +161,7 @@ fn flipped_bits_of_responses_and_forged_cookies() {
     assert_eq!(target.node.only_peer().handshake, 0);
     target.probe.send(&response);
     // The server's pending messages come now.
-    let first = target.probe.receive(PATIENCE).expect("nothing after the response");
+    let first = target.probe.receive(TIMEOUT).expect("nothing after the response");
     assert_eq!(first[0], DATA);
     let (packet, _) = target.probe.take(first);
     assert!(packet.is_some_and(|packet| packet.ends_with(b"to the probe")));
@@ -307,10 +307,10 @@ fn a_flood_of_initiations_stops_nobody() {
         let mut goes_on = |what: &str| {
             let before = moved.load(Ordering::Relaxed);
             let more = || moved.load(Ordering::Relaxed) > before + (2 << 20);
-            assert!(holds_within(PATIENCE, more), "the stream stopped {what}");
+            assert!(holds_within(TIMEOUT, more), "the stream stopped {what}");
             largest = largest.max(resident(&pair));
         };
-        assert!(holds_within(PATIENCE, || flooded.load(Ordering::Relaxed) > 2 * SOURCES as u64));
+        assert!(holds_within(TIMEOUT, || flooded.load(Ordering::Relaxed) > 2 * SOURCES as u64));
         goes_on("in the flood");
         // The client drops its session: its first initiation is answered with a cookie, its second
         // one is accepted.
@@ -320,7 +320,7 @@ fn a_flood_of_initiations_stops_nobody() {
         goes_on("when the peer had to shake hands again");
         // data that the stream has sent meanwhile may still be in its own buffers
         let has_session = || pair.client.only_peer().handshake > 0;
-        assert!(holds_within(PATIENCE, has_session), "no handshake in the flood");
+        assert!(holds_within(TIMEOUT, has_session), "no handshake in the flood");
         goes_on("after the handshake");
         stop.store(true, Ordering::Relaxed);
         flood.join().unwrap();

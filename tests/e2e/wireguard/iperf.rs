@@ -4,7 +4,7 @@ use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use super::node::Node;
-use crate::waiting::{PATIENCE, eventually, finish};
+use crate::waiting::{TIMEOUT, eventually, finish};
 
 /// A server that runs one test after the other. Dropping it stops it.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ impl Iperf {
     pub(crate) fn run(&self, client: &Node, address: &str, args: &[&str]) -> u64 {
         let mut command = client.site.command("iperf3");
         command.args(["-c", address, "--json", "--connect-timeout", "5000"]).args(args);
-        let done = finish(&mut command, PATIENCE + Duration::from_secs(20));
+        let done = finish(&mut command, TIMEOUT + Duration::from_secs(20));
         assert!(done.status.success(), "iperf3 {args:?} to {address} failed: {done:?}");
         let received = number_after(&done.stdout, "\"sum_received\":", "\"bytes\":");
         received.unwrap_or_else(|| panic!("no sum_received in {}", done.stdout))
@@ -44,7 +44,7 @@ impl Iperf {
         while lost.len() < 5 {
             let mut command = client.site.command("iperf3");
             command.args(["-c", address, "-u", "-b", "40M", "-l", "1300", "-n", "1M", "--json"]).args(args);
-            let done = finish(&mut command, PATIENCE);
+            let done = finish(&mut command, TIMEOUT);
             assert!(done.status.success(), "iperf3 -u {args:?} to {address} failed: {done:?}");
             lost.push(number_after(&done.stdout, "\"sum\":", "\"lost_packets\":").unwrap());
             if lost.last() == Some(&0) {

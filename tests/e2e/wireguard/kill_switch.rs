@@ -23,7 +23,7 @@ use super::tally::Tally;
 use crate::daemon::Daemon;
 use crate::lab::{Lab, heavy};
 use crate::mounts::BINARY;
-use crate::waiting::{Finished, PATIENCE, SetAtEnd, eventually, finish};
+use crate::waiting::{Finished, SetAtEnd, TIMEOUT, eventually, finish};
 
 /// Addresses on the server that stand for the Internet.
 pub(crate) const WORLD_V4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
@@ -96,11 +96,11 @@ pub(crate) fn launch(site: &Site, settings: &Settings, arguments: &[&str]) -> Da
     site.launch(BINARY.as_ref(), &[&config[..], arguments].concat()).spawn()
 }
 
-fn unlock(site: &Site, arguments: &[&str]) -> Finished {
-    finish(site.command(BINARY).arg("unlock").args(arguments), PATIENCE)
+fn kill_switch_off(site: &Site, arguments: &[&str]) -> Finished {
+    finish(site.command(BINARY).arg("unlock").args(arguments), TIMEOUT)
 }
 
-pub(crate) fn is_locked(site: &Site) -> bool {
+pub(crate) fn has_kill_switch(site: &Site) -> bool {
     site.shell("nft list tables").contains("table inet wontun-lock-wg0")
 }
 
@@ -120,7 +120,7 @@ pub(crate) fn talk(site: &Site) {
     let near = [IpAddr::from(NEIGHBOUR_V4), NEIGHBOUR_V6.into()];
     for address in far.into_iter().chain(near) {
         let mut ping = site.command("ping");
-        finish(ping.args(["-n", "-c", "2", "-i", "0.1", "-W", "1", &address.to_string()]), PATIENCE);
+        finish(ping.args(["-n", "-c", "2", "-i", "0.1", "-W", "1", &address.to_string()]), TIMEOUT);
         let any: IpAddr =
             if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let socket = site.udp((any, 0));
@@ -159,19 +159,19 @@ fn nothing_leaks_when_the_tunnel_is_killed() {
     assert!(tally.count("tunnel") >= 10, "what was said went elsewhere");
 
     kill(daemon);
-    assert!(is_locked(client) && !client.has_device("wg0"));
+    assert!(has_kill_switch(client) && !client.has_device("wg0"));
     tally.reset();
     talk(client);
     assert_eq!(["leaked", "dns", "tunnel"].map(|class| tally.count(class)), [0, 0, 0]);
 
-    let unlocked = unlock(client, &["wg0"]);
+    let unlocked = kill_switch_off(client, &["wg0"]);
     assert_eq!((unlocked.code(), unlocked.stdout.as_str()), (0, "wg0: kill switch off\n"));
-    assert!(!is_locked(client));
+    assert!(!has_kill_switch(client));
     talk(client);
     assert!(tally.count("leaked") >= 12, "it is still shut");
-    let again = unlock(client, &["wg0"]);
+    let again = kill_switch_off(client, &["wg0"]);
     assert_eq!((again.code(), again.stdout.as_str()), (0, "wg0 has no kill switch\n"));
-    let all = unlock(client, &[]);
+    let all = kill_switch_off(client, &[]);
     assert_eq!((all.code(), all.stdout.as_str()), (0, "no kill switch is on\n"));
 }
 
@@ -215,7 +215,7 @@ fn an_orderly_end_opens_the_network() {
     let before = client.shell("nft list ruleset; ip rule; ip route show table all");
     let daemon = stage.start();
     reaches_the_world(&stage);
-    assert!(is_locked(client));
+    assert!(has_kill_switch(client));
     let stopped = daemon.stop();
     assert_eq!(stopped.status.code(), Some(0), "{:?}", stopped.lines);
     assert!(!stopped.lines.iter().any(|line| line.contains("WARN")), "{:?}", stopped.lines);
@@ -235,7 +235,7 @@ fn a_deleted_device_leaves_it_engaged() {
     assert_eq!(stopped.status.code(), Some(69));
     let said = stopped.lines.iter().any(|line| line.contains("`wontun kill-switch off wg0`"));
     assert!(said, "{:?}", stopped.lines);
-    assert!(is_locked(client));
+    assert!(has_kill_switch(client));
     tally.reset();
     talk(client);
     assert_eq!(["leaked", "dns", "tunnel"].map(|class| tally.count(class)), [0, 0, 0]);
@@ -352,8 +352,8 @@ fn names_of_peers_are_asked_for_all_the_same() {
     let tally = stage.count();
     let daemon = stage.start();
     reaches_the_world(&stage);
-    let (udp, tcp) = name_server.asked();
-    assert!(udp >= 2 && tcp >= 2, "{:?}", name_server.asked());
+    let (udp, tcp) = name_server.query_counts();
+    assert!(udp >= 2 && tcp >= 2, "{:?}", name_server.query_counts());
     assert_eq!(tally.count("leaked"), 0);
     for protocol in ["udp", "tcp"] {
         let rule = format!("meta mark 0x0000ca6c {protocol} dport 53 accept");
@@ -393,8 +393,8 @@ fn a_name_behind_the_own_default_route_is_found() {
     }
     let _daemon = start(client, &stage.plan.client, &[]);
     reaches_the_world(&stage);
-    let (udp, tcp) = name_server.asked();
-    assert!(udp >= 2 && tcp == 0, "{:?}", name_server.asked());
+    let (udp, tcp) = name_server.query_counts();
+    assert!(udp >= 2 && tcp == 0, "{:?}", name_server.query_counts());
 }
 
 /// The mark is the user's, or there are no routes that need one.
@@ -419,7 +419,7 @@ fn it_follows_the_mark_of_the_tunnel() {
         assert!(tally.count("tunnel") > 0);
         assert_eq!(tally.count("leaked"), 0);
         assert_eq!(daemon.stop().status.code(), Some(0));
-        assert!(!is_locked(client));
+        assert!(!has_kill_switch(client));
     }
 }
 
@@ -432,7 +432,7 @@ fn neither_deleting_the_table_nor_another_file_opens_it() {
     reaches_the_world(&stage);
     // where the kernel supports owners this is refused, elsewhere the table is restored
     client.shell("nft delete table inet wontun-lock-wg0 2>/dev/null || true");
-    eventually("it is engaged", || is_locked(client));
+    eventually("it is engaged", || has_kill_switch(client));
     reaches_the_world(&stage);
     assert!(!client.ping_once(NEIGHBOUR_V4, 56));
 
@@ -454,7 +454,7 @@ fn a_second_run_does_no_harm() {
     reaches_the_world(&stage);
     let second = launch(stage.client(), &stage.plan.client, &["--kill-switch"]).wait_exit();
     assert_eq!(second.status.code(), Some(69), "{:?}", second.lines);
-    assert!(is_locked(stage.client()));
+    assert!(has_kill_switch(stage.client()));
     reaches_the_world(&stage);
 }
 
@@ -465,7 +465,7 @@ fn one_that_is_left_is_told_to_who_starts_without() {
     kill(stage.start());
     let daemon = start(stage.client(), &stage.plan.client, &[]);
     daemon.wait_for("`wontun kill-switch off wg0`");
-    assert!(is_locked(stage.client()));
+    assert!(has_kill_switch(stage.client()));
 }
 
 /// If a kill switch is requested and fails, there is no tunnel.
@@ -488,7 +488,7 @@ fn without_nftables_there_is_no_tunnel() {
 fn it_takes_a_file_with_a_default_route() {
     let mut stage = Stage::new();
     let client = stage.client();
-    let plain = finish(client.command(BINARY).args(["plain", "--kill-switch"]), PATIENCE);
+    let plain = finish(client.command(BINARY).args(["plain", "--kill-switch"]), TIMEOUT);
     assert_eq!(plain.code(), 78);
     assert!(plain.stderr.contains("--kill-switch has no effect without --config"), "{}", plain.stderr);
     stage.plan.client.peers[0].allowed = vec!["10.9.0.0/24".to_owned(), "0.0.0.0/1".to_owned()];
@@ -500,7 +500,7 @@ fn it_takes_a_file_with_a_default_route() {
         split.lines
     );
     // an error in the file like any other: it opens nothing
-    assert!(is_locked(stage.client()));
+    assert!(has_kill_switch(stage.client()));
 }
 
 /// The client as the router of another host: that host's connections go through the tunnel and come

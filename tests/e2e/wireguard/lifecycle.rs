@@ -12,7 +12,7 @@ use super::settings::{Keys, Settings};
 use super::site::Site;
 use crate::lab::Lab;
 use crate::mounts::BINARY;
-use crate::waiting::{PATIENCE, eventually, finish};
+use crate::waiting::{TIMEOUT, eventually, finish};
 
 /// Makes a site on a host of its own, without a network.
 fn site() -> Arc<Site> {
@@ -89,7 +89,7 @@ fn a_stale_socket_is_replaced() {
 fn a_live_tunnel_is_not_replaced() {
     let site = site();
     let mut node = Node::bare("wg0", &site, Wontun);
-    let second = finish(site.command(BINARY).args(["-f", "wg0"]), PATIENCE);
+    let second = finish(site.command(BINARY).args(["-f", "wg0"]), TIMEOUT);
     assert_eq!(second.code(), 69, "{second:?}");
     assert_eq!(second.stderr.lines().count(), 1, "{second:?}");
     assert!(node.daemon.is_running());
@@ -115,7 +115,7 @@ fn a_live_socket_of_another_network_is_not_replaced() {
             "-f",
             "wg0",
         ]),
-        PATIENCE,
+        TIMEOUT,
     );
     assert_eq!(second.code(), 69, "{second:?}");
     let pid = node.daemon.pid().to_string();
@@ -131,7 +131,7 @@ fn it_goes_to_the_background() {
     let plan = Plan::new(&lab, Outer::V4);
     let server = Node::start(&plan.server_site, Implementation::WireguardGo, &plan.server);
     let site = &plan.client_site;
-    let started = finish(site.command(Wontun.resolve().binary().to_str().unwrap()).arg("wg0"), PATIENCE);
+    let started = finish(site.command(Wontun.resolve().binary().to_str().unwrap()).arg("wg0"), TIMEOUT);
     assert_eq!(started.code(), 0, "{started:?}");
     assert!(site.has_device("wg0") && site.socket("wg0").exists());
     let mode = if Wontun.resolve() == Wontun { 0o600 } else { 0o700 };

@@ -13,7 +13,7 @@ use super::name_server::NameServer;
 use super::pair::PORT;
 use super::site::Site;
 use crate::daemon::Daemon;
-use crate::waiting::{PATIENCE, holds_within};
+use crate::waiting::{TIMEOUT, holds_within};
 
 /// Address of the client's own name server.
 pub(super) const STUB: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
@@ -77,7 +77,7 @@ pub(super) fn stub_that_asks(client: &Site, asks: &Arc<AtomicBool>) -> Arc<Atomi
 }
 
 /// Writes the servers behind the client's name server to the file at `path`.
-pub(super) fn say_behind(client: &Site, path: &str, text: &str) {
+pub(super) fn write_upstream_file(client: &Site, path: &str, text: &str) {
     let folder = path.rsplit_once('/').unwrap().0;
     client.shell(&format!("rm -rf /run/NetworkManager /run/dnsmasq /run/systemd; mkdir -p {folder}"));
     client.shell(&format!("printf '{text}' > {path}"));
@@ -136,7 +136,7 @@ fn a_hidden_resolv_conf_is_read() {
         if let Some(allowed) = allowed {
             stage.plan.client.peers[0].allowed = allowed;
         }
-        let before = name_server.asked().0;
+        let before = name_server.query_counts().0;
         let daemon = start(stage.client(), &stage.plan.client, options);
         daemon.wait_for("chmod 644 /etc/resolv.conf");
         if is_split {
@@ -145,7 +145,7 @@ fn a_hidden_resolv_conf_is_read() {
         } else {
             up_within(&stage, &daemon, Duration::from_secs(5));
         }
-        assert!(name_server.asked().0 > before);
+        assert!(name_server.query_counts().0 > before);
         assert_eq!(daemon.stop().status.code(), Some(0));
     }
 }
@@ -166,14 +166,14 @@ fn those_behind_the_stub_are_asked() {
         ("/run/nowhere/resolv.conf", "{203.0.113.1}"),
         ("/run/nowhere/resolv.conf", "{host(127.0.0.53) host(203.0.113.1)}"),
     ] {
-        say_behind(client, place, &behind);
+        write_upstream_file(client, place, &behind);
         let docker = docker.replace('{', "# ExtServers: [").replace('}', "]");
         resolv_conf(client, &format!("nameserver {STUB}\noptions ndots:0\n{docker}\n"));
-        let before = name_server.asked();
+        let before = name_server.query_counts();
         let daemon = start(client, &stage.plan.client, &["--kill-switch"]);
         let took = up_within(&stage, &daemon, Duration::from_secs(5));
         println!("{place} {docker}: up after {took:?}");
-        assert!(name_server.asked().0 > before.0, "{place}");
+        assert!(name_server.query_counts().0 > before.0, "{place}");
         assert_eq!(daemon.stop().status.code(), Some(0));
     }
 }
@@ -184,10 +184,14 @@ fn a_stub_on_another_address_of_the_host_is_one() {
     let (stage, name_server) = stage();
     let client = stage.client();
     resolv_conf(client, &format!("nameserver {}\n", client.v4));
-    say_behind(client, "/run/NetworkManager/no-stub-resolv.conf", &format!("nameserver {WORLD_V4}\\n"));
+    write_upstream_file(
+        client,
+        "/run/NetworkManager/no-stub-resolv.conf",
+        &format!("nameserver {WORLD_V4}\\n"),
+    );
     let daemon = start(client, &stage.plan.client, &["--kill-switch"]);
     up_within(&stage, &daemon, Duration::from_secs(5));
-    assert!(name_server.asked().0 > 0);
+    assert!(name_server.query_counts().0 > 0);
 }
 
 /// Each silent server costs a second.
@@ -197,7 +201,7 @@ fn silent_servers_cost_a_second_each() {
     let client = stage.client();
     stub(client, false);
     let behind = format!("nameserver {SILENT}\\nnameserver {WORLD_V4}\\n");
-    say_behind(client, "/run/NetworkManager/no-stub-resolv.conf", &behind);
+    write_upstream_file(client, "/run/NetworkManager/no-stub-resolv.conf", &behind);
     let daemon = start(client, &stage.plan.client, &["--kill-switch"]);
     let took = up_within(&stage, &daemon, Duration::from_secs(5));
     println!("up after {took:?}");
@@ -211,12 +215,12 @@ fn the_resolver_of_the_command_line_is_asked_first() {
     let client = stage.client();
     let asked = stub(client, false);
     for options in [&["--kill-switch"][..], &[]] {
-        let before = (name_server.asked().0, asked.load(Ordering::Relaxed));
+        let before = (name_server.query_counts().0, asked.load(Ordering::Relaxed));
         let resolver = ["--resolver", "203.0.113.99,203.0.113.1"];
         let daemon = start(client, &stage.plan.client, &[&resolver, options].concat());
         let took = up_within(&stage, &daemon, Duration::from_secs(5));
         println!("{options:?}: up after {took:?}");
-        assert!(name_server.asked().0 > before.0);
+        assert!(name_server.query_counts().0 > before.0);
         assert_eq!(asked.load(Ordering::Relaxed), before.1, "the other was asked, too");
         reaches_the_world(&stage);
         if !options.is_empty() {
@@ -233,7 +237,11 @@ fn a_server_that_moved_is_found() {
     let (stage, name_server) = stage();
     let client = stage.client();
     stub(client, true);
-    say_behind(client, "/run/NetworkManager/no-stub-resolv.conf", &format!("nameserver {WORLD_V4}\\n"));
+    write_upstream_file(
+        client,
+        "/run/NetworkManager/no-stub-resolv.conf",
+        &format!("nameserver {WORLD_V4}\\n"),
+    );
     let daemon = start(client, &stage.plan.client, &["--kill-switch"]);
     up_within(&stage, &daemon, Duration::from_secs(5));
     let server = &stage.plan.server_site;
@@ -246,9 +254,9 @@ fn a_server_that_moved_is_found() {
          add rule ip gone output ip saddr {} drop'",
         server.v4, server.v4
     ));
-    name_server.say(moved);
+    name_server.set_address(moved);
     // 15 seconds until the session is considered dead, 90 of handshakes
-    let limit = Duration::from_secs(90 + 15 + 6) + PATIENCE;
+    let limit = Duration::from_secs(90 + 15 + 6) + TIMEOUT;
     let endpoint = SocketAddr::from((moved, PORT)).to_string();
     let follows = || {
         client.ping_once(WORLD_V4, 56);

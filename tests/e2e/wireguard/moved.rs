@@ -7,7 +7,7 @@ use super::implementation::Implementation;
 use super::node::Node;
 use super::pair::{CLIENT_V4, Outer, PORT, Pair, Plan, SERVER_V4};
 use crate::lab::Lab;
-use crate::waiting::{PATIENCE, eventually, finish, succeed};
+use crate::waiting::{TIMEOUT, eventually, finish, succeed};
 
 /// An empty network namespace, removed at the end.
 struct Cell(String);
@@ -27,13 +27,13 @@ impl Cell {
         let mut ping = Command::new("ip");
         ping.args(["netns", "exec", &self.0, "ping", "-n", "-c", "1", "-W", "2", "-M", "do"]);
         ping.args(["-s", &payload.to_string(), address]);
-        finish(&mut ping, PATIENCE).status.success()
+        finish(&mut ping, TIMEOUT).status.success()
     }
 }
 
 impl Drop for Cell {
     fn drop(&mut self) {
-        finish(Command::new("ip").args(["netns", "delete", &self.0]), PATIENCE);
+        finish(Command::new("ip").args(["netns", "delete", &self.0]), TIMEOUT);
     }
 }
 

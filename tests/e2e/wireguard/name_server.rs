@@ -30,7 +30,7 @@ impl NameServer {
         let (udp, tcp) = (host.udp(address), host.listen(address));
         udp.set_read_timeout(None).unwrap();
         let server = Self::default();
-        server.say(of_name);
+        server.set_address(of_name);
         let [of_name, of_name_again] = [(); 2].map(|()| Arc::clone(&server.address));
         let (asked_udp, asked_tcp) = (Arc::clone(&server.udp), Arc::clone(&server.tcp));
         thread::spawn(move || {
@@ -61,12 +61,12 @@ impl NameServer {
     }
 
     /// Sets the address that every name resolves to.
-    pub(crate) fn say(&self, of_name: Ipv4Addr) {
+    pub(crate) fn set_address(&self, of_name: Ipv4Addr) {
         self.address.store(of_name.to_bits(), Ordering::Relaxed);
     }
 
     /// Returns the number of queries over UDP and over TCP so far.
-    pub(crate) fn asked(&self) -> (usize, usize) {
+    pub(crate) fn query_counts(&self) -> (usize, usize) {
         (self.udp.load(Ordering::Relaxed), self.tcp.load(Ordering::Relaxed))
     }
 }

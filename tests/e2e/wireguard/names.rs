@@ -9,12 +9,12 @@ use super::pair::{Outer, PORT, Plan, SERVER_V4};
 use super::site::Site;
 use crate::lab::Lab;
 use crate::mounts::Folder;
-use crate::waiting::{PATIENCE, holds_within};
+use crate::waiting::{TIMEOUT, holds_within};
 
 /// Gives `site` its own /etc/hosts, which [`say`] rewrites, and a name server that refuses at once.
 pub(super) fn own_hosts(site: &Site) -> Folder {
     let folder = Folder::new();
-    say(&folder, "");
+    write_hosts(&folder, "");
     folder.write("resolv.conf", "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n");
     let path = folder.path().display();
     site.shell(&format!(
@@ -23,7 +23,7 @@ pub(super) fn own_hosts(site: &Site) -> Folder {
     folder
 }
 
-pub(super) fn say(folder: &Folder, line: &str) {
+pub(super) fn write_hosts(folder: &Folder, line: &str) {
     folder.write("hosts", &format!("127.0.0.1 localhost\n{line}\n"));
 }
 
@@ -32,7 +32,7 @@ fn by_name(resolvable: bool) -> (Node, Node, Plan, Folder) {
     let mut plan = Plan::new(&Arc::new(Lab::new(2)), Outer::V4);
     let folder = own_hosts(&plan.client_site);
     if resolvable {
-        say(&folder, "192.0.2.1 server.example");
+        write_hosts(&folder, "192.0.2.1 server.example");
     }
     plan.client.peers[0].endpoint = Some(format!("server.example:{PORT}"));
     let server = Node::start(&plan.server_site, Implementation::WireguardGo, &plan.server);
@@ -46,7 +46,7 @@ fn a_name_that_resolves_later_is_no_error() {
     assert!(!client.site.ping_once([10, 9, 0, 1], 56));
     assert!(client.daemon.is_running());
     assert_eq!(client.only_peer().endpoint, "(none)");
-    say(&folder, "192.0.2.1 server.example");
+    write_hosts(&folder, "192.0.2.1 server.example");
     let limit = Duration::from_secs(60);
     assert!(
         holds_within(limit, || client.only_peer().endpoint == format!("192.0.2.1:{PORT}")),
@@ -70,7 +70,7 @@ fn a_name_is_looked_up_again_when_nobody_answers() {
     client.site.ip(&["neighbour", "replace", "192.0.2.1", "lladdr", "02:00:00:00:00:99", "dev", "eth0"]);
     // This server does not know the client's endpoint.
     let _server = Node::start(site, Implementation::WireguardGo, &plan.server);
-    say(&folder, "192.0.2.77 server.example");
+    write_hosts(&folder, "192.0.2.77 server.example");
     let inner = client.site.udp(([10, 9, 0, 2], 0));
     let endpoint = format!("192.0.2.77:{PORT}");
     let looked_up = || {
@@ -79,7 +79,7 @@ fn a_name_is_looked_up_again_when_nobody_answers() {
         client.only_peer().endpoint == endpoint
     };
     // The session fails silently first, for 15 seconds.
-    let limit = Duration::from_secs(90 + 15 + 6) + PATIENCE;
+    let limit = Duration::from_secs(90 + 15 + 6) + TIMEOUT;
     assert!(holds_within(limit, looked_up), "the name was not looked up again: {:?}", client.daemon.lines());
     client.ping(SERVER_V4);
 }

@@ -15,7 +15,7 @@ use wontun_proto::wireguard::{Endpoint, Incoming, Interface, Outgoing, PeerId, P
 
 use super::settings::Keys;
 use crate::packets;
-use crate::waiting::{PATIENCE, uninterrupted};
+use crate::waiting::{TIMEOUT, uninterrupted};
 
 pub(crate) const INITIATION: u8 = 1;
 pub(crate) const RESPONSE: u8 = 2;
@@ -110,7 +110,7 @@ impl Probe {
 
     /// Waits for the response, and confirms it.
     pub(crate) fn finish_handshake(&mut self) {
-        let response = self.receive(PATIENCE).expect("no response");
+        let response = self.receive(TIMEOUT).expect("no response");
         assert_eq!((response[0], response.len()), (RESPONSE, RESPONSE_LEN));
         let (_, confirmation) = self.take(response);
         assert_eq!(confirmation.len(), 1);
@@ -132,7 +132,7 @@ impl Probe {
     /// Waits for the answer to that request.
     pub(crate) fn expect_echo(&mut self, number: u16) {
         let expected = echo(0, Ipv4Addr::new(10, 9, 0, 1), self.inner, number);
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while let Some(datagram) = self.receive(deadline.saturating_duration_since(Instant::now())) {
             // A server that has received nothing for a while initiates a handshake.
             let (packet, replies) = self.take(datagram);

@@ -19,13 +19,13 @@ const TICK: Duration = Duration::from_millis(50);
 
 #[derive(Debug)]
 pub(super) struct Relay {
-    ways: Vec<Arc<Way>>,
+    paths: Vec<Arc<Path>>,
     ended: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
-struct Way {
+struct Path {
     address: SocketAddr,
     state: Mutex<State>,
 }
@@ -38,7 +38,7 @@ struct State {
     seen: Vec<(Instant, Vec<u8>)>,
 }
 
-impl Way {
+impl Path {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }
@@ -47,42 +47,42 @@ impl Way {
 impl Relay {
     /// Accepts datagrams at the addresses of `host`, IPv6 and IPv4, for the server at `server`.
     pub(super) fn new(host: &Host, server: SocketAddr, [v6, v4]: [Delays; 2]) -> Self {
-        let mut relay = Self { ways: Vec::new(), ended: Arc::default(), threads: Vec::new() };
+        let mut relay = Self { paths: Vec::new(), ended: Arc::default(), threads: Vec::new() };
         for (address, delays) in
             [(SocketAddr::from((host.v6, PORT)), v6), (SocketAddr::from((host.v4, PORT)), v4)]
         {
             let state = Mutex::new(State { delays, client: None, seen: Vec::new() });
-            let way = Arc::new(Way { address, state });
+            let path = Arc::new(Path { address, state });
             let outer = Arc::new(host.udp(address));
             let inner = Arc::new(host.udp((host.v4, 0)));
             inner.connect(server).unwrap();
             for direction in [0, 1] {
                 let (from, to) = if direction == 0 { (&outer, &inner) } else { (&inner, &outer) };
                 let (queue, due) = mpsc::channel();
-                let (way, ended) = (Arc::clone(&way), Arc::clone(&relay.ended));
+                let (path, ended) = (Arc::clone(&path), Arc::clone(&relay.ended));
                 let (from, to) = (Arc::clone(from), Arc::clone(to));
-                let sender = Arc::clone(&way);
-                relay.threads.push(thread::spawn(move || take(&from, &way, direction, &queue, &ended)));
+                let sender = Arc::clone(&path);
+                relay.threads.push(thread::spawn(move || take(&from, &path, direction, &queue, &ended)));
                 relay.threads.push(thread::spawn(move || send(&to, &sender, direction, &due)));
             }
-            relay.ways.push(way);
+            relay.paths.push(path);
         }
         relay
     }
 
     /// Returns the addresses, IPv6 and IPv4.
     pub(super) fn addresses(&self) -> [SocketAddr; 2] {
-        [0, 1].map(|way| self.ways[way].address)
+        [0, 1].map(|path| self.paths[path].address)
     }
 
     /// Sets the delays of datagrams over IPv6 (0) or IPv4 (1).
-    pub(super) fn set(&self, way: usize, delays: Delays) {
-        self.ways[way].state().delays = delays;
+    pub(super) fn set(&self, path: usize, delays: Delays) {
+        self.paths[path].state().delays = delays;
     }
 
     /// Returns the initiations that came over that path, with their times of arrival.
-    pub(super) fn initiations(&self, way: usize) -> Vec<(Instant, Vec<u8>)> {
-        let mut seen = self.ways[way].state().seen.clone();
+    pub(super) fn initiations(&self, path: usize) -> Vec<(Instant, Vec<u8>)> {
+        let mut seen = self.paths[path].state().seen.clone();
         seen.retain(|(_, datagram)| datagram.first() == Some(&1));
         seen
     }
@@ -100,7 +100,7 @@ impl Drop for Relay {
 /// Reads datagrams until the relay ends, and queues each with the time at which it is due.
 fn take(
     from: &UdpSocket,
-    way: &Way,
+    path: &Path,
     direction: usize,
     queue: &mpsc::Sender<(Instant, Vec<u8>)>,
     ended: &AtomicBool,
@@ -121,7 +121,7 @@ fn take(
             Err(error) => panic!("the relay cannot read: {error}"),
         };
         let (now, datagram) = (Instant::now(), buffer[..len].to_vec());
-        let mut state = way.state();
+        let mut state = path.state();
         if direction == 0 {
             state.client = Some(source);
             state.seen.push((now, datagram.clone()));
@@ -133,10 +133,10 @@ fn take(
 }
 
 /// Sends each datagram when it is due; ends when the queue is closed.
-fn send(to: &UdpSocket, way: &Way, direction: usize, queue: &mpsc::Receiver<(Instant, Vec<u8>)>) {
+fn send(to: &UdpSocket, path: &Path, direction: usize, queue: &mpsc::Receiver<(Instant, Vec<u8>)>) {
     for (due, datagram) in queue {
         thread::sleep(due.saturating_duration_since(Instant::now()));
-        let client = way.state().client;
+        let client = path.state().client;
         // a send error is a loss
         match (direction, client) {
             (0, _) => drop(to.send(&datagram)),

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::time::{Duration, Instant};
 
-use super::kill_switch::{NEIGHBOUR_V4, Stage, WORLD_V4, is_locked, kill, launch, start};
+use super::kill_switch::{NEIGHBOUR_V4, Stage, WORLD_V4, has_kill_switch, kill, launch, start};
 use super::local_stub::{SILENT, resolv_conf, stage, stub, up_within};
 use crate::waiting::{eventually, holds_within};
 
@@ -53,7 +53,7 @@ fn a_restart_behind_an_engaged_kill_switch_comes_up() {
     once(&stage, &["--kill-switch"]);
     let mode = |path: &std::path::Path| fs::metadata(path).unwrap().mode() & 0o777;
     assert_eq!((mode(&client.state()), mode(&client.state().join("wg0.endpoints"))), (0o700, 0o600));
-    assert!(is_locked(client));
+    assert!(has_kill_switch(client));
     tally.reset();
     let begun = Instant::now();
     let daemon = start(client, &stage.plan.client, &["--kill-switch"]);

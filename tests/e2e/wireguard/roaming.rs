@@ -8,7 +8,7 @@ use super::implementation::Implementation;
 use super::pair::{CLIENT_V4, Outer, Pair, SERVER_V4, SERVER_V6};
 use crate::lab::heavy;
 use crate::streams::Connection;
-use crate::waiting::{PATIENCE, SetAtEnd, eventually, holds_within};
+use crate::waiting::{SetAtEnd, TIMEOUT, eventually, holds_within};
 
 /// A TCP stream runs all the time, while address and port of the client change.
 fn a_stream_survives_roaming(server: Implementation, client: Implementation, outer: Outer) {
@@ -31,7 +31,7 @@ fn a_stream_survives_roaming(server: Implementation, client: Implementation, out
         let goes_on = |what: &str| {
             let before = moved.load(Ordering::Relaxed);
             assert!(
-                holds_within(PATIENCE, || moved.load(Ordering::Relaxed) > before + (1 << 20)),
+                holds_within(TIMEOUT, || moved.load(Ordering::Relaxed) > before + (1 << 20)),
                 "the stream stopped after {what}"
             );
         };
@@ -49,12 +49,12 @@ fn a_stream_survives_roaming(server: Implementation, client: Implementation, out
             goes_on("a new address");
             let shown = if outer == Outer::V6 { format!("[{shown}]:") } else { format!("{shown}:") };
             let endpoint = || pair.server.only_peer().endpoint;
-            assert!(holds_within(PATIENCE, || endpoint().starts_with(&shown)), "{shown} {}", endpoint());
+            assert!(holds_within(TIMEOUT, || endpoint().starts_with(&shown)), "{shown} {}", endpoint());
         }
         pair.client.set(&["listen-port", "40001"]);
         goes_on("a new port");
         let endpoint = || pair.server.only_peer().endpoint;
-        assert!(holds_within(PATIENCE, || endpoint().ends_with(":40001")), "{}", endpoint());
+        assert!(holds_within(TIMEOUT, || endpoint().ends_with(":40001")), "{}", endpoint());
         stop.store(true, Ordering::Relaxed);
         stream.join().unwrap();
     });

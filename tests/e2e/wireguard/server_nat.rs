@@ -21,7 +21,7 @@ use super::tally::Tally;
 use crate::daemon::Daemon;
 use crate::lab::Lab;
 use crate::mounts::BINARY;
-use crate::waiting::{PATIENCE, eventually, uninterrupted};
+use crate::waiting::{TIMEOUT, eventually, uninterrupted};
 
 const WEB_V4: &str = "192.0.2.1";
 const WEB_V6: &str = "2001:db8::1";
@@ -91,14 +91,14 @@ fn exchange(lab: &Lab, client: &Site, web: &str) {
     let listener = lab.host(0).listen((web, 80));
     let server = thread::spawn(move || {
         let (mut stream, from) = listener.accept().unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         let mut got = vec![0; SIZE];
         stream.read_exact(&mut got).unwrap();
         stream.write_all(&got).unwrap();
         from.ip()
     });
     let mut stream = client.connect((web, 80));
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     let sent: Vec<u8> = (0..SIZE).map(|place| (place % 251) as u8).collect();
     let mut writer = stream.try_clone().unwrap();
     let bytes = sent.clone();

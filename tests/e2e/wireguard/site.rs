@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use crate::daemon::Launch;
 use crate::lab::{Host, Lab};
 use crate::mounts::Folder;
-use crate::waiting::{Finished, PATIENCE, finish, succeed};
+use crate::waiting::{Finished, TIMEOUT, finish, succeed};
 
 /// Additional tools for these tests, each with its Debian package.
 const TOOLS: &[(&str, &str)] = &[
@@ -92,7 +92,7 @@ impl Site {
 
     /// Runs `wg args…`.
     pub(crate) fn try_wg(&self, args: &[&str]) -> Finished {
-        finish(self.command("wg").args(args), PATIENCE)
+        finish(self.command("wg").args(args), TIMEOUT)
     }
 
     /// Runs a shell script here, which must succeed.

@@ -23,14 +23,14 @@ const CONNECTED: u8 = 8;
 const FLOOD: u32 = 30_000;
 
 /// A server with [`CONNECTED`] peers and one more, all of them driven by hand.
-struct Bed {
+struct Testbed {
     lab: Arc<Lab>,
     node: Node,
     server_public: String,
     peers: Vec<Probe>,
 }
 
-impl Bed {
+impl Testbed {
     fn new(workers: &str) -> Self {
         let lab = Arc::new(Lab::new(2));
         let mut plan = Plan::new(&lab, Outer::V4);
@@ -81,13 +81,13 @@ impl Bed {
         });
     }
 
-    fn sockets(&self, family: &str, port: u16) -> Vec<Waiting> {
-        Waiting::in_sockets(self.lab.server(), family, port)
+    fn sockets(&self, family: &str, port: u16) -> Vec<SocketQueue> {
+        SocketQueue::in_sockets(self.lab.server(), family, port)
     }
 
     /// Returns the only socket with queued data after `message` was sent to `to` from many sources,
     /// which a hash would spread.
-    fn where_it_waits(&self, to: SocketAddr, message: &[u8]) -> u64 {
+    fn receiving_socket(&self, to: SocketAddr, message: &[u8]) -> u64 {
         let family = if to.is_ipv4() { "udp" } else { "udp6" };
         let full = || {
             let sockets = self.sockets(family, to.port()).into_iter();
@@ -110,9 +110,9 @@ impl Bed {
 
     /// Checks that all messages wait in the expected sockets.
     fn check(&self, to: SocketAddr, workers: u32) {
-        let place = self.where_it_waits(to, &[INITIATION; 148]);
+        let place = self.receiving_socket(to, &[INITIATION; 148]);
         for other in [&[RESPONSE; 92][..], &[3; 64], &[0; 32], &[0xff; 1400], &[DATA; 7], &[DATA], &[]] {
-            assert_eq!(self.where_it_waits(to, other), place, "{other:?}");
+            assert_eq!(self.receiving_socket(to, other), place, "{other:?}");
         }
         let mut seen = vec![place];
         for worker in 0..workers {
@@ -121,7 +121,7 @@ impl Bed {
             let mut own = None;
             for round in [0_u32, 1, 0x0098_9680] {
                 message[4..8].copy_from_slice(&(round * workers + worker).to_be_bytes());
-                let place = self.where_it_waits(to, &message);
+                let place = self.receiving_socket(to, &message);
                 assert_eq!(*own.get_or_insert(place), place, "one worker's data goes to two");
             }
             assert!(!seen.contains(&own.unwrap()), "two workers, or none, have the same socket");
@@ -132,13 +132,13 @@ impl Bed {
 
 /// The bytes queued in each of the server's sockets.
 #[derive(Debug)]
-struct Waiting {
+struct SocketQueue {
     inode: u64,
     bytes: u64,
     is_connected: bool,
 }
 
-impl Waiting {
+impl SocketQueue {
     fn in_sockets(host: &Host, family: &str, port: u16) -> Vec<Self> {
         let file = format!("/proc/thread-self/net/{family}");
         let table = host.inside(|| std::fs::read_to_string(file)).unwrap();
@@ -156,7 +156,7 @@ impl Waiting {
 #[test]
 fn handshakes_and_data_wait_apart() {
     for workers in [1, 2, 3] {
-        let bed = Bed::new(&workers.to_string());
+        let bed = Testbed::new(&workers.to_string());
         let addresses: [IpAddr; 2] = [bed.lab.server().v4.into(), bed.lab.server().v6.into()];
         for address in addresses {
             bed.check((address, PORT).into(), workers);
@@ -183,7 +183,7 @@ fn handshakes_and_data_wait_apart() {
 #[test]
 fn a_flood_of_handshakes_takes_no_room_of_data() {
     let _guard = heavy();
-    let mut bed = Bed::new("1");
+    let mut bed = Testbed::new("1");
     bed.lab.server().ip(&["route", "add", "198.18.0.0/15", "via", "192.0.2.2"]);
     let server = SocketAddrV4::new(bed.lab.server().v4, PORT);
     let strangers: Vec<_> = (0..64)

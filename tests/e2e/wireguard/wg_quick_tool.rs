@@ -8,7 +8,7 @@ use super::node::Node;
 use super::pair::{CLIENT_V4, Outer, Plan};
 use super::site::Site;
 use crate::lab::Lab;
-use crate::waiting::{Finished, PATIENCE, eventually, finish};
+use crate::waiting::{Finished, TIMEOUT, eventually, finish};
 
 /// Runs `wg-quick args…` as on a machine whose kernel has no WireGuard: wg-quick uses the `ip`
 /// beside it, and looks for the module in /sys/module.
@@ -22,7 +22,7 @@ pub(crate) fn wg_quick(site: &Site, implementation: Implementation, action: &str
     command.args(["--mount", "sh", "-ec", &format!("cd {}; {script}", site.path().display()), "sh"]);
     command.arg(action).arg(file);
     command.env("WG_QUICK_USERSPACE_IMPLEMENTATION", implementation.binary());
-    finish(&mut command, PATIENCE)
+    finish(&mut command, TIMEOUT)
 }
 
 fn up_and_down(server: Implementation, client: Implementation, allowed: &[&str]) {

@@ -11,7 +11,7 @@ use crate::daemon::Stopped;
 use crate::processes::TUNNEL;
 use crate::streams::Connection;
 use crate::tunnel::{DEVICE, Mode, Plan, SERVER_V4};
-use crate::waiting::{PATIENCE, SetAtEnd, eventually, holds_within};
+use crate::waiting::{SetAtEnd, TIMEOUT, eventually, holds_within};
 
 /// Longest time until all threads have ended. It takes milliseconds, more on a busy machine.
 const END: Duration = Duration::from_secs(1);
@@ -31,7 +31,7 @@ fn there_are_as_many_threads_as_workers() {
                     names
                 };
                 let (tunnel, supervisor) = (daemon.tunnel_pid(), daemon.pid());
-                let is_so = holds_within(PATIENCE, || names(tunnel) == expected);
+                let is_so = holds_within(TIMEOUT, || names(tunnel) == expected);
                 assert!(is_so, "{mode:?}: {:?}", names(tunnel));
                 // the supervisor's threads are not multiplied
                 assert_eq!(names(supervisor), ["wontun", "wontun-log"], "{mode:?}");

@@ -23,7 +23,7 @@ fn carry(star: &Star) -> Vec<Duration> {
 }
 
 /// Prints the total cost for people to read: no machine is quiet enough for a test to judge it.
-fn tell(what: &str, ran: &[Duration]) {
+fn print_times(what: &str, ran: &[Duration]) {
     let gigabytes = 4.0 * BYTES as f64 / 1e9;
     let all: Duration = ran.iter().sum();
     eprintln!("{what}: {ran:?}, {:.2} s of the server's CPU a GB", all.as_secs_f64() / gigabytes);
@@ -33,11 +33,11 @@ fn tell(what: &str, ran: &[Duration]) {
 fn two_clients_are_two_workers_work() {
     let _one_at_a_time = heavy();
     let spread = carry(&Star::spread(&["--offload", "auto"]));
-    tell("a worker for each client", &spread);
+    print_times("a worker for each client", &spread);
     let all: Duration = spread.iter().sum();
     assert_eq!(spread.len(), 2);
     assert!(spread.iter().all(|ran| *ran > all / 4), "one worker did the other's work: {spread:?}");
     let alone = carry(&Star::new("1", &["--offload", "auto"]));
-    tell("one worker for both", &alone);
+    print_times("one worker for both", &alone);
     assert_eq!(alone.len(), 1);
 }
