@@ -32,7 +32,7 @@
 //! - [`exit`]: exit codes; failures that end the program
 //! - [`resolver`]: the resolver process, stub resolver
 //! - [`privileges`]: capabilities, `--user`
-//! - [`sandbox`]: seccomp and Landlock
+//! - `sandbox`: seccomp and Landlock
 //! - [`logging`]: log queue, writer thread, journald and stderr
 //!
 //! The other crates of the workspace:
@@ -80,10 +80,11 @@ pub mod net;
 pub mod netlink;
 pub mod privileges;
 pub mod process;
-pub mod processes;
+#[cfg(test)]
+mod processes;
 pub mod resolver;
 pub mod run;
-pub mod sandbox;
+mod sandbox;
 pub mod server;
-pub mod supervisor;
+mod supervisor;
 pub mod uapi;

@@ -3,7 +3,7 @@
 
 /// A process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ProcessInfo {
+pub(crate) struct ProcessInfo {
     /// Its name in `ps`, at most 15 bytes.
     pub name: &'static str,
     /// Capabilities that it keeps.
@@ -22,7 +22,7 @@ const OWN_USER: &str = "the one that it was started as, or `--user`";
 const HELPER_USER: &str = "65533, where the start has CAP_SETUID and CAP_SETGID; else the supervisor's";
 
 /// All of them.
-pub const PROCESSES: [ProcessInfo; 4] = [
+pub(crate) const PROCESSES: [ProcessInfo; 4] = [
     ProcessInfo {
         name: "wontun",
         capabilities: "CAP_NET_ADMIN",

@@ -25,7 +25,7 @@ impl From<Address> for SocketAddr {
 }
 
 /// Serialization of an optional address, for `#[serde(with)]`.
-pub mod optional {
+pub(crate) mod optional {
     use std::net::SocketAddr;
 
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -36,7 +36,10 @@ pub mod optional {
     ///
     /// # Errors
     /// An error of the serializer.
-    pub fn serialize<S: Serializer>(address: &Option<SocketAddr>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(
+        address: &Option<SocketAddr>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         address.map(Address::from).serialize(serializer)
     }
 
@@ -44,7 +47,9 @@ pub mod optional {
     ///
     /// # Errors
     /// An error of the deserializer.
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<SocketAddr>, D::Error> {
         Ok(Option::<Address>::deserialize(deserializer)?.map(SocketAddr::from))
     }
 }

@@ -12,11 +12,11 @@ use crate::config::TunName;
 use crate::uapi::{Changes, ResponseFormat};
 use wontun_proto::wireguard::PublicKey;
 
-pub mod address;
+pub(crate) mod address;
 mod split;
 
 pub use address::Address;
-pub use split::split_changes;
+pub(crate) use split::split_changes;
 
 /// A message from the supervisor to the tunnel process.
 #[derive(Debug, Serialize, Deserialize)]

@@ -10,7 +10,7 @@ const MAX_PEERS: usize = 64;
 
 /// Splits `changes` into a series of changes that each fit a message and together have the same
 /// effect.
-pub fn split_changes(changes: Changes) -> Vec<Changes> {
+pub(crate) fn split_changes(changes: Changes) -> Vec<Changes> {
     let Changes { peers, .. } = changes;
     let mut parts = vec![Changes { peers: Vec::new(), ..changes }];
     let mut allowed_ips = 0;

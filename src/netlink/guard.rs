@@ -38,7 +38,7 @@ const REMEDY: &str =
 
 /// Guard of one tunnel device. Dropping it removes the table.
 #[derive(Debug)]
-pub struct Guard {
+pub(crate) struct Guard {
     /// The tunnel's name, which the table's name contains.
     tunnel: String,
     /// The current name of the tunnel's device.
@@ -54,7 +54,7 @@ pub struct Guard {
 
 /// A gap in the guard. Displays as one line with the reason.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum GuardWarning {
+pub(crate) enum GuardWarning {
     /// Another device has an address in the tunnel's network.
     #[error(
         "the network {network} of {device} is the network of {other}, too: what comes in by {other} with such a source \
@@ -91,7 +91,7 @@ pub enum GuardWarning {
 impl Guard {
     /// Creates a guard for the device called `name` in this thread's network namespace. The device
     /// need not exist yet. Changes nothing in the kernel.
-    pub fn new(name: &str, isolates: bool) -> Self {
+    pub(crate) fn new(name: &str, isolates: bool) -> Self {
         Self {
             tunnel: name.to_owned(),
             device: name.to_owned(),
@@ -105,7 +105,7 @@ impl Guard {
 
     /// Sets the new name of the tunnel's device, which the next [`Self::apply`] puts into the
     /// table.
-    pub fn set_device(&mut self, device: &str) {
+    pub(crate) fn set_device(&mut self, device: &str) {
         device.clone_into(&mut self.device);
     }
 
@@ -114,7 +114,7 @@ impl Guard {
     ///
     /// # Errors
     /// The kernel has no nf_tables, or the privilege is missing. [`Self::new_warnings`] reports it once.
-    pub fn apply(&mut self, addresses: &[Cidr]) -> Result<Vec<GuardWarning>, LinkError> {
+    pub(crate) fn apply(&mut self, addresses: &[Cidr]) -> Result<Vec<GuardWarning>, LinkError> {
         let mut warnings = Vec::new();
         let wanted = self.wanted(addresses, &mut warnings);
         self.install(&wanted).map_err(|failure| {
@@ -124,24 +124,24 @@ impl Guard {
     }
 
     /// Stores `warnings` and returns those that were not in the last list.
-    pub fn new_warnings(&mut self, warnings: Vec<GuardWarning>) -> Vec<GuardWarning> {
+    pub(crate) fn new_warnings(&mut self, warnings: Vec<GuardWarning>) -> Vec<GuardWarning> {
         let new = warnings.iter().filter(|warning| !self.reported.contains(warning)).cloned().collect();
         self.reported = warnings;
         new
     }
 
     /// Returns the current warnings.
-    pub fn warnings(&self) -> &[GuardWarning] {
+    pub(crate) fn warnings(&self) -> &[GuardWarning] {
         &self.reported
     }
 
     /// Returns the name of the tunnel device.
-    pub fn device(&self) -> &str {
+    pub(crate) fn device(&self) -> &str {
         &self.device
     }
 
     /// Returns true if the guard isolates peers from each other.
-    pub const fn isolates(&self) -> bool {
+    pub(crate) const fn isolates(&self) -> bool {
         self.isolates
     }
 
@@ -197,14 +197,14 @@ impl Guard {
 
     /// Restores the table if another program has deleted or changed it, and returns its name
     /// then. A failure is reported by the next [`Guard::apply`].
-    pub fn repair(&mut self) -> Option<String> {
+    pub(crate) fn repair(&mut self) -> Option<String> {
         let wanted = self.table.clone()?;
         let found = self.nft().and_then(|nft| nft.ensure(&wanted)).ok()?;
         (found == Ensured::Repaired).then(|| format!("inet {}", wanted.name))
     }
 
     /// Returns true if the table is in place unchanged, or is not wanted.
-    pub fn is_intact(&mut self) -> bool {
+    pub(crate) fn is_intact(&mut self) -> bool {
         let Some(wanted) = self.table.clone() else { return true };
         self.nft().is_ok_and(|nft| nft.is_intact(&wanted).unwrap_or(true))
     }

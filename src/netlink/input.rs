@@ -10,7 +10,7 @@ const OWN_TABLES: &str = "wontun";
 
 /// A firewall that drops packets to a UDP port. Displays as one line with a remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum InputWarning {
+pub(crate) enum InputWarning {
     /// A chain drops the packets.
     Drops {
         /// The port.
@@ -35,7 +35,7 @@ pub enum InputWarning {
 
 /// A command that opens the port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum InputRemedy {
+pub(crate) enum InputRemedy {
     /// The command of ufw.
     Ufw,
     /// The command of firewalld.
@@ -88,7 +88,7 @@ impl InputWarning {
 
 /// Returns the chains that drop packets to `port` for the tunnel called `device`, and legacy
 /// iptables where it may drop them.
-pub fn find_input_drops(device: &str, port: u16) -> Vec<InputWarning> {
+pub(crate) fn find_input_drops(device: &str, port: u16) -> Vec<InputWarning> {
     let legacy = [false, true].into_iter().filter(|v6| legacy_iptables::has_filter(*v6));
     let legacy = legacy.map(|v6| InputWarning::Legacy { port, v6 });
     let Ok(mut nft) = Nft::open() else { return legacy.collect() };

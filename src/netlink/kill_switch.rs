@@ -78,7 +78,7 @@ const NEXT_HOPS: [usize; 2] = [0, 1];
 
 /// The tunnel's own packets that a kill switch lets through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AllowedTraffic {
+pub(crate) struct AllowedTraffic {
     /// The mark of the tunnel's sockets.
     pub mark: NonZeroU32,
     /// Their UDP port.
@@ -89,7 +89,7 @@ pub struct AllowedTraffic {
 
 /// A kill switch in place, installed by any process.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FoundKillSwitch {
+pub(crate) struct FoundKillSwitch {
     /// The name that the tunnel was started with.
     pub tunnel: String,
     /// The current name of its device.
@@ -98,7 +98,7 @@ pub struct FoundKillSwitch {
 
 /// Kill switch of one tunnel device. Dropping it leaves the table in place.
 #[derive(Debug)]
-pub struct KillSwitch {
+pub(crate) struct KillSwitch {
     nft: Nft,
     /// The tunnel's name, which the table's name contains.
     tunnel: String,
@@ -115,7 +115,7 @@ pub struct KillSwitch {
 
 impl KillSwitch {
     /// The mark of the tunnel's sockets if none is configured; wg-quick's value.
-    pub const MARK: NonZeroU32 = NonZeroU32::new(51_820).unwrap();
+    pub(crate) const MARK: NonZeroU32 = NonZeroU32::new(51_820).unwrap();
 
     /// Drops all packets that leave this host from now on, except through the device called `name`,
     /// which need not exist yet, and to `allowed`. Replaces the table of an earlier run atomically.
@@ -126,7 +126,7 @@ impl KillSwitch {
     ///
     /// # Errors
     /// The kernel has no nf_tables, or the privilege is missing.
-    pub fn engage(name: &str, allowed: &[Prefix]) -> Result<Self, LinkError> {
+    pub(crate) fn engage(name: &str, allowed: &[Prefix]) -> Result<Self, LinkError> {
         let mut nft = open(|| install_action(name))?;
         let found = nft.has(Family::Inet, &table_name(name));
         let found = found.map_err(|failure| LinkError::new(install_action(name), failure, REMEDY))?;
@@ -143,7 +143,7 @@ impl KillSwitch {
     ///
     /// # Errors
     /// As for [`KillSwitch::engage`]; the packets let through before still are.
-    pub fn allow(&mut self, traffic: AllowedTraffic) -> Result<(), LinkError> {
+    pub(crate) fn allow(&mut self, traffic: AllowedTraffic) -> Result<(), LinkError> {
         self.change(Some(traffic))
     }
 
@@ -151,7 +151,7 @@ impl KillSwitch {
     ///
     /// # Errors
     /// As for [`Self::allow`].
-    pub fn block_tunnel(&mut self) -> Result<(), LinkError> {
+    pub(crate) fn block_tunnel(&mut self) -> Result<(), LinkError> {
         if self.is_foreign { Ok(()) } else { self.change(None) }
     }
 
@@ -168,7 +168,7 @@ impl KillSwitch {
     ///
     /// # Errors
     /// As for [`KillSwitch::engage`]; the packets let through before still are.
-    pub fn set_device(&mut self, device: &str) -> Result<(), LinkError> {
+    pub(crate) fn set_device(&mut self, device: &str) -> Result<(), LinkError> {
         if self.device == device {
             return Ok(());
         }
@@ -184,7 +184,7 @@ impl KillSwitch {
     ///
     /// # Errors
     /// As for [`KillSwitch::engage`].
-    pub fn repair(&mut self) -> Result<Option<String>, LinkError> {
+    pub(crate) fn repair(&mut self) -> Result<Option<String>, LinkError> {
         if self.is_off || self.is_foreign {
             return Ok(None);
         }
@@ -199,7 +199,7 @@ impl KillSwitch {
     ///
     /// # Errors
     /// As for [`KillSwitch::engage`]; the state is unchanged then.
-    pub fn set_engaged(&mut self, is_engaged: bool) -> Result<(), LinkError> {
+    pub(crate) fn set_engaged(&mut self, is_engaged: bool) -> Result<(), LinkError> {
         if is_engaged {
             self.install()?;
         } else {
@@ -210,7 +210,7 @@ impl KillSwitch {
     }
 
     /// Returns true unless the kill switch was turned off.
-    pub const fn is_engaged(&self) -> bool {
+    pub(crate) const fn is_engaged(&self) -> bool {
         !self.is_off
     }
 
@@ -218,7 +218,7 @@ impl KillSwitch {
     ///
     /// # Errors
     /// Netlink fails; the table stays in place then.
-    pub fn remove(mut self) -> Result<(), LinkError> {
+    pub(crate) fn remove(mut self) -> Result<(), LinkError> {
         delete_table(&mut self.nft, &self.tunnel).map(drop)
     }
 
@@ -226,7 +226,7 @@ impl KillSwitch {
     ///
     /// # Errors
     /// As for [`KillSwitch::engage`].
-    pub fn install(&mut self) -> Result<(), LinkError> {
+    pub(crate) fn install(&mut self) -> Result<(), LinkError> {
         let wanted = table(&self.tunnel, &self.device, &self.allowed, self.traffic);
         let outcome = self.nft.replace(&wanted);
         outcome.map_err(|failure| LinkError::new(install_action(&self.tunnel), failure, REMEDY))?;
@@ -239,7 +239,7 @@ impl KillSwitch {
     ///
     /// # Errors
     /// Netlink fails.
-    pub fn is_in_place(name: &str) -> Result<bool, LinkError> {
+    pub(crate) fn is_in_place(name: &str) -> Result<bool, LinkError> {
         let action = || format!("look for a kill switch of {name}");
         let found = open(action)?.has(Family::Inet, &table_name(name));
         found.map_err(|failure| LinkError::new(action(), failure, REMEDY))
@@ -249,7 +249,7 @@ impl KillSwitch {
     ///
     /// # Errors
     /// Netlink fails.
-    pub fn list() -> Result<Vec<FoundKillSwitch>, LinkError> {
+    pub(crate) fn list() -> Result<Vec<FoundKillSwitch>, LinkError> {
         let failed = |failure| LinkError::new("look for kill switches".to_owned(), failure, REMEDY);
         let mut nft = open(|| "look for kill switches".to_owned())?;
         let mut all = Vec::new();
@@ -269,7 +269,7 @@ impl KillSwitch {
     ///
     /// # Errors
     /// The privilege is missing, or netlink fails.
-    pub fn remove_by_name(name: &str) -> Result<bool, LinkError> {
+    pub(crate) fn remove_by_name(name: &str) -> Result<bool, LinkError> {
         delete_table(&mut open(|| format!("remove the kill switch of {name}"))?, name)
     }
 }

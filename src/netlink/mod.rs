@@ -44,22 +44,23 @@ mod routes;
 mod socket;
 mod tun;
 
-pub use device::{Configured, Link};
+pub(crate) use device::Configured;
+pub use device::Link;
 pub use error::LinkError;
-pub use guard::{Guard, GuardWarning};
-pub use input::{InputWarning, find_input_drops};
-pub use kill_switch::{AllowedTraffic, FoundKillSwitch, KillSwitch};
-pub use message::LinkState;
-pub use monitor::{LinkEvent, LinkMonitor};
-pub use nat::{Nat, NatApplied, NatWarning};
-pub use nft::{NftMonitor, RulesetChange};
-pub use overlap::{Overlap, find_overlaps};
+pub(crate) use guard::{Guard, GuardWarning};
+pub(crate) use input::{InputWarning, find_input_drops};
+pub(crate) use kill_switch::{AllowedTraffic, FoundKillSwitch, KillSwitch};
+pub(crate) use message::LinkState;
+pub(crate) use monitor::{LinkEvent, LinkMonitor};
+pub(crate) use nat::Nat;
+pub(crate) use nft::{NftMonitor, RulesetChange};
+pub(crate) use overlap::{Overlap, find_overlaps};
 pub use routes::{AddedRouting, AppliedRouting, DesiredRouting, RestoreScope, RouteWarning, Routes};
-pub use tun::{ExistingLink, TunState, delete, existing_link, rename};
+pub(crate) use tun::{ExistingLink, TunState, delete, existing_link, rename};
 
 /// Opens the netlink sockets that routes, NAT and the kill switch may need later, if `all` is true,
 /// and prevents this process from opening any other: the sandbox kills a process that tries.
-pub fn seal_sockets(all: bool) {
+pub(crate) fn seal_sockets(all: bool) {
     use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
     socket::seal(if all { &[NETLINK_ROUTE, NETLINK_NETFILTER] } else { &[] });
 }

@@ -41,7 +41,7 @@ const fn group(number: u32) -> u32 {
 
 /// Content of one datagram of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LinkEvent {
+pub(crate) enum LinkEvent {
     /// The device was changed or announced; its current state.
     Changed(LinkState),
     /// The device was deleted.
@@ -67,7 +67,7 @@ pub enum LinkEvent {
 /// the deletion of routes and rules that may concern it. A socket filter drops the other route
 /// changes, of which some hosts have many.
 #[derive(Debug)]
-pub struct LinkMonitor {
+pub(crate) struct LinkMonitor {
     socket: Socket,
     index: u32,
     buffer: Vec<u8>,
@@ -78,7 +78,7 @@ impl LinkMonitor {
     ///
     /// # Errors
     /// Netlink is unavailable.
-    pub fn open(index: u32) -> Result<Self, LinkError> {
+    pub(crate) fn open(index: u32) -> Result<Self, LinkError> {
         let open = || {
             let mut socket = Socket::new(NETLINK_ROUTE)?;
             socket.set_non_blocking(true)?;
@@ -90,7 +90,7 @@ impl LinkMonitor {
     }
 
     /// Sets the index of the device to watch.
-    pub const fn set_index(&mut self, index: u32) {
+    pub(crate) const fn set_index(&mut self, index: u32) {
         self.index = index;
     }
 
@@ -99,7 +99,7 @@ impl LinkMonitor {
     ///
     /// # Errors
     /// The error of the receive, except lost events.
-    pub fn poll_event(&mut self) -> io::Result<Option<LinkEvent>> {
+    pub(crate) fn poll_event(&mut self) -> io::Result<Option<LinkEvent>> {
         self.buffer.clear();
         match retry(|| self.socket.recv_from(&mut self.buffer, MSG_TRUNC)) {
             Ok((_, sender)) if sender.port_number() != 0 => Ok(Some(LinkEvent::Other)),

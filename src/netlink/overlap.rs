@@ -11,7 +11,7 @@ use wontun_proto::allowed_ips::Prefix;
 /// A network of another device that overlaps allowed IPs of the tunnel. Displays as one line with a
 /// remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Overlap {
+pub(crate) struct Overlap {
     device: String,
     other: String,
     network: Prefix,
@@ -20,7 +20,7 @@ pub struct Overlap {
 
 impl Overlap {
     /// Returns true if both are the same network of the same device, regardless of the allowed IPs.
-    pub fn is_same(&self, other: &Self) -> bool {
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
         (&self.other, self.network) == (&other.other, other.network)
     }
 }
@@ -41,7 +41,7 @@ impl fmt::Display for Overlap {
 /// Returns the networks of other devices that overlap `allowed_ips` now. Default routes, whole or
 /// in halves, are excluded, since they are meant to overlap; so are the networks of the tunnel's
 /// own `addresses`, which the guard handles. Returns an empty list if the devices cannot be read.
-pub fn find_overlaps(
+pub(crate) fn find_overlaps(
     device: &str,
     addresses: &[Cidr],
     allowed_ips: impl Iterator<Item = Prefix>,

@@ -75,7 +75,7 @@ impl TunState {
 ///
 /// # Errors
 /// Netlink is unavailable.
-pub fn existing_link(name: &str) -> Result<ExistingLink, LinkError> {
+pub(crate) fn existing_link(name: &str) -> Result<ExistingLink, LinkError> {
     let action = || format!("find out whether {name} is taken");
     match request(message::get_link_by_name(name), action)? {
         Ok(Some(body)) => Ok(parse(&body)),
@@ -89,7 +89,7 @@ pub fn existing_link(name: &str) -> Result<ExistingLink, LinkError> {
 ///
 /// # Errors
 /// The privilege or the device is missing, or netlink fails.
-pub fn rename(index: u32, name: &str) -> Result<bool, LinkError> {
+pub(crate) fn rename(index: u32, name: &str) -> Result<bool, LinkError> {
     let action = || format!("give a new tun device the name {name}");
     match request(message::rename(index, name), action)? {
         Ok(_) => Ok(true),
@@ -102,7 +102,7 @@ pub fn rename(index: u32, name: &str) -> Result<bool, LinkError> {
 ///
 /// # Errors
 /// The privilege or the device is missing, or netlink fails.
-pub fn delete(index: u32) -> Result<(), LinkError> {
+pub(crate) fn delete(index: u32) -> Result<(), LinkError> {
     let action = || format!("delete the tun device {index}");
     let outcome = request(message::delete_link(index), action)?;
     outcome.map(drop).map_err(|failure| LinkError::new(action(), failure, ""))

@@ -23,7 +23,7 @@ use zeroize::Zeroizing;
 use super::codec::{self, CodecError, MAX_MESSAGE};
 
 /// Maximum number of descriptors per message; the kernel accepts 253 (`SCM_MAX_FD`).
-pub const MAX_DESCRIPTORS: usize = 250;
+pub(crate) const MAX_DESCRIPTORS: usize = 250;
 /// Overhead in bytes that is added to the size of a queued message.
 const OVERHEAD: usize = 128;
 /// Maximum size of the queue in bytes.
@@ -48,7 +48,7 @@ pub enum ChannelError {
 
 /// One end of a channel, which receives `In` and sends `Out`, both without blocking.
 #[derive(Debug)]
-pub struct Channel<In, Out> {
+pub(crate) struct Channel<In, Out> {
     socket: OwnedFd,
     /// Messages that the full socket did not accept, in order.
     queue: VecDeque<(Zeroizing<Vec<u8>>, Vec<OwnedFd>)>,
@@ -61,7 +61,7 @@ pub struct Channel<In, Out> {
 ///
 /// # Errors
 /// An error of the kernel, such as too many open files.
-pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?)
 }
@@ -71,7 +71,7 @@ impl<In: DeserializeOwned, Out: Serialize> Channel<In, Out> {
     ///
     /// # Errors
     /// An error of the kernel.
-    pub fn new(socket: OwnedFd) -> io::Result<Self> {
+    pub(crate) fn new(socket: OwnedFd) -> io::Result<Self> {
         let flags = OFlag::from_bits_retain(fcntl(&socket, FcntlArg::F_GETFL)?);
         fcntl(&socket, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
         let buffer = Zeroizing::new(vec![0; MAX_MESSAGE + 1]);
@@ -83,7 +83,7 @@ impl<In: DeserializeOwned, Out: Serialize> Channel<In, Out> {
     ///
     /// # Errors
     /// [`ChannelError`].
-    pub fn send(&mut self, message: &Out, descriptors: Vec<OwnedFd>) -> Result<(), ChannelError> {
+    pub(crate) fn send(&mut self, message: &Out, descriptors: Vec<OwnedFd>) -> Result<(), ChannelError> {
         let bytes = codec::encode(message)?;
         if descriptors.len() > MAX_DESCRIPTORS {
             return Err(io::Error::from(io::ErrorKind::InvalidInput).into());
@@ -101,7 +101,7 @@ impl<In: DeserializeOwned, Out: Serialize> Channel<In, Out> {
     ///
     /// # Errors
     /// [`ChannelError`].
-    pub fn flush(&mut self) -> Result<(), ChannelError> {
+    pub(crate) fn flush(&mut self) -> Result<(), ChannelError> {
         while let Some((bytes, descriptors)) = self.queue.front() {
             match transmit(&self.socket, bytes, descriptors) {
                 Ok(()) => self.queued = self.queued.saturating_sub(bytes.len() + OVERHEAD),
@@ -118,7 +118,7 @@ impl<In: DeserializeOwned, Out: Serialize> Channel<In, Out> {
     ///
     /// # Errors
     /// [`ChannelError`]; `WouldBlock` in [`ChannelError::System`] if the socket is full.
-    pub fn try_send(&self, message: &Out, descriptors: &[OwnedFd]) -> Result<(), ChannelError> {
+    pub(crate) fn try_send(&self, message: &Out, descriptors: &[OwnedFd]) -> Result<(), ChannelError> {
         if self.is_behind() {
             return Err(io::Error::from(io::ErrorKind::WouldBlock).into());
         }
@@ -132,7 +132,11 @@ impl<In: DeserializeOwned, Out: Serialize> Channel<In, Out> {
     ///
     /// # Errors
     /// [`ChannelError`].
-    pub fn send_blocking(&mut self, message: &Out, descriptors: Vec<OwnedFd>) -> Result<(), ChannelError> {
+    pub(crate) fn send_blocking(
+        &mut self,
+        message: &Out,
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<(), ChannelError> {
         self.send(message, descriptors)?;
         while self.is_behind() {
             self.wait(PollFlags::POLLOUT, PollTimeout::NONE)?;
@@ -146,7 +150,7 @@ impl<In: DeserializeOwned, Out: Serialize> Channel<In, Out> {
     ///
     /// # Errors
     /// [`ChannelError`].
-    pub fn receive_until(
+    pub(crate) fn receive_until(
         &mut self,
         deadline: Option<Instant>,
     ) -> Result<Option<(In, Vec<OwnedFd>)>, ChannelError> {
@@ -176,12 +180,12 @@ impl<In: DeserializeOwned, Out: Serialize> Channel<In, Out> {
     }
 
     /// Returns the size of the queue in bytes.
-    pub const fn queued(&self) -> usize {
+    pub(crate) const fn queued(&self) -> usize {
         self.queued
     }
 
     /// Returns true if messages are queued.
-    pub fn is_behind(&self) -> bool {
+    pub(crate) fn is_behind(&self) -> bool {
         !self.queue.is_empty()
     }
 
@@ -189,7 +193,7 @@ impl<In: DeserializeOwned, Out: Serialize> Channel<In, Out> {
     ///
     /// # Errors
     /// [`ChannelError`]; the channel cannot be used any more.
-    pub fn receive(&mut self) -> Result<Option<(In, Vec<OwnedFd>)>, ChannelError> {
+    pub(crate) fn receive(&mut self) -> Result<Option<(In, Vec<OwnedFd>)>, ChannelError> {
         let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let length = loop {

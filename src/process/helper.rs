@@ -64,7 +64,7 @@ pub fn helper_role() -> Option<(String, OwnedFd)> {
 ///
 /// # Errors
 /// [`HelperError`]. The process must not continue then.
-pub fn prepare_helper(role: &str) -> Result<(), HelperError> {
+pub(crate) fn prepare_helper(role: &str) -> Result<(), HelperError> {
     let refused = |what| move |source| HelperError::Attribute { what, source };
     SigSet::all().thread_block().map_err(refused("the signal mask"))?;
     // a failure to set the name is harmless
@@ -79,7 +79,7 @@ pub fn prepare_helper(role: &str) -> Result<(), HelperError> {
 
 /// Ends the helper `pid` by shutting down `socket`, and reaps it. Every helper ends when its socket
 /// is closed: killing it would take its user, and a system call that the sandbox forbids.
-pub fn stop_helper(pid: Pid, socket: &impl AsFd) {
+pub(crate) fn stop_helper(pid: Pid, socket: &impl AsFd) {
     let has_ended = || waitpid(pid, Some(WaitPidFlag::WNOHANG)) != Ok(WaitStatus::StillAlive);
     if has_ended() {
         // another part of the program may have reaped it: the number may be another process's by

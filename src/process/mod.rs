@@ -6,8 +6,10 @@ mod codec;
 mod helper;
 mod nursery;
 
-pub use channel::{Channel, ChannelError, MAX_DESCRIPTORS, pair};
+pub(crate) use channel::{Channel, ChannelError, MAX_DESCRIPTORS, pair};
 pub use codec::{CodecError, MAX_MESSAGE, decode, encode};
 pub(crate) use helper::format_error_chain;
-pub use helper::{HelperError, helper_role, prepare_helper, stop_helper};
-pub use nursery::{Child, FromNursery, Nursery, NurseryError, Spawn, SpawnFailure};
+pub use helper::helper_role;
+pub(crate) use helper::{HelperError, prepare_helper, stop_helper};
+pub(crate) use nursery::{Child, Nursery, NurseryError};
+pub use nursery::{FromNursery, Spawn, SpawnFailure};

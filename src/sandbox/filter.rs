@@ -21,7 +21,7 @@ use super::status::FeatureState;
 
 /// The kind of thread or process to which filters apply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SandboxRole {
+pub(crate) enum SandboxRole {
     /// Any thread of the supervisor.
     Supervisor,
     /// The supervisor's log thread until it has found journald; afterwards it is confined like the

@@ -72,7 +72,7 @@ const LOOK_UP_FILES: [&str; 17] = [
 
 /// Files and folders that a tunnel opens or removes after its start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AllowedPaths {
+pub(crate) struct AllowedPaths {
     /// Files that are read again, such as keys.
     pub files: Vec<PathBuf>,
     /// Folders whose files are read.
@@ -180,7 +180,7 @@ impl AllowedPaths {
     /// Returns the places needed to read the configuration at `path` and its `keys` again: its
     /// folder, where it may be replaced; the folder of its target if `path` is a link; and of other
     /// folders only the files with keys.
-    pub fn for_configuration(path: &Path, keys: &[PathBuf]) -> Self {
+    pub(crate) fn for_configuration(path: &Path, keys: &[PathBuf]) -> Self {
         let folder = |path: &Path| match path.parent() {
             Some(folder) if folder.as_os_str().is_empty() => PathBuf::from("."),
             Some(folder) => folder.to_owned(),

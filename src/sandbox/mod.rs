@@ -18,12 +18,12 @@ mod status;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-pub use self::error::SandboxError;
-pub use self::filter::SandboxRole;
+pub(crate) use self::error::SandboxError;
+pub(crate) use self::filter::SandboxRole;
 use self::filter::SeccompFilters;
-pub use self::landlock_rules::AllowedPaths;
+pub(crate) use self::landlock_rules::AllowedPaths;
 use self::landlock_rules::LandlockRules;
-pub use self::status::{FeatureState, LandlockState, SandboxStatus};
+pub(crate) use self::status::{FeatureState, LandlockState, SandboxStatus};
 use crate::privileges::UserIds;
 use wontun_sys::trap;
 
@@ -32,13 +32,13 @@ static ENGAGED: AtomicBool = AtomicBool::new(false);
 
 /// Returns true if this process has engaged Landlock, so that access to a file may be refused for
 /// that reason.
-pub fn is_engaged() -> bool {
+pub(crate) fn is_engaged() -> bool {
     ENGAGED.load(Ordering::Relaxed)
 }
 
 /// The privileges that a process gives up once everything is open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Confinement {
+pub(crate) struct Confinement {
     /// The user to become.
     pub user: Option<UserIds>,
     /// True if the sandbox is engaged.
@@ -47,7 +47,7 @@ pub struct Confinement {
 
 /// A sandbox that is ready to be engaged.
 #[derive(Debug)]
-pub struct Sandbox {
+pub(crate) struct Sandbox {
     files: LandlockRules,
     /// `None` for a processor whose call numbers are unknown.
     filters: Option<SeccompFilters>,
@@ -68,7 +68,7 @@ impl Sandbox {
     ///
     /// # Errors
     /// The Landlock rules or the filter cannot be created.
-    pub fn for_tunnel() -> Result<Self, SandboxError> {
+    pub(crate) fn for_tunnel() -> Result<Self, SandboxError> {
         let (files, filters) = (LandlockRules::for_tunnel()?, SeccompFilters::new(SandboxRole::Tunnel)?);
         Ok(Self { files, filters, log: SandboxRole::TunnelLog })
     }
@@ -79,7 +79,7 @@ impl Sandbox {
     ///
     /// # Errors
     /// The Landlock rules or the filter cannot be created.
-    pub fn for_supervisor(paths: &AllowedPaths) -> Result<Self, SandboxError> {
+    pub(crate) fn for_supervisor(paths: &AllowedPaths) -> Result<Self, SandboxError> {
         let (files, filters) =
             (LandlockRules::for_supervisor(paths)?, SeccompFilters::new(SandboxRole::Supervisor)?);
         Ok(Self { files, filters, log: SandboxRole::SupervisorLog })
@@ -89,7 +89,7 @@ impl Sandbox {
     ///
     /// # Errors
     /// The Landlock rules or the filter cannot be created.
-    pub fn for_resolver() -> Result<Self, SandboxError> {
+    pub(crate) fn for_resolver() -> Result<Self, SandboxError> {
         Ok(Self {
             files: LandlockRules::for_resolver()?,
             filters: SeccompFilters::new(SandboxRole::Resolver)?,
@@ -102,7 +102,7 @@ impl Sandbox {
     ///
     /// # Errors
     /// The Landlock rules or the filter cannot be created.
-    pub fn for_look_up() -> Result<Self, SandboxError> {
+    pub(crate) fn for_look_up() -> Result<Self, SandboxError> {
         Ok(Self {
             files: LandlockRules::for_look_up()?,
             filters: SeccompFilters::new(SandboxRole::LookUp)?,
@@ -114,7 +114,7 @@ impl Sandbox {
     ///
     /// # Errors
     /// The Landlock rules or the filter cannot be created.
-    pub fn for_nursery() -> Result<Self, SandboxError> {
+    pub(crate) fn for_nursery() -> Result<Self, SandboxError> {
         Ok(Self {
             files: LandlockRules::for_nursery()?,
             filters: SeccompFilters::new(SandboxRole::Nursery)?,
@@ -127,7 +127,7 @@ impl Sandbox {
     ///
     /// # Errors
     /// No descriptor for the rules is available, or the filter cannot be created.
-    pub fn for_log(&self, to_journald: bool) -> Result<LogSandbox, SandboxError> {
+    pub(crate) fn for_log(&self, to_journald: bool) -> Result<LogSandbox, SandboxError> {
         let files = self.files.try_clone().map_err(SandboxError::Clone)?;
         let (filters, restricted) = if to_journald {
             (SeccompFilters::new(self.log)?, self.filters.clone())
@@ -143,7 +143,7 @@ impl Sandbox {
     /// # Errors
     /// The signal handler, the Landlock rules or the filter cannot be installed. A feature that the
     /// kernel lacks is no error.
-    pub fn engage(&self) -> Result<SandboxStatus, SandboxError> {
+    pub(crate) fn engage(&self) -> Result<SandboxStatus, SandboxError> {
         trap::report_forbidden_calls().map_err(SandboxError::Signal)?;
         let landlock = LandlockState::new(&self.files.restrict()?);
         ENGAGED.fetch_or(matches!(landlock.state, FeatureState::On), Ordering::Relaxed);

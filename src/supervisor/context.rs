@@ -29,7 +29,7 @@ pub(super) enum StopReason {
 
 /// The device, the processes and the service manager.
 #[derive(Debug)]
-pub struct Context {
+pub(crate) struct Context {
     pub(super) name: TunName,
     /// Start of this turn of the event loop.
     pub(super) now: Instant,

@@ -17,7 +17,7 @@ use crate::uapi::UapiError;
 
 /// Reason why a tunnel does not start, or ends by itself.
 #[derive(Debug, thiserror::Error)]
-pub enum SupervisorError {
+pub(crate) enum SupervisorError {
     /// The TUN device could not be opened.
     #[error(transparent)]
     Tun(#[from] TunError),

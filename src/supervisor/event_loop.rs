@@ -27,7 +27,7 @@ const EXIT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A tunnel, ready to run.
 #[derive(Debug)]
-pub struct Supervisor<M> {
+pub(crate) struct Supervisor<M> {
     pub(super) mode: M,
     pub(super) context: Context,
 }
@@ -42,7 +42,7 @@ impl<M: Mode> Supervisor<M> {
     ///
     /// # Errors
     /// [`SandboxError`].
-    pub fn sandbox(&self) -> Result<Sandbox, SandboxError> {
+    pub(crate) fn sandbox(&self) -> Result<Sandbox, SandboxError> {
         let paths = self.mode.allowed_paths();
         // a tunnel with a file may have other routes after its next reload
         netlink::seal_sockets(!paths.folders.is_empty());
@@ -55,7 +55,7 @@ impl<M: Mode> Supervisor<M> {
     /// # Errors
     /// The tunnel process ended without being told to, or the system fails. The kill switch stays
     /// engaged.
-    pub fn run(mut self, flush_log: impl FnOnce()) -> Result<(), SupervisorError> {
+    pub(crate) fn run(mut self, flush_log: impl FnOnce()) -> Result<(), SupervisorError> {
         self.context.notify_ready();
         let stop = loop {
             self.turn()?;

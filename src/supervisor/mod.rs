@@ -24,10 +24,9 @@ mod start;
 mod tunnel;
 mod wireguard;
 
-pub use error::SupervisorError;
-pub use event_loop::Supervisor;
-pub use mode::{EventSource, Mode};
-pub use plain::Plain;
-pub use sockets::SocketsError;
-pub use start::{StartOptions, Starting};
-pub use wireguard::{ConfigFile, EngagedKillSwitch, PendingKillSwitch, WireGuard};
+pub(crate) use error::SupervisorError;
+pub(crate) use event_loop::Supervisor;
+pub(crate) use mode::Mode;
+pub(crate) use plain::Plain;
+pub(crate) use start::{StartOptions, Starting};
+pub(crate) use wireguard::{ConfigFile, EngagedKillSwitch, PendingKillSwitch, WireGuard};

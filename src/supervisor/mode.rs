@@ -14,7 +14,7 @@ use wontun_proto::wireguard::PublicKey;
 
 /// A source of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EventSource {
+pub(crate) enum EventSource {
     /// Signals.
     Signals,
     /// Messages of the tunnel process.
@@ -34,7 +34,7 @@ pub enum EventSource {
 }
 
 /// Mode-specific part of the supervisor.
-pub trait Mode: Sized {
+pub(crate) trait Mode: Sized {
     /// Returns the files and folders that it opens or removes while it runs.
     fn allowed_paths(&self) -> AllowedPaths;
 

@@ -34,7 +34,7 @@ const CANDIDATES_PER_SECOND: u32 = 32;
 
 /// The supervisor's part of a tunnel in plain mode.
 #[derive(Debug)]
-pub struct Plain {
+pub(crate) struct Plain {
     config: PlainConfig,
     sockets: Sockets,
     spare: SocketBudget,
@@ -48,7 +48,7 @@ impl Supervisor<Plain> {
     ///
     /// # Errors
     /// [`SupervisorError`], with the remedy.
-    pub fn open(config: PlainConfig, starting: Starting) -> Result<Self, SupervisorError> {
+    pub(crate) fn open(config: PlainConfig, starting: Starting) -> Result<Self, SupervisorError> {
         let (tuning, user) = (starting.tuning, starting.user);
         let options = SocketOptions {
             workers: tuning.workers,

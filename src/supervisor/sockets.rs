@@ -34,7 +34,7 @@ const PORT_TRIES: u32 = 16;
 
 /// Reason why the sockets could not be opened.
 #[derive(Debug, thiserror::Error)]
-pub enum SocketsError {
+pub(crate) enum SocketsError {
     /// Another process uses the port.
     #[error(
         "UDP port {0} is in use: stop the process that has it (ss -lunp), or choose another (--listen-port, or ListenPort in the file)"

@@ -59,7 +59,7 @@ pub(super) fn retry_while_in_use<T, E>(
 
 /// Options of the start.
 #[derive(Debug)]
-pub struct StartOptions {
+pub(crate) struct StartOptions {
     /// User to switch to, and whether to use the sandbox.
     pub confinement: Confinement,
     /// Workers and offloads.
@@ -80,7 +80,7 @@ pub struct StartOptions {
 
 /// A start in progress: the helper processes are started, and wait.
 #[derive(Debug)]
-pub struct Starting {
+pub(crate) struct Starting {
     pub(super) tuning: Tuning,
     pub(super) user: Option<UserIds>,
     is_sandboxed: bool,
@@ -108,7 +108,7 @@ impl Starting {
     ///
     /// # Errors
     /// [`SupervisorError`].
-    pub fn new(options: StartOptions) -> Result<Self, SupervisorError> {
+    pub(crate) fn new(options: StartOptions) -> Result<Self, SupervisorError> {
         let StartOptions {
             confinement,
             tuning,
@@ -225,7 +225,7 @@ impl<M: Mode> Supervisor<M> {
     ///
     /// # Errors
     /// It ended, or did not become ready.
-    pub fn start(&mut self) -> Result<(), SupervisorError> {
+    pub(crate) fn start(&mut self) -> Result<(), SupervisorError> {
         let context = &mut self.context;
         context.tunnel.send(&ToTunnel::Run);
         let start = now().map_err(system("reading the clock"))?;

@@ -24,7 +24,7 @@ use std::io;
 
 use self::foreign::find_forward_drops;
 use self::rules::{FORWARD, OTHERS, PREFIX, TableParams, has_family, table, table_name};
-pub use self::warning::NatWarning;
+pub(crate) use self::warning::NatWarning;
 use super::forwarding::{DroppedPackets, Forwarding, ForwardingOutcome, ForwardingPlan};
 use super::interfaces::{Interface, interfaces};
 use super::nft::{Ensured, Family, Nft, Table};
@@ -33,7 +33,7 @@ use wontun_proto::allowed_ips::Prefix;
 
 /// Forwarding and NAT for one tunnel device. Dropping it removes the table.
 #[derive(Debug)]
-pub struct Nat {
+pub(crate) struct Nat {
     /// The tunnel's name, which the table's name contains.
     tunnel: String,
     /// The current name of the tunnel's device.
@@ -52,7 +52,7 @@ pub struct Nat {
 
 /// Result of `Nat::apply`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NatApplied {
+pub(crate) struct NatApplied {
     /// Changes to the host to report to the user, one line each.
     pub changes: Vec<String>,
     /// Settings that were on before, had been turned off, and are on again, one line each.
@@ -75,7 +75,7 @@ struct OtherTunnels {
 impl Nat {
     /// Creates the NAT for the device called `name` in this thread's network namespace; peers may
     /// reach the link-local networks `allowed`. Changes nothing in the kernel.
-    pub fn new(name: &str, allowed: &[Prefix]) -> Self {
+    pub(crate) fn new(name: &str, allowed: &[Prefix]) -> Self {
         Self {
             tunnel: name.to_owned(),
             device: name.to_owned(),
@@ -90,7 +90,7 @@ impl Nat {
 
     /// Sets the new name of the tunnel's device, which the next [`Self::apply`] puts into the
     /// table.
-    pub fn set_device(&mut self, device: &str) {
+    pub(crate) fn set_device(&mut self, device: &str) {
         device.clone_into(&mut self.device);
     }
 
@@ -100,7 +100,7 @@ impl Nat {
     /// A failure is reported as a warning, since the tunnel itself does not depend on it. The rules
     /// of other programs are read only if `checks_rules` is true; otherwise the warnings about them are
     /// kept from the last call.
-    pub fn apply(&mut self, networks: &[Prefix], checks_rules: bool) -> NatApplied {
+    pub(crate) fn apply(&mut self, networks: &[Prefix], checks_rules: bool) -> NatApplied {
         let mut applied = NatApplied::default();
         self.networks = networks.to_vec();
         if networks.is_empty() {
@@ -125,17 +125,17 @@ impl Nat {
     }
 
     /// Returns the warnings of the last call.
-    pub fn warnings(&self) -> &[NatWarning] {
+    pub(crate) fn warnings(&self) -> &[NatWarning] {
         &self.reported
     }
 
     /// Returns true if forwarding was on, and is now off for the tunnel or another device.
-    pub fn has_lost_forwarding(&self) -> bool {
+    pub(crate) fn has_lost_forwarding(&self) -> bool {
         self.forwarding.has_lost(&self.device)
     }
 
     /// Returns the warning about forwarding that was on, is now off, and cannot be turned on.
-    pub fn lost_forwarding(&self) -> Option<String> {
+    pub(crate) fn lost_forwarding(&self) -> Option<String> {
         let is_lost = |warning: &&NatWarning| match warning {
             NatWarning::Forwarding { key, off: true, .. } => {
                 [false, true].into_iter().any(|v6| *key == Forwarding::key(v6) && self.forwarding.was_on(v6))
@@ -147,13 +147,13 @@ impl Nat {
 
     /// Returns true if `networks` are those of the last [`Nat::apply`], so that there is nothing to
     /// do unless another program changed something.
-    pub fn is_applied(&self, networks: &[Prefix]) -> bool {
+    pub(crate) fn is_applied(&self, networks: &[Prefix]) -> bool {
         self.networks == networks
     }
 
     /// Removes the table and turns forwarding off, including the state that a killed run left
     /// behind.
-    pub fn remove(&mut self) {
+    pub(crate) fn remove(&mut self) {
         if let Ok(others) = self.others() {
             for (v6, own) in [false, true].into_iter().zip(&others.own) {
                 self.forwarding.adopt(v6, own);
@@ -249,14 +249,14 @@ impl Nat {
 
     /// Restores the table if another program has deleted or changed it, and returns its name
     /// then. A failure is reported by the next [`Nat::apply`].
-    pub fn repair(&mut self) -> Option<String> {
+    pub(crate) fn repair(&mut self) -> Option<String> {
         let wanted = self.table.clone()?;
         let found = self.nft().and_then(|nft| nft.ensure(&wanted)).ok()?;
         (found == Ensured::Repaired).then(|| format!("inet {}", wanted.name))
     }
 
     /// Returns true if the table is in place unchanged, or is not wanted.
-    pub fn is_intact(&mut self) -> bool {
+    pub(crate) fn is_intact(&mut self) -> bool {
         let Some(wanted) = self.table.clone() else { return true };
         self.nft().is_ok_and(|nft| nft.is_intact(&wanted).unwrap_or(true))
     }

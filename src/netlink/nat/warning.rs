@@ -4,7 +4,7 @@ use std::fmt;
 
 /// A warning for the user. Displays as one line with a remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NatWarning {
+pub(crate) enum NatWarning {
     /// The nf_tables rules could not be installed.
     Nftables {
         /// The table's name.
@@ -45,7 +45,7 @@ pub enum NatWarning {
 
 /// A rule that makes a firewall accept the tunnel's packets.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NatRemedy {
+pub(crate) enum NatRemedy {
     /// A rule in Docker's chain for its users.
     Docker {
         /// True for Docker's IPv6 rules.

@@ -37,7 +37,7 @@ use contents::TableContents;
 pub(super) use found_rule::{FoundRule, Packet, ends_with_drop, may_accept};
 pub(super) use listing::FoundChain;
 use listing::FoundTable;
-pub use monitor::{NftMonitor, RulesetChange};
+pub(crate) use monitor::{NftMonitor, RulesetChange};
 use set::Element;
 pub(super) use table::{
     AddressField, Chain, ChainType, CmpOp, ESTABLISHED_OR_RELATED, Elements, Expression, Family, Hook,

@@ -22,7 +22,7 @@ const BUDGET: usize = 128;
 
 /// The last change of the ruleset.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RulesetChange {
+pub(crate) struct RulesetChange {
     /// Name and process id of the program that changed the ruleset, if the kernel reports it (since
     /// Linux 4.16).
     pub author: Option<(String, u32)>,
@@ -33,7 +33,7 @@ pub struct RulesetChange {
 /// A socket filter drops all messages except the one at the end of a transaction, so that a ruleset
 /// of thousands of rules causes one wake-up.
 #[derive(Debug)]
-pub struct NftMonitor {
+pub(crate) struct NftMonitor {
     socket: Socket,
     buffer: Vec<u8>,
 }
@@ -43,7 +43,7 @@ impl NftMonitor {
     ///
     /// # Errors
     /// `EPROTONOSUPPORT` if the kernel has no nf_tables; `EPERM` without CAP_NET_ADMIN.
-    pub fn open() -> io::Result<Self> {
+    pub(crate) fn open() -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_NETFILTER)?;
         socket.set_non_blocking(true)?;
         socket.bind(&SocketAddr::new(0, 0))?;
@@ -56,7 +56,7 @@ impl NftMonitor {
     ///
     /// # Errors
     /// The error of the receive. Lost messages are no error, but a change of an unknown author.
-    pub fn poll_change(&mut self) -> io::Result<Option<RulesetChange>> {
+    pub(crate) fn poll_change(&mut self) -> io::Result<Option<RulesetChange>> {
         let mut change = None;
         for _ in 0..BUDGET {
             self.buffer.clear();

@@ -2,7 +2,7 @@
 
 /// A piece of state that wontun sets up on the host, in the order in which resources are restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HostResource {
+pub(crate) enum HostResource {
     /// The table of the kill switch. Reported by `NFNLGRP_NFTABLES`.
     KillSwitch,
     /// The TUN device: up, with the configured MTU; its owner and queues can only be compared.
@@ -22,7 +22,7 @@ pub enum HostResource {
 
 /// A condition that the tunnel relies on and that wontun does not manage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Requirement {
+pub(crate) enum Requirement {
     /// This host forwards, and no other program's chain drops packets from the tunnel.
     Forwarding,
     /// No other program's chain drops packets to the UDP port.
@@ -33,7 +33,7 @@ pub enum Requirement {
 
 /// Outcome of a comparison.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ReconcileOutcome {
+pub(crate) struct ReconcileOutcome {
     /// Description of the resources that were missing and are restored.
     pub repaired: Option<String>,
     /// Error of restoring something that is missing.

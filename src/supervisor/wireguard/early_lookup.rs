@@ -36,7 +36,10 @@ impl ConfigFile {
     ///
     /// # Errors
     /// The clock cannot be read.
-    pub fn look_up_before_kill_switch(&mut self, starting: &mut Starting) -> Result<(), SupervisorError> {
+    pub(crate) fn look_up_before_kill_switch(
+        &mut self,
+        starting: &mut Starting,
+    ) -> Result<(), SupervisorError> {
         let peers = self.configuration.peers.iter();
         let names: Vec<_> = peers
             .filter_map(|peer| match &peer.endpoint {

@@ -30,7 +30,7 @@ pub(super) enum ConfigSource {
 
 /// The configuration file and its contents when it was last read.
 #[derive(Debug)]
-pub struct ConfigFile {
+pub(crate) struct ConfigFile {
     /// Path of the file.
     pub path: PathBuf,
     /// Treatment of its hooks.
@@ -59,7 +59,7 @@ impl ConfigFile {
     ///
     /// # Errors
     /// [`LoadError`]: the file, and for an error in a line what was expected.
-    pub fn load(path: PathBuf, hooks: Hooks) -> Result<Self, LoadError> {
+    pub(crate) fn load(path: PathBuf, hooks: Hooks) -> Result<Self, LoadError> {
         let Loaded { configuration, warnings, key_files } = load(&path, hooks)?;
         warnings.iter().for_each(|warning| warn!("{warning}"));
         Ok(Self {

@@ -11,7 +11,7 @@ use crate::netlink::{AllowedTraffic, KillSwitch, LinkError};
 /// A kill switch in place. It stays in place when this is dropped, and the log tells how to remove
 /// it; only an orderly end of the tunnel removes it.
 #[derive(Debug)]
-pub struct EngagedKillSwitch {
+pub(crate) struct EngagedKillSwitch {
     name: TunName,
     keep: bool,
     /// `None` once it is removed.
@@ -23,7 +23,7 @@ pub struct EngagedKillSwitch {
 /// A kill switch that is engaged only after endpoint names were looked up. If the start fails
 /// before that, dropping this engages it.
 #[derive(Debug)]
-pub struct PendingKillSwitch {
+pub(crate) struct PendingKillSwitch {
     name: TunName,
     /// `None` once it is engaged.
     options: Option<KillSwitchOptions>,
@@ -32,7 +32,7 @@ pub struct PendingKillSwitch {
 impl PendingKillSwitch {
     /// Plans the kill switch of the tunnel called `name`. Must be called only if nothing blocks
     /// this host's packets yet ([`EngagedKillSwitch::is_in_place`]).
-    pub const fn new(name: TunName, options: KillSwitchOptions) -> Self {
+    pub(crate) const fn new(name: TunName, options: KillSwitchOptions) -> Self {
         Self { name, options: Some(options) }
     }
 
@@ -40,7 +40,7 @@ impl PendingKillSwitch {
     ///
     /// # Errors
     /// As for [`EngagedKillSwitch::engage`].
-    pub fn engage(mut self) -> Result<EngagedKillSwitch, LinkError> {
+    pub(crate) fn engage(mut self) -> Result<EngagedKillSwitch, LinkError> {
         let options = self.options.take().unwrap_or_default();
         EngagedKillSwitch::engage(&self.name, &options)
     }
@@ -59,7 +59,7 @@ impl Drop for PendingKillSwitch {
 impl EngagedKillSwitch {
     /// Returns true if a kill switch of the tunnel called `name` is in place, by any process, or if
     /// that cannot be determined.
-    pub fn is_in_place(name: &TunName) -> bool {
+    pub(crate) fn is_in_place(name: &TunName) -> bool {
         KillSwitch::is_in_place(name.as_str()).unwrap_or(true)
     }
 
@@ -68,7 +68,7 @@ impl EngagedKillSwitch {
     ///
     /// # Errors
     /// The kernel has no nf_tables, or the privilege is missing.
-    pub fn engage(name: &TunName, options: &KillSwitchOptions) -> Result<Self, LinkError> {
+    pub(crate) fn engage(name: &TunName, options: &KillSwitchOptions) -> Result<Self, LinkError> {
         let KillSwitchOptions { keep, allowed } = options;
         let switch = KillSwitch::engage(name.as_str(), allowed)?;
         let shown = allowed.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");

@@ -22,6 +22,6 @@ mod state;
 mod tables;
 mod uapi;
 
-pub use file::ConfigFile;
-pub use kill_switch::{EngagedKillSwitch, PendingKillSwitch};
-pub use state::WireGuard;
+pub(crate) use file::ConfigFile;
+pub(crate) use kill_switch::{EngagedKillSwitch, PendingKillSwitch};
+pub(crate) use state::WireGuard;

@@ -38,7 +38,7 @@ impl Supervisor<WireGuard> {
     ///
     /// # Errors
     /// [`SupervisorError`], with the remedy.
-    pub fn open(
+    pub(crate) fn open(
         name: TunName,
         file: Option<ConfigFile>,
         starting: Starting,

@@ -16,7 +16,7 @@ use wontun_proto::time::Instant;
 
 /// The supervisor's part of a tunnel in WireGuard mode.
 #[derive(Debug)]
-pub struct WireGuard {
+pub(crate) struct WireGuard {
     pub(super) peers: Peers,
     pub(super) sockets: Sockets,
     /// Mark of the sockets: the requested one, or the one that the routes need.
