@@ -25,7 +25,8 @@ pub enum LinkError {
     },
     /// The kernel refused the request for lack of a capability.
     #[error(
-        "cannot {action}: not permitted: needs CAP_NET_ADMIN (start as root, setcap cap_net_admin=ep, or --cap-add NET_ADMIN)"
+        "cannot {action}: not permitted: needs CAP_NET_ADMIN (start as root, setcap cap_net_admin=ep, or \
+         --cap-add NET_ADMIN)"
     )]
     Privilege {
         /// The attempted action, with the name of the device.
@@ -33,7 +34,8 @@ pub enum LinkError {
     },
     /// The device does not exist in this network namespace.
     #[error(
-        "cannot {action}: there is no such device in this network namespace: create it, or see who deleted or moved it"
+        "cannot {action}: there is no such device in this network namespace: create it, or find out whether it \
+         was deleted or moved"
     )]
     NoDevice {
         /// The attempted action, with the name of the device.
@@ -41,8 +43,8 @@ pub enum LinkError {
     },
     /// An nf_tables table belongs to another process.
     #[error(
-        "cannot {action}: {OWNED}, which a tunnel does that was started with this name and whose device has another \
-         since: stop that one, or give this one another name"
+        "cannot {action}: {OWNED}: a tunnel that was started with this name, and whose device was renamed \
+         since; stop that tunnel, or choose another name"
     )]
     Owned {
         /// The attempted action, with the name of the table.

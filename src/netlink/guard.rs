@@ -34,7 +34,7 @@ use wontun_proto::allowed_ips::Prefix;
 
 const LOOPBACK: &str = "lo";
 const REMEDY: &str =
-    "see that the kernel has nf_tables (CONFIG_NF_TABLES, CONFIG_NF_TABLES_INET; modprobe nf_tables)";
+    "check that the kernel has nf_tables (CONFIG_NF_TABLES, CONFIG_NF_TABLES_INET; modprobe nf_tables)";
 
 /// Guard of one tunnel device. Dropping it removes the table.
 #[derive(Debug)]
@@ -57,8 +57,8 @@ pub(crate) struct Guard {
 pub(crate) enum GuardWarning {
     /// Another device has an address in the tunnel's network.
     #[error(
-        "the network {network} of {device} is the network of {other}, too: what comes in by {other} with such a source \
-         cannot be told from the VPN's own; give the tunnel a network of its own"
+        "the network {network} of {device} is also a network of {other}: packets received by {other} with such \
+         a source address cannot be distinguished from the VPN's; give the tunnel a separate network"
     )]
     Network {
         /// The tunnel device's name.
@@ -70,7 +70,7 @@ pub(crate) enum GuardWarning {
     },
     /// Another device has the tunnel's address.
     #[error(
-        "{other} has the address {address} of {device}, too: it is reached by other devices than the tunnel"
+        "{other} also has the address {address} of {device}, which is therefore reachable from outside the tunnel"
     )]
     Address {
         /// The tunnel device's name.
@@ -82,8 +82,8 @@ pub(crate) enum GuardWarning {
     },
     /// The table could not be installed; the reason.
     #[error(
-        "{0}: until then hosts on this host's other networks can send with the VPN's addresses as their source, and \
-         reach the tunnel's own address"
+        "{0}: until then, hosts on this host's other networks can spoof the VPN's addresses, and reach the \
+         tunnel's own address"
     )]
     Nftables(String),
 }
@@ -348,7 +348,7 @@ mod tests {
         };
         let line = network.to_string();
         assert!(
-            line.contains("10.8.0.0/24 of tun0 is the network of eth0, too") && !line.contains("  "),
+            line.contains("10.8.0.0/24 of tun0 is also a network of eth0") && !line.contains("  "),
             "{line}"
         );
     }

@@ -56,16 +56,17 @@ impl fmt::Display for InputWarning {
                 let (protocol, iptables) = if *v6 { ("IPv6", "ip6tables") } else { ("IPv4", "iptables") };
                 return write!(
                     f,
-                    "legacy iptables filters {protocol} here, and its rules cannot be seen: if its INPUT chain drops \
-                     ({iptables}-legacy -S INPUT), no peer can begin a connection to UDP port {port}: let it in: \
+                    "legacy iptables filters {protocol} on this host, and wontun cannot read its rules: if its \
+                     INPUT chain drops packets ({iptables}-legacy -S INPUT), peers cannot connect to UDP port \
+                      {port}: allow it: \
                      {iptables}-legacy -I INPUT -p udp --dport {port} -j ACCEPT"
                 );
             }
         };
         write!(
             f,
-            "the chain {chain} of the nftables table {family} {table} drops what comes to UDP port {port}, so no peer \
-             can begin a connection: let it in: "
+            "the chain {chain} of the nftables table {family} {table} drops packets to UDP port {port}, so \
+             peers cannot connect: allow it: "
         )?;
         match remedy {
             InputRemedy::Ufw => write!(f, "ufw allow {port}/udp"),

@@ -52,7 +52,8 @@ use wontun_proto::allowed_ips::Prefix;
 
 const PREFIX: &str = "wontun-lock-";
 const CHAIN: &str = "leaving";
-const REMEDY: &str = "see that the kernel has nf_tables (CONFIG_NF_TABLES, CONFIG_NF_TABLES_INET; modprobe nf_tables \
+const REMEDY: &str = "check that the kernel has nf_tables (CONFIG_NF_TABLES, CONFIG_NF_TABLES_INET; modprobe \
+ nf_tables \
                       nft_ct)";
 const TCP: u8 = libc::IPPROTO_TCP as u8;
 const UDP: u8 = libc::IPPROTO_UDP as u8;

@@ -30,9 +30,8 @@ impl fmt::Display for Overlap {
         let Self { device, other, network, allowed_ips } = self;
         write!(
             f,
-            "the network {network} of {other} overlaps {} of {device}'s allowed IPs: an address in both is reached by \
-             one of the two devices only, that with the narrower network: give one of the networks other addresses, \
-             or narrow AllowedIPs",
+            "the network {network} of {other} overlaps {} of {device}'s allowed IPs: an address in both is \
+             routed only to the device with the longer prefix: renumber one of the networks, or narrow AllowedIPs",
             join_prefixes(allowed_ips)
         )
     }

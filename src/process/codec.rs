@@ -19,13 +19,13 @@ const HEADER: usize = 6;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CodecError {
     /// The value takes more than [`MAX_MESSAGE`] bytes, or cannot be encoded.
-    #[error("a message cannot be written: {0}")]
+    #[error("cannot encode a message: {0}")]
     Encode(postcard::Error),
     /// The header is truncated, or has another version or a wrong length.
     #[error("a message of {0} bytes has no valid header")]
     Header(usize),
     /// The bytes after the header are no value of the type.
-    #[error("a message cannot be read: {0}")]
+    #[error("cannot decode a message: {0}")]
     Decode(postcard::Error),
     /// Bytes remain after the value.
     #[error("a message has {0} bytes too many")]

@@ -38,20 +38,20 @@ const IMAGE: &str = "/proc/self/exe";
 #[derive(Debug, thiserror::Error)]
 pub enum NurseryError {
     /// The socket could not be created.
-    #[error("the process that starts helpers gets no socket ({0}); free file descriptors (ulimit -n)")]
+    #[error("cannot create a socket for the nursery process ({0}); free file descriptors (ulimit -n)")]
     Socket(#[source] io::Error),
     /// The process could not be forked.
-    #[error("the process that starts helpers cannot be started ({0}); free processes (ulimit -u, pids.max)")]
+    #[error("cannot start the nursery process ({0}); free processes (ulimit -u, pids.max)")]
     Fork(#[source] io::Error),
     /// The nursery cannot confine itself.
-    #[error("the process that starts helpers did not start: {0}")]
+    #[error("the nursery process did not start: {0}")]
     Confine(String),
     /// The role is unknown.
-    #[error("there is no helper process '{0}': this is a fault in wontun, please report it")]
+    #[error("unknown helper process '{0}': this is a bug in wontun, please report it")]
     UnknownRole(String),
     /// The nursery has ended, or sent an invalid message.
     #[error(
-        "the helper process {role} cannot be started, since the process that starts helpers has failed ({source}); \
+        "cannot start the helper process {role}, since the nursery process has failed ({source}); \
          restart the tunnel"
     )]
     ChannelFailed {
@@ -62,15 +62,15 @@ pub enum NurseryError {
     },
     /// The nursery does not answer.
     #[error(
-        "the helper process {role} was not started within {} s; see whether this host has memory and processor time \
-         left, and restart the tunnel", TIMEOUT.as_secs()
+        "the helper process {role} was not started within {} s: check that this host has free memory and CPU \
+         time, and restart the tunnel", TIMEOUT.as_secs()
     )]
     TimedOut {
         /// Role of the helper.
         role: String,
     },
     /// The process of the helper could not be created.
-    #[error("the helper process {role} cannot be started ({source}); free processes (ulimit -u, pids.max)")]
+    #[error("cannot start the helper process {role} ({source}); free processes (ulimit -u, pids.max)")]
     Clone {
         /// Role of the helper.
         role: String,
@@ -79,7 +79,7 @@ pub enum NurseryError {
     },
     /// This program cannot be executed again.
     #[error(
-        "the helper process {role} cannot be executed ({source}); the program's file must be on a filesystem that is \
+        "cannot execute the helper process {role} ({source}); the program's file must be on a filesystem that is \
          mounted without noexec, and executable for the user that runs it (chmod a+x)"
     )]
     Execute {
@@ -165,7 +165,8 @@ impl Nursery {
             Ok(Some((FromNursery::Ready { has_own_user }, _))) => {
                 if !has_own_user {
                     debug!(
-                        "helper processes have this process's user: it may not become another, or its program is not executable for others"
+                        "helper processes run as this process's user: it may not switch users, or its program \
+                         is not executable for others"
                     );
                 }
                 Ok(nursery)

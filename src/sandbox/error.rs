@@ -9,19 +9,21 @@ use landlock::RulesetError;
 #[derive(Debug, thiserror::Error)]
 pub enum SandboxError {
     /// The lists cannot be compiled: a defect of wontun.
-    #[error("the sandbox's filter cannot be made: {0}; please report it, and start with --no-sandbox")]
+    #[error(
+        "cannot compile the sandbox's seccomp filter: {0}; please report it, and start with --no-sandbox"
+    )]
     Filter(#[source] seccompiler::BackendError),
     /// The kernel refuses the filter.
-    #[error("the sandbox's filter cannot be set (seccomp): {0}; --no-sandbox does without")]
+    #[error("cannot install the sandbox's seccomp filter: {0}; --no-sandbox disables the sandbox")]
     Seccomp(#[source] io::Error),
     /// The kernel refuses the rules for files.
-    #[error("the sandbox's rules for files cannot be set (Landlock): {0}; --no-sandbox does without")]
+    #[error("cannot apply the sandbox's Landlock rules: {0}; --no-sandbox disables the sandbox")]
     Landlock(#[from] RulesetError),
     /// The handler that reports forbidden calls cannot be installed.
-    #[error("the sandbox's signal cannot be handled: {0}; --no-sandbox does without")]
+    #[error("cannot install the sandbox's SIGSYS handler: {0}; --no-sandbox disables the sandbox")]
     Signal(#[source] io::Error),
     /// No descriptor is available for the rules.
-    #[error("the sandbox cannot be engaged: {0}; free file descriptors (ulimit -n)")]
+    #[error("cannot engage the sandbox: {0}; free file descriptors (ulimit -n)")]
     Clone(#[source] io::Error),
 }
 

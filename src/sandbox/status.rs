@@ -38,10 +38,10 @@ impl fmt::Display for FeatureState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::On => f.write_str("on"),
-            Self::Absent => f.write_str("this kernel does not have it"),
-            Self::Off => f.write_str("off on this host (the kernel's lsm= leaves it out)"),
-            Self::Forbidden(error) => write!(f, "forbidden here ({error})"),
-            Self::UnknownProcessor => f.write_str("not known for this processor"),
+            Self::Absent => f.write_str("not supported by this kernel"),
+            Self::Off => f.write_str("disabled on this host (not in the kernel's lsm= list)"),
+            Self::Forbidden(error) => write!(f, "not permitted ({error})"),
+            Self::UnknownProcessor => f.write_str("not supported on this architecture"),
         }
     }
 }
@@ -82,7 +82,9 @@ impl fmt::Display for LandlockState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.state, self.is_whole) {
             (FeatureState::On, true) => write!(f, "on (ABI {})", self.abi),
-            (FeatureState::On, false) => write!(f, "on as far as this kernel has it (ABI {} of 6)", self.abi),
+            (FeatureState::On, false) => {
+                write!(f, "on, as far as this kernel supports it (ABI {} of 6)", self.abi)
+            }
             (state, _) => state.fmt(f),
         }
     }
@@ -114,7 +116,10 @@ mod tests {
     fn it_says_what_a_kernel_has() {
         let landlock = |state, abi, is_whole| LandlockState { state, abi, is_whole }.to_string();
         assert_eq!(landlock(FeatureState::On, 7, true), "on (ABI 7)");
-        assert_eq!(landlock(FeatureState::On, 1, false), "on as far as this kernel has it (ABI 1 of 6)");
-        assert_eq!(landlock(FeatureState::Absent, 0, false), "this kernel does not have it");
+        assert_eq!(
+            landlock(FeatureState::On, 1, false),
+            "on, as far as this kernel supports it (ABI 1 of 6)"
+        );
+        assert_eq!(landlock(FeatureState::Absent, 0, false), "not supported by this kernel");
     }
 }

@@ -65,7 +65,7 @@ impl Context {
     pub(super) fn handle_lookup_timeout(&mut self) {
         let failed = self.lookups.restart(&mut self.nursery, self.now);
         if let Some(error) = failed {
-            warn!(%error, "the resolver process cannot be started again; trying again later");
+            warn!(%error, "cannot restart the resolver process; trying again later");
         }
     }
 }

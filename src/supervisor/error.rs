@@ -38,7 +38,8 @@ pub(crate) enum SupervisorError {
     Resolver(#[from] ResolverError),
     /// The server's address is routed into the tunnel's own tun.
     #[error(
-        "--peer {peer} routes into {tun} itself, so the tunnel would carry its own datagrams: give the server's address outside the tunnel, or another --address"
+        "--peer {peer} routes into {tun} itself, so the tunnel would carry its own datagrams: give the server's \
+         address outside the tunnel, or another --address"
     )]
     PeerInTunnel {
         /// Server address as given.
@@ -62,7 +63,8 @@ pub(crate) enum SupervisorError {
     },
     /// The tunnel process does not become ready.
     #[error(
-        "the tunnel process does not get ready: the machine is overloaded, or this is a fault in wontun; start it again"
+        "the tunnel process did not become ready: the host is overloaded, or this is a bug in wontun; start \
+         wontun again"
     )]
     NotReady,
     /// The tunnel process has ended with an error, which it has logged itself.
@@ -73,7 +75,8 @@ pub(crate) enum SupervisorError {
     TunnelKilled(Signal),
     /// The tunnel process violates the protocol.
     #[error(
-        "the tunnel process is not to be trusted any more, which is a fault in wontun or an attack: {0}; start wontun again, and please report it"
+        "the tunnel process violated the protocol, which is a bug in wontun or an attack: {0}; start wontun \
+         again, and please report it"
     )]
     Channel(#[source] ChannelError),
 }

@@ -252,7 +252,7 @@ impl<M: Mode> Supervisor<M> {
                 && status.pid().is_some_and(|pid| pid == self.context.nursery.pid())
             {
                 warn!(
-                    "the nursery process ended: helper processes that end are not started again until a restart"
+                    "the nursery process ended: helper processes cannot be restarted until wontun is restarted"
                 );
             }
         }

@@ -52,7 +52,7 @@ impl Context {
                 }
                 Err(error) => {
                     if let Some(suppressed) = self.link.log_limit.allow(self.now) {
-                        warn!(%error, suppressed, "changes of the device are not heard");
+                        warn!(%error, suppressed, "cannot read changes of the device");
                     }
                     return;
                 }
@@ -70,7 +70,7 @@ impl Context {
             Err(LinkError::NoDevice { .. }) => return self.handle_netns_left(mode, &events),
             Err(error) => {
                 if let Some(suppressed) = self.link.log_limit.allow(self.now) {
-                    warn!(%error, suppressed, "the device's state cannot be read");
+                    warn!(%error, suppressed, "cannot read the device's state");
                 }
                 return;
             }
@@ -98,7 +98,7 @@ impl Context {
                 && let Some(suppressed) = self.link.log_limit.allow(self.now)
             {
                 self.link.reported_down = true;
-                warn!(%tun, suppressed, "{tun} is down, no packet passes until it is up again (ip link set {tun} up)");
+                warn!(%tun, suppressed, "{tun} is down: no packets pass until it is up again (ip link set {tun} up)");
             }
         } else if !was_up || events.went_down || was_in_other_netns || has_ipv6_again {
             if std::mem::replace(&mut self.link.reported_down, false) {
@@ -168,10 +168,14 @@ impl Context {
             return None;
         };
         if (then.owner, then.group) != (now.owner, now.group) {
-            return Some("another program has changed the owner, who may send into the tunnel".to_owned());
+            return Some(
+                "another program has changed the device's owner, who may send packets into the \
+             tunnel"
+                    .to_owned(),
+            );
         }
         (then.queues < now.queues)
-            .then(|| "another process has attached to the device, and takes packets from it".to_owned())
+            .then(|| "another process has attached to the device, and receives packets from it".to_owned())
     }
 
     /// Restores addresses that another program has removed from the device.
@@ -213,7 +217,7 @@ impl Context {
             Ok(configured) => self.link.warn_ipv6_disabled(&configured),
             Err(error) => {
                 if let Some(suppressed) = self.link.log_limit.allow(self.now) {
-                    warn!(%error, suppressed, "the addresses that the device lost are not back");
+                    warn!(%error, suppressed, "cannot restore the device's addresses");
                 }
             }
         }

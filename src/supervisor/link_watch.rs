@@ -152,7 +152,7 @@ impl LinkWatch {
 
     fn set_queue_len(&mut self, packets: u32) {
         if let Err(error) = self.link.set_queue_len(packets) {
-            debug!(%error, "the queue is as long as it was");
+            debug!(%error, "cannot set the length of the transmit queue");
         }
     }
 
@@ -166,7 +166,7 @@ impl LinkWatch {
             return;
         };
         let fitted = self.link.set_gso_max_size(gso_size(self.mtu, overhead));
-        debug!(?fitted, "super-packets fit the MTU");
+        debug!(?fitted, "adapted the maximum GSO size to the MTU");
     }
 
     /// Warns once about addresses that could not be set.
@@ -179,7 +179,7 @@ impl LinkWatch {
         warn!(
             tun,
             address = %first,
-            "IPv6 is disabled on {tun}, so its IPv6 addresses are not set and IPv4 goes on without them; \
+            "IPv6 is disabled on {tun}, so its IPv6 addresses are not set, and IPv4 continues without them; \
              in Docker add --sysctl net.ipv6.conf.all.disable_ipv6=0, \
              elsewhere run sysctl -w net.ipv6.conf.default.disable_ipv6=0 before starting"
         );

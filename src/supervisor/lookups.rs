@@ -79,9 +79,9 @@ impl Lookups {
         port: u16,
         mark: Option<NonZeroU32>,
     ) -> Result<(), String> {
-        let resolver = self.resolver.as_ref().ok_or("the resolver process is being started again")?;
+        let resolver = self.resolver.as_ref().ok_or("the resolver process is being restarted")?;
         if self.pending.len() >= MAX_PENDING {
-            return Err("too many names are looked up at the same time".to_owned());
+            return Err("too many look-ups are pending".to_owned());
         }
         let pending = resolver.request(host, port, mark, &self.servers, self.resolv_conf.as_ref());
         pending.map_err(|error| error.to_string())?;
@@ -113,7 +113,7 @@ impl Lookups {
         error: &io::Error,
     ) -> Vec<(LookupTarget, Result<Vec<SocketAddr>, String>)> {
         let delay = self.delay.as_secs_f32();
-        warn!(%error, "the resolver process ended: it is started again in {delay} s");
+        warn!(%error, "the resolver process ended: restarting it in {delay} s");
         self.resolver = None;
         self.restart_at = Some(now + self.delay);
         self.delay = (self.delay * 2).min(MAX_RESTART_DELAY);

@@ -132,7 +132,7 @@ impl Mode for Plain {
                     Some(PeerAddress::Name { host, port }) => {
                         context.lookups.request(None, host, *port, None)
                     }
-                    _ => Err("the server is not known by a name".to_owned()),
+                    _ => Err("the server's endpoint is not a host name".to_owned()),
                 };
                 if let Err(error) = result {
                     context.send_lookup_result(None, Err(error), false);
@@ -150,7 +150,7 @@ impl Mode for Plain {
                     Ok((message, descriptors)) => {
                         context.tunnel.answer(&message, descriptors);
                     }
-                    Err(error) => warn!(%error, "the peer gets no socket of its own"),
+                    Err(error) => warn!(%error, "cannot create a connected socket for the peer"),
                 }
             }
             // over the limit, for the other mode, or handled by the event loop
@@ -189,7 +189,7 @@ impl Mode for Plain {
     fn handle_timeouts(&mut self, _: &mut Context) {}
 
     fn reload(&mut self, _: &mut Context) {
-        info!("SIGHUP: there is no file to read again in plain mode");
+        info!("SIGHUP: plain mode has no configuration file to reload");
     }
 
     fn handle_renamed(&mut self, _: &mut Context) -> Result<(), String> {
@@ -253,9 +253,9 @@ impl Plain {
                 context.link.mtu = mtu;
                 context.link.adapt_gso_size();
                 context.tunnel.set_link(context.link.message());
-                info!(mtu, "the MTU fits the peer's address family");
+                info!(mtu, "adapted the MTU to the peer's address family");
             }
-            Err(error) => warn!(%error, "the MTU does not fit the peer's address family"),
+            Err(error) => warn!(%error, "cannot adapt the MTU to the peer's address family"),
         }
     }
 }

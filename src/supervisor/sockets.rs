@@ -37,16 +37,18 @@ const PORT_TRIES: u32 = 16;
 pub(crate) enum SocketsError {
     /// Another process uses the port.
     #[error(
-        "UDP port {0} is in use: stop the process that has it (ss -lunp), or choose another (--listen-port, or ListenPort in the file)"
+        "UDP port {0} is in use: stop the process that has it (ss -lunp), or choose another (--listen-port, or \
+         ListenPort in the file)"
     )]
     PortInUse(u16),
     /// The port is below 1024, and CAP_NET_BIND_SERVICE is missing.
     #[error(
-        "may not bind UDP port {0}, which is below 1024: choose a higher one (--listen-port, or ListenPort in the file), or start as root"
+        "not permitted to bind UDP port {0}, which is below 1024: choose a higher one (--listen-port, or \
+         ListenPort in the file), or start as root"
     )]
     PortPrivileged(u16),
     /// The address is not local to this host.
-    #[error("--listen {0} is no address of this host: choose one that `ip address` shows, or leave it out")]
+    #[error("--listen {0} is not an address of this host: choose one that `ip address` shows, or omit it")]
     NotLocal(IpAddr),
     /// Any other error.
     #[error("cannot open a UDP socket on {address}: {source}")]
@@ -133,7 +135,7 @@ impl Sockets {
             Some(port) => Self::bind(listen, port, options),
             None => match Self::bind(listen, DEFAULT_PLAIN_PORT, options) {
                 Err(SocketsError::PortInUse(taken)) if may_move => {
-                    info!("port {taken} is taken; a client can do with another");
+                    info!("port {taken} is in use; a client may use another one");
                     Self::bind_any(listen, options)
                 }
                 result => result,
@@ -213,7 +215,7 @@ impl Sockets {
         let receivers = u32::try_from(self.options.workers).unwrap_or(u32::MAX);
         let result = self.base.get(first).map_or(Ok(()), |each| each.socket.steer(receivers));
         if let Err(error) = result {
-            debug!(%error, "handshake messages have no socket of their own");
+            debug!(%error, "cannot steer handshake messages to a separate socket");
             self.base.remove(first);
         }
     }

@@ -209,11 +209,11 @@ impl Starting {
 fn open_metrics(address: SocketAddr, hosts: &[HostName]) -> Result<(MetricsConfig, OwnedFd), MetricsError> {
     let listener = MetricsListener::open(address)?;
     let address = listener.address();
-    info!("metrics are at http://{address}/metrics");
+    info!("serving metrics at http://{address}/metrics");
     if listener.is_public() {
         warn!(
-            "whoever reaches {address} reads the metrics, which tell the peers' names and when they are there: \
-             let a firewall keep others out, or serve them on an address that only your own can reach"
+            "anyone who can reach {address} can read the metrics, which include the peers' names and activity: \
+             restrict access with a firewall, or serve them on a private address"
         );
     }
     let hosts = hosts.iter().map(ToString::to_string).collect();

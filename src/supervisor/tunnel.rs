@@ -187,7 +187,7 @@ impl Tunnel {
                 {
                     warn!(
                         suppressed,
-                        "the tunnel process sends more messages than it should: they are read later"
+                        "the tunnel process exceeds its message rate: further messages are delayed"
                     );
                 }
                 Some(message)

@@ -357,7 +357,7 @@ fn nobody_is_told_anything_unless_it_is_asked_for_and_strangers_earn_a_warning()
         server.wait_ready();
         let lines = server.lines();
         assert!(lines.iter().any(|line| line.contains(&format!("http://{address}/metrics"))), "{lines:?}");
-        let warned = lines.iter().any(|line| line.contains("WARN") && line.contains("reads the metrics"));
+        let warned = lines.iter().any(|line| line.contains("WARN") && line.contains("can read the metrics"));
         assert_eq!(warned, warns, "{address}: {lines:?}");
         server.stop();
     }

@@ -390,11 +390,11 @@ fn a_manager_that_does_not_listen_disturbs_nothing() {
     std::thread::sleep(SILENCE);
     lab.client().ping(INNER_SERVER);
     server.signal(Signal::SIGHUP);
-    server.wait_for("SIGHUP: there is no file");
+    server.wait_for("SIGHUP: plain mode has no configuration file");
     lab.server().ping(INNER_CLIENT);
     assert_eq!(manager.receive_other(), "READY=1\nSTATUS=waiting for a client");
     assert!(manager.receive_other().starts_with("RELOADING=1\n"));
-    assert_eq!(manager.receive_other(), "READY=1\nSTATUS=has a client");
+    assert_eq!(manager.receive_other(), "READY=1\nSTATUS=a client is connected");
     assert!(holds_within(TIMEOUT, || manager.receive() == "WATCHDOG=1"));
     drop(client);
     let stopped = server.stop();

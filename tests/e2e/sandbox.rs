@@ -122,7 +122,7 @@ fn a_sandbox_that_is_forbidden_is_told_and_the_tunnel_runs() {
     let server = Launch::plain(lab.server(), &[]).wrap(strace).spawn();
     server.wait_ready();
     let line = server.wait_for("the sandbox is not whole");
-    assert!(line.contains("landlock=this kernel does not have it"), "{line}");
+    assert!(line.contains("landlock=not supported by this kernel"), "{line}");
     let _client = Daemon::client(lab.client(), lab.server(), &[]);
     lab.client().ping(INNER_SERVER);
 }
@@ -153,7 +153,7 @@ fn a_reload_reads_what_was_there_at_the_start_and_no_other_file() {
 
     let reloaded = |nth: usize| {
         server.daemon.signal(Signal::SIGHUP);
-        server.daemon.wait_for_more("the configuration was read again", nth);
+        server.daemon.wait_for_more("reloaded the configuration", nth);
     };
     // the file itself is replaced, as editors do
     let new = site.write("new", &(text(&key) + &format!("\n[Peer]\nPublicKey = {}\n", Keys::new().public)));
@@ -165,12 +165,12 @@ fn a_reload_reads_what_was_there_at_the_start_and_no_other_file() {
     let other_key = private("other", &other.private);
     site.write("wg0.conf", &text(&other_key));
     server.daemon.signal(Signal::SIGHUP);
-    let refused = server.daemon.wait_for("the configuration is not read again");
+    let refused = server.daemon.wait_for("cannot reload the configuration");
     assert!(
         refused.contains(other_key.to_str().unwrap()) && refused.contains("Permission denied"),
         "{refused}"
     );
-    server.daemon.wait_for("keep keys in that folder, or start wontun again");
+    server.daemon.wait_for("keep keys in that folder, or restart wontun");
     client.ping(SERVER_V4);
 
     // in the configuration's directory it may be read
@@ -192,7 +192,7 @@ fn a_reload_can_ask_for_what_needs_other_netlink_sockets() {
     let reloaded = |nth: usize, text: &str| {
         client.site.write("wg0.conf", text);
         client.daemon.signal(Signal::SIGHUP);
-        client.daemon.wait_for_more("the configuration was read again", nth);
+        client.daemon.wait_for_more("reloaded the configuration", nth);
     };
     plan.client.table = None;
     plan.client.peers[0].allowed = vec!["0.0.0.0/0".to_owned()];
@@ -254,12 +254,12 @@ fn another_user_reads_the_configuration_again_if_it_may() {
     client.ping(SERVER_V4);
 
     server.daemon.signal(Signal::SIGHUP);
-    server.daemon.wait_for("the configuration is not read again");
+    server.daemon.wait_for("cannot reload the configuration");
     chown(&file, Some(NOBODY), Some(NOBODY)).unwrap();
     let settings = plan.server.clone().port(51999).peer(Peer::new(&Keys::new().public, &["10.66.0.0/24"]));
     site.write("wg0.conf", &settings.wg_quick());
     server.daemon.signal(Signal::SIGHUP);
-    server.daemon.wait_for("the configuration was read again");
+    server.daemon.wait_for("reloaded the configuration");
     assert_eq!((server.port(), server.peers().len()), (51999, 2));
     eventually("the route is there", || site.ip(&["route", "show", "dev", "wg0"]).contains("10.66.0.0/24"));
     server.ping(CLIENT_V4);

@@ -268,7 +268,7 @@ impl Forwarding {
                 let _ = fs::write(self.path(v6, Some("default")), "0");
                 let key = Self::key(v6);
                 ForwardingOutcome::TurnedOn(format!(
-                    "{key} was off: it is on now, and only what comes from {tunnel} or goes to it is forwarded"
+                    "turned on {key}: only packets from or to {tunnel} are forwarded"
                 ))
             }
             Err(error) => {

@@ -88,27 +88,28 @@ impl fmt::Display for NatWarning {
         match self {
             Self::Nftables { table, reason } => write!(
                 f,
-                "cannot install the nftables table {table}: {reason}: the peers reach this host, and nothing \
-                 beyond: see that the kernel is Linux 5.2 or newer with nf_tables (modprobe nft_masq \
-                 nft_chain_nat), or translate their addresses by other means and give --nat off"
+                "cannot install the nftables table {table}: {reason}: the peers can reach only this host: check \
+                 that the kernel is Linux 5.2 or newer with nf_tables (modprobe nft_masq nft_chain_nat), or set \
+                  up NAT by other means and use --nat off"
             ),
             Self::Forwarding { device, key, off, reason } => write!(
                 f,
-                "{key} {}: {reason}: what comes out of {device} gets no further than this host{}: start the \
+                "{key} {}: {reason}: packets from {device} are not forwarded{}: start the \
                  container with docker run --sysctl {key}=1, or run sysctl -w {key}=1 on the host",
                 if *off { "is off and cannot be turned on" } else { "cannot be read" },
                 if *off { "" } else { ", unless it is on" }
             ),
             Self::Dropped { device, table, chain, remedy } => write!(
                 f,
-                "the chain {chain} of the nftables table {table} drops what is forwarded, and no rule of ours can \
-                 undo that: let {device} through: {}",
+                "the chain {chain} of the nftables table {table} drops forwarded packets, which wontun's rules \
+                 cannot override: allow {device}: {}",
                 remedy.command(device)
             ),
             Self::Legacy { device, v6 } => write!(
                 f,
-                "legacy iptables filters {} here, and its rules cannot be seen: if its FORWARD chain drops \
-                 ({}-legacy -S FORWARD), let {device} through: {} (on a Docker host, DOCKER-USER instead of FORWARD)",
+                "legacy iptables filters {} on this host, and wontun cannot read its rules: if its FORWARD \
+                 chain drops packets ({}-legacy -S FORWARD), allow {device}: {} (on a Docker host, DOCKER-USER \
+                  instead of FORWARD)",
                 if *v6 { "IPv6" } else { "IPv4" },
                 iptables(*v6),
                 both_directions(&format!("{}-legacy -I FORWARD", iptables(*v6)), device)
@@ -177,7 +178,7 @@ mod tests {
             (dropped(nft), "nft insert rule inet fw fwd iifname tun0 accept"),
             (
                 NatWarning::Legacy { device: device(), v6: false },
-                "(iptables-legacy -S FORWARD), let tun0 through: iptables-legacy -I FORWARD -i tun0",
+                "(iptables-legacy -S FORWARD), allow tun0: iptables-legacy -I FORWARD -i tun0",
             ),
         ] {
             let line = warning.to_string();

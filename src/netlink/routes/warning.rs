@@ -67,7 +67,8 @@ impl fmt::Display for RouteWarning {
                     if prefixes.len() == 1 { ("it", "that route") } else { ("them", "these routes") };
                 write!(
                     f,
-                    "cannot route {} to {device}: table {table} has other routes to {it}: remove {route}, or split or \
+                    "cannot route {} to {device}: table {table} has other routes to {it}: remove {route}, or \
+                     split or \
                      narrow AllowedIPs",
                     join_prefixes(prefixes)
                 )
@@ -83,16 +84,16 @@ impl fmt::Display for RouteWarning {
                 "cannot set net.ipv4.conf.all.src_valid_mark to 1: {reason}: {}: start the container with docker \
                  run --sysctl net.ipv4.conf.all.src_valid_mark=1, or set it on the host",
                 if *strict {
-                    "rp_filter is strict here, and drops what the peers send before it arrives"
+                    "rp_filter is strict on this host, and drops packets from the peers"
                 } else {
-                    "no harm as things are, but a strict rp_filter (1) would drop what the peers send"
+                    "this has no effect now, but a strict rp_filter (1) would drop packets from the peers"
                 }
             ),
             Self::Nftables { table, family, reason } => write!(
                 f,
                 "cannot install the {family} nftables table {table}: {reason}: the tunnel's addresses are open to \
-                 packets from other devices, and a strict rp_filter may drop what the peers send: see that the \
-                 kernel has nf_tables, nft_fib and nft_ct (modprobe nft_fib_ipv4 nft_fib_ipv6 nft_ct)"
+                 packets from other devices, and a strict rp_filter may drop packets from the peers: check that \
+                  the kernel has nf_tables, nft_fib and nft_ct (modprobe nft_fib_ipv4 nft_fib_ipv6 nft_ct)"
             ),
         }
     }

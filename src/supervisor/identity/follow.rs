@@ -62,16 +62,17 @@ impl Context {
         if reports_move {
             self.link.identity.reported_move = true;
             let consequence = if mode.blocks() {
-                "; until it comes back, what its routes led into it is unreachable from here, so that it does not \
-                 leave in clear (stop the tunnel to end that; give one that is to be moved Table = off)"
+                "; until it returns, networks routed into it are unreachable from here, so that their packets \
+                 do not leave unencrypted (stop the tunnel to end that; set Table = off for a tunnel that is to \
+                  be moved)"
             } else {
                 ""
             };
             let tun = &self.name;
             warn!(
                 %tun,
-                "{tun} was moved to another network namespace: it carries packets there, with the addresses and routes \
-                 that are set there{consequence}"
+                "{tun} was moved to another network namespace: it carries packets there, with the addresses and \
+                 routes that are configured there{consequence}"
             );
         }
     }
@@ -109,7 +110,7 @@ impl Context {
                 state
             }
             Err(error) => {
-                warn!(%error, "what the device lost in the other network namespace is not back");
+                warn!(%error, "cannot restore the device's settings after its move");
                 state
             }
         }
@@ -121,8 +122,8 @@ impl Context {
         let tun = &self.name;
         mode.blocks().then(|| {
             format!(
-                "{tun} is in another network namespace, and what was routed into it is unreachable from here: move it \
-                 back, or stop the tunnel"
+                "{tun} is in another network namespace, and networks routed into it are unreachable from here: \
+                 move it back, or stop the tunnel"
             )
         })
     }
@@ -135,7 +136,7 @@ impl Context {
         }
         let Ok(name) = name.parse::<TunName>() else {
             if let Some(suppressed) = self.link.log_limit.allow(self.now) {
-                warn!(tun = %self.name, suppressed, "the device got a name that cannot be followed: give it another");
+                warn!(tun = %self.name, suppressed, "the device was renamed to an invalid name: choose another");
             }
             return;
         };
@@ -147,7 +148,7 @@ impl Context {
         info!(
             %tun,
             %old,
-            "{old} is called {tun} now, and the tunnel follows: health, control socket, routes and rules have the new name"
+            "{old} was renamed to {tun}: health, control socket, routes and rules use the new name"
         );
         self.tunnel.send(&ToTunnel::DeviceRenamed { tun: tun.clone(), index: self.link.index });
     }
@@ -167,7 +168,8 @@ impl Context {
         let pause = if identity.failed < ATTEMPTS_BEFORE_WARNING { RETRY } else { SLOW_RETRY };
         identity.due = (identity.failed < MAX_ATTEMPTS).then(|| self.now + pause);
         if identity.failed == ATTEMPTS_BEFORE_WARNING {
-            warn!(tun = %self.name, "not everything has the device's new name yet, or until a reload (SIGHUP): {missing}");
+            warn!(tun = %self.name, "not everything uses the device's new name yet; a reload (SIGHUP) retries: \
+             {missing}");
         }
     }
 

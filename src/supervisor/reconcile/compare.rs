@@ -85,7 +85,7 @@ impl Context {
                 let pace = if resource.is_urgent() { "at once" } else { "at most once a second" };
                 warn!(
                     %tun, what = repaired, by, pid,
-                    "{happened}, again and again: from now on without further lines, and {pace}; {advice}"
+                    "{happened}, repeatedly: from now on restored {pace}, without further log lines; {advice}"
                 );
             }
         }
@@ -94,7 +94,7 @@ impl Context {
             && let Some(suppressed) = entry.log_limit.allow(now)
         {
             let what = resource.name();
-            warn!(%tun, %error, suppressed, "{what} of {tun} cannot be put back");
+            warn!(%tun, %error, suppressed, "cannot restore {what} of {tun}");
         }
     }
 

@@ -96,7 +96,7 @@ impl Reconciler {
             match &entry.error {
                 Some(error) => Some(format!("{resource} of {tun}: {error}")),
                 None if entry.is_pending => Some(format!(
-                    "{resource} of {tun} are removed again and again by another program, and put back at most once a \
+                    "another program repeatedly removes {resource} of {tun}, which are restored at most once a \
                      second: {}",
                     entry.resource.advice(tun)
                 )),

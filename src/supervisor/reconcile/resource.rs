@@ -66,12 +66,12 @@ impl HostResource {
     /// Returns a sentence about a repair, to be followed by the resources that were restored.
     pub(super) const fn repaired(self) -> &'static str {
         match self {
-            Self::KillSwitch => "the kill switch was deleted or changed by another program, and is back",
-            Self::Device => "the device was set down or changed by another program, and is as it was",
-            Self::Addresses => "addresses were deleted by another program, and are back",
-            Self::Routing => "routes or policy rules were deleted by another program, and are back",
-            Self::Tables => "nf_tables tables were deleted or changed by another program, and are back",
-            Self::Settings => "settings were turned off by another program, and are on again",
+            Self::KillSwitch => "the kill switch was deleted or changed by another program, and was restored",
+            Self::Device => "the device was set down or changed by another program, and was restored",
+            Self::Addresses => "addresses were deleted by another program, and were restored",
+            Self::Routing => "routes or policy rules were deleted by another program, and were restored",
+            Self::Tables => "nf_tables tables were deleted or changed by another program, and were restored",
+            Self::Settings => "settings were turned off by another program, and were restored",
         }
     }
 

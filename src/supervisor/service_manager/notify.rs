@@ -125,9 +125,9 @@ fn format_status(status: Status) -> String {
             format!("{connected} of {peers} peers connected, {handshake}")
         }
         Status::PlainServer { has_client: false } => "waiting for a client".to_owned(),
-        Status::PlainServer { has_client: true } => "has a client".to_owned(),
-        Status::PlainClient { is_reachable: true } => "the server is heard".to_owned(),
-        Status::PlainClient { is_reachable: false } => "nothing is heard of the server".to_owned(),
+        Status::PlainServer { has_client: true } => "a client is connected".to_owned(),
+        Status::PlainClient { is_reachable: true } => "the server responds".to_owned(),
+        Status::PlainClient { is_reachable: false } => "the server does not respond".to_owned(),
     }
 }
 

@@ -43,7 +43,7 @@ impl WireGuard {
         let switches = changes.kill_switch.is_some();
         if let Err(error) = self.apply(context, &changes) {
             if switches && let Err(error) = self.firewall.set_kill_switch(was_engaged) {
-                warn!(%error, "the kill switch is not as it was before");
+                warn!(%error, "cannot restore the previous state of the kill switch");
             }
             return Err(error);
         }
@@ -89,7 +89,7 @@ impl WireGuard {
         self.allow_tunnel(self.mark, sockets.port()).map_err(ChangeError::KillSwitch)?;
         context.tunnel.send_all(messages);
         self.sockets = sockets;
-        info!(port = self.sockets.port(), "listening on another port");
+        info!(port = self.sockets.port(), "changed the listen port");
         Ok(())
     }
 
@@ -126,7 +126,7 @@ impl WireGuard {
             Ok((message, descriptors)) => {
                 context.tunnel.answer(&message, descriptors);
             }
-            Err(error) => warn!(%error, "peers get no sockets of their own"),
+            Err(error) => warn!(%error, "cannot create connected sockets for peers"),
         }
     }
 }

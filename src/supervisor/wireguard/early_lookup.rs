@@ -49,8 +49,8 @@ impl ConfigFile {
             .collect();
         if !names.is_empty() {
             info!(
-                "this host asks a name server of its own, whose questions the kill switch would hold back: the names of \
-                 endpoints are looked up before it is engaged, within {} s",
+                "this host uses a local name server, whose queries the kill switch would drop: endpoint names \
+                 are looked up before it is engaged, within {} s",
                 TIMEOUT.as_secs()
             );
             let (lookups, nursery) = starting.lookups();
@@ -133,7 +133,7 @@ fn look_up<'a>(
         debug!("not all names were looked up before the routes are set");
         // it would wait for an answer that cannot come any more
         if let Err(error) = lookups.cancel(nursery, at) {
-            warn!(%error, "the resolver process cannot be started again; trying again later");
+            warn!(%error, "cannot restart the resolver process; trying again later");
         }
     }
     Ok(found)

@@ -87,7 +87,7 @@ impl EndpointCache {
                     if bad > 0 {
                         let path = cache_file.path.display();
                         warn!(
-                            "{path} has {bad} lines that are not a public key and an address: they are left out"
+                            "{path} has {bad} invalid lines, which are ignored: expected a public key and an address"
                         );
                     }
                     addresses.retain(|key, _| named.contains(key));
@@ -95,10 +95,10 @@ impl EndpointCache {
                 }
                 Err(OpenError::Refused(why)) => {
                     let path = folder.display();
-                    warn!("the addresses of peers in {path} are not used, and none are kept there: {why}");
+                    warn!("the endpoint cache in {path} is not used: {why}");
                 }
                 Err(OpenError::System(error)) => {
-                    debug!(folder = %folder.display(), %error, "addresses of peers cannot be kept there");
+                    debug!(folder = %folder.display(), %error, "cannot open the endpoint cache");
                 }
             }
         }
@@ -170,7 +170,7 @@ impl EndpointCache {
             && let Some(cache_file) = &mut self.cache_file
             && let Err(error) = cache_file.write(&self.addresses)
         {
-            debug!(path = %cache_file.path.display(), %error, "addresses of peers cannot be kept");
+            debug!(path = %cache_file.path.display(), %error, "cannot write the endpoint cache");
         }
     }
 }
@@ -220,7 +220,7 @@ impl CacheFile {
         };
         let metadata = file.metadata()?;
         if !metadata.is_file() || metadata.nlink() != 1 {
-            return Err(OpenError::Refused(format!("{name} is no file of its own")));
+            return Err(OpenError::Refused(format!("{name} is not a regular file with a single link")));
         }
         check_owner(&file)?;
         let length = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
@@ -366,7 +366,8 @@ mod tests {
     fn bad_lines_are_left_out() {
         let [a, b] = KEYS;
         let text = format!(
-            "\n{a} 192.0.2.7\n{b} 192.0.2.7 more\n{b}\n{b} 0.0.0.0\n{b} 224.0.0.1\n{b} fe80::1\n{b} $(id)\nx 192.0.2.8\n\
+            "\n{a} 192.0.2.7\n{b} 192.0.2.7 more\n{b}\n{b} 0.0.0.0\n{b} 224.0.0.1\n{b} fe80::1\n{b} $(id)\nx \
+             192.0.2.8\n\
              {b} 192.0.2.7:1\n\u{fffd}\u{1b}[31m\n"
         );
         assert_eq!(parse(&text), (addresses(&[(a, "192.0.2.7")]), 9));

@@ -42,7 +42,7 @@ impl WireGuard {
         }
         let result = match self.peers.host(key) {
             Some((host, port)) => context.lookups.request(Some(*key), host, port, self.mark),
-            None => Err("the peer's endpoint is no name".to_owned()),
+            None => Err("the peer's endpoint is not a host name".to_owned()),
         };
         self.record_lookup(context, key);
         if let Err(error) = result {
@@ -62,7 +62,7 @@ impl WireGuard {
         }
         warn!(
             name = host,
-            "an endpoint's name is not answered: questions to name servers, whoever asks, pass the tunnel by for at most \
+            "an endpoint's name cannot be resolved: all DNS queries of this host bypass the tunnel for at most \
              {} s (--dns-bypass)",
             MAX_DURATION.as_secs()
         );
@@ -79,7 +79,7 @@ impl WireGuard {
     pub(super) fn close_bypass(&mut self, context: &mut Context, answered: Option<&PublicKey>) {
         if self.bypass.close(answered, context.now) {
             self.update_routes(context);
-            info!("questions to name servers go into the tunnel again");
+            info!("DNS queries use the tunnel again");
         }
     }
 
@@ -130,7 +130,7 @@ impl WireGuard {
     fn try_cached_endpoint(&mut self, context: &mut Context, key: &PublicKey) -> bool {
         let Some(address) = self.endpoint_cache.take(key) else { return false };
         let Some((host, port)) = self.peers.host(key) else { return false };
-        info!(name = host, "an endpoint's name is not answered yet: trying the address that worked last");
+        info!(name = host, "an endpoint's name is not resolved yet: trying the last known address");
         self.send_addresses(context, key, vec![SocketAddr::new(address, port)]);
         true
     }

@@ -55,8 +55,8 @@ impl Firewall {
         if firewall.kill_switch.is_none() && KillSwitch::is_in_place(name.as_str()).unwrap_or(false) {
             warn!(
                 tun = %name,
-                "an earlier run's kill switch is still engaged, and may stop the tunnel too: start with --kill-switch, \
-                 or let everything out with `wontun kill-switch off {name}`"
+                "the kill switch of an earlier run is still engaged, and may block the tunnel too: start with \
+                 --kill-switch, or remove it with `wontun kill-switch off {name}`"
             );
         }
         firewall.ruleset = RulesetMonitor::open();
@@ -68,7 +68,7 @@ impl Firewall {
             NatMode::Auto => firewall.nat = Some(nat),
         }
         if file.nat == NatMode::Auto && file.configuration.is_full_tunnel() {
-            info!(tun = %name, "no address translation: a peer has the default route, so this is no way out for others");
+            info!(tun = %name, "no NAT: a peer has the default route, so this host is not a gateway for the peers");
         }
         Ok(firewall)
     }

@@ -51,7 +51,7 @@ impl Drop for PendingKillSwitch {
         let Some(options) = self.options.take() else { return };
         // the result stays engaged when it is dropped, and logs so itself
         if let Err(error) = EngagedKillSwitch::engage(&self.name, &options) {
-            warn!(%error, "the kill switch is not engaged: this host's packets go where its routes lead");
+            warn!(%error, "the kill switch is not engaged: packets may leave this host outside the tunnel");
         }
     }
 }
@@ -76,8 +76,8 @@ impl EngagedKillSwitch {
         info!(
             tun = %name,
             allowed,
-            "the kill switch is engaged: nothing leaves this host but through the tunnel; \
-             `wontun kill-switch off {name}` lets everything out"
+            "the kill switch is engaged: packets leave this host only through the tunnel; `wontun kill-switch \
+             off {name}` removes it"
         );
         Ok(Self { name: name.clone(), keep: *keep, switch: Some(switch), is_finished: false })
     }
@@ -124,8 +124,8 @@ impl EngagedKillSwitch {
         } else {
             warn!(
                 tun = %name,
-                "the kill switch is off, by request: it stays off until `wontun kill-switch on {name}`, or until the \
-                 tunnel is started again"
+                "the kill switch is off, by request: it stays off until `wontun kill-switch on {name}`, or \
+                 until the tunnel is restarted"
             );
         }
         Ok(())
@@ -142,7 +142,7 @@ impl EngagedKillSwitch {
             && let Some(Err(error)) = self.switch.take().map(KillSwitch::remove)
         {
             let name = &self.name;
-            warn!(%error, "the kill switch stays engaged: `wontun kill-switch off {name}` lets everything out");
+            warn!(%error, "the kill switch stays engaged: `wontun kill-switch off {name}` removes it");
         }
     }
 }
@@ -152,19 +152,19 @@ impl Drop for EngagedKillSwitch {
         let name = &self.name;
         let Some(switch) = self.switch.as_mut().filter(|switch| switch.is_engaged()) else { return };
         if let Err(error) = switch.block_tunnel() {
-            warn!(%error, "the kill switch still lets the tunnel's own datagrams through");
+            warn!(%error, "the kill switch still accepts the tunnel's own datagrams");
         }
         if self.is_finished {
             info!(
                 tun = %name,
-                "the kill switch stays engaged, as --kill-switch keep says: nothing leaves this host until the tunnel \
-                 runs again, or `wontun kill-switch off {name}` lets it out"
+                "the kill switch stays engaged (--kill-switch keep): no packets leave this host until the \
+                 tunnel is started again, or `wontun kill-switch off {name}` removes it"
             );
         } else {
             warn!(
                 tun = %name,
-                "the kill switch stays engaged: nothing leaves this host until the tunnel runs again, or \
-                 `wontun kill-switch off {name}` lets it out"
+                "the kill switch stays engaged: no packets leave this host until the tunnel is started again, \
+                 or `wontun kill-switch off {name}` removes it"
             );
         }
     }

@@ -71,7 +71,7 @@ impl Supervisor<WireGuard> {
         let mut link = LinkWatch::open(&name)?;
         // before the first packet: other tunnels' guards identify it by that
         if let Err(error) = link.link.join_tunnel_group() {
-            debug!(%error, "other tunnels' guards take this one for a network");
+            debug!(%error, "cannot set the device group: guards of other tunnels drop packets from this one");
         }
         if let Some(file) = &file {
             link.is_managed = true;
@@ -119,7 +119,7 @@ impl Supervisor<WireGuard> {
         }
         match mode.sockets.first_spare(SPARE_SOCKETS, user) {
             Ok((message, descriptors)) => context.tunnel.send_with(&message, descriptors),
-            Err(error) => warn!(%error, "peers get no sockets of their own"),
+            Err(error) => warn!(%error, "cannot create connected sockets for peers"),
         }
         mode.is_running = true;
         Ok(Self::new(mode, context))
@@ -134,7 +134,7 @@ impl WireGuard {
         // bound already
         changes.listen_port = None;
         if let Err(error) = self.apply(context, &changes) {
-            warn!(%error, "not all of the configuration is in force");
+            warn!(%error, "the configuration was applied only in part");
         }
         let names = self.update_endpoint_names(&configuration, None, &HashSet::new());
         self.look_up_before_routes(context, &configuration)?;

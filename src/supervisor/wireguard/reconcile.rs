@@ -26,7 +26,7 @@ impl WireGuard {
         repaired.extend(firewall.nat.as_mut().and_then(Nat::repair));
         repaired.extend(self.routes.as_mut().map(Routes::repair_tables).unwrap_or_default());
         context.reconciler.repairs.tables += repaired.len() as u64;
-        let error = (!self.has_tables()).then(|| "the kernel does not take a table again".to_owned());
+        let error = (!self.has_tables()).then(|| "the kernel rejects a table".to_owned());
         let repaired = (!repaired.is_empty()).then(|| repaired.join(", "));
         ReconcileOutcome { repaired, error, ..ReconcileOutcome::default() }
     }

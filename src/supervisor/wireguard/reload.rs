@@ -47,17 +47,17 @@ impl WireGuard {
     /// Reloads the file and applies the differences; a file with an error changes nothing.
     pub(super) fn reload_file(&mut self, context: &mut Context) {
         let ConfigSource::File(file) = &self.source else {
-            info!("SIGHUP: there is no file to read again, this tunnel is configured by wg(8)");
+            info!("SIGHUP: this tunnel has no configuration file, it is configured by wg(8)");
             return;
         };
         let Loaded { configuration: new, warnings, .. } = match reload(&file.path, file.hooks) {
             Ok(loaded) => loaded,
             Err(error) => {
-                warn!(%error, "the configuration is not read again, nothing was changed");
+                warn!(%error, "cannot reload the configuration, nothing was changed");
                 if error.is_denied() && sandbox::is_engaged() {
                     warn!(
-                        "the sandbox lets a running tunnel read its configuration's folder and the files with keys that \
-                         were there when it was started: keep keys in that folder, or start wontun again"
+                        "the sandbox allows a running tunnel to read its configuration's folder, and key files \
+                         elsewhere that existed at the start: keep keys in that folder, or restart wontun"
                     );
                 }
                 context.reconciler.reload_error = Some(error.to_string());
@@ -87,7 +87,7 @@ impl WireGuard {
         self.warn_of_other_family();
         self.send_changes(context, changes);
         names.iter().for_each(|name| context.tunnel.send(name));
-        info!(peers = self.peers.len(), "the configuration was read again");
+        info!(peers = self.peers.len(), "reloaded the configuration");
     }
 
     fn set_configuration(&mut self, configuration: WgQuick) {
@@ -115,7 +115,7 @@ impl WireGuard {
         if self.routes.is_some() {
             self.update_routes(context);
         } else if let Err(error) = self.open_routes(context) {
-            warn!(%error, "the routes of the new configuration are not set");
+            warn!(%error, "cannot set the routes of the new configuration");
         }
     }
 }
@@ -127,7 +127,7 @@ fn change_mtu(context: &mut Context, mtu: u32) {
         return;
     }
     if let Err(error) = context.link.link.set_mtu(mtu) {
-        warn!(%error, "the device does not have the MTU of the new configuration");
+        warn!(%error, "cannot set the MTU of the new configuration");
     }
 }
 
@@ -138,6 +138,6 @@ fn change_addresses(context: &mut Context, new: &WgQuick) {
     }
     match context.link.link.replace_addresses(&new.interface.addresses) {
         Ok(configured) => context.link.warn_ipv6_disabled(&configured),
-        Err(error) => warn!(%error, "the device does not have the addresses of the new configuration"),
+        Err(error) => warn!(%error, "cannot set the addresses of the new configuration"),
     }
 }

@@ -119,16 +119,16 @@ impl WireGuard {
                     peer,
                     %address,
                     suppressed,
-                    "the host's routes change: the peer's address lies in a network that they lead into the tunnel"
+                    "adapting the host's routes: the peer's address is in a network that is routed into the tunnel"
                 );
             } else {
                 warn!(
                     peer,
                     %address,
                     suppressed,
-                    "a peer sends from a network that the host's routes lead into the tunnel, and answers go there, too: \
-                     they change once the peer has completed a handshake from there; if it cannot, add a route to its \
-                     address past the tunnel (ip route add ADDRESS via GATEWAY)"
+                    "a peer sends from a network that is routed into the tunnel, and replies are routed there, \
+                     too: the routes are adapted once the peer has completed a handshake from there; if it \
+                      cannot, add a route to its address outside the tunnel (ip route add ADDRESS via GATEWAY)"
                 );
             }
         }
@@ -175,12 +175,12 @@ impl WireGuard {
                 if let Err(error) = self.take_applied(context, applied)
                     && let Some(suppressed) = self.log_limits.routes.allow(context.now)
                 {
-                    warn!(%error, suppressed, "the sockets do not take the mark that the routes need");
+                    warn!(%error, suppressed, "cannot set the mark of the sockets that the routes need");
                 }
             }
             Err(error) => {
                 if let Some(suppressed) = self.log_limits.routes.allow(context.now) {
-                    warn!(%error, suppressed, "the host's routes are not as they should be");
+                    warn!(%error, suppressed, "cannot update the host's routes");
                 }
             }
         }

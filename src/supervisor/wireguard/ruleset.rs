@@ -30,7 +30,7 @@ impl RulesetMonitor {
     /// Starts monitoring, if the kernel has nf_tables.
     pub(super) fn open() -> Self {
         let watch = NftMonitor::open()
-            .inspect_err(|error| debug!(%error, "changes of the nf_tables ruleset are not watched"))
+            .inspect_err(|error| debug!(%error, "cannot subscribe to changes of the nf_tables ruleset"))
             .ok();
         Self { watch, ..Self::default() }
     }

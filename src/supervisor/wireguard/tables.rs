@@ -32,7 +32,7 @@ impl WireGuard {
                 }
                 Err(error) => {
                     if let Some(suppressed) = self.log_limits.ruleset.allow(now) {
-                        warn!(%error, suppressed, "changes of the nf_tables ruleset are not heard");
+                        warn!(%error, suppressed, "cannot read changes of the nf_tables ruleset");
                     }
                     return;
                 }
@@ -121,7 +121,8 @@ impl WireGuard {
     pub(super) fn update_guard(&mut self) {
         let addresses = self.source.configuration().map(|file| file.interface.addresses.clone());
         if let Err(error) = self.firewall.update_guard(&addresses.unwrap_or_default()) {
-            warn!(%error, "the tunnel's addresses are not guarded, and the peers may reach each other");
+            warn!(%error, "cannot install the guard: the tunnel's addresses can be spoofed, and the peers may \
+             reach each other");
         }
     }
 
@@ -130,11 +131,11 @@ impl WireGuard {
         self.update_tables().iter().for_each(|line| info!("{line}"));
         let outcome = self.allow_tunnel(self.mark, self.sockets.port());
         if let Err(error) = outcome.and_then(|()| self.firewall.restore_kill_switch()) {
-            warn!(%error, "the kill switch may not be as it should");
+            warn!(%error, "cannot update the kill switch");
         }
         if self.firewall.is_kill_switch_engaged() && !self.is_full_tunnel() {
             warn!(
-                "no peer has the default route any more, and the kill switch holds back all that has no other way"
+                "no peer has the default route any more, and the kill switch drops all packets outside the tunnel"
             );
         }
     }

@@ -69,7 +69,7 @@ fn a_server_names_the_rule_that_docker_needs() {
     let mut server = Server::start();
     let site = Arc::clone(server.site());
     let mut engine = Engine::start(&site);
-    engine.wait_until("Docker drops what is forwarded", || {
+    engine.wait_until("Docker drops forwarded packets", || {
         let chain = site.shell("nft list chain ip filter FORWARD 2>/dev/null || true");
         chain.contains("policy drop") && chain.contains("DOCKER-USER")
     });

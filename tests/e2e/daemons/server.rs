@@ -110,7 +110,7 @@ impl Server {
 
     /// Has the configuration and the foreign ruleset read again.
     fn reloads(&self) {
-        let reread = "the configuration was read again";
+        let reread = "reloaded the configuration";
         let seen = self.daemon.count(reread);
         self.daemon.signal(nix::sys::signal::Signal::SIGHUP);
         self.daemon.wait_for_more(reread, seen);

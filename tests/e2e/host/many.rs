@@ -86,10 +86,10 @@ impl Crowd {
     fn reload(&self, what: &str) {
         let supervisor = self.daemon.processes().supervisor;
         let ticks = cpu_ticks(supervisor);
-        let seen = self.daemon.count("the configuration was read again");
+        let seen = self.daemon.count("reloaded the configuration");
         let start = Instant::now();
         self.daemon.signal(Signal::SIGHUP);
-        self.daemon.wait_for_more("the configuration was read again", seen);
+        self.daemon.wait_for_more("reloaded the configuration", seen);
         let took = start.elapsed();
         eprintln!(
             "{PEERS} peers: SIGHUP {what}: {took:?}, {} ms of processor time",

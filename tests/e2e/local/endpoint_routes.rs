@@ -41,7 +41,7 @@ fn a_source_address_of_data_changes_no_rule_and_that_of_a_handshake_does() {
     elsewhere.send_packet(&mut session, &[]);
     eventually("the peer has moved", || node.only_peer().endpoint == format!("{INSIDE}:40000"));
     assert_eq!(routing(), before, "data changed the host's routing");
-    node.daemon.wait_for("sends from a network that the host's routes lead into the tunnel");
+    node.daemon.wait_for("sends from a network that is routed into the tunnel");
     // also not when the routes are compared for another reason
     node.set(&["peer", &plan.client_keys.public, "persistent-keepalive", "3600"]);
     assert_eq!(routing(), before, "data changed the host's routing later");
@@ -50,7 +50,7 @@ fn a_source_address_of_data_changes_no_rule_and_that_of_a_handshake_does() {
     server.ip(&["route", "add", &format!("{INSIDE}/32"), "via", &client.v4.to_string()]);
     let mut peer = elsewhere;
     peer.shake_hands();
-    let line = node.daemon.wait_for("the host's routes change");
+    let line = node.daemon.wait_for("adapting the host's routes");
     assert!(line.contains(&INSIDE.to_string()), "{line}");
     eventually("the network goes by policy", || routing().contains("fwmark"));
     node.daemon.wait_for("handshake completed");

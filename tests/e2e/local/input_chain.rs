@@ -12,7 +12,7 @@ use crate::wireguard::node::Node;
 use crate::wireguard::pair::{Outer, Plan, SERVER_V4};
 use crate::wireguard::site::Site;
 
-const DROPS: &str = "drops what comes to UDP port 51820";
+const DROPS: &str = "drops packets to UDP port 51820";
 /// A firewall with all the usual rules except the tunnel's port.
 const FIREWALL: &str = "table inet fw {
     chain wan { tcp dport 443 accept; }
@@ -43,7 +43,7 @@ fn nft(site: &Site, tables: &str) {
 
 /// Returns the command that a warning names.
 fn remedy(line: &str) -> &str {
-    line.split_once("let it in: ").unwrap_or_else(|| panic!("no command in: {line}")).1
+    line.split_once("allow it: ").unwrap_or_else(|| panic!("no command in: {line}")).1
 }
 
 /// Checks that there is one warning about the port, and runs its command.
@@ -96,7 +96,7 @@ fn a_file_with_a_port_names_the_firewall_and_one_without_does_not() {
     let client = Node::start(&plan.client_site, ConfigFile, &plan.client);
     mend(&server.site, &server.daemon, 0, BY_NFT);
     client.ping(SERVER_V4);
-    assert_eq!((server.daemon.count(DROPS), client.daemon.count("drops what comes to UDP port")), (1, 0));
+    assert_eq!((server.daemon.count(DROPS), client.daemon.count("drops packets to UDP port")), (1, 0));
 }
 
 /// A firewall that starts after the tunnel, and one that is reloaded without the tunnel's port.

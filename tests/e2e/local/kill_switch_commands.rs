@@ -31,7 +31,7 @@ fn off_holds_while_the_tunnel_runs() {
     daemon.wait_for("the kill switch is off, by request");
     client.ping(NEIGHBOUR_V4);
     daemon.signal(Signal::SIGHUP);
-    daemon.wait_for("the configuration was read again");
+    daemon.wait_for("reloaded the configuration");
     client.wg(&["set", "wg0", "fwmark", "77"]);
     reaches_the_world(&stage);
     assert!(!has_kill_switch(client), "it is back");
@@ -147,7 +147,7 @@ fn a_flush_is_no_request() {
     assert!(has_kill_switch(client));
     delete();
     daemon.signal(Signal::SIGHUP);
-    daemon.wait_for("the configuration was read again");
+    daemon.wait_for("reloaded the configuration");
     assert!(has_kill_switch(client));
     reaches_the_world(&stage);
 }

@@ -81,7 +81,7 @@ fn the_table_follows_port_and_mark() {
     let tally = stage.count();
     stage.client().write("wg0.conf", &stage.plan.client.wg_quick());
     daemon.signal(nix::sys::signal::Signal::SIGHUP);
-    daemon.wait_for("the configuration was read again");
+    daemon.wait_for("reloaded the configuration");
     reaches_the_world(&stage);
     let text = table(stage.client());
     assert!(

@@ -184,7 +184,7 @@ fn clients_get_out_after_somebody_turns_off_what_is_off() {
     switch_off(&plan.server_site);
     assert!(reaches(client.site.host(), lab.host(0), OUTSIDE_V4.into()));
     server.signal(Signal::SIGHUP);
-    server.wait_for("the configuration was read again");
+    server.wait_for("reloaded the configuration");
     assert!(reaches(client.site.host(), lab.host(0), address(OUTSIDE_V6)));
     // a device that gets its address later works like the others
     plan.server_site.ip(&["address", "flush", "dev", "left"]);

@@ -40,7 +40,7 @@ fn a_network_of_the_clients_that_overlaps_is_named_once() {
         // the host changes, and the file is read again: nothing is reported again
         plan.client_site.ip(&["address", "add", "10.99.0.1/24", "dev", "lan0"]);
         client.daemon.signal(Signal::SIGHUP);
-        client.daemon.wait_for("the configuration was read again");
+        client.daemon.wait_for("reloaded the configuration");
         assert_eq!(client.daemon.count(OVERLAPS), 1, "{:?}", client.daemon.lines());
     }
 }
@@ -56,7 +56,7 @@ fn a_network_that_comes_later_is_named_each_time() {
         plan.client_site.ip(&["address", "delete", "192.168.1.20/24", "dev", "lan0"]);
         // the comparison that finds it gone has to come before it is restored
         client.daemon.signal(Signal::SIGHUP);
-        client.daemon.wait_for_more("the configuration was read again", seen);
+        client.daemon.wait_for_more("reloaded the configuration", seen);
     }
 }
 

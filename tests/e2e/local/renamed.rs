@@ -58,7 +58,7 @@ fn a_full_tunnel_with_a_kill_switch_goes_on_under_its_new_name() {
     let rules = client.shell("ip -4 rule; ip -6 rule");
     tally.reset();
     rename(client, "wg0", "home");
-    daemon.wait_for("wg0 is called home now");
+    daemon.wait_for("wg0 was renamed to home");
     reaches_the_world(&stage);
     // down and up again, as older kernels require
     client.shell("ip link set home down; ip link set home name wg1; ip link set wg1 up");

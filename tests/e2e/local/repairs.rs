@@ -40,7 +40,7 @@ fn addresses_that_are_deleted_come_back() {
     for round in 1..=2 {
         client.ip(&["address", "flush", "dev", "wg0"]);
         eventually("the addresses are back", || shown() == before);
-        daemon.wait_for("were deleted by another program, and are back");
+        daemon.wait_for("were deleted by another program, and were restored");
         let address: SocketAddr = METRICS.parse().unwrap();
         let series = r#"wontun_repairs_total{what="address"}"#;
         eventually("the metrics count them", || {
@@ -70,7 +70,7 @@ fn an_actor_in_a_loop_is_not_fought_without_end() {
     assert!(flushes > 50, "{flushes}");
     // two addresses each: five at once and one a second
     assert!((2.0..=24.0).contains(&repairs), "{repairs} repairs for {flushes} deletions");
-    assert!(daemon.count("were deleted by another program, and are back") <= 12);
+    assert!(daemon.count("were deleted by another program, and were restored") <= 12);
     eventually("the addresses are back in the end", || {
         client.ip(&["address", "show", "dev", "wg0"]).contains("inet ")
     });
@@ -97,7 +97,7 @@ fn a_device_that_is_set_down_comes_up_again_with_all_that_it_had() {
     assert!(before.0.contains("10."), "{before:?}");
     client.ip(&["link", "set", "wg0", "down"]);
     eventually("all is back", || shown() == before);
-    daemon.wait_for("the device was set down or changed by another program, and is as it was");
+    daemon.wait_for("the device was set down or changed by another program, and was restored");
     client.ping(SERVER_V4.parse::<std::net::Ipv4Addr>().unwrap());
     let address: SocketAddr = METRICS.parse().unwrap();
     let metrics = scrape(lab.client(), address);
@@ -137,7 +137,7 @@ fn a_reload_puts_everything_back_and_says_how_it_went() {
     let client = &plan.client_site;
     let run = asked(client, "reload");
     assert!(run.code() == 0 && run.stdout.starts_with("ok: wg0 is up"), "{run:?}");
-    daemon.wait_for("the configuration was read again");
+    daemon.wait_for("reloaded the configuration");
     let file = plan.client.wg_quick();
     client.write("wg0.conf", &file.replace("[Interface]", "[Interface]\nMTU = nonsense"));
     let run = asked(client, "reload");

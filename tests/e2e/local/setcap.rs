@@ -128,7 +128,7 @@ fn roots_file_is_run_without_what_root_did_not_say() {
     let other = stage.write("other", &inline().replace("10.9.0.2", "10.9.9.9"), NOBODY, 0o600);
     fs::rename(other, &file).unwrap();
     daemon.signal(Signal::SIGHUP);
-    daemon.wait_for("the configuration is not read again");
+    daemon.wait_for("cannot reload the configuration");
     let addresses = stage.site.ip(&["address", "show", "dev", "tun0"]);
     assert!(addresses.contains("10.9.0.2") && !addresses.contains("10.9.9.9"), "{addresses}");
     assert_eq!(stage.site.ip(&["rule"]), rules);

@@ -102,7 +102,7 @@ fn a_lan_with_the_tunnels_network_goes_on() {
     plan.server.addresses = vec!["192.0.2.50/24".to_owned(), "fd00:9::1/64".to_owned()];
     plan.server.table = Some("off".to_owned());
     let node = Node::start(&plan.server_site, ConfigFile, &plan.server);
-    let line = node.daemon.wait_for("192.0.2.0/24 of wg0 is the network of eth0, too");
+    let line = node.daemon.wait_for("192.0.2.0/24 of wg0 is also a network of eth0");
     assert!(line.contains("WARN"), "{line}");
     // IPv6 has no such conflict, and is guarded
     neighbour.ip(&["address", "add", "fd00:9::7/128", "dev", "lo"]);
@@ -114,7 +114,7 @@ fn a_lan_with_the_tunnels_network_goes_on() {
     // A network that is added later.
     neighbour.ip(&["address", "add", "fd00:9::8/64", "dev", "eth0", "nodad"]);
     server.ip(&["address", "add", "fd00:9::9/64", "dev", "eth0", "nodad"]);
-    node.daemon.wait_for("fd00:9::/64 of wg0 is the network of eth0, too");
+    node.daemon.wait_for("fd00:9::/64 of wg0 is also a network of eth0");
     eventually("the new network is not cut off", || {
         reaches(neighbour, "fd00:9::8", server, address("fd00:9::9"))
     });

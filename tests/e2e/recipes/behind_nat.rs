@@ -31,10 +31,7 @@ fn home(change: fn(String) -> String) -> (Arc<Lab>, Server, Daemon, Site, Daemon
     let text = change(server.output(&["peer", "add", "home"]));
     let (home, daemon) = client(&lab, 0, &text);
     home.ping([10, 8, 0, 1]);
-    assert!(
-        server.output(&["peer", "show", "home"]).contains("endpoint: 198.51.100.254:"),
-        "no address translation"
-    );
+    assert!(server.output(&["peer", "show", "home"]).contains("endpoint: 198.51.100.254:"), "no NAT");
     // it answers the last packet that it received with a keepalive of its own, after ten seconds
     sleep(MEMORY + Duration::from_secs(14));
     (lab, server, serve, home, daemon)

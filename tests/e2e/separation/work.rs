@@ -47,7 +47,7 @@ fn all_that_worked_works_with_several_processes() {
     site.write("wg0.conf", &two.wg_quick());
     assert_eq!(server.peers().len(), 1);
     server.daemon.signal(Signal::SIGHUP);
-    server.daemon.wait_for("the configuration was read again");
+    server.daemon.wait_for("reloaded the configuration");
     assert_eq!(server.peers().len(), 2);
     eventually("the route is there", || site.ip(&["route", "show", "dev", "wg0"]).contains("10.66.0.0/24"));
 

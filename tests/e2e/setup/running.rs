@@ -66,7 +66,7 @@ fn from_an_empty_folder_to_two_clients() {
         (tablet, daemon, text)
     });
     assert_eq!(handshake(&server, "phone"), before);
-    assert_eq!(daemon.count("listening on another port"), 0);
+    assert_eq!(daemon.count("changed the listen port"), 0);
 
     // each reaches the other
     for address in addresses(&text) {
@@ -75,7 +75,7 @@ fn from_an_empty_folder_to_two_clients() {
 
     // reading the file again changes nothing
     daemon.signal(Signal::SIGHUP);
-    daemon.wait_for("the configuration was read again");
+    daemon.wait_for("reloaded the configuration");
     assert_eq!(handshake(&server, "phone"), before);
     phone.ping(SERVER);
 
@@ -147,7 +147,7 @@ fn a_servers_key_may_be_a_credential() {
     let (phone, _phone) = client(&lab, 1, &text);
     phone.ping(SERVER);
     daemon.signal(Signal::SIGHUP);
-    daemon.wait_for("the configuration was read again");
+    daemon.wait_for("reloaded the configuration");
     phone.ping(SERVER);
     for path in ["", "a#b", " key", "two\nlines"] {
         let run = server.run(&["init", "--private-key-file", path]);
@@ -173,7 +173,7 @@ fn root_changes_the_peers_of_a_tunnel_of_another_user() {
     phone.ping(SERVER);
     // the tunnel can read it again
     daemon.signal(Signal::SIGHUP);
-    daemon.wait_for("the configuration was read again");
+    daemon.wait_for("reloaded the configuration");
     server.output(&["peer", "remove", "phone"]);
     assert!(!phone.ping_once(SERVER, 56), "a peer that was removed is answered");
 }

@@ -114,7 +114,7 @@ impl End {
 
     /// Makes the process read its file again, which must succeed.
     pub(super) fn reload(&self) {
-        self.hup_and_see("the configuration was read again");
+        self.hup_and_see("reloaded the configuration");
     }
 
     /// Sends SIGHUP and waits for that line.

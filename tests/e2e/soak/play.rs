@@ -237,7 +237,7 @@ impl<'traffic> Soak<'traffic> {
         let mut show = self.server.site.command("wg");
         show.args(["show", "tun0"]);
         let asked = thread::spawn(move || finish(&mut show, AGAIN));
-        self.server.hup_and_see("the configuration is not read again");
+        self.server.hup_and_see("cannot reload the configuration");
         let restored = self.clients[MOVED_CLIENT].kill(|_| {});
         self.traffic.await_again("a client from another port", restored);
         [supervisor, tunnel].iter().for_each(|(pid, allowed)| allow_descriptors(*pid, allowed));

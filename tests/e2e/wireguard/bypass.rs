@@ -10,7 +10,7 @@ use crate::daemon::Daemon;
 use crate::waiting::{TIMEOUT, eventually, holds_within};
 
 const OPENED: &str = "pass the tunnel by for at most 5 s";
-const CLOSED: &str = "questions to name servers go into the tunnel again";
+const CLOSED: &str = "DNS queries use the tunnel again";
 /// Duration of the opening.
 const OPEN: Duration = Duration::from_secs(5);
 /// Time from the start to the opening: the first look-up, another, and the C library's.

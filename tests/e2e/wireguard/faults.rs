@@ -156,7 +156,7 @@ fn who_asks_while_there_are_no_descriptors_is_answered_once_there_are() {
     let allowed = allow_no_descriptor(pid);
     std::thread::scope(|scope| {
         let asked = scope.spawn(|| node.site.try_wg(&["show", "wg0"]));
-        node.daemon.wait_for("is not taken yet");
+        node.daemon.wait_for("cannot accept a connection");
         allow_descriptors(pid, &allowed);
         let answer = asked.join().unwrap();
         assert!(answer.status.success(), "{answer:?}");

@@ -17,7 +17,7 @@ const SLACK: Duration = Duration::from_secs(3);
 /// An address without a host.
 const WRONG: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 99);
 
-const TRYING: &str = "trying the address that worked last";
+const TRYING: &str = "trying the last known address";
 
 /// Returns the remembered lines without their padding.
 fn kept(stage: &Stage) -> String {

@@ -230,16 +230,16 @@ fn a_firewall_that_drops_is_named_with_its_remedy() {
     );
     let server = serve(site, &plan.server, &["--nat", "auto"]);
     let client = Node::start(&plan.client_site, ConfigFile, &plan.client);
-    let line = server.wait_for("the chain through of the nftables table inet fw drops what is forwarded");
-    assert_eq!(server.count("drops what is forwarded"), 1);
+    let line = server.wait_for("the chain through of the nftables table inet fw drops forwarded packets");
+    assert_eq!(server.count("drops forwarded packets"), 1);
     assert_eq!(seen_from(&lab, &client.site, WEB_V4), None);
-    let (_, remedy) = line.split_once("let wg0 through: ").unwrap();
+    let (_, remedy) = line.split_once("allow wg0: ").unwrap();
     site.shell(remedy);
     assert_eq!(seen_from(&lab, &client.site, WEB_V4), address(OUTSIDE_V4));
     assert_eq!(seen_from(&lab, &client.site, WEB_V6), address(OUTSIDE_V6));
     server.stop();
     let server = serve(site, &plan.server, &["--nat", "auto"]);
-    assert_eq!(server.count("drops what is forwarded"), 0, "{:?}", server.lines());
+    assert_eq!(server.count("drops forwarded packets"), 0, "{:?}", server.lines());
 }
 
 #[test]
@@ -270,10 +270,10 @@ fn known_firewalls_have_remedies_of_their_own() {
         let file = site.write("firewall.nft", &tables);
         site.shell(&format!("nft flush ruleset; nft -f {}", file.display()));
         let stopped = serve(site, &plan.server, &["--nat", "auto"]).stop();
-        let said: Vec<_> = stopped.lines.iter().filter(|line| line.contains("let wg0 through")).collect();
+        let said: Vec<_> = stopped.lines.iter().filter(|line| line.contains("allow wg0")).collect();
         assert_eq!(said.len(), remedies.len(), "{said:?}");
         for (said, remedy) in said.iter().zip(remedies) {
-            assert!(said.contains(&format!("let wg0 through: {remedy}")), "{said}");
+            assert!(said.contains(&format!("allow wg0: {remedy}")), "{said}");
         }
     }
 }
@@ -362,7 +362,7 @@ fn a_client_with_a_full_tunnel_does_not_masquerade() {
     }
     plan.client.peers[0].allowed = vec!["0.0.0.0/0".to_owned(), "::/0".to_owned()];
     let client = serve(site, &plan.client, &["--nat", "auto"]);
-    client.wait_for("no address translation: a peer has the default route");
+    client.wait_for("no NAT: a peer has the default route");
     assert!(!ruleset(site).contains("wontun-nat"));
     assert_eq!(site.shell(&format!("cat {}", FORWARDING.join(" "))), "0\n0\n");
 }

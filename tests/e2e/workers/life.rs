@@ -101,7 +101,7 @@ fn changes_reach_all_workers_while_they_work() {
         goes_on("the start");
         for round in 0..3_u16 {
             star.server.signal(Signal::SIGHUP);
-            star.server.wait_for_more("was read again", usize::from(round));
+            star.server.wait_for_more("reloaded the configuration", usize::from(round));
             goes_on("SIGHUP");
             set(&["fwmark", &(round + 1).to_string()]);
             goes_on("another mark");

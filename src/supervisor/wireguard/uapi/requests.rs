@@ -36,7 +36,7 @@ impl WireGuard {
                 Err(error) => {
                     // out of descriptors
                     self.uapi.retry_at = Some(now + RETRY);
-                    debug!(%error, "a connection to the socket for wg(8) is not taken yet");
+                    debug!(%error, "cannot accept a connection to the socket for wg(8) yet");
                     return;
                 }
             };
@@ -65,7 +65,7 @@ impl WireGuard {
         match listener.handle_watch() {
             Ok(true) => {}
             Ok(false) => context.stop = Some(StopReason::SocketRemoved),
-            Err(error) => warn!(%error, "whether the socket for wg(8) is removed is not known any more"),
+            Err(error) => warn!(%error, "cannot watch the socket for wg(8) for its removal"),
         }
     }
 
@@ -95,7 +95,7 @@ impl WireGuard {
                     }
                 }
                 Ok(RequestPoll::Rejected(error)) => {
-                    warn!(%error, "a request to the socket for wg(8) is not understood, nothing was changed");
+                    warn!(%error, "invalid request to the socket for wg(8), nothing was changed");
                 }
                 // the client is gone
                 Ok(RequestPoll::Closed) | Err(_) => return,
@@ -120,7 +120,7 @@ impl WireGuard {
                     return true;
                 }
                 Err(error) => {
-                    warn!(%error, "a change by wg(8) cannot be made, nothing was changed");
+                    warn!(%error, "cannot apply a change by wg(8), nothing was changed");
                     return client.stream.respond(error_response(errno(&error))).is_ok();
                 }
             },
