@@ -42,7 +42,8 @@ pub fn attach(node: impl AsFd, name: &str, many: bool, new: bool) -> io::Result<
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     let room = request.ifr_name.len() - 1;
     for (to, from) in request.ifr_name.iter_mut().take(room).zip(name.bytes()) {
-        *to = from.cast_signed();
+        // c_char is signed on some architectures
+        *to = libc::c_char::from_ne_bytes([from]);
     }
     // the upper bit belongs to the flags: the field is a short whose sign has no meaning
     let [low, high, ..] = flags.to_le_bytes();
