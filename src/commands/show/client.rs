@@ -25,6 +25,9 @@ const IO_TIMEOUT: Duration = Duration::from_secs(2);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum length of an answer in bytes: a hundred thousand peers.
 const MAX_ANSWER: u64 = 64 << 20;
+/// Owner of the folders of a service with DynamicUser= outside of the service, from systemd 257 on:
+/// nobody. Inside, an id-mapped mount shows them as the service's.
+const ID_MAPPED_USER: u32 = 65534;
 const STATUS_REQUEST: &[u8] = b"status=1\n\n";
 /// Maximum length of the answer to a change in bytes.
 const MAX_SET_ANSWER: u64 = 64;
@@ -46,6 +49,7 @@ impl Trust {
         match self {
             _ if uid == 0 || uid == own => true,
             Self::PathOwner => own == 0 && is_owned_path(path, uid),
+            Self::User(Some(ID_MAPPED_USER)) => own == 0 && is_owned_path(path, uid),
             Self::User(trusted) => trusted == Some(uid),
         }
     }
@@ -54,9 +58,20 @@ impl Trust {
 /// Returns true if only root and `uid` can have put the socket at `path`. An abstract name, such as
 /// the health check's, could be taken by any user.
 fn is_owned_path(path: &Path, uid: u32) -> bool {
-    let folder = path.parent().and_then(|folder| fs::metadata(folder).ok());
-    let is_safe = folder.is_some_and(|folder| [0, uid].contains(&folder.uid()) && folder.mode() & 0o022 == 0);
-    is_safe && fs::symlink_metadata(path).is_ok_and(|socket| socket.uid() == uid)
+    let Some(folder) = path.parent().and_then(|folder| fs::canonicalize(folder).ok()) else { return false };
+    // the id-mapped user stands for the service's, if no other can reach the folder
+    let owners = if is_roots_alone(folder.parent()) { vec![uid, ID_MAPPED_USER] } else { vec![uid] };
+    let is_safe = fs::metadata(&folder).is_ok_and(|folder| {
+        (folder.uid() == 0 || owners.contains(&folder.uid())) && folder.mode() & 0o022 == 0
+    });
+    is_safe && fs::symlink_metadata(path).is_ok_and(|socket| owners.contains(&socket.uid()))
+}
+
+/// Returns true if only root can reach what is in the folder, as in systemd's /run/private.
+fn is_roots_alone(folder: Option<&Path>) -> bool {
+    folder
+        .and_then(|folder| fs::metadata(folder).ok())
+        .is_some_and(|folder| folder.uid() == 0 && folder.mode() & 0o077 == 0)
 }
 
 /// Requests the status of the tunnel of this name.
@@ -245,9 +260,34 @@ mod tests {
             assert!(!is_owned_path(&path, own + 1), "a socket that is not that user's");
         }
         assert!(!is_owned_path(&folder.join("none.sock"), own));
+        assert!(!Trust::User(Some(ID_MAPPED_USER)).allows(own + 1, &path));
         fs::remove_dir_all(&folder).unwrap();
         assert!(Trust::PathOwner.allows(own, &path) && Trust::PathOwner.allows(0, &path));
         assert!(Trust::User(Some(own + 1)).allows(own + 1, &path));
         assert!(!Trust::User(None).allows(own + 1, &path) && !Trust::PathOwner.allows(own + 1, &path));
+    }
+
+    /// As ordinary users cannot make such folders, this tests only what root runs.
+    #[test]
+    fn an_id_mapped_folder_vouches_for_its_service_if_only_root_can_reach_it() {
+        if !geteuid().is_root() {
+            return;
+        }
+        let private = std::env::temp_dir().join(format!("wontun-mapped-{}", std::process::id()));
+        let folder = private.join("wontun");
+        fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("wt0.sock");
+        let _listener = UnixListener::bind(&path).unwrap();
+        let service = 63024;
+        for (mode, is_trusted) in [(0o700, true), (0o711, false), (0o755, false)] {
+            for owned in [&folder, &path] {
+                std::os::unix::fs::chown(owned, Some(ID_MAPPED_USER), Some(ID_MAPPED_USER)).unwrap();
+            }
+            fs::set_permissions(&private, PermissionsExt::from_mode(mode)).unwrap();
+            assert_eq!(Trust::PathOwner.allows(service, &path), is_trusted, "{mode:o}");
+            assert_eq!(Trust::User(Some(ID_MAPPED_USER)).allows(service, &path), is_trusted, "{mode:o}");
+            assert!(!Trust::User(Some(service + 1)).allows(service, &path), "another user's file");
+        }
+        fs::remove_dir_all(&private).unwrap();
     }
 }
