@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use super::error::CommandError;
 use super::output::{print_secret, stdout, write};
 use crate::net::random::SystemRandom;
-use wontun_proto::wireguard::{KEY_TEXT_LEN, KeyError, PresharedKey, PrivateKey};
+use wontun_proto::wireguard::{KEY_BASE64_LEN, KeyError, PresharedKey, PrivateKey};
 
 /// Prints a new private key.
 ///
@@ -49,7 +49,7 @@ fn line(text: &str) -> Zeroizing<Vec<u8>> {
 
 /// Reads a key, which only white space (or zeroes, as in `wg`) may follow.
 fn read_key(input: &mut impl Read) -> Result<PrivateKey, CommandError> {
-    let mut text = Zeroizing::new([0; KEY_TEXT_LEN]);
+    let mut text = Zeroizing::new([0; KEY_BASE64_LEN]);
     let mut length = 0;
     let mut rest = Zeroizing::new([0; 256]);
     loop {

@@ -25,7 +25,7 @@ use crate::control::health::HealthListener;
 use crate::counters::{Counters, Totals};
 use crate::logging::RateLimit;
 use crate::messages::{self, FromTunnel, ToTunnel};
-use crate::net::recv_buffer::Local;
+use crate::net::recv_buffer::LocalAddress;
 use crate::net::signal::Signals;
 use crate::net::timer::{Timer, now};
 use crate::process::Channel;
@@ -223,7 +223,7 @@ impl Core {
 
     /// Wakes all workers, so that each overwrites its stack, if more sessions have ended than
     /// before.
-    pub(super) fn note_ended_sessions(&mut self, count: u64) {
+    pub(super) fn wake_for_ended_sessions(&mut self, count: u64) {
         if std::mem::replace(&mut self.ended_sessions, count) != count {
             (0..self.worker_count()).for_each(|worker| self.post_to(worker, Token::Wake));
         }
@@ -232,7 +232,7 @@ impl Core {
     /// Makes the workers drain sockets that are no longer used.
     pub(super) fn drain_sockets(&mut self, draining: impl IntoIterator<Item = WorkerSocket>) {
         for (worker, id) in draining {
-            self.post_to(worker, Token::Sock(id));
+            self.post_to(worker, Token::Socket(id));
         }
     }
 
@@ -272,7 +272,7 @@ impl Core {
 
     /// Returns true if a datagram came to `local` through the tunnel's own tun: it is one of this
     /// host, sent there by a wrong route.
-    pub(super) fn is_from_own_tun(&self, local: Option<Local>) -> bool {
+    pub(super) fn is_from_own_tun(&self, local: Option<LocalAddress>) -> bool {
         local.is_some_and(|local| local.interface == self.link.index) && !self.link.is_in_other_netns
     }
 

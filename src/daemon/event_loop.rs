@@ -112,7 +112,7 @@ impl<M: Receive> Worker<M> {
         core.record_response();
         let ended = mode.ended_sessions();
         if std::mem::replace(&mut self.cleared_sessions, ended) != ended {
-            core.note_ended_sessions(ended);
+            core.wake_for_ended_sessions(ended);
             return Ok(Begin::ClearStack);
         }
         if self.number == 0 {
@@ -140,7 +140,7 @@ impl<M: Receive> Worker<M> {
     fn handle(&mut self, shared: &Shared<M>, token: Token) -> Result<Progress, DaemonError> {
         let progress = match token {
             Token::Tun => self.drain_tun(shared)?,
-            Token::Sock(id) => self.drain_socket(shared, id)?,
+            Token::Socket(id) => self.drain_socket(shared, id)?,
             Token::Handshakes => self.drain_handshakes(shared)?,
             Token::Wake => {
                 // the tokens posted to this worker were taken with the lock

@@ -14,7 +14,7 @@ use tracing::debug;
 use super::core::Core;
 use super::mode::Mode;
 use super::shared::Shared;
-use super::token::SockId;
+use super::token::SocketId;
 use crate::metrics::{ProcessReader, Sample, WorkerSample};
 use crate::net::timer::now;
 use crate::net::udp::UdpSocket;
@@ -29,7 +29,7 @@ const PAUSE: Duration = Duration::from_micros(200);
 #[derive(Debug, Default)]
 pub(super) struct Observer {
     /// Drop counter of each socket at the last sample.
-    counted: HashMap<SockId, u64>,
+    counted: HashMap<SocketId, u64>,
     /// Drops by the sockets of each worker, closed sockets included.
     drops: Vec<u64>,
     /// Number of packets that were queued and never sent.
@@ -77,7 +77,11 @@ impl<M: Mode> Shared<M> {
 }
 
 impl Observer {
-    fn sample_sockets(&mut self, sockets: &[(usize, SockId, Arc<UdpSocket>)], workers: &mut [WorkerSample]) {
+    fn sample_sockets(
+        &mut self,
+        sockets: &[(usize, SocketId, Arc<UdpSocket>)],
+        workers: &mut [WorkerSample],
+    ) {
         self.drops.resize(workers.len(), 0);
         self.counted.retain(|id, _| sockets.iter().any(|(_, known, _)| known == id));
         for (worker, id, socket) in sockets {

@@ -58,6 +58,6 @@ pub use run::Daemon;
 pub use rx::Receive;
 pub use shared::Shared;
 pub use sockets::{SocketInfo, SocketRef, Sockets};
-pub use token::{SockId, Token, UnknownTokenError};
+pub use token::{SocketId, Token, UnknownTokenError};
 pub use wireguard::WireGuard;
 pub use worker::Worker;

@@ -48,12 +48,12 @@ impl ReadySet {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::daemon::token::SockId;
+    use crate::daemon::token::SocketId;
 
     #[test]
     fn a_busy_token_does_not_starve_others() {
         let mut ready = ReadySet::default();
-        let busy = Token::Sock(SockId(1));
+        let busy = Token::Socket(SocketId(1));
         for token in [busy, Token::Tun, busy] {
             ready.insert(token);
         }

@@ -47,7 +47,7 @@ impl<M: Receive> Daemon<M> {
             workers.extend(Worker::new(&core, number, tun, clamps_mss)?);
         }
         for (worker, id, socket) in mode.sockets().disconnected() {
-            core.register(worker, socket.as_ref(), Token::Sock(id))?;
+            core.register(worker, socket.as_ref(), Token::Socket(id))?;
         }
         Ok(Self { shared: Arc::new(Shared::new(mode, core)), workers, metrics: None })
     }

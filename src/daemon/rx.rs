@@ -11,7 +11,7 @@ use super::error::{DaemonError, system};
 use super::mode::Mode;
 use super::shared::Shared;
 use super::sockets::SocketInfo;
-use super::token::{SockId, Token};
+use super::token::{SocketId, Token};
 use super::worker::Worker;
 use crate::net::error_class::{self, ErrorClass};
 use crate::net::recv_buffer::{GroBatch, SLOT, SLOTS};
@@ -43,14 +43,14 @@ pub trait Receive: Mode {
 }
 
 impl<M: Receive> Worker<M> {
-    pub(super) fn drain_socket(&mut self, shared: &Shared<M>, id: SockId) -> Result<Progress, DaemonError> {
+    pub(super) fn drain_socket(&mut self, shared: &Shared<M>, id: SocketId) -> Result<Progress, DaemonError> {
         if self.blocked.is_some() {
             self.flush(shared)?;
         }
         let found = shared.with(self, |mode, _, _| mode.sockets().get(id));
         // closed meanwhile, perhaps because of a datagram
         let Some((socket, socket_info)) = found else { return Ok(Progress::Drained) };
-        if socket_info.is_for_handshakes && !self.begin_handshakes(Token::Sock(id))? {
+        if socket_info.is_for_handshakes && !self.begin_handshakes(Token::Socket(id))? {
             return Ok(Progress::Drained);
         }
         let budget = if socket_info.is_for_handshakes { HANDSHAKE_BUDGET } else { BUDGET };

@@ -23,9 +23,9 @@ use std::sync::Arc;
 use nix::errno::Errno;
 
 use super::error::DaemonError;
-use super::token::SockId;
+use super::token::SocketId;
 use crate::messages::BaseSocket;
-use crate::net::recv_buffer::Local;
+use crate::net::recv_buffer::LocalAddress;
 use crate::net::send_batch::SendRoute;
 use crate::net::udp::UdpSocket;
 
@@ -37,7 +37,7 @@ const MAX_DRAIN: usize = 16_384;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SocketRef<O> {
     /// Number of the socket.
-    pub(super) id: SockId,
+    pub(super) id: SocketId,
     /// Peer that the datagram is for.
     pub(super) owner: Option<O>,
 }
@@ -46,7 +46,7 @@ pub struct SocketRef<O> {
 #[derive(Clone, Copy, Debug)]
 pub struct SocketInfo {
     /// Number of the socket.
-    pub(super) id: SockId,
+    pub(super) id: SocketId,
     /// Address that it is bound to, if it is a connected one.
     pub(super) bound: Option<IpAddr>,
     /// Set on a draining socket: the address that it was connected to, if it was.
@@ -62,7 +62,7 @@ struct Disconnected {
     worker: usize,
     /// True if it receives the handshake messages of all peers; it is not used for sending.
     is_for_handshakes: bool,
-    id: SockId,
+    id: SocketId,
     socket: Arc<UdpSocket>,
     address: IpAddr,
     /// True if it supported segmentation offload when it was created, which applies to spare
@@ -78,7 +78,7 @@ pub(super) struct Connected<O> {
     /// Worker that reads from it and sends by it.
     worker: usize,
     /// Number of the socket.
-    pub(super) id: SockId,
+    pub(super) id: SocketId,
     /// The socket.
     pub(super) socket: Arc<UdpSocket>,
     /// Endpoint of the peer.
@@ -90,7 +90,7 @@ pub(super) struct Connected<O> {
 /// A draining socket, which is read until it is empty and then closed.
 #[derive(Debug)]
 struct DrainingSocket {
-    id: SockId,
+    id: SocketId,
     socket: Arc<UdpSocket>,
     bound: Option<IpAddr>,
     /// Peer of a connected socket.
@@ -100,7 +100,7 @@ struct DrainingSocket {
 }
 
 /// Number of a draining socket, and the worker that drains it.
-pub(super) type WorkerSocket = (usize, SockId);
+pub(super) type WorkerSocket = (usize, SocketId);
 
 /// All sockets of a tunnel. `O` identifies the owner of a connected one.
 #[derive(Debug)]
@@ -266,12 +266,12 @@ impl<O: Copy + PartialEq> Sockets<O> {
     }
 
     /// Returns the disconnected sockets and their workers.
-    pub(super) fn disconnected(&self) -> impl Iterator<Item = (usize, SockId, &Arc<UdpSocket>)> {
+    pub(super) fn disconnected(&self) -> impl Iterator<Item = (usize, SocketId, &Arc<UdpSocket>)> {
         self.disconnected.iter().map(|each| (each.worker, each.id, &each.socket))
     }
 
     /// Returns all sockets in use and their workers.
-    pub(super) fn in_use(&self) -> impl Iterator<Item = (usize, SockId, &Arc<UdpSocket>)> {
+    pub(super) fn in_use(&self) -> impl Iterator<Item = (usize, SocketId, &Arc<UdpSocket>)> {
         let connected = self.connected.iter().map(|each| (each.worker, each.id, &each.socket));
         self.disconnected().chain(connected)
     }
@@ -281,7 +281,7 @@ impl<O: Copy + PartialEq> Sockets<O> {
         &self,
         worker: usize,
         address: IpAddr,
-    ) -> Option<(SockId, &Arc<UdpSocket>)> {
+    ) -> Option<(SocketId, &Arc<UdpSocket>)> {
         let mut fitting = self
             .disconnected
             .iter()
@@ -338,7 +338,7 @@ impl<O: Copy + PartialEq> Sockets<O> {
     }
 
     /// Returns the socket of that number and its properties; `None` if it is closed by now.
-    pub(super) fn get(&self, id: SockId) -> Option<(Arc<UdpSocket>, SocketInfo)> {
+    pub(super) fn get(&self, id: SocketId) -> Option<(Arc<UdpSocket>, SocketInfo)> {
         if let Some(connected) = self.connected.iter().find(|connected| connected.id == id) {
             let socket_info =
                 SocketInfo { id, bound: connected.local, draining: None, is_for_handshakes: false };
@@ -363,7 +363,7 @@ impl<O: Copy + PartialEq> Sockets<O> {
 
     /// Records that `taken` datagrams were read from a draining socket; `is_empty` if those were
     /// all. It is closed once it is empty, or after a maximum number of datagrams.
-    pub(super) fn record_drained(&mut self, id: SockId, taken: usize, is_empty: bool) {
+    pub(super) fn record_drained(&mut self, id: SocketId, taken: usize, is_empty: bool) {
         if let Some(draining) = self.draining.iter_mut().find(|draining| draining.id == id) {
             draining.remaining = if is_empty { 0 } else { draining.remaining.saturating_sub(taken) };
         }
@@ -392,7 +392,7 @@ impl<O: Copy + PartialEq> Sockets<O> {
         worker: usize,
         owner: O,
         peer: SocketAddr,
-        local: Option<Local>,
+        local: Option<LocalAddress>,
     ) -> io::Result<Option<WorkerSocket>> {
         self.close_drained();
         let of_family = |each: &&Disconnected| each.address.is_ipv4() == peer.is_ipv4();
@@ -447,9 +447,9 @@ impl<O: Copy + PartialEq> Sockets<O> {
         spare: &UdpSocket,
         listen: IpAddr,
         peer: SocketAddr,
-        local: Option<Local>,
+        local: Option<LocalAddress>,
     ) -> io::Result<SocketAddr> {
-        if let Some(Local { address, interface }) = local {
+        if let Some(LocalAddress { address, interface }) = local {
             return Ok(match address {
                 IpAddr::V6(v6) if v6.is_unicast_link_local() => {
                     SocketAddrV6::new(v6, self.port, 0, interface).into()
@@ -465,8 +465,8 @@ impl<O: Copy + PartialEq> Sockets<O> {
         Ok(source)
     }
 
-    const fn take_id(&mut self) -> SockId {
-        let id = SockId(self.next_id);
+    const fn take_id(&mut self) -> SocketId {
+        let id = SocketId(self.next_id);
         self.next_id = self.next_id.wrapping_add(1);
         id
     }

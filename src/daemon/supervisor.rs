@@ -81,7 +81,7 @@ impl Core {
             ToTunnel::Sockets { port, sockets } => {
                 let old = mode.sockets_mut().replace(port, sockets, descriptors)?;
                 for (worker, id, socket) in mode.sockets().disconnected() {
-                    self.register(worker, socket.as_ref(), Token::Sock(id))?;
+                    self.register(worker, socket.as_ref(), Token::Socket(id))?;
                 }
                 self.drain_sockets(old);
                 self.request_sockets(mode.sockets());
@@ -89,7 +89,7 @@ impl Core {
             ToTunnel::MoreSockets(sockets) => {
                 let first = mode.sockets_mut().add(sockets, descriptors)?;
                 for (worker, id, socket) in mode.sockets().disconnected().skip(first) {
-                    self.register(worker, socket.as_ref(), Token::Sock(id))?;
+                    self.register(worker, socket.as_ref(), Token::Socket(id))?;
                 }
             }
             ToTunnel::SpareSockets { ipv4, ipv6 } => {

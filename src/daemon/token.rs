@@ -2,7 +2,7 @@
 
 /// Number of a socket: counted up and never reused, so that events of a closed socket are ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct SockId(pub u32);
+pub struct SocketId(pub u32);
 
 /// Source of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -10,7 +10,7 @@ pub enum Token {
     /// The TUN device.
     Tun,
     /// A UDP socket.
-    Sock(SockId),
+    Socket(SocketId),
     /// The timer.
     Timer,
     /// Signals.
@@ -34,14 +34,14 @@ pub enum Token {
 pub struct UnknownTokenError(u64);
 
 /// The kind is in the upper half, the number of a socket in the lower.
-const SOCK: u64 = 2;
+const SOCKET: u64 = 2;
 const UAPI_CLIENT: u64 = 11;
 
 impl From<Token> for u64 {
     fn from(token: Token) -> Self {
         match token {
             Token::Tun => 1 << 32,
-            Token::Sock(SockId(number)) => SOCK << 32 | Self::from(number),
+            Token::Socket(SocketId(number)) => SOCKET << 32 | Self::from(number),
             Token::Timer => 3 << 32,
             Token::Signals => 4 << 32,
             Token::Supervisor => 5 << 32,
@@ -61,7 +61,7 @@ impl TryFrom<u64> for Token {
         let number = u32::from_be_bytes(number);
         let token = match (kind, number) {
             (1, _) => Self::Tun,
-            (2, _) => Self::Sock(SockId(number)),
+            (2, _) => Self::Socket(SocketId(number)),
             (3, _) => Self::Timer,
             (4, _) => Self::Signals,
             (5, _) => Self::Supervisor,
@@ -83,7 +83,7 @@ mod tests {
 
     fn any_token() -> impl Strategy<Value = Token> {
         prop_oneof![
-            any::<u32>().prop_map(|number| Token::Sock(SockId(number))),
+            any::<u32>().prop_map(|number| Token::Socket(SocketId(number))),
             any::<u32>().prop_map(Token::UapiClient),
             prop::sample::select(vec![
                 Token::Tun,

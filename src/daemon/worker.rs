@@ -18,7 +18,7 @@ use super::poll::{EVENTS, Poll};
 use super::ready::ReadySet;
 use super::sockets::SocketRef;
 use super::suspension::Suspension;
-use super::token::{SockId, Token};
+use super::token::{SocketId, Token};
 use crate::counters::Counters;
 use crate::logging::RateLimit;
 use crate::net::recv_buffer::{RecvBuffer, SLOT, SLOTS};
@@ -74,7 +74,7 @@ pub struct Worker<M: Mode> {
     pub(super) send_batch: SendBatch<SocketRef<M::Owner>>,
     /// The full socket that the batch waits for; meanwhile the tun is not read, and packets stay in
     /// its queue.
-    pub(super) blocked: Option<(SockId, Arc<UdpSocket>)>,
+    pub(super) blocked: Option<(SocketId, Arc<UdpSocket>)>,
 
     pub(super) recv_buffer: RecvBuffer,
     /// Coalesces packets for the tun; `None` for a queue that takes no super-packets.
@@ -151,10 +151,10 @@ impl<M: Mode> Worker<M> {
     pub(super) fn watch_writable(
         &self,
         socket: impl std::os::fd::AsFd,
-        id: SockId,
+        id: SocketId,
         watch: bool,
     ) -> Result<(), DaemonError> {
-        self.poll.watch_writable(socket, Token::Sock(id), watch).map_err(system("watching a socket"))
+        self.poll.watch_writable(socket, Token::Socket(id), watch).map_err(system("watching a socket"))
     }
 
     /// Counts drops; at debug level also logs them, at most once per second.

@@ -24,7 +24,7 @@ const HEADER: usize = WORD + 8;
 
 /// The destination address and receiving interface of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Local {
+pub struct LocalAddress {
     /// Our address, the source of a reply.
     pub address: IpAddr,
     /// Index of the receiving interface.
@@ -41,7 +41,7 @@ pub struct GroBatch {
     /// The sender's address.
     pub from: SocketAddr,
     /// The destination; only disconnected sockets report it.
-    pub local: Option<Local>,
+    pub local: Option<LocalAddress>,
     /// The traffic class, DSCP and ECN; zero unless the socket was set to report it.
     pub class: u8,
     /// Offset in the receive buffer.
@@ -124,12 +124,12 @@ impl GroBatch {
                 // struct in_pktinfo: interface, the address to reply from, the one in the header
                 let interface = u32::from_ne_bytes(*value.first_chunk()?);
                 let address: [u8; 4] = *value.get(4..)?.first_chunk()?;
-                self.local = Some(Local { address: address.into(), interface });
+                self.local = Some(LocalAddress { address: address.into(), interface });
             }
             (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) => {
                 let address: [u8; 16] = *value.first_chunk()?;
                 let interface = u32::from_ne_bytes(*value.get(16..)?.first_chunk()?);
-                self.local = Some(Local { address: address.into(), interface });
+                self.local = Some(LocalAddress { address: address.into(), interface });
             }
             (libc::IPPROTO_IP, libc::IP_TOS) => self.class = *value.first()?,
             // 32 bits of which the kernel uses eight (RFC 3542)

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::net::recv_buffer::Local;
+use crate::net::recv_buffer::LocalAddress;
 use wontun_proto::time::Instant;
 
 /// Number of candidates accepted per second; each may cost a socket, and `hello?` can be forged.
@@ -25,7 +25,7 @@ pub(super) struct Candidates {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Candidate {
     pub(super) from: SocketAddr,
-    pub(super) local: Option<Local>,
+    pub(super) local: Option<LocalAddress>,
     pub(super) worker: usize,
     pub(super) at: Instant,
 }

@@ -11,7 +11,7 @@ use crate::daemon::core::Core;
 use crate::daemon::error::DaemonError;
 use crate::daemon::token::Token;
 use crate::messages::{Address, FromTunnel};
-use crate::net::recv_buffer::{GroBatch, Local};
+use crate::net::recv_buffer::{GroBatch, LocalAddress};
 
 /// Minimum interval between two attempts to connect.
 const RECONNECT: Duration = Duration::from_secs(1);
@@ -49,7 +49,7 @@ impl PlainTunnel {
         core: &mut Core,
         worker: usize,
         endpoint: SocketAddr,
-        local: Option<Local>,
+        local: Option<LocalAddress>,
     ) -> Result<bool, DaemonError> {
         self.connected_at = Some(core.now);
         let mut result = self.sockets.connect(worker, (), endpoint, local);
@@ -69,7 +69,7 @@ impl PlainTunnel {
             }
         };
         if let Some(connected) = self.sockets.connected(()) {
-            let token = Token::Sock(connected.id);
+            let token = Token::Socket(connected.id);
             core.register(worker, connected.socket.as_ref(), token)?;
         }
         core.drain_sockets(old);

@@ -20,7 +20,7 @@ use super::tunnel::WireGuard;
 use crate::daemon::core::Core;
 use crate::daemon::error::DaemonError;
 use crate::daemon::token::Token;
-use crate::net::recv_buffer::Local;
+use crate::net::recv_buffer::LocalAddress;
 use wontun_proto::wireguard::{Endpoint, PeerId};
 
 /// Maximum number of connected sockets of a tunnel.
@@ -73,7 +73,7 @@ impl WireGuard {
     /// Connects a new socket of the worker that the peer's data is steered to; the previous one is
     /// drained and closed. Without a spare socket, the disconnected ones are used.
     fn connect(&mut self, core: &mut Core, id: PeerId, endpoint: Endpoint) -> Result<(), DaemonError> {
-        let local = endpoint.local.map(|address| Local { address, interface: scope(endpoint.remote) });
+        let local = endpoint.local.map(|address| LocalAddress { address, interface: scope(endpoint.remote) });
         let worker = self.engine.receiver(id) as usize;
         let connected = self.sockets.connect(worker, id, endpoint.remote, local);
         core.request_sockets(&self.sockets);
@@ -90,7 +90,7 @@ impl WireGuard {
         };
         self.connected_at.insert(id, core.now);
         if let Some(connected) = self.sockets.connected(id) {
-            let token = Token::Sock(connected.id);
+            let token = Token::Socket(connected.id);
             core.register(worker, connected.socket.as_ref(), token)?;
         }
         core.drain_sockets(old);

@@ -26,7 +26,7 @@ use wontun_packet::DropReason;
 use wontun_packet::split::PacketLengths;
 use wontun_proto::time::Instant;
 use wontun_proto::wireguard::message::{DATA_HEADER_LEN, TAG_LEN};
-use wontun_proto::wireguard::padding::PADDING;
+use wontun_proto::wireguard::padding::PADDING_MULTIPLE;
 use wontun_proto::wireguard::{Peer, PeerId, PublicKey, Sealing, cipher_library};
 
 impl Mode for WireGuard {
@@ -36,7 +36,7 @@ impl Mode for WireGuard {
     const NAME: &'static str = "wireguard";
     const HEADROOM: usize = DATA_HEADER_LEN;
     const TAG: usize = TAG_LEN;
-    const TAILROOM: usize = TAG_LEN + PADDING;
+    const TAILROOM: usize = TAG_LEN + PADDING_MULTIPLE;
 
     fn scratch() -> Self::Scratch {
         DataBatch::with_capacity()

@@ -2,7 +2,7 @@
 
 use crate::config::wg_quick::{Field, PublicKey};
 use crate::server::ServerFile;
-use wontun_proto::wireguard::KEY_TEXT_LEN;
+use wontun_proto::wireguard::KEY_BASE64_LEN;
 
 const HIDDEN: &str = "(hidden)";
 
@@ -34,7 +34,7 @@ fn shown(line: &str, known: &[PublicKey]) -> String {
         let (word, behind) = word.split_at(word.find(|c| !is_base64(c)).unwrap_or(word.len()));
         let is_known = || word.parse().is_ok_and(|key: PublicKey| known.contains(&key));
         shown.push_str(before);
-        shown.push_str(if word.len() < KEY_TEXT_LEN - 1 || is_known() { word } else { HIDDEN });
+        shown.push_str(if word.len() < KEY_BASE64_LEN - 1 || is_known() { word } else { HIDDEN });
         rest = behind;
     }
     shown + rest

@@ -21,9 +21,9 @@ pub const HELLO: &[u8] = b"hello?";
 pub const HELLO_RETRY: Duration = Duration::from_secs(1);
 
 /// Time for which a client sends data and receives nothing before it considers the server gone.
-pub const UNANSWERED: Duration = Duration::from_secs(2);
+pub const UNANSWERED_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Pause in sending after which [`UNANSWERED`] is measured from the next packet on.
+/// Pause in sending after which [`UNANSWERED_TIMEOUT`] is measured from the next packet on.
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// Keepalive intervals of silence after which a peer that used to repeat its `hello?` can be
@@ -74,7 +74,7 @@ pub struct Plain {
     unanswered_since: Option<Instant>,
     /// Client: time when data was last sent.
     last_sent: Instant,
-    /// Client: data has gone unanswered for [`UNANSWERED`].
+    /// Client: data has gone unanswered for [`UNANSWERED_TIMEOUT`].
     unanswered: bool,
     /// Client: time of the next `Event::EndpointStale`, and the pause before the one after it.
     stale_at: Option<(Instant, Duration)>,
@@ -204,7 +204,7 @@ impl Plain {
             }
             self.last_sent = now;
             let since = *self.unanswered_since.get_or_insert(now);
-            if now.since(since) >= UNANSWERED {
+            if now.since(since) >= UNANSWERED_TIMEOUT {
                 self.unanswered = true;
                 if self.is_reachable {
                     self.restart_hello(now);

@@ -15,7 +15,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::backlog::{Backlog, MAX_BACKLOG, RELEASED};
+use super::backlog::{Backlog, MAX_BACKLOG, RELEASE_SIZE};
 use super::endpoint::Endpoint;
 use super::mac::{self, CookieChecker, MacKeys, Macs};
 use super::message::CookieReply;
@@ -32,7 +32,7 @@ pub const LOAD_HOLD: Duration = Duration::from_secs(1);
 /// Maximum number of cookie replies that wait to be sent.
 pub const MAX_REPLIES: usize = 256;
 /// Maximum number of messages in the queue itself.
-const MAX_READY: usize = MAX_QUEUED - MAX_BACKLOG;
+const MAX_IN_QUEUE: usize = MAX_QUEUED - MAX_BACKLOG;
 /// Number of waiting messages from which on nothing is released from the backlog.
 const NEARLY_EMPTY: usize = 16;
 
@@ -109,7 +109,7 @@ impl Admission {
     }
 
     fn push(&mut self, from: Endpoint, handshake: Handshake) -> Result<(), DropReason> {
-        if self.queue.len() >= MAX_READY {
+        if self.queue.len() >= MAX_IN_QUEUE {
             return Err(DropReason::HandshakeQueueFull);
         }
         self.queue.push_back((from, handshake));
@@ -124,7 +124,7 @@ impl Admission {
     /// Releases messages from the backlog if the queue is nearly empty.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         if self.backlog.take_due(now) && self.queue.len() < NEARLY_EMPTY {
-            self.queue.extend((0..RELEASED).map_while(|_| self.backlog.pop()));
+            self.queue.extend((0..RELEASE_SIZE).map_while(|_| self.backlog.pop()));
         }
     }
 

@@ -45,10 +45,10 @@ impl Aead {
         if let Some(library) = ChaCha20Poly1305::get() {
             return Some(Self(Wiped::new(Key::IpsecMb(*bytes, library))));
         }
-        Self::of_ring(bytes)
+        Self::with_ring(bytes)
     }
 
-    fn of_ring(bytes: &[u8; 32]) -> Option<Self> {
+    fn with_ring(bytes: &[u8; 32]) -> Option<Self> {
         let key = UnboundKey::new(&CHACHA20_POLY1305, bytes).ok()?;
         Some(Self(Wiped::new(Key::Ring(LessSafeKey::new(key)))))
     }
@@ -103,7 +103,7 @@ mod tests {
 
     /// Returns the key in the library that is selected on this processor, and in `ring`.
     fn both(bytes: &[u8; 32]) -> [Aead; 2] {
-        [Aead::new(bytes).unwrap(), Aead::of_ring(bytes).unwrap()]
+        [Aead::new(bytes).unwrap(), Aead::with_ring(bytes).unwrap()]
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub const MAX_BACKLOG_OF_SOURCE: usize = MAX_QUEUED / 4;
 pub const RELEASE_INTERVAL: Duration = Duration::from_millis(10);
 /// Number of messages per release. With the pause this bounds the cost of all flooders together:
 /// the Curve25519 operations for 1000 messages per second, about a tenth of a core.
-pub const RELEASED: usize = 10;
+pub const RELEASE_SIZE: usize = 10;
 
 /// The waiting messages, in the order in which they arrived.
 #[derive(Default)]

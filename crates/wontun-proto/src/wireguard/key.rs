@@ -17,23 +17,23 @@ use super::random::Random;
 /// Length of every key in bytes.
 pub const KEY_LEN: usize = 32;
 /// Length of every key in base64 characters.
-pub const KEY_TEXT_LEN: usize = 44;
+pub const KEY_BASE64_LEN: usize = 44;
 
 /// Error for a text that is not a key. It never contains the text, which may be most of a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// Not 44 characters long.
     #[error(
-        "a key has {KEY_TEXT_LEN} characters, this text has {0}; expected the output of 'wg genkey', 'wg pubkey' or 'wg genpsk'"
+        "a key has {KEY_BASE64_LEN} characters, this text has {0}; expected the output of 'wg genkey', 'wg pubkey' or 'wg genpsk'"
     )]
     Length(usize),
     /// Not base64 with one `=` at its end.
-    #[error("not a base64 key; expected {KEY_TEXT_LEN} characters A-Z a-z 0-9 + / with one = at the end")]
+    #[error("not a base64 key; expected {KEY_BASE64_LEN} characters A-Z a-z 0-9 + / with one = at the end")]
     Encoding,
 }
 
 fn decode(text: &str) -> Result<Zeroizing<[u8; KEY_LEN]>, KeyError> {
-    if text.len() != KEY_TEXT_LEN {
+    if text.len() != KEY_BASE64_LEN {
         return Err(KeyError::Length(text.chars().count()));
     }
     let mut bytes = Zeroizing::new([0; KEY_LEN]);
@@ -44,7 +44,7 @@ fn decode(text: &str) -> Result<Zeroizing<[u8; KEY_LEN]>, KeyError> {
 }
 
 fn encode(bytes: &[u8; KEY_LEN]) -> Zeroizing<String> {
-    let mut text = [0; KEY_TEXT_LEN];
+    let mut text = [0; KEY_BASE64_LEN];
     let encoded = Base64::encode(bytes, &mut text).map(str::to_owned).unwrap_or_default();
     text.zeroize();
     Zeroizing::new(encoded)

@@ -58,21 +58,21 @@ mod timestamp;
 
 pub use admission::{LOAD_HOLD, LOAD_THRESHOLD, MAX_REPLIES};
 pub use aead::cipher_library;
-pub use backlog::{MAX_BACKLOG, MAX_BACKLOG_OF_SOURCE, RELEASE_INTERVAL, RELEASED};
+pub use backlog::{MAX_BACKLOG, MAX_BACKLOG_OF_SOURCE, RELEASE_INTERVAL, RELEASE_SIZE};
 pub use ecn::{HANDSHAKE_CLASS, outer_class};
 pub use endpoint::Endpoint;
 pub use event::Event;
 pub use index::PeerId;
 pub use interface::{Incoming, Interface, Outgoing, Transmit};
-pub use key::{KEY_LEN, KEY_TEXT_LEN, KeyError, PresharedKey, PrivateKey, PublicKey};
+pub use key::{KEY_BASE64_LEN, KEY_LEN, KeyError, PresharedKey, PrivateKey, PublicKey};
 pub use keypair::{Opened, Opening, Sealing};
 pub use mac::{COOKIE_LATENCY, COOKIE_SECRET_MAX_AGE};
 pub use peer::{Accepted, CANDIDATE_PAUSE, MAX_CANDIDATES, Peer, Transfer};
 pub use peer_table::AddPeerError;
 pub use queued::MAX_QUEUED;
 pub use random::Random;
-pub use rate_limit::{BURST, MAX_SOURCES, PER_SECOND};
-pub use replay::WINDOW;
+pub use rate_limit::{HANDSHAKE_BURST, HANDSHAKES_PER_SECOND, MAX_SOURCES};
+pub use replay::REPLAY_WINDOW;
 pub use staged::MAX_STAGED;
 pub use wontun_packet::DropReason;
 

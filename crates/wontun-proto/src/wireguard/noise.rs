@@ -87,7 +87,7 @@ impl Initiator {
         // one secret, not the map: a map held by an unanswered initiation would be copied when it
         // is changed
         let secret = secrets.0.get(peer).cloned().ok_or(DropReason::LowOrder)?;
-        let mut state = build(identity, Some(peer), Statics::Initiator(*peer, secret), ephemeral)?;
+        let mut state = build(identity, Some(peer), StaticAgreement::Initiator(*peer, secret), ephemeral)?;
         let mut message = [0; INITIATION_NOISE_LEN];
         let written = state.write_message(timestamp.as_bytes(), &mut message).map_err(reason)?;
         if written == INITIATION_NOISE_LEN { Ok((Self(state), message)) } else { Err(DropReason::Handshake) }
@@ -126,7 +126,8 @@ impl Responder {
         ephemeral: Zeroizing<[u8; KEY_LEN]>,
         initiation: &[u8; INITIATION_NOISE_LEN],
     ) -> Result<Self, DropReason> {
-        let statics = Statics::Responder { secrets: secrets.clone(), has_begun: AtomicBool::new(false) };
+        let statics =
+            StaticAgreement::Responder { secrets: secrets.clone(), has_begun: AtomicBool::new(false) };
         let mut state = build(identity, None, statics, ephemeral)?;
         let mut timestamp = [0; TIMESTAMP_LEN];
         state.read_message(initiation, &mut timestamp).map_err(reason)?;
@@ -162,7 +163,7 @@ const fn reason(error: snow::Error) -> DropReason {
 fn build(
     identity: &Identity,
     peer: Option<&PublicKey>,
-    statics: Statics,
+    statics: StaticAgreement,
     ephemeral: Zeroizing<[u8; KEY_LEN]>,
 ) -> Result<State, DropReason> {
     let primitives = Primitives { identity: identity.clone(), statics: Arc::new(statics), ephemeral };
@@ -184,7 +185,7 @@ type State = Box<Wiped<HandshakeState>>;
 /// The primitives that Noise needs, for one handshake.
 struct Primitives {
     identity: Identity,
-    statics: Arc<Statics>,
+    statics: Arc<StaticAgreement>,
     ephemeral: Zeroizing<[u8; KEY_LEN]>,
 }
 
@@ -229,7 +230,7 @@ impl Random for FixedRandom {
 }
 
 /// Source of the shared secrets of the static keys.
-enum Statics {
+enum StaticAgreement {
     /// The responder's public key, and the shared secret with it.
     Initiator(PublicKey, SharedSecret),
     Responder {
@@ -243,7 +244,7 @@ enum Statics {
 /// A key pair that `snow` uses: the static or the ephemeral one.
 struct X25519 {
     identity: Identity,
-    statics: Arc<Statics>,
+    statics: Arc<StaticAgreement>,
     pair: Option<Identity>,
 }
 
@@ -257,9 +258,9 @@ impl X25519 {
     fn diffie_hellman(&self, pair: &Identity, public: &PublicKey) -> Result<SharedSecret, snow::Error> {
         if pair.public == self.identity.public {
             match &*self.statics {
-                Statics::Initiator(peer, secret) if peer == public => return Ok(secret.clone()),
-                Statics::Initiator(..) => {}
-                Statics::Responder { secrets, has_begun } => {
+                StaticAgreement::Initiator(peer, secret) if peer == public => return Ok(secret.clone()),
+                StaticAgreement::Initiator(..) => {}
+                StaticAgreement::Responder { secrets, has_begun } => {
                     if has_begun.swap(true, Ordering::Relaxed) {
                         return secrets.0.get(public).cloned().ok_or(snow::Error::Input);
                     }

@@ -4,7 +4,7 @@ use super::message::DATA_OVERHEAD;
 use wontun_packet::ip::{IPV4_HEADER, IPV6_HEADER};
 
 /// Padded packets have a length that is a multiple of this many bytes.
-pub const PADDING: usize = 16;
+pub const PADDING_MULTIPLE: usize = 16;
 
 /// Length of the largest packet whose message fits into any UDP datagram: 65,507 bytes over IPv4.
 pub const MAX_PACKET_LEN: usize = 65_507 - DATA_OVERHEAD;
@@ -15,7 +15,7 @@ pub const MAX_PACKET_LEN: usize = 65_507 - DATA_OVERHEAD;
 /// (The kernel pads the part of such a packet beyond the MTU; its MTU is never out of date.)
 pub const fn padded_len(len: usize, mtu: usize) -> usize {
     let max = if mtu == 0 || mtu > MAX_PACKET_LEN { MAX_PACKET_LEN } else { mtu };
-    let padded = len.next_multiple_of(PADDING);
+    let padded = len.next_multiple_of(PADDING_MULTIPLE);
     if padded <= max {
         padded
     } else if len < max {
@@ -96,10 +96,10 @@ mod tests {
         #[test]
         fn padding_holds_the_packet_and_the_mtu(len in 0_usize..70_000, mtu in 576_usize..66_000) {
             let padded = padded_len(len, mtu);
-            prop_assert!(padded >= len && padded < len + PADDING);
+            prop_assert!(padded >= len && padded < len + PADDING_MULTIPLE);
             prop_assert!(padded <= mtu || padded == len);
             let max = mtu.min(MAX_PACKET_LEN);
-            prop_assert!(padded.is_multiple_of(PADDING) || padded == max || len > max);
+            prop_assert!(padded.is_multiple_of(PADDING_MULTIPLE) || padded == max || len > max);
         }
     }
 }

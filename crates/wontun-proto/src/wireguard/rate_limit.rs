@@ -8,14 +8,15 @@ use std::time::Duration;
 use crate::time::Instant;
 
 /// Handshake messages per second allowed for one source.
-pub const PER_SECOND: u32 = 20;
+pub const HANDSHAKES_PER_SECOND: u32 = 20;
 /// Handshake messages that a source can send at once after a pause.
-pub const BURST: u32 = 5;
+pub const HANDSHAKE_BURST: u32 = 5;
 /// Maximum number of sources with a bucket; beyond it, messages of other sources are refused.
 pub const MAX_SOURCES: usize = 1 << 16;
 
-const COST: Duration = Duration::from_nanos(1_000_000_000 / PER_SECOND as u64);
-const FULL: Duration = Duration::from_nanos(1_000_000_000 / PER_SECOND as u64 * BURST as u64);
+const COST: Duration = Duration::from_nanos(1_000_000_000 / HANDSHAKES_PER_SECOND as u64);
+const FULL: Duration =
+    Duration::from_nanos(1_000_000_000 / HANDSHAKES_PER_SECOND as u64 * HANDSHAKE_BURST as u64);
 /// Idle time after which a bucket is full again and can be removed.
 const FORGET_AFTER: Duration = Duration::from_secs(1);
 

@@ -8,7 +8,7 @@ const RING_BITS: u64 = 8192;
 const WORDS: usize = (RING_BITS / WORD_BITS) as usize;
 /// Maximum distance of an accepted counter behind the newest. It is one word less than the ring,
 /// since one word is always being reused.
-pub const WINDOW: u64 = RING_BITS - WORD_BITS;
+pub const REPLAY_WINDOW: u64 = RING_BITS - WORD_BITS;
 
 /// The received counters of one session.
 #[derive(Clone)]
@@ -39,7 +39,7 @@ impl ReplayWindow {
     /// Returns true if `counter` can be accepted: it is within the session's limit, not too old,
     /// and was not received.
     pub(super) fn is_fresh(&self, counter: u64) -> bool {
-        if counter >= REJECT_AFTER_MESSAGES || counter + 1 + WINDOW < self.next {
+        if counter >= REJECT_AFTER_MESSAGES || counter + 1 + REPLAY_WINDOW < self.next {
             return false;
         }
         let (word, mask) = Self::position(counter);
@@ -83,12 +83,13 @@ mod tests {
 
     impl Naive {
         fn accept(&mut self, counter: u64) -> bool {
-            let too_old = self.seen.last().is_some_and(|newest| newest - counter.min(*newest) > WINDOW);
+            let too_old =
+                self.seen.last().is_some_and(|newest| newest - counter.min(*newest) > REPLAY_WINDOW);
             counter < REJECT_AFTER_MESSAGES && !too_old && self.seen.insert(counter)
         }
     }
 
-    const LIMIT: u64 = WINDOW + 1;
+    const LIMIT: u64 = REPLAY_WINDOW + 1;
 
     #[track_caller]
     fn check(window: &mut ReplayWindow, cases: &[(u64, bool)]) {
@@ -100,12 +101,12 @@ mod tests {
 
     #[test]
     fn fault_13_the_window_is_as_large_as_the_kernels() {
-        assert_eq!(WINDOW, 8128);
+        assert_eq!(REPLAY_WINDOW, 8128);
         let mut window = ReplayWindow::new();
         check(&mut window, &[(0, true), (1, true), (1, false), (9, true), (8, true), (7, true), (7, false)]);
         check(&mut window, &[(LIMIT, true), (LIMIT - 1, true), (LIMIT - 1, false), (LIMIT - 2, true)]);
         check(&mut window, &[(2, true), (2, false), (LIMIT + 16, true), (3, false), (LIMIT + 16, false)]);
-        check(&mut window, &[(LIMIT * 4, true), (LIMIT * 4 - WINDOW, true), (10, false)]);
+        check(&mut window, &[(LIMIT * 4, true), (LIMIT * 4 - REPLAY_WINDOW, true), (10, false)]);
         check(&mut window, &[(LIMIT * 4 - LIMIT, false), (LIMIT * 4 - LIMIT - 1, false)]);
         check(&mut window, &[(LIMIT * 4 - LIMIT + 1, false), (0, false)]);
     }
@@ -118,7 +119,7 @@ mod tests {
         check(&mut window, &[(last, true), (last, false), (REJECT_AFTER_MESSAGES, false)]);
         check(
             &mut window,
-            &[(last - WINDOW, true), (last - WINDOW - 1, false), (last - 1, true), (0, false)],
+            &[(last - REPLAY_WINDOW, true), (last - REPLAY_WINDOW - 1, false), (last - 1, true), (0, false)],
         );
     }
 

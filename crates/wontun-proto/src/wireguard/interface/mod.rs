@@ -7,6 +7,7 @@
 //! called, so that data has priority.
 
 mod candidates;
+mod peer_settings;
 mod suspend;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -231,38 +232,9 @@ impl Interface {
         self.peers.len()
     }
 
-    /// Sets the preshared key of a peer, which the next handshake uses. All zeroes means none.
-    pub fn set_preshared_key(&mut self, id: PeerId, preshared: PresharedKey) {
-        if let Some(peer) = self.peers.get_mut(id) {
-            peer.set_preshared_key(preshared);
-        }
-    }
-
-    /// Lets the system choose the source address of datagrams to a peer again.
-    pub fn set_any_source(&mut self, id: PeerId) {
-        if let Some(peer) = self.peers.get_mut(id) {
-            peer.set_any_source();
-        }
-    }
-
-    /// Sets the silence after which a keepalive is sent to a peer; `None` or zero disables it.
-    pub fn set_persistent_keepalive(&mut self, id: PeerId, interval: Option<Duration>, now: Instant) {
-        if let Some(peer) = self.peers.get_mut(id) {
-            peer.set_persistent_keepalive(interval);
-        }
-        self.queue_work(id, now);
-    }
-
-    /// Sends a keepalive to a peer now, which starts a handshake if there is no session.
-    pub fn send_keepalive(&mut self, id: PeerId, now: Instant) {
-        if let Some(peer) = self.peers.get_mut(id) {
-            peer.request_keepalive();
-        }
-        self.queue_work(id, now);
-    }
-
     /// Handles a packet of `len` bytes for a peer. It is at [`DATA_HEADER_LEN`] in `buffer`,
-    /// followed by room for [`super::message::TAG_LEN`] and [`super::padding::PADDING`] bytes.
+    /// followed by room for [`super::message::TAG_LEN`] and [`super::padding::PADDING_MULTIPLE`]
+    /// bytes.
     ///
     /// # Errors
     /// Returns the reason to drop it: no key, peer or endpoint, no shared secret with the peer, or

@@ -205,7 +205,7 @@ fn fault_13_the_kernels_whole_window_may_arrive_late() {
     let mut world = World::connected(1);
     world.weather.loss = 100;
     let mut datagrams = Vec::new();
-    for _ in 0..=WINDOW {
+    for _ in 0..=REPLAY_WINDOW {
         world.send(0, &packet(20, 1));
         datagrams.push(world.last.clone());
     }
