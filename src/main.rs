@@ -2,10 +2,9 @@
 
 use std::process::ExitCode;
 
-use wontun::cli::{Cli, Command, Run};
-use wontun::commands;
+use wontun::cli::Invocation;
 use wontun::exit::{self, Failure};
-use wontun::{daemon, process, resolver, run};
+use wontun::{commands, daemon, process, resolver, run};
 
 fn main() -> ExitCode {
     if let Some((role, channel)) = process::helper_role() {
@@ -23,14 +22,12 @@ fn main() -> ExitCode {
 
 /// Runs what the command line selects, and returns the exit code.
 fn start() -> Result<u8, Failure> {
-    let Some(Cli { command, tun, run: options }) = Cli::read()? else { return Ok(0) };
-    match command {
-        Some(Command::Plain { plain }) => Ok(run::run(tun, Run { plain, ..options }, None)),
-        Some(command) => match commands::dispatch(command, tun.clone(), &options)? {
-            Some(config) => run::serve(config, tun, options),
-            None => Ok(0),
-        },
-        None if options.interface.is_some() && !options.foreground => run::start_in_background(),
-        None => Ok(run::run(tun, options, None)),
-    }
+    let options = match Invocation::read()? {
+        Some(Invocation::Command(command)) => commands::dispatch(*command)?,
+        Some(Invocation::Tunnel { is_background: true, .. }) => return run::start_in_background(),
+        Some(Invocation::Tunnel { options, is_background: false }) => Some(*options),
+        // help or version
+        None => None,
+    };
+    Ok(options.map_or(0, |options| run::run(options, None)))
 }

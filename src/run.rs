@@ -10,11 +10,11 @@ use std::time::Duration;
 use tracing::{error, info, warn};
 
 use crate::background;
-use crate::cli::{Cli, Run};
-use crate::config::wg_quick::Hooks;
+use crate::cli::{
+    self, FullTunnelOptions, Invocation, RunOptions, TunnelKind, TunnelOptions, WireGuardOptions,
+};
 use crate::config::{
-    ConfigError, KillSwitchMode, KillSwitchOptions, NatMode, PeerAddress, PlainConfig, TunName, link_local,
-    unknown_variables,
+    ConfigError, KillSwitchMode, KillSwitchOptions, NatMode, PeerAddress, TunName, unknown_variables,
 };
 use crate::control::notify::Notifier;
 use crate::exit::{self, Failure};
@@ -34,20 +34,6 @@ const ONE_LINE: Duration = Duration::from_millis(5);
 /// Maximum time for writing the last lines: a stopped reader of the log must not delay the exit.
 const LAST_LINES: Duration = Duration::from_millis(50);
 
-/// Runs the server that `config` describes: as with --config, with NAT for clients unless an option
-/// says otherwise.
-///
-/// # Errors
-/// [`ConfigError::NotFullTunnel`] if a kill switch is requested.
-pub fn serve(config: PathBuf, tun: Option<TunName>, options: Run) -> Result<u8, Failure> {
-    // before a kill switch is engaged: a server must stay reachable for its administrators
-    if options.kill_switch.is_some_and(|mode| mode != KillSwitchMode::Off) {
-        return Err(ConfigError::NotFullTunnel.into());
-    }
-    let options = Run { config: Some(config), nat: options.nat.or(Some(NatMode::Auto)), ..options };
-    Ok(run(tun, options, None))
-}
-
 /// Starts the tunnel of the command line in a new process, and returns its exit code, or 0 once the
 /// tunnel is ready.
 ///
@@ -60,23 +46,24 @@ pub fn start_in_background() -> Result<u8, Failure> {
 
 /// Runs in the background process; `ready` reports that the tunnel is ready.
 fn in_background(ready: OwnedFd) -> i32 {
-    match Cli::read() {
-        Ok(Some(cli)) => run(cli.tun, cli.run, Some(ready)).into(),
+    match Invocation::read() {
+        Ok(Some(Invocation::Tunnel { options, .. })) => run(*options, Some(ready)).into(),
         // the foreground process has parsed the same command line
         _ => exit::USAGE.into(),
     }
 }
 
-/// Runs a tunnel until its end, and returns the exit code.
+/// Runs a tunnel until its end, and returns the exit code. A failure is printed or logged.
+///
 /// `ready` reports that the tunnel is ready, to the process that started this one in the background.
-pub fn run(tun: Option<TunName>, options: Run, ready: Option<OwnedFd>) -> u8 {
+pub fn run(options: RunOptions, ready: Option<OwnedFd>) -> u8 {
     // stderr is not available once the process is in the background
-    let target = match options.log_target {
+    let target = match options.common.log_target {
         LogTarget::Auto if ready.is_some() && logging::has_journald() => LogTarget::Journald,
         target => target,
     };
-    let mut logging = logging::init(target, options.log_level);
-    let result = open_and_run(tun, options, ready, &mut logging);
+    let mut logging = logging::init(target, options.common.log_level.into());
+    let result = open_and_run(options, ready, &mut logging);
     if let Err(failure) = &result
         && logging.is_journald()
     {
@@ -90,119 +77,113 @@ pub fn run(tun: Option<TunName>, options: Run, ready: Option<OwnedFd>) -> u8 {
     failure.code
 }
 
-fn open_and_run(
-    tun: Option<TunName>,
-    options: Run,
-    ready: Option<OwnedFd>,
-    logging: &mut Logging,
-) -> Result<(), Failure> {
+fn open_and_run(options: RunOptions, ready: Option<OwnedFd>, logging: &mut Logging) -> Result<(), Failure> {
     // before anything is forked: a child must not send notifications
     let notifier = Notifier::from_environment().unwrap_or_else(|error| {
         warn!(%error, "the service manager is not notified");
         None
     });
     let set = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
-    for unknown in unknown_variables(set, &Cli::variables()) {
+    for unknown in unknown_variables(set, &cli::variables()) {
         warn!("{unknown}");
     }
-    if options.nat == Some(NatMode::Auto) {
-        setcap::refuse("--nat auto")?;
-    }
-    if options.kill_switch.is_some_and(|mode| mode != KillSwitchMode::Off) {
-        setcap::refuse("--kill-switch")?;
-    }
     privileges::forbid_core_files();
-    let named =
-        options.config.as_deref().map(|file| prepare_kill_switch(file, tun.clone(), &options)).transpose()?;
+    let RunOptions { tunnel, common } = options;
+    let is_in_background = ready.is_some();
+    let start = |common, looks_up_names, logging: &Logging| {
+        start_options(common, looks_up_names, is_in_background, logging, notifier)
+    };
+    match tunnel {
+        TunnelKind::File { path, tun, options } => {
+            // before anything else that may fail
+            let (name, kill_switch) = prepare_kill_switch(&path, tun, &options, &common)?;
+            let start = start(common, true, logging)?;
+            let context = RunContext { file: Some(path.clone()), confinement: start.confinement, ready };
+            let supervisor = open_file(name, path, options, kill_switch, start)?;
+            supervise(supervisor, context, logging)
+        }
+        TunnelKind::Interface(name) => {
+            let start = start(common, false, logging)?;
+            let context = RunContext { file: None, confinement: start.confinement, ready };
+            setcap::check_device(&name)?;
+            privileges::require_net_admin()?;
+            let supervisor = Supervisor::<WireGuard>::open(name, None, Starting::new(start)?)?;
+            supervise(supervisor, context, logging)
+        }
+        TunnelKind::Plain { tun, options } => {
+            let looks_up_names = matches!(options.peer, Some(PeerAddress::Name { .. }));
+            let start = start(common, looks_up_names, logging)?;
+            let context = RunContext { file: None, confinement: start.confinement, ready };
+            let config = options.config(tun).checked()?;
+            setcap::check_device(&config.tun)?;
+            setcap::check_addresses(&config.tun, &config.addresses)?;
+            privileges::require_net_admin()?;
+            let supervisor = Supervisor::<Plain>::open(config, Starting::new(start)?)?;
+            warn!(
+                "plain mode is not encrypted: whoever sees the datagrams reads and forges the packets; use it on trusted wires only"
+            );
+            supervise(supervisor, context, logging)
+        }
+    }
+}
+
+/// Returns the options of the start that all tunnels have.
+fn start_options(
+    common: TunnelOptions,
+    looks_up_names: bool,
+    is_in_background: bool,
+    logging: &Logging,
+    notifier: Option<Notifier>,
+) -> Result<StartOptions, Failure> {
     let confinement = Confinement {
-        user: options.user.as_ref().map(UserIds::look_up).transpose()?,
-        is_sandboxed: !options.no_sandbox,
+        user: common.user.as_ref().map(UserIds::look_up).transpose()?,
+        is_sandboxed: !common.no_sandbox,
     };
-    let tuning = options.tuning.tuning();
+    let tuning = common.tuning.tuning();
     descriptor_limit::raise(tuning.workers);
-    let looks_up_names = match &options.plain.peer {
-        _ if options.config.is_some() => true,
-        Some(PeerAddress::Name { .. }) => options.interface.is_none(),
-        Some(PeerAddress::Socket(_)) | None => false,
-    };
-    let count = options.resolver.len();
-    let resolvers = resolver::NameServers::try_from(options.resolver);
+    let count = common.resolver.len();
+    let resolvers = resolver::NameServers::try_from(common.resolver);
     let resolvers = resolvers.map_err(|_| ConfigError::Resolvers { count, limit: resolver::MAX_SERVERS })?;
-    let start = StartOptions {
+    Ok(StartOptions {
         confinement,
         tuning,
         looks_up_names,
         resolvers,
-        is_in_background: ready.is_some(),
+        is_in_background,
         log: logging.settings(),
-        metrics: options.metrics.map(|address| (address, options.metrics_host)),
+        metrics: common.metrics.map(|address| (address, common.metrics_host)),
         notifier,
-    };
-    let run_context = RunContext { file: options.config.clone(), confinement, ready };
-    if let (Some(path), Some((name, kill_switch))) = (options.config, named) {
-        let hooks = if options.ignore_hooks { Hooks::Ignore } else { Hooks::Refuse };
-        setcap::check_device(&name)?;
-        // before the file is read: a child has a copy of all that is in memory
-        let mut starting = Starting::new(start)?;
-        let mut file = ConfigFile::load(path, hooks)?;
-        (file.nat_allow, file.policy) = (link_local(&options.nat_allow)?, options.policy.unwrap_or_default());
-        file.nat = options.nat.unwrap_or_default();
-        if kill_switch.is_some() && !file.configuration.is_full_tunnel() {
-            return Err(ConfigError::NotFullTunnel.into());
-        }
-        if kill_switch.is_some() && options.dns_bypass {
-            return Err(ConfigError::BypassedKillSwitch.into());
-        }
-        file.dns_bypass = options.dns_bypass;
-        privileges::require_net_admin()?;
-        file.kill_switch = match kill_switch {
-            Some(KillSwitchStart::Engaged(kill_switch)) => Some(kill_switch),
-            Some(KillSwitchStart::Pending(kill_switch)) => {
-                file.look_up_before_kill_switch(&mut starting)?;
-                Some(kill_switch.engage().map_err(SupervisorError::from)?)
-            }
-            None => None,
-        };
-        return supervise(Supervisor::<WireGuard>::open(name, Some(file), starting)?, run_context, logging);
+    })
+}
+
+/// Opens the WireGuard tunnel that the file at `path` describes.
+fn open_file(
+    name: TunName,
+    path: PathBuf,
+    options: WireGuardOptions,
+    kill_switch: Option<KillSwitchStart>,
+    start: StartOptions,
+) -> Result<Supervisor<WireGuard>, Failure> {
+    setcap::check_device(&name)?;
+    // before the file is read: a child has a copy of all that is in memory
+    let mut starting = Starting::new(start)?;
+    let mut file = ConfigFile::load(path, options.file_options()?)?;
+    if kill_switch.is_some() && !file.configuration.is_full_tunnel() {
+        return Err(ConfigError::NotFullTunnel.into());
     }
-    let of_a_file = [
-        ("--ignore-hooks", options.ignore_hooks),
-        ("--kill-switch", options.kill_switch.is_some_and(|mode| mode != KillSwitchMode::Off)),
-        ("--kill-switch-allow", !options.kill_switch_allow.is_empty()),
-        ("--nat auto", options.nat == Some(NatMode::Auto)),
-        ("--nat-allow", !options.nat_allow.is_empty()),
-        ("--policy", options.policy.is_some()),
-        ("--dns-bypass", options.dns_bypass),
-    ];
-    if let Some((option, _)) = of_a_file.into_iter().find(|(_, given)| *given) {
-        return Err(ConfigError::NoFile(option).into());
+    if kill_switch.is_some() && file.options.dns_bypass {
+        return Err(ConfigError::BypassedKillSwitch.into());
     }
-    if let Some(name) = options.interface {
-        setcap::check_device(&name)?;
-        privileges::require_net_admin()?;
-        let supervisor = Supervisor::<WireGuard>::open(name, None, Starting::new(start)?)?;
-        return supervise(supervisor, run_context, logging);
-    }
-    let plain = options.plain;
-    let config = PlainConfig {
-        peer: plain.peer,
-        tun: tun.unwrap_or_default(),
-        addresses: plain.address,
-        mtu: plain.mtu,
-        configure: !plain.no_configure,
-        listen: plain.listen,
-        listen_port: plain.listen_port,
-        keepalive: Duration::from_secs(plain.keepalive.into()),
-    }
-    .checked()?;
-    setcap::check_device(&config.tun)?;
-    setcap::check_addresses(&config.tun, &config.addresses)?;
     privileges::require_net_admin()?;
-    let supervisor = Supervisor::<Plain>::open(config, Starting::new(start)?)?;
-    warn!(
-        "plain mode is not encrypted: whoever sees the datagrams reads and forges the packets; use it on trusted wires only"
-    );
-    supervise(supervisor, run_context, logging)
+    file.kill_switch = match kill_switch {
+        Some(KillSwitchStart::Engaged(kill_switch)) => Some(kill_switch),
+        Some(KillSwitchStart::Pending(kill_switch)) => {
+            file.look_up_before_kill_switch(&mut starting)?;
+            Some(kill_switch.engage().map_err(SupervisorError::from)?)
+        }
+        None => None,
+    };
+    Ok(Supervisor::<WireGuard>::open(name, Some(file), starting)?)
 }
 
 /// Returns a function that makes a failure of an error of the system.
@@ -217,17 +198,25 @@ fn cannot(action: &'static str) -> impl Fn(io::Error) -> Failure {
 fn prepare_kill_switch(
     file: &Path,
     tun: Option<TunName>,
-    options: &Run,
+    options: &WireGuardOptions,
+    common: &TunnelOptions,
 ) -> Result<(TunName, Option<KillSwitchStart>), Failure> {
+    if options.nat == Some(NatMode::Auto) {
+        setcap::refuse("--nat auto")?;
+    }
+    let FullTunnelOptions { kill_switch: mode, kill_switch_allow: allowed, .. } = &options.full_tunnel;
+    if mode.is_some_and(|mode| mode != KillSwitchMode::Off) {
+        setcap::refuse("--kill-switch")?;
+    }
     let name = tun.map_or_else(|| TunName::of_file(file), Ok)?;
-    let Some(wanted) = KillSwitchOptions::new(options.kill_switch, &options.kill_switch_allow) else {
-        if options.kill_switch_allow.is_empty() {
+    let Some(wanted) = KillSwitchOptions::new(*mode, allowed) else {
+        if allowed.is_empty() {
             return Ok((name, None));
         }
         return Err(ConfigError::NoKillSwitch.into());
     };
     privileges::require_net_admin()?;
-    if resolver::has_only_local_servers(&options.resolver) && !EngagedKillSwitch::is_in_place(&name) {
+    if resolver::has_only_local_servers(&common.resolver) && !EngagedKillSwitch::is_in_place(&name) {
         let pending = PendingKillSwitch::new(name.clone(), wanted);
         return Ok((name, Some(KillSwitchStart::Pending(pending))));
     }

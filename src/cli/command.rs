@@ -5,29 +5,39 @@ use std::time::Duration;
 
 use clap::Subcommand;
 
-use super::options::{Dir, Missing, PlainOptions, Server, interval};
+use super::options::{
+    PlainOptions, RunningTunnel, ServerFolder, SocketFolder, TunOption, TunnelOptions, WireGuardOptions,
+    interval,
+};
 use crate::config::{AllowedNetwork, TunName};
-use crate::server::{ClientDns, PeerName};
+use crate::server::import::Import;
+use crate::server::{ClientDns, InitOptions, PeerName};
 
 /// Commands.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
-    /// Check the health of a running tunnel: exit code 0 if healthy, else 1
-    Health {
-        /// Name of the tunnel [default: that of --tun or --config, tun0, or the only one that runs]
-        name: Option<TunName>,
-        /// Fail also if no peer has completed a handshake within this time, in seconds
-        #[arg(long, env = "WONTUN_MAX_HANDSHAKE_AGE", value_name = "SECONDS")]
-        max_handshake_age: Option<u32>,
+    /// Run the WireGuard server described by DIR/tun0.conf; create the file first if there is none
+    Serve {
+        /// Folder of the server.
+        #[command(flatten)]
+        folder: ServerFolder,
+        /// Options of the server.
+        #[command(flatten)]
+        server: InitOptions,
+        /// Options of the tunnel.
+        #[command(flatten)]
+        options: WireGuardOptions,
+        /// Options that all tunnels have.
+        #[command(flatten)]
+        common: TunnelOptions,
     },
-    /// Reload the configuration of a running tunnel
+    /// Add, list, show, remove or rename clients of the server
     ///
-    /// The tunnel reads its file again, applies the differences, and restores its addresses,
-    /// routes, rules and tables on the host, as on SIGHUP. The exit code is 0 if the file was read
-    /// and the tunnel is healthy afterwards, else 1.
-    Reload {
-        /// Name of the tunnel [default: that of --tun or --config, tun0, or the only one that runs]
-        name: Option<TunName>,
+    /// Changes DIR/tun0.conf and the running tunnel.
+    Peer {
+        /// Subcommand.
+        #[command(subcommand)]
+        command: PeerCommand,
     },
     /// Create the key and configuration file of a WireGuard server, DIR/tun0.conf
     ///
@@ -35,36 +45,19 @@ pub enum Command {
     Init {
         /// Folder of the server.
         #[command(flatten)]
-        dir: Dir,
+        folder: ServerFolder,
         /// Options of the server.
         #[command(flatten)]
-        server: Server,
-    },
-    /// Run the WireGuard server described by DIR/tun0.conf; create the file first if there is none
-    Serve {
-        /// Folder of the server.
-        #[command(flatten)]
-        dir: Dir,
-        /// Options of the server.
-        #[command(flatten)]
-        server: Server,
-    },
-    /// Run a tunnel that does not encrypt or authenticate anything
-    ///
-    /// For labs and trusted networks: the server, or with --peer its client.
-    Plain {
-        /// Options of the tunnel.
-        #[command(flatten)]
-        plain: PlainOptions,
+        server: InitOptions,
     },
     /// Create DIR/tun0.conf from a file of wg-quick or wg-easy
     ///
     /// Keys and addresses are kept, so that existing clients continue to work. Commands in the file
     /// are never run. Differences in behaviour are reported.
     Import {
-        /// File of wg-quick, or wg0.json of wg-easy 14 and before; '-' for standard input
-        #[arg(value_name = "FILE")]
-        file: PathBuf,
+        /// The file, and settings that it may lack.
+        #[command(flatten)]
+        file: Import,
 
         /// Write nothing, and print the resulting file without its secrets
         #[arg(long)]
@@ -72,30 +65,19 @@ pub enum Command {
 
         /// Folder of the server.
         #[command(flatten)]
-        dir: Dir,
-
-        /// Options that complete the imported file.
-        #[command(flatten)]
-        missing: Missing,
-    },
-    /// Add, list, show, remove or rename clients of the server
-    ///
-    /// Changes DIR/tun0.conf and the running tunnel.
-    Peer {
-        /// Folder of the server.
-        #[command(flatten)]
-        dir: Dir,
-        /// Subcommand.
-        #[command(subcommand)]
-        command: PeerCommand,
+        folder: ServerFolder,
     },
     /// Show running WireGuard tunnels: peers, endpoints, handshakes, transfer, drops by reason
     ///
     /// Never shows a secret.
     Show {
+        /// The running tunnel.
+        #[command(flatten)]
+        tunnel: RunningTunnel,
+
         /// Additional folder of control sockets.
         #[command(flatten)]
-        dir: Dir,
+        folder: SocketFolder,
 
         /// Name of the tunnel [default: that of --tun, or all]
         #[arg(value_name = "NAME")]
@@ -107,9 +89,13 @@ pub enum Command {
     },
     /// Display a running WireGuard tunnel on this terminal: peers, rates, handshakes, drops
     Top {
+        /// The running tunnel.
+        #[command(flatten)]
+        tunnel: RunningTunnel,
+
         /// Additional folder of control sockets.
         #[command(flatten)]
-        dir: Dir,
+        folder: SocketFolder,
 
         /// Name of the tunnel [default: that of --tun, or the only one, or a list to choose from]
         #[arg(value_name = "NAME")]
@@ -118,6 +104,34 @@ pub enum Command {
         /// Refresh interval, 0.1 to 3600
         #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = interval)]
         interval: Duration,
+    },
+    /// Check the health of a running tunnel: exit code 0 if healthy, else 1
+    Health {
+        /// Name of the tunnel [default: that of --tun or --config, tun0, or the only one that runs]
+        #[arg(value_name = "NAME")]
+        name: Option<TunName>,
+
+        /// The running tunnel.
+        #[command(flatten)]
+        tunnel: RunningTunnel,
+
+        /// Fail also if no peer has completed a handshake within this time, in seconds
+        #[arg(long, env = "WONTUN_MAX_HANDSHAKE_AGE", value_name = "SECONDS")]
+        max_handshake_age: Option<u32>,
+    },
+    /// Reload the configuration of a running tunnel
+    ///
+    /// The tunnel reads its file again, applies the differences, and restores its addresses,
+    /// routes, rules and tables on the host, as on SIGHUP. The exit code is 0 if the file was read
+    /// and the tunnel is healthy afterwards, else 1.
+    Reload {
+        /// Name of the tunnel [default: that of --tun or --config, tun0, or the only one that runs]
+        #[arg(value_name = "NAME")]
+        name: Option<TunName>,
+
+        /// The running tunnel.
+        #[command(flatten)]
+        tunnel: RunningTunnel,
     },
     /// Engage the kill switch of a tunnel before the tunnel runs, or remove it
     KillSwitch {
@@ -131,6 +145,27 @@ pub enum Command {
         /// Name of the tunnel [default: that of --tun or --config, or all]
         #[arg(value_name = "NAME")]
         name: Option<TunName>,
+
+        /// The running tunnel.
+        #[command(flatten)]
+        tunnel: RunningTunnel,
+    },
+    /// Run a tunnel that does not encrypt or authenticate anything
+    ///
+    /// For labs and trusted networks: the server, or with --peer its client.
+    Plain {
+        /// Name of the TUN device.
+        #[command(flatten)]
+        tun: TunOption,
+        /// Options of the tunnel.
+        #[command(flatten)]
+        plain: PlainOptions,
+        /// Options of other tunnels: an error if set.
+        #[command(flatten)]
+        options: WireGuardOptions,
+        /// Options that all tunnels have.
+        #[command(flatten)]
+        common: TunnelOptions,
     },
     /// Print a new private key
     Genkey,
@@ -138,6 +173,14 @@ pub enum Command {
     Pubkey,
     /// Print a new preshared key
     Genpsk,
+    /// Print a completion script for a shell
+    ///
+    /// For bash: wontun completions bash > /etc/bash_completion.d/wontun
+    Completions {
+        /// The shell
+        #[arg(value_name = "SHELL", value_enum)]
+        shell: Shell,
+    },
 }
 
 /// Subcommands of `wontun kill-switch`.
@@ -155,6 +198,20 @@ pub enum KillSwitchCommand {
         /// --kill-switch-allow
         #[arg(long, value_name = "CIDR", value_delimiter = ',')]
         allow: Vec<AllowedNetwork>,
+
+        /// As --allow
+        #[arg(
+            long,
+            env = "WONTUN_KILL_SWITCH_ALLOW",
+            value_name = "CIDR",
+            value_delimiter = ',',
+            hide = true
+        )]
+        kill_switch_allow: Vec<AllowedNetwork>,
+
+        /// Configuration file of the tunnel; its folder may hold the control socket
+        #[arg(long, env = "WONTUN_CONFIG", value_name = "FILE")]
+        config: Option<PathBuf>,
     },
     /// Remove the kill switch
     ///
@@ -163,6 +220,10 @@ pub enum KillSwitchCommand {
         /// Name of the tunnel [default: that of --tun or --config, or all]
         #[arg(value_name = "NAME")]
         name: Option<TunName>,
+
+        /// The running tunnel.
+        #[command(flatten)]
+        tunnel: RunningTunnel,
     },
 }
 
@@ -197,12 +258,21 @@ pub enum PeerCommand {
         /// Also write the configuration as a QR code, to a new SVG file of mode 0600
         #[arg(long, value_name = "FILE")]
         qr_file: Option<PathBuf>,
+
+        /// Folder of the server.
+        #[command(flatten)]
+        folder: ServerFolder,
     },
-    /// List the clients
+    /// List clients: names, addresses, latest handshakes
+    #[command(visible_alias = "ls")]
     List {
         /// Print JSON
         #[arg(long)]
         json: bool,
+
+        /// Folder of the server.
+        #[command(flatten)]
+        folder: ServerFolder,
     },
     /// Show a client; never a private key
     Show {
@@ -213,12 +283,21 @@ pub enum PeerCommand {
         /// Print JSON
         #[arg(long)]
         json: bool,
+
+        /// Folder of the server.
+        #[command(flatten)]
+        folder: ServerFolder,
     },
     /// Remove a client and disconnect it at once
+    #[command(visible_alias = "rm")]
     Remove {
         /// Name or public key of the client
         #[arg(value_name = "NAME")]
         name: String,
+
+        /// Folder of the server.
+        #[command(flatten)]
+        folder: ServerFolder,
     },
     /// Rename a client; its session continues
     Rename {
@@ -229,5 +308,20 @@ pub enum PeerCommand {
         /// New name of the client
         #[arg(value_name = "NEW-NAME")]
         new_name: PeerName,
+
+        /// Folder of the server.
+        #[command(flatten)]
+        folder: ServerFolder,
     },
+}
+
+/// A shell with completion scripts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Shell {
+    /// The GNU Bourne-Again Shell.
+    Bash,
+    /// The Z shell.
+    Zsh,
+    /// The friendly interactive shell.
+    Fish,
 }

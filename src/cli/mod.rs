@@ -1,22 +1,50 @@
 //! The command line and its environment variables.
+//!
+//! Each command has the options that it uses, and no others. They may also stand before the command:
+//! [`Arguments`] moves them behind it. Without a command, the options select and describe the
+//! tunnel to run.
 
+mod arguments;
 mod bare;
 mod command;
+mod hints;
 mod options;
+mod usage;
 
-use clap::error::ErrorKind;
-use clap::parser::ValueSource;
-use clap::{Args, CommandFactory, FromArgMatches, Parser};
+use std::ffi::OsString;
 
-pub use command::{Command, KillSwitchCommand, PeerCommand};
-pub use options::{Dir, Missing, Offload, PlainOptions, Run, Server, Switch, TuningOptions};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser};
+
+pub use command::{Command, KillSwitchCommand, PeerCommand, Shell};
+pub use options::{
+    FullTunnelOptions, LogLevel, Offload, PlainOptions, RunOptions, RunningTunnel, ServerFolder,
+    SocketFolder, Switch, TunOption, TuningOptions, TunnelKind, TunnelOptions, WireGuardOptions,
+};
 
 use crate::config::TunName;
 use crate::exit::{self, Failure};
+use arguments::Arguments;
 
 /// Minimum Jaro-Winkler similarity of a NAME to a command for it to count as misspelled, from 0 to
 /// 1.
 const MISSPELLED: f64 = 0.85;
+
+/// Version, revision if known, features and target.
+const LONG_VERSION: &str = include_str!(concat!(env!("OUT_DIR"), "/version.txt"));
+
+/// What the command line selects.
+#[derive(Clone, Debug)]
+pub enum Invocation {
+    /// A command.
+    Command(Box<Command>),
+    /// A tunnel to run.
+    Tunnel {
+        /// The tunnel and its options.
+        options: Box<RunOptions>,
+        /// True if it runs in the background once it is ready.
+        is_background: bool,
+    },
+}
 
 /// WireGuard tunnels in userspace: servers, clients, and interfaces for wg(8).
 ///
@@ -26,146 +54,183 @@ const MISSPELLED: f64 = 0.85;
 /// does not encrypt: the server (tun0 is 10.8.0.1/24, UDP port 19988), or with --peer its client
 /// (tun0 is 10.8.0.3/24).
 #[derive(Debug, Parser)]
-#[command(name = "wontun", version, max_term_width = 110)]
+#[command(name = "wontun", version, long_version = LONG_VERSION, max_term_width = 110)]
 #[command(
+    override_usage = "wontun <COMMAND> [OPTIONS]\n       wontun --config <FILE> [OPTIONS]\n       wontun [-f] <NAME> [OPTIONS]",
     after_help = "Options may be set as environment variables, shown as [env: ...]. Without arguments, WONTUN_CONFIG and WONTUN_PEER, the variable WONTUN_COMMAND selects the command to run: serve or plain."
 )]
-pub struct Cli {
-    /// The command; `None` to run the tunnel of --config, NAME or --peer.
+struct Cli {
     #[command(subcommand)]
-    pub command: Option<Command>,
+    command: Option<Command>,
 
-    /// Name of the TUN device [default: tun0, with --config the file's name without .conf]
-    #[arg(long, env = "WONTUN_TUN", value_name = "NAME", global = true)]
-    pub tun: Option<TunName>,
+    /// Create a WireGuard interface of this name for wg(8) to configure, and go to the background
+    #[arg(value_name = "NAME", conflicts_with_all = ["config", "tun", "peer", "address", "mtu", "no_configure", "listen", "listen_port", "keepalive"])]
+    interface: Option<TunName>,
 
-    /// Options of the tunnel.
+    /// With NAME: stay in the foreground
+    #[arg(short, long, requires = "interface")]
+    foreground: bool,
+
+    /// Run the WireGuard tunnel described by FILE (wg-quick format); SIGHUP reads it again
+    #[arg(long, env = "WONTUN_CONFIG", value_name = "FILE", conflicts_with_all = ["peer", "address", "mtu", "no_configure", "listen", "listen_port", "keepalive"])]
+    config: Option<std::path::PathBuf>,
+
     #[command(flatten)]
-    pub run: Run,
+    tun: TunOption,
+
+    #[command(flatten)]
+    options: WireGuardOptions,
+
+    #[command(flatten)]
+    common: TunnelOptions,
+
+    #[command(flatten)]
+    plain: PlainOptions,
 }
 
-impl Cli {
+impl Invocation {
     /// Parses the command line and the environment. An empty variable counts as unset, since
     /// container set-ups pass unset options that way. Prints help and version if they are requested,
     /// and then returns `None`.
     ///
     /// # Errors
-    /// The error in an option.
+    /// An error of the command line, in one line: what is given, what is expected, and an example.
     pub fn read() -> Result<Option<Self>, Failure> {
-        let cli = match Self::parse_all() {
-            Ok(cli) => cli,
-            Err(error) if error.use_stderr() => return Err(usage(&error)),
-            Err(help) => {
-                return match help.print() {
-                    Ok(()) => Ok(None),
-                    Err(error) => Err(Failure::new(exit::FAILURE, format!("cannot write the help: {error}"))),
-                };
-            }
-        };
-        match cli.refusal() {
-            Some(message) => Err(Failure::new(exit::USAGE, message)),
-            None => Ok(Some(cli)),
-        }
-    }
-
-    fn parse_all() -> Result<Self, clap::Error> {
-        let unset = |argument: clap::Arg| {
-            let empty = argument
-                .get_env()
-                .is_some_and(|name| std::env::var_os(name).is_some_and(|value| value.is_empty()));
-            if empty { argument.env(None) } else { argument }
-        };
-        let mut command = with_arguments(Self::command(), &mut { unset });
         let mut arguments: Vec<_> = std::env::args_os().collect();
         if arguments.len() <= 1 {
-            let of_environment = bare::command(|name| std::env::var_os(name));
-            let name = of_environment.map_err(|message| command.error(ErrorKind::InvalidValue, message))?;
+            let name = bare::command(|name| std::env::var_os(name))
+                .map_err(|message| Failure::new(exit::USAGE, format!("{message}; see wontun --help")))?;
             arguments.extend(name.map(Into::into));
         }
-        let matches = command.try_get_matches_from_mut(arguments)?;
-        let cli = Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
-        if let Some((known, _)) = matches.subcommand() {
-            if let Some(name) = cli.misplaced(&matches) {
-                let message =
-                    format!("{name} stands before the command '{known}': try wontun {known} --help");
-                return Err(command.error(ErrorKind::ArgumentConflict, message));
-            }
-            if let (Some(Command::Plain { .. }), Some(file)) = (&cli.command, &cli.run.config) {
-                let message = format!(
-                    "a plain tunnel has no file, and --config or WONTUN_CONFIG gives {}: leave that or 'plain' out",
-                    file.display()
-                );
-                return Err(command.error(ErrorKind::ArgumentConflict, message));
-            }
+        // wg-quick, which sets this variable, passes the name of a file
+        let is_by_wg_quick = std::env::var_os("WG_QUICK_USERSPACE_IMPLEMENTATION").is_some();
+        Self::parse(arguments, is_by_wg_quick)
+    }
+
+    fn parse(arguments: Vec<OsString>, is_by_wg_quick: bool) -> Result<Option<Self>, Failure> {
+        let usage = |message| Failure::new(exit::USAGE, message);
+        let mut root = command();
+        let arguments = Arguments::new(&root, arguments);
+        if !is_by_wg_quick && let Some((name, command)) = misspelled(&root, &arguments) {
+            return Err(usage(format!(
+                "unknown command '{name}', did you mean '{command}'? to create an interface of that name, add -f; \
+                 see wontun --help"
+            )));
         }
-        Ok(cli)
-    }
-
-    /// Returns what was given before a command and has no effect there: a name, or an option of a
-    /// plain tunnel.
-    fn misplaced(&self, matches: &clap::ArgMatches) -> Option<String> {
-        if let Some(name) = &self.run.interface {
-            return Some(format!("'{name}'"));
+        if !arguments.path.is_empty() {
+            // of the options without a command, which have variables in common with those of commands
+            root = root.mut_args(|argument| argument.env(None));
         }
-        let options = PlainOptions::augment_args(clap::Command::new(""));
-        let given = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
-        let option = options.get_arguments().find(|argument| given(argument.get_id().as_str()))?;
-        option.get_long().map(|name| format!("--{name}"))
-    }
-
-    /// Returns the message for a NAME that is a misspelled command, or a start that selects no tunnel:
-    /// the unencrypted one is started by its name only.
-    fn refusal(&self) -> Option<String> {
-        let Run { interface, foreground, config, plain, .. } = &self.run;
-        // wg-quick, which sets this variable, passes the name of a file, and never -f
-        let is_checked = !foreground && std::env::var_os("WG_QUICK_USERSPACE_IMPLEMENTATION").is_none();
-        if let Some((name, command)) = self.misspelled().filter(|_| is_checked) {
-            return Some(format!(
-                "unknown command '{name}', did you mean '{command}'? to create an interface of that name, add -f"
-            ));
-        }
-        let is_specified =
-            self.command.is_some() || interface.is_some() || config.is_some() || plain.peer.is_some();
-        (!is_specified).then(|| bare::refusal(std::env::args_os().skip(1)))
-    }
-
-    /// Returns NAME and the command that it resembles, if it resembles one.
-    fn misspelled(&self) -> Option<(&str, String)> {
-        let name = self.run.interface.as_ref()?.as_str();
-        let command = Self::command();
-        let similarity = |known: &str| strsim::jaro_winkler(name, known);
-        let nearest = command
-            .get_subcommands()
-            .map(clap::Command::get_name)
-            .max_by(|a, b| similarity(a).total_cmp(&similarity(b)))?;
-        (similarity(nearest) > MISSPELLED).then(|| (name, nearest.to_owned()))
-    }
-
-    /// Returns the names of all environment variables that are read.
-    pub fn variables() -> Vec<String> {
-        let mut names = vec![bare::VARIABLE.to_owned()];
-        with_arguments(Self::command(), &mut |argument: clap::Arg| {
-            names.extend(argument.get_env().map(|name| name.to_string_lossy().into_owned()));
-            argument
+        root = map_arguments(root, &mut |argument| {
+            let value = argument.get_env().and_then(std::env::var_os);
+            if value.is_some_and(|value| value.is_empty()) { argument.env(None) } else { argument }
         });
-        names
+        let parsed = root.try_get_matches_from_mut(arguments.all());
+        let cli = parsed.and_then(|matches| {
+            let cli = Cli::from_arg_matches(&matches)?;
+            Ok((cli, matches.subcommand_name().map(str::to_owned)))
+        });
+        match cli {
+            Ok((Cli { interface: Some(name), .. }, Some(command))) => Err(usage(format!(
+                "'{name}' stands before the command '{command}': give either, for example wontun show {name}; see \
+                 wontun --help"
+            ))),
+            Ok((cli, _)) => cli.invocation(&arguments).map(Some),
+            Err(error) if error.use_stderr() => Err(usage(usage::message(&error, &mut root, &arguments))),
+            Err(help) => match help.print() {
+                Ok(()) => Ok(None),
+                Err(error) => Err(Failure::new(exit::FAILURE, format!("cannot write the help: {error}"))),
+            },
+        }
     }
 }
 
-/// Shortens the error to one line.
-fn usage(error: &clap::Error) -> Failure {
-    let text = error.to_string();
-    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let lines: Vec<&str> = lines
-        .by_ref()
-        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
+impl Cli {
+    fn invocation(self, arguments: &Arguments) -> Result<Invocation, Failure> {
+        let usage = |message| Err(Failure::new(exit::USAGE, message));
+        let Self { command, interface, foreground, config, tun: TunOption { tun }, options, common, plain } =
+            self;
+        if let Some(Command::Plain { .. }) = command
+            && let Some(file) = std::env::var_os("WONTUN_CONFIG").filter(|file| !file.is_empty())
+        {
+            return usage(format!(
+                "a plain tunnel has no file, and WONTUN_CONFIG is {}: unset it, or leave 'plain' out; see wontun plain \
+                 --help",
+                file.display()
+            ));
+        }
+        if let Some(command) = command {
+            return Ok(Invocation::Command(Box::new(command)));
+        }
+        let is_background = interface.is_some() && !foreground;
+        let tunnel = match (interface, config) {
+            (None, None) if plain.peer.is_none() => {
+                return usage(bare::refusal(arguments.given().map(OsString::from)));
+            }
+            (None, Some(path)) => TunnelKind::File { path, tun, options },
+            (interface, _) => {
+                options.require_none()?;
+                match interface {
+                    Some(name) => TunnelKind::Interface(name),
+                    None => TunnelKind::Plain { tun, options: plain },
+                }
+            }
+        };
+        Ok(Invocation::Tunnel { options: Box::new(RunOptions { tunnel, common }), is_background })
+    }
+}
+
+/// Returns the definition of the command line, from which help, completions and manual pages are
+/// made.
+pub fn command() -> clap::Command {
+    let (full_tunnel, all) = (hide::<FullTunnelOptions>(), hide::<WireGuardOptions>());
+    let command = map_arguments(Cli::command(), &mut |argument| argument.hide_env_values(true));
+    command.mut_subcommands(|command| match command.get_name() {
+        // these are accepted there for the sake of an error that says why they are refused
+        "serve" => command.mut_args(&full_tunnel),
+        "plain" => command.mut_args(&all),
+        _ => command,
+    })
+}
+
+/// Returns a function that hides an argument if it is one of `T`.
+fn hide<T: Args>() -> impl Fn(clap::Arg) -> clap::Arg {
+    let hidden: Vec<_> = T::augment_args(clap::Command::new(""))
+        .get_arguments()
+        .map(|argument| argument.get_id().clone())
         .collect();
-    let message = lines.join(" ");
-    let message = message.strip_prefix("error: ").unwrap_or(&message);
-    Failure::new(exit::USAGE, format!("{message}; see wontun --help"))
+    move |argument| {
+        let is_hidden = hidden.contains(argument.get_id());
+        argument.hide(is_hidden)
+    }
+}
+
+/// Returns the names of all environment variables that are read.
+pub fn variables() -> Vec<String> {
+    let mut names = vec![bare::VARIABLE.to_owned()];
+    map_arguments(command(), &mut |argument: clap::Arg| {
+        let name = argument.get_env().map(|name| name.to_string_lossy().into_owned());
+        names.extend(name.filter(|name| !names.contains(name)));
+        argument
+    });
+    names
+}
+
+/// Returns NAME and the command that it resembles, if it resembles one and -f is not given.
+fn misspelled(root: &clap::Command, arguments: &Arguments) -> Option<(String, String)> {
+    let is_foreground = arguments.given().any(|argument| argument == "-f" || argument == "--foreground");
+    let name = arguments.interface.as_deref().filter(|_| !is_foreground)?;
+    let similarity = |known: &str| strsim::jaro_winkler(name, known);
+    let commands =
+        root.get_subcommands().filter(|command| !command.is_hide_set()).map(clap::Command::get_name);
+    let nearest = commands.max_by(|a, b| similarity(a).total_cmp(&similarity(b)))?;
+    (similarity(nearest) > MISSPELLED).then(|| (name.to_owned(), nearest.to_owned()))
 }
 
 /// Applies `change` to each argument of the command and of its subcommands.
-fn with_arguments(command: clap::Command, change: &mut impl FnMut(clap::Arg) -> clap::Arg) -> clap::Command {
-    command.mut_args(&mut *change).mut_subcommands(|command| with_arguments(command, change))
+fn map_arguments(command: clap::Command, change: &mut impl FnMut(clap::Arg) -> clap::Arg) -> clap::Command {
+    command.mut_args(&mut *change).mut_subcommands(|command| map_arguments(command, change))
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,161 +6,230 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use clap::builder::{FalseyValueParser, PossibleValuesParser, TypedValueParser};
+use clap::builder::FalseyValueParser;
 use tracing::level_filters::LevelFilter;
 
+use crate::config::wg_quick::Hooks;
 use crate::config::{
-    AllowedNetwork, Cidr, KillSwitchMode, NatMode, PeerAddress, PeerPolicy, TunName, Tuning,
+    AllowedNetwork, Cidr, ConfigError, FileOptions, KillSwitchMode, NatMode, PeerAddress, PeerPolicy,
+    PlainConfig, TunName, Tuning, link_local,
 };
 use crate::logging::LogTarget;
 use crate::metrics::HostName;
 use crate::privileges::UserSpec;
-use crate::server::{ClientDns, ClientEndpoint, Subnet};
 
-/// The folder of a server.
+/// Name of a tunnel's device.
 #[derive(Clone, Debug, Args)]
-pub struct Dir {
+pub struct TunOption {
+    /// Name of the TUN device [default: tun0, with --config the file's name without .conf]
+    #[arg(long, env = "WONTUN_TUN", value_name = "NAME")]
+    pub tun: Option<TunName>,
+}
+
+/// A running tunnel.
+#[derive(Clone, Debug, Args)]
+pub struct RunningTunnel {
+    /// Name of the TUN device, as an alternative to the argument NAME
+    #[arg(long, env = "WONTUN_TUN", value_name = "NAME")]
+    pub tun: Option<TunName>,
+
+    /// Configuration file of the tunnel; its name gives that of the tunnel, its folder that of the control socket
+    #[arg(long, env = "WONTUN_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// The folder of a server, and its tunnel.
+#[derive(Clone, Debug, Args)]
+pub struct ServerFolder {
     /// Folder of the server's files; the file is named after the TUN device (--tun)
-    #[arg(long, env = "WONTUN_DIR", value_name = "DIR", default_value = "/etc/wontun", global = true)]
+    #[arg(long, env = "WONTUN_DIR", value_name = "DIR", default_value = DEFAULT_FOLDER)]
+    pub dir: PathBuf,
+
+    /// Name of the TUN device, and of the file without .conf [default: tun0]
+    #[arg(long, env = "WONTUN_TUN", value_name = "NAME")]
+    pub tun: Option<TunName>,
+}
+
+/// Headings in the help.
+pub(super) const OF_ALL: &str = "Options of all tunnels";
+pub(super) const OF_PLAIN: &str = "Options of plain tunnels";
+
+/// Folder of a server's files unless --dir is given.
+const DEFAULT_FOLDER: &str = "/etc/wontun";
+
+/// Folder that is searched for control sockets.
+#[derive(Clone, Debug, Args)]
+pub struct SocketFolder {
+    /// Folder that may hold the control socket, besides those where wg(8) looks
+    #[arg(long, env = "WONTUN_DIR", value_name = "DIR", default_value = DEFAULT_FOLDER)]
     pub dir: PathBuf,
 }
 
-/// Options of a server.
-#[derive(Clone, Debug, Args)]
-pub struct Server {
-    /// Address that clients connect to; the port is 51820 unless given
-    #[arg(long, env = "WONTUN_ENDPOINT", value_name = "HOST[:PORT]")]
-    pub endpoint: Option<ClientEndpoint>,
-
-    /// Network of the clients' addresses: one of IPv4, one of IPv6, or both; for a new file only
-    /// [default: 10.8.0.0/24 and a random fd…/64]
-    #[arg(long, env = "WONTUN_SUBNET", value_name = "CIDR", value_delimiter = ',')]
-    pub subnet: Vec<Subnet>,
-
-    /// UDP port to listen on; for a new file only [default: the port of --endpoint]
-    #[arg(long, env = "WONTUN_LISTEN_PORT", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
-    pub listen_port: Option<u16>,
-
-    /// Name servers for the clients' configurations, separated by commas, or 'none'
-    /// [default: for full tunnels those of Quad9]
-    #[arg(long, env = "WONTUN_DNS", value_name = "ADDRESSES")]
-    pub dns: Option<ClientDns>,
-
-    /// File that contains the private key, such as a systemd credential; for a new file only, which
-    /// refers to it by PrivateKeyFile [default: a new key in the new file]
-    #[arg(long, env = "WONTUN_PRIVATE_KEY_FILE", value_name = "FILE", value_parser = key_file)]
-    pub private_key_file: Option<PathBuf>,
+/// A tunnel to run.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// The tunnel.
+    pub tunnel: TunnelKind,
+    /// Options that all tunnels have.
+    pub common: TunnelOptions,
 }
 
-/// Options that complete an imported file.
-#[derive(Clone, Debug, Args)]
-pub struct Missing {
-    /// Address that clients connect to, for clients added later; the port is 51820 unless given
-    #[arg(long, env = "WONTUN_ENDPOINT", value_name = "HOST[:PORT]")]
-    pub endpoint: Option<ClientEndpoint>,
-
-    /// UDP port to listen on, which a file of wg-easy does not contain [default: the port of --endpoint, 51820]
-    #[arg(long, env = "WONTUN_LISTEN_PORT", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
-    pub listen_port: Option<u16>,
-
-    /// Name servers for clients added later, separated by commas, or 'none'
-    #[arg(long, env = "WONTUN_DNS", value_name = "ADDRESSES")]
-    pub dns: Option<ClientDns>,
+/// A kind of tunnel, with its options.
+#[derive(Clone, Debug)]
+pub enum TunnelKind {
+    /// The WireGuard tunnel described by a file.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Name of the TUN device; `None` for the file's name.
+        tun: Option<TunName>,
+        /// Options of the tunnel.
+        options: WireGuardOptions,
+    },
+    /// A WireGuard interface that wg(8) configures.
+    Interface(TunName),
+    /// A tunnel that does not encrypt.
+    Plain {
+        /// Name of the TUN device; `None` for the default.
+        tun: Option<TunName>,
+        /// Options of the tunnel.
+        options: PlainOptions,
+    },
 }
 
-/// Options of a running tunnel.
-#[derive(Debug, Args)]
-pub struct Run {
-    /// Create a WireGuard interface of this name for wg(8) to configure, and go to the background
-    #[arg(value_name = "NAME", conflicts_with_all = ["config", "tun", "peer", "address", "mtu", "no_configure", "listen", "listen_port", "keepalive"])]
-    pub interface: Option<TunName>,
-
-    /// With NAME: stay in the foreground
-    #[arg(short, long, requires = "interface")]
-    pub foreground: bool,
-
-    /// Run the WireGuard tunnel described by FILE (wg-quick format); SIGHUP reads it again
-    #[arg(long, env = "WONTUN_CONFIG", value_name = "FILE", conflicts_with_all = ["peer", "address", "mtu", "no_configure", "listen", "listen_port", "keepalive"])]
-    pub config: Option<PathBuf>,
-
+/// Options of a WireGuard tunnel that a file describes.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Options of WireGuard tunnels (serve, --config)")]
+pub struct WireGuardOptions {
     /// Ignore PreUp, PostUp, PreDown, PostDown and SaveConfig in the file instead of refusing them
-    #[arg(long, env = "WONTUN_IGNORE_HOOKS", value_parser = FalseyValueParser::new(), global = true)]
+    #[arg(long, env = "WONTUN_IGNORE_HOOKS", value_parser = FalseyValueParser::new())]
     pub ignore_hooks: bool,
 
     /// Enable forwarding and NAT for clients [default: serve: auto; --config: off]
-    #[arg(long, env = "WONTUN_NAT", value_name = "MODE", value_enum, global = true)]
+    #[arg(long, env = "WONTUN_NAT", value_name = "MODE", value_enum)]
     pub nat: Option<NatMode>,
 
     /// With --nat auto: link-local network that clients may reach; repeatable [default: none]
     ///
     /// A cloud's metadata service at 169.254.169.254, which may serve credentials of this host, is
     /// such a network.
-    #[arg(long, env = "WONTUN_NAT_ALLOW", value_name = "CIDR", value_delimiter = ',', global = true)]
+    #[arg(long, env = "WONTUN_NAT_ALLOW", value_name = "CIDR", value_delimiter = ',')]
     pub nat_allow: Vec<Cidr>,
 
     /// Traffic allowed between clients through this host [default: open]
-    #[arg(long, env = "WONTUN_POLICY", value_name = "POLICY", value_enum, global = true)]
+    #[arg(long, env = "WONTUN_POLICY", value_name = "POLICY", value_enum)]
     pub policy: Option<PeerPolicy>,
 
+    /// Options of full tunnels.
+    #[command(flatten)]
+    pub full_tunnel: FullTunnelOptions,
+}
+
+/// Options of a WireGuard tunnel that has the default route.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Options of full tunnels (--config)")]
+pub struct FullTunnelOptions {
     /// With a default route: block all traffic of this host except through the tunnel
     ///
     /// The kill switch stays when the tunnel fails or cannot start. MODE is on (also if it is left
     /// out): until SIGTERM or 'wontun kill-switch off'; keep: after SIGTERM, too; or off.
-    #[arg(long, env = "WONTUN_KILL_SWITCH", value_name = "MODE", num_args = 0..=1, default_missing_value = "on", global = true)]
+    #[arg(long, env = "WONTUN_KILL_SWITCH", value_name = "MODE", value_enum, ignore_case = true, num_args = 0..=1, default_missing_value = "on")]
     pub kill_switch: Option<KillSwitchMode>,
 
     /// With --kill-switch: network that is not blocked, such as that of SSH clients; repeatable
-    #[arg(long, env = "WONTUN_KILL_SWITCH_ALLOW", value_name = "CIDR", value_delimiter = ',', global = true)]
+    #[arg(long, env = "WONTUN_KILL_SWITCH_ALLOW", value_name = "CIDR", value_delimiter = ',')]
     pub kill_switch_allow: Vec<AllowedNetwork>,
-
-    /// Name server for endpoints that are names, queried outside the tunnel before those of
-    /// /etc/resolv.conf; repeatable
-    #[arg(long, env = "WONTUN_RESOLVER", value_name = "ADDRESS", value_delimiter = ',', global = true)]
-    pub resolver: Vec<IpAddr>,
 
     /// With a default route: let DNS queries bypass the tunnel to resolve an endpoint
     ///
     /// If the address of an endpoint's name cannot be found otherwise, all queries to name servers
     /// (ports 53 and 853) bypass the tunnel for at most 5 s. For a host with a name server of its
     /// own; prefer --resolver. Excludes --kill-switch.
-    #[arg(long, env = "WONTUN_DNS_BYPASS", value_parser = FalseyValueParser::new(), global = true)]
+    #[arg(long, env = "WONTUN_DNS_BYPASS", value_parser = FalseyValueParser::new())]
     pub dns_bypass: bool,
+}
 
-    /// Options of a plain tunnel; --peer starts its client without the command 'plain', too.
-    #[command(flatten)]
-    pub plain: PlainOptions,
-
-    /// Switch to this user once everything is open, keeping CAP_NET_ADMIN: a name, UID or UID:GID
-    #[arg(long, env = "WONTUN_USER", value_name = "USER", global = true)]
-    pub user: Option<UserSpec>,
-
-    /// Disable the sandbox (seccomp and Landlock), for debugging
-    #[arg(long, env = "WONTUN_NO_SANDBOX", value_parser = FalseyValueParser::new(), global = true)]
-    pub no_sandbox: bool,
+/// Options of all tunnels.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = OF_ALL)]
+pub struct TunnelOptions {
+    /// Name server for endpoints that are names, queried outside the tunnel before those of
+    /// /etc/resolv.conf; repeatable
+    #[arg(long, env = "WONTUN_RESOLVER", value_name = "ADDRESS", value_delimiter = ',')]
+    pub resolver: Vec<IpAddr>,
 
     /// Tuning options.
     #[command(flatten)]
     pub tuning: TuningOptions,
 
     /// Serve Prometheus metrics at this address, path /metrics, without authentication
-    #[arg(long, env = "WONTUN_METRICS", value_name = "ADDRESS:PORT", global = true)]
+    #[arg(long, env = "WONTUN_METRICS", value_name = "ADDRESS:PORT")]
     pub metrics: Option<SocketAddr>,
 
     /// Host name under which metrics may be requested, besides addresses and localhost; repeatable
-    #[arg(long, env = "WONTUN_METRICS_HOST", value_name = "NAME", value_delimiter = ',', global = true)]
+    #[arg(long, env = "WONTUN_METRICS_HOST", value_name = "NAME", value_delimiter = ',')]
     pub metrics_host: Vec<HostName>,
 
+    /// Switch to this user once everything is open, keeping CAP_NET_ADMIN: a name, UID or UID:GID
+    #[arg(long, env = "WONTUN_USER", value_name = "USER")]
+    pub user: Option<UserSpec>,
+
+    /// Disable the sandbox (seccomp and Landlock), for debugging
+    #[arg(long, env = "WONTUN_NO_SANDBOX", value_parser = FalseyValueParser::new())]
+    pub no_sandbox: bool,
+
     /// Minimum level of log messages
-    #[arg(long, env = "WONTUN_LOG_LEVEL", value_name = "LEVEL", default_value = "info", value_parser = log_level(), global = true)]
-    pub log_level: LevelFilter,
+    #[arg(long, env = "WONTUN_LOG_LEVEL", value_name = "LEVEL", value_enum, default_value_t = LogLevel::Info)]
+    pub log_level: LogLevel,
 
     /// Destination of the log
-    #[arg(long, env = "WONTUN_LOG_TARGET", value_name = "TARGET", value_enum, default_value_t = LogTarget::Auto, global = true)]
+    #[arg(long, env = "WONTUN_LOG_TARGET", value_name = "TARGET", value_enum, default_value_t = LogTarget::Auto)]
     pub log_target: LogTarget,
+}
+
+impl WireGuardOptions {
+    /// Returns the options as used by a tunnel, except those of the kill switch.
+    ///
+    /// # Errors
+    /// [`ConfigError::NotLinkLocal`].
+    pub fn file_options(self) -> Result<FileOptions, ConfigError> {
+        Ok(FileOptions {
+            hooks: if self.ignore_hooks { Hooks::Ignore } else { Hooks::Refuse },
+            nat: self.nat.unwrap_or_default(),
+            nat_allow: link_local(&self.nat_allow)?,
+            policy: self.policy.unwrap_or_default(),
+            dns_bypass: self.full_tunnel.dns_bypass,
+        })
+    }
+
+    /// Checks that no option is set, for a tunnel that no file describes.
+    ///
+    /// # Errors
+    /// [`ConfigError::NoFile`].
+    pub fn require_none(&self) -> Result<(), ConfigError> {
+        self.first_set().map_or(Ok(()), |option| Err(ConfigError::NoFile(option)))
+    }
+
+    /// Returns the first option that has no effect without a file, if one is set.
+    fn first_set(&self) -> Option<&'static str> {
+        let Self { ignore_hooks, nat, nat_allow, policy, full_tunnel } = self;
+        let FullTunnelOptions { kill_switch, kill_switch_allow, dns_bypass } = full_tunnel;
+        let options = [
+            ("--ignore-hooks", *ignore_hooks),
+            ("--kill-switch", kill_switch.is_some_and(|mode| mode != KillSwitchMode::Off)),
+            ("--kill-switch-allow", !kill_switch_allow.is_empty()),
+            ("--nat auto", *nat == Some(NatMode::Auto)),
+            ("--nat-allow", !nat_allow.is_empty()),
+            ("--policy", policy.is_some()),
+            ("--dns-bypass", *dns_bypass),
+        ];
+        options.into_iter().find(|(_, is_set)| *is_set).map(|(name, _)| name)
+    }
 }
 
 /// Options of a plain tunnel.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = OF_PLAIN)]
 pub struct PlainOptions {
     /// Server to connect to: a name, an IPv4 address or an IPv6 address in brackets
     /// [default port: 19988]
@@ -195,19 +264,35 @@ pub struct PlainOptions {
     pub keepalive: u16,
 }
 
+impl PlainOptions {
+    /// Returns the options as used by a tunnel.
+    pub fn config(self, tun: Option<TunName>) -> PlainConfig {
+        PlainConfig {
+            peer: self.peer,
+            tun: tun.unwrap_or_default(),
+            addresses: self.address,
+            mtu: self.mtu,
+            configure: !self.no_configure,
+            listen: self.listen,
+            listen_port: self.listen_port,
+            keepalive: Duration::from_secs(self.keepalive.into()),
+        }
+    }
+}
+
 /// Performance options, common to all tunnels.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct TuningOptions {
     /// Threads that carry packets, 1 to 256 [default: the CPUs that the process may use]
-    #[arg(long, env = "WONTUN_WORKERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MAX_WORKERS), global = true)]
+    #[arg(long, env = "WONTUN_WORKERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MAX_WORKERS))]
     pub workers: Option<u16>,
 
     /// Segmentation offloads of the kernel
-    #[arg(long, env = "WONTUN_OFFLOAD", value_name = "MODE", value_enum, default_value_t = Offload::Auto, global = true)]
+    #[arg(long, env = "WONTUN_OFFLOAD", value_name = "MODE", value_enum, default_value_t = Offload::Auto)]
     pub offload: Offload,
 
     /// Lower the MSS of TCP connections to avoid fragmentation [default: on; plain mode: off]
-    #[arg(long, env = "WONTUN_CLAMP_MSS", value_name = "SWITCH", value_enum, global = true)]
+    #[arg(long, env = "WONTUN_CLAMP_MSS", value_name = "SWITCH", value_enum)]
     pub clamp_mss: Option<Switch>,
 }
 
@@ -232,6 +317,36 @@ pub enum Switch {
     Off,
 }
 
+/// The value of `--log-level`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogLevel {
+    /// Nothing.
+    Off,
+    /// Failures that end the tunnel.
+    Error,
+    /// Problems that the tunnel survives.
+    Warn,
+    /// Start, stop, peers, changes of the network.
+    Info,
+    /// Also drops by reason, and addresses of peers.
+    Debug,
+    /// Also every packet.
+    Trace,
+}
+
+impl From<LogLevel> for LevelFilter {
+    fn from(level: LogLevel) -> Self {
+        match level {
+            LogLevel::Off => Self::OFF,
+            LogLevel::Error => Self::ERROR,
+            LogLevel::Warn => Self::WARN,
+            LogLevel::Info => Self::INFO,
+            LogLevel::Debug => Self::DEBUG,
+            LogLevel::Trace => Self::TRACE,
+        }
+    }
+}
+
 impl TuningOptions {
     /// Returns the options as used by a tunnel.
     pub fn tuning(&self) -> Tuning {
@@ -245,22 +360,8 @@ impl TuningOptions {
     }
 }
 
-/// Parses a path, makes it absolute, and rejects one that cannot be written to a configuration file.
-fn key_file(text: &str) -> Result<PathBuf, String> {
-    if text.contains('#') || text.contains(char::is_control) || text.trim() != text {
-        return Err("expected a path without '#', control characters, and spaces at its ends, none of which can be written to the configuration file".to_owned());
-    }
-    std::path::absolute(text).map_err(|error| error.to_string())
-}
-
 /// Parses a number of seconds, which may have a fraction.
 pub(super) fn interval(text: &str) -> Result<Duration, &'static str> {
     let seconds = text.parse().ok().filter(|seconds| (0.1..=3600.0).contains(seconds));
     seconds.map(Duration::from_secs_f64).ok_or("expected a number of seconds from 0.1 to 3600")
-}
-
-/// Returns the parser of a log level. `LevelFilter` itself also accepts numbers and the empty text.
-fn log_level() -> impl TypedValueParser<Value = LevelFilter> {
-    PossibleValuesParser::new(["off", "error", "warn", "info", "debug", "trace"])
-        .try_map(|name| name.parse::<LevelFilter>())
 }

@@ -1,88 +1,97 @@
 //! Runs the command that the command line selects.
 
 use std::io::{self, Write as _};
-use std::num::NonZeroU16;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use super::{
-    AddOptions, CommandError, ShowOptions, TopOptions, add_peer, genkey, genpsk, import, init,
+    AddOptions, CommandError, ShowOptions, TopOptions, add_peer, completions, genkey, genpsk, import, init,
     kill_switch_off, kill_switch_on, list_peers, prepare, pubkey, remove_peer, rename_peer, show, show_peer,
     top,
 };
-use crate::cli::{Command, Dir, KillSwitchCommand, Missing, PeerCommand, Run, Server};
-use crate::config::{AllowedNetwork, TunName};
+use crate::cli::{
+    Command, KillSwitchCommand, PeerCommand, RunOptions, RunningTunnel, ServerFolder, SocketFolder,
+    TunnelKind,
+};
+use crate::config::{AllowedNetwork, ConfigError, KillSwitchMode, NatMode, TunName};
 use crate::control::health::{self, Health};
 use crate::exit::Failure;
 use crate::privileges::{self, setcap};
-use crate::server::import::Import;
-use crate::server::{Folder, InitOptions};
+use crate::server::Folder;
 use crate::uapi::UapiFolders;
 
-/// Runs a command that does not run a tunnel; for one that does, returns the configuration of the
-/// tunnel to be run. `config` determines the folder of a tunnel's socket, and its name.
+/// Runs a command. For one that runs a tunnel, returns the tunnel to be run.
 ///
 /// # Errors
 /// That of the command.
-pub fn dispatch(command: Command, tun: Option<TunName>, options: &Run) -> Result<Option<PathBuf>, Failure> {
+pub fn dispatch(command: Command) -> Result<Option<RunOptions>, Failure> {
     privileges::hide_memory();
-    let config = options.config.as_deref();
     match command {
-        Command::Health { name, max_handshake_age } => {
-            let age = max_handshake_age.map(|seconds| Duration::from_secs(seconds.into()));
-            print_health(&health::ask(&running_tunnel(name.or(tun), config)?, age)?);
-        }
-        Command::Reload { name } => print_health(&health::reload(&running_tunnel(name.or(tun), config)?)?),
-        Command::Show { dir, name, json } => {
-            show(&ShowOptions { name: name.or(tun), folders: folders(&dir, config), json })?;
-        }
-        Command::Top { dir, name, interval } => {
-            let folders = folders(&dir, config);
-            top(TopOptions { name: name.or(tun), folders, interval })?;
-        }
-        Command::Init { dir, server } => init(&folder(dir, tun), &initial(server))?,
-        Command::Import { file, dry_run, dir, missing } => {
-            let Missing { endpoint, listen_port, dns } = missing;
-            let listen_port = listen_port.and_then(NonZeroU16::new);
-            let wanted = Import { source: file, endpoint, listen_port, dns };
-            import(&folder(dir, tun), &wanted, dry_run)?;
-        }
-        Command::Peer { dir, command } => dispatch_peer(&folder(dir, tun), command)?,
-        Command::Serve { dir, server } => {
+        Command::Serve { folder, server, mut options, common } => {
             setcap::refuse("wontun serve")?;
-            return Ok(Some(prepare(&folder(dir, tun), &initial(server))?));
+            // before a kill switch is engaged: a server must stay reachable for its administrators
+            if options.full_tunnel.kill_switch.is_some_and(|mode| mode != KillSwitchMode::Off) {
+                return Err(ConfigError::NotFullTunnel.into());
+            }
+            options.nat = options.nat.or(Some(NatMode::Auto));
+            let tun = folder.tun.clone();
+            let path = prepare(&server_folder(folder), &server)?;
+            return Ok(Some(RunOptions { tunnel: TunnelKind::File { path, tun, options }, common }));
         }
-        Command::KillSwitch { command: KillSwitchCommand::On { name, allow } } => {
+        Command::Plain { tun, plain, options, common } => {
+            options.require_none()?;
+            let tunnel = TunnelKind::Plain { tun: tun.tun, options: plain };
+            return Ok(Some(RunOptions { tunnel, common }));
+        }
+        Command::Health { name, tunnel, max_handshake_age } => {
+            let age = max_handshake_age.map(|seconds| Duration::from_secs(seconds.into()));
+            print_health(&health::ask(&running_tunnel(name, &tunnel)?, age)?);
+        }
+        Command::Reload { name, tunnel } => print_health(&health::reload(&running_tunnel(name, &tunnel)?)?),
+        Command::Show { tunnel, folder, name, json } => {
+            let folders = socket_folders(&folder, &tunnel);
+            show(&ShowOptions { name: name.or(tunnel.tun), folders, json })?;
+        }
+        Command::Top { tunnel, folder, name, interval } => {
+            let folders = socket_folders(&folder, &tunnel);
+            top(TopOptions { name: name.or(tunnel.tun), folders, interval })?;
+        }
+        Command::Init { folder, server } => init(&server_folder(folder), &server)?,
+        Command::Import { file, dry_run, folder } => import(&server_folder(folder), &file, dry_run)?,
+        Command::Peer { command } => dispatch_peer(command)?,
+        Command::KillSwitch { command: KillSwitchCommand::On { name, allow, kill_switch_allow, config } } => {
             setcap::refuse("wontun kill-switch")?;
             privileges::require_net_admin()?;
-            let allowed: Vec<_> = allow
-                .iter()
-                .chain(&options.kill_switch_allow)
-                .map(|AllowedNetwork(network)| *network)
-                .collect();
-            kill_switch_on(&name, &UapiFolders::new(config.and_then(Path::parent)), &allowed)?;
+            let allowed = allow.iter().chain(&kill_switch_allow);
+            let allowed: Vec<_> = allowed.map(|AllowedNetwork(network)| *network).collect();
+            kill_switch_on(&name, &UapiFolders::new(config.as_deref().and_then(Path::parent)), &allowed)?;
         }
-        Command::KillSwitch { command: KillSwitchCommand::Off { name } } | Command::Unlock { name } => {
+        Command::KillSwitch { command: KillSwitchCommand::Off { name, tunnel } }
+        | Command::Unlock { name, tunnel } => {
             setcap::refuse("wontun kill-switch")?;
             privileges::require_net_admin()?;
-            let of_file = || config.map(TunName::of_file).transpose();
-            let name = name.or(tun).map_or_else(of_file, |name| Ok(Some(name)))?;
-            kill_switch_off(name.as_ref(), &UapiFolders::new(config.and_then(Path::parent)))?;
+            let name = tunnel_name(name, &tunnel)?;
+            let folder = tunnel.config.as_deref().and_then(Path::parent);
+            kill_switch_off(name.as_ref(), &UapiFolders::new(folder))?;
         }
-        // the caller runs it
-        Command::Plain { .. } => {}
         Command::Genkey => genkey()?,
         Command::Pubkey => pubkey()?,
         Command::Genpsk => genpsk()?,
+        Command::Completions { shell } => completions(shell)?,
     }
     Ok(None)
 }
 
-/// Returns the name of the running tunnel that a command refers to.
-fn running_tunnel(tun: Option<TunName>, config: Option<&Path>) -> Result<TunName, Failure> {
-    let of_file = || config.map(TunName::of_file).transpose();
-    let tun = tun.map_or_else(of_file, |tun| Ok(Some(tun)))?;
-    Ok(tun.map_or_else(health::select_tunnel, Ok)?)
+/// Returns the name of a running tunnel, if one is selected: NAME, --tun, or the name of --config.
+fn tunnel_name(name: Option<TunName>, tunnel: &RunningTunnel) -> Result<Option<TunName>, Failure> {
+    let of_file = || tunnel.config.as_deref().map(TunName::of_file).transpose();
+    Ok(name.or_else(|| tunnel.tun.clone()).map_or_else(of_file, |name| Ok(Some(name)))?)
+}
+
+/// Returns the name of the running tunnel that a command refers to: the selected one, or the only
+/// one.
+fn running_tunnel(name: Option<TunName>, tunnel: &RunningTunnel) -> Result<TunName, Failure> {
+    Ok(tunnel_name(name, tunnel)?.map_or_else(health::select_tunnel, Ok)?)
 }
 
 fn print_health(Health { line, warnings }: &Health) {
@@ -94,27 +103,24 @@ fn print_health(Health { line, warnings }: &Health) {
 }
 
 /// Returns the folders in which the sockets of tunnels may be.
-fn folders(dir: &Dir, config: Option<&Path>) -> UapiFolders {
-    UapiFolders::new(config.map_or(Some(dir.dir.as_path()), Path::parent))
+fn socket_folders(folder: &SocketFolder, tunnel: &RunningTunnel) -> UapiFolders {
+    UapiFolders::new(tunnel.config.as_deref().map_or(Some(folder.dir.as_path()), Path::parent))
 }
 
-fn folder(dir: Dir, tun: Option<TunName>) -> Folder {
-    Folder::new(dir.dir, tun.unwrap_or_default())
+fn server_folder(folder: ServerFolder) -> Folder {
+    Folder::new(folder.dir, folder.tun.unwrap_or_default())
 }
 
-fn initial(server: Server) -> InitOptions {
-    let Server { endpoint, subnet, listen_port, dns, private_key_file } = server;
-    InitOptions { endpoint, subnets: subnet, listen_port, dns, private_key_file }
-}
-
-fn dispatch_peer(folder: &Folder, command: PeerCommand) -> Result<(), CommandError> {
+fn dispatch_peer(command: PeerCommand) -> Result<(), CommandError> {
     match command {
-        PeerCommand::Add { name, full_tunnel, public_key, dns, qr, qr_file } => {
-            add_peer(folder, AddOptions { name, full_tunnel, public_key, dns, qr, qr_file })
+        PeerCommand::Add { folder, name, full_tunnel, public_key, dns, qr, qr_file } => {
+            add_peer(&server_folder(folder), AddOptions { name, full_tunnel, public_key, dns, qr, qr_file })
         }
-        PeerCommand::List { json } => list_peers(folder, json),
-        PeerCommand::Show { name, json } => show_peer(folder, &name, json),
-        PeerCommand::Remove { name } => remove_peer(folder, &name),
-        PeerCommand::Rename { name, new_name } => rename_peer(folder, &name, &new_name),
+        PeerCommand::List { folder, json } => list_peers(&server_folder(folder), json),
+        PeerCommand::Show { folder, name, json } => show_peer(&server_folder(folder), &name, json),
+        PeerCommand::Remove { folder, name } => remove_peer(&server_folder(folder), &name),
+        PeerCommand::Rename { folder, name, new_name } => {
+            rename_peer(&server_folder(folder), &name, &new_name)
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The commands other than running a tunnel: keys, server setup, and the status of running tunnels.
 
 mod apply;
+mod completions;
 mod dispatch;
 mod error;
 mod import;
@@ -13,6 +14,7 @@ mod serve;
 mod show;
 mod top;
 
+pub use completions::completions;
 pub use dispatch::dispatch;
 pub use error::CommandError;
 pub use import::import;

@@ -6,15 +6,17 @@ use std::str::FromStr;
 use wontun_proto::allowed_ips::Prefix;
 
 /// The value of `--kill-switch`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum KillSwitchMode {
-    /// No kill switch.
-    Off,
-    /// A clean stop of the tunnel removes the kill switch.
+    /// Until SIGTERM or 'wontun kill-switch off'.
+    // the other words are those of a switch, which WONTUN_KILL_SWITCH was once
+    #[value(aliases = ["yes", "y", "true", "t", "1"])]
     On,
-    /// A clean stop leaves the kill switch in place, so that nothing leaves the host until the next
-    /// start.
+    /// After SIGTERM, too, until the next start or 'wontun kill-switch off'.
     Keep,
+    /// No kill switch.
+    #[value(aliases = ["no", "n", "false", "f", "0"])]
+    Off,
 }
 
 /// The configuration of a kill switch.
@@ -39,21 +41,6 @@ impl KillSwitchOptions {
             KillSwitchMode::Keep => true,
         };
         Some(Self { keep, allowed: allowed.iter().map(|network| network.0).collect() })
-    }
-}
-
-impl FromStr for KillSwitchMode {
-    type Err = &'static str;
-
-    /// Parses the value. Also accepts boolean words, which `WONTUN_KILL_SWITCH` has always
-    /// accepted.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.to_ascii_lowercase().as_str() {
-            "keep" => Ok(Self::Keep),
-            "on" | "yes" | "y" | "true" | "t" | "1" => Ok(Self::On),
-            "off" | "no" | "n" | "false" | "f" | "0" => Ok(Self::Off),
-            _ => Err("expected on, keep or off"),
-        }
     }
 }
 
@@ -85,6 +72,7 @@ impl FromStr for AllowedNetwork {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::ValueEnum as _;
 
     #[test]
     fn a_network_is_an_address_with_or_without_a_length() {
@@ -100,11 +88,11 @@ mod tests {
 
     #[test]
     fn a_mode_is_a_word() {
-        let modes =
-            ["ON", "1", "true", "keep", "0", "off"].map(|text| text.parse::<KillSwitchMode>().unwrap());
         use KillSwitchMode::{Keep, Off, On};
+        let modes = ["ON", "1", "true", "keep", "0", "off"];
+        let modes = modes.map(|text| KillSwitchMode::from_str(text, true).unwrap());
         assert_eq!(modes, [On, On, On, Keep, Off, Off]);
-        assert!("maybe".parse::<KillSwitchMode>().is_err());
+        assert!(KillSwitchMode::from_str("maybe", true).is_err());
         assert_eq!(KillSwitchOptions::new(Some(Off), &[]), None);
         assert!(KillSwitchOptions::new(Some(Keep), &[]).unwrap().keep);
     }

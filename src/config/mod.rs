@@ -3,6 +3,7 @@
 
 mod cidr;
 mod environment;
+mod file_options;
 mod kill_switch;
 mod nat_mode;
 mod peer_address;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 pub use cidr::{Cidr, CidrError};
 pub use environment::{UnknownVariable, unknown_variables};
+pub use file_options::FileOptions;
 pub use kill_switch::{AllowedNetwork, KillSwitchMode, KillSwitchOptions};
 pub use nat_mode::NatMode;
 pub use peer_address::{DEFAULT_PLAIN_PORT, PeerAddress, PeerAddressError};

@@ -83,7 +83,25 @@ fn help_and_version_are_no_errors() {
         assert!(help.stdout.contains(option), "{option} is not in the help");
     }
     let version = Launch::new(lab.server(), &["--version"]).run();
-    assert_eq!((version.code(), version.stdout.trim()), (0, concat!("wontun ", env!("CARGO_PKG_VERSION"))));
+    let line = version.stdout.lines().next();
+    assert_eq!((version.code(), line), (0, Some(concat!("wontun ", env!("CARGO_PKG_VERSION")))));
+    assert!(version.stdout.contains("\ntarget: "), "{}", version.stdout);
+    let genkey = Launch::new(lab.server(), &["genkey", "--help"]).run();
+    assert_eq!((genkey.code(), genkey.stdout.contains("--kill-switch")), (0, false), "{}", genkey.stdout);
+    let bash = Launch::new(lab.server(), &["completions", "bash"]).run();
+    assert_eq!((bash.code(), bash.stdout.contains("--full-tunnel")), (0, true), "{bash:?}");
+}
+
+#[test]
+fn an_error_names_the_variable_or_option_and_the_help_of_the_command() {
+    let lab = Lab::new(2);
+    let run = Launch::plain(lab.server(), &[]).env("WONTUN_MTU", "many").run();
+    fails_with(&run, &[USAGE], &["WONTUN_MTU=many: expected ", "; see wontun plain --help"]);
+    let run = Launch::new(lab.server(), &["--mtu", "1400", "genkey"]).run();
+    fails_with(&run, &[USAGE], &["--mtu does not apply to 'wontun genkey'", "; see wontun genkey --help"]);
+    // a variable is for all commands of a container: those that have no use for it ignore it
+    let run = Launch::new(lab.server(), &["genkey"]).env("WONTUN_MTU", "many").run();
+    assert_eq!((run.code(), run.stderr.as_str()), (0, ""), "{run:?}");
 }
 
 #[test]

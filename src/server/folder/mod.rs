@@ -29,18 +29,30 @@ pub struct Folder {
     tun: TunName,
 }
 
-/// Options for a new server, all optional.
-#[derive(Clone, Debug, Default)]
+/// Options of a server, all optional.
+#[derive(Clone, Debug, Default, clap::Args)]
 pub struct InitOptions {
-    /// Address that clients connect to.
+    /// Address that clients connect to; the port is 51820 unless given
+    #[arg(long, env = "WONTUN_ENDPOINT", value_name = "HOST[:PORT]")]
     pub endpoint: Option<ClientEndpoint>,
-    /// Subnets for the clients' addresses; empty for 10.8.0.0/24 and a random unique local /64.
+
+    /// Network of the clients' addresses: one of IPv4, one of IPv6, or both; for a new file only
+    /// [default: 10.8.0.0/24 and a random fd…/64]
+    #[arg(long = "subnet", env = "WONTUN_SUBNET", value_name = "CIDR", value_delimiter = ',')]
     pub subnets: Vec<Subnet>,
-    /// UDP port to listen on; `None` for the endpoint's port.
+
+    /// UDP port to listen on; for a new file only [default: the port of --endpoint]
+    #[arg(long, env = "WONTUN_LISTEN_PORT", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub listen_port: Option<u16>,
-    /// The clients' name servers.
+
+    /// Name servers for the clients' configurations, separated by commas, or 'none'
+    /// [default: for full tunnels those of Quad9]
+    #[arg(long, env = "WONTUN_DNS", value_name = "ADDRESSES")]
     pub dns: Option<ClientDns>,
-    /// Absolute path of the file with the private key; `None` to generate a key.
+
+    /// File that contains the private key, such as a systemd credential; for a new file only, which
+    /// refers to it by PrivateKeyFile [default: a new key in the new file]
+    #[arg(long, env = "WONTUN_PRIVATE_KEY_FILE", value_name = "FILE", value_parser = key_file)]
     pub private_key_file: Option<PathBuf>,
 }
 
@@ -235,6 +247,14 @@ fn check_families(given: &[Subnet]) -> Result<Vec<Subnet>, ServerError> {
         }
     }
     Ok(given.to_vec())
+}
+
+/// Parses a path, makes it absolute, and rejects one that cannot be written to a configuration file.
+fn key_file(text: &str) -> Result<PathBuf, String> {
+    if text.contains('#') || text.contains(char::is_control) || text.trim() != text {
+        return Err("expected a path without '#', control characters, and spaces at its ends, none of which can be written to the configuration file".to_owned());
+    }
+    std::path::absolute(text).map_err(|error| error.to_string())
 }
 
 /// Rejects options that contradict the existing file: clients' files would be wrong.

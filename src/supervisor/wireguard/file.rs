@@ -8,12 +8,11 @@ use std::path::PathBuf;
 use tracing::warn;
 
 use super::kill_switch::EngagedKillSwitch;
-use crate::config::wg_quick::{Hooks, KeySource, LoadError, Loaded, Peer, WgQuick, load};
-use crate::config::{NatMode, PeerAddress, PeerPolicy};
+use crate::config::wg_quick::{KeySource, LoadError, Loaded, Peer, WgQuick, load};
+use crate::config::{FileOptions, PeerAddress};
 use crate::netlink::Link;
 use crate::uapi::{AllowedIpChange, Changes, PeerChanges};
 use wontun_packet::ip;
-use wontun_proto::allowed_ips::Prefix;
 use wontun_proto::wireguard::PublicKey;
 
 /// Addresses of peers' host names.
@@ -33,21 +32,12 @@ pub(super) enum ConfigSource {
 pub(crate) struct ConfigFile {
     /// Path of the file.
     pub path: PathBuf,
-    /// Treatment of its hooks.
-    pub hooks: Hooks,
+    /// Options that it does not contain.
+    pub options: FileOptions,
     /// Contents when it was last read.
     pub configuration: WgQuick,
     /// Files that keys were read from.
     pub key_files: Vec<PathBuf>,
-    /// Forwarding and NAT for the peers.
-    pub nat: NatMode,
-    /// Link-local networks that the peers may reach through NAT.
-    pub nat_allow: Vec<Prefix>,
-    /// The policy between the peers.
-    pub policy: PeerPolicy,
-    /// True if DNS queries may bypass the tunnel temporarily when an endpoint name cannot be
-    /// resolved otherwise.
-    pub dns_bypass: bool,
     /// The kill switch, until the supervisor takes it.
     pub kill_switch: Option<EngagedKillSwitch>,
     /// Addresses of the peers' names, if they were looked up before the kill switch was engaged.
@@ -55,25 +45,14 @@ pub(crate) struct ConfigFile {
 }
 
 impl ConfigFile {
-    /// Reads the file at `path`, and logs its warnings. The caller adds NAT and kill switch.
+    /// Reads the file at `path`, and logs its warnings. The caller adds the kill switch.
     ///
     /// # Errors
     /// [`LoadError`]: the file, and for an error in a line what was expected.
-    pub(crate) fn load(path: PathBuf, hooks: Hooks) -> Result<Self, LoadError> {
-        let Loaded { configuration, warnings, key_files } = load(&path, hooks)?;
+    pub(crate) fn load(path: PathBuf, options: FileOptions) -> Result<Self, LoadError> {
+        let Loaded { configuration, warnings, key_files } = load(&path, options.hooks)?;
         warnings.iter().for_each(|warning| warn!("{warning}"));
-        Ok(Self {
-            path,
-            hooks,
-            configuration,
-            key_files,
-            nat: NatMode::Off,
-            nat_allow: Vec::new(),
-            policy: PeerPolicy::Open,
-            dns_bypass: false,
-            kill_switch: None,
-            early_addresses: None,
-        })
+        Ok(Self { path, options, configuration, key_files, kill_switch: None, early_addresses: None })
     }
 }
 
@@ -181,7 +160,7 @@ const IPV4_MIN_REASSEMBLY: u32 = 576;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::wg_quick::parse;
+    use crate::config::wg_quick::{Hooks, parse};
     use std::path::Path;
 
     /// RFC 7748, section 6.1.

@@ -60,14 +60,14 @@ impl Firewall {
             );
         }
         firewall.ruleset = RulesetMonitor::open();
-        firewall.guard = Some(Guard::new(name.as_str(), file.policy == PeerPolicy::Isolate));
+        firewall.guard = Some(Guard::new(name.as_str(), file.options.policy == PeerPolicy::Isolate));
         firewall.update_guard(&file.configuration.interface.addresses)?;
-        let mut nat = Nat::new(name.as_str(), &file.nat_allow);
-        match file.nat {
+        let mut nat = Nat::new(name.as_str(), &file.options.nat_allow);
+        match file.options.nat {
             NatMode::Off => nat.remove(),
             NatMode::Auto => firewall.nat = Some(nat),
         }
-        if file.nat == NatMode::Auto && file.configuration.is_full_tunnel() {
+        if file.options.nat == NatMode::Auto && file.configuration.is_full_tunnel() {
             info!(tun = %name, "no NAT: a peer has the default route, so this host is not a gateway for the peers");
         }
         Ok(firewall)

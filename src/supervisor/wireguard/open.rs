@@ -66,7 +66,7 @@ impl Supervisor<WireGuard> {
         )?;
         let is_offloaded = tuns.iter().any(|tun| tun.layout().is_some());
         let firewall = Firewall::open(&name, file.as_ref(), kill_switch)?;
-        let bypass = Bypass::new(file.as_ref().is_some_and(|file| file.dns_bypass));
+        let bypass = Bypass::new(file.as_ref().is_some_and(|file| file.options.dns_bypass));
         let endpoint_cache = EndpointCache::open(&name, file.as_ref());
         let mut link = LinkWatch::open(&name)?;
         // before the first packet: other tunnels' guards identify it by that

@@ -50,7 +50,7 @@ impl WireGuard {
             info!("SIGHUP: this tunnel has no configuration file, it is configured by wg(8)");
             return;
         };
-        let Loaded { configuration: new, warnings, .. } = match reload(&file.path, file.hooks) {
+        let Loaded { configuration: new, warnings, .. } = match reload(&file.path, file.options.hooks) {
             Ok(loaded) => loaded,
             Err(error) => {
                 warn!(%error, "cannot reload the configuration, nothing was changed");

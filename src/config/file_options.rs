@@ -1,0 +1,21 @@
+//! Options of a tunnel that its configuration file does not contain.
+
+use super::wg_quick::Hooks;
+use super::{NatMode, PeerPolicy};
+use wontun_proto::allowed_ips::Prefix;
+
+/// Options of a tunnel that a configuration file describes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FileOptions {
+    /// Treatment of hooks in the file.
+    pub hooks: Hooks,
+    /// Forwarding and NAT for the peers.
+    pub nat: NatMode,
+    /// Link-local networks that the peers may reach through NAT.
+    pub nat_allow: Vec<Prefix>,
+    /// The policy between the peers.
+    pub policy: PeerPolicy,
+    /// True if DNS queries may bypass the tunnel temporarily when an endpoint name cannot be
+    /// resolved otherwise.
+    pub dns_bypass: bool,
+}
